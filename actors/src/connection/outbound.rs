@@ -1,0 +1,184 @@
+//! The frames that wait for one reader: a bounded queue that the registry fills and the response
+//! body of the socket drains.
+//!
+//! Publishers never wait: when the reader is too slow the queue is given up and the connection
+//! closed with 4008 (docs/protocol.md, "Slow readers").
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use iris_protocol::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_MAX};
+use parking_lot::Mutex;
+
+/// Something to write to a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutFrame {
+    /// A JSON frame, encoded once for all its readers.
+    Text(Bytes),
+    /// The answer to a WebSocket ping, with the ping's payload.
+    Pong(Bytes),
+    /// The last frame.
+    Close(CloseReason),
+}
+
+/// Why a connection ends: a code of docs/protocol.md and a word for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseReason {
+    /// The close code of RFC 6455 or of the 4000 range.
+    pub code: u16,
+    /// At most 123 bytes.
+    pub text: String,
+}
+
+impl CloseReason {
+    /// A close reason.
+    pub fn new(code: u16, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+/// The queue of one connection.
+#[derive(Debug, Default)]
+pub struct Outbound(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<OutFrame>,
+    bytes: usize,
+    /// A close frame is queued, or the body is gone: nothing more is taken.
+    is_closed: bool,
+    waker: Option<Waker>,
+}
+
+impl Outbound {
+    /// Queues a JSON frame. Says whether it was taken; when it was not, the connection is ending.
+    pub fn push(&self, json: Bytes) -> bool {
+        let mut queue = self.0.lock();
+        let is_full = queue.frames.len() >= OUTBOUND_FRAMES_MAX
+            || queue.bytes + json.len() > OUTBOUND_BYTES_MAX;
+        if is_full && !queue.is_closed {
+            queue.frames.clear();
+            queue.bytes = 0;
+            queue.close(CloseReason::new(4008, "slow reader"));
+        }
+        queue.take(OutFrame::Text(json))
+    }
+
+    /// Queues frames of a replay, which has bounds of its own.
+    pub fn push_replay(&self, frames: impl IntoIterator<Item = Bytes>) {
+        let mut queue = self.0.lock();
+        for json in frames {
+            queue.take(OutFrame::Text(json));
+        }
+    }
+
+    /// Queues the answer to a ping, unless the queue is full: pings are the peer's to bound.
+    pub fn push_pong(&self, payload: Bytes) {
+        let mut queue = self.0.lock();
+        if queue.frames.len() < OUTBOUND_FRAMES_MAX {
+            queue.take(OutFrame::Pong(payload));
+        }
+    }
+
+    /// Lets what is queued go out, then ends the connection.
+    pub fn close(&self, reason: CloseReason) {
+        self.0.lock().close(reason);
+    }
+
+    /// Whether nothing more is taken.
+    pub fn is_closed(&self) -> bool {
+        self.0.lock().is_closed
+    }
+
+    /// The body is gone: frees what waits and takes nothing more.
+    pub fn abandon(&self) {
+        let mut queue = self.0.lock();
+        queue.is_closed = true;
+        queue.bytes = 0;
+        queue.frames = VecDeque::new();
+    }
+
+    /// The next frame, for the response body; `None` once everything after a close was taken.
+    pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<OutFrame>> {
+        let mut queue = self.0.lock();
+        if let Some(frame) = queue.frames.pop_front() {
+            if let OutFrame::Text(json) = &frame {
+                queue.bytes = queue.bytes.saturating_sub(json.len());
+            }
+            return Poll::Ready(Some(frame));
+        }
+        if queue.is_closed {
+            return Poll::Ready(None);
+        }
+        queue.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Queue {
+    fn take(&mut self, frame: OutFrame) -> bool {
+        if self.is_closed {
+            return false;
+        }
+        if let OutFrame::Text(json) = &frame {
+            self.bytes += json.len();
+        }
+        self.frames.push_back(frame);
+        self.wake();
+        true
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        if !self.is_closed {
+            self.frames.push_back(OutFrame::Close(reason));
+            self.is_closed = true;
+            self.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(outbound: &Outbound) -> Vec<OutFrame> {
+        let cx = Context::from_waker(Waker::noop());
+        let mut frames = Vec::new();
+        while let Poll::Ready(Some(frame)) = outbound.poll_next(&cx) {
+            frames.push(frame);
+        }
+        frames
+    }
+
+    #[test]
+    fn a_reader_that_never_reads_costs_a_bounded_queue_and_is_closed_with_4008() {
+        let outbound = Outbound::default();
+        let frame = Bytes::from(vec![b'x'; 1024]);
+        while outbound.push(frame.clone()) {}
+        assert!(outbound.is_closed());
+        assert_eq!(drain(&outbound), [OutFrame::Close(CloseReason::new(4008, "slow reader"))]);
+    }
+
+    #[test]
+    fn many_small_frames_are_bounded_too() {
+        let outbound = Outbound::default();
+        let taken = (0..).take_while(|_| outbound.push(Bytes::from_static(b"{}"))).count();
+        assert_eq!(taken, OUTBOUND_FRAMES_MAX);
+    }
+
+    #[test]
+    fn what_was_queued_before_a_close_still_goes_out() {
+        let outbound = Outbound::default();
+        assert!(outbound.push(Bytes::from_static(b"{}")));
+        outbound.close(CloseReason::new(1000, "done"));
+        assert!(!outbound.push(Bytes::from_static(b"{}")));
+        assert_eq!(drain(&outbound).len(), 2);
+    }
+}

@@ -1,0 +1,302 @@
+//! The one way from a caller's command to the actors: who is it, may they, then do it (INV-4).
+//!
+//! Every transport decodes a command and comes here. The gate looks the caller's rights up in the
+//! root database for each command, so a change of rights counts from the next command on.
+
+mod accounts;
+mod agents;
+mod files;
+mod projects;
+mod sessions;
+
+use iris_auth::{AccessClaims, AuthError, Caller, CallerUser, Resource, authorize};
+use iris_protocol::{
+    ApiError, Command, ErrorCode, Operation, ProjectId, RequestId, Right, Role, Transport, UserId,
+    limits::{DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX},
+};
+use iris_store::{IdempotencyKey, StoreError, WriteContext};
+use serde::Serialize;
+use serde_json::Value;
+use tracing::Instrument;
+
+use crate::Node;
+use crate::project::ProjectHandle;
+
+pub use files::{FileBytes, file_bytes, put_file_bytes};
+
+/// What a caller wants.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Who asks; none without credentials.
+    pub claims: Option<AccessClaims>,
+    /// The project, for operations in one.
+    pub project_id: Option<ProjectId>,
+    /// What to do.
+    pub command: Command,
+    /// Makes a repeat answer what the first one did.
+    pub idempotency_key: Option<String>,
+    /// Where from.
+    pub peer: Peer,
+}
+
+/// Where a request came from, for the list of authentication sessions.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// The address.
+    pub ip: Option<String>,
+    /// What the client calls itself.
+    pub agent: Option<String>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// The response of the operation.
+    pub payload: Value,
+    /// The last durable event that it caused.
+    pub seq: Option<u64>,
+    /// Whether this is the answer to an earlier command with the same idempotency key.
+    pub replayed: bool,
+}
+
+impl Node {
+    /// Checks an access token; what it may do is checked with each command.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`, or `TOKEN_EXPIRED` when that is all that is wrong with it.
+    pub fn authenticate(&self, token: &str) -> Result<AccessClaims, ApiError> {
+        self.services.access_tokens.verify(token).map_err(|error| error.to_error())
+    }
+
+    /// Runs a command for a caller.
+    ///
+    /// # Errors
+    /// Those of the gate and of the operation.
+    pub async fn dispatch(&self, ask: Ask) -> Result<Done, ApiError> {
+        let request_id = RequestId::from_bits(self.services.ids.next_bits()).to_string();
+        let operation = ask.command.operation();
+        let span = tracing::info_span!("request", request.id = request_id, operation = operation.name());
+        let done = self.run(operation, ask).instrument(span).await;
+        done.map_err(|error| ApiError { request_id: Some(request_id), ..error })
+    }
+
+    async fn run(&self, operation: Operation, ask: Ask) -> Result<Done, ApiError> {
+        if operation.spec().transport == Transport::Socket {
+            let message = format!("`{}` is about a socket: send it on one", operation.name());
+            return Err(ApiError::invalid(message).reason("socket_only"));
+        }
+        let grant = self.gate(ask.claims.as_ref(), operation, ask.project_id.as_ref()).await?;
+        let context = grant.write_context(self, operation, &ask)?;
+        run(self, grant, ask, context).await
+    }
+
+    /// Decides whether a caller may run an operation.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`, `TOKEN_EXPIRED`, `NOT_FOUND` for a project that the caller may not know of,
+    /// `FORBIDDEN`, `INVALID_REQUEST` when no project is named, `CONFLICT` for a write to an archived
+    /// project.
+    pub(crate) async fn gate(
+        &self,
+        claims: Option<&AccessClaims>,
+        operation: Operation,
+        project_id: Option<&ProjectId>,
+    ) -> Result<Grant, ApiError> {
+        let mut grant = Grant { user_id: None, claims: claims.cloned(), project_id: None };
+        let (mut role, mut is_archived, mut caller) = (None, false, Caller::Anonymous);
+        if let Some(claims) = claims {
+            if claims.expires_at_ms <= self.services.clock.now_ms() {
+                return Err(ApiError::from(ErrorCode::TokenExpired));
+            }
+            let sid = &claims.auth_session_id;
+            let access = self.root_reader.access(&claims.user_id, sid, project_id).await;
+            let access = access.map_err(internal)?.filter(|access| {
+                !access.disabled && !access.session_revoked && access.user_epoch == claims.epoch
+            });
+            let Some(access) = access else {
+                return Err(AuthError::Invalid.to_error());
+            };
+            (role, is_archived) = (access.role, access.project_archived);
+            caller = Caller::User(CallerUser {
+                user_id: claims.user_id.clone(),
+                auth_session_id: Some(sid.clone()),
+                is_admin: access.is_admin,
+            });
+            grant.user_id = Some(claims.user_id.clone());
+        }
+        let resource = match operation.right() {
+            Right::Public | Right::User => Resource::Server,
+            Right::Project(_) => Resource::Project { role },
+        };
+        authorize(&caller, operation, resource).map_err(|denied| match project_id {
+            None if matches!(operation.right(), Right::Project(_)) && claims.is_some() => {
+                ApiError::invalid("the request names no `projectId`").reason("missing_project_id")
+            }
+            Some(_) | None => denied.to_error(),
+        })?;
+        if is_archived && writes_in_project(operation) {
+            let message = "the project is archived: unarchive it first";
+            return Err(ApiError::new(ErrorCode::Conflict, message).reason("project_archived"));
+        }
+        grant.project_id = project_id.cloned();
+        Ok(grant)
+    }
+}
+
+/// Whether an archived project refuses the operation.
+fn writes_in_project(operation: Operation) -> bool {
+    match operation {
+        Operation::ProjectArchive | Operation::ProjectUnarchive | Operation::ProjectDelete => false,
+        _ => matches!(operation.right(), Right::Project(role) if role > Role::Viewer),
+    }
+}
+
+/// Proof that the gate let a command through.
+#[derive(Debug, Clone)]
+pub(crate) struct Grant {
+    user_id: Option<UserId>,
+    claims: Option<AccessClaims>,
+    project_id: Option<ProjectId>,
+}
+
+impl Grant {
+    /// The caller. Operations that need somebody never get here without.
+    fn user_id(&self) -> Result<&UserId, ApiError> {
+        self.user_id.as_ref().ok_or_else(|| ApiError::from(ErrorCode::Unauthenticated))
+    }
+
+    /// The project. Operations in a project never get here without.
+    fn project_id(&self) -> Result<&ProjectId, ApiError> {
+        self.project_id.as_ref().ok_or_else(|| ApiError::not_found("project"))
+    }
+
+    pub(crate) async fn project(&self, node: &Node) -> Result<ProjectHandle, ApiError> {
+        node.project(self.project_id()?).await
+    }
+
+    fn write_context(
+        &self,
+        node: &Node,
+        operation: Operation,
+        ask: &Ask,
+    ) -> Result<WriteContext, ApiError> {
+        let (Some(key), Some(user_id)) = (&ask.idempotency_key, &self.user_id) else {
+            return Ok(WriteContext::default());
+        };
+        let body = serde_json::to_vec(&ask.command.to_value()).map_err(internal)?;
+        Ok(WriteContext {
+            idempotency: Some(IdempotencyKey {
+                user_id: user_id.clone(),
+                operation: operation.name(),
+                key: key.clone(),
+                body_hash: iris_workspace::content_hash(&body),
+                at: node.services.clock.now_ms(),
+            }),
+        })
+    }
+}
+
+async fn run(node: &Node, grant: Grant, ask: Ask, context: WriteContext) -> Result<Done, ApiError> {
+    let Ask { command, peer, .. } = ask;
+    match command {
+        Command::AuthSetup(request) => accounts::setup(node, request, peer).await,
+        Command::AuthRegister(request) => accounts::register(node, request, peer).await,
+        Command::AuthLogin(request) => accounts::login(node, request, peer).await,
+        Command::AuthRotate(request) => accounts::rotate(node, request).await,
+        Command::AuthLogout(_) => accounts::logout(node, &grant).await,
+        Command::UserGet(_) => accounts::me(node, &grant).await,
+        Command::ProjectCreate(request) => projects::create(node, &grant, request, context).await,
+        Command::ProjectList(request) => projects::list(node, &grant, request).await,
+        Command::ProjectGet(_) => projects::get(node, &grant).await,
+        Command::ProjectUpdate(request) => projects::update(node, &grant, request, context).await,
+        Command::ProjectArchive(_) => projects::archive(node, &grant, true, context).await,
+        Command::ProjectUnarchive(_) => projects::archive(node, &grant, false, context).await,
+        Command::ProjectDelete(_) => projects::delete(node, &grant, context).await,
+        Command::MemberList(_) => projects::members(node, &grant).await,
+        Command::MemberAdd(request) => projects::add_member(node, &grant, request, context).await,
+        Command::MemberUpdate(request) => {
+            projects::update_member(node, &grant, request, context).await
+        }
+        Command::MemberRemove(request) => {
+            projects::remove_member(node, &grant, request, context).await
+        }
+        Command::SessionCreate(request) => sessions::create(node, &grant, request, context).await,
+        Command::SessionList(request) => sessions::list(node, &grant, request).await,
+        Command::SessionGet(request) => sessions::get(node, &grant, request).await,
+        Command::SessionUpdate(request) => sessions::update(node, &grant, request, context).await,
+        Command::SessionArchive(request) => {
+            sessions::archive(node, &grant, request.session_id, context).await
+        }
+        Command::SessionUnarchive(request) => {
+            sessions::unarchive(node, &grant, request.session_id, context).await
+        }
+        Command::SessionDelete(request) => sessions::delete(node, &grant, request, context).await,
+        Command::MessageSend(request) => sessions::send(node, &grant, request, context).await,
+        Command::RunCancel(request) => sessions::cancel(node, &grant, request).await,
+        Command::MessageGet(request) => sessions::message(node, &grant, request).await,
+        Command::MessageList(request) => sessions::messages(node, &grant, request).await,
+        Command::AgentCreate(request) => agents::create(node, &grant, request, context).await,
+        Command::AgentList(_) => agents::list(node, &grant).await,
+        Command::AgentGet(request) => agents::get(node, &grant, &request.name).await,
+        Command::AgentUpdate(request) => agents::update(node, &grant, request, context).await,
+        Command::AgentDelete(request) => agents::delete(node, &grant, request.name, context).await,
+        Command::ToolList(_) => agents::tools(node),
+        Command::ToolApprove(request) => sessions::approve(node, &grant, request, context).await,
+        Command::ToolReject(request) => sessions::reject(node, &grant, request, context).await,
+        Command::FileRead(request) => files::read(node, &grant, request).await,
+        Command::FileWrite(request) => files::write(node, &grant, request, context).await,
+        Command::Hello(_)
+        | Command::AuthRefresh(_)
+        | Command::Subscribe(_)
+        | Command::Unsubscribe(_)
+        | Command::Ping(_) => Err(ApiError::from(ErrorCode::UnknownOperation)),
+    }
+}
+
+fn done(payload: impl Serialize) -> Result<Done, ApiError> {
+    let payload = serde_json::to_value(payload).map_err(internal)?;
+    Ok(Done { payload, seq: None, replayed: false })
+}
+
+impl Done {
+    fn at(mut self, seq: Option<u64>, replayed: bool) -> Self {
+        (self.seq, self.replayed) = (seq, replayed);
+        self
+    }
+}
+
+/// Our own failure: the log has the cause, the client has a sentence.
+fn internal(error: impl std::fmt::Display) -> ApiError {
+    tracing::error!(%error, "a command failed inside the server");
+    ApiError::new(ErrorCode::Internal, "internal error")
+}
+
+fn stored(error: StoreError) -> ApiError {
+    let wire = error.to_api();
+    if wire.code == ErrorCode::Internal {
+        tracing::error!(%error, "a command failed in the store");
+    }
+    wire
+}
+
+fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
+    if name.trim().is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
+        let message = format!(
+            "`{field}` must have 1 to {NAME_BYTES_MAX} bytes, not only spaces, no control characters"
+        );
+        return Err(ApiError::invalid(message).reason("invalid_name"));
+    }
+    Ok(())
+}
+
+fn check_description(field: &str, text: Option<&str>) -> Result<(), ApiError> {
+    check_length(field, text.unwrap_or_default(), DESCRIPTION_BYTES_MAX)
+}
+
+fn check_length(field: &str, text: &str, bytes_max: usize) -> Result<(), ApiError> {
+    if text.len() > bytes_max {
+        let message = format!("`{field}` is longer than {bytes_max} bytes");
+        return Err(ApiError::new(ErrorCode::PayloadTooLarge, message));
+    }
+    Ok(())
+}

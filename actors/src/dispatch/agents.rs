@@ -1,0 +1,139 @@
+//! Agents and tools.
+
+use iris_protocol::{
+    Agent, AgentCreate, AgentId, AgentPage, AgentPayload, AgentUpdate, ApiError, Done as Ok_,
+    ErrorCode, ToolPage,
+    limits::{AGENT_TOOLS_MAX, PROMPT_BYTES_MAX},
+};
+use iris_store::project::{CreateAgent, DeleteAgent, UpdateAgent};
+use iris_store::{Committed, WriteContext};
+use iris_tools::ToolRegistry;
+
+use super::{Done, Grant, check_length, done, stored};
+use crate::orchestrator::default_agent;
+use crate::{Node, write};
+
+/// Longest name of an agent, in bytes.
+const AGENT_NAME_BYTES_MAX: usize = 64;
+
+fn check_agent_name(tools: &ToolRegistry, name: &str) -> Result<(), ApiError> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > AGENT_NAME_BYTES_MAX || !name.chars().all(is_word) {
+        let message =
+            format!("`name` must be 1 to {AGENT_NAME_BYTES_MAX} letters, digits, `-` and `_`");
+        return Err(ApiError::invalid(message).reason("invalid_name"));
+    }
+    if default_agent(tools, name).is_some() {
+        let message = format!("`{name}` is a built-in agent");
+        return Err(ApiError::new(ErrorCode::Conflict, message).reason("builtin_agent"));
+    }
+    Ok(())
+}
+
+fn check_tools(registry: &ToolRegistry, names: &[String]) -> Result<(), ApiError> {
+    if names.len() > AGENT_TOOLS_MAX {
+        return Err(ApiError::invalid(format!("an agent has at most {AGENT_TOOLS_MAX} tools")));
+    }
+    for (index, name) in names.iter().enumerate() {
+        if registry.get(name).is_none() {
+            return Err(
+                ApiError::invalid(registry.unknown(name).to_string()).reason("unknown_tool")
+            );
+        }
+        if names.iter().take(index).any(|other| other == name) {
+            let message = format!("the tool `{name}` is named twice");
+            return Err(ApiError::invalid(message).reason("duplicate_tool"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn create(
+    node: &Node,
+    grant: &Grant,
+    request: AgentCreate,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let registry = &node.services.tools;
+    check_agent_name(registry, &request.name)?;
+    let prompt = request.prompt.unwrap_or_default();
+    check_length("prompt", &prompt, PROMPT_BYTES_MAX)?;
+    let tools = match request.tools {
+        Some(tools) => tools,
+        None => registry.names().map(str::to_owned).collect(),
+    };
+    check_tools(registry, &tools)?;
+    let command = CreateAgent {
+        id: AgentId::from_bits(node.services.ids.next_bits()),
+        name: request.name,
+        prompt,
+        model: request.model,
+        tools,
+        by: grant.user_id()?.clone(),
+        at: node.services.clock.now_ms(),
+    };
+    let project = grant.project(node).await?;
+    answer(write(&project.address, command, context).await.map_err(stored)?)
+}
+
+fn answer(changed: Committed<Agent>) -> Result<Done, ApiError> {
+    let Committed { output: agent, seq, replayed } = changed;
+    Ok(done(AgentPayload { agent })?.at(seq, replayed))
+}
+
+pub(super) async fn update(
+    node: &Node,
+    grant: &Grant,
+    request: AgentUpdate,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let registry = &node.services.tools;
+    check_agent_name(registry, &request.name)?;
+    check_length("prompt", request.prompt.as_deref().unwrap_or_default(), PROMPT_BYTES_MAX)?;
+    check_tools(registry, request.tools.as_deref().unwrap_or_default())?;
+    let command = UpdateAgent {
+        name: request.name,
+        prompt: request.prompt,
+        model: request.model,
+        tools: request.tools,
+        by: grant.user_id()?.clone(),
+        at: node.services.clock.now_ms(),
+    };
+    let project = grant.project(node).await?;
+    answer(write(&project.address, command, context).await.map_err(stored)?)
+}
+
+pub(super) async fn delete(
+    node: &Node,
+    grant: &Grant,
+    name: String,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    check_agent_name(&node.services.tools, &name)?;
+    let by = grant.user_id()?.clone();
+    let command = DeleteAgent { name, by, at: node.services.clock.now_ms() };
+    let project = grant.project(node).await?;
+    let deleted = write(&project.address, command, context).await.map_err(stored)?;
+    Ok(done(Ok_ { done: true })?.at(deleted.seq, deleted.replayed))
+}
+
+pub(super) async fn list(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
+    let project = grant.project(node).await?;
+    let mut agents: Vec<Agent> =
+        default_agent(&node.services.tools, "default").into_iter().collect();
+    agents.extend(project.reader.agents().await.map_err(stored)?);
+    done(AgentPage { agents })
+}
+
+pub(super) async fn get(node: &Node, grant: &Grant, name: &str) -> Result<Done, ApiError> {
+    let project = grant.project(node).await?;
+    let agent = match default_agent(&node.services.tools, name) {
+        Some(agent) => Some(agent),
+        None => project.reader.agent(name.to_owned()).await.map_err(stored)?,
+    };
+    done(AgentPayload { agent: agent.ok_or_else(|| ApiError::not_found("agent"))? })
+}
+
+pub(super) fn tools(node: &Node) -> Result<Done, ApiError> {
+    done(ToolPage { tools: node.services.tools.to_wire() })
+}

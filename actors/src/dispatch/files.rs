@@ -1,0 +1,126 @@
+//! The content of files, as text in an operation and as bytes over REST.
+
+use iris_auth::AccessClaims;
+use iris_protocol::{
+    ApiError, File, FileContent, FilePayload, FileRead, FileType, FileWrite, Operation, ProjectId,
+    limits::FILE_BYTES_MAX,
+};
+use iris_store::WriteContext;
+use iris_store::project::RecordFileWrite;
+use iris_workspace::{WorkspaceError, content_hash};
+
+use super::{Done, Grant, done, internal, stored};
+use crate::{Node, write as commit};
+
+/// A file and its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileBytes {
+    /// The file.
+    pub file: File,
+    /// All of them.
+    pub bytes: Vec<u8>,
+}
+
+/// Reads a file as bytes, for a caller who may `file.read`.
+///
+/// # Errors
+/// Those of the gate; `INVALID_REQUEST`, `FORBIDDEN`, `NOT_FOUND`, `PAYLOAD_TOO_LARGE` for the path.
+pub async fn file_bytes(
+    node: &Node,
+    claims: Option<&AccessClaims>,
+    project_id: &ProjectId,
+    path: String,
+) -> Result<FileBytes, ApiError> {
+    let grant = node.gate(claims, Operation::FileRead, Some(project_id)).await?;
+    read_bytes(node, &grant, path).await
+}
+
+/// Writes a file as bytes, for a caller who may `file.write`.
+///
+/// # Errors
+/// Those of the gate; `INVALID_REQUEST`, `FORBIDDEN`, `PAYLOAD_TOO_LARGE` for the path.
+pub async fn put_file_bytes(
+    node: &Node,
+    claims: Option<&AccessClaims>,
+    project_id: &ProjectId,
+    path: String,
+    bytes: Vec<u8>,
+) -> Result<File, ApiError> {
+    let grant = node.gate(claims, Operation::FileWrite, Some(project_id)).await?;
+    Ok(write_bytes(node, &grant, path, bytes, WriteContext::default()).await?.0)
+}
+
+pub(super) async fn read(node: &Node, grant: &Grant, request: FileRead) -> Result<Done, ApiError> {
+    let FileBytes { file, bytes } = read_bytes(node, grant, request.path).await?;
+    done(FileContent { file, content: String::from_utf8_lossy(&bytes).into_owned() })
+}
+
+pub(super) async fn write(
+    node: &Node,
+    grant: &Grant,
+    request: FileWrite,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let bytes = request.content.into_bytes();
+    let (file, seq, replayed) = write_bytes(node, grant, request.path, bytes, context).await?;
+    Ok(done(FilePayload { file })?.at(seq, replayed))
+}
+
+async fn read_bytes(node: &Node, grant: &Grant, path: String) -> Result<FileBytes, ApiError> {
+    let project = grant.project(node).await?;
+    let workspace = project.workspace.clone();
+    let read = {
+        let path = path.clone();
+        move || workspace.read_bytes(&path, FILE_BYTES_MAX as u64)
+    };
+    let content = tokio::task::spawn_blocking(read).await.map_err(internal)?.map_err(refused)?;
+    let info = content.info;
+    let hash = info.hash.unwrap_or_else(|| content_hash(&content.bytes));
+    let known = project.reader.file(info.path.clone()).await.map_err(stored)?;
+    // What stands in the file now counts; who wrote it is known only if nobody changed it since.
+    let known = known.filter(|file| file.hash == hash);
+    let file = known.unwrap_or_else(|| File {
+        path: info.path,
+        r#type: FileType::File,
+        size: content.bytes.len() as u64,
+        version: 0,
+        hash,
+        updated_at: None,
+        updated_by: None,
+    });
+    Ok(FileBytes { file, bytes: content.bytes })
+}
+
+async fn write_bytes(
+    node: &Node,
+    grant: &Grant,
+    path: String,
+    bytes: Vec<u8>,
+    context: WriteContext,
+) -> Result<(File, Option<u64>, bool), ApiError> {
+    if bytes.len() > FILE_BYTES_MAX {
+        let message = format!("a file may have at most {FILE_BYTES_MAX} bytes");
+        return Err(ApiError::new(iris_protocol::ErrorCode::PayloadTooLarge, message));
+    }
+    let project = grant.project(node).await?;
+    let workspace = project.workspace.clone();
+    let replace = move || workspace.write(&path, &bytes);
+    let written = tokio::task::spawn_blocking(replace).await.map_err(internal)?.map_err(refused)?;
+    let command = RecordFileWrite {
+        path: written.path,
+        size: written.size,
+        hash: written.hash,
+        by: grant.user_id()?.clone(),
+        at: node.services.clock.now_ms(),
+    };
+    let recorded = commit(&project.address, command, context).await.map_err(stored)?;
+    Ok((recorded.output, recorded.seq, recorded.replayed))
+}
+
+fn refused(error: WorkspaceError) -> ApiError {
+    let wire = ApiError::new(error.code(), error.to_string());
+    match error.reason() {
+        Some(reason) => wire.reason(reason),
+        None => wire,
+    }
+}

@@ -1,0 +1,296 @@
+//! Projects and their members. What they are stands in the root database; that they changed is an
+//! event of the project.
+
+use std::path::{Path, PathBuf};
+
+use iris_protocol::{
+    ApiError, Done as Ok_, ErrorCode, Event, Member, MemberAdd, MemberPage, MemberPayload,
+    MemberRemove, MemberUpdate, Project, ProjectCreate, ProjectId, ProjectList, ProjectPayload,
+    ProjectUpdate, Role, UserId,
+    limits::{PAGE_DEFAULT, PAGE_MAX, SETTINGS_BYTES_MAX},
+};
+use iris_store::project::{ProjectDatabase, PublishProjectEvent};
+use iris_store::root::{
+    AddMember, CreateProject, DeleteProject, RemoveMember, SetProjectArchived, UpdateMember,
+    UpdateProject,
+};
+use iris_store::{Committed, WriteContext};
+
+use super::{Done, Grant, check_description, check_name, done, internal, stored};
+use crate::directory::{CloseOne, ProjectPlaces};
+use crate::project::EvictUser;
+use crate::{Node, write};
+
+/// The page size that a request asks for.
+pub(super) fn page_size(limit: Option<u32>) -> Result<u32, ApiError> {
+    match limit.unwrap_or(PAGE_DEFAULT) {
+        size @ 1..=PAGE_MAX => Ok(size),
+        _ => Err(ApiError::invalid(format!("`limit` must be 1 to {PAGE_MAX}"))),
+    }
+}
+
+pub(super) async fn create(
+    node: &Node,
+    grant: &Grant,
+    request: ProjectCreate,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    check_name("name", &request.name)?;
+    check_description("description", request.description.as_deref())?;
+    let services = &node.services;
+    let path = match request.path {
+        Some(path) => Some(allowed_directory(path, services.settings.project_roots.clone()).await?),
+        None => None,
+    };
+    let id = ProjectId::from_bits(services.ids.next_bits());
+    let epoch = format!("{:032x}", services.ids.next_bits());
+    let at = services.clock.now_ms();
+    let places = ProjectPlaces::new(&services.settings.data_dir, &id);
+    // The database first: a project in the root database always has one. What a crash leaves between
+    // the two is a directory that nobody refers to.
+    let made = {
+        let (id, places) = (id.clone(), ProjectPlaces::new(&services.settings.data_dir, &id));
+        move || {
+            std::fs::create_dir_all(&places.files)?;
+            ProjectDatabase::create(&places.database, &id, &epoch, at)
+        }
+    };
+    tokio::task::spawn_blocking(made).await.map_err(internal)?.map_err(stored)?;
+    let command = CreateProject {
+        id: id.clone(),
+        owner_id: grant.user_id()?.clone(),
+        name: request.name,
+        description: request.description,
+        r#type: request.r#type,
+        path,
+        at,
+    };
+    let created = write(&node.root, command, context).await;
+    if !created.as_ref().is_ok_and(|created| created.output.id == id) {
+        remove_directory(places.directory).await;
+    }
+    let Committed { output: project, replayed, .. } = created.map_err(stored)?;
+    Ok(done(ProjectPayload { project })?.at(None, replayed))
+}
+
+/// The real path of an existing directory under one of the operator's project roots.
+async fn allowed_directory(path: String, roots: Vec<PathBuf>) -> Result<String, ApiError> {
+    let checked = tokio::task::spawn_blocking(move || {
+        let real = Path::new(&path).canonicalize().ok().filter(|real| real.is_dir())?;
+        let mut roots = roots.iter().filter_map(|root| root.canonicalize().ok());
+        if roots.any(|root| real.starts_with(root)) {
+            real.to_str().map(str::to_owned)
+        } else {
+            None
+        }
+    });
+    checked.await.map_err(internal)?.ok_or_else(|| {
+        let message =
+            "`path` must be an existing directory under one of the server's project roots";
+        ApiError::new(ErrorCode::Forbidden, message).reason("outside_project_roots")
+    })
+}
+
+async fn remove_directory(directory: PathBuf) {
+    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&directory)).await;
+    if let Ok(Err(error)) = removed
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::error!(%error, "a project's directory could not be removed");
+    }
+}
+
+pub(super) async fn list(
+    node: &Node,
+    grant: &Grant,
+    request: ProjectList,
+) -> Result<Done, ApiError> {
+    let limit = page_size(request.limit)?;
+    let archived = request.include_archived.unwrap_or(false);
+    let cursor = request.cursor.as_deref();
+    let page = node.root_reader.projects(grant.user_id()?, limit, cursor, archived).await;
+    done(page.map_err(stored)?)
+}
+
+pub(super) async fn get(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
+    done(ProjectPayload { project: project(node, grant).await? })
+}
+
+async fn project(node: &Node, grant: &Grant) -> Result<Project, ApiError> {
+    let found = node.root_reader.project(grant.user_id()?, grant.project_id()?).await;
+    found.map_err(stored)?.ok_or_else(|| ApiError::not_found("project"))
+}
+
+pub(super) async fn update(
+    node: &Node,
+    grant: &Grant,
+    request: ProjectUpdate,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    if let Some(name) = &request.name {
+        check_name("name", name)?;
+    }
+    check_description("description", request.description.as_deref())?;
+    if let Some(settings) = &request.settings {
+        let json = serde_json::to_string(settings).map_err(internal)?;
+        super::check_length("settings", &json, SETTINGS_BYTES_MAX)?;
+    }
+    let command = UpdateProject {
+        id: grant.project_id()?.clone(),
+        name: request.name,
+        description: request.description,
+        settings: request.settings,
+        by: grant.user_id()?.clone(),
+        at: node.services.clock.now_ms(),
+    };
+    let updated = write(&node.root, command, context).await.map_err(stored)?;
+    let project = updated.output;
+    let event =
+        Event::ProjectUpdated { project_id: project.id.clone(), name: project.name.clone() };
+    let seq = publish(node, grant, event, updated.replayed).await?;
+    Ok(done(ProjectPayload { project })?.at(seq, updated.replayed))
+}
+
+/// Records in the project's log what was committed to the root database.
+async fn publish(
+    node: &Node,
+    grant: &Grant,
+    event: Event,
+    replayed: bool,
+) -> Result<Option<u64>, ApiError> {
+    if replayed {
+        return Ok(None);
+    }
+    let by = grant.user_id()?.clone();
+    let command = PublishProjectEvent { event, by, at: node.services.clock.now_ms() };
+    let project = grant.project(node).await?;
+    let published = write(&project.address, command, WriteContext::default()).await;
+    Ok(published.map_err(stored)?.seq)
+}
+
+pub(super) async fn archive(
+    node: &Node,
+    grant: &Grant,
+    archived: bool,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let project_id = grant.project_id()?.clone();
+    let command = SetProjectArchived {
+        id: project_id.clone(),
+        archived_at: archived.then(|| node.services.clock.now_ms()),
+        by: grant.user_id()?.clone(),
+    };
+    let set = write(&node.root, command, context).await.map_err(stored)?;
+    let event = if archived {
+        Event::ProjectArchived { project_id }
+    } else {
+        Event::ProjectUnarchived { project_id }
+    };
+    let seq = publish(node, grant, event, set.replayed).await?;
+    Ok(done(ProjectPayload { project: set.output })?.at(seq, set.replayed))
+}
+
+pub(super) async fn delete(
+    node: &Node,
+    grant: &Grant,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let id = grant.project_id()?.clone();
+    let deleted = write(&node.root, DeleteProject { id: id.clone() }, context).await;
+    let replayed = deleted.map_err(stored)?.replayed;
+    // Nobody can open it any more; what is open closes before its files go.
+    node.directory.send(CloseOne(id.clone())).await.map_err(internal)?;
+    let places = ProjectPlaces::new(&node.services.settings.data_dir, &id);
+    remove_directory(places.directory).await;
+    Ok(done(Ok_ { done: true })?.at(None, replayed))
+}
+
+pub(super) async fn members(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
+    let members = node.root_reader.members(grant.project_id()?).await.map_err(stored)?;
+    done(MemberPage { members })
+}
+
+fn check_role(role: Role) -> Result<(), ApiError> {
+    match role {
+        Role::Viewer | Role::Member | Role::Admin => Ok(()),
+        Role::Owner => {
+            let message = "a project has one owner; ownership cannot be given as a role";
+            Err(ApiError::invalid(message).reason("owner_role"))
+        }
+    }
+}
+
+pub(super) async fn add_member(
+    node: &Node,
+    grant: &Grant,
+    request: MemberAdd,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    check_role(request.role)?;
+    let user_id = match (request.user_id, request.email) {
+        (Some(user_id), None) => {
+            let user = node.root_reader.user(&user_id).await.map_err(stored)?;
+            user.map(|user| user.id)
+        }
+        (None, Some(email)) => {
+            let email = email.trim().to_lowercase();
+            let found = node.root_reader.user_by_email(&email).await.map_err(stored)?;
+            found.map(|found| found.user.id)
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(ApiError::invalid("name the user by either `userId` or `email`"));
+        }
+    };
+    let command = AddMember {
+        project_id: grant.project_id()?.clone(),
+        user_id: user_id.ok_or_else(|| ApiError::not_found("user"))?,
+        role: request.role,
+        at: node.services.clock.now_ms(),
+    };
+    let added = write(&node.root, command, context).await.map_err(stored)?;
+    let event = Event::MemberAdded { member: added.output.clone() };
+    answer_member(node, grant, added, event).await
+}
+
+pub(super) async fn update_member(
+    node: &Node,
+    grant: &Grant,
+    request: MemberUpdate,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    check_role(request.role)?;
+    let command = UpdateMember {
+        project_id: grant.project_id()?.clone(),
+        user_id: request.user_id,
+        role: request.role,
+    };
+    let updated = write(&node.root, command, context).await.map_err(stored)?;
+    let event = Event::MemberUpdated { member: updated.output.clone() };
+    answer_member(node, grant, updated, event).await
+}
+
+async fn answer_member(
+    node: &Node,
+    grant: &Grant,
+    changed: Committed<Member>,
+    event: Event,
+) -> Result<Done, ApiError> {
+    let seq = publish(node, grant, event, changed.replayed).await?;
+    Ok(done(MemberPayload { member: changed.output })?.at(seq, changed.replayed))
+}
+
+pub(super) async fn remove_member(
+    node: &Node,
+    grant: &Grant,
+    request: MemberRemove,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let user_id: UserId = request.user_id;
+    let command =
+        RemoveMember { project_id: grant.project_id()?.clone(), user_id: user_id.clone() };
+    let removed = write(&node.root, command, context).await.map_err(stored)?;
+    grant.project(node).await?.address.do_send(EvictUser(user_id.clone()));
+    let event = Event::MemberRemoved { user_id };
+    let seq = publish(node, grant, event, removed.replayed).await?;
+    Ok(done(Ok_ { done: true })?.at(seq, removed.replayed))
+}

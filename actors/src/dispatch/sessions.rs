@@ -1,0 +1,276 @@
+//! Sessions, messages, runs and approvals.
+
+use actix::Addr;
+use iris_protocol::{
+    ApiError, ApprovalPayload, CancelPayload, Content, Done as Ok_, ErrorCode, MessageGet,
+    MessageList, MessagePayload, MessageSend, RunCancel, Session as SessionResource, SessionCreate,
+    SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionStatus,
+    SessionUpdate, ToolApprove, ToolReject, limits::MESSAGE_TEXT_BYTES_MAX,
+};
+use iris_store::project::{CreateSession, Decision, PurgeSession, SetSessionStatus, UpdateSession};
+use iris_store::{Committed, WriteContext};
+use iris_tools::ToolRegistry;
+
+use super::projects::page_size;
+use super::{Done, Grant, check_description, check_length, check_name, done, stored};
+use crate::orchestrator::default_agent;
+use crate::project::{OpenSession, ProjectHandle};
+use crate::session::{CancelRun, Decide, SendMessage, Session};
+use crate::{Node, write};
+
+const TITLE_DEFAULT: &str = "New session";
+const AGENT_DEFAULT: &str = "default";
+
+pub(super) async fn create(
+    node: &Node,
+    grant: &Grant,
+    request: SessionCreate,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let title = request.title.unwrap_or_else(|| TITLE_DEFAULT.to_owned());
+    check_name("title", &title)?;
+    let project = grant.project(node).await?;
+    let agent = request.agent.unwrap_or_else(|| AGENT_DEFAULT.to_owned());
+    check_agent(&project, &node.services.tools, &agent).await?;
+    let command = CreateSession {
+        id: SessionId::from_bits(node.services.ids.next_bits()),
+        title,
+        agent,
+        model: request.model,
+        mode: request.mode.unwrap_or_default(),
+        created_by: grant.user_id()?.clone(),
+        at: node.services.clock.now_ms(),
+    };
+    answer(write(&project.address, command, context).await.map_err(stored)?)
+}
+
+fn answer(changed: Committed<SessionResource>) -> Result<Done, ApiError> {
+    let Committed { output: session, seq, replayed } = changed;
+    Ok(done(SessionPayload { session })?.at(seq, replayed))
+}
+
+async fn check_agent(
+    project: &ProjectHandle,
+    tools: &ToolRegistry,
+    name: &str,
+) -> Result<(), ApiError> {
+    if default_agent(tools, name).is_some() {
+        return Ok(());
+    }
+    let found = project.reader.agent(name.to_owned()).await.map_err(stored)?;
+    found.map(|_| ()).ok_or_else(|| ApiError::not_found("agent"))
+}
+
+pub(super) async fn list(
+    node: &Node,
+    grant: &Grant,
+    request: SessionList,
+) -> Result<Done, ApiError> {
+    let limit = page_size(request.limit)?;
+    let archived = request.include_archived.unwrap_or(false);
+    let project = grant.project(node).await?;
+    done(project.reader.sessions(limit, request.cursor, archived).await.map_err(stored)?)
+}
+
+pub(super) async fn get(node: &Node, grant: &Grant, request: SessionGet) -> Result<Done, ApiError> {
+    let limit = page_size(request.limit)?;
+    let project = grant.project(node).await?;
+    let snapshot = project.reader.snapshot(request.session_id, limit, request.before).await;
+    done(snapshot.map_err(stored)?.ok_or_else(|| ApiError::not_found("session"))?)
+}
+
+pub(super) async fn update(
+    node: &Node,
+    grant: &Grant,
+    request: SessionUpdate,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    if let Some(title) = &request.title {
+        check_name("title", title)?;
+    }
+    let project = grant.project(node).await?;
+    if let Some(agent) = &request.agent {
+        check_agent(&project, &node.services.tools, agent).await?;
+    }
+    let command = UpdateSession {
+        id: request.session_id,
+        title: request.title,
+        agent: request.agent,
+        model: request.model,
+        by: grant.user_id()?.clone(),
+        at: node.services.clock.now_ms(),
+    };
+    answer(write(&project.address, command, context).await.map_err(stored)?)
+}
+
+pub(super) async fn archive(
+    node: &Node,
+    grant: &Grant,
+    id: SessionId,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    answer(set_status(node, grant, id, SessionStatus::Archived, context).await?)
+}
+
+pub(super) async fn unarchive(
+    node: &Node,
+    grant: &Grant,
+    id: SessionId,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    answer(set_status(node, grant, id, SessionStatus::Active, context).await?)
+}
+
+async fn set_status(
+    node: &Node,
+    grant: &Grant,
+    id: SessionId,
+    status: SessionStatus,
+    context: WriteContext,
+) -> Result<Committed<SessionResource>, ApiError> {
+    let project = grant.project(node).await?;
+    let by = grant.user_id()?.clone();
+    let command = SetSessionStatus { id, status, by, at: node.services.clock.now_ms() };
+    write(&project.address, command, context).await.map_err(stored)
+}
+
+pub(super) async fn delete(
+    node: &Node,
+    grant: &Grant,
+    request: SessionDelete,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let id = request.session_id;
+    let (seq, replayed) = if request.permanent.unwrap_or(false) {
+        let project = grant.project(node).await?;
+        let by = grant.user_id()?.clone();
+        let command = PurgeSession { id, by, at: node.services.clock.now_ms() };
+        let purged = write(&project.address, command, context).await.map_err(stored)?;
+        (purged.seq, purged.replayed)
+    } else {
+        let deleted = set_status(node, grant, id, SessionStatus::Deleted, context).await?;
+        (deleted.seq, deleted.replayed)
+    };
+    Ok(done(Ok_ { done: true })?.at(seq, replayed))
+}
+
+/// A session that the caller may act in, and its actor.
+async fn open(
+    node: &Node,
+    grant: &Grant,
+    id: &SessionId,
+) -> Result<(SessionResource, Addr<Session>), ApiError> {
+    let project = grant.project(node).await?;
+    let found = project.reader.session(id.clone()).await.map_err(stored)?;
+    let found = found.filter(|session| session.status != SessionStatus::Deleted);
+    let session = found.ok_or_else(|| ApiError::not_found("session"))?;
+    let actor = project.address.send(OpenSession(id.clone())).await.map_err(|_| restarting())?;
+    Ok((session, actor))
+}
+
+/// The answer when an actor went away between finding it and asking it.
+fn restarting() -> ApiError {
+    ApiError::new(ErrorCode::Overloaded, "the session is restarting; try again").retry_after(100)
+}
+
+pub(super) async fn send(
+    node: &Node,
+    grant: &Grant,
+    request: MessageSend,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let text = match &request.content {
+        Content::Text(_) | Content::Parts(_) => request.content.text(),
+    };
+    if text.trim().is_empty() {
+        return Err(ApiError::invalid("`content` holds no text").reason("empty_content"));
+    }
+    check_length("content", &text, MESSAGE_TEXT_BYTES_MAX)?;
+    if node.is_draining() {
+        return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
+    }
+    let (session, actor) = open(node, grant, &request.session_id).await?;
+    let message = SendMessage {
+        session,
+        text,
+        when_busy: request.when_busy.unwrap_or_default(),
+        by: grant.user_id()?.clone(),
+        context,
+    };
+    let Committed { output, seq, replayed } =
+        actor.send(message).await.map_err(|_| restarting())??;
+    Ok(done(output)?.at(seq, replayed))
+}
+
+pub(super) async fn cancel(
+    node: &Node,
+    grant: &Grant,
+    request: RunCancel,
+) -> Result<Done, ApiError> {
+    let (_, actor) = open(node, grant, &request.session_id).await?;
+    let cancelled = actor.send(CancelRun).await.map_err(|_| restarting())?;
+    done(CancelPayload { cancelled })
+}
+
+pub(super) async fn message(
+    node: &Node,
+    grant: &Grant,
+    request: MessageGet,
+) -> Result<Done, ApiError> {
+    let project = grant.project(node).await?;
+    let found = project.reader.message(request.session_id, request.message_id).await;
+    let message = found.map_err(stored)?.ok_or_else(|| ApiError::not_found("message"))?;
+    done(MessagePayload { message })
+}
+
+pub(super) async fn messages(
+    node: &Node,
+    grant: &Grant,
+    request: MessageList,
+) -> Result<Done, ApiError> {
+    let limit = page_size(request.limit)?;
+    let project = grant.project(node).await?;
+    let found = project.reader.session(request.session_id.clone()).await.map_err(stored)?;
+    if found.is_none() {
+        return Err(ApiError::not_found("session"));
+    }
+    let page = project.reader.messages(request.session_id, limit, request.before).await;
+    done(page.map_err(stored)?)
+}
+
+pub(super) async fn approve(
+    node: &Node,
+    grant: &Grant,
+    request: ToolApprove,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let ToolApprove { session_id, tool_call_id, remember: _ } = request;
+    decide(node, grant, &session_id, tool_call_id, Decision::Approve, context).await
+}
+
+pub(super) async fn reject(
+    node: &Node,
+    grant: &Grant,
+    request: ToolReject,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    check_description("reason", request.reason.as_deref())?;
+    let ToolReject { session_id, tool_call_id, reason } = request;
+    decide(node, grant, &session_id, tool_call_id, Decision::Reject { reason }, context).await
+}
+
+async fn decide(
+    node: &Node,
+    grant: &Grant,
+    session_id: &SessionId,
+    tool_call_id: iris_protocol::ToolCallId,
+    decision: Decision,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let (_, actor) = open(node, grant, session_id).await?;
+    let by = Some(grant.user_id()?.clone());
+    let decide = Decide { tool_call_id, decision, by, context };
+    let Committed { output: approval, seq, replayed } =
+        actor.send(decide).await.map_err(|_| restarting())??;
+    Ok(done(ApprovalPayload { approval })?.at(seq, replayed))
+}

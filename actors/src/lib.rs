@@ -1,0 +1,24 @@
+//! Everything in Iris that has a mailbox, and the supervision of it.
+//!
+//! Read in this order: `supervision` starts every actor; `dispatch` is the one way from a caller's
+//! command to the actors; `directory` finds a project; `project` owns its database, its order of
+//! events and its rooms; `session` owns one conversation; `orchestrator` performs one run;
+//! `connection` is one client. Deliberately absent: HTTP, JSON routes, SQL, providers.
+
+pub mod connection;
+mod directory;
+pub mod dispatch;
+mod node;
+mod orchestrator;
+pub mod project;
+mod root;
+mod services;
+mod session;
+pub mod supervision;
+mod write;
+
+pub use directory::Directory;
+pub use node::{Node, NodeError};
+pub use root::Root;
+pub use services::{Registration, Services, Settings, SystemClock, SystemIds};
+pub use write::{Write, write};

@@ -1,0 +1,376 @@
+//! One run: performs the effects of the turn machine and feeds it what comes back. A session starts
+//! it; it ends when the end of its run is recorded.
+
+mod model;
+mod tool;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use actix::prelude::*;
+use iris_agent::{Effect, Input, StepEnd, StepPart, Turn, TurnEnd};
+use iris_protocol::{
+    Agent, ApiError, ApprovalId, MessageId, Run, RunId, RunStatus, SessionId, StreamKind,
+    ToolCallId, ToolState,
+};
+use iris_store::project::{
+    Decision, FailQueuedRun, FinishRun, NewApproval, NewPart, Outcome, RecordResult, RecordStep,
+    RecordedChange, StartRun, StepEnd as RecordedStep,
+};
+use iris_store::{Command, StoreError, WriteContext};
+use iris_tools::{ReadLog, ToolRegistry};
+
+use crate::project::{EndStreams, Stream};
+use crate::session::{Answerer, Decide, Session, SessionPlace, answerer};
+use crate::supervision::ActorPath;
+use crate::{Services, write};
+use tool::ToolRuns;
+
+/// What an orchestrator is to do.
+#[derive(Clone)]
+pub(crate) struct Assignment {
+    pub(crate) place: SessionPlace,
+    pub(crate) run: Run,
+    pub(crate) answer_id: MessageId,
+    pub(crate) session: Addr<Session>,
+    /// What the model has seen of the project's files in this session.
+    pub(crate) read_log: Arc<ReadLog>,
+}
+
+/// The agent that every project has.
+pub(crate) fn default_agent(tools: &ToolRegistry, name: &str) -> Option<Agent> {
+    (name == "default").then(|| Agent {
+        id: None,
+        name: "default".to_owned(),
+        prompt: "You are a careful assistant. Use the tools to read and change the files of the \
+                 project. Say what you did."
+            .to_owned(),
+        model: None,
+        tools: tools.names().map(str::to_owned).collect(),
+        builtin: true,
+    })
+}
+
+/// The orchestrator actor.
+pub(crate) struct Orchestrator {
+    assignment: Assignment,
+    path: ActorPath,
+    turn: Turn,
+    /// Known once the run is recorded as running.
+    answerer: Option<Answerer>,
+    /// What happened and is not taken in yet.
+    inputs: VecDeque<Input>,
+    /// What is still to be done about the last input.
+    effects: VecDeque<Effect>,
+    is_recording: bool,
+    model: Option<SpawnHandle>,
+    tools: ToolRuns,
+    /// When the answer to a waiting call is no.
+    expiries: HashMap<ToolCallId, SpawnHandle>,
+}
+
+impl Orchestrator {
+    pub(crate) fn new(assignment: Assignment, path: ActorPath) -> Self {
+        let turn = Turn::new(assignment.place.services.settings.turn);
+        Self {
+            assignment,
+            path,
+            turn,
+            answerer: None,
+            inputs: VecDeque::new(),
+            effects: VecDeque::new(),
+            is_recording: false,
+            model: None,
+            tools: ToolRuns::default(),
+            expiries: HashMap::new(),
+        }
+    }
+
+    fn services(&self) -> &Services {
+        &self.assignment.place.services
+    }
+
+    fn session_id(&self) -> SessionId {
+        self.assignment.place.id.clone()
+    }
+
+    fn run_id(&self) -> RunId {
+        self.assignment.run.id.clone()
+    }
+}
+
+impl Actor for Orchestrator {
+    type Context = Context<Self>;
+
+    /// Records the run as running; only then does the turn begin.
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let began = begin(self.assignment.clone()).into_actor(self);
+        ctx.spawn(began.map(|began, orchestrator, ctx| match began {
+            Ok(answerer) => {
+                orchestrator.answerer = Some(answerer);
+                orchestrator.input(Input::Started, ctx);
+            }
+            Err(error) => {
+                tracing::warn!(actor.path = %orchestrator.path, %error, "run could not start");
+                ctx.stop();
+            }
+        }));
+    }
+}
+
+/// Never called: an orchestrator that panicked ends, and its session ends the run.
+impl Supervised for Orchestrator {}
+
+async fn begin(assignment: Assignment) -> Result<Answerer, ApiError> {
+    let Assignment { place, run, answer_id, .. } = assignment;
+    let session = place.project.reader.session(place.id.clone()).await;
+    let session = session.map_err(|error| error.to_api())?;
+    let found = match session {
+        Some(session) => answerer(&place, &session).await,
+        None => Err(ApiError::not_found("session")),
+    };
+    let (at, project) = (place.services.clock.now_ms(), &place.project.address);
+    match found {
+        Ok(answerer) => {
+            let (agent, model) = (answerer.agent.name.clone(), answerer.model.clone());
+            let command = StartRun { run_id: run.id, answer_id, agent, model, at };
+            let started = write(project, command, WriteContext::default()).await;
+            started.map(|_| answerer).map_err(|error| error.to_api())
+        }
+        Err(error) => {
+            let command = FailQueuedRun {
+                session_id: place.id.clone(),
+                run_id: run.id,
+                status: RunStatus::Failed,
+                error: Some(error.clone()),
+                at,
+            };
+            let failed = write(project, command, WriteContext::default()).await;
+            failed.map_err(|error| error.to_api())?;
+            Err(error)
+        }
+    }
+}
+
+impl Orchestrator {
+    pub(super) fn input(&mut self, input: Input, ctx: &mut Context<Self>) {
+        self.inputs.push_back(input);
+        self.advance(ctx);
+    }
+
+    /// Takes one input at a time and performs all its effects before the next; an effect that must be
+    /// durable holds up everything after it (INV-6).
+    fn advance(&mut self, ctx: &mut Context<Self>) {
+        while !self.is_recording {
+            if let Some(effect) = self.effects.pop_front() {
+                self.perform(effect, ctx);
+            } else if let Some(input) = self.inputs.pop_front() {
+                let ids = &*self.assignment.place.services.ids;
+                self.effects.extend(self.turn.step(input, ids));
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::CallModel => self.call_model(ctx),
+            Effect::AbortModel => self.abort_model(ctx),
+            Effect::Show { part_id, kind, text, .. } => {
+                let (session_id, message_id) =
+                    (self.session_id(), self.assignment.answer_id.clone());
+                let piece = Stream { session_id, message_id, part_id, kind, text };
+                self.assignment.place.project.address.do_send(piece);
+            }
+            Effect::RecordStep { parts, step } => self.record_step(parts, step, ctx),
+            Effect::RecordResult { call_id, outcome } => {
+                let command = self.result_command(call_id, outcome);
+                self.record(command, ctx);
+            }
+            Effect::RunTool { call_id, tool_name, input } => {
+                self.run_tool(call_id, &tool_name, input, ctx);
+            }
+            Effect::AbortTool(call_id) => self.abort_tool(&call_id, ctx),
+            Effect::End(end) => self.finish(end, ctx),
+        }
+    }
+
+    fn record<C: Command>(&mut self, command: C, ctx: &mut Context<Self>) {
+        self.is_recording = true;
+        let project = &self.assignment.place.project.address;
+        let recorded = write(project, command, WriteContext::default()).into_actor(self);
+        ctx.spawn(recorded.map(|recorded, orchestrator, ctx| {
+            orchestrator.is_recording = false;
+            if let Err(error) = recorded {
+                orchestrator.log_failed_record(&error);
+                orchestrator.effects.clear();
+                orchestrator.inputs.push_front(Input::RecordFailed(error.to_api()));
+            }
+            orchestrator.advance(ctx);
+        }));
+    }
+
+    fn log_failed_record(&self, error: &StoreError) {
+        tracing::error!(actor.path = %self.path, %error, "a step of a run could not be recorded");
+    }
+
+    fn record_step(&mut self, parts: Vec<StepPart>, step: StepEnd, ctx: &mut Context<Self>) {
+        let approvals = self.approvals(&parts);
+        for approval in &approvals {
+            self.expire_later(approval.tool_call_id.clone(), ctx);
+        }
+        let command = RecordStep {
+            session_id: self.session_id(),
+            run_id: self.run_id(),
+            message_id: self.assignment.answer_id.clone(),
+            parts: parts.into_iter().map(new_part).collect(),
+            approvals,
+            step: Some(recorded_step(step)),
+            at: self.services().clock.now_ms(),
+        };
+        self.record(command, ctx);
+    }
+
+    fn approvals(&self, parts: &[StepPart]) -> Vec<NewApproval> {
+        let services = self.services();
+        let expires_in = services.settings.approval_timeout.as_millis();
+        let expires_in = i64::try_from(expires_in).unwrap_or(i64::MAX);
+        let waiting = parts.iter().filter_map(|part| match part {
+            StepPart::Call { part, question } if part.state == ToolState::Waiting => {
+                Some(NewApproval {
+                    id: ApprovalId::from_bits(services.ids.next_bits()),
+                    tool_call_id: part.tool_call_id.clone(),
+                    message: question.clone(),
+                    expires_at: services.clock.now_ms().saturating_add(expires_in),
+                })
+            }
+            StepPart::Call { .. } | StepPart::Text { .. } => None,
+        });
+        waiting.collect()
+    }
+
+    fn expire_later(&mut self, tool_call_id: ToolCallId, ctx: &mut Context<Self>) {
+        let session = self.assignment.session.clone();
+        let expired = Decide {
+            tool_call_id: tool_call_id.clone(),
+            decision: Decision::Expire,
+            by: None,
+            context: WriteContext::default(),
+        };
+        let timeout = self.services().settings.approval_timeout;
+        let handle = ctx.run_later(timeout, move |_, _| session.do_send(expired));
+        self.expiries.insert(tool_call_id, handle);
+    }
+
+    fn result_command(
+        &self,
+        tool_call_id: ToolCallId,
+        outcome: iris_agent::ToolOutcome,
+    ) -> RecordResult {
+        let outcome = match outcome {
+            iris_agent::ToolOutcome::Completed { output, metadata, changes } => {
+                let changes = changes.into_iter().map(|change| RecordedChange {
+                    path: change.path,
+                    size: change.size,
+                    hash: change.hash,
+                });
+                Outcome::Completed { output, metadata, changes: changes.collect() }
+            }
+            iris_agent::ToolOutcome::Failed { error } => Outcome::Failed { error },
+        };
+        RecordResult {
+            session_id: self.session_id(),
+            run_id: self.run_id(),
+            message_id: self.assignment.answer_id.clone(),
+            tool_call_id,
+            outcome,
+            by: self.assignment.run.started_by.clone(),
+            at: self.services().clock.now_ms(),
+        }
+    }
+
+    fn finish(&mut self, end: TurnEnd, ctx: &mut Context<Self>) {
+        self.is_recording = true;
+        let command = FinishRun {
+            session_id: self.session_id(),
+            run_id: self.run_id(),
+            message_id: self.assignment.answer_id.clone(),
+            parts: end.parts.into_iter().map(new_part).collect(),
+            step: end.step.map(recorded_step),
+            status: end.status,
+            finish_reason: end.finish_reason,
+            error: end.error,
+            at: self.services().clock.now_ms(),
+        };
+        let project = self.assignment.place.project.address.clone();
+        let finished = write(&project, command, WriteContext::default()).into_actor(self);
+        ctx.spawn(finished.map(move |finished, orchestrator, ctx| {
+            if let Err(error) = finished {
+                orchestrator.log_failed_record(&error);
+            }
+            project.do_send(EndStreams(orchestrator.assignment.answer_id.clone()));
+            ctx.stop();
+        }));
+    }
+}
+
+fn new_part(part: StepPart) -> NewPart {
+    match part {
+        StepPart::Text { id, kind: StreamKind::Text, text } => NewPart::Text { id, text },
+        StepPart::Text { id, kind: StreamKind::Reasoning, text } => NewPart::Reasoning { id, text },
+        StepPart::Call { part, .. } => NewPart::Tool(part),
+    }
+}
+
+fn recorded_step(step: StepEnd) -> RecordedStep {
+    let StepEnd { part_id, index, usage, finish_reason } = step;
+    RecordedStep { part_id, index, usage, finish_reason }
+}
+
+/// Tell: a decision about a waiting call is recorded.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Answer {
+    pub(crate) tool_call_id: ToolCallId,
+    pub(crate) approved: bool,
+}
+
+impl Handler<Answer> for Orchestrator {
+    type Result = ();
+
+    fn handle(&mut self, answer: Answer, ctx: &mut Context<Self>) {
+        if let Some(expiry) = self.expiries.remove(&answer.tool_call_id) {
+            ctx.cancel_future(expiry);
+        }
+        let id = answer.tool_call_id;
+        let input = if answer.approved { Input::CallApproved(id) } else { Input::CallDenied(id) };
+        self.input(input, ctx);
+    }
+}
+
+/// Tell: a user wants the run to end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Cancel;
+
+impl Handler<Cancel> for Orchestrator {
+    type Result = ();
+
+    fn handle(&mut self, _: Cancel, ctx: &mut Context<Self>) {
+        self.input(Input::CancelRequested, ctx);
+    }
+}
+
+/// Tell: ends at once, recording nothing.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct StopOrchestrator;
+
+impl Handler<StopOrchestrator> for Orchestrator {
+    type Result = ();
+
+    fn handle(&mut self, _: StopOrchestrator, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}

@@ -1,0 +1,132 @@
+//! Asking the model: from the recorded conversation to the inputs of the turn.
+
+use actix::fut::wrap_stream;
+use actix::prelude::*;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use iris_agent::{Input, Prompt, Verdict, prompt_messages};
+use iris_llm::{ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
+use iris_protocol::{ApiError, ErrorCode, StreamKind};
+use serde_json::Value;
+
+use super::Orchestrator;
+
+type Events = BoxStream<'static, Result<ModelEvent, ApiError>>;
+
+impl Orchestrator {
+    pub(super) fn call_model(&mut self, ctx: &mut Context<Self>) {
+        let stream = wrap_stream::<_, Self>(self.ask());
+        let handled = stream.map(|event, orchestrator, ctx| orchestrator.model_event(event, ctx));
+        self.model = Some(ctx.spawn(handled.finish()));
+    }
+
+    pub(super) fn abort_model(&mut self, ctx: &mut Context<Self>) {
+        if let Some(model) = self.model.take() {
+            ctx.cancel_future(model);
+        }
+    }
+
+    /// The model's answer to everything that is recorded. Dropping the stream ends the request.
+    fn ask(&self) -> Events {
+        let Some(answerer) = &self.answerer else { return stream::empty().boxed() };
+        let place = self.assignment.place.clone();
+        let (agent, model) = (answerer.agent.clone(), answerer.model.clone());
+        let run_id = self.run_id();
+        let opened = async move {
+            let history = place.project.reader.history(place.id.clone(), run_id).await;
+            let history = history.map_err(|error| error.to_api())?;
+            let messages = prompt_messages(&history);
+            let tools = place.services.tools.specs(&agent.tools);
+            let prompt = Prompt { system: agent.prompt, messages, tools };
+            let provider = place.services.models.get(&model);
+            let provider =
+                provider.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
+            let request = ModelRequest { model: model.model_id, prompt, ..Default::default() };
+            Ok(provider.stream(request))
+        };
+        let opened = stream::once(opened);
+        opened
+            .flat_map(|opened: Result<ModelStream, ApiError>| match opened {
+                Ok(events) => events.map(|event| event.map_err(|e| model_error(&e))).boxed(),
+                Err(error) => stream::iter([Err(error)]).boxed(),
+            })
+            .boxed()
+    }
+
+    fn model_event(&mut self, event: Result<ModelEvent, ApiError>, ctx: &mut Context<Self>) {
+        let input = match event {
+            Ok(ModelEvent::TextDelta { index, text }) => {
+                Input::TextArrived { kind: StreamKind::Text, index, text }
+            }
+            Ok(ModelEvent::ReasoningDelta { index, text }) => {
+                Input::TextArrived { kind: StreamKind::Reasoning, index, text }
+            }
+            Ok(ModelEvent::ToolCall { name, arguments, is_complete, .. }) => {
+                self.judged_call(name, arguments, is_complete)
+            }
+            Ok(ModelEvent::Usage(usage)) => Input::UsageArrived(usage),
+            Ok(ModelEvent::Finish { reason, .. }) => Input::ModelFinished(reason.reason()),
+            Err(error) => Input::ModelFailed(error),
+            Ok(
+                ModelEvent::Start { .. }
+                | ModelEvent::TextStart { .. }
+                | ModelEvent::TextEnd { .. }
+                | ModelEvent::ReasoningStart { .. }
+                | ModelEvent::ReasoningEnd { .. }
+                | ModelEvent::ReasoningOpaque { .. }
+                | ModelEvent::ToolInputStart { .. }
+                | ModelEvent::ToolInputDelta { .. },
+            ) => return,
+        };
+        self.input(input, ctx);
+    }
+
+    /// A call runs when it is whole, its tool is one of the agent's and its arguments fit; one that
+    /// writes asks a person first.
+    fn judged_call(&self, tool_name: String, arguments: String, is_complete: bool) -> Input {
+        let parsed = if is_complete {
+            parse_arguments(&arguments)
+        } else {
+            Err("the call was cut off before its arguments were whole".to_owned())
+        };
+        let (input, verdict) = match parsed {
+            Ok(input) => {
+                let verdict = self.verdict(&tool_name, &input);
+                (input, verdict)
+            }
+            Err(error) => (Value::String(arguments), Verdict::Refuse(error)),
+        };
+        Input::CallArrived { tool_name, input, verdict }
+    }
+
+    fn verdict(&self, tool_name: &str, input: &Value) -> Verdict {
+        let tools = &self.services().tools;
+        let allowed = self.answerer.as_ref().map_or(&[][..], |answerer| &answerer.agent.tools);
+        if !allowed.iter().any(|name| name == tool_name) {
+            let names = allowed.join("`, `");
+            return Verdict::Refuse(format!("unknown tool `{tool_name}`; there are `{names}`"));
+        }
+        if let Err(error) = tools.validate(tool_name, input) {
+            return Verdict::Refuse(error.to_string());
+        }
+        match tools.get(tool_name) {
+            Some(tool) if tool.writes() => Verdict::Ask(tool.summary(input)),
+            Some(_) => Verdict::Run,
+            None => Verdict::Refuse(format!("unknown tool `{tool_name}`")),
+        }
+    }
+}
+
+fn model_error(error: &ModelError) -> ApiError {
+    let mut wire = ApiError::new(error.code(), error.message.clone()).reason(error.class.as_str());
+    if let Some(status) = error.status {
+        wire = wire.detail("status", status);
+    }
+    if let Some(id) = &error.request_id {
+        wire = wire.detail("providerRequestId", id.clone());
+    }
+    wire.retryable = error.class.is_retryable();
+    wire.retry_after_ms = error.retry_after_ms;
+    debug_assert!(wire.code != ErrorCode::Internal, "a provider's failure is not ours");
+    wire
+}

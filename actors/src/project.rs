@@ -1,0 +1,475 @@
+//! The registry of one project: it owns the project's database, numbers and routes every event, and
+//! knows who hears what. The directory starts it.
+
+mod rooms;
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use iris_protocol::{
+    ApiError, ConnectionId, ErrorCode, MessageId, PartId, Position, ProjectId, Room, RoomOutcome,
+    RoomStatus, SessionId, SessionStatus, StreamKind, UserId,
+    limits::{REPLAY_BYTES_MAX, REPLAY_EVENTS_MAX},
+};
+use iris_store::project::{ProjectDatabase, ProjectReader, RecoverRuns, Replay};
+use iris_store::{Command, StoreError, StoredEvent, WriteContext};
+use iris_workspace::Workspace;
+
+use crate::connection::{CloseReason, Outbound};
+use crate::session::{Session, SessionPlace, StopSession};
+use crate::supervision::{ActorPath, ChildSpec, RestartPolicy, spawn};
+use crate::{Services, Write, write};
+use rooms::{Piece, Rooms, Subscriber, durable_frame};
+
+/// How long pieces of a streaming part are joined before they are sent as one frame.
+const JOIN_DELTAS: Duration = Duration::from_millis(30);
+
+/// How to reach an open project.
+#[derive(Clone)]
+pub struct ProjectHandle {
+    /// The project.
+    pub id: ProjectId,
+    /// Its registry.
+    pub address: Addr<Project>,
+    /// Its database, for reading.
+    pub reader: ProjectReader,
+    /// Its files.
+    pub workspace: Workspace,
+    /// Of its order of events.
+    pub epoch: Arc<str>,
+}
+
+/// The registry actor.
+pub struct Project {
+    id: ProjectId,
+    path: ActorPath,
+    services: Arc<Services>,
+    database: Option<ProjectDatabase>,
+    reader: ProjectReader,
+    workspace: Workspace,
+    epoch: Arc<str>,
+    /// Where the writer thread sends what it committed; set when the actor starts.
+    committed: Arc<OnceLock<Recipient<Committed>>>,
+    rooms: Rooms,
+    sessions: HashMap<SessionId, Addr<Session>>,
+    /// The last event that was published.
+    head: u64,
+    /// Whether a flush of streaming text is due.
+    flush_is_due: bool,
+}
+
+/// A project's database and files, opened and checked, on their way to its registry.
+pub(crate) struct OpenedProject {
+    id: ProjectId,
+    database: ProjectDatabase,
+    workspace: Workspace,
+    head: u64,
+    committed: Arc<OnceLock<Recipient<Committed>>>,
+}
+
+impl OpenedProject {
+    /// Opens the database and the directory of a project. Blocks: not for an arbiter.
+    pub(crate) fn open(
+        id: ProjectId,
+        database: &std::path::Path,
+        files: &std::path::Path,
+    ) -> Result<Self, ApiError> {
+        let committed: Arc<OnceLock<Recipient<Committed>>> = Arc::default();
+        let registry = Arc::clone(&committed);
+        let database = ProjectDatabase::open(database, &id, move |events| {
+            if let Some(registry) = registry.get() {
+                registry.do_send(Committed(events));
+            }
+        })
+        .map_err(|error| {
+            tracing::error!(project.id = %id, %error, "project could not be opened");
+            error.to_api()
+        })?;
+        let head = database.head().map_err(|error| error.to_api())?;
+        let workspace = Workspace::open(files).map_err(|error| {
+            tracing::error!(project.id = %id, %error, "the project's directory could not be opened");
+            ApiError::new(ErrorCode::ReadOnly, "the project's directory cannot be opened")
+        })?;
+        Ok(Self { id, database, workspace, head, committed })
+    }
+
+    /// Starts the registry on the current arbiter.
+    pub(crate) fn start(
+        self,
+        services: Arc<Services>,
+        parent: &ActorPath,
+        on_exit: impl FnOnce() + 'static,
+    ) -> ProjectHandle {
+        let spec = ChildSpec {
+            kind: "project",
+            id: self.id.to_string(),
+            policy: RestartPolicy::PERMANENT,
+        };
+        let (id, workspace) = (self.id.clone(), self.workspace.clone());
+        let (reader, epoch) = (self.database.reader(), Arc::from(self.database.epoch()));
+        let create = {
+            let (services, reader, epoch) =
+                (Arc::clone(&services), reader.clone(), Arc::clone(&epoch));
+            move |_: &mut Context<Project>, path: &ActorPath| Project {
+                rooms: Rooms::new(self.id.clone()),
+                id: self.id,
+                path: path.clone(),
+                services,
+                reader,
+                workspace: self.workspace,
+                epoch,
+                database: Some(self.database),
+                committed: self.committed,
+                sessions: HashMap::new(),
+                head: self.head,
+                flush_is_due: false,
+            }
+        };
+        let address = spawn(&services.tree, parent, spec, create, move |_| on_exit());
+        ProjectHandle { id, address, reader, workspace, epoch }
+    }
+}
+
+impl Actor for Project {
+    type Context = Context<Self>;
+
+    /// Whatever was alive before this start is not any more: it becomes `interrupted`, before any
+    /// other write, because the writer keeps the order. Queued messages then go on.
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let address = ctx.address();
+        // Set already after a restart: the address is the same.
+        drop(self.committed.set(address.clone().recipient()));
+        let recover = RecoverRuns { at: self.services.clock.now_ms() };
+        let recovered = write(&address, recover, WriteContext::default()).into_actor(self);
+        ctx.spawn(recovered.map(|recovered, registry, ctx| match recovered {
+            Ok(recovered) => {
+                for session_id in recovered.output.sessions_with_queue {
+                    registry.session(&session_id, ctx);
+                }
+            }
+            Err(error) => {
+                tracing::error!(actor.path = %registry.path, %error, "recovery of runs failed");
+            }
+        }));
+    }
+}
+
+impl Supervised for Project {
+    /// Clients come back with their positions; sessions start again when they are needed.
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        self.rooms.close_all(&CloseReason::new(1011, "the project restarted"));
+        for (_, session) in self.sessions.drain() {
+            session.do_send(StopSession);
+        }
+        self.flush_is_due = false;
+    }
+}
+
+impl Project {
+    fn session(&mut self, id: &SessionId, ctx: &mut Context<Self>) -> Addr<Session> {
+        if let Some(session) = self.sessions.get(id).filter(|session| session.connected()) {
+            return session.clone();
+        }
+        let project = ProjectHandle {
+            id: self.id.clone(),
+            address: ctx.address(),
+            reader: self.reader.clone(),
+            workspace: self.workspace.clone(),
+            epoch: Arc::clone(&self.epoch),
+        };
+        let place = SessionPlace { id: id.clone(), project, services: Arc::clone(&self.services) };
+        let session = place.start(&self.path);
+        self.sessions.retain(|_, session| session.connected());
+        self.sessions.insert(id.clone(), session.clone());
+        session
+    }
+}
+
+impl<C: Command> Handler<Write<C>> for Project {
+    type Result = ();
+
+    fn handle(&mut self, write: Write<C>, _: &mut Context<Self>) {
+        if let Some(database) = &self.database {
+            let receipt = database.writer().submit(write.command, write.context);
+            // A caller who went away does not need the receipt; the command is committed all the same.
+            drop(write.receipt.send(receipt));
+        }
+    }
+}
+
+/// Tell: these events are committed, in this order (INV-1).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Committed(Vec<StoredEvent>);
+
+impl Handler<Committed> for Project {
+    type Result = ();
+
+    fn handle(&mut self, Committed(events): Committed, _: &mut Context<Self>) {
+        for event in &events {
+            self.rooms.publish(event);
+            self.head = event.seq;
+        }
+    }
+}
+
+/// Tell: a piece of streaming text.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stream {
+    pub(crate) session_id: SessionId,
+    pub(crate) message_id: MessageId,
+    pub(crate) part_id: PartId,
+    pub(crate) kind: StreamKind,
+    pub(crate) text: String,
+}
+
+impl Handler<Stream> for Project {
+    type Result = ();
+
+    fn handle(&mut self, piece: Stream, ctx: &mut Context<Self>) {
+        let Stream { session_id, message_id, part_id, kind, text } = piece;
+        let is_first = self.rooms.stream(Piece { session_id, message_id, part_id, kind, text });
+        if !is_first && !self.flush_is_due {
+            self.flush_is_due = true;
+            ctx.run_later(JOIN_DELTAS, |registry, _| {
+                registry.flush_is_due = false;
+                registry.rooms.flush();
+            });
+        }
+    }
+}
+
+/// Tell: a message ended; parts of it that still stream will not be completed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct EndStreams(pub(crate) MessageId);
+
+impl Handler<EndStreams> for Project {
+    type Result = ();
+
+    fn handle(&mut self, EndStreams(message_id): EndStreams, _: &mut Context<Self>) {
+        self.rooms.drop_parts(&message_id);
+    }
+}
+
+/// Ask: joins a room, replaying what was missed.
+#[derive(Message)]
+#[rtype(result = "RoomOutcome")]
+pub(crate) struct JoinRoom {
+    /// As the client named it.
+    pub(crate) room: String,
+    pub(crate) since: Option<Position>,
+    pub(crate) deltas: bool,
+    pub(crate) connection_id: ConnectionId,
+    pub(crate) user_id: UserId,
+    pub(crate) outbound: Arc<Outbound>,
+}
+
+impl Handler<JoinRoom> for Project {
+    type Result = ResponseActFuture<Self, RoomOutcome>;
+
+    fn handle(&mut self, join: JoinRoom, _: &mut Context<Self>) -> Self::Result {
+        let refused = |room: String, code| RoomOutcome {
+            room,
+            status: RoomStatus::Refused,
+            from: 0,
+            to: 0,
+            epoch: String::new(),
+            code: Some(code),
+        };
+        let Ok(room) = join.room.parse::<Room>() else {
+            return Box::pin(actix::fut::ready(refused(join.room, ErrorCode::InvalidRequest)));
+        };
+        if join.since.as_ref().is_some_and(|since| since.epoch != *self.epoch) {
+            return Box::pin(actix::fut::ready(self.outcome(&join, RoomStatus::Reset, self.head)));
+        }
+        // From here on the room's events are held, so none can fall between the replay and them.
+        let to = self.head;
+        self.rooms.join(
+            room.clone(),
+            Subscriber {
+                connection_id: join.connection_id.clone(),
+                user_id: join.user_id.clone(),
+                outbound: Arc::clone(&join.outbound),
+                deltas: join.deltas,
+                held: Some(Vec::new()),
+            },
+        );
+        let since = join.since.as_ref().map(|since| since.seq);
+        let missed = missed(self.reader.clone(), self.id.clone(), room.clone(), since, to);
+        Box::pin(missed.into_actor(self).map(move |missed, registry, _| match missed {
+            Ok(Missed::Events(events)) => {
+                let frames = events.iter().filter_map(|e| durable_frame(&registry.id, e));
+                let frames: Vec<Bytes> = frames.collect();
+                let since = since.unwrap_or(0);
+                registry.rooms.release(&room, &join.connection_id, since, frames);
+                let replayed = join.since.is_some();
+                let status = if replayed { RoomStatus::Replayed } else { RoomStatus::Live };
+                registry.outcome(&join, status, to)
+            }
+            Ok(Missed::Reset) => {
+                registry.rooms.leave(&room, &join.connection_id);
+                registry.outcome(&join, RoomStatus::Reset, to)
+            }
+            Err(code) => {
+                registry.rooms.leave(&room, &join.connection_id);
+                refused(join.room, code)
+            }
+        }))
+    }
+}
+
+impl Project {
+    fn outcome(&self, join: &JoinRoom, status: RoomStatus, to: u64) -> RoomOutcome {
+        RoomOutcome {
+            room: join.room.clone(),
+            status,
+            from: join.since.as_ref().map_or(0, |since| since.seq),
+            to,
+            epoch: self.epoch.to_string(),
+            code: None,
+        }
+    }
+}
+
+enum Missed {
+    Events(Vec<StoredEvent>),
+    /// More than a replay may hold, or a position that this project never had.
+    Reset,
+}
+
+/// The events of a room after `since` and up to `to`, once it is known that the room exists.
+async fn missed(
+    reader: ProjectReader,
+    project_id: ProjectId,
+    room: Room,
+    since: Option<u64>,
+    to: u64,
+) -> Result<Missed, ErrorCode> {
+    let log = |error: StoreError| {
+        tracing::error!(%error, "a room could not be read");
+        error.code()
+    };
+    let exists = match &room {
+        Room::Project(id) => *id == project_id,
+        Room::Session(id) => {
+            let session = reader.session(id.clone()).await.map_err(log)?;
+            session.is_some_and(|session| session.status != SessionStatus::Deleted)
+        }
+    };
+    if !exists {
+        return Err(ErrorCode::NotFound);
+    }
+    let Some(since) = since else { return Ok(Missed::Events(Vec::new())) };
+    // A snapshot can be ahead of what this registry has published, but not of the database.
+    if since > to && since > reader.head().await.map_err(log)? {
+        return Ok(Missed::Reset);
+    }
+    let replay = reader.events(room, since, to, REPLAY_EVENTS_MAX, REPLAY_BYTES_MAX).await;
+    match replay.map_err(log)? {
+        Replay::Events(events) => Ok(Missed::Events(events)),
+        Replay::TooMuch => Ok(Missed::Reset),
+    }
+}
+
+/// Tell: a connection hears these rooms no more; all of them when none is named.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LeaveRooms {
+    pub(crate) connection_id: ConnectionId,
+    pub(crate) rooms: Option<Vec<Room>>,
+}
+
+impl Handler<LeaveRooms> for Project {
+    type Result = ();
+
+    fn handle(&mut self, leave: LeaveRooms, _: &mut Context<Self>) {
+        match leave.rooms {
+            None => self.rooms.leave_all(&leave.connection_id),
+            Some(rooms) => {
+                for room in &rooms {
+                    self.rooms.leave(room, &leave.connection_id);
+                }
+            }
+        }
+    }
+}
+
+/// Tell: a user lost the right to hear this project.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct EvictUser(pub(crate) UserId);
+
+impl Handler<EvictUser> for Project {
+    type Result = ();
+
+    fn handle(&mut self, EvictUser(user_id): EvictUser, _: &mut Context<Self>) {
+        self.rooms.evict(&user_id, ErrorCode::NotFound);
+    }
+}
+
+/// Ask: the session actor of a session that exists.
+#[derive(Message)]
+#[rtype(result = "Addr<Session>")]
+pub(crate) struct OpenSession(pub(crate) SessionId);
+
+impl Handler<OpenSession> for Project {
+    type Result = MessageResult<OpenSession>;
+
+    fn handle(&mut self, OpenSession(id): OpenSession, ctx: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.session(&id, ctx))
+    }
+}
+
+/// Ask: stops the sessions, records the runs that were alive as `interrupted`, commits what is
+/// queued, closes the database and ends.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CloseProject {
+    /// What the clients in the project's rooms are told.
+    pub(crate) reason: CloseReason,
+}
+
+impl Handler<CloseProject> for Project {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, close: CloseProject, _: &mut Context<Self>) -> Self::Result {
+        self.rooms.close_all(&close.reason);
+        for (_, session) in self.sessions.drain() {
+            session.do_send(StopSession);
+        }
+        let database = self.database.take();
+        let at = self.services.clock.now_ms();
+        let closed = tokio::task::spawn_blocking(move || {
+            if let Some(database) = database {
+                // What is alive is recorded as interrupted; the receipt is not needed, closing
+                // waits for the writer.
+                drop(database.writer().submit(RecoverRuns { at }, WriteContext::default()));
+                database.close();
+            }
+        });
+        Box::pin(closed.into_actor(self).map(|closed, registry, ctx| {
+            if let Err(error) = closed {
+                tracing::error!(actor.path = %registry.path, %error, "closing the database failed");
+            }
+            ctx.stop();
+        }))
+    }
+}
+
+/// Ask: whether nobody needs the project to stay open.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub(crate) struct IsIdle;
+
+impl Handler<IsIdle> for Project {
+    type Result = bool;
+
+    fn handle(&mut self, _: IsIdle, _: &mut Context<Self>) -> bool {
+        self.rooms.is_empty() && self.sessions.values().all(|session| !session.connected())
+    }
+}

@@ -1,0 +1,319 @@
+//! Who hears what: the rooms of one project, their subscribers and the parts that stream in them.
+//!
+//! Live parts stand beside the subscribers so that joining a room and hearing what streams in it is
+//! one step of the registry (docs/decisions/0003): a client that joins gets a snapshot of each part
+//! and then exactly the pieces that follow it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use iris_protocol::{
+    ConnectionId, ErrorCode, Event, EventMeta, MessageId, PartId, ProjectId, Room, SessionId,
+    StreamKind, UserId, limits::OUTBOUND_FRAMES_MAX,
+};
+use iris_store::StoredEvent;
+
+use crate::connection::{CloseReason, Outbound};
+
+/// A connection in a room.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) connection_id: ConnectionId,
+    pub(super) user_id: UserId,
+    pub(super) outbound: Arc<Outbound>,
+    /// Whether it wants streaming text.
+    pub(super) deltas: bool,
+    /// Durable frames, by seq, that wait until the replay is written; none once it is.
+    pub(super) held: Option<Vec<(u64, Bytes)>>,
+}
+
+/// A part that is being streamed.
+#[derive(Debug)]
+struct LivePart {
+    session_id: SessionId,
+    message_id: MessageId,
+    kind: StreamKind,
+    text: String,
+    /// Bytes of `text` that were sent.
+    sent: usize,
+}
+
+/// A piece of text, as the orchestrator shows it.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    pub(super) session_id: SessionId,
+    pub(super) message_id: MessageId,
+    pub(super) part_id: PartId,
+    pub(super) kind: StreamKind,
+    pub(super) text: String,
+}
+
+/// The number of times that a part started over; retries will raise it.
+const GENERATION: u32 = 1;
+
+/// All rooms of one project.
+#[derive(Debug)]
+pub(super) struct Rooms {
+    project_id: ProjectId,
+    subscribers: HashMap<Room, Vec<Subscriber>>,
+    live: HashMap<PartId, LivePart>,
+}
+
+impl Rooms {
+    pub(super) fn new(project_id: ProjectId) -> Self {
+        Self { project_id, subscribers: HashMap::new(), live: HashMap::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.subscribers.is_empty()
+    }
+
+    /// Adds a subscriber; one of the same connection is replaced.
+    pub(super) fn join(&mut self, room: Room, subscriber: Subscriber) {
+        self.leave(&room, &subscriber.connection_id);
+        self.subscribers.entry(room).or_default().push(subscriber);
+    }
+
+    pub(super) fn leave(&mut self, room: &Room, connection_id: &ConnectionId) {
+        if let Some(subscribers) = self.subscribers.get_mut(room) {
+            subscribers.retain(|s| s.connection_id != *connection_id);
+            if subscribers.is_empty() {
+                self.subscribers.remove(room);
+            }
+        }
+    }
+
+    pub(super) fn leave_all(&mut self, connection_id: &ConnectionId) {
+        self.retain(|subscriber| subscriber.connection_id != *connection_id);
+    }
+
+    /// Ends every connection that hears anything: it comes back with the position it has.
+    pub(super) fn close_all(&mut self, reason: &CloseReason) {
+        for subscriber in self.subscribers.values().flatten() {
+            subscriber.outbound.close(reason.clone());
+        }
+        self.subscribers.clear();
+        self.live.clear();
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Subscriber) -> bool) {
+        self.subscribers.retain(|_, subscribers| {
+            subscribers.retain(&keep);
+            !subscribers.is_empty()
+        });
+    }
+
+    /// Takes every connection of a user out of every room and tells them why.
+    pub(super) fn evict(&mut self, user_id: &UserId, code: ErrorCode) {
+        for (room, subscribers) in &self.subscribers {
+            let event = Event::RoomLeft { room: room.to_string(), code };
+            let Some(frame) = self.ephemeral(room, &event) else { continue };
+            for subscriber in subscribers.iter().filter(|s| s.user_id == *user_id) {
+                subscriber.outbound.push(frame.clone());
+            }
+        }
+        self.retain(|subscriber| subscriber.user_id != *user_id);
+    }
+
+    /// Ends the hold of a subscriber: the replay, what was held of what it does not have already,
+    /// the parts that stream now. `since` is the last event that it has.
+    pub(super) fn release(
+        &mut self,
+        room: &Room,
+        connection_id: &ConnectionId,
+        since: u64,
+        replay: Vec<Bytes>,
+    ) {
+        let snapshots = self.snapshots(room);
+        let subscriber = self.subscribers.get_mut(room).and_then(|subscribers| {
+            subscribers.iter_mut().find(|s| s.connection_id == *connection_id)
+        });
+        let Some(subscriber) = subscriber else { return };
+        let held = subscriber.held.take().unwrap_or_default().into_iter();
+        let held = held.filter(|(seq, _)| *seq > since).map(|(_, frame)| frame);
+        subscriber.outbound.push_replay(replay.into_iter().chain(held));
+        if subscriber.deltas {
+            subscriber.outbound.push_replay(snapshots);
+        }
+    }
+
+    /// Sends a committed event to its room.
+    pub(super) fn publish(&mut self, event: &StoredEvent) {
+        self.end_of_part(event);
+        if !self.subscribers.contains_key(&event.room) {
+            return;
+        }
+        if let Some(frame) = durable_frame(&self.project_id, event) {
+            self.send(&event.room, &frame, Some(event.seq), |_| true);
+        }
+    }
+
+    /// Takes a piece of streaming text. Says whether it was the first of its part, which goes out at
+    /// once; later ones wait for [`Rooms::flush`].
+    pub(super) fn stream(&mut self, piece: Piece) -> bool {
+        let part = self.live.entry(piece.part_id.clone()).or_insert_with(|| LivePart {
+            session_id: piece.session_id,
+            message_id: piece.message_id,
+            kind: piece.kind,
+            text: String::new(),
+            sent: 0,
+        });
+        let is_first = part.text.is_empty();
+        part.text.push_str(&piece.text);
+        if is_first {
+            self.flush_part(&piece.part_id);
+        }
+        is_first
+    }
+
+    /// Sends what came since the last flush, one frame a part. Says whether anything streams still.
+    pub(super) fn flush(&mut self) -> bool {
+        let behind = self.live.iter().filter(|(_, part)| part.sent < part.text.len());
+        for part_id in behind.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.flush_part(&part_id);
+        }
+        !self.live.is_empty()
+    }
+
+    /// Forgets the parts of a message, which ended without completing them.
+    pub(super) fn drop_parts(&mut self, message_id: &MessageId) {
+        let gone = self.live.iter().filter(|(_, part)| part.message_id == *message_id);
+        for part_id in gone.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            let Some(part) = self.live.remove(&part_id) else { continue };
+            let room = Room::Session(part.session_id.clone());
+            let LivePart { session_id, message_id, .. } = part;
+            let event = Event::MessagePartRemoved { session_id, message_id, part_id };
+            if let Some(frame) = self.ephemeral(&room, &event) {
+                self.send(&room, &frame, None, |s| s.deltas);
+            }
+        }
+    }
+
+    fn flush_part(&mut self, part_id: &PartId) {
+        let Some(part) = self.live.get_mut(part_id) else { return };
+        let room = Room::Session(part.session_id.clone());
+        let offset = part.sent as u64;
+        let delta = part.text.get(part.sent..).unwrap_or_default().to_owned();
+        part.sent = part.text.len();
+        let (session_id, message_id) = (part.session_id.clone(), part.message_id.clone());
+        let (part_id, r#gen) = (part_id.clone(), GENERATION);
+        let event = match part.kind {
+            StreamKind::Text => {
+                Event::MessageTextDelta { session_id, message_id, part_id, r#gen, offset, delta }
+            }
+            StreamKind::Reasoning => Event::MessageReasoningDelta {
+                session_id,
+                message_id,
+                part_id,
+                r#gen,
+                offset,
+                delta,
+            },
+        };
+        if self.subscribers.contains_key(&room)
+            && let Some(frame) = self.ephemeral(&room, &event)
+        {
+            self.send(&room, &frame, None, |s| s.deltas);
+        }
+    }
+
+    /// A durable event that completes a part ends its stream; what was not sent goes with the event.
+    fn end_of_part(&mut self, event: &StoredEvent) {
+        if matches!(event.name.as_str(), "message.text.complete" | "message.reasoning.complete") {
+            #[derive(serde::Deserialize)]
+            #[serde(rename_all = "camelCase")]
+            struct Completed {
+                part_id: PartId,
+            }
+            if let Ok(Completed { part_id }) = serde_json::from_str(&event.payload) {
+                self.live.remove(&part_id);
+            }
+        }
+    }
+
+    fn snapshots(&self, room: &Room) -> Vec<Bytes> {
+        let Room::Session(session_id) = room else { return Vec::new() };
+        let parts = self.live.iter().filter(|(_, part)| part.session_id == *session_id);
+        let frames = parts.filter_map(|(part_id, part)| {
+            let text = part.text.get(..part.sent).unwrap_or_default().to_owned();
+            let event = Event::MessagePartSnapshot {
+                session_id: part.session_id.clone(),
+                message_id: part.message_id.clone(),
+                part_id: part_id.clone(),
+                kind: part.kind,
+                r#gen: GENERATION,
+                length: text.len() as u64,
+                text,
+            };
+            self.ephemeral(room, &event)
+        });
+        frames.collect()
+    }
+
+    /// Sends a frame to those in a room who want it; `seq` is there for durable ones. Held
+    /// subscribers get durable frames when their hold ends, and a snapshot in place of ephemeral
+    /// ones. A reader whose queue ended is let go.
+    fn send(
+        &mut self,
+        room: &Room,
+        frame: &Bytes,
+        seq: Option<u64>,
+        wants: impl Fn(&Subscriber) -> bool,
+    ) {
+        let Some(subscribers) = self.subscribers.get_mut(room) else { return };
+        subscribers.retain_mut(|subscriber| match (&mut subscriber.held, seq) {
+            (Some(held), Some(_)) if held.len() >= OUTBOUND_FRAMES_MAX => {
+                subscriber.outbound.close(CloseReason::new(4008, "slow replay"));
+                false
+            }
+            (Some(held), Some(seq)) => {
+                held.push((seq, frame.clone()));
+                true
+            }
+            (Some(_), None) => true,
+            (None, _) => !wants(subscriber) || subscriber.outbound.push(frame.clone()),
+        });
+        if subscribers.is_empty() {
+            self.subscribers.remove(room);
+        }
+    }
+
+    fn ephemeral(&self, room: &Room, event: &Event) -> Option<Bytes> {
+        #[derive(serde::Serialize)]
+        struct Frame<'a> {
+            #[serde(flatten)]
+            meta: EventMeta,
+            #[serde(flatten)]
+            event: &'a Event,
+        }
+        let meta = EventMeta {
+            project_id: self.project_id.clone(),
+            room: room.clone(),
+            seq: None,
+            prev: None,
+            at: None,
+            by: None,
+        };
+        encoded(serde_json::to_string(&Frame { meta, event }))
+    }
+}
+
+/// The frame of a committed event.
+pub(super) fn durable_frame(project_id: &ProjectId, event: &StoredEvent) -> Option<Bytes> {
+    let meta = EventMeta {
+        project_id: project_id.clone(),
+        room: event.room.clone(),
+        seq: Some(event.seq),
+        prev: Some(event.prev),
+        at: Some(event.at),
+        by: event.by.clone(),
+    };
+    encoded(meta.encode(&event.name, &event.payload))
+}
+
+fn encoded(json: serde_json::Result<String>) -> Option<Bytes> {
+    json.inspect_err(|error| tracing::error!(%error, "an event could not be encoded"))
+        .ok()
+        .map(Bytes::from)
+}

@@ -1,0 +1,90 @@
+//! What every actor may use: clock, ids, models, tools, keys and settings. No actor is among them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use iris_agent::{Clock, IdSource, TurnLimits};
+use iris_auth::{AccessTokens, Passwords, RefreshTokens, SetupToken};
+use iris_llm::Models;
+use iris_protocol::ModelRef;
+use iris_tools::ToolRegistry;
+use parking_lot::Mutex;
+
+use crate::supervision::ActorTree;
+
+/// Who may create an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Anybody.
+    Open,
+    /// Nobody.
+    Closed,
+}
+
+/// The operator's choices that actors need.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Holds the root database and everything of the projects.
+    pub data_dir: PathBuf,
+    /// Directories under which a project may name its own directory.
+    pub project_roots: Vec<PathBuf>,
+    /// Who may create an account.
+    pub registration: Registration,
+    /// The model of sessions and agents that chose none.
+    pub default_model: Option<ModelRef>,
+    /// Bounds of one run.
+    pub turn: TurnLimits,
+    /// How long a tool call waits for a person before the answer is no.
+    pub approval_timeout: Duration,
+    /// How long a tool may run.
+    pub tool_timeout: Duration,
+    /// How long a socket may stay without authentication.
+    pub hello_timeout: Duration,
+}
+
+/// Shared by all actors of a node.
+pub struct Services {
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// New ids.
+    pub ids: Arc<dyn IdSource>,
+    /// The actors that are alive.
+    pub tree: ActorTree,
+    /// The configured providers.
+    pub models: Models,
+    /// The tools of this server.
+    pub tools: Arc<ToolRegistry>,
+    /// Issues and checks access tokens.
+    pub access_tokens: AccessTokens,
+    /// Makes refresh tokens.
+    pub refresh_tokens: RefreshTokens,
+    /// Hashes passwords off the arbiters.
+    pub passwords: Passwords,
+    /// There until somebody is an administrator.
+    pub setup_token: Mutex<Option<SetupToken>>,
+    /// The operator's choices.
+    pub settings: Settings,
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    fn now_ms(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// UUIDs of version 7 (RFC 9562): they sort by the time they were made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemIds;
+
+impl IdSource for SystemIds {
+    fn next_bits(&self) -> u128 {
+        uuid::Uuid::now_v7().as_u128()
+    }
+}

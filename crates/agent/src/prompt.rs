@@ -1,0 +1,377 @@
+//! What a model is asked: the conversation in the form that every provider can be given.
+
+use iris_protocol::{Message, MessageRole, Part, ToolPart, ToolState};
+use serde_json::Value;
+
+/// One request to a model, without the provider's details.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Prompt {
+    /// Instructions before the conversation; empty for none.
+    pub system: String,
+    /// The conversation, oldest first. Each call of an assistant message is answered by exactly one
+    /// [`PromptMessage::ToolResult`] before the next message of another kind (INV-3).
+    pub messages: Vec<PromptMessage>,
+    /// The tools that the model may call, in this order.
+    pub tools: Vec<ToolSpec>,
+}
+
+/// One entry of the conversation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PromptMessage {
+    /// What a person said.
+    User {
+        /// UTF-8, never empty.
+        text: String,
+    },
+    /// What the model said in one step.
+    Assistant {
+        /// May be empty when there are calls.
+        text: String,
+        /// What it thought; empty when it did not say.
+        reasoning: String,
+        /// The tools it called.
+        calls: Vec<PromptCall>,
+    },
+    /// The answer to one call.
+    ToolResult {
+        /// The call.
+        call_id: String,
+        /// The tool.
+        tool_name: String,
+        /// What the model reads; the error's text when `is_error`.
+        output: String,
+        /// Whether the call failed, was refused or was cut off.
+        is_error: bool,
+    },
+}
+
+/// A tool call in the conversation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptCall {
+    /// Iris' own id of the call; the result has the same.
+    pub call_id: String,
+    /// The tool.
+    pub tool_name: String,
+    /// An object where the model gave one.
+    pub arguments: Value,
+}
+
+/// A tool as a model is told of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolSpec {
+    /// Unique in the request.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of the arguments; its order of properties is kept.
+    pub parameters: Value,
+}
+
+/// Turns the messages of a session, oldest first, into the conversation for a model.
+///
+/// An answer is cut at its step parts: each step becomes one assistant entry followed by the results
+/// of its calls. A call without a result gets one that says so, so that INV-3 holds for whatever the
+/// store holds.
+pub fn prompt_messages(history: &[Message]) -> Vec<PromptMessage> {
+    let mut messages = Vec::new();
+    for message in history {
+        match message.role {
+            MessageRole::User => push_user(message, &mut messages),
+            MessageRole::Assistant => push_answer(message, &mut messages),
+        }
+    }
+    messages
+}
+
+fn push_user(message: &Message, messages: &mut Vec<PromptMessage>) {
+    let mut text = String::new();
+    for part in &message.parts {
+        if let Part::Text { text: piece, .. } = part {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(piece);
+        }
+    }
+    if !text.is_empty() {
+        messages.push(PromptMessage::User { text });
+    }
+}
+
+fn push_answer(message: &Message, messages: &mut Vec<PromptMessage>) {
+    let mut step = Step::default();
+    for part in &message.parts {
+        match part {
+            Part::Text { text, .. } => step.text.push_str(text),
+            Part::Reasoning { text, .. } => step.reasoning.push_str(text),
+            Part::Tool(call) => step.calls.push(call),
+            Part::Step { .. } => std::mem::take(&mut step).push_to(messages),
+        }
+    }
+    step.push_to(messages);
+}
+
+#[derive(Default)]
+struct Step<'a> {
+    text: String,
+    reasoning: String,
+    calls: Vec<&'a ToolPart>,
+}
+
+impl Step<'_> {
+    fn push_to(self, messages: &mut Vec<PromptMessage>) {
+        if self.text.is_empty() && self.calls.is_empty() {
+            return;
+        }
+        let calls = self.calls.iter().map(|call| PromptCall {
+            call_id: call.tool_call_id.to_string(),
+            tool_name: call.tool_name.clone(),
+            arguments: call.input.clone(),
+        });
+        messages.push(PromptMessage::Assistant {
+            text: self.text,
+            reasoning: self.reasoning,
+            calls: calls.collect(),
+        });
+        messages.extend(self.calls.into_iter().map(tool_result));
+    }
+}
+
+fn tool_result(call: &ToolPart) -> PromptMessage {
+    let (output, is_error) = match (&call.output, &call.error) {
+        (Some(output), _) if call.state == ToolState::Completed => (output.clone(), false),
+        (_, Some(error)) => (error.clone(), true),
+        (Some(_) | None, None) => ("the call has no result".to_owned(), true),
+    };
+    PromptMessage::ToolResult {
+        call_id: call.tool_call_id.to_string(),
+        tool_name: call.tool_name.clone(),
+        output,
+        is_error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iris_protocol::{
+        FinishReason, MessageId, MessageState, PartId, SessionId, ToolCallId, Usage,
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn conversation_alternates_and_ends_with_the_newest_question() {
+        let history = [asked(&["Hello?"]), answered(&[text("Hello."), step()]), asked(&["And?"])];
+
+        assert_eq!(prompt_messages(&history), [user("Hello?"), says("Hello.", &[]), user("And?")]);
+    }
+
+    #[test]
+    fn each_step_is_one_entry_followed_by_the_results_of_its_calls() {
+        let answer = answered(&[
+            reasoning("Where?"),
+            text("I look."),
+            completed(1, "a.md"),
+            completed(2, "b.md"),
+            step(),
+            text("I read."),
+            completed(3, "text"),
+            step(),
+            text("Done."),
+            step(),
+        ]);
+
+        let first = PromptMessage::Assistant {
+            text: "I look.".to_owned(),
+            reasoning: "Where?".to_owned(),
+            calls: vec![call(1), call(2)],
+        };
+        let expected = [
+            first,
+            result(1, "a.md"),
+            result(2, "b.md"),
+            says("I read.", &[3]),
+            result(3, "text"),
+            says("Done.", &[]),
+        ];
+        assert_eq!(prompt_messages(&[answer]), expected);
+    }
+
+    // Some providers refuse a conversation that ends with the model's own words.
+    #[test]
+    fn text_after_a_call_of_the_same_step_stays_before_the_result() {
+        let answer = answered(&[text("I read"), completed(1, "text"), text(" it."), step()]);
+
+        assert_eq!(prompt_messages(&[answer]), [says("I read it.", &[1]), result(1, "text")]);
+    }
+
+    #[test]
+    fn parts_without_a_step_are_an_entry_as_well() {
+        let cut_off = answered(&[completed(1, "text"), step(), text("So it")]);
+
+        assert_eq!(
+            prompt_messages(&[cut_off]),
+            [says("", &[1]), result(1, "text"), says("So it", &[])]
+        );
+    }
+
+    #[test]
+    fn call_without_a_result_gets_one_that_says_so() {
+        for state in [ToolState::Pending, ToolState::Waiting, ToolState::Running] {
+            let answer = answered(&[tool(1, state, None, None), step()]);
+
+            let expected = [says("", &[1]), error(1, "the call has no result")];
+            assert_eq!(prompt_messages(&[answer]), expected, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn call_that_did_not_complete_is_answered_with_its_error() {
+        use ToolState::{Cancelled, Denied, Error, UnknownOutcome};
+        for state in [Error, Denied, Cancelled, UnknownOutcome] {
+            let answer = answered(&[tool(1, state, None, Some("why")), step()]);
+
+            assert_eq!(prompt_messages(&[answer]), [says("", &[1]), error(1, "why")], "{state:?}");
+        }
+    }
+
+    #[test]
+    fn output_of_a_call_that_did_not_complete_is_not_read() {
+        let both = answered(&[tool(1, ToolState::Cancelled, Some("half"), Some("cancelled"))]);
+        let output_only = answered(&[tool(1, ToolState::Running, Some("half"), None)]);
+
+        assert_eq!(prompt_messages(&[both]), [says("", &[1]), error(1, "cancelled")]);
+        let expected = [says("", &[1]), error(1, "the call has no result")];
+        assert_eq!(prompt_messages(&[output_only]), expected);
+    }
+
+    #[test]
+    fn several_texts_of_a_question_become_one_with_line_breaks() {
+        assert_eq!(prompt_messages(&[asked(&["", "one", "two"])]), [user("one\ntwo")]);
+    }
+
+    #[test]
+    fn several_texts_of_a_step_become_one() {
+        let answer = answered(&[reasoning("a"), text("1"), reasoning("b"), text("2"), step()]);
+
+        let expected = PromptMessage::Assistant {
+            text: "12".to_owned(),
+            reasoning: "ab".to_owned(),
+            calls: Vec::new(),
+        };
+        assert_eq!(prompt_messages(&[answer]), [expected]);
+    }
+
+    #[test]
+    fn entries_that_say_nothing_are_left_out() {
+        let history = [
+            asked(&[]),
+            asked(&[""]),
+            answered(&[]),
+            answered(&[step()]),
+            answered(&[text(""), step()]),
+            answered(&[reasoning("Hm."), step()]),
+        ];
+
+        assert_eq!(prompt_messages(&history), []);
+    }
+
+    fn message(role: MessageRole, parts: Vec<Part>) -> Message {
+        Message {
+            id: MessageId::from_bits(1),
+            session_id: SessionId::from_bits(1),
+            run_id: None,
+            role,
+            agent: None,
+            model: None,
+            parts,
+            state: MessageState::Complete,
+            finish_reason: None,
+            error: None,
+            usage: None,
+            created_by: None,
+            created_at: 0,
+            completed_at: None,
+        }
+    }
+
+    fn asked(texts: &[&str]) -> Message {
+        message(MessageRole::User, texts.iter().copied().map(text).collect())
+    }
+
+    fn answered(parts: &[Part]) -> Message {
+        message(MessageRole::Assistant, parts.to_vec())
+    }
+
+    fn text(text: &str) -> Part {
+        Part::Text { id: PartId::from_bits(1), text: text.to_owned() }
+    }
+
+    fn reasoning(text: &str) -> Part {
+        Part::Reasoning { id: PartId::from_bits(1), text: text.to_owned() }
+    }
+
+    fn step() -> Part {
+        Part::Step {
+            id: PartId::from_bits(1),
+            index: 0,
+            usage: Usage::default(),
+            finish_reason: FinishReason::Stop,
+        }
+    }
+
+    fn completed(id: u128, output: &str) -> Part {
+        tool(id, ToolState::Completed, Some(output), None)
+    }
+
+    fn tool(id: u128, state: ToolState, output: Option<&str>, error: Option<&str>) -> Part {
+        Part::Tool(ToolPart {
+            id: PartId::from_bits(id),
+            tool_call_id: ToolCallId::from_bits(id),
+            tool_name: "read".to_owned(),
+            input: json!({ "path": id.to_string() }),
+            state,
+            output: output.map(str::to_owned),
+            error: error.map(str::to_owned),
+            metadata: None,
+            started_at: None,
+            ended_at: None,
+        })
+    }
+
+    fn user(text: &str) -> PromptMessage {
+        PromptMessage::User { text: text.to_owned() }
+    }
+
+    fn says(text: &str, calls: &[u128]) -> PromptMessage {
+        let calls = calls.iter().copied().map(call).collect();
+        PromptMessage::Assistant { text: text.to_owned(), reasoning: String::new(), calls }
+    }
+
+    fn call(id: u128) -> PromptCall {
+        PromptCall {
+            call_id: ToolCallId::from_bits(id).to_string(),
+            tool_name: "read".to_owned(),
+            arguments: json!({ "path": id.to_string() }),
+        }
+    }
+
+    fn result(id: u128, output: &str) -> PromptMessage {
+        PromptMessage::ToolResult {
+            call_id: ToolCallId::from_bits(id).to_string(),
+            tool_name: "read".to_owned(),
+            output: output.to_owned(),
+            is_error: false,
+        }
+    }
+
+    fn error(id: u128, error: &str) -> PromptMessage {
+        PromptMessage::ToolResult {
+            call_id: ToolCallId::from_bits(id).to_string(),
+            tool_name: "read".to_owned(),
+            output: error.to_owned(),
+            is_error: true,
+        }
+    }
+}

@@ -1,0 +1,537 @@
+//! One run of the agent loop as a pure state machine: `step(Input) -> Vec<Effect>`.
+//!
+//! Model calls, tools, approvals, cancel and limits are inputs and effects here, so the whole loop
+//! fits in one file and is tested without a runtime. Whoever drives it performs the effects in
+//! order; a `Record..` effect must be durable before the next effect is performed, which is how no
+//! tool starts before its intent is durable (INV-6). When it cannot be made durable, the effects
+//! after it are dropped and the next input is [`Input::RecordFailed`].
+
+use iris_protocol::{
+    ApiError, ErrorCode, FinishReason, PartId, RunStatus, StreamKind, ToolCallId, ToolPart,
+    ToolState, Usage,
+};
+use serde_json::Value;
+
+use crate::IdSource;
+
+/// Bounds of one run (INV-7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TurnLimits {
+    /// Most model calls; the run ends with [`FinishReason::Steps`] after them. At least 1.
+    pub steps_max: u32,
+    /// Most tool calls of one model call; the ones after that are refused.
+    pub calls_per_step_max: usize,
+    /// Most bytes of text and reasoning of one model call; more ends the run as failed.
+    pub step_text_bytes_max: usize,
+    /// The run fails after this many model calls in a row whose tool calls were all unusable.
+    pub unusable_steps_max: u32,
+}
+
+impl Default for TurnLimits {
+    fn default() -> Self {
+        Self {
+            steps_max: 50,
+            calls_per_step_max: 16,
+            step_text_bytes_max: 4 * 1024 * 1024,
+            unusable_steps_max: 5,
+        }
+    }
+}
+
+/// Something that happened outside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The run is recorded as running.
+    Started,
+    /// The model said more.
+    TextArrived {
+        /// What kind of text.
+        kind: StreamKind,
+        /// Tells apart the pieces of text of one model call, as the model numbers them.
+        index: u32,
+        /// The piece.
+        text: String,
+    },
+    /// The model called a tool, and the call is whole.
+    CallArrived {
+        /// The tool.
+        tool_name: String,
+        /// The arguments; the raw text as a string where it was not a JSON object.
+        input: Value,
+        /// What may become of it.
+        verdict: Verdict,
+    },
+    /// The model call used this much so far.
+    UsageArrived(Usage),
+    /// The model call ended.
+    ModelFinished(FinishReason),
+    /// The model call failed.
+    ModelFailed(ApiError),
+    /// A person let a call run; that is recorded.
+    CallApproved(ToolCallId),
+    /// A call was refused by a person or by time; its result is recorded.
+    CallDenied(ToolCallId),
+    /// A tool ended.
+    ToolEnded {
+        /// The call.
+        call_id: ToolCallId,
+        /// How.
+        outcome: ToolOutcome,
+    },
+    /// A user wants the run to end.
+    CancelRequested,
+    /// A `Record..` effect could not be made durable.
+    RecordFailed(ApiError),
+}
+
+/// What may become of a tool call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It runs.
+    Run,
+    /// It waits for a person, who is told this sentence.
+    Ask(String),
+    /// It gets this error as its result.
+    Refuse(String),
+}
+
+/// How a tool ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToolOutcome {
+    /// It answered.
+    Completed {
+        /// What the model reads.
+        output: String,
+        /// Facts for clients.
+        metadata: Option<Value>,
+        /// Files that it changed.
+        changes: Vec<FileWritten>,
+    },
+    /// It failed; the model reads why.
+    Failed {
+        /// What the model reads.
+        error: String,
+    },
+}
+
+/// A file that a tool wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileWritten {
+    /// Relative to the project's directory.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, 64 hex digits.
+    pub hash: String,
+}
+
+/// Something to be done outside, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Ask the model with the recorded conversation.
+    CallModel,
+    /// Drop the model's stream.
+    AbortModel,
+    /// Show a piece of text.
+    Show {
+        /// The part.
+        part_id: PartId,
+        /// What kind of text.
+        kind: StreamKind,
+        /// Bytes of the part before this piece.
+        offset: u64,
+        /// The piece.
+        text: String,
+    },
+    /// Make a step and the intents of its calls durable.
+    RecordStep {
+        /// In order of appearance.
+        parts: Vec<StepPart>,
+        /// The end of the model call.
+        step: StepEnd,
+    },
+    /// Make a result durable.
+    RecordResult {
+        /// The call.
+        call_id: ToolCallId,
+        /// How it ended.
+        outcome: ToolOutcome,
+    },
+    /// Start a tool.
+    RunTool {
+        /// The call.
+        call_id: ToolCallId,
+        /// The tool.
+        tool_name: String,
+        /// The arguments.
+        input: Value,
+    },
+    /// Stop a tool; its result will not be read.
+    AbortTool(ToolCallId),
+    /// Record the end; nothing follows.
+    End(TurnEnd),
+}
+
+/// A part of one step, as it is recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StepPart {
+    /// Text or reasoning, whole.
+    Text {
+        /// The part.
+        id: PartId,
+        /// What kind of text.
+        kind: StreamKind,
+        /// All of it.
+        text: String,
+    },
+    /// A tool call. Its state says what follows: `running` starts now, `waiting` asks, a final one
+    /// holds its error.
+    Call {
+        /// The part.
+        part: ToolPart,
+        /// The sentence for the person who is asked; empty unless waiting.
+        question: String,
+    },
+}
+
+/// The end of one model call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepEnd {
+    /// The step's own part.
+    pub part_id: PartId,
+    /// From 0.
+    pub index: u32,
+    /// Of this call alone.
+    pub usage: Usage,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TurnEnd {
+    /// Parts of the last model call that are not recorded yet.
+    pub parts: Vec<StepPart>,
+    /// The last model call, where it ended and is not recorded yet.
+    pub step: Option<StepEnd>,
+    /// Completed, failed or cancelled.
+    pub status: RunStatus,
+    /// Why.
+    pub finish_reason: FinishReason,
+    /// What went wrong, when something did.
+    pub error: Option<ApiError>,
+}
+
+/// The state machine. See the module's documentation for the contract with whoever drives it.
+#[derive(Debug)]
+pub struct Turn {
+    limits: TurnLimits,
+    phase: Phase,
+    step: u32,
+    unusable_steps: u32,
+    parts: Vec<OpenPart>,
+    usage: Usage,
+    /// Calls without a result, of the step that was recorded last.
+    calls: Vec<OpenCall>,
+    /// The last effects were a record and the end: if the record fails, the end was not performed.
+    end_awaits_record: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Ready,
+    Model,
+    Tools,
+    Ended,
+}
+
+#[derive(Debug)]
+struct OpenPart {
+    /// The model's number of a text; none for calls.
+    index: Option<u32>,
+    part: StepPart,
+}
+
+#[derive(Debug)]
+struct OpenCall {
+    id: ToolCallId,
+    tool_name: String,
+    input: Value,
+    is_running: bool,
+}
+
+impl Turn {
+    /// A run that has not started.
+    pub fn new(limits: TurnLimits) -> Self {
+        Self {
+            limits,
+            phase: Phase::Ready,
+            step: 0,
+            unusable_steps: 0,
+            parts: Vec::new(),
+            usage: Usage::default(),
+            calls: Vec::new(),
+            end_awaits_record: false,
+        }
+    }
+
+    /// Whether the run has ended: no input has an effect any more, except that the record right
+    /// before the end failed.
+    pub fn is_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// Takes one input and says what to do. An input that does not fit the state has no effect.
+    pub fn step(&mut self, input: Input, ids: &dyn IdSource) -> Vec<Effect> {
+        let end_awaited_record = std::mem::take(&mut self.end_awaits_record);
+        match (self.phase, input) {
+            (Phase::Ended, Input::RecordFailed(error)) if end_awaited_record => self.fail(error),
+            (Phase::Ended, _) => Vec::new(),
+            (Phase::Ready, Input::Started) => {
+                self.phase = Phase::Model;
+                vec![Effect::CallModel]
+            }
+            (Phase::Model, Input::TextArrived { kind, index, text }) => {
+                self.text_arrived(kind, index, text, ids)
+            }
+            (Phase::Model, Input::CallArrived { tool_name, input, verdict }) => {
+                self.call_arrived(tool_name, input, verdict, ids);
+                Vec::new()
+            }
+            (Phase::Model, Input::UsageArrived(usage)) => {
+                self.usage = usage;
+                Vec::new()
+            }
+            (Phase::Model, Input::ModelFinished(reason)) => self.model_finished(reason, ids),
+            (Phase::Tools, Input::CallApproved(id)) => self.call_approved(&id),
+            (Phase::Tools, Input::CallDenied(id)) => self.call_denied(&id),
+            (Phase::Tools, Input::ToolEnded { call_id, outcome }) => {
+                self.tool_ended(call_id, outcome)
+            }
+            (_, Input::CancelRequested) => {
+                self.end(RunStatus::Cancelled, FinishReason::Cancelled, None)
+            }
+            (Phase::Model, Input::ModelFailed(error)) | (_, Input::RecordFailed(error)) => {
+                self.fail(error)
+            }
+            (
+                Phase::Ready | Phase::Model | Phase::Tools,
+                Input::Started
+                | Input::TextArrived { .. }
+                | Input::CallArrived { .. }
+                | Input::UsageArrived(_)
+                | Input::ModelFinished(_)
+                | Input::ModelFailed(_)
+                | Input::CallApproved(_)
+                | Input::CallDenied(_)
+                | Input::ToolEnded { .. },
+            ) => Vec::new(),
+        }
+    }
+
+    fn text_arrived(
+        &mut self,
+        kind: StreamKind,
+        index: u32,
+        piece: String,
+        ids: &dyn IdSource,
+    ) -> Vec<Effect> {
+        if piece.is_empty() {
+            return Vec::new();
+        }
+        if self.text_bytes() + piece.len() > self.limits.step_text_bytes_max {
+            let limit = self.limits.step_text_bytes_max;
+            let message = format!("the model said more than {limit} bytes in one step");
+            return self
+                .fail(ApiError::new(ErrorCode::ProviderError, message).reason("output_limit"));
+        }
+        // The newest part first: a model that numbers sloppily continues what it said last.
+        for open in self.parts.iter_mut().rev() {
+            if let StepPart::Text { id, kind: open_kind, text } = &mut open.part
+                && *open_kind == kind
+                && open.index == Some(index)
+            {
+                let (part_id, offset) = (id.clone(), text.len() as u64);
+                text.push_str(&piece);
+                return vec![Effect::Show { part_id, kind, offset, text: piece }];
+            }
+        }
+        let id = PartId::from_bits(ids.next_bits());
+        let part = StepPart::Text { id: id.clone(), kind, text: piece.clone() };
+        self.parts.push(OpenPart { index: Some(index), part });
+        vec![Effect::Show { part_id: id, kind, offset: 0, text: piece }]
+    }
+
+    fn text_bytes(&self) -> usize {
+        let texts = self.parts.iter().map(|open| match &open.part {
+            StepPart::Text { text, .. } => text.len(),
+            StepPart::Call { .. } => 0,
+        });
+        texts.sum()
+    }
+
+    fn call_arrived(
+        &mut self,
+        tool_name: String,
+        input: Value,
+        verdict: Verdict,
+        ids: &dyn IdSource,
+    ) {
+        let calls = self.parts.iter().filter(|open| open.index.is_none()).count();
+        let verdict = if calls < self.limits.calls_per_step_max {
+            verdict
+        } else {
+            let limit = self.limits.calls_per_step_max;
+            Verdict::Refuse(format!("at most {limit} tools may be called at once; call it again"))
+        };
+        let (state, question, error) = match verdict {
+            Verdict::Run => (ToolState::Running, String::new(), None),
+            Verdict::Ask(question) => (ToolState::Waiting, question, None),
+            Verdict::Refuse(error) => (ToolState::Error, String::new(), Some(error)),
+        };
+        let part = ToolPart {
+            id: PartId::from_bits(ids.next_bits()),
+            tool_call_id: ToolCallId::from_bits(ids.next_bits()),
+            tool_name,
+            input,
+            state,
+            output: None,
+            error,
+            metadata: None,
+            started_at: None,
+            ended_at: None,
+        };
+        self.parts.push(OpenPart { index: None, part: StepPart::Call { part, question } });
+    }
+
+    fn model_finished(&mut self, reason: FinishReason, ids: &dyn IdSource) -> Vec<Effect> {
+        let step = StepEnd {
+            part_id: PartId::from_bits(ids.next_bits()),
+            index: self.step,
+            usage: std::mem::take(&mut self.usage),
+            finish_reason: reason,
+        };
+        let has_calls = self.parts.iter().any(|open| open.index.is_none());
+        let goes_on = match reason {
+            FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Length => has_calls,
+            FinishReason::ContentFilter
+            | FinishReason::Cancelled
+            | FinishReason::Error
+            | FinishReason::Budget
+            | FinishReason::Steps => false,
+        };
+        if !goes_on {
+            return self.end(RunStatus::Completed, reason, Some(step));
+        }
+        self.record_step(step)
+    }
+
+    fn record_step(&mut self, step: StepEnd) -> Vec<Effect> {
+        self.phase = Phase::Tools;
+        let parts: Vec<StepPart> = self.parts.drain(..).map(|open| open.part).collect();
+        for part in &parts {
+            if let StepPart::Call { part, .. } = part
+                && !part.state.is_final()
+            {
+                self.calls.push(OpenCall {
+                    id: part.tool_call_id.clone(),
+                    tool_name: part.tool_name.clone(),
+                    input: part.input.clone(),
+                    is_running: part.state == ToolState::Running,
+                });
+            }
+        }
+        self.unusable_steps = if self.calls.is_empty() { self.unusable_steps + 1 } else { 0 };
+        let mut effects = vec![Effect::RecordStep { parts, step }];
+        effects.extend(self.calls.iter().filter(|call| call.is_running).map(OpenCall::run));
+        effects.extend(self.next_step_if_done());
+        self.end_awaits_record = self.is_ended();
+        effects
+    }
+
+    fn call_approved(&mut self, id: &ToolCallId) -> Vec<Effect> {
+        let waiting = self.calls.iter_mut().find(|call| call.id == *id && !call.is_running);
+        let Some(call) = waiting else { return Vec::new() };
+        call.is_running = true;
+        vec![call.run()]
+    }
+
+    fn call_denied(&mut self, id: &ToolCallId) -> Vec<Effect> {
+        let waiting = self.calls.iter().position(|call| call.id == *id && !call.is_running);
+        let Some(position) = waiting else { return Vec::new() };
+        self.calls.remove(position);
+        self.next_step_if_done()
+    }
+
+    fn tool_ended(&mut self, call_id: ToolCallId, outcome: ToolOutcome) -> Vec<Effect> {
+        let running = self.calls.iter().position(|call| call.id == call_id && call.is_running);
+        let Some(position) = running else { return Vec::new() };
+        self.calls.remove(position);
+        let mut effects = vec![Effect::RecordResult { call_id, outcome }];
+        effects.extend(self.next_step_if_done());
+        self.end_awaits_record = self.is_ended();
+        effects
+    }
+
+    /// The next model call once every call has its result (INV-3), within the limits.
+    fn next_step_if_done(&mut self) -> Vec<Effect> {
+        if !self.calls.is_empty() {
+            return Vec::new();
+        }
+        if self.unusable_steps >= self.limits.unusable_steps_max {
+            let steps = self.unusable_steps;
+            let message = format!("the model made only unusable tool calls {steps} times in a row");
+            return self.fail(
+                ApiError::new(ErrorCode::ProviderError, message).reason("tool_args_invalid"),
+            );
+        }
+        self.step += 1;
+        if self.step >= self.limits.steps_max {
+            return self.end(RunStatus::Completed, FinishReason::Steps, None);
+        }
+        self.phase = Phase::Model;
+        vec![Effect::CallModel]
+    }
+
+    fn fail(&mut self, error: ApiError) -> Vec<Effect> {
+        let mut effects = self.end(RunStatus::Failed, FinishReason::Error, None);
+        if let Some(Effect::End(end)) = effects.last_mut() {
+            end.error = Some(error);
+        }
+        effects
+    }
+
+    /// Ends the run. Calls that were not recorded are dropped: nobody was promised a result of them.
+    fn end(
+        &mut self,
+        status: RunStatus,
+        finish_reason: FinishReason,
+        step: Option<StepEnd>,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.phase == Phase::Model && step.is_none() {
+            effects.push(Effect::AbortModel);
+        }
+        let running = self.calls.drain(..).filter(|call| call.is_running);
+        effects.extend(running.map(|call| Effect::AbortTool(call.id)));
+        self.phase = Phase::Ended;
+        let parts = self.parts.drain(..).map(|open| open.part);
+        let parts = parts.filter(|part| match part {
+            StepPart::Text { .. } => true,
+            StepPart::Call { .. } => false,
+        });
+        let parts = parts.collect();
+        effects.push(Effect::End(TurnEnd { parts, step, status, finish_reason, error: None }));
+        effects
+    }
+}
+
+impl OpenCall {
+    fn run(&self) -> Effect {
+        Effect::RunTool {
+            call_id: self.id.clone(),
+            tool_name: self.tool_name.clone(),
+            input: self.input.clone(),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Whole runs, written out: what goes in and what comes out.
+
+use iris_agent::{Effect, FileWritten, Input, ToolOutcome, Turn, TurnEnd, TurnLimits, Verdict};
+use iris_protocol::{ApiError, ErrorCode, FinishReason, RunStatus, StreamKind, Usage};
+use serde_json::json;
+
+use crate::script::{
+    CountingIds, Scene, answers, asks, call_id, call_part, calls, disk_full, end, end_failed,
+    finishes, part_id, record_result, refuses, run, says, says_in, show, step_end, text_part,
+};
+
+#[test]
+fn model_that_only_talks_ends_the_run_with_its_text() {
+    let mut scene = Scene::started();
+
+    assert_eq!(scene.step(says("Hé")), [show(1, 0, "Hé")]);
+    assert_eq!(scene.step(says("llo")), [show(1, 3, "llo")]);
+    let usage = Usage { input_tokens: 10, output_tokens: 2, ..Usage::default() };
+    assert_eq!(scene.step(Input::UsageArrived(usage)), []);
+
+    let mut step = step_end(2, 0, FinishReason::Stop);
+    step.usage = usage;
+    let end = TurnEnd {
+        parts: vec![text_part(1, "Héllo")],
+        step: Some(step),
+        ..end(RunStatus::Completed, FinishReason::Stop)
+    };
+    assert_eq!(scene.step(finishes(FinishReason::Stop)), [Effect::End(end)]);
+    assert!(scene.is_ended());
+}
+
+#[test]
+fn two_calls_one_approved_and_one_denied_lead_to_the_next_model_call() {
+    let mut scene = Scene::started();
+    scene.step(says("I write."));
+    assert_eq!(scene.step(calls("write", asks())), []);
+    assert_eq!(scene.step(calls("edit", asks())), []);
+
+    // The intents are durable before anything happens; both calls wait for a person.
+    let step = step_end(6, 0, FinishReason::ToolCalls);
+    let parts =
+        vec![text_part(1, "I write."), call_part(2, "write", asks()), call_part(4, "edit", asks())];
+    let effects = scene.step(finishes(FinishReason::ToolCalls));
+    assert_eq!(effects, [Effect::RecordStep { parts, step }]);
+
+    assert_eq!(scene.step(Input::CallApproved(call_id(3))), [run(3, "write")]);
+    assert_eq!(scene.step(Input::CallDenied(call_id(5))), []);
+    // The last result opens the way to the model, which then ends the run.
+    let effects = scene.step(answers(3, "written"));
+    assert_eq!(effects, [record_result(3, "written"), Effect::CallModel]);
+
+    assert_eq!(scene.step(says("Done.")), [show(7, 0, "Done.")]);
+    let end = TurnEnd {
+        parts: vec![text_part(7, "Done.")],
+        step: Some(step_end(8, 1, FinishReason::Stop)),
+        ..end(RunStatus::Completed, FinishReason::Stop)
+    };
+    assert_eq!(scene.step(finishes(FinishReason::Stop)), [Effect::End(end)]);
+}
+
+#[test]
+fn calls_that_need_no_approval_run_at_once_and_side_by_side() {
+    let mut scene = Scene::started();
+    scene.step(calls("read", Verdict::Run));
+    scene.step(calls("list", Verdict::Run));
+
+    let parts = vec![call_part(1, "read", Verdict::Run), call_part(3, "list", Verdict::Run)];
+    let step = step_end(5, 0, FinishReason::ToolCalls);
+    assert_eq!(
+        scene.step(finishes(FinishReason::ToolCalls)),
+        [Effect::RecordStep { parts, step }, run(2, "read"), run(4, "list")]
+    );
+
+    // They may end in any order, well or badly.
+    let outcome = ToolOutcome::Failed { error: "no such directory".to_owned() };
+    assert_eq!(
+        scene.step(Input::ToolEnded { call_id: call_id(4), outcome: outcome.clone() }),
+        [Effect::RecordResult { call_id: call_id(4), outcome }]
+    );
+    assert_eq!(scene.step(answers(2, "text")), [record_result(2, "text"), Effect::CallModel]);
+}
+
+#[test]
+fn refused_call_is_recorded_with_its_error_and_the_model_is_asked_again() {
+    let mut scene = Scene::started();
+    scene.step(calls("fly", refuses("unknown tool `fly`")));
+
+    let parts = vec![call_part(1, "fly", refuses("unknown tool `fly`"))];
+    let step = step_end(3, 0, FinishReason::ToolCalls);
+    assert_eq!(
+        scene.step(finishes(FinishReason::ToolCalls)),
+        [Effect::RecordStep { parts, step }, Effect::CallModel]
+    );
+}
+
+#[test]
+fn whole_calls_run_even_when_the_model_was_cut_short_or_said_stop() {
+    for reason in [FinishReason::Length, FinishReason::Stop] {
+        let mut scene = Scene::started();
+        scene.step(calls("read", Verdict::Run));
+
+        let parts = vec![call_part(1, "read", Verdict::Run)];
+        let step = step_end(3, 0, reason);
+        let effects = scene.step(finishes(reason));
+        assert_eq!(effects, [Effect::RecordStep { parts, step }, run(2, "read")]);
+    }
+}
+
+#[test]
+fn calls_of_a_filtered_answer_are_dropped() {
+    let mut scene = Scene::started();
+    scene.step(says("I will"));
+    scene.step(calls("read", Verdict::Run));
+
+    let end = TurnEnd {
+        parts: vec![text_part(1, "I will")],
+        step: Some(step_end(4, 0, FinishReason::ContentFilter)),
+        ..end(RunStatus::Completed, FinishReason::ContentFilter)
+    };
+    assert_eq!(scene.step(finishes(FinishReason::ContentFilter)), [Effect::End(end)]);
+}
+
+#[test]
+fn pieces_are_sorted_into_parts_by_kind_and_index() {
+    let mut scene = Scene::started();
+    let thinks = |text: &str| Input::TextArrived {
+        kind: StreamKind::Reasoning,
+        index: 0,
+        text: text.to_owned(),
+    };
+    let show_thought = |offset, text: &str| Effect::Show {
+        part_id: part_id(1),
+        kind: StreamKind::Reasoning,
+        offset,
+        text: text.to_owned(),
+    };
+
+    assert_eq!(scene.step(thinks("Hm")), [show_thought(0, "Hm")]);
+    assert_eq!(scene.step(says("a")), [show(2, 0, "a")]);
+    assert_eq!(scene.step(says_in(1, "b")), [show(3, 0, "b")]);
+    assert_eq!(scene.step(thinks("!")), [show_thought(2, "!")]);
+    assert_eq!(scene.step(says("A")), [show(2, 1, "A")]);
+    assert_eq!(scene.step(says("")), []);
+}
+
+#[test]
+fn usage_is_that_of_one_model_call_and_the_last_report_counts() {
+    let mut scene = Scene::started();
+    let usage = |tokens| Usage { output_tokens: tokens, ..Usage::default() };
+    scene.step(Input::UsageArrived(usage(1)));
+    scene.step(Input::UsageArrived(usage(7)));
+    scene.step(calls("read", refuses("no")));
+    let effects = scene.step(finishes(FinishReason::ToolCalls));
+    assert!(
+        matches!(effects.first(), Some(Effect::RecordStep { step, .. }) if step.usage == usage(7))
+    );
+
+    // The next call said nothing of its usage.
+    let end = TurnEnd {
+        step: Some(step_end(4, 1, FinishReason::Stop)),
+        ..end(RunStatus::Completed, FinishReason::Stop)
+    };
+    assert_eq!(scene.step(finishes(FinishReason::Stop)), [Effect::End(end)]);
+}
+
+#[test]
+fn failed_model_call_keeps_what_it_said_and_fails_the_run() {
+    let mut scene = Scene::started();
+    scene.step(says("Half"));
+    scene.step(calls("read", Verdict::Run));
+
+    let error = ApiError::new(ErrorCode::ProviderError, "the stream was cut");
+    let end = TurnEnd { parts: vec![text_part(1, "Half")], ..end_failed(error.clone()) };
+    assert_eq!(scene.step(Input::ModelFailed(error)), [Effect::AbortModel, Effect::End(end)]);
+}
+
+#[test]
+fn cancelled_turn_keeps_its_text_and_emits_nothing_after() {
+    let mut scene = Scene::started();
+    scene.step(says("Half"));
+    scene.step(calls("read", Verdict::Run));
+
+    let end = TurnEnd {
+        parts: vec![text_part(1, "Half")],
+        ..end(RunStatus::Cancelled, FinishReason::Cancelled)
+    };
+    let effects = scene.step(Input::CancelRequested);
+    assert_eq!(effects, [Effect::AbortModel, Effect::End(end)]);
+
+    assert_eq!(scene.step(says("more")), []);
+    assert_eq!(scene.step(finishes(FinishReason::ToolCalls)), []);
+    assert_eq!(scene.step(Input::CancelRequested), []);
+}
+
+#[test]
+fn cancel_stops_running_tools_and_leaves_waiting_ones_unstarted() {
+    let mut scene = Scene::started();
+    scene.step(calls("read", Verdict::Run));
+    scene.step(calls("write", asks()));
+    scene.step(finishes(FinishReason::ToolCalls));
+
+    let end = Effect::End(end(RunStatus::Cancelled, FinishReason::Cancelled));
+    let effects = scene.step(Input::CancelRequested);
+    assert_eq!(effects, [Effect::AbortTool(call_id(2)), end]);
+
+    assert_eq!(scene.step(Input::CallApproved(call_id(4))), []);
+    assert_eq!(scene.step(answers(2, "late")), []);
+}
+
+#[test]
+fn run_that_never_started_can_be_cancelled() {
+    let mut turn = Turn::new(TurnLimits::default());
+    let ids = CountingIds::default();
+
+    let end = Effect::End(end(RunStatus::Cancelled, FinishReason::Cancelled));
+    assert_eq!(turn.step(Input::CancelRequested, &ids), [end]);
+    assert_eq!(turn.step(Input::Started, &ids), []);
+}
+
+#[test]
+fn second_answer_to_a_call_has_no_effect() {
+    let mut scene = Scene::started();
+    scene.step(calls("read", Verdict::Run));
+    scene.step(calls("write", asks()));
+    scene.step(finishes(FinishReason::ToolCalls));
+
+    assert_eq!(scene.step(Input::CallApproved(call_id(2))), []);
+    assert_eq!(scene.step(Input::CallDenied(call_id(2))), []);
+    assert_eq!(scene.step(answers(4, "not started")), []);
+    assert_eq!(scene.step(answers(2, "once")), [record_result(2, "once")]);
+    assert_eq!(scene.step(answers(2, "twice")), []);
+    assert_eq!(scene.step(Input::CallApproved(call_id(4))), [run(4, "write")]);
+    assert_eq!(scene.step(Input::CallApproved(call_id(4))), []);
+    assert_eq!(scene.step(Input::CallDenied(call_id(4))), []);
+    assert_eq!(scene.step(Input::CallApproved(call_id(99))), []);
+}
+
+#[test]
+fn step_that_cannot_be_recorded_fails_the_run_and_stops_its_tools() {
+    let mut scene = Scene::started();
+    scene.step(calls("read", Verdict::Run));
+    scene.step(finishes(FinishReason::ToolCalls));
+
+    let end = Effect::End(end_failed(disk_full()));
+    let effects = scene.step(Input::RecordFailed(disk_full()));
+    assert_eq!(effects, [Effect::AbortTool(call_id(2)), end]);
+}
+
+#[test]
+fn result_that_cannot_be_recorded_before_the_end_fails_the_run() {
+    let mut scene = Scene::started_with(TurnLimits { steps_max: 1, ..TurnLimits::default() });
+    scene.step(calls("read", Verdict::Run));
+    scene.step(finishes(FinishReason::ToolCalls));
+    let end = Effect::End(end(RunStatus::Completed, FinishReason::Steps));
+    assert_eq!(scene.step(answers(2, "text")), [record_result(2, "text"), end]);
+
+    // The record failed, so that nothing after it was performed, the end neither.
+    let effects = scene.step(Input::RecordFailed(disk_full()));
+    assert_eq!(effects, [Effect::End(end_failed(disk_full()))]);
+    assert_eq!(scene.step(Input::RecordFailed(disk_full())), []);
+}
+
+#[test]
+fn step_that_cannot_be_recorded_before_the_end_fails_the_run() {
+    let mut scene = Scene::started_with(TurnLimits { steps_max: 1, ..TurnLimits::default() });
+    scene.step(calls("read", refuses("no")));
+    scene.step(finishes(FinishReason::ToolCalls));
+
+    let effects = scene.step(Input::RecordFailed(disk_full()));
+    assert_eq!(effects, [Effect::End(end_failed(disk_full()))]);
+}
+
+#[test]
+fn outcome_of_a_tool_is_recorded_as_it_came() {
+    let mut scene = Scene::started();
+    scene.step(calls("write", Verdict::Run));
+    scene.step(finishes(FinishReason::ToolCalls));
+
+    let outcome = ToolOutcome::Completed {
+        output: "written".to_owned(),
+        metadata: Some(json!({ "lines": 1 })),
+        changes: vec![FileWritten { path: "a.md".to_owned(), size: 3, hash: "0".repeat(64) }],
+    };
+    assert_eq!(
+        scene.step(Input::ToolEnded { call_id: call_id(2), outcome: outcome.clone() }),
+        [Effect::RecordResult { call_id: call_id(2), outcome }, Effect::CallModel]
+    );
+}

@@ -1,0 +1,271 @@
+//! Generated runs: hostile ones, where anything happens at any time, and legal ones, which answer
+//! what is pending and so get deep enough to reach every limit. [`Driver`] checks the invariants.
+
+use std::collections::BTreeSet;
+
+use iris_agent::{Input, ToolOutcome, TurnLimits, Verdict};
+use iris_protocol::{ApiError, ErrorCode, FinishReason, StreamKind, ToolCallId, Usage};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use serde_json::json;
+
+use crate::driver::{Driver, Pending};
+use crate::script::{asks, call_id, completed, disk_full, refuses};
+
+proptest! {
+    #[test]
+    fn invariants_hold_whatever_happens(
+        is_started in any::<bool>(),
+        operations in vec((hostile_input(), prop::bool::weighted(0.02)), 0..80),
+    ) {
+        let limits = TurnLimits {
+            steps_max: 4,
+            calls_per_step_max: 2,
+            step_text_bytes_max: 24,
+            unusable_steps_max: 2,
+        };
+        let mut driver = Driver::new(limits);
+        if is_started {
+            driver.feed(Input::Started, false);
+        }
+        for (input, record_fails) in operations {
+            driver.feed(input, record_fails);
+        }
+        driver.feed(Input::CancelRequested, false);
+        prop_assert!(driver.end().is_some());
+    }
+
+    #[test]
+    fn invariants_hold_when_everything_pending_is_answered(plan in plan()) {
+        prop_assert!(play(plan).end().is_some());
+    }
+}
+
+/// Without this the property above could pass by never getting anywhere.
+#[test]
+fn legal_runs_reach_every_ending() {
+    let mut runner = TestRunner::deterministic();
+    let mut endings = BTreeSet::new();
+    for _ in 0..512 {
+        let plan = plan().new_tree(&mut runner).unwrap().current();
+        let driver = play(plan);
+        let end = driver.end().unwrap();
+        let reason = end.error.as_ref().map(|error| match error.details.get("reason") {
+            Some(reason) => reason.to_string(),
+            None => error.code.to_string(),
+        });
+        endings.insert(format!("{:?} {}", end.finish_reason, reason.unwrap_or_default()));
+    }
+    let expected = [
+        "Cancelled ",
+        "ContentFilter ",
+        "Error \"output_limit\"",
+        "Error \"tool_args_invalid\"",
+        "Error PROVIDER_ERROR",
+        "Error STORAGE_FULL",
+        "Length ",
+        "Steps ",
+        "Stop ",
+        "ToolCalls ",
+    ];
+    assert!(endings.iter().eq(&expected), "{endings:?}");
+}
+
+fn hostile_input() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        1 => Just(Input::Started),
+        12 => text(),
+        12 => call(),
+        4 => usage(),
+        8 => any_finish_reason().prop_map(Input::ModelFinished),
+        8 => any_call_id().prop_map(Input::CallApproved),
+        4 => any_call_id().prop_map(Input::CallDenied),
+        12 => (any_call_id(), outcome())
+            .prop_map(|(call_id, outcome)| Input::ToolEnded { call_id, outcome }),
+        1 => Just(Input::ModelFailed(cut_stream())),
+        1 => Just(Input::CancelRequested),
+        1 => Just(Input::RecordFailed(disk_full())),
+    ]
+}
+
+/// A whole run in advance: what the model says and how others answer.
+#[derive(Debug, Clone)]
+struct Plan {
+    limits: TurnLimits,
+    /// One for each model call; after them the model says nothing and stops.
+    steps: Vec<StepPlan>,
+    /// Which of the pending calls is next, and whether it is answered well; used round and round.
+    answers: Vec<(Index, bool)>,
+    /// Happens in place of the input with this number.
+    accident: Option<(usize, Accident)>,
+}
+
+#[derive(Debug, Clone)]
+struct StepPlan {
+    stream: Vec<Input>,
+    finish_reason: FinishReason,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Accident {
+    Cancel,
+    ModelFails,
+    /// The first record from then on.
+    RecordFails,
+}
+
+/// Feeds a plan's inputs and counts them for its accident.
+struct Player {
+    driver: Driver,
+    accident: Option<(usize, Accident)>,
+    inputs: usize,
+}
+
+fn play(plan: Plan) -> Driver {
+    let mut player =
+        Player { driver: Driver::new(plan.limits), accident: plan.accident, inputs: 0 };
+    let mut answers = plan.answers.into_iter().cycle();
+    let silence = StepPlan { stream: Vec::new(), finish_reason: FinishReason::Stop };
+    player.feed(Input::Started);
+    for step in plan.steps.into_iter().chain([silence]) {
+        if !player.driver.model_is_asked() {
+            break;
+        }
+        step.stream.into_iter().for_each(|input| player.feed(input));
+        player.feed(Input::ModelFinished(step.finish_reason));
+        player.answer_calls(&mut answers);
+    }
+    player.driver
+}
+
+impl Player {
+    fn feed(&mut self, input: Input) {
+        let accident = self.accident.filter(|(position, _)| *position <= self.inputs);
+        let accident = accident.map(|(_, accident)| accident);
+        self.inputs += 1;
+        match accident {
+            Some(Accident::Cancel) => self.driver.feed(Input::CancelRequested, false),
+            Some(Accident::ModelFails) if self.driver.model_is_asked() => {
+                self.driver.feed(Input::ModelFailed(cut_stream()), false);
+            }
+            Some(Accident::RecordFails) => self.driver.feed(input, true),
+            Some(Accident::ModelFails) | None => self.driver.feed(input, false),
+        }
+    }
+
+    fn answer_calls(&mut self, answers: &mut impl Iterator<Item = (Index, bool)>) {
+        loop {
+            let pending = self.driver.pending();
+            if pending.is_empty() || self.driver.end().is_some() {
+                return;
+            }
+            let Some((index, is_good)) = answers.next() else { return };
+            let Pending { id, is_waiting } = index.get(&pending);
+            let (call_id, output) = (id.clone(), completed("text"));
+            self.feed(match (is_waiting, is_good) {
+                (true, true) => Input::CallApproved(call_id),
+                (true, false) => Input::CallDenied(call_id),
+                (false, true) => Input::ToolEnded { call_id, outcome: output },
+                (false, false) => Input::ToolEnded { call_id, outcome: failed() },
+            });
+        }
+    }
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let limits = (1..8_u32, 1..4_usize, 6..16_usize, 1..4_u32).prop_map(
+        |(steps_max, calls_per_step_max, step_text_bytes_max, unusable_steps_max)| TurnLimits {
+            steps_max,
+            calls_per_step_max,
+            step_text_bytes_max,
+            unusable_steps_max,
+        },
+    );
+    let accident = select(vec![Accident::Cancel, Accident::ModelFails, Accident::RecordFails]);
+    let accident = prop::option::weighted(0.3, (0..40_usize, accident));
+    let answers = vec((any::<Index>(), prop::bool::weighted(0.8)), 1..8);
+    (limits, vec(step_plan(), 0..8), answers, accident)
+        .prop_map(|(limits, steps, answers, accident)| Plan { limits, steps, answers, accident })
+}
+
+fn step_plan() -> impl Strategy<Value = StepPlan> {
+    let works = (vec(prop_oneof![4 => text(), 3 => call(), 1 => usage()], 0..6), call())
+        .prop_map(|(stream, call)| stream.into_iter().chain([call]).collect());
+    let talks = vec(prop_oneof![4 => text(), 1 => usage()], 0..4);
+    let fumbles = vec(refused_call(), 1..3);
+    let stream = prop_oneof![8 => works, 1 => talks, 4 => fumbles];
+    (stream, finish_reason()).prop_map(|(stream, finish_reason)| StepPlan { stream, finish_reason })
+}
+
+fn text() -> impl Strategy<Value = Input> {
+    let kind = select(vec![StreamKind::Text, StreamKind::Reasoning]);
+    let text = select(vec!["", "a", "bc", "é", "d\n", "🌱"]);
+    (kind, 0..3_u32, text).prop_map(|(kind, index, text)| Input::TextArrived {
+        kind,
+        index,
+        text: text.to_owned(),
+    })
+}
+
+fn call() -> impl Strategy<Value = Input> {
+    let verdict = select(vec![Verdict::Run, Verdict::Run, asks(), refuses("bad arguments")]);
+    call_with(verdict)
+}
+
+fn refused_call() -> impl Strategy<Value = Input> {
+    call_with(Just(refuses("bad arguments")))
+}
+
+fn call_with(verdict: impl Strategy<Value = Verdict>) -> impl Strategy<Value = Input> {
+    let tool_name = select(vec!["read", "write"]);
+    (tool_name, any::<u8>(), verdict).prop_map(|(tool_name, number, verdict)| Input::CallArrived {
+        tool_name: tool_name.to_owned(),
+        input: json!({ "number": number }),
+        verdict,
+    })
+}
+
+fn usage() -> impl Strategy<Value = Input> {
+    (0..100_u64, 0..100_u64).prop_map(|(input_tokens, output_tokens)| {
+        Input::UsageArrived(Usage { input_tokens, output_tokens, ..Usage::default() })
+    })
+}
+
+fn outcome() -> impl Strategy<Value = ToolOutcome> {
+    select(vec![completed("text"), failed()])
+}
+
+fn finish_reason() -> impl Strategy<Value = FinishReason> {
+    prop_oneof![
+        6 => Just(FinishReason::ToolCalls),
+        2 => Just(FinishReason::Stop),
+        2 => Just(FinishReason::Length),
+        1 => Just(FinishReason::ContentFilter),
+    ]
+}
+
+fn any_finish_reason() -> impl Strategy<Value = FinishReason> {
+    let never_said = select(vec![
+        FinishReason::Cancelled,
+        FinishReason::Error,
+        FinishReason::Budget,
+        FinishReason::Steps,
+    ]);
+    prop_oneof![20 => finish_reason(), 1 => never_said]
+}
+
+/// The ids are counted, so that small numbers name parts, steps and, often enough, calls.
+fn any_call_id() -> impl Strategy<Value = ToolCallId> {
+    (1..24_u128).prop_map(call_id)
+}
+
+fn failed() -> ToolOutcome {
+    ToolOutcome::Failed { error: "no such file".to_owned() }
+}
+
+fn cut_stream() -> ApiError {
+    ApiError::new(ErrorCode::ProviderError, "the stream was cut")
+}

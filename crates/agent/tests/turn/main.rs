@@ -1,0 +1,8 @@
+//! The turn machine: examples, one test for each limit, and properties over generated runs.
+
+mod driver;
+mod examples;
+mod generated;
+mod limits;
+mod model_call;
+mod script;

@@ -1,0 +1,27 @@
+//! Who is calling and what they may do: passwords, tokens, key files and the authorisation gate.
+//!
+//! Deliberately absent: storage (callers keep the hashes), HTTP, logging, and the system clock,
+//! which comes in through [`iris_agent::Clock`]. No secret has a `Debug` or `Display` that shows it.
+
+mod access;
+mod authorize;
+mod error;
+mod keys;
+mod passwords;
+mod random;
+mod refresh;
+mod setup;
+
+pub use access::{ACCESS_LIFETIME_DEFAULT, AccessClaims, AccessToken, AccessTokens};
+pub use authorize::{Caller, CallerUser, Denied, Resource, authorize};
+pub use error::AuthError;
+pub use keys::{Key, load_or_create_key};
+pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PASSWORD_WAITERS_MAX, Passwords};
+pub use refresh::{
+    REFRESH_GRACE_MS, REFRESH_LIFETIME_DEFAULT, RefreshState, RefreshToken, RefreshTokens,
+    RefreshVerdict, judge_refresh,
+};
+pub use setup::SetupToken;
+
+/// Shortest key that may sign or derive tokens, in bytes: the output size of SHA-256 (RFC 7518 section 3.2).
+pub const KEY_BYTES_MIN: usize = 32;

@@ -1,0 +1,240 @@
+//! Refresh tokens: opaque, stored only as hashes, and replaced at each use.
+//!
+//! A child token is derived from its parent with a key of the server. When the answer to a refresh
+//! is lost, the client asks again with the parent and can be given the same child, although nobody
+//! stored it. Everything else that is used twice is taken as stolen (RFC 9700 section 4.14.2).
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::random::random_bytes;
+use crate::{AuthError, KEY_BYTES_MIN};
+
+/// How long a refresh token is good unless configured otherwise.
+pub const REFRESH_LIFETIME_DEFAULT: Duration = Duration::from_hours(30 * 24);
+/// How long a parent may ask again for its child, in milliseconds after its first use.
+pub const REFRESH_GRACE_MS: i64 = 10_000;
+
+/// Tells a refresh token from other secrets at a glance.
+const PREFIX: &str = "irr_";
+const TOKEN_BYTES: usize = 32;
+/// Keeps the derived key apart from other uses of the same server key.
+const KEY_LABEL: &[u8] = b"iris refresh token v1";
+
+/// A refresh token in plain text; only its hash may be stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RefreshToken(Zeroizing<String>);
+
+impl RefreshToken {
+    fn from_bytes(bytes: &[u8]) -> Self {
+        Self(Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
+    }
+
+    /// The secret, for the one answer that hands it out.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What to store of it.
+    pub fn hash(&self) -> [u8; 32] {
+        RefreshTokens::hash_of(self.as_str())
+    }
+}
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RefreshToken(..)")
+    }
+}
+
+/// Makes refresh tokens.
+pub struct RefreshTokens {
+    derivation: Hmac<Sha256>,
+}
+
+impl RefreshTokens {
+    /// Derives children with a key made from `key`, which may also sign access tokens.
+    ///
+    /// # Errors
+    /// [`AuthError::KeyTooShort`] when the key has fewer than [`KEY_BYTES_MIN`] bytes.
+    pub fn new(key: &[u8]) -> Result<Self, AuthError> {
+        if key.len() < KEY_BYTES_MIN {
+            return Err(AuthError::KeyTooShort { found: key.len() });
+        }
+        let derived = Zeroizing::new(mac(&keyed(key)?, KEY_LABEL));
+        Ok(Self { derivation: keyed(derived.as_slice())? })
+    }
+
+    /// Draws the first token of a login.
+    ///
+    /// # Errors
+    /// [`AuthError::Internal`] when the operating system has no random bytes.
+    pub fn first(&self) -> Result<RefreshToken, AuthError> {
+        Ok(RefreshToken::from_bytes(Zeroizing::new(random_bytes::<TOKEN_BYTES>()?).as_slice()))
+    }
+
+    /// The one child that `parent` has, each time the same.
+    pub fn child_of(&self, parent: &str) -> RefreshToken {
+        RefreshToken::from_bytes(
+            Zeroizing::new(mac(&self.derivation, parent.as_bytes())).as_slice(),
+        )
+    }
+
+    /// The SHA-256 of a token, by which the store finds it. The token has 256 random bits, so a slow
+    /// hash would add nothing.
+    pub fn hash_of(token: &str) -> [u8; 32] {
+        Sha256::digest(token).into()
+    }
+}
+
+fn keyed(key: &[u8]) -> Result<Hmac<Sha256>, AuthError> {
+    Hmac::new_from_slice(key).map_err(|error| AuthError::internal(error.to_string()))
+}
+
+fn mac(keyed: &Hmac<Sha256>, message: &[u8]) -> [u8; 32] {
+    keyed.clone().chain_update(message).finalize().into_bytes().into()
+}
+
+/// What the store knows of a refresh token that a client presents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefreshState {
+    /// When it was first exchanged, in milliseconds since 1970 UTC; `None` while it is fresh.
+    pub used_at_ms: Option<i64>,
+    /// Milliseconds since 1970 UTC.
+    pub expires_at_ms: i64,
+    /// Whether its login was ended: logout, password change, disabled user, earlier reuse.
+    pub revoked: bool,
+    /// Whether its child is the newest token of the login, that is: the child is still unused.
+    pub is_direct_parent_of_latest: bool,
+}
+
+/// What to do with a refresh token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshVerdict {
+    /// Mark it used and give its child.
+    Rotate,
+    /// Give its child again and change nothing: the first answer was probably lost.
+    RepeatChild,
+    /// Refuse it: it was never used and its time is over.
+    Expired,
+    /// Refuse it: its login was ended before.
+    Revoked,
+    /// Refuse it and end its login: two parties hold the token.
+    Reused,
+}
+
+/// Decides what becomes of a presented token.
+///
+/// A used token counts as stolen even after its own expiry, because its children live on.
+pub fn judge_refresh(state: RefreshState, now_ms: i64) -> RefreshVerdict {
+    if state.revoked {
+        return RefreshVerdict::Revoked;
+    }
+    if let Some(used_at_ms) = state.used_at_ms {
+        let in_grace = now_ms.saturating_sub(used_at_ms) <= REFRESH_GRACE_MS;
+        if in_grace && state.is_direct_parent_of_latest {
+            return RefreshVerdict::RepeatChild;
+        }
+        return RefreshVerdict::Reused;
+    }
+    if state.expires_at_ms <= now_ms {
+        return RefreshVerdict::Expired;
+    }
+    RefreshVerdict::Rotate
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_790_000_000_000;
+    const FRESH: RefreshState = RefreshState {
+        used_at_ms: None,
+        expires_at_ms: NOW_MS + 1,
+        revoked: false,
+        is_direct_parent_of_latest: false,
+    };
+    const USED: RefreshState = RefreshState {
+        used_at_ms: Some(NOW_MS - REFRESH_GRACE_MS),
+        is_direct_parent_of_latest: true,
+        ..FRESH
+    };
+
+    fn tokens() -> RefreshTokens {
+        RefreshTokens::new(&[7; KEY_BYTES_MIN]).unwrap()
+    }
+
+    #[test]
+    fn first_tokens_are_long_and_never_the_same() {
+        let (one, two) = (tokens().first().unwrap(), tokens().first().unwrap());
+        assert_ne!(one, two);
+        assert!(one.as_str().starts_with("irr_"));
+        assert_eq!(one.as_str().len(), 4 + 43);
+    }
+
+    #[test]
+    fn a_parent_has_one_child_under_one_key() {
+        let parent = tokens().first().unwrap();
+        let child = tokens().child_of(parent.as_str());
+        assert_eq!(child, tokens().child_of(parent.as_str()));
+        assert_ne!(child, parent);
+        assert_ne!(child, tokens().child_of(child.as_str()));
+        let elsewhere = RefreshTokens::new(&[8; KEY_BYTES_MIN]).unwrap();
+        assert_ne!(child, elsewhere.child_of(parent.as_str()));
+        assert_eq!(child.as_str().len(), parent.as_str().len());
+    }
+
+    #[test]
+    fn a_child_cannot_be_made_with_the_server_key_alone() {
+        let plain = mac(&keyed(&[7; KEY_BYTES_MIN]).unwrap(), b"irr_parent");
+        assert_ne!(RefreshToken::from_bytes(&plain), tokens().child_of("irr_parent"));
+    }
+
+    #[test]
+    fn the_hash_is_sha_256_of_the_text() {
+        // FIPS 180-2, appendix B.1.
+        let expected = [0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea];
+        assert_eq!(RefreshTokens::hash_of("abc")[..8], expected);
+        let token = tokens().first().unwrap();
+        assert_eq!(token.hash(), RefreshTokens::hash_of(token.as_str()));
+    }
+
+    #[test]
+    fn a_token_does_not_show_itself() {
+        let token = tokens().first().unwrap();
+        assert_eq!(format!("{token:?}"), "RefreshToken(..)");
+    }
+
+    #[test]
+    fn a_short_key_is_refused() {
+        let result = RefreshTokens::new(&[7; KEY_BYTES_MIN - 1]);
+        assert!(matches!(result, Err(AuthError::KeyTooShort { found: 31 })));
+    }
+
+    #[test]
+    fn each_state_has_its_verdict() {
+        let grandparent = RefreshState { is_direct_parent_of_latest: false, ..USED };
+        let late = RefreshState { used_at_ms: Some(NOW_MS - REFRESH_GRACE_MS - 1), ..USED };
+        for (state, expected) in [
+            (FRESH, RefreshVerdict::Rotate),
+            (RefreshState { expires_at_ms: NOW_MS, ..FRESH }, RefreshVerdict::Expired),
+            (USED, RefreshVerdict::RepeatChild),
+            (RefreshState { used_at_ms: Some(NOW_MS + 5), ..USED }, RefreshVerdict::RepeatChild),
+            (RefreshState { expires_at_ms: NOW_MS, ..USED }, RefreshVerdict::RepeatChild),
+            (late, RefreshVerdict::Reused),
+            (RefreshState { expires_at_ms: 0, ..late }, RefreshVerdict::Reused),
+            (grandparent, RefreshVerdict::Reused),
+            (RefreshState { revoked: true, ..FRESH }, RefreshVerdict::Revoked),
+            (RefreshState { revoked: true, ..USED }, RefreshVerdict::Revoked),
+            (RefreshState { revoked: true, ..late }, RefreshVerdict::Revoked),
+        ] {
+            assert_eq!(judge_refresh(state, NOW_MS), expected, "{state:?}");
+        }
+    }
+}

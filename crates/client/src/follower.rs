@@ -1,0 +1,261 @@
+//! Follows one session for as long as it lives, through lost connections, restarts and new tokens.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use iris_protocol::{
+    AuthRefresh, ErrorCode, Event, Position, ProjectId, Request, RoomRequest, RoomSince,
+    RoomStatus, ServerFrame, SessionGet, SessionId, Subscribe,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::{
+    Backoff, Client, ClientError, ConnectOptions, Reconnect, Reply, SessionFeed, Socket, Update,
+};
+
+/// Updates that may wait for the caller; more of them stop the reading of the socket.
+const UPDATES_WAITING_MAX: usize = 256;
+/// Most `reset` answers in a row, each followed by a fresh snapshot.
+const RESETS_MAX: u32 = 5;
+
+/// How to follow.
+#[derive(Debug, Clone)]
+pub struct FollowOptions {
+    /// The last event that the caller has seen. Without it the first update is a `Reset`.
+    pub since: Option<Position>,
+    /// Whether text is wanted while it streams; without it text comes when a part is whole.
+    pub deltas: bool,
+    /// How to connect.
+    pub connect: ConnectOptions,
+    /// How long to wait between attempts.
+    pub backoff: Backoff,
+    /// Most attempts that fail in a row before the follower gives up.
+    pub failures_max: u32,
+}
+
+impl Default for FollowOptions {
+    fn default() -> Self {
+        Self {
+            since: None,
+            deltas: true,
+            connect: ConnectOptions::default(),
+            backoff: Backoff::default(),
+            failures_max: u32::MAX,
+        }
+    }
+}
+
+/// A session that is being followed. Dropping it ends the connection.
+#[derive(Debug)]
+pub struct Follower {
+    updates: mpsc::Receiver<Result<Update, ClientError>>,
+    socket: watch::Receiver<Option<Arc<Socket>>>,
+    project: ProjectId,
+    request_timeout: Duration,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    /// Begins to follow a session with the tokens of `client`, on a task of its own.
+    pub fn start(
+        client: Client,
+        project: ProjectId,
+        session: SessionId,
+        options: FollowOptions,
+    ) -> Self {
+        let (updates_tx, updates) = mpsc::channel(UPDATES_WAITING_MAX);
+        let (socket_tx, socket) = watch::channel(None);
+        let request_timeout = options.connect.request_timeout;
+        let feed = options.since.clone().map(|since| SessionFeed::resume(session.clone(), since));
+        let worker = Worker {
+            client,
+            project: project.clone(),
+            session,
+            options,
+            feed,
+            updates: updates_tx,
+            socket: socket_tx,
+            failures: 0,
+        };
+        let task = tokio::spawn(worker.run());
+        Self { updates, socket, project, request_timeout, task }
+    }
+
+    /// The next update. Waits without a bound; safe to abandon.
+    ///
+    /// # Errors
+    /// The failure that ended the following, once: the session is gone, the server refuses, there is
+    /// no valid token, or [`FollowOptions::failures_max`] was reached. Then `Closed` with 1000.
+    pub async fn next(&mut self) -> Result<Update, ClientError> {
+        self.updates.recv().await.unwrap_or_else(|| Err(ended()))
+    }
+
+    /// Runs an operation in the session's project on the follower's connection, waiting for it to be
+    /// there as long as a request may take. Never repeated by itself.
+    ///
+    /// # Errors
+    /// Those of [`Socket::call`]; `Closed` with 1000 when the follower has ended.
+    pub async fn call<R: Request>(&self, request: R) -> Result<Reply<R::Response>, ClientError> {
+        let mut watched = self.socket.clone();
+        let connected = watched.wait_for(Option::is_some);
+        let connected = tokio::time::timeout(self.request_timeout, connected).await;
+        let socket = connected.map_err(|_| ClientError::Timeout)?.map_err(|_| ended())?.clone();
+        let socket = socket.ok_or_else(ended)?;
+        socket.call(Some(&self.project), request).await
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn ended() -> ClientError {
+    ClientError::Closed { code: 1000, reason: "the follower has ended".to_owned() }
+}
+
+struct Worker {
+    client: Client,
+    project: ProjectId,
+    session: SessionId,
+    options: FollowOptions,
+    /// Nothing until there is a snapshot to go on from.
+    feed: Option<SessionFeed>,
+    updates: mpsc::Sender<Result<Update, ClientError>>,
+    socket: watch::Sender<Option<Arc<Socket>>>,
+    /// Attempts that failed since the session was last joined.
+    failures: u32,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        loop {
+            let Err(error) = self.follow().await;
+            self.socket.send_replace(None);
+            if let Err(error) = self.recover(error).await {
+                // Fails when the follower was dropped, and with it the reason to tell.
+                self.updates.send(Err(error)).await.ok();
+                return;
+            }
+        }
+    }
+
+    /// One connection, from its beginning to its end.
+    async fn follow(&mut self) -> Result<Infallible, ClientError> {
+        let socket = Arc::new(self.client.connect(&self.options.connect).await?);
+        self.subscribe(&socket).await?;
+        self.failures = 0;
+        self.socket.send_replace(Some(Arc::clone(&socket)));
+        self.tell(Update::Connected).await;
+        loop {
+            match socket.next_frame().await? {
+                ServerFrame::Event(frame) => {
+                    let Some(feed) = &mut self.feed else { continue };
+                    let left = left(&frame.event, feed);
+                    let received = feed.receive(*frame);
+                    for update in received.updates {
+                        self.tell(update).await;
+                    }
+                    if let Some(code) = left {
+                        return Err(ClientError::Api(code.into()));
+                    }
+                    if received.gap {
+                        self.subscribe(&socket).await?;
+                    }
+                }
+                ServerFrame::AuthExpiring { .. } => self.renew(&socket).await?,
+                ServerFrame::Connected(_) | ServerFrame::Response(_) | ServerFrame::Unknown(_) => {}
+            }
+        }
+    }
+
+    /// Joins the session's room after what is known, from a fresh snapshot where that is too old.
+    async fn subscribe(&mut self, socket: &Socket) -> Result<(), ClientError> {
+        for _ in 0..RESETS_MAX {
+            let feed = match self.feed.take() {
+                Some(feed) => feed,
+                None => self.snapshot(socket).await?,
+            };
+            let feed = self.feed.insert(feed);
+            let since = Some(feed.position().clone());
+            let room = RoomRequest::Since(RoomSince { room: feed.room().to_string(), since });
+            let deltas = Some(self.options.deltas);
+            let request = Subscribe { rooms: vec![room], deltas };
+            let reply = socket.call(Some(&self.project), request).await?;
+            let outcome =
+                reply.payload.rooms.into_iter().next().ok_or_else(|| {
+                    ClientError::Protocol("`subscribe` answered no room".to_owned())
+                })?;
+            match outcome.status {
+                RoomStatus::Live | RoomStatus::Replayed => {
+                    feed.subscribed(outcome.to);
+                    return Ok(());
+                }
+                RoomStatus::Refused => {
+                    let code = outcome.code.unwrap_or(ErrorCode::Forbidden);
+                    return Err(ClientError::Api(code.into()));
+                }
+                RoomStatus::Reset => self.feed = None,
+            }
+        }
+        Err(ClientError::Protocol(format!("`subscribe` answered `reset` {RESETS_MAX} times")))
+    }
+
+    async fn snapshot(&mut self, socket: &Socket) -> Result<SessionFeed, ClientError> {
+        let request = SessionGet { session_id: self.session.clone(), limit: None, before: None };
+        let snapshot = socket.call(Some(&self.project), request).await?.payload;
+        let feed = SessionFeed::from_snapshot(&snapshot);
+        self.tell(Update::Reset(Box::new(snapshot))).await;
+        Ok(feed)
+    }
+
+    /// Gives the socket a new access token before the old one ends.
+    async fn renew(&mut self, socket: &Socket) -> Result<(), ClientError> {
+        if let Err(ClientError::Api(_)) = self.client.renew(self.client.token().as_deref()).await {
+            // No new token to be had: the server closes with 4401 when the time is over.
+            return Ok(());
+        }
+        let token = self.client.token().unwrap_or_default();
+        socket.call(None, AuthRefresh { token }).await?;
+        Ok(())
+    }
+
+    /// Waits as long as the failure asks for, or gives it back when trying again is of no use.
+    async fn recover(&mut self, error: ClientError) -> Result<(), ClientError> {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures > self.options.failures_max || self.updates.is_closed() {
+            return Err(error);
+        }
+        let at_least = match Reconnect::after(&error) {
+            Reconnect::Never => return Err(error),
+            Reconnect::Later { at_least } => at_least,
+            Reconnect::WithNewToken => {
+                let token = self.client.token();
+                if let Err(ClientError::Api(_)) = self.client.renew(token.as_deref()).await {
+                    return Err(error);
+                }
+                Duration::ZERO
+            }
+        };
+        // Without a source of random numbers every client waits the whole time.
+        let random = getrandom::u32().unwrap_or(u32::MAX);
+        let delay = self.options.backoff.delay(self.failures, random).max(at_least);
+        self.tell(Update::Reconnecting { reason: error.to_string(), delay }).await;
+        tokio::time::sleep(delay).await;
+        Ok(())
+    }
+
+    async fn tell(&self, update: Update) {
+        // Fails when the follower was dropped, which aborts this task.
+        self.updates.send(Ok(update)).await.ok();
+    }
+}
+
+/// Why the session's room was left, when the event says so.
+fn left(event: &Event, feed: &SessionFeed) -> Option<ErrorCode> {
+    let Event::RoomLeft { room, code } = event else { return None };
+    (*room == feed.room().to_string()).then_some(*code)
+}

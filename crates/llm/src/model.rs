@@ -1,0 +1,177 @@
+//! What a model is: a request goes in, a stream of events in one alphabet comes out.
+
+use futures_util::stream::BoxStream;
+use iris_agent::Prompt;
+use iris_protocol::{FinishReason, Usage};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::ModelError;
+
+/// Anything that answers prompts.
+pub trait Model: Send + Sync {
+    /// Asks once. Nothing is sent before the stream is polled; dropping it cancels the request.
+    fn stream(&self, request: ModelRequest) -> ModelStream;
+}
+
+/// The answer as it arrives.
+///
+/// Ends after [`ModelEvent::Finish`] or after the first error. A stream that just ends without a
+/// `Finish` does not exist: a cut connection is a [`ModelError`]. After an error the blocks that were
+/// open stay without their end.
+pub type ModelStream = BoxStream<'static, Result<ModelEvent, ModelError>>;
+
+/// One question to a model.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ModelRequest {
+    /// The model's name as its provider knows it.
+    pub model: String,
+    /// What it is asked.
+    pub prompt: Prompt,
+    /// Most tokens that it may produce; the provider's default without it.
+    pub max_output_tokens: Option<u32>,
+    /// Sampling temperature; the provider's default without it.
+    pub temperature: Option<f64>,
+}
+
+/// A piece of an answer. `index` counts the blocks of one answer, 0-based, in order of appearance;
+/// a block's events are never interleaved with those of another block.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum ModelEvent {
+    /// The provider accepted the request. First, exactly once.
+    Start {
+        /// The model that answers, as the provider calls it; may be empty.
+        model: String,
+        /// The provider's id of the answer; may be empty.
+        id: String,
+    },
+    /// A block of text begins.
+    TextStart {
+        /// The block.
+        index: u32,
+    },
+    /// More text.
+    TextDelta {
+        /// The block.
+        index: u32,
+        /// Never empty.
+        text: String,
+    },
+    /// The block of text is whole.
+    TextEnd {
+        /// The block.
+        index: u32,
+    },
+    /// A block of reasoning begins.
+    ReasoningStart {
+        /// The block.
+        index: u32,
+    },
+    /// More reasoning.
+    ReasoningDelta {
+        /// The block.
+        index: u32,
+        /// Never empty.
+        text: String,
+    },
+    /// The block of reasoning is whole.
+    ReasoningEnd {
+        /// The block.
+        index: u32,
+    },
+    /// Something about the reasoning that only the same provider understands, kept as it came.
+    ReasoningOpaque {
+        /// The provider's own value.
+        blob: Value,
+    },
+    /// The model begins to call a tool.
+    ToolInputStart {
+        /// The provider's id of the call, unique in this stream.
+        call_id: String,
+        /// The tool, as the model named it.
+        name: String,
+    },
+    /// More of a call's arguments; calls may be interleaved.
+    ToolInputDelta {
+        /// The call.
+        call_id: String,
+        /// A fragment of JSON text, never empty.
+        fragment: String,
+    },
+    /// A call has ended; exactly one for each [`ModelEvent::ToolInputStart`].
+    ToolCall {
+        /// The call.
+        call_id: String,
+        /// The tool.
+        name: String,
+        /// What the model wrote, which need not be JSON; see [`parse_arguments`].
+        arguments: String,
+        /// Whether the model got to the end of the call. One that is not complete must not be run;
+        /// the model has to be told so.
+        is_complete: bool,
+    },
+    /// What the answer cost in tokens. At most once, directly before the end; absent when the
+    /// provider did not say.
+    Usage(Usage),
+    /// The answer is whole. Last, exactly once.
+    Finish {
+        /// Why it ended.
+        reason: Finish,
+        /// The provider's word for it.
+        raw: String,
+    },
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model was done.
+    Stop,
+    /// The model waits for the results of its calls.
+    ToolCalls,
+    /// The limit of output tokens.
+    Length,
+    /// The provider or the model refused.
+    ContentFilter,
+    /// The context window is full.
+    ContextOverflow,
+    /// The provider paused; send the answer back unchanged to go on.
+    Paused,
+    /// A word that this version does not know.
+    Other,
+}
+
+impl Finish {
+    /// The reason as Iris' clients are told it.
+    pub fn reason(self) -> FinishReason {
+        match self {
+            Self::Stop | Self::Paused | Self::Other => FinishReason::Stop,
+            Self::ToolCalls => FinishReason::ToolCalls,
+            Self::Length | Self::ContextOverflow => FinishReason::Length,
+            Self::ContentFilter => FinishReason::ContentFilter,
+        }
+    }
+}
+
+/// Reads the arguments of a call; no text at all means no arguments, `{}`.
+///
+/// ```
+/// assert_eq!(iris_llm::parse_arguments(""), Ok(serde_json::json!({})));
+/// assert!(iris_llm::parse_arguments("null").is_err());
+/// ```
+///
+/// # Errors
+///
+/// A sentence for the model when `raw` is not a JSON object.
+pub fn parse_arguments(raw: &str) -> Result<Value, String> {
+    if raw.trim().is_empty() {
+        return Ok(Value::Object(serde_json::Map::new()));
+    }
+    match serde_json::from_str(raw) {
+        Ok(Value::Object(object)) => Ok(Value::Object(object)),
+        Ok(_) => Err("the arguments must be a JSON object".to_owned()),
+        Err(error) => Err(format!("the arguments are not valid JSON: {error}")),
+    }
+}

@@ -1,0 +1,225 @@
+//! The models that are configured, by the name of their provider.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use iris_protocol::{ErrorCode, ModelRef};
+
+use crate::provider::{ConfigError, ProviderConfig, ProviderKind};
+use crate::{Model, OpenAiCompatible, Scripted};
+
+/// The registry of providers. What is not in it does not exist: there is no fallback.
+#[derive(Clone, Default)]
+pub struct Models {
+    by_provider: BTreeMap<String, Arc<dyn Model>>,
+}
+
+/// Why there is no model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelUnavailable {
+    /// Nothing is configured.
+    #[error(
+        "no model provider is configured: set `IRIS_PROVIDERS__<NAME>__KIND=openai-compatible`, \
+         `IRIS_PROVIDERS__<NAME>__BASE_URL` and, if it needs one, `IRIS_PROVIDERS__<NAME>__API_KEY`, \
+         then `IRIS_DEFAULT_MODEL=<name>/<model>`, and start the server again"
+    )]
+    NoProvider,
+    /// Nobody chose a model.
+    #[error(
+        "no model is chosen: name one, or set `IRIS_DEFAULT_MODEL=<name>/<model>`; {configured}"
+    )]
+    NoModelChosen {
+        /// A clause that lists the providers.
+        configured: String,
+    },
+    /// The chosen model's provider is not configured.
+    #[error("no model provider `{provider}` is configured; {configured}")]
+    UnknownProvider {
+        /// The name that was asked for.
+        provider: String,
+        /// A clause that lists the providers.
+        configured: String,
+    },
+}
+
+impl ModelUnavailable {
+    /// The code on the wire.
+    pub fn code(&self) -> ErrorCode {
+        ErrorCode::ModelUnavailable
+    }
+}
+
+impl Models {
+    /// Sets up every configured provider. Reads script files; connects to nothing.
+    ///
+    /// # Errors
+    ///
+    /// The first [`ConfigError`].
+    pub fn new(configs: BTreeMap<String, ProviderConfig>) -> Result<Self, ConfigError> {
+        let mut models = Self::default();
+        for (name, config) in configs {
+            let model = build(&name, config)?;
+            models.insert(name, model);
+        }
+        Ok(models)
+    }
+
+    /// Adds a model, or replaces the one of that name.
+    pub fn insert(&mut self, provider: impl Into<String>, model: Arc<dyn Model>) {
+        self.by_provider.insert(provider.into(), model);
+    }
+
+    /// The model that answers for `model`. Whether its provider knows `model_id` shows only when it
+    /// is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelUnavailable::NoProvider`] or [`ModelUnavailable::UnknownProvider`].
+    pub fn get(&self, model: &ModelRef) -> Result<Arc<dyn Model>, ModelUnavailable> {
+        if let Some(found) = self.by_provider.get(&model.provider_id) {
+            return Ok(Arc::clone(found));
+        }
+        if self.by_provider.is_empty() {
+            return Err(ModelUnavailable::NoProvider);
+        }
+        let provider = model.provider_id.clone();
+        Err(ModelUnavailable::UnknownProvider { provider, configured: self.configured() })
+    }
+
+    /// What to say when nobody chose a model.
+    pub fn none_chosen(&self) -> ModelUnavailable {
+        if self.by_provider.is_empty() {
+            return ModelUnavailable::NoProvider;
+        }
+        ModelUnavailable::NoModelChosen { configured: self.configured() }
+    }
+
+    fn configured(&self) -> String {
+        let names = self.by_provider.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        format!("configured: {}", names.join(", "))
+    }
+}
+
+impl fmt::Debug for Models {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.by_provider.keys()).finish()
+    }
+}
+
+fn build(provider: &str, config: ProviderConfig) -> Result<Arc<dyn Model>, ConfigError> {
+    match config.kind {
+        ProviderKind::OpenAiCompatible => {
+            let Some(base_url) = config.base_url.filter(|url| !url.is_empty()) else {
+                return Err(ConfigError::NoBaseUrl { provider: provider.to_owned() });
+            };
+            let model = OpenAiCompatible::new(provider, &base_url, config.api_key, config.limits)?;
+            Ok(Arc::new(model))
+        }
+        ProviderKind::Scripted => match config.script {
+            Some(path) => Ok(Arc::new(Scripted::from_file(provider, &path)?)),
+            None => Ok(Arc::new(Scripted::default())),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ApiKey, KindError};
+
+    fn reference(provider: &str) -> ModelRef {
+        ModelRef { provider_id: provider.into(), model_id: "m".into() }
+    }
+
+    fn one(config: ProviderConfig) -> Result<Models, ConfigError> {
+        Models::new(BTreeMap::from([("local".to_owned(), config)]))
+    }
+
+    fn chat(base_url: &str) -> ProviderConfig {
+        ProviderConfig {
+            base_url: Some(base_url.into()),
+            api_key: Some(ApiKey::new("sk-secret")),
+            ..ProviderConfig::new(ProviderKind::OpenAiCompatible)
+        }
+    }
+
+    #[test]
+    fn without_a_provider_the_sentence_says_how_to_configure_one() {
+        let models = Models::default();
+        let error = models.get(&reference("local")).err().unwrap();
+        assert_eq!(error.code(), ErrorCode::ModelUnavailable);
+        for word in ["__KIND=", "__BASE_URL", "__API_KEY", "IRIS_DEFAULT_MODEL=<name>/<model>"] {
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        assert_eq!(models.none_chosen(), error);
+    }
+
+    #[test]
+    fn an_unknown_provider_is_refused_with_the_known_ones() {
+        let models = one(chat("http://127.0.0.1:8081/v1/")).unwrap();
+        assert!(models.get(&reference("local")).is_ok());
+        let error = models.get(&reference("scripted")).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "no model provider `scripted` is configured; configured: `local`"
+        );
+        assert!(models.none_chosen().to_string().contains("`local`"));
+    }
+
+    #[test]
+    fn bad_configuration_is_refused_by_name_and_without_its_secrets() {
+        let bare = ProviderConfig::new(ProviderKind::OpenAiCompatible);
+        assert!(matches!(one(bare), Err(ConfigError::NoBaseUrl { .. })));
+        for url in
+            ["127.0.0.1:80", "ftp://x/", "http://u:p@x/v1", "http://x/v1?key=1", "http://a b"]
+        {
+            let error = one(chat(url)).err().unwrap();
+            assert!(matches!(error, ConfigError::BadBaseUrl { .. }), "{url}");
+            assert!(!error.to_string().contains("u:p"), "{error}");
+        }
+        let bad_key = ProviderConfig { api_key: Some(ApiKey::new("a\nb")), ..chat("http://x/v1") };
+        assert!(matches!(one(bad_key), Err(ConfigError::BadApiKey { .. })));
+        let missing = ProviderConfig {
+            script: Some("/nonexistent/script".into()),
+            ..ProviderConfig::new(ProviderKind::Scripted)
+        };
+        assert!(matches!(one(missing), Err(ConfigError::UnreadableScript { .. })));
+        assert!(!format!("{:?}", chat("http://x")).contains("sk-secret"));
+    }
+
+    #[test]
+    fn a_script_file_is_read_when_the_models_are_set_up() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let config = ProviderConfig {
+            script: Some(file.path().to_owned()),
+            ..ProviderConfig::new(ProviderKind::Scripted)
+        };
+        std::fs::write(file.path(), "say hi").unwrap();
+        assert!(one(config.clone()).is_ok());
+        std::fs::write(file.path(), "say hi\nsing").unwrap();
+        let error = one(config).unwrap_err();
+        assert!(matches!(&error, ConfigError::BadScript { source, .. }
+            if source.message.starts_with("line 2 of the script")));
+    }
+
+    #[test]
+    fn kinds_of_later_versions_are_told_from_unknown_ones() {
+        assert_eq!("openai-compatible".parse(), Ok(ProviderKind::OpenAiCompatible));
+        assert_eq!("scripted".parse(), Ok(ProviderKind::Scripted));
+        for kind in ["anthropic", "openai", "google", "ollama"] {
+            let error = kind.parse::<ProviderKind>().unwrap_err();
+            assert!(error.to_string().contains("not supported yet"), "{error}");
+        }
+        assert_eq!("gpt".parse::<ProviderKind>(), Err(KindError::Unknown("gpt".into())));
+    }
+
+    #[test]
+    fn configuration_is_read_from_its_documented_keys() {
+        let text = r#"{"kind": "openai-compatible", "base_url": "http://x/v1", "api_key": "k"}"#;
+        let config = serde_json::from_str::<ProviderConfig>(text).unwrap();
+        assert_eq!(config.base_url.as_deref(), Some("http://x/v1"));
+        let unknown = r#"{"kind": "scripted", "colour": "red"}"#;
+        assert!(serde_json::from_str::<ProviderConfig>(unknown).is_err());
+    }
+}

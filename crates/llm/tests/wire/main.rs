@@ -1,0 +1,84 @@
+//! The adapter against a provider that speaks the real wire, byte for byte.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test itself")]
+
+mod fake_provider;
+
+mod chunking;
+mod decoding;
+mod failures;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use iris_agent::{Prompt, PromptMessage};
+use iris_llm::{
+    ApiKey, Limits, Model, ModelError, ModelEvent, ModelRequest, Models, ProviderConfig,
+    ProviderKind, replay,
+};
+use iris_protocol::ModelRef;
+
+use crate::fake_provider::FakeProvider;
+
+/// The longest that a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type Answer = Vec<Result<ModelEvent, ModelError>>;
+
+/// The adapter, configured for a fake provider.
+fn model(provider: &FakeProvider, limits: Limits) -> Arc<dyn Model> {
+    let config = ProviderConfig {
+        base_url: Some(provider.base_url()),
+        api_key: Some(ApiKey::new("sk-secret")),
+        limits,
+        ..ProviderConfig::new(ProviderKind::OpenAiCompatible)
+    };
+    let models = Models::new(BTreeMap::from([("fake".to_owned(), config)])).unwrap();
+    models.get(&ModelRef { provider_id: "fake".into(), model_id: "m".into() }).unwrap()
+}
+
+fn request() -> ModelRequest {
+    let messages = vec![PromptMessage::User { text: "hi".into() }];
+    let prompt = Prompt { messages, ..Prompt::default() };
+    ModelRequest { model: "m".into(), prompt, ..ModelRequest::default() }
+}
+
+/// Asks once and takes the whole answer.
+async fn ask(provider: &FakeProvider, limits: Limits) -> Answer {
+    let answer = model(provider, limits).stream(request()).collect();
+    tokio::time::timeout(PATIENCE, answer).await.unwrap()
+}
+
+/// Asks once and takes the error, after whatever came before it.
+async fn ask_error(provider: &FakeProvider, limits: Limits) -> ModelError {
+    ask(provider, limits).await.pop().unwrap().unwrap_err()
+}
+
+/// Decodes a whole stream without a network.
+async fn decode(body: &str) -> Answer {
+    let body = bytes::Bytes::copy_from_slice(body.as_bytes());
+    replay(ProviderKind::OpenAiCompatible, vec![body]).unwrap().collect().await
+}
+
+/// One event of a stream.
+fn event(data: &str) -> String {
+    format!("data: {data}\n\n")
+}
+
+/// An event with one choice: its delta and, unless empty, its finish reason.
+fn chunk(delta: &str, finish: &str) -> String {
+    let finish = if finish.is_empty() { "null".to_owned() } else { format!("\"{finish}\"") };
+    let choice = format!(r#"{{"index":0,"delta":{delta},"finish_reason":{finish}}}"#);
+    event(&format!(r#"{{"id":"chat-1","model":"m-1","choices":[{choice}],"usage":null}}"#))
+}
+
+/// An event with one element of `tool_calls`.
+fn call_chunk(call: &str) -> String {
+    chunk(&format!(r#"{{"tool_calls":[{call}]}}"#), "")
+}
+
+fn done() -> String {
+    event("[DONE]")
+}

@@ -1,0 +1,378 @@
+//! Everything that can happen in a room (docs/protocol.md, "Events").
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Agent, ApiError, Approval, ApprovalId, ApprovalState, FinishReason, Member, Message, MessageId,
+    PartId, ProjectId, Run, RunId, RunStatus, Session, SessionId, SessionState, ToolCallId,
+    ToolState, Usage, UserId,
+};
+
+/// Whether an event is part of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// Committed before it is sent, numbered, replayed to whoever missed it.
+    Durable,
+    /// Sent to whoever is there.
+    Ephemeral,
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal $kind:ident
+        { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => {
+        /// Something that happened. The variant's fields are the event's `payload`.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(tag = "type", content = "payload", rename_all_fields = "camelCase")]
+        pub enum Event {
+            $($(#[$doc])* #[serde(rename = $name)] $variant { $($(#[$field_meta])* $field: $type,)* },)*
+        }
+
+        impl Event {
+            /// The name of every event on the wire, and its kind.
+            pub const NAMES: &[(&'static str, EventKind)] = &[$(($name, EventKind::$kind),)*];
+
+            /// The name on the wire.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant { .. } => $name,)* }
+            }
+
+            /// Whether it is part of the log.
+            pub fn kind(&self) -> EventKind {
+                match self { $(Self::$variant { .. } => EventKind::$kind,)* }
+            }
+        }
+    };
+}
+
+events! {
+    /// A session came into being.
+    SessionCreated = "session.created" Durable {
+        /// As it is now.
+        session: Session,
+    }
+    /// A session changed, or came back from the archive.
+    SessionUpdated = "session.updated" Durable {
+        /// As it is now.
+        session: Session,
+    }
+    /// A session was archived.
+    SessionArchived = "session.archived" Durable {
+        /// As it is now.
+        session: Session,
+    }
+    /// A session was deleted.
+    SessionDeleted = "session.deleted" Durable {
+        /// As it was last.
+        session: Session,
+    }
+    /// A session does something else than before.
+    SessionStatus = "session.status" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// What it does now.
+        state: SessionState,
+    }
+    /// A message came into being: a user's whole, an answer still empty.
+    MessageCreated = "message.created" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// As it is now.
+        message: Message,
+    }
+    /// A text part is whole.
+    MessageTextComplete = "message.text.complete" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The part.
+        part_id: PartId,
+        /// Bytes of UTF-8.
+        length: u64,
+        /// All of it.
+        text: String,
+    }
+    /// A reasoning part is whole.
+    MessageReasoningComplete = "message.reasoning.complete" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The part.
+        part_id: PartId,
+        /// Bytes of UTF-8.
+        length: u64,
+        /// All of it.
+        text: String,
+    }
+    /// The model called a tool; nothing has run yet.
+    MessageToolCall = "message.tool.call" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The part.
+        part_id: PartId,
+        /// The call.
+        tool_call_id: ToolCallId,
+        /// The tool.
+        tool_name: String,
+        /// The arguments.
+        input: Value,
+    }
+    /// A tool answered.
+    MessageToolResult = "message.tool.result" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The part.
+        part_id: PartId,
+        /// The call.
+        tool_call_id: ToolCallId,
+        /// What the model reads.
+        output: String,
+        /// Facts for clients.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata: Option<Value>,
+    }
+    /// A tool call has no output: it failed, was refused or was cut off.
+    MessageToolError = "message.tool.error" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The part.
+        part_id: PartId,
+        /// The call.
+        tool_call_id: ToolCallId,
+        /// Which of these it was.
+        state: ToolState,
+        /// What the model reads.
+        error: String,
+    }
+    /// One model call of an answer ended.
+    MessageStepFinished = "message.step.finished" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The step's own part.
+        part_id: PartId,
+        /// From 0.
+        index: u32,
+        /// Of this call alone.
+        usage: Usage,
+        /// Why it ended.
+        finish_reason: FinishReason,
+    }
+    /// An answer is whole.
+    MessageComplete = "message.complete" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// Why it ended.
+        finish_reason: FinishReason,
+        /// The sum over its steps.
+        usage: Usage,
+    }
+    /// An answer ended before it was whole.
+    MessageError = "message.error" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// Why.
+        error: ApiError,
+    }
+    /// More text of a part.
+    MessageTextDelta = "message.text.delta" Ephemeral {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The part.
+        part_id: PartId,
+        /// Rises when the part starts over.
+        r#gen: u32,
+        /// Bytes of UTF-8 of the part before this piece.
+        offset: u64,
+        /// The piece.
+        delta: String,
+    }
+    /// More reasoning of a part.
+    MessageReasoningDelta = "message.reasoning.delta" Ephemeral {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The part.
+        part_id: PartId,
+        /// Rises when the part starts over.
+        r#gen: u32,
+        /// Bytes of UTF-8 of the part before this piece.
+        offset: u64,
+        /// The piece.
+        delta: String,
+    }
+    /// All that a part has so far, for a client that joins while it streams.
+    MessagePartSnapshot = "message.part.snapshot" Ephemeral {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The part.
+        part_id: PartId,
+        /// What it is.
+        kind: StreamKind,
+        /// Rises when the part starts over.
+        r#gen: u32,
+        /// Bytes of UTF-8 so far.
+        length: u64,
+        /// The text so far.
+        text: String,
+    }
+    /// A streaming part will not be completed: forget it.
+    MessagePartRemoved = "message.part.removed" Ephemeral {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The part.
+        part_id: PartId,
+    }
+    /// A run began.
+    RunStarted = "run.started" Durable {
+        /// As it is now.
+        run: Run,
+    }
+    /// A run ended, whichever way.
+    RunCompleted = "run.completed" Durable {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// How it ended.
+        status: RunStatus,
+        /// The sum over its steps.
+        usage: Usage,
+        /// Why it failed, when it did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<ApiError>,
+    }
+    /// A tool call waits for a person.
+    ToolApprovalRequired = "tool.approval.required" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// The call.
+        tool_call_id: ToolCallId,
+        /// The tool.
+        tool_name: String,
+        /// One sentence for the person who decides.
+        message: String,
+        /// All of it, in the session's room; the project's room gets a short notice.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approval: Option<Box<Approval>>,
+    }
+    /// A tool call does not wait any more.
+    ToolApprovalResolved = "tool.approval.resolved" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// The approval.
+        approval_id: ApprovalId,
+        /// The call.
+        tool_call_id: ToolCallId,
+        /// How it ended.
+        state: ApprovalState,
+        /// The user who decided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
+        /// Why it was rejected.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+    /// A file came into being through Iris.
+    FileCreated = "file.created" Durable {
+        /// Relative to the project's directory.
+        path: String,
+        /// 1.
+        version: u64,
+        /// The user who caused it.
+        by: UserId,
+        /// The session whose agent did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_id: Option<SessionId>,
+    }
+    /// A file was changed through Iris.
+    FileUpdated = "file.updated" Durable {
+        /// Relative to the project's directory.
+        path: String,
+        /// Number of changes made through Iris.
+        version: u64,
+        /// The user who caused it.
+        by: UserId,
+        /// The session whose agent did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_id: Option<SessionId>,
+    }
+    /// Name, description or settings of a project changed.
+    ProjectUpdated = "project.updated" Durable {
+        /// The project.
+        project_id: ProjectId,
+        /// Its name now.
+        name: String,
+    }
+    /// A project became read-only.
+    ProjectArchived = "project.archived" Durable {
+        /// The project.
+        project_id: ProjectId,
+    }
+    /// A project came back from the archive.
+    ProjectUnarchived = "project.unarchived" Durable {
+        /// The project.
+        project_id: ProjectId,
+    }
+    /// A user joined a project.
+    MemberAdded = "member.added" Durable {
+        /// The member.
+        member: Member,
+    }
+    /// A member has another role.
+    MemberUpdated = "member.updated" Durable {
+        /// The member.
+        member: Member,
+    }
+    /// A member left or was taken out.
+    MemberRemoved = "member.removed" Durable {
+        /// The user.
+        user_id: UserId,
+    }
+    /// An agent was created, changed or deleted.
+    AgentUpdated = "agent.updated" Durable {
+        /// The agent's name.
+        name: String,
+        /// As it is now; absent when it was deleted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<Agent>,
+    }
+    /// The connection hears a room no more.
+    RoomLeft = "room.left" Ephemeral {
+        /// The room.
+        room: String,
+        /// Why.
+        code: crate::ErrorCode,
+    }
+}
+
+/// What kind of text a streaming part holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum StreamKind {
+    /// The answer.
+    Text,
+    /// What the model thinks before it answers.
+    Reasoning,
+}

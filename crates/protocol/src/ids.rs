@@ -1,0 +1,145 @@
+//! Ids: a prefix that names the kind, `_`, and 32 lower-case hex digits that sort by creation time.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// The text was not an id of the expected kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected an id like `{prefix}_` followed by 32 lower-case hex digits")]
+pub struct InvalidId {
+    /// The prefix that was expected, without the underscore.
+    pub prefix: &'static str,
+}
+
+/// Number of hex digits after the prefix: 128 bits.
+const BODY_LEN: usize = 32;
+
+fn body_is_valid(text: &str, prefix: &str) -> bool {
+    let Some(body) = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_')) else {
+        return false;
+    };
+    body.len() == BODY_LEN && body.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+macro_rules! id_types {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The prefix of this kind of id, without the underscore.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Builds the id from 128 bits, usually a UUID version 7 so that ids sort by time.
+            pub fn from_bits(bits: u128) -> Self {
+                Self(format!("{}_{bits:032x}", $prefix))
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                if body_is_valid(&text, $prefix) { Ok(Self(text)) } else { Err(InvalidId { prefix: $prefix }) }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": concat!("^", $prefix, "_[0-9a-f]{32}$") })
+            }
+        }
+    )*};
+}
+
+id_types! {
+    /// A person or program with an account.
+    UserId = "usr";
+    /// One login of a user: the family of refresh tokens that came from it.
+    AuthSessionId = "aus";
+    /// A project: one database, one directory, its sessions and agents.
+    ProjectId = "prj";
+    /// One conversation inside a project.
+    SessionId = "ses";
+    /// One message of a session.
+    MessageId = "msg";
+    /// One part of a message.
+    PartId = "prt";
+    /// One run of the agent loop: the durable unit of work.
+    RunId = "run";
+    /// An agent that a project defined.
+    AgentId = "agt";
+    /// One call of a tool, numbered by the server whatever the provider called it.
+    ToolCallId = "tcl";
+    /// One request for a person's approval.
+    ApprovalId = "apr";
+    /// One WebSocket connection or event stream.
+    ConnectionId = "con";
+    /// One request, for finding it in the log.
+    RequestId = "req";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_a_round_trip_and_sorts_by_its_bits() {
+        let (low, high) = (SessionId::from_bits(1), SessionId::from_bits(u128::MAX));
+        assert!(low < high);
+        assert_eq!(high.as_str().parse::<SessionId>(), Ok(high.clone()));
+        let json = serde_json::to_string(&high).unwrap();
+        assert_eq!(serde_json::from_str::<SessionId>(&json).unwrap(), high);
+    }
+
+    #[test]
+    fn text_that_is_not_an_id_of_the_kind_is_refused() {
+        let valid = SessionId::from_bits(7).to_string();
+        for text in ["", "ses_", "ses_../../etc/passwd", "prj_00000000000000000000000000000007"] {
+            assert!(text.parse::<SessionId>().is_err(), "{text} was accepted");
+        }
+        assert!(format!("{valid}0").parse::<SessionId>().is_err());
+        assert!(valid.to_uppercase().parse::<SessionId>().is_err());
+    }
+}

@@ -1,0 +1,28 @@
+//! The wire of Iris: ids, types, operations, events, errors and limits, as serde types.
+//!
+//! Everything a client can send or receive is defined here and nowhere else. Deliberately absent:
+//! I/O, clocks, random numbers, storage rows and any decision about what a caller may do.
+
+mod envelope;
+mod error;
+mod events;
+mod ids;
+pub mod limits;
+mod openapi;
+mod operations;
+mod payloads;
+mod types;
+
+pub use envelope::{
+    EventFrame, EventMeta, FrameError, Position, RequestFrame, ResponseFrame, Room, ServerFrame,
+};
+pub use error::{ApiError, ErrorCode};
+pub use events::{Event, EventKind, StreamKind};
+pub use ids::*;
+pub use openapi::{openapi, schema_document};
+pub use operations::{
+    Command, Data, Method, Operation, OperationSpec, QueryKind, QueryParam, Request, RestRoute,
+    Right, Transport,
+};
+pub use payloads::*;
+pub use types::*;

@@ -1,0 +1,44 @@
+//! Bounds of the wire (INV-7). Those that operators may change are defaults.
+
+/// Largest WebSocket message and JSON body, in bytes.
+pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// Largest content of a file in `PUT .../files/content`, in bytes.
+pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most bytes that a connection may send before it is authenticated.
+pub const HELLO_BYTES_MAX: usize = 4096;
+/// Longest `id` of a request, in bytes.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// Most requests of one connection that may be in flight.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 32;
+/// Most rooms that one connection may join.
+pub const ROOMS_PER_CONNECTION_MAX: usize = 128;
+/// Most protocol errors of one connection in a minute before it is closed.
+pub const PROTOCOL_ERRORS_PER_MINUTE_MAX: usize = 20;
+/// Largest text of one message, in bytes.
+pub const MESSAGE_TEXT_BYTES_MAX: usize = 256 * 1024;
+/// Longest name or title, in bytes.
+pub const NAME_BYTES_MAX: usize = 200;
+/// Longest description or reason, in bytes.
+pub const DESCRIPTION_BYTES_MAX: usize = 4096;
+/// Longest prompt of an agent, in bytes.
+pub const PROMPT_BYTES_MAX: usize = 64 * 1024;
+/// Largest settings document of a project, in bytes of JSON.
+pub const SETTINGS_BYTES_MAX: usize = 64 * 1024;
+/// Most tools of one agent.
+pub const AGENT_TOOLS_MAX: usize = 128;
+/// Most messages that may wait in one session.
+pub const QUEUED_MESSAGES_MAX: usize = 64;
+/// Most entries of one page of a list.
+pub const PAGE_MAX: u32 = 200;
+/// Entries of one page of a list when the request does not say.
+pub const PAGE_DEFAULT: u32 = 50;
+/// Most events that `subscribe` replays before it answers `reset`.
+pub const REPLAY_EVENTS_MAX: usize = 1_000;
+/// Most bytes of events that `subscribe` replays before it answers `reset`.
+pub const REPLAY_BYTES_MAX: usize = 512 * 1024;
+/// Most frames that may wait for a reader before its connection is closed with 4008.
+pub const OUTBOUND_FRAMES_MAX: usize = 4096;
+/// Most bytes that may wait for a reader before its connection is closed with 4008.
+pub const OUTBOUND_BYTES_MAX: usize = 1024 * 1024;

@@ -1,0 +1,305 @@
+//! The table of operations: one row each for name, types, required right and REST route.
+//!
+//! The dispatcher, the gate, the REST routes, the OpenAPI document and the access test are all made
+//! from these rows, so none of them can forget an operation.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+#[cfg_attr(
+    not(test),
+    expect(clippy::wildcard_imports, reason = "the table names nearly every payload")
+)]
+use crate::*;
+
+/// What a caller needs in order to run an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Nothing: the request itself carries the proof.
+    Public,
+    /// To be somebody. What the answer holds is their own.
+    User,
+    /// At least this role in the project that the request names.
+    Project(Role),
+}
+
+/// Ways to reach an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// WebSocket, `POST /v1/commands` and its REST route.
+    Any,
+    /// Its REST route alone.
+    Rest,
+    /// WebSocket alone: it is about the socket.
+    Socket,
+}
+
+/// An HTTP method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of RFC 9110 and RFC 5789")]
+pub enum Method {
+    Get,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    /// The method's name, upper case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// What the `data` of a REST answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// The whole response.
+    Whole,
+    /// One field of the response.
+    Field(&'static str),
+    /// One field of the response; its other fields are `meta`.
+    List(&'static str),
+    /// The bytes of a file, in the body of the answer for GET and of the request for PUT.
+    Bytes,
+}
+
+/// How the text of a query parameter is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryKind {
+    /// As it is.
+    Text,
+    /// A decimal integer.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+}
+
+/// A query parameter: its name, equal to the field of the request, and how it is read.
+pub type QueryParam = (&'static str, QueryKind);
+
+/// The REST route of an operation. Names in braces are fields of the request, but for `projectId`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestRoute {
+    /// The method.
+    pub method: Method,
+    /// The path template.
+    pub path: &'static str,
+    /// Fields of the request that stand in the query; the others stand in a JSON body.
+    pub query: &'static [QueryParam],
+    /// The status of a success.
+    pub status: u16,
+    /// What the `data` of the answer is.
+    pub data: Data,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct OperationSpec {
+    /// On the wire.
+    pub name: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// What a caller needs.
+    pub right: Right,
+    /// How it can be reached.
+    pub transport: Transport,
+    /// Its REST route.
+    pub rest: Option<RestRoute>,
+    /// JSON Schema of the request.
+    pub request_schema: fn(&mut SchemaGenerator) -> Schema,
+    /// JSON Schema of the response.
+    pub response_schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+/// A request that knows its operation and its response.
+pub trait Request: Serialize + DeserializeOwned {
+    /// What the operation answers.
+    type Response: Serialize + DeserializeOwned;
+    /// The operation.
+    const OPERATION: Operation;
+}
+
+const fn rest(method: Method, path: &'static str, status: u16, data: Data) -> RestRoute {
+    RestRoute { method, path, query: &[], status, data }
+}
+
+const fn query(
+    method: Method,
+    path: &'static str,
+    data: Data,
+    query: &'static [QueryParam],
+) -> RestRoute {
+    RestRoute { method, path, query, status: 200, data }
+}
+
+macro_rules! operations {
+    ($($request:ident = $name:literal -> $response:ty, $right:expr, $transport:ident, $rest:expr, $summary:literal;)*) => {
+        /// Names an operation.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Operation { $(#[doc = $summary] $request,)* }
+
+        impl Operation {
+            /// Every operation, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$request,)*];
+
+            /// Its row of the table.
+            pub fn spec(self) -> &'static OperationSpec {
+                match self {
+                    $(Self::$request => {
+ const SPEC: OperationSpec = OperationSpec {
+                        name: $name,
+                        summary: $summary,
+                        right: $right,
+                        transport: Transport::$transport,
+                        rest: $rest,
+                        request_schema: <$request as JsonSchema>::json_schema,
+                        response_schema: <$response as JsonSchema>::json_schema,
+                    };
+ &SPEC
+ },)*
+                }
+            }
+
+            /// The operation of that name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$request),)* _ => None }
+            }
+        }
+
+        /// A decoded request of any operation.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Command { $(#[doc = $summary] $request($request),)* }
+
+        impl Command {
+            /// Which operation it is.
+            pub fn operation(&self) -> Operation {
+                match self { $(Self::$request(_) => Operation::$request,)* }
+            }
+
+            /// The request as JSON.
+            pub fn to_value(&self) -> Value {
+                match self { $(Self::$request(request) => serde_json::json!(request),)* }
+            }
+
+            /// Decodes the payload of a request.
+            ///
+            /// # Errors
+            /// `INVALID_REQUEST` with reason `invalid_payload`, naming what is wrong.
+            pub fn decode(operation: Operation, payload: Value) -> Result<Self, ApiError> {
+                let payload = if payload.is_null() { Value::Object(Map::new()) } else { payload };
+                let decoded = match operation {
+                    $(Operation::$request => serde_json::from_value(payload).map(Self::$request),)*
+                };
+                decoded.map_err(|e| {
+                    ApiError::invalid(format!("payload of `{}`: {e}", operation.name()))
+                        .reason("invalid_payload")
+                })
+            }
+        }
+
+        $(impl Request for $request {
+            type Response = $response;
+            const OPERATION: Operation = Operation::$request;
+        })*
+    };
+}
+
+use Data::{Bytes, Field, List, Whole};
+use Method::{Delete, Get, Patch, Post, Put};
+use QueryKind::{Boolean, Integer, Text};
+use Role::{Admin, Member as MemberRole, Owner, Viewer};
+
+operations! {
+    AuthSetup = "auth.setup" -> AuthGrant, Right::Public, Rest, Some(rest(Post, "/v1/auth/setup", 201, Whole)), "Creates the first administrator with the setup token.";
+    AuthRegister = "auth.register" -> AuthGrant, Right::Public, Rest, Some(rest(Post, "/v1/auth/register", 201, Whole)), "Creates an account where registration is open.";
+    AuthLogin = "auth.login" -> AuthGrant, Right::Public, Rest, Some(rest(Post, "/v1/auth/login", 200, Whole)), "Begins an authentication session.";
+    AuthRotate = "auth.rotate" -> AuthGrant, Right::Public, Rest, Some(rest(Post, "/v1/auth/refresh", 200, Whole)), "Exchanges a refresh token for a new pair of tokens.";
+    AuthLogout = "auth.logout" -> Done, Right::User, Rest, Some(rest(Post, "/v1/auth/logout", 200, Whole)), "Ends the caller's authentication session.";
+    UserGet = "user.get" -> UserPayload, Right::User, Any, Some(rest(Get, "/v1/me", 200, Field("user"))), "Reads the caller's own account.";
+
+    ProjectCreate = "project.create" -> ProjectPayload, Right::User, Any, Some(rest(Post, "/v1/projects", 201, Field("project"))), "Creates a project that the caller owns.";
+    ProjectList = "project.list" -> ProjectPage, Right::User, Any, Some(query(Get, "/v1/projects", List("projects"), &[("limit", Integer), ("cursor", Text), ("includeArchived", Boolean)])), "Lists the caller's projects, newest first.";
+    ProjectGet = "project.get" -> ProjectPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}", 200, Field("project"))), "Reads a project.";
+    ProjectUpdate = "project.update" -> ProjectPayload, Right::Project(Admin), Any, Some(rest(Patch, "/v1/projects/{projectId}", 200, Field("project"))), "Changes name, description or settings of a project.";
+    ProjectArchive = "project.archive" -> ProjectPayload, Right::Project(Owner), Any, Some(rest(Post, "/v1/projects/{projectId}/archive", 200, Field("project"))), "Makes a project read-only.";
+    ProjectUnarchive = "project.unarchive" -> ProjectPayload, Right::Project(Owner), Any, Some(rest(Post, "/v1/projects/{projectId}/unarchive", 200, Field("project"))), "Undoes an archive.";
+    ProjectDelete = "project.delete" -> Done, Right::Project(Owner), Any, Some(rest(Delete, "/v1/projects/{projectId}", 200, Whole)), "Deletes a project with everything in it.";
+
+    MemberList = "project.member.list" -> MemberPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/members", 200, List("members"))), "Lists the members of a project.";
+    MemberAdd = "project.member.add" -> MemberPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/members", 201, Field("member"))), "Adds a user to a project.";
+    MemberUpdate = "project.member.update" -> MemberPayload, Right::Project(Admin), Any, Some(rest(Patch, "/v1/projects/{projectId}/members/{userId}", 200, Field("member"))), "Changes a member's role.";
+    MemberRemove = "project.member.remove" -> Done, Right::Project(Admin), Any, Some(rest(Delete, "/v1/projects/{projectId}/members/{userId}", 200, Whole)), "Takes a member out of a project.";
+
+    SessionCreate = "session.create" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions", 201, Field("session"))), "Creates a session.";
+    SessionList = "session.list" -> SessionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions", List("sessions"), &[("limit", Integer), ("cursor", Text), ("includeArchived", Boolean)])), "Lists sessions, newest first.";
+    SessionGet = "session.get" -> SessionSnapshot, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions/{sessionId}", Whole, &[("limit", Integer), ("before", Text)])), "Reads a session with all that a client needs to follow it.";
+    SessionUpdate = "session.update" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Patch, "/v1/projects/{projectId}/sessions/{sessionId}", 200, Field("session"))), "Changes title, agent or model of a session.";
+    SessionArchive = "session.archive" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/archive", 200, Field("session"))), "Makes a session read-only.";
+    SessionUnarchive = "session.unarchive" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/unarchive", 200, Field("session"))), "Brings an archived or softly deleted session back.";
+    SessionDelete = "session.delete" -> Done, Right::Project(MemberRole), Any, Some(query(Delete, "/v1/projects/{projectId}/sessions/{sessionId}", Whole, &[("permanent", Boolean)])), "Deletes a session, softly unless told otherwise.";
+
+    MessageSend = "session.message.send" -> MessageAccepted, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/messages", 202, Whole)), "Sends a message to the agent of a session.";
+    RunCancel = "session.message.cancel" -> CancelPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/cancel", 200, Whole)), "Ends the active run of a session.";
+    MessageGet = "session.message.get" -> MessagePayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/messages/{messageId}", 200, Field("message"))), "Reads one message.";
+    MessageList = "session.message.list" -> MessagePage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions/{sessionId}/messages", List("messages"), &[("limit", Integer), ("before", Text)])), "Lists messages, the last page first.";
+
+    AgentCreate = "agent.create" -> AgentPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/agents", 201, Field("agent"))), "Creates an agent.";
+    AgentList = "agent.list" -> AgentPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/agents", 200, List("agents"))), "Lists the agents of a project.";
+    AgentGet = "agent.get" -> AgentPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/agents/{name}", 200, Field("agent"))), "Reads an agent.";
+    AgentUpdate = "agent.update" -> AgentPayload, Right::Project(Admin), Any, Some(rest(Patch, "/v1/projects/{projectId}/agents/{name}", 200, Field("agent"))), "Changes an agent.";
+    AgentDelete = "agent.delete" -> Done, Right::Project(Admin), Any, Some(rest(Delete, "/v1/projects/{projectId}/agents/{name}", 200, Whole)), "Deletes an agent.";
+    ToolList = "tool.list" -> ToolPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/tools", 200, List("tools"))), "Lists the tools that agents may call.";
+    ToolApprove = "tool.approve" -> ApprovalPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/approvals/{toolCallId}/approve", 200, Field("approval"))), "Lets a tool call run that waits for a person.";
+    ToolReject = "tool.reject" -> ApprovalPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/approvals/{toolCallId}/reject", 200, Field("approval"))), "Refuses a tool call that waits for a person.";
+
+    FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes, &[("path", Text)])), "Reads a file.";
+    FileWrite = "file.write" -> FilePayload, Right::Project(MemberRole), Any, Some(RestRoute { method: Put, path: "/v1/projects/{projectId}/files/content", query: &[("path", Text)], status: 200, data: Bytes }), "Writes a file whole.";
+
+    Hello = "hello" -> Connected, Right::Public, Socket, None, "Authenticates a socket that could not send a header.";
+    AuthRefresh = "auth.refresh" -> AuthExpiry, Right::User, Socket, None, "Gives a socket a new access token of the same user.";
+    Subscribe = "subscribe" -> SubscribePayload, Right::Project(Viewer), Socket, None, "Joins rooms of one project, replaying what was missed.";
+    Unsubscribe = "unsubscribe" -> Done, Right::User, Socket, None, "Leaves rooms.";
+    Ping = "ping" -> Pong, Right::User, Socket, None, "Asks for a sign of life.";
+}
+
+impl Operation {
+    /// On the wire.
+    pub fn name(self) -> &'static str {
+        self.spec().name
+    }
+
+    /// What a caller needs.
+    pub fn right(self) -> Right {
+        self.spec().right
+    }
+
+    /// The operation that an envelope names, on a socket or in `POST /v1/commands`.
+    ///
+    /// # Errors
+    /// `UNKNOWN_OPERATION`; `INVALID_REQUEST` with reason `rest_only` for one that has a REST route
+    /// alone.
+    pub fn in_envelope(name: &str) -> Result<Self, ApiError> {
+        let Some(operation) = Self::from_name(name) else {
+            let name: String = name.chars().take(64).collect();
+            let message = format!("unknown operation `{name}`");
+            return Err(ApiError::new(ErrorCode::UnknownOperation, message));
+        };
+        match operation.spec().transport {
+            Transport::Any | Transport::Socket => Ok(operation),
+            Transport::Rest => {
+                let message = format!("`{name}` is reached by its REST route alone");
+                Err(ApiError::invalid(message).reason("rest_only"))
+            }
+        }
+    }
+}

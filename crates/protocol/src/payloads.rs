@@ -1,0 +1,663 @@
+//! Requests and responses of the operations, in the order of the operations table.
+//!
+//! Unknown fields are ignored, except in authentication and permission bodies. Optional fields of an
+//! update leave what they do not name as it is.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    Agent, Approval, ConnectionId, File, Member, Message, MessageId, ModelRef, Position, Project,
+    ProjectId, ProjectType, QueuedMessage, Remember, Role, Run, RunId, Session, SessionId,
+    SessionMode, Tool, ToolCallId, User, UserId,
+};
+
+macro_rules! payloads {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => {$(
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "camelCase")]
+        $(#[$meta])*
+        pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
+    )*};
+}
+
+// Authentication: REST only.
+payloads! {
+    /// Creates the first administrator.
+    #[serde(deny_unknown_fields)]
+    AuthSetup {
+        /// The one-time token that the server printed when it started.
+        token: String,
+        /// Where mail reaches the user; unique.
+        email: String,
+        /// What others see; unique.
+        username: String,
+        /// 8 to 1024 bytes, used as typed.
+        password: String,
+    }
+    /// Creates an account.
+    #[serde(deny_unknown_fields)]
+    AuthRegister {
+        /// Where mail reaches the user; unique.
+        email: String,
+        /// What others see; unique.
+        username: String,
+        /// 8 to 1024 bytes, used as typed.
+        password: String,
+    }
+    /// Begins an authentication session.
+    #[serde(deny_unknown_fields)]
+    AuthLogin {
+        /// As registered, in any case.
+        email: String,
+        /// As registered.
+        password: String,
+    }
+    /// Exchanges a refresh token for a new pair.
+    #[serde(deny_unknown_fields)]
+    AuthRotate {
+        /// The last refresh token of the authentication session.
+        refresh_token: String,
+    }
+    /// Ends the caller's authentication session.
+    #[serde(deny_unknown_fields)]
+    AuthLogout {}
+    /// What a caller needs to go on.
+    AuthGrant {
+        /// Who the tokens are for.
+        user: User,
+        /// For `Authorization: Bearer`.
+        access_token: String,
+        /// For the next pair; each works once.
+        refresh_token: String,
+        /// When the access token ends, in milliseconds since 1970 UTC.
+        expires_at: i64,
+    }
+    /// It was done.
+    Done {
+        /// Always true.
+        done: bool,
+    }
+}
+
+// People.
+payloads! {
+    /// Reads the caller's own account.
+    UserGet {}
+    /// An account.
+    UserPayload {
+        /// The account.
+        user: User,
+    }
+}
+
+// Projects and their members. The project is named by the envelope or the path.
+payloads! {
+    /// Creates a project that the caller owns.
+    ProjectCreate {
+        /// 1 to 200 bytes.
+        name: String,
+        /// At most 4096 bytes.
+        #[serde(default)]
+        description: Option<String>,
+        /// Where its files live.
+        #[serde(default)]
+        r#type: ProjectType,
+        /// An existing directory under one of the server's project roots; without it the files live
+        /// in the data directory.
+        #[serde(default)]
+        path: Option<String>,
+    }
+    /// Lists the caller's projects, newest first.
+    ProjectList {
+        /// At most 200; 50 when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// `nextCursor` of the page before.
+        #[serde(default)]
+        cursor: Option<String>,
+        /// Whether archived projects are listed too.
+        #[serde(default)]
+        include_archived: Option<bool>,
+    }
+    /// A page of projects.
+    ProjectPage {
+        /// Newest first.
+        projects: Vec<Project>,
+        /// For the next page; null on the last.
+        next_cursor: Option<String>,
+        /// Whether there is a next page.
+        has_more: bool,
+    }
+    /// Reads a project.
+    ProjectGet {}
+    /// A project.
+    ProjectPayload {
+        /// The project.
+        project: Project,
+    }
+    /// Changes a project.
+    ProjectUpdate {
+        /// 1 to 200 bytes.
+        #[serde(default)]
+        name: Option<String>,
+        /// At most 4096 bytes.
+        #[serde(default)]
+        description: Option<String>,
+        /// Replaces the settings; at most 64 KiB of JSON.
+        #[serde(default)]
+        settings: Option<Map<String, Value>>,
+    }
+    /// Makes a project read-only and takes it out of the default list.
+    ProjectArchive {}
+    /// Undoes an archive.
+    ProjectUnarchive {}
+    /// Deletes a project with its sessions and, where Iris made the directory, its files.
+    ProjectDelete {}
+    /// Lists the members of a project, in the order in which they joined.
+    MemberList {}
+    /// The members of a project.
+    MemberPage {
+        /// In the order in which they joined.
+        members: Vec<Member>,
+    }
+    /// Adds a user to a project.
+    #[serde(deny_unknown_fields)]
+    MemberAdd {
+        /// Either this or `email`.
+        #[serde(default)]
+        user_id: Option<UserId>,
+        /// Either this or `userId`.
+        #[serde(default)]
+        email: Option<String>,
+        /// Not `owner`: ownership is transferred, not given.
+        role: Role,
+    }
+    /// Changes a member's role.
+    #[serde(deny_unknown_fields)]
+    MemberUpdate {
+        /// The member.
+        user_id: UserId,
+        /// Not `owner`.
+        role: Role,
+    }
+    /// Takes a member out of a project.
+    #[serde(deny_unknown_fields)]
+    MemberRemove {
+        /// The member.
+        user_id: UserId,
+    }
+    /// A member.
+    MemberPayload {
+        /// The member.
+        member: Member,
+    }
+}
+
+// Sessions and messages.
+payloads! {
+    /// Creates a session.
+    SessionCreate {
+        /// 1 to 200 bytes; a default when absent.
+        #[serde(default)]
+        title: Option<String>,
+        /// Name of an agent; `default` when absent.
+        #[serde(default)]
+        agent: Option<String>,
+        /// Overrides the agent's and the server's.
+        #[serde(default)]
+        model: Option<ModelRef>,
+        /// How tool calls are judged.
+        #[serde(default)]
+        mode: Option<SessionMode>,
+    }
+    /// Reads a session with the state that a client needs to follow it.
+    SessionGet {
+        /// The session.
+        session_id: SessionId,
+        /// Messages at most; at most 200; 50 when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// `nextCursor` of `session.message.list`: only messages before it.
+        #[serde(default)]
+        before: Option<String>,
+    }
+    /// A session and where it stands. Subscribe with `since: asOf` to go on without a gap.
+    SessionSnapshot {
+        /// The session.
+        session: Session,
+        /// The last ones, oldest first.
+        messages: Vec<Message>,
+        /// For the messages before these; null when these are all.
+        next_cursor: Option<String>,
+        /// Messages that wait, in order.
+        queue: Vec<QueuedMessage>,
+        /// The runs that have not ended and the last one that has.
+        runs: Vec<Run>,
+        /// Approvals that nobody decided yet.
+        approvals: Vec<Approval>,
+        /// The last durable event that this snapshot holds.
+        as_of: Position,
+    }
+    /// Lists sessions, newest first.
+    SessionList {
+        /// At most 200; 50 when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// `nextCursor` of the page before.
+        #[serde(default)]
+        cursor: Option<String>,
+        /// Whether archived sessions are listed too.
+        #[serde(default)]
+        include_archived: Option<bool>,
+    }
+    /// A page of sessions.
+    SessionPage {
+        /// Newest first.
+        sessions: Vec<Session>,
+        /// For the next page; null on the last.
+        next_cursor: Option<String>,
+        /// Whether there is a next page.
+        has_more: bool,
+        /// The last durable event that this page holds.
+        as_of: Position,
+    }
+    /// Changes a session.
+    SessionUpdate {
+        /// The session.
+        session_id: SessionId,
+        /// 1 to 200 bytes.
+        #[serde(default)]
+        title: Option<String>,
+        /// Name of an agent, from the next run on.
+        #[serde(default)]
+        agent: Option<String>,
+        /// From the next run on.
+        #[serde(default)]
+        model: Option<ModelRef>,
+    }
+    /// Makes a session read-only and takes it out of the default list.
+    SessionArchive {
+        /// The session.
+        session_id: SessionId,
+    }
+    /// Brings an archived or softly deleted session back.
+    SessionUnarchive {
+        /// The session.
+        session_id: SessionId,
+    }
+    /// Deletes a session, softly unless told otherwise.
+    SessionDelete {
+        /// The session.
+        session_id: SessionId,
+        /// Whether nothing is kept.
+        #[serde(default)]
+        permanent: Option<bool>,
+    }
+    /// A session.
+    SessionPayload {
+        /// The session.
+        session: Session,
+    }
+    /// Sends a message to the agent of a session.
+    MessageSend {
+        /// The session.
+        session_id: SessionId,
+        /// What to say.
+        content: Content,
+        /// What to do while a run is active; `queue` when absent.
+        #[serde(default)]
+        when_busy: Option<WhenBusy>,
+    }
+    /// The message was taken; the answer comes as events.
+    MessageAccepted {
+        /// The message.
+        message_id: MessageId,
+        /// The run that it starts.
+        run_id: RunId,
+        /// Whether it waits for another run.
+        queued: bool,
+    }
+    /// Ends the active run of a session.
+    RunCancel {
+        /// The session.
+        session_id: SessionId,
+    }
+    /// Whether there was a run to cancel.
+    CancelPayload {
+        /// False when no run was active: cancelling twice is no error.
+        cancelled: bool,
+    }
+    /// Reads one message.
+    MessageGet {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+    }
+    /// A message.
+    MessagePayload {
+        /// The message.
+        message: Message,
+    }
+    /// Lists messages, the last page first.
+    MessageList {
+        /// The session.
+        session_id: SessionId,
+        /// At most 200; 50 when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// `nextCursor` of the page after: only messages before it.
+        #[serde(default)]
+        before: Option<String>,
+    }
+    /// A page of messages.
+    MessagePage {
+        /// Oldest first.
+        messages: Vec<Message>,
+        /// For the page before; null on the first.
+        next_cursor: Option<String>,
+        /// Whether there is a page before.
+        has_more: bool,
+    }
+}
+
+/// What a message says: a string, or a list of parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Content {
+    /// Text alone.
+    Text(String),
+    /// Parts in order.
+    Parts(Vec<ContentPart>),
+}
+
+impl Content {
+    /// All text of it, parts joined by line feeds.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Parts(parts) => {
+                let texts = parts.iter().map(|ContentPart::Text { text }| text.as_str());
+                texts.collect::<Vec<_>>().join("\n")
+            }
+        }
+    }
+}
+
+/// A part of what a message says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum ContentPart {
+    /// Text.
+    Text {
+        /// UTF-8.
+        text: String,
+    },
+}
+
+/// What happens to a message while a run is active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WhenBusy {
+    /// It waits for the run to end.
+    #[default]
+    Queue,
+    /// It is refused with `CONFLICT`.
+    Reject,
+}
+
+// Agents and tools.
+payloads! {
+    /// Creates an agent.
+    AgentCreate {
+        /// Letters, digits, `-` and `_`; unique in the project.
+        name: String,
+        /// Instructions for the model; empty when absent.
+        #[serde(default)]
+        prompt: Option<String>,
+        /// Overrides the server's default.
+        #[serde(default)]
+        model: Option<ModelRef>,
+        /// Names of tools, in the order in which the model sees them; all when absent.
+        #[serde(default)]
+        tools: Option<Vec<String>>,
+    }
+    /// Changes an agent, from the next run on.
+    AgentUpdate {
+        /// The agent.
+        name: String,
+        /// Instructions for the model.
+        #[serde(default)]
+        prompt: Option<String>,
+        /// Overrides the server's default.
+        #[serde(default)]
+        model: Option<ModelRef>,
+        /// Names of tools, in the order in which the model sees them.
+        #[serde(default)]
+        tools: Option<Vec<String>>,
+    }
+    /// Reads an agent.
+    AgentGet {
+        /// The agent.
+        name: String,
+    }
+    /// Deletes an agent; sessions that use it refuse messages until they are given another.
+    AgentDelete {
+        /// The agent.
+        name: String,
+    }
+    /// An agent.
+    AgentPayload {
+        /// The agent.
+        agent: Agent,
+    }
+    /// Lists the agents of a project, built-in ones first.
+    AgentList {}
+    /// The agents of a project.
+    AgentPage {
+        /// Built-in ones first, then by name.
+        agents: Vec<Agent>,
+    }
+    /// Lists the tools that agents may call.
+    ToolList {}
+    /// The tools that agents may call.
+    ToolPage {
+        /// In the order of registration.
+        tools: Vec<Tool>,
+    }
+    /// Lets a tool call run that waits for a person.
+    #[serde(deny_unknown_fields)]
+    ToolApprove {
+        /// The session.
+        session_id: SessionId,
+        /// The call.
+        tool_call_id: ToolCallId,
+        /// How long the answer holds.
+        #[serde(default)]
+        remember: Option<Remember>,
+    }
+    /// Refuses a tool call that waits for a person.
+    #[serde(deny_unknown_fields)]
+    ToolReject {
+        /// The session.
+        session_id: SessionId,
+        /// The call.
+        tool_call_id: ToolCallId,
+        /// For the model; at most 4096 bytes.
+        #[serde(default)]
+        reason: Option<String>,
+    }
+    /// An approval.
+    ApprovalPayload {
+        /// The approval.
+        approval: Approval,
+    }
+}
+
+// Files.
+payloads! {
+    /// Reads a file as text.
+    FileRead {
+        /// Relative to the project's directory, with `/`.
+        path: String,
+    }
+    /// A file and its text.
+    FileContent {
+        /// The file.
+        file: File,
+        /// UTF-8; bytes that are not are replaced by U+FFFD, REST has them as they are.
+        content: String,
+    }
+    /// Writes a file whole.
+    FileWrite {
+        /// Relative to the project's directory, with `/`.
+        path: String,
+        /// UTF-8.
+        content: String,
+    }
+    /// A file.
+    FilePayload {
+        /// The file.
+        file: File,
+    }
+}
+
+// Sockets.
+payloads! {
+    /// Authenticates a socket that could not send a header.
+    #[serde(deny_unknown_fields)]
+    Hello {
+        /// An access token.
+        token: String,
+        /// The project for requests that name none.
+        #[serde(default)]
+        project_id: Option<ProjectId>,
+    }
+    /// Payload of the first frame that a server sends after authentication.
+    Connected {
+        /// The connection.
+        connection_id: ConnectionId,
+        /// Who it acts for.
+        user_id: UserId,
+        /// The project for requests that name none.
+        #[serde(default)]
+        project_id: Option<ProjectId>,
+        /// Version of the protocol.
+        protocol: u32,
+        /// Version of the server.
+        version: String,
+        /// Optional parts of the protocol that this server has.
+        features: Vec<String>,
+        /// Bounds that a client should know.
+        limits: ConnectionLimits,
+        /// How often the server sends a ping, in milliseconds; 0 for never.
+        ping_interval_ms: u64,
+        /// When the access token ends, in milliseconds since 1970 UTC.
+        expires_at: i64,
+    }
+    /// Bounds that a client should know.
+    ConnectionLimits {
+        /// Largest message in either direction, in bytes.
+        frame_bytes_max: usize,
+        /// Most requests in flight.
+        requests_in_flight_max: usize,
+        /// Most rooms of one connection.
+        rooms_max: usize,
+    }
+    /// Gives a socket a new access token of the same user.
+    #[serde(deny_unknown_fields)]
+    AuthRefresh {
+        /// The new access token.
+        token: String,
+    }
+    /// When the socket's access token ends.
+    AuthExpiry {
+        /// Milliseconds since 1970 UTC.
+        expires_at: i64,
+    }
+    /// Joins rooms of one project.
+    Subscribe {
+        /// At most 128 for one connection.
+        rooms: Vec<RoomRequest>,
+        /// Whether streaming text is sent; true when absent.
+        #[serde(default)]
+        deltas: Option<bool>,
+    }
+    /// A room to join and the last event of it that the client has.
+    RoomSince {
+        /// `session:` or `project:` and an id.
+        room: String,
+        /// Absent to hear only what comes.
+        #[serde(default)]
+        since: Option<Position>,
+    }
+    /// What became of each room.
+    SubscribePayload {
+        /// In the order of the request.
+        rooms: Vec<RoomOutcome>,
+    }
+    /// What became of one room.
+    RoomOutcome {
+        /// As asked for.
+        room: String,
+        /// Whether it was joined, and how.
+        status: RoomStatus,
+        /// The position that was asked for; 0 when there was none.
+        from: u64,
+        /// The last event before the live ones.
+        to: u64,
+        /// Of the project's order; empty when refused.
+        epoch: String,
+        /// Why it was refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<crate::ErrorCode>,
+    }
+    /// Leaves rooms.
+    Unsubscribe {
+        /// Rooms that are not joined are ignored.
+        rooms: Vec<String>,
+    }
+    /// Asks for a sign of life.
+    Ping {}
+    /// A sign of life.
+    Pong {
+        /// The server's time, in milliseconds since 1970 UTC.
+        pong: i64,
+    }
+}
+
+/// A room to join: its name, or its name and a position.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RoomRequest {
+    /// Hear only what comes.
+    Live(String),
+    /// Hear also what was missed.
+    Since(RoomSince),
+}
+
+impl RoomRequest {
+    /// The room's name and the position, whichever way it was asked.
+    pub fn parts(&self) -> (&str, Option<&Position>) {
+        match self {
+            Self::Live(room) => (room, None),
+            Self::Since(request) => (&request.room, request.since.as_ref()),
+        }
+    }
+}
+
+/// Whether a room was joined, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RoomStatus {
+    /// Joined; no position was given.
+    Live,
+    /// Joined; every event after the position was sent.
+    Replayed,
+    /// Not joined: take a snapshot and subscribe since its `asOf`.
+    Reset,
+    /// Not joined; see `code`.
+    Refused,
+}

@@ -1,0 +1,605 @@
+//! The resources that operations return and events carry (docs/protocol.md, "Types").
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    AgentId, ApiError, ApprovalId, MessageId, PartId, ProjectId, RunId, SessionId, ToolCallId,
+    UserId,
+};
+
+/// A role in a project. The order is the order of power: each role may do all that the ones before it may.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// Reads everything, changes nothing.
+    Viewer,
+    /// Sessions, messages, files, approvals.
+    Member,
+    /// Members, agents, settings.
+    Admin,
+    /// Everything, deletion included.
+    Owner,
+}
+
+/// A user as they see themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// The user.
+    pub id: UserId,
+    /// Lower case, unique on the server.
+    pub email: String,
+    /// The name that others see, unique on the server.
+    pub username: String,
+    /// May manage users, settings and actors of the server.
+    pub is_admin: bool,
+    /// May cause code to run on the server's machine.
+    pub can_execute_code: bool,
+    /// Milliseconds since 1970 UTC.
+    pub created_at: i64,
+}
+
+/// A project as its caller sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Project {
+    /// The project.
+    pub id: ProjectId,
+    /// Never empty.
+    pub name: String,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Where its files live.
+    pub r#type: ProjectType,
+    /// The directory that holds the project's files, where it lies outside the data directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The user who may do everything with it.
+    pub owner_id: UserId,
+    /// The caller's own role.
+    pub role: Role,
+    /// Free-form settings of the project.
+    pub settings: Map<String, Value>,
+    /// Milliseconds since 1970 UTC.
+    pub created_at: i64,
+    /// Milliseconds since 1970 UTC.
+    pub updated_at: i64,
+    /// Milliseconds since 1970 UTC; absent while the project is active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived_at: Option<i64>,
+}
+
+/// Where the files of a project live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ProjectType {
+    /// A directory on the server's machine.
+    #[default]
+    Local,
+}
+
+/// A user's place in a project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// The user.
+    pub user_id: UserId,
+    /// The name that others see.
+    pub username: String,
+    /// What they may do.
+    pub role: Role,
+    /// Milliseconds since 1970 UTC.
+    pub joined_at: i64,
+}
+
+/// A provider and one of its models.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelRef {
+    /// The name under which the provider is configured.
+    pub provider_id: String,
+    /// The model's name as that provider knows it.
+    pub model_id: String,
+}
+
+/// One conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// The session.
+    pub id: SessionId,
+    /// The session that spawned this one, for a sub-agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_id: Option<SessionId>,
+    /// Never empty.
+    pub title: String,
+    /// Name of the agent that answers.
+    pub agent: String,
+    /// The model that answers, where the session chose one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
+    /// How tool calls are judged.
+    pub mode: SessionMode,
+    /// Whether it is in use.
+    pub status: SessionStatus,
+    /// What it is doing.
+    pub state: SessionState,
+    /// The user who created it.
+    pub created_by: UserId,
+    /// Milliseconds since 1970 UTC.
+    pub created_at: i64,
+    /// Milliseconds since 1970 UTC.
+    pub updated_at: i64,
+    /// Milliseconds since 1970 UTC; absent while it is active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived_at: Option<i64>,
+    /// Messages of all roles.
+    pub message_count: u64,
+    /// The sum over all runs.
+    pub usage: Usage,
+}
+
+/// How a session judges tool calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SessionMode {
+    /// Reading tools run, writing tools ask.
+    #[default]
+    Default,
+}
+
+/// Whether a session is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SessionStatus {
+    /// In use.
+    Active,
+    /// Kept, read-only, out of the default list.
+    Archived,
+    /// Deleted softly: `session.unarchive` brings it back.
+    Deleted,
+}
+
+/// What a session is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SessionState {
+    /// Nothing.
+    Idle,
+    /// A message waits for its run to start.
+    Queued,
+    /// A run is working.
+    Running,
+    /// A run waits for a person.
+    Waiting,
+    /// A run waits before it asks the provider again.
+    Retrying,
+    /// The last run was cut off when the server died.
+    Interrupted,
+}
+
+/// One message: what a user sent, or what one run of the agent produced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// The message.
+    pub id: MessageId,
+    /// Its session.
+    pub session_id: SessionId,
+    /// The run that it started or that produced it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
+    /// Who speaks.
+    pub role: MessageRole,
+    /// Name of the agent, on answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The model, on answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
+    /// In order of appearance.
+    pub parts: Vec<Part>,
+    /// How far it is.
+    pub state: MessageState,
+    /// Why it ended, once it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<FinishReason>,
+    /// What went wrong, when something did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+    /// The sum over its steps, on answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// The user who sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<UserId>,
+    /// Milliseconds since 1970 UTC.
+    pub created_at: i64,
+    /// Milliseconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<i64>,
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum MessageRole {
+    /// A person or program.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// How far a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum MessageState {
+    /// Still being produced.
+    Streaming,
+    /// Whole.
+    Complete,
+    /// Cut off when the server died.
+    Interrupted,
+    /// Ended by an error.
+    Error,
+}
+
+/// Why an answer, or one step of it, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum FinishReason {
+    /// The model was done.
+    Stop,
+    /// The model wants tools to run.
+    ToolCalls,
+    /// The model's output limit.
+    Length,
+    /// The provider refused.
+    ContentFilter,
+    /// A user cancelled.
+    Cancelled,
+    /// A failure, named in `error`.
+    Error,
+    /// A spending limit.
+    Budget,
+    /// The run's limit of model calls.
+    Steps,
+}
+
+/// A piece of a message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Part {
+    /// Text.
+    Text {
+        /// The part.
+        id: PartId,
+        /// UTF-8.
+        text: String,
+    },
+    /// What the model thought before it answered.
+    Reasoning {
+        /// The part.
+        id: PartId,
+        /// UTF-8.
+        text: String,
+    },
+    /// A tool call and, once there is one, its result.
+    Tool(ToolPart),
+    /// The end of one model call.
+    Step {
+        /// The part.
+        id: PartId,
+        /// From 0.
+        index: u32,
+        /// Of this call alone.
+        usage: Usage,
+        /// Why the call ended.
+        finish_reason: FinishReason,
+    },
+}
+
+impl Part {
+    /// The id of the part, whatever its type.
+    pub fn id(&self) -> &PartId {
+        match self {
+            Self::Text { id, .. } | Self::Reasoning { id, .. } | Self::Step { id, .. } => id,
+            Self::Tool(part) => &part.id,
+        }
+    }
+}
+
+/// A tool call and its result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolPart {
+    /// The part.
+    pub id: PartId,
+    /// The call.
+    pub tool_call_id: ToolCallId,
+    /// The tool's name as the model gave it.
+    pub tool_name: String,
+    /// An object; a string holding the model's text where that was not a JSON object.
+    pub input: Value,
+    /// How far it is.
+    pub state: ToolState,
+    /// What the tool answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// Why there is no output; the model sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Facts for clients that the model does not see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Value>,
+    /// Milliseconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<i64>,
+    /// Milliseconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<i64>,
+}
+
+/// How far a tool call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ToolState {
+    /// Recorded, not started.
+    Pending,
+    /// Waits for a person.
+    Waiting,
+    /// Running.
+    Running,
+    /// Answered.
+    Completed,
+    /// Failed; the model sees why.
+    Error,
+    /// A person or a rule said no.
+    Denied,
+    /// The run was cancelled first.
+    Cancelled,
+    /// It was running when the server died: it may or may not have had its effect.
+    UnknownOutcome,
+}
+
+impl ToolState {
+    /// Whether the call has its one result (INV-3).
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Pending | Self::Waiting | Self::Running => false,
+            Self::Completed
+            | Self::Error
+            | Self::Denied
+            | Self::Cancelled
+            | Self::UnknownOutcome => true,
+        }
+    }
+}
+
+/// Tokens and money. Input includes cached tokens; output includes reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// All tokens of the prompt, cached ones included.
+    pub input_tokens: u64,
+    /// All tokens produced, reasoning included.
+    pub output_tokens: u64,
+    /// The part of `outputTokens` that was reasoning.
+    pub reasoning_tokens: u64,
+    /// The part of `inputTokens` that was read from the provider's cache.
+    pub cache_read_tokens: u64,
+    /// The part of `inputTokens` that was written to the provider's cache.
+    pub cache_write_tokens: u64,
+    /// Billionths of a US dollar; null when the price is not known.
+    pub cost_nano_usd: Option<i64>,
+}
+
+impl Usage {
+    /// Adds token counts; the cost is known only while both costs are.
+    pub fn add(&mut self, other: &Self) {
+        let was_empty = *self == Self::default();
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
+        self.cache_read_tokens = self.cache_read_tokens.saturating_add(other.cache_read_tokens);
+        self.cache_write_tokens = self.cache_write_tokens.saturating_add(other.cache_write_tokens);
+        self.cost_nano_usd = match (self.cost_nano_usd, other.cost_nano_usd) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (None, cost) if was_empty => cost,
+            (Some(_) | None, Some(_) | None) => None,
+        };
+    }
+}
+
+/// One run of the agent loop: all model calls and tools that one message caused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// The run.
+    pub id: RunId,
+    /// Its session.
+    pub session_id: SessionId,
+    /// How far it is.
+    pub status: RunStatus,
+    /// The user with whose rights it acts (INV-12).
+    pub started_by: UserId,
+    /// Model calls so far.
+    pub steps: u32,
+    /// The sum over its steps.
+    pub usage: Usage,
+    /// Milliseconds since 1970 UTC; absent while it is queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<i64>,
+    /// Milliseconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<i64>,
+    /// Why it failed, when it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RunStatus {
+    /// Waits for the run before it.
+    Queued,
+    /// Working.
+    Running,
+    /// Waits for a person.
+    Waiting,
+    /// Ended by the model.
+    Completed,
+    /// Ended by an error.
+    Failed,
+    /// Ended by a user.
+    Cancelled,
+    /// Cut off when the server died.
+    Interrupted,
+}
+
+/// A request for a person's decision about one tool call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    /// The approval.
+    pub id: ApprovalId,
+    /// Its session.
+    pub session_id: SessionId,
+    /// The run that waits.
+    pub run_id: RunId,
+    /// The message that holds the call.
+    pub message_id: MessageId,
+    /// The call.
+    pub tool_call_id: ToolCallId,
+    /// The tool.
+    pub tool_name: String,
+    /// The arguments that will be used, exactly.
+    pub input: Value,
+    /// One sentence for the person who decides.
+    pub message: String,
+    /// The values that `remember` may take.
+    pub options: Vec<Remember>,
+    /// How far it is.
+    pub state: ApprovalState,
+    /// The user who decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<UserId>,
+    /// Why it was rejected; the model sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Milliseconds since 1970 UTC.
+    pub created_at: i64,
+    /// Milliseconds since 1970 UTC; after it the answer is no.
+    pub expires_at: i64,
+}
+
+/// How long an approval holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Remember {
+    /// For this call alone.
+    #[default]
+    Once,
+}
+
+/// How far an approval is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ApprovalState {
+    /// Nobody decided yet.
+    Pending,
+    /// Yes.
+    Approved,
+    /// No.
+    Rejected,
+    /// Nobody decided in time: no.
+    Expired,
+    /// The run ended first.
+    Cancelled,
+}
+
+/// A message that waits for the run before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueuedMessage {
+    /// The message.
+    pub message_id: MessageId,
+    /// The run that it will start.
+    pub run_id: RunId,
+    /// The user who sent it.
+    pub created_by: UserId,
+    /// Milliseconds since 1970 UTC.
+    pub created_at: i64,
+}
+
+/// An agent: a prompt, a model and a set of tools under a name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Agent {
+    /// Absent on built-in agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<AgentId>,
+    /// Unique in the project.
+    pub name: String,
+    /// Instructions that the model gets before the conversation.
+    pub prompt: String,
+    /// The model, where the agent chose one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
+    /// Names of the tools that it may call, in the order in which the model sees them.
+    pub tools: Vec<String>,
+    /// Whether the server brings it along.
+    pub builtin: bool,
+}
+
+/// A tool as a model sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tool {
+    /// Unique on the server.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub parameters: Value,
+    /// Whether it changes something and therefore asks.
+    pub writes: bool,
+}
+
+/// A file of a project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct File {
+    /// Relative to the project's directory, with `/`.
+    pub path: String,
+    /// What it is.
+    pub r#type: FileType,
+    /// Bytes.
+    pub size: u64,
+    /// Number of changes made through Iris; 0 for a file that came from outside.
+    pub version: u64,
+    /// SHA-256 of the content, 64 hex digits.
+    pub hash: String,
+    /// Milliseconds since 1970 UTC; absent for a file that came from outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<i64>,
+    /// The user who changed it last, by themselves or through an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_by: Option<UserId>,
+}
+
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum FileType {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+}

@@ -1,0 +1,81 @@
+//! Every event survives the way over the wire.
+
+use iris_protocol::{
+    Event, EventFrame, EventKind, EventMeta, Room, ServerFrame, SessionId, UserId,
+};
+use serde_json::{Value, json};
+
+use crate::samples::{events, project_id};
+
+/// The event with what stands around it: numbered when it is durable.
+fn frame(event: Event) -> EventFrame {
+    let durable = event.kind() == EventKind::Durable;
+    let meta = EventMeta {
+        project_id: project_id(),
+        room: Room::Session(SessionId::from_bits(2)),
+        seq: durable.then_some(813),
+        prev: durable.then_some(809),
+        at: durable.then_some(1_790_000_000_000),
+        by: durable.then(|| UserId::from_bits(7)),
+    };
+    EventFrame { meta, event }
+}
+
+#[test]
+fn there_is_a_sample_of_every_event() {
+    let samples: Vec<_> = events().iter().map(|event| (event.name(), event.kind())).collect();
+    assert_eq!(samples, Event::NAMES);
+}
+
+#[test]
+fn every_event_survives_a_round_trip() {
+    for event in events() {
+        let frame = frame(event);
+        let text = serde_json::to_string(&frame).unwrap();
+        assert_eq!(ServerFrame::parse(&text).unwrap(), ServerFrame::Event(Box::new(frame)));
+    }
+}
+
+#[test]
+fn an_event_that_was_encoded_before_is_framed_the_same_way() {
+    for event in events() {
+        let frame = frame(event);
+        let value = serde_json::to_value(&frame).unwrap();
+        let payload = value["payload"].to_string();
+        let encoded = frame.meta.encode(frame.event.name(), &payload).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&encoded).unwrap(), value);
+    }
+}
+
+#[test]
+fn a_payload_that_is_not_json_is_not_framed() {
+    let frame = frame(events().remove(0));
+    assert!(frame.meta.encode("session.created", "{").is_err());
+}
+
+#[test]
+fn shapes_of_events() {
+    let frames: Vec<_> = events().into_iter().map(frame).collect();
+    insta::assert_json_snapshot!(frames);
+}
+
+#[test]
+fn fields_that_a_client_does_not_know_are_ignored() {
+    let mut value = serde_json::to_value(frame(events().remove(0))).unwrap();
+    value["new"] = json!(1);
+    value["payload"]["session"]["new"] = json!(1);
+    assert!(matches!(ServerFrame::parse(&value.to_string()), Ok(ServerFrame::Event(_))));
+}
+
+#[test]
+fn frames_that_a_client_does_not_know_are_kept_and_broken_ones_refused() {
+    let unknown = json!({ "type": "session.sang", "payload": {} });
+    assert_eq!(ServerFrame::parse(&unknown.to_string()).unwrap(), ServerFrame::Unknown(unknown));
+    assert!(matches!(ServerFrame::parse("3").unwrap(), ServerFrame::Unknown(_)));
+    let expiring = json!({ "type": "auth.expiring", "payload": { "expiresAt": 5 } });
+    let expiring = ServerFrame::parse(&expiring.to_string()).unwrap();
+    assert_eq!(expiring, ServerFrame::AuthExpiring { expires_at: 5 });
+    for text in ["", "{", r#"{"type":"connected"}"#, r#"{"type":"session.status","payload":{}}"#] {
+        assert!(ServerFrame::parse(text).is_err(), "{text}");
+    }
+}

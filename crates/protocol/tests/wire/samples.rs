@@ -1,0 +1,339 @@
+//! One instance of every event, with every optional field filled.
+
+use iris_protocol::{
+    Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, ErrorCode, Event, FinishReason,
+    Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId, ProjectId,
+    Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState,
+    SessionStatus, StreamKind, ToolCallId, ToolPart, ToolState, Usage, UserId,
+};
+use serde_json::json;
+
+const SESSION: u128 = 2;
+const MESSAGE: u128 = 3;
+const PART: u128 = 4;
+
+fn session_id() -> SessionId {
+    SessionId::from_bits(SESSION)
+}
+
+fn message_id() -> MessageId {
+    MessageId::from_bits(MESSAGE)
+}
+
+fn part_id() -> PartId {
+    PartId::from_bits(PART)
+}
+
+fn tool_call_id() -> ToolCallId {
+    ToolCallId::from_bits(5)
+}
+
+fn run_id() -> RunId {
+    RunId::from_bits(6)
+}
+
+fn user_id() -> UserId {
+    UserId::from_bits(7)
+}
+
+pub(crate) fn project_id() -> ProjectId {
+    ProjectId::from_bits(8)
+}
+
+fn usage() -> Usage {
+    Usage {
+        input_tokens: 10,
+        output_tokens: 20,
+        reasoning_tokens: 5,
+        cache_read_tokens: 3,
+        cache_write_tokens: 2,
+        cost_nano_usd: Some(1_500_000),
+    }
+}
+
+fn error() -> ApiError {
+    ApiError::new(ErrorCode::ProviderError, "the provider failed")
+        .reason("half_stream")
+        .retry_after(250)
+}
+
+fn model() -> ModelRef {
+    ModelRef { provider_id: "local".to_owned(), model_id: "small/1".to_owned() }
+}
+
+fn session() -> Session {
+    Session {
+        id: session_id(),
+        parent_id: Some(SessionId::from_bits(1)),
+        title: "title".to_owned(),
+        agent: "default".to_owned(),
+        model: Some(model()),
+        mode: SessionMode::Default,
+        status: SessionStatus::Archived,
+        state: SessionState::Idle,
+        created_by: user_id(),
+        created_at: 1,
+        updated_at: 2,
+        archived_at: Some(3),
+        message_count: 4,
+        usage: Usage::default(),
+    }
+}
+
+fn parts() -> Vec<Part> {
+    vec![
+        Part::Reasoning { id: part_id(), text: "hm".to_owned() },
+        Part::Text { id: part_id(), text: "häß€".to_owned() },
+        Part::Tool(ToolPart {
+            id: part_id(),
+            tool_call_id: tool_call_id(),
+            tool_name: "read".to_owned(),
+            input: json!({ "path": "a" }),
+            state: ToolState::UnknownOutcome,
+            output: Some("out".to_owned()),
+            error: Some("why".to_owned()),
+            metadata: Some(json!({ "lines": 1 })),
+            started_at: Some(1),
+            ended_at: Some(2),
+        }),
+        Part::Step {
+            id: part_id(),
+            index: 0,
+            usage: usage(),
+            finish_reason: FinishReason::ToolCalls,
+        },
+    ]
+}
+
+fn message() -> Message {
+    Message {
+        id: message_id(),
+        session_id: session_id(),
+        run_id: Some(run_id()),
+        role: MessageRole::Assistant,
+        agent: Some("default".to_owned()),
+        model: Some(model()),
+        parts: parts(),
+        state: MessageState::Error,
+        finish_reason: Some(FinishReason::Error),
+        error: Some(error()),
+        usage: Some(usage()),
+        created_by: Some(user_id()),
+        created_at: 1,
+        completed_at: Some(2),
+    }
+}
+
+fn run() -> Run {
+    Run {
+        id: run_id(),
+        session_id: session_id(),
+        status: RunStatus::Failed,
+        started_by: user_id(),
+        steps: 2,
+        usage: usage(),
+        started_at: Some(1),
+        ended_at: Some(2),
+        error: Some(error()),
+    }
+}
+
+fn approval() -> Approval {
+    Approval {
+        id: ApprovalId::from_bits(9),
+        session_id: session_id(),
+        run_id: run_id(),
+        message_id: message_id(),
+        tool_call_id: tool_call_id(),
+        tool_name: "write".to_owned(),
+        input: json!({ "path": "a", "content": "b" }),
+        message: "write `a`".to_owned(),
+        options: vec![Remember::Once],
+        state: ApprovalState::Rejected,
+        by: Some(user_id()),
+        reason: Some("no".to_owned()),
+        created_at: 1,
+        expires_at: 2,
+    }
+}
+
+fn member() -> Member {
+    Member { user_id: user_id(), username: "ann".to_owned(), role: Role::Member, joined_at: 1 }
+}
+
+fn agent() -> Agent {
+    Agent {
+        id: Some(AgentId::from_bits(10)),
+        name: "reader".to_owned(),
+        prompt: "read".to_owned(),
+        model: Some(model()),
+        tools: vec!["read".to_owned()],
+        builtin: false,
+    }
+}
+
+/// Every event once, in the order of [`Event::NAMES`].
+pub(crate) fn events() -> Vec<Event> {
+    let mut events = session_events();
+    events.extend(message_events());
+    events.extend(stream_events());
+    events.extend(run_events());
+    events.extend(project_events());
+    events
+}
+
+fn session_events() -> Vec<Event> {
+    vec![
+        Event::SessionCreated { session: session() },
+        Event::SessionUpdated { session: session() },
+        Event::SessionArchived { session: session() },
+        Event::SessionDeleted { session: session() },
+        Event::SessionStatus { session_id: session_id(), state: SessionState::Waiting },
+    ]
+}
+
+fn message_events() -> Vec<Event> {
+    let (session_id, message_id, part_id) = (session_id(), message_id(), part_id());
+    vec![
+        Event::MessageCreated { session_id: session_id.clone(), message: message() },
+        Event::MessageTextComplete {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            part_id: part_id.clone(),
+            length: 8,
+            text: "häß€".to_owned(),
+        },
+        Event::MessageReasoningComplete {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            part_id: part_id.clone(),
+            length: 2,
+            text: "hm".to_owned(),
+        },
+        Event::MessageToolCall {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            part_id: part_id.clone(),
+            tool_call_id: tool_call_id(),
+            tool_name: "read".to_owned(),
+            input: json!({ "path": "a" }),
+        },
+        Event::MessageToolResult {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            part_id: part_id.clone(),
+            tool_call_id: tool_call_id(),
+            output: "out".to_owned(),
+            metadata: Some(json!({ "lines": 1 })),
+        },
+        Event::MessageToolError {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            part_id: part_id.clone(),
+            tool_call_id: tool_call_id(),
+            state: ToolState::Denied,
+            error: "no".to_owned(),
+        },
+        Event::MessageStepFinished {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            part_id,
+            index: 0,
+            usage: usage(),
+            finish_reason: FinishReason::ToolCalls,
+        },
+        Event::MessageComplete {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            finish_reason: FinishReason::Stop,
+            usage: usage(),
+        },
+        Event::MessageError { session_id, message_id, error: error() },
+    ]
+}
+
+fn stream_events() -> Vec<Event> {
+    let (session_id, message_id, part_id) = (session_id(), message_id(), part_id());
+    vec![
+        Event::MessageTextDelta {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            part_id: part_id.clone(),
+            r#gen: 1,
+            offset: 42,
+            delta: "Hello".to_owned(),
+        },
+        Event::MessageReasoningDelta {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            part_id: part_id.clone(),
+            r#gen: 1,
+            offset: 0,
+            delta: "hm".to_owned(),
+        },
+        Event::MessagePartSnapshot {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            part_id: part_id.clone(),
+            kind: StreamKind::Reasoning,
+            r#gen: 2,
+            length: 2,
+            text: "hm".to_owned(),
+        },
+        Event::MessagePartRemoved { session_id, message_id, part_id },
+    ]
+}
+
+fn run_events() -> Vec<Event> {
+    vec![
+        Event::RunStarted { run: run() },
+        Event::RunCompleted {
+            run_id: run_id(),
+            session_id: session_id(),
+            status: RunStatus::Cancelled,
+            usage: usage(),
+            error: Some(error()),
+        },
+        Event::ToolApprovalRequired {
+            session_id: session_id(),
+            tool_call_id: tool_call_id(),
+            tool_name: "write".to_owned(),
+            message: "write `a`".to_owned(),
+            approval: Some(Box::new(approval())),
+        },
+        Event::ToolApprovalResolved {
+            session_id: session_id(),
+            approval_id: ApprovalId::from_bits(9),
+            tool_call_id: tool_call_id(),
+            state: ApprovalState::Rejected,
+            by: Some(user_id()),
+            reason: Some("no".to_owned()),
+        },
+    ]
+}
+
+fn project_events() -> Vec<Event> {
+    let path = || "src/a.rs".to_owned();
+    vec![
+        Event::FileCreated {
+            path: path(),
+            version: 1,
+            by: user_id(),
+            session_id: Some(session_id()),
+        },
+        Event::FileUpdated {
+            path: path(),
+            version: 2,
+            by: user_id(),
+            session_id: Some(session_id()),
+        },
+        Event::ProjectUpdated { project_id: project_id(), name: "name".to_owned() },
+        Event::ProjectArchived { project_id: project_id() },
+        Event::ProjectUnarchived { project_id: project_id() },
+        Event::MemberAdded { member: member() },
+        Event::MemberUpdated { member: member() },
+        Event::MemberRemoved { user_id: user_id() },
+        Event::AgentUpdated { name: "reader".to_owned(), agent: Some(agent()) },
+        Event::RoomLeft { room: format!("session:{}", session_id()), code: ErrorCode::Forbidden },
+    ]
+}

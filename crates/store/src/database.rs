@@ -1,0 +1,180 @@
+//! Database files: made whole or not at all, and checked before anything touches them.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+use crate::StoreError;
+
+/// "IRIS", in the header of each database file.
+pub(crate) const APPLICATION_ID: i32 = 0x4952_4953;
+
+/// Bytes of the header of a database file (SQLite file format, section 1.3).
+const HEADER_BYTES: usize = 100;
+const MAGIC: &[u8] = b"SQLite format 3\0";
+const APPLICATION_ID_OFFSET: usize = 68;
+
+/// For connections that write. Sizes are KiB for the cache, bytes for the log; the wait is
+/// milliseconds.
+const WRITER_PRAGMAS: &str = "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    PRAGMA busy_timeout = 5000;
+    PRAGMA foreign_keys = ON;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA journal_size_limit = 67108864;
+    PRAGMA cache_size = -256;";
+
+/// Statements that each connection of a writer keeps prepared.
+const STATEMENTS_KEPT: usize = 128;
+
+/// Makes a new database at `path`: every migration of `schema` (SQL, oldest first), then `fill`.
+///
+/// The file appears under its name only when it is whole and on the disk.
+///
+/// # Errors
+/// `Conflict` with `database_exists`; `Corrupt` when the write-ahead log of a lost database lies
+/// there; `StorageFull`; `Internal` for other failures of the disk.
+pub(crate) fn create(
+    path: &Path,
+    schema: &[&'static str],
+    fill: impl FnOnce(&Connection) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    if path.try_exists()? {
+        return Err(StoreError::conflict("database_exists", "the database exists already"));
+    }
+    // A log that outlived its database would be replayed into the new one.
+    if has_log(path) {
+        return Err(StoreError::corrupt("the file is missing, its write-ahead log is not"));
+    }
+    let unfinished = path_with(path, ".new");
+    remove_if_there(&unfinished)?;
+    let written = write_new(&unfinished, schema, fill);
+    if written.is_err() {
+        remove_if_there(&unfinished)?;
+    }
+    written?;
+    fs::rename(&unfinished, path)?;
+    sync_directory_of(path)
+}
+
+/// Opens the database at `path` for its writer and brings it to the newest schema.
+///
+/// The header, the schema version and then `identify` look at it first, through a connection that
+/// cannot write: a file that is refused is left as it is.
+///
+/// # Errors
+/// `Corrupt` for a file that is missing, empty, cut off or no database of ours; `Newer`; what
+/// `identify` answers.
+pub(crate) fn open(
+    path: &Path,
+    schema: &[&'static str],
+    identify: impl FnOnce(&Connection) -> Result<(), StoreError>,
+) -> Result<Connection, StoreError> {
+    check_header(path)?;
+    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, read_only)?;
+    let migrations = migrations(schema);
+    check_length(path, &conn)?;
+    check_version(&conn, &migrations)?;
+    identify(&conn)?;
+    drop(conn);
+
+    let read_write = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(path, read_write)?;
+    conn.execute_batch(WRITER_PRAGMAS)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    migrations.to_latest(&mut conn)?;
+    Ok(conn)
+}
+
+/// The migrations of a schema; each runs in a transaction of its own.
+pub(crate) fn migrations(schema: &[&'static str]) -> Migrations<'static> {
+    Migrations::new(schema.iter().map(|sql| M::up(sql)).collect())
+}
+
+fn write_new(
+    path: &Path,
+    schema: &[&'static str],
+    fill: impl FnOnce(&Connection) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut conn = Connection::open(path)?;
+    conn.pragma_update(None, "application_id", APPLICATION_ID)?;
+    migrations(schema).to_latest(&mut conn)?;
+    fill(&conn)?;
+    conn.close().map_err(|(_, error)| error)?;
+    File::open(path)?.sync_all()?;
+    Ok(())
+}
+
+fn check_header(path: &Path) -> Result<(), StoreError> {
+    let mut header = [0; HEADER_BYTES];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    match read {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(StoreError::corrupt("the file is missing"));
+        }
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            return Err(StoreError::corrupt("the file is empty or cut off"));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    if !header.starts_with(MAGIC) {
+        return Err(StoreError::corrupt("the file is not a database"));
+    }
+    let application_id = header.get(APPLICATION_ID_OFFSET..APPLICATION_ID_OFFSET + 4);
+    if application_id != Some(APPLICATION_ID.to_be_bytes().as_slice()) {
+        return Err(StoreError::corrupt("the file is a database of another program"));
+    }
+    Ok(())
+}
+
+/// SQLite notices a file that lacks whole pages, and reads a page that is cut off as zeros.
+fn check_length(path: &Path, conn: &Connection) -> Result<(), StoreError> {
+    if has_log(path) {
+        return Ok(());
+    }
+    let pages: u64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    let page_bytes: u64 = conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    if path.metadata()?.len() < pages.saturating_mul(page_bytes) {
+        return Err(StoreError::corrupt("the file is cut off"));
+    }
+    Ok(())
+}
+
+fn check_version(conn: &Connection, migrations: &Migrations<'_>) -> Result<(), StoreError> {
+    let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let pending = migrations.pending_migrations(conn)?;
+    if pending < 0 {
+        return Err(StoreError::Newer { found, known: found + i64::from(pending) });
+    }
+    Ok(())
+}
+
+/// Whether a write-ahead log holds anything that is not in the file yet.
+fn has_log(path: &Path) -> bool {
+    path_with(path, "-wal").metadata().is_ok_and(|log| log.len() > 0)
+}
+
+fn path_with(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn sync_directory_of(path: &Path) -> Result<(), StoreError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! The database of one project: sessions, runs, messages, approvals, agents, files and the log of
+//! events.
+//!
+//! Each command changes rows and publishes the events that say so in one transaction. Deliberately
+//! absent: users and rights, which are in the root database, and the content of files, which is on
+//! the disk.
+
+mod log;
+mod queries;
+mod records;
+mod rows;
+
+mod agents;
+mod approvals;
+mod ending;
+mod files;
+mod messages;
+mod pages;
+mod reader;
+mod recovery;
+mod runs;
+mod sessions;
+mod steps;
+
+use std::path::Path;
+
+use iris_protocol::ProjectId;
+use rusqlite::{Connection, params};
+
+use crate::{Reader, StoreError, StoredEvent, Writer, database};
+
+pub use agents::{AGENTS_MAX, CreateAgent, DeleteAgent, UpdateAgent};
+pub use approvals::{Decision, ResolveApproval};
+pub use files::{RecordFileWrite, RecordedChange};
+pub use log::PublishProjectEvent;
+pub use messages::{AcceptMessage, AcceptedMessage};
+pub use pages::{HISTORY_RUNS_MAX, Replay};
+pub use reader::ProjectReader;
+pub use recovery::{RecoverRuns, Recovered};
+pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
+pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
+pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
+
+/// The migrations, oldest first.
+const SCHEMA: &[&str] = &[include_str!("../../../migrations/project/0001_conversations.sql")];
+
+/// The open database of a project.
+///
+/// Opening, closing and dropping it wait for the disk: do that off the async threads.
+#[derive(Debug)]
+pub struct ProjectDatabase {
+    writer: Writer,
+    reader: Reader,
+    epoch: String,
+}
+
+impl ProjectDatabase {
+    /// Makes the database of a new project at `path`.
+    ///
+    /// `epoch` is random and never empty; `at` is now, in milliseconds since 1970 UTC.
+    ///
+    /// # Errors
+    /// `Conflict` with `database_exists`; `Corrupt` when a write-ahead log of another database lies
+    /// there; `StorageFull` and `Internal` as the disk fails.
+    pub fn create(
+        path: &Path,
+        project_id: &ProjectId,
+        epoch: &str,
+        at: i64,
+    ) -> Result<(), StoreError> {
+        database::create(path, SCHEMA, |conn| {
+            let sql =
+                "INSERT INTO meta (one, project_id, epoch, created_at) VALUES (1, ?1, ?2, ?3)";
+            conn.execute(sql, params![project_id.as_str(), epoch, at])?;
+            Ok(())
+        })
+    }
+
+    /// Opens the database at `path`, which must be that of `project_id`.
+    ///
+    /// `on_commit` runs on the writer's thread with the events of each commit, in order (INV-1); it
+    /// must not block.
+    ///
+    /// # Errors
+    /// `Corrupt` for a file that is missing, empty, cut off, no database of ours or another
+    /// project's; `Newer` for one of a newer server. Such a file is left as it is.
+    pub fn open(
+        path: &Path,
+        project_id: &ProjectId,
+        on_commit: impl Fn(Vec<StoredEvent>) + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let conn = database::open(path, SCHEMA, |conn| identify(conn, project_id))?;
+        let epoch = queries::epoch(&conn)?;
+        let writer = Writer::start(conn, "db-project", on_commit)?;
+        Ok(Self { writer, reader: Reader::new(path), epoch })
+    }
+
+    /// Where commands go.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Reads; stays usable as long as the file is there.
+    pub fn reader(&self) -> ProjectReader {
+        ProjectReader::new(self.reader.clone())
+    }
+
+    /// Tells this database from the one that it was before a restore.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// The number of the last event; 0 before the first. Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn head(&self) -> Result<u64, StoreError> {
+        self.reader.read_blocking(queries::head)
+    }
+
+    /// Writes what was submitted and waits for the writer's thread to end, as dropping does too.
+    pub fn close(self) {
+        self.writer.close();
+    }
+}
+
+fn identify(conn: &Connection, project_id: &ProjectId) -> Result<(), StoreError> {
+    let sql = "SELECT project_id FROM meta";
+    let found: String = conn
+        .query_row(sql, [], |row| row.get(0))
+        .map_err(|error| StoreError::corrupt(format!("not a project's database: {error}")))?;
+    if found != project_id.as_str() {
+        return Err(StoreError::corrupt(format!("it belongs to project `{found}`")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_in_the_folder_is_embedded_and_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/project");
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        let files: Vec<_> =
+            names.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        assert_eq!(files, SCHEMA);
+        database::migrations(SCHEMA).validate().unwrap();
+    }
+}

@@ -1,0 +1,116 @@
+//! Deciding about a tool call that waits for a person: the first decision counts.
+
+use iris_protocol::{
+    Approval, ApprovalState, RunStatus, SessionId, SessionState, ToolCallId, ToolState, UserId,
+};
+
+use super::ending::{end_approval, fail_call};
+use super::sessions::save_in_state;
+use super::steps::refuse_final;
+use super::{queries, records};
+use crate::{Command, StoreError, WriteTx};
+
+/// What becomes of a waiting call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It runs.
+    Approve,
+    /// It does not.
+    Reject {
+        /// Why; the model reads it.
+        reason: Option<String>,
+    },
+    /// It does not, because nobody said anything in time.
+    Expire,
+}
+
+/// Decides about a waiting call. Answers the approval as it is then.
+///
+/// Fails with `NotFound`; `Conflict`: `already_decided`; `Gone` for an approval that expired or was
+/// cancelled, and for a person's decision after its time.
+#[derive(Debug, Clone)]
+pub struct ResolveApproval {
+    /// The session.
+    pub session_id: SessionId,
+    /// The call that waits.
+    pub tool_call_id: ToolCallId,
+    /// What becomes of it.
+    pub decision: Decision,
+    /// The user who decides; none when it expires.
+    pub by: Option<UserId>,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for ResolveApproval {
+    type Output = Approval;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Approval, StoreError> {
+        let found = queries::approval(tx.conn(), &self.session_id, &self.tool_call_id)?;
+        let mut approval = found.ok_or(StoreError::NotFound { what: "approval" })?;
+        self.refuse_unless_pending(&approval)?;
+        approval.by.clone_from(&self.by);
+        approval.state = match &self.decision {
+            Decision::Approve => ApprovalState::Approved,
+            Decision::Reject { reason } => {
+                approval.reason.clone_from(reason);
+                ApprovalState::Rejected
+            }
+            Decision::Expire => ApprovalState::Expired,
+        };
+        self.decide_call(tx, &approval)?;
+        end_approval(tx, &approval, self.at)?;
+        self.resume_run(tx, &approval)?;
+        Ok(approval)
+    }
+}
+
+impl ResolveApproval {
+    fn refuse_unless_pending(&self, approval: &Approval) -> Result<(), StoreError> {
+        let is_late = self.decision != Decision::Expire && self.at > approval.expires_at;
+        match approval.state {
+            ApprovalState::Pending if !is_late => Ok(()),
+            ApprovalState::Pending | ApprovalState::Expired | ApprovalState::Cancelled => {
+                Err(StoreError::Gone { what: "approval" })
+            }
+            ApprovalState::Approved | ApprovalState::Rejected => {
+                Err(StoreError::conflict("already_decided", "somebody decided already"))
+            }
+        }
+    }
+
+    /// Lets the call run, or gives it its one result.
+    fn decide_call(&self, tx: &mut WriteTx<'_>, approval: &Approval) -> Result<(), StoreError> {
+        let message = queries::bare_message(tx.conn(), &self.session_id, &approval.message_id)?;
+        let message = message.ok_or(StoreError::NotFound { what: "message" })?;
+        let mut call = queries::existing_call(tx.conn(), &message.id, &self.tool_call_id)?;
+        refuse_final(&call)?;
+        let error = match &self.decision {
+            Decision::Approve => {
+                call.state = ToolState::Running;
+                call.started_at = Some(self.at);
+                return records::save_call(tx.conn(), &call);
+            }
+            Decision::Reject { reason: None } => "the user rejected this call".to_owned(),
+            Decision::Reject { reason: Some(reason) } => {
+                format!("the user rejected this call: {reason}")
+            }
+            Decision::Expire => "nobody approved this call in time".to_owned(),
+        };
+        let by = self.by.as_ref();
+        fail_call(tx, &message, &mut call, ToolState::Denied, error, self.at, by)
+    }
+
+    /// Lets the run go on when nothing of it waits any more.
+    fn resume_run(&self, tx: &mut WriteTx<'_>, approval: &Approval) -> Result<(), StoreError> {
+        let mut run = queries::existing_run(tx.conn(), &self.session_id, &approval.run_id)?.run;
+        let waits = !queries::pending_approvals(tx.conn(), &run)?.is_empty();
+        if run.status != RunStatus::Waiting || waits {
+            return Ok(());
+        }
+        run.status = RunStatus::Running;
+        records::save_run(tx.conn(), &run)?;
+        let mut session = queries::existing_session(tx.conn(), &self.session_id)?;
+        save_in_state(tx, &mut session, SessionState::Running, self.at, self.by.as_ref())
+    }
+}

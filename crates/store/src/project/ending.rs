@@ -1,0 +1,205 @@
+//! What every end of a run has in common, whether it completed, failed, was cancelled or was cut off.
+
+use iris_protocol::{
+    ApiError, Approval, ApprovalState, ErrorCode, Event, Message, MessageState, Run, RunStatus,
+    Session, SessionState, ToolPart, ToolState, UserId,
+};
+
+use super::runs::FinishedRun;
+use super::sessions::save_in_state;
+use super::{log, queries, records};
+use crate::{StoreError, WriteTx};
+
+/// How the calls end that have no result when their run ends (INV-3).
+pub(super) struct CallEnd {
+    /// Of a call that runs: what it becomes, and what the model reads.
+    running: (ToolState, &'static str),
+    /// Of a call that did not start.
+    not_started: (ToolState, &'static str),
+}
+
+impl CallEnd {
+    /// When the run ended by itself, by an error or by a user.
+    pub(super) fn of_run(status: RunStatus) -> Self {
+        let text = match status {
+            RunStatus::Cancelled => "the run was cancelled",
+            RunStatus::Queued
+            | RunStatus::Running
+            | RunStatus::Waiting
+            | RunStatus::Completed
+            | RunStatus::Failed
+            | RunStatus::Interrupted => "the run failed before the call ended",
+        };
+        let end = (ToolState::Cancelled, text);
+        Self { running: end, not_started: end }
+    }
+
+    /// When the server stopped: nobody knows what a running call did.
+    pub(super) fn of_server() -> Self {
+        let unknown = "the server stopped while this call was running; it may or may not have had \
+                       its effect";
+        let not_started = "the server stopped before this call began";
+        Self {
+            running: (ToolState::UnknownOutcome, unknown),
+            not_started: (ToolState::Cancelled, not_started),
+        }
+    }
+}
+
+/// Gives every open call of the message its one result.
+pub(super) fn end_calls(
+    tx: &mut WriteTx<'_>,
+    message: &Message,
+    end: &CallEnd,
+    at: i64,
+) -> Result<(), StoreError> {
+    for mut call in queries::open_calls(tx.conn(), &message.id)? {
+        let (state, error) =
+            if call.state == ToolState::Running { end.running } else { end.not_started };
+        fail_call(tx, message, &mut call, state, error.to_owned(), at, None)?;
+    }
+    Ok(())
+}
+
+/// Ends a call without an output, and says so.
+pub(super) fn fail_call(
+    tx: &mut WriteTx<'_>,
+    message: &Message,
+    call: &mut ToolPart,
+    state: ToolState,
+    error: String,
+    at: i64,
+    by: Option<&UserId>,
+) -> Result<(), StoreError> {
+    call.state = state;
+    call.error = Some(error);
+    call.ended_at = Some(at);
+    records::save_call(tx.conn(), call)?;
+    publish_result(tx, message, call, at, by)
+}
+
+/// Publishes the result that a call has; nothing for a call without.
+pub(super) fn publish_result(
+    tx: &mut WriteTx<'_>,
+    message: &Message,
+    call: &ToolPart,
+    at: i64,
+    by: Option<&UserId>,
+) -> Result<(), StoreError> {
+    let session_id = message.session_id.clone();
+    let (message_id, part_id) = (message.id.clone(), call.id.clone());
+    let tool_call_id = call.tool_call_id.clone();
+    let event = match call.state {
+        ToolState::Pending | ToolState::Waiting | ToolState::Running => return Ok(()),
+        ToolState::Completed => Event::MessageToolResult {
+            session_id,
+            message_id,
+            part_id,
+            tool_call_id,
+            output: call.output.clone().unwrap_or_default(),
+            metadata: call.metadata.clone(),
+        },
+        ToolState::Error | ToolState::Denied | ToolState::Cancelled | ToolState::UnknownOutcome => {
+            Event::MessageToolError {
+                session_id,
+                message_id,
+                part_id,
+                tool_call_id,
+                state: call.state,
+                error: call.error.clone().unwrap_or_default(),
+            }
+        }
+    };
+    log::in_session(tx, &message.session_id, at, by, &event)
+}
+
+/// Ends the approvals of a run that nobody decided.
+pub(super) fn cancel_approvals(tx: &mut WriteTx<'_>, run: &Run, at: i64) -> Result<(), StoreError> {
+    for mut approval in queries::pending_approvals(tx.conn(), run)? {
+        approval.state = ApprovalState::Cancelled;
+        end_approval(tx, &approval, at)?;
+    }
+    Ok(())
+}
+
+/// Writes an approval that is not pending any more, and says so in both rooms.
+pub(super) fn end_approval(
+    tx: &mut WriteTx<'_>,
+    approval: &Approval,
+    at: i64,
+) -> Result<(), StoreError> {
+    records::save_approval(tx.conn(), approval)?;
+    let event = Event::ToolApprovalResolved {
+        session_id: approval.session_id.clone(),
+        approval_id: approval.id.clone(),
+        tool_call_id: approval.tool_call_id.clone(),
+        state: approval.state,
+        by: approval.by.clone(),
+        reason: approval.reason.clone(),
+    };
+    log::in_both(tx, &approval.session_id, at, approval.by.as_ref(), &event)
+}
+
+/// Ends an answer whose reason and error are set.
+pub(super) fn end_message(
+    tx: &mut WriteTx<'_>,
+    message: &mut Message,
+    state: MessageState,
+    at: i64,
+) -> Result<(), StoreError> {
+    message.state = state;
+    message.completed_at = Some(at);
+    records::save_message(tx.conn(), message)?;
+    let (session_id, message_id) = (message.session_id.clone(), message.id.clone());
+    let event = match (&message.error, message.finish_reason) {
+        (None, Some(finish_reason)) => {
+            let usage = message.usage.unwrap_or_default();
+            Event::MessageComplete { session_id, message_id, finish_reason, usage }
+        }
+        (error, _) => {
+            let unknown = || ApiError::from(ErrorCode::Internal);
+            let error = error.clone().unwrap_or_else(unknown);
+            Event::MessageError { session_id, message_id, error }
+        }
+    };
+    log::in_session(tx, &message.session_id, at, None, &event)
+}
+
+/// Ends a run, says what its session does now and which run comes next.
+pub(super) fn end_run(
+    tx: &mut WriteTx<'_>,
+    session: &mut Session,
+    run: &mut Run,
+    status: RunStatus,
+    error: Option<ApiError>,
+    at: i64,
+) -> Result<FinishedRun, StoreError> {
+    run.status = status;
+    run.ended_at = Some(at);
+    run.error = error;
+    records::save_run(tx.conn(), run)?;
+    let event = Event::RunCompleted {
+        run_id: run.id.clone(),
+        session_id: run.session_id.clone(),
+        status,
+        usage: run.usage,
+        error: run.error.clone(),
+    };
+    log::in_session(tx, &run.session_id, at, None, &event)?;
+
+    let first = queries::first_open_run(tx.conn(), &run.session_id)?;
+    save_in_state(tx, session, state_after(status, first.as_ref()), at, None)?;
+    let next = first.filter(|run| run.status == RunStatus::Queued).map(|run| run.id);
+    Ok(FinishedRun { next })
+}
+
+/// What a session does after a run ended with `status`, given its first open run.
+fn state_after(status: RunStatus, first: Option<&Run>) -> SessionState {
+    match first.map_or(status, |run| run.status) {
+        RunStatus::Queued => SessionState::Queued,
+        RunStatus::Running => SessionState::Running,
+        RunStatus::Waiting => SessionState::Waiting,
+        RunStatus::Interrupted => SessionState::Interrupted,
+        RunStatus::Completed | RunStatus::Failed | RunStatus::Cancelled => SessionState::Idle,
+    }
+}

@@ -1,0 +1,123 @@
+//! Taking a user's message: the message and the run that it will start, in one command.
+
+use iris_protocol::limits::QUEUED_MESSAGES_MAX;
+use iris_protocol::{
+    Event, Message, MessageId, MessageRole, MessageState, Part, PartId, Run, RunId, RunStatus,
+    SessionId, SessionState, Usage, UserId,
+};
+use serde::{Deserialize, Serialize};
+
+use super::rows::NumberedRun;
+use super::sessions::{active_session, save_in_state, session_busy};
+use super::{log, queries, records};
+use crate::{Command, StoreError, WriteTx};
+
+/// Takes a user's message and queues its run.
+///
+/// Fails with `NotFound`, or `Conflict`: `session_archived`, `session_deleted`, `session_busy` when
+/// `reject_if_busy`, `queue_full` when [`QUEUED_MESSAGES_MAX`] wait.
+#[derive(Debug, Clone)]
+pub struct AcceptMessage {
+    /// The session.
+    pub session_id: SessionId,
+    /// A new id for the message.
+    pub message_id: MessageId,
+    /// A new id for its text.
+    pub part_id: PartId,
+    /// A new id for the run.
+    pub run_id: RunId,
+    /// What the user says.
+    pub text: String,
+    /// The user.
+    pub by: UserId,
+    /// Whether to refuse the message while a run is open, instead of queueing it.
+    pub reject_if_busy: bool,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+/// A message that was taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AcceptedMessage {
+    /// Whether it waits for a run before it.
+    pub queued: bool,
+    /// The run that it will start.
+    pub run: Run,
+    /// The message.
+    pub message: Message,
+}
+
+impl Command for AcceptMessage {
+    type Output = AcceptedMessage;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<AcceptedMessage, StoreError> {
+        let mut session = active_session(tx, &self.session_id)?;
+        let open = queries::open_runs(tx.conn(), &self.session_id)?;
+        self.refuse_if_full(&open)?;
+        let (run, message) = (self.queued_run(), self.message());
+        let number = next_run_number(tx, &self.session_id)?;
+        records::insert_run(tx.conn(), &run, number)?;
+        records::insert_message(tx.conn(), &message, number, 0)?;
+
+        let (session_id, by) = (self.session_id, Some(&self.by));
+        let event =
+            Event::MessageCreated { session_id: session_id.clone(), message: message.clone() };
+        log::in_session(tx, &session_id, self.at, by, &event)?;
+        session.message_count += 1;
+        let state = if open.is_empty() { SessionState::Queued } else { session.state };
+        save_in_state(tx, &mut session, state, self.at, by)?;
+        Ok(AcceptedMessage { queued: !open.is_empty(), run, message })
+    }
+}
+
+impl AcceptMessage {
+    fn refuse_if_full(&self, open: &[NumberedRun]) -> Result<(), StoreError> {
+        if self.reject_if_busy && !open.is_empty() {
+            return Err(session_busy());
+        }
+        let queued = open.iter().filter(|open| open.run.status == RunStatus::Queued).count();
+        if queued >= QUEUED_MESSAGES_MAX {
+            let message = format!("`{QUEUED_MESSAGES_MAX}` messages wait in the session already");
+            return Err(StoreError::conflict("queue_full", message));
+        }
+        Ok(())
+    }
+
+    fn queued_run(&self) -> Run {
+        Run {
+            id: self.run_id.clone(),
+            session_id: self.session_id.clone(),
+            status: RunStatus::Queued,
+            started_by: self.by.clone(),
+            steps: 0,
+            usage: Usage::default(),
+            started_at: None,
+            ended_at: None,
+            error: None,
+        }
+    }
+
+    fn message(&self) -> Message {
+        Message {
+            id: self.message_id.clone(),
+            session_id: self.session_id.clone(),
+            run_id: Some(self.run_id.clone()),
+            role: MessageRole::User,
+            agent: None,
+            model: None,
+            parts: vec![Part::Text { id: self.part_id.clone(), text: self.text.clone() }],
+            state: MessageState::Complete,
+            finish_reason: None,
+            error: None,
+            usage: None,
+            created_by: Some(self.by.clone()),
+            created_at: self.at,
+            completed_at: Some(self.at),
+        }
+    }
+}
+
+fn next_run_number(tx: &WriteTx<'_>, id: &SessionId) -> Result<u32, StoreError> {
+    let sql = "UPDATE sessions SET last_run = last_run + 1 WHERE id = ?1 RETURNING last_run";
+    queries::one(tx.conn(), sql, [id.as_str()], |row| row.get(0))
+}

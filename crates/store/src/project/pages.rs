@@ -1,0 +1,253 @@
+//! The queries that answer more than one thing: pages, snapshots, histories and replays. All of them
+//! are bounded and go through an index.
+
+use iris_protocol::{
+    Message, MessagePage, Position, QueuedMessage, Room, Run, RunId, RunStatus, Session, SessionId,
+    SessionPage, SessionSnapshot, limits::PAGE_MAX,
+};
+use rusqlite::{Connection, Row, params};
+
+use super::queries;
+use super::rows::{self, NumberedRun};
+use crate::{StoreError, StoredEvent};
+
+/// Most runs of which a conversation's history is read: those just before the run that asks.
+pub const HISTORY_RUNS_MAX: u32 = 500;
+
+/// Sorts after every id.
+const AFTER_EVERY_ID: &str = "~";
+
+const ACTIVE_SESSIONS: &str =
+    "SELECT * FROM sessions WHERE status = 'active' AND id < ?1 ORDER BY id DESC LIMIT ?2";
+const KEPT_SESSIONS: &str =
+    "SELECT * FROM sessions WHERE status <> 'deleted' AND id < ?1 ORDER BY id DESC LIMIT ?2";
+const MESSAGES: &str = "SELECT * FROM messages
+     WHERE session_id = ?1 AND (run_number, place) < (?2, ?3)
+     ORDER BY run_number DESC, place DESC LIMIT ?4";
+const HISTORY: &str = "SELECT * FROM messages
+     WHERE session_id = ?1 AND run_number > ?2 AND run_number <= ?3
+     ORDER BY run_number, place";
+const QUEUE: &str = "SELECT m.id, m.run_id, m.created_by, m.created_at
+     FROM runs r JOIN messages m
+       ON m.session_id = r.session_id AND m.run_number = r.number AND m.place = 0
+     WHERE r.session_id = ?1 AND r.ended_at IS NULL AND r.status = 'queued' ORDER BY r.number";
+const LAST_ENDED_RUN: &str = "SELECT * FROM runs
+     WHERE session_id = ?1 AND ended_at IS NOT NULL ORDER BY number DESC LIMIT 1";
+const PENDING_APPROVALS: &str =
+    "SELECT * FROM approvals WHERE session_id = ?1 AND state = 'pending' ORDER BY id";
+const EVENTS: &str =
+    "SELECT * FROM events WHERE room = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT ?4";
+
+/// The events of a room between two positions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replay {
+    /// All of them, in order.
+    Events(Vec<StoredEvent>),
+    /// More than the caller takes.
+    TooMuch,
+}
+
+/// The place of a message in its session, which is the cursor of a page.
+#[derive(Clone, Copy)]
+struct Place {
+    run_number: u32,
+    place: u32,
+}
+
+impl Place {
+    const AFTER_ALL: Self = Self { run_number: u32::MAX, place: 0 };
+
+    fn parse(cursor: &str) -> Result<Self, StoreError> {
+        let parsed = cursor.split_once('.').and_then(|(run_number, place)| {
+            Some(Self { run_number: run_number.parse().ok()?, place: place.parse().ok()? })
+        });
+        parsed.ok_or_else(|| StoreError::InvalidCursor { cursor: cursor.to_owned() })
+    }
+
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { run_number: row.get("run_number")?, place: row.get("place")? })
+    }
+
+    fn cursor(self) -> String {
+        format!("{}.{}", self.run_number, self.place)
+    }
+}
+
+pub(super) fn sessions(
+    conn: &Connection,
+    limit: u32,
+    cursor: Option<&str>,
+    include_archived: bool,
+) -> Result<SessionPage, StoreError> {
+    let limit = limit.clamp(1, PAGE_MAX);
+    let before = match cursor {
+        None => AFTER_EVERY_ID,
+        Some(cursor) if cursor.parse::<SessionId>().is_ok() => cursor,
+        Some(cursor) => return Err(StoreError::InvalidCursor { cursor: cursor.to_owned() }),
+    };
+    let sql = if include_archived { KEPT_SESSIONS } else { ACTIVE_SESSIONS };
+    let mut sessions = queries::all(conn, sql, params![before, limit + 1], rows::session)?;
+    let has_more = cut(&mut sessions, limit);
+    let last = sessions.last().map(|session: &Session| session.id.to_string());
+    let next_cursor = last.filter(|_| has_more);
+    Ok(SessionPage { sessions, next_cursor, has_more, as_of: position(conn)? })
+}
+
+/// The messages just before the cursor, oldest first. The session must exist.
+pub(super) fn messages(
+    conn: &Connection,
+    session_id: &SessionId,
+    limit: u32,
+    before: Option<&str>,
+) -> Result<MessagePage, StoreError> {
+    queries::existing_session(conn, session_id)?;
+    let limit = limit.clamp(1, PAGE_MAX);
+    let before = before.map_or(Ok(Place::AFTER_ALL), Place::parse)?;
+    let key = params![session_id.as_str(), before.run_number, before.place, limit + 1];
+    let read = |row: &Row<'_>| Ok((Place::of(row)?, rows::message(row)?));
+    let mut found = queries::all(conn, MESSAGES, key, read)?;
+    let has_more = cut(&mut found, limit);
+    let next_cursor = found.last().filter(|_| has_more).map(|(place, _)| place.cursor());
+    let newest_first = found.into_iter().map(|(_, message)| message);
+    let messages = all_with_parts(conn, newest_first.rev())?;
+    Ok(MessagePage { messages, next_cursor, has_more })
+}
+
+/// All that a client needs to follow a session, as of one position.
+pub(super) fn snapshot(
+    conn: &Connection,
+    session_id: &SessionId,
+    limit: u32,
+    before: Option<&str>,
+) -> Result<Option<SessionSnapshot>, StoreError> {
+    let Some(session) = queries::session(conn, session_id)? else { return Ok(None) };
+    let MessagePage { messages, next_cursor, .. } = messages(conn, session_id, limit, before)?;
+    let key = [session_id.as_str()];
+    let queue = queries::all(conn, QUEUE, key, |row| {
+        Ok(QueuedMessage {
+            message_id: rows::word(row, "id")?,
+            run_id: rows::word(row, "run_id")?,
+            created_by: rows::word(row, "created_by")?,
+            created_at: row.get("created_at")?,
+        })
+    })?;
+    let ended = queries::first(conn, LAST_ENDED_RUN, key, rows::run)?;
+    let open = queries::open_runs(conn, session_id)?;
+    let runs = ended.into_iter().chain(open).map(|NumberedRun { run, .. }| run).collect();
+    let approvals = queries::all(conn, PENDING_APPROVALS, key, rows::approval)?;
+    let as_of = position(conn)?;
+    Ok(Some(SessionSnapshot { session, messages, next_cursor, queue, runs, approvals, as_of }))
+}
+
+/// The conversation as a run sees it: the messages of the runs before it and its own, the answer as
+/// far as it is recorded included, oldest first, of the last [`HISTORY_RUNS_MAX`] runs.
+pub(super) fn history(
+    conn: &Connection,
+    session_id: &SessionId,
+    run_id: &RunId,
+) -> Result<Vec<Message>, StoreError> {
+    let NumberedRun { number, .. } = queries::existing_run(conn, session_id, run_id)?;
+    let after = number.saturating_sub(HISTORY_RUNS_MAX);
+    let found =
+        queries::all(conn, HISTORY, params![session_id.as_str(), after, number], rows::message)?;
+    all_with_parts(conn, found.into_iter())
+}
+
+/// The run that may start now: the first open one, unless it works already.
+pub(super) fn next_queued_run(
+    conn: &Connection,
+    session_id: &SessionId,
+) -> Result<Option<Run>, StoreError> {
+    let first = queries::first_open_run(conn, session_id)?;
+    Ok(first.filter(|run| run.status == RunStatus::Queued))
+}
+
+/// The events of a room after `since` and up to `to`, when they are few and small enough.
+pub(super) fn replay(
+    conn: &Connection,
+    room: &Room,
+    (since, to): (u64, u64),
+    events_max: usize,
+    bytes_max: usize,
+) -> Result<Replay, StoreError> {
+    let (since, to) = (i64::try_from(since), i64::try_from(to).unwrap_or(i64::MAX));
+    let Ok(since) = since else { return Ok(Replay::Events(Vec::new())) };
+    let mut statement = conn.prepare_cached(EVENTS)?;
+    let mut rows = statement.query(params![room.to_string(), since, to, events_max + 1])?;
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let event = rows::event(row)?;
+        bytes += event.payload.len();
+        if events.len() == events_max || bytes > bytes_max {
+            return Ok(Replay::TooMuch);
+        }
+        events.push(event);
+    }
+    Ok(Replay::Events(events))
+}
+
+fn position(conn: &Connection) -> Result<Position, StoreError> {
+    Ok(Position { epoch: queries::epoch(conn)?, seq: queries::head(conn)? })
+}
+
+fn all_with_parts(
+    conn: &Connection,
+    messages: impl Iterator<Item = Message>,
+) -> Result<Vec<Message>, StoreError> {
+    messages.map(|message| queries::with_parts(conn, message)).collect()
+}
+
+/// Drops what was read beyond the page, and tells whether there was anything.
+fn cut<T>(entries: &mut Vec<T>, limit: u32) -> bool {
+    let limit = limit as usize;
+    let has_more = entries.len() > limit;
+    entries.truncate(limit);
+    has_more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database;
+    use crate::project::SCHEMA;
+
+    #[test]
+    fn every_list_goes_through_an_index() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        database::migrations(SCHEMA).to_latest(&mut conn).unwrap();
+        let lists = [
+            ACTIVE_SESSIONS,
+            KEPT_SESSIONS,
+            MESSAGES,
+            HISTORY,
+            QUEUE,
+            LAST_ENDED_RUN,
+            PENDING_APPROVALS,
+            EVENTS,
+            queries::OPEN_RUNS,
+            queries::PARTS,
+            queries::OPEN_CALLS,
+            queries::PENDING_APPROVALS,
+        ];
+        for sql in lists {
+            let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let nothing = vec![None::<i64>; plan.parameter_count()];
+            let params = rusqlite::params_from_iter(nothing);
+            let steps = plan.query_map(params, |row| row.get("detail")).unwrap();
+            let steps: Vec<String> = steps.map(Result::unwrap).collect();
+            assert!(steps.iter().all(|step| !step.contains("SCAN")), "{sql}: {steps:?}");
+            let sorts = steps.iter().any(|step| step.contains("TEMP B-TREE"));
+            assert!(!sorts || sql.contains("'pending' ORDER BY id"), "{sql}: {steps:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_survives_a_round_trip_and_nonsense_is_refused() {
+        let place = Place { run_number: 12, place: 1 };
+        assert_eq!(Place::parse(&place.cursor()).unwrap().cursor(), "12.1");
+        for cursor in ["", "12", "12.", "x.1", "12.1.3", "-1.0", "99999999999.0"] {
+            assert!(Place::parse(cursor).is_err(), "{cursor} was accepted");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Looking single things up, on a connection.
+
+use iris_protocol::{
+    Agent, Approval, File, Message, MessageId, Part, ProjectId, Room, Run, RunId, Session,
+    SessionId, ToolCallId, ToolPart,
+};
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+
+use super::rows::{self, NumberedRun};
+use crate::StoreError;
+
+/// Runs that have not ended, in the order in which they start.
+pub(super) const OPEN_RUNS: &str =
+    "SELECT * FROM runs WHERE session_id = ?1 AND ended_at IS NULL ORDER BY number";
+/// The parts of a message.
+pub(super) const PARTS: &str =
+    "SELECT body FROM message_parts WHERE message_id = ?1 ORDER BY ordinal";
+/// The tool calls of a message that have no result.
+pub(super) const OPEN_CALLS: &str = "SELECT body FROM message_parts
+     WHERE message_id = ?1 AND tool_state IN ('pending', 'waiting', 'running') ORDER BY ordinal";
+/// The approvals of a run that nobody decided.
+pub(super) const PENDING_APPROVALS: &str = "SELECT * FROM approvals
+     WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending' ORDER BY id";
+
+pub(super) fn project_id(conn: &Connection) -> Result<ProjectId, StoreError> {
+    one(conn, "SELECT project_id FROM meta", [], |row| rows::word(row, "project_id"))
+}
+
+pub(super) fn epoch(conn: &Connection) -> Result<String, StoreError> {
+    one(conn, "SELECT epoch FROM meta", [], |row| row.get(0))
+}
+
+/// The number of the last event, kept or not.
+pub(super) fn head(conn: &Connection) -> Result<u64, StoreError> {
+    one(conn, "SELECT last_seq FROM meta", [], |row| row.get(0))
+}
+
+/// The number of the last event of a room; 0 for a room without.
+pub(super) fn room_head(conn: &Connection, room: &Room) -> Result<u64, StoreError> {
+    let sql = "SELECT head FROM rooms WHERE room = ?1";
+    Ok(first(conn, sql, [room.to_string()], |row| row.get(0))?.unwrap_or(0))
+}
+
+pub(super) fn session(conn: &Connection, id: &SessionId) -> Result<Option<Session>, StoreError> {
+    first(conn, "SELECT * FROM sessions WHERE id = ?1", [id.as_str()], rows::session)
+}
+
+/// The session, which must exist.
+pub(super) fn existing_session(conn: &Connection, id: &SessionId) -> Result<Session, StoreError> {
+    session(conn, id)?.ok_or(StoreError::NotFound { what: "session" })
+}
+
+pub(super) fn run(conn: &Connection, id: &RunId) -> Result<Option<NumberedRun>, StoreError> {
+    first(conn, "SELECT * FROM runs WHERE id = ?1", [id.as_str()], rows::run)
+}
+
+/// The run, which must exist, in this session.
+pub(super) fn existing_run(
+    conn: &Connection,
+    session_id: &SessionId,
+    id: &RunId,
+) -> Result<NumberedRun, StoreError> {
+    let found = run(conn, id)?.filter(|found| found.run.session_id == *session_id);
+    found.ok_or(StoreError::NotFound { what: "run" })
+}
+
+pub(super) fn open_runs(
+    conn: &Connection,
+    session_id: &SessionId,
+) -> Result<Vec<NumberedRun>, StoreError> {
+    all(conn, OPEN_RUNS, [session_id.as_str()], rows::run)
+}
+
+/// The run that works, or that starts next.
+pub(super) fn first_open_run(
+    conn: &Connection,
+    session_id: &SessionId,
+) -> Result<Option<Run>, StoreError> {
+    let found = first(conn, OPEN_RUNS, [session_id.as_str()], rows::run)?;
+    Ok(found.map(|found| found.run))
+}
+
+/// A message without its parts.
+pub(super) fn bare_message(
+    conn: &Connection,
+    session_id: &SessionId,
+    id: &MessageId,
+) -> Result<Option<Message>, StoreError> {
+    let sql = "SELECT * FROM messages WHERE id = ?1 AND session_id = ?2";
+    first(conn, sql, [id.as_str(), session_id.as_str()], rows::message)
+}
+
+/// The answer of a run, without its parts; none before the run starts.
+pub(super) fn bare_answer(
+    conn: &Connection,
+    run: &NumberedRun,
+) -> Result<Option<Message>, StoreError> {
+    let sql = "SELECT * FROM messages WHERE session_id = ?1 AND run_number = ?2 AND place = 1";
+    first(conn, sql, params![run.run.session_id.as_str(), run.number], rows::message)
+}
+
+pub(super) fn message(
+    conn: &Connection,
+    session_id: &SessionId,
+    id: &MessageId,
+) -> Result<Option<Message>, StoreError> {
+    bare_message(conn, session_id, id)?.map(|message| with_parts(conn, message)).transpose()
+}
+
+pub(super) fn with_parts(conn: &Connection, mut message: Message) -> Result<Message, StoreError> {
+    message.parts = all(conn, PARTS, [message.id.as_str()], rows::part)?;
+    Ok(message)
+}
+
+/// A tool call of a message, which must exist.
+pub(super) fn existing_call(
+    conn: &Connection,
+    message_id: &MessageId,
+    id: &ToolCallId,
+) -> Result<ToolPart, StoreError> {
+    let sql = "SELECT body FROM message_parts WHERE tool_call_id = ?1 AND message_id = ?2";
+    let part = first(conn, sql, [id.as_str(), message_id.as_str()], rows::part)?;
+    part.and_then(call_of).ok_or(StoreError::NotFound { what: "tool call" })
+}
+
+pub(super) fn open_calls(
+    conn: &Connection,
+    message_id: &MessageId,
+) -> Result<Vec<ToolPart>, StoreError> {
+    let parts = all(conn, OPEN_CALLS, [message_id.as_str()], rows::part)?;
+    Ok(parts.into_iter().filter_map(call_of).collect())
+}
+
+fn call_of(part: Part) -> Option<ToolPart> {
+    match part {
+        Part::Tool(call) => Some(call),
+        Part::Text { .. } | Part::Reasoning { .. } | Part::Step { .. } => None,
+    }
+}
+
+pub(super) fn approval(
+    conn: &Connection,
+    session_id: &SessionId,
+    tool_call_id: &ToolCallId,
+) -> Result<Option<Approval>, StoreError> {
+    let sql = "SELECT * FROM approvals WHERE tool_call_id = ?1 AND session_id = ?2";
+    first(conn, sql, [tool_call_id.as_str(), session_id.as_str()], rows::approval)
+}
+
+pub(super) fn pending_approvals(conn: &Connection, run: &Run) -> Result<Vec<Approval>, StoreError> {
+    let key = [run.session_id.as_str(), run.id.as_str()];
+    all(conn, PENDING_APPROVALS, key, rows::approval)
+}
+
+pub(super) fn agent(conn: &Connection, name: &str) -> Result<Option<Agent>, StoreError> {
+    first(conn, "SELECT * FROM agents WHERE name = ?1", [name], rows::agent)
+}
+
+pub(super) fn file(conn: &Connection, path: &str) -> Result<Option<File>, StoreError> {
+    first(conn, "SELECT * FROM files WHERE path = ?1", [path], rows::file)
+}
+
+/// The row that must be there.
+pub(super) fn one<T>(
+    conn: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<T, StoreError> {
+    Ok(conn.prepare_cached(sql)?.query_row(params, read)?)
+}
+
+/// The first row, if there is one.
+pub(super) fn first<T>(
+    conn: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>, StoreError> {
+    Ok(conn.prepare_cached(sql)?.query_row(params, read).optional()?)
+}
+
+/// All rows: only for statements that bound their number.
+pub(super) fn all<T>(
+    conn: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map(params, read)?.collect::<Result<_, _>>()?;
+    Ok(rows)
+}

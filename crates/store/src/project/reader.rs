@@ -1,0 +1,178 @@
+//! The queries of a project's database, off the caller's thread.
+
+use iris_protocol::{
+    Agent, File, Message, MessageId, MessagePage, Room, Run, RunId, Session, SessionId,
+    SessionPage, SessionSnapshot,
+};
+
+use super::{Replay, pages, queries, rows};
+use crate::{Reader, StoreError};
+
+/// Reads the database of a project. Cheap to clone.
+///
+/// Each query sees one state of the database and waits for its turn among all readers of the
+/// process. Limits of pages are taken as at least 1 and at most `iris_protocol::limits::PAGE_MAX`.
+#[derive(Debug, Clone)]
+pub struct ProjectReader {
+    reader: Reader,
+}
+
+impl ProjectReader {
+    pub(super) fn new(reader: Reader) -> Self {
+        Self { reader }
+    }
+
+    /// A session, whatever its status.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.reader.read(move |conn| queries::session(conn, &id)).await
+    }
+
+    /// A page of sessions, newest first, deleted ones never. `cursor` is the `next_cursor` of the
+    /// page before.
+    ///
+    /// # Errors
+    /// `InvalidCursor`, otherwise as [`Reader::read`].
+    pub async fn sessions(
+        &self,
+        limit: u32,
+        cursor: Option<String>,
+        include_archived: bool,
+    ) -> Result<SessionPage, StoreError> {
+        let read =
+            move |conn: &_| pages::sessions(conn, limit, cursor.as_deref(), include_archived);
+        self.reader.read(read).await
+    }
+
+    /// A session with all that a client needs to follow it; its messages as [`Self::messages`].
+    ///
+    /// # Errors
+    /// `InvalidCursor`, otherwise as [`Reader::read`].
+    pub async fn snapshot(
+        &self,
+        session_id: SessionId,
+        limit: u32,
+        before: Option<String>,
+    ) -> Result<Option<SessionSnapshot>, StoreError> {
+        let read = move |conn: &_| pages::snapshot(conn, &session_id, limit, before.as_deref());
+        self.reader.read(read).await
+    }
+
+    /// A message of a session.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn message(
+        &self,
+        session_id: SessionId,
+        message_id: MessageId,
+    ) -> Result<Option<Message>, StoreError> {
+        self.reader.read(move |conn| queries::message(conn, &session_id, &message_id)).await
+    }
+
+    /// The last messages of a session, or the last ones before a cursor; oldest first. `before` is
+    /// the `next_cursor` of the page after.
+    ///
+    /// # Errors
+    /// `NotFound` (session), `InvalidCursor`, otherwise as [`Reader::read`].
+    pub async fn messages(
+        &self,
+        session_id: SessionId,
+        limit: u32,
+        before: Option<String>,
+    ) -> Result<MessagePage, StoreError> {
+        let read = move |conn: &_| pages::messages(conn, &session_id, limit, before.as_deref());
+        self.reader.read(read).await
+    }
+
+    /// The conversation as a run sees it: all messages of the runs before it and its own, the answer
+    /// as far as it is recorded included, oldest first, at most [`super::HISTORY_RUNS_MAX`] runs back.
+    ///
+    /// # Errors
+    /// `NotFound` (run), otherwise as [`Reader::read`].
+    pub async fn history(
+        &self,
+        session_id: SessionId,
+        run_id: RunId,
+    ) -> Result<Vec<Message>, StoreError> {
+        self.reader.read(move |conn| pages::history(conn, &session_id, &run_id)).await
+    }
+
+    /// A run.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn run(&self, id: RunId) -> Result<Option<Run>, StoreError> {
+        let found = self.reader.read(move |conn| queries::run(conn, &id)).await?;
+        Ok(found.map(|found| found.run))
+    }
+
+    /// The run of a session that may start now; none while one works or waits for a person.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn next_queued_run(&self, session_id: SessionId) -> Result<Option<Run>, StoreError> {
+        self.reader.read(move |conn| pages::next_queued_run(conn, &session_id)).await
+    }
+
+    /// The agents that the project defined, by name.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
+        let sql = "SELECT * FROM agents ORDER BY name";
+        self.reader.read(move |conn| queries::all(conn, sql, [], rows::agent)).await
+    }
+
+    /// An agent that the project defined.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn agent(&self, name: String) -> Result<Option<Agent>, StoreError> {
+        self.reader.read(move |conn| queries::agent(conn, &name)).await
+    }
+
+    /// A file that was changed through Iris.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn file(&self, path: String) -> Result<Option<File>, StoreError> {
+        self.reader.read(move |conn| queries::file(conn, &path)).await
+    }
+
+    /// The events of a room after `since_seq` and up to `to_seq`, or that they are more than
+    /// `events_max` or `bytes_max` bytes of payload.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn events(
+        &self,
+        room: Room,
+        since_seq: u64,
+        to_seq: u64,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Replay, StoreError> {
+        let range = (since_seq, to_seq);
+        let read = move |conn: &_| pages::replay(conn, &room, range, events_max, bytes_max);
+        self.reader.read(read).await
+    }
+
+    /// The number of the last event of the project, kept or not; 0 before the first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn head(&self) -> Result<u64, StoreError> {
+        self.reader.read(queries::head).await
+    }
+
+    /// The number of the last event of a room; 0 for a room without.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn room_head(&self, room: Room) -> Result<u64, StoreError> {
+        self.reader.read(move |conn| queries::room_head(conn, &room)).await
+    }
+}

@@ -1,0 +1,196 @@
+//! The types of the wire as rows of a project's database: written whole once, then what can change.
+
+use iris_protocol::{Approval, Message, Part, Run, RunId, Session, SessionId, ToolPart, UserId};
+use rusqlite::{Connection, params};
+
+use super::rows::{to_json, to_optional_json, to_word};
+use crate::StoreError;
+
+pub(super) fn insert_session(conn: &Connection, session: &Session) -> Result<(), StoreError> {
+    let sql = "INSERT INTO sessions (id, parent_id, title, agent, model, mode, status, state,
+                 created_by, created_at, updated_at, archived_at, message_count, usage)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+    conn.prepare_cached(sql)?.execute(params![
+        session.id.as_str(),
+        session.parent_id.as_ref().map(SessionId::as_str),
+        session.title,
+        session.agent,
+        to_optional_json(session.model.as_ref())?,
+        to_word(&session.mode)?,
+        to_word(&session.status)?,
+        to_word(&session.state)?,
+        session.created_by.as_str(),
+        session.created_at,
+        session.updated_at,
+        session.archived_at,
+        session.message_count,
+        to_json(&session.usage)?,
+    ])?;
+    Ok(())
+}
+
+/// Writes what can change of a session.
+pub(super) fn save_session(conn: &Connection, session: &Session) -> Result<(), StoreError> {
+    let sql = "UPDATE sessions SET title = ?2, agent = ?3, model = ?4, status = ?5, state = ?6,
+                 updated_at = ?7, archived_at = ?8, message_count = ?9, usage = ?10
+               WHERE id = ?1";
+    conn.prepare_cached(sql)?.execute(params![
+        session.id.as_str(),
+        session.title,
+        session.agent,
+        to_optional_json(session.model.as_ref())?,
+        to_word(&session.status)?,
+        to_word(&session.state)?,
+        session.updated_at,
+        session.archived_at,
+        session.message_count,
+        to_json(&session.usage)?,
+    ])?;
+    Ok(())
+}
+
+pub(super) fn insert_run(conn: &Connection, run: &Run, number: u32) -> Result<(), StoreError> {
+    let sql = "INSERT INTO runs (id, session_id, number, status, started_by, steps, usage)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    conn.prepare_cached(sql)?.execute(params![
+        run.id.as_str(),
+        run.session_id.as_str(),
+        number,
+        to_word(&run.status)?,
+        run.started_by.as_str(),
+        run.steps,
+        to_json(&run.usage)?,
+    ])?;
+    Ok(())
+}
+
+/// Writes what can change of a run.
+pub(super) fn save_run(conn: &Connection, run: &Run) -> Result<(), StoreError> {
+    let sql = "UPDATE runs SET status = ?2, steps = ?3, usage = ?4, started_at = ?5, ended_at = ?6,
+                 error = ?7
+               WHERE id = ?1";
+    conn.prepare_cached(sql)?.execute(params![
+        run.id.as_str(),
+        to_word(&run.status)?,
+        run.steps,
+        to_json(&run.usage)?,
+        run.started_at,
+        run.ended_at,
+        to_optional_json(run.error.as_ref())?,
+    ])?;
+    Ok(())
+}
+
+/// Writes a message and its parts. `place` is its place in its run: 0 the user's, 1 the answer.
+pub(super) fn insert_message(
+    conn: &Connection,
+    message: &Message,
+    run_number: u32,
+    place: u32,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO messages (id, session_id, run_id, run_number, place, role, agent, model,
+                 state, usage, created_by, created_at, completed_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    conn.prepare_cached(sql)?.execute(params![
+        message.id.as_str(),
+        message.session_id.as_str(),
+        message.run_id.as_ref().map(RunId::as_str),
+        run_number,
+        place,
+        to_word(&message.role)?,
+        message.agent,
+        to_optional_json(message.model.as_ref())?,
+        to_word(&message.state)?,
+        to_optional_json(message.usage.as_ref())?,
+        message.created_by.as_ref().map(UserId::as_str),
+        message.created_at,
+        message.completed_at,
+    ])?;
+    for part in &message.parts {
+        append_part(conn, message, part)?;
+    }
+    Ok(())
+}
+
+/// Writes what can change of a message, its parts excepted.
+pub(super) fn save_message(conn: &Connection, message: &Message) -> Result<(), StoreError> {
+    let sql = "UPDATE messages SET state = ?2, finish_reason = ?3, error = ?4, usage = ?5,
+                 completed_at = ?6
+               WHERE id = ?1";
+    conn.prepare_cached(sql)?.execute(params![
+        message.id.as_str(),
+        to_word(&message.state)?,
+        message.finish_reason.as_ref().map(to_word).transpose()?,
+        to_optional_json(message.error.as_ref())?,
+        to_optional_json(message.usage.as_ref())?,
+        message.completed_at,
+    ])?;
+    Ok(())
+}
+
+/// Writes a part behind the ones that the message has.
+pub(super) fn append_part(
+    conn: &Connection,
+    message: &Message,
+    part: &Part,
+) -> Result<(), StoreError> {
+    let call = match part {
+        Part::Tool(call) => Some(call),
+        Part::Text { .. } | Part::Reasoning { .. } | Part::Step { .. } => None,
+    };
+    let sql = "INSERT INTO message_parts (id, message_id, ordinal, tool_call_id, tool_state, body)
+               SELECT ?1, ?2, coalesce(max(ordinal) + 1, 0), ?3, ?4, ?5
+               FROM message_parts WHERE message_id = ?2";
+    conn.prepare_cached(sql)?.execute(params![
+        part.id().as_str(),
+        message.id.as_str(),
+        call.map(|call| call.tool_call_id.as_str()),
+        call.map(|call| to_word(&call.state)).transpose()?,
+        to_json(part)?,
+    ])?;
+    Ok(())
+}
+
+/// Writes a tool call that changed.
+pub(super) fn save_call(conn: &Connection, call: &ToolPart) -> Result<(), StoreError> {
+    let sql = "UPDATE message_parts SET tool_state = ?2, body = ?3 WHERE id = ?1";
+    conn.prepare_cached(sql)?.execute(params![
+        call.id.as_str(),
+        to_word(&call.state)?,
+        to_json(&Part::Tool(call.clone()))?,
+    ])?;
+    Ok(())
+}
+
+pub(super) fn insert_approval(conn: &Connection, approval: &Approval) -> Result<(), StoreError> {
+    let sql = "INSERT INTO approvals (id, session_id, run_id, message_id, tool_call_id, tool_name,
+                 input, message, options, state, created_at, expires_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    conn.prepare_cached(sql)?.execute(params![
+        approval.id.as_str(),
+        approval.session_id.as_str(),
+        approval.run_id.as_str(),
+        approval.message_id.as_str(),
+        approval.tool_call_id.as_str(),
+        approval.tool_name,
+        to_json(&approval.input)?,
+        approval.message,
+        to_json(&approval.options)?,
+        to_word(&approval.state)?,
+        approval.created_at,
+        approval.expires_at,
+    ])?;
+    Ok(())
+}
+
+/// Writes the end of an approval.
+pub(super) fn save_approval(conn: &Connection, approval: &Approval) -> Result<(), StoreError> {
+    let sql = "UPDATE approvals SET state = ?2, decided_by = ?3, reason = ?4 WHERE id = ?1";
+    conn.prepare_cached(sql)?.execute(params![
+        approval.id.as_str(),
+        to_word(&approval.state)?,
+        approval.by.as_ref().map(UserId::as_str),
+        approval.reason,
+    ])?;
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Rows of a project's database as the types of the wire. Ids and enums are words, structures are
+//! JSON, both as serde writes them.
+
+use iris_protocol::{Agent, Approval, File, FileType, Message, Part, Run, Session};
+use rusqlite::types::Type;
+use rusqlite::{Error, Row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{StoreError, StoredEvent};
+
+/// A run and its number in its session.
+#[derive(Debug, Clone)]
+pub(super) struct NumberedRun {
+    pub(super) number: u32,
+    pub(super) run: Run,
+}
+
+pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
+    Ok(Session {
+        id: word(row, "id")?,
+        parent_id: optional_word(row, "parent_id")?,
+        title: row.get("title")?,
+        agent: row.get("agent")?,
+        model: optional_json(row, "model")?,
+        mode: word(row, "mode")?,
+        status: word(row, "status")?,
+        state: word(row, "state")?,
+        created_by: word(row, "created_by")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+        archived_at: row.get("archived_at")?,
+        message_count: row.get("message_count")?,
+        usage: json(row, "usage")?,
+    })
+}
+
+pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<NumberedRun> {
+    let run = Run {
+        id: word(row, "id")?,
+        session_id: word(row, "session_id")?,
+        status: word(row, "status")?,
+        started_by: word(row, "started_by")?,
+        steps: row.get("steps")?,
+        usage: json(row, "usage")?,
+        started_at: row.get("started_at")?,
+        ended_at: row.get("ended_at")?,
+        error: optional_json(row, "error")?,
+    };
+    Ok(NumberedRun { number: row.get("number")?, run })
+}
+
+/// A message without its parts.
+pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
+    Ok(Message {
+        id: word(row, "id")?,
+        session_id: word(row, "session_id")?,
+        run_id: optional_word(row, "run_id")?,
+        role: word(row, "role")?,
+        agent: row.get("agent")?,
+        model: optional_json(row, "model")?,
+        parts: Vec::new(),
+        state: word(row, "state")?,
+        finish_reason: optional_word(row, "finish_reason")?,
+        error: optional_json(row, "error")?,
+        usage: optional_json(row, "usage")?,
+        created_by: optional_word(row, "created_by")?,
+        created_at: row.get("created_at")?,
+        completed_at: row.get("completed_at")?,
+    })
+}
+
+pub(super) fn part(row: &Row<'_>) -> rusqlite::Result<Part> {
+    json(row, "body")
+}
+
+pub(super) fn approval(row: &Row<'_>) -> rusqlite::Result<Approval> {
+    Ok(Approval {
+        id: word(row, "id")?,
+        session_id: word(row, "session_id")?,
+        run_id: word(row, "run_id")?,
+        message_id: word(row, "message_id")?,
+        tool_call_id: word(row, "tool_call_id")?,
+        tool_name: row.get("tool_name")?,
+        input: json(row, "input")?,
+        message: row.get("message")?,
+        options: json(row, "options")?,
+        state: word(row, "state")?,
+        by: optional_word(row, "decided_by")?,
+        reason: row.get("reason")?,
+        created_at: row.get("created_at")?,
+        expires_at: row.get("expires_at")?,
+    })
+}
+
+pub(super) fn agent(row: &Row<'_>) -> rusqlite::Result<Agent> {
+    Ok(Agent {
+        id: Some(word(row, "id")?),
+        name: row.get("name")?,
+        prompt: row.get("prompt")?,
+        model: optional_json(row, "model")?,
+        tools: json(row, "tools")?,
+        builtin: false,
+    })
+}
+
+pub(super) fn file(row: &Row<'_>) -> rusqlite::Result<File> {
+    Ok(File {
+        path: row.get("path")?,
+        r#type: FileType::File,
+        size: row.get("size")?,
+        version: row.get("version")?,
+        hash: row.get("hash")?,
+        updated_at: Some(row.get("updated_at")?),
+        updated_by: Some(word(row, "updated_by")?),
+    })
+}
+
+pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
+    Ok(StoredEvent {
+        seq: row.get("seq")?,
+        prev: row.get("prev")?,
+        room: word(row, "room")?,
+        at: row.get("at")?,
+        by: optional_word(row, "user_id")?,
+        name: row.get("name")?,
+        payload: row.get("payload")?,
+    })
+}
+
+pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    Ok(serde_json::to_string(value)?)
+}
+
+pub(super) fn to_optional_json<T: Serialize>(
+    value: Option<&T>,
+) -> Result<Option<String>, StoreError> {
+    value.map(to_json).transpose()
+}
+
+/// A value that serialises as a string: an id, or a variant without fields.
+pub(super) fn to_word<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    match serde_json::to_value(value)? {
+        Value::String(word) => Ok(word),
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::Array(_)
+        | Value::Object(_)) => Err(StoreError::internal(format!("`{other}` is not a word"))),
+    }
+}
+
+pub(super) fn word<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let word = Value::String(row.get(column)?);
+    serde_json::from_value(word).map_err(|error| unreadable(column, &error))
+}
+
+fn optional_word<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    let word: Option<String> = row.get(column)?;
+    let value = word.map(|word| serde_json::from_value(Value::String(word))).transpose();
+    value.map_err(|error| unreadable(column, &error))
+}
+
+fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| unreadable(column, &error))
+}
+
+fn optional_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    let value = text.map(|text| serde_json::from_str(&text)).transpose();
+    value.map_err(|error| unreadable(column, &error))
+}
+
+fn unreadable(column: &str, error: &serde_json::Error) -> Error {
+    let source = format!("column `{column}`: {error}");
+    Error::FromSqlConversionFailure(usize::MAX, Type::Text, source.into())
+}

@@ -1,0 +1,194 @@
+//! Starting and ending runs. One run of a session works at a time, in the order of their messages
+//! (INV-8).
+
+use iris_protocol::{
+    ApiError, Event, FinishReason, Message, MessageId, MessageRole, MessageState, ModelRef, Run,
+    RunId, RunStatus, Session, SessionId, SessionState, Usage,
+};
+use serde::{Deserialize, Serialize};
+
+use super::ending::{self, CallEnd};
+use super::rows::NumberedRun;
+use super::sessions::{save_in_state, session_busy};
+use super::steps::{NewPart, OpenAnswer, StepEnd, append_parts, end_step};
+use super::{log, queries, records};
+use crate::{Command, StoreError, WriteTx};
+
+/// Starts a queued run and its answer, still empty.
+///
+/// Fails with `NotFound`, or `Conflict`: `run_not_queued`, `session_busy` while a run before it is
+/// open.
+#[derive(Debug, Clone)]
+pub struct StartRun {
+    /// The run.
+    pub run_id: RunId,
+    /// A new id for the answer.
+    pub answer_id: MessageId,
+    /// Name of the agent that answers.
+    pub agent: String,
+    /// The model that answers.
+    pub model: ModelRef,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+/// A run that works.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StartedRun {
+    /// The run.
+    pub run: Run,
+    /// Its session.
+    pub session: Session,
+}
+
+impl Command for StartRun {
+    type Output = StartedRun;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<StartedRun, StoreError> {
+        let found = queries::run(tx.conn(), &self.run_id)?;
+        let NumberedRun { number, mut run } = found.ok_or(StoreError::NotFound { what: "run" })?;
+        refuse_unless_queued(&run)?;
+        let next = queries::first_open_run(tx.conn(), &run.session_id)?;
+        if next.is_none_or(|next| next.id != run.id) {
+            return Err(session_busy());
+        }
+        let mut session = queries::existing_session(tx.conn(), &run.session_id)?;
+        run.status = RunStatus::Running;
+        run.started_at = Some(self.at);
+        records::save_run(tx.conn(), &run)?;
+        let at = self.at;
+        let message = self.answer_of(&run);
+        records::insert_message(tx.conn(), &message, number, 1)?;
+
+        let (id, by) = (session.id.clone(), Some(&run.started_by));
+        log::in_session(tx, &id, at, by, &Event::RunStarted { run: run.clone() })?;
+        let event = Event::MessageCreated { session_id: id.clone(), message };
+        log::in_session(tx, &id, at, by, &event)?;
+        session.message_count += 1;
+        save_in_state(tx, &mut session, SessionState::Running, at, by)?;
+        Ok(StartedRun { run, session })
+    }
+}
+
+impl StartRun {
+    fn answer_of(self, run: &Run) -> Message {
+        Message {
+            id: self.answer_id,
+            session_id: run.session_id.clone(),
+            run_id: Some(self.run_id),
+            role: MessageRole::Assistant,
+            agent: Some(self.agent),
+            model: Some(self.model),
+            parts: Vec::new(),
+            state: MessageState::Streaming,
+            finish_reason: None,
+            error: None,
+            usage: Some(Usage::default()),
+            created_by: None,
+            created_at: self.at,
+            completed_at: None,
+        }
+    }
+}
+
+/// Ends a run that started: what is left of the answer, its open calls and approvals, the answer and
+/// the run.
+///
+/// Fails with `NotFound`, or `Conflict`: `run_ended`.
+#[derive(Debug, Clone)]
+pub struct FinishRun {
+    /// The session.
+    pub session_id: SessionId,
+    /// The run.
+    pub run_id: RunId,
+    /// Its answer.
+    pub message_id: MessageId,
+    /// Parts that are not recorded yet, whole or not.
+    pub parts: Vec<NewPart>,
+    /// The last model call, where it ended and is not recorded yet.
+    pub step: Option<StepEnd>,
+    /// `Completed`, `Failed` or `Cancelled`.
+    pub status: RunStatus,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// What went wrong; the answer is in error then.
+    pub error: Option<ApiError>,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+/// A run that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishedRun {
+    /// The run that may start now.
+    pub next: Option<RunId>,
+}
+
+impl Command for FinishRun {
+    type Output = FinishedRun;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<FinishedRun, StoreError> {
+        refuse_unless_final(self.status)?;
+        let mut open = OpenAnswer::find(tx, &self.session_id, &self.run_id, &self.message_id)?;
+        append_parts(tx, &open, self.parts, self.at)?;
+        if let Some(step) = self.step {
+            end_step(tx, &mut open, &step, self.at)?;
+        }
+        let end = CallEnd::of_run(self.status);
+        ending::end_calls(tx, &open.message, &end, self.at)?;
+        ending::cancel_approvals(tx, &open.run, self.at)?;
+        let state = if self.error.is_some() { MessageState::Error } else { MessageState::Complete };
+        open.message.finish_reason = Some(self.finish_reason);
+        open.message.error.clone_from(&self.error);
+        ending::end_message(tx, &mut open.message, state, self.at)?;
+        ending::end_run(tx, &mut open.session, &mut open.run, self.status, self.error, self.at)
+    }
+}
+
+/// Ends a run that never started.
+///
+/// Fails with `NotFound`, or `Conflict`: `run_not_queued`.
+#[derive(Debug, Clone)]
+pub struct FailQueuedRun {
+    /// The session.
+    pub session_id: SessionId,
+    /// The run.
+    pub run_id: RunId,
+    /// `Failed` or `Cancelled`.
+    pub status: RunStatus,
+    /// What went wrong, when something did.
+    pub error: Option<ApiError>,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for FailQueuedRun {
+    type Output = FinishedRun;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<FinishedRun, StoreError> {
+        refuse_unless_final(self.status)?;
+        let mut found = queries::existing_run(tx.conn(), &self.session_id, &self.run_id)?;
+        refuse_unless_queued(&found.run)?;
+        let mut session = queries::existing_session(tx.conn(), &self.session_id)?;
+        ending::end_run(tx, &mut session, &mut found.run, self.status, self.error, self.at)
+    }
+}
+
+fn refuse_unless_queued(run: &Run) -> Result<(), StoreError> {
+    if run.status == RunStatus::Queued {
+        return Ok(());
+    }
+    Err(StoreError::conflict("run_not_queued", "the run started already"))
+}
+
+fn refuse_unless_final(status: RunStatus) -> Result<(), StoreError> {
+    match status {
+        RunStatus::Completed
+        | RunStatus::Failed
+        | RunStatus::Cancelled
+        | RunStatus::Interrupted => Ok(()),
+        RunStatus::Queued | RunStatus::Running | RunStatus::Waiting => {
+            Err(StoreError::internal(format!("`{status:?}` ends no run")))
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Commands on sessions, and what they all have in common: the state of a session is said aloud
+//! whenever it changes.
+
+use iris_protocol::{
+    Event, ModelRef, Room, Session, SessionId, SessionMode, SessionState, SessionStatus, Usage,
+    UserId,
+};
+
+use super::{log, queries, records};
+use crate::{Command, StoreError, WriteTx};
+
+/// Creates a session. Answers it.
+#[derive(Debug, Clone)]
+pub struct CreateSession {
+    /// A new id.
+    pub id: SessionId,
+    /// Never empty.
+    pub title: String,
+    /// Name of an agent.
+    pub agent: String,
+    /// The model, where the session chooses one.
+    pub model: Option<ModelRef>,
+    /// How tool calls are judged.
+    pub mode: SessionMode,
+    /// The user who wants it.
+    pub created_by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for CreateSession {
+    type Output = Session;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Session, StoreError> {
+        let session = Session {
+            id: self.id,
+            parent_id: None,
+            title: self.title,
+            agent: self.agent,
+            model: self.model,
+            mode: self.mode,
+            status: SessionStatus::Active,
+            state: SessionState::Idle,
+            created_by: self.created_by,
+            created_at: self.at,
+            updated_at: self.at,
+            archived_at: None,
+            message_count: 0,
+            usage: Usage::default(),
+        };
+        records::insert_session(tx.conn(), &session)?;
+        let event = Event::SessionCreated { session: session.clone() };
+        log::in_both(tx, &session.id, self.at, Some(&session.created_by), &event)?;
+        Ok(session)
+    }
+}
+
+/// Changes a session. Answers it as it is then.
+///
+/// Fails with `NotFound`, or `Conflict`: `session_archived`, `session_deleted`.
+#[derive(Debug, Clone)]
+pub struct UpdateSession {
+    /// The session.
+    pub id: SessionId,
+    /// Never empty; `None` leaves it.
+    pub title: Option<String>,
+    /// Name of an agent, from the next run on; `None` leaves it.
+    pub agent: Option<String>,
+    /// From the next run on; `None` leaves it.
+    pub model: Option<ModelRef>,
+    /// The user who wants it.
+    pub by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for UpdateSession {
+    type Output = Session;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Session, StoreError> {
+        let mut session = active_session(tx, &self.id)?;
+        session.title = self.title.unwrap_or(session.title);
+        session.agent = self.agent.unwrap_or(session.agent);
+        session.model = self.model.or(session.model);
+        session.updated_at = self.at;
+        records::save_session(tx.conn(), &session)?;
+        let event = Event::SessionUpdated { session: session.clone() };
+        log::in_both(tx, &session.id, self.at, Some(&self.by), &event)?;
+        Ok(session)
+    }
+}
+
+/// Archives a session, deletes it softly, or brings it back. Answers it as it is then; setting what
+/// it is already changes nothing and publishes nothing.
+///
+/// Fails with `NotFound`, or `Conflict`: `session_busy` while a run is open.
+#[derive(Debug, Clone)]
+pub struct SetSessionStatus {
+    /// The session.
+    pub id: SessionId,
+    /// What it becomes.
+    pub status: SessionStatus,
+    /// The user who wants it.
+    pub by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for SetSessionStatus {
+    type Output = Session;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Session, StoreError> {
+        let mut session = queries::existing_session(tx.conn(), &self.id)?;
+        if session.status == self.status {
+            return Ok(session);
+        }
+        refuse_busy(tx, &self.id)?;
+        session.status = self.status;
+        session.updated_at = self.at;
+        session.archived_at = match self.status {
+            SessionStatus::Active => None,
+            SessionStatus::Archived => Some(self.at),
+            SessionStatus::Deleted => session.archived_at,
+        };
+        records::save_session(tx.conn(), &session)?;
+        let told = session.clone();
+        let event = match self.status {
+            SessionStatus::Active => Event::SessionUpdated { session: told },
+            SessionStatus::Archived => Event::SessionArchived { session: told },
+            SessionStatus::Deleted => Event::SessionDeleted { session: told },
+        };
+        log::in_both(tx, &session.id, self.at, Some(&self.by), &event)?;
+        Ok(session)
+    }
+}
+
+/// Deletes a session and everything in it, the events of its room included. Only the project's room
+/// hears of it.
+///
+/// Fails with `NotFound`, or `Conflict`: `session_busy` while a run is open.
+#[derive(Debug, Clone)]
+pub struct PurgeSession {
+    /// The session.
+    pub id: SessionId,
+    /// The user who wants it.
+    pub by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for PurgeSession {
+    type Output = ();
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        let mut session = queries::existing_session(tx.conn(), &self.id)?;
+        refuse_busy(tx, &self.id)?;
+        let room = Room::Session(self.id.clone()).to_string();
+        let conn = tx.conn();
+        conn.prepare_cached("DELETE FROM events WHERE room = ?1")?.execute([&room])?;
+        conn.prepare_cached("DELETE FROM rooms WHERE room = ?1")?.execute([&room])?;
+        conn.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([self.id.as_str()])?;
+        session.status = SessionStatus::Deleted;
+        session.updated_at = self.at;
+        log::in_project(tx, self.at, Some(&self.by), &Event::SessionDeleted { session })
+    }
+}
+
+/// The session, which must exist and be in use.
+pub(super) fn active_session(tx: &WriteTx<'_>, id: &SessionId) -> Result<Session, StoreError> {
+    let session = queries::existing_session(tx.conn(), id)?;
+    match session.status {
+        SessionStatus::Active => Ok(session),
+        SessionStatus::Archived => {
+            Err(StoreError::conflict("session_archived", "the session is archived"))
+        }
+        SessionStatus::Deleted => {
+            Err(StoreError::conflict("session_deleted", "the session is deleted"))
+        }
+    }
+}
+
+pub(super) fn session_busy() -> StoreError {
+    StoreError::conflict("session_busy", "a run of the session has not ended")
+}
+
+fn refuse_busy(tx: &WriteTx<'_>, id: &SessionId) -> Result<(), StoreError> {
+    match queries::first_open_run(tx.conn(), id)? {
+        Some(_) => Err(session_busy()),
+        None => Ok(()),
+    }
+}
+
+/// Writes a session that does `state` from now on; publishes that when it did something else.
+pub(super) fn save_in_state(
+    tx: &mut WriteTx<'_>,
+    session: &mut Session,
+    state: SessionState,
+    at: i64,
+    by: Option<&UserId>,
+) -> Result<(), StoreError> {
+    let changes = session.state != state;
+    session.state = state;
+    session.updated_at = at;
+    records::save_session(tx.conn(), session)?;
+    if !changes {
+        return Ok(());
+    }
+    let event = Event::SessionStatus { session_id: session.id.clone(), state };
+    log::in_both(tx, &session.id, at, by, &event)
+}

@@ -1,0 +1,162 @@
+//! Reading: a pool of read-only connections for each open database, off the async threads.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use r2d2::Pool;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, OpenFlags};
+use scheduled_thread_pool::ScheduledThreadPool;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use crate::StoreError;
+
+/// Most connections of one pool.
+const CONNECTIONS_MAX: u32 = 4;
+/// Most queries of all databases that run at the same time.
+const QUERIES_MAX: usize = 16;
+/// Time after which an unused connection is closed.
+const IDLE_MAX: Duration = Duration::from_mins(1);
+/// Longest wait for a connection of the pool.
+const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Run once on each new connection. The cache is in KiB, the wait in milliseconds.
+const PRAGMAS: &str = "
+    PRAGMA query_only = ON;
+    PRAGMA busy_timeout = 5000;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA cache_size = -256;";
+
+// A pool of its own would cost each database three threads.
+static POOL_THREADS: LazyLock<Arc<ScheduledThreadPool>> = LazyLock::new(|| {
+    Arc::new(
+        ScheduledThreadPool::builder().num_threads(1).thread_name_pattern("db-pool-{}").build(),
+    )
+});
+
+static PERMITS: Semaphore = Semaphore::const_new(QUERIES_MAX);
+
+/// Runs queries on one database. A clone reads through the same pool.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    pool: Pool<SqliteConnectionManager>,
+}
+
+impl Reader {
+    /// A reader of a database that a writer has open. Connects at the first query.
+    pub(crate) fn new(path: &Path) -> Self {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let manager = SqliteConnectionManager::file(path)
+            .with_flags(flags)
+            .with_init(|conn| conn.execute_batch(PRAGMAS));
+        let pool = Pool::builder()
+            .max_size(CONNECTIONS_MAX)
+            .min_idle(Some(0))
+            .idle_timeout(Some(IDLE_MAX))
+            .connection_timeout(CONNECTION_WAIT_MAX)
+            .test_on_check_out(false)
+            .thread_pool(Arc::clone(&POOL_THREADS))
+            .build_unchecked(manager);
+        Self { pool }
+    }
+
+    /// Runs `f` on a blocking thread, inside one read transaction: it sees one state.
+    ///
+    /// Waits for one of the permits that all databases share, then at most 5 s for a connection.
+    /// Dropping the future lets a query that runs already run to its end.
+    ///
+    /// # Errors
+    /// What `f` answers; `Internal` when no connection comes free or `f` panics.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = PERMITS.acquire().await.map_err(StoreError::internal)?;
+        let reader = self.clone();
+        let query = move || {
+            let _permit = permit;
+            reader.read_blocking(f)
+        };
+        spawn_blocking(query).await.map_err(StoreError::internal)?
+    }
+
+    /// As [`Reader::read`], on this thread and without a permit: for opening a database.
+    pub(crate) fn read_blocking<T>(
+        &self,
+        f: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut conn = self.pool.get()?;
+        let tx = conn.transaction()?;
+        f(&tx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn numbers(conn: &Connection) -> Result<i64, StoreError> {
+        Ok(conn.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0))?)
+    }
+
+    /// A database with an empty table, and the connection that writes it.
+    fn database() -> (tempfile::TempDir, Connection, Reader) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("numbers.db");
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE numbers (n INTEGER)").unwrap();
+        (directory, conn, Reader::new(&path))
+    }
+
+    #[tokio::test]
+    async fn a_query_sees_one_state_while_another_is_written() {
+        let (_directory, writer, reader) = database();
+        let query = move |conn: &Connection| {
+            let before = numbers(conn)?;
+            writer.execute("INSERT INTO numbers VALUES (1)", [])?;
+            Ok((before, numbers(conn)?))
+        };
+        assert_eq!(reader.read(query).await.unwrap(), (0, 0));
+        assert_eq!(reader.read(numbers).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_query_that_writes_or_panics_fails_alone() {
+        let (_directory, _writer, reader) = database();
+        let write = |conn: &Connection| Ok(conn.execute("INSERT INTO numbers VALUES (1)", [])?);
+        assert!(matches!(reader.read(write).await, Err(StoreError::Internal { .. })));
+        for _ in 0..=CONNECTIONS_MAX {
+            let panics = |_: &Connection| -> Result<(), StoreError> { panic!("on purpose") };
+            assert!(matches!(reader.read(panics).await, Err(StoreError::Internal { .. })));
+        }
+        assert_eq!(reader.read(numbers).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn queries_of_all_databases_share_their_permits() {
+        let databases: Vec<_> = (0..8).map(|_| database()).collect();
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut queries = tokio::task::JoinSet::new();
+        for n in 0..QUERIES_MAX * 4 {
+            let reader = databases[n % databases.len()].2.clone();
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            queries.spawn(async move {
+                let query = move |conn: &Connection| {
+                    let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+                    most.fetch_max(now, Ordering::SeqCst);
+                    let counted = numbers(conn);
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    counted
+                };
+                reader.read(query).await
+            });
+        }
+        for counted in queries.join_all().await {
+            assert_eq!(counted.unwrap(), 0);
+        }
+        assert!((1..=QUERIES_MAX).contains(&most.load(Ordering::SeqCst)));
+    }
+}

@@ -1,0 +1,109 @@
+//! The root database: users, their logins, projects and who is a member of which.
+//!
+//! Deliberately absent: everything that happens inside a project, which is in the project's own
+//! database, and all secrets: passwords and tokens come in as hashes.
+
+mod queries;
+mod rows;
+
+mod logins;
+mod members;
+mod projects;
+mod reader;
+mod users;
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::{Reader, StoreError, Writer, database};
+
+pub use logins::{
+    BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, REFRESH_GRACE_MS, RefusalReason, RevokeAuthSession,
+    RotateOutcome, RotateRefresh, TokenHash,
+};
+pub use members::{AddMember, RemoveMember, UpdateMember};
+pub use projects::{CreateProject, DeleteProject, SetProjectArchived, UpdateProject};
+pub use queries::{Access, Credentials, ProjectLocation};
+pub use reader::RootReader;
+pub use users::CreateUser;
+
+/// The migrations, oldest first.
+const SCHEMA: &[&str] = &[include_str!("../../../migrations/root/0001_users_and_projects.sql")];
+
+/// The open root database.
+#[derive(Debug)]
+pub struct RootDatabase {
+    writer: Writer,
+    reader: RootReader,
+}
+
+impl RootDatabase {
+    /// Opens the root database at `path`, or makes a new one when there is no such file.
+    ///
+    /// `at` is now, in milliseconds since 1970 UTC. Waits for the disk: call it off the async threads.
+    ///
+    /// # Errors
+    /// `Corrupt` for a file that is empty, cut off, or another database, and for a write-ahead log
+    /// without its database; `Newer` for one of a newer server. Such a file is left as it is.
+    /// `StorageFull` and `Internal` as the disk fails.
+    pub fn open_or_create(path: &Path, at: i64) -> Result<Self, StoreError> {
+        if !path.try_exists()? {
+            database::create(path, SCHEMA, |conn| mark(conn, at))?;
+        }
+        let conn = database::open(path, SCHEMA, identify)?;
+        let writer = Writer::start(conn, "db-root", |_| {})?;
+        Ok(Self { writer, reader: RootReader::new(Reader::new(path)) })
+    }
+
+    /// Where commands go.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Reads; stays usable as long as the file is there.
+    pub fn reader(&self) -> RootReader {
+        self.reader.clone()
+    }
+
+    /// Writes what was submitted and waits for the writer's thread to end, as dropping does too.
+    pub fn close(self) {
+        self.writer.close();
+    }
+}
+
+fn mark(conn: &Connection, at: i64) -> Result<(), StoreError> {
+    conn.execute("INSERT INTO meta (one, kind, created_at) VALUES (1, 'root', ?1)", [at])?;
+    Ok(())
+}
+
+fn identify(conn: &Connection) -> Result<(), StoreError> {
+    let kind: Option<String> = conn
+        .query_row("SELECT kind FROM meta", [], |row| row.get(0))
+        .optional()
+        .map_err(|error| StoreError::corrupt(format!("not a root database: {error}")))?;
+    match kind.as_deref() {
+        Some("root") => Ok(()),
+        Some(_) | None => Err(StoreError::corrupt("not a root database")),
+    }
+}
+
+#[cfg(test)]
+mod plan_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_in_the_folder_is_embedded_and_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/root");
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        let files: Vec<_> =
+            names.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        assert_eq!(files, SCHEMA);
+        database::migrations(SCHEMA).validate().unwrap();
+    }
+}

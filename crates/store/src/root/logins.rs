@@ -1,0 +1,291 @@
+//! Commands on logins: a login is a family of refresh tokens of which only the newest is good.
+//!
+//! Tokens are replaced at each use. Whoever presents a spent one either lost the answer to its first
+//! use or stole it; outside a short grace the whole login ends (RFC 9700 section 4.14.2).
+
+use iris_protocol::{AuthSessionId, User, UserId};
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::rows::{self, USER_COLUMN_COUNT, USER_COLUMNS};
+use super::users::existing_user;
+use crate::{Command, StoreError, WriteTx};
+
+/// How long a spent token may be presented again for the same child, in milliseconds.
+pub const REFRESH_GRACE_MS: i64 = 10_000;
+/// How long an expired token is remembered, so that its reuse is noticed, in milliseconds.
+pub const EXPIRED_TOKEN_KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
+
+const FORGET_LOGINS: &str = "DELETE FROM auth_sessions
+    WHERE user_id = ?1 AND NOT EXISTS (
+        SELECT 1 FROM refresh_tokens t
+        WHERE t.auth_session_id = auth_sessions.id AND t.expires_at > ?2)";
+const FORGET_TOKENS: &str =
+    "DELETE FROM refresh_tokens WHERE auth_session_id = ?1 AND expires_at < ?2";
+
+/// SHA-256 of a refresh token; the store never sees the token.
+pub type TokenHash = [u8; 32];
+
+/// Begins a login with its first refresh token, and forgets logins of the user whose time is over.
+///
+/// Fails with `NotFound` when there is no such user.
+#[derive(Debug, Clone)]
+pub struct BeginAuthSession {
+    /// The new login.
+    pub id: AuthSessionId,
+    /// The user who logged in.
+    pub user_id: UserId,
+    /// The first refresh token.
+    pub refresh_hash: TokenHash,
+    /// When that token ends, in milliseconds since 1970 UTC.
+    pub expires_at: i64,
+    /// The address of the client, as text.
+    pub ip: Option<String>,
+    /// What the client calls itself.
+    pub agent: Option<String>,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for BeginAuthSession {
+    type Output = ();
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        existing_user(tx.conn(), &self.user_id)?;
+        tx.conn()
+            .prepare_cached(FORGET_LOGINS)?
+            .execute(params![self.user_id.as_str(), self.at])?;
+        tx.conn()
+            .prepare_cached(
+                "INSERT INTO auth_sessions (id, user_id, created_at, ip, agent)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                self.id.as_str(),
+                self.user_id.as_str(),
+                self.at,
+                self.ip,
+                self.agent
+            ])?;
+        insert_token(tx.conn(), &self.id, &self.refresh_hash, None, self.expires_at)
+    }
+}
+
+/// Exchanges a refresh token for its one child. Answers a [`RotateOutcome`]; a refusal is an answer
+/// and not an error, because what it ends has to be committed.
+#[derive(Debug, Clone)]
+pub struct RotateRefresh {
+    /// The token that the client presents.
+    pub presented_hash: TokenHash,
+    /// Its child, the same for each presentation.
+    pub child_hash: TokenHash,
+    /// When the child ends, in milliseconds since 1970 UTC.
+    pub child_expires_at: i64,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+/// What became of a presented refresh token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RotateOutcome {
+    /// It is spent and its child is good.
+    Rotated {
+        /// Whose it is.
+        user: User,
+        /// The login.
+        auth_session_id: AuthSessionId,
+        /// The user's epoch, for the access token.
+        epoch: i64,
+    },
+    /// It was spent a moment ago and its child is still good; nothing changed.
+    Repeated {
+        /// Whose it is.
+        user: User,
+        /// The login.
+        auth_session_id: AuthSessionId,
+        /// The user's epoch, for the access token.
+        epoch: i64,
+    },
+    /// It is no good.
+    Refused {
+        /// Why.
+        reason: RefusalReason,
+    },
+}
+
+/// Why a refresh token is no good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefusalReason {
+    /// No such token was issued, or it is long forgotten.
+    Unknown,
+    /// Its user may not log in.
+    Disabled,
+    /// Its login was ended before.
+    Revoked,
+    /// It was never used and its time is over.
+    Expired,
+    /// Two parties hold it: its login is ended now.
+    Reused {
+        /// The user.
+        user_id: UserId,
+        /// The login that was ended.
+        auth_session_id: AuthSessionId,
+    },
+}
+
+impl Command for RotateRefresh {
+    type Output = RotateOutcome;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<RotateOutcome, StoreError> {
+        let Some(token) = find_token(tx.conn(), &self.presented_hash)? else {
+            return Ok(RotateOutcome::Refused { reason: RefusalReason::Unknown });
+        };
+        let verdict = judge(token.state, self.at);
+        let Token { user, auth_session_id, epoch, state: _ } = token;
+        match verdict {
+            Verdict::Rotate => {
+                self.replace(tx.conn(), &auth_session_id)?;
+                Ok(RotateOutcome::Rotated { user, auth_session_id, epoch })
+            }
+            Verdict::Repeat => Ok(RotateOutcome::Repeated { user, auth_session_id, epoch }),
+            Verdict::Refuse(reason) => Ok(RotateOutcome::Refused { reason }),
+            Verdict::EndLogin => {
+                revoke(tx.conn(), &auth_session_id, self.at)?;
+                let reason = RefusalReason::Reused { user_id: user.id, auth_session_id };
+                Ok(RotateOutcome::Refused { reason })
+            }
+        }
+    }
+}
+
+impl RotateRefresh {
+    fn replace(&self, conn: &Connection, login: &AuthSessionId) -> Result<(), StoreError> {
+        conn.prepare_cached("UPDATE refresh_tokens SET used_at = ?2 WHERE hash = ?1")?
+            .execute(params![self.presented_hash, self.at])?;
+        conn.prepare_cached(FORGET_TOKENS)?
+            .execute(params![login.as_str(), self.at.saturating_sub(EXPIRED_TOKEN_KEPT_MS)])?;
+        let parent = Some(&self.presented_hash);
+        insert_token(conn, login, &self.child_hash, parent, self.child_expires_at)
+    }
+}
+
+/// Ends a login. Ending one that is over or unknown changes nothing.
+#[derive(Debug, Clone)]
+pub struct RevokeAuthSession {
+    /// The login.
+    pub id: AuthSessionId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for RevokeAuthSession {
+    type Output = ();
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        revoke(tx.conn(), &self.id, self.at)
+    }
+}
+
+/// A refresh token with its login and user.
+struct Token {
+    user: User,
+    auth_session_id: AuthSessionId,
+    epoch: i64,
+    state: TokenState,
+}
+
+/// All that decides what becomes of a presented token.
+#[derive(Debug, Clone, Copy)]
+struct TokenState {
+    used_at: Option<i64>,
+    expires_at: i64,
+    login_revoked: bool,
+    user_disabled: bool,
+    /// Nobody has used its child: it is the newest token but one.
+    child_is_unused: bool,
+}
+
+enum Verdict {
+    Rotate,
+    Repeat,
+    Refuse(RefusalReason),
+    EndLogin,
+}
+
+/// A spent token counts as reused even after its own expiry, because its children live on.
+fn judge(token: TokenState, now: i64) -> Verdict {
+    if token.user_disabled {
+        return Verdict::Refuse(RefusalReason::Disabled);
+    }
+    if token.login_revoked {
+        return Verdict::Refuse(RefusalReason::Revoked);
+    }
+    if let Some(used_at) = token.used_at {
+        let in_grace = now.saturating_sub(used_at) <= REFRESH_GRACE_MS;
+        return if in_grace && token.child_is_unused { Verdict::Repeat } else { Verdict::EndLogin };
+    }
+    if token.expires_at <= now {
+        return Verdict::Refuse(RefusalReason::Expired);
+    }
+    Verdict::Rotate
+}
+
+fn token_sql() -> String {
+    format!(
+        "SELECT {USER_COLUMNS}, s.id, u.epoch, t.used_at, t.expires_at,
+                s.revoked_at IS NOT NULL, u.disabled, c.hash IS NOT NULL AND c.used_at IS NULL
+         FROM refresh_tokens t
+         JOIN auth_sessions s ON s.id = t.auth_session_id
+         JOIN users u ON u.id = s.user_id
+         LEFT JOIN refresh_tokens c ON c.parent_hash = t.hash
+         WHERE t.hash = ?1"
+    )
+}
+
+fn find_token(conn: &Connection, hash: &TokenHash) -> Result<Option<Token>, StoreError> {
+    let token = conn.prepare_cached(&token_sql())?.query_row([hash], |row| {
+        const AFTER_USER: usize = USER_COLUMN_COUNT;
+        Ok(Token {
+            user: rows::user(row)?,
+            auth_session_id: rows::id(row, AFTER_USER)?,
+            epoch: row.get(AFTER_USER + 1)?,
+            state: TokenState {
+                used_at: row.get(AFTER_USER + 2)?,
+                expires_at: row.get(AFTER_USER + 3)?,
+                login_revoked: row.get(AFTER_USER + 4)?,
+                user_disabled: row.get(AFTER_USER + 5)?,
+                child_is_unused: row.get(AFTER_USER + 6)?,
+            },
+        })
+    });
+    Ok(token.optional()?)
+}
+
+fn insert_token(
+    conn: &Connection,
+    login: &AuthSessionId,
+    hash: &TokenHash,
+    parent: Option<&TokenHash>,
+    expires_at: i64,
+) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "INSERT INTO refresh_tokens (hash, auth_session_id, parent_hash, expires_at)
+         VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![hash, login.as_str(), parent, expires_at])?;
+    Ok(())
+}
+
+fn revoke(conn: &Connection, login: &AuthSessionId, at: i64) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "UPDATE auth_sessions SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL",
+    )?
+    .execute(params![login.as_str(), at])?;
+    Ok(())
+}
+
+/// The statements that must not read a whole table.
+#[cfg(test)]
+pub(super) fn statements() -> Vec<String> {
+    vec![FORGET_LOGINS.to_owned(), FORGET_TOKENS.to_owned(), token_sql()]
+}

@@ -1,0 +1,155 @@
+//! Commands on projects.
+
+use iris_protocol::{Project, ProjectId, ProjectType, Role, UserId};
+use rusqlite::{Connection, params};
+use serde_json::{Map, Value};
+
+use super::members::insert_member;
+use super::queries::project;
+use super::rows::project_type_text;
+use super::users::existing_user;
+use crate::{Command, StoreError, WriteTx};
+
+/// Creates a project with its owner as its first member. Answers the project as the owner sees it.
+///
+/// Fails with `NotFound` when there is no such owner.
+#[derive(Debug, Clone)]
+pub struct CreateProject {
+    /// The new project.
+    pub id: ProjectId,
+    /// The user who may do everything with it.
+    pub owner_id: UserId,
+    /// Never empty.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Where its files live.
+    pub r#type: ProjectType,
+    /// The directory of its files where that lies outside the data directory.
+    pub path: Option<String>,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for CreateProject {
+    type Output = Project;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Project, StoreError> {
+        existing_user(tx.conn(), &self.owner_id)?;
+        tx.conn()
+            .prepare_cached(
+                "INSERT INTO projects
+                     (id, owner_id, name, description, type, path, created_at, updated_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
+            )?
+            .execute(params![
+                self.id.as_str(),
+                self.owner_id.as_str(),
+                self.name,
+                self.description,
+                project_type_text(self.r#type),
+                self.path,
+                self.at,
+            ])?;
+        insert_member(tx.conn(), &self.id, &self.owner_id, Role::Owner, self.at)?;
+        existing_project(tx.conn(), &self.owner_id, &self.id)
+    }
+}
+
+/// Changes a project; what is `None` stays as it is. Answers the project as `by` sees it.
+///
+/// Fails with `NotFound` when there is no such project or `by` is not a member.
+#[derive(Debug, Clone)]
+pub struct UpdateProject {
+    /// The project.
+    pub id: ProjectId,
+    /// Never empty.
+    pub name: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Replaces all settings.
+    pub settings: Option<Map<String, Value>>,
+    /// The user who changes it.
+    pub by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for UpdateProject {
+    type Output = Project;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Project, StoreError> {
+        let settings = self.settings.map(|settings| Value::Object(settings).to_string());
+        tx.conn()
+            .prepare_cached(
+                "UPDATE projects
+                 SET name = COALESCE(?2, name), description = COALESCE(?3, description),
+                     settings = COALESCE(?4, settings), updated_at = ?5
+                 WHERE id = ?1",
+            )?
+            .execute(params![self.id.as_str(), self.name, self.description, settings, self.at])?;
+        existing_project(tx.conn(), &self.by, &self.id)
+    }
+}
+
+/// Archives a project or brings it back. Answers the project as `by` sees it.
+///
+/// A project that is archived already keeps the time of the first archive. Fails with `NotFound` when
+/// there is no such project or `by` is not a member.
+#[derive(Debug, Clone)]
+pub struct SetProjectArchived {
+    /// The project.
+    pub id: ProjectId,
+    /// Now, in milliseconds since 1970 UTC, or `None` to bring it back.
+    pub archived_at: Option<i64>,
+    /// The user who does it.
+    pub by: UserId,
+}
+
+impl Command for SetProjectArchived {
+    type Output = Project;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Project, StoreError> {
+        tx.conn()
+            .prepare_cached(
+                "UPDATE projects
+                 SET archived_at = CASE WHEN ?2 IS NULL THEN NULL ELSE COALESCE(archived_at, ?2) END
+                 WHERE id = ?1",
+            )?
+            .execute(params![self.id.as_str(), self.archived_at])?;
+        existing_project(tx.conn(), &self.by, &self.id)
+    }
+}
+
+/// Deletes a project and its memberships; its database and files are the caller's to delete.
+///
+/// Fails with `NotFound` when there is no such project.
+#[derive(Debug, Clone)]
+pub struct DeleteProject {
+    /// The project.
+    pub id: ProjectId,
+}
+
+impl Command for DeleteProject {
+    type Output = ();
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        let deleted = tx
+            .conn()
+            .prepare_cached("DELETE FROM projects WHERE id = ?1")?
+            .execute([self.id.as_str()])?;
+        if deleted == 0 {
+            return Err(StoreError::NotFound { what: "project" });
+        }
+        Ok(())
+    }
+}
+
+/// The project as a user sees it, who has to be a member.
+fn existing_project(
+    conn: &Connection,
+    user_id: &UserId,
+    id: &ProjectId,
+) -> Result<Project, StoreError> {
+    project(conn, user_id, id)?.ok_or(StoreError::NotFound { what: "project" })
+}

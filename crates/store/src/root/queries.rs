@@ -1,0 +1,233 @@
+//! The queries of the root database, on a connection.
+
+use iris_protocol::{
+    AuthSessionId, Member, Project, ProjectId, ProjectPage, Role, User, UserId, limits,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::rows::{self, MEMBER_COLUMNS, PROJECT_COLUMNS, USER_COLUMN_COUNT, USER_COLUMNS};
+use crate::StoreError;
+
+/// Sorts after every id.
+const AFTER_EVERY_ID: &str = "~";
+
+/// What a login needs to know of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub user: User,
+    /// A PHC string; `None` for users who never log in with a password.
+    pub password_hash: Option<String>,
+    /// Whether the user may not log in.
+    pub disabled: bool,
+    /// Access tokens of an older epoch are void.
+    pub epoch: i64,
+}
+
+/// What decides over a request of a user: their account, their login and their place in a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each from its own row")]
+pub struct Access {
+    /// Access tokens of an older epoch are void.
+    pub user_epoch: i64,
+    /// Whether the user may do nothing at all.
+    pub disabled: bool,
+    /// May manage the server. Gives no right in anybody's project.
+    pub is_admin: bool,
+    /// Whether the login is over: ended, forgotten, or not this user's.
+    pub session_revoked: bool,
+    /// `None` when they are not a member, there is no such project, or none was asked for.
+    pub role: Option<Role>,
+    /// Whether the project is read-only; false without a role.
+    pub project_archived: bool,
+}
+
+/// Where a project's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectLocation {
+    /// `None`: in the data directory.
+    pub path: Option<String>,
+    /// Whether the project is read-only.
+    pub archived: bool,
+}
+
+const HAS_ADMIN: &str = "SELECT 1 FROM users WHERE is_admin = 1";
+
+pub(super) fn has_admin(conn: &Connection) -> Result<bool, StoreError> {
+    Ok(conn.prepare_cached(HAS_ADMIN)?.exists([])?)
+}
+
+fn user_sql() -> String {
+    format!("SELECT {USER_COLUMNS} FROM users u WHERE u.id = ?1")
+}
+
+pub(super) fn user(conn: &Connection, id: &UserId) -> Result<Option<User>, StoreError> {
+    Ok(conn.prepare_cached(&user_sql())?.query_row([id.as_str()], rows::user).optional()?)
+}
+
+fn credentials_sql() -> String {
+    format!(
+        "SELECT {USER_COLUMNS}, u.password_hash, u.disabled, u.epoch
+         FROM users u WHERE u.email = ?1"
+    )
+}
+
+pub(super) fn user_by_email(
+    conn: &Connection,
+    email: &str,
+) -> Result<Option<Credentials>, StoreError> {
+    let found = conn.prepare_cached(&credentials_sql())?.query_row([email.to_lowercase()], |row| {
+        Ok(Credentials {
+            user: rows::user(row)?,
+            password_hash: row.get(USER_COLUMN_COUNT)?,
+            disabled: row.get(USER_COLUMN_COUNT + 1)?,
+            epoch: row.get(USER_COLUMN_COUNT + 2)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+const ACCESS: &str = "SELECT u.epoch, u.disabled, u.is_admin,
+        s.id IS NULL OR s.revoked_at IS NOT NULL, m.role, p.archived_at IS NOT NULL
+    FROM users u
+    LEFT JOIN auth_sessions s ON s.id = ?2 AND s.user_id = u.id
+    LEFT JOIN project_members m ON m.project_id = ?3 AND m.user_id = u.id
+    LEFT JOIN projects p ON p.id = m.project_id
+    WHERE u.id = ?1";
+
+pub(super) fn access(
+    conn: &Connection,
+    user_id: &UserId,
+    auth_session_id: &AuthSessionId,
+    project_id: Option<&ProjectId>,
+) -> Result<Option<Access>, StoreError> {
+    let ids =
+        params![user_id.as_str(), auth_session_id.as_str(), project_id.map(ProjectId::as_str)];
+    let found = conn.prepare_cached(ACCESS)?.query_row(ids, |row| {
+        Ok(Access {
+            user_epoch: row.get(0)?,
+            disabled: row.get(1)?,
+            is_admin: row.get(2)?,
+            session_revoked: row.get(3)?,
+            role: rows::optional_role(row, 4)?,
+            project_archived: row.get(5)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+pub(super) fn projects_sql() -> String {
+    format!(
+        "SELECT {PROJECT_COLUMNS}
+         FROM project_members m JOIN projects p ON p.id = m.project_id
+         WHERE m.user_id = ?1 AND m.project_id < ?2 AND (?3 OR p.archived_at IS NULL)
+         ORDER BY m.project_id DESC LIMIT ?4"
+    )
+}
+
+pub(super) fn projects(
+    conn: &Connection,
+    user_id: &UserId,
+    limit: u32,
+    cursor: Option<&ProjectId>,
+    include_archived: bool,
+) -> Result<ProjectPage, StoreError> {
+    let limit = limit.clamp(1, limits::PAGE_MAX);
+    let before = cursor.map_or(AFTER_EVERY_ID, ProjectId::as_str);
+    let mut statement = conn.prepare_cached(&projects_sql())?;
+    let rows = statement
+        .query_map(params![user_id.as_str(), before, include_archived, limit + 1], rows::project)?;
+    let mut projects = rows.collect::<Result<Vec<Project>, _>>()?;
+    // One row more than asked for tells whether there is a next page.
+    let has_more = projects.len() > limit as usize;
+    projects.truncate(limit as usize);
+    let last = projects.last().filter(|_| has_more);
+    let next_cursor = last.map(|project| project.id.to_string());
+    Ok(ProjectPage { projects, next_cursor, has_more })
+}
+
+fn project_sql() -> String {
+    format!(
+        "SELECT {PROJECT_COLUMNS}
+         FROM project_members m JOIN projects p ON p.id = m.project_id
+         WHERE m.project_id = ?2 AND m.user_id = ?1"
+    )
+}
+
+pub(super) fn project(
+    conn: &Connection,
+    user_id: &UserId,
+    id: &ProjectId,
+) -> Result<Option<Project>, StoreError> {
+    let mut statement = conn.prepare_cached(&project_sql())?;
+    Ok(statement.query_row([user_id.as_str(), id.as_str()], rows::project).optional()?)
+}
+
+const PROJECT_LOCATION: &str = "SELECT path, archived_at IS NOT NULL FROM projects WHERE id = ?1";
+
+pub(super) fn project_location(
+    conn: &Connection,
+    id: &ProjectId,
+) -> Result<Option<ProjectLocation>, StoreError> {
+    let found = conn.prepare_cached(PROJECT_LOCATION)?.query_row([id.as_str()], |row| {
+        Ok(ProjectLocation { path: row.get(0)?, archived: row.get(1)? })
+    });
+    Ok(found.optional()?)
+}
+
+/// The one query that reads a whole table, because that is what it is asked for.
+const ALL_PROJECT_IDS: &str = "SELECT id FROM projects ORDER BY id";
+
+pub(super) fn all_project_ids(conn: &Connection) -> Result<Vec<ProjectId>, StoreError> {
+    let mut statement = conn.prepare_cached(ALL_PROJECT_IDS)?;
+    let ids = statement.query_map([], |row| rows::id(row, 0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+fn members_sql() -> String {
+    format!(
+        "SELECT {MEMBER_COLUMNS} FROM project_members m JOIN users u ON u.id = m.user_id
+         WHERE m.project_id = ?1 ORDER BY m.joined_at, m.user_id"
+    )
+}
+
+pub(super) fn members(
+    conn: &Connection,
+    project_id: &ProjectId,
+) -> Result<Vec<Member>, StoreError> {
+    let mut statement = conn.prepare_cached(&members_sql())?;
+    let members = statement.query_map([project_id.as_str()], rows::member)?;
+    Ok(members.collect::<Result<_, _>>()?)
+}
+
+fn member_sql() -> String {
+    format!(
+        "SELECT {MEMBER_COLUMNS} FROM project_members m JOIN users u ON u.id = m.user_id
+         WHERE m.project_id = ?1 AND m.user_id = ?2"
+    )
+}
+
+pub(super) fn member(
+    conn: &Connection,
+    project_id: &ProjectId,
+    user_id: &UserId,
+) -> Result<Option<Member>, StoreError> {
+    let mut statement = conn.prepare_cached(&member_sql())?;
+    Ok(statement.query_row([project_id.as_str(), user_id.as_str()], rows::member).optional()?)
+}
+
+/// Every query that must not read a whole table.
+#[cfg(test)]
+pub(super) fn statements() -> Vec<String> {
+    vec![
+        HAS_ADMIN.to_owned(),
+        user_sql(),
+        credentials_sql(),
+        ACCESS.to_owned(),
+        projects_sql(),
+        project_sql(),
+        PROJECT_LOCATION.to_owned(),
+        members_sql(),
+        member_sql(),
+    ]
+}

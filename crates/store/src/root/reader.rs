@@ -1,0 +1,147 @@
+//! The queries of the root database, off the caller's thread.
+
+use iris_protocol::{AuthSessionId, Member, Project, ProjectId, ProjectPage, User, UserId};
+
+use super::queries::{self, Access, Credentials, ProjectLocation};
+use crate::{Reader, StoreError};
+
+/// Reads the root database. Cheap to clone.
+///
+/// Each query sees one state of the database and waits for its turn among all readers of the process.
+#[derive(Debug, Clone)]
+pub struct RootReader {
+    reader: Reader,
+}
+
+impl RootReader {
+    pub(super) fn new(reader: Reader) -> Self {
+        Self { reader }
+    }
+
+    /// Whether the server has an administrator.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn has_admin(&self) -> Result<bool, StoreError> {
+        self.reader.read(queries::has_admin).await
+    }
+
+    /// A user.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
+        let id = id.clone();
+        self.reader.read(move |conn| queries::user(conn, &id)).await
+    }
+
+    /// The user with an email address, in any case, and what a login needs to know of them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn user_by_email(&self, email: &str) -> Result<Option<Credentials>, StoreError> {
+        let email = email.to_owned();
+        self.reader.read(move |conn| queries::user_by_email(conn, &email)).await
+    }
+
+    /// All that decides over a request, in one query; `None` when there is no such user.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn access(
+        &self,
+        user_id: &UserId,
+        auth_session_id: &AuthSessionId,
+        project_id: Option<&ProjectId>,
+    ) -> Result<Option<Access>, StoreError> {
+        let (user_id, auth_session_id) = (user_id.clone(), auth_session_id.clone());
+        let project_id = project_id.cloned();
+        self.reader
+            .read(move |conn| {
+                queries::access(conn, &user_id, &auth_session_id, project_id.as_ref())
+            })
+            .await
+    }
+
+    /// A page of the projects that a user is a member of, newest first.
+    ///
+    /// `limit` is taken as at least 1 and at most `iris_protocol::limits::PAGE_MAX`; `cursor` is the
+    /// `next_cursor` of the page before.
+    ///
+    /// # Errors
+    /// `InvalidCursor` for a cursor that no page gave, otherwise as [`Reader::read`].
+    pub async fn projects(
+        &self,
+        user_id: &UserId,
+        limit: u32,
+        cursor: Option<&str>,
+        include_archived: bool,
+    ) -> Result<ProjectPage, StoreError> {
+        let user_id = user_id.clone();
+        let cursor = cursor.map(parse_cursor).transpose()?;
+        self.reader
+            .read(move |conn| {
+                queries::projects(conn, &user_id, limit, cursor.as_ref(), include_archived)
+            })
+            .await
+    }
+
+    /// A project as a user sees it; `None` when they are not a member.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn project(
+        &self,
+        user_id: &UserId,
+        project_id: &ProjectId,
+    ) -> Result<Option<Project>, StoreError> {
+        let (user_id, project_id) = (user_id.clone(), project_id.clone());
+        self.reader.read(move |conn| queries::project(conn, &user_id, &project_id)).await
+    }
+
+    /// Where a project's files are.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn project_location(
+        &self,
+        project_id: &ProjectId,
+    ) -> Result<Option<ProjectLocation>, StoreError> {
+        let id = project_id.clone();
+        self.reader.read(move |conn| queries::project_location(conn, &id)).await
+    }
+
+    /// Every project of the server, oldest first. Reads the whole table: for the start of the server.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn all_project_ids(&self) -> Result<Vec<ProjectId>, StoreError> {
+        self.reader.read(queries::all_project_ids).await
+    }
+
+    /// The members of a project in the order in which they joined; empty when there is no such project.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn members(&self, project_id: &ProjectId) -> Result<Vec<Member>, StoreError> {
+        let id = project_id.clone();
+        self.reader.read(move |conn| queries::members(conn, &id)).await
+    }
+
+    /// A user's place in a project.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn member(
+        &self,
+        project_id: &ProjectId,
+        user_id: &UserId,
+    ) -> Result<Option<Member>, StoreError> {
+        let (project_id, user_id) = (project_id.clone(), user_id.clone());
+        self.reader.read(move |conn| queries::member(conn, &project_id, &user_id)).await
+    }
+}
+
+fn parse_cursor(cursor: &str) -> Result<ProjectId, StoreError> {
+    cursor.parse().map_err(|_| StoreError::InvalidCursor { cursor: cursor.to_owned() })
+}

@@ -1,0 +1,114 @@
+//! Rows of the root database as the types of the wire.
+
+use std::error::Error;
+
+use iris_protocol::{Member, Project, ProjectType, Role, User};
+use rusqlite::Row;
+use rusqlite::types::Type;
+
+/// The columns that [`user`] reads, of `users u`.
+pub(super) const USER_COLUMNS: &str =
+    "u.id, u.email, u.username, u.is_admin, u.can_execute_code, u.created_at";
+/// How many those are: the index of the next column of a statement that begins with them.
+pub(super) const USER_COLUMN_COUNT: usize = 6;
+
+/// The columns that [`project`] reads, of `projects p` and the caller's `project_members m`.
+pub(super) const PROJECT_COLUMNS: &str = "p.id, p.owner_id, p.name, p.description, p.type, p.path, \
+     p.settings, p.created_at, p.updated_at, p.archived_at, m.role";
+
+/// The columns that [`member`] reads, of `project_members m` and `users u`.
+pub(super) const MEMBER_COLUMNS: &str = "m.user_id, u.username, m.role, m.joined_at";
+
+pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+    Ok(User {
+        id: id(row, 0)?,
+        email: row.get(1)?,
+        username: row.get(2)?,
+        is_admin: row.get(3)?,
+        can_execute_code: row.get(4)?,
+        created_at: row.get(5)?,
+    })
+}
+
+pub(super) fn project(row: &Row<'_>) -> rusqlite::Result<Project> {
+    let settings: String = row.get(6)?;
+    Ok(Project {
+        id: id(row, 0)?,
+        owner_id: id(row, 1)?,
+        name: row.get(2)?,
+        description: row.get(3)?,
+        r#type: project_type(row, 4)?,
+        path: row.get(5)?,
+        settings: serde_json::from_str(&settings).map_err(|error| unreadable(6, error))?,
+        created_at: row.get(7)?,
+        updated_at: row.get(8)?,
+        archived_at: row.get(9)?,
+        role: role(row, 10)?,
+    })
+}
+
+pub(super) fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
+    Ok(Member {
+        user_id: id(row, 0)?,
+        username: row.get(1)?,
+        role: role(row, 2)?,
+        joined_at: row.get(3)?,
+    })
+}
+
+/// Reads any kind of id.
+pub(super) fn id<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>
+where
+    T: TryFrom<String>,
+    T::Error: Error + Send + Sync + 'static,
+{
+    let text: String = row.get(index)?;
+    text.try_into().map_err(|error| unreadable(index, error))
+}
+
+pub(super) fn role(row: &Row<'_>, index: usize) -> rusqlite::Result<Role> {
+    let text: String = row.get(index)?;
+    role_of(&text, index)
+}
+
+pub(super) fn optional_role(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Role>> {
+    let text: Option<String> = row.get(index)?;
+    text.map(|text| role_of(&text, index)).transpose()
+}
+
+fn role_of(text: &str, index: usize) -> rusqlite::Result<Role> {
+    match text {
+        "viewer" => Ok(Role::Viewer),
+        "member" => Ok(Role::Member),
+        "admin" => Ok(Role::Admin),
+        "owner" => Ok(Role::Owner),
+        other => Err(unreadable(index, format!("unknown role `{other}`"))),
+    }
+}
+
+pub(super) fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "viewer",
+        Role::Member => "member",
+        Role::Admin => "admin",
+        Role::Owner => "owner",
+    }
+}
+
+fn project_type(row: &Row<'_>, index: usize) -> rusqlite::Result<ProjectType> {
+    let text: String = row.get(index)?;
+    match text.as_str() {
+        "local" => Ok(ProjectType::Local),
+        other => Err(unreadable(index, format!("unknown project type `{other}`"))),
+    }
+}
+
+pub(super) fn project_type_text(kind: ProjectType) -> &'static str {
+    match kind {
+        ProjectType::Local => "local",
+    }
+}
+
+fn unreadable(index: usize, error: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error.into())
+}

@@ -1,0 +1,144 @@
+//! The one thread that writes a database, and the group commit in it.
+//!
+//! Commands are plain data. The thread takes one, drains what else is queued, runs all of them in
+//! one transaction with a savepoint each, commits, publishes their events and only then
+//! acknowledges (INV-1).
+
+mod batch;
+mod idempotency;
+mod tx;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
+
+use rusqlite::Connection;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use crate::StoreError;
+use batch::{Job, Submitted};
+
+pub use idempotency::{IdempotencyKey, WriteContext};
+pub use tx::{StoredEvent, WriteTx};
+
+/// Most commands that may wait for the writer of one database.
+pub const QUEUED_COMMANDS_MAX: usize = 1024;
+
+/// A change of a database: plain data that knows how to apply itself.
+///
+/// Ids and times are fields given by the caller, so that a command draws on nothing but the
+/// database. A command that fails or panics leaves nothing behind.
+pub trait Command: Send + 'static {
+    /// What the caller learns. Stored as JSON when the write carries an idempotency key, so it
+    /// must not hold a secret.
+    type Output: Serialize + DeserializeOwned + Send + 'static;
+
+    /// Applies the change inside the writer's transaction.
+    ///
+    /// # Errors
+    /// Whatever the command refuses; its own changes are rolled back.
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Self::Output, StoreError>;
+}
+
+/// What a command that committed did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed<T> {
+    /// What the command answered.
+    pub output: T,
+    /// The number of its last event; none when it published nothing.
+    pub seq: Option<u64>,
+    /// Whether an earlier command with the same idempotency key did the work.
+    pub replayed: bool,
+}
+
+/// The handle to a writer thread.
+///
+/// Dropping it is closing it: what was submitted is still written, then the write-ahead log is
+/// emptied into the file and the thread joined. That blocks, so do it off the async threads.
+#[derive(Debug)]
+pub struct Writer {
+    queue: Option<SyncSender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread `name` that owns `conn` from now on.
+    ///
+    /// `on_commit` runs on that thread after each commit with the events of the batch in the order
+    /// of `seq`, before any of its commands is acknowledged. It must not block.
+    ///
+    /// # Errors
+    /// `Internal` when the system has no thread to give.
+    pub fn start(
+        conn: Connection,
+        name: &str,
+        on_commit: impl Fn(Vec<StoredEvent>) + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let (queue, jobs) = sync_channel(QUEUED_COMMANDS_MAX);
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || write_until_closed(&conn, &jobs, &on_commit))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Queues a command. Never blocks; a full queue or a closed writer shows in the receipt.
+    pub fn submit<C: Command>(&self, command: C, context: WriteContext) -> Receipt<C::Output> {
+        let (reply, receipt) = oneshot::channel();
+        let job = Box::new(Submitted::new(command, context, reply));
+        let refused = match self.queue.as_ref().map(|queue| queue.try_send(job)) {
+            Some(Err(TrySendError::Full(job))) => Some((job, StoreError::Overloaded)),
+            Some(Err(TrySendError::Disconnected(job))) => Some((job, StoreError::Closed)),
+            Some(Ok(())) | None => None,
+        };
+        if let Some((job, error)) = refused {
+            job.acknowledge(Some(&error));
+        }
+        Receipt(receipt)
+    }
+
+    /// Writes what was submitted, empties the write-ahead log and waits for the thread to end.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the writer thread of a database panicked");
+        }
+    }
+}
+
+/// The promise of a command's outcome. Dropping it does not undo the write.
+#[derive(Debug)]
+pub struct Receipt<T>(oneshot::Receiver<Result<Committed<T>, StoreError>>);
+
+impl<T> Future for Receipt<T> {
+    type Output = Result<Committed<T>, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|outcome| outcome.unwrap_or(Err(StoreError::Closed)))
+    }
+}
+
+fn write_until_closed(
+    conn: &Connection,
+    jobs: &Receiver<Box<dyn Job>>,
+    on_commit: &impl Fn(Vec<StoredEvent>),
+) {
+    while let Ok(first) = jobs.recv() {
+        batch::write(conn, first, jobs, on_commit);
+    }
+    let truncated = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    if let Err(error) = truncated {
+        tracing::warn!(%error, "could not empty the write-ahead log");
+    }
+}

@@ -1,0 +1,88 @@
+//! Agents, files, and what is said in the project's room alone.
+
+use iris_protocol::*;
+use iris_store::project::*;
+
+use crate::fixture::*;
+
+fn create_agent(n: u128) -> CreateAgent {
+    CreateAgent {
+        id: AgentId::from_bits(n),
+        name: format!("agent-{n:03}"),
+        prompt: "be brief".into(),
+        model: Some(model()),
+        tools: vec!["read".into(), "write".into()],
+        by: ann(),
+        at: NOW,
+    }
+}
+
+#[tokio::test]
+async fn an_agent_is_created_changed_and_deleted() {
+    let fixture = Fixture::new();
+    let created = fixture.write(create_agent(1)).await.unwrap();
+    assert_eq!(fixture.reader().agent("agent-001".into()).await.unwrap(), Some(created.clone()));
+    let twice = CreateAgent { id: AgentId::from_bits(2), ..create_agent(1) };
+    assert_eq!(fixture.refusal(twice).await, (ErrorCode::Conflict, "name_taken".into()));
+
+    let update = UpdateAgent {
+        name: "agent-001".into(),
+        prompt: None,
+        model: None,
+        tools: Some(vec![]),
+        by: bob(),
+        at: NOW + 1,
+    };
+    let updated = fixture.write(update.clone()).await.unwrap();
+    assert_eq!(updated, Agent { tools: vec![], ..created });
+    let delete = DeleteAgent { name: "agent-001".into(), by: bob(), at: NOW + 2 };
+    assert_eq!(fixture.write(delete.clone()).await.unwrap(), updated);
+    assert_eq!(fixture.take_events(), ["P agent.updated"; 3]);
+    assert_eq!(fixture.refusal(update).await.0, ErrorCode::NotFound);
+    assert_eq!(fixture.refusal(delete).await.0, ErrorCode::NotFound);
+    assert_eq!(fixture.reader().agents().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_project_has_a_bounded_number_of_agents() {
+    let fixture = Fixture::new();
+    for n in 0..u128::from(AGENTS_MAX) {
+        fixture.write(create_agent(n)).await.unwrap();
+    }
+    let refusal = fixture.refusal(create_agent(u128::from(AGENTS_MAX))).await;
+    assert_eq!(refusal, (ErrorCode::Conflict, "too_many_agents".into()));
+    let agents = fixture.reader().agents().await.unwrap();
+    assert_eq!(agents.len() as u64, AGENTS_MAX);
+    assert!(agents.is_sorted_by_key(|agent| agent.name.clone()));
+}
+
+#[tokio::test]
+async fn a_file_that_a_user_wrote_has_a_version() {
+    let fixture = Fixture::new();
+    let write = RecordFileWrite {
+        path: "src/a.rs".into(),
+        size: 12,
+        hash: "ab".repeat(32),
+        by: ann(),
+        at: NOW,
+    };
+    let file = fixture.write(write.clone()).await.unwrap();
+    assert_eq!((file.version, file.updated_at, file.updated_by), (1, Some(NOW), Some(ann())));
+    let file = fixture.write(RecordFileWrite { by: bob(), size: 13, ..write }).await.unwrap();
+    assert_eq!(fixture.reader().file("src/a.rs".into()).await.unwrap(), Some(file));
+    let events = fixture.take_stored();
+    assert_eq!(events.iter().map(told).collect::<Vec<_>>(), ["P file.created", "P file.updated"]);
+    assert!(!events[0].payload.contains("sessionId"));
+    assert_eq!(fixture.reader().file("src/b.rs".into()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn only_durable_events_are_published() {
+    let fixture = Fixture::new();
+    let event = Event::MemberRemoved { user_id: bob() };
+    fixture.write(PublishProjectEvent { event, by: ann(), at: NOW }).await.unwrap();
+    assert_eq!(fixture.take_events(), ["P member.removed"]);
+    let event = Event::RoomLeft { room: "x".into(), code: ErrorCode::NotFound };
+    let refusal = fixture.refusal(PublishProjectEvent { event, by: ann(), at: NOW }).await;
+    assert_eq!(refusal.0, ErrorCode::Internal);
+}

@@ -1,0 +1,307 @@
+//! A project's database in a temporary directory, and short ways to say what happens in it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use iris_protocol::*;
+use iris_store::project::*;
+use iris_store::{Command, Committed, StoreError, StoredEvent, WriteContext};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// A time: 2026-09-21 in milliseconds since 1970 UTC.
+pub(crate) const NOW: i64 = 1_790_000_000_000;
+
+pub(crate) fn project_id() -> ProjectId {
+    ProjectId::from_bits(1)
+}
+
+pub(crate) fn ann() -> UserId {
+    UserId::from_bits(1)
+}
+
+pub(crate) fn bob() -> UserId {
+    UserId::from_bits(2)
+}
+
+pub(crate) fn model() -> ModelRef {
+    ModelRef { provider_id: "local".into(), model_id: "small".into() }
+}
+
+/// The first session; the ids of the others count from it.
+pub(crate) fn session_id() -> SessionId {
+    SessionId::from_bits(1)
+}
+
+pub(crate) fn run_id(n: u128) -> RunId {
+    RunId::from_bits(n)
+}
+
+/// The id of the user's message of a run.
+pub(crate) fn message_id(n: u128) -> MessageId {
+    MessageId::from_bits(n * 2)
+}
+
+/// The id of the answer of a run.
+pub(crate) fn answer_id(n: u128) -> MessageId {
+    MessageId::from_bits(n * 2 + 1)
+}
+
+pub(crate) fn call_id(n: u128) -> ToolCallId {
+    ToolCallId::from_bits(n)
+}
+
+pub(crate) struct Fixture {
+    directory: TempDir,
+    database: Option<ProjectDatabase>,
+    events: Arc<Mutex<Vec<StoredEvent>>>,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let events = Arc::default();
+        let mut fixture = Self { directory, database: None, events };
+        ProjectDatabase::create(&fixture.path(), &project_id(), "epoch", NOW).unwrap();
+        fixture.open();
+        fixture
+    }
+
+    /// With one session.
+    pub(crate) async fn with_session() -> Self {
+        let fixture = Self::new();
+        fixture.write(create_session(1)).await.unwrap();
+        fixture.take_events();
+        fixture
+    }
+
+    /// With one session, whose run 1 has started.
+    pub(crate) async fn with_run() -> Self {
+        let fixture = Self::with_session().await;
+        fixture.write(accept(1)).await.unwrap();
+        fixture.write(start(1)).await.unwrap();
+        fixture.take_events();
+        fixture
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("project.db")
+    }
+
+    pub(crate) fn open(&mut self) {
+        let events = Arc::clone(&self.events);
+        let on_commit = move |committed| events.lock().unwrap().extend::<Vec<_>>(committed);
+        let database = ProjectDatabase::open(&self.path(), &project_id(), on_commit).unwrap();
+        self.database = Some(database);
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.database.take().unwrap().close();
+    }
+
+    /// A second copy of the files as they are now, as a crash would leave them.
+    pub(crate) fn crash(&self) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["project.db", "project.db-wal"] {
+            std::fs::copy(self.directory.path().join(name), directory.path().join(name)).unwrap();
+        }
+        let mut copy = Self { directory, database: None, events: Arc::default() };
+        copy.open();
+        copy
+    }
+
+    pub(crate) fn database(&self) -> &ProjectDatabase {
+        self.database.as_ref().unwrap()
+    }
+
+    pub(crate) fn reader(&self) -> ProjectReader {
+        self.database().reader()
+    }
+
+    pub(crate) async fn commit<C: Command>(
+        &self,
+        command: C,
+        context: WriteContext,
+    ) -> Result<Committed<C::Output>, StoreError> {
+        self.database().writer().submit(command, context).await
+    }
+
+    pub(crate) async fn write<C: Command>(&self, command: C) -> Result<C::Output, StoreError> {
+        Ok(self.commit(command, WriteContext::default()).await?.output)
+    }
+
+    /// The code and the reason with which a command is refused.
+    pub(crate) async fn refusal<C: Command>(&self, command: C) -> (ErrorCode, String) {
+        let error = self.write(command).await.map(drop).unwrap_err().to_api();
+        let reason = error.details.get("reason").and_then(|reason| reason.as_str());
+        (error.code, reason.unwrap_or_default().to_owned())
+    }
+
+    /// What was published since the last call: `S` or `P` for the room, then the name.
+    pub(crate) fn take_events(&self) -> Vec<String> {
+        self.take_stored().iter().map(told).collect()
+    }
+
+    pub(crate) fn take_stored(&self) -> Vec<StoredEvent> {
+        std::mem::take(&mut self.events.lock().unwrap())
+    }
+
+    pub(crate) async fn session(&self) -> Session {
+        self.reader().session(session_id()).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn run(&self, n: u128) -> Run {
+        self.reader().run(run_id(n)).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn answer(&self, n: u128) -> Message {
+        self.reader().message(session_id(), answer_id(n)).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn calls(&self, n: u128) -> Vec<ToolPart> {
+        let parts = self.answer(n).await.parts.into_iter();
+        parts
+            .filter_map(|part| if let Part::Tool(call) = part { Some(call) } else { None })
+            .collect()
+    }
+
+    pub(crate) async fn log(&self, room: Room) -> Vec<StoredEvent> {
+        let replay = self.reader().events(room, 0, u64::MAX, 100_000, usize::MAX).await.unwrap();
+        let Replay::Events(events) = replay else { unreachable!("no test writes that much") };
+        events
+    }
+}
+
+pub(crate) fn told(event: &StoredEvent) -> String {
+    match &event.room {
+        Room::Session(_) => format!("S {}", event.name),
+        Room::Project(_) => format!("P {}", event.name),
+    }
+}
+
+pub(crate) fn create_session(n: u128) -> CreateSession {
+    CreateSession {
+        id: SessionId::from_bits(n),
+        title: format!("session {n}"),
+        agent: "default".into(),
+        model: None,
+        mode: SessionMode::Default,
+        created_by: ann(),
+        at: NOW,
+    }
+}
+
+/// Accepts the message of run `n` in the first session.
+pub(crate) fn accept(n: u128) -> AcceptMessage {
+    AcceptMessage {
+        session_id: session_id(),
+        message_id: message_id(n),
+        part_id: PartId::from_bits(1_000_000 + n),
+        run_id: run_id(n),
+        text: format!("message {n}"),
+        by: ann(),
+        reject_if_busy: false,
+        at: NOW,
+    }
+}
+
+pub(crate) fn start(n: u128) -> StartRun {
+    let (run_id, answer_id) = (run_id(n), answer_id(n));
+    StartRun { run_id, answer_id, agent: "default".into(), model: model(), at: NOW + 1 }
+}
+
+pub(crate) fn usage(output_tokens: u64) -> Usage {
+    Usage { input_tokens: 10, output_tokens, cost_nano_usd: Some(7), ..Usage::default() }
+}
+
+/// A call whose part has the id that the call has.
+pub(crate) fn call(n: u128, state: ToolState) -> NewPart {
+    NewPart::Tool(ToolPart {
+        id: PartId::from_bits(n),
+        tool_call_id: call_id(n),
+        tool_name: "write".into(),
+        input: json!({ "path": "a.txt" }),
+        state,
+        output: None,
+        error: state.is_final().then(|| "no such tool".into()),
+        metadata: None,
+        started_at: None,
+        ended_at: None,
+    })
+}
+
+pub(crate) fn text(n: u128, text: &str) -> NewPart {
+    NewPart::Text { id: PartId::from_bits(2_000_000 + n), text: text.into() }
+}
+
+/// One model call of run `n`, with these parts; waiting calls among them are asked about.
+pub(crate) fn step(n: u128, index: u32, parts: Vec<NewPart>) -> RecordStep {
+    let approvals = parts.iter().filter_map(|part| match part {
+        NewPart::Tool(call) if call.state == ToolState::Waiting => Some(NewApproval {
+            id: ApprovalId::from_bits(1),
+            tool_call_id: call.tool_call_id.clone(),
+            message: "may I?".into(),
+            expires_at: NOW + 1000,
+        }),
+        NewPart::Text { .. } | NewPart::Reasoning { .. } | NewPart::Tool(_) => None,
+    });
+    let mut approvals: Vec<_> = approvals.collect();
+    for (approval, bits) in approvals.iter_mut().zip(1 + n * 1000 + u128::from(index) * 100..) {
+        approval.id = ApprovalId::from_bits(bits);
+    }
+    RecordStep {
+        session_id: session_id(),
+        run_id: run_id(n),
+        message_id: answer_id(n),
+        parts,
+        approvals,
+        step: Some(end_of_step(n, index, FinishReason::ToolCalls)),
+        at: NOW + 2,
+    }
+}
+
+pub(crate) fn end_of_step(n: u128, index: u32, finish_reason: FinishReason) -> StepEnd {
+    let part_id = PartId::from_bits(3_000_000 + n * 1000 + u128::from(index));
+    StepEnd { part_id, index, usage: usage(5), finish_reason }
+}
+
+pub(crate) fn result(n: u128, call: u128, outcome: Outcome) -> RecordResult {
+    RecordResult {
+        session_id: session_id(),
+        run_id: run_id(n),
+        message_id: answer_id(n),
+        tool_call_id: call_id(call),
+        outcome,
+        by: ann(),
+        at: NOW + 3,
+    }
+}
+
+pub(crate) fn completed(output: &str) -> Outcome {
+    Outcome::Completed { output: output.into(), metadata: None, changes: Vec::new() }
+}
+
+pub(crate) fn finish(n: u128, status: RunStatus, finish_reason: FinishReason) -> FinishRun {
+    FinishRun {
+        session_id: session_id(),
+        run_id: run_id(n),
+        message_id: answer_id(n),
+        parts: Vec::new(),
+        step: None,
+        status,
+        finish_reason,
+        error: None,
+        at: NOW + 4,
+    }
+}
+
+pub(crate) fn resolve(call: u128, decision: Decision) -> ResolveApproval {
+    let by = (decision != Decision::Expire).then(bob);
+    ResolveApproval {
+        session_id: session_id(),
+        tool_call_id: call_id(call),
+        decision,
+        by,
+        at: NOW + 5,
+    }
+}

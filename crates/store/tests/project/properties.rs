@@ -1,0 +1,143 @@
+//! Commands in any order, sensible or not: what always holds.
+
+use std::collections::HashMap;
+
+use iris_protocol::*;
+use iris_store::project::*;
+use proptest::prelude::*;
+
+use crate::fixture::*;
+
+const RUNS: u128 = 4;
+const CALLS: u128 = 6;
+
+#[derive(Debug, Clone)]
+enum Act {
+    Accept(u128),
+    Start(u128),
+    Step { run: u128, call: u128, waits: bool },
+    Result { run: u128, call: u128 },
+    Resolve { call: u128, approve: bool },
+    Finish { run: u128, cancelled: bool },
+    Fail(u128),
+    Recover,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let run = || 1..=RUNS;
+    let call = || 1..=CALLS;
+    let act = prop_oneof![
+        run().prop_map(Act::Accept),
+        run().prop_map(Act::Start),
+        (run(), call(), any::<bool>()).prop_map(|(run, call, waits)| Act::Step {
+            run,
+            call,
+            waits
+        }),
+        (run(), call()).prop_map(|(run, call)| Act::Result { run, call }),
+        (call(), any::<bool>()).prop_map(|(call, approve)| Act::Resolve { call, approve }),
+        (run(), any::<bool>()).prop_map(|(run, cancelled)| Act::Finish { run, cancelled }),
+        run().prop_map(Act::Fail),
+        Just(Act::Recover),
+    ];
+    proptest::collection::vec(act, 1..60)
+}
+
+/// Does it; whether it was refused does not matter.
+async fn perform(fixture: &Fixture, act: Act, step_index: u32) {
+    match act {
+        Act::Accept(n) => drop(fixture.write(accept(n)).await),
+        Act::Start(n) => drop(fixture.write(start(n)).await),
+        Act::Step { run, call: n, waits } => {
+            let state = if waits { ToolState::Waiting } else { ToolState::Running };
+            drop(fixture.write(step(run, step_index, vec![call(n, state)])).await);
+        }
+        Act::Result { run, call } => drop(fixture.write(result(run, call, completed("x"))).await),
+        Act::Resolve { call, approve } => {
+            let decision =
+                if approve { Decision::Approve } else { Decision::Reject { reason: None } };
+            drop(fixture.write(resolve(call, decision)).await);
+        }
+        Act::Finish { run, cancelled } => {
+            let (status, reason) = if cancelled {
+                (RunStatus::Cancelled, FinishReason::Cancelled)
+            } else {
+                (RunStatus::Completed, FinishReason::Stop)
+            };
+            drop(fixture.write(finish(run, status, reason)).await);
+        }
+        Act::Fail(n) => {
+            let (session_id, run_id) = (session_id(), run_id(n));
+            let status = RunStatus::Failed;
+            let fail = FailQueuedRun { session_id, run_id, status, error: None, at: NOW };
+            drop(fixture.write(fail).await);
+        }
+        Act::Recover => drop(fixture.write(RecoverRuns { at: NOW }).await),
+    }
+}
+
+async fn check(fixture: &Fixture) {
+    let snapshot = fixture.reader().snapshot(session_id(), 200, None).await.unwrap().unwrap();
+    let works = |run: &&Run| matches!(run.status, RunStatus::Running | RunStatus::Waiting);
+    assert!(snapshot.runs.iter().filter(works).count() <= 1, "INV-8: {:?}", snapshot.runs);
+    let state = match snapshot.runs.iter().find(|run| run.ended_at.is_none()) {
+        Some(run) if run.status == RunStatus::Queued => SessionState::Queued,
+        Some(run) if run.status == RunStatus::Waiting => SessionState::Waiting,
+        Some(_) => SessionState::Running,
+        None if snapshot.runs.iter().any(|run| run.status == RunStatus::Interrupted) => {
+            SessionState::Interrupted
+        }
+        None => SessionState::Idle,
+    };
+    let found = snapshot.session.state;
+    let is_cut_off = found == SessionState::Interrupted && state == SessionState::Idle;
+    assert!(found == state || is_cut_off, "{found:?} with {:?}", snapshot.runs);
+    for approval in &snapshot.approvals {
+        let run = snapshot.runs.iter().find(|run| run.id == approval.run_id).unwrap();
+        assert_eq!(run.status, RunStatus::Waiting);
+    }
+    for message in &snapshot.messages {
+        let open = message.parts.iter().any(|part| match part {
+            Part::Tool(call) => !call.state.is_final(),
+            Part::Text { .. } | Part::Reasoning { .. } | Part::Step { .. } => false,
+        });
+        assert!(!open || message.state == MessageState::Streaming, "INV-3: {message:?}");
+    }
+    assert_eq!(snapshot.session.message_count, snapshot.messages.len() as u64);
+}
+
+/// Every event has its number, and every call at most one result.
+fn check_log(fixture: &Fixture) {
+    let mut heads = HashMap::new();
+    let mut results = HashMap::new();
+    for (event, seq) in fixture.take_stored().iter().zip(3..) {
+        assert_eq!(event.seq, seq);
+        if let Some(prev) = heads.insert(event.room.clone(), seq) {
+            assert_eq!(event.prev, prev);
+        }
+        if event.name == "message.tool.result" || event.name == "message.tool.error" {
+            let payload: serde_json::Value = serde_json::from_str(&event.payload).unwrap();
+            let count =
+                results.entry(payload.get("toolCallId").map(ToString::to_string)).or_insert(0);
+            *count += 1;
+            assert_eq!(*count, 1, "INV-3: {event:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_asked_the_state_stays_consistent(acts in acts()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let fixture = Fixture::with_session().await;
+            for (act, index) in acts.into_iter().zip(0..) {
+                perform(&fixture, act, index).await;
+                check(&fixture).await;
+            }
+            check_log(&fixture);
+        });
+    }
+}

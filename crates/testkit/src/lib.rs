@@ -1,0 +1,1 @@
+//! Test only: a server for a test, fake providers on the real wires.

@@ -1,0 +1,226 @@
+//! The tools that every project has: `read`, `write`, `edit`, `list`, `glob`, `grep`.
+//!
+//! Each is a function on a project's files that blocks; this file runs them on blocking threads.
+
+mod edit;
+mod glob;
+mod grep;
+mod list;
+mod read;
+mod write;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use iris_workspace::{Cancel, Cut, WriteOutcome};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::Tool;
+use crate::context::ToolContext;
+use crate::error::{Mistake, ToolError};
+use crate::output::{FileChange, ToolOutput};
+
+/// How much of a path or a pattern a summary shows, in characters.
+const SUMMARY_CHARS_MAX: usize = 200;
+
+/// The built-in tools, in the order in which models are told of them.
+pub(crate) fn tools() -> Vec<Arc<dyn Tool>> {
+    let tools =
+        [read::tool(), write::tool(), edit::tool(), list::tool(), glob::tool(), grep::tool()];
+    tools.into_iter().map(|tool| Arc::new(tool) as Arc<dyn Tool>).collect()
+}
+
+/// A tool that is a function on a project's files.
+struct Builtin {
+    name: &'static str,
+    description: &'static str,
+    parameters: Value,
+    writes: bool,
+    /// Says what a call would do; `None` when the arguments are not valid.
+    summary: fn(&Value) -> Option<String>,
+    work: fn(&ToolContext, &Value) -> Result<ToolOutput, ToolError>,
+}
+
+impl Tool for Builtin {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn description(&self) -> &str {
+        self.description
+    }
+
+    fn parameters(&self) -> &Value {
+        &self.parameters
+    }
+
+    fn writes(&self) -> bool {
+        self.writes
+    }
+
+    fn summary(&self, input: &Value) -> String {
+        (self.summary)(input)
+            .unwrap_or_else(|| format!("call `{}` with invalid arguments", self.name))
+    }
+
+    fn run(
+        &self,
+        ctx: ToolContext,
+        input: Value,
+    ) -> BoxFuture<'static, Result<ToolOutput, ToolError>> {
+        let (name, work) = (self.name, self.work);
+        let guard = CancelOnDrop(ctx.cancel().clone());
+        Box::pin(async move {
+            let _guard = guard;
+            match tokio::task::spawn_blocking(move || work(&ctx, &input)).await {
+                Ok(result) => result,
+                Err(error) if error.is_panic() => Err(ToolError::Crashed { tool: name.to_owned() }),
+                Err(_) => Err(ToolError::Cancelled),
+            }
+        })
+    }
+}
+
+/// Tells a blocking thread that nobody waits for it.
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// A schema for an object with these properties, in this order, and no others.
+fn object_schema(properties: &Value, required: &[&str]) -> Value {
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
+/// Takes validated arguments apart.
+fn parse<'a, T: Deserialize<'a>>(tool: &str, input: &'a Value) -> Result<T, ToolError> {
+    T::deserialize(input).map_err(|error| ToolError::InvalidInput {
+        tool: tool.to_owned(),
+        mistakes: vec![Mistake { pointer: String::new(), problem: error.to_string() }],
+    })
+}
+
+/// A path or a pattern for people: in backticks, each character visible, not too long.
+fn shown(text: &str) -> String {
+    let mut shown = String::from("`");
+    for (index, character) in text.chars().enumerate() {
+        if index == SUMMARY_CHARS_MAX {
+            shown.push('…');
+            break;
+        }
+        match character {
+            '\\' | '"' | '\'' => shown.push(character),
+            '`' => shown.extend(character.escape_unicode()),
+            other => shown.extend(other.escape_debug()),
+        }
+    }
+    shown.push('`');
+    shown
+}
+
+/// `1 line`, `2 lines`.
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// What the model is told when a listing or a search stopped early.
+fn cut_note(cut: Cut) -> &'static str {
+    match cut {
+        Cut::Entries => "(stopped: too many files; give a narrower path)",
+        Cut::Results | Cut::Bytes => "(stopped: too many results; ask for something narrower)",
+        Cut::Time => "(stopped: it took too long; give a narrower path)",
+    }
+}
+
+/// Notes the new content as known to the model and reports it.
+fn written(ctx: &ToolContext, outcome: WriteOutcome) -> FileChange {
+    let WriteOutcome { path, created, size, hash } = outcome;
+    ctx.read_log.record(path.clone(), hash.clone());
+    FileChange { path, created, size, hash }
+}
+
+fn check_cancelled(ctx: &ToolContext) -> Result<(), ToolError> {
+    if ctx.cancel().is_cancelled() { Err(ToolError::Cancelled) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use iris_workspace::Workspace;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::ReadLog;
+
+    fn context() -> (TempDir, ToolContext, Arc<ReadLog>) {
+        let temp = tempfile::tempdir().unwrap();
+        let log = Arc::new(ReadLog::new());
+        let ctx = ToolContext::new(Workspace::open(temp.path()).unwrap(), Arc::clone(&log));
+        (temp, ctx, log)
+    }
+
+    fn tool_that(work: fn(&ToolContext, &Value) -> Result<ToolOutput, ToolError>) -> Builtin {
+        let parameters = object_schema(&json!({}), &[]);
+        let summary = |_: &Value| None;
+        Builtin { name: "probe", description: "", parameters, writes: false, summary, work }
+    }
+
+    /// Works until it is cancelled; says so in the read log.
+    fn wait_for_cancel(ctx: &ToolContext, _: &Value) -> Result<ToolOutput, ToolError> {
+        ctx.read_log.record("started".to_owned(), String::new());
+        while !ctx.cancel().is_cancelled() {
+            thread::yield_now();
+        }
+        ctx.read_log.record("stopped".to_owned(), String::new());
+        Err(ToolError::Cancelled)
+    }
+
+    #[tokio::test]
+    async fn dropping_the_future_stops_the_blocking_thread() {
+        let (_temp, ctx, log) = context();
+        let call = tokio::spawn(tool_that(wait_for_cancel).run(ctx, json!({})));
+        while log.hash("started").is_none() {
+            tokio::task::yield_now().await;
+        }
+        call.abort();
+        while log.hash("stopped").is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_panics_fails_its_call_only() {
+        let (_temp, ctx, _) = context();
+        let error = tool_that(|_, _| panic!("on purpose")).run(ctx, json!({})).await.unwrap_err();
+        assert!(matches!(error, ToolError::Crashed { tool } if tool == "probe"));
+    }
+
+    #[test]
+    fn writing_tools_do_nothing_once_cancelled() {
+        let (temp, ctx, _) = context();
+        std::fs::write(temp.path().join("a"), "old").unwrap();
+        ctx.cancel().cancel();
+        let input = json!({"path": "a", "content": "new", "oldString": "old", "newString": "new"});
+        let only = |names: [&str; 3]| {
+            let fields = input.as_object().unwrap().clone().into_iter();
+            Value::Object(fields.filter(|(name, _)| names.contains(&name.as_str())).collect())
+        };
+        let write = (write::tool().work)(&ctx, &only(["path", "content", ""]));
+        let edit = (edit::tool().work)(&ctx, &only(["path", "oldString", "newString"]));
+        for result in [write, edit] {
+            assert!(matches!(result, Err(ToolError::Cancelled)));
+        }
+        assert_eq!(std::fs::read_to_string(temp.path().join("a")).unwrap(), "old");
+    }
+}

@@ -1,0 +1,79 @@
+//! What a call gets to work with.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use iris_workspace::{Cancel, Workspace};
+
+/// Most files that a [`ReadLog`] remembers.
+pub const READ_LOG_FILES_MAX: usize = 4096;
+
+/// What one call gets to work with. Make one for each call: it ends with it.
+#[derive(Debug)]
+pub struct ToolContext {
+    /// The project's files.
+    pub workspace: Workspace,
+    /// What the session has read.
+    pub read_log: Arc<ReadLog>,
+    cancel: Cancel,
+}
+
+impl ToolContext {
+    /// A context for one call.
+    pub fn new(workspace: Workspace, read_log: Arc<ReadLog>) -> Self {
+        Self { workspace, read_log, cancel: Cancel::new() }
+    }
+
+    /// The flag that is set once nobody waits for the call any more.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+}
+
+/// Which content of which file the model of one session has seen.
+///
+/// It remembers [`READ_LOG_FILES_MAX`] files; beyond that it forgets some, and an edit of a forgotten
+/// file is treated like one of a file that was never read.
+#[derive(Debug, Default)]
+pub struct ReadLog {
+    /// SHA-256 by path.
+    hashes: Mutex<BTreeMap<String, String>>,
+}
+
+impl ReadLog {
+    /// A log of a session that has read nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes that the model knows the content with this SHA-256 of the file at `path`.
+    pub fn record(&self, path: String, hash: String) {
+        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes.insert(path, hash);
+        if hashes.len() > READ_LOG_FILES_MAX {
+            hashes.pop_first();
+        }
+    }
+
+    /// The SHA-256 of the content that the model knows; `None` if it has not seen the file.
+    pub fn hash(&self, path: &str) -> Option<String> {
+        self.hashes.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_keeps_the_last_hash_and_a_bounded_number_of_files() {
+        let log = ReadLog::new();
+        for number in 0..=READ_LOG_FILES_MAX {
+            log.record(format!("{number:05}"), "old".to_owned());
+        }
+        log.record("04096".to_owned(), "new".to_owned());
+        assert_eq!(log.hash("00000"), None);
+        assert_eq!(log.hash("00001").as_deref(), Some("old"));
+        assert_eq!(log.hash("04096").as_deref(), Some("new"));
+    }
+}

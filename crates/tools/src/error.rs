@@ -1,0 +1,134 @@
+//! Why a call gave no output; the text goes back to the model.
+
+use iris_protocol::ErrorCode;
+use iris_workspace::WorkspaceError;
+
+use crate::validation::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX};
+
+/// A call failed, or could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// No tool has that name.
+    #[error("unknown tool `{name}`; the tools are {}", quoted(.known))]
+    UnknownTool {
+        /// What was asked for, shortened.
+        name: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
+    /// The schema of a tool is no JSON Schema, or two tools have one name.
+    #[error("tool `{name}` cannot be registered: {problem}")]
+    InvalidTool {
+        /// The tool.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The arguments break the tool's schema.
+    #[error("invalid arguments for `{tool}`: {}", listed(.mistakes))]
+    InvalidInput {
+        /// The tool.
+        tool: String,
+        /// At least one, at most `MISTAKES_MAX`.
+        mistakes: Vec<Mistake>,
+    },
+    /// The arguments are larger than a call may be.
+    #[error(
+        "the arguments for `{tool}` are too large: at most {INPUT_BYTES_MAX} bytes of JSON, nested \
+         at most {INPUT_DEPTH_MAX} deep"
+    )]
+    InputTooLarge {
+        /// The tool.
+        tool: String,
+    },
+    /// The project's files did not allow it.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    /// `read` was asked to start after the last line.
+    #[error("offset `{offset}` is past the end: `{path}` has {line_count} lines")]
+    OffsetPastEnd {
+        /// The file.
+        path: String,
+        /// What was asked for, 1-based.
+        offset: usize,
+        /// Lines in the file.
+        line_count: usize,
+    },
+    /// `edit` did not find its text.
+    #[error("`oldString` does not occur in `{path}`; it must match exactly, with all white space")]
+    TextNotFound {
+        /// The file.
+        path: String,
+    },
+    /// `edit` found its text more than once.
+    #[error(
+        "`oldString` occurs {count} times in `{path}`; add lines around it until it occurs once, or \
+         set `replaceAll`"
+    )]
+    TextAmbiguous {
+        /// The file.
+        path: String,
+        /// At least 2.
+        count: usize,
+    },
+    /// `edit` was asked to replace text by itself.
+    #[error("`oldString` and `newString` are the same")]
+    NothingToChange,
+    /// The model knows an older content of the file.
+    #[error("`{path}` changed since it was read; read it again before editing it")]
+    ChangedSinceRead {
+        /// The file.
+        path: String,
+    },
+    /// Nobody waits for the call any more.
+    #[error("the call was cancelled")]
+    Cancelled,
+    /// The tool panicked.
+    #[error("tool `{tool}` failed unexpectedly")]
+    Crashed {
+        /// The tool.
+        tool: String,
+    },
+}
+
+/// One thing that is wrong with the arguments of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// JSON pointer (RFC 6901) into the arguments; empty for the arguments as a whole.
+    pub pointer: String,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+impl ToolError {
+    /// The code for clients.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownTool { .. }
+            | Self::InvalidInput { .. }
+            | Self::OffsetPastEnd { .. }
+            | Self::TextNotFound { .. }
+            | Self::TextAmbiguous { .. }
+            | Self::NothingToChange => ErrorCode::InvalidRequest,
+            Self::InputTooLarge { .. } => ErrorCode::PayloadTooLarge,
+            Self::Workspace(error) => error.code(),
+            Self::ChangedSinceRead { .. } => ErrorCode::VersionConflict,
+            Self::Cancelled => ErrorCode::Cancelled,
+            Self::InvalidTool { .. } | Self::Crashed { .. } => ErrorCode::Internal,
+        }
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn listed(mistakes: &[Mistake]) -> String {
+    let texts = mistakes.iter().map(|mistake| {
+        if mistake.pointer.is_empty() {
+            return mistake.problem.clone();
+        }
+        format!("`{}` {}", mistake.pointer, mistake.problem)
+    });
+    texts.collect::<Vec<_>>().join("; ")
+}

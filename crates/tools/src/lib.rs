@@ -1,0 +1,53 @@
+//! The `Tool` trait, the registry and the built-in tools.
+//!
+//! A tool gets arguments that its schema admits and answers with text for the model. Deliberately
+//! absent: who may call a tool and whether somebody is asked first; sessions, runs and events.
+
+mod builtin;
+mod context;
+mod error;
+mod output;
+mod registry;
+mod validation;
+
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+pub use context::{READ_LOG_FILES_MAX, ReadLog, ToolContext};
+pub use error::{Mistake, ToolError};
+pub use output::{FileChange, OUTPUT_BYTES_MAX, ToolOutput};
+pub use registry::ToolRegistry;
+pub use validation::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX};
+
+/// Something that a model may call.
+pub trait Tool: Send + Sync {
+    /// Unique in a registry; what models call it by.
+    fn name(&self) -> &str;
+
+    /// What it does, for the model.
+    fn description(&self) -> &str;
+
+    /// JSON Schema of the arguments, an object; the order of the properties is the order shown.
+    fn parameters(&self) -> &Value;
+
+    /// Whether it changes something outside the session, so that somebody has to be asked.
+    fn writes(&self) -> bool;
+
+    /// One sentence for the person who is asked: what exactly a call with `input` would do.
+    fn summary(&self, input: &Value) -> String;
+
+    /// Runs one call. `input` has been validated with [`ToolRegistry::validate`].
+    ///
+    /// Dropping the future ends the call: nothing waits for it any more, and work on other threads
+    /// stops at its next look at [`ToolContext::cancel`]. A file that is being replaced at that moment
+    /// is replaced as a whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// What the model should read instead of an output.
+    fn run(
+        &self,
+        ctx: ToolContext,
+        input: Value,
+    ) -> BoxFuture<'static, Result<ToolOutput, ToolError>>;
+}

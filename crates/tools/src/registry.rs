@@ -1,0 +1,110 @@
+//! The tools that exist, by name.
+
+use std::sync::Arc;
+
+use iris_agent::ToolSpec;
+use jsonschema::Validator;
+use serde_json::Value;
+
+use crate::error::ToolError;
+use crate::validation::{shortened, validate};
+use crate::{Tool, builtin};
+
+/// Tools in a fixed order, each with its compiled schema.
+pub struct ToolRegistry {
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    tool: Arc<dyn Tool>,
+    schema: Validator,
+}
+
+impl ToolRegistry {
+    /// The built-in tools: `read`, `write`, `edit`, `list`, `glob`, `grep`.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError::InvalidTool`], which would be a mistake in this crate.
+    pub fn builtin() -> Result<Self, ToolError> {
+        Self::new(builtin::tools())
+    }
+
+    /// A registry of `tools`, in this order.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError::InvalidTool`] for a schema that does not compile and for a name that occurs twice.
+    pub fn new(tools: Vec<Arc<dyn Tool>>) -> Result<Self, ToolError> {
+        let mut registry = Self { entries: Vec::with_capacity(tools.len()) };
+        for tool in tools {
+            let invalid =
+                |problem| ToolError::InvalidTool { name: tool.name().to_owned(), problem };
+            if registry.get(tool.name()).is_some() {
+                return Err(invalid("another tool has the same name".to_owned()));
+            }
+            let schema = jsonschema::validator_for(tool.parameters())
+                .map_err(|error| invalid(error.to_string()))?;
+            registry.entries.push(Entry { tool, schema });
+        }
+        Ok(registry)
+    }
+
+    /// The tool called `name`.
+    pub fn get(&self, name: &str) -> Option<Arc<dyn Tool>> {
+        self.entry(name).map(|entry| Arc::clone(&entry.tool))
+    }
+
+    /// All names, in the order of the registry.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.tool.name())
+    }
+
+    /// Checks whether the tool `name` takes `input`.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownTool`, `InvalidInput` with a pointer to each mistake, `InputTooLarge`.
+    pub fn validate(&self, name: &str, input: &Value) -> Result<(), ToolError> {
+        let entry = self.entry(name).ok_or_else(|| self.unknown(name))?;
+        validate(name, &entry.schema, input)
+    }
+
+    /// What a model is told of the tools `names`, in that order. Unknown names are left out.
+    pub fn specs(&self, names: &[String]) -> Vec<ToolSpec> {
+        let entries = names.iter().filter_map(|name| self.entry(name));
+        entries.map(|entry| spec(entry.tool.as_ref())).collect()
+    }
+
+    /// All tools as clients see them, in the order of the registry.
+    pub fn to_wire(&self) -> Vec<iris_protocol::Tool> {
+        self.entries.iter().map(|entry| wire(entry.tool.as_ref())).collect()
+    }
+
+    /// The error for a name that no tool has; it lists the names that exist.
+    pub fn unknown(&self, name: &str) -> ToolError {
+        let known = self.names().map(str::to_owned).collect();
+        ToolError::UnknownTool { name: shortened(name), known }
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.tool.name() == name)
+    }
+}
+
+fn spec(tool: &dyn Tool) -> ToolSpec {
+    ToolSpec {
+        name: tool.name().to_owned(),
+        description: tool.description().to_owned(),
+        parameters: tool.parameters().clone(),
+    }
+}
+
+fn wire(tool: &dyn Tool) -> iris_protocol::Tool {
+    iris_protocol::Tool {
+        name: tool.name().to_owned(),
+        description: tool.description().to_owned(),
+        parameters: tool.parameters().clone(),
+        writes: tool.writes(),
+    }
+}

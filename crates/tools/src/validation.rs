@@ -1,0 +1,64 @@
+//! Checking a call's arguments against the tool's schema, with a pointer to each mistake.
+
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
+use serde_json::Value;
+
+use crate::error::{Mistake, ToolError};
+
+/// Largest arguments of a call, in bytes of JSON.
+pub const INPUT_BYTES_MAX: usize = 256 * 1024;
+/// Deepest nesting of arguments; an object without nested ones is 1 deep.
+pub const INPUT_DEPTH_MAX: usize = 32;
+/// Most mistakes that one error names.
+pub const MISTAKES_MAX: usize = 5;
+/// How much of a property's name an error repeats, in characters.
+const NAME_CHARS_MAX: usize = 80;
+
+/// Checks `input` against the compiled schema of `tool`.
+pub(crate) fn validate(tool: &str, schema: &Validator, input: &Value) -> Result<(), ToolError> {
+    if !is_within(input, INPUT_DEPTH_MAX) || input.to_string().len() > INPUT_BYTES_MAX {
+        return Err(ToolError::InputTooLarge { tool: tool.to_owned() });
+    }
+    let mut mistakes: Vec<Mistake> =
+        schema.iter_errors(input).flat_map(|error| mistakes_of(&error)).collect();
+    if mistakes.is_empty() {
+        return Ok(());
+    }
+    mistakes.truncate(MISTAKES_MAX);
+    Err(ToolError::InvalidInput { tool: tool.to_owned(), mistakes })
+}
+
+/// The beginning of a name, for error messages.
+pub(crate) fn shortened(name: &str) -> String {
+    name.chars().take(NAME_CHARS_MAX).collect()
+}
+
+fn is_within(value: &Value, depth_left: usize) -> bool {
+    match value {
+        Value::Array(items) => {
+            depth_left > 0 && items.iter().all(|item| is_within(item, depth_left - 1))
+        }
+        Value::Object(fields) => {
+            depth_left > 0 && fields.values().all(|field| is_within(field, depth_left - 1))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
+fn mistakes_of(error: &ValidationError<'_>) -> Vec<Mistake> {
+    let parent = error.instance_path().as_str();
+    let child = |name: &str, problem: &str| Mistake {
+        pointer: format!("{parent}/{}", shortened(name).replace('~', "~0").replace('/', "~1")),
+        problem: problem.to_owned(),
+    };
+    if let ValidationErrorKind::Required { property: Value::String(name) } = error.kind() {
+        return vec![child(name, "is required and missing")];
+    }
+    if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
+        return unexpected.iter().map(|name| child(name, "is not a parameter")).collect();
+    }
+    // The value itself may be long, and the model knows it.
+    let problem = error.masked_with("the value").to_string();
+    vec![Mistake { pointer: parent.to_owned(), problem: format!("is wrong: {problem}") }]
+}

@@ -1,0 +1,142 @@
+//! Names, schemas, and what is said about arguments that break them.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::sync::Arc;
+
+use iris_protocol::ErrorCode;
+use iris_tools::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, ToolError, ToolRegistry};
+use serde_json::{Value, json};
+
+fn registry() -> ToolRegistry {
+    ToolRegistry::builtin().unwrap()
+}
+
+fn refusal(tool: &str, input: &Value) -> String {
+    registry().validate(tool, input).unwrap_err().to_string()
+}
+
+fn properties(tool: &str) -> Vec<String> {
+    let parameters = registry().get(tool).unwrap().parameters().clone();
+    let properties = parameters.pointer("/properties").and_then(Value::as_object).unwrap();
+    properties.keys().cloned().collect()
+}
+
+#[test]
+fn the_built_in_tools_have_the_documented_parameters_in_the_documented_order() {
+    let registry = registry();
+    let names: Vec<_> = registry.names().collect();
+    assert_eq!(names, ["read", "write", "edit", "list", "glob", "grep"]);
+    assert_eq!(properties("read"), ["path", "offset", "limit"]);
+    assert_eq!(properties("write"), ["path", "content"]);
+    assert_eq!(properties("edit"), ["path", "oldString", "newString", "replaceAll"]);
+    assert_eq!(properties("list"), ["path", "depth"]);
+    assert_eq!(properties("glob"), ["pattern", "path"]);
+    assert_eq!(properties("grep"), ["pattern", "path", "include", "context", "ignoreCase"]);
+}
+
+#[test]
+fn specs_come_in_the_order_asked_and_the_wire_has_all() {
+    let registry = registry();
+    let specs = registry.specs(&["grep".into(), "none".into(), "read".into()]);
+    let names: Vec<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    assert_eq!(names, ["grep", "read"]);
+    assert_eq!(&specs[1].parameters, registry.get("read").unwrap().parameters());
+    let writing: Vec<_> = registry.to_wire().into_iter().filter(|tool| tool.writes).collect();
+    let names: Vec<_> = writing.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!(names, ["write", "edit"]);
+}
+
+#[test]
+fn an_unknown_tool_is_answered_with_the_names_that_exist() {
+    let error = registry().validate("raed", &json!({})).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidRequest);
+    let expected =
+        "unknown tool `raed`; the tools are `read`, `write`, `edit`, `list`, `glob`, `grep`";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn each_mistake_is_pointed_at() {
+    assert_eq!(
+        refusal("read", &json!({})),
+        "invalid arguments for `read`: `/path` is required and missing"
+    );
+    let text = refusal("read", &json!({"path": 1, "offset": 0, "a/b": true}));
+    assert!(text.contains("`/path` is wrong: the value is not of type \"string\""), "{text}");
+    assert!(text.contains("`/offset` is wrong: the value is less than the minimum of 1"), "{text}");
+    assert!(text.contains("`/a~1b` is not a parameter"), "{text}");
+    let text = refusal("read", &json!("{\"path\": "));
+    assert_eq!(text, "invalid arguments for `read`: is wrong: the value is not of type \"object\"");
+}
+
+#[test]
+fn every_tool_refuses_wrong_types_missing_and_unknown_parameters() {
+    let cases = [
+        ("read", json!({"path": "a", "limit": "10"}), "`/limit`"),
+        ("write", json!({"path": "a"}), "`/content`"),
+        ("edit", json!({"path": "a", "oldString": "", "newString": "b"}), "`/oldString`"),
+        ("edit", json!({"path": "a", "old_string": "x", "newString": "b"}), "`/old_string`"),
+        ("list", json!({"depth": 11}), "`/depth`"),
+        ("glob", json!({"path": "a"}), "`/pattern`"),
+        ("grep", json!({"pattern": "a", "context": 21}), "`/context`"),
+        ("grep", json!({"pattern": "a", "ignoreCase": "yes"}), "`/ignoreCase`"),
+    ];
+    for (tool, input, pointer) in cases {
+        let text = refusal(tool, &input);
+        assert!(text.contains(pointer), "{text}");
+    }
+}
+
+#[test]
+fn an_error_names_a_bounded_number_of_mistakes_and_repeats_no_long_value() {
+    let mut input = json!({"path": ["x".repeat(10_000)]});
+    for number in 0..100 {
+        input[format!("{}{number}", "n".repeat(200))] = json!(1);
+    }
+    let error = registry().validate("read", &input).unwrap_err();
+    assert!(error.to_string().len() < 1000);
+    let ToolError::InvalidInput { mistakes, .. } = error else { unreachable!("{error}") };
+    assert_eq!(mistakes.len(), MISTAKES_MAX);
+}
+
+#[test]
+fn arguments_that_are_too_large_or_too_deep_are_refused() {
+    let with_content = |bytes: usize| {
+        let empty = json!({"path": "a", "content": ""}).to_string().len();
+        json!({"path": "a", "content": "x".repeat(bytes - empty)})
+    };
+    assert!(registry().validate("write", &with_content(INPUT_BYTES_MAX)).is_ok());
+    let error = registry().validate("write", &with_content(INPUT_BYTES_MAX + 1)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::PayloadTooLarge);
+
+    let nested = |depth: usize| (0..depth).fold(json!(1), |inner, _| json!({"path": inner}));
+    let error = registry().validate("read", &nested(INPUT_DEPTH_MAX)).unwrap_err();
+    assert!(matches!(error, ToolError::InvalidInput { .. }), "{error}");
+    let error = registry().validate("read", &nested(INPUT_DEPTH_MAX + 1)).unwrap_err();
+    assert!(matches!(error, ToolError::InputTooLarge { .. }), "{error}");
+}
+
+#[test]
+fn two_tools_cannot_have_one_name() {
+    let read = registry().get("read").unwrap();
+    let error = ToolRegistry::new(vec![Arc::clone(&read), read]).err().unwrap();
+    assert!(matches!(error, ToolError::InvalidTool { .. }));
+}
+
+#[test]
+fn summaries_say_what_a_call_would_do() {
+    let summary = |tool: &str, input: Value| registry().get(tool).unwrap().summary(&input);
+    let write = json!({"path": "notes.md", "content": "a\nb\n"});
+    assert_eq!(summary("write", write), "write 2 lines to `notes.md`");
+    let edit = json!({"path": "a", "oldString": "x", "newString": "y\nz", "replaceAll": true});
+    assert_eq!(summary("edit", edit), "replace 1 line by 2 lines in `a` wherever they occur");
+    assert_eq!(summary("read", json!({"path": "a"})), "read `a`");
+    assert_eq!(summary("list", json!({})), "list `.`");
+    assert_eq!(summary("glob", json!({"pattern": "*.rs"})), "find files that match `*.rs`");
+    assert_eq!(summary("grep", json!({"pattern": "\\w+"})), "search files for `\\w+`");
+    assert_eq!(summary("write", json!({})), "call `write` with invalid arguments");
+    let long = json!({"path": "x".repeat(300)});
+    assert_eq!(summary("read", long), format!("read `{}…`", "x".repeat(200)));
+    let disguised = json!({"path": "a\u{202e}\n`", "content": ""});
+    assert_eq!(summary("write", disguised), "write 0 lines to `a\\u{202e}\\n\\u{60}`");
+}

@@ -1,0 +1,194 @@
+//! Reading one file, and facts about one file.
+
+use std::io::Read;
+use std::time::UNIX_EPOCH;
+
+use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
+use cap_std::fs::{Dir, File, FileType, Metadata, OpenOptions};
+use iris_protocol::limits::FILE_BYTES_MAX;
+use sha2::{Digest, Sha256};
+
+use crate::{RelPath, Workspace, WorkspaceError};
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// A pipe, a socket or a device.
+    Other,
+}
+
+impl EntryKind {
+    pub(crate) fn of(file_type: FileType) -> Self {
+        if file_type.is_file() {
+            return Self::File;
+        }
+        if file_type.is_dir() {
+            return Self::Directory;
+        }
+        if file_type.is_symlink() { Self::Link } else { Self::Other }
+    }
+}
+
+/// Facts about one file or directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Relative to the project's directory.
+    pub path: String,
+    /// What it is, after following links.
+    pub kind: EntryKind,
+    /// Bytes; 0 for anything but a regular file.
+    pub size: u64,
+    /// SHA-256 of the content, 64 hex digits; only for regular files up to 16 MiB.
+    pub hash: Option<String>,
+    /// Last change of the content, milliseconds since 1970 UTC.
+    pub modified_ms: i64,
+}
+
+/// A file's bytes and the facts that go with exactly these bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileContent {
+    /// The whole content.
+    pub bytes: Vec<u8>,
+    /// Facts; `hash` is always present.
+    pub info: FileInfo,
+}
+
+/// A file's text and the facts that go with exactly this text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextContent {
+    /// The file, relative to the project's directory, without `.` and doubled slashes.
+    pub path: String,
+    /// The whole content.
+    pub text: String,
+    /// SHA-256 of the content, 64 hex digits.
+    pub hash: String,
+}
+
+impl Workspace {
+    /// Reads a whole regular file of at most `size_max` bytes.
+    ///
+    /// A pipe or a device is refused without being read, so this does not wait for another process.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidPath`, `PathEscape`, `NotFound`, `NotAFile`, `TooLarge` (before reading, or while the
+    /// file grows), `Io`.
+    pub fn read_bytes(&self, path: &str, size_max: u64) -> Result<FileContent, WorkspaceError> {
+        let path = RelPath::file(path)?;
+        let (file, metadata) = open_file(self.root(), &path, path.as_str(), FollowSymlinks::Yes)?;
+        let bytes = read_bounded(file, &path, size_max)?;
+        let info = FileInfo { hash: Some(content_hash(&bytes)), ..info_of(&path, &metadata) };
+        Ok(FileContent { bytes, info })
+    }
+
+    /// Reads a whole UTF-8 file of at most `size_max` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::read_bytes`], and `IsBinary` for a NUL byte or bytes that are not UTF-8.
+    pub fn read_text(&self, path: &str, size_max: u64) -> Result<TextContent, WorkspaceError> {
+        let FileContent { bytes, info } = self.read_bytes(path, size_max)?;
+        let path = info.path;
+        if bytes.contains(&0) {
+            return Err(WorkspaceError::IsBinary { path });
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(TextContent { path, text, hash: info.hash.unwrap_or_default() }),
+            Err(_) => Err(WorkspaceError::IsBinary { path }),
+        }
+    }
+
+    /// Facts about a file or directory; reads a regular file of up to 16 MiB to hash it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidPath`, `PathEscape`, `NotFound`, `Io`.
+    pub fn stat(&self, path: &str) -> Result<FileInfo, WorkspaceError> {
+        let path = RelPath::dir(path)?;
+        let metadata = self
+            .root()
+            .metadata(path.as_str())
+            .map_err(|source| WorkspaceError::from_io(&path, source))?;
+        if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX as u64 {
+            return Ok(info_of(&path, &metadata));
+        }
+        Ok(self.read_bytes(path.as_str(), FILE_BYTES_MAX as u64)?.info)
+    }
+}
+
+/// SHA-256 of `bytes` as 64 hex digits.
+///
+/// ```
+/// assert!(iris_workspace::content_hash(b"").starts_with("e3b0c442"));
+/// ```
+pub fn content_hash(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+}
+
+/// Opens `name` below `dir` for reading if it is a regular file; `path` is for error messages.
+pub(crate) fn open_file(
+    dir: &Dir,
+    path: &RelPath,
+    name: &str,
+    follow: FollowSymlinks,
+) -> Result<(File, Metadata), WorkspaceError> {
+    let from_io = |source| WorkspaceError::from_io(path, source);
+    // Without `nonblock`, opening a pipe waits until somebody writes to it.
+    let mut options = OpenOptions::new();
+    options.read(true).nonblock(true).follow(follow);
+    let file = dir.open_with(name, &options).map_err(from_io)?;
+    let metadata = file.metadata().map_err(from_io)?;
+    if !metadata.is_file() {
+        return Err(WorkspaceError::NotAFile { path: path.to_string() });
+    }
+    Ok((file, metadata))
+}
+
+/// Reads all of an open regular file, or none of it when it has more than `size_max` bytes.
+pub(crate) fn read_bounded(
+    file: File,
+    path: &RelPath,
+    size_max: u64,
+) -> Result<Vec<u8>, WorkspaceError> {
+    let from_io = |source| WorkspaceError::from_io(path, source);
+    let too_large = |size| WorkspaceError::TooLarge { path: path.to_string(), size, size_max };
+    let size = file.metadata().map_err(from_io)?.len();
+    if size > size_max {
+        return Err(too_large(size));
+    }
+    let mut bytes = Vec::new();
+    file.take(size_max.saturating_add(1)).read_to_end(&mut bytes).map_err(from_io)?;
+    if bytes.len() as u64 > size_max {
+        return Err(too_large(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
+fn info_of(path: &RelPath, metadata: &Metadata) -> FileInfo {
+    FileInfo {
+        path: path.to_string(),
+        kind: EntryKind::of(metadata.file_type()),
+        size: if metadata.is_file() { metadata.len() } else { 0 },
+        hash: None,
+        modified_ms: modified_ms(metadata),
+    }
+}
+
+fn modified_ms(metadata: &Metadata) -> i64 {
+    let Ok(modified) = metadata.modified() else { return 0 };
+    match modified.into_std().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+    }
+}

@@ -1,0 +1,240 @@
+//! Walking a directory tree through open handles, in a fixed order, without following links.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use cap_fs_ext::DirExt;
+use cap_std::fs::{Dir, DirEntry};
+
+use crate::cancel::Cancel;
+use crate::error::WorkspaceError;
+use crate::ignores::Ignores;
+use crate::path::{PATH_COMPONENTS_MAX, RelPath};
+use crate::read::EntryKind;
+use crate::write::TEMP_PREFIX;
+
+/// The directory that is never walked.
+const GIT_DIR: &str = ".git";
+
+/// How far a listing or a search may go. Whichever bound is reached first ends it with a [`Cut`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchLimits {
+    /// Directory entries looked at, ignored ones included.
+    pub entries_max: usize,
+    /// Entries listed, or matching lines found.
+    pub results_max: usize,
+    /// Sum of the paths and lines in the result, in bytes.
+    pub result_bytes_max: usize,
+    /// Time from the start of the operation.
+    pub time_max: Duration,
+}
+
+impl Default for SearchLimits {
+    fn default() -> Self {
+        Self {
+            entries_max: 100_000,
+            results_max: 1_000,
+            result_bytes_max: 256 * 1024,
+            time_max: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a result is not complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// [`SearchLimits::entries_max`].
+    Entries,
+    /// [`SearchLimits::results_max`].
+    Results,
+    /// [`SearchLimits::result_bytes_max`].
+    Bytes,
+    /// [`SearchLimits::time_max`].
+    Time,
+}
+
+/// Why a walk ends early.
+pub(crate) enum Stop {
+    /// With what was found so far.
+    Cut(Cut),
+    /// Without a result.
+    Failed(WorkspaceError),
+}
+
+/// When a search has to end.
+#[derive(Clone, Copy)]
+pub(crate) struct Time<'a> {
+    cancel: &'a Cancel,
+    deadline: Instant,
+}
+
+impl Time<'_> {
+    /// Fails when the caller asked to stop or the time is over.
+    pub(crate) fn check(self) -> Result<(), Stop> {
+        if self.cancel.is_cancelled() {
+            return Err(Stop::Failed(WorkspaceError::Cancelled));
+        }
+        if Instant::now() >= self.deadline {
+            return Err(Stop::Cut(Cut::Time));
+        }
+        Ok(())
+    }
+}
+
+/// What a search has left of its limits.
+pub(crate) struct Budget<'a> {
+    pub(crate) time: Time<'a>,
+    entries_left: usize,
+    results_left: usize,
+    bytes_left: usize,
+}
+
+impl<'a> Budget<'a> {
+    pub(crate) fn new(limits: &SearchLimits, cancel: &'a Cancel) -> Self {
+        Self {
+            time: Time { cancel, deadline: Instant::now() + limits.time_max },
+            entries_left: limits.entries_max,
+            results_left: limits.results_max,
+            bytes_left: limits.result_bytes_max,
+        }
+    }
+
+    /// Takes one result.
+    pub(crate) fn take_result(&mut self) -> Result<(), Cut> {
+        self.results_left = self.results_left.checked_sub(1).ok_or(Cut::Results)?;
+        Ok(())
+    }
+
+    /// Takes room for text in the result.
+    pub(crate) fn take_bytes(&mut self, bytes: usize) -> Result<(), Cut> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(Cut::Bytes)?;
+        Ok(())
+    }
+
+    fn take_entry(&mut self) -> Result<(), Stop> {
+        self.time.check()?;
+        self.entries_left = self.entries_left.checked_sub(1).ok_or(Stop::Cut(Cut::Entries))?;
+        Ok(())
+    }
+}
+
+/// One thing met on a walk.
+pub(crate) struct Found<'a> {
+    /// The directory that holds it.
+    pub(crate) dir: &'a Dir,
+    /// Its name there.
+    pub(crate) name: &'a str,
+    /// Relative to the project's directory.
+    pub(crate) path: &'a RelPath,
+    pub(crate) kind: EntryKind,
+}
+
+/// What is done with each entry.
+pub(crate) type Visit<'a> = dyn FnMut(&mut Budget<'_>, &Found<'_>) -> Result<(), Stop> + 'a;
+
+/// Calls `visit` for everything below the directory `base`, sorted by name within each directory, a
+/// directory before what is in it.
+///
+/// Left out: `.git`, what `.gitignore` files say, files that are being written, names that are not
+/// UTF-8. Directories that cannot be read are skipped. `depth_max` 1 means the entries of `base` only.
+/// The answer says why the walk ended early, if it did.
+pub(crate) fn walk(
+    root: &Dir,
+    base: &RelPath,
+    depth_max: usize,
+    budget: &mut Budget<'_>,
+    visit: &mut Visit<'_>,
+) -> Result<Option<Cut>, WorkspaceError> {
+    let dir = root.open_dir(base.as_str()).map_err(|error| {
+        if error.kind() == ErrorKind::NotADirectory {
+            return WorkspaceError::NotADirectory { path: base.to_string() };
+        }
+        WorkspaceError::from_io(base, error)
+    })?;
+    let depth_max = depth_max.min(PATH_COMPONENTS_MAX);
+    let mut walk = Walk { depth_max, ignores: ignores_above(root, base) };
+    match walk.directory(&dir, base, 1, budget, visit) {
+        Ok(()) => Ok(None),
+        Err(Stop::Cut(cut)) => Ok(Some(cut)),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+struct Walk {
+    depth_max: usize,
+    ignores: Ignores,
+}
+
+impl Walk {
+    fn directory(
+        &mut self,
+        dir: &Dir,
+        path: &RelPath,
+        depth: usize,
+        budget: &mut Budget<'_>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), Stop> {
+        let (entries, listed) = sorted_entries(dir, budget);
+        self.ignores.enter(dir, path);
+        for (name, kind) in entries {
+            let path = path.child(&name);
+            if self.ignores.contains(&path, kind == EntryKind::Directory) {
+                continue;
+            }
+            visit(budget, &Found { dir, name: &name, path: &path, kind })?;
+            if kind == EntryKind::Directory
+                && depth < self.depth_max
+                && let Ok(child) = dir.open_dir_nofollow(&name)
+            {
+                self.directory(&child, &path, depth + 1, budget, visit)?;
+            }
+        }
+        self.ignores.leave();
+        listed
+    }
+}
+
+/// The entries of `dir` in order, and whether the budget allowed to look at all of them.
+fn sorted_entries(
+    dir: &Dir,
+    budget: &mut Budget<'_>,
+) -> (Vec<(String, EntryKind)>, Result<(), Stop>) {
+    let mut entries = Vec::new();
+    let mut listed = Ok(());
+    let Ok(in_dir) = dir.entries() else { return (entries, listed) };
+    for entry in in_dir.flatten() {
+        listed = budget.take_entry();
+        if listed.is_err() {
+            break;
+        }
+        entries.extend(named(&entry));
+    }
+    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    (entries, listed)
+}
+
+fn named(entry: &DirEntry) -> Option<(String, EntryKind)> {
+    let name = entry.file_name().into_string().ok()?;
+    if name == GIT_DIR || name.starts_with(TEMP_PREFIX) {
+        return None;
+    }
+    let kind = match EntryKind::of(entry.file_type().ok()?) {
+        // Some file systems do not tell the kind along with the name.
+        EntryKind::Other => EntryKind::of(entry.metadata().ok()?.file_type()),
+        known @ (EntryKind::File | EntryKind::Directory | EntryKind::Link) => known,
+    };
+    Some((name, kind))
+}
+
+/// The ignore files of the directories above `base`.
+fn ignores_above(root: &Dir, base: &RelPath) -> Ignores {
+    let mut ignores = Ignores::default();
+    let mut above = RelPath::ROOT;
+    for name in base.names() {
+        if let Ok(dir) = root.open_dir(above.as_str()) {
+            ignores.enter(&dir, &above);
+        }
+        above = above.child(name);
+    }
+    ignores
+}

@@ -1,0 +1,237 @@
+//! Replacing a file as a whole: afterwards it has the old content or the new one, never a mixture.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::PoisonError;
+
+use cap_fs_ext::{FollowSymlinks, MetadataExt, OpenOptionsFollowExt};
+use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt, Permissions, PermissionsExt};
+use iris_protocol::limits::FILE_BYTES_MAX;
+use sha2::{Digest, Sha256};
+
+use crate::error::WorkspaceError;
+use crate::path::RelPath;
+use crate::place::{Place, resolve, sync_dir};
+use crate::read::{hex, open_file, read_bounded};
+use crate::{Workspace, content_hash};
+
+/// How the name of a file that is being written begins. Listing and search leave such files out.
+pub(crate) const TEMP_PREFIX: &str = ".iris-tmp-";
+/// Bytes copied at a time.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// The permission bits that a replacement takes over: reading, writing, running; not setuid.
+const MODE_MASK: u32 = 0o777;
+
+/// What a write did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteOutcome {
+    /// The file, relative to the project's directory, without `.` and doubled slashes.
+    pub path: String,
+    /// Whether there was no file before.
+    pub created: bool,
+    /// Bytes now in the file.
+    pub size: u64,
+    /// SHA-256 of the content, 64 hex digits.
+    pub hash: String,
+}
+
+impl Workspace {
+    /// Creates or replaces a file, and creates the directories that are missing on the way.
+    ///
+    /// The content goes to a temporary file beside it, is synced and then renamed, so a reader sees
+    /// the old content or the new one, and a failure leaves the old one. A link inside the project is
+    /// followed; permission bits of an existing file are kept.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidPath`, `PathEscape`, `ProtectedPath`, `NotAFile`, `NotADirectory`, `HardLinked`,
+    /// `TooLarge` above 16 MiB, `Io`.
+    pub fn write(&self, path: &str, bytes: &[u8]) -> Result<WriteOutcome, WorkspaceError> {
+        self.replace(&RelPath::file(path)?, &mut &*bytes, None)
+    }
+
+    /// Replaces a file if its content still has the SHA-256 `known_hash`.
+    ///
+    /// Writers through clones of this workspace cannot come between the check and the replacement;
+    /// other processes can.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::write`], and `Changed` when the content is another one or the file is gone.
+    pub fn write_if_unchanged(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        known_hash: &str,
+    ) -> Result<WriteOutcome, WorkspaceError> {
+        self.replace(&RelPath::file(path)?, &mut &*bytes, Some(known_hash))
+    }
+
+    fn replace(
+        &self,
+        path: &RelPath,
+        content: &mut dyn Read,
+        known_hash: Option<&str>,
+    ) -> Result<WriteOutcome, WorkspaceError> {
+        let place = resolve(self.root(), path)?;
+        let mode = target(&place, path)?.map(|metadata| metadata.permissions().mode() & MODE_MASK);
+        let mut temp =
+            TempFile::create(&place.dir, mode).map_err(|e| WorkspaceError::from_io(path, e))?;
+        let (size, hash) = temp.fill(path, content)?;
+
+        let guard = self.inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let created = target(&place, path)?.is_none();
+        if let Some(known_hash) = known_hash {
+            check_unchanged(&place, path, known_hash)?;
+        }
+        temp.rename(&place.name).map_err(|source| WorkspaceError::from_io(path, source))?;
+        drop(guard);
+
+        sync_dir(&place.dir).map_err(|source| WorkspaceError::from_io(path, source))?;
+        Ok(WriteOutcome { path: path.to_string(), created, size, hash })
+    }
+}
+
+/// The file that would be replaced, if there is one that may be.
+fn target(place: &Place, path: &RelPath) -> Result<Option<Metadata>, WorkspaceError> {
+    let metadata = match place.dir.symlink_metadata(&place.name) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(WorkspaceError::from_io(path, error)),
+    };
+    if !metadata.is_file() {
+        return Err(WorkspaceError::NotAFile { path: path.to_string() });
+    }
+    if metadata.nlink() > 1 {
+        return Err(WorkspaceError::HardLinked { path: path.to_string() });
+    }
+    Ok(Some(metadata))
+}
+
+fn check_unchanged(place: &Place, path: &RelPath, known_hash: &str) -> Result<(), WorkspaceError> {
+    let changed = || WorkspaceError::Changed { path: path.to_string() };
+    let bytes = match open_file(&place.dir, path, &place.name, FollowSymlinks::No)
+        .and_then(|(file, _)| read_bounded(file, path, FILE_BYTES_MAX as u64))
+    {
+        Ok(bytes) => bytes,
+        Err(WorkspaceError::NotFound { .. } | WorkspaceError::TooLarge { .. }) => {
+            return Err(changed());
+        }
+        Err(error) => return Err(error),
+    };
+    if content_hash(&bytes) == known_hash { Ok(()) } else { Err(changed()) }
+}
+
+/// A file that is removed again unless it gets its final name.
+struct TempFile<'a> {
+    dir: &'a Dir,
+    /// Empty once it has its final name.
+    name: String,
+    file: File,
+}
+
+impl<'a> TempFile<'a> {
+    fn create(dir: &'a Dir, mode: Option<u32>) -> io::Result<Self> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+        let name = format!("{TEMP_PREFIX}{}", hex(&random));
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).follow(FollowSymlinks::No);
+        if let Some(mode) = mode {
+            options.mode(mode);
+        }
+        let temp = Self { dir, file: dir.open_with(&name, &options)?, name };
+        if let Some(mode) = mode {
+            // The process' umask may have taken bits away.
+            temp.file.set_permissions(Permissions::from_mode(mode))?;
+        }
+        Ok(temp)
+    }
+
+    /// Copies `content`, syncs it, and returns its size and hash.
+    fn fill(
+        &mut self,
+        path: &RelPath,
+        content: &mut dyn Read,
+    ) -> Result<(u64, String), WorkspaceError> {
+        let from_io = |source| WorkspaceError::from_io(path, source);
+        let size_max = FILE_BYTES_MAX as u64;
+        let mut content = content.take(size_max + 1);
+        let mut hasher = Sha256::new();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut size = 0;
+        loop {
+            let count = content.read(&mut chunk).map_err(from_io)?;
+            let Some(bytes) = chunk.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+            size += count as u64;
+            if size > size_max {
+                return Err(WorkspaceError::TooLarge { path: path.to_string(), size, size_max });
+            }
+            hasher.update(bytes);
+            self.file.write_all(bytes).map_err(from_io)?;
+        }
+        self.file.sync_all().map_err(from_io)?;
+        Ok((size, hex(&hasher.finalize())))
+    }
+
+    fn rename(&mut self, name: &str) -> io::Result<()> {
+        self.dir.rename(&self.name, self.dir, name)?;
+        self.name.clear();
+        Ok(())
+    }
+}
+
+impl Drop for TempFile<'_> {
+    fn drop(&mut self) {
+        if !self.name.is_empty() {
+            // Nothing is left to try: the name says what the file is, and search leaves it out.
+            drop(self.dir.remove_file(&self.name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    struct FailsAfter {
+        bytes_left: usize,
+    }
+
+    impl Read for FailsAfter {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.bytes_left == 0 {
+                return Err(io::Error::from(ErrorKind::StorageFull));
+            }
+            let count = buffer.len().min(self.bytes_left);
+            buffer[..count].fill(b'x');
+            self.bytes_left -= count;
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn a_write_that_fails_half_way_leaves_the_old_content_and_no_other_file() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a"), "old").unwrap();
+        let workspace = Workspace::open(root.path()).unwrap();
+        let mut content = FailsAfter { bytes_left: 3 * CHUNK_BYTES };
+        let error =
+            workspace.replace(&RelPath::file("a").unwrap(), &mut content, None).unwrap_err();
+        assert_eq!(error.code(), iris_protocol::ErrorCode::StorageFull);
+        assert_eq!(fs::read_to_string(root.path().join("a")).unwrap(), "old");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_endless_source_is_cut_off_at_the_limit() {
+        let root = tempfile::tempdir().unwrap();
+        let workspace = Workspace::open(root.path()).unwrap();
+        let mut content = io::repeat(b'x');
+        let error =
+            workspace.replace(&RelPath::file("a").unwrap(), &mut content, None).unwrap_err();
+        assert!(matches!(error, WorkspaceError::TooLarge { .. }));
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+}

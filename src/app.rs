@@ -1,0 +1,294 @@
+//! The server, put together: from a configuration to an address that answers, and back to nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use actix_rt::{Arbiter, ArbiterHandle};
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App as WebApp, HttpServer};
+use iris_actors::supervision::ActorTree;
+use iris_actors::{Node, NodeError, Registration, Services, Settings, SystemClock, SystemIds};
+use iris_agent::{Clock, IdSource, TurnLimits};
+use iris_auth::{
+    AccessTokens, AuthError, Passwords, RefreshTokens, SetupToken, load_or_create_key,
+};
+use iris_llm::{ApiKey, ConfigError as ModelConfigError, Models, ProviderConfig, ProviderKind};
+use iris_store::StoreError;
+use iris_store::root::RootDatabase;
+use iris_tools::{ToolError, ToolRegistry};
+use parking_lot::Mutex;
+
+use crate::config::{self, Config};
+use crate::http::{Gatekeeper, guard, routes};
+use crate::lock::DataDirLock;
+
+/// How long a client may take to send a request's head.
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long connections get to end after they were told to.
+const SHUTDOWN_TIMEOUT_SECONDS: u64 = 3;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Another process uses the data directory.
+    #[error("another server is running on the data directory `{}`", .0.display())]
+    Locked(PathBuf),
+    /// The data directory cannot be used.
+    #[error("the data directory `{}` cannot be used: {source}", .path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The root database cannot be used; its file is untouched.
+    #[error("the root database `{}` cannot be used: {source}", .path.display())]
+    Root {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on `{address}`: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A key cannot be used.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// A provider cannot be set up.
+    #[error(transparent)]
+    Models(#[from] ModelConfigError),
+    /// A built-in tool is wrong.
+    #[error(transparent)]
+    Tools(#[from] ToolError),
+    /// An actor of the node is gone.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The HTTP server.
+    #[error("http server: {0}")]
+    Http(#[from] io::Error),
+}
+
+/// What a server takes from outside, so that tests and embedding programs can bring their own.
+pub struct Dependencies {
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// New ids.
+    pub ids: Arc<dyn IdSource>,
+    /// Bounds of one run.
+    pub turn: TurnLimits,
+    /// How long a tool call waits for a person.
+    pub approval_timeout: Duration,
+    /// How long a tool may run.
+    pub tool_timeout: Duration,
+    /// How long a socket may stay without authentication.
+    pub hello_timeout: Duration,
+    /// How long an access token is good.
+    pub access_token_lifetime: Option<Duration>,
+}
+
+impl Default for Dependencies {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            turn: TurnLimits::default(),
+            approval_timeout: Duration::from_secs(600),
+            tool_timeout: Duration::from_secs(120),
+            hello_timeout: Duration::from_secs(5),
+            access_token_lifetime: None,
+        }
+    }
+}
+
+/// A server that answers.
+pub struct App {
+    address: SocketAddr,
+    /// There while nobody is an administrator.
+    setup_token: Option<SetupToken>,
+    node: Node,
+    http: ServerHandle,
+    drain: Duration,
+    _lock: DataDirLock,
+}
+
+impl App {
+    /// Starts a server in the current actix system: opens the data directory, starts the actors,
+    /// listens. Nothing is left running when it fails.
+    ///
+    /// # Errors
+    /// See [`AppError`].
+    pub async fn start(config: Config, dependencies: Dependencies) -> Result<Self, AppError> {
+        iris_llm::install_tls_provider();
+        make_private(&config.data_dir)?;
+        let lock = take_lock(&config.data_dir)?;
+        let listener = listen(config.bind)?;
+        let address = listener.local_addr()?;
+        let clock = Arc::clone(&dependencies.clock);
+        let root_path = config.data_dir.join("root.db");
+        let root = RootDatabase::open_or_create(&root_path, clock.now_ms())
+            .map_err(|source| AppError::Root { path: root_path, source })?;
+        let gatekeeper =
+            Gatekeeper::new(address.ip(), &config.allowed_hosts, &config.allowed_origins);
+        let (drain, setup) = (config.drain, config.setup_token.clone());
+        let services = Arc::new(services(config, dependencies)?);
+        let node = Node::start(Arc::clone(&services), root, arbiters());
+        let setup_token = if node.has_admin().await? {
+            None
+        } else {
+            Some(setup.map_or_else(SetupToken::random, Ok)?)
+        };
+        services.setup_token.lock().clone_from(&setup_token);
+        let http = serve(listener, &node, gatekeeper)?;
+        Ok(Self { address, setup_token, node, http, drain, _lock: lock })
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The token that creates the first administrator, while there is none.
+    pub fn setup_token(&self) -> Option<&SetupToken> {
+        self.setup_token.as_ref()
+    }
+
+    /// The actors that are alive.
+    pub fn actors(&self) -> &ActorTree {
+        &self.node.services.tree
+    }
+
+    /// Stops: no new runs, those that are alive get the configured time, then everything is closed.
+    ///
+    /// # Errors
+    /// When an actor was gone before it could close what it owned.
+    pub async fn stop(self) -> Result<(), AppError> {
+        self.node.drain(self.drain).await;
+        let closed = self.node.close().await;
+        self.http.stop(true).await;
+        Ok(closed?)
+    }
+}
+
+/// Makes the data directory, for its owner alone.
+fn make_private(path: &Path) -> Result<(), AppError> {
+    let make = || {
+        std::fs::create_dir_all(path)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+        }
+        Ok(())
+    };
+    make().map_err(|source| AppError::DataDir { path: path.to_owned(), source })
+}
+
+fn take_lock(path: &Path) -> Result<DataDirLock, AppError> {
+    match DataDirLock::take(path) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(AppError::Locked(path.to_owned())),
+        Err(source) => Err(AppError::DataDir { path: path.to_owned(), source }),
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
+    let listener = TcpListener::bind(address);
+    let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.map_err(|source| AppError::Bind { address, source })
+}
+
+fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppError> {
+    let key = load_or_create_key(&config.jwt_secret_file)?;
+    let mut access_tokens = AccessTokens::new(key.as_bytes(), Arc::clone(&dependencies.clock))?;
+    if let Some(lifetime) = dependencies.access_token_lifetime {
+        access_tokens = access_tokens.lifetime(lifetime);
+    }
+    let registration = match config.registration {
+        config::Registration::Open => Registration::Open,
+        config::Registration::Closed => Registration::Closed,
+    };
+    Ok(Services {
+        clock: dependencies.clock,
+        ids: dependencies.ids,
+        tree: ActorTree::default(),
+        models: models(config.providers)?,
+        tools: Arc::new(ToolRegistry::builtin()?),
+        access_tokens,
+        refresh_tokens: RefreshTokens::new(key.as_bytes())?,
+        passwords: Passwords::for_this_machine(),
+        setup_token: Mutex::new(None),
+        settings: Settings {
+            data_dir: config.data_dir,
+            project_roots: config.project_roots,
+            registration,
+            default_model: config.default_model,
+            turn: dependencies.turn,
+            approval_timeout: dependencies.approval_timeout,
+            tool_timeout: dependencies.tool_timeout,
+            hello_timeout: dependencies.hello_timeout,
+        },
+    })
+}
+
+fn models(providers: BTreeMap<String, config::ProviderSettings>) -> Result<Models, AppError> {
+    let configs = providers.into_iter().map(|(name, settings)| {
+        let kind = match settings.kind {
+            config::ProviderKind::OpenaiCompatible => ProviderKind::OpenAiCompatible,
+            config::ProviderKind::Scripted => ProviderKind::Scripted,
+        };
+        let mut config = ProviderConfig::new(kind);
+        config.base_url = settings.base_url;
+        config.api_key = settings.api_key.map(|key| ApiKey::new(key.expose()));
+        config.script = settings.script;
+        (name, config)
+    });
+    Ok(Models::new(configs.collect())?)
+}
+
+/// The threads that projects live on. They end with the actix system.
+fn arbiters() -> Vec<ArbiterHandle> {
+    let count = available_parallelism().map_or(1, usize::from);
+    (0..count).map(|_| Arbiter::new().handle()).collect()
+}
+
+fn serve(
+    listener: TcpListener,
+    node: &Node,
+    gatekeeper: Gatekeeper,
+) -> Result<ServerHandle, AppError> {
+    let (node, gatekeeper) = (Data::new(node.clone()), Data::new(gatekeeper));
+    let app = move || {
+        WebApp::new()
+            .app_data(node.clone())
+            .app_data(gatekeeper.clone())
+            .wrap(from_fn(guard))
+            .configure(routes)
+    };
+    let server = HttpServer::new(app)
+        .workers(available_parallelism().map_or(1, usize::from))
+        .client_request_timeout(REQUEST_HEAD_TIMEOUT)
+        .shutdown_timeout(SHUTDOWN_TIMEOUT_SECONDS)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    let handle = server.handle();
+    actix_rt::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the http server ended");
+        }
+    });
+    Ok(handle)
+}

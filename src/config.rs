@@ -1,0 +1,284 @@
+//! Everything that an operator can set, as one typed value. The only reader of the environment.
+//!
+//! Sources, the later ones win: defaults, the TOML file, `IRIS_*` variables, flags. A bad value names
+//! the place where it was set; secrets are never shown.
+
+mod error;
+mod parse;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use directories::ProjectDirs;
+use iris_auth::SetupToken;
+use iris_protocol::ModelRef;
+
+pub use error::ConfigError;
+use settings::{ENV_PREFIX, Section, Settings};
+
+/// Where the server listens unless told otherwise.
+const BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4747);
+const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
+const LOG_DEFAULT: &str = "info";
+/// Name of the key file in the data directory.
+const JWT_SECRET_FILE_DEFAULT: &str = "jwt.key";
+
+/// The settings that can be given on the command line; they win over every other source.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Flags {
+    /// TOML file with settings [env: `IRIS_CONFIG`]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    /// Directory for everything the server keeps [env: `IRIS_DATA_DIR`]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Address and port to listen on; port 0 takes a free one [env: `IRIS_BIND`]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub bind: Option<String>,
+    /// Which log lines to write, like `info` or `iris=debug,warn` [env: `IRIS_LOG`]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// `text` or `json` [env: `IRIS_LOG_FORMAT`]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// The configuration of one server.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Holds everything the server keeps. May not exist yet, may be relative.
+    pub data_dir: PathBuf,
+    /// Creates the first admin; `None` means a new one at each start.
+    pub setup_token: Option<SetupToken>,
+    /// Who may create an account.
+    pub registration: Registration,
+    /// Holds the key that signs access tokens; made when there is none.
+    pub jwt_secret_file: PathBuf,
+    /// For sessions that name no model. Its provider is in `providers`.
+    pub default_model: Option<ModelRef>,
+    /// By name: lower case letters, digits, `-` and `_`.
+    pub providers: BTreeMap<String, ProviderSettings>,
+    /// Absolute directories under which projects with a path of their own must lie.
+    pub project_roots: Vec<PathBuf>,
+    /// Values of `Origin` that browsers may connect with, besides the server's own.
+    pub allowed_origins: Vec<String>,
+    /// Values of `Host` that are the server, with or without port, besides its own address. Lower case.
+    pub allowed_hosts: Vec<String>,
+    /// How long runs may go on after the signal to stop.
+    pub drain: Duration,
+    /// Which log lines to write; a valid filter of `tracing-subscriber`.
+    pub log: String,
+    /// How to write them.
+    pub log_format: LogFormat,
+}
+
+/// Who may create an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Everybody.
+    Open,
+    /// Nobody.
+    Closed,
+}
+
+/// The shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How to reach one provider of models.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderSettings {
+    /// Which protocol it speaks.
+    pub kind: ProviderKind,
+    /// An `http` or `https` URL; always there for `openai-compatible`.
+    pub base_url: Option<String>,
+    /// Printable ASCII without spaces, never empty.
+    pub api_key: Option<Secret>,
+    /// The file with the script of a `scripted` provider; `None` when prompts hold it.
+    pub script: Option<PathBuf>,
+}
+
+/// The protocol of a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// Chat Completions over HTTP.
+    OpenaiCompatible,
+    /// Plays a script; needs no network.
+    Scripted,
+}
+
+impl ProviderKind {
+    /// The kind as it stands in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenaiCompatible => "openai-compatible",
+            Self::Scripted => "scripted",
+        }
+    }
+}
+
+/// A text that no `Debug` shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Config {
+    /// Reads the configuration from the environment of this process and from the file system.
+    /// Returns warnings too, for the log that is not set up yet.
+    ///
+    /// # Errors
+    /// As [`Config::load`], and [`ConfigError::NotUtf8`].
+    pub fn from_process(flags: Flags) -> Result<(Self, Vec<String>), ConfigError> {
+        let environment = environment(std::env::vars_os())?;
+        Self::load(flags, environment.into_iter(), |path| fs::read_to_string(path))
+    }
+
+    /// Builds the configuration from `flags`, `environment` and the file that one of them names,
+    /// which is read with `read_file`. Returns warnings too, one sentence each.
+    ///
+    /// # Errors
+    /// Each variant of [`ConfigError`] but [`ConfigError::NotUtf8`]; the first problem found.
+    pub fn load(
+        flags: Flags,
+        environment: impl Iterator<Item = (String, String)>,
+        read_file: impl FnOnce(&Path) -> io::Result<String>,
+    ) -> Result<(Self, Vec<String>), ConfigError> {
+        let mut variables: BTreeMap<String, String> = environment.collect();
+        let file_from_environment = variables.remove("IRIS_CONFIG");
+        let file = flags.config.clone().or(file_from_environment).map(PathBuf::from);
+
+        let mut settings = Settings::default();
+        if let Some(path) = file {
+            let text = read_file(&path)
+                .map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
+            settings.add_file(&path, &text)?;
+        }
+        let mut warnings = settings.add_environment(variables)?;
+        settings.add_flags(flags);
+        let config = Self::from_settings(settings, &mut warnings)?;
+        Ok((config, warnings))
+    }
+
+    fn from_settings(settings: Settings, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
+        let Settings { mut top, providers } = settings;
+        let data_dir = match top.parse("data_dir", parse::path)? {
+            Some(data_dir) => data_dir,
+            None => data_dir_default()?,
+        };
+        let providers = providers
+            .into_iter()
+            .map(|(name, section)| Ok((name.clone(), provider(&name, section, warnings)?)))
+            .collect::<Result<BTreeMap<_, _>, ConfigError>>()?;
+        let default_model =
+            top.parse("default_model", |text| parse::default_model(text, &providers))?;
+        let config = Self {
+            bind: top.parse("bind", parse::bind)?.unwrap_or(BIND_DEFAULT),
+            setup_token: top.parse("setup_token", parse::setup_token)?,
+            registration: top
+                .parse("registration", parse::registration)?
+                .unwrap_or(Registration::Closed),
+            jwt_secret_file: top
+                .parse("jwt_secret_file", parse::path)?
+                .unwrap_or_else(|| data_dir.join(JWT_SECRET_FILE_DEFAULT)),
+            project_roots: top.parse_list("project_roots", parse::absolute_path)?,
+            allowed_origins: top.parse_list("allowed_origins", parse::origin)?,
+            allowed_hosts: top.parse_list("allowed_hosts", parse::host)?,
+            drain: top.parse("drain_seconds", parse::drain)?.unwrap_or(DRAIN_DEFAULT),
+            log: top.parse("log", parse::log_filter)?.unwrap_or_else(|| LOG_DEFAULT.to_owned()),
+            log_format: top.parse("log_format", parse::log_format)?.unwrap_or(LogFormat::Text),
+            data_dir,
+            default_model,
+            providers,
+        };
+        debug_assert!(top.keys_left().is_empty(), "keys not read: {:?}", top.keys_left());
+        Ok(config)
+    }
+}
+
+/// Keeps the variables that may be ours.
+fn environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut ours = Vec::new();
+    for (name, value) in variables {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(ENV_PREFIX)) else {
+            continue;
+        };
+        let name = name.to_owned();
+        match value.into_string() {
+            Ok(value) => ours.push((name, value)),
+            Err(_) => return Err(ConfigError::NotUtf8 { name }),
+        }
+    }
+    Ok(ours)
+}
+
+fn data_dir_default() -> Result<PathBuf, ConfigError> {
+    let places = ProjectDirs::from("", "", "iris").ok_or(ConfigError::NoDataDir)?;
+    Ok(places.data_dir().to_owned())
+}
+
+fn provider(
+    name: &str,
+    mut section: Section,
+    warnings: &mut Vec<String>,
+) -> Result<ProviderSettings, ConfigError> {
+    if !parse::is_provider_name(name) {
+        return Err(ConfigError::ProviderName { name: name.to_owned() });
+    }
+    let missing = |field| ConfigError::Missing { provider: name.to_owned(), field };
+    let kind = section.parse("kind", parse::provider_kind)?.ok_or_else(|| missing("kind"))?;
+    let settings = ProviderSettings {
+        kind,
+        base_url: section.parse("base_url", parse::base_url)?,
+        api_key: section.parse("api_key", parse::api_key)?,
+        script: section.parse("script", parse::path)?,
+    };
+    debug_assert!(section.keys_left().is_empty(), "keys not read: {:?}", section.keys_left());
+
+    let unused = match kind {
+        ProviderKind::OpenaiCompatible if settings.base_url.is_none() => {
+            return Err(missing("base_url"));
+        }
+        ProviderKind::OpenaiCompatible => vec![("script", settings.script.is_some())],
+        ProviderKind::Scripted => {
+            vec![("base_url", settings.base_url.is_some()), ("api_key", settings.api_key.is_some())]
+        }
+    };
+    for (field, is_set) in unused {
+        if is_set {
+            let kind = kind.as_str();
+            warnings
+                .push(format!("`providers.{name}.{field}` has no effect: its kind is `{kind}`"));
+        }
+    }
+    Ok(settings)
+}

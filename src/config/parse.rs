@@ -1,0 +1,159 @@
+//! From the text of one value to its type. A refusal is the second half of a sentence about the key.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use iris_auth::SetupToken;
+use iris_protocol::ModelRef;
+use tracing_subscriber::EnvFilter;
+use url::{Host, Url};
+
+use super::{LogFormat, ProviderKind, ProviderSettings, Registration, Secret};
+
+/// A value, or what is wrong with its text.
+pub(super) type Parsed<T> = Result<T, String>;
+
+/// Longest time for runs to end after the signal to stop, in seconds.
+pub(super) const DRAIN_SECONDS_MAX: u64 = 3_600;
+
+fn refuse<T>(text: &str, expected: &str) -> Parsed<T> {
+    Err(format!("`{text}` is not {expected}"))
+}
+
+pub(super) fn bind(text: &str) -> Parsed<SocketAddr> {
+    text.parse().or_else(|_| refuse(text, "an address with a port like `127.0.0.1:4747`"))
+}
+
+pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+    if text.is_empty() {
+        return refuse(text, "a path");
+    }
+    Ok(PathBuf::from(text))
+}
+
+pub(super) fn absolute_path(text: &str) -> Parsed<PathBuf> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { refuse(text, "an absolute path") }
+}
+
+/// Never shows the text.
+pub(super) fn setup_token(text: &str) -> Parsed<SetupToken> {
+    SetupToken::new(text.to_owned()).map_err(|error| error.to_string())
+}
+
+pub(super) fn registration(text: &str) -> Parsed<Registration> {
+    match text {
+        "open" => Ok(Registration::Open),
+        "closed" => Ok(Registration::Closed),
+        "invite" => Err("`invite` is not supported yet; use `open` or `closed`".to_owned()),
+        _ => refuse(text, "`open` or `closed`"),
+    }
+}
+
+pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => refuse(text, "`text` or `json`"),
+    }
+}
+
+pub(super) fn log_filter(text: &str) -> Parsed<String> {
+    if text.trim().is_empty() || EnvFilter::try_new(text).is_err() {
+        return refuse(text, "a log filter like `info` or `iris=debug,warn`");
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn drain(text: &str) -> Parsed<Duration> {
+    match text.parse() {
+        Ok(seconds) if seconds <= DRAIN_SECONDS_MAX => Ok(Duration::from_secs(seconds)),
+        Ok(_) | Err(_) => {
+            refuse(text, &format!("a whole number of seconds up to {DRAIN_SECONDS_MAX}"))
+        }
+    }
+}
+
+/// An origin as browsers send it (RFC 6454 section 6.2).
+pub(super) fn origin(text: &str) -> Parsed<String> {
+    let is_origin = web_url(text).is_some_and(|url| url.origin().ascii_serialization() == text);
+    if !is_origin {
+        return refuse(text, "an origin like `https://app.example.com`");
+    }
+    Ok(text.to_owned())
+}
+
+/// A host with or without a port, as in the `Host` header. Made lower case.
+pub(super) fn host(text: &str) -> Parsed<String> {
+    let text = text.to_ascii_lowercase();
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        Some(_) | None => (text.as_str(), None),
+    };
+    let port_is_good = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    let name_is_good = Host::parse(name).is_ok_and(|host| host.to_string() == name);
+    if !port_is_good || !name_is_good || name.contains('*') {
+        return refuse(&text, "a host like `iris.example.com` or `iris.example.com:8443`");
+    }
+    Ok(text)
+}
+
+pub(super) fn default_model(
+    text: &str,
+    providers: &BTreeMap<String, ProviderSettings>,
+) -> Parsed<ModelRef> {
+    let Some((provider, model)) = text.split_once('/').filter(|(_, model)| !model.is_empty())
+    else {
+        return refuse(text, "of the form `provider/model`");
+    };
+    if !providers.contains_key(provider) {
+        return Err(format!("no provider `{provider}` is configured (in `{text}`)"));
+    }
+    Ok(ModelRef { provider_id: provider.to_owned(), model_id: model.to_owned() })
+}
+
+/// A name that can stand before the `/` of a model and in a variable, there in upper case.
+pub(super) fn is_provider_name(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    !name.is_empty() && name.chars().all(is_part)
+}
+
+pub(super) fn provider_kind(text: &str) -> Parsed<ProviderKind> {
+    match text {
+        "openai-compatible" => Ok(ProviderKind::OpenaiCompatible),
+        "scripted" => Ok(ProviderKind::Scripted),
+        "anthropic" | "openai" | "google" | "ollama" => {
+            Err(format!("`{text}` is not supported yet; use `openai-compatible` or `scripted`"))
+        }
+        _ => refuse(text, "`openai-compatible` or `scripted`"),
+    }
+}
+
+/// Does not show a text that may hold a password.
+pub(super) fn base_url(text: &str) -> Parsed<String> {
+    let Some(url) = web_url(text) else {
+        return refuse(text, "a URL like `https://api.example.com/v1`");
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the URL must not hold a user or password; use `api_key`".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse(text, "a URL without `?` and `#`");
+    }
+    Ok(text.to_owned())
+}
+
+/// Never shows the text.
+pub(super) fn api_key(text: &str) -> Parsed<Secret> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a key is printable ASCII without spaces, and not empty".to_owned());
+    }
+    Ok(Secret(text.to_owned()))
+}
+
+fn web_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}

@@ -1,0 +1,415 @@
+//! The configuration as operators write it: precedence, refusals, warnings, secrets.
+
+use std::cell::Cell;
+
+use super::*;
+
+/// Loads with a file at `/etc/iris.toml`, variables and flags; nothing else is read.
+fn load_all(
+    file: Option<&str>,
+    variables: &[(&str, &str)],
+    flags: Flags,
+) -> Result<(Config, Vec<String>), ConfigError> {
+    let config_variable = file.map(|_| ("IRIS_CONFIG", "/etc/iris.toml"));
+    let environment = variables.iter().copied().chain(config_variable);
+    Config::load(
+        flags,
+        environment.map(|(name, value)| (name.to_owned(), value.to_owned())),
+        |path| {
+            assert_eq!(path, Path::new("/etc/iris.toml"));
+            Ok(file.unwrap().to_owned())
+        },
+    )
+}
+
+fn from_file(text: &str) -> Result<Config, ConfigError> {
+    load_all(Some(text), &[], Flags::default()).map(|(config, _)| config)
+}
+
+fn from_env(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    load_all(None, variables, Flags::default()).map(|(config, _)| config)
+}
+
+#[track_caller]
+fn assert_refused(result: Result<Config, ConfigError>, sentence: &str) {
+    let error = result.expect_err(sentence);
+    assert_eq!(error.to_string(), sentence);
+}
+
+const LOCAL: [(&str, &str); 2] = [
+    ("IRIS_PROVIDERS__LOCAL__KIND", "openai-compatible"),
+    ("IRIS_PROVIDERS__LOCAL__BASE_URL", "http://127.0.0.1:8081/v1"),
+];
+
+#[test]
+fn without_any_source_the_defaults_hold() {
+    let (config, warnings) = load_all(None, &[("PATH", "/bin")], Flags::default()).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(config.bind.to_string(), "127.0.0.1:4747");
+    assert!(config.data_dir.ends_with("iris"), "{:?}", config.data_dir);
+    assert_eq!(config.jwt_secret_file, config.data_dir.join("jwt.key"));
+    assert!(config.setup_token.is_none());
+    assert_eq!(config.registration, Registration::Closed);
+    assert_eq!(config.default_model, None);
+    assert!(config.providers.is_empty());
+    assert!(config.project_roots.is_empty());
+    assert!(config.allowed_origins.is_empty());
+    assert!(config.allowed_hosts.is_empty());
+    assert_eq!(config.drain, Duration::from_secs(30));
+    assert_eq!(config.log, "info");
+    assert_eq!(config.log_format, LogFormat::Text);
+}
+
+#[test]
+fn each_key_of_the_file_is_read() {
+    let config = from_file(
+        r#"
+        bind = "0.0.0.0:0"
+        data_dir = "/srv/iris"
+        setup_token = "let me in"
+        registration = "open"
+        jwt_secret_file = "/run/secrets/jwt"
+        default_model = "local/org/model"
+        project_roots = ["/home/a,b", "/srv"]
+        allowed_origins = ["https://app.example.com"]
+        allowed_hosts = ["iris.example.com", "[::1]:4747"]
+        drain_seconds = 5
+        log = "iris=debug,warn"
+        log_format = "json"
+
+        [providers.local]
+        kind = "openai-compatible"
+        base_url = "http://127.0.0.1:8081/v1"
+        api_key = "sk-canary"
+
+        [providers.demo]
+        kind = "scripted"
+        script = "/srv/demo.json"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.bind.to_string(), "0.0.0.0:0");
+    assert_eq!(config.data_dir, Path::new("/srv/iris"));
+    assert!(config.setup_token.unwrap().matches("let me in"));
+    assert_eq!(config.registration, Registration::Open);
+    assert_eq!(config.jwt_secret_file, Path::new("/run/secrets/jwt"));
+    let model = ModelRef { provider_id: "local".to_owned(), model_id: "org/model".to_owned() };
+    assert_eq!(config.default_model, Some(model));
+    assert_eq!(config.project_roots, [Path::new("/home/a,b"), Path::new("/srv")]);
+    assert_eq!(config.allowed_origins, ["https://app.example.com"]);
+    assert_eq!(config.allowed_hosts, ["iris.example.com", "[::1]:4747"]);
+    assert_eq!(config.drain, Duration::from_secs(5));
+    assert_eq!(config.log, "iris=debug,warn");
+    assert_eq!(config.log_format, LogFormat::Json);
+    let local = ProviderSettings {
+        kind: ProviderKind::OpenaiCompatible,
+        base_url: Some("http://127.0.0.1:8081/v1".to_owned()),
+        api_key: Some(Secret("sk-canary".to_owned())),
+        script: None,
+    };
+    let demo = ProviderSettings {
+        kind: ProviderKind::Scripted,
+        base_url: None,
+        api_key: None,
+        script: Some(PathBuf::from("/srv/demo.json")),
+    };
+    let expected = [("local".to_owned(), local), ("demo".to_owned(), demo)];
+    assert_eq!(config.providers, BTreeMap::from(expected));
+}
+
+#[test]
+fn the_environment_says_the_same_as_the_file() {
+    let mut variables = vec![
+        ("IRIS_BIND", "0.0.0.0:0"),
+        ("IRIS_DATA_DIR", "/srv/iris"),
+        ("IRIS_SETUP_TOKEN", "let me in"),
+        ("IRIS_REGISTRATION", "open"),
+        ("IRIS_JWT_SECRET_FILE", "/run/secrets/jwt"),
+        ("IRIS_DEFAULT_MODEL", "local/m"),
+        ("IRIS_PROJECT_ROOTS", "/home/a, /srv"),
+        ("IRIS_ALLOWED_ORIGINS", "https://a.example,http://localhost:3000"),
+        ("IRIS_ALLOWED_HOSTS", ""),
+        ("IRIS_DRAIN_SECONDS", "0"),
+        ("IRIS_LOG", "debug"),
+        ("IRIS_LOG_FORMAT", "json"),
+        ("IRIS_PROVIDERS__LOCAL__API_KEY", "sk-canary"),
+        ("IRIS_PROVIDERS__LOCAL__SCRIPT", "/unused"),
+    ];
+    variables.extend(LOCAL);
+    let (config, warnings) = load_all(None, &variables, Flags::default()).unwrap();
+    assert_eq!(config.bind.to_string(), "0.0.0.0:0");
+    assert!(config.setup_token.unwrap().matches("let me in"));
+    assert_eq!(config.project_roots, [Path::new("/home/a"), Path::new("/srv")]);
+    assert_eq!(config.allowed_origins, ["https://a.example", "http://localhost:3000"]);
+    assert!(config.allowed_hosts.is_empty());
+    assert_eq!(config.drain, Duration::ZERO);
+    let local = config.providers.get("local").unwrap();
+    assert_eq!(local.api_key.as_ref().unwrap().expose(), "sk-canary");
+    let unused = "`providers.local.script` has no effect: its kind is `openai-compatible`";
+    assert_eq!(warnings, [unused]);
+}
+
+#[test]
+fn flags_win_over_variables_and_variables_over_the_file() {
+    let file = "bind = '127.0.0.1:1'\nlog = 'error'\ndata_dir = '/file'\nlog_format = 'json'";
+    let variables = [("IRIS_BIND", "127.0.0.1:2"), ("IRIS_LOG", "warn")];
+    let flags = Flags { bind: Some("127.0.0.1:3".to_owned()), ..Flags::default() };
+    let (config, _) = load_all(Some(file), &variables, flags).unwrap();
+    assert_eq!(config.bind.port(), 3);
+    assert_eq!(config.log, "warn");
+    assert_eq!(config.data_dir, Path::new("/file"));
+    assert_eq!(config.log_format, LogFormat::Json);
+
+    let flags = Flags {
+        config: None,
+        data_dir: Some("/flag".to_owned()),
+        bind: None,
+        log: Some("trace".to_owned()),
+        log_format: Some("text".to_owned()),
+    };
+    let (config, _) = load_all(Some(file), &variables, flags).unwrap();
+    assert_eq!(config.bind.port(), 2);
+    assert_eq!(config.log, "trace");
+    assert_eq!(config.data_dir, Path::new("/flag"));
+    assert_eq!(config.log_format, LogFormat::Text);
+}
+
+#[test]
+fn a_provider_may_be_described_by_file_and_environment_together() {
+    let file = "[providers.local]\nkind = 'openai-compatible'\nbase_url = 'http://a/v1'";
+    let variables =
+        [("IRIS_PROVIDERS__LOCAL__API_KEY", "one"), ("IRIS_PROVIDERS__Other__KIND", "scripted")];
+    let (config, _) = load_all(Some(file), &variables, Flags::default()).unwrap();
+    assert_eq!(config.providers.keys().collect::<Vec<_>>(), ["local", "other"]);
+    let local = config.providers.get("local").unwrap();
+    assert_eq!(local.base_url.as_deref(), Some("http://a/v1"));
+    assert_eq!(local.api_key.as_ref().unwrap().expose(), "one");
+}
+
+#[test]
+fn the_file_of_the_flag_wins_over_that_of_the_environment() {
+    let seen = Cell::new(None);
+    let environment = [("IRIS_CONFIG".to_owned(), "/env.toml".to_owned())];
+    let flags = Flags { config: Some("/flag.toml".to_owned()), ..Flags::default() };
+    let (_, warnings) = Config::load(flags, environment.into_iter(), |path| {
+        seen.set(Some(path.to_owned()));
+        Ok(String::new())
+    })
+    .unwrap();
+    assert_eq!(seen.take(), Some(PathBuf::from("/flag.toml")));
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let flags = Flags { config: Some("/missing.toml".to_owned()), ..Flags::default() };
+    let result = Config::load(flags, std::iter::empty(), |_| Err(io::ErrorKind::NotFound.into()));
+    let sentence = "cannot read the configuration file `/missing.toml`";
+    assert_refused(result.map(|(config, _)| config), sentence);
+}
+
+#[test]
+fn each_bad_variable_is_named_with_its_value() {
+    for (variable, value, problem) in [
+        ("BIND", "localhost:4747", "not an address with a port like `127.0.0.1:4747`"),
+        ("BIND", "127.0.0.1", "not an address with a port like `127.0.0.1:4747`"),
+        ("BIND", "127.0.0.1:65536", "not an address with a port like `127.0.0.1:4747`"),
+        ("DATA_DIR", "", "not a path"),
+        ("REGISTRATION", "maybe", "not `open` or `closed`"),
+        ("JWT_SECRET_FILE", "", "not a path"),
+        ("DEFAULT_MODEL", "gpt", "not of the form `provider/model`"),
+        ("DEFAULT_MODEL", "local/", "not of the form `provider/model`"),
+        ("PROJECT_ROOTS", "home", "not an absolute path"),
+        ("ALLOWED_ORIGINS", "*", "not an origin like `https://app.example.com`"),
+        ("ALLOWED_ORIGINS", "https://a/", "not an origin like `https://app.example.com`"),
+        ("ALLOWED_ORIGINS", "null", "not an origin like `https://app.example.com`"),
+        ("ALLOWED_ORIGINS", "ftp://a", "not an origin like `https://app.example.com`"),
+        ("DRAIN_SECONDS", "-1", "not a whole number of seconds up to 3600"),
+        ("DRAIN_SECONDS", "3601", "not a whole number of seconds up to 3600"),
+        ("DRAIN_SECONDS", "1.5", "not a whole number of seconds up to 3600"),
+        ("LOG", "", "not a log filter like `info` or `iris=debug,warn`"),
+        ("LOG", "iris=loud", "not a log filter like `info` or `iris=debug,warn`"),
+        ("LOG_FORMAT", "xml", "not `text` or `json`"),
+        ("PROVIDERS__LOCAL__KIND", "psychic", "not `openai-compatible` or `scripted`"),
+        ("PROVIDERS__LOCAL__BASE_URL", "a/v1", "not a URL like `https://api.example.com/v1`"),
+        ("PROVIDERS__LOCAL__BASE_URL", "ftp://a", "not a URL like `https://api.example.com/v1`"),
+        ("PROVIDERS__LOCAL__BASE_URL", "http://a/?b", "not a URL without `?` and `#`"),
+        ("PROVIDERS__LOCAL__SCRIPT", "", "not a path"),
+    ] {
+        let name = format!("IRIS_{variable}");
+        let mut variables = LOCAL.to_vec();
+        variables.push((&name, value));
+        let sentence = format!("bad value of `{name}`: `{value}` is {problem}");
+        assert_refused(from_env(&variables), &sentence);
+    }
+}
+
+#[test]
+fn a_bad_host_is_named_and_a_good_one_made_lower_case() {
+    for host in ["http://a", "a/b", "*", "*.example.com", "a:b", "a:65536", "a b", "a@b", "a,,b"] {
+        let error = from_env(&[("IRIS_ALLOWED_HOSTS", host)]).expect_err(host).to_string();
+        assert!(error.starts_with("bad value of `IRIS_ALLOWED_HOSTS`: `"), "{error}");
+    }
+    let config = from_env(&[("IRIS_ALLOWED_HOSTS", "Iris.Example.com:80, 10.0.0.1")]).unwrap();
+    assert_eq!(config.allowed_hosts, ["iris.example.com:80", "10.0.0.1"]);
+}
+
+#[test]
+fn a_bad_value_names_the_file_or_the_flag_it_came_from() {
+    assert_refused(
+        from_file("bind = 4747"),
+        "bad value of `bind` in `/etc/iris.toml`: `4747` is not an address with a port like \
+         `127.0.0.1:4747`",
+    );
+    assert_refused(
+        from_file("[providers.x]\nkind = 'y'"),
+        "bad value of `providers.x.kind` in `/etc/iris.toml`: `y` is not `openai-compatible` or \
+         `scripted`",
+    );
+    let flags = Flags { log_format: Some("xml".to_owned()), ..Flags::default() };
+    assert_refused(
+        load_all(None, &[], flags).map(|(config, _)| config),
+        "bad value of `--log-format`: `xml` is not `text` or `json`",
+    );
+}
+
+#[test]
+fn values_of_the_wrong_shape_are_refused() {
+    for (text, sentence) in [
+        ("log = ['a']", "`log` in `/etc/iris.toml`: expected one value, not an array"),
+        ("[bind]\nport = 1", "`bind` in `/etc/iris.toml`: expected a value, not a table"),
+        (
+            "project_roots = '/a'",
+            "`project_roots` in `/etc/iris.toml`: expected an array of strings",
+        ),
+        (
+            "allowed_hosts = [1]",
+            "`allowed_hosts` in `/etc/iris.toml`: expected only strings in the array",
+        ),
+        ("providers = 'x'", "`providers` in `/etc/iris.toml`: expected a table"),
+        ("[providers]\nlocal = 1", "`providers.local` in `/etc/iris.toml`: expected a table"),
+    ] {
+        assert_refused(from_file(text), &format!("bad value of {sentence}"));
+    }
+}
+
+#[test]
+fn an_unknown_key_of_the_file_is_refused() {
+    for (text, key) in [
+        ("colour = 'red'", "colour"),
+        ("BIND = '127.0.0.1:1'", "BIND"),
+        ("config = 'x'", "config"),
+        ("[server]\nbind = 'x'", "server"),
+        ("'providers.a.kind' = 'scripted'", "providers.a.kind"),
+        ("[providers.a]\nkind = 'scripted'\ncolour = 1", "providers.a.colour"),
+    ] {
+        assert_refused(from_file(text), &format!("unknown key `{key}` in `/etc/iris.toml`"));
+    }
+}
+
+#[test]
+fn an_unknown_variable_of_ours_is_a_warning() {
+    let variables = [
+        ("IRIS_BINDD", "x"),
+        ("IRIS_bind", "x"),
+        ("IRIS_", "x"),
+        ("IRIS_PROVIDERS__A", "x"),
+        ("IRIS_PROVIDERS__A__COLOUR", "x"),
+        ("OTHER_BIND", "x"),
+    ];
+    let (config, warnings) = load_all(None, &variables, Flags::default()).unwrap();
+    assert!(config.providers.is_empty());
+    let expected = ["", "BINDD", "PROVIDERS__A", "PROVIDERS__A__COLOUR", "bind"]
+        .map(|name| format!("the environment variable `IRIS_{name}` means nothing"));
+    assert_eq!(warnings, expected);
+}
+
+#[test]
+fn what_is_documented_and_not_built_yet_is_refused() {
+    for key in ["master_key_file", "model_catalog", "trusted_proxies"] {
+        let name = format!("IRIS_{}", key.to_ascii_uppercase());
+        assert_refused(from_env(&[(&name, "x")]), &format!("`{name}` is not supported yet"));
+        assert_refused(
+            from_file(&format!("{key} = 'x'")),
+            &format!("`{key}` in `/etc/iris.toml` is not supported yet"),
+        );
+    }
+    assert_refused(
+        from_env(&[("IRIS_REGISTRATION", "invite")]),
+        "bad value of `IRIS_REGISTRATION`: `invite` is not supported yet; use `open` or `closed`",
+    );
+    for kind in ["anthropic", "openai", "google", "ollama"] {
+        assert_refused(
+            from_env(&[("IRIS_PROVIDERS__A__KIND", kind)]),
+            &format!(
+                "bad value of `IRIS_PROVIDERS__A__KIND`: `{kind}` is not supported yet; \
+                 use `openai-compatible` or `scripted`"
+            ),
+        );
+    }
+}
+
+#[test]
+fn a_provider_needs_a_good_name_a_kind_and_where_to_find_it() {
+    assert_refused(
+        from_file("[providers.My-Llm]\nkind = 'scripted'"),
+        "bad provider name `My-Llm`: use lower case letters, digits, `-` and `_`",
+    );
+    assert_refused(
+        from_file("[providers.local]"),
+        "`providers.local.kind` is missing; in the environment: `IRIS_PROVIDERS__LOCAL__KIND`",
+    );
+    assert_refused(
+        from_env(&[("IRIS_PROVIDERS__LOCAL__KIND", "openai-compatible")]),
+        "`providers.local.base_url` is missing; in the environment: \
+         `IRIS_PROVIDERS__LOCAL__BASE_URL`",
+    );
+    assert_refused(
+        from_env(&[("IRIS_DEFAULT_MODEL", "local/m")]),
+        "bad value of `IRIS_DEFAULT_MODEL`: no provider `local` is configured (in `local/m`)",
+    );
+}
+
+#[test]
+fn a_file_that_is_not_toml_names_its_line_and_none_of_its_text() {
+    let error = from_file("log = 'info'\n[providers.a]\napi_key = sk-canary").unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("`/etc/iris.toml`, line 3: "), "{text}");
+    assert!(!format!("{error:?} {text}").contains("sk-canary"), "{error:?}");
+    assert!(matches!(from_file("log = 'a'\nlog = 'b'"), Err(ConfigError::Syntax { line: 2, .. })));
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    let secrets =
+        [("IRIS_SETUP_TOKEN", "canary-1"), ("IRIS_PROVIDERS__LOCAL__API_KEY", "canary-2")];
+    let variables = [LOCAL, secrets].concat();
+    let shown = format!("{:?}", from_env(&variables).unwrap());
+    assert!(!shown.contains("canary"), "{shown}");
+
+    for (name, value) in [
+        ("IRIS_SETUP_TOKEN", " "),
+        ("IRIS_PROVIDERS__LOCAL__API_KEY", "canary with spaces"),
+        ("IRIS_PROVIDERS__LOCAL__API_KEY", ""),
+        ("IRIS_PROVIDERS__LOCAL__BASE_URL", "http://user:canary@a/v1"),
+    ] {
+        let mut variables = LOCAL.to_vec();
+        variables.push((name, value));
+        let error = from_env(&variables).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("bad value of `{name}`: ")), "{error}");
+        assert!(!format!("{error:?} {error}").contains("canary"), "{error:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_utf8_is_named_when_it_is_ours() {
+    use std::os::unix::ffi::OsStringExt;
+
+    let bad = || OsString::from_vec(vec![0xff]);
+    let result = environment([(OsString::from("IRIS_BIND"), bad())].into_iter());
+    let sentence = "the environment variable `IRIS_BIND` is not UTF-8";
+    assert_eq!(result.unwrap_err().to_string(), sentence);
+    let others = [(OsString::from("OTHER"), bad()), (bad(), bad())];
+    assert!(environment(others.into_iter()).unwrap().is_empty());
+}

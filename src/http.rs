@@ -1,0 +1,184 @@
+//! HTTP: every route, made from the operations table, and what stands before all of them.
+
+mod error;
+mod gatekeeper;
+mod rest;
+
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use actix_web::web::{Data, Payload, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::StreamExt;
+use iris_actors::Node;
+use iris_actors::dispatch::{Ask, Peer};
+use iris_protocol::{
+    ApiError, Command, ErrorCode, FrameError, Method, Operation, RequestFrame, ResponseFrame,
+    limits::FRAME_BYTES_MAX, openapi, schema_document,
+};
+use serde_json::json;
+
+pub use error::RestError;
+pub use gatekeeper::Gatekeeper;
+pub(crate) use gatekeeper::guard;
+
+use crate::ws;
+
+/// The version in documents and answers.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Adds every route of the server.
+pub fn routes(config: &mut ServiceConfig) {
+    config
+        .route("/health/live", web::get().to(live))
+        .route("/health/ready", web::get().to(ready))
+        .route("/v1/openapi.json", web::get().to(async || HttpResponse::Ok().json(openapi(VERSION))))
+        .route("/v1/schema.json", web::get().to(async || HttpResponse::Ok().json(schema_document())))
+        .route("/v1/ws", web::get().to(ws::connect))
+        .route("/v1/commands", web::post().to(command));
+    let routed = Operation::ALL.iter().filter_map(|o| Some((*o, o.spec().rest?)));
+    let routed: Vec<_> = routed.collect();
+    for (index, (_, route)) in routed.iter().enumerate() {
+        if routed.iter().take(index).any(|(_, other)| other.path == route.path) {
+            continue;
+        }
+        let same_path = routed.iter().filter(|(_, other)| other.path == route.path);
+        let mut resource = web::resource(route.path);
+        let mut allowed = Vec::new();
+        for (operation, route) in same_path {
+            let operation = *operation;
+            allowed.push(route.method.as_str());
+            resource = resource.route(web::route().method(http_method(route.method)).to(
+                move |node: Data<Node>, request: HttpRequest, payload: Payload| {
+                    rest::answer(node, operation, request, payload)
+                },
+            ));
+        }
+        let allowed = allowed.join(", ");
+        config.service(resource.default_service(web::route().to(move || {
+            let allowed = allowed.clone();
+            async move { RestError::method_not_allowed(&allowed) }
+        })));
+    }
+    config.default_service(web::route().to(async || {
+        RestError::from(ApiError::not_found("route"))
+    }));
+}
+
+fn http_method(method: Method) -> actix_web::http::Method {
+    match method {
+        Method::Get => actix_web::http::Method::GET,
+        Method::Post => actix_web::http::Method::POST,
+        Method::Put => actix_web::http::Method::PUT,
+        Method::Patch => actix_web::http::Method::PATCH,
+        Method::Delete => actix_web::http::Method::DELETE,
+    }
+}
+
+async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "live" }))
+}
+
+async fn ready(node: Data<Node>) -> Result<HttpResponse, RestError> {
+    if node.is_ready().await {
+        return Ok(HttpResponse::Ok().json(json!({ "status": "ready" })));
+    }
+    let code = if node.is_draining() { ErrorCode::ShuttingDown } else { ErrorCode::Overloaded };
+    Err(ApiError::from(code).into())
+}
+
+/// `POST /v1/commands`: one request of the socket's envelope.
+async fn command(node: Data<Node>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    let frame = match ask(&node, &request, payload).await {
+        Ok((id, ask)) => match node.dispatch(ask).await {
+            Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
+            Err(error) => ResponseFrame::failure(Some(id), error),
+        },
+        Err(error) => ResponseFrame::from(error),
+    };
+    let status = frame.error.as_ref().map_or(200, |error| error.code.http_status());
+    HttpResponse::build(error::status_code(status)).json(frame)
+}
+
+async fn ask(
+    node: &Node,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<(String, Ask), FrameError> {
+    let refused = |id: Option<String>| move |error: ApiError| FrameError { id, error };
+    let claims = claims(node, request).map_err(refused(None))?;
+    require_json(request).map_err(refused(None))?;
+    let body = body(request, payload, FRAME_BYTES_MAX).await.map_err(refused(None))?;
+    let frame = RequestFrame::parse(&body)?;
+    let id = frame.id;
+    let operation = Operation::in_envelope(&frame.r#type).map_err(refused(Some(id.clone())))?;
+    let command = Command::decode(operation, frame.payload).map_err(refused(Some(id.clone())))?;
+    let (project_id, peer) = (frame.project_id, peer(request));
+    let idempotency_key = frame.idempotency_key;
+    Ok((id, Ask { claims, project_id, command, idempotency_key, peer }))
+}
+
+/// The bearer token of a request (RFC 6750 section 2.1).
+pub(crate) fn bearer(request: &HttpRequest) -> Result<Option<&str>, ApiError> {
+    let Some(header) = request.headers().get(AUTHORIZATION) else { return Ok(None) };
+    let token = header.to_str().ok().and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    match token {
+        Some(token) if !token.is_empty() => Ok(Some(token)),
+        Some(_) | None => {
+            let message = "the `Authorization` header must be `Bearer` and a token";
+            Err(ApiError::new(ErrorCode::Unauthenticated, message))
+        }
+    }
+}
+
+fn claims(
+    node: &Node,
+    request: &HttpRequest,
+) -> Result<Option<iris_auth::AccessClaims>, ApiError> {
+    bearer(request)?.map(|token| node.authenticate(token)).transpose()
+}
+
+/// Where a request came from.
+pub(crate) fn peer(request: &HttpRequest) -> Peer {
+    let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    Peer {
+        ip: request.peer_addr().map(|address| address.ip().to_string()),
+        agent: agent.map(|agent| agent.chars().take(200).collect()),
+    }
+}
+
+fn require_json(request: &HttpRequest) -> Result<(), ApiError> {
+    let given = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = given.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let message = "the body must be `application/json`";
+    Err(ApiError::new(ErrorCode::UnsupportedMediaType, message))
+}
+
+/// The body, of at most `bytes_max` bytes whatever its headers say.
+async fn body(
+    request: &HttpRequest,
+    mut payload: Payload,
+    bytes_max: usize,
+) -> Result<Vec<u8>, ApiError> {
+    let too_large = || {
+        let message = format!("the body is larger than {bytes_max} bytes");
+        ApiError::new(ErrorCode::PayloadTooLarge, message)
+    };
+    let length = request.headers().get("content-length").and_then(|value| value.to_str().ok());
+    if length.and_then(|text| text.parse::<usize>().ok()).is_some_and(|length| length > bytes_max) {
+        return Err(too_large());
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| ApiError::invalid(format!("broken body: {error}")))?;
+        if body.len() + chunk.len() > bytes_max {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}

@@ -1,0 +1,116 @@
+//! What stands before every route: is the request meant for this server, and does it come from a
+//! page that may ask? (DNS rebinding and cross-site WebSocket hijacking.)
+
+use std::net::IpAddr;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use iris_protocol::{ApiError, ErrorCode};
+
+use super::RestError;
+
+/// Names of this machine's loopback interface.
+const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
+
+/// Which hosts the server is and which pages may call it.
+#[derive(Debug, Clone, Default)]
+pub struct Gatekeeper {
+    /// Host names, lower case, without port.
+    hosts: Vec<String>,
+    /// Origins as browsers send them.
+    origins: Vec<String>,
+}
+
+impl Gatekeeper {
+    /// Lets requests through that name a loopback host, the address that the server is bound to, or
+    /// one of `hosts`, and that come from no page or from one of `origins`.
+    pub fn new(bound: IpAddr, hosts: &[String], origins: &[String]) -> Self {
+        let mut hosts: Vec<String> = hosts.iter().map(|host| host.to_lowercase()).collect();
+        hosts.extend(LOOPBACK.iter().map(|host| (*host).to_owned()));
+        match bound {
+            IpAddr::V4(address) if !address.is_unspecified() => hosts.push(address.to_string()),
+            IpAddr::V6(address) if !address.is_unspecified() => hosts.push(format!("[{address}]")),
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        }
+        Self { hosts, origins: origins.to_vec() }
+    }
+
+    fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = without_port(host).to_lowercase();
+        if !self.hosts.contains(&host) {
+            let message = "the `Host` header names a host that this server is not";
+            return Err(ApiError::new(ErrorCode::BadHost, message));
+        }
+        let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+        if origin.to_str().is_ok_and(|origin| self.origins.iter().any(|known| known == origin)) {
+            return Ok(());
+        }
+        let message = "pages of this origin may not call this server";
+        Err(ApiError::new(ErrorCode::Forbidden, message).reason("origin"))
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    }
+}
+
+/// The middleware.
+///
+/// # Errors
+/// `BAD_HOST`, or `FORBIDDEN` with reason `origin`.
+pub(crate) async fn guard<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, actix_web::Error> {
+    if let Some(gatekeeper) = request.app_data::<Data<Gatekeeper>>() {
+        gatekeeper.check(request.headers()).map_err(RestError::from)?;
+    }
+    let mut response = next.call(request).await?;
+    let nosniff = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(HeaderName::from_static("x-content-type-options"), nosniff);
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(host: &str, origin: Option<&str>) -> Result<(), ErrorCode> {
+        let gatekeeper = Gatekeeper::new(
+            IpAddr::from([127, 0, 0, 1]),
+            &["iris.example".to_owned()],
+            &["https://app.example".to_owned()],
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_str(host).unwrap());
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, HeaderValue::from_str(origin).unwrap());
+        }
+        gatekeeper.check(&headers).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn only_hosts_that_the_server_is_are_served() {
+        for host in ["localhost", "LOCALHOST:4747", "127.0.0.1:1", "[::1]:80", "iris.example:443"] {
+            assert_eq!(check(host, None), Ok(()), "{host}");
+        }
+        for host in ["", "evil.example", "127.0.0.1.evil.example", "localhost:x", "iris.example."] {
+            assert_eq!(check(host, None), Err(ErrorCode::BadHost), "{host}");
+        }
+    }
+
+    #[test]
+    fn only_pages_of_listed_origins_may_call() {
+        assert_eq!(check("localhost", Some("https://app.example")), Ok(()));
+        for origin in ["null", "https://app.example.evil.com", "http://app.example", "http://localhost"] {
+            assert_eq!(check("localhost", Some(origin)), Err(ErrorCode::Forbidden), "{origin}");
+        }
+    }
+}

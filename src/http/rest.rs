@@ -1,0 +1,175 @@
+//! One REST route: path, query and body become the operation's request; its response becomes `data`
+//! and `meta`.
+
+use actix_web::web::{Data, Payload, Query};
+use actix_web::{HttpRequest, HttpResponse};
+use iris_actors::Node;
+use iris_actors::dispatch::{self, Ask, Done, FileBytes};
+use iris_protocol::limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
+use iris_protocol::{
+    ApiError, Command, Data as Shape, Method, Operation, ProjectId, QueryKind, RestRoute, Right,
+};
+use serde_json::{Map, Value, json};
+
+use super::error::{RestError, status_code};
+use super::{body, claims, peer, require_json};
+
+pub(super) async fn answer(
+    node: Data<Node>,
+    operation: Operation,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, RestError> {
+    let Some(route) = operation.spec().rest else {
+        return Err(ApiError::not_found("route").into());
+    };
+    if route.data == Shape::Bytes {
+        return bytes(&node, route, &request, payload).await;
+    }
+    // A request that carries its own proof must not fail for an old token beside it.
+    let claims = if operation.right() == Right::Public { None } else { claims(&node, &request)? };
+    let mut fields = match route.method {
+        Method::Get => Map::new(),
+        Method::Post | Method::Put | Method::Patch | Method::Delete => {
+            fields_of_body(&request, payload).await?
+        }
+    };
+    fields_of_query(&request, route, &mut fields)?;
+    let project_id = fields_of_path(&request, &mut fields)?;
+    let command = Command::decode(operation, Value::Object(fields))?;
+    let idempotency_key = idempotency_key(&request)?;
+    let ask = Ask { claims, project_id, command, idempotency_key, peer: peer(&request) };
+    Ok(success(route, node.dispatch(ask).await?))
+}
+
+async fn fields_of_body(
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Map<String, Value>, ApiError> {
+    let body = body(request, payload, FRAME_BYTES_MAX).await?;
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    require_json(request)?;
+    match serde_json::from_slice(&body) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(ApiError::invalid("the body must be a JSON object").reason("invalid_json")),
+        Err(e) => {
+            let message = format!("invalid JSON at line {}, column {}", e.line(), e.column());
+            Err(ApiError::invalid(message).reason("invalid_json"))
+        }
+    }
+}
+
+fn query(request: &HttpRequest) -> Result<Vec<(String, String)>, ApiError> {
+    let query = Query::<Vec<(String, String)>>::from_query(request.query_string());
+    query.map(Query::into_inner).map_err(|_| ApiError::invalid("the query is not well formed"))
+}
+
+fn fields_of_query(
+    request: &HttpRequest,
+    route: RestRoute,
+    fields: &mut Map<String, Value>,
+) -> Result<(), ApiError> {
+    for (name, text) in query(request)? {
+        let Some((_, kind)) = route.query.iter().find(|(known, _)| *known == name) else { continue };
+        let value = match kind {
+            QueryKind::Text => Some(Value::String(text)),
+            QueryKind::Integer => text.parse::<u32>().ok().map(Value::from),
+            QueryKind::Boolean => text.parse::<bool>().ok().map(Value::from),
+        };
+        let Some(value) = value else {
+            let message = format!("query parameter `{name}` has a value of the wrong type");
+            return Err(ApiError::invalid(message).detail("field", name));
+        };
+        fields.insert(name, value);
+    }
+    Ok(())
+}
+
+/// Moves what the path names into the request; the project stands beside it. An id that cannot be one
+/// is an id of nothing.
+fn fields_of_path(
+    request: &HttpRequest,
+    fields: &mut Map<String, Value>,
+) -> Result<Option<ProjectId>, ApiError> {
+    let mut project_id = None;
+    for (name, text) in request.match_info().iter() {
+        if name == "projectId" {
+            project_id = Some(text.parse().map_err(|_| ApiError::not_found("project"))?);
+        } else if let Some(kind) = name.strip_suffix("Id")
+            && !is_id(text)
+        {
+            return Err(ApiError::not_found(kind));
+        } else {
+            fields.insert(name.to_owned(), Value::String(text.to_owned()));
+        }
+    }
+    Ok(project_id)
+}
+
+/// Whether the text has the shape of an id of any kind.
+fn is_id(text: &str) -> bool {
+    text.split_once('_').is_some_and(|(prefix, body)| {
+        prefix.len() == 3 && body.len() == 32 && body.bytes().all(|b| b.is_ascii_hexdigit())
+    })
+}
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
+    let Some(header) = request.headers().get("idempotency-key") else { return Ok(None) };
+    let key = header.to_str().ok().filter(|k| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&k.len()));
+    let key = key.ok_or_else(|| {
+        ApiError::invalid(format!(
+            "`Idempotency-Key` must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible characters"
+        ))
+    })?;
+    Ok(Some(key.to_owned()))
+}
+
+fn success(route: RestRoute, done: Done) -> HttpResponse {
+    let body = match (route.data, done.payload) {
+        (Shape::Field(name), Value::Object(mut fields)) => {
+            json!({ "data": fields.shift_remove(name) })
+        }
+        (Shape::List(name), Value::Object(mut fields)) => {
+            let data = fields.shift_remove(name);
+            json!({ "data": data, "meta": fields })
+        }
+        (Shape::Whole | Shape::Bytes | Shape::Field(_) | Shape::List(_), payload) => {
+            json!({ "data": payload })
+        }
+    };
+    let mut response = HttpResponse::build(status_code(route.status));
+    if done.replayed {
+        response.insert_header(("Idempotent-Replay", "true"));
+    }
+    response.json(body)
+}
+
+/// The routes whose body is a file.
+async fn bytes(
+    node: &Node,
+    route: RestRoute,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, RestError> {
+    let claims = claims(node, request)?;
+    let project_id = fields_of_path(request, &mut Map::new())?;
+    let project_id = project_id.ok_or_else(|| ApiError::not_found("project"))?;
+    let path = query(request)?.into_iter().find(|(name, _)| name == "path");
+    let Some((_, path)) = path else {
+        return Err(ApiError::invalid("the query names no `path`").reason("invalid_path").into());
+    };
+    if route.method == Method::Get {
+        let FileBytes { file, bytes } =
+            dispatch::file_bytes(node, claims.as_ref(), &project_id, path).await?;
+        return Ok(HttpResponse::Ok()
+            .content_type("application/octet-stream")
+            .insert_header(("ETag", format!("\"{}\"", file.hash)))
+            .insert_header(("X-Iris-File-Version", file.version.to_string()))
+            .body(bytes));
+    }
+    let bytes = body(request, payload, FILE_BYTES_MAX).await?;
+    let file = dispatch::put_file_bytes(node, claims.as_ref(), &project_id, path, bytes).await?;
+    Ok(HttpResponse::build(status_code(route.status)).json(json!({ "data": file })))
+}

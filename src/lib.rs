@@ -1,0 +1,13 @@
+//! Iris: a headless, multi-user, real-time backend for AI agents.
+//!
+//! This package is transport and composition: configuration, HTTP, WebSocket, the command line. What
+//! happens behind them is in `iris-actors` and below. Deliberately absent: any decision about agents,
+//! rights or storage.
+
+pub mod app;
+pub mod config;
+pub mod demo;
+pub mod http;
+mod lock;
+pub mod logging;
+mod ws;

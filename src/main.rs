@@ -1,0 +1,122 @@
+//! The `iris` command.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use iris::app::{App, AppError, Dependencies};
+use iris::config::{Config, Flags};
+use iris::demo::{self, DemoOptions};
+use iris::{http, logging};
+use tokio::signal;
+
+/// A headless, multi-user, real-time backend for AI agents.
+#[derive(Parser)]
+#[command(name = "iris", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Verb>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the server (the default)
+    Serve(Flags),
+    /// Show the server at work: two people and an agent share a session
+    Demo(DemoOptions),
+    /// Print the OpenAPI document of the REST routes
+    Openapi,
+    /// Print the JSON Schema of the wire protocol
+    Schema,
+}
+
+/// Another server uses the data directory (`EX_TEMPFAIL` of sysexits.h).
+const EXIT_LOCKED: u8 = 75;
+/// The configuration is wrong (`EX_CONFIG` of sysexits.h).
+const EXIT_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        None => serve(cli.flags),
+        Some(Verb::Serve(flags)) => serve(flags),
+        Some(Verb::Demo(options)) => demo::run(options),
+        Some(Verb::Openapi) => print_json(&iris_protocol::openapi(http::VERSION)),
+        Some(Verb::Schema) => print_json(&iris_protocol::schema_document()),
+    }
+}
+
+fn print_json(document: &serde_json::Value) -> ExitCode {
+    match writeln!(io::stdout(), "{document:#}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
+    // Nobody is left to tell when standard error is closed.
+    drop(writeln!(io::stderr(), "iris: {message}"));
+    ExitCode::from(code)
+}
+
+fn serve(flags: Flags) -> ExitCode {
+    let (config, warnings) = match Config::from_process(flags) {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(EXIT_CONFIG, error),
+    };
+    if let Err(error) = logging::start(&config.log, config.log_format) {
+        return fail(EXIT_CONFIG, error);
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    iris_actors::supervision::install_panic_hook();
+    // Each open project holds a handful of descriptors; the usual soft limit is far too low.
+    if let Err(error) = rlimit::increase_nofile_limit(rlimit::INFINITY) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+    match actix_rt::System::new().block_on(run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = if matches!(error, AppError::Locked(_)) { EXIT_LOCKED } else { 1 };
+            fail(code, error)
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<(), AppError> {
+    let app = App::start(config, Dependencies::default()).await?;
+    let url = format!("http://{}", app.address());
+    writeln!(io::stdout(), "listening on {url}")?;
+    if let Some(token) = app.setup_token() {
+        writeln!(io::stderr(), "{}", setup_instructions(&url, token.as_str()))?;
+    }
+    stop_signal().await?;
+    tracing::info!("stopping");
+    app.stop().await
+}
+
+fn setup_instructions(url: &str, token: &str) -> String {
+    format!(
+        "There is no administrator yet. Create the first one with:\n\n  \
+         curl -X POST {url}/v1/auth/setup -H 'content-type: application/json' \\\n    \
+         -d '{{\"token\":\"{token}\",\"email\":\"you@example.com\",\"username\":\"you\",\
+         \"password\":\"choose a long one\"}}'\n"
+    )
+}
+
+#[cfg(unix)]
+async fn stop_signal() -> io::Result<()> {
+    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        interrupted = signal::ctrl_c() => interrupted,
+    }
+}
+
+#[cfg(not(unix))]
+async fn stop_signal() -> io::Result<()> {
+    signal::ctrl_c().await
+}
