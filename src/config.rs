@@ -71,7 +71,7 @@ pub struct Config {
     pub providers: BTreeMap<String, ProviderSettings>,
     /// Absolute directories under which projects with a path of their own must lie.
     pub project_roots: Vec<PathBuf>,
-    /// Values of `Origin` that browsers may connect with, besides the server's own.
+    /// Values of `Origin` that browsers may connect with.
     pub allowed_origins: Vec<String>,
     /// Values of `Host` that are the server, with or without port, besides its own address. Lower case.
     pub allowed_hosts: Vec<String>,

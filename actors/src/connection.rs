@@ -20,9 +20,9 @@ use iris_protocol::{
         ROOMS_PER_CONNECTION_MAX,
     },
 };
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -34,9 +34,9 @@ use crate::supervision::{ActorPath, ChildSpec, RestartPolicy, spawn};
 pub use outbound::{CloseReason, OutFrame, Outbound};
 
 /// How long before its end a client is told that its access token ends.
-const EXPIRY_WARNING: Duration = Duration::from_secs(60);
+const EXPIRY_WARNING: Duration = Duration::from_mins(1);
 /// The window in which protocol errors are counted.
-const PROTOCOL_ERROR_WINDOW: Duration = Duration::from_secs(60);
+const PROTOCOL_ERROR_WINDOW: Duration = Duration::from_mins(1);
 
 /// The queues of the connections that are alive.
 #[derive(Debug, Default)]
@@ -172,20 +172,16 @@ impl Actor for Connection {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        match self.claims.clone() {
-            Some(claims) => {
-                self.watch_expiry(&claims, ctx);
-                self.greet(&claims);
-            }
-            None => {
-                let timeout = self.node.services.settings.hello_timeout;
-                ctx.run_later(timeout, |connection, ctx| {
-                    if connection.claims.is_none() {
-                        connection.close(4402, "no hello in time", ctx);
-                    }
-                });
-            }
+        if let Some(claims) = self.claims.clone() {
+            self.watch_expiry(&claims, ctx);
+            return self.greet(&claims);
         }
+        let timeout = self.node.services.settings.hello_timeout;
+        ctx.run_later(timeout, |connection, ctx| {
+            if connection.claims.is_none() {
+                connection.close(4402, "no hello in time", ctx);
+            }
+        });
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
@@ -270,6 +266,7 @@ impl Connection {
 
     fn command(&mut self, request: Request, ctx: &mut Context<Self>) {
         let Request { id, project_id, command, idempotency_key } = request;
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all others are not about the socket")]
         match command {
             Command::Hello(hello) => self.hello(id, &hello.token, hello.project_id, ctx),
             Command::AuthRefresh(refresh) => self.refresh(id, &refresh.token, ctx),

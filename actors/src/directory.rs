@@ -13,11 +13,11 @@ use tokio::sync::oneshot;
 
 use crate::Services;
 use crate::connection::CloseReason;
-use crate::project::{CloseProject, IsIdle, OpenedProject, ProjectHandle};
+use crate::project::{CloseIfIdle, CloseProject, OpenedProject, ProjectHandle};
 use crate::supervision::ActorPath;
 
 /// How often projects are asked whether anybody needs them.
-const LOOK_FOR_IDLE: Duration = Duration::from_secs(60);
+const LOOK_FOR_IDLE: Duration = Duration::from_mins(1);
 /// Most projects that may be open at once.
 const PROJECTS_OPEN_MAX: usize = 512;
 
@@ -60,7 +60,7 @@ impl Actor for Directory {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(LOOK_FOR_IDLE, |directory, ctx| directory.look_for_idle(ctx));
+        ctx.run_interval(LOOK_FOR_IDLE, Self::look_for_idle);
     }
 }
 
@@ -134,33 +134,29 @@ impl Directory {
         }));
     }
 
+    /// Asks every open project to close if nobody needs it. Who asks for one meanwhile waits.
     fn look_for_idle(&mut self, ctx: &mut Context<Self>) {
-        for (id, entry) in &self.projects {
-            let Entry::Open(handle) = entry else { continue };
-            let id = id.clone();
-            let asked = handle.address.send(IsIdle).into_actor(self);
-            ctx.spawn(asked.map(move |is_idle, directory, ctx| match is_idle {
-                Ok(false) => {}
-                // A registry that cannot answer is gone; its exit is on the way.
-                Ok(true) | Err(_) => directory.passivate(&id, ctx),
+        let open = self.projects.iter().filter_map(|(id, entry)| match entry {
+            Entry::Open(handle) => Some((id.clone(), handle.clone())),
+            Entry::Opening(_) | Entry::Closing(_) => None,
+        });
+        for (id, handle) in open.collect::<Vec<_>>() {
+            self.projects.insert(id.clone(), Entry::Closing(Vec::new()));
+            let asked = handle.address.send(CloseIfIdle).into_actor(self);
+            ctx.spawn(asked.map(move |closed, directory, ctx| match closed {
+                Ok(false) => directory.stays_open(id, &handle),
+                // A registry that cannot answer is gone, which is as good.
+                Ok(true) | Err(_) => directory.closed(id, ctx),
             }));
         }
     }
 
-    fn passivate(&mut self, id: &ProjectId, ctx: &mut Context<Self>) {
-        let Some(entry) = self.projects.get_mut(id) else { return };
-        let Entry::Open(handle) = std::mem::replace(entry, Entry::Closing(Vec::new())) else {
-            return;
-        };
-        let reason = CloseReason::new(1012, "the project was idle");
-        let closed = handle.address.send(CloseProject { reason }).into_actor(self);
-        let id = id.clone();
-        ctx.spawn(closed.map(move |closed, directory, ctx| {
-            if let Err(error) = closed {
-                tracing::warn!(project.id = %id, %error, "an idle project was gone before it closed");
-            }
-            directory.closed(id, ctx);
-        }));
+    fn stays_open(&mut self, id: ProjectId, handle: &ProjectHandle) {
+        let Some(Entry::Closing(waiting)) = self.projects.remove(&id) else { return };
+        self.projects.insert(id, Entry::Open(handle.clone()));
+        for answer in waiting {
+            reply(answer, Ok(handle.clone()));
+        }
     }
 
     /// Forgets a project that is closed, or opens it again for those who came meanwhile.
@@ -196,7 +192,7 @@ impl Start {
         let (services, path, directory) = (self.services, self.path, self.directory);
         let exited = Exited(self.id);
         let start = move || {
-            let handle = opened.start(services, &path, move || directory.do_send(exited));
+            let handle = opened.start(&services, &path, move || directory.do_send(exited));
             drop(started.send(handle));
         };
         match self.arbiter {

@@ -75,7 +75,8 @@ impl Node {
     pub async fn dispatch(&self, ask: Ask) -> Result<Done, ApiError> {
         let request_id = RequestId::from_bits(self.services.ids.next_bits()).to_string();
         let operation = ask.command.operation();
-        let span = tracing::info_span!("request", request.id = request_id, operation = operation.name());
+        let span =
+            tracing::info_span!("request", request.id = request_id, operation = operation.name());
         let done = self.run(operation, ask).instrument(span).await;
         done.map_err(|error| ApiError { request_id: Some(request_id), ..error })
     }
@@ -145,10 +146,12 @@ impl Node {
 
 /// Whether an archived project refuses the operation.
 fn writes_in_project(operation: Operation) -> bool {
-    match operation {
-        Operation::ProjectArchive | Operation::ProjectUnarchive | Operation::ProjectDelete => false,
-        _ => matches!(operation.right(), Right::Project(role) if role > Role::Viewer),
-    }
+    let is_about_the_archive = matches!(
+        operation,
+        Operation::ProjectArchive | Operation::ProjectUnarchive | Operation::ProjectDelete
+    );
+    !is_about_the_archive
+        && matches!(operation.right(), Right::Project(role) if role > Role::Viewer)
 }
 
 /// Proof that the gate let a command through.
@@ -271,6 +274,7 @@ fn internal(error: impl std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::Internal, "internal error")
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn stored(error: StoreError) -> ApiError {
     let wire = error.to_api();
     if wire.code == ErrorCode::Internal {

@@ -5,6 +5,7 @@
 //! events and its rooms; `session` owns one conversation; `orchestrator` performs one run;
 //! `connection` is one client. Deliberately absent: HTTP, JSON routes, SQL, providers.
 
+mod agents;
 pub mod connection;
 mod directory;
 pub mod dispatch;

@@ -6,11 +6,12 @@ mod tool;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use iris_agent::{Effect, Input, StepEnd, StepPart, Turn, TurnEnd};
 use iris_protocol::{
-    Agent, ApiError, ApprovalId, MessageId, Run, RunId, RunStatus, SessionId, StreamKind,
+    ApiError, ApprovalId, ErrorCode, MessageId, Run, RunId, RunStatus, SessionId, StreamKind,
     ToolCallId, ToolState,
 };
 use iris_store::project::{
@@ -18,13 +19,16 @@ use iris_store::project::{
     RecordedChange, StartRun, StepEnd as RecordedStep,
 };
 use iris_store::{Command, StoreError, WriteContext};
-use iris_tools::{ReadLog, ToolRegistry};
+use iris_tools::ReadLog;
 
 use crate::project::{EndStreams, Stream};
 use crate::session::{Answerer, Decide, Session, SessionPlace, answerer};
 use crate::supervision::ActorPath;
 use crate::{Services, write};
 use tool::ToolRuns;
+
+/// How long the end of a run waits before it is recorded again after a failure.
+const FINISH_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What an orchestrator is to do.
 #[derive(Clone)]
@@ -35,20 +39,6 @@ pub(crate) struct Assignment {
     pub(crate) session: Addr<Session>,
     /// What the model has seen of the project's files in this session.
     pub(crate) read_log: Arc<ReadLog>,
-}
-
-/// The agent that every project has.
-pub(crate) fn default_agent(tools: &ToolRegistry, name: &str) -> Option<Agent> {
-    (name == "default").then(|| Agent {
-        id: None,
-        name: "default".to_owned(),
-        prompt: "You are a careful assistant. Use the tools to read and change the files of the \
-                 project. Say what you did."
-            .to_owned(),
-        model: None,
-        tools: tools.names().map(str::to_owned).collect(),
-        builtin: true,
-    })
 }
 
 /// The orchestrator actor.
@@ -79,7 +69,8 @@ impl Orchestrator {
             answerer: None,
             inputs: VecDeque::new(),
             effects: VecDeque::new(),
-            is_recording: false,
+            // Everything waits until the start of the run is recorded.
+            is_recording: true,
             model: None,
             tools: ToolRuns::default(),
             expiries: HashMap::new(),
@@ -108,7 +99,9 @@ impl Actor for Orchestrator {
         ctx.spawn(began.map(|began, orchestrator, ctx| match began {
             Ok(answerer) => {
                 orchestrator.answerer = Some(answerer);
-                orchestrator.input(Input::Started, ctx);
+                orchestrator.is_recording = false;
+                orchestrator.inputs.push_front(Input::Started);
+                orchestrator.advance(ctx);
             }
             Err(error) => {
                 tracing::warn!(actor.path = %orchestrator.path, %error, "run could not start");
@@ -290,8 +283,10 @@ impl Orchestrator {
         }
     }
 
+    /// Records the end of the run, for as long as it takes: the session waits for it.
     fn finish(&mut self, end: TurnEnd, ctx: &mut Context<Self>) {
         self.is_recording = true;
+        let again = end.clone();
         let command = FinishRun {
             session_id: self.session_id(),
             run_id: self.run_id(),
@@ -308,11 +303,21 @@ impl Orchestrator {
         ctx.spawn(finished.map(move |finished, orchestrator, ctx| {
             if let Err(error) = finished {
                 orchestrator.log_failed_record(&error);
+                if may_succeed_later(&error) {
+                    ctx.run_later(FINISH_AGAIN_AFTER, |orchestrator, ctx| {
+                        orchestrator.finish(again, ctx);
+                    });
+                    return;
+                }
             }
             project.do_send(EndStreams(orchestrator.assignment.answer_id.clone()));
             ctx.stop();
         }));
     }
+}
+
+fn may_succeed_later(error: &StoreError) -> bool {
+    matches!(error.code(), ErrorCode::StorageFull | ErrorCode::Overloaded | ErrorCode::Internal)
 }
 
 fn new_part(part: StepPart) -> NewPart {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use actix::WeakAddr;
 use actix::prelude::*;
 use bytes::Bytes;
 use iris_protocol::{
@@ -26,6 +27,10 @@ use rooms::{Piece, Rooms, Subscriber, durable_frame};
 
 /// How long pieces of a streaming part are joined before they are sent as one frame.
 const JOIN_DELTAS: Duration = Duration::from_millis(30);
+
+/// Where the writer thread sends what it committed; set when the registry starts. It does not keep
+/// the registry alive.
+type Registry = Arc<OnceLock<WeakAddr<Project>>>;
 
 /// How to reach an open project.
 #[derive(Clone)]
@@ -51,8 +56,7 @@ pub struct Project {
     reader: ProjectReader,
     workspace: Workspace,
     epoch: Arc<str>,
-    /// Where the writer thread sends what it committed; set when the actor starts.
-    committed: Arc<OnceLock<Recipient<Committed>>>,
+    committed: Registry,
     rooms: Rooms,
     sessions: HashMap<SessionId, Addr<Session>>,
     /// The last event that was published.
@@ -67,7 +71,7 @@ pub(crate) struct OpenedProject {
     database: ProjectDatabase,
     workspace: Workspace,
     head: u64,
-    committed: Arc<OnceLock<Recipient<Committed>>>,
+    committed: Registry,
 }
 
 impl OpenedProject {
@@ -77,10 +81,10 @@ impl OpenedProject {
         database: &std::path::Path,
         files: &std::path::Path,
     ) -> Result<Self, ApiError> {
-        let committed: Arc<OnceLock<Recipient<Committed>>> = Arc::default();
+        let committed: Registry = Arc::default();
         let registry = Arc::clone(&committed);
         let database = ProjectDatabase::open(database, &id, move |events| {
-            if let Some(registry) = registry.get() {
+            if let Some(registry) = registry.get().and_then(WeakAddr::upgrade) {
                 registry.do_send(Committed(events));
             }
         })
@@ -99,7 +103,7 @@ impl OpenedProject {
     /// Starts the registry on the current arbiter.
     pub(crate) fn start(
         self,
-        services: Arc<Services>,
+        services: &Arc<Services>,
         parent: &ActorPath,
         on_exit: impl FnOnce() + 'static,
     ) -> ProjectHandle {
@@ -112,7 +116,7 @@ impl OpenedProject {
         let (reader, epoch) = (self.database.reader(), Arc::from(self.database.epoch()));
         let create = {
             let (services, reader, epoch) =
-                (Arc::clone(&services), reader.clone(), Arc::clone(&epoch));
+                (Arc::clone(services), reader.clone(), Arc::clone(&epoch));
             move |_: &mut Context<Project>, path: &ActorPath| Project {
                 rooms: Rooms::new(self.id.clone()),
                 id: self.id,
@@ -141,7 +145,7 @@ impl Actor for Project {
     fn started(&mut self, ctx: &mut Self::Context) {
         let address = ctx.address();
         // Set already after a restart: the address is the same.
-        drop(self.committed.set(address.clone().recipient()));
+        drop(self.committed.set(address.downgrade()));
         let recover = RecoverRuns { at: self.services.clock.now_ms() };
         let recovered = write(&address, recover, WriteContext::default()).into_actor(self);
         ctx.spawn(recovered.map(|recovered, registry, ctx| match recovered {
@@ -284,6 +288,9 @@ impl Handler<JoinRoom> for Project {
         let Ok(room) = join.room.parse::<Room>() else {
             return Box::pin(actix::fut::ready(refused(join.room, ErrorCode::InvalidRequest)));
         };
+        if self.database.is_none() {
+            return Box::pin(actix::fut::ready(refused(join.room, ErrorCode::Overloaded)));
+        }
         if join.since.as_ref().is_some_and(|since| since.epoch != *self.epoch) {
             return Box::pin(actix::fut::ready(self.outcome(&join, RoomStatus::Reset, self.head)));
         }
@@ -442,6 +449,12 @@ impl Handler<CloseProject> for Project {
         for (_, session) in self.sessions.drain() {
             session.do_send(StopSession);
         }
+        self.close()
+    }
+}
+
+impl Project {
+    fn close(&mut self) -> ResponseActFuture<Self, ()> {
         let database = self.database.take();
         let at = self.services.clock.now_ms();
         let closed = tokio::task::spawn_blocking(move || {
@@ -461,15 +474,20 @@ impl Handler<CloseProject> for Project {
     }
 }
 
-/// Ask: whether nobody needs the project to stay open.
+/// Ask: closes the project if nobody needs it to stay open. Answers whether it did.
 #[derive(Message)]
 #[rtype(result = "bool")]
-pub(crate) struct IsIdle;
+pub(crate) struct CloseIfIdle;
 
-impl Handler<IsIdle> for Project {
-    type Result = bool;
+impl Handler<CloseIfIdle> for Project {
+    type Result = ResponseActFuture<Self, bool>;
 
-    fn handle(&mut self, _: IsIdle, _: &mut Context<Self>) -> bool {
-        self.rooms.is_empty() && self.sessions.values().all(|session| !session.connected())
+    fn handle(&mut self, _: CloseIfIdle, _: &mut Context<Self>) -> Self::Result {
+        let is_idle =
+            self.rooms.is_empty() && self.sessions.values().all(|session| !session.connected());
+        if !is_idle {
+            return Box::pin(actix::fut::ready(false));
+        }
+        Box::pin(self.close().map(|(), _, _| true))
     }
 }

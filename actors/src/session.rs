@@ -14,15 +14,17 @@ use iris_store::project::{AcceptMessage, Decision, FinishRun, ResolveApproval};
 use iris_store::{Committed, StoreError, WriteContext};
 use iris_tools::ReadLog;
 
-use crate::orchestrator::{
-    Answer, Assignment, Cancel, Orchestrator, StopOrchestrator, default_agent,
-};
+use crate::agents::find_agent;
+use crate::orchestrator::{Answer, Assignment, Cancel, Orchestrator, StopOrchestrator};
 use crate::project::{EndStreams, ProjectHandle};
 use crate::supervision::{ActorPath, ChildSpec, ExitReason, RestartPolicy, spawn};
 use crate::{Services, write};
 
 /// A session without a run and without a message for this long ends; the next message starts it.
-const IDLE_AFTER: Duration = Duration::from_secs(60);
+const IDLE_AFTER: Duration = Duration::from_mins(1);
+
+/// How long a session waits before it starts a run again that could not be started nor failed.
+const START_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Where a session actor belongs.
 #[derive(Clone)]
@@ -47,6 +49,8 @@ impl SessionPlace {
             read_log: Arc::default(),
             active: None,
             is_starting: false,
+            cancel_next: false,
+            last_started: None,
             asked: 0,
             was_used: true,
         };
@@ -63,6 +67,10 @@ pub(crate) struct Session {
     active: Option<ActiveRun>,
     /// The next run is being looked up.
     is_starting: bool,
+    /// The run that is being looked up is to be cancelled as soon as it starts.
+    cancel_next: bool,
+    /// The run that was started last; found again in the queue, it could not even be failed.
+    last_started: Option<RunId>,
     /// Requests that are being answered.
     asked: usize,
     /// Whether anything happened since the last look for idleness.
@@ -95,6 +103,7 @@ impl Supervised for Session {
     /// the look-up of what is alive in the store.
     fn restarting(&mut self, ctx: &mut Context<Self>) {
         self.is_starting = false;
+        self.cancel_next = false;
         self.asked = 0;
         if let Some(active) = self.active.take() {
             active.orchestrator.do_send(StopOrchestrator);
@@ -120,16 +129,11 @@ pub(crate) async fn answerer(
     session: &SessionResource,
 ) -> Result<Answerer, ApiError> {
     let services = &place.services;
-    let agent = match default_agent(&services.tools, &session.agent) {
-        Some(agent) => agent,
-        None => {
-            let found = place.project.reader.agent(session.agent.clone()).await;
-            found.map_err(|error| error.to_api())?.ok_or_else(|| {
-                let message = format!("the session's agent `{}` does not exist", session.agent);
-                ApiError::new(ErrorCode::Conflict, message).reason("agent_missing")
-            })?
-        }
-    };
+    let agent = find_agent(&place.project, &services.tools, &session.agent).await;
+    let agent = agent.map_err(|error| error.to_api())?.ok_or_else(|| {
+        let message = format!("the session's agent `{}` does not exist", session.agent);
+        ApiError::new(ErrorCode::Conflict, message).reason("agent_missing")
+    })?;
     let chosen = session.model.as_ref().or(agent.model.as_ref());
     let chosen = chosen.or(services.settings.default_model.as_ref());
     let found = match chosen {
@@ -203,8 +207,18 @@ impl Session {
         let next = async move { reader.next_queued_run(id).await }.into_actor(self);
         ctx.spawn(next.map(|next, session, ctx| {
             session.is_starting = false;
+            let cancel = std::mem::take(&mut session.cancel_next);
             match next {
-                Ok(Some(run)) => session.start(run, ctx),
+                Ok(Some(run)) if session.last_started.as_ref() == Some(&run.id) => {
+                    session.last_started = None;
+                    ctx.run_later(START_AGAIN_AFTER, Self::start_next);
+                }
+                Ok(Some(run)) => {
+                    session.start(run, ctx);
+                    if cancel {
+                        session.cancel();
+                    }
+                }
                 Ok(None) => {}
                 Err(error) => {
                     tracing::error!(actor.path = %session.path, %error, "the queue could not be read");
@@ -216,6 +230,7 @@ impl Session {
     fn start(&mut self, run: Run, ctx: &mut Context<Self>) {
         self.was_used = true;
         let run_id = run.id.clone();
+        self.last_started = Some(run_id.clone());
         let answer_id = MessageId::from_bits(self.place.services.ids.next_bits());
         let assignment = Assignment {
             place: self.place.clone(),
@@ -241,6 +256,15 @@ impl Session {
             },
         );
         self.active = Some(ActiveRun { id: run_id, answer_id, orchestrator, is_cancelling: false });
+    }
+
+    fn cancel(&mut self) -> bool {
+        let Some(active) = &mut self.active else { return false };
+        if std::mem::replace(&mut active.is_cancelling, true) {
+            return false;
+        }
+        active.orchestrator.do_send(Cancel);
+        true
     }
 
     /// Records that a run failed whose orchestrator cannot do it any more.
@@ -303,12 +327,10 @@ impl Handler<CancelRun> for Session {
     type Result = bool;
 
     fn handle(&mut self, _: CancelRun, _: &mut Context<Self>) -> bool {
-        let Some(active) = &mut self.active else { return false };
-        if std::mem::replace(&mut active.is_cancelling, true) {
-            return false;
+        if self.active.is_none() && self.is_starting {
+            return !std::mem::replace(&mut self.cancel_next, true);
         }
-        active.orchestrator.do_send(Cancel);
-        true
+        self.cancel()
     }
 }
 

@@ -38,8 +38,7 @@ pub enum RestartPolicy {
 
 impl RestartPolicy {
     /// For actors that others hold the address of: 5 restarts a minute.
-    pub const PERMANENT: Self =
-        Self::Permanent { restarts_max: 5, window: Duration::from_secs(60) };
+    pub const PERMANENT: Self = Self::Permanent { restarts_max: 5, window: Duration::from_mins(1) };
 }
 
 /// Why an actor ended, as its parent is told.
@@ -81,16 +80,17 @@ pub fn spawn<A>(
 where
     A: Actor<Context = Context<A>> + Supervised,
 {
-    let path = parent.child(spec.kind, &spec.id);
+    let ChildSpec { kind, id, policy } = spec;
+    let path = parent.child(kind, &id);
     let mut context = Context::new();
     let address = context.address();
     let actor = create(&mut context, &path);
-    tree.add(&path, spec.kind, parent);
+    tree.add(&path, kind, parent);
     actix_rt::spawn(Watched {
         actor: Some(context.into_future(actor)),
         path,
         tree: tree.clone(),
-        policy: spec.policy,
+        policy,
         restarts: VecDeque::new(),
         pause: None,
         on_exit: Some(Box::new(on_exit)),

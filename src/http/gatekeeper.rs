@@ -18,7 +18,7 @@ const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
 /// Which hosts the server is and which pages may call it.
 #[derive(Debug, Clone, Default)]
 pub struct Gatekeeper {
-    /// Host names, lower case, without port.
+    /// Host names, lower case; one with a port stands for that port alone.
     hosts: Vec<String>,
     /// Origins as browsers send them.
     origins: Vec<String>,
@@ -40,8 +40,9 @@ impl Gatekeeper {
 
     fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let host = without_port(host).to_lowercase();
-        if !self.hosts.contains(&host) {
+        let host = host.to_lowercase();
+        let name = without_port(&host);
+        if !self.hosts.iter().any(|known| *known == host || known == name) {
             let message = "the `Host` header names a host that this server is not";
             return Err(ApiError::new(ErrorCode::BadHost, message));
         }
@@ -85,7 +86,7 @@ mod tests {
     fn check(host: &str, origin: Option<&str>) -> Result<(), ErrorCode> {
         let gatekeeper = Gatekeeper::new(
             IpAddr::from([127, 0, 0, 1]),
-            &["iris.example".to_owned()],
+            &["iris.example".to_owned(), "port.example:8443".to_owned()],
             &["https://app.example".to_owned()],
         );
         let mut headers = HeaderMap::new();
@@ -98,10 +99,11 @@ mod tests {
 
     #[test]
     fn only_hosts_that_the_server_is_are_served() {
-        for host in ["localhost", "LOCALHOST:4747", "127.0.0.1:1", "[::1]:80", "iris.example:443"] {
+        for host in ["localhost", "LOCALHOST:4747", "127.0.0.1:1", "[::1]:80", "iris.example:443", "port.example:8443"]
+        {
             assert_eq!(check(host, None), Ok(()), "{host}");
         }
-        for host in ["", "evil.example", "127.0.0.1.evil.example", "localhost:x", "iris.example."] {
+        for host in ["", "evil.example", "127.0.0.1.evil.example", "localhost:x", "iris.example.", "port.example"] {
             assert_eq!(check(host, None), Err(ErrorCode::BadHost), "{host}");
         }
     }

@@ -17,12 +17,10 @@ use crate::{Node, Registration, write};
 const EMAIL_BYTES_MAX: usize = 254;
 
 pub(super) async fn setup(node: &Node, request: AuthSetup, peer: Peer) -> Result<Done, ApiError> {
-    let is_right = match node.services.setup_token.lock().as_ref() {
-        Some(token) => token.matches(&request.token),
-        None => {
-            let message = "this server has its administrator already";
-            return Err(ApiError::new(ErrorCode::Conflict, message).reason("already_set_up"));
-        }
+    let is_right = node.services.setup_token.lock().as_ref().map(|t| t.matches(&request.token));
+    let Some(is_right) = is_right else {
+        let message = "this server has its administrator already";
+        return Err(ApiError::new(ErrorCode::Conflict, message).reason("already_set_up"));
     };
     if !is_right {
         let message = "the setup token is not the one that the server printed when it started";
@@ -106,13 +104,12 @@ pub(super) async fn login(node: &Node, request: AuthLogin, peer: Peer) -> Result
     let hash = found.as_ref().and_then(|found| found.password_hash.clone());
     let verified = node.services.passwords.verify(request.password, hash).await;
     let is_right = verified.map_err(|error| error.to_error())?;
-    match found.filter(|found| is_right && !found.disabled) {
-        Some(found) => begin(node, found.user, found.epoch, peer).await,
-        None => {
-            let message = "e-mail address or password is wrong";
-            Err(ApiError::new(ErrorCode::Unauthenticated, message).reason("invalid_credentials"))
-        }
-    }
+    let Some(found) = found.filter(|found| is_right && !found.disabled) else {
+        let message = "e-mail address or password is wrong";
+        let error = ApiError::new(ErrorCode::Unauthenticated, message);
+        return Err(error.reason("invalid_credentials"));
+    };
+    begin(node, found.user, found.epoch, peer).await
 }
 
 /// Begins an authentication session of a user who proved who they are.

@@ -10,7 +10,7 @@ use iris_store::{Committed, WriteContext};
 use iris_tools::ToolRegistry;
 
 use super::{Done, Grant, check_length, done, stored};
-use crate::orchestrator::default_agent;
+use crate::agents::{DEFAULT_AGENT, builtin_agent, find_agent};
 use crate::{Node, write};
 
 /// Longest name of an agent, in bytes.
@@ -23,7 +23,7 @@ fn check_agent_name(tools: &ToolRegistry, name: &str) -> Result<(), ApiError> {
             format!("`name` must be 1 to {AGENT_NAME_BYTES_MAX} letters, digits, `-` and `_`");
         return Err(ApiError::invalid(message).reason("invalid_name"));
     }
-    if default_agent(tools, name).is_some() {
+    if builtin_agent(tools, name).is_some() {
         let message = format!("`{name}` is a built-in agent");
         return Err(ApiError::new(ErrorCode::Conflict, message).reason("builtin_agent"));
     }
@@ -120,17 +120,14 @@ pub(super) async fn delete(
 pub(super) async fn list(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
     let project = grant.project(node).await?;
     let mut agents: Vec<Agent> =
-        default_agent(&node.services.tools, "default").into_iter().collect();
+        builtin_agent(&node.services.tools, DEFAULT_AGENT).into_iter().collect();
     agents.extend(project.reader.agents().await.map_err(stored)?);
     done(AgentPage { agents })
 }
 
 pub(super) async fn get(node: &Node, grant: &Grant, name: &str) -> Result<Done, ApiError> {
     let project = grant.project(node).await?;
-    let agent = match default_agent(&node.services.tools, name) {
-        Some(agent) => Some(agent),
-        None => project.reader.agent(name.to_owned()).await.map_err(stored)?,
-    };
+    let agent = find_agent(&project, &node.services.tools, name).await.map_err(stored)?;
     done(AgentPayload { agent: agent.ok_or_else(|| ApiError::not_found("agent"))? })
 }
 

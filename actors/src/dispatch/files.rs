@@ -79,7 +79,7 @@ async fn read_bytes(node: &Node, grant: &Grant, path: String) -> Result<FileByte
     let known = project.reader.file(info.path.clone()).await.map_err(stored)?;
     // What stands in the file now counts; who wrote it is known only if nobody changed it since.
     let known = known.filter(|file| file.hash == hash);
-    let file = known.unwrap_or_else(|| File {
+    let file = known.unwrap_or(File {
         path: info.path,
         r#type: FileType::File,
         size: content.bytes.len() as u64,
@@ -117,6 +117,7 @@ async fn write_bytes(
     Ok((recorded.output, recorded.seq, recorded.replayed))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn refused(error: WorkspaceError) -> ApiError {
     let wire = ApiError::new(error.code(), error.to_string());
     match error.reason() {

@@ -13,13 +13,12 @@ use iris_tools::ToolRegistry;
 
 use super::projects::page_size;
 use super::{Done, Grant, check_description, check_length, check_name, done, stored};
-use crate::orchestrator::default_agent;
+use crate::agents::{DEFAULT_AGENT, find_agent};
 use crate::project::{OpenSession, ProjectHandle};
 use crate::session::{CancelRun, Decide, SendMessage, Session};
 use crate::{Node, write};
 
 const TITLE_DEFAULT: &str = "New session";
-const AGENT_DEFAULT: &str = "default";
 
 pub(super) async fn create(
     node: &Node,
@@ -30,7 +29,7 @@ pub(super) async fn create(
     let title = request.title.unwrap_or_else(|| TITLE_DEFAULT.to_owned());
     check_name("title", &title)?;
     let project = grant.project(node).await?;
-    let agent = request.agent.unwrap_or_else(|| AGENT_DEFAULT.to_owned());
+    let agent = request.agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
     check_agent(&project, &node.services.tools, &agent).await?;
     let command = CreateSession {
         id: SessionId::from_bits(node.services.ids.next_bits()),
@@ -54,10 +53,7 @@ async fn check_agent(
     tools: &ToolRegistry,
     name: &str,
 ) -> Result<(), ApiError> {
-    if default_agent(tools, name).is_some() {
-        return Ok(());
-    }
-    let found = project.reader.agent(name.to_owned()).await.map_err(stored)?;
+    let found = find_agent(project, tools, name).await.map_err(stored)?;
     found.map(|_| ()).ok_or_else(|| ApiError::not_found("agent"))
 }
 

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 use super::ActorPath;
 
@@ -15,8 +16,13 @@ thread_local! {
 
 /// Makes every panic one log line with the actor's path and the source location.
 ///
-/// Call it once, when the process starts; a second call has no effect beyond another layer.
+/// Panics outside actors are shown as before. A second call has no effect.
 pub fn install_panic_hook() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(install);
+}
+
+fn install() {
     let previous = take_hook();
     set_hook(Box::new(move |info| {
         let path = CURRENT.with_borrow(Clone::clone);

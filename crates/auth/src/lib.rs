@@ -17,10 +17,7 @@ pub use authorize::{Caller, CallerUser, Denied, Resource, authorize};
 pub use error::AuthError;
 pub use keys::{Key, load_or_create_key};
 pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PASSWORD_WAITERS_MAX, Passwords};
-pub use refresh::{
-    REFRESH_GRACE_MS, REFRESH_LIFETIME_DEFAULT, RefreshState, RefreshToken, RefreshTokens,
-    RefreshVerdict, judge_refresh,
-};
+pub use refresh::{REFRESH_LIFETIME_DEFAULT, RefreshToken, RefreshTokens};
 pub use setup::SetupToken;
 
 /// Shortest key that may sign or derive tokens, in bytes: the output size of SHA-256 (RFC 7518 section 3.2).

@@ -18,8 +18,6 @@ use crate::{AuthError, KEY_BYTES_MIN};
 
 /// How long a refresh token is good unless configured otherwise.
 pub const REFRESH_LIFETIME_DEFAULT: Duration = Duration::from_hours(30 * 24);
-/// How long a parent may ask again for its child, in milliseconds after its first use.
-pub const REFRESH_GRACE_MS: i64 = 10_000;
 
 /// Tells a refresh token from other secrets at a glance.
 const PREFIX: &str = "irr_";
@@ -101,70 +99,9 @@ fn mac(keyed: &Hmac<Sha256>, message: &[u8]) -> [u8; 32] {
     keyed.clone().chain_update(message).finalize().into_bytes().into()
 }
 
-/// What the store knows of a refresh token that a client presents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RefreshState {
-    /// When it was first exchanged, in milliseconds since 1970 UTC; `None` while it is fresh.
-    pub used_at_ms: Option<i64>,
-    /// Milliseconds since 1970 UTC.
-    pub expires_at_ms: i64,
-    /// Whether its login was ended: logout, password change, disabled user, earlier reuse.
-    pub revoked: bool,
-    /// Whether its child is the newest token of the login, that is: the child is still unused.
-    pub is_direct_parent_of_latest: bool,
-}
-
-/// What to do with a refresh token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefreshVerdict {
-    /// Mark it used and give its child.
-    Rotate,
-    /// Give its child again and change nothing: the first answer was probably lost.
-    RepeatChild,
-    /// Refuse it: it was never used and its time is over.
-    Expired,
-    /// Refuse it: its login was ended before.
-    Revoked,
-    /// Refuse it and end its login: two parties hold the token.
-    Reused,
-}
-
-/// Decides what becomes of a presented token.
-///
-/// A used token counts as stolen even after its own expiry, because its children live on.
-pub fn judge_refresh(state: RefreshState, now_ms: i64) -> RefreshVerdict {
-    if state.revoked {
-        return RefreshVerdict::Revoked;
-    }
-    if let Some(used_at_ms) = state.used_at_ms {
-        let in_grace = now_ms.saturating_sub(used_at_ms) <= REFRESH_GRACE_MS;
-        if in_grace && state.is_direct_parent_of_latest {
-            return RefreshVerdict::RepeatChild;
-        }
-        return RefreshVerdict::Reused;
-    }
-    if state.expires_at_ms <= now_ms {
-        return RefreshVerdict::Expired;
-    }
-    RefreshVerdict::Rotate
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const NOW_MS: i64 = 1_790_000_000_000;
-    const FRESH: RefreshState = RefreshState {
-        used_at_ms: None,
-        expires_at_ms: NOW_MS + 1,
-        revoked: false,
-        is_direct_parent_of_latest: false,
-    };
-    const USED: RefreshState = RefreshState {
-        used_at_ms: Some(NOW_MS - REFRESH_GRACE_MS),
-        is_direct_parent_of_latest: true,
-        ..FRESH
-    };
 
     fn tokens() -> RefreshTokens {
         RefreshTokens::new(&[7; KEY_BYTES_MIN]).unwrap()
@@ -215,26 +152,5 @@ mod tests {
     fn a_short_key_is_refused() {
         let result = RefreshTokens::new(&[7; KEY_BYTES_MIN - 1]);
         assert!(matches!(result, Err(AuthError::KeyTooShort { found: 31 })));
-    }
-
-    #[test]
-    fn each_state_has_its_verdict() {
-        let grandparent = RefreshState { is_direct_parent_of_latest: false, ..USED };
-        let late = RefreshState { used_at_ms: Some(NOW_MS - REFRESH_GRACE_MS - 1), ..USED };
-        for (state, expected) in [
-            (FRESH, RefreshVerdict::Rotate),
-            (RefreshState { expires_at_ms: NOW_MS, ..FRESH }, RefreshVerdict::Expired),
-            (USED, RefreshVerdict::RepeatChild),
-            (RefreshState { used_at_ms: Some(NOW_MS + 5), ..USED }, RefreshVerdict::RepeatChild),
-            (RefreshState { expires_at_ms: NOW_MS, ..USED }, RefreshVerdict::RepeatChild),
-            (late, RefreshVerdict::Reused),
-            (RefreshState { expires_at_ms: 0, ..late }, RefreshVerdict::Reused),
-            (grandparent, RefreshVerdict::Reused),
-            (RefreshState { revoked: true, ..FRESH }, RefreshVerdict::Revoked),
-            (RefreshState { revoked: true, ..USED }, RefreshVerdict::Revoked),
-            (RefreshState { revoked: true, ..late }, RefreshVerdict::Revoked),
-        ] {
-            assert_eq!(judge_refresh(state, NOW_MS), expected, "{state:?}");
-        }
     }
 }

@@ -1,1 +1,42 @@
-//! Test only: a server for a test, fake providers on the real wires.
+//! Test only: a whole server for one test, people who use it, and a provider of whom every byte is
+//! told.
+//!
+//! [`spawn_app`] starts the same [`iris::app::App`] as the `iris` command, on a free port, with a data
+//! directory of its own. [`Person`] and [`Conversation`] speak in intentions, [`WireSocket`] in frames,
+//! [`FakeProvider`] in bytes. Only this crate knows routes and frames well enough to build them.
+//!
+//! Nothing here waits by sleeping: everything waits for what has to happen, at most [`PATIENCE`].
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a tool of a test fails like the test")]
+
+mod app;
+mod clock;
+mod conversation;
+mod person;
+mod process;
+mod provider;
+mod wire;
+
+use std::time::Duration;
+
+pub use app::{AppOptions, SETUP_TOKEN, TestApp, spawn_app, spawn_app_with};
+pub use clock::TestClock;
+pub use conversation::{Conversation, calls_of, text_of};
+pub use person::{PASSWORD, Person};
+pub use process::ServerProcess;
+pub use provider::{Asked, FakeProvider, Gate, Reply, chat};
+pub use wire::{Incoming, WireSocket};
+
+/// The longest that a test waits for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for `future`, at most [`PATIENCE`].
+///
+/// # Panics
+/// When it takes longer; `what` says for what.
+pub async fn patiently<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("waited {PATIENCE:?} in vain for {what}"),
+    }
+}

@@ -1,0 +1,37 @@
+//! Finding an agent by its name: the one that every project has, and those that a project defined.
+
+use iris_protocol::Agent;
+use iris_store::StoreError;
+use iris_tools::ToolRegistry;
+
+use crate::project::ProjectHandle;
+
+/// Name of the agent that answers when nobody chose one.
+pub(crate) const DEFAULT_AGENT: &str = "default";
+
+const DEFAULT_PROMPT: &str = "You are a careful assistant. Use the tools to read and change the \
+                              files of the project. Say what you did.";
+
+/// The agent that the server brings along under this name.
+pub(crate) fn builtin_agent(tools: &ToolRegistry, name: &str) -> Option<Agent> {
+    (name == DEFAULT_AGENT).then(|| Agent {
+        id: None,
+        name: DEFAULT_AGENT.to_owned(),
+        prompt: DEFAULT_PROMPT.to_owned(),
+        model: None,
+        tools: tools.names().map(str::to_owned).collect(),
+        builtin: true,
+    })
+}
+
+/// The agent that a project knows under this name.
+pub(crate) async fn find_agent(
+    project: &ProjectHandle,
+    tools: &ToolRegistry,
+    name: &str,
+) -> Result<Option<Agent>, StoreError> {
+    match builtin_agent(tools, name) {
+        Some(agent) => Ok(Some(agent)),
+        None => project.reader.agent(name.to_owned()).await,
+    }
+}

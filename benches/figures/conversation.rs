@@ -1,0 +1,139 @@
+//! Clients of the server, and the same model without a server.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use futures_util::StreamExt;
+use iris_agent::{Prompt, PromptMessage};
+use iris_client::{Client, FollowOptions, Follower, Update};
+use iris_llm::{Model, ModelEvent, ModelRequest, Models, ProviderConfig, ProviderKind};
+use iris_protocol::{
+    AuthSetup, Content, Event, MessageSend, ModelRef, ProjectCreate, ProjectId, ProjectType,
+    RunStatus, SessionCreate, SessionId,
+};
+
+use crate::server::{PROVIDER, SETUP_TOKEN, Server};
+
+/// Chunks of one answer.
+pub(crate) const CHUNKS: usize = 200;
+/// What one answer says.
+const CHUNK: &str = "word ";
+/// No answer takes as long as this.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Somebody who is signed in and owns a project.
+pub(crate) struct Owner {
+    client: Client,
+    pub(crate) project: ProjectId,
+}
+
+impl Owner {
+    /// Makes the administrator of a new server, and a project.
+    pub(crate) async fn of(server: &Server) -> anyhow::Result<Self> {
+        let client = Client::new(server.url())?;
+        let setup = AuthSetup {
+            token: SETUP_TOKEN.to_owned(),
+            email: "ann@example.com".to_owned(),
+            username: "ann".to_owned(),
+            password: "a long password".to_owned(),
+        };
+        let client = client.with_grant(&client.setup(&setup).await?);
+        let name = "figures".to_owned();
+        let create =
+            ProjectCreate { name, description: None, r#type: ProjectType::default(), path: None };
+        let project = client.call(None, create).await?.project.id;
+        Ok(Self { client, project })
+    }
+
+    /// Makes a session and hears it over a WebSocket of its own.
+    pub(crate) async fn new_session(&self) -> anyhow::Result<Conversation> {
+        let create = SessionCreate { title: None, agent: None, model: None, mode: None };
+        let session = self.client.call(Some(&self.project), create).await?.session.id;
+        let (client, project) = (self.client.clone(), self.project.clone());
+        let follower = Follower::start(client, project, session.clone(), FollowOptions::default());
+        let mut conversation = Conversation { follower, session };
+        while conversation.next().await? != Update::Connected {}
+        Ok(conversation)
+    }
+}
+
+/// A client in a session.
+pub(crate) struct Conversation {
+    follower: Follower,
+    session: SessionId,
+}
+
+/// An answer that came whole.
+pub(crate) struct Answer {
+    /// From before the message was sent until the end of its run was heard.
+    pub(crate) took: Duration,
+    /// How many pieces of text arrived while it streamed.
+    pub(crate) pieces: usize,
+}
+
+impl Conversation {
+    /// Sends `script` to the model and hears the answer, every byte of which has to arrive.
+    pub(crate) async fn ask(&mut self, script: &str) -> anyhow::Result<Answer> {
+        let started_at = Instant::now();
+        let (session_id, content) = (self.session.clone(), Content::Text(script.to_owned()));
+        let message = MessageSend { session_id, content, when_busy: None };
+        let run_id = self.follower.call(message).await?.payload.run_id;
+        let (mut heard, mut pieces) = (String::new(), 0);
+        loop {
+            match self.next().await? {
+                Update::Text { offset, delta, .. } => {
+                    heard.truncate(usize::try_from(offset)?);
+                    heard.push_str(&delta);
+                    pieces += 1;
+                }
+                Update::Event(frame) => {
+                    if let Event::RunCompleted { run_id: ended, status, error, .. } = frame.event
+                        && ended == run_id
+                    {
+                        let took = started_at.elapsed();
+                        ensure!(status == RunStatus::Completed, "the run ended with {error:?}");
+                        ensure!(heard == CHUNK.repeat(CHUNKS), "text was lost: `{heard}`");
+                        return Ok(Answer { took, pieces });
+                    }
+                }
+                Update::Connected | Update::Reset(_) => {}
+                Update::Reconnecting { reason, .. } => bail!("the connection was lost: {reason}"),
+            }
+        }
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Update> {
+        let update = tokio::time::timeout(ANSWER_TIMEOUT, self.follower.next()).await;
+        Ok(update.context("nothing was heard for a long time")??)
+    }
+}
+
+/// The script of one answer with `delay_ms` before each chunk.
+pub(crate) fn script(delay_ms: u64) -> String {
+    format!("delay {delay_ms}\nchunks {CHUNKS} {}", CHUNK.trim_end())
+}
+
+/// The model that the server uses.
+pub(crate) fn model() -> anyhow::Result<Arc<dyn Model>> {
+    let config = ProviderConfig::new(ProviderKind::Scripted);
+    let models = Models::new([(PROVIDER.to_owned(), config)].into())?;
+    Ok(models.get(&ModelRef { provider_id: PROVIDER.to_owned(), model_id: "script".to_owned() })?)
+}
+
+/// How long the model itself takes to say all of `script`.
+pub(crate) async fn drive(model: &dyn Model, script: &str) -> anyhow::Result<Duration> {
+    let messages = vec![PromptMessage::User { text: script.to_owned() }];
+    let prompt = Prompt { messages, ..Prompt::default() };
+    let started_at = Instant::now();
+    let mut stream = model.stream(ModelRequest { prompt, ..ModelRequest::default() });
+    let mut heard = String::new();
+    while let Some(event) = stream.next().await {
+        if let ModelEvent::TextDelta { text, .. } = event? {
+            heard.push_str(&text);
+        }
+    }
+    let took = started_at.elapsed();
+    ensure!(heard == CHUNK.repeat(CHUNKS), "the model said something else: `{heard}`");
+    Ok(took)
+}

@@ -1,0 +1,32 @@
+//! The figures that Iris is held to, each measured next to what it is compared with in the same run.
+//!
+//! ```text
+//! cargo bench -p iris --bench figures
+//! ```
+//!
+//! The server is the real binary in a process of its own, on a data directory next to the build; its
+//! clients are real WebSockets in this process. A figure that loses events is an error, not a figure.
+//! Ends with 1 when the median of a figure misses its target. Needs Linux for `/proc`.
+
+mod commit;
+mod conversation;
+mod crowd;
+mod process;
+mod server;
+mod table;
+mod turn;
+
+use std::process::ExitCode;
+
+use table::Figure;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let mut figures = process::figures()?;
+    // The clients; the server has threads of its own.
+    let runtime = tokio::runtime::Runtime::new()?;
+    figures.extend(runtime.block_on(turn::figures())?);
+    figures.extend(runtime.block_on(crowd::figures())?);
+    table::print(&figures)?;
+    let all_met = figures.iter().all(Figure::is_met);
+    Ok(if all_met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,249 @@
+//! A server of a test, on a thread of its own.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use iris::app::{App, Dependencies};
+use iris::config::{Config, LogFormat, ProviderKind, ProviderSettings, Registration};
+use iris_agent::{Clock, TurnLimits};
+use iris_auth::SetupToken;
+use iris_client::Client;
+use iris_protocol::{AuthRegister, AuthSetup, ModelRef};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use crate::{PASSWORD, Person, patiently};
+
+/// Creates the first administrator of every server here.
+pub const SETUP_TOKEN: &str = "the-setup-token-of-every-test";
+
+/// What a test may want otherwise. The default is a server with the scripted model and open
+/// registration, whose runs are cut off when it stops.
+#[derive(Clone)]
+pub struct AppOptions {
+    /// Who may create an account.
+    pub registration: Registration,
+    /// By name; `demo` of kind `scripted` by default.
+    pub providers: BTreeMap<String, ProviderSettings>,
+    /// `demo/script` by default.
+    pub default_model: Option<ModelRef>,
+    /// Directories under which projects may have their own.
+    pub project_roots: Vec<PathBuf>,
+    /// Pages that may call.
+    pub allowed_origins: Vec<String>,
+    /// The time of day; none for the machine's.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// How long a tool call waits for a person.
+    pub approval_timeout: Duration,
+    /// How long a socket may stay without authentication.
+    pub hello_timeout: Duration,
+    /// How long an access token is good, in whole seconds.
+    pub access_token_lifetime: Option<Duration>,
+    /// Bounds of one run.
+    pub turn: TurnLimits,
+    /// How long runs may go on while the server stops.
+    pub drain: Duration,
+}
+
+impl Default for AppOptions {
+    fn default() -> Self {
+        let Dependencies { turn, approval_timeout, hello_timeout, .. } = Dependencies::default();
+        let scripted = ProviderSettings {
+            kind: ProviderKind::Scripted,
+            base_url: None,
+            api_key: None,
+            script: None,
+        };
+        Self {
+            registration: Registration::Open,
+            providers: BTreeMap::from([("demo".to_owned(), scripted)]),
+            default_model: Some(model("demo", "script")),
+            project_roots: Vec::new(),
+            allowed_origins: Vec::new(),
+            clock: None,
+            approval_timeout,
+            hello_timeout,
+            access_token_lifetime: None,
+            turn,
+            drain: Duration::ZERO,
+        }
+    }
+}
+
+impl AppOptions {
+    /// A server whose default model is `fake/model` of a provider at `base_url`.
+    pub fn with_provider(base_url: String) -> Self {
+        let mut options = Self::default();
+        let settings = ProviderSettings {
+            kind: ProviderKind::OpenaiCompatible,
+            base_url: Some(base_url),
+            api_key: None,
+            script: None,
+        };
+        options.providers.insert("fake".to_owned(), settings);
+        options.default_model = Some(model("fake", "model"));
+        options
+    }
+
+    fn config(&self, data_dir: &Path) -> Config {
+        Config {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            data_dir: data_dir.to_owned(),
+            setup_token: Some(SetupToken::new(SETUP_TOKEN.to_owned()).unwrap()),
+            registration: self.registration,
+            jwt_secret_file: data_dir.join("jwt.key"),
+            default_model: self.default_model.clone(),
+            providers: self.providers.clone(),
+            project_roots: self.project_roots.clone(),
+            allowed_origins: self.allowed_origins.clone(),
+            allowed_hosts: Vec::new(),
+            drain: self.drain,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+        }
+    }
+
+    fn dependencies(&self) -> Dependencies {
+        let mut dependencies = Dependencies {
+            turn: self.turn,
+            approval_timeout: self.approval_timeout,
+            hello_timeout: self.hello_timeout,
+            access_token_lifetime: self.access_token_lifetime,
+            ..Dependencies::default()
+        };
+        if let Some(clock) = &self.clock {
+            dependencies.clock = Arc::clone(clock);
+        }
+        dependencies
+    }
+}
+
+fn model(provider: &str, model: &str) -> ModelRef {
+    ModelRef { provider_id: provider.to_owned(), model_id: model.to_owned() }
+}
+
+/// A running server. When it is dropped it stops by itself, without being waited for.
+pub struct TestApp {
+    /// Like `http://127.0.0.1:40000`.
+    pub url: String,
+    data_dir: Arc<TempDir>,
+    options: AppOptions,
+    server: Server,
+}
+
+struct Server {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts a server with the default options.
+///
+/// # Panics
+/// When it does not start.
+pub async fn spawn_app() -> TestApp {
+    spawn_app_with(AppOptions::default()).await
+}
+
+/// Starts a server.
+///
+/// # Panics
+/// When it does not start.
+pub async fn spawn_app_with(options: AppOptions) -> TestApp {
+    TestApp::start(options, Arc::new(tempfile::tempdir().unwrap())).await
+}
+
+impl TestApp {
+    async fn start(options: AppOptions, data_dir: Arc<TempDir>) -> Self {
+        let (config, dependencies) = (options.config(data_dir.path()), options.dependencies());
+        let (stop, stopped) = oneshot::channel();
+        let (started, address) = oneshot::channel();
+        // The server's thread keeps the directory until everything in it is closed.
+        let keep = Arc::clone(&data_dir);
+        let thread = thread::spawn(move || {
+            actix_rt::System::new().block_on(async move {
+                let app = App::start(config, dependencies).await.unwrap();
+                started.send(app.address()).unwrap();
+                // Fails when the test has dropped the server, which means the same.
+                stopped.await.ok();
+                app.stop().await.unwrap();
+            });
+            drop(keep);
+        });
+        let address = patiently("the server to start", address).await.unwrap();
+        let server = Server { stop, thread };
+        Self { url: format!("http://{address}"), data_dir, options, server }
+    }
+
+    /// Stops the server gracefully and waits for it.
+    ///
+    /// # Panics
+    /// When it does not stop cleanly.
+    pub async fn stop(self) {
+        let Server { stop, thread } = self.server;
+        stop.send(()).unwrap();
+        let stopped = tokio::task::spawn_blocking(move || thread.join());
+        patiently("the server to stop", stopped).await.unwrap().unwrap();
+    }
+
+    /// Stops the server and starts it again on the same data directory, on another port.
+    ///
+    /// # Panics
+    /// When it does not stop or start.
+    pub async fn restart(self) -> Self {
+        let (options, data_dir) = (self.options.clone(), Arc::clone(&self.data_dir));
+        self.stop().await;
+        Self::start(options, data_dir).await
+    }
+
+    /// Where the server keeps everything.
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// A client without tokens.
+    ///
+    /// # Panics
+    /// Never with a server that has started.
+    pub fn client(&self) -> Client {
+        Client::new(&self.url).unwrap()
+    }
+
+    /// Creates the administrator `root`.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn admin(&self) -> Person {
+        let request = AuthSetup {
+            token: SETUP_TOKEN.to_owned(),
+            email: "root@example.com".to_owned(),
+            username: "root".to_owned(),
+            password: PASSWORD.to_owned(),
+        };
+        Person::new(&self.client(), self.client().setup(&request).await.unwrap())
+    }
+
+    /// Registers a user: `bob` gets the address `bob@example.com` and [`PASSWORD`].
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn user(&self, name: &str) -> Person {
+        let request = AuthRegister {
+            email: format!("{name}@example.com"),
+            username: name.to_owned(),
+            password: PASSWORD.to_owned(),
+        };
+        Person::new(&self.client(), self.client().register(&request).await.unwrap())
+    }
+
+    /// The same person at this server, after a restart gave it another port.
+    ///
+    /// # Panics
+    /// Never with a server that has started.
+    pub fn again(&self, person: &Person) -> Person {
+        Person::new(&self.client(), person.grant.clone())
+    }
+}

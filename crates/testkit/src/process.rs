@@ -1,0 +1,93 @@
+//! The real command in a process of its own, to be killed.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+
+use iris_client::Client;
+
+use crate::{SETUP_TOKEN, patiently};
+
+/// A running `iris serve`. Killed when it is dropped.
+pub struct ServerProcess {
+    /// Like `http://127.0.0.1:40000`.
+    pub url: String,
+    child: KilledOnDrop,
+    /// Kept so that the server can always write.
+    _stdout: BufReader<ChildStdout>,
+}
+
+struct KilledOnDrop(Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        // Fails when it has ended already.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// What goes wrong here is the test's failure.
+impl ServerProcess {
+    /// The command with the scripted model, open registration and no other environment.
+    pub fn command(executable: &str, data_dir: &Path) -> Command {
+        let mut command = Command::new(executable);
+        command
+            .args(["serve", "--bind", "127.0.0.1:0", "--data-dir"])
+            .arg(data_dir)
+            .env_clear()
+            .env("IRIS_SETUP_TOKEN", SETUP_TOKEN)
+            .env("IRIS_REGISTRATION", "open")
+            .env("IRIS_PROVIDERS__DEMO__KIND", "scripted")
+            .env("IRIS_DEFAULT_MODEL", "demo/script")
+            .env("IRIS_DRAIN_SECONDS", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        command
+    }
+
+    /// Starts the command and waits until it listens.
+    pub async fn start(mut command: Command) -> Self {
+        let mut child = KilledOnDrop(command.stderr(Stdio::null()).spawn().unwrap());
+        let mut stdout = BufReader::new(child.0.stdout.take().unwrap());
+        let listening = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            (stdout, line)
+        });
+        let (stdout, line) = patiently("the address", listening).await.unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Self { url, child, _stdout: stdout }
+    }
+
+    /// Runs a command that is expected to end by itself. Gives its exit code and standard error.
+    pub async fn refused(mut command: Command) -> (Option<i32>, String) {
+        let mut child = KilledOnDrop(command.stderr(Stdio::piped()).spawn().unwrap());
+        let mut stderr = child.0.stderr.take().unwrap();
+        let said = tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
+        let text = patiently("the end of standard error", said).await.unwrap();
+        (child.0.wait().unwrap().code(), text)
+    }
+
+    /// A client without tokens.
+    pub fn client(&self) -> Client {
+        Client::new(&self.url).unwrap()
+    }
+
+    /// Kills the process as `kill -9` does, and waits until it is gone.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// Sends SIGTERM and waits for the exit.
+    pub async fn terminate(mut self) -> ExitStatus {
+        let id = self.child.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let exit = tokio::task::spawn_blocking(move || self.child.0.wait());
+        patiently("the exit", exit).await.unwrap().unwrap()
+    }
+}

@@ -1,0 +1,2 @@
+//! The whole server through its two doors: HTTP and WebSocket.
+fn main() {}
