@@ -2,9 +2,7 @@
 IRIS_PASSWORD=... python examples/client.py you@example.com "What is in README.md?" [http://127.0.0.1:4747]"""
 import asyncio, collections, json, os, sys, urllib.request, uuid
 import websockets
-
 email, text, url = (sys.argv[1:] + ["http://127.0.0.1:4747"])[:3]
-
 async def main():
     login = json.dumps({"email": email, "password": os.environ["IRIS_PASSWORD"]}).encode()
     request = urllib.request.Request(url + "/v1/auth/login", login, {"Content-Type": "application/json"})
@@ -17,7 +15,6 @@ async def main():
             while (frame := json.loads(await socket.recv())).get("id") != request["id"]:
                 early.append(frame)  # An event that came before the response.
             return frame["payload"] if frame["success"] else sys.exit(frame["error"]["message"])
-
         projects = (await call("project.list"))["projects"] or [(await call("project.create", name="python"))["project"]]
         project = projects[0]["id"]
         sessions = (await call("session.list"))["sessions"] or [(await call("session.create"))["session"]]
@@ -31,5 +28,4 @@ async def main():
             if event["type"] == "tool.approval.required":
                 await call("tool.approve", sessionId=session, toolCallId=event["payload"]["toolCallId"])
         print(f"\n[{event['payload']['status']}]")
-
 asyncio.run(main())

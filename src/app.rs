@@ -1,6 +1,5 @@
 //! The server, put together: from a configuration to an address that answers, and back to nothing.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -14,18 +13,18 @@ use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App as WebApp, HttpServer};
 use iris_actors::supervision::ActorTree;
-use iris_actors::{Node, NodeError, Registration, Services, Settings, SystemClock, SystemIds};
+use iris_actors::{Node, NodeError, Services, Settings, SystemClock, SystemIds};
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
     AccessTokens, AuthError, Passwords, RefreshTokens, SetupToken, load_or_create_key,
 };
-use iris_llm::{ApiKey, ConfigError as ModelConfigError, Models, ProviderConfig, ProviderKind};
+use iris_llm::{ConfigError as ModelConfigError, Models};
 use iris_store::StoreError;
 use iris_store::root::RootDatabase;
 use iris_tools::{ToolError, ToolRegistry};
 use parking_lot::Mutex;
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::http::{Gatekeeper, guard, routes};
 use crate::lock::DataDirLock;
 
@@ -216,15 +215,11 @@ fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppE
     if let Some(lifetime) = dependencies.access_token_lifetime {
         access_tokens = access_tokens.lifetime(lifetime);
     }
-    let registration = match config.registration {
-        config::Registration::Open => Registration::Open,
-        config::Registration::Closed => Registration::Closed,
-    };
     Ok(Services {
         clock: dependencies.clock,
         ids: dependencies.ids,
         tree: ActorTree::default(),
-        models: models(config.providers)?,
+        models: Models::new(config.providers)?,
         tools: Arc::new(ToolRegistry::builtin()?),
         access_tokens,
         refresh_tokens: RefreshTokens::new(key.as_bytes())?,
@@ -233,7 +228,7 @@ fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppE
         settings: Settings {
             data_dir: config.data_dir,
             project_roots: config.project_roots,
-            registration,
+            registration: config.registration,
             default_model: config.default_model,
             turn: dependencies.turn,
             approval_timeout: dependencies.approval_timeout,
@@ -241,21 +236,6 @@ fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppE
             hello_timeout: dependencies.hello_timeout,
         },
     })
-}
-
-fn models(providers: BTreeMap<String, config::ProviderSettings>) -> Result<Models, AppError> {
-    let configs = providers.into_iter().map(|(name, settings)| {
-        let kind = match settings.kind {
-            config::ProviderKind::OpenaiCompatible => ProviderKind::OpenAiCompatible,
-            config::ProviderKind::Scripted => ProviderKind::Scripted,
-        };
-        let mut config = ProviderConfig::new(kind);
-        config.base_url = settings.base_url;
-        config.api_key = settings.api_key.map(|key| ApiKey::new(key.expose()));
-        config.script = settings.script;
-        (name, config)
-    });
-    Ok(Models::new(configs.collect())?)
 }
 
 /// The threads that projects live on. They end with the actix system.
@@ -279,6 +259,8 @@ fn serve(
     };
     let server = HttpServer::new(app)
         .workers(available_parallelism().map_or(1, usize::from))
+        // Frames are small and each is awaited: held back for an acknowledgement it comes 40 ms late.
+        .tcp_nodelay(true)
         .client_request_timeout(REQUEST_HEAD_TIMEOUT)
         .shutdown_timeout(SHUTDOWN_TIMEOUT_SECONDS)
         .disable_signals()

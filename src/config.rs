@@ -11,7 +11,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,7 +18,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directories::ProjectDirs;
+use iris_actors::Registration;
 use iris_auth::SetupToken;
+use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::ModelRef;
 
 pub use error::ConfigError;
@@ -68,7 +69,7 @@ pub struct Config {
     /// For sessions that name no model. Its provider is in `providers`.
     pub default_model: Option<ModelRef>,
     /// By name: lower case letters, digits, `-` and `_`.
-    pub providers: BTreeMap<String, ProviderSettings>,
+    pub providers: BTreeMap<String, ProviderConfig>,
     /// Absolute directories under which projects with a path of their own must lie.
     pub project_roots: Vec<PathBuf>,
     /// Values of `Origin` that browsers may connect with.
@@ -83,15 +84,6 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// Who may create an account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Registration {
-    /// Everybody.
-    Open,
-    /// Nobody.
-    Closed,
-}
-
 /// The shape of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -99,55 +91,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// How to reach one provider of models.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProviderSettings {
-    /// Which protocol it speaks.
-    pub kind: ProviderKind,
-    /// An `http` or `https` URL; always there for `openai-compatible`.
-    pub base_url: Option<String>,
-    /// Printable ASCII without spaces, never empty.
-    pub api_key: Option<Secret>,
-    /// The file with the script of a `scripted` provider; `None` when prompts hold it.
-    pub script: Option<PathBuf>,
-}
-
-/// The protocol of a provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProviderKind {
-    /// Chat Completions over HTTP.
-    OpenaiCompatible,
-    /// Plays a script; needs no network.
-    Scripted,
-}
-
-impl ProviderKind {
-    /// The kind as it stands in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OpenaiCompatible => "openai-compatible",
-            Self::Scripted => "scripted",
-        }
-    }
-}
-
-/// A text that no `Debug` shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text, for the one place that sends it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
 }
 
 impl Config {
@@ -250,25 +193,23 @@ fn provider(
     name: &str,
     mut section: Section,
     warnings: &mut Vec<String>,
-) -> Result<ProviderSettings, ConfigError> {
+) -> Result<ProviderConfig, ConfigError> {
     if !parse::is_provider_name(name) {
         return Err(ConfigError::ProviderName { name: name.to_owned() });
     }
     let missing = |field| ConfigError::Missing { provider: name.to_owned(), field };
     let kind = section.parse("kind", parse::provider_kind)?.ok_or_else(|| missing("kind"))?;
-    let settings = ProviderSettings {
-        kind,
-        base_url: section.parse("base_url", parse::base_url)?,
-        api_key: section.parse("api_key", parse::api_key)?,
-        script: section.parse("script", parse::path)?,
-    };
+    let mut settings = ProviderConfig::new(kind);
+    settings.base_url = section.parse("base_url", parse::base_url)?;
+    settings.api_key = section.parse("api_key", parse::api_key)?;
+    settings.script = section.parse("script", parse::path)?;
     debug_assert!(section.keys_left().is_empty(), "keys not read: {:?}", section.keys_left());
 
     let unused = match kind {
-        ProviderKind::OpenaiCompatible if settings.base_url.is_none() => {
+        ProviderKind::OpenAiCompatible if settings.base_url.is_none() => {
             return Err(missing("base_url"));
         }
-        ProviderKind::OpenaiCompatible => vec![("script", settings.script.is_some())],
+        ProviderKind::OpenAiCompatible => vec![("script", settings.script.is_some())],
         ProviderKind::Scripted => {
             vec![("base_url", settings.base_url.is_some()), ("api_key", settings.api_key.is_some())]
         }

@@ -6,6 +6,7 @@
 
 mod cast;
 mod checks;
+mod look;
 mod plot;
 mod screen;
 mod stage;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use iris_auth::SetupToken;
 use iris_client::ClientError;
-use iris_protocol::{ErrorCode, Event, RunId};
+use iris_protocol::{ErrorCode, Event};
 use tokio::signal::ctrl_c;
 use tokio::time::timeout;
 use url::Url;
@@ -67,7 +68,7 @@ enum DemoError {
     NoSetupToken,
     #[error("the server did not stop within {} s", STOP_TIMEOUT.as_secs())]
     NotStopped,
-    #[error("the time was up: {} s", .0.as_secs())]
+    #[error("it was not told within {} s", .0.as_secs())]
     TimeUp(Duration),
     #[error("interrupted")]
     Interrupted,
@@ -96,7 +97,7 @@ async fn perform(options: DemoOptions, screen: &mut Screen) -> Result<bool, Demo
     let stage = Stage::set(options)?;
     let app = App::start(stage.config()?, Dependencies::default()).await?;
     let mut evidence = Evidence::default();
-    let outcome = tell_in_time(&stage, &app, screen, &mut evidence).await;
+    let outcome = Box::pin(tell_in_time(&stage, &app, screen, &mut evidence)).await;
     let stopped = timeout(STOP_TIMEOUT, app.stop()).await;
     let is_scripted = stage.is_scripted();
     stage.clear()?;
@@ -146,13 +147,15 @@ async fn tell(
     screen.introduce(HashMap::from(
         [&cast.ann, &cast.ben].map(|person| (person.id.clone(), person.name)),
     ));
+    evidence.ben_id = Some(cast.ben.id.clone());
     let mut story = Story { cast, screen, evidence };
+    story.settle().await?;
     story.act(Viewer::Ann, &format!("puts `{}` with REST", plot::NOTES_PATH))?;
     story.cast.put_file(plot::NOTES_PATH, plot::NOTES).await?;
+    story.settle().await?;
     let [first, second] = stage.messages();
     story.converse(first, Verdict::Approve).await?;
     story.converse(second, Verdict::Reject { reason: plot::REASON }).await?;
-    story.settle().await?;
     story.look_at_files().await
 }
 
@@ -164,26 +167,23 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
-    /// Ann sends a message; ben gives his verdict on whatever asks, until both saw the run end.
+    /// Ann sends a message; ben gives his verdict on whatever asks, until the run has ended.
     async fn converse(&mut self, message: &str, verdict: Verdict) -> Result<(), DemoError> {
         self.act(Viewer::Ann, &format!("sends \"{message}\""))?;
         let run_id = self.cast.send(message).await?;
         self.evidence.runs.push(run_id.clone());
-        while !Viewer::BOTH.into_iter().all(|viewer| self.saw_end(viewer, &run_id)) {
+        loop {
             let (viewer, event) = self.next().await?;
             if let (Viewer::Ben, Event::ToolApprovalRequired { approval: Some(asked), .. }) =
-                (viewer, event)
+                (viewer, &event)
             {
-                self.act(Viewer::Ben, &format!("{}: {}", verdict.says(), asked.message))?;
+                self.act(Viewer::Ben, &format!("{} the call: {}", verdict.says(), asked.message))?;
                 self.cast.decide(&asked.tool_call_id, verdict).await?;
             }
+            if matches!(event, Event::RunCompleted { run_id: ended, .. } if ended == run_id) {
+                return self.settle().await;
+            }
         }
-        Ok(())
-    }
-
-    fn saw_end(&self, viewer: Viewer, run: &RunId) -> bool {
-        let mut frames = self.evidence.seen_by(viewer).iter().rev();
-        frames.any(|f| matches!(&f.event, Event::RunCompleted { run_id, .. } if run_id == run))
     }
 
     /// Reads on until both have seen all that the server has recorded.
@@ -191,10 +191,10 @@ impl Story<'_> {
         let snapshot = self.cast.snapshot().await?;
         let last = Some(snapshot.as_of.seq);
         self.evidence.stored = Some(snapshot);
-        let saw_last = |frames: &[iris_protocol::EventFrame]| {
-            frames.iter().any(|frame| frame.meta.seq >= last)
-        };
-        while !Viewer::BOTH.into_iter().all(|viewer| saw_last(self.evidence.seen_by(viewer))) {
+        while !Viewer::BOTH
+            .into_iter()
+            .all(|viewer| self.evidence.seen_by(viewer).iter().any(|frame| frame.meta.seq >= last))
+        {
             self.next().await?;
         }
         Ok(())

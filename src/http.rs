@@ -30,8 +30,14 @@ pub fn routes(config: &mut ServiceConfig) {
     config
         .route("/health/live", web::get().to(live))
         .route("/health/ready", web::get().to(ready))
-        .route("/v1/openapi.json", web::get().to(async || HttpResponse::Ok().json(openapi(VERSION))))
-        .route("/v1/schema.json", web::get().to(async || HttpResponse::Ok().json(schema_document())))
+        .route(
+            "/v1/openapi.json",
+            web::get().to(async || HttpResponse::Ok().json(openapi(VERSION))),
+        )
+        .route(
+            "/v1/schema.json",
+            web::get().to(async || HttpResponse::Ok().json(schema_document())),
+        )
         .route("/v1/ws", web::get().to(ws::connect))
         .route("/v1/commands", web::post().to(command));
     let routed = Operation::ALL.iter().filter_map(|o| Some((*o, o.spec().rest?)));
@@ -58,9 +64,7 @@ pub fn routes(config: &mut ServiceConfig) {
             async move { RestError::method_not_allowed(&allowed) }
         })));
     }
-    config.default_service(web::route().to(async || {
-        RestError::from(ApiError::not_found("route"))
-    }));
+    config.default_service(web::route().to(async || RestError::from(ApiError::not_found("route"))));
 }
 
 fn http_method(method: Method) -> actix_web::http::Method {
@@ -132,10 +136,7 @@ pub(crate) fn bearer(request: &HttpRequest) -> Result<Option<&str>, ApiError> {
     }
 }
 
-fn claims(
-    node: &Node,
-    request: &HttpRequest,
-) -> Result<Option<iris_auth::AccessClaims>, ApiError> {
+fn claims(node: &Node, request: &HttpRequest) -> Result<Option<iris_auth::AccessClaims>, ApiError> {
     bearer(request)?.map(|token| node.authenticate(token)).transpose()
 }
 

@@ -11,7 +11,8 @@ pub(crate) struct DataDirLock(#[expect(dead_code, reason = "held, not read")] Fi
 impl DataDirLock {
     /// Takes the lock of a data directory; `None` when another process holds it.
     pub(crate) fn take(data_dir: &Path) -> io::Result<Option<Self>> {
-        let file = File::options().write(true).create(true).truncate(false).open(data_dir.join("lock"))?;
+        let file =
+            File::options().write(true).create(true).truncate(false).open(data_dir.join("lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),

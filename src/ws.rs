@@ -8,7 +8,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use actix_http::ws::{CloseCode, CloseReason as WireReason, Codec, Frame, Item, Message, ProtocolError};
+use actix_http::ws::{
+    CloseCode, CloseReason as WireReason, Codec, Frame, Item, Message, ProtocolError,
+};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::handshake;
@@ -100,9 +102,10 @@ fn message(frame: OutFrame) -> Message {
         // JSON from serde is UTF-8; should it ever not be, the client gets an empty frame.
         OutFrame::Text(json) => Message::Text(json.try_into().unwrap_or_default()),
         OutFrame::Pong(payload) => Message::Pong(payload),
-        OutFrame::Close(CloseReason { code, text }) => {
-            Message::Close(Some(WireReason { code: CloseCode::from(code), description: Some(text) }))
-        }
+        OutFrame::Close(CloseReason { code, text }) => Message::Close(Some(WireReason {
+            code: CloseCode::from(code),
+            description: Some(text),
+        })),
     }
 }
 
@@ -176,7 +179,8 @@ impl Incoming {
     }
 
     fn fragment(&mut self, item: Item) -> Option<Inbound> {
-        let out_of_order = || Some(Inbound::Broken(CloseReason::new(1002, "fragment out of order")));
+        let out_of_order =
+            || Some(Inbound::Broken(CloseReason::new(1002, "fragment out of order")));
         let (is_text, mut whole, bytes, is_last) = match (item, self.fragments.take()) {
             (Item::FirstText(bytes), None) => (true, BytesMut::new(), bytes, false),
             (Item::FirstBinary(bytes), None) => (false, BytesMut::new(), bytes, false),

@@ -53,9 +53,6 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
 }
 
 /// Asks in all conversations at once and hears all answers.
-async fn ask_all(
-    conversations: &mut [Conversation],
-    script: &str,
-) -> anyhow::Result<Vec<Answer>> {
+async fn ask_all(conversations: &mut [Conversation], script: &str) -> anyhow::Result<Vec<Answer>> {
     try_join_all(conversations.iter_mut().map(|conversation| conversation.ask(script))).await
 }

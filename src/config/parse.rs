@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use iris_actors::Registration;
 use iris_auth::SetupToken;
+use iris_llm::{ApiKey, KindError, ProviderConfig, ProviderKind};
 use iris_protocol::ModelRef;
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
-use super::{LogFormat, ProviderKind, ProviderSettings, Registration, Secret};
+use super::LogFormat;
 
 /// A value, or what is wrong with its text.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -102,7 +104,7 @@ pub(super) fn host(text: &str) -> Parsed<String> {
 
 pub(super) fn default_model(
     text: &str,
-    providers: &BTreeMap<String, ProviderSettings>,
+    providers: &BTreeMap<String, ProviderConfig>,
 ) -> Parsed<ModelRef> {
     let Some((provider, model)) = text.split_once('/').filter(|(_, model)| !model.is_empty())
     else {
@@ -121,14 +123,7 @@ pub(super) fn is_provider_name(name: &str) -> bool {
 }
 
 pub(super) fn provider_kind(text: &str) -> Parsed<ProviderKind> {
-    match text {
-        "openai-compatible" => Ok(ProviderKind::OpenaiCompatible),
-        "scripted" => Ok(ProviderKind::Scripted),
-        "anthropic" | "openai" | "google" | "ollama" => {
-            Err(format!("`{text}` is not supported yet; use `openai-compatible` or `scripted`"))
-        }
-        _ => refuse(text, "`openai-compatible` or `scripted`"),
-    }
+    text.parse().map_err(|error: KindError| error.to_string())
 }
 
 /// Does not show a text that may hold a password.
@@ -146,11 +141,11 @@ pub(super) fn base_url(text: &str) -> Parsed<String> {
 }
 
 /// Never shows the text.
-pub(super) fn api_key(text: &str) -> Parsed<Secret> {
+pub(super) fn api_key(text: &str) -> Parsed<ApiKey> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("a key is printable ASCII without spaces, and not empty".to_owned());
     }
-    Ok(Secret(text.to_owned()))
+    Ok(ApiKey::new(text))
 }
 
 fn web_url(text: &str) -> Option<Url> {

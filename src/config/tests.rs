@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use iris_llm::ApiKey;
+
 use super::*;
 
 /// Loads with a file at `/etc/iris.toml`, variables and flags; nothing else is read.
@@ -101,17 +103,14 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.drain, Duration::from_secs(5));
     assert_eq!(config.log, "iris=debug,warn");
     assert_eq!(config.log_format, LogFormat::Json);
-    let local = ProviderSettings {
-        kind: ProviderKind::OpenaiCompatible,
+    let local = ProviderConfig {
         base_url: Some("http://127.0.0.1:8081/v1".to_owned()),
-        api_key: Some(Secret("sk-canary".to_owned())),
-        script: None,
+        api_key: Some(ApiKey::new("sk-canary")),
+        ..ProviderConfig::new(ProviderKind::OpenAiCompatible)
     };
-    let demo = ProviderSettings {
-        kind: ProviderKind::Scripted,
-        base_url: None,
-        api_key: None,
+    let demo = ProviderConfig {
         script: Some(PathBuf::from("/srv/demo.json")),
+        ..ProviderConfig::new(ProviderKind::Scripted)
     };
     let expected = [("local".to_owned(), local), ("demo".to_owned(), demo)];
     assert_eq!(config.providers, BTreeMap::from(expected));
@@ -144,7 +143,7 @@ fn the_environment_says_the_same_as_the_file() {
     assert!(config.allowed_hosts.is_empty());
     assert_eq!(config.drain, Duration::ZERO);
     let local = config.providers.get("local").unwrap();
-    assert_eq!(local.api_key.as_ref().unwrap().expose(), "sk-canary");
+    assert_eq!(local.api_key, Some(ApiKey::new("sk-canary")));
     let unused = "`providers.local.script` has no effect: its kind is `openai-compatible`";
     assert_eq!(warnings, [unused]);
 }
@@ -183,7 +182,7 @@ fn a_provider_may_be_described_by_file_and_environment_together() {
     assert_eq!(config.providers.keys().collect::<Vec<_>>(), ["local", "other"]);
     let local = config.providers.get("local").unwrap();
     assert_eq!(local.base_url.as_deref(), Some("http://a/v1"));
-    assert_eq!(local.api_key.as_ref().unwrap().expose(), "one");
+    assert_eq!(local.api_key, Some(ApiKey::new("one")));
 }
 
 #[test]

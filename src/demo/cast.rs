@@ -3,9 +3,9 @@
 use iris_client::{Client, ClientError, ConnectOptions, Socket};
 use iris_protocol::{
     AgentCreate, AuthGrant, AuthRegister, AuthSetup, Content, EventFrame, MemberAdd, MessageSend,
-    Position, ProjectCreate, ProjectId, ProjectType, Role, Room, RoomRequest, RoomSince, RoomStatus,
-    RunId, SessionCreate, SessionGet, SessionId, SessionSnapshot, Subscribe, ToolApprove,
-    ToolCallId, ToolReject, UserId,
+    Position, ProjectCreate, ProjectId, ProjectType, Role, Room, RoomRequest, RoomSince,
+    RoomStatus, RunId, SessionCreate, SessionGet, SessionId, SessionSnapshot, Subscribe,
+    ToolApprove, ToolCallId, ToolReject, UserId,
 };
 
 /// The agent of the demo.
@@ -99,7 +99,8 @@ impl Cast {
         let request = Subscribe { rooms: rooms.to_vec(), deltas: None };
         for person in [&self.ann, &self.ben] {
             let reply = person.socket.call(Some(&self.project), request.clone()).await?;
-            let refused = reply.payload.rooms.into_iter().find(|r| r.status != RoomStatus::Replayed);
+            let refused =
+                reply.payload.rooms.into_iter().find(|r| r.status != RoomStatus::Replayed);
             if let Some(room) = refused {
                 let problem = format!("{} could not join `{}`", person.name, room.room);
                 return Err(ClientError::Protocol(problem));
@@ -130,8 +131,7 @@ impl Cast {
     /// Ann says something to the agent.
     pub(super) async fn send(&self, message: &str) -> Result<RunId, ClientError> {
         let content = Content::Text(message.to_owned());
-        let request =
-            MessageSend { session_id: self.session.clone(), content, when_busy: None };
+        let request = MessageSend { session_id: self.session.clone(), content, when_busy: None };
         Ok(self.ann.socket.call(Some(&self.project), request).await?.payload.run_id)
     }
 

@@ -47,16 +47,15 @@ fn decided(evidence: &Evidence, claim: &str, state: ApprovalState, path: &str) -
     let failure = match decision(evidence, path) {
         None => Some(format!("nobody decided about `{path}`")),
         Some((was, _)) if was != state => Some(format!("it ended as `{was:?}`")),
-        Some((_, by)) if by.as_ref() != evidence.id_of_ben() => {
-            Some("somebody else decided".to_owned())
-        }
+        Some((_, by)) if by != evidence.ben_id.as_ref() => Some("somebody else decided".to_owned()),
         Some(_) => None,
     };
     Check::new(format!("{claim}, `{path}`"), failure.into_iter().collect())
 }
 
 fn approved_is_on_disk(evidence: &Evidence) -> Check {
-    let approved = asked(evidence, APPROVED_PATH).and_then(|asked| asked.input["content"].as_str());
+    let approved =
+        asked(evidence, APPROVED_PATH).and_then(|asked| asked.input.get("content")?.as_str());
     let found = evidence.files.get(APPROVED_PATH).and_then(Option::as_deref);
     let failure = match (approved, found) {
         (None, _) => Some("the agent never asked to write it".to_owned()),
@@ -94,32 +93,30 @@ fn answer_reacts(evidence: &Evidence) -> Check {
 /// The texts of the agent, as ben saw them.
 fn texts(evidence: &Evidence) -> Vec<&str> {
     let frames = evidence.seen_by(Viewer::Ben).iter();
-    let texts = frames.filter_map(|frame| match &frame.event {
-        Event::MessageTextComplete { text, .. } => Some(text.as_str()),
-        _ => None,
+    let texts = frames.filter_map(|frame| {
+        let Event::MessageTextComplete { text, .. } = &frame.event else { return None };
+        Some(text.as_str())
     });
     texts.collect()
 }
 
 /// What the agent asked for when it wanted to write `path`.
 fn asked<'a>(evidence: &'a Evidence, path: &str) -> Option<&'a Approval> {
-    evidence.seen_by(Viewer::Ben).iter().find_map(|frame| match &frame.event {
-        Event::ToolApprovalRequired { approval: Some(approval), .. }
-            if approval.input["path"] == path =>
-        {
-            Some(&**approval)
-        }
-        _ => None,
+    let mut frames = evidence.seen_by(Viewer::Ben).iter();
+    frames.find_map(|frame| {
+        let Event::ToolApprovalRequired { approval, .. } = &frame.event else { return None };
+        approval.as_deref().filter(|approval| approval.input.get("path").is_some_and(|p| p == path))
     })
 }
 
 /// How it ended, and who decided.
-fn decision(evidence: &Evidence, path: &str) -> Option<(ApprovalState, Option<UserId>)> {
+fn decision<'a>(evidence: &'a Evidence, path: &str) -> Option<(ApprovalState, Option<&'a UserId>)> {
     let asked = asked(evidence, path)?;
-    evidence.seen_by(Viewer::Ben).iter().find_map(|frame| match &frame.event {
-        Event::ToolApprovalResolved { approval_id, state, by, .. } if *approval_id == asked.id => {
-            Some((*state, by.clone()))
-        }
-        _ => None,
+    let mut frames = evidence.seen_by(Viewer::Ben).iter();
+    frames.find_map(|frame| {
+        let Event::ToolApprovalResolved { approval_id, state, by, .. } = &frame.event else {
+            return None;
+        };
+        (*approval_id == asked.id).then_some((*state, by.as_ref()))
     })
 }

@@ -12,7 +12,7 @@ use crate::config::{Config, Flags};
 /// The whole demo with the scripted model.
 const SCRIPTED_TIME_MAX: Duration = Duration::from_secs(15);
 /// The whole demo with a real model.
-const REAL_TIME_MAX: Duration = Duration::from_secs(120);
+const REAL_TIME_MAX: Duration = Duration::from_mins(2);
 /// What the scripted model is called.
 const SCRIPTED_MODEL: &str = "demo/script";
 /// The kind of provider that real models are reached by.

@@ -99,11 +99,24 @@ mod tests {
 
     #[test]
     fn only_hosts_that_the_server_is_are_served() {
-        for host in ["localhost", "LOCALHOST:4747", "127.0.0.1:1", "[::1]:80", "iris.example:443", "port.example:8443"]
-        {
+        for host in [
+            "localhost",
+            "LOCALHOST:4747",
+            "127.0.0.1:1",
+            "[::1]:80",
+            "iris.example:443",
+            "port.example:8443",
+        ] {
             assert_eq!(check(host, None), Ok(()), "{host}");
         }
-        for host in ["", "evil.example", "127.0.0.1.evil.example", "localhost:x", "iris.example.", "port.example"] {
+        for host in [
+            "",
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost:x",
+            "iris.example.",
+            "port.example",
+        ] {
             assert_eq!(check(host, None), Err(ErrorCode::BadHost), "{host}");
         }
     }
@@ -111,7 +124,9 @@ mod tests {
     #[test]
     fn only_pages_of_listed_origins_may_call() {
         assert_eq!(check("localhost", Some("https://app.example")), Ok(()));
-        for origin in ["null", "https://app.example.evil.com", "http://app.example", "http://localhost"] {
+        for origin in
+            ["null", "https://app.example.evil.com", "http://app.example", "http://localhost"]
+        {
             assert_eq!(check("localhost", Some(origin)), Err(ErrorCode::Forbidden), "{origin}");
         }
     }

@@ -72,7 +72,9 @@ fn fields_of_query(
     fields: &mut Map<String, Value>,
 ) -> Result<(), ApiError> {
     for (name, text) in query(request)? {
-        let Some((_, kind)) = route.query.iter().find(|(known, _)| *known == name) else { continue };
+        let Some((_, kind)) = route.query.iter().find(|(known, _)| *known == name) else {
+            continue;
+        };
         let value = match kind {
             QueryKind::Text => Some(Value::String(text)),
             QueryKind::Integer => text.parse::<u32>().ok().map(Value::from),

@@ -1,2 +1,51 @@
-//! The whole server through its two doors: HTTP and WebSocket.
-fn main() {}
+//! The whole server through its two doors, HTTP and WebSocket. Every test has a server of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails like the test itself"
+)]
+
+mod access;
+mod agents;
+mod auth;
+mod bad_input;
+mod files;
+mod messages;
+mod models;
+mod openapi;
+mod process;
+mod projects;
+mod restart;
+mod sessions;
+mod socket;
+mod streaming;
+mod subscribing;
+mod tools;
+
+use std::fmt::Debug;
+
+use iris_client::{ClientError, RestAnswer};
+use iris_protocol::{ApiError, ErrorCode};
+
+/// Code and `details.reason` of an error.
+fn code_of(error: &ApiError) -> (ErrorCode, &str) {
+    let reason = error.details.get("reason").and_then(serde_json::Value::as_str);
+    (error.code, reason.unwrap_or_default())
+}
+
+/// The error with which the server refused.
+fn refusal<T: Debug>(result: Result<T, ClientError>) -> ApiError {
+    match result.unwrap_err() {
+        ClientError::Api(error) => error,
+        other => panic!("{other}"),
+    }
+}
+
+/// The error of an answer, whose status has to be the one of its code.
+fn rest_refusal(answer: &RestAnswer) -> ApiError {
+    let error = answer.error().unwrap_or_else(|| panic!("{answer:?}"));
+    assert_eq!(answer.status, error.code.http_status(), "{error}");
+    error
+}

@@ -169,8 +169,7 @@ impl Rooms {
 
     /// Sends what came since the last flush, one frame a part. Says whether anything streams still.
     pub(super) fn flush(&mut self) -> bool {
-        let behind = self.live.iter().filter(|(_, part)| part.sent < part.text.len());
-        for part_id in behind.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+        for part_id in self.live.keys().cloned().collect::<Vec<_>>() {
             self.flush_part(&part_id);
         }
         !self.live.is_empty()
@@ -190,8 +189,10 @@ impl Rooms {
         }
     }
 
+    /// Sends what came of a part since the last flush, if anything did.
     fn flush_part(&mut self, part_id: &PartId) {
-        let Some(part) = self.live.get_mut(part_id) else { return };
+        let part = self.live.get_mut(part_id);
+        let Some(part) = part.filter(|part| part.sent < part.text.len()) else { return };
         let room = Room::Session(part.session_id.clone());
         let offset = part.sent as u64;
         let delta = part.text.get(part.sent..).unwrap_or_default().to_owned();
@@ -218,7 +219,8 @@ impl Rooms {
         }
     }
 
-    /// A durable event that completes a part ends its stream; what was not sent goes with the event.
+    /// A durable event that completes a part ends its stream; what was not sent goes out before it,
+    /// so that the pieces are the whole text.
     fn end_of_part(&mut self, event: &StoredEvent) {
         if matches!(event.name.as_str(), "message.text.complete" | "message.reasoning.complete") {
             #[derive(serde::Deserialize)]
@@ -227,6 +229,7 @@ impl Rooms {
                 part_id: PartId,
             }
             if let Ok(Completed { part_id }) = serde_json::from_str(&event.payload) {
+                self.flush_part(&part_id);
                 self.live.remove(&part_id);
             }
         }

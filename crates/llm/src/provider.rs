@@ -5,27 +5,21 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use iris_protocol::ErrorCode;
-use serde::Deserialize;
 
 use crate::{Limits, ModelError};
 
 /// One provider, as the configuration names it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderConfig {
     /// The wire that it speaks.
     pub kind: ProviderKind,
     /// Where it listens, such as `http://127.0.0.1:8081/v1`; `openai-compatible` needs it.
-    #[serde(default)]
     pub base_url: Option<String>,
     /// What it knows us by; servers in the own house often need none.
-    #[serde(default)]
     pub api_key: Option<ApiKey>,
     /// A file with what `scripted` plays for messages that hold no script.
-    #[serde(default)]
     pub script: Option<PathBuf>,
     /// Bounds of its answers.
-    #[serde(skip)]
     pub limits: Limits,
 }
 
@@ -37,8 +31,7 @@ impl ProviderConfig {
 }
 
 /// The wires that this version speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderKind {
     /// Chat Completions, as many servers speak it.
     OpenAiCompatible,
@@ -46,14 +39,24 @@ pub enum ProviderKind {
     Scripted,
 }
 
+impl ProviderKind {
+    /// The kind as it stands in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAiCompatible => "openai-compatible",
+            Self::Scripted => "scripted",
+        }
+    }
+}
+
 /// Why a text is no [`ProviderKind`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KindError {
     /// It is one that a later version will have.
-    #[error("the kind `{0}` is not supported yet; use `openai-compatible` or `scripted`")]
+    #[error("`{0}` is not supported yet; use `openai-compatible` or `scripted`")]
     NotSupportedYet(String),
     /// It is none at all.
-    #[error("there is no kind `{0}`; use `openai-compatible` or `scripted`")]
+    #[error("`{0}` is not `openai-compatible` or `scripted`")]
     Unknown(String),
 }
 
@@ -72,17 +75,8 @@ impl FromStr for ProviderKind {
     }
 }
 
-impl TryFrom<String> for ProviderKind {
-    type Error = KindError;
-
-    fn try_from(text: String) -> Result<Self, KindError> {
-        text.parse()
-    }
-}
-
 /// A provider's secret; never printed.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
 
 impl ApiKey {
@@ -93,12 +87,6 @@ impl ApiKey {
 
     pub(crate) fn expose(&self) -> &str {
         &self.0
-    }
-}
-
-impl From<String> for ApiKey {
-    fn from(secret: String) -> Self {
-        Self(secret)
     }
 }
 

@@ -8,10 +8,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use iris::app::{App, Dependencies};
-use iris::config::{Config, LogFormat, ProviderKind, ProviderSettings, Registration};
+use iris::config::{Config, LogFormat};
+use iris_actors::Registration;
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
+use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::{AuthRegister, AuthSetup, ModelRef};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -28,7 +30,7 @@ pub struct AppOptions {
     /// Who may create an account.
     pub registration: Registration,
     /// By name; `demo` of kind `scripted` by default.
-    pub providers: BTreeMap<String, ProviderSettings>,
+    pub providers: BTreeMap<String, ProviderConfig>,
     /// `demo/script` by default.
     pub default_model: Option<ModelRef>,
     /// Directories under which projects may have their own.
@@ -52,12 +54,7 @@ pub struct AppOptions {
 impl Default for AppOptions {
     fn default() -> Self {
         let Dependencies { turn, approval_timeout, hello_timeout, .. } = Dependencies::default();
-        let scripted = ProviderSettings {
-            kind: ProviderKind::Scripted,
-            base_url: None,
-            api_key: None,
-            script: None,
-        };
+        let scripted = ProviderConfig::new(ProviderKind::Scripted);
         Self {
             registration: Registration::Open,
             providers: BTreeMap::from([("demo".to_owned(), scripted)]),
@@ -78,11 +75,9 @@ impl AppOptions {
     /// A server whose default model is `fake/model` of a provider at `base_url`.
     pub fn with_provider(base_url: String) -> Self {
         let mut options = Self::default();
-        let settings = ProviderSettings {
-            kind: ProviderKind::OpenaiCompatible,
+        let settings = ProviderConfig {
             base_url: Some(base_url),
-            api_key: None,
-            script: None,
+            ..ProviderConfig::new(ProviderKind::OpenAiCompatible)
         };
         options.providers.insert("fake".to_owned(), settings);
         options.default_model = Some(model("fake", "model"));

@@ -96,8 +96,7 @@ impl Conversation {
 
     /// Waits for the end of a run.
     pub async fn run_ended(&mut self, run: &RunId) -> RunStatus {
-        let is_end =
-            |e: &Event| matches!(e, Event::RunCompleted { run_id, .. } if run_id == run);
+        let is_end = |e: &Event| matches!(e, Event::RunCompleted { run_id, .. } if run_id == run);
         let frame = self.wait_until("run.completed", is_end).await;
         match frame.event {
             Event::RunCompleted { status, .. } => status,

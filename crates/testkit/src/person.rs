@@ -92,7 +92,8 @@ impl Person {
 
     /// Opens a socket that says and hears frames, and takes `connected` from it.
     pub async fn wire(&self) -> WireSocket {
-        let mut socket = WireSocket::open(self.client.base_url(), Some(self.token())).await.unwrap();
+        let mut socket =
+            WireSocket::open(self.client.base_url(), Some(self.token())).await.unwrap();
         assert_eq!(socket.next_json().await["type"], "connected");
         socket
     }

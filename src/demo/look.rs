@@ -1,0 +1,85 @@
+//! How events look on a terminal: their colour, and nothing in them that a terminal would obey.
+
+use iris_protocol::Event;
+
+/// Characters of the words about an event.
+const WORDS_CHARS_MAX: usize = 100;
+
+/// How a text looks on a terminal: parameters of "select graphic rendition" (ECMA-48, 8.3.117).
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Look {
+    Plain,
+    Bold,
+    Faint,
+    Red,
+    Green,
+    Yellow,
+    Magenta,
+    Cyan,
+}
+
+impl Look {
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "0",
+            Self::Bold => "1",
+            Self::Faint => "2",
+            Self::Red => "31",
+            Self::Green => "32",
+            Self::Yellow => "33",
+            Self::Magenta => "35",
+            Self::Cyan => "36",
+        }
+    }
+}
+
+/// How the words about an event look.
+pub(super) fn look(event: &Event) -> Look {
+    match event {
+        Event::MessageTextDelta { .. } | Event::MessagePartSnapshot { .. } => Look::Green,
+        Event::MessageReasoningDelta { .. } => Look::Faint,
+        Event::ToolApprovalRequired { .. } | Event::ToolApprovalResolved { .. } => Look::Yellow,
+        Event::MessageToolError { .. } | Event::MessageError { .. } | Event::RoomLeft { .. } => {
+            Look::Red
+        }
+        Event::MessageCreated { .. }
+        | Event::MessageToolCall { .. }
+        | Event::MessageToolResult { .. }
+        | Event::FileCreated { .. }
+        | Event::FileUpdated { .. } => Look::Bold,
+        Event::SessionCreated { .. }
+        | Event::SessionUpdated { .. }
+        | Event::SessionArchived { .. }
+        | Event::SessionDeleted { .. }
+        | Event::SessionStatus { .. }
+        | Event::MessageTextComplete { .. }
+        | Event::MessageReasoningComplete { .. }
+        | Event::MessageStepFinished { .. }
+        | Event::MessageComplete { .. }
+        | Event::MessagePartRemoved { .. }
+        | Event::RunStarted { .. }
+        | Event::RunCompleted { .. }
+        | Event::ProjectUpdated { .. }
+        | Event::ProjectArchived { .. }
+        | Event::ProjectUnarchived { .. }
+        | Event::MemberAdded { .. }
+        | Event::MemberUpdated { .. }
+        | Event::MemberRemoved { .. }
+        | Event::AgentUpdated { .. } => Look::Plain,
+    }
+}
+
+/// One line of it, not too long.
+pub(super) fn shortened(text: &str) -> String {
+    let line = visible(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+    match line.char_indices().nth(WORDS_CHARS_MAX) {
+        Some((end, _)) => line.get(..end).unwrap_or_default().to_owned() + "…",
+        None => line,
+    }
+}
+
+/// Without anything that a terminal would obey.
+pub(super) fn visible(text: &str) -> String {
+    let text = text.replace('\t', "  ");
+    text.replace(char::is_control, "\u{fffd}")
+}

@@ -1,0 +1,97 @@
+//! Says in a few words what an event is about. Its name is said elsewhere.
+
+use std::collections::HashMap;
+
+use iris_protocol::{ApiError, Event, Message, MessageRole, Part, Usage, UserId};
+use serde::Serialize;
+
+/// The names of people.
+pub(super) type Names = HashMap<UserId, &'static str>;
+
+/// Says what happened, on one line, without the event's name.
+pub(super) fn describe(event: &Event, names: &Names) -> String {
+    let name = |id: &UserId| names.get(id).copied().unwrap_or("somebody");
+    match event {
+        Event::SessionCreated { session }
+        | Event::SessionUpdated { session }
+        | Event::SessionArchived { session }
+        | Event::SessionDeleted { session } => {
+            format!("\"{}\" with the agent `{}`", session.title, session.agent)
+        }
+        Event::SessionStatus { state, .. } => word(state),
+        Event::MessageCreated { message, .. } => match message.role {
+            MessageRole::User => {
+                let by = message.created_by.as_ref().map_or("somebody", name);
+                format!("{by}: \"{}\"", text_of(message))
+            }
+            MessageRole::Assistant => "the agent begins to answer".to_owned(),
+        },
+        Event::MessageTextComplete { length, .. }
+        | Event::MessageReasoningComplete { length, .. } => format!("whole: {length} bytes"),
+        Event::MessageToolCall { tool_name, input, .. } => format!("{tool_name} {input}"),
+        Event::MessageToolResult { output, .. } => output.clone(),
+        Event::MessageToolError { state, error, .. } => format!("{}: {error}", word(state)),
+        Event::MessageStepFinished { index, finish_reason, usage, .. } => {
+            format!("step {}: {}, {}", index + 1, word(finish_reason), tokens(usage))
+        }
+        Event::MessageComplete { finish_reason, usage, .. } => {
+            format!("{}, {}", word(finish_reason), tokens(usage))
+        }
+        Event::MessageError { error, .. } => said(error),
+        Event::MessageTextDelta { delta, .. } | Event::MessageReasoningDelta { delta, .. } => {
+            delta.clone()
+        }
+        Event::MessagePartSnapshot { text, .. } => text.clone(),
+        Event::MessagePartRemoved { .. } => "a part that will not be completed".to_owned(),
+        Event::RunStarted { run } => format!("with the rights of {}", name(&run.started_by)),
+        Event::RunCompleted { status, error: Some(error), .. } => {
+            format!("{}: {}", word(status), said(error))
+        }
+        Event::RunCompleted { status, usage, .. } => format!("{}, {}", word(status), tokens(usage)),
+        Event::ToolApprovalRequired { message, .. } => format!("may the agent {message}?"),
+        Event::ToolApprovalResolved { state, by, reason, .. } => {
+            let by = by.as_ref().map(|by| format!(" by {}", name(by))).unwrap_or_default();
+            let reason = reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("{}{by}{reason}", word(state))
+        }
+        Event::FileCreated { path, version, by, session_id }
+        | Event::FileUpdated { path, version, by, session_id } => {
+            let how = if session_id.is_some() { "the agent, for " } else { "" };
+            format!("`{path}`, version {version}, by {how}{}", name(by))
+        }
+        Event::ProjectUpdated { name, .. } => format!("\"{name}\""),
+        Event::ProjectArchived { .. } => "now read-only".to_owned(),
+        Event::ProjectUnarchived { .. } => "back from the archive".to_owned(),
+        Event::MemberAdded { member } | Event::MemberUpdated { member } => {
+            format!("{} as {}", member.username, word(&member.role))
+        }
+        Event::MemberRemoved { user_id } => name(user_id).to_owned(),
+        Event::AgentUpdated { name, agent: Some(agent) } => {
+            format!("`{name}` with the tools {}", agent.tools.join(", "))
+        }
+        Event::AgentUpdated { name, agent: None } => format!("`{name}` is deleted"),
+        Event::RoomLeft { room, code } => format!("{room}: {}", code.as_str()),
+    }
+}
+
+/// A value of one of the wire's enums, as the wire names it.
+fn word(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or("?").to_owned()
+}
+
+fn said(error: &ApiError) -> String {
+    format!("{}, {}", error.code.as_str(), error.message)
+}
+
+fn tokens(usage: &Usage) -> String {
+    format!("{} tokens in, {} out", usage.input_tokens, usage.output_tokens)
+}
+
+fn text_of(message: &Message) -> String {
+    let texts = message.parts.iter().filter_map(|part| match part {
+        Part::Text { text, .. } => Some(text.as_str()),
+        Part::Reasoning { .. } | Part::Tool(_) | Part::Step { .. } => None,
+    });
+    texts.collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,183 @@
+//! Requests that are wrong get the documented error, change nothing, and leave the connection usable
+//! unless the protocol says that it closes.
+
+use iris_protocol::{ErrorCode, Role};
+use iris_testkit::{Person, TestApp, WireSocket, spawn_app};
+use serde_json::{Value, json};
+
+use crate::{code_of, rest_refusal};
+
+async fn ann() -> (TestApp, Person) {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    (app, ann)
+}
+
+async fn assert_usable(socket: &mut WireSocket) {
+    socket.ask("still-here", "ping", None, json!({})).await;
+    assert_eq!(socket.response("still-here").await["success"], true);
+}
+
+/// What a frame that is no request is answered with: its id, the code and the reason.
+async fn refused(socket: &mut WireSocket, text: &str) -> (Value, Value, Value) {
+    socket.say(text).await;
+    let mut frame = socket.next_json().await;
+    assert_eq!((&frame["type"], &frame["success"]), (&json!("response"), &json!(false)));
+    let error = frame["error"].take();
+    (frame["id"].take(), error["code"].clone(), error["details"]["reason"].clone())
+}
+
+const BROKEN_FRAMES: &[(&str, Option<&str>, &str, Option<&str>)] = &[
+    ("{", None, "INVALID_REQUEST", Some("invalid_json")),
+    ("", None, "INVALID_REQUEST", Some("invalid_json")),
+    ("[]", None, "INVALID_REQUEST", Some("invalid_message")),
+    (r#"{"type":"ping"}"#, None, "INVALID_REQUEST", Some("missing_id")),
+    (r#"{"id":7,"type":"ping"}"#, None, "INVALID_REQUEST", Some("invalid_message")),
+    (r#"{"id":"a"}"#, Some("a"), "INVALID_REQUEST", Some("missing_type")),
+    (r#"{"id":"a","type":"session.explode"}"#, Some("a"), "UNKNOWN_OPERATION", None),
+    (r#"{"id":"a","type":"auth.login"}"#, Some("a"), "INVALID_REQUEST", Some("rest_only")),
+    (
+        r#"{"id":"a","type":"project.get","projectId":"../x"}"#,
+        Some("a"),
+        "INVALID_REQUEST",
+        Some("invalid_project_id"),
+    ),
+    (
+        r#"{"id":"a","type":"session.get","payload":{"sessionId":7}}"#,
+        Some("a"),
+        "INVALID_REQUEST",
+        Some("invalid_payload"),
+    ),
+];
+
+#[tokio::test]
+async fn a_broken_frame_is_answered_and_the_socket_goes_on() {
+    let (_app, ann) = ann().await;
+    let mut socket = ann.wire().await;
+    for (text, id, code, reason) in BROKEN_FRAMES {
+        let expected = (json!(id), json!(code), json!(reason));
+        assert_eq!(refused(&mut socket, text).await, expected, "{text}");
+        assert_usable(&mut socket).await;
+    }
+}
+
+#[tokio::test]
+async fn a_broken_command_is_answered_with_the_same_error() {
+    let (_app, ann) = ann().await;
+    let json_body = [("content-type", "application/json")];
+    for (text, id, code, reason) in BROKEN_FRAMES {
+        let answer =
+            ann.client.raw("POST", "/v1/commands", Some(ann.token()), &json_body, (*text).into());
+        let answer = answer.await.unwrap();
+        let error = &answer.json["error"];
+        let found = (&answer.json["id"], &error["code"], &error["details"]["reason"]);
+        assert_eq!(found, (&json!(id), &json!(code), &json!(reason)), "{text}");
+        assert_eq!(answer.status, 400);
+    }
+}
+
+#[tokio::test]
+async fn a_binary_frame_is_refused_and_the_socket_goes_on() {
+    let (_app, ann) = ann().await;
+    let socket = ann.connect().await;
+    socket.send_binary(vec![1, 2, 3]).await.unwrap();
+    let frame = format!("{:?}", socket.next_frame().await.unwrap());
+    assert!(frame.contains("InvalidRequest"), "{frame}");
+    socket.call(None, iris_protocol::Ping {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn too_many_broken_frames_close_the_socket() {
+    let (_app, ann) = ann().await;
+    let mut socket = ann.wire().await;
+    for _ in 0..=iris_protocol::limits::PROTOCOL_ERRORS_PER_MINUTE_MAX {
+        socket.say("nonsense").await;
+    }
+    assert_eq!(socket.close_code().await, 1008);
+}
+
+#[tokio::test]
+async fn an_operation_before_authentication_closes_the_socket() {
+    let (app, ann) = ann().await;
+    for operation in ["ping", "project.list", "subscribe"] {
+        let mut socket = WireSocket::open(&app.url, None).await.unwrap();
+        socket.ask("1", operation, None, json!({ "rooms": [] })).await;
+        assert_eq!(socket.next_json().await["error"]["code"], "UNAUTHENTICATED", "{operation}");
+        assert_eq!(socket.close_code().await, 4401, "{operation}");
+    }
+    assert_usable(&mut ann.wire().await).await;
+}
+
+#[tokio::test]
+async fn another_tenants_project_and_session_do_not_exist() {
+    let (app, ann) = ann().await;
+    let (mine, eve) = (ann.conversation().await, app.user("eve").await);
+    let her = eve.project("hers").await.id;
+    for (project, session) in [(&mine.project, &mine.session), (&her, &mine.session)] {
+        let path = format!("/v1/projects/{project}/sessions/{session}");
+        assert_eq!(rest_refusal(&eve.get(&path).await).code, ErrorCode::NotFound);
+        let answer = eve.post(&format!("{path}/messages"), json!({ "content": "hi" })).await;
+        assert_eq!(rest_refusal(&answer).code, ErrorCode::NotFound);
+    }
+    let mut socket = eve.wire().await;
+    let payload = json!({ "sessionId": mine.session, "content": "hi" });
+    for project in [&mine.project, &her] {
+        socket.ask("1", "session.message.send", Some(project.as_str()), payload.clone()).await;
+        assert_eq!(socket.response("1").await["error"]["code"], "NOT_FOUND");
+    }
+    assert_usable(&mut socket).await;
+    assert!(ann.snapshot(&mine.project, &mine.session).await.messages.is_empty());
+}
+
+#[tokio::test]
+async fn a_viewer_reads_and_does_not_write() {
+    let (app, ann) = ann().await;
+    let (mine, vic) = (ann.conversation().await, app.user("vic").await);
+    ann.add_member(&mine.project, &vic, Role::Viewer).await;
+    let path = format!("/v1/projects/{}/sessions/{}", mine.project, mine.session);
+    assert!(vic.get(&path).await.is_success());
+    let answer = vic.post(&format!("{path}/messages"), json!({ "content": "hi" })).await;
+    assert_eq!(code_of(&rest_refusal(&answer)), (ErrorCode::Forbidden, "insufficient_role"));
+    let put = vic.client.file_put(&mine.project, "a.txt", "x").await;
+    assert_eq!(crate::refusal(put).code, ErrorCode::Forbidden);
+
+    let mut socket = vic.wire().await;
+    let payload = json!({ "sessionId": mine.session, "content": "hi" });
+    socket.ask("1", "session.message.send", Some(mine.project.as_str()), payload).await;
+    assert_eq!(socket.response("1").await["error"]["code"], "FORBIDDEN");
+    assert_usable(&mut socket).await;
+    assert!(ann.snapshot(&mine.project, &mine.session).await.messages.is_empty());
+}
+
+#[tokio::test]
+async fn a_body_has_to_be_json_of_a_bounded_size() {
+    let (_app, ann) = ann().await;
+    let post = async |headers: &[(&str, &str)], body: Vec<u8>| {
+        let answer = ann.client.raw("POST", "/v1/projects", Some(ann.token()), headers, body.into());
+        let answer = answer.await.unwrap();
+        rest_refusal(&answer).code
+    };
+    let json_body = [("content-type", "application/json")];
+    assert_eq!(post(&json_body, b"[1]".to_vec()).await, ErrorCode::InvalidRequest);
+    assert_eq!(post(&json_body, b"{\"name\":".to_vec()).await, ErrorCode::InvalidRequest);
+    assert_eq!(post(&json_body, b"{\"name\":7}".to_vec()).await, ErrorCode::InvalidRequest);
+    let text = [("content-type", "text/plain")];
+    assert_eq!(post(&text, b"{\"name\":\"x\"}".to_vec()).await, ErrorCode::UnsupportedMediaType);
+    let large = vec![b' '; iris_protocol::limits::FRAME_BYTES_MAX + 1];
+    assert_eq!(post(&json_body, large).await, ErrorCode::PayloadTooLarge);
+    assert!(ann.get("/v1/projects").await.is_success());
+}
+
+#[tokio::test]
+async fn a_route_says_which_methods_it_has() {
+    let (_app, ann) = ann().await;
+    let answer = ann.rest("PUT", "/v1/projects", None).await;
+    assert_eq!(rest_refusal(&answer).code, ErrorCode::MethodNotAllowed);
+    assert_eq!(answer.headers["allow"], "POST, GET");
+    assert_eq!(rest_refusal(&ann.get("/v1/nowhere").await).code, ErrorCode::NotFound);
+    assert_eq!(rest_refusal(&ann.get("/v1/projects/prj_1").await).code, ErrorCode::NotFound);
+    let answer = ann.get("/v1/projects?limit=many").await;
+    assert_eq!(rest_refusal(&answer).code, ErrorCode::InvalidRequest);
+    let answer = ann.get("/v1/projects?limit=201").await;
+    assert_eq!(rest_refusal(&answer).code, ErrorCode::InvalidRequest);
+}

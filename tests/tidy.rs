@@ -1,0 +1,370 @@
+//! What a linter cannot see: arrows between crates, orphan migrations, documents that lie.
+//!
+//! Everything here reads files of the repository; nothing starts a server.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a file that is missing or malformed fails the test"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use iris_protocol::{ErrorCode, Event, EventKind, Operation, Right, Role};
+use toml::{Table, Value};
+
+// The repository.
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("`{path}`: {error}"))
+}
+
+/// Files of the repository with one of these endings, relative to its root, sorted.
+fn files(endings: &[&str]) -> Vec<String> {
+    fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy();
+            if name == "target" || name.starts_with('.') {
+                continue;
+            }
+            if path.is_dir() {
+                walk(&path, found);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(root(), &mut found);
+    let relative = found.iter().filter_map(|path| path.strip_prefix(root()).ok()?.to_str());
+    let mut names: Vec<String> = relative.map(str::to_owned).collect();
+    names.retain(|name| endings.iter().any(|ending| name.ends_with(ending)));
+    names.sort();
+    names
+}
+
+fn manifests() -> BTreeMap<String, Table> {
+    let all = files(&["Cargo.toml"]).into_iter().map(|path| {
+        let table: Table = read(&path).parse().expect("TOML");
+        (table["package"]["name"].as_str().expect("a name").to_owned(), table)
+    });
+    all.collect()
+}
+
+fn dependencies(manifest: &Table, sections: &[&str]) -> BTreeSet<String> {
+    let tables = sections.iter().filter_map(|section| manifest.get(*section)?.as_table());
+    tables.flat_map(|table| table.keys().cloned()).collect()
+}
+
+// Manifests.
+
+/// What each crate may depend on among ours: the arrows of docs/architecture.md.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("iris-protocol", &[]),
+    ("iris-agent", &["iris-protocol"]),
+    ("iris-workspace", &["iris-protocol"]),
+    ("iris-store", &["iris-protocol"]),
+    ("iris-client", &["iris-protocol"]),
+    ("iris-auth", &["iris-agent", "iris-protocol"]),
+    ("iris-llm", &["iris-agent", "iris-protocol"]),
+    ("iris-tools", &["iris-agent", "iris-protocol", "iris-workspace"]),
+    (
+        "iris-actors",
+        &[
+            "iris-agent",
+            "iris-auth",
+            "iris-llm",
+            "iris-protocol",
+            "iris-store",
+            "iris-tools",
+            "iris-workspace",
+        ],
+    ),
+    (
+        "iris",
+        &[
+            "iris-actors",
+            "iris-agent",
+            "iris-auth",
+            "iris-client",
+            "iris-llm",
+            "iris-protocol",
+            "iris-store",
+            "iris-tools",
+        ],
+    ),
+];
+
+/// Who may depend on what is fenced off.
+const FENCES: &[(&str, &[&str])] = &[
+    ("actix", &["iris-actors"]),
+    ("actix-rt", &["iris", "iris-actors"]),
+    ("actix-web", &["iris"]),
+    ("actix-web-actors", &["iris"]),
+    ("actix-http", &["iris"]),
+    ("rusqlite", &["iris-store"]),
+    ("rusqlite_migration", &["iris-store"]),
+    ("r2d2", &["iris-store"]),
+    ("r2d2_sqlite", &["iris-store"]),
+    ("reqwest", &["iris-client", "iris-llm"]),
+    ("eventsource-client", &["iris-llm"]),
+    ("launchdarkly-sdk-transport", &["iris-llm"]),
+    ("cap-std", &["iris-workspace"]),
+    ("jsonwebtoken", &["iris-auth"]),
+    ("argon2", &["iris-auth"]),
+];
+
+/// The crate that only tests use; it may use everything.
+const TESTKIT: &str = "iris-testkit";
+
+#[test]
+fn arrows_between_crates_point_down() {
+    let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    for (name, manifest) in manifests() {
+        if name == TESTKIT {
+            continue;
+        }
+        let allowed = arrows.get(name.as_str()).unwrap_or_else(|| panic!("`{name}` has no arrows"));
+        let direct = dependencies(&manifest, &["dependencies", "build-dependencies"]);
+        for dependency in direct.iter().filter(|other| other.starts_with("iris")) {
+            assert!(allowed.contains(&dependency.as_str()), "`{name}` depends on `{dependency}`");
+        }
+    }
+}
+
+#[test]
+fn what_is_fenced_off_is_used_behind_its_fence_alone() {
+    for (name, manifest) in manifests() {
+        if name == TESTKIT {
+            continue;
+        }
+        let direct = dependencies(&manifest, &["dependencies", "build-dependencies"]);
+        for (fenced, allowed) in FENCES {
+            let is_used = direct.contains(*fenced);
+            assert!(!is_used || allowed.contains(&name.as_str()), "`{name}` uses `{fenced}`");
+        }
+    }
+}
+
+#[test]
+fn every_crate_takes_lints_versions_and_features_from_the_workspace() {
+    for (name, manifest) in manifests() {
+        let lints = manifest.get("lints").and_then(|lints| lints.get("workspace"));
+        assert_eq!(lints.and_then(Value::as_bool), Some(true), "lints of `{name}`");
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let Some(table) = manifest.get(section).and_then(Value::as_table) else { continue };
+            for (dependency, source) in table {
+                let is_shared = source.get("workspace").and_then(Value::as_bool) == Some(true);
+                assert!(is_shared, "`{dependency}` of `{name}` has a version of its own");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_dependency_has_its_line_and_no_line_is_stale() {
+    let manifest: Table = read("Cargo.toml").parse().expect("TOML");
+    let shared = manifest["workspace"]["dependencies"].as_table().expect("a table");
+    let foreign: BTreeSet<String> =
+        shared.keys().filter(|name| !name.starts_with("iris")).cloned().collect();
+    let described: BTreeSet<String> = rows(&read("docs/dependencies.md")).into_keys().collect();
+    assert_eq!(described, foreign, "docs/dependencies.md against [workspace.dependencies]");
+}
+
+// Sources.
+
+#[test]
+fn every_migration_is_numbered_and_embedded() {
+    let sources: String = files(&[".rs"])
+        .iter()
+        .filter(|path| path.starts_with("crates/store/src"))
+        .map(|path| read(path))
+        .collect();
+    let mut count_of = BTreeMap::new();
+    for path in files(&[".sql"]) {
+        let embedded = format!("include_str!(\"../../../{path}\")");
+        assert!(sources.contains(&embedded), "`{path}` is not embedded");
+        let (folder, name) = path.rsplit_once('/').expect("a folder");
+        let count = count_of.entry(folder.to_owned()).or_insert(0);
+        *count += 1;
+        assert!(name.starts_with(&format!("{count:04}_")), "`{path}` is not number {count}");
+    }
+    let folders: Vec<&str> = count_of.keys().map(String::as_str).collect();
+    assert_eq!(folders, ["migrations/project", "migrations/root"]);
+}
+
+#[test]
+fn what_is_to_be_done_names_its_issue() {
+    let mark = concat!("TO", "DO");
+    for path in files(&[".rs", ".sql", ".toml", ".py", ".md"]) {
+        for (number, line) in read(&path).lines().enumerate() {
+            let Some((_, after)) = line.split_once(mark) else { continue };
+            let issue = after.strip_prefix("(#").and_then(|rest| rest.split_once(')'));
+            let has_issue = issue.is_some_and(|(issue, _)| issue.parse::<u32>().is_ok());
+            assert!(has_issue, "{path}:{}: `{mark}` without `(#issue)`", number + 1);
+        }
+    }
+}
+
+// Documents.
+
+/// The rows of the tables of a document whose first cell begins with a name in backticks.
+fn rows(text: &str) -> BTreeMap<String, Vec<String>> {
+    let mut rows = BTreeMap::new();
+    for line in text.lines() {
+        let Some(line) = line.strip_prefix("| `") else { continue };
+        let (name, rest) = line.split_once('`').expect("a closing backtick");
+        let cells = rest.split('|').skip(1).map(|cell| cell.trim().to_owned()).collect();
+        let is_new = rows.insert(name.to_owned(), cells).is_none();
+        assert!(is_new, "`{name}` has two rows");
+    }
+    rows
+}
+
+/// The rows of one section (`## heading`) of docs/protocol.md.
+fn section(heading: &str) -> BTreeMap<String, Vec<String>> {
+    let protocol = read("docs/protocol.md");
+    let mark = format!("\n## {heading}\n");
+    let (_, after) = protocol.split_once(&mark).unwrap_or_else(|| panic!("no section `{heading}`"));
+    rows(after.split("\n## ").next().unwrap_or_default())
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let names: BTreeSet<&str> = names.collect();
+    names.into_iter().map(str::to_owned).collect()
+}
+
+fn right(right: Right) -> &'static str {
+    match right {
+        Right::Public => "anybody",
+        Right::User => "user",
+        Right::Project(Role::Viewer) => "viewer",
+        Right::Project(Role::Member) => "member",
+        Right::Project(Role::Admin) => "admin",
+        Right::Project(Role::Owner) => "owner",
+    }
+}
+
+#[test]
+fn operations_are_documented_with_right_and_route() {
+    let rows = section("Operations");
+    let all = Operation::ALL.iter().map(|operation| operation.name());
+    assert_eq!(rows.keys().cloned().collect::<Vec<_>>(), names(all));
+    for operation in Operation::ALL {
+        let spec = operation.spec();
+        let route = spec.rest.map_or("socket only".to_owned(), |route| {
+            format!("`{} {}`", route.method.as_str(), route.path)
+        });
+        assert_eq!(rows[spec.name][..2], [right(spec.right).to_owned(), route], "`{}`", spec.name);
+    }
+}
+
+#[test]
+fn events_are_documented_with_their_kind() {
+    let rows = section("Events");
+    assert_eq!(
+        rows.keys().cloned().collect::<Vec<_>>(),
+        names(Event::NAMES.iter().map(|(name, _)| *name))
+    );
+    for (name, kind) in Event::NAMES {
+        let kind = match kind {
+            EventKind::Durable => "D",
+            EventKind::Ephemeral => "E",
+        };
+        assert_eq!(rows[*name][0], kind, "`{name}`");
+    }
+}
+
+#[test]
+fn error_codes_are_documented_with_their_status() {
+    let rows = section("Errors");
+    assert_eq!(
+        rows.keys().cloned().collect::<Vec<_>>(),
+        names(ErrorCode::ALL.iter().map(|code| code.as_str()))
+    );
+    for code in ErrorCode::ALL {
+        let retry = if code.is_retryable() { "yes" } else { "no" };
+        let expected = [code.http_status().to_string(), retry.to_owned()];
+        assert_eq!(rows[code.as_str()][..2], expected, "`{code}`");
+    }
+}
+
+#[test]
+fn limits_are_documented_with_their_values() {
+    let source = read("crates/protocol/src/limits.rs");
+    let constants = source.lines().filter_map(|line| line.strip_prefix("pub const "));
+    let expected: BTreeMap<String, u64> = constants
+        .map(|constant| {
+            let (name, rest) = constant.split_once(':').expect("a type");
+            let (_, value) = rest.split_once('=').expect("a value");
+            let factors = value.trim_end_matches(';').split('*');
+            let factors =
+                factors.map(|f| f.trim().replace('_', "").parse::<u64>().expect("digits"));
+            (name.to_owned(), factors.product())
+        })
+        .collect();
+    let documented = section("Limits").into_iter().map(|(name, cells)| {
+        (name, cells[0].replace(' ', "").parse::<u64>().expect("a number without unit"))
+    });
+    assert_eq!(documented.collect::<BTreeMap<_, _>>(), expected);
+}
+
+#[test]
+fn every_key_of_the_configuration_is_in_the_readme() {
+    let source = read("src/config/settings.rs");
+    let readme = rows(&read("README.md"));
+    let list = |name: &str| {
+        let (_, after) = source.split_once(&format!("const {name}: &[&str] = &[")).expect("a list");
+        let list = after.split("];").next().unwrap_or_default().to_owned();
+        list.split('"').skip(1).step_by(2).map(str::to_uppercase).collect::<Vec<_>>()
+    };
+    let top = list("KEYS").into_iter().map(|key| format!("IRIS_{key}"));
+    let providers = list("PROVIDER_KEYS").into_iter();
+    let providers = providers.map(|key| format!("IRIS_PROVIDERS__NAME__{key}"));
+    let mut expected: BTreeSet<String> = top.chain(providers).collect();
+    expected.insert("IRIS_CONFIG".to_owned());
+    let documented: BTreeSet<String> =
+        readme.into_keys().filter(|name| name.starts_with("IRIS_")).collect();
+    assert_eq!(documented, expected);
+}
+
+#[test]
+fn paths_and_links_in_documents_exist() {
+    const FOLDERS: &[&str] =
+        &["actors/", "benches/", "crates/", "docs/", "examples/", "migrations/", "src/", "tests/"];
+    for document in files(&[".md"]) {
+        let text = read(&document);
+        let here = Path::new(&document).parent().expect("a folder");
+        let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        for path in spans.filter(|span| FOLDERS.iter().any(|folder| span.starts_with(folder))) {
+            let is_template = path.contains(['*', '{', ' ', '<']) || path.contains("NNNN");
+            assert!(is_template || root().join(path).exists(), "{document} names `{path}`");
+        }
+        let links = text.split("](").skip(1).filter_map(|after| after.split(')').next());
+        for link in links.filter(|link| !link.contains("://") && !link.starts_with('#')) {
+            let path = here.join(link.split('#').next().unwrap_or_default());
+            assert!(root().join(path).exists(), "{document} links to `{link}`");
+        }
+    }
+}
+
+#[test]
+fn invariants_that_the_code_names_are_in_the_architecture() {
+    let architecture = read("docs/architecture.md");
+    for path in files(&[".rs", ".md"]) {
+        for after in read(&path).split("INV-").skip(1) {
+            let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+            let row = format!("| `INV-{digits}` |");
+            let is_number = !digits.is_empty();
+            assert!(!is_number || architecture.contains(&row), "{path} names INV-{digits}");
+        }
+    }
+}
