@@ -189,12 +189,9 @@ impl Story<'_> {
     /// Reads on until both have seen all that the server has recorded.
     async fn settle(&mut self) -> Result<(), DemoError> {
         let snapshot = self.cast.snapshot().await?;
-        let last = Some(snapshot.as_of.seq);
+        let last = snapshot.as_of.seq;
         self.evidence.stored = Some(snapshot);
-        while !Viewer::BOTH
-            .into_iter()
-            .all(|viewer| self.evidence.seen_by(viewer).iter().any(|frame| frame.meta.seq >= last))
-        {
+        while !Viewer::BOTH.into_iter().all(|viewer| self.evidence.has_all(viewer, last)) {
             self.next().await?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Pure: takes what was gathered while the story was told, and says what is wrong with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use iris_client::{PartChange, PartTracker};
 use iris_protocol::{
@@ -37,6 +37,14 @@ impl Evidence {
             Viewer::Ann => &self.ann,
             Viewer::Ben => &self.ben,
         }
+    }
+
+    /// Whether each number up to `last` has reached one of the two. Every numbered event of the project
+    /// is in one of the rooms that both have joined.
+    pub(super) fn has_all(&self, viewer: Viewer, last: u64) -> bool {
+        let numbers: BTreeSet<_> =
+            self.seen_by(viewer).iter().filter_map(|frame| frame.meta.seq).collect();
+        (1..=last).all(|seq| numbers.contains(&seq))
     }
 
     /// Notes that an event has reached one of the two.
