@@ -104,8 +104,8 @@ impl Default for Dependencies {
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             turn: TurnLimits::default(),
-            approval_timeout: Duration::from_secs(600),
-            tool_timeout: Duration::from_secs(120),
+            approval_timeout: Duration::from_mins(10),
+            tool_timeout: Duration::from_mins(2),
             hello_timeout: Duration::from_secs(5),
             access_token_lifetime: None,
         }

@@ -79,22 +79,19 @@ impl Conversation {
         let (session_id, content) = (self.session.clone(), Content::Text(script.to_owned()));
         let message = MessageSend { session_id, content, when_busy: None };
         let run_id = self.follower.call(message).await?.payload.run_id;
-        let accepted = started_at.elapsed(); let mut first = accepted; let mut last = accepted;
         let (mut heard, mut pieces) = (String::new(), 0);
         loop {
             match self.next().await? {
                 Update::Text { offset, delta, .. } => {
                     heard.truncate(usize::try_from(offset)?);
                     heard.push_str(&delta);
-                    pieces += 1; last = started_at.elapsed();
-                    if pieces == 1 { first = last; }
+                    pieces += 1;
                 }
                 Update::Event(frame) => {
                     if let Event::RunCompleted { run_id: ended, status, error, .. } = frame.event
                         && ended == run_id
                     {
                         let took = started_at.elapsed();
-                        eprintln!("acc {:.1} first {:.1} last {:.1} end {:.1}", accepted.as_secs_f64()*1e3, first.as_secs_f64()*1e3, last.as_secs_f64()*1e3, took.as_secs_f64()*1e3);
                         ensure!(status == RunStatus::Completed, "the run ended with {error:?}");
                         ensure!(heard == CHUNK.repeat(CHUNKS), "text was lost: `{heard}`");
                         return Ok(Answer { took, pieces });

@@ -10,6 +10,8 @@ use iris_protocol::{
 
 /// The agent of the demo.
 const AGENT: &str = "host";
+/// Its instructions.
+const PROMPT: &str = "You are a helpful assistant.";
 /// Its tools, in the order in which the model sees them. Small models cope with few.
 const TOOLS: [&str; 2] = ["read", "write"];
 /// Of accounts that end with the demo, on a server that nobody else knows.
@@ -192,7 +194,8 @@ async fn create_project(client: &Client) -> Result<ProjectId, ClientError> {
 
 async fn create_session(client: &Client, project: &ProjectId) -> Result<SessionId, ClientError> {
     let tools = Some(TOOLS.map(str::to_owned).to_vec());
-    let agent = AgentCreate { name: AGENT.to_owned(), prompt: None, model: None, tools };
+    let agent =
+        AgentCreate { name: AGENT.to_owned(), prompt: Some(PROMPT.to_owned()), model: None, tools };
     client.call(Some(project), agent).await?;
     let (title, agent) = (Some("Friday".to_owned()), Some(AGENT.to_owned()));
     let request = SessionCreate { title, agent, model: None, mode: None };

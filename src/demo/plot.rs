@@ -8,7 +8,7 @@ use super::checks::{Check, Evidence};
 /// The file that ann puts there.
 pub(super) const NOTES_PATH: &str = "notes.md";
 /// What is in it.
-pub(super) const NOTES: &str = "cake: ann\nmusic: ben\nFriday at eight\n";
+pub(super) const NOTES: &str = "The party begins on Friday at eight.\n";
 /// What the scripted model answers.
 pub(super) const SCRIPT: &str = include_str!("script.txt");
 /// What ann says to the scripted model.

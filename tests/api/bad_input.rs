@@ -153,7 +153,8 @@ async fn a_viewer_reads_and_does_not_write() {
 async fn a_body_has_to_be_json_of_a_bounded_size() {
     let (_app, ann) = ann().await;
     let post = async |headers: &[(&str, &str)], body: Vec<u8>| {
-        let answer = ann.client.raw("POST", "/v1/projects", Some(ann.token()), headers, body.into());
+        let answer =
+            ann.client.raw("POST", "/v1/projects", Some(ann.token()), headers, body.into());
         let answer = answer.await.unwrap();
         rest_refusal(&answer).code
     };

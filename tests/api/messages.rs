@@ -149,7 +149,10 @@ async fn messages_are_read_one_by_one_and_page_by_page() {
     let id = sent.json["data"]["messageId"].as_str().unwrap();
     let one = ann.person.get(&format!("{path}/{id}")).await;
     assert_eq!(one.json["data"]["parts"][0]["text"], "say\nsay one");
-    assert_eq!(rest_refusal(&ann.person.get(&format!("{path}/msg_0")).await).code, ErrorCode::NotFound);
+    assert_eq!(
+        rest_refusal(&ann.person.get(&format!("{path}/msg_0")).await).code,
+        ErrorCode::NotFound
+    );
 
     let mut ids = Vec::new();
     let mut before = String::new();

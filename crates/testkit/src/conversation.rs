@@ -3,8 +3,8 @@
 use iris_client::{ClientError, Socket};
 use iris_protocol::{
     Approval, Content, Event, EventFrame, Message, MessageAccepted, MessageRole, MessageSend,
-    ProjectId, Request, RoomRequest, RoomStatus, RunCancel, RunId, RunStatus, SessionId, Subscribe,
-    ToolApprove, ToolPart, ToolReject, WhenBusy,
+    Position, ProjectId, Request, RoomRequest, RoomSince, RoomStatus, RunCancel, RunId, RunStatus,
+    SessionId, Subscribe, ToolApprove, ToolPart, ToolReject, WhenBusy,
 };
 use iris_protocol::{Part, Room, ToolCallId};
 
@@ -27,13 +27,29 @@ pub struct Conversation {
 
 /// What goes wrong here is the test's failure.
 impl Conversation {
-    pub(crate) async fn join(person: Person, project: ProjectId, session: SessionId) -> Self {
+    pub(crate) async fn join(
+        person: Person,
+        project: ProjectId,
+        session: SessionId,
+        since: Option<Position>,
+    ) -> Self {
         let socket = person.connect().await;
         let room = Room::Session(session.clone()).to_string();
-        let request = Subscribe { rooms: vec![RoomRequest::Live(room)], deltas: None };
+        let expected = if since.is_some() { RoomStatus::Replayed } else { RoomStatus::Live };
+        let rooms = vec![RoomRequest::Since(RoomSince { room, since })];
+        let request = Subscribe { rooms, deltas: None };
         let joined = socket.call(Some(&project), request).await.unwrap().payload;
-        assert_eq!(joined.rooms.first().map(|room| room.status), Some(RoomStatus::Live));
+        assert_eq!(joined.rooms.first().map(|room| room.status), Some(expected));
         Self { person, project, session, socket, seen: Vec::new() }
+    }
+
+    /// Opens another socket, which hears the room of the project.
+    pub async fn connect_to_project(&self) -> Socket {
+        let socket = self.person.connect().await;
+        let room = Room::Project(self.project.clone()).to_string();
+        let request = Subscribe { rooms: vec![RoomRequest::Live(room)], deltas: None };
+        socket.call(Some(&self.project), request).await.unwrap();
+        socket
     }
 
     /// Runs an operation in the project, over the socket.

@@ -2,8 +2,8 @@
 
 use iris_client::{Client, ConnectOptions, RestAnswer, Socket};
 use iris_protocol::{
-    AuthGrant, MemberAdd, MemberPayload, Project, ProjectCreate, ProjectId, ProjectType, Role,
-    Session, SessionCreate, SessionGet, SessionId, SessionSnapshot, UserId,
+    AuthGrant, MemberAdd, MemberPayload, Position, Project, ProjectCreate, ProjectId, ProjectType,
+    Role, Session, SessionCreate, SessionGet, SessionId, SessionSnapshot, UserId,
 };
 use serde_json::Value;
 
@@ -100,13 +100,28 @@ impl Person {
 
     /// Joins a session, to hear what happens from now on.
     pub async fn join(&self, project: &ProjectId, session: &SessionId) -> Conversation {
-        Conversation::join(self.clone(), project.clone(), session.clone()).await
+        self.join_since(project, session, None).await
+    }
+
+    /// Joins a session, to hear also what happened after a position.
+    pub async fn join_since(
+        &self,
+        project: &ProjectId,
+        session: &SessionId,
+        since: Option<Position>,
+    ) -> Conversation {
+        Conversation::join(self.clone(), project.clone(), session.clone(), since).await
     }
 
     /// Joins a new session of a new project.
     pub async fn conversation(&self) -> Conversation {
         let project = self.project("conversation").await.id;
-        let session = self.session(&project).await.id;
-        self.join(&project, &session).await
+        self.conversation_in(&project).await
+    }
+
+    /// Joins a new session of a project.
+    pub async fn conversation_in(&self, project: &ProjectId) -> Conversation {
+        let session = self.session(project).await.id;
+        self.join(project, &session).await
     }
 }

@@ -1,5 +1,6 @@
 //! The real command in a process of its own, to be killed.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -47,8 +48,17 @@ impl ServerProcess {
     }
 
     /// Starts the command and waits until it listens.
-    pub async fn start(mut command: Command) -> Self {
-        let mut child = KilledOnDrop(command.stderr(Stdio::null()).spawn().unwrap());
+    pub async fn start(command: Command) -> Self {
+        Self::start_with(command, Stdio::null()).await
+    }
+
+    /// The same with standard error in a file.
+    pub async fn start_logging(command: Command, log: &Path) -> Self {
+        Self::start_with(command, File::create(log).unwrap().into()).await
+    }
+
+    async fn start_with(mut command: Command, stderr: Stdio) -> Self {
+        let mut child = KilledOnDrop(command.stderr(stderr).spawn().unwrap());
         let mut stdout = BufReader::new(child.0.stdout.take().unwrap());
         let listening = tokio::task::spawn_blocking(move || {
             let mut line = String::new();

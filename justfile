@@ -1,0 +1,32 @@
+# The verbs of the project. `just ci` is exactly what CI runs.
+
+_default:
+    @just --list
+
+# Formats the code
+fmt:
+    cargo fmt --all
+
+# Format, then clippy with warnings as errors
+lint:
+    .ci/run fmt lint
+
+# Every test
+test:
+    .ci/run test
+
+# The whole server over real sockets
+api:
+    .ci/run api
+
+# The figures of the whole server
+bench:
+    .ci/run bench
+
+# The documentation of the code, with warnings as errors
+doc:
+    .ci/run doc
+
+# Everything
+ci:
+    .ci/run

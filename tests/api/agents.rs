@@ -1,0 +1,184 @@
+//! Agents of a project: who answers, with which prompt and which tools.
+
+use iris_protocol::{
+    AgentCreate, ErrorCode, MessageSend, RunStatus, SessionCreate, SessionUpdate, ToolState,
+    limits::PROMPT_BYTES_MAX,
+};
+use iris_testkit::{AppOptions, FakeProvider, calls_of, chat, spawn_app, spawn_app_with, text_of};
+use serde_json::{Value, json};
+
+use crate::{code_of, refusal, rest_refusal};
+
+fn agent(name: &str, tools: &[&str]) -> AgentCreate {
+    let tools = Some(tools.iter().map(|tool| (*tool).to_owned()).collect());
+    AgentCreate { name: name.to_owned(), prompt: None, model: None, tools }
+}
+
+fn session_of(agent: &str) -> SessionCreate {
+    SessionCreate { title: None, agent: Some(agent.to_owned()), model: None, mode: None }
+}
+
+#[tokio::test]
+async fn an_agent_is_created_read_changed_and_deleted() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let path = format!("/v1/projects/{project}/agents");
+    let created = ann.post(&path, json!({ "name": "poet", "prompt": "Rhyme." })).await;
+    assert_eq!(created.status, 201);
+    assert_eq!(created.json["data"]["builtin"], false);
+    let tools = created.json["data"]["tools"].as_array().unwrap().clone();
+    assert_eq!(
+        tools.len(),
+        ann.get(&format!("/v1/projects/{project}/tools")).await.json["data"]
+            .as_array()
+            .unwrap()
+            .len()
+    );
+
+    let body = json!({ "tools": ["grep", "read"] });
+    let changed = ann.rest("PATCH", &format!("{path}/poet"), Some(body)).await;
+    assert_eq!(changed.json["data"]["tools"], json!(["grep", "read"]));
+    assert_eq!(changed.json["data"]["prompt"], "Rhyme.");
+    assert_eq!(ann.get(&format!("{path}/poet")).await.json, changed.json);
+
+    let names = |list: &Value| -> Vec<String> {
+        let agents = list["data"].as_array().unwrap().iter();
+        agents.map(|agent| agent["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&ann.get(&path).await.json), ["default", "poet"]);
+    assert!(ann.rest("DELETE", &format!("{path}/poet"), None).await.is_success());
+    assert_eq!(names(&ann.get(&path).await.json), ["default"]);
+    assert_eq!(rest_refusal(&ann.get(&format!("{path}/poet")).await).code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_be_is_refused() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let path = format!("/v1/projects/{}/agents", ann.project("p").await.id);
+    ann.post(&path, json!({ "name": "taken" })).await;
+    let long = "x".repeat(PROMPT_BYTES_MAX + 1);
+    for (body, code, reason) in [
+        (json!({ "name": "" }), ErrorCode::InvalidRequest, "invalid_name"),
+        (json!({ "name": "two words" }), ErrorCode::InvalidRequest, "invalid_name"),
+        (json!({ "name": "x".repeat(65) }), ErrorCode::InvalidRequest, "invalid_name"),
+        (json!({ "name": "default" }), ErrorCode::Conflict, "builtin_agent"),
+        (json!({ "name": "taken" }), ErrorCode::Conflict, "name_taken"),
+        (json!({ "name": "a", "tools": ["fly"] }), ErrorCode::InvalidRequest, "unknown_tool"),
+        (
+            json!({ "name": "a", "tools": ["read", "read"] }),
+            ErrorCode::InvalidRequest,
+            "duplicate_tool",
+        ),
+        (json!({ "name": "a", "prompt": long }), ErrorCode::PayloadTooLarge, ""),
+    ] {
+        let error = rest_refusal(&ann.post(&path, body.clone()).await);
+        assert_eq!(code_of(&error), (code, reason), "{body}");
+    }
+    for (method, name) in [("PATCH", "nobody"), ("DELETE", "nobody")] {
+        let answer = ann.rest(method, &format!("{path}/{name}"), Some(json!({}))).await;
+        assert_eq!(rest_refusal(&answer).code, ErrorCode::NotFound);
+    }
+    for method in ["PATCH", "DELETE"] {
+        let answer = ann.rest(method, &format!("{path}/default"), Some(json!({}))).await;
+        assert_eq!(code_of(&rest_refusal(&answer)), (ErrorCode::Conflict, "builtin_agent"));
+    }
+}
+
+#[tokio::test]
+async fn an_agent_calls_only_its_own_tools() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    ann.client.call(Some(&project), agent("reader", &["read"])).await.unwrap();
+    let session = ann.client.call(Some(&project), session_of("reader")).await.unwrap().session;
+    let mut ann = ann.join(&project, &session.id).await;
+    let answer = ann.ask("call list {\"path\": \".\"}\nstep\nsay {{result}}").await;
+    assert_eq!(calls_of(&answer)[0].state, ToolState::Error);
+    assert_eq!(text_of(&answer), "unknown tool `list`; there are `read`");
+    assert_eq!(answer.agent.as_deref(), Some("reader"));
+}
+
+#[tokio::test]
+async fn the_model_is_told_the_agents_prompt_and_its_tools_in_their_order() {
+    let provider = FakeProvider::start([chat::says("hello")]).await;
+    let app = spawn_app_with(AppOptions::with_provider(provider.base_url())).await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let request =
+        AgentCreate { prompt: Some("Rhyme.".into()), ..agent("poet", &["write", "grep"]) };
+    ann.client.call(Some(&project), request).await.unwrap();
+    let session = ann.client.call(Some(&project), session_of("poet")).await.unwrap().session;
+    ann.join(&project, &session.id).await.ask("hi").await;
+    let body = provider.asked()[0].body.clone();
+    assert_eq!(body["messages"][0], json!({ "role": "system", "content": "Rhyme." }));
+    let tools: Vec<_> = body["tools"].as_array().unwrap().iter().collect();
+    let names: Vec<_> = tools.iter().map(|tool| &tool["function"]["name"]).collect();
+    assert_eq!(names, [&json!("write"), &json!("grep")]);
+}
+
+#[tokio::test]
+async fn a_session_whose_agent_was_deleted_refuses_messages_until_it_has_another() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let missing = ann.client.call(Some(&project), session_of("reader")).await;
+    assert_eq!(refusal(missing).code, ErrorCode::NotFound);
+    ann.client.call(Some(&project), agent("reader", &["read"])).await.unwrap();
+    let session = ann.client.call(Some(&project), session_of("reader")).await.unwrap().session;
+    let path = format!("/v1/projects/{project}/agents/reader");
+    assert!(ann.rest("DELETE", &path, None).await.is_success());
+    let mut ann = ann.join(&project, &session.id).await;
+    let refused = refusal(ann.try_send("say hi", None).await);
+    assert_eq!(code_of(&refused), (ErrorCode::Conflict, "agent_missing"));
+    let session_id = session.id;
+    let agent = Some("default".to_owned());
+    ann.call(SessionUpdate { session_id, title: None, agent, model: None }).await.unwrap();
+    assert_eq!(text_of(&ann.ask("say hi").await), "hi");
+}
+
+#[tokio::test]
+async fn a_run_ends_at_its_limit_of_steps() {
+    let mut options = AppOptions::default();
+    options.turn.steps_max = 3;
+    let app = spawn_app_with(options).await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let answer = ann.ask("call list {\"path\": \".\"}\nrepeat").await;
+    assert_eq!(answer.finish_reason, Some(iris_protocol::FinishReason::Steps));
+    assert_eq!(calls_of(&answer).len(), 3);
+    assert!(calls_of(&answer).iter().all(|call| call.state.is_final()));
+    assert_eq!(text_of(&ann.ask("say on").await), "on");
+}
+
+#[tokio::test]
+async fn a_model_whose_calls_are_all_unusable_is_stopped() {
+    let mut options = AppOptions::default();
+    options.turn.unusable_steps_max = 2;
+    let app = spawn_app_with(options).await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let run = ann.send_message("call fly {}\nrepeat").await.run_id;
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Failed);
+    let answer = ann.answer(&run).await;
+    assert_eq!(calls_of(&answer).len(), 2);
+    assert!(answer.error.is_some());
+}
+
+#[tokio::test]
+async fn a_change_of_an_agent_is_told_to_the_project() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let socket = ann.connect().await;
+    let rooms = vec![iris_protocol::RoomRequest::Live(format!("project:{project}"))];
+    let subscribe = iris_protocol::Subscribe { rooms, deltas: None };
+    socket.call(Some(&project), subscribe).await.unwrap();
+    let reply = socket.call(Some(&project), agent("poet", &[])).await.unwrap();
+    let told = iris_testkit::patiently("agent.updated", socket.next_event()).await.unwrap();
+    assert_eq!(told.event.name(), "agent.updated");
+    assert_eq!((told.meta.seq, told.meta.by.as_ref()), (reply.seq, Some(ann.id())));
+    let session_id = ann.session(&project).await.id;
+    let content = iris_protocol::Content::Text("say x".to_owned());
+    let send = MessageSend { session_id, content, when_busy: None };
+    assert!(socket.call(Some(&project), send).await.unwrap().seq > reply.seq);
+}

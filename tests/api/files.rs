@@ -1,0 +1,117 @@
+//! File contents, and paths that lead where nobody may go.
+
+use iris_protocol::{ErrorCode, FileRead, FileWrite, limits::FILE_BYTES_MAX};
+use iris_testkit::{calls_of, spawn_app, text_of};
+
+use crate::{code_of, refusal, rest_refusal};
+
+#[tokio::test]
+async fn a_file_is_written_and_read_as_bytes_and_as_text() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let bytes = vec![0, 159, 146, 150];
+    let file = ann.client.file_put(&project, "dir/raw.bin", bytes.clone()).await.unwrap();
+    assert_eq!((file.size, file.version, file.updated_by.as_ref()), (4, 1, Some(ann.id())));
+    assert_eq!(ann.client.file_get(&project, "dir/raw.bin").await.unwrap(), bytes);
+
+    let (path, content) = ("notes.txt".to_owned(), "grüße\n".to_owned());
+    let write = FileWrite { path: path.clone(), content: content.clone() };
+    ann.client.call(Some(&project), write.clone()).await.unwrap();
+    let second = ann.client.call(Some(&project), write).await.unwrap().file;
+    assert_eq!(second.version, 2);
+    let read = ann.client.call(Some(&project), FileRead { path }).await.unwrap();
+    assert_eq!((read.content, read.file), (content, second.clone()));
+    let raw = ann.get(&format!("/v1/projects/{project}/files/content?path=notes.txt")).await;
+    assert_eq!(raw.headers["etag"], format!("\"{}\"", second.hash));
+    assert_eq!(raw.headers["x-content-type-options"], "nosniff");
+
+    let missing = ann.client.file_get(&project, "none.txt").await;
+    assert_eq!(refusal(missing).code, ErrorCode::NotFound);
+    let nameless = ann.get(&format!("/v1/projects/{project}/files/content")).await;
+    assert_eq!(rest_refusal(&nameless).code, ErrorCode::InvalidRequest);
+}
+
+#[tokio::test]
+async fn a_write_is_told_to_the_project() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let socket = ann.connect().await;
+    let rooms = vec![iris_protocol::RoomRequest::Live(format!("project:{project}"))];
+    let subscribe = iris_protocol::Subscribe { rooms, deltas: None };
+    socket.call(Some(&project), subscribe).await.unwrap();
+    for name in ["file.created", "file.updated"] {
+        ann.client.file_put(&project, "a.txt", name).await.unwrap();
+        let told = iris_testkit::patiently(name, socket.next_event()).await.unwrap();
+        assert_eq!(told.event.name(), name);
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_leads_out_of_the_project_is_refused() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let files = app.data_dir().join("projects").join(project.as_str()).join("files");
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("secret.txt"), "secret").unwrap();
+    std::os::unix::fs::symlink(outside.path(), files.join("link")).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret.txt"), files.join("file")).unwrap();
+
+    for path in [
+        "../x",
+        "/etc/passwd",
+        "a/../../x",
+        "",
+        ".",
+        "..",
+        "a\0b",
+        "link/secret.txt",
+        "file",
+        "link/new",
+    ] {
+        let read = refusal(ann.client.file_get(&project, path).await);
+        let allowed = [ErrorCode::InvalidRequest, ErrorCode::Forbidden, ErrorCode::NotFound];
+        assert!(allowed.contains(&read.code), "{path}: {read}");
+        let write = refusal(ann.client.file_put(&project, path, "x").await);
+        assert!(
+            [ErrorCode::InvalidRequest, ErrorCode::Forbidden].contains(&write.code),
+            "{path}: {write}"
+        );
+        let write = FileWrite { path: path.to_owned(), content: "x".to_owned() };
+        assert!(ann.client.call(Some(&project), write).await.is_err(), "{path}");
+    }
+    let escape = refusal(ann.client.file_get(&project, "link/secret.txt").await);
+    assert_eq!(code_of(&escape), (ErrorCode::Forbidden, "path_escape"));
+    let invalid = refusal(ann.client.file_get(&project, "../x").await);
+    assert_eq!(code_of(&invalid), (ErrorCode::InvalidRequest, "invalid_path"));
+    assert_eq!(std::fs::read_to_string(outside.path().join("secret.txt")).unwrap(), "secret");
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_tool_is_told_that_a_path_leads_out_and_the_run_goes_on() {
+    let app = spawn_app().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let files = app.data_dir().join("projects").join(ann.project.as_str()).join("files");
+    std::os::unix::fs::symlink("/etc", files.join("link")).unwrap();
+    for path in ["../x", "/etc/passwd", "link/passwd"] {
+        let script = format!("call read {{\"path\": \"{path}\"}}\nstep\nsay went on");
+        let answer = ann.ask(&script).await;
+        let calls = calls_of(&answer);
+        assert!(calls[0].error.as_ref().unwrap().contains(path), "{:?}", calls[0]);
+        assert_eq!(text_of(&answer), "went on");
+    }
+}
+
+#[tokio::test]
+async fn a_file_has_a_largest_size() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let large = vec![0; FILE_BYTES_MAX + 1];
+    let refused = refusal(ann.client.file_put(&project, "large", large).await);
+    assert_eq!(refused.code, ErrorCode::PayloadTooLarge);
+    assert_eq!(refusal(ann.client.file_get(&project, "large").await).code, ErrorCode::NotFound);
+}

@@ -1,0 +1,164 @@
+//! The real command: how it starts, refuses to start, is killed and ends.
+
+use std::path::Path;
+use std::process::Command;
+
+use iris_client::ClientError;
+use iris_protocol::{AuthRegister, MessageState, RunStatus, SessionState, ToolState};
+use iris_testkit::{PASSWORD, Person, ServerProcess, calls_of, patiently, text_of};
+use tempfile::tempdir;
+
+fn iris(data_dir: &Path) -> Command {
+    ServerProcess::command(env!("CARGO_BIN_EXE_iris"), data_dir)
+}
+
+async fn ann(server: &ServerProcess) -> Person {
+    let request = AuthRegister {
+        email: "ann@example.com".to_owned(),
+        username: "ann".to_owned(),
+        password: PASSWORD.to_owned(),
+    };
+    let client = server.client();
+    Person::new(&client, client.register(&request).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_second_server_on_one_data_directory_does_not_start() {
+    let dir = tempdir().unwrap();
+    let first = ServerProcess::start(iris(dir.path())).await;
+    let (code, text) = ServerProcess::refused(iris(dir.path())).await;
+    assert_eq!(code, Some(75), "{text}");
+    assert!(text.contains("another server is running on the data directory"), "{text}");
+    first.kill();
+    ServerProcess::start(iris(dir.path())).await.kill();
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_refused_by_the_name_of_its_key() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("iris.toml");
+    for (variable, value, name) in [
+        ("IRIS_REGISTRATION", "maybe", "`IRIS_REGISTRATION`"),
+        ("IRIS_DRAIN_SECONDS", "soon", "`IRIS_DRAIN_SECONDS`"),
+        ("IRIS_DEFAULT_MODEL", "nobody/model", "`IRIS_DEFAULT_MODEL`"),
+        ("IRIS_PROVIDERS__DEMO__KIND", "oracle", "`IRIS_PROVIDERS__DEMO__KIND`"),
+    ] {
+        let mut command = iris(dir.path());
+        command.env(variable, value);
+        let (code, text) = ServerProcess::refused(command).await;
+        assert_eq!(code, Some(78), "{text}");
+        assert!(text.contains(name), "{name}: {text}");
+    }
+    std::fs::write(&file, "bnid = \"127.0.0.1:0\"\n").unwrap();
+    let mut command = iris(dir.path());
+    command.env("IRIS_CONFIG", &file);
+    let (code, text) = ServerProcess::refused(command).await;
+    assert_eq!((code, text.contains("`bnid`")), (Some(78), true), "{text}");
+}
+
+#[tokio::test]
+async fn until_there_is_an_administrator_each_start_prints_how_to_make_one() {
+    let dir = tempdir().unwrap();
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        let log = dir.path().join("stderr");
+        let mut command = iris(dir.path());
+        command.env_remove("IRIS_SETUP_TOKEN");
+        let server = ServerProcess::start_logging(command, &log).await;
+        let text = std::fs::read_to_string(&log).unwrap();
+        let (_, rest) = text.split_once("\"token\":\"").unwrap();
+        tokens.push(rest.split_once('"').unwrap().0.to_owned());
+        assert!(text.contains(&format!("curl -X POST {}/v1/auth/setup", server.url)), "{text}");
+        server.kill();
+    }
+    assert_ne!(tokens[0], tokens[1]);
+}
+
+#[tokio::test]
+async fn a_terminated_server_tells_its_clients_and_ends_well() {
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let talk = ann(&server).await.conversation().await;
+    assert!(server.terminate().await.success());
+    match patiently("the close", talk.socket.next_frame()).await {
+        Err(ClientError::Closed { code, .. }) => assert_eq!(code, 1012),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn after_a_kill_nothing_acknowledged_is_lost() {
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let mut talk = ann(&server).await.conversation().await;
+    let done = talk.ask("say done").await;
+    talk.person.client.file_put(&talk.project, "kept.txt", "kept").await.unwrap();
+    let waiting = talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await;
+    talk.approval().await;
+    let queued = talk.send_message("say queued").await;
+    server.kill();
+
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let person = Person::new(&server.client(), talk.person.grant.clone());
+    let mut again = person.join(&talk.project, &talk.session).await;
+    if person.snapshot(&talk.project, &talk.session).await.session.state != SessionState::Idle {
+        assert_eq!(again.run_ended(&queued.run_id).await, RunStatus::Completed);
+    }
+    let snapshot = person.snapshot(&talk.project, &talk.session).await;
+    assert_eq!(snapshot.messages.len(), 6);
+    assert!(snapshot.messages.contains(&done));
+    assert_eq!(again.answer(&waiting.run_id).await.state, MessageState::Interrupted);
+    assert_eq!(text_of(&again.answer(&queued.run_id).await), "queued");
+    assert_eq!(person.client.file_get(&talk.project, "kept.txt").await.unwrap(), "kept");
+    assert!(snapshot.approvals.is_empty());
+}
+
+#[tokio::test]
+async fn a_tool_that_ran_when_the_server_was_killed_has_an_unknown_outcome() {
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let mut talk = ann(&server).await.conversation().await;
+    let files = dir.path().join("projects").join(talk.project.as_str()).join("files");
+    // Many searches of many long lines take far longer than to kill the server.
+    let line = format!("{}\n", "a".repeat(1000));
+    std::fs::write(files.join("long.txt"), line.repeat(15_000)).unwrap();
+    let call = "call read {\"path\": \"long.txt\"}\n".repeat(16);
+    let run = talk.send_message(&call).await.run_id;
+    talk.wait_for("message.tool.call").await;
+    server.kill();
+
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let person = Person::new(&server.client(), talk.person.grant.clone());
+    let again = person.join(&talk.project, &talk.session).await;
+    let answer = again.answer(&run).await;
+    assert_eq!(answer.state, MessageState::Interrupted);
+    let calls = calls_of(&answer);
+    assert_eq!(calls.len(), 16);
+    assert!(calls.iter().all(|call| call.state.is_final()));
+    let unknown = calls.iter().filter(|call| call.state == ToolState::UnknownOutcome).count();
+    assert!(unknown > 0, "{calls:?}");
+    let snapshot = person.snapshot(&talk.project, &talk.session).await;
+    assert_eq!(snapshot.session.state, SessionState::Interrupted);
+    assert_eq!(text_of(&person.join(&talk.project, &talk.session).await.ask("say on").await), "on");
+}
+
+#[tokio::test]
+async fn an_interruption_is_told_to_a_client_that_resumes() {
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let mut talk = ann(&server).await.conversation().await;
+    let run = talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await.run_id;
+    talk.approval().await;
+    let seq = talk.seen.iter().filter_map(|frame| frame.meta.seq).max().unwrap();
+    let epoch = talk.person.snapshot(&talk.project, &talk.session).await.as_of.epoch;
+    server.kill();
+
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let person = Person::new(&server.client(), talk.person.grant.clone());
+    let since = Some(iris_protocol::Position { epoch, seq });
+    let mut again = person.join_since(&talk.project, &talk.session, since).await;
+    assert_eq!(again.run_ended(&run).await, RunStatus::Interrupted);
+    let names = again.names();
+    assert!(names.contains(&"message.tool.error"), "{names:?}");
+    assert!(names.contains(&"message.error"), "{names:?}");
+}

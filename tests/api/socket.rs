@@ -1,0 +1,228 @@
+//! The socket itself: how it begins, what it takes and when it closes.
+
+use std::time::Duration;
+
+use iris_client::{Authentication, ConnectOptions};
+use iris_protocol::{
+    ErrorCode, Ping, ProjectGet,
+    limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX},
+};
+use iris_testkit::{
+    AppOptions, FakeProvider, Incoming, WireSocket, patiently, spawn_app, spawn_app_with,
+};
+use serde_json::json;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
+
+use crate::{code_of, refusal};
+
+#[tokio::test]
+async fn the_first_frame_says_who_and_where() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let socket = ann.connect().await;
+    let connected = socket.connected().unwrap();
+    assert_eq!((&connected.user_id, connected.protocol), (ann.id(), 1));
+    assert_eq!(connected.limits.frame_bytes_max, FRAME_BYTES_MAX);
+    assert_eq!(connected.expires_at, ann.grant.expires_at);
+    let pong = socket.call(None, Ping {}).await.unwrap().payload.pong;
+    assert!(pong >= ann.grant.user.created_at);
+}
+
+#[tokio::test]
+async fn a_browser_says_hello_with_a_default_project() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let authentication = Authentication::Hello { project_id: Some(project.clone()) };
+    let options = ConnectOptions { authentication, ..ConnectOptions::default() };
+    let socket = ann.client.connect(&options).await.unwrap();
+    assert_eq!(socket.connected().unwrap().project_id.as_ref(), Some(&project));
+    let found = socket.call(None, ProjectGet {}).await.unwrap().payload.project;
+    assert_eq!(found.id, project);
+    let second = iris_protocol::Hello { token: ann.token().to_owned(), project_id: None };
+    let again = refusal(socket.call(None, second).await);
+    assert_eq!(code_of(&again), (ErrorCode::Conflict, "already_authenticated"));
+}
+
+#[tokio::test]
+async fn without_a_project_an_operation_in_one_is_refused() {
+    let app = spawn_app().await;
+    let socket = app.user("ann").await.connect().await;
+    let refused = refusal(socket.call(None, ProjectGet {}).await);
+    assert_eq!(code_of(&refused), (ErrorCode::InvalidRequest, "missing_project_id"));
+}
+
+#[tokio::test]
+async fn a_wrong_hello_closes_the_socket() {
+    let app = spawn_app().await;
+    let mut socket = WireSocket::open(&app.url, None).await.unwrap();
+    socket.ask("1", "hello", None, json!({ "token": "nonsense" })).await;
+    assert_eq!(socket.next_json().await["error"]["code"], "UNAUTHENTICATED");
+    assert_eq!(socket.close_code().await, 4401);
+}
+
+#[tokio::test]
+async fn a_socket_that_does_not_say_hello_in_time_is_closed() {
+    let options = AppOptions { hello_timeout: Duration::from_millis(30), ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
+    let mut silent = WireSocket::open(&app.url, None).await.unwrap();
+    assert_eq!(silent.close_code().await, 4402);
+    let mut busy = WireSocket::open(&app.url, None).await.unwrap();
+    busy.say("{").await;
+    assert_eq!(busy.close_code().await, 4402);
+    let mut wordy = WireSocket::open(&app.url, None).await.unwrap();
+    wordy.say("x".repeat(HELLO_BYTES_MAX + 1)).await;
+    assert_eq!(wordy.close_code().await, 1009);
+}
+
+#[tokio::test]
+async fn a_token_in_the_url_is_refused() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    for query in [format!("?token={}", ann.token()), "?a=b&ACCESS_TOKEN=x".to_owned()] {
+        let opened = WireSocket::open_with(&app.url, &query, None, &[]).await;
+        assert_eq!(refusal(opened.map(drop)).code, ErrorCode::TokenInUrl, "{query}");
+    }
+    let bad = WireSocket::open(&app.url, Some("nonsense")).await;
+    assert_eq!(refusal(bad.map(drop)).code, ErrorCode::Unauthenticated);
+}
+
+#[tokio::test]
+async fn only_the_servers_host_and_listed_pages_are_served() {
+    let origins = vec!["https://app.example".to_owned()];
+    let options = AppOptions { allowed_origins: origins, ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
+    let ann = app.user("ann").await;
+    let open = async |header: (&str, &str)| {
+        let opened = WireSocket::open_with(&app.url, "", Some(ann.token()), &[header]).await;
+        opened.map(drop)
+    };
+    assert_eq!(refusal(open(("host", "evil.example")).await).code, ErrorCode::BadHost);
+    let evil = refusal(open(("origin", "https://evil.example")).await);
+    assert_eq!(code_of(&evil), (ErrorCode::Forbidden, "origin"));
+    open(("origin", "https://app.example")).await.unwrap();
+    open(("host", "localhost")).await.unwrap();
+
+    let get = async |header: (&str, &str)| {
+        let headers = [header];
+        let answer = ann.client.raw("GET", "/v1/me", Some(ann.token()), &headers, "".into());
+        answer.await.unwrap().status
+    };
+    assert_eq!(get(("host", "evil.example")).await, 421);
+    assert_eq!(get(("origin", "https://evil.example")).await, 403);
+    assert_eq!(get(("origin", "https://app.example")).await, 200);
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_upgrade_is_refused() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let error = crate::rest_refusal(&ann.get("/v1/ws").await);
+    assert_eq!(code_of(&error), (ErrorCode::InvalidRequest, "handshake"));
+}
+
+#[tokio::test]
+async fn a_message_may_come_in_fragments_with_pings_between_them() {
+    let app = spawn_app().await;
+    let mut socket = app.user("ann").await.wire().await;
+    socket.frame(Data::Text, br#"{"id":"1","#, false).await;
+    socket.ping(b"still there?").await;
+    assert_eq!(socket.next().await, Incoming::Pong("still there?".into()));
+    socket.frame(Data::Continue, br#""type":"#, false).await;
+    socket.frame(Data::Continue, br#""ping"}"#, true).await;
+    assert_eq!(socket.response("1").await["success"], true);
+}
+
+#[tokio::test]
+async fn what_breaks_the_transports_rules_closes_the_socket_with_the_code_for_it() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let large = vec![b' '; FRAME_BYTES_MAX + 1];
+    let half = vec![b' '; FRAME_BYTES_MAX / 2 + 1];
+    let cases: [(&str, u16, &[(Data, &[u8], bool)]); 5] = [
+        ("a frame that is too large", 1009, &[(Data::Text, &large, true)]),
+        (
+            "fragments that are too large",
+            1009,
+            &[(Data::Text, &half, false), (Data::Continue, &half, true)],
+        ),
+        ("text that is not UTF-8", 1007, &[(Data::Text, &[0xff, 0xfe], true)]),
+        ("a fragment of nothing", 1002, &[(Data::Continue, b"{}", true)]),
+        (
+            "a message inside a message",
+            1002,
+            &[(Data::Text, b"{", false), (Data::Text, b"{", true)],
+        ),
+    ];
+    for (what, code, frames) in cases {
+        let mut socket = ann.wire().await;
+        for (data, bytes, is_last) in frames {
+            socket.frame(*data, bytes, *is_last).await;
+        }
+        assert_eq!(socket.close_code().await, code, "{what}");
+    }
+    let mut whole = ann.wire().await;
+    let fits = format!("{{\"id\":\"1\",\"type\":\"ping\"}}{}", " ".repeat(FRAME_BYTES_MAX - 26));
+    whole.frame(Data::Text, &fits.as_bytes()[..FRAME_BYTES_MAX], true).await;
+    assert_eq!(whole.response("1").await["success"], true);
+}
+
+#[tokio::test]
+async fn requests_in_flight_are_bounded_and_the_socket_goes_on() {
+    // A project that is written to by a long commit cannot be had on purpose; many requests at once
+    // are more than the server answers before it has read them all.
+    let provider = FakeProvider::start([]).await;
+    let app = spawn_app_with(AppOptions::with_provider(provider.base_url())).await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let mut socket = ann.wire().await;
+    let total = REQUESTS_IN_FLIGHT_MAX * 8;
+    for index in 0..total {
+        let payload = json!({ "title": format!("{index}") });
+        socket.ask(&index.to_string(), "session.create", Some(project.as_str()), payload).await;
+    }
+    let (mut done, mut refused) = (0, 0);
+    for _ in 0..total {
+        let frame = socket.next_json().await;
+        if frame["success"] == true {
+            done += 1;
+        } else {
+            assert_eq!(frame["error"]["code"], "RATE_LIMITED");
+            assert_eq!(frame["error"]["retryable"], true);
+            refused += 1;
+        }
+    }
+    assert!(done >= REQUESTS_IN_FLIGHT_MAX, "{done}");
+    assert!(refused > 0, "nothing was refused");
+    let list = ann.get(&format!("/v1/projects/{project}/sessions?limit=200")).await.json;
+    assert_eq!(list["data"].as_array().unwrap().len(), done.min(200));
+    socket.ask("last", "ping", None, json!({})).await;
+    assert_eq!(socket.response("last").await["success"], true);
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_reading_is_closed_and_hurts_nobody() {
+    let app = spawn_app().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let mut stalled = ann.person.wire().await;
+    let rooms = json!({ "rooms": [format!("session:{}", ann.session)] });
+    stalled.ask("1", "subscribe", Some(ann.project.as_str()), rooms).await;
+    assert_eq!(stalled.response("1").await["success"], true);
+
+    ann.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await;
+    ann.approval().await;
+    let long = format!("say ok\n#{}", "x".repeat(200_000));
+    for _ in 0..50 {
+        ann.send_message(&long).await;
+        ann.wait_for("message.created").await;
+    }
+    assert_eq!(stalled.close_code().await, 4008);
+    ann.call(Ping {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_says_goodbye_is_answered() {
+    let app = spawn_app().await;
+    let socket = app.user("ann").await.connect().await;
+    patiently("the closing handshake", socket.close()).await;
+}
