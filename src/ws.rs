@@ -160,10 +160,10 @@ impl Stream for Incoming {
 }
 
 fn broken(error: &ProtocolError) -> CloseReason {
-    match error {
-        ProtocolError::Overflow => CloseReason::new(1009, "message too big"),
-        _ => CloseReason::new(1002, "protocol error"),
+    if matches!(error, ProtocolError::Overflow) {
+        return CloseReason::new(1009, "message too big");
     }
+    CloseReason::new(1002, "protocol error")
 }
 
 impl Incoming {

@@ -14,7 +14,7 @@ const LONGER_PERCENT_MAX: f64 = 5.0;
 const SESSIONS: usize = 50;
 /// Between the chunks of one session.
 const DELAY_MS: u64 = 5;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// An answer takes a second and text is joined for 30 ms: fewer pieces are no streaming.
 const PIECES_MIN: usize = 10;
 
