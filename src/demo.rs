@@ -14,14 +14,15 @@ mod words;
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use iris_auth::SetupToken;
 use iris_client::ClientError;
-use iris_protocol::{ErrorCode, Event};
+use iris_protocol::{ErrorCode, Event, RunId};
 use tokio::signal::ctrl_c;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use url::Url;
 
 use crate::app::{App, AppError, Dependencies};
@@ -33,6 +34,8 @@ use stage::Stage;
 
 /// How long the server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long ann waits for a run. Two of them fit into the time of a demo on a real model.
+const RUN_TIME_MAX: Duration = Duration::from_secs(45);
 
 /// What the demo runs on.
 #[derive(Debug, Clone, clap::Args)]
@@ -172,8 +175,15 @@ impl Story<'_> {
         self.act(Viewer::Ann, &format!("sends \"{message}\""))?;
         let run_id = self.cast.send(message).await?;
         self.evidence.runs.push(run_id.clone());
+        let mut patience = pin!(sleep(RUN_TIME_MAX));
         loop {
-            let (viewer, event) = self.next().await?;
+            let (viewer, event) = tokio::select! {
+                next = self.next() => next?,
+                () = &mut patience, if !self.evidence.cancelled.contains(&run_id) => {
+                    self.cancel(&run_id).await?;
+                    continue;
+                }
+            };
             if let (Viewer::Ben, Event::ToolApprovalRequired { approval: Some(asked), .. }) =
                 (viewer, &event)
             {
@@ -184,6 +194,13 @@ impl Story<'_> {
                 return self.settle().await;
             }
         }
+    }
+
+    /// Ann has waited long enough: small models may talk without end.
+    async fn cancel(&mut self, run_id: &RunId) -> Result<(), DemoError> {
+        self.act(Viewer::Ann, "cancels a run that does not come to an end")?;
+        self.evidence.cancelled.push(run_id.clone());
+        Ok(self.cast.cancel().await?)
     }
 
     /// Reads on until both have seen all that the server has recorded.

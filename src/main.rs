@@ -89,10 +89,10 @@ fn serve(flags: Flags) -> ExitCode {
 async fn run(config: Config) -> Result<(), AppError> {
     let app = App::start(config, Dependencies::default()).await?;
     let url = format!("http://{}", app.address());
-    writeln!(io::stdout(), "listening on {url}")?;
     if let Some(token) = app.setup_token() {
         writeln!(io::stderr(), "{}", setup_instructions(&url, token.as_str()))?;
     }
+    writeln!(io::stdout(), "listening on {url}")?;
     stop_signal().await?;
     tracing::info!("stopping");
     app.stop().await

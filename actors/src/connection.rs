@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use iris_auth::AccessClaims;
 use iris_protocol::{
-    ApiError, AuthExpiry, Command, Connected, ConnectionId, ConnectionLimits, Done as Ok_,
+    ApiError, AuthExpiry, AuthSessionId, Command, Connected, ConnectionId, ConnectionLimits, Done as Ok_,
     ErrorCode, FrameError, Operation, Pong, ProjectId, RequestFrame, ResponseFrame, Room,
     RoomOutcome, RoomStatus, Subscribe, SubscribePayload, Unsubscribe,
     limits::{
@@ -38,13 +38,26 @@ const EXPIRY_WARNING: Duration = Duration::from_mins(1);
 /// The window in which protocol errors are counted.
 const PROTOCOL_ERROR_WINDOW: Duration = Duration::from_mins(1);
 
-/// The queues of the connections that are alive.
+/// The connections that are alive: their queues and, once they said who they are, their logins.
 #[derive(Debug, Default)]
-pub(crate) struct Connections(Mutex<HashMap<ConnectionId, Arc<Outbound>>>);
+pub(crate) struct Connections(Mutex<HashMap<ConnectionId, Alive>>);
+
+#[derive(Debug)]
+struct Alive {
+    outbound: Arc<Outbound>,
+    login: Option<AuthSessionId>,
+}
 
 impl Connections {
     fn add(&self, id: &ConnectionId, outbound: &Arc<Outbound>) {
-        self.0.lock().insert(id.clone(), Arc::clone(outbound));
+        let alive = Alive { outbound: Arc::clone(outbound), login: None };
+        self.0.lock().insert(id.clone(), alive);
+    }
+
+    fn authenticated(&self, id: &ConnectionId, login: &AuthSessionId) {
+        if let Some(alive) = self.0.lock().get_mut(id) {
+            alive.login = Some(login.clone());
+        }
     }
 
     fn remove(&self, id: &ConnectionId) {
@@ -53,8 +66,15 @@ impl Connections {
 
     /// Ends all of them.
     pub(crate) fn close_all(&self, reason: &CloseReason) {
-        for outbound in self.0.lock().values() {
-            outbound.close(reason.clone());
+        for alive in self.0.lock().values() {
+            alive.outbound.close(reason.clone());
+        }
+    }
+
+    /// Ends those of a login that has ended.
+    pub(crate) fn close_login(&self, login: &AuthSessionId) {
+        for alive in self.0.lock().values().filter(|alive| alive.login.as_ref() == Some(login)) {
+            alive.outbound.close(CloseReason::new(4401, "logged out"));
         }
     }
 }
@@ -173,7 +193,7 @@ impl Actor for Connection {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         if let Some(claims) = self.claims.clone() {
-            self.watch_expiry(&claims, ctx);
+            self.act_for(&claims, ctx);
             return self.greet(&claims);
         }
         let timeout = self.node.services.settings.hello_timeout;
@@ -347,7 +367,7 @@ impl Connection {
             Ok(claims) => {
                 self.default_project = project_id;
                 self.claims = Some(claims.clone());
-                self.watch_expiry(&claims, ctx);
+                self.act_for(&claims, ctx);
                 self.greet(&claims);
                 self.respond(id, value(self.connected(&claims)), None);
             }
@@ -384,7 +404,7 @@ impl Connection {
         let user_id = self.claims.as_ref().map(|claims| &claims.user_id);
         match self.node.authenticate(token) {
             Ok(claims) if Some(&claims.user_id) == user_id => {
-                self.watch_expiry(&claims, ctx);
+                self.act_for(&claims, ctx);
                 let expires_at = claims.expires_at_ms;
                 self.claims = Some(claims);
                 self.respond(id, value(AuthExpiry { expires_at }), None);
@@ -398,8 +418,10 @@ impl Connection {
         }
     }
 
-    /// Warns before the access token ends, and closes when it does.
-    fn watch_expiry(&mut self, claims: &AccessClaims, ctx: &mut Context<Self>) {
+    /// From now on the connection ends with this login; it is warned before its access token ends, and
+    /// closed when it does.
+    fn act_for(&mut self, claims: &AccessClaims, ctx: &mut Context<Self>) {
+        self.node.connections.authenticated(&self.id, &claims.auth_session_id);
         for timer in self.expiry.drain(..) {
             ctx.cancel_future(timer);
         }

@@ -13,6 +13,7 @@ use iris_protocol::{
 use iris_store::project::{AcceptMessage, Decision, FinishRun, ResolveApproval};
 use iris_store::{Committed, StoreError, WriteContext};
 use iris_tools::ReadLog;
+use tokio::sync::oneshot;
 
 use crate::agents::find_agent;
 use crate::orchestrator::{Answer, Assignment, Cancel, Orchestrator, StopOrchestrator};
@@ -49,7 +50,8 @@ impl SessionPlace {
             read_log: Arc::default(),
             active: None,
             is_starting: false,
-            cancel_next: false,
+            look_again: false,
+            cancels: Vec::new(),
             last_started: None,
             asked: 0,
             was_used: true,
@@ -67,8 +69,10 @@ pub(crate) struct Session {
     active: Option<ActiveRun>,
     /// The next run is being looked up.
     is_starting: bool,
-    /// The run that is being looked up is to be cancelled as soon as it starts.
-    cancel_next: bool,
+    /// A message was taken meanwhile, perhaps after the look.
+    look_again: bool,
+    /// Cancels that came while the next run was being looked up; they concern it, if there is one.
+    cancels: Vec<oneshot::Sender<bool>>,
     /// The run that was started last; found again in the queue, it could not even be failed.
     last_started: Option<RunId>,
     /// Requests that are being answered.
@@ -103,7 +107,8 @@ impl Supervised for Session {
     /// the look-up of what is alive in the store.
     fn restarting(&mut self, ctx: &mut Context<Self>) {
         self.is_starting = false;
-        self.cancel_next = false;
+        self.look_again = false;
+        self.cancels.clear();
         self.asked = 0;
         if let Some(active) = self.active.take() {
             active.orchestrator.do_send(StopOrchestrator);
@@ -198,32 +203,32 @@ async fn accept(
 impl Session {
     /// Starts the run of the first queued message, unless a run is active.
     fn start_next(&mut self, ctx: &mut Context<Self>) {
-        if self.active.is_some() || self.is_starting {
+        if self.active.is_some() {
             return;
         }
-        self.is_starting = true;
+        if std::mem::replace(&mut self.is_starting, true) {
+            self.look_again = true;
+            return;
+        }
         let reader = self.place.project.reader.clone();
         let id = self.place.id.clone();
         let next = async move { reader.next_queued_run(id).await }.into_actor(self);
         ctx.spawn(next.map(|next, session, ctx| {
             session.is_starting = false;
-            let cancel = std::mem::take(&mut session.cancel_next);
+            let look_again = std::mem::take(&mut session.look_again);
             match next {
                 Ok(Some(run)) if session.last_started.as_ref() == Some(&run.id) => {
                     session.last_started = None;
                     ctx.run_later(START_AGAIN_AFTER, Self::start_next);
                 }
-                Ok(Some(run)) => {
-                    session.start(run, ctx);
-                    if cancel {
-                        session.cancel();
-                    }
-                }
+                Ok(Some(run)) => session.start(run, ctx),
+                Ok(None) if look_again => return session.start_next(ctx),
                 Ok(None) => {}
                 Err(error) => {
                     tracing::error!(actor.path = %session.path, %error, "the queue could not be read");
                 }
             }
+            session.answer_cancels();
         }));
     }
 
@@ -265,6 +270,13 @@ impl Session {
         }
         active.orchestrator.do_send(Cancel);
         true
+    }
+
+    fn answer_cancels(&mut self) {
+        for cancel in std::mem::take(&mut self.cancels) {
+            // Fails when the caller went away.
+            cancel.send(self.cancel()).ok();
+        }
     }
 
     /// Records that a run failed whose orchestrator cannot do it any more.
@@ -324,13 +336,16 @@ impl Handler<OrchestratorExited> for Session {
 pub(crate) struct CancelRun;
 
 impl Handler<CancelRun> for Session {
-    type Result = bool;
+    type Result = ResponseFuture<bool>;
 
-    fn handle(&mut self, _: CancelRun, _: &mut Context<Self>) -> bool {
+    fn handle(&mut self, _: CancelRun, _: &mut Context<Self>) -> Self::Result {
         if self.active.is_none() && self.is_starting {
-            return !std::mem::replace(&mut self.cancel_next, true);
+            let (cancel, cancelled) = oneshot::channel();
+            self.cancels.push(cancel);
+            return Box::pin(async { cancelled.await.unwrap_or(false) });
         }
-        self.cancel()
+        let cancelled = self.cancel();
+        Box::pin(std::future::ready(cancelled))
     }
 }
 

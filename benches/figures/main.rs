@@ -4,9 +4,10 @@
 //! cargo bench -p iris --bench figures
 //! ```
 //!
-//! The server is the real binary in a process of its own, on a data directory next to the build; its
-//! clients are real WebSockets in this process. A figure that loses events is an error, not a figure.
-//! Ends with 1 when the median of a figure misses its target. Needs Linux for `/proc`.
+//! The server is the real binary in a process of its own, on a data directory next to the build; each
+//! client has a real WebSocket from this process. A figure that loses events is an error, not a figure.
+//! Ends with 1 when the median of a figure misses its target. Needs Linux for `/proc`, and a machine
+//! that does nothing else: a busy processor is in every figure, and most of all in the last one.
 
 mod commit;
 mod conversation;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 use table::Figure;
 
 fn main() -> anyhow::Result<ExitCode> {
+    table::print_machine()?;
     let mut figures = process::figures()?;
     // The clients; the server has threads of its own.
     let runtime = tokio::runtime::Runtime::new()?;

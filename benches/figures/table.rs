@@ -1,6 +1,8 @@
 //! Samples become figures, figures become a table.
 
+use std::fs;
 use std::io::{self, Write};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 /// Something that was measured several times.
@@ -46,6 +48,14 @@ pub(crate) fn median(samples: &[f64]) -> f64 {
 /// Milliseconds with their fraction.
 pub(crate) fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
+}
+
+/// Says how busy the machine is: on one that is not idle, waiting for a processor is in each figure.
+pub(crate) fn print_machine() -> io::Result<()> {
+    let load = fs::read_to_string("/proc/loadavg")?;
+    let load = load.split_whitespace().next().unwrap_or_default();
+    let processors = available_parallelism()?;
+    writeln!(io::stdout(), "\n{processors} processors, load average {load} before the first figure")
 }
 
 /// Prints one line a figure.

@@ -1,5 +1,9 @@
 //! What Iris adds to the model in one turn whose chunks come without a delay.
 
+use std::path::Path;
+
+use anyhow::ensure;
+
 use crate::commit::{PlainDatabase, commits_in_log};
 use crate::conversation::{Owner, drive, model, script};
 use crate::server::{Server, data_dir, project_log};
@@ -32,17 +36,13 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
 }
 
 /// The first turn of the project, during which its log is not begun anew.
-async fn commits_of_a_turn(
-    owner: &Owner,
-    script: &str,
-    data_dir: &std::path::Path,
-) -> anyhow::Result<f64> {
+async fn commits_of_a_turn(owner: &Owner, script: &str, data_dir: &Path) -> anyhow::Result<f64> {
     let log = project_log(data_dir, owner.project.as_str());
     let mut conversation = owner.new_session().await?;
     let before = commits_in_log(&log)?;
     conversation.ask(script).await?;
     let commits = commits_in_log(&log)?.saturating_sub(before);
-    anyhow::ensure!(commits > 0, "a turn without a commit was not recorded");
+    ensure!(commits > 0, "a turn without a commit was not recorded");
     Ok(f64::from(u32::try_from(commits)?))
 }
 

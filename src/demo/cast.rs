@@ -4,7 +4,7 @@ use iris_client::{Client, ClientError, ConnectOptions, Socket};
 use iris_protocol::{
     AgentCreate, AuthGrant, AuthRegister, AuthSetup, Content, EventFrame, MemberAdd, MessageSend,
     Position, ProjectCreate, ProjectId, ProjectType, Role, Room, RoomRequest, RoomSince,
-    RoomStatus, RunId, SessionCreate, SessionGet, SessionId, SessionSnapshot, Subscribe,
+    RoomStatus, RunCancel, RunId, SessionCreate, SessionGet, SessionId, SessionSnapshot, Subscribe,
     ToolApprove, ToolCallId, ToolReject, UserId,
 };
 
@@ -135,6 +135,12 @@ impl Cast {
         let content = Content::Text(message.to_owned());
         let request = MessageSend { session_id: self.session.clone(), content, when_busy: None };
         Ok(self.ann.socket.call(Some(&self.project), request).await?.payload.run_id)
+    }
+
+    /// Ann ends the run.
+    pub(super) async fn cancel(&self) -> Result<(), ClientError> {
+        let request = RunCancel { session_id: self.session.clone() };
+        self.ann.socket.call(Some(&self.project), request).await.map(drop)
     }
 
     /// Ben decides about a tool call.

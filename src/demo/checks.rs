@@ -24,6 +24,8 @@ pub(super) struct Evidence {
     pub(super) ben_id: Option<UserId>,
     /// The runs that ann's messages started.
     pub(super) runs: Vec<RunId>,
+    /// Those that ann cancelled because they took too long.
+    pub(super) cancelled: Vec<RunId>,
     /// The session as the server has recorded it, after the last run.
     pub(super) stored: Option<SessionSnapshot>,
     /// Files that were looked for afterwards, by path; `None` for one that is not there.
@@ -213,11 +215,15 @@ fn runs_completed(evidence: &Evidence) -> Check {
     if evidence.runs.len() != RUNS {
         failures.push(format!("{} of {RUNS} runs were started", evidence.runs.len()));
     }
+    if evidence.cancelled.len() == RUNS {
+        failures.push("ann had to cancel all of them".to_owned());
+    }
     for viewer in Viewer::BOTH {
         for run in &evidence.runs {
             let end = evidence.seen_by(viewer).iter().find_map(|frame| end_of(&frame.event, run));
             let problem = match end {
                 Some((RunStatus::Completed, _)) => continue,
+                Some((RunStatus::Cancelled, _)) if evidence.cancelled.contains(run) => continue,
                 Some((status, Some(why))) => format!("ended as `{status:?}`: {why}"),
                 Some((status, None)) => format!("ended as `{status:?}`"),
                 None => "did not end".to_owned(),
@@ -225,7 +231,12 @@ fn runs_completed(evidence: &Evidence) -> Check {
             failures.push(format!("{}: `{run}` {problem}", viewer.name()));
         }
     }
-    Check::new(format!("all {RUNS} runs completed"), failures)
+    let completed = RUNS - evidence.cancelled.len().min(RUNS);
+    let claim = match RUNS - completed {
+        0 => format!("all {RUNS} runs completed"),
+        cancelled => format!("{completed} of {RUNS} runs completed, ann cancelled {cancelled}"),
+    };
+    Check::new(claim, failures)
 }
 
 fn end_of(event: &Event, run: &RunId) -> Option<(RunStatus, Option<String>)> {

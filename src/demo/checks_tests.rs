@@ -206,3 +206,16 @@ fn a_run_that_did_not_complete_is_noticed() {
     evidence.runs.truncate(1);
     assert_eq!(runs_completed(&evidence).failures, ["1 of 2 runs were started"]);
 }
+
+#[test]
+fn a_run_that_ann_cancelled_may_end_as_cancelled_but_not_every_run() {
+    let mut evidence = whole_story();
+    for frames in [&mut evidence.ann, &mut evidence.ben] {
+        frames[7] = run_end(6, 5, 2, RunStatus::Cancelled);
+    }
+    evidence.cancelled = vec![RunId::from_bits(2)];
+    let claim = "1 of 2 runs completed, ann cancelled 1";
+    assert_eq!(runs_completed(&evidence), Check::new(claim, Vec::new()));
+    evidence.cancelled.push(RunId::from_bits(1));
+    assert_eq!(runs_completed(&evidence).failures, ["ann had to cancel all of them"]);
+}

@@ -83,3 +83,16 @@ pub(super) fn visible(text: &str) -> String {
     let text = text.replace('\t', "  ");
     text.replace(char::is_control, "\u{fffd}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_become_one_line_that_is_not_too_long() {
+        assert_eq!(shortened("a\n\tb \x07 c"), "a b \u{fffd} c");
+        let longest = "ä".repeat(WORDS_CHARS_MAX);
+        assert_eq!(shortened(&longest), longest);
+        assert_eq!(shortened(&format!("{longest}b")), format!("{longest}…"));
+    }
+}

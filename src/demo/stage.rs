@@ -105,3 +105,53 @@ impl Stage {
         settings.into_iter().map(named).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use iris_llm::ProviderKind;
+
+    use super::*;
+
+    fn options(model: Option<&str>) -> DemoOptions {
+        DemoOptions {
+            model: model.map(str::to_owned),
+            base_url: model.and_then(|_| "http://127.0.0.1:8081/v1".parse().ok()),
+            api_key: Some("key".to_owned()),
+            no_color: None,
+        }
+    }
+
+    #[test]
+    fn only_a_model_of_the_real_kind_is_accepted() {
+        assert_eq!(real_model("openai-compatible/a/b").as_deref(), Ok("openai-compatible/a/b"));
+        for text in ["", "a", "openai-compatible", "openai-compatible/", "scripted/a"] {
+            assert!(real_model(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_server_gets_the_one_provider_that_the_demo_runs_on() {
+        for (model, name, kind) in [
+            (None, "demo", ProviderKind::Scripted),
+            (Some("openai-compatible/a/b"), "openai-compatible", ProviderKind::OpenAiCompatible),
+        ] {
+            let stage = Stage::set(options(model)).unwrap();
+            let config = stage.config().unwrap();
+            assert_eq!(config.bind.port(), 0);
+            assert!(config.data_dir.starts_with(stage.directory.path()));
+            assert_eq!(config.default_model.unwrap().provider_id, name);
+            let kinds: Vec<_> =
+                config.providers.iter().map(|(name, p)| (&**name, p.kind)).collect();
+            assert_eq!(kinds, [(name, kind)]);
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_when_the_stage_is_cleared() {
+        let stage = Stage::set(options(None)).unwrap();
+        let path = stage.directory.path().to_owned();
+        assert!(path.join(SCRIPT_FILE).exists());
+        stage.clear().unwrap();
+        assert!(!path.exists());
+    }
+}

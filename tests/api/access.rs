@@ -1,6 +1,7 @@
 //! Who may do what: every operation of the table, as everybody, over every transport. The expectation
 //! comes from the table; a new operation does not compile until [`payload`] knows a request for it.
 
+use iris_client::Client;
 use iris_protocol::{
     Command, Data, Method, Operation, ProjectId, Right, Role, SessionId, ToolCallId, Transport,
 };
@@ -36,11 +37,12 @@ enum Verdict {
 
 fn expected(operation: Operation, caller: Caller) -> Verdict {
     match (operation.right(), caller) {
-        (Right::Public, _) | (Right::User, Caller::Stranger | Caller::Has(_)) => Verdict::Passes,
         (Right::User | Right::Project(_), Caller::Anonymous) => Verdict::Unauthenticated,
         (Right::Project(_), Caller::Stranger) => Verdict::NoSuchProject,
         (Right::Project(needed), Caller::Has(role)) if role < needed => Verdict::Forbidden,
-        (Right::Project(_), Caller::Has(_)) => Verdict::Passes,
+        (Right::Public, _)
+        | (Right::User, Caller::Stranger | Caller::Has(_))
+        | (Right::Project(_), Caller::Has(_)) => Verdict::Passes,
     }
 }
 
@@ -61,6 +63,8 @@ fn verdict(status: u16, error: &Value) -> Verdict {
 /// A server with one of everything that a request may name.
 struct World {
     app: TestApp,
+    /// Speaks for nobody; every request brings its own token.
+    client: Client,
     people: Vec<Person>,
     newcomer: Person,
     spare: Person,
@@ -98,6 +102,7 @@ impl World {
         people.push(owner);
         let (session, message) = (conversation.session, message.to_string());
         Self {
+            client: app.client().clone(),
             app,
             people,
             newcomer,
@@ -138,7 +143,7 @@ impl World {
         if operation != Operation::AuthLogout {
             return Some(person.token().to_owned());
         }
-        let login = self.app.client().login(&person.grant.user.email, PASSWORD).await.unwrap();
+        let login = self.client.login(&person.grant.user.email, PASSWORD).await.unwrap();
         Some(login.access_token)
     }
 
@@ -174,7 +179,6 @@ impl World {
             | Operation::AgentList
             | Operation::ToolList
             | Operation::Ping => json!({}),
-            Operation::ProjectCreate => json!({ "name": "new" }),
             Operation::MemberAdd => json!({ "userId": self.newcomer.id(), "role": "viewer" }),
             Operation::MemberUpdate => json!({ "userId": self.spare.id(), "role": "member" }),
             Operation::MemberRemove => json!({ "userId": self.spare.id() }),
@@ -191,7 +195,7 @@ impl World {
             Operation::MessageGet => {
                 json!({ "sessionId": self.session, "messageId": self.message })
             }
-            Operation::AgentCreate => json!({ "name": "new" }),
+            Operation::ProjectCreate | Operation::AgentCreate => json!({ "name": "new" }),
             Operation::AgentGet | Operation::AgentUpdate | Operation::AgentDelete => {
                 json!({ "name": "helper" })
             }
@@ -230,7 +234,7 @@ async fn over_rest_every_caller_gets_what_the_table_says() {
                     path = format!("{path}?{field}={text}");
                 }
             }
-            let client = world.app.client();
+            let client = &world.client;
             let answer = if route.data == Data::Bytes && route.method == Method::Put {
                 client.raw("PUT", &path, token.as_deref(), &[], "b".into()).await
             } else {
@@ -259,7 +263,7 @@ async fn over_commands_every_caller_gets_what_the_table_says() {
         for caller in CALLERS {
             let (token, frame) =
                 (world.token(*operation, caller).await, world.frame(*operation, caller));
-            let client = world.app.client();
+            let client = &world.client;
             let answer = client.rest("POST", "/v1/commands", token.as_deref(), Some(&frame)).await;
             let answer = answer.unwrap();
             let expected = match operation.spec().transport {

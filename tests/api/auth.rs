@@ -138,7 +138,7 @@ async fn logging_out_ends_the_tokens_of_that_login_alone() {
     let app = spawn_app().await;
     let ann = app.user("ann").await;
     let second =
-        Person::new(&app.client(), app.client().login("ann@example.com", PASSWORD).await.unwrap());
+        Person::new(app.client(), app.client().login("ann@example.com", PASSWORD).await.unwrap());
     ann.post("/v1/auth/logout", json!({})).await.data::<iris_protocol::Done>().unwrap();
     let after = rest_refusal(&ann.get("/v1/me").await);
     assert_eq!(after.code, ErrorCode::Unauthenticated);
@@ -153,7 +153,7 @@ async fn logging_out_closes_the_sockets_of_that_login() {
     let app = spawn_app().await;
     let ann = app.user("ann").await;
     let second =
-        Person::new(&app.client(), app.client().login("ann@example.com", PASSWORD).await.unwrap());
+        Person::new(app.client(), app.client().login("ann@example.com", PASSWORD).await.unwrap());
     let (mut socket, stays) = (ann.wire().await, second.connect().await);
     ann.post("/v1/auth/logout", json!({})).await;
     assert_eq!(socket.close_code().await, 4401);

@@ -131,7 +131,7 @@ async fn a_message_has_text_of_a_bounded_length() {
     assert_eq!(code_of(&empty), (ErrorCode::InvalidRequest, "empty_content"));
     let long = "x".repeat(MESSAGE_TEXT_BYTES_MAX + 1);
     assert_eq!(refusal(ann.try_send(&long, None).await).code, ErrorCode::PayloadTooLarge);
-    ann.try_send(&format!("say ok\n#{}", &long[8..]), None).await.unwrap();
+    ann.try_send(&format!("say ok\n#{}", &long[9..]), None).await.unwrap();
 }
 
 #[tokio::test]
@@ -212,4 +212,14 @@ async fn the_key_counts_on_every_transport_and_for_its_user_alone() {
     let others = bob.post("/v1/commands", frame).await;
     assert_ne!(others.json["payload"]["project"]["id"], first.json["payload"]["project"]["id"]);
     assert_eq!(ann.get("/v1/projects").await.json["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_message_at_the_very_end_of_a_run_is_answered_too() {
+    let app = spawn_app().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    for _ in 0..50 {
+        let run = ann.send_message("say hi").await.run_id;
+        assert_eq!(ann.run_ended(&run).await, RunStatus::Completed);
+    }
 }

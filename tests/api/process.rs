@@ -100,10 +100,9 @@ async fn after_a_kill_nothing_acknowledged_is_lost() {
 
     let server = ServerProcess::start(iris(dir.path())).await;
     let person = Person::new(&server.client(), talk.person.grant.clone());
-    let mut again = person.join(&talk.project, &talk.session).await;
-    if person.snapshot(&talk.project, &talk.session).await.session.state != SessionState::Idle {
-        assert_eq!(again.run_ended(&queued.run_id).await, RunStatus::Completed);
-    }
+    let mut again = talk.resume(person.clone()).await;
+    assert_eq!(again.run_ended(&waiting.run_id).await, RunStatus::Interrupted);
+    assert_eq!(again.run_ended(&queued.run_id).await, RunStatus::Completed);
     let snapshot = person.snapshot(&talk.project, &talk.session).await;
     assert_eq!(snapshot.messages.len(), 6);
     assert!(snapshot.messages.contains(&done));
@@ -129,7 +128,8 @@ async fn a_tool_that_ran_when_the_server_was_killed_has_an_unknown_outcome() {
 
     let server = ServerProcess::start(iris(dir.path())).await;
     let person = Person::new(&server.client(), talk.person.grant.clone());
-    let again = person.join(&talk.project, &talk.session).await;
+    let mut again = talk.resume(person.clone()).await;
+    assert_eq!(again.run_ended(&run).await, RunStatus::Interrupted);
     let answer = again.answer(&run).await;
     assert_eq!(answer.state, MessageState::Interrupted);
     let calls = calls_of(&answer);
@@ -139,7 +139,7 @@ async fn a_tool_that_ran_when_the_server_was_killed_has_an_unknown_outcome() {
     assert!(unknown > 0, "{calls:?}");
     let snapshot = person.snapshot(&talk.project, &talk.session).await;
     assert_eq!(snapshot.session.state, SessionState::Interrupted);
-    assert_eq!(text_of(&person.join(&talk.project, &talk.session).await.ask("say on").await), "on");
+    assert_eq!(text_of(&again.ask("say on").await), "on");
 }
 
 #[tokio::test]
@@ -149,14 +149,11 @@ async fn an_interruption_is_told_to_a_client_that_resumes() {
     let mut talk = ann(&server).await.conversation().await;
     let run = talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await.run_id;
     talk.approval().await;
-    let seq = talk.seen.iter().filter_map(|frame| frame.meta.seq).max().unwrap();
-    let epoch = talk.person.snapshot(&talk.project, &talk.session).await.as_of.epoch;
     server.kill();
 
     let server = ServerProcess::start(iris(dir.path())).await;
     let person = Person::new(&server.client(), talk.person.grant.clone());
-    let since = Some(iris_protocol::Position { epoch, seq });
-    let mut again = person.join_since(&talk.project, &talk.session, since).await;
+    let mut again = talk.resume(person).await;
     assert_eq!(again.run_ended(&run).await, RunStatus::Interrupted);
     let names = again.names();
     assert!(names.contains(&"message.tool.error"), "{names:?}");

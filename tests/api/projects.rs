@@ -236,6 +236,31 @@ async fn a_removed_member_leaves_the_rooms_and_hears_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_member_who_is_removed_while_joining_hears_nothing_either() {
+    let (_app, ann, bob, project) = with_bob().await;
+    let mut hers = ann.conversation_in(&project).await;
+    let mut his = bob.wire().await;
+    let rooms = json!({ "rooms": [format!("session:{}", hers.session)] });
+    let path = format!("/v1/projects/{project}/sessions/{}", hers.session);
+    for round in 0..40 {
+        ann.add_member(&project, &bob, Role::Viewer).await;
+        his.ask("join", "subscribe", Some(project.as_str()), rooms.clone()).await;
+        hers.call(MemberRemove { user_id: bob.id().clone() }).await.unwrap();
+        his.response("join").await;
+        ann.rest("PATCH", &path, Some(json!({ "title": "secret" }))).await;
+        hers.wait_for("session.updated").await;
+        his.ask("end", "ping", None, json!({})).await;
+        loop {
+            let frame = his.next_json().await;
+            assert_ne!(frame["type"], "session.updated", "round {round}");
+            if frame["id"] == "end" {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_change_of_role_counts_from_the_next_command_on() {
     let (_app, ann, bob, project) = with_bob().await;
     ann.add_member(&project, &bob, Role::Member).await;

@@ -1,10 +1,7 @@
 //! What survives a server that stops and starts again.
 
 use iris_client::ClientError;
-use iris_protocol::{
-    FinishReason, MessageState, Position, RoomRequest, RoomSince, RoomStatus, RunStatus,
-    SessionState, Subscribe, ToolState,
-};
+use iris_protocol::{MessageState, RunStatus, ToolState};
 use iris_testkit::{calls_of, patiently, spawn_app, text_of};
 
 #[tokio::test]
@@ -23,16 +20,10 @@ async fn everything_acknowledged_is_there_after_a_restart() {
     before.as_of.clone_from(&after.as_of);
     assert_eq!(after, before);
 
-    let socket = person.connect().await;
-    let room = format!("session:{}", ann.session);
-    let rooms = vec![RoomRequest::Since(RoomSince { room, since: Some(as_of) })];
-    let joined = socket.call(Some(&ann.project), Subscribe { rooms, deltas: None }).await.unwrap();
-    assert_eq!(joined.payload.rooms[0].status, RoomStatus::Replayed);
+    let mut again = person.join_since(&ann.project, &ann.session, Some(as_of)).await;
     for expected in seen.into_iter().filter(|frame| frame.meta.seq.is_some()) {
-        let replayed = patiently("a replayed event", socket.next_event()).await.unwrap();
-        assert_eq!(replayed, expected);
+        assert_eq!(again.next().await, expected);
     }
-    let mut again = person.join(&ann.project, &ann.session).await;
     assert_eq!(text_of(&again.ask("say three").await), "three");
 }
 
@@ -41,22 +32,12 @@ async fn the_position_of_a_client_is_good_across_a_restart() {
     let app = spawn_app().await;
     let mut ann = app.user("ann").await.conversation().await;
     ann.ask("say one").await;
-    let status = ann.wait_for("session.status").await;
-    let position = Position {
-        seq: status.meta.seq.unwrap(),
-        epoch: ann.person.snapshot(&ann.project, &ann.session).await.as_of.epoch,
-    };
+    ann.wait_for("session.status").await;
     let app = app.restart().await;
-    let person = app.again(&ann.person);
-    let socket = person.connect().await;
-    let room = format!("session:{}", ann.session);
-    let rooms = vec![RoomRequest::Since(RoomSince { room, since: Some(position.clone()) })];
-    let joined = socket.call(Some(&ann.project), Subscribe { rooms, deltas: None }).await.unwrap();
-    assert_eq!(joined.payload.rooms[0].status, RoomStatus::Replayed);
-    person.join(&ann.project, &ann.session).await.ask("say two").await;
-    let next = patiently("the next event", socket.next_event()).await.unwrap();
-    assert_eq!(next.event.name(), "message.created");
-    assert_eq!(next.meta.prev, Some(position.seq));
+    let mut again = ann.resume(app.again(&ann.person)).await;
+    again.ask("say two").await;
+    assert_eq!(again.seen[0].event.name(), "message.created");
+    assert_eq!(again.seen[0].meta.prev, Some(ann.position.seq));
 }
 
 #[tokio::test]
@@ -67,20 +48,14 @@ async fn a_run_that_was_alive_is_interrupted_and_the_queue_goes_on() {
     ann.approval().await;
     let second = ann.send_message("say second").await.run_id;
     let app = app.restart().await;
-    let person = app.again(&ann.person);
-    let mut again = person.join(&ann.project, &ann.session).await;
-    // Opening the project starts what waited; it may be over already.
-    let snapshot = person.snapshot(&ann.project, &ann.session).await;
-    if snapshot.session.state != SessionState::Idle {
-        assert_eq!(again.run_ended(&second).await, RunStatus::Completed);
-    }
+    let mut again = ann.resume(app.again(&ann.person)).await;
+    assert_eq!(again.run_ended(&first).await, RunStatus::Interrupted);
+    assert_eq!(again.run_ended(&second).await, RunStatus::Completed);
     let cut = again.answer(&first).await;
     assert_eq!(cut.state, MessageState::Interrupted);
+    assert_eq!(calls_of(&cut)[0].state, ToolState::Cancelled);
     assert_eq!(cut.error.unwrap().details["reason"], "run_interrupted");
-    assert_eq!(again.answer(&second).await.finish_reason, Some(FinishReason::Stop));
     assert_eq!(text_of(&again.answer(&second).await), "second");
-    let calls = again.answer(&first).await;
-    assert_eq!(calls_of(&calls)[0].state, ToolState::Cancelled);
 }
 
 #[tokio::test]

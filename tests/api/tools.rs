@@ -29,7 +29,7 @@ async fn a_writing_tool_runs_when_somebody_else_of_the_project_lets_it() {
     assert!(approval.message.contains("a.txt"), "{}", approval.message);
     let snapshot = ann.snapshot(&hers.project, &hers.session).await;
     assert_eq!(snapshot.session.state, SessionState::Waiting);
-    assert_eq!(snapshot.approvals, [approval.clone()]);
+    assert_eq!(snapshot.approvals, std::slice::from_ref(&approval));
     assert_eq!(
         refusal(ann.client.file_get(&hers.project, "a.txt").await).code,
         ErrorCode::NotFound

@@ -46,6 +46,9 @@ pub struct Outbound(Mutex<Queue>);
 struct Queue {
     frames: VecDeque<OutFrame>,
     bytes: usize,
+    /// Of the largest frame since nothing waited. It does not count: one large answer is no slow
+    /// reader.
+    largest_bytes: usize,
     /// A close frame is queued, or the body is gone: nothing more is taken.
     is_closed: bool,
     waker: Option<Waker>,
@@ -55,9 +58,7 @@ impl Outbound {
     /// Queues a JSON frame. Says whether it was taken; when it was not, the connection is ending.
     pub fn push(&self, json: Bytes) -> bool {
         let mut queue = self.0.lock();
-        let is_full = queue.frames.len() >= OUTBOUND_FRAMES_MAX
-            || queue.bytes + json.len() > OUTBOUND_BYTES_MAX;
-        if is_full && !queue.is_closed {
+        if queue.is_full_for(json.len()) && !queue.is_closed {
             queue.frames.clear();
             queue.bytes = 0;
             queue.close(CloseReason::new(4008, "slow reader"));
@@ -106,6 +107,9 @@ impl Outbound {
             if let OutFrame::Text(json) = &frame {
                 queue.bytes = queue.bytes.saturating_sub(json.len());
             }
+            if queue.frames.is_empty() {
+                queue.largest_bytes = 0;
+            }
             return Poll::Ready(Some(frame));
         }
         if queue.is_closed {
@@ -117,12 +121,19 @@ impl Outbound {
 }
 
 impl Queue {
+    fn is_full_for(&self, bytes: usize) -> bool {
+        // The largest may be gone already while others still wait.
+        let counted = (self.bytes + bytes).saturating_sub(self.largest_bytes.max(bytes));
+        self.frames.len() >= OUTBOUND_FRAMES_MAX || counted > OUTBOUND_BYTES_MAX
+    }
+
     fn take(&mut self, frame: OutFrame) -> bool {
         if self.is_closed {
             return false;
         }
         if let OutFrame::Text(json) = &frame {
             self.bytes += json.len();
+            self.largest_bytes = self.largest_bytes.max(json.len());
         }
         self.frames.push_back(frame);
         self.wake();
@@ -164,6 +175,24 @@ mod tests {
         while outbound.push(frame.clone()) {}
         assert!(outbound.is_closed());
         assert_eq!(drain(&outbound), [OutFrame::Close(CloseReason::new(4008, "slow reader"))]);
+    }
+
+    #[test]
+    fn one_frame_may_be_larger_than_all_that_may_wait() {
+        let outbound = Outbound::default();
+        assert!(outbound.push(Bytes::from_static(b"{}")));
+        assert!(outbound.push(Bytes::from(vec![b'x'; 2 * OUTBOUND_BYTES_MAX])));
+        assert!(outbound.push(Bytes::from_static(b"{}")));
+        assert!(!outbound.push(Bytes::from(vec![b'x'; 2 * OUTBOUND_BYTES_MAX])));
+    }
+
+    #[test]
+    fn a_frame_is_taken_while_others_wait_behind_a_larger_one_that_is_gone() {
+        let outbound = Outbound::default();
+        assert!(outbound.push(Bytes::from(vec![b'x'; 1024])));
+        assert!(outbound.push(Bytes::from_static(b"{}")));
+        assert!(outbound.poll_next(&Context::from_waker(Waker::noop())).is_ready());
+        assert!(outbound.push(Bytes::from_static(b"{}")));
     }
 
     #[test]

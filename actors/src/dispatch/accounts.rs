@@ -168,6 +168,7 @@ pub(super) async fn rotate(node: &Node, request: AuthRotate) -> Result<Done, Api
         }
         RotateOutcome::Refused { reason } => {
             if let RefusalReason::Reused { user_id, auth_session_id } = &reason {
+                node.connections.close_login(auth_session_id);
                 tracing::warn!(
                     user.id = %user_id, auth_session.id = %auth_session_id,
                     "a refresh token was used twice; its authentication session is ended"
@@ -181,8 +182,9 @@ pub(super) async fn rotate(node: &Node, request: AuthRotate) -> Result<Done, Api
 pub(super) async fn logout(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
     if let Some(claims) = &grant.claims {
         let id = claims.auth_session_id.clone();
-        let command = RevokeAuthSession { id, at: node.services.clock.now_ms() };
+        let command = RevokeAuthSession { id: id.clone(), at: node.services.clock.now_ms() };
         write(&node.root, command, WriteContext::default()).await.map_err(stored)?;
+        node.connections.close_login(&id);
     }
     done(Ok_ { done: true })
 }

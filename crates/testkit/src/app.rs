@@ -125,6 +125,8 @@ fn model(provider: &str, model: &str) -> ModelRef {
 pub struct TestApp {
     /// Like `http://127.0.0.1:40000`.
     pub url: String,
+    /// Without tokens. One for all: to make one is slow.
+    client: Client,
     data_dir: Arc<TempDir>,
     options: AppOptions,
     server: Server,
@@ -170,7 +172,8 @@ impl TestApp {
         });
         let address = patiently("the server to start", address).await.unwrap();
         let server = Server { stop, thread };
-        Self { url: format!("http://{address}"), data_dir, options, server }
+        let url = format!("http://{address}");
+        Self { client: Client::new(&url).unwrap(), url, data_dir, options, server }
     }
 
     /// Stops the server gracefully and waits for it.
@@ -200,11 +203,8 @@ impl TestApp {
     }
 
     /// A client without tokens.
-    ///
-    /// # Panics
-    /// Never with a server that has started.
-    pub fn client(&self) -> Client {
-        Client::new(&self.url).unwrap()
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Creates the administrator `root`.
@@ -218,7 +218,7 @@ impl TestApp {
             username: "root".to_owned(),
             password: PASSWORD.to_owned(),
         };
-        Person::new(&self.client(), self.client().setup(&request).await.unwrap())
+        Person::new(self.client(), self.client().setup(&request).await.unwrap())
     }
 
     /// Registers a user: `bob` gets the address `bob@example.com` and [`PASSWORD`].
@@ -231,14 +231,11 @@ impl TestApp {
             username: name.to_owned(),
             password: PASSWORD.to_owned(),
         };
-        Person::new(&self.client(), self.client().register(&request).await.unwrap())
+        Person::new(self.client(), self.client().register(&request).await.unwrap())
     }
 
     /// The same person at this server, after a restart gave it another port.
-    ///
-    /// # Panics
-    /// Never with a server that has started.
     pub fn again(&self, person: &Person) -> Person {
-        Person::new(&self.client(), person.grant.clone())
+        Person::new(self.client(), person.grant.clone())
     }
 }

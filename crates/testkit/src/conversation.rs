@@ -23,6 +23,8 @@ pub struct Conversation {
     pub socket: Socket,
     /// Every event that was waited for or came before it, in order.
     pub seen: Vec<EventFrame>,
+    /// The last durable event that was seen.
+    pub position: Position,
 }
 
 /// What goes wrong here is the test's failure.
@@ -39,8 +41,16 @@ impl Conversation {
         let rooms = vec![RoomRequest::Since(RoomSince { room, since })];
         let request = Subscribe { rooms, deltas: None };
         let joined = socket.call(Some(&project), request).await.unwrap().payload;
-        assert_eq!(joined.rooms.first().map(|room| room.status), Some(expected));
-        Self { person, project, session, socket, seen: Vec::new() }
+        let joined = joined.rooms.into_iter().next().unwrap();
+        assert_eq!(joined.status, expected);
+        let position = Position { epoch: joined.epoch, seq: joined.to };
+        Self { person, project, session, socket, seen: Vec::new(), position }
+    }
+
+    /// Goes on as this person, at a server that was started again, after what was seen here.
+    pub async fn resume(&self, person: Person) -> Self {
+        let (project, session) = (self.project.clone(), self.session.clone());
+        Self::join(person, project, session, Some(self.position.clone())).await
     }
 
     /// Opens another socket, which hears the room of the project.
@@ -101,6 +111,7 @@ impl Conversation {
                     Ok(frame) => frame,
                     Err(error) => panic!("{error} while waiting for {what}: {:?}", self.seen),
                 };
+                self.position.seq = frame.meta.seq.unwrap_or(self.position.seq);
                 self.seen.push(frame.clone());
                 if is_right(&frame.event) {
                     return frame;
@@ -114,10 +125,8 @@ impl Conversation {
     pub async fn run_ended(&mut self, run: &RunId) -> RunStatus {
         let is_end = |e: &Event| matches!(e, Event::RunCompleted { run_id, .. } if run_id == run);
         let frame = self.wait_until("run.completed", is_end).await;
-        match frame.event {
-            Event::RunCompleted { status, .. } => status,
-            other => panic!("{other:?}"),
-        }
+        let Event::RunCompleted { status, .. } = frame.event else { panic!("{frame:?}") };
+        status
     }
 
     /// Sends a message, waits for the run that it starts and takes the answer.
@@ -139,10 +148,10 @@ impl Conversation {
     /// Waits until a tool call asks for a person.
     pub async fn approval(&mut self) -> Approval {
         let frame = self.wait_for("tool.approval.required").await;
-        match frame.event {
-            Event::ToolApprovalRequired { approval: Some(approval), .. } => *approval,
-            other => panic!("{other:?}"),
-        }
+        let Event::ToolApprovalRequired { approval: Some(approval), .. } = frame.event else {
+            panic!("{frame:?}")
+        };
+        *approval
     }
 
     /// Lets a tool call run.

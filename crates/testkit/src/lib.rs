@@ -7,7 +7,12 @@
 //!
 //! Nothing here waits by sleeping: everything waits for what has to happen, at most [`PATIENCE`].
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a tool of a test fails like the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a tool of a test fails like the test"
+)]
 
 mod app;
 mod clock;
@@ -35,8 +40,6 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// # Panics
 /// When it takes longer; `what` says for what.
 pub async fn patiently<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("waited {PATIENCE:?} in vain for {what}"),
-    }
+    let outcome = tokio::time::timeout(PATIENCE, future).await;
+    outcome.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain for {what}"))
 }

@@ -87,7 +87,9 @@ impl Person {
     /// Opens a socket.
     pub async fn connect(&self) -> Socket {
         let options = ConnectOptions::default();
-        patiently("`connected`", self.client.connect(&options)).await.unwrap()
+        // The future of a connection is large; nobody who awaits it here should be.
+        let connecting = Box::pin(self.client.connect(&options));
+        patiently("`connected`", connecting).await.unwrap()
     }
 
     /// Opens a socket that says and hears frames, and takes `connected` from it.

@@ -74,7 +74,9 @@ impl WireSocket {
         let upgrade = tokio_tungstenite::client_async(request, tcp);
         match patiently("the upgrade", upgrade).await {
             Ok((stream, _)) => Ok(Self { stream }),
-            Err(Error::Http(response)) => Err(ClientError::Api(refusal(response.body()))),
+            Err(Error::Http(response)) => {
+                Err(ClientError::Api(refusal(response.body().as_deref())))
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -155,7 +157,7 @@ impl WireSocket {
     }
 }
 
-fn refusal(body: &Option<Vec<u8>>) -> ApiError {
-    let body: Value = serde_json::from_slice(body.as_deref().unwrap_or_default()).unwrap();
+fn refusal(body: Option<&[u8]>) -> ApiError {
+    let body: Value = serde_json::from_slice(body.unwrap_or_default()).unwrap();
     serde_json::from_value(body["error"].clone()).unwrap()
 }
