@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -225,6 +226,7 @@ fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppE
         refresh_tokens: RefreshTokens::new(key.as_bytes())?,
         passwords: Passwords::for_this_machine(),
         setup_token: Mutex::new(None),
+        draining: AtomicBool::new(false),
         settings: Settings {
             data_dir: config.data_dir,
             project_roots: config.project_roots,

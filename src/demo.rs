@@ -100,7 +100,8 @@ async fn perform(options: DemoOptions, screen: &mut Screen) -> Result<bool, Demo
     let stage = Stage::set(options)?;
     let app = App::start(stage.config()?, Dependencies::default()).await?;
     let mut evidence = Evidence::default();
-    let outcome = Box::pin(tell_in_time(&stage, &app, screen, &mut evidence)).await;
+    let time = stage.time_max().saturating_sub(started.elapsed() + STOP_TIMEOUT);
+    let outcome = Box::pin(tell_in_time(time, &stage, &app, screen, &mut evidence)).await;
     let stopped = timeout(STOP_TIMEOUT, app.stop()).await;
     let is_scripted = stage.is_scripted();
     stage.clear()?;
@@ -121,6 +122,7 @@ fn told(outcome: Result<(), DemoError>) -> Check {
 }
 
 async fn tell_in_time(
+    time: Duration,
     stage: &Stage,
     app: &App,
     screen: &mut Screen,
@@ -128,7 +130,6 @@ async fn tell_in_time(
 ) -> Result<(), DemoError> {
     let token = app.setup_token().ok_or(DemoError::NoSetupToken)?;
     let url = format!("http://{}", app.address());
-    let time = stage.time_max().saturating_sub(STOP_TIMEOUT);
     tokio::select! {
         told = timeout(time, tell(&url, token, stage, screen, evidence)) => {
             told.unwrap_or(Err(DemoError::TimeUp(time)))

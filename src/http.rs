@@ -4,6 +4,8 @@ mod error;
 mod gatekeeper;
 mod rest;
 
+use std::time::Duration;
+
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use actix_web::web::{Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -21,6 +23,11 @@ pub use gatekeeper::Gatekeeper;
 pub(crate) use gatekeeper::guard;
 
 use crate::ws;
+
+/// How long a client may take to send a request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest body of a caller who is not known yet, in bytes.
+const PUBLIC_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The version in documents and answers.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -89,10 +96,18 @@ async fn ready(node: Data<Node>) -> Result<HttpResponse, RestError> {
     Err(ApiError::from(code).into())
 }
 
+/// Runs work in a task of its own: a client that goes away stops listening, not the work.
+async fn undisturbed<T: 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + 'static,
+) -> Result<T, ApiError> {
+    let done = actix_rt::spawn(work).await;
+    done.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::Internal, "internal error")))
+}
+
 /// `POST /v1/commands`: one request of the socket's envelope.
 async fn command(node: Data<Node>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let frame = match ask(&node, &request, payload).await {
-        Ok((id, ask)) => match node.dispatch(ask).await {
+        Ok((id, ask)) => match undisturbed(async move { node.dispatch(ask).await }).await {
             Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
             Err(error) => ResponseFrame::failure(Some(id), error),
         },
@@ -109,6 +124,9 @@ async fn ask(
 ) -> Result<(String, Ask), FrameError> {
     let refused = |id: Option<String>| move |error: ApiError| FrameError { id, error };
     let claims = claims(node, request).map_err(refused(None))?;
+    if claims.is_none() {
+        return Err(refused(None)(ApiError::from(ErrorCode::Unauthenticated)));
+    }
     require_json(request).map_err(refused(None))?;
     let body = body(request, payload, FRAME_BYTES_MAX).await.map_err(refused(None))?;
     let frame = RequestFrame::parse(&body)?;
@@ -174,12 +192,19 @@ async fn body(
         return Err(too_large());
     }
     let mut body = Vec::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| ApiError::invalid(format!("broken body: {error}")))?;
-        if body.len() + chunk.len() > bytes_max {
-            return Err(too_large());
+    let read = async {
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|error| ApiError::invalid(format!("broken body: {error}")))?;
+            if body.len() + chunk.len() > bytes_max {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
         }
-        body.extend_from_slice(&chunk);
-    }
+        Ok(())
+    };
+    tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(|_| {
+        let message = format!("the body took longer than {} s", BODY_TIMEOUT.as_secs());
+        ApiError::new(ErrorCode::DeadlineExceeded, message)
+    })??;
     Ok(body)
 }

@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use actix_http::ws::{
@@ -18,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use iris_actors::Node;
 use iris_actors::connection::{CloseReason, Inbound, NewConnection, OutFrame, Outbound};
-use iris_protocol::limits::FRAME_BYTES_MAX;
+use iris_protocol::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use iris_protocol::{ApiError, ErrorCode};
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -44,9 +45,11 @@ pub(crate) async fn connect(
         ApiError::invalid(format!("not a WebSocket handshake: {error}")).reason("handshake")
     })?;
     let outbound = Arc::new(Outbound::default());
+    let is_known = Arc::new(AtomicBool::new(claims.is_some()));
     let connection = NewConnection {
         node: Node::clone(&node),
-        inbound: Incoming::new(payload),
+        inbound: Incoming::new(payload, Arc::clone(&is_known)),
+        is_known,
         outbound: Arc::clone(&outbound),
         claims,
         peer: peer(&request),
@@ -117,12 +120,33 @@ struct Incoming {
     /// The fragments of a message that is not whole yet, and whether it is text.
     fragments: Option<(bool, BytesMut)>,
     is_ended: bool,
+    /// Set by the connection once it knows who the client is; until then few bytes are read.
+    is_known: Arc<AtomicBool>,
+    /// Bytes that came before.
+    unknown_bytes: usize,
 }
 
 impl Incoming {
-    fn new(payload: Payload) -> Self {
-        let codec = Codec::new().max_size(FRAME_BYTES_MAX);
-        Self { payload, codec, buffer: BytesMut::new(), fragments: None, is_ended: false }
+    fn new(payload: Payload, is_known: Arc<AtomicBool>) -> Self {
+        Self {
+            payload,
+            codec: Codec::new().max_size(FRAME_BYTES_MAX),
+            buffer: BytesMut::new(),
+            fragments: None,
+            is_ended: false,
+            is_known,
+            unknown_bytes: 0,
+        }
+    }
+
+    /// Takes bytes off the wire; says whether a stranger may send as many.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        self.buffer.extend_from_slice(bytes);
+        if self.is_known.load(Ordering::Relaxed) {
+            return true;
+        }
+        self.unknown_bytes += bytes.len();
+        self.unknown_bytes <= HELLO_BYTES_MAX
     }
 }
 
@@ -148,7 +172,13 @@ impl Stream for Incoming {
                 }
             }
             match Pin::new(&mut this.payload).poll_next(cx) {
-                Poll::Ready(Some(Ok(bytes))) => this.buffer.extend_from_slice(&bytes),
+                Poll::Ready(Some(Ok(bytes))) => {
+                    if !this.take(&bytes) {
+                        this.is_ended = true;
+                        let reason = CloseReason::new(1009, "too much before hello");
+                        return Poll::Ready(Some(Inbound::Broken(reason)));
+                    }
+                }
                 Poll::Ready(Some(Err(_)) | None) => {
                     this.is_ended = true;
                     return Poll::Ready(Some(Inbound::Closed));

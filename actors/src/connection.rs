@@ -5,6 +5,7 @@ mod outbound;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -12,18 +13,18 @@ use bytes::Bytes;
 use futures_util::Stream;
 use iris_auth::AccessClaims;
 use iris_protocol::{
-    ApiError, AuthExpiry, AuthSessionId, Command, Connected, ConnectionId, ConnectionLimits, Done as Ok_,
-    ErrorCode, FrameError, Operation, Pong, ProjectId, RequestFrame, ResponseFrame, Room,
-    RoomOutcome, RoomStatus, Subscribe, SubscribePayload, Unsubscribe,
+    ApiError, AuthExpiry, AuthSessionId, Command, Connected, ConnectionId, ConnectionLimits,
+    Done as Ok_, ErrorCode, FrameError, Operation, Pong, ProjectId, RequestFrame, ResponseFrame,
+    Room, RoomOutcome, RoomStatus, Subscribe, SubscribePayload, Unsubscribe,
     limits::{
-        FRAME_BYTES_MAX, HELLO_BYTES_MAX, PROTOCOL_ERRORS_PER_MINUTE_MAX, REQUESTS_IN_FLIGHT_MAX,
+        FRAME_BYTES_MAX, PROTOCOL_ERRORS_PER_MINUTE_MAX, REQUESTS_IN_FLIGHT_MAX,
         ROOMS_PER_CONNECTION_MAX,
     },
 };
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::Node;
@@ -107,6 +108,8 @@ pub struct NewConnection<S> {
     pub outbound: Arc<Outbound>,
     /// Who it is, when it said so with the connection itself.
     pub claims: Option<AccessClaims>,
+    /// Set once it is known who it is: the transport may then read as much as comes.
+    pub is_known: Arc<AtomicBool>,
     /// Where from.
     pub peer: Peer,
 }
@@ -114,23 +117,38 @@ pub struct NewConnection<S> {
 impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
     /// Starts the connection's actor on the current arbiter.
     pub fn start(self) {
-        let Self { node, inbound, outbound, claims, peer } = self;
+        let Self { node, inbound, outbound, claims, is_known, peer } = self;
         let id = ConnectionId::from_bits(node.services.ids.next_bits());
         let tree = node.services.tree.clone();
         let spec =
             ChildSpec { kind: "connection", id: id.to_string(), policy: RestartPolicy::Temporary };
-        let (closing, its_outbound) = (Arc::clone(&outbound), Arc::clone(&outbound));
-        let (its_node, its_id) = (node.clone(), id.clone());
+        let on_exit = {
+            let (id, outbound) = (id.clone(), Arc::clone(&outbound));
+            let connections = Arc::clone(&node.connections);
+            connections.add(&id, &outbound);
+            move |_| {
+                // One that panicked tells its client to come back; any other has closed already.
+                outbound.close(CloseReason::new(1011, "internal error"));
+                connections.remove(&id);
+            }
+        };
         let create = move |ctx: &mut Context<Connection>, path: &ActorPath| {
             ctx.add_stream(inbound);
-            Connection::new(its_id, path.clone(), its_node, its_outbound, claims, peer)
-        };
-        let (connections, exited) = (Arc::clone(&node.connections), id.clone());
-        connections.add(&id, &outbound);
-        let on_exit = move |_| {
-            // A connection that panicked tells its client to come back; any other has closed already.
-            closing.close(CloseReason::new(1011, "internal error"));
-            connections.remove(&exited);
+            Connection {
+                id,
+                path: path.clone(),
+                node,
+                outbound,
+                claims,
+                is_known,
+                peer,
+                default_project: None,
+                rooms: HashMap::new(),
+                rooms_on_their_way: 0,
+                in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
+                protocol_errors: VecDeque::new(),
+                expiry: Vec::new(),
+            }
         };
         spawn(&tree, &ActorPath::node(), spec, create, on_exit);
     }
@@ -147,10 +165,12 @@ pub struct Connection {
     peer: Peer,
     /// For requests that name no project.
     default_project: Option<ProjectId>,
-    /// Bytes that came before `hello`.
-    anonymous_bytes: usize,
+    /// Told once it is known who it is.
+    is_known: Arc<AtomicBool>,
     /// The rooms that were asked for, by project.
     rooms: HashMap<ProjectId, (Addr<Project>, Vec<Room>)>,
+    /// Rooms of subscriptions that are not answered yet.
+    rooms_on_their_way: usize,
     in_flight: Arc<Semaphore>,
     /// When the protocol errors inside the window happened.
     protocol_errors: VecDeque<Instant>,
@@ -158,30 +178,6 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(
-        id: ConnectionId,
-        path: ActorPath,
-        node: Node,
-        outbound: Arc<Outbound>,
-        claims: Option<AccessClaims>,
-        peer: Peer,
-    ) -> Self {
-        Self {
-            id,
-            path,
-            node,
-            outbound,
-            claims,
-            peer,
-            default_project: None,
-            anonymous_bytes: 0,
-            rooms: HashMap::new(),
-            in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
-            protocol_errors: VecDeque::new(),
-            expiry: Vec::new(),
-        }
-    }
-
     fn close(&self, code: u16, text: &str, ctx: &mut Context<Self>) {
         self.outbound.close(CloseReason::new(code, text));
         ctx.stop();
@@ -238,11 +234,9 @@ impl StreamHandler<Inbound> for Connection {
 
 impl Connection {
     fn text(&mut self, text: &[u8], ctx: &mut Context<Self>) {
-        if self.claims.is_none() {
-            self.anonymous_bytes += text.len();
-            if self.anonymous_bytes > HELLO_BYTES_MAX {
-                return self.close(1009, "too much before hello", ctx);
-            }
+        if self.outbound.is_closed() {
+            // Nobody would hear the answer: a reader that was too slow, or a login that ended.
+            return ctx.stop();
         }
         let request = match RequestFrame::parse(text) {
             Ok(request) => request,
@@ -304,11 +298,7 @@ impl Connection {
 
     /// Runs a command in a task of its own: a client that goes away stops listening, not the work.
     fn dispatch(&self, id: String, ask: Ask) {
-        let Ok(permit) = Arc::clone(&self.in_flight).try_acquire_owned() else {
-            let message = format!("at most {REQUESTS_IN_FLIGHT_MAX} requests may be in flight");
-            let error = ApiError::new(ErrorCode::RateLimited, message).retry_after(100);
-            return self.respond(id, Err(error), None);
-        };
+        let Some(permit) = self.permit() else { return self.respond(id, Err(too_many()), None) };
         let (node, outbound) = (self.node.clone(), Arc::clone(&self.outbound));
         actix_rt::spawn(async move {
             let frame = match node.dispatch(ask).await {
@@ -318,6 +308,11 @@ impl Connection {
             push(&outbound, &frame);
             drop(permit);
         });
+    }
+
+    /// The right to have one more request in flight.
+    fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.in_flight).try_acquire_owned().ok()
     }
 
     fn respond(&self, id: String, result: Result<Value, ApiError>, seq: Option<u64>) {
@@ -344,6 +339,11 @@ fn push(outbound: &Outbound, frame: &impl Serialize) {
         Ok(json) => drop(outbound.push(Bytes::from(json))),
         Err(error) => tracing::error!(%error, "a frame could not be encoded"),
     }
+}
+
+fn too_many() -> ApiError {
+    let message = format!("at most {REQUESTS_IN_FLIGHT_MAX} requests may be in flight");
+    ApiError::new(ErrorCode::RateLimited, message).retry_after(100)
 }
 
 fn value(payload: impl Serialize) -> Result<Value, ApiError> {
@@ -421,6 +421,7 @@ impl Connection {
     /// From now on the connection ends with this login; it is warned before its access token ends, and
     /// closed when it does.
     fn act_for(&mut self, claims: &AccessClaims, ctx: &mut Context<Self>) {
+        self.is_known.store(true, Ordering::Relaxed);
         self.node.connections.authenticated(&self.id, &claims.auth_session_id);
         for timer in self.expiry.drain(..) {
             ctx.cancel_future(timer);
@@ -449,11 +450,20 @@ impl Connection {
         ctx: &mut Context<Self>,
     ) {
         let joined: usize = self.rooms.values().map(|(_, rooms)| rooms.len()).sum();
-        if joined + subscribe.rooms.len() > ROOMS_PER_CONNECTION_MAX {
+        let asked = subscribe.rooms.len();
+        if joined + self.rooms_on_their_way + asked > ROOMS_PER_CONNECTION_MAX {
             let message = format!("a connection may join {ROOMS_PER_CONNECTION_MAX} rooms");
             let error = ApiError::new(ErrorCode::QuotaExceeded, message).reason("too_many_rooms");
             return self.respond(id, Err(error), None);
         }
+        let mut names: Vec<&str> = subscribe.rooms.iter().map(|room| room.parts().0).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair.first() == pair.last()) {
+            let error = ApiError::invalid("a room is named twice").reason("duplicate_room");
+            return self.respond(id, Err(error), None);
+        }
+        let Some(permit) = self.permit() else { return self.respond(id, Err(too_many()), None) };
+        self.rooms_on_their_way += asked;
         let join = Join {
             node: self.node.clone(),
             claims: self.claims.clone(),
@@ -463,28 +473,32 @@ impl Connection {
             outbound: Arc::clone(&self.outbound),
         };
         let joined = join.run().into_actor(self);
-        ctx.spawn(joined.map(move |joined, connection, _| match joined {
-            Ok(Joined { project_id, project, outcomes }) => {
-                let rooms = outcomes.iter().filter(|outcome| match outcome.status {
-                    RoomStatus::Live | RoomStatus::Replayed => true,
-                    RoomStatus::Reset | RoomStatus::Refused => false,
-                });
-                let rooms = rooms.filter_map(|outcome| outcome.room.parse().ok());
-                let entry = connection.rooms.entry(project_id);
-                let (address, known) = entry.or_insert_with(|| (project.clone(), Vec::new()));
-                // A registry that was closed and opened again knows nothing of what was joined before.
-                if *address != project {
-                    *address = project;
-                    known.clear();
-                }
-                for room in rooms {
-                    if !known.contains(&room) {
-                        known.push(room);
+        ctx.spawn(joined.map(move |joined, connection, _| {
+            drop(permit);
+            connection.rooms_on_their_way -= asked;
+            match joined {
+                Ok(Joined { project_id, project, outcomes }) => {
+                    let rooms = outcomes.iter().filter(|outcome| match outcome.status {
+                        RoomStatus::Live | RoomStatus::Replayed => true,
+                        RoomStatus::Reset | RoomStatus::Refused => false,
+                    });
+                    let rooms = rooms.filter_map(|outcome| outcome.room.parse().ok());
+                    let entry = connection.rooms.entry(project_id);
+                    let (address, known) = entry.or_insert_with(|| (project.clone(), Vec::new()));
+                    // A registry that was closed and opened again knows nothing of what was joined before.
+                    if *address != project {
+                        *address = project;
+                        known.clear();
                     }
+                    for room in rooms {
+                        if !known.contains(&room) {
+                            known.push(room);
+                        }
+                    }
+                    connection.respond(id, value(SubscribePayload { rooms: outcomes }), None);
                 }
-                connection.respond(id, value(SubscribePayload { rooms: outcomes }), None);
+                Err(error) => connection.respond(id, Err(error), None),
             }
-            Err(error) => connection.respond(id, Err(error), None),
         }));
     }
 
@@ -522,7 +536,7 @@ impl Join {
         let Self { node, claims, project_id, subscribe, connection_id, outbound } = self;
         let grant = node.gate(claims.as_ref(), Operation::Subscribe, project_id.as_ref()).await?;
         let project = grant.project(&node).await?;
-        let user_id = claims.map(|claims| claims.user_id);
+        let user_id = claims.as_ref().map(|claims| claims.user_id.clone());
         let user_id = user_id.ok_or_else(|| ApiError::from(ErrorCode::Unauthenticated))?;
         let mut outcomes = Vec::with_capacity(subscribe.rooms.len());
         for request in &subscribe.rooms {
@@ -537,6 +551,13 @@ impl Join {
             };
             let outcome = project.address.send(join).await;
             outcomes.push(outcome.map_err(|_| ApiError::from(ErrorCode::Overloaded))?);
+        }
+        // Who lost the right after the first look may have been taken out of the rooms before they
+        // were in: look again, now that they are.
+        let still = node.gate(claims.as_ref(), Operation::Subscribe, project_id.as_ref()).await;
+        if let Err(error) = still {
+            project.address.do_send(LeaveRooms { connection_id, rooms: None });
+            return Err(error);
         }
         Ok(Joined { project_id: project.id, project: project.address, outcomes })
     }

@@ -12,7 +12,6 @@ use iris_store::root::RootReader;
 use tokio::sync::oneshot;
 
 use crate::Services;
-use crate::connection::CloseReason;
 use crate::project::{CloseIfIdle, CloseProject, OpenedProject, ProjectHandle};
 use crate::supervision::ActorPath;
 
@@ -39,9 +38,19 @@ pub struct Directory {
 enum Entry {
     /// On its way; these wait for it.
     Opening(Vec<Opening>),
-    Open(ProjectHandle),
+    Open {
+        handle: ProjectHandle,
+        /// Whether somebody asked for it since the last look for idleness.
+        was_used: bool,
+    },
     /// On its way out; these want it back.
     Closing(Vec<Opening>),
+}
+
+impl Entry {
+    fn opened(handle: ProjectHandle) -> Self {
+        Self::Open { handle, was_used: true }
+    }
 }
 
 impl Directory {
@@ -68,7 +77,7 @@ impl Supervised for Directory {
     /// Registries that run are kept: their addresses are valid and they know their own state. Those
     /// that were on their way are forgotten together with who waited for them.
     fn restarting(&mut self, _: &mut Context<Self>) {
-        self.projects.retain(|_, entry| matches!(entry, Entry::Open(_)));
+        self.projects.retain(|_, entry| matches!(entry, Entry::Open { .. }));
     }
 }
 
@@ -90,15 +99,17 @@ impl Handler<OpenProject> for Directory {
         }
         let is_full = self.projects.len() >= PROJECTS_OPEN_MAX;
         match self.projects.get_mut(&id) {
-            Some(Entry::Open(handle)) if handle.address.connected() => {
+            Some(Entry::Open { handle, was_used }) if handle.address.connected() => {
+                *was_used = true;
                 reply(answer, Ok(handle.clone()));
             }
             Some(Entry::Opening(waiting) | Entry::Closing(waiting)) => waiting.push(answer),
             None if is_full => {
                 let error = ApiError::new(ErrorCode::Overloaded, "too many projects are open");
                 reply(answer, Err(error.retry_after(1_000)));
+                self.look_for_idle(ctx);
             }
-            Some(Entry::Open(_)) | None => self.open(id, vec![answer], ctx),
+            Some(Entry::Open { .. }) | None => self.open(id, vec![answer], ctx),
         }
     }
 }
@@ -126,7 +137,7 @@ impl Directory {
         ctx.spawn(opened.map(move |opened, directory, _| {
             let Some(Entry::Opening(waiting)) = directory.projects.remove(&id) else { return };
             if let Ok(handle) = &opened {
-                directory.projects.insert(id, Entry::Open(handle.clone()));
+                directory.projects.insert(id, Entry::opened(handle.clone()));
             }
             for answer in waiting {
                 reply(answer, opened.clone());
@@ -134,13 +145,16 @@ impl Directory {
         }));
     }
 
-    /// Asks every open project to close if nobody needs it. Who asks for one meanwhile waits.
+    /// Asks every project that was not used lately to close if nobody needs it. Who asks for one
+    /// meanwhile waits.
     fn look_for_idle(&mut self, ctx: &mut Context<Self>) {
-        let open = self.projects.iter().filter_map(|(id, entry)| match entry {
-            Entry::Open(handle) => Some((id.clone(), handle.clone())),
+        let unused = self.projects.iter_mut().filter_map(|(id, entry)| match entry {
+            Entry::Open { handle, was_used } => {
+                (!std::mem::take(was_used)).then(|| (id.clone(), handle.clone()))
+            }
             Entry::Opening(_) | Entry::Closing(_) => None,
         });
-        for (id, handle) in open.collect::<Vec<_>>() {
+        for (id, handle) in unused.collect::<Vec<_>>() {
             self.projects.insert(id.clone(), Entry::Closing(Vec::new()));
             let asked = handle.address.send(CloseIfIdle).into_actor(self);
             ctx.spawn(asked.map(move |closed, directory, ctx| match closed {
@@ -153,7 +167,7 @@ impl Directory {
 
     fn stays_open(&mut self, id: ProjectId, handle: &ProjectHandle) {
         let Some(Entry::Closing(waiting)) = self.projects.remove(&id) else { return };
-        self.projects.insert(id, Entry::Open(handle.clone()));
+        self.projects.insert(id, Entry::opened(handle.clone()));
         for answer in waiting {
             reply(answer, Ok(handle.clone()));
         }
@@ -216,7 +230,7 @@ impl Handler<Exited> for Directory {
     type Result = ();
 
     fn handle(&mut self, Exited(id): Exited, _: &mut Context<Self>) {
-        if let Some(Entry::Open(handle)) = self.projects.get(&id)
+        if let Some(Entry::Open { handle, .. }) = self.projects.get(&id)
             && !handle.address.connected()
         {
             self.projects.remove(&id);
@@ -235,8 +249,8 @@ impl Handler<CloseOne> for Directory {
     fn handle(&mut self, CloseOne(id): CloseOne, _: &mut Context<Self>) -> Self::Result {
         let open = self.projects.remove(&id);
         Box::pin(async move {
-            if let Some(Entry::Open(handle)) = open {
-                close(handle, CloseReason::new(1000, "the project was deleted")).await;
+            if let Some(Entry::Open { handle, .. }) = open {
+                close(handle).await;
             }
         })
     }
@@ -256,9 +270,7 @@ impl Handler<CloseAll> for Directory {
         Box::pin(async move {
             for entry in open {
                 match entry {
-                    Entry::Open(handle) => {
-                        close(handle, CloseReason::new(1012, "the server is stopping")).await;
-                    }
+                    Entry::Open { handle, .. } => close(handle).await,
                     Entry::Opening(waiting) | Entry::Closing(waiting) => {
                         for answer in waiting {
                             reply(answer, Err(ApiError::from(ErrorCode::ShuttingDown)));
@@ -270,8 +282,8 @@ impl Handler<CloseAll> for Directory {
     }
 }
 
-async fn close(handle: ProjectHandle, reason: CloseReason) {
-    if let Err(error) = handle.address.send(CloseProject { reason }).await {
+async fn close(handle: ProjectHandle) {
+    if let Err(error) = handle.address.send(CloseProject).await {
         tracing::warn!(project.id = %handle.id, %error, "a project was gone before it closed");
     }
 }

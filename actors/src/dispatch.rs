@@ -11,7 +11,8 @@ mod sessions;
 
 use iris_auth::{AccessClaims, AuthError, Caller, CallerUser, Resource, authorize};
 use iris_protocol::{
-    ApiError, Command, ErrorCode, Operation, ProjectId, RequestId, Right, Role, Transport, UserId,
+    ApiError, Command, ErrorCode, ModelRef, Operation, ProjectId, RequestId, Right, Role,
+    Transport, UserId,
     limits::{DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX},
 };
 use iris_store::{IdempotencyKey, StoreError, WriteContext};
@@ -91,6 +92,20 @@ impl Node {
         run(self, grant, ask, context).await
     }
 
+    /// Says whether a caller may run an operation, so that a transport need not read the body of one
+    /// who may not. [`Node::dispatch`] decides again.
+    ///
+    /// # Errors
+    /// Those of the gate.
+    pub async fn admits(
+        &self,
+        claims: Option<&AccessClaims>,
+        operation: Operation,
+        project_id: Option<&ProjectId>,
+    ) -> Result<(), ApiError> {
+        self.gate(claims, operation, project_id).await.map(|_| ())
+    }
+
     /// Decides whether a caller may run an operation.
     ///
     /// # Errors
@@ -146,12 +161,15 @@ impl Node {
 
 /// Whether an archived project refuses the operation.
 fn writes_in_project(operation: Operation) -> bool {
-    let is_about_the_archive = matches!(
+    let ends_something = matches!(
         operation,
-        Operation::ProjectArchive | Operation::ProjectUnarchive | Operation::ProjectDelete
+        Operation::ProjectArchive
+            | Operation::ProjectUnarchive
+            | Operation::ProjectDelete
+            | Operation::RunCancel
+            | Operation::ToolReject
     );
-    !is_about_the_archive
-        && matches!(operation.right(), Right::Project(role) if role > Role::Viewer)
+    !ends_something && matches!(operation.right(), Right::Project(role) if role > Role::Viewer)
 }
 
 /// Proof that the gate let a command through.
@@ -191,7 +209,10 @@ impl Grant {
             idempotency: Some(IdempotencyKey {
                 user_id: user_id.clone(),
                 operation: operation.name(),
-                key: key.clone(),
+                key: match &self.project_id {
+                    Some(project_id) => format!("{project_id} {key}"),
+                    None => key.clone(),
+                },
                 body_hash: iris_workspace::content_hash(&body),
                 at: node.services.clock.now_ms(),
             }),
@@ -291,6 +312,13 @@ fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
         return Err(ApiError::invalid(message).reason("invalid_name"));
     }
     Ok(())
+}
+
+/// Whether a reference to a model is one that can be shown and logged.
+fn check_model(model: Option<&ModelRef>) -> Result<(), ApiError> {
+    let Some(ModelRef { provider_id, model_id }) = model else { return Ok(()) };
+    check_name("model.providerId", provider_id)?;
+    check_name("model.modelId", model_id)
 }
 
 fn check_description(field: &str, text: Option<&str>) -> Result<(), ApiError> {

@@ -1,7 +1,7 @@
 //! The node: starts the actors that are always there, and is what transports hold.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -29,7 +29,6 @@ pub struct Node {
     pub(crate) root_reader: RootReader,
     pub(crate) directory: Addr<Directory>,
     pub(crate) connections: Arc<Connections>,
-    is_draining: Arc<AtomicBool>,
 }
 
 /// Why a node did not start or stop cleanly.
@@ -63,14 +62,7 @@ impl Node {
             };
             spawn(&tree, &top, spec, create, |_| {})
         };
-        Self {
-            services,
-            root,
-            root_reader,
-            directory,
-            connections: Arc::default(),
-            is_draining: Arc::default(),
-        }
+        Self { services, root, root_reader, directory, connections: Arc::default() }
     }
 
     pub(crate) async fn project(&self, id: &ProjectId) -> Result<ProjectHandle, ApiError> {
@@ -100,12 +92,12 @@ impl Node {
 
     /// Whether the node is stopping: runs may end, none may start.
     pub fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::Relaxed)
+        self.services.is_draining()
     }
 
     /// Takes no messages any more and waits for the runs that are alive, at most `patience`.
     pub async fn drain(&self, patience: Duration) {
-        self.is_draining.store(true, Ordering::Relaxed);
+        self.services.draining.store(true, Ordering::Relaxed);
         let deadline = tokio::time::Instant::now() + patience;
         let is_running =
             || self.services.tree.snapshot().iter().any(|record| record.kind == "orchestrator");

@@ -27,8 +27,8 @@ use crate::supervision::ActorPath;
 use crate::{Services, write};
 use tool::ToolRuns;
 
-/// How long the end of a run waits before it is recorded again after a failure.
-const FINISH_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How long something that has to be recorded waits for another try after a failure.
+const RECORD_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What an orchestrator is to do.
 #[derive(Clone)]
@@ -170,10 +170,10 @@ impl Orchestrator {
         match effect {
             Effect::CallModel => self.call_model(ctx),
             Effect::AbortModel => self.abort_model(ctx),
-            Effect::Show { part_id, kind, text, .. } => {
+            Effect::Show { part_id, kind, offset, text } => {
                 let (session_id, message_id) =
                     (self.session_id(), self.assignment.answer_id.clone());
-                let piece = Stream { session_id, message_id, part_id, kind, text };
+                let piece = Stream { session_id, message_id, part_id, kind, offset, text };
                 self.assignment.place.project.address.do_send(piece);
             }
             Effect::RecordStep { parts, step } => self.record_step(parts, step, ctx),
@@ -211,7 +211,8 @@ impl Orchestrator {
     fn record_step(&mut self, parts: Vec<StepPart>, step: StepEnd, ctx: &mut Context<Self>) {
         let approvals = self.approvals(&parts);
         for approval in &approvals {
-            self.expire_later(approval.tool_call_id.clone(), ctx);
+            let timeout = self.services().settings.approval_timeout;
+            self.expire_later(approval.tool_call_id.clone(), timeout, ctx);
         }
         let command = RecordStep {
             session_id: self.session_id(),
@@ -243,16 +244,30 @@ impl Orchestrator {
         waiting.collect()
     }
 
-    fn expire_later(&mut self, tool_call_id: ToolCallId, ctx: &mut Context<Self>) {
-        let session = self.assignment.session.clone();
-        let expired = Decide {
-            tool_call_id: tool_call_id.clone(),
-            decision: Decision::Expire,
-            by: None,
-            context: WriteContext::default(),
-        };
-        let timeout = self.services().settings.approval_timeout;
-        let handle = ctx.run_later(timeout, move |_, _| session.do_send(expired));
+    /// Makes the answer no after `timeout`, for as long as it takes to record it.
+    fn expire_later(
+        &mut self,
+        tool_call_id: ToolCallId,
+        timeout: Duration,
+        ctx: &mut Context<Self>,
+    ) {
+        let id = tool_call_id.clone();
+        let handle = ctx.run_later(timeout, move |orchestrator, ctx| {
+            let expired = Decide {
+                tool_call_id: id.clone(),
+                decision: Decision::Expire,
+                by: None,
+                context: WriteContext::default(),
+            };
+            let decided = orchestrator.assignment.session.send(expired).into_actor(orchestrator);
+            ctx.spawn(decided.map(move |decided, orchestrator, ctx| {
+                if let Ok(Err(error)) = decided
+                    && may_succeed_later(error.code)
+                {
+                    orchestrator.expire_later(id, RECORD_AGAIN_AFTER, ctx);
+                }
+            }));
+        });
         self.expiries.insert(tool_call_id, handle);
     }
 
@@ -303,8 +318,8 @@ impl Orchestrator {
         ctx.spawn(finished.map(move |finished, orchestrator, ctx| {
             if let Err(error) = finished {
                 orchestrator.log_failed_record(&error);
-                if may_succeed_later(&error) {
-                    ctx.run_later(FINISH_AGAIN_AFTER, |orchestrator, ctx| {
+                if may_succeed_later(error.code()) {
+                    ctx.run_later(RECORD_AGAIN_AFTER, |orchestrator, ctx| {
                         orchestrator.finish(again, ctx);
                     });
                     return;
@@ -316,8 +331,9 @@ impl Orchestrator {
     }
 }
 
-fn may_succeed_later(error: &StoreError) -> bool {
-    matches!(error.code(), ErrorCode::StorageFull | ErrorCode::Overloaded | ErrorCode::Internal)
+/// Whether a write that failed so may be tried again.
+pub(crate) fn may_succeed_later(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::StorageFull | ErrorCode::Overloaded | ErrorCode::Internal)
 }
 
 fn new_part(part: StepPart) -> NewPart {

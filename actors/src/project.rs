@@ -28,6 +28,9 @@ use rooms::{Piece, Rooms, Subscriber, durable_frame};
 /// How long pieces of a streaming part are joined before they are sent as one frame.
 const JOIN_DELTAS: Duration = Duration::from_millis(30);
 
+/// How long a registry waits before it tries again to end the runs of an earlier life.
+const RECOVER_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// Where the writer thread sends what it committed; set when the registry starts. It does not keep
 /// the registry alive.
 type Registry = Arc<OnceLock<WeakAddr<Project>>>;
@@ -63,6 +66,8 @@ pub struct Project {
     head: u64,
     /// Whether a flush of streaming text is due.
     flush_is_due: bool,
+    /// How often rooms were joined.
+    joins: u64,
 }
 
 /// A project's database and files, opened and checked, on their way to its registry.
@@ -130,6 +135,7 @@ impl OpenedProject {
                 sessions: HashMap::new(),
                 head: self.head,
                 flush_is_due: false,
+                joins: 0,
             }
         };
         let address = spawn(&services.tree, parent, spec, create, move |_| on_exit());
@@ -146,6 +152,14 @@ impl Actor for Project {
         let address = ctx.address();
         // Set already after a restart: the address is the same.
         drop(self.committed.set(address.downgrade()));
+        self.recover(ctx);
+    }
+}
+
+impl Project {
+    /// Ends the runs of an earlier life, for as long as it takes, and starts what waited behind them.
+    fn recover(&mut self, ctx: &mut Context<Self>) {
+        let address = ctx.address();
         let recover = RecoverRuns { at: self.services.clock.now_ms() };
         let recovered = write(&address, recover, WriteContext::default()).into_actor(self);
         ctx.spawn(recovered.map(|recovered, registry, ctx| match recovered {
@@ -156,6 +170,7 @@ impl Actor for Project {
             }
             Err(error) => {
                 tracing::error!(actor.path = %registry.path, %error, "recovery of runs failed");
+                ctx.run_later(RECOVER_AGAIN_AFTER, Self::recover);
             }
         }));
     }
@@ -228,6 +243,8 @@ pub(crate) struct Stream {
     pub(crate) message_id: MessageId,
     pub(crate) part_id: PartId,
     pub(crate) kind: StreamKind,
+    /// Bytes of the part before this piece.
+    pub(crate) offset: u64,
     pub(crate) text: String,
 }
 
@@ -235,8 +252,9 @@ impl Handler<Stream> for Project {
     type Result = ();
 
     fn handle(&mut self, piece: Stream, ctx: &mut Context<Self>) {
-        let Stream { session_id, message_id, part_id, kind, text } = piece;
-        let is_first = self.rooms.stream(Piece { session_id, message_id, part_id, kind, text });
+        let Stream { session_id, message_id, part_id, kind, offset, text } = piece;
+        let is_first =
+            self.rooms.stream(Piece { session_id, message_id, part_id, kind, offset, text });
         if !is_first && !self.flush_is_due {
             self.flush_is_due = true;
             ctx.run_later(JOIN_DELTAS, |registry, _| {
@@ -292,10 +310,13 @@ impl Handler<JoinRoom> for Project {
             return Box::pin(actix::fut::ready(refused(join.room, ErrorCode::Overloaded)));
         }
         if join.since.as_ref().is_some_and(|since| since.epoch != *self.epoch) {
+            self.rooms.leave(&room, &join.connection_id);
             return Box::pin(actix::fut::ready(self.outcome(&join, RoomStatus::Reset, self.head)));
         }
         // From here on the room's events are held, so none can fall between the replay and them.
         let to = self.head;
+        self.joins += 1;
+        let number = self.joins;
         self.rooms.join(
             room.clone(),
             Subscriber {
@@ -303,6 +324,7 @@ impl Handler<JoinRoom> for Project {
                 user_id: join.user_id.clone(),
                 outbound: Arc::clone(&join.outbound),
                 deltas: join.deltas,
+                join: number,
                 held: Some(Vec::new()),
             },
         );
@@ -312,18 +334,20 @@ impl Handler<JoinRoom> for Project {
             Ok(Missed::Events(events)) => {
                 let frames = events.iter().filter_map(|e| durable_frame(&registry.id, e));
                 let frames: Vec<Bytes> = frames.collect();
-                let since = since.unwrap_or(0);
-                registry.rooms.release(&room, &join.connection_id, since, frames);
+                if !registry.rooms.release(&room, number, since.unwrap_or(0), frames) {
+                    // The connection joined again, or left, while this one was on its way.
+                    return refused(join.room, ErrorCode::Conflict);
+                }
                 let replayed = join.since.is_some();
                 let status = if replayed { RoomStatus::Replayed } else { RoomStatus::Live };
                 registry.outcome(&join, status, to)
             }
             Ok(Missed::Reset) => {
-                registry.rooms.leave(&room, &join.connection_id);
+                registry.rooms.give_up(number);
                 registry.outcome(&join, RoomStatus::Reset, to)
             }
             Err(code) => {
-                registry.rooms.leave(&room, &join.connection_id);
+                registry.rooms.give_up(number);
                 refused(join.room, code)
             }
         }))
@@ -415,7 +439,7 @@ impl Handler<EvictUser> for Project {
     type Result = ();
 
     fn handle(&mut self, EvictUser(user_id): EvictUser, _: &mut Context<Self>) {
-        self.rooms.evict(&user_id, ErrorCode::NotFound);
+        self.rooms.evict(ErrorCode::NotFound, |subscriber| subscriber.user_id == user_id);
     }
 }
 
@@ -432,20 +456,17 @@ impl Handler<OpenSession> for Project {
     }
 }
 
-/// Ask: stops the sessions, records the runs that were alive as `interrupted`, commits what is
-/// queued, closes the database and ends.
+/// Ask: empties the rooms, stops the sessions, records the runs that were alive as `interrupted`,
+/// commits what is queued, closes the database and ends.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct CloseProject {
-    /// What the clients in the project's rooms are told.
-    pub(crate) reason: CloseReason,
-}
+pub(crate) struct CloseProject;
 
 impl Handler<CloseProject> for Project {
     type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, close: CloseProject, _: &mut Context<Self>) -> Self::Result {
-        self.rooms.close_all(&close.reason);
+    fn handle(&mut self, _: CloseProject, _: &mut Context<Self>) -> Self::Result {
+        self.rooms.evict(ErrorCode::NotFound, |_| true);
         for (_, session) in self.sessions.drain() {
             session.do_send(StopSession);
         }
@@ -483,9 +504,7 @@ impl Handler<CloseIfIdle> for Project {
     type Result = ResponseActFuture<Self, bool>;
 
     fn handle(&mut self, _: CloseIfIdle, _: &mut Context<Self>) -> Self::Result {
-        let is_idle =
-            self.rooms.is_empty() && self.sessions.values().all(|session| !session.connected());
-        if !is_idle {
+        if self.rooms.is_heard() || self.sessions.values().any(Addr::connected) {
             return Box::pin(actix::fut::ready(false));
         }
         Box::pin(self.close().map(|(), _, _| true))

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iris_agent::{Clock, IdSource, TurnLimits};
@@ -65,6 +66,15 @@ pub struct Services {
     pub setup_token: Mutex<Option<SetupToken>>,
     /// The operator's choices.
     pub settings: Settings,
+    /// Set once the server stops.
+    pub draining: AtomicBool,
+}
+
+impl Services {
+    /// Whether the server is stopping: runs may end, none may start.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
 }
 
 /// The machine's clock.

@@ -16,7 +16,9 @@ use iris_tools::ReadLog;
 use tokio::sync::oneshot;
 
 use crate::agents::find_agent;
-use crate::orchestrator::{Answer, Assignment, Cancel, Orchestrator, StopOrchestrator};
+use crate::orchestrator::{
+    Answer, Assignment, Cancel, Orchestrator, StopOrchestrator, may_succeed_later,
+};
 use crate::project::{EndStreams, ProjectHandle};
 use crate::supervision::{ActorPath, ChildSpec, ExitReason, RestartPolicy, spawn};
 use crate::{Services, write};
@@ -50,6 +52,7 @@ impl SessionPlace {
             read_log: Arc::default(),
             active: None,
             is_starting: false,
+            is_ending: false,
             look_again: false,
             cancels: Vec::new(),
             last_started: None,
@@ -69,6 +72,8 @@ pub(crate) struct Session {
     active: Option<ActiveRun>,
     /// The next run is being looked up.
     is_starting: bool,
+    /// The end of a run whose orchestrator failed is being recorded.
+    is_ending: bool,
     /// A message was taken meanwhile, perhaps after the look.
     look_again: bool,
     /// Cancels that came while the next run was being looked up; they concern it, if there is one.
@@ -94,7 +99,8 @@ impl Actor for Session {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.start_next(ctx);
         ctx.run_interval(IDLE_AFTER, |session, ctx| {
-            let is_idle = session.active.is_none() && !session.is_starting && session.asked == 0;
+            let is_busy = session.is_starting || session.is_ending || session.asked > 0;
+            let is_idle = session.active.is_none() && !is_busy;
             if is_idle && !std::mem::take(&mut session.was_used) {
                 ctx.stop();
             }
@@ -107,6 +113,7 @@ impl Supervised for Session {
     /// the look-up of what is alive in the store.
     fn restarting(&mut self, ctx: &mut Context<Self>) {
         self.is_starting = false;
+        self.is_ending = false;
         self.look_again = false;
         self.cancels.clear();
         self.asked = 0;
@@ -203,7 +210,7 @@ async fn accept(
 impl Session {
     /// Starts the run of the first queued message, unless a run is active.
     fn start_next(&mut self, ctx: &mut Context<Self>) {
-        if self.active.is_some() {
+        if self.active.is_some() || self.is_ending || self.place.services.is_draining() {
             return;
         }
         if std::mem::replace(&mut self.is_starting, true) {
@@ -226,6 +233,7 @@ impl Session {
                 Ok(None) => {}
                 Err(error) => {
                     tracing::error!(actor.path = %session.path, %error, "the queue could not be read");
+                    ctx.run_later(START_AGAIN_AFTER, Self::start_next);
                 }
             }
             session.answer_cancels();
@@ -284,23 +292,30 @@ impl Session {
         let project = self.place.project.address.clone();
         let command = FinishRun {
             session_id: self.place.id.clone(),
-            run_id: run.id,
+            run_id: run.id.clone(),
             message_id: run.answer_id.clone(),
             parts: Vec::new(),
             step: None,
             status: RunStatus::Failed,
             finish_reason: FinishReason::Error,
-            error: Some(error),
+            error: Some(error.clone()),
             at: self.place.services.clock.now_ms(),
         };
-        self.is_starting = true;
+        self.is_ending = true;
         let finished = write(&project, command, WriteContext::default()).into_actor(self);
         ctx.spawn(finished.map(move |finished, session, ctx| {
-            session.is_starting = false;
-            project.do_send(EndStreams(run.answer_id));
-            if let Err(error) = finished {
-                tracing::error!(actor.path = %session.path, %error, "a failed run could not be ended");
+            if let Err(failure) = finished {
+                tracing::error!(actor.path = %session.path, error = %failure, "a failed run could not be ended");
+                if may_succeed_later(failure.code()) {
+                    let again = move |session: &mut Self, ctx: &mut Context<Self>| {
+                        session.end_run(run, error, ctx);
+                    };
+                    ctx.run_later(START_AGAIN_AFTER, again);
+                    return;
+                }
             }
+            session.is_ending = false;
+            project.do_send(EndStreams(run.answer_id));
             session.start_next(ctx);
         }));
     }

@@ -49,6 +49,7 @@ impl Handler<Count> for Counter {
 /// How a message makes the actor panic.
 #[derive(Message, Clone, Copy, Debug)]
 #[rtype(result = "()")]
+#[expect(clippy::enum_variant_names, reason = "they say where")]
 enum Crash {
     InHandler,
     InAsyncHandler,

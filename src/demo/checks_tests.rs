@@ -1,5 +1,4 @@
 //! Each kind of damage to what was seen is noticed, and named.
-#![expect(clippy::unwrap_used, reason = "a test helper that fails is a failed test")]
 
 use iris_protocol::{
     EventMeta, FinishReason, MessageId, ProjectId, SessionId, SessionState, ToolState, Usage,

@@ -1,5 +1,4 @@
 //! Lines of two viewers do not mix, and nothing that streams in can take over the terminal.
-#![expect(clippy::unwrap_used, reason = "a test helper that fails is a failed test")]
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use iris_protocol::{
 use serde_json::{Map, Value, json};
 
 use super::error::{RestError, status_code};
-use super::{body, claims, peer, require_json};
+use super::{PUBLIC_BODY_BYTES_MAX, body, claims, peer, require_json, undisturbed};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -28,25 +28,33 @@ pub(super) async fn answer(
     }
     // A request that carries its own proof must not fail for an old token beside it.
     let claims = if operation.right() == Right::Public { None } else { claims(&node, &request)? };
+    let mut path_fields = Map::new();
+    let project_id = fields_of_path(&request, &mut path_fields)?;
+    // Nobody's body is read who may not send it.
+    node.admits(claims.as_ref(), operation, project_id.as_ref()).await?;
     let mut fields = match route.method {
         Method::Get => Map::new(),
         Method::Post | Method::Put | Method::Patch | Method::Delete => {
-            fields_of_body(&request, payload).await?
+            let is_public = operation.right() == Right::Public;
+            let bytes_max = if is_public { PUBLIC_BODY_BYTES_MAX } else { FRAME_BYTES_MAX };
+            fields_of_body(&request, payload, bytes_max).await?
         }
     };
     fields_of_query(&request, route, &mut fields)?;
-    let project_id = fields_of_path(&request, &mut fields)?;
+    fields.extend(path_fields);
     let command = Command::decode(operation, Value::Object(fields))?;
     let idempotency_key = idempotency_key(&request)?;
     let ask = Ask { claims, project_id, command, idempotency_key, peer: peer(&request) };
-    Ok(success(route, node.dispatch(ask).await?))
+    let done = undisturbed(async move { node.dispatch(ask).await }).await?;
+    Ok(success(route, done))
 }
 
 async fn fields_of_body(
     request: &HttpRequest,
     payload: Payload,
+    bytes_max: usize,
 ) -> Result<Map<String, Value>, ApiError> {
-    let body = body(request, payload, FRAME_BYTES_MAX).await?;
+    let body = body(request, payload, bytes_max).await?;
     if body.is_empty() {
         return Ok(Map::new());
     }
@@ -135,14 +143,20 @@ fn success(route: RestRoute, done: Done) -> HttpResponse {
         }
         (Shape::List(name), Value::Object(mut fields)) => {
             let data = fields.shift_remove(name);
+            fields.entry("nextCursor").or_insert(Value::Null);
+            fields.entry("hasMore").or_insert(Value::Bool(false));
             json!({ "data": data, "meta": fields })
         }
         (Shape::Whole | Shape::Bytes | Shape::Field(_) | Shape::List(_), payload) => {
             json!({ "data": payload })
         }
     };
+    answer_with(route, &body, done.replayed)
+}
+
+fn answer_with(route: RestRoute, body: &Value, replayed: bool) -> HttpResponse {
     let mut response = HttpResponse::build(status_code(route.status));
-    if done.replayed {
+    if replayed {
         response.insert_header(("Idempotent-Replay", "true"));
     }
     response.json(body)
@@ -171,7 +185,13 @@ async fn bytes(
             .insert_header(("X-Iris-File-Version", file.version.to_string()))
             .body(bytes));
     }
+    let key = idempotency_key(request)?;
+    node.admits(claims.as_ref(), Operation::FileWrite, Some(&project_id)).await?;
     let bytes = body(request, payload, FILE_BYTES_MAX).await?;
-    let file = dispatch::put_file_bytes(node, claims.as_ref(), &project_id, path, bytes).await?;
-    Ok(HttpResponse::build(status_code(route.status)).json(json!({ "data": file })))
+    let node = node.clone();
+    let put = async move {
+        dispatch::put_file_bytes(&node, claims.as_ref(), &project_id, path, bytes, key).await
+    };
+    let (file, replayed) = undisturbed(put).await?;
+    Ok(answer_with(route, &json!({ "data": file }), replayed))
 }

@@ -7,7 +7,8 @@ use iris_actors::Registration;
 use iris_client::{Authentication, ClientError, ConnectOptions};
 use iris_protocol::{AuthRefresh, AuthRegister, AuthSetup, ErrorCode, Ping, ServerFrame};
 use iris_testkit::{
-    AppOptions, PASSWORD, Person, SETUP_TOKEN, TestClock, patiently, spawn_app, spawn_app_with,
+    AppOptions, PASSWORD, Person, SETUP_TOKEN, TestClock, WireSocket, patiently, spawn_app,
+    spawn_app_with,
 };
 use serde_json::json;
 
@@ -124,8 +125,10 @@ async fn a_refresh_token_works_once_and_using_it_again_ends_the_session() {
         async |token: &str| app.client().rest("GET", "/v1/me", Some(token), None).await.unwrap();
     assert!(me(third_token).await.is_success());
 
+    let mut socket = WireSocket::open(&app.url, Some(third_token)).await.unwrap();
     clock.advance(Duration::from_mins(1));
     assert_eq!(rest_refusal(&rotate(first).await).code, ErrorCode::Unauthenticated);
+    assert_eq!(socket.close_code().await, 4401);
     assert_eq!(rest_refusal(&me(third_token).await).code, ErrorCode::Unauthenticated);
     let newest = rotate(third["refreshToken"].as_str().unwrap()).await;
     assert_eq!(rest_refusal(&newest).code, ErrorCode::Unauthenticated);
@@ -186,7 +189,7 @@ async fn an_expired_token_is_refused_by_name_and_refreshed_by_the_client() {
     let frame = json!({ "id": "1", "type": "user.get" });
     let command = ann.post("/v1/commands", frame).await;
     assert_eq!((command.status, &command.json["error"]["code"]), (401, &json!("TOKEN_EXPIRED")));
-    let upgrade = iris_testkit::WireSocket::open(&app.url, Some(ann.token())).await;
+    let upgrade = WireSocket::open(&app.url, Some(ann.token())).await;
     assert_eq!(refusal(upgrade.map(|_| ())).code, ErrorCode::TokenExpired);
     let me = ann.client.call(None, iris_protocol::UserGet {}).await.unwrap();
     assert_eq!(me.user.id, *ann.id());

@@ -115,3 +115,25 @@ async fn a_file_has_a_largest_size() {
     assert_eq!(refused.code, ErrorCode::PayloadTooLarge);
     assert_eq!(refusal(ann.client.file_get(&project, "large").await).code, ErrorCode::NotFound);
 }
+
+#[tokio::test]
+async fn a_repeated_write_does_not_undo_a_later_one() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let put = async |content: &'static str, headers: &[(&str, &str)]| {
+        let path = format!("/v1/projects/{project}/files/content?path=a.txt");
+        let sent = ann.client.raw("PUT", &path, Some(ann.token()), headers, content.into());
+        sent.await.unwrap()
+    };
+    let key = [("idempotency-key", "key-1")];
+    let first = put("one", &key).await;
+    put("two", &[]).await;
+    let again = put("one", &key).await;
+    assert_eq!(again.json, first.json);
+    assert_eq!(again.headers["idempotent-replay"], "true");
+    assert_eq!(ann.client.file_get(&project, "a.txt").await.unwrap(), "two");
+    let other = rest_refusal(&put("three", &key).await);
+    assert_eq!(other.code, ErrorCode::IdempotencyConflict);
+    assert_eq!(ann.client.file_get(&project, "a.txt").await.unwrap(), "two");
+}

@@ -236,6 +236,20 @@ async fn a_removed_member_leaves_the_rooms_and_hears_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_deleted_project_takes_its_rooms_away_and_leaves_the_socket() {
+    let (_app, ann, bob, project) = with_bob().await;
+    ann.add_member(&project, &bob, Role::Viewer).await;
+    let mut his = bob.conversation().await;
+    let rooms = vec![RoomRequest::Live(format!("project:{project}"))];
+    his.socket.call(Some(&project), Subscribe { rooms, deltas: None }).await.unwrap();
+    ann.rest("DELETE", &format!("/v1/projects/{project}"), None).await;
+    let left = his.wait_for("room.left").await.event;
+    let room = format!("project:{project}");
+    assert_eq!(left, Event::RoomLeft { room, code: ErrorCode::NotFound });
+    assert_eq!(text_of(&his.ask("say still here").await), "still here");
+}
+
+#[tokio::test]
 async fn a_member_who_is_removed_while_joining_hears_nothing_either() {
     let (_app, ann, bob, project) = with_bob().await;
     let mut hers = ann.conversation_in(&project).await;

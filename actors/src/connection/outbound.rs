@@ -8,8 +8,11 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use iris_protocol::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_MAX};
+use iris_protocol::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_MAX, REPLAY_BYTES_MAX};
 use parking_lot::Mutex;
+
+/// Most bytes of replays that may wait for a reader: a few rooms at their limit.
+const REPLAY_QUEUE_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
 
 /// Something to write to a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,9 @@ pub struct Outbound(Mutex<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Frames of replays: they go out first and count against no limit but their own.
+    replay: VecDeque<Bytes>,
+    replay_bytes: usize,
     frames: VecDeque<OutFrame>,
     bytes: usize,
     /// Of the largest frame since nothing waited. It does not count: one large answer is no slow
@@ -58,20 +64,27 @@ impl Outbound {
     /// Queues a JSON frame. Says whether it was taken; when it was not, the connection is ending.
     pub fn push(&self, json: Bytes) -> bool {
         let mut queue = self.0.lock();
-        if queue.is_full_for(json.len()) && !queue.is_closed {
-            queue.frames.clear();
-            queue.bytes = 0;
-            queue.close(CloseReason::new(4008, "slow reader"));
+        if queue.is_full_for(json.len()) {
+            queue.give_up();
         }
         queue.take(OutFrame::Text(json))
     }
 
-    /// Queues frames of a replay, which has bounds of its own.
+    /// Queues frames of a replay before everything else that waits: what the room says from now on
+    /// comes after them.
     pub fn push_replay(&self, frames: impl IntoIterator<Item = Bytes>) {
         let mut queue = self.0.lock();
         for json in frames {
-            queue.take(OutFrame::Text(json));
+            if queue.is_closed {
+                return;
+            }
+            queue.replay_bytes += json.len();
+            queue.replay.push_back(json);
+            if queue.replay_bytes > REPLAY_QUEUE_BYTES_MAX {
+                queue.give_up();
+            }
         }
+        queue.wake();
     }
 
     /// Queues the answer to a ping, unless the queue is full: pings are the peer's to bound.
@@ -95,14 +108,16 @@ impl Outbound {
     /// The body is gone: frees what waits and takes nothing more.
     pub fn abandon(&self) {
         let mut queue = self.0.lock();
-        queue.is_closed = true;
-        queue.bytes = 0;
-        queue.frames = VecDeque::new();
+        *queue = Queue { is_closed: true, ..Queue::default() };
     }
 
     /// The next frame, for the response body; `None` once everything after a close was taken.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<OutFrame>> {
         let mut queue = self.0.lock();
+        if let Some(json) = queue.replay.pop_front() {
+            queue.replay_bytes = queue.replay_bytes.saturating_sub(json.len());
+            return Poll::Ready(Some(OutFrame::Text(json)));
+        }
         if let Some(frame) = queue.frames.pop_front() {
             if let OutFrame::Text(json) = &frame {
                 queue.bytes = queue.bytes.saturating_sub(json.len());
@@ -121,6 +136,15 @@ impl Outbound {
 }
 
 impl Queue {
+    /// Frees what waits and ends the connection: its reader is too slow.
+    fn give_up(&mut self) {
+        if !self.is_closed {
+            let waker = self.waker.take();
+            *self = Self { waker, ..Self::default() };
+            self.close(CloseReason::new(4008, "slow reader"));
+        }
+    }
+
     fn is_full_for(&self, bytes: usize) -> bool {
         // The largest may be gone already while others still wait.
         let counted = (self.bytes + bytes).saturating_sub(self.largest_bytes.max(bytes));
@@ -193,6 +217,28 @@ mod tests {
         assert!(outbound.push(Bytes::from_static(b"{}")));
         assert!(outbound.poll_next(&Context::from_waker(Waker::noop())).is_ready());
         assert!(outbound.push(Bytes::from_static(b"{}")));
+    }
+
+    #[test]
+    fn a_replay_counts_against_no_limit_but_its_own_and_goes_out_first() {
+        let outbound = Outbound::default();
+        assert!(outbound.push(Bytes::from_static(b"live")));
+        outbound.push_replay((0..2 * OUTBOUND_FRAMES_MAX).map(|_| Bytes::from_static(b"past")));
+        assert!(outbound.push(Bytes::from_static(b"live")));
+        let frames = drain(&outbound);
+        assert_eq!(frames.len(), 2 * OUTBOUND_FRAMES_MAX + 2);
+        assert_eq!(frames.first(), Some(&OutFrame::Text(Bytes::from_static(b"past"))));
+        assert_eq!(frames.last(), Some(&OutFrame::Text(Bytes::from_static(b"live"))));
+    }
+
+    #[test]
+    fn replays_are_bounded_too() {
+        let outbound = Outbound::default();
+        let frame = Bytes::from(vec![b'x'; REPLAY_BYTES_MAX]);
+        outbound.push_replay((0..16).map(|_| frame.clone()));
+        assert!(!outbound.is_closed());
+        outbound.push_replay([Bytes::from_static(b"x")]);
+        assert_eq!(drain(&outbound), [OutFrame::Close(CloseReason::new(4008, "slow reader"))]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use iris_store::project::{CreateAgent, DeleteAgent, UpdateAgent};
 use iris_store::{Committed, WriteContext};
 use iris_tools::ToolRegistry;
 
-use super::{Done, Grant, check_length, done, stored};
+use super::{Done, Grant, check_length, check_model, done, stored};
 use crate::agents::{DEFAULT_AGENT, builtin_agent, find_agent};
 use crate::{Node, write};
 
@@ -58,6 +58,7 @@ pub(super) async fn create(
     check_agent_name(registry, &request.name)?;
     let prompt = request.prompt.unwrap_or_default();
     check_length("prompt", &prompt, PROMPT_BYTES_MAX)?;
+    check_model(request.model.as_ref())?;
     let tools = match request.tools {
         Some(tools) => tools,
         None => registry.names().map(str::to_owned).collect(),
@@ -90,6 +91,7 @@ pub(super) async fn update(
     let registry = &node.services.tools;
     check_agent_name(registry, &request.name)?;
     check_length("prompt", request.prompt.as_deref().unwrap_or_default(), PROMPT_BYTES_MAX)?;
+    check_model(request.model.as_ref())?;
     check_tools(registry, request.tools.as_deref().unwrap_or_default())?;
     let command = UpdateAgent {
         name: request.name,

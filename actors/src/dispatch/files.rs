@@ -3,10 +3,10 @@
 use iris_auth::AccessClaims;
 use iris_protocol::{
     ApiError, File, FileContent, FilePayload, FileRead, FileType, FileWrite, Operation, ProjectId,
-    limits::FILE_BYTES_MAX,
+    limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX},
 };
-use iris_store::WriteContext;
 use iris_store::project::RecordFileWrite;
+use iris_store::{IdempotencyKey, WriteContext};
 use iris_workspace::{WorkspaceError, content_hash};
 
 use super::{Done, Grant, done, internal, stored};
@@ -32,26 +32,42 @@ pub async fn file_bytes(
     path: String,
 ) -> Result<FileBytes, ApiError> {
     let grant = node.gate(claims, Operation::FileRead, Some(project_id)).await?;
-    read_bytes(node, &grant, path).await
+    read_bytes(node, &grant, path, FILE_BYTES_MAX).await
 }
 
-/// Writes a file as bytes, for a caller who may `file.write`.
+/// Writes a file as bytes, for a caller who may `file.write`. Says too whether this is the answer to
+/// an earlier write with the same idempotency key.
 ///
 /// # Errors
-/// Those of the gate; `INVALID_REQUEST`, `FORBIDDEN`, `PAYLOAD_TOO_LARGE` for the path.
+/// Those of the gate; `INVALID_REQUEST`, `FORBIDDEN`, `PAYLOAD_TOO_LARGE` for the path;
+/// `IDEMPOTENCY_CONFLICT`.
 pub async fn put_file_bytes(
     node: &Node,
     claims: Option<&AccessClaims>,
     project_id: &ProjectId,
     path: String,
     bytes: Vec<u8>,
-) -> Result<File, ApiError> {
+    idempotency_key: Option<String>,
+) -> Result<(File, bool), ApiError> {
     let grant = node.gate(claims, Operation::FileWrite, Some(project_id)).await?;
-    Ok(write_bytes(node, &grant, path, bytes, WriteContext::default()).await?.0)
+    let mut context = WriteContext::default();
+    if let Some(key) = idempotency_key {
+        let body = format!("{}\n{path}", content_hash(&bytes));
+        context.idempotency = Some(IdempotencyKey {
+            user_id: grant.user_id()?.clone(),
+            operation: Operation::FileWrite.name(),
+            key,
+            body_hash: content_hash(body.as_bytes()),
+            at: node.services.clock.now_ms(),
+        });
+    }
+    let (file, _, replayed) = write_bytes(node, &grant, path, bytes, context).await?;
+    Ok((file, replayed))
 }
 
 pub(super) async fn read(node: &Node, grant: &Grant, request: FileRead) -> Result<Done, ApiError> {
-    let FileBytes { file, bytes } = read_bytes(node, grant, request.path).await?;
+    // What does not fit into a frame has its REST route.
+    let FileBytes { file, bytes } = read_bytes(node, grant, request.path, FRAME_BYTES_MAX).await?;
     done(FileContent { file, content: String::from_utf8_lossy(&bytes).into_owned() })
 }
 
@@ -66,12 +82,17 @@ pub(super) async fn write(
     Ok(done(FilePayload { file })?.at(seq, replayed))
 }
 
-async fn read_bytes(node: &Node, grant: &Grant, path: String) -> Result<FileBytes, ApiError> {
+async fn read_bytes(
+    node: &Node,
+    grant: &Grant,
+    path: String,
+    bytes_max: usize,
+) -> Result<FileBytes, ApiError> {
     let project = grant.project(node).await?;
     let workspace = project.workspace.clone();
     let read = {
         let path = path.clone();
-        move || workspace.read_bytes(&path, FILE_BYTES_MAX as u64)
+        move || workspace.read_bytes(&path, bytes_max as u64)
     };
     let content = tokio::task::spawn_blocking(read).await.map_err(internal)?.map_err(refused)?;
     let info = content.info;
@@ -103,6 +124,12 @@ async fn write_bytes(
         return Err(ApiError::new(iris_protocol::ErrorCode::PayloadTooLarge, message));
     }
     let project = grant.project(node).await?;
+    // A repeat must not touch the file again: somebody may have changed it since.
+    if let Some(key) = context.idempotency.clone()
+        && let Some(first) = project.reader.recall::<RecordFileWrite>(key).await.map_err(stored)?
+    {
+        return Ok((first.output, first.seq, true));
+    }
     let workspace = project.workspace.clone();
     let replace = move || workspace.write(&path, &bytes);
     let written = tokio::task::spawn_blocking(replace).await.map_err(internal)?.map_err(refused)?;

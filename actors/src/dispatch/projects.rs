@@ -39,7 +39,11 @@ pub(super) async fn create(
     check_description("description", request.description.as_deref())?;
     let services = &node.services;
     let path = match request.path {
-        Some(path) => Some(allowed_directory(path, services.settings.project_roots.clone()).await?),
+        Some(path) => {
+            let settings = &services.settings;
+            let (roots, data_dir) = (settings.project_roots.clone(), settings.data_dir.clone());
+            Some(allowed_directory(path, roots, data_dir).await?)
+        }
         None => None,
     };
     let id = ProjectId::from_bits(services.ids.next_bits());
@@ -73,10 +77,21 @@ pub(super) async fn create(
     Ok(done(ProjectPayload { project })?.at(None, replayed))
 }
 
-/// The real path of an existing directory under one of the operator's project roots.
-async fn allowed_directory(path: String, roots: Vec<PathBuf>) -> Result<String, ApiError> {
+/// The real path of an existing directory under one of the operator's project roots, apart from the
+/// server's own data and from what tools may not touch.
+async fn allowed_directory(
+    path: String,
+    roots: Vec<PathBuf>,
+    data_dir: PathBuf,
+) -> Result<String, ApiError> {
     let checked = tokio::task::spawn_blocking(move || {
         let real = Path::new(&path).canonicalize().ok().filter(|real| real.is_dir())?;
+        let data_dir = data_dir.canonicalize().ok()?;
+        let is_ours = real.starts_with(&data_dir) || data_dir.starts_with(&real);
+        let is_protected = real.iter().any(|name| name == ".git" || name == ".iris");
+        if is_ours || is_protected {
+            return None;
+        }
         let mut roots = roots.iter().filter_map(|root| root.canonicalize().ok());
         if roots.any(|root| real.starts_with(root)) {
             real.to_str().map(str::to_owned)
@@ -134,6 +149,9 @@ pub(super) async fn update(
     if let Some(settings) = &request.settings {
         let json = serde_json::to_string(settings).map_err(internal)?;
         super::check_length("settings", &json, SETTINGS_BYTES_MAX)?;
+        if !settings.values().all(iris_tools::is_shallow) {
+            return Err(ApiError::invalid("`settings` is nested too deeply").reason("too_deep"));
+        }
     }
     let command = UpdateProject {
         id: grant.project_id()?.clone(),
@@ -197,12 +215,14 @@ pub(super) async fn delete(
 ) -> Result<Done, ApiError> {
     let id = grant.project_id()?.clone();
     let deleted = write(&node.root, DeleteProject { id: id.clone() }, context).await;
-    let replayed = deleted.map_err(stored)?.replayed;
+    if deleted.map_err(stored)?.replayed {
+        return Ok(done(Ok_ { done: true })?.at(None, true));
+    }
     // Nobody can open it any more; what is open closes before its files go.
     node.directory.send(CloseOne(id.clone())).await.map_err(internal)?;
     let places = ProjectPlaces::new(&node.services.settings.data_dir, &id);
     remove_directory(places.directory).await;
-    Ok(done(Ok_ { done: true })?.at(None, replayed))
+    done(Ok_ { done: true })
 }
 
 pub(super) async fn members(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
@@ -289,7 +309,9 @@ pub(super) async fn remove_member(
     let command =
         RemoveMember { project_id: grant.project_id()?.clone(), user_id: user_id.clone() };
     let removed = write(&node.root, command, context).await.map_err(stored)?;
-    grant.project(node).await?.address.do_send(EvictUser(user_id.clone()));
+    if !removed.replayed {
+        grant.project(node).await?.address.do_send(EvictUser(user_id.clone()));
+    }
     let event = Event::MemberRemoved { user_id };
     let seq = publish(node, grant, event, removed.replayed).await?;
     Ok(done(Ok_ { done: true })?.at(seq, removed.replayed))

@@ -12,7 +12,7 @@ use iris_store::{Committed, WriteContext};
 use iris_tools::ToolRegistry;
 
 use super::projects::page_size;
-use super::{Done, Grant, check_description, check_length, check_name, done, stored};
+use super::{Done, Grant, check_description, check_length, check_model, check_name, done, stored};
 use crate::agents::{DEFAULT_AGENT, find_agent};
 use crate::project::{OpenSession, ProjectHandle};
 use crate::session::{CancelRun, Decide, SendMessage, Session};
@@ -28,6 +28,7 @@ pub(super) async fn create(
 ) -> Result<Done, ApiError> {
     let title = request.title.unwrap_or_else(|| TITLE_DEFAULT.to_owned());
     check_name("title", &title)?;
+    check_model(request.model.as_ref())?;
     let project = grant.project(node).await?;
     let agent = request.agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
     check_agent(&project, &node.services.tools, &agent).await?;
@@ -84,6 +85,7 @@ pub(super) async fn update(
     if let Some(title) = &request.title {
         check_name("title", title)?;
     }
+    check_model(request.model.as_ref())?;
     let project = grant.project(node).await?;
     if let Some(agent) = &request.agent {
         check_agent(&project, &node.services.tools, agent).await?;

@@ -7,6 +7,7 @@ use futures_util::stream::{self, BoxStream};
 use iris_agent::{Input, Prompt, Verdict, prompt_messages};
 use iris_llm::{ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
 use iris_protocol::{ApiError, ErrorCode, StreamKind};
+use iris_tools::is_shallow;
 use serde_json::Value;
 
 use super::Orchestrator;
@@ -90,6 +91,11 @@ impl Orchestrator {
             Err("the call was cut off before its arguments were whole".to_owned())
         };
         let (input, verdict) = match parsed {
+            // What nests too deeply cannot be stored and read again; the text of it can.
+            Ok(input) if !is_shallow(&input) => {
+                let error = "the arguments are nested too deeply".to_owned();
+                (Value::String(arguments), Verdict::Refuse(error))
+            }
             Ok(input) => {
                 let verdict = self.verdict(&tool_name, &input);
                 (input, verdict)

@@ -24,6 +24,8 @@ pub(super) struct Subscriber {
     pub(super) outbound: Arc<Outbound>,
     /// Whether it wants streaming text.
     pub(super) deltas: bool,
+    /// Tells this joining of the room from an earlier or later one of the same connection.
+    pub(super) join: u64,
     /// Durable frames, by seq, that wait until the replay is written; none once it is.
     pub(super) held: Option<Vec<(u64, Bytes)>>,
 }
@@ -46,6 +48,8 @@ pub(super) struct Piece {
     pub(super) message_id: MessageId,
     pub(super) part_id: PartId,
     pub(super) kind: StreamKind,
+    /// Bytes of the part before this piece.
+    pub(super) offset: u64,
     pub(super) text: String,
 }
 
@@ -65,8 +69,10 @@ impl Rooms {
         Self { project_id, subscribers: HashMap::new(), live: HashMap::new() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.subscribers.is_empty()
+    /// Forgets subscribers whose connections have ended; says whether anybody is left.
+    pub(super) fn is_heard(&mut self) -> bool {
+        self.retain(|subscriber| !subscriber.outbound.is_closed());
+        !self.subscribers.is_empty()
     }
 
     /// Adds a subscriber; one of the same connection is replaced.
@@ -104,38 +110,44 @@ impl Rooms {
         });
     }
 
-    /// Takes every connection of a user out of every room and tells them why.
-    pub(super) fn evict(&mut self, user_id: &UserId, code: ErrorCode) {
+    /// Takes these subscribers out of every room and tells them why.
+    pub(super) fn evict(&mut self, code: ErrorCode, is_out: impl Fn(&Subscriber) -> bool) {
         for (room, subscribers) in &self.subscribers {
             let event = Event::RoomLeft { room: room.to_string(), code };
             let Some(frame) = self.ephemeral(room, &event) else { continue };
-            for subscriber in subscribers.iter().filter(|s| s.user_id == *user_id) {
+            for subscriber in subscribers.iter().filter(|subscriber| is_out(subscriber)) {
                 subscriber.outbound.push(frame.clone());
             }
         }
-        self.retain(|subscriber| subscriber.user_id != *user_id);
+        self.retain(|subscriber| !is_out(subscriber));
     }
 
     /// Ends the hold of a subscriber: the replay, what was held of what it does not have already,
-    /// the parts that stream now. `since` is the last event that it has.
+    /// the parts that stream now. `since` is the last event that it has. Says whether the subscriber
+    /// of this `join` was still there.
     pub(super) fn release(
         &mut self,
         room: &Room,
-        connection_id: &ConnectionId,
+        join: u64,
         since: u64,
         replay: Vec<Bytes>,
-    ) {
+    ) -> bool {
         let snapshots = self.snapshots(room);
-        let subscriber = self.subscribers.get_mut(room).and_then(|subscribers| {
-            subscribers.iter_mut().find(|s| s.connection_id == *connection_id)
-        });
-        let Some(subscriber) = subscriber else { return };
+        let subscribers = self.subscribers.get_mut(room);
+        let subscriber = subscribers.and_then(|all| all.iter_mut().find(|s| s.join == join));
+        let Some(subscriber) = subscriber else { return false };
         let held = subscriber.held.take().unwrap_or_default().into_iter();
         let held = held.filter(|(seq, _)| *seq > since).map(|(_, frame)| frame);
         subscriber.outbound.push_replay(replay.into_iter().chain(held));
         if subscriber.deltas {
             subscriber.outbound.push_replay(snapshots);
         }
+        true
+    }
+
+    /// Ends a joining that came to nothing.
+    pub(super) fn give_up(&mut self, join: u64) {
+        self.retain(|subscriber| subscriber.join != join);
     }
 
     /// Sends a committed event to its room.
@@ -152,6 +164,11 @@ impl Rooms {
     /// Takes a piece of streaming text. Says whether it was the first of its part, which goes out at
     /// once; later ones wait for [`Rooms::flush`].
     pub(super) fn stream(&mut self, piece: Piece) -> bool {
+        let known = self.live.get(&piece.part_id).map_or(0, |part| part.text.len() as u64);
+        if known != piece.offset {
+            // The rest of a part whose beginning went down with an earlier life of the registry.
+            return true;
+        }
         let part = self.live.entry(piece.part_id.clone()).or_insert_with(|| LivePart {
             session_id: piece.session_id,
             message_id: piece.message_id,

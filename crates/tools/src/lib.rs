@@ -17,7 +17,7 @@ pub use context::{READ_LOG_FILES_MAX, ReadLog, ToolContext};
 pub use error::{Mistake, ToolError};
 pub use output::{FileChange, OUTPUT_BYTES_MAX, ToolOutput};
 pub use registry::ToolRegistry;
-pub use validation::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX};
+pub use validation::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, is_shallow};
 
 /// Something that a model may call.
 pub trait Tool: Send + Sync {

@@ -17,7 +17,7 @@ const NAME_CHARS_MAX: usize = 80;
 
 /// Checks `input` against the compiled schema of `tool`.
 pub(crate) fn validate(tool: &str, schema: &Validator, input: &Value) -> Result<(), ToolError> {
-    if !is_within(input, INPUT_DEPTH_MAX) || input.to_string().len() > INPUT_BYTES_MAX {
+    if !is_shallow(input) || input.to_string().len() > INPUT_BYTES_MAX {
         return Err(ToolError::InputTooLarge { tool: tool.to_owned() });
     }
     let mut mistakes: Vec<Mistake> =
@@ -32,6 +32,11 @@ pub(crate) fn validate(tool: &str, schema: &Validator, input: &Value) -> Result<
 /// The beginning of a name, for error messages.
 pub(crate) fn shortened(name: &str) -> String {
     name.chars().take(NAME_CHARS_MAX).collect()
+}
+
+/// Whether a value nests no deeper than arguments may, so that it can be stored and read again.
+pub fn is_shallow(value: &Value) -> bool {
+    is_within(value, INPUT_DEPTH_MAX)
 }
 
 fn is_within(value: &Value, depth_left: usize) -> bool {

@@ -6,7 +6,7 @@ use iris_protocol::{
 };
 
 use super::{Replay, pages, queries, rows};
-use crate::{Reader, StoreError};
+use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
 /// Reads the database of a project. Cheap to clone.
 ///
@@ -166,6 +166,19 @@ impl ProjectReader {
     /// As [`Reader::read`].
     pub async fn head(&self) -> Result<u64, StoreError> {
         self.reader.read(queries::head).await
+    }
+
+    /// What a command answered to an earlier write with the same idempotency key.
+    ///
+    /// For work that has to be done before its command: the command itself checks the key again.
+    ///
+    /// # Errors
+    /// `IdempotencyConflict` when the key was used with another body, otherwise as [`Reader::read`].
+    pub async fn recall<C: Command>(
+        &self,
+        key: IdempotencyKey,
+    ) -> Result<Option<Committed<C::Output>>, StoreError> {
+        self.reader.read(move |conn| key.recall(conn)).await
     }
 
     /// The number of the last event of a room; 0 for a room without.

@@ -49,10 +49,11 @@ impl<C: Command> Submitted<C> {
 
     fn apply(&mut self, conn: &Connection, events: &mut Vec<StoredEvent>) -> Outcome<C::Output> {
         let key = self.context.idempotency.as_ref();
-        if let Some(key) = key
-            && let Some(first) = key.recall(conn)?
-        {
-            return Ok(first);
+        if let Some(key) = key {
+            key.forget_old(conn)?;
+            if let Some(first) = key.recall(conn)? {
+                return Ok(first);
+            }
         }
         let command = self.command.take().ok_or(StoreError::Closed)?;
         let mark = events.len();

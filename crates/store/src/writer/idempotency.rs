@@ -52,17 +52,16 @@ pub struct IdempotencyKey {
 
 impl IdempotencyKey {
     /// The outcome of the first command with this key, if there was one in the last 24 hours.
-    pub(super) fn recall<T: DeserializeOwned>(
+    pub(crate) fn recall<T: DeserializeOwned>(
         &self,
         conn: &Connection,
     ) -> Result<Option<Committed<T>>, StoreError> {
-        let sql = "DELETE FROM idempotency WHERE at <= ?1";
-        conn.prepare_cached(sql)?.execute([self.at.saturating_sub(KEPT_MS)])?;
         let sql = "SELECT body_hash, output, seq FROM idempotency
-                   WHERE user_id = ?1 AND operation = ?2 AND key = ?3";
+                   WHERE user_id = ?1 AND operation = ?2 AND key = ?3 AND at > ?4";
+        let since = self.at.saturating_sub(KEPT_MS);
         let found = conn
             .prepare_cached(sql)?
-            .query_row(params![self.user_id.as_str(), self.operation, self.key], |row| {
+            .query_row(params![self.user_id.as_str(), self.operation, self.key, since], |row| {
                 Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?))
             })
             .optional()?;
@@ -71,6 +70,13 @@ impl IdempotencyKey {
             return Err(StoreError::IdempotencyConflict);
         }
         Ok(Some(Committed { output: serde_json::from_str(&output)?, seq, replayed: true }))
+    }
+
+    /// Forgets the outcomes whose time is over.
+    pub(super) fn forget_old(&self, conn: &Connection) -> Result<(), StoreError> {
+        let sql = "DELETE FROM idempotency WHERE at <= ?1";
+        conn.prepare_cached(sql)?.execute([self.at.saturating_sub(KEPT_MS)])?;
+        Ok(())
     }
 
     /// Keeps an outcome for repeats.
