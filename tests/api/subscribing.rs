@@ -202,16 +202,34 @@ async fn a_connection_joins_a_bounded_number_of_rooms() {
     let ann = app.user("ann").await;
     let project = ann.project("p").await.id;
     let socket = ann.connect().await;
-    let room = RoomRequest::Live(format!("project:{project}"));
-    let rooms = vec![room.clone(); ROOMS_PER_CONNECTION_MAX + 1];
+    let room = |n: usize| RoomRequest::Live(format!("session:{}", SessionId::from_bits(n as u128)));
+    let rooms = (0..=ROOMS_PER_CONNECTION_MAX).map(room).collect();
     let many = Subscribe { rooms, deltas: None };
     let refused = refusal(socket.call(Some(&project), many).await);
     assert_eq!(code_of(&refused), (ErrorCode::QuotaExceeded, "too_many_rooms"));
-    let again = vec![room; ROOMS_PER_CONNECTION_MAX / 2];
+    // What was refused does not count.
     for _ in 0..3 {
-        let outcomes = subscribe(&socket, &project, again.clone()).await;
+        let rooms = (0..ROOMS_PER_CONNECTION_MAX).map(room).collect();
+        let outcomes = subscribe(&socket, &project, rooms).await;
+        assert!(outcomes.iter().all(|outcome| outcome.status == RoomStatus::Refused));
+    }
+    for _ in 0..3 {
+        let again = vec![RoomRequest::Live(format!("project:{project}"))];
+        let outcomes = subscribe(&socket, &project, again).await;
         assert!(outcomes.iter().all(|outcome| outcome.status == RoomStatus::Live));
     }
+}
+
+#[tokio::test]
+async fn a_room_that_is_named_twice_is_refused() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let socket = ann.connect().await;
+    let room = RoomRequest::Live(format!("project:{project}"));
+    let twice = Subscribe { rooms: vec![room.clone(), room], deltas: None };
+    let refused = refusal(socket.call(Some(&project), twice).await);
+    assert_eq!(code_of(&refused), (ErrorCode::InvalidRequest, "duplicate_room"));
 }
 
 #[tokio::test]
