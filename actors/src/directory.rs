@@ -44,7 +44,7 @@ enum Entry {
         was_used: bool,
     },
     /// On its way out; these want it back.
-    Closing(Vec<Opening>),
+    Closing { handle: ProjectHandle, waiting: Vec<Opening> },
 }
 
 impl Entry {
@@ -75,9 +75,16 @@ impl Actor for Directory {
 
 impl Supervised for Directory {
     /// Registries that run are kept: their addresses are valid and they know their own state. Those
-    /// that were on their way are forgotten together with who waited for them.
+    /// that were on their way in are forgotten together with who waited for them, and end by themselves.
     fn restarting(&mut self, _: &mut Context<Self>) {
-        self.projects.retain(|_, entry| matches!(entry, Entry::Open { .. }));
+        for (id, entry) in std::mem::take(&mut self.projects) {
+            match entry {
+                Entry::Open { handle, .. } | Entry::Closing { handle, .. } => {
+                    self.projects.insert(id, Entry::opened(handle));
+                }
+                Entry::Opening(_) => {}
+            }
+        }
     }
 }
 
@@ -103,7 +110,7 @@ impl Handler<OpenProject> for Directory {
                 *was_used = true;
                 reply(answer, Ok(handle.clone()));
             }
-            Some(Entry::Opening(waiting) | Entry::Closing(waiting)) => waiting.push(answer),
+            Some(Entry::Opening(waiting) | Entry::Closing { waiting, .. }) => waiting.push(answer),
             None if is_full => {
                 let error = ApiError::new(ErrorCode::Overloaded, "too many projects are open");
                 reply(answer, Err(error.retry_after(1_000)));
@@ -152,21 +159,23 @@ impl Directory {
             Entry::Open { handle, was_used } => {
                 (!std::mem::take(was_used)).then(|| (id.clone(), handle.clone()))
             }
-            Entry::Opening(_) | Entry::Closing(_) => None,
+            Entry::Opening(_) | Entry::Closing { .. } => None,
         });
         for (id, handle) in unused.collect::<Vec<_>>() {
-            self.projects.insert(id.clone(), Entry::Closing(Vec::new()));
+            let closing = Entry::Closing { handle: handle.clone(), waiting: Vec::new() };
+            self.projects.insert(id.clone(), closing);
             let asked = handle.address.send(CloseIfIdle).into_actor(self);
             ctx.spawn(asked.map(move |closed, directory, ctx| match closed {
                 Ok(false) => directory.stays_open(id, &handle),
-                // A registry that cannot answer is gone, which is as good.
+                // One that panicked over the question starts again under the same address.
+                Err(_) if handle.address.connected() => directory.stays_open(id, &handle),
                 Ok(true) | Err(_) => directory.closed(id, ctx),
             }));
         }
     }
 
     fn stays_open(&mut self, id: ProjectId, handle: &ProjectHandle) {
-        let Some(Entry::Closing(waiting)) = self.projects.remove(&id) else { return };
+        let Some(Entry::Closing { waiting, .. }) = self.projects.remove(&id) else { return };
         self.projects.insert(id, Entry::opened(handle.clone()));
         for answer in waiting {
             reply(answer, Ok(handle.clone()));
@@ -175,7 +184,7 @@ impl Directory {
 
     /// Forgets a project that is closed, or opens it again for those who came meanwhile.
     fn closed(&mut self, id: ProjectId, ctx: &mut Context<Self>) {
-        let Some(Entry::Closing(waiting)) = self.projects.remove(&id) else { return };
+        let Some(Entry::Closing { waiting, .. }) = self.projects.remove(&id) else { return };
         if !waiting.is_empty() {
             self.open(id, waiting, ctx);
         }
@@ -271,7 +280,7 @@ impl Handler<CloseAll> for Directory {
             for entry in open {
                 match entry {
                     Entry::Open { handle, .. } => close(handle).await,
-                    Entry::Opening(waiting) | Entry::Closing(waiting) => {
+                    Entry::Opening(waiting) | Entry::Closing { waiting, .. } => {
                         for answer in waiting {
                             reply(answer, Err(ApiError::from(ErrorCode::ShuttingDown)));
                         }

@@ -50,11 +50,7 @@ impl SessionPlace {
             place: self,
             path: path.clone(),
             read_log: Arc::default(),
-            active: None,
-            is_starting: false,
-            is_ending: false,
-            look_again: false,
-            cancels: Vec::new(),
+            work: Work::None,
             last_started: None,
             asked: 0,
             was_used: true,
@@ -69,21 +65,29 @@ pub(crate) struct Session {
     path: ActorPath,
     /// What the model has seen of the project's files.
     read_log: Arc<ReadLog>,
-    active: Option<ActiveRun>,
-    /// The next run is being looked up.
-    is_starting: bool,
-    /// The end of a run whose orchestrator failed is being recorded.
-    is_ending: bool,
-    /// A message was taken meanwhile, perhaps after the look.
-    look_again: bool,
-    /// Cancels that came while the next run was being looked up; they concern it, if there is one.
-    cancels: Vec<oneshot::Sender<bool>>,
+    work: Work,
     /// The run that was started last; found again in the queue, it could not even be failed.
     last_started: Option<RunId>,
     /// Requests that are being answered.
     asked: usize,
     /// Whether anything happened since the last look for idleness.
     was_used: bool,
+}
+
+/// What a session is doing about its runs.
+enum Work {
+    None,
+    /// It looks for the next run.
+    LookingUp {
+        /// A message was taken meanwhile, perhaps after the look.
+        look_again: bool,
+        /// Cancels that came meanwhile; they concern the run that is found, if there is one.
+        cancels: Vec<oneshot::Sender<bool>>,
+    },
+    /// A run works.
+    Running(ActiveRun),
+    /// The end of a run is being recorded whose orchestrator cannot do it any more.
+    Ending(FailedRun),
 }
 
 struct ActiveRun {
@@ -93,14 +97,26 @@ struct ActiveRun {
     is_cancelling: bool,
 }
 
+#[derive(Clone)]
+struct FailedRun {
+    id: RunId,
+    answer_id: MessageId,
+    error: ApiError,
+}
+
+impl ActiveRun {
+    fn failed(self, error: ApiError) -> FailedRun {
+        FailedRun { id: self.id, answer_id: self.answer_id, error }
+    }
+}
+
 impl Actor for Session {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.start_next(ctx);
         ctx.run_interval(IDLE_AFTER, |session, ctx| {
-            let is_busy = session.is_starting || session.is_ending || session.asked > 0;
-            let is_idle = session.active.is_none() && !is_busy;
+            let is_idle = matches!(session.work, Work::None) && session.asked == 0;
             if is_idle && !std::mem::take(&mut session.was_used) {
                 ctx.stop();
             }
@@ -109,18 +125,17 @@ impl Actor for Session {
 }
 
 impl Supervised for Session {
-    /// The orchestrator, if there is one, goes down with the state that knew it; its run is ended by
-    /// the look-up of what is alive in the store.
+    /// The orchestrator, if there is one, goes down with the state that knew it.
     fn restarting(&mut self, ctx: &mut Context<Self>) {
-        self.is_starting = false;
-        self.is_ending = false;
-        self.look_again = false;
-        self.cancels.clear();
         self.asked = 0;
-        if let Some(active) = self.active.take() {
-            active.orchestrator.do_send(StopOrchestrator);
-            let error = ApiError::new(ErrorCode::Internal, "the session failed and restarted");
-            self.end_run(active, error, ctx);
+        match std::mem::replace(&mut self.work, Work::None) {
+            Work::None | Work::LookingUp { .. } => {}
+            Work::Running(run) => {
+                run.orchestrator.do_send(StopOrchestrator);
+                let message = "the session failed and restarted";
+                self.end_run(run.failed(ApiError::new(ErrorCode::Internal, message)), ctx);
+            }
+            Work::Ending(run) => self.end_run(run, ctx),
         }
     }
 }
@@ -210,34 +225,49 @@ async fn accept(
 impl Session {
     /// Starts the run of the first queued message, unless a run is active.
     fn start_next(&mut self, ctx: &mut Context<Self>) {
-        if self.active.is_some() || self.is_ending || self.place.services.is_draining() {
-            return;
+        match &mut self.work {
+            Work::None if !self.place.services.is_draining() => {}
+            Work::LookingUp { look_again, .. } => return *look_again = true,
+            Work::None | Work::Running(_) | Work::Ending(_) => return,
         }
-        if std::mem::replace(&mut self.is_starting, true) {
-            self.look_again = true;
-            return;
-        }
+        self.work = Work::LookingUp { look_again: false, cancels: Vec::new() };
         let reader = self.place.project.reader.clone();
         let id = self.place.id.clone();
         let next = async move { reader.next_queued_run(id).await }.into_actor(self);
-        ctx.spawn(next.map(|next, session, ctx| {
-            session.is_starting = false;
-            let look_again = std::mem::take(&mut session.look_again);
-            match next {
-                Ok(Some(run)) if session.last_started.as_ref() == Some(&run.id) => {
-                    session.last_started = None;
-                    ctx.run_later(START_AGAIN_AFTER, Self::start_next);
-                }
-                Ok(Some(run)) => session.start(run, ctx),
-                Ok(None) if look_again => return session.start_next(ctx),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::error!(actor.path = %session.path, %error, "the queue could not be read");
-                    ctx.run_later(START_AGAIN_AFTER, Self::start_next);
+        ctx.spawn(next.map(|next, session, ctx| session.looked_up(next, ctx)));
+    }
+
+    fn looked_up(&mut self, next: Result<Option<Run>, StoreError>, ctx: &mut Context<Self>) {
+        let (look_again, cancels) = match std::mem::replace(&mut self.work, Work::None) {
+            Work::LookingUp { look_again, cancels } => (look_again, cancels),
+            other @ (Work::None | Work::Running(_) | Work::Ending(_)) => {
+                self.work = other;
+                return;
+            }
+        };
+        match next {
+            Ok(Some(run)) if self.last_started.as_ref() == Some(&run.id) => {
+                self.last_started = None;
+                ctx.run_later(START_AGAIN_AFTER, Self::start_next);
+            }
+            Ok(Some(run)) => self.start(run, ctx),
+            Ok(None) if look_again => {
+                self.start_next(ctx);
+                if let Work::LookingUp { cancels: waiting, .. } = &mut self.work {
+                    *waiting = cancels;
+                    return;
                 }
             }
-            session.answer_cancels();
-        }));
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(actor.path = %self.path, %error, "the queue could not be read");
+                ctx.run_later(START_AGAIN_AFTER, Self::start_next);
+            }
+        }
+        for cancel in cancels {
+            // Fails when the caller went away.
+            cancel.send(self.cancel()).ok();
+        }
     }
 
     fn start(&mut self, run: Run, ctx: &mut Context<Self>) {
@@ -268,11 +298,12 @@ impl Session {
                 move |reason| session.do_send(OrchestratorExited { run_id, reason })
             },
         );
-        self.active = Some(ActiveRun { id: run_id, answer_id, orchestrator, is_cancelling: false });
+        let id = run_id;
+        self.work = Work::Running(ActiveRun { id, answer_id, orchestrator, is_cancelling: false });
     }
 
     fn cancel(&mut self) -> bool {
-        let Some(active) = &mut self.active else { return false };
+        let Work::Running(active) = &mut self.work else { return false };
         if std::mem::replace(&mut active.is_cancelling, true) {
             return false;
         }
@@ -280,15 +311,8 @@ impl Session {
         true
     }
 
-    fn answer_cancels(&mut self) {
-        for cancel in std::mem::take(&mut self.cancels) {
-            // Fails when the caller went away.
-            cancel.send(self.cancel()).ok();
-        }
-    }
-
-    /// Records that a run failed whose orchestrator cannot do it any more.
-    fn end_run(&mut self, run: ActiveRun, error: ApiError, ctx: &mut Context<Self>) {
+    /// Records that a run failed whose orchestrator cannot do it any more, for as long as it takes.
+    fn end_run(&mut self, run: FailedRun, ctx: &mut Context<Self>) {
         let project = self.place.project.address.clone();
         let command = FinishRun {
             session_id: self.place.id.clone(),
@@ -298,23 +322,20 @@ impl Session {
             step: None,
             status: RunStatus::Failed,
             finish_reason: FinishReason::Error,
-            error: Some(error.clone()),
+            error: Some(run.error.clone()),
             at: self.place.services.clock.now_ms(),
         };
-        self.is_ending = true;
+        self.work = Work::Ending(run.clone());
         let finished = write(&project, command, WriteContext::default()).into_actor(self);
         ctx.spawn(finished.map(move |finished, session, ctx| {
-            if let Err(failure) = finished {
-                tracing::error!(actor.path = %session.path, error = %failure, "a failed run could not be ended");
-                if may_succeed_later(failure.code()) {
-                    let again = move |session: &mut Self, ctx: &mut Context<Self>| {
-                        session.end_run(run, error, ctx);
-                    };
-                    ctx.run_later(START_AGAIN_AFTER, again);
+            if let Err(error) = finished {
+                tracing::error!(actor.path = %session.path, %error, "a failed run could not be ended");
+                if may_succeed_later(error.code()) {
+                    ctx.run_later(START_AGAIN_AFTER, |session, ctx| session.end_run(run, ctx));
                     return;
                 }
             }
-            session.is_ending = false;
+            session.work = Work::None;
             project.do_send(EndStreams(run.answer_id));
             session.start_next(ctx);
         }));
@@ -333,13 +354,18 @@ impl Handler<OrchestratorExited> for Session {
     type Result = ();
 
     fn handle(&mut self, exited: OrchestratorExited, ctx: &mut Context<Self>) {
-        let Some(active) = self.active.take_if(|active| active.id == exited.run_id) else { return };
+        let run = match std::mem::replace(&mut self.work, Work::None) {
+            Work::Running(run) if run.id == exited.run_id => run,
+            other @ (Work::None | Work::LookingUp { .. } | Work::Running(_) | Work::Ending(_)) => {
+                self.work = other;
+                return;
+            }
+        };
         match exited.reason {
             ExitReason::Normal => self.start_next(ctx),
             ExitReason::Panic(_) | ExitReason::RestartIntensity(_) => {
-                let error = ApiError::new(ErrorCode::Internal, "the run failed inside the server")
-                    .reason("orchestrator_crashed");
-                self.end_run(active, error, ctx);
+                let error = ApiError::new(ErrorCode::Internal, "the run failed inside the server");
+                self.end_run(run.failed(error.reason("orchestrator_crashed")), ctx);
             }
         }
     }
@@ -354,9 +380,9 @@ impl Handler<CancelRun> for Session {
     type Result = ResponseFuture<bool>;
 
     fn handle(&mut self, _: CancelRun, _: &mut Context<Self>) -> Self::Result {
-        if self.active.is_none() && self.is_starting {
+        if let Work::LookingUp { cancels, .. } = &mut self.work {
             let (cancel, cancelled) = oneshot::channel();
-            self.cancels.push(cancel);
+            cancels.push(cancel);
             return Box::pin(async { cancelled.await.unwrap_or(false) });
         }
         let cancelled = self.cancel();
@@ -393,7 +419,9 @@ impl Handler<Decide> for Session {
         Box::pin(resolved.into_actor(self).map(move |resolved, session, _| {
             session.asked = session.asked.saturating_sub(1);
             let resolved = resolved.map_err(|error: StoreError| error.to_api())?;
-            if let Some(active) = session.active.as_ref().filter(|_| !resolved.replayed) {
+            if let Work::Running(active) = &session.work
+                && !resolved.replayed
+            {
                 active.orchestrator.do_send(Answer { tool_call_id, approved });
             }
             Ok(resolved)
@@ -410,8 +438,8 @@ impl Handler<StopSession> for Session {
     type Result = ();
 
     fn handle(&mut self, _: StopSession, ctx: &mut Context<Self>) {
-        if let Some(active) = self.active.take() {
-            active.orchestrator.do_send(StopOrchestrator);
+        if let Work::Running(run) = &self.work {
+            run.orchestrator.do_send(StopOrchestrator);
         }
         ctx.stop();
     }
