@@ -182,18 +182,31 @@ impl App {
     }
 }
 
-/// Makes the data directory, for its owner alone.
+/// Makes the data directory, for its owner alone. One that is there already may be shared on
+/// purpose, or not be ours: it is left as it is, with a word of warning.
 fn make_private(path: &Path) -> Result<(), AppError> {
     let make = || {
-        std::fs::create_dir_all(path)?;
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
         #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-        }
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path)?;
+        #[cfg(unix)]
+        warn_of_others(path)?;
         Ok(())
     };
     make().map_err(|source| AppError::DataDir { path: path.to_owned(), source })
+}
+
+#[cfg(unix)]
+fn warn_of_others(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        let (path, mode) = (path.display(), format_args!("{mode:04o}"));
+        tracing::warn!(%path, %mode, "other users of this machine may enter the data directory");
+    }
+    Ok(())
 }
 
 fn take_lock(path: &Path) -> Result<DataDirLock, AppError> {
@@ -275,4 +288,32 @@ fn serve(
         }
     });
     Ok(handle)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_new_data_directory_is_private_and_an_old_one_is_left_as_it_is() {
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let dir = tempfile::tempdir().unwrap();
+        let new = dir.path().join("a/b");
+        make_private(&new).unwrap();
+        assert_eq!(mode(&new), 0o700);
+
+        let old = dir.path().join("old");
+        std::fs::create_dir(&old).unwrap();
+        std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).unwrap();
+        make_private(&old).unwrap();
+        assert_eq!(mode(&old), 0o755);
+        make_private(&new).unwrap();
+        assert_eq!(mode(&new), 0o700);
+
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(matches!(make_private(&file), Err(AppError::DataDir { .. })));
+    }
 }

@@ -194,7 +194,8 @@ async fn body(
     let mut body = Vec::new();
     let read = async {
         while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|error| ApiError::invalid(format!("broken body: {error}")))?;
+            let chunk =
+                chunk.map_err(|error| ApiError::invalid(format!("broken body: {error}")))?;
             if body.len() + chunk.len() > bytes_max {
                 return Err(too_large());
             }

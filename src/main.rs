@@ -36,6 +36,8 @@ enum Verb {
 const EXIT_LOCKED: u8 = 75;
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
+/// The configured setup token inside of a text in single quotes: ends them, expands, begins them again.
+const SETUP_TOKEN_IN_SHELL: &str = "'\"$IRIS_SETUP_TOKEN\"'";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -87,10 +89,13 @@ fn serve(flags: Flags) -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<(), AppError> {
+    let is_token_chosen = config.setup_token.is_some();
     let app = App::start(config, Dependencies::default()).await?;
     let url = format!("http://{}", app.address());
     if let Some(token) = app.setup_token() {
-        writeln!(io::stderr(), "{}", setup_instructions(&url, token.as_str()))?;
+        // The operator's own secret stays out of terminals and logs: their shell puts it in.
+        let token = if is_token_chosen { SETUP_TOKEN_IN_SHELL } else { token.as_str() };
+        writeln!(io::stderr(), "{}", setup_instructions(&url, token))?;
     }
     writeln!(io::stdout(), "listening on {url}")?;
     stop_signal().await?;
@@ -119,4 +124,31 @@ async fn stop_signal() -> io::Result<()> {
 #[cfg(not(unix))]
 async fn stop_signal() -> io::Result<()> {
     signal::ctrl_c().await
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// What `curl` would send, in a shell that knows `IRIS_SETUP_TOKEN`.
+    #[expect(clippy::unwrap_used, reason = "a helper of a test fails like the test itself")]
+    fn body_sent(instructions: &str) -> serde_json::Value {
+        let (_, command) = instructions.split_once(":\n").unwrap();
+        let script = format!("curl() {{ for last; do :; done; printf %s \"$last\"; }}\n{command}");
+        let shell = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .env("IRIS_SETUP_TOKEN", "chosen by  you")
+            .output()
+            .unwrap();
+        serde_json::from_slice(&shell.stdout).unwrap()
+    }
+
+    #[test]
+    fn the_instructions_send_the_token_whether_they_show_it_or_not() {
+        let shown = setup_instructions("http://127.0.0.1:1", "generated");
+        assert_eq!(body_sent(&shown)["token"], "generated");
+        let hidden = setup_instructions("http://127.0.0.1:1", SETUP_TOKEN_IN_SHELL);
+        assert_eq!(body_sent(&hidden)["token"], "chosen by  you");
+        assert!(hidden.contains("curl -X POST http://127.0.0.1:1/v1/auth/setup"), "{hidden}");
+    }
 }

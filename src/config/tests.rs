@@ -68,7 +68,7 @@ fn each_key_of_the_file_is_read() {
         r#"
         bind = "0.0.0.0:0"
         data_dir = "/srv/iris"
-        setup_token = "let me in"
+        setup_token = "let me in, please"
         registration = "open"
         jwt_secret_file = "/run/secrets/jwt"
         default_model = "local/org/model"
@@ -92,7 +92,7 @@ fn each_key_of_the_file_is_read() {
     .unwrap();
     assert_eq!(config.bind.to_string(), "0.0.0.0:0");
     assert_eq!(config.data_dir, Path::new("/srv/iris"));
-    assert!(config.setup_token.unwrap().matches("let me in"));
+    assert!(config.setup_token.unwrap().matches("let me in, please"));
     assert_eq!(config.registration, Registration::Open);
     assert_eq!(config.jwt_secret_file, Path::new("/run/secrets/jwt"));
     let model = ModelRef { provider_id: "local".to_owned(), model_id: "org/model".to_owned() };
@@ -121,7 +121,7 @@ fn the_environment_says_the_same_as_the_file() {
     let mut variables = vec![
         ("IRIS_BIND", "0.0.0.0:0"),
         ("IRIS_DATA_DIR", "/srv/iris"),
-        ("IRIS_SETUP_TOKEN", "let me in"),
+        ("IRIS_SETUP_TOKEN", "let me in, please"),
         ("IRIS_REGISTRATION", "open"),
         ("IRIS_JWT_SECRET_FILE", "/run/secrets/jwt"),
         ("IRIS_DEFAULT_MODEL", "local/m"),
@@ -137,7 +137,7 @@ fn the_environment_says_the_same_as_the_file() {
     variables.extend(LOCAL);
     let (config, warnings) = load_all(None, &variables, Flags::default()).unwrap();
     assert_eq!(config.bind.to_string(), "0.0.0.0:0");
-    assert!(config.setup_token.unwrap().matches("let me in"));
+    assert!(config.setup_token.unwrap().matches("let me in, please"));
     assert_eq!(config.project_roots, [Path::new("/home/a"), Path::new("/srv")]);
     assert_eq!(config.allowed_origins, ["https://a.example", "http://localhost:3000"]);
     assert!(config.allowed_hosts.is_empty());
@@ -381,13 +381,13 @@ fn a_file_that_is_not_toml_names_its_line_and_none_of_its_text() {
 #[test]
 fn secrets_are_shown_nowhere() {
     let secrets =
-        [("IRIS_SETUP_TOKEN", "canary-1"), ("IRIS_PROVIDERS__LOCAL__API_KEY", "canary-2")];
+        [("IRIS_SETUP_TOKEN", "canary-1-of-tests"), ("IRIS_PROVIDERS__LOCAL__API_KEY", "canary-2")];
     let variables = [LOCAL, secrets].concat();
     let shown = format!("{:?}", from_env(&variables).unwrap());
     assert!(!shown.contains("canary"), "{shown}");
 
     for (name, value) in [
-        ("IRIS_SETUP_TOKEN", " "),
+        ("IRIS_SETUP_TOKEN", "canary-of-15-by"),
         ("IRIS_PROVIDERS__LOCAL__API_KEY", "canary with spaces"),
         ("IRIS_PROVIDERS__LOCAL__API_KEY", ""),
         ("IRIS_PROVIDERS__LOCAL__BASE_URL", "http://user:canary@a/v1"),

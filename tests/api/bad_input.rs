@@ -1,9 +1,14 @@
 //! Requests that are wrong get the documented error, change nothing, and leave the connection usable
 //! unless the protocol says that it closes.
 
-use iris_protocol::{ErrorCode, Role};
-use iris_testkit::{Person, TestApp, WireSocket, spawn_app};
+use iris_protocol::{
+    ErrorCode, Role,
+    limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX},
+};
+use iris_testkit::{Person, TestApp, WireSocket, patiently, spawn_app};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::{code_of, rest_refusal};
 
@@ -164,7 +169,7 @@ async fn a_body_has_to_be_json_of_a_bounded_size() {
     assert_eq!(post(&json_body, b"{\"name\":7}".to_vec()).await, ErrorCode::InvalidRequest);
     let text = [("content-type", "text/plain")];
     assert_eq!(post(&text, b"{\"name\":\"x\"}".to_vec()).await, ErrorCode::UnsupportedMediaType);
-    let large = vec![b' '; iris_protocol::limits::FRAME_BYTES_MAX + 1];
+    let large = vec![b' '; FRAME_BYTES_MAX + 1];
     assert_eq!(post(&json_body, large).await, ErrorCode::PayloadTooLarge);
     assert!(ann.get("/v1/projects").await.is_success());
 }
@@ -181,4 +186,79 @@ async fn a_route_says_which_methods_it_has() {
     assert_eq!(rest_refusal(&answer).code, ErrorCode::InvalidRequest);
     let answer = ann.get("/v1/projects?limit=201").await;
     assert_eq!(rest_refusal(&answer).code, ErrorCode::InvalidRequest);
+}
+
+/// The status that a request is answered with whose body never comes.
+async fn status_before_body(app: &TestApp, line: &str, token: Option<&str>, length: usize) -> u16 {
+    let authority = app.url.trim_start_matches("http://");
+    let mut head = format!("{line} HTTP/1.1\r\nhost: {authority}\r\ncontent-length: {length}\r\n");
+    head.push_str("content-type: application/json\r\n");
+    if let Some(token) = token {
+        head.extend(["authorization: Bearer ", token, "\r\n"]);
+    }
+    let mut stream = TcpStream::connect(authority).await.unwrap();
+    stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    patiently(line, stream.read_exact(&mut status)).await.unwrap();
+    std::str::from_utf8(&status).unwrap().strip_prefix("HTTP/1.1 ").unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn nobodys_body_is_read_who_may_not_send_it() {
+    let (app, ann) = ann().await;
+    let (eve, vic) = (app.user("eve").await, app.user("vic").await);
+    let project = ann.project("p").await.id;
+    ann.add_member(&project, &vic, Role::Viewer).await;
+    let path = format!("/v1/projects/{project}");
+    let requests = [
+        (format!("PUT {path}/files/content?path=a"), FILE_BYTES_MAX),
+        (format!("PATCH {path}"), FRAME_BYTES_MAX),
+        (format!("POST {path}/sessions"), FRAME_BYTES_MAX),
+    ];
+    for (line, length) in &requests {
+        for (token, expected) in [(None, 401), (Some(eve.token()), 404), (Some(vic.token()), 403)] {
+            assert_eq!(status_before_body(&app, line, token, *length).await, expected, "{line}");
+        }
+    }
+    assert_eq!(status_before_body(&app, "POST /v1/commands", None, FRAME_BYTES_MAX).await, 401);
+    for (line, token) in [
+        ("POST /v1/auth/login", None),
+        ("POST /v1/auth/register", None),
+        ("POST /v1/auth/setup", Some(ann.token())),
+    ] {
+        assert_eq!(status_before_body(&app, line, token, 64 * 1024 + 1).await, 413, "{line}");
+    }
+    let fits = vec![b' '; 64 * 1024];
+    let headers = [("content-type", "application/json")];
+    let login = ann.client.raw("POST", "/v1/auth/login", None, &headers, fits.into()).await;
+    assert_eq!(login.unwrap().status, 400);
+}
+
+#[tokio::test]
+async fn the_name_of_a_model_is_one_that_can_be_shown() {
+    let (_app, ann) = ann().await;
+    let project = ann.project("p").await.id;
+    let session = ann.session(&project).await.id;
+    let path = format!("/v1/projects/{project}");
+    ann.post(&format!("{path}/agents"), json!({ "name": "helper" })).await;
+    let requests = [
+        ("POST", format!("{path}/sessions")),
+        ("PATCH", format!("{path}/sessions/{session}")),
+        ("POST", format!("{path}/agents")),
+        ("PATCH", format!("{path}/agents/helper")),
+    ];
+    let long = "x".repeat(1024);
+    for (method, path) in requests {
+        for name in ["a\nb", "", long.as_str()] {
+            for (provider, model) in [(name, "m"), ("demo", name)] {
+                let mut body = json!({ "model": { "providerId": provider, "modelId": model } });
+                if path.ends_with("/agents") {
+                    body["name"] = "another".into();
+                }
+                let refused = rest_refusal(&ann.rest(method, &path, Some(body)).await);
+                let expected = (ErrorCode::InvalidRequest, "invalid_name");
+                assert_eq!(code_of(&refused), expected, "{method} {path} {name}");
+            }
+        }
+    }
 }

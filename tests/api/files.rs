@@ -1,6 +1,9 @@
 //! File contents, and paths that lead where nobody may go.
 
-use iris_protocol::{ErrorCode, FileRead, FileWrite, limits::FILE_BYTES_MAX};
+use iris_protocol::{
+    ErrorCode, FileRead, FileWrite,
+    limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX},
+};
 use iris_testkit::{calls_of, spawn_app, text_of};
 
 use crate::{code_of, refusal, rest_refusal};
@@ -136,4 +139,23 @@ async fn a_repeated_write_does_not_undo_a_later_one() {
     let other = rest_refusal(&put("three", &key).await);
     assert_eq!(other.code, ErrorCode::IdempotencyConflict);
     assert_eq!(ann.client.file_get(&project, "a.txt").await.unwrap(), "two");
+}
+
+#[tokio::test]
+async fn a_file_that_fits_in_no_frame_is_read_over_rest() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let path = "a.txt".to_owned();
+    let bytes = vec![b'x'; FRAME_BYTES_MAX + 1];
+    ann.client.file_put(&project, &path, bytes.clone()).await.unwrap();
+    let read = FileRead { path: path.clone() };
+    let socket = ann.connect().await;
+    let over_socket = refusal(socket.call(Some(&project), read.clone()).await);
+    let over_commands = refusal(ann.client.call(Some(&project), read.clone()).await);
+    assert_eq!([over_socket.code, over_commands.code], [ErrorCode::PayloadTooLarge; 2]);
+    assert_eq!(ann.client.file_get(&project, &path).await.unwrap(), bytes);
+    ann.client.file_put(&project, &path, bytes[1..].to_vec()).await.unwrap();
+    let fits = ann.client.call(Some(&project), read).await.unwrap();
+    assert_eq!(fits.content.len(), FRAME_BYTES_MAX);
 }

@@ -12,14 +12,18 @@
 )]
 
 mod access;
+mod actors;
 mod agents;
 mod auth;
 mod bad_input;
 mod files;
+mod idempotency;
+mod joining;
 mod messages;
 mod models;
 mod openapi;
 mod process;
+mod project_paths;
 mod projects;
 mod restart;
 mod sessions;

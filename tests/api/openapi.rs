@@ -4,7 +4,7 @@ use std::process::Command;
 
 use iris_protocol::{ErrorCode, Operation};
 use iris_testkit::spawn_app;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn the_server_answers_every_route_of_the_table() {
@@ -50,5 +50,17 @@ async fn health_is_told_to_anybody() {
     let app = spawn_app().await;
     for path in ["/health/live", "/health/ready"] {
         assert_eq!(app.client().rest("GET", path, None, None).await.unwrap().status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_has_no_pages_is_its_only_page() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    for list in ["members", "agents", "tools"] {
+        let answer = ann.get(&format!("/v1/projects/{project}/{list}")).await.json;
+        assert!(!answer["data"].as_array().unwrap().is_empty(), "{list}");
+        assert_eq!(answer["meta"], json!({ "nextCursor": null, "hasMore": false }), "{list}");
     }
 }

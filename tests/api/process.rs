@@ -2,10 +2,13 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use iris_client::ClientError;
-use iris_protocol::{AuthRegister, MessageState, RunStatus, SessionState, ToolState};
-use iris_testkit::{PASSWORD, Person, ServerProcess, calls_of, patiently, text_of};
+use iris_protocol::{AuthRegister, ErrorCode, MessageState, RunStatus, SessionState, ToolState};
+use iris_testkit::{
+    FakeProvider, Gate, PASSWORD, Person, Reply, ServerProcess, calls_of, chat, patiently, text_of,
+};
 use tempfile::tempdir;
 
 fn iris(data_dir: &Path) -> Command {
@@ -158,4 +161,56 @@ async fn an_interruption_is_told_to_a_client_that_resumes() {
     let names = again.names();
     assert!(names.contains(&"message.tool.error"), "{names:?}");
     assert!(names.contains(&"message.error"), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_drains_lets_a_run_end_and_starts_none() {
+    let gate = Gate::default();
+    let held = Reply::stream().wait(&gate).bytes(chat::text("first")).bytes(chat::end("stop"));
+    let provider = FakeProvider::start([held, chat::says("second")]).await;
+    let dir = tempdir().unwrap();
+    let command = || {
+        let mut command = iris(dir.path());
+        command
+            .env("IRIS_PROVIDERS__FAKE__KIND", "openai-compatible")
+            .env("IRIS_PROVIDERS__FAKE__BASE_URL", provider.base_url())
+            .env("IRIS_DEFAULT_MODEL", "fake/model")
+            .env("IRIS_DRAIN_SECONDS", "10");
+        command
+    };
+    let server = ServerProcess::start(command()).await;
+    let client = server.client();
+    let mut talk = ann(&server).await.conversation().await;
+    let first = talk.send_message("one").await.run_id;
+    gate.reached().await;
+    let second = talk.send_message("two").await;
+    assert!(second.queued);
+    let terminated = tokio::spawn(server.terminate());
+    let draining = async {
+        while client.rest("GET", "/health/ready", None, None).await.unwrap().status == 200 {}
+    };
+    patiently("the server to drain", draining).await;
+    let refused = crate::refusal(talk.try_send("three", None).await);
+    assert_eq!(refused.code, ErrorCode::ShuttingDown);
+    gate.open();
+    assert_eq!(talk.run_ended(&first).await, RunStatus::Completed);
+    assert!(terminated.await.unwrap().success());
+    assert_eq!(provider.asked().len(), 1);
+
+    let server = ServerProcess::start(command()).await;
+    let person = Person::new(&server.client(), talk.person.grant.clone());
+    let mut again = talk.resume(person).await;
+    assert_eq!(again.run_ended(&second.run_id).await, RunStatus::Completed);
+    assert_eq!(text_of(&again.answer(&first).await), "first");
+    assert_eq!(text_of(&again.answer(&second.run_id).await), "second");
+}
+
+#[tokio::test]
+async fn the_demo_passes() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_iris"));
+    demo.arg("demo").env_clear();
+    let ended = tokio::time::timeout(Duration::from_secs(15), ServerProcess::ended(demo)).await;
+    let (code, told, errors) = ended.unwrap();
+    assert_eq!(code, Some(0), "{told}{errors}");
+    assert!(told.contains("demo passed"), "{told}");
 }

@@ -1,10 +1,9 @@
 //! Projects and their members.
 
 use iris_protocol::{
-    ErrorCode, Event, MemberRemove, MemberUpdate, ProjectCreate, ProjectId, ProjectType, Role,
-    RoomRequest, Subscribe,
+    ErrorCode, Event, MemberRemove, MemberUpdate, ProjectId, Role, RoomRequest, Subscribe,
 };
-use iris_testkit::{AppOptions, Person, TestApp, patiently, spawn_app, spawn_app_with, text_of};
+use iris_testkit::{Person, TestApp, patiently, spawn_app, text_of};
 use serde_json::{Value, json};
 
 use crate::{code_of, refusal, rest_refusal};
@@ -52,6 +51,23 @@ async fn a_project_that_cannot_be_is_refused() {
 }
 
 #[tokio::test]
+async fn the_settings_of_a_project_nest_to_a_bounded_depth() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let path = format!("/v1/projects/{}", ann.project("p").await.id);
+    let nested = |depth: usize| (0..depth).fold(json!(1), |inner, _| json!([inner]));
+    let set = async |depth| {
+        ann.rest("PATCH", &path, Some(json!({ "settings": { "a": nested(depth) } }))).await
+    };
+    assert!(set(32).await.is_success());
+    for depth in [33, 40, 120] {
+        let refused = rest_refusal(&set(depth).await);
+        assert_eq!(code_of(&refused), (ErrorCode::InvalidRequest, "too_deep"), "{depth}");
+    }
+    assert_eq!(ann.get(&path).await.json["data"]["settings"], json!({ "a": nested(32) }));
+}
+
+#[tokio::test]
 async fn projects_are_listed_newest_first_page_by_page() {
     let app = spawn_app().await;
     let (ann, bob) = (app.user("ann").await, app.user("bob").await);
@@ -95,57 +111,6 @@ async fn an_archived_project_is_read_only_until_it_comes_back() {
     let back = ann.post(&format!("{path}/unarchive"), json!({})).await;
     assert_eq!(back.json["data"]["archivedAt"], Value::Null);
     assert_eq!(text_of(&conversation.ask("say hi").await), "hi");
-}
-
-fn at(path: &str) -> ProjectCreate {
-    ProjectCreate {
-        name: "p".to_owned(),
-        description: None,
-        r#type: ProjectType::Local,
-        path: Some(path.to_owned()),
-    }
-}
-
-#[tokio::test]
-async fn a_project_may_live_in_a_directory_under_a_project_root() {
-    let root = tempfile::tempdir().unwrap();
-    let outside = tempfile::tempdir().unwrap();
-    let inside = root.path().join("code");
-    std::fs::create_dir(&inside).unwrap();
-    std::fs::write(inside.join("a.txt"), "already there").unwrap();
-    std::os::unix::fs::symlink(outside.path(), root.path().join("link")).unwrap();
-    let options =
-        AppOptions { project_roots: vec![root.path().to_owned()], ..AppOptions::default() };
-    let app = spawn_app_with(options).await;
-    let ann = app.user("ann").await;
-
-    let project = ann.client.call(None, at(inside.to_str().unwrap())).await.unwrap().project;
-    assert_eq!(
-        project.path.as_deref().map(std::path::Path::new),
-        Some(inside.canonicalize().unwrap().as_path())
-    );
-    assert_eq!(ann.client.file_get(&project.id, "a.txt").await.unwrap(), "already there");
-    ann.client.file_put(&project.id, "b.txt", "new").await.unwrap();
-    assert_eq!(std::fs::read_to_string(inside.join("b.txt")).unwrap(), "new");
-
-    let missing = inside.join("missing");
-    let link = root.path().join("link");
-    let dotted = inside.join("../..");
-    for path in [outside.path(), &missing, &link, &dotted, "/".as_ref(), "code".as_ref()] {
-        let refused = refusal(ann.client.call(None, at(path.to_str().unwrap())).await);
-        let expected = (ErrorCode::Forbidden, "outside_project_roots");
-        assert_eq!(code_of(&refused), expected, "{}", path.display());
-    }
-    assert!(ann.rest("DELETE", &format!("/v1/projects/{}", project.id), None).await.is_success());
-    assert!(inside.join("b.txt").exists(), "files outside the data directory stay");
-}
-
-#[tokio::test]
-async fn without_project_roots_no_directory_is_allowed() {
-    let app = spawn_app().await;
-    let ann = app.user("ann").await;
-    let refused = refusal(ann.client.call(None, at("/tmp")).await);
-    assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "outside_project_roots"));
 }
 
 async fn with_bob() -> (TestApp, Person, Person, ProjectId) {

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use iris_actors::supervision::ActorRecord;
 use iris_client::{Authentication, ConnectOptions};
 use iris_protocol::{
     ErrorCode, Ping, ProjectGet,
     limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX},
 };
 use iris_testkit::{
-    AppOptions, FakeProvider, Incoming, WireSocket, patiently, spawn_app, spawn_app_with,
+    AppOptions, FakeProvider, Incoming, PASSWORD, Person, WireSocket, patiently, spawn_app,
+    spawn_app_with,
 };
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
@@ -229,4 +231,72 @@ async fn a_client_that_says_goodbye_is_answered() {
     let app = spawn_app().await;
     let socket = app.user("ann").await.connect().await;
     patiently("the closing handshake", socket.close()).await;
+}
+
+#[tokio::test]
+async fn a_stranger_may_send_few_bytes_of_whatever_kind() {
+    const PING: &[u8] = &[b'x'; 100];
+    const PING_BYTES: usize = PING.len() + 6;
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let mut pings = WireSocket::open(&app.url, None).await.unwrap();
+    for _ in 0..=HELLO_BYTES_MAX / PING_BYTES {
+        pings.ping(PING).await;
+    }
+    assert_eq!(pings.close_code().await, 1009);
+    for (data, is_last) in [(Data::Binary, true), (Data::Text, false)] {
+        let mut socket = WireSocket::open(&app.url, None).await.unwrap();
+        socket.frame(data, &[b'x'; 2000], is_last).await;
+        let data = if is_last { data } else { Data::Continue };
+        for _ in 0..2 {
+            socket.frame(data, &[b'x'; 1100], is_last).await;
+        }
+        assert_eq!(socket.close_code().await, 1009, "{data:?}");
+    }
+
+    let mut patient = WireSocket::open(&app.url, None).await.unwrap();
+    for _ in 0..20 {
+        patient.ping(PING).await;
+    }
+    for _ in 0..20 {
+        assert_eq!(patient.next().await, Incoming::Pong(PING.into()));
+    }
+    patient.ask("1", "hello", None, json!({ "token": ann.token() })).await;
+    assert_eq!(patient.response("1").await["success"], true);
+    patient.ask("2", "ping", None, json!({ "more": "x".repeat(2 * HELLO_BYTES_MAX) })).await;
+    assert_eq!(patient.response("2").await["success"], true);
+}
+
+#[tokio::test]
+async fn a_socket_that_has_ended_runs_no_command() {
+    let app = spawn_app().await;
+    let mut talk = app.user("ann").await.conversation().await;
+    let (project, ann) = (talk.project.clone(), talk.person.clone());
+    let other_login = app.client().login("ann@example.com", PASSWORD).await.unwrap();
+    let (mut stalled, mut logged_out) =
+        (ann.wire().await, Person::new(app.client(), other_login.clone()).wire().await);
+    let rooms = json!({ "rooms": [format!("session:{}", talk.session)] });
+    stalled.ask("1", "subscribe", Some(project.as_str()), rooms).await;
+    stalled.response("1").await;
+    talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await;
+    talk.approval().await;
+    let long = format!("say ok\n#{}", "x".repeat(200_000));
+    for _ in 0..30 {
+        talk.send_message(&long).await;
+        talk.wait_for("message.created").await;
+    }
+    let token = Some(other_login.access_token.as_str());
+    let logout = app.client().rest("POST", "/v1/auth/logout", token, Some(&json!({}))).await;
+    assert!(logout.unwrap().is_success());
+    for (socket, code) in [(&mut stalled, 4008), (&mut logged_out, 4401)] {
+        socket.ask("2", "session.create", Some(project.as_str()), json!({})).await;
+        assert_eq!(socket.close_code().await, code);
+    }
+    // The conversation's own connection is the only one that stays.
+    let is_one = |actors: &[ActorRecord]| {
+        actors.iter().filter(|actor| actor.kind == "connection").count() == 1
+    };
+    app.wait_for_actors("the end of two connections", is_one).await;
+    let sessions = ann.get(&format!("/v1/projects/{project}/sessions")).await.json;
+    assert_eq!(sessions["data"].as_array().unwrap().len(), 1);
 }

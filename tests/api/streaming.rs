@@ -142,7 +142,8 @@ async fn a_long_answer_reaches_a_reader_that_reads() {
     let request =
         iris_protocol::SessionGet { session_id: ann.session.clone(), limit: None, before: None };
     let snapshot = again.call(Some(&ann.project), request).await.unwrap().payload;
-    assert_eq!(snapshot.messages.len(), 2);
+    // It is longer than a page may be, and has one of its own.
+    assert_eq!(snapshot.messages, [answer]);
 }
 
 #[tokio::test]

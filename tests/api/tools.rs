@@ -150,3 +150,39 @@ async fn the_tools_of_the_server_are_listed_with_their_schemas() {
     assert_eq!(names, ["read", "write", "edit", "list", "glob", "grep"]);
     assert!(tools.iter().all(|tool| tool["parameters"]["type"] == "object"));
 }
+
+#[tokio::test]
+async fn an_archived_project_lets_what_runs_come_to_an_end_and_nothing_begin() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let mut first = ann.conversation().await;
+    let mut second = ann.conversation_in(&first.project).await;
+    let runs = [first.send_message(WRITE).await.run_id, second.send_message(WRITE).await.run_id];
+    let call = first.approval().await.tool_call_id;
+    second.approval().await;
+    let path = format!("/v1/projects/{}/archive", first.project);
+    assert!(ann.post(&path, json!({})).await.is_success());
+
+    let archived = (ErrorCode::Conflict, "project_archived");
+    assert_eq!(code_of(&refusal(first.approve(&call).await)), archived);
+    assert_eq!(code_of(&refusal(first.try_send("say no", None).await)), archived);
+    assert_eq!(first.reject(&call, "no").await.unwrap().state, ApprovalState::Rejected);
+    assert_eq!(first.run_ended(&runs[0]).await, RunStatus::Completed);
+    assert!(second.cancel().await);
+    assert_eq!(second.run_ended(&runs[1]).await, RunStatus::Cancelled);
+}
+
+#[tokio::test]
+async fn arguments_that_nest_too_deeply_are_kept_as_text_and_the_model_is_told() {
+    let app = spawn_app().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    // One level more would be no JSON for the parser.
+    let arguments = format!("{{\"path\":{}{}}}", "[".repeat(125), "]".repeat(125));
+    let answer = ann.ask(&format!("call read {arguments}\nstep\nsay {{{{result}}}}")).await;
+    assert!(text_of(&answer).contains("nested too deeply"), "{}", text_of(&answer));
+    let path = format!("/v1/projects/{}/sessions/{}", ann.project, ann.session);
+    let session = ann.person.get(&path).await;
+    assert_eq!(session.status, 200, "{session:?}");
+    let call = calls_of(&answer)[0];
+    assert_eq!((&call.input, call.state), (&json!(arguments), ToolState::Error));
+}

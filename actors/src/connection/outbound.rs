@@ -47,17 +47,26 @@ pub struct Outbound(Mutex<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Frames of replays: they go out first and count against no limit but their own.
-    replay: VecDeque<Bytes>,
+    /// In the order in which they go out. A room's events keep theirs when it is joined again.
+    frames: VecDeque<Waiting>,
+    /// Of replays, which count against no limit but their own.
     replay_bytes: usize,
-    frames: VecDeque<OutFrame>,
-    bytes: usize,
+    /// Frames that are none of a replay.
+    live_frames: usize,
+    /// Their JSON.
+    live_bytes: usize,
     /// Of the largest frame since nothing waited. It does not count: one large answer is no slow
     /// reader.
     largest_bytes: usize,
     /// A close frame is queued, or the body is gone: nothing more is taken.
     is_closed: bool,
     waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Replay(Bytes),
+    Live(OutFrame),
 }
 
 impl Outbound {
@@ -70,8 +79,7 @@ impl Outbound {
         queue.take(OutFrame::Text(json))
     }
 
-    /// Queues frames of a replay before everything else that waits: what the room says from now on
-    /// comes after them.
+    /// Queues frames of a replay: what the room says from now on comes after them.
     pub fn push_replay(&self, frames: impl IntoIterator<Item = Bytes>) {
         let mut queue = self.0.lock();
         for json in frames {
@@ -79,7 +87,7 @@ impl Outbound {
                 return;
             }
             queue.replay_bytes += json.len();
-            queue.replay.push_back(json);
+            queue.frames.push_back(Waiting::Replay(json));
             if queue.replay_bytes > REPLAY_QUEUE_BYTES_MAX {
                 queue.give_up();
             }
@@ -90,7 +98,7 @@ impl Outbound {
     /// Queues the answer to a ping, unless the queue is full: pings are the peer's to bound.
     pub fn push_pong(&self, payload: Bytes) {
         let mut queue = self.0.lock();
-        if queue.frames.len() < OUTBOUND_FRAMES_MAX {
+        if queue.live_frames < OUTBOUND_FRAMES_MAX {
             queue.take(OutFrame::Pong(payload));
         }
     }
@@ -114,18 +122,8 @@ impl Outbound {
     /// The next frame, for the response body; `None` once everything after a close was taken.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<OutFrame>> {
         let mut queue = self.0.lock();
-        if let Some(json) = queue.replay.pop_front() {
-            queue.replay_bytes = queue.replay_bytes.saturating_sub(json.len());
-            return Poll::Ready(Some(OutFrame::Text(json)));
-        }
-        if let Some(frame) = queue.frames.pop_front() {
-            if let OutFrame::Text(json) = &frame {
-                queue.bytes = queue.bytes.saturating_sub(json.len());
-            }
-            if queue.frames.is_empty() {
-                queue.largest_bytes = 0;
-            }
-            return Poll::Ready(Some(frame));
+        if let Some(waiting) = queue.frames.pop_front() {
+            return Poll::Ready(Some(queue.gone(waiting)));
         }
         if queue.is_closed {
             return Poll::Ready(None);
@@ -147,8 +145,8 @@ impl Queue {
 
     fn is_full_for(&self, bytes: usize) -> bool {
         // The largest may be gone already while others still wait.
-        let counted = (self.bytes + bytes).saturating_sub(self.largest_bytes.max(bytes));
-        self.frames.len() >= OUTBOUND_FRAMES_MAX || counted > OUTBOUND_BYTES_MAX
+        let counted = (self.live_bytes + bytes).saturating_sub(self.largest_bytes.max(bytes));
+        self.live_frames >= OUTBOUND_FRAMES_MAX || counted > OUTBOUND_BYTES_MAX
     }
 
     fn take(&mut self, frame: OutFrame) -> bool {
@@ -156,17 +154,38 @@ impl Queue {
             return false;
         }
         if let OutFrame::Text(json) = &frame {
-            self.bytes += json.len();
+            self.live_bytes += json.len();
             self.largest_bytes = self.largest_bytes.max(json.len());
         }
-        self.frames.push_back(frame);
+        self.live_frames += 1;
+        self.frames.push_back(Waiting::Live(frame));
         self.wake();
         true
     }
 
+    /// Counts a frame that waits no longer.
+    fn gone(&mut self, waiting: Waiting) -> OutFrame {
+        let frame = match waiting {
+            Waiting::Replay(json) => {
+                self.replay_bytes = self.replay_bytes.saturating_sub(json.len());
+                return OutFrame::Text(json);
+            }
+            Waiting::Live(frame) => frame,
+        };
+        if let OutFrame::Text(json) = &frame {
+            self.live_bytes = self.live_bytes.saturating_sub(json.len());
+        }
+        self.live_frames = self.live_frames.saturating_sub(1);
+        if self.live_frames == 0 {
+            self.largest_bytes = 0;
+        }
+        frame
+    }
+
     fn close(&mut self, reason: CloseReason) {
         if !self.is_closed {
-            self.frames.push_back(OutFrame::Close(reason));
+            self.live_frames += 1;
+            self.frames.push_back(Waiting::Live(OutFrame::Close(reason)));
             self.is_closed = true;
             self.wake();
         }
@@ -220,15 +239,15 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_counts_against_no_limit_but_its_own_and_goes_out_first() {
+    fn a_replay_counts_against_no_limit_but_its_own_and_keeps_its_place() {
         let outbound = Outbound::default();
-        assert!(outbound.push(Bytes::from_static(b"live")));
+        assert!(outbound.push(Bytes::from_static(b"before")));
         outbound.push_replay((0..2 * OUTBOUND_FRAMES_MAX).map(|_| Bytes::from_static(b"past")));
-        assert!(outbound.push(Bytes::from_static(b"live")));
+        assert!(outbound.push(Bytes::from_static(b"after")));
         let frames = drain(&outbound);
         assert_eq!(frames.len(), 2 * OUTBOUND_FRAMES_MAX + 2);
-        assert_eq!(frames.first(), Some(&OutFrame::Text(Bytes::from_static(b"past"))));
-        assert_eq!(frames.last(), Some(&OutFrame::Text(Bytes::from_static(b"live"))));
+        assert_eq!(frames.first(), Some(&OutFrame::Text(Bytes::from_static(b"before"))));
+        assert_eq!(frames.last(), Some(&OutFrame::Text(Bytes::from_static(b"after"))));
     }
 
     #[test]

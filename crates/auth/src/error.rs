@@ -29,9 +29,9 @@ pub enum AuthError {
     /// The token is not one of ours, or not for this purpose.
     #[error("the token is not valid")]
     Invalid,
-    /// The configured setup token has no characters.
-    #[error("the setup token must not be empty")]
-    EmptySetupToken,
+    /// The configured setup token could be guessed.
+    #[error("the setup token needs at least `{min}` bytes", min = crate::SETUP_TOKEN_BYTES_MIN)]
+    SetupTokenTooShort,
     /// A key in memory is too short to be safe.
     #[error("a key needs at least {min} bytes, this one has {found}", min = crate::KEY_BYTES_MIN)]
     KeyTooShort {
@@ -75,7 +75,7 @@ impl AuthError {
             Self::BadPassword { .. } => ErrorCode::InvalidRequest,
             Self::Expired => ErrorCode::TokenExpired,
             Self::Invalid => ErrorCode::Unauthenticated,
-            Self::EmptySetupToken
+            Self::SetupTokenTooShort
             | Self::KeyTooShort { .. }
             | Self::KeyFileSize { .. }
             | Self::KeyFile { .. }
@@ -91,7 +91,7 @@ impl AuthError {
             Self::BadPassword { reason, .. } => public().reason(reason),
             Self::Expired => public(),
             Self::Invalid => public().reason("invalid_token"),
-            Self::EmptySetupToken
+            Self::SetupTokenTooShort
             | Self::KeyTooShort { .. }
             | Self::KeyFileSize { .. }
             | Self::KeyFile { .. }

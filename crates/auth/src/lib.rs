@@ -18,7 +18,7 @@ pub use error::AuthError;
 pub use keys::{Key, load_or_create_key};
 pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PASSWORD_WAITERS_MAX, Passwords};
 pub use refresh::{REFRESH_LIFETIME_DEFAULT, RefreshToken, RefreshTokens};
-pub use setup::SetupToken;
+pub use setup::{SETUP_TOKEN_BYTES_MIN, SetupToken};
 
 /// Shortest key that may sign or derive tokens, in bytes: the output size of SHA-256 (RFC 7518 section 3.2).
 pub const KEY_BYTES_MIN: usize = 32;

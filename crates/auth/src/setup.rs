@@ -14,6 +14,9 @@ use crate::random::random_bytes;
 /// 192 bits: out of reach for guessing, and 32 characters to copy.
 const TOKEN_BYTES: usize = 24;
 
+/// Shortest token that an operator may choose, in bytes without the white space around it.
+pub const SETUP_TOKEN_BYTES_MIN: usize = 16;
+
 /// A one-time token that its owner reads from the terminal or the configuration.
 #[derive(Clone)]
 pub struct SetupToken(Zeroizing<String>);
@@ -30,11 +33,11 @@ impl SetupToken {
     /// Takes the token that the operator chose.
     ///
     /// # Errors
-    /// [`AuthError::EmptySetupToken`] when there is nothing in it to know.
+    /// [`AuthError::SetupTokenTooShort`] when it has less than [`SETUP_TOKEN_BYTES_MIN`].
     pub fn new(text: String) -> Result<Self, AuthError> {
         let text = Zeroizing::new(text);
-        if text.trim().is_empty() {
-            return Err(AuthError::EmptySetupToken);
+        if text.trim().len() < SETUP_TOKEN_BYTES_MIN {
+            return Err(AuthError::SetupTokenTooShort);
         }
         Ok(Self(text))
     }
@@ -72,11 +75,12 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_may_choose_a_token_but_not_an_empty_one() {
-        assert!(SetupToken::new("chosen".to_owned()).unwrap().matches("chosen"));
-        for empty in ["", "  \n"] {
-            let result = SetupToken::new(empty.to_owned());
-            assert!(matches!(result, Err(AuthError::EmptySetupToken)));
+    fn an_operator_may_choose_a_token_but_not_a_short_one() {
+        let shortest = "x".repeat(SETUP_TOKEN_BYTES_MIN);
+        assert!(SetupToken::new(shortest.clone()).unwrap().matches(&shortest));
+        for short in ["", &shortest[1..], &format!("{}\n", &shortest[1..]), &" ".repeat(99)] {
+            let error = SetupToken::new(short.to_owned()).unwrap_err();
+            assert_eq!(error.to_string(), "the setup token needs at least `16` bytes");
         }
     }
 

@@ -46,18 +46,17 @@ impl OpenAiCompatible {
 impl Model for OpenAiCompatible {
     fn stream(&self, request: ModelRequest) -> ModelStream {
         let body = request::body(&request).to_string();
-        decode(sse::post(self.transport.clone(), &self.url, body))
+        let decoder = ChatDecoder::redacting(self.transport.api_key().cloned());
+        decode(sse::post(self.transport.clone(), &self.url, body), decoder)
     }
 }
 
 /// Turns the events of an answer into the common alphabet.
-pub(crate) fn decode(events: BoxStream<'static, Result<SseEvent, ModelError>>) -> ModelStream {
-    let decoding = Decoding {
-        events,
-        decoder: ChatDecoder::default(),
-        ready: VecDeque::new(),
-        is_over: false,
-    };
+pub(crate) fn decode(
+    events: BoxStream<'static, Result<SseEvent, ModelError>>,
+    decoder: ChatDecoder,
+) -> ModelStream {
+    let decoding = Decoding { events, decoder, ready: VecDeque::new(), is_over: false };
     stream::unfold(decoding, Decoding::next).boxed()
 }
 

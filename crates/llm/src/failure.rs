@@ -41,16 +41,18 @@ pub(crate) fn from_response(
     let intro = format!("the provider answered with status {status}");
     let mut error = report.into_error(&intro, key);
     error.retry_after_ms = retry_after_ms(headers);
-    error.request_id = header(headers, "x-request-id").or_else(|| header(headers, "request-id"));
+    let request_id = header(headers, "x-request-id").or_else(|| header(headers, "request-id"));
+    error.request_id = request_id.map(|id| excerpt(&id, key));
     error
 }
 
 /// The error that a provider sent as an event of its stream, after a status of 200.
-pub(crate) fn from_event(value: &Value) -> ModelError {
-    Report::read(value).into_error("the provider broke off its answer", None)
+pub(crate) fn from_event(value: &Value, key: Option<&ApiKey>) -> ModelError {
+    Report::read(value).into_error("the provider broke off its answer", key)
 }
 
-/// Shortens a foreign text to what may be quoted: no key, no control characters, 200 bytes.
+/// Shortens a foreign text to what may be quoted: no key, no control characters, 200 bytes. The one
+/// way by which a provider's words get into an error; the key goes before the end is cut off.
 pub(crate) fn excerpt(text: &str, key: Option<&ApiKey>) -> String {
     let mut text = match key {
         Some(key) => text.replace(key.expose(), "[redacted]"),
@@ -203,7 +205,7 @@ mod tests {
             (r#"{"error":"boom"}"#, Transient),
         ] {
             let value = serde_json::from_str(event).unwrap();
-            assert_eq!(from_event(&value).class, expected, "{event}");
+            assert_eq!(from_event(&value, None).class, expected, "{event}");
         }
     }
 

@@ -6,7 +6,7 @@ use http::{Request, Response};
 use launchdarkly_sdk_transport::{HttpTransport, ResponseFuture};
 
 use crate::guard::{Limits, guard};
-use crate::{ModelStream, ProviderKind, chat, sse};
+use crate::{ChatDecoder, ModelStream, ProviderKind, chat, sse};
 
 /// Decodes the body of a recorded event stream, given in pieces of any size. Does no I/O. A kind
 /// that has no wire, [`ProviderKind::Scripted`], has no recordings: none.
@@ -27,7 +27,7 @@ pub fn replay(kind: ProviderKind, pieces: Vec<Bytes>) -> Option<ModelStream> {
         ProviderKind::OpenAiCompatible => {
             // The address is never used: the transport has the answer.
             let events = sse::post(Recording(pieces), "http://recording/", String::new());
-            Some(chat::decode(events))
+            Some(chat::decode(events, ChatDecoder::default()))
         }
         ProviderKind::Scripted => None,
     }

@@ -59,6 +59,11 @@ impl Transport {
         Ok(Self { client, api_key, bearer, limits })
     }
 
+    /// The key that no error may show.
+    pub(crate) fn api_key(&self) -> Option<&ApiKey> {
+        self.api_key.as_ref()
+    }
+
     async fn send(
         self,
         request: Request<Option<Bytes>>,
@@ -86,7 +91,7 @@ impl Transport {
             guard(Box::pin(response.bytes_stream().map_err(TransportError::new)), self.limits);
         if !status.is_success() {
             let body = error_body(body).await;
-            return Err(from_response(status.as_u16(), &headers, &body, self.api_key.as_ref()));
+            return Err(from_response(status.as_u16(), &headers, &body, self.api_key()));
         }
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if let Some(content_type) = content_type.filter(|text| !is_event_stream(text)) {
@@ -101,10 +106,10 @@ impl Transport {
     fn not_a_stream(&self, content_type: &str, body: &[u8]) -> ModelError {
         let value = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
         if value.get("error").is_some_and(|error| !error.is_null()) {
-            return from_event(&value);
+            return from_event(&value, self.api_key());
         }
-        let content_type = excerpt(content_type, self.api_key.as_ref());
-        let said = excerpt(&String::from_utf8_lossy(body), self.api_key.as_ref());
+        let content_type = excerpt(content_type, self.api_key());
+        let said = excerpt(&String::from_utf8_lossy(body), self.api_key());
         let message = format!(
             "the provider answered with `{content_type}` instead of an event stream: `{said}`"
         );

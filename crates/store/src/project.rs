@@ -34,7 +34,7 @@ pub use approvals::{Decision, ResolveApproval};
 pub use files::{RecordFileWrite, RecordedChange};
 pub use log::PublishProjectEvent;
 pub use messages::{AcceptMessage, AcceptedMessage};
-pub use pages::{HISTORY_RUNS_MAX, Replay};
+pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
 pub use reader::ProjectReader;
 pub use recovery::{RecoverRuns, Recovered};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};

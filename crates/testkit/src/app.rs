@@ -10,6 +10,7 @@ use std::time::Duration;
 use iris::app::{App, Dependencies};
 use iris::config::{Config, LogFormat};
 use iris_actors::Registration;
+use iris_actors::supervision::{ActorRecord, ActorTree};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
@@ -129,6 +130,7 @@ pub struct TestApp {
     client: Client,
     data_dir: Arc<TempDir>,
     options: AppOptions,
+    actors: ActorTree,
     server: Server,
 }
 
@@ -157,23 +159,23 @@ impl TestApp {
     async fn start(options: AppOptions, data_dir: Arc<TempDir>) -> Self {
         let (config, dependencies) = (options.config(data_dir.path()), options.dependencies());
         let (stop, stopped) = oneshot::channel();
-        let (started, address) = oneshot::channel();
+        let (started, running) = oneshot::channel();
         // The server's thread keeps the directory until everything in it is closed.
         let keep = Arc::clone(&data_dir);
         let thread = thread::spawn(move || {
             actix_rt::System::new().block_on(async move {
                 let app = App::start(config, dependencies).await.unwrap();
-                started.send(app.address()).unwrap();
+                started.send((app.address(), app.actors().clone())).ok().unwrap();
                 // Fails when the test has dropped the server, which means the same.
                 stopped.await.ok();
                 app.stop().await.unwrap();
             });
             drop(keep);
         });
-        let address = patiently("the server to start", address).await.unwrap();
+        let (address, actors) = patiently("the server to start", running).await.unwrap();
         let server = Server { stop, thread };
         let url = format!("http://{address}");
-        Self { client: Client::new(&url).unwrap(), url, data_dir, options, server }
+        Self { client: Client::new(&url).unwrap(), url, data_dir, options, actors, server }
     }
 
     /// Stops the server gracefully and waits for it.
@@ -200,6 +202,20 @@ impl TestApp {
     /// Where the server keeps everything.
     pub fn data_dir(&self) -> &Path {
         self.data_dir.path()
+    }
+
+    /// Waits until the actors that are alive are the right ones.
+    ///
+    /// # Panics
+    /// When the server does not answer meanwhile.
+    pub async fn wait_for_actors(&self, what: &str, is_right: impl Fn(&[ActorRecord]) -> bool) {
+        let waiting = async {
+            while !is_right(&self.actors.snapshot()) {
+                // Nobody tells when an actor ends; what it takes to answer this is time to end in.
+                self.client.rest("GET", "/health/live", None, None).await.unwrap();
+            }
+        };
+        patiently(what, waiting).await;
     }
 
     /// A client without tokens.

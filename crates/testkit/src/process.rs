@@ -71,16 +71,19 @@ impl ServerProcess {
     }
 
     /// Runs a command that is expected to end by itself. Gives its exit code and standard error.
-    pub async fn refused(mut command: Command) -> (Option<i32>, String) {
-        let mut child = KilledOnDrop(command.stderr(Stdio::piped()).spawn().unwrap());
-        let mut stderr = child.0.stderr.take().unwrap();
-        let said = tokio::task::spawn_blocking(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).unwrap();
-            text
-        });
-        let text = patiently("the end of standard error", said).await.unwrap();
-        (child.0.wait().unwrap().code(), text)
+    pub async fn refused(command: Command) -> (Option<i32>, String) {
+        let ended = Self::ended(command).await;
+        (ended.0, ended.2)
+    }
+
+    /// The same with standard output before standard error.
+    pub async fn ended(mut command: Command) -> (Option<i32>, String, String) {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = KilledOnDrop(command.spawn().unwrap());
+        let stdout = tokio::task::spawn_blocking(read(child.0.stdout.take().unwrap()));
+        let stderr = tokio::task::spawn_blocking(read(child.0.stderr.take().unwrap()));
+        let said = patiently("the end of a command", async { tokio::join!(stdout, stderr) }).await;
+        (child.0.wait().unwrap().code(), said.0.unwrap(), said.1.unwrap())
     }
 
     /// A client without tokens.
@@ -99,5 +102,13 @@ impl ServerProcess {
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         let exit = tokio::task::spawn_blocking(move || self.child.0.wait());
         patiently("the exit", exit).await.unwrap().unwrap()
+    }
+}
+
+fn read(mut from: impl Read) -> impl FnOnce() -> String {
+    move || {
+        let mut text = String::new();
+        from.read_to_string(&mut text).unwrap();
+        text
     }
 }

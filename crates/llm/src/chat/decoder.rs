@@ -7,6 +7,7 @@ use super::calls::Calls;
 use super::usage::usage;
 use crate::blocks::Blocks;
 use crate::failure::from_event;
+use crate::provider::ApiKey;
 use crate::{ErrorClass, Finish, ModelError, ModelEvent};
 
 /// The state of one answer.
@@ -29,9 +30,16 @@ pub struct ChatDecoder {
     /// The provider's word, once it gave one.
     finish_reason: Option<String>,
     is_refused: bool,
+    /// Errors do not show it.
+    api_key: Option<ApiKey>,
 }
 
 impl ChatDecoder {
+    /// A decoder whose errors do not show the key, should the provider repeat it.
+    pub(crate) fn redacting(api_key: Option<ApiKey>) -> Self {
+        Self { api_key, ..Self::default() }
+    }
+
     /// Takes one event of the stream: its name, `message` when it has none, and its data.
     ///
     /// # Errors
@@ -52,7 +60,7 @@ impl ChatDecoder {
             }
         };
         if name == "error" || is_error(&chunk) {
-            return Err(from_event(&chunk));
+            return Err(from_event(&chunk, self.api_key.as_ref()));
         }
         let mut events = Vec::new();
         self.chunk(&chunk, &mut events)?;

@@ -90,6 +90,30 @@ async fn an_answer_that_is_no_stream_is_refused() {
 }
 
 #[tokio::test]
+async fn no_error_shows_the_key() {
+    // The second one has the key where the quoted text is cut off.
+    for (said, quoted) in [
+        ("sk-secret is busy".to_owned(), "[redacted] is busy".to_owned()),
+        (format!("{}sk-secret", "x".repeat(194)), format!("{}[redac", "x".repeat(194))),
+    ] {
+        let error = format!(r#"{{"error":{{"message":"{said}","type":"server_error"}}}}"#);
+        let message = format!("the provider broke off its answer: `{quoted}`");
+        let expected = ModelError::new(ErrorClass::Overloaded, message);
+        for reply in [
+            Reply::stream([hello(), event(&error)]),
+            Reply::status(200, [error]).header("content-type", "application/json"),
+        ] {
+            let provider = FakeProvider::start(vec![reply]).await;
+            assert_eq!(ask_error(&provider, Limits::default()).await, expected);
+        }
+    }
+    let reply = Reply::status(500, [""]).header("x-request-id", "for sk-secret");
+    let provider = FakeProvider::start(vec![reply]).await;
+    let error = ask_error(&provider, Limits::default()).await;
+    assert_eq!(error.request_id.as_deref(), Some("for [redacted]"));
+}
+
+#[tokio::test]
 async fn an_error_inside_the_stream_ends_it() {
     for body in [
         event(r#"{"error":{"message":"busy","type":"server_error"}}"#),

@@ -19,19 +19,27 @@ pub(super) struct CallEnd {
 }
 
 impl CallEnd {
-    /// When the run ended by itself, by an error or by a user.
+    /// When the run ended by itself, by an error or by a user. A tool that was at work is told to stop
+    /// and may be past the point where it could.
     pub(super) fn of_run(status: RunStatus) -> Self {
-        let text = match status {
-            RunStatus::Cancelled => "the run was cancelled",
+        let (running, not_started) = match status {
+            RunStatus::Cancelled => (
+                "the run was cancelled while this call was running; it may or may not have had its \
+                 effect",
+                "the run was cancelled",
+            ),
             RunStatus::Queued
             | RunStatus::Running
             | RunStatus::Waiting
             | RunStatus::Completed
             | RunStatus::Failed
-            | RunStatus::Interrupted => "the run failed before the call ended",
+            | RunStatus::Interrupted => (
+                "the run failed while this call was running; it may or may not have had its effect",
+                "the run failed before the call ended",
+            ),
         };
-        let end = (ToolState::Cancelled, text);
-        Self { running: end, not_started: end }
+        let cancelled = ToolState::Cancelled;
+        Self { running: (cancelled, running), not_started: (cancelled, not_started) }
     }
 
     /// When the server stopped: nobody knows what a running call did.

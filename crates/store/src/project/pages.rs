@@ -13,6 +13,9 @@ use crate::{StoreError, StoredEvent};
 
 /// Most runs of which a conversation's history is read: those just before the run that asks.
 pub const HISTORY_RUNS_MAX: u32 = 500;
+/// Most bytes of parts, as JSON, in one page of messages or one snapshot; a single message that has
+/// more is a page of its own.
+pub const PAGE_BYTES_MAX: usize = 512 * 1024;
 
 /// Sorts after every id.
 const AFTER_EVERY_ID: &str = "~";
@@ -93,7 +96,8 @@ pub(super) fn sessions(
     Ok(SessionPage { sessions, next_cursor, has_more, as_of: position(conn)? })
 }
 
-/// The messages just before the cursor, oldest first. The session must exist.
+/// The messages just before the cursor, oldest first: at most `limit` and [`PAGE_BYTES_MAX`]. The
+/// session must exist.
 pub(super) fn messages(
     conn: &Connection,
     session_id: &SessionId,
@@ -106,7 +110,9 @@ pub(super) fn messages(
     let key = params![session_id.as_str(), before.run_number, before.place, limit + 1];
     let read = |row: &Row<'_>| Ok((Place::of(row)?, rows::message(row)?));
     let mut found = queries::all(conn, MESSAGES, key, read)?;
-    let has_more = cut(&mut found, limit);
+    let mut has_more = cut(&mut found, limit);
+    let fitting = fitting(conn, &found)?;
+    has_more |= cut(&mut found, fitting);
     let next_cursor = found.last().filter(|_| has_more).map(|(place, _)| place.cursor());
     let newest_first = found.into_iter().map(|(_, message)| message);
     let messages = all_with_parts(conn, newest_first.rev())?;
@@ -198,6 +204,19 @@ fn all_with_parts(
     messages.map(|message| queries::with_parts(conn, message)).collect()
 }
 
+/// How many of the messages, the first in any case, have parts of [`PAGE_BYTES_MAX`] in all.
+fn fitting(conn: &Connection, found: &[(Place, Message)]) -> Result<u32, StoreError> {
+    let (mut count, mut bytes) = (0, 0);
+    for (_, message) in found {
+        bytes += queries::parts_bytes(conn, &message.id)?;
+        if count > 0 && bytes > PAGE_BYTES_MAX {
+            break;
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// Drops what was read beyond the page, and tells whether there was anything.
 fn cut<T>(entries: &mut Vec<T>, limit: u32) -> bool {
     let limit = limit as usize;
@@ -227,6 +246,7 @@ mod tests {
             EVENTS,
             queries::OPEN_RUNS,
             queries::PARTS,
+            queries::PARTS_BYTES,
             queries::OPEN_CALLS,
             queries::PENDING_APPROVALS,
         ];

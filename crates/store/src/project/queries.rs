@@ -15,6 +15,9 @@ pub(super) const OPEN_RUNS: &str =
 /// The parts of a message.
 pub(super) const PARTS: &str =
     "SELECT body FROM message_parts WHERE message_id = ?1 ORDER BY ordinal";
+/// How long the parts of a message are together.
+pub(super) const PARTS_BYTES: &str =
+    "SELECT COALESCE(SUM(octet_length(body)), 0) FROM message_parts WHERE message_id = ?1";
 /// The tool calls of a message that have no result.
 pub(super) const OPEN_CALLS: &str = "SELECT body FROM message_parts
      WHERE message_id = ?1 AND tool_state IN ('pending', 'waiting', 'running') ORDER BY ordinal";
@@ -110,6 +113,11 @@ pub(super) fn message(
 pub(super) fn with_parts(conn: &Connection, mut message: Message) -> Result<Message, StoreError> {
     message.parts = all(conn, PARTS, [message.id.as_str()], rows::part)?;
     Ok(message)
+}
+
+/// The bytes of a message's parts, as JSON.
+pub(super) fn parts_bytes(conn: &Connection, id: &MessageId) -> Result<usize, StoreError> {
+    one(conn, PARTS_BYTES, [id.as_str()], |row| row.get(0))
 }
 
 /// A tool call of a message, which must exist.

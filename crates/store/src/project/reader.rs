@@ -11,7 +11,8 @@ use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 /// Reads the database of a project. Cheap to clone.
 ///
 /// Each query sees one state of the database and waits for its turn among all readers of the
-/// process. Limits of pages are taken as at least 1 and at most `iris_protocol::limits::PAGE_MAX`.
+/// process. Limits of pages are taken as at least 1 and at most `iris_protocol::limits::PAGE_MAX`;
+/// pages of messages end earlier at [`super::PAGE_BYTES_MAX`], but never without a message.
 #[derive(Debug, Clone)]
 pub struct ProjectReader {
     reader: Reader,

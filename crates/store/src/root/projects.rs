@@ -1,5 +1,7 @@
 //! Commands on projects.
 
+use std::path::{Path, PathBuf};
+
 use iris_protocol::{Project, ProjectId, ProjectType, Role, UserId};
 use rusqlite::{Connection, params};
 use serde_json::{Map, Value};
@@ -12,7 +14,8 @@ use crate::{Command, StoreError, WriteTx};
 
 /// Creates a project with its owner as its first member. Answers the project as the owner sees it.
 ///
-/// Fails with `NotFound` when there is no such owner.
+/// Fails with `NotFound` when there is no such owner, with `Conflict` and `path_taken` when another
+/// project's directory is the same, lies in this one or holds it.
 #[derive(Debug, Clone)]
 pub struct CreateProject {
     /// The new project.
@@ -25,7 +28,8 @@ pub struct CreateProject {
     pub description: Option<String>,
     /// Where its files live.
     pub r#type: ProjectType,
-    /// The directory of its files where that lies outside the data directory.
+    /// The directory of its files where that lies outside the data directory: absolute, and without
+    /// links, since it is compared with others by its text.
     pub path: Option<String>,
     /// Now, in milliseconds since 1970 UTC.
     pub at: i64,
@@ -36,6 +40,9 @@ impl Command for CreateProject {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Project, StoreError> {
         existing_user(tx.conn(), &self.owner_id)?;
+        if let Some(path) = &self.path {
+            refuse_taken_path(tx.conn(), Path::new(path))?;
+        }
         tx.conn()
             .prepare_cached(
                 "INSERT INTO projects
@@ -54,6 +61,21 @@ impl Command for CreateProject {
         insert_member(tx.conn(), &self.id, &self.owner_id, Role::Owner, self.at)?;
         existing_project(tx.conn(), &self.owner_id, &self.id)
     }
+}
+
+/// Two projects in one place would write each other's files. Reads the paths of all projects, which
+/// is cheap enough for something as rare as a new one.
+fn refuse_taken_path(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    let mut statement = conn.prepare_cached("SELECT path FROM projects WHERE path IS NOT NULL")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let taken = PathBuf::from(row.get::<_, String>(0)?);
+        if path.starts_with(&taken) || taken.starts_with(path) {
+            let message = "`path` is, holds or lies in the directory of another project";
+            return Err(StoreError::conflict("path_taken", message));
+        }
+    }
+    Ok(())
 }
 
 /// Changes a project; what is `None` stays as it is. Answers the project as `by` sees it.

@@ -175,7 +175,7 @@ pub(super) fn project_location(
     Ok(found.optional()?)
 }
 
-/// The one query that reads a whole table, because that is what it is asked for.
+/// Reads the whole table, because that is what it is asked for.
 const ALL_PROJECT_IDS: &str = "SELECT id FROM projects ORDER BY id";
 
 pub(super) fn all_project_ids(conn: &Connection) -> Result<Vec<ProjectId>, StoreError> {

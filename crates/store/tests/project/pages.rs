@@ -46,12 +46,15 @@ async fn messages_come_in_the_order_of_the_conversation() {
 }
 
 #[tokio::test]
-async fn a_history_ends_with_the_message_that_it_answers() {
+async fn a_history_ends_with_the_runs_own_answer_as_far_as_it_is_recorded() {
     let fixture = conversation().await;
+    fixture.write(step(2, 0, vec![text(2, "two")])).await.unwrap();
     let reader = fixture.reader();
     let history = reader.history(session_id(), run_id(2)).await.unwrap();
-    assert_eq!(ids(&history), [message_id(1), answer_id(1), message_id(2)]);
-    assert_eq!(history[1].parts.len(), 1);
+    assert_eq!(ids(&history), [message_id(1), answer_id(1), message_id(2), answer_id(2)]);
+    assert_eq!((history[1].parts.len(), &history[3]), (1, &fixture.answer(2).await));
+    let queued = reader.history(session_id(), run_id(3)).await.unwrap();
+    assert_eq!(ids(&queued)[4..], [message_id(3)]);
     let unknown = reader.history(session_id(), run_id(9)).await;
     assert!(matches!(unknown, Err(StoreError::NotFound { .. })), "{unknown:?}");
 }
@@ -153,4 +156,47 @@ async fn a_page_is_never_longer_than_the_wire_allows() {
     assert_eq!((page.sessions.len(), page.has_more), (max as usize, true));
     let page = fixture.reader().sessions(0, None, false).await.unwrap();
     assert_eq!(page.sessions.len(), 1);
+}
+
+/// Run `n`, whose message and answer have parts of `bytes` in all.
+async fn run_of(fixture: &Fixture, n: u128, bytes: usize) {
+    let question = fixture.write(accept(n)).await.unwrap().message.parts;
+    fixture.write(start(n)).await.unwrap();
+    let empty = [Part::Text { id: PartId::from_bits(n), text: String::new() }];
+    let parts = [question, empty.to_vec()].concat();
+    let taken: usize = parts.iter().map(|part| serde_json::to_string(part).unwrap().len()).sum();
+    let parts = vec![text(n, &"x".repeat(bytes - taken))];
+    let end = FinishRun { parts, ..finish(n, RunStatus::Completed, FinishReason::Stop) };
+    fixture.write(end).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_of_messages_is_bounded_in_bytes_too_and_never_empty() {
+    let fixture = Fixture::with_session().await;
+    run_of(&fixture, 1, 2 * PAGE_BYTES_MAX).await;
+    run_of(&fixture, 2, 1000).await;
+    run_of(&fixture, 3, PAGE_BYTES_MAX).await;
+    let reader = fixture.reader();
+
+    let snapshot = reader.snapshot(session_id(), 50, None).await.unwrap().unwrap();
+    assert_eq!(ids(&snapshot.messages), [message_id(3), answer_id(3)]);
+    let mut pages = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = reader.messages(session_id(), 50, cursor).await.unwrap();
+        assert_eq!(page.has_more, page.next_cursor.is_some());
+        pages.push(ids(&page.messages));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let expected = [
+        vec![message_id(3), answer_id(3)],
+        vec![message_id(2), answer_id(2)],
+        vec![answer_id(1)],
+        vec![message_id(1)],
+    ];
+    assert_eq!(pages, expected);
+    assert_eq!(snapshot.next_cursor.as_deref(), Some("3.0"));
 }

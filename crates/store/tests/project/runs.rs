@@ -174,12 +174,38 @@ async fn a_cancelled_run_gives_every_open_call_its_result() {
             "P session.status"
         ]
     );
-    for call in fixture.calls(1).await {
-        assert_eq!(call.state, ToolState::Cancelled);
-        assert_eq!(call.error.as_deref(), Some("the run was cancelled"));
-    }
     let late = fixture.refusal(result(1, 1, completed("late"))).await;
     assert_eq!(late, (CONFLICT, "already_final".into()));
+}
+
+#[tokio::test]
+async fn a_call_that_ran_when_its_run_ended_may_have_had_its_effect() {
+    for (status, reason, running, not_started) in [
+        (
+            RunStatus::Cancelled,
+            FinishReason::Cancelled,
+            "the run was cancelled while this call was running; it may or may not have had its \
+             effect",
+            "the run was cancelled",
+        ),
+        (
+            RunStatus::Failed,
+            FinishReason::Error,
+            "the run failed while this call was running; it may or may not have had its effect",
+            "the run failed before the call ended",
+        ),
+    ] {
+        let fixture = Fixture::with_run().await;
+        let calls =
+            [ToolState::Running, ToolState::Waiting, ToolState::Pending].into_iter().zip(1..);
+        let calls = calls.map(|(state, n)| call(n, state)).collect();
+        fixture.write(step(1, 0, calls)).await.unwrap();
+        fixture.write(finish(1, status, reason)).await.unwrap();
+        let calls = fixture.calls(1).await;
+        assert!(calls.iter().all(|call| call.state == ToolState::Cancelled), "{calls:?}");
+        let errors: Vec<_> = calls.iter().filter_map(|call| call.error.as_deref()).collect();
+        assert_eq!(errors, [running, not_started, not_started]);
+    }
 }
 
 #[tokio::test]

@@ -79,6 +79,24 @@ async fn a_project_needs_its_owner() {
 }
 
 #[tokio::test]
+async fn no_two_projects_share_a_directory() {
+    let root = Root::new();
+    root.user(1).await;
+    root.project(1, 1).await;
+    let at = |n, path: &str| CreateProject { path: Some(path.into()), ..create_project(n, 1) };
+    root.run(at(2, "/srv/a/b")).await.unwrap();
+    for taken in ["/srv/a/b", "/srv/a/b/", "/srv/a/b/c", "/srv/a", "/"] {
+        assert_eq!(conflict(root.run(at(3, taken)).await), "path_taken", "{taken}");
+    }
+    for (n, free) in (3..).zip(["/srv/a/bc", "/srv/a/c", "/srv/b"]) {
+        root.run(at(n, free)).await.unwrap();
+    }
+    root.project(6, 1).await;
+    root.run(DeleteProject { id: project_id(2) }).await.unwrap();
+    root.run(at(7, "/srv/a/b")).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_project_is_visible_to_its_members_alone_each_with_their_role() {
     let root = shared_project().await;
     let seen = root.reader.project(&user_id(2), &project_id(1)).await.unwrap();
