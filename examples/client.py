@@ -1,7 +1,6 @@
 """A client of Iris in Python. To run it: pip install "websockets>=14", then
 IRIS_PASSWORD=... python examples/client.py you@example.com "What is in README.md?" [http://127.0.0.1:4747]"""
-import asyncio, collections, json, os, sys, urllib.request, uuid
-import websockets
+import asyncio, collections, json, os, sys, urllib.request, uuid, websockets
 email, text, url = (sys.argv[1:] + ["http://127.0.0.1:4747"])[:3]
 async def main():
     login = json.dumps({"email": email, "password": os.environ["IRIS_PASSWORD"]}).encode()

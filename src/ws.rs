@@ -20,7 +20,7 @@ use futures_util::Stream;
 use iris_actors::Node;
 use iris_actors::connection::{CloseReason, Inbound, NewConnection, OutFrame, Outbound};
 use iris_protocol::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
-use iris_protocol::{ApiError, ErrorCode};
+use iris_protocol::{ApiError, ErrorCode, Operation};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::http::{RestError, bearer, peer};
@@ -38,7 +38,11 @@ pub(crate) async fn connect(
 ) -> Result<HttpResponse, RestError> {
     refuse_token_in_url(request.query_string())?;
     let claims = match bearer(&request)? {
-        Some(token) => Some(node.authenticate(token)?),
+        Some(token) => {
+            let claims = node.authenticate(token)?;
+            node.admits(Some(&claims), Operation::Ping, None).await?;
+            Some(claims)
+        }
         None => None,
     };
     let mut response = handshake(&request).map_err(|error| {

@@ -363,19 +363,26 @@ impl Connection {
             let error = ApiError::new(ErrorCode::Conflict, "the connection is authenticated");
             return self.respond(id, Err(error.reason("already_authenticated")), None);
         }
-        match self.node.authenticate(token) {
+        let claims = self.node.authenticate(token);
+        let node = self.node.clone();
+        // A token can outlive its login, so the store is asked too; what comes meanwhile waits.
+        let admitted = async move {
+            let claims = claims?;
+            node.admits(Some(&claims), Operation::Ping, None).await.map(|()| claims)
+        };
+        ctx.wait(admitted.into_actor(self).map(move |admitted, connection, ctx| match admitted {
             Ok(claims) => {
-                self.default_project = project_id;
-                self.claims = Some(claims.clone());
-                self.act_for(&claims, ctx);
-                self.greet(&claims);
-                self.respond(id, value(self.connected(&claims)), None);
+                connection.default_project = project_id;
+                connection.claims = Some(claims.clone());
+                connection.act_for(&claims, ctx);
+                connection.greet(&claims);
+                connection.respond(id, value(connection.connected(&claims)), None);
             }
             Err(error) => {
-                self.respond(id, Err(error), None);
-                self.close(4401, "not authenticated", ctx);
+                connection.respond(id, Err(error), None);
+                connection.close(4401, "not authenticated", ctx);
             }
-        }
+        }));
     }
 
     fn connected(&self, claims: &AccessClaims) -> Connected {

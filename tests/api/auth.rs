@@ -164,6 +164,19 @@ async fn logging_out_closes_the_sockets_of_that_login() {
 }
 
 #[tokio::test]
+async fn the_token_of_a_login_that_has_ended_opens_no_socket() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let token = ann.token();
+    ann.post("/v1/auth/logout", json!({})).await;
+    assert!(WireSocket::open(&app.url, Some(&token)).await.is_err());
+    let mut socket = WireSocket::open(&app.url, None).await.unwrap();
+    socket.ask("1", "hello", None, json!({ "token": token })).await;
+    assert_eq!(socket.response("1").await["error"]["code"], "UNAUTHENTICATED");
+    assert_eq!(socket.close_code().await, 4401);
+}
+
+#[tokio::test]
 async fn a_token_that_is_none_is_refused() {
     let app = spawn_app().await;
     let ann = app.user("ann").await;
