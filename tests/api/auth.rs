@@ -169,7 +169,7 @@ async fn the_token_of_a_login_that_has_ended_opens_no_socket() {
     let ann = app.user("ann").await;
     let token = ann.token();
     ann.post("/v1/auth/logout", json!({})).await;
-    assert!(WireSocket::open(&app.url, Some(&token)).await.is_err());
+    assert!(WireSocket::open(&app.url, Some(token)).await.is_err());
     let mut socket = WireSocket::open(&app.url, None).await.unwrap();
     socket.ask("1", "hello", None, json!({ "token": token })).await;
     assert_eq!(socket.response("1").await["error"]["code"], "UNAUTHENTICATED");
