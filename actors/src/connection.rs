@@ -14,8 +14,8 @@ use futures_util::Stream;
 use iris_auth::AccessClaims;
 use iris_protocol::{
     ApiError, AuthExpiry, AuthSessionId, Command, Connected, ConnectionId, ConnectionLimits,
-    Done as Ok_, ErrorCode, FrameError, Operation, Pong, ProjectId, RequestFrame, ResponseFrame,
-    Room, RoomOutcome, RoomStatus, Subscribe, SubscribePayload, Unsubscribe,
+    ErrorCode, FrameError, Operation, Pong, ProjectId, RequestFrame, ResponseFrame, Room,
+    RoomOutcome, RoomStatus, Subscribe, SubscribePayload, Unsubscribe,
     limits::{
         FRAME_BYTES_MAX, PROTOCOL_ERRORS_PER_MINUTE_MAX, REQUESTS_IN_FLIGHT_MAX,
         ROOMS_PER_CONNECTION_MAX,
@@ -518,7 +518,7 @@ impl Connection {
             project.do_send(LeaveRooms { connection_id, rooms });
         }
         self.rooms.retain(|_, (_, known)| !known.is_empty());
-        self.respond(id, value(Ok_ { done: true }), None);
+        self.respond(id, value(iris_protocol::Done { done: true }), None);
     }
 }
 

@@ -89,7 +89,7 @@ impl Node {
         }
         let grant = self.gate(ask.claims.as_ref(), operation, ask.project_id.as_ref()).await?;
         let context = grant.write_context(self, operation, &ask)?;
-        run(self, grant, ask, context).await
+        perform(self, grant, ask, context).await
     }
 
     /// Says whether a caller may run an operation, so that a transport need not read the body of one
@@ -201,26 +201,41 @@ impl Grant {
         operation: Operation,
         ask: &Ask,
     ) -> Result<WriteContext, ApiError> {
-        let (Some(key), Some(user_id)) = (&ask.idempotency_key, &self.user_id) else {
-            return Ok(WriteContext::default());
-        };
+        let Some(key) = &ask.idempotency_key else { return Ok(WriteContext::default()) };
         let body = serde_json::to_vec(&ask.command.to_value()).map_err(internal)?;
-        Ok(WriteContext {
+        Ok(self.repeatable(node, operation, key, &body))
+    }
+
+    /// Makes a write repeatable under the caller's key, within the project.
+    fn repeatable(
+        &self,
+        node: &Node,
+        operation: Operation,
+        key: &str,
+        body: &[u8],
+    ) -> WriteContext {
+        let Some(user_id) = &self.user_id else { return WriteContext::default() };
+        WriteContext {
             idempotency: Some(IdempotencyKey {
                 user_id: user_id.clone(),
                 operation: operation.name(),
                 key: match &self.project_id {
                     Some(project_id) => format!("{project_id} {key}"),
-                    None => key.clone(),
+                    None => key.to_owned(),
                 },
-                body_hash: iris_workspace::content_hash(&body),
+                body_hash: iris_workspace::content_hash(body),
                 at: node.services.clock.now_ms(),
             }),
-        })
+        }
     }
 }
 
-async fn run(node: &Node, grant: Grant, ask: Ask, context: WriteContext) -> Result<Done, ApiError> {
+async fn perform(
+    node: &Node,
+    grant: Grant,
+    ask: Ask,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
     let Ask { command, peer, .. } = ask;
     match command {
         Command::AuthSetup(request) => accounts::setup(node, request, peer).await,

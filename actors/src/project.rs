@@ -170,7 +170,11 @@ impl Project {
             }
             Err(error) => {
                 tracing::error!(actor.path = %registry.path, %error, "recovery of runs failed");
-                ctx.run_later(RECOVER_AGAIN_AFTER, Self::recover);
+                ctx.run_later(RECOVER_AGAIN_AFTER, |registry, ctx| {
+                    // What began meanwhile is about to be recorded as interrupted: end it first.
+                    registry.stop_sessions();
+                    registry.recover(ctx);
+                });
             }
         }));
     }
@@ -180,14 +184,18 @@ impl Supervised for Project {
     /// Clients come back with their positions; sessions start again when they are needed.
     fn restarting(&mut self, _: &mut Context<Self>) {
         self.rooms.close_all(&CloseReason::new(1011, "the project restarted"));
-        for (_, session) in self.sessions.drain() {
-            session.do_send(StopSession);
-        }
+        self.stop_sessions();
         self.flush_is_due = false;
     }
 }
 
 impl Project {
+    fn stop_sessions(&mut self) {
+        for (_, session) in self.sessions.drain() {
+            session.do_send(StopSession);
+        }
+    }
+
     fn session(&mut self, id: &SessionId, ctx: &mut Context<Self>) -> Addr<Session> {
         if let Some(session) = self.sessions.get(id).filter(|session| session.connected()) {
             return session.clone();
@@ -467,9 +475,7 @@ impl Handler<CloseProject> for Project {
 
     fn handle(&mut self, _: CloseProject, _: &mut Context<Self>) -> Self::Result {
         self.rooms.evict(ErrorCode::NotFound, |_| true);
-        for (_, session) in self.sessions.drain() {
-            session.do_send(StopSession);
-        }
+        self.stop_sessions();
         self.close()
     }
 }

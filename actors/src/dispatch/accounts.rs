@@ -2,8 +2,8 @@
 
 use iris_auth::{AuthError, REFRESH_LIFETIME_DEFAULT, RefreshToken, RefreshTokens};
 use iris_protocol::{
-    ApiError, AuthGrant, AuthLogin, AuthRegister, AuthRotate, AuthSessionId, AuthSetup,
-    Done as Ok_, ErrorCode, User, UserId, UserPayload,
+    ApiError, AuthGrant, AuthLogin, AuthRegister, AuthRotate, AuthSessionId, AuthSetup, ErrorCode,
+    User, UserId, UserPayload,
 };
 use iris_store::WriteContext;
 use iris_store::root::{
@@ -186,7 +186,7 @@ pub(super) async fn logout(node: &Node, grant: &Grant) -> Result<Done, ApiError>
         write(&node.root, command, WriteContext::default()).await.map_err(stored)?;
         node.connections.close_login(&id);
     }
-    done(Ok_ { done: true })
+    done(iris_protocol::Done { done: true })
 }
 
 pub(super) async fn me(node: &Node, grant: &Grant) -> Result<Done, ApiError> {

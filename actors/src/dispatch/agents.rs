@@ -1,8 +1,8 @@
 //! Agents and tools.
 
 use iris_protocol::{
-    Agent, AgentCreate, AgentId, AgentPage, AgentPayload, AgentUpdate, ApiError, Done as Ok_,
-    ErrorCode, ToolPage,
+    Agent, AgentCreate, AgentId, AgentPage, AgentPayload, AgentUpdate, ApiError, ErrorCode,
+    ToolPage,
     limits::{AGENT_TOOLS_MAX, PROMPT_BYTES_MAX},
 };
 use iris_store::project::{CreateAgent, DeleteAgent, UpdateAgent};
@@ -116,7 +116,7 @@ pub(super) async fn delete(
     let command = DeleteAgent { name, by, at: node.services.clock.now_ms() };
     let project = grant.project(node).await?;
     let deleted = write(&project.address, command, context).await.map_err(stored)?;
-    Ok(done(Ok_ { done: true })?.at(deleted.seq, deleted.replayed))
+    Ok(done(iris_protocol::Done { done: true })?.at(deleted.seq, deleted.replayed))
 }
 
 pub(super) async fn list(node: &Node, grant: &Grant) -> Result<Done, ApiError> {

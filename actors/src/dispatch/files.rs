@@ -5,8 +5,8 @@ use iris_protocol::{
     ApiError, File, FileContent, FilePayload, FileRead, FileType, FileWrite, Operation, ProjectId,
     limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX},
 };
+use iris_store::WriteContext;
 use iris_store::project::RecordFileWrite;
-use iris_store::{IdempotencyKey, WriteContext};
 use iris_workspace::{WorkspaceError, content_hash};
 
 use super::{Done, Grant, done, internal, stored};
@@ -50,17 +50,10 @@ pub async fn put_file_bytes(
     idempotency_key: Option<String>,
 ) -> Result<(File, bool), ApiError> {
     let grant = node.gate(claims, Operation::FileWrite, Some(project_id)).await?;
-    let mut context = WriteContext::default();
-    if let Some(key) = idempotency_key {
+    let context = idempotency_key.map_or_else(WriteContext::default, |key| {
         let body = format!("{}\n{path}", content_hash(&bytes));
-        context.idempotency = Some(IdempotencyKey {
-            user_id: grant.user_id()?.clone(),
-            operation: Operation::FileWrite.name(),
-            key,
-            body_hash: content_hash(body.as_bytes()),
-            at: node.services.clock.now_ms(),
-        });
-    }
+        grant.repeatable(node, Operation::FileWrite, &key, body.as_bytes())
+    });
     let (file, _, replayed) = write_bytes(node, &grant, path, bytes, context).await?;
     Ok((file, replayed))
 }

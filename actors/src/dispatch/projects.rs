@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use iris_protocol::{
-    ApiError, Done as Ok_, ErrorCode, Event, Member, MemberAdd, MemberPage, MemberPayload,
-    MemberRemove, MemberUpdate, Project, ProjectCreate, ProjectId, ProjectList, ProjectPayload,
-    ProjectUpdate, Role, UserId,
+    ApiError, ErrorCode, Event, Member, MemberAdd, MemberPage, MemberPayload, MemberRemove,
+    MemberUpdate, Project, ProjectCreate, ProjectId, ProjectList, ProjectPayload, ProjectUpdate,
+    Role, UserId,
     limits::{PAGE_DEFAULT, PAGE_MAX, SETTINGS_BYTES_MAX},
 };
 use iris_store::project::{ProjectDatabase, PublishProjectEvent};
@@ -14,12 +14,15 @@ use iris_store::root::{
     AddMember, CreateProject, DeleteProject, RemoveMember, SetProjectArchived, UpdateMember,
     UpdateProject,
 };
-use iris_store::{Committed, WriteContext};
+use iris_store::{Committed, StoreError, WriteContext};
 
 use super::{Done, Grant, check_description, check_name, done, internal, stored};
 use crate::directory::{CloseOne, ProjectPlaces};
 use crate::project::EvictUser;
 use crate::{Node, write};
+
+/// The directories whose entries a new project changes: its own, `projects` and the data directory.
+const DIRECTORIES_MADE: usize = 3;
 
 /// The page size that a request asks for.
 pub(super) fn page_size(limit: Option<u32>) -> Result<u32, ApiError> {
@@ -56,7 +59,12 @@ pub(super) async fn create(
         let (id, places) = (id.clone(), ProjectPlaces::new(&services.settings.data_dir, &id));
         move || {
             std::fs::create_dir_all(&places.files)?;
-            ProjectDatabase::create(&places.database, &id, &epoch, at)
+            ProjectDatabase::create(&places.database, &id, &epoch, at)?;
+            // A loss of power must not take the directory of a project that was acknowledged.
+            for directory in places.directory.ancestors().take(DIRECTORIES_MADE) {
+                std::fs::File::open(directory)?.sync_all()?;
+            }
+            Ok(())
         }
     };
     tokio::task::spawn_blocking(made).await.map_err(internal)?.map_err(stored)?;
@@ -70,7 +78,12 @@ pub(super) async fn create(
         at,
     };
     let created = write(&node.root, command, context).await;
-    if !created.as_ref().is_ok_and(|created| created.output.id == id) {
+    let is_unused = match &created {
+        Ok(created) => created.output.id != id,
+        // Perhaps it is committed: an empty directory too many beats one too few.
+        Err(error) => !matches!(error, StoreError::Closed),
+    };
+    if is_unused {
         remove_directory(places.directory).await;
     }
     let Committed { output: project, replayed, .. } = created.map_err(stored)?;
@@ -216,13 +229,13 @@ pub(super) async fn delete(
     let id = grant.project_id()?.clone();
     let deleted = write(&node.root, DeleteProject { id: id.clone() }, context).await;
     if deleted.map_err(stored)?.replayed {
-        return Ok(done(Ok_ { done: true })?.at(None, true));
+        return Ok(done(iris_protocol::Done { done: true })?.at(None, true));
     }
     // Nobody can open it any more; what is open closes before its files go.
     node.directory.send(CloseOne(id.clone())).await.map_err(internal)?;
     let places = ProjectPlaces::new(&node.services.settings.data_dir, &id);
     remove_directory(places.directory).await;
-    done(Ok_ { done: true })
+    done(iris_protocol::Done { done: true })
 }
 
 pub(super) async fn members(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
@@ -314,5 +327,5 @@ pub(super) async fn remove_member(
     }
     let event = Event::MemberRemoved { user_id };
     let seq = publish(node, grant, event, removed.replayed).await?;
-    Ok(done(Ok_ { done: true })?.at(seq, removed.replayed))
+    Ok(done(iris_protocol::Done { done: true })?.at(seq, removed.replayed))
 }

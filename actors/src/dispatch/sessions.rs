@@ -2,8 +2,8 @@
 
 use actix::Addr;
 use iris_protocol::{
-    ApiError, ApprovalPayload, CancelPayload, Content, Done as Ok_, ErrorCode, MessageGet,
-    MessageList, MessagePayload, MessageSend, RunCancel, Session as SessionResource, SessionCreate,
+    ApiError, ApprovalPayload, CancelPayload, Content, ErrorCode, MessageGet, MessageList,
+    MessagePayload, MessageSend, RunCancel, Session as SessionResource, SessionCreate,
     SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionStatus,
     SessionUpdate, ToolApprove, ToolReject, limits::MESSAGE_TEXT_BYTES_MAX,
 };
@@ -149,7 +149,7 @@ pub(super) async fn delete(
         let deleted = set_status(node, grant, id, SessionStatus::Deleted, context).await?;
         (deleted.seq, deleted.replayed)
     };
-    Ok(done(Ok_ { done: true })?.at(seq, replayed))
+    Ok(done(iris_protocol::Done { done: true })?.at(seq, replayed))
 }
 
 /// A session that the caller may act in, and its actor.

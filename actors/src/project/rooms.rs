@@ -184,12 +184,11 @@ impl Rooms {
         is_first
     }
 
-    /// Sends what came since the last flush, one frame a part. Says whether anything streams still.
-    pub(super) fn flush(&mut self) -> bool {
+    /// Sends what came since the last flush, one frame a part.
+    pub(super) fn flush(&mut self) {
         for part_id in self.live.keys().cloned().collect::<Vec<_>>() {
             self.flush_part(&part_id);
         }
-        !self.live.is_empty()
     }
 
     /// Forgets the parts of a message, which ended without completing them.
