@@ -11,6 +11,7 @@ pub mod limits;
 mod openapi;
 mod operations;
 mod payloads;
+mod supervision;
 mod types;
 
 pub use envelope::{
@@ -25,4 +26,5 @@ pub use operations::{
     Right, Transport,
 };
 pub use payloads::*;
+pub use supervision::*;
 pub use types::*;
