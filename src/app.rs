@@ -13,21 +13,23 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App as WebApp, HttpServer};
-use iris_actors::supervision::ActorTree;
-use iris_actors::{Node, NodeError, Services, Settings, SystemClock, SystemIds};
+use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
+use iris_actors::{LogControl, Node, NodeError, Services, Settings, SystemClock, SystemIds};
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
     AccessTokens, AuthError, Passwords, RefreshTokens, SetupToken, load_or_create_key,
 };
 use iris_llm::{ConfigError as ModelConfigError, Models};
+use iris_protocol::LogSettings;
 use iris_store::StoreError;
 use iris_store::root::RootDatabase;
 use iris_tools::{ToolError, ToolRegistry};
 use parking_lot::Mutex;
 
 use crate::config::Config;
-use crate::http::{Gatekeeper, guard, routes};
+use crate::http::{Gatekeeper, guard, identify, routes};
 use crate::lock::DataDirLock;
+use crate::logging::LogOfAnother;
 
 /// How long a client may take to send a request's head.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,6 +99,10 @@ pub struct Dependencies {
     pub hello_timeout: Duration,
     /// How long an access token is good.
     pub access_token_lifetime: Option<Duration>,
+    /// How often the watchdog looks, and how long a thread may be silent.
+    pub watchdog: WatchdogSettings,
+    /// Changes the log lines of this process; none where another program writes them.
+    pub log: Option<Arc<dyn LogControl>>,
 }
 
 impl Default for Dependencies {
@@ -109,6 +115,8 @@ impl Default for Dependencies {
             tool_timeout: Duration::from_mins(2),
             hello_timeout: Duration::from_secs(5),
             access_token_lifetime: None,
+            watchdog: WatchdogSettings::default(),
+            log: None,
         }
     }
 }
@@ -121,6 +129,7 @@ pub struct App {
     node: Node,
     http: ServerHandle,
     drain: Duration,
+    _watchdog: Watchdog,
     _lock: DataDirLock,
 }
 
@@ -138,13 +147,21 @@ impl App {
         let address = listener.local_addr()?;
         let clock = Arc::clone(&dependencies.clock);
         let root_path = config.data_dir.join("root.db");
-        let root = RootDatabase::open_or_create(&root_path, clock.now_ms())
-            .map_err(|source| AppError::Root { path: root_path, source })?;
+        let open_root: Arc<dyn Fn() -> Result<RootDatabase, StoreError> + Send + Sync> = {
+            let path = root_path.clone();
+            Arc::new(move || RootDatabase::open_or_create(&path, clock.now_ms()))
+        };
+        let root = open_root().map_err(|source| AppError::Root { path: root_path, source })?;
         let gatekeeper =
             Gatekeeper::new(address.ip(), &config.allowed_hosts, &config.allowed_origins);
         let (drain, setup) = (config.drain, config.setup_token.clone());
+        let watchdog = WatchdogSettings {
+            abort_after: config.watchdog_abort.or(dependencies.watchdog.abort_after),
+            ..dependencies.watchdog
+        };
         let services = Arc::new(services(config, dependencies)?);
-        let node = Node::start(Arc::clone(&services), root, arbiters());
+        let node = Node::start(Arc::clone(&services), root, open_root, arbiters());
+        let watchdog = Watchdog::start(&services.supervision, watchdog)?;
         let setup_token = if node.has_admin().await? {
             None
         } else {
@@ -152,7 +169,7 @@ impl App {
         };
         services.setup_token.lock().clone_from(&setup_token);
         let http = serve(listener, &node, gatekeeper)?;
-        Ok(Self { address, setup_token, node, http, drain, _lock: lock })
+        Ok(Self { address, setup_token, node, http, drain, _watchdog: watchdog, _lock: lock })
     }
 
     /// Where the server listens.
@@ -165,9 +182,9 @@ impl App {
         self.setup_token.as_ref()
     }
 
-    /// The actors that are alive.
-    pub fn actors(&self) -> &ActorTree {
-        &self.node.services.tree
+    /// The actors that are alive, and what became of the others.
+    pub fn supervision(&self) -> &Supervision {
+        &self.node.services.supervision
     }
 
     /// Stops: no new runs, those that are alive get the configured time, then everything is closed.
@@ -175,7 +192,15 @@ impl App {
     /// # Errors
     /// When an actor was gone before it could close what it owned.
     pub async fn stop(self) -> Result<(), AppError> {
-        self.node.drain(self.drain).await;
+        self.stop_or_hurry(std::future::pending()).await
+    }
+
+    /// Stops, and waits no longer for runs once `hurry` is ready.
+    ///
+    /// # Errors
+    /// As [`App::stop`].
+    pub async fn stop_or_hurry(self, hurry: impl Future<Output = ()>) -> Result<(), AppError> {
+        self.node.drain(self.drain, hurry).await;
         let closed = self.node.close().await;
         self.http.stop(true).await;
         Ok(closed?)
@@ -229,10 +254,14 @@ fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppE
     if let Some(lifetime) = dependencies.access_token_lifetime {
         access_tokens = access_tokens.lifetime(lifetime);
     }
+    let log = dependencies.log.unwrap_or_else(|| {
+        let settings = LogSettings { filter: config.log, format: config.log_format };
+        Arc::new(LogOfAnother(settings))
+    });
     Ok(Services {
+        supervision: Supervision::new(Arc::clone(&dependencies.clock)),
         clock: dependencies.clock,
         ids: dependencies.ids,
-        tree: ActorTree::default(),
         models: Models::new(config.providers)?,
         tools: Arc::new(ToolRegistry::builtin()?),
         access_tokens,
@@ -240,6 +269,7 @@ fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppE
         passwords: Passwords::for_this_machine(),
         setup_token: Mutex::new(None),
         draining: AtomicBool::new(false),
+        log,
         settings: Settings {
             data_dir: config.data_dir,
             project_roots: config.project_roots,
@@ -249,6 +279,9 @@ fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppE
             approval_timeout: dependencies.approval_timeout,
             tool_timeout: dependencies.tool_timeout,
             hello_timeout: dependencies.hello_timeout,
+            project_idle: config.project_idle,
+            projects_open_max: config.projects_open_max,
+            session_idle: config.session_idle,
         },
     })
 }
@@ -270,6 +303,7 @@ fn serve(
             .app_data(node.clone())
             .app_data(gatekeeper.clone())
             .wrap(from_fn(guard))
+            .wrap(from_fn(identify))
             .configure(routes)
     };
     let server = HttpServer::new(app)
@@ -282,7 +316,7 @@ fn serve(
         .listen(listener)?
         .run();
     let handle = server.handle();
-    actix_rt::spawn(async move {
+    detached(async move {
         if let Err(error) = server.await {
             tracing::error!(%error, "the http server ended");
         }

@@ -21,7 +21,7 @@ use directories::ProjectDirs;
 use iris_actors::Registration;
 use iris_auth::SetupToken;
 use iris_llm::{ProviderConfig, ProviderKind};
-use iris_protocol::ModelRef;
+use iris_protocol::{LogFormat, ModelRef};
 
 pub use error::ConfigError;
 use settings::{ENV_PREFIX, Section, Settings};
@@ -29,7 +29,10 @@ use settings::{ENV_PREFIX, Section, Settings};
 /// Where the server listens unless told otherwise.
 const BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4747);
 const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
+const IDLE_DEFAULT: Duration = Duration::from_mins(1);
+const PROJECTS_OPEN_DEFAULT: usize = 512;
 const LOG_DEFAULT: &str = "info";
+const OTLP_SERVICE_NAME_DEFAULT: &str = "iris";
 /// Name of the key file in the data directory.
 const JWT_SECRET_FILE_DEFAULT: &str = "jwt.key";
 
@@ -78,19 +81,29 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// How long runs may go on after the signal to stop.
     pub drain: Duration,
+    /// A project that nobody needs for this long is closed. Not zero.
+    pub project_idle: Duration,
+    /// Most projects that are open at once, at least 1.
+    pub projects_open_max: usize,
+    /// A session without a run and without a message for this long ends. Not zero.
+    pub session_idle: Duration,
+    /// How long a thread may be blocked before the process aborts; `None` means for ever.
+    pub watchdog_abort: Option<Duration>,
     /// Which log lines to write; a valid filter of `tracing-subscriber`.
     pub log: String,
     /// How to write them.
     pub log_format: LogFormat,
+    /// The collector of spans; `None` for none.
+    pub otlp: Option<Otlp>,
 }
 
-/// The shape of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
+/// Where spans are sent, as OTLP over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Otlp {
+    /// Base URL of the collector without a `/` at its end; spans go to `/v1/traces` below it.
+    pub endpoint: String,
+    /// What the collector knows this server as. Not empty.
+    pub service_name: String,
 }
 
 impl Config {
@@ -155,8 +168,21 @@ impl Config {
             allowed_origins: top.parse_list("allowed_origins", parse::origin)?,
             allowed_hosts: top.parse_list("allowed_hosts", parse::host)?,
             drain: top.parse("drain_seconds", parse::drain)?.unwrap_or(DRAIN_DEFAULT),
+            project_idle: top
+                .parse("project_idle_seconds", parse::seconds)?
+                .unwrap_or(IDLE_DEFAULT),
+            projects_open_max: top
+                .parse("projects_open_max", parse::projects_open_max)?
+                .unwrap_or(PROJECTS_OPEN_DEFAULT),
+            session_idle: top
+                .parse("session_idle_seconds", parse::seconds)?
+                .unwrap_or(IDLE_DEFAULT),
+            watchdog_abort: top
+                .parse("watchdog_abort_seconds", parse::watchdog_abort)?
+                .flatten(),
             log: top.parse("log", parse::log_filter)?.unwrap_or_else(|| LOG_DEFAULT.to_owned()),
             log_format: top.parse("log_format", parse::log_format)?.unwrap_or(LogFormat::Text),
+            otlp: otlp(&mut top, warnings)?,
             data_dir,
             default_model,
             providers,
@@ -187,6 +213,18 @@ fn environment(
 fn data_dir_default() -> Result<PathBuf, ConfigError> {
     let places = ProjectDirs::from("", "", "iris").ok_or(ConfigError::NoDataDir)?;
     Ok(places.data_dir().to_owned())
+}
+
+fn otlp(top: &mut Section, warnings: &mut Vec<String>) -> Result<Option<Otlp>, ConfigError> {
+    let endpoint = top.parse("otlp_endpoint", parse::otlp_endpoint)?;
+    let service_name = top.parse("otlp_service_name", parse::otlp_service_name)?;
+    if endpoint.is_none() && service_name.is_some() {
+        warnings.push("`otlp_service_name` has no effect: there is no `otlp_endpoint`".to_owned());
+    }
+    Ok(endpoint.map(|endpoint| Otlp {
+        endpoint,
+        service_name: service_name.unwrap_or_else(|| OTLP_SERVICE_NAME_DEFAULT.to_owned()),
+    }))
 }
 
 fn provider(

@@ -2,8 +2,10 @@
 
 mod error;
 mod gatekeeper;
+mod request_id;
 mod rest;
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
@@ -12,15 +14,18 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::StreamExt;
 use iris_actors::Node;
 use iris_actors::dispatch::{Ask, Peer};
+use iris_actors::supervision::detached;
 use iris_protocol::{
     ApiError, Command, ErrorCode, FrameError, Method, Operation, RequestFrame, ResponseFrame,
-    limits::FRAME_BYTES_MAX, openapi, schema_document,
+    RestRoute, limits::FRAME_BYTES_MAX, openapi, schema_document,
 };
 use serde_json::json;
+use tracing::Instrument;
 
 pub use error::RestError;
 pub use gatekeeper::Gatekeeper;
 pub(crate) use gatekeeper::guard;
+pub(crate) use request_id::{identify, request_id};
 
 use crate::ws;
 
@@ -47,14 +52,13 @@ pub fn routes(config: &mut ServiceConfig) {
         )
         .route("/v1/ws", web::get().to(ws::connect))
         .route("/v1/commands", web::post().to(command));
-    let routed = Operation::ALL.iter().filter_map(|o| Some((*o, o.spec().rest?)));
-    let routed: Vec<_> = routed.collect();
+    let routed = routed();
     for (index, (_, route)) in routed.iter().enumerate() {
         if routed.iter().take(index).any(|(_, other)| other.path == route.path) {
             continue;
         }
         let same_path = routed.iter().filter(|(_, other)| other.path == route.path);
-        let mut resource = web::resource(route.path);
+        let mut resource = web::resource(pattern(*route));
         let mut allowed = Vec::new();
         for (operation, route) in same_path {
             let operation = *operation;
@@ -72,6 +76,20 @@ pub fn routes(config: &mut ServiceConfig) {
         })));
     }
     config.default_service(web::route().to(async || RestError::from(ApiError::not_found("route"))));
+}
+
+/// Every operation with a route, the longest paths first: one that ends in several segments would
+/// swallow those that have more behind it.
+fn routed() -> Vec<(Operation, RestRoute)> {
+    let routed = Operation::ALL.iter().filter_map(|o| Some((*o, o.spec().rest?)));
+    let mut routed: Vec<_> = routed.collect();
+    routed.sort_by_key(|(_, route)| Reverse(route.path.matches('/').count()));
+    routed
+}
+
+/// The path of a route as the router writes it.
+fn pattern(route: RestRoute) -> String {
+    route.path.replace("{path}", "{path:.+}")
 }
 
 fn http_method(method: Method) -> actix_web::http::Method {
@@ -100,7 +118,7 @@ async fn ready(node: Data<Node>) -> Result<HttpResponse, RestError> {
 async fn undisturbed<T: 'static>(
     work: impl Future<Output = Result<T, ApiError>> + 'static,
 ) -> Result<T, ApiError> {
-    let done = actix_rt::spawn(work).await;
+    let done = detached(work.in_current_span()).await;
     done.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::Internal, "internal error")))
 }
 
@@ -111,7 +129,10 @@ async fn command(node: Data<Node>, request: HttpRequest, payload: Payload) -> Ht
             Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
             Err(error) => ResponseFrame::failure(Some(id), error),
         },
-        Err(error) => ResponseFrame::from(error),
+        Err(refused) => {
+            let request_id = request_id(&request);
+            ResponseFrame::failure(refused.id, ApiError { request_id, ..refused.error })
+        }
     };
     let status = frame.error.as_ref().map_or(200, |error| error.code.http_status());
     HttpResponse::build(error::status_code(status)).json(frame)
@@ -134,8 +155,8 @@ async fn ask(
     let operation = Operation::in_envelope(&frame.r#type).map_err(refused(Some(id.clone())))?;
     let command = Command::decode(operation, frame.payload).map_err(refused(Some(id.clone())))?;
     let (project_id, peer) = (frame.project_id, peer(request));
-    let idempotency_key = frame.idempotency_key;
-    Ok((id, Ask { claims, project_id, command, idempotency_key, peer }))
+    let (idempotency_key, request_id) = (frame.idempotency_key, request_id(request));
+    Ok((id, Ask { claims, project_id, command, idempotency_key, peer, request_id }))
 }
 
 /// The bearer token of a request (RFC 6750 section 2.1).

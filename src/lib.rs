@@ -10,4 +10,7 @@ pub mod demo;
 pub mod http;
 mod lock;
 pub mod logging;
+pub mod logs;
+mod remote;
+pub mod top;
 mod ws;

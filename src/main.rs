@@ -2,12 +2,14 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use iris::app::{App, AppError, Dependencies};
 use iris::config::{Config, Flags};
 use iris::demo::{self, DemoOptions};
-use iris::{http, logging};
+use iris::{http, logging, logs, top};
+use iris_actors::LogControl;
 use tokio::signal;
 
 /// A headless, multi-user, real-time backend for AI agents.
@@ -26,6 +28,10 @@ enum Verb {
     Serve(Flags),
     /// Show the server at work: two people and an agent share a session
     Demo(DemoOptions),
+    /// Watch the actors of a server
+    Top(top::TopOptions),
+    /// Print the supervision log of a server
+    Logs(logs::LogsOptions),
     /// Print the OpenAPI document of the REST routes
     Openapi,
     /// Print the JSON Schema of the wire protocol
@@ -45,6 +51,8 @@ fn main() -> ExitCode {
         None => serve(cli.flags),
         Some(Verb::Serve(flags)) => serve(flags),
         Some(Verb::Demo(options)) => demo::run(options),
+        Some(Verb::Top(options)) => top::run(&options),
+        Some(Verb::Logs(options)) => logs::run(&options),
         Some(Verb::Openapi) => print_json(&iris_protocol::openapi(http::VERSION)),
         Some(Verb::Schema) => print_json(&iris_protocol::schema_document()),
     }
@@ -68,9 +76,10 @@ fn serve(flags: Flags) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return fail(EXIT_CONFIG, error),
     };
-    if let Err(error) = logging::start(&config.log, config.log_format) {
-        return fail(EXIT_CONFIG, error);
-    }
+    let logging = match logging::start(&config) {
+        Ok(logging) => logging,
+        Err(error) => return fail(EXIT_CONFIG, error),
+    };
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -79,7 +88,9 @@ fn serve(flags: Flags) -> ExitCode {
     if let Err(error) = rlimit::increase_nofile_limit(rlimit::INFINITY) {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }
-    match actix_rt::System::new().block_on(run(config)) {
+    let ended = actix_rt::System::new().block_on(run(config, logging.control()));
+    logging.stop();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = if matches!(error, AppError::Locked(_)) { EXIT_LOCKED } else { 1 };
@@ -88,9 +99,10 @@ fn serve(flags: Flags) -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> Result<(), AppError> {
+async fn run(config: Config, log: Arc<dyn LogControl>) -> Result<(), AppError> {
     let is_token_chosen = config.setup_token.is_some();
-    let app = App::start(config, Dependencies::default()).await?;
+    let app =
+        App::start(config, Dependencies { log: Some(log), ..Dependencies::default() }).await?;
     let url = format!("http://{}", app.address());
     if let Some(token) = app.setup_token() {
         // The operator's own secret stays out of terminals and logs: their shell puts it in.
@@ -98,9 +110,10 @@ async fn run(config: Config) -> Result<(), AppError> {
         writeln!(io::stderr(), "{}", setup_instructions(&url, token))?;
     }
     writeln!(io::stdout(), "listening on {url}")?;
-    stop_signal().await?;
-    tracing::info!("stopping");
-    app.stop().await
+    let mut signals = StopSignals::new()?;
+    signals.next().await;
+    tracing::info!("stopping; a second signal stops the runs at once");
+    app.stop_or_hurry(signals.next()).await
 }
 
 fn setup_instructions(url: &str, token: &str) -> String {
@@ -112,18 +125,45 @@ fn setup_instructions(url: &str, token: &str) -> String {
     )
 }
 
+/// The signals that tell the server to stop.
 #[cfg(unix)]
-async fn stop_signal() -> io::Result<()> {
-    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        interrupted = signal::ctrl_c() => interrupted,
+struct StopSignals {
+    terminate: signal::unix::Signal,
+    interrupt: signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl StopSignals {
+    fn new() -> io::Result<Self> {
+        use signal::unix::{SignalKind, signal};
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
+/// The signal that tells the server to stop.
 #[cfg(not(unix))]
-async fn stop_signal() -> io::Result<()> {
-    signal::ctrl_c().await
+struct StopSignals;
+
+#[cfg(not(unix))]
+impl StopSignals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        if signal::ctrl_c().await.is_err() {
+            // Without signals the server runs until its process is ended.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 #[cfg(all(test, unix))]

@@ -14,8 +14,8 @@ use futures_util::Stream;
 use iris_auth::AccessClaims;
 use iris_protocol::{
     ApiError, AuthExpiry, AuthSessionId, Command, Connected, ConnectionId, ConnectionLimits,
-    ErrorCode, FrameError, Operation, Pong, ProjectId, RequestFrame, ResponseFrame, Room,
-    RoomOutcome, RoomStatus, Subscribe, SubscribePayload, Unsubscribe,
+    ErrorCode, FrameError, Operation, Pong, Position, ProjectId, RequestFrame, RequestId,
+    ResponseFrame, Room, RoomOutcome, RoomStatus, Subscribe, SubscribePayload, Unsubscribe, UserId,
     limits::{
         FRAME_BYTES_MAX, PROTOCOL_ERRORS_PER_MINUTE_MAX, REQUESTS_IN_FLIGHT_MAX,
         ROOMS_PER_CONNECTION_MAX,
@@ -29,13 +29,15 @@ use tokio::time::Instant;
 
 use crate::Node;
 use crate::dispatch::{Ask, Peer};
-use crate::project::{JoinRoom, LeaveRooms, Project};
-use crate::supervision::{ActorPath, ChildSpec, RestartPolicy, spawn};
+use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
+use crate::supervision::{ChildSpec, RequestTag, Supervise, Vitals, detached, in_request, spawn};
 
 pub use outbound::{CloseReason, OutFrame, Outbound};
 
 /// How long before its end a client is told that its access token ends.
 const EXPIRY_WARNING: Duration = Duration::from_mins(1);
+/// How long joining rooms may take before the connection counts as stuck.
+const SUBSCRIBE_BUDGET: Duration = Duration::from_secs(30);
 /// The window in which protocol errors are counted.
 const PROTOCOL_ERROR_WINDOW: Duration = Duration::from_mins(1);
 
@@ -63,6 +65,13 @@ impl Connections {
 
     fn remove(&self, id: &ConnectionId) {
         self.0.lock().remove(id);
+    }
+
+    /// Sends an event to all of them.
+    pub(crate) fn tell_all(&self, event: &Value) {
+        for alive in self.0.lock().values() {
+            push(&alive.outbound, event);
+        }
     }
 
     /// Ends all of them.
@@ -119,9 +128,8 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
     pub fn start(self) {
         let Self { node, inbound, outbound, claims, is_known, peer } = self;
         let id = ConnectionId::from_bits(node.services.ids.next_bits());
-        let tree = node.services.tree.clone();
-        let spec =
-            ChildSpec { kind: "connection", id: id.to_string(), policy: RestartPolicy::Temporary };
+        let top = Arc::clone(&node.top);
+        let spec = ChildSpec::new("connection", id.to_string());
         let on_exit = {
             let (id, outbound) = (id.clone(), Arc::clone(&outbound));
             let connections = Arc::clone(&node.connections);
@@ -132,11 +140,11 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
                 connections.remove(&id);
             }
         };
-        let create = move |ctx: &mut Context<Connection>, path: &ActorPath| {
+        let create = move |ctx: &mut Context<Connection>, vitals: &Arc<Vitals>| {
             ctx.add_stream(inbound);
             Connection {
                 id,
-                path: path.clone(),
+                vitals: Arc::clone(vitals),
                 node,
                 outbound,
                 claims,
@@ -144,20 +152,21 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
                 peer,
                 default_project: None,
                 rooms: HashMap::new(),
+                hears_log: Arc::default(),
                 rooms_on_their_way: 0,
                 in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
                 protocol_errors: VecDeque::new(),
                 expiry: Vec::new(),
             }
         };
-        spawn(&tree, &ActorPath::node(), spec, create, on_exit);
+        spawn(&top, spec, create, on_exit);
     }
 }
 
 /// The connection actor.
 pub struct Connection {
     id: ConnectionId,
-    path: ActorPath,
+    vitals: Arc<Vitals>,
     node: Node,
     outbound: Arc<Outbound>,
     /// Who it is; none before `hello`.
@@ -168,7 +177,9 @@ pub struct Connection {
     /// Told once it is known who it is.
     is_known: Arc<AtomicBool>,
     /// The rooms that were asked for, by project.
-    rooms: HashMap<ProjectId, (Addr<Project>, Vec<Room>)>,
+    rooms: HashMap<ProjectId, Vec<Room>>,
+    /// Whether it hears the supervision log.
+    hears_log: Arc<AtomicBool>,
     /// Rooms of subscriptions that are not answered yet.
     rooms_on_their_way: usize,
     in_flight: Arc<Semaphore>,
@@ -201,19 +212,37 @@ impl Actor for Connection {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        for (project, _) in self.rooms.values() {
-            project.do_send(LeaveRooms { connection_id: self.id.clone(), rooms: None });
+        for project_id in std::mem::take(&mut self.rooms).into_keys() {
+            self.leave(project_id, None);
         }
+        self.hears_log.store(false, Ordering::Relaxed);
         self.outbound.close(CloseReason::new(1000, "closed"));
-        tracing::debug!(actor.path = %self.path, "connection ended");
     }
 }
 
-/// Never called: a connection that panicked ends, and its client comes back.
-impl Supervised for Connection {}
+crate::supervised!(Connection);
+
+impl Supervise for Connection {
+    fn observe(&self) -> Value {
+        json!({
+            "userId": self.claims.as_ref().map(|claims| &claims.user_id),
+            "rooms": self.rooms.values().map(Vec::len).sum::<usize>(),
+            "projects": self.rooms.len(),
+            "requestsInFlight": REQUESTS_IN_FLIGHT_MAX - self.in_flight.available_permits(),
+            "outbound": self.outbound.counts(),
+        })
+    }
+}
 
 impl StreamHandler<Inbound> for Connection {
     fn handle(&mut self, frame: Inbound, ctx: &mut Context<Self>) {
+        let vitals = Arc::clone(&self.vitals);
+        vitals.handle("Inbound", self, ctx, |connection, ctx| connection.inbound(frame, ctx));
+    }
+}
+
+impl Connection {
+    fn inbound(&mut self, frame: Inbound, ctx: &mut Context<Self>) {
         match frame {
             Inbound::Text(text) => self.text(&text, ctx),
             Inbound::Binary => {
@@ -291,7 +320,9 @@ impl Connection {
             Command::Unsubscribe(unsubscribe) => self.unsubscribe(id, &unsubscribe),
             command => {
                 let (claims, peer) = (self.claims.clone(), self.peer.clone());
-                self.dispatch(id, Ask { claims, project_id, command, idempotency_key, peer });
+                let request_id = None;
+                let ask = Ask { claims, project_id, command, idempotency_key, peer, request_id };
+                self.dispatch(id, ask);
             }
         }
     }
@@ -300,7 +331,7 @@ impl Connection {
     fn dispatch(&self, id: String, ask: Ask) {
         let Some(permit) = self.permit() else { return self.respond(id, Err(too_many()), None) };
         let (node, outbound) = (self.node.clone(), Arc::clone(&self.outbound));
-        actix_rt::spawn(async move {
+        detached(async move {
             let frame = match node.dispatch(ask).await {
                 Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
                 Err(error) => ResponseFrame::failure(Some(id), error),
@@ -456,7 +487,7 @@ impl Connection {
         subscribe: Subscribe,
         ctx: &mut Context<Self>,
     ) {
-        let joined: usize = self.rooms.values().map(|(_, rooms)| rooms.len()).sum();
+        let joined: usize = self.rooms.values().map(Vec::len).sum();
         let asked = subscribe.rooms.len();
         if joined + self.rooms_on_their_way + asked > ROOMS_PER_CONNECTION_MAX {
             let message = format!("a connection may join {ROOMS_PER_CONNECTION_MAX} rooms");
@@ -478,29 +509,19 @@ impl Connection {
             subscribe,
             connection_id: self.id.clone(),
             outbound: Arc::clone(&self.outbound),
+            hears_log: Arc::clone(&self.hears_log),
         };
-        let joined = join.run().into_actor(self);
+        let request = RequestId::from_bits(self.node.services.ids.next_bits());
+        let request: RequestTag = request.as_str().into();
+        let work = self.vitals.begin("subscribe", SUBSCRIBE_BUDGET);
+        let joined = in_request(request, join.run()).into_actor(self);
         ctx.spawn(joined.map(move |joined, connection, _| {
-            drop(permit);
+            drop((permit, work));
             connection.rooms_on_their_way -= asked;
             match joined {
-                Ok(Joined { project_id, project, outcomes }) => {
-                    let rooms = outcomes.iter().filter(|outcome| match outcome.status {
-                        RoomStatus::Live | RoomStatus::Replayed => true,
-                        RoomStatus::Reset | RoomStatus::Refused => false,
-                    });
-                    let rooms = rooms.filter_map(|outcome| outcome.room.parse().ok());
-                    let entry = connection.rooms.entry(project_id);
-                    let (address, known) = entry.or_insert_with(|| (project.clone(), Vec::new()));
-                    // A registry that was closed and opened again knows nothing of what was joined before.
-                    if *address != project {
-                        *address = project;
-                        known.clear();
-                    }
-                    for room in rooms {
-                        if !known.contains(&room) {
-                            known.push(room);
-                        }
+                Ok(Joined { project_id, outcomes }) => {
+                    if let Some(project_id) = project_id {
+                        connection.knows(project_id, &outcomes);
                     }
                     connection.respond(id, value(SubscribePayload { rooms: outcomes }), None);
                 }
@@ -509,16 +530,47 @@ impl Connection {
         }));
     }
 
+    /// Notes which rooms of a project were joined.
+    fn knows(&mut self, project_id: ProjectId, outcomes: &[RoomOutcome]) {
+        let joined = outcomes.iter().filter(|outcome| match outcome.status {
+            RoomStatus::Live | RoomStatus::Replayed => true,
+            RoomStatus::Reset | RoomStatus::Refused => false,
+        });
+        let rooms = joined.filter_map(|outcome| outcome.room.parse().ok());
+        let rooms: Vec<Room> = rooms.filter(|room| *room != Room::Admin).collect();
+        let known = self.rooms.entry(project_id).or_default();
+        for room in rooms {
+            if !known.contains(&room) {
+                known.push(room);
+            }
+        }
+    }
+
     fn unsubscribe(&mut self, id: String, unsubscribe: &Unsubscribe) {
         let rooms: Vec<Room> =
             unsubscribe.rooms.iter().filter_map(|room| room.parse().ok()).collect();
-        for (project, known) in self.rooms.values_mut() {
-            known.retain(|room| !rooms.contains(room));
-            let (connection_id, rooms) = (self.id.clone(), Some(rooms.clone()));
-            project.do_send(LeaveRooms { connection_id, rooms });
+        if rooms.contains(&Room::Admin) {
+            self.hears_log.store(false, Ordering::Relaxed);
         }
-        self.rooms.retain(|_, (_, known)| !known.is_empty());
+        for known in self.rooms.values_mut() {
+            known.retain(|room| !rooms.contains(room));
+        }
+        for project_id in self.rooms.keys() {
+            self.leave(project_id.clone(), Some(rooms.clone()));
+        }
+        self.rooms.retain(|_, known| !known.is_empty());
         self.respond(id, value(iris_protocol::Done { done: true }), None);
+    }
+
+    /// Leaves rooms of a project; all of them when none is named.
+    fn leave(&self, project_id: ProjectId, rooms: Option<Vec<Room>>) {
+        let Some(claims) = &self.claims else { return };
+        let (node, user_id) = (self.node.clone(), claims.user_id.clone());
+        let leave = OwnerAsk::Leave { connection_id: self.id.clone(), rooms };
+        detached(async move {
+            // A project that is gone has no rooms to leave.
+            drop(node.ask_owner(&project_id, &user_id, leave, None).await);
+        });
     }
 }
 
@@ -530,42 +582,88 @@ struct Join {
     subscribe: Subscribe,
     connection_id: ConnectionId,
     outbound: Arc<Outbound>,
+    hears_log: Arc<AtomicBool>,
 }
 
 struct Joined {
-    project_id: ProjectId,
-    project: Addr<Project>,
+    /// None when only the room of the server was joined.
+    project_id: Option<ProjectId>,
     outcomes: Vec<RoomOutcome>,
 }
 
 impl Join {
     async fn run(self) -> Result<Joined, ApiError> {
-        let Self { node, claims, project_id, subscribe, connection_id, outbound } = self;
-        let grant = node.gate(claims.as_ref(), Operation::Subscribe, project_id.as_ref()).await?;
-        let project = grant.project(&node).await?;
-        let user_id = claims.as_ref().map(|claims| claims.user_id.clone());
-        let user_id = user_id.ok_or_else(|| ApiError::from(ErrorCode::Unauthenticated))?;
-        let mut outcomes = Vec::with_capacity(subscribe.rooms.len());
-        for request in &subscribe.rooms {
+        let is_admin_room = |room: &str| room.parse() == Ok(Room::Admin);
+        let names: Vec<&str> = self.subscribe.rooms.iter().map(|room| room.parts().0).collect();
+        let is_only_admin = !names.is_empty() && names.iter().all(|room| is_admin_room(room));
+        let project = if is_only_admin { None } else { Some(self.may_hear_project().await?) };
+        let mut outcomes = Vec::with_capacity(names.len());
+        for request in &self.subscribe.rooms {
             let (room, since) = request.parts();
-            let join = JoinRoom {
-                room: room.to_owned(),
-                since: since.cloned(),
-                deltas: subscribe.deltas.unwrap_or(true),
-                connection_id: connection_id.clone(),
-                user_id: user_id.clone(),
-                outbound: Arc::clone(&outbound),
-            };
-            let outcome = project.address.send(join).await;
-            outcomes.push(outcome.map_err(|_| ApiError::from(ErrorCode::Overloaded))?);
+            outcomes.push(match &project {
+                _ if is_admin_room(room) => self.join_log(room).await,
+                Some((project_id, user_id)) => {
+                    self.join(project_id, user_id, room, since.cloned()).await?
+                }
+                None => return Err(ApiError::from(ErrorCode::Internal)),
+            });
         }
+        let Some((project_id, user_id)) = project else {
+            return Ok(Joined { project_id: None, outcomes });
+        };
         // Who lost the right after the first look may have been taken out of the rooms before they
         // were in: look again, now that they are.
-        let still = node.gate(claims.as_ref(), Operation::Subscribe, project_id.as_ref()).await;
-        if let Err(error) = still {
-            project.address.do_send(LeaveRooms { connection_id, rooms: None });
+        if let Err(error) = self.may_hear_project().await {
+            let leave = OwnerAsk::Leave { connection_id: self.connection_id.clone(), rooms: None };
+            self.node.ask_owner(&project_id, &user_id, leave, None).await?;
             return Err(error);
         }
-        Ok(Joined { project_id: project.id, project: project.address, outcomes })
+        Ok(Joined { project_id: Some(project_id), outcomes })
+    }
+
+    async fn may_hear_project(&self) -> Result<(ProjectId, UserId), ApiError> {
+        let (node, claims) = (&self.node, self.claims.as_ref());
+        let grant = node.gate(claims, Operation::Subscribe, self.project_id.as_ref()).await?;
+        Ok((grant.project_id()?.clone(), grant.user_id()?.clone()))
+    }
+
+    async fn join(
+        &self,
+        project_id: &ProjectId,
+        user_id: &UserId,
+        room: &str,
+        since: Option<Position>,
+    ) -> Result<RoomOutcome, ApiError> {
+        let ask = OwnerAsk::Join {
+            room: room.to_owned(),
+            since,
+            deltas: self.subscribe.deltas.unwrap_or(true),
+            connection_id: self.connection_id.clone(),
+        };
+        let outbound = Some(Arc::clone(&self.outbound));
+        match self.node.ask_owner(project_id, user_id, ask, outbound).await? {
+            OwnerAnswer::Joined(outcome) => Ok(outcome),
+            OwnerAnswer::Done(_)
+            | OwnerAnswer::File(_)
+            | OwnerAnswer::Written(..)
+            | OwnerAnswer::Left => Err(mismatch()),
+        }
+    }
+
+    /// Joins the room of the server: the supervision log, for server administrators.
+    async fn join_log(&self, room: &str) -> RoomOutcome {
+        let allowed = self.node.gate(self.claims.as_ref(), Operation::SupervisionList, None).await;
+        let (status, code) = match allowed {
+            Ok(_) => (RoomStatus::Live, None),
+            Err(error) => (RoomStatus::Refused, Some(error.code)),
+        };
+        if code.is_none() && !self.hears_log.swap(true, Ordering::Relaxed) {
+            let (outbound, hears) = (Arc::clone(&self.outbound), Arc::clone(&self.hears_log));
+            self.node.services.supervision.log().subscribe(move |frame| {
+                hears.load(Ordering::Relaxed) && outbound.push(frame.clone())
+            });
+        }
+        let (room, epoch) = (room.to_owned(), String::new());
+        RoomOutcome { room, status, from: 0, to: 0, epoch, code }
     }
 }

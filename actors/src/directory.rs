@@ -1,37 +1,47 @@
 //! Project id to project registry: starts registries on demand, each on one of a few arbiters, and
-//! closes idle ones. The node starts it.
+//! closes those that nobody needs, the least recently used first. The node starts it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use actix::prelude::*;
 use iris_protocol::{ApiError, ErrorCode, ProjectId};
 use iris_store::root::RootReader;
-use tokio::sync::oneshot;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+use tokio::time::Instant;
 
 use crate::Services;
 use crate::project::{CloseIfIdle, CloseProject, OpenedProject, ProjectHandle};
-use crate::supervision::ActorPath;
+use crate::supervision::{Address, Supervise, Vitals};
 
-/// How often projects are asked whether anybody needs them.
-const LOOK_FOR_IDLE: Duration = Duration::from_mins(1);
-/// Most projects that may be open at once.
-const PROJECTS_OPEN_MAX: usize = 512;
+/// How many of the least recently used projects are asked to close when one more is wanted than may
+/// be open.
+const ASKED_FOR_ROOM: usize = 8;
+/// How soon a caller may try again who found every open project in use, in milliseconds.
+const NO_ROOM_RETRY_AFTER_MS: u64 = 1_000;
 
 /// What a caller who waits for a project gets.
 type Opening = oneshot::Sender<Result<ProjectHandle, ApiError>>;
 
+/// The right to a project's files. Whoever opens a project waits until its earlier life has let go.
+type Lease = Mutex<()>;
+
 /// The directory actor.
 pub struct Directory {
-    path: ActorPath,
+    vitals: Arc<Vitals>,
     services: Arc<Services>,
     root: RootReader,
     arbiters: Vec<ArbiterHandle>,
     /// Which arbiter the next project goes to.
     next_arbiter: usize,
     projects: HashMap<ProjectId, Entry>,
+    /// Of the projects that are open or not closed to the end.
+    leases: HashMap<ProjectId, Weak<Lease>>,
+    /// Who wants a project that there is no room for yet.
+    waiting_for_room: Vec<(ProjectId, Opening)>,
     is_closing: bool,
 }
 
@@ -40,28 +50,39 @@ enum Entry {
     Opening(Vec<Opening>),
     Open {
         handle: ProjectHandle,
-        /// Whether somebody asked for it since the last look for idleness.
-        was_used: bool,
+        used_at: Instant,
     },
-    /// On its way out; these want it back.
-    Closing { handle: ProjectHandle, waiting: Vec<Opening> },
+    /// Asked whether it may close; these want it.
+    Closing {
+        handle: ProjectHandle,
+        waiting: Vec<Opening>,
+    },
 }
 
 impl Entry {
     fn opened(handle: ProjectHandle) -> Self {
-        Self::Open { handle, was_used: true }
+        Self::Open { handle, used_at: Instant::now() }
     }
 }
 
 impl Directory {
     pub(crate) fn new(
-        path: ActorPath,
+        vitals: Arc<Vitals>,
         services: Arc<Services>,
         root: RootReader,
         arbiters: Vec<ArbiterHandle>,
     ) -> Self {
-        let projects = HashMap::new();
-        Self { path, services, root, arbiters, next_arbiter: 0, projects, is_closing: false }
+        Self {
+            vitals,
+            services,
+            root,
+            arbiters,
+            next_arbiter: 0,
+            projects: HashMap::new(),
+            leases: HashMap::new(),
+            waiting_for_room: Vec::new(),
+            is_closing: false,
+        }
     }
 }
 
@@ -69,22 +90,55 @@ impl Actor for Directory {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(LOOK_FOR_IDLE, Self::look_for_idle);
+        // Half the time, so that an idle project is closed at most half as late again.
+        let idle = self.services.settings.project_idle;
+        ctx.run_interval((idle / 2).max(Duration::from_millis(1)), Self::close_idle);
     }
 }
 
-impl Supervised for Directory {
-    /// Registries that run are kept: their addresses are valid and they know their own state. Those
-    /// that were on their way in are forgotten together with who waited for them, and end by themselves.
-    fn restarting(&mut self, _: &mut Context<Self>) {
+crate::supervised!(Directory);
+
+impl Supervise for Directory {
+    /// Registries that run are kept: they know their own state, and their addresses are all that is
+    /// known of them here. Who waited for one that was on its way is told to try again.
+    fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
+        let fresh = Self::new(
+            Arc::clone(&self.vitals),
+            Arc::clone(&self.services),
+            self.root.clone(),
+            self.arbiters.clone(),
+        );
+        let mut projects = HashMap::new();
         for (id, entry) in std::mem::take(&mut self.projects) {
             match entry {
                 Entry::Open { handle, .. } | Entry::Closing { handle, .. } => {
-                    self.projects.insert(id, Entry::opened(handle));
+                    projects.insert(id, Entry::opened(handle));
                 }
                 Entry::Opening(_) => {}
             }
         }
+        let leases = std::mem::take(&mut self.leases);
+        Ok(Self { projects, leases, is_closing: self.is_closing, ..fresh })
+    }
+
+    fn observe(&self) -> Value {
+        let (mut open, mut opening, mut closing) = (0, 0, 0);
+        for entry in self.projects.values() {
+            match entry {
+                Entry::Opening(_) => opening += 1,
+                Entry::Open { .. } => open += 1,
+                Entry::Closing { .. } => closing += 1,
+            }
+        }
+        json!({
+            "open": open,
+            "opening": opening,
+            "closing": closing,
+            "openMax": self.services.settings.projects_open_max,
+            "waitingForRoom": self.waiting_for_room.len(),
+            "leases": self.leases.len(),
+            "isClosing": self.is_closing,
+        })
     }
 }
 
@@ -104,17 +158,16 @@ impl Handler<OpenProject> for Directory {
         if self.is_closing {
             return reply(answer, Err(ApiError::from(ErrorCode::ShuttingDown)));
         }
-        let is_full = self.projects.len() >= PROJECTS_OPEN_MAX;
+        let is_full = self.projects.len() >= self.services.settings.projects_open_max;
         match self.projects.get_mut(&id) {
-            Some(Entry::Open { handle, was_used }) if handle.address.connected() => {
-                *was_used = true;
+            Some(Entry::Open { handle, used_at }) if handle.address.connected() => {
+                *used_at = Instant::now();
                 reply(answer, Ok(handle.clone()));
             }
             Some(Entry::Opening(waiting) | Entry::Closing { waiting, .. }) => waiting.push(answer),
             None if is_full => {
-                let error = ApiError::new(ErrorCode::Overloaded, "too many projects are open");
-                reply(answer, Err(error.retry_after(1_000)));
-                self.look_for_idle(ctx);
+                self.waiting_for_room.push((id, answer));
+                self.make_room(ctx);
             }
             Some(Entry::Open { .. }) | None => self.open(id, vec![answer], ctx),
         }
@@ -131,20 +184,22 @@ impl Directory {
         self.projects.insert(id.clone(), Entry::Opening(waiting));
         let index = self.next_arbiter;
         self.next_arbiter = (index + 1) % self.arbiters.len().max(1);
-        let arbiter = self.arbiters.get(index).cloned();
         let start = Start {
             id: id.clone(),
             services: Arc::clone(&self.services),
             root: self.root.clone(),
-            arbiter,
-            path: self.path.clone(),
-            directory: ctx.address(),
+            arbiter: self.arbiters.get(index).cloned(),
+            vitals: Arc::clone(&self.vitals),
+            directory: Address::of(ctx, &self.vitals),
+            lease: self.lease(&id),
         };
         let opened = start.run().into_actor(self);
-        ctx.spawn(opened.map(move |opened, directory, _| {
+        ctx.spawn(opened.map(move |opened, directory, ctx| {
             let Some(Entry::Opening(waiting)) = directory.projects.remove(&id) else { return };
             if let Ok(handle) = &opened {
                 directory.projects.insert(id, Entry::opened(handle.clone()));
+            } else {
+                directory.use_room(ctx);
             }
             for answer in waiting {
                 reply(answer, opened.clone());
@@ -152,34 +207,70 @@ impl Directory {
         }));
     }
 
-    /// Asks every project that was not used lately to close if nobody needs it. Who asks for one
-    /// meanwhile waits.
-    fn look_for_idle(&mut self, ctx: &mut Context<Self>) {
-        let unused = self.projects.iter_mut().filter_map(|(id, entry)| match entry {
-            Entry::Open { handle, was_used } => {
-                (!std::mem::take(was_used)).then(|| (id.clone(), handle.clone()))
-            }
-            Entry::Opening(_) | Entry::Closing { .. } => None,
-        });
-        for (id, handle) in unused.collect::<Vec<_>>() {
-            let closing = Entry::Closing { handle: handle.clone(), waiting: Vec::new() };
-            self.projects.insert(id.clone(), closing);
-            let asked = handle.address.send(CloseIfIdle).into_actor(self);
-            ctx.spawn(asked.map(move |closed, directory, ctx| match closed {
-                Ok(false) => directory.stays_open(id, &handle),
-                // One that panicked over the question starts again under the same address.
-                Err(_) if handle.address.connected() => directory.stays_open(id, &handle),
-                Ok(true) | Err(_) => directory.closed(id, ctx),
-            }));
+    /// The lease of a project: that of its earlier life as long as it is not closed to the end.
+    fn lease(&mut self, id: &ProjectId) -> Arc<Lease> {
+        if let Some(lease) = self.leases.get(id).and_then(Weak::upgrade) {
+            return lease;
+        }
+        self.leases.retain(|_, lease| lease.strong_count() > 0);
+        let lease = Arc::default();
+        self.leases.insert(id.clone(), Arc::downgrade(&lease));
+        lease
+    }
+}
+
+// Closing what nobody needs.
+impl Directory {
+    fn close_idle(&mut self, ctx: &mut Context<Self>) {
+        let idle = self.services.settings.project_idle;
+        let unused = self.open_ones().into_iter().filter(|(used_at, _)| used_at.elapsed() >= idle);
+        for (_, handle) in unused.collect::<Vec<_>>() {
+            self.ask_to_close(handle, ctx);
         }
     }
 
-    fn stays_open(&mut self, id: ProjectId, handle: &ProjectHandle) {
+    /// Asks the least recently used projects to close. Who waits for room is answered as soon as one
+    /// did, or when none can.
+    fn make_room(&mut self, ctx: &mut Context<Self>) {
+        let is_asking = |entry: &Entry| matches!(entry, Entry::Closing { .. });
+        if !self.projects.values().any(is_asking) {
+            let mut open = self.open_ones();
+            open.sort_unstable_by_key(|(used_at, _)| *used_at);
+            for (_, handle) in open.into_iter().take(ASKED_FOR_ROOM) {
+                self.ask_to_close(handle, ctx);
+            }
+        }
+    }
+
+    fn open_ones(&self) -> Vec<(Instant, ProjectHandle)> {
+        let open = self.projects.values().filter_map(|entry| match entry {
+            Entry::Open { handle, used_at } => Some((*used_at, handle.clone())),
+            Entry::Opening(_) | Entry::Closing { .. } => None,
+        });
+        open.collect()
+    }
+
+    /// Asks a project to close if nobody needs it. Who asks for it meanwhile waits.
+    fn ask_to_close(&mut self, handle: ProjectHandle, ctx: &mut Context<Self>) {
+        let id = handle.id.clone();
+        let closing = Entry::Closing { handle: handle.clone(), waiting: Vec::new() };
+        self.projects.insert(id.clone(), closing);
+        let asked = handle.address.urge(CloseIfIdle).into_actor(self);
+        ctx.spawn(asked.map(move |closed, directory, ctx| match closed {
+            Ok(false) => directory.stays_open(id, &handle, ctx),
+            // One that panicked over the question starts again under the same address.
+            Err(_) if handle.address.connected() => directory.stays_open(id, &handle, ctx),
+            Ok(true) | Err(_) => directory.closed(id, ctx),
+        }));
+    }
+
+    fn stays_open(&mut self, id: ProjectId, handle: &ProjectHandle, ctx: &mut Context<Self>) {
         let Some(Entry::Closing { waiting, .. }) = self.projects.remove(&id) else { return };
         self.projects.insert(id, Entry::opened(handle.clone()));
         for answer in waiting {
             reply(answer, Ok(handle.clone()));
         }
+        self.use_room(ctx);
     }
 
     /// Forgets a project that is closed, or opens it again for those who came meanwhile.
@@ -187,6 +278,29 @@ impl Directory {
         let Some(Entry::Closing { waiting, .. }) = self.projects.remove(&id) else { return };
         if !waiting.is_empty() {
             self.open(id, waiting, ctx);
+        }
+        self.use_room(ctx);
+    }
+
+    /// Opens what waits for room as far as there is some; refuses the rest once no project is left
+    /// that may still close.
+    fn use_room(&mut self, ctx: &mut Context<Self>) {
+        while self.projects.len() < self.services.settings.projects_open_max
+            && let Some((id, answer)) = self.waiting_for_room.pop()
+        {
+            match self.projects.get_mut(&id) {
+                Some(Entry::Opening(waiting) | Entry::Closing { waiting, .. }) => {
+                    waiting.push(answer);
+                }
+                Some(Entry::Open { handle, .. }) => reply(answer, Ok(handle.clone())),
+                None => self.open(id, vec![answer], ctx),
+            }
+        }
+        if !self.projects.values().any(|entry| matches!(entry, Entry::Closing { .. })) {
+            for (_, answer) in self.waiting_for_room.drain(..) {
+                let error = ApiError::new(ErrorCode::Overloaded, "too many projects are in use");
+                reply(answer, Err(error.retry_after(NO_ROOM_RETRY_AFTER_MS)));
+            }
         }
     }
 }
@@ -197,8 +311,9 @@ struct Start {
     services: Arc<Services>,
     root: RootReader,
     arbiter: Option<ArbiterHandle>,
-    path: ActorPath,
-    directory: Addr<Directory>,
+    vitals: Arc<Vitals>,
+    directory: Address<Directory>,
+    lease: Arc<Lease>,
 }
 
 impl Start {
@@ -208,14 +323,15 @@ impl Start {
         let location = location.ok_or_else(|| ApiError::not_found("project"))?;
         let places = ProjectPlaces::new(&self.services.settings.data_dir, &self.id);
         let files = location.path.map_or(places.files, PathBuf::from);
+        let lease: OwnedMutexGuard<()> = self.lease.lock_owned().await;
         let id = self.id.clone();
-        let open = move || OpenedProject::open(id, &places.database, &files);
+        let open = move || OpenedProject::open(id, &places.database, &files, lease);
         let opened = tokio::task::spawn_blocking(open).await.map_err(|_| lost())??;
         let (started, handle) = oneshot::channel();
-        let (services, path, directory) = (self.services, self.path, self.directory);
+        let (services, vitals, directory) = (self.services, self.vitals, self.directory);
         let exited = Exited(self.id);
         let start = move || {
-            let handle = opened.start(&services, &path, move || directory.do_send(exited));
+            let handle = opened.start(&services, &vitals, move || directory.tell(exited));
             drop(started.send(handle));
         };
         match self.arbiter {
@@ -238,11 +354,12 @@ struct Exited(ProjectId);
 impl Handler<Exited> for Directory {
     type Result = ();
 
-    fn handle(&mut self, Exited(id): Exited, _: &mut Context<Self>) {
+    fn handle(&mut self, Exited(id): Exited, ctx: &mut Context<Self>) {
         if let Some(Entry::Open { handle, .. }) = self.projects.get(&id)
             && !handle.address.connected()
         {
             self.projects.remove(&id);
+            self.use_room(ctx);
         }
     }
 }
@@ -256,12 +373,12 @@ impl Handler<CloseOne> for Directory {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, CloseOne(id): CloseOne, _: &mut Context<Self>) -> Self::Result {
-        let open = self.projects.remove(&id);
-        Box::pin(async move {
-            if let Some(Entry::Open { handle, .. }) = open {
-                close(handle).await;
-            }
-        })
+        let lease = self.lease(&id);
+        if let Some(entry) = self.projects.remove(&id) {
+            close(entry, ErrorCode::NotFound);
+        }
+        // Free once the registry has closed the database to the end.
+        Box::pin(async move { drop(lease.lock().await) })
     }
 }
 
@@ -275,25 +392,36 @@ impl Handler<CloseAll> for Directory {
 
     fn handle(&mut self, _: CloseAll, _: &mut Context<Self>) -> Self::Result {
         self.is_closing = true;
-        let open: Vec<Entry> = self.projects.drain().map(|(_, entry)| entry).collect();
+        for (_, answer) in self.waiting_for_room.drain(..) {
+            reply(answer, Err(ApiError::from(ErrorCode::ShuttingDown)));
+        }
+        for (_, entry) in self.projects.drain() {
+            close(entry, ErrorCode::ShuttingDown);
+        }
+        let leases: Vec<Arc<Lease>> = self.leases.values().filter_map(Weak::upgrade).collect();
         Box::pin(async move {
-            for entry in open {
-                match entry {
-                    Entry::Open { handle, .. } => close(handle).await,
-                    Entry::Opening(waiting) | Entry::Closing { waiting, .. } => {
-                        for answer in waiting {
-                            reply(answer, Err(ApiError::from(ErrorCode::ShuttingDown)));
-                        }
-                    }
-                }
+            for lease in leases {
+                drop(lease.lock().await);
             }
         })
     }
 }
 
-async fn close(handle: ProjectHandle) {
-    if let Err(error) = handle.address.send(CloseProject).await {
-        tracing::warn!(project.id = %handle.id, %error, "a project was gone before it closed");
+/// Tells a project to close; whoever waits for it is refused.
+fn close(entry: Entry, code: ErrorCode) {
+    let waiting = match entry {
+        Entry::Opening(waiting) => waiting,
+        Entry::Open { handle, .. } => {
+            handle.address.tell(CloseProject);
+            Vec::new()
+        }
+        Entry::Closing { handle, waiting } => {
+            handle.address.tell(CloseProject);
+            waiting
+        }
+    };
+    for answer in waiting {
+        reply(answer, Err(ApiError::from(code)));
     }
 }
 

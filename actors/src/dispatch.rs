@@ -4,6 +4,7 @@
 //! root database for each command, so a change of rights counts from the next command on.
 
 mod accounts;
+mod admin;
 mod agents;
 mod files;
 mod projects;
@@ -16,14 +17,17 @@ use iris_protocol::{
     limits::{DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX},
 };
 use iris_store::{IdempotencyKey, StoreError, WriteContext};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::Instrument;
 
 use crate::Node;
+use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::project::ProjectHandle;
+use crate::supervision::{Panicked, guarded, in_request};
 
 pub use files::{FileBytes, file_bytes, put_file_bytes};
+pub(crate) use files::{read_file_for, write_file_for};
 
 /// What a caller wants.
 #[derive(Debug, Clone)]
@@ -38,6 +42,8 @@ pub struct Ask {
     pub idempotency_key: Option<String>,
     /// Where from.
     pub peer: Peer,
+    /// Names it in logs and errors, when the caller or the transport gave it a name.
+    pub request_id: Option<String>,
 }
 
 /// Where a request came from, for the list of authentication sessions.
@@ -50,7 +56,7 @@ pub struct Peer {
 }
 
 /// What was done.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Done {
     /// The response of the operation.
     pub payload: Value,
@@ -74,11 +80,20 @@ impl Node {
     /// # Errors
     /// Those of the gate and of the operation.
     pub async fn dispatch(&self, ask: Ask) -> Result<Done, ApiError> {
-        let request_id = RequestId::from_bits(self.services.ids.next_bits()).to_string();
+        let request_id = ask
+            .request_id
+            .clone()
+            .unwrap_or_else(|| RequestId::from_bits(self.services.ids.next_bits()).to_string());
         let operation = ask.command.operation();
-        let span =
-            tracing::info_span!("request", request.id = request_id, operation = operation.name());
-        let done = self.run(operation, ask).instrument(span).await;
+        let span = tracing::info_span!(
+            "request",
+            request.id = request_id,
+            operation = operation.name(),
+            project.id = ask.project_id.as_ref().map(ProjectId::as_str),
+        );
+        let run = guarded(&self.top, operation.name(), self.run(operation, ask));
+        let run = in_request(request_id.as_str().into(), run);
+        let done = run.instrument(span).await.unwrap_or_else(|Panicked| Err(broken()));
         done.map_err(|error| ApiError { request_id: Some(request_id), ..error })
     }
 
@@ -88,8 +103,13 @@ impl Node {
             return Err(ApiError::invalid(message).reason("socket_only"));
         }
         let grant = self.gate(ask.claims.as_ref(), operation, ask.project_id.as_ref()).await?;
-        let context = grant.write_context(self, operation, &ask)?;
-        perform(self, grant, ask, context).await
+        match operation.right() {
+            Right::Project(_) => perform_at_owner(self, &grant, ask).await,
+            Right::Public | Right::User | Right::Admin => {
+                let context = grant.write_context(self, operation, &ask)?;
+                perform(self, grant, ask, context).await
+            }
+        }
     }
 
     /// Says whether a caller may run an operation, so that a transport need not read the body of one
@@ -141,7 +161,7 @@ impl Node {
             grant.user_id = Some(claims.user_id.clone());
         }
         let resource = match operation.right() {
-            Right::Public | Right::User => Resource::Server,
+            Right::Public | Right::User | Right::Admin => Resource::Server,
             Right::Project(_) => Resource::Project { role },
         };
         authorize(&caller, operation, resource).map_err(|denied| match project_id {
@@ -181,13 +201,18 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
+    /// What another gate let through.
+    fn of(user_id: UserId, project_id: ProjectId) -> Self {
+        Self { user_id: Some(user_id), claims: None, project_id: Some(project_id) }
+    }
+
     /// The caller. Operations that need somebody never get here without.
-    fn user_id(&self) -> Result<&UserId, ApiError> {
+    pub(crate) fn user_id(&self) -> Result<&UserId, ApiError> {
         self.user_id.as_ref().ok_or_else(|| ApiError::from(ErrorCode::Unauthenticated))
     }
 
     /// The project. Operations in a project never get here without.
-    fn project_id(&self) -> Result<&ProjectId, ApiError> {
+    pub(crate) fn project_id(&self) -> Result<&ProjectId, ApiError> {
         self.project_id.as_ref().ok_or_else(|| ApiError::not_found("project"))
     }
 
@@ -228,6 +253,46 @@ impl Grant {
             }),
         }
     }
+}
+
+/// Passes an operation in a project on to whoever owns the project.
+async fn perform_at_owner(node: &Node, grant: &Grant, ask: Ask) -> Result<Done, ApiError> {
+    let question = OwnerAsk::Perform {
+        operation: ask.command.operation().name().to_owned(),
+        payload: ask.command.to_value(),
+        idempotency_key: ask.idempotency_key,
+    };
+    match node.ask_owner(grant.project_id()?, grant.user_id()?, question, None).await? {
+        OwnerAnswer::Done(done) => Ok(done),
+        OwnerAnswer::File(_)
+        | OwnerAnswer::Written(..)
+        | OwnerAnswer::Joined(_)
+        | OwnerAnswer::Left => Err(mismatch()),
+    }
+}
+
+/// Runs an operation as the owner of the project, for a user whose rights were checked.
+pub(crate) async fn perform_for(
+    node: &Node,
+    user_id: UserId,
+    project_id: ProjectId,
+    command: Command,
+    idempotency_key: Option<String>,
+) -> Result<Done, ApiError> {
+    let (grant, operation) = (Grant::of(user_id, project_id), command.operation());
+    if !matches!(operation.right(), Right::Project(_)) {
+        return Err(ApiError::from(ErrorCode::UnknownOperation));
+    }
+    let ask = Ask {
+        claims: None,
+        project_id: grant.project_id.clone(),
+        command,
+        idempotency_key,
+        peer: Peer::default(),
+        request_id: None,
+    };
+    let context = grant.write_context(node, operation, &ask)?;
+    perform(node, grant, ask, context).await
 }
 
 async fn perform(
@@ -284,6 +349,13 @@ async fn perform(
         Command::ToolReject(request) => sessions::reject(node, &grant, request, context).await,
         Command::FileRead(request) => files::read(node, &grant, request).await,
         Command::FileWrite(request) => files::write(node, &grant, request, context).await,
+        Command::ActorList(request) => admin::actors(node, request).await,
+        Command::ActorGet(request) => admin::actor(node, request).await,
+        Command::ActorRestart(request) => admin::restart(node, &grant, request).await,
+        Command::ActorStop(request) => admin::stop(node, &grant, request).await,
+        Command::SupervisionList(request) => admin::supervision(node, request).await,
+        Command::LogGet(_) => admin::log_settings(node).await,
+        Command::LogSet(request) => admin::set_log(node, &grant, request).await,
         Command::Hello(_)
         | Command::AuthRefresh(_)
         | Command::Subscribe(_)
@@ -302,6 +374,11 @@ impl Done {
         (self.seq, self.replayed) = (seq, replayed);
         self
     }
+}
+
+/// The answer to a request that panicked: the supervision log has the cause.
+fn broken() -> ApiError {
+    ApiError::new(ErrorCode::Internal, "internal error").reason("panicked")
 }
 
 /// Our own failure: the log has the cause, the client has a sentence.

@@ -3,7 +3,7 @@
 //! Read in this order: `supervision` starts every actor; `dispatch` is the one way from a caller's
 //! command to the actors; `directory` finds a project; `project` owns its database, its order of
 //! events and its rooms; `session` owns one conversation; `orchestrator` performs one run;
-//! `connection` is one client. Deliberately absent: HTTP, JSON routes, SQL, providers.
+//! `connection` is one client; `owner` is what passes between a connection and a project. Deliberately absent: HTTP, JSON routes, SQL, providers.
 
 mod agents;
 pub mod connection;
@@ -11,7 +11,9 @@ mod directory;
 pub mod dispatch;
 mod node;
 mod orchestrator;
+pub mod owner;
 pub mod project;
+mod recorder;
 mod root;
 mod services;
 mod session;
@@ -21,5 +23,5 @@ mod write;
 pub use directory::Directory;
 pub use node::{Node, NodeError};
 pub use root::Root;
-pub use services::{Registration, Services, Settings, SystemClock, SystemIds};
-pub use write::{Write, write};
+pub use services::{LogControl, Registration, Services, Settings, SystemClock, SystemIds};
+pub use write::{Write, record, write};

@@ -8,27 +8,41 @@ use actix::prelude::*;
 use iris_protocol::{ApiError, ProjectId};
 use iris_store::StoreError;
 use iris_store::root::{RootDatabase, RootReader};
+use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::Services;
 use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject};
+use crate::owner::Hop;
 use crate::project::ProjectHandle;
-use crate::root::{Root, TakeDatabase};
-use crate::supervision::{ActorPath, ChildSpec, RestartPolicy, spawn};
+use crate::recorder::{Recorder, StoreNow};
+use crate::root::{OpenRoot, Root, TakeDatabase};
+use crate::supervision::{Address, ChildSpec, Intensity, RestartPolicy, Vitals, spawn};
 
 /// How often a draining node looks whether runs are alive.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
+/// How long after its last run a server that is started again takes clients, with time to spare.
+const TIME_TO_START: Duration = Duration::from_secs(1);
+/// Messages that may wait for the root or the directory before callers are refused.
+const MAILBOX_LIMIT: u32 = 8192;
+/// How long a message to the directory may take: closing every project is one.
+const DIRECTORY_BUDGET: Duration = Duration::from_mins(1);
 
 /// The running actors of one server. Clones share them.
 #[derive(Clone)]
 pub struct Node {
     /// What every actor may use.
     pub services: Arc<Services>,
-    pub(crate) root: Addr<Root>,
+    /// The parent of the actors that have none; requests are its work.
+    pub(crate) top: Arc<Vitals>,
+    pub(crate) root: Address<Root>,
     pub(crate) root_reader: RootReader,
-    pub(crate) directory: Addr<Directory>,
+    pub(crate) directory: Address<Directory>,
+    recorder: Address<Recorder>,
     pub(crate) connections: Arc<Connections>,
+    /// The way to projects that other nodes own; none while this one owns them all.
+    pub(crate) hop: Option<Arc<dyn Hop>>,
 }
 
 /// Why a node did not start or stop cleanly.
@@ -43,31 +57,58 @@ pub enum NodeError {
 }
 
 impl Node {
-    /// Starts the root and the directory on the current arbiter; projects go to `arbiters`.
+    /// Starts the actors that are always there on the current arbiter; projects go to `arbiters`.
+    /// `open_root` opens the root database again should its writer die.
     pub fn start(
         services: Arc<Services>,
         root: RootDatabase,
+        open_root: OpenRoot,
         arbiters: Vec<ArbiterHandle>,
     ) -> Self {
-        let (tree, top) = (services.tree.clone(), ActorPath::node());
-        let policy = RestartPolicy::PERMANENT;
+        let top = services.supervision.node();
+        let permanent = |kind| ChildSpec {
+            policy: RestartPolicy::Permanent(Intensity::DEFAULT),
+            mailbox_limit: MAILBOX_LIMIT,
+            ..ChildSpec::new(kind, "")
+        };
         let root_reader = root.reader();
-        let spec = ChildSpec { kind: "root", id: String::new(), policy };
-        let root = spawn(&tree, &top, spec, |_, _| Root::new(root), |_| {});
-        let spec = ChildSpec { kind: "directory", id: String::new(), policy };
+        let create = |_: &mut Context<Root>, vitals: &Arc<Vitals>| {
+            Root::new(Arc::clone(vitals), root, open_root)
+        };
+        let root = spawn(&top, permanent("root"), create, |_| {});
         let directory = {
             let (services, reader) = (Arc::clone(&services), root_reader.clone());
-            let create = move |_: &mut Context<Directory>, path: &ActorPath| {
-                Directory::new(path.clone(), services, reader, arbiters)
+            let create = move |_: &mut Context<Directory>, vitals: &Arc<Vitals>| {
+                Directory::new(Arc::clone(vitals), services, reader, arbiters)
             };
-            spawn(&tree, &top, spec, create, |_| {})
+            let spec = ChildSpec {
+                keeps_children: true,
+                message_budget: DIRECTORY_BUDGET,
+                ..permanent("directory")
+            };
+            spawn(&top, spec, create, |_| {})
         };
-        Self { services, root, root_reader, directory, connections: Arc::default() }
+        let recorder = {
+            let (services, root) = (Arc::clone(&services), root.clone());
+            let create = move |_: &mut Context<Recorder>, vitals: &Arc<Vitals>| {
+                Recorder::new(Arc::clone(vitals), services, root)
+            };
+            spawn(&top, permanent("recorder"), create, |_| {})
+        };
+        let connections = Arc::default();
+        Self { services, top, root, root_reader, directory, recorder, connections, hop: None }
+    }
+
+    /// The same node, reaching projects through `hop`.
+    #[must_use]
+    pub fn through(self, hop: Arc<dyn Hop>) -> Self {
+        Self { hop: Some(hop), ..self }
     }
 
     pub(crate) async fn project(&self, id: &ProjectId) -> Result<ProjectHandle, ApiError> {
         let (answer, opened) = oneshot::channel();
-        self.directory.do_send(OpenProject { id: id.clone(), answer });
+        self.directory.admit().map_err(|error| error.to_api())?;
+        self.directory.tell(OpenProject { id: id.clone(), answer });
         opened.await.map_err(|_| {
             let message = "the project could not be opened; try again";
             ApiError::new(iris_protocol::ErrorCode::Overloaded, message).retry_after(1_000)
@@ -82,9 +123,10 @@ impl Node {
         Ok(self.root_reader.has_admin().await?)
     }
 
-    /// Whether the node takes work: its root database answers.
+    /// Whether the node takes work: its threads and its root database answer.
     pub async fn is_ready(&self) -> bool {
         !self.is_draining()
+            && !self.services.supervision.is_blocked()
             && self.root.connected()
             && self.directory.connected()
             && self.root_reader.has_admin().await.is_ok()
@@ -95,27 +137,40 @@ impl Node {
         self.services.is_draining()
     }
 
-    /// Takes no messages any more and waits for the runs that are alive, at most `patience`.
-    pub async fn drain(&self, patience: Duration) {
+    /// Takes no messages any more, tells every client, and waits for the runs that are alive, at most
+    /// `patience` or until `hurry`.
+    pub async fn drain(&self, patience: Duration, hurry: impl Future<Output = ()>) {
         self.services.draining.store(true, Ordering::Relaxed);
-        let deadline = tokio::time::Instant::now() + patience;
-        let is_running =
-            || self.services.tree.snapshot().iter().any(|record| record.kind == "orchestrator");
-        while is_running() && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(DRAIN_TICK).await;
+        let back_after = patience + TIME_TO_START;
+        let retry_after_ms = u64::try_from(back_after.as_millis()).unwrap_or(u64::MAX);
+        let payload = json!({ "retryAfterMs": retry_after_ms });
+        self.connections.tell_all(&json!({ "type": "server.draining", "payload": payload }));
+        let runs_end = async {
+            while self.services.supervision.count("orchestrator") > 0 {
+                tokio::time::sleep(DRAIN_TICK).await;
+            }
+        };
+        tokio::select! {
+            () = runs_end => {}
+            () = tokio::time::sleep(patience) => {
+                tracing::warn!("runs did not end in time and are interrupted");
+            }
+            () = hurry => tracing::warn!("told again to stop: runs are interrupted"),
         }
     }
 
-    /// Stops runs, closes every project and the root database; everything acknowledged is on disk.
-    /// Runs that were alive become `interrupted` at the next start.
+    /// Sends every client away, stops runs and records them as `interrupted`, closes every project and
+    /// the root database, their write-ahead logs emptied into the files.
     ///
     /// # Errors
     /// When an actor was gone before it could close what it owned.
     pub async fn close(&self) -> Result<(), NodeError> {
         self.connections.close_all(&CloseReason::new(1012, "the server is stopping"));
-        self.directory.send(CloseAll).await.map_err(|_| NodeError::Gone)?;
-        let database = self.root.send(TakeDatabase).await.map_err(|_| NodeError::Gone)?;
+        let projects = self.directory.urge(CloseAll).await;
+        let recorded = self.recorder.urge(StoreNow).await;
+        let database = self.root.urge(TakeDatabase).await.map_err(|_| NodeError::Gone)?;
         let closed = tokio::task::spawn_blocking(move || drop(database)).await;
+        projects.and(recorded).map_err(|_| NodeError::Gone)?;
         closed.map_err(|_| NodeError::Gone)
     }
 }

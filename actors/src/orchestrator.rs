@@ -20,12 +20,17 @@ use iris_store::project::{
 };
 use iris_store::{Command, StoreError, WriteContext};
 use iris_tools::ReadLog;
+use serde_json::{Value, json};
+use tracing::{Instrument, Span};
 
 use crate::project::{EndStreams, Stream};
 use crate::session::{Answerer, Decide, Session, SessionPlace, answerer};
-use crate::supervision::ActorPath;
-use crate::{Services, write};
+use crate::supervision::{Address, RequestTag, Supervise, Vitals};
+use crate::{Services, record};
 use tool::ToolRuns;
+
+/// How long a write may take before the orchestrator counts as stuck.
+const WRITE_BUDGET: Duration = Duration::from_secs(30);
 
 /// How long something that has to be recorded waits for another try after a failure.
 const RECORD_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -36,7 +41,9 @@ pub(crate) struct Assignment {
     pub(crate) place: SessionPlace,
     pub(crate) run: Run,
     pub(crate) answer_id: MessageId,
-    pub(crate) session: Addr<Session>,
+    /// What caused the run, when that is known.
+    pub(crate) request: Option<RequestTag>,
+    pub(crate) session: Address<Session>,
     /// What the model has seen of the project's files in this session.
     pub(crate) read_log: Arc<ReadLog>,
 }
@@ -44,7 +51,9 @@ pub(crate) struct Assignment {
 /// The orchestrator actor.
 pub(crate) struct Orchestrator {
     assignment: Assignment,
-    path: ActorPath,
+    vitals: Arc<Vitals>,
+    /// The run in traces; steps and tool calls are inside it.
+    span: Span,
     turn: Turn,
     /// Known once the run is recorded as running.
     answerer: Option<Answerer>,
@@ -53,18 +62,32 @@ pub(crate) struct Orchestrator {
     /// What is still to be done about the last input.
     effects: VecDeque<Effect>,
     is_recording: bool,
-    model: Option<SpawnHandle>,
+    model: Option<model::Call>,
+    /// Questions to the model so far.
+    calls: u64,
     tools: ToolRuns,
     /// When the answer to a waiting call is no.
     expiries: HashMap<ToolCallId, SpawnHandle>,
 }
 
 impl Orchestrator {
-    pub(crate) fn new(assignment: Assignment, path: ActorPath) -> Self {
+    pub(crate) fn new(assignment: Assignment, vitals: Arc<Vitals>) -> Self {
         let turn = Turn::new(assignment.place.services.settings.turn);
+        let span = tracing::info_span!(
+            "run",
+            project.id = assignment.place.project.id.as_str(),
+            session.id = assignment.place.id.as_str(),
+            run.id = assignment.run.id.as_str(),
+            actor.path = vitals.path().as_str(),
+            request.id = assignment.request.as_deref(),
+        );
+        if let Some(request) = &assignment.request {
+            vitals.acts_for(Arc::clone(request));
+        }
         Self {
             assignment,
-            path,
+            vitals,
+            span,
             turn,
             answerer: None,
             inputs: VecDeque::new(),
@@ -72,6 +95,7 @@ impl Orchestrator {
             // Everything waits until the start of the run is recorded.
             is_recording: true,
             model: None,
+            calls: 0,
             tools: ToolRuns::default(),
             expiries: HashMap::new(),
         }
@@ -95,29 +119,58 @@ impl Actor for Orchestrator {
 
     /// Records the run as running; only then does the turn begin.
     fn started(&mut self, ctx: &mut Self::Context) {
-        let began = begin(self.assignment.clone()).into_actor(self);
-        ctx.spawn(began.map(|began, orchestrator, ctx| match began {
-            Ok(answerer) => {
-                orchestrator.answerer = Some(answerer);
-                orchestrator.is_recording = false;
-                orchestrator.inputs.push_front(Input::Started);
-                orchestrator.advance(ctx);
-            }
-            Err(error) => {
-                tracing::warn!(actor.path = %orchestrator.path, %error, "run could not start");
-                ctx.stop();
+        let work = self.vitals.begin("StartRun", WRITE_BUDGET);
+        let began = begin(self.assignment.clone()).instrument(self.span.clone()).into_actor(self);
+        ctx.spawn(began.map(move |began, orchestrator, ctx| {
+            drop(work);
+            match began {
+                Ok(Began::Answerer(answerer)) => {
+                    orchestrator.answerer = Some(answerer);
+                    orchestrator.is_recording = false;
+                    orchestrator.inputs.push_front(Input::Started);
+                    orchestrator.advance(ctx);
+                }
+                Ok(Began::Failed(error)) => {
+                    let path = orchestrator.vitals.path();
+                    tracing::warn!(actor.path = %path, %error, "run could not start");
+                    ctx.stop();
+                }
+                Err(error) => {
+                    orchestrator
+                        .vitals
+                        .fail(format!("the start was not recorded: {}", error.code()));
+                    ctx.stop();
+                }
             }
         }));
     }
 }
 
-/// Never called: an orchestrator that panicked ends, and its session ends the run.
-impl Supervised for Orchestrator {}
+crate::supervised!(Orchestrator);
 
-async fn begin(assignment: Assignment) -> Result<Answerer, ApiError> {
+impl Supervise for Orchestrator {
+    fn observe(&self) -> Value {
+        json!({
+            "runId": self.assignment.run.id,
+            "isRecording": self.is_recording,
+            "asksModel": self.model.is_some(),
+            "toolsRunning": self.tools.count(),
+            "callsWaitingForApproval": self.expiries.len(),
+            "inputsWaiting": self.inputs.len(),
+        })
+    }
+}
+
+/// How the start of a run went, as it is recorded.
+enum Began {
+    Answerer(Answerer),
+    /// There is nobody to answer.
+    Failed(ApiError),
+}
+
+async fn begin(assignment: Assignment) -> Result<Began, StoreError> {
     let Assignment { place, run, answer_id, .. } = assignment;
-    let session = place.project.reader.session(place.id.clone()).await;
-    let session = session.map_err(|error| error.to_api())?;
+    let session = place.project.reader.session(place.id.clone()).await?;
     let found = match session {
         Some(session) => answerer(&place, &session).await,
         None => Err(ApiError::not_found("session")),
@@ -127,8 +180,8 @@ async fn begin(assignment: Assignment) -> Result<Answerer, ApiError> {
         Ok(answerer) => {
             let (agent, model) = (answerer.agent.name.clone(), answerer.model.clone());
             let command = StartRun { run_id: run.id, answer_id, agent, model, at };
-            let started = write(project, command, WriteContext::default()).await;
-            started.map(|_| answerer).map_err(|error| error.to_api())
+            record(project, command, WriteContext::default()).await?;
+            Ok(Began::Answerer(answerer))
         }
         Err(error) => {
             let command = FailQueuedRun {
@@ -138,9 +191,8 @@ async fn begin(assignment: Assignment) -> Result<Answerer, ApiError> {
                 error: Some(error.clone()),
                 at,
             };
-            let failed = write(project, command, WriteContext::default()).await;
-            failed.map_err(|error| error.to_api())?;
-            Err(error)
+            record(project, command, WriteContext::default()).await?;
+            Ok(Began::Failed(error))
         }
     }
 }
@@ -174,7 +226,7 @@ impl Orchestrator {
                 let (session_id, message_id) =
                     (self.session_id(), self.assignment.answer_id.clone());
                 let piece = Stream { session_id, message_id, part_id, kind, offset, text };
-                self.assignment.place.project.address.do_send(piece);
+                self.assignment.place.project.address.tell(piece);
             }
             Effect::RecordStep { parts, step } => self.record_step(parts, step, ctx),
             Effect::RecordResult { call_id, outcome } => {
@@ -192,8 +244,10 @@ impl Orchestrator {
     fn record<C: Command>(&mut self, command: C, ctx: &mut Context<Self>) {
         self.is_recording = true;
         let project = &self.assignment.place.project.address;
-        let recorded = write(project, command, WriteContext::default()).into_actor(self);
-        ctx.spawn(recorded.map(|recorded, orchestrator, ctx| {
+        let work = self.vitals.begin(std::any::type_name::<C>(), WRITE_BUDGET);
+        let recorded = record(project, command, WriteContext::default()).into_actor(self);
+        ctx.spawn(recorded.map(move |recorded, orchestrator, ctx| {
+            drop(work);
             orchestrator.is_recording = false;
             if let Err(error) = recorded {
                 orchestrator.log_failed_record(&error);
@@ -205,7 +259,7 @@ impl Orchestrator {
     }
 
     fn log_failed_record(&self, error: &StoreError) {
-        tracing::error!(actor.path = %self.path, %error, "a step of a run could not be recorded");
+        tracing::error!(actor.path = %self.vitals.path(), %error, "a step of a run could not be recorded");
     }
 
     fn record_step(&mut self, parts: Vec<StepPart>, step: StepEnd, ctx: &mut Context<Self>) {
@@ -259,7 +313,7 @@ impl Orchestrator {
                 by: None,
                 context: WriteContext::default(),
             };
-            let decided = orchestrator.assignment.session.send(expired).into_actor(orchestrator);
+            let decided = orchestrator.assignment.session.urge(expired).into_actor(orchestrator);
             ctx.spawn(decided.map(move |decided, orchestrator, ctx| {
                 if let Ok(Err(error)) = decided
                     && may_succeed_later(error.code)
@@ -314,8 +368,10 @@ impl Orchestrator {
             at: self.services().clock.now_ms(),
         };
         let project = self.assignment.place.project.address.clone();
-        let finished = write(&project, command, WriteContext::default()).into_actor(self);
+        let work = self.vitals.begin("FinishRun", WRITE_BUDGET);
+        let finished = record(&project, command, WriteContext::default()).into_actor(self);
         ctx.spawn(finished.map(move |finished, orchestrator, ctx| {
+            drop(work);
             if let Err(error) = finished {
                 orchestrator.log_failed_record(&error);
                 if may_succeed_later(error.code()) {
@@ -325,7 +381,7 @@ impl Orchestrator {
                     return;
                 }
             }
-            project.do_send(EndStreams(orchestrator.assignment.answer_id.clone()));
+            project.tell(EndStreams(orchestrator.assignment.answer_id.clone()));
             ctx.stop();
         }));
     }
@@ -380,18 +436,5 @@ impl Handler<Cancel> for Orchestrator {
 
     fn handle(&mut self, _: Cancel, ctx: &mut Context<Self>) {
         self.input(Input::CancelRequested, ctx);
-    }
-}
-
-/// Tell: ends at once, recording nothing.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct StopOrchestrator;
-
-impl Handler<StopOrchestrator> for Orchestrator {
-    type Result = ();
-
-    fn handle(&mut self, _: StopOrchestrator, ctx: &mut Context<Self>) {
-        ctx.stop();
     }
 }

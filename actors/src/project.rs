@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actix::WeakAddr;
 use actix::prelude::*;
 use bytes::Bytes;
+use futures_util::future::join_all;
+use iris_agent::Clock;
 use iris_protocol::{
     ApiError, ConnectionId, ErrorCode, MessageId, PartId, Position, ProjectId, Room, RoomOutcome,
     RoomStatus, SessionId, SessionStatus, StreamKind, UserId,
@@ -18,11 +19,16 @@ use iris_protocol::{
 use iris_store::project::{ProjectDatabase, ProjectReader, RecoverRuns, Replay};
 use iris_store::{Command, StoreError, StoredEvent, WriteContext};
 use iris_workspace::Workspace;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::connection::{CloseReason, Outbound};
-use crate::session::{Session, SessionPlace, StopSession};
-use crate::supervision::{ActorPath, ChildSpec, RestartPolicy, spawn};
-use crate::{Services, Write, write};
+use crate::session::{IsIdle, Session, SessionPlace};
+use crate::supervision::{
+    Address, ChildSpec, Intensity, RestartPolicy, Supervise, Vitals, WeakAddress, spawn,
+};
+use crate::{Services, Write, record};
 use rooms::{Piece, Rooms, Subscriber, durable_frame};
 
 /// How long pieces of a streaming part are joined before they are sent as one frame.
@@ -31,9 +37,12 @@ const JOIN_DELTAS: Duration = Duration::from_millis(30);
 /// How long a registry waits before it tries again to end the runs of an earlier life.
 const RECOVER_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// Messages that may wait for a registry before callers are refused.
+const MAILBOX_LIMIT: u32 = 4096;
+
 /// Where the writer thread sends what it committed; set when the registry starts. It does not keep
 /// the registry alive.
-type Registry = Arc<OnceLock<WeakAddr<Project>>>;
+type Registry = Arc<OnceLock<WeakAddress<Project>>>;
 
 /// How to reach an open project.
 #[derive(Clone)]
@@ -41,7 +50,7 @@ pub struct ProjectHandle {
     /// The project.
     pub id: ProjectId,
     /// Its registry.
-    pub address: Addr<Project>,
+    pub address: Address<Project>,
     /// Its database, for reading.
     pub reader: ProjectReader,
     /// Its files.
@@ -53,15 +62,15 @@ pub struct ProjectHandle {
 /// The registry actor.
 pub struct Project {
     id: ProjectId,
-    path: ActorPath,
+    vitals: Arc<Vitals>,
     services: Arc<Services>,
-    database: Option<ProjectDatabase>,
+    database: OpenDatabase,
     reader: ProjectReader,
     workspace: Workspace,
     epoch: Arc<str>,
     committed: Registry,
     rooms: Rooms,
-    sessions: HashMap<SessionId, Addr<Session>>,
+    sessions: HashMap<SessionId, Address<Session>>,
     /// The last event that was published.
     head: u64,
     /// Whether a flush of streaming text is due.
@@ -70,10 +79,48 @@ pub struct Project {
     joins: u64,
 }
 
+/// The write handle of a project's database, together with the right to have it. However its owner
+/// ends, what was alive is recorded as interrupted, what is queued is committed and the file closed;
+/// only then may the project be opened again.
+struct OpenDatabase {
+    /// There until it is closed.
+    open: Option<(ProjectDatabase, OwnedMutexGuard<()>)>,
+    clock: Arc<dyn Clock>,
+}
+
+impl OpenDatabase {
+    fn get(&self) -> Option<&ProjectDatabase> {
+        self.open.as_ref().map(|(database, _)| database)
+    }
+
+    /// Moves it out of an actor that starts again.
+    fn take(&mut self) -> Self {
+        Self { open: self.open.take(), clock: Arc::clone(&self.clock) }
+    }
+}
+
+impl Drop for OpenDatabase {
+    fn drop(&mut self) {
+        let Some((database, lease)) = self.open.take() else { return };
+        let at = self.clock.now_ms();
+        let close = move || {
+            // The receipt is not needed: closing waits for the writer.
+            drop(database.writer().submit(RecoverRuns { at }, WriteContext::default()));
+            database.close();
+            drop(lease);
+        };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(close)),
+            Err(_) => close(),
+        }
+    }
+}
+
 /// A project's database and files, opened and checked, on their way to its registry.
 pub(crate) struct OpenedProject {
     id: ProjectId,
     database: ProjectDatabase,
+    lease: OwnedMutexGuard<()>,
     workspace: Workspace,
     head: u64,
     committed: Registry,
@@ -85,12 +132,13 @@ impl OpenedProject {
         id: ProjectId,
         database: &std::path::Path,
         files: &std::path::Path,
+        lease: OwnedMutexGuard<()>,
     ) -> Result<Self, ApiError> {
         let committed: Registry = Arc::default();
         let registry = Arc::clone(&committed);
         let database = ProjectDatabase::open(database, &id, move |events| {
-            if let Some(registry) = registry.get().and_then(WeakAddr::upgrade) {
-                registry.do_send(Committed(events));
+            if let Some(registry) = registry.get().and_then(WeakAddress::upgrade) {
+                registry.tell(Committed(events));
             }
         })
         .map_err(|error| {
@@ -102,35 +150,38 @@ impl OpenedProject {
             tracing::error!(project.id = %id, %error, "the project's directory could not be opened");
             ApiError::new(ErrorCode::ReadOnly, "the project's directory cannot be opened")
         })?;
-        Ok(Self { id, database, workspace, head, committed })
+        Ok(Self { id, database, lease, workspace, head, committed })
     }
 
     /// Starts the registry on the current arbiter.
     pub(crate) fn start(
         self,
         services: &Arc<Services>,
-        parent: &ActorPath,
+        parent: &Arc<Vitals>,
         on_exit: impl FnOnce() + 'static,
     ) -> ProjectHandle {
         let spec = ChildSpec {
-            kind: "project",
-            id: self.id.to_string(),
-            policy: RestartPolicy::PERMANENT,
+            policy: RestartPolicy::Transient(Intensity::DEFAULT),
+            mailbox_limit: MAILBOX_LIMIT,
+            ..ChildSpec::new("project", self.id.to_string())
         };
         let (id, workspace) = (self.id.clone(), self.workspace.clone());
         let (reader, epoch) = (self.database.reader(), Arc::from(self.database.epoch()));
         let create = {
             let (services, reader, epoch) =
                 (Arc::clone(services), reader.clone(), Arc::clone(&epoch));
-            move |_: &mut Context<Project>, path: &ActorPath| Project {
+            move |_: &mut Context<Project>, vitals: &Arc<Vitals>| Project {
                 rooms: Rooms::new(self.id.clone()),
                 id: self.id,
-                path: path.clone(),
-                services,
+                vitals: Arc::clone(vitals),
                 reader,
                 workspace: self.workspace,
                 epoch,
-                database: Some(self.database),
+                database: OpenDatabase {
+                    open: Some((self.database, self.lease)),
+                    clock: Arc::clone(&services.clock),
+                },
+                services,
                 committed: self.committed,
                 sessions: HashMap::new(),
                 head: self.head,
@@ -138,7 +189,7 @@ impl OpenedProject {
                 joins: 0,
             }
         };
-        let address = spawn(&services.tree, parent, spec, create, move |_| on_exit());
+        let address = spawn(parent, spec, create, move |_| on_exit());
         ProjectHandle { id, address, reader, workspace, epoch }
     }
 }
@@ -149,19 +200,24 @@ impl Actor for Project {
     /// Whatever was alive before this start is not any more: it becomes `interrupted`, before any
     /// other write, because the writer keeps the order. Queued messages then go on.
     fn started(&mut self, ctx: &mut Self::Context) {
-        let address = ctx.address();
+        let address = Address::of(ctx, &self.vitals);
         // Set already after a restart: the address is the same.
         drop(self.committed.set(address.downgrade()));
         self.recover(ctx);
+    }
+
+    /// Who hears a project that ends comes back with the position that it has.
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.rooms.close_all(&CloseReason::new(1011, "the project ended"));
     }
 }
 
 impl Project {
     /// Ends the runs of an earlier life, for as long as it takes, and starts what waited behind them.
     fn recover(&mut self, ctx: &mut Context<Self>) {
-        let address = ctx.address();
+        let address = Address::of(ctx, &self.vitals);
         let recover = RecoverRuns { at: self.services.clock.now_ms() };
-        let recovered = write(&address, recover, WriteContext::default()).into_actor(self);
+        let recovered = record(&address, recover, WriteContext::default()).into_actor(self);
         ctx.spawn(recovered.map(|recovered, registry, ctx| match recovered {
             Ok(recovered) => {
                 for session_id in recovered.output.sessions_with_queue {
@@ -169,7 +225,8 @@ impl Project {
                 }
             }
             Err(error) => {
-                tracing::error!(actor.path = %registry.path, %error, "recovery of runs failed");
+                let path = registry.vitals.path();
+                tracing::error!(actor.path = %path, %error, "recovery of runs failed");
                 ctx.run_later(RECOVER_AGAIN_AFTER, |registry, ctx| {
                     // What began meanwhile is about to be recorded as interrupted: end it first.
                     registry.stop_sessions();
@@ -180,35 +237,67 @@ impl Project {
     }
 }
 
-impl Supervised for Project {
-    /// Clients come back with their positions; sessions start again when they are needed.
-    fn restarting(&mut self, _: &mut Context<Self>) {
+crate::supervised!(Project);
+
+impl Supervise for Project {
+    /// Clients come back with their positions; its sessions have ended and start again when they are
+    /// needed. Where the log of events ends is what the writer has committed; what was not published
+    /// is replayed to whoever joins. Without its writer it cannot go on: the directory opens it anew.
+    fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
         self.rooms.close_all(&CloseReason::new(1011, "the project restarted"));
-        self.stop_sessions();
-        self.flush_is_due = false;
+        let database = self.database.take();
+        let head = match database.get() {
+            Some(database) if database.writer().is_alive() => database.committed_head(),
+            Some(_) | None => return Err("the database is closed".to_owned()),
+        };
+        Ok(Self {
+            id: self.id.clone(),
+            vitals: Arc::clone(&self.vitals),
+            services: Arc::clone(&self.services),
+            database,
+            reader: self.reader.clone(),
+            workspace: self.workspace.clone(),
+            epoch: Arc::clone(&self.epoch),
+            committed: Arc::clone(&self.committed),
+            rooms: Rooms::new(self.id.clone()),
+            sessions: HashMap::new(),
+            head,
+            flush_is_due: false,
+            joins: 0,
+        })
+    }
+
+    fn observe(&self) -> Value {
+        json!({
+            "head": self.head,
+            "epoch": &*self.epoch,
+            "rooms": self.rooms.counts(),
+            "sessions": self.sessions.len(),
+            "commandsWaiting": self.database.get().map(|database| database.writer().queue_depth()),
+        })
     }
 }
 
 impl Project {
     fn stop_sessions(&mut self) {
         for (_, session) in self.sessions.drain() {
-            session.do_send(StopSession);
+            session.vitals().stop();
         }
     }
 
-    fn session(&mut self, id: &SessionId, ctx: &mut Context<Self>) -> Addr<Session> {
+    fn session(&mut self, id: &SessionId, ctx: &mut Context<Self>) -> Address<Session> {
         if let Some(session) = self.sessions.get(id).filter(|session| session.connected()) {
             return session.clone();
         }
         let project = ProjectHandle {
             id: self.id.clone(),
-            address: ctx.address(),
+            address: Address::of(ctx, &self.vitals),
             reader: self.reader.clone(),
             workspace: self.workspace.clone(),
             epoch: Arc::clone(&self.epoch),
         };
         let place = SessionPlace { id: id.clone(), project, services: Arc::clone(&self.services) };
-        let session = place.start(&self.path);
+        let session = place.start(&self.vitals);
         self.sessions.retain(|_, session| session.connected());
         self.sessions.insert(id.clone(), session.clone());
         session
@@ -218,11 +307,14 @@ impl Project {
 impl<C: Command> Handler<Write<C>> for Project {
     type Result = ();
 
-    fn handle(&mut self, write: Write<C>, _: &mut Context<Self>) {
-        if let Some(database) = &self.database {
-            let receipt = database.writer().submit(write.command, write.context);
-            // A caller who went away does not need the receipt; the command is committed all the same.
-            drop(write.receipt.send(receipt));
+    fn handle(&mut self, write: Write<C>, ctx: &mut Context<Self>) {
+        let Some(database) = self.database.get() else { return };
+        let receipt = database.writer().submit(write.command, write.context);
+        // A caller who went away does not need the receipt; the command is committed all the same.
+        drop(write.receipt.send(receipt));
+        if !database.writer().is_alive() {
+            self.vitals.fail("the writer thread of the database is gone");
+            ctx.stop();
         }
     }
 }
@@ -236,10 +328,11 @@ impl Handler<Committed> for Project {
     type Result = ();
 
     fn handle(&mut self, Committed(events): Committed, _: &mut Context<Self>) {
-        for event in &events {
+        // After a restart the head is ahead of what was queued for the earlier life.
+        for event in events.iter().filter(|event| event.seq > self.head) {
             self.rooms.publish(event);
-            self.head = event.seq;
         }
+        self.head = events.last().map_or(self.head, |event| event.seq.max(self.head));
     }
 }
 
@@ -314,9 +407,6 @@ impl Handler<JoinRoom> for Project {
         let Ok(room) = join.room.parse::<Room>() else {
             return Box::pin(actix::fut::ready(refused(join.room, ErrorCode::InvalidRequest)));
         };
-        if self.database.is_none() {
-            return Box::pin(actix::fut::ready(refused(join.room, ErrorCode::Overloaded)));
-        }
         if join.since.as_ref().is_some_and(|since| since.epoch != *self.epoch) {
             self.rooms.leave(&room, &join.connection_id);
             return Box::pin(actix::fut::ready(self.outcome(&join, RoomStatus::Reset, self.head)));
@@ -395,6 +485,7 @@ async fn missed(
     };
     let exists = match &room {
         Room::Project(id) => *id == project_id,
+        Room::Admin => false,
         Room::Session(id) => {
             let session = reader.session(id.clone()).await.map_err(log)?;
             session.is_some_and(|session| session.status != SessionStatus::Deleted)
@@ -453,55 +544,35 @@ impl Handler<EvictUser> for Project {
 
 /// Ask: the session actor of a session that exists.
 #[derive(Message)]
-#[rtype(result = "Addr<Session>")]
+#[rtype(result = "Opened")]
 pub(crate) struct OpenSession(pub(crate) SessionId);
+
+/// An open session.
+pub(crate) struct Opened(pub(crate) Address<Session>);
 
 impl Handler<OpenSession> for Project {
     type Result = MessageResult<OpenSession>;
 
     fn handle(&mut self, OpenSession(id): OpenSession, ctx: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.session(&id, ctx))
+        MessageResult(Opened(self.session(&id, ctx)))
     }
 }
 
-/// Ask: empties the rooms, stops the sessions, records the runs that were alive as `interrupted`,
-/// commits what is queued, closes the database and ends.
+/// Tell: empties the rooms and ends; the sessions end before it and the database is closed after it.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct CloseProject;
 
 impl Handler<CloseProject> for Project {
-    type Result = ResponseActFuture<Self, ()>;
+    type Result = ();
 
-    fn handle(&mut self, _: CloseProject, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, _: CloseProject, ctx: &mut Context<Self>) {
         self.rooms.evict(ErrorCode::NotFound, |_| true);
-        self.stop_sessions();
-        self.close()
+        ctx.stop();
     }
 }
 
-impl Project {
-    fn close(&mut self) -> ResponseActFuture<Self, ()> {
-        let database = self.database.take();
-        let at = self.services.clock.now_ms();
-        let closed = tokio::task::spawn_blocking(move || {
-            if let Some(database) = database {
-                // What is alive is recorded as interrupted; the receipt is not needed, closing
-                // waits for the writer.
-                drop(database.writer().submit(RecoverRuns { at }, WriteContext::default()));
-                database.close();
-            }
-        });
-        Box::pin(closed.into_actor(self).map(|closed, registry, ctx| {
-            if let Err(error) = closed {
-                tracing::error!(actor.path = %registry.path, %error, "closing the database failed");
-            }
-            ctx.stop();
-        }))
-    }
-}
-
-/// Ask: closes the project if nobody needs it to stay open. Answers whether it did.
+/// Ask: ends if nobody needs it: no subscriber, no run, no queue. Answers whether it does.
 #[derive(Message)]
 #[rtype(result = "bool")]
 pub(crate) struct CloseIfIdle;
@@ -510,9 +581,20 @@ impl Handler<CloseIfIdle> for Project {
     type Result = ResponseActFuture<Self, bool>;
 
     fn handle(&mut self, _: CloseIfIdle, _: &mut Context<Self>) -> Self::Result {
-        if self.rooms.is_heard() || self.sessions.values().any(Addr::connected) {
+        if self.rooms.is_heard() {
             return Box::pin(actix::fut::ready(false));
         }
-        Box::pin(self.close().map(|(), _, _| true))
+        // One that has ended is idle.
+        let asked = self.sessions.values().map(|session| session.urge(IsIdle));
+        let asked = join_all(asked.collect::<Vec<_>>()).into_actor(self);
+        Box::pin(asked.map(|idle, registry, ctx| {
+            let is_idle = idle.into_iter().all(|idle| idle.unwrap_or(true));
+            if !is_idle || registry.rooms.is_heard() {
+                return false;
+            }
+            registry.vitals.passivate();
+            ctx.stop();
+            true
+        }))
     }
 }

@@ -1,19 +1,28 @@
 //! The root database: users, authentication sessions, projects and members. The node starts it.
 
-use actix::{Actor, Context, Handler, Supervised};
-use iris_store::Command;
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, Context, Handler};
 use iris_store::root::RootDatabase;
+use iris_store::{Command, StoreError};
+use serde_json::{Value, json};
 
 use crate::Write;
+use crate::supervision::{Supervise, Vitals};
+
+/// Opens the root database again, after its writer died.
+pub(crate) type OpenRoot = Arc<dyn Fn() -> Result<RootDatabase, StoreError> + Send + Sync>;
 
 /// Owns the write handle of the root database. It has no other state, so a restart loses nothing.
 pub struct Root {
+    vitals: Arc<Vitals>,
     database: Option<RootDatabase>,
+    open: OpenRoot,
 }
 
 impl Root {
-    pub(crate) fn new(database: RootDatabase) -> Self {
-        Self { database: Some(database) }
+    pub(crate) fn new(vitals: Arc<Vitals>, database: RootDatabase, open: OpenRoot) -> Self {
+        Self { vitals, database: Some(database), open }
     }
 }
 
@@ -21,16 +30,39 @@ impl Actor for Root {
     type Context = Context<Self>;
 }
 
-impl Supervised for Root {}
+crate::supervised!(Root);
+
+impl Supervise for Root {
+    /// A writer thread that died is replaced. That blocks for the milliseconds of opening a file, in a
+    /// moment in which nobody could be served anyway.
+    fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
+        let database = match self.database.take() {
+            Some(database) if !database.writer().is_alive() => {
+                drop(database);
+                Some((self.open)().map_err(|error| error.to_string())?)
+            }
+            other => other,
+        };
+        Ok(Self { vitals: Arc::clone(&self.vitals), database, open: Arc::clone(&self.open) })
+    }
+
+    fn observe(&self) -> Value {
+        let waiting = self.database.as_ref().map(|database| database.writer().queue_depth());
+        json!({ "isOpen": self.database.is_some(), "commandsWaiting": waiting })
+    }
+}
 
 impl<C: Command> Handler<Write<C>> for Root {
     type Result = ();
 
-    fn handle(&mut self, write: Write<C>, _: &mut Context<Self>) {
-        if let Some(database) = &self.database {
-            let receipt = database.writer().submit(write.command, write.context);
-            // A caller who went away does not need the receipt; the command is committed all the same.
-            drop(write.receipt.send(receipt));
+    fn handle(&mut self, write: Write<C>, ctx: &mut Context<Self>) {
+        let Some(database) = &self.database else { return };
+        let receipt = database.writer().submit(write.command, write.context);
+        // A caller who went away does not need the receipt; the command is committed all the same.
+        drop(write.receipt.send(receipt));
+        if !database.writer().is_alive() {
+            self.vitals.fail("the writer thread of the root database is gone");
+            ctx.stop();
         }
     }
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{AccessTokens, Passwords, RefreshTokens, SetupToken};
 use iris_llm::Models;
-use iris_protocol::ModelRef;
+use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef};
 use iris_tools::ToolRegistry;
 use parking_lot::Mutex;
 
-use crate::supervision::ActorTree;
+use crate::supervision::Supervision;
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,25 @@ pub struct Settings {
     pub tool_timeout: Duration,
     /// How long a socket may stay without authentication.
     pub hello_timeout: Duration,
+    /// A project that nobody needs for this long is closed; never zero.
+    pub project_idle: Duration,
+    /// Most projects that are open at once, at least 1.
+    pub projects_open_max: usize,
+    /// A session without a run and without a message for this long ends; never zero.
+    pub session_idle: Duration,
+}
+
+/// The log lines of the process: which are written, and how.
+pub trait LogControl: Send + Sync {
+    /// As they are now.
+    fn settings(&self) -> LogSettings;
+
+    /// Changes what `change` names, until the server stops. Gives the settings after it.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` for a filter that is none; then nothing has changed. `CONFLICT` with reason
+    /// `log_not_ours` where another program writes the log lines.
+    fn set(&self, change: LogSet) -> Result<LogSettings, ApiError>;
 }
 
 /// Shared by all actors of a node.
@@ -50,8 +69,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// New ids.
     pub ids: Arc<dyn IdSource>,
-    /// The actors that are alive.
-    pub tree: ActorTree,
+    /// The actors that are alive, and what became of the others.
+    pub supervision: Supervision,
     /// The configured providers.
     pub models: Models,
     /// The tools of this server.
@@ -64,6 +83,8 @@ pub struct Services {
     pub passwords: Passwords,
     /// There until somebody is an administrator.
     pub setup_token: Mutex<Option<SetupToken>>,
+    /// The log lines of the process.
+    pub log: Arc<dyn LogControl>,
     /// The operator's choices.
     pub settings: Settings,
     /// Set once the server stops.

@@ -1,32 +1,34 @@
 //! One conversation: takes messages, runs one orchestrator at a time (INV-8), passes on cancels and
 //! decisions. The project's registry starts it when it is needed; it ends when it is idle.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 use iris_protocol::{
-    Agent, ApiError, Approval, ErrorCode, FinishReason, MessageAccepted, MessageId, ModelRef,
-    PartId, Run, RunId, RunStatus, Session as SessionResource, SessionId, ToolCallId, UserId,
-    WhenBusy,
+    Agent, ApiError, Approval, ErrorCode, MessageAccepted, MessageId, ModelRef, PartId, Run, RunId,
+    Session as SessionResource, SessionId, ToolCallId, UserId, WhenBusy,
 };
-use iris_store::project::{AcceptMessage, Decision, FinishRun, ResolveApproval};
+use iris_store::project::{AcceptMessage, Decision, FailRuns, ResolveApproval};
 use iris_store::{Committed, StoreError, WriteContext};
 use iris_tools::ReadLog;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::agents::find_agent;
-use crate::orchestrator::{
-    Answer, Assignment, Cancel, Orchestrator, StopOrchestrator, may_succeed_later,
-};
+use crate::orchestrator::{Answer, Assignment, Cancel, Orchestrator, may_succeed_later};
 use crate::project::{EndStreams, ProjectHandle};
-use crate::supervision::{ActorPath, ChildSpec, ExitReason, RestartPolicy, spawn};
-use crate::{Services, write};
+use crate::supervision::{
+    Address, ChildSpec, ExitReason, Intensity, OnStuck, RequestTag, RestartPolicy, Supervise,
+    Vitals, current_request, spawn,
+};
+use crate::{Services, record, write};
 
-/// A session without a run and without a message for this long ends; the next message starts it.
-const IDLE_AFTER: Duration = Duration::from_mins(1);
+/// Messages that may wait for a session before callers are refused.
+const MAILBOX_LIMIT: u32 = 256;
 
-/// How long a session waits before it starts a run again that could not be started nor failed.
+/// How long a session waits before it tries again what the store refused.
 const START_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Where a session actor belongs.
@@ -39,35 +41,28 @@ pub(crate) struct SessionPlace {
 
 impl SessionPlace {
     /// Starts the session actor on the current arbiter.
-    pub(crate) fn start(self, parent: &ActorPath) -> Addr<Session> {
-        let tree = self.services.tree.clone();
+    pub(crate) fn start(self, parent: &Arc<Vitals>) -> Address<Session> {
         let spec = ChildSpec {
-            kind: "session",
-            id: self.id.to_string(),
-            policy: RestartPolicy::PERMANENT,
+            policy: RestartPolicy::Transient(Intensity::DEFAULT),
+            mailbox_limit: MAILBOX_LIMIT,
+            ..ChildSpec::new("session", self.id.to_string())
         };
-        let create = |_: &mut Context<Session>, path: &ActorPath| Session {
-            place: self,
-            path: path.clone(),
-            read_log: Arc::default(),
-            work: Work::None,
-            last_started: None,
-            asked: 0,
-            was_used: true,
+        let create = |_: &mut Context<Session>, vitals: &Arc<Vitals>| {
+            Session::new(self, Arc::clone(vitals), Work::None)
         };
-        spawn(&tree, parent, spec, create, |_| {})
+        spawn(parent, spec, create, |_| {})
     }
 }
 
 /// The session actor.
 pub(crate) struct Session {
     place: SessionPlace,
-    path: ActorPath,
+    vitals: Arc<Vitals>,
     /// What the model has seen of the project's files.
     read_log: Arc<ReadLog>,
     work: Work,
-    /// The run that was started last; found again in the queue, it could not even be failed.
-    last_started: Option<RunId>,
+    /// The requests that caused the runs that are queued, as far as they came in this life.
+    requests: HashMap<RunId, RequestTag>,
     /// Requests that are being answered.
     asked: usize,
     /// Whether anything happened since the last look for idleness.
@@ -87,26 +82,38 @@ enum Work {
     /// A run works.
     Running(ActiveRun),
     /// The end of a run is being recorded whose orchestrator cannot do it any more.
-    Ending(FailedRun),
+    Ending(Failure),
 }
 
 struct ActiveRun {
     id: RunId,
-    answer_id: MessageId,
-    orchestrator: Addr<Orchestrator>,
+    orchestrator: Address<Orchestrator>,
     is_cancelling: bool,
 }
 
+/// Runs that cannot go on.
 #[derive(Clone)]
-struct FailedRun {
-    id: RunId,
-    answer_id: MessageId,
+struct Failure {
+    /// One that fails even if it is still queued. Those that are active fail in any case.
+    run_id: Option<RunId>,
     error: ApiError,
 }
 
-impl ActiveRun {
-    fn failed(self, error: ApiError) -> FailedRun {
-        FailedRun { id: self.id, answer_id: self.answer_id, error }
+impl Session {
+    fn new(place: SessionPlace, vitals: Arc<Vitals>, work: Work) -> Self {
+        Self {
+            place,
+            vitals,
+            read_log: Arc::default(),
+            work,
+            requests: HashMap::new(),
+            asked: 0,
+            was_used: true,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(self.work, Work::None) && self.asked == 0
     }
 }
 
@@ -114,29 +121,38 @@ impl Actor for Session {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.start_next(ctx);
-        ctx.run_interval(IDLE_AFTER, |session, ctx| {
-            let is_idle = matches!(session.work, Work::None) && session.asked == 0;
-            if is_idle && !std::mem::take(&mut session.was_used) {
+        match &self.work {
+            Work::Ending(failure) => self.fail_runs(failure.clone(), ctx),
+            Work::None | Work::LookingUp { .. } | Work::Running(_) => self.start_next(ctx),
+        }
+        ctx.run_interval(self.place.services.settings.session_idle, |session, ctx| {
+            if session.is_idle() && !std::mem::take(&mut session.was_used) {
+                session.vitals.passivate();
                 ctx.stop();
             }
         });
     }
 }
 
-impl Supervised for Session {
-    /// The orchestrator, if there is one, goes down with the state that knew it.
-    fn restarting(&mut self, ctx: &mut Context<Self>) {
-        self.asked = 0;
-        match std::mem::replace(&mut self.work, Work::None) {
-            Work::None | Work::LookingUp { .. } => {}
-            Work::Running(run) => {
-                run.orchestrator.do_send(StopOrchestrator);
-                let message = "the session failed and restarted";
-                self.end_run(run.failed(ApiError::new(ErrorCode::Internal, message)), ctx);
-            }
-            Work::Ending(run) => self.end_run(run, ctx),
-        }
+crate::supervised!(Session);
+
+impl Supervise for Session {
+    /// Its orchestrator has ended; what the store says is active is failed first.
+    fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
+        let error = ApiError::new(ErrorCode::Internal, "the session failed and restarted");
+        let failure = Failure { run_id: None, error: error.reason("session_restarted") };
+        Ok(Self::new(self.place.clone(), Arc::clone(&self.vitals), Work::Ending(failure)))
+    }
+
+    fn observe(&self) -> Value {
+        let (work, run) = match &self.work {
+            Work::None => ("none", None),
+            Work::LookingUp { .. } => ("lookingUp", None),
+            Work::Running(run) if run.is_cancelling => ("cancelling", Some(&run.id)),
+            Work::Running(run) => ("running", Some(&run.id)),
+            Work::Ending(failure) => ("ending", failure.run_id.as_ref()),
+        };
+        json!({ "work": work, "runId": run, "requestsInFlight": self.asked })
     }
 }
 
@@ -191,7 +207,10 @@ impl Handler<SendMessage> for Session {
         let accepted = accept(self.place.clone(), send);
         Box::pin(accepted.into_actor(self).map(|accepted, session, ctx| {
             session.asked = session.asked.saturating_sub(1);
-            if accepted.is_ok() {
+            if let Ok(Committed { output, .. }) = &accepted {
+                if let Some(request) = current_request() {
+                    session.requests.insert(output.run_id.clone(), request);
+                }
                 session.start_next(ctx);
             }
             accepted
@@ -246,10 +265,6 @@ impl Session {
             }
         };
         match next {
-            Ok(Some(run)) if self.last_started.as_ref() == Some(&run.id) => {
-                self.last_started = None;
-                ctx.run_later(START_AGAIN_AFTER, Self::start_next);
-            }
             Ok(Some(run)) => self.start(run, ctx),
             Ok(None) if look_again => {
                 self.start_next(ctx);
@@ -258,9 +273,11 @@ impl Session {
                     return;
                 }
             }
-            Ok(None) => {}
+            // Nothing is queued, so nobody asks for one of these any more.
+            Ok(None) => self.requests.clear(),
             Err(error) => {
-                tracing::error!(actor.path = %self.path, %error, "the queue could not be read");
+                let path = self.vitals.path();
+                tracing::error!(actor.path = %path, %error, "the queue could not be read");
                 ctx.run_later(START_AGAIN_AFTER, Self::start_next);
             }
         }
@@ -273,33 +290,27 @@ impl Session {
     fn start(&mut self, run: Run, ctx: &mut Context<Self>) {
         self.was_used = true;
         let run_id = run.id.clone();
-        self.last_started = Some(run_id.clone());
-        let answer_id = MessageId::from_bits(self.place.services.ids.next_bits());
+        let me = Address::of(ctx, &self.vitals);
         let assignment = Assignment {
             place: self.place.clone(),
+            request: self.requests.remove(&run.id),
             run,
-            answer_id: answer_id.clone(),
-            session: ctx.address(),
+            answer_id: MessageId::from_bits(self.place.services.ids.next_bits()),
+            session: me.clone(),
             read_log: Arc::clone(&self.read_log),
         };
         let spec = ChildSpec {
-            kind: "orchestrator",
-            id: run_id.to_string(),
-            policy: RestartPolicy::Temporary,
+            on_stuck: OnStuck::Kill,
+            ..ChildSpec::new("orchestrator", run_id.to_string())
         };
-        let session = ctx.address();
-        let orchestrator = spawn(
-            &self.place.services.tree,
-            &self.path,
-            spec,
-            |_, path| Orchestrator::new(assignment, path.clone()),
-            {
-                let run_id = run_id.clone();
-                move |reason| session.do_send(OrchestratorExited { run_id, reason })
-            },
-        );
-        let id = run_id;
-        self.work = Work::Running(ActiveRun { id, answer_id, orchestrator, is_cancelling: false });
+        let create = |_: &mut Context<Orchestrator>, vitals: &Arc<Vitals>| {
+            Orchestrator::new(assignment, Arc::clone(vitals))
+        };
+        let orchestrator = spawn(&self.vitals, spec, create, {
+            let run_id = run_id.clone();
+            move |exited| me.tell(OrchestratorExited { run_id, reason: exited.reason })
+        });
+        self.work = Work::Running(ActiveRun { id: run_id, orchestrator, is_cancelling: false });
     }
 
     fn cancel(&mut self) -> bool {
@@ -307,42 +318,47 @@ impl Session {
         if std::mem::replace(&mut active.is_cancelling, true) {
             return false;
         }
-        active.orchestrator.do_send(Cancel);
+        active.orchestrator.tell(Cancel);
         true
     }
 
-    /// Records that a run failed whose orchestrator cannot do it any more, for as long as it takes.
-    fn end_run(&mut self, run: FailedRun, ctx: &mut Context<Self>) {
+    /// Records that runs failed whose orchestrators cannot do it any more, for as long as it takes.
+    fn fail_runs(&mut self, failure: Failure, ctx: &mut Context<Self>) {
         let project = self.place.project.address.clone();
-        let command = FinishRun {
+        let command = FailRuns {
             session_id: self.place.id.clone(),
-            run_id: run.id.clone(),
-            message_id: run.answer_id.clone(),
-            parts: Vec::new(),
-            step: None,
-            status: RunStatus::Failed,
-            finish_reason: FinishReason::Error,
-            error: Some(run.error.clone()),
+            run_id: failure.run_id.clone(),
+            error: failure.error.clone(),
             at: self.place.services.clock.now_ms(),
         };
-        self.work = Work::Ending(run.clone());
-        let finished = write(&project, command, WriteContext::default()).into_actor(self);
-        ctx.spawn(finished.map(move |finished, session, ctx| {
-            if let Err(error) = finished {
-                tracing::error!(actor.path = %session.path, %error, "a failed run could not be ended");
+        self.work = Work::Ending(failure.clone());
+        let failed = record(&project, command, WriteContext::default()).into_actor(self);
+        ctx.spawn(failed.map(move |failed, session, ctx| match failed {
+            Ok(failed) => {
+                for answer_id in failed.output {
+                    project.tell(EndStreams(answer_id));
+                }
+                session.work = Work::None;
+                session.start_next(ctx);
+            }
+            Err(error) => {
+                let path = session.vitals.path();
+                tracing::error!(actor.path = %path, %error, "a failed run could not be ended");
                 if may_succeed_later(error.code()) {
-                    ctx.run_later(START_AGAIN_AFTER, |session, ctx| session.end_run(run, ctx));
-                    return;
+                    let again = move |session: &mut Self, ctx: &mut Context<Self>| {
+                        session.fail_runs(failure, ctx);
+                    };
+                    ctx.run_later(START_AGAIN_AFTER, again);
+                } else {
+                    session.work = Work::None;
+                    session.start_next(ctx);
                 }
             }
-            session.work = Work::None;
-            project.do_send(EndStreams(run.answer_id));
-            session.start_next(ctx);
         }));
     }
 }
 
-/// Tell: an orchestrator left, having recorded the end of its run unless it panicked.
+/// Tell: an orchestrator left, having recorded the end of its run unless something else ended it.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct OrchestratorExited {
@@ -354,20 +370,23 @@ impl Handler<OrchestratorExited> for Session {
     type Result = ();
 
     fn handle(&mut self, exited: OrchestratorExited, ctx: &mut Context<Self>) {
-        let run = match std::mem::replace(&mut self.work, Work::None) {
-            Work::Running(run) if run.id == exited.run_id => run,
+        match std::mem::replace(&mut self.work, Work::None) {
+            Work::Running(run) if run.id == exited.run_id => {}
             other @ (Work::None | Work::LookingUp { .. } | Work::Running(_) | Work::Ending(_)) => {
                 self.work = other;
                 return;
             }
-        };
-        match exited.reason {
-            ExitReason::Normal => self.start_next(ctx),
-            ExitReason::Panic(_) | ExitReason::RestartIntensity(_) => {
-                let error = ApiError::new(ErrorCode::Internal, "the run failed inside the server");
-                self.end_run(run.failed(error.reason("orchestrator_crashed")), ctx);
-            }
         }
+        let (message, reason) = match exited.reason {
+            ExitReason::Normal => return self.start_next(ctx),
+            ExitReason::Panic(_) | ExitReason::RestartIntensity(_) | ExitReason::Error(_) => {
+                ("the run failed inside the server".to_owned(), "orchestrator_crashed")
+            }
+            ExitReason::Killed(why) => (format!("the run was ended: {why}"), "orchestrator_killed"),
+            ExitReason::Parent => ("the session ended".to_owned(), "session_ended"),
+        };
+        let error = ApiError::new(ErrorCode::Internal, message).reason(reason);
+        self.fail_runs(Failure { run_id: Some(exited.run_id), error }, ctx);
     }
 }
 
@@ -415,32 +434,29 @@ impl Handler<Decide> for Session {
             by: decide.by,
             at: self.place.services.clock.now_ms(),
         };
-        let resolved = write(&self.place.project.address, command, decide.context);
+        let resolved = record(&self.place.project.address, command, decide.context);
         Box::pin(resolved.into_actor(self).map(move |resolved, session, _| {
             session.asked = session.asked.saturating_sub(1);
             let resolved = resolved.map_err(|error: StoreError| error.to_api())?;
             if let Work::Running(active) = &session.work
                 && !resolved.replayed
             {
-                active.orchestrator.do_send(Answer { tool_call_id, approved });
+                active.orchestrator.tell(Answer { tool_call_id, approved });
             }
             Ok(resolved)
         }))
     }
 }
 
-/// Tell: ends at once, recording nothing: the store's recovery sees what was alive.
+/// Ask: whether the session does nothing and has nothing to do.
 #[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct StopSession;
+#[rtype(result = "bool")]
+pub(crate) struct IsIdle;
 
-impl Handler<StopSession> for Session {
-    type Result = ();
+impl Handler<IsIdle> for Session {
+    type Result = bool;
 
-    fn handle(&mut self, _: StopSession, ctx: &mut Context<Self>) {
-        if let Work::Running(run) = &self.work {
-            run.orchestrator.do_send(StopOrchestrator);
-        }
-        ctx.stop();
+    fn handle(&mut self, _: IsIdle, _: &mut Context<Self>) -> bool {
+        self.is_idle()
     }
 }

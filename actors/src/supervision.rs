@@ -1,55 +1,108 @@
 //! The only way to start an actor: watched, named in one tree, every death explained.
 //!
 //! `actix::Supervisor` does not restart an actor that panicked (docs/decisions/0002). Here the
-//! actor's own future is polled inside `catch_unwind`: after a panic the actor is reset through
-//! [`actix::Supervised::restarting`] and started again, its address and queue kept, as often as its
-//! policy allows; then, and after every other end, the parent is told.
+//! actor's own future is polled inside `catch_unwind`: after a panic its children end, its state is
+//! rebuilt and it starts again under the same address, as often as its policy allows; then, and
+//! after every other end, its parent is told. docs/supervision.md says what each kind does.
 
+mod address;
+#[cfg(feature = "faults")]
+pub mod faults;
+mod log;
 mod panics;
+mod path;
+mod request;
+mod running;
 mod tree;
+mod vitals;
+mod watchdog;
+mod work;
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use actix::dev::ContextFut;
-use actix::{Actor, Addr, AsyncContext, Context, Supervised};
+use actix::{AsyncContext, Context, Handler, Supervised};
+use iris_protocol::{ActorState, ExitKind};
 use tokio::time::{Instant, Sleep, sleep};
 
+pub use address::{
+    Address, AskError, Counted, MessageFor, Observe, Supervise, WeakAddress, observed,
+};
+pub use log::{RecordFilter, SupervisionLog};
 pub use panics::install_panic_hook;
-pub use tree::{ActorPath, ActorRecord, ActorState, ActorTree};
+pub use path::ActorPath;
+pub use request::{Panicked, guarded};
+pub use running::{RequestTag, current_request, in_request};
+pub use tree::{OrderError, Supervision};
+pub use vitals::Vitals;
+pub use watchdog::{Watchdog, WatchdogSettings};
+pub use work::Work;
 
-/// What happens to an actor after a panic.
+use panics::PanicReport;
+use running::Pulse;
+use vitals::Order;
+
+/// How long a message may take, unless the actor's spec says otherwise.
+const MESSAGE_BUDGET: Duration = Duration::from_secs(10);
+/// Delay before the first restart; doubled for each further one in the window, give or take half.
+const RESTART_DELAY: Duration = Duration::from_millis(10);
+/// Longest delay before a restart.
+const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
+/// How long the children of an actor that stops have to end before they are killed.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// How long killed children are waited for; one on a blocked thread may never end.
+const KILL_DEADLINE: Duration = Duration::from_secs(1);
+
+/// What happens to an actor when it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartPolicy {
-    /// It starts again with fresh state, at most this many times in the window.
-    Permanent {
-        /// Most restarts in the window; the one after that ends the actor.
-        restarts_max: usize,
-        /// How far back restarts count.
-        window: Duration,
-    },
+    /// It starts again, however it ended. The server cannot be without it.
+    Permanent(Intensity),
+    /// It starts again after a panic or an error.
+    Transient(Intensity),
     /// It ends, and its parent decides.
     Temporary,
 }
 
-impl RestartPolicy {
-    /// For actors that others hold the address of: 5 restarts a minute.
-    pub const PERMANENT: Self = Self::Permanent { restarts_max: 5, window: Duration::from_mins(1) };
+/// How often an actor may start again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intensity {
+    /// Most restarts in the window; the one after that ends the actor.
+    pub restarts_max: usize,
+    /// How far back restarts count.
+    pub window: Duration,
 }
 
-/// Why an actor ended, as its parent is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExitReason {
-    /// It stopped by itself or because nobody holds its address.
-    Normal,
-    /// It panicked, and its policy is to end then.
-    Panic(String),
-    /// It panicked more often than its policy allows.
-    RestartIntensity(String),
+impl Intensity {
+    /// 5 restarts a minute.
+    pub const DEFAULT: Self = Self { restarts_max: 5, window: Duration::from_mins(1) };
+}
+
+/// What happens to the other children of an actor when one of them starts again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// Nothing.
+    OneForOne,
+    /// They start again too.
+    OneForAll,
+    /// Those that were spawned after it start again too.
+    RestForOne,
+}
+
+/// What happens to an actor that works on something longer than its budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStuck {
+    /// It is reported.
+    Report,
+    /// It is reported and killed.
+    Kill,
 }
 
 /// Who an actor is and what becomes of it.
@@ -59,154 +112,448 @@ pub struct ChildSpec {
     pub kind: &'static str,
     /// Which one of its kind; empty for the only one.
     pub id: String,
-    /// What happens after a panic.
+    /// What happens when it ends.
     pub policy: RestartPolicy,
+    /// Messages that may wait before callers are refused; 0 means any number.
+    pub mailbox_limit: u32,
+    /// How long a message may take before the actor counts as stuck.
+    pub message_budget: Duration,
+    /// What happens to its children when one of them starts again.
+    pub strategy: Strategy,
+    /// Whether its children live on when it starts again itself.
+    pub keeps_children: bool,
+    /// Whether what was queued before a restart fails; it is handled by the new life otherwise.
+    pub fails_queue: bool,
+    /// What happens when it is stuck.
+    pub on_stuck: OnStuck,
 }
 
-/// Delay before the first restart; doubled for each further one in the window.
-const RESTART_DELAY_MS: u64 = 10;
+impl ChildSpec {
+    /// A temporary actor without a limit of its mailbox.
+    pub fn new(kind: &'static str, id: impl Into<String>) -> Self {
+        Self {
+            kind,
+            id: id.into(),
+            policy: RestartPolicy::Temporary,
+            mailbox_limit: 0,
+            message_budget: MESSAGE_BUDGET,
+            strategy: Strategy::OneForOne,
+            keeps_children: false,
+            fails_queue: false,
+            on_stuck: OnStuck::Report,
+        }
+    }
+}
 
-/// Starts an actor on the current arbiter, under `parent` in `tree`.
+/// Why an actor ended, as its parent is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It stopped by itself or because nobody holds its address.
+    Normal,
+    /// It panicked, and its policy is to end then. The text is that of the panic.
+    Panic(String),
+    /// It said that it cannot go on.
+    Error(String),
+    /// It was stuck, or an operator stopped it.
+    Killed(String),
+    /// It failed more often than its policy allows; the text is that of the last failure.
+    RestartIntensity(String),
+    /// Its parent ended.
+    Parent,
+}
+
+impl ExitReason {
+    fn by_operator() -> Self {
+        Self::Killed("an operator's order".to_owned())
+    }
+
+    fn kind(&self) -> ExitKind {
+        match self {
+            Self::Normal => ExitKind::Normal,
+            Self::Panic(_) => ExitKind::Panic,
+            Self::Error(_) => ExitKind::Error,
+            Self::Killed(_) => ExitKind::Killed,
+            Self::RestartIntensity(_) => ExitKind::RestartIntensity,
+            Self::Parent => ExitKind::Parent,
+        }
+    }
+
+    /// The text of the failure, if it was one.
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            Self::Normal | Self::Parent => None,
+            Self::Panic(text)
+            | Self::Error(text)
+            | Self::Killed(text)
+            | Self::RestartIntensity(text) => Some(text),
+        }
+    }
+}
+
+/// What a parent is told when a child has ended for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildExited {
+    /// Where the child stood.
+    pub path: ActorPath,
+    /// Why it ended.
+    pub reason: ExitReason,
+}
+
+/// Starts an actor on the current arbiter, as a child of `parent`.
 ///
-/// `create` is called once, before the actor runs. `on_exit` is called once, after it ended and left
-/// the tree; it must not panic.
+/// `create` is called once, before the actor runs. `on_exit` is called once, after the actor ended
+/// for good and left the tree; it must not panic.
 pub fn spawn<A>(
-    tree: &ActorTree,
-    parent: &ActorPath,
+    parent: &Arc<Vitals>,
     spec: ChildSpec,
-    create: impl FnOnce(&mut Context<A>, &ActorPath) -> A,
-    on_exit: impl FnOnce(ExitReason) + 'static,
-) -> Addr<A>
+    create: impl FnOnce(&mut Context<A>, &Arc<Vitals>) -> A,
+    on_exit: impl FnOnce(ChildExited) + 'static,
+) -> Address<A>
 where
-    A: Actor<Context = Context<A>> + Supervised,
+    A: Supervise + Supervised + Handler<Observe>,
 {
-    let ChildSpec { kind, id, policy } = spec;
-    let path = parent.child(kind, &id);
+    let vitals = Arc::new(Vitals::child(parent, &spec));
     let mut context = Context::new();
-    let address = context.address();
-    let actor = create(&mut context, &path);
-    tree.add(&path, kind, parent);
-    actix_rt::spawn(Watched {
+    // Zero means that actix never holds a message back: the limit is ours.
+    context.set_mailbox_capacity(0);
+    let address = Address::of(&context, &vitals);
+    vitals.observed_by(context.address().downgrade().recipient());
+    let actor = create(&mut context, &vitals);
+    let life = Life {
         actor: Some(context.into_future(actor)),
-        path,
-        tree: tree.clone(),
-        policy,
+        pulse: vitals.supervision.pulse(),
+        keeps_children: spec.keeps_children,
         restarts: VecDeque::new(),
-        pause: None,
+        phase: Phase::Starting,
         on_exit: Some(Box::new(on_exit)),
-    });
+        vitals,
+    };
+    life.vitals.supervision.add(&life.vitals);
+    detached(life);
     address
 }
 
-/// The future of one actor's whole life.
-struct Watched<A>
+/// Runs a future on the current arbiter that belongs to no actor. It must not panic, and whatever it
+/// waits for must be bounded.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that spawns on an arbiter")]
+pub fn detached<F>(future: F) -> tokio::task::JoinHandle<F::Output>
 where
-    A: Actor<Context = Context<A>> + Supervised,
+    F: Future + 'static,
 {
+    actix_rt::spawn(future)
+}
+
+/// One actor's whole life.
+struct Life<A: Supervise + Supervised> {
     actor: Option<ContextFut<A, Context<A>>>,
-    path: ActorPath,
-    tree: ActorTree,
-    policy: RestartPolicy,
+    vitals: Arc<Vitals>,
+    pulse: Arc<Pulse>,
+    keeps_children: bool,
     /// When the restarts inside the window happened, oldest first.
     restarts: VecDeque<Instant>,
-    /// The wait before the next restart.
-    pause: Option<Pin<Box<Sleep>>>,
-    on_exit: Option<Box<dyn FnOnce(ExitReason)>>,
+    phase: Phase,
+    on_exit: Option<Box<dyn FnOnce(ChildExited)>>,
 }
 
-impl<A> Unpin for Watched<A> where A: Actor<Context = Context<A>> + Supervised {}
+enum Phase {
+    /// It was not polled yet, or not since it was to start again.
+    Starting,
+    Alive,
+    /// Its children end; then the next thing happens.
+    Stopping {
+        then: Then,
+        deadline: Pin<Box<Sleep>>,
+        is_killing: bool,
+    },
+    /// The wait before it starts again.
+    Pausing {
+        pause: Pin<Box<Sleep>>,
+        reason: ExitReason,
+    },
+    Ended,
+}
 
-impl<A> Future for Watched<A>
-where
-    A: Actor<Context = Context<A>> + Supervised,
-{
+enum Then {
+    Restart { after: Duration, reason: ExitReason },
+    End(ExitReason),
+}
+
+impl<A: Supervise + Supervised> Unpin for Life<A> {}
+
+impl<A: Supervise + Supervised> Future for Life<A> {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
         loop {
-            if let Some(pause) = self.pause.as_mut() {
-                if pause.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                self.pause = None;
-                if let Err(panic) = self.restart() {
-                    self.panicked(&panic);
-                }
-                continue;
+            if let Some(order) = self.vitals.take_order() {
+                self.obey(order);
             }
             let this = &mut *self;
-            let Some(actor) = this.actor.as_mut() else { return Poll::Ready(()) };
-            match panics::catch(&this.path, || Pin::new(actor).poll(cx)) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(())) => self.end(ExitReason::Normal),
-                Err(panic) => self.panicked(&panic),
+            match &mut this.phase {
+                Phase::Starting => {
+                    this.vitals.wakes(task.waker());
+                    this.phase = Phase::Alive;
+                    #[cfg(feature = "faults")]
+                    if let Err(report) = this.run(|life| life.strike_start()) {
+                        this.panicked(&report);
+                    }
+                }
+                Phase::Alive => match this.run(|life| life.poll_actor(task)) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(())) => this.stopped(),
+                    Err(report) => this.panicked(&report),
+                },
+                Phase::Stopping { deadline, .. } => {
+                    let is_late = deadline.as_mut().poll(task).is_ready();
+                    if this.vitals.supervision.has_children(&this.vitals) && !this.gives_up(is_late)
+                    {
+                        if is_late {
+                            continue;
+                        }
+                        return Poll::Pending;
+                    }
+                    this.children_ended();
+                }
+                Phase::Pausing { pause, .. } => {
+                    if pause.as_mut().poll(task).is_pending() {
+                        return Poll::Pending;
+                    }
+                    this.start_again();
+                }
+                Phase::Ended => return Poll::Ready(()),
             }
         }
     }
 }
 
-impl<A> Watched<A>
-where
-    A: Actor<Context = Context<A>> + Supervised,
-{
-    fn panicked(&mut self, panic: &str) {
-        self.tree.panicked(&self.path);
-        let RestartPolicy::Permanent { restarts_max, window } = self.policy else {
-            return self.end(ExitReason::Panic(panic.to_owned()));
-        };
-        let now = Instant::now();
-        while self.restarts.front().is_some_and(|at| now.duration_since(*at) > window) {
-            self.restarts.pop_front();
-        }
-        if self.restarts.len() >= restarts_max {
-            return self.end(ExitReason::RestartIntensity(panic.to_owned()));
-        }
-        let doublings = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
-        let delay_ms = RESTART_DELAY_MS.saturating_mul(2_u64.saturating_pow(doublings));
-        self.restarts.push_back(now);
-        self.pause = Some(Box::pin(sleep(Duration::from_millis(delay_ms))));
+impl<A: Supervise + Supervised> Life<A> {
+    /// Runs `body` as work of the actor; a panic in it becomes a report.
+    fn run<T>(&mut self, body: impl FnOnce(&mut Self) -> T) -> Result<T, PanicReport> {
+        let (pulse, vitals) = (Arc::clone(&self.pulse), Arc::clone(&self.vitals));
+        panics::catch(|| pulse.run(&vitals, || body(self)))
     }
 
-    fn restart(&mut self) -> Result<(), String> {
-        let Some(actor) = self.actor.as_mut() else { return Ok(()) };
-        if panics::catch(&self.path, || actor.restart())? {
-            self.tree.restarted(&self.path);
-            tracing::warn!(actor.path = %self.path, restarts = self.restarts.len(), "actor restarted");
-        } else {
-            self.end(ExitReason::Normal);
+    fn poll_actor(&mut self, task: &mut TaskContext<'_>) -> Poll<()> {
+        match self.actor.as_mut() {
+            Some(actor) => Pin::new(actor).poll(task),
+            None => Poll::Ready(()),
         }
-        Ok(())
+    }
+
+    #[cfg(feature = "faults")]
+    fn strike_start(&mut self) {
+        self.vitals.supervision.faults().strike_start(&self.vitals);
+    }
+
+    fn obey(&mut self, order: Order) {
+        match (order, &self.phase) {
+            (_, Phase::Ended) => {}
+            (Order::Restart(_), Phase::Stopping { .. } | Phase::Pausing { .. }) => {}
+            (Order::Stop(_), Phase::Stopping { then: Then::End(_), .. }) => {}
+            (Order::Restart(reason), Phase::Starting | Phase::Alive) => {
+                self.end_children(Then::Restart { after: Duration::ZERO, reason });
+            }
+            (Order::Stop(reason), _) => self.end_children(Then::End(reason)),
+            (Order::Kill(reason), _) => {
+                self.drop_actor();
+                self.end_children(Then::End(reason));
+                self.kill_children();
+            }
+        }
+    }
+
+    fn panicked(&mut self, report: &PanicReport) {
+        self.vitals.failed(&report.text);
+        self.vitals.supervision.log().panicked(&self.vitals, report);
+        let text = report.text.clone();
+        match self.vitals.policy {
+            RestartPolicy::Temporary => self.end_children(Then::End(ExitReason::Panic(text))),
+            RestartPolicy::Permanent(intensity) | RestartPolicy::Transient(intensity) => {
+                self.restart_if_allowed(intensity, ExitReason::Panic(text));
+            }
+        }
+    }
+
+    /// The actor stopped by itself.
+    fn stopped(&mut self) {
+        let reason = self.vitals.take_failure().map_or(ExitReason::Normal, ExitReason::Error);
+        match (self.vitals.policy, &reason) {
+            (RestartPolicy::Permanent(intensity), _)
+            | (RestartPolicy::Transient(intensity), ExitReason::Error(_)) => {
+                self.restart_if_allowed(intensity, reason);
+            }
+            (RestartPolicy::Transient(_) | RestartPolicy::Temporary, _) => {
+                self.end_children(Then::End(reason));
+            }
+        }
+    }
+
+    fn restart_if_allowed(&mut self, intensity: Intensity, reason: ExitReason) {
+        let now = Instant::now();
+        while self.restarts.front().is_some_and(|at| now.duration_since(*at) > intensity.window) {
+            self.restarts.pop_front();
+        }
+        if self.restarts.len() >= intensity.restarts_max {
+            let last = reason.error().unwrap_or("it stopped").to_owned();
+            return self.end_children(Then::End(ExitReason::RestartIntensity(last)));
+        }
+        let after = restart_delay(self.restarts.len(), self.vitals.path());
+        self.restarts.push_back(now);
+        self.end_children(Then::Restart { after, reason });
+    }
+
+    /// Tells the children to end, and goes on once they have.
+    fn end_children(&mut self, then: Then) {
+        let (state, keeps) = match &then {
+            Then::Restart { .. } => (ActorState::Restarting, self.keeps_children),
+            Then::End(_) => (ActorState::Stopping, false),
+        };
+        self.vitals.set_state(state);
+        if keeps {
+            self.phase = Phase::Stopping {
+                then,
+                deadline: Box::pin(sleep(Duration::ZERO)),
+                is_killing: true,
+            };
+            return self.children_ended();
+        }
+        for child in self.vitals.supervision.children(&self.vitals) {
+            child.order(Order::Stop(ExitReason::Parent));
+        }
+        let deadline = Box::pin(sleep(STOP_DEADLINE));
+        self.phase = Phase::Stopping { then, deadline, is_killing: false };
+    }
+
+    fn kill_children(&mut self) {
+        for child in self.vitals.supervision.children(&self.vitals) {
+            child.order(Order::Kill(ExitReason::Parent));
+        }
+        if let Phase::Stopping { deadline, is_killing, .. } = &mut self.phase {
+            *deadline = Box::pin(sleep(KILL_DEADLINE));
+            *is_killing = true;
+        }
+    }
+
+    /// Whether the children that are left are no longer waited for.
+    fn gives_up(&mut self, is_late: bool) -> bool {
+        match &self.phase {
+            Phase::Stopping { is_killing: true, .. } => is_late,
+            Phase::Stopping { is_killing: false, .. } => {
+                if is_late {
+                    self.kill_children();
+                }
+                false
+            }
+            Phase::Starting | Phase::Alive | Phase::Pausing { .. } | Phase::Ended => false,
+        }
+    }
+
+    fn children_ended(&mut self) {
+        match std::mem::replace(&mut self.phase, Phase::Alive) {
+            Phase::Stopping { then: Then::Restart { after, reason }, .. } => {
+                self.phase = Phase::Pausing { pause: Box::pin(sleep(after)), reason };
+            }
+            Phase::Stopping { then: Then::End(reason), .. } => self.end(reason),
+            other @ (Phase::Starting | Phase::Alive | Phase::Pausing { .. } | Phase::Ended) => {
+                self.phase = other;
+            }
+        }
+    }
+
+    fn start_again(&mut self) {
+        let Phase::Pausing { reason, .. } = std::mem::replace(&mut self.phase, Phase::Starting)
+        else {
+            return;
+        };
+        match self.run(|life| life.actor.as_mut().is_some_and(ContextFut::restart)) {
+            Ok(true) => match self.vitals.take_failure() {
+                Some(error) => self.end_children(Then::End(ExitReason::Error(error))),
+                None => {
+                    self.vitals.restarted();
+                    self.vitals.supervision.log().restarted(&self.vitals, &reason);
+                    self.restart_siblings(&reason);
+                }
+            },
+            // Nobody holds its address any more.
+            Ok(false) => self.end_children(Then::End(ExitReason::Normal)),
+            Err(report) => self.panicked(&report),
+        }
+    }
+
+    /// As the parent's strategy wants it, unless the siblings' own restart is why this one restarted.
+    fn restart_siblings(&self, reason: &ExitReason) {
+        let Some(parent) = &self.vitals.parent else { return };
+        if matches!(reason, ExitReason::Killed(_) | ExitReason::Parent) {
+            return;
+        }
+        for sibling in self.vitals.supervision.children(parent) {
+            let is_meant = match parent.strategy {
+                Strategy::OneForOne => false,
+                Strategy::OneForAll => sibling.number != self.vitals.number,
+                Strategy::RestForOne => sibling.number > self.vitals.number,
+            };
+            if is_meant {
+                sibling.order(Order::Restart(ExitReason::Parent));
+            }
+        }
+    }
+
+    fn drop_actor(&mut self) {
+        // Dropping the future of an actor polls it once more; it may panic again.
+        let actor = self.actor.take();
+        if let Err(report) = self.run(|_| drop(actor)) {
+            self.vitals.failed(&report.text);
+            self.vitals.supervision.log().panicked(&self.vitals, &report);
+        }
     }
 
     fn end(&mut self, reason: ExitReason) {
-        // Dropping the future of an actor that panicked polls it once more; it may panic again.
-        let actor = self.actor.take();
-        if let Err(panic) = panics::catch(&self.path, || drop(actor)) {
-            tracing::error!(actor.path = %self.path, panic, "actor panicked while it was dropped");
-        }
-        self.tree.remove(&self.path);
-        match &reason {
-            ExitReason::Normal => tracing::debug!(actor.path = %self.path, "actor ended"),
-            ExitReason::Panic(panic) | ExitReason::RestartIntensity(panic) => {
-                tracing::error!(actor.path = %self.path, panic, ?reason, "actor ended");
-            }
-        }
+        self.drop_actor();
+        self.phase = Phase::Ended;
+        self.vitals.supervision.log().stopped(&self.vitals, &reason);
+        self.vitals.supervision.remove(&self.vitals);
+        let exited = ChildExited { path: self.vitals.path().clone(), reason };
         if let Some(on_exit) = self.on_exit.take()
-            && catch_unwind(AssertUnwindSafe(|| on_exit(reason))).is_err()
+            && catch_unwind(AssertUnwindSafe(|| on_exit(exited))).is_err()
         {
-            tracing::error!(actor.path = %self.path, "telling the parent panicked");
+            tracing::error!(actor.path = %self.vitals.path(), "telling the parent panicked");
         }
     }
 }
 
-impl<A> Drop for Watched<A>
-where
-    A: Actor<Context = Context<A>> + Supervised,
-{
+impl<A: Supervise + Supervised> Drop for Life<A> {
     /// The arbiter is going down: the actor leaves the tree, nobody is told.
     fn drop(&mut self) {
         if self.actor.is_some() {
-            self.tree.remove(&self.path);
+            self.drop_actor();
+            self.vitals.supervision.remove(&self.vitals);
         }
     }
+}
+
+/// Replaces the state of an actor that starts again. Called by the code that
+/// [`supervised!`](crate::supervised) makes.
+#[doc(hidden)]
+pub fn rebuild<A: Supervise>(actor: &mut A, ctx: &mut Context<A>) {
+    match actor.rebuild(ctx) {
+        Ok(fresh) => *actor = fresh,
+        Err(error) => {
+            if let Some(running) = running::running() {
+                running.vitals.fail(error);
+            }
+        }
+    }
+}
+
+/// The wait before a restart when `before` others happened in the window. Each actor has its own, so
+/// that those which failed together do not come back together.
+fn restart_delay(before: usize, path: &ActorPath) -> Duration {
+    let doublings = u32::try_from(before).unwrap_or(u32::MAX);
+    let delay =
+        RESTART_DELAY.saturating_mul(2_u32.saturating_pow(doublings)).min(RESTART_DELAY_MAX);
+    let mut hasher = DefaultHasher::new();
+    (path, before).hash(&mut hasher);
+    // Half to one and a half of it, in 1/1024.
+    let share = u32::try_from(hasher.finish() % 1024).unwrap_or_default() + 512;
+    delay * share / 1024
 }

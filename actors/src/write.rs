@@ -2,10 +2,11 @@
 
 use std::future::Future;
 
-use actix::dev::ToEnvelope;
-use actix::{Actor, Addr, Handler, Message};
+use actix::Message;
 use iris_store::{Command, Committed, Receipt, StoreError, WriteContext};
 use tokio::sync::oneshot;
+
+use crate::supervision::{Address, MessageFor, Supervise};
 
 /// Tell: commits a command. The receipt comes back through a channel of its own, so that a caller
 /// who goes away takes nothing out of the queue.
@@ -20,22 +21,42 @@ pub struct Write<C: Command> {
     pub receipt: oneshot::Sender<Receipt<C::Output>>,
 }
 
-/// Commits `command` through `owner`. The command is on its way when this returns; the future only
-/// waits for the commit.
+/// Commits a caller's `command` through `owner`. The command is on its way when this returns; the
+/// future only waits for the commit.
 ///
 /// # Errors
-/// Whatever the command or the commit answers; [`StoreError::Closed`] when the owner is gone.
+/// Whatever the command or the commit answers; [`StoreError::Overloaded`] when too much waits for the
+/// owner; [`StoreError::Closed`] when it is gone.
 pub fn write<A, C>(
-    owner: &Addr<A>,
+    owner: &Address<A>,
     command: C,
     context: WriteContext,
 ) -> impl Future<Output = Result<Committed<C::Output>, StoreError>> + use<A, C>
 where
     C: Command,
-    A: Actor + Handler<Write<C>>,
-    A::Context: ToEnvelope<A, Write<C>>,
+    A: Supervise,
+    Write<C>: MessageFor<A>,
+{
+    let sent = owner.admit().map(|()| record(owner, command, context));
+    async move { sent.map_err(|_| StoreError::Overloaded)?.await }
+}
+
+/// Commits what must get through however much waits for the owner already: what the server itself has
+/// to record, and decisions that end something.
+///
+/// # Errors
+/// Those of [`write()`] but for `Overloaded`, which only the writer thread itself may answer.
+pub fn record<A, C>(
+    owner: &Address<A>,
+    command: C,
+    context: WriteContext,
+) -> impl Future<Output = Result<Committed<C::Output>, StoreError>> + use<A, C>
+where
+    C: Command,
+    A: Supervise,
+    Write<C>: MessageFor<A>,
 {
     let (receipt, received) = oneshot::channel();
-    owner.do_send(Write { command, context, receipt });
+    owner.tell(Write { command, context, receipt });
     async move { received.await.map_err(|_| StoreError::Closed)?.await }
 }

@@ -8,17 +8,20 @@ use std::time::Duration;
 use iris_actors::Registration;
 use iris_auth::SetupToken;
 use iris_llm::{ApiKey, KindError, ProviderConfig, ProviderKind};
-use iris_protocol::ModelRef;
-use tracing_subscriber::EnvFilter;
+use iris_protocol::{LogFormat, ModelRef};
 use url::{Host, Url};
 
-use super::LogFormat;
+use crate::logging::parse_filter;
 
 /// A value, or what is wrong with its text.
 pub(super) type Parsed<T> = Result<T, String>;
 
 /// Longest time for runs to end after the signal to stop, in seconds.
 pub(super) const DRAIN_SECONDS_MAX: u64 = 3_600;
+/// Longest other time: a day.
+const SECONDS_MAX: u64 = 24 * 60 * 60;
+/// Most projects that a server may be told to hold open; each takes three descriptors or more.
+const PROJECTS_OPEN_MAX: usize = 100_000;
 
 fn refuse<T>(text: &str, expected: &str) -> Parsed<T> {
     Err(format!("`{text}` is not {expected}"))
@@ -63,10 +66,7 @@ pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
 }
 
 pub(super) fn log_filter(text: &str) -> Parsed<String> {
-    if text.trim().is_empty() || EnvFilter::try_new(text).is_err() {
-        return refuse(text, "a log filter like `info` or `iris=debug,warn`");
-    }
-    Ok(text.to_owned())
+    parse_filter(text).map(|_| text.to_owned())
 }
 
 pub(super) fn drain(text: &str) -> Parsed<Duration> {
@@ -75,6 +75,26 @@ pub(super) fn drain(text: &str) -> Parsed<Duration> {
         Ok(_) | Err(_) => {
             refuse(text, &format!("a whole number of seconds up to {DRAIN_SECONDS_MAX}"))
         }
+    }
+}
+
+/// A time that is not zero, in whole seconds.
+pub(super) fn seconds(text: &str) -> Parsed<Duration> {
+    match text.parse() {
+        Ok(seconds @ 1..=SECONDS_MAX) => Ok(Duration::from_secs(seconds)),
+        Ok(_) | Err(_) => refuse(text, &format!("a whole number of seconds, 1 to {SECONDS_MAX}")),
+    }
+}
+
+/// How long a thread may be blocked before the process ends itself; 0 means for ever.
+pub(super) fn watchdog_abort(text: &str) -> Parsed<Option<Duration>> {
+    if text == "0" { Ok(None) } else { seconds(text).map(Some) }
+}
+
+pub(super) fn projects_open_max(text: &str) -> Parsed<usize> {
+    match text.parse() {
+        Ok(count @ 1..=PROJECTS_OPEN_MAX) => Ok(count),
+        Ok(_) | Err(_) => refuse(text, &format!("a whole number, 1 to {PROJECTS_OPEN_MAX}")),
     }
 }
 
@@ -126,16 +146,33 @@ pub(super) fn provider_kind(text: &str) -> Parsed<ProviderKind> {
     text.parse().map_err(|error: KindError| error.to_string())
 }
 
-/// Does not show a text that may hold a password.
 pub(super) fn base_url(text: &str) -> Parsed<String> {
+    service_url(text, "`api_key`")
+}
+
+/// Without a `/` at its end.
+pub(super) fn otlp_endpoint(text: &str) -> Parsed<String> {
+    let url = service_url(text, "the variable `OTEL_EXPORTER_OTLP_HEADERS`")?;
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// Does not show a text that may hold a password; `instead` says where that belongs.
+fn service_url(text: &str, instead: &str) -> Parsed<String> {
     let Some(url) = web_url(text) else {
         return refuse(text, "a URL like `https://api.example.com/v1`");
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("the URL must not hold a user or password; use `api_key`".to_owned());
+        return Err(format!("the URL must not hold a user or password; use {instead}"));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return refuse(text, "a URL without `?` and `#`");
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn otlp_service_name(text: &str) -> Parsed<String> {
+    if text.trim().is_empty() {
+        return refuse(text, "a name");
     }
     Ok(text.to_owned())
 }

@@ -24,8 +24,14 @@ const KEYS: &[&str] = &[
     "allowed_origins",
     "allowed_hosts",
     "drain_seconds",
+    "project_idle_seconds",
+    "projects_open_max",
+    "session_idle_seconds",
+    "watchdog_abort_seconds",
     "log",
     "log_format",
+    "otlp_endpoint",
+    "otlp_service_name",
 ];
 /// Keys that are documented and that nothing reads yet.
 const KEYS_NOT_YET: &[&str] = &["master_key_file", "model_catalog", "trusted_proxies"];

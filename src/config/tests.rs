@@ -58,8 +58,13 @@ fn without_any_source_the_defaults_hold() {
     assert!(config.allowed_origins.is_empty());
     assert!(config.allowed_hosts.is_empty());
     assert_eq!(config.drain, Duration::from_secs(30));
+    assert_eq!(config.project_idle, Duration::from_mins(1));
+    assert_eq!(config.projects_open_max, 512);
+    assert_eq!(config.session_idle, Duration::from_mins(1));
+    assert_eq!(config.watchdog_abort, None);
     assert_eq!(config.log, "info");
     assert_eq!(config.log_format, LogFormat::Text);
+    assert_eq!(config.otlp, None);
 }
 
 #[test]
@@ -76,8 +81,14 @@ fn each_key_of_the_file_is_read() {
         allowed_origins = ["https://app.example.com"]
         allowed_hosts = ["iris.example.com", "[::1]:4747"]
         drain_seconds = 5
+        project_idle_seconds = 90
+        projects_open_max = 2
+        session_idle_seconds = 30
+        watchdog_abort_seconds = 15
         log = "iris=debug,warn"
         log_format = "json"
+        otlp_endpoint = "http://127.0.0.1:4318/"
+        otlp_service_name = "iris-1"
 
         [providers.local]
         kind = "openai-compatible"
@@ -101,8 +112,15 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.allowed_origins, ["https://app.example.com"]);
     assert_eq!(config.allowed_hosts, ["iris.example.com", "[::1]:4747"]);
     assert_eq!(config.drain, Duration::from_secs(5));
+    assert_eq!(config.project_idle, Duration::from_secs(90));
+    assert_eq!(config.projects_open_max, 2);
+    assert_eq!(config.session_idle, Duration::from_secs(30));
+    assert_eq!(config.watchdog_abort, Some(Duration::from_secs(15)));
     assert_eq!(config.log, "iris=debug,warn");
     assert_eq!(config.log_format, LogFormat::Json);
+    let collector =
+        Otlp { endpoint: "http://127.0.0.1:4318".to_owned(), service_name: "iris-1".to_owned() };
+    assert_eq!(config.otlp, Some(collector));
     let local = ProviderConfig {
         base_url: Some("http://127.0.0.1:8081/v1".to_owned()),
         api_key: Some(ApiKey::new("sk-canary")),
@@ -131,6 +149,7 @@ fn the_environment_says_the_same_as_the_file() {
         ("IRIS_DRAIN_SECONDS", "0"),
         ("IRIS_LOG", "debug"),
         ("IRIS_LOG_FORMAT", "json"),
+        ("IRIS_OTLP_ENDPOINT", "https://collector.example/otlp"),
         ("IRIS_PROVIDERS__LOCAL__API_KEY", "sk-canary"),
         ("IRIS_PROVIDERS__LOCAL__SCRIPT", "/unused"),
     ];
@@ -142,6 +161,11 @@ fn the_environment_says_the_same_as_the_file() {
     assert_eq!(config.allowed_origins, ["https://a.example", "http://localhost:3000"]);
     assert!(config.allowed_hosts.is_empty());
     assert_eq!(config.drain, Duration::ZERO);
+    let collector = Otlp {
+        endpoint: "https://collector.example/otlp".to_owned(),
+        service_name: "iris".to_owned(),
+    };
+    assert_eq!(config.otlp, Some(collector));
     let local = config.providers.get("local").unwrap();
     assert_eq!(local.api_key, Some(ApiKey::new("sk-canary")));
     let unused = "`providers.local.script` has no effect: its kind is `openai-compatible`";
@@ -227,7 +251,8 @@ fn each_bad_variable_is_named_with_its_value() {
         ("DRAIN_SECONDS", "3601", "not a whole number of seconds up to 3600"),
         ("DRAIN_SECONDS", "1.5", "not a whole number of seconds up to 3600"),
         ("LOG", "", "not a log filter like `info` or `iris=debug,warn`"),
-        ("LOG", "iris=loud", "not a log filter like `info` or `iris=debug,warn`"),
+        ("OTLP_ENDPOINT", "collector:4317", "not a URL like `https://api.example.com/v1`"),
+        ("OTLP_SERVICE_NAME", " ", "not a name"),
         ("LOG_FORMAT", "xml", "not `text` or `json`"),
         ("PROVIDERS__LOCAL__KIND", "psychic", "not `openai-compatible` or `scripted`"),
         ("PROVIDERS__LOCAL__BASE_URL", "a/v1", "not a URL like `https://api.example.com/v1`"),
@@ -241,6 +266,27 @@ fn each_bad_variable_is_named_with_its_value() {
         let sentence = format!("bad value of `{name}`: `{value}` is {problem}");
         assert_refused(from_env(&variables), &sentence);
     }
+}
+
+#[test]
+fn a_bad_log_filter_is_named_with_what_is_wrong_in_it() {
+    let error = from_env(&[("IRIS_LOG", "iris=loud")]).expect_err("a refusal").to_string();
+    let beginning = "bad value of `IRIS_LOG`: `iris=loud` is not a log filter like `info` or \
+                     `iris=debug,warn`: error parsing level filter";
+    assert!(error.starts_with(beginning), "{error}");
+}
+
+#[test]
+fn the_collector_has_no_secret_in_its_address_and_a_name_needs_it() {
+    assert_refused(
+        from_env(&[("IRIS_OTLP_ENDPOINT", "http://user:canary@collector:4318")]),
+        "bad value of `IRIS_OTLP_ENDPOINT`: the URL must not hold a user or password; use the \
+         variable `OTEL_EXPORTER_OTLP_HEADERS`",
+    );
+    let variables = [("IRIS_OTLP_SERVICE_NAME", "iris-1")];
+    let (config, warnings) = load_all(None, &variables, Flags::default()).unwrap();
+    assert_eq!(config.otlp, None);
+    assert_eq!(warnings, ["`otlp_service_name` has no effect: there is no `otlp_endpoint`"]);
 }
 
 #[test]

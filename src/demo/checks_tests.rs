@@ -12,7 +12,7 @@ fn session() -> SessionId {
 }
 
 fn frame(seq: Option<u64>, prev: Option<u64>, event: Event) -> EventFrame {
-    let (project_id, room) = (ProjectId::from_bits(1), Room::Session(session()));
+    let (project_id, room) = (Some(ProjectId::from_bits(1)), Room::Session(session()));
     EventFrame { meta: EventMeta { project_id, room, seq, prev, at: None, by: None }, event }
 }
 

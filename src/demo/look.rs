@@ -65,7 +65,17 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MemberAdded { .. }
         | Event::MemberUpdated { .. }
         | Event::MemberRemoved { .. }
-        | Event::AgentUpdated { .. } => Look::Plain,
+        | Event::AgentUpdated { .. }
+        | Event::SupervisionStarted { .. }
+        | Event::SupervisionStopped { .. }
+        | Event::SupervisionPanicked { .. }
+        | Event::SupervisionRestarted { .. }
+        | Event::SupervisionGaveUp { .. }
+        | Event::SupervisionStuck { .. }
+        | Event::SupervisionOverloaded { .. }
+        | Event::SupervisionPassivated { .. }
+        | Event::SupervisionBlocked { .. }
+        | Event::SupervisionUnblocked { .. } => Look::Plain,
     }
 }
 

@@ -166,6 +166,7 @@ impl Screen {
         let room = match frame.meta.room {
             Room::Session(_) => "session",
             Room::Project(_) => "project",
+            Room::Admin => "admin",
         };
         let seq = frame.meta.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string());
         let seq = self.paint(Look::Faint, &format!("{seq:>3}"));

@@ -30,7 +30,8 @@ impl Paper {
 }
 
 fn frame(seq: Option<u64>, event: Event) -> EventFrame {
-    let (project_id, room) = (ProjectId::from_bits(1), Room::Session(SessionId::from_bits(1)));
+    let (project_id, room) =
+        (Some(ProjectId::from_bits(1)), Room::Session(SessionId::from_bits(1)));
     EventFrame { meta: EventMeta { project_id, room, seq, prev: None, at: None, by: None }, event }
 }
 

@@ -71,6 +71,18 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         }
         Event::AgentUpdated { name, agent: None } => format!("`{name}` is deleted"),
         Event::RoomLeft { room, code } => format!("{room}: {}", code.as_str()),
+        Event::SupervisionStarted { record }
+        | Event::SupervisionStopped { record }
+        | Event::SupervisionPanicked { record }
+        | Event::SupervisionRestarted { record }
+        | Event::SupervisionGaveUp { record }
+        | Event::SupervisionStuck { record }
+        | Event::SupervisionOverloaded { record }
+        | Event::SupervisionPassivated { record }
+        | Event::SupervisionBlocked { record }
+        | Event::SupervisionUnblocked { record } => {
+            format!("{}: {}", record.path, word(&record.kind))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one place that turns a code into an HTTP response.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ALLOW, ContentType, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use iris_protocol::{ApiError, ErrorCode};
 use serde_json::json;
@@ -16,6 +16,12 @@ pub struct RestError {
 }
 
 impl RestError {
+    /// The body of the answer.
+    pub(super) fn body(&self, request_id: Option<String>) -> String {
+        let request_id = request_id.or_else(|| self.error.request_id.clone());
+        json!({ "error": ApiError { request_id, ..self.error.clone() } }).to_string()
+    }
+
     pub(super) fn method_not_allowed(allowed: &str) -> Self {
         let message = format!("the route takes {allowed}");
         let error = ApiError::new(ErrorCode::MethodNotAllowed, message);
@@ -49,7 +55,7 @@ impl ResponseError for RestError {
         if self.status_code() == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         }
-        response.json(json!({ "error": self.error }))
+        response.content_type(ContentType::json()).body(self.body(None))
     }
 }
 
@@ -57,6 +63,7 @@ impl Responder for RestError {
     type Body = actix_web::body::BoxBody;
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
-        self.error_response()
+        // Kept as an error, so that the request's id finds its way into it.
+        HttpResponse::from_error(self)
     }
 }

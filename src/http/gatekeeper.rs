@@ -3,7 +3,8 @@
 
 use std::net::IpAddr;
 
-use actix_web::body::MessageBody;
+use actix_web::HttpResponse;
+use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::Next;
@@ -62,18 +63,23 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// The middleware.
+/// The middleware. What it refuses is answered with `BAD_HOST`, or `FORBIDDEN` and reason `origin`.
 ///
 /// # Errors
-/// `BAD_HOST`, or `FORBIDDEN` with reason `origin`.
+/// None of its own.
 pub(crate) async fn guard<B: MessageBody>(
+    gatekeeper: Data<Gatekeeper>,
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<B>, actix_web::Error> {
-    if let Some(gatekeeper) = request.app_data::<Data<Gatekeeper>>() {
-        gatekeeper.check(request.headers()).map_err(RestError::from)?;
-    }
-    let mut response = next.call(request).await?;
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let checked = gatekeeper.check(request.headers());
+    let mut response = match checked {
+        Ok(()) => next.call(request).await?.map_into_left_body(),
+        Err(error) => {
+            let refusal = HttpResponse::from_error(RestError::from(error));
+            request.into_response(refusal).map_into_right_body()
+        }
+    };
     let nosniff = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(HeaderName::from_static("x-content-type-options"), nosniff);
     Ok(response)

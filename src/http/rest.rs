@@ -12,7 +12,9 @@ use iris_protocol::{
 use serde_json::{Map, Value, json};
 
 use super::error::{RestError, status_code};
-use super::{PUBLIC_BODY_BYTES_MAX, body, claims, peer, require_json, undisturbed};
+use super::{
+    PUBLIC_BODY_BYTES_MAX, body, claims, peer, request_id, require_json, undisturbed,
+};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -44,7 +46,8 @@ pub(super) async fn answer(
     fields.extend(path_fields);
     let command = Command::decode(operation, Value::Object(fields))?;
     let idempotency_key = idempotency_key(&request)?;
-    let ask = Ask { claims, project_id, command, idempotency_key, peer: peer(&request) };
+    let (peer, request_id) = (peer(&request), request_id(&request));
+    let ask = Ask { claims, project_id, command, idempotency_key, peer, request_id };
     let done = undisturbed(async move { node.dispatch(ask).await }).await?;
     Ok(success(route, done))
 }
@@ -85,7 +88,7 @@ fn fields_of_query(
         };
         let value = match kind {
             QueryKind::Text => Some(Value::String(text)),
-            QueryKind::Integer => text.parse::<u32>().ok().map(Value::from),
+            QueryKind::Integer => text.parse::<u64>().ok().map(Value::from),
             QueryKind::Boolean => text.parse::<bool>().ok().map(Value::from),
         };
         let Some(value) = value else {
@@ -104,15 +107,18 @@ fn fields_of_path(
     fields: &mut Map<String, Value>,
 ) -> Result<Option<ProjectId>, ApiError> {
     let mut project_id = None;
-    for (name, text) in request.match_info().iter() {
+    // Decoded whole: an encoded slash is part of a field that may hold slashes.
+    let texts = request.match_info().load::<Vec<String>>();
+    let texts = texts.map_err(|_| ApiError::not_found("route"))?;
+    for ((name, _), text) in request.match_info().iter().zip(texts) {
         if name == "projectId" {
             project_id = Some(text.parse().map_err(|_| ApiError::not_found("project"))?);
         } else if let Some(kind) = name.strip_suffix("Id")
-            && !is_id(text)
+            && !is_id(&text)
         {
             return Err(ApiError::not_found(kind));
         } else {
-            fields.insert(name.to_owned(), Value::String(text.to_owned()));
+            fields.insert(name.to_owned(), Value::String(text));
         }
     }
     Ok(project_id)
@@ -194,4 +200,58 @@ async fn bytes(
     };
     let (file, replayed) = undisturbed(put).await?;
     Ok(answer_with(route, &json!({ "data": file }), replayed))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::StatusCode;
+    use actix_web::{App, test, web};
+
+    use super::super::{http_method, pattern, routed};
+    use super::*;
+
+    /// Answers which operation of an administrator a request reaches, and what its path names.
+    async fn reached(method: Method, uri: &str) -> (StatusCode, Value) {
+        let mut app = App::new();
+        for (operation, route) in routed() {
+            if !route.path.starts_with("/v1/admin/actors") {
+                continue;
+            }
+            let echo = move |request: HttpRequest| async move {
+                let mut fields = Map::new();
+                fields_of_path(&request, &mut fields).unwrap();
+                HttpResponse::Ok().json(json!([operation.name(), fields]))
+            };
+            let reaching = web::method(http_method(route.method)).to(echo);
+            app = app.service(web::resource(pattern(route)).route(reaching));
+        }
+        let app = test::init_service(app).await;
+        let request = test::TestRequest::with_uri(uri).method(http_method(method)).to_request();
+        let answer = test::call_service(&app, request).await;
+        let status = answer.status();
+        let body = test::read_body(answer).await;
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    #[actix_rt::test]
+    async fn the_path_of_an_actor_has_several_segments_and_the_verb_behind_it_wins() {
+        let project = "node/directory/project/prj_1";
+        let named = |name: &str, path: &str| (StatusCode::OK, json!([name, { "path": path }]));
+        let refused = (StatusCode::METHOD_NOT_ALLOWED, Value::Null);
+        for (method, uri, expected) in [
+            (Method::Get, "node/directory/project/prj_1", named("admin.actor.get", project)),
+            (Method::Get, "node%2Fdirectory%2fproject/prj_1", named("admin.actor.get", project)),
+            (Method::Post, "node/root/restart", named("admin.actor.restart", "node/root")),
+            (Method::Post, "node%2Froot/stop", named("admin.actor.stop", "node/root")),
+            (Method::Get, "restart", named("admin.actor.get", "restart")),
+            (Method::Get, "a%252Fb", named("admin.actor.get", "a%2Fb")),
+            (Method::Get, "node/root/stop", refused.clone()),
+            (Method::Post, "node/root", refused),
+        ] {
+            let found = reached(method, &format!("/v1/admin/actors/{uri}")).await;
+            assert_eq!(found, expected, "{method:?} {uri}");
+        }
+        let list = (StatusCode::OK, json!(["admin.actor.list", {}]));
+        assert_eq!(reached(Method::Get, "/v1/admin/actors?kind=root").await, list);
+    }
 }

@@ -14,11 +14,14 @@ enum Caller {
     Anonymous,
     Stranger,
     Has(Role),
+    /// An administrator of the server without a role in any project.
+    ServerAdmin,
 }
 
-const CALLERS: [Caller; 6] = [
+const CALLERS: [Caller; 7] = [
     Caller::Anonymous,
     Caller::Stranger,
+    Caller::ServerAdmin,
     Caller::Has(Role::Viewer),
     Caller::Has(Role::Member),
     Caller::Has(Role::Admin),
@@ -37,12 +40,16 @@ enum Verdict {
 
 fn expected(operation: Operation, caller: Caller) -> Verdict {
     match (operation.right(), caller) {
-        (Right::User | Right::Project(_), Caller::Anonymous) => Verdict::Unauthenticated,
-        (Right::Project(_), Caller::Stranger) => Verdict::NoSuchProject,
+        (Right::User | Right::Project(_) | Right::Admin, Caller::Anonymous) => {
+            Verdict::Unauthenticated
+        }
+        (Right::Project(_), Caller::Stranger | Caller::ServerAdmin) => Verdict::NoSuchProject,
         (Right::Project(needed), Caller::Has(role)) if role < needed => Verdict::Forbidden,
+        (Right::Admin, Caller::Stranger | Caller::Has(_)) => Verdict::Forbidden,
         (Right::Public, _)
-        | (Right::User, Caller::Stranger | Caller::Has(_))
-        | (Right::Project(_), Caller::Has(_)) => Verdict::Passes,
+        | (Right::User, Caller::Stranger | Caller::Has(_) | Caller::ServerAdmin)
+        | (Right::Project(_), Caller::Has(_))
+        | (Right::Admin, Caller::ServerAdmin) => Verdict::Passes,
     }
 }
 
@@ -78,11 +85,13 @@ struct World {
 impl World {
     async fn new() -> Self {
         let app = spawn_app().await;
-        let owner = app.admin().await;
+        // The first of all people, and no member of anything.
+        let server_admin = app.admin().await;
         let mut people = Vec::new();
         for name in ["stranger", "viewer", "member", "admin"] {
             people.push(app.user(name).await);
         }
+        let owner = app.user("owner").await;
         let (newcomer, spare) = (app.user("newcomer").await, app.user("spare").await);
         let (project, doomed_project) = (owner.project("p").await.id, owner.project("d").await.id);
         for id in [&project, &doomed_project] {
@@ -99,7 +108,7 @@ impl World {
         owner.client.file_put(&project, "a.txt", "a").await.unwrap();
         let agent = json!({ "name": "helper" });
         owner.post(&format!("/v1/projects/{project}/agents"), agent).await;
-        people.push(owner);
+        people.extend([owner, server_admin]);
         let (session, message) = (conversation.session, message.to_string());
         Self {
             client: app.client().clone(),
@@ -123,13 +132,14 @@ impl World {
             Caller::Has(Role::Member) => self.people.get(2),
             Caller::Has(Role::Admin) => self.people.get(3),
             Caller::Has(Role::Owner) => self.people.get(4),
+            Caller::ServerAdmin => self.people.get(5),
         }
     }
 
     /// The project that a request of the operation names; none for operations outside of projects.
     fn project(&self, operation: Operation) -> Option<&ProjectId> {
         match operation.right() {
-            Right::Public | Right::User => None,
+            Right::Public | Right::User | Right::Admin => None,
             Right::Project(_) if operation == Operation::ProjectDelete => {
                 Some(&self.doomed_project)
             }
@@ -178,6 +188,10 @@ impl World {
             | Operation::SessionList
             | Operation::AgentList
             | Operation::ToolList
+            | Operation::ActorList
+            | Operation::SupervisionList
+            | Operation::LogGet
+            | Operation::LogSet
             | Operation::Ping => json!({}),
             Operation::MemberAdd => json!({ "userId": self.newcomer.id(), "role": "viewer" }),
             Operation::MemberUpdate => json!({ "userId": self.spare.id(), "role": "member" }),
@@ -202,6 +216,11 @@ impl World {
             Operation::ToolApprove | Operation::ToolReject => call,
             Operation::FileRead => json!({ "path": "a.txt" }),
             Operation::FileWrite => json!({ "path": "b.txt", "content": "b" }),
+            Operation::ActorGet => json!({ "path": "node/directory" }),
+            // Nobody stands there: the gate is what is asked here.
+            Operation::ActorRestart | Operation::ActorStop => {
+                json!({ "path": "node/nowhere/at/all" })
+            }
             Operation::Hello | Operation::AuthRefresh => json!({ "token": own_token }),
             Operation::Subscribe | Operation::Unsubscribe => {
                 json!({ "rooms": [format!("project:{}", self.project)] })

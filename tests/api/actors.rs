@@ -1,9 +1,9 @@
 //! The actors that are alive.
 
-use iris_actors::supervision::ActorRecord;
+use iris_protocol::ActorInfo;
 use iris_testkit::spawn_app;
 
-fn count(actors: &[ActorRecord], kind: &str) -> usize {
+fn count(actors: &[ActorInfo], kind: &str) -> usize {
     actors.iter().filter(|actor| actor.kind == kind).count()
 }
 

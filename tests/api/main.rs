@@ -19,6 +19,7 @@ mod bad_input;
 mod files;
 mod idempotency;
 mod joining;
+mod logging;
 mod messages;
 mod models;
 mod openapi;

@@ -83,6 +83,10 @@ async fn a_terminated_server_tells_its_clients_and_ends_well() {
     let server = ServerProcess::start(iris(dir.path())).await;
     let talk = ann(&server).await.conversation().await;
     assert!(server.terminate().await.success());
+    match patiently("the warning", talk.socket.next_frame()).await {
+        Ok(ServerFrame::Draining { retry_after_ms }) => assert!(retry_after_ms > 0),
+        other => panic!("{other:?}"),
+    }
     match patiently("the close", talk.socket.next_frame()).await {
         Err(ClientError::Closed { code, .. }) => assert_eq!(code, 1012),
         other => panic!("{other:?}"),

@@ -197,7 +197,7 @@ async fn a_removed_member_leaves_the_rooms_and_hears_nothing_more() {
     his.socket.call(Some(&his_own), Subscribe { rooms, deltas: None }).await.unwrap();
     bob.session(&his_own).await;
     let next = patiently("his own event", his.socket.next_event()).await.unwrap();
-    assert_eq!(next.meta.project_id, his_own);
+    assert_eq!(next.meta.project_id, Some(his_own));
 }
 
 #[tokio::test]

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use iris_actors::supervision::ActorRecord;
 use iris_client::{Authentication, ConnectOptions};
 use iris_protocol::{
-    ErrorCode, Ping, ProjectGet,
+    ActorInfo, ErrorCode, Ping, ProjectGet,
     limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX},
 };
 use iris_testkit::{
@@ -293,7 +292,7 @@ async fn a_socket_that_has_ended_runs_no_command() {
         assert_eq!(socket.close_code().await, code);
     }
     // The conversation's own connection is the only one that stays.
-    let is_one = |actors: &[ActorRecord]| {
+    let is_one = |actors: &[ActorInfo]| {
         actors.iter().filter(|actor| actor.kind == "connection").count() == 1
     };
     app.wait_for_actors("the end of two connections", is_one).await;

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use iris_protocol::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_MAX, REPLAY_BYTES_MAX};
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 /// Most bytes of replays that may wait for a reader: a few rooms at their limit.
 const REPLAY_QUEUE_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
@@ -19,6 +20,8 @@ const REPLAY_QUEUE_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
 pub enum OutFrame {
     /// A JSON frame, encoded once for all its readers.
     Text(Bytes),
+    /// A JSON frame of a replay.
+    Replay(Bytes),
     /// The answer to a WebSocket ping, with the ping's payload.
     Pong(Bytes),
     /// The last frame.
@@ -108,6 +111,28 @@ impl Outbound {
         self.0.lock().close(reason);
     }
 
+    /// Queues a frame that came out of another queue, in the class that it had there. Says whether it
+    /// was taken.
+    pub fn pass_on(&self, frame: OutFrame) -> bool {
+        match frame {
+            OutFrame::Text(json) => return self.push(json),
+            OutFrame::Replay(json) => self.push_replay([json]),
+            OutFrame::Pong(payload) => self.push_pong(payload),
+            OutFrame::Close(reason) => self.close(reason),
+        }
+        !self.is_closed()
+    }
+
+    /// What waits, for operators.
+    pub(super) fn counts(&self) -> Value {
+        let queue = self.0.lock();
+        json!({
+            "frames": queue.frames.len(),
+            "bytes": queue.live_bytes + queue.replay_bytes,
+            "isClosed": queue.is_closed,
+        })
+    }
+
     /// Whether nothing more is taken.
     pub fn is_closed(&self) -> bool {
         self.0.lock().is_closed
@@ -168,7 +193,7 @@ impl Queue {
         let frame = match waiting {
             Waiting::Replay(json) => {
                 self.replay_bytes = self.replay_bytes.saturating_sub(json.len());
-                return OutFrame::Text(json);
+                return OutFrame::Replay(json);
             }
             Waiting::Live(frame) => frame,
         };

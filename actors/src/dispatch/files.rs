@@ -3,21 +3,26 @@
 use iris_auth::AccessClaims;
 use iris_protocol::{
     ApiError, File, FileContent, FilePayload, FileRead, FileType, FileWrite, Operation, ProjectId,
+    UserId,
     limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX},
 };
 use iris_store::WriteContext;
 use iris_store::project::RecordFileWrite;
 use iris_workspace::{WorkspaceError, content_hash};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Done, Grant, done, internal, stored};
+use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::{Node, write as commit};
 
 /// A file and its bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileBytes {
     /// The file.
     pub file: File,
     /// All of them.
+    #[serde(with = "crate::owner::base64_bytes")]
     pub bytes: Vec<u8>,
 }
 
@@ -32,7 +37,24 @@ pub async fn file_bytes(
     path: String,
 ) -> Result<FileBytes, ApiError> {
     let grant = node.gate(claims, Operation::FileRead, Some(project_id)).await?;
-    read_bytes(node, &grant, path, FILE_BYTES_MAX).await
+    let ask = OwnerAsk::ReadFile { path };
+    match node.ask_owner(project_id, grant.user_id()?, ask, None).await? {
+        OwnerAnswer::File(file) => Ok(file),
+        OwnerAnswer::Done(_)
+        | OwnerAnswer::Written(..)
+        | OwnerAnswer::Joined(_)
+        | OwnerAnswer::Left => Err(mismatch()),
+    }
+}
+
+/// Reads a file as the owner of the project.
+pub(crate) async fn read_file_for(
+    node: &Node,
+    user_id: UserId,
+    project_id: ProjectId,
+    path: String,
+) -> Result<FileBytes, ApiError> {
+    read_bytes(node, &Grant::of(user_id, project_id), path, FILE_BYTES_MAX).await
 }
 
 /// Writes a file as bytes, for a caller who may `file.write`. Says too whether this is the answer to
@@ -50,6 +72,26 @@ pub async fn put_file_bytes(
     idempotency_key: Option<String>,
 ) -> Result<(File, bool), ApiError> {
     let grant = node.gate(claims, Operation::FileWrite, Some(project_id)).await?;
+    let ask = OwnerAsk::WriteFile { path, bytes, idempotency_key };
+    match node.ask_owner(project_id, grant.user_id()?, ask, None).await? {
+        OwnerAnswer::Written(file, replayed) => Ok((file, replayed)),
+        OwnerAnswer::Done(_)
+        | OwnerAnswer::File(_)
+        | OwnerAnswer::Joined(_)
+        | OwnerAnswer::Left => Err(mismatch()),
+    }
+}
+
+/// Writes a file as the owner of the project.
+pub(crate) async fn write_file_for(
+    node: &Node,
+    user_id: UserId,
+    project_id: ProjectId,
+    path: String,
+    bytes: Vec<u8>,
+    idempotency_key: Option<String>,
+) -> Result<(File, bool), ApiError> {
+    let grant = Grant::of(user_id, project_id);
     let context = idempotency_key.map_or_else(WriteContext::default, |key| {
         let body = format!("{}\n{path}", content_hash(&bytes));
         grant.repeatable(node, Operation::FileWrite, &key, body.as_bytes())

@@ -232,7 +232,7 @@ pub(super) async fn delete(
         return Ok(done(iris_protocol::Done { done: true })?.at(None, true));
     }
     // Nobody can open it any more; what is open closes before its files go.
-    node.directory.send(CloseOne(id.clone())).await.map_err(internal)?;
+    node.directory.urge(CloseOne(id.clone())).await.map_err(internal)?;
     let places = ProjectPlaces::new(&node.services.settings.data_dir, &id);
     remove_directory(places.directory).await;
     done(iris_protocol::Done { done: true })
@@ -323,7 +323,7 @@ pub(super) async fn remove_member(
         RemoveMember { project_id: grant.project_id()?.clone(), user_id: user_id.clone() };
     let removed = write(&node.root, command, context).await.map_err(stored)?;
     if !removed.replayed {
-        grant.project(node).await?.address.do_send(EvictUser(user_id.clone()));
+        grant.project(node).await?.address.tell(EvictUser(user_id.clone()));
     }
     let event = Event::MemberRemoved { user_id };
     let seq = publish(node, grant, event, removed.replayed).await?;

@@ -1,6 +1,5 @@
 //! Sessions, messages, runs and approvals.
 
-use actix::Addr;
 use iris_protocol::{
     ApiError, ApprovalPayload, CancelPayload, Content, ErrorCode, MessageGet, MessageList,
     MessagePayload, MessageSend, RunCancel, Session as SessionResource, SessionCreate,
@@ -14,8 +13,9 @@ use iris_tools::ToolRegistry;
 use super::projects::page_size;
 use super::{Done, Grant, check_description, check_length, check_model, check_name, done, stored};
 use crate::agents::{DEFAULT_AGENT, find_agent};
-use crate::project::{OpenSession, ProjectHandle};
+use crate::project::{OpenSession, Opened, ProjectHandle};
 use crate::session::{CancelRun, Decide, SendMessage, Session};
+use crate::supervision::{Address, AskError};
 use crate::{Node, write};
 
 const TITLE_DEFAULT: &str = "New session";
@@ -157,18 +157,15 @@ async fn open(
     node: &Node,
     grant: &Grant,
     id: &SessionId,
-) -> Result<(SessionResource, Addr<Session>), ApiError> {
+) -> Result<(SessionResource, Address<Session>), ApiError> {
     let project = grant.project(node).await?;
     let found = project.reader.session(id.clone()).await.map_err(stored)?;
     let found = found.filter(|session| session.status != SessionStatus::Deleted);
     let session = found.ok_or_else(|| ApiError::not_found("session"))?;
-    let actor = project.address.send(OpenSession(id.clone())).await.map_err(|_| restarting())?;
+    // Also on the way to a cancel or a decision, which are not refused when much waits.
+    let opened = project.address.urge(OpenSession(id.clone())).await;
+    let Opened(actor) = opened.map_err(AskError::to_api)?;
     Ok((session, actor))
-}
-
-/// The answer when an actor went away between finding it and asking it.
-fn restarting() -> ApiError {
-    ApiError::new(ErrorCode::Overloaded, "the session is restarting; try again").retry_after(100)
 }
 
 pub(super) async fn send(
@@ -196,7 +193,7 @@ pub(super) async fn send(
         context,
     };
     let Committed { output, seq, replayed } =
-        actor.send(message).await.map_err(|_| restarting())??;
+        actor.ask(message).await.map_err(AskError::to_api)??;
     Ok(done(output)?.at(seq, replayed))
 }
 
@@ -206,7 +203,7 @@ pub(super) async fn cancel(
     request: RunCancel,
 ) -> Result<Done, ApiError> {
     let (_, actor) = open(node, grant, &request.session_id).await?;
-    let cancelled = actor.send(CancelRun).await.map_err(|_| restarting())?;
+    let cancelled = actor.urge(CancelRun).await.map_err(AskError::to_api)?;
     done(CancelPayload { cancelled })
 }
 
@@ -269,6 +266,6 @@ async fn decide(
     let by = Some(grant.user_id()?.clone());
     let decide = Decide { tool_call_id, decision, by, context };
     let Committed { output: approval, seq, replayed } =
-        actor.send(decide).await.map_err(|_| restarting())??;
+        actor.urge(decide).await.map_err(AskError::to_api)??;
     Ok(done(ApprovalPayload { approval })?.at(seq, replayed))
 }

@@ -1,5 +1,7 @@
 //! Asking the model: from the recorded conversation to the inputs of the turn.
 
+use std::time::Duration;
+
 use actix::fut::wrap_stream;
 use actix::prelude::*;
 use futures_util::StreamExt;
@@ -9,26 +11,58 @@ use iris_llm::{ModelError, ModelEvent, ModelRequest, ModelStream, parse_argument
 use iris_protocol::{ApiError, ErrorCode, StreamKind};
 use iris_tools::is_shallow;
 use serde_json::Value;
+use tracing::{Instrument, Span};
 
 use super::Orchestrator;
+use crate::supervision::Work;
+
+/// How long a model may say nothing before the orchestrator counts as stuck. Providers give up sooner.
+const MODEL_BUDGET: Duration = Duration::from_mins(4);
+
+/// A question to the model that is being answered.
+pub(super) struct Call {
+    /// Which one of the run it is.
+    number: u64,
+    task: SpawnHandle,
+    work: Work,
+}
 
 type Events = BoxStream<'static, Result<ModelEvent, ApiError>>;
 
 impl Orchestrator {
     pub(super) fn call_model(&mut self, ctx: &mut Context<Self>) {
-        let stream = wrap_stream::<_, Self>(self.ask());
-        let handled = stream.map(|event, orchestrator, ctx| orchestrator.model_event(event, ctx));
-        self.model = Some(ctx.spawn(handled.finish()));
+        let span = tracing::info_span!(parent: &self.span, "step", model = self.model_name());
+        let mut events = self.ask(&span);
+        let events = stream::poll_fn({
+            let span = span.clone();
+            move |task| span.in_scope(|| events.poll_next_unpin(task))
+        });
+        let handled = wrap_stream::<_, Self>(events).map(move |event, orchestrator, ctx| {
+            span.in_scope(|| orchestrator.model_event(event, ctx));
+        });
+        let work = self.vitals.begin("CallModel", MODEL_BUDGET);
+        self.calls += 1;
+        let number = self.calls;
+        let ended = handled.finish().map(move |(), orchestrator, _| {
+            // A stream may end after the next call has begun.
+            orchestrator.model.take_if(|call| call.number == number);
+        });
+        self.model = Some(Call { number, task: ctx.spawn(ended), work });
     }
 
     pub(super) fn abort_model(&mut self, ctx: &mut Context<Self>) {
-        if let Some(model) = self.model.take() {
-            ctx.cancel_future(model);
+        if let Some(call) = self.model.take() {
+            ctx.cancel_future(call.task);
         }
     }
 
+    fn model_name(&self) -> Option<String> {
+        let model = self.answerer.as_ref().map(|answerer| &answerer.model)?;
+        Some(format!("{}/{}", model.provider_id, model.model_id))
+    }
+
     /// The model's answer to everything that is recorded. Dropping the stream ends the request.
-    fn ask(&self) -> Events {
+    fn ask(&self, span: &Span) -> Events {
         let Some(answerer) = &self.answerer else { return stream::empty().boxed() };
         let place = self.assignment.place.clone();
         let (agent, model) = (answerer.agent.clone(), answerer.model.clone());
@@ -45,7 +79,7 @@ impl Orchestrator {
             let request = ModelRequest { model: model.model_id, prompt, ..Default::default() };
             Ok(provider.stream(request))
         };
-        let opened = stream::once(opened);
+        let opened = stream::once(opened.instrument(span.clone()));
         opened
             .flat_map(|opened: Result<ModelStream, ApiError>| match opened {
                 Ok(events) => events.map(|event| event.map_err(|e| model_error(&e))).boxed(),
@@ -55,6 +89,9 @@ impl Orchestrator {
     }
 
     fn model_event(&mut self, event: Result<ModelEvent, ApiError>, ctx: &mut Context<Self>) {
+        if let Some(call) = &self.model {
+            call.work.progress();
+        }
         let input = match event {
             Ok(ModelEvent::TextDelta { index, text }) => {
                 Input::TextArrived { kind: StreamKind::Text, index, text }

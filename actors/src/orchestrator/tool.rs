@@ -2,14 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use iris_agent::{FileWritten, Input, ToolOutcome};
 use iris_protocol::ToolCallId;
 use iris_tools::{ToolContext, ToolOutput};
 use serde_json::Value;
+use tracing::Instrument;
 
 use super::Orchestrator;
+
+/// How long after its timeout a tool call makes the orchestrator count as stuck.
+const TOOL_GRACE: Duration = Duration::from_secs(10);
 
 /// The tools of one run that are running.
 #[derive(Default)]
@@ -18,6 +23,12 @@ pub(super) struct ToolRuns {
     running: HashMap<ToolCallId, SpawnHandle>,
     /// Held by the writing tool that runs; tokio's mutex is fair, so writes keep their order.
     writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl ToolRuns {
+    pub(super) fn count(&self) -> usize {
+        self.running.len()
+    }
 }
 
 impl Orchestrator {
@@ -40,13 +51,23 @@ impl Orchestrator {
             Arc::clone(&self.assignment.read_log),
         );
         let writing = tool.writes().then(|| Arc::clone(&self.tools.writing));
+        let span = tracing::info_span!(
+            parent: &self.span,
+            "tool",
+            tool.name = tool_name,
+            tool.call_id = call_id.as_str(),
+        );
+        let vitals = Arc::clone(&self.vitals);
         let running = async move {
             let _turn = match writing {
                 Some(writing) => Some(writing.lock_owned().await),
                 None => None,
             };
+            // Its own timeout comes first.
+            let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
             tokio::time::timeout(timeout, tool.run(context, input)).await
         };
+        let running = running.instrument(span);
         let ended = running.into_actor(self).map({
             let call_id = call_id.clone();
             move |result, orchestrator, ctx| {

@@ -13,6 +13,7 @@ use iris_protocol::{
     StreamKind, UserId, limits::OUTBOUND_FRAMES_MAX,
 };
 use iris_store::StoredEvent;
+use serde_json::{Value, json};
 
 use crate::connection::{CloseReason, Outbound};
 
@@ -73,6 +74,17 @@ impl Rooms {
     pub(super) fn is_heard(&mut self) -> bool {
         self.retain(|subscriber| !subscriber.outbound.is_closed());
         !self.subscribers.is_empty()
+    }
+
+    /// How much is held in memory, for operators.
+    pub(super) fn counts(&self) -> Value {
+        let live_bytes: usize = self.live.values().map(|part| part.text.len()).sum();
+        json!({
+            "joined": self.subscribers.len(),
+            "subscribers": self.subscribers.values().map(Vec::len).sum::<usize>(),
+            "streamingParts": self.live.len(),
+            "streamingBytes": live_bytes,
+        })
     }
 
     /// Adds a subscriber; one of the same connection is replaced.
@@ -307,7 +319,7 @@ impl Rooms {
             event: &'a Event,
         }
         let meta = EventMeta {
-            project_id: self.project_id.clone(),
+            project_id: Some(self.project_id.clone()),
             room: room.clone(),
             seq: None,
             prev: None,
@@ -321,7 +333,7 @@ impl Rooms {
 /// The frame of a committed event.
 pub(super) fn durable_frame(project_id: &ProjectId, event: &StoredEvent) -> Option<Bytes> {
     let meta = EventMeta {
-        project_id: project_id.clone(),
+        project_id: Some(project_id.clone()),
         room: event.room.clone(),
         seq: Some(event.seq),
         prev: Some(event.prev),

@@ -21,7 +21,7 @@ pub struct CallerUser {
     pub user_id: UserId,
     /// The login behind the request; `None` for credentials that are not a login.
     pub auth_session_id: Option<AuthSessionId>,
-    /// May manage the server. Gives no right in anybody's project.
+    /// May manage the server ([`Right::Admin`]). Gives no right in anybody's project.
     pub is_admin: bool,
 }
 
@@ -52,6 +52,9 @@ pub enum Denied {
         /// The smallest role that may.
         needed: Role,
     },
+    /// They are no administrator of the server.
+    #[error("this needs an administrator of the server")]
+    NotAdmin,
 }
 
 impl Denied {
@@ -60,7 +63,7 @@ impl Denied {
         match self {
             Self::Unauthenticated => ErrorCode::Unauthenticated,
             Self::NotFound => ErrorCode::NotFound,
-            Self::Forbidden { .. } => ErrorCode::Forbidden,
+            Self::Forbidden { .. } | Self::NotAdmin => ErrorCode::Forbidden,
         }
     }
 
@@ -73,6 +76,7 @@ impl Denied {
             Self::Forbidden { needed } => {
                 error.reason("insufficient_role").detail("neededRole", role_name(*needed))
             }
+            Self::NotAdmin => error.reason("not_admin"),
         }
     }
 }
@@ -84,11 +88,16 @@ impl Denied {
 /// # Errors
 /// [`Denied::Unauthenticated`] for an anonymous caller of anything that is not public,
 /// [`Denied::NotFound`] for a project they are not a member of, [`Denied::Forbidden`] for too small
-/// a role.
+/// a role, [`Denied::NotAdmin`] for what administrators of the server alone may.
 pub fn authorize(caller: &Caller, operation: Operation, resource: Resource) -> Result<(), Denied> {
     match (operation.right(), caller) {
-        (Right::Public, _) | (Right::User, Caller::User(_)) => Ok(()),
-        (Right::User | Right::Project(_), Caller::Anonymous) => Err(Denied::Unauthenticated),
+        (Right::Public, _)
+        | (Right::User, Caller::User(_))
+        | (Right::Admin, Caller::User(CallerUser { is_admin: true, .. })) => Ok(()),
+        (Right::User | Right::Project(_) | Right::Admin, Caller::Anonymous) => {
+            Err(Denied::Unauthenticated)
+        }
+        (Right::Admin, Caller::User(CallerUser { is_admin: false, .. })) => Err(Denied::NotAdmin),
         (Right::Project(needed), Caller::User(_)) => match resource {
             Resource::Server | Resource::Project { role: None } => Err(Denied::NotFound),
             Resource::Project { role: Some(role) } if role < needed => {
@@ -132,7 +141,7 @@ mod tests {
         for &operation in Operation::ALL {
             let expected = match operation.right() {
                 Right::Public => Ok(()),
-                Right::User | Right::Project(_) => Err(Denied::Unauthenticated),
+                Right::User | Right::Project(_) | Right::Admin => Err(Denied::Unauthenticated),
             };
             for resource in every_resource() {
                 let answer = authorize(&Caller::Anonymous, operation, resource);
@@ -182,6 +191,20 @@ mod tests {
     }
 
     #[test]
+    fn the_actors_are_for_server_admins_whatever_their_roles() {
+        let of_admins = |operation: &&Operation| operation.right() == Right::Admin;
+        let operations: Vec<_> = Operation::ALL.iter().filter(of_admins).collect();
+        assert!(operations.contains(&&Operation::ActorStop));
+        for &&operation in &operations {
+            for resource in every_resource() {
+                assert_eq!(authorize(&user(true), operation, resource), Ok(()));
+                let refused = Err(Denied::NotAdmin);
+                assert_eq!(authorize(&user(false), operation, resource), refused);
+            }
+        }
+    }
+
+    #[test]
     fn a_viewer_changes_nothing() {
         let viewer = Resource::Project { role: Some(Role::Viewer) };
         let refused = Err(Denied::Forbidden { needed: Role::Member });
@@ -195,6 +218,9 @@ mod tests {
         let missing = Denied::NotFound.to_error();
         assert_eq!(missing, ApiError::not_found("project"));
         assert_eq!(Denied::Unauthenticated.to_error().code, ErrorCode::Unauthenticated);
+        let not_admin = Denied::NotAdmin.to_error();
+        assert_eq!(not_admin.code, ErrorCode::Forbidden);
+        assert_eq!(not_admin.details.get("reason"), Some(&json!("not_admin")));
 
         for needed in ROLES {
             let error = Denied::Forbidden { needed }.to_error();

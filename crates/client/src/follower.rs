@@ -167,7 +167,11 @@ impl Worker {
                     }
                 }
                 ServerFrame::AuthExpiring { .. } => self.renew(&socket).await?,
-                ServerFrame::Connected(_) | ServerFrame::Response(_) | ServerFrame::Unknown(_) => {}
+                // The close that follows says when to come back.
+                ServerFrame::Draining { .. }
+                | ServerFrame::Connected(_)
+                | ServerFrame::Response(_)
+                | ServerFrame::Unknown(_) => {}
             }
         }
     }

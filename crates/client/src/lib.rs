@@ -25,6 +25,7 @@
 //!
 //! Deliberately absent: uploads by multipart, binary frames, server-sent events.
 
+mod admin;
 mod auth;
 mod client;
 mod error;
@@ -39,6 +40,7 @@ mod part;
 mod reconnect;
 mod room;
 
+pub use admin::{SupervisionFollowOptions, SupervisionFollower, SupervisionUpdate};
 pub use client::Client;
 pub use error::ClientError;
 pub use feed::{Received, SessionFeed, Update};

@@ -128,7 +128,17 @@ impl PartTracker {
             | Event::MemberUpdated { .. }
             | Event::MemberRemoved { .. }
             | Event::AgentUpdated { .. }
-            | Event::RoomLeft { .. } => PartChange::Nothing,
+            | Event::RoomLeft { .. }
+            | Event::SupervisionStarted { .. }
+            | Event::SupervisionStopped { .. }
+            | Event::SupervisionPanicked { .. }
+            | Event::SupervisionRestarted { .. }
+            | Event::SupervisionGaveUp { .. }
+            | Event::SupervisionStuck { .. }
+            | Event::SupervisionOverloaded { .. }
+            | Event::SupervisionPassivated { .. }
+            | Event::SupervisionBlocked { .. }
+            | Event::SupervisionUnblocked { .. } => PartChange::Nothing,
         }
     }
 

@@ -73,7 +73,7 @@ mod tests {
 
     fn event(seq: u64, prev: u64) -> EventMeta {
         EventMeta {
-            project_id: ProjectId::from_bits(1),
+            project_id: Some(ProjectId::from_bits(1)),
             room: Room::Session(SessionId::from_bits(1)),
             seq: Some(seq),
             prev: Some(prev),

@@ -192,6 +192,7 @@ impl Socket {
                 ServerFrame::Connected(_)
                 | ServerFrame::Response(_)
                 | ServerFrame::AuthExpiring { .. }
+                | ServerFrame::Draining { .. }
                 | ServerFrame::Unknown(_) => {}
             }
         }
@@ -278,6 +279,7 @@ impl Socket {
                 }
                 ServerFrame::Event(_)
                 | ServerFrame::AuthExpiring { .. }
+                | ServerFrame::Draining { .. }
                 | ServerFrame::Unknown(_) => {}
             }
         }

@@ -144,6 +144,8 @@ pub enum Room {
     Session(SessionId),
     /// Session list, files, members and agents of a project.
     Project(ProjectId),
+    /// The actors of the server, for its administrators.
+    Admin,
 }
 
 impl fmt::Display for Room {
@@ -151,6 +153,7 @@ impl fmt::Display for Room {
         match self {
             Self::Session(id) => write!(f, "session:{id}"),
             Self::Project(id) => write!(f, "project:{id}"),
+            Self::Admin => f.write_str("admin"),
         }
     }
 }
@@ -159,11 +162,13 @@ impl FromStr for Room {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (kind, id) = text.split_once(':').unwrap_or((text, ""));
-        match kind {
-            "session" => id.parse().map(Self::Session).map_err(|e| e.to_string()),
-            "project" => id.parse().map(Self::Project).map_err(|e| e.to_string()),
-            _ => Err("a room is `session:` or `project:` followed by an id".to_owned()),
+        match text.split_once(':') {
+            Some(("session", id)) => id.parse().map(Self::Session).map_err(|e| e.to_string()),
+            Some(("project", id)) => id.parse().map(Self::Project).map_err(|e| e.to_string()),
+            None if text == "admin" => Ok(Self::Admin),
+            Some(_) | None => {
+                Err("a room is `session:` or `project:` followed by an id, or `admin`".to_owned())
+            }
         }
     }
 }
@@ -196,8 +201,9 @@ pub struct Position {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventMeta {
-    /// The project.
-    pub project_id: ProjectId,
+    /// The project; none for what happens outside of projects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_id: Option<ProjectId>,
     /// Where it happened.
     pub room: Room,
     /// Its number in the project.
@@ -257,6 +263,11 @@ pub enum ServerFrame {
         /// When the token ends.
         expires_at: i64,
     },
+    /// The server is stopping: it takes no message any more and closes the socket soon.
+    Draining {
+        /// When to try again, in milliseconds from now.
+        retry_after_ms: u64,
+    },
     /// A frame that this client does not know; to be ignored.
     Unknown(Value),
 }
@@ -275,6 +286,11 @@ impl ServerFrame {
             Some("auth.expiring") => {
                 let expires_at = payload().get("expiresAt").and_then(Value::as_i64).unwrap_or(0);
                 Ok(Self::AuthExpiring { expires_at })
+            }
+            Some("server.draining") => {
+                let retry_after_ms =
+                    payload().get("retryAfterMs").and_then(Value::as_u64).unwrap_or(0);
+                Ok(Self::Draining { retry_after_ms })
             }
             Some(name) if Event::NAMES.iter().any(|(known, _)| *known == name) => {
                 serde_json::from_value(value).map(Self::Event)

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, FinishReason, Member, Message, MessageId,
-    PartId, ProjectId, Run, RunId, RunStatus, Session, SessionId, SessionState, ToolCallId,
-    ToolState, Usage, UserId,
+    PartId, ProjectId, Run, RunId, RunStatus, Session, SessionId, SessionState, SupervisionKind,
+    SupervisionRecord, ToolCallId, ToolState, Usage, UserId,
 };
 
 /// Whether an event is part of the log.
@@ -364,6 +364,84 @@ events! {
         room: String,
         /// Why.
         code: crate::ErrorCode,
+    }
+    /// An actor was spawned.
+    SupervisionStarted = "supervision.started" Ephemeral {
+        /// The record of the supervision log, whose fields are the payload.
+        #[serde(flatten)]
+        record: SupervisionRecord,
+    }
+    /// An actor ended.
+    SupervisionStopped = "supervision.stopped" Ephemeral {
+        /// The record of the supervision log, whose fields are the payload.
+        #[serde(flatten)]
+        record: SupervisionRecord,
+    }
+    /// A handler, a future or the start of an actor panicked.
+    SupervisionPanicked = "supervision.panicked" Ephemeral {
+        /// The record of the supervision log, whose fields are the payload.
+        #[serde(flatten)]
+        record: SupervisionRecord,
+    }
+    /// An actor started again.
+    SupervisionRestarted = "supervision.restarted" Ephemeral {
+        /// The record of the supervision log, whose fields are the payload.
+        #[serde(flatten)]
+        record: SupervisionRecord,
+    }
+    /// An actor failed more often than its policy allows and ended.
+    SupervisionGaveUp = "supervision.gaveUp" Ephemeral {
+        /// The record of the supervision log, whose fields are the payload.
+        #[serde(flatten)]
+        record: SupervisionRecord,
+    }
+    /// An actor works on a message longer than its budget.
+    SupervisionStuck = "supervision.stuck" Ephemeral {
+        /// The record of the supervision log, whose fields are the payload.
+        #[serde(flatten)]
+        record: SupervisionRecord,
+    }
+    /// A mailbox is over its limit.
+    SupervisionOverloaded = "supervision.overloaded" Ephemeral {
+        /// The record of the supervision log, whose fields are the payload.
+        #[serde(flatten)]
+        record: SupervisionRecord,
+    }
+    /// An idle actor ended to free its memory.
+    SupervisionPassivated = "supervision.passivated" Ephemeral {
+        /// The record of the supervision log, whose fields are the payload.
+        #[serde(flatten)]
+        record: SupervisionRecord,
+    }
+    /// A thread stopped answering.
+    SupervisionBlocked = "supervision.blocked" Ephemeral {
+        /// The record of the supervision log, whose fields are the payload.
+        #[serde(flatten)]
+        record: SupervisionRecord,
+    }
+    /// A thread that was blocked answers again.
+    SupervisionUnblocked = "supervision.unblocked" Ephemeral {
+        /// The record of the supervision log, whose fields are the payload.
+        #[serde(flatten)]
+        record: SupervisionRecord,
+    }
+}
+
+impl Event {
+    /// The event that tells the room `admin` of a record of the supervision log.
+    pub fn supervision(record: SupervisionRecord) -> Self {
+        match record.kind {
+            SupervisionKind::Started => Self::SupervisionStarted { record },
+            SupervisionKind::Stopped => Self::SupervisionStopped { record },
+            SupervisionKind::Panicked => Self::SupervisionPanicked { record },
+            SupervisionKind::Restarted => Self::SupervisionRestarted { record },
+            SupervisionKind::GaveUp => Self::SupervisionGaveUp { record },
+            SupervisionKind::Stuck => Self::SupervisionStuck { record },
+            SupervisionKind::Overloaded => Self::SupervisionOverloaded { record },
+            SupervisionKind::Passivated => Self::SupervisionPassivated { record },
+            SupervisionKind::Blocked => Self::SupervisionBlocked { record },
+            SupervisionKind::Unblocked => Self::SupervisionUnblocked { record },
+        }
     }
 }
 

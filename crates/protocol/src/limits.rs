@@ -34,6 +34,10 @@ pub const QUEUED_MESSAGES_MAX: usize = 64;
 pub const PAGE_MAX: u32 = 200;
 /// Entries of one page of a list when the request does not say.
 pub const PAGE_DEFAULT: u32 = 50;
+/// Most records of one page of the supervision log.
+pub const SUPERVISION_RECORDS_MAX: usize = 1_000;
+/// Records of one page of the supervision log when the request does not say.
+pub const SUPERVISION_RECORDS_DEFAULT: usize = 200;
 /// Most events that `subscribe` replays before it answers `reset`.
 pub const REPLAY_EVENTS_MAX: usize = 1_000;
 /// Most bytes of events that `subscribe` replays before it answers `reset`.

@@ -101,6 +101,7 @@ fn right_text(right: Right) -> String {
     match right {
         Right::Public => "Needs no access token.".to_owned(),
         Right::User => "Needs an access token.".to_owned(),
+        Right::Admin => "Needs an access token of an administrator of the server.".to_owned(),
         Right::Project(role) => {
             let role = match role {
                 Role::Viewer => "viewer",

@@ -23,6 +23,8 @@ pub enum Right {
     User,
     /// At least this role in the project that the request names.
     Project(Role),
+    /// To be an administrator of the server.
+    Admin,
 }
 
 /// Ways to reach an operation.
@@ -78,7 +80,7 @@ pub enum Data {
 pub enum QueryKind {
     /// As it is.
     Text,
-    /// A decimal integer.
+    /// A decimal integer from 0 to 2^64 - 1.
     Integer,
     /// `true` or `false`.
     Boolean,
@@ -92,7 +94,7 @@ pub type QueryParam = (&'static str, QueryKind);
 pub struct RestRoute {
     /// The method.
     pub method: Method,
-    /// The path template.
+    /// The path template. `{path}` stands for one or more segments, other names for one.
     pub path: &'static str,
     /// Fields of the request that stand in the query; the others stand in a JSON body.
     pub query: &'static [QueryParam],
@@ -264,6 +266,14 @@ operations! {
 
     FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes, &[("path", Text)])), "Reads a file.";
     FileWrite = "file.write" -> FilePayload, Right::Project(MemberRole), Any, Some(RestRoute { method: Put, path: "/v1/projects/{projectId}/files/content", query: &[("path", Text)], status: 200, data: Bytes }), "Writes a file whole.";
+
+    ActorList = "admin.actor.list" -> ActorPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/actors", Whole, &[("kind", Text), ("under", Text)])), "Lists the actors that are alive, in the order of their paths.";
+    ActorGet = "admin.actor.get" -> ActorDetail, Right::Admin, Rest, Some(rest(Get, "/v1/admin/actors/{path}", 200, Whole)), "Reads one actor with what it says of itself.";
+    ActorRestart = "admin.actor.restart" -> Done, Right::Admin, Rest, Some(rest(Post, "/v1/admin/actors/{path}/restart", 200, Whole)), "Starts an actor again with fresh state.";
+    ActorStop = "admin.actor.stop" -> Done, Right::Admin, Rest, Some(rest(Post, "/v1/admin/actors/{path}/stop", 200, Whole)), "Ends an actor and those under it.";
+    SupervisionList = "admin.supervision.list" -> SupervisionPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/supervision", List("records"), &[("since", Integer), ("kind", Text), ("path", Text), ("limit", Integer)])), "Reads the supervision log, oldest first.";
+    LogGet = "admin.log.get" -> LogSettings, Right::Admin, Rest, Some(rest(Get, "/v1/admin/log", 200, Whole)), "Says which log lines are written and how.";
+    LogSet = "admin.log.set" -> LogSettings, Right::Admin, Rest, Some(rest(Put, "/v1/admin/log", 200, Whole)), "Changes which log lines are written and how, until the server stops.";
 
     Hello = "hello" -> Connected, Right::Public, Socket, None, "Authenticates a socket that could not send a header.";
     AuthRefresh = "auth.refresh" -> AuthExpiry, Right::User, Socket, None, "Gives a socket a new access token of the same user.";

@@ -327,7 +327,8 @@ pub struct SupervisionList {
     /// Only records of this actor and those under it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Most records; 1 to 1,000, 200 when absent. Without `since` the newest ones.
+    /// Most records; 1 to `SUPERVISION_RECORDS_MAX`, `SUPERVISION_RECORDS_DEFAULT` when absent.
+    /// Without `since` the newest ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
 }

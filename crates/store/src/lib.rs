@@ -5,6 +5,7 @@
 //! random numbers (times and ids are fields of the commands), rights, and any decision about what
 //! an agent does next.
 
+mod column;
 mod database;
 mod error;
 mod reader;

@@ -23,6 +23,8 @@ mod sessions;
 mod steps;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use iris_protocol::ProjectId;
 use rusqlite::{Connection, params};
@@ -36,7 +38,7 @@ pub use log::PublishProjectEvent;
 pub use messages::{AcceptMessage, AcceptedMessage};
 pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
 pub use reader::ProjectReader;
-pub use recovery::{RecoverRuns, Recovered};
+pub use recovery::{FailRuns, RecoverRuns, Recovered};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
 pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
@@ -52,6 +54,7 @@ pub struct ProjectDatabase {
     writer: Writer,
     reader: Reader,
     epoch: String,
+    committed_head: Arc<AtomicU64>,
 }
 
 impl ProjectDatabase {
@@ -91,8 +94,15 @@ impl ProjectDatabase {
     ) -> Result<Self, StoreError> {
         let conn = database::open(path, SCHEMA, |conn| identify(conn, project_id))?;
         let epoch = queries::epoch(&conn)?;
-        let writer = Writer::start(conn, "db-project", on_commit)?;
-        Ok(Self { writer, reader: Reader::new(path), epoch })
+        let committed_head = Arc::new(AtomicU64::new(queries::head(&conn)?));
+        let head = Arc::clone(&committed_head);
+        let writer = Writer::start(conn, "db-project", move |events: Vec<StoredEvent>| {
+            if let Some(last) = events.last() {
+                head.store(last.seq, Ordering::Release);
+            }
+            on_commit(events);
+        })?;
+        Ok(Self { writer, reader: Reader::new(path), epoch, committed_head })
     }
 
     /// Where commands go.
@@ -118,6 +128,21 @@ impl ProjectDatabase {
         self.reader.read_blocking(queries::head)
     }
 
+    /// The number of the last event that `on_commit` was given, set just before; that of the last
+    /// event in the file when it was given none yet. Never waits.
+    pub fn committed_head(&self) -> u64 {
+        self.committed_head.load(Ordering::Acquire)
+    }
+
+    /// Ends the writer's thread by a panic outside of a command.
+    ///
+    /// # Errors
+    /// As [`Writer::kill`].
+    #[cfg(any(test, feature = "faults"))]
+    pub fn kill_writer(&self) -> Result<(), StoreError> {
+        self.writer.kill()
+    }
+
     /// Writes what was submitted and waits for the writer's thread to end, as dropping does too.
     pub fn close(self) {
         self.writer.close();
@@ -137,7 +162,43 @@ fn identify(conn: &Connection, project_id: &ProjectId) -> Result<(), StoreError>
 
 #[cfg(test)]
 mod tests {
+    use iris_protocol::{Event, UserId};
+
     use super::*;
+    use crate::WriteContext;
+
+    fn member_removed() -> PublishProjectEvent {
+        let user_id = UserId::from_bits(1);
+        let event = Event::MemberRemoved { user_id: user_id.clone() };
+        PublishProjectEvent { event, by: user_id, at: 0 }
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_was_killed_is_dead_and_what_was_acknowledged_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("project.db");
+        let project_id = ProjectId::from_bits(1);
+        ProjectDatabase::create(&path, &project_id, "epoch", 0).unwrap();
+        let database = ProjectDatabase::open(&path, &project_id, |_| {}).unwrap();
+        let submit = || database.writer().submit(member_removed(), WriteContext::default());
+        submit().await.unwrap();
+        assert!(database.writer().is_alive());
+
+        database.kill_writer().unwrap();
+        while database.writer().is_alive() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(submit().await, Err(StoreError::Closed)));
+        assert!(matches!(database.kill_writer(), Err(StoreError::Closed)));
+        assert_eq!(database.writer().queue_depth(), 0);
+        assert_eq!((database.committed_head(), database.head().unwrap()), (1, 1));
+        database.close();
+
+        let database = ProjectDatabase::open(&path, &project_id, |_| {}).unwrap();
+        assert_eq!(database.committed_head(), 1);
+        let receipt = database.writer().submit(member_removed(), WriteContext::default());
+        assert_eq!(receipt.await.unwrap().seq, Some(2));
+    }
 
     #[test]
     fn every_migration_in_the_folder_is_embedded_and_valid() {

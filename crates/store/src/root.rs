@@ -1,4 +1,5 @@
-//! The root database: users, their logins, projects and who is a member of which.
+//! The root database: users, their logins, projects and who is a member of which; what became of
+//! actors, and what administrators did.
 //!
 //! Deliberately absent: everything that happens inside a project, which is in the project's own
 //! database, and all secrets: passwords and tokens come in as hashes.
@@ -6,10 +7,12 @@
 mod queries;
 mod rows;
 
+mod audit;
 mod logins;
 mod members;
 mod projects;
 mod reader;
+mod supervision;
 mod users;
 
 use std::path::Path;
@@ -18,6 +21,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::{Reader, StoreError, Writer, database};
 
+pub use audit::{AuditRecord, RecordAudit};
 pub use logins::{
     BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, REFRESH_GRACE_MS, RefusalReason, RevokeAuthSession,
     RotateOutcome, RotateRefresh, TokenHash,
@@ -26,10 +30,14 @@ pub use members::{AddMember, RemoveMember, UpdateMember};
 pub use projects::{CreateProject, DeleteProject, SetProjectArchived, UpdateProject};
 pub use queries::{Access, Credentials, ProjectLocation};
 pub use reader::RootReader;
+pub use supervision::{RecordSupervision, SupervisionQuery};
 pub use users::CreateUser;
 
 /// The migrations, oldest first.
-const SCHEMA: &[&str] = &[include_str!("../../../migrations/root/0001_users_and_projects.sql")];
+const SCHEMA: &[&str] = &[
+    include_str!("../../../migrations/root/0001_users_and_projects.sql"),
+    include_str!("../../../migrations/root/0002_supervision.sql"),
+];
 
 /// The open root database.
 #[derive(Debug)]
@@ -93,6 +101,8 @@ mod plan_tests;
 
 #[cfg(test)]
 mod tests {
+    use iris_protocol::UserId;
+
     use super::*;
 
     #[test]
@@ -105,5 +115,28 @@ mod tests {
             names.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
         assert_eq!(files, SCHEMA);
         database::migrations(SCHEMA).validate().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_database_of_each_earlier_version_is_brought_up_to_date() {
+        for version in 1..SCHEMA.len() {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("root.db");
+            let id = UserId::from_bits(1);
+            let add_user = |conn: &Connection| {
+                mark(conn, 0)?;
+                let sql = "INSERT INTO users (id, email, username, created_at)
+                           VALUES (?1, 'ada@example.com', 'ada', 0)";
+                conn.execute(sql, [id.as_str()])?;
+                Ok(())
+            };
+            database::create(&path, &SCHEMA[..version], add_user).unwrap();
+
+            let database = RootDatabase::open_or_create(&path, 0).unwrap();
+            assert!(database.reader().user(&id).await.unwrap().is_some());
+            let query = SupervisionQuery { limit: 1, ..SupervisionQuery::default() };
+            assert_eq!(database.reader().supervision(query).await.unwrap(), []);
+            assert_eq!(database.reader().audit(1).await.unwrap(), []);
+        }
     }
 }

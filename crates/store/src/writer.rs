@@ -10,6 +10,7 @@ mod tx;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
@@ -63,6 +64,8 @@ pub struct Committed<T> {
 pub struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
+    /// Each command holds a clone as long as it waits.
+    waiting: Arc<()>,
 }
 
 impl Writer {
@@ -82,13 +85,14 @@ impl Writer {
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || write_until_closed(&conn, &jobs, &on_commit))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { queue: Some(queue), thread: Some(thread), waiting: Arc::default() })
     }
 
     /// Queues a command. Never blocks; a full queue or a closed writer shows in the receipt.
     pub fn submit<C: Command>(&self, command: C, context: WriteContext) -> Receipt<C::Output> {
         let (reply, receipt) = oneshot::channel();
-        let job = Box::new(Submitted::new(command, context, reply));
+        let place = Arc::clone(&self.waiting);
+        let job = Box::new(Submitted::new(command, context, place, reply));
         let refused = match self.queue.as_ref().map(|queue| queue.try_send(job)) {
             Some(Err(TrySendError::Full(job))) => Some((job, StoreError::Overloaded)),
             Some(Err(TrySendError::Disconnected(job))) => Some((job, StoreError::Closed)),
@@ -98,6 +102,33 @@ impl Writer {
             job.acknowledge(Some(&error));
         }
         Receipt(receipt)
+    }
+
+    /// Commands that wait and have not begun; at most [`QUEUED_COMMANDS_MAX`] and those on their way
+    /// into the queue.
+    pub fn queue_depth(&self) -> usize {
+        Arc::strong_count(&self.waiting) - 1
+    }
+
+    /// Whether the thread runs. False once it panicked outside of a command: then nothing is written
+    /// any more, and every command, those that waited too, answers `Closed`, perhaps a moment before
+    /// this turns.
+    pub fn is_alive(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Ends the thread by a panic outside of a command, once the commands before it are done. Those
+    /// of the same transaction are lost with it.
+    ///
+    /// # Errors
+    /// `Overloaded` when the queue is full, `Closed` when the thread has ended.
+    #[cfg(any(test, feature = "faults"))]
+    pub fn kill(&self) -> Result<(), StoreError> {
+        let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
+        queue.try_send(Box::new(batch::Death)).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Overloaded,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })
     }
 
     /// Writes what was submitted, empties the write-ahead log and waits for the thread to end.

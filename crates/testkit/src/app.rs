@@ -8,14 +8,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use iris::app::{App, Dependencies};
-use iris::config::{Config, LogFormat};
+use iris::config::Config;
 use iris_actors::Registration;
-use iris_actors::supervision::{ActorRecord, ActorTree};
+use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
 use iris_llm::{ProviderConfig, ProviderKind};
-use iris_protocol::{AuthRegister, AuthSetup, ModelRef};
+use iris_protocol::{ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -50,6 +50,14 @@ pub struct AppOptions {
     pub turn: TurnLimits,
     /// How long runs may go on while the server stops.
     pub drain: Duration,
+    /// A project that nobody needs for this long is closed.
+    pub project_idle: Duration,
+    /// Most projects that are open at once.
+    pub projects_open_max: usize,
+    /// A session that does nothing for this long ends.
+    pub session_idle: Duration,
+    /// How often the watchdog looks, and how long a thread may be silent.
+    pub watchdog: WatchdogSettings,
 }
 
 impl Default for AppOptions {
@@ -68,6 +76,10 @@ impl Default for AppOptions {
             access_token_lifetime: None,
             turn,
             drain: Duration::ZERO,
+            project_idle: Duration::from_mins(1),
+            projects_open_max: 512,
+            session_idle: Duration::from_mins(1),
+            watchdog: WatchdogSettings::default(),
         }
     }
 }
@@ -98,8 +110,13 @@ impl AppOptions {
             allowed_origins: self.allowed_origins.clone(),
             allowed_hosts: Vec::new(),
             drain: self.drain,
+            project_idle: self.project_idle,
+            projects_open_max: self.projects_open_max,
+            session_idle: self.session_idle,
+            watchdog_abort: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
+            otlp: None,
         }
     }
 
@@ -109,6 +126,7 @@ impl AppOptions {
             approval_timeout: self.approval_timeout,
             hello_timeout: self.hello_timeout,
             access_token_lifetime: self.access_token_lifetime,
+            watchdog: self.watchdog,
             ..Dependencies::default()
         };
         if let Some(clock) = &self.clock {
@@ -130,7 +148,7 @@ pub struct TestApp {
     client: Client,
     data_dir: Arc<TempDir>,
     options: AppOptions,
-    actors: ActorTree,
+    supervision: Supervision,
     server: Server,
 }
 
@@ -165,17 +183,17 @@ impl TestApp {
         let thread = thread::spawn(move || {
             actix_rt::System::new().block_on(async move {
                 let app = App::start(config, dependencies).await.unwrap();
-                started.send((app.address(), app.actors().clone())).ok().unwrap();
+                started.send((app.address(), app.supervision().clone())).ok().unwrap();
                 // Fails when the test has dropped the server, which means the same.
                 stopped.await.ok();
                 app.stop().await.unwrap();
             });
             drop(keep);
         });
-        let (address, actors) = patiently("the server to start", running).await.unwrap();
+        let (address, supervision) = patiently("the server to start", running).await.unwrap();
         let server = Server { stop, thread };
         let url = format!("http://{address}");
-        Self { client: Client::new(&url).unwrap(), url, data_dir, options, actors, server }
+        Self { client: Client::new(&url).unwrap(), url, data_dir, options, supervision, server }
     }
 
     /// Stops the server gracefully and waits for it.
@@ -204,13 +222,18 @@ impl TestApp {
         self.data_dir.path()
     }
 
+    /// The supervision of the server's actors.
+    pub fn supervision(&self) -> &Supervision {
+        &self.supervision
+    }
+
     /// Waits until the actors that are alive are the right ones.
     ///
     /// # Panics
     /// When the server does not answer meanwhile.
-    pub async fn wait_for_actors(&self, what: &str, is_right: impl Fn(&[ActorRecord]) -> bool) {
+    pub async fn wait_for_actors(&self, what: &str, is_right: impl Fn(&[ActorInfo]) -> bool) {
         let waiting = async {
-            while !is_right(&self.actors.snapshot()) {
+            while !is_right(&self.supervision.actors(None, None)) {
                 // Nobody tells when an actor ends; what it takes to answer this is time to end in.
                 self.client.rest("GET", "/health/live", None, None).await.unwrap();
             }

@@ -117,6 +117,7 @@ async fn deliver(frame: ServerFrame, frames: &mpsc::Sender<ServerFrame>, shared:
         other @ (ServerFrame::Connected(_)
         | ServerFrame::Event(_)
         | ServerFrame::AuthExpiring { .. }
+        | ServerFrame::Draining { .. }
         | ServerFrame::Unknown(_)) => other,
     };
     // Fails when the socket is being closed: nobody reads any more.

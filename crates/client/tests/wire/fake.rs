@@ -223,7 +223,7 @@ impl Peer {
 
     async fn event(&mut self, order: Option<(u64, u64)>, event: Event) {
         let meta = EventMeta {
-            project_id: project(),
+            project_id: Some(project()),
             room: Room::Session(session()),
             seq: order.map(|(seq, _)| seq),
             prev: order.map(|(_, prev)| prev),

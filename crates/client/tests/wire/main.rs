@@ -10,3 +10,4 @@ mod commands;
 mod fake;
 mod follower;
 mod socket;
+mod supervision;

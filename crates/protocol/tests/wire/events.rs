@@ -1,7 +1,7 @@
 //! Every event survives the way over the wire.
 
 use iris_protocol::{
-    Event, EventFrame, EventKind, EventMeta, Room, ServerFrame, SessionId, UserId,
+    Event, EventFrame, EventKind, EventMeta, Room, ServerFrame, SessionId, SupervisionKind, UserId,
 };
 use serde_json::{Value, json};
 
@@ -10,9 +10,10 @@ use crate::samples::{events, project_id};
 /// The event with what stands around it: numbered when it is durable.
 fn frame(event: Event) -> EventFrame {
     let durable = event.kind() == EventKind::Durable;
+    let is_of_admins = event.name().starts_with("supervision.");
     let meta = EventMeta {
-        project_id: project_id(),
-        room: Room::Session(SessionId::from_bits(2)),
+        project_id: (!is_of_admins).then(project_id),
+        room: if is_of_admins { Room::Admin } else { Room::Session(SessionId::from_bits(2)) },
         seq: durable.then_some(813),
         prev: durable.then_some(809),
         at: durable.then_some(1_790_000_000_000),
@@ -54,6 +55,28 @@ fn a_payload_that_is_not_json_is_not_framed() {
 }
 
 #[test]
+fn every_kind_of_supervision_has_the_event_of_its_name() {
+    let events = events();
+    for kind in SupervisionKind::ALL {
+        let name = format!("supervision.{}", kind.as_str());
+        let event = events.iter().find(|event| event.name() == name).unwrap();
+        let payload = &serde_json::to_value(event).unwrap()["payload"];
+        assert_eq!(payload["kind"], json!(kind));
+    }
+}
+
+#[test]
+fn rooms_survive_a_round_trip_and_others_are_refused() {
+    let rooms = [Room::Session(SessionId::from_bits(2)), Room::Project(project_id()), Room::Admin];
+    for room in rooms {
+        assert_eq!(room.to_string().parse(), Ok(room));
+    }
+    for text in ["", "admin:", "Admin", "admin:x", "session", "session:", "project:ses_1"] {
+        assert!(text.parse::<Room>().is_err(), "{text}");
+    }
+}
+
+#[test]
 fn shapes_of_events() {
     let frames: Vec<_> = events().into_iter().map(frame).collect();
     insta::assert_json_snapshot!(frames);
@@ -75,6 +98,9 @@ fn frames_that_a_client_does_not_know_are_kept_and_broken_ones_refused() {
     let expiring = json!({ "type": "auth.expiring", "payload": { "expiresAt": 5 } });
     let expiring = ServerFrame::parse(&expiring.to_string()).unwrap();
     assert_eq!(expiring, ServerFrame::AuthExpiring { expires_at: 5 });
+    let draining = json!({ "type": "server.draining", "payload": { "retryAfterMs": 5 } });
+    let draining = ServerFrame::parse(&draining.to_string()).unwrap();
+    assert_eq!(draining, ServerFrame::Draining { retry_after_ms: 5 });
     for text in ["", "{", r#"{"type":"connected"}"#, r#"{"type":"session.status","payload":{}}"#] {
         assert!(ServerFrame::parse(text).is_err(), "{text}");
     }

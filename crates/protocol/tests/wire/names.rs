@@ -51,6 +51,7 @@ fn right(right: Right) -> &'static str {
         Right::Project(Role::Member) => "member",
         Right::Project(Role::Admin) => "admin",
         Right::Project(Role::Owner) => "owner",
+        Right::Admin => "server admin",
     }
 }
 

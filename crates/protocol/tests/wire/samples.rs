@@ -1,10 +1,13 @@
 //! One instance of every event, with every optional field filled.
 
+use std::collections::BTreeMap;
+
 use iris_protocol::{
-    Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, ErrorCode, Event, FinishReason,
-    Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId, ProjectId,
-    Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState,
-    SessionStatus, StreamKind, ToolCallId, ToolPart, ToolState, Usage, UserId,
+    Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, ErrorCode, Event, ExitKind,
+    FinishReason, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId,
+    ProjectId, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode,
+    SessionState, SessionStatus, StreamKind, SupervisionKind, SupervisionRecord, ToolCallId,
+    ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::json;
 
@@ -179,7 +182,24 @@ pub(crate) fn events() -> Vec<Event> {
     events.extend(stream_events());
     events.extend(run_events());
     events.extend(project_events());
+    events.extend(SupervisionKind::ALL.iter().copied().map(record).map(Event::supervision));
     events
+}
+
+fn record(kind: SupervisionKind) -> SupervisionRecord {
+    SupervisionRecord {
+        id: 1 << 52,
+        at: 1_790_000_000_000,
+        kind,
+        path: format!("node/directory/project/{}", project_id()),
+        actor_kind: "project".to_owned(),
+        reason: Some(ExitKind::RestartIntensity),
+        error: Some("index out of bounds".to_owned()),
+        location: Some("actors/src/project.rs:1:2".to_owned()),
+        message: Some("JoinRoom".to_owned()),
+        request_id: Some("req_1".to_owned()),
+        counts: BTreeMap::from([("restarts".to_owned(), 5)]),
+    }
 }
 
 fn session_events() -> Vec<Event> {

@@ -3,8 +3,8 @@
 use iris_protocol::{Agent, AgentId, Event, ModelRef, UserId};
 use rusqlite::params;
 
-use super::{log, queries, rows};
-use crate::{Command, StoreError, WriteTx};
+use super::{log, queries};
+use crate::{Command, StoreError, WriteTx, column};
 
 /// Most agents of one project.
 pub const AGENTS_MAX: u64 = 256;
@@ -50,8 +50,8 @@ impl Command for CreateAgent {
             self.id.as_str(),
             self.name,
             self.prompt,
-            rows::to_optional_json(self.model.as_ref())?,
-            rows::to_json(&self.tools)?,
+            column::to_optional_json(self.model.as_ref())?,
+            column::to_json(&self.tools)?,
             self.at,
         ])?;
         let agent = existing_agent(tx, &self.name)?;
@@ -92,8 +92,8 @@ impl Command for UpdateAgent {
         tx.conn().prepare_cached(sql)?.execute(params![
             agent.name,
             agent.prompt,
-            rows::to_optional_json(agent.model.as_ref())?,
-            rows::to_json(&agent.tools)?,
+            column::to_optional_json(agent.model.as_ref())?,
+            column::to_json(&agent.tools)?,
             self.at,
         ])?;
         publish(tx, &agent.name, Some(&agent), &self.by, self.at)?;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::queries;
 use super::rows::{self, NumberedRun};
-use crate::{StoreError, StoredEvent};
+use crate::{StoreError, StoredEvent, column};
 
 /// Most runs of which a conversation's history is read: those just before the run that asks.
 pub const HISTORY_RUNS_MAX: u32 = 500;
@@ -131,9 +131,9 @@ pub(super) fn snapshot(
     let key = [session_id.as_str()];
     let queue = queries::all(conn, QUEUE, key, |row| {
         Ok(QueuedMessage {
-            message_id: rows::word(row, "id")?,
-            run_id: rows::word(row, "run_id")?,
-            created_by: rows::word(row, "created_by")?,
+            message_id: column::word(row, "id")?,
+            run_id: column::word(row, "run_id")?,
+            created_by: column::word(row, "created_by")?,
             created_at: row.get("created_at")?,
         })
     })?;

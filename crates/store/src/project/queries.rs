@@ -7,7 +7,7 @@ use iris_protocol::{
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::rows::{self, NumberedRun};
-use crate::StoreError;
+use crate::{StoreError, column};
 
 /// Runs that have not ended, in the order in which they start.
 pub(super) const OPEN_RUNS: &str =
@@ -26,7 +26,7 @@ pub(super) const PENDING_APPROVALS: &str = "SELECT * FROM approvals
      WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending' ORDER BY id";
 
 pub(super) fn project_id(conn: &Connection) -> Result<ProjectId, StoreError> {
-    one(conn, "SELECT project_id FROM meta", [], |row| rows::word(row, "project_id"))
+    one(conn, "SELECT project_id FROM meta", [], |row| column::word(row, "project_id"))
 }
 
 pub(super) fn epoch(conn: &Connection) -> Result<String, StoreError> {

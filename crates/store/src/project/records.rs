@@ -3,8 +3,8 @@
 use iris_protocol::{Approval, Message, Part, Run, RunId, Session, SessionId, ToolPart, UserId};
 use rusqlite::{Connection, params};
 
-use super::rows::{to_json, to_optional_json, to_word};
 use crate::StoreError;
+use crate::column::{to_json, to_optional_json, to_word};
 
 pub(super) fn insert_session(conn: &Connection, session: &Session) -> Result<(), StoreError> {
     let sql = "INSERT INTO sessions (id, parent_id, title, agent, model, mode, status, state,

@@ -1,14 +1,10 @@
-//! Rows of a project's database as the types of the wire. Ids and enums are words, structures are
-//! JSON, both as serde writes them.
+//! Rows of a project's database as the types of the wire.
 
 use iris_protocol::{Agent, Approval, File, FileType, Message, Part, Run, Session};
-use rusqlite::types::Type;
-use rusqlite::{Error, Row};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use rusqlite::Row;
 
-use crate::{StoreError, StoredEvent};
+use crate::StoredEvent;
+use crate::column::{json, optional_json, optional_word, word};
 
 /// A run and its number in its session.
 #[derive(Debug, Clone)]
@@ -127,53 +123,4 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
         name: row.get("name")?,
         payload: row.get("payload")?,
     })
-}
-
-pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, StoreError> {
-    Ok(serde_json::to_string(value)?)
-}
-
-pub(super) fn to_optional_json<T: Serialize>(
-    value: Option<&T>,
-) -> Result<Option<String>, StoreError> {
-    value.map(to_json).transpose()
-}
-
-/// A value that serialises as a string: an id, or a variant without fields.
-pub(super) fn to_word<T: Serialize>(value: &T) -> Result<String, StoreError> {
-    match serde_json::to_value(value)? {
-        Value::String(word) => Ok(word),
-        other @ (Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::Array(_)
-        | Value::Object(_)) => Err(StoreError::internal(format!("`{other}` is not a word"))),
-    }
-}
-
-pub(super) fn word<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
-    let word = Value::String(row.get(column)?);
-    serde_json::from_value(word).map_err(|error| unreadable(column, &error))
-}
-
-fn optional_word<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
-    let word: Option<String> = row.get(column)?;
-    let value = word.map(|word| serde_json::from_value(Value::String(word))).transpose();
-    value.map_err(|error| unreadable(column, &error))
-}
-
-fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text).map_err(|error| unreadable(column, &error))
-}
-
-fn optional_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
-    let text: Option<String> = row.get(column)?;
-    let value = text.map(|text| serde_json::from_str(&text)).transpose();
-    value.map_err(|error| unreadable(column, &error))
-}
-
-fn unreadable(column: &str, error: &serde_json::Error) -> Error {
-    let source = format!("column `{column}`: {error}");
-    Error::FromSqlConversionFailure(usize::MAX, Type::Text, source.into())
 }

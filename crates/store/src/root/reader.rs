@@ -1,8 +1,12 @@
 //! The queries of the root database, off the caller's thread.
 
-use iris_protocol::{AuthSessionId, Member, Project, ProjectId, ProjectPage, User, UserId};
+use iris_protocol::{
+    AuthSessionId, Member, Project, ProjectId, ProjectPage, SupervisionRecord, User, UserId,
+};
 
+use super::audit::{self, AuditRecord};
 use super::queries::{self, Access, Credentials, ProjectLocation};
+use super::supervision::{self, SupervisionQuery};
 use crate::{Reader, StoreError};
 
 /// Reads the root database. Cheap to clone.
@@ -139,6 +143,25 @@ impl RootReader {
     ) -> Result<Option<Member>, StoreError> {
         let (project_id, user_id) = (project_id.clone(), user_id.clone());
         self.reader.read(move |conn| queries::member(conn, &project_id, &user_id)).await
+    }
+
+    /// The kept records of the supervision log that a query asks for, oldest first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn supervision(
+        &self,
+        query: SupervisionQuery,
+    ) -> Result<Vec<SupervisionRecord>, StoreError> {
+        self.reader.read(move |conn| supervision::records(conn, &query)).await
+    }
+
+    /// The last `limit` records of the audit, newest first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn audit(&self, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        self.reader.read(move |conn| audit::newest(conn, limit)).await
     }
 }
 

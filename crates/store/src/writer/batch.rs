@@ -1,6 +1,7 @@
 //! One transaction of the writer: many commands, one commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ const DURATION_MAX: Duration = Duration::from_millis(2);
 
 /// A submitted command without its type.
 pub(super) trait Job: Send {
-    /// Runs the command in a savepoint of its own and keeps the outcome.
+    /// Gives up its place in the queue, runs the command in a savepoint of its own and keeps the
+    /// outcome.
     ///
     /// An error means that the whole transaction is lost, not just this command.
     fn run(&mut self, conn: &Connection, events: &mut Vec<StoredEvent>) -> Result<(), StoreError>;
@@ -34,17 +36,33 @@ type Outcome<T> = Result<Committed<T>, StoreError>;
 pub(super) struct Submitted<C: Command> {
     command: Option<C>,
     context: WriteContext,
+    place: Option<Arc<()>>,
     outcome: Option<Outcome<C::Output>>,
     reply: oneshot::Sender<Outcome<C::Output>>,
+}
+
+/// Takes the writer's thread with it.
+#[cfg(any(test, feature = "faults"))]
+pub(super) struct Death;
+
+#[cfg(any(test, feature = "faults"))]
+impl Job for Death {
+    #[expect(clippy::panic, reason = "that is what it is for")]
+    fn run(&mut self, _: &Connection, _: &mut Vec<StoredEvent>) -> Result<(), StoreError> {
+        panic!("the writer was killed on purpose");
+    }
+
+    fn acknowledge(self: Box<Self>, _: Option<&StoreError>) {}
 }
 
 impl<C: Command> Submitted<C> {
     pub(super) fn new(
         command: C,
         context: WriteContext,
+        place: Arc<()>,
         reply: oneshot::Sender<Outcome<C::Output>>,
     ) -> Self {
-        Self { command: Some(command), context, outcome: None, reply }
+        Self { command: Some(command), context, place: Some(place), outcome: None, reply }
     }
 
     fn apply(&mut self, conn: &Connection, events: &mut Vec<StoredEvent>) -> Outcome<C::Output> {
@@ -69,6 +87,7 @@ impl<C: Command> Submitted<C> {
 
 impl<C: Command> Job for Submitted<C> {
     fn run(&mut self, conn: &Connection, events: &mut Vec<StoredEvent>) -> Result<(), StoreError> {
+        drop(self.place.take());
         conn.prepare_cached("SAVEPOINT command")?.execute([])?;
         let mark = events.len();
         let applied = catch_unwind(AssertUnwindSafe(|| self.apply(conn, events)));

@@ -176,6 +176,7 @@ pub(crate) fn told(event: &StoredEvent) -> String {
     match &event.room {
         Room::Session(_) => format!("S {}", event.name),
         Room::Project(_) => format!("P {}", event.name),
+        Room::Admin => format!("A {}", event.name),
     }
 }
 

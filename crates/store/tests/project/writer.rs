@@ -53,6 +53,10 @@ fn held() -> (tempfile::TempDir, ProjectDatabase, Batches, Sender<()>) {
     (directory, database, batches, release)
 }
 
+fn waiting(database: &ProjectDatabase) -> usize {
+    database.writer().queue_depth()
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "one of several ends of a command")]
 fn ok(_: &mut WriteTx<'_>) -> Result<(), StoreError> {
     Ok(())
@@ -152,12 +156,36 @@ async fn a_full_queue_answers_at_once() {
     let receipts: Vec<_> = (0..=QUEUED_COMMANDS_MAX).map(submit).collect();
     let over = submit(0).await;
     assert!(matches!(over, Err(StoreError::Overloaded)), "{over:?}");
+    assert!((QUEUED_COMMANDS_MAX - 1..=QUEUED_COMMANDS_MAX + 1).contains(&waiting(&database)));
     drop(release);
     let mut taken = 0;
     for receipt in receipts {
         taken += usize::from(receipt.await.is_ok());
     }
     assert!((QUEUED_COMMANDS_MAX - 1..=QUEUED_COMMANDS_MAX).contains(&taken), "{taken}");
+    assert_eq!(waiting(&database), 0);
+}
+
+#[tokio::test]
+async fn the_committed_head_is_set_before_the_listener_hears_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("project.db");
+    ProjectDatabase::create(&path, &project_id(), "epoch", NOW).unwrap();
+    let (go, going) = channel::<Arc<ProjectDatabase>>();
+    let (tell, told) = channel();
+    let database = ProjectDatabase::open(&path, &project_id(), move |events| {
+        let database = going.recv().unwrap();
+        tell.send((events.last().unwrap().seq, database.committed_head())).unwrap();
+    });
+    let database = Arc::new(database.unwrap());
+    assert_eq!(database.committed_head(), 0);
+    for seq in 1..=2 {
+        let receipt = database.writer().submit(PublishThen(ok), WriteContext::default());
+        go.send(Arc::clone(&database)).unwrap();
+        assert_eq!(receipt.await.unwrap().seq, Some(seq));
+        assert_eq!(told.recv().unwrap(), (seq, seq));
+    }
+    assert_eq!(database.committed_head(), 2);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod files;
 mod logins;
 mod projects;
+mod supervision;
 mod users;
 
 use std::path::PathBuf;

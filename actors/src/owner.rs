@@ -1,0 +1,203 @@
+//! From the node that holds a connection to the node that owns a project. Today they are the same
+//! one; nothing here assumes it: whatever passes is plain data, and frames for the connection come
+//! back the same way (docs/decisions/0008).
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use iris_protocol::{
+    ApiError, Command, ConnectionId, ErrorCode, File, Operation, Position, ProjectId, Room,
+    RoomOutcome, UserId,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Node;
+use crate::connection::Outbound;
+use crate::dispatch::{Done, FileBytes, perform_for, read_file_for, write_file_for};
+use crate::project::{JoinRoom, LeaveRooms};
+use crate::supervision::{current_request, in_request};
+
+/// What is asked of the owner of a project. The rights were checked by whoever asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToOwner {
+    /// The project.
+    pub project_id: ProjectId,
+    /// For whom.
+    pub user_id: UserId,
+    /// The request that causes it.
+    pub request_id: Option<String>,
+    /// What.
+    pub ask: OwnerAsk,
+}
+
+/// The kinds of questions to an owner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum OwnerAsk {
+    /// Run an operation in the project.
+    Perform {
+        /// Name of the operation.
+        operation: String,
+        /// Its request.
+        payload: Value,
+        /// Makes a repeat answer what the first one did.
+        idempotency_key: Option<String>,
+    },
+    /// Read a file whole.
+    ReadFile {
+        /// Which.
+        path: String,
+    },
+    /// Write a file whole.
+    WriteFile {
+        /// Which.
+        path: String,
+        /// All of it.
+        #[serde(with = "base64_bytes")]
+        bytes: Vec<u8>,
+        /// Makes a repeat answer what the first one did.
+        idempotency_key: Option<String>,
+    },
+    /// Join a room. Its frames come back through the way of the connection.
+    Join {
+        /// As the client named it.
+        room: String,
+        /// The position of the client.
+        since: Option<Position>,
+        /// Whether it wants streaming text.
+        deltas: bool,
+        /// The connection.
+        connection_id: ConnectionId,
+    },
+    /// Leave rooms; all of them when none is named.
+    Leave {
+        /// The connection.
+        connection_id: ConnectionId,
+        /// Which.
+        rooms: Option<Vec<Room>>,
+    },
+}
+
+/// What an owner answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum OwnerAnswer {
+    /// To `Perform`.
+    Done(Done),
+    /// To `ReadFile`.
+    File(FileBytes),
+    /// To `WriteFile`: the file, and whether it was a repeat.
+    Written(File, bool),
+    /// To `Join`.
+    Joined(RoomOutcome),
+    /// To `Leave`.
+    Left,
+}
+
+/// A way to the owners of projects that live on other nodes.
+pub trait Hop: Send + Sync {
+    /// Carries a question to the owner and its answer back. Frames of rooms go to `outbound` from the
+    /// moment of a `Join` on.
+    fn ask(
+        &self,
+        question: ToOwner,
+        outbound: Option<Arc<Outbound>>,
+    ) -> BoxFuture<'static, Result<OwnerAnswer, ApiError>>;
+}
+
+impl Node {
+    /// Asks the owner of a project, wherever it is.
+    pub(crate) async fn ask_owner(
+        &self,
+        project_id: &ProjectId,
+        user_id: &UserId,
+        ask: OwnerAsk,
+        outbound: Option<Arc<Outbound>>,
+    ) -> Result<OwnerAnswer, ApiError> {
+        let question = ToOwner {
+            project_id: project_id.clone(),
+            user_id: user_id.clone(),
+            request_id: current_request().map(|request| request.to_string()),
+            ask,
+        };
+        match &self.hop {
+            None => self.answer_as_owner(question, outbound).await,
+            Some(hop) => hop.ask(question, outbound).await,
+        }
+    }
+
+    /// Answers as the owner of the project.
+    ///
+    /// # Errors
+    /// Those of the operation; `INVALID_REQUEST` for an operation that this version does not know.
+    pub async fn answer_as_owner(
+        &self,
+        question: ToOwner,
+        outbound: Option<Arc<Outbound>>,
+    ) -> Result<OwnerAnswer, ApiError> {
+        match question.request_id.clone() {
+            Some(request) => {
+                in_request(request.into(), self.answer_question(question, outbound)).await
+            }
+            None => self.answer_question(question, outbound).await,
+        }
+    }
+
+    async fn answer_question(
+        &self,
+        question: ToOwner,
+        outbound: Option<Arc<Outbound>>,
+    ) -> Result<OwnerAnswer, ApiError> {
+        let ToOwner { project_id, user_id, request_id: _, ask } = question;
+        match ask {
+            OwnerAsk::Perform { operation, payload, idempotency_key } => {
+                let operation = Operation::from_name(&operation)
+                    .ok_or_else(|| ApiError::from(ErrorCode::UnknownOperation))?;
+                let command = Command::decode(operation, payload)?;
+                let done = perform_for(self, user_id, project_id, command, idempotency_key).await;
+                done.map(OwnerAnswer::Done)
+            }
+            OwnerAsk::ReadFile { path } => {
+                read_file_for(self, user_id, project_id, path).await.map(OwnerAnswer::File)
+            }
+            OwnerAsk::WriteFile { path, bytes, idempotency_key } => {
+                let written =
+                    write_file_for(self, user_id, project_id, path, bytes, idempotency_key).await;
+                written.map(|(file, replayed)| OwnerAnswer::Written(file, replayed))
+            }
+            OwnerAsk::Join { room, since, deltas, connection_id } => {
+                let outbound = outbound.ok_or_else(|| ApiError::from(ErrorCode::Internal))?;
+                let project = self.project(&project_id).await?;
+                let join = JoinRoom { room, since, deltas, connection_id, user_id, outbound };
+                let outcome = project.address.ask(join).await;
+                outcome.map(OwnerAnswer::Joined).map_err(|error| error.to_api())
+            }
+            OwnerAsk::Leave { connection_id, rooms } => {
+                let project = self.project(&project_id).await?;
+                project.address.tell(LeaveRooms { connection_id, rooms });
+                Ok(OwnerAnswer::Left)
+            }
+        }
+    }
+}
+
+/// The answer to another question than the one that was asked.
+pub(crate) fn mismatch() -> ApiError {
+    tracing::error!("the owner of a project answered another question");
+    ApiError::new(ErrorCode::Internal, "internal error")
+}
+
+/// Bytes as base64 (RFC 4648), so that a file fits into JSON.
+pub(crate) mod base64_bytes {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        STANDARD.decode(text).map_err(de::Error::custom)
+    }
+}
