@@ -3,6 +3,7 @@
 
 pub(crate) mod text;
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -105,19 +106,13 @@ pub(crate) fn say(verb: &str, text: &str) {
     drop(writeln!(io::stderr(), "iris: {verb}: {}", visible(text)));
 }
 
-/// A failure with what caused it, in one line.
+/// A failure with its first cause, in one line. What stands between them repeats the two.
 pub(crate) fn explain(error: &ClientError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let words = error.to_string();
-        // Some errors repeat their cause in their own words.
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
+    let Some(mut cause) = error.source() else { return error.to_string() };
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
     }
-    text
+    format!("{error}: {cause}")
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl State {
         let name = command.name();
         self.notice = Some(match outcome {
             Ok(()) => Notice { text: format!("{name} of {path}: done"), is_error: false },
-            Err(error) => Notice { text: format!("{name} of {path}: {error}"), is_error: true },
+            Err(error) => Notice { text: format!("{error}: {name} of {path}"), is_error: true },
         });
     }
 

@@ -5,7 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use iris_client::ClientError;
-use iris_protocol::{AuthRegister, ErrorCode, MessageState, RunStatus, SessionState, ToolState};
+use iris_protocol::{
+    AuthRegister, ErrorCode, MessageState, RunStatus, ServerFrame, SessionState, ToolState,
+};
 use iris_testkit::{
     FakeProvider, Gate, PASSWORD, Person, Reply, ServerProcess, calls_of, chat, patiently, text_of,
 };

@@ -291,7 +291,7 @@ fn what_an_order_came_to_is_told_and_looked_at() {
     let notice = state.notice.clone().unwrap();
     assert_eq!(
         (notice.text.as_str(), notice.is_error),
-        ("stop of node/a: NOT_FOUND: actor not found", true)
+        ("NOT_FOUND: actor not found: stop of node/a", true)
     );
     poll(&mut state, page());
     state.update(Event::Ordered(Command::Restart, "node/a".to_owned(), Ok(())));
