@@ -7,11 +7,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures_util::future::join_all;
 use iris_protocol::{ApiError, ErrorCode, ProjectId};
 use iris_store::root::RootReader;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::Services;
 use crate::project::{CloseIfIdle, CloseProject, OpenedProject, ProjectHandle};
@@ -22,6 +23,9 @@ use crate::supervision::{Address, Supervise, Vitals};
 const ASKED_FOR_ROOM: usize = 8;
 /// How soon a caller may try again who found every open project in use, in milliseconds.
 const NO_ROOM_RETRY_AFTER_MS: u64 = 1_000;
+
+/// How long a project has to close before it is ended, and again before it is given up.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a caller who waits for a project gets.
 type Opening = oneshot::Sender<Result<ProjectHandle, ApiError>>;
@@ -177,6 +181,22 @@ impl Handler<OpenProject> for Directory {
 fn reply(answer: Opening, result: Result<ProjectHandle, ApiError>) {
     // Whoever went away does not need the project any more; it closes when it is idle.
     drop(answer.send(result));
+}
+
+/// Ask: the project, if it is open.
+#[derive(Message)]
+#[rtype(result = "Option<ProjectHandle>")]
+pub(crate) struct FindProject(pub(crate) ProjectId);
+
+impl Handler<FindProject> for Directory {
+    type Result = Option<ProjectHandle>;
+
+    fn handle(&mut self, FindProject(id): FindProject, _: &mut Context<Self>) -> Self::Result {
+        match self.projects.get(&id)? {
+            Entry::Open { handle, .. } | Entry::Closing { handle, .. } => Some(handle.clone()),
+            Entry::Opening(_) => None,
+        }
+    }
 }
 
 impl Directory {
@@ -374,11 +394,9 @@ impl Handler<CloseOne> for Directory {
 
     fn handle(&mut self, CloseOne(id): CloseOne, _: &mut Context<Self>) -> Self::Result {
         let lease = self.lease(&id);
-        if let Some(entry) = self.projects.remove(&id) {
-            close(entry, ErrorCode::NotFound);
-        }
-        // Free once the registry has closed the database to the end.
-        Box::pin(async move { drop(lease.lock().await) })
+        let registry =
+            self.projects.remove(&id).and_then(|entry| close(entry, ErrorCode::NotFound));
+        Box::pin(closed(id, lease, registry))
     }
 }
 
@@ -395,33 +413,47 @@ impl Handler<CloseAll> for Directory {
         for (_, answer) in self.waiting_for_room.drain(..) {
             reply(answer, Err(ApiError::from(ErrorCode::ShuttingDown)));
         }
-        for (_, entry) in self.projects.drain() {
-            close(entry, ErrorCode::ShuttingDown);
+        let mut registries: HashMap<ProjectId, Arc<Vitals>> = HashMap::new();
+        for (id, entry) in self.projects.drain() {
+            registries.extend(close(entry, ErrorCode::ShuttingDown).map(|registry| (id, registry)));
         }
-        let leases: Vec<Arc<Lease>> = self.leases.values().filter_map(Weak::upgrade).collect();
-        Box::pin(async move {
-            for lease in leases {
-                drop(lease.lock().await);
-            }
-        })
+        let leases = self.leases.iter().filter_map(|(id, lease)| {
+            let registry = registries.remove(id);
+            Some(closed(id.clone(), lease.upgrade()?, registry))
+        });
+        let all_closed = join_all(leases.collect::<Vec<_>>());
+        Box::pin(async move { drop(all_closed.await) })
     }
 }
 
-/// Tells a project to close; whoever waits for it is refused.
-fn close(entry: Entry, code: ErrorCode) {
-    let waiting = match entry {
-        Entry::Opening(waiting) => waiting,
-        Entry::Open { handle, .. } => {
-            handle.address.tell(CloseProject);
-            Vec::new()
-        }
-        Entry::Closing { handle, waiting } => {
-            handle.address.tell(CloseProject);
-            waiting
-        }
+/// Tells a project to close; whoever waits for it is refused. Answers its registry, if there is one.
+fn close(entry: Entry, code: ErrorCode) -> Option<Arc<Vitals>> {
+    let (handle, waiting) = match entry {
+        Entry::Opening(waiting) => (None, waiting),
+        Entry::Open { handle, .. } => (Some(handle), Vec::new()),
+        Entry::Closing { handle, waiting } => (Some(handle), waiting),
     };
     for answer in waiting {
         reply(answer, Err(ApiError::from(code)));
+    }
+    handle.map(|handle| {
+        handle.address.tell(CloseProject);
+        Arc::clone(handle.address.vitals())
+    })
+}
+
+/// Waits until a project is closed to the end: its lease is free then. A registry that does not close
+/// in time is ended, and one that cannot even be ended is given up: the next start recovers it.
+async fn closed(id: ProjectId, lease: Arc<Lease>, registry: Option<Arc<Vitals>>) {
+    if timeout(CLOSE_TIMEOUT, lease.lock()).await.is_ok() {
+        return;
+    }
+    tracing::error!(project.id = %id, "the project does not close; it is ended");
+    if let Some(registry) = registry {
+        registry.stop();
+    }
+    if timeout(CLOSE_TIMEOUT, lease.lock()).await.is_err() {
+        tracing::error!(project.id = %id, "the project could not be closed");
     }
 }
 

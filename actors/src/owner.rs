@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::Node;
 use crate::connection::Outbound;
+use crate::directory::FindProject;
 use crate::dispatch::{Done, FileBytes, perform_for, read_file_for, write_file_for};
 use crate::project::{JoinRoom, LeaveRooms};
 use crate::supervision::{current_request, in_request};
@@ -172,8 +173,10 @@ impl Node {
                 outcome.map(OwnerAnswer::Joined).map_err(|error| error.to_api())
             }
             OwnerAsk::Leave { connection_id, rooms } => {
-                let project = self.project(&project_id).await?;
-                project.address.tell(LeaveRooms { connection_id, rooms });
+                // One that is not open has no rooms to leave.
+                if let Ok(Some(project)) = self.directory.urge(FindProject(project_id)).await {
+                    project.address.tell(LeaveRooms { connection_id, rooms });
+                }
                 Ok(OwnerAnswer::Left)
             }
         }

@@ -37,6 +37,10 @@ const JOIN_DELTAS: Duration = Duration::from_millis(30);
 /// How long a registry waits before it tries again to end the runs of an earlier life.
 const RECOVER_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// How long the sessions have to say whether they are idle; one that cannot is not. Whoever wants the
+/// project meanwhile waits.
+const IDLE_ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Messages that may wait for a registry before callers are refused.
 const MAILBOX_LIMIT: u32 = 4096;
 
@@ -586,9 +590,9 @@ impl Handler<CloseIfIdle> for Project {
         }
         // One that has ended is idle.
         let asked = self.sessions.values().map(|session| session.urge(IsIdle));
-        let asked = join_all(asked.collect::<Vec<_>>()).into_actor(self);
-        Box::pin(asked.map(|idle, registry, ctx| {
-            let is_idle = idle.into_iter().all(|idle| idle.unwrap_or(true));
+        let asked = tokio::time::timeout(IDLE_ANSWER_TIMEOUT, join_all(asked.collect::<Vec<_>>()));
+        Box::pin(asked.into_actor(self).map(|idle, registry, ctx| {
+            let is_idle = idle.is_ok_and(|idle| idle.into_iter().all(|idle| idle.unwrap_or(true)));
             if !is_idle || registry.rooms.is_heard() {
                 return false;
             }

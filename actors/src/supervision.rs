@@ -303,16 +303,17 @@ impl<A: Supervise + Supervised> Future for Life<A> {
                     Ok(Poll::Ready(())) => this.stopped(),
                     Err(report) => this.panicked(&report),
                 },
-                Phase::Stopping { deadline, .. } => {
-                    let is_late = deadline.as_mut().poll(task).is_ready();
-                    if this.vitals.supervision.has_children(&this.vitals) && !this.gives_up(is_late)
-                    {
-                        if is_late {
-                            continue;
-                        }
+                Phase::Stopping { deadline, is_killing, .. } => {
+                    if !this.vitals.supervision.has_children(&this.vitals) {
+                        this.children_ended();
+                    } else if deadline.as_mut().poll(task).is_pending() {
                         return Poll::Pending;
+                    } else if *is_killing {
+                        // They are on a thread that does not come back.
+                        this.children_ended();
+                    } else {
+                        this.kill_children();
                     }
-                    this.children_ended();
                 }
                 Phase::Pausing { pause, .. } => {
                     if pause.as_mut().poll(task).is_pending() {
@@ -350,9 +351,12 @@ impl<A: Supervise + Supervised> Life<A> {
             (_, Phase::Ended) => {}
             (Order::Restart(_), Phase::Stopping { .. } | Phase::Pausing { .. }) => {}
             (Order::Stop(_), Phase::Stopping { then: Then::End(_), .. }) => {}
-            (Order::Restart(reason), Phase::Starting | Phase::Alive) => {
-                self.end_children(Then::Restart { after: Duration::ZERO, reason });
-            }
+            (Order::Restart(reason), Phase::Starting | Phase::Alive) => match self.vitals.policy {
+                RestartPolicy::Temporary => self.end_children(Then::End(reason)),
+                RestartPolicy::Permanent(_) | RestartPolicy::Transient(_) => {
+                    self.end_children(Then::Restart { after: Duration::ZERO, reason });
+                }
+            },
             (Order::Stop(reason), _) => self.end_children(Then::End(reason)),
             (Order::Kill(reason), _) => {
                 self.drop_actor();
@@ -410,12 +414,7 @@ impl<A: Supervise + Supervised> Life<A> {
         };
         self.vitals.set_state(state);
         if keeps {
-            self.phase = Phase::Stopping {
-                then,
-                deadline: Box::pin(sleep(Duration::ZERO)),
-                is_killing: true,
-            };
-            return self.children_ended();
+            return self.go_on(then);
         }
         for child in self.vitals.supervision.children(&self.vitals) {
             child.order(Order::Stop(ExitReason::Parent));
@@ -434,29 +433,21 @@ impl<A: Supervise + Supervised> Life<A> {
         }
     }
 
-    /// Whether the children that are left are no longer waited for.
-    fn gives_up(&mut self, is_late: bool) -> bool {
-        match &self.phase {
-            Phase::Stopping { is_killing: true, .. } => is_late,
-            Phase::Stopping { is_killing: false, .. } => {
-                if is_late {
-                    self.kill_children();
-                }
-                false
-            }
-            Phase::Starting | Phase::Alive | Phase::Pausing { .. } | Phase::Ended => false,
-        }
-    }
-
     fn children_ended(&mut self) {
         match std::mem::replace(&mut self.phase, Phase::Alive) {
-            Phase::Stopping { then: Then::Restart { after, reason }, .. } => {
-                self.phase = Phase::Pausing { pause: Box::pin(sleep(after)), reason };
-            }
-            Phase::Stopping { then: Then::End(reason), .. } => self.end(reason),
+            Phase::Stopping { then, .. } => self.go_on(then),
             other @ (Phase::Starting | Phase::Alive | Phase::Pausing { .. } | Phase::Ended) => {
                 self.phase = other;
             }
+        }
+    }
+
+    fn go_on(&mut self, then: Then) {
+        match then {
+            Then::Restart { after, reason } => {
+                self.phase = Phase::Pausing { pause: Box::pin(sleep(after)), reason };
+            }
+            Then::End(reason) => self.end(reason),
         }
     }
 
@@ -524,7 +515,7 @@ impl<A: Supervise + Supervised> Life<A> {
 impl<A: Supervise + Supervised> Drop for Life<A> {
     /// The arbiter is going down: the actor leaves the tree, nobody is told.
     fn drop(&mut self) {
-        if self.actor.is_some() {
+        if !matches!(self.phase, Phase::Ended) {
             self.drop_actor();
             self.vitals.supervision.remove(&self.vitals);
         }

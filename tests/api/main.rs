@@ -32,6 +32,7 @@ mod socket;
 mod streaming;
 mod subscribing;
 mod tools;
+mod top;
 
 use std::fmt::Debug;
 

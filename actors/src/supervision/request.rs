@@ -27,10 +27,9 @@ pub async fn guarded<T>(
     future: impl Future<Output = T>,
 ) -> Result<T, Panicked> {
     let _work = node.begin(name, REQUEST_BUDGET);
-    let request = current_request();
+    let (pulse, request) = (node.supervision.pulse(), current_request());
     let mut future = pin!(future);
     poll_fn(|task| {
-        let pulse = node.supervision.pulse();
         let polled = catch(|| {
             pulse.run(node, || handling(name, request.as_ref(), || future.as_mut().poll(task)))
         });
