@@ -38,17 +38,15 @@ pub struct LogsOptions {
 
 /// Runs the command until all is printed, or for as long as somebody listens.
 pub fn run(options: &LogsOptions) -> ExitCode {
-    remote::block_on("logs", async {
-        tokio::select! {
-            outcome = print(options) => outcome,
-            interrupted = ctrl_c() => Ok(interrupted?),
-        }
-    })
+    remote::block_on("logs", print(options))
 }
 
 async fn print(options: &LogsOptions) -> Result<(), RemoteError> {
     let client = options.remote.client().await?;
-    let outcome = print_with(&client, options).await;
+    let outcome = tokio::select! {
+        outcome = print_with(&client, options) => outcome,
+        interrupted = ctrl_c() => interrupted.map_err(RemoteError::from),
+    };
     options.remote.leave(&client).await;
     outcome
 }

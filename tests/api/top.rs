@@ -104,7 +104,7 @@ async fn the_actors_are_printed_once() {
     let dir = tempdir().unwrap();
     let server = start("127.0.0.1:0", dir.path()).await;
     let root = root(&server).await;
-    let project = root.project("watched").await.id;
+    let project = root.conversation().await.project;
     let path = format!("node/directory/project/{project}");
 
     let (code, text, errors) = told(&server.url, root.token(), "top --once --json").await;
@@ -172,7 +172,7 @@ async fn the_log_is_followed_through_a_restart_of_the_server() {
     let root = root(&server).await;
     let mut follower = Follower::start(&server.url, root.token());
     follower.wait_for(SupervisionKind::Started, "node/root").await;
-    let project = root.project("watched").await.id;
+    let project = root.conversation().await.project;
     let path = format!("node/directory/project/{project}");
     follower.wait_for(SupervisionKind::Started, &path).await;
     server.kill();
@@ -194,14 +194,11 @@ async fn following_ends_well_when_nobody_reads() {
     follower.wait_for(SupervisionKind::Started, "node/root").await;
     // The next lines find the pipe closed.
     follower.lines.close();
-    let making = async {
-        for name in 0.. {
-            root.project(&name.to_string()).await;
-            if follower.child.try_wait().unwrap().is_some() {
-                return;
-            }
+    let coming_and_going = async {
+        while follower.child.try_wait().unwrap().is_none() {
+            root.connect().await.close().await;
         }
     };
-    patiently("`iris logs` to end", making).await;
+    patiently("`iris logs` to end", coming_and_going).await;
     assert_eq!(follower.exit_code().await, Some(0));
 }
