@@ -1,12 +1,21 @@
-//! The smallest actor there can be, started and asked the way of plain actix and the way of supervision.
+//! The smallest actor there can be: started, asked and ended as plain actix does it and under
+//! supervision, so that one can be measured beside the other.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use iris_actors::supervision::{Address, AskError, ChildSpec, Supervise, Vitals, spawn};
+use actix_rt::ArbiterHandle;
+use iris_actors::SystemClock;
+use iris_actors::supervision::{
+    Address, ChildSpec, Intensity, RestartPolicy, Supervise, Supervision, Vitals, spawn,
+};
+use tokio::sync::oneshot;
 
-/// An actor without state.
+/// Restarts of one actor that a measurement may need.
+const RESTARTS_MAX: usize = 1_000_000;
+
+/// An actor that does nothing, without state.
 pub(crate) struct Idle;
 
 impl Actor for Idle {
@@ -15,36 +24,102 @@ impl Actor for Idle {
 
 iris_actors::supervised!(Idle);
 
-impl Supervise for Idle {}
+impl Supervise for Idle {
+    fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
+        Ok(Self)
+    }
+}
 
-/// Ask: what one plus the number is.
+/// Ask: the number after this one.
 #[derive(Message)]
 #[rtype(result = "u64")]
-pub(crate) struct Add(pub(crate) u64);
+struct Next(u64);
 
-impl Handler<Add> for Idle {
+impl Handler<Next> for Idle {
     type Result = u64;
 
-    fn handle(&mut self, Add(number): Add, _: &mut Context<Self>) -> u64 {
+    fn handle(&mut self, Next(number): Next, _: &mut Context<Self>) -> u64 {
         number + 1
     }
 }
 
-/// Starts actors as actix does.
-#[expect(clippy::disallowed_methods, reason = "this is what supervision is compared with")]
-pub(crate) fn start_plain(count: u64) -> Vec<Addr<Idle>> {
-    (0..count).map(|_| Idle.start()).collect()
+/// The top of a tree of its own.
+pub(crate) fn node() -> Arc<Vitals> {
+    Supervision::new(Arc::new(SystemClock)).node()
 }
 
-/// Starts actors of which each has a number from `first` on.
-pub(crate) fn start_supervised(
+/// One plain actor on the current arbiter.
+#[expect(clippy::disallowed_methods, reason = "plain actix is what supervision is compared with")]
+pub(crate) fn start_plain() -> Addr<Idle> {
+    Idle.start()
+}
+
+/// One supervised actor on the current arbiter.
+pub(crate) fn start_supervised(parent: &Arc<Vitals>, id: String) -> Address<Idle> {
+    let restarts = Intensity { restarts_max: RESTARTS_MAX, window: Duration::from_mins(1) };
+    let policy = RestartPolicy::Permanent(restarts);
+    let spec = ChildSpec { policy, ..ChildSpec::new("idle", id) };
+    spawn(parent, spec, |_, _| Idle, |_| {})
+}
+
+/// Runs `start` on another arbiter.
+pub(crate) async fn on<T: Send + 'static>(
+    arbiter: &ArbiterHandle,
+    start: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (started, address) = oneshot::channel();
+    arbiter.spawn_fn(move || drop(started.send(start())));
+    address.await.ok()
+}
+
+/// Plain actors, and how long it took until all of them ran.
+pub(crate) async fn spawn_plain(count: u64) -> (Vec<Addr<Idle>>, Duration) {
+    let began = Instant::now();
+    let actors: Vec<_> = (0..count).map(|_| start_plain()).collect();
+    // An arbiter polls its tasks in the order in which they were spawned.
+    if let Some(last) = actors.last() {
+        ask_plain(last, 1).await;
+    }
+    (actors, began.elapsed())
+}
+
+/// Supervised actors, and how long it took until all of them ran.
+pub(crate) async fn spawn_supervised(
     parent: &Arc<Vitals>,
-    specs: impl IntoIterator<Item = ChildSpec>,
-) -> Vec<Address<Idle>> {
-    specs.into_iter().map(|spec| spawn(parent, spec, |_, _| Idle, |_| {})).collect()
+    count: u64,
+) -> (Vec<Address<Idle>>, Duration) {
+    let ids: Vec<String> = (0..count).map(|number| format!("{number:020}")).collect();
+    let began = Instant::now();
+    let actors: Vec<_> = ids.into_iter().map(|id| start_supervised(parent, id)).collect();
+    if let Some(last) = actors.last() {
+        ask_supervised(last, 1).await;
+    }
+    (actors, began.elapsed())
 }
 
-/// Specs of as many actors, all with different names.
-pub(crate) fn specs(count: u64) -> Vec<ChildSpec> {
-    (0..count).map(|number| ChildSpec::new("idle", number.to_string())).collect()
+/// How long it takes to ask a plain actor `count` times, one question after the other.
+pub(crate) async fn ask_plain(actor: &Addr<Idle>, count: u64) -> Duration {
+    let began = Instant::now();
+    let mut number = 0;
+    while number < count {
+        number = actor.send(Next(number)).await.unwrap_or(count);
+    }
+    began.elapsed()
+}
+
+/// How long it takes to ask a supervised actor `count` times, one question after the other.
+pub(crate) async fn ask_supervised(actor: &Address<Idle>, count: u64) -> Duration {
+    let began = Instant::now();
+    let mut number = 0;
+    while number < count {
+        number = actor.ask(Next(number)).await.unwrap_or(count);
+    }
+    began.elapsed()
+}
+
+/// Waits until actors that nobody needs any more have ended on the current arbiter.
+pub(crate) async fn settle() {
+    for _ in 0..3 {
+        spawn_plain(1).await;
+    }
 }

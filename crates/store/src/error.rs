@@ -99,10 +99,10 @@ impl StoreError {
             Self::IdempotencyConflict => ErrorCode::IdempotencyConflict,
             Self::Gone { .. } => ErrorCode::Gone,
             Self::InvalidCursor { .. } => ErrorCode::InvalidRequest,
-            Self::Overloaded => ErrorCode::Overloaded,
+            // Its owner is on its way out or back in: whoever tries again finds it open.
+            Self::Overloaded | Self::Closed => ErrorCode::Overloaded,
             Self::Corrupt { .. } | Self::Newer { .. } => ErrorCode::ProjectCorrupt,
             Self::StorageFull => ErrorCode::StorageFull,
-            Self::Closed => ErrorCode::ShuttingDown,
             Self::Internal { .. } => ErrorCode::Internal,
         }
     }
@@ -114,6 +114,7 @@ impl StoreError {
             Self::Conflict { reason, .. } => error.reason(reason),
             Self::InvalidCursor { .. } => error.reason("invalid_cursor"),
             Self::Newer { .. } => error.reason("newer_schema"),
+            Self::Closed => error.reason("database_closed"),
             Self::NotFound { .. }
             | Self::VersionConflict
             | Self::IdempotencyConflict
@@ -121,7 +122,6 @@ impl StoreError {
             | Self::Overloaded
             | Self::Corrupt { .. }
             | Self::StorageFull
-            | Self::Closed
             | Self::Internal { .. } => error,
         }
     }
