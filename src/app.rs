@@ -13,6 +13,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App as WebApp, HttpServer};
+use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{LogControl, Node, NodeError, Services, Settings, SystemClock, SystemIds};
 use iris_agent::{Clock, IdSource, TurnLimits};
@@ -103,7 +104,13 @@ pub struct Dependencies {
     pub watchdog: WatchdogSettings,
     /// Changes the log lines of this process; none where another program writes them.
     pub log: Option<Arc<dyn LogControl>>,
+    /// Makes the way from connections to the owners of projects, given the node that owns them all;
+    /// none for the direct one.
+    pub hop: Option<MakeHop>,
 }
+
+/// Makes a way to the owners of projects (docs/decisions/0008).
+pub type MakeHop = Arc<dyn Fn(Node) -> Arc<dyn Hop> + Send + Sync>;
 
 impl Default for Dependencies {
     fn default() -> Self {
@@ -117,6 +124,7 @@ impl Default for Dependencies {
             access_token_lifetime: None,
             watchdog: WatchdogSettings::default(),
             log: None,
+            hop: None,
         }
     }
 }
@@ -159,8 +167,13 @@ impl App {
             abort_after: config.watchdog_abort.or(dependencies.watchdog.abort_after),
             ..dependencies.watchdog
         };
+        let hop = dependencies.hop.clone();
         let services = Arc::new(services(config, dependencies)?);
-        let node = Node::start(Arc::clone(&services), root, open_root, arbiters());
+        let owner = Node::start(Arc::clone(&services), root, open_root, arbiters());
+        let node = match hop {
+            Some(make) => owner.clone().through(make(owner)),
+            None => owner,
+        };
         let watchdog = Watchdog::start(&services.supervision, watchdog)?;
         let setup_token = if node.has_admin().await? {
             None

@@ -135,7 +135,7 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
             let connections = Arc::clone(&node.connections);
             connections.add(&id, &outbound);
             move |_| {
-                // One that panicked tells its client to come back; any other has closed already.
+                // One that panicked or was stopped tells its client to come back; any other has closed.
                 outbound.close(CloseReason::new(1011, "internal error"));
                 connections.remove(&id);
             }
@@ -152,7 +152,7 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
                 peer,
                 default_project: None,
                 rooms: HashMap::new(),
-                hears_log: Arc::default(),
+                hears_log: None,
                 rooms_on_their_way: 0,
                 in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
                 protocol_errors: VecDeque::new(),
@@ -178,8 +178,8 @@ pub struct Connection {
     is_known: Arc<AtomicBool>,
     /// The rooms that were asked for, by project.
     rooms: HashMap<ProjectId, Vec<Room>>,
-    /// Whether it hears the supervision log.
-    hears_log: Arc<AtomicBool>,
+    /// Held as long as it hears the supervision log.
+    hears_log: Option<Arc<()>>,
     /// Rooms of subscriptions that are not answered yet.
     rooms_on_their_way: usize,
     in_flight: Arc<Semaphore>,
@@ -215,8 +215,6 @@ impl Actor for Connection {
         for project_id in std::mem::take(&mut self.rooms).into_keys() {
             self.leave(project_id, None);
         }
-        self.hears_log.store(false, Ordering::Relaxed);
-        self.outbound.close(CloseReason::new(1000, "closed"));
     }
 }
 
@@ -252,7 +250,7 @@ impl Connection {
             }
             Inbound::Ping(payload) => self.outbound.push_pong(payload),
             Inbound::Pong => {}
-            Inbound::Closed => ctx.stop(),
+            Inbound::Closed => self.close(1000, "closed", ctx),
             Inbound::Broken(reason) => {
                 self.outbound.close(reason);
                 ctx.stop();
@@ -509,7 +507,6 @@ impl Connection {
             subscribe,
             connection_id: self.id.clone(),
             outbound: Arc::clone(&self.outbound),
-            hears_log: Arc::clone(&self.hears_log),
         };
         let request = RequestId::from_bits(self.node.services.ids.next_bits());
         let request: RequestTag = request.as_str().into();
@@ -520,6 +517,7 @@ impl Connection {
             connection.rooms_on_their_way -= asked;
             match joined {
                 Ok(Joined { project_id, outcomes }) => {
+                    connection.hear_log(&outcomes);
                     if let Some(project_id) = project_id {
                         connection.knows(project_id, &outcomes);
                     }
@@ -528,6 +526,24 @@ impl Connection {
                 Err(error) => connection.respond(id, Err(error), None),
             }
         }));
+    }
+
+    /// Hears the supervision log from now on, unless it does already or was refused.
+    fn hear_log(&mut self, outcomes: &[RoomOutcome]) {
+        let is_joined = |outcome: &RoomOutcome| {
+            outcome.status == RoomStatus::Live && outcome.room.parse() == Ok(Room::Admin)
+        };
+        if self.hears_log.is_some() || !outcomes.iter().any(is_joined) {
+            return;
+        }
+        let (held, outbound) = (Arc::new(()), Arc::clone(&self.outbound));
+        let hears = Arc::downgrade(&held);
+        self.node
+            .services
+            .supervision
+            .log()
+            .subscribe(move |frame| hears.strong_count() > 0 && outbound.push(frame.clone()));
+        self.hears_log = Some(held);
     }
 
     /// Notes which rooms of a project were joined.
@@ -550,7 +566,7 @@ impl Connection {
         let rooms: Vec<Room> =
             unsubscribe.rooms.iter().filter_map(|room| room.parse().ok()).collect();
         if rooms.contains(&Room::Admin) {
-            self.hears_log.store(false, Ordering::Relaxed);
+            self.hears_log = None;
         }
         for known in self.rooms.values_mut() {
             known.retain(|room| !rooms.contains(room));
@@ -582,7 +598,6 @@ struct Join {
     subscribe: Subscribe,
     connection_id: ConnectionId,
     outbound: Arc<Outbound>,
-    hears_log: Arc<AtomicBool>,
 }
 
 struct Joined {
@@ -650,19 +665,14 @@ impl Join {
         }
     }
 
-    /// Joins the room of the server: the supervision log, for server administrators.
+    /// Says whether the connection may join the room of the server: the supervision log, for server
+    /// administrators.
     async fn join_log(&self, room: &str) -> RoomOutcome {
         let allowed = self.node.gate(self.claims.as_ref(), Operation::SupervisionList, None).await;
         let (status, code) = match allowed {
             Ok(_) => (RoomStatus::Live, None),
             Err(error) => (RoomStatus::Refused, Some(error.code)),
         };
-        if code.is_none() && !self.hears_log.swap(true, Ordering::Relaxed) {
-            let (outbound, hears) = (Arc::clone(&self.outbound), Arc::clone(&self.hears_log));
-            self.node.services.supervision.log().subscribe(move |frame| {
-                hears.load(Ordering::Relaxed) && outbound.push(frame.clone())
-            });
-        }
         let (room, epoch) = (room.to_owned(), String::new());
         RoomOutcome { room, status, from: 0, to: 0, epoch, code }
     }

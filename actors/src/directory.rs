@@ -24,7 +24,8 @@ const ASKED_FOR_ROOM: usize = 8;
 /// How soon a caller may try again who found every open project in use, in milliseconds.
 const NO_ROOM_RETRY_AFTER_MS: u64 = 1_000;
 
-/// How long a project has to close before it is ended, and again before it is given up.
+/// How long a project has to close before it is ended, and again before it is given up; and how long
+/// whoever wants it back waits for that.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a caller who waits for a project gets.
@@ -218,12 +219,12 @@ impl Directory {
             let Some(Entry::Opening(waiting)) = directory.projects.remove(&id) else { return };
             if let Ok(handle) = &opened {
                 directory.projects.insert(id, Entry::opened(handle.clone()));
-            } else {
-                directory.use_room(ctx);
             }
             for answer in waiting {
                 reply(answer, opened.clone());
             }
+            // It may close again, or have failed to open: both are news for those who wait for room.
+            directory.make_room(ctx);
         }));
     }
 
@@ -243,31 +244,38 @@ impl Directory {
 impl Directory {
     fn close_idle(&mut self, ctx: &mut Context<Self>) {
         let idle = self.services.settings.project_idle;
-        let unused = self.open_ones().into_iter().filter(|(used_at, _)| used_at.elapsed() >= idle);
-        for (_, handle) in unused.collect::<Vec<_>>() {
+        let unused = self.unheld_ones().into_iter();
+        let idle = unused.filter(|(used_at, _)| used_at.elapsed() >= idle);
+        for (_, handle) in idle.collect::<Vec<_>>() {
             self.ask_to_close(handle, ctx);
         }
     }
 
-    /// Asks the least recently used projects to close. Who waits for room is answered as soon as one
-    /// did, or when none can.
+    /// Asks the least recently used projects to close, unless some are asked already. Who waits for room
+    /// is answered as soon as one did, or when none can.
     fn make_room(&mut self, ctx: &mut Context<Self>) {
-        let is_asking = |entry: &Entry| matches!(entry, Entry::Closing { .. });
-        if !self.projects.values().any(is_asking) {
-            let mut open = self.open_ones();
-            open.sort_unstable_by_key(|(used_at, _)| *used_at);
-            for (_, handle) in open.into_iter().take(ASKED_FOR_ROOM) {
+        if self.waiting_for_room.is_empty() {
+            return;
+        }
+        if !self.projects.values().any(|entry| matches!(entry, Entry::Closing { .. })) {
+            let mut unheld = self.unheld_ones();
+            unheld.sort_unstable_by_key(|(used_at, _)| *used_at);
+            for (_, handle) in unheld.into_iter().take(ASKED_FOR_ROOM) {
                 self.ask_to_close(handle, ctx);
             }
         }
+        self.use_room(ctx);
     }
 
-    fn open_ones(&self) -> Vec<(Instant, ProjectHandle)> {
-        let open = self.projects.values().filter_map(|entry| match entry {
-            Entry::Open { handle, used_at } => Some((*used_at, handle.clone())),
-            Entry::Opening(_) | Entry::Closing { .. } => None,
+    /// The open projects in which no request acts, and when they were last asked for.
+    fn unheld_ones(&self) -> Vec<(Instant, ProjectHandle)> {
+        let unheld = self.projects.values().filter_map(|entry| match entry {
+            Entry::Open { handle, used_at } if !handle.is_held() => {
+                Some((*used_at, handle.clone()))
+            }
+            Entry::Open { .. } | Entry::Opening(_) | Entry::Closing { .. } => None,
         });
-        open.collect()
+        unheld.collect()
     }
 
     /// Asks a project to close if nobody needs it. Who asks for it meanwhile waits.
@@ -316,7 +324,7 @@ impl Directory {
                 None => self.open(id, vec![answer], ctx),
             }
         }
-        if !self.projects.values().any(|entry| matches!(entry, Entry::Closing { .. })) {
+        if self.projects.values().all(|entry| matches!(entry, Entry::Open { .. })) {
             for (_, answer) in self.waiting_for_room.drain(..) {
                 let error = ApiError::new(ErrorCode::Overloaded, "too many projects are in use");
                 reply(answer, Err(error.retry_after(NO_ROOM_RETRY_AFTER_MS)));
@@ -343,7 +351,11 @@ impl Start {
         let location = location.ok_or_else(|| ApiError::not_found("project"))?;
         let places = ProjectPlaces::new(&self.services.settings.data_dir, &self.id);
         let files = location.path.map_or(places.files, PathBuf::from);
-        let lease: OwnedMutexGuard<()> = self.lease.lock_owned().await;
+        let lease = timeout(CLOSE_TIMEOUT, self.lease.lock_owned()).await;
+        let lease: OwnedMutexGuard<()> = lease.map_err(|_| {
+            let error = ApiError::new(ErrorCode::Overloaded, "the project is still closing");
+            error.retry_after(NO_ROOM_RETRY_AFTER_MS)
+        })?;
         let id = self.id.clone();
         let open = move || OpenedProject::open(id, &places.database, &files, lease);
         let opened = tokio::task::spawn_blocking(open).await.map_err(|_| lost())??;

@@ -19,7 +19,8 @@ use iris_protocol::{
 use iris_store::{IdempotencyKey, StoreError, WriteContext};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use crate::Node;
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
@@ -90,6 +91,7 @@ impl Node {
             request.id = request_id,
             operation = operation.name(),
             project.id = ask.project_id.as_ref().map(ProjectId::as_str),
+            session.id = Empty,
         );
         let run = guarded(&self.top, operation.name(), self.run(operation, ask));
         let run = in_request(request_id.as_str().into(), run);
@@ -257,9 +259,13 @@ impl Grant {
 
 /// Passes an operation in a project on to whoever owns the project.
 async fn perform_at_owner(node: &Node, grant: &Grant, ask: Ask) -> Result<Done, ApiError> {
+    let (operation, payload) = (ask.command.operation(), ask.command.to_value());
+    if let Some(session_id) = payload.get("sessionId").and_then(Value::as_str) {
+        Span::current().record("session.id", session_id);
+    }
     let question = OwnerAsk::Perform {
-        operation: ask.command.operation().name().to_owned(),
-        payload: ask.command.to_value(),
+        operation: operation.name().to_owned(),
+        payload,
         idempotency_key: ask.idempotency_key,
     };
     match node.ask_owner(grant.project_id()?, grant.user_id()?, question, None).await? {
@@ -354,7 +360,7 @@ async fn perform(
         Command::ActorRestart(request) => admin::restart(node, &grant, request).await,
         Command::ActorStop(request) => admin::stop(node, &grant, request).await,
         Command::SupervisionList(request) => admin::supervision(node, request).await,
-        Command::LogGet(_) => admin::log_settings(node).await,
+        Command::LogGet(_) => admin::log_settings(node),
         Command::LogSet(request) => admin::set_log(node, &grant, request).await,
         Command::Hello(_)
         | Command::AuthRefresh(_)

@@ -18,7 +18,7 @@ use crate::owner::Hop;
 use crate::project::ProjectHandle;
 use crate::recorder::{Recorder, StoreNow};
 use crate::root::{OpenRoot, Root, TakeDatabase};
-use crate::supervision::{Address, ChildSpec, Intensity, RestartPolicy, Vitals, spawn};
+use crate::supervision::{Address, AskError, ChildSpec, Intensity, RestartPolicy, Vitals, spawn};
 
 /// How often a draining node looks whether runs are alive.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
@@ -107,7 +107,7 @@ impl Node {
 
     pub(crate) async fn project(&self, id: &ProjectId) -> Result<ProjectHandle, ApiError> {
         let (answer, opened) = oneshot::channel();
-        self.directory.admit().map_err(|error| error.to_api())?;
+        self.directory.admit().map_err(AskError::to_api)?;
         self.directory.tell(OpenProject { id: id.clone(), answer });
         opened.await.map_err(|_| {
             let message = "the project could not be opened; try again";

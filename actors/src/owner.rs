@@ -17,7 +17,7 @@ use crate::connection::Outbound;
 use crate::directory::FindProject;
 use crate::dispatch::{Done, FileBytes, perform_for, read_file_for, write_file_for};
 use crate::project::{JoinRoom, LeaveRooms};
-use crate::supervision::{current_request, in_request};
+use crate::supervision::{AskError, current_request, in_request};
 
 /// What is asked of the owner of a project. The rights were checked by whoever asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -170,7 +170,7 @@ impl Node {
                 let project = self.project(&project_id).await?;
                 let join = JoinRoom { room, since, deltas, connection_id, user_id, outbound };
                 let outcome = project.address.ask(join).await;
-                outcome.map(OwnerAnswer::Joined).map_err(|error| error.to_api())
+                outcome.map(OwnerAnswer::Joined).map_err(AskError::to_api)
             }
             OwnerAsk::Leave { connection_id, rooms } => {
                 // One that is not open has no rooms to leave.

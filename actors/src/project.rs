@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use iris_agent::Clock;
 use iris_protocol::{
     ApiError, ConnectionId, ErrorCode, MessageId, PartId, Position, ProjectId, Room, RoomOutcome,
     RoomStatus, SessionId, SessionStatus, StreamKind, UserId,
     limits::{REPLAY_BYTES_MAX, REPLAY_EVENTS_MAX},
 };
-use iris_store::project::{ProjectDatabase, ProjectReader, RecoverRuns, Replay};
+use iris_store::project::{FailRuns, ProjectDatabase, ProjectReader, RecoverRuns, Replay};
 use iris_store::{Command, StoreError, StoredEvent, WriteContext};
 use iris_workspace::Workspace;
 use serde_json::{Value, json};
@@ -24,9 +24,11 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::connection::{CloseReason, Outbound};
+use crate::orchestrator::may_succeed_later;
 use crate::session::{IsIdle, Session, SessionPlace};
 use crate::supervision::{
-    Address, ChildSpec, Intensity, RestartPolicy, Supervise, Vitals, WeakAddress, spawn,
+    Address, AskError, ChildSpec, ExitReason, Intensity, MessageFor, RestartPolicy, Supervise,
+    Vitals, WeakAddress, spawn,
 };
 use crate::{Services, Write, record};
 use rooms::{Piece, Rooms, Subscriber, durable_frame};
@@ -61,6 +63,16 @@ pub struct ProjectHandle {
     pub workspace: Workspace,
     /// Of its order of events.
     pub epoch: Arc<str>,
+    /// Shared by the clones of one handle.
+    holders: Arc<()>,
+}
+
+impl ProjectHandle {
+    /// Whether somebody else has a clone of it: the directory closes no project in which a request
+    /// acts.
+    pub(crate) fn is_held(&self) -> bool {
+        Arc::strong_count(&self.holders) > 1
+    }
 }
 
 /// The registry actor.
@@ -194,7 +206,7 @@ impl OpenedProject {
             }
         };
         let address = spawn(parent, spec, create, move |_| on_exit());
-        ProjectHandle { id, address, reader, workspace, epoch }
+        ProjectHandle { id, address, reader, workspace, epoch, holders: Arc::default() }
     }
 }
 
@@ -299,9 +311,14 @@ impl Project {
             reader: self.reader.clone(),
             workspace: self.workspace.clone(),
             epoch: Arc::clone(&self.epoch),
+            // A session holds up nothing: it is asked whether it is idle.
+            holders: Arc::default(),
         };
         let place = SessionPlace { id: id.clone(), project, services: Arc::clone(&self.services) };
-        let session = place.start(&self.vitals);
+        let (me, session_id) = (Address::of(ctx, &self.vitals), id.clone());
+        let session = place.start(&self.vitals, move |exited| {
+            me.tell(SessionExited { id: session_id, reason: exited.reason });
+        });
         self.sessions.retain(|_, session| session.connected());
         self.sessions.insert(id.clone(), session.clone());
         session
@@ -313,6 +330,10 @@ impl<C: Command> Handler<Write<C>> for Project {
 
     fn handle(&mut self, write: Write<C>, ctx: &mut Context<Self>) {
         let Some(database) = self.database.get() else { return };
+        #[cfg(feature = "faults")]
+        if self.vitals.supervision().faults().kills_writer::<Write<C>>(&self.vitals) {
+            drop(database.writer().kill());
+        }
         let receipt = database.writer().submit(write.command, write.context);
         // A caller who went away does not need the receipt; the command is committed all the same.
         drop(write.receipt.send(receipt));
@@ -546,19 +567,86 @@ impl Handler<EvictUser> for Project {
     }
 }
 
-/// Ask: the session actor of a session that exists.
+/// Ask: hands a message to the actor of a session that exists. The actor is started if need be, and
+/// cannot end for want of work before it takes the message.
 #[derive(Message)]
-#[rtype(result = "Opened")]
-pub(crate) struct OpenSession(pub(crate) SessionId);
+#[rtype(result = "Asked<M::Result>")]
+pub(crate) struct InSession<M: Message> {
+    pub(crate) id: SessionId,
+    pub(crate) message: M,
+    /// Whether the session takes it however much waits for it.
+    pub(crate) is_urgent: bool,
+}
 
-/// An open session.
-pub(crate) struct Opened(pub(crate) Address<Session>);
+/// The answer of a session, on its way.
+pub(crate) type Asked<T> = BoxFuture<'static, Result<T, AskError>>;
 
-impl Handler<OpenSession> for Project {
-    type Result = MessageResult<OpenSession>;
+impl<M: MessageFor<Session>> Handler<InSession<M>> for Project {
+    type Result = MessageResult<InSession<M>>;
 
-    fn handle(&mut self, OpenSession(id): OpenSession, ctx: &mut Context<Self>) -> Self::Result {
-        MessageResult(Opened(self.session(&id, ctx)))
+    fn handle(&mut self, ask: InSession<M>, ctx: &mut Context<Self>) -> Self::Result {
+        let session = self.session(&ask.id, ctx);
+        let asked: Asked<M::Result> = if ask.is_urgent {
+            Box::pin(session.urge(ask.message))
+        } else {
+            Box::pin(session.ask(ask.message))
+        };
+        MessageResult(asked)
+    }
+}
+
+/// Tell: a session left the tree.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct SessionExited {
+    id: SessionId,
+    reason: ExitReason,
+}
+
+impl Handler<SessionExited> for Project {
+    type Result = ();
+
+    fn handle(&mut self, exited: SessionExited, ctx: &mut Context<Self>) {
+        match exited.reason {
+            // It had nothing to do, or the registry ended it.
+            ExitReason::Normal | ExitReason::Parent => {}
+            ExitReason::Panic(_)
+            | ExitReason::Error(_)
+            | ExitReason::Killed(_)
+            | ExitReason::RestartIntensity(_) => self.fail_runs(exited.id, ctx),
+        }
+    }
+}
+
+impl Project {
+    /// Ends the run of a session that is gone, for as long as it takes. Its queue goes on when somebody
+    /// asks for the session.
+    fn fail_runs(&mut self, session_id: SessionId, ctx: &mut Context<Self>) {
+        let error = ApiError::new(ErrorCode::Internal, "the session ended");
+        let command = FailRuns {
+            session_id: session_id.clone(),
+            run_id: None,
+            error: error.reason("session_ended"),
+            at: self.services.clock.now_ms(),
+        };
+        let address = Address::of(ctx, &self.vitals);
+        let failed = record(&address, command, WriteContext::default()).into_actor(self);
+        ctx.spawn(failed.map(move |failed, registry, ctx| match failed {
+            Ok(failed) => {
+                for answer_id in failed.output {
+                    registry.rooms.drop_parts(&answer_id);
+                }
+            }
+            Err(error) => {
+                let path = registry.vitals.path();
+                tracing::error!(actor.path = %path, %error, "the run of a session that is gone could not be ended");
+                if may_succeed_later(error.code()) {
+                    ctx.run_later(RECOVER_AGAIN_AFTER, |registry, ctx| {
+                        registry.fail_runs(session_id, ctx);
+                    });
+                }
+            }
+        }));
     }
 }
 

@@ -57,6 +57,10 @@ impl<C: Command> Handler<Write<C>> for Root {
 
     fn handle(&mut self, write: Write<C>, ctx: &mut Context<Self>) {
         let Some(database) = &self.database else { return };
+        #[cfg(feature = "faults")]
+        if self.vitals.supervision().faults().kills_writer::<Write<C>>(&self.vitals) {
+            drop(database.writer().kill());
+        }
         let receipt = database.writer().submit(write.command, write.context);
         // A caller who went away does not need the receipt; the command is committed all the same.
         drop(write.receipt.send(receipt));

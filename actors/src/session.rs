@@ -20,8 +20,8 @@ use crate::agents::find_agent;
 use crate::orchestrator::{Answer, Assignment, Cancel, Orchestrator, may_succeed_later};
 use crate::project::{EndStreams, ProjectHandle};
 use crate::supervision::{
-    Address, ChildSpec, ExitReason, Intensity, OnStuck, RequestTag, RestartPolicy, Supervise,
-    Vitals, current_request, spawn,
+    Address, ChildExited, ChildSpec, ExitReason, Intensity, OnStuck, RequestTag, RestartPolicy,
+    Supervise, Vitals, current_request, spawn,
 };
 use crate::{Services, record, write};
 
@@ -41,7 +41,11 @@ pub(crate) struct SessionPlace {
 
 impl SessionPlace {
     /// Starts the session actor on the current arbiter.
-    pub(crate) fn start(self, parent: &Arc<Vitals>) -> Address<Session> {
+    pub(crate) fn start(
+        self,
+        parent: &Arc<Vitals>,
+        on_exit: impl FnOnce(ChildExited) + 'static,
+    ) -> Address<Session> {
         let spec = ChildSpec {
             policy: RestartPolicy::Transient(Intensity::DEFAULT),
             mailbox_limit: MAILBOX_LIMIT,
@@ -50,7 +54,7 @@ impl SessionPlace {
         let create = |_: &mut Context<Session>, vitals: &Arc<Vitals>| {
             Session::new(self, Arc::clone(vitals), Work::None)
         };
-        spawn(parent, spec, create, |_| {})
+        spawn(parent, spec, create, on_exit)
     }
 }
 

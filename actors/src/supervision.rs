@@ -24,11 +24,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
-use actix::dev::ContextFut;
-use actix::{AsyncContext, Context, Handler, Supervised};
+use actix::dev::{AsyncContextParts, ContextFut};
+use actix::{ActorContext, AsyncContext, Context, Handler, Supervised};
 use iris_protocol::{ActorState, ExitKind};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -203,6 +203,7 @@ pub struct ChildExited {
 ///
 /// `create` is called once, before the actor runs. `on_exit` is called once, after the actor ended
 /// for good and left the tree; it must not panic.
+#[expect(clippy::needless_pass_by_value, reason = "it is made for this one call")]
 pub fn spawn<A>(
     parent: &Arc<Vitals>,
     spec: ChildSpec,
@@ -284,6 +285,10 @@ impl<A: Supervise + Supervised> Future for Life<A> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
+        // Before any order: one that is stopped before it began has to hear of its children too.
+        if let Phase::Starting = self.phase {
+            self.vitals.wakes(task.waker());
+        }
         loop {
             if let Some(order) = self.vitals.take_order() {
                 self.obey(order);
@@ -291,14 +296,13 @@ impl<A: Supervise + Supervised> Future for Life<A> {
             let this = &mut *self;
             match &mut this.phase {
                 Phase::Starting => {
-                    this.vitals.wakes(task.waker());
                     this.phase = Phase::Alive;
                     #[cfg(feature = "faults")]
-                    if let Err(report) = this.run(|life| life.strike_start()) {
+                    if let Err(report) = this.strike_start() {
                         this.panicked(&report);
                     }
                 }
-                Phase::Alive => match this.run(|life| life.poll_actor(task)) {
+                Phase::Alive => match this.run(|actor| poll_actor(actor, task)) {
                     Ok(Poll::Pending) => return Poll::Pending,
                     Ok(Poll::Ready(())) => this.stopped(),
                     Err(report) => this.panicked(&report),
@@ -329,28 +333,25 @@ impl<A: Supervise + Supervised> Future for Life<A> {
 
 impl<A: Supervise + Supervised> Life<A> {
     /// Runs `body` as work of the actor; a panic in it becomes a report.
-    fn run<T>(&mut self, body: impl FnOnce(&mut Self) -> T) -> Result<T, PanicReport> {
-        let (pulse, vitals) = (Arc::clone(&self.pulse), Arc::clone(&self.vitals));
-        panics::catch(|| pulse.run(&vitals, || body(self)))
-    }
-
-    fn poll_actor(&mut self, task: &mut TaskContext<'_>) -> Poll<()> {
-        match self.actor.as_mut() {
-            Some(actor) => Pin::new(actor).poll(task),
-            None => Poll::Ready(()),
-        }
+    fn run<T>(
+        &mut self,
+        body: impl FnOnce(&mut Option<ContextFut<A, Context<A>>>) -> T,
+    ) -> Result<T, PanicReport> {
+        let Self { actor, pulse, vitals, .. } = self;
+        panics::catch(|| pulse.run(vitals, || body(actor)))
     }
 
     #[cfg(feature = "faults")]
-    fn strike_start(&mut self) {
-        self.vitals.supervision.faults().strike_start(&self.vitals);
+    fn strike_start(&mut self) -> Result<(), PanicReport> {
+        let vitals = Arc::clone(&self.vitals);
+        self.run(|_| vitals.supervision.faults().strike_start(&vitals))
     }
 
     fn obey(&mut self, order: Order) {
         match (order, &self.phase) {
-            (_, Phase::Ended) => {}
-            (Order::Restart(_), Phase::Stopping { .. } | Phase::Pausing { .. }) => {}
-            (Order::Stop(_), Phase::Stopping { then: Then::End(_), .. }) => {}
+            (_, Phase::Ended)
+            | (Order::Restart(_), Phase::Stopping { .. } | Phase::Pausing { .. })
+            | (Order::Stop(_), Phase::Stopping { then: Then::End(_), .. }) => {}
             (Order::Restart(reason), Phase::Starting | Phase::Alive) => match self.vitals.policy {
                 RestartPolicy::Temporary => self.end_children(Then::End(reason)),
                 RestartPolicy::Permanent(_) | RestartPolicy::Transient(_) => {
@@ -456,15 +457,17 @@ impl<A: Supervise + Supervised> Life<A> {
         else {
             return;
         };
-        match self.run(|life| life.actor.as_mut().is_some_and(ContextFut::restart)) {
-            Ok(true) => match self.vitals.take_failure() {
-                Some(error) => self.end_children(Then::End(ExitReason::Error(error))),
-                None => {
-                    self.vitals.restarted();
-                    self.vitals.supervision.log().restarted(&self.vitals, &reason);
-                    self.restart_siblings(&reason);
+        // What it said before it panicked is no refusal to start again.
+        drop(self.vitals.take_failure());
+        match self.run(|actor| actor.as_mut().is_some_and(ContextFut::restart)) {
+            Ok(true) => {
+                if let Some(error) = self.vitals.take_failure() {
+                    return self.end_children(Then::End(ExitReason::Error(error)));
                 }
-            },
+                self.vitals.restarted();
+                self.vitals.supervision.log().restarted(&self.vitals, &reason);
+                self.restart_siblings(&reason);
+            }
             // Nobody holds its address any more.
             Ok(false) => self.end_children(Then::End(ExitReason::Normal)),
             Err(report) => self.panicked(&report),
@@ -489,10 +492,26 @@ impl<A: Supervise + Supervised> Life<A> {
         }
     }
 
+    /// Lets the actor say goodbye, then drops it. Each may panic, and a panic during a panic would end
+    /// the process: one after the other.
     fn drop_actor(&mut self) {
-        // Dropping the future of an actor polls it once more; it may panic again.
-        let actor = self.actor.take();
-        if let Err(report) = self.run(|_| drop(actor)) {
+        let Some(mut actor) = self.actor.take() else { return };
+        // One that has not begun has nothing to say, and must not begin now.
+        if actor.ctx().parts().started() && actor.alive() {
+            self.at_the_end(|| {
+                actor.ctx().stop();
+                let mut task = TaskContext::from_waker(Waker::noop());
+                let _ended = Pin::new(&mut actor).poll(&mut task);
+            });
+        }
+        self.at_the_end(move || {
+            actor.ctx().terminate();
+            drop(actor);
+        });
+    }
+
+    fn at_the_end(&mut self, body: impl FnOnce()) {
+        if let Err(report) = self.run(|_| body()) {
             self.vitals.failed(&report.text);
             self.vitals.supervision.log().panicked(&self.vitals, &report);
         }
@@ -522,6 +541,17 @@ impl<A: Supervise + Supervised> Drop for Life<A> {
     }
 }
 
+/// One that was dropped has ended.
+fn poll_actor<A: Supervise + Supervised>(
+    actor: &mut Option<ContextFut<A, Context<A>>>,
+    task: &mut TaskContext<'_>,
+) -> Poll<()> {
+    match actor {
+        Some(actor) => Pin::new(actor).poll(task),
+        None => Poll::Ready(()),
+    }
+}
+
 /// Replaces the state of an actor that starts again. Called by the code that
 /// [`supervised!`](crate::supervised) makes.
 #[doc(hidden)]
@@ -547,4 +577,24 @@ fn restart_delay(before: usize, path: &ActorPath) -> Duration {
     // Half to one and a half of it, in 1/1024.
     let share = u32::try_from(hasher.finish() % 1024).unwrap_or_default() + 512;
     delay * share / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_before_a_restart_doubles_up_to_its_limit_and_differs_between_actors() {
+        let node = ActorPath::node();
+        let paths: Vec<ActorPath> = (0..100).map(|id| node.child("a", &id.to_string())).collect();
+        for before in [0, 1, 2, 5, 8, 9, 20, 1_000_000] {
+            let doublings = u32::try_from(before).unwrap().min(30);
+            let middle = (RESTART_DELAY * 2_u32.pow(doublings)).min(RESTART_DELAY_MAX);
+            let delays: Vec<Duration> =
+                paths.iter().map(|path| restart_delay(before, path)).collect();
+            assert!(delays.iter().all(|delay| *delay >= middle / 2 && *delay < middle * 3 / 2));
+            let (least, most) = (delays.iter().min().unwrap(), delays.iter().max().unwrap());
+            assert!(*most > *least + middle / 2, "{before}: {least:?} to {most:?}");
+        }
+    }
 }

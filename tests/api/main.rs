@@ -13,6 +13,7 @@
 
 mod access;
 mod actors;
+mod admin;
 mod agents;
 mod auth;
 mod bad_input;
@@ -23,6 +24,7 @@ mod logging;
 mod messages;
 mod models;
 mod openapi;
+mod passivation;
 mod process;
 mod project_paths;
 mod projects;

@@ -102,7 +102,7 @@ pub(crate) async fn ask_plain(actor: &Addr<Idle>, count: u64) -> Duration {
     let began = Instant::now();
     let mut number = 0;
     while number < count {
-        number = actor.send(Next(number)).await.unwrap_or(count);
+        number = actor.send::<Next>(Next(number)).await.unwrap_or(count);
     }
     began.elapsed()
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use iris_protocol::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_MAX, REPLAY_BYTES_MAX};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 /// Most bytes of replays that may wait for a reader: a few rooms at their limit.
 const REPLAY_QUEUE_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
@@ -46,7 +47,11 @@ impl CloseReason {
 
 /// The queue of one connection.
 #[derive(Debug, Default)]
-pub struct Outbound(Mutex<Queue>);
+pub struct Outbound {
+    queue: Mutex<Queue>,
+    /// Told when the queue is closed.
+    closed: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -75,16 +80,17 @@ enum Waiting {
 impl Outbound {
     /// Queues a JSON frame. Says whether it was taken; when it was not, the connection is ending.
     pub fn push(&self, json: Bytes) -> bool {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         if queue.is_full_for(json.len()) {
             queue.give_up();
+            self.closed.notify_waiters();
         }
         queue.take(OutFrame::Text(json))
     }
 
     /// Queues frames of a replay: what the room says from now on comes after them.
     pub fn push_replay(&self, frames: impl IntoIterator<Item = Bytes>) {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         for json in frames {
             if queue.is_closed {
                 return;
@@ -93,6 +99,7 @@ impl Outbound {
             queue.frames.push_back(Waiting::Replay(json));
             if queue.replay_bytes > REPLAY_QUEUE_BYTES_MAX {
                 queue.give_up();
+                self.closed.notify_waiters();
             }
         }
         queue.wake();
@@ -100,7 +107,7 @@ impl Outbound {
 
     /// Queues the answer to a ping, unless the queue is full: pings are the peer's to bound.
     pub fn push_pong(&self, payload: Bytes) {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         if queue.live_frames < OUTBOUND_FRAMES_MAX {
             queue.take(OutFrame::Pong(payload));
         }
@@ -108,7 +115,8 @@ impl Outbound {
 
     /// Lets what is queued go out, then ends the connection.
     pub fn close(&self, reason: CloseReason) {
-        self.0.lock().close(reason);
+        self.queue.lock().close(reason);
+        self.closed.notify_waiters();
     }
 
     /// Queues a frame that came out of another queue, in the class that it had there. Says whether it
@@ -125,7 +133,7 @@ impl Outbound {
 
     /// What waits, for operators.
     pub(super) fn counts(&self) -> Value {
-        let queue = self.0.lock();
+        let queue = self.queue.lock();
         json!({
             "frames": queue.frames.len(),
             "bytes": queue.live_bytes + queue.replay_bytes,
@@ -135,18 +143,27 @@ impl Outbound {
 
     /// Whether nothing more is taken.
     pub fn is_closed(&self) -> bool {
-        self.0.lock().is_closed
+        self.queue.lock().is_closed
+    }
+
+    /// Waits until nothing more is taken: for whoever fills the queue from elsewhere.
+    pub async fn closed(&self) {
+        let told = self.closed.notified();
+        if !self.is_closed() {
+            told.await;
+        }
     }
 
     /// The body is gone: frees what waits and takes nothing more.
     pub fn abandon(&self) {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         *queue = Queue { is_closed: true, ..Queue::default() };
+        self.closed.notify_waiters();
     }
 
     /// The next frame, for the response body; `None` once everything after a close was taken.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<OutFrame>> {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         if let Some(waiting) = queue.frames.pop_front() {
             return Poll::Ready(Some(queue.gone(waiting)));
         }
@@ -293,6 +310,26 @@ mod tests {
             taken += 1;
         }
         assert_eq!(taken, OUTBOUND_FRAMES_MAX);
+    }
+
+    #[actix_rt::test]
+    async fn however_the_queue_is_closed_who_waits_for_that_is_told() {
+        let flood = |outbound: &Outbound| while outbound.push(Bytes::from_static(b"{}")) {};
+        let replay = |outbound: &Outbound| {
+            let frame = Bytes::from(vec![b'x'; REPLAY_BYTES_MAX]);
+            outbound.push_replay((0..17).map(|_| frame.clone()));
+        };
+        let close = |outbound: &Outbound| outbound.close(CloseReason::new(1000, "done"));
+        let ways: [&dyn Fn(&Outbound); 4] = [&flood, &replay, &close, &Outbound::abandon];
+        for way in ways {
+            let outbound = Outbound::default();
+            let mut closed = Box::pin(outbound.closed());
+            let cx = &mut Context::from_waker(Waker::noop());
+            assert!(closed.as_mut().poll(cx).is_pending());
+            way(&outbound);
+            closed.await;
+            outbound.closed().await;
+        }
     }
 
     #[test]

@@ -138,7 +138,7 @@ fn merged(
     records
 }
 
-pub(super) async fn log_settings(node: &Node) -> Result<Done, ApiError> {
+pub(super) fn log_settings(node: &Node) -> Result<Done, ApiError> {
     done(node.services.log.settings())
 }
 

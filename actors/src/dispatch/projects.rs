@@ -19,6 +19,7 @@ use iris_store::{Committed, StoreError, WriteContext};
 use super::{Done, Grant, check_description, check_name, done, internal, stored};
 use crate::directory::{CloseOne, ProjectPlaces};
 use crate::project::EvictUser;
+use crate::supervision::AskError;
 use crate::{Node, write};
 
 /// The directories whose entries a new project changes: its own, `projects` and the data directory.
@@ -232,7 +233,10 @@ pub(super) async fn delete(
         return Ok(done(iris_protocol::Done { done: true })?.at(None, true));
     }
     // Nobody can open it any more; what is open closes before its files go.
-    node.directory.urge(CloseOne(id.clone())).await.map_err(internal)?;
+    // A directory that panicked over the question starts again and is asked again.
+    if node.directory.urge(CloseOne(id.clone())).await.is_err() {
+        node.directory.urge(CloseOne(id.clone())).await.map_err(AskError::to_api)?;
+    }
     let places = ProjectPlaces::new(&node.services.settings.data_dir, &id);
     remove_directory(places.directory).await;
     done(iris_protocol::Done { done: true })

@@ -13,9 +13,9 @@ use iris_tools::ToolRegistry;
 use super::projects::page_size;
 use super::{Done, Grant, check_description, check_length, check_model, check_name, done, stored};
 use crate::agents::{DEFAULT_AGENT, find_agent};
-use crate::project::{OpenSession, Opened, ProjectHandle};
+use crate::project::{InSession, ProjectHandle};
 use crate::session::{CancelRun, Decide, SendMessage, Session};
-use crate::supervision::{Address, AskError};
+use crate::supervision::{AskError, MessageFor};
 use crate::{Node, write};
 
 const TITLE_DEFAULT: &str = "New session";
@@ -152,20 +152,22 @@ pub(super) async fn delete(
     Ok(done(iris_protocol::Done { done: true })?.at(seq, replayed))
 }
 
-/// A session that the caller may act in, and its actor.
-async fn open(
+/// Hands a message to the actor of a session that the caller may act in.
+async fn in_session<M: MessageFor<Session>>(
     node: &Node,
     grant: &Grant,
-    id: &SessionId,
-) -> Result<(SessionResource, Address<Session>), ApiError> {
+    id: SessionId,
+    is_urgent: bool,
+    message: impl FnOnce(SessionResource) -> M,
+) -> Result<M::Result, ApiError> {
     let project = grant.project(node).await?;
     let found = project.reader.session(id.clone()).await.map_err(stored)?;
     let found = found.filter(|session| session.status != SessionStatus::Deleted);
     let session = found.ok_or_else(|| ApiError::not_found("session"))?;
-    // Also on the way to a cancel or a decision, which are not refused when much waits.
-    let opened = project.address.urge(OpenSession(id.clone())).await;
-    let Opened(actor) = opened.map_err(AskError::to_api)?;
-    Ok((session, actor))
+    let ask = InSession { id, message: message(session), is_urgent };
+    // Urgent for the registry in any case: it only passes the message on.
+    let asked = project.address.urge(ask).await.map_err(AskError::to_api)?;
+    asked.await.map_err(AskError::to_api)
 }
 
 pub(super) async fn send(
@@ -184,16 +186,11 @@ pub(super) async fn send(
     if node.is_draining() {
         return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
     }
-    let (session, actor) = open(node, grant, &request.session_id).await?;
-    let message = SendMessage {
-        session,
-        text,
-        when_busy: request.when_busy.unwrap_or_default(),
-        by: grant.user_id()?.clone(),
-        context,
-    };
-    let Committed { output, seq, replayed } =
-        actor.ask(message).await.map_err(AskError::to_api)??;
+    let when_busy = request.when_busy.unwrap_or_default();
+    let by = grant.user_id()?.clone();
+    let message = |session| SendMessage { session, text, when_busy, by, context };
+    let sent = in_session(node, grant, request.session_id, false, message).await?;
+    let Committed { output, seq, replayed } = sent?;
     Ok(done(output)?.at(seq, replayed))
 }
 
@@ -202,8 +199,7 @@ pub(super) async fn cancel(
     grant: &Grant,
     request: RunCancel,
 ) -> Result<Done, ApiError> {
-    let (_, actor) = open(node, grant, &request.session_id).await?;
-    let cancelled = actor.urge(CancelRun).await.map_err(AskError::to_api)?;
+    let cancelled = in_session(node, grant, request.session_id, true, |_| CancelRun).await?;
     done(CancelPayload { cancelled })
 }
 
@@ -240,7 +236,7 @@ pub(super) async fn approve(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let ToolApprove { session_id, tool_call_id, remember: _ } = request;
-    decide(node, grant, &session_id, tool_call_id, Decision::Approve, context).await
+    decide(node, grant, session_id, tool_call_id, Decision::Approve, context).await
 }
 
 pub(super) async fn reject(
@@ -251,21 +247,20 @@ pub(super) async fn reject(
 ) -> Result<Done, ApiError> {
     check_description("reason", request.reason.as_deref())?;
     let ToolReject { session_id, tool_call_id, reason } = request;
-    decide(node, grant, &session_id, tool_call_id, Decision::Reject { reason }, context).await
+    decide(node, grant, session_id, tool_call_id, Decision::Reject { reason }, context).await
 }
 
 async fn decide(
     node: &Node,
     grant: &Grant,
-    session_id: &SessionId,
+    session_id: SessionId,
     tool_call_id: iris_protocol::ToolCallId,
     decision: Decision,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let (_, actor) = open(node, grant, session_id).await?;
     let by = Some(grant.user_id()?.clone());
-    let decide = Decide { tool_call_id, decision, by, context };
+    let decide = |_| Decide { tool_call_id, decision, by, context };
     let Committed { output: approval, seq, replayed } =
-        actor.urge(decide).await.map_err(AskError::to_api)??;
+        in_session(node, grant, session_id, true, decide).await??;
     Ok(done(ApprovalPayload { approval })?.at(seq, replayed))
 }

@@ -31,7 +31,15 @@ type Events = BoxStream<'static, Result<ModelEvent, ApiError>>;
 
 impl Orchestrator {
     pub(super) fn call_model(&mut self, ctx: &mut Context<Self>) {
-        let span = tracing::info_span!(parent: &self.span, "step", model = self.model_name());
+        self.calls += 1;
+        let number = self.calls;
+        let span = tracing::info_span!(
+            parent: &self.span,
+            "step",
+            run.id = self.assignment.run.id.as_str(),
+            step.index = number - 1,
+            model = self.model_name(),
+        );
         let mut events = self.ask(&span);
         let events = stream::poll_fn({
             let span = span.clone();
@@ -41,8 +49,6 @@ impl Orchestrator {
             span.in_scope(|| orchestrator.model_event(event, ctx));
         });
         let work = self.vitals.begin("CallModel", MODEL_BUDGET);
-        self.calls += 1;
-        let number = self.calls;
         let ended = handled.finish().map(move |(), orchestrator, _| {
             // A stream may end after the next call has begun.
             orchestrator.model.take_if(|call| call.number == number);

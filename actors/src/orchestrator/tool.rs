@@ -54,6 +54,7 @@ impl Orchestrator {
         let span = tracing::info_span!(
             parent: &self.span,
             "tool",
+            run.id = self.assignment.run.id.as_str(),
             tool.name = tool_name,
             tool.call_id = call_id.as_str(),
         );

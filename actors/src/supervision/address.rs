@@ -163,7 +163,7 @@ impl<A: Supervise> Address<A> {
         Counted {
             message,
             answer,
-            place: Place(Arc::clone(&self.vitals)),
+            place: Place { vitals: Arc::clone(&self.vitals), is_free: false },
             request: current_request(),
             generation: self.vitals.generation(),
         }
@@ -217,11 +217,23 @@ impl<M: Message> Message for Counted<M> {
 }
 
 /// A place in a mailbox; dropping it frees the place.
-struct Place(Arc<Vitals>);
+struct Place {
+    vitals: Arc<Vitals>,
+    is_free: bool,
+}
+
+impl Place {
+    /// Frees the place before it is dropped.
+    fn leave(&mut self) {
+        if !std::mem::replace(&mut self.is_free, true) {
+            self.vitals.dequeued();
+        }
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.dequeued();
+        self.leave();
     }
 }
 
@@ -234,9 +246,9 @@ impl<M: Message + 'static> Counted<M> {
         A: Supervise + Handler<M>,
         <A as Handler<M>>::Result: 'static,
     {
-        let Self { message, answer, place, request, generation } = self;
-        let vitals = Arc::clone(&place.0);
-        drop(place);
+        let Self { message, answer, mut place, request, generation } = self;
+        place.leave();
+        let vitals = &place.vitals;
         let is_of_earlier_life = vitals.fails_queue && generation != vitals.generation();
         if is_of_earlier_life || answer.as_ref().is_some_and(oneshot::Sender::is_closed) {
             return;
@@ -244,7 +256,7 @@ impl<M: Message + 'static> Counted<M> {
         let name = type_name::<M>();
         let result = handling(name, request.as_ref(), || {
             #[cfg(feature = "faults")]
-            vitals.supervision.faults().strike(&vitals, name, ctx);
+            vitals.supervision.faults().strike(vitals, name, ctx);
             actor.handle(message, ctx)
         });
         if vitals.handled_one() % MESSAGES_IN_A_ROW == MESSAGES_IN_A_ROW - 1 && vitals.depth() > 0 {
@@ -252,10 +264,10 @@ impl<M: Message + 'static> Counted<M> {
         }
         match later::<A, M>(result) {
             Ok(future) => {
-                let work = vitals.begin(name, vitals.message_budget);
+                let budget = vitals.message_budget;
+                let work = vitals.supervision.begin(vitals, name, budget, request.clone());
                 let in_flight = InFlight { work, name, request };
-                let watched: ResponseActFuture<A, M::Result> =
-                    Box::pin(Flown { future, in_flight });
+                let watched: Later<A, M> = Box::pin(Flown { future, in_flight });
                 MessageResponse::<A, M>::handle(watched, ctx, answer);
             }
             Err(Some(result)) => result.handle(ctx, answer),
@@ -264,19 +276,22 @@ impl<M: Message + 'static> Counted<M> {
     }
 }
 
+/// What a handler of `M` answers.
+type Handled<A, M> = <A as Handler<M>>::Result;
+/// An answer that takes time, as a future of the actor.
+type Later<A, M> = ResponseActFuture<A, <M as Message>::Result>;
+
 /// The answer as a future of the actor, if it takes time. Futures are told from other answers by
 /// their type, so that no handler can forget to have its future watched.
-fn later<A, M>(
-    result: <A as Handler<M>>::Result,
-) -> Result<ResponseActFuture<A, M::Result>, Option<<A as Handler<M>>::Result>>
+fn later<A, M>(result: Handled<A, M>) -> Result<Later<A, M>, Option<Handled<A, M>>>
 where
     A: Supervise + Handler<M>,
-    <A as Handler<M>>::Result: 'static,
+    Handled<A, M>: 'static,
     M: Message + 'static,
 {
     let mut slot = Some(result);
     let any: &mut dyn Any = &mut slot;
-    if let Some(future) = any.downcast_mut::<Option<ResponseActFuture<A, M::Result>>>()
+    if let Some(future) = any.downcast_mut::<Option<Later<A, M>>>()
         && let Some(future) = future.take()
     {
         return Ok(future);
@@ -348,8 +363,12 @@ pub struct Observe;
 
 /// The answer of an actor to [`Observe`].
 #[doc(hidden)]
-pub fn observed<A: Supervise>(actor: &A) -> MessageResult<Observe> {
-    MessageResult(actor.observe())
+pub fn observed<A: Supervise>(actor: &A, _ctx: &mut Context<A>) -> MessageResult<Observe> {
+    handling(type_name::<Observe>(), None, || {
+        #[cfg(feature = "faults")]
+        super::faults::strike_running(type_name::<Observe>(), _ctx);
+        MessageResult(actor.observe())
+    })
 }
 
 /// Makes an actor one that supervision can run. It needs an implementation of
@@ -380,9 +399,9 @@ macro_rules! supervised {
             fn handle(
                 &mut self,
                 _: $crate::supervision::Observe,
-                _: &mut actix::Context<Self>,
+                ctx: &mut actix::Context<Self>,
             ) -> Self::Result {
-                $crate::supervision::observed(self)
+                $crate::supervision::observed(self, ctx)
             }
         }
 

@@ -238,17 +238,15 @@ impl SupervisionLog {
 
     fn say(&self, record: SupervisionRecord) {
         trace(&record);
-        self.live.lock().send(&record);
-        let is_abnormal = record.is_abnormal();
-        if is_abnormal {
+        if record.is_abnormal() {
             self.store(record.clone());
         }
-        let mut memory = self.memory.lock();
-        let ring = if is_abnormal { &mut memory.abnormal } else { &mut memory.normal };
-        if ring.len() == RECORDS_IN_MEMORY_MAX {
-            ring.pop_front();
+        let frame = self.live.lock().frame(&record);
+        // Whoever hears of it finds it in memory already.
+        self.memory.lock().keep(record);
+        if let Some(frame) = frame {
+            self.live.lock().subscribers.retain(|subscriber| subscriber(&frame));
         }
-        ring.push_back(record);
     }
 
     fn store(&self, record: SupervisionRecord) {
@@ -263,10 +261,21 @@ impl SupervisionLog {
     }
 }
 
+impl Memory {
+    fn keep(&mut self, record: SupervisionRecord) {
+        let ring = if record.is_abnormal() { &mut self.abnormal } else { &mut self.normal };
+        if ring.len() == RECORDS_IN_MEMORY_MAX {
+            ring.pop_front();
+        }
+        ring.push_back(record);
+    }
+}
+
 impl Live {
-    fn send(&mut self, record: &SupervisionRecord) {
+    /// What subscribers get of a record: nothing when there are none, or too many records.
+    fn frame(&mut self, record: &SupervisionRecord) -> Option<Bytes> {
         if self.subscribers.is_empty() || !(record.is_abnormal() || self.may_send_normal()) {
-            return;
+            return None;
         }
         let meta = EventMeta {
             project_id: None,
@@ -277,9 +286,7 @@ impl Live {
             by: None,
         };
         let frame = EventFrame { meta, event: Event::supervision(record.clone()) };
-        let Ok(frame) = serde_json::to_vec(&frame) else { return };
-        let frame = Bytes::from(frame);
-        self.subscribers.retain(|subscriber| subscriber(&frame));
+        serde_json::to_vec(&frame).ok().map(Bytes::from)
     }
 
     fn may_send_normal(&mut self) -> bool {
@@ -338,3 +345,6 @@ fn trace(record: &SupervisionRecord) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,10 +56,8 @@ impl Pulse {
         let request = vitals.request().cloned();
         let running = Running { vitals: Arc::clone(vitals), message: None, request };
         let outer = self.running.lock().replace(running);
-        let done = Restore { pulse: self, outer: Some(outer) };
-        let result = body();
-        drop(done);
-        result
+        let _restore = Restore { pulse: self, outer };
+        body()
     }
 
     pub(super) fn running(&self) -> Option<Running> {
@@ -74,14 +72,12 @@ impl Pulse {
 /// Puts back what ran before, also when the body panicked.
 struct Restore<'a> {
     pulse: &'a Pulse,
-    outer: Option<Option<Running>>,
+    outer: Option<Running>,
 }
 
 impl Drop for Restore<'_> {
     fn drop(&mut self) {
-        if let Some(outer) = self.outer.take() {
-            *self.pulse.running.lock() = outer;
-        }
+        *self.pulse.running.lock() = self.outer.take();
     }
 }
 

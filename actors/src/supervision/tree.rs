@@ -102,6 +102,13 @@ impl Supervision {
         &self.0.faults
     }
 
+    /// How long something may take that may usually take `budget`: tests have less patience.
+    pub(super) fn budget(&self, budget: Duration) -> Duration {
+        #[cfg(feature = "faults")]
+        let budget = self.0.faults.budget(budget);
+        budget
+    }
+
     pub(super) fn now_ms(&self) -> i64 {
         self.0.clock.now_ms()
     }
@@ -240,8 +247,8 @@ impl Supervision {
         let Some(observer) = observer.and_then(|observer| observer.upgrade()) else {
             return Value::Null;
         };
-        let observed = tokio::time::timeout(OBSERVE_TIMEOUT, observer.send(Observe)).await;
-        observed.ok().and_then(Result::ok).unwrap_or_default()
+        let answer = tokio::time::timeout(OBSERVE_TIMEOUT, observer.send(Observe)).await;
+        answer.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// What the log has in memory of an actor.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::address::Observe;
-use super::running::{RequestTag, handling};
+use super::running::{RequestTag, current_request, handling};
 use super::{
     ActorPath, ChildSpec, ExitReason, OnStuck, RestartPolicy, Strategy, Supervise, Supervision,
     Work,
@@ -120,9 +120,9 @@ impl Vitals {
             kind: spec.kind,
             parent,
             started_at: supervision.now_ms(),
+            message_budget: supervision.budget(spec.message_budget),
             supervision,
             mailbox_limit: spec.mailbox_limit,
-            message_budget: spec.message_budget,
             policy: spec.policy,
             strategy: spec.strategy,
             on_stuck: spec.on_stuck,
@@ -203,7 +203,7 @@ impl Vitals {
 
     /// Notes that the actor begins something that takes at most `budget`, or is stuck.
     pub fn begin(self: &Arc<Self>, name: &'static str, budget: Duration) -> Work {
-        self.supervision.begin(self, name, budget)
+        self.supervision.begin(self, name, budget, current_request())
     }
 }
 
@@ -304,7 +304,9 @@ impl Vitals {
     }
 
     pub(super) fn take_order(&self) -> Option<Order> {
-        if !self.has_order.swap(false, Ordering::Acquire) {
+        // It is asked before each message, and hardly ever there.
+        if !self.has_order.load(Ordering::Relaxed) || !self.has_order.swap(false, Ordering::Acquire)
+        {
             return None;
         }
         self.rare.lock().order.take()

@@ -146,6 +146,12 @@ impl Rounds {
         };
         for (id, thread) in threads {
             let Some(arbiter) = &thread.arbiter else { continue };
+            // One that ended answers no ping, not even the last one.
+            if !arbiter.alive() {
+                self.answered(id, &thread);
+                self.supervision.0.threads.lock().remove(&id);
+                continue;
+            }
             if let Some((ping, since)) = self.pinged.get(&id).copied() {
                 if thread.pulse.answered.load(Ordering::Relaxed) < ping {
                     self.unanswered(id, &thread, since);
@@ -157,10 +163,6 @@ impl Rounds {
             let (ping, pulse) = (self.ping, Arc::clone(&thread.pulse));
             if arbiter.spawn_fn(move || pulse.answer(ping)) {
                 self.pinged.insert(id, (ping, Instant::now()));
-            } else {
-                // The arbiter ended.
-                self.answered(id, &thread);
-                self.supervision.0.threads.lock().remove(&id);
             }
         }
     }
@@ -234,3 +236,6 @@ impl Rounds {
         self.waiting = waiting;
     }
 }
+
+#[cfg(test)]
+mod tests;

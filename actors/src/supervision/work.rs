@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::running::{RequestTag, current_request};
+use super::running::RequestTag;
 use super::{Supervision, Vitals};
 
 /// Something in progress; dropping it says that it ended.
@@ -27,14 +27,20 @@ pub(super) struct InProgress {
 }
 
 impl Supervision {
-    pub(super) fn begin(&self, vitals: &Arc<Vitals>, name: &'static str, budget: Duration) -> Work {
+    pub(super) fn begin(
+        &self,
+        vitals: &Arc<Vitals>,
+        name: &'static str,
+        budget: Duration,
+        request: Option<RequestTag>,
+    ) -> Work {
         let number = self.next_number();
         let in_progress = InProgress {
             vitals: Arc::clone(vitals),
             name,
             since: Instant::now(),
-            budget,
-            request: current_request(),
+            budget: self.budget(budget),
+            request: request.or_else(|| vitals.request().cloned()),
             is_reported: false,
         };
         self.0.work.lock().insert(number, in_progress);

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use iris::app::{App, Dependencies};
 use iris::config::Config;
 use iris_actors::Registration;
+use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
@@ -19,10 +21,14 @@ use iris_protocol::{ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use crate::hop::TextHop;
 use crate::{PASSWORD, Person, patiently};
 
 /// Creates the first administrator of every server here.
 pub const SETUP_TOKEN: &str = "the-setup-token-of-every-test";
+
+/// Set to anything in the environment, it puts a remote hop into every server here.
+pub const REMOTE: &str = "TESTKIT_REMOTE";
 
 /// What a test may want otherwise. The default is a server with the scripted model and open
 /// registration, whose runs are cut off when it stops.
@@ -58,6 +64,9 @@ pub struct AppOptions {
     pub session_idle: Duration,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
+    /// Whether projects are reached as on another machine: over text, through another thread. By
+    /// default when [`REMOTE`] is set.
+    pub remote: bool,
 }
 
 impl Default for AppOptions {
@@ -80,6 +89,7 @@ impl Default for AppOptions {
             projects_open_max: 512,
             session_idle: Duration::from_mins(1),
             watchdog: WatchdogSettings::default(),
+            remote: std::env::var_os(REMOTE).is_some(),
         }
     }
 }
@@ -120,7 +130,8 @@ impl AppOptions {
         }
     }
 
-    fn dependencies(&self) -> Dependencies {
+    /// `hop_texts` counts what goes over the remote hop, if there is one.
+    fn dependencies(&self, hop_texts: &Arc<AtomicU64>) -> Dependencies {
         let mut dependencies = Dependencies {
             turn: self.turn,
             approval_timeout: self.approval_timeout,
@@ -131,6 +142,11 @@ impl AppOptions {
         };
         if let Some(clock) = &self.clock {
             dependencies.clock = Arc::clone(clock);
+        }
+        if self.remote {
+            let count = Arc::clone(hop_texts);
+            let make = move |node| Arc::new(TextHop::start(node, Arc::clone(&count))) as Arc<dyn Hop>;
+            dependencies.hop = Some(Arc::new(make));
         }
         dependencies
     }
@@ -149,6 +165,7 @@ pub struct TestApp {
     data_dir: Arc<TempDir>,
     options: AppOptions,
     supervision: Supervision,
+    hop_texts: Arc<AtomicU64>,
     server: Server,
 }
 
@@ -175,7 +192,9 @@ pub async fn spawn_app_with(options: AppOptions) -> TestApp {
 
 impl TestApp {
     async fn start(options: AppOptions, data_dir: Arc<TempDir>) -> Self {
-        let (config, dependencies) = (options.config(data_dir.path()), options.dependencies());
+        let hop_texts = Arc::<AtomicU64>::default();
+        let config = options.config(data_dir.path());
+        let dependencies = options.dependencies(&hop_texts);
         let (stop, stopped) = oneshot::channel();
         let (started, running) = oneshot::channel();
         // The server's thread keeps the directory until everything in it is closed.
@@ -193,7 +212,8 @@ impl TestApp {
         let (address, supervision) = patiently("the server to start", running).await.unwrap();
         let server = Server { stop, thread };
         let url = format!("http://{address}");
-        Self { client: Client::new(&url).unwrap(), url, data_dir, options, supervision, server }
+        let client = Client::new(&url).unwrap();
+        Self { url, client, data_dir, options, supervision, hop_texts, server }
     }
 
     /// Stops the server gracefully and waits for it.
@@ -225,6 +245,11 @@ impl TestApp {
     /// The supervision of the server's actors.
     pub fn supervision(&self) -> &Supervision {
         &self.supervision
+    }
+
+    /// How many questions, answers and frames went over the remote hop so far.
+    pub fn hop_texts(&self) -> u64 {
+        self.hop_texts.load(Ordering::Relaxed)
     }
 
     /// Waits until the actors that are alive are the right ones.

@@ -17,6 +17,7 @@
 mod app;
 mod clock;
 mod conversation;
+mod hop;
 mod person;
 mod process;
 mod provider;
@@ -24,7 +25,7 @@ mod wire;
 
 use std::time::Duration;
 
-pub use app::{AppOptions, SETUP_TOKEN, TestApp, spawn_app, spawn_app_with};
+pub use app::{AppOptions, REMOTE, SETUP_TOKEN, TestApp, spawn_app, spawn_app_with};
 pub use clock::TestClock;
 pub use conversation::{Conversation, calls_of, text_of};
 pub use person::{PASSWORD, Person};

@@ -1,0 +1,299 @@
+//! Projects and sessions that nobody needs leave memory, and come back with everything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use iris_client::ClientError;
+use iris_protocol::{
+    Content, ErrorCode, ExitKind, MessageAccepted, MessageRole, MessageSend, ProjectId, RunStatus,
+    SessionId, SessionState, SupervisionKind,
+};
+use iris_actors::supervision::RecordFilter;
+use iris_testkit::{
+    AppOptions, FakeProvider, Gate, Person, Reply, TestApp, chat, patiently, spawn_app_with, text_of,
+};
+
+use crate::refusal;
+
+/// So soon that a test need not wait for it.
+const SOON: Duration = Duration::from_millis(20);
+const WAITS: &str = "call write {\"path\": \"a\", \"content\": \"\"}";
+
+/// A server that closes idle projects soon.
+async fn hasty_app() -> TestApp {
+    spawn_app_with(AppOptions { project_idle: SOON, ..AppOptions::default() }).await
+}
+
+/// How often an actor left the tree because nobody needed it.
+fn passivations(app: &TestApp, path: &str) -> usize {
+    let filter = RecordFilter {
+        kind: Some(SupervisionKind::Passivated),
+        path: Some(path.to_owned()),
+        since: None,
+    };
+    let records = app.supervision().log().records(&filter);
+    assert!(records.iter().all(|record| record.reason == Some(ExitKind::Normal)), "{records:?}");
+    records.iter().filter(|record| record.path == path).count()
+}
+
+fn path_of(project: &ProjectId) -> String {
+    format!("node/directory/project/{project}")
+}
+
+async fn until_closed(app: &TestApp, project: &ProjectId) {
+    let path = path_of(project);
+    app.wait_for_actors("the project to close", |actors| {
+        actors.iter().all(|actor| !actor.path.starts_with(&path))
+    })
+    .await;
+}
+
+/// Waits until every project that could have been closed was.
+async fn idle_time(app: &TestApp, witness: &Person) {
+    for _ in 0..2 {
+        let project = witness.project("witness").await.id;
+        witness.session(&project).await;
+        until_closed(app, &project).await;
+        assert_eq!(passivations(app, &path_of(&project)), 1);
+    }
+}
+
+/// The descriptors of this process that belong to the files of a project's database.
+fn open_files(app: &TestApp, project: &ProjectId) -> usize {
+    let directory = app.data_dir().join("projects").join(project.as_str());
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+    let files = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+    files.filter(|file| file.starts_with(&directory)).count()
+}
+
+/// Sends a message without a socket.
+async fn send(
+    person: &Person,
+    project: &ProjectId,
+    session: &SessionId,
+    text: &str,
+) -> Result<MessageAccepted, ClientError> {
+    let content = Content::Text(text.to_owned());
+    let request = MessageSend { session_id: session.clone(), content, when_busy: None };
+    person.client.call(Some(project), request).await
+}
+
+/// Waits, without a socket, until a session is in a state.
+async fn until(person: &Person, project: &ProjectId, session: &SessionId, state: SessionState) {
+    let looking = async {
+        while person.snapshot(project, session).await.session.state != state {}
+    };
+    patiently("the state of the session", looking).await;
+}
+
+#[tokio::test]
+async fn a_project_that_nobody_needs_is_closed_and_comes_back_with_everything() {
+    let app = hasty_app().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let project = ann.project.clone();
+    ann.ask("say one").await;
+    ann.wait_for("session.status").await;
+    let before = ann.person.snapshot(&project, &ann.session).await;
+    assert!(open_files(&app, &project) > 0);
+    let (person, session, position) = (ann.person.clone(), ann.session.clone(), ann.position.clone());
+    drop(ann);
+    until_closed(&app, &project).await;
+    assert_eq!(passivations(&app, &path_of(&project)), 1);
+    let closing = async { while open_files(&app, &project) > 0 { tokio::task::yield_now().await } };
+    patiently("the files to close", closing).await;
+
+    assert_eq!(person.snapshot(&project, &session).await, before);
+    let mut again = person.join_since(&project, &session, Some(position)).await;
+    assert_eq!(text_of(&again.ask("say two").await), "two");
+    assert_eq!(again.seen[0].meta.prev, again.seen[0].meta.seq.map(|seq| seq - 2));
+}
+
+#[tokio::test]
+async fn a_project_that_somebody_hears_stays_open() {
+    let app = hasty_app().await;
+    let (ann, eve) = (app.user("ann").await, app.user("eve").await);
+    let mut talk = ann.conversation().await;
+    idle_time(&app, &eve).await;
+    assert_eq!(passivations(&app, &path_of(&talk.project)), 0);
+    assert_eq!(text_of(&talk.ask("say still here").await), "still here");
+    // Whoever only left the rooms hears nothing either.
+    let rooms = vec![format!("session:{}", talk.session)];
+    talk.socket.call(None, iris_protocol::Unsubscribe { rooms }).await.unwrap();
+    until_closed(&app, &talk.project).await;
+}
+
+#[tokio::test]
+async fn a_project_whose_run_waits_for_a_person_stays_open_and_so_does_its_queue() {
+    let app = hasty_app().await;
+    let (ann, eve) = (app.user("ann").await, app.user("eve").await);
+    let project = ann.project("p").await.id;
+    let session = ann.session(&project).await.id;
+    send(&ann, &project, &session, WAITS).await.unwrap();
+    until(&ann, &project, &session, SessionState::Waiting).await;
+    send(&ann, &project, &session, "say queued").await.unwrap();
+    idle_time(&app, &eve).await;
+    assert_eq!(passivations(&app, &path_of(&project)), 0);
+
+    let mut talk = ann.join(&project, &session).await;
+    assert!(talk.cancel().await);
+    talk.wait_until("the end of the queue", |event| {
+        matches!(event, iris_protocol::Event::RunCompleted { status: RunStatus::Completed, .. })
+    })
+    .await;
+    drop(talk);
+    until_closed(&app, &project).await;
+}
+
+#[tokio::test]
+async fn a_project_whose_run_works_stays_open() {
+    let gate = Gate::default();
+    let held = Reply::stream().wait(&gate).bytes(chat::text("done")).bytes(chat::end("stop"));
+    let provider = FakeProvider::start([held]).await;
+    let options = AppOptions {
+        project_idle: SOON,
+        session_idle: SOON,
+        ..AppOptions::with_provider(provider.base_url())
+    };
+    let app = spawn_app_with(options).await;
+    let (ann, eve) = (app.user("ann").await, app.user("eve").await);
+    let project = ann.project("p").await.id;
+    let session = ann.session(&project).await.id;
+    let run = send(&ann, &project, &session, "hello").await.unwrap().run_id;
+    gate.reached().await;
+    idle_time(&app, &eve).await;
+    assert_eq!(passivations(&app, &path_of(&project)), 0);
+    gate.open();
+    until_closed(&app, &project).await;
+    let answer = ann.join(&project, &session).await.answer(&run).await;
+    assert_eq!(text_of(&answer), "done");
+}
+
+#[tokio::test]
+async fn a_session_that_does_nothing_leaves_its_project_and_comes_back() {
+    let app = spawn_app_with(AppOptions { session_idle: SOON, ..AppOptions::default() }).await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let path = format!("{}/session/{}", path_of(&ann.project), ann.session);
+    for round in 1..=2 {
+        ann.ask("say hi").await;
+        app.wait_for_actors("the session to leave", |actors| {
+            actors.iter().all(|actor| actor.kind != "session")
+        })
+        .await;
+        assert_eq!(passivations(&app, &path), round);
+    }
+    // While its run waits it stays.
+    let run = ann.send_message(WAITS).await.run_id;
+    ann.approval().await;
+    let eve = app.user("eve").await.conversation().await;
+    for _ in 0..2 {
+        eve.send_message("say hi").await;
+        app.wait_for_actors("the other session to leave", |actors| {
+            actors.iter().filter(|actor| actor.kind == "session").count() == 1
+        })
+        .await;
+    }
+    assert_eq!(passivations(&app, &path), 2);
+    assert!(ann.cancel().await);
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Cancelled);
+}
+
+#[tokio::test]
+async fn one_project_more_than_may_be_open_takes_the_place_of_one_that_was_not_used_for_long() {
+    const OPEN_MAX: usize = 10;
+    let options = AppOptions { projects_open_max: OPEN_MAX, ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
+    let ann = app.user("ann").await;
+    // The first one is the least recently used, but somebody hears it.
+    let talk = ann.conversation().await;
+    let mut projects = Vec::new();
+    for _ in 1..OPEN_MAX {
+        projects.push(ann.project("p").await.id);
+        ann.session(&projects[projects.len() - 1]).await;
+    }
+    // The second one, but for this.
+    let session = ann.session(&projects[0]).await.id;
+    let is_open = |project: &ProjectId| {
+        let found = app.supervision().actors(Some("project"), Some(&path_of(project)));
+        !found.is_empty()
+    };
+    assert_eq!(app.supervision().count("project"), OPEN_MAX);
+    let newest = ann.project("one more").await.id;
+    ann.session(&newest).await;
+    assert!(is_open(&newest) && is_open(&talk.project) && is_open(&projects[0]));
+    assert_eq!(passivations(&app, &path_of(&projects[1])), 1);
+    assert!(app.supervision().count("project") <= OPEN_MAX);
+    // It comes back in its turn.
+    ann.session(&projects[1]).await;
+    ann.snapshot(&projects[0], &session).await;
+    assert!(is_open(&projects[1]) && is_open(&talk.project));
+}
+
+#[tokio::test]
+async fn when_every_open_project_is_in_use_another_is_refused_until_one_is_not() {
+    let app = spawn_app_with(AppOptions { projects_open_max: 2, ..AppOptions::default() }).await;
+    let ann = app.user("ann").await;
+    let third = ann.project("third").await.id;
+    ann.session(&third).await;
+    let talks = [ann.conversation().await, ann.conversation().await];
+    assert_eq!(passivations(&app, &path_of(&third)), 1);
+    let title = || iris_protocol::SessionCreate { title: None, agent: None, model: None, mode: None };
+    let error = refusal(ann.client.call(Some(&third), title()).await);
+    assert_eq!(error.code, ErrorCode::Overloaded);
+    assert_eq!((error.retryable, error.retry_after_ms), (true, Some(1_000)), "{error:?}");
+    let [first, second] = talks;
+    first.socket.close().await;
+    let opening = async { while ann.client.call(Some(&third), title()).await.is_err() {} };
+    patiently("room for the third", opening).await;
+    assert_eq!(text_of(&{ second }.ask("say undisturbed").await), "undisturbed");
+}
+
+#[tokio::test]
+async fn no_message_is_lost_that_comes_while_its_session_or_project_closes() {
+    const MESSAGES: usize = 60;
+    for (session_idle, project_idle) in [(1, 2), (1, 60_000), (60_000, 1)] {
+        let options = AppOptions {
+            session_idle: Duration::from_millis(session_idle),
+            project_idle: Duration::from_millis(project_idle),
+            ..AppOptions::default()
+        };
+        let app = spawn_app_with(options).await;
+        let ann = app.user("ann").await;
+        let projects = (0..4).map(|_| async {
+            let project = ann.project("p").await.id;
+            let session = ann.session(&project).await.id;
+            let mut refused = 0;
+            for number in 0..MESSAGES {
+                let text = format!("say {number}");
+                if let Err(error) = send(&ann, &project, &session, &text).await {
+                    let error = refusal::<()>(Err(error));
+                    assert_eq!((error.code, error.retryable), (ErrorCode::Overloaded, true));
+                    assert!(error.retry_after_ms.is_some(), "{error:?}");
+                    send(&ann, &project, &session, &text).await.unwrap();
+                    refused += 1;
+                }
+                // In every second round it has time to become idle.
+                if number % 2 == 0 {
+                    until(&ann, &project, &session, SessionState::Idle).await;
+                }
+            }
+            until(&ann, &project, &session, SessionState::Idle).await;
+            let mut texts = BTreeMap::new();
+            let mut before = None;
+            loop {
+                let request = iris_protocol::MessageList { session_id: session.clone(), limit: Some(100), before };
+                let page = ann.client.call(Some(&project), request).await.unwrap();
+                for message in page.messages {
+                    if message.role == MessageRole::User { *texts.entry(text_of(&message)).or_insert(0) += 1; }
+                }
+                before = page.next_cursor;
+                if before.is_none() { break }
+            }
+            assert_eq!(texts.len(), MESSAGES);
+            assert!(texts.values().all(|count| *count == 1), "{texts:?}");
+            (refused, passivations(&app, &path_of(&project)))
+        });
+        let counts = join_all(projects).await;
+        eprintln!("{session_idle} {project_idle}: {counts:?}");
+    }
+}

@@ -1,0 +1,33 @@
+//! What goes wrong inside the whole server, on purpose: panics in every actor over every message,
+//! threads that stop, mailboxes that fill, writers that die. Each test says what the others notice.
+//!
+//! The faults are armed through a feature that only `iris-testkit` asks for; releases have not a line
+//! of it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails like the test itself"
+)]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names the variants that it is about; all others are its failure or no concern"
+)]
+
+mod aftermath;
+mod bystander;
+mod player;
+mod scenario;
+mod talk;
+
+mod matrix;
+
+use iris_actors::supervision::install_panic_hook;
+use iris_testkit::{AppOptions, TestApp, spawn_app_with};
+
+/// A server whose panics are told as those of the command.
+async fn server(options: AppOptions) -> TestApp {
+    install_panic_hook();
+    spawn_app_with(options).await
+}

@@ -1,0 +1,143 @@
+//! A session and two who follow it, through whatever happens.
+
+use iris_client::{Backoff, FollowOptions, Follower, Update};
+use iris_protocol::{
+    Content, Event, MessageSend, ProjectId, RunCancel, RunId, RunStatus, SessionId, ToolApprove,
+    ToolCallId, ToolReject,
+};
+use iris_testkit::Person;
+use std::time::Duration;
+
+use crate::player::{Player, Trouble};
+
+/// What is done about a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    Watch,
+    Approve,
+    Reject,
+    /// As soon as it says something.
+    Cancel,
+}
+
+/// A session that is followed by its owner and a friend.
+pub(crate) struct Talk<'a> {
+    player: &'a Player<'a>,
+    session: SessionId,
+    owner: Follower,
+    friend: Follower,
+}
+
+fn follow(person: &Person, project: &ProjectId, session: &SessionId) -> Follower {
+    let backoff = Backoff { first: Duration::from_millis(2), max: Duration::from_millis(50) };
+    let options = FollowOptions { backoff, failures_max: 100, ..FollowOptions::default() };
+    Follower::start(person.client.clone(), project.clone(), session.clone(), options)
+}
+
+impl<'a> Talk<'a> {
+    pub(crate) fn follow(player: &'a Player<'_>, project: &ProjectId, session: SessionId) -> Self {
+        let owner = follow(player.person, project, &session);
+        let friend = follow(player.operator, project, &session);
+        Self { player, session, owner, friend }
+    }
+
+    pub(crate) fn session(&self) -> &SessionId {
+        &self.session
+    }
+
+    /// Sends a message until its run ends as it should.
+    pub(crate) async fn run(&mut self, what: &'static str, script: &str, how: How) {
+        let expected = if how == How::Cancel { RunStatus::Cancelled } else { RunStatus::Completed };
+        let player = self.player;
+        let attempt = async || {
+            let run = self.try_send(script).await?;
+            let status = self.ended(&run, how).await;
+            if status == expected { Ok(()) } else { Err(Trouble::RunEnded(status)) }
+        };
+        player.insist(what, attempt).await;
+    }
+
+    /// Sends a message, once.
+    pub(crate) async fn try_send(&self, script: &str) -> Result<RunId, Trouble> {
+        let (session_id, content) = (self.session.clone(), Content::Text(script.to_owned()));
+        let request = MessageSend { session_id, content, when_busy: None };
+        Ok(self.owner.call(request).await?.payload.run_id)
+    }
+
+    /// Waits for the end of a run, which both hear.
+    pub(crate) async fn ended(&mut self, run: &RunId, how: How) -> RunStatus {
+        let mut is_cancelled = false;
+        let status = loop {
+            match next(self.player, &mut self.owner).await {
+                Update::Text { .. } if how == How::Cancel && !is_cancelled => {
+                    is_cancelled = true;
+                    self.cancel().await;
+                }
+                Update::Event(frame) => match frame.event {
+                    Event::ToolApprovalRequired { tool_call_id, .. }
+                        if matches!(how, How::Approve | How::Reject) =>
+                    {
+                        self.decide(tool_call_id, how).await;
+                    }
+                    Event::RunCompleted { run_id, status, .. } if run_id == *run => break status,
+                    _ => {}
+                },
+                _ => {}
+            }
+        };
+        loop {
+            if let Update::Event(frame) = next(self.player, &mut self.friend).await
+                && let Event::RunCompleted { run_id, status: heard, .. } = frame.event
+                && run_id == *run
+            {
+                assert_eq!(heard, status);
+                return status;
+            }
+        }
+    }
+
+    /// Ends the run that is active.
+    pub(crate) async fn cancel(&self) {
+        let cancel = async || {
+            self.owner.call(RunCancel { session_id: self.session.clone() }).await?;
+            Ok(())
+        };
+        self.player.insist_done("cancel", cancel).await;
+    }
+
+    async fn decide(&self, tool_call_id: ToolCallId, how: How) {
+        let decide = async || {
+            let (session_id, tool_call_id) = (self.session.clone(), tool_call_id.clone());
+            if how == How::Reject {
+                let request = ToolReject { session_id, tool_call_id, reason: None };
+                self.owner.call(request).await?;
+            } else {
+                let request = ToolApprove { session_id, tool_call_id, remember: None };
+                self.owner.call(request).await?;
+            }
+            Ok(())
+        };
+        self.player.insist_done("decide", decide).await;
+    }
+
+    /// Waits until a tool call asks for a person.
+    pub(crate) async fn asked(&mut self) {
+        loop {
+            if let Update::Event(frame) = next(self.player, &mut self.owner).await
+                && let Event::ToolApprovalRequired { .. } = frame.event
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// What a follower hears next; a lost connection is noted.
+async fn next(player: &Player<'_>, follower: &mut Follower) -> Update {
+    let update = follower.next().await.unwrap_or_else(|error| panic!("following: {error}"));
+    if let Update::Reconnecting { reason, .. } = &update {
+        assert!(!reason.is_empty());
+        player.note("follow", Trouble::Closed(1011));
+    }
+    update
+}
