@@ -223,7 +223,8 @@ impl Directory {
             for answer in waiting {
                 reply(answer, opened.clone());
             }
-            // It may close again, or have failed to open: both are news for those who wait for room.
+            drop(opened);
+            // It may close again, or failed to open: news for those who wait for room.
             directory.make_room(ctx);
         }));
     }

@@ -298,7 +298,8 @@ pub(crate) async fn perform_for(
         request_id: None,
     };
     let context = grant.write_context(node, operation, &ask)?;
-    perform(node, grant, ask, context).await
+    // As large as the largest of all operations.
+    Box::pin(perform(node, grant, ask, context)).await
 }
 
 async fn perform(

@@ -166,9 +166,9 @@ impl Node {
     /// When an actor was gone before it could close what it owned.
     pub async fn close(&self) -> Result<(), NodeError> {
         self.connections.close_all(&CloseReason::new(1012, "the server is stopping"));
-        let projects = self.directory.urge(CloseAll).await;
-        let recorded = self.recorder.urge(StoreNow).await;
-        let database = self.root.urge(TakeDatabase).await.map_err(|_| NodeError::Gone)?;
+        let projects = self.directory.insist(|| CloseAll).await;
+        let recorded = self.recorder.insist(|| StoreNow).await;
+        let database = self.root.insist(|| TakeDatabase).await.map_err(|_| NodeError::Gone)?;
         let closed = tokio::task::spawn_blocking(move || drop(database)).await;
         projects.and(recorded).map_err(|_| NodeError::Gone)?;
         closed.map_err(|_| NodeError::Gone)

@@ -46,7 +46,7 @@ pub use watchdog::{Watchdog, WatchdogSettings};
 pub use work::Work;
 
 use panics::PanicReport;
-use running::Pulse;
+use running::{Pulse, Running};
 use vitals::Order;
 
 /// How long a message may take, unless the actor's spec says otherwise.
@@ -223,6 +223,7 @@ where
     let life = Life {
         actor: Some(context.into_future(actor)),
         pulse: vitals.supervision.pulse(),
+        running: Some(Running::new(&vitals)),
         keeps_children: spec.keeps_children,
         restarts: VecDeque::new(),
         phase: Phase::Starting,
@@ -249,6 +250,8 @@ struct Life<A: Supervise + Supervised> {
     actor: Option<ContextFut<A, Context<A>>>,
     vitals: Arc<Vitals>,
     pulse: Arc<Pulse>,
+    /// There while it does not run.
+    running: Option<Running>,
     keeps_children: bool,
     /// When the restarts inside the window happened, oldest first.
     restarts: VecDeque<Instant>,
@@ -337,8 +340,8 @@ impl<A: Supervise + Supervised> Life<A> {
         &mut self,
         body: impl FnOnce(&mut Option<ContextFut<A, Context<A>>>) -> T,
     ) -> Result<T, PanicReport> {
-        let Self { actor, pulse, vitals, .. } = self;
-        panics::catch(|| pulse.run(vitals, || body(actor)))
+        let Self { actor, pulse, running, .. } = self;
+        panics::catch(|| pulse.run(running, || body(actor)))
     }
 
     #[cfg(feature = "faults")]

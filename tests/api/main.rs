@@ -28,6 +28,7 @@ mod passivation;
 mod process;
 mod project_paths;
 mod projects;
+mod remote;
 mod restart;
 mod sessions;
 mod socket;

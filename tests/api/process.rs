@@ -1,15 +1,17 @@
 //! The real command: how it starts, refuses to start, is killed and ends.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use iris_client::ClientError;
 use iris_protocol::{
-    AuthRegister, ErrorCode, MessageState, RunStatus, ServerFrame, SessionState, ToolState,
+    AuthRegister, ErrorCode, Message, MessageState, RunId, RunStatus, ServerFrame, SessionState,
+    ToolState,
 };
 use iris_testkit::{
-    FakeProvider, Gate, PASSWORD, Person, Reply, ServerProcess, calls_of, chat, patiently, text_of,
+    Conversation, FakeProvider, Gate, PASSWORD, Person, Reply, ServerProcess, calls_of, chat,
+    patiently, text_of,
 };
 use tempfile::tempdir;
 
@@ -209,6 +211,124 @@ async fn a_server_that_drains_lets_a_run_end_and_starts_none() {
     assert_eq!(again.run_ended(&second.run_id).await, RunStatus::Completed);
     assert_eq!(text_of(&again.answer(&first).await), "first");
     assert_eq!(text_of(&again.answer(&second.run_id).await), "second");
+}
+
+/// A server whose run waits for a person, who does not come. It gives runs `drain_seconds` to end.
+async fn with_endless_run(dir: &Path, drain_seconds: u32) -> (ServerProcess, Conversation, RunId) {
+    let mut command = iris(dir);
+    command.env("IRIS_DRAIN_SECONDS", drain_seconds.to_string());
+    let server = ServerProcess::start(command).await;
+    let mut talk = ann(&server).await.conversation().await;
+    talk.ask("say done").await;
+    let run = talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await.run_id;
+    talk.approval().await;
+    (server, talk, run)
+}
+
+/// Waits for the announcement; what comes before it is dropped.
+async fn until_draining(talk: &Conversation) -> u64 {
+    loop {
+        match patiently("the warning", talk.socket.next_frame()).await {
+            Ok(ServerFrame::Draining { retry_after_ms }) => return retry_after_ms,
+            Ok(_) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// The code with which the server closes a socket; what comes before it is dropped.
+async fn close_code(talk: &Conversation) -> u16 {
+    loop {
+        match patiently("the close", talk.socket.next_frame()).await {
+            Ok(_) => {}
+            Err(ClientError::Closed { code, .. }) => return code,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Starts the server again; the run has to be interrupted, and everything before it as it was.
+async fn assert_interrupted(dir: &Path, talk: &Conversation, run: &RunId, before: &[Message]) {
+    let server = ServerProcess::start(iris(dir)).await;
+    let person = Person::new(&server.client(), talk.person.grant.clone());
+    let snapshot = person.snapshot(&talk.project, &talk.session).await;
+    assert_eq!(snapshot.session.state, SessionState::Interrupted);
+    assert!(snapshot.approvals.is_empty());
+    assert_eq!(snapshot.messages[..before.len() - 1], before[..before.len() - 1]);
+    let mut again = talk.resume(person).await;
+    let answer = again.answer(run).await;
+    assert_eq!((answer.state, answer.parts.len()), (MessageState::Interrupted, 2));
+    assert_eq!(again.run_ended(run).await, RunStatus::Interrupted);
+    assert_eq!(text_of(&again.ask("say on").await), "on");
+}
+
+/// The write-ahead logs that hold anything.
+fn logs_left(dir: &Path) -> Vec<PathBuf> {
+    let mut left = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            left.extend(logs_left(&path));
+        } else if path.to_string_lossy().ends_with("-wal") && entry.metadata().unwrap().len() > 0 {
+            left.push(path);
+        }
+    }
+    left
+}
+
+#[tokio::test]
+async fn a_run_that_does_not_end_in_the_time_of_the_drain_is_interrupted() {
+    let dir = tempdir().unwrap();
+    let (server, talk, run) = with_endless_run(dir.path(), 1).await;
+    let before = talk.person.snapshot(&talk.project, &talk.session).await.messages;
+    assert!(!logs_left(dir.path()).is_empty());
+    server.tell_to_stop();
+    // The time of the drain, and a second to start again.
+    assert_eq!(until_draining(&talk).await, 2_000);
+    let client = server.client();
+    assert!(!client.health_ready().await.unwrap());
+    // Whoever comes now may read, and not begin anything.
+    talk.person.snapshot(&talk.project, &talk.session).await;
+    let refused = crate::refusal(talk.try_send("say more", None).await);
+    assert_eq!(refused.code, ErrorCode::ShuttingDown);
+    assert!(refused.retry_after_ms.is_some());
+    assert_eq!(close_code(&talk).await, 1012);
+    assert!(server.exited().await.success());
+    assert_eq!(logs_left(dir.path()), Vec::<PathBuf>::new());
+    assert_interrupted(dir.path(), &talk, &run, &before).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_drain() {
+    let dir = tempdir().unwrap();
+    let (server, talk, run) = with_endless_run(dir.path(), 3_600).await;
+    let before = talk.person.snapshot(&talk.project, &talk.session).await.messages;
+    server.tell_to_stop();
+    assert_eq!(until_draining(&talk).await, 3_601_000);
+    assert!(server.terminate().await.success());
+    assert_eq!(close_code(&talk).await, 1012);
+    assert_eq!(logs_left(dir.path()), Vec::<PathBuf>::new());
+    assert_interrupted(dir.path(), &talk, &run, &before).await;
+}
+
+#[tokio::test]
+async fn while_a_server_drains_a_run_can_be_cancelled_and_its_queue_waits_for_the_next_server() {
+    let dir = tempdir().unwrap();
+    let (server, mut talk, run) = with_endless_run(dir.path(), 3_600).await;
+    let queued = talk.send_message("say later").await.run_id;
+    server.tell_to_stop();
+    until_draining(&talk).await;
+    assert!(talk.cancel().await);
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Cancelled);
+    // Nothing is left to wait for.
+    assert!(server.exited().await.success());
+    assert_eq!(logs_left(dir.path()), Vec::<PathBuf>::new());
+
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let person = Person::new(&server.client(), talk.person.grant.clone());
+    let mut again = talk.resume(person).await;
+    assert_eq!(again.run_ended(&queued).await, RunStatus::Completed);
+    assert_eq!(text_of(&again.answer(&queued).await), "later");
 }
 
 #[tokio::test]

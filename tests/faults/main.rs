@@ -19,15 +19,14 @@ mod aftermath;
 mod bystander;
 mod player;
 mod scenario;
+mod stage;
 mod talk;
 
+mod ending;
+mod limits;
 mod matrix;
-
-use iris_actors::supervision::install_panic_hook;
-use iris_testkit::{AppOptions, TestApp, spawn_app_with};
-
-/// A server whose panics are told as those of the command.
-async fn server(options: AppOptions) -> TestApp {
-    install_panic_hook();
-    spawn_app_with(options).await
-}
+mod overload;
+mod parent;
+mod passivation;
+mod stuck;
+mod writer;

@@ -215,7 +215,7 @@ async fn subscribe(socket: &Socket, project: &ProjectId, room: &str) -> Result<(
 }
 
 /// Lets the operator follow the sessions of the project too.
-async fn invite(player: &Player<'_>, project: &ProjectId) {
+pub(crate) async fn invite(player: &Player<'_>, project: &ProjectId) {
     let add = async || {
         let user_id = Some(player.operator.id().clone());
         let request = MemberAdd { user_id, email: None, role: Role::Member };

@@ -1,19 +1,20 @@
 //! The smallest actor there can be: started, asked and ended as plain actix does it and under
 //! supervision, so that one can be measured beside the other.
 
+#![expect(clippy::expect_used, reason = "what fails is not measured")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use actix_rt::ArbiterHandle;
 use iris_actors::SystemClock;
 use iris_actors::supervision::{
     Address, ChildSpec, Intensity, RestartPolicy, Supervise, Supervision, Vitals, spawn,
 };
 use tokio::sync::oneshot;
 
-/// Restarts of one actor that a measurement may need.
-const RESTARTS_MAX: usize = 1_000_000;
+/// Restarts that one measurement may need.
+const RESTARTS_MAX: usize = 10_000_000;
 
 /// An actor that does nothing, without state.
 pub(crate) struct Idle;
@@ -43,13 +44,27 @@ impl Handler<Next> for Idle {
     }
 }
 
+/// Tell: panics.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Crash;
+
+impl Handler<Crash> for Idle {
+    type Result = ();
+
+    #[expect(clippy::panic, reason = "that is what it is for")]
+    fn handle(&mut self, _: Crash, _: &mut Context<Self>) {
+        panic!("a measurement wanted this panic");
+    }
+}
+
 /// The top of a tree of its own.
 pub(crate) fn node() -> Arc<Vitals> {
     Supervision::new(Arc::new(SystemClock)).node()
 }
 
 /// One plain actor on the current arbiter.
-#[expect(clippy::disallowed_methods, reason = "plain actix is what supervision is compared with")]
+#[expect(clippy::disallowed_methods, reason = "supervision is compared with it")]
 pub(crate) fn start_plain() -> Addr<Idle> {
     Idle.start()
 }
@@ -62,33 +77,30 @@ pub(crate) fn start_supervised(parent: &Arc<Vitals>, id: String) -> Address<Idle
     spawn(parent, spec, |_, _| Idle, |_| {})
 }
 
-/// Runs `start` on another arbiter.
-pub(crate) async fn on<T: Send + 'static>(
-    arbiter: &ArbiterHandle,
-    start: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
+/// What `start` gives on an arbiter of its own.
+pub(crate) async fn elsewhere<T: Send + 'static>(start: impl FnOnce() -> T + Send + 'static) -> T {
     let (started, address) = oneshot::channel();
-    arbiter.spawn_fn(move || drop(started.send(start())));
-    address.await.ok()
+    Arbiter::new().spawn_fn(move || drop(started.send(start())));
+    address.await.expect("a new arbiter")
 }
 
-/// Plain actors, and how long it took until all of them ran.
+/// Plain actors, and how long it took until the last of them ran.
 pub(crate) async fn spawn_plain(count: u64) -> (Vec<Addr<Idle>>, Duration) {
     let began = Instant::now();
     let actors: Vec<_> = (0..count).map(|_| start_plain()).collect();
-    // An arbiter polls its tasks in the order in which they were spawned.
+    // Tasks of an arbiter begin in the order in which they were spawned.
     if let Some(last) = actors.last() {
         ask_plain(last, 1).await;
     }
     (actors, began.elapsed())
 }
 
-/// Supervised actors, and how long it took until all of them ran.
+/// Supervised actors, and how long it took until the last of them ran.
 pub(crate) async fn spawn_supervised(
     parent: &Arc<Vitals>,
     count: u64,
 ) -> (Vec<Address<Idle>>, Duration) {
-    let ids: Vec<String> = (0..count).map(|number| format!("{number:020}")).collect();
+    let ids: Vec<String> = (0..count).map(|number| number.to_string()).collect();
     let began = Instant::now();
     let actors: Vec<_> = ids.into_iter().map(|id| start_supervised(parent, id)).collect();
     if let Some(last) = actors.last() {
@@ -97,29 +109,39 @@ pub(crate) async fn spawn_supervised(
     (actors, began.elapsed())
 }
 
-/// How long it takes to ask a plain actor `count` times, one question after the other.
+/// How long it takes to ask a plain actor so often, one question after the other.
 pub(crate) async fn ask_plain(actor: &Addr<Idle>, count: u64) -> Duration {
     let began = Instant::now();
     let mut number = 0;
     while number < count {
-        number = actor.send::<Next>(Next(number)).await.unwrap_or(count);
+        number = actor.send::<Next>(Next(number)).await.expect("an answer");
     }
     began.elapsed()
 }
 
-/// How long it takes to ask a supervised actor `count` times, one question after the other.
+/// How long it takes to ask a supervised actor so often, one question after the other.
 pub(crate) async fn ask_supervised(actor: &Address<Idle>, count: u64) -> Duration {
     let began = Instant::now();
     let mut number = 0;
     while number < count {
-        number = actor.ask(Next(number)).await.unwrap_or(count);
+        number = actor.ask(Next(number)).await.expect("an answer");
     }
     began.elapsed()
 }
 
-/// Waits until actors that nobody needs any more have ended on the current arbiter.
-pub(crate) async fn settle() {
-    for _ in 0..3 {
-        spawn_plain(1).await;
-    }
+/// How long it takes until an actor that an operator restarts answers.
+pub(crate) async fn restart(actor: &Address<Idle>) -> Duration {
+    let began = Instant::now();
+    let vitals = actor.vitals();
+    vitals.supervision().restart(vitals.path().as_str()).expect("an actor that starts again");
+    ask_supervised(actor, 1).await;
+    began.elapsed()
+}
+
+/// How long it takes until an actor that panicked answers, its pause included.
+pub(crate) async fn crash(actor: &Address<Idle>) -> Duration {
+    let began = Instant::now();
+    actor.tell(Crash);
+    ask_supervised(actor, 1).await;
+    began.elapsed()
 }

@@ -1,58 +1,116 @@
-//! What supervision costs beside plain actix.
+//! What supervision costs beside plain actix: each pair of lines is the same done both ways.
 //!
 //! ```text
 //! cargo bench -p iris-actors --bench supervision
 //! ```
+//!
+//! Tells how a change moved a figure; `benches/figures` is what holds the figures to their targets.
+
+#![expect(clippy::expect_used, reason = "what fails is not measured")]
 
 mod idle;
 
-use actix_rt::{Arbiter, System};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use std::time::Duration;
+
+use actix_rt::System;
+use criterion::{Criterion, criterion_group, criterion_main};
+use iris_actors::supervision::{Address, detached, install_panic_hook};
 
 use idle::{
-    ask_plain, ask_supervised, node, on, settle, spawn_plain, spawn_supervised, start_plain,
-    start_supervised,
+    Idle, ask_plain, ask_supervised, crash, elsewhere, node, restart, spawn_plain,
+    spawn_supervised, start_plain, start_supervised,
 };
-use std::time::Duration;
 
 /// Actors that are started together.
 const BATCH: u64 = 1_000;
 
+criterion_group!(benches, spawning, asking, restarting);
+criterion_main!(benches);
+
+/// An actor is started and runs.
 fn spawning(criterion: &mut Criterion) {
     let system = System::new();
     let mut group = criterion.benchmark_group("spawn");
-    group.throughput(Throughput::Elements(1));
     group.bench_function("plain", |bencher| {
         bencher.iter_custom(|count| {
-            system.block_on(async {
-                let mut took = Duration::ZERO;
-                let mut left = count;
-                while left > 0 {
-                    let now = left.min(BATCH);
-                    let (actors, this) = spawn_plain(now).await;
-                    took += this;
-                    left -= now;
-                    drop(actors);
-                    settle().await;
-                }
-                took
-            })
+            system.block_on(in_batches(count, async |count| spawn_plain(count).await.1))
         });
     });
     group.bench_function("supervised", |bencher| {
         bencher.iter_custom(|count| {
             system.block_on(async {
                 let node = node();
-                let mut took = Duration::ZERO;
-                let mut left = count;
-                while left > 0 {
-                    let now = left.min(BATCH);
-                    let (actors, this) = spawn_supervised(&node, now).await;
-                    took += this;
-                    left -= now;
-                    drop(actors);
-                    settle().await;
-                }
+                in_batches(count, async |count| spawn_supervised(&node, count).await.1).await
+            })
+        });
+    });
+    group.finish();
+}
+
+/// The time of all batches. What a batch leaves behind ends between them.
+async fn in_batches(count: u64, batch: impl AsyncFn(u64) -> Duration) -> Duration {
+    let mut took = Duration::ZERO;
+    for first in (0..count).step_by(usize::try_from(BATCH).unwrap_or(usize::MAX)) {
+        took += batch(BATCH.min(count - first)).await;
+        // Answers once those have run that were woken because nobody needs them any more.
+        spawn_plain(1).await;
+    }
+    took
+}
+
+/// An actor is asked by a task and answers.
+fn asking(criterion: &mut Criterion) {
+    let system = System::new();
+    let node = node();
+    let (plain, supervised) =
+        system.block_on(async { (start_plain(), start_supervised(&node, "near".to_owned())) });
+    let far_plain = system.block_on(elsewhere(start_plain));
+    let far_supervised =
+        system.block_on(elsewhere(move || start_supervised(&node, "far".to_owned())));
+
+    let mut group = criterion.benchmark_group("ask");
+    for (name, actor) in [("same arbiter, plain", plain), ("other arbiter, plain", far_plain)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| {
+                let actor = actor.clone();
+                system.block_on(in_task(async move { ask_plain(&actor, count).await }))
+            });
+        });
+    }
+    for (name, actor) in
+        [("same arbiter, supervised", supervised), ("other arbiter, supervised", far_supervised)]
+    {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| {
+                let actor = actor.clone();
+                system.block_on(in_task(async move { ask_supervised(&actor, count).await }))
+            });
+        });
+    }
+    group.finish();
+}
+
+/// What the system itself awaits is polled another way than what runs on it.
+async fn in_task(measuring: impl Future<Output = Duration> + 'static) -> Duration {
+    detached(measuring).await.expect("a measurement")
+}
+
+/// An actor starts again and answers.
+fn restarting(criterion: &mut Criterion) {
+    install_panic_hook();
+    let system = System::new();
+    let mut group = criterion.benchmark_group("restart");
+    group.bench_function("by an operator", |bencher| {
+        bencher
+            .iter_custom(|count| system.block_on(often(count, async |actor| restart(actor).await)));
+    });
+    group.bench_function("after a panic, without the pause", |bencher| {
+        bencher.iter_custom(|count| {
+            system.block_on(async {
+                // From here on the pause before a restart is over as soon as nothing else happens.
+                tokio::time::pause();
+                let took = often(count, async |actor| crash(actor).await).await;
+                tokio::time::resume();
                 took
             })
         });
@@ -60,45 +118,12 @@ fn spawning(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn asking(criterion: &mut Criterion) {
-    let system = System::new();
-    let arbiter = system.block_on(async { Arbiter::new().handle() });
-    let node = node();
-    let (plain, supervised) =
-        system.block_on(async { (start_plain(), start_supervised(&node, "near".to_owned())) });
-    let mut group = criterion.benchmark_group("ask");
-    group.bench_function("same arbiter/plain", |b| {
-        b.iter_custom(|n| system.block_on(ask_plain(&plain, n)))
-    });
-    group.bench_function("same arbiter/supervised", |b| {
-        b.iter_custom(|n| system.block_on(ask_supervised(&supervised, n)))
-    });
-    group.bench_function("task/plain", |b| {
-        b.iter_custom(|n| {
-            let a = plain.clone();
-            system.block_on(async move {
-                actix_rt::spawn(async move { ask_plain(&a, n).await }).await.unwrap()
-            })
-        })
-    });
-    group.bench_function("task/supervised", |b| {
-        b.iter_custom(|n| {
-            let a = supervised.clone();
-            system.block_on(async move {
-                actix_rt::spawn(async move { ask_supervised(&a, n).await }).await.unwrap()
-            })
-        })
-    });
-    let far = system.block_on(on(&arbiter, start_plain)).unwrap();
-    let far_s =
-        system.block_on(on(&arbiter, move || start_supervised(&node, "far".to_owned()))).unwrap();
-    group
-        .bench_function("across/plain", |b| b.iter_custom(|n| system.block_on(ask_plain(&far, n))));
-    group.bench_function("across/supervised", |b| {
-        b.iter_custom(|n| system.block_on(ask_supervised(&far_s, n)))
-    });
-    group.finish();
+/// The time of so many restarts of one actor.
+async fn often(count: u64, measure: impl AsyncFn(&Address<Idle>) -> Duration) -> Duration {
+    let actor = start_supervised(&node(), "again".to_owned());
+    let mut took = Duration::ZERO;
+    for _ in 0..count {
+        took += measure(&actor).await;
+    }
+    took
 }
-
-criterion_group!(benches, spawning, asking);
-criterion_main!(benches);

@@ -233,10 +233,8 @@ pub(super) async fn delete(
         return Ok(done(iris_protocol::Done { done: true })?.at(None, true));
     }
     // Nobody can open it any more; what is open closes before its files go.
-    // A directory that panicked over the question starts again and is asked again.
-    if node.directory.urge(CloseOne(id.clone())).await.is_err() {
-        node.directory.urge(CloseOne(id.clone())).await.map_err(AskError::to_api)?;
-    }
+    let closed = node.directory.insist(|| CloseOne(id.clone())).await;
+    closed.map_err(AskError::to_api)?;
     let places = ProjectPlaces::new(&node.services.settings.data_dir, &id);
     remove_directory(places.directory).await;
     done(iris_protocol::Done { done: true })

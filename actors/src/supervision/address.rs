@@ -152,6 +152,21 @@ impl<A: Supervise> Address<A> {
         async move { sent.await.map_err(|_| AskError::Gone) }
     }
 
+    /// Asks as [`Address::urge`], and again when the actor panicked over it: for what has to be done and
+    /// may be done twice.
+    ///
+    /// # Errors
+    /// [`AskError::Gone`].
+    pub async fn insist<M: MessageFor<A>>(
+        &self,
+        message: impl Fn() -> M,
+    ) -> Result<M::Result, AskError> {
+        match self.urge(message()).await {
+            Err(_) if self.connected() => self.urge(message()).await,
+            answer => answer,
+        }
+    }
+
     fn send<M: MessageFor<A>>(&self, message: M) -> oneshot::Receiver<M::Result> {
         let (answer, answered) = oneshot::channel();
         M::post(self.counted(message, Some(answer)), &self.actor);
@@ -363,10 +378,11 @@ pub struct Observe;
 
 /// The answer of an actor to [`Observe`].
 #[doc(hidden)]
-pub fn observed<A: Supervise>(actor: &A, _ctx: &mut Context<A>) -> MessageResult<Observe> {
+#[cfg_attr(not(feature = "faults"), expect(unused_variables, reason = "only tests strike here"))]
+pub fn observed<A: Supervise>(actor: &A, ctx: &mut Context<A>) -> MessageResult<Observe> {
     handling(type_name::<Observe>(), None, || {
         #[cfg(feature = "faults")]
-        super::faults::strike_running(type_name::<Observe>(), _ctx);
+        super::faults::strike_running(type_name::<Observe>(), ctx);
         MessageResult(actor.observe())
     })
 }

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use super::panics::PanicReport;
 use super::path::is_under;
-use super::running::{Running, short_name};
+use super::running::short_name;
+use super::watchdog::Culprit;
 use super::work::InProgress;
 use super::{ExitReason, Vitals};
 
@@ -199,11 +200,11 @@ impl SupervisionLog {
         });
     }
 
-    pub(super) fn blocked(&self, thread: &str, running: Option<&Running>, age: Duration) {
+    pub(super) fn blocked(&self, thread: &str, culprit: Option<&Culprit>, age: Duration) {
         self.say(SupervisionRecord {
-            error: running.map(|running| format!("held up by {}", running.vitals.path())),
-            message: running.and_then(|running| running.message).map(short_name),
-            request_id: running.and_then(|running| running.request.as_deref().map(str::to_owned)),
+            error: culprit.map(|culprit| format!("held up by {}", culprit.path)),
+            message: culprit.and_then(|culprit| culprit.message).map(short_name),
+            request_id: culprit.and_then(|culprit| culprit.request.as_deref().map(str::to_owned)),
             counts: counts([("ageMs", millis(age))]),
             ..self.about(SupervisionKind::Blocked, thread.to_owned(), "arbiter")
         });

@@ -1,10 +1,15 @@
 //! What each thread runs at this moment: which actor, which message, for which request. The panic
-//! hook, the watchdog and everything that is sent meanwhile read it.
+//! hook and everything that is sent meanwhile ask the thread itself; the watchdog, which is on another
+//! one, sees its pulse.
+//!
+//! This happens for every message. Therefore most of a pulse is plain stores, and the thread's own
+//! copy has no lock.
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::mem::swap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -13,11 +18,20 @@ use super::Vitals;
 /// The id of a request, on its way with everything that it causes.
 pub type RequestTag = Arc<str>;
 
-/// What one thread runs. The thread writes it; the watchdog reads it.
+/// Stands for no actor where the number of one is expected.
+const NOBODY: u64 = u64::MAX;
+
+/// What one thread shows to the watchdog. Its parts are written one after the other: what is read
+/// fits together once the thread has stood still for a moment, and only then it is of interest.
 pub(super) struct Pulse {
     /// Name of the thread.
     pub(super) name: String,
-    running: Mutex<Option<Running>>,
+    /// The number of the actor that runs.
+    actor: AtomicU64,
+    /// Whether that actor handles `message`, or is between messages.
+    is_handling: AtomicBool,
+    /// The last message that was begun, and the request that caused it.
+    message: Mutex<(&'static str, Option<RequestTag>)>,
     /// The last ping of the watchdog that the thread answered.
     pub(super) answered: AtomicU64,
 }
@@ -31,8 +45,14 @@ pub(super) struct Running {
     pub(super) request: Option<RequestTag>,
 }
 
+/// What the current thread does.
+struct Now {
+    pulse: Option<Arc<Pulse>>,
+    running: Option<Running>,
+}
+
 thread_local! {
-    static PULSE: RefCell<Option<Arc<Pulse>>> = const { RefCell::new(None) };
+    static NOW: RefCell<Now> = const { RefCell::new(Now { pulse: None, running: None }) };
 }
 
 tokio::task_local! {
@@ -42,26 +62,47 @@ tokio::task_local! {
 impl Pulse {
     /// Of the current thread.
     pub(super) fn current() -> Arc<Self> {
-        PULSE
-            .with_borrow_mut(|pulse| Arc::clone(pulse.get_or_insert_with(|| Arc::new(Self::new()))))
+        NOW.with_borrow_mut(|now| {
+            Arc::clone(now.pulse.get_or_insert_with(|| Arc::new(Self::new())))
+        })
     }
 
     fn new() -> Self {
-        let name = std::thread::current().name().unwrap_or("unnamed").to_owned();
-        Self { name, running: Mutex::new(None), answered: AtomicU64::new(0) }
+        Self {
+            name: std::thread::current().name().unwrap_or("unnamed").to_owned(),
+            actor: AtomicU64::new(NOBODY),
+            is_handling: AtomicBool::new(false),
+            message: Mutex::new(("", None)),
+            answered: AtomicU64::new(0),
+        }
     }
 
-    /// Runs `body` as work of an actor.
-    pub(super) fn run<T>(&self, vitals: &Arc<Vitals>, body: impl FnOnce() -> T) -> T {
-        let request = vitals.request().cloned();
-        let running = Running { vitals: Arc::clone(vitals), message: None, request };
-        let outer = self.running.lock().replace(running);
-        let _restore = Restore { pulse: self, outer };
+    /// Runs `body` as work of the actor in `own`, which is empty meanwhile.
+    pub(super) fn run<T>(&self, own: &mut Option<Running>, body: impl FnOnce() -> T) -> T {
+        if let Some(own) = own {
+            own.pause();
+        }
+        self.exchange(own);
+        let _restore = Restore { pulse: self, own };
         body()
     }
 
-    pub(super) fn running(&self) -> Option<Running> {
-        self.running.lock().clone()
+    /// Lets the current thread run what is in `slot`, and puts there what ran.
+    fn exchange(&self, slot: &mut Option<Running>) {
+        let actor = slot.as_ref().map_or(NOBODY, |running| running.vitals.number);
+        self.actor.store(actor, Ordering::Relaxed);
+        self.is_handling.store(false, Ordering::Relaxed);
+        NOW.with_borrow_mut(|now| swap(&mut now.running, slot));
+    }
+
+    /// The number of the actor that runs.
+    pub(super) fn actor(&self) -> Option<u64> {
+        Some(self.actor.load(Ordering::Relaxed)).filter(|actor| *actor != NOBODY)
+    }
+
+    /// The message that is being handled, and the request that caused it.
+    pub(super) fn message(&self) -> Option<(&'static str, Option<RequestTag>)> {
+        self.is_handling.load(Ordering::Relaxed).then(|| self.message.lock().clone())
     }
 
     pub(super) fn answer(&self, ping: u64) {
@@ -72,18 +113,47 @@ impl Pulse {
 /// Puts back what ran before, also when the body panicked.
 struct Restore<'a> {
     pulse: &'a Pulse,
-    outer: Option<Running>,
+    own: &'a mut Option<Running>,
 }
 
 impl Drop for Restore<'_> {
     fn drop(&mut self) {
-        *self.pulse.running.lock() = self.outer.take();
+        self.pulse.exchange(self.own);
+    }
+}
+
+impl Running {
+    /// An actor between messages.
+    pub(super) fn new(vitals: &Arc<Vitals>) -> Self {
+        Self { vitals: Arc::clone(vitals), message: None, request: vitals.request().cloned() }
+    }
+
+    fn pause(&mut self) {
+        (self.message, self.request) = (None, self.vitals.request().cloned());
+    }
+}
+
+impl Now {
+    fn begin(&mut self, message: &'static str, request: Option<&RequestTag>) {
+        let Self { pulse: Some(pulse), running: Some(running) } = self else { return };
+        running.message = Some(message);
+        if let Some(request) = request {
+            running.request = Some(Arc::clone(request));
+        }
+        *pulse.message.lock() = (message, running.request.clone());
+        pulse.is_handling.store(true, Ordering::Relaxed);
+    }
+
+    fn end(&mut self) {
+        let Self { pulse: Some(pulse), running: Some(running) } = self else { return };
+        running.pause();
+        pulse.is_handling.store(false, Ordering::Relaxed);
     }
 }
 
 /// What the current thread runs.
 pub(super) fn running() -> Option<Running> {
-    PULSE.with_borrow(|pulse| pulse.as_ref().and_then(|pulse| pulse.running()))
+    NOW.with_borrow(|now| now.running.clone())
 }
 
 /// Runs `body` as the handling of a message by the actor that runs.
@@ -92,20 +162,10 @@ pub(super) fn handling<T>(
     request: Option<&RequestTag>,
     body: impl FnOnce() -> T,
 ) -> T {
-    let set = |message, request: Option<RequestTag>| {
-        PULSE.with_borrow(|pulse| {
-            if let Some(pulse) = pulse
-                && let Some(running) = pulse.running.lock().as_mut()
-            {
-                let request = request.or_else(|| running.vitals.request().cloned());
-                (running.message, running.request) = (message, request);
-            }
-        });
-    };
-    set(Some(message), request.cloned());
+    NOW.with_borrow_mut(|now| now.begin(message, request));
     // After a panic whoever polls the actor puts back what ran before.
     let result = body();
-    set(None, None);
+    NOW.with_borrow_mut(Now::end);
     result
 }
 
@@ -114,9 +174,7 @@ pub fn current_request() -> Option<RequestTag> {
     if let Ok(request) = REQUEST.try_with(Arc::clone) {
         return Some(request);
     }
-    PULSE.with_borrow(|pulse| {
-        pulse.as_ref().and_then(|pulse| pulse.running.lock().as_ref()?.request.clone())
-    })
+    NOW.with_borrow(|now| now.running.as_ref()?.request.clone())
 }
 
 /// Marks everything that `future` sends as caused by the request.

@@ -103,6 +103,10 @@ impl Supervision {
     }
 
     /// How long something may take that may usually take `budget`: tests have less patience.
+    #[cfg_attr(
+        not(feature = "faults"),
+        expect(clippy::unused_self, reason = "only tests shorten budgets")
+    )]
     pub(super) fn budget(&self, budget: Duration) -> Duration {
         #[cfg(feature = "faults")]
         let budget = self.0.faults.budget(budget);

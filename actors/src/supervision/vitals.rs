@@ -22,6 +22,9 @@ use super::{
 /// A mailbox that stays over its limit is reported again after this long.
 const OVERLOAD_REPORTED_EVERY: Duration = Duration::from_secs(10);
 
+/// The node's number; actors have higher ones.
+pub(super) const NODE_NUMBER: u64 = 0;
+
 /// What an actor, its addresses and its supervisor share.
 pub struct Vitals {
     pub(super) path: ActorPath,
@@ -96,7 +99,7 @@ const STATES: [ActorState; 3] = [ActorState::Running, ActorState::Restarting, Ac
 impl Vitals {
     /// Of the node, the parent of those that have none.
     pub(super) fn node(supervision: Supervision) -> Arc<Self> {
-        let mut node = Self::new(supervision, None, &ChildSpec::new("node", ""), 0);
+        let mut node = Self::new(supervision, None, &ChildSpec::new("node", ""), NODE_NUMBER);
         node.path = ActorPath::node();
         Arc::new(node)
     }
@@ -223,7 +226,10 @@ impl Vitals {
 
     /// Counts a message as handled. Returns how many there were before.
     pub(super) fn handled_one(&self) -> u64 {
-        self.handled.fetch_add(1, Ordering::Relaxed)
+        // Only the actor's own thread writes it.
+        let before = self.handled.load(Ordering::Relaxed);
+        self.handled.store(before + 1, Ordering::Relaxed);
+        before
     }
 
     pub(super) fn handled(&self) -> u64 {

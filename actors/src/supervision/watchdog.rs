@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use iris_protocol::ArbiterInfo;
 use parking_lot::Mutex;
 
-use super::running::short_name;
+use super::running::{Pulse, RequestTag, short_name};
 use super::tree::Thread;
-use super::vitals::Order;
+use super::vitals::{NODE_NUMBER, Order};
 use super::{ActorPath, ExitReason, OnStuck, Supervision, Vitals};
 
 /// What the watchdog puts up with.
@@ -94,19 +94,40 @@ impl Supervision {
             .iter()
             .map(|(id, thread)| {
                 let since = blocked.get(id);
-                let running = since.and_then(|_| thread.pulse.running());
+                let culprit = since.and_then(|_| self.culprit(&thread.pulse));
                 ArbiterInfo {
                     name: thread.pulse.name.clone(),
                     blocked_ms: since.map_or(0, |since| {
                         u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
                     }),
-                    actor: running.as_ref().map(|running| running.vitals.path().to_string()),
-                    message: running.and_then(|running| running.message).map(short_name),
+                    actor: culprit.as_ref().map(|culprit| culprit.path.to_string()),
+                    message: culprit.and_then(|culprit| culprit.message).map(short_name),
                 }
             })
             .collect();
         infos.sort_by(|a, b| a.name.cmp(&b.name));
         infos
+    }
+}
+
+/// Who holds up a thread.
+pub(super) struct Culprit {
+    pub(super) path: ActorPath,
+    /// What it handles; none when it is between messages.
+    pub(super) message: Option<&'static str>,
+    pub(super) request: Option<RequestTag>,
+}
+
+impl Supervision {
+    fn culprit(&self, pulse: &Pulse) -> Option<Culprit> {
+        let number = pulse.actor()?;
+        let path = if number == NODE_NUMBER {
+            ActorPath::node()
+        } else {
+            self.all().iter().find(|vitals| vitals.number == number)?.path().clone()
+        };
+        let (message, request) = pulse.message().unzip();
+        Some(Culprit { path, message, request: request.flatten() })
     }
 }
 
@@ -175,8 +196,8 @@ impl Rounds {
         let health = &self.supervision.0.health;
         if health.blocked.lock().insert(id, since).is_none() {
             health.is_blocked.store(true, Ordering::Relaxed);
-            let running = thread.pulse.running();
-            self.supervision.log().blocked(&thread.pulse.name, running.as_ref(), age);
+            let culprit = self.supervision.culprit(&thread.pulse);
+            self.supervision.log().blocked(&thread.pulse.name, culprit.as_ref(), age);
         }
         if self.settings.abort_after.is_some_and(|after| age >= after) {
             tracing::error!(thread = thread.pulse.name, "aborting: the thread does not come back");
@@ -230,6 +251,10 @@ impl Rounds {
             if !is_said && since.elapsed() > vitals.message_budget {
                 is_said = true;
                 self.supervision.log().stalled(&vitals, since.elapsed());
+                if vitals.on_stuck == OnStuck::Kill {
+                    let why = ExitReason::Killed("it takes no messages".to_owned());
+                    vitals.order(Order::Kill(why));
+                }
             }
             waiting.insert(vitals.path().clone(), (seen, since, is_said));
         }

@@ -1,11 +1,12 @@
 //! Parents end after their children, however they end, and in time.
 
 use actix::Arbiter;
-use iris_actors::supervision::ExitReason;
+use iris_actors::supervision::{AskError, ExitReason, RecordFilter};
 use iris_protocol::{ExitKind, SupervisionKind};
 use tokio::time::Instant;
 
-use crate::stage::{Child, Stage, act, temporary};
+use crate::probe::{act, act_later};
+use crate::stage::{Child, Stage, temporary};
 
 /// Children of one parent.
 const CHILDREN: usize = 10;
@@ -83,8 +84,12 @@ async fn children_on_other_threads_end_before_their_parent_too() {
     }
     stage.supervision.stop(parent.path()).unwrap();
     parent.ended().await;
+    let kind = Some(SupervisionKind::Stopped);
+    let stopped = stage.supervision.log().records(&RecordFilter { kind, ..Default::default() });
+    let (last, first) = stopped.split_last().unwrap();
+    assert_eq!((&last.path[..], first.len()), (parent.path(), CHILDREN));
     for child in &mut children {
-        assert_eq!(child.exit.try_recv().unwrap().reason, ExitReason::Parent);
+        assert_eq!(child.ended().await, ExitReason::Parent);
     }
     for thread in threads {
         thread.stop();
@@ -149,4 +154,23 @@ async fn a_child_that_waits_for_its_own_children_too_long_is_killed() {
     thread.stop();
     thread.join().unwrap();
     stage.end((parent, child, leaf)).await;
+}
+
+#[actix_rt::test]
+async fn actors_whose_thread_ends_leave_the_tree_and_their_callers_hear_it() {
+    let stage = Stage::new();
+    let thread = Arbiter::new();
+    let mut parent = stage.spawn(temporary("parent"));
+    let child = stage.spawn_on(&thread, parent.address.vitals(), temporary("child"));
+    let slow = child.address.ask(act_later(std::future::pending()));
+    child.count().await;
+    thread.stop();
+    thread.join().unwrap();
+    assert_eq!(slow.await, Err(AskError::Gone));
+    assert_eq!(stage.supervision.actors(None, Some(child.path())), []);
+    // Nobody is told, and nobody waits for it.
+    assert!(child.exit.await.is_err());
+    parent.address.vitals().stop();
+    assert_eq!(parent.ended().await, ExitReason::Parent);
+    stage.end((parent, child.address)).await;
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iris_actors::supervision::{AskError, ChildSpec};
-use iris_protocol::SupervisionKind;
+use iris_protocol::{ErrorCode, SupervisionKind};
 use parking_lot::Mutex;
 
-use crate::stage::{Count, Stage, act, temporary, transient};
+use crate::probe::{Count, act};
+use crate::stage::{Stage, temporary, transient};
 
 /// Messages that wait for the only actor.
 fn depth(stage: &Stage) -> u64 {
@@ -105,7 +106,7 @@ async fn a_mailbox_that_stays_full_is_told_once_in_ten_seconds() {
 }
 
 /// Lets an actor take no further message.
-fn freeze(ctx: &mut actix::Context<crate::stage::Probe>) {
+fn freeze(ctx: &mut actix::Context<crate::probe::Probe>) {
     actix::AsyncContext::wait(ctx, actix::fut::wrap_future(std::future::pending()));
 }
 
@@ -143,10 +144,19 @@ async fn a_flooded_actor_lets_its_neighbours_be_answered_in_between() {
         neighbour.address.ask(note("neighbour")).await.unwrap();
     }
     flooded.count().await;
-    let order = order.lock();
+    let order = std::mem::take(&mut *order.lock());
     let rows: Vec<usize> = order.split(|name| *name == "neighbour").map(<[_]>::len).collect();
     assert_eq!((rows.len(), rows.iter().sum::<usize>()), (4, FLOOD));
     // One row before the question, and one before the answer is heard and the next one is asked.
     assert!(rows[..3].iter().all(|row| *row <= 2 * IN_A_ROW_MAX), "{rows:?}");
     stage.end((flooded, neighbour)).await;
+}
+
+#[test]
+fn a_client_whose_message_was_not_taken_is_told_when_to_come_back() {
+    for error in [AskError::Overloaded, AskError::Gone] {
+        let told = error.to_api();
+        assert_eq!(told.code, ErrorCode::Overloaded);
+        assert!(told.retry_after_ms.is_some_and(|wait| wait > 0));
+    }
 }

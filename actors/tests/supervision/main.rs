@@ -6,6 +6,7 @@ mod mailbox;
 mod orders;
 mod panics;
 mod policies;
+mod probe;
 mod requests;
 mod siblings;
 mod stage;

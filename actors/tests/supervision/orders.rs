@@ -5,7 +5,8 @@ use iris_actors::supervision::{AskError, ExitReason, OrderError};
 use iris_protocol::{ActorState, ExitKind, SupervisionKind};
 use serde_json::{Value, json};
 
-use crate::stage::{Count, Stage, act, act_later, permanent, temporary, transient};
+use crate::probe::{Count, act, act_later};
+use crate::stage::{Stage, permanent, temporary, transient};
 
 fn by_order() -> ExitReason {
     ExitReason::Killed("an operator's order".to_owned())

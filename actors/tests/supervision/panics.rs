@@ -8,9 +8,8 @@ use iris_actors::supervision::{AskError, ExitReason, MessageFor, in_request};
 use iris_protocol::{SupervisionKind, SupervisionRecord};
 use tokio::sync::oneshot;
 
-use crate::stage::{
-    Act, Child, Count, Probe, Stage, act, act_apart, act_later, temporary, transient,
-};
+use crate::probe::{Act, Count, Probe, act, act_apart, act_later};
+use crate::stage::{Child, Stage, temporary, transient};
 
 /// What a record tells of a panic: where, in which message, for which request, and the text.
 fn told(record: &SupervisionRecord) -> (&str, Option<&str>, Option<&str>, Option<&str>) {
@@ -206,13 +205,18 @@ async fn what_a_request_causes_in_other_actors_is_told_with_its_id() {
     stage.end((first, second)).await;
 }
 
+/// Finds fault with everything.
+fn checked(text: String) -> Result<(), String> {
+    Err(text)
+}
+
 #[actix_rt::test]
 async fn what_users_wrote_is_in_no_record() {
     let stage = Stage::new();
     let child = stage.spawn(transient("one"));
     let secret = || "sk-123".to_owned();
     child.address.tell(act(move |_, _| panic!("the key is {}", secret())));
-    child.address.tell(act(move |_, _| Err(secret()).unwrap()));
+    child.address.tell(act(move |_, _| checked(secret()).unwrap()));
     child.address.tell(act(move |_, _| assert_eq!(secret(), "another key")));
     child.count().await;
     assert_eq!(child.starts(), 4);

@@ -6,7 +6,8 @@ use actix::prelude::*;
 use iris_actors::supervision::{AskError, ChildSpec, ExitReason, Intensity, RestartPolicy};
 use iris_protocol::{ExitKind, SupervisionKind};
 
-use crate::stage::{Act, Child, Count, Stage, act, permanent, temporary, transient};
+use crate::probe::{Act, Count, act};
+use crate::stage::{Child, Stage, permanent, temporary, transient};
 
 /// Two restarts a minute.
 const TWICE: Intensity = Intensity { restarts_max: 2, window: Duration::from_mins(1) };

@@ -3,7 +3,8 @@
 use iris_actors::supervision::{AskError, ChildSpec, ExitReason, Strategy};
 use iris_protocol::{ExitKind, SupervisionKind};
 
-use crate::stage::{Act, Child, Count, Stage, act, temporary, transient};
+use crate::probe::{Act, Count, act};
+use crate::stage::{Child, Stage, temporary, transient};
 
 fn crash() -> Act {
     act(|_, _| panic!("on purpose"))
@@ -125,7 +126,7 @@ async fn what_waited_before_a_restart_is_handled_or_fails_as_the_spec_says() {
         let crashed = child.address.ask(crash());
         let waited = [child.address.ask(Count), child.address.ask(Count)];
         assert_eq!(crashed.await, Err(AskError::Gone));
-        let [first, second] = waited.map(|waited| async { waited.await });
+        let [first, second] = waited;
         let expected =
             if fails_queue { [Err(AskError::Gone), Err(AskError::Gone)] } else { [Ok(1), Ok(2)] };
         assert_eq!([first.await, second.await], expected);

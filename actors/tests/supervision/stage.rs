@@ -1,31 +1,30 @@
-//! A tree of its own for each test, and actors that do what the test tells them.
+//! A tree of its own for each test, which checks at the end that nothing of it is left.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use actix::prelude::*;
+use actix::Arbiter;
 use iris_actors::SystemClock;
-use iris_actors::supervised;
 use iris_actors::supervision::{
-    Address, ChildExited, ChildSpec, ExitReason, Intensity, RestartPolicy, Supervise, Supervision,
-    Vitals, install_panic_hook, spawn,
+    Address, ChildExited, ChildSpec, ExitReason, Intensity, RestartPolicy, Supervision, Vitals,
+    install_panic_hook, spawn,
 };
 use iris_protocol::{SupervisionKind, SupervisionRecord};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::probe::{Count, Probe, Script};
 
 /// Nothing that a test waits for takes so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for what has to come.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("waited in vain for {what}"),
-    }
+    let output = tokio::time::timeout(PATIENCE, future).await;
+    output.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
 /// A temporary probe.
@@ -41,143 +40,6 @@ pub(crate) fn transient(id: &str) -> ChildSpec {
 /// A probe that always starts again.
 pub(crate) fn permanent(id: &str) -> ChildSpec {
     ChildSpec { policy: RestartPolicy::Permanent(Intensity::DEFAULT), ..temporary(id) }
-}
-
-/// What a probe and its test share; it outlives restarts.
-#[derive(Default)]
-pub(crate) struct Script {
-    /// How often the probe has started.
-    pub(crate) starts: AtomicUsize,
-    /// How many of its next starts panic.
-    pub(crate) bad_starts: AtomicUsize,
-    /// Whether its next goodbye panics.
-    pub(crate) panics_when_stopped: AtomicBool,
-    /// Whether dropping its state panics, the next time.
-    pub(crate) panics_when_dropped: AtomicBool,
-    /// Why it does not start again.
-    pub(crate) refusal: Mutex<Option<String>>,
-}
-
-/// An actor that does what tests tell it.
-pub(crate) struct Probe {
-    pub(crate) vitals: Arc<Vitals>,
-    script: Arc<Script>,
-    /// The state that a restart must not carry over: how often it was told to count.
-    count: usize,
-}
-
-impl Actor for Probe {
-    type Context = Context<Self>;
-
-    fn started(&mut self, _: &mut Self::Context) {
-        self.script.starts.fetch_add(1, Ordering::SeqCst);
-        let bad = &self.script.bad_starts;
-        let is_good = bad.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        assert!(is_good.is_err(), "panicked while it started");
-    }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        let panics = self.script.panics_when_stopped.swap(false, Ordering::SeqCst);
-        assert!(!panics, "panicked while it stopped");
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        let panics = self.script.panics_when_dropped.swap(false, Ordering::SeqCst);
-        assert!(!panics, "panicked while it was dropped");
-    }
-}
-
-supervised!(Probe);
-
-impl Supervise for Probe {
-    fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
-        match self.script.refusal.lock().clone() {
-            Some(refusal) => Err(refusal),
-            None => Ok(Self::new(&self.vitals, &self.script)),
-        }
-    }
-
-    fn observe(&self) -> Value {
-        json!({ "count": self.count })
-    }
-}
-
-impl Probe {
-    fn new(vitals: &Arc<Vitals>, script: &Arc<Script>) -> Self {
-        Self { vitals: Arc::clone(vitals), script: Arc::clone(script), count: 0 }
-    }
-}
-
-/// Ask: counts. Returns how often it did since it started.
-#[derive(Message)]
-#[rtype(result = "usize")]
-pub(crate) struct Count;
-
-impl Handler<Count> for Probe {
-    type Result = usize;
-
-    fn handle(&mut self, _: Count, _: &mut Context<Self>) -> usize {
-        self.count += 1;
-        self.count
-    }
-}
-
-type Body<T> = Box<dyn FnOnce(&mut Probe, &mut Context<Probe>) -> T + Send>;
-
-/// Ask: does what the test wants, at once.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Act(Body<()>);
-
-/// Makes an [`Act`].
-pub(crate) fn act(body: impl FnOnce(&mut Probe, &mut Context<Probe>) + Send + 'static) -> Act {
-    Act(Box::new(body))
-}
-
-impl Handler<Act> for Probe {
-    type Result = ();
-
-    fn handle(&mut self, act: Act, ctx: &mut Context<Self>) {
-        (act.0)(self, ctx);
-    }
-}
-
-/// Ask: does what the test wants, as a future that may look at the actor.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct ActLater(Body<ResponseActFuture<Probe, ()>>);
-
-/// Makes an [`ActLater`].
-pub(crate) fn act_later(future: impl Future<Output = ()> + Send + 'static) -> ActLater {
-    ActLater(Box::new(|probe, _| Box::pin(future.into_actor(probe))))
-}
-
-impl Handler<ActLater> for Probe {
-    type Result = ResponseActFuture<Self, ()>;
-
-    fn handle(&mut self, act: ActLater, ctx: &mut Context<Self>) -> Self::Result {
-        (act.0)(self, ctx)
-    }
-}
-
-/// Ask: does what the test wants, as a future that does not look at the actor.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct ActApart(Body<ResponseFuture<()>>);
-
-/// Makes an [`ActApart`].
-pub(crate) fn act_apart(future: impl Future<Output = ()> + Send + 'static) -> ActApart {
-    ActApart(Box::new(|_, _| Box::pin(future)))
-}
-
-impl Handler<ActApart> for Probe {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, act: ActApart, ctx: &mut Context<Self>) -> Self::Result {
-        (act.0)(self, ctx)
-    }
 }
 
 /// A probe from outside.
@@ -304,14 +166,30 @@ impl Stage {
     }
 }
 
+/// One probe more, until it is dropped.
+struct Alive(watch::Sender<usize>);
+
+impl Alive {
+    fn new(count: watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
 fn start(parent: &Arc<Vitals>, spec: ChildSpec, alive: watch::Sender<usize>) -> Child {
     let script = Arc::new(Script::default());
     let (exited, exit) = oneshot::channel();
-    alive.send_modify(|count| *count += 1);
+    let alive = Alive::new(alive);
     let on_exit = move |child| {
         // The test may not care.
         drop(exited.send(child));
-        alive.send_modify(|count| *count -= 1);
+        drop(alive);
     };
     let address = {
         let script = Arc::clone(&script);

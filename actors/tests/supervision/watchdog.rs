@@ -9,7 +9,8 @@ use actix::Arbiter;
 use iris_actors::supervision::{Watchdog, WatchdogSettings, in_request};
 use iris_protocol::SupervisionKind;
 
-use crate::stage::{Stage, act, temporary};
+use crate::probe::act;
+use crate::stage::{Stage, temporary};
 
 const SETTINGS: WatchdogSettings = WatchdogSettings {
     tick: Duration::from_millis(5),

@@ -8,7 +8,8 @@ use iris_actors::supervision::{
 };
 use iris_protocol::{CurrentWork, SupervisionKind, SupervisionRecord};
 
-use crate::stage::{Count, Stage, act, act_later, temporary};
+use crate::probe::{Count, act, act_later};
+use crate::stage::{Stage, temporary};
 
 const SETTINGS: WatchdogSettings = WatchdogSettings {
     tick: Duration::from_millis(5),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use iris::app::{App, Dependencies};
+use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
 use iris_actors::Registration;
 use iris_actors::owner::Hop;
@@ -145,7 +145,8 @@ impl AppOptions {
         }
         if self.remote {
             let count = Arc::clone(hop_texts);
-            let make = move |node| Arc::new(TextHop::start(node, Arc::clone(&count))) as Arc<dyn Hop>;
+            let make =
+                move |node| Arc::new(TextHop::start(node, Arc::clone(&count))) as Arc<dyn Hop>;
             dependencies.hop = Some(Arc::new(make));
         }
         dependencies
@@ -171,7 +172,7 @@ pub struct TestApp {
 
 struct Server {
     stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Result<(), AppError>>,
 }
 
 /// Starts a server with the default options.
@@ -200,14 +201,15 @@ impl TestApp {
         // The server's thread keeps the directory until everything in it is closed.
         let keep = Arc::clone(&data_dir);
         let thread = thread::spawn(move || {
-            actix_rt::System::new().block_on(async move {
+            let stopped = actix_rt::System::new().block_on(async move {
                 let app = App::start(config, dependencies).await.unwrap();
                 started.send((app.address(), app.supervision().clone())).ok().unwrap();
                 // Fails when the test has dropped the server, which means the same.
                 stopped.await.ok();
-                app.stop().await.unwrap();
+                app.stop().await
             });
             drop(keep);
+            stopped
         });
         let (address, supervision) = patiently("the server to start", running).await.unwrap();
         let server = Server { stop, thread };
@@ -221,10 +223,21 @@ impl TestApp {
     /// # Panics
     /// When it does not stop cleanly.
     pub async fn stop(self) {
+        self.try_stop().await.unwrap();
+    }
+
+    /// Stops the server gracefully and waits for it, whatever became of it before.
+    ///
+    /// # Errors
+    /// Those of [`App::stop`].
+    ///
+    /// # Panics
+    /// When it does not stop at all.
+    pub async fn try_stop(self) -> Result<(), AppError> {
         let Server { stop, thread } = self.server;
         stop.send(()).unwrap();
         let stopped = tokio::task::spawn_blocking(move || thread.join());
-        patiently("the server to stop", stopped).await.unwrap().unwrap();
+        patiently("the server to stop", stopped).await.unwrap().unwrap()
     }
 
     /// Stops the server and starts it again on the same data directory, on another port.
@@ -232,9 +245,19 @@ impl TestApp {
     /// # Panics
     /// When it does not stop or start.
     pub async fn restart(self) -> Self {
+        let (stopped, again) = self.try_restart().await;
+        stopped.unwrap();
+        again
+    }
+
+    /// Stops the server, whatever became of it before, and starts it again as [`TestApp::restart`].
+    ///
+    /// # Panics
+    /// When it does not stop at all, or does not start.
+    pub async fn try_restart(self) -> (Result<(), AppError>, Self) {
         let (options, data_dir) = (self.options.clone(), Arc::clone(&self.data_dir));
-        self.stop().await;
-        Self::start(options, data_dir).await
+        let stopped = self.try_stop().await;
+        (stopped, Self::start(options, data_dir).await)
     }
 
     /// Where the server keeps everything.

@@ -96,10 +96,20 @@ impl ServerProcess {
         drop(self);
     }
 
-    /// Sends SIGTERM and waits for the exit.
-    pub async fn terminate(mut self) -> ExitStatus {
+    /// Sends SIGTERM.
+    pub fn tell_to_stop(&self) {
         let id = self.child.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
+    /// Sends SIGTERM and waits for the exit.
+    pub async fn terminate(self) -> ExitStatus {
+        self.tell_to_stop();
+        self.exited().await
+    }
+
+    /// Waits for the exit.
+    pub async fn exited(mut self) -> ExitStatus {
         let exit = tokio::task::spawn_blocking(move || self.child.0.wait());
         patiently("the exit", exit).await.unwrap().unwrap()
     }

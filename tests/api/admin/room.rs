@@ -116,8 +116,8 @@ async fn who_is_no_administrator_is_refused_and_keeps_the_other_rooms() {
     let (root, ann) = (app.admin().await, app.user("ann").await);
     let project = ann.project("p").await.id;
     let socket = ann.connect().await;
-    let room = format!("project:{project}");
-    let outcomes = join(&socket, &["admin", &room], Some(&project)).await;
+    let of_project = format!("project:{project}");
+    let outcomes = join(&socket, &["admin", &of_project], Some(&project)).await;
     assert_eq!(
         (outcomes[0].status, outcomes[0].code),
         (RoomStatus::Refused, Some(ErrorCode::Forbidden))
@@ -138,8 +138,8 @@ async fn an_administrator_hears_the_log_beside_the_rooms_of_a_project() {
     let root = app.admin().await;
     let project = root.project("p").await.id;
     let socket = root.connect().await;
-    let room = format!("project:{project}");
-    let outcomes = join(&socket, &[&room, "admin"], Some(&project)).await;
+    let of_project = format!("project:{project}");
+    let outcomes = join(&socket, &[&of_project, "admin"], Some(&project)).await;
     assert!(outcomes.iter().all(|outcome| outcome.status == RoomStatus::Live), "{outcomes:?}");
     root.session(&project).await;
     assert_eq!(next(&socket).await.event.name(), "session.created");

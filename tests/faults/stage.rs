@@ -1,0 +1,42 @@
+//! A server and those who use it.
+
+use std::cell::{Cell, RefCell};
+
+use iris_actors::supervision::faults::Armed;
+use iris_actors::supervision::install_panic_hook;
+use iris_testkit::{AppOptions, Person, TestApp, spawn_app_with};
+
+use crate::player::Player;
+
+/// A server, its administrator and two users.
+pub(crate) struct Stage {
+    pub(crate) app: TestApp,
+    pub(crate) operator: Person,
+    pub(crate) person: Person,
+    pub(crate) friend: Person,
+}
+
+impl Stage {
+    /// A server that tells of panics as the command does.
+    pub(crate) async fn set(options: AppOptions) -> Self {
+        install_panic_hook();
+        let app = spawn_app_with(options).await;
+        let operator = app.admin().await;
+        let (person, friend) = (app.user("ann").await, app.user("fay").await);
+        Self { app, operator, person, friend }
+    }
+
+    /// Somebody who leaves the actors at these paths alone, and in whose first project something goes
+    /// wrong.
+    pub(crate) fn player(&self, spared: &[String], armed: Option<Armed>) -> Player<'_> {
+        Player {
+            app: &self.app,
+            person: &self.person,
+            friend: &self.friend,
+            operator: &self.operator,
+            spared: spared.to_vec(),
+            armed: Cell::new(armed),
+            attempts: RefCell::default(),
+        }
+    }
+}
