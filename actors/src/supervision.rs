@@ -271,7 +271,8 @@ enum Phase {
     },
     /// The wait before it starts again.
     Pausing {
-        pause: Pin<Box<Sleep>>,
+        /// None when it need not wait: a timer would take a millisecond even for no time at all.
+        pause: Option<Pin<Box<Sleep>>>,
         reason: ExitReason,
     },
     Ended,
@@ -323,7 +324,9 @@ impl<A: Supervise + Supervised> Future for Life<A> {
                     }
                 }
                 Phase::Pausing { pause, .. } => {
-                    if pause.as_mut().poll(task).is_pending() {
+                    if let Some(pause) = pause
+                        && pause.as_mut().poll(task).is_pending()
+                    {
                         return Poll::Pending;
                     }
                     this.start_again();
@@ -449,7 +452,8 @@ impl<A: Supervise + Supervised> Life<A> {
     fn go_on(&mut self, then: Then) {
         match then {
             Then::Restart { after, reason } => {
-                self.phase = Phase::Pausing { pause: Box::pin(sleep(after)), reason };
+                let pause = (!after.is_zero()).then(|| Box::pin(sleep(after)));
+                self.phase = Phase::Pausing { pause, reason };
             }
             Then::End(reason) => self.end(reason),
         }

@@ -14,7 +14,7 @@ use crate::stage::Stage;
 const SESSIONS: usize = 10;
 
 /// A run that streams.
-async fn talks(stage: &Stage, talk: &mut Conversation) -> RunId {
+async fn talks(talk: &mut Conversation) -> RunId {
     let run = talk.send_message("delay 10\nchunks 10000 tick").await.run_id;
     talk.wait_for("message.text.delta").await;
     run
@@ -38,8 +38,8 @@ async fn ten_runs_of_a_project_that_dies_are_interrupted_and_everybody_comes_bac
     bystander.begin().await;
     let project = stage.person.project("ten").await.id;
     let joined = (0..SESSIONS).map(|_| stage.person.conversation_in(&project));
-    let mut talks_ = join_all(joined).await;
-    let runs = join_all(talks_.iter_mut().map(|talk| talks(&stage, talk))).await;
+    let mut all = join_all(joined).await;
+    let runs = join_all(all.iter_mut().map(talks)).await;
     let path = project_path(&project);
     assert_eq!(stage.app.supervision().actors(None, Some(&path)).len(), 1 + 2 * SESSIONS);
 
@@ -49,7 +49,7 @@ async fn ten_runs_of_a_project_that_dies_are_interrupted_and_everybody_comes_bac
     stage.app.supervision().faults().arm_under(&path, armed);
     assert!(stage.operator.client.actor(&path).await.unwrap().observed.is_null());
 
-    let back = talks_.iter_mut().zip(&runs).map(|(talk, run)| async {
+    let back = all.iter_mut().zip(&runs).map(|(talk, run)| async {
         assert_eq!(closed(talk).await, 1011);
         // Joined with its position: whatever happened meanwhile is replayed, none of it twice.
         let mut again = talk.resume(talk.person.clone()).await;

@@ -120,7 +120,7 @@ async fn project(player: &Player<'_>) {
     delete_project(player, &project).await;
 }
 
-async fn delete_project(player: &Player<'_>, project: &ProjectId) {
+pub(crate) async fn delete_project(player: &Player<'_>, project: &ProjectId) {
     let delete = async || Ok(player.person.client.call(Some(project), ProjectDelete {}).await?);
     player.insist_done("project.delete", delete).await;
 }

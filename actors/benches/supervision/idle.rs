@@ -72,7 +72,7 @@ pub(crate) fn start_plain() -> Addr<Idle> {
 /// One supervised actor on the current arbiter.
 pub(crate) fn start_supervised(parent: &Arc<Vitals>, id: String) -> Address<Idle> {
     let restarts = Intensity { restarts_max: RESTARTS_MAX, window: Duration::from_mins(1) };
-    let policy = RestartPolicy::Permanent(restarts);
+    let policy = RestartPolicy::Transient(restarts);
     let spec = ChildSpec { policy, ..ChildSpec::new("idle", id) };
     spawn(parent, spec, |_, _| Idle, |_| {})
 }
