@@ -384,7 +384,7 @@ impl Done {
 }
 
 /// The answer to a request that panicked: the supervision log has the cause.
-fn broken() -> ApiError {
+pub(crate) fn broken() -> ApiError {
     ApiError::new(ErrorCode::Internal, "internal error").reason("panicked")
 }
 

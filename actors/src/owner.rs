@@ -15,9 +15,9 @@ use serde_json::Value;
 use crate::Node;
 use crate::connection::Outbound;
 use crate::directory::FindProject;
-use crate::dispatch::{Done, FileBytes, perform_for, read_file_for, write_file_for};
+use crate::dispatch::{Done, FileBytes, broken, perform_for, read_file_for, write_file_for};
 use crate::project::{JoinRoom, LeaveRooms};
-use crate::supervision::{AskError, current_request, in_request};
+use crate::supervision::{AskError, Panicked, current_request, guarded, in_request};
 
 /// What is asked of the owner of a project. The rights were checked by whoever asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,26 +121,25 @@ impl Node {
             ask,
         };
         match &self.hop {
-            None => self.answer_as_owner(question, outbound).await,
+            None => self.answer_question(question, outbound).await,
             Some(hop) => hop.ask(question, outbound).await,
         }
     }
 
-    /// Answers as the owner of the project.
+    /// Answers the question of another node, as the owner of the project.
     ///
     /// # Errors
-    /// Those of the operation; `INVALID_REQUEST` for an operation that this version does not know.
+    /// Those of the operation; `UNKNOWN_OPERATION` for one that this version does not know; `INTERNAL`
+    /// when the operation panics.
     pub async fn answer_as_owner(
         &self,
         question: ToOwner,
         outbound: Option<Arc<Outbound>>,
     ) -> Result<OwnerAnswer, ApiError> {
-        match question.request_id.clone() {
-            Some(request) => {
-                in_request(request.into(), self.answer_question(question, outbound)).await
-            }
-            None => self.answer_question(question, outbound).await,
-        }
+        let request = question.request_id.clone().unwrap_or_default();
+        let answer = self.answer_question(question, outbound);
+        let answer = in_request(request.into(), guarded(&self.top, "ToOwner", answer));
+        answer.await.unwrap_or_else(|Panicked| Err(broken()))
     }
 
     async fn answer_question(

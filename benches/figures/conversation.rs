@@ -9,8 +9,8 @@ use iris_agent::{Prompt, PromptMessage};
 use iris_client::{Client, FollowOptions, Follower, Update};
 use iris_llm::{Model, ModelEvent, ModelRequest, Models, ProviderConfig, ProviderKind};
 use iris_protocol::{
-    AuthSetup, Content, Event, MessageSend, ModelRef, ProjectCreate, ProjectId, ProjectType,
-    RunStatus, SessionCreate, SessionId,
+    AuthGrant, AuthSetup, Content, Event, MessageSend, ModelRef, ProjectCreate, ProjectId,
+    ProjectType, RunStatus, SessionCreate, SessionId,
 };
 
 use crate::server::{PROVIDER, SETUP_TOKEN, Server};
@@ -24,7 +24,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Somebody who is signed in and owns a project.
 pub(crate) struct Owner {
-    client: Client,
+    pub(crate) client: Client,
+    grant: AuthGrant,
     pub(crate) project: ProjectId,
 }
 
@@ -38,24 +39,46 @@ impl Owner {
             username: "ann".to_owned(),
             password: "a long password".to_owned(),
         };
-        let client = client.with_grant(&client.setup(&setup).await?);
-        let name = "figures".to_owned();
-        let create =
-            ProjectCreate { name, description: None, r#type: ProjectType::default(), path: None };
-        let project = client.call(None, create).await?.project.id;
-        Ok(Self { client, project })
+        let grant = client.setup(&setup).await?;
+        let client = client.with_grant(&grant);
+        let project = new_project(&client).await?;
+        Ok(Self { client, grant, project })
+    }
+
+    /// The same owner after the server started again somewhere else.
+    pub(crate) fn again(&self, server: &Server) -> anyhow::Result<Self> {
+        let (grant, project) = (self.grant.clone(), self.project.clone());
+        Ok(Self { client: Client::new(server.url())?.with_grant(&grant), grant, project })
+    }
+
+    /// What proves who it is.
+    pub(crate) fn token(&self) -> &str {
+        &self.grant.access_token
     }
 
     /// Makes a session and hears it over a WebSocket of its own.
     pub(crate) async fn new_session(&self) -> anyhow::Result<Conversation> {
-        let create = SessionCreate { title: None, agent: None, model: None, mode: None };
-        let session = self.client.call(Some(&self.project), create).await?.session.id;
+        let session = new_session(&self.client, &self.project).await?;
         let (client, project) = (self.client.clone(), self.project.clone());
         let follower = Follower::start(client, project, session.clone(), FollowOptions::default());
         let mut conversation = Conversation { follower, session };
         while conversation.next().await? != Update::Connected {}
         Ok(conversation)
     }
+}
+
+/// Makes a project.
+pub(crate) async fn new_project(client: &Client) -> anyhow::Result<ProjectId> {
+    let name = "figures".to_owned();
+    let create =
+        ProjectCreate { name, description: None, r#type: ProjectType::default(), path: None };
+    Ok(client.call(None, create).await?.project.id)
+}
+
+/// Makes a session.
+pub(crate) async fn new_session(client: &Client, project: &ProjectId) -> anyhow::Result<SessionId> {
+    let create = SessionCreate { title: None, agent: None, model: None, mode: None };
+    Ok(client.call(Some(project), create).await?.session.id)
 }
 
 /// A client in a session.

@@ -9,11 +9,16 @@
 //! Ends with 1 when the median of a figure misses its target. Needs Linux for `/proc`, and a machine
 //! that does nothing else: a busy processor is in every figure, and most of all in the last one.
 
+mod actors;
 mod commit;
 mod conversation;
 mod crowd;
+#[path = "../../actors/benches/supervision/idle.rs"]
+mod idle;
+mod passivation;
 mod process;
 mod server;
+mod sessions;
 mod table;
 mod turn;
 
@@ -23,10 +28,14 @@ use table::Figure;
 
 fn main() -> anyhow::Result<ExitCode> {
     table::print_machine()?;
-    let mut figures = process::figures()?;
+    // First, because the memory of actors is that of this process.
+    let mut figures = actors::figures()?;
+    figures.extend(process::figures()?);
     // The clients; the server has threads of its own.
     let runtime = tokio::runtime::Runtime::new()?;
     figures.extend(runtime.block_on(turn::figures())?);
+    figures.extend(runtime.block_on(passivation::figures())?);
+    figures.extend(runtime.block_on(sessions::figures())?);
     figures.extend(runtime.block_on(crowd::figures())?);
     table::print(&figures)?;
     let all_met = figures.iter().all(Figure::is_met);

@@ -15,6 +15,9 @@ pub(crate) const SETUP_TOKEN: &str = "abcdefghijklmnop0123456789";
 /// The provider of the scripted model.
 pub(crate) const PROVIDER: &str = "scripted";
 
+/// How an answer begins when all is well.
+pub(crate) const OK: &str = "HTTP/1.1 200 ";
+
 const BINARY: &str = env!("CARGO_BIN_EXE_iris");
 
 /// A server that runs until it is stopped or dropped.
@@ -35,6 +38,11 @@ pub(crate) fn data_dir() -> io::Result<TempDir> {
 impl Server {
     /// Starts a server and waits until it is ready.
     pub(crate) fn start(data_dir: &Path) -> anyhow::Result<Self> {
+        Self::start_with(data_dir, &[])
+    }
+
+    /// The same with further settings.
+    pub(crate) fn start_with(data_dir: &Path, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let spawned_at = Instant::now();
         let child = Command::new(BINARY)
             .args(["serve", "--bind", "127.0.0.1:0", "--data-dir"])
@@ -43,6 +51,7 @@ impl Server {
             .env("IRIS_SETUP_TOKEN", SETUP_TOKEN)
             .env("IRIS_PROVIDERS__SCRIPTED__KIND", "scripted")
             .env("IRIS_DEFAULT_MODEL", format!("{PROVIDER}/script"))
+            .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
@@ -64,20 +73,26 @@ impl Server {
         Ok(url.with_context(|| format!("the server did not start: `{line}`"))?.to_owned())
     }
 
-    /// Asks with as little client as possible, so that its own start does not count.
     fn check_ready(&self) -> anyhow::Result<()> {
+        let answer = self.get("/health/ready", "")?;
+        if !answer.starts_with(OK) {
+            bail!("the server is not ready: {answer}");
+        }
+        Ok(())
+    }
+
+    /// The answer as it comes, with as little client as possible, so that its own work does not count.
+    pub(crate) fn get(&self, path: &str, token: &str) -> anyhow::Result<String> {
         let address = self.url.strip_prefix("http://").context("not an address")?;
         let mut stream = TcpStream::connect(address)?;
         write!(
             stream,
-            "GET /health/ready HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
+             connection: close\r\n\r\n"
         )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        if !answer.starts_with("HTTP/1.1 200 ") {
-            bail!("the server is not ready: {answer}");
-        }
-        Ok(())
+        Ok(answer)
     }
 
     /// Where it listens.
@@ -85,13 +100,9 @@ impl Server {
         &self.url
     }
 
-    /// A line of `/proc/PID/status` that counts KiB, such as `VmRSS`, in MB (10^6 bytes).
+    /// Memory in MB; see [`memory_mb`].
     pub(crate) fn memory_mb(&self, line: &str) -> anyhow::Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let found = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
-        let found = found.and_then(|rest| rest.split_whitespace().next());
-        let kib: f64 = found.with_context(|| format!("no line `{line}`"))?.parse()?;
-        Ok(kib * 1024.0 / 1e6)
+        memory_mb(&self.child.id().to_string(), line)
     }
 
     /// Stops it as an operator does, and waits.
@@ -112,6 +123,15 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// A line of `/proc/PROCESS/status` that counts KiB, such as `VmRSS`, in MB (10^6 bytes).
+pub(crate) fn memory_mb(process: &str, line: &str) -> anyhow::Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let found = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
+    let found = found.and_then(|rest| rest.split_whitespace().next());
+    let kib: f64 = found.with_context(|| format!("no line `{line}`"))?.parse()?;
+    Ok(kib * 1024.0 / 1e6)
 }
 
 /// The shortest that a process of this binary can live.

@@ -79,7 +79,8 @@ async fn what_became(
 fn children_alive(records: &[SupervisionRecord], id: u64, path: &str) -> Vec<String> {
     let mut alive = Vec::new();
     let below = format!("{path}/");
-    for record in records.iter().filter(|record| record.id < id && record.path.starts_with(&below)) {
+    for record in records.iter().filter(|record| record.id < id && record.path.starts_with(&below))
+    {
         match record.kind {
             SupervisionKind::Started => alive.push(record.path.clone()),
             SupervisionKind::Stopped | SupervisionKind::Passivated | SupervisionKind::GaveUp => {
@@ -99,9 +100,9 @@ pub(crate) async fn nothing_is_left(app: &TestApp, spared: &[String]) {
             || spared.iter().any(|spared| path.starts_with(spared))
     };
     app.wait_for_actors("what is left over to end", |actors| {
-        actors.iter().all(|actor| {
-            stays(&actor.path) && actor.mailbox_depth == 0 && actor.current.is_empty()
-        })
+        actors
+            .iter()
+            .all(|actor| stays(&actor.path) && actor.mailbox_depth == 0 && actor.current.is_empty())
     })
     .await;
     let projects = app.data_dir().join("projects");

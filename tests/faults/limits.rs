@@ -3,7 +3,8 @@
 use iris_actors::supervision::Intensity;
 use iris_actors::supervision::faults::{Armed, Fault, START};
 use iris_protocol::{
-    ErrorCode, ExitKind, ProjectCreate, ProjectType, RunStatus, SessionList, SupervisionKind, UserGet,
+    ErrorCode, ExitKind, ProjectCreate, ProjectType, RunStatus, SessionList, SupervisionKind,
+    UserGet,
 };
 use iris_testkit::{AppOptions, TestApp, patiently};
 
@@ -68,7 +69,10 @@ async fn is_brought_back(kind: &'static str, message: &str) {
 
 #[tokio::test]
 async fn a_project_that_gave_up_is_opened_anew_by_the_next_request() {
-    tokio::join!(is_brought_back("project", START), is_brought_back("project", "Write<CreateSession>"));
+    tokio::join!(
+        is_brought_back("project", START),
+        is_brought_back("project", "Write<CreateSession>")
+    );
 }
 
 #[tokio::test]

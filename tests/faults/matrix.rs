@@ -46,7 +46,8 @@ impl Stage {
         let player = self.player(&[], None);
         part.play(&player).await;
         let attempts = player.attempts.take();
-        let troubles: Vec<_> = attempts.iter().filter(|attempt| attempt.trouble.is_some()).collect();
+        let troubles: Vec<_> =
+            attempts.iter().filter(|attempt| attempt.trouble.is_some()).collect();
         // An operator's restart of a project closes the sockets in its rooms.
         assert!(troubles.is_empty() || part == Part::Operator, "{troubles:#?}");
         nothing_is_left(&self.app, &[]).await;
@@ -167,7 +168,8 @@ fn assert_complete(part_of: &BTreeMap<Spot, Part>) {
     kinds.dedup();
     assert_eq!(kinds, KINDS);
     let is_met = |name: &str| {
-        let is_it = |spot: &Spot| spot.message.split('<').any(|part| part.trim_matches('>') == name);
+        let is_it =
+            |spot: &Spot| spot.message.split('<').any(|part| part.trim_matches('>') == name);
         part_of.keys().any(is_it)
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -48,7 +48,8 @@ async fn a_full_mailbox_refuses_callers_while_what_ends_something_gets_through()
     freeze(&stage, &path).await;
 
     let sockets = join_all((0..SOCKETS).map(|_| stage.person.connect())).await;
-    let sent = sockets.iter().flat_map(|socket| std::iter::repeat_n(socket, REQUESTS_IN_FLIGHT_MAX));
+    let sent =
+        sockets.iter().flat_map(|socket| std::iter::repeat_n(socket, REQUESTS_IN_FLIGHT_MAX));
     let mut sent: FuturesUnordered<_> = sent.map(|socket| send(socket, &talk)).collect();
     for _ in 0..REFUSED {
         let answer = patiently("a refusal", sent.next()).await.unwrap();
@@ -86,7 +87,8 @@ async fn a_full_mailbox_refuses_callers_while_what_ends_something_gets_through()
     drop(sent);
     assert_eq!(accepted.len() + refused.values().sum::<usize>(), MAILBOX_LIMIT);
     assert!(accepted.len() >= QUEUED_MESSAGES_MAX, "{refused:?}");
-    let mut waiting: BTreeSet<String> = accepted.into_iter().map(|m| m.run_id.to_string()).collect();
+    let mut waiting: BTreeSet<String> =
+        accepted.into_iter().map(|m| m.run_id.to_string()).collect();
     while !waiting.is_empty() {
         let frame = talk.wait_for("run.completed").await;
         let Event::RunCompleted { run_id, status, .. } = frame.event else { panic!("{frame:?}") };

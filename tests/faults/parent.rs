@@ -70,7 +70,8 @@ async fn ten_runs_of_a_project_that_dies_are_interrupted_and_everybody_comes_bac
     let ended_with_parent = |kind: &str| {
         let is_it = |record: &&iris_protocol::SupervisionRecord| {
             record.actor_kind == kind
-                && (record.kind, record.reason) == (SupervisionKind::Stopped, Some(ExitKind::Parent))
+                && (record.kind, record.reason)
+                    == (SupervisionKind::Stopped, Some(ExitKind::Parent))
         };
         records.iter().filter(is_it).count()
     };

@@ -6,11 +6,10 @@ use iris_actors::supervision::faults::Spot;
 use iris_agent::Clock;
 use iris_client::{ClientError, Socket};
 use iris_protocol::{
-    ActorList, AgentCreate, AgentDelete, AgentUpdate, AuthRegister, ErrorCode, Event, MemberAdd, MemberRemove,
-    MemberUpdate, ProjectArchive, ProjectDelete, ProjectId, ProjectUnarchive, ProjectUpdate, Role,
-    RunStatus,
-    Room, RoomRequest, RoomStatus, SessionArchive, SessionDelete, SessionGet, SessionId,
-    SessionUnarchive, SessionUpdate, Subscribe, Unsubscribe, UserGet,
+    ActorList, AgentCreate, AgentDelete, AgentUpdate, AuthRegister, ErrorCode, Event, MemberAdd,
+    MemberRemove, MemberUpdate, ProjectArchive, ProjectDelete, ProjectId, ProjectUnarchive,
+    ProjectUpdate, Role, Room, RoomRequest, RoomStatus, RunStatus, SessionArchive, SessionDelete,
+    SessionGet, SessionId, SessionUnarchive, SessionUpdate, Subscribe, Unsubscribe, UserGet,
 };
 use iris_testkit::{PASSWORD, Person, patiently};
 
@@ -131,8 +130,7 @@ async fn sessions(player: &Player<'_>) {
     let (client, id) = (&player.person.client, Some(&project));
     let session_id = || session.clone();
     rename(player, &project, &session).await;
-    let archive =
-        async || Ok(client.call(id, SessionArchive { session_id: session_id() }).await?);
+    let archive = async || Ok(client.call(id, SessionArchive { session_id: session_id() }).await?);
     player.insist("session.archive", archive).await;
     let unarchive =
         async || Ok(client.call(id, SessionUnarchive { session_id: session_id() }).await?);
@@ -193,7 +191,7 @@ async fn rooms(player: &Player<'_>) {
             subscribe(&socket, &project, &room).await?;
             client.call(Some(&project), MemberRemove { user_id: user_id() }).await?;
             while !matches!(socket.next_event().await?.event, Event::RoomLeft { .. }) {}
-                Ok(())
+            Ok(())
         };
         player.insist("member.add", add).await;
         player.insist("member.update", update).await;
@@ -342,9 +340,8 @@ async fn idle(player: &Player<'_>) {
     drop(talk);
     let under = Some(project_path(&project));
     let list = ActorList { kind: None, under };
-    let closed = async {
-        while !player.operator.client.actors(&list).await.unwrap().actors.is_empty() {}
-    };
+    let closed =
+        async { while !player.operator.client.actors(&list).await.unwrap().actors.is_empty() {} };
     patiently("the project to close", closed).await;
     let read = async || {
         let request = SessionGet { session_id: session.clone(), limit: None, before: None };

@@ -123,12 +123,20 @@ async fn a_session_that_takes_no_messages_is_reported_and_healed_by_an_operator(
 async fn killed(stage: &Stage, talk: &mut Conversation) {
     let is_end = |event: &Event| matches!(event, Event::RunCompleted { .. });
     let end = talk.wait_until("the end of the run", is_end).await;
-    let Event::RunCompleted { status, error: Some(error), .. } = end.event else { panic!("{end:?}") };
-    assert_eq!((status, error.details["reason"].as_str()), (RunStatus::Failed, Some("orchestrator_killed")));
+    let Event::RunCompleted { status, error: Some(error), .. } = end.event else {
+        panic!("{end:?}")
+    };
+    assert_eq!(
+        (status, error.details["reason"].as_str()),
+        (RunStatus::Failed, Some("orchestrator_killed"))
+    );
     let path = session_path(talk);
     told(&stage.app, SupervisionKind::Stuck, Some(&path)).await;
     let stopped = told(&stage.app, SupervisionKind::Stopped, Some(&path)).await;
-    assert_eq!((stopped.actor_kind.as_str(), stopped.reason), ("orchestrator", Some(ExitKind::Killed)));
+    assert_eq!(
+        (stopped.actor_kind.as_str(), stopped.reason),
+        ("orchestrator", Some(ExitKind::Killed))
+    );
     assert_eq!(text_of(&talk.ask("say on we go").await), "on we go");
 }
 

@@ -1,9 +1,7 @@
 //! The thread dies that writes a database.
 
 use iris_actors::supervision::faults::{Armed, Fault};
-use iris_protocol::{
-    ExitKind, MessageRole, ProjectGet, SupervisionKind, SupervisionRecord,
-};
+use iris_protocol::{ExitKind, MessageRole, ProjectGet, SupervisionKind, SupervisionRecord};
 use iris_testkit::AppOptions;
 
 use crate::aftermath::{mark, nothing_is_left, records_since};

@@ -86,6 +86,11 @@ impl ServerProcess {
         (child.0.wait().unwrap().code(), said.0.unwrap(), said.1.unwrap())
     }
 
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.child.0.id()
+    }
+
     /// A client without tokens.
     pub fn client(&self) -> Client {
         Client::new(&self.url).unwrap()

@@ -1,0 +1,221 @@
+//! What a connection hears: joining rooms of projects and the supervision log, leaving them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use iris_auth::AccessClaims;
+use iris_protocol::{
+    ApiError, ConnectionId, ErrorCode, Operation, Position, ProjectId, RequestId, Room,
+    RoomOutcome, RoomStatus, Subscribe, SubscribePayload, Unsubscribe, UserId,
+    limits::ROOMS_PER_CONNECTION_MAX,
+};
+
+use super::{Connection, Outbound, too_many, value};
+use crate::Node;
+use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
+use crate::supervision::{RequestTag, detached, in_request};
+
+/// How long joining rooms may take before the connection counts as stuck.
+const SUBSCRIBE_BUDGET: Duration = Duration::from_secs(30);
+
+impl Connection {
+    pub(super) fn subscribe(
+        &mut self,
+        id: String,
+        project_id: Option<ProjectId>,
+        subscribe: Subscribe,
+        ctx: &mut Context<Self>,
+    ) {
+        let joined: usize = self.rooms.values().map(Vec::len).sum();
+        let asked = subscribe.rooms.len();
+        if joined + self.rooms_on_their_way + asked > ROOMS_PER_CONNECTION_MAX {
+            let message = format!("a connection may join {ROOMS_PER_CONNECTION_MAX} rooms");
+            let error = ApiError::new(ErrorCode::QuotaExceeded, message).reason("too_many_rooms");
+            return self.respond(id, Err(error), None);
+        }
+        let mut names: Vec<&str> = subscribe.rooms.iter().map(|room| room.parts().0).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair.first() == pair.last()) {
+            let error = ApiError::invalid("a room is named twice").reason("duplicate_room");
+            return self.respond(id, Err(error), None);
+        }
+        let Some(permit) = self.permit() else { return self.respond(id, Err(too_many()), None) };
+        self.rooms_on_their_way += asked;
+        let join = Join {
+            node: self.node.clone(),
+            claims: self.claims.clone(),
+            project_id,
+            subscribe,
+            connection_id: self.id.clone(),
+            outbound: Arc::clone(&self.outbound),
+        };
+        let request = RequestId::from_bits(self.node.services.ids.next_bits());
+        let request: RequestTag = request.as_str().into();
+        let work = self.vitals.begin("subscribe", SUBSCRIBE_BUDGET);
+        let joined = in_request(request, join.run()).into_actor(self);
+        ctx.spawn(joined.map(move |joined, connection, _| {
+            drop((permit, work));
+            connection.rooms_on_their_way -= asked;
+            match joined {
+                Ok(Joined { project_id, outcomes }) => {
+                    connection.hear_log(&outcomes);
+                    if let Some(project_id) = project_id {
+                        connection.knows(project_id, &outcomes);
+                    }
+                    connection.respond(id, value(SubscribePayload { rooms: outcomes }), None);
+                }
+                Err(error) => connection.respond(id, Err(error), None),
+            }
+        }));
+    }
+
+    /// Hears the supervision log from now on, unless it does already or was refused.
+    fn hear_log(&mut self, outcomes: &[RoomOutcome]) {
+        let is_joined = |outcome: &RoomOutcome| {
+            outcome.status == RoomStatus::Live && outcome.room.parse() == Ok(Room::Admin)
+        };
+        if self.hears_log.is_some() || !outcomes.iter().any(is_joined) {
+            return;
+        }
+        let (held, outbound) = (Arc::new(()), Arc::clone(&self.outbound));
+        let hears = Arc::downgrade(&held);
+        self.node
+            .services
+            .supervision
+            .log()
+            .subscribe(move |frame| hears.strong_count() > 0 && outbound.push(frame.clone()));
+        self.hears_log = Some(held);
+    }
+
+    /// Notes which rooms of a project were joined.
+    fn knows(&mut self, project_id: ProjectId, outcomes: &[RoomOutcome]) {
+        let joined = outcomes.iter().filter(|outcome| match outcome.status {
+            RoomStatus::Live | RoomStatus::Replayed => true,
+            RoomStatus::Reset | RoomStatus::Refused => false,
+        });
+        let rooms = joined.filter_map(|outcome| outcome.room.parse().ok());
+        let rooms: Vec<Room> = rooms.filter(|room| *room != Room::Admin).collect();
+        let known = self.rooms.entry(project_id).or_default();
+        for room in rooms {
+            if !known.contains(&room) {
+                known.push(room);
+            }
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, id: String, unsubscribe: &Unsubscribe) {
+        let rooms: Vec<Room> =
+            unsubscribe.rooms.iter().filter_map(|room| room.parse().ok()).collect();
+        if rooms.contains(&Room::Admin) {
+            self.hears_log = None;
+        }
+        for known in self.rooms.values_mut() {
+            known.retain(|room| !rooms.contains(room));
+        }
+        for project_id in self.rooms.keys() {
+            self.leave(project_id.clone(), Some(rooms.clone()));
+        }
+        self.rooms.retain(|_, known| !known.is_empty());
+        self.respond(id, value(iris_protocol::Done { done: true }), None);
+    }
+
+    /// Leaves rooms of a project; all of them when none is named.
+    pub(super) fn leave(&self, project_id: ProjectId, rooms: Option<Vec<Room>>) {
+        let Some(claims) = &self.claims else { return };
+        let (node, user_id) = (self.node.clone(), claims.user_id.clone());
+        let leave = OwnerAsk::Leave { connection_id: self.id.clone(), rooms };
+        detached(async move {
+            // A project that is gone has no rooms to leave.
+            drop(node.ask_owner(&project_id, &user_id, leave, None).await);
+        });
+    }
+}
+
+/// A subscription on its way.
+struct Join {
+    node: Node,
+    claims: Option<AccessClaims>,
+    project_id: Option<ProjectId>,
+    subscribe: Subscribe,
+    connection_id: ConnectionId,
+    outbound: Arc<Outbound>,
+}
+
+struct Joined {
+    /// None when only the room of the server was joined.
+    project_id: Option<ProjectId>,
+    outcomes: Vec<RoomOutcome>,
+}
+
+impl Join {
+    async fn run(self) -> Result<Joined, ApiError> {
+        let is_admin_room = |room: &str| room.parse() == Ok(Room::Admin);
+        let names: Vec<&str> = self.subscribe.rooms.iter().map(|room| room.parts().0).collect();
+        let is_only_admin = !names.is_empty() && names.iter().all(|room| is_admin_room(room));
+        let project = if is_only_admin { None } else { Some(self.may_hear_project().await?) };
+        let mut outcomes = Vec::with_capacity(names.len());
+        for request in &self.subscribe.rooms {
+            let (room, since) = request.parts();
+            outcomes.push(match &project {
+                _ if is_admin_room(room) => self.join_log(room).await,
+                Some((project_id, user_id)) => {
+                    self.join(project_id, user_id, room, since.cloned()).await?
+                }
+                None => return Err(ApiError::from(ErrorCode::Internal)),
+            });
+        }
+        let Some((project_id, user_id)) = project else {
+            return Ok(Joined { project_id: None, outcomes });
+        };
+        // Who lost the right after the first look may have been taken out of the rooms before they
+        // were in: look again, now that they are.
+        if let Err(error) = self.may_hear_project().await {
+            let leave = OwnerAsk::Leave { connection_id: self.connection_id.clone(), rooms: None };
+            self.node.ask_owner(&project_id, &user_id, leave, None).await?;
+            return Err(error);
+        }
+        Ok(Joined { project_id: Some(project_id), outcomes })
+    }
+
+    async fn may_hear_project(&self) -> Result<(ProjectId, UserId), ApiError> {
+        let (node, claims) = (&self.node, self.claims.as_ref());
+        let grant = node.gate(claims, Operation::Subscribe, self.project_id.as_ref()).await?;
+        Ok((grant.project_id()?.clone(), grant.user_id()?.clone()))
+    }
+
+    async fn join(
+        &self,
+        project_id: &ProjectId,
+        user_id: &UserId,
+        room: &str,
+        since: Option<Position>,
+    ) -> Result<RoomOutcome, ApiError> {
+        let ask = OwnerAsk::Join {
+            room: room.to_owned(),
+            since,
+            deltas: self.subscribe.deltas.unwrap_or(true),
+            connection_id: self.connection_id.clone(),
+        };
+        let outbound = Some(Arc::clone(&self.outbound));
+        match self.node.ask_owner(project_id, user_id, ask, outbound).await? {
+            OwnerAnswer::Joined(outcome) => Ok(outcome),
+            OwnerAnswer::Done(_)
+            | OwnerAnswer::File(_)
+            | OwnerAnswer::Written(..)
+            | OwnerAnswer::Left => Err(mismatch()),
+        }
+    }
+
+    /// Says whether the connection may join the room of the server: the supervision log, for server
+    /// administrators.
+    async fn join_log(&self, room: &str) -> RoomOutcome {
+        let allowed = self.node.gate(self.claims.as_ref(), Operation::SupervisionList, None).await;
+        let (status, code) = match allowed {
+            Ok(_) => (RoomStatus::Live, None),
+            Err(error) => (RoomStatus::Refused, Some(error.code)),
+        };
+        let (room, epoch) = (room.to_owned(), String::new());
+        RoomOutcome { room, status, from: 0, to: 0, epoch, code }
+    }
+}

@@ -1,0 +1,180 @@
+//! Who hears a project: joining rooms with what was missed, leaving them, losing the right to them.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use iris_protocol::{
+    ConnectionId, ErrorCode, Position, ProjectId, Room, RoomOutcome, RoomStatus, SessionStatus,
+    UserId,
+    limits::{REPLAY_BYTES_MAX, REPLAY_EVENTS_MAX},
+};
+use iris_store::project::{ProjectReader, Replay};
+use iris_store::{StoreError, StoredEvent};
+
+use super::Project;
+use super::rooms::{Subscriber, durable_frame};
+use crate::connection::Outbound;
+
+/// Ask: joins a room, replaying what was missed.
+#[derive(Message)]
+#[rtype(result = "RoomOutcome")]
+pub(crate) struct JoinRoom {
+    /// As the client named it.
+    pub(crate) room: String,
+    pub(crate) since: Option<Position>,
+    pub(crate) deltas: bool,
+    pub(crate) connection_id: ConnectionId,
+    pub(crate) user_id: UserId,
+    pub(crate) outbound: Arc<Outbound>,
+}
+
+impl Handler<JoinRoom> for Project {
+    type Result = ResponseActFuture<Self, RoomOutcome>;
+
+    fn handle(&mut self, join: JoinRoom, _: &mut Context<Self>) -> Self::Result {
+        let refused = |room: String, code| RoomOutcome {
+            room,
+            status: RoomStatus::Refused,
+            from: 0,
+            to: 0,
+            epoch: String::new(),
+            code: Some(code),
+        };
+        let Ok(room) = join.room.parse::<Room>() else {
+            return Box::pin(actix::fut::ready(refused(join.room, ErrorCode::InvalidRequest)));
+        };
+        if join.since.as_ref().is_some_and(|since| since.epoch != *self.epoch) {
+            self.rooms.leave(&room, &join.connection_id);
+            return Box::pin(actix::fut::ready(self.outcome(&join, RoomStatus::Reset, self.head)));
+        }
+        // From here on the room's events are held, so none can fall between the replay and them.
+        let to = self.head;
+        self.joins += 1;
+        let number = self.joins;
+        self.rooms.join(
+            room.clone(),
+            Subscriber {
+                connection_id: join.connection_id.clone(),
+                user_id: join.user_id.clone(),
+                outbound: Arc::clone(&join.outbound),
+                deltas: join.deltas,
+                join: number,
+                held: Some(Vec::new()),
+            },
+        );
+        let since = join.since.as_ref().map(|since| since.seq);
+        let missed = missed(self.reader.clone(), self.id.clone(), room.clone(), since, to);
+        Box::pin(missed.into_actor(self).map(move |missed, registry, _| match missed {
+            Ok(Missed::Events(events)) => {
+                let frames = events.iter().filter_map(|e| durable_frame(&registry.id, e));
+                let frames: Vec<Bytes> = frames.collect();
+                if !registry.rooms.release(&room, number, since.unwrap_or(0), frames) {
+                    // The connection joined again, or left, while this one was on its way.
+                    return refused(join.room, ErrorCode::Conflict);
+                }
+                let replayed = join.since.is_some();
+                let status = if replayed { RoomStatus::Replayed } else { RoomStatus::Live };
+                registry.outcome(&join, status, to)
+            }
+            Ok(Missed::Reset) => {
+                registry.rooms.give_up(number);
+                registry.outcome(&join, RoomStatus::Reset, to)
+            }
+            Err(code) => {
+                registry.rooms.give_up(number);
+                refused(join.room, code)
+            }
+        }))
+    }
+}
+
+impl Project {
+    fn outcome(&self, join: &JoinRoom, status: RoomStatus, to: u64) -> RoomOutcome {
+        RoomOutcome {
+            room: join.room.clone(),
+            status,
+            from: join.since.as_ref().map_or(0, |since| since.seq),
+            to,
+            epoch: self.epoch.to_string(),
+            code: None,
+        }
+    }
+}
+
+enum Missed {
+    Events(Vec<StoredEvent>),
+    /// More than a replay may hold, or a position that this project never had.
+    Reset,
+}
+
+/// The events of a room after `since` and up to `to`, once it is known that the room exists.
+async fn missed(
+    reader: ProjectReader,
+    project_id: ProjectId,
+    room: Room,
+    since: Option<u64>,
+    to: u64,
+) -> Result<Missed, ErrorCode> {
+    let log = |error: StoreError| {
+        tracing::error!(%error, "a room could not be read");
+        error.code()
+    };
+    let exists = match &room {
+        Room::Project(id) => *id == project_id,
+        Room::Admin => false,
+        Room::Session(id) => {
+            let session = reader.session(id.clone()).await.map_err(log)?;
+            session.is_some_and(|session| session.status != SessionStatus::Deleted)
+        }
+    };
+    if !exists {
+        return Err(ErrorCode::NotFound);
+    }
+    let Some(since) = since else { return Ok(Missed::Events(Vec::new())) };
+    // A snapshot can be ahead of what this registry has published, but not of the database.
+    if since > to && since > reader.head().await.map_err(log)? {
+        return Ok(Missed::Reset);
+    }
+    let replay = reader.events(room, since, to, REPLAY_EVENTS_MAX, REPLAY_BYTES_MAX).await;
+    match replay.map_err(log)? {
+        Replay::Events(events) => Ok(Missed::Events(events)),
+        Replay::TooMuch => Ok(Missed::Reset),
+    }
+}
+
+/// Tell: a connection hears these rooms no more; all of them when none is named.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LeaveRooms {
+    pub(crate) connection_id: ConnectionId,
+    pub(crate) rooms: Option<Vec<Room>>,
+}
+
+impl Handler<LeaveRooms> for Project {
+    type Result = ();
+
+    fn handle(&mut self, leave: LeaveRooms, _: &mut Context<Self>) {
+        match leave.rooms {
+            None => self.rooms.leave_all(&leave.connection_id),
+            Some(rooms) => {
+                for room in &rooms {
+                    self.rooms.leave(room, &leave.connection_id);
+                }
+            }
+        }
+    }
+}
+
+/// Tell: a user lost the right to hear this project.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct EvictUser(pub(crate) UserId);
+
+impl Handler<EvictUser> for Project {
+    type Result = ();
+
+    fn handle(&mut self, EvictUser(user_id): EvictUser, _: &mut Context<Self>) {
+        self.rooms.evict(ErrorCode::NotFound, |subscriber| subscriber.user_id == user_id);
+    }
+}

@@ -1,0 +1,129 @@
+//! The sessions of a project: started when they are wanted, told to stop, cleaned up after.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use futures_util::future::BoxFuture;
+use iris_protocol::{ApiError, ErrorCode, SessionId};
+use iris_store::WriteContext;
+use iris_store::project::FailRuns;
+
+use super::{Project, ProjectHandle, RECOVER_AGAIN_AFTER};
+use crate::orchestrator::may_succeed_later;
+use crate::record;
+use crate::session::{Session, SessionPlace};
+use crate::supervision::{Address, AskError, ExitReason, MessageFor};
+
+impl Project {
+    pub(super) fn stop_sessions(&mut self) {
+        for (_, session) in self.sessions.drain() {
+            session.vitals().stop();
+        }
+    }
+
+    pub(super) fn session(&mut self, id: &SessionId, ctx: &mut Context<Self>) -> Address<Session> {
+        if let Some(session) = self.sessions.get(id).filter(|session| session.connected()) {
+            return session.clone();
+        }
+        let project = ProjectHandle {
+            id: self.id.clone(),
+            address: Address::of(ctx, &self.vitals),
+            reader: self.reader.clone(),
+            workspace: self.workspace.clone(),
+            epoch: Arc::clone(&self.epoch),
+            // A session holds up nothing: it is asked whether it is idle.
+            holders: Arc::default(),
+        };
+        let place = SessionPlace { id: id.clone(), project, services: Arc::clone(&self.services) };
+        let (me, session_id) = (Address::of(ctx, &self.vitals), id.clone());
+        let session = place.start(&self.vitals, move |exited| {
+            me.tell(SessionExited { id: session_id, reason: exited.reason });
+        });
+        self.sessions.retain(|_, session| session.connected());
+        self.sessions.insert(id.clone(), session.clone());
+        session
+    }
+}
+
+/// Ask: hands a message to the actor of a session that exists. The actor is started if need be, and
+/// cannot end for want of work before it takes the message.
+#[derive(Message)]
+#[rtype(result = "Asked<M::Result>")]
+pub(crate) struct InSession<M: Message> {
+    pub(crate) id: SessionId,
+    pub(crate) message: M,
+    /// Whether the session takes it however much waits for it.
+    pub(crate) is_urgent: bool,
+}
+
+/// The answer of a session, on its way.
+pub(crate) type Asked<T> = BoxFuture<'static, Result<T, AskError>>;
+
+impl<M: MessageFor<Session>> Handler<InSession<M>> for Project {
+    type Result = MessageResult<InSession<M>>;
+
+    fn handle(&mut self, ask: InSession<M>, ctx: &mut Context<Self>) -> Self::Result {
+        let session = self.session(&ask.id, ctx);
+        let asked: Asked<M::Result> = if ask.is_urgent {
+            Box::pin(session.urge(ask.message))
+        } else {
+            Box::pin(session.ask(ask.message))
+        };
+        MessageResult(asked)
+    }
+}
+
+/// Tell: a session left the tree.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct SessionExited {
+    id: SessionId,
+    reason: ExitReason,
+}
+
+impl Handler<SessionExited> for Project {
+    type Result = ();
+
+    fn handle(&mut self, exited: SessionExited, ctx: &mut Context<Self>) {
+        match exited.reason {
+            // It had nothing to do, or the registry ended it.
+            ExitReason::Normal | ExitReason::Parent => {}
+            ExitReason::Panic(_)
+            | ExitReason::Error(_)
+            | ExitReason::Killed(_)
+            | ExitReason::RestartIntensity(_) => self.fail_runs(exited.id, ctx),
+        }
+    }
+}
+
+impl Project {
+    /// Ends the run of a session that is gone, for as long as it takes. Its queue goes on when somebody
+    /// asks for the session.
+    fn fail_runs(&mut self, session_id: SessionId, ctx: &mut Context<Self>) {
+        let error = ApiError::new(ErrorCode::Internal, "the session ended");
+        let command = FailRuns {
+            session_id: session_id.clone(),
+            run_id: None,
+            error: error.reason("session_ended"),
+            at: self.services.clock.now_ms(),
+        };
+        let address = Address::of(ctx, &self.vitals);
+        let failed = record(&address, command, WriteContext::default()).into_actor(self);
+        ctx.spawn(failed.map(move |failed, registry, ctx| match failed {
+            Ok(failed) => {
+                for answer_id in failed.output {
+                    registry.rooms.drop_parts(&answer_id);
+                }
+            }
+            Err(error) => {
+                let path = registry.vitals.path();
+                tracing::error!(actor.path = %path, %error, "the run of a session that is gone could not be ended");
+                if may_succeed_later(error.code()) {
+                    ctx.run_later(RECOVER_AGAIN_AFTER, |registry, ctx| {
+                        registry.fail_runs(session_id, ctx);
+                    });
+                }
+            }
+        }));
+    }
+}
