@@ -44,20 +44,6 @@ impl Handler<Next> for Idle {
     }
 }
 
-/// Tell: panics.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Crash;
-
-impl Handler<Crash> for Idle {
-    type Result = ();
-
-    #[expect(clippy::panic, reason = "that is what it is for")]
-    fn handle(&mut self, _: Crash, _: &mut Context<Self>) {
-        panic!("a measurement wanted this panic");
-    }
-}
-
 /// The top of a tree of its own.
 pub(crate) fn node() -> Arc<Vitals> {
     Supervision::new(Arc::new(SystemClock)).node()
@@ -134,14 +120,6 @@ pub(crate) async fn restart(actor: &Address<Idle>) -> Duration {
     let began = Instant::now();
     let vitals = actor.vitals();
     vitals.supervision().restart(vitals.path().as_str()).expect("an actor that starts again");
-    ask_supervised(actor, 1).await;
-    began.elapsed()
-}
-
-/// How long it takes until an actor that panicked answers, its pause included.
-pub(crate) async fn crash(actor: &Address<Idle>) -> Duration {
-    let began = Instant::now();
-    actor.tell(Crash);
     ask_supervised(actor, 1).await;
     began.elapsed()
 }

@@ -10,15 +10,15 @@
 
 mod idle;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use actix_rt::System;
+use actix::{Context, Handler, Message, System};
 use criterion::{Criterion, criterion_group, criterion_main};
 use iris_actors::supervision::{Address, detached, install_panic_hook};
 
 use idle::{
-    Idle, ask_plain, ask_supervised, crash, elsewhere, node, restart, spawn_plain,
-    spawn_supervised, start_plain, start_supervised,
+    Idle, ask_plain, ask_supervised, elsewhere, node, restart, spawn_plain, spawn_supervised,
+    start_plain, start_supervised,
 };
 
 /// Actors that are started together.
@@ -126,4 +126,26 @@ async fn often(count: u64, measure: impl AsyncFn(&Address<Idle>) -> Duration) ->
         took += measure(&actor).await;
     }
     took
+}
+
+/// Tell: panics.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Crash;
+
+impl Handler<Crash> for Idle {
+    type Result = ();
+
+    #[expect(clippy::panic, reason = "that is what it is for")]
+    fn handle(&mut self, _: Crash, _: &mut Context<Self>) {
+        panic!("a measurement wanted this panic");
+    }
+}
+
+/// How long it takes until an actor that panicked answers, its pause included.
+async fn crash(actor: &Address<Idle>) -> Duration {
+    let began = Instant::now();
+    actor.tell(Crash);
+    ask_supervised(actor, 1).await;
+    began.elapsed()
 }

@@ -206,6 +206,7 @@ impl Vitals {
 
     /// Notes that the actor begins something that takes at most `budget`, or is stuck.
     pub fn begin(self: &Arc<Self>, name: &'static str, budget: Duration) -> Work {
+        let budget = self.supervision.budget(budget);
         self.supervision.begin(self, name, budget, current_request())
     }
 }

@@ -39,7 +39,7 @@ impl Supervision {
             vitals: Arc::clone(vitals),
             name,
             since: Instant::now(),
-            budget: self.budget(budget),
+            budget,
             request: request.or_else(|| vitals.request().cloned()),
             is_reported: false,
         };
