@@ -177,9 +177,7 @@ impl Config {
             session_idle: top
                 .parse("session_idle_seconds", parse::seconds)?
                 .unwrap_or(IDLE_DEFAULT),
-            watchdog_abort: top
-                .parse("watchdog_abort_seconds", parse::watchdog_abort)?
-                .flatten(),
+            watchdog_abort: top.parse("watchdog_abort_seconds", parse::watchdog_abort)?.flatten(),
             log: top.parse("log", parse::log_filter)?.unwrap_or_else(|| LOG_DEFAULT.to_owned()),
             log_format: top.parse("log_format", parse::log_format)?.unwrap_or(LogFormat::Text),
             otlp: otlp(&mut top, warnings)?,

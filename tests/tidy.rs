@@ -169,6 +169,37 @@ fn every_crate_takes_lints_versions_and_features_from_the_workspace() {
     }
 }
 
+/// The feature with which tests make things go wrong.
+const FAULTS: &str = "faults";
+
+#[test]
+fn only_tests_can_make_things_go_wrong() {
+    let turns_on = |value: &Value| {
+        let enabled = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        enabled.map(|name| name.rsplit('/').next().unwrap_or(name)).any(|name| name == FAULTS)
+    };
+    let uses = |table: Option<&Value>, section: &str, name: &str| {
+        for (dependency, source) in table.and_then(Value::as_table).into_iter().flatten() {
+            let is_on = source.get("features").is_some_and(turns_on);
+            assert!(!is_on, "`{dependency}` has its faults in `{section}` of `{name}`");
+        }
+    };
+    for (name, manifest) in manifests() {
+        let features = manifest.get("features").and_then(Value::as_table);
+        for (feature, enabled) in features.into_iter().flatten() {
+            assert!(feature == FAULTS || !turns_on(enabled), "`{feature}` of `{name}` has faults");
+        }
+        let shared = manifest.get("workspace").and_then(|workspace| workspace.get("dependencies"));
+        uses(shared, "workspace.dependencies", &name);
+        // The arrows keep the crate for tests out of all others.
+        if name != TESTKIT {
+            for section in ["dependencies", "build-dependencies"] {
+                uses(manifest.get(section), section, &name);
+            }
+        }
+    }
+}
+
 #[test]
 fn every_dependency_has_its_line_and_no_line_is_stale() {
     let manifest: Table = read("Cargo.toml").parse().expect("TOML");

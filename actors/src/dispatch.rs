@@ -27,7 +27,7 @@ use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::project::ProjectHandle;
 use crate::supervision::{Panicked, guarded, in_request};
 
-pub use files::{FileBytes, file_bytes, put_file_bytes};
+pub use files::{FileAsk, FileBytes, file_bytes, put_file_bytes};
 pub(crate) use files::{read_file_for, write_file_for};
 
 /// What a caller wants.
@@ -81,19 +81,29 @@ impl Node {
     /// # Errors
     /// Those of the gate and of the operation.
     pub async fn dispatch(&self, ask: Ask) -> Result<Done, ApiError> {
-        let request_id = ask
-            .request_id
-            .clone()
-            .unwrap_or_else(|| RequestId::from_bits(self.services.ids.next_bits()).to_string());
         let operation = ask.command.operation();
+        let (request_id, project_id) = (ask.request_id.clone(), ask.project_id.clone());
+        self.request(request_id, operation, project_id.as_ref(), self.run(operation, ask)).await
+    }
+
+    /// Runs `work` as one request: in a span of its own, watched, its panics caught, its errors named.
+    async fn request<T>(
+        &self,
+        request_id: Option<String>,
+        operation: Operation,
+        project_id: Option<&ProjectId>,
+        work: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        let request_id = request_id
+            .unwrap_or_else(|| RequestId::from_bits(self.services.ids.next_bits()).to_string());
         let span = tracing::info_span!(
             "request",
             request.id = request_id,
             operation = operation.name(),
-            project.id = ask.project_id.as_ref().map(ProjectId::as_str),
+            project.id = project_id.map(ProjectId::as_str),
             session.id = Empty,
         );
-        let run = guarded(&self.top, operation.name(), self.run(operation, ask));
+        let run = guarded(&self.top, operation.name(), work);
         let run = in_request(request_id.as_str().into(), run);
         let done = run.instrument(span).await.unwrap_or_else(|Panicked| Err(broken()));
         done.map_err(|error| ApiError { request_id: Some(request_id), ..error })

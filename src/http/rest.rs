@@ -4,7 +4,7 @@
 use actix_web::web::{Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use iris_actors::Node;
-use iris_actors::dispatch::{self, Ask, Done, FileBytes};
+use iris_actors::dispatch::{self, Ask, Done, FileAsk, FileBytes};
 use iris_protocol::limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use iris_protocol::{
     ApiError, Command, Data as Shape, Method, Operation, ProjectId, QueryKind, RestRoute, Right,
@@ -12,9 +12,7 @@ use iris_protocol::{
 use serde_json::{Map, Value, json};
 
 use super::error::{RestError, status_code};
-use super::{
-    PUBLIC_BODY_BYTES_MAX, body, claims, peer, request_id, require_json, undisturbed,
-};
+use super::{PUBLIC_BODY_BYTES_MAX, body, claims, peer, request_id, require_json, undisturbed};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -182,9 +180,10 @@ async fn bytes(
     let Some((_, path)) = path else {
         return Err(ApiError::invalid("the query names no `path`").reason("invalid_path").into());
     };
+    let request_id = request_id(request);
+    let ask = FileAsk { claims, project_id, path, request_id };
     if route.method == Method::Get {
-        let FileBytes { file, bytes } =
-            dispatch::file_bytes(node, claims.as_ref(), &project_id, path).await?;
+        let FileBytes { file, bytes } = dispatch::file_bytes(node, ask).await?;
         return Ok(HttpResponse::Ok()
             .content_type("application/octet-stream")
             .insert_header(("ETag", format!("\"{}\"", file.hash)))
@@ -192,12 +191,10 @@ async fn bytes(
             .body(bytes));
     }
     let key = idempotency_key(request)?;
-    node.admits(claims.as_ref(), Operation::FileWrite, Some(&project_id)).await?;
+    node.admits(ask.claims.as_ref(), Operation::FileWrite, Some(&ask.project_id)).await?;
     let bytes = body(request, payload, FILE_BYTES_MAX).await?;
     let node = node.clone();
-    let put = async move {
-        dispatch::put_file_bytes(&node, claims.as_ref(), &project_id, path, bytes, key).await
-    };
+    let put = async move { dispatch::put_file_bytes(&node, ask, bytes, key).await };
     let (file, replayed) = undisturbed(put).await?;
     Ok(answer_with(route, &json!({ "data": file }), replayed))
 }

@@ -50,6 +50,9 @@ impl Bystander {
                 assert_eq!(*offset, text.len() as u64, "{frame:?}");
                 text.push_str(delta);
             }
+            if let Some(seq) = frame.meta.seq {
+                assert!(seq > self.feed.position().seq, "again: {frame:?}");
+            }
             assert!(!self.feed.receive(frame.clone()).gap, "a gap before {frame:?}");
         }
         assert_eq!(text_of(&self.talk.answer(&run).await), text);

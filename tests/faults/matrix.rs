@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use iris_actors::supervision::faults::{Armed, Fault, Spot};
+use iris_actors::supervision::faults::{Armed, Fault, START, Spot};
+use iris_protocol::SupervisionRecord;
 use iris_testkit::{AppOptions, patiently};
 
-use crate::aftermath::{mark, nothing_is_left, told_of_one_panic};
+use crate::aftermath::{mark, nothing_is_left, records_since, told_of_one_panic};
 use crate::bystander::Bystander;
 use crate::player::Attempt;
 use crate::scenario::Part;
@@ -20,6 +21,23 @@ const KINDS: &[&str] =
     &["connection", "directory", "orchestrator", "project", "recorder", "root", "session"];
 /// Messages that are sent while the server stops: `ending.rs` has them.
 const ELSEWHERE: &[&str] = &["CloseAll", "StoreNow", "TakeDatabase"];
+/// Messages that no request alone is the cause of. A panic over any other one names its request.
+const UNASKED: &[&str] = &[
+    "CloseIfIdle",
+    "Committed",
+    "Exited",
+    "FindProject",
+    "Inbound",
+    "IsIdle",
+    "LeaveRooms",
+    "Observe",
+    "OrchestratorExited",
+    "SessionExited",
+    "Write<FailRuns>",
+    "Write<RecordSupervision>",
+    "Write<RecoverRuns>",
+    START,
+];
 /// Panics that an actor which is always there may have on one server: one more in the minute would be
 /// its end.
 const PANICS_MAX: usize = 5;
@@ -65,6 +83,11 @@ impl Stage {
         bystander.check().await;
         nothing_is_left(&self.app, &spared).await;
         let panic = told_of_one_panic(&self.app, since, &spot.kind, &spot.message).await;
+        let is_abnormal = |r: &SupervisionRecord| r.is_abnormal() && player.spares(&r.path);
+        let noticed = records_since(&self.app, since).into_iter().find(is_abnormal);
+        assert!(noticed.is_none(), "{noticed:?}");
+        let is_asked = !UNASKED.contains(&spot.message.as_str());
+        assert!(!is_asked || panic.request_id.is_some(), "no request: {panic:?}");
         Times::of(&player.attempts.take(), panic.at)
     }
 

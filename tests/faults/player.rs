@@ -28,7 +28,7 @@ pub(crate) enum Trouble {
     Closed(u16),
     /// The run ended otherwise than it should have.
     RunEnded(RunStatus),
-    /// An actor did not say anything of itself.
+    /// The actor at this path did not say anything of itself.
     Silent(String),
 }
 
@@ -51,7 +51,7 @@ impl Trouble {
             Self::RunEnded(status) => {
                 matches!(status, RunStatus::Failed | RunStatus::Interrupted)
             }
-            Self::Silent(_) => true,
+            Self::Silent(path) => path.starts_with("node/"),
         }
     }
 
@@ -119,10 +119,7 @@ impl Player<'_> {
             let began_at = SystemClock.now_ms();
             let outcome = timeout(ANSWER_MAX, attempt()).await;
             let outcome = outcome.unwrap_or_else(|_| panic!("`{what}` hangs"));
-            let is_done = is_first.then_some(false).unwrap_or_else(|| match &outcome {
-                Ok(_) => false,
-                Err(trouble) => trouble.is_done_already(),
-            });
+            let is_done = !is_first && outcome.as_ref().is_err_and(Trouble::is_done_already);
             let trouble = if is_done { None } else { outcome.as_ref().err().cloned() };
             let ended_at = SystemClock.now_ms();
             self.attempts.borrow_mut().push(Attempt { what, began_at, ended_at, trouble });

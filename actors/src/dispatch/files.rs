@@ -26,25 +26,37 @@ pub struct FileBytes {
     pub bytes: Vec<u8>,
 }
 
+/// Where the content of a file is asked for, by whom.
+#[derive(Debug, Clone)]
+pub struct FileAsk {
+    /// Who asks; none without credentials.
+    pub claims: Option<AccessClaims>,
+    /// The project.
+    pub project_id: ProjectId,
+    /// The file, relative to the project's directory.
+    pub path: String,
+    /// Names the request in logs and errors, when the caller or the transport gave it a name.
+    pub request_id: Option<String>,
+}
+
 /// Reads a file as bytes, for a caller who may `file.read`.
 ///
 /// # Errors
 /// Those of the gate; `INVALID_REQUEST`, `FORBIDDEN`, `NOT_FOUND`, `PAYLOAD_TOO_LARGE` for the path.
-pub async fn file_bytes(
-    node: &Node,
-    claims: Option<&AccessClaims>,
-    project_id: &ProjectId,
-    path: String,
-) -> Result<FileBytes, ApiError> {
-    let grant = node.gate(claims, Operation::FileRead, Some(project_id)).await?;
-    let ask = OwnerAsk::ReadFile { path };
-    match node.ask_owner(project_id, grant.user_id()?, ask, None).await? {
-        OwnerAnswer::File(file) => Ok(file),
-        OwnerAnswer::Done(_)
-        | OwnerAnswer::Written(..)
-        | OwnerAnswer::Joined(_)
-        | OwnerAnswer::Left => Err(mismatch()),
-    }
+pub async fn file_bytes(node: &Node, ask: FileAsk) -> Result<FileBytes, ApiError> {
+    let FileAsk { claims, project_id, path, request_id } = ask;
+    let read = async {
+        let grant = node.gate(claims.as_ref(), Operation::FileRead, Some(&project_id)).await?;
+        let ask = OwnerAsk::ReadFile { path };
+        match node.ask_owner(&project_id, grant.user_id()?, ask, None).await? {
+            OwnerAnswer::File(file) => Ok(file),
+            OwnerAnswer::Done(_)
+            | OwnerAnswer::Written(..)
+            | OwnerAnswer::Joined(_)
+            | OwnerAnswer::Left => Err(mismatch()),
+        }
+    };
+    node.request(request_id, Operation::FileRead, Some(&project_id), read).await
 }
 
 /// Reads a file as the owner of the project.
@@ -65,21 +77,23 @@ pub(crate) async fn read_file_for(
 /// `IDEMPOTENCY_CONFLICT`.
 pub async fn put_file_bytes(
     node: &Node,
-    claims: Option<&AccessClaims>,
-    project_id: &ProjectId,
-    path: String,
+    ask: FileAsk,
     bytes: Vec<u8>,
     idempotency_key: Option<String>,
 ) -> Result<(File, bool), ApiError> {
-    let grant = node.gate(claims, Operation::FileWrite, Some(project_id)).await?;
-    let ask = OwnerAsk::WriteFile { path, bytes, idempotency_key };
-    match node.ask_owner(project_id, grant.user_id()?, ask, None).await? {
-        OwnerAnswer::Written(file, replayed) => Ok((file, replayed)),
-        OwnerAnswer::Done(_)
-        | OwnerAnswer::File(_)
-        | OwnerAnswer::Joined(_)
-        | OwnerAnswer::Left => Err(mismatch()),
-    }
+    let FileAsk { claims, project_id, path, request_id } = ask;
+    let write = async {
+        let grant = node.gate(claims.as_ref(), Operation::FileWrite, Some(&project_id)).await?;
+        let ask = OwnerAsk::WriteFile { path, bytes, idempotency_key };
+        match node.ask_owner(&project_id, grant.user_id()?, ask, None).await? {
+            OwnerAnswer::Written(file, replayed) => Ok((file, replayed)),
+            OwnerAnswer::Done(_)
+            | OwnerAnswer::File(_)
+            | OwnerAnswer::Joined(_)
+            | OwnerAnswer::Left => Err(mismatch()),
+        }
+    };
+    node.request(request_id, Operation::FileWrite, Some(&project_id), write).await
 }
 
 /// Writes a file as the owner of the project.

@@ -1,0 +1,77 @@
+//! What an operator does: look at every actor, restart and stop them.
+
+use iris_actors::supervision::faults::Spot;
+use iris_client::ClientError;
+use iris_protocol::{ActorList, ErrorCode};
+use iris_testkit::patiently;
+
+use super::{WRITE, delete_project, invite};
+use crate::player::{Player, Trouble, project_path};
+use crate::talk::{How, Talk};
+
+pub(super) async fn operator(player: &Player<'_>) {
+    let project = player.project().await;
+    let session = player.session(&project).await;
+    invite(player, &project).await;
+    let mut talk = Talk::follow(player, &project, session.clone());
+    talk.run("a run", "say hi", How::Watch).await;
+    player.insist("a run that waits", async || talk.try_send(WRITE).await).await;
+    talk.asked().await;
+    player.insist("observe", async || observe_all(player).await).await;
+    talk.cancel().await;
+    let registry = project_path(&project);
+    let session_path = format!("{registry}/session/{session}");
+    for path in [&session_path, &registry, "node/root", "node/directory", "node/recorder"] {
+        talk.run("a run before a restart", "say hi", How::Watch).await;
+        restart(player, path).await;
+    }
+    for path in [&session_path, &registry] {
+        talk.run("a run before a stop", "say hi", How::Watch).await;
+        let stop = async || Ok(player.operator.client.stop_actor(path).await?);
+        player.insist_done("stop", stop).await;
+    }
+    talk.run("a run after a stop", "say hi", How::Watch).await;
+    drop(talk);
+    delete_project(player, &project).await;
+    let stored = async {
+        let is_it = |spot: &Spot| spot.message == "Write<RecordSupervision>";
+        while !player.app.supervision().faults().seen().iter().any(is_it) {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("the log to be stored", stored).await;
+}
+
+/// Asks every actor what it says of itself, except those of the bystander.
+async fn observe_all(player: &Player<'_>) -> Result<(), Trouble> {
+    let client = &player.operator.client;
+    let all = client.actors(&ActorList::default()).await?.actors;
+    for actor in all.iter().filter(|actor| !player.spares(&actor.path)) {
+        match client.actor(&actor.path).await {
+            Ok(detail) if detail.observed.is_null() => {
+                return Err(Trouble::Silent(actor.path.clone()));
+            }
+            Ok(_) => {}
+            // It ended meanwhile.
+            Err(ClientError::Api(error)) if !error.retryable => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Orders a restart and waits until it has happened, or the actor is gone with its parent.
+async fn restart(player: &Player<'_>, path: &str) {
+    let client = &player.operator.client;
+    let order = async || {
+        let before = client.actor(path).await?.actor.restarts;
+        client.restart_actor(path).await?;
+        while client.actor(path).await?.actor.restarts == before {}
+        Ok(())
+    };
+    let order_if_there = async || match order().await {
+        Err(ClientError::Api(error)) if error.code == ErrorCode::NotFound => Ok(()),
+        ordered => Ok(ordered?),
+    };
+    player.insist("restart", order_if_there).await;
+}
