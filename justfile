@@ -19,6 +19,10 @@ test:
 api:
     .ci/run api
 
+# What happens when parts of the server fail
+faults:
+    .ci/run faults
+
 # The figures of the whole server
 bench:
     .ci/run bench

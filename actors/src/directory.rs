@@ -1,7 +1,7 @@
 //! Project id to project registry: starts registries on demand, each on one of a few arbiters, and
 //! closes those that nobody needs, the least recently used first. The node starts it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -28,6 +28,9 @@ const NO_ROOM_RETRY_AFTER_MS: u64 = 1_000;
 /// whoever wants it back waits for that.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a project has to say whether it may close; one that cannot stays open.
+const CLOSE_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What a caller who waits for a project gets.
 type Opening = oneshot::Sender<Result<ProjectHandle, ApiError>>;
 
@@ -46,7 +49,7 @@ pub struct Directory {
     /// Of the projects that are open or not closed to the end.
     leases: HashMap<ProjectId, Weak<Lease>>,
     /// Who wants a project that there is no room for yet.
-    waiting_for_room: Vec<(ProjectId, Opening)>,
+    waiting_for_room: VecDeque<(ProjectId, Opening)>,
     is_closing: bool,
 }
 
@@ -85,7 +88,7 @@ impl Directory {
             next_arbiter: 0,
             projects: HashMap::new(),
             leases: HashMap::new(),
-            waiting_for_room: Vec::new(),
+            waiting_for_room: VecDeque::new(),
             is_closing: false,
         }
     }
@@ -171,7 +174,7 @@ impl Handler<OpenProject> for Directory {
             }
             Some(Entry::Opening(waiting) | Entry::Closing { waiting, .. }) => waiting.push(answer),
             None if is_full => {
-                self.waiting_for_room.push((id, answer));
+                self.waiting_for_room.push_back((id, answer));
                 self.make_room(ctx);
             }
             Some(Entry::Open { .. }) | None => self.open(id, vec![answer], ctx),
@@ -216,7 +219,13 @@ impl Directory {
         };
         let opened = start.run().into_actor(self);
         ctx.spawn(opened.map(move |opened, directory, ctx| {
-            let Some(Entry::Opening(waiting)) = directory.projects.remove(&id) else { return };
+            let Some(Entry::Opening(waiting)) = directory.projects.remove(&id) else {
+                // It was to be closed meanwhile.
+                if let Ok(handle) = opened {
+                    handle.address.tell(CloseProject);
+                }
+                return;
+            };
             if let Ok(handle) = &opened {
                 directory.projects.insert(id, Entry::opened(handle.clone()));
             }
@@ -284,12 +293,13 @@ impl Directory {
         let id = handle.id.clone();
         let closing = Entry::Closing { handle: handle.clone(), waiting: Vec::new() };
         self.projects.insert(id.clone(), closing);
-        let asked = handle.address.urge(CloseIfIdle).into_actor(self);
-        ctx.spawn(asked.map(move |closed, directory, ctx| match closed {
-            Ok(false) => directory.stays_open(id, &handle, ctx),
+        let asked = timeout(CLOSE_ANSWER_TIMEOUT, handle.address.urge(CloseIfIdle));
+        ctx.spawn(asked.into_actor(self).map(move |closed, directory, ctx| match closed {
+            // Should it close later all the same, it says so when it leaves the tree.
+            Ok(Ok(false)) | Err(_) => directory.stays_open(id, &handle, ctx),
             // One that panicked over the question starts again under the same address.
-            Err(_) if handle.address.connected() => directory.stays_open(id, &handle, ctx),
-            Ok(true) | Err(_) => directory.closed(id, ctx),
+            Ok(Err(_)) if handle.address.connected() => directory.stays_open(id, &handle, ctx),
+            Ok(Ok(true) | Err(_)) => directory.closed(id, ctx),
         }));
     }
 
@@ -315,7 +325,7 @@ impl Directory {
     /// that may still close.
     fn use_room(&mut self, ctx: &mut Context<Self>) {
         while self.projects.len() < self.services.settings.projects_open_max
-            && let Some((id, answer)) = self.waiting_for_room.pop()
+            && let Some((id, answer)) = self.waiting_for_room.pop_front()
         {
             match self.projects.get_mut(&id) {
                 Some(Entry::Opening(waiting) | Entry::Closing { waiting, .. }) => {
@@ -365,7 +375,10 @@ impl Start {
         let exited = Exited(self.id);
         let start = move || {
             let handle = opened.start(&services, &vitals, move || directory.tell(exited));
-            drop(started.send(handle));
+            // Nobody waits for it any more: the directory failed meanwhile and does not know it.
+            if let Err(unknown) = started.send(handle) {
+                unknown.address.tell(CloseProject);
+            }
         };
         match self.arbiter {
             Some(arbiter) => drop(arbiter.spawn_fn(start)),
@@ -405,10 +418,11 @@ pub(crate) struct CloseOne(pub(crate) ProjectId);
 impl Handler<CloseOne> for Directory {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, CloseOne(id): CloseOne, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, CloseOne(id): CloseOne, ctx: &mut Context<Self>) -> Self::Result {
         let lease = self.lease(&id);
         let registry =
             self.projects.remove(&id).and_then(|entry| close(entry, ErrorCode::NotFound));
+        self.use_room(ctx);
         Box::pin(closed(id, lease, registry))
     }
 }

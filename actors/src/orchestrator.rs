@@ -131,8 +131,9 @@ impl Actor for Orchestrator {
                     orchestrator.advance(ctx);
                 }
                 Ok(Began::Failed(error)) => {
-                    let path = orchestrator.vitals.path();
-                    tracing::warn!(actor.path = %path, %error, "run could not start");
+                    // What it says names what users chose.
+                    let (path, code) = (orchestrator.vitals.path(), error.code);
+                    tracing::warn!(actor.path = %path, %code, "run could not start");
                     ctx.stop();
                 }
                 Err(error) => {

@@ -7,7 +7,7 @@ mod rooms;
 mod sessions;
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -83,6 +83,8 @@ pub struct Project {
     committed: Registry,
     rooms: Rooms,
     sessions: HashMap<SessionId, Address<Session>>,
+    /// What the sessions share; there while one of them is.
+    shared: Weak<ProjectHandle>,
     /// The last event that was published.
     head: u64,
     /// Whether a flush of streaming text is due.
@@ -158,6 +160,7 @@ impl Supervise for Project {
             committed: Arc::clone(&self.committed),
             rooms: Rooms::new(self.id.clone()),
             sessions: HashMap::new(),
+            shared: Weak::new(),
             head,
             flush_is_due: false,
             joins: 0,

@@ -16,13 +16,15 @@ pub(crate) type OpenRoot = Arc<dyn Fn() -> Result<RootDatabase, StoreError> + Se
 /// Owns the write handle of the root database. It has no other state, so a restart loses nothing.
 pub struct Root {
     vitals: Arc<Vitals>,
+    /// None once it was given away, or while no new one can be opened.
     database: Option<RootDatabase>,
+    is_given_away: bool,
     open: OpenRoot,
 }
 
 impl Root {
     pub(crate) fn new(vitals: Arc<Vitals>, database: RootDatabase, open: OpenRoot) -> Self {
-        Self { vitals, database: Some(database), open }
+        Self { vitals, database: Some(database), is_given_away: false, open }
     }
 }
 
@@ -36,14 +38,13 @@ impl Supervise for Root {
     /// A writer thread that died is replaced. That blocks for the milliseconds of opening a file, in a
     /// moment in which nobody could be served anyway.
     fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
-        let database = match self.database.take() {
-            Some(database) if !database.writer().is_alive() => {
-                drop(database);
-                Some((self.open)().map_err(|error| error.to_string())?)
-            }
-            other => other,
-        };
-        Ok(Self { vitals: Arc::clone(&self.vitals), database, open: Arc::clone(&self.open) })
+        let is_alive = |database: &RootDatabase| database.writer().is_alive();
+        let mut database = self.database.take().filter(is_alive);
+        if database.is_none() && !self.is_given_away {
+            database = Some((self.open)().map_err(|error| error.to_string())?);
+        }
+        let (vitals, open) = (Arc::clone(&self.vitals), Arc::clone(&self.open));
+        Ok(Self { vitals, database, is_given_away: self.is_given_away, open })
     }
 
     fn observe(&self) -> Value {
@@ -80,6 +81,7 @@ impl Handler<TakeDatabase> for Root {
     type Result = actix::MessageResult<TakeDatabase>;
 
     fn handle(&mut self, _: TakeDatabase, _: &mut Context<Self>) -> Self::Result {
+        self.is_given_away = true;
         actix::MessageResult(self.database.take())
     }
 }

@@ -35,7 +35,7 @@ const START_AGAIN_AFTER: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct SessionPlace {
     pub(crate) id: SessionId,
-    pub(crate) project: ProjectHandle,
+    pub(crate) project: Arc<ProjectHandle>,
     pub(crate) services: Arc<Services>,
 }
 
@@ -86,7 +86,7 @@ enum Work {
     /// A run works.
     Running(ActiveRun),
     /// The end of a run is being recorded whose orchestrator cannot do it any more.
-    Ending(Failure),
+    Ending(Box<Failure>),
 }
 
 struct ActiveRun {
@@ -126,7 +126,7 @@ impl Actor for Session {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         match &self.work {
-            Work::Ending(failure) => self.fail_runs(failure.clone(), ctx),
+            Work::Ending(failure) => self.fail_runs(Failure::clone(failure), ctx),
             Work::None | Work::LookingUp { .. } | Work::Running(_) => self.start_next(ctx),
         }
         ctx.run_interval(self.place.services.settings.session_idle, |session, ctx| {
@@ -145,7 +145,7 @@ impl Supervise for Session {
     fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
         let error = ApiError::new(ErrorCode::Internal, "the session failed and restarted");
         let failure = Failure { run_id: None, error: error.reason("session_restarted") };
-        Ok(Self::new(self.place.clone(), Arc::clone(&self.vitals), Work::Ending(failure)))
+        Ok(Self::new(self.place.clone(), Arc::clone(&self.vitals), Work::Ending(Box::new(failure))))
     }
 
     fn observe(&self) -> Value {
@@ -335,7 +335,7 @@ impl Session {
             error: failure.error.clone(),
             at: self.place.services.clock.now_ms(),
         };
-        self.work = Work::Ending(failure.clone());
+        self.work = Work::Ending(Box::new(failure.clone()));
         let failed = record(&project, command, WriteContext::default()).into_actor(self);
         ctx.spawn(failed.map(move |failed, session, ctx| match failed {
             Ok(failed) => {

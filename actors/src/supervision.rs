@@ -48,7 +48,7 @@ pub use watchdog::{Watchdog, WatchdogSettings};
 pub use work::Work;
 
 use panics::PanicReport;
-use running::{Pulse, Running};
+use running::Running;
 use vitals::Order;
 
 /// Delay before the first restart; doubled for each further one in the window, give or take half.
@@ -83,7 +83,6 @@ where
     let actor = create(&mut context, &vitals);
     let life = Life {
         actor: Some(context.into_future(actor)),
-        pulse: vitals.supervision.pulse(),
         running: Some(Running::new(&vitals)),
         keeps_children: spec.keeps_children,
         restarts: VecDeque::new(),
@@ -91,6 +90,7 @@ where
         on_exit: Some(Box::new(on_exit)),
         vitals,
     };
+    life.vitals.supervision.watch_thread();
     life.vitals.supervision.add(&life.vitals);
     detached(life);
     address
@@ -110,7 +110,6 @@ where
 struct Life<A: Supervise + Supervised> {
     actor: Option<ContextFut<A, Context<A>>>,
     vitals: Arc<Vitals>,
-    pulse: Arc<Pulse>,
     /// There while it does not run.
     running: Option<Running>,
     keeps_children: bool,
@@ -204,8 +203,8 @@ impl<A: Supervise + Supervised> Life<A> {
         &mut self,
         body: impl FnOnce(&mut Option<ContextFut<A, Context<A>>>) -> T,
     ) -> Result<T, PanicReport> {
-        let Self { actor, pulse, running, .. } = self;
-        panics::catch(|| pulse.run(running, || body(actor)))
+        let Self { actor, running, .. } = self;
+        panics::catch(|| running::run(running, || body(actor)))
     }
 
     #[cfg(feature = "faults")]
@@ -330,7 +329,7 @@ impl<A: Supervise + Supervised> Life<A> {
         match self.run(|actor| actor.as_mut().is_some_and(ContextFut::restart)) {
             Ok(true) => {
                 if let Some(error) = self.vitals.take_failure() {
-                    return self.end_children(Then::End(ExitReason::Error(error)));
+                    return self.not_rebuilt(ExitReason::Error(error));
                 }
                 self.vitals.restarted();
                 self.vitals.supervision.log().restarted(&self.vitals, &reason);
@@ -339,6 +338,16 @@ impl<A: Supervise + Supervised> Life<A> {
             // Nobody holds its address any more.
             Ok(false) => self.end_children(Then::End(ExitReason::Normal)),
             Err(report) => self.panicked(&report),
+        }
+    }
+
+    /// The server cannot be without a permanent actor: it tries again, as often as it may restart.
+    fn not_rebuilt(&mut self, reason: ExitReason) {
+        match self.vitals.policy {
+            RestartPolicy::Permanent(intensity) => self.restart_if_allowed(intensity, reason),
+            RestartPolicy::Transient(_) | RestartPolicy::Temporary => {
+                self.end_children(Then::End(reason));
+            }
         }
     }
 

@@ -62,11 +62,13 @@ async fn read_all(owner: &Owner, sessions: &[SessionId]) -> anyhow::Result<()> {
     Ok(read.buffer_unordered(AT_ONCE).try_for_each(async |_| Ok(())).await?)
 }
 
-/// Asks the sessions for something that only their actors know.
+/// Asks the sessions for something that only their actors know, one after the other: what many requests
+/// need at once is not the actors'.
 async fn start_all(owner: &Owner, sessions: &[SessionId]) -> anyhow::Result<()> {
-    let asked = stream::iter(sessions)
-        .map(|id| owner.client.call(Some(&owner.project), RunCancel { session_id: id.clone() }));
-    Ok(asked.buffer_unordered(AT_ONCE).try_for_each(async |_| Ok(())).await?)
+    for session_id in sessions.iter().cloned() {
+        owner.client.call(Some(&owner.project), RunCancel { session_id }).await?;
+    }
+    Ok(())
 }
 
 /// Milliseconds of each of some lists, all of which have at least so many actors.

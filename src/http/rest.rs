@@ -9,6 +9,7 @@ use iris_protocol::limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYT
 use iris_protocol::{
     ApiError, Command, Data as Shape, Method, Operation, ProjectId, QueryKind, RestRoute, Right,
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::error::{RestError, status_code};
@@ -141,24 +142,30 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
 }
 
 fn success(route: RestRoute, done: Done) -> HttpResponse {
-    let body = match (route.data, done.payload) {
-        (Shape::Field(name), Value::Object(mut fields)) => {
-            json!({ "data": fields.shift_remove(name) })
-        }
+    let (data, meta) = match (route.data, done.payload) {
+        (Shape::Field(name), Value::Object(mut fields)) => (fields.shift_remove(name), None),
         (Shape::List(name), Value::Object(mut fields)) => {
             let data = fields.shift_remove(name);
             fields.entry("nextCursor").or_insert(Value::Null);
             fields.entry("hasMore").or_insert(Value::Bool(false));
-            json!({ "data": data, "meta": fields })
+            (data, Some(fields))
         }
         (Shape::Whole | Shape::Bytes | Shape::Field(_) | Shape::List(_), payload) => {
-            json!({ "data": payload })
+            (Some(payload), None)
         }
     };
-    answer_with(route, &body, done.replayed)
+    answer_with(route, &Body { data, meta }, done.replayed)
 }
 
-fn answer_with(route: RestRoute, body: &Value, replayed: bool) -> HttpResponse {
+/// What REST answers. Not made by `json!`, which would copy the data.
+#[derive(Serialize)]
+struct Body {
+    data: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<Map<String, Value>>,
+}
+
+fn answer_with(route: RestRoute, body: &impl Serialize, replayed: bool) -> HttpResponse {
     let mut response = HttpResponse::build(status_code(route.status));
     if replayed {
         response.insert_header(("Idempotent-Replay", "true"));

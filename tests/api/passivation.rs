@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use iris_actors::supervision::RecordFilter;
+use iris_actors::supervision::faults::{Armed, Fault};
 use iris_client::ClientError;
 use iris_protocol::{
     Content, ErrorCode, Event, ExitKind, MessageAccepted, MessageList, MessageRole, MessageSend,
-    ProjectId, RunStatus, SessionCreate, SessionId, SessionState, SupervisionKind, Unsubscribe,
+    ProjectDelete, ProjectId, RunStatus, SessionCreate, SessionId, SessionState, SupervisionKind,
+    Unsubscribe,
 };
 use iris_testkit::{
     AppOptions, FakeProvider, Gate, Person, Reply, TestApp, chat, patiently, spawn_app_with,
@@ -249,6 +251,48 @@ async fn when_every_open_project_is_in_use_another_is_refused_until_one_is_not()
     let opening = async { while ann.client.call(Some(&third), title()).await.is_err() {} };
     patiently("room for the third", opening).await;
     assert_eq!(text_of(&{ second }.ask("say undisturbed").await), "undisturbed");
+}
+
+/// The next message of this kind freezes the actor of this path.
+fn freeze(app: &TestApp, path: &str, kind: &'static str, message: &str) {
+    let armed = Armed { kind, message: message.to_owned(), fault: Fault::Freeze, times: 1 };
+    app.supervision().faults().arm_under(path, armed);
+}
+
+#[tokio::test]
+async fn a_project_that_does_not_say_whether_it_may_close_keeps_no_other_from_opening() {
+    let app = spawn_app_with(AppOptions { projects_open_max: 2, ..AppOptions::default() }).await;
+    let ann = app.user("ann").await;
+    let frozen = ann.project("frozen").await.id;
+    ann.session(&frozen).await;
+    freeze(&app, &path_of(&frozen), "project", "CloseIfIdle");
+    let title = || SessionCreate { title: None, agent: None, model: None, mode: None };
+    for _ in 0..4 {
+        let project = ann.project("p").await.id;
+        let opening = async { while ann.client.call(Some(&project), title()).await.is_err() {} };
+        patiently("room beside the frozen one", opening).await;
+    }
+    assert_eq!(app.supervision().faults().armed().len(), 0);
+}
+
+#[tokio::test]
+async fn who_waits_for_room_gets_that_of_a_project_that_is_deleted_meanwhile() {
+    let app = spawn_app_with(AppOptions { projects_open_max: 1, ..AppOptions::default() }).await;
+    let ann = app.user("ann").await;
+    let first = ann.project("first").await.id;
+    let session = ann.session(&first).await.id;
+    // Whether the first one may close takes a while to find out; long enough to delete it.
+    freeze(&app, &path_of(&first), "session", "OrchestratorExited");
+    send(&ann, &first, &session, "say hi").await.unwrap();
+    app.wait_for_actors("the session to freeze", |_| app.supervision().faults().armed().is_empty())
+        .await;
+    let second = ann.project("second").await.id;
+    let deleting = async {
+        while app.supervision().observe("node/directory").await["waitingForRoom"] != 1 {}
+        ann.client.call(Some(&first), ProjectDelete {}).await.unwrap();
+    };
+    let both = async { tokio::join!(ann.session(&second), deleting) };
+    patiently("the room of the first", both).await;
 }
 
 /// The messages of people in a session, and how often each is there.

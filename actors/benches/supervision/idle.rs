@@ -123,3 +123,9 @@ pub(crate) async fn restart(actor: &Address<Idle>) -> Duration {
     ask_supervised(actor, 1).await;
     began.elapsed()
 }
+
+/// Lets those end that nobody needs any more.
+pub(crate) async fn settle() {
+    // It begins after those that were woken before.
+    spawn_plain(1).await;
+}

@@ -17,8 +17,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use iris_actors::supervision::{Address, detached, install_panic_hook};
 
 use idle::{
-    Idle, ask_plain, ask_supervised, elsewhere, node, restart, spawn_plain, spawn_supervised,
-    start_plain, start_supervised,
+    Idle, ask_plain, ask_supervised, elsewhere, node, restart, settle, spawn_plain,
+    spawn_supervised, start_plain, start_supervised,
 };
 
 /// Actors that are started together.
@@ -47,13 +47,12 @@ fn spawning(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The time of all batches. What a batch leaves behind ends between them.
+/// The time of all batches.
 async fn in_batches(count: u64, batch: impl AsyncFn(u64) -> Duration) -> Duration {
     let mut took = Duration::ZERO;
     for first in (0..count).step_by(usize::try_from(BATCH).unwrap_or(usize::MAX)) {
         took += batch(BATCH.min(count - first)).await;
-        // Answers once those have run that were woken because nobody needs them any more.
-        spawn_plain(1).await;
+        settle().await;
     }
     took
 }

@@ -48,7 +48,11 @@ fn rss_bytes() -> u64 {
 
 pub(super) async fn actor(node: &Node, request: ActorGet) -> Result<Done, ApiError> {
     let supervision = &node.services.supervision;
-    let under = supervision.actors(None, Some(&request.path));
+    let list = {
+        let (supervision, path) = (supervision.clone(), request.path.clone());
+        move || supervision.actors(None, Some(&path))
+    };
+    let under = tokio::task::spawn_blocking(list).await.map_err(internal)?;
     let is_it = |path: &str| path == request.path;
     let actor = under.iter().find(|info| is_it(&info.path)).cloned();
     let actor = actor.ok_or_else(|| ApiError::not_found("actor"))?;

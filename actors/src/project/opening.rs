@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use actix::prelude::*;
 use iris_agent::Clock;
@@ -123,6 +123,7 @@ impl OpenedProject {
                 services,
                 committed: self.committed,
                 sessions: HashMap::new(),
+                shared: Weak::new(),
                 head: self.head,
                 flush_is_due: false,
                 joins: 0,

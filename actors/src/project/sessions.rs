@@ -25,7 +25,23 @@ impl Project {
         if let Some(session) = self.sessions.get(id).filter(|session| session.connected()) {
             return session.clone();
         }
-        let project = ProjectHandle {
+        let project = self.shared(ctx);
+        let (me, session_id) = (Arc::clone(&project), id.clone());
+        let place = SessionPlace { id: id.clone(), project, services: Arc::clone(&self.services) };
+        let session = place.start(&self.vitals, move |exited| {
+            me.address.tell(SessionExited { id: session_id, reason: exited.reason });
+        });
+        self.sessions.insert(id.clone(), session.clone());
+        session
+    }
+
+    /// One handle for all sessions: there may be thousands. It does not outlive them, so the registry
+    /// does not keep itself alive.
+    fn shared(&mut self, ctx: &mut Context<Self>) -> Arc<ProjectHandle> {
+        if let Some(shared) = self.shared.upgrade() {
+            return shared;
+        }
+        let shared = Arc::new(ProjectHandle {
             id: self.id.clone(),
             address: Address::of(ctx, &self.vitals),
             reader: self.reader.clone(),
@@ -33,15 +49,9 @@ impl Project {
             epoch: Arc::clone(&self.epoch),
             // A session holds up nothing: it is asked whether it is idle.
             holders: Arc::default(),
-        };
-        let place = SessionPlace { id: id.clone(), project, services: Arc::clone(&self.services) };
-        let (me, session_id) = (Address::of(ctx, &self.vitals), id.clone());
-        let session = place.start(&self.vitals, move |exited| {
-            me.tell(SessionExited { id: session_id, reason: exited.reason });
         });
-        self.sessions.retain(|_, session| session.connected());
-        self.sessions.insert(id.clone(), session.clone());
-        session
+        self.shared = Arc::downgrade(&shared);
+        shared
     }
 }
 
@@ -85,6 +95,10 @@ impl Handler<SessionExited> for Project {
     type Result = ();
 
     fn handle(&mut self, exited: SessionExited, ctx: &mut Context<Self>) {
+        // Perhaps another one stands in its place already.
+        if self.sessions.get(&exited.id).is_some_and(|session| !session.connected()) {
+            self.sessions.remove(&exited.id);
+        }
         match exited.reason {
             // It had nothing to do, or the registry ended it.
             ExitReason::Normal | ExitReason::Parent => {}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Vitals;
 use super::panics::catch;
-use super::running::{Running, current_request, handling};
+use super::running::{Running, current_request, handling, run};
 
 /// How long a request may take before it is reported as stuck.
 const REQUEST_BUDGET: Duration = Duration::from_mins(1);
@@ -27,12 +27,13 @@ pub async fn guarded<T>(
     future: impl Future<Output = T>,
 ) -> Result<T, Panicked> {
     let _work = node.begin(name, REQUEST_BUDGET);
-    let (pulse, request) = (node.supervision.pulse(), current_request());
+    node.supervision.watch_thread();
+    let request = current_request();
     let (mut running, mut future) = (Some(Running::new(node)), pin!(future));
     poll_fn(|task| {
         let polled = catch(|| {
             let poll = || handling(name, request.as_ref(), || future.as_mut().poll(task));
-            pulse.run(&mut running, poll)
+            run(&mut running, poll)
         });
         match polled {
             Ok(polled) => polled.map(Ok),

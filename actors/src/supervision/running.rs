@@ -77,24 +77,6 @@ impl Pulse {
         }
     }
 
-    /// Runs `body` as work of the actor in `own`, which is empty meanwhile.
-    pub(super) fn run<T>(&self, own: &mut Option<Running>, body: impl FnOnce() -> T) -> T {
-        if let Some(own) = own {
-            own.pause();
-        }
-        self.exchange(own);
-        let _restore = Restore { pulse: self, own };
-        body()
-    }
-
-    /// Lets the current thread run what is in `slot`, and puts there what ran.
-    fn exchange(&self, slot: &mut Option<Running>) {
-        let actor = slot.as_ref().map_or(NOBODY, |running| running.vitals.number);
-        self.actor.store(actor, Ordering::Relaxed);
-        self.is_handling.store(false, Ordering::Relaxed);
-        NOW.with_borrow_mut(|now| swap(&mut now.running, slot));
-    }
-
     /// The number of the actor that runs.
     pub(super) fn actor(&self) -> Option<u64> {
         Some(self.actor.load(Ordering::Relaxed)).filter(|actor| *actor != NOBODY)
@@ -110,18 +92,6 @@ impl Pulse {
     }
 }
 
-/// Puts back what ran before, also when the body panicked.
-struct Restore<'a> {
-    pulse: &'a Pulse,
-    own: &'a mut Option<Running>,
-}
-
-impl Drop for Restore<'_> {
-    fn drop(&mut self) {
-        self.pulse.exchange(self.own);
-    }
-}
-
 impl Running {
     /// An actor between messages.
     pub(super) fn new(vitals: &Arc<Vitals>) -> Self {
@@ -134,6 +104,15 @@ impl Running {
 }
 
 impl Now {
+    /// Lets the thread run what is in `slot`, and puts there what ran.
+    fn exchange(&mut self, slot: &mut Option<Running>) {
+        swap(&mut self.running, slot);
+        let Some(pulse) = &self.pulse else { return };
+        let actor = self.running.as_ref().map_or(NOBODY, |running| running.vitals.number);
+        pulse.actor.store(actor, Ordering::Relaxed);
+        pulse.is_handling.store(false, Ordering::Relaxed);
+    }
+
     fn begin(&mut self, message: &'static str, request: Option<&RequestTag>) {
         let Self { pulse: Some(pulse), running: Some(running) } = self else { return };
         running.message = Some(message);
@@ -148,6 +127,25 @@ impl Now {
         let Self { pulse: Some(pulse), running: Some(running) } = self else { return };
         running.pause();
         pulse.is_handling.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Runs `body` as work of the actor in `own`, which is empty meanwhile.
+pub(super) fn run<T>(own: &mut Option<Running>, body: impl FnOnce() -> T) -> T {
+    if let Some(own) = own {
+        own.pause();
+    }
+    NOW.with_borrow_mut(|now| now.exchange(own));
+    let _restore = Restore(own);
+    body()
+}
+
+/// Puts back what ran before, also when the body panicked.
+struct Restore<'a>(&'a mut Option<Running>);
+
+impl Drop for Restore<'_> {
+    fn drop(&mut self) {
+        NOW.with_borrow_mut(|now| now.exchange(self.0));
     }
 }
 

@@ -121,14 +121,11 @@ impl Supervision {
         self.0.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The current thread's pulse, known to the watchdog from now on.
-    pub(super) fn pulse(&self) -> Arc<Pulse> {
+    /// Lets the watchdog see the current thread from now on.
+    pub(super) fn watch_thread(&self) {
         let pulse = Pulse::current();
-        self.0.threads.lock().entry(thread::current().id()).or_insert_with(|| Thread {
-            pulse: Arc::clone(&pulse),
-            arbiter: Arbiter::try_current(),
-        });
-        pulse
+        let thread = || Thread { pulse, arbiter: Arbiter::try_current() };
+        self.0.threads.lock().entry(thread::current().id()).or_insert_with(thread);
     }
 
     pub(super) fn add(&self, vitals: &Arc<Vitals>) {
@@ -187,21 +184,20 @@ impl Supervision {
     /// those under it.
     pub fn actors(&self, kind: Option<&str>, under: Option<&str>) -> Vec<ActorInfo> {
         let all = self.all();
-        let mut children: HashMap<String, u64> = HashMap::new();
+        let mut children: HashMap<u64, u64> = HashMap::new();
         for parent in all.iter().filter_map(|vitals| vitals.parent.as_ref()) {
-            match children.get_mut(parent.path().as_str()) {
-                Some(count) => *count += 1,
-                None => drop(children.insert(parent.path().to_string(), 1)),
-            }
+            *children.entry(parent.number).or_insert(0) += 1;
         }
         let wanted = all.iter().filter(|vitals| {
             kind.is_none_or(|kind| vitals.kind == kind)
                 && under.is_none_or(|under| is_under(vitals.path().as_str(), under))
         });
-        let mut infos: Vec<ActorInfo> = wanted.map(|vitals| vitals.info()).collect();
-        for info in &mut infos {
-            info.children = children.get(&info.path).copied().unwrap_or(0);
-        }
+        let mut infos: Vec<ActorInfo> = wanted
+            .map(|vitals| {
+                let children = children.get(&vitals.number).copied().unwrap_or(0);
+                ActorInfo { children, ..vitals.info() }
+            })
+            .collect();
         self.add_work(&mut infos);
         infos
     }

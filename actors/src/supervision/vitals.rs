@@ -57,15 +57,27 @@ pub struct Vitals {
 /// What is seldom touched.
 #[derive(Default)]
 struct Rare {
-    order: Option<Order>,
     /// Of the task that is the actor's life.
     waker: Option<Waker>,
+    observer: Option<WeakRecipient<Observe>>,
+    is_passivated: bool,
+    trouble: Option<Box<Trouble>>,
+}
+
+/// What most actors never have. There may be thousands of them, so it is not among the rest.
+#[derive(Default)]
+struct Trouble {
+    order: Option<Order>,
     /// Why the actor says that it cannot go on.
     failure: Option<String>,
-    is_passivated: bool,
     last_error: Option<String>,
     overload_reported: Option<Instant>,
-    observer: Option<WeakRecipient<Observe>>,
+}
+
+impl Rare {
+    fn trouble(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
+    }
 }
 
 /// What somebody outside wants of an actor. A later order replaces an earlier one that is weaker.
@@ -166,7 +178,7 @@ impl Vitals {
     /// Says that the actor cannot go on: once it has stopped, its policy decides as after a panic.
     /// `error` must not hold what users wrote.
     pub fn fail(&self, error: impl Into<String>) {
-        self.rare.lock().failure = Some(error.into());
+        self.rare.lock().trouble().failure = Some(error.into());
     }
 
     /// Tells the actor to end, its children first, on its parent's behalf.
@@ -244,13 +256,21 @@ impl Vitals {
             return true;
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
-        let reported = &mut self.rare.lock().overload_reported;
-        if reported.is_none_or(|at| now.duration_since(at) >= OVERLOAD_REPORTED_EVERY) {
-            *reported = Some(now);
+        if self.overload_is_news() {
             self.supervision.log().overloaded(self);
         }
         false
+    }
+
+    /// Whether an overload is to be reported, which is then taken as done.
+    fn overload_is_news(&self) -> bool {
+        let (now, mut rare) = (Instant::now(), self.rare.lock());
+        let reported = &mut rare.trouble().overload_reported;
+        let is_news = reported.is_none_or(|at| now.duration_since(at) >= OVERLOAD_REPORTED_EVERY);
+        if is_news {
+            *reported = Some(now);
+        }
+        is_news
     }
 
     pub(super) fn refused(&self) -> u64 {
@@ -276,16 +296,15 @@ impl Vitals {
 
     pub(super) fn failed(&self, error: &str) {
         self.failed.fetch_add(1, Ordering::Relaxed);
-        self.rare.lock().last_error = Some(error.to_owned());
+        self.rare.lock().trouble().last_error = Some(error.to_owned());
     }
 
     pub(super) fn take_failure(&self) -> Option<String> {
         let mut rare = self.rare.lock();
-        let failure = rare.failure.take();
-        if failure.is_some() {
-            rare.last_error.clone_from(&failure);
-        }
-        failure
+        let trouble = rare.trouble.as_mut()?;
+        let failure = trouble.failure.take()?;
+        trouble.last_error = Some(failure.clone());
+        Some(failure)
     }
 
     pub(super) fn observed_by(&self, observer: WeakRecipient<Observe>) {
@@ -299,8 +318,9 @@ impl Vitals {
     pub(super) fn order(&self, order: Order) {
         let waker = {
             let mut rare = self.rare.lock();
-            if rare.order.as_ref().is_none_or(|before| before.rank() <= order.rank()) {
-                rare.order = Some(order);
+            let before = &mut rare.trouble().order;
+            if before.as_ref().is_none_or(|before| before.rank() <= order.rank()) {
+                *before = Some(order);
                 self.has_order.store(true, Ordering::Release);
             }
             rare.waker.clone()
@@ -316,7 +336,7 @@ impl Vitals {
         {
             return None;
         }
-        self.rare.lock().order.take()
+        self.rare.lock().trouble.as_mut()?.order.take()
     }
 
     pub(super) fn wakes(&self, waker: &Waker) {
@@ -347,7 +367,7 @@ impl Vitals {
             restarts: self.generation().into(),
             started_at: self.started_at,
             current: Vec::new(),
-            last_error: self.rare.lock().last_error.clone(),
+            last_error: self.rare.lock().trouble.as_ref().and_then(|of| of.last_error.clone()),
             children: 0,
         }
     }

@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 use super::running::{Pulse, RequestTag, short_name};
 use super::tree::Thread;
 use super::vitals::{NODE_NUMBER, Order};
-use super::{ActorPath, ExitReason, OnStuck, Supervision, Vitals};
+use super::work::InProgress;
+use super::{ActorPath, ExitReason, OnStuck, Supervision};
 
 /// What the watchdog puts up with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,24 +219,25 @@ impl Rounds {
 
     /// Reports what takes longer than its budget; kills the actor where that is its rule.
     fn look_at_work(&self) {
-        let mut doomed: Vec<(Arc<Vitals>, String)> = Vec::new();
-        let mut all = self.supervision.0.work.lock();
-        for work in all.values_mut().filter(|work| !work.is_reported) {
-            let age = work.since.elapsed();
-            if age <= work.budget {
-                continue;
-            }
-            work.is_reported = true;
-            self.supervision.log().stuck(work, age);
+        for (work, age) in self.late_work() {
+            self.supervision.log().stuck(&work, age);
             if work.vitals.on_stuck == OnStuck::Kill {
-                let name = short_name(work.name);
-                doomed.push((Arc::clone(&work.vitals), format!("stuck in `{name}`")));
+                let why = format!("stuck in `{}`", short_name(work.name));
+                work.vitals.order(Order::Kill(ExitReason::Killed(why)));
             }
         }
-        drop(all);
-        for (vitals, why) in doomed {
-            vitals.order(Order::Kill(ExitReason::Killed(why)));
-        }
+    }
+
+    /// What is over its budget and was not reported yet, with its age. Every message waits for the lock
+    /// on work: nothing is told under it.
+    fn late_work(&self) -> Vec<(InProgress, Duration)> {
+        let mut all = self.supervision.0.work.lock();
+        let late = all.values_mut().filter(|work| !work.is_reported).filter_map(|work| {
+            let age = work.since.elapsed();
+            work.is_reported = age > work.budget;
+            work.is_reported.then(|| (work.clone(), age))
+        });
+        late.collect()
     }
 
     fn look_at_mailboxes(&mut self) {

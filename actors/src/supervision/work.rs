@@ -16,6 +16,7 @@ pub struct Work {
 }
 
 /// What is known of something in progress.
+#[derive(Clone)]
 pub(super) struct InProgress {
     pub(super) vitals: Arc<Vitals>,
     pub(super) name: &'static str,

@@ -142,6 +142,20 @@ async fn an_actor_whose_state_cannot_be_rebuilt_ends_and_says_why() {
 }
 
 #[actix_rt::test]
+async fn a_permanent_actor_whose_state_cannot_be_rebuilt_tries_again() {
+    let mut stage = Stage::new();
+    let child = stage.spawn(permanent("one"));
+    child.count().await;
+    *child.script.refusal.lock() = Some("the disk is full".to_owned());
+    child.address.tell(crash());
+    let record = stage.next(SupervisionKind::Restarted).await;
+    assert_eq!(record.reason, Some(ExitKind::Error));
+    assert_eq!(record.error.as_deref(), Some("the disk is full"));
+    assert_eq!((child.count().await, child.starts()), (1, 2));
+    stage.end(child).await;
+}
+
+#[actix_rt::test]
 async fn what_an_actor_said_before_it_panicked_is_no_refusal_to_start_again() {
     let stage = Stage::new();
     let child = stage.spawn(transient("one"));

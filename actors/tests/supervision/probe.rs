@@ -21,7 +21,7 @@ pub(crate) struct Script {
     pub(crate) panics_when_stopped: AtomicBool,
     /// Whether dropping its state panics, the next time.
     pub(crate) panics_when_dropped: AtomicBool,
-    /// Why it does not start again.
+    /// Why it does not start again, the next time.
     pub(crate) refusal: Mutex<Option<String>>,
 }
 
@@ -60,7 +60,7 @@ supervised!(Probe);
 
 impl Supervise for Probe {
     fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
-        match self.script.refusal.lock().clone() {
+        match self.script.refusal.lock().take() {
             Some(refusal) => Err(refusal),
             None => Ok(Self::new(&self.vitals, &self.script)),
         }

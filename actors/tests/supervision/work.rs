@@ -20,6 +20,9 @@ const SETTINGS: WatchdogSettings = WatchdogSettings {
 /// What an actor in these tests may take for a message.
 const BUDGET: Duration = Duration::from_millis(50);
 
+/// How long something may take that takes no time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A budget that no test uses up.
 const AMPLE: Duration = Duration::from_mins(1);
 
@@ -84,6 +87,26 @@ async fn work_over_its_budget_is_told_once() {
     assert_eq!(answer.await, Ok(()));
     assert_eq!(current(&stage), []);
     drop(watchdog);
+    stage.end(child).await;
+}
+
+#[actix_rt::test]
+async fn while_stuck_work_is_told_of_others_begin_work() {
+    let mut stage = Stage::new();
+    let child = stage.spawn(temporary("one"));
+    let (vitals, (done, is_done)) = (child.address.vitals().clone(), channel());
+    stage.supervision.log().subscribe(move |_| {
+        let (begun, has_begun) = channel();
+        let vitals = vitals.clone();
+        std::thread::spawn(move || begun.send(vitals.begin("Other", AMPLE)));
+        done.send(has_begun.recv_timeout(PATIENCE).map(drop)).unwrap();
+        false
+    });
+    let step = child.address.vitals().begin("Step", BUDGET);
+    let watchdog = Watchdog::start(&stage.supervision, SETTINGS).unwrap();
+    stage.next_where("the step", is_stuck_in("Step")).await;
+    assert_eq!(is_done.recv().unwrap(), Ok(()));
+    drop((watchdog, step));
     stage.end(child).await;
 }
 
