@@ -23,9 +23,13 @@ api:
 faults:
     .ci/run faults
 
-# The figures of the whole server
+# The figures that the server is held to
 bench:
     .ci/run bench
+
+# What supervision costs beside plain actix, compared with the last time
+bench-actors:
+    .ci/run bench_actors
 
 # The documentation of the code, with warnings as errors
 doc:

@@ -1,7 +1,7 @@
 //! `iris top`: the actors of a server, live, for operators.
 //!
-//! The screen is a pure model: [`state::State`] is what is known, [`update`] takes events to it and
-//! says what to do, [`draw`] shows it. [`screen`] alone has a terminal, timers and a server. Deliberately
+//! The screen is a pure model: `state::State` is what is known, `update` takes events to it and
+//! says what to do, `draw` shows it. `screen` alone has a terminal, timers and a server. Deliberately
 //! absent: anything that is not in the operations `admin.*`.
 
 mod draw;

@@ -4,8 +4,10 @@
 //! cargo bench -p iris --bench figures
 //! ```
 //!
-//! The server is the real binary in a process of its own, on a data directory next to the build; each
-//! client has a real WebSocket from this process. A figure that loses events is an error, not a figure.
+//! What supervision costs is measured in this process, beside plain actix. For everything else the server
+//! is the real binary in a process of its own, on a data directory next to the build; each client of a
+//! conversation has a real WebSocket from this process. A figure that loses events is an error, not a
+//! figure.
 //! Ends with 1 when the median of a figure misses its target. Needs Linux for `/proc`, and a machine
 //! that does nothing else: a busy processor is in every figure, and most of all in the last one.
 
