@@ -155,11 +155,15 @@ impl App {
         let address = listener.local_addr()?;
         let clock = Arc::clone(&dependencies.clock);
         let root_path = config.data_dir.join("root.db");
-        let open_root: Arc<dyn Fn() -> Result<RootDatabase, StoreError> + Send + Sync> = {
-            let path = root_path.clone();
-            Arc::new(move || RootDatabase::open_or_create(&path, clock.now_ms()))
+        let root = RootDatabase::open_or_create(&root_path, clock.now_ms())
+            .map_err(|source| AppError::Root { path: root_path.clone(), source })?;
+        let open_root = move || {
+            // One that is gone is not replaced by an empty one.
+            if !root_path.exists() {
+                return Err(StoreError::internal("the root database is gone"));
+            }
+            RootDatabase::open_or_create(&root_path, clock.now_ms())
         };
-        let root = open_root().map_err(|source| AppError::Root { path: root_path, source })?;
         let gatekeeper =
             Gatekeeper::new(address.ip(), &config.allowed_hosts, &config.allowed_origins);
         let (drain, setup) = (config.drain, config.setup_token.clone());
@@ -169,7 +173,7 @@ impl App {
         };
         let hop = dependencies.hop.clone();
         let services = Arc::new(services(config, dependencies)?);
-        let owner = Node::start(Arc::clone(&services), root, open_root, arbiters());
+        let owner = Node::start(Arc::clone(&services), root, Arc::new(open_root), arbiters());
         let node = match hop {
             Some(make) => owner.clone().through(make(owner)),
             None => owner,

@@ -208,14 +208,21 @@ impl Handler<SendMessage> for Session {
     fn handle(&mut self, send: SendMessage, _: &mut Context<Self>) -> Self::Result {
         self.asked += 1;
         self.was_used = true;
-        let accepted = accept(self.place.clone(), send);
-        Box::pin(accepted.into_actor(self).map(|accepted, session, ctx| {
+        let run_id = RunId::from_bits(self.place.services.ids.next_bits());
+        // Before the commit: the run may begin at once after it.
+        if let Some(request) = current_request() {
+            self.requests.insert(run_id.clone(), request);
+        }
+        let accepted = accept(self.place.clone(), run_id.clone(), send);
+        Box::pin(accepted.into_actor(self).map(move |accepted, session, ctx| {
             session.asked = session.asked.saturating_sub(1);
-            if let Ok(Committed { output, .. }) = &accepted {
-                if let Some(request) = current_request() {
-                    session.requests.insert(output.run_id.clone(), request);
+            match &accepted {
+                Ok(Committed { replayed: false, .. }) => session.start_next(ctx),
+                Ok(Committed { replayed: true, .. }) => {
+                    session.requests.remove(&run_id);
+                    session.start_next(ctx);
                 }
-                session.start_next(ctx);
+                Err(_) => drop(session.requests.remove(&run_id)),
             }
             accepted
         }))
@@ -224,6 +231,7 @@ impl Handler<SendMessage> for Session {
 
 async fn accept(
     place: SessionPlace,
+    run_id: RunId,
     send: SendMessage,
 ) -> Result<Committed<MessageAccepted>, ApiError> {
     answerer(&place, &send.session).await?;
@@ -232,7 +240,7 @@ async fn accept(
         session_id: place.id.clone(),
         message_id: MessageId::from_bits(ids.next_bits()),
         part_id: PartId::from_bits(ids.next_bits()),
-        run_id: RunId::from_bits(ids.next_bits()),
+        run_id,
         text: send.text,
         by: send.by,
         reject_if_busy: send.when_busy == WhenBusy::Reject,
@@ -278,7 +286,8 @@ impl Session {
                 }
             }
             // Nothing is queued, so nobody asks for one of these any more.
-            Ok(None) => self.requests.clear(),
+            Ok(None) if self.asked == 0 => self.requests.clear(),
+            Ok(None) => {}
             Err(error) => {
                 let path = self.vitals.path();
                 tracing::error!(actor.path = %path, %error, "the queue could not be read");

@@ -45,9 +45,9 @@ const PANICS_MAX: usize = 5;
 const SPOTS_MAX: usize = 12;
 /// What the clients of what panicked may have to wait for an error or an event, in milliseconds. Half
 /// a second is promised; the rest is for slow machines.
-const TOLD_WITHIN_MS: i64 = 2_000;
+const TOLD_WITHIN_MS: i64 = 5_000;
 /// The same for what was struck to work again.
-const BACK_WITHIN_MS: i64 = 2_000;
+const BACK_WITHIN_MS: i64 = 5_000;
 
 /// A server for a part.
 async fn stage(part: Part) -> Stage {

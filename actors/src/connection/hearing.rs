@@ -160,7 +160,14 @@ impl Join {
             outcomes.push(match &project {
                 _ if is_admin_room(room) => self.join_log(room).await,
                 Some((project_id, user_id)) => {
-                    self.join(project_id, user_id, room, since.cloned()).await?
+                    let joined = self.join(project_id, user_id, room, since.cloned()).await;
+                    match joined {
+                        Ok(outcome) => outcome,
+                        Err(error) => {
+                            self.leave_again(project_id, user_id).await;
+                            return Err(error);
+                        }
+                    }
                 }
                 None => return Err(ApiError::from(ErrorCode::Internal)),
             });
@@ -176,6 +183,15 @@ impl Join {
             return Err(error);
         }
         Ok(Joined { project_id: Some(project_id), outcomes })
+    }
+
+    /// Leaves what this subscription has joined, since its client is told that it failed.
+    async fn leave_again(&self, project_id: &ProjectId, user_id: &UserId) {
+        let rooms = self.subscribe.rooms.iter().filter_map(|room| room.parts().0.parse().ok());
+        let (connection_id, rooms) = (self.connection_id.clone(), Some(rooms.collect()));
+        let leave = OwnerAsk::Leave { connection_id, rooms };
+        // An owner that cannot be reached has no rooms to leave.
+        drop(self.node.ask_owner(project_id, user_id, leave, None).await);
     }
 
     async fn may_hear_project(&self) -> Result<(ProjectId, UserId), ApiError> {

@@ -67,14 +67,18 @@ pub(super) async fn restart(
     grant: &Grant,
     request: ActorRestart,
 ) -> Result<Done, ApiError> {
+    let supervision = &node.services.supervision;
+    supervision.may_restart(&request.path).map_err(refused)?;
     audit(node, grant, "actor.restart", &request.path, json!({})).await?;
-    node.services.supervision.restart(&request.path).map_err(refused)?;
+    supervision.restart(&request.path).map_err(refused)?;
     done(iris_protocol::Done { done: true })
 }
 
 pub(super) async fn stop(node: &Node, grant: &Grant, request: ActorStop) -> Result<Done, ApiError> {
+    let supervision = &node.services.supervision;
+    supervision.may_stop(&request.path).map_err(refused)?;
     audit(node, grant, "actor.stop", &request.path, json!({})).await?;
-    node.services.supervision.stop(&request.path).map_err(refused)?;
+    supervision.stop(&request.path).map_err(refused)?;
     done(iris_protocol::Done { done: true })
 }
 
@@ -147,7 +151,8 @@ pub(super) fn log_settings(node: &Node) -> Result<Done, ApiError> {
 }
 
 pub(super) async fn set_log(node: &Node, grant: &Grant, request: LogSet) -> Result<Done, ApiError> {
-    let details = serde_json::to_value(&request).map_err(internal)?;
+    let settings = node.services.log.set(request)?;
+    let details = serde_json::to_value(&settings).map_err(internal)?;
     audit(node, grant, "log.set", "log", details).await?;
-    done(node.services.log.set(request)?)
+    done(settings)
 }

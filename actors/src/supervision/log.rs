@@ -223,7 +223,8 @@ impl SupervisionLog {
 
     fn about(&self, kind: SupervisionKind, path: String, actor_kind: &str) -> SupervisionRecord {
         SupervisionRecord {
-            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            // Given when it is told.
+            id: 0,
             at: self.clock.now_ms(),
             kind,
             path,
@@ -237,17 +238,20 @@ impl SupervisionLog {
         }
     }
 
-    fn say(&self, record: SupervisionRecord) {
-        trace(&record);
+    /// Tells a record. One lock is held from its id on until it was sent, so that whoever has a record
+    /// has, or finds in memory, all that were before it.
+    fn say(&self, mut record: SupervisionRecord) {
+        let mut live = self.live.lock();
+        record.id = self.next_id.fetch_add(1, Ordering::Relaxed);
         if record.is_abnormal() {
             self.store(record.clone());
         }
-        let frame = self.live.lock().frame(&record);
-        // Whoever hears of it finds it in memory already.
-        self.memory.lock().keep(record);
-        if let Some(frame) = frame {
-            self.live.lock().subscribers.retain(|subscriber| subscriber(&frame));
+        self.memory.lock().keep(record.clone());
+        if let Some(frame) = live.frame(&record) {
+            live.subscribers.retain(|subscriber| subscriber(&frame));
         }
+        drop(live);
+        trace(&record);
     }
 
     fn store(&self, record: SupervisionRecord) {

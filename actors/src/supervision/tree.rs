@@ -259,33 +259,53 @@ impl Supervision {
         records
     }
 
-    /// Starts an actor again with fresh state.
+    /// Whether an operator may start the actor again.
     ///
     /// # Errors
-    /// See [`OrderError`].
-    pub fn restart(&self, path: &str) -> Result<(), OrderError> {
+    /// `NotFound`, `NotRestartable`.
+    pub fn may_restart(&self, path: &str) -> Result<(), OrderError> {
+        self.restartable(path).map(drop)
+    }
+
+    fn restartable(&self, path: &str) -> Result<Arc<Vitals>, OrderError> {
         let vitals = self.find(path).ok_or(OrderError::NotFound)?;
         match vitals.policy {
             RestartPolicy::Temporary => Err(OrderError::NotRestartable),
-            RestartPolicy::Permanent { .. } | RestartPolicy::Transient { .. } => {
-                vitals.order(Order::Restart(ExitReason::by_operator()));
-                Ok(())
-            }
+            RestartPolicy::Permanent { .. } | RestartPolicy::Transient { .. } => Ok(vitals),
+        }
+    }
+
+    /// Starts an actor again with fresh state.
+    ///
+    /// # Errors
+    /// As [`Supervision::may_restart`].
+    pub fn restart(&self, path: &str) -> Result<(), OrderError> {
+        self.restartable(path)?.order(Order::Restart(ExitReason::by_operator()));
+        Ok(())
+    }
+
+    /// Whether an operator may end the actor.
+    ///
+    /// # Errors
+    /// `NotFound`, `Indispensable`.
+    pub fn may_stop(&self, path: &str) -> Result<(), OrderError> {
+        self.stoppable(path).map(drop)
+    }
+
+    fn stoppable(&self, path: &str) -> Result<Arc<Vitals>, OrderError> {
+        let vitals = self.find(path).ok_or(OrderError::NotFound)?;
+        match vitals.policy {
+            RestartPolicy::Permanent { .. } => Err(OrderError::Indispensable),
+            RestartPolicy::Transient { .. } | RestartPolicy::Temporary => Ok(vitals),
         }
     }
 
     /// Ends an actor, those under it first.
     ///
     /// # Errors
-    /// See [`OrderError`].
+    /// As [`Supervision::may_stop`].
     pub fn stop(&self, path: &str) -> Result<(), OrderError> {
-        let vitals = self.find(path).ok_or(OrderError::NotFound)?;
-        match vitals.policy {
-            RestartPolicy::Permanent { .. } => Err(OrderError::Indispensable),
-            RestartPolicy::Transient { .. } | RestartPolicy::Temporary => {
-                vitals.order(Order::Stop(ExitReason::by_operator()));
-                Ok(())
-            }
-        }
+        self.stoppable(path)?.order(Order::Stop(ExitReason::by_operator()));
+        Ok(())
     }
 }

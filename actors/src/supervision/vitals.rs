@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use actix::{Context, WeakRecipient};
@@ -42,6 +43,8 @@ pub struct Vitals {
     pub(super) fails_queue: bool,
     /// The order in which actors were spawned.
     pub(super) number: u64,
+    /// Where it was spawned, and runs.
+    pub(super) thread: ThreadId,
     started_at: i64,
     depth: AtomicU32,
     restarts: AtomicU32,
@@ -143,6 +146,7 @@ impl Vitals {
             on_stuck: spec.on_stuck,
             fails_queue: spec.fails_queue,
             number,
+            thread: thread::current().id(),
             depth: AtomicU32::new(0),
             restarts: AtomicU32::new(0),
             handled: AtomicU64::new(0),

@@ -15,7 +15,7 @@ use super::running::{Pulse, RequestTag, short_name};
 use super::tree::Thread;
 use super::vitals::{NODE_NUMBER, Order};
 use super::work::InProgress;
-use super::{ActorPath, ExitReason, OnStuck, Supervision};
+use super::{ActorPath, ExitReason, OnStuck, Supervision, Vitals};
 
 /// What the watchdog puts up with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,8 +213,23 @@ impl Rounds {
         if let Some(since) = blocked.remove(&id) {
             health.is_blocked.store(!blocked.is_empty(), Ordering::Relaxed);
             drop(blocked);
+            self.begin_again(id);
             self.supervision.log().unblocked(&thread.pulse.name, since.elapsed());
         }
+    }
+
+    /// What could not get on while its thread was blocked has its whole budget again.
+    fn begin_again(&self, id: ThreadId) {
+        for work in self.supervision.0.work.lock().values_mut() {
+            if work.vitals.thread == id {
+                work.since = tokio::time::Instant::now();
+            }
+        }
+    }
+
+    /// Whether the actor cannot help it that nothing gets on: its thread is blocked by another.
+    fn is_held_up(&self, vitals: &Vitals) -> bool {
+        self.supervision.0.health.blocked.lock().contains_key(&vitals.thread)
     }
 
     /// Reports what takes longer than its budget; kills the actor where that is its rule.
@@ -232,7 +247,9 @@ impl Rounds {
     /// on work: nothing is told under it.
     fn late_work(&self) -> Vec<(InProgress, Duration)> {
         let mut all = self.supervision.0.work.lock();
-        let late = all.values_mut().filter(|work| !work.is_reported).filter_map(|work| {
+        let unreported =
+            |work: &&mut InProgress| !work.is_reported && !self.is_held_up(&work.vitals);
+        let late = all.values_mut().filter(unreported).filter_map(|work| {
             let age = work.since.elapsed();
             work.is_reported = age > work.budget;
             work.is_reported.then(|| (work.clone(), age))
@@ -243,7 +260,7 @@ impl Rounds {
     fn look_at_mailboxes(&mut self) {
         let mut waiting = HashMap::new();
         for vitals in self.supervision.all() {
-            if vitals.depth() == 0 {
+            if vitals.depth() == 0 || self.is_held_up(&vitals) {
                 continue;
             }
             let handled = vitals.handled();
