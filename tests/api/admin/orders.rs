@@ -170,9 +170,13 @@ async fn what_is_not_there_is_neither_restarted_nor_stopped() {
 async fn who_gave_an_order_is_in_the_audit() {
     let (app, root, ann, _) = scene().await;
     let session = session_path(&ann.project, &ann.session);
-    for (path, verb, status) in
-        [(session.as_str(), "restart", 200), ("node/root", "stop", 409), ("node/x", "stop", 404)]
-    {
+    // What is refused was not done.
+    for (path, verb, status) in [
+        (session.as_str(), "restart", 200),
+        ("node/root", "stop", 409),
+        ("node/x", "stop", 404),
+        (session.as_str(), "stop", 200),
+    ] {
         let route = format!("/v1/admin/actors/{path}/{verb}");
         let headers = [("x-request-id", verb)];
         let token = Some(root.token());
@@ -191,18 +195,15 @@ async fn who_gave_an_order_is_in_the_audit() {
     });
     let rows: Vec<_> = rows.unwrap().map(Result::unwrap).collect();
     assert!(rows.iter().all(|(.., user)| user == root.id().as_str()), "{rows:?}");
-    assert!(rows[3].1.starts_with("req_"));
     let facts: Vec<_> =
         rows.iter().map(|(texts, ..)| texts.each_ref().map(String::as_str)).collect();
     assert_eq!(
         facts,
         [
             ["actor.restart", session.as_str(), "{}"],
-            ["actor.stop", "node/root", "{}"],
-            ["actor.stop", "node/x", "{}"],
-            ["log.set", "log", "{\"filter\":\"debug\"}"],
+            ["actor.stop", session.as_str(), "{}"],
         ]
     );
-    let requests: Vec<_> = rows[..3].iter().map(|(_, request, _)| request.as_str()).collect();
-    assert_eq!(requests, ["restart", "stop", "stop"]);
+    let requests: Vec<_> = rows.iter().map(|(_, request, _)| request.as_str()).collect();
+    assert_eq!(requests, ["restart", "stop"]);
 }
