@@ -199,10 +199,7 @@ async fn who_gave_an_order_is_in_the_audit() {
         rows.iter().map(|(texts, ..)| texts.each_ref().map(String::as_str)).collect();
     assert_eq!(
         facts,
-        [
-            ["actor.restart", session.as_str(), "{}"],
-            ["actor.stop", session.as_str(), "{}"],
-        ]
+        [["actor.restart", session.as_str(), "{}"], ["actor.stop", session.as_str(), "{}"],]
     );
     let requests: Vec<_> = rows.iter().map(|(_, request, _)| request.as_str()).collect();
     assert_eq!(requests, ["restart", "stop"]);
