@@ -1,6 +1,7 @@
 //! One REST route: path, query and body become the operation's request; its response becomes `data`
 //! and `meta`.
 
+use actix_web::http::header::ContentType;
 use actix_web::web::{Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use iris_actors::Node;
@@ -142,6 +143,12 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
 }
 
 fn success(route: RestRoute, done: Done) -> HttpResponse {
+    if let Some(text) = done.text {
+        let body = format!("{{\"data\":{text}}}");
+        return HttpResponse::build(status_code(route.status))
+            .content_type(ContentType::json())
+            .body(body);
+    }
     let (data, meta) = match (route.data, done.payload) {
         (Shape::Field(name), Value::Object(mut fields)) => (fields.shift_remove(name), None),
         (Shape::List(name), Value::Object(mut fields)) => {
