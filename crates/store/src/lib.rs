@@ -19,6 +19,6 @@ pub use project::{ProjectDatabase, ProjectReader};
 pub use reader::Reader;
 pub use root::{RootDatabase, RootReader};
 pub use writer::{
-    Command, Committed, IdempotencyKey, QUEUED_COMMANDS_MAX, Receipt, StoredEvent, WriteContext,
-    WriteTx, Writer,
+    Command, Committed, Durability, IdempotencyKey, QUEUED_COMMANDS_MAX, Receipt, StoredEvent,
+    WriteContext, WriteTx, Writer,
 };

@@ -2,7 +2,7 @@
 //!
 //! Commands are plain data. The thread takes one, drains what else is queued, runs all of them in
 //! one transaction with a savepoint each, commits, publishes their events and only then
-//! acknowledges (INV-1).
+//! acknowledges (INV-1). Commands of one transaction are of one [`Durability`].
 
 mod batch;
 mod idempotency;
@@ -34,6 +34,9 @@ pub const QUEUED_COMMANDS_MAX: usize = 1024;
 /// Ids and times are fields given by the caller, so that a command draws on nothing but the
 /// database. A command that fails or panics leaves nothing behind.
 pub trait Command: Send + 'static {
+    /// What a commit of it survives.
+    const DURABILITY: Durability = Durability::PowerLoss;
+
     /// What the caller learns. Stored as JSON when the write carries an idempotency key, so it
     /// must not hold a secret.
     type Output: Serialize + DeserializeOwned + Send + 'static;
@@ -43,6 +46,16 @@ pub trait Command: Send + 'static {
     /// # Errors
     /// Whatever the command refuses; its own changes are rolled back.
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Self::Output, StoreError>;
+}
+
+/// What an acknowledged command survives. The order is the order of strength.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// The end of the process, however it ends: the commit is in the system's cache of the file
+    /// (`PRAGMA synchronous = NORMAL`). For what can be made again, such as text that streams.
+    ProcessDeath,
+    /// A loss of power: the commit is on the disk (`PRAGMA synchronous = FULL`).
+    PowerLoss,
 }
 
 /// What a command that committed did.
@@ -165,8 +178,10 @@ fn write_until_closed(
     jobs: &Receiver<Box<dyn Job>>,
     on_commit: &impl Fn(Vec<StoredEvent>),
 ) {
-    while let Ok(first) = jobs.recv() {
-        batch::write(conn, first, jobs, on_commit);
+    let mut writing = batch::Batches::new(conn);
+    let mut next = None;
+    while let Some(first) = next.take().or_else(|| jobs.recv().ok()) {
+        next = writing.write(first, jobs, on_commit);
     }
     let truncated = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     if let Err(error) = truncated {

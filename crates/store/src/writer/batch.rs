@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{Command, Committed, StoredEvent, WriteContext, WriteTx};
+use super::{Command, Committed, Durability, StoredEvent, WriteContext, WriteTx};
 use crate::StoreError;
 
 /// Most commands of one transaction.
@@ -20,6 +20,9 @@ const DURATION_MAX: Duration = Duration::from_millis(2);
 
 /// A submitted command without its type.
 pub(super) trait Job: Send {
+    /// What its commit has to survive.
+    fn durability(&self) -> Durability;
+
     /// Gives up its place in the queue, runs the command in a savepoint of its own and keeps the
     /// outcome.
     ///
@@ -47,6 +50,10 @@ pub(super) struct Death;
 
 #[cfg(any(test, feature = "faults"))]
 impl Job for Death {
+    fn durability(&self) -> Durability {
+        Durability::PowerLoss
+    }
+
     #[expect(clippy::panic, reason = "that is what it is for")]
     fn run(&mut self, _: &Connection, _: &mut Vec<StoredEvent>) -> Result<(), StoreError> {
         panic!("the writer was killed on purpose");
@@ -86,6 +93,10 @@ impl<C: Command> Submitted<C> {
 }
 
 impl<C: Command> Job for Submitted<C> {
+    fn durability(&self) -> Durability {
+        C::DURABILITY
+    }
+
     fn run(&mut self, conn: &Connection, events: &mut Vec<StoredEvent>) -> Result<(), StoreError> {
         drop(self.place.take());
         conn.prepare_cached("SAVEPOINT command")?.execute([])?;
@@ -115,51 +126,99 @@ impl<C: Command> Job for Submitted<C> {
     }
 }
 
-/// Writes `first` and what else is queued in one transaction, publishes, acknowledges.
-pub(super) fn write(
-    conn: &Connection,
-    first: Box<dyn Job>,
-    queue: &Receiver<Box<dyn Job>>,
-    on_commit: &impl Fn(Vec<StoredEvent>),
-) {
-    let mut jobs = vec![first];
-    let mut events = Vec::new();
-    let lost = transact(conn, queue, &mut jobs, &mut events).err();
-    match &lost {
-        Some(error) => roll_back(conn, error),
-        None if events.is_empty() => {}
-        None => publish(events, on_commit),
+/// The transactions of one connection, one after the other.
+pub(super) struct Batches<'a> {
+    conn: &'a Connection,
+    /// As the connection is set now.
+    durability: Durability,
+}
+
+impl<'a> Batches<'a> {
+    /// On a connection that is set to survive a loss of power.
+    pub(super) fn new(conn: &'a Connection) -> Self {
+        Self { conn, durability: Durability::PowerLoss }
     }
-    for job in jobs {
-        job.acknowledge(lost.as_ref());
+
+    /// Writes `first` and what else is queued in one transaction, publishes, acknowledges. Answers a
+    /// command that was taken out of the queue and needs a transaction of another durability.
+    pub(super) fn write(
+        &mut self,
+        first: Box<dyn Job>,
+        queue: &Receiver<Box<dyn Job>>,
+        on_commit: &impl Fn(Vec<StoredEvent>),
+    ) -> Option<Box<dyn Job>> {
+        let mut batch = Batch { jobs: vec![first], events: Vec::new(), next: None };
+        let lost = self.transact(queue, &mut batch).err();
+        let Batch { jobs, events, next } = batch;
+        match &lost {
+            Some(error) => roll_back(self.conn, error),
+            None if events.is_empty() => {}
+            None => publish(events, on_commit),
+        }
+        for job in jobs {
+            job.acknowledge(lost.as_ref());
+        }
+        next
+    }
+
+    /// Runs the one job of the batch and those that are queued, which it adds to the batch, and commits.
+    fn transact(
+        &mut self,
+        queue: &Receiver<Box<dyn Job>>,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let Batch { jobs, events, next } = batch;
+        if let Some(first) = jobs.first() {
+            self.set(first.durability())?;
+        }
+        let mut event_bytes = 0;
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        while let Some(job) = jobs.last_mut() {
+            let mark = events.len();
+            job.run(self.conn, events)?;
+            event_bytes += events.iter().skip(mark).map(|event| event.payload.len()).sum::<usize>();
+            let full = jobs.len() >= COMMANDS_MAX
+                || event_bytes >= EVENT_BYTES_MAX
+                || started.elapsed() >= DURATION_MAX;
+            if full {
+                break;
+            }
+            match queue.try_recv() {
+                Ok(job) if job.durability() == self.durability => jobs.push(job),
+                Ok(other) => {
+                    *next = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    /// SQLite takes the setting between transactions alone.
+    fn set(&mut self, durability: Durability) -> Result<(), StoreError> {
+        if self.durability == durability {
+            return Ok(());
+        }
+        let synchronous = match durability {
+            Durability::ProcessDeath => "NORMAL",
+            Durability::PowerLoss => "FULL",
+        };
+        self.conn.pragma_update(None, "synchronous", synchronous)?;
+        self.durability = durability;
+        Ok(())
     }
 }
 
-/// Runs the one job in `jobs` and those that are queued, which it adds to `jobs`, and commits.
-fn transact(
-    conn: &Connection,
-    queue: &Receiver<Box<dyn Job>>,
-    jobs: &mut Vec<Box<dyn Job>>,
-    events: &mut Vec<StoredEvent>,
-) -> Result<(), StoreError> {
-    let started = Instant::now();
-    let mut event_bytes = 0;
-    conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    while let Some(job) = jobs.last_mut() {
-        let mark = events.len();
-        job.run(conn, events)?;
-        event_bytes += events.iter().skip(mark).map(|event| event.payload.len()).sum::<usize>();
-        let full = jobs.len() >= COMMANDS_MAX
-            || event_bytes >= EVENT_BYTES_MAX
-            || started.elapsed() >= DURATION_MAX;
-        if full {
-            break;
-        }
-        let Ok(next) = queue.try_recv() else { break };
-        jobs.push(next);
-    }
-    conn.prepare_cached("COMMIT")?.execute([])?;
-    Ok(())
+/// What happens in one transaction.
+struct Batch {
+    /// In the order of their commit; the last one may not have run.
+    jobs: Vec<Box<dyn Job>>,
+    events: Vec<StoredEvent>,
+    /// The first command that does not belong to it.
+    next: Option<Box<dyn Job>>,
 }
 
 fn roll_back(conn: &Connection, cause: &StoreError) {

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use iris_protocol::{Event, Room};
 use iris_store::project::{ProjectDatabase, PublishProjectEvent};
-use iris_store::{Command, QUEUED_COMMANDS_MAX, StoreError, StoredEvent, WriteContext, WriteTx};
+use iris_store::{
+    Command, Durability, QUEUED_COMMANDS_MAX, StoreError, StoredEvent, WriteContext, WriteTx,
+};
 
 use crate::fixture::*;
 
@@ -242,4 +244,53 @@ async fn events_are_numbered_without_gaps_over_all_rooms() {
         assert_eq!(fixture.log(room.clone()).await, of_room);
         assert_eq!(fixture.reader().room_head(room).await.unwrap(), head);
     }
+}
+
+/// Tells the `synchronous` of its transaction (1 is NORMAL, 2 is FULL).
+struct TellWeak(Arc<Mutex<Vec<i64>>>);
+
+/// As [`TellWeak`], for what has to survive a loss of power.
+struct TellStrong(Arc<Mutex<Vec<i64>>>);
+
+fn tell(tx: &WriteTx<'_>, told: &Mutex<Vec<i64>>) -> Result<(), StoreError> {
+    let level = tx.conn().pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    told.lock().unwrap().push(level);
+    Ok(())
+}
+
+impl Command for TellWeak {
+    const DURABILITY: Durability = Durability::ProcessDeath;
+    type Output = ();
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        tell(tx, &self.0)
+    }
+}
+
+impl Command for TellStrong {
+    type Output = ();
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        tell(tx, &self.0)
+    }
+}
+
+#[tokio::test]
+async fn each_command_commits_with_its_own_durability_in_the_order_of_the_queue() {
+    let (_directory, database, _, release) = held();
+    let told = Arc::<Mutex<Vec<i64>>>::default();
+    let mut receipts = Vec::new();
+    for strong in [true, false, false, true, false, true, true] {
+        let (writer, told) = (database.writer(), Arc::clone(&told));
+        receipts.push(if strong {
+            writer.submit(TellStrong(told), WriteContext::default())
+        } else {
+            writer.submit(TellWeak(told), WriteContext::default())
+        });
+    }
+    drop(release);
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    assert_eq!(*told.lock().unwrap(), [2, 1, 1, 2, 1, 2, 2]);
 }
