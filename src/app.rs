@@ -185,7 +185,9 @@ impl App {
             Some(setup.map_or_else(SetupToken::random, Ok)?)
         };
         services.setup_token.lock().clone_from(&setup_token);
+        node.remove_leftovers().await?;
         let http = serve(listener, &node, gatekeeper)?;
+        node.open_unfinished();
         Ok(Self { address, setup_token, node, http, drain, _watchdog: watchdog, _lock: lock })
     }
 

@@ -9,13 +9,13 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use iris_protocol::{ApiError, ErrorCode, ProjectId};
-use iris_store::root::RootReader;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::Services;
-use crate::project::{CloseIfIdle, CloseProject, OpenedProject, ProjectHandle};
+use crate::project::{CloseIfIdle, CloseProject, FromRoot, OpenedProject, ProjectHandle};
+use crate::root::RootAccess;
 use crate::supervision::{Address, Supervise, Vitals};
 
 /// How many of the least recently used projects are asked to close when one more is wanted than may
@@ -31,6 +31,14 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a project has to say whether it may close; one that cannot stays open.
 const CLOSE_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Projects with unfinished work that are on their way at the same time after a start.
+const UNFINISHED_AT_ONCE: usize = 8;
+/// The part of all open projects that is kept for visitors while unfinished work is taken up: one in
+/// so many.
+const KEPT_FOR_VISITORS: usize = 4;
+/// How long to wait before the index of unfinished work is read again that could not be read.
+const READ_INDEX_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// What a caller who waits for a project gets.
 type Opening = oneshot::Sender<Result<ProjectHandle, ApiError>>;
 
@@ -41,7 +49,7 @@ type Lease = Mutex<()>;
 pub struct Directory {
     vitals: Arc<Vitals>,
     services: Arc<Services>,
-    root: RootReader,
+    root: RootAccess,
     arbiters: Vec<ArbiterHandle>,
     /// Which arbiter the next project goes to.
     next_arbiter: usize,
@@ -50,6 +58,10 @@ pub struct Directory {
     leases: HashMap<ProjectId, Weak<Lease>>,
     /// Who wants a project that there is no room for yet.
     waiting_for_room: VecDeque<(ProjectId, Opening)>,
+    /// Projects with unfinished work that are to be opened.
+    unfinished: VecDeque<ProjectId>,
+    /// Whether the index of unfinished work is still to be read.
+    wants_index: bool,
     is_closing: bool,
 }
 
@@ -77,7 +89,7 @@ impl Directory {
     pub(crate) fn new(
         vitals: Arc<Vitals>,
         services: Arc<Services>,
-        root: RootReader,
+        root: RootAccess,
         arbiters: Vec<ArbiterHandle>,
     ) -> Self {
         Self {
@@ -89,6 +101,8 @@ impl Directory {
             projects: HashMap::new(),
             leases: HashMap::new(),
             waiting_for_room: VecDeque::new(),
+            unfinished: VecDeque::new(),
+            wants_index: false,
             is_closing: false,
         }
     }
@@ -101,6 +115,9 @@ impl Actor for Directory {
         // Half the time, so that an idle project is closed at most half as late again.
         let idle = self.services.settings.project_idle;
         ctx.run_interval((idle / 2).max(Duration::from_millis(1)), Self::close_idle);
+        if self.wants_index {
+            self.read_index(ctx);
+        }
     }
 }
 
@@ -126,7 +143,9 @@ impl Supervise for Directory {
             }
         }
         let leases = std::mem::take(&mut self.leases);
-        Ok(Self { projects, leases, is_closing: self.is_closing, ..fresh })
+        let unfinished = std::mem::take(&mut self.unfinished);
+        let (wants_index, is_closing) = (self.wants_index, self.is_closing);
+        Ok(Self { projects, leases, unfinished, wants_index, is_closing, ..fresh })
     }
 
     fn observe(&self) -> Value {
@@ -144,6 +163,7 @@ impl Supervise for Directory {
             "closing": closing,
             "openMax": self.services.settings.projects_open_max,
             "waitingForRoom": self.waiting_for_room.len(),
+            "unfinishedToOpen": self.unfinished.len(),
             "leases": self.leases.len(),
             "isClosing": self.is_closing,
         })
@@ -226,8 +246,14 @@ impl Directory {
                 }
                 return;
             };
-            if let Ok(handle) = &opened {
-                directory.projects.insert(id, Entry::opened(handle.clone()));
+            match &opened {
+                Ok(handle) => {
+                    directory.projects.insert(id, Entry::opened(handle.clone()));
+                }
+                Err(error) if waiting.is_empty() => {
+                    tracing::error!(project.id = %id, %error, "unfinished work could not be taken up");
+                }
+                Err(_) => {}
             }
             for answer in waiting {
                 reply(answer, opened.clone());
@@ -235,6 +261,7 @@ impl Directory {
             drop(opened);
             // It may close again, or failed to open: news for those who wait for room.
             directory.make_room(ctx);
+            directory.open_unfinished(ctx);
         }));
     }
 
@@ -253,7 +280,9 @@ impl Directory {
 // Closing what nobody needs.
 impl Directory {
     fn close_idle(&mut self, ctx: &mut Context<Self>) {
-        let idle = self.services.settings.project_idle;
+        // Others have work to go on with: whoever has none makes room at once.
+        let is_wanted = !self.unfinished.is_empty();
+        let idle = if is_wanted { Duration::ZERO } else { self.services.settings.project_idle };
         let unused = self.unheld_ones().into_iter();
         let idle = unused.filter(|(used_at, _)| used_at.elapsed() >= idle);
         for (_, handle) in idle.collect::<Vec<_>>() {
@@ -341,6 +370,62 @@ impl Directory {
                 reply(answer, Err(error.retry_after(NO_ROOM_RETRY_AFTER_MS)));
             }
         }
+        self.open_unfinished(ctx);
+    }
+}
+
+/// Tell: opens the projects with unfinished work, without anybody waiting for them.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct OpenUnfinished;
+
+impl Handler<OpenUnfinished> for Directory {
+    type Result = ();
+
+    fn handle(&mut self, _: OpenUnfinished, ctx: &mut Context<Self>) {
+        self.wants_index = true;
+        self.read_index(ctx);
+    }
+}
+
+// Taking up what a crash cut off.
+impl Directory {
+    fn read_index(&mut self, ctx: &mut Context<Self>) {
+        let reader = self.root.reader.clone();
+        let read = async move { reader.unfinished_projects().await }.into_actor(self);
+        ctx.spawn(read.map(|read, directory, ctx| match read {
+            Ok(ids) => {
+                directory.wants_index = false;
+                tracing::info!(projects = ids.len(), "projects with unfinished work are opened");
+                directory.unfinished.extend(ids);
+                directory.open_unfinished(ctx);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the index of unfinished work could not be read");
+                ctx.run_later(READ_INDEX_AGAIN_AFTER, Self::read_index);
+            }
+        }));
+    }
+
+    /// Opens projects with unfinished work, as far as there is room and not too many at once. One that
+    /// cannot be opened does not hold up the others.
+    fn open_unfinished(&mut self, ctx: &mut Context<Self>) {
+        if self.unfinished.is_empty() || self.is_closing || self.services.is_draining() {
+            return;
+        }
+        let all = self.services.settings.projects_open_max;
+        let room = (all - all / KEPT_FOR_VISITORS).max(1);
+        let is_opening = |entry: &&Entry| matches!(entry, Entry::Opening(_));
+        let mut opening = self.projects.values().filter(is_opening).count();
+        while self.projects.len() < room
+            && opening < UNFINISHED_AT_ONCE
+            && let Some(id) = self.unfinished.pop_front()
+        {
+            if !self.projects.contains_key(&id) {
+                self.open(id, Vec::new(), ctx);
+                opening += 1;
+            }
+        }
     }
 }
 
@@ -348,7 +433,7 @@ impl Directory {
 struct Start {
     id: ProjectId,
     services: Arc<Services>,
-    root: RootReader,
+    root: RootAccess,
     arbiter: Option<ArbiterHandle>,
     vitals: Arc<Vitals>,
     directory: Address<Directory>,
@@ -357,11 +442,16 @@ struct Start {
 
 impl Start {
     async fn run(self) -> Result<ProjectHandle, ApiError> {
-        let location = self.root.project_location(&self.id).await;
+        let location = self.root.reader.project_location(&self.id).await;
         let location = location.map_err(|e| e.to_api())?;
         let location = location.ok_or_else(|| ApiError::not_found("project"))?;
         let places = ProjectPlaces::new(&self.services.settings.data_dir, &self.id);
         let files = location.path.map_or(places.files, PathBuf::from);
+        let news = FromRoot {
+            is_unfinished: location.is_unfinished,
+            outbox: self.root.reader.outbox(&self.id).await.map_err(|e| e.to_api())?,
+            root: self.root,
+        };
         let lease = timeout(CLOSE_TIMEOUT, self.lease.lock_owned()).await;
         let lease: OwnedMutexGuard<()> = lease.map_err(|_| {
             let error = ApiError::new(ErrorCode::Overloaded, "the project is still closing");
@@ -374,7 +464,7 @@ impl Start {
         let (services, vitals, directory) = (self.services, self.vitals, self.directory);
         let exited = Exited(self.id);
         let start = move || {
-            let handle = opened.start(&services, &vitals, move || directory.tell(exited));
+            let handle = opened.start(&services, news, &vitals, move || directory.tell(exited));
             // Nobody waits for it any more: the directory failed meanwhile and does not know it.
             if let Err(unknown) = started.send(handle) {
                 unknown.address.tell(CloseProject);
@@ -437,6 +527,7 @@ impl Handler<CloseAll> for Directory {
 
     fn handle(&mut self, _: CloseAll, _: &mut Context<Self>) -> Self::Result {
         self.is_closing = true;
+        self.unfinished.clear();
         for (_, answer) in self.waiting_for_room.drain(..) {
             reply(answer, Err(ApiError::from(ErrorCode::ShuttingDown)));
         }

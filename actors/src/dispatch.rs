@@ -8,6 +8,7 @@ mod admin;
 mod agents;
 mod files;
 mod projects;
+mod repeat;
 mod sessions;
 
 use iris_auth::{AccessClaims, AuthError, Caller, CallerUser, Resource, authorize};
@@ -117,7 +118,11 @@ impl Node {
             let message = format!("`{}` is about a socket: send it on one", operation.name());
             return Err(ApiError::invalid(message).reason("socket_only"));
         }
-        let grant = self.gate(ask.claims.as_ref(), operation, ask.project_id.as_ref()).await?;
+        let gate = self.gate(ask.claims.as_ref(), operation, ask.project_id.as_ref());
+        let grant = match gate.await {
+            Ok(grant) => grant,
+            Err(refusal) => return repeat::of_the_last(self, operation, &ask, refusal).await,
+        };
         match operation.right() {
             Right::Project(_) => perform_at_owner(self, &grant, ask).await,
             Right::Public | Right::User | Right::Admin => {
@@ -128,7 +133,8 @@ impl Node {
     }
 
     /// Says whether a caller may run an operation, so that a transport need not read the body of one
-    /// who may not. [`Node::dispatch`] decides again.
+    /// who may not. With an idempotency key it may be a repeat of what took the right away.
+    /// [`Node::dispatch`] decides again.
     ///
     /// # Errors
     /// Those of the gate.
@@ -137,8 +143,14 @@ impl Node {
         claims: Option<&AccessClaims>,
         operation: Operation,
         project_id: Option<&ProjectId>,
+        idempotency_key: Option<&str>,
     ) -> Result<(), ApiError> {
-        self.gate(claims, operation, project_id).await.map(|_| ())
+        match self.gate(claims, operation, project_id).await {
+            Ok(_) => Ok(()),
+            Err(refusal) => {
+                repeat::may_be(self, operation, claims, project_id, idempotency_key, refusal).await
+            }
+        }
     }
 
     /// Decides whether a caller may run an operation.
@@ -259,13 +271,23 @@ impl Grant {
             idempotency: Some(IdempotencyKey {
                 user_id: user_id.clone(),
                 operation: operation.name(),
-                key: match &self.project_id {
-                    Some(project_id) => format!("{project_id} {key}"),
-                    None => key.to_owned(),
-                },
+                key: self.scoped(operation, key),
                 body_hash: iris_workspace::content_hash(body),
                 at: node.services.clock.now_ms(),
             }),
+        }
+    }
+}
+
+impl Grant {
+    /// The key within what it is about: the project, or the login that ends.
+    fn scoped(&self, operation: Operation, key: &str) -> String {
+        match (&self.project_id, &self.claims) {
+            (Some(project_id), _) => format!("{project_id} {key}"),
+            (None, Some(claims)) if operation == Operation::AuthLogout => {
+                format!("{} {key}", claims.auth_session_id)
+            }
+            (None, _) => key.to_owned(),
         }
     }
 }
@@ -327,7 +349,7 @@ async fn perform(
         Command::AuthRegister(request) => accounts::register(node, request, peer).await,
         Command::AuthLogin(request) => accounts::login(node, request, peer).await,
         Command::AuthRotate(request) => accounts::rotate(node, request).await,
-        Command::AuthLogout(_) => accounts::logout(node, &grant).await,
+        Command::AuthLogout(_) => accounts::logout(node, &grant, context).await,
         Command::UserGet(_) => accounts::me(node, &grant).await,
         Command::ProjectCreate(request) => projects::create(node, &grant, request, context).await,
         Command::ProjectList(request) => projects::list(node, &grant, request).await,
@@ -356,7 +378,7 @@ async fn perform(
         }
         Command::SessionDelete(request) => sessions::delete(node, &grant, request, context).await,
         Command::MessageSend(request) => sessions::send(node, &grant, request, context).await,
-        Command::RunCancel(request) => sessions::cancel(node, &grant, request).await,
+        Command::RunCancel(request) => sessions::cancel(node, &grant, request, context).await,
         Command::MessageGet(request) => sessions::message(node, &grant, request).await,
         Command::MessageList(request) => sessions::messages(node, &grant, request).await,
         Command::AgentCreate(request) => agents::create(node, &grant, request, context).await,
@@ -371,11 +393,11 @@ async fn perform(
         Command::FileWrite(request) => files::write(node, &grant, request, context).await,
         Command::ActorList(request) => admin::actors(node, request).await,
         Command::ActorGet(request) => admin::actor(node, request).await,
-        Command::ActorRestart(request) => admin::restart(node, &grant, request).await,
-        Command::ActorStop(request) => admin::stop(node, &grant, request).await,
+        Command::ActorRestart(request) => admin::restart(node, &grant, request, context).await,
+        Command::ActorStop(request) => admin::stop(node, &grant, request, context).await,
         Command::SupervisionList(request) => admin::supervision(node, request).await,
         Command::LogGet(_) => admin::log_settings(node),
-        Command::LogSet(request) => admin::set_log(node, &grant, request).await,
+        Command::LogSet(request) => admin::set_log(node, &grant, request, context).await,
         Command::Hello(_)
         | Command::AuthRefresh(_)
         | Command::Subscribe(_)

@@ -13,11 +13,11 @@ use tokio::sync::oneshot;
 
 use crate::Services;
 use crate::connection::{CloseReason, Connections};
-use crate::directory::{CloseAll, Directory, OpenProject};
+use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
 use crate::owner::Hop;
 use crate::project::ProjectHandle;
 use crate::recorder::{Recorder, StoreNow};
-use crate::root::{OpenRoot, Root, TakeDatabase};
+use crate::root::{OpenRoot, Root, RootAccess, TakeDatabase};
 use crate::supervision::{Address, AskError, ChildSpec, Intensity, RestartPolicy, Vitals, spawn};
 
 /// How often a draining node looks whether runs are alive.
@@ -77,9 +77,10 @@ impl Node {
         };
         let root = spawn(&top, permanent("root"), create, |_| {});
         let directory = {
-            let (services, reader) = (Arc::clone(&services), root_reader.clone());
+            let services = Arc::clone(&services);
+            let root = RootAccess { address: root.clone(), reader: root_reader.clone() };
             let create = move |_: &mut Context<Directory>, vitals: &Arc<Vitals>| {
-                Directory::new(Arc::clone(vitals), services, reader, arbiters)
+                Directory::new(Arc::clone(vitals), services, root, arbiters)
             };
             let spec = ChildSpec {
                 keeps_children: true,
@@ -103,6 +104,16 @@ impl Node {
     #[must_use]
     pub fn through(self, hop: Arc<dyn Hop>) -> Self {
         Self { hop: Some(hop), ..self }
+    }
+
+    /// Opens the projects with unfinished work, a few at a time, so that it goes on although nobody asks
+    /// for them. Returns at once.
+    pub fn open_unfinished(&self) {
+        self.directory.tell(OpenUnfinished);
+    }
+
+    pub(crate) fn root_access(&self) -> RootAccess {
+        RootAccess { address: self.root.clone(), reader: self.root_reader.clone() }
     }
 
     pub(crate) async fn project(&self, id: &ProjectId) -> Result<ProjectHandle, ApiError> {

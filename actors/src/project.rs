@@ -5,8 +5,10 @@ mod joining;
 mod opening;
 mod rooms;
 mod sessions;
+mod unfinished;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -14,19 +16,22 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 use iris_protocol::{ErrorCode, MessageId, PartId, ProjectId, SessionId, StreamKind};
 use iris_store::project::{ProjectReader, RecoverRuns};
+use iris_store::root::OutboxEntry;
 use iris_store::{Command, StoredEvent, WriteContext};
 use iris_workspace::Workspace;
 use serde_json::{Value, json};
 
 use crate::connection::CloseReason;
+use crate::root::RootAccess;
 use crate::session::{IsIdle, Session};
 use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
 use crate::{Services, Write, record};
 use opening::OpenDatabase;
 use rooms::{Piece, Rooms};
+use unfinished::Marking;
 
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
-pub(crate) use opening::OpenedProject;
+pub(crate) use opening::{FromRoot, OpenedProject};
 pub(crate) use sessions::InSession;
 
 /// How long pieces of a streaming part are joined before they are sent as one frame.
@@ -59,6 +64,8 @@ pub struct ProjectHandle {
     pub workspace: Workspace,
     /// Of its order of events.
     pub epoch: Arc<str>,
+    /// Whether the root database names the project among those with unfinished work.
+    is_marked: Arc<AtomicBool>,
     /// Shared by the clones of one handle.
     holders: Arc<()>,
 }
@@ -76,6 +83,7 @@ pub struct Project {
     id: ProjectId,
     vitals: Arc<Vitals>,
     services: Arc<Services>,
+    root: RootAccess,
     database: OpenDatabase,
     reader: ProjectReader,
     workspace: Workspace,
@@ -91,6 +99,14 @@ pub struct Project {
     flush_is_due: bool,
     /// How often rooms were joined.
     joins: u64,
+    /// How many messages were handed to sessions.
+    handed_on: u64,
+    /// Whether the mark of unfinished work was committed in this life.
+    is_marked: Arc<AtomicBool>,
+    /// Who waits for the mark, while it is on its way.
+    marking: Option<Vec<Marking>>,
+    /// Events of the root database that came with the opening and are not published yet.
+    outbox: Vec<OutboxEntry>,
 }
 
 impl Actor for Project {
@@ -103,6 +119,7 @@ impl Actor for Project {
         // Set already after a restart: the address is the same.
         drop(self.committed.set(address.downgrade()));
         self.recover(ctx);
+        self.publish_outbox(ctx);
     }
 
     /// Who hears a project that ends comes back with the position that it has.
@@ -122,6 +139,7 @@ impl Project {
                 for session_id in recovered.output.sessions_with_queue {
                     registry.session(&session_id, ctx);
                 }
+                registry.mark_if_unfinished(ctx);
             }
             Err(error) => {
                 let path = registry.vitals.path();
@@ -153,6 +171,7 @@ impl Supervise for Project {
             id: self.id.clone(),
             vitals: Arc::clone(&self.vitals),
             services: Arc::clone(&self.services),
+            root: self.root.clone(),
             database,
             reader: self.reader.clone(),
             workspace: self.workspace.clone(),
@@ -164,6 +183,10 @@ impl Supervise for Project {
             head,
             flush_is_due: false,
             joins: 0,
+            handed_on: 0,
+            is_marked: Arc::clone(&self.is_marked),
+            marking: None,
+            outbox: std::mem::take(&mut self.outbox),
         })
     }
 
@@ -173,6 +196,7 @@ impl Supervise for Project {
             "epoch": &*self.epoch,
             "rooms": self.rooms.counts(),
             "sessions": self.sessions.len(),
+            "isMarkedUnfinished": self.is_marked.load(Ordering::Acquire),
             "commandsWaiting": self.database.get().map(|database| database.writer().queue_depth()),
         })
     }
@@ -283,12 +307,14 @@ impl Handler<CloseIfIdle> for Project {
         if self.rooms.is_heard() {
             return Box::pin(actix::fut::ready(false));
         }
+        let handed_on = self.handed_on;
         // One that has ended is idle.
         let asked = self.sessions.values().map(|session| session.urge(IsIdle));
         let asked = tokio::time::timeout(IDLE_ANSWER_TIMEOUT, join_all(asked.collect::<Vec<_>>()));
-        Box::pin(asked.into_actor(self).map(|idle, registry, ctx| {
+        Box::pin(asked.into_actor(self).map(move |idle, registry, ctx| {
             let is_idle = idle.is_ok_and(|idle| idle.into_iter().all(|idle| idle.unwrap_or(true)));
-            if !is_idle || registry.rooms.is_heard() {
+            // A session that got something meanwhile was not asked.
+            if !is_idle || registry.rooms.is_heard() || registry.handed_on != handed_on {
                 return false;
             }
             registry.vitals.passivate();

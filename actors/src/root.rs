@@ -3,15 +3,24 @@
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Context, Handler};
-use iris_store::root::RootDatabase;
+use iris_store::root::{RootDatabase, RootReader};
 use iris_store::{Command, StoreError};
 use serde_json::{Value, json};
 
 use crate::Write;
-use crate::supervision::{Supervise, Vitals};
+use crate::supervision::{Address, Supervise, Vitals};
 
 /// Opens the root database again, after its writer died.
 pub(crate) type OpenRoot = Arc<dyn Fn() -> Result<RootDatabase, StoreError> + Send + Sync>;
+
+/// How the root database is written and read.
+#[derive(Clone)]
+pub(crate) struct RootAccess {
+    /// Takes commands.
+    pub(crate) address: Address<Root>,
+    /// For queries.
+    pub(crate) reader: RootReader,
+}
 
 /// Owns the write handle of the root database. It has no other state, so a restart loses nothing.
 pub struct Root {

@@ -67,6 +67,8 @@ pub(crate) struct Session {
     work: Work,
     /// The requests that caused the runs that are queued, as far as they came in this life.
     requests: HashMap<RunId, RequestTag>,
+    /// A run that is to end as soon as it starts.
+    to_cancel: Option<RunId>,
     /// Requests that are being answered.
     asked: usize,
     /// Whether anything happened since the last look for idleness.
@@ -111,6 +113,7 @@ impl Session {
             read_log: Arc::default(),
             work,
             requests: HashMap::new(),
+            to_cancel: None,
             asked: 0,
             was_used: true,
         }
@@ -235,6 +238,7 @@ async fn accept(
     send: SendMessage,
 ) -> Result<Committed<MessageAccepted>, ApiError> {
     answerer(&place, &send.session).await?;
+    place.project.mark_unfinished().await?;
     let ids = &place.services.ids;
     let command = AcceptMessage {
         session_id: place.id.clone(),
@@ -323,7 +327,11 @@ impl Session {
             let run_id = run_id.clone();
             move |exited| me.tell(OrchestratorExited { run_id, reason: exited.reason })
         });
+        let is_cancelled = self.to_cancel.take_if(|to_cancel| *to_cancel == run_id).is_some();
         self.work = Work::Running(ActiveRun { id: run_id, orchestrator, is_cancelling: false });
+        if is_cancelled {
+            self.cancel();
+        }
     }
 
     fn cancel(&mut self) -> bool {
@@ -403,15 +411,26 @@ impl Handler<OrchestratorExited> for Session {
     }
 }
 
-/// Ask: ends the active run. Answers whether there was one that was not ending already.
+/// Ask: ends the active run, or this one as soon as it is active. Answers whether there was one that
+/// was not ending already.
 #[derive(Message)]
 #[rtype(result = "bool")]
-pub(crate) struct CancelRun;
+pub(crate) struct CancelRun {
+    /// Whichever it is when none is named.
+    pub(crate) run_id: Option<RunId>,
+}
 
 impl Handler<CancelRun> for Session {
     type Result = ResponseFuture<bool>;
 
-    fn handle(&mut self, _: CancelRun, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, cancel: CancelRun, _: &mut Context<Self>) -> Self::Result {
+        if let Some(run_id) = cancel.run_id {
+            let is_active = matches!(&self.work, Work::Running(active) if active.id == run_id);
+            let cancelled = is_active && self.cancel();
+            // It is about to start, or has ended: then no run has this id any more.
+            self.to_cancel = Some(run_id).filter(|_| !is_active);
+            return Box::pin(std::future::ready(cancelled));
+        }
         if let Work::LookingUp { cancels, .. } = &mut self.work {
             let (cancel, cancelled) = oneshot::channel();
             cancels.push(cancel);

@@ -33,7 +33,8 @@ pub(super) async fn answer(
     let mut path_fields = Map::new();
     let project_id = fields_of_path(&request, &mut path_fields)?;
     // Nobody's body is read who may not send it.
-    node.admits(claims.as_ref(), operation, project_id.as_ref()).await?;
+    let key = idempotency_key(&request).ok().flatten();
+    node.admits(claims.as_ref(), operation, project_id.as_ref(), key.as_deref()).await?;
     let mut fields = match route.method {
         Method::Get => Map::new(),
         Method::Post | Method::Put | Method::Patch | Method::Delete => {
@@ -205,7 +206,7 @@ async fn bytes(
             .body(bytes));
     }
     let key = idempotency_key(request)?;
-    node.admits(ask.claims.as_ref(), Operation::FileWrite, Some(&ask.project_id)).await?;
+    node.admits(ask.claims.as_ref(), Operation::FileWrite, Some(&ask.project_id), None).await?;
     let bytes = body(request, payload, FILE_BYTES_MAX).await?;
     let node = node.clone();
     let put = async move { dispatch::put_file_bytes(&node, ask, bytes, key).await };

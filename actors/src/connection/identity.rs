@@ -33,7 +33,7 @@ impl Connection {
         // A token can outlive its login, so the store is asked too; what comes meanwhile waits.
         let admitted = async move {
             let claims = claims?;
-            node.admits(Some(&claims), Operation::Ping, None).await.map(|()| claims)
+            node.admits(Some(&claims), Operation::Ping, None, None).await.map(|()| claims)
         };
         ctx.wait(admitted.into_actor(self).map(move |admitted, connection, ctx| match admitted {
             Ok(claims) => {

@@ -179,11 +179,15 @@ pub(super) async fn rotate(node: &Node, request: AuthRotate) -> Result<Done, Api
     }
 }
 
-pub(super) async fn logout(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
+pub(super) async fn logout(
+    node: &Node,
+    grant: &Grant,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
     if let Some(claims) = &grant.claims {
         let id = claims.auth_session_id.clone();
         let command = RevokeAuthSession { id: id.clone(), at: node.services.clock.now_ms() };
-        write(&node.root, command, WriteContext::default()).await.map_err(stored)?;
+        write(&node.root, command, context).await.map_err(stored)?;
         node.connections.close_login(&id);
     }
     done(iris_protocol::Done { done: true })

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Done, Grant, done, done_at_length, internal, stored};
 use crate::supervision::{OrderError, RecordFilter, current_request};
 use crate::{Node, write};
-use iris_store::WriteContext;
+use iris_store::{Committed, WriteContext};
 
 pub(super) async fn actors(node: &Node, request: ActorList) -> Result<Done, ApiError> {
     // Thousands of actors are some milliseconds of work, too many for a thread that others wait for.
@@ -66,20 +66,48 @@ pub(super) async fn restart(
     node: &Node,
     grant: &Grant,
     request: ActorRestart,
+    context: WriteContext,
 ) -> Result<Done, ApiError> {
     let supervision = &node.services.supervision;
-    supervision.may_restart(&request.path).map_err(refused)?;
-    audit(node, grant, "actor.restart", &request.path, json!({})).await?;
-    supervision.restart(&request.path).map_err(refused)?;
-    done(iris_protocol::Done { done: true })
+    let replayed = match recalled(node, &context).await? {
+        Some(_) => true,
+        None => {
+            supervision.may_restart(&request.path).map_err(refused)?;
+            audit(node, grant, "actor.restart", &request.path, json!({}), context).await?.replayed
+        }
+    };
+    if !replayed {
+        supervision.restart(&request.path).map_err(refused)?;
+    }
+    Ok(done(iris_protocol::Done { done: true })?.at(None, replayed))
 }
 
-pub(super) async fn stop(node: &Node, grant: &Grant, request: ActorStop) -> Result<Done, ApiError> {
+pub(super) async fn stop(
+    node: &Node,
+    grant: &Grant,
+    request: ActorStop,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
     let supervision = &node.services.supervision;
-    supervision.may_stop(&request.path).map_err(refused)?;
-    audit(node, grant, "actor.stop", &request.path, json!({})).await?;
-    supervision.stop(&request.path).map_err(refused)?;
-    done(iris_protocol::Done { done: true })
+    let replayed = match recalled(node, &context).await? {
+        Some(_) => true,
+        None => {
+            supervision.may_stop(&request.path).map_err(refused)?;
+            audit(node, grant, "actor.stop", &request.path, json!({}), context).await?.replayed
+        }
+    };
+    if !replayed {
+        supervision.stop(&request.path).map_err(refused)?;
+    }
+    Ok(done(iris_protocol::Done { done: true })?.at(None, replayed))
+}
+
+/// What the audit holds under the key of a repeat. Looked up before anything is checked or done: what
+/// the first one did may stand in the way of doing it again.
+async fn recalled(node: &Node, context: &WriteContext) -> Result<Option<Value>, ApiError> {
+    let Some(key) = context.idempotency.clone() else { return Ok(None) };
+    let first = node.root_reader.recall::<RecordAudit>(key).await.map_err(stored)?;
+    Ok(first.map(|first| first.output))
 }
 
 fn refused(error: OrderError) -> ApiError {
@@ -100,7 +128,8 @@ async fn audit(
     action: &str,
     target: &str,
     details: Value,
-) -> Result<(), ApiError> {
+    context: WriteContext,
+) -> Result<Committed<Value>, ApiError> {
     let command = RecordAudit {
         at: node.services.clock.now_ms(),
         user_id: grant.user_id()?.clone(),
@@ -109,7 +138,7 @@ async fn audit(
         request_id: current_request().map(|request| request.to_string()),
         details,
     };
-    write(&node.root, command, WriteContext::default()).await.map(drop).map_err(stored)
+    write(&node.root, command, context).await.map_err(stored)
 }
 
 pub(super) async fn supervision(node: &Node, request: SupervisionList) -> Result<Done, ApiError> {
@@ -150,9 +179,17 @@ pub(super) fn log_settings(node: &Node) -> Result<Done, ApiError> {
     done(node.services.log.settings())
 }
 
-pub(super) async fn set_log(node: &Node, grant: &Grant, request: LogSet) -> Result<Done, ApiError> {
+pub(super) async fn set_log(
+    node: &Node,
+    grant: &Grant,
+    request: LogSet,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    if let Some(first) = recalled(node, &context).await? {
+        return Ok(done(first)?.at(None, true));
+    }
     let settings = node.services.log.set(request)?;
     let details = serde_json::to_value(&settings).map_err(internal)?;
-    audit(node, grant, "log.set", "log", details).await?;
-    done(settings)
+    let audited = audit(node, grant, "log.set", "log", details, context).await?;
+    Ok(done(audited.output)?.at(None, audited.replayed))
 }

@@ -4,23 +4,21 @@
 use std::path::{Path, PathBuf};
 
 use iris_protocol::{
-    ApiError, ErrorCode, Event, Member, MemberAdd, MemberPage, MemberPayload, MemberRemove,
-    MemberUpdate, Project, ProjectCreate, ProjectId, ProjectList, ProjectPayload, ProjectUpdate,
-    Role, UserId,
+    ApiError, ErrorCode, Member, MemberAdd, MemberPage, MemberPayload, MemberRemove, MemberUpdate,
+    Project, ProjectCreate, ProjectId, ProjectList, ProjectPayload, ProjectUpdate, Role,
     limits::{PAGE_DEFAULT, PAGE_MAX, SETTINGS_BYTES_MAX},
 };
-use iris_store::project::{ProjectDatabase, PublishProjectEvent};
+use iris_store::project::ProjectDatabase;
 use iris_store::root::{
-    AddMember, CreateProject, DeleteProject, RemoveMember, SetProjectArchived, UpdateMember,
-    UpdateProject,
+    AddMember, CreateProject, DeleteProject, IntendDirectory, RemoveMember, SetProjectArchived,
+    UpdateMember, UpdateProject,
 };
 use iris_store::{Committed, StoreError, WriteContext};
 
 use super::{Done, Grant, check_description, check_name, done, internal, stored};
 use crate::directory::{CloseOne, ProjectPlaces};
-use crate::project::EvictUser;
 use crate::supervision::AskError;
-use crate::{Node, write};
+use crate::{Node, leftovers, outbox, write};
 
 /// The directories whose entries a new project changes: its own, `projects` and the data directory.
 const DIRECTORIES_MADE: usize = 3;
@@ -42,6 +40,12 @@ pub(super) async fn create(
     check_name("name", &request.name)?;
     check_description("description", request.description.as_deref())?;
     let services = &node.services;
+    // A repeat must not make a directory that nobody needs.
+    if let Some(key) = context.idempotency.clone()
+        && let Some(first) = node.root_reader.recall::<CreateProject>(key).await.map_err(stored)?
+    {
+        return Ok(done(ProjectPayload { project: first.output })?.at(None, true));
+    }
     let path = match request.path {
         Some(path) => {
             let settings = &services.settings;
@@ -53,9 +57,10 @@ pub(super) async fn create(
     let id = ProjectId::from_bits(services.ids.next_bits());
     let epoch = format!("{:032x}", services.ids.next_bits());
     let at = services.clock.now_ms();
-    let places = ProjectPlaces::new(&services.settings.data_dir, &id);
     // The database first: a project in the root database always has one. What a crash leaves between
-    // the two is a directory that nobody refers to.
+    // the two is a directory that the intent names.
+    let intent = IntendDirectory { project_id: id.clone(), at };
+    write(&node.root, intent, WriteContext::default()).await.map_err(stored)?;
     let made = {
         let (id, places) = (id.clone(), ProjectPlaces::new(&services.settings.data_dir, &id));
         move || {
@@ -68,7 +73,14 @@ pub(super) async fn create(
             Ok(())
         }
     };
-    tokio::task::spawn_blocking(made).await.map_err(internal)?.map_err(stored)?;
+    let made = tokio::task::spawn_blocking(made)
+        .await
+        .map_err(internal)
+        .and_then(|made| made.map_err(stored));
+    if let Err(error) = made {
+        leftovers::remove(node, id).await;
+        return Err(error);
+    }
     let command = CreateProject {
         id: id.clone(),
         owner_id: grant.user_id()?.clone(),
@@ -81,11 +93,11 @@ pub(super) async fn create(
     let created = write(&node.root, command, context).await;
     let is_unused = match &created {
         Ok(created) => created.output.id != id,
-        // Perhaps it is committed: an empty directory too many beats one too few.
+        // Perhaps it is committed: the next start finds out.
         Err(error) => !matches!(error, StoreError::Closed),
     };
     if is_unused {
-        remove_directory(places.directory).await;
+        leftovers::remove(node, id).await;
     }
     let Committed { output: project, replayed, .. } = created.map_err(stored)?;
     Ok(done(ProjectPayload { project })?.at(None, replayed))
@@ -118,15 +130,6 @@ async fn allowed_directory(
             "`path` must be an existing directory under one of the server's project roots";
         ApiError::new(ErrorCode::Forbidden, message).reason("outside_project_roots")
     })
-}
-
-async fn remove_directory(directory: PathBuf) {
-    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&directory)).await;
-    if let Ok(Err(error)) = removed
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::error!(%error, "a project's directory could not be removed");
-    }
 }
 
 pub(super) async fn list(
@@ -176,28 +179,23 @@ pub(super) async fn update(
         at: node.services.clock.now_ms(),
     };
     let updated = write(&node.root, command, context).await.map_err(stored)?;
-    let project = updated.output;
-    let event =
-        Event::ProjectUpdated { project_id: project.id.clone(), name: project.name.clone() };
-    let seq = publish(node, grant, event, updated.replayed).await?;
-    Ok(done(ProjectPayload { project })?.at(seq, updated.replayed))
+    let seq = publish(node, grant, updated.replayed).await;
+    Ok(done(ProjectPayload { project: updated.output })?.at(seq, updated.replayed))
 }
 
-/// Records in the project's log what was committed to the root database.
-async fn publish(
-    node: &Node,
-    grant: &Grant,
-    event: Event,
-    replayed: bool,
-) -> Result<Option<u64>, ApiError> {
+/// Publishes in the project what was committed to the root database with its event. Answers the number
+/// of the event. The change stands whatever becomes of this: an event that cannot be published now is
+/// when the project is opened the next time.
+async fn publish(node: &Node, grant: &Grant, replayed: bool) -> Option<u64> {
     if replayed {
-        return Ok(None);
+        return None;
     }
-    let by = grant.user_id()?.clone();
-    let command = PublishProjectEvent { event, by, at: node.services.clock.now_ms() };
-    let project = grant.project(node).await?;
-    let published = write(&project.address, command, WriteContext::default()).await;
-    Ok(published.map_err(stored)?.seq)
+    let published = async {
+        let project = grant.project(node).await?;
+        outbox::deliver(&project, &node.root_access()).await.map_err(stored)
+    };
+    let published = published.await;
+    published.inspect_err(|error| tracing::warn!(%error, "an event is published later")).ok()
 }
 
 pub(super) async fn archive(
@@ -206,19 +204,14 @@ pub(super) async fn archive(
     archived: bool,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let project_id = grant.project_id()?.clone();
     let command = SetProjectArchived {
-        id: project_id.clone(),
-        archived_at: archived.then(|| node.services.clock.now_ms()),
+        id: grant.project_id()?.clone(),
+        archived,
         by: grant.user_id()?.clone(),
+        at: node.services.clock.now_ms(),
     };
     let set = write(&node.root, command, context).await.map_err(stored)?;
-    let event = if archived {
-        Event::ProjectArchived { project_id }
-    } else {
-        Event::ProjectUnarchived { project_id }
-    };
-    let seq = publish(node, grant, event, set.replayed).await?;
+    let seq = publish(node, grant, set.replayed).await;
     Ok(done(ProjectPayload { project: set.output })?.at(seq, set.replayed))
 }
 
@@ -228,15 +221,15 @@ pub(super) async fn delete(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let id = grant.project_id()?.clone();
-    let deleted = write(&node.root, DeleteProject { id: id.clone() }, context).await;
+    let command = DeleteProject { id: id.clone(), at: node.services.clock.now_ms() };
+    let deleted = write(&node.root, command, context).await;
     if deleted.map_err(stored)?.replayed {
         return Ok(done(iris_protocol::Done { done: true })?.at(None, true));
     }
     // Nobody can open it any more; what is open closes before its files go.
     let closed = node.directory.insist(|| CloseOne(id.clone())).await;
     closed.map_err(AskError::to_api)?;
-    let places = ProjectPlaces::new(&node.services.settings.data_dir, &id);
-    remove_directory(places.directory).await;
+    leftovers::remove(node, id).await;
     done(iris_protocol::Done { done: true })
 }
 
@@ -280,11 +273,11 @@ pub(super) async fn add_member(
         project_id: grant.project_id()?.clone(),
         user_id: user_id.ok_or_else(|| ApiError::not_found("user"))?,
         role: request.role,
+        by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
     };
     let added = write(&node.root, command, context).await.map_err(stored)?;
-    let event = Event::MemberAdded { member: added.output.clone() };
-    answer_member(node, grant, added, event).await
+    answer_member(node, grant, added).await
 }
 
 pub(super) async fn update_member(
@@ -298,19 +291,19 @@ pub(super) async fn update_member(
         project_id: grant.project_id()?.clone(),
         user_id: request.user_id,
         role: request.role,
+        by: grant.user_id()?.clone(),
+        at: node.services.clock.now_ms(),
     };
     let updated = write(&node.root, command, context).await.map_err(stored)?;
-    let event = Event::MemberUpdated { member: updated.output.clone() };
-    answer_member(node, grant, updated, event).await
+    answer_member(node, grant, updated).await
 }
 
 async fn answer_member(
     node: &Node,
     grant: &Grant,
     changed: Committed<Member>,
-    event: Event,
 ) -> Result<Done, ApiError> {
-    let seq = publish(node, grant, event, changed.replayed).await?;
+    let seq = publish(node, grant, changed.replayed).await;
     Ok(done(MemberPayload { member: changed.output })?.at(seq, changed.replayed))
 }
 
@@ -320,14 +313,13 @@ pub(super) async fn remove_member(
     request: MemberRemove,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let user_id: UserId = request.user_id;
-    let command =
-        RemoveMember { project_id: grant.project_id()?.clone(), user_id: user_id.clone() };
+    let command = RemoveMember {
+        project_id: grant.project_id()?.clone(),
+        user_id: request.user_id,
+        by: grant.user_id()?.clone(),
+        at: node.services.clock.now_ms(),
+    };
     let removed = write(&node.root, command, context).await.map_err(stored)?;
-    if !removed.replayed {
-        grant.project(node).await?.address.tell(EvictUser(user_id.clone()));
-    }
-    let event = Event::MemberRemoved { user_id };
-    let seq = publish(node, grant, event, removed.replayed).await?;
+    let seq = publish(node, grant, removed.replayed).await;
     Ok(done(iris_protocol::Done { done: true })?.at(seq, removed.replayed))
 }

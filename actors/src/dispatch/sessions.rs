@@ -2,12 +2,14 @@
 
 use iris_protocol::{
     ApiError, ApprovalPayload, CancelPayload, Content, ErrorCode, MessageGet, MessageList,
-    MessagePayload, MessageSend, RunCancel, Session as SessionResource, SessionCreate,
+    MessagePayload, MessageSend, RunCancel, RunId, Session as SessionResource, SessionCreate,
     SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionStatus,
     SessionUpdate, ToolApprove, ToolReject, limits::MESSAGE_TEXT_BYTES_MAX,
 };
-use iris_store::project::{CreateSession, Decision, PurgeSession, SetSessionStatus, UpdateSession};
-use iris_store::{Committed, WriteContext};
+use iris_store::project::{
+    ChooseCancelled, CreateSession, Decision, PurgeSession, SetSessionStatus, UpdateSession,
+};
+use iris_store::{Committed, StoreError, WriteContext};
 use iris_tools::ToolRegistry;
 
 use super::projects::page_size;
@@ -16,7 +18,7 @@ use crate::agents::{DEFAULT_AGENT, find_agent};
 use crate::project::{InSession, ProjectHandle};
 use crate::session::{CancelRun, Decide, SendMessage, Session};
 use crate::supervision::{AskError, MessageFor};
-use crate::{Node, write};
+use crate::{Node, record, write};
 
 const TITLE_DEFAULT: &str = "New session";
 
@@ -198,9 +200,45 @@ pub(super) async fn cancel(
     node: &Node,
     grant: &Grant,
     request: RunCancel,
+    context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let cancelled = in_session(node, grant, request.session_id, true, |_| CancelRun).await?;
-    done(CancelPayload { cancelled })
+    let session_id = request.session_id;
+    let Some(Committed { output: run_id, replayed, .. }) =
+        choose_cancelled(node, grant, &session_id, context).await?
+    else {
+        let cancel = |_| CancelRun { run_id: None };
+        let cancelled = in_session(node, grant, session_id, true, cancel).await?;
+        return done(CancelPayload { cancelled });
+    };
+    let cancelled = run_id.is_some();
+    if run_id.is_some() {
+        // A repeat too, because a crash may have come in between; it means the same run.
+        let told = in_session(node, grant, session_id, true, |_| CancelRun { run_id }).await;
+        if !replayed {
+            told?;
+        }
+    }
+    Ok(done(CancelPayload { cancelled })?.at(None, replayed))
+}
+
+/// The run that a cancel with an idempotency key ends, remembered with the key; nothing without a key.
+/// A full disk must not keep anybody from ending a run: then the key is not kept.
+async fn choose_cancelled(
+    node: &Node,
+    grant: &Grant,
+    session_id: &SessionId,
+    context: WriteContext,
+) -> Result<Option<Committed<Option<RunId>>>, ApiError> {
+    if context.idempotency.is_none() {
+        return Ok(None);
+    }
+    let project = grant.project(node).await?;
+    let command = ChooseCancelled { session_id: session_id.clone() };
+    match record(&project.address, command, context).await {
+        Ok(chosen) => Ok(Some(chosen)),
+        Err(StoreError::StorageFull) => Ok(None),
+        Err(error) => Err(stored(error)),
+    }
 }
 
 pub(super) async fn message(

@@ -2,29 +2,37 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use actix::prelude::*;
 use iris_agent::Clock;
 use iris_protocol::{ApiError, ErrorCode, ProjectId};
-use iris_store::WriteContext;
-use iris_store::project::{ProjectDatabase, RecoverRuns};
+use iris_store::project::{ProjectDatabase, RecoverRuns, Recovered};
+use iris_store::root::{ClearUnfinished, OutboxEntry};
+use iris_store::{StoreError, WriteContext};
 use iris_workspace::Workspace;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
 use super::rooms::Rooms;
 use super::{Committed, MAILBOX_LIMIT, Project, ProjectHandle, Registry};
-use crate::Services;
+use crate::root::RootAccess;
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
+use crate::{Services, record};
 
 /// The write handle of a project's database, together with the right to have it. However its owner
 /// ends, what was alive is recorded as interrupted, what is queued is committed and the file closed;
-/// only then may the project be opened again.
+/// only then may the project be opened again. Where nothing is left unfinished, the mark of it goes
+/// before that, so that it cannot take away one of the next life.
 pub(super) struct OpenDatabase {
     /// There until it is closed.
     open: Option<(ProjectDatabase, OwnedMutexGuard<()>)>,
     clock: Arc<dyn Clock>,
+    project_id: ProjectId,
+    root: RootAccess,
+    /// Whether the project may stand in the index of unfinished work.
+    may_be_marked: bool,
 }
 
 impl OpenDatabase {
@@ -34,7 +42,18 @@ impl OpenDatabase {
 
     /// Moves it out of an actor that starts again.
     pub(super) fn take(&mut self) -> Self {
-        Self { open: self.open.take(), clock: Arc::clone(&self.clock) }
+        Self {
+            open: self.open.take(),
+            clock: Arc::clone(&self.clock),
+            project_id: self.project_id.clone(),
+            root: self.root.clone(),
+            may_be_marked: self.may_be_marked,
+        }
+    }
+
+    /// A mark of unfinished work is about to be made.
+    pub(super) fn expect_mark(&mut self) {
+        self.may_be_marked = true;
     }
 }
 
@@ -42,10 +61,16 @@ impl Drop for OpenDatabase {
     fn drop(&mut self) {
         let Some((database, lease)) = self.open.take() else { return };
         let at = self.clock.now_ms();
+        let (root, project_id) = (self.root.address.clone(), self.project_id.clone());
+        let may_be_marked = self.may_be_marked;
         let close = move || {
-            // The receipt is not needed: closing waits for the writer.
-            drop(database.writer().submit(RecoverRuns { at }, WriteContext::default()));
+            let recovered = database.writer().submit(RecoverRuns { at }, WriteContext::default());
+            let is_finished = may_be_marked && is_finished(&database, recovered.wait());
             database.close();
+            if is_finished {
+                // On its way when this returns; nobody needs to know when it is done.
+                drop(record(&root, ClearUnfinished { project_id }, WriteContext::default()));
+            }
             drop(lease);
         };
         match Handle::try_current() {
@@ -53,6 +78,26 @@ impl Drop for OpenDatabase {
             Err(_) => close(),
         }
     }
+}
+
+/// Whether nothing is open in a database that nobody writes any more, and nothing was cut off just now.
+/// Where that cannot be told, something is: the next start finds out.
+fn is_finished(
+    database: &ProjectDatabase,
+    recovered: Result<iris_store::Committed<Recovered>, StoreError>,
+) -> bool {
+    recovered.is_ok_and(|recovered| recovered.output.interrupted == 0)
+        && database.has_open_work().is_ok_and(|is_open| !is_open)
+}
+
+/// What the root database says of a project that is opened.
+pub(crate) struct FromRoot {
+    /// The root database.
+    pub(crate) root: RootAccess,
+    /// Whether the project stands among those with unfinished work.
+    pub(crate) is_unfinished: bool,
+    /// The oldest events that are on their way to it.
+    pub(crate) outbox: Vec<OutboxEntry>,
 }
 
 /// A project's database and files, opened and checked, on their way to its registry.
@@ -96,6 +141,7 @@ impl OpenedProject {
     pub(crate) fn start(
         self,
         services: &Arc<Services>,
+        news: FromRoot,
         parent: &Arc<Vitals>,
         on_exit: impl FnOnce() + 'static,
     ) -> ProjectHandle {
@@ -104,14 +150,15 @@ impl OpenedProject {
             mailbox_limit: MAILBOX_LIMIT,
             ..ChildSpec::new("project", self.id.to_string())
         };
+        let is_marked: Arc<AtomicBool> = Arc::default();
         let (id, workspace) = (self.id.clone(), self.workspace.clone());
         let (reader, epoch) = (self.database.reader(), Arc::from(self.database.epoch()));
         let create = {
             let (services, reader, epoch) =
                 (Arc::clone(services), reader.clone(), Arc::clone(&epoch));
+            let is_marked = Arc::clone(&is_marked);
             move |_: &mut Context<Project>, vitals: &Arc<Vitals>| Project {
                 rooms: Rooms::new(self.id.clone()),
-                id: self.id,
                 vitals: Arc::clone(vitals),
                 reader,
                 workspace: self.workspace,
@@ -119,7 +166,12 @@ impl OpenedProject {
                 database: OpenDatabase {
                     open: Some((self.database, self.lease)),
                     clock: Arc::clone(&services.clock),
+                    project_id: self.id.clone(),
+                    root: news.root.clone(),
+                    may_be_marked: news.is_unfinished,
                 },
+                id: self.id,
+                root: news.root,
                 services,
                 committed: self.committed,
                 sessions: HashMap::new(),
@@ -127,9 +179,14 @@ impl OpenedProject {
                 head: self.head,
                 flush_is_due: false,
                 joins: 0,
+                handed_on: 0,
+                is_marked,
+                marking: None,
+                outbox: news.outbox,
             }
         };
         let address = spawn(parent, spec, create, move |_| on_exit());
-        ProjectHandle { id, address, reader, workspace, epoch, holders: Arc::default() }
+        let holders = Arc::default();
+        ProjectHandle { id, address, reader, workspace, epoch, is_marked, holders }
     }
 }

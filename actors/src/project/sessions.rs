@@ -47,6 +47,7 @@ impl Project {
             reader: self.reader.clone(),
             workspace: self.workspace.clone(),
             epoch: Arc::clone(&self.epoch),
+            is_marked: Arc::clone(&self.is_marked),
             // A session holds up nothing: it is asked whether it is idle.
             holders: Arc::default(),
         });
@@ -73,6 +74,7 @@ impl<M: MessageFor<Session>> Handler<InSession<M>> for Project {
     type Result = MessageResult<InSession<M>>;
 
     fn handle(&mut self, ask: InSession<M>, ctx: &mut Context<Self>) -> Self::Result {
+        self.handed_on += 1;
         let session = self.session(&ask.id, ctx);
         let asked: Asked<M::Result> = if ask.is_urgent {
             Box::pin(session.urge(ask.message))

@@ -12,6 +12,7 @@ mod rows;
 
 mod agents;
 mod approvals;
+mod cancelling;
 mod ending;
 mod files;
 mod messages;
@@ -33,8 +34,9 @@ use crate::{Reader, StoreError, StoredEvent, Writer, database};
 
 pub use agents::{AGENTS_MAX, CreateAgent, DeleteAgent, UpdateAgent};
 pub use approvals::{Decision, ResolveApproval};
+pub use cancelling::ChooseCancelled;
 pub use files::{RecordFileWrite, RecordedChange};
-pub use log::PublishProjectEvent;
+pub use log::PublishOutbox;
 pub use messages::{AcceptMessage, AcceptedMessage};
 pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
 pub use reader::ProjectReader;
@@ -44,7 +46,10 @@ pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession}
 pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 
 /// The migrations, oldest first.
-const SCHEMA: &[&str] = &[include_str!("../../../migrations/project/0001_conversations.sql")];
+const SCHEMA: &[&str] = &[
+    include_str!("../../../migrations/project/0001_conversations.sql"),
+    include_str!("../../../migrations/project/0004_outbox.sql"),
+];
 
 /// The open database of a project.
 ///
@@ -134,6 +139,15 @@ impl ProjectDatabase {
         self.committed_head.load(Ordering::Acquire)
     }
 
+    /// Whether anything in it is unfinished: a run that has not ended, or an approval that nobody
+    /// decided. Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn has_open_work(&self) -> Result<bool, StoreError> {
+        self.reader.read_blocking(queries::has_open_work)
+    }
+
     /// Ends the writer's thread by a panic outside of a command.
     ///
     /// # Errors
@@ -166,11 +180,12 @@ mod tests {
 
     use super::*;
     use crate::WriteContext;
+    use crate::root::OutboxEntry;
 
-    fn member_removed() -> PublishProjectEvent {
+    fn member_removed(id: u64) -> PublishOutbox {
         let user_id = UserId::from_bits(1);
         let event = Event::MemberRemoved { user_id: user_id.clone() };
-        PublishProjectEvent { event, by: user_id, at: 0 }
+        PublishOutbox { entries: vec![OutboxEntry { id, event, by: user_id, at: 0 }] }
     }
 
     #[tokio::test]
@@ -180,7 +195,7 @@ mod tests {
         let project_id = ProjectId::from_bits(1);
         ProjectDatabase::create(&path, &project_id, "epoch", 0).unwrap();
         let database = ProjectDatabase::open(&path, &project_id, |_| {}).unwrap();
-        let submit = || database.writer().submit(member_removed(), WriteContext::default());
+        let submit = || database.writer().submit(member_removed(1), WriteContext::default());
         submit().await.unwrap();
         assert!(database.writer().is_alive());
 
@@ -196,7 +211,7 @@ mod tests {
 
         let database = ProjectDatabase::open(&path, &project_id, |_| {}).unwrap();
         assert_eq!(database.committed_head(), 1);
-        let receipt = database.writer().submit(member_removed(), WriteContext::default());
+        let receipt = database.writer().submit(member_removed(2), WriteContext::default());
         assert_eq!(receipt.await.unwrap().seq, Some(2));
     }
 

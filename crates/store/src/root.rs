@@ -8,11 +8,14 @@ mod queries;
 mod rows;
 
 mod audit;
+mod intents;
 mod logins;
 mod members;
+mod outbox;
 mod projects;
 mod reader;
 mod supervision;
+mod unfinished;
 mod users;
 
 use std::path::Path;
@@ -22,21 +25,25 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::{Reader, StoreError, Writer, database};
 
 pub use audit::{AuditRecord, RecordAudit};
+pub use intents::{ForgetDirectory, IntendDirectory};
 pub use logins::{
     BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, REFRESH_GRACE_MS, RefusalReason, RevokeAuthSession,
     RotateOutcome, RotateRefresh, TokenHash,
 };
 pub use members::{AddMember, RemoveMember, UpdateMember};
+pub use outbox::{OUTBOX_PAGE, OutboxEntry, SettleOutbox};
 pub use projects::{CreateProject, DeleteProject, SetProjectArchived, UpdateProject};
 pub use queries::{Access, Credentials, ProjectLocation};
 pub use reader::RootReader;
 pub use supervision::{RecordSupervision, SupervisionQuery};
+pub use unfinished::{ClearUnfinished, MarkUnfinished};
 pub use users::CreateUser;
 
 /// The migrations, oldest first.
 const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0001_users_and_projects.sql"),
     include_str!("../../../migrations/root/0002_supervision.sql"),
+    include_str!("../../../migrations/root/0003_unfinished_work.sql"),
 ];
 
 /// The open root database.

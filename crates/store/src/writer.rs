@@ -165,6 +165,16 @@ impl Drop for Writer {
 #[derive(Debug)]
 pub struct Receipt<T>(oneshot::Receiver<Result<Committed<T>, StoreError>>);
 
+impl<T> Receipt<T> {
+    /// Waits for the outcome on the current thread: not for an async one.
+    ///
+    /// # Errors
+    /// As the command's; `Closed` when the writer ended before it.
+    pub fn wait(self) -> Result<Committed<T>, StoreError> {
+        self.0.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+}
+
 impl<T> Future for Receipt<T> {
     type Output = Result<Committed<T>, StoreError>;
 

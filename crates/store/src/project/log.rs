@@ -1,26 +1,37 @@
 //! Publishing in the rooms of a project.
 
 use iris_protocol::{Event, Room, SessionId, UserId};
+use rusqlite::params;
 
 use super::queries;
+use crate::root::OutboxEntry;
 use crate::{Command, StoreError, WriteTx};
 
-/// Publishes something that happened to the project itself, in the project's room.
+/// Publishes what happened to the project itself in the root database, in the project's room: each
+/// entry once, however often it comes. Answers the number of the last event that came this way.
 #[derive(Debug, Clone)]
-pub struct PublishProjectEvent {
-    /// What happened; a durable event.
-    pub event: Event,
-    /// The user who caused it.
-    pub by: UserId,
-    /// Now, in milliseconds since 1970 UTC.
-    pub at: i64,
+pub struct PublishOutbox {
+    /// All that are on their way or the oldest of them, in the order of their ids.
+    pub entries: Vec<OutboxEntry>,
 }
 
-impl Command for PublishProjectEvent {
-    type Output = ();
+impl Command for PublishOutbox {
+    type Output = u64;
 
-    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
-        in_project(tx, self.at, Some(&self.by), &self.event)
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<u64, StoreError> {
+        let sql = "SELECT outbox_id, outbox_seq FROM meta";
+        let (last, mut seq) =
+            queries::one(tx.conn(), sql, [], |row| Ok((row.get::<_, u64>(0)?, row.get(1)?)))?;
+        let room = Room::Project(queries::project_id(tx.conn())?);
+        for OutboxEntry { id, event, by, at } in self.entries {
+            if id <= last {
+                continue;
+            }
+            seq = tx.publish(room.clone(), at, Some(&by), &event)?;
+            let sql = "UPDATE meta SET outbox_id = ?1, outbox_seq = ?2";
+            tx.conn().prepare_cached(sql)?.execute(params![id, seq])?;
+        }
+        Ok(seq)
     }
 }
 

@@ -38,6 +38,18 @@ pub(super) fn head(conn: &Connection) -> Result<u64, StoreError> {
     one(conn, "SELECT last_seq FROM meta", [], |row| row.get(0))
 }
 
+/// The number of the last event that came from the root database; 0 before the first.
+pub(super) fn outbox_seq(conn: &Connection) -> Result<u64, StoreError> {
+    one(conn, "SELECT outbox_seq FROM meta", [], |row| row.get(0))
+}
+
+/// Whether a run has not ended, or an approval waits for a person.
+pub(super) fn has_open_work(conn: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM runs WHERE ended_at IS NULL)
+               OR EXISTS (SELECT 1 FROM approvals WHERE state = 'pending')";
+    one(conn, sql, [], |row| row.get(0))
+}
+
 /// The number of the last event of a room; 0 for a room without.
 pub(super) fn room_head(conn: &Connection, room: &Room) -> Result<u64, StoreError> {
     let sql = "SELECT head FROM rooms WHERE room = ?1";

@@ -169,6 +169,23 @@ impl ProjectReader {
         self.reader.read(queries::head).await
     }
 
+    /// Whether anything in it is unfinished: a run that has not ended, or an approval that nobody
+    /// decided.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn has_open_work(&self) -> Result<bool, StoreError> {
+        self.reader.read(queries::has_open_work).await
+    }
+
+    /// The number of the last event that came from the root database; 0 before the first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn outbox_seq(&self) -> Result<u64, StoreError> {
+        self.reader.read(queries::outbox_seq).await
+    }
+
     /// What a command answered to an earlier write with the same idempotency key.
     ///
     /// For work that has to be done before its command: the command itself checks the key again.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::column::{json, to_json, word};
 use crate::{Command, StoreError, WriteTx};
 
-/// Appends to the audit.
+/// Appends to the audit. Answers the details.
 #[derive(Debug, Clone)]
 pub struct RecordAudit {
     /// Now, in milliseconds since 1970 UTC.
@@ -25,9 +25,9 @@ pub struct RecordAudit {
 }
 
 impl Command for RecordAudit {
-    type Output = ();
+    type Output = Value;
 
-    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Value, StoreError> {
         let sql = "INSERT INTO audit (at, user_id, action, target, request_id, details)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         tx.conn().prepare_cached(sql)?.execute(params![
@@ -38,7 +38,7 @@ impl Command for RecordAudit {
             self.request_id,
             to_json(&self.details)?,
         ])?;
-        Ok(())
+        Ok(self.details)
     }
 }
 

@@ -1,15 +1,16 @@
 //! Commands on the members of a project. The owner's membership is fixed: ownership is transferred,
 //! not given.
 
-use iris_protocol::{Member, ProjectId, Role, UserId};
+use iris_protocol::{Event, Member, ProjectId, Role, UserId};
 use rusqlite::{Connection, params};
 
-use super::queries::{member, project_location};
+use super::queries::member;
 use super::rows::role_text;
 use super::users::existing_user;
+use super::{outbox, projects};
 use crate::{Command, StoreError, WriteTx};
 
-/// Adds a user to a project. Answers the member.
+/// Adds a user to a project, which is told of it. Answers the member.
 ///
 /// Fails with `NotFound` (project, user), or `Conflict`: `already_member`, `owner_role`.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct AddMember {
     pub user_id: UserId,
     /// Not [`Role::Owner`].
     pub role: Role,
+    /// The user who adds them.
+    pub by: UserId,
     /// Now, in milliseconds since 1970 UTC.
     pub at: i64,
 }
@@ -29,19 +32,20 @@ impl Command for AddMember {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Member, StoreError> {
         refuse_owner_role(self.role)?;
-        if project_location(tx.conn(), &self.project_id)?.is_none() {
-            return Err(StoreError::NotFound { what: "project" });
-        }
+        projects::existing(tx.conn(), &self.project_id)?;
         existing_user(tx.conn(), &self.user_id)?;
         if member(tx.conn(), &self.project_id, &self.user_id)?.is_some() {
             return Err(StoreError::conflict("already_member", "the user is a member already"));
         }
         insert_member(tx.conn(), &self.project_id, &self.user_id, self.role, self.at)?;
-        existing_member(tx.conn(), &self.project_id, &self.user_id)
+        let member = existing_member(tx.conn(), &self.project_id, &self.user_id)?;
+        let event = Event::MemberAdded { member: member.clone() };
+        outbox::put(tx, &self.project_id, &event, &self.by, self.at)?;
+        Ok(member)
     }
 }
 
-/// Gives a member another role. Answers the member.
+/// Gives a member another role. The project is told of it. Answers the member.
 ///
 /// Fails with `NotFound` (member), or `Conflict`: `owner_role` when either role is the owner's.
 #[derive(Debug, Clone)]
@@ -52,6 +56,10 @@ pub struct UpdateMember {
     pub user_id: UserId,
     /// Not [`Role::Owner`].
     pub role: Role,
+    /// The user who changes it.
+    pub by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
 }
 
 impl Command for UpdateMember {
@@ -70,11 +78,14 @@ impl Command for UpdateMember {
                 self.user_id.as_str(),
                 role_text(self.role)
             ])?;
-        Ok(Member { role: self.role, ..member })
+        let member = Member { role: self.role, ..member };
+        let event = Event::MemberUpdated { member: member.clone() };
+        outbox::put(tx, &self.project_id, &event, &self.by, self.at)?;
+        Ok(member)
     }
 }
 
-/// Takes a member out of a project.
+/// Takes a member out of a project, which is told of it.
 ///
 /// Fails with `NotFound` (member), or `Conflict`: `last_owner` for the owner.
 #[derive(Debug, Clone)]
@@ -83,6 +94,10 @@ pub struct RemoveMember {
     pub project_id: ProjectId,
     /// The member.
     pub user_id: UserId,
+    /// The user who does it.
+    pub by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
 }
 
 impl Command for RemoveMember {
@@ -96,7 +111,8 @@ impl Command for RemoveMember {
         tx.conn()
             .prepare_cached("DELETE FROM project_members WHERE project_id = ?1 AND user_id = ?2")?
             .execute([self.project_id.as_str(), self.user_id.as_str()])?;
-        Ok(())
+        let event = Event::MemberRemoved { user_id: self.user_id };
+        outbox::put(tx, &self.project_id, &event, &self.by, self.at)
     }
 }
 

@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use iris_protocol::{Project, ProjectId, ProjectType, Role, UserId};
+use iris_protocol::{Event, Project, ProjectId, ProjectType, Role, UserId};
 use rusqlite::{Connection, params};
 use serde_json::{Map, Value};
 
 use super::members::insert_member;
-use super::queries::project;
+use super::queries::{project, project_location};
 use super::rows::project_type_text;
 use super::users::existing_user;
+use super::{intents, outbox};
 use crate::{Command, StoreError, WriteTx};
 
-/// Creates a project with its owner as its first member. Answers the project as the owner sees it.
+/// Creates a project with its owner as its first member, and ends the intent to make its directory.
+/// Answers the project as the owner sees it.
 ///
 /// Fails with `NotFound` when there is no such owner, with `Conflict` and `path_taken` when another
 /// project's directory is the same, lies in this one or holds it.
@@ -59,6 +61,7 @@ impl Command for CreateProject {
                 self.at,
             ])?;
         insert_member(tx.conn(), &self.id, &self.owner_id, Role::Owner, self.at)?;
+        intents::end(tx, &self.id)?;
         existing_project(tx.conn(), &self.owner_id, &self.id)
     }
 }
@@ -78,7 +81,8 @@ fn refuse_taken_path(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Changes a project; what is `None` stays as it is. Answers the project as `by` sees it.
+/// Changes a project; what is `None` stays as it is. The project is told of it. Answers the project as
+/// `by` sees it.
 ///
 /// Fails with `NotFound` when there is no such project or `by` is not a member.
 #[derive(Debug, Clone)]
@@ -110,11 +114,15 @@ impl Command for UpdateProject {
                  WHERE id = ?1",
             )?
             .execute(params![self.id.as_str(), self.name, self.description, settings, self.at])?;
-        existing_project(tx.conn(), &self.by, &self.id)
+        let project = existing_project(tx.conn(), &self.by, &self.id)?;
+        let event = Event::ProjectUpdated { project_id: self.id, name: project.name.clone() };
+        outbox::put(tx, &project.id, &event, &self.by, self.at)?;
+        Ok(project)
     }
 }
 
-/// Archives a project or brings it back. Answers the project as `by` sees it.
+/// Archives a project or brings it back. The project is told of it. Answers the project as `by` sees
+/// it.
 ///
 /// A project that is archived already keeps the time of the first archive. Fails with `NotFound` when
 /// there is no such project or `by` is not a member.
@@ -122,10 +130,12 @@ impl Command for UpdateProject {
 pub struct SetProjectArchived {
     /// The project.
     pub id: ProjectId,
-    /// Now, in milliseconds since 1970 UTC, or `None` to bring it back.
-    pub archived_at: Option<i64>,
+    /// Whether it is archived, or brought back.
+    pub archived: bool,
     /// The user who does it.
     pub by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
 }
 
 impl Command for SetProjectArchived {
@@ -138,18 +148,29 @@ impl Command for SetProjectArchived {
                  SET archived_at = CASE WHEN ?2 IS NULL THEN NULL ELSE COALESCE(archived_at, ?2) END
                  WHERE id = ?1",
             )?
-            .execute(params![self.id.as_str(), self.archived_at])?;
-        existing_project(tx.conn(), &self.by, &self.id)
+            .execute(params![self.id.as_str(), self.archived.then_some(self.at)])?;
+        let project = existing_project(tx.conn(), &self.by, &self.id)?;
+        let project_id = self.id;
+        let event = if self.archived {
+            Event::ProjectArchived { project_id }
+        } else {
+            Event::ProjectUnarchived { project_id }
+        };
+        outbox::put(tx, &project.id, &event, &self.by, self.at)?;
+        Ok(project)
     }
 }
 
-/// Deletes a project and its memberships; its database and files are the caller's to delete.
+/// Deletes a project and its memberships. Its database and files are the caller's to delete, which is
+/// written down until [`super::ForgetDirectory`].
 ///
 /// Fails with `NotFound` when there is no such project.
 #[derive(Debug, Clone)]
 pub struct DeleteProject {
     /// The project.
     pub id: ProjectId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
 }
 
 impl Command for DeleteProject {
@@ -163,7 +184,15 @@ impl Command for DeleteProject {
         if deleted == 0 {
             return Err(StoreError::NotFound { what: "project" });
         }
-        Ok(())
+        intents::begin(tx, &self.id, "removing", self.at)
+    }
+}
+
+/// Refuses what is about a project that does not exist.
+pub(super) fn existing(conn: &Connection, id: &ProjectId) -> Result<(), StoreError> {
+    match project_location(conn, id)? {
+        Some(_) => Ok(()),
+        None => Err(StoreError::NotFound { what: "project" }),
     }
 }
 

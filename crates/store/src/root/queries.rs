@@ -49,6 +49,8 @@ pub struct ProjectLocation {
     pub path: Option<String>,
     /// Whether the project is read-only.
     pub archived: bool,
+    /// Whether it stands among those with unfinished work.
+    pub is_unfinished: bool,
 }
 
 const HAS_ADMIN: &str = "SELECT 1 FROM users WHERE is_admin = 1";
@@ -163,14 +165,15 @@ pub(super) fn project(
     Ok(statement.query_row([user_id.as_str(), id.as_str()], rows::project).optional()?)
 }
 
-const PROJECT_LOCATION: &str = "SELECT path, archived_at IS NOT NULL FROM projects WHERE id = ?1";
+const PROJECT_LOCATION: &str = "SELECT p.path, p.archived_at IS NOT NULL, u.project_id IS NOT NULL
+    FROM projects p LEFT JOIN unfinished_work u ON u.project_id = p.id WHERE p.id = ?1";
 
 pub(super) fn project_location(
     conn: &Connection,
     id: &ProjectId,
 ) -> Result<Option<ProjectLocation>, StoreError> {
     let found = conn.prepare_cached(PROJECT_LOCATION)?.query_row([id.as_str()], |row| {
-        Ok(ProjectLocation { path: row.get(0)?, archived: row.get(1)? })
+        Ok(ProjectLocation { path: row.get(0)?, archived: row.get(1)?, is_unfinished: row.get(2)? })
     });
     Ok(found.optional()?)
 }

@@ -5,9 +5,11 @@ use iris_protocol::{
 };
 
 use super::audit::{self, AuditRecord};
+use super::outbox::{self, OutboxEntry};
 use super::queries::{self, Access, Credentials, ProjectLocation};
 use super::supervision::{self, SupervisionQuery};
-use crate::{Reader, StoreError};
+use super::{intents, unfinished};
+use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
 /// Reads the root database. Cheap to clone.
 ///
@@ -121,6 +123,53 @@ impl RootReader {
     /// As [`Reader::read`].
     pub async fn all_project_ids(&self) -> Result<Vec<ProjectId>, StoreError> {
         self.reader.read(queries::all_project_ids).await
+    }
+
+    /// The projects that have unfinished work or an event on its way. For the start of the server.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn unfinished_projects(&self) -> Result<Vec<ProjectId>, StoreError> {
+        self.reader.read(unfinished::unfinished_projects).await
+    }
+
+    /// Projects that do not exist, of whose directories something may be left. For the start of the
+    /// server, before any project is created or deleted.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn leftovers(&self) -> Result<Vec<ProjectId>, StoreError> {
+        self.reader.read(intents::leftovers).await
+    }
+
+    /// The events that are on their way to a project, the oldest [`super::OUTBOX_PAGE`] of them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn outbox(&self, project_id: &ProjectId) -> Result<Vec<OutboxEntry>, StoreError> {
+        let id = project_id.clone();
+        self.reader.read(move |conn| outbox::entries(conn, &id)).await
+    }
+
+    /// What a command answered to an earlier write with the same idempotency key.
+    ///
+    /// For work that has to be done before its command: the command itself checks the key again.
+    ///
+    /// # Errors
+    /// `IdempotencyConflict` when the key was used with another body, otherwise as [`Reader::read`].
+    pub async fn recall<C: Command>(
+        &self,
+        key: IdempotencyKey,
+    ) -> Result<Option<Committed<C::Output>>, StoreError> {
+        self.reader.read(move |conn| key.recall(conn)).await
+    }
+
+    /// Whether a command was written with this idempotency key, with whatever body.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn knows(&self, key: IdempotencyKey) -> Result<bool, StoreError> {
+        self.reader.read(move |conn| key.is_known(conn)).await
     }
 
     /// The members of a project in the order in which they joined; empty when there is no such project.

@@ -72,6 +72,15 @@ impl IdempotencyKey {
         Ok(Some(Committed { output: serde_json::from_str(&output)?, seq, replayed: true }))
     }
 
+    /// Whether there was a command with this key in the last 24 hours, with whatever body.
+    pub(crate) fn is_known(&self, conn: &Connection) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM idempotency
+                   WHERE user_id = ?1 AND operation = ?2 AND key = ?3 AND at > ?4";
+        let since = self.at.saturating_sub(KEPT_MS);
+        let key = params![self.user_id.as_str(), self.operation, self.key, since];
+        Ok(conn.prepare_cached(sql)?.exists(key)?)
+    }
+
     /// Forgets the outcomes whose time is over.
     pub(super) fn forget_old(&self, conn: &Connection) -> Result<(), StoreError> {
         let sql = "DELETE FROM idempotency WHERE at <= ?1";

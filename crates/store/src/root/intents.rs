@@ -1,0 +1,67 @@
+//! Directories of projects that are being made or removed: what a crash leaves of them is found again.
+
+use iris_protocol::ProjectId;
+use rusqlite::{Connection, params};
+
+use super::rows;
+use crate::{Command, StoreError, WriteTx};
+
+/// Says that the directory of a new project is about to be made. Creating the project ends it.
+#[derive(Debug, Clone)]
+pub struct IntendDirectory {
+    /// The project that is to be created.
+    pub project_id: ProjectId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for IntendDirectory {
+    type Output = ();
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        begin(tx, &self.project_id, "making", self.at)
+    }
+}
+
+/// Says that nothing is left of a directory that was to be made or removed.
+#[derive(Debug, Clone)]
+pub struct ForgetDirectory {
+    /// The project that it would belong to.
+    pub project_id: ProjectId,
+}
+
+impl Command for ForgetDirectory {
+    type Output = ();
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        end(tx, &self.project_id)
+    }
+}
+
+pub(super) fn begin(
+    tx: &WriteTx<'_>,
+    project_id: &ProjectId,
+    intent: &str,
+    at: i64,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO directory_intents (project_id, intent, at) VALUES (?1, ?2, ?3)";
+    tx.conn().prepare_cached(sql)?.execute(params![project_id.as_str(), intent, at])?;
+    Ok(())
+}
+
+pub(super) fn end(tx: &WriteTx<'_>, project_id: &ProjectId) -> Result<(), StoreError> {
+    let sql = "DELETE FROM directory_intents WHERE project_id = ?1";
+    tx.conn().prepare_cached(sql)?.execute([project_id.as_str()])?;
+    Ok(())
+}
+
+/// Reads the whole table, because that is what it is asked for: it holds what is under way. A project
+/// that exists is never among them, whatever stands in the table.
+const LEFTOVERS: &str = "SELECT project_id FROM directory_intents i
+     WHERE NOT EXISTS (SELECT 1 FROM projects p WHERE p.id = i.project_id) ORDER BY project_id";
+
+pub(super) fn leftovers(conn: &Connection) -> Result<Vec<ProjectId>, StoreError> {
+    let mut statement = conn.prepare_cached(LEFTOVERS)?;
+    let ids = statement.query_map([], |row| rows::id(row, 0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
