@@ -34,9 +34,10 @@ pub use supervision::{RecordSupervision, SupervisionQuery};
 pub use users::CreateUser;
 
 /// The migrations, oldest first.
-const SCHEMA: &[&str] = &[
+pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0001_users_and_projects.sql"),
     include_str!("../../../migrations/root/0002_supervision.sql"),
+    include_str!("../../../migrations/root/0005_lists_in_order.sql"),
 ];
 
 /// The open root database.
@@ -97,7 +98,7 @@ fn identify(conn: &Connection) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-mod plan_tests;
+pub(crate) use supervision::statements as supervision_statements;
 
 #[cfg(test)]
 mod tests {
