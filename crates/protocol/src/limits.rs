@@ -38,6 +38,12 @@ pub const PAGE_DEFAULT: u32 = 50;
 pub const SUPERVISION_RECORDS_MAX: usize = 1_000;
 /// Records of one page of the supervision log when the request does not say.
 pub const SUPERVISION_RECORDS_DEFAULT: usize = 200;
+/// Longest query of `session.search`, in bytes.
+pub const SEARCH_QUERY_BYTES_MAX: usize = 256;
+/// Most hits of one page of `session.search`.
+pub const SEARCH_HITS_MAX: u32 = 50;
+/// Hits of one page of `session.search` when the request does not say.
+pub const SEARCH_HITS_DEFAULT: u32 = 20;
 /// Most events that `subscribe` replays before it answers `reset`.
 pub const REPLAY_EVENTS_MAX: usize = 1_000;
 /// Most bytes of events that `subscribe` replays before it answers `reset`.

@@ -254,6 +254,7 @@ operations! {
     RunCancel = "session.message.cancel" -> CancelPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/cancel", 200, Whole)), "Ends the active run of a session.";
     MessageGet = "session.message.get" -> MessagePayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/messages/{messageId}", 200, Field("message"))), "Reads one message.";
     MessageList = "session.message.list" -> MessagePage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions/{sessionId}/messages", List("messages"), &[("limit", Integer), ("before", Text)])), "Lists messages, the last page first.";
+    SessionSearch = "session.search" -> SearchPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/search", List("hits"), &[("query", Text), ("sessionId", Text), ("limit", Integer), ("cursor", Text)])), "Looks for words in what people and agents said, newest first.";
 
     AgentCreate = "agent.create" -> AgentPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/agents", 201, Field("agent"))), "Creates an agent.";
     AgentList = "agent.list" -> AgentPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/agents", 200, List("agents"))), "Lists the agents of a project.";

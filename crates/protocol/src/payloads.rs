@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Agent, Approval, ConnectionId, File, Member, Message, MessageId, ModelRef, Position, Project,
-    ProjectId, ProjectType, QueuedMessage, Remember, Role, Run, RunId, Session, SessionId,
+    ProjectId, ProjectType, QueuedMessage, Remember, Role, Run, RunId, SearchHit, Session, SessionId,
     SessionMode, Tool, ToolCallId, User, UserId,
 };
 
@@ -351,6 +351,31 @@ payloads! {
         /// `nextCursor` of the page after: only messages before it.
         #[serde(default)]
         before: Option<String>,
+    }
+    /// Looks for text that people and agents said.
+    SessionSearch {
+        /// Words, all of which must occur; the last one may be the beginning of a word. Nothing in it
+        /// is an operator. At most 256 bytes.
+        query: String,
+        /// In this session alone.
+        #[serde(default)]
+        session_id: Option<SessionId>,
+        /// At most 50; 20 when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// `nextCursor` of the page before.
+        #[serde(default)]
+        cursor: Option<String>,
+    }
+    /// A page of what was found. It may hold fewer hits than were asked for, and still have more
+    /// behind it.
+    SearchPage {
+        /// Newest first.
+        hits: Vec<SearchHit>,
+        /// For the page after; null on the last.
+        next_cursor: Option<String>,
+        /// Whether there may be a page after.
+        has_more: bool,
     }
     /// A page of messages.
     MessagePage {

@@ -225,6 +225,25 @@ pub struct Message {
     pub completed_at: Option<i64>,
 }
 
+/// A text part in which something was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SearchHit {
+    /// Where it was said.
+    pub session_id: SessionId,
+    /// The message.
+    pub message_id: MessageId,
+    /// The part of it.
+    pub part_id: PartId,
+    /// Who said it.
+    pub role: MessageRole,
+    /// Around the first word that was looked for, on one line: at most 200 bytes, and `…` where
+    /// something was cut off.
+    pub excerpt: String,
+    /// When the message was created, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

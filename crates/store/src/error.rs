@@ -43,6 +43,28 @@ pub enum StoreError {
         /// As it was given.
         cursor: String,
     },
+    /// Nothing can be looked for with this.
+    #[error("{problem}")]
+    InvalidQuery {
+        /// One sentence for people.
+        problem: String,
+    },
+    /// The project would hold more than it may.
+    #[error("the project holds `{used}` of at most `{limit}` ({reason})")]
+    QuotaExceeded {
+        /// Lower snake case, for programs: which quota.
+        reason: &'static str,
+        /// The most that it may hold.
+        limit: u64,
+        /// What it holds now.
+        used: u64,
+    },
+    /// A large value is not what it was when it was stored. The rest of the database is not concerned.
+    #[error("the blob `{hash}` is damaged")]
+    BlobCorrupt {
+        /// What its SHA-256 should be, 64 hex digits.
+        hash: String,
+    },
     /// Too many commands wait already; nothing was done.
     #[error("too many writes are waiting")]
     Overloaded,
@@ -98,10 +120,13 @@ impl StoreError {
             Self::VersionConflict => ErrorCode::VersionConflict,
             Self::IdempotencyConflict => ErrorCode::IdempotencyConflict,
             Self::Gone { .. } => ErrorCode::Gone,
-            Self::InvalidCursor { .. } => ErrorCode::InvalidRequest,
+            Self::InvalidCursor { .. } | Self::InvalidQuery { .. } => ErrorCode::InvalidRequest,
+            Self::QuotaExceeded { .. } => ErrorCode::QuotaExceeded,
             // Its owner is on its way out or back in: whoever tries again finds it open.
             Self::Overloaded | Self::Closed => ErrorCode::Overloaded,
-            Self::Corrupt { .. } | Self::Newer { .. } => ErrorCode::ProjectCorrupt,
+            Self::Corrupt { .. } | Self::Newer { .. } | Self::BlobCorrupt { .. } => {
+                ErrorCode::ProjectCorrupt
+            }
             Self::StorageFull => ErrorCode::StorageFull,
             Self::Internal { .. } => ErrorCode::Internal,
         }
@@ -113,6 +138,13 @@ impl StoreError {
         match self {
             Self::Conflict { reason, .. } => error.reason(reason),
             Self::InvalidCursor { .. } => error.reason("invalid_cursor"),
+            Self::InvalidQuery { .. } => error.reason("invalid_query"),
+            Self::QuotaExceeded { reason, limit, used } => {
+                error.reason(reason).detail("limit", *limit).detail("used", *used)
+            }
+            Self::BlobCorrupt { hash } => {
+                error.reason("blob_corrupt").detail("hash", hash.as_str())
+            }
             Self::Newer { .. } => error.reason("newer_schema"),
             Self::Closed => error.reason("database_closed"),
             Self::NotFound { .. }
@@ -129,6 +161,7 @@ impl StoreError {
     fn public_message(&self) -> String {
         match self {
             Self::Corrupt { .. } => "the database is damaged and closed".to_owned(),
+            Self::BlobCorrupt { .. } => "a large value in the database is damaged".to_owned(),
             Self::Newer { .. } => "the database is of a newer version of the server".to_owned(),
             Self::Internal { .. } => "the server could not do this".to_owned(),
             Self::NotFound { .. }
@@ -137,6 +170,8 @@ impl StoreError {
             | Self::IdempotencyConflict
             | Self::Gone { .. }
             | Self::InvalidCursor { .. }
+            | Self::InvalidQuery { .. }
+            | Self::QuotaExceeded { .. }
             | Self::Overloaded
             | Self::StorageFull
             | Self::Closed => self.to_string(),

@@ -8,6 +8,8 @@
 mod column;
 mod database;
 mod error;
+#[cfg(test)]
+mod plan_tests;
 mod reader;
 mod writer;
 

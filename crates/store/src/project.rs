@@ -13,13 +13,17 @@ mod rows;
 mod agents;
 mod approvals;
 mod cancelling;
+pub mod blobs;
 mod ending;
 mod files;
 mod messages;
 mod pages;
+mod quotas;
 mod reader;
 mod recovery;
+mod retention;
 mod runs;
+mod search;
 mod sessions;
 mod steps;
 
@@ -35,19 +39,23 @@ use crate::{Reader, StoreError, StoredEvent, Writer, database};
 pub use agents::{AGENTS_MAX, CreateAgent, DeleteAgent, UpdateAgent};
 pub use approvals::{Decision, ResolveApproval};
 pub use cancelling::ChooseCancelled;
+pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use files::{RecordFileWrite, RecordedChange};
 pub use log::PublishOutbox;
 pub use messages::{AcceptMessage, AcceptedMessage};
 pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
+pub use quotas::{ProjectUsage, Quotas};
 pub use reader::ProjectReader;
 pub use recovery::{FailRuns, RecoverRuns, Recovered};
+pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
 pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 
 /// The migrations, oldest first.
-const SCHEMA: &[&str] = &[
+pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0001_conversations.sql"),
+    include_str!("../../../migrations/project/0003_search_blobs_quotas.sql"),
     include_str!("../../../migrations/project/0004_outbox.sql"),
 ];
 

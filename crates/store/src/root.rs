@@ -40,10 +40,11 @@ pub use unfinished::{ClearUnfinished, MarkUnfinished};
 pub use users::CreateUser;
 
 /// The migrations, oldest first.
-const SCHEMA: &[&str] = &[
+pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0001_users_and_projects.sql"),
     include_str!("../../../migrations/root/0002_supervision.sql"),
     include_str!("../../../migrations/root/0003_unfinished_work.sql"),
+    include_str!("../../../migrations/root/0005_lists_in_order.sql"),
 ];
 
 /// The open root database.
@@ -104,7 +105,7 @@ fn identify(conn: &Connection) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-mod plan_tests;
+pub(crate) use supervision::statements as supervision_statements;
 
 #[cfg(test)]
 mod tests {

@@ -24,6 +24,7 @@ use crate::StoreError;
 use batch::{Job, Submitted};
 
 pub use idempotency::{IdempotencyKey, WriteContext};
+pub(crate) use tx::EVENT_BYTES;
 pub use tx::{StoredEvent, WriteTx};
 
 /// Most commands that may wait for the writer of one database.

@@ -3,6 +3,7 @@
 use iris_protocol::{Agent, AgentId, Event, ModelRef, UserId};
 use rusqlite::params;
 
+use super::quotas::Quotas;
 use super::{log, queries};
 use crate::{Command, StoreError, WriteTx, column};
 
@@ -11,7 +12,8 @@ pub const AGENTS_MAX: u64 = 256;
 
 /// Creates an agent. Answers it.
 ///
-/// Fails with `Conflict`: `name_taken`, `too_many_agents` when there are [`AGENTS_MAX`].
+/// Fails with `Conflict`: `name_taken`, `too_many_agents` when there are [`AGENTS_MAX`];
+/// with `QuotaExceeded` when the project is full.
 #[derive(Debug, Clone)]
 pub struct CreateAgent {
     /// A new id.
@@ -24,6 +26,8 @@ pub struct CreateAgent {
     pub model: Option<ModelRef>,
     /// Names of tools, in the order in which the model sees them.
     pub tools: Vec<String>,
+    /// The most that the project may hold.
+    pub quotas: Quotas,
     /// The user who wants it.
     pub by: UserId,
     /// Now, in milliseconds since 1970 UTC.
@@ -44,6 +48,7 @@ impl Command for CreateAgent {
             let message = format!("the project has `{AGENTS_MAX}` agents already");
             return Err(StoreError::conflict("too_many_agents", message));
         }
+        self.quotas.check_rows(tx.conn(), 1)?;
         let sql = "INSERT INTO agents (id, name, prompt, model, tools, created_at, updated_at)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)";
         tx.conn().prepare_cached(sql)?.execute(params![

@@ -3,6 +3,7 @@
 use iris_protocol::{Event, File, SessionId, UserId};
 use rusqlite::params;
 
+use super::quotas::Quotas;
 use super::{log, queries, rows};
 use crate::{Command, StoreError, WriteTx};
 
@@ -18,6 +19,8 @@ pub struct RecordedChange {
 }
 
 /// Records that a user wrote a file themselves. Answers the file with its new version.
+///
+/// Fails with `QuotaExceeded` when the project would know too many files, or too large ones.
 #[derive(Debug, Clone)]
 pub struct RecordFileWrite {
     /// Relative to the project's directory, with `/`.
@@ -26,6 +29,8 @@ pub struct RecordFileWrite {
     pub size: u64,
     /// SHA-256 of the content, 64 hex digits.
     pub hash: String,
+    /// The most that the project may hold.
+    pub quotas: Quotas,
     /// The user.
     pub by: UserId,
     /// Now, in milliseconds since 1970 UTC.
@@ -36,7 +41,8 @@ impl Command for RecordFileWrite {
     type Output = File;
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<File, StoreError> {
-        let Self { path, size, hash, by, at } = self;
+        let Self { path, size, hash, quotas, by, at } = self;
+        quotas.check_file(tx.conn(), &path, size)?;
         record_change(tx, RecordedChange { path, size, hash }, &by, None, at)
     }
 }

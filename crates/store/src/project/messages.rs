@@ -7,15 +7,20 @@ use iris_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::quotas::Quotas;
 use super::rows::NumberedRun;
 use super::sessions::{active_session, save_in_state, session_busy};
 use super::{log, queries, records};
 use crate::{Command, StoreError, WriteTx};
 
+/// Rows that a message adds: itself and its text.
+const ROWS: u64 = 2;
+
 /// Takes a user's message and queues its run.
 ///
 /// Fails with `NotFound`, or `Conflict`: `session_archived`, `session_deleted`, `session_busy` when
-/// `reject_if_busy`, `queue_full` when [`QUEUED_MESSAGES_MAX`] wait.
+/// `reject_if_busy`, `queue_full` when [`QUEUED_MESSAGES_MAX`] wait; with
+/// `QuotaExceeded` when the project is full.
 #[derive(Debug, Clone)]
 pub struct AcceptMessage {
     /// The session.
@@ -32,6 +37,8 @@ pub struct AcceptMessage {
     pub by: UserId,
     /// Whether to refuse the message while a run is open, instead of queueing it.
     pub reject_if_busy: bool,
+    /// The most that the project may hold.
+    pub quotas: Quotas,
     /// Now, in milliseconds since 1970 UTC.
     pub at: i64,
 }
@@ -54,6 +61,7 @@ impl Command for AcceptMessage {
         let mut session = active_session(tx, &self.session_id)?;
         let open = queries::open_runs(tx.conn(), &self.session_id)?;
         self.refuse_if_full(&open)?;
+        self.quotas.check_rows(tx.conn(), ROWS)?;
         let (run, message) = (self.queued_run(), self.message());
         let number = next_run_number(tx, &self.session_id)?;
         records::insert_run(tx.conn(), &run, number)?;

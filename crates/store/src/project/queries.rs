@@ -6,6 +6,7 @@ use iris_protocol::{
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
+use super::blobs::{self, BlobHash};
 use super::rows::{self, NumberedRun};
 use crate::{StoreError, column};
 
@@ -14,13 +15,16 @@ pub(super) const OPEN_RUNS: &str =
     "SELECT * FROM runs WHERE session_id = ?1 AND ended_at IS NULL ORDER BY number";
 /// The parts of a message.
 pub(super) const PARTS: &str =
-    "SELECT body FROM message_parts WHERE message_id = ?1 ORDER BY ordinal";
+    "SELECT body, blob FROM message_parts WHERE message_id = ?1 ORDER BY ordinal";
 /// How long the parts of a message are together.
 pub(super) const PARTS_BYTES: &str =
-    "SELECT COALESCE(SUM(octet_length(body)), 0) FROM message_parts WHERE message_id = ?1";
+    "SELECT COALESCE(SUM(octet_length(p.body) + COALESCE(b.size, 0)), 0)
+     FROM message_parts p LEFT JOIN blobs b ON b.hash = p.blob WHERE p.message_id = ?1";
 /// The tool calls of a message that have no result.
-pub(super) const OPEN_CALLS: &str = "SELECT body FROM message_parts
+pub(super) const OPEN_CALLS: &str = "SELECT body, blob FROM message_parts
      WHERE message_id = ?1 AND tool_state IN ('pending', 'waiting', 'running') ORDER BY ordinal";
+/// A file that was changed through Iris.
+pub(super) const FILE: &str = "SELECT * FROM files WHERE path = ?1";
 /// The approvals of a run that nobody decided.
 pub(super) const PENDING_APPROVALS: &str = "SELECT * FROM approvals
      WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending' ORDER BY id";
@@ -123,8 +127,26 @@ pub(super) fn message(
 }
 
 pub(super) fn with_parts(conn: &Connection, mut message: Message) -> Result<Message, StoreError> {
-    message.parts = all(conn, PARTS, [message.id.as_str()], rows::part)?;
+    message.parts = parts(conn, PARTS, [message.id.as_str()])?;
     Ok(message)
+}
+
+/// The parts that a statement finds: their bodies, and the blobs in which long ones are.
+fn parts(conn: &Connection, sql: &str, key: impl Params) -> Result<Vec<Part>, StoreError> {
+    let read = |row: &Row<'_>| Ok((row.get("body")?, row.get("blob")?));
+    let found: Vec<(String, Option<Vec<u8>>)> = all(conn, sql, key, read)?;
+    found.iter().map(|(body, blob)| part(conn, body, blob.as_deref())).collect()
+}
+
+/// A part whose body stands in its row, or in a blob when that is named.
+pub(super) fn part(
+    conn: &Connection,
+    body: &str,
+    blob: Option<&[u8]>,
+) -> Result<Part, StoreError> {
+    let Some(hash) = blob else { return Ok(serde_json::from_str(body)?) };
+    let body = blobs::get(conn, BlobHash::from_column(hash)?)?;
+    Ok(serde_json::from_slice(&body)?)
 }
 
 /// The bytes of a message's parts, as JSON.
@@ -138,8 +160,8 @@ pub(super) fn existing_call(
     message_id: &MessageId,
     id: &ToolCallId,
 ) -> Result<ToolPart, StoreError> {
-    let sql = "SELECT body FROM message_parts WHERE tool_call_id = ?1 AND message_id = ?2";
-    let part = first(conn, sql, [id.as_str(), message_id.as_str()], rows::part)?;
+    let sql = "SELECT body, blob FROM message_parts WHERE tool_call_id = ?1 AND message_id = ?2";
+    let part = parts(conn, sql, [id.as_str(), message_id.as_str()])?.pop();
     part.and_then(call_of).ok_or(StoreError::NotFound { what: "tool call" })
 }
 
@@ -147,7 +169,7 @@ pub(super) fn open_calls(
     conn: &Connection,
     message_id: &MessageId,
 ) -> Result<Vec<ToolPart>, StoreError> {
-    let parts = all(conn, OPEN_CALLS, [message_id.as_str()], rows::part)?;
+    let parts = parts(conn, OPEN_CALLS, [message_id.as_str()])?;
     Ok(parts.into_iter().filter_map(call_of).collect())
 }
 
@@ -177,7 +199,7 @@ pub(super) fn agent(conn: &Connection, name: &str) -> Result<Option<Agent>, Stor
 }
 
 pub(super) fn file(conn: &Connection, path: &str) -> Result<Option<File>, StoreError> {
-    first(conn, "SELECT * FROM files WHERE path = ?1", [path], rows::file)
+    first(conn, FILE, [path], rows::file)
 }
 
 /// The row that must be there.

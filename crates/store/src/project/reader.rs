@@ -1,11 +1,11 @@
 //! The queries of a project's database, off the caller's thread.
 
 use iris_protocol::{
-    Agent, File, Message, MessageId, MessagePage, Room, Run, RunId, Session, SessionId,
+    Agent, File, Message, MessageId, MessagePage, Room, Run, RunId, SearchPage, Session, SessionId,
     SessionPage, SessionSnapshot,
 };
 
-use super::{Replay, pages, queries, rows};
+use super::{BlobHash, ProjectUsage, Quotas, Replay, blobs, pages, queries, quotas, rows, search};
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
 /// Reads the database of a project. Cheap to clone.
@@ -144,7 +144,7 @@ impl ProjectReader {
     }
 
     /// The events of a room after `since_seq` and up to `to_seq`, or that they are more than
-    /// `events_max` or `bytes_max` bytes of payload.
+    /// `events_max` or `bytes_max` bytes of payload, or that some of them are not kept any more.
     ///
     /// # Errors
     /// As [`Reader::read`].
@@ -159,6 +159,54 @@ impl ProjectReader {
         let range = (since_seq, to_seq);
         let read = move |conn: &_| pages::replay(conn, &room, range, events_max, bytes_max);
         self.reader.read(read).await
+    }
+
+    /// A page of the text parts that hold every word of `query`, newest first; those of deleted
+    /// sessions never. `cursor` is the `next_cursor` of the page before.
+    ///
+    /// # Errors
+    /// `InvalidQuery`, `InvalidCursor`, otherwise as [`Reader::read`].
+    pub async fn search(
+        &self,
+        query: String,
+        session_id: Option<SessionId>,
+        limit: u32,
+        cursor: Option<String>,
+    ) -> Result<SearchPage, StoreError> {
+        let read = move |conn: &_| {
+            search::search(conn, &query, session_id.as_ref(), limit, cursor.as_deref())
+        };
+        self.reader.read(read).await
+    }
+
+    /// How much the project holds.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn usage(&self) -> Result<ProjectUsage, StoreError> {
+        self.reader.read(quotas::usage).await
+    }
+
+    /// Whether the project may hold a file of `size` bytes at `path`, for work that has to be done
+    /// before its command: [`super::RecordFileWrite`] checks again.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`, otherwise as [`Reader::read`].
+    pub async fn check_file(
+        &self,
+        quotas: Quotas,
+        path: String,
+        size: u64,
+    ) -> Result<(), StoreError> {
+        self.reader.read(move |conn| quotas.check_file(conn, &path, size)).await
+    }
+
+    /// The bytes of a blob.
+    ///
+    /// # Errors
+    /// `BlobCorrupt`, otherwise as [`Reader::read`].
+    pub async fn blob(&self, hash: BlobHash) -> Result<Vec<u8>, StoreError> {
+        self.reader.read(move |conn| blobs::get(conn, hash)).await
     }
 
     /// The number of the last event of the project, kept or not; 0 before the first.

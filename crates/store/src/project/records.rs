@@ -3,6 +3,8 @@
 use iris_protocol::{Approval, Message, Part, Run, RunId, Session, SessionId, ToolPart, UserId};
 use rusqlite::{Connection, params};
 
+use super::blobs::{self, BLOB_BYTES_MIN, BlobHash};
+use super::search;
 use crate::StoreError;
 use crate::column::{to_json, to_optional_json, to_word};
 
@@ -138,27 +140,38 @@ pub(super) fn append_part(
         Part::Tool(call) => Some(call),
         Part::Text { .. } | Part::Reasoning { .. } | Part::Step { .. } => None,
     };
-    let sql = "INSERT INTO message_parts (id, message_id, ordinal, tool_call_id, tool_state, body)
-               SELECT ?1, ?2, coalesce(max(ordinal) + 1, 0), ?3, ?4, ?5
+    let (body, blob) = body_of(conn, part)?;
+    let sql = "INSERT INTO message_parts (id, message_id, ordinal, tool_call_id, tool_state, body,
+                 blob)
+               SELECT ?1, ?2, coalesce(max(ordinal) + 1, 0), ?3, ?4, ?5, ?6
                FROM message_parts WHERE message_id = ?2";
     conn.prepare_cached(sql)?.execute(params![
         part.id().as_str(),
         message.id.as_str(),
         call.map(|call| call.tool_call_id.as_str()),
         call.map(|call| to_word(&call.state)).transpose()?,
-        to_json(part)?,
+        body,
+        blob,
     ])?;
-    Ok(())
+    search::index(conn, message, part)
+}
+
+/// What stands in a part's row: the part itself, or the name of the blob that holds it.
+fn body_of(conn: &Connection, part: &Part) -> Result<(String, Option<[u8; 32]>), StoreError> {
+    let body = to_json(part)?;
+    if body.len() < BLOB_BYTES_MIN {
+        return Ok((body, None));
+    }
+    let BlobHash(hash) = blobs::put_on(conn, body.as_bytes())?;
+    Ok((String::new(), Some(hash)))
 }
 
 /// Writes a tool call that changed.
 pub(super) fn save_call(conn: &Connection, call: &ToolPart) -> Result<(), StoreError> {
-    let sql = "UPDATE message_parts SET tool_state = ?2, body = ?3 WHERE id = ?1";
-    conn.prepare_cached(sql)?.execute(params![
-        call.id.as_str(),
-        to_word(&call.state)?,
-        to_json(&Part::Tool(call.clone()))?,
-    ])?;
+    let (body, blob) = body_of(conn, &Part::Tool(call.clone()))?;
+    let sql = "UPDATE message_parts SET tool_state = ?2, body = ?3, blob = ?4 WHERE id = ?1";
+    let state = to_word(&call.state)?;
+    conn.prepare_cached(sql)?.execute(params![call.id.as_str(), state, body, blob])?;
     Ok(())
 }
 

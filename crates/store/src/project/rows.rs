@@ -1,6 +1,6 @@
 //! Rows of a project's database as the types of the wire.
 
-use iris_protocol::{Agent, Approval, File, FileType, Message, Part, Run, Session};
+use iris_protocol::{Agent, Approval, File, FileType, Message, Run, Session};
 use rusqlite::Row;
 
 use crate::StoredEvent;
@@ -65,10 +65,6 @@ pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
         created_at: row.get("created_at")?,
         completed_at: row.get("completed_at")?,
     })
-}
-
-pub(super) fn part(row: &Row<'_>) -> rusqlite::Result<Part> {
-    json(row, "body")
 }
 
 pub(super) fn approval(row: &Row<'_>) -> rusqlite::Result<Approval> {

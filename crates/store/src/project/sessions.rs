@@ -6,10 +6,13 @@ use iris_protocol::{
     UserId,
 };
 
+use super::quotas::Quotas;
 use super::{log, queries, records};
 use crate::{Command, StoreError, WriteTx};
 
 /// Creates a session. Answers it.
+///
+/// Fails with `QuotaExceeded` when no message would fit into the project any more.
 #[derive(Debug, Clone)]
 pub struct CreateSession {
     /// A new id.
@@ -24,6 +27,8 @@ pub struct CreateSession {
     pub mode: SessionMode,
     /// The user who wants it.
     pub created_by: UserId,
+    /// The most that the project may hold.
+    pub quotas: Quotas,
     /// Now, in milliseconds since 1970 UTC.
     pub at: i64,
 }
@@ -32,6 +37,7 @@ impl Command for CreateSession {
     type Output = Session;
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Session, StoreError> {
+        self.quotas.check_rows(tx.conn(), 1)?;
         let session = Session {
             id: self.id,
             parent_id: None,

@@ -283,9 +283,3 @@ fn revoke(conn: &Connection, login: &AuthSessionId, at: i64) -> Result<(), Store
     .execute(params![login.as_str(), at])?;
     Ok(())
 }
-
-/// The statements that must not read a whole table.
-#[cfg(test)]
-pub(super) fn statements() -> Vec<String> {
-    vec![FORGET_LOGINS.to_owned(), FORGET_TOKENS.to_owned(), token_sql()]
-}

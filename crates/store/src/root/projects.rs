@@ -1,6 +1,6 @@
 //! Commands on projects.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use iris_protocol::{Event, Project, ProjectId, ProjectType, Role, UserId};
 use rusqlite::{Connection, params};
@@ -66,17 +66,23 @@ impl Command for CreateProject {
     }
 }
 
-/// Two projects in one place would write each other's files. Reads the paths of all projects, which
-/// is cheap enough for something as rare as a new one.
+const AT_PATH: &str = "SELECT 1 FROM projects WHERE path = ?1";
+/// A slash is followed by a zero in the order of characters.
+const BELOW_PATH: &str =
+    "SELECT 1 FROM projects WHERE path > ?1 || '/' AND path < ?1 || '0' LIMIT 1";
+
+/// Two projects in one place would write each other's files.
 fn refuse_taken_path(conn: &Connection, path: &Path) -> Result<(), StoreError> {
-    let mut statement = conn.prepare_cached("SELECT path FROM projects WHERE path IS NOT NULL")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let taken = PathBuf::from(row.get::<_, String>(0)?);
-        if path.starts_with(&taken) || taken.starts_with(path) {
-            let message = "`path` is, holds or lies in the directory of another project";
-            return Err(StoreError::conflict("path_taken", message));
-        }
+    let mut at = conn.prepare_cached(AT_PATH)?;
+    let mut is_taken = false;
+    for place in path.ancestors().filter_map(Path::to_str) {
+        is_taken |= at.exists([place])?;
+    }
+    // That of the root directory is its slash alone.
+    let place = path.to_str().unwrap_or_default().trim_end_matches('/');
+    if is_taken || conn.prepare_cached(BELOW_PATH)?.exists([place])? {
+        let message = "`path` is, holds or lies in the directory of another project";
+        return Err(StoreError::conflict("path_taken", message));
     }
     Ok(())
 }

@@ -218,19 +218,3 @@ pub(super) fn member(
     let mut statement = conn.prepare_cached(&member_sql())?;
     Ok(statement.query_row([project_id.as_str(), user_id.as_str()], rows::member).optional()?)
 }
-
-/// Every query that must not read a whole table.
-#[cfg(test)]
-pub(super) fn statements() -> Vec<String> {
-    vec![
-        HAS_ADMIN.to_owned(),
-        user_sql(),
-        credentials_sql(),
-        ACCESS.to_owned(),
-        projects_sql(),
-        project_sql(),
-        PROJECT_LOCATION.to_owned(),
-        members_sql(),
-        member_sql(),
-    ]
-}

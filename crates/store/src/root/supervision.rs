@@ -74,7 +74,7 @@ pub struct SupervisionQuery {
 
 impl SupervisionQuery {
     /// The statement. Every one has the same parameters, whether it uses them or not.
-    pub(super) fn sql(&self) -> String {
+    pub(crate) fn sql(&self) -> String {
         let kind = if self.kind.is_some() { "AND kind = ?2" } else { "" };
         let path = match self.path {
             // A slash is followed by a zero in the order of characters.
@@ -124,7 +124,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<SupervisionRecord> {
 
 /// Every statement that must not read the whole table.
 #[cfg(test)]
-pub(super) fn statements() -> Vec<String> {
+pub(crate) fn statements() -> Vec<String> {
     let mut statements = vec![FORGET_OLD.to_owned()];
     for since in [None, Some(1)] {
         for kind in [None, Some(SupervisionKind::Panicked)] {

@@ -7,6 +7,9 @@ use serde_json::value::RawValue;
 
 use crate::StoreError;
 
+/// Counted for each event beside its payload, so that the log of a project has a size.
+pub(crate) const EVENT_BYTES: usize = 128;
+
 /// A durable event as it stands in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
@@ -57,19 +60,21 @@ impl<'a> WriteTx<'a> {
         if event.kind() == EventKind::Ephemeral {
             return Err(StoreError::internal(format!("`{}` is not durable", event.name())));
         }
-        let seq = self.next_seq()?;
+        let payload = payload_of(event)?;
+        let seq = self.next_seq(payload.len() + EVENT_BYTES)?;
         let prev = self.advance_room(&room, seq)?;
         let name = event.name().to_owned();
-        let payload = payload_of(event)?;
         let event = StoredEvent { seq, prev, room, at, by: by.cloned(), name, payload };
         self.append(&event)?;
         self.events.push(event);
         Ok(seq)
     }
 
-    fn next_seq(&self) -> Result<u64, StoreError> {
-        let sql = "UPDATE meta SET last_seq = last_seq + 1 RETURNING last_seq";
-        Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    /// The number of an event that adds so many bytes to the log.
+    fn next_seq(&self, bytes: usize) -> Result<u64, StoreError> {
+        let sql = "UPDATE meta SET last_seq = last_seq + 1, events_bytes = events_bytes + ?1
+                   RETURNING last_seq";
+        Ok(self.conn.prepare_cached(sql)?.query_row([bytes], |row| row.get(0))?)
     }
 
     /// Makes `seq` the head of the room and answers the head before it.

@@ -12,6 +12,7 @@ fn create_agent(n: u128) -> CreateAgent {
         prompt: "be brief".into(),
         model: Some(model()),
         tools: vec!["read".into(), "write".into()],
+        quotas: Quotas::default(),
         by: ann(),
         at: NOW,
     }
@@ -63,6 +64,7 @@ async fn a_file_that_a_user_wrote_has_a_version() {
         path: "src/a.rs".into(),
         size: 12,
         hash: "ab".repeat(32),
+        quotas: Quotas::default(),
         by: ann(),
         at: NOW,
     };

@@ -188,6 +188,7 @@ pub(crate) fn create_session(n: u128) -> CreateSession {
         model: None,
         mode: SessionMode::Default,
         created_by: ann(),
+        quotas: Quotas::default(),
         at: NOW,
     }
 }
@@ -202,6 +203,7 @@ pub(crate) fn accept(n: u128) -> AcceptMessage {
         text: format!("message {n}"),
         by: ann(),
         reject_if_busy: false,
+        quotas: Quotas::default(),
         at: NOW,
     }
 }

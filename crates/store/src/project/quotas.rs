@@ -1,0 +1,86 @@
+//! How much a project holds and how much it may.
+//!
+//! Counters are kept by triggers, so whatever changes rows changes them too. The limits come with
+//! the commands by which users make a project grow; what a run that works already writes is not held
+//! up by them.
+
+use rusqlite::Connection;
+
+use super::{queries, rows};
+use crate::StoreError;
+
+/// The most that a project may hold; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quotas {
+    /// Messages and their parts.
+    pub rows_max: u64,
+    /// Bytes of the database, without what is free in it.
+    pub bytes_max: u64,
+    /// Files that are known.
+    pub files_max: u64,
+    /// Bytes of the files that are known.
+    pub file_bytes_max: u64,
+}
+
+/// What a project holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProjectUsage {
+    /// Messages and their parts.
+    pub rows: u64,
+    /// Bytes of the database, without what is free in it.
+    pub bytes: u64,
+    /// Files that are known.
+    pub files: u64,
+    /// Bytes of the files that are known.
+    pub file_bytes: u64,
+}
+
+pub(super) fn usage(conn: &Connection) -> Result<ProjectUsage, StoreError> {
+    let pragma = |sql| queries::one(conn, sql, [], |row| row.get::<_, u64>(0));
+    let pages = pragma("PRAGMA page_count")?.saturating_sub(pragma("PRAGMA freelist_count")?);
+    let bytes = pages.saturating_mul(pragma("PRAGMA page_size")?);
+    let sql = "SELECT rows, files, file_bytes FROM usage";
+    queries::one(conn, sql, [], |row| {
+        Ok(ProjectUsage { rows: row.get(0)?, bytes, files: row.get(1)?, file_bytes: row.get(2)? })
+    })
+}
+
+impl Quotas {
+    /// Refuses `rows` new messages and parts, and anything new in a database that is full.
+    pub(super) fn check_rows(&self, conn: &Connection, rows: u64) -> Result<(), StoreError> {
+        if *self == Self::default() {
+            return Ok(());
+        }
+        let used = usage(conn)?;
+        refuse_beyond("rows_quota", self.rows_max, used.rows, rows)?;
+        refuse_beyond("bytes_quota", self.bytes_max, used.bytes, 1)
+    }
+
+    /// Refuses to know a file of that size at that path.
+    pub(super) fn check_file(
+        &self,
+        conn: &Connection,
+        path: &str,
+        size: u64,
+    ) -> Result<(), StoreError> {
+        if *self == Self::default() {
+            return Ok(());
+        }
+        let used = usage(conn)?;
+        refuse_beyond("bytes_quota", self.bytes_max, used.bytes, 1)?;
+        let known = queries::first(conn, queries::FILE, [path], rows::file)?;
+        if known.is_none() {
+            refuse_beyond("files_quota", self.files_max, used.files, 1)?;
+        }
+        // A file that shrinks, or stays as large as it is, is welcome in a project that is too large.
+        let more = size.saturating_sub(known.map_or(0, |file| file.size));
+        refuse_beyond("file_bytes_quota", self.file_bytes_max, used.file_bytes, more)
+    }
+}
+
+fn refuse_beyond(reason: &'static str, limit: u64, used: u64, more: u64) -> Result<(), StoreError> {
+    if limit == 0 || more == 0 || used.saturating_add(more) <= limit {
+        return Ok(());
+    }
+    Err(StoreError::QuotaExceeded { reason, limit, used })
+}
