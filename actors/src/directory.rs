@@ -163,6 +163,7 @@ impl Supervise for Directory {
             "closing": closing,
             "openMax": self.services.settings.projects_open_max,
             "waitingForRoom": self.waiting_for_room.len(),
+            "readsIndex": self.wants_index,
             "unfinishedToOpen": self.unfinished.len(),
             "leases": self.leases.len(),
             "isClosing": self.is_closing,

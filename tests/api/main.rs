@@ -29,6 +29,7 @@ mod process;
 mod project_paths;
 mod projects;
 mod remote;
+mod repeating;
 mod restart;
 mod sessions;
 mod socket;
@@ -36,6 +37,7 @@ mod streaming;
 mod subscribing;
 mod tools;
 mod top;
+mod unattended;
 
 use std::fmt::Debug;
 

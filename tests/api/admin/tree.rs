@@ -111,7 +111,7 @@ async fn each_kind_says_what_it_holds() {
     assert_eq!(observed("node/root").await, expected);
     let expected = json!({
         "open": 1, "opening": 0, "closing": 0, "openMax": 512, "waitingForRoom": 0, "leases": 1,
-        "isClosing": false,
+        "readsIndex": false, "unfinishedToOpen": 0, "isClosing": false,
     });
     assert_eq!(observed("node/directory").await, expected);
     assert_eq!(observed("node/recorder").await, json!({ "dropped": 0 }));

@@ -1,7 +1,9 @@
 //! Agents, files, and what is said in the project's room alone.
 
 use iris_protocol::*;
+use iris_store::WriteContext;
 use iris_store::project::*;
+use iris_store::root::OutboxEntry;
 
 use crate::fixture::*;
 
@@ -82,9 +84,46 @@ async fn a_file_that_a_user_wrote_has_a_version() {
 async fn only_durable_events_are_published() {
     let fixture = Fixture::new();
     let event = Event::MemberRemoved { user_id: bob() };
-    fixture.write(PublishProjectEvent { event, by: ann(), at: NOW }).await.unwrap();
+    fixture.write(publish([(1, event)])).await.unwrap();
     assert_eq!(fixture.take_events(), ["P member.removed"]);
     let event = Event::RoomLeft { room: "x".into(), code: ErrorCode::NotFound };
-    let refusal = fixture.refusal(PublishProjectEvent { event, by: ann(), at: NOW }).await;
+    let refusal = fixture.refusal(publish([(2, event)])).await;
     assert_eq!(refusal.0, ErrorCode::Internal);
+}
+
+/// Events as they come from the root database, by their ids there.
+fn publish<const N: usize>(events: [(u64, Event); N]) -> PublishOutbox {
+    let entry = |(id, event)| OutboxEntry { id, event, by: ann(), at: NOW };
+    PublishOutbox { entries: events.map(entry).into() }
+}
+
+#[tokio::test]
+async fn an_event_of_the_root_database_is_published_once_however_often_it_comes() {
+    let fixture = Fixture::new();
+    let removed = |id| (id, Event::MemberRemoved { user_id: bob() });
+    assert_eq!(fixture.reader().outbox_seq().await.unwrap(), 0);
+    assert_eq!(fixture.write(publish([removed(3)])).await.unwrap(), 1);
+    fixture.write(create_session(1)).await.unwrap();
+    let again = fixture
+        .commit(publish([removed(3), removed(7), removed(8)]), WriteContext::default())
+        .await
+        .unwrap();
+    assert_eq!((again.output, again.seq), (5, Some(5)));
+    let late =
+        fixture.commit(publish([removed(3), removed(7)]), WriteContext::default()).await.unwrap();
+    assert_eq!((late.output, late.seq), (5, None));
+    assert_eq!(fixture.reader().outbox_seq().await.unwrap(), 5);
+    let names = fixture.take_events();
+    assert_eq!(names.iter().filter(|name| *name == "P member.removed").count(), 3, "{names:?}");
+}
+
+#[tokio::test]
+async fn of_events_that_come_together_all_are_published_or_none() {
+    let fixture = Fixture::new();
+    let removed = Event::MemberRemoved { user_id: bob() };
+    let left = Event::RoomLeft { room: "x".into(), code: ErrorCode::NotFound };
+    fixture.refusal(publish([(1, removed.clone()), (2, left)])).await;
+    assert_eq!(fixture.reader().head().await.unwrap(), 0);
+    fixture.write(publish([(1, removed)])).await.unwrap();
+    assert_eq!(fixture.take_events(), ["P member.removed"]);
 }

@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use iris_protocol::{Event, Room};
-use iris_store::project::{ProjectDatabase, PublishProjectEvent};
+use iris_store::project::{ProjectDatabase, PublishOutbox};
+use iris_store::root::OutboxEntry;
 use iris_store::{
     Command, Durability, QUEUED_COMMANDS_MAX, StoreError, StoredEvent, WriteContext, WriteTx,
 };
@@ -218,9 +219,12 @@ async fn a_listener_that_panics_does_not_stop_the_writer() {
 async fn a_receipt_that_is_dropped_does_not_undo_the_write() {
     let fixture = Fixture::new();
     let event = Event::MemberRemoved { user_id: bob() };
-    let command = PublishProjectEvent { event, by: ann(), at: NOW };
-    drop(fixture.database().writer().submit(command.clone(), WriteContext::default()));
-    fixture.write(command).await.unwrap();
+    let publish = |id| {
+        let event = event.clone();
+        PublishOutbox { entries: vec![OutboxEntry { id, event, by: ann(), at: NOW }] }
+    };
+    drop(fixture.database().writer().submit(publish(1), WriteContext::default()));
+    fixture.write(publish(2)).await.unwrap();
     assert_eq!(fixture.take_events().len(), 2);
 }
 

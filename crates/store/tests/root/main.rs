@@ -6,6 +6,7 @@ mod files;
 mod logins;
 mod projects;
 mod supervision;
+mod unfinished;
 mod users;
 
 use std::path::PathBuf;
@@ -54,7 +55,9 @@ impl Root {
 
     async fn add_member(&self, project: u128, user: u128, role: Role) {
         let (project_id, user_id) = (project_id(project), user_id(user));
-        self.run(AddMember { project_id, user_id, role, at: NOW }).await.unwrap();
+        self.run(AddMember { project_id, user_id, role, by: self::user_id(1), at: NOW })
+            .await
+            .unwrap();
     }
 
     async fn begin_login(&self, n: u128, user: u128, token: u8) {

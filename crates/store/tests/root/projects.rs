@@ -31,8 +31,12 @@ fn update(n: u128, by: u128) -> UpdateProject {
     }
 }
 
-fn set_archived(n: u128, archived_at: Option<i64>) -> SetProjectArchived {
-    SetProjectArchived { id: project_id(n), archived_at, by: user_id(1) }
+fn set_archived(n: u128, archived: bool, at: i64) -> SetProjectArchived {
+    SetProjectArchived { id: project_id(n), archived, by: user_id(1), at }
+}
+
+fn delete(n: u128) -> DeleteProject {
+    DeleteProject { id: project_id(n), at: NOW }
 }
 
 #[tokio::test]
@@ -67,7 +71,11 @@ async fn a_new_project_has_its_owner_as_its_one_member() {
         joined_at: NOW,
     };
     assert_eq!(root.reader.members(&project_id(1)).await.unwrap(), vec![owner]);
-    let location = ProjectLocation { path: Some("/srv/one".to_owned()), archived: false };
+    let location = ProjectLocation {
+        path: Some("/srv/one".to_owned()),
+        archived: false,
+        is_unfinished: false,
+    };
     assert_eq!(root.reader.project_location(&project_id(1)).await.unwrap(), Some(location));
 }
 
@@ -92,7 +100,7 @@ async fn no_two_projects_share_a_directory() {
         root.run(at(n, free)).await.unwrap();
     }
     root.project(6, 1).await;
-    root.run(DeleteProject { id: project_id(2) }).await.unwrap();
+    root.run(delete(2)).await.unwrap();
     root.run(at(7, "/srv/a/b")).await.unwrap();
 }
 
@@ -140,9 +148,9 @@ async fn an_update_by_somebody_who_is_no_member_changes_nothing() {
 #[tokio::test]
 async fn an_archived_project_leaves_the_default_list_and_comes_back() {
     let root = shared_project().await;
-    let archived = root.run(set_archived(1, Some(NOW + 5))).await.unwrap();
+    let archived = root.run(set_archived(1, true, NOW + 5)).await.unwrap();
     assert_eq!(archived.archived_at, Some(NOW + 5));
-    let again = root.run(set_archived(1, Some(NOW + 6))).await.unwrap();
+    let again = root.run(set_archived(1, true, NOW + 6)).await.unwrap();
     assert_eq!(again.archived_at, Some(NOW + 5));
     let default = root.reader.projects(&user_id(2), 10, None, false).await.unwrap();
     assert!(default.projects.is_empty());
@@ -151,16 +159,16 @@ async fn an_archived_project_leaves_the_default_list_and_comes_back() {
     let location = root.reader.project_location(&project_id(1)).await.unwrap().unwrap();
     assert!(location.archived);
 
-    let back = root.run(set_archived(1, None)).await.unwrap();
+    let back = root.run(set_archived(1, false, NOW + 7)).await.unwrap();
     assert_eq!(back.archived_at, None);
-    assert_eq!(missing(root.run(set_archived(9, Some(NOW))).await), "project");
+    assert_eq!(missing(root.run(set_archived(9, true, NOW)).await), "project");
 }
 
 #[tokio::test]
 async fn a_deleted_project_takes_its_memberships_along() {
     let root = shared_project().await;
-    root.run(DeleteProject { id: project_id(1) }).await.unwrap();
-    assert_eq!(missing(root.run(DeleteProject { id: project_id(1) }).await), "project");
+    root.run(delete(1)).await.unwrap();
+    assert_eq!(missing(root.run(delete(1)).await), "project");
     assert!(root.reader.members(&project_id(1)).await.unwrap().is_empty());
     assert_eq!(root.reader.project(&user_id(2), &project_id(1)).await.unwrap(), None);
     assert_eq!(root.reader.project_location(&project_id(1)).await.unwrap(), None);
@@ -212,11 +220,12 @@ async fn a_cursor_that_no_page_gave_is_refused() {
 #[tokio::test]
 async fn members_are_added_changed_and_removed() {
     let root = shared_project().await;
-    let (project_id, user_id) = (project_id(1), user_id(3));
+    let (project_id, owner, user_id) = (project_id(1), user_id(1), user_id(3));
     let command = AddMember {
         project_id: project_id.clone(),
         user_id: user_id.clone(),
         role: Role::Viewer,
+        by: owner.clone(),
         at: NOW - 1,
     };
     let viewer = Member {
@@ -235,12 +244,19 @@ async fn members_are_added_changed_and_removed() {
         project_id: project_id.clone(),
         user_id: user_id.clone(),
         role: Role::Admin,
+        by: owner.clone(),
+        at: NOW,
     };
     let admin = Member { role: Role::Admin, ..viewer };
     assert_eq!(root.run(command.clone()).await.unwrap(), admin);
     assert_eq!(root.reader.member(&project_id, &user_id).await.unwrap(), Some(admin));
 
-    let removal = RemoveMember { project_id: project_id.clone(), user_id: user_id.clone() };
+    let removal = RemoveMember {
+        project_id: project_id.clone(),
+        user_id: user_id.clone(),
+        by: owner,
+        at: NOW,
+    };
     root.run(removal.clone()).await.unwrap();
     assert_eq!(missing(root.run(removal).await), "member");
     assert_eq!(missing(root.run(command).await), "member");
@@ -254,6 +270,7 @@ async fn a_membership_needs_its_project_and_its_user() {
         project_id: project_id(project),
         user_id: user_id(user),
         role: Role::Viewer,
+        by: user_id(1),
         at: NOW,
     };
     assert_eq!(missing(root.run(add(9, 3)).await), "project");
@@ -268,14 +285,21 @@ async fn ownership_is_neither_given_nor_taken_away() {
         project_id: project_id.clone(),
         user_id: user_id(3),
         role: Role::Owner,
+        by: user_id(1),
         at: NOW,
     };
     assert_eq!(conflict(root.run(give).await), "owner_role");
     for (user, role) in [(1, Role::Viewer), (2, Role::Owner)] {
-        let change = UpdateMember { project_id: project_id.clone(), user_id: user_id(user), role };
+        let (project_id, by) = (project_id.clone(), user_id(1));
+        let change = UpdateMember { project_id, user_id: user_id(user), role, by, at: NOW };
         assert_eq!(conflict(root.run(change).await), "owner_role");
     }
-    let removal = RemoveMember { project_id: project_id.clone(), user_id: user_id(1) };
+    let removal = RemoveMember {
+        project_id: project_id.clone(),
+        user_id: user_id(1),
+        by: user_id(1),
+        at: NOW,
+    };
     assert_eq!(conflict(root.run(removal).await), "last_owner");
     let roles: Vec<_> =
         root.reader.members(&project_id).await.unwrap().into_iter().map(|m| m.role).collect();
@@ -305,6 +329,6 @@ async fn access_tells_role_and_archive_of_the_project_asked_for() {
 
     root.project(2, 1).await;
     assert_eq!(access(Some(2)).await, Some(outside));
-    root.run(set_archived(1, Some(NOW))).await.unwrap();
+    root.run(set_archived(1, true, NOW)).await.unwrap();
     assert_eq!(access(Some(1)).await, Some(Access { project_archived: true, ..inside }));
 }

@@ -1,0 +1,448 @@
+//! Every operation that changes something, repeated with its idempotency key: the answer is the first
+//! one, and nothing happens again. An operation that is added does not compile until [`World::case`]
+//! says how it is repeated, or why it is not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use iris_client::RestAnswer;
+use iris_protocol::{
+    AgentCreate, Approval, Content, Data, ErrorCode, LogSet, MessageSend, Operation,
+    ProjectArchive, ProjectId, Right, Role, SessionArchive, SessionId, SessionState,
+};
+use iris_testkit::{
+    AppOptions, PASSWORD, Person, ServerProcess, TestApp, TestClock, patiently, spawn_app,
+    spawn_app_with,
+};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use crate::rest_refusal;
+
+const WAITS: &str = "call write {\"path\": \"a\", \"content\": \"\"}";
+
+/// How an operation behaves when it is repeated with its key.
+enum Case {
+    /// It changes nothing.
+    Reads,
+    /// Its answer is not kept, for this reason.
+    NotKept(&'static str),
+    Repeats(Box<Try>),
+}
+
+/// A request that succeeds.
+struct Try {
+    person: Person,
+    project: Option<ProjectId>,
+    body: Value,
+    /// The same key with this is another request; null where there is no other.
+    other: Value,
+}
+
+struct World {
+    app: TestApp,
+    operator: Person,
+    ann: Person,
+    /// An administrator of the project, who leaves it.
+    bob: Person,
+    /// Who logs out.
+    dave: Person,
+    carol: Person,
+    project: ProjectId,
+    archived: ProjectId,
+    to_archive: ProjectId,
+    doomed: ProjectId,
+    busy: SessionId,
+    approval: Approval,
+    rejection: Approval,
+    watched: [SessionId; 2],
+}
+
+impl World {
+    async fn new() -> Self {
+        let app = spawn_app().await;
+        let operator = app.admin().await;
+        let (ann, bob) = (app.user("ann").await, app.user("bob").await);
+        let (carol, dave) = (app.user("carol").await, app.user("dave").await);
+        let project = ann.project("p").await.id;
+        ann.add_member(&project, &bob, Role::Admin).await;
+        ann.add_member(&project, &operator, Role::Viewer).await;
+        let [archived, to_archive, doomed] =
+            [ann.project("a").await.id, ann.project("b").await.id, ann.project("d").await.id];
+        ann.client.call(Some(&archived), ProjectArchive {}).await.unwrap();
+        for name in ["changed", "doomed"] {
+            let name = name.to_owned();
+            let request = AgentCreate { name, prompt: None, model: None, tools: None };
+            ann.client.call(Some(&project), request).await.unwrap();
+        }
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            let mut talk = ann.conversation_in(&project).await;
+            talk.send_message(WAITS).await;
+            waiting.push((talk.session.clone(), talk.approval().await));
+        }
+        let (busy, _) = waiting.remove(0);
+        let rejection = waiting.remove(0).1;
+        let approval = waiting.remove(0).1;
+        // Their actors are there after this.
+        let mut watched = Vec::new();
+        for _ in 0..2 {
+            let mut talk = ann.conversation_in(&project).await;
+            talk.ask("say hi").await;
+            watched.push(talk.session.clone());
+        }
+        let watched = [watched.remove(0), watched.remove(0)];
+        Self {
+            app,
+            operator,
+            ann,
+            bob,
+            dave,
+            carol,
+            project,
+            archived,
+            to_archive,
+            doomed,
+            busy,
+            approval,
+            rejection,
+            watched,
+        }
+    }
+
+    fn actor_of(&self, session: &SessionId) -> Value {
+        json!({ "path": format!("node/directory/project/{}/session/{session}", self.project) })
+    }
+
+    async fn case(&self, operation: Operation) -> Case {
+        let ann = |project: &ProjectId, body: Value, other: Value| {
+            let (person, project) = (self.ann.clone(), Some(project.clone()));
+            Case::Repeats(Box::new(Try { person, project, body, other }))
+        };
+        let somebody = |person: &Person, body: Value, other: Value| {
+            Case::Repeats(Box::new(Try { person: person.clone(), project: None, body, other }))
+        };
+        let session = async || self.ann.session(&self.project).await.id;
+        let (p, none) = (&self.project, Value::Null);
+        match operation {
+            Operation::UserGet
+            | Operation::ProjectList
+            | Operation::ProjectGet
+            | Operation::MemberList
+            | Operation::SessionList
+            | Operation::SessionGet
+            | Operation::MessageGet
+            | Operation::MessageList
+            | Operation::AgentList
+            | Operation::AgentGet
+            | Operation::ToolList
+            | Operation::FileRead
+            | Operation::ActorList
+            | Operation::ActorGet
+            | Operation::SupervisionList
+            | Operation::LogGet => Case::Reads,
+            Operation::AuthSetup
+            | Operation::AuthRegister
+            | Operation::AuthLogin
+            | Operation::AuthRotate => Case::NotKept("the answer holds secrets"),
+            Operation::Hello
+            | Operation::AuthRefresh
+            | Operation::Subscribe
+            | Operation::Unsubscribe
+            | Operation::Ping => Case::NotKept("it is about one socket, and ends with it"),
+            Operation::LogSet => {
+                Case::NotKept("refused where another program writes the log: it has its own test")
+            }
+            Operation::AuthLogout => somebody(&self.dave, json!({}), none),
+            Operation::ProjectCreate => {
+                somebody(&self.ann, json!({ "name": "new" }), json!({ "name": "other" }))
+            }
+            Operation::ProjectUpdate => ann(p, json!({ "name": "n" }), json!({ "name": "o" })),
+            Operation::ProjectArchive => ann(&self.to_archive, json!({}), none),
+            Operation::ProjectUnarchive => ann(&self.archived, json!({}), none),
+            Operation::ProjectDelete => ann(&self.doomed, json!({}), none),
+            Operation::MemberAdd => {
+                let add = |role| json!({ "userId": self.carol.id(), "role": role });
+                ann(p, add("viewer"), add("member"))
+            }
+            Operation::MemberUpdate => {
+                let update = |role| json!({ "userId": self.operator.id(), "role": role });
+                ann(p, update("member"), update("admin"))
+            }
+            Operation::MemberRemove => Case::Repeats(Box::new(Try {
+                person: self.bob.clone(),
+                project: Some(p.clone()),
+                body: json!({ "userId": self.bob.id() }),
+                other: json!({ "userId": self.carol.id() }),
+            })),
+            Operation::SessionCreate => ann(p, json!({ "title": "s" }), json!({ "title": "t" })),
+            Operation::SessionUpdate => {
+                let id = session().await;
+                let update = |title| json!({ "sessionId": id, "title": title });
+                ann(p, update("s"), update("t"))
+            }
+            Operation::SessionArchive | Operation::SessionDelete => {
+                let [one, other] = [session().await, session().await];
+                ann(p, json!({ "sessionId": one }), json!({ "sessionId": other }))
+            }
+            Operation::SessionUnarchive => {
+                let [one, other] = [session().await, session().await];
+                let request = SessionArchive { session_id: one.clone() };
+                self.ann.client.call(Some(p), request).await.unwrap();
+                ann(p, json!({ "sessionId": one }), json!({ "sessionId": other }))
+            }
+            Operation::MessageSend => {
+                let id = session().await;
+                let say = |text| json!({ "sessionId": id, "content": text });
+                ann(p, say("say hi"), say("say ho"))
+            }
+            Operation::RunCancel => {
+                let other = session().await;
+                ann(p, json!({ "sessionId": self.busy }), json!({ "sessionId": other }))
+            }
+            Operation::AgentCreate => ann(p, json!({ "name": "new" }), json!({ "name": "other" })),
+            Operation::AgentUpdate => {
+                let update = |prompt| json!({ "name": "changed", "prompt": prompt });
+                ann(p, update("be brief"), update("be long"))
+            }
+            Operation::AgentDelete => {
+                ann(p, json!({ "name": "doomed" }), json!({ "name": "changed" }))
+            }
+            Operation::ToolApprove => decision(&self.ann, p, &self.approval, &self.rejection),
+            Operation::ToolReject => decision(&self.ann, p, &self.rejection, &self.approval),
+            Operation::FileWrite => {
+                let write = |content| json!({ "path": "b.txt", "content": content });
+                ann(p, write("b"), write("c"))
+            }
+            Operation::ActorRestart => {
+                let [one, other] = self.watched.each_ref().map(|session| self.actor_of(session));
+                somebody(&self.operator, one, other)
+            }
+            Operation::ActorStop => {
+                let [other, one] = self.watched.each_ref().map(|session| self.actor_of(session));
+                somebody(&self.operator, one, other)
+            }
+        }
+    }
+
+    /// Waits until nothing happens any more by itself, but for a run that waits for a person.
+    async fn settled(&self) {
+        let is_busy = |state: &Value| {
+            ![SessionState::Queued, SessionState::Running].iter().all(|busy| *state != json!(busy))
+        };
+        let settled = async {
+            loop {
+                let sessions = self.sessions(&self.project).await;
+                let sessions = sessions["data"].as_array().unwrap().clone();
+                if !sessions.iter().any(|session| is_busy(&session["state"])) {
+                    break;
+                }
+            }
+        };
+        patiently("the runs to end", settled).await;
+    }
+
+    async fn sessions(&self, project: &ProjectId) -> Value {
+        let path = format!("/v1/projects/{project}/sessions?includeArchived=true&limit=100");
+        self.ann.get(&path).await.json
+    }
+
+    /// All that an operation could have changed.
+    async fn state(&self) -> Value {
+        self.settled().await;
+        let mut state = vec![self.ann.get("/v1/projects?includeArchived=true").await.json];
+        for project in [&self.project, &self.archived, &self.to_archive] {
+            state.push(self.ann.get(&format!("/v1/projects/{project}/members")).await.json);
+            // The position in it counts every event.
+            state.push(self.sessions(project).await);
+        }
+        let directories = std::fs::read_dir(self.app.data_dir().join("projects")).unwrap().count();
+        let sql = "SELECT (SELECT count(*) FROM audit), (SELECT count(*) FROM auth_sessions
+                   WHERE revoked_at IS NOT NULL)";
+        let path = self.app.data_dir().join("root.db");
+        let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        let counts: (u32, u32) =
+            conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        json!([state, directories, counts])
+    }
+
+    async fn again(self) -> Self {
+        let app = self.app.restart().await;
+        let [operator, ann, bob, dave, carol] =
+            [&self.operator, &self.ann, &self.bob, &self.dave, &self.carol].map(|p| app.again(p));
+        Self { app, operator, ann, bob, dave, carol, ..self }
+    }
+}
+
+fn decision(person: &Person, project: &ProjectId, one: &Approval, other: &Approval) -> Case {
+    let decide =
+        |it: &Approval| json!({ "sessionId": it.session_id, "toolCallId": it.tool_call_id });
+    let (person, project) = (person.clone(), Some(project.clone()));
+    Case::Repeats(Box::new(Try { person, project, body: decide(one), other: decide(other) }))
+}
+
+/// Sends a request over its REST route with a key.
+async fn send(operation: Operation, who: &Try, body: &Value, key: &str) -> RestAnswer {
+    let route = operation.spec().rest.unwrap();
+    let project = who.project.as_ref().map(ToString::to_string).unwrap_or_default();
+    let mut path = route.path.replace("{projectId}", &project);
+    let mut fields = body.as_object().unwrap().clone();
+    fields.retain(|name, value| {
+        let place = format!("{{{name}}}");
+        let is_in_path = path.contains(&place);
+        path = path.replace(&place, value.as_str().unwrap_or_default());
+        !is_in_path
+    });
+    let body = if route.data == Data::Bytes {
+        path = format!("{path}?path={}", fields["path"].as_str().unwrap());
+        fields["content"].as_str().unwrap().to_owned()
+    } else {
+        Value::Object(fields).to_string()
+    };
+    let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+    let (client, token) = (&who.person.client, Some(who.person.token()));
+    client.raw(route.method.as_str(), &path, token, &headers, body.into()).await.unwrap()
+}
+
+fn is_replay(answer: &RestAnswer) -> bool {
+    answer.headers.get("idempotent-replay").is_some_and(|value| value == "true")
+}
+
+#[tokio::test]
+async fn a_repeat_of_every_operation_answers_the_first_answer_and_does_nothing_also_after_a_restart()
+ {
+    let world = World::new().await;
+    let mut firsts = Vec::new();
+    for operation in Operation::ALL {
+        let name = operation.name();
+        let who = match world.case(*operation).await {
+            Case::Reads => continue,
+            Case::NotKept(reason) => {
+                assert!(operation.right() == Right::Public || !reason.is_empty());
+                continue;
+            }
+            Case::Repeats(who) => who,
+        };
+        let first = send(*operation, &who, &who.body, "key").await;
+        assert!(first.is_success() && !is_replay(&first), "{name}: {first:?}");
+        if *operation == Operation::RunCancel {
+            // A later run, which the repeat must not end.
+            world.settled().await;
+            let content = Content::Text(WAITS.to_owned());
+            let request = MessageSend { session_id: world.busy.clone(), content, when_busy: None };
+            let mut talk = world.ann.join(&world.project, &world.busy).await;
+            talk.call(request).await.unwrap();
+            talk.approval().await;
+        }
+        let before = world.state().await;
+        let again = send(*operation, &who, &who.body, "key").await;
+        assert!(is_replay(&again), "{name}: {again:?}");
+        assert_eq!((again.status, &again.json), (first.status, &first.json), "{name}");
+        if who.other != Value::Null {
+            let other = send(*operation, &who, &who.other, "key").await;
+            assert_eq!(other.error().unwrap().code, ErrorCode::IdempotencyConflict, "{name}");
+        }
+        assert_eq!(world.state().await, before, "{name} happened again");
+        firsts.push((*operation, who, first));
+    }
+    assert!(firsts.len() > 20, "{}", firsts.len());
+
+    let talk = world.ann.join(&world.project, &world.busy).await;
+    assert!(talk.cancel().await, "the later run");
+    let world = world.again().await;
+    let before = world.state().await;
+    for (operation, mut who, first) in firsts {
+        who.person = world.app.again(&who.person);
+        let again = send(operation, &who, &who.body, "key").await;
+        assert!(is_replay(&again), "{}: {again:?}", operation.name());
+        assert_eq!((again.status, &again.json), (first.status, &first.json));
+    }
+    assert_eq!(world.state().await, before);
+}
+
+#[tokio::test]
+async fn without_its_key_what_took_the_right_away_is_refused() {
+    let app = spawn_app().await;
+    let (ann, bob) = (app.user("ann").await, app.user("bob").await);
+    let project = ann.project("p").await.id;
+    let who = |person: &Person| Try {
+        person: person.clone(),
+        project: Some(project.clone()),
+        body: json!({}),
+        other: Value::Null,
+    };
+    let delete = async |person: &Person, key: &str| {
+        let who = who(person);
+        send(Operation::ProjectDelete, &who, &who.body, key).await
+    };
+    assert!(delete(&ann, "mine").await.is_success());
+    assert!(is_replay(&delete(&ann, "mine").await));
+    // Another key, and the same key of somebody else.
+    for (person, key) in [(&ann, "other"), (&bob, "mine")] {
+        assert_eq!(rest_refusal(&delete(person, key).await).code, ErrorCode::NotFound);
+    }
+    // A key of one login does not end another.
+    let second =
+        Person::new(app.client(), app.client().login("ann@example.com", PASSWORD).await.unwrap());
+    let logout = async |person: &Person| {
+        let who = Try { project: None, ..who(person) };
+        send(Operation::AuthLogout, &who, &who.body, "bye").await
+    };
+    for person in [&ann, &second] {
+        assert!(person.get("/v1/me").await.is_success());
+        assert!(!is_replay(&logout(person).await));
+        assert_eq!(person.get("/v1/me").await.status, 401);
+        assert!(is_replay(&logout(person).await));
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_forgotten_after_a_day() {
+    let clock = Arc::new(TestClock::at(1_790_000_000_000));
+    let options = AppOptions { clock: Some(Arc::clone(&clock) as _), ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
+    app.user("ann").await;
+    let create = async || {
+        let login = app.client().login("ann@example.com", PASSWORD).await.unwrap();
+        let (person, body) = (Person::new(app.client(), login), json!({ "name": "p" }));
+        let who = Try { person, project: None, body, other: Value::Null };
+        send(Operation::ProjectCreate, &who, &who.body, "key").await
+    };
+    const DAY: Duration = Duration::from_hours(24);
+    let first = create().await;
+    clock.advance(DAY - Duration::from_millis(1));
+    assert!(is_replay(&create().await));
+    clock.advance(Duration::from_millis(1));
+    let later = create().await;
+    assert!(!is_replay(&later) && later.json != first.json, "{later:?}");
+}
+
+#[tokio::test]
+async fn a_repeated_change_of_the_log_does_not_undo_a_later_one() {
+    let dir = tempdir().unwrap();
+    let command = ServerProcess::command(env!("CARGO_BIN_EXE_iris"), dir.path());
+    let server = ServerProcess::start(command).await;
+    let setup = iris_protocol::AuthSetup {
+        token: iris_testkit::SETUP_TOKEN.to_owned(),
+        email: "root@example.com".to_owned(),
+        username: "root".to_owned(),
+        password: PASSWORD.to_owned(),
+    };
+    let client = server.client();
+    let operator = Person::new(&client, client.setup(&setup).await.unwrap());
+    let set = async |filter: &str, key: &str| {
+        let request = LogSet { filter: Some(filter.to_owned()), format: None };
+        let (person, body) = (operator.clone(), serde_json::to_value(request).unwrap());
+        let who = Try { person, project: None, body, other: Value::Null };
+        send(Operation::LogSet, &who, &who.body, key).await
+    };
+    let first = set("warn", "one").await;
+    assert!(first.is_success(), "{first:?}");
+    set("error", "two").await;
+    let again = set("warn", "one").await;
+    assert!(is_replay(&again));
+    assert_eq!(again.json, first.json);
+    assert_eq!(operator.get("/v1/admin/log").await.json["data"]["filter"], "error");
+    assert_eq!(set("info", "one").await.error().unwrap().code, ErrorCode::IdempotencyConflict);
+}
