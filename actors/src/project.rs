@@ -3,10 +3,12 @@
 
 mod joining;
 mod opening;
+mod ring;
 mod rooms;
 mod sessions;
+mod upkeep;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -23,7 +25,9 @@ use crate::session::{IsIdle, Session};
 use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
 use crate::{Services, Write, record};
 use opening::OpenDatabase;
+use ring::Ring;
 use rooms::{Piece, Rooms};
+use upkeep::Upkeep;
 
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
 pub(crate) use opening::OpenedProject;
@@ -82,6 +86,13 @@ pub struct Project {
     epoch: Arc<str>,
     committed: Registry,
     rooms: Rooms,
+    /// The last events that were published.
+    ring: Ring,
+    /// Sessions whose rooms can be joined, as far as that is known without the database.
+    joinable: HashSet<SessionId>,
+    /// How often sessions were deleted.
+    deletions: u64,
+    upkeep: Upkeep,
     sessions: HashMap<SessionId, Address<Session>>,
     /// What the sessions share; there while one of them is.
     shared: Weak<ProjectHandle>,
@@ -102,6 +113,7 @@ impl Actor for Project {
         let address = Address::of(ctx, &self.vitals);
         // Set already after a restart: the address is the same.
         drop(self.committed.set(address.downgrade()));
+        ctx.run_interval(upkeep::EVERY, Self::keep_up);
         self.recover(ctx);
     }
 
@@ -122,6 +134,7 @@ impl Project {
                 for session_id in recovered.output.sessions_with_queue {
                     registry.session(&session_id, ctx);
                 }
+                registry.keep_up(ctx);
             }
             Err(error) => {
                 let path = registry.vitals.path();
@@ -159,6 +172,10 @@ impl Supervise for Project {
             epoch: Arc::clone(&self.epoch),
             committed: Arc::clone(&self.committed),
             rooms: Rooms::new(self.id.clone()),
+            ring: Ring::new(self.id.clone(), head),
+            joinable: HashSet::new(),
+            deletions: 0,
+            upkeep: Upkeep::default(),
             sessions: HashMap::new(),
             shared: Weak::new(),
             head,
@@ -172,6 +189,7 @@ impl Supervise for Project {
             "head": self.head,
             "epoch": &*self.epoch,
             "rooms": self.rooms.counts(),
+            "recentEvents": self.ring.counts(),
             "sessions": self.sessions.len(),
             "commandsWaiting": self.database.get().map(|database| database.writer().queue_depth()),
         })
@@ -205,12 +223,15 @@ pub struct Committed(Vec<StoredEvent>);
 impl Handler<Committed> for Project {
     type Result = ();
 
-    fn handle(&mut self, Committed(events): Committed, _: &mut Context<Self>) {
+    fn handle(&mut self, Committed(events): Committed, ctx: &mut Context<Self>) {
+        self.count_events(&events, ctx);
         // After a restart the head is ahead of what was queued for the earlier life.
-        for event in events.iter().filter(|event| event.seq > self.head) {
-            self.rooms.publish(event);
+        for event in events.into_iter().skip_while(|event| event.seq <= self.head) {
+            self.forget_deleted(&event);
+            self.head = event.seq;
+            let frame = self.rooms.publish(&event);
+            self.ring.push(event, frame);
         }
-        self.head = events.last().map_or(self.head, |event| event.seq.max(self.head));
     }
 }
 

@@ -3,8 +3,9 @@
 use iris_protocol::{
     ApiError, ApprovalPayload, CancelPayload, Content, ErrorCode, MessageGet, MessageList,
     MessagePayload, MessageSend, RunCancel, Session as SessionResource, SessionCreate,
-    SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionStatus,
-    SessionUpdate, ToolApprove, ToolReject, limits::MESSAGE_TEXT_BYTES_MAX,
+    SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionSearch,
+    SessionStatus, SessionUpdate, ToolApprove, ToolReject,
+    limits::{MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
 };
 use iris_store::project::{CreateSession, Decision, PurgeSession, SetSessionStatus, UpdateSession};
 use iris_store::{Committed, WriteContext};
@@ -39,6 +40,7 @@ pub(super) async fn create(
         model: request.model,
         mode: request.mode.unwrap_or_default(),
         created_by: grant.user_id()?.clone(),
+        quotas: node.services.settings.quotas,
         at: node.services.clock.now_ms(),
     };
     answer(write(&project.address, command, context).await.map_err(stored)?)
@@ -67,6 +69,24 @@ pub(super) async fn list(
     let archived = request.include_archived.unwrap_or(false);
     let project = grant.project(node).await?;
     done(project.reader.sessions(limit, request.cursor, archived).await.map_err(stored)?)
+}
+
+pub(super) async fn search(
+    node: &Node,
+    grant: &Grant,
+    request: SessionSearch,
+) -> Result<Done, ApiError> {
+    let SessionSearch { query, session_id, limit, cursor } = request;
+    let limit = match limit.unwrap_or(SEARCH_HITS_DEFAULT) {
+        hits @ 1..=SEARCH_HITS_MAX => hits,
+        _ => return Err(ApiError::invalid(format!("`limit` must be 1 to {SEARCH_HITS_MAX}"))),
+    };
+    let project = grant.project(node).await?;
+    if let Some(id) = &session_id {
+        let found = project.reader.session(id.clone()).await.map_err(stored)?;
+        found.ok_or_else(|| ApiError::not_found("session"))?;
+    }
+    done(project.reader.search(query, session_id, limit, cursor).await.map_err(stored)?)
 }
 
 pub(super) async fn get(node: &Node, grant: &Grant, request: SessionGet) -> Result<Done, ApiError> {

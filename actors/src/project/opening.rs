@@ -1,6 +1,6 @@
 //! Opening and closing a project: its database and files, checked, and the right to have them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
@@ -13,7 +13,9 @@ use iris_workspace::Workspace;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
+use super::ring::Ring;
 use super::rooms::Rooms;
+use super::upkeep::Upkeep;
 use super::{Committed, MAILBOX_LIMIT, Project, ProjectHandle, Registry};
 use crate::Services;
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
@@ -111,6 +113,10 @@ impl OpenedProject {
                 (Arc::clone(services), reader.clone(), Arc::clone(&epoch));
             move |_: &mut Context<Project>, vitals: &Arc<Vitals>| Project {
                 rooms: Rooms::new(self.id.clone()),
+                ring: Ring::new(self.id.clone(), self.head),
+                joinable: HashSet::new(),
+                deletions: 0,
+                upkeep: Upkeep::default(),
                 id: self.id,
                 vitals: Arc::clone(vitals),
                 reader,
