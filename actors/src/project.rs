@@ -32,6 +32,7 @@ use upkeep::Upkeep;
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
 pub(crate) use opening::OpenedProject;
 pub(crate) use sessions::InSession;
+pub(crate) use upkeep::index as index_text;
 
 /// How long pieces of a streaming part are joined before they are sent as one frame.
 const JOIN_DELTAS: Duration = Duration::from_millis(30);
@@ -226,7 +227,8 @@ impl Handler<Committed> for Project {
     fn handle(&mut self, Committed(events): Committed, ctx: &mut Context<Self>) {
         self.count_events(&events, ctx);
         // After a restart the head is ahead of what was queued for the earlier life.
-        for event in events.into_iter().skip_while(|event| event.seq <= self.head) {
+        let known = self.head;
+        for event in events.into_iter().filter(|event| event.seq > known) {
             self.forget_deleted(&event);
             self.head = event.seq;
             let frame = self.rooms.publish(&event);

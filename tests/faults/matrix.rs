@@ -35,6 +35,7 @@ const UNASKED: &[&str] = &[
     "SessionExited",
     "Write<CollectBlobs>",
     "Write<FailRuns>",
+    "Write<IndexParts>",
     "Write<RecordSupervision>",
     "Write<RecoverRuns>",
     "Write<TrimEvents>",

@@ -14,7 +14,7 @@ use iris_tools::ToolRegistry;
 use super::projects::page_size;
 use super::{Done, Grant, check_description, check_length, check_model, check_name, done, stored};
 use crate::agents::{DEFAULT_AGENT, find_agent};
-use crate::project::{InSession, ProjectHandle};
+use crate::project::{InSession, ProjectHandle, index_text};
 use crate::session::{CancelRun, Decide, SendMessage, Session};
 use crate::supervision::{AskError, MessageFor};
 use crate::{Node, write};
@@ -85,6 +85,12 @@ pub(super) async fn search(
     if let Some(id) = &session_id {
         let found = project.reader.session(id.clone()).await.map_err(stored)?;
         found.ok_or_else(|| ApiError::not_found("session"))?;
+    }
+    // What was said a moment ago is found too. Where nothing can be written, what is indexed is.
+    if project.reader.has_unindexed().await.map_err(stored)?
+        && let Err(error) = index_text(project.address.clone()).await
+    {
+        tracing::warn!(project.id = %project.id, %error, "new text could not be indexed");
     }
     done(project.reader.search(query, session_id, limit, cursor).await.map_err(stored)?)
 }

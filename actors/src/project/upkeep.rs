@@ -1,12 +1,12 @@
-//! What a registry does for its database beside its work: the log is kept to its age and size, and
-//! blobs that nothing names are deleted. In bites, each a command of its own, so that whoever writes
+//! What a registry does for its database beside its work: new text is brought into the index, the log
+//! is kept to its age and size, and blobs that nothing names are deleted. In bites, each a command of its own, so that whoever writes
 //! meanwhile waits for one of them at most.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_store::project::{CollectBlobs, TrimEvents};
+use iris_store::project::{CollectBlobs, IndexParts, TrimEvents};
 use iris_store::{StoreError, StoredEvent, WriteContext};
 
 use super::Project;
@@ -19,6 +19,10 @@ pub(super) const EVERY: Duration = Duration::from_hours(1);
 /// After how many events it is done, however little time has passed.
 const AFTER_EVENTS: u64 = 4096;
 
+/// How long after an event the text of that time is brought into the index. A search does not wait
+/// for it.
+const INDEX_AFTER: Duration = Duration::from_secs(5);
+
 /// How long after the last event the ring is let go.
 const RING_IDLE: Duration = Duration::from_mins(1);
 
@@ -30,6 +34,8 @@ pub(super) struct Upkeep {
     is_wanted: bool,
     /// Events since it was done.
     events: u64,
+    /// Whether new text will be brought into the index.
+    index_is_due: bool,
     /// Whether somebody will look whether the ring is idle.
     ring_is_watched: bool,
     /// Whether an event came since they looked.
@@ -66,11 +72,26 @@ impl Project {
             self.upkeep.ring_is_watched = true;
             Self::watch_ring(ctx);
         }
+        if !self.upkeep.index_is_due {
+            self.upkeep.index_is_due = true;
+            ctx.run_later(INDEX_AFTER, Self::index);
+        }
         // What a session held may be named by nothing any more.
         let is_freed = events.iter().any(|event| event.name == "session.deleted");
         if is_freed || self.upkeep.events >= AFTER_EVENTS {
             self.keep_up(ctx);
         }
+    }
+
+    fn index(&mut self, ctx: &mut Context<Self>) {
+        let indexed = index(Address::of(ctx, &self.vitals)).into_actor(self);
+        ctx.spawn(indexed.map(|indexed, registry, _| {
+            registry.upkeep.index_is_due = false;
+            if let Err(error) = indexed {
+                let path = registry.vitals.path();
+                tracing::warn!(actor.path = %path, %error, "new text could not be indexed");
+            }
+        }));
     }
 
     /// Lets the ring go when nothing happened for a while: thousands of projects may be open.
@@ -86,6 +107,12 @@ impl Project {
     }
 }
 
+/// Brings what text there is into the index.
+pub(crate) async fn index(owner: Address<Project>) -> Result<(), StoreError> {
+    while write(&owner, IndexParts, WriteContext::default()).await?.output.more {}
+    Ok(())
+}
+
 async fn keep_up(owner: Address<Project>, services: Arc<Services>) -> Result<(), StoreError> {
     let settings = &services.settings;
     let kept_ms = settings.events_kept.map(|kept| i64::try_from(kept.as_millis()));
@@ -98,5 +125,5 @@ async fn keep_up(owner: Address<Project>, services: Arc<Services>) -> Result<(),
         }
     }
     while write(&owner, CollectBlobs, WriteContext::default()).await?.output.more {}
-    Ok(())
+    index(owner).await
 }

@@ -24,6 +24,7 @@ const SMALL: &[(&str, &str)] = &[
 /// Partial indexes that may be read from end to end, and why.
 const SMALL_INDEXES: &[(&str, &str)] = &[
     ("runs_open", "runs that have not ended: the queues of the sessions"),
+    ("search_parts_waiting", "parts that wait for the index, read up to a limit"),
     ("blobs_unused", "blobs that wait for collection, read up to a limit"),
 ];
 

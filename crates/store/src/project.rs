@@ -47,6 +47,7 @@ pub use reader::ProjectReader;
 pub use recovery::{FailRuns, RecoverRuns, Recovered};
 pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
+pub use search::IndexParts;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
 pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 
