@@ -301,6 +301,9 @@ fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppE
             project_idle: config.project_idle,
             projects_open_max: config.projects_open_max,
             session_idle: config.session_idle,
+            events_kept: config.events_kept,
+            events_kept_bytes_max: config.events_kept_bytes_max,
+            quotas: config.quotas,
         },
     })
 }

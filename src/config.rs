@@ -22,6 +22,7 @@ use iris_actors::Registration;
 use iris_auth::SetupToken;
 use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::{LogFormat, ModelRef};
+use iris_store::project::Quotas;
 
 pub use error::ConfigError;
 use settings::{ENV_PREFIX, Section, Settings};
@@ -31,6 +32,14 @@ const BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST)
 const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
 const IDLE_DEFAULT: Duration = Duration::from_mins(1);
 const PROJECTS_OPEN_DEFAULT: usize = 512;
+const EVENTS_KEPT_DEFAULT: Duration = Duration::from_hours(30 * 24);
+const EVENTS_KEPT_BYTES_DEFAULT: u64 = 64 << 20;
+const QUOTAS_DEFAULT: Quotas = Quotas {
+    rows_max: 1_000_000,
+    bytes_max: 4 << 30,
+    files_max: 100_000,
+    file_bytes_max: 10 << 30,
+};
 const LOG_DEFAULT: &str = "info";
 const OTLP_SERVICE_NAME_DEFAULT: &str = "iris";
 /// Name of the key file in the data directory.
@@ -87,6 +96,12 @@ pub struct Config {
     pub projects_open_max: usize,
     /// A session without a run and without a message for this long ends. Not zero.
     pub session_idle: Duration,
+    /// How long a project's log keeps events; `None` means for ever.
+    pub events_kept: Option<Duration>,
+    /// Most bytes of a project's log; 0 means no limit.
+    pub events_kept_bytes_max: u64,
+    /// The most that a project may hold; 0 means no limit.
+    pub quotas: Quotas,
     /// How long a thread may be blocked before the process aborts; `None` means for ever.
     pub watchdog_abort: Option<Duration>,
     /// Which log lines to write; a valid filter of `tracing-subscriber`.
@@ -177,6 +192,13 @@ impl Config {
             session_idle: top
                 .parse("session_idle_seconds", parse::seconds)?
                 .unwrap_or(IDLE_DEFAULT),
+            events_kept: top
+                .parse("events_kept_days", parse::days)?
+                .unwrap_or(Some(EVENTS_KEPT_DEFAULT)),
+            events_kept_bytes_max: top
+                .parse("events_kept_bytes_max", parse::number)?
+                .unwrap_or(EVENTS_KEPT_BYTES_DEFAULT),
+            quotas: quotas(&mut top)?,
             watchdog_abort: top.parse("watchdog_abort_seconds", parse::watchdog_abort)?.flatten(),
             log: top.parse("log", parse::log_filter)?.unwrap_or_else(|| LOG_DEFAULT.to_owned()),
             log_format: top.parse("log_format", parse::log_format)?.unwrap_or(LogFormat::Text),
@@ -211,6 +233,16 @@ fn environment(
 fn data_dir_default() -> Result<PathBuf, ConfigError> {
     let places = ProjectDirs::from("", "", "iris").ok_or(ConfigError::NoDataDir)?;
     Ok(places.data_dir().to_owned())
+}
+
+fn quotas(top: &mut Section) -> Result<Quotas, ConfigError> {
+    let mut quota = |key, default| Ok(top.parse(key, parse::number)?.unwrap_or(default));
+    Ok(Quotas {
+        rows_max: quota("project_rows_max", QUOTAS_DEFAULT.rows_max)?,
+        bytes_max: quota("project_bytes_max", QUOTAS_DEFAULT.bytes_max)?,
+        files_max: quota("project_files_max", QUOTAS_DEFAULT.files_max)?,
+        file_bytes_max: quota("project_file_bytes_max", QUOTAS_DEFAULT.file_bytes_max)?,
+    })
 }
 
 fn otlp(top: &mut Section, warnings: &mut Vec<String>) -> Result<Option<Otlp>, ConfigError> {

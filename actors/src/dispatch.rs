@@ -381,6 +381,7 @@ async fn perform(
         Command::RunCancel(request) => sessions::cancel(node, &grant, request, context).await,
         Command::MessageGet(request) => sessions::message(node, &grant, request).await,
         Command::MessageList(request) => sessions::messages(node, &grant, request).await,
+        Command::SessionSearch(request) => sessions::search(node, &grant, request).await,
         Command::AgentCreate(request) => agents::create(node, &grant, request, context).await,
         Command::AgentList(_) => agents::list(node, &grant).await,
         Command::AgentGet(request) => agents::get(node, &grant, &request.name).await,

@@ -3,11 +3,13 @@
 
 mod joining;
 mod opening;
+mod ring;
 mod rooms;
 mod sessions;
 mod unfinished;
+mod upkeep;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -27,12 +29,15 @@ use crate::session::{IsIdle, Session};
 use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
 use crate::{Services, Write, record};
 use opening::OpenDatabase;
+use ring::Ring;
 use rooms::{Piece, Rooms};
 use unfinished::Marking;
+use upkeep::Upkeep;
 
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
 pub(crate) use opening::{FromRoot, OpenedProject};
 pub(crate) use sessions::InSession;
+pub(crate) use upkeep::index as index_text;
 
 /// How long pieces of a streaming part are joined before they are sent as one frame.
 const JOIN_DELTAS: Duration = Duration::from_millis(30);
@@ -90,6 +95,13 @@ pub struct Project {
     epoch: Arc<str>,
     committed: Registry,
     rooms: Rooms,
+    /// The last events that were published.
+    ring: Ring,
+    /// Sessions whose rooms can be joined, as far as that is known without the database.
+    joinable: HashSet<SessionId>,
+    /// How often sessions were deleted.
+    deletions: u64,
+    upkeep: Upkeep,
     sessions: HashMap<SessionId, Address<Session>>,
     /// What the sessions share; there while one of them is.
     shared: Weak<ProjectHandle>,
@@ -118,6 +130,7 @@ impl Actor for Project {
         let address = Address::of(ctx, &self.vitals);
         // Set already after a restart: the address is the same.
         drop(self.committed.set(address.downgrade()));
+        ctx.run_interval(upkeep::EVERY, Self::keep_up);
         self.recover(ctx);
         self.publish_outbox(ctx);
     }
@@ -140,6 +153,7 @@ impl Project {
                     registry.session(&session_id, ctx);
                 }
                 registry.mark_if_unfinished(ctx);
+                registry.keep_up(ctx);
             }
             Err(error) => {
                 let path = registry.vitals.path();
@@ -178,6 +192,10 @@ impl Supervise for Project {
             epoch: Arc::clone(&self.epoch),
             committed: Arc::clone(&self.committed),
             rooms: Rooms::new(self.id.clone()),
+            ring: Ring::new(self.id.clone(), head),
+            joinable: HashSet::new(),
+            deletions: 0,
+            upkeep: Upkeep::default(),
             sessions: HashMap::new(),
             shared: Weak::new(),
             head,
@@ -195,6 +213,7 @@ impl Supervise for Project {
             "head": self.head,
             "epoch": &*self.epoch,
             "rooms": self.rooms.counts(),
+            "recentEvents": self.ring.counts(),
             "sessions": self.sessions.len(),
             "isMarkedUnfinished": self.is_marked.load(Ordering::Acquire),
             "commandsWaiting": self.database.get().map(|database| database.writer().queue_depth()),
@@ -229,12 +248,16 @@ pub struct Committed(Vec<StoredEvent>);
 impl Handler<Committed> for Project {
     type Result = ();
 
-    fn handle(&mut self, Committed(events): Committed, _: &mut Context<Self>) {
+    fn handle(&mut self, Committed(events): Committed, ctx: &mut Context<Self>) {
+        self.count_events(&events, ctx);
         // After a restart the head is ahead of what was queued for the earlier life.
-        for event in events.iter().filter(|event| event.seq > self.head) {
-            self.rooms.publish(event);
+        let known = self.head;
+        for event in events.into_iter().filter(|event| event.seq > known) {
+            self.forget_deleted(&event);
+            self.head = event.seq;
+            let frame = self.rooms.publish(&event);
+            self.ring.push(event, frame);
         }
-        self.head = events.last().map_or(self.head, |event| event.seq.max(self.head));
     }
 }
 

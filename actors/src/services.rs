@@ -9,6 +9,7 @@ use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{AccessTokens, Passwords, RefreshTokens, SetupToken};
 use iris_llm::Models;
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef};
+use iris_store::project::Quotas;
 use iris_tools::ToolRegistry;
 use parking_lot::Mutex;
 
@@ -48,6 +49,12 @@ pub struct Settings {
     pub projects_open_max: usize,
     /// A session without a run and without a message for this long ends; never zero.
     pub session_idle: Duration,
+    /// How long a project's log keeps events; none for ever.
+    pub events_kept: Option<Duration>,
+    /// Most bytes of a project's log; 0 for no limit.
+    pub events_kept_bytes_max: u64,
+    /// The most that a project may hold.
+    pub quotas: Quotas,
 }
 
 /// The log lines of the process: which are written, and how.

@@ -248,6 +248,7 @@ async fn accept(
         text: send.text,
         by: send.by,
         reject_if_busy: send.when_busy == WhenBusy::Reject,
+        quotas: place.services.settings.quotas,
         at: place.services.clock.now_ms(),
     };
     let accepted = write(&place.project.address, command, send.context).await;

@@ -46,12 +46,16 @@ WHEN OLD.blob IS NOT NULL BEGIN
     UPDATE blobs SET refs = refs - 1 WHERE hash = OLD.blob;
 END;
 
--- The text parts that can be found, in the order in which they were written.
+-- The text parts that can be found, in the order in which they were written. Their words come into
+-- the index a moment later, many parts at once: each savepoint with a word in it would cost a write
+-- of its own there.
 CREATE TABLE search_parts (
-    id         INTEGER NOT NULL PRIMARY KEY,
-    part_id    TEXT    NOT NULL UNIQUE REFERENCES message_parts (id) ON DELETE CASCADE,
-    session_id TEXT    NOT NULL
+    id      INTEGER NOT NULL PRIMARY KEY,
+    part_id TEXT    NOT NULL UNIQUE REFERENCES message_parts (id) ON DELETE CASCADE,
+    indexed INTEGER NOT NULL DEFAULT 0 CHECK (indexed IN (0, 1))
 ) STRICT;
+
+CREATE INDEX search_parts_waiting ON search_parts (id) WHERE indexed = 0;
 
 -- Their words, under the same numbers. `session` is the id of the session without its prefix, one
 -- word, so that the text of one session is found without reading past that of all others.
@@ -61,20 +65,26 @@ CREATE VIRTUAL TABLE search_index USING fts5 (
     tokenize = 'unicode61 remove_diacritics 2'
 );
 
-CREATE TRIGGER search_parts_gone AFTER DELETE ON search_parts BEGIN
+CREATE TRIGGER search_parts_gone AFTER DELETE ON search_parts
+WHEN OLD.indexed = 1 BEGIN
     DELETE FROM search_index WHERE rowid = OLD.id;
 END;
 
-INSERT INTO search_parts (part_id, session_id)
-SELECT p.id, m.session_id
-FROM messages m JOIN message_parts p ON p.message_id = m.id
-WHERE m.role IN ('user', 'assistant') AND p.body ->> '$.type' = 'text'
-ORDER BY m.created_at, m.id, p.ordinal;
+CREATE TRIGGER search_parts_outdated AFTER UPDATE OF indexed ON search_parts
+WHEN OLD.indexed = 1 AND NEW.indexed = 0 BEGIN
+    DELETE FROM search_index WHERE rowid = OLD.id;
+END;
 
-INSERT INTO search_index (rowid, session, text)
-SELECT s.id, substr(s.session_id, 5), p.body ->> '$.text'
-FROM search_parts s JOIN message_parts p ON p.id = s.part_id
-ORDER BY s.id;
+CREATE TRIGGER message_parts_reworded AFTER UPDATE OF body, blob ON message_parts
+WHEN NEW.tool_call_id IS NULL BEGIN
+    UPDATE search_parts SET indexed = 0 WHERE part_id = NEW.id;
+END;
+
+INSERT INTO search_parts (part_id)
+SELECT p.id
+FROM messages m JOIN message_parts p ON p.message_id = m.id
+WHERE p.body ->> '$.type' = 'text'
+ORDER BY m.created_at, m.id, p.ordinal;
 
 -- How much there is, for quotas.
 CREATE TABLE usage (

@@ -20,6 +20,10 @@ pub(super) type Parsed<T> = Result<T, String>;
 pub(super) const DRAIN_SECONDS_MAX: u64 = 3_600;
 /// Longest other time: a day.
 const SECONDS_MAX: u64 = 24 * 60 * 60;
+/// A hundred years.
+const DAYS_MAX: u64 = 36_500;
+/// What SQLite can hold.
+const NUMBER_MAX: u64 = i64::MAX as u64;
 /// Most projects that a server may be told to hold open; each takes three descriptors or more.
 const PROJECTS_OPEN_MAX: usize = 100_000;
 
@@ -89,6 +93,23 @@ pub(super) fn seconds(text: &str) -> Parsed<Duration> {
 /// How long a thread may be blocked before the process ends itself; 0 means for ever.
 pub(super) fn watchdog_abort(text: &str) -> Parsed<Option<Duration>> {
     if text == "0" { Ok(None) } else { seconds(text).map(Some) }
+}
+
+/// A time in whole days; 0 means for ever.
+pub(super) fn days(text: &str) -> Parsed<Option<Duration>> {
+    match text.parse() {
+        Ok(0) => Ok(None),
+        Ok(days @ 1..=DAYS_MAX) => Ok(Some(Duration::from_hours(days * 24))),
+        Ok(_) | Err(_) => refuse(text, &format!("a whole number of days up to {DAYS_MAX}")),
+    }
+}
+
+/// How much there may be of something; 0 means no limit.
+pub(super) fn number(text: &str) -> Parsed<u64> {
+    match text.parse() {
+        Ok(number @ 0..=NUMBER_MAX) => Ok(number),
+        Ok(_) | Err(_) => refuse(text, &format!("a whole number up to {NUMBER_MAX}")),
+    }
 }
 
 pub(super) fn projects_open_max(text: &str) -> Parsed<usize> {

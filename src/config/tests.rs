@@ -61,6 +61,15 @@ fn without_any_source_the_defaults_hold() {
     assert_eq!(config.project_idle, Duration::from_mins(1));
     assert_eq!(config.projects_open_max, 512);
     assert_eq!(config.session_idle, Duration::from_mins(1));
+    assert_eq!(config.events_kept, Some(Duration::from_hours(30 * 24)));
+    assert_eq!(config.events_kept_bytes_max, 64 * 1024 * 1024);
+    let quotas = Quotas {
+        rows_max: 1_000_000,
+        bytes_max: 4 * 1024 * 1024 * 1024,
+        files_max: 100_000,
+        file_bytes_max: 10 * 1024 * 1024 * 1024,
+    };
+    assert_eq!(config.quotas, quotas);
     assert_eq!(config.watchdog_abort, None);
     assert_eq!(config.log, "info");
     assert_eq!(config.log_format, LogFormat::Text);
@@ -84,6 +93,12 @@ fn each_key_of_the_file_is_read() {
         project_idle_seconds = 90
         projects_open_max = 2
         session_idle_seconds = 30
+        events_kept_days = 0
+        events_kept_bytes_max = 1000
+        project_rows_max = 1
+        project_bytes_max = 2
+        project_files_max = 3
+        project_file_bytes_max = 0
         watchdog_abort_seconds = 15
         log = "iris=debug,warn"
         log_format = "json"
@@ -115,6 +130,10 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.project_idle, Duration::from_secs(90));
     assert_eq!(config.projects_open_max, 2);
     assert_eq!(config.session_idle, Duration::from_secs(30));
+    assert_eq!(config.events_kept, None);
+    assert_eq!(config.events_kept_bytes_max, 1_000);
+    let quotas = Quotas { rows_max: 1, bytes_max: 2, files_max: 3, file_bytes_max: 0 };
+    assert_eq!(config.quotas, quotas);
     assert_eq!(config.watchdog_abort, Some(Duration::from_secs(15)));
     assert_eq!(config.log, "iris=debug,warn");
     assert_eq!(config.log_format, LogFormat::Json);

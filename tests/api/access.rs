@@ -186,6 +186,7 @@ impl World {
             | Operation::MemberList
             | Operation::SessionCreate
             | Operation::SessionList
+            | Operation::SessionSearch
             | Operation::AgentList
             | Operation::ToolList
             | Operation::ActorList

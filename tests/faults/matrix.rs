@@ -33,9 +33,12 @@ const UNASKED: &[&str] = &[
     "Observe",
     "OrchestratorExited",
     "SessionExited",
+    "Write<CollectBlobs>",
     "Write<FailRuns>",
+    "Write<IndexParts>",
     "Write<RecordSupervision>",
     "Write<RecoverRuns>",
+    "Write<TrimEvents>",
     START,
 ];
 /// Panics that an actor which is always there may have on one server: one more in the minute would be

@@ -70,6 +70,7 @@ pub(super) async fn create(
         prompt,
         model: request.model,
         tools,
+        quotas: node.services.settings.quotas,
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
     };

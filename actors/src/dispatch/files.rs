@@ -179,6 +179,9 @@ async fn write_bytes(
     {
         return Ok((first.output, first.seq, true));
     }
+    let (quotas, size) = (node.services.settings.quotas, bytes.len() as u64);
+    // Before the disk is touched; the command looks again.
+    project.reader.check_file(quotas, path.clone(), size).await.map_err(stored)?;
     let workspace = project.workspace.clone();
     let replace = move || workspace.write(&path, &bytes);
     let written = tokio::task::spawn_blocking(replace).await.map_err(internal)?.map_err(refused)?;
@@ -186,6 +189,7 @@ async fn write_bytes(
         path: written.path,
         size: written.size,
         hash: written.hash,
+        quotas,
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
     };

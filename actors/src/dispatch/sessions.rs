@@ -3,8 +3,9 @@
 use iris_protocol::{
     ApiError, ApprovalPayload, CancelPayload, Content, ErrorCode, MessageGet, MessageList,
     MessagePayload, MessageSend, RunCancel, RunId, Session as SessionResource, SessionCreate,
-    SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionStatus,
-    SessionUpdate, ToolApprove, ToolReject, limits::MESSAGE_TEXT_BYTES_MAX,
+    SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionSearch,
+    SessionStatus, SessionUpdate, ToolApprove, ToolReject,
+    limits::{MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
 };
 use iris_store::project::{
     ChooseCancelled, CreateSession, Decision, PurgeSession, SetSessionStatus, UpdateSession,
@@ -15,7 +16,7 @@ use iris_tools::ToolRegistry;
 use super::projects::page_size;
 use super::{Done, Grant, check_description, check_length, check_model, check_name, done, stored};
 use crate::agents::{DEFAULT_AGENT, find_agent};
-use crate::project::{InSession, ProjectHandle};
+use crate::project::{InSession, ProjectHandle, index_text};
 use crate::session::{CancelRun, Decide, SendMessage, Session};
 use crate::supervision::{AskError, MessageFor};
 use crate::{Node, record, write};
@@ -41,6 +42,7 @@ pub(super) async fn create(
         model: request.model,
         mode: request.mode.unwrap_or_default(),
         created_by: grant.user_id()?.clone(),
+        quotas: node.services.settings.quotas,
         at: node.services.clock.now_ms(),
     };
     answer(write(&project.address, command, context).await.map_err(stored)?)
@@ -69,6 +71,30 @@ pub(super) async fn list(
     let archived = request.include_archived.unwrap_or(false);
     let project = grant.project(node).await?;
     done(project.reader.sessions(limit, request.cursor, archived).await.map_err(stored)?)
+}
+
+pub(super) async fn search(
+    node: &Node,
+    grant: &Grant,
+    request: SessionSearch,
+) -> Result<Done, ApiError> {
+    let SessionSearch { query, session_id, limit, cursor } = request;
+    let limit = match limit.unwrap_or(SEARCH_HITS_DEFAULT) {
+        hits @ 1..=SEARCH_HITS_MAX => hits,
+        _ => return Err(ApiError::invalid(format!("`limit` must be 1 to {SEARCH_HITS_MAX}"))),
+    };
+    let project = grant.project(node).await?;
+    if let Some(id) = &session_id {
+        let found = project.reader.session(id.clone()).await.map_err(stored)?;
+        found.ok_or_else(|| ApiError::not_found("session"))?;
+    }
+    // What was said a moment ago is found too. Where nothing can be written, what is indexed is.
+    if project.reader.has_unindexed().await.map_err(stored)?
+        && let Err(error) = index_text(project.address.clone()).await
+    {
+        tracing::warn!(project.id = %project.id, %error, "new text could not be indexed");
+    }
+    done(project.reader.search(query, session_id, limit, cursor).await.map_err(stored)?)
 }
 
 pub(super) async fn get(node: &Node, grant: &Grant, request: SessionGet) -> Result<Done, ApiError> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use actix::prelude::*;
 use iris_agent::{FileWritten, Input, ToolOutcome};
 use iris_protocol::ToolCallId;
+use iris_store::StoreError;
+use iris_store::project::{ProjectReader, Quotas};
 use iris_tools::{ToolContext, ToolOutput};
 use serde_json::Value;
 use tracing::Instrument;
@@ -59,28 +61,35 @@ impl Orchestrator {
             tool.call_id = call_id.as_str(),
         );
         let vitals = Arc::clone(&self.vitals);
+        let (reader, quotas) =
+            (self.assignment.place.project.reader.clone(), services.settings.quotas);
         let running = async move {
             let _turn = match writing {
-                Some(writing) => Some(writing.lock_owned().await),
+                Some(writing) => {
+                    let turn = writing.lock_owned().await;
+                    if let Err(error) = check_room(&reader, quotas, &input).await {
+                        return ToolOutcome::Failed { error };
+                    }
+                    Some(turn)
+                }
                 None => None,
             };
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
-            tokio::time::timeout(timeout, tool.run(context, input)).await
+            match tokio::time::timeout(timeout, tool.run(context, input)).await {
+                Ok(Ok(output)) => completed(output),
+                Ok(Err(error)) => ToolOutcome::Failed { error: error.to_string() },
+                Err(_) => {
+                    let error = format!("the tool took longer than {} s", timeout.as_secs());
+                    ToolOutcome::Failed { error }
+                }
+            }
         };
         let running = running.instrument(span);
         let ended = running.into_actor(self).map({
             let call_id = call_id.clone();
-            move |result, orchestrator, ctx| {
+            move |outcome, orchestrator, ctx| {
                 orchestrator.tools.running.remove(&call_id);
-                let outcome = match result {
-                    Ok(Ok(output)) => completed(output),
-                    Ok(Err(error)) => ToolOutcome::Failed { error: error.to_string() },
-                    Err(_) => {
-                        let error = format!("the tool took longer than {} s", timeout.as_secs());
-                        ToolOutcome::Failed { error }
-                    }
-                };
                 orchestrator.input(Input::ToolEnded { call_id, outcome }, ctx);
             }
         });
@@ -92,6 +101,22 @@ impl Orchestrator {
         if let Some(task) = self.tools.running.remove(call_id) {
             ctx.cancel_future(task);
         }
+    }
+}
+
+/// Whether the project may hold what a writing tool is about to write, or what the model reads if it
+/// may not. Tools name their file in `path`; one that says with `content` how large it becomes is
+/// refused exactly, any other once the quota is used up.
+async fn check_room(reader: &ProjectReader, quotas: Quotas, input: &Value) -> Result<(), String> {
+    let text = |field| input.get(field).and_then(Value::as_str);
+    let path = text("path").unwrap_or_default().to_owned();
+    let size = text("content").map_or(0, |content| content.len() as u64);
+    match reader.check_file(quotas, path, size).await {
+        Err(error @ StoreError::QuotaExceeded { .. }) => {
+            Err(format!("nothing was written: {error}"))
+        }
+        // Whatever else is wrong with the database shows when the result is recorded.
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -12,9 +12,12 @@ use iris_protocol::{
 use iris_store::project::{ProjectReader, Replay};
 use iris_store::{StoreError, StoredEvent};
 
-use super::Project;
 use super::rooms::{Subscriber, durable_frame};
+use super::{Project, ring};
 use crate::connection::Outbound;
+
+/// Most sessions of which it is remembered that they are there.
+const JOINABLE_MAX: usize = 1024;
 
 /// Ask: joins a room, replaying what was missed.
 #[derive(Message)]
@@ -48,25 +51,19 @@ impl Handler<JoinRoom> for Project {
             self.rooms.leave(&room, &join.connection_id);
             return Box::pin(actix::fut::ready(self.outcome(&join, RoomStatus::Reset, self.head)));
         }
+        if let Some(outcome) = self.join_from_memory(&room, &join) {
+            return Box::pin(actix::fut::ready(outcome));
+        }
         // From here on the room's events are held, so none can fall between the replay and them.
-        let to = self.head;
-        self.joins += 1;
-        let number = self.joins;
-        self.rooms.join(
-            room.clone(),
-            Subscriber {
-                connection_id: join.connection_id.clone(),
-                user_id: join.user_id.clone(),
-                outbound: Arc::clone(&join.outbound),
-                deltas: join.deltas,
-                join: number,
-                held: Some(Vec::new()),
-            },
-        );
+        let (to, deletions) = (self.head, self.deletions);
+        let number = self.hold(&room, &join);
         let since = join.since.as_ref().map(|since| since.seq);
         let missed = missed(self.reader.clone(), self.id.clone(), room.clone(), since, to);
         Box::pin(missed.into_actor(self).map(move |missed, registry, _| match missed {
             Ok(Missed::Events(events)) => {
+                if registry.deletions == deletions {
+                    registry.note_joinable(&room);
+                }
                 let frames = events.iter().filter_map(|e| durable_frame(&registry.id, e));
                 let frames: Vec<Bytes> = frames.collect();
                 if !registry.rooms.release(&room, number, since.unwrap_or(0), frames) {
@@ -90,6 +87,67 @@ impl Handler<JoinRoom> for Project {
 }
 
 impl Project {
+    /// Makes a connection a subscriber whose events are held. Answers the number of its joining.
+    fn hold(&mut self, room: &Room, join: &JoinRoom) -> u64 {
+        self.joins += 1;
+        let subscriber = Subscriber {
+            connection_id: join.connection_id.clone(),
+            user_id: join.user_id.clone(),
+            outbound: Arc::clone(&join.outbound),
+            deltas: join.deltas,
+            join: self.joins,
+            held: Some(Vec::new()),
+        };
+        self.rooms.join(room.clone(), subscriber);
+        self.joins
+    }
+
+    /// Joins a room that is known to be there, when all that was missed is in memory too.
+    fn join_from_memory(&mut self, room: &Room, join: &JoinRoom) -> Option<RoomOutcome> {
+        let is_there = match room {
+            Room::Project(id) => *id == self.id,
+            Room::Session(id) => self.joinable.contains(id),
+            Room::Admin => false,
+        };
+        if !is_there {
+            return None;
+        }
+        let since = join.since.as_ref().map(|since| since.seq);
+        let missed = match since {
+            None => ring::Missed::Frames(Vec::new()),
+            Some(since) => self.ring.missed(room, since, REPLAY_EVENTS_MAX, REPLAY_BYTES_MAX)?,
+        };
+        let status = match missed {
+            ring::Missed::TooMuch => {
+                self.rooms.leave(room, &join.connection_id);
+                RoomStatus::Reset
+            }
+            ring::Missed::Frames(frames) => {
+                let number = self.hold(room, join);
+                self.rooms.release(room, number, since.unwrap_or(0), frames);
+                if since.is_some() { RoomStatus::Replayed } else { RoomStatus::Live }
+            }
+        };
+        Some(self.outcome(join, status, self.head))
+    }
+
+    fn note_joinable(&mut self, room: &Room) {
+        let Room::Session(id) = room else { return };
+        if self.joinable.len() >= JOINABLE_MAX {
+            self.joinable.clear();
+        }
+        self.joinable.insert(id.clone());
+    }
+
+    /// Whoever wants to join the room of a session that was deleted has to ask the database.
+    pub(super) fn forget_deleted(&mut self, event: &StoredEvent) {
+        if event.name != "session.deleted" {
+            return;
+        }
+        self.deletions += 1;
+        self.joinable.clear();
+    }
+
     fn outcome(&self, join: &JoinRoom, status: RoomStatus, to: u64) -> RoomOutcome {
         RoomOutcome {
             room: join.room.clone(),
@@ -104,7 +162,8 @@ impl Project {
 
 enum Missed {
     Events(Vec<StoredEvent>),
-    /// More than a replay may hold, or a position that this project never had.
+    /// More than a replay may hold, events that are not kept any more, or a position that this project
+    /// never had.
     Reset,
 }
 
@@ -139,7 +198,7 @@ async fn missed(
     let replay = reader.events(room, since, to, REPLAY_EVENTS_MAX, REPLAY_BYTES_MAX).await;
     match replay.map_err(log)? {
         Replay::Events(events) => Ok(Missed::Events(events)),
-        Replay::TooMuch => Ok(Missed::Reset),
+        Replay::TooMuch | Replay::Dropped => Ok(Missed::Reset),
     }
 }
 

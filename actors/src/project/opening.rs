@@ -1,6 +1,6 @@
 //! Opening and closing a project: its database and files, checked, and the right to have them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
@@ -15,7 +15,9 @@ use iris_workspace::Workspace;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
+use super::ring::Ring;
 use super::rooms::Rooms;
+use super::upkeep::Upkeep;
 use super::{Committed, MAILBOX_LIMIT, Project, ProjectHandle, Registry};
 use crate::root::RootAccess;
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
@@ -159,6 +161,10 @@ impl OpenedProject {
             let is_marked = Arc::clone(&is_marked);
             move |_: &mut Context<Project>, vitals: &Arc<Vitals>| Project {
                 rooms: Rooms::new(self.id.clone()),
+                ring: Ring::new(self.id.clone(), self.head),
+                joinable: HashSet::new(),
+                deletions: 0,
+                upkeep: Upkeep::default(),
                 vitals: Arc::clone(vitals),
                 reader,
                 workspace: self.workspace,

@@ -162,15 +162,15 @@ impl Rooms {
         self.retain(|subscriber| subscriber.join != join);
     }
 
-    /// Sends a committed event to its room.
-    pub(super) fn publish(&mut self, event: &StoredEvent) {
+    /// Sends a committed event to its room; answers its frame where somebody hears it.
+    pub(super) fn publish(&mut self, event: &StoredEvent) -> Option<Bytes> {
         self.end_of_part(event);
         if !self.subscribers.contains_key(&event.room) {
-            return;
+            return None;
         }
-        if let Some(frame) = durable_frame(&self.project_id, event) {
-            self.send(&event.room, &frame, Some(event.seq), |_| true);
-        }
+        let frame = durable_frame(&self.project_id, event)?;
+        self.send(&event.room, &frame, Some(event.seq), |_| true);
+        Some(frame)
     }
 
     /// Takes a piece of streaming text. Says whether it was the first of its part, which goes out at

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     Agent, Approval, ConnectionId, File, Member, Message, MessageId, ModelRef, Position, Project,
-    ProjectId, ProjectType, QueuedMessage, Remember, Role, Run, RunId, SearchHit, Session, SessionId,
-    SessionMode, Tool, ToolCallId, User, UserId,
+    ProjectId, ProjectType, QueuedMessage, Remember, Role, Run, RunId, SearchHit, Session,
+    SessionId, SessionMode, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {
@@ -354,8 +354,8 @@ payloads! {
     }
     /// Looks for text that people and agents said.
     SessionSearch {
-        /// Words, all of which must occur; the last one may be the beginning of a word. Nothing in it
-        /// is an operator. At most 256 bytes.
+        /// Words, all of which must occur, in any order. Nothing in it is an operator. At most 256
+        /// bytes.
         query: String,
         /// In this session alone.
         #[serde(default)]

@@ -15,15 +15,13 @@ use rusqlite::config::DbConfig;
 use crate::{database, project, root};
 
 /// Tables that may be read from end to end, and why.
-const SMALL: &[(&str, &str)] = &[
-    ("meta", "one row"),
-    ("usage", "one row"),
-    ("agents", "at most `AGENTS_MAX` rows"),
-];
+const SMALL: &[(&str, &str)] =
+    &[("meta", "one row"), ("usage", "one row"), ("agents", "at most `AGENTS_MAX` rows")];
 
 /// Partial indexes that may be read from end to end, and why.
 const SMALL_INDEXES: &[(&str, &str)] = &[
     ("runs_open", "runs that have not ended: the queues of the sessions"),
+    ("search_parts_waiting", "parts that wait for the index, read up to a limit"),
     ("blobs_unused", "blobs that wait for collection, read up to a limit"),
 ];
 

@@ -12,8 +12,8 @@ mod rows;
 
 mod agents;
 mod approvals;
-mod cancelling;
 pub mod blobs;
+mod cancelling;
 mod ending;
 mod files;
 mod messages;
@@ -38,8 +38,8 @@ use crate::{Reader, StoreError, StoredEvent, Writer, database};
 
 pub use agents::{AGENTS_MAX, CreateAgent, DeleteAgent, UpdateAgent};
 pub use approvals::{Decision, ResolveApproval};
-pub use cancelling::ChooseCancelled;
 pub use blobs::{Bite, BlobHash, CollectBlobs};
+pub use cancelling::ChooseCancelled;
 pub use files::{RecordFileWrite, RecordedChange};
 pub use log::PublishOutbox;
 pub use messages::{AcceptMessage, AcceptedMessage};
@@ -49,6 +49,7 @@ pub use reader::ProjectReader;
 pub use recovery::{FailRuns, RecoverRuns, Recovered};
 pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
+pub use search::IndexParts;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
 pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 

@@ -18,6 +18,7 @@ use iris_auth::SetupToken;
 use iris_client::Client;
 use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::{ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef};
+use iris_store::project::Quotas;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -62,6 +63,12 @@ pub struct AppOptions {
     pub projects_open_max: usize,
     /// A session that does nothing for this long ends.
     pub session_idle: Duration,
+    /// How long a project's log keeps events; none for ever.
+    pub events_kept: Option<Duration>,
+    /// Most bytes of a project's log; 0 for no limit.
+    pub events_kept_bytes_max: u64,
+    /// The most that a project may hold; no limit by default.
+    pub quotas: Quotas,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// Whether projects are reached as on another machine: over text, through another thread. By
@@ -88,6 +95,9 @@ impl Default for AppOptions {
             project_idle: Duration::from_mins(1),
             projects_open_max: 512,
             session_idle: Duration::from_mins(1),
+            events_kept: Some(Duration::from_hours(30 * 24)),
+            events_kept_bytes_max: 0,
+            quotas: Quotas::default(),
             watchdog: WatchdogSettings::default(),
             remote: std::env::var_os(REMOTE).is_some(),
         }
@@ -123,6 +133,9 @@ impl AppOptions {
             project_idle: self.project_idle,
             projects_open_max: self.projects_open_max,
             session_idle: self.session_idle,
+            events_kept: self.events_kept,
+            events_kept_bytes_max: self.events_kept_bytes_max,
+            quotas: self.quotas,
             watchdog_abort: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,

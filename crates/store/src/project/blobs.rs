@@ -161,8 +161,7 @@ mod tests {
         assert_eq!(get(&conn, hash).unwrap(), text);
 
         // Nothing that hashes gives can be compressed.
-        let noise: Vec<u8> =
-            (0_u32..512).flat_map(|n| BlobHash::of(&n.to_le_bytes()).0).collect();
+        let noise: Vec<u8> = (0_u32..512).flat_map(|n| BlobHash::of(&n.to_le_bytes()).0).collect();
         let hash = put_on(&conn, &noise).unwrap();
         assert_eq!(stored(&conn, hash), (noise.len() as u64, "plain".to_owned(), 16 * 1024));
         assert_eq!(get(&conn, hash).unwrap(), noise);

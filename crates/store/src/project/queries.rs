@@ -139,11 +139,7 @@ fn parts(conn: &Connection, sql: &str, key: impl Params) -> Result<Vec<Part>, St
 }
 
 /// A part whose body stands in its row, or in a blob when that is named.
-pub(super) fn part(
-    conn: &Connection,
-    body: &str,
-    blob: Option<&[u8]>,
-) -> Result<Part, StoreError> {
+pub(super) fn part(conn: &Connection, body: &str, blob: Option<&[u8]>) -> Result<Part, StoreError> {
     let Some(hash) = blob else { return Ok(serde_json::from_str(body)?) };
     let body = blobs::get(conn, BlobHash::from_column(hash)?)?;
     Ok(serde_json::from_slice(&body)?)

@@ -179,6 +179,15 @@ impl ProjectReader {
         self.reader.read(read).await
     }
 
+    /// Whether there is text that [`super::IndexParts`] has to bring into the index before it can be
+    /// found.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn has_unindexed(&self) -> Result<bool, StoreError> {
+        self.reader.read(search::is_waiting).await
+    }
+
     /// How much the project holds.
     ///
     /// # Errors

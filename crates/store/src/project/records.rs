@@ -153,7 +153,7 @@ pub(super) fn append_part(
         body,
         blob,
     ])?;
-    search::index(conn, message, part)
+    search::note(conn, part)
 }
 
 /// What stands in a part's row: the part itself, or the name of the blob that holds it.

@@ -1,19 +1,21 @@
 //! Finding text: what people and agents said in a project, newest first.
 //!
 //! The index holds words alone (FTS5, "Contentless-Delete Tables"); what is shown of a hit is cut
-//! out of the part itself. Work is bounded in each direction: entries of the index that are looked
+//! out of the part itself. A part is noted in the transaction that writes it and comes into the index
+//! with the next [`IndexParts`], many at once. Work is bounded in each direction: entries of the index that are looked
 //! at, hits, and bytes of text that excerpts are made of. A search that a bound ends is a page that
 //! has more behind it, even if it holds fewer hits than it may.
 
 use std::ops::Range;
 
 use iris_protocol::limits::{SEARCH_HITS_MAX, SEARCH_QUERY_BYTES_MAX};
-use iris_protocol::{Message, MessageId, MessageRole, Part, PartId, SearchHit, SearchPage, SessionId};
+use iris_protocol::{MessageId, MessageRole, Part, PartId, SearchHit, SearchPage, SessionId};
 use rusqlite::{Connection, Row, params};
 use unicode_normalization::UnicodeNormalization;
 
+use super::blobs::Bite;
 use super::queries;
-use crate::{StoreError, column};
+use crate::{Command, Durability, StoreError, WriteTx, column};
 
 /// Most entries of the index that one page looks at: those of deleted sessions are passed over.
 const ENTRIES_MAX: usize = 2_000;
@@ -21,8 +23,10 @@ const ENTRIES_MAX: usize = 2_000;
 const TEXT_BYTES_MAX: usize = 1024 * 1024;
 /// Most words of a query. More are not looked at.
 const WORDS_MAX: usize = 32;
-/// Shortest beginning of a word that finds the whole word, in characters.
-const PREFIX_CHARS_MIN: usize = 3;
+/// Most parts that one command brings into the index.
+const INDEXED_MAX: u32 = 128;
+/// Most bytes of text that it does; one part is indexed in any case.
+const INDEXED_BYTES_MAX: usize = 1024 * 1024;
 /// Most bytes of an excerpt, without the dots.
 const EXCERPT_BYTES_MAX: usize = 200;
 /// Of these, how many may stand before the first match.
@@ -36,18 +40,91 @@ const ENTRY: &str = "SELECT p.id, p.message_id, m.session_id, m.role, m.created_
      JOIN messages m ON m.id = p.message_id
      JOIN sessions s ON s.id = m.session_id
      WHERE e.id = ?1 AND s.status <> 'deleted'";
-const INSERT_ENTRY: &str = "INSERT INTO search_parts (part_id, session_id) VALUES (?1, ?2)";
-const INSERT_WORDS: &str = "INSERT INTO search_index (rowid, session, text) VALUES (?1, ?2, ?3)";
+const NOTE: &str = "INSERT INTO search_parts (part_id) VALUES (?1)";
+const IS_WAITING: &str = "SELECT 1 FROM search_parts WHERE indexed = 0";
+const WAITING: &str = "SELECT e.id, m.session_id, p.body, p.blob
+     FROM search_parts e
+     JOIN message_parts p ON p.id = e.part_id
+     JOIN messages m ON m.id = p.message_id
+     WHERE e.indexed = 0 ORDER BY e.id LIMIT ?1";
+const INDEX: &str = "INSERT INTO search_index (rowid, session, text) VALUES (?1, ?2, ?3)";
+const INDEXED: &str = "UPDATE search_parts SET indexed = 1 WHERE id = ?1";
 
-/// Makes a part findable, if it is text: what a person or an agent said.
-pub(super) fn index(conn: &Connection, message: &Message, part: &Part) -> Result<(), StoreError> {
-    let Part::Text { text, .. } = part else { return Ok(()) };
-    let session_id = message.session_id.as_str();
-    conn.prepare_cached(INSERT_ENTRY)?.execute([part.id().as_str(), session_id])?;
-    let id = conn.last_insert_rowid();
-    let words = params![id, session_word(&message.session_id), text];
-    conn.prepare_cached(INSERT_WORDS)?.execute(words)?;
-    Ok(())
+/// Notes a new part for the index, if it is text: what a person or an agent said.
+pub(super) fn note(conn: &Connection, part: &Part) -> Result<(), StoreError> {
+    match part {
+        Part::Text { id, .. } => {
+            conn.prepare_cached(NOTE)?.execute([id.as_str()])?;
+            Ok(())
+        }
+        Part::Reasoning { .. } | Part::Tool(_) | Part::Step { .. } => Ok(()),
+    }
+}
+
+/// Whether there are parts that the index does not have yet.
+pub(super) fn is_waiting(conn: &Connection) -> Result<bool, StoreError> {
+    Ok(conn.prepare_cached(IS_WAITING)?.exists([])?)
+}
+
+/// Brings the text that waits for it into the index, a bite at a time. It can be done again from what
+/// is in the database, so that it need not survive a loss of power.
+#[derive(Debug, Clone, Copy)]
+pub struct IndexParts;
+
+impl Command for IndexParts {
+    const DURABILITY: Durability = Durability::ProcessDeath;
+
+    type Output = Bite;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Bite, StoreError> {
+        let conn = tx.conn();
+        let mut waiting = conn.prepare_cached(WAITING)?;
+        let waiting =
+            waiting.query_map([INDEXED_MAX], Waiting::of)?.collect::<Result<Vec<_>, _>>()?;
+        let (mut rows, mut bytes) = (0, 0);
+        for part in &waiting {
+            if bytes > INDEXED_BYTES_MAX {
+                break;
+            }
+            bytes += part.index(conn)?;
+            rows += 1;
+        }
+        Ok(Bite { rows, more: rows < waiting.len() as u64 || rows == u64::from(INDEXED_MAX) })
+    }
+}
+
+/// A part that is not in the index.
+struct Waiting {
+    id: i64,
+    session_id: SessionId,
+    body: String,
+    blob: Option<Vec<u8>>,
+}
+
+impl Waiting {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get("id")?,
+            session_id: column::word(row, "session_id")?,
+            body: row.get("body")?,
+            blob: row.get("blob")?,
+        })
+    }
+
+    /// Answers how many bytes of text it is.
+    fn index(&self, conn: &Connection) -> Result<usize, StoreError> {
+        let text = match queries::part(conn, &self.body, self.blob.as_deref()) {
+            Ok(Part::Text { text, .. }) => text,
+            // What cannot be read cannot be found, and holds up no other part.
+            Ok(Part::Reasoning { .. } | Part::Tool(_) | Part::Step { .. })
+            | Err(StoreError::BlobCorrupt { .. }) => String::new(),
+            Err(error) => return Err(error),
+        };
+        let words = params![self.id, session_word(&self.session_id), text];
+        conn.prepare_cached(INDEX)?.execute(words)?;
+        conn.prepare_cached(INDEXED)?.execute([self.id])?;
+        Ok(text.len())
+    }
 }
 
 /// The id of a session as one word of the index.
@@ -127,8 +204,6 @@ impl Entry {
 struct Words {
     /// As given, each between two spaces, with at least one letter or digit in it.
     terms: Vec<String>,
-    /// Whether the last one is the beginning of a word: nothing stands behind it yet.
-    is_open: bool,
 }
 
 impl Words {
@@ -142,14 +217,11 @@ impl Words {
         let has_word = |term: &&str| term.contains(char::is_alphanumeric);
         let terms = query.split(is_space).filter(has_word).take(WORDS_MAX);
         let terms: Vec<String> = terms.map(str::to_owned).collect();
-        let Some(last) = terms.last() else {
+        if terms.is_empty() {
             let problem = "the query has no letter and no digit in it".to_owned();
             return Err(StoreError::InvalidQuery { problem });
-        };
-        let is_open = query.ends_with(last.as_str())
-            && last.ends_with(char::is_alphanumeric)
-            && last.chars().count() >= PREFIX_CHARS_MIN;
-        Ok(Self { terms, is_open })
+        }
+        Ok(Self { terms })
     }
 
     /// In the language of FTS5, every term a string: nothing in it is an operator ("Full-text Query
@@ -157,8 +229,7 @@ impl Words {
     fn expression(&self, session_id: Option<&SessionId>) -> String {
         let quoted: Vec<String> =
             self.terms.iter().map(|term| format!("\"{}\"", term.replace('"', "\"\""))).collect();
-        let star = if self.is_open { "*" } else { "" };
-        let text = format!("text : ({}{star})", quoted.join(" AND "));
+        let text = format!("text : ({})", quoted.join(" AND "));
         match session_id {
             Some(id) => format!("session : \"{}\" AND {text}", session_word(id)),
             None => text,
@@ -184,12 +255,8 @@ impl Words {
             .iter()
             .flat_map(|term| words_of(term).map(|range| fold(term.get(range).unwrap_or_default())))
             .collect();
-        let beginning = folded.last().filter(|_| self.is_open);
-        words_of(text).find(|range| {
-            let word = fold(text.get(range.clone()).unwrap_or_default());
-            folded.contains(&word)
-                || beginning.is_some_and(|beginning| word.starts_with(beginning.as_str()))
-        })
+        words_of(text)
+            .find(|range| folded.contains(&fold(text.get(range.clone()).unwrap_or_default())))
     }
 }
 
@@ -255,8 +322,11 @@ mod tests {
         let session = SessionId::from_bits(7);
         assert_eq!(words("cat OR dog ").expression(None), r#"text : ("cat" AND "OR" AND "dog")"#);
         assert_eq!(words("a \"b").expression(None), r#"text : ("a" AND """b")"#);
-        assert_eq!(words("text:foo* NEAR(").expression(None), r#"text : ("text:foo*" AND "NEAR(")"#);
-        let expected = format!("session : \"{}\" AND text : (\"word\"*)", &session.as_str()[4..]);
+        assert_eq!(
+            words("text:foo* NEAR(").expression(None),
+            r#"text : ("text:foo*" AND "NEAR(")"#
+        );
+        let expected = format!("session : \"{}\" AND text : (\"word\")", &session.as_str()[4..]);
         assert_eq!(words("word").expression(Some(&session)), expected);
     }
 
