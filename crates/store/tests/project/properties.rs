@@ -72,7 +72,7 @@ async fn perform(fixture: &Fixture, act: Act, step_index: u32) {
             let fail = FailQueuedRun { session_id, run_id, status, error: None, at: NOW };
             drop(fixture.write(fail).await);
         }
-        Act::Recover => drop(fixture.write(RecoverRuns { at: NOW }).await),
+        Act::Recover => drop(fixture.write(RecoverRuns { resume: false, at: NOW }).await),
     }
 }
 
