@@ -361,7 +361,9 @@ impl Screen {
                         self.text(id, StreamKind::Text, 0, text)?;
                     }
                 },
-                Part::Reasoning { id, text, .. } => self.text(id, StreamKind::Reasoning, 0, text)?,
+                Part::Reasoning { id, text, .. } => {
+                    self.text(id, StreamKind::Reasoning, 0, text)?
+                }
                 Part::Tool(tool) => {
                     self.line(&format!("  {} {}", tool.tool_name, short(&tool.input.to_string())))?;
                     if let Some(result) = tool.output.as_ref().or(tool.error.as_ref()) {

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::{ResumePolicy, Services};
 use crate::project::{CloseIfIdle, CloseProject, OpenedProject, ProjectHandle};
 use crate::supervision::{Address, Supervise, Vitals};
+use crate::{ResumePolicy, Services};
 
 /// How many of the least recently used projects are asked to close when one more is wanted than may
 /// be open.

@@ -7,21 +7,18 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use iris_protocol::{
-    Agent, ApiError, Approval, ErrorCode, Message, MessageAccepted, MessageId, ModelRef, Part, PartId,
-    Run, RunId, RunStatus, Session as SessionResource, SessionId, ToolCallId, ToolState, UserId, WhenBusy,
+    Agent, ApiError, Approval, ErrorCode, Message, MessageAccepted, MessageId, ModelRef, Part,
+    PartId, Run, RunId, RunStatus, Session as SessionResource, SessionId, ToolCallId, ToolState,
+    UserId, WhenBusy,
 };
-use iris_store::project::{
-    AcceptMessage, Decision, FailRuns, OpenRun, ResolveApproval, ResumeRun,
-};
+use iris_store::project::{AcceptMessage, Decision, FailRuns, OpenRun, ResolveApproval, ResumeRun};
 use iris_store::{Committed, StoreError, WriteContext};
 use iris_tools::ReadLog;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::agents::{DEFAULT_AGENT, find_agent};
-use crate::orchestrator::{
-    Answer, Assignment, Cancel, Orchestrator, Resumed, may_succeed_later,
-};
+use crate::orchestrator::{Answer, Assignment, Cancel, Orchestrator, Resumed, may_succeed_later};
 use crate::project::{EndStreams, ProjectHandle};
 use crate::supervision::{
     Address, ChildExited, ChildSpec, ExitReason, Intensity, OnStuck, RequestTag, RestartPolicy,

@@ -2,9 +2,10 @@
 
 use iris_protocol::{
     ApiError, ApprovalPayload, CancelPayload, Content, ErrorCode, MessageGet, MessageList,
-    MessagePayload, MessageSend, RunCancel, RunGet, RunList, RunPayload, RunResume, Session as SessionResource, SessionCreate,
-    SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionStatus,
-    SessionUpdate, ToolApprove, ToolReject, limits::MESSAGE_TEXT_BYTES_MAX,
+    MessagePayload, MessageSend, RunCancel, RunGet, RunList, RunPayload, RunResume,
+    Session as SessionResource, SessionCreate, SessionDelete, SessionGet, SessionId, SessionList,
+    SessionPayload, SessionStatus, SessionUpdate, ToolApprove, ToolReject,
+    limits::MESSAGE_TEXT_BYTES_MAX,
 };
 use iris_store::project::{CreateSession, Decision, PurgeSession, SetSessionStatus, UpdateSession};
 use iris_store::{Committed, WriteContext};

@@ -15,8 +15,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::rooms::Rooms;
 use super::{Committed, MAILBOX_LIMIT, Project, ProjectHandle, Registry};
-use crate::{ResumePolicy, Services};
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
+use crate::{ResumePolicy, Services};
 
 /// The write handle of a project's database, together with the right to have it. However its owner
 /// ends, what worked is recorded as interrupted, unless whoever opens it next resumes it by itself;

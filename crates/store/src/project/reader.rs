@@ -1,8 +1,8 @@
 //! The queries of a project's database, off the caller's thread.
 
 use iris_protocol::{
-    Agent, File, Message, MessageId, MessagePage, Room, Run, RunId, RunPage, Session,
-    SessionId, SessionPage, SessionSnapshot,
+    Agent, File, Message, MessageId, MessagePage, Room, Run, RunId, RunPage, Session, SessionId,
+    SessionPage, SessionSnapshot,
 };
 
 use super::{OpenRun, Replay, pages, queries, resuming, rows};

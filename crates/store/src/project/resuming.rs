@@ -1,8 +1,7 @@
 //! Letting a run go on that was cut off, and what is needed to do so.
 
 use iris_protocol::{
-    Approval, Event, Message, MessageState, Run, RunId, RunStatus, SessionId,
-    SessionState, UserId,
+    Approval, Event, Message, MessageState, Run, RunId, RunStatus, SessionId, SessionState, UserId,
 };
 use rusqlite::Connection;
 
@@ -15,7 +14,8 @@ use crate::{Command, StoreError, WriteTx};
 /// must not do so for ever.
 pub const RESUMES_MAX: u32 = 3;
 
-pub(super) const LAST_RUN: &str = "SELECT * FROM runs WHERE session_id = ?1 ORDER BY number DESC LIMIT 1";
+pub(super) const LAST_RUN: &str =
+    "SELECT * FROM runs WHERE session_id = ?1 ORDER BY number DESC LIMIT 1";
 
 /// Lets an interrupted run go on with the same answer. Answers the run as it is then: it works, and
 /// whoever runs it continues from the last step that is recorded.

@@ -38,8 +38,8 @@ async fn runs_start_once_and_in_order() {
     let end = finish(1, RunStatus::Completed, FinishReason::Stop);
     let finished = fixture.write(end).await.unwrap();
     assert_eq!(finished.next, Some(run_id(2)));
-    let next = fixture.reader().next_queued_run(session_id()).await.unwrap();
-    assert_eq!(next.map(|run| run.id), finished.next);
+    let next = fixture.reader().open_run(session_id()).await.unwrap().unwrap();
+    assert_eq!((Some(next.run.id), next.answer), (finished.next, None));
     assert_eq!(fixture.session().await.state, SessionState::Queued);
     fixture.write(start(2)).await.unwrap();
 }
