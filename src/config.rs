@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directories::ProjectDirs;
-use iris_actors::Registration;
+use iris_actors::{Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::{LogFormat, ModelRef};
@@ -102,6 +102,8 @@ pub struct Config {
     pub events_kept_bytes_max: u64,
     /// The most that a project may hold; 0 means no limit.
     pub quotas: Quotas,
+    /// What becomes of interrupted runs in projects that do not choose.
+    pub resume: ResumePolicy,
     /// How long a thread may be blocked before the process aborts; `None` means for ever.
     pub watchdog_abort: Option<Duration>,
     /// Which log lines to write; a valid filter of `tracing-subscriber`.
@@ -199,6 +201,7 @@ impl Config {
                 .parse("events_kept_bytes_max", parse::number)?
                 .unwrap_or(EVENTS_KEPT_BYTES_DEFAULT),
             quotas: quotas(&mut top)?,
+            resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
             watchdog_abort: top.parse("watchdog_abort_seconds", parse::watchdog_abort)?.flatten(),
             log: top.parse("log", parse::log_filter)?.unwrap_or_else(|| LOG_DEFAULT.to_owned()),
             log_format: top.parse("log_format", parse::log_format)?.unwrap_or(LogFormat::Text),

@@ -33,6 +33,7 @@ const KEYS: &[&str] = &[
     "project_bytes_max",
     "project_files_max",
     "project_file_bytes_max",
+    "resume",
     "watchdog_abort_seconds",
     "log",
     "log_format",

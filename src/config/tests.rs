@@ -70,6 +70,7 @@ fn without_any_source_the_defaults_hold() {
         file_bytes_max: 10 * 1024 * 1024 * 1024,
     };
     assert_eq!(config.quotas, quotas);
+    assert_eq!(config.resume, ResumePolicy::Manual);
     assert_eq!(config.watchdog_abort, None);
     assert_eq!(config.log, "info");
     assert_eq!(config.log_format, LogFormat::Text);
@@ -99,6 +100,7 @@ fn each_key_of_the_file_is_read() {
         project_bytes_max = 2
         project_files_max = 3
         project_file_bytes_max = 0
+        resume = "auto"
         watchdog_abort_seconds = 15
         log = "iris=debug,warn"
         log_format = "json"
@@ -134,6 +136,7 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.events_kept_bytes_max, 1_000);
     let quotas = Quotas { rows_max: 1, bytes_max: 2, files_max: 3, file_bytes_max: 0 };
     assert_eq!(config.quotas, quotas);
+    assert_eq!(config.resume, ResumePolicy::Auto);
     assert_eq!(config.watchdog_abort, Some(Duration::from_secs(15)));
     assert_eq!(config.log, "iris=debug,warn");
     assert_eq!(config.log_format, LogFormat::Json);
@@ -258,6 +261,7 @@ fn each_bad_variable_is_named_with_its_value() {
         ("BIND", "127.0.0.1:65536", "not an address with a port like `127.0.0.1:4747`"),
         ("DATA_DIR", "", "not a path"),
         ("REGISTRATION", "maybe", "not `open` or `closed`"),
+        ("RESUME", "always", "not `manual` or `auto`"),
         ("JWT_SECRET_FILE", "", "not a path"),
         ("DEFAULT_MODEL", "gpt", "not of the form `provider/model`"),
         ("DEFAULT_MODEL", "local/", "not of the form `provider/model`"),

@@ -31,6 +31,7 @@ mod projects;
 mod remote;
 mod repeating;
 mod restart;
+mod resuming;
 mod sessions;
 mod socket;
 mod streaming;

@@ -8,11 +8,12 @@ use std::time::Duration;
 use iris_client::RestAnswer;
 use iris_protocol::{
     AgentCreate, Approval, Content, Data, ErrorCode, LogSet, MessageSend, Operation,
-    ProjectArchive, ProjectId, Right, Role, SessionArchive, SessionId, SessionState,
+    ProjectArchive, ProjectId, Right, Role, RunId, SessionArchive, SessionCreate, SessionId,
+    SessionState,
 };
 use iris_testkit::{
-    AppOptions, PASSWORD, Person, ServerProcess, TestApp, TestClock, patiently, spawn_app,
-    spawn_app_with,
+    AppOptions, FakeProvider, Gate, PASSWORD, Person, Reply, ServerProcess, TestApp, TestClock,
+    chat, patiently, spawn_app, spawn_app_with,
 };
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
@@ -53,6 +54,8 @@ struct World {
     archived: ProjectId,
     to_archive: ProjectId,
     doomed: ProjectId,
+    /// A run that the server cut off.
+    interrupted: (SessionId, RunId),
     busy: SessionId,
     approval: Approval,
     rejection: Approval,
@@ -61,11 +64,26 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let app = spawn_app().await;
-        let operator = app.admin().await;
-        let (ann, bob) = (app.user("ann").await, app.user("bob").await);
-        let (carol, dave) = (app.user("carol").await, app.user("dave").await);
+        let held = Gate::default();
+        let replies = [Reply::stream().wait(&held), chat::says("on")];
+        let provider = FakeProvider::start(replies).await;
+        let options = AppOptions::with_provider(provider.base_url());
+        let (fake, default_model) = (options.default_model, AppOptions::default().default_model);
+        let app = spawn_app_with(AppOptions { default_model, ..options }).await;
+        let ann = app.user("ann").await;
         let project = ann.project("p").await.id;
+        let interrupted = {
+            let request = SessionCreate { title: None, agent: None, model: fake, mode: None };
+            let session = ann.client.call(Some(&project), request).await.unwrap().session.id;
+            let run = ann.join(&project, &session).await.send_message("go on").await.run_id;
+            held.reached().await;
+            (session, run)
+        };
+        let app = app.restart().await;
+        let ann = app.again(&ann);
+        let operator = app.admin().await;
+        let bob = app.user("bob").await;
+        let (carol, dave) = (app.user("carol").await, app.user("dave").await);
         ann.add_member(&project, &bob, Role::Admin).await;
         ann.add_member(&project, &operator, Role::Viewer).await;
         let [archived, to_archive, doomed] =
@@ -104,6 +122,7 @@ impl World {
             archived,
             to_archive,
             doomed,
+            interrupted,
             busy,
             approval,
             rejection,
@@ -132,6 +151,9 @@ impl World {
             | Operation::MemberList
             | Operation::SessionList
             | Operation::SessionGet
+            | Operation::SessionSearch
+            | Operation::RunGet
+            | Operation::RunList
             | Operation::MessageGet
             | Operation::MessageList
             | Operation::AgentList
@@ -200,6 +222,11 @@ impl World {
             Operation::RunCancel => {
                 let other = session().await;
                 ann(p, json!({ "sessionId": self.busy }), json!({ "sessionId": other }))
+            }
+            Operation::RunResume => {
+                let (id, run) = &self.interrupted;
+                let resume = |run: &RunId| json!({ "sessionId": id, "runId": run });
+                ann(p, resume(run), resume(&self.approval.run_id))
             }
             Operation::AgentCreate => ann(p, json!({ "name": "new" }), json!({ "name": "other" })),
             Operation::AgentUpdate => {

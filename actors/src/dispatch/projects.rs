@@ -18,7 +18,7 @@ use iris_store::{Committed, StoreError, WriteContext};
 use super::{Done, Grant, check_description, check_name, done, internal, stored};
 use crate::directory::{CloseOne, ProjectPlaces};
 use crate::supervision::AskError;
-use crate::{Node, leftovers, outbox, write};
+use crate::{Node, ResumePolicy, leftovers, outbox, write};
 
 /// The directories whose entries a new project changes: its own, `projects` and the data directory.
 const DIRECTORIES_MADE: usize = 3;
@@ -169,6 +169,7 @@ pub(super) async fn update(
         if !settings.values().all(iris_tools::is_shallow) {
             return Err(ApiError::invalid("`settings` is nested too deeply").reason("too_deep"));
         }
+        ResumePolicy::check(settings)?;
     }
     let command = UpdateProject {
         id: grant.project_id()?.clone(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use actix::prelude::*;
 use iris_agent::{FileWritten, Input, ToolOutcome};
 use iris_protocol::ToolCallId;
-use iris_store::StoreError;
 use iris_store::project::{ProjectReader, Quotas};
+use iris_store::{CrashPoint, StoreError, crash_point};
 use iris_tools::{ToolContext, ToolOutput};
 use serde_json::Value;
 use tracing::Instrument;
@@ -76,7 +76,10 @@ impl Orchestrator {
             };
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
-            match tokio::time::timeout(timeout, tool.run(context, input)).await {
+            crash_point(CrashPoint::ToolStart);
+            let ended = tokio::time::timeout(timeout, tool.run(context, input)).await;
+            crash_point(CrashPoint::ToolEnd);
+            match ended {
                 Ok(Ok(output)) => completed(output),
                 Ok(Err(error)) => ToolOutcome::Failed { error: error.to_string() },
                 Err(_) => {

@@ -8,9 +8,9 @@ use std::sync::{Arc, Weak};
 use actix::prelude::*;
 use iris_agent::Clock;
 use iris_protocol::{ApiError, ErrorCode, ProjectId};
-use iris_store::project::{ProjectDatabase, RecoverRuns, Recovered};
+use iris_store::project::{ProjectDatabase, RecoverRuns};
 use iris_store::root::{ClearUnfinished, OutboxEntry};
-use iris_store::{StoreError, WriteContext};
+use iris_store::{Command, StoreError, WriteContext, WriteTx};
 use iris_workspace::Workspace;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
@@ -21,12 +21,13 @@ use super::upkeep::Upkeep;
 use super::{Committed, MAILBOX_LIMIT, Project, ProjectHandle, Registry};
 use crate::root::RootAccess;
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
-use crate::{Services, record};
+use crate::{ResumePolicy, Services, record};
 
 /// The write handle of a project's database, together with the right to have it. However its owner
-/// ends, what was alive is recorded as interrupted, what is queued is committed and the file closed;
-/// only then may the project be opened again. Where nothing is left unfinished, the mark of it goes
-/// before that, so that it cannot take away one of the next life.
+/// ends, what worked is recorded as interrupted, unless whoever opens it next resumes it by itself;
+/// what is queued is committed and the file closed; only then may the project be opened again. Where
+/// nothing is left unfinished, the mark of it goes before that, so that it cannot take away one of the
+/// next life.
 pub(super) struct OpenDatabase {
     /// There until it is closed.
     open: Option<(ProjectDatabase, OwnedMutexGuard<()>)>,
@@ -35,9 +36,18 @@ pub(super) struct OpenDatabase {
     root: RootAccess,
     /// Whether the project may stand in the index of unfinished work.
     may_be_marked: bool,
+    resume: ResumePolicy,
 }
 
 impl OpenDatabase {
+    /// Whether runs that were interrupted go on by themselves.
+    pub(super) fn resumes(&self) -> bool {
+        match self.resume {
+            ResumePolicy::Manual => false,
+            ResumePolicy::Auto => true,
+        }
+    }
+
     pub(super) fn get(&self) -> Option<&ProjectDatabase> {
         self.open.as_ref().map(|(database, _)| database)
     }
@@ -50,6 +60,7 @@ impl OpenDatabase {
             project_id: self.project_id.clone(),
             root: self.root.clone(),
             may_be_marked: self.may_be_marked,
+            resume: self.resume,
         }
     }
 
@@ -62,12 +73,18 @@ impl OpenDatabase {
 impl Drop for OpenDatabase {
     fn drop(&mut self) {
         let Some((database, lease)) = self.open.take() else { return };
-        let at = self.clock.now_ms();
+        let (at, resumes) = (self.clock.now_ms(), self.resumes());
         let (root, project_id) = (self.root.address.clone(), self.project_id.clone());
         let may_be_marked = self.may_be_marked;
         let close = move || {
-            let recovered = database.writer().submit(RecoverRuns { at }, WriteContext::default());
-            let is_finished = may_be_marked && is_finished(&database, recovered.wait());
+            let cut_off = if resumes {
+                database.writer().submit(LastWord, WriteContext::default()).wait().map(|_| 0)
+            } else {
+                let recover = RecoverRuns { resume: false, at };
+                let recovered = database.writer().submit(recover, WriteContext::default()).wait();
+                recovered.map(|recovered| recovered.output.interrupted)
+            };
+            let is_finished = may_be_marked && is_finished(&database, cut_off);
             database.close();
             if is_finished {
                 // On its way when this returns; nobody needs to know when it is done.
@@ -84,12 +101,19 @@ impl Drop for OpenDatabase {
 
 /// Whether nothing is open in a database that nobody writes any more, and nothing was cut off just now.
 /// Where that cannot be told, something is: the next start finds out.
-fn is_finished(
-    database: &ProjectDatabase,
-    recovered: Result<iris_store::Committed<Recovered>, StoreError>,
-) -> bool {
-    recovered.is_ok_and(|recovered| recovered.output.interrupted == 0)
-        && database.has_open_work().is_ok_and(|is_open| !is_open)
+fn is_finished(database: &ProjectDatabase, cut_off: Result<u32, StoreError>) -> bool {
+    cut_off.is_ok_and(|count| count == 0) && database.has_open_work().is_ok_and(|is_open| !is_open)
+}
+
+/// Does nothing: once it is committed, so is all that was submitted before it.
+struct LastWord;
+
+impl Command for LastWord {
+    type Output = ();
+
+    fn run(self, _: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// What the root database says of a project that is opened.
@@ -110,6 +134,7 @@ pub(crate) struct OpenedProject {
     workspace: Workspace,
     head: u64,
     committed: Registry,
+    resume: ResumePolicy,
 }
 
 impl OpenedProject {
@@ -119,6 +144,7 @@ impl OpenedProject {
         database: &Path,
         files: &Path,
         lease: OwnedMutexGuard<()>,
+        resume: ResumePolicy,
     ) -> Result<Self, ApiError> {
         let committed: Registry = Arc::default();
         let registry = Arc::clone(&committed);
@@ -136,7 +162,7 @@ impl OpenedProject {
             tracing::error!(project.id = %id, %error, "the project's directory could not be opened");
             ApiError::new(ErrorCode::ReadOnly, "the project's directory cannot be opened")
         })?;
-        Ok(Self { id, database, lease, workspace, head, committed })
+        Ok(Self { id, database, lease, workspace, head, committed, resume })
     }
 
     /// Starts the registry on the current arbiter.
@@ -175,6 +201,7 @@ impl OpenedProject {
                     project_id: self.id.clone(),
                     root: news.root.clone(),
                     may_be_marked: news.is_unfinished,
+                    resume: self.resume,
                 },
                 id: self.id,
                 root: news.root,

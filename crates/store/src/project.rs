@@ -21,11 +21,13 @@ mod pages;
 mod quotas;
 mod reader;
 mod recovery;
+mod resuming;
 mod retention;
 mod runs;
 mod search;
 mod sessions;
 mod steps;
+mod streams;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,15 +49,18 @@ pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
 pub use quotas::{ProjectUsage, Quotas};
 pub use reader::ProjectReader;
 pub use recovery::{FailRuns, RecoverRuns, Recovered};
+pub use resuming::{OpenRun, RESUMES_MAX, ResumeRun};
 pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
 pub use search::IndexParts;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
 pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
+pub use streams::{CheckpointText, TextChunk};
 
 /// The migrations, oldest first.
 pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0001_conversations.sql"),
+    include_str!("../../../migrations/project/0002_streams_and_resumption.sql"),
     include_str!("../../../migrations/project/0003_search_blobs_quotas.sql"),
     include_str!("../../../migrations/project/0004_outbox.sql"),
 ];

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
-use iris_actors::Registration;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
+use iris_actors::{Registration, ResumePolicy};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
@@ -69,6 +69,8 @@ pub struct AppOptions {
     pub events_kept_bytes_max: u64,
     /// The most that a project may hold; no limit by default.
     pub quotas: Quotas,
+    /// What becomes of interrupted runs in projects that do not choose.
+    pub resume: ResumePolicy,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// Whether projects are reached as on another machine: over text, through another thread. By
@@ -98,6 +100,7 @@ impl Default for AppOptions {
             events_kept: Some(Duration::from_hours(30 * 24)),
             events_kept_bytes_max: 0,
             quotas: Quotas::default(),
+            resume: ResumePolicy::Manual,
             watchdog: WatchdogSettings::default(),
             remote: std::env::var_os(REMOTE).is_some(),
         }
@@ -136,6 +139,7 @@ impl AppOptions {
             events_kept: self.events_kept,
             events_kept_bytes_max: self.events_kept_bytes_max,
             quotas: self.quotas,
+            resume: self.resume,
             watchdog_abort: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,

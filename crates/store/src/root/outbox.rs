@@ -83,9 +83,3 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<OutboxEntry> {
         at: row.get("at")?,
     })
 }
-
-/// Every query that must not read a whole table.
-#[cfg(test)]
-pub(super) fn statements() -> Vec<String> {
-    vec![ENTRIES.to_owned()]
-}
