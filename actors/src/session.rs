@@ -70,6 +70,8 @@ pub(crate) struct Session {
     requests: HashMap<RunId, RequestTag>,
     /// A run that is to end as soon as it starts.
     to_cancel: Option<RunId>,
+    /// Decisions that came before it was known which run goes on wait until theirs is dropped.
+    decisions: Vec<oneshot::Sender<()>>,
     /// Requests that are being answered.
     asked: usize,
     /// Whether anything happened since the last look for idleness.
@@ -85,8 +87,6 @@ enum Work {
         look_again: bool,
         /// Cancels that came meanwhile; they concern the run that is found, if there is one.
         cancels: Vec<oneshot::Sender<bool>>,
-        /// Decisions that came meanwhile wait for this: they may concern that run too.
-        decisions: Vec<oneshot::Sender<()>>,
     },
     /// A run works.
     Running(ActiveRun),
@@ -117,6 +117,7 @@ impl Session {
             work,
             requests: HashMap::new(),
             to_cancel: None,
+            decisions: Vec::new(),
             asked: 0,
             was_used: true,
         }
@@ -289,10 +290,10 @@ impl Session {
         match &mut self.work {
             Work::None if !self.place.services.is_draining() => {}
             Work::LookingUp { look_again, .. } => return *look_again = true,
-            Work::None | Work::Running(_) | Work::Ending(_) => return,
+            Work::None => return self.decisions.clear(),
+            Work::Running(_) | Work::Ending(_) => return,
         }
-        self.work =
-            Work::LookingUp { look_again: false, cancels: Vec::new(), decisions: Vec::new() };
+        self.work = Work::LookingUp { look_again: false, cancels: Vec::new() };
         let reader = self.place.project.reader.clone();
         let id = self.place.id.clone();
         let next = async move { reader.open_run(id).await }.into_actor(self);
@@ -301,8 +302,8 @@ impl Session {
 
     fn looked_up(&mut self, next: Result<Option<OpenRun>, StoreError>, ctx: &mut Context<Self>) {
         let work = std::mem::replace(&mut self.work, Work::None);
-        let (look_again, cancels, decisions) = match work {
-            Work::LookingUp { look_again, cancels, decisions } => (look_again, cancels, decisions),
+        let (look_again, cancels) = match work {
+            Work::LookingUp { look_again, cancels } => (look_again, cancels),
             other @ (Work::None | Work::Running(_) | Work::Ending(_)) => {
                 self.work = other;
                 return;
@@ -312,8 +313,8 @@ impl Session {
             Ok(Some(open)) => self.take_up(open, ctx),
             Ok(None) if look_again => {
                 self.start_next(ctx);
-                if let Work::LookingUp { cancels: held, decisions: waiting, .. } = &mut self.work {
-                    (*held, *waiting) = (cancels, decisions);
+                if let Work::LookingUp { cancels: waiting, .. } = &mut self.work {
+                    *waiting = cancels;
                     return;
                 }
             }
@@ -330,8 +331,8 @@ impl Session {
             // Fails when the caller went away.
             cancel.send(self.cancel()).ok();
         }
-        for decision in decisions {
-            decision.send(()).ok();
+        if !matches!(self.work, Work::Ending(_)) {
+            self.decisions.clear();
         }
     }
 
@@ -535,10 +536,13 @@ impl Handler<Decide> for Session {
         self.asked += 1;
         self.was_used = true;
         self.start_next(ctx);
-        let Work::LookingUp { decisions, .. } = &mut self.work else { return self.decide(decide) };
-        let (looked, has_looked) = oneshot::channel();
-        decisions.push(looked);
-        Box::pin(has_looked.into_actor(self).then(|_, session, _| session.decide(decide)))
+        match self.work {
+            Work::None | Work::Running(_) => return self.decide(decide),
+            Work::LookingUp { .. } | Work::Ending(_) => {}
+        }
+        let (known, is_known) = oneshot::channel();
+        self.decisions.push(known);
+        Box::pin(is_known.into_actor(self).then(|_, session, _| session.decide(decide)))
     }
 }
 

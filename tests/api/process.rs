@@ -188,6 +188,25 @@ async fn text_that_streamed_is_kept_up_to_its_last_checkpoint_and_the_run_can_be
 }
 
 #[tokio::test]
+async fn a_few_words_are_kept_too_after_a_moment() {
+    let gate = Gate::default();
+    let held = Reply::stream().bytes(chat::text("a few words")).wait(&gate);
+    let provider = FakeProvider::start([held]).await;
+    let dir = tempdir().unwrap();
+    let mut command = iris_with(dir.path(), &provider);
+    command.env("IRIS_CRASH_AT", "checkpoint");
+    let server = ServerProcess::start(command).await;
+    let talk = ann(&server).await.conversation().await;
+    let run = talk.send_message("say a few words").await.run_id;
+    assert!(!server.exited().await.success());
+
+    let server = ServerProcess::start(iris_with(dir.path(), &provider)).await;
+    let mut again = came_back(&server, &talk).await;
+    assert_eq!(again.run_ended(&run).await, RunStatus::Interrupted);
+    assert_eq!(text_of(&again.answer(&run).await), "a few words");
+}
+
+#[tokio::test]
 async fn an_approval_that_is_answered_after_a_kill_runs_its_tool_exactly_once() {
     let arguments = "{\"path\": \"a.txt\", \"content\": \"1\"}";
     let replies = [chat::calls("write", arguments), chat::says("written"), chat::says("behind")];

@@ -120,9 +120,19 @@ impl<'a> Talk<'a> {
         self.player.insist_done("decide", decide).await;
     }
 
-    /// Waits until the agent says something.
-    pub(crate) async fn said(&mut self) {
-        while !matches!(next(self.player, &mut self.owner).await, Update::Text { .. }) {}
+    /// Waits until the agent says something; gives the end of a run that came first.
+    pub(crate) async fn said(&mut self) -> Option<RunStatus> {
+        loop {
+            match next(self.player, &mut self.owner).await {
+                Update::Text { .. } => return None,
+                Update::Event(frame) => {
+                    if let Event::RunCompleted { status, .. } = frame.event {
+                        return Some(status);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Waits until a tool call asks for a person.

@@ -36,6 +36,17 @@ fn complete(text: &str) -> Event {
     Event::MessageTextComplete { session_id, message_id, part_id, length, text, interrupted: false }
 }
 
+/// What is left of a part that was cut off.
+fn interrupted(rest: &str) -> Event {
+    let Event::MessageTextComplete { session_id, message_id, part_id, length, text, .. } =
+        complete(rest)
+    else {
+        unreachable!("it is that")
+    };
+    let interrupted = true;
+    Event::MessageTextComplete { session_id, message_id, part_id, length, text, interrupted }
+}
+
 /// The text that a caller shows who follows the pieces.
 #[derive(Default)]
 struct Screen {
@@ -115,6 +126,14 @@ fn nothing_follows_the_end_of_a_part() {
     screen.apply(&delta(2, 0, "x"));
     screen.apply(&complete("other"));
     assert_eq!((screen.text.as_str(), screen.gaps), ("ab", 0));
+}
+
+#[test]
+fn a_text_that_was_interrupted_is_cut_to_what_is_left_of_it() {
+    let mut screen = Screen::after(&[delta(1, 0, "Hello wor"), interrupted("Hello")]);
+    assert_eq!((screen.text.as_str(), screen.gaps), ("Hello", 0));
+    screen.apply(&delta(1, 9, "ld"));
+    assert_eq!(screen.text, "Hello");
 }
 
 #[test]

@@ -47,8 +47,10 @@ pub(super) async fn operator(player: &Player<'_>) {
 async fn resumed(player: &Player<'_>, project: &ProjectId, talk: &mut Talk<'_>) {
     let (client, id) = (&player.person.client, Some(project));
     let goes_on = async || {
-        let run_id = talk.try_send("delay 5\nchunks 1000 tick").await?;
-        talk.said().await;
+        let run_id = talk.try_send("delay 50\nchunks 200 tick").await?;
+        if let Some(status) = talk.said().await {
+            return Err(Trouble::RunEnded(status));
+        }
         restart(player, &project_path(project)).await;
         match talk.ended(&run_id, How::Watch).await {
             RunStatus::Interrupted => {}
