@@ -6,9 +6,14 @@
 //! an agent does next.
 
 mod column;
+mod condition;
 mod database;
 mod error;
+mod head;
+mod migration;
 mod reader;
+mod storage;
+mod wal;
 mod writer;
 
 pub mod project;
@@ -18,7 +23,8 @@ pub use error::StoreError;
 pub use project::{ProjectDatabase, ProjectReader};
 pub use reader::Reader;
 pub use root::{RootDatabase, RootReader};
+pub use storage::{Storage, StorageStatus};
 pub use writer::{
-    Command, Committed, Durability, IdempotencyKey, QUEUED_COMMANDS_MAX, Receipt, StoredEvent,
-    WriteContext, WriteTx, Writer,
+    Command, Committed, Durability, FromReserve, IdempotencyKey, QUEUED_COMMANDS_MAX, Receipt,
+    StoredEvent, WhenFull, WriteContext, WriteTx, Writer,
 };

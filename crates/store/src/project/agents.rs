@@ -4,7 +4,7 @@ use iris_protocol::{Agent, AgentId, Event, ModelRef, UserId};
 use rusqlite::params;
 
 use super::{log, queries};
-use crate::{Command, StoreError, WriteTx, column};
+use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// Most agents of one project.
 pub const AGENTS_MAX: u64 = 256;
@@ -116,6 +116,10 @@ pub struct DeleteAgent {
 
 impl Command for DeleteAgent {
     type Output = Agent;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Agent, StoreError> {
         let agent = existing_agent(tx, &self.name)?;

@@ -3,7 +3,7 @@
 use iris_protocol::{Event, Room, SessionId, UserId};
 
 use super::queries;
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Publishes something that happened to the project itself, in the project's room.
 #[derive(Debug, Clone)]
@@ -18,6 +18,10 @@ pub struct PublishProjectEvent {
 
 impl Command for PublishProjectEvent {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         in_project(tx, self.at, Some(&self.by), &self.event)

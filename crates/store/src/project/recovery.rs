@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ending::{self, CallEnd};
 use super::rows::NumberedRun;
 use super::{queries, rows};
-use crate::{Command, StoreError, WriteTx, column};
+use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// Interrupts every run that was working or waiting when the server stopped. Runs that were queued
 /// stay queued. The first command after a database is opened.
@@ -29,6 +29,10 @@ pub struct Recovered {
 
 impl Command for RecoverRuns {
     type Output = Recovered;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Recovered, StoreError> {
         let sql = "SELECT * FROM runs WHERE ended_at IS NULL AND status IN ('running', 'waiting')
@@ -64,6 +68,10 @@ pub struct FailRuns {
 impl Command for FailRuns {
     /// The answers that were cut off.
     type Output = Vec<MessageId>;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Vec<MessageId>, StoreError> {
         let sql = "SELECT * FROM runs WHERE session_id = ?1 AND ended_at IS NULL

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use super::queries::{member, project_location};
 use super::rows::role_text;
 use super::users::existing_user;
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Adds a user to a project. Answers the member.
 ///
@@ -87,6 +87,10 @@ pub struct RemoveMember {
 
 impl Command for RemoveMember {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         let member = existing_member(tx.conn(), &self.project_id, &self.user_id)?;

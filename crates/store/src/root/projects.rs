@@ -10,7 +10,7 @@ use super::members::insert_member;
 use super::queries::project;
 use super::rows::project_type_text;
 use super::users::existing_user;
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Creates a project with its owner as its first member. Answers the project as the owner sees it.
 ///
@@ -154,6 +154,10 @@ pub struct DeleteProject {
 
 impl Command for DeleteProject {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         let deleted = tx
