@@ -1,6 +1,8 @@
 //! Project id to project registry: starts registries on demand, each on one of a few arbiters, and
 //! closes those that nobody needs, the least recently used first. The node starts it.
 
+mod quarantine;
+
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -15,8 +17,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::Services;
-use crate::project::{CloseIfIdle, CloseProject, OpenedProject, ProjectHandle};
+use crate::project::{CloseIfIdle, CloseProject, Damage, NotOpened, OpenedProject, ProjectHandle};
 use crate::supervision::{Address, Supervise, Vitals};
+use quarantine::{LOOK_EVERY, Quarantine};
 
 /// How many of the least recently used projects are asked to close when one more is wanted than may
 /// be open.
@@ -50,6 +53,8 @@ pub struct Directory {
     leases: HashMap<ProjectId, Weak<Lease>>,
     /// Who wants a project that there is no room for yet.
     waiting_for_room: VecDeque<(ProjectId, Opening)>,
+    /// Those whose databases are damaged: they are not opened over and over.
+    quarantine: Quarantine,
     is_closing: bool,
 }
 
@@ -89,6 +94,7 @@ impl Directory {
             projects: HashMap::new(),
             leases: HashMap::new(),
             waiting_for_room: VecDeque::new(),
+            quarantine: Quarantine::default(),
             is_closing: false,
         }
     }
@@ -101,6 +107,7 @@ impl Actor for Directory {
         // Half the time, so that an idle project is closed at most half as late again.
         let idle = self.services.settings.project_idle;
         ctx.run_interval((idle / 2).max(Duration::from_millis(1)), Self::close_idle);
+        ctx.run_interval(LOOK_EVERY, |directory, ctx| directory.look_at_quarantine(ctx));
     }
 }
 
@@ -126,7 +133,8 @@ impl Supervise for Directory {
             }
         }
         let leases = std::mem::take(&mut self.leases);
-        Ok(Self { projects, leases, is_closing: self.is_closing, ..fresh })
+        let quarantine = std::mem::take(&mut self.quarantine);
+        Ok(Self { projects, leases, quarantine, is_closing: self.is_closing, ..fresh })
     }
 
     fn observe(&self) -> Value {
@@ -145,9 +153,20 @@ impl Supervise for Directory {
             "openMax": self.services.settings.projects_open_max,
             "waitingForRoom": self.waiting_for_room.len(),
             "leases": self.leases.len(),
+            "quarantined": self.quarantine.observe(),
+            "storage": storage(&self.services),
             "isClosing": self.is_closing,
         })
     }
+}
+
+fn storage(services: &Services) -> Value {
+    let status = services.storage.status();
+    json!({
+        "isFull": status.is_full,
+        "reserveBytes": status.reserve_bytes,
+        "availableBytes": status.available_bytes,
+    })
 }
 
 /// Ask: opens a project, or answers the one that is open.
@@ -165,6 +184,9 @@ impl Handler<OpenProject> for Directory {
         let OpenProject { id, answer } = open;
         if self.is_closing {
             return reply(answer, Err(ApiError::from(ErrorCode::ShuttingDown)));
+        }
+        if let Some(error) = self.quarantine.refusal(&id) {
+            return reply(answer, Err(error));
         }
         let is_full = self.projects.len() >= self.services.settings.projects_open_max;
         match self.projects.get_mut(&id) {
@@ -226,9 +248,19 @@ impl Directory {
                 }
                 return;
             };
-            if let Ok(handle) = &opened {
-                directory.projects.insert(id, Entry::opened(handle.clone()));
-            }
+            let opened = match opened {
+                Ok(handle) => {
+                    directory.quarantine.release(&id);
+                    directory.projects.insert(id, Entry::opened(handle.clone()));
+                    Ok(handle)
+                }
+                Err(NotOpened { error, damage }) => {
+                    if let Some(damage) = damage {
+                        directory.keep_out(id, &damage, &error);
+                    }
+                    Err(error)
+                }
+            };
             for answer in waiting {
                 reply(answer, opened.clone());
             }
@@ -356,7 +388,7 @@ struct Start {
 }
 
 impl Start {
-    async fn run(self) -> Result<ProjectHandle, ApiError> {
+    async fn run(self) -> Result<ProjectHandle, NotOpened> {
         let location = self.root.project_location(&self.id).await;
         let location = location.map_err(|e| e.to_api())?;
         let location = location.ok_or_else(|| ApiError::not_found("project"))?;
@@ -368,11 +400,12 @@ impl Start {
             error.retry_after(NO_ROOM_RETRY_AFTER_MS)
         })?;
         let id = self.id.clone();
-        let open = move || OpenedProject::open(id, &places.database, &files, lease);
+        let storage = self.services.storage.clone();
+        let open = move || OpenedProject::open(id, &places.database, &files, &storage, lease);
         let opened = tokio::task::spawn_blocking(open).await.map_err(|_| lost())??;
         let (started, handle) = oneshot::channel();
         let (services, vitals, directory) = (self.services, self.vitals, self.directory);
-        let exited = Exited(self.id);
+        let exited = Exited { id: self.id, damage: opened.damage() };
         let start = move || {
             let handle = opened.start(&services, &vitals, move || directory.tell(exited));
             // Nobody waits for it any more: the directory failed meanwhile and does not know it.
@@ -384,7 +417,7 @@ impl Start {
             Some(arbiter) => drop(arbiter.spawn_fn(start)),
             None => start(),
         }
-        handle.await.map_err(|_| lost())
+        Ok(handle.await.map_err(|_| lost())?)
     }
 }
 
@@ -395,12 +428,18 @@ fn lost() -> ApiError {
 /// Tell: a registry left the tree.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Exited(ProjectId);
+struct Exited {
+    id: ProjectId,
+    damage: Damage,
+}
 
 impl Handler<Exited> for Directory {
     type Result = ();
 
-    fn handle(&mut self, Exited(id): Exited, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Exited { id, damage }: Exited, ctx: &mut Context<Self>) {
+        if let Some(damage) = damage.get() {
+            self.quarantine_open(id.clone(), damage);
+        }
         if let Some(Entry::Open { handle, .. }) = self.projects.get(&id)
             && !handle.address.connected()
         {
@@ -420,6 +459,7 @@ impl Handler<CloseOne> for Directory {
 
     fn handle(&mut self, CloseOne(id): CloseOne, ctx: &mut Context<Self>) -> Self::Result {
         let lease = self.lease(&id);
+        self.quarantine.release(&id);
         let registry =
             self.projects.remove(&id).and_then(|entry| close(entry, ErrorCode::NotFound));
         self.use_room(ctx);

@@ -2,6 +2,7 @@
 //! it; it ends when the end of its run is recorded.
 
 mod model;
+mod pause;
 mod tool;
 
 use std::collections::{HashMap, VecDeque};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures_util::future::Either;
 use iris_agent::{Effect, Input, StepEnd, StepPart, Turn, TurnEnd};
 use iris_protocol::{
     ApiError, ApprovalId, ErrorCode, MessageId, Run, RunId, RunStatus, SessionId, StreamKind,
@@ -18,7 +20,7 @@ use iris_store::project::{
     Decision, FailQueuedRun, FinishRun, NewApproval, NewPart, Outcome, RecordResult, RecordStep,
     RecordedChange, StartRun, StepEnd as RecordedStep,
 };
-use iris_store::{Command, StoreError, WriteContext};
+use iris_store::{Command, FromReserve, StoreError, WriteContext};
 use iris_tools::ReadLog;
 use serde_json::{Value, json};
 use tracing::{Instrument, Span};
@@ -27,6 +29,7 @@ use crate::project::{EndStreams, Stream};
 use crate::session::{Answerer, Decide, Session, SessionPlace, answerer};
 use crate::supervision::{Address, RequestTag, Supervise, Vitals};
 use crate::{Services, record};
+use pause::Paused;
 use tool::ToolRuns;
 
 /// How long a write may take before the orchestrator counts as stuck.
@@ -62,6 +65,8 @@ pub(crate) struct Orchestrator {
     /// What is still to be done about the last input.
     effects: VecDeque<Effect>,
     is_recording: bool,
+    /// What the disk had no room for.
+    paused: Option<Paused>,
     model: Option<model::Call>,
     /// Questions to the model so far.
     calls: u64,
@@ -94,6 +99,7 @@ impl Orchestrator {
             effects: VecDeque::new(),
             // Everything waits until the start of the run is recorded.
             is_recording: true,
+            paused: None,
             model: None,
             calls: 0,
             tools: ToolRuns::default(),
@@ -119,6 +125,12 @@ impl Actor for Orchestrator {
 
     /// Records the run as running; only then does the turn begin.
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Orchestrator {
+    fn begin(&mut self, ctx: &mut Context<Self>) {
         let work = self.vitals.begin("StartRun", WRITE_BUDGET);
         let began = begin(self.assignment.clone()).instrument(self.span.clone()).into_actor(self);
         ctx.spawn(began.map(move |began, orchestrator, ctx| {
@@ -136,6 +148,7 @@ impl Actor for Orchestrator {
                     tracing::warn!(actor.path = %path, %code, "run could not start");
                     ctx.stop();
                 }
+                Err(StoreError::StorageFull) => orchestrator.pause_start(ctx),
                 Err(error) => {
                     orchestrator
                         .vitals
@@ -154,6 +167,7 @@ impl Supervise for Orchestrator {
         json!({
             "runId": self.assignment.run.id,
             "isRecording": self.is_recording,
+            "isPaused": self.is_paused(),
             "asksModel": self.model.is_some(),
             "toolsRunning": self.tools.count(),
             "callsWaitingForApproval": self.expiries.len(),
@@ -242,13 +256,33 @@ impl Orchestrator {
         }
     }
 
-    fn record<C: Command>(&mut self, command: C, ctx: &mut Context<Self>) {
+    fn record<C: Command + Clone>(&mut self, command: C, ctx: &mut Context<Self>) {
+        self.record_from(command, false, ctx);
+    }
+
+    /// As [`Orchestrator::record`], from the reserve of a full disk when the run is to end anyway.
+    fn record_from<C: Command + Clone>(
+        &mut self,
+        command: C,
+        from_reserve: bool,
+        ctx: &mut Context<Self>,
+    ) {
         self.is_recording = true;
-        let project = &self.assignment.place.project.address;
+        let (project, again) = (&self.assignment.place.project.address, command.clone());
         let work = self.vitals.begin(std::any::type_name::<C>(), WRITE_BUDGET);
-        let recorded = record(project, command, WriteContext::default()).into_actor(self);
-        ctx.spawn(recorded.map(move |recorded, orchestrator, ctx| {
+        let recorded = if from_reserve {
+            let command = FromReserve(command);
+            Either::Left(record(project, command, WriteContext::default()))
+        } else {
+            Either::Right(record(project, command, WriteContext::default()))
+        };
+        ctx.spawn(recorded.into_actor(self).map(move |recorded, orchestrator, ctx| {
             drop(work);
+            if matches!(recorded, Err(StoreError::StorageFull)) {
+                return orchestrator.pause(ctx, move |orchestrator, is_cancelled, ctx| {
+                    orchestrator.record_from(again, from_reserve || is_cancelled, ctx);
+                });
+            }
             orchestrator.is_recording = false;
             if let Err(error) = recorded {
                 orchestrator.log_failed_record(&error);
@@ -376,7 +410,7 @@ impl Orchestrator {
             if let Err(error) = finished {
                 orchestrator.log_failed_record(&error);
                 if may_succeed_later(error.code()) {
-                    ctx.run_later(RECORD_AGAIN_AFTER, |orchestrator, ctx| {
+                    ctx.run_later(pause::try_again_after(&error), |orchestrator, ctx| {
                         orchestrator.finish(again, ctx);
                     });
                     return;
@@ -437,5 +471,6 @@ impl Handler<Cancel> for Orchestrator {
 
     fn handle(&mut self, _: Cancel, ctx: &mut Context<Self>) {
         self.input(Input::CancelRequested, ctx);
+        self.resume(true, ctx);
     }
 }

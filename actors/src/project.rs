@@ -26,7 +26,7 @@ use opening::OpenDatabase;
 use rooms::{Piece, Rooms};
 
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
-pub(crate) use opening::OpenedProject;
+pub(crate) use opening::{Damage, NotOpened, OpenedProject};
 pub(crate) use sessions::InSession;
 
 /// How long pieces of a streaming part are joined before they are sent as one frame.
@@ -146,6 +146,7 @@ impl Supervise for Project {
         self.rooms.close_all(&CloseReason::new(1011, "the project restarted"));
         let database = self.database.take();
         let head = match database.get() {
+            Some(database) if let Some(damage) = database.damage() => return Err(damage),
             Some(database) if database.writer().is_alive() => database.committed_head(),
             Some(_) | None => return Err("the database is closed".to_owned()),
         };
@@ -211,6 +212,23 @@ impl Handler<Committed> for Project {
             self.rooms.publish(event);
         }
         self.head = events.last().map_or(self.head, |event| event.seq.max(self.head));
+    }
+}
+
+/// Tell: the database turned out to be damaged. The project ends, and the directory opens it no more;
+/// its files are left as they are.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Damaged {
+    reason: String,
+}
+
+impl Handler<Damaged> for Project {
+    type Result = ();
+
+    fn handle(&mut self, Damaged { reason }: Damaged, ctx: &mut Context<Self>) {
+        self.vitals.fail(format!("the database is damaged: {reason}"));
+        ctx.stop();
     }
 }
 

@@ -12,7 +12,7 @@ use iris_workspace::{WorkspaceError, content_hash};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Done, Grant, done, internal, stored};
+use super::{Done, Grant, check_space, done, internal, stored};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::{Node, write as commit};
 
@@ -179,6 +179,7 @@ async fn write_bytes(
     {
         return Ok((first.output, first.seq, true));
     }
+    check_space(node)?;
     let workspace = project.workspace.clone();
     let replace = move || workspace.write(&path, &bytes);
     let written = tokio::task::spawn_blocking(replace).await.map_err(internal)?.map_err(refused)?;

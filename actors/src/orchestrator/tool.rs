@@ -58,12 +58,15 @@ impl Orchestrator {
             tool.name = tool_name,
             tool.call_id = call_id.as_str(),
         );
-        let vitals = Arc::clone(&self.vitals);
+        let (vitals, storage) = (Arc::clone(&self.vitals), services.storage.clone());
         let running = async move {
-            let _turn = match writing {
-                Some(writing) => Some(writing.lock_owned().await),
+            let _turn = match &writing {
+                Some(writing) => Some(Arc::clone(writing).lock_owned().await),
                 None => None,
             };
+            if writing.is_some() {
+                storage.has_space().await;
+            }
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
             tokio::time::timeout(timeout, tool.run(context, input)).await
