@@ -79,8 +79,7 @@ pub(crate) fn open(
 ) -> Result<Connection, StoreError> {
     check_header(path)?;
     wal::check(&log_of(path))?;
-    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, read_only)?;
+    let conn = open_to_look(path)?;
     let migrations = migrations(schema);
     check_length(path, &conn)?;
     check_version(&conn, &migrations)?;
@@ -96,6 +95,23 @@ pub(crate) fn open(
     migrate(path, &mut conn, &migrations)?;
     leave_as_it_is(&conn, false)?;
     Ok(conn)
+}
+
+/// A connection that changes nothing, not even what lies beside the file. With a log that is only the
+/// index of it.
+fn open_to_look(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let uri = path.to_str().filter(|_| !has_log(path)).map(immutable);
+    Ok(match uri {
+        Some(uri) => Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?,
+        None => Connection::open_with_flags(path, flags)?,
+    })
+}
+
+/// The name of a file that nobody changes meanwhile (SQLite, "URI filenames").
+fn immutable(path: &str) -> String {
+    let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    format!("file:{path}?immutable=1")
 }
 
 /// Whether closing the connection leaves the file and its write-ahead log as they are.
