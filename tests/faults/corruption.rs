@@ -8,8 +8,8 @@ use std::process::Command;
 
 use iris_client::{Client, ClientError};
 use iris_protocol::{
-    ApiError, AuthRegister, AuthSetup, ErrorCode, ProjectDelete, ProjectId, SessionCreate,
-    SessionId, SessionList, SupervisionKind,
+    AgentList, ApiError, AuthRegister, AuthSetup, ErrorCode, ProjectDelete, ProjectId,
+    SessionCreate, SessionId, SessionList, SupervisionKind,
 };
 use iris_testkit::{PASSWORD, Person, SETUP_TOKEN, ServerProcess, patiently, text_of};
 use tempfile::{TempDir, tempdir};
@@ -347,9 +347,11 @@ async fn damage_while_a_project_is_open_closes_it_alone_and_writes_nothing_more(
                     Err(ClientError::Api(error)) if error.code == ErrorCode::ProjectCorrupt => {
                         return;
                     }
-                    // What is in a cache is read from there, until something was written. Whoever asks in
-                    // the moment in which it closes is told to come back.
-                    Ok(_) | Err(ClientError::Api(_)) => drop(place.sessions(project).await),
+                    // What was written since is in the log and what was read may be in a cache: agents are
+                    // neither. Whoever asks in the moment in which it closes is told to come back.
+                    Ok(_) | Err(ClientError::Api(_)) => {
+                        drop(place.ann.client.call(Some(project), AgentList {}).await);
+                    }
                     Err(other) => panic!("{other}"),
                 }
             }
