@@ -53,7 +53,7 @@ impl HeadFile {
 
     fn encode(&self, seq: u64) -> [u8; HEAD_BYTES] {
         let mut bytes = [0; HEAD_BYTES];
-        let sum = checksum(&self.epoch, seq);
+        let sum = checksum(self.epoch, seq);
         let fields = self.epoch.into_iter().chain(seq.to_be_bytes()).chain(sum);
         for (byte, value) in bytes.iter_mut().zip(fields) {
             *byte = value;
@@ -81,7 +81,7 @@ fn read(path: &Path, epoch: &str) -> Option<u64> {
     File::open(path).ok()?.take(HEAD_BYTES as u64 + 1).read_to_end(&mut bytes).ok()?;
     let [of_epoch, seq, sum] = fields(&bytes)?;
     let seq = u64::from_be_bytes(seq);
-    (of_epoch == hash(epoch.as_bytes()) && sum == checksum(&of_epoch, seq)).then_some(seq)
+    (of_epoch == hash(epoch.as_bytes()) && sum == checksum(of_epoch, seq)).then_some(seq)
 }
 
 fn fields(bytes: &[u8]) -> Option<[[u8; FIELD_BYTES]; 3]> {
@@ -92,9 +92,9 @@ fn fields(bytes: &[u8]) -> Option<[[u8; FIELD_BYTES]; 3]> {
     fields.try_into().ok()
 }
 
-fn checksum(epoch: &[u8; FIELD_BYTES], seq: u64) -> [u8; FIELD_BYTES] {
+fn checksum(epoch: [u8; FIELD_BYTES], seq: u64) -> [u8; FIELD_BYTES] {
     let mut bytes = [0; 2 * FIELD_BYTES];
-    for (byte, value) in bytes.iter_mut().zip(epoch.iter().copied().chain(seq.to_be_bytes())) {
+    for (byte, value) in bytes.iter_mut().zip(epoch.into_iter().chain(seq.to_be_bytes())) {
         *byte = value;
     }
     hash(&bytes)

@@ -169,7 +169,7 @@ async fn acknowledged_commits_that_a_damaged_log_hides_are_missed() {
 
 fn flipped(bytes: &[u8], index: usize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    bytes[index] ^= 0x40;
+    *bytes.get_mut(index).unwrap() ^= 0x40;
     bytes
 }
 

@@ -84,8 +84,11 @@ fn no_released_migration_of_the_root_was_changed() {
     ];
     for (name, expected) in released {
         let bytes = fs::read(migrations().join(name)).unwrap();
-        let found: String =
-            Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = Sha256::digest(bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<Vec<_>>()
+            .concat();
         assert_eq!(found, expected, "{name}");
     }
 }
