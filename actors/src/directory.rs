@@ -107,7 +107,7 @@ impl Actor for Directory {
         // Half the time, so that an idle project is closed at most half as late again.
         let idle = self.services.settings.project_idle;
         ctx.run_interval((idle / 2).max(Duration::from_millis(1)), Self::close_idle);
-        ctx.run_interval(LOOK_EVERY, |directory, ctx| directory.look_at_quarantine(ctx));
+        ctx.run_interval(LOOK_EVERY, Self::look_at_quarantine);
     }
 }
 

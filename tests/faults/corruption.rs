@@ -12,6 +12,7 @@ use iris_protocol::{
     SessionCreate, SessionId, SessionList, SupervisionKind,
 };
 use iris_testkit::{PASSWORD, Person, SETUP_TOKEN, ServerProcess, patiently, text_of};
+use serde_json::json;
 use tempfile::{TempDir, tempdir};
 
 fn iris(data_dir: &Path) -> Command {
@@ -427,4 +428,23 @@ async fn a_data_directory_that_cannot_be_written_is_named() {
     }
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(path) && text.contains("Read-only file system"), "{text}");
+}
+
+#[tokio::test]
+async fn a_root_database_that_vanishes_below_a_server_is_not_made_anew_and_nothing_is_acknowledged()
+{
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let client = server.client();
+    let (_, ann) = people(&client).await;
+    let root = dir.path().join("root.db");
+    fs::remove_file(&root).unwrap();
+    let create = json!({ "name": "lost" });
+    let answer = ann.post("/v1/projects", create.clone()).await;
+    assert!(answer.status >= 500, "{answer:?}");
+    let gone = async { while client.health_ready().await.unwrap() {} };
+    patiently("the server to be not ready", gone).await;
+    assert!(ann.post("/v1/projects", create).await.status >= 500);
+    assert!(!root.exists());
+    server.kill();
 }

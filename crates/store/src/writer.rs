@@ -230,3 +230,6 @@ fn write_until_closed(
         tracing::warn!(%error, "could not empty the write-ahead log");
     }
 }
+
+#[cfg(test)]
+mod full_tests;
