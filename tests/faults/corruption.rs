@@ -421,7 +421,7 @@ async fn a_data_directory_that_cannot_be_written_is_named() {
          exec \"$@\""
     );
     let (code, text) =
-        ServerProcess::refused(crate::unshare::inside(iris(dir.path()), &script)).await;
+        ServerProcess::refused(crate::unshare::inside(&iris(dir.path()), &script)).await;
     if code == Some(99) || text.contains("unshare") {
         eprintln!("SKIPPED: this system lets nobody mount: {text}");
         return;

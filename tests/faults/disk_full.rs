@@ -2,8 +2,9 @@
 //! runs wait, and go on by themselves when there is space.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use iris_client::ClientError;
@@ -192,7 +193,7 @@ impl Small {
         let path = dir.to_str().unwrap();
         let script = format!("mount -t tmpfs -o size={SIZE} tmpfs '{path}' && exec \"$@\"");
         let command = ServerProcess::command(env!("CARGO_BIN_EXE_iris"), dir);
-        let server = ServerProcess::start(unshare::inside(command, &script)).await;
+        let server = ServerProcess::start(unshare::inside(&command, &script)).await;
         let data_dir = PathBuf::from(format!("/proc/{}/root{path}", server.id()));
         Self { server, data_dir }
     }
@@ -200,7 +201,8 @@ impl Small {
     /// Takes all the space that is left.
     fn fill(&self) {
         let mut file = File::create(self.data_dir.join("filling")).unwrap();
-        let mut chunk = &[1_u8; 65_536][..];
+        let bytes = vec![1_u8; 65_536];
+        let mut chunk = &bytes[..];
         while !chunk.is_empty() {
             if file.write_all(chunk).is_err() {
                 chunk = &chunk[..chunk.len() / 2];
@@ -236,7 +238,8 @@ impl Small {
 fn message(number: usize) -> String {
     let mut text = format!("say {number}\n#");
     while text.len() < MESSAGE_BYTES {
-        text.push_str(&format!(" {number}/{}", text.len()));
+        let length = text.len();
+        write!(text, " {number}/{length}").unwrap();
     }
     text
 }

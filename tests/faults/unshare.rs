@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 /// Wraps a command so that `script` runs before it in a new namespace of users and mounts; the script
 /// ends with `exec "$@"`, so the process keeps its id.
-pub(crate) fn inside(command: Command, script: &str) -> Command {
+pub(crate) fn inside(command: &Command, script: &str) -> Command {
     let mut wrapped = Command::new("unshare");
     wrapped.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]);
     wrapped.arg(command.get_program()).args(command.get_args()).env_clear();
