@@ -22,8 +22,8 @@ use iris_auth::{
 };
 use iris_llm::{ConfigError as ModelConfigError, Models};
 use iris_protocol::LogSettings;
-use iris_store::StoreError;
 use iris_store::root::RootDatabase;
+use iris_store::{Storage, StoreError};
 use iris_tools::{ToolError, ToolRegistry};
 use parking_lot::Mutex;
 
@@ -52,9 +52,21 @@ pub enum AppError {
         source: io::Error,
     },
     /// The root database cannot be used; its file is untouched.
-    #[error("the root database `{}` cannot be used: {source}", .path.display())]
+    #[error(
+        "the root database `{}` cannot be used: {source}; {}",
+        .path.display(),
+        what_to_do(.source)
+    )]
     Root {
         /// The file.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// The disk of the data directory cannot be written.
+    #[error("the data directory `{}` cannot be written: {}", .path.display(), cause(.source))]
+    Storage {
+        /// The directory.
         path: PathBuf,
         /// Why.
         source: StoreError,
@@ -82,6 +94,37 @@ pub enum AppError {
     /// The HTTP server.
     #[error("http server: {0}")]
     Http(#[from] io::Error),
+}
+
+/// What an operator does about a root database that cannot be used. Never: delete it.
+fn what_to_do(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Corrupt { .. } => {
+            "nothing was changed: keep the file, and restore the last backup (docs/operations.md)"
+        }
+        StoreError::Newer { .. } => {
+            "nothing was changed: start the newer server again, or restore a backup of this version"
+        }
+        StoreError::StorageFull => "free space on its disk and start again",
+        StoreError::NotFound { .. }
+        | StoreError::Conflict { .. }
+        | StoreError::VersionConflict
+        | StoreError::IdempotencyConflict
+        | StoreError::Gone { .. }
+        | StoreError::InvalidCursor { .. }
+        | StoreError::InvalidQuery { .. }
+        | StoreError::QuotaExceeded { .. }
+        | StoreError::BlobCorrupt { .. }
+        | StoreError::Overloaded
+        | StoreError::Closed
+        | StoreError::Internal { .. } => "is it readable and writable for the user of the server?",
+    }
+}
+
+/// What happened, where the error itself only says that something did.
+fn cause(error: &StoreError) -> String {
+    let source = std::error::Error::source(error).map(ToString::to_string);
+    source.unwrap_or_else(|| error.to_string())
 }
 
 /// What a server takes from outside, so that tests and embedding programs can bring their own.
@@ -155,14 +198,20 @@ impl App {
         let address = listener.local_addr()?;
         let clock = Arc::clone(&dependencies.clock);
         let root_path = config.data_dir.join("root.db");
+        let storage = Storage::open(&config.data_dir)
+            .map_err(|source| AppError::Storage { path: config.data_dir.clone(), source })?;
         let root = RootDatabase::open_or_create(&root_path, clock.now_ms())
             .map_err(|source| AppError::Root { path: root_path.clone(), source })?;
+        root.use_storage(&storage);
+        let disk = storage.clone();
         let open_root = move || {
             // One that is gone is not replaced by an empty one.
             if !root_path.exists() {
                 return Err(StoreError::internal("the root database is gone"));
             }
-            RootDatabase::open_or_create(&root_path, clock.now_ms())
+            let root = RootDatabase::open_or_create(&root_path, clock.now_ms())?;
+            root.use_storage(&disk);
+            Ok(root)
         };
         let gatekeeper =
             Gatekeeper::new(address.ip(), &config.allowed_hosts, &config.allowed_origins);
@@ -172,7 +221,9 @@ impl App {
             ..dependencies.watchdog
         };
         let hop = dependencies.hop.clone();
-        let services = Arc::new(services(config, dependencies)?);
+        let services = Arc::new(services(config, storage, dependencies)?);
+        let supervision = services.supervision.clone();
+        services.storage.on_change(move |is_full| supervision.log().disk(is_full));
         let owner = Node::start(Arc::clone(&services), root, Arc::new(open_root), arbiters());
         let node = match hop {
             Some(make) => owner.clone().through(make(owner)),
@@ -204,6 +255,11 @@ impl App {
     /// The actors that are alive, and what became of the others.
     pub fn supervision(&self) -> &Supervision {
         &self.node.services.supervision
+    }
+
+    /// The disk of the data directory.
+    pub fn storage(&self) -> &Storage {
+        &self.node.services.storage
     }
 
     /// Stops: no new runs, those that are alive get the configured time, then everything is closed.
@@ -267,7 +323,11 @@ fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
     listener.map_err(|source| AppError::Bind { address, source })
 }
 
-fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppError> {
+fn services(
+    config: Config,
+    storage: Storage,
+    dependencies: Dependencies,
+) -> Result<Services, AppError> {
     let key = load_or_create_key(&config.jwt_secret_file)?;
     let mut access_tokens = AccessTokens::new(key.as_bytes(), Arc::clone(&dependencies.clock))?;
     if let Some(lifetime) = dependencies.access_token_lifetime {
@@ -289,6 +349,7 @@ fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppE
         setup_token: Mutex::new(None),
         draining: AtomicBool::new(false),
         log,
+        storage,
         settings: Settings {
             data_dir: config.data_dir,
             project_roots: config.project_roots,

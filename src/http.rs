@@ -108,7 +108,9 @@ async fn live() -> HttpResponse {
 
 async fn ready(node: Data<Node>) -> Result<HttpResponse, RestError> {
     if node.is_ready().await {
-        return Ok(HttpResponse::Ok().json(json!({ "status": "ready" })));
+        // A full disk is no reason to send people elsewhere: they can read, cancel and delete.
+        let storage = if node.services.storage.is_full() { "full" } else { "ok" };
+        return Ok(HttpResponse::Ok().json(json!({ "status": "ready", "storage": storage })));
     }
     let code = if node.is_draining() { ErrorCode::ShuttingDown } else { ErrorCode::Overloaded };
     Err(ApiError::from(code).into())

@@ -1,6 +1,8 @@
 //! Project id to project registry: starts registries on demand, each on one of a few arbiters, and
 //! closes those that nobody needs, the least recently used first. The node starts it.
 
+mod quarantine;
+
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -13,10 +15,13 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::project::{CloseIfIdle, CloseProject, FromRoot, OpenedProject, ProjectHandle};
+use crate::project::{
+    CloseIfIdle, CloseProject, Damage, FromRoot, NotOpened, OpenedProject, ProjectHandle,
+};
 use crate::root::RootAccess;
 use crate::supervision::{Address, Supervise, Vitals};
 use crate::{ResumePolicy, Services};
+use quarantine::{LOOK_EVERY, Quarantine};
 
 /// How many of the least recently used projects are asked to close when one more is wanted than may
 /// be open.
@@ -62,6 +67,8 @@ pub struct Directory {
     unfinished: VecDeque<ProjectId>,
     /// Whether the index of unfinished work is still to be read.
     wants_index: bool,
+    /// Those whose databases are damaged: they are not opened over and over.
+    quarantine: Quarantine,
     is_closing: bool,
 }
 
@@ -103,6 +110,7 @@ impl Directory {
             waiting_for_room: VecDeque::new(),
             unfinished: VecDeque::new(),
             wants_index: false,
+            quarantine: Quarantine::default(),
             is_closing: false,
         }
     }
@@ -118,6 +126,7 @@ impl Actor for Directory {
         if self.wants_index {
             self.read_index(ctx);
         }
+        ctx.run_interval(LOOK_EVERY, Self::look_at_quarantine);
     }
 }
 
@@ -143,9 +152,10 @@ impl Supervise for Directory {
             }
         }
         let leases = std::mem::take(&mut self.leases);
+        let quarantine = std::mem::take(&mut self.quarantine);
         let unfinished = std::mem::take(&mut self.unfinished);
         let (wants_index, is_closing) = (self.wants_index, self.is_closing);
-        Ok(Self { projects, leases, unfinished, wants_index, is_closing, ..fresh })
+        Ok(Self { projects, leases, quarantine, unfinished, wants_index, is_closing, ..fresh })
     }
 
     fn observe(&self) -> Value {
@@ -166,9 +176,20 @@ impl Supervise for Directory {
             "readsIndex": self.wants_index,
             "unfinishedToOpen": self.unfinished.len(),
             "leases": self.leases.len(),
+            "quarantined": self.quarantine.observe(),
+            "storage": storage(&self.services),
             "isClosing": self.is_closing,
         })
     }
+}
+
+fn storage(services: &Services) -> Value {
+    let status = services.storage.status();
+    json!({
+        "isFull": status.is_full,
+        "reserveBytes": status.reserve_bytes,
+        "availableBytes": status.available_bytes,
+    })
 }
 
 /// Ask: opens a project, or answers the one that is open.
@@ -186,6 +207,9 @@ impl Handler<OpenProject> for Directory {
         let OpenProject { id, answer } = open;
         if self.is_closing {
             return reply(answer, Err(ApiError::from(ErrorCode::ShuttingDown)));
+        }
+        if let Some(error) = self.quarantine.refusal(&id) {
+            return reply(answer, Err(error));
         }
         let is_full = self.projects.len() >= self.services.settings.projects_open_max;
         match self.projects.get_mut(&id) {
@@ -247,15 +271,22 @@ impl Directory {
                 }
                 return;
             };
-            match &opened {
+            let opened = match opened {
                 Ok(handle) => {
+                    directory.quarantine.release(&id);
                     directory.projects.insert(id, Entry::opened(handle.clone()));
+                    Ok(handle)
                 }
-                Err(error) if waiting.is_empty() => {
-                    tracing::error!(project.id = %id, %error, "unfinished work could not be taken up");
+                Err(NotOpened { error, damage }) => {
+                    if waiting.is_empty() {
+                        tracing::error!(project.id = %id, %error, "unfinished work could not be taken up");
+                    }
+                    if let Some(damage) = damage {
+                        directory.keep_out(id, &damage, &error);
+                    }
+                    Err(error)
                 }
-                Err(_) => {}
-            }
+            };
             for answer in waiting {
                 reply(answer, opened.clone());
             }
@@ -442,7 +473,7 @@ struct Start {
 }
 
 impl Start {
-    async fn run(self) -> Result<ProjectHandle, ApiError> {
+    async fn run(self) -> Result<ProjectHandle, NotOpened> {
         let location = self.root.reader.project_location(&self.id).await;
         let location = location.map_err(|e| e.to_api())?;
         let location = location.ok_or_else(|| ApiError::not_found("project"))?;
@@ -461,11 +492,13 @@ impl Start {
             error.retry_after(NO_ROOM_RETRY_AFTER_MS)
         })?;
         let id = self.id.clone();
-        let open = move || OpenedProject::open(id, &places.database, &files, lease, resume);
+        let storage = self.services.storage.clone();
+        let open =
+            move || OpenedProject::open(id, &places.database, &files, &storage, lease, resume);
         let opened = tokio::task::spawn_blocking(open).await.map_err(|_| lost())??;
         let (started, handle) = oneshot::channel();
         let (services, vitals, directory) = (self.services, self.vitals, self.directory);
-        let exited = Exited(self.id);
+        let exited = Exited { id: self.id, damage: opened.damage() };
         let start = move || {
             let handle = opened.start(&services, news, &vitals, move || directory.tell(exited));
             // Nobody waits for it any more: the directory failed meanwhile and does not know it.
@@ -477,7 +510,7 @@ impl Start {
             Some(arbiter) => drop(arbiter.spawn_fn(start)),
             None => start(),
         }
-        handle.await.map_err(|_| lost())
+        Ok(handle.await.map_err(|_| lost())?)
     }
 }
 
@@ -488,12 +521,18 @@ fn lost() -> ApiError {
 /// Tell: a registry left the tree.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Exited(ProjectId);
+struct Exited {
+    id: ProjectId,
+    damage: Damage,
+}
 
 impl Handler<Exited> for Directory {
     type Result = ();
 
-    fn handle(&mut self, Exited(id): Exited, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Exited { id, damage }: Exited, ctx: &mut Context<Self>) {
+        if let Some(damage) = damage.get() {
+            self.quarantine_open(id.clone(), damage);
+        }
         if let Some(Entry::Open { handle, .. }) = self.projects.get(&id)
             && !handle.address.connected()
         {
@@ -513,6 +552,7 @@ impl Handler<CloseOne> for Directory {
 
     fn handle(&mut self, CloseOne(id): CloseOne, ctx: &mut Context<Self>) -> Self::Result {
         let lease = self.lease(&id);
+        self.quarantine.release(&id);
         let registry =
             self.projects.remove(&id).and_then(|entry| close(entry, ErrorCode::NotFound));
         self.use_room(ctx);

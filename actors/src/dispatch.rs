@@ -110,7 +110,13 @@ impl Node {
         let run = guarded(&self.top, operation.name(), work);
         let run = in_request(request_id.as_str().into(), run);
         let done = run.instrument(span).await.unwrap_or_else(|Panicked| Err(broken()));
-        done.map_err(|error| ApiError { request_id: Some(request_id), ..error })
+        done.map_err(|error| {
+            // Perhaps of a file, of whose disk no writer knows.
+            if error.code == ErrorCode::StorageFull {
+                self.services.storage.suspect_full();
+            }
+            ApiError { request_id: Some(request_id), ..error }
+        })
     }
 
     async fn run(&self, operation: Operation, ask: Ask) -> Result<Done, ApiError> {
@@ -446,6 +452,14 @@ fn stored(error: StoreError) -> ApiError {
         tracing::error!(%error, "a command failed in the store");
     }
     wire
+}
+
+/// Refuses what would take space before anything is written, while there is none.
+fn check_space(node: &Node) -> Result<(), ApiError> {
+    if node.services.storage.is_full() {
+        return Err(StoreError::StorageFull.to_api());
+    }
+    Ok(())
 }
 
 fn check_name(field: &str, name: &str) -> Result<(), ApiError> {

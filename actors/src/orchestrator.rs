@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod model;
+mod pause;
 mod tool;
 
 use std::collections::{HashMap, VecDeque};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures_util::future::Either;
 use iris_agent::{Effect, Input, Resumption, StepEnd, StepPart, Turn, TurnEnd};
 use iris_protocol::{
     ApiError, ApprovalId, ErrorCode, FinishReason, Message, MessageId, Run, RunId, RunStatus,
@@ -19,7 +21,7 @@ use iris_store::project::{
     Decision, FailQueuedRun, FinishRun, NewApproval, NewPart, Outcome, RecordResult, RecordStep,
     RecordedChange, StartRun, StepEnd as RecordedStep,
 };
-use iris_store::{Command, CrashPoint, StoreError, WriteContext, crash_point};
+use iris_store::{Command, CrashPoint, FromReserve, StoreError, WriteContext, crash_point};
 use iris_tools::ReadLog;
 use serde_json::{Value, json};
 use tracing::{Instrument, Span};
@@ -29,6 +31,7 @@ use crate::session::{Answerer, Decide, Session, SessionPlace, answerer, answerer
 use crate::supervision::{Address, RequestTag, Supervise, Vitals};
 use crate::{Services, record};
 use checkpoints::{Checkpoints, chunk};
+use pause::Paused;
 use tool::ToolRuns;
 
 /// How long a write may take before the orchestrator counts as stuck.
@@ -75,6 +78,8 @@ pub(crate) struct Orchestrator {
     /// What is still to be done about the last input.
     effects: VecDeque<Effect>,
     is_recording: bool,
+    /// What the disk had no room for.
+    paused: Option<Paused>,
     model: Option<model::Call>,
     /// Questions to the model so far, those before a cut that were answered included.
     calls: u64,
@@ -111,6 +116,7 @@ impl Orchestrator {
             effects: VecDeque::new(),
             // Everything waits until the start of the run is recorded.
             is_recording: true,
+            paused: None,
             model: None,
             calls,
             tools: ToolRuns::default(),
@@ -137,6 +143,12 @@ impl Actor for Orchestrator {
 
     /// Records the run as running, where it is not already; only then does the turn begin.
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Orchestrator {
+    fn begin(&mut self, ctx: &mut Context<Self>) {
         let work = self.vitals.begin("StartRun", WRITE_BUDGET);
         let began = begin(self.assignment.clone()).instrument(self.span.clone()).into_actor(self);
         ctx.spawn(began.map(move |began, orchestrator, ctx| {
@@ -155,6 +167,7 @@ impl Actor for Orchestrator {
                     tracing::warn!(actor.path = %path, %code, "run could not start");
                     ctx.stop();
                 }
+                Err(StoreError::StorageFull) => orchestrator.pause_start(ctx),
                 Err(error) => {
                     orchestrator
                         .vitals
@@ -173,6 +186,7 @@ impl Supervise for Orchestrator {
         json!({
             "runId": self.assignment.run.id,
             "isRecording": self.is_recording,
+            "isPaused": self.is_paused(),
             "asksModel": self.model.is_some(),
             "toolsRunning": self.tools.count(),
             "callsWaitingForApproval": self.expiries.len(),
@@ -287,18 +301,39 @@ impl Orchestrator {
     }
 
     /// Everything waits until `command` is durable. `behind` is the point right after.
-    fn record<C: Command>(
+    fn record<C: Command + Clone>(
         &mut self,
         command: C,
         behind: Option<CrashPoint>,
         ctx: &mut Context<Self>,
     ) {
+        self.record_from(command, behind, false, ctx);
+    }
+
+    /// As [`Orchestrator::record`], from the reserve of a full disk when the run is to end anyway.
+    fn record_from<C: Command + Clone>(
+        &mut self,
+        command: C,
+        behind: Option<CrashPoint>,
+        from_reserve: bool,
+        ctx: &mut Context<Self>,
+    ) {
         self.is_recording = true;
-        let project = &self.assignment.place.project.address;
+        let (project, again) = (&self.assignment.place.project.address, command.clone());
         let work = self.vitals.begin(std::any::type_name::<C>(), WRITE_BUDGET);
-        let recorded = record(project, command, WriteContext::default()).into_actor(self);
-        ctx.spawn(recorded.map(move |recorded, orchestrator, ctx| {
+        let recorded = if from_reserve {
+            let command = FromReserve(command);
+            Either::Left(record(project, command, WriteContext::default()))
+        } else {
+            Either::Right(record(project, command, WriteContext::default()))
+        };
+        ctx.spawn(recorded.into_actor(self).map(move |recorded, orchestrator, ctx| {
             drop(work);
+            if matches!(recorded, Err(StoreError::StorageFull)) {
+                return orchestrator.pause(ctx, move |orchestrator, is_cancelled, ctx| {
+                    orchestrator.record_from(again, behind, from_reserve || is_cancelled, ctx);
+                });
+            }
             orchestrator.is_recording = false;
             if let Some(point) = behind.filter(|_| recorded.is_ok()) {
                 crash_point(point);
@@ -443,7 +478,7 @@ impl Orchestrator {
             if let Err(error) = finished {
                 orchestrator.log_failed_record(&error);
                 if may_succeed_later(error.code()) {
-                    ctx.run_later(RECORD_AGAIN_AFTER, |orchestrator, ctx| {
+                    ctx.run_later(pause::try_again_after(&error), |orchestrator, ctx| {
                         orchestrator.finish(again, ctx);
                     });
                     return;
@@ -504,5 +539,6 @@ impl Handler<Cancel> for Orchestrator {
 
     fn handle(&mut self, _: Cancel, ctx: &mut Context<Self>) {
         self.input(Input::CancelRequested, ctx);
+        self.resume(true, ctx);
     }
 }

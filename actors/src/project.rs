@@ -35,7 +35,7 @@ use unfinished::Marking;
 use upkeep::Upkeep;
 
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
-pub(crate) use opening::{FromRoot, OpenedProject};
+pub(crate) use opening::{Damage, FromRoot, NotOpened, OpenedProject};
 pub(crate) use sessions::InSession;
 pub(crate) use upkeep::index as index_text;
 
@@ -179,6 +179,7 @@ impl Supervise for Project {
         self.rooms.close_all(&CloseReason::new(1011, "the project restarted"));
         let database = self.database.take();
         let head = match database.get() {
+            Some(database) if let Some(damage) = database.damage() => return Err(damage),
             Some(database) if database.writer().is_alive() => database.committed_head(),
             Some(_) | None => return Err("the database is closed".to_owned()),
         };
@@ -259,6 +260,23 @@ impl Handler<Committed> for Project {
             let frame = self.rooms.publish(&event);
             self.ring.push(event, frame);
         }
+    }
+}
+
+/// Tell: the database turned out to be damaged. The project ends, and the directory opens it no more;
+/// its files are left as they are.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Damaged {
+    reason: String,
+}
+
+impl Handler<Damaged> for Project {
+    type Result = ();
+
+    fn handle(&mut self, Damaged { reason }: Damaged, ctx: &mut Context<Self>) {
+        self.vitals.fail(format!("the database is damaged: {reason}"));
+        ctx.stop();
     }
 }
 

@@ -44,10 +44,12 @@ impl Actor for Root {
 crate::supervised!(Root);
 
 impl Supervise for Root {
-    /// A writer thread that died is replaced. That blocks for the milliseconds of opening a file, in a
+    /// A writer thread that died is replaced, and so is a database that turned out to be damaged, if
+    /// it can be opened again. That blocks for the milliseconds of opening a file, in a
     /// moment in which nobody could be served anyway.
     fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
-        let is_alive = |database: &RootDatabase| database.writer().is_alive();
+        let is_alive =
+            |database: &RootDatabase| database.writer().is_alive() && database.damage().is_none();
         let mut database = self.database.take().filter(is_alive);
         if database.is_none() && !self.is_given_away {
             database = Some((self.open)().map_err(|error| error.to_string())?);
@@ -74,7 +76,10 @@ impl<C: Command> Handler<Write<C>> for Root {
         let receipt = database.writer().submit(write.command, write.context);
         // A caller who went away does not need the receipt; the command is committed all the same.
         drop(write.receipt.send(receipt));
-        if !database.writer().is_alive() {
+        if let Some(damage) = database.damage() {
+            self.vitals.fail(format!("the root database is damaged: {damage}"));
+            ctx.stop();
+        } else if !database.writer().is_alive() {
             self.vitals.fail("the writer thread of the root database is gone");
             ctx.stop();
         }

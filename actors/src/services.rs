@@ -9,6 +9,7 @@ use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{AccessTokens, Passwords, RefreshTokens, SetupToken};
 use iris_llm::Models;
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef};
+use iris_store::Storage;
 use iris_store::project::Quotas;
 use iris_tools::ToolRegistry;
 use parking_lot::Mutex;
@@ -132,6 +133,8 @@ pub struct Services {
     pub setup_token: Mutex<Option<SetupToken>>,
     /// The log lines of the process.
     pub log: Arc<dyn LogControl>,
+    /// The disk of the data directory.
+    pub storage: Storage,
     /// The operator's choices.
     pub settings: Settings,
     /// Set once the server stops.

@@ -38,6 +38,8 @@ async fn a_second_server_on_one_data_directory_does_not_start() {
     assert_eq!(code, Some(75), "{text}");
     assert!(text.contains("another server is running on the data directory"), "{text}");
     first.kill();
+    // The file stays; the system released the lock with the process.
+    assert!(dir.path().join("lock").exists());
     ServerProcess::start(iris(dir.path())).await.kill();
 }
 

@@ -22,6 +22,8 @@ mod scenario;
 mod stage;
 mod talk;
 
+mod corruption;
+mod disk_full;
 mod ending;
 mod limits;
 mod matrix;
@@ -29,4 +31,5 @@ mod overload;
 mod parent;
 mod passivation;
 mod stuck;
+mod unshare;
 mod writer;

@@ -12,7 +12,7 @@ use iris_workspace::{WorkspaceError, content_hash};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Done, Grant, done, internal, stored};
+use super::{Done, Grant, check_space, done, internal, stored};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::{Node, write as commit};
 
@@ -182,6 +182,7 @@ async fn write_bytes(
     let (quotas, size) = (node.services.settings.quotas, bytes.len() as u64);
     // Before the disk is touched; the command looks again.
     project.reader.check_file(quotas, path.clone(), size).await.map_err(stored)?;
+    check_space(node)?;
     let workspace = project.workspace.clone();
     let replace = move || workspace.write(&path, &bytes);
     let written = tokio::task::spawn_blocking(replace).await.map_err(internal)?.map_err(refused)?;

@@ -15,7 +15,7 @@ use iris_store::root::{
 };
 use iris_store::{Committed, StoreError, WriteContext};
 
-use super::{Done, Grant, check_description, check_name, done, internal, stored};
+use super::{Done, Grant, check_description, check_name, check_space, done, internal, stored};
 use crate::directory::{CloseOne, ProjectPlaces};
 use crate::supervision::AskError;
 use crate::{Node, ResumePolicy, leftovers, outbox, write};
@@ -37,6 +37,7 @@ pub(super) async fn create(
     request: ProjectCreate,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
+    check_space(node)?;
     check_name("name", &request.name)?;
     check_description("description", request.description.as_deref())?;
     let services = &node.services;

@@ -31,6 +31,9 @@ type Events = BoxStream<'static, Result<ModelEvent, ApiError>>;
 
 impl Orchestrator {
     pub(super) fn call_model(&mut self, ctx: &mut Context<Self>) {
+        if self.services().storage.is_full() {
+            return self.call_model_later(ctx);
+        }
         self.calls += 1;
         let number = self.calls;
         let span = tracing::info_span!(

@@ -60,13 +60,13 @@ impl Orchestrator {
             tool.name = tool_name,
             tool.call_id = call_id.as_str(),
         );
-        let vitals = Arc::clone(&self.vitals);
+        let (vitals, storage) = (Arc::clone(&self.vitals), services.storage.clone());
         let (reader, quotas) =
             (self.assignment.place.project.reader.clone(), services.settings.quotas);
         let running = async move {
-            let _turn = match writing {
+            let _turn = match &writing {
                 Some(writing) => {
-                    let turn = writing.lock_owned().await;
+                    let turn = Arc::clone(writing).lock_owned().await;
                     if let Err(error) = check_room(&reader, quotas, &input).await {
                         return ToolOutcome::Failed { error };
                     }
@@ -74,6 +74,9 @@ impl Orchestrator {
                 }
                 None => None,
             };
+            if writing.is_some() {
+                storage.has_space().await;
+            }
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
             crash_point(CrashPoint::ToolStart);

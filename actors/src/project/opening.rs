@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use actix::prelude::*;
 use iris_agent::Clock;
 use iris_protocol::{ApiError, ErrorCode, ProjectId};
 use iris_store::project::{ProjectDatabase, RecoverRuns};
 use iris_store::root::{ClearUnfinished, OutboxEntry};
-use iris_store::{Command, StoreError, WriteContext, WriteTx};
+use iris_store::{Storage, StoreError, WriteContext, WriteTx};
 use iris_workspace::Workspace;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
@@ -18,7 +18,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::ring::Ring;
 use super::rooms::Rooms;
 use super::upkeep::Upkeep;
-use super::{Committed, MAILBOX_LIMIT, Project, ProjectHandle, Registry};
+use super::{Committed, Damaged, MAILBOX_LIMIT, Project, ProjectHandle, Registry};
 use crate::root::RootAccess;
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
 use crate::{ResumePolicy, Services, record};
@@ -108,7 +108,7 @@ fn is_finished(database: &ProjectDatabase, cut_off: Result<u32, StoreError>) -> 
 /// Does nothing: once it is committed, so is all that was submitted before it.
 struct LastWord;
 
-impl Command for LastWord {
+impl iris_store::Command for LastWord {
     type Output = ();
 
     fn run(self, _: &mut WriteTx<'_>) -> Result<(), StoreError> {
@@ -126,6 +126,31 @@ pub(crate) struct FromRoot {
     pub(crate) outbox: Vec<OutboxEntry>,
 }
 
+/// Why a project could not be opened.
+#[derive(Debug, Clone)]
+pub(crate) struct NotOpened {
+    /// What callers are told.
+    pub(crate) error: ApiError,
+    /// What is wrong with the database, where that is why: it need not be tried again soon.
+    pub(crate) damage: Option<String>,
+}
+
+impl From<ApiError> for NotOpened {
+    fn from(error: ApiError) -> Self {
+        Self { error, damage: None }
+    }
+}
+
+impl From<StoreError> for NotOpened {
+    fn from(error: StoreError) -> Self {
+        let is_damage = matches!(error, StoreError::Corrupt { .. } | StoreError::Newer { .. });
+        Self { error: error.to_api(), damage: is_damage.then(|| error.to_string()) }
+    }
+}
+
+/// Says what is wrong with the database of a project, if anybody noticed anything.
+pub(crate) type Damage = Arc<OnceLock<String>>;
+
 /// A project's database and files, opened and checked, on their way to its registry.
 pub(crate) struct OpenedProject {
     id: ProjectId,
@@ -135,6 +160,7 @@ pub(crate) struct OpenedProject {
     head: u64,
     committed: Registry,
     resume: ResumePolicy,
+    damage: Damage,
 }
 
 impl OpenedProject {
@@ -143,9 +169,10 @@ impl OpenedProject {
         id: ProjectId,
         database: &Path,
         files: &Path,
+        storage: &Storage,
         lease: OwnedMutexGuard<()>,
         resume: ResumePolicy,
-    ) -> Result<Self, ApiError> {
+    ) -> Result<Self, NotOpened> {
         let committed: Registry = Arc::default();
         let registry = Arc::clone(&committed);
         let database = ProjectDatabase::open(database, &id, move |events| {
@@ -153,16 +180,22 @@ impl OpenedProject {
                 registry.tell(Committed(events));
             }
         })
-        .map_err(|error| {
+        .inspect_err(|error| {
             tracing::error!(project.id = %id, %error, "project could not be opened");
-            error.to_api()
         })?;
-        let head = database.head().map_err(|error| error.to_api())?;
+        let damage = watch(&database, &committed);
+        database.use_storage(storage);
+        let head = database.head()?;
         let workspace = Workspace::open(files).map_err(|error| {
             tracing::error!(project.id = %id, %error, "the project's directory could not be opened");
             ApiError::new(ErrorCode::ReadOnly, "the project's directory cannot be opened")
         })?;
-        Ok(Self { id, database, lease, workspace, head, committed, resume })
+        Ok(Self { id, database, lease, workspace, head, committed, resume, damage })
+    }
+
+    /// What is wrong with the database, from the moment on that somebody notices.
+    pub(crate) fn damage(&self) -> Damage {
+        Arc::clone(&self.damage)
     }
 
     /// Starts the registry on the current arbiter.
@@ -222,4 +255,18 @@ impl OpenedProject {
         let holders = Arc::default();
         ProjectHandle { id, address, reader, workspace, epoch, is_marked, holders }
     }
+}
+
+/// Tells the registry when the database turns out to be damaged.
+fn watch(database: &ProjectDatabase, registry: &Registry) -> Damage {
+    let damage = Damage::default();
+    let (noticed, registry) = (Arc::clone(&damage), Arc::clone(registry));
+    database.on_damage(move |reason| {
+        // Told once.
+        drop(noticed.set(reason.to_owned()));
+        if let Some(registry) = registry.get().and_then(WeakAddress::upgrade) {
+            registry.tell(Damaged { reason: reason.to_owned() });
+        }
+    });
+    damage
 }

@@ -217,6 +217,25 @@ impl SupervisionLog {
         });
     }
 
+    /// An actor was not started, because what it would own is not usable.
+    pub(crate) fn unusable(&self, path: String, actor_kind: &str, error: &str) {
+        self.say(SupervisionRecord {
+            reason: Some(ExitKind::Error),
+            error: Some(error.to_owned()),
+            ..self.about(SupervisionKind::Stopped, path, actor_kind)
+        });
+    }
+
+    /// The disk is full, or has space again.
+    pub fn disk(&self, is_full: bool) {
+        let (kind, error) = if is_full {
+            (SupervisionKind::Blocked, Some("the disk is full".to_owned()))
+        } else {
+            (SupervisionKind::Unblocked, None)
+        };
+        self.say(SupervisionRecord { error, ..self.about(kind, "storage".to_owned(), "disk") });
+    }
+
     fn record(&self, vitals: &Vitals, kind: SupervisionKind) -> SupervisionRecord {
         self.about(kind, vitals.path().to_string(), vitals.kind)
     }

@@ -4,10 +4,13 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
-use rusqlite_migration::{M, Migrations};
+use rusqlite_migration::Migrations;
 
-use crate::StoreError;
+use crate::migration::migrate;
+pub(crate) use crate::migration::migrations;
+use crate::{StoreError, wal};
 
 /// "IRIS", in the header of each database file.
 pub(crate) const APPLICATION_ID: i32 = 0x4952_4953;
@@ -75,8 +78,8 @@ pub(crate) fn open(
     identify: impl FnOnce(&Connection) -> Result<(), StoreError>,
 ) -> Result<Connection, StoreError> {
     check_header(path)?;
-    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, read_only)?;
+    wal::check(&log_of(path))?;
+    let conn = open_to_look(path)?;
     let migrations = migrations(schema);
     check_length(path, &conn)?;
     check_version(&conn, &migrations)?;
@@ -85,15 +88,36 @@ pub(crate) fn open(
 
     let read_write = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, read_write)?;
+    // Should it turn out to be damaged now: closing it changes nothing.
+    leave_as_it_is(&conn, true)?;
     conn.execute_batch(WRITER_PRAGMAS)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-    migrations.to_latest(&mut conn)?;
+    migrate(path, &mut conn, &migrations)?;
+    leave_as_it_is(&conn, false)?;
     Ok(conn)
 }
 
-/// The migrations of a schema; each runs in a transaction of its own.
-pub(crate) fn migrations(schema: &[&'static str]) -> Migrations<'static> {
-    Migrations::new(schema.iter().map(|sql| M::up(sql)).collect())
+/// A connection that changes nothing, not even what lies beside the file. With a log that is only the
+/// index of it.
+fn open_to_look(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let uri = path.to_str().filter(|_| !has_log(path)).map(immutable);
+    Ok(match uri {
+        Some(uri) => Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?,
+        None => Connection::open_with_flags(path, flags)?,
+    })
+}
+
+/// The name of a file that nobody changes meanwhile (SQLite, "URI filenames").
+fn immutable(path: &str) -> String {
+    let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    format!("file:{path}?immutable=1")
+}
+
+/// Whether closing the connection leaves the file and its write-ahead log as they are.
+pub(crate) fn leave_as_it_is(conn: &Connection, leave: bool) -> Result<(), StoreError> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave)?;
+    Ok(())
 }
 
 fn write_new(
@@ -112,13 +136,16 @@ fn write_new(
     Ok(())
 }
 
-fn check_header(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn check_header(path: &Path) -> Result<(), StoreError> {
     let mut header = [0; HEADER_BYTES];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
     match read {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(StoreError::corrupt("the file is missing"));
+        }
+        Err(error) if error.kind() == ErrorKind::IsADirectory => {
+            return Err(StoreError::corrupt("the file is a directory"));
         }
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
             return Err(StoreError::corrupt("the file is empty or cut off"));
@@ -159,23 +186,28 @@ fn check_version(conn: &Connection, migrations: &Migrations<'_>) -> Result<(), S
 
 /// Whether a write-ahead log holds anything that is not in the file yet.
 fn has_log(path: &Path) -> bool {
-    path_with(path, "-wal").metadata().is_ok_and(|log| log.len() > 0)
+    log_of(path).metadata().is_ok_and(|log| log.len() > 0)
 }
 
-fn path_with(path: &Path, suffix: &str) -> PathBuf {
+/// The write-ahead log of the database at `path`.
+pub(crate) fn log_of(path: &Path) -> PathBuf {
+    path_with(path, "-wal")
+}
+
+pub(crate) fn path_with(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-fn sync_directory_of(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_directory_of(path: &Path) -> Result<(), StoreError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
     Ok(())

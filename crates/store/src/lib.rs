@@ -6,12 +6,17 @@
 //! an agent does next.
 
 mod column;
+mod condition;
 mod crash;
 mod database;
 mod error;
+mod head;
+mod migration;
 #[cfg(test)]
 mod plan_tests;
 mod reader;
+mod storage;
+mod wal;
 mod writer;
 
 pub mod project;
@@ -22,7 +27,8 @@ pub use error::StoreError;
 pub use project::{ProjectDatabase, ProjectReader};
 pub use reader::Reader;
 pub use root::{RootDatabase, RootReader};
+pub use storage::{Storage, StorageStatus};
 pub use writer::{
-    Command, Committed, Durability, IdempotencyKey, QUEUED_COMMANDS_MAX, Receipt, StoredEvent,
-    WriteContext, WriteTx, Writer,
+    Command, Committed, Durability, FromReserve, IdempotencyKey, QUEUED_COMMANDS_MAX, Receipt,
+    StoredEvent, WhenFull, WriteContext, WriteTx, Writer,
 };

@@ -36,7 +36,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use iris_protocol::ProjectId;
 use rusqlite::{Connection, params};
 
-use crate::{Reader, StoreError, StoredEvent, Writer, database};
+use crate::condition::Condition;
+use crate::head::{self, HeadFile};
+use crate::writer::Guards;
+use crate::{Reader, Storage, StoreError, StoredEvent, Writer, database};
 
 pub use agents::{AGENTS_MAX, CreateAgent, DeleteAgent, UpdateAgent};
 pub use approvals::{Decision, ResolveApproval};
@@ -74,6 +77,7 @@ pub struct ProjectDatabase {
     reader: Reader,
     epoch: String,
     committed_head: Arc<AtomicU64>,
+    condition: Arc<Condition>,
 }
 
 impl ProjectDatabase {
@@ -105,23 +109,30 @@ impl ProjectDatabase {
     ///
     /// # Errors
     /// `Corrupt` for a file that is missing, empty, cut off, no database of ours or another
-    /// project's; `Newer` for one of a newer server. Such a file is left as it is.
+    /// project's, and for one that lacks what was acknowledged; `Newer` for one of a newer server. Such
+    /// a file is left as it is.
     pub fn open(
         path: &Path,
         project_id: &ProjectId,
         on_commit: impl Fn(Vec<StoredEvent>) + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let conn = database::open(path, SCHEMA, |conn| identify(conn, project_id))?;
+        let conn = database::open(path, SCHEMA, |conn| {
+            identify(conn, project_id)?;
+            head::check(path, &queries::epoch(conn)?, queries::head(conn)?)
+        })?;
         let epoch = queries::epoch(&conn)?;
+        let condition = Arc::new(Condition::new(path)?);
+        let guards = Guards::new(Arc::clone(&condition), HeadFile::open(path, &epoch).ok());
         let committed_head = Arc::new(AtomicU64::new(queries::head(&conn)?));
         let head = Arc::clone(&committed_head);
-        let writer = Writer::start(conn, "db-project", move |events: Vec<StoredEvent>| {
+        let writer = Writer::start(conn, "db-project", guards, move |events: Vec<StoredEvent>| {
             if let Some(last) = events.last() {
                 head.store(last.seq, Ordering::Release);
             }
             on_commit(events);
         })?;
-        Ok(Self { writer, reader: Reader::new(path), epoch, committed_head })
+        let reader = Reader::new(Arc::clone(&condition));
+        Ok(Self { writer, reader, epoch, committed_head, condition })
     }
 
     /// Where commands go.
@@ -160,6 +171,23 @@ impl ProjectDatabase {
     /// As [`Reader::read`].
     pub fn has_open_work(&self) -> Result<bool, StoreError> {
         self.reader.read_blocking(queries::has_open_work)
+    }
+
+    /// What is wrong with the files, once anybody who reads or writes noticed.
+    pub fn damage(&self) -> Option<String> {
+        self.condition.damage().map(str::to_owned)
+    }
+
+    /// Calls `listener` with what is wrong with the files, now or when it is noticed, on the thread
+    /// that does; it must not block. From then on nothing is written any more, and whoever reads or
+    /// writes is answered `Corrupt`.
+    pub fn on_damage(&self, listener: impl FnOnce(&str) + Send + 'static) {
+        self.condition.on_damage(listener);
+    }
+
+    /// Lets the writer know of the disk: it says when it is full, and then refuses what takes space.
+    pub fn use_storage(&self, storage: &Storage) {
+        self.condition.use_storage(storage);
     }
 
     /// Ends the writer's thread by a panic outside of a command.

@@ -1,6 +1,5 @@
 //! Reading: a pool of read-only connections for each open database, off the async threads.
 
-use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -11,7 +10,8 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use crate::StoreError;
+use crate::condition::Condition;
+use crate::{StoreError, database};
 
 /// Most connections of one pool.
 const CONNECTIONS_MAX: u32 = 4;
@@ -41,13 +41,14 @@ static PERMITS: Semaphore = Semaphore::const_new(QUERIES_MAX);
 #[derive(Debug, Clone)]
 pub struct Reader {
     pool: Pool<SqliteConnectionManager>,
+    condition: Arc<Condition>,
 }
 
 impl Reader {
     /// A reader of a database that a writer has open. Connects at the first query.
-    pub(crate) fn new(path: &Path) -> Self {
+    pub(crate) fn new(condition: Arc<Condition>) -> Self {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let manager = SqliteConnectionManager::file(path)
+        let manager = SqliteConnectionManager::file(condition.path())
             .with_flags(flags)
             .with_init(|conn| conn.execute_batch(PRAGMAS));
         let pool = Pool::builder()
@@ -58,7 +59,7 @@ impl Reader {
             .test_on_check_out(false)
             .thread_pool(Arc::clone(&POOL_THREADS))
             .build_unchecked(manager);
-        Self { pool }
+        Self { pool, condition }
     }
 
     /// Runs `f` on a blocking thread, inside one read transaction: it sees one state.
@@ -67,7 +68,8 @@ impl Reader {
     /// Dropping the future lets a query that runs already run to its end.
     ///
     /// # Errors
-    /// What `f` answers; `Internal` when no connection comes free or `f` panics.
+    /// What `f` answers; `Internal` when no connection comes free or `f` panics; `Corrupt` once damage
+    /// was seen.
     pub async fn read<T: Send + 'static>(
         &self,
         f: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -86,7 +88,18 @@ impl Reader {
         &self,
         f: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut conn = self.pool.get()?;
+        self.condition.check()?;
+        self.condition.judge(self.query(f))
+    }
+
+    fn query<T>(
+        &self,
+        f: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut conn = self.pool.get().map_err(|error| {
+            // The pool says that it waited, not for what.
+            database::check_header(self.condition.path()).err().unwrap_or_else(|| error.into())
+        })?;
         let tx = conn.transaction()?;
         f(&tx)
     }
@@ -108,7 +121,8 @@ mod tests {
         let path = directory.path().join("numbers.db");
         let conn = Connection::open(&path).unwrap();
         conn.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE numbers (n INTEGER)").unwrap();
-        (directory, conn, Reader::new(&path))
+        let reader = Reader::new(Arc::new(Condition::new(&path).unwrap()));
+        (directory, conn, reader)
     }
 
     #[tokio::test]

@@ -19,10 +19,13 @@ mod unfinished;
 mod users;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::{Reader, StoreError, Writer, database};
+use crate::condition::Condition;
+use crate::writer::Guards;
+use crate::{Reader, Storage, StoreError, Writer, database};
 
 pub use audit::{AuditRecord, RecordAudit};
 pub use intents::{ForgetDirectory, IntendDirectory};
@@ -52,6 +55,7 @@ pub(crate) const SCHEMA: &[&str] = &[
 pub struct RootDatabase {
     writer: Writer,
     reader: RootReader,
+    condition: Arc<Condition>,
 }
 
 impl RootDatabase {
@@ -68,8 +72,21 @@ impl RootDatabase {
             database::create(path, SCHEMA, |conn| mark(conn, at))?;
         }
         let conn = database::open(path, SCHEMA, identify)?;
-        let writer = Writer::start(conn, "db-root", |_| {})?;
-        Ok(Self { writer, reader: RootReader::new(Reader::new(path)) })
+        let condition = Arc::new(Condition::new(path)?);
+        let guards = Guards::new(Arc::clone(&condition), None);
+        let writer = Writer::start(conn, "db-root", guards, |_| {})?;
+        let reader = RootReader::new(Reader::new(Arc::clone(&condition)));
+        Ok(Self { writer, reader, condition })
+    }
+
+    /// What is wrong with the files, once anybody who reads or writes noticed.
+    pub fn damage(&self) -> Option<String> {
+        self.condition.damage().map(str::to_owned)
+    }
+
+    /// Lets the writer know of the disk: it says when it is full, and then refuses what takes space.
+    pub fn use_storage(&self, storage: &Storage) {
+        self.condition.use_storage(storage);
     }
 
     /// Where commands go.

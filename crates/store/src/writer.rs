@@ -5,6 +5,7 @@
 //! acknowledges (INV-1). Commands of one transaction are of one [`Durability`].
 
 mod batch;
+mod guards;
 mod idempotency;
 mod tx;
 
@@ -23,6 +24,7 @@ use tokio::sync::oneshot;
 use crate::StoreError;
 use batch::{Job, Submitted};
 
+pub(crate) use guards::Guards;
 pub use idempotency::{IdempotencyKey, WriteContext};
 pub(crate) use tx::EVENT_BYTES;
 pub use tx::{StoredEvent, WriteTx};
@@ -42,6 +44,11 @@ pub trait Command: Send + 'static {
     /// must not hold a secret.
     type Output: Serialize + DeserializeOwned + Send + 'static;
 
+    /// What becomes of it while the disk is full.
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Refuse
+    }
+
     /// Applies the change inside the writer's transaction.
     ///
     /// # Errors
@@ -59,6 +66,35 @@ pub enum Durability {
     PowerLoss,
 }
 
+/// What becomes of a command while the disk is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is refused with `StorageFull` before it runs: it would take space.
+    Refuse,
+    /// It runs, in the space of the reserve: it ends something, cleans up, or records what has happened
+    /// already.
+    Allow,
+}
+
+/// A command that may take the space of the reserve, whatever it is: for what somebody put an end to
+/// and whose last words are still to be written.
+#[derive(Debug, Clone)]
+pub struct FromReserve<C>(pub C);
+
+impl<C: Command> Command for FromReserve<C> {
+    const DURABILITY: Durability = C::DURABILITY;
+
+    type Output = C::Output;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Self::Output, StoreError> {
+        self.0.run(tx)
+    }
+}
+
 /// What a command that committed did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed<T> {
@@ -73,7 +109,8 @@ pub struct Committed<T> {
 /// The handle to a writer thread.
 ///
 /// Dropping it is closing it: what was submitted is still written, then the write-ahead log is
-/// emptied into the file and the thread joined. That blocks, so do it off the async threads.
+/// emptied into the file and the thread joined. That blocks, so do it off the async threads. A
+/// database that turned out to be damaged is left as it is.
 #[derive(Debug)]
 pub struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
@@ -90,15 +127,16 @@ impl Writer {
     ///
     /// # Errors
     /// `Internal` when the system has no thread to give.
-    pub fn start(
+    pub(crate) fn start(
         conn: Connection,
         name: &str,
+        guards: Guards,
         on_commit: impl Fn(Vec<StoredEvent>) + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (queue, jobs) = sync_channel(QUEUED_COMMANDS_MAX);
         let thread = thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || write_until_closed(&conn, &jobs, &on_commit))?;
+            .spawn(move || write_until_closed(&conn, guards, &jobs, &on_commit))?;
         Ok(Self { queue: Some(queue), thread: Some(thread), waiting: Arc::default() })
     }
 
@@ -186,16 +224,23 @@ impl<T> Future for Receipt<T> {
 
 fn write_until_closed(
     conn: &Connection,
+    guards: Guards,
     jobs: &Receiver<Box<dyn Job>>,
     on_commit: &impl Fn(Vec<StoredEvent>),
 ) {
-    let mut writing = batch::Batches::new(conn);
+    let mut writing = batch::Batches::new(conn, guards);
     let mut next = None;
     while let Some(first) = next.take().or_else(|| jobs.recv().ok()) {
         next = writing.write(first, jobs, on_commit);
+    }
+    if !writing.may_empty_log() {
+        return;
     }
     let truncated = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     if let Err(error) = truncated {
         tracing::warn!(%error, "could not empty the write-ahead log");
     }
 }
+
+#[cfg(test)]
+mod full_tests;

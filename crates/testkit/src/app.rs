@@ -18,6 +18,7 @@ use iris_auth::SetupToken;
 use iris_client::Client;
 use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::{ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef};
+use iris_store::Storage;
 use iris_store::project::Quotas;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -183,6 +184,7 @@ pub struct TestApp {
     data_dir: Arc<TempDir>,
     options: AppOptions,
     supervision: Supervision,
+    storage: Storage,
     hop_texts: Arc<AtomicU64>,
     server: Server,
 }
@@ -220,7 +222,8 @@ impl TestApp {
         let thread = thread::spawn(move || {
             let stopped = actix_rt::System::new().block_on(async move {
                 let app = App::start(config, dependencies).await.unwrap();
-                started.send((app.address(), app.supervision().clone())).ok().unwrap();
+                let running = (app.address(), app.supervision().clone(), app.storage().clone());
+                started.send(running).ok().unwrap();
                 // Fails when the test has dropped the server, which means the same.
                 stopped.await.ok();
                 app.stop().await
@@ -228,11 +231,12 @@ impl TestApp {
             drop(keep);
             stopped
         });
-        let (address, supervision) = patiently("the server to start", running).await.unwrap();
+        let (address, supervision, storage) =
+            patiently("the server to start", running).await.unwrap();
         let server = Server { stop, thread };
         let url = format!("http://{address}");
         let client = Client::new(&url).unwrap();
-        Self { url, client, data_dir, options, supervision, hop_texts, server }
+        Self { url, client, data_dir, options, supervision, storage, hop_texts, server }
     }
 
     /// Stops the server gracefully and waits for it.
@@ -285,6 +289,11 @@ impl TestApp {
     /// The supervision of the server's actors.
     pub fn supervision(&self) -> &Supervision {
         &self.supervision
+    }
+
+    /// The disk of the server, which can be told to look full.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// How many questions, answers and frames went over the remote hop so far.

@@ -97,7 +97,7 @@ async fn each_kind_says_what_it_holds() {
     let expected = json!({ "work": "running", "runId": run_id, "requestsInFlight": 0 });
     assert_eq!(observed(&session).await, expected);
     let expected = json!({
-        "runId": run_id, "isRecording": false, "asksModel": false, "toolsRunning": 0,
+        "runId": run_id, "isRecording": false, "isPaused": false, "asksModel": false, "toolsRunning": 0,
         "callsWaitingForApproval": 1, "inputsWaiting": 0,
     });
     assert_eq!(observed(&run).await, expected);
@@ -112,8 +112,13 @@ async fn each_kind_says_what_it_holds() {
     let expected = json!({
         "open": 1, "opening": 0, "closing": 0, "openMax": 512, "waitingForRoom": 0, "leases": 1,
         "readsIndex": false, "unfinishedToOpen": 0, "isClosing": false,
+        "quarantined": { "count": 0, "projects": {} },
     });
-    assert_eq!(observed("node/directory").await, expected);
+    let mut said = observed("node/directory").await;
+    let storage = said.as_object_mut().unwrap().remove("storage").unwrap();
+    assert_eq!(storage["isFull"], json!(false));
+    assert!(storage["reserveBytes"].as_u64() > Some(0) && storage["availableBytes"].is_u64());
+    assert_eq!(said, expected);
     assert_eq!(observed("node/recorder").await, json!({ "dropped": 0 }));
 }
 

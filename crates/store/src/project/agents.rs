@@ -5,7 +5,7 @@ use rusqlite::params;
 
 use super::quotas::Quotas;
 use super::{log, queries};
-use crate::{Command, StoreError, WriteTx, column};
+use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// Most agents of one project.
 pub const AGENTS_MAX: u64 = 256;
@@ -121,6 +121,10 @@ pub struct DeleteAgent {
 
 impl Command for DeleteAgent {
     type Output = Agent;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Agent, StoreError> {
         let agent = existing_agent(tx, &self.name)?;

@@ -8,7 +8,7 @@ use super::ending::{end_approval, fail_call};
 use super::sessions::save_in_state;
 use super::steps::refuse_final;
 use super::{queries, records};
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// What becomes of a waiting call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,14 @@ pub struct ResolveApproval {
 
 impl Command for ResolveApproval {
     type Output = Approval;
+
+    /// A no ends something, a yes begins it.
+    fn when_full(&self) -> WhenFull {
+        match self.decision {
+            Decision::Approve => WhenFull::Refuse,
+            Decision::Reject { .. } | Decision::Expire => WhenFull::Allow,
+        }
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Approval, StoreError> {
         let found = queries::approval(tx.conn(), &self.session_id, &self.tool_call_id)?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::queries;
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Values of this many bytes are worth a blob of their own.
 pub const BLOB_BYTES_MIN: usize = 8 * 1024;
@@ -123,6 +123,10 @@ pub struct Bite {
 
 impl Command for CollectBlobs {
     type Output = Bite;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Bite, StoreError> {
         let rows = tx.conn().prepare_cached(COLLECT)?.execute([COLLECTED_MAX])? as u64;

@@ -5,7 +5,7 @@ use rusqlite::params;
 
 use super::queries;
 use crate::root::OutboxEntry;
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Publishes what happened to the project itself in the root database, in the project's room: each
 /// entry once, however often it comes. Answers the number of the last event that came this way.
@@ -17,6 +17,10 @@ pub struct PublishOutbox {
 
 impl Command for PublishOutbox {
     type Output = u64;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<u64, StoreError> {
         let sql = "SELECT outbox_id, outbox_seq FROM meta";

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::ending::{self, CallEnd};
 use super::rows::NumberedRun;
 use super::{queries, resuming, rows, streams};
-use crate::{Command, StoreError, WriteTx, column};
+use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// The runs that worked or waited when the server stopped. Walks the index of the open ones.
 const ACTIVE_RUNS: &str =
@@ -48,6 +48,10 @@ pub struct Recovered {
 
 impl Command for RecoverRuns {
     type Output = Recovered;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Recovered, StoreError> {
         let mut recovered = Recovered::default();
@@ -89,6 +93,10 @@ pub struct FailRuns {
 impl Command for FailRuns {
     /// The answers that were cut off.
     type Output = Vec<MessageId>;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Vec<MessageId>, StoreError> {
         let sql = "SELECT * FROM runs WHERE session_id = ?1 AND ended_at IS NULL

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::queries;
 use crate::writer::EVENT_BYTES;
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Most events that one command drops.
 pub const TRIMMED_EVENTS_MAX: u32 = 1_000;
@@ -50,6 +50,10 @@ pub(super) struct Retention {
 
 impl Command for TrimEvents {
     type Output = Trimmed;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Trimmed, StoreError> {
         let conn = tx.conn();

@@ -12,7 +12,7 @@ use super::rows::NumberedRun;
 use super::sessions::{save_in_state, session_busy};
 use super::steps::{NewPart, OpenAnswer, StepEnd, append_parts, end_step};
 use super::{log, queries, records, streams};
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Starts a queued run and its answer, still empty.
 ///
@@ -127,6 +127,10 @@ pub struct FinishedRun {
 impl Command for FinishRun {
     type Output = FinishedRun;
 
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
+
     fn run(self, tx: &mut WriteTx<'_>) -> Result<FinishedRun, StoreError> {
         refuse_unless_final(self.status)?;
         let mut open = OpenAnswer::find(tx, &self.session_id, &self.run_id, &self.message_id)?;
@@ -166,6 +170,10 @@ pub struct FailQueuedRun {
 
 impl Command for FailQueuedRun {
     type Output = FinishedRun;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<FinishedRun, StoreError> {
         refuse_unless_final(self.status)?;

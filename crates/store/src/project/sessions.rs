@@ -8,7 +8,7 @@ use iris_protocol::{
 
 use super::quotas::Quotas;
 use super::{log, queries, records};
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Creates a session. Answers it.
 ///
@@ -115,6 +115,14 @@ pub struct SetSessionStatus {
 impl Command for SetSessionStatus {
     type Output = Session;
 
+    /// To delete is to clean up.
+    fn when_full(&self) -> WhenFull {
+        match self.status {
+            SessionStatus::Deleted => WhenFull::Allow,
+            SessionStatus::Active | SessionStatus::Archived => WhenFull::Refuse,
+        }
+    }
+
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Session, StoreError> {
         let mut session = queries::existing_session(tx.conn(), &self.id)?;
         if session.status == self.status {
@@ -156,6 +164,10 @@ pub struct PurgeSession {
 
 impl Command for PurgeSession {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         let mut session = queries::existing_session(tx.conn(), &self.id)?;

@@ -11,7 +11,7 @@ use super::ending::{fail_call, publish_result};
 use super::files::{RecordedChange, record_change};
 use super::sessions::save_in_state;
 use super::{log, queries, records, streams};
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// A part of an answer that is recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,6 +147,10 @@ pub struct RecordResult {
 
 impl Command for RecordResult {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         let (at, by) = (self.at, Some(&self.by));

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
 use crate::column::{json, to_json, word};
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Appends to the audit. Answers the details.
 #[derive(Debug, Clone)]
@@ -26,6 +26,10 @@ pub struct RecordAudit {
 
 impl Command for RecordAudit {
     type Output = Value;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Value, StoreError> {
         let sql = "INSERT INTO audit (at, user_id, action, target, request_id, details)

@@ -4,7 +4,7 @@ use iris_protocol::ProjectId;
 use rusqlite::{Connection, params};
 
 use super::rows;
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Says that the directory of a new project is about to be made. Creating the project ends it.
 #[derive(Debug, Clone)]
@@ -32,6 +32,10 @@ pub struct ForgetDirectory {
 
 impl Command for ForgetDirectory {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         end(tx, &self.project_id)

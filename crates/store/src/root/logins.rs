@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{self, USER_COLUMN_COUNT, USER_COLUMNS};
 use super::users::existing_user;
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// How long a spent token may be presented again for the same child, in milliseconds.
 pub const REFRESH_GRACE_MS: i64 = 10_000;
@@ -49,6 +49,10 @@ pub struct BeginAuthSession {
 
 impl Command for BeginAuthSession {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         existing_user(tx.conn(), &self.user_id)?;
@@ -136,6 +140,10 @@ pub enum RefusalReason {
 impl Command for RotateRefresh {
     type Output = RotateOutcome;
 
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
+
     fn run(self, tx: &mut WriteTx<'_>) -> Result<RotateOutcome, StoreError> {
         let Some(token) = find_token(tx.conn(), &self.presented_hash)? else {
             return Ok(RotateOutcome::Refused { reason: RefusalReason::Unknown });
@@ -180,6 +188,10 @@ pub struct RevokeAuthSession {
 
 impl Command for RevokeAuthSession {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         revoke(tx.conn(), &self.id, self.at)

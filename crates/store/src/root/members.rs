@@ -8,7 +8,7 @@ use super::queries::member;
 use super::rows::role_text;
 use super::users::existing_user;
 use super::{outbox, projects};
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Adds a user to a project, which is told of it. Answers the member.
 ///
@@ -102,6 +102,10 @@ pub struct RemoveMember {
 
 impl Command for RemoveMember {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         let member = existing_member(tx.conn(), &self.project_id, &self.user_id)?;

@@ -5,7 +5,7 @@ use iris_protocol::{Event, ProjectId, UserId};
 use rusqlite::{Connection, Row, params};
 
 use crate::column::{json, to_json, word};
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Most entries that are read at a time.
 pub const OUTBOX_PAGE: usize = 256;
@@ -54,6 +54,10 @@ pub struct SettleOutbox {
 
 impl Command for SettleOutbox {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "DELETE FROM outbox WHERE project_id = ?1 AND id <= ?2";

@@ -11,7 +11,7 @@ use super::queries::{project, project_location};
 use super::rows::project_type_text;
 use super::users::existing_user;
 use super::{intents, outbox};
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Creates a project with its owner as its first member, and ends the intent to make its directory.
 /// Answers the project as the owner sees it.
@@ -181,6 +181,10 @@ pub struct DeleteProject {
 
 impl Command for DeleteProject {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         let deleted = tx

@@ -4,7 +4,7 @@ use iris_protocol::{SupervisionKind, SupervisionRecord};
 use rusqlite::{Connection, Row, params};
 
 use crate::column::{json, optional_word, to_json, to_word, word};
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Keeps records, then forgets those that are too many or too old. A record that is there already
 /// stays as it is, so a batch may be sent again.
@@ -20,6 +20,10 @@ pub struct RecordSupervision {
 
 impl Command for RecordSupervision {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         for record in &self.records {

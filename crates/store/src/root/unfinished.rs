@@ -4,7 +4,7 @@ use iris_protocol::ProjectId;
 use rusqlite::{Connection, params};
 
 use super::rows;
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Marks a project as one with unfinished work, until [`ClearUnfinished`]. Committed before the work
 /// begins; marking it again changes nothing.
@@ -39,6 +39,10 @@ pub struct ClearUnfinished {
 
 impl Command for ClearUnfinished {
     type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "DELETE FROM unfinished_work WHERE project_id = ?1";

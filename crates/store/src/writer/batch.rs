@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{Command, Committed, Durability, StoredEvent, WriteContext, WriteTx};
+use super::{Command, Committed, Durability, Guards, StoredEvent, WhenFull, WriteContext, WriteTx};
 use crate::{CrashPoint, StoreError, crash_point};
 
 /// Most commands of one transaction.
@@ -24,10 +24,15 @@ pub(super) trait Job: Send {
     fn durability(&self) -> Durability;
 
     /// Gives up its place in the queue, runs the command in a savepoint of its own and keeps the
-    /// outcome.
+    /// outcome. While the disk is full, one that takes space is refused.
     ///
     /// An error means that the whole transaction is lost, not just this command.
-    fn run(&mut self, conn: &Connection, events: &mut Vec<StoredEvent>) -> Result<(), StoreError>;
+    fn run(
+        &mut self,
+        conn: &Connection,
+        is_full: bool,
+        events: &mut Vec<StoredEvent>,
+    ) -> Result<(), StoreError>;
 
     /// Tells the caller the outcome: `lost` when the transaction did not commit.
     fn acknowledge(self: Box<Self>, lost: Option<&StoreError>);
@@ -55,7 +60,7 @@ impl Job for Death {
     }
 
     #[expect(clippy::panic, reason = "that is what it is for")]
-    fn run(&mut self, _: &Connection, _: &mut Vec<StoredEvent>) -> Result<(), StoreError> {
+    fn run(&mut self, _: &Connection, _: bool, _: &mut Vec<StoredEvent>) -> Result<(), StoreError> {
         panic!("the writer was killed on purpose");
     }
 
@@ -72,13 +77,26 @@ impl<C: Command> Submitted<C> {
         Self { command: Some(command), context, place: Some(place), outcome: None, reply }
     }
 
-    fn apply(&mut self, conn: &Connection, events: &mut Vec<StoredEvent>) -> Outcome<C::Output> {
+    fn apply(
+        &mut self,
+        conn: &Connection,
+        is_full: bool,
+        events: &mut Vec<StoredEvent>,
+    ) -> Outcome<C::Output> {
+        let is_refused =
+            is_full && self.command.as_ref().is_some_and(|c| c.when_full() == WhenFull::Refuse);
         let key = self.context.idempotency.as_ref();
         if let Some(key) = key {
-            key.forget_old(conn)?;
+            // Even to forget takes space.
+            if !is_full {
+                key.forget_old(conn)?;
+            }
             if let Some(first) = key.recall(conn)? {
                 return Ok(first);
             }
+        }
+        if is_refused {
+            return Err(StoreError::StorageFull);
         }
         let command = self.command.take().ok_or(StoreError::Closed)?;
         let mark = events.len();
@@ -97,16 +115,24 @@ impl<C: Command> Job for Submitted<C> {
         C::DURABILITY
     }
 
-    fn run(&mut self, conn: &Connection, events: &mut Vec<StoredEvent>) -> Result<(), StoreError> {
+    fn run(
+        &mut self,
+        conn: &Connection,
+        is_full: bool,
+        events: &mut Vec<StoredEvent>,
+    ) -> Result<(), StoreError> {
         drop(self.place.take());
         conn.prepare_cached("SAVEPOINT command")?.execute([])?;
         let mark = events.len();
-        let applied = catch_unwind(AssertUnwindSafe(|| self.apply(conn, events)));
+        let applied = catch_unwind(AssertUnwindSafe(|| self.apply(conn, is_full, events)));
         let outcome = applied.unwrap_or_else(|_| Err(StoreError::internal("a command panicked")));
         if let Err(error) = &outcome {
             events.truncate(mark);
-            // SQLite gives up the whole transaction on some errors, a full disk among them.
-            if conn.is_autocommit() {
+            // SQLite gives up the whole transaction on some errors, a full disk among them. In a damaged
+            // file nothing is written any more.
+            let is_damaged = matches!(error, StoreError::Corrupt { .. });
+            let is_found_full = matches!(error, StoreError::StorageFull) && !is_full;
+            if conn.is_autocommit() || is_damaged || is_found_full {
                 return Err(error.clone());
             }
             conn.prepare_cached("ROLLBACK TO command")?.execute([])?;
@@ -129,14 +155,20 @@ impl<C: Command> Job for Submitted<C> {
 /// The transactions of one connection, one after the other.
 pub(super) struct Batches<'a> {
     conn: &'a Connection,
+    guards: Guards,
     /// As the connection is set now.
     durability: Durability,
 }
 
 impl<'a> Batches<'a> {
     /// On a connection that is set to survive a loss of power.
-    pub(super) fn new(conn: &'a Connection) -> Self {
-        Self { conn, durability: Durability::PowerLoss }
+    pub(super) fn new(conn: &'a Connection, guards: Guards) -> Self {
+        Self { conn, guards, durability: Durability::PowerLoss }
+    }
+
+    /// Whether the write-ahead log may be emptied into the file.
+    pub(super) fn may_empty_log(&self) -> bool {
+        self.guards.may_empty_log(self.conn)
     }
 
     /// Writes `first` and what else is queued in one transaction, publishes, acknowledges. Answers a
@@ -148,7 +180,8 @@ impl<'a> Batches<'a> {
         on_commit: &impl Fn(Vec<StoredEvent>),
     ) -> Option<Box<dyn Job>> {
         let mut batch = Batch { jobs: vec![first], events: Vec::new(), next: None };
-        let lost = self.transact(queue, &mut batch).err();
+        let lost = self.attempt(queue, &mut batch).err();
+        let lost = lost.map(|error| self.guards.explain(error, self.conn));
         let Batch { jobs, events, next } = batch;
         match &lost {
             Some(error) => roll_back(self.conn, error),
@@ -159,6 +192,24 @@ impl<'a> Batches<'a> {
             job.acknowledge(lost.as_ref());
         }
         next
+    }
+
+    /// Writes the batch to files that are sound before and after, and notes what it acknowledges.
+    fn attempt(
+        &mut self,
+        queue: &Receiver<Box<dyn Job>>,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        self.guards.check()?;
+        self.transact(queue, batch)?;
+        self.guards.check_committed()?;
+        // What may be lost with the power must not be noted as kept.
+        if self.durability == Durability::PowerLoss
+            && let Some(last) = batch.events.last()
+        {
+            self.guards.acknowledge(last.seq);
+        }
+        Ok(())
     }
 
     /// Runs the one job of the batch and those that are queued, which it adds to the batch, and commits.
@@ -172,11 +223,11 @@ impl<'a> Batches<'a> {
         if let Some(first) = jobs.first() {
             self.set(first.durability())?;
         }
-        let mut event_bytes = 0;
+        let (mut event_bytes, is_full) = (0, self.guards.is_full());
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         while let Some(job) = jobs.last_mut() {
             let mark = events.len();
-            job.run(self.conn, events)?;
+            job.run(self.conn, is_full, events)?;
             event_bytes += events.iter().skip(mark).map(|event| event.payload.len()).sum::<usize>();
             let full = jobs.len() >= COMMANDS_MAX
                 || event_bytes >= EVENT_BYTES_MAX

@@ -345,3 +345,10 @@ pub(crate) fn resolve(call: u128, decision: Decision) -> ResolveApproval {
         at: NOW + 5,
     }
 }
+
+/// The SHA-256 of a file, in hexadecimal.
+pub(crate) fn sha256(path: &std::path::Path) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(std::fs::read(path).unwrap());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}

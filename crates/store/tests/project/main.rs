@@ -4,12 +4,14 @@
 
 mod agents_and_files;
 mod approvals;
+mod damage;
 mod fixture;
 mod idempotency;
 mod opening;
 mod pages;
 mod properties;
 mod recovery;
+mod released;
 mod resuming;
 mod runs;
 mod sessions;

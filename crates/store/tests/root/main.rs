@@ -5,6 +5,7 @@
 mod files;
 mod logins;
 mod projects;
+mod released;
 mod supervision;
 mod unfinished;
 mod users;
