@@ -66,6 +66,8 @@ pub(crate) struct Session {
     /// What the model has seen of the project's files.
     read_log: Arc<ReadLog>,
     work: Work,
+    /// The run that was last started here.
+    last: Option<RunId>,
     /// The requests that caused the runs that are queued, as far as they came in this life.
     requests: HashMap<RunId, RequestTag>,
     /// A run that is to end as soon as it starts.
@@ -115,6 +117,7 @@ impl Session {
             vitals,
             read_log: Arc::default(),
             work,
+            last: None,
             requests: HashMap::new(),
             to_cancel: None,
             decisions: Vec::new(),
@@ -350,13 +353,15 @@ impl Session {
                 return self.start(run, answer_id, None, ctx);
             }
         };
-        match answer.filter(|answer| !holds_started_calls(answer)) {
+        // Its orchestrator has left without recording the end: another one would fare no better.
+        let is_left = self.last.as_ref() == Some(&run.id);
+        match answer.filter(|answer| !is_left && !holds_started_calls(answer)) {
             Some(answer) => {
                 let expiries = approvals.into_iter().map(|it| (it.tool_call_id, it.expires_at));
                 let (id, expiries) = (answer.id.clone(), expiries.collect());
                 self.start(run, id, Some(Resumed { answer, expiries }), ctx);
             }
-            // Nobody can say what became of them.
+            // Nobody can say what became of it.
             None => {
                 let error = ApiError::new(ErrorCode::Internal, "the run failed inside the server");
                 let error = error.reason("orchestrator_lost");
@@ -374,6 +379,7 @@ impl Session {
     ) {
         self.was_used = true;
         let run_id = run.id.clone();
+        self.last = Some(run_id.clone());
         let me = Address::of(ctx, &self.vitals);
         let assignment = Assignment {
             place: self.place.clone(),
@@ -441,7 +447,8 @@ impl Session {
                     ctx.run_later(START_AGAIN_AFTER, again);
                 } else {
                     session.work = Work::None;
-                    session.start_next(ctx);
+                    session.decisions.clear();
+                    ctx.run_later(START_AGAIN_AFTER, Self::start_next);
                 }
             }
         }));
