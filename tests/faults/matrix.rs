@@ -19,8 +19,9 @@ use crate::stage::Stage;
 /// Every kind of actor there is.
 const KINDS: &[&str] =
     &["connection", "directory", "orchestrator", "project", "recorder", "root", "session"];
-/// Messages that are sent while the server stops: `ending.rs` has them.
-const ELSEWHERE: &[&str] = &["CloseAll", "StoreNow", "TakeDatabase"];
+/// Messages that are sent while the server stops: `ending.rs` has them. And one while it starts, before
+/// anybody could strike.
+const ELSEWHERE: &[&str] = &["CloseAll", "OpenUnfinished", "StoreNow", "TakeDatabase"];
 /// Messages that no request alone is the cause of. A panic over any other one names its request.
 const UNASKED: &[&str] = &[
     "CloseIfIdle",
@@ -33,6 +34,7 @@ const UNASKED: &[&str] = &[
     "Observe",
     "OrchestratorExited",
     "SessionExited",
+    "Write<ClearUnfinished>",
     "Write<FailRuns>",
     "Write<RecordSupervision>",
     "Write<RecoverRuns>",

@@ -17,9 +17,22 @@ pub(super) async fn runs(player: &Player<'_>) {
     talk.run("cancelled run", "delay 5\nchunks 1000 tick", How::Cancel).await;
     talk.run("run with a tool", "think hm\ncall list {\"path\": \".\"}\nstep\nsay ok", How::Watch)
         .await;
+    cancel_with_key(player, &project, &talk).await;
     without_agent(player, &project, &mut talk).await;
     drop(talk);
     delete_project(player, &project).await;
+}
+
+/// A cancel that may be repeated, and finds nothing to end.
+async fn cancel_with_key(player: &Player<'_>, project: &ProjectId, talk: &Talk<'_>) {
+    let path = format!("/v1/projects/{project}/sessions/{}/cancel", talk.session());
+    let (client, token) = (&player.person.client, Some(player.person.token()));
+    let headers = [("content-type", "application/json"), ("idempotency-key", "cancel")];
+    let cancel = async || {
+        let answer = client.raw("POST", &path, token, &headers, "{}".into()).await?;
+        answer.error().map_or(Ok(()), |error| Err(Trouble::Refused(error)))
+    };
+    player.insist("cancel with a key", cancel).await;
 }
 
 /// A message whose agent is deleted while it waits behind another one.
