@@ -67,7 +67,7 @@ impl World {
         let (carol, dave) = (app.user("carol").await, app.user("dave").await);
         let project = ann.project("p").await.id;
         ann.add_member(&project, &bob, Role::Admin).await;
-        ann.add_member(&project, &operator, Role::Viewer).await;
+        ann.add_member(&project, &operator, Role::Admin).await;
         let [archived, to_archive, doomed] =
             [ann.project("a").await.id, ann.project("b").await.id, ann.project("d").await.id];
         ann.client.call(Some(&archived), ProjectArchive {}).await.unwrap();
@@ -166,9 +166,12 @@ impl World {
                 let add = |role| json!({ "userId": self.carol.id(), "role": role });
                 ann(p, add("viewer"), add("member"))
             }
+            // An administrator who gives that up.
             Operation::MemberUpdate => {
                 let update = |role| json!({ "userId": self.operator.id(), "role": role });
-                ann(p, update("member"), update("admin"))
+                let (person, project) = (self.operator.clone(), Some(p.clone()));
+                let (body, other) = (update("viewer"), update("member"));
+                Case::Repeats(Box::new(Try { person, project, body, other }))
             }
             Operation::MemberRemove => Case::Repeats(Box::new(Try {
                 person: self.bob.clone(),

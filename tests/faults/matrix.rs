@@ -36,8 +36,10 @@ const UNASKED: &[&str] = &[
     "SessionExited",
     "Write<ClearUnfinished>",
     "Write<FailRuns>",
+    "Write<PublishOutbox>",
     "Write<RecordSupervision>",
     "Write<RecoverRuns>",
+    "Write<SettleOutbox>",
     START,
 ];
 /// Panics that an actor which is always there may have on one server: one more in the minute would be
