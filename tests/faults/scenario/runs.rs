@@ -1,6 +1,6 @@
 //! Runs: approved, rejected, cancelled, with tools, and one that cannot start.
 
-use iris_client::ClientError;
+use iris_client::{Client, ClientError};
 use iris_protocol::{AgentCreate, AgentDelete, ErrorCode, ProjectId, RunStatus, SessionUpdate};
 
 use super::{WRITE, delete_project, invite};
@@ -26,7 +26,10 @@ pub(super) async fn runs(player: &Player<'_>) {
 /// A cancel that may be repeated, and finds nothing to end.
 async fn cancel_with_key(player: &Player<'_>, project: &ProjectId, talk: &Talk<'_>) {
     let path = format!("/v1/projects/{project}/sessions/{}/cancel", talk.session());
-    let (client, token) = (&player.person.client, Some(player.person.token()));
+    // Connections of the other client were idle for as long as the runs took: the server may be closing
+    // the one that it would take.
+    let client = Client::new(&player.app.url).unwrap();
+    let token = Some(player.person.token());
     let headers = [("content-type", "application/json"), ("idempotency-key", "cancel")];
     let cancel = async || {
         let answer = client.raw("POST", &path, token, &headers, "{}".into()).await?;
