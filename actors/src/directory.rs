@@ -481,11 +481,11 @@ impl Start {
         let resume = ResumePolicy::of_project(&settings).unwrap_or(self.services.settings.resume);
         let places = ProjectPlaces::new(&self.services.settings.data_dir, &self.id);
         let files = location.path.map_or(places.files, PathBuf::from);
-        let news = FromRoot {
-            is_unfinished: location.is_unfinished,
-            outbox: self.root.reader.outbox(&self.id).await.map_err(|e| e.to_api())?,
-            root: self.root,
-        };
+        let outbox = self.root.reader.outbox(&self.id).await.unwrap_or_else(|error| {
+            tracing::error!(project.id = %self.id, %error, "events on their way could not be read");
+            Vec::new()
+        });
+        let news = FromRoot { is_unfinished: location.is_unfinished, outbox, root: self.root };
         let lease = timeout(CLOSE_TIMEOUT, self.lease.lock_owned()).await;
         let lease: OwnedMutexGuard<()> = lease.map_err(|_| {
             let error = ApiError::new(ErrorCode::Overloaded, "the project is still closing");

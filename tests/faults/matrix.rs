@@ -19,9 +19,10 @@ use crate::stage::Stage;
 /// Every kind of actor there is.
 const KINDS: &[&str] =
     &["connection", "directory", "orchestrator", "project", "recorder", "root", "session"];
-/// Messages that are sent while the server stops (`ending.rs` has them), and when a database turns out to
-/// be damaged (`corruption.rs`).
-const ELSEWHERE: &[&str] = &["CloseAll", "Damaged", "StoreNow", "TakeDatabase"];
+/// Messages that are sent while the server stops (`ending.rs` has them), when a database turns out to be
+/// damaged (`corruption.rs`), and while the server starts, before anybody could strike.
+const ELSEWHERE: &[&str] =
+    &["CloseAll", "Damaged", "OpenUnfinished", "StoreNow", "TakeDatabase"];
 /// Messages that no request alone is the cause of. A panic over any other one names its request.
 const UNASKED: &[&str] = &[
     "CloseIfIdle",
@@ -34,11 +35,14 @@ const UNASKED: &[&str] = &[
     "Observe",
     "OrchestratorExited",
     "SessionExited",
+    "Write<ClearUnfinished>",
     "Write<CollectBlobs>",
     "Write<FailRuns>",
     "Write<IndexParts>",
+    "Write<PublishOutbox>",
     "Write<RecordSupervision>",
     "Write<RecoverRuns>",
+    "Write<SettleOutbox>",
     "Write<TrimEvents>",
     START,
 ];

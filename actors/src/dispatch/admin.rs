@@ -69,17 +69,15 @@ pub(super) async fn restart(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let supervision = &node.services.supervision;
-    let replayed = match recalled(node, &context).await? {
-        Some(_) => true,
-        None => {
-            supervision.may_restart(&request.path).map_err(refused)?;
-            audit(node, grant, "actor.restart", &request.path, json!({}), context).await?.replayed
-        }
-    };
-    if !replayed {
+    if recalled(node, &context).await?.is_some() {
+        return ordered(true);
+    }
+    supervision.may_restart(&request.path).map_err(refused)?;
+    let audited = audit(node, grant, "actor.restart", &request.path, json!({}), context).await?;
+    if !audited.replayed {
         supervision.restart(&request.path).map_err(refused)?;
     }
-    Ok(done(iris_protocol::Done { done: true })?.at(None, replayed))
+    ordered(audited.replayed)
 }
 
 pub(super) async fn stop(
@@ -89,16 +87,19 @@ pub(super) async fn stop(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let supervision = &node.services.supervision;
-    let replayed = match recalled(node, &context).await? {
-        Some(_) => true,
-        None => {
-            supervision.may_stop(&request.path).map_err(refused)?;
-            audit(node, grant, "actor.stop", &request.path, json!({}), context).await?.replayed
-        }
-    };
-    if !replayed {
+    if recalled(node, &context).await?.is_some() {
+        return ordered(true);
+    }
+    supervision.may_stop(&request.path).map_err(refused)?;
+    let audited = audit(node, grant, "actor.stop", &request.path, json!({}), context).await?;
+    if !audited.replayed {
         supervision.stop(&request.path).map_err(refused)?;
     }
+    ordered(audited.replayed)
+}
+
+/// The answer to an order that was carried out, now or before.
+fn ordered(replayed: bool) -> Result<Done, ApiError> {
     Ok(done(iris_protocol::Done { done: true })?.at(None, replayed))
 }
 

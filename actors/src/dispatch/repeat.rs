@@ -1,10 +1,10 @@
-//! Repeats of what took the caller's right to it away: who deleted a project, left it or logged out is
-//! refused by the gate, and gets the first answer all the same when the request carries its key.
+//! Repeats of what took the caller's right to it away: who deleted a project, left it, gave up a role
+//! in it or logged out is refused by the gate, and gets the first answer all the same when the request carries its key.
 
 use iris_auth::AccessClaims;
-use iris_protocol::{ApiError, ErrorCode, Operation, ProjectId};
-use iris_store::WriteContext;
-use iris_store::root::{DeleteProject, RemoveMember, RevokeAuthSession};
+use iris_protocol::{ApiError, ErrorCode, MemberPayload, Operation, ProjectId};
+use iris_store::root::{DeleteProject, RemoveMember, RevokeAuthSession, UpdateMember};
+use iris_store::{Committed, StoreError, WriteContext};
 
 use super::{Ask, Done, Grant, done, stored};
 use crate::Node;
@@ -18,6 +18,7 @@ fn refusal_after(operation: Operation) -> Option<ErrorCode> {
     )]
     match operation {
         Operation::ProjectDelete | Operation::MemberRemove => Some(ErrorCode::NotFound),
+        Operation::MemberUpdate => Some(ErrorCode::Forbidden),
         Operation::AuthLogout => Some(ErrorCode::Unauthenticated),
         _ => None,
     }
@@ -41,15 +42,24 @@ pub(super) async fn of_the_last(
     };
     let reader = &node.root_reader;
     #[expect(clippy::wildcard_enum_match_arm, reason = "as above")]
-    let is_repeat = match operation {
-        Operation::ProjectDelete => reader.recall::<DeleteProject>(key).await.map(|r| r.is_some()),
-        Operation::MemberRemove => reader.recall::<RemoveMember>(key).await.map(|r| r.is_some()),
-        _ => reader.recall::<RevokeAuthSession>(key).await.map(|r| r.is_some()),
+    let first = match operation {
+        Operation::MemberUpdate => {
+            let first = reader.recall::<UpdateMember>(key).await.map_err(stored)?;
+            first.map(|first| done(MemberPayload { member: first.output }))
+        }
+        Operation::MemberRemove => is_done(reader.recall::<RemoveMember>(key).await)?,
+        Operation::ProjectDelete => is_done(reader.recall::<DeleteProject>(key).await)?,
+        _ => is_done(reader.recall::<RevokeAuthSession>(key).await)?,
     };
-    if is_repeat.map_err(stored)? {
-        return Ok(done(iris_protocol::Done { done: true })?.at(None, true));
-    }
-    Err(refusal)
+    Ok(first.ok_or(refusal)??.at(None, true))
+}
+
+type Recalled<T> = Result<Option<Committed<T>>, StoreError>;
+
+/// The answer of an operation that has nothing to say.
+fn is_done(recalled: Recalled<()>) -> Result<Option<Result<Done, ApiError>>, ApiError> {
+    let first = recalled.map_err(stored)?;
+    Ok(first.map(|_| done(iris_protocol::Done { done: true })))
 }
 
 /// Whether this may be a repeat, before anybody knows its body; else the refusal.

@@ -44,12 +44,11 @@ impl Handler<BeginWork> for Project {
             return Box::pin(std::future::ready(Ok(())));
         }
         let (answer, marked) = oneshot::channel();
-        match &mut self.marking {
-            Some(waiting) => waiting.push(answer),
-            None => {
-                self.marking = Some(vec![answer]);
-                self.mark(ctx);
-            }
+        if let Some(waiting) = &mut self.marking {
+            waiting.push(answer);
+        } else {
+            self.marking = Some(vec![answer]);
+            self.mark(ctx);
         }
         // The registry started again meanwhile: whoever tries again finds it open.
         Box::pin(async move { marked.await.unwrap_or_else(|_| Err(StoreError::Closed.to_api())) })

@@ -1,6 +1,6 @@
 //! Runs: approved, rejected, cancelled, with tools, and one that cannot start.
 
-use iris_client::ClientError;
+use iris_client::{Client, ClientError};
 use iris_protocol::{AgentCreate, AgentDelete, ErrorCode, ProjectId, RunStatus, SessionUpdate};
 
 use super::{WRITE, delete_project, invite};
@@ -18,9 +18,25 @@ pub(super) async fn runs(player: &Player<'_>) {
     talk.run("run with a tool", "think hm\ncall list {\"path\": \".\"}\nstep\nsay ok", How::Watch)
         .await;
     talk.run("run that says much", &format!("say {}", "word ".repeat(1_200)), How::Watch).await;
+    cancel_with_key(player, &project, &talk).await;
     without_agent(player, &project, &mut talk).await;
     drop(talk);
     delete_project(player, &project).await;
+}
+
+/// A cancel that may be repeated, and finds nothing to end.
+async fn cancel_with_key(player: &Player<'_>, project: &ProjectId, talk: &Talk<'_>) {
+    let path = format!("/v1/projects/{project}/sessions/{}/cancel", talk.session());
+    // Connections of the other client were idle for as long as the runs took: the server may be closing
+    // the one that it would take.
+    let client = Client::new(&player.app.url).unwrap();
+    let token = Some(player.person.token());
+    let headers = [("content-type", "application/json"), ("idempotency-key", "cancel")];
+    let cancel = async || {
+        let answer = client.raw("POST", &path, token, &headers, "{}".into()).await?;
+        answer.error().map_or(Ok(()), |error| Err(Trouble::Refused(error)))
+    };
+    player.insist("cancel with a key", cancel).await;
 }
 
 /// A message whose agent is deleted while it waits behind another one.

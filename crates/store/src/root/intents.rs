@@ -48,7 +48,8 @@ pub(super) fn begin(
     intent: &str,
     at: i64,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO directory_intents (project_id, intent, at) VALUES (?1, ?2, ?3)";
+    let sql = "INSERT INTO directory_intents (project_id, intent, at) VALUES (?1, ?2, ?3)
+               ON CONFLICT (project_id) DO UPDATE SET intent = excluded.intent, at = excluded.at";
     tx.conn().prepare_cached(sql)?.execute(params![project_id.as_str(), intent, at])?;
     Ok(())
 }
