@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     Agent, Approval, ConnectionId, File, Member, Message, MessageId, ModelRef, Position, Project,
-    ProjectId, ProjectType, QueuedMessage, Remember, Role, Run, RunId, SearchHit, Session, SessionId,
-    SessionMode, Tool, ToolCallId, User, UserId,
+    ProjectId, ProjectType, QueuedMessage, Remember, Role, Run, RunId, SearchHit, Session,
+    SessionId, SessionMode, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {

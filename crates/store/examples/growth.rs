@@ -56,10 +56,7 @@ async fn main() {
     let reader = talk.reader();
     let session = Fill::session_id(50);
 
-    measure("page of 50 messages of 1,000", || {
-        reader.messages(session.clone(), 50, None)
-    })
-    .await;
+    measure("page of 50 messages of 1,000", || reader.messages(session.clone(), 50, None)).await;
     let searches = [
         ("a word of one message", "rare777 "),
         ("a word of few messages", "word4900 "),

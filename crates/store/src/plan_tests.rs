@@ -15,11 +15,8 @@ use rusqlite::config::DbConfig;
 use crate::{database, project, root};
 
 /// Tables that may be read from end to end, and why.
-const SMALL: &[(&str, &str)] = &[
-    ("meta", "one row"),
-    ("usage", "one row"),
-    ("agents", "at most `AGENTS_MAX` rows"),
-];
+const SMALL: &[(&str, &str)] =
+    &[("meta", "one row"), ("usage", "one row"), ("agents", "at most `AGENTS_MAX` rows")];
 
 /// Partial indexes that may be read from end to end, and why.
 const SMALL_INDEXES: &[(&str, &str)] = &[

@@ -4,6 +4,7 @@
 //! Rows name a blob by its hash; triggers count them. What nothing names is collected later, in
 //! bites, so that a deletion need not wait for it.
 
+use iris_protocol::Part;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,16 @@ fn decode(size: u64, encoding: &str, content: &[u8]) -> Option<Vec<u8>> {
     Some(bytes).filter(|bytes| bytes.len() == size)
 }
 
+/// The text of a part that can be long, and that other parts may have too: what was said or thought,
+/// or what a tool answered.
+pub(super) fn long_text_of(part: &mut Part) -> Option<&mut String> {
+    match part {
+        Part::Text { text, .. } | Part::Reasoning { text, .. } => Some(text),
+        Part::Tool(call) => call.output.as_mut(),
+        Part::Step { .. } => None,
+    }
+}
+
 /// Deletes blobs that nothing names, a bite at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct CollectBlobs;
@@ -161,8 +172,7 @@ mod tests {
         assert_eq!(get(&conn, hash).unwrap(), text);
 
         // Nothing that hashes gives can be compressed.
-        let noise: Vec<u8> =
-            (0_u32..512).flat_map(|n| BlobHash::of(&n.to_le_bytes()).0).collect();
+        let noise: Vec<u8> = (0_u32..512).flat_map(|n| BlobHash::of(&n.to_le_bytes()).0).collect();
         let hash = put_on(&conn, &noise).unwrap();
         assert_eq!(stored(&conn, hash), (noise.len() as u64, "plain".to_owned(), 16 * 1024));
         assert_eq!(get(&conn, hash).unwrap(), noise);

@@ -7,8 +7,8 @@ use iris_protocol::{
 };
 use rusqlite::{Connection, Row, params};
 
-use super::{queries, retention};
 use super::rows::{self, NumberedRun};
+use super::{queries, retention};
 use crate::{StoreError, StoredEvent, column};
 
 /// Most runs of which a conversation's history is read: those just before the run that asks.
@@ -41,8 +41,7 @@ const PENDING_APPROVALS: &str =
 const EVENTS: &str =
     "SELECT * FROM events WHERE room = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT ?4";
 /// What comes before the first event of a room that is kept after a position.
-const NEXT_PREV: &str =
-    "SELECT prev FROM events WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT 1";
+const NEXT_PREV: &str = "SELECT prev FROM events WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT 1";
 
 /// The events of a room between two positions.
 #[derive(Debug, Clone, PartialEq, Eq)]

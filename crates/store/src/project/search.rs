@@ -79,7 +79,8 @@ impl Command for IndexParts {
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Bite, StoreError> {
         let conn = tx.conn();
         let mut waiting = conn.prepare_cached(WAITING)?;
-        let waiting = waiting.query_map([INDEXED_MAX], Waiting::of)?.collect::<Result<Vec<_>, _>>()?;
+        let waiting =
+            waiting.query_map([INDEXED_MAX], Waiting::of)?.collect::<Result<Vec<_>, _>>()?;
         let (mut rows, mut bytes) = (0, 0);
         for part in &waiting {
             if bytes > INDEXED_BYTES_MAX {
@@ -321,7 +322,10 @@ mod tests {
         let session = SessionId::from_bits(7);
         assert_eq!(words("cat OR dog ").expression(None), r#"text : ("cat" AND "OR" AND "dog")"#);
         assert_eq!(words("a \"b").expression(None), r#"text : ("a" AND """b")"#);
-        assert_eq!(words("text:foo* NEAR(").expression(None), r#"text : ("text:foo*" AND "NEAR(")"#);
+        assert_eq!(
+            words("text:foo* NEAR(").expression(None),
+            r#"text : ("text:foo*" AND "NEAR(")"#
+        );
         let expected = format!("session : \"{}\" AND text : (\"word\")", &session.as_str()[4..]);
         assert_eq!(words("word").expression(Some(&session)), expected);
     }

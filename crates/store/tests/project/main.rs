@@ -4,12 +4,16 @@
 
 mod agents_and_files;
 mod approvals;
+mod blobs;
 mod fixture;
 mod idempotency;
 mod opening;
 mod pages;
 mod properties;
+mod quotas;
 mod recovery;
+mod retention;
 mod runs;
+mod search;
 mod sessions;
 mod writer;
