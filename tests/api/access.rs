@@ -186,7 +186,6 @@ impl World {
             | Operation::MemberList
             | Operation::SessionCreate
             | Operation::SessionList
-            | Operation::SessionSearch
             | Operation::AgentList
             | Operation::ToolList
             | Operation::ActorList
@@ -204,6 +203,7 @@ impl World {
             | Operation::SessionUnarchive
             | Operation::RunCancel
             | Operation::MessageList => session,
+            Operation::SessionSearch => json!({ "query": "hello" }),
             Operation::MessageSend => {
                 json!({ "sessionId": self.session, "content": "say hello" })
             }
