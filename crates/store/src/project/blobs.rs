@@ -215,7 +215,8 @@ mod tests {
     #[test]
     fn one_flipped_bit_is_noticed_wherever_it_is() {
         let conn = database();
-        let bytes: Vec<u8> = (0..400_u32).flat_map(|n| [(n / 7) as u8, b'a']).collect();
+        let bytes: Vec<u8> =
+            (0..400_u16).flat_map(|n| [u8::try_from(n / 7).unwrap(), b'a']).collect();
         let hash = put_on(&conn, &bytes).unwrap();
         let read = "SELECT content FROM blobs";
         let content: Vec<u8> = conn.query_row(read, [], |row| row.get(0)).unwrap();
