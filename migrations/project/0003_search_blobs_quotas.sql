@@ -25,7 +25,8 @@ CREATE TABLE blobs (
 
 CREATE INDEX blobs_unused ON blobs (hash) WHERE refs = 0;
 
--- Where it is set, `body` is empty and the blob holds what would stand in it.
+-- Where it is set, the blob holds the long text that `body` lacks, or all of the part when `body` is
+-- empty.
 ALTER TABLE message_parts ADD COLUMN blob BLOB REFERENCES blobs (hash);
 
 CREATE INDEX message_parts_by_blob ON message_parts (blob) WHERE blob IS NOT NULL;

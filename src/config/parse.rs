@@ -23,7 +23,7 @@ const SECONDS_MAX: u64 = 24 * 60 * 60;
 /// A hundred years.
 const DAYS_MAX: u64 = 36_500;
 /// What SQLite can hold.
-const NUMBER_MAX: u64 = i64::MAX as u64;
+const NUMBER_MAX: u64 = i64::MAX.cast_unsigned();
 /// Most projects that a server may be told to hold open; each takes three descriptors or more.
 const PROJECTS_OPEN_MAX: usize = 100_000;
 

@@ -189,7 +189,6 @@ impl World {
             | Operation::MemberList
             | Operation::SessionCreate
             | Operation::SessionList
-            | Operation::SessionSearch
             | Operation::AgentList
             | Operation::ToolList
             | Operation::ActorList
@@ -211,6 +210,7 @@ impl World {
             Operation::RunGet | Operation::RunResume => {
                 json!({ "sessionId": self.session, "runId": self.run })
             }
+            Operation::SessionSearch => json!({ "query": "hello" }),
             Operation::MessageSend => {
                 json!({ "sessionId": self.session, "content": "say hello" })
             }

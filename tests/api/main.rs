@@ -18,6 +18,7 @@ mod agents;
 mod auth;
 mod bad_input;
 mod files;
+mod growth;
 mod idempotency;
 mod joining;
 mod logging;

@@ -21,8 +21,7 @@ const KINDS: &[&str] =
     &["connection", "directory", "orchestrator", "project", "recorder", "root", "session"];
 /// Messages that are sent while the server stops (`ending.rs` has them), when a database turns out to be
 /// damaged (`corruption.rs`), and while the server starts, before anybody could strike.
-const ELSEWHERE: &[&str] =
-    &["CloseAll", "Damaged", "OpenUnfinished", "StoreNow", "TakeDatabase"];
+const ELSEWHERE: &[&str] = &["CloseAll", "Damaged", "OpenUnfinished", "StoreNow", "TakeDatabase"];
 /// Messages that no request alone is the cause of. A panic over any other one names its request.
 const UNASKED: &[&str] = &[
     "CloseIfIdle",

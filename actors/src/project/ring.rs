@@ -336,7 +336,7 @@ mod tests {
                 }
                 for room in 0..4 {
                     for since in 0..=pair.ring.head() {
-                        let (events_max, bytes_max) = (usize::MAX - 1, usize::MAX);
+                        let (events_max, bytes_max) = (100_000, usize::MAX);
                         pair.perform(Act::Ask { room, since, events_max, bytes_max }).await;
                     }
                 }

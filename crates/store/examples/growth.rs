@@ -2,13 +2,7 @@
 //!
 //! Prints one line for each figure: the median and the slowest of its repeats.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::missing_docs_in_private_items,
-    clippy::disallowed_methods,
-    reason = "a measurement"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement")]
 
 #[path = "../../testkit/src/fill.rs"]
 #[expect(unreachable_pub, reason = "it is a file of the kit")]

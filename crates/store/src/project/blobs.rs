@@ -4,6 +4,7 @@
 //! Rows name a blob by its hash; triggers count them. What nothing names is collected later, in
 //! bites, so that a deletion need not wait for it.
 
+use iris_protocol::Part;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,16 @@ fn decode(size: u64, encoding: &str, content: &[u8]) -> Option<Vec<u8>> {
     Some(bytes).filter(|bytes| bytes.len() == size)
 }
 
+/// The text of a part that can be long, and that other parts may have too: what was said or thought,
+/// or what a tool answered.
+pub(super) fn long_text_of(part: &mut Part) -> Option<&mut String> {
+    match part {
+        Part::Text { text, .. } | Part::Reasoning { text, .. } => Some(text),
+        Part::Tool(call) => call.output.as_mut(),
+        Part::Step { .. } => None,
+    }
+}
+
 /// Deletes blobs that nothing names, a bite at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct CollectBlobs;
@@ -208,7 +219,8 @@ mod tests {
     #[test]
     fn one_flipped_bit_is_noticed_wherever_it_is() {
         let conn = database();
-        let bytes: Vec<u8> = (0..400_u32).flat_map(|n| [(n / 7) as u8, b'a']).collect();
+        let bytes: Vec<u8> =
+            (0..400_u16).flat_map(|n| [u8::try_from(n / 7).unwrap(), b'a']).collect();
         let hash = put_on(&conn, &bytes).unwrap();
         let read = "SELECT content FROM blobs";
         let content: Vec<u8> = conn.query_row(read, [], |row| row.get(0)).unwrap();

@@ -143,11 +143,19 @@ fn parts(conn: &Connection, sql: &str, key: impl Params) -> Result<Vec<Part>, St
     found.iter().map(|(body, blob)| part(conn, body, blob.as_deref())).collect()
 }
 
-/// A part whose body stands in its row, or in a blob when that is named.
+/// A part whose body stands in its row; where a blob is named, that holds its long text, or all of it
+/// when nothing stands in the row.
 pub(super) fn part(conn: &Connection, body: &str, blob: Option<&[u8]>) -> Result<Part, StoreError> {
     let Some(hash) = blob else { return Ok(serde_json::from_str(body)?) };
-    let body = blobs::get(conn, BlobHash::from_column(hash)?)?;
-    Ok(serde_json::from_slice(&body)?)
+    let bytes = blobs::get(conn, BlobHash::from_column(hash)?)?;
+    if body.is_empty() {
+        return Ok(serde_json::from_slice(&bytes)?);
+    }
+    let mut part = serde_json::from_str(body)?;
+    let place = blobs::long_text_of(&mut part);
+    *place.ok_or_else(|| StoreError::internal("a blob of a part without a text"))? =
+        String::from_utf8(bytes).map_err(StoreError::internal)?;
+    Ok(part)
 }
 
 /// The bytes of a message's parts, as JSON.

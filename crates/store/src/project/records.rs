@@ -156,8 +156,16 @@ pub(super) fn append_part(
     search::note(conn, part)
 }
 
-/// What stands in a part's row: the part itself, or the name of the blob that holds it.
+/// What stands in a part's row: the part itself, or what is left of it without its long text and the
+/// name of the blob that holds that, or the name of the blob that holds all of it. Ids differ from
+/// part to part, so that only a text alone can be shared by many.
 fn body_of(conn: &Connection, part: &Part) -> Result<(String, Option<[u8; 32]>), StoreError> {
+    let mut rest = part.clone();
+    let long = blobs::long_text_of(&mut rest).filter(|text| text.len() >= BLOB_BYTES_MIN);
+    if let Some(text) = long.map(std::mem::take) {
+        let BlobHash(hash) = blobs::put_on(conn, text.as_bytes())?;
+        return Ok((to_json(&rest)?, Some(hash)));
+    }
     let body = to_json(part)?;
     if body.len() < BLOB_BYTES_MIN {
         return Ok((body, None));

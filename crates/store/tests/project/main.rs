@@ -4,16 +4,20 @@
 
 mod agents_and_files;
 mod approvals;
+mod blobs;
 mod damage;
 mod fixture;
 mod idempotency;
 mod opening;
 mod pages;
 mod properties;
+mod quotas;
 mod recovery;
 mod released;
 mod resuming;
+mod retention;
 mod runs;
+mod search;
 mod sessions;
 mod streams;
 mod writer;
