@@ -5,9 +5,10 @@
 //! database, and all secrets: passwords and tokens come in as hashes.
 
 mod queries;
-mod rows;
+pub(crate) mod rows;
 
 mod audit;
+mod imports;
 mod logins;
 mod members;
 mod projects;
@@ -22,6 +23,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::{Reader, StoreError, Writer, database};
 
 pub use audit::{AuditRecord, RecordAudit};
+pub use imports::ImportProject;
 pub use logins::{
     BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, REFRESH_GRACE_MS, RefusalReason, RevokeAuthSession,
     RotateOutcome, RotateRefresh, TokenHash,
@@ -34,7 +36,7 @@ pub use supervision::{RecordSupervision, SupervisionQuery};
 pub use users::CreateUser;
 
 /// The migrations, oldest first.
-const SCHEMA: &[&str] = &[
+pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0001_users_and_projects.sql"),
     include_str!("../../../migrations/root/0002_supervision.sql"),
 ];
@@ -85,7 +87,7 @@ fn mark(conn: &Connection, at: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn identify(conn: &Connection) -> Result<(), StoreError> {
+pub(crate) fn identify(conn: &Connection) -> Result<(), StoreError> {
     let kind: Option<String> = conn
         .query_row("SELECT kind FROM meta", [], |row| row.get(0))
         .optional()
