@@ -88,8 +88,8 @@ fn unpack_into(archive: &Path, into: &Path, bounds: Bounds) -> Result<Unpacked, 
         let failed = BackupError::io(&path);
         let mut file = File::create_new(&path).map_err(&failed)?;
         content.copy_to(&mut file, &path)?;
-        let mode = if is_database { PRIVATE_FILE } else { entry.mode };
-        set_mode(&file, mode).and_then(|()| file.sync_all()).map_err(&failed)
+        let permissions = if is_database { PRIVATE_FILE } else { entry.mode };
+        set_mode(&file, permissions).and_then(|()| file.sync_all()).map_err(&failed)
     })?;
     for directory in info.manifest.directories.iter().rev() {
         let path = place(&files, &directory.path)?;
