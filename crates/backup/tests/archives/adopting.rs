@@ -41,7 +41,7 @@ fn ids_change_where_they_are_ids_and_nowhere_else() {
     // The text, and what a tool was given, is what was written; the rest of the JSON keeps its bytes.
     let body = one::<String>(&conn, "SELECT body FROM message_parts WHERE id = 'prt_0'");
     let expected = format!(
-        r#"{{"type":"text","text":"0: I am {0}","by":"{eve}","input":{{"userId":"{0}"}},"number":1.5}}"#,
+        r#"{{"type":"text","text":"0: I am {0}","by":"{eve}","input":{{"userId":"{0}"}},"number":1.50}}"#,
         ann()
     );
     assert_eq!(body, expected);

@@ -243,7 +243,10 @@ fn a_manifest_of_a_newer_format_another_format_or_no_json_is_refused() {
     forge.manifest.format_version = 2;
     let archive = forge.forge();
     let refused = verify(&archive).unwrap_err();
-    assert_eq!((refused.code().as_str(), refused.reason()), ("INVALID_REQUEST", Some("archive_newer")));
+    assert_eq!(
+        (refused.code().as_str(), refused.reason()),
+        ("INVALID_REQUEST", Some("archive_newer"))
+    );
 
     // A newer one may have a manifest that this server cannot read at all.
     forge.items[0].2 = br#"{"format":"iris-project","formatVersion":9}"#.to_vec();
