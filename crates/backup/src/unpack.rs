@@ -3,6 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::archive::{self, DATABASE, FILES_MAX, FILES_PREFIX};
 use crate::contents::MODE_MASK;
@@ -88,6 +89,10 @@ fn unpack_into(archive: &Path, into: &Path, bounds: Bounds) -> Result<Unpacked, 
         let failed = BackupError::io(&path);
         let mut file = File::create_new(&path).map_err(&failed)?;
         content.copy_to(&mut file, &path)?;
+        // A time that no file system can hold is not worth a failure: it stays at now.
+        if let Some(modified) = UNIX_EPOCH.checked_add(Duration::from_secs(content.mtime)) {
+            file.set_modified(modified).ok();
+        }
         let permissions = if is_database { PRIVATE_FILE } else { entry.mode };
         set_mode(&file, permissions)
             .and_then(|()| disk::sync_unless_at_once(&file))
