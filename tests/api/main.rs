@@ -22,6 +22,7 @@ mod growth;
 mod idempotency;
 mod joining;
 mod logging;
+mod maintenance;
 mod messages;
 mod models;
 mod openapi;

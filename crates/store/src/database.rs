@@ -163,7 +163,7 @@ pub(crate) fn check_header(path: &Path) -> Result<(), StoreError> {
 }
 
 /// SQLite notices a file that lacks whole pages, and reads a page that is cut off as zeros.
-fn check_length(path: &Path, conn: &Connection) -> Result<(), StoreError> {
+pub(crate) fn check_length(path: &Path, conn: &Connection) -> Result<(), StoreError> {
     if has_log(path) {
         return Ok(());
     }
@@ -175,7 +175,10 @@ fn check_length(path: &Path, conn: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn check_version(conn: &Connection, migrations: &Migrations<'_>) -> Result<(), StoreError> {
+pub(crate) fn check_version(
+    conn: &Connection,
+    migrations: &Migrations<'_>,
+) -> Result<(), StoreError> {
     let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let pending = migrations.pending_migrations(conn)?;
     if pending < 0 {

@@ -5,9 +5,10 @@
 //! database, and all secrets: passwords and tokens come in as hashes.
 
 mod queries;
-mod rows;
+pub(crate) mod rows;
 
 mod audit;
+mod imports;
 mod intents;
 mod logins;
 mod members;
@@ -28,6 +29,7 @@ use crate::writer::Guards;
 use crate::{Reader, Storage, StoreError, Writer, database};
 
 pub use audit::{AuditRecord, RecordAudit};
+pub use imports::ImportProject;
 pub use intents::{ForgetDirectory, IntendDirectory};
 pub use logins::{
     BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, REFRESH_GRACE_MS, RefusalReason, RevokeAuthSession,
@@ -110,7 +112,7 @@ fn mark(conn: &Connection, at: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn identify(conn: &Connection) -> Result<(), StoreError> {
+pub(crate) fn identify(conn: &Connection) -> Result<(), StoreError> {
     let kind: Option<String> = conn
         .query_row("SELECT kind FROM meta", [], |row| row.get(0))
         .optional()

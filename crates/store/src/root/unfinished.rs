@@ -23,11 +23,16 @@ impl Command for MarkUnfinished {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         super::projects::existing(tx.conn(), &self.project_id)?;
-        let sql = "INSERT INTO unfinished_work (project_id, since) VALUES (?1, ?2)
-                   ON CONFLICT (project_id) DO NOTHING";
-        tx.conn().prepare_cached(sql)?.execute(params![self.project_id.as_str(), self.at])?;
-        Ok(())
+        mark(tx, &self.project_id, self.at)
     }
+}
+
+/// Marks a project that exists.
+pub(super) fn mark(tx: &WriteTx<'_>, project_id: &ProjectId, at: i64) -> Result<(), StoreError> {
+    let sql = "INSERT INTO unfinished_work (project_id, since) VALUES (?1, ?2)
+               ON CONFLICT (project_id) DO NOTHING";
+    tx.conn().prepare_cached(sql)?.execute(params![project_id.as_str(), at])?;
+    Ok(())
 }
 
 /// Takes the mark of a project away: nothing in it is unfinished. Does nothing where there is none.
