@@ -79,9 +79,8 @@ pub(super) async fn search(
     request: SessionSearch,
 ) -> Result<Done, ApiError> {
     let SessionSearch { query, session_id, limit, cursor } = request;
-    let limit = match limit.unwrap_or(SEARCH_HITS_DEFAULT) {
-        hits @ 1..=SEARCH_HITS_MAX => hits,
-        _ => return Err(ApiError::invalid(format!("`limit` must be 1 to {SEARCH_HITS_MAX}"))),
+    let limit @ 1..=SEARCH_HITS_MAX = limit.unwrap_or(SEARCH_HITS_DEFAULT) else {
+        return Err(ApiError::invalid(format!("`limit` must be 1 to {SEARCH_HITS_MAX}")));
     };
     let project = grant.project(node).await?;
     if let Some(id) = &session_id {

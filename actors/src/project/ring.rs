@@ -119,17 +119,15 @@ impl Ring {
             if frames.len() == events_max || bytes > bytes_max {
                 return Some(Missed::TooMuch);
             }
-            let frame = match &recent.frame {
-                Some(frame) => frame.clone(),
-                None => {
-                    let frame = durable_frame(&self.project_id, &recent.event)?;
-                    self.bytes -= recent.bytes();
-                    recent.event.payload = String::new();
-                    recent.frame = Some(frame.clone());
-                    self.bytes += recent.bytes();
-                    frame
-                }
-            };
+            if let Some(frame) = &recent.frame {
+                frames.push(frame.clone());
+                continue;
+            }
+            let frame = durable_frame(&self.project_id, &recent.event)?;
+            self.bytes -= recent.bytes();
+            recent.event.payload = String::new();
+            recent.frame = Some(frame.clone());
+            self.bytes += recent.bytes();
             frames.push(frame);
         }
         Some(Missed::Frames(frames))

@@ -28,6 +28,7 @@ const RING_IDLE: Duration = Duration::from_mins(1);
 
 /// What is to do, and whether it is being done.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with its own timer")]
 pub(super) struct Upkeep {
     is_running: bool,
     /// Whether there was a reason to do it meanwhile.
