@@ -355,19 +355,16 @@ impl Session {
         };
         // Its orchestrator has left without recording the end: another one would fare no better.
         let is_left = self.last.as_ref() == Some(&run.id);
-        match answer.filter(|answer| !is_left && !holds_started_calls(answer)) {
-            Some(answer) => {
-                let expiries = approvals.into_iter().map(|it| (it.tool_call_id, it.expires_at));
-                let (id, expiries) = (answer.id.clone(), expiries.collect());
-                self.start(run, id, Some(Resumed { answer, expiries }), ctx);
-            }
+        let answer = answer.filter(|answer| !is_left && !holds_started_calls(answer));
+        let Some(answer) = answer else {
             // Nobody can say what became of it.
-            None => {
-                let error = ApiError::new(ErrorCode::Internal, "the run failed inside the server");
-                let error = error.reason("orchestrator_lost");
-                self.fail_runs(Failure { run_id: Some(run.id), error }, ctx);
-            }
-        }
+            let error = ApiError::new(ErrorCode::Internal, "the run failed inside the server");
+            let error = error.reason("orchestrator_lost");
+            return self.fail_runs(Failure { run_id: Some(run.id), error }, ctx);
+        };
+        let expiries = approvals.into_iter().map(|it| (it.tool_call_id, it.expires_at));
+        let (id, expiries) = (answer.id.clone(), expiries.collect());
+        self.start(run, id, Some(Resumed { answer, expiries }), ctx);
     }
 
     fn start(
