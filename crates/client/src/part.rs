@@ -124,6 +124,7 @@ impl PartTracker {
             | Event::ProjectUpdated { .. }
             | Event::ProjectArchived { .. }
             | Event::ProjectUnarchived { .. }
+            | Event::ProjectRestored { .. }
             | Event::MemberAdded { .. }
             | Event::MemberUpdated { .. }
             | Event::MemberRemoved { .. }
