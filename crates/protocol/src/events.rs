@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Agent, ApiError, Approval, ApprovalId, ApprovalState, BackupId, FinishReason, Member, Message, MessageId,
-    PartId, ProjectId, Run, RunId, RunStatus, Session, SessionId, SessionState, SupervisionKind,
-    SupervisionRecord, ToolCallId, ToolState, Usage, UserId,
+    Agent, ApiError, Approval, ApprovalId, ApprovalState, BackupId, FinishReason, Member, Message,
+    MessageId, PartId, ProjectId, Run, RunId, RunStatus, Session, SessionId, SessionState,
+    SupervisionKind, SupervisionRecord, ToolCallId, ToolState, Usage, UserId,
 };
 
 /// Whether an event is part of the log.

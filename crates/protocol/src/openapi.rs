@@ -175,7 +175,9 @@ fn success(route: RestRoute, response: &Schema) -> Value {
             return json!({ "description": "The bytes of the file.", "content": { "application/octet-stream": {} } });
         }
         Data::Whole => properties.insert("data".to_owned(), response.as_value().clone()),
-        Data::Field(name) | Data::Upload(name) => properties.insert("data".to_owned(), property(name)),
+        Data::Field(name) | Data::Upload(name) => {
+            properties.insert("data".to_owned(), property(name))
+        }
         Data::List(name) => {
             let all = response.as_value().get("properties").and_then(Value::as_object);
             let rest = all.into_iter().flatten().filter(|(key, _)| *key != name);

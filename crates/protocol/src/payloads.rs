@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Agent, Approval, Backup, BackupId, ConnectionId, File, Member, Message, MessageId, ModelRef, Position, Project,
-    ProjectId, ProjectType, QueuedMessage, Remember, Role, Run, RunId, ServerBackup, Session, SessionId,
-    SessionMode, Tool, ToolCallId, User, UserId,
+    Agent, Approval, Backup, BackupId, ConnectionId, File, Member, Message, MessageId, ModelRef,
+    Position, Project, ProjectId, ProjectType, QueuedMessage, Remember, Role, Run, RunId,
+    ServerBackup, Session, SessionId, SessionMode, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {

@@ -8,6 +8,7 @@ mod queries;
 mod rows;
 
 mod audit;
+mod backups;
 mod logins;
 mod members;
 mod projects;
@@ -22,6 +23,9 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::{Reader, StoreError, Writer, database};
 
 pub use audit::{AuditRecord, RecordAudit};
+pub use backups::{
+    BackupState, DeleteBackup, ImportProject, RecordBackup, RecordRestore, StoredBackup,
+};
 pub use logins::{
     BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, REFRESH_GRACE_MS, RefusalReason, RevokeAuthSession,
     RotateOutcome, RotateRefresh, TokenHash,
@@ -37,6 +41,7 @@ pub use users::CreateUser;
 const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0001_users_and_projects.sql"),
     include_str!("../../../migrations/root/0002_supervision.sql"),
+    include_str!("../../../migrations/root/0004_backups.sql"),
 ];
 
 /// The open root database.
@@ -137,6 +142,7 @@ mod tests {
             let query = SupervisionQuery { limit: 1, ..SupervisionQuery::default() };
             assert_eq!(database.reader().supervision(query).await.unwrap(), []);
             assert_eq!(database.reader().audit(1).await.unwrap(), []);
+            assert_eq!(database.reader().all_backups().await.unwrap(), []);
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use iris_protocol::{
-    Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, BackupId, ErrorCode, Event, ExitKind,
-    FinishReason, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId,
-    ProjectId, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode,
+    Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, BackupId, ErrorCode, Event,
+    ExitKind, FinishReason, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part,
+    PartId, ProjectId, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode,
     SessionState, SessionStatus, StreamKind, SupervisionKind, SupervisionRecord, ToolCallId,
     ToolPart, ToolState, Usage, UserId,
 };

@@ -3,7 +3,7 @@
 use iris_protocol::SupervisionKind;
 use rusqlite::Connection;
 
-use super::{SCHEMA, SupervisionQuery, logins, queries, supervision};
+use super::{SCHEMA, SupervisionQuery, backups, logins, queries, supervision};
 use crate::database;
 
 /// What SQLite would do to run a statement, one line a step.
@@ -21,7 +21,12 @@ fn plan(conn: &Connection, sql: &str) -> Vec<String> {
 fn every_statement_finds_its_rows_through_an_index() {
     let mut conn = Connection::open_in_memory().unwrap();
     database::migrations(SCHEMA).to_latest(&mut conn).unwrap();
-    let statements = [queries::statements(), logins::statements(), supervision::statements()];
+    let statements = [
+        queries::statements(),
+        logins::statements(),
+        supervision::statements(),
+        backups::statements(),
+    ];
     for sql in statements.into_iter().flatten() {
         let steps = plan(&conn, &sql);
         assert!(!steps.is_empty(), "{sql}");

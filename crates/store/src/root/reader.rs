@@ -1,13 +1,15 @@
 //! The queries of the root database, off the caller's thread.
 
 use iris_protocol::{
-    AuthSessionId, Member, Project, ProjectId, ProjectPage, SupervisionRecord, User, UserId,
+    AuthSessionId, BackupId, Member, Project, ProjectId, ProjectPage, SupervisionRecord, User,
+    UserId,
 };
 
 use super::audit::{self, AuditRecord};
+use super::backups::{self, BackupState, StoredBackup};
 use super::queries::{self, Access, Credentials, ProjectLocation};
 use super::supervision::{self, SupervisionQuery};
-use crate::{Reader, StoreError};
+use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
 /// Reads the root database. Cheap to clone.
 ///
@@ -162,6 +164,64 @@ impl RootReader {
     /// As [`Reader::read`].
     pub async fn audit(&self, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
         self.reader.read(move |conn| audit::newest(conn, limit)).await
+    }
+
+    /// The backups of a project, newest first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn backups(&self, project_id: &ProjectId) -> Result<Vec<StoredBackup>, StoreError> {
+        let id = project_id.clone();
+        self.reader.read(move |conn| backups::of_project(conn, &id)).await
+    }
+
+    /// A backup of a project.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn backup(
+        &self,
+        project_id: &ProjectId,
+        id: &BackupId,
+    ) -> Result<Option<StoredBackup>, StoreError> {
+        let (project_id, id) = (project_id.clone(), id.clone());
+        self.reader.read(move |conn| backups::one(conn, &project_id, &id)).await
+    }
+
+    /// The backups whose time is over at `at`.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn expired_backups(&self, at: i64) -> Result<Vec<StoredBackup>, StoreError> {
+        self.reader.read(move |conn| backups::expired(conn, at)).await
+    }
+
+    /// Every backup. Reads the whole table: for the start of the server.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn all_backups(&self) -> Result<Vec<StoredBackup>, StoreError> {
+        self.reader.read(backups::all).await
+    }
+
+    /// Every project, oldest first, and where its newest backup ends. Reads all projects: for work that
+    /// is about all of them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn backup_states(&self) -> Result<Vec<BackupState>, StoreError> {
+        self.reader.read(backups::states).await
+    }
+
+    /// What the first command with this idempotency key answered, if there was one in the last 24 hours.
+    ///
+    /// # Errors
+    /// `IdempotencyConflict` when it was another request; otherwise as [`Reader::read`].
+    pub async fn recall<C: Command>(
+        &self,
+        key: IdempotencyKey,
+    ) -> Result<Option<Committed<C::Output>>, StoreError> {
+        self.reader.read(move |conn| key.recall(conn)).await
     }
 }
 
