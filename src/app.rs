@@ -15,7 +15,9 @@ use actix_web::web::Data;
 use actix_web::{App as WebApp, HttpServer};
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
-use iris_actors::{LogControl, Node, NodeError, Services, Settings, SystemClock, SystemIds};
+use iris_actors::{
+    BackupSettings, LogControl, Node, NodeError, Services, Settings, SystemClock, SystemIds, settle,
+};
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
     AccessTokens, AuthError, Passwords, RefreshTokens, SetupToken, load_or_create_key,
@@ -102,6 +104,8 @@ pub struct Dependencies {
     pub access_token_lifetime: Option<Duration>,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
+    /// How often projects that changed are backed up, in place of what the configuration says.
+    pub backup_interval: Option<Duration>,
     /// Changes the log lines of this process; none where another program writes them.
     pub log: Option<Arc<dyn LogControl>>,
     /// Makes the way from connections to the owners of projects, given the node that owns them all;
@@ -123,6 +127,7 @@ impl Default for Dependencies {
             hello_timeout: Duration::from_secs(5),
             access_token_lifetime: None,
             watchdog: WatchdogSettings::default(),
+            backup_interval: None,
             log: None,
             hop: None,
         }
@@ -156,6 +161,9 @@ impl App {
         let clock = Arc::clone(&dependencies.clock);
         let root_path = config.data_dir.join("root.db");
         let root = RootDatabase::open_or_create(&root_path, clock.now_ms())
+            .map_err(|source| AppError::Root { path: root_path.clone(), source })?;
+        settle(&config.data_dir, &root)
+            .await
             .map_err(|source| AppError::Root { path: root_path.clone(), source })?;
         let open_root = move || {
             // One that is gone is not replaced by an empty one.
@@ -299,6 +307,10 @@ fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppE
             project_idle: config.project_idle,
             projects_open_max: config.projects_open_max,
             session_idle: config.session_idle,
+            backups: BackupSettings {
+                interval: dependencies.backup_interval.or(config.backups.interval),
+                ..config.backups
+            },
         },
     })
 }

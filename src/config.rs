@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directories::ProjectDirs;
-use iris_actors::Registration;
+use iris_actors::{BackupSettings, Registration};
 use iris_auth::SetupToken;
 use iris_llm::{ProviderConfig, ProviderKind};
-use iris_protocol::{LogFormat, ModelRef};
+use iris_protocol::{LogFormat, ModelRef, limits::IMPORT_BYTES_MAX};
 
 pub use error::ConfigError;
 use settings::{ENV_PREFIX, Section, Settings};
@@ -87,6 +87,8 @@ pub struct Config {
     pub projects_open_max: usize,
     /// A session without a run and without a message for this long ends. Not zero.
     pub session_idle: Duration,
+    /// How backups are made and archives taken.
+    pub backups: BackupSettings,
     /// How long a thread may be blocked before the process aborts; `None` means for ever.
     pub watchdog_abort: Option<Duration>,
     /// Which log lines to write; a valid filter of `tracing-subscriber`.
@@ -177,6 +179,15 @@ impl Config {
             session_idle: top
                 .parse("session_idle_seconds", parse::seconds)?
                 .unwrap_or(IDLE_DEFAULT),
+            backups: BackupSettings {
+                interval: top.parse("backup_interval_hours", parse::backup_interval)?.flatten(),
+                kept: top
+                    .parse("backups_kept", parse::backups_kept)?
+                    .unwrap_or(BackupSettings::KEPT_DEFAULT),
+                import_bytes_max: top
+                    .parse("import_bytes_max", parse::import_bytes_max)?
+                    .unwrap_or(IMPORT_BYTES_MAX),
+            },
             watchdog_abort: top.parse("watchdog_abort_seconds", parse::watchdog_abort)?.flatten(),
             log: top.parse("log", parse::log_filter)?.unwrap_or_else(|| LOG_DEFAULT.to_owned()),
             log_format: top.parse("log_format", parse::log_format)?.unwrap_or(LogFormat::Text),

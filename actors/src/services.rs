@@ -12,6 +12,7 @@ use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef};
 use iris_tools::ToolRegistry;
 use parking_lot::Mutex;
 
+use crate::BackupSettings;
 use crate::supervision::Supervision;
 
 /// Who may create an account.
@@ -48,6 +49,8 @@ pub struct Settings {
     pub projects_open_max: usize,
     /// A session without a run and without a message for this long ends; never zero.
     pub session_idle: Duration,
+    /// How backups are made and archives taken.
+    pub backups: BackupSettings,
 }
 
 /// The log lines of the process: which are written, and how.

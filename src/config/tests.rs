@@ -61,6 +61,9 @@ fn without_any_source_the_defaults_hold() {
     assert_eq!(config.project_idle, Duration::from_mins(1));
     assert_eq!(config.projects_open_max, 512);
     assert_eq!(config.session_idle, Duration::from_mins(1));
+    let backups =
+        BackupSettings { interval: None, kept: 7, import_bytes_max: 4 * 1024 * 1024 * 1024 };
+    assert_eq!(config.backups, backups);
     assert_eq!(config.watchdog_abort, None);
     assert_eq!(config.log, "info");
     assert_eq!(config.log_format, LogFormat::Text);
@@ -84,6 +87,9 @@ fn each_key_of_the_file_is_read() {
         project_idle_seconds = 90
         projects_open_max = 2
         session_idle_seconds = 30
+        backup_interval_hours = 24
+        backups_kept = 3
+        import_bytes_max = 1000
         watchdog_abort_seconds = 15
         log = "iris=debug,warn"
         log_format = "json"
@@ -115,6 +121,8 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.project_idle, Duration::from_secs(90));
     assert_eq!(config.projects_open_max, 2);
     assert_eq!(config.session_idle, Duration::from_secs(30));
+    let interval = Some(Duration::from_hours(24));
+    assert_eq!(config.backups, BackupSettings { interval, kept: 3, import_bytes_max: 1000 });
     assert_eq!(config.watchdog_abort, Some(Duration::from_secs(15)));
     assert_eq!(config.log, "iris=debug,warn");
     assert_eq!(config.log_format, LogFormat::Json);

@@ -24,7 +24,7 @@ use crate::{Reader, StoreError, Writer, database};
 
 pub use audit::{AuditRecord, RecordAudit};
 pub use backups::{
-    BackupState, DeleteBackup, ImportProject, RecordBackup, RecordRestore, StoredBackup,
+    BackupState, DeleteBackup, ImportProject, LastBackup, RecordBackup, RecordRestore, StoredBackup,
 };
 pub use logins::{
     BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, REFRESH_GRACE_MS, RefusalReason, RevokeAuthSession,

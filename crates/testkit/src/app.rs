@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
-use iris_actors::Registration;
+use iris_actors::{BackupSettings, Registration};
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
 use iris_llm::{ProviderConfig, ProviderKind};
-use iris_protocol::{ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef};
+use iris_protocol::{
+    ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef, limits::IMPORT_BYTES_MAX,
+};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -62,6 +64,12 @@ pub struct AppOptions {
     pub projects_open_max: usize,
     /// A session that does nothing for this long ends.
     pub session_idle: Duration,
+    /// How often projects that changed are backed up; none for never.
+    pub backup_interval: Option<Duration>,
+    /// How many of those that the server makes by itself are kept of each project.
+    pub backups_kept: usize,
+    /// Largest archive that is imported, in bytes.
+    pub import_bytes_max: u64,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// Whether projects are reached as on another machine: over text, through another thread. By
@@ -88,6 +96,9 @@ impl Default for AppOptions {
             project_idle: Duration::from_mins(1),
             projects_open_max: 512,
             session_idle: Duration::from_mins(1),
+            backup_interval: None,
+            backups_kept: BackupSettings::KEPT_DEFAULT,
+            import_bytes_max: IMPORT_BYTES_MAX,
             watchdog: WatchdogSettings::default(),
             remote: std::env::var_os(REMOTE).is_some(),
         }
@@ -123,6 +134,11 @@ impl AppOptions {
             project_idle: self.project_idle,
             projects_open_max: self.projects_open_max,
             session_idle: self.session_idle,
+            backups: BackupSettings {
+                interval: self.backup_interval,
+                kept: self.backups_kept,
+                import_bytes_max: self.import_bytes_max,
+            },
             watchdog_abort: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,

@@ -1,7 +1,7 @@
 //! What is known of the archives of projects; the archives themselves are the caller's.
 
 use iris_protocol::{
-    Backup, BackupId, Project, ProjectId, ProjectType, RestorePayload, Role, UserId,
+    Backup, BackupId, BackupKind, Project, ProjectId, ProjectType, RestorePayload, Role, UserId,
     limits::BACKUPS_MAX,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -37,8 +37,12 @@ impl Command for RecordBackup {
         if project_location(tx.conn(), &backup.project_id)?.is_none() {
             return Err(StoreError::NotFound { what: "project" });
         }
-        if backup.by.is_some() {
-            refuse_too_many(tx.conn(), &backup.project_id)?;
+        match backup.kind {
+            BackupKind::Manual | BackupKind::Export => {
+                refuse_too_many(tx.conn(), &backup.project_id)?;
+            }
+            // Bounded by how many of them are kept.
+            BackupKind::Scheduled | BackupKind::Safety => {}
         }
         let sql =
             "INSERT INTO backups (id, project_id, kind, at, bytes, sha256, seq, epoch, user_id,
@@ -189,8 +193,19 @@ pub struct StoredBackup {
 pub struct BackupState {
     /// The project.
     pub project_id: ProjectId,
-    /// Epoch and last event of the newest backup that is not about to go; `None` when there is none.
-    pub last: Option<(String, u64)>,
+    /// The newest backup that is there to stay; `None` when there is none.
+    pub last: Option<LastBackup>,
+}
+
+/// When a backup was made, and where it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastBackup {
+    /// Milliseconds since 1970 UTC.
+    pub at: i64,
+    /// Of the project's order of events.
+    pub epoch: String,
+    /// The last event in it.
+    pub seq: u64,
 }
 
 const COLUMNS: &str = "id, project_id, kind, at, bytes, sha256, seq, epoch, user_id, verified_at, \
@@ -262,7 +277,7 @@ pub(super) fn all(conn: &Connection) -> Result<Vec<StoredBackup>, StoreError> {
 }
 
 /// Reads all projects, because that is what it is asked for; the backups of each through their index.
-const STATES: &str = "SELECT p.id, b.epoch, b.seq
+const STATES: &str = "SELECT p.id, b.at, b.epoch, b.seq
     FROM projects p
     LEFT JOIN backups b ON b.id = (SELECT l.id FROM backups l
         WHERE l.project_id = p.id AND l.kind IN ('manual', 'scheduled')
@@ -272,8 +287,11 @@ const STATES: &str = "SELECT p.id, b.epoch, b.seq
 pub(super) fn states(conn: &Connection) -> Result<Vec<BackupState>, StoreError> {
     let mut statement = conn.prepare_cached(STATES)?;
     let rows = statement.query_map([], |row| {
-        let (epoch, seq): (Option<String>, Option<u64>) = (row.get(1)?, row.get(2)?);
-        Ok(BackupState { project_id: rows::id(row, 0)?, last: epoch.zip(seq) })
+        let at: Option<i64> = row.get(1)?;
+        let last = at.map(|at| {
+            Ok::<_, rusqlite::Error>(LastBackup { at, epoch: row.get(2)?, seq: row.get(3)? })
+        });
+        Ok(BackupState { project_id: rows::id(row, 0)?, last: last.transpose()? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

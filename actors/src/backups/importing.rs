@@ -1,0 +1,182 @@
+//! A project out of an archive that somebody brought.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use iris_auth::AccessClaims;
+use iris_backup::{Bounds, Identity, Manifest, ProjectAbout};
+use iris_protocol::{
+    ApiError, ErrorCode, ImportId, ImportMembers, Project, ProjectId, Role, UserId,
+    limits::SETTINGS_BYTES_MAX,
+};
+use iris_store::root::ImportProject;
+use iris_store::{Committed, StoreError, WriteContext};
+use serde_json::json;
+
+use super::archiver::Task;
+use super::desk::{Desk, on_disk, stored};
+use super::files::{NewFile, incoming, make_dir, rename};
+use super::writing::failed;
+use crate::directory::{ProjectPlaces, TakeProject};
+use crate::record;
+use crate::supervision::{AskError, detached};
+
+/// Creates a project from an archive.
+pub(crate) struct ImportArchive {
+    pub(crate) archive: NewFile,
+    pub(crate) id: ImportId,
+    pub(crate) members: ImportMembers,
+    pub(crate) by: UserId,
+    pub(crate) context: WriteContext,
+}
+
+impl Task for ImportArchive {
+    const NAME: &'static str = "import a project";
+
+    type Output = Committed<Project>;
+
+    /// One import of each user at a time.
+    fn lane(&self) -> String {
+        format!("import {}", self.by)
+    }
+
+    async fn run(self, desk: Desk) -> Result<Committed<Project>, ApiError> {
+        if let Some(key) = self.context.idempotency.clone() {
+            let first = desk.root_reader.recall::<ImportProject>(key).await;
+            if let Some(first) = first.map_err(|e| stored(&e))? {
+                return Ok(first);
+            }
+        }
+        let path = self.archive.path().to_owned();
+        let manifest = on_disk(move || iris_backup::read_manifest(&path)).await?;
+        check_about(&manifest.about)?;
+        let id = match self.id {
+            ImportId::New => ProjectId::from_bits(desk.services.ids.next_bits()),
+            ImportId::Same => manifest.project_id.clone(),
+        };
+        refuse_existing(&desk, &id).await?;
+        let users = match self.members {
+            ImportMembers::Map => desk.users_of(&manifest.about.members).await?,
+            ImportMembers::Drop => BTreeMap::new(),
+        };
+        let members = members(&manifest, &users, &self.by);
+        let command = ImportProject {
+            id: id.clone(),
+            owner_id: self.by.clone(),
+            name: manifest.about.name.clone(),
+            description: manifest.about.description.clone(),
+            r#type: manifest.about.project_type,
+            settings: manifest.about.settings.clone(),
+            members,
+            at: desk.now_ms(),
+            audit: desk.audit(
+                &self.by,
+                "project.import",
+                &id,
+                json!({ "from": manifest.project_id, "takenAt": manifest.taken_at }),
+            ),
+        };
+        let places = desk.places(&id);
+        let new = self.unpack(&desk, &places, &id, users).await?;
+        finish(&desk, command, self.context, new, places).await
+    }
+}
+
+impl ImportArchive {
+    /// The project beside where it will be, as it will be.
+    async fn unpack(
+        &self,
+        desk: &Desk,
+        places: &ProjectPlaces,
+        id: &ProjectId,
+        users: BTreeMap<UserId, UserId>,
+    ) -> Result<NewFile, ApiError> {
+        let epoch = format!("{:032x}", desk.services.ids.next_bits());
+        let users = users.into_iter().map(|(from, to)| (from, Some(to))).collect();
+        let identity = Identity { id: id.clone(), epoch, users };
+        let (archive, into) = (self.archive.path().to_owned(), incoming(&places.directory));
+        let projects = desk.data_dir().join("projects");
+        on_disk(move || {
+            make_dir(&projects).map_err(failed(&projects))?;
+            let new = NewFile::new(into.clone());
+            let unpacked = iris_backup::unpack(&archive, &into, Bounds::default())?;
+            iris_backup::adopt(&unpacked, &identity)?;
+            Ok(new)
+        })
+        .await
+    }
+}
+
+/// Creates the project and gives its directory its name. Nobody opens it in between; once it began it
+/// goes on to its end, whatever becomes of the task.
+async fn finish(
+    desk: &Desk,
+    command: ImportProject,
+    context: WriteContext,
+    new: NewFile,
+    places: ProjectPlaces,
+) -> Result<Committed<Project>, ApiError> {
+    let taken = desk.directory.insist(|| TakeProject(command.id.clone())).await;
+    let lease = taken.map_err(AskError::to_api)??;
+    let created = record(&desk.root, command, context);
+    let finished = detached(async move {
+        let created = created.await;
+        let is_unused = match &created {
+            Ok(created) => created.replayed,
+            // Perhaps it is committed: the next start knows.
+            Err(error) => !matches!(error, StoreError::Closed),
+        };
+        on_disk(move || {
+            let _lease = lease;
+            if is_unused {
+                drop(new);
+                return Ok(());
+            }
+            rename(&new.keep(), &places.directory).map_err(failed(&places.directory))
+        })
+        .await?;
+        created.map_err(|e| stored(&e))
+    });
+    finished.await.unwrap_or_else(|_| Err(ApiError::from(ErrorCode::Internal)))
+}
+
+async fn refuse_existing(desk: &Desk, id: &ProjectId) -> Result<(), ApiError> {
+    let found = desk.root_reader.project_location(id).await.map_err(|e| stored(&e))?;
+    let directory = desk.places(id).directory;
+    // A directory without a project is one that is being deleted, or an operator's.
+    let is_taken = on_disk(move || Ok(directory.exists())).await?;
+    if found.is_some() || is_taken {
+        let message = "there is a project with this id already";
+        return Err(ApiError::new(ErrorCode::Conflict, message).reason("project_exists"));
+    }
+    Ok(())
+}
+
+/// What an archive says of a project has to be what a project may be.
+fn check_about(about: &ProjectAbout) -> Result<(), ApiError> {
+    crate::dispatch::check_name("name", &about.name)?;
+    crate::dispatch::check_description("description", about.description.as_deref())?;
+    let settings = serde_json::to_string(&about.settings).unwrap_or_default();
+    crate::dispatch::check_length("settings", &settings, SETTINGS_BYTES_MAX)?;
+    if !about.settings.values().all(iris_tools::is_shallow) {
+        return Err(ApiError::invalid("`settings` is nested too deeply").reason("too_deep"));
+    }
+    Ok(())
+}
+
+/// Who becomes a member besides the caller: each once, and nobody as the owner.
+fn members(
+    manifest: &Manifest,
+    users: &BTreeMap<UserId, UserId>,
+    owner: &UserId,
+) -> Vec<(UserId, Role)> {
+    let mut seen = BTreeSet::from([owner.clone()]);
+    let mapped = manifest.about.members.iter().filter_map(|member| {
+        let user = users.get(&member.user_id)?;
+        let role = match member.role {
+            Role::Owner => Role::Admin,
+            role @ (Role::Viewer | Role::Member | Role::Admin) => role,
+        };
+        seen.insert(user.clone()).then(|| (user.clone(), role))
+    });
+    mapped.collect()
+}
