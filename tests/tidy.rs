@@ -73,6 +73,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("iris-workspace", &["iris-protocol"]),
     ("iris-store", &["iris-protocol"]),
     ("iris-client", &["iris-protocol"]),
+    ("iris-backup", &["iris-protocol", "iris-store"]),
     ("iris-auth", &["iris-agent", "iris-protocol"]),
     ("iris-llm", &["iris-agent", "iris-protocol"]),
     ("iris-tools", &["iris-agent", "iris-protocol", "iris-workspace"]),
@@ -81,6 +82,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "iris-agent",
             "iris-auth",
+            "iris-backup",
             "iris-llm",
             "iris-protocol",
             "iris-store",
@@ -94,6 +96,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "iris-actors",
             "iris-agent",
             "iris-auth",
+            "iris-backup",
             "iris-client",
             "iris-llm",
             "iris-protocol",
@@ -117,7 +120,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("reqwest", &["iris-client", "iris-llm"]),
     ("eventsource-client", &["iris-llm"]),
     ("launchdarkly-sdk-transport", &["iris-llm"]),
-    ("cap-std", &["iris-workspace"]),
+    ("cap-std", &["iris-backup", "iris-workspace"]),
     ("jsonwebtoken", &["iris-auth"]),
     ("argon2", &["iris-auth"]),
 ];

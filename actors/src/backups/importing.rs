@@ -1,14 +1,13 @@
 //! A project out of an archive that somebody brought.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use iris_auth::AccessClaims;
-use iris_backup::{Bounds, Identity, Manifest, ProjectAbout};
+use iris_backup::{Bounds, Identity, ProjectAbout};
 use iris_protocol::{
-    ApiError, ErrorCode, ImportId, ImportMembers, Project, ProjectId, Role, UserId,
+    ApiError, ErrorCode, ImportId, ImportMembers, Project, ProjectId, UserId,
     limits::SETTINGS_BYTES_MAX,
 };
-use iris_store::root::ImportProject;
+use iris_store::root::{AcceptImport, ImportProject};
 use iris_store::{Committed, StoreError, WriteContext};
 use serde_json::json;
 
@@ -41,7 +40,7 @@ impl Task for ImportArchive {
 
     async fn run(self, desk: Desk) -> Result<Committed<Project>, ApiError> {
         if let Some(key) = self.context.idempotency.clone() {
-            let first = desk.root_reader.recall::<ImportProject>(key).await;
+            let first = desk.root_reader.recall::<AcceptImport>(key).await;
             if let Some(first) = first.map_err(|e| stored(&e))? {
                 return Ok(first);
             }
@@ -58,23 +57,24 @@ impl Task for ImportArchive {
             ImportMembers::Map => desk.users_of(&manifest.about.members).await?,
             ImportMembers::Drop => BTreeMap::new(),
         };
-        let members = members(&manifest, &users, &self.by);
-        let command = ImportProject {
+        let about = manifest.about;
+        let members = about.members.iter().filter_map(|member| {
+            Some((users.get(&member.user_id)?.clone(), member.role))
+        });
+        let import = ImportProject {
             id: id.clone(),
             owner_id: self.by.clone(),
-            name: manifest.about.name.clone(),
-            description: manifest.about.description.clone(),
-            r#type: manifest.about.project_type,
-            settings: manifest.about.settings.clone(),
-            members,
+            members: members.collect(),
+            name: about.name,
+            description: about.description,
+            settings: about.settings,
+            r#type: about.project_type,
+            created_at: about.created_at,
             at: desk.now_ms(),
-            audit: desk.audit(
-                &self.by,
-                "project.import",
-                &id,
-                json!({ "from": manifest.project_id, "takenAt": manifest.taken_at }),
-            ),
         };
+        let details = json!({ "from": manifest.project_id, "takenAt": manifest.taken_at });
+        let audit = desk.audit(&self.by, "project.import", &id, details);
+        let command = AcceptImport { import, audit };
         let places = desk.places(&id);
         let new = self.unpack(&desk, &places, &id, users).await?;
         finish(&desk, command, self.context, new, places).await
@@ -110,12 +110,12 @@ impl ImportArchive {
 /// goes on to its end, whatever becomes of the task.
 async fn finish(
     desk: &Desk,
-    command: ImportProject,
+    command: AcceptImport,
     context: WriteContext,
     new: NewFile,
     places: ProjectPlaces,
 ) -> Result<Committed<Project>, ApiError> {
-    let taken = desk.directory.insist(|| TakeProject(command.id.clone())).await;
+    let taken = desk.directory.insist(|| TakeProject(command.import.id.clone())).await;
     let lease = taken.map_err(AskError::to_api)??;
     let created = record(&desk.root, command, context);
     let finished = detached(async move {
@@ -161,22 +161,4 @@ fn check_about(about: &ProjectAbout) -> Result<(), ApiError> {
         return Err(ApiError::invalid("`settings` is nested too deeply").reason("too_deep"));
     }
     Ok(())
-}
-
-/// Who becomes a member besides the caller: each once, and nobody as the owner.
-fn members(
-    manifest: &Manifest,
-    users: &BTreeMap<UserId, UserId>,
-    owner: &UserId,
-) -> Vec<(UserId, Role)> {
-    let mut seen = BTreeSet::from([owner.clone()]);
-    let mapped = manifest.about.members.iter().filter_map(|member| {
-        let user = users.get(&member.user_id)?;
-        let role = match member.role {
-            Role::Owner => Role::Admin,
-            role @ (Role::Viewer | Role::Member | Role::Admin) => role,
-        };
-        seen.insert(user.clone()).then(|| (user.clone(), role))
-    });
-    mapped.collect()
 }

@@ -112,7 +112,7 @@ fn write_new(
     Ok(())
 }
 
-fn check_header(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn check_header(path: &Path) -> Result<(), StoreError> {
     let mut header = [0; HEADER_BYTES];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
     match read {
@@ -136,7 +136,7 @@ fn check_header(path: &Path) -> Result<(), StoreError> {
 }
 
 /// SQLite notices a file that lacks whole pages, and reads a page that is cut off as zeros.
-fn check_length(path: &Path, conn: &Connection) -> Result<(), StoreError> {
+pub(crate) fn check_length(path: &Path, conn: &Connection) -> Result<(), StoreError> {
     if has_log(path) {
         return Ok(());
     }
@@ -148,7 +148,10 @@ fn check_length(path: &Path, conn: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn check_version(conn: &Connection, migrations: &Migrations<'_>) -> Result<(), StoreError> {
+pub(crate) fn check_version(
+    conn: &Connection,
+    migrations: &Migrations<'_>,
+) -> Result<(), StoreError> {
     let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let pending = migrations.pending_migrations(conn)?;
     if pending < 0 {
@@ -162,13 +165,13 @@ fn has_log(path: &Path) -> bool {
     path_with(path, "-wal").metadata().is_ok_and(|log| log.len() > 0)
 }
 
-fn path_with(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn path_with(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         Ok(()) | Err(_) => Ok(()),

@@ -1,9 +1,9 @@
 //! SQLite: root and project databases, writer threads, read pools, migrations.
 //!
 //! Read in this order: [`Command`] and [`Writer`] (how anything changes), [`Reader`] (how anything
-//! is read), then the two databases, [`project`] and [`root`]. Deliberately absent: clocks and
-//! random numbers (times and ids are fields of the commands), rights, and any decision about what
-//! an agent does next.
+//! is read), then the two databases, [`project`] and [`root`], and [`maintenance`], which works on
+//! whole files. Deliberately absent: clocks and random numbers (times and ids are fields of the
+//! commands), rights, and any decision about what an agent does next.
 
 mod column;
 mod database;
@@ -11,6 +11,7 @@ mod error;
 mod reader;
 mod writer;
 
+pub mod maintenance;
 pub mod project;
 pub mod root;
 

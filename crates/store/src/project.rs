@@ -44,7 +44,8 @@ pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession}
 pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 
 /// The migrations, oldest first.
-const SCHEMA: &[&str] = &[include_str!("../../../migrations/project/0001_conversations.sql")];
+pub(crate) const SCHEMA: &[&str] =
+    &[include_str!("../../../migrations/project/0001_conversations.sql")];
 
 /// The open database of a project.
 ///

@@ -5,10 +5,11 @@
 //! database, and all secrets: passwords and tokens come in as hashes.
 
 mod queries;
-mod rows;
+pub(crate) mod rows;
 
 mod audit;
 mod backups;
+mod imports;
 mod logins;
 mod members;
 mod projects;
@@ -24,8 +25,9 @@ use crate::{Reader, StoreError, Writer, database};
 
 pub use audit::{AuditRecord, RecordAudit};
 pub use backups::{
-    BackupState, DeleteBackup, ImportProject, LastBackup, RecordBackup, RecordRestore, StoredBackup,
+    AcceptImport, BackupState, DeleteBackup, LastBackup, RecordBackup, RecordRestore, StoredBackup,
 };
+pub use imports::ImportProject;
 pub use logins::{
     BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, REFRESH_GRACE_MS, RefusalReason, RevokeAuthSession,
     RotateOutcome, RotateRefresh, TokenHash,
@@ -38,7 +40,7 @@ pub use supervision::{RecordSupervision, SupervisionQuery};
 pub use users::CreateUser;
 
 /// The migrations, oldest first.
-const SCHEMA: &[&str] = &[
+pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0001_users_and_projects.sql"),
     include_str!("../../../migrations/root/0002_supervision.sql"),
     include_str!("../../../migrations/root/0004_backups.sql"),
@@ -90,7 +92,7 @@ fn mark(conn: &Connection, at: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn identify(conn: &Connection) -> Result<(), StoreError> {
+pub(crate) fn identify(conn: &Connection) -> Result<(), StoreError> {
     let kind: Option<String> = conn
         .query_row("SELECT kind FROM meta", [], |row| row.get(0))
         .optional()

@@ -1,18 +1,17 @@
 //! What is known of the archives of projects; the archives themselves are the caller's.
 
 use iris_protocol::{
-    Backup, BackupId, BackupKind, Project, ProjectId, ProjectType, RestorePayload, Role, UserId,
-    limits::BACKUPS_MAX,
+    Backup, BackupId, BackupKind, Project, ProjectId, RestorePayload, UserId, limits::BACKUPS_MAX,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::{Map, Value};
 
 use super::audit::RecordAudit;
-use super::members::insert_member;
+use super::imports::ImportProject;
 use super::queries::{project, project_location};
-use super::rows::{self, project_type_text};
-use super::users::existing_user;
-use crate::column::{optional_word, to_json, to_word, word};
+use super::rows;
+use crate::column::{optional_word, to_word, word};
+#[cfg(test)]
+use crate::maintenance::listing;
 use crate::{Command, StoreError, WriteTx};
 
 /// Records a backup whose archive is on the disk. Answers the backup.
@@ -118,63 +117,23 @@ impl Command for RecordRestore {
     }
 }
 
-/// Creates a project from an archive, with its members. Answers the project as its owner sees it.
-///
-/// Fails with `NotFound` when there is no such owner, with `Conflict` and `project_exists` when the id
-/// is taken. Members who are not users of this server are left out.
+/// As [`ImportProject`], with what the audit says of it. Answers the project as its owner sees it.
 #[derive(Debug, Clone)]
-pub struct ImportProject {
-    /// The new project.
-    pub id: ProjectId,
-    /// The user who may do everything with it.
-    pub owner_id: UserId,
-    /// Never empty.
-    pub name: String,
-    /// What it is for.
-    pub description: Option<String>,
-    /// Where its files live.
-    pub r#type: ProjectType,
-    /// Free-form settings.
-    pub settings: Map<String, Value>,
-    /// Users besides the owner, each once, none of them as [`Role::Owner`].
-    pub members: Vec<(UserId, Role)>,
-    /// Now, in milliseconds since 1970 UTC.
-    pub at: i64,
+pub struct AcceptImport {
+    /// The project.
+    pub import: ImportProject,
     /// What the audit says of it.
     pub audit: RecordAudit,
 }
 
-impl Command for ImportProject {
+impl Command for AcceptImport {
     type Output = Project;
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Project, StoreError> {
-        existing_user(tx.conn(), &self.owner_id)?;
-        if project_location(tx.conn(), &self.id)?.is_some() {
-            let message = "there is a project with this id already";
-            return Err(StoreError::conflict("project_exists", message));
-        }
-        let sql = "INSERT INTO projects
-                       (id, owner_id, name, description, type, settings, created_at, updated_at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)";
-        tx.conn().prepare_cached(sql)?.execute(params![
-            self.id.as_str(),
-            self.owner_id.as_str(),
-            self.name,
-            self.description,
-            project_type_text(self.r#type),
-            to_json(&self.settings)?,
-            self.at,
-        ])?;
-        insert_member(tx.conn(), &self.id, &self.owner_id, Role::Owner, self.at)?;
-        for (user_id, role) in &self.members {
-            match existing_user(tx.conn(), user_id) {
-                Ok(_) => insert_member(tx.conn(), &self.id, user_id, *role, self.at)?,
-                Err(StoreError::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let (id, owner_id) = (self.import.id.clone(), self.import.owner_id.clone());
+        self.import.run(tx)?;
         self.audit.run(tx)?;
-        let created = project(tx.conn(), &self.owner_id, &self.id)?;
+        let created = project(tx.conn(), &owner_id, &id)?;
         created.ok_or(StoreError::NotFound { what: "project" })
     }
 }
@@ -299,5 +258,5 @@ pub(super) fn states(conn: &Connection) -> Result<Vec<BackupState>, StoreError> 
 /// Every query that must not read a whole table.
 #[cfg(test)]
 pub(super) fn statements() -> Vec<String> {
-    vec![COUNT.to_owned(), of_project_sql(), one_sql(), expired_sql()]
+    vec![COUNT.to_owned(), of_project_sql(), one_sql(), expired_sql(), listing::one_sql()]
 }

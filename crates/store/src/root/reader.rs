@@ -9,6 +9,7 @@ use super::audit::{self, AuditRecord};
 use super::backups::{self, BackupState, StoredBackup};
 use super::queries::{self, Access, Credentials, ProjectLocation};
 use super::supervision::{self, SupervisionQuery};
+use crate::maintenance::{ListedProject, listing};
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
 /// Reads the root database. Cheap to clone.
@@ -123,6 +124,18 @@ impl RootReader {
     /// As [`Reader::read`].
     pub async fn all_project_ids(&self) -> Result<Vec<ProjectId>, StoreError> {
         self.reader.read(queries::all_project_ids).await
+    }
+
+    /// A project with its members, whoever asks.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn listed_project(
+        &self,
+        project_id: &ProjectId,
+    ) -> Result<Option<ListedProject>, StoreError> {
+        let id = project_id.clone();
+        self.reader.read(move |conn| listing::one(conn, &id)).await
     }
 
     /// The members of a project in the order in which they joined; empty when there is no such project.

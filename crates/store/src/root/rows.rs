@@ -57,7 +57,7 @@ pub(super) fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
 }
 
 /// Reads any kind of id.
-pub(super) fn id<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>
+pub(crate) fn id<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>
 where
     T: TryFrom<String>,
     T::Error: Error + Send + Sync + 'static,
@@ -66,7 +66,7 @@ where
     text.try_into().map_err(|error| unreadable(index, error))
 }
 
-pub(super) fn role(row: &Row<'_>, index: usize) -> rusqlite::Result<Role> {
+pub(crate) fn role(row: &Row<'_>, index: usize) -> rusqlite::Result<Role> {
     let text: String = row.get(index)?;
     role_of(&text, index)
 }
@@ -95,7 +95,7 @@ pub(super) fn role_text(role: Role) -> &'static str {
     }
 }
 
-fn project_type(row: &Row<'_>, index: usize) -> rusqlite::Result<ProjectType> {
+pub(crate) fn project_type(row: &Row<'_>, index: usize) -> rusqlite::Result<ProjectType> {
     let text: String = row.get(index)?;
     match text.as_str() {
         "local" => Ok(ProjectType::Local),
@@ -109,6 +109,9 @@ pub(super) fn project_type_text(kind: ProjectType) -> &'static str {
     }
 }
 
-fn unreadable(index: usize, error: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {
+pub(crate) fn unreadable(
+    index: usize,
+    error: impl Into<Box<dyn Error + Send + Sync>>,
+) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error.into())
 }

@@ -1,0 +1,98 @@
+//! Temporary names, and making sure that what was written stays.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::error::BackupError;
+
+/// How names of what is not finished begin. After a crash they may be removed.
+pub const TEMP_PREFIX: &str = ".iris-tmp-";
+
+/// The directory that holds `path`.
+pub(crate) fn parent(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// A new directory in `directory`, for its owner alone, which is gone when the value is dropped.
+pub(crate) fn work_directory(directory: &Path) -> Result<tempfile::TempDir, BackupError> {
+    tempfile::Builder::new()
+        .prefix(TEMP_PREFIX)
+        .tempdir_in(directory)
+        .map_err(BackupError::io(directory))
+}
+
+/// A temporary name in `directory` that nothing has.
+pub(crate) fn temporary_path(directory: &Path) -> Result<PathBuf, BackupError> {
+    Ok(directory.join(format!("{TEMP_PREFIX}{:032x}", random_bits(directory)?)))
+}
+
+/// Random bits of the system; `path` is for the error alone.
+pub(crate) fn random_bits(path: &Path) -> Result<u128, BackupError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| BackupError::io(path)(io::Error::other(error.to_string())))?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+/// Makes durable which names a directory holds.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), BackupError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(BackupError::io(path))
+}
+
+/// Gives `from` the name `to`, which nothing may have.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<(), BackupError> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => sync_directory(parent(to)),
+        Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => {
+            Err(BackupError::Exists { path: to.to_owned() })
+        }
+        Err(error) => Err(BackupError::io(to)(error.into())),
+    }
+}
+
+/// Exchanges two directories or files in one step.
+pub(crate) fn exchange(one: &Path, other: &Path) -> Result<(), BackupError> {
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
+        .map_err(|error| BackupError::io(other)(error.into()))?;
+    sync_directory(parent(one))?;
+    sync_directory(parent(other))
+}
+
+/// Removes what operations that were cut off left in `directory`. Answers how many things that were.
+///
+/// Only for whoever knows that no other operation is at work there.
+///
+/// # Errors
+/// `Io` as the disk fails.
+pub fn remove_leftovers(directory: &Path) -> Result<usize, BackupError> {
+    let failed = BackupError::io(directory);
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut count = 0;
+    for entry in entries {
+        let entry = entry.map_err(&failed)?;
+        if !is_temporary(&entry.file_name()) {
+            continue;
+        }
+        let kind = entry.file_type().map_err(&failed)?;
+        let path = entry.path();
+        let removed =
+            if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(BackupError::io(&path))?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Whether a name is that of something unfinished.
+pub(crate) fn is_temporary(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes())
+}

@@ -1,0 +1,32 @@
+//! Archives: a project or a whole server in files that prove themselves.
+//!
+//! Read in this order: [`Manifest`] (what an archive says of itself), [`write_project`] (how one is
+//! made), [`verify`] and [`unpack`] (how one is believed), [`adopt`] and [`replace`] (how it becomes a
+//! project again), then [`server`], which does it for all projects at once. The format is documented
+//! in docs/backup.md. Deliberately absent: clocks, rights, schedules, and any SQL, which is in
+//! `iris_store::maintenance`. Everything here waits for the disk: call it off the async threads.
+
+mod error;
+mod manifest;
+mod name;
+
+mod archive;
+mod contents;
+mod disk;
+mod place;
+mod unpack;
+mod write;
+
+pub mod server;
+
+pub use archive::{read_manifest, verify};
+pub use disk::{TEMP_PREFIX, remove_leftovers};
+pub use error::BackupError;
+pub use manifest::{
+    ArchiveInfo, ArchivedDirectory, ArchivedMember, FORMAT, FORMAT_VERSION, Manifest, MemberFile,
+    ProjectAbout, Skipped, SkippedReason,
+};
+pub use name::{ArchivedPath, backup_name};
+pub use place::{Identity, adopt, random_epoch, replace};
+pub use unpack::{Bounds, Unpacked, unpack};
+pub use write::{ProjectSource, write_project};

@@ -1,0 +1,100 @@
+//! Whole databases as files: copied while they are written, checked, compacted, given to another
+//! server.
+//!
+//! Nothing here goes through a writer thread. What only reads works beside a running server; what
+//! changes a file says so, and belongs to whoever holds the data directory's lock. Everything waits
+//! for the disk: call it off the async threads.
+
+mod adopt;
+mod check;
+mod digest;
+pub(crate) mod listing;
+mod payload;
+mod snapshot;
+
+use std::path::Path;
+
+use iris_protocol::ProjectId;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{StoreError, database};
+
+pub use adopt::{Adoption, adopt_project};
+pub use check::{check_project, check_root};
+pub use digest::{Digests, TableDigest, digests};
+pub use listing::{ListedMember, ListedProject, detach_directories, list_projects};
+pub use snapshot::{snapshot_project, snapshot_root, vacuum_project, vacuum_root};
+
+/// What a project's database says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectFacts {
+    /// Whose database it is.
+    pub project_id: ProjectId,
+    /// Tells it from what it was before a restore.
+    pub epoch: String,
+    /// The number of the last event; 0 before the first.
+    pub seq: u64,
+    /// How many migrations it has gone through.
+    pub schema_version: u32,
+}
+
+/// Milliseconds that a connection waits for a lock.
+const BUSY_MS: u32 = 5_000;
+
+/// For files that may come from strangers: their schema gets no say beyond their own rows, and pages
+/// are looked at before they are believed (sqlite.org/security.html).
+const CAUTIOUS: &str = "
+    PRAGMA trusted_schema = OFF;
+    PRAGMA cell_size_check = ON;
+    PRAGMA temp_store = MEMORY;";
+
+/// Opens a database of ours that nobody of this process has open, without a way to write it.
+fn read_only(path: &Path, schema: &[&'static str]) -> Result<Connection, StoreError> {
+    database::check_header(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.execute_batch(CAUTIOUS)?;
+    conn.pragma_update(None, "busy_timeout", BUSY_MS)?;
+    database::check_length(path, &conn)?;
+    database::check_version(&conn, &database::migrations(schema))?;
+    Ok(conn)
+}
+
+/// Opens a database that is ours alone, to change it in place without a log beside it.
+fn read_write(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.execute_batch(CAUTIOUS)?;
+    conn.pragma_update(None, "busy_timeout", BUSY_MS)?;
+    Ok(conn)
+}
+
+/// What the database says of itself. Reads a few pages; [`check_project`] reads all.
+///
+/// # Errors
+/// `Corrupt` for a file that is missing, empty, cut off or no project database; `Newer`.
+pub fn project_facts(path: &Path) -> Result<ProjectFacts, StoreError> {
+    facts(&read_only(path, crate::project::SCHEMA)?)
+}
+
+fn facts(conn: &Connection) -> Result<ProjectFacts, StoreError> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        StoreError::corrupt(format!("not a project database: {error}"))
+    };
+    let sql = "SELECT project_id, epoch, last_seq FROM meta";
+    let (id, epoch, seq) = conn
+        .query_row(sql, [], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))
+        .map_err(|error| unreadable(&error))?;
+    let project_id = id.parse().map_err(|_| unreadable(&"its project id is none"))?;
+    let schema_version = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(ProjectFacts { project_id, epoch, seq, schema_version })
+}
+
+/// As [`facts`], of one certain project.
+fn facts_of(conn: &Connection, id: &ProjectId) -> Result<ProjectFacts, StoreError> {
+    let facts = facts(conn)?;
+    if facts.project_id != *id {
+        return Err(StoreError::corrupt(format!("the database of `{}`", facts.project_id)));
+    }
+    Ok(facts)
+}

@@ -1,0 +1,136 @@
+//! A project's database becomes that of another project, server or time.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use iris_protocol::{ProjectId, UserId};
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Connection, params};
+
+use super::payload::{self, Words};
+use super::{check, facts, read_only, read_write};
+use crate::{StoreError, project};
+
+/// What a database is to be from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adoption {
+    /// The project that it is from now on.
+    pub project_id: ProjectId,
+    /// New with each adoption: the positions that clients have are void then. Never empty.
+    pub epoch: String,
+    /// The users who have another id from now on; all others keep theirs.
+    pub users: BTreeMap<UserId, UserId>,
+}
+
+/// Gives the database at `path`, which no server may have open, to another project, epoch and users:
+/// in columns, in rooms, and in events and other structures, but not in what people and models wrote.
+/// Forgets the answers that were kept for repeated commands.
+///
+/// All of it happens or nothing.
+///
+/// # Errors
+/// `Corrupt` for a file that is missing, damaged or no project database, and for one that holds code
+/// of others (triggers, views); `Newer`; `StorageFull` and `Internal` as the disk fails.
+pub fn adopt_project(path: &Path, adoption: &Adoption) -> Result<(), StoreError> {
+    let conn = read_only(path, project::SCHEMA)?;
+    let before = facts(&conn)?;
+    check::refuse_foreign_schema(&conn, project::SCHEMA, before.schema_version)?;
+    drop(conn);
+    let mut conn = read_write(path)?;
+    conn.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = OFF;",
+    )?;
+    let words = Arc::new(words(&before.project_id, adoption));
+    add_functions(&conn, &words)?;
+    let tx = conn.transaction()?;
+    for (table, columns) in tables(&tx)? {
+        rewrite(&tx, &table, &columns)?;
+    }
+    let sql = "UPDATE meta SET project_id = ?1, epoch = ?2";
+    tx.execute(sql, params![adoption.project_id.as_str(), adoption.epoch])?;
+    tx.execute("DELETE FROM idempotency", [])?;
+    tx.commit()?;
+    conn.close().map_err(|(_, error)| error)?;
+    File::open(path)?.sync_all()?;
+    Ok(())
+}
+
+/// The words that have others in their place from now on.
+pub(super) fn words(before: &ProjectId, adoption: &Adoption) -> Words {
+    let mut words = BTreeMap::new();
+    let mut put = |from: String, to: String| {
+        if from != to {
+            words.insert(from, to);
+        }
+    };
+    put(before.to_string(), adoption.project_id.to_string());
+    put(format!("project:{before}"), format!("project:{}", adoption.project_id));
+    for (from, to) in &adoption.users {
+        put(from.to_string(), to.to_string());
+    }
+    Words::new(words)
+}
+
+/// SQL functions `iris_word(value)` and `iris_json(value)`: the value as it is from now on.
+fn add_functions(conn: &Connection, words: &Arc<Words>) -> Result<(), StoreError> {
+    let flags = FunctionFlags::SQLITE_UTF8
+        | FunctionFlags::SQLITE_DETERMINISTIC
+        | FunctionFlags::SQLITE_DIRECTONLY;
+    let known = Arc::clone(words);
+    conn.create_scalar_function("iris_word", 1, flags, move |context| {
+        let value = context.get::<Option<String>>(0)?;
+        Ok(value.map(|value| known.word(&value).map_or(value, str::to_owned)))
+    })?;
+    let known = Arc::clone(words);
+    conn.create_scalar_function("iris_json", 1, flags, move |context| {
+        let value = context.get::<Option<String>>(0)?;
+        Ok(value.map(|value| known.json(&value).unwrap_or(value)))
+    })?;
+    Ok(())
+}
+
+/// A column whose values may hold ids.
+pub(super) struct Column {
+    pub(super) name: String,
+    pub(super) kind: payload::Kind,
+}
+
+/// The tables with the columns of theirs that may hold ids; those of virtual tables are left out.
+pub(super) fn tables(conn: &Connection) -> Result<Vec<(String, Vec<Column>)>, StoreError> {
+    let mut tables = Vec::new();
+    for table in check::table_names(conn)? {
+        let mut statement = conn.prepare("SELECT name, type FROM pragma_table_info(?1)")?;
+        let columns = statement
+            .query_map([&table], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
+            .collect::<Result<Vec<_>, _>>()?;
+        let texts = columns.into_iter().filter(|(_, kind)| kind == "TEXT");
+        let columns = texts.filter_map(|(name, _)| {
+            let kind = payload::Kind::of_column(&name)?;
+            Some(Column { name, kind })
+        });
+        tables.push((table, columns.collect()));
+    }
+    Ok(tables)
+}
+
+/// Changes the values of one table that hold a word with another in its place.
+fn rewrite(conn: &Connection, table: &str, columns: &[Column]) -> Result<(), StoreError> {
+    for column in columns {
+        let function = match column.kind {
+            payload::Kind::Word => "iris_word",
+            payload::Kind::Structure => "iris_json",
+        };
+        let (table, name) = (quoted(table), quoted(&column.name));
+        let sql = format!(
+            "UPDATE {table} SET {name} = {function}({name}) WHERE {name} IS NOT {function}({name})"
+        );
+        conn.execute(&sql, [])?;
+    }
+    Ok(())
+}
+
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,220 @@
+//! Whether a database is whole: what SQLite can tell, what our schema promises, and the hashes of
+//! what it holds.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use iris_protocol::ProjectId;
+use rusqlite::{Connection, OptionalExtension};
+use sha2::{Digest, Sha256};
+
+use super::{ProjectFacts, facts, facts_of, read_only};
+use crate::{StoreError, database, project, root};
+
+/// Most problems that a report names.
+const PROBLEMS_MAX: usize = 5;
+/// Largest content of a blob that is unpacked.
+const BLOB_BYTES_MAX: u64 = 1 << 30;
+
+/// Reads the whole database of a project: pages, indexes and foreign keys, the schema, and the hash
+/// of each blob. `id` is whose it must be, if that is known. Works beside a running server.
+///
+/// # Errors
+/// `Corrupt` with the first problems found; `Newer`; `Internal` as the disk fails.
+pub fn check_project(path: &Path, id: Option<&ProjectId>) -> Result<ProjectFacts, StoreError> {
+    let conn = read_only(path, project::SCHEMA)?;
+    let facts = match id {
+        Some(id) => facts_of(&conn, id)?,
+        None => facts(&conn)?,
+    };
+    check(&conn, project::SCHEMA, facts.schema_version)?;
+    check_blobs(&conn)?;
+    Ok(facts)
+}
+
+/// As [`check_project`], of the root database. Answers its schema version.
+///
+/// # Errors
+/// As [`check_project`].
+pub fn check_root(path: &Path) -> Result<u32, StoreError> {
+    let conn = read_only(path, root::SCHEMA)?;
+    root::identify(&conn)?;
+    let version = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    check(&conn, root::SCHEMA, version)?;
+    Ok(version)
+}
+
+fn check(conn: &Connection, schema: &[&'static str], version: u32) -> Result<(), StoreError> {
+    let mut statement = conn.prepare(&format!("PRAGMA integrity_check({PROBLEMS_MAX})"))?;
+    let problems = statement.query_map([], |row| row.get(0))?;
+    let problems = problems.collect::<Result<Vec<String>, _>>()?;
+    if problems != ["ok"] {
+        return Err(StoreError::corrupt(problems.join("; ")));
+    }
+    let mut statement = conn.prepare("PRAGMA foreign_key_check")?;
+    let orphans = statement.query_map([], |row| {
+        Ok(format!("a row of `{}` refers to none", row.get::<_, String>(0)?))
+    })?;
+    let orphans = orphans.take(PROBLEMS_MAX).collect::<Result<Vec<_>, _>>()?;
+    if !orphans.is_empty() {
+        return Err(StoreError::corrupt(orphans.join("; ")));
+    }
+    refuse_foreign_schema(conn, schema, version)
+}
+
+/// One table, index, trigger or view: its type, name and table, and what it was made with.
+type Object = (String, String, String, String);
+
+/// Compares the schema of a database with what its migrations make.
+///
+/// All that belongs there must be there as it was made. Further tables and indexes do no harm;
+/// triggers and views are code, and there is none but ours.
+pub(super) fn refuse_foreign_schema(
+    conn: &Connection,
+    schema: &[&'static str],
+    version: u32,
+) -> Result<(), StoreError> {
+    let mut model = Connection::open_in_memory()?;
+    database::migrations(schema).to_version(&mut model, version as usize)?;
+    let (expected, found) = (objects(&model)?, objects(conn)?);
+    for object in &expected {
+        if !found.contains(object) {
+            let (kind, name, ..) = object;
+            return Err(StoreError::corrupt(format!(
+                "{kind} `{name}` is not that of schema version {version}"
+            )));
+        }
+    }
+    for object in &found {
+        let (kind, name, ..) = object;
+        if matches!(kind.as_str(), "trigger" | "view") && !expected.contains(object) {
+            return Err(StoreError::corrupt(format!("{kind} `{name}` is not ours")));
+        }
+    }
+    Ok(())
+}
+
+/// What belongs to SQLite itself is left out, and so are blanks and quotes, which `ALTER TABLE` may
+/// put otherwise in another version of SQLite.
+fn objects(conn: &Connection) -> Result<Vec<Object>, StoreError> {
+    let mut statement = conn.prepare(
+        "SELECT type, name, tbl_name, sql FROM sqlite_schema
+         WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type, name",
+    )?;
+    let objects = statement.query_map([], |row| {
+        let sql: Option<String> = row.get(3)?;
+        let mut sql = sql.unwrap_or_default();
+        sql.retain(|c| !c.is_whitespace() && c != '"');
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, sql))
+    })?;
+    Ok(objects.collect::<Result<_, _>>()?)
+}
+
+/// The names of the tables that hold rows of ours; those of SQLite and of virtual tables are left out.
+pub(super) fn table_names(conn: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut statement = conn.prepare(
+        "SELECT name FROM pragma_table_list
+         WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+         ORDER BY name",
+    )?;
+    let names = statement.query_map([], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
+/// Compares each blob with its hash. SQLite does not notice most flipped bits of a content.
+fn check_blobs(conn: &Connection) -> Result<(), StoreError> {
+    let has_blobs = conn
+        .query_row(
+            "SELECT 1 FROM sqlite_schema WHERE name = 'blobs' AND type = 'table'",
+            [],
+            |_| Ok(()),
+        )
+        .optional()?;
+    if has_blobs.is_none() {
+        return Ok(());
+    }
+    let mut statement = conn.prepare("SELECT hash, size, encoding, content FROM blobs")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let hash: Vec<u8> = row.get(0)?;
+        let (size, encoding): (u64, String) = (row.get(1)?, row.get(2)?);
+        let content = row
+            .get_ref(3)?
+            .as_blob()
+            .map_err(|error| StoreError::corrupt(format!("a blob without content: {error}")))?;
+        if !is_blob_whole(&hash, size, &encoding, content) {
+            let mut name = String::new();
+            for byte in &hash {
+                write!(name, "{byte:02x}").map_err(StoreError::internal)?;
+            }
+            return Err(StoreError::corrupt(format!("blob `{name}` is not what its hash says")));
+        }
+    }
+    Ok(())
+}
+
+fn is_blob_whole(hash: &[u8], size: u64, encoding: &str, content: &[u8]) -> bool {
+    let matches =
+        |plain: &[u8]| plain.len() as u64 == size && Sha256::digest(plain).as_slice() == hash;
+    match encoding {
+        "plain" => matches(content),
+        "zstd" if size <= BLOB_BYTES_MAX => {
+            let capacity = usize::try_from(size).unwrap_or(usize::MAX);
+            zstd::bulk::decompress(content, capacity).is_ok_and(|plain| matches(&plain))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database_with(sql: &str) -> Connection {
+        let mut conn = Connection::open_in_memory().unwrap();
+        database::migrations(project::SCHEMA).to_latest(&mut conn).unwrap();
+        conn.execute_batch(sql).unwrap();
+        conn
+    }
+
+    fn refusal(conn: &Connection) -> Option<String> {
+        let version = conn.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        refuse_foreign_schema(conn, project::SCHEMA, version).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn code_of_others_and_changed_tables_are_refused_and_an_index_more_is_not() {
+        assert_eq!(refusal(&database_with("")), None);
+        assert_eq!(refusal(&database_with("CREATE INDEX i ON sessions (title)")), None);
+        let trigger = "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM runs; END";
+        assert!(refusal(&database_with(trigger)).unwrap().contains("trigger `t` is not ours"));
+        let view = "CREATE VIEW v AS SELECT 1";
+        assert!(refusal(&database_with(view)).unwrap().contains("view `v` is not ours"));
+        let other = "DROP TABLE rooms; CREATE TABLE rooms (room TEXT, head INTEGER)";
+        assert!(refusal(&database_with(other)).unwrap().contains("table `rooms`"));
+        let gone = "DROP INDEX runs_open";
+        assert!(refusal(&database_with(gone)).unwrap().contains("index `runs_open`"));
+    }
+
+    #[test]
+    fn a_blob_that_is_not_what_its_hash_says_is_found() {
+        for (encoding, change) in
+            [("plain", false), ("zstd", false), ("plain", true), ("zstd", true)]
+        {
+            let conn = Connection::open_in_memory().unwrap();
+            conn.execute_batch("CREATE TABLE blobs (hash BLOB, size, encoding TEXT, content BLOB)")
+                .unwrap();
+            let plain = b"what somebody stored".repeat(10);
+            let mut stored = match encoding {
+                "plain" => plain.clone(),
+                _ => zstd::bulk::compress(&plain, 3).unwrap(),
+            };
+            if change {
+                *stored.last_mut().unwrap() ^= 1;
+            }
+            let row = (Sha256::digest(&plain).to_vec(), plain.len(), encoding, stored);
+            conn.execute("INSERT INTO blobs VALUES (?1, ?2, ?3, ?4)", row).unwrap();
+            assert_eq!(check_blobs(&conn).is_err(), change, "{encoding}");
+        }
+    }
+}
