@@ -87,7 +87,7 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
 }
 
 /// Removes a file or a directory with all that is in it, if it is there.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

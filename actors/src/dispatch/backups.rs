@@ -2,7 +2,7 @@
 //! backups actor, and the bytes of archives.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 
 use iris_auth::AccessClaims;
 use iris_protocol::{
@@ -28,6 +28,8 @@ use crate::{Node, write};
 
 /// Bytes of an archive that are read at a time.
 const PART_BYTES: u64 = 256 * 1024;
+/// Bytes of an archive that are hashed at a time.
+const HASHED_BYTES: usize = 256 * 1024;
 /// How soon a caller may try again when others send archives, in milliseconds.
 const UPLOADS_RETRY_AFTER_MS: u64 = 5_000;
 
@@ -339,6 +341,15 @@ pub async fn import(node: &Node, ask: ImportAsk) -> Result<(Project, bool), ApiE
 /// SHA-256 of a file, lower-case hex.
 fn hash(archive: &NewFile) -> std::io::Result<String> {
     let mut hash = Sha256::new();
-    std::io::copy(&mut File::open(archive.path())?, &mut hash)?;
+    let mut file = BufReader::with_capacity(HASHED_BYTES, File::open(archive.path())?);
+    loop {
+        let read = file.fill_buf()?;
+        if read.is_empty() {
+            break;
+        }
+        hash.update(read);
+        let count = read.len();
+        file.consume(count);
+    }
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
