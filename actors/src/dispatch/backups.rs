@@ -258,8 +258,8 @@ pub struct Upload {
     pub file: File,
     /// Most bytes that it may have.
     pub bytes_max: u64,
-    /// The right to receive one more.
-    _permit: OwnedSemaphorePermit,
+    /// The right to receive it.
+    pub permit: OwnedSemaphorePermit,
 }
 
 /// Makes a file for an archive that a caller sends, who may `project.import`.
@@ -280,7 +280,7 @@ pub async fn begin_upload(
     let made = spawn_blocking(move || NewFile::for_upload(&data_dir, name)).await;
     let (archive, file) = made.map_err(internal)?.map_err(disk_failed)?;
     let bytes_max = settings.backups.import_bytes_max;
-    Ok(Upload { archive, file, bytes_max, _permit: permit })
+    Ok(Upload { archive, file, bytes_max, permit })
 }
 
 /// A failure of the disk as clients see it.
