@@ -7,14 +7,14 @@ use std::path::Path;
 
 use iris_store::maintenance;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use tar::{Archive, Entries, Entry, EntryType};
 use zstd::stream::read::Decoder;
 
 use crate::disk;
 use crate::error::BackupError;
+use crate::hashing::Hashing;
 use crate::manifest::{ArchiveInfo, FORMAT, FORMAT_VERSION, Manifest, MemberFile};
-use crate::name::{ArchivedPath, PATH_BYTES_MAX, to_hex};
+use crate::name::{ArchivedPath, PATH_BYTES_MAX};
 
 /// The first entry.
 pub(crate) const MANIFEST: &str = "manifest.json";
@@ -97,9 +97,7 @@ pub(crate) fn check_database(path: &Path, manifest: &Manifest) -> Result<(), Bac
 
 /// The content of one entry, which is read exactly once.
 pub(crate) struct Content<'a> {
-    entry: &'a mut dyn Read,
-    hash: Sha256,
-    bytes: u64,
+    entry: Hashing<&'a mut dyn Read>,
 }
 
 impl Content<'_> {
@@ -115,8 +113,6 @@ impl Content<'_> {
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
                 return Ok(());
             };
-            self.hash.update(bytes);
-            self.bytes += count as u64;
             to.write_all(bytes).map_err(BackupError::io(place))?;
         }
     }
@@ -145,10 +141,9 @@ pub(crate) fn read(
         if entry.size() != expected.size {
             return Err(BackupError::corrupt(format!("`{name}` is not as long as it should be")));
         }
-        let mut content = Content { entry: &mut entry, hash: Sha256::new(), bytes: 0 };
+        let mut content = Content { entry: Hashing::new(&mut entry) };
         on_entry(expected, &mut content)?;
-        let is_whole = content.bytes == expected.size;
-        if !is_whole || to_hex(&content.hash.finalize()) != expected.sha256 {
+        if content.entry.finish() != (expected.size, expected.sha256.clone()) {
             return Err(BackupError::corrupt(format!("`{name}` is not what its hash says")));
         }
     }
@@ -161,22 +156,7 @@ pub(crate) fn read(
 }
 
 /// An archive file, decompressed; the file's own bytes are hashed on their way.
-type Input = Decoder<'static, BufReader<HashedFile>>;
-
-struct HashedFile {
-    file: File,
-    hash: Sha256,
-    bytes: u64,
-}
-
-impl Read for HashedFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.hash.update(buffer.get(..count).unwrap_or_default());
-        self.bytes += count as u64;
-        Ok(count)
-    }
-}
+type Input = Decoder<'static, BufReader<Hashing<File>>>;
 
 fn open(path: &Path) -> Result<Archive<Input>, BackupError> {
     let failed = BackupError::io(path);
@@ -184,8 +164,7 @@ fn open(path: &Path) -> Result<Archive<Input>, BackupError> {
     if !file.metadata().map_err(&failed)?.is_file() {
         return Err(BackupError::corrupt("it is no file"));
     }
-    let file = HashedFile { file, hash: Sha256::new(), bytes: 0 };
-    let input = BufReader::with_capacity(BUFFER_BYTES, file);
+    let input = BufReader::with_capacity(BUFFER_BYTES, Hashing::new(file));
     let mut decoder = Decoder::with_buffer(input).map_err(&failed)?;
     decoder.window_log_max(WINDOW_LOG_MAX).map_err(&failed)?;
     Ok(Archive::new(decoder))
@@ -211,8 +190,7 @@ fn end(tar: Archive<Input>, path: &Path) -> Result<(u64, String), BackupError> {
     let mut file = decoder.finish();
     // The decoder has seen the end already; this is for what a buffer may hold back.
     io::copy(&mut file, &mut io::sink()).map_err(BackupError::io(path))?;
-    let file = file.into_inner();
-    Ok((file.bytes, to_hex(&file.hash.finalize())))
+    Ok(file.into_inner().finish())
 }
 
 /// A file of a tar, after its path.

@@ -7,6 +7,7 @@
 //! `iris_store::maintenance`. Everything here waits for the disk: call it off the async threads.
 
 mod error;
+mod hashing;
 mod manifest;
 mod name;
 

@@ -69,7 +69,7 @@ pub fn replace(unpacked: &Unpacked, directory: &Path, files: &Path) -> Result<()
 /// Copies the files to where they belong, which may be another file system, and exchanges them there.
 fn replace_files(from: &Path, files: &Path) -> Result<(), BackupError> {
     let aside = disk::temporary_path(disk::parent(files))?;
-    let copied = copy_tree(from, &aside);
+    let copied = copy_tree(from, &aside).and_then(|()| disk::sync_tree(&aside));
     if copied.is_err() {
         drop(fs::remove_dir_all(&aside));
     }
@@ -90,7 +90,7 @@ fn swap(new: &Path, old: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// Copies what was unpacked: directories and regular files, on the disk when this returns.
+/// Copies what was unpacked: directories and regular files. Durable after [`disk::sync_tree`].
 fn copy_tree(from: &Path, to: &Path) -> Result<(), BackupError> {
     fs::create_dir(to).map_err(BackupError::io(to))?;
     for entry in fs::read_dir(from).map_err(BackupError::io(from))? {
@@ -101,10 +101,10 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), BackupError> {
             continue;
         }
         let copied = fs::copy(&source, &target);
-        let synced = copied.and_then(|_| fs::File::open(&target)?.sync_all());
+        let synced = copied.and_then(|_| disk::sync_unless_at_once(&fs::File::open(&target)?));
         synced.map_err(BackupError::io(&target))?;
     }
     let mode = fs::metadata(from).map_err(BackupError::io(from))?.permissions();
     fs::set_permissions(to, mode).map_err(BackupError::io(to))?;
-    disk::sync_directory(to)
+    if disk::SYNCS_AT_ONCE { Ok(()) } else { disk::sync_directory(to) }
 }

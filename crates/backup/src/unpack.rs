@@ -88,19 +88,21 @@ fn unpack_into(archive: &Path, into: &Path, bounds: Bounds) -> Result<Unpacked, 
         let failed = BackupError::io(&path);
         let mut file = File::create_new(&path).map_err(&failed)?;
         content.copy_to(&mut file, &path)?;
-        let mode = if is_database { PRIVATE_FILE } else { entry.mode };
-        set_mode(&file, mode).and_then(|()| file.sync_all()).map_err(&failed)
+        let permissions = if is_database { PRIVATE_FILE } else { entry.mode };
+        set_mode(&file, permissions)
+            .and_then(|()| disk::sync_unless_at_once(&file))
+            .map_err(&failed)
     })?;
     for directory in info.manifest.directories.iter().rev() {
         let path = place(&files, &directory.path)?;
         let failed = BackupError::io(&path);
         let handle = File::open(&path).map_err(&failed)?;
         set_mode(&handle, directory.mode | OWNER_OF_DIRECTORY).map_err(&failed)?;
-        handle.sync_all().map_err(&failed)?;
+        disk::sync_unless_at_once(&handle).map_err(&failed)?;
     }
-    disk::sync_directory(&files)?;
     archive::check_database(&database, &info.manifest)?;
-    disk::sync_directory(into)?;
+    disk::sync_directory(&files)?;
+    disk::sync_tree(into)?;
     disk::sync_directory(disk::parent(into))?;
     Ok(Unpacked { manifest: info.manifest, database, files })
 }

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use iris_protocol::ProjectId;
-use iris_store::maintenance;
-use sha2::{Digest, Sha256};
+use iris_store::maintenance::{self, ListedProject};
 use tar::{Builder, Header};
 use zstd::stream::write::Encoder;
 
@@ -15,8 +14,11 @@ use crate::archive::{DATABASE, FILES_MAX, MANIFEST, MANIFEST_BYTES_MAX, verify_i
 use crate::contents::{self, Found};
 use crate::disk;
 use crate::error::BackupError;
-use crate::manifest::{ArchiveInfo, FORMAT, FORMAT_VERSION, Manifest, MemberFile, ProjectAbout};
-use crate::name::{ArchivedPath, to_hex};
+use crate::hashing::Hashing;
+use crate::manifest::{
+    ArchiveInfo, ArchivedMember, FORMAT, FORMAT_VERSION, Manifest, MemberFile, ProjectAbout,
+};
+use crate::name::ArchivedPath;
 
 /// Of zstd: fast, and small enough.
 const LEVEL: i32 = 3;
@@ -38,6 +40,29 @@ pub struct ProjectSource {
     pub files: PathBuf,
     /// What the root database knows of it.
     pub about: ProjectAbout,
+}
+
+impl ProjectSource {
+    /// A project of the data directory, as its root database lists it.
+    pub fn listed(data_dir: &Path, project: &ListedProject) -> Self {
+        let directory = data_dir.join("projects").join(project.id.as_str());
+        let files = project.path.as_ref().map_or(directory.join("files"), PathBuf::from);
+        let members = project.members.iter().map(|member| ArchivedMember {
+            user_id: member.user_id.clone(),
+            email: member.email.clone(),
+            username: member.username.clone(),
+            role: member.role,
+        });
+        let about = ProjectAbout {
+            name: project.name.clone(),
+            description: project.description.clone(),
+            settings: project.settings.clone(),
+            project_type: project.r#type,
+            created_at: project.created_at,
+            members: members.collect(),
+        };
+        Self { id: project.id.clone(), database: directory.join("project.db"), files, about }
+    }
 }
 
 /// Archives a project in the new file `to`, also while runs write.
@@ -163,12 +188,12 @@ impl<'a> Body<'a> {
         if self.entries.len() as u64 >= FILES_MAX {
             return Err(BackupError::TooLarge { what: "files", max: FILES_MAX });
         }
-        let mut content = Hashing { inner: content, hash: Sha256::new() };
+        let mut content = Hashing::new(content);
         let name = path.to_path().ok_or_else(|| BackupError::corrupt("a path without a name"))?;
         self.tar
             .append_data(&mut entry.header(), name, &mut content)
             .map_err(BackupError::io(place))?;
-        let sha256 = to_hex(&content.hash.finalize());
+        let (_, sha256) = content.finish();
         self.entries.push(MemberFile { path, mode: entry.mode, size: entry.size, sha256 });
         Ok(())
     }
@@ -190,20 +215,6 @@ impl Entry {
         header.set_mtime(self.mtime);
         header.set_size(self.size);
         header
-    }
-}
-
-/// Hashes what is read through it.
-struct Hashing<R> {
-    inner: R,
-    hash: Sha256,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hash.update(buffer.get(..count).unwrap_or_default());
-        Ok(count)
     }
 }
 

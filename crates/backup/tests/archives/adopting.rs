@@ -1,0 +1,103 @@
+//! A database becomes that of another project with other people.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use iris_backup::{BackupError, Bounds, Identity, Unpacked, adopt, replace, unpack};
+use iris_protocol::{ProjectId, UserId};
+use iris_store::ProjectDatabase;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, ann, bob, names, project_id};
+
+fn unpacked(fixture: &Fixture) -> Unpacked {
+    fixture.archive("a.tar.zst").unwrap();
+    unpack(&fixture.archived("a.tar.zst"), &fixture.path("out"), Bounds::default()).unwrap()
+}
+
+fn one<T: rusqlite::types::FromSql>(conn: &Connection, sql: &str) -> T {
+    conn.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn ids_change_where_they_are_ids_and_nowhere_else() {
+    let fixture = Fixture::new();
+    let unpacked = unpacked(&fixture);
+    let (other, eve) = (ProjectId::from_bits(7), UserId::from_bits(77));
+    let users = BTreeMap::from([(ann(), Some(eve.clone())), (bob(), None)]);
+    let identity = Identity { id: other.clone(), epoch: "new".to_owned(), users };
+    adopt(&unpacked, &identity).unwrap();
+
+    let conn = Connection::open(&unpacked.database).unwrap();
+    assert_eq!(one::<String>(&conn, "SELECT created_by FROM sessions"), eve.as_str());
+    assert_eq!(one::<String>(&conn, "SELECT user_id FROM events"), eve.as_str());
+    assert_eq!(one::<String>(&conn, "SELECT room FROM events"), format!("project:{other}"));
+    assert_eq!(one::<String>(&conn, "SELECT room FROM rooms"), format!("project:{other}"));
+    assert_eq!(one::<String>(&conn, "SELECT title FROM sessions"), format!("what {} said", ann()));
+    // Whoever has no account here keeps the id.
+    let payload: Value = one::<String>(&conn, "SELECT payload FROM events").parse().unwrap();
+    assert_eq!(payload["userId"], json!(bob()));
+    // The text, and what a tool was given, is what was written; the rest of the JSON keeps its bytes.
+    let body = one::<String>(&conn, "SELECT body FROM message_parts WHERE id = 'prt_0'");
+    let expected = format!(
+        r#"{{"type":"text","text":"0: I am {0}","by":"{eve}","input":{{"userId":"{0}"}},"number":1.50}}"#,
+        ann()
+    );
+    assert_eq!(body, expected);
+    assert_eq!(one::<i64>(&conn, "SELECT count(*) FROM idempotency"), 0);
+    drop(conn);
+
+    let database = ProjectDatabase::open(&unpacked.database, &other, |_| {}).unwrap();
+    assert_eq!(database.epoch(), "new");
+    database.close();
+    assert!(ProjectDatabase::open(&unpacked.database, &project_id(), |_| {}).is_err());
+}
+
+#[test]
+fn code_of_others_in_a_database_is_not_adopted() {
+    let fixture = Fixture::new();
+    let trigger = "CREATE TRIGGER t AFTER UPDATE ON meta BEGIN DELETE FROM messages; END";
+    fixture.conn().execute_batch(trigger).unwrap();
+    let refused = fixture.archive("a.tar.zst");
+    assert!(matches!(&refused, Err(BackupError::Corrupt { reason }) if reason.contains("trigger")));
+    let clean = Fixture::new();
+    let unpacked = unpacked(&clean);
+    Connection::open(&unpacked.database).unwrap().execute_batch(trigger).unwrap();
+    let (id, epoch, users) = (project_id(), "new".to_owned(), BTreeMap::new());
+    let refused = adopt(&unpacked, &Identity { id, epoch, users });
+    assert!(matches!(refused, Err(BackupError::Corrupt { .. })), "{refused:?}");
+}
+
+#[test]
+fn an_unpacked_project_takes_a_new_place_or_that_of_another() {
+    let fixture = Fixture::new();
+    let first = unpacked(&fixture);
+    let place = fixture.path("place");
+    replace(&first, &place, &place.join("files")).unwrap();
+    assert!(!fixture.path("out").exists());
+    assert_eq!(names(&place), ["files", "project.db"]);
+
+    fs::write(place.join("files/readme.md"), "changed").unwrap();
+    fs::write(place.join("project.db-wal"), "of the database before").unwrap();
+    let archive = fixture.archived("a.tar.zst");
+    let second = unpack(&archive, &fixture.path("out"), Bounds::default()).unwrap();
+    replace(&second, &place, &place.join("files")).unwrap();
+    assert_eq!(fs::read(place.join("files/readme.md")).unwrap(), b"# notes");
+    assert_eq!(names(&place), ["files", "project.db"]);
+    assert!(!fixture.path("out").exists());
+}
+
+#[test]
+fn files_outside_of_the_data_directory_are_replaced_there() {
+    let fixture = Fixture::new();
+    let (place, elsewhere) = (fixture.path("place"), fixture.path("elsewhere/files"));
+    fs::create_dir_all(&elsewhere).unwrap();
+    fs::write(elsewhere.join("stray"), "not in the archive").unwrap();
+    let unpacked = unpacked(&fixture);
+    replace(&unpacked, &place, &elsewhere).unwrap();
+    assert_eq!(names(&elsewhere), ["nothing", "readme.md", "src"]);
+    assert_eq!(names(&fixture.path("elsewhere")), ["files"]);
+    assert_eq!(names(&place.join("files")), [""; 0]);
+    assert!(place.join("project.db").exists());
+}
