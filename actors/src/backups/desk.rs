@@ -5,9 +5,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use iris_backup::{ArchivedMember, BackupError, ProjectAbout, ProjectSource};
+use iris_backup::{ArchivedMember, BackupError, ProjectSource};
 use iris_protocol::{ApiError, ErrorCode, ProjectId, UserId};
-use iris_store::maintenance::ListedProject;
 use iris_store::root::{RecordAudit, RootReader};
 use iris_store::{StoreError, WriteContext};
 use parking_lot::Mutex;
@@ -66,9 +65,7 @@ impl Desk {
     pub(super) async fn source(&self, id: &ProjectId) -> Result<ProjectSource, ApiError> {
         let listed = self.root_reader.listed_project(id).await.map_err(|e| stored(&e))?;
         let listed = listed.ok_or_else(|| ApiError::not_found("project"))?;
-        let places = self.places(id);
-        let files = listed.path.as_ref().map_or(places.files, Into::into);
-        Ok(ProjectSource { id: id.clone(), database: places.database, files, about: about(listed) })
+        Ok(ProjectSource::listed(self.data_dir(), &listed))
     }
 
     /// What the audit is to say of something that was done for a user.
@@ -107,23 +104,6 @@ impl Desk {
             }
         }
         Ok(users)
-    }
-}
-
-fn about(listed: ListedProject) -> ProjectAbout {
-    let members = listed.members.into_iter().map(|member| ArchivedMember {
-        user_id: member.user_id,
-        email: member.email,
-        username: member.username,
-        role: member.role,
-    });
-    ProjectAbout {
-        name: listed.name,
-        description: listed.description,
-        settings: listed.settings,
-        project_type: listed.r#type,
-        created_at: listed.created_at,
-        members: members.collect(),
     }
 }
 

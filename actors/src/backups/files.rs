@@ -173,6 +173,9 @@ pub async fn settle(data_dir: &Path, root: &RootDatabase) -> Result<(), StoreErr
     if let Err(error) = iris_backup::remove_leftovers(&directory) {
         tracing::error!(%error, "what a crash left could not be removed");
     }
+    if let Err(error) = iris_backup::remove_leftovers(&super::server::directory(data_dir)) {
+        tracing::error!(%error, "what a crash left could not be removed");
+    }
     settle_projects(&directory, &projects);
     settle_new_archives(&backups_dir(data_dir), &rows);
     for StoredBackup { backup, file } in rows {
