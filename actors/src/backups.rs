@@ -18,10 +18,8 @@ use iris_protocol::{ApiError, ErrorCode};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::supervision::{
-    Address, AskError, ChildSpec, Supervise, Vitals, current_request, spawn,
-};
 use crate::Node;
+use crate::supervision::{Address, AskError, ChildSpec, Supervise, Vitals, current_request, spawn};
 
 use archiver::Archiver;
 pub(crate) use archiver::Task;

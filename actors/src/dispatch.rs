@@ -13,8 +13,8 @@ mod sessions;
 
 use iris_auth::{AccessClaims, AuthError, Caller, CallerUser, Resource, authorize};
 use iris_protocol::{
-    ApiError, BackupKind, Command, ErrorCode, ModelRef, Operation, ProjectId, RequestId, Right, Role,
-    Transport, UserId,
+    ApiError, BackupKind, Command, ErrorCode, ModelRef, Operation, ProjectId, RequestId, Right,
+    Role, Transport, UserId,
     limits::{DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX},
 };
 use iris_store::{IdempotencyKey, StoreError, WriteContext};
@@ -218,7 +218,9 @@ fn writes_in_project(operation: Operation) -> bool {
             | Operation::BackupRead
             | Operation::BackupDelete
     );
-    !ends_something && !archives && matches!(operation.right(), Right::Project(role) if role > Role::Viewer)
+    !ends_something
+        && !archives
+        && matches!(operation.right(), Right::Project(role) if role > Role::Viewer)
 }
 
 /// Proof that the gate let a command through.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use iris_protocol::{
-    ApiError, BackupId, Command, ConnectionId, ErrorCode, File, Operation, Position, ProjectId, Room,
-    RoomOutcome, UserId,
+    ApiError, BackupId, Command, ConnectionId, ErrorCode, File, Operation, Position, ProjectId,
+    Room, RoomOutcome, UserId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

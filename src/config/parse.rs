@@ -105,7 +105,9 @@ pub(super) fn backup_interval(text: &str) -> Parsed<Option<Duration>> {
     match text.parse::<u64>() {
         Ok(0) => Ok(None),
         Ok(hours @ 1..=BACKUP_HOURS_MAX) => Ok(Some(Duration::from_hours(hours))),
-        Ok(_) | Err(_) => refuse(text, &format!("a whole number of hours, 0 to {BACKUP_HOURS_MAX}")),
+        Ok(_) | Err(_) => {
+            refuse(text, &format!("a whole number of hours, 0 to {BACKUP_HOURS_MAX}"))
+        }
     }
 }
 

@@ -159,11 +159,7 @@ fn success(route: RestRoute, done: Done) -> HttpResponse {
             (data, Some(fields))
         }
         (
-            Shape::Whole
-            | Shape::Bytes
-            | Shape::Upload(_)
-            | Shape::Field(_)
-            | Shape::List(_),
+            Shape::Whole | Shape::Bytes | Shape::Upload(_) | Shape::Field(_) | Shape::List(_),
             payload,
         ) => (Some(payload), None),
     };

@@ -76,6 +76,16 @@ pub(super) fn make_dir(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+/// Lets nobody but the server read a file.
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    }
+    File::open(path)?.sync_all()
+}
+
 /// Gives something another name, for good: a loss of power does not undo it.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;

@@ -58,9 +58,10 @@ impl Task for ImportArchive {
             ImportMembers::Drop => BTreeMap::new(),
         };
         let about = manifest.about;
-        let members = about.members.iter().filter_map(|member| {
-            Some((users.get(&member.user_id)?.clone(), member.role))
-        });
+        let members = about
+            .members
+            .iter()
+            .filter_map(|member| Some((users.get(&member.user_id)?.clone(), member.role)));
         let import = ImportProject {
             id: id.clone(),
             owner_id: self.by.clone(),

@@ -64,7 +64,8 @@ impl Task for RestoreBackup {
         let taken = desk.directory.insist(|| TakeProject(self.project_id.clone())).await;
         let lease = taken.map_err(AskError::to_api)??;
         let safety = self.safety(&desk).await?;
-        let details = json!({ "backupId": self.backup_id, "safety": safety.as_ref().map(|b| &b.id) });
+        let details =
+            json!({ "backupId": self.backup_id, "safety": safety.as_ref().map(|b| &b.id) });
         let audit = desk.audit(&self.by, "project.restore", &self.project_id, details);
         desk.record_audit(audit).await?;
         let outcome = RestorePayload {
@@ -166,7 +167,9 @@ impl RestoreBackup {
                 Ok(())
             })
             .await?;
-            let recorded = record(&desk.root, RecordRestore { outcome }, self.context).await;
+            let recorded =
+                record(&desk.root, RecordRestore { outcome }, self.context.clone()).await;
+            self.remove_if_deleted(&desk).await?;
             drop(lease);
             let (answer, opened) = oneshot::channel();
             desk.directory.tell(OpenProject { id: self.project_id.clone(), answer });
@@ -178,6 +181,22 @@ impl RestoreBackup {
             retain(&desk, &self.project_id).await;
             recorded.map_err(|e| stored(&e))
         }
+    }
+
+    /// Whoever deleted the project meanwhile may have looked for its directory in vain.
+    async fn remove_if_deleted(&self, desk: &Desk) -> Result<(), ApiError> {
+        let found = desk.root_reader.project_location(&self.project_id).await;
+        if found.map_err(|e| stored(&e))?.is_some() {
+            return Ok(());
+        }
+        let place = desk.places(&self.project_id).directory;
+        let (data_dir, id) = (desk.data_dir().to_owned(), self.project_id.clone());
+        on_disk(move || {
+            files::remove(&place).map_err(failed(&place))?;
+            files::remove_backups(&data_dir, &id).map_err(failed(&place))
+        })
+        .await?;
+        Err(ApiError::not_found("project"))
     }
 
     fn place_aside(&self, desk: &Desk) -> PathBuf {

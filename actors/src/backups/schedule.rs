@@ -3,7 +3,6 @@
 //! Nothing here is kept in memory but what operators are shown: what is due follows from the backups
 //! that there are.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,7 +188,8 @@ async fn discard(desk: &Desk, StoredBackup { backup, file }: StoredBackup) {
 
 /// Copies the root database, unless there is a copy that is young enough.
 async fn back_up_root(desk: &Desk, due_before: i64) -> Result<(), ApiError> {
-    let (from, directory) = (desk.data_dir().join("root.db"), backups_dir(desk.data_dir()).join("root"));
+    let (from, directory) =
+        (desk.data_dir().join("root.db"), backups_dir(desk.data_dir()).join("root"));
     let (at, kept) = (desk.now_ms(), desk.services.settings.backups.kept);
     let copy = move || {
         make_dir(&directory).map_err(failed(&directory))?;
@@ -201,7 +201,7 @@ async fn back_up_root(desk: &Desk, due_before: i64) -> Result<(), ApiError> {
         let new = NewFile::new(files::unrecorded(&path));
         maintenance::snapshot_root(&from, new.path()).map_err(BackupError::Database)?;
         maintenance::check_root(new.path()).map_err(BackupError::Database)?;
-        private(new.path()).map_err(failed(&path))?;
+        files::make_private(new.path()).map_err(failed(&path))?;
         files::rename(&new.keep(), &path).map_err(failed(&path))?;
         copies.push((at, path));
         let surplus = copies.len().saturating_sub(kept);
@@ -211,15 +211,6 @@ async fn back_up_root(desk: &Desk, due_before: i64) -> Result<(), ApiError> {
         Ok(())
     };
     on_disk(copy).await
-}
-
-fn private(path: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    }
-    File::open(path)?.sync_all()
 }
 
 /// The copies of the root database and when they were made, oldest first.

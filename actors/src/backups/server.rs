@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use iris_backup::server::{Outcome, ServerManifest, ServerSource, read_server_manifest, write_server};
+use iris_backup::server::{
+    Outcome, ServerManifest, ServerSource, read_server_manifest, write_server,
+};
 use iris_protocol::{ApiError, ServerBackup, UserId};
 use serde_json::json;
 

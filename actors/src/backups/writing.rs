@@ -11,7 +11,9 @@ use serde_json::json;
 
 use super::archiver::Task;
 use super::desk::{Desk, on_disk, stored};
-use super::files::{NewFile, archive_name, make_dir, project_dir, rename, unrecorded};
+use super::files::{
+    NewFile, archive_name, make_dir, make_private, project_dir, rename, unrecorded,
+};
 use crate::record;
 use crate::supervision::detached;
 
@@ -39,7 +41,8 @@ impl Task for WriteBackup {
     async fn run(self, desk: Desk) -> Result<Committed<Backup>, ApiError> {
         // The first one with this key may have been in the lane before.
         if let Some(key) = self.context.idempotency.clone()
-            && let Some(first) = desk.root_reader.recall::<RecordBackup>(key).await.map_err(|e| stored(&e))?
+            && let Some(first) =
+                desk.root_reader.recall::<RecordBackup>(key).await.map_err(|e| stored(&e))?
         {
             return Ok(first);
         }
@@ -59,7 +62,9 @@ impl WriteBackup {
         let (info, new) = on_disk(move || {
             make_dir(&directory).map_err(failed(&directory))?;
             let info = iris_backup::write_project(&source, &new, at)?;
-            Ok((info, NewFile::new(new)))
+            let new = NewFile::new(new);
+            make_private(new.path()).map_err(failed(new.path()))?;
+            Ok((info, new))
         })
         .await?;
         let backup = Backup {
@@ -108,6 +113,8 @@ async fn finish(
         on_disk(move || {
             if is_unused {
                 drop(new);
+                // That of a project which was deleted meanwhile is empty now; others are not removed.
+                drop(archive.parent().map(std::fs::remove_dir));
                 return Ok(());
             }
             rename(&new.keep(), &archive).map_err(failed(&archive))

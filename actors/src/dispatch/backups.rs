@@ -266,10 +266,7 @@ pub struct Upload {
 ///
 /// # Errors
 /// Those of the gate; `OVERLOADED` when too many are received; `STORAGE_FULL`.
-pub async fn begin_upload(
-    node: &Node,
-    claims: Option<&AccessClaims>,
-) -> Result<Upload, ApiError> {
+pub async fn begin_upload(node: &Node, claims: Option<&AccessClaims>) -> Result<Upload, ApiError> {
     node.admits(claims, Operation::ProjectImport, None).await?;
     let permit = std::sync::Arc::clone(&node.uploads).try_acquire_owned().map_err(|_| {
         let message = "too many archives are being received; try again";

@@ -17,6 +17,7 @@ use iris_store::root::{
 use iris_store::{Committed, StoreError, WriteContext};
 
 use super::{Done, Grant, check_description, check_name, done, internal, stored};
+use crate::backups::remove_backups;
 use crate::directory::{CloseOne, ProjectPlaces};
 use crate::project::EvictUser;
 use crate::supervision::AskError;
@@ -237,7 +238,17 @@ pub(super) async fn delete(
     closed.map_err(AskError::to_api)?;
     let places = ProjectPlaces::new(&node.services.settings.data_dir, &id);
     remove_directory(places.directory).await;
+    remove_archives(node, id).await;
     done(iris_protocol::Done { done: true })
+}
+
+/// What was deleted is not kept in its backups either.
+async fn remove_archives(node: &Node, id: ProjectId) {
+    let data_dir = node.services.settings.data_dir.clone();
+    let removed = tokio::task::spawn_blocking(move || remove_backups(&data_dir, &id)).await;
+    if let Ok(Err(error)) = removed {
+        tracing::error!(%error, "the backups of a project could not be removed");
+    }
 }
 
 pub(super) async fn members(node: &Node, grant: &Grant) -> Result<Done, ApiError> {

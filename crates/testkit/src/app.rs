@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
-use iris_actors::{BackupSettings, Registration};
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
+use iris_actors::{BackupSettings, Registration};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
