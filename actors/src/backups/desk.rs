@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 use crate::Services;
 use crate::directory::{Directory, ProjectPlaces};
 use crate::root::Root;
-use crate::supervision::{Address, current_request};
+use crate::supervision::{Address, current_request, detached, in_request};
 use crate::write;
 
 /// Tasks that work at the same time: each keeps a disk and a processor busy.
@@ -118,6 +118,17 @@ pub(super) async fn on_disk<T: Send + 'static>(
         ApiError::new(ErrorCode::Internal, "internal error")
     })?;
     done.map_err(|error| refused(&error))
+}
+
+/// Runs what has to go on to its end once it began, whatever becomes of the task.
+pub(super) async fn undisturbed<T: 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + 'static,
+) -> Result<T, ApiError> {
+    let done = match current_request() {
+        Some(request) => detached(in_request(request, work)),
+        None => detached(work),
+    };
+    done.await.unwrap_or_else(|_| Err(ApiError::from(ErrorCode::Internal)))
 }
 
 /// A failure of an archive as clients see it; the log has the rest.

@@ -12,12 +12,12 @@ use iris_store::{Committed, StoreError, WriteContext};
 use serde_json::json;
 
 use super::archiver::Task;
-use super::desk::{Desk, on_disk, stored};
+use super::desk::{Desk, on_disk, stored, undisturbed};
 use super::files::{NewFile, incoming, make_dir, rename};
 use super::writing::failed;
 use crate::directory::{ProjectPlaces, TakeProject};
 use crate::record;
-use crate::supervision::{AskError, detached};
+use crate::supervision::AskError;
 
 /// Creates a project from an archive.
 pub(crate) struct ImportArchive {
@@ -118,17 +118,24 @@ async fn finish(
 ) -> Result<Committed<Project>, ApiError> {
     let taken = desk.directory.insist(|| TakeProject(command.import.id.clone())).await;
     let lease = taken.map_err(AskError::to_api)??;
-    let created = record(&desk.root, command, context);
-    let finished = detached(async move {
-        let created = created.await;
-        let is_unused = match &created {
-            Ok(created) => created.replayed,
-            // Perhaps it is committed: the next start knows.
-            Err(error) => !matches!(error, StoreError::Closed),
+    let (desk, id) = (desk.clone(), command.import.id.clone());
+    undisturbed(async move {
+        let created = record(&desk.root, command, context).await;
+        let has_row = match &created {
+            Ok(created) => !created.replayed,
+            // Perhaps it is committed. If that cannot be found out now, the next start does.
+            Err(StoreError::Closed) => match desk.root_reader.project_location(&id).await {
+                Ok(found) => found.is_some(),
+                Err(error) => {
+                    new.keep();
+                    return Err(stored(&error));
+                }
+            },
+            Err(_) => false,
         };
         on_disk(move || {
             let _lease = lease;
-            if is_unused {
+            if !has_row {
                 drop(new);
                 return Ok(());
             }
@@ -136,8 +143,8 @@ async fn finish(
         })
         .await?;
         created.map_err(|e| stored(&e))
-    });
-    finished.await.unwrap_or_else(|_| Err(ApiError::from(ErrorCode::Internal)))
+    })
+    .await
 }
 
 async fn refuse_existing(desk: &Desk, id: &ProjectId) -> Result<(), ApiError> {

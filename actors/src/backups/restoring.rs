@@ -20,13 +20,13 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::archiver::Task;
-use super::desk::{Desk, on_disk, stored};
+use super::desk::{Desk, on_disk, stored, undisturbed};
 use super::files::{self, NewFile, archive_path, make_dir, project_dir, stamp};
 use super::schedule::retain;
 use super::writing::{WriteBackup, failed};
 use crate::directory::{FilesLease, OpenProject, TakeProject};
 use crate::record;
-use crate::supervision::{AskError, detached};
+use crate::supervision::AskError;
 
 /// Puts a project back to a backup.
 pub(crate) struct RestoreBackup {
@@ -75,9 +75,7 @@ impl Task for RestoreBackup {
             seq: prepared.seq,
             files: has_files,
         };
-        let done = self.exchange(&desk, prepared, lease, outcome);
-        let done = detached(done).await;
-        done.unwrap_or_else(|_| Err(ApiError::from(ErrorCode::Internal)))
+        undisturbed(self.exchange(&desk, prepared, lease, outcome)).await
     }
 }
 

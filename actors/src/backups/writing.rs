@@ -10,12 +10,11 @@ use iris_store::{Committed, StoreError, WriteContext};
 use serde_json::json;
 
 use super::archiver::Task;
-use super::desk::{Desk, on_disk, stored};
+use super::desk::{Desk, on_disk, stored, undisturbed};
 use super::files::{
     NewFile, archive_name, make_dir, make_private, project_dir, rename, unrecorded,
 };
 use crate::record;
-use crate::supervision::detached;
 
 /// How long an export can be downloaded, in milliseconds.
 const EXPORT_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
@@ -102,16 +101,24 @@ async fn finish(
     new: NewFile,
     archive: PathBuf,
 ) -> Result<Committed<Backup>, ApiError> {
-    let recorded = record(&desk.root, command, context);
-    let finished = detached(async move {
-        let recorded = recorded.await;
-        let is_unused = match &recorded {
-            Ok(recorded) => recorded.replayed,
-            // Perhaps it is committed: the next start knows.
-            Err(error) => !matches!(error, StoreError::Closed),
+    let (desk, id) = (desk.clone(), command.backup.id.clone());
+    let project_id = command.backup.project_id.clone();
+    undisturbed(async move {
+        let recorded = record(&desk.root, command, context).await;
+        let has_row = match &recorded {
+            Ok(recorded) => !recorded.replayed,
+            // Perhaps it is committed. If that cannot be found out now, the next start does.
+            Err(StoreError::Closed) => match desk.root_reader.backup(&project_id, &id).await {
+                Ok(found) => found.is_some(),
+                Err(error) => {
+                    new.keep();
+                    return Err(stored(&error));
+                }
+            },
+            Err(_) => false,
         };
         on_disk(move || {
-            if is_unused {
+            if !has_row {
                 drop(new);
                 // That of a project which was deleted meanwhile is empty now; others are not removed.
                 drop(archive.parent().map(std::fs::remove_dir));
@@ -127,8 +134,8 @@ async fn finish(
             }
             error => stored(error),
         })
-    });
-    finished.await.unwrap_or_else(|_| Err(ApiError::from(ErrorCode::Internal)))
+    })
+    .await
 }
 
 /// A failure of the disk while `path` was worked on.
