@@ -11,6 +11,7 @@ pub mod http;
 mod lock;
 pub mod logging;
 pub mod logs;
+pub mod maintenance;
 mod remote;
 pub mod top;
 mod ws;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use iris::app::{App, AppError, Dependencies};
 use iris::config::{Config, Flags};
 use iris::demo::{self, DemoOptions};
-use iris::{http, logging, logs, top};
+use iris::{http, logging, logs, maintenance, top};
 use iris_actors::LogControl;
 use tokio::signal;
 
@@ -32,6 +32,14 @@ enum Verb {
     Top(top::TopOptions),
     /// Print the supervision log of a server
     Logs(logs::LogsOptions),
+    /// List, back up, restore, move, check and delete projects
+    Project(maintenance::ProjectOptions),
+    /// Check, migrate and compact databases
+    Db(maintenance::DatabaseOptions),
+    /// Back up the whole server into a new directory
+    Backup(maintenance::BackupOptions),
+    /// Build a new data directory from the backup of a whole server
+    Restore(maintenance::RestoreOptions),
     /// Print the OpenAPI document of the REST routes
     Openapi,
     /// Print the JSON Schema of the wire protocol
@@ -53,6 +61,10 @@ fn main() -> ExitCode {
         Some(Verb::Demo(options)) => demo::run(options),
         Some(Verb::Top(options)) => top::run(&options),
         Some(Verb::Logs(options)) => logs::run(&options),
+        Some(Verb::Project(options)) => maintenance::project(options),
+        Some(Verb::Db(options)) => maintenance::database(options),
+        Some(Verb::Backup(options)) => maintenance::backup(options),
+        Some(Verb::Restore(options)) => maintenance::restore(&options),
         Some(Verb::Openapi) => print_json(&iris_protocol::openapi(http::VERSION)),
         Some(Verb::Schema) => print_json(&iris_protocol::schema_document()),
     }

@@ -40,6 +40,21 @@ pub(crate) fn random_bits(path: &Path) -> Result<u128, BackupError> {
     Ok(u128::from_le_bytes(bytes))
 }
 
+/// As [`random_bits`], enough to tell apart what is made in one second.
+pub(crate) fn random_number(path: &Path) -> Result<u32, BackupError> {
+    let bytes = random_bits(path)?.to_le_bytes();
+    Ok(bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)))
+}
+
+/// Makes a directory and those that hold it, for their owner alone, as far as they are missing.
+pub(crate) fn make_private_directories(path: &Path) -> Result<(), BackupError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(BackupError::io(path))
+}
+
 /// Makes durable which names a directory holds.
 pub(crate) fn sync_directory(path: &Path) -> Result<(), BackupError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(BackupError::io(path))

@@ -28,6 +28,8 @@ pub use manifest::{
     ProjectAbout, Skipped, SkippedReason,
 };
 pub use name::{ArchivedPath, backup_name};
-pub use place::{Identity, adopt, random_epoch, replace};
+pub use place::{
+    Identity, adopt, backups_of, new_backup_path, random_epoch, replace, unpacking_path,
+};
 pub use unpack::{Bounds, Unpacked, unpack};
 pub use write::{ProjectSource, write_project};

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use iris_protocol::{ProjectId, UserId};
 use iris_store::maintenance::{self, Adoption};
 
 use crate::disk;
 use crate::error::BackupError;
+use crate::name::backup_name;
 use crate::unpack::Unpacked;
 
 /// What an unpacked project is to be.
@@ -30,6 +31,32 @@ pub struct Identity {
 /// `Io` when the system has no random bits.
 pub fn random_epoch() -> Result<String, BackupError> {
     Ok(format!("{:032x}", disk::random_bits(Path::new("epoch"))?))
+}
+
+/// Where the backups of a project are.
+pub fn backups_of(data_dir: &Path, id: &ProjectId) -> PathBuf {
+    data_dir.join("backups").join(id.as_str())
+}
+
+/// A path that no backup of a project has, in a directory that is there afterwards. `at` is now, in
+/// milliseconds since 1970 UTC.
+///
+/// # Errors
+/// `StorageFull`; `Io`.
+pub fn new_backup_path(data_dir: &Path, id: &ProjectId, at: i64) -> Result<PathBuf, BackupError> {
+    let directory = backups_of(data_dir, id);
+    disk::make_private_directories(&directory)?;
+    let name = backup_name(at, disk::random_number(&directory)?);
+    Ok(directory.join(format!("{name}.tar.zst")))
+}
+
+/// A new path in `directory` for [`crate::unpack`]. What is left there after a crash is removed by
+/// [`crate::remove_leftovers`].
+///
+/// # Errors
+/// `Io` when the system has no random bits.
+pub fn unpacking_path(directory: &Path) -> Result<PathBuf, BackupError> {
+    disk::temporary_path(directory)
 }
 
 /// Gives an unpacked database its identity: project id, epoch, rooms and users, in columns and in

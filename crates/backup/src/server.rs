@@ -198,9 +198,7 @@ pub fn write_server(
     disk::sync_directory(&archives)?;
     disk::sync_directory(work.path())?;
 
-    let random = disk::random_bits(to)?.to_le_bytes();
-    let random = random.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
-    let directory = to.join(format!("iris-{}", backup_name(at, random)));
+    let directory = to.join(format!("iris-{}", backup_name(at, disk::random_number(to)?)));
     disk::rename_new(work.path(), &directory)?;
     // It has another name now: there is nothing to remove.
     drop(work.keep());

@@ -77,6 +77,16 @@ pub fn project_facts(path: &Path) -> Result<ProjectFacts, StoreError> {
     facts(&read_only(path, crate::project::SCHEMA)?)
 }
 
+/// How many migrations the root database at `path` has gone through.
+///
+/// # Errors
+/// `Corrupt` for a file that is missing, empty, cut off or no root database; `Newer`.
+pub fn root_version(path: &Path) -> Result<u32, StoreError> {
+    let conn = read_only(path, crate::root::SCHEMA)?;
+    crate::root::identify(&conn)?;
+    Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
 fn facts(conn: &Connection) -> Result<ProjectFacts, StoreError> {
     let unreadable = |error: &dyn std::fmt::Display| {
         StoreError::corrupt(format!("not a project database: {error}"))

@@ -1,0 +1,258 @@
+//! Commands for operators that work on the data directory itself, with or without a server on it:
+//! backups, moves, checks.
+//!
+//! What only reads works beside a running server. What changes something takes the lock of the data
+//! directory and does nothing while a server holds it.
+
+mod data;
+mod database;
+mod output;
+mod project;
+mod server;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use iris_backup::BackupError;
+use iris_protocol::ProjectId;
+use iris_store::StoreError;
+
+use crate::config::{ConfigError, Flags};
+use crate::remote::say;
+
+pub use project::{IdChoice, ImportOptions, MembersChoice};
+
+/// Another process uses the data directory (`EX_TEMPFAIL` of sysexits.h).
+const EXIT_LOCKED: u8 = 75;
+/// The configuration is wrong (`EX_CONFIG` of sysexits.h).
+const EXIT_CONFIG: u8 = 78;
+/// The command line asks for what cannot be, as clap itself says it.
+const EXIT_USAGE: u8 = 2;
+/// Something failed.
+const EXIT_FAILED: u8 = 1;
+
+/// Which data directory, and how to answer.
+#[derive(Clone, clap::Args)]
+pub struct Place {
+    /// TOML file with settings [env: `IRIS_CONFIG`]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<String>,
+    /// Directory for everything the server keeps [env: `IRIS_DATA_DIR`]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<String>,
+    /// Print one line of JSON for each thing
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Place {
+    fn flags(&self) -> Flags {
+        let (config, data_dir) = (self.config.clone(), self.data_dir.clone());
+        Flags { config, data_dir, ..Flags::default() }
+    }
+}
+
+/// `iris project`.
+#[derive(Clone, clap::Args)]
+pub struct ProjectOptions {
+    #[command(subcommand)]
+    verb: ProjectVerb,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Clone, Subcommand)]
+enum ProjectVerb {
+    /// List the projects of the server
+    List,
+    /// Back up projects into the data directory, also while the server runs
+    Backup {
+        /// The projects
+        #[arg(value_name = "PROJECT", required_unless_present = "all")]
+        ids: Vec<ProjectId>,
+        /// Every project
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+    /// Put a project back to what it was in one of its archives; the server must not run
+    Restore {
+        /// The project
+        #[arg(value_name = "PROJECT")]
+        id: ProjectId,
+        /// A backup or an export of this project
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+    },
+    /// Write a project to one file, for another server or for safekeeping, also while the server runs
+    Export {
+        /// The project
+        #[arg(value_name = "PROJECT")]
+        id: ProjectId,
+        /// The new file, usually called `NAME.tar.zst`
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Make a project of this server out of an archive; the server must not run
+    Import(ImportOptions),
+    /// Read projects or archives whole and say whether they are sound, also while the server runs
+    Verify {
+        /// The projects; without any, all
+        #[arg(value_name = "PROJECT", conflicts_with = "archives")]
+        ids: Vec<ProjectId>,
+        /// An archive in place of projects
+        #[arg(long = "archive", value_name = "FILE")]
+        archives: Vec<PathBuf>,
+    },
+    /// Delete a project with its files and backups; the server must not run
+    Delete {
+        /// The project
+        #[arg(value_name = "PROJECT")]
+        id: ProjectId,
+        /// It is meant
+        #[arg(long)]
+        yes: bool,
+        /// Leave its backups where they are
+        #[arg(long)]
+        keep_backups: bool,
+    },
+}
+
+/// `iris db`.
+#[derive(Clone, clap::Args)]
+pub struct DatabaseOptions {
+    #[command(subcommand)]
+    verb: DatabaseVerb,
+    /// Only the database of this project
+    #[arg(long, value_name = "PROJECT", global = true)]
+    project: Option<ProjectId>,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum DatabaseVerb {
+    /// Bring databases to the newest schema; the server must not run
+    Migrate,
+    /// Read databases whole and say whether they are sound, also while the server runs
+    Check,
+    /// Give the space of what was deleted back to the disk; the server must not run
+    Vacuum,
+}
+
+/// `iris backup`.
+#[derive(Clone, clap::Args)]
+pub struct BackupOptions {
+    /// Where the new directory of the backup is made
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Put the key that signs access tokens into it too
+    #[arg(long)]
+    with_keys: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `iris restore`.
+#[derive(Clone, clap::Args)]
+pub struct RestoreOptions {
+    /// The directory of the backup
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// The new data directory; must not be there, or be empty
+    #[arg(long, value_name = "DIR", required_unless_present = "verify")]
+    data_dir: Option<PathBuf>,
+    /// Leave directories of projects outside of the data directory as they are, in place of collecting
+    /// their files in it
+    #[arg(long)]
+    keep_directories: bool,
+    /// Only read the backup whole and say whether it is sound
+    #[arg(long, conflicts_with = "data_dir")]
+    verify: bool,
+    /// Print one line of JSON for each thing
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug, thiserror::Error)]
+enum MaintenanceError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A server is running.
+    #[error("a server is running on the data directory `{}`: stop it first", .0.display())]
+    Locked(PathBuf),
+    /// There is no server's data.
+    #[error("`{}` is no data directory: it has no `root.db`", .0.display())]
+    NoData(PathBuf),
+    /// It was asked for what cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// The state of things does not allow it.
+    #[error("{0}")]
+    Refused(String),
+    /// Some of several things failed, and each was told.
+    #[error("{failed} of {all} failed")]
+    Some { failed: usize, all: usize },
+    /// An archive, or what was to become one.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// A database.
+    #[error("`{}`: {source}", path.display())]
+    Database { path: PathBuf, source: StoreError },
+    /// A file or directory.
+    #[error("`{}`: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    /// Nobody reads the output, or it has no room.
+    #[error("output: {0}")]
+    Output(io::Error),
+}
+
+impl MaintenanceError {
+    fn exit(&self) -> u8 {
+        match self {
+            Self::Config(_) => EXIT_CONFIG,
+            Self::Locked(_) => EXIT_LOCKED,
+            Self::Usage(_) => EXIT_USAGE,
+            Self::NoData(_)
+            | Self::Refused(_)
+            | Self::Some { .. }
+            | Self::Backup(_)
+            | Self::Database { .. }
+            | Self::Io { .. }
+            | Self::Output(_) => EXIT_FAILED,
+        }
+    }
+}
+
+/// Runs `iris project`.
+pub fn project(options: ProjectOptions) -> ExitCode {
+    end("project", project::run(options.verb, &options.place))
+}
+
+/// Runs `iris db`.
+pub fn database(options: DatabaseOptions) -> ExitCode {
+    end("db", database::run(options.verb, options.project.as_ref(), &options.place))
+}
+
+/// Runs `iris backup`.
+pub fn backup(options: BackupOptions) -> ExitCode {
+    end("backup", server::back_up(&options))
+}
+
+/// Runs `iris restore`.
+pub fn restore(options: &RestoreOptions) -> ExitCode {
+    end("restore", server::restore(options))
+}
+
+fn end(verb: &str, outcome: Result<(), MaintenanceError>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(verb, &error.to_string());
+            ExitCode::from(error.exit())
+        }
+    }
+}
