@@ -134,11 +134,11 @@ pub(super) async fn undisturbed<T: 'static>(
 /// A failure of an archive as clients see it; the log has the rest.
 pub(super) fn refused(error: &BackupError) -> ApiError {
     let wire = error.to_api();
-    match wire.code {
-        ErrorCode::Internal | ErrorCode::ProjectCorrupt | ErrorCode::StorageFull => {
-            tracing::error!(%error, "work on an archive failed");
-        }
-        _ => tracing::info!(%error, "an archive was refused"),
+    let is_ours = [ErrorCode::Internal, ErrorCode::ProjectCorrupt, ErrorCode::StorageFull];
+    if is_ours.contains(&wire.code) {
+        tracing::error!(%error, "work on an archive failed");
+    } else {
+        tracing::info!(%error, "an archive was refused");
     }
     wire
 }

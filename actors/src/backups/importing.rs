@@ -19,6 +19,10 @@ use crate::directory::{ProjectPlaces, TakeProject};
 use crate::record;
 use crate::supervision::AskError;
 
+/// Bytes that an archive may unpack to for each byte that it may have: anybody may send one, and a
+/// small one can be of a size that no disk has.
+const UNPACKED_PER_BYTE_MAX: u64 = 16;
+
 /// Creates a project from an archive.
 pub(crate) struct ImportArchive {
     pub(crate) archive: NewFile,
@@ -95,11 +99,14 @@ impl ImportArchive {
         let users = users.into_iter().map(|(from, to)| (from, Some(to))).collect();
         let identity = Identity { id: id.clone(), epoch, users };
         let (archive, into) = (self.archive.path().to_owned(), incoming(&places.directory));
+        let archive_bytes_max = desk.services.settings.backups.import_bytes_max;
+        let bytes_max = archive_bytes_max.saturating_mul(UNPACKED_PER_BYTE_MAX);
+        let bounds = Bounds { bytes_max, ..Bounds::default() };
         let projects = desk.data_dir().join("projects");
         on_disk(move || {
             make_dir(&projects).map_err(failed(&projects))?;
             let new = NewFile::new(into.clone());
-            let unpacked = iris_backup::unpack(&archive, &into, Bounds::default())?;
+            let unpacked = iris_backup::unpack(&archive, &into, bounds)?;
             iris_backup::adopt(&unpacked, &identity)?;
             Ok(new)
         })

@@ -10,7 +10,7 @@ use iris_protocol::{
 };
 use iris_testkit::{Person, ServerProcess, patiently};
 
-use super::tree;
+use super::{noise, tree};
 
 /// Bytes that take a while: to compress, to hash, to read back.
 const SLOW_BYTES: usize = 8 * 1024 * 1024;
@@ -104,14 +104,7 @@ async fn slow_project(ann: &Person) -> ProjectId {
     };
     let project = ann.client.call(None, request).await.unwrap().project.id;
     for n in 0..4_u64 {
-        let mut state = n + 1;
-        let noise = (0..SLOW_BYTES).map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 24) as u8
-        });
-        let noise: Vec<u8> = noise.collect();
+        let noise = noise(n + 1, SLOW_BYTES);
         ann.client.file_put(&project, &format!("noise{n}"), noise).await.unwrap();
     }
     project
