@@ -233,13 +233,13 @@ pub fn project(options: ProjectOptions) -> ExitCode {
 }
 
 /// Runs `iris db`.
-pub fn database(options: DatabaseOptions) -> ExitCode {
+pub fn database(options: &DatabaseOptions) -> ExitCode {
     end("db", database::run(options.verb, options.project.as_ref(), &options.place))
 }
 
 /// Runs `iris backup`.
-pub fn backup(options: BackupOptions) -> ExitCode {
-    end("backup", server::back_up(&options))
+pub fn backup(options: &BackupOptions) -> ExitCode {
+    end("backup", server::back_up(options))
 }
 
 /// Runs `iris restore`.

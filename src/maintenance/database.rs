@@ -8,7 +8,7 @@ use iris_store::maintenance::{
     check_project, check_root, project_facts, root_version, vacuum_project, vacuum_root,
 };
 use iris_store::{ProjectDatabase, RootDatabase, StoreError};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::data::{DataDir, now};
 use super::output::{Output, bytes_text};
@@ -58,10 +58,12 @@ fn work(
     };
     let name = id.as_ref().map_or("root", ProjectId::as_str);
     match worked {
-        Ok((text, mut value)) => {
-            value["database"] = json!(name);
-            value["status"] = json!("ok");
-            output.done(&format!("ok      {name} {text}"), &value)
+        Ok((text, facts)) => {
+            let mut value = Map::new();
+            value.insert("database".to_owned(), json!(name));
+            value.insert("status".to_owned(), json!("ok"));
+            value.extend(facts.into_iter().map(|(key, fact)| (key.to_owned(), json!(fact))));
+            output.done(&format!("ok      {name} {text}"), &Value::Object(value))
         }
         Err(error) => {
             let reason = explained(&error);
@@ -82,14 +84,15 @@ fn explained(error: &StoreError) -> String {
     text
 }
 
-type Told = Result<(String, Value), StoreError>;
+/// What was done, for people, and in numbers.
+type Told = Result<(String, Vec<(&'static str, u64)>), StoreError>;
 
 fn check(path: &Path, id: Option<&ProjectId>) -> Told {
     let version = match id {
         Some(id) => check_project(path, Some(id))?.schema_version,
         None => check_root(path)?,
     };
-    Ok((format!("schema version {version}"), json!({ "schemaVersion": version })))
+    Ok((format!("schema version {version}"), vec![("schemaVersion", version.into())]))
 }
 
 fn migrate(path: &Path, id: Option<&ProjectId>) -> Told {
@@ -108,7 +111,7 @@ fn migrate(path: &Path, id: Option<&ProjectId>) -> Told {
     } else {
         format!("from schema version {before} to {after}")
     };
-    Ok((text, json!({ "from": before, "to": after })))
+    Ok((text, vec![("from", before.into()), ("to", after.into())]))
 }
 
 fn vacuum(path: &Path, id: Option<&ProjectId>) -> Told {
@@ -120,7 +123,7 @@ fn vacuum(path: &Path, id: Option<&ProjectId>) -> Told {
     }
     let after = size()?;
     let text = format!("from {} to {}", bytes_text(before), bytes_text(after));
-    Ok((text, json!({ "bytesBefore": before, "bytesAfter": after })))
+    Ok((text, vec![("bytesBefore", before), ("bytesAfter", after)]))
 }
 
 /// Directories that no project refers to: what a creation or an import left that was cut off.

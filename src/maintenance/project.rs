@@ -264,7 +264,8 @@ fn import_into(
         fs::remove_dir_all(&place).map_err(io(&place))?;
         return Err(error);
     }
-    let text = format!("imported {id} with {members} members; {dropped} have no account here");
+    let all = members + dropped;
+    let text = format!("imported {id}; {members} of its {all} members are members here");
     let value = json!({ "imported": id, "members": members, "dropped": dropped });
     output.done(&text, &value)
 }

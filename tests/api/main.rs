@@ -22,6 +22,7 @@ mod files;
 mod idempotency;
 mod joining;
 mod logging;
+mod maintenance;
 mod messages;
 mod models;
 mod openapi;

@@ -98,6 +98,8 @@ pub(crate) fn check_database(path: &Path, manifest: &Manifest) -> Result<(), Bac
 /// The content of one entry, which is read exactly once.
 pub(crate) struct Content<'a> {
     entry: Hashing<&'a mut dyn Read>,
+    /// When the file was changed last, in seconds since 1970, as far as the tar says.
+    pub(crate) mtime: u64,
 }
 
 impl Content<'_> {
@@ -141,7 +143,8 @@ pub(crate) fn read(
         if entry.size() != expected.size {
             return Err(BackupError::corrupt(format!("`{name}` is not as long as it should be")));
         }
-        let mut content = Content { entry: Hashing::new(&mut entry) };
+        let mtime = entry.header().mtime().unwrap_or_default();
+        let mut content = Content { entry: Hashing::new(&mut entry), mtime };
         on_entry(expected, &mut content)?;
         if content.entry.finish() != (expected.size, expected.sha256.clone()) {
             return Err(BackupError::corrupt(format!("`{name}` is not what its hash says")));

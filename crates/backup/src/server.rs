@@ -286,12 +286,11 @@ pub fn verify_server(directory: &Path) -> Result<ServerManifest, BackupError> {
         if !named.insert(file.path.clone()) {
             return Err(BackupError::corrupt(format!("`{}` is named twice", file.path)));
         }
-        let found = file_of(directory, &file.path).map_err(|error| match error {
-            BackupError::NotFound { .. } => {
-                BackupError::corrupt(format!("`{}` is missing", file.path))
-            }
-            other => other,
-        })?;
+        let place = directory.join(&file.path);
+        if !place.try_exists().map_err(BackupError::io(&place))? {
+            return Err(BackupError::corrupt(format!("`{}` is missing", file.path)));
+        }
+        let found = file_of(directory, &file.path)?;
         if found != *file {
             return Err(BackupError::corrupt(format!("`{}` is not what its hash says", file.path)));
         }

@@ -3,6 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::archive::{self, DATABASE, FILES_MAX, FILES_PREFIX};
 use crate::contents::MODE_MASK;
@@ -82,29 +83,33 @@ fn unpack_into(archive: &Path, into: &Path, bounds: Bounds) -> Result<Unpacked, 
         }
         Ok(())
     };
-    let info = archive::read(archive, on_manifest, |entry, content| {
+    let whole = archive::read(archive, on_manifest, |entry, content| {
         let is_database = entry.path.as_bytes() == DATABASE.as_bytes();
         let path = if is_database { database.clone() } else { place(&files, &entry.path)? };
         let failed = BackupError::io(&path);
-        let mut file = File::create_new(&path).map_err(&failed)?;
-        content.copy_to(&mut file, &path)?;
+        let mut copy = File::create_new(&path).map_err(&failed)?;
+        content.copy_to(&mut copy, &path)?;
+        // A time that no file system can hold is not worth a failure: it stays at now.
+        if let Some(modified) = UNIX_EPOCH.checked_add(Duration::from_secs(content.mtime)) {
+            copy.set_modified(modified).ok();
+        }
         let permissions = if is_database { PRIVATE_FILE } else { entry.mode };
-        set_mode(&file, permissions)
-            .and_then(|()| disk::sync_unless_at_once(&file))
+        set_mode(&copy, permissions)
+            .and_then(|()| disk::sync_unless_at_once(&copy))
             .map_err(&failed)
     })?;
-    for directory in info.manifest.directories.iter().rev() {
+    for directory in whole.manifest.directories.iter().rev() {
         let path = place(&files, &directory.path)?;
         let failed = BackupError::io(&path);
         let handle = File::open(&path).map_err(&failed)?;
         set_mode(&handle, directory.mode | OWNER_OF_DIRECTORY).map_err(&failed)?;
         disk::sync_unless_at_once(&handle).map_err(&failed)?;
     }
-    archive::check_database(&database, &info.manifest)?;
+    archive::check_database(&database, &whole.manifest)?;
     disk::sync_directory(&files)?;
     disk::sync_tree(into)?;
     disk::sync_directory(disk::parent(into))?;
-    Ok(Unpacked { manifest: info.manifest, database, files })
+    Ok(Unpacked { manifest: whole.manifest, database, files })
 }
 
 fn check_bounds(manifest: &Manifest, bounds: Bounds) -> Result<(), BackupError> {

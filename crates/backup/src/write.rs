@@ -106,9 +106,13 @@ pub fn write_project(
         skipped: found.skipped,
     };
     let whole = work.path().join("archive");
-    join(&manifest, body, &whole, at)?;
+    let failed = BackupError::io(&whole);
+    let json = serde_json::to_vec(&manifest).map_err(|error| failed(error.into()))?;
+    join(&json, body, &whole, at)?;
     let info = verify_in(&whole, work.path())?;
-    if info.manifest != manifest {
+    // By way of JSON, which may bring back another last digit of a number in the settings.
+    let written: Manifest = serde_json::from_slice(&json).map_err(|error| failed(error.into()))?;
+    if info.manifest != written {
         return Err(BackupError::corrupt("what was read back is not what was written"));
     }
     disk::rename_new(&whole, to)?;
@@ -220,8 +224,7 @@ impl Entry {
 
 /// Writes the archive: a frame of zstd with the manifest, then the frame of the rest as it is. Frames
 /// one after the other are one stream (RFC 8878, section 3), so that any `tar` reads it.
-fn join(manifest: &Manifest, mut body: File, to: &Path, at: i64) -> Result<(), BackupError> {
-    let json = serde_json::to_vec(manifest).map_err(|error| BackupError::io(to)(error.into()))?;
+fn join(json: &[u8], mut body: File, to: &Path, at: i64) -> Result<(), BackupError> {
     let size = json.len() as u64;
     if size > MANIFEST_BYTES_MAX {
         return Err(BackupError::TooLarge { what: "bytes of manifest", max: MANIFEST_BYTES_MAX });
@@ -235,7 +238,7 @@ fn join(manifest: &Manifest, mut body: File, to: &Path, at: i64) -> Result<(), B
         header.set_path(MANIFEST)?;
         header.set_cksum();
         encoder.write_all(header.as_bytes())?;
-        encoder.write_all(&json)?;
+        encoder.write_all(json)?;
         let padding = json.len().next_multiple_of(BLOCK_BYTES) - json.len();
         encoder.write_all(&vec![0; padding])?;
         let mut file = encoder.finish()?;

@@ -17,16 +17,18 @@ fn a_flipped_bit_is_noticed_or_changes_nothing() {
     let good = fixture.archive("a.tar.zst").unwrap();
     let bytes = fs::read(fixture.archived("a.tar.zst")).unwrap();
     let damaged = fixture.archived("damaged");
-    let mut unnoticed = 0;
+    let (mut flips, mut unnoticed) = (0, 0);
     // Every byte of the first hundred, where the heads of everything are, then evenly.
     let step = (bytes.len() / FLIPS).max(1);
     for at in (0..100).chain((100..bytes.len()).step_by(step)) {
+        flips += 1;
         let mut bytes = bytes.clone();
         bytes[at] ^= 1 << (at % 8);
         fs::write(&damaged, &bytes).unwrap();
         match verify(&damaged) {
             Ok(info) => {
-                // A bit of zstd's frame that decoders ignore: what comes out is the same.
+                // A bit of zstd's that decoders ignore. Every content has the hash of the manifest, and
+                // that is the same: so is all that comes out.
                 assert_eq!(info.manifest, good.manifest, "byte {at}");
                 assert_ne!(info.sha256, good.sha256, "byte {at}");
                 unnoticed += 1;
@@ -35,7 +37,7 @@ fn a_flipped_bit_is_noticed_or_changes_nothing() {
             Err(other) => panic!("byte {at}: {other:?}"),
         }
     }
-    assert!(unnoticed <= 4, "{unnoticed} flips were not noticed");
+    assert!(unnoticed * 20 < flips, "{unnoticed} of {flips} flips were not noticed");
     assert_eq!(names(&fixture.path("archives")), ["a.tar.zst", "damaged"]);
 }
 

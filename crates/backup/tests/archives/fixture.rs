@@ -38,7 +38,10 @@ pub(crate) fn about() -> ProjectAbout {
     ProjectAbout {
         name: "notes".to_owned(),
         description: Some("what we know".to_owned()),
-        settings: json!({ "theme": "dark" }).as_object().unwrap().clone(),
+        settings: json!({ "theme": "dark", "ratio": 0.1, "far": 1.797_693_134_862_315_7e308 })
+            .as_object()
+            .unwrap()
+            .clone(),
         project_type: ProjectType::Local,
         created_at: NOW,
         members: vec![member(ann(), "ann", Role::Owner), member(bob(), "bob", Role::Member)],

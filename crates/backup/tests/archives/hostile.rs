@@ -289,10 +289,16 @@ fn a_database_that_is_not_the_one_of_the_manifest_is_refused() {
 
 /// Puts a file in the place of the database, with its size and hash in the manifest.
 fn replace_database(forge: &mut Forge, with: &Path) {
+    use std::fmt::Write;
+
     use sha2::Digest;
+
     let bytes = fs::read(with).unwrap();
     let hash = sha2::Sha256::digest(&bytes);
-    let sha256 = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut sha256 = String::new();
+    for byte in hash {
+        write!(sha256, "{byte:02x}").unwrap();
+    }
     let entry = &mut forge.manifest.entries[0];
     *entry = MemberFile { size: bytes.len() as u64, sha256, ..entry.clone() };
     forge.items[1].2 = bytes;

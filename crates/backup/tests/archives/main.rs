@@ -1,7 +1,6 @@
 //! Archives of real databases and files: made while others write, damaged, hostile, put back.
 
 #![expect(
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "a test that cannot go on says so"

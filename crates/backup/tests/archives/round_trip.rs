@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, UNIX_EPOCH};
 
 use iris_backup::{
     BackupError, Bounds, Identity, SkippedReason, adopt, read_manifest, unpack, verify,
@@ -68,7 +69,7 @@ fn ten_thousand_messages_and_a_thousand_files_come_back() {
 }
 
 #[test]
-fn names_of_any_bytes_long_paths_and_permissions_come_back() {
+fn names_of_any_bytes_long_paths_permissions_and_times_come_back() {
     let fixture = Fixture::new();
     let strange = std::ffi::OsString::from_vec(b"caf\xe9 \xff".to_vec());
     fs::write(fixture.files().join(&strange), "bytes").unwrap();
@@ -76,12 +77,15 @@ fn names_of_any_bytes_long_paths_and_permissions_come_back() {
     fixture.put("run.sh", b"#!/bin/sh");
     let script = fixture.files().join("run.sh");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o4750)).unwrap();
+    let long_ago = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::open(&script).unwrap().set_modified(long_ago).unwrap();
     fixture.archive("a.tar.zst").unwrap();
     let out = fixture.path("out");
     let unpacked = unpack(&fixture.archived("a.tar.zst"), &out, Bounds::default()).unwrap();
     assert_eq!(tree(&unpacked.files), tree(&fixture.files()));
-    let mode = fs::metadata(unpacked.files.join("run.sh")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o7777, 0o750);
+    let script = fs::metadata(unpacked.files.join("run.sh")).unwrap();
+    assert_eq!(script.permissions().mode() & 0o7777, 0o750);
+    assert_eq!(script.modified().unwrap(), long_ago);
 }
 
 #[test]

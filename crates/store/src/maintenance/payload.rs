@@ -30,13 +30,17 @@ const FREE_COLUMNS: &[&str] = &[
     "title",
 ];
 
+/// How the ids of users and projects begin.
+const ID_PREFIXES: &[&str] = &["usr_", "prj_"];
+
 /// Keys of JSON under which stands whatever tools and people put there.
 const FREE_KEYS: &[&str] = &["details", "input", "metadata", "output", "settings"];
 
 impl Kind {
     /// What a text column holds by its name; `None` for free text.
     pub(super) fn of_column(name: &str) -> Option<Self> {
-        if name == "room" || name.ends_with("_id") || name.ends_with("_by") {
+        let is_word = matches!(name, "room" | "by" | "user" | "owner");
+        if is_word || name.ends_with("_id") || name.ends_with("_by") {
             return Some(Self::Word);
         }
         (!FREE_COLUMNS.contains(&name)).then_some(Self::Structure)
@@ -71,8 +75,9 @@ impl Words {
 
     /// The JSON with the other words, if any of its ids has one. Everything else stays byte by byte.
     pub(super) fn json(&self, text: &str) -> Option<String> {
-        // Ids are all of one length and do not overlap: most values are done after this.
-        if !self.words.keys().any(|word| text.contains(word.as_str())) {
+        // Most values are done after this.
+        let may_hold = ID_PREFIXES.iter().any(|prefix| text.contains(prefix));
+        if !may_hold || !self.words.keys().any(|word| text.contains(word.as_str())) {
             return None;
         }
         self.value(text, "")
@@ -140,5 +145,53 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
             }
         }
         deserializer.deserialize_map(Members).map(Pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words() -> Words {
+        Words::new(BTreeMap::from([
+            ("usr_1".to_owned(), "usr_9".to_owned()),
+            ("prj_1".to_owned(), "prj_9".to_owned()),
+            ("project:prj_1".to_owned(), "project:prj_9".to_owned()),
+        ]))
+    }
+
+    #[test]
+    fn ids_are_found_by_the_key_that_holds_them() {
+        for (before, after) in [
+            (r#"{"by":"usr_1"}"#, r#"{"by":"usr_9"}"#),
+            (r#"{ "x" : 1e3, "createdBy" : "usr_1" }"#, r#"{"x":1e3,"createdBy":"usr_9"}"#),
+            (r#"{"room":"project:prj_1"}"#, r#"{"room":"project:prj_9"}"#),
+            (r#"{"member":{"userId":"usr_1"}}"#, r#"{"member":{"userId":"usr_9"}}"#),
+            (r#"[{"projectId":"prj_1"},2]"#, r#"[{"projectId":"prj_9"},2]"#),
+            (r#"{"userIds":["usr_1","usr_2"]}"#, r#"{"userIds":["usr_9","usr_2"]}"#),
+        ] {
+            assert_eq!(words().json(before).as_deref(), Some(after), "{before}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_by_people_and_tools_is_left_alone() {
+        for json in [
+            r#"{"text":"usr_1"}"#,
+            r#"{"title":"usr_1","name":"prj_1"}"#,
+            r#"{"input":{"userId":"usr_1"},"output":{"by":"usr_1"}}"#,
+            r#"{"by":"usr_11"}"#,
+            r#"{"text":"{\"by\":\"usr_1\"}"}"#,
+            r#"{"by":"usr_1""#,
+            "usr_1",
+            "",
+        ] {
+            assert_eq!(words().json(json), None, "{json}");
+        }
+        assert_eq!(words().word("usr_1"), Some("usr_9"));
+        assert_eq!(words().word("about usr_1"), None);
+        assert_eq!(Kind::of_column("title"), None);
+        assert_eq!(Kind::of_column("started_by"), Some(Kind::Word));
+        assert_eq!(Kind::of_column("payload"), Some(Kind::Structure));
     }
 }

@@ -95,3 +95,75 @@ fn vacuum(path: &Path) -> Result<(), StoreError> {
     conn.close().map_err(|(_, error)| error)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::{ProjectDatabase, RootDatabase};
+
+    fn project() -> (tempfile::TempDir, PathBuf, ProjectId) {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, id) = (directory.path().join("project.db"), ProjectId::from_bits(1));
+        ProjectDatabase::create(&path, &id, "epoch", 0).unwrap();
+        (directory, path, id)
+    }
+
+    fn row_ids(path: &Path) -> Vec<(i64, String)> {
+        let conn = Connection::open(path).unwrap();
+        let mut statement = conn.prepare("SELECT rowid, id FROM agents ORDER BY rowid").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    /// An index that refers to rows by number, as one for full text does, stays right.
+    #[test]
+    fn rows_keep_their_numbers_in_a_copy_and_when_compacted() {
+        let (directory, path, id) = project();
+        let conn = Connection::open(&path).unwrap();
+        for n in 0..100 {
+            let sql = "INSERT INTO agents VALUES (?1, ?1, '', NULL, '[]', 0, 0)";
+            conn.execute(sql, [format!("agt_{n}")]).unwrap();
+        }
+        conn.execute("DELETE FROM agents WHERE rowid % 3 = 0", []).unwrap();
+        drop(conn);
+        let before = row_ids(&path);
+        let copy = directory.path().join("copy.db");
+        let facts = snapshot_project(&path, &id, &copy).unwrap();
+        assert_eq!((facts.seq, facts.epoch.as_str()), (0, "epoch"));
+        assert_eq!(row_ids(&copy), before);
+        vacuum_project(&path, &id).unwrap();
+        assert_eq!(row_ids(&path), before);
+        ProjectDatabase::open(&path, &id, |_| {}).unwrap().close();
+    }
+
+    #[test]
+    fn another_project_and_a_file_that_is_there_are_refused() {
+        let (directory, path, id) = project();
+        let copy = directory.path().join("copy.db");
+        let other = ProjectId::from_bits(2);
+        let refused = snapshot_project(&path, &other, &copy);
+        assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
+        assert!(vacuum_project(&path, &other).is_err());
+        assert!(!copy.exists());
+        std::fs::write(&copy, "mine").unwrap();
+        let refused = snapshot_project(&path, &id, &copy);
+        assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
+        assert_eq!(std::fs::read(&copy).unwrap(), b"mine");
+        assert!(matches!(snapshot_root(&path, &copy), Err(StoreError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn the_root_database_is_copied_while_it_is_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, copy) = (directory.path().join("root.db"), directory.path().join("copy.db"));
+        let root = RootDatabase::open_or_create(&path, 0).unwrap();
+        snapshot_root(&path, &copy).unwrap();
+        let version = super::super::root_version(&path).unwrap();
+        assert_eq!(super::super::check_root(&copy).unwrap(), version);
+        root.close();
+        vacuum_root(&path).unwrap();
+        RootDatabase::open_or_create(&path, 0).unwrap().close();
+    }
+}

@@ -1,0 +1,309 @@
+//! The commands of operators, as processes of their own, beside a running server and without one.
+
+use std::path::Path;
+use std::process::Command;
+
+use iris_protocol::{AuthRegister, ProjectId};
+use iris_store::maintenance::{digests, project_facts};
+use iris_testkit::{PASSWORD, Person, ServerProcess, text_of};
+use serde_json::Value;
+use tempfile::tempdir;
+
+fn serve(data_dir: &Path) -> Command {
+    ServerProcess::command(env!("CARGO_BIN_EXE_iris"), data_dir)
+}
+
+/// What a command said, line by line as JSON, and how it ended.
+struct Said {
+    code: Option<i32>,
+    lines: Vec<Value>,
+    stderr: String,
+}
+
+impl Said {
+    /// The value of a key in the first line that has it.
+    fn get(&self, key: &str) -> &str {
+        let value = self.lines.iter().find_map(|line| line.get(key)?.as_str());
+        value.unwrap_or_else(|| panic!("no `{key}` in {:?}, {}", self.lines, self.stderr))
+    }
+}
+
+async fn iris(args: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_iris"));
+    command.env_clear().args(args).arg("--json");
+    let (code, stdout, stderr) = ServerProcess::ended(command).await;
+    let lines = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    Said { code, lines, stderr }
+}
+
+/// A command on a data directory that must do what it is told.
+async fn good(data_dir: &Path, args: &[&str]) -> Said {
+    let said = on(data_dir, args).await;
+    assert_eq!(said.code, Some(0), "{args:?}: {}", said.stderr);
+    said
+}
+
+async fn on(data_dir: &Path, args: &[&str]) -> Said {
+    iris(&[args, &["--data-dir", data_dir.to_str().unwrap()]].concat()).await
+}
+
+async fn register(server: &ServerProcess, name: &str) -> Person {
+    let request = AuthRegister {
+        email: format!("{name}@example.com"),
+        username: name.to_owned(),
+        password: PASSWORD.to_owned(),
+    };
+    let client = server.client();
+    Person::new(&client, client.register(&request).await.unwrap())
+}
+
+async fn log_in(server: &ServerProcess, name: &str) -> Person {
+    let client = server.client();
+    let grant = client.login(&format!("{name}@example.com"), PASSWORD).await.unwrap();
+    Person::new(&client, grant)
+}
+
+fn database(data_dir: &Path, id: &ProjectId) -> std::path::PathBuf {
+    data_dir.join("projects").join(id.as_str()).join("project.db")
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// The drill of docs/backup.md: nothing that was acknowledged before the backup is missing after it.
+#[tokio::test]
+async fn the_restore_drill_brings_back_all_that_was_acknowledged_before_the_backup() {
+    let dir = tempdir().unwrap();
+    let (data, backups, new) =
+        (dir.path().join("data"), dir.path().join("backups"), dir.path().join("new"));
+    let server = ServerProcess::start(serve(&data)).await;
+    let mut talk = register(&server, "ann").await.conversation().await;
+    for n in 0..5 {
+        talk.ask(&format!("say before {n}")).await;
+    }
+    talk.person.client.file_put(&talk.project, "kept.txt", "kept").await.unwrap();
+    let before = talk.person.snapshot(&talk.project, &talk.session).await;
+    let (project, session) = (talk.project.clone(), talk.session.clone());
+
+    // Others go on while the backup is made.
+    let mut aside = talk.person.conversation_in(&project).await;
+    let others = tokio::spawn(async move {
+        loop {
+            aside.ask("say meanwhile").await;
+        }
+    });
+    let made = good(&data, &["backup", "--to", backups.to_str().unwrap()]).await;
+    let backup = made.get("backup").to_owned();
+    others.abort();
+    server.kill();
+
+    let checked = iris(&["restore", "--verify", "--from", &backup]).await;
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    let args = ["restore", "--from", &backup, "--data-dir", new.to_str().unwrap()];
+    assert_eq!(iris(&args).await.code, Some(0));
+    let epochs = [&data, &new].map(|dir| project_facts(&database(dir, &project)).unwrap().epoch);
+    assert_ne!(epochs[0], epochs[1]);
+
+    let server = ServerProcess::start(serve(&new)).await;
+    // The key is not in the backup: everybody logs in again.
+    let ann = log_in(&server, "ann").await;
+    let after = ann.snapshot(&project, &session).await;
+    assert_eq!(after.messages, before.messages);
+    assert_eq!(ann.client.file_get(&project, "kept.txt").await.unwrap(), "kept");
+    let mut again = ann.join(&project, &session).await;
+    assert_eq!(text_of(&again.ask("say after").await), "after");
+    assert!(server.terminate().await.success());
+
+    // And with nobody at work meanwhile: every row.
+    let made = good(&new, &["backup", "--with-keys", "--to", backups.to_str().unwrap()]).await;
+    let third = dir.path().join("third");
+    let backup = made.get("backup").to_owned();
+    let args = ["restore", "--from", &backup, "--data-dir", third.to_str().unwrap()];
+    assert_eq!(iris(&args).await.code, Some(0));
+    let rows = [&new, &third].map(|dir| digests(&database(dir, &project), None).unwrap());
+    assert_eq!(rows[0], rows[1]);
+    assert_eq!(
+        std::fs::read(new.join("jwt.key")).unwrap(),
+        std::fs::read(third.join("jwt.key")).unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_project_goes_back_to_its_backup_and_to_another_server() {
+    let dir = tempdir().unwrap();
+    let (data, other) = (dir.path().join("data"), dir.path().join("other"));
+    let server = ServerProcess::start(serve(&data)).await;
+    let mut talk = register(&server, "ann").await.conversation().await;
+    talk.ask("say one").await;
+    let (id, session) = (talk.project.to_string(), talk.session.clone());
+    let listed = good(&data, &["project", "list"]).await;
+    assert_eq!(listed.get("project"), id);
+    assert_eq!(listed.get("owner"), "ann@example.com");
+
+    // Beside the running server.
+    let backup = good(&data, &["project", "backup", &id]).await.get("archive").to_owned();
+    assert!(Path::new(&backup).starts_with(data.join("backups").join(&id)));
+    let export = dir.path().join("notes.tar.zst");
+    let export = export.to_str().unwrap();
+    good(&data, &["project", "export", &id, "--to", export]).await;
+    assert_eq!(on(&data, &["project", "export", &id, "--to", export]).await.code, Some(1));
+    good(&data, &["project", "verify"]).await;
+    good(&data, &["project", "verify", "--archive", &backup, "--archive", export]).await;
+    talk.ask("say two").await;
+    let project = talk.project.clone();
+    assert!(server.terminate().await.success());
+
+    let restored = good(&data, &["project", "restore", &id, "--from", &backup]).await;
+    assert_eq!(restored.get("restored"), id);
+    // What was there before is a backup now.
+    assert_eq!(names(&data.join("backups").join(&id)).len(), 2);
+    let server = ServerProcess::start(serve(&data)).await;
+    let ann = log_in(&server, "ann").await;
+    assert_eq!(ann.snapshot(&project, &session).await.messages.len(), 2);
+    let mut again = ann.join(&project, &session).await;
+    assert_eq!(text_of(&again.ask("say three").await), "three");
+    assert!(server.terminate().await.success());
+    // And back to what was there before.
+    let safety = restored.get("archive").to_owned();
+    good(&data, &["project", "restore", &id, "--from", &safety]).await;
+    let server = ServerProcess::start(serve(&data)).await;
+    let ann = log_in(&server, "ann").await;
+    assert_eq!(ann.snapshot(&project, &session).await.messages.len(), 4);
+    assert!(server.terminate().await.success());
+
+    // Another server, on which bob may have it, and then ann under the id that it had.
+    let server = ServerProcess::start(serve(&other)).await;
+    register(&server, "bob").await;
+    assert!(server.terminate().await.success());
+    let refused = on(&other, &["project", "import", export]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("give `--owner`"), "{}", refused.stderr);
+    let import = ["project", "import", export, "--owner", "bob@example.com"];
+    let imported = good(&other, &import).await.get("imported").to_owned();
+    assert_ne!(imported, id);
+    let same = [&import[..], &["--id", "same", "--members", "drop"]].concat();
+    assert_eq!(good(&other, &same).await.get("imported"), id);
+    let twice = on(&other, &same).await;
+    assert!(twice.stderr.contains("is here already"), "{}", twice.stderr);
+    let server = ServerProcess::start(serve(&other)).await;
+    let bob = log_in(&server, "bob").await;
+    for project in [imported.parse().unwrap(), project] {
+        assert_eq!(bob.snapshot(&project, &session).await.messages.len(), 2);
+        let mut talk = bob.join(&project, &session).await;
+        assert_eq!(text_of(&talk.ask("say here").await), "here");
+    }
+    assert!(server.terminate().await.success());
+}
+
+#[tokio::test]
+async fn a_deleted_project_leaves_no_file() {
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(serve(dir.path())).await;
+    let talk = register(&server, "ann").await.conversation().await;
+    let id = talk.project.to_string();
+    good(dir.path(), &["project", "backup", "--all"]).await;
+    assert!(server.terminate().await.success());
+    let unsure = on(dir.path(), &["project", "delete", &id]).await;
+    assert_eq!(unsure.code, Some(2), "{}", unsure.stderr);
+    good(dir.path(), &["project", "delete", &id, "--yes"]).await;
+    assert!(good(dir.path(), &["project", "list"]).await.lines.is_empty());
+    assert!(names(&dir.path().join("projects")).is_empty());
+    assert!(names(&dir.path().join("backups")).is_empty());
+    let gone = on(dir.path(), &["project", "delete", &id, "--yes"]).await;
+    assert_eq!(gone.code, Some(1), "{}", gone.stderr);
+}
+
+#[tokio::test]
+async fn what_changes_something_waits_for_no_server_and_touches_nothing_of_one() {
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(serve(dir.path())).await;
+    let talk = register(&server, "ann").await.conversation().await;
+    let id = talk.project.to_string();
+    let backup = good(dir.path(), &["project", "backup", &id]).await.get("archive").to_owned();
+    for args in [
+        &["project", "restore", &id, "--from", &backup][..],
+        &["project", "import", &backup],
+        &["project", "delete", &id, "--yes"],
+        &["db", "migrate"],
+        &["db", "vacuum"],
+    ] {
+        let refused = on(dir.path(), args).await;
+        assert_eq!(refused.code, Some(75), "{args:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains("a server is running"), "{}", refused.stderr);
+    }
+    let checked = good(dir.path(), &["db", "check"]).await;
+    assert_eq!(checked.lines.len(), 2);
+    assert!(server.terminate().await.success());
+    for verb in ["migrate", "vacuum", "check"] {
+        let said = good(dir.path(), &["db", verb]).await;
+        assert_eq!(said.lines.len(), 2, "{verb}");
+        let said = good(dir.path(), &["db", verb, "--project", &id]).await;
+        assert_eq!(said.get("database"), id, "{verb}");
+    }
+    // A vacuumed database is one that the server opens.
+    let server = ServerProcess::start(serve(dir.path())).await;
+    let mut again = talk.resume(Person::new(&server.client(), talk.person.grant.clone())).await;
+    assert_eq!(text_of(&again.ask("say on").await), "on");
+}
+
+#[tokio::test]
+async fn damage_is_named_and_a_damaged_project_can_be_restored() {
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(serve(dir.path())).await;
+    let mut talk = register(&server, "ann").await.conversation().await;
+    talk.ask("say kept").await;
+    let (id, session) = (talk.project.to_string(), talk.session.clone());
+    let backup = good(dir.path(), &["project", "backup", &id]).await.get("archive").to_owned();
+    assert!(server.terminate().await.success());
+    std::fs::write(database(dir.path(), &talk.project), "no database").unwrap();
+
+    for args in [&["project", "verify"][..], &["db", "check"], &["project", "backup", "--all"]] {
+        let said = on(dir.path(), args).await;
+        assert_eq!(said.code, Some(1), "{args:?}");
+        let failed: Vec<_> = said.lines.iter().filter(|line| line["status"] == "failed").collect();
+        assert_eq!(failed.len(), 1, "{args:?}");
+        assert!(failed[0]["reason"].as_str().unwrap().contains("the file is empty or cut off"));
+    }
+    let whole = on(dir.path(), &["backup", "--to", dir.path().join("all").to_str().unwrap()]).await;
+    assert_eq!(whole.code, Some(1), "{}", whole.stderr);
+    assert!(Path::new(whole.get("backup")).join("root.db").exists());
+
+    // A damaged archive restores nothing.
+    let bad = dir.path().join("bad.tar.zst");
+    let mut bytes = std::fs::read(&backup).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&bad, bytes).unwrap();
+    let bad = bad.to_str().unwrap();
+    let refused = on(dir.path(), &["project", "restore", &id, "--from", bad]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("the archive is not usable"), "{}", refused.stderr);
+    assert_eq!(std::fs::read(database(dir.path(), &talk.project)).unwrap(), b"no database");
+
+    let restored = good(dir.path(), &["project", "restore", &id, "--from", &backup]).await;
+    let kept = Path::new(restored.get("keptDamaged")).join("project.db");
+    assert_eq!(std::fs::read(kept).unwrap(), b"no database");
+    let server = ServerProcess::start(serve(dir.path())).await;
+    let ann = log_in(&server, "ann").await;
+    assert_eq!(ann.snapshot(&talk.project, &session).await.messages.len(), 2);
+}
+
+#[tokio::test]
+async fn a_directory_without_a_server_is_named_and_stays_as_it_is() {
+    let dir = tempdir().unwrap();
+    for args in [
+        &["project", "list"][..],
+        &["project", "verify"],
+        &["db", "check"],
+        &["backup", "--to", dir.path().to_str().unwrap()],
+    ] {
+        let refused = on(dir.path(), args).await;
+        assert_eq!(refused.code, Some(1), "{args:?}");
+        assert!(refused.stderr.contains("is no data directory"), "{}", refused.stderr);
+    }
+    assert!(names(dir.path()).is_empty());
+    let wrong = iris(&["project", "list", "--config", "/nowhere/iris.toml"]).await;
+    assert_eq!(wrong.code, Some(78), "{}", wrong.stderr);
+}
