@@ -73,14 +73,14 @@ impl Desk {
         &self,
         by: &UserId,
         action: &str,
-        target: impl ToString,
+        target: &str,
         details: Value,
     ) -> RecordAudit {
         RecordAudit {
             at: self.now_ms(),
             user_id: by.clone(),
             action: action.to_owned(),
-            target: target.to_string(),
+            target: target.to_owned(),
             request_id: current_request().map(|request| request.to_string()),
             details,
         }

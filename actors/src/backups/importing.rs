@@ -78,7 +78,7 @@ impl Task for ImportArchive {
             at: desk.now_ms(),
         };
         let details = json!({ "from": manifest.project_id, "takenAt": manifest.taken_at });
-        let audit = desk.audit(&self.by, "project.import", &id, details);
+        let audit = desk.audit(&self.by, "project.import", id.as_str(), details);
         let command = AcceptImport { import, audit };
         let places = desk.places(&id);
         let new = self.unpack(&desk, &places, &id, users).await?;

@@ -66,7 +66,7 @@ impl Task for RestoreBackup {
         let safety = self.safety(&desk).await?;
         let details =
             json!({ "backupId": self.backup_id, "safety": safety.as_ref().map(|b| &b.id) });
-        let audit = desk.audit(&self.by, "project.restore", &self.project_id, details);
+        let audit = desk.audit(&self.by, "project.restore", self.project_id.as_str(), details);
         desk.record_audit(audit).await?;
         let outcome = RestorePayload {
             restored: found.backup,

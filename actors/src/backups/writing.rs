@@ -82,7 +82,7 @@ impl WriteBackup {
         let audit = match (self.kind, &self.by) {
             (BackupKind::Export, Some(by)) => {
                 let details = json!({ "backupId": backup.id });
-                Some(desk.audit(by, "project.export", &backup.project_id, details))
+                Some(desk.audit(by, "project.export", backup.project_id.as_str(), details))
             }
             (BackupKind::Manual | BackupKind::Scheduled | BackupKind::Safety, _)
             | (BackupKind::Export, None) => None,
@@ -127,22 +127,26 @@ async fn finish(
             rename(&new.keep(), &archive).map_err(failed(&archive))
         })
         .await?;
-        recorded.map_err(|error| match &error {
-            StoreError::Conflict { reason: "too_many_backups", .. } => {
-                let wire = ApiError::new(ErrorCode::QuotaExceeded, error.to_string());
-                wire.reason("too_many_backups")
-            }
-            error => stored(error),
-        })
+        recorded.map_err(|error| refusal(&error))
     })
     .await
+}
+
+fn refusal(error: &StoreError) -> ApiError {
+    if matches!(error, StoreError::Conflict { reason: "too_many_backups", .. }) {
+        let wire = ApiError::new(ErrorCode::QuotaExceeded, error.to_string());
+        return wire.reason("too_many_backups");
+    }
+    stored(error)
 }
 
 /// A failure of the disk while `path` was worked on.
 pub(super) fn failed(path: &Path) -> impl Fn(io::Error) -> BackupError {
     let path = path.to_owned();
-    move |source| match source.kind() {
-        io::ErrorKind::StorageFull => BackupError::StorageFull,
-        _ => BackupError::Io { path: path.clone(), source },
+    move |source| {
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return BackupError::StorageFull;
+        }
+        BackupError::Io { path: path.clone(), source }
     }
 }

@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use iris_auth::AccessClaims;
 use iris_protocol::{
     ApiError, Backup, BackupDelete, BackupId, BackupKind, BackupPage, BackupPayload, ErrorCode,
@@ -225,9 +227,11 @@ pub(crate) async fn read_part_for(
         Ok(bytes)
     };
     let read = spawn_blocking(read).await.map_err(internal)?;
-    let bytes = read.map_err(|error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => ApiError::not_found("backup"),
-        _ => internal(error),
+    let bytes = read.map_err(|error: std::io::Error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            return ApiError::not_found("backup");
+        }
+        internal(error)
     })?;
     Ok(BackupPart { backup, bytes })
 }
@@ -283,12 +287,11 @@ pub async fn begin_upload(node: &Node, claims: Option<&AccessClaims>) -> Result<
 /// A failure of the disk as clients see it.
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 pub fn disk_failed(error: std::io::Error) -> ApiError {
-    match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            ApiError::new(ErrorCode::StorageFull, "the disk is full")
-        }
-        _ => internal(error),
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    if matches!(error.kind(), StorageFull | QuotaExceeded) {
+        return ApiError::new(ErrorCode::StorageFull, "the disk is full");
     }
+    internal(error)
 }
 
 /// What is to become of an archive that was received.
@@ -335,7 +338,7 @@ pub async fn import(node: &Node, ask: ImportAsk) -> Result<(Project, bool), ApiE
     node.request(request_id, Operation::ProjectImport, None, run).await
 }
 
-/// SHA-256 of a file, lower-case hex.
+/// SHA-256 of a file, in base64.
 fn hash(archive: &NewFile) -> std::io::Result<String> {
     let mut hash = Sha256::new();
     let mut file = BufReader::with_capacity(HASHED_BYTES, File::open(archive.path())?);
@@ -348,5 +351,5 @@ fn hash(archive: &NewFile) -> std::io::Result<String> {
         let count = read.len();
         file.consume(count);
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(STANDARD.encode(hash.finalize()))
 }
