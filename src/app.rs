@@ -15,7 +15,9 @@ use actix_web::web::Data;
 use actix_web::{App as WebApp, HttpServer};
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
-use iris_actors::{LogControl, Node, NodeError, Services, Settings, SystemClock, SystemIds};
+use iris_actors::{
+    BackupSettings, LogControl, Node, NodeError, Services, Settings, SystemClock, SystemIds, settle,
+};
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
     AccessTokens, AuthError, Passwords, RefreshTokens, SetupToken, load_or_create_key,
@@ -145,6 +147,8 @@ pub struct Dependencies {
     pub access_token_lifetime: Option<Duration>,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
+    /// How often projects that changed are backed up, in place of what the configuration says.
+    pub backup_interval: Option<Duration>,
     /// Changes the log lines of this process; none where another program writes them.
     pub log: Option<Arc<dyn LogControl>>,
     /// Makes the way from connections to the owners of projects, given the node that owns them all;
@@ -166,6 +170,7 @@ impl Default for Dependencies {
             hello_timeout: Duration::from_secs(5),
             access_token_lifetime: None,
             watchdog: WatchdogSettings::default(),
+            backup_interval: None,
             log: None,
             hop: None,
         }
@@ -204,6 +209,9 @@ impl App {
             .map_err(|source| AppError::Root { path: root_path.clone(), source })?;
         root.use_storage(&storage);
         let disk = storage.clone();
+        settle(&config.data_dir, &root)
+            .await
+            .map_err(|source| AppError::Root { path: root_path.clone(), source })?;
         let open_root = move || {
             // One that is gone is not replaced by an empty one.
             if !root_path.exists() {
@@ -366,6 +374,10 @@ fn services(
             events_kept: config.events_kept,
             events_kept_bytes_max: config.events_kept_bytes_max,
             quotas: config.quotas,
+            backups: BackupSettings {
+                interval: dependencies.backup_interval.or(config.backups.interval),
+                ..config.backups
+            },
         },
     })
 }

@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directories::ProjectDirs;
-use iris_actors::{Registration, ResumePolicy};
+use iris_actors::{BackupSettings, Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_llm::{ProviderConfig, ProviderKind};
-use iris_protocol::{LogFormat, ModelRef};
+use iris_protocol::{LogFormat, ModelRef, limits::IMPORT_BYTES_MAX};
 use iris_store::project::Quotas;
 
 pub use error::ConfigError;
@@ -104,6 +104,8 @@ pub struct Config {
     pub quotas: Quotas,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
+    /// How backups are made and archives taken.
+    pub backups: BackupSettings,
     /// How long a thread may be blocked before the process aborts; `None` means for ever.
     pub watchdog_abort: Option<Duration>,
     /// Which log lines to write; a valid filter of `tracing-subscriber`.
@@ -202,6 +204,15 @@ impl Config {
                 .unwrap_or(EVENTS_KEPT_BYTES_DEFAULT),
             quotas: quotas(&mut top)?,
             resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
+            backups: BackupSettings {
+                interval: top.parse("backup_interval_hours", parse::backup_interval)?.flatten(),
+                kept: top
+                    .parse("backups_kept", parse::backups_kept)?
+                    .unwrap_or(BackupSettings::KEPT_DEFAULT),
+                import_bytes_max: top
+                    .parse("import_bytes_max", parse::import_bytes_max)?
+                    .unwrap_or(IMPORT_BYTES_MAX),
+            },
             watchdog_abort: top.parse("watchdog_abort_seconds", parse::watchdog_abort)?.flatten(),
             log: top.parse("log", parse::log_filter)?.unwrap_or_else(|| LOG_DEFAULT.to_owned()),
             log_format: top.parse("log_format", parse::log_format)?.unwrap_or(LogFormat::Text),

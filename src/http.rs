@@ -1,5 +1,6 @@
 //! HTTP: every route, made from the operations table, and what stands before all of them.
 
+mod archives;
 mod error;
 mod gatekeeper;
 mod request_id;
@@ -79,11 +80,14 @@ pub fn routes(config: &mut ServiceConfig) {
 }
 
 /// Every operation with a route, the longest paths first: one that ends in several segments would
-/// swallow those that have more behind it.
+/// swallow those that have more behind it. Of two that are as long the one with fewer names in braces,
+/// which would swallow the other.
 fn routed() -> Vec<(Operation, RestRoute)> {
     let routed = Operation::ALL.iter().filter_map(|o| Some((*o, o.spec().rest?)));
     let mut routed: Vec<_> = routed.collect();
-    routed.sort_by_key(|(_, route)| Reverse(route.path.matches('/').count()));
+    routed.sort_by_key(|(_, route)| {
+        (Reverse(route.path.matches('/').count()), route.path.matches('{').count())
+    });
     routed
 }
 

@@ -16,7 +16,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::project::{
-    CloseIfIdle, CloseProject, Damage, FromRoot, NotOpened, OpenedProject, ProjectHandle,
+    CloseIfIdle, CloseProject, CloseToReturn, Damage, FromRoot, NotOpened, OpenedProject,
+    ProjectHandle,
 };
 use crate::root::RootAccess;
 use crate::supervision::{Address, Supervise, Vitals};
@@ -560,6 +561,47 @@ impl Handler<CloseOne> for Directory {
     }
 }
 
+/// The right to the files of a project that is closed. Whoever opens it waits until this is dropped.
+pub(crate) struct FilesLease {
+    _lease: OwnedMutexGuard<()>,
+}
+
+/// Ask: closes a project, where it is open, so that its files can be replaced. Who hears it comes back.
+#[derive(Message)]
+#[rtype(result = "Result<FilesLease, ApiError>")]
+pub(crate) struct TakeProject(pub(crate) ProjectId);
+
+impl Handler<TakeProject> for Directory {
+    type Result = ResponseFuture<Result<FilesLease, ApiError>>;
+
+    fn handle(&mut self, TakeProject(id): TakeProject, ctx: &mut Context<Self>) -> Self::Result {
+        let lease = self.lease(&id);
+        let (handle, waiting) = match self.projects.remove(&id) {
+            Some(Entry::Opening(waiting)) => (None, waiting),
+            Some(Entry::Open { handle, .. }) => (Some(handle), Vec::new()),
+            Some(Entry::Closing { handle, waiting }) => (Some(handle), waiting),
+            None => (None, Vec::new()),
+        };
+        for answer in waiting {
+            reply(answer, Err(is_replaced()));
+        }
+        let registry = handle.map(|handle| {
+            handle.address.tell(CloseToReturn);
+            Arc::clone(handle.address.vitals())
+        });
+        self.use_room(ctx);
+        Box::pin(async move {
+            let taken = taken(id, lease, registry).await;
+            taken.map(|lease| FilesLease { _lease: lease }).ok_or_else(is_replaced)
+        })
+    }
+}
+
+fn is_replaced() -> ApiError {
+    let error = ApiError::new(ErrorCode::Overloaded, "the project is being put back to a backup");
+    error.retry_after(NO_ROOM_RETRY_AFTER_MS)
+}
+
 /// Ask: closes every project and opens none any more.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -606,16 +648,27 @@ fn close(entry: Entry, code: ErrorCode) -> Option<Arc<Vitals>> {
 /// Waits until a project is closed to the end: its lease is free then. A registry that does not close
 /// in time is ended, and one that cannot even be ended is given up: the next start recovers it.
 async fn closed(id: ProjectId, lease: Arc<Lease>, registry: Option<Arc<Vitals>>) {
-    if timeout(CLOSE_TIMEOUT, lease.lock()).await.is_ok() {
-        return;
+    drop(taken(id, lease, registry).await);
+}
+
+/// The lease of a project that was told to close; `None` when it was given up.
+async fn taken(
+    id: ProjectId,
+    lease: Arc<Lease>,
+    registry: Option<Arc<Vitals>>,
+) -> Option<OwnedMutexGuard<()>> {
+    if let Ok(lease) = timeout(CLOSE_TIMEOUT, Arc::clone(&lease).lock_owned()).await {
+        return Some(lease);
     }
     tracing::error!(project.id = %id, "the project does not close; it is ended");
     if let Some(registry) = registry {
         registry.stop();
     }
-    if timeout(CLOSE_TIMEOUT, lease.lock()).await.is_err() {
+    let lease = timeout(CLOSE_TIMEOUT, lease.lock_owned()).await.ok();
+    if lease.is_none() {
         tracing::error!(project.id = %id, "the project could not be closed");
     }
+    lease
 }
 
 /// Where a project's things are in the data directory.

@@ -6,6 +6,7 @@
 mod accounts;
 mod admin;
 mod agents;
+mod backups;
 mod files;
 mod projects;
 mod repeat;
@@ -13,8 +14,8 @@ mod sessions;
 
 use iris_auth::{AccessClaims, AuthError, Caller, CallerUser, Resource, authorize};
 use iris_protocol::{
-    ApiError, Command, ErrorCode, ModelRef, Operation, ProjectId, RequestId, Right, Role,
-    Transport, UserId,
+    ApiError, BackupKind, Command, ErrorCode, ModelRef, Operation, ProjectId, RequestId, Right,
+    Role, Transport, UserId,
     limits::{DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX},
 };
 use iris_store::{IdempotencyKey, StoreError, WriteContext};
@@ -28,6 +29,10 @@ use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::project::ProjectHandle;
 use crate::supervision::{Panicked, guarded, in_request};
 
+pub(crate) use backups::read_part_for;
+pub use backups::{
+    BackupAsk, BackupPart, Download, ImportAsk, Upload, begin_upload, disk_failed, download, import,
+};
 pub use files::{FileAsk, FileBytes, file_bytes, put_file_bytes};
 pub(crate) use files::{read_file_for, write_file_for};
 
@@ -222,7 +227,18 @@ fn writes_in_project(operation: Operation) -> bool {
             | Operation::RunCancel
             | Operation::ToolReject
     );
-    !ends_something && matches!(operation.right(), Right::Project(role) if role > Role::Viewer)
+    // An archive of it changes nothing in it.
+    let archives = matches!(
+        operation,
+        Operation::ProjectBackup
+            | Operation::ProjectExport
+            | Operation::BackupList
+            | Operation::BackupRead
+            | Operation::BackupDelete
+    );
+    !ends_something
+        && !archives
+        && matches!(operation.right(), Right::Project(role) if role > Role::Viewer)
 }
 
 /// Proof that the gate let a command through.
@@ -313,6 +329,7 @@ async fn perform_at_owner(node: &Node, grant: &Grant, ask: Ask) -> Result<Done, 
         OwnerAnswer::Done(done) => Ok(done),
         OwnerAnswer::File(_)
         | OwnerAnswer::Written(..)
+        | OwnerAnswer::BackupPart(_)
         | OwnerAnswer::Joined(_)
         | OwnerAnswer::Left => Err(mismatch()),
     }
@@ -364,6 +381,15 @@ async fn perform(
         Command::ProjectArchive(_) => projects::archive(node, &grant, true, context).await,
         Command::ProjectUnarchive(_) => projects::archive(node, &grant, false, context).await,
         Command::ProjectDelete(_) => projects::delete(node, &grant, context).await,
+        Command::ProjectBackup(_) => {
+            backups::create(node, &grant, BackupKind::Manual, context).await
+        }
+        Command::ProjectExport(_) => {
+            backups::create(node, &grant, BackupKind::Export, context).await
+        }
+        Command::BackupList(_) => backups::list(node, &grant).await,
+        Command::BackupDelete(request) => backups::delete(node, &grant, request, context).await,
+        Command::ProjectRestore(request) => backups::restore(node, &grant, request, context).await,
         Command::MemberList(_) => projects::members(node, &grant).await,
         Command::MemberAdd(request) => projects::add_member(node, &grant, request, context).await,
         Command::MemberUpdate(request) => {
@@ -406,9 +432,14 @@ async fn perform(
         Command::ActorRestart(request) => admin::restart(node, &grant, request, context).await,
         Command::ActorStop(request) => admin::stop(node, &grant, request, context).await,
         Command::SupervisionList(request) => admin::supervision(node, request).await,
+        Command::ServerBackupCreate(_) => backups::back_up_server(node, &grant, context).await,
+        Command::ServerBackupList(_) => backups::list_server(node).await,
         Command::LogGet(_) => admin::log_settings(node),
         Command::LogSet(request) => admin::set_log(node, &grant, request, context).await,
-        Command::Hello(_)
+        // They have routes of their own, because of their bodies.
+        Command::BackupRead(_)
+        | Command::ProjectImport(_)
+        | Command::Hello(_)
         | Command::AuthRefresh(_)
         | Command::Subscribe(_)
         | Command::Unsubscribe(_)
@@ -462,7 +493,7 @@ fn check_space(node: &Node) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
+pub(crate) fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
     if name.trim().is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
         let message = format!(
             "`{field}` must have 1 to {NAME_BYTES_MAX} bytes, not only spaces, no control characters"
@@ -479,11 +510,11 @@ fn check_model(model: Option<&ModelRef>) -> Result<(), ApiError> {
     check_name("model.modelId", model_id)
 }
 
-fn check_description(field: &str, text: Option<&str>) -> Result<(), ApiError> {
+pub(crate) fn check_description(field: &str, text: Option<&str>) -> Result<(), ApiError> {
     check_length(field, text.unwrap_or_default(), DESCRIPTION_BYTES_MAX)
 }
 
-fn check_length(field: &str, text: &str, bytes_max: usize) -> Result<(), ApiError> {
+pub(crate) fn check_length(field: &str, text: &str, bytes_max: usize) -> Result<(), ApiError> {
     if text.len() > bytes_max {
         let message = format!("`{field}` is longer than {bytes_max} bytes");
         return Err(ApiError::new(ErrorCode::PayloadTooLarge, message));

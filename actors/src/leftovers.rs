@@ -9,6 +9,7 @@ use iris_protocol::ProjectId;
 use iris_store::WriteContext;
 use iris_store::root::ForgetDirectory;
 
+use crate::backups::remove_backups;
 use crate::directory::ProjectPlaces;
 use crate::supervision::detached;
 use crate::{Node, NodeError, record};
@@ -53,13 +54,14 @@ pub(crate) async fn remove(node: &Node, project_id: ProjectId) {
 }
 
 /// Removes all files of a project: its directory with the database, the logs beside it and the files
-/// that were not given a directory of their own. What else is kept of a project belongs here too.
+/// that were not given a directory of their own, and its backups.
 fn remove_files(data_dir: &Path, project_id: &ProjectId) -> io::Result<()> {
     let directory = ProjectPlaces::new(data_dir, project_id).directory;
     match fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
+    remove_backups(data_dir, project_id)?;
     // A loss of power must not bring it back once nobody knows of it any more.
     match directory.parent().map(File::open) {
         Some(Ok(parent)) => parent.sync_all(),

@@ -3,9 +3,10 @@
 //! Read in this order: `supervision` starts every actor; `dispatch` is the one way from a caller's
 //! command to the actors; `directory` finds a project; `project` owns its database, its order of
 //! events and its rooms; `session` owns one conversation; `orchestrator` performs one run;
-//! `connection` is one client; `owner` is what passes between a connection and a project. Deliberately absent: HTTP, JSON routes, SQL, providers.
+//! `backups` has work with archives done; `connection` is one client; `owner` is what passes between a connection and a project. Deliberately absent: HTTP, JSON routes, SQL, providers.
 
 mod agents;
+mod backups;
 pub mod connection;
 mod directory;
 pub mod dispatch;
@@ -22,6 +23,7 @@ mod session;
 pub mod supervision;
 mod write;
 
+pub use backups::{BackupSettings, NewFile, remove_backups, settle};
 pub use directory::Directory;
 pub use node::{Node, NodeError};
 pub use root::Root;

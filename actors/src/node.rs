@@ -9,9 +9,10 @@ use iris_protocol::{ApiError, ProjectId};
 use iris_store::StoreError;
 use iris_store::root::{RootDatabase, RootReader};
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::Services;
+use crate::backups::{Backups, Desk};
 use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
 use crate::owner::Hop;
@@ -26,6 +27,8 @@ const DRAIN_TICK: Duration = Duration::from_millis(50);
 const TIME_TO_START: Duration = Duration::from_secs(1);
 /// Messages that may wait for the root or the directory before callers are refused.
 const MAILBOX_LIMIT: u32 = 8192;
+/// Archives that may be received at the same time.
+const UPLOADS_MAX: usize = 4;
 /// How long a message to the directory may take: closing every project is one.
 const DIRECTORY_BUDGET: Duration = Duration::from_mins(1);
 
@@ -40,6 +43,9 @@ pub struct Node {
     pub(crate) root_reader: RootReader,
     pub(crate) directory: Address<Directory>,
     recorder: Address<Recorder>,
+    pub(crate) backups: Address<Backups>,
+    /// Archives that are being received.
+    pub(crate) uploads: Arc<Semaphore>,
     pub(crate) connections: Arc<Connections>,
     /// The way to projects that other nodes own; none while this one owns them all.
     pub(crate) hop: Option<Arc<dyn Hop>>,
@@ -96,8 +102,27 @@ impl Node {
             };
             spawn(&top, permanent("recorder"), create, |_| {})
         };
-        let connections = Arc::default();
-        Self { services, top, root, root_reader, directory, recorder, connections, hop: None }
+        let backups = {
+            let (services, reader) = (Arc::clone(&services), root_reader.clone());
+            let desk = Desk::new(services, root.clone(), reader, directory.clone());
+            let create = move |_: &mut Context<Backups>, vitals: &Arc<Vitals>| {
+                Backups::new(Arc::clone(vitals), desk)
+            };
+            let spec = ChildSpec { keeps_children: true, ..permanent("backups") };
+            spawn(&top, spec, create, |_| {})
+        };
+        Self {
+            services,
+            top,
+            root,
+            root_reader,
+            directory,
+            recorder,
+            backups,
+            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+            connections: Arc::default(),
+            hop: None,
+        }
     }
 
     /// The same node, reaching projects through `hop`.

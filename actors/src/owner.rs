@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use iris_protocol::{
-    ApiError, Command, ConnectionId, ErrorCode, File, Operation, Position, ProjectId, Room,
-    RoomOutcome, UserId,
+    ApiError, BackupId, Command, ConnectionId, ErrorCode, File, Operation, Position, ProjectId,
+    Room, RoomOutcome, UserId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,7 +15,9 @@ use serde_json::Value;
 use crate::Node;
 use crate::connection::Outbound;
 use crate::directory::FindProject;
-use crate::dispatch::{Done, FileBytes, broken, perform_for, read_file_for, write_file_for};
+use crate::dispatch::{
+    BackupPart, Done, FileBytes, broken, perform_for, read_file_for, read_part_for, write_file_for,
+};
 use crate::project::{JoinRoom, LeaveRooms};
 use crate::supervision::{AskError, Panicked, current_request, guarded, in_request};
 
@@ -59,6 +61,15 @@ pub enum OwnerAsk {
         /// Makes a repeat answer what the first one did.
         idempotency_key: Option<String>,
     },
+    /// Read a part of the archive of a backup.
+    ReadBackup {
+        /// Which.
+        backup_id: BackupId,
+        /// From where.
+        offset: u64,
+        /// How much at most.
+        bytes_max: u64,
+    },
     /// Join a room. Its frames come back through the way of the connection.
     Join {
         /// As the client named it.
@@ -88,6 +99,8 @@ pub enum OwnerAnswer {
     File(FileBytes),
     /// To `WriteFile`: the file, and whether it was a repeat.
     Written(File, bool),
+    /// To `ReadBackup`.
+    BackupPart(BackupPart),
     /// To `Join`.
     Joined(RoomOutcome),
     /// To `Leave`.
@@ -163,6 +176,10 @@ impl Node {
                 let written =
                     write_file_for(self, user_id, project_id, path, bytes, idempotency_key).await;
                 written.map(|(file, replayed)| OwnerAnswer::Written(file, replayed))
+            }
+            OwnerAsk::ReadBackup { backup_id, offset, bytes_max } => {
+                let part = read_part_for(self, project_id, backup_id, offset, bytes_max).await;
+                part.map(OwnerAnswer::BackupPart)
             }
             OwnerAsk::Join { room, since, deltas, connection_id } => {
                 let outbound = outbound.ok_or_else(|| ApiError::from(ErrorCode::Internal))?;

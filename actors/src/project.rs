@@ -337,6 +337,20 @@ impl Handler<CloseProject> for Project {
     }
 }
 
+/// Tell: as [`CloseProject`], but whoever hears it may come back at once.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CloseToReturn;
+
+impl Handler<CloseToReturn> for Project {
+    type Result = ();
+
+    fn handle(&mut self, _: CloseToReturn, ctx: &mut Context<Self>) {
+        self.rooms.evict(ErrorCode::Overloaded, |_| true);
+        ctx.stop();
+    }
+}
+
 /// Ask: ends if nobody needs it: no subscriber, no run, no queue. Answers whether it does.
 #[derive(Message)]
 #[rtype(result = "bool")]

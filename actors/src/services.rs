@@ -15,6 +15,7 @@ use iris_tools::ToolRegistry;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
+use crate::BackupSettings;
 use crate::supervision::Supervision;
 
 /// Who may create an account.
@@ -96,6 +97,8 @@ pub struct Settings {
     pub events_kept_bytes_max: u64,
     /// The most that a project may hold.
     pub quotas: Quotas,
+    /// How backups are made and archives taken.
+    pub backups: BackupSettings,
 }
 
 /// The log lines of the process: which are written, and how.

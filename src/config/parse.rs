@@ -8,7 +8,7 @@ use std::time::Duration;
 use iris_actors::{Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_llm::{ApiKey, KindError, ProviderConfig, ProviderKind};
-use iris_protocol::{LogFormat, ModelRef};
+use iris_protocol::{LogFormat, ModelRef, limits::BACKUPS_MAX};
 use url::{Host, Url};
 
 use crate::logging::parse_filter;
@@ -24,6 +24,8 @@ const SECONDS_MAX: u64 = 24 * 60 * 60;
 const DAYS_MAX: u64 = 36_500;
 /// What SQLite can hold.
 const NUMBER_MAX: u64 = i64::MAX.cast_unsigned();
+/// Longest time between two backups, in hours: a year.
+const BACKUP_HOURS_MAX: u64 = 366 * 24;
 /// Most projects that a server may be told to hold open; each takes three descriptors or more.
 const PROJECTS_OPEN_MAX: usize = 100_000;
 
@@ -120,6 +122,31 @@ pub(super) fn projects_open_max(text: &str) -> Parsed<usize> {
     match text.parse() {
         Ok(count @ 1..=PROJECTS_OPEN_MAX) => Ok(count),
         Ok(_) | Err(_) => refuse(text, &format!("a whole number, 1 to {PROJECTS_OPEN_MAX}")),
+    }
+}
+
+/// `None` for 0: never.
+pub(super) fn backup_interval(text: &str) -> Parsed<Option<Duration>> {
+    match text.parse::<u64>() {
+        Ok(0) => Ok(None),
+        Ok(hours @ 1..=BACKUP_HOURS_MAX) => Ok(Some(Duration::from_hours(hours))),
+        Ok(_) | Err(_) => {
+            refuse(text, &format!("a whole number of hours, 0 to {BACKUP_HOURS_MAX}"))
+        }
+    }
+}
+
+pub(super) fn backups_kept(text: &str) -> Parsed<usize> {
+    match text.parse() {
+        Ok(count @ 1..=BACKUPS_MAX) => Ok(count),
+        Ok(_) | Err(_) => refuse(text, &format!("a whole number, 1 to {BACKUPS_MAX}")),
+    }
+}
+
+pub(super) fn import_bytes_max(text: &str) -> Parsed<u64> {
+    match text.parse() {
+        Ok(bytes @ 1..) => Ok(bytes),
+        Ok(_) | Err(_) => refuse(text, "a number of bytes, at least 1"),
     }
 }
 

@@ -71,6 +71,9 @@ fn without_any_source_the_defaults_hold() {
     };
     assert_eq!(config.quotas, quotas);
     assert_eq!(config.resume, ResumePolicy::Manual);
+    let backups =
+        BackupSettings { interval: None, kept: 7, import_bytes_max: 4 * 1024 * 1024 * 1024 };
+    assert_eq!(config.backups, backups);
     assert_eq!(config.watchdog_abort, None);
     assert_eq!(config.log, "info");
     assert_eq!(config.log_format, LogFormat::Text);
@@ -101,6 +104,9 @@ fn each_key_of_the_file_is_read() {
         project_files_max = 3
         project_file_bytes_max = 0
         resume = "auto"
+        backup_interval_hours = 24
+        backups_kept = 3
+        import_bytes_max = 1000
         watchdog_abort_seconds = 15
         log = "iris=debug,warn"
         log_format = "json"
@@ -137,6 +143,8 @@ fn each_key_of_the_file_is_read() {
     let quotas = Quotas { rows_max: 1, bytes_max: 2, files_max: 3, file_bytes_max: 0 };
     assert_eq!(config.quotas, quotas);
     assert_eq!(config.resume, ResumePolicy::Auto);
+    let interval = Some(Duration::from_hours(24));
+    assert_eq!(config.backups, BackupSettings { interval, kept: 3, import_bytes_max: 1000 });
     assert_eq!(config.watchdog_abort, Some(Duration::from_secs(15)));
     assert_eq!(config.log, "iris=debug,warn");
     assert_eq!(config.log_format, LogFormat::Json);

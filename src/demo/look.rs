@@ -63,6 +63,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::ProjectUpdated { .. }
         | Event::ProjectArchived { .. }
         | Event::ProjectUnarchived { .. }
+        | Event::ProjectRestored { .. }
         | Event::MemberAdded { .. }
         | Event::MemberUpdated { .. }
         | Event::MemberRemoved { .. }

@@ -63,6 +63,7 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         Event::ProjectUpdated { name, .. } => format!("\"{name}\""),
         Event::ProjectArchived { .. } => "now read-only".to_owned(),
         Event::ProjectUnarchived { .. } => "back from the archive".to_owned(),
+        Event::ProjectRestored { .. } => "put back to a backup".to_owned(),
         Event::MemberAdded { member } | Event::MemberUpdated { member } => {
             format!("{} as {}", member.username, word(&member.role))
         }

@@ -13,6 +13,7 @@ use iris_protocol::{
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::archives;
 use super::error::{RestError, status_code};
 use super::{PUBLIC_BODY_BYTES_MAX, body, claims, peer, request_id, require_json, undisturbed};
 
@@ -25,8 +26,8 @@ pub(super) async fn answer(
     let Some(route) = operation.spec().rest else {
         return Err(ApiError::not_found("route").into());
     };
-    if route.data == Shape::Bytes {
-        return bytes(&node, route, &request, payload).await;
+    if matches!(route.data, Shape::Bytes | Shape::Upload(_)) {
+        return bytes(&node, operation, route, &request, payload).await;
     }
     // A request that carries its own proof must not fail for an old token beside it.
     let claims = if operation.right() == Right::Public { None } else { claims(&node, &request)? };
@@ -158,9 +159,10 @@ fn success(route: RestRoute, done: Done) -> HttpResponse {
             fields.entry("hasMore").or_insert(Value::Bool(false));
             (data, Some(fields))
         }
-        (Shape::Whole | Shape::Bytes | Shape::Field(_) | Shape::List(_), payload) => {
-            (Some(payload), None)
-        }
+        (
+            Shape::Whole | Shape::Bytes | Shape::Upload(_) | Shape::Field(_) | Shape::List(_),
+            payload,
+        ) => (Some(payload), None),
     };
     answer_with(route, &Body { data, meta }, done.replayed)
 }
@@ -184,13 +186,36 @@ fn answer_with(route: RestRoute, body: &impl Serialize, replayed: bool) -> HttpR
 /// The routes whose body is a file.
 async fn bytes(
     node: &Node,
+    operation: Operation,
     route: RestRoute,
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, RestError> {
-    let claims = claims(node, request)?;
-    let project_id = fields_of_path(request, &mut Map::new())?;
+    let mut fields = Map::new();
+    let project_id = fields_of_path(request, &mut fields)?;
+    if operation == Operation::ProjectImport {
+        fields_of_query(request, route, &mut fields)?;
+        let key = idempotency_key(request)?;
+        let imported = archives::import_project(node, request, payload, fields, key).await;
+        let (project, replayed) = imported?;
+        return Ok(answer_with(route, &json!({ "data": project }), replayed));
+    }
     let project_id = project_id.ok_or_else(|| ApiError::not_found("project"))?;
+    if operation == Operation::BackupRead {
+        return archives::download_backup(node, request, project_id, fields).await;
+    }
+    file(node, route, request, payload, project_id).await
+}
+
+/// The content of a file of a project.
+async fn file(
+    node: &Node,
+    route: RestRoute,
+    request: &HttpRequest,
+    payload: Payload,
+    project_id: ProjectId,
+) -> Result<HttpResponse, RestError> {
+    let claims = claims(node, request)?;
     let path = query(request)?.into_iter().find(|(name, _)| name == "path");
     let Some((_, path)) = path else {
         return Err(ApiError::invalid("the query names no `path`").reason("invalid_path").into());

@@ -16,6 +16,7 @@ mod actors;
 mod admin;
 mod agents;
 mod auth;
+mod backups;
 mod bad_input;
 mod files;
 mod growth;

@@ -35,17 +35,19 @@ pub(crate) async fn told_of_one_panic(
     assert_eq!(panic.message.as_deref(), (message != START).then_some(message), "{panic:?}");
     assert_eq!(panic.error.as_deref(), Some("a test wanted this panic"));
     assert!(panic.location.as_ref().is_some_and(|at| at.contains("faults.rs:")), "{panic:?}");
-    let is_temporary = matches!(kind, "orchestrator" | "connection");
+    let is_temporary = matches!(kind, "orchestrator" | "connection" | "archiver");
     let is_right = match (next.kind, next.reason) {
         (SupervisionKind::Stopped, Some(ExitKind::Panic)) => is_temporary,
         (SupervisionKind::Restarted, Some(ExitKind::Panic)) => !is_temporary,
         // Nobody had any more use for it.
         (SupervisionKind::Stopped, Some(ExitKind::Parent)) => message == "IsIdle",
-        (SupervisionKind::Stopped, Some(ExitKind::Normal)) => message == "CloseProject",
+        (SupervisionKind::Stopped, Some(ExitKind::Normal)) => {
+            matches!(message, "CloseProject" | "CloseToReturn")
+        }
         _ => false,
     };
     assert!(is_right, "{next:?} in {records:#?}");
-    if kind != "directory" {
+    if !matches!(kind, "directory" | "backups") {
         let alive = children_alive(&records, next.id, &panic.path);
         assert!(alive.is_empty(), "{alive:?} outlived the panic: {records:#?}");
     }
@@ -96,7 +98,7 @@ fn children_alive(records: &[SupervisionRecord], id: u64, path: &str) -> Vec<Str
 /// only their files are open.
 pub(crate) async fn nothing_is_left(app: &TestApp, spared: &[String]) {
     let stays = |path: &str| {
-        ["node/root", "node/directory", "node/recorder"].contains(&path)
+        ["node/root", "node/directory", "node/recorder", "node/backups"].contains(&path)
             || spared.iter().any(|spared| path.starts_with(spared))
     };
     app.wait_for_actors("what is left over to end", |actors| {

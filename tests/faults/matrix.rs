@@ -17,8 +17,17 @@ use crate::scenario::Part;
 use crate::stage::Stage;
 
 /// Every kind of actor there is.
-const KINDS: &[&str] =
-    &["connection", "directory", "orchestrator", "project", "recorder", "root", "session"];
+const KINDS: &[&str] = &[
+    "archiver",
+    "backups",
+    "connection",
+    "directory",
+    "orchestrator",
+    "project",
+    "recorder",
+    "root",
+    "session",
+];
 /// Messages that are sent while the server stops (`ending.rs` has them), when a database turns out to be
 /// damaged (`corruption.rs`), and while the server starts, before anybody could strike.
 const ELSEWHERE: &[&str] = &["CloseAll", "Damaged", "OpenUnfinished", "StoreNow", "TakeDatabase"];
@@ -236,7 +245,8 @@ fn groups(spots: BTreeMap<Spot, Part>) -> Vec<Vec<(Spot, Part)>> {
         let has_room = |group: &&mut Vec<(Spot, Part)>| {
             let of_kind = group.iter().filter(|(other, _)| other.kind == spot.kind).count();
             let is_apart = (group[0].1 == Part::Idle) != (part == Part::Idle);
-            let is_permanent = matches!(spot.kind.as_str(), "root" | "directory" | "recorder");
+            let is_permanent =
+                matches!(spot.kind.as_str(), "root" | "directory" | "recorder" | "backups");
             !is_apart && group.len() < SPOTS_MAX && !(is_permanent && of_kind >= PANICS_MAX)
         };
         match groups.iter_mut().find(has_room) {

@@ -1,6 +1,7 @@
 //! One pass through everything that the server can do, in parts, each with a project of its own. Every
 //! message of every actor is sent in one of them.
 
+mod backups;
 mod operator;
 mod rooms;
 mod runs;
@@ -28,6 +29,7 @@ pub(crate) enum Part {
     Sessions,
     Rooms,
     Runs,
+    Backups,
     Operator,
     Idle,
 }
@@ -39,6 +41,7 @@ impl Part {
         Self::Sessions,
         Self::Rooms,
         Self::Runs,
+        Self::Backups,
         Self::Operator,
         Self::Idle,
     ];
@@ -50,6 +53,7 @@ impl Part {
             Self::Sessions => sessions(player).await,
             Self::Rooms => rooms::rooms(player).await,
             Self::Runs => runs::runs(player).await,
+            Self::Backups => backups::backups(player).await,
             Self::Operator => operator::operator(player).await,
             Self::Idle => idle(player).await,
         }

@@ -219,6 +219,7 @@ impl Join {
             OwnerAnswer::Done(_)
             | OwnerAnswer::File(_)
             | OwnerAnswer::Written(..)
+            | OwnerAnswer::BackupPart(_)
             | OwnerAnswer::Left => Err(mismatch()),
         }
     }

@@ -52,6 +52,7 @@ pub async fn file_bytes(node: &Node, ask: FileAsk) -> Result<FileBytes, ApiError
             OwnerAnswer::File(file) => Ok(file),
             OwnerAnswer::Done(_)
             | OwnerAnswer::Written(..)
+            | OwnerAnswer::BackupPart(_)
             | OwnerAnswer::Joined(_)
             | OwnerAnswer::Left => Err(mismatch()),
         }
@@ -89,6 +90,7 @@ pub async fn put_file_bytes(
             OwnerAnswer::Written(file, replayed) => Ok((file, replayed)),
             OwnerAnswer::Done(_)
             | OwnerAnswer::File(_)
+            | OwnerAnswer::BackupPart(_)
             | OwnerAnswer::Joined(_)
             | OwnerAnswer::Left => Err(mismatch()),
         }

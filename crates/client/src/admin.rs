@@ -153,7 +153,7 @@ fn text(value: Option<Value>) -> String {
 fn response<T: DeserializeOwned>(answer: &RestAnswer, data: Data) -> Result<T, ClientError> {
     let field = match data {
         Data::Whole => return answer.data(),
-        Data::Field(field) | Data::List(field) => field,
+        Data::Field(field) | Data::List(field) | Data::Upload(field) => field,
         Data::Bytes => return Err(ClientError::Protocol("the answer is no JSON".to_owned())),
     };
     let mut fields = match answer.json.get("meta") {

@@ -125,6 +125,7 @@ impl PartTracker {
             | Event::ProjectUpdated { .. }
             | Event::ProjectArchived { .. }
             | Event::ProjectUnarchived { .. }
+            | Event::ProjectRestored { .. }
             | Event::MemberAdded { .. }
             | Event::MemberUpdated { .. }
             | Event::MemberRemoved { .. }

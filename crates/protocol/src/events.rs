@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Agent, ApiError, Approval, ApprovalId, ApprovalState, FinishReason, Member, Message, MessageId,
-    PartId, ProjectId, Run, RunId, RunStatus, Session, SessionId, SessionState, SupervisionKind,
-    SupervisionRecord, ToolCallId, ToolState, Usage, UserId,
+    Agent, ApiError, Approval, ApprovalId, ApprovalState, BackupId, FinishReason, Member, Message,
+    MessageId, PartId, ProjectId, Run, RunId, RunStatus, Session, SessionId, SessionState,
+    SupervisionKind, SupervisionRecord, ToolCallId, ToolState, Usage, UserId,
 };
 
 /// Whether an event is part of the log.
@@ -347,6 +347,15 @@ events! {
     ProjectUnarchived = "project.unarchived" Durable {
         /// The project.
         project_id: ProjectId,
+    }
+    /// The project was put back to a backup. It is the first event of a new epoch.
+    ProjectRestored = "project.restored" Durable {
+        /// The project.
+        project_id: ProjectId,
+        /// What it was put back to.
+        backup_id: BackupId,
+        /// When that backup was made, in milliseconds since 1970 UTC.
+        taken_at: i64,
     }
     /// A user joined a project.
     MemberAdded = "member.added" Durable {

@@ -24,6 +24,10 @@ pub const NAME_BYTES_MAX: usize = 200;
 pub const DESCRIPTION_BYTES_MAX: usize = 4096;
 /// Longest prompt of an agent, in bytes.
 pub const PROMPT_BYTES_MAX: usize = 64 * 1024;
+/// Largest archive that `project.import` takes, in bytes.
+pub const IMPORT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Most backups of one project that are kept at the same time.
+pub const BACKUPS_MAX: usize = 200;
 /// Largest settings document of a project, in bytes of JSON.
 pub const SETTINGS_BYTES_MAX: usize = 64 * 1024;
 /// Most tools of one agent.

@@ -145,8 +145,8 @@ fn request_body(route: RestRoute, mut request: Value) -> Option<Value> {
     let bytes = json!({ "required": true, "content": { "application/octet-stream": {} } });
     match (route.method, route.data) {
         (crate::Method::Get | crate::Method::Delete, _) => return None,
-        (_, Data::Bytes) => return Some(bytes),
-        (_, Data::Whole | Data::Field(_) | Data::List(_)) => {}
+        (_, Data::Upload(_)) => return Some(bytes),
+        (_, Data::Bytes | Data::Whole | Data::Field(_) | Data::List(_)) => {}
     }
     let elsewhere: Vec<&str> =
         path_names(route.path).chain(route.query.iter().map(|(name, _)| *name)).collect();
@@ -171,12 +171,13 @@ fn success(route: RestRoute, response: &Schema) -> Value {
     };
     let mut properties = Map::new();
     match route.data {
-        Data::Bytes if route.method == crate::Method::Get => {
+        Data::Bytes => {
             return json!({ "description": "The bytes of the file.", "content": { "application/octet-stream": {} } });
         }
-        Data::Bytes => properties.insert("data".to_owned(), property("file")),
         Data::Whole => properties.insert("data".to_owned(), response.as_value().clone()),
-        Data::Field(name) => properties.insert("data".to_owned(), property(name)),
+        Data::Field(name) | Data::Upload(name) => {
+            properties.insert("data".to_owned(), property(name))
+        }
         Data::List(name) => {
             let all = response.as_value().get("properties").and_then(Value::as_object);
             let rest = all.into_iter().flatten().filter(|(key, _)| *key != name);

@@ -71,8 +71,11 @@ pub enum Data {
     Field(&'static str),
     /// One field of the response; its other fields are `meta`.
     List(&'static str),
-    /// The bytes of a file, in the body of the answer for GET and of the request for PUT.
+    /// None: the body of the answer is the bytes of a file.
     Bytes,
+    /// One field of the response; the body of the request is the bytes of a file, and every field of
+    /// the request stands in path or query.
+    Upload(&'static str),
 }
 
 /// How the text of a query parameter is read.
@@ -216,7 +219,7 @@ macro_rules! operations {
     };
 }
 
-use Data::{Bytes, Field, List, Whole};
+use Data::{Bytes, Field, List, Upload, Whole};
 use Method::{Delete, Get, Patch, Post, Put};
 use QueryKind::{Boolean, Integer, Text};
 use Role::{Admin, Member as MemberRole, Owner, Viewer};
@@ -236,6 +239,14 @@ operations! {
     ProjectArchive = "project.archive" -> ProjectPayload, Right::Project(Owner), Any, Some(rest(Post, "/v1/projects/{projectId}/archive", 200, Field("project"))), "Makes a project read-only.";
     ProjectUnarchive = "project.unarchive" -> ProjectPayload, Right::Project(Owner), Any, Some(rest(Post, "/v1/projects/{projectId}/unarchive", 200, Field("project"))), "Undoes an archive.";
     ProjectDelete = "project.delete" -> Done, Right::Project(Owner), Any, Some(rest(Delete, "/v1/projects/{projectId}", 200, Whole)), "Deletes a project with everything in it.";
+
+    ProjectBackup = "project.backup" -> BackupPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/backup", 201, Field("backup"))), "Writes an archive of a project to the server's disk.";
+    BackupList = "project.backup.list" -> BackupPage, Right::Project(Admin), Any, Some(rest(Get, "/v1/projects/{projectId}/backups", 200, List("backups"))), "Lists the backups of a project, newest first.";
+    BackupRead = "project.backup.read" -> BackupPayload, Right::Project(Admin), Rest, Some(rest(Get, "/v1/projects/{projectId}/backups/{backupId}/content", 200, Bytes)), "Downloads a backup.";
+    BackupDelete = "project.backup.delete" -> Done, Right::Project(Owner), Any, Some(rest(Delete, "/v1/projects/{projectId}/backups/{backupId}", 200, Whole)), "Deletes a backup.";
+    ProjectRestore = "project.restore" -> RestorePayload, Right::Project(Owner), Any, Some(rest(Post, "/v1/projects/{projectId}/restore", 200, Whole)), "Puts a project back to a backup, after a backup of what it is now.";
+    ProjectExport = "project.export" -> BackupPayload, Right::Project(Owner), Any, Some(rest(Post, "/v1/projects/{projectId}/export", 201, Field("backup"))), "Writes an archive of a project that is kept for a day, to be downloaded.";
+    ProjectImport = "project.import" -> ProjectPayload, Right::User, Rest, Some(RestRoute { method: Post, path: "/v1/projects/import", query: &[("id", Text), ("members", Text)], status: 201, data: Upload("project") }), "Creates a project that the caller owns from an archive.";
 
     MemberList = "project.member.list" -> MemberPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/members", 200, List("members"))), "Lists the members of a project.";
     MemberAdd = "project.member.add" -> MemberPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/members", 201, Field("member"))), "Adds a user to a project.";
@@ -269,13 +280,15 @@ operations! {
     ToolReject = "tool.reject" -> ApprovalPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/approvals/{toolCallId}/reject", 200, Field("approval"))), "Refuses a tool call that waits for a person.";
 
     FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes, &[("path", Text)])), "Reads a file.";
-    FileWrite = "file.write" -> FilePayload, Right::Project(MemberRole), Any, Some(RestRoute { method: Put, path: "/v1/projects/{projectId}/files/content", query: &[("path", Text)], status: 200, data: Bytes }), "Writes a file whole.";
+    FileWrite = "file.write" -> FilePayload, Right::Project(MemberRole), Any, Some(RestRoute { method: Put, path: "/v1/projects/{projectId}/files/content", query: &[("path", Text)], status: 200, data: Upload("file") }), "Writes a file whole.";
 
     ActorList = "admin.actor.list" -> ActorPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/actors", Whole, &[("kind", Text), ("under", Text)])), "Lists the actors that are alive, in the order of their paths.";
     ActorGet = "admin.actor.get" -> ActorDetail, Right::Admin, Rest, Some(rest(Get, "/v1/admin/actors/{path}", 200, Whole)), "Reads one actor with what it says of itself.";
     ActorRestart = "admin.actor.restart" -> Done, Right::Admin, Rest, Some(rest(Post, "/v1/admin/actors/{path}/restart", 200, Whole)), "Starts an actor again with fresh state.";
     ActorStop = "admin.actor.stop" -> Done, Right::Admin, Rest, Some(rest(Post, "/v1/admin/actors/{path}/stop", 200, Whole)), "Ends an actor and those under it.";
     SupervisionList = "admin.supervision.list" -> SupervisionPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/supervision", List("records"), &[("since", Integer), ("kind", Text), ("path", Text), ("limit", Integer)])), "Reads the supervision log, oldest first.";
+    ServerBackupCreate = "admin.backup.create" -> ServerBackupPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/backup", 201, Field("backup"))), "Writes a backup of the whole server to its disk.";
+    ServerBackupList = "admin.backup.list" -> ServerBackupPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/backup", 200, List("backups"))), "Lists the backups of the whole server, newest first.";
     LogGet = "admin.log.get" -> LogSettings, Right::Admin, Rest, Some(rest(Get, "/v1/admin/log", 200, Whole)), "Says which log lines are written and how.";
     LogSet = "admin.log.set" -> LogSettings, Right::Admin, Rest, Some(rest(Put, "/v1/admin/log", 200, Whole)), "Changes which log lines are written and how, until the server stops.";
 

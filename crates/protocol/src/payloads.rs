@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Agent, Approval, ConnectionId, File, Member, Message, MessageId, ModelRef, Position, Project,
-    ProjectId, ProjectType, QueuedMessage, Remember, Role, Run, RunId, SearchHit, Session,
-    SessionId, SessionMode, Tool, ToolCallId, User, UserId,
+    Agent, Approval, Backup, BackupId, ConnectionId, File, Member, Message, MessageId, ModelRef,
+    Position, Project, ProjectId, ProjectType, QueuedMessage, Remember, Role, Run, RunId,
+    SearchHit, ServerBackup, Session, SessionId, SessionMode, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {
@@ -155,6 +155,60 @@ payloads! {
     ProjectUnarchive {}
     /// Deletes a project with its sessions and, where Iris made the directory, its files.
     ProjectDelete {}
+    /// Writes an archive of a project to the server's disk, where it stays until it is deleted.
+    ProjectBackup {}
+    /// A backup.
+    BackupPayload {
+        /// The backup.
+        backup: Backup,
+    }
+    /// Lists the backups of a project.
+    BackupList {}
+    /// The backups of a project.
+    BackupPage {
+        /// Newest first.
+        backups: Vec<Backup>,
+    }
+    /// Downloads a backup.
+    BackupRead {
+        /// The backup.
+        backup_id: BackupId,
+    }
+    /// Deletes a backup.
+    BackupDelete {
+        /// The backup.
+        backup_id: BackupId,
+    }
+    /// Puts a project back to a backup.
+    ProjectRestore {
+        /// The backup.
+        backup_id: BackupId,
+    }
+    /// What a project was put back to.
+    RestorePayload {
+        /// What it is now.
+        restored: Backup,
+        /// What it was before; absent when that could not be read any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        safety: Option<Backup>,
+        /// Of the order of events that begins now.
+        epoch: String,
+        /// The last event in it.
+        seq: u64,
+        /// Whether the files were put back too: those of a project with a directory of its own are not.
+        files: bool,
+    }
+    /// Writes an archive of a project that is kept for a day.
+    ProjectExport {}
+    /// Creates a project from an archive.
+    ProjectImport {
+        /// Whether it gets a new id.
+        #[serde(default)]
+        id: ImportId,
+        /// What becomes of the members that the archive names.
+        #[serde(default)]
+        members: ImportMembers,
+    }
     /// Lists the members of a project, in the order in which they joined.
     MemberList {}
     /// The members of a project.
@@ -724,4 +778,44 @@ pub enum RoomStatus {
     Reset,
     /// Not joined; see `code`.
     Refused,
+}
+
+/// Which id a project gets that is created from an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ImportId {
+    /// A new one.
+    #[default]
+    New,
+    /// That of the project in the archive, which must not exist on this server.
+    Same,
+}
+
+/// What becomes of the members that an archive names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ImportMembers {
+    /// Who has an account here with the same email address is a member.
+    Map,
+    /// Nobody but the caller is a member.
+    #[default]
+    Drop,
+}
+
+// The whole server.
+payloads! {
+    /// Writes a backup of the whole server to its disk.
+    ServerBackupCreate {}
+    /// A backup of the whole server.
+    ServerBackupPayload {
+        /// The backup.
+        backup: ServerBackup,
+    }
+    /// Lists the backups of the whole server.
+    ServerBackupList {}
+    /// The backups of the whole server.
+    ServerBackupPage {
+        /// Newest first.
+        backups: Vec<ServerBackup>,
+    }
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, ApiError, ApprovalId, MessageId, PartId, ProjectId, RunId, SessionId, ToolCallId,
-    UserId,
+    AgentId, ApiError, ApprovalId, BackupId, MessageId, PartId, ProjectId, RunId, SessionId,
+    ToolCallId, UserId,
 };
 
 /// A role in a project. The order is the order of power: each role may do all that the ones before it may.
@@ -627,4 +627,64 @@ pub enum FileType {
     File,
     /// A directory.
     Directory,
+}
+
+/// Why a backup was made, and how long it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum BackupKind {
+    /// Somebody asked for it. It is kept until somebody deletes it.
+    Manual,
+    /// Its time had come. The newest ones are kept.
+    Scheduled,
+    /// To be downloaded. It is kept for a day.
+    Export,
+    /// The project was about to be put back to another backup. The newest ones are kept.
+    Safety,
+}
+
+/// An archive of a project on the server's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Backup {
+    /// The backup.
+    pub id: BackupId,
+    /// Of which project.
+    pub project_id: ProjectId,
+    /// Why it was made.
+    pub kind: BackupKind,
+    /// When it was begun, in milliseconds since 1970 UTC.
+    pub at: i64,
+    /// Size of the archive.
+    pub bytes: u64,
+    /// SHA-256 of the archive, lower-case hex.
+    pub sha256: String,
+    /// The last event in it.
+    pub seq: u64,
+    /// Of the project's order of events.
+    pub epoch: String,
+    /// Who asked for it; absent when the server made it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<UserId>,
+    /// When it was read back and found whole, in milliseconds since 1970 UTC.
+    pub verified_at: i64,
+    /// When it will be gone, in milliseconds since 1970 UTC; absent when no time is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
+}
+
+/// A backup of the whole server: the root database and an archive of each project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerBackup {
+    /// Of its directory, below `backups/server` in the data directory.
+    pub name: String,
+    /// When it was begun, in milliseconds since 1970 UTC.
+    pub at: i64,
+    /// Size of all that is in it.
+    pub bytes: u64,
+    /// How many projects are in it.
+    pub projects: u64,
+    /// Projects that could not be read; the log says why.
+    pub failed: Vec<ProjectId>,
 }

@@ -8,7 +8,7 @@
 mod adopt;
 mod check;
 mod digest;
-mod listing;
+pub(crate) mod listing;
 mod payload;
 mod snapshot;
 

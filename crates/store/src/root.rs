@@ -8,6 +8,7 @@ mod queries;
 pub(crate) mod rows;
 
 mod audit;
+mod backups;
 mod imports;
 mod intents;
 mod logins;
@@ -29,6 +30,9 @@ use crate::writer::Guards;
 use crate::{Reader, Storage, StoreError, Writer, database};
 
 pub use audit::{AuditRecord, RecordAudit};
+pub use backups::{
+    AcceptImport, BackupState, DeleteBackup, LastBackup, RecordBackup, RecordRestore, StoredBackup,
+};
 pub use imports::ImportProject;
 pub use intents::{ForgetDirectory, IntendDirectory};
 pub use logins::{
@@ -49,6 +53,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0001_users_and_projects.sql"),
     include_str!("../../../migrations/root/0002_supervision.sql"),
     include_str!("../../../migrations/root/0003_unfinished_work.sql"),
+    include_str!("../../../migrations/root/0004_backups.sql"),
     include_str!("../../../migrations/root/0005_lists_in_order.sql"),
 ];
 
@@ -164,6 +169,7 @@ mod tests {
             let query = SupervisionQuery { limit: 1, ..SupervisionQuery::default() };
             assert_eq!(database.reader().supervision(query).await.unwrap(), []);
             assert_eq!(database.reader().audit(1).await.unwrap(), []);
+            assert_eq!(database.reader().all_backups().await.unwrap(), []);
         }
     }
 }

@@ -12,12 +12,14 @@ use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
-use iris_actors::{Registration, ResumePolicy};
+use iris_actors::{BackupSettings, Registration, ResumePolicy};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
 use iris_llm::{ProviderConfig, ProviderKind};
-use iris_protocol::{ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef};
+use iris_protocol::{
+    ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef, limits::IMPORT_BYTES_MAX,
+};
 use iris_store::Storage;
 use iris_store::project::Quotas;
 use tempfile::TempDir;
@@ -72,6 +74,12 @@ pub struct AppOptions {
     pub quotas: Quotas,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
+    /// How often projects that changed are backed up; none for never.
+    pub backup_interval: Option<Duration>,
+    /// How many of those that the server makes by itself are kept of each project.
+    pub backups_kept: usize,
+    /// Largest archive that is imported, in bytes.
+    pub import_bytes_max: u64,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// Whether projects are reached as on another machine: over text, through another thread. By
@@ -102,6 +110,9 @@ impl Default for AppOptions {
             events_kept_bytes_max: 0,
             quotas: Quotas::default(),
             resume: ResumePolicy::Manual,
+            backup_interval: None,
+            backups_kept: BackupSettings::KEPT_DEFAULT,
+            import_bytes_max: IMPORT_BYTES_MAX,
             watchdog: WatchdogSettings::default(),
             remote: std::env::var_os(REMOTE).is_some(),
         }
@@ -141,6 +152,11 @@ impl AppOptions {
             events_kept_bytes_max: self.events_kept_bytes_max,
             quotas: self.quotas,
             resume: self.resume,
+            backups: BackupSettings {
+                interval: self.backup_interval,
+                kept: self.backups_kept,
+                import_bytes_max: self.import_bytes_max,
+            },
             watchdog_abort: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,

@@ -224,6 +224,7 @@ async fn serve(node: Node, mut questions: UnboundedReceiver<String>, back: Wire)
                     OwnerAsk::Perform { .. }
                     | OwnerAsk::ReadFile { .. }
                     | OwnerAsk::WriteFile { .. }
+                    | OwnerAsk::ReadBackup { .. }
                     | OwnerAsk::Leave { .. } => None,
                 };
                 let (node, back) = (node.clone(), back.clone());

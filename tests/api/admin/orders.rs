@@ -118,7 +118,7 @@ async fn a_restarted_session_fails_its_run_and_goes_on_with_its_queue() {
 #[tokio::test]
 async fn the_actors_that_a_server_cannot_be_without_start_again_unnoticed() {
     let (_app, root, mut ann, [first, _]) = scene().await;
-    for path in ["node/root", "node/directory", "node/recorder"] {
+    for path in ["node/root", "node/directory", "node/recorder", "node/backups"] {
         restarted(&root, path).await;
         let refused = refusal(root.client.stop_actor(path).await);
         assert_eq!(code_of(&refused), (ErrorCode::Conflict, "indispensable"), "{path}");

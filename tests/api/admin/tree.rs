@@ -41,8 +41,16 @@ async fn every_actor_stands_under_the_one_that_started_it() {
         *by_kind.entry(actor.kind.clone()).or_insert(0) += 1;
     }
     assert_eq!(page.node.actors, by_kind);
-    let kinds =
-        ["connection", "directory", "orchestrator", "project", "recorder", "root", "session"];
+    let kinds = [
+        "backups",
+        "connection",
+        "directory",
+        "orchestrator",
+        "project",
+        "recorder",
+        "root",
+        "session",
+    ];
     assert!(by_kind.keys().eq(kinds), "{by_kind:?}");
     assert!(paths(actors).contains(&session_path(&ann.project, &ann.session).as_str()));
 
@@ -119,6 +127,10 @@ async fn each_kind_says_what_it_holds() {
     assert_eq!(storage["isFull"], json!(false));
     assert!(storage["reserveBytes"].as_u64() > Some(0) && storage["availableBytes"].is_u64());
     assert_eq!(said, expected);
+    let expected = json!({ "tasks": 0, "working": 0, "schedule": {
+        "rounds": 0, "backups": 0, "failures": 0, "lastFailures": [], "lastRoundAt": null,
+    } });
+    assert_eq!(observed("node/backups").await, expected);
     assert_eq!(observed("node/recorder").await, json!({ "dropped": 0 }));
 }
 

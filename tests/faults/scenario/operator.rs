@@ -21,7 +21,8 @@ pub(super) async fn operator(player: &Player<'_>) {
     talk.cancel().await;
     let registry = project_path(&project);
     let session_path = format!("{registry}/session/{session}");
-    for path in [&session_path, &registry, "node/root", "node/directory", "node/recorder"] {
+    let permanent = ["node/root", "node/directory", "node/recorder", "node/backups"];
+    for path in [&session_path, &registry].map(String::as_str).into_iter().chain(permanent) {
         talk.run("a run before a restart", "say hi", How::Watch).await;
         restart(player, path).await;
     }

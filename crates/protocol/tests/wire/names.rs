@@ -35,7 +35,7 @@ fn line(spec: &OperationSpec) -> String {
         Data::Whole => "data".to_owned(),
         Data::Field(name) => format!("data = {name}"),
         Data::List(name) => format!("data = {name}, meta"),
-        Data::Bytes => "bytes".to_owned(),
+        Data::Bytes | Data::Upload(_) => "bytes".to_owned(),
     };
     let query: Vec<&str> = route.query.iter().map(|(name, _)| *name).collect();
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };

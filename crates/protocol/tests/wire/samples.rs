@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use iris_protocol::{
-    Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, ErrorCode, Event, ExitKind,
-    FinishReason, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId,
-    ProjectId, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode,
+    Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, BackupId, ErrorCode, Event,
+    ExitKind, FinishReason, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part,
+    PartId, ProjectId, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode,
     SessionState, SessionStatus, StreamKind, SupervisionKind, SupervisionRecord, ToolCallId,
     ToolPart, ToolState, Usage, UserId,
 };
@@ -356,6 +356,11 @@ fn project_events() -> Vec<Event> {
         Event::ProjectUpdated { project_id: project_id(), name: "name".to_owned() },
         Event::ProjectArchived { project_id: project_id() },
         Event::ProjectUnarchived { project_id: project_id() },
+        Event::ProjectRestored {
+            project_id: project_id(),
+            backup_id: BackupId::from_bits(11),
+            taken_at: 1,
+        },
         Event::MemberAdded { member: member() },
         Event::MemberUpdated { member: member() },
         Event::MemberRemoved { user_id: user_id() },

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use iris_protocol::{ProjectId, ProjectType, Role, UserId};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::{Map, Value};
 
 use super::{read_only, read_write};
@@ -56,31 +56,46 @@ pub fn list_projects(path: &Path) -> Result<Vec<ListedProject>, StoreError> {
     let mut conn = read_only(path, root::SCHEMA)?;
     root::identify(&conn)?;
     let tx = conn.transaction()?;
-    let mut statement = tx.prepare(
-        "SELECT id, name, description, type, path, settings, created_at, archived_at, owner_id
-         FROM projects ORDER BY id",
-    )?;
-    let projects = statement.query_map([], |row| {
-        let settings: String = row.get(5)?;
-        Ok(ListedProject {
-            id: rows::id(row, 0)?,
-            name: row.get(1)?,
-            description: row.get(2)?,
-            r#type: rows::project_type(row, 3)?,
-            path: row.get(4)?,
-            settings: serde_json::from_str(&settings)
-                .map_err(|error| rows::unreadable(5, error))?,
-            created_at: row.get(6)?,
-            archived_at: row.get(7)?,
-            owner_id: rows::id(row, 8)?,
-            members: Vec::new(),
-        })
-    })?;
+    let mut statement = tx.prepare(&format!("SELECT {COLUMNS} FROM projects ORDER BY id"))?;
+    let projects = statement.query_map([], project)?;
     let mut projects = projects.collect::<Result<Vec<_>, _>>()?;
     for project in &mut projects {
         project.members = members(&tx, &project.id)?;
     }
     Ok(projects)
+}
+
+const COLUMNS: &str =
+    "id, name, description, type, path, settings, created_at, archived_at, owner_id";
+
+/// Without its members.
+fn project(row: &Row<'_>) -> rusqlite::Result<ListedProject> {
+    let settings: String = row.get(5)?;
+    Ok(ListedProject {
+        id: rows::id(row, 0)?,
+        name: row.get(1)?,
+        description: row.get(2)?,
+        r#type: rows::project_type(row, 3)?,
+        path: row.get(4)?,
+        settings: serde_json::from_str(&settings).map_err(|error| rows::unreadable(5, error))?,
+        created_at: row.get(6)?,
+        archived_at: row.get(7)?,
+        owner_id: rows::id(row, 8)?,
+        members: Vec::new(),
+    })
+}
+
+pub(crate) fn one_sql() -> String {
+    format!("SELECT {COLUMNS} FROM projects WHERE id = ?1")
+}
+
+/// One of them, for a reader of the root database.
+pub(crate) fn one(conn: &Connection, id: &ProjectId) -> Result<Option<ListedProject>, StoreError> {
+    let mut statement = conn.prepare_cached(&one_sql())?;
+    let found = statement.query_row([id.as_str()], project).optional()?;
+    let Some(mut project) = found else { return Ok(None) };
+    project.members = members(conn, id)?;
+    Ok(Some(project))
 }
 
 fn members(conn: &Connection, id: &ProjectId) -> Result<Vec<ListedMember>, StoreError> {

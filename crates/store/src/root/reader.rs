@@ -1,15 +1,18 @@
 //! The queries of the root database, off the caller's thread.
 
 use iris_protocol::{
-    AuthSessionId, Member, Project, ProjectId, ProjectPage, SupervisionRecord, User, UserId,
+    AuthSessionId, BackupId, Member, Project, ProjectId, ProjectPage, SupervisionRecord, User,
+    UserId,
 };
 use serde_json::{Map, Value};
 
 use super::audit::{self, AuditRecord};
+use super::backups::{self, BackupState, StoredBackup};
 use super::outbox::{self, OutboxEntry};
 use super::queries::{self, Access, Credentials, ProjectLocation};
 use super::supervision::{self, SupervisionQuery};
 use super::{intents, unfinished};
+use crate::maintenance::{ListedProject, listing};
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
 /// Reads the root database. Cheap to clone.
@@ -185,6 +188,18 @@ impl RootReader {
         self.reader.read(move |conn| key.is_known(conn)).await
     }
 
+    /// A project with its members, whoever asks.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn listed_project(
+        &self,
+        project_id: &ProjectId,
+    ) -> Result<Option<ListedProject>, StoreError> {
+        let id = project_id.clone();
+        self.reader.read(move |conn| listing::one(conn, &id)).await
+    }
+
     /// The members of a project in the order in which they joined; empty when there is no such project.
     ///
     /// # Errors
@@ -224,6 +239,53 @@ impl RootReader {
     /// As [`Reader::read`].
     pub async fn audit(&self, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
         self.reader.read(move |conn| audit::newest(conn, limit)).await
+    }
+
+    /// The backups of a project, newest first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn backups(&self, project_id: &ProjectId) -> Result<Vec<StoredBackup>, StoreError> {
+        let id = project_id.clone();
+        self.reader.read(move |conn| backups::of_project(conn, &id)).await
+    }
+
+    /// A backup of a project.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn backup(
+        &self,
+        project_id: &ProjectId,
+        id: &BackupId,
+    ) -> Result<Option<StoredBackup>, StoreError> {
+        let (project_id, id) = (project_id.clone(), id.clone());
+        self.reader.read(move |conn| backups::one(conn, &project_id, &id)).await
+    }
+
+    /// The backups whose time is over at `at`.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn expired_backups(&self, at: i64) -> Result<Vec<StoredBackup>, StoreError> {
+        self.reader.read(move |conn| backups::expired(conn, at)).await
+    }
+
+    /// Every backup. Reads the whole table: for the start of the server.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn all_backups(&self) -> Result<Vec<StoredBackup>, StoreError> {
+        self.reader.read(backups::all).await
+    }
+
+    /// Every project, oldest first, and where its newest backup ends. Reads all projects: for work that
+    /// is about all of them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn backup_states(&self) -> Result<Vec<BackupState>, StoreError> {
+        self.reader.read(backups::states).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure ends the test")]
 
+mod backups;
 mod files;
 mod logins;
 mod projects;
