@@ -362,7 +362,7 @@ impl Screen {
                     }
                 },
                 Part::Reasoning { id, text, .. } => {
-                    self.text(id, StreamKind::Reasoning, 0, text)?
+                    self.text(id, StreamKind::Reasoning, 0, text)?;
                 }
                 Part::Tool(tool) => {
                     self.line(&format!("  {} {}", tool.tool_name, short(&tool.input.to_string())))?;

@@ -120,16 +120,19 @@ impl<'a> Talk<'a> {
         self.player.insist_done("decide", decide).await;
     }
 
-    /// Waits until the agent says something; gives the end of a run that came first.
-    pub(crate) async fn said(&mut self) -> Option<RunStatus> {
+    /// Waits until a run says something; gives its end when that came first.
+    pub(crate) async fn said(&mut self, run: &RunId) -> Option<RunStatus> {
+        let mut has_started = false;
         loop {
             match next(self.player, &mut self.owner).await {
-                Update::Text { .. } => return None,
-                Update::Event(frame) => {
-                    if let Event::RunCompleted { status, .. } = frame.event {
+                Update::Text { .. } if has_started => return None,
+                Update::Event(frame) => match frame.event {
+                    Event::RunStarted { run: started } => has_started |= started.id == *run,
+                    Event::RunCompleted { run_id, status, .. } if run_id == *run => {
                         return Some(status);
                     }
-                }
+                    _ => {}
+                },
                 _ => {}
             }
         }

@@ -49,7 +49,7 @@ async fn resumed(player: &Player<'_>, project: &ProjectId, talk: &mut Talk<'_>) 
     let (client, id) = (&player.person.client, Some(project));
     let goes_on = async || {
         let run_id = talk.try_send("delay 50\nchunks 200 tick").await?;
-        if let Some(status) = talk.said().await {
+        if let Some(status) = talk.said(&run_id).await {
             return Err(Trouble::RunEnded(status));
         }
         restart(player, &project_path(project)).await;
