@@ -63,7 +63,7 @@ async fn a_project_that_is_full_takes_no_message_and_lets_its_run_end() {
     let app = spawn_app_with(AppOptions { quotas, ..AppOptions::default() }).await;
     let mut talk = app.user("ann").await.conversation().await;
     assert_eq!(text_of(&talk.ask("say hello").await), "hello");
-    let refused = refusal(talk.try_send("say more", iris_protocol::WhenBusy::Queue).await);
+    let refused = refusal(talk.try_send("say more", None).await);
     assert_eq!(code_of(&refused), (ErrorCode::QuotaExceeded, "rows_quota"));
     assert_eq!(refused.details["limit"], 3);
     assert!(refused.details["used"].as_u64().unwrap() > 3);
