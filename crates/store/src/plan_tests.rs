@@ -62,7 +62,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         if path.is_dir() {
             files(&path, found);
-        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+        } else if path.extension().is_some_and(|end| end == "rs") && !name.ends_with("tests.rs") {
             found.push(path);
         }
     }
@@ -308,7 +308,7 @@ fn what_reads_or_sorts_without_bound_is_noticed() {
 
 #[test]
 fn statements_are_read_out_of_sources_of_any_form() {
-    let source = r###"
+    let source = r##"
         // "SELECT 1 FROM a comment"
         const NAMES: &str = "a, b";
         const LONG: &str =
@@ -318,7 +318,7 @@ fn statements_are_read_out_of_sources_of_any_form() {
         const RAW: &str = r#"DELETE FROM "q""#;
         #[cfg(test)]
 mod tests { const T: &str = "SELECT 1 FROM tests"; }
-    "###;
+    "##;
     let source = source.replace("        #[cfg", "#[cfg");
     let found = literals(&source);
     let texts: Vec<&str> = found.iter().map(|literal| literal.text.as_str()).collect();

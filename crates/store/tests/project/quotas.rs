@@ -12,8 +12,8 @@ async fn over<C: iris_store::Command>(fixture: &Fixture, command: C) -> (String,
     assert!(matches!(error, StoreError::QuotaExceeded { .. }), "{error:?}");
     let wire = error.to_api();
     assert_eq!(wire.code, ErrorCode::QuotaExceeded);
-    let number = |key: &str| wire.details[key].as_u64().unwrap();
-    let reason = wire.details["reason"].as_str().unwrap().to_owned();
+    let number = |key: &str| wire.details.get(key).unwrap().as_u64().unwrap();
+    let reason = wire.details.get("reason").unwrap().as_str().unwrap().to_owned();
     (reason, number("limit"), number("used"))
 }
 

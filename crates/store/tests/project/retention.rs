@@ -219,7 +219,7 @@ proptest! {
             let fixture = Fixture::new();
             for act in acts {
                 match act {
-                    Act::InProject => drop(fixture.write(event(1, NOW)).await.unwrap()),
+                    Act::InProject => fixture.write(event(1, NOW)).await.unwrap(),
                     Act::InSession(n) => {
                         drop(fixture.write(create_session(n)).await);
                         let (id, by) = (SessionId::from_bits(n), ann());
