@@ -28,8 +28,9 @@ const KINDS: &[&str] = &[
     "root",
     "session",
 ];
-/// Messages that are sent while the server stops: `ending.rs` has them.
-const ELSEWHERE: &[&str] = &["CloseAll", "StoreNow", "TakeDatabase"];
+/// Messages that are sent while the server stops, which `ending.rs` has, and a command that is run as
+/// a part of `AcceptImport`.
+const ELSEWHERE: &[&str] = &["CloseAll", "ImportProject", "StoreNow", "TakeDatabase"];
 /// Messages that no request alone is the cause of. A panic over any other one names its request.
 const UNASKED: &[&str] = &[
     "CloseIfIdle",
