@@ -29,8 +29,10 @@ const KINDS: &[&str] = &[
     "session",
 ];
 /// Messages that are sent while the server stops (`ending.rs` has them), when a database turns out to be
-/// damaged (`corruption.rs`), and while the server starts, before anybody could strike.
-const ELSEWHERE: &[&str] = &["CloseAll", "Damaged", "OpenUnfinished", "StoreNow", "TakeDatabase"];
+/// damaged (`corruption.rs`), and while the server starts, before anybody could strike; and a command
+/// that is run as a part of `AcceptImport`.
+const ELSEWHERE: &[&str] =
+    &["CloseAll", "Damaged", "ImportProject", "OpenUnfinished", "StoreNow", "TakeDatabase"];
 /// Messages that no request alone is the cause of. A panic over any other one names its request.
 const UNASKED: &[&str] = &[
     "CloseIfIdle",

@@ -290,7 +290,6 @@ pub async fn begin_upload(node: &Node, claims: Option<&AccessClaims>) -> Result<
 }
 
 /// A failure of the disk as clients see it.
-#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 pub fn disk_failed(error: std::io::Error) -> ApiError {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     if matches!(error.kind(), StorageFull | QuotaExceeded) {

@@ -141,7 +141,7 @@ async fn a_damaged_archive_is_refused_with_a_reason_and_nothing_is_left() {
     for archive in [flipped, cut, b"no archive".to_vec(), Vec::new()] {
         let refused = rest_refusal(&import(&ann.person, "", &archive).await);
         assert_eq!(code_of(&refused), (ErrorCode::InvalidRequest, "archive_corrupt"));
-        assert!(!refused.message.contains("/"), "{refused:?}");
+        assert!(!refused.message.contains('/'), "{refused:?}");
     }
     assert_eq!(tree(&app.data_dir().join("projects")), before);
     nothing_is_received(&app);
@@ -183,7 +183,7 @@ async fn an_upload_that_is_cut_off_leaves_nothing() {
     let app = spawn_app().await;
     let ann = app.user("ann").await;
     let mut raw = request(&app, &ann, "content-length: 100000\r\n").await;
-    raw.write_all(&[7; 50_000]).await.unwrap();
+    raw.write_all(&vec![7; 50_000]).await.unwrap();
     let uploads = app.data_dir().join("backups/uploads");
     let arrived = async {
         while tree(&uploads).is_empty() {

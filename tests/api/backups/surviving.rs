@@ -138,7 +138,7 @@ async fn killed_while_a_backup_is_written_there_is_none_or_a_whole_one() {
         let project = project.clone();
         tokio::spawn(async move { client.call(Some(&project), ProjectBackup {}).await })
     };
-    place.appears("a backup to be begun", |names| is_unfinished_archive(names)).await;
+    place.appears("a backup to be begun", is_unfinished_archive).await;
     server.kill();
     assert!(asked.await.unwrap().is_err());
     let server = place.start().await;

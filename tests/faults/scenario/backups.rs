@@ -13,8 +13,8 @@ pub(super) async fn backups(player: &Player<'_>) {
     let project = player.project().await;
     player.session(&project).await;
     let (client, id) = (&player.person.client, Some(&project));
-    let back_up = async || Ok(client.call(id, ProjectBackup {}).await?.backup.id);
-    let backup = player.insist("project.backup", back_up).await;
+    let make = async || Ok(client.call(id, ProjectBackup {}).await?.backup.id);
+    let backup = player.insist("project.backup", make).await;
     let list = async || Ok(client.call(id, BackupList {}).await?.backups.len());
     assert!(player.insist("project.backup.list", list).await >= 1);
     let restore = async || {

@@ -59,12 +59,17 @@ async fn with_project() -> Root {
 async fn backups_are_listed_newest_first_and_found_in_their_project_alone() {
     let root = with_project().await;
     root.project(2, 1).await;
-    let kinds = [BackupKind::Manual, BackupKind::Scheduled, BackupKind::Export, BackupKind::Safety];
-    for (n, kind) in (1..).zip(kinds) {
+    let kinds = [
+        (1, BackupKind::Manual),
+        (2, BackupKind::Scheduled),
+        (3, BackupKind::Export),
+        (4, BackupKind::Safety),
+    ];
+    for (n, kind) in kinds {
         assert_eq!(root.run(record(n, kind)).await.unwrap(), backup(n, kind));
     }
-    let mut expected: Vec<_> = (1..).zip(kinds).map(|(n, kind)| stored(backup(n, kind))).collect();
-    expected.reverse();
+    let expected = kinds.iter().rev().map(|(n, kind)| stored(backup(*n, *kind)));
+    let expected: Vec<_> = expected.collect();
     assert_eq!(root.reader.backups(&project_id(1)).await.unwrap(), expected);
     assert_eq!(root.reader.backups(&project_id(2)).await.unwrap(), []);
     let id = BackupId::from_bits(1);
