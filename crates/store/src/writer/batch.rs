@@ -131,12 +131,19 @@ pub(super) struct Batches<'a> {
     conn: &'a Connection,
     /// As the connection is set now.
     durability: Durability,
+    #[cfg(feature = "faults")]
+    faults: super::faults::Faults,
 }
 
 impl<'a> Batches<'a> {
     /// On a connection that is set to survive a loss of power.
     pub(super) fn new(conn: &'a Connection) -> Self {
-        Self { conn, durability: Durability::PowerLoss }
+        Self {
+            conn,
+            durability: Durability::PowerLoss,
+            #[cfg(feature = "faults")]
+            faults: super::faults::Faults::of_environment(),
+        }
     }
 
     /// Writes `first` and what else is queued in one transaction, publishes, acknowledges. Answers a
@@ -193,12 +200,20 @@ impl<'a> Batches<'a> {
                 Err(_) => break,
             }
         }
+        #[cfg(feature = "faults")]
+        if let Some(early) = self.faults.acknowledge_early {
+            jobs.drain(..).for_each(|job| job.acknowledge(None));
+            std::thread::sleep(early);
+        }
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
 
     /// SQLite takes the setting between transactions alone.
     fn set(&mut self, durability: Durability) -> Result<(), StoreError> {
+        #[cfg(feature = "faults")]
+        let durability =
+            if self.faults.does_not_sync { Durability::ProcessDeath } else { durability };
         if self.durability == durability {
             return Ok(());
         }
