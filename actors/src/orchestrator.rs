@@ -18,7 +18,7 @@ use iris_store::project::{
     Decision, FailQueuedRun, FinishRun, NewApproval, NewPart, Outcome, RecordResult, RecordStep,
     RecordedChange, StartRun, StepEnd as RecordedStep,
 };
-use iris_store::{Command, StoreError, WriteContext};
+use iris_store::{Command, CrashPoint, StoreError, WriteContext, crash_point};
 use iris_tools::ReadLog;
 use serde_json::{Value, json};
 use tracing::{Instrument, Span};
@@ -232,7 +232,7 @@ impl Orchestrator {
             Effect::RecordStep { parts, step } => self.record_step(parts, step, ctx),
             Effect::RecordResult { call_id, outcome } => {
                 let command = self.result_command(call_id, outcome);
-                self.record(command, ctx);
+                self.record(command, None, ctx);
             }
             Effect::RunTool { call_id, tool_name, input } => {
                 self.run_tool(call_id, &tool_name, input, ctx);
@@ -242,7 +242,13 @@ impl Orchestrator {
         }
     }
 
-    fn record<C: Command>(&mut self, command: C, ctx: &mut Context<Self>) {
+    /// Everything waits until `command` is durable. `behind` is the point right after.
+    fn record<C: Command>(
+        &mut self,
+        command: C,
+        behind: Option<CrashPoint>,
+        ctx: &mut Context<Self>,
+    ) {
         self.is_recording = true;
         let project = &self.assignment.place.project.address;
         let work = self.vitals.begin(std::any::type_name::<C>(), WRITE_BUDGET);
@@ -250,6 +256,9 @@ impl Orchestrator {
         ctx.spawn(recorded.map(move |recorded, orchestrator, ctx| {
             drop(work);
             orchestrator.is_recording = false;
+            if let Some(point) = behind.filter(|_| recorded.is_ok()) {
+                crash_point(point);
+            }
             if let Err(error) = recorded {
                 orchestrator.log_failed_record(&error);
                 orchestrator.effects.clear();
@@ -278,7 +287,8 @@ impl Orchestrator {
             step: Some(recorded_step(step)),
             at: self.services().clock.now_ms(),
         };
-        self.record(command, ctx);
+        crash_point(CrashPoint::BeforeIntent);
+        self.record(command, Some(CrashPoint::AfterIntent), ctx);
     }
 
     fn approvals(&self, parts: &[StepPart]) -> Vec<NewApproval> {
@@ -370,6 +380,7 @@ impl Orchestrator {
         };
         let project = self.assignment.place.project.address.clone();
         let work = self.vitals.begin("FinishRun", WRITE_BUDGET);
+        crash_point(CrashPoint::Finish);
         let finished = record(&project, command, WriteContext::default()).into_actor(self);
         ctx.spawn(finished.map(move |finished, orchestrator, ctx| {
             drop(work);

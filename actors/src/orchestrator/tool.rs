@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use iris_agent::{FileWritten, Input, ToolOutcome};
 use iris_protocol::ToolCallId;
+use iris_store::{CrashPoint, crash_point};
 use iris_tools::{ToolContext, ToolOutput};
 use serde_json::Value;
 use tracing::Instrument;
@@ -66,7 +67,10 @@ impl Orchestrator {
             };
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
-            tokio::time::timeout(timeout, tool.run(context, input)).await
+            crash_point(CrashPoint::ToolStart);
+            let ended = tokio::time::timeout(timeout, tool.run(context, input)).await;
+            crash_point(CrashPoint::ToolEnd);
+            ended
         };
         let running = running.instrument(span);
         let ended = running.into_actor(self).map({

@@ -6,6 +6,7 @@
 //! an agent does next.
 
 mod column;
+mod crash;
 mod database;
 mod error;
 mod reader;
@@ -14,6 +15,7 @@ mod writer;
 pub mod project;
 pub mod root;
 
+pub use crash::{CrashPoint, crash_point};
 pub use error::StoreError;
 pub use project::{ProjectDatabase, ProjectReader};
 pub use reader::Reader;

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{Command, Committed, Durability, StoredEvent, WriteContext, WriteTx};
-use crate::StoreError;
+use crate::{CrashPoint, StoreError, crash_point};
 
 /// Most commands of one transaction.
 pub(super) const COMMANDS_MAX: usize = 256;
@@ -206,6 +206,7 @@ impl<'a> Batches<'a> {
             std::thread::sleep(early);
         }
         self.conn.prepare_cached("COMMIT")?.execute([])?;
+        crash_point(CrashPoint::AfterCommitBeforeFanout);
         Ok(())
     }
 

@@ -1,0 +1,70 @@
+//! The points at which a process may be cut off, for tests of what is left then. Without the feature
+//! `faults` they are nothing.
+
+/// A moment of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrashPoint {
+    /// A step is about to be recorded: nobody knows of its calls yet.
+    BeforeIntent,
+    /// A step and its calls are recorded, and no tool of it has started.
+    AfterIntent,
+    /// A tool is about to begin its work.
+    ToolStart,
+    /// A tool has done its work, and its result is not recorded.
+    ToolEnd,
+    /// A checkpoint of streaming text is recorded.
+    Checkpoint,
+    /// The end of a run is about to be recorded.
+    Finish,
+    /// A transaction is committed, and nobody was told: neither those who asked for it nor those who
+    /// hear its events. In every database.
+    AfterCommitBeforeFanout,
+}
+
+impl CrashPoint {
+    /// Every point, in the order in which a turn comes to them.
+    pub const ALL: [Self; 7] = [
+        Self::BeforeIntent,
+        Self::AfterIntent,
+        Self::ToolStart,
+        Self::ToolEnd,
+        Self::Checkpoint,
+        Self::Finish,
+        Self::AfterCommitBeforeFanout,
+    ];
+
+    /// How the point is called in `IRIS_CRASH_AT`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BeforeIntent => "before_intent",
+            Self::AfterIntent => "after_intent",
+            Self::ToolStart => "tool_start",
+            Self::ToolEnd => "tool_end",
+            Self::Checkpoint => "checkpoint",
+            Self::Finish => "finish",
+            Self::AfterCommitBeforeFanout => "after_commit_before_fanout",
+        }
+    }
+}
+
+/// Aborts the process when `IRIS_CRASH_AT` names this point and, where `IRIS_CRASH_WHEN` names a file,
+/// once that file is there. Looks at the disk then.
+#[cfg(feature = "faults")]
+pub fn crash_point(point: CrashPoint) {
+    use std::ffi::OsString;
+    use std::path::Path;
+    use std::sync::LazyLock;
+
+    // Read here and not in the configuration: no release knows these variables.
+    static WHERE: LazyLock<Option<OsString>> = LazyLock::new(|| std::env::var_os("IRIS_CRASH_AT"));
+    static WHEN: LazyLock<Option<OsString>> = LazyLock::new(|| std::env::var_os("IRIS_CRASH_WHEN"));
+
+    let is_here = WHERE.as_deref().is_some_and(|name| name == point.as_str());
+    if is_here && WHEN.as_deref().is_none_or(|file| Path::new(file).exists()) {
+        std::process::abort();
+    }
+}
+
+/// Does nothing.
+#[cfg(not(feature = "faults"))]
+pub const fn crash_point(_: CrashPoint) {}
