@@ -29,4 +29,5 @@ mod overload;
 mod parent;
 mod passivation;
 mod stuck;
+mod torture;
 mod writer;

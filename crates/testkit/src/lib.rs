@@ -21,6 +21,7 @@ mod hop;
 mod person;
 mod process;
 mod provider;
+pub mod torture;
 mod wire;
 
 use std::time::Duration;
