@@ -21,8 +21,8 @@ async fn nothing_acknowledged_is_lost_or_doubled_when_the_server_is_killed_under
     assert_eq!(outcome.rounds.len(), 60);
     assert_eq!(outcome.findings().collect::<Vec<_>>(), Vec::<&String>::new(), "{:?}", outcome.kept);
     // A load that does nothing proves nothing.
-    assert!(outcome.total(|round| round.acknowledged) > 600, "{outcome:?}");
-    assert!(outcome.total(|round| round.unanswered) > 60, "{outcome:?}");
+    assert!(outcome.total(|round| round.acknowledged) > 100, "{outcome:?}");
+    assert!(outcome.total(|round| round.committed_unanswered) > 10, "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -76,7 +76,7 @@ pub struct Round {
     pub acknowledged: usize,
     /// Commands that had no answer.
     pub unanswered: usize,
-    /// Those of them that were committed all the same, as their repeats told.
+    /// Those of them that were committed all the same, messages and sessions alone.
     pub committed_unanswered: usize,
     /// Events that clients have heard in this directory so far.
     pub heard: usize,

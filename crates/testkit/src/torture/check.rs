@@ -1,6 +1,6 @@
 //! What is in the databases, compared with what the clients know. Reads the files past the server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, Row as SqlRow};
@@ -17,8 +17,6 @@ pub(super) struct Stored {
     /// Version and hash.
     files: BTreeMap<String, (u64, String)>,
     events: BTreeMap<u64, Heard>,
-    /// Runs that work, as far as the database knows, with their sessions.
-    pub(super) running: BTreeSet<(String, String)>,
     /// What is wrong whatever the clients know.
     findings: Vec<String>,
 }
@@ -43,7 +41,6 @@ impl Stored {
             texts: BTreeMap::new(),
             files: BTreeMap::new(),
             events: BTreeMap::new(),
-            running: BTreeSet::new(),
             findings: damage(&conn)?,
         };
         stored.read_messages(&conn)?;
@@ -69,12 +66,9 @@ impl Stored {
     }
 
     fn read_others(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        each(conn, "SELECT id, session_id, started_by, status FROM runs", |row| {
-            let [id, session, by, status] = texts(row)?;
-            self.rows.insert(Row::new("runs", id.clone()), hash([&*session, &*by]));
-            if status == "running" {
-                self.running.insert((session, id));
-            }
+        each(conn, "SELECT id, session_id, started_by FROM runs", |row| {
+            let [id, session, by] = texts(row)?;
+            self.rows.insert(Row::new("runs", id), hash([&*session, &*by]));
             Ok(())
         })?;
         each(conn, "SELECT id, title, created_by FROM sessions", |row| {
@@ -219,6 +213,32 @@ impl Stored {
             self.findings.push(format!("`{key}` was done {times:?} times"));
         }
     }
+}
+
+/// Runs that work, as far as a database knows, after their sessions.
+pub(super) fn running(path: &Path) -> rusqlite::Result<Vec<[String; 2]>> {
+    let mut running = Vec::new();
+    each(&open(path)?, "SELECT session_id, id FROM runs WHERE status = 'running'", |row| {
+        running.push(texts(row)?);
+        Ok(())
+    })?;
+    Ok(running)
+}
+
+/// How many of these intents had their effect, as far as a text shows it.
+pub(super) fn count_done<'a>(
+    path: &Path,
+    intents: impl Iterator<Item = &'a Intent>,
+) -> rusqlite::Result<usize> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sessions WHERE title = ?1)
+                 OR EXISTS (SELECT 1 FROM message_parts WHERE body ->> 'text' = ?1)";
+    let conn = open(path)?;
+    let mut statement = conn.prepare(sql)?;
+    let mut count = 0;
+    for text in intents.filter_map(unique_text) {
+        count += usize::from(statement.query_row([text], |row| row.get::<_, bool>(0))?);
+    }
+    Ok(count)
 }
 
 /// What a second effect of an intent would repeat.

@@ -65,7 +65,7 @@ pub(super) struct Line {
 
 /// An answer to an intent.
 pub(super) enum Outcome {
-    Done { payload: Value, seq: Option<u64>, replayed: bool },
+    Done { payload: Value, seq: Option<u64> },
     Refused { code: ErrorCode, message: String },
     /// The server died.
     Silence,
@@ -95,12 +95,16 @@ impl Load {
 
     /// Works until the server is gone, and gives what it learned.
     pub(super) async fn work(&mut self, line: Line, mut plan: Plan, round: u32) -> Ledger {
-        if self.number.is_multiple_of(2) {
+        if self.has_socket() {
             self.talk(line, &mut plan, round).await;
         } else {
             self.post(line, &mut plan, round).await;
         }
         std::mem::take(&mut self.ledger)
+    }
+
+    fn has_socket(&self) -> bool {
+        self.number.is_multiple_of(2)
     }
 
     /// Over REST, one request after the other.
@@ -164,7 +168,7 @@ impl Load {
             }
             let intent = frame["id"].as_str().and_then(|id| in_flight.remove(id));
             match intent {
-                Some(intent) => self.note(intent, outcome_of(&frame, false), round),
+                Some(intent) => self.note(intent, outcome_of(&frame), round),
                 None => self.joined(&frame),
             }
         }
@@ -198,9 +202,11 @@ impl Load {
         };
         if deed.order_matters().is_some_and(|name| !self.busy.insert(name)) {
             // As something else, so that the plan goes on as it would.
-            return Intent { key: key.clone(), project, deed: Deed::OpenSession { title: key } };
+            let deed = Deed::OpenSession { title: key.clone() };
+            return Intent { key, project, deed, by_route: false };
         }
-        Intent { key, project, deed }
+        let by_route = matches!(deed, Deed::WriteFile { .. }) && !self.has_socket();
+        Intent { key, project, deed, by_route }
     }
 
     /// Adds everybody once, then changes their roles. Of those who share a home only one does.
@@ -226,7 +232,7 @@ impl Load {
             self.busy.remove(&name);
         }
         match outcome {
-            Outcome::Done { payload, seq, .. } => {
+            Outcome::Done { payload, seq } => {
                 let acknowledged = Acknowledged { intent, answer: payload, seq, round };
                 self.ledger.acknowledged.push(acknowledged);
             }
@@ -316,20 +322,20 @@ pub(super) fn may_refuse(code: ErrorCode) -> bool {
     )
 }
 
-/// Sends an intent over REST: a file by its own route, everything else as a command.
+/// Sends an intent over REST.
 pub(super) async fn ask(client: &Client, token: &str, intent: &Intent) -> Outcome {
     let sent = match &intent.deed {
-        Deed::WriteFile { path, content } => put(client, token, intent, path, content).await,
+        Deed::WriteFile { path, content } if intent.by_route => {
+            put(client, token, intent, path, content).await
+        }
         _ => client.rest("POST", "/v1/commands", Some(token), Some(&intent.frame())).await,
     };
-    let Ok(answer) = sent else { return Outcome::Silence };
-    let replayed = answer.headers.contains_key("idempotent-replay");
-    match &intent.deed {
-        Deed::WriteFile { .. } if answer.is_success() => {
-            let payload = json!({ "file": answer.json["data"] });
-            Outcome::Done { payload, seq: None, replayed }
+    match sent {
+        Ok(answer) if intent.by_route && answer.is_success() => {
+            Outcome::Done { payload: json!({ "file": answer.json["data"] }), seq: None }
         }
-        _ => outcome_of(&answer.json, replayed),
+        Ok(answer) => outcome_of(&answer.json),
+        Err(_) => Outcome::Silence,
     }
 }
 
@@ -347,10 +353,10 @@ async fn put(
 }
 
 /// Reads a response frame, or the body of an error.
-fn outcome_of(frame: &Value, replayed: bool) -> Outcome {
+fn outcome_of(frame: &Value) -> Outcome {
     if frame["success"] == true {
         let payload = frame["payload"].clone();
-        return Outcome::Done { payload, seq: frame["seq"].as_u64(), replayed };
+        return Outcome::Done { payload, seq: frame["seq"].as_u64() };
     }
     let error = serde_json::from_value::<iris_protocol::ApiError>(frame["error"].clone());
     match error {

@@ -44,9 +44,11 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Starts a server on a new directory and makes projects, sessions and people.
+    /// Starts a server on a new directory and makes projects, sessions and people; then starts the one
+    /// that is tortured.
     pub(super) async fn begin(options: &TortureOptions, path: &Path) -> Self {
-        let Started { server, .. } = start(options, path, None).await;
+        let well_behaved = TortureOptions { environment: Vec::new(), ..options.clone() };
+        let Started { server, .. } = start(&well_behaved, path, None).await;
         let client = server.client();
         let setup = AuthSetup {
             token: SETUP_TOKEN.to_owned(),
@@ -69,6 +71,9 @@ impl Life {
             }
         });
         let places: Arc<Vec<Place>> = Arc::new(made.buffered(AT_ONCE).collect().await);
+        assert!(server.terminate().await.success(), "the server did not stop well");
+        let Started { server, .. } = start(options, path, None).await;
+        let client = server.client().with_grant(&owner);
         let users = Arc::new(users);
         let load = |number| {
             Load::new(number, number % places.len(), Arc::clone(&places), Arc::clone(&users))
@@ -95,7 +100,8 @@ impl Life {
         self.server = started.server;
         self.client = self.server.client().with_grant(&self.owner);
 
-        round.committed_unanswered = self.repeat(number).await;
+        round.committed_unanswered = self.committed_unanswered();
+        self.repeat(number).await;
         round.heard = self.ledger.heard.len();
         round.findings.append(&mut self.ledger.findings);
         if round.ready > options.ready_within {
@@ -148,15 +154,26 @@ impl Life {
         self.server.kill_now();
     }
 
-    /// Repeats what has no answer, with its key. Gives how much of it was committed already.
-    async fn repeat(&mut self, round: u32) -> usize {
+    /// How much of what has no answer is in the databases all the same, as far as a text shows it.
+    fn committed_unanswered(&self) -> usize {
+        let committed = self.places.iter().map(|place| {
+            let unanswered = self.ledger.unanswered.iter();
+            let mut here = unanswered.filter(|intent| intent.project == place.project).peekable();
+            if here.peek().is_none() {
+                return 0;
+            }
+            check::count_done(&self.database(place), here).unwrap_or_default()
+        });
+        committed.sum()
+    }
+
+    /// Repeats what has no answer, with its key.
+    async fn repeat(&mut self, round: u32) {
         let token = self.client.token().unwrap();
-        let mut committed = 0;
         for intent in std::mem::take(&mut self.ledger.unanswered) {
             let outcome = patiently("a repeat", ask(&self.client, &token, &intent)).await;
             match outcome {
-                Outcome::Done { payload, seq, replayed } => {
-                    committed += usize::from(replayed);
+                Outcome::Done { payload, seq } => {
                     let acknowledged = Acknowledged { intent, answer: payload, seq, round };
                     self.ledger.acknowledged.push(acknowledged);
                 }
@@ -173,7 +190,6 @@ impl Life {
                 }
             }
         }
-        committed
     }
 
     fn database(&self, place: &Place) -> PathBuf {
@@ -202,11 +218,11 @@ impl Life {
     async fn running_without_actor(&self) -> BTreeSet<String> {
         let mut running = BTreeSet::new();
         for place in self.places.iter() {
-            let Ok(stored) = Stored::read(&self.database(place)) else { continue };
             let path = format!("node/directory/project/{}", place.project);
-            let paths = stored.running.into_iter().map(|(session, run)| {
-                format!("{path}/session/{session}/orchestrator/{run}")
-            });
+            // One that cannot be read is found by the comparison.
+            let found = check::running(&self.database(place)).unwrap_or_default().into_iter();
+            let paths = found
+                .map(|[session, run]| format!("{path}/session/{session}/orchestrator/{run}"));
             running.extend(paths);
         }
         if running.is_empty() {

@@ -18,6 +18,8 @@ pub(super) struct Intent {
     pub(super) project: ProjectId,
     /// What.
     pub(super) deed: Deed,
+    /// Whether it takes its REST route; a repeat has to take the same way, where the bodies differ.
+    pub(super) by_route: bool,
 }
 
 /// What an intent is about.
