@@ -28,6 +28,7 @@ mod matrix;
 mod overload;
 mod parent;
 mod passivation;
+mod power_loss;
 mod stuck;
 mod torture;
 mod writer;
