@@ -22,6 +22,7 @@ mod scenario;
 mod stage;
 mod talk;
 
+mod crash_points;
 mod ending;
 mod limits;
 mod matrix;
