@@ -352,7 +352,7 @@ impl Screen {
     fn message(&mut self, message: &Message) -> io::Result<()> {
         for part in &message.parts {
             match part {
-                Part::Text { id, text } => match (message.role, &message.created_by) {
+                Part::Text { id, text, .. } => match (message.role, &message.created_by) {
                     (MessageRole::User, Some(user)) => {
                         let line = format!("{}: {text}", self.name(user));
                         self.line(&line)?;
@@ -361,7 +361,9 @@ impl Screen {
                         self.text(id, StreamKind::Text, 0, text)?;
                     }
                 },
-                Part::Reasoning { id, text } => self.text(id, StreamKind::Reasoning, 0, text)?,
+                Part::Reasoning { id, text, .. } => {
+                    self.text(id, StreamKind::Reasoning, 0, text)?
+                }
                 Part::Tool(tool) => {
                     self.line(&format!("  {} {}", tool.tool_name, short(&tool.input.to_string())))?;
                     if let Some(result) = tool.output.as_ref().or(tool.error.as_ref()) {

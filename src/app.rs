@@ -294,6 +294,7 @@ fn services(config: Config, dependencies: Dependencies) -> Result<Services, AppE
             default_model: config.default_model,
             turn: dependencies.turn,
             approval_timeout: dependencies.approval_timeout,
+            resume: config.resume,
             tool_timeout: dependencies.tool_timeout,
             hello_timeout: dependencies.hello_timeout,
             project_idle: config.project_idle,

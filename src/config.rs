@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directories::ProjectDirs;
-use iris_actors::Registration;
+use iris_actors::{Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::{LogFormat, ModelRef};
@@ -87,6 +87,8 @@ pub struct Config {
     pub projects_open_max: usize,
     /// A session without a run and without a message for this long ends. Not zero.
     pub session_idle: Duration,
+    /// What becomes of interrupted runs in projects that do not choose.
+    pub resume: ResumePolicy,
     /// How long a thread may be blocked before the process aborts; `None` means for ever.
     pub watchdog_abort: Option<Duration>,
     /// Which log lines to write; a valid filter of `tracing-subscriber`.
@@ -177,6 +179,7 @@ impl Config {
             session_idle: top
                 .parse("session_idle_seconds", parse::seconds)?
                 .unwrap_or(IDLE_DEFAULT),
+            resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
             watchdog_abort: top.parse("watchdog_abort_seconds", parse::watchdog_abort)?.flatten(),
             log: top.parse("log", parse::log_filter)?.unwrap_or_else(|| LOG_DEFAULT.to_owned()),
             log_format: top.parse("log_format", parse::log_format)?.unwrap_or(LogFormat::Text),

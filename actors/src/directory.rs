@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::Services;
 use crate::project::{CloseIfIdle, CloseProject, OpenedProject, ProjectHandle};
 use crate::supervision::{Address, Supervise, Vitals};
+use crate::{ResumePolicy, Services};
 
 /// How many of the least recently used projects are asked to close when one more is wanted than may
 /// be open.
@@ -360,6 +360,8 @@ impl Start {
         let location = self.root.project_location(&self.id).await;
         let location = location.map_err(|e| e.to_api())?;
         let location = location.ok_or_else(|| ApiError::not_found("project"))?;
+        let settings = self.root.project_settings(&self.id).await.map_err(|e| e.to_api())?;
+        let resume = ResumePolicy::of_project(&settings).unwrap_or(self.services.settings.resume);
         let places = ProjectPlaces::new(&self.services.settings.data_dir, &self.id);
         let files = location.path.map_or(places.files, PathBuf::from);
         let lease = timeout(CLOSE_TIMEOUT, self.lease.lock_owned()).await;
@@ -368,7 +370,7 @@ impl Start {
             error.retry_after(NO_ROOM_RETRY_AFTER_MS)
         })?;
         let id = self.id.clone();
-        let open = move || OpenedProject::open(id, &places.database, &files, lease);
+        let open = move || OpenedProject::open(id, &places.database, &files, lease, resume);
         let opened = tokio::task::spawn_blocking(open).await.map_err(|_| lost())??;
         let (started, handle) = oneshot::channel();
         let (services, vitals, directory) = (self.services, self.vitals, self.directory);

@@ -23,5 +23,7 @@ mod write;
 pub use directory::Directory;
 pub use node::{Node, NodeError};
 pub use root::Root;
-pub use services::{LogControl, Registration, Services, Settings, SystemClock, SystemIds};
+pub use services::{
+    LogControl, Registration, ResumePolicy, Services, Settings, SystemClock, SystemIds,
+};
 pub use write::{Write, record, write};

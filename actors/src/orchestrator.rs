@@ -1,6 +1,7 @@
 //! One run: performs the effects of the turn machine and feeds it what comes back. A session starts
 //! it; it ends when the end of its run is recorded.
 
+mod checkpoints;
 mod model;
 mod tool;
 
@@ -9,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_agent::{Effect, Input, StepEnd, StepPart, Turn, TurnEnd};
+use iris_agent::{Effect, Input, Resumption, StepEnd, StepPart, Turn, TurnEnd};
 use iris_protocol::{
-    ApiError, ApprovalId, ErrorCode, MessageId, Run, RunId, RunStatus, SessionId, StreamKind,
-    ToolCallId, ToolState,
+    ApiError, ApprovalId, ErrorCode, FinishReason, Message, MessageId, Run, RunId, RunStatus,
+    SessionId, StreamKind, ToolCallId, ToolState,
 };
 use iris_store::project::{
     Decision, FailQueuedRun, FinishRun, NewApproval, NewPart, Outcome, RecordResult, RecordStep,
@@ -24,9 +25,10 @@ use serde_json::{Value, json};
 use tracing::{Instrument, Span};
 
 use crate::project::{EndStreams, Stream};
-use crate::session::{Answerer, Decide, Session, SessionPlace, answerer};
+use crate::session::{Answerer, Decide, Session, SessionPlace, answerer, answerer_of};
 use crate::supervision::{Address, RequestTag, Supervise, Vitals};
 use crate::{Services, record};
+use checkpoints::{Checkpoints, chunk};
 use tool::ToolRuns;
 
 /// How long a write may take before the orchestrator counts as stuck.
@@ -46,6 +48,17 @@ pub(crate) struct Assignment {
     pub(crate) session: Address<Session>,
     /// What the model has seen of the project's files in this session.
     pub(crate) read_log: Arc<ReadLog>,
+    /// What there is of a run that goes on; none for one that is to start.
+    pub(crate) resumed: Option<Resumed>,
+}
+
+/// A run that was cut off, as far as it had come.
+#[derive(Clone)]
+pub(crate) struct Resumed {
+    /// The answer, which names who gives it.
+    pub(crate) answer: Message,
+    /// The calls that wait, and when the answer is no, in milliseconds since 1970 UTC.
+    pub(crate) expiries: Vec<(ToolCallId, i64)>,
 }
 
 /// The orchestrator actor.
@@ -63,16 +76,20 @@ pub(crate) struct Orchestrator {
     effects: VecDeque<Effect>,
     is_recording: bool,
     model: Option<model::Call>,
-    /// Questions to the model so far.
+    /// Questions to the model so far, those before a cut that were answered included.
     calls: u64,
     tools: ToolRuns,
+    checkpoints: Checkpoints,
     /// When the answer to a waiting call is no.
     expiries: HashMap<ToolCallId, SpawnHandle>,
 }
 
 impl Orchestrator {
     pub(crate) fn new(assignment: Assignment, vitals: Arc<Vitals>) -> Self {
-        let turn = Turn::new(assignment.place.services.settings.turn);
+        let resumption = assignment.resumed.as_ref();
+        let resumption = resumption.map_or_else(Default::default, |it| Resumption::of(&it.answer));
+        let calls = u64::from(resumption.steps);
+        let turn = Turn::resume(assignment.place.services.settings.turn, resumption);
         let span = tracing::info_span!(
             "run",
             project.id = assignment.place.project.id.as_str(),
@@ -95,8 +112,9 @@ impl Orchestrator {
             // Everything waits until the start of the run is recorded.
             is_recording: true,
             model: None,
-            calls: 0,
+            calls,
             tools: ToolRuns::default(),
+            checkpoints: Checkpoints::default(),
             expiries: HashMap::new(),
         }
     }
@@ -117,7 +135,7 @@ impl Orchestrator {
 impl Actor for Orchestrator {
     type Context = Context<Self>;
 
-    /// Records the run as running; only then does the turn begin.
+    /// Records the run as running, where it is not already; only then does the turn begin.
     fn started(&mut self, ctx: &mut Self::Context) {
         let work = self.vitals.begin("StartRun", WRITE_BUDGET);
         let began = begin(self.assignment.clone()).instrument(self.span.clone()).into_actor(self);
@@ -127,6 +145,7 @@ impl Actor for Orchestrator {
                 Ok(Began::Answerer(answerer)) => {
                     orchestrator.answerer = Some(answerer);
                     orchestrator.is_recording = false;
+                    orchestrator.expire_resumed(ctx);
                     orchestrator.inputs.push_front(Input::Started);
                     orchestrator.advance(ctx);
                 }
@@ -170,7 +189,10 @@ enum Began {
 }
 
 async fn begin(assignment: Assignment) -> Result<Began, StoreError> {
-    let Assignment { place, run, answer_id, .. } = assignment;
+    let Assignment { place, run, answer_id, resumed, .. } = assignment;
+    if let Some(resumed) = resumed {
+        return go_on(&place, run, &resumed.answer).await;
+    }
     let session = place.project.reader.session(place.id.clone()).await?;
     let found = match session {
         Some(session) => answerer(&place, &session).await,
@@ -196,6 +218,27 @@ async fn begin(assignment: Assignment) -> Result<Began, StoreError> {
             Ok(Began::Failed(error))
         }
     }
+}
+
+/// Goes on with the agent and the model that began the answer.
+async fn go_on(place: &SessionPlace, run: Run, answer: &Message) -> Result<Began, StoreError> {
+    let error = match answerer_of(place, answer).await {
+        Ok(answerer) => return Ok(Began::Answerer(answerer)),
+        Err(error) => error,
+    };
+    let command = FinishRun {
+        session_id: place.id.clone(),
+        run_id: run.id,
+        message_id: answer.id.clone(),
+        parts: Vec::new(),
+        step: None,
+        status: RunStatus::Failed,
+        finish_reason: FinishReason::Error,
+        error: Some(error.clone()),
+        at: place.services.clock.now_ms(),
+    };
+    record(&place.project.address, command, WriteContext::default()).await?;
+    Ok(Began::Failed(error))
 }
 
 impl Orchestrator {
@@ -224,6 +267,7 @@ impl Orchestrator {
             Effect::CallModel => self.call_model(ctx),
             Effect::AbortModel => self.abort_model(ctx),
             Effect::Show { part_id, kind, offset, text } => {
+                self.checkpoint_soon(chunk(&part_id, kind, offset, &text), ctx);
                 let (session_id, message_id) =
                     (self.session_id(), self.assignment.answer_id.clone());
                 let piece = Stream { session_id, message_id, part_id, kind, offset, text };
@@ -273,6 +317,7 @@ impl Orchestrator {
     }
 
     fn record_step(&mut self, parts: Vec<StepPart>, step: StepEnd, ctx: &mut Context<Self>) {
+        self.drop_checkpoints(ctx);
         let approvals = self.approvals(&parts);
         for approval in &approvals {
             let timeout = self.services().settings.approval_timeout;
@@ -307,6 +352,16 @@ impl Orchestrator {
             StepPart::Call { .. } | StepPart::Text { .. } => None,
         });
         waiting.collect()
+    }
+
+    /// Sets the time of the calls of a resumed run that wait; for some of them it may be over already.
+    fn expire_resumed(&mut self, ctx: &mut Context<Self>) {
+        let Some(resumed) = &self.assignment.resumed else { return };
+        let now = self.services().clock.now_ms();
+        for (tool_call_id, expires_at) in resumed.expiries.clone() {
+            let left = u64::try_from(expires_at.saturating_sub(now)).unwrap_or_default();
+            self.expire_later(tool_call_id, Duration::from_millis(left), ctx);
+        }
     }
 
     /// Makes the answer no after `timeout`, for as long as it takes to record it.
@@ -366,6 +421,7 @@ impl Orchestrator {
     /// Records the end of the run, for as long as it takes: the session waits for it.
     fn finish(&mut self, end: TurnEnd, ctx: &mut Context<Self>) {
         self.is_recording = true;
+        self.drop_checkpoints(ctx);
         let again = end.clone();
         let command = FinishRun {
             session_id: self.session_id(),

@@ -96,8 +96,9 @@ pub struct Project {
 impl Actor for Project {
     type Context = Context<Self>;
 
-    /// Whatever was alive before this start is not any more: it becomes `interrupted`, before any
-    /// other write, because the writer keeps the order. Queued messages then go on.
+    /// Whatever worked before this start does not any more: it becomes `interrupted`, before any other
+    /// write, because the writer keeps the order. What waits for a person, and queued messages, then go
+    /// on.
     fn started(&mut self, ctx: &mut Self::Context) {
         let address = Address::of(ctx, &self.vitals);
         // Set already after a restart: the address is the same.
@@ -112,14 +113,14 @@ impl Actor for Project {
 }
 
 impl Project {
-    /// Ends the runs of an earlier life, for as long as it takes, and starts what waited behind them.
+    /// Ends the runs of an earlier life, for as long as it takes, and lets go on what can.
     fn recover(&mut self, ctx: &mut Context<Self>) {
-        let address = Address::of(ctx, &self.vitals);
-        let recover = RecoverRuns { at: self.services.clock.now_ms() };
+        let (address, at) = (Address::of(ctx, &self.vitals), self.services.clock.now_ms());
+        let recover = RecoverRuns { resume: self.database.resumes(), at };
         let recovered = record(&address, recover, WriteContext::default()).into_actor(self);
         ctx.spawn(recovered.map(|recovered, registry, ctx| match recovered {
             Ok(recovered) => {
-                for session_id in recovered.output.sessions_with_queue {
+                for session_id in recovered.output.unfinished {
                     registry.session(&session_id, ctx);
                 }
             }

@@ -11,6 +11,7 @@ use iris_llm::Models;
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef};
 use iris_tools::ToolRegistry;
 use parking_lot::Mutex;
+use serde_json::{Map, Value};
 
 use crate::supervision::Supervision;
 
@@ -21,6 +22,43 @@ pub enum Registration {
     Open,
     /// Nobody.
     Closed,
+}
+
+/// What becomes of runs that were interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResumePolicy {
+    /// They stay so until somebody resumes them.
+    Manual,
+    /// They go on by themselves, a few times.
+    Auto,
+}
+
+impl ResumePolicy {
+    /// Where a project's settings choose one.
+    const SETTING: &'static str = "resume";
+
+    /// The policy of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "manual" => Some(Self::Manual),
+            "auto" => Some(Self::Auto),
+            _ => None,
+        }
+    }
+
+    /// The one that the settings of a project choose.
+    pub(crate) fn of_project(settings: &Map<String, Value>) -> Option<Self> {
+        settings.get(Self::SETTING)?.as_str().and_then(Self::from_name)
+    }
+
+    /// Refuses settings of a project that choose one there is not.
+    pub(crate) fn check(settings: &Map<String, Value>) -> Result<(), ApiError> {
+        if settings.contains_key(Self::SETTING) && Self::of_project(settings).is_none() {
+            let message = "`settings.resume` must be `manual` or `auto`";
+            return Err(ApiError::invalid(message).reason("invalid_settings"));
+        }
+        Ok(())
+    }
 }
 
 /// The operator's choices that actors need.
@@ -38,6 +76,8 @@ pub struct Settings {
     pub turn: TurnLimits,
     /// How long a tool call waits for a person before the answer is no.
     pub approval_timeout: Duration,
+    /// What becomes of interrupted runs where the project does not choose.
+    pub resume: ResumePolicy,
     /// How long a tool may run.
     pub tool_timeout: Duration,
     /// How long a socket may stay without authentication.

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use iris_protocol::{
-    Agent, ApiError, Approval, ErrorCode, MessageAccepted, MessageId, ModelRef, PartId, Run, RunId,
-    Session as SessionResource, SessionId, ToolCallId, UserId, WhenBusy,
+    Agent, ApiError, Approval, ErrorCode, Message, MessageAccepted, MessageId, ModelRef, Part,
+    PartId, Run, RunId, RunStatus, Session as SessionResource, SessionId, ToolCallId, ToolState,
+    UserId, WhenBusy,
 };
-use iris_store::project::{AcceptMessage, Decision, FailRuns, ResolveApproval};
+use iris_store::project::{AcceptMessage, Decision, FailRuns, OpenRun, ResolveApproval, ResumeRun};
 use iris_store::{Committed, StoreError, WriteContext};
 use iris_tools::ReadLog;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::agents::find_agent;
-use crate::orchestrator::{Answer, Assignment, Cancel, Orchestrator, may_succeed_later};
+use crate::agents::{DEFAULT_AGENT, find_agent};
+use crate::orchestrator::{Answer, Assignment, Cancel, Orchestrator, Resumed, may_succeed_later};
 use crate::project::{EndStreams, ProjectHandle};
 use crate::supervision::{
     Address, ChildExited, ChildSpec, ExitReason, Intensity, OnStuck, RequestTag, RestartPolicy,
@@ -82,6 +83,8 @@ enum Work {
         look_again: bool,
         /// Cancels that came meanwhile; they concern the run that is found, if there is one.
         cancels: Vec<oneshot::Sender<bool>>,
+        /// Decisions that came meanwhile wait for this: they may concern that run too.
+        decisions: Vec<oneshot::Sender<()>>,
     },
     /// A run works.
     Running(ActiveRun),
@@ -98,7 +101,7 @@ struct ActiveRun {
 /// Runs that cannot go on.
 #[derive(Clone)]
 struct Failure {
-    /// One that fails even if it is still queued. Those that are active fail in any case.
+    /// One that fails even if it is still queued or waits. Those that work fail in any case.
     run_id: Option<RunId>,
     error: ApiError,
 }
@@ -141,7 +144,8 @@ impl Actor for Session {
 crate::supervised!(Session);
 
 impl Supervise for Session {
-    /// Its orchestrator has ended; what the store says is active is failed first.
+    /// Its orchestrator has ended; what the store says was working is failed first, and what waits for a
+    /// person goes on.
     fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
         let error = ApiError::new(ErrorCode::Internal, "the session failed and restarted");
         let failure = Failure { run_id: None, error: error.reason("session_restarted") };
@@ -175,13 +179,33 @@ pub(crate) async fn answerer(
     place: &SessionPlace,
     session: &SessionResource,
 ) -> Result<Answerer, ApiError> {
+    find_answerer(place, &session.agent, session.model.as_ref()).await
+}
+
+/// Finds the agent and the model that gave an answer so far.
+///
+/// # Errors
+/// As [`answerer`].
+pub(crate) async fn answerer_of(
+    place: &SessionPlace,
+    answer: &Message,
+) -> Result<Answerer, ApiError> {
+    let agent = answer.agent.as_deref().unwrap_or(DEFAULT_AGENT);
+    find_answerer(place, agent, answer.model.as_ref()).await
+}
+
+async fn find_answerer(
+    place: &SessionPlace,
+    agent: &str,
+    model: Option<&ModelRef>,
+) -> Result<Answerer, ApiError> {
     let services = &place.services;
-    let agent = find_agent(&place.project, &services.tools, &session.agent).await;
-    let agent = agent.map_err(|error| error.to_api())?.ok_or_else(|| {
-        let message = format!("the session's agent `{}` does not exist", session.agent);
+    let found = find_agent(&place.project, &services.tools, agent).await;
+    let agent = found.map_err(|error| error.to_api())?.ok_or_else(|| {
+        let message = format!("the session's agent `{agent}` does not exist");
         ApiError::new(ErrorCode::Conflict, message).reason("agent_missing")
     })?;
-    let chosen = session.model.as_ref().or(agent.model.as_ref());
+    let chosen = model.or(agent.model.as_ref());
     let chosen = chosen.or(services.settings.default_model.as_ref());
     let found = match chosen {
         Some(model) => services.models.get(model).map(|_| model.clone()),
@@ -254,34 +278,37 @@ async fn accept(
 }
 
 impl Session {
-    /// Starts the run of the first queued message, unless a run is active.
+    /// Starts the run of the first queued message, or lets one go on that nobody runs, unless a run is
+    /// active.
     fn start_next(&mut self, ctx: &mut Context<Self>) {
         match &mut self.work {
             Work::None if !self.place.services.is_draining() => {}
             Work::LookingUp { look_again, .. } => return *look_again = true,
             Work::None | Work::Running(_) | Work::Ending(_) => return,
         }
-        self.work = Work::LookingUp { look_again: false, cancels: Vec::new() };
+        self.work =
+            Work::LookingUp { look_again: false, cancels: Vec::new(), decisions: Vec::new() };
         let reader = self.place.project.reader.clone();
         let id = self.place.id.clone();
-        let next = async move { reader.next_queued_run(id).await }.into_actor(self);
+        let next = async move { reader.open_run(id).await }.into_actor(self);
         ctx.spawn(next.map(|next, session, ctx| session.looked_up(next, ctx)));
     }
 
-    fn looked_up(&mut self, next: Result<Option<Run>, StoreError>, ctx: &mut Context<Self>) {
-        let (look_again, cancels) = match std::mem::replace(&mut self.work, Work::None) {
-            Work::LookingUp { look_again, cancels } => (look_again, cancels),
+    fn looked_up(&mut self, next: Result<Option<OpenRun>, StoreError>, ctx: &mut Context<Self>) {
+        let work = std::mem::replace(&mut self.work, Work::None);
+        let (look_again, cancels, decisions) = match work {
+            Work::LookingUp { look_again, cancels, decisions } => (look_again, cancels, decisions),
             other @ (Work::None | Work::Running(_) | Work::Ending(_)) => {
                 self.work = other;
                 return;
             }
         };
         match next {
-            Ok(Some(run)) => self.start(run, ctx),
+            Ok(Some(open)) => self.take_up(open, ctx),
             Ok(None) if look_again => {
                 self.start_next(ctx);
-                if let Work::LookingUp { cancels: waiting, .. } = &mut self.work {
-                    *waiting = cancels;
+                if let Work::LookingUp { cancels: held, decisions: waiting, .. } = &mut self.work {
+                    (*held, *waiting) = (cancels, decisions);
                     return;
                 }
             }
@@ -298,9 +325,47 @@ impl Session {
             // Fails when the caller went away.
             cancel.send(self.cancel()).ok();
         }
+        for decision in decisions {
+            decision.send(()).ok();
+        }
     }
 
-    fn start(&mut self, run: Run, ctx: &mut Context<Self>) {
+    /// Starts a run that is queued, and lets one go on that was resumed or that waits.
+    fn take_up(&mut self, open: OpenRun, ctx: &mut Context<Self>) {
+        let OpenRun { run, answer, approvals } = open;
+        let answer = match run.status {
+            RunStatus::Running | RunStatus::Waiting => answer,
+            RunStatus::Queued
+            | RunStatus::Completed
+            | RunStatus::Failed
+            | RunStatus::Cancelled
+            | RunStatus::Interrupted => {
+                let answer_id = MessageId::from_bits(self.place.services.ids.next_bits());
+                return self.start(run, answer_id, None, ctx);
+            }
+        };
+        match answer.filter(|answer| !holds_started_calls(answer)) {
+            Some(answer) => {
+                let expiries = approvals.into_iter().map(|it| (it.tool_call_id, it.expires_at));
+                let (id, expiries) = (answer.id.clone(), expiries.collect());
+                self.start(run, id, Some(Resumed { answer, expiries }), ctx);
+            }
+            // Nobody can say what became of them.
+            None => {
+                let error = ApiError::new(ErrorCode::Internal, "the run failed inside the server");
+                let error = error.reason("orchestrator_lost");
+                self.fail_runs(Failure { run_id: Some(run.id), error }, ctx);
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        run: Run,
+        answer_id: MessageId,
+        resumed: Option<Resumed>,
+        ctx: &mut Context<Self>,
+    ) {
         self.was_used = true;
         let run_id = run.id.clone();
         let me = Address::of(ctx, &self.vitals);
@@ -308,9 +373,10 @@ impl Session {
             place: self.place.clone(),
             request: self.requests.remove(&run.id),
             run,
-            answer_id: MessageId::from_bits(self.place.services.ids.next_bits()),
+            answer_id,
             session: me.clone(),
             read_log: Arc::clone(&self.read_log),
+            resumed,
         };
         let spec = ChildSpec {
             on_stuck: OnStuck::Kill,
@@ -341,6 +407,7 @@ impl Session {
         let command = FailRuns {
             session_id: self.place.id.clone(),
             run_id: failure.run_id.clone(),
+            keep_waiting: true,
             error: failure.error.clone(),
             at: self.place.services.clock.now_ms(),
         };
@@ -369,6 +436,14 @@ impl Session {
             }
         }));
     }
+}
+
+/// Whether an answer has calls that began and have no result, or that should have begun.
+fn holds_started_calls(answer: &Message) -> bool {
+    answer.parts.iter().any(|part| match part {
+        Part::Tool(call) => matches!(call.state, ToolState::Running | ToolState::Pending),
+        Part::Text { .. } | Part::Reasoning { .. } | Part::Step { .. } => false,
+    })
 }
 
 /// Tell: an orchestrator left, having recorded the end of its run unless something else ended it.
@@ -435,9 +510,26 @@ pub(crate) struct Decide {
 impl Handler<Decide> for Session {
     type Result = ResponseActFuture<Self, Result<Committed<Approval>, ApiError>>;
 
-    fn handle(&mut self, decide: Decide, _: &mut Context<Self>) -> Self::Result {
+    /// A run that waits goes on before it hears of the decision: otherwise nobody would act on it.
+    fn handle(&mut self, decide: Decide, ctx: &mut Context<Self>) -> Self::Result {
         self.asked += 1;
         self.was_used = true;
+        self.start_next(ctx);
+        let Work::LookingUp { decisions, .. } = &mut self.work else { return self.decide(decide) };
+        let (looked, has_looked) = oneshot::channel();
+        decisions.push(looked);
+        Box::pin(has_looked.into_actor(self).then(|_, session, _| session.decide(decide)))
+    }
+}
+
+type Decided = ResponseActFuture<Session, Result<Committed<Approval>, ApiError>>;
+
+impl Session {
+    fn decide(&mut self, decide: Decide) -> Decided {
+        if matches!(self.work, Work::None) && self.place.services.is_draining() {
+            self.asked = self.asked.saturating_sub(1);
+            return Box::pin(actix::fut::ready(Err(ApiError::from(ErrorCode::ShuttingDown))));
+        }
         let approved = matches!(decide.decision, Decision::Approve);
         let tool_call_id = decide.tool_call_id.clone();
         let command = ResolveApproval {
@@ -459,6 +551,48 @@ impl Handler<Decide> for Session {
             Ok(resolved)
         }))
     }
+}
+
+/// Ask: lets an interrupted run go on.
+#[derive(Message)]
+#[rtype(result = "Result<Committed<Run>, ApiError>")]
+pub(crate) struct Resume {
+    pub(crate) run_id: RunId,
+    pub(crate) by: UserId,
+    pub(crate) context: WriteContext,
+}
+
+impl Handler<Resume> for Session {
+    type Result = ResponseActFuture<Self, Result<Committed<Run>, ApiError>>;
+
+    fn handle(&mut self, resume: Resume, _: &mut Context<Self>) -> Self::Result {
+        self.asked += 1;
+        self.was_used = true;
+        let run_id = resume.run_id.clone();
+        if let Some(request) = current_request() {
+            self.requests.insert(run_id.clone(), request);
+        }
+        let resumed = resumed(self.place.clone(), resume).into_actor(self);
+        Box::pin(resumed.map(move |resumed, session, ctx| {
+            session.asked = session.asked.saturating_sub(1);
+            match &resumed {
+                Ok(_) => session.start_next(ctx),
+                Err(_) => drop(session.requests.remove(&run_id)),
+            }
+            resumed
+        }))
+    }
+}
+
+async fn resumed(place: SessionPlace, resume: Resume) -> Result<Committed<Run>, ApiError> {
+    let Resume { run_id, by, context } = resume;
+    let answer = place.project.reader.answer(place.id.clone(), run_id.clone()).await;
+    if let Some(answer) = answer.map_err(|error| error.to_api())? {
+        answerer_of(&place, &answer).await?;
+    }
+    let (session_id, at) = (place.id.clone(), place.services.clock.now_ms());
+    let command = ResumeRun { session_id, run_id, by, at };
+    write(&place.project.address, command, context).await.map_err(|error| error.to_api())
 }
 
 /// Ask: whether the session does nothing and has nothing to do.

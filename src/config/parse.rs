@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use iris_actors::Registration;
+use iris_actors::{Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_llm::{ApiKey, KindError, ProviderConfig, ProviderKind};
 use iris_protocol::{LogFormat, ModelRef};
@@ -55,6 +55,10 @@ pub(super) fn registration(text: &str) -> Parsed<Registration> {
         "invite" => Err("`invite` is not supported yet; use `open` or `closed`".to_owned()),
         _ => refuse(text, "`open` or `closed`"),
     }
+}
+
+pub(super) fn resume(text: &str) -> Parsed<ResumePolicy> {
+    ResumePolicy::from_name(text).map_or_else(|| refuse(text, "`manual` or `auto`"), Ok)
 }
 
 pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {

@@ -27,6 +27,7 @@ const KEYS: &[&str] = &[
     "project_idle_seconds",
     "projects_open_max",
     "session_idle_seconds",
+    "resume",
     "watchdog_abort_seconds",
     "log",
     "log_format",

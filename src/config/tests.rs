@@ -61,6 +61,7 @@ fn without_any_source_the_defaults_hold() {
     assert_eq!(config.project_idle, Duration::from_mins(1));
     assert_eq!(config.projects_open_max, 512);
     assert_eq!(config.session_idle, Duration::from_mins(1));
+    assert_eq!(config.resume, ResumePolicy::Manual);
     assert_eq!(config.watchdog_abort, None);
     assert_eq!(config.log, "info");
     assert_eq!(config.log_format, LogFormat::Text);
@@ -84,6 +85,7 @@ fn each_key_of_the_file_is_read() {
         project_idle_seconds = 90
         projects_open_max = 2
         session_idle_seconds = 30
+        resume = "auto"
         watchdog_abort_seconds = 15
         log = "iris=debug,warn"
         log_format = "json"
@@ -115,6 +117,7 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.project_idle, Duration::from_secs(90));
     assert_eq!(config.projects_open_max, 2);
     assert_eq!(config.session_idle, Duration::from_secs(30));
+    assert_eq!(config.resume, ResumePolicy::Auto);
     assert_eq!(config.watchdog_abort, Some(Duration::from_secs(15)));
     assert_eq!(config.log, "iris=debug,warn");
     assert_eq!(config.log_format, LogFormat::Json);
@@ -239,6 +242,7 @@ fn each_bad_variable_is_named_with_its_value() {
         ("BIND", "127.0.0.1:65536", "not an address with a port like `127.0.0.1:4747`"),
         ("DATA_DIR", "", "not a path"),
         ("REGISTRATION", "maybe", "not `open` or `closed`"),
+        ("RESUME", "always", "not `manual` or `auto`"),
         ("JWT_SECRET_FILE", "", "not a path"),
         ("DEFAULT_MODEL", "gpt", "not of the form `provider/model`"),
         ("DEFAULT_MODEL", "local/", "not of the form `provider/model`"),

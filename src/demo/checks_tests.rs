@@ -36,6 +36,7 @@ fn whole(seq: u64, prev: u64, text: &str) -> EventFrame {
         part_id: PartId::from_bits(1),
         length: text.len() as u64,
         text: text.to_owned(),
+        interrupted: false,
     };
     frame(Some(seq), Some(prev), event)
 }
@@ -73,7 +74,7 @@ fn run_end(seq: u64, prev: u64, run: u128, status: RunStatus) -> EventFrame {
 
 /// A stored session with one text.
 fn stored(text: &str) -> SessionSnapshot {
-    let part = Part::Text { id: PartId::from_bits(1), text: text.to_owned() };
+    let part = Part::Text { id: PartId::from_bits(1), text: text.to_owned(), interrupted: false };
     let message = json!({
         "id": MessageId::from_bits(1), "sessionId": session(), "role": "assistant",
         "parts": [part], "state": "complete", "finishReason": FinishReason::Stop, "createdAt": 0,

@@ -52,6 +52,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::SessionArchived { .. }
         | Event::SessionDeleted { .. }
         | Event::SessionStatus { .. }
+        | Event::MessageUpdated { .. }
         | Event::MessageTextComplete { .. }
         | Event::MessageReasoningComplete { .. }
         | Event::MessageStepFinished { .. }

@@ -26,6 +26,7 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             }
             MessageRole::Assistant => "the agent begins to answer".to_owned(),
         },
+        Event::MessageUpdated { message, .. } => format!("the answer is {}", word(&message.state)),
         Event::MessageTextComplete { length, .. }
         | Event::MessageReasoningComplete { length, .. } => format!("whole: {length} bytes"),
         Event::MessageToolCall { tool_name, input, .. } => format!("{tool_name} {input}"),

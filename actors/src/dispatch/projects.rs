@@ -20,7 +20,7 @@ use super::{Done, Grant, check_description, check_name, done, internal, stored};
 use crate::directory::{CloseOne, ProjectPlaces};
 use crate::project::EvictUser;
 use crate::supervision::AskError;
-use crate::{Node, write};
+use crate::{Node, ResumePolicy, write};
 
 /// The directories whose entries a new project changes: its own, `projects` and the data directory.
 const DIRECTORIES_MADE: usize = 3;
@@ -166,6 +166,7 @@ pub(super) async fn update(
         if !settings.values().all(iris_tools::is_shallow) {
             return Err(ApiError::invalid("`settings` is nested too deeply").reason("too_deep"));
         }
+        ResumePolicy::check(settings)?;
     }
     let command = UpdateProject {
         id: grant.project_id()?.clone(),

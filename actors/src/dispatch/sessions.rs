@@ -2,9 +2,10 @@
 
 use iris_protocol::{
     ApiError, ApprovalPayload, CancelPayload, Content, ErrorCode, MessageGet, MessageList,
-    MessagePayload, MessageSend, RunCancel, Session as SessionResource, SessionCreate,
-    SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionStatus,
-    SessionUpdate, ToolApprove, ToolReject, limits::MESSAGE_TEXT_BYTES_MAX,
+    MessagePayload, MessageSend, RunCancel, RunGet, RunList, RunPayload, RunResume,
+    Session as SessionResource, SessionCreate, SessionDelete, SessionGet, SessionId, SessionList,
+    SessionPayload, SessionStatus, SessionUpdate, ToolApprove, ToolReject,
+    limits::MESSAGE_TEXT_BYTES_MAX,
 };
 use iris_store::project::{CreateSession, Decision, PurgeSession, SetSessionStatus, UpdateSession};
 use iris_store::{Committed, WriteContext};
@@ -14,7 +15,7 @@ use super::projects::page_size;
 use super::{Done, Grant, check_description, check_length, check_model, check_name, done, stored};
 use crate::agents::{DEFAULT_AGENT, find_agent};
 use crate::project::{InSession, ProjectHandle};
-use crate::session::{CancelRun, Decide, SendMessage, Session};
+use crate::session::{CancelRun, Decide, Resume, SendMessage, Session};
 use crate::supervision::{AskError, MessageFor};
 use crate::{Node, write};
 
@@ -201,6 +202,37 @@ pub(super) async fn cancel(
 ) -> Result<Done, ApiError> {
     let cancelled = in_session(node, grant, request.session_id, true, |_| CancelRun).await?;
     done(CancelPayload { cancelled })
+}
+
+pub(super) async fn run(node: &Node, grant: &Grant, request: RunGet) -> Result<Done, ApiError> {
+    let project = grant.project(node).await?;
+    let found = project.reader.run(request.run_id).await.map_err(stored)?;
+    let found = found.filter(|run| run.session_id == request.session_id);
+    done(RunPayload { run: found.ok_or_else(|| ApiError::not_found("run"))? })
+}
+
+pub(super) async fn runs(node: &Node, grant: &Grant, request: RunList) -> Result<Done, ApiError> {
+    let limit = page_size(request.limit)?;
+    let project = grant.project(node).await?;
+    let page = project.reader.runs(request.session_id, limit, request.cursor).await;
+    done(page.map_err(stored)?)
+}
+
+pub(super) async fn resume(
+    node: &Node,
+    grant: &Grant,
+    request: RunResume,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    if node.is_draining() {
+        return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
+    }
+    let RunResume { session_id, run_id } = request;
+    let by = grant.user_id()?.clone();
+    let resume = |_| Resume { run_id, by, context };
+    let resumed = in_session(node, grant, session_id, false, resume).await?;
+    let Committed { output: run, seq, replayed } = resumed?;
+    Ok(done(RunPayload { run })?.at(seq, replayed))
 }
 
 pub(super) async fn message(

@@ -15,36 +15,48 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::rooms::Rooms;
 use super::{Committed, MAILBOX_LIMIT, Project, ProjectHandle, Registry};
-use crate::Services;
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
+use crate::{ResumePolicy, Services};
 
 /// The write handle of a project's database, together with the right to have it. However its owner
-/// ends, what was alive is recorded as interrupted, what is queued is committed and the file closed;
-/// only then may the project be opened again.
+/// ends, what worked is recorded as interrupted, unless whoever opens it next resumes it by itself;
+/// what is queued is committed and the file closed; only then may the project be opened again.
 pub(super) struct OpenDatabase {
     /// There until it is closed.
     open: Option<(ProjectDatabase, OwnedMutexGuard<()>)>,
     clock: Arc<dyn Clock>,
+    resume: ResumePolicy,
 }
 
 impl OpenDatabase {
+    /// Whether runs that were interrupted go on by themselves.
+    pub(super) fn resumes(&self) -> bool {
+        match self.resume {
+            ResumePolicy::Manual => false,
+            ResumePolicy::Auto => true,
+        }
+    }
+
     pub(super) fn get(&self) -> Option<&ProjectDatabase> {
         self.open.as_ref().map(|(database, _)| database)
     }
 
     /// Moves it out of an actor that starts again.
     pub(super) fn take(&mut self) -> Self {
-        Self { open: self.open.take(), clock: Arc::clone(&self.clock) }
+        Self { open: self.open.take(), clock: Arc::clone(&self.clock), resume: self.resume }
     }
 }
 
 impl Drop for OpenDatabase {
     fn drop(&mut self) {
         let Some((database, lease)) = self.open.take() else { return };
-        let at = self.clock.now_ms();
+        let (at, resumes) = (self.clock.now_ms(), self.resumes());
         let close = move || {
-            // The receipt is not needed: closing waits for the writer.
-            drop(database.writer().submit(RecoverRuns { at }, WriteContext::default()));
+            if !resumes {
+                let recover = RecoverRuns { resume: false, at };
+                // The receipt is not needed: closing waits for the writer.
+                drop(database.writer().submit(recover, WriteContext::default()));
+            }
             database.close();
             drop(lease);
         };
@@ -63,6 +75,7 @@ pub(crate) struct OpenedProject {
     workspace: Workspace,
     head: u64,
     committed: Registry,
+    resume: ResumePolicy,
 }
 
 impl OpenedProject {
@@ -72,6 +85,7 @@ impl OpenedProject {
         database: &Path,
         files: &Path,
         lease: OwnedMutexGuard<()>,
+        resume: ResumePolicy,
     ) -> Result<Self, ApiError> {
         let committed: Registry = Arc::default();
         let registry = Arc::clone(&committed);
@@ -89,7 +103,7 @@ impl OpenedProject {
             tracing::error!(project.id = %id, %error, "the project's directory could not be opened");
             ApiError::new(ErrorCode::ReadOnly, "the project's directory cannot be opened")
         })?;
-        Ok(Self { id, database, lease, workspace, head, committed })
+        Ok(Self { id, database, lease, workspace, head, committed, resume })
     }
 
     /// Starts the registry on the current arbiter.
@@ -119,6 +133,7 @@ impl OpenedProject {
                 database: OpenDatabase {
                     open: Some((self.database, self.lease)),
                     clock: Arc::clone(&services.clock),
+                    resume: self.resume,
                 },
                 services,
                 committed: self.committed,

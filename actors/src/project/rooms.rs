@@ -248,16 +248,21 @@ impl Rooms {
     }
 
     /// A durable event that completes a part ends its stream; what was not sent goes out before it,
-    /// so that the pieces are the whole text.
+    /// so that the pieces are the whole text. Of a text that was interrupted the pieces may be more than
+    /// what is left.
     fn end_of_part(&mut self, event: &StoredEvent) {
         if matches!(event.name.as_str(), "message.text.complete" | "message.reasoning.complete") {
             #[derive(serde::Deserialize)]
             #[serde(rename_all = "camelCase")]
             struct Completed {
                 part_id: PartId,
+                #[serde(default)]
+                interrupted: bool,
             }
-            if let Ok(Completed { part_id }) = serde_json::from_str(&event.payload) {
-                self.flush_part(&part_id);
+            if let Ok(Completed { part_id, interrupted }) = serde_json::from_str(&event.payload) {
+                if !interrupted {
+                    self.flush_part(&part_id);
+                }
                 self.live.remove(&part_id);
             }
         }

@@ -118,6 +118,8 @@ impl Project {
         let command = FailRuns {
             session_id: session_id.clone(),
             run_id: None,
+            // Nobody would tell it that its time is over.
+            keep_waiting: false,
             error: error.reason("session_ended"),
             at: self.services.clock.now_ms(),
         };

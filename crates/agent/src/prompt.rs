@@ -1,6 +1,6 @@
 //! What a model is asked: the conversation in the form that every provider can be given.
 
-use iris_protocol::{Message, MessageRole, Part, ToolPart, ToolState};
+use iris_protocol::{Message, MessageRole, MessageState, Part, ToolPart, ToolState};
 use serde_json::Value;
 
 /// One request to a model, without the provider's details.
@@ -71,7 +71,8 @@ pub struct ToolSpec {
 ///
 /// An answer is cut at its step parts: each step becomes one assistant entry followed by the results
 /// of its calls. A call without a result gets one that says so, so that INV-3 holds for whatever the
-/// store holds.
+/// store holds. Text that was interrupted is said once: when it is the last thing of an answer that
+/// ended. An answer that went on continues from its last complete step, without it.
 pub fn prompt_messages(history: &[Message]) -> Vec<PromptMessage> {
     let mut messages = Vec::new();
     for message in history {
@@ -100,9 +101,13 @@ fn push_user(message: &Message, messages: &mut Vec<PromptMessage>) {
 
 fn push_answer(message: &Message, messages: &mut Vec<PromptMessage>) {
     let mut step = Step::default();
-    for part in &message.parts {
+    let went_on = message.state == MessageState::Streaming;
+    let mut parts = message.parts.iter().peekable();
+    while let Some(part) = parts.next() {
         match part {
+            Part::Text { interrupted: true, .. } if went_on || parts.peek().is_some() => {}
             Part::Text { text, .. } => step.text.push_str(text),
+            Part::Reasoning { interrupted: true, .. } => {}
             Part::Reasoning { text, .. } => step.reasoning.push_str(text),
             Part::Tool(call) => step.calls.push(call),
             Part::Step { .. } => std::mem::take(&mut step).push_to(messages),
@@ -153,9 +158,7 @@ fn tool_result(call: &ToolPart) -> PromptMessage {
 
 #[cfg(test)]
 mod tests {
-    use iris_protocol::{
-        FinishReason, MessageId, MessageState, PartId, SessionId, ToolCallId, Usage,
-    };
+    use iris_protocol::{FinishReason, MessageId, PartId, SessionId, ToolCallId, Usage};
     use serde_json::json;
 
     use super::*;
@@ -247,6 +250,29 @@ mod tests {
     }
 
     #[test]
+    fn text_that_was_interrupted_is_said_where_the_answer_ends_with_it() {
+        let answer = answered(&[completed(1, "text"), step(), thought_cut(), text_cut("So it")]);
+
+        let expected = [says("", &[1]), result(1, "text"), says("So it", &[])];
+        assert_eq!(prompt_messages(&[answer]), expected);
+    }
+
+    #[test]
+    fn text_that_was_interrupted_is_left_out_once_the_answer_goes_on() {
+        let parts = [completed(1, "text"), step(), text_cut("So it")];
+        let going_on = Message { state: MessageState::Streaming, ..answered(&parts) };
+        let went_on = answered(&[&parts[..], &[text("So it is."), step()]].concat());
+        let cut_twice = answered(&[&parts[..], &[text_cut("So it is")]].concat());
+
+        let first = [says("", &[1]), result(1, "text")];
+        assert_eq!(prompt_messages(&[going_on]), first);
+        for (answer, last) in [(went_on, "So it is."), (cut_twice, "So it is")] {
+            let expected = [&first[..], &[says(last, &[])]].concat();
+            assert_eq!(prompt_messages(&[answer]), expected);
+        }
+    }
+
+    #[test]
     fn several_texts_of_a_question_become_one_with_line_breaks() {
         assert_eq!(prompt_messages(&[asked(&["", "one", "two"])]), [user("one\ntwo")]);
     }
@@ -305,11 +331,19 @@ mod tests {
     }
 
     fn text(text: &str) -> Part {
-        Part::Text { id: PartId::from_bits(1), text: text.to_owned() }
+        Part::Text { id: PartId::from_bits(1), text: text.to_owned(), interrupted: false }
     }
 
     fn reasoning(text: &str) -> Part {
-        Part::Reasoning { id: PartId::from_bits(1), text: text.to_owned() }
+        Part::Reasoning { id: PartId::from_bits(1), text: text.to_owned(), interrupted: false }
+    }
+
+    fn text_cut(text: &str) -> Part {
+        Part::Text { id: PartId::from_bits(1), text: text.to_owned(), interrupted: true }
+    }
+
+    fn thought_cut() -> Part {
+        Part::Reasoning { id: PartId::from_bits(1), text: "Hm".to_owned(), interrupted: true }
     }
 
     fn step() -> Part {

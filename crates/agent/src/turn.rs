@@ -7,8 +7,8 @@
 //! after it are dropped and the next input is [`Input::RecordFailed`].
 
 use iris_protocol::{
-    ApiError, ErrorCode, FinishReason, PartId, RunStatus, StreamKind, ToolCallId, ToolPart,
-    ToolState, Usage,
+    ApiError, ErrorCode, FinishReason, Message, Part, PartId, RunStatus, StreamKind, ToolCallId,
+    ToolPart, ToolState, Usage,
 };
 use serde_json::Value;
 
@@ -23,7 +23,8 @@ pub struct TurnLimits {
     pub calls_per_step_max: usize,
     /// Most bytes of text and reasoning of one model call; more ends the run as failed.
     pub step_text_bytes_max: usize,
-    /// The run fails after this many model calls in a row whose tool calls were all unusable.
+    /// The run fails after this many model calls in a row whose tool calls were all unusable. At
+    /// least 1.
     pub unusable_steps_max: u32,
 }
 
@@ -41,7 +42,7 @@ impl Default for TurnLimits {
 /// Something that happened outside.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// The run is recorded as running.
+    /// The run is recorded as running, or as one that goes on.
     Started,
     /// The model said more.
     TextArrived {
@@ -227,6 +228,7 @@ pub struct TurnEnd {
 pub struct Turn {
     limits: TurnLimits,
     phase: Phase,
+    /// Model calls that are recorded: the index of the next one.
     step: u32,
     unusable_steps: u32,
     parts: Vec<OpenPart>,
@@ -235,6 +237,59 @@ pub struct Turn {
     calls: Vec<OpenCall>,
     /// The last effects were a record and the end: if the record fails, the end was not performed.
     end_awaits_record: bool,
+}
+
+/// Where a run goes on that was cut off: after the last step of its answer that is recorded.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Resumption {
+    /// Model calls so far.
+    pub steps: u32,
+    /// Of these, the last ones in a row whose tool calls were all unusable.
+    pub unusable_steps: u32,
+    /// The calls that wait for a person; every other call has its result.
+    pub waiting: Vec<WaitingCall>,
+}
+
+/// A call that waits for a person.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WaitingCall {
+    /// The call.
+    pub id: ToolCallId,
+    /// The tool.
+    pub tool_name: String,
+    /// The arguments.
+    pub input: Value,
+}
+
+impl Resumption {
+    /// Reads it from an answer with all the parts that are recorded of it.
+    pub fn of(answer: &Message) -> Self {
+        let mut resumption = Self::default();
+        let mut is_usable = false;
+        for part in &answer.parts {
+            match part {
+                Part::Tool(call) => {
+                    // What was refused as soon as it arrived has its error and has never begun.
+                    is_usable |= call.state != ToolState::Error || call.started_at.is_some();
+                    if call.state == ToolState::Waiting {
+                        resumption.waiting.push(WaitingCall {
+                            id: call.tool_call_id.clone(),
+                            tool_name: call.tool_name.clone(),
+                            input: call.input.clone(),
+                        });
+                    }
+                }
+                Part::Step { .. } => {
+                    let unusable = resumption.unusable_steps + 1;
+                    resumption.unusable_steps = if is_usable { 0 } else { unusable };
+                    resumption.steps += 1;
+                    is_usable = false;
+                }
+                Part::Text { .. } | Part::Reasoning { .. } => {}
+            }
+        }
+        resumption
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -263,14 +318,28 @@ struct OpenCall {
 impl Turn {
     /// A run that has not started.
     pub fn new(limits: TurnLimits) -> Self {
+        Self::resume(limits, Resumption::default())
+    }
+
+    /// A run that was cut off. Nothing that has a result is done again, the limits count over the
+    /// whole run, and calls that wait are answered by [`Input::CallApproved`] and
+    /// [`Input::CallDenied`] as before.
+    pub fn resume(limits: TurnLimits, resumption: Resumption) -> Self {
+        let Resumption { steps, unusable_steps, waiting } = resumption;
+        let calls = waiting.into_iter().map(|WaitingCall { id, tool_name, input }| OpenCall {
+            id,
+            tool_name,
+            input,
+            is_running: false,
+        });
         Self {
             limits,
             phase: Phase::Ready,
-            step: 0,
-            unusable_steps: 0,
+            step: steps,
+            unusable_steps,
             parts: Vec::new(),
             usage: Usage::default(),
-            calls: Vec::new(),
+            calls: calls.collect(),
             end_awaits_record: false,
         }
     }
@@ -288,8 +357,8 @@ impl Turn {
             (Phase::Ended, Input::RecordFailed(error)) if end_awaited_record => self.fail(error),
             (Phase::Ended, _) => Vec::new(),
             (Phase::Ready, Input::Started) => {
-                self.phase = Phase::Model;
-                vec![Effect::CallModel]
+                self.phase = Phase::Tools;
+                self.next_step_if_done()
             }
             (Phase::Model, Input::TextArrived { kind, index, text }) => {
                 self.text_arrived(kind, index, text, ids)
@@ -441,6 +510,7 @@ impl Turn {
                 });
             }
         }
+        self.step += 1;
         self.unusable_steps = if self.calls.is_empty() { self.unusable_steps + 1 } else { 0 };
         let mut effects = vec![Effect::RecordStep { parts, step }];
         effects.extend(self.calls.iter().filter(|call| call.is_running).map(OpenCall::run));
@@ -485,7 +555,6 @@ impl Turn {
                 ApiError::new(ErrorCode::ProviderError, message).reason("tool_args_invalid"),
             );
         }
-        self.step += 1;
         if self.step >= self.limits.steps_max {
             return self.end(RunStatus::Completed, FinishReason::Steps, None);
         }

@@ -68,7 +68,7 @@ impl PartTracker {
         for message in messages.iter().filter(|m| m.state == MessageState::Streaming) {
             for part in &message.parts {
                 match part {
-                    Part::Text { id, text } | Part::Reasoning { id, text } => {
+                    Part::Text { id, text, .. } | Part::Reasoning { id, text, .. } => {
                         tracker.progress(&message.id, id).text.clone_from(text);
                     }
                     Part::Tool(_) | Part::Step { .. } => {}
@@ -111,6 +111,7 @@ impl PartTracker {
             | Event::SessionDeleted { .. }
             | Event::SessionStatus { .. }
             | Event::MessageCreated { .. }
+            | Event::MessageUpdated { .. }
             | Event::MessageToolCall { .. }
             | Event::MessageToolResult { .. }
             | Event::MessageToolError { .. }

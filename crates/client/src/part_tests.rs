@@ -33,7 +33,7 @@ fn snapshot(generation: u32, text: &str) -> Event {
 fn complete(text: &str) -> Event {
     let (session_id, message_id, part_id) = ids();
     let (length, text) = (text.len() as u64, text.to_owned());
-    Event::MessageTextComplete { session_id, message_id, part_id, length, text }
+    Event::MessageTextComplete { session_id, message_id, part_id, length, text, interrupted: false }
 }
 
 /// The text that a caller shows who follows the pieces.

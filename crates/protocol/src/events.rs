@@ -81,7 +81,14 @@ events! {
         /// As it is now.
         message: Message,
     }
-    /// A text part is whole.
+    /// A message is in another state than before: an answer that was interrupted goes on.
+    MessageUpdated = "message.updated" Durable {
+        /// The session.
+        session_id: SessionId,
+        /// As it is now, but for its parts: they stay as they are, and `parts` is empty.
+        message: Message,
+    }
+    /// A text part is whole, or as much of it as is left.
     MessageTextComplete = "message.text.complete" Durable {
         /// The session.
         session_id: SessionId,
@@ -93,8 +100,11 @@ events! {
         length: u64,
         /// All of it.
         text: String,
+        /// Whether it stops where the server did, so that there may have been more of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        interrupted: bool,
     }
-    /// A reasoning part is whole.
+    /// A reasoning part is whole, or as much of it as is left.
     MessageReasoningComplete = "message.reasoning.complete" Durable {
         /// The session.
         session_id: SessionId,
@@ -106,6 +116,9 @@ events! {
         length: u64,
         /// All of it.
         text: String,
+        /// Whether it stops where the server did, so that there may have been more of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        interrupted: bool,
     }
     /// The model called a tool; nothing has run yet.
     MessageToolCall = "message.tool.call" Durable {
@@ -244,7 +257,7 @@ events! {
         /// The part.
         part_id: PartId,
     }
-    /// A run began.
+    /// A run began, or goes on after it was interrupted.
     RunStarted = "run.started" Durable {
         /// As it is now.
         run: Run,

@@ -252,6 +252,9 @@ operations! {
 
     MessageSend = "session.message.send" -> MessageAccepted, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/messages", 202, Whole)), "Sends a message to the agent of a session.";
     RunCancel = "session.message.cancel" -> CancelPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/cancel", 200, Whole)), "Ends the active run of a session.";
+    RunGet = "run.get" -> RunPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/runs/{runId}", 200, Field("run"))), "Reads one run.";
+    RunList = "run.list" -> RunPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions/{sessionId}/runs", List("runs"), &[("limit", Integer), ("cursor", Text)])), "Lists the runs of a session, newest first.";
+    RunResume = "run.resume" -> RunPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/runs/{runId}/resume", 200, Field("run"))), "Lets an interrupted run go on from its last complete step.";
     MessageGet = "session.message.get" -> MessagePayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/messages/{messageId}", 200, Field("message"))), "Reads one message.";
     MessageList = "session.message.list" -> MessagePage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions/{sessionId}/messages", List("messages"), &[("limit", Integer), ("before", Text)])), "Lists messages, the last page first.";
 

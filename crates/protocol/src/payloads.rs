@@ -329,6 +329,45 @@ payloads! {
         /// False when no run was active: cancelling twice is no error.
         cancelled: bool,
     }
+    /// Reads one run.
+    RunGet {
+        /// The session.
+        session_id: SessionId,
+        /// The run.
+        run_id: RunId,
+    }
+    /// Lists the runs of a session, newest first.
+    RunList {
+        /// The session.
+        session_id: SessionId,
+        /// 1 to 200; 50 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+        /// The `nextCursor` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    }
+    /// A page of runs.
+    RunPage {
+        /// Newest first.
+        runs: Vec<Run>,
+        /// For the next page; null on the last.
+        next_cursor: Option<String>,
+        /// Whether there is a next page.
+        has_more: bool,
+    }
+    /// Lets an interrupted run go on from its last complete step.
+    RunResume {
+        /// The session.
+        session_id: SessionId,
+        /// The run, which must be the last of its session.
+        run_id: RunId,
+    }
+    /// A run.
+    RunPayload {
+        /// The run.
+        run: Run,
+    }
     /// Reads one message.
     MessageGet {
         /// The session.

@@ -281,6 +281,9 @@ pub enum Part {
         id: PartId,
         /// UTF-8.
         text: String,
+        /// Whether it stops where the server did, so that there may have been more of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        interrupted: bool,
     },
     /// What the model thought before it answered.
     Reasoning {
@@ -288,6 +291,9 @@ pub enum Part {
         id: PartId,
         /// UTF-8.
         text: String,
+        /// Whether it stops where the server did, so that there may have been more of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        interrupted: bool,
     },
     /// A tool call and, once there is one, its result.
     Tool(ToolPart),

@@ -18,9 +18,11 @@ mod messages;
 mod pages;
 mod reader;
 mod recovery;
+mod resuming;
 mod runs;
 mod sessions;
 mod steps;
+mod streams;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,12 +41,17 @@ pub use messages::{AcceptMessage, AcceptedMessage};
 pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
 pub use reader::ProjectReader;
 pub use recovery::{FailRuns, RecoverRuns, Recovered};
+pub use resuming::{OpenRun, RESUMES_MAX, ResumeRun};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
 pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
+pub use streams::{CheckpointText, TextChunk};
 
 /// The migrations, oldest first.
-const SCHEMA: &[&str] = &[include_str!("../../../migrations/project/0001_conversations.sql")];
+const SCHEMA: &[&str] = &[
+    include_str!("../../../migrations/project/0001_conversations.sql"),
+    include_str!("../../../migrations/project/0002_streams_and_resumption.sql"),
+];
 
 /// The open database of a project.
 ///

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
-use iris_actors::Registration;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
+use iris_actors::{Registration, ResumePolicy};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
@@ -62,6 +62,8 @@ pub struct AppOptions {
     pub projects_open_max: usize,
     /// A session that does nothing for this long ends.
     pub session_idle: Duration,
+    /// What becomes of interrupted runs in projects that do not choose.
+    pub resume: ResumePolicy,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// Whether projects are reached as on another machine: over text, through another thread. By
@@ -88,6 +90,7 @@ impl Default for AppOptions {
             project_idle: Duration::from_mins(1),
             projects_open_max: 512,
             session_idle: Duration::from_mins(1),
+            resume: ResumePolicy::Manual,
             watchdog: WatchdogSettings::default(),
             remote: std::env::var_os(REMOTE).is_some(),
         }
@@ -123,6 +126,7 @@ impl AppOptions {
             project_idle: self.project_idle,
             projects_open_max: self.projects_open_max,
             session_idle: self.session_idle,
+            resume: self.resume,
             watchdog_abort: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use iris_agent::{
-    Effect, Input, PromptMessage, StepEnd, StepPart, ToolOutcome, Turn, TurnEnd, TurnLimits,
-    prompt_messages,
+    Effect, Input, PromptMessage, Resumption, StepEnd, StepPart, ToolOutcome, Turn, TurnEnd,
+    TurnLimits, prompt_messages,
 };
 use iris_protocol::{
     FinishReason, Message, MessageId, MessageRole, MessageState, Part, RunStatus, SessionId,
@@ -85,6 +85,30 @@ impl Driver {
 
     pub(crate) fn model_is_asked(&self) -> bool {
         self.model_call.is_some() && self.end.is_none()
+    }
+
+    /// The server stops here and starts again: what is not recorded is lost, the outcome of tools that
+    /// run is unknown, calls that wait go on waiting, and the run is resumed.
+    pub(crate) fn crash(&mut self) {
+        if self.end.is_some() {
+            return;
+        }
+        for call in self.calls.values_mut() {
+            if call.state == CallState::Running {
+                call.state = CallState::HasResult;
+                call.part.state = ToolState::UnknownOutcome;
+                call.part.error = Some("the server stopped".to_owned());
+            }
+        }
+        self.model_call = None;
+        self.usage_reported = self.usage_recorded;
+        let is_step = |part: &&Part| matches!(part, Part::Step { .. });
+        self.model_calls = u32::try_from(self.recorded.iter().filter(is_step).count()).unwrap();
+        let resumption = Resumption::of(&self.message());
+        assert_eq!(resumption.steps, self.model_calls);
+        assert_eq!(resumption.unusable_steps, self.unusable_steps);
+        self.turn = Turn::resume(self.limits, resumption);
+        self.feed(Input::Started, false);
     }
 
     pub(crate) fn pending(&self) -> Vec<Pending> {
@@ -245,10 +269,10 @@ impl Driver {
         for part in parts {
             match part {
                 StepPart::Text { id, kind: StreamKind::Text, text } => {
-                    self.recorded.push(Part::Text { id, text });
+                    self.recorded.push(Part::Text { id, text, interrupted: false });
                 }
                 StepPart::Text { id, kind: StreamKind::Reasoning, text } => {
-                    self.recorded.push(Part::Reasoning { id, text });
+                    self.recorded.push(Part::Reasoning { id, text, interrupted: false });
                 }
                 StepPart::Call { part, .. } => {
                     is_usable |= !part.state.is_final();
@@ -288,6 +312,7 @@ impl Driver {
         let call = self.calls.get_mut(id).expect("the call was recorded");
         assert_eq!(call.state, CallState::Ended(outcome.clone()), "one result a call (INV-3)");
         call.state = CallState::HasResult;
+        call.part.started_at = Some(0);
         match outcome {
             ToolOutcome::Completed { output, .. } => {
                 call.part.state = ToolState::Completed;

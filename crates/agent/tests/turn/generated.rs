@@ -20,6 +20,7 @@ proptest! {
     fn invariants_hold_whatever_happens(
         is_started in any::<bool>(),
         operations in vec((hostile_input(), prop::bool::weighted(0.02)), 0..80),
+        crashes in vec(any::<Index>(), 0..3),
     ) {
         let limits = TurnLimits {
             steps_max: 4,
@@ -31,7 +32,11 @@ proptest! {
         if is_started {
             driver.feed(Input::Started, false);
         }
-        for (input, record_fails) in operations {
+        let crashes: Vec<_> = crashes.iter().map(|crash| crash.index(80)).collect();
+        for (position, (input, record_fails)) in operations.into_iter().enumerate() {
+            if crashes.contains(&position) {
+                driver.crash();
+            }
             driver.feed(input, record_fails);
         }
         driver.feed(Input::CancelRequested, false);
@@ -101,6 +106,8 @@ struct Plan {
     answers: Vec<(Index, bool)>,
     /// Happens in place of the input with this number.
     accident: Option<(usize, Accident)>,
+    /// The server stops before the inputs with these numbers.
+    crashes: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -117,16 +124,17 @@ enum Accident {
     RecordFails,
 }
 
-/// Feeds a plan's inputs and counts them for its accident.
+/// Feeds a plan's inputs and counts them for its accident and its crashes.
 struct Player {
     driver: Driver,
     accident: Option<(usize, Accident)>,
+    crashes: Vec<usize>,
     inputs: usize,
 }
 
 fn play(plan: Plan) -> Driver {
-    let mut player =
-        Player { driver: Driver::new(plan.limits), accident: plan.accident, inputs: 0 };
+    let Plan { limits, accident, crashes, .. } = plan;
+    let mut player = Player { driver: Driver::new(limits), accident, crashes, inputs: 0 };
     let mut answers = plan.answers.into_iter().cycle();
     let silence = StepPlan { stream: Vec::new(), finish_reason: FinishReason::Stop };
     player.feed(Input::Started);
@@ -145,6 +153,9 @@ impl Player {
     fn feed(&mut self, input: Input) {
         let accident = self.accident.filter(|(position, _)| *position <= self.inputs);
         let accident = accident.map(|(_, accident)| accident);
+        if self.crashes.contains(&self.inputs) {
+            self.driver.crash();
+        }
         self.inputs += 1;
         match accident {
             Some(Accident::Cancel) => self.driver.feed(Input::CancelRequested, false),
@@ -187,8 +198,16 @@ fn plan() -> impl Strategy<Value = Plan> {
     let accident = select(vec![Accident::Cancel, Accident::ModelFails, Accident::RecordFails]);
     let accident = prop::option::weighted(0.3, (0..40_usize, accident));
     let answers = vec((any::<Index>(), prop::bool::weighted(0.8)), 1..8);
-    (limits, vec(step_plan(), 0..8), answers, accident)
-        .prop_map(|(limits, steps, answers, accident)| Plan { limits, steps, answers, accident })
+    let crashes = vec(1..40_usize, 0..3);
+    (limits, vec(step_plan(), 0..8), answers, accident, crashes).prop_map(
+        |(limits, steps, answers, accident, crashes)| Plan {
+            limits,
+            steps,
+            answers,
+            accident,
+            crashes,
+        },
+    )
 }
 
 fn step_plan() -> impl Strategy<Value = StepPlan> {

@@ -5,4 +5,5 @@ mod examples;
 mod generated;
 mod limits;
 mod model_call;
+mod resumed;
 mod script;

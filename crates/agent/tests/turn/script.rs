@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use iris_agent::{
-    Effect, IdSource, Input, StepEnd, StepPart, ToolOutcome, Turn, TurnEnd, TurnLimits, Verdict,
+    Effect, IdSource, Input, Resumption, StepEnd, StepPart, ToolOutcome, Turn, TurnEnd, TurnLimits,
+    Verdict,
 };
 use iris_protocol::{
     ApiError, ErrorCode, FinishReason, PartId, RunStatus, StreamKind, ToolCallId, ToolPart,
@@ -36,6 +37,11 @@ impl Scene {
         let mut scene = Self { turn: Turn::new(limits), ids: CountingIds::default() };
         assert_eq!(scene.step(Input::Started), [Effect::CallModel]);
         scene
+    }
+
+    /// A machine of a run that was cut off, before it is told to go on.
+    pub(crate) fn resumed(limits: TurnLimits, resumption: Resumption) -> Self {
+        Self { turn: Turn::resume(limits, resumption), ids: CountingIds::default() }
     }
 
     pub(crate) fn step(&mut self, input: Input) -> Vec<Effect> {

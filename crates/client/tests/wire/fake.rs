@@ -321,5 +321,6 @@ pub(crate) fn text_complete(text: &str) -> Event {
         part_id: part(),
         length: text.len() as u64,
         text: text.to_owned(),
+        interrupted: false,
     }
 }

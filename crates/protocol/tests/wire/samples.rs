@@ -85,8 +85,8 @@ fn session() -> Session {
 
 fn parts() -> Vec<Part> {
     vec![
-        Part::Reasoning { id: part_id(), text: "hm".to_owned() },
-        Part::Text { id: part_id(), text: "häß€".to_owned() },
+        Part::Reasoning { id: part_id(), text: "hm".to_owned(), interrupted: false },
+        Part::Text { id: part_id(), text: "häß€".to_owned(), interrupted: true },
         Part::Tool(ToolPart {
             id: part_id(),
             tool_call_id: tool_call_id(),
@@ -216,12 +216,17 @@ fn message_events() -> Vec<Event> {
     let (session_id, message_id, part_id) = (session_id(), message_id(), part_id());
     vec![
         Event::MessageCreated { session_id: session_id.clone(), message: message() },
+        Event::MessageUpdated {
+            session_id: session_id.clone(),
+            message: Message { parts: Vec::new(), ..message() },
+        },
         Event::MessageTextComplete {
             session_id: session_id.clone(),
             message_id: message_id.clone(),
             part_id: part_id.clone(),
             length: 8,
             text: "häß€".to_owned(),
+            interrupted: true,
         },
         Event::MessageReasoningComplete {
             session_id: session_id.clone(),
@@ -229,6 +234,7 @@ fn message_events() -> Vec<Event> {
             part_id: part_id.clone(),
             length: 2,
             text: "hm".to_owned(),
+            interrupted: false,
         },
         Event::MessageToolCall {
             session_id: session_id.clone(),

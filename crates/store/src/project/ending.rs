@@ -52,6 +52,28 @@ impl CallEnd {
             not_started: (ToolState::Cancelled, not_started),
         }
     }
+
+    /// When the session's actors were lost, while the run itself goes on.
+    pub(super) fn of_session() -> Self {
+        let unknown = "the session restarted while this call was running; it may or may not have \
+                       had its effect";
+        let not_started = "the session restarted before this call began";
+        Self {
+            running: (ToolState::UnknownOutcome, unknown),
+            not_started: (ToolState::Cancelled, not_started),
+        }
+    }
+}
+
+/// Gives every open call of the message its one result, but for those that a person is asked about.
+pub(super) fn end_unasked_calls(
+    tx: &mut WriteTx<'_>,
+    message: &Message,
+    end: &CallEnd,
+    at: i64,
+) -> Result<(), StoreError> {
+    let open = queries::open_calls(tx.conn(), &message.id)?.into_iter();
+    end_all(tx, message, open.filter(|call| call.state != ToolState::Waiting), end, at)
 }
 
 /// Gives every open call of the message its one result.
@@ -61,7 +83,18 @@ pub(super) fn end_calls(
     end: &CallEnd,
     at: i64,
 ) -> Result<(), StoreError> {
-    for mut call in queries::open_calls(tx.conn(), &message.id)? {
+    let open = queries::open_calls(tx.conn(), &message.id)?;
+    end_all(tx, message, open.into_iter(), end, at)
+}
+
+fn end_all(
+    tx: &mut WriteTx<'_>,
+    message: &Message,
+    calls: impl Iterator<Item = ToolPart>,
+    end: &CallEnd,
+    at: i64,
+) -> Result<(), StoreError> {
+    for mut call in calls {
         let (state, error) =
             if call.state == ToolState::Running { end.running } else { end.not_started };
         fail_call(tx, message, &mut call, state, error.to_owned(), at, None)?;

@@ -105,7 +105,11 @@ impl AcceptMessage {
             role: MessageRole::User,
             agent: None,
             model: None,
-            parts: vec![Part::Text { id: self.part_id.clone(), text: self.text.clone() }],
+            parts: vec![Part::Text {
+                id: self.part_id.clone(),
+                text: self.text.clone(),
+                interrupted: false,
+            }],
             state: MessageState::Complete,
             finish_reason: None,
             error: None,

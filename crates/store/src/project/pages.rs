@@ -2,7 +2,7 @@
 //! are bounded and go through an index.
 
 use iris_protocol::{
-    Message, MessagePage, Position, QueuedMessage, Room, Run, RunId, RunStatus, Session, SessionId,
+    Message, MessagePage, Position, QueuedMessage, Room, RunId, RunPage, Session, SessionId,
     SessionPage, SessionSnapshot, limits::PAGE_MAX,
 };
 use rusqlite::{Connection, Row, params};
@@ -30,6 +30,8 @@ const MESSAGES: &str = "SELECT * FROM messages
 const HISTORY: &str = "SELECT * FROM messages
      WHERE session_id = ?1 AND run_number > ?2 AND run_number <= ?3
      ORDER BY run_number, place";
+const RUNS: &str = "SELECT * FROM runs
+     WHERE session_id = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3";
 const QUEUE: &str = "SELECT m.id, m.run_id, m.created_by, m.created_at
      FROM runs r JOIN messages m
        ON m.session_id = r.session_id AND m.run_number = r.number AND m.place = 0
@@ -159,13 +161,26 @@ pub(super) fn history(
     all_with_parts(conn, found.into_iter())
 }
 
-/// The run that may start now: the first open one, unless it works already.
-pub(super) fn next_queued_run(
+/// The runs of a session, newest first. The session must exist.
+pub(super) fn runs(
     conn: &Connection,
     session_id: &SessionId,
-) -> Result<Option<Run>, StoreError> {
-    let first = queries::first_open_run(conn, session_id)?;
-    Ok(first.filter(|run| run.status == RunStatus::Queued))
+    limit: u32,
+    cursor: Option<&str>,
+) -> Result<RunPage, StoreError> {
+    queries::existing_session(conn, session_id)?;
+    let limit = limit.clamp(1, PAGE_MAX);
+    let invalid = |cursor: &str| StoreError::InvalidCursor { cursor: cursor.to_owned() };
+    let before: u32 = match cursor {
+        None => u32::MAX,
+        Some(cursor) => cursor.parse().map_err(|_| invalid(cursor))?,
+    };
+    let key = params![session_id.as_str(), before, limit + 1];
+    let mut found = queries::all(conn, RUNS, key, rows::run)?;
+    let has_more = cut(&mut found, limit);
+    let next_cursor = found.last().filter(|_| has_more).map(|last| last.number.to_string());
+    let runs = found.into_iter().map(|NumberedRun { run, .. }| run).collect();
+    Ok(RunPage { runs, next_cursor, has_more })
 }
 
 /// The events of a room after `since` and up to `to`, when they are few and small enough.
@@ -229,7 +244,7 @@ fn cut<T>(entries: &mut Vec<T>, limit: u32) -> bool {
 mod tests {
     use super::*;
     use crate::database;
-    use crate::project::SCHEMA;
+    use crate::project::{SCHEMA, resuming, streams};
 
     #[test]
     fn every_list_goes_through_an_index() {
@@ -240,6 +255,7 @@ mod tests {
             KEPT_SESSIONS,
             MESSAGES,
             HISTORY,
+            RUNS,
             QUEUE,
             LAST_ENDED_RUN,
             PENDING_APPROVALS,
@@ -249,6 +265,8 @@ mod tests {
             queries::PARTS_BYTES,
             queries::OPEN_CALLS,
             queries::PENDING_APPROVALS,
+            resuming::LAST_RUN,
+            streams::CHUNKS,
         ];
         for sql in lists {
             let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();

@@ -102,6 +102,11 @@ pub(super) fn bare_answer(
     first(conn, sql, params![run.run.session_id.as_str(), run.number], rows::message)
 }
 
+/// The answer of a run; none before the run starts.
+pub(super) fn answer(conn: &Connection, run: &NumberedRun) -> Result<Option<Message>, StoreError> {
+    bare_answer(conn, run)?.map(|message| with_parts(conn, message)).transpose()
+}
+
 pub(super) fn message(
     conn: &Connection,
     session_id: &SessionId,

@@ -1,11 +1,11 @@
 //! The queries of a project's database, off the caller's thread.
 
 use iris_protocol::{
-    Agent, File, Message, MessageId, MessagePage, Room, Run, RunId, Session, SessionId,
+    Agent, File, Message, MessageId, MessagePage, Room, Run, RunId, RunPage, Session, SessionId,
     SessionPage, SessionSnapshot,
 };
 
-use super::{Replay, pages, queries, rows};
+use super::{OpenRun, Replay, pages, queries, resuming, rows};
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
 /// Reads the database of a project. Cheap to clone.
@@ -110,12 +110,37 @@ impl ProjectReader {
         Ok(found.map(|found| found.run))
     }
 
-    /// The run of a session that may start now; none while one works or waits for a person.
+    /// A page of the runs of a session, newest first. `cursor` is the `next_cursor` of the page before.
+    ///
+    /// # Errors
+    /// `NotFound` (session), `InvalidCursor`, otherwise as [`Reader::read`].
+    pub async fn runs(
+        &self,
+        session_id: SessionId,
+        limit: u32,
+        cursor: Option<String>,
+    ) -> Result<RunPage, StoreError> {
+        self.reader.read(move |conn| pages::runs(conn, &session_id, limit, cursor.as_deref())).await
+    }
+
+    /// The first run of a session that has not ended, with all that is needed to let it go on.
     ///
     /// # Errors
     /// As [`Reader::read`].
-    pub async fn next_queued_run(&self, session_id: SessionId) -> Result<Option<Run>, StoreError> {
-        self.reader.read(move |conn| pages::next_queued_run(conn, &session_id)).await
+    pub async fn open_run(&self, session_id: SessionId) -> Result<Option<OpenRun>, StoreError> {
+        self.reader.read(move |conn| resuming::first_open_run(conn, &session_id)).await
+    }
+
+    /// The answer of a run of a session; none before the run starts.
+    ///
+    /// # Errors
+    /// `NotFound` (run), otherwise as [`Reader::read`].
+    pub async fn answer(
+        &self,
+        session_id: SessionId,
+        run_id: RunId,
+    ) -> Result<Option<Message>, StoreError> {
+        self.reader.read(move |conn| resuming::answer_of(conn, &session_id, &run_id)).await
     }
 
     /// The agents that the project defined, by name.

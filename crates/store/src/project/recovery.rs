@@ -1,4 +1,5 @@
-//! After the server stopped: whatever was alive is not any more, and says so.
+//! After the server stopped: whatever worked does not any more, and says so; whatever waits for a
+//! person goes on waiting.
 
 use iris_protocol::{
     ApiError, ErrorCode, FinishReason, MessageId, MessageState, RunId, RunStatus, SessionId,
@@ -7,43 +8,65 @@ use serde::{Deserialize, Serialize};
 
 use super::ending::{self, CallEnd};
 use super::rows::NumberedRun;
-use super::{queries, rows};
+use super::{queries, resuming, rows, streams};
 use crate::{Command, StoreError, WriteTx, column};
 
-/// Interrupts every run that was working or waiting when the server stopped. Runs that were queued
-/// stay queued. The first command after a database is opened.
+/// The runs that worked or waited when the server stopped. Walks the index of the open ones.
+const ACTIVE_RUNS: &str =
+    "SELECT * FROM runs WHERE ended_at IS NULL AND status IN ('running', 'waiting')
+     ORDER BY session_id, number";
+/// The sessions in which a run is to be started, or to go on. Walks the same index.
+const UNFINISHED: &str =
+    "SELECT DISTINCT session_id FROM runs WHERE ended_at IS NULL ORDER BY session_id";
+
+/// Puts in order what the server left. The first command after a database is opened.
+///
+/// A run that worked becomes `interrupted`, its text kept as far as it is safe. One that waits for a
+/// person goes on waiting; those of its calls that ran have an unknown outcome. Queued runs stay
+/// queued.
 #[derive(Debug, Clone)]
 pub struct RecoverRuns {
+    /// Whether runs that were interrupted by this are resumed at once, each at most
+    /// [`super::RESUMES_MAX`] times.
+    pub resume: bool,
     /// Now, in milliseconds since 1970 UTC.
     pub at: i64,
 }
 
 /// What a recovery found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovered {
-    /// Sessions in which a run waits to be started.
-    pub sessions_with_queue: Vec<SessionId>,
-    /// Number of runs that were cut off.
+    /// Sessions in which a run is to be started, or to go on.
+    pub unfinished: Vec<SessionId>,
+    /// Number of runs that were cut off, those that were resumed included.
     pub interrupted: u32,
+    /// Number of runs that were resumed.
+    pub resumed: u32,
+    /// Number of runs that wait for a person.
+    pub waiting: u32,
 }
 
 impl Command for RecoverRuns {
     type Output = Recovered;
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Recovered, StoreError> {
-        let sql = "SELECT * FROM runs WHERE ended_at IS NULL AND status IN ('running', 'waiting')
-                   ORDER BY session_id, number";
-        let mut interrupted = 0;
-        for run in queries::all(tx.conn(), sql, [], rows::run)? {
-            let error = ApiError::new(ErrorCode::Internal, "the server stopped during the run");
-            Cut::interrupted(error.reason("run_interrupted"), self.at).end(tx, run)?;
-            interrupted += 1;
+        let mut recovered = Recovered::default();
+        let error = ApiError::new(ErrorCode::Internal, "the server stopped during the run");
+        let cut = Cut::interrupted(error.reason("run_interrupted"), self.at);
+        for found in queries::all(tx.conn(), ACTIVE_RUNS, [], rows::run)? {
+            if stays_waiting(tx, &found, &CallEnd::of_server(), self.at)? {
+                recovered.waiting += 1;
+                continue;
+            }
+            let (ended, _) = cut.end(tx, found)?;
+            recovered.interrupted += 1;
+            if self.resume && resuming::resume_again(tx, ended, self.at)? {
+                recovered.resumed += 1;
+            }
         }
-        let sql = "SELECT DISTINCT session_id FROM runs
-                   WHERE ended_at IS NULL AND status = 'queued' ORDER BY session_id";
-        let sessions_with_queue =
-            queries::all(tx.conn(), sql, [], |row| column::word(row, "session_id"))?;
-        Ok(Recovered { sessions_with_queue, interrupted })
+        let read = |row: &rusqlite::Row<'_>| column::word(row, "session_id");
+        recovered.unfinished = queries::all(tx.conn(), UNFINISHED, [], read)?;
+        Ok(recovered)
     }
 }
 
@@ -55,6 +78,8 @@ pub struct FailRuns {
     pub session_id: SessionId,
     /// One that fails in any case.
     pub run_id: Option<RunId>,
+    /// Whether a run that waits for a person goes on waiting, unless it is the one named.
+    pub keep_waiting: bool,
     /// What went wrong.
     pub error: ApiError,
     /// Now, in milliseconds since 1970 UTC.
@@ -72,11 +97,32 @@ impl Command for FailRuns {
         let runs = queries::all(tx.conn(), sql, [self.session_id.as_str(), named], rows::run)?;
         let cut = Cut::failed(self.error, self.at);
         let mut answers = Vec::new();
-        for run in runs {
-            answers.extend(cut.end(tx, run)?);
+        for found in runs {
+            let may_wait = self.keep_waiting && self.run_id.as_ref() != Some(&found.run.id);
+            if may_wait && stays_waiting(tx, &found, &CallEnd::of_session(), self.at)? {
+                continue;
+            }
+            let (_, answer_id) = cut.end(tx, found)?;
+            answers.extend(answer_id);
         }
         Ok(answers)
     }
+}
+
+/// Leaves a run as it is that waits for a person, but for its calls that ran: nobody knows what became
+/// of them. Says whether it is such a run.
+fn stays_waiting(
+    tx: &mut WriteTx<'_>,
+    found: &NumberedRun,
+    calls: &CallEnd,
+    at: i64,
+) -> Result<bool, StoreError> {
+    let waits = found.run.status == RunStatus::Waiting
+        && !queries::pending_approvals(tx.conn(), &found.run)?.is_empty();
+    let answer = if waits { queries::bare_answer(tx.conn(), found)? } else { None };
+    let Some(message) = answer else { return Ok(false) };
+    ending::end_unasked_calls(tx, &message, calls, at)?;
+    Ok(true)
 }
 
 /// How a run ends from outside.
@@ -102,16 +148,17 @@ impl Cut {
         Self { status, message_state, finish_reason, calls, error, at }
     }
 
-    /// Ends a run; answers the message that it was writing.
+    /// Ends a run; answers it and the message that it was writing.
     fn end(
         &self,
         tx: &mut WriteTx<'_>,
         mut found: NumberedRun,
-    ) -> Result<Option<MessageId>, StoreError> {
+    ) -> Result<(NumberedRun, Option<MessageId>), StoreError> {
         let error = Some(self.error.clone());
         let answer = queries::bare_answer(tx.conn(), &found)?;
         let answer_id = answer.as_ref().map(|message| message.id.clone());
         if let Some(mut message) = answer {
+            streams::keep_interrupted(tx, &found.run, &message, self.at)?;
             ending::end_calls(tx, &message, &self.calls, self.at)?;
             ending::cancel_approvals(tx, &found.run, self.at)?;
             message.error.clone_from(&error);
@@ -120,6 +167,6 @@ impl Cut {
         }
         let mut session = queries::existing_session(tx.conn(), &found.run.session_id)?;
         ending::end_run(tx, &mut session, &mut found.run, self.status, error, self.at)?;
-        Ok(answer_id)
+        Ok((found, answer_id))
     }
 }

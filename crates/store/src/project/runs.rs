@@ -11,7 +11,7 @@ use super::ending::{self, CallEnd};
 use super::rows::NumberedRun;
 use super::sessions::{save_in_state, session_busy};
 use super::steps::{NewPart, OpenAnswer, StepEnd, append_parts, end_step};
-use super::{log, queries, records};
+use super::{log, queries, records, streams};
 use crate::{Command, StoreError, WriteTx};
 
 /// Starts a queued run and its answer, still empty.
@@ -134,6 +134,8 @@ impl Command for FinishRun {
         if let Some(step) = self.step {
             end_step(tx, &mut open, &step, self.at)?;
         }
+        // What a step that could not be recorded left.
+        streams::keep_interrupted(tx, &open.run, &open.message, self.at)?;
         let end = CallEnd::of_run(self.status);
         ending::end_calls(tx, &open.message, &end, self.at)?;
         ending::cancel_approvals(tx, &open.run, self.at)?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::ending::{fail_call, publish_result};
 use super::files::{RecordedChange, record_change};
 use super::sessions::save_in_state;
-use super::{log, queries, records};
+use super::{log, queries, records, streams};
 use crate::{Command, StoreError, WriteTx};
 
 /// A part of an answer that is recorded.
@@ -219,11 +219,12 @@ pub(super) fn append_parts(
     let (message, by) = (&open.message, Some(&open.run.started_by));
     for part in parts {
         let part = match part {
-            NewPart::Text { id, text } => Part::Text { id, text },
-            NewPart::Reasoning { id, text } => Part::Reasoning { id, text },
+            NewPart::Text { id, text } => Part::Text { id, text, interrupted: false },
+            NewPart::Reasoning { id, text } => Part::Reasoning { id, text, interrupted: false },
             NewPart::Tool(call) => Part::Tool(with_times(call, at)),
         };
         records::append_part(tx.conn(), message, &part)?;
+        streams::drop_part(tx.conn(), &message.id, part.id())?;
         let event = event_of(message, &part);
         log::in_session(tx, &message.session_id, at, by, &event)?;
         if let Part::Tool(call) = &part {
@@ -243,18 +244,26 @@ fn with_times(mut call: ToolPart, at: i64) -> ToolPart {
     call
 }
 
-fn event_of(message: &Message, part: &Part) -> Event {
+pub(super) fn event_of(message: &Message, part: &Part) -> Event {
     let (session_id, message_id) = (message.session_id.clone(), message.id.clone());
     let part_id = part.id().clone();
     match part {
-        Part::Text { text, .. } => {
-            let (length, text) = (text.len() as u64, text.clone());
-            Event::MessageTextComplete { session_id, message_id, part_id, length, text }
-        }
-        Part::Reasoning { text, .. } => {
-            let (length, text) = (text.len() as u64, text.clone());
-            Event::MessageReasoningComplete { session_id, message_id, part_id, length, text }
-        }
+        Part::Text { text, interrupted, .. } => Event::MessageTextComplete {
+            session_id,
+            message_id,
+            part_id,
+            length: text.len() as u64,
+            text: text.clone(),
+            interrupted: *interrupted,
+        },
+        Part::Reasoning { text, interrupted, .. } => Event::MessageReasoningComplete {
+            session_id,
+            message_id,
+            part_id,
+            length: text.len() as u64,
+            text: text.clone(),
+            interrupted: *interrupted,
+        },
         Part::Tool(call) => Event::MessageToolCall {
             session_id,
             message_id,

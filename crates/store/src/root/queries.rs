@@ -4,6 +4,7 @@ use iris_protocol::{
     AuthSessionId, Member, Project, ProjectId, ProjectPage, Role, User, UserId, limits,
 };
 use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::{Map, Value};
 
 use super::rows::{self, MEMBER_COLUMNS, PROJECT_COLUMNS, USER_COLUMN_COUNT, USER_COLUMNS};
 use crate::StoreError;
@@ -173,6 +174,17 @@ pub(super) fn project_location(
         Ok(ProjectLocation { path: row.get(0)?, archived: row.get(1)? })
     });
     Ok(found.optional()?)
+}
+
+const PROJECT_SETTINGS: &str = "SELECT settings FROM projects WHERE id = ?1";
+
+pub(super) fn project_settings(
+    conn: &Connection,
+    id: &ProjectId,
+) -> Result<Map<String, Value>, StoreError> {
+    let found = conn.prepare_cached(PROJECT_SETTINGS)?.query_row([id.as_str()], |row| row.get(0));
+    let settings: Option<String> = found.optional()?;
+    Ok(settings.map_or_else(|| Ok(Map::new()), |settings| serde_json::from_str(&settings))?)
 }
 
 /// Reads the whole table, because that is what it is asked for.

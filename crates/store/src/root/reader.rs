@@ -3,6 +3,7 @@
 use iris_protocol::{
     AuthSessionId, Member, Project, ProjectId, ProjectPage, SupervisionRecord, User, UserId,
 };
+use serde_json::{Map, Value};
 
 use super::audit::{self, AuditRecord};
 use super::queries::{self, Access, Credentials, ProjectLocation};
@@ -113,6 +114,18 @@ impl RootReader {
     ) -> Result<Option<ProjectLocation>, StoreError> {
         let id = project_id.clone();
         self.reader.read(move |conn| queries::project_location(conn, &id)).await
+    }
+
+    /// The settings of a project; empty when there is no such project.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn project_settings(
+        &self,
+        project_id: &ProjectId,
+    ) -> Result<Map<String, Value>, StoreError> {
+        let id = project_id.clone();
+        self.reader.read(move |conn| queries::project_settings(conn, &id)).await
     }
 
     /// Every project of the server, oldest first. Reads the whole table: for the start of the server.

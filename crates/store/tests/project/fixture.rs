@@ -165,6 +165,23 @@ impl Fixture {
             .collect()
     }
 
+    /// How many pieces of streaming text the file holds.
+    pub(crate) fn chunks(&self) -> usize {
+        let conn = rusqlite::Connection::open(self.path()).unwrap();
+        conn.query_row("SELECT count(*) FROM stream_chunks", [], |row| row.get(0)).unwrap()
+    }
+
+    /// The texts of an answer, and whether each was interrupted.
+    pub(crate) async fn texts(&self, n: u128) -> Vec<(String, bool)> {
+        let texts = self.answer(n).await.parts.into_iter().filter_map(|part| match part {
+            Part::Text { text, interrupted, .. } | Part::Reasoning { text, interrupted, .. } => {
+                Some((text, interrupted))
+            }
+            Part::Tool(_) | Part::Step { .. } => None,
+        });
+        texts.collect()
+    }
+
     pub(crate) async fn log(&self, room: Room) -> Vec<StoredEvent> {
         let replay = self.reader().events(room, 0, u64::MAX, 100_000, usize::MAX).await.unwrap();
         let Replay::Events(events) = replay else { unreachable!("no test writes that much") };
@@ -264,6 +281,26 @@ pub(crate) fn step(n: u128, index: u32, parts: Vec<NewPart>) -> RecordStep {
 pub(crate) fn end_of_step(n: u128, index: u32, finish_reason: FinishReason) -> StepEnd {
     let part_id = PartId::from_bits(3_000_000 + n * 1000 + u128::from(index));
     StepEnd { part_id, index, usage: usage(5), finish_reason }
+}
+
+/// A piece of the part that `text(part, ..)` would record.
+pub(crate) fn chunk(part: u128, offset: u64, text: &str) -> TextChunk {
+    let (part_id, kind) = (PartId::from_bits(2_000_000 + part), StreamKind::Text);
+    TextChunk { part_id, kind, offset, text: text.into() }
+}
+
+pub(crate) fn checkpoint(n: u128, chunks: Vec<TextChunk>) -> CheckpointText {
+    let (session_id, run_id, message_id) = (session_id(), run_id(n), answer_id(n));
+    CheckpointText { session_id, run_id, message_id, chunks }
+}
+
+/// As after a crash; what was interrupted is resumed where that is asked for.
+pub(crate) fn recover(resume: bool) -> RecoverRuns {
+    RecoverRuns { resume, at: NOW + 7 }
+}
+
+pub(crate) fn resume(n: u128) -> ResumeRun {
+    ResumeRun { session_id: session_id(), run_id: run_id(n), by: bob(), at: NOW + 8 }
 }
 
 pub(crate) fn result(n: u128, call: u128, outcome: Outcome) -> RecordResult {

@@ -10,6 +10,8 @@ mod opening;
 mod pages;
 mod properties;
 mod recovery;
+mod resuming;
 mod runs;
 mod sessions;
+mod streams;
 mod writer;

@@ -162,7 +162,7 @@ async fn a_page_is_never_longer_than_the_wire_allows() {
 async fn run_of(fixture: &Fixture, n: u128, bytes: usize) {
     let question = fixture.write(accept(n)).await.unwrap().message.parts;
     fixture.write(start(n)).await.unwrap();
-    let empty = [Part::Text { id: PartId::from_bits(n), text: String::new() }];
+    let empty = [Part::Text { id: PartId::from_bits(n), text: String::new(), interrupted: false }];
     let parts = [question, empty.to_vec()].concat();
     let taken: usize = parts.iter().map(|part| serde_json::to_string(part).unwrap().len()).sum();
     let parts = vec![text(n, &"x".repeat(bytes - taken))];

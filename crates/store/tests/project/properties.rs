@@ -20,7 +20,9 @@ enum Act {
     Resolve { call: u128, approve: bool },
     Finish { run: u128, cancelled: bool },
     Fail(u128),
-    Recover,
+    Checkpoint { run: u128, part: u128 },
+    Resume(u128),
+    Recover { resume: bool },
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -38,7 +40,9 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         (call(), any::<bool>()).prop_map(|(call, approve)| Act::Resolve { call, approve }),
         (run(), any::<bool>()).prop_map(|(run, cancelled)| Act::Finish { run, cancelled }),
         run().prop_map(Act::Fail),
-        Just(Act::Recover),
+        (run(), 0..6_u128).prop_map(|(run, part)| Act::Checkpoint { run, part }),
+        run().prop_map(Act::Resume),
+        any::<bool>().prop_map(|resume| Act::Recover { resume }),
     ];
     proptest::collection::vec(act, 1..60)
 }
@@ -72,7 +76,11 @@ async fn perform(fixture: &Fixture, act: Act, step_index: u32) {
             let fail = FailQueuedRun { session_id, run_id, status, error: None, at: NOW };
             drop(fixture.write(fail).await);
         }
-        Act::Recover => drop(fixture.write(RecoverRuns { at: NOW }).await),
+        Act::Checkpoint { run, part } => {
+            drop(fixture.write(checkpoint(run, vec![chunk(part, 0, "text")])).await);
+        }
+        Act::Resume(n) => drop(fixture.write(resume(n)).await),
+        Act::Recover { resume } => drop(fixture.write(recover(resume)).await),
     }
 }
 
@@ -106,6 +114,15 @@ async fn check(fixture: &Fixture) {
     assert_eq!(snapshot.session.message_count, snapshot.messages.len() as u64);
 }
 
+/// Pieces of text are kept for what streams alone, and of no part that is recorded.
+fn check_chunks(conn: &rusqlite::Connection) {
+    let sql = "SELECT count(*) FROM stream_chunks c JOIN messages m ON m.id = c.message_id
+               WHERE m.state <> 'streaming'
+                 OR EXISTS (SELECT 1 FROM message_parts p WHERE p.id = c.part_id)";
+    let left_over: u32 = conn.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(left_over, 0);
+}
+
 /// Every event has its number, and every call at most one result.
 fn check_log(fixture: &Fixture) {
     let mut heads = HashMap::new();
@@ -133,9 +150,11 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let fixture = Fixture::with_session().await;
+            let conn = rusqlite::Connection::open(fixture.path()).unwrap();
             for (act, index) in acts.into_iter().zip(0..) {
                 perform(&fixture, act, index).await;
                 check(&fixture).await;
+                check_chunks(&conn);
             }
             check_log(&fixture);
         });

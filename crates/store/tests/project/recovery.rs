@@ -31,31 +31,25 @@ async fn what_was_written_is_there_after_a_reopen() {
 }
 
 #[tokio::test]
-async fn a_run_that_was_alive_is_interrupted_and_the_queue_stays() {
+async fn a_run_that_worked_is_interrupted_and_the_queue_stays() {
     let fixture = Fixture::with_run().await;
-    let calls = vec![call(1, ToolState::Running), call(2, ToolState::Waiting)];
-    fixture.write(step(1, 0, calls)).await.unwrap();
+    fixture.write(step(1, 0, vec![call(1, ToolState::Running)])).await.unwrap();
     fixture.write(accept(2)).await.unwrap();
     let copy = fixture.crash();
-    let recovered = copy.write(RecoverRuns { at: NOW + 7 }).await.unwrap();
-    let sessions_with_queue = vec![session_id()];
-    assert_eq!(recovered, Recovered { sessions_with_queue, interrupted: 1 });
+    let recovered = copy.write(recover(false)).await.unwrap();
+    let unfinished = vec![session_id()];
+    assert_eq!(recovered, Recovered { unfinished, interrupted: 1, ..Recovered::default() });
     assert_eq!(
         copy.take_events(),
         [
             "S message.tool.error",
-            "S message.tool.error",
-            "S tool.approval.resolved",
-            "P tool.approval.resolved",
             "S message.error",
             "S run.completed",
             "S session.status",
             "P session.status"
         ]
     );
-    let calls = copy.calls(1).await;
-    assert_eq!(calls[0].state, ToolState::UnknownOutcome);
-    assert_eq!(calls[1].state, ToolState::Cancelled);
+    assert_eq!(copy.calls(1).await[0].state, ToolState::UnknownOutcome);
     assert_eq!(copy.answer(1).await.state, MessageState::Interrupted);
     assert_eq!(copy.run(1).await.status, RunStatus::Interrupted);
     assert_eq!(copy.session().await.state, SessionState::Queued);
@@ -66,11 +60,81 @@ async fn a_run_that_was_alive_is_interrupted_and_the_queue_stays() {
 async fn a_session_without_a_queue_is_interrupted() {
     let fixture = Fixture::with_run().await;
     let copy = fixture.crash();
-    let recovered = copy.write(RecoverRuns { at: NOW + 7 }).await.unwrap();
-    assert_eq!(recovered, Recovered { sessions_with_queue: Vec::new(), interrupted: 1 });
+    let recovered = copy.write(recover(false)).await.unwrap();
+    assert_eq!(recovered, Recovered { interrupted: 1, ..Recovered::default() });
     assert_eq!(copy.session().await.state, SessionState::Interrupted);
     copy.take_events();
-    let again = copy.write(RecoverRuns { at: NOW + 8 }).await.unwrap();
-    assert_eq!(again.interrupted, 0);
+    let again = copy.write(recover(false)).await.unwrap();
+    assert_eq!(again, Recovered::default());
     assert!(copy.take_events().is_empty());
+}
+
+#[tokio::test]
+async fn a_run_that_waits_goes_on_waiting_and_nobody_knows_what_its_tools_did() {
+    let fixture = Fixture::with_run().await;
+    let calls = vec![
+        call(1, ToolState::Running),
+        call(2, ToolState::Waiting),
+        call(3, ToolState::Waiting),
+        call(4, ToolState::Running),
+    ];
+    fixture.write(step(1, 0, calls)).await.unwrap();
+    fixture.write(result(1, 4, completed("done"))).await.unwrap();
+    fixture.write(resolve(2, Decision::Approve)).await.unwrap();
+    fixture.write(accept(2)).await.unwrap();
+    let copy = fixture.crash();
+    let recovered = copy.write(recover(true)).await.unwrap();
+    let unfinished = vec![session_id()];
+    assert_eq!(recovered, Recovered { unfinished, waiting: 1, ..Recovered::default() });
+    assert_eq!(copy.take_events(), ["S message.tool.error", "S message.tool.error"]);
+
+    let open = copy.reader().open_run(session_id()).await.unwrap().unwrap();
+    assert_eq!((&open.run.id, open.run.status), (&run_id(1), RunStatus::Waiting));
+    assert_eq!(open.answer.map(|answer| answer.id), Some(answer_id(1)));
+    let asked: Vec<_> = open.approvals.iter().map(|it| (&it.tool_call_id, it.expires_at)).collect();
+    assert_eq!(asked, [(&call_id(3), NOW + 1000)]);
+    let states: Vec<_> = copy.calls(1).await.into_iter().map(|call| call.state).collect();
+    use ToolState::{Completed, UnknownOutcome, Waiting};
+    assert_eq!(states, [UnknownOutcome, UnknownOutcome, Waiting, Completed]);
+    assert_eq!(copy.session().await.state, SessionState::Waiting);
+
+    // It is decided as before, and another recovery finds nothing to change.
+    assert_eq!(copy.write(recover(false)).await.unwrap(), recovered);
+    assert!(copy.take_events().is_empty());
+    copy.write(resolve(3, Decision::Approve)).await.unwrap();
+    copy.write(result(1, 3, completed("written"))).await.unwrap();
+    assert_eq!(copy.run(1).await.status, RunStatus::Running);
+}
+
+#[tokio::test]
+async fn a_run_whose_last_approval_is_decided_is_interrupted() {
+    let fixture = Fixture::with_run().await;
+    fixture.write(step(1, 0, vec![call(1, ToolState::Waiting)])).await.unwrap();
+    fixture.write(resolve(1, Decision::Approve)).await.unwrap();
+    let copy = fixture.crash();
+    assert_eq!(copy.write(recover(false)).await.unwrap().interrupted, 1);
+    assert_eq!(copy.calls(1).await[0].state, ToolState::UnknownOutcome);
+}
+
+#[tokio::test]
+async fn a_session_that_restarts_fails_what_worked_and_keeps_what_waits() {
+    let fixture = Fixture::with_run().await;
+    let calls = vec![call(1, ToolState::Running), call(2, ToolState::Waiting)];
+    fixture.write(step(1, 0, calls)).await.unwrap();
+    let fail = |run_id, keep_waiting| FailRuns {
+        session_id: session_id(),
+        run_id,
+        keep_waiting,
+        error: ApiError::from(ErrorCode::Internal),
+        at: NOW + 7,
+    };
+    assert!(fixture.write(fail(None, true)).await.unwrap().is_empty());
+    assert_eq!(fixture.run(1).await.status, RunStatus::Waiting);
+    assert_eq!(fixture.calls(1).await[0].state, ToolState::UnknownOutcome);
+    let copy = fixture.crash();
+    for (fixture, fail) in [(&fixture, fail(Some(run_id(1)), true)), (&copy, fail(None, false))] {
+        assert_eq!(fixture.write(fail).await.unwrap(), [answer_id(1)]);
+        assert_eq!(fixture.run(1).await.status, RunStatus::Failed);
+        assert_eq!(fixture.calls(1).await[1].state, ToolState::Cancelled);
+    }
 }

@@ -33,12 +33,13 @@ async fn runs_start_once_and_in_order() {
     assert_eq!(fixture.refusal(start(1)).await, (CONFLICT, "run_not_queued".into()));
     assert_eq!(fixture.refusal(start(2)).await, (CONFLICT, "session_busy".into()));
     assert_eq!(fixture.refusal(start(3)).await.0, ErrorCode::NotFound);
-    assert_eq!(fixture.reader().next_queued_run(session_id()).await.unwrap(), None);
+    let first = fixture.reader().open_run(session_id()).await.unwrap().unwrap();
+    assert_eq!((first.run.id, first.run.status), (run_id(1), RunStatus::Running));
     let end = finish(1, RunStatus::Completed, FinishReason::Stop);
     let finished = fixture.write(end).await.unwrap();
     assert_eq!(finished.next, Some(run_id(2)));
-    let next = fixture.reader().next_queued_run(session_id()).await.unwrap();
-    assert_eq!(next.map(|run| run.id), finished.next);
+    let next = fixture.reader().open_run(session_id()).await.unwrap().unwrap();
+    assert_eq!((Some(next.run.id), next.answer), (finished.next, None));
     assert_eq!(fixture.session().await.state, SessionState::Queued);
     fixture.write(start(2)).await.unwrap();
 }
