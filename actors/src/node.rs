@@ -105,7 +105,11 @@ impl Node {
         Self { hop: Some(hop), ..self }
     }
 
-    pub(crate) async fn project(&self, id: &ProjectId) -> Result<ProjectHandle, ApiError> {
+    /// The registry of a project, which is opened if need be. It stays open while the handle is held.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `PROJECT_CORRUPT`, `OVERLOADED` when too many are open or too much waits.
+    pub async fn project(&self, id: &ProjectId) -> Result<ProjectHandle, ApiError> {
         let (answer, opened) = oneshot::channel();
         self.directory.admit().map_err(AskError::to_api)?;
         self.directory.tell(OpenProject { id: id.clone(), answer });

@@ -21,6 +21,7 @@ mod passivation;
 mod process;
 mod server;
 mod sessions;
+mod storage;
 mod table;
 mod turn;
 
@@ -39,6 +40,7 @@ fn main() -> anyhow::Result<ExitCode> {
     figures.extend(runtime.block_on(passivation::figures())?);
     figures.extend(runtime.block_on(sessions::figures())?);
     figures.extend(runtime.block_on(crowd::figures())?);
+    figures.extend(runtime.block_on(storage::figures())?);
     table::print(&figures)?;
     let all_met = figures.iter().all(Figure::is_met);
     Ok(if all_met { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -12,7 +12,7 @@ use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
-use iris_actors::{Registration, ResumePolicy};
+use iris_actors::{Node, Registration, ResumePolicy};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
@@ -170,6 +170,7 @@ pub struct TestApp {
     data_dir: Arc<TempDir>,
     options: AppOptions,
     supervision: Supervision,
+    node: Node,
     hop_texts: Arc<AtomicU64>,
     server: Server,
 }
@@ -195,6 +196,14 @@ pub async fn spawn_app_with(options: AppOptions) -> TestApp {
     TestApp::start(options, Arc::new(tempfile::tempdir().unwrap())).await
 }
 
+/// Starts a server on a directory of the caller's choice.
+///
+/// # Panics
+/// When it does not start.
+pub async fn spawn_app_in(options: AppOptions, data_dir: TempDir) -> TestApp {
+    TestApp::start(options, Arc::new(data_dir)).await
+}
+
 impl TestApp {
     async fn start(options: AppOptions, data_dir: Arc<TempDir>) -> Self {
         let hop_texts = Arc::<AtomicU64>::default();
@@ -207,7 +216,8 @@ impl TestApp {
         let thread = thread::spawn(move || {
             let stopped = actix_rt::System::new().block_on(async move {
                 let app = App::start(config, dependencies).await.unwrap();
-                started.send((app.address(), app.supervision().clone())).ok().unwrap();
+                let inside = (app.supervision().clone(), app.node().clone());
+                started.send((app.address(), inside)).ok().unwrap();
                 // Fails when the test has dropped the server, which means the same.
                 stopped.await.ok();
                 app.stop().await
@@ -215,11 +225,11 @@ impl TestApp {
             drop(keep);
             stopped
         });
-        let (address, supervision) = patiently("the server to start", running).await.unwrap();
+        let (address, (supervision, node)) = patiently("the server to start", running).await.unwrap();
         let server = Server { stop, thread };
         let url = format!("http://{address}");
         let client = Client::new(&url).unwrap();
-        Self { url, client, data_dir, options, supervision, hop_texts, server }
+        Self { url, client, data_dir, options, supervision, node, hop_texts, server }
     }
 
     /// Stops the server gracefully and waits for it.
@@ -272,6 +282,11 @@ impl TestApp {
     /// The supervision of the server's actors.
     pub fn supervision(&self) -> &Supervision {
         &self.supervision
+    }
+
+    /// The server's actors, past everything that stands before them.
+    pub fn node(&self) -> &Node {
+        &self.node
     }
 
     /// How many questions, answers and frames went over the remote hop so far.

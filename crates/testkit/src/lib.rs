@@ -26,7 +26,7 @@ mod wire;
 
 use std::time::Duration;
 
-pub use app::{AppOptions, REMOTE, SETUP_TOKEN, TestApp, spawn_app, spawn_app_with};
+pub use app::{AppOptions, REMOTE, SETUP_TOKEN, TestApp, spawn_app, spawn_app_in, spawn_app_with};
 pub use clock::TestClock;
 pub use conversation::{Conversation, calls_of, text_of};
 pub use person::{PASSWORD, Person};
