@@ -80,6 +80,7 @@ struct World {
     session: SessionId,
     doomed_session: SessionId,
     message: String,
+    run: String,
 }
 
 impl World {
@@ -104,7 +105,8 @@ impl World {
         let mut conversation = owner.conversation_in(&project).await;
         let doomed_session = owner.session(&project).await.id;
         conversation.ask("say hello").await;
-        let message = owner.snapshot(&project, &conversation.session).await.messages[0].id.clone();
+        let snapshot = owner.snapshot(&project, &conversation.session).await;
+        let (message, run) = (snapshot.messages[0].id.clone(), snapshot.runs[0].id.to_string());
         owner.client.file_put(&project, "a.txt", "a").await.unwrap();
         let agent = json!({ "name": "helper" });
         owner.post(&format!("/v1/projects/{project}/agents"), agent).await;
@@ -121,6 +123,7 @@ impl World {
             session,
             doomed_session,
             message,
+            run,
         }
     }
 
@@ -202,7 +205,11 @@ impl World {
             | Operation::SessionArchive
             | Operation::SessionUnarchive
             | Operation::RunCancel
+            | Operation::RunList
             | Operation::MessageList => session,
+            Operation::RunGet | Operation::RunResume => {
+                json!({ "sessionId": self.session, "runId": self.run })
+            }
             Operation::MessageSend => {
                 json!({ "sessionId": self.session, "content": "say hello" })
             }

@@ -30,6 +30,7 @@ mod project_paths;
 mod projects;
 mod remote;
 mod restart;
+mod resuming;
 mod sessions;
 mod socket;
 mod streaming;

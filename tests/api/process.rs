@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use iris_client::ClientError;
 use iris_protocol::{
-    AuthRegister, ErrorCode, Message, MessageState, RunId, RunStatus, ServerFrame, SessionState,
-    ToolState,
+    AuthRegister, ErrorCode, Event, Message, MessageState, Part, RunId, RunResume, RunStatus,
+    ServerFrame, SessionState, ToolState,
 };
 use iris_testkit::{
-    Conversation, FakeProvider, Gate, PASSWORD, Person, Reply, ServerProcess, calls_of, chat,
-    patiently, text_of,
+    Asked, Conversation, FakeProvider, Gate, PASSWORD, Person, Reply, ServerProcess, calls_of,
+    chat, patiently, text_of,
 };
+use serde_json::Value;
 use tempfile::tempdir;
 
 fn iris(data_dir: &Path) -> Command {
@@ -112,15 +113,175 @@ async fn after_a_kill_nothing_acknowledged_is_lost() {
     let server = ServerProcess::start(iris(dir.path())).await;
     let person = Person::new(&server.client(), talk.person.grant.clone());
     let mut again = talk.resume(person.clone()).await;
-    assert_eq!(again.run_ended(&waiting.run_id).await, RunStatus::Interrupted);
+    let snapshot = person.snapshot(&talk.project, &talk.session).await;
+    assert_eq!((snapshot.queue.len(), snapshot.approvals.len()), (1, 1));
+    again.approve(&snapshot.approvals[0].tool_call_id).await.unwrap();
+    assert_eq!(again.run_ended(&waiting.run_id).await, RunStatus::Completed);
     assert_eq!(again.run_ended(&queued.run_id).await, RunStatus::Completed);
     let snapshot = person.snapshot(&talk.project, &talk.session).await;
     assert_eq!(snapshot.messages.len(), 6);
     assert!(snapshot.messages.contains(&done));
-    assert_eq!(again.answer(&waiting.run_id).await.state, MessageState::Interrupted);
     assert_eq!(text_of(&again.answer(&queued.run_id).await), "queued");
     assert_eq!(person.client.file_get(&talk.project, "kept.txt").await.unwrap(), "kept");
     assert!(snapshot.approvals.is_empty());
+}
+
+/// The command with the models of a provider.
+fn iris_with(dir: &Path, provider: &FakeProvider) -> Command {
+    let mut command = iris(dir);
+    command
+        .env("IRIS_PROVIDERS__FAKE__KIND", "openai-compatible")
+        .env("IRIS_PROVIDERS__FAKE__BASE_URL", provider.base_url())
+        .env("IRIS_DEFAULT_MODEL", "fake/model");
+    command
+}
+
+/// The same people in the same session, at a server that was started again.
+async fn came_back(server: &ServerProcess, talk: &Conversation) -> Conversation {
+    talk.resume(Person::new(&server.client(), talk.person.grant.clone())).await
+}
+
+async fn resume(talk: &Conversation, run: &RunId) -> Result<(), ClientError> {
+    let (session_id, run_id) = (talk.session.clone(), run.clone());
+    talk.call(RunResume { session_id, run_id }).await.map(drop)
+}
+
+/// The messages of a question to the model, but for the system's.
+fn messages(asked: &Asked) -> Vec<Value> {
+    let all = asked.body["messages"].as_array().unwrap().iter();
+    all.filter(|message| message["role"] != "system").cloned().collect()
+}
+
+#[tokio::test]
+async fn text_that_streamed_is_kept_up_to_its_last_checkpoint_and_the_run_can_be_resumed() {
+    let (gate, kept) = (Gate::default(), "word ".repeat(1_000));
+    let held = Reply::stream().bytes(chat::text(&kept)).wait(&gate);
+    let provider = FakeProvider::start([held, chat::says("whole"), chat::says("on")]).await;
+    let dir = tempdir().unwrap();
+    let mut command = iris_with(dir.path(), &provider);
+    command.env("IRIS_CRASH_AT", "checkpoint");
+    let server = ServerProcess::start(command).await;
+    let talk = ann(&server).await.conversation().await;
+    let run = talk.send_message("say much").await.run_id;
+    assert!(!server.exited().await.success());
+
+    let server = ServerProcess::start(iris_with(dir.path(), &provider)).await;
+    let mut again = came_back(&server, &talk).await;
+    let complete = again.wait_for("message.text.complete").await;
+    let Event::MessageTextComplete { text, interrupted, .. } = complete.event else { panic!("no") };
+    assert_eq!((&text, interrupted), (&kept, true));
+    assert_eq!(again.run_ended(&run).await, RunStatus::Interrupted);
+    let cut = again.answer(&run).await;
+    assert_eq!((cut.state, text_of(&cut)), (MessageState::Interrupted, kept.clone()));
+    assert!(matches!(cut.parts[..], [Part::Text { interrupted: true, .. }]));
+
+    resume(&again, &run).await.unwrap();
+    assert_eq!(again.run_ended(&run).await, RunStatus::Completed);
+    let answer = again.answer(&run).await;
+    assert_eq!((&answer.id, text_of(&answer)), (&cut.id, kept.clone() + "whole"));
+    again.ask("and?").await;
+    let asked = provider.asked();
+    let said =
+        |n: usize| messages(&asked[n]).iter().map(|m| m["content"].clone()).collect::<Vec<_>>();
+    assert_eq!(said(1), ["say much"]);
+    assert_eq!(said(2), ["say much", "whole", "and?"]);
+}
+
+#[tokio::test]
+async fn an_approval_that_is_answered_after_a_kill_runs_its_tool_exactly_once() {
+    let arguments = "{\"path\": \"a.txt\", \"content\": \"1\"}";
+    let replies = [chat::calls("write", arguments), chat::says("written"), chat::says("behind")];
+    let provider = FakeProvider::start(replies).await;
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(iris_with(dir.path(), &provider)).await;
+    let mut talk = ann(&server).await.conversation().await;
+    let run = talk.send_message("write it").await.run_id;
+    let call = talk.approval().await.tool_call_id;
+    let behind = talk.send_message("and then").await.run_id;
+    server.kill();
+
+    let server = ServerProcess::start(iris_with(dir.path(), &provider)).await;
+    let mut again = came_back(&server, &talk).await;
+    again.approve(&call).await.unwrap();
+    assert_eq!(again.run_ended(&run).await, RunStatus::Completed);
+    assert_eq!(again.run_ended(&behind).await, RunStatus::Completed);
+    let results = again.names().into_iter().filter(|name| *name == "message.tool.result").count();
+    assert_eq!(results, 1);
+    let answer = again.answer(&run).await;
+    assert_eq!(calls_of(&answer)[0].state, ToolState::Completed);
+    let path = format!("/v1/projects/{}/files/content?path=a.txt", again.project);
+    let file = again.person.get(&path).await;
+    assert_eq!(file.headers["x-iris-file-version"], "1");
+    let asked = provider.asked();
+    assert_eq!(asked.len(), 3);
+    let second = messages(&asked[1]);
+    let roles: Vec<_> = second.iter().map(|message| message["role"].clone()).collect();
+    assert_eq!(roles, ["user", "assistant", "tool"]);
+    let result = second[2]["content"].as_str().unwrap();
+    assert!(result.contains("created `a.txt`"), "{result}");
+}
+
+#[tokio::test]
+async fn a_run_whose_model_is_gone_fails_when_it_waits_and_is_not_resumed() {
+    let gate = Gate::default();
+    let held = Reply::stream().bytes(chat::text("So")).wait(&gate);
+    let arguments = "{\"path\": \"a.txt\", \"content\": \"1\"}";
+    let provider = FakeProvider::start([chat::calls("write", arguments), held]).await;
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(iris_with(dir.path(), &provider)).await;
+    let mut waits = ann(&server).await.conversation().await;
+    let waiting = waits.send_message("write it").await.run_id;
+    waits.approval().await;
+    let works = waits.person.conversation_in(&waits.project).await;
+    let working = works.send_message("say it").await.run_id;
+    gate.reached().await;
+    server.kill();
+
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let mut waits = came_back(&server, &waits).await;
+    assert_eq!(waits.run_ended(&waiting).await, RunStatus::Failed);
+    let answer = waits.answer(&waiting).await;
+    assert_eq!(answer.error.as_ref().unwrap().code, ErrorCode::ModelUnavailable);
+    assert_eq!(calls_of(&answer)[0].state, ToolState::Cancelled);
+    let mut works = came_back(&server, &works).await;
+    let refused = crate::refusal(resume(&works, &working).await);
+    assert_eq!(refused.code, ErrorCode::ModelUnavailable);
+    server.kill();
+
+    // It can be resumed still, once the model is there again.
+    let server = ServerProcess::start(iris_with(dir.path(), &provider)).await;
+    works = came_back(&server, &works).await;
+    resume(&works, &working).await.unwrap();
+    works.wait_for("run.started").await;
+}
+
+#[tokio::test]
+async fn a_run_that_goes_on_by_itself_does_so_a_few_times() {
+    let gates: Vec<Gate> = (0..4).map(|_| Gate::default()).collect();
+    let held = gates.iter().map(|gate| Reply::stream().bytes(chat::text("So")).wait(gate));
+    let provider = FakeProvider::start(held.chain([chat::says("done")])).await;
+    let dir = tempdir().unwrap();
+    let command = || {
+        let mut command = iris_with(dir.path(), &provider);
+        command.env("IRIS_RESUME", "auto");
+        command
+    };
+    let mut server = ServerProcess::start(command()).await;
+    let mut talk = ann(&server).await.conversation().await;
+    let run = talk.send_message("say it").await.run_id;
+    for gate in &gates {
+        gate.reached().await;
+        server.kill();
+        server = ServerProcess::start(command()).await;
+        talk = came_back(&server, &talk).await;
+        assert_eq!(talk.run_ended(&run).await, RunStatus::Interrupted);
+    }
+    let snapshot = talk.person.snapshot(&talk.project, &talk.session).await;
+    assert_eq!(snapshot.session.state, SessionState::Interrupted);
+    assert_eq!(provider.asked().len(), 4);
+    // People may.
+    resume(&talk, &run).await.unwrap();
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
 }
 
 #[tokio::test]
@@ -158,8 +319,8 @@ async fn an_interruption_is_told_to_a_client_that_resumes() {
     let dir = tempdir().unwrap();
     let server = ServerProcess::start(iris(dir.path())).await;
     let mut talk = ann(&server).await.conversation().await;
-    let run = talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await.run_id;
-    talk.approval().await;
+    let run = talk.send_message(ENDLESS).await.run_id;
+    talk.wait_for("message.text.delta").await;
     server.kill();
 
     let server = ServerProcess::start(iris(dir.path())).await;
@@ -167,7 +328,6 @@ async fn an_interruption_is_told_to_a_client_that_resumes() {
     let mut again = talk.resume(person).await;
     assert_eq!(again.run_ended(&run).await, RunStatus::Interrupted);
     let names = again.names();
-    assert!(names.contains(&"message.tool.error"), "{names:?}");
     assert!(names.contains(&"message.error"), "{names:?}");
 }
 
@@ -178,12 +338,8 @@ async fn a_server_that_drains_lets_a_run_end_and_starts_none() {
     let provider = FakeProvider::start([held, chat::says("second")]).await;
     let dir = tempdir().unwrap();
     let command = || {
-        let mut command = iris(dir.path());
-        command
-            .env("IRIS_PROVIDERS__FAKE__KIND", "openai-compatible")
-            .env("IRIS_PROVIDERS__FAKE__BASE_URL", provider.base_url())
-            .env("IRIS_DEFAULT_MODEL", "fake/model")
-            .env("IRIS_DRAIN_SECONDS", "10");
+        let mut command = iris_with(dir.path(), &provider);
+        command.env("IRIS_DRAIN_SECONDS", "10");
         command
     };
     let server = ServerProcess::start(command()).await;
@@ -213,15 +369,18 @@ async fn a_server_that_drains_lets_a_run_end_and_starts_none() {
     assert_eq!(text_of(&again.answer(&second.run_id).await), "second");
 }
 
-/// A server whose run waits for a person, who does not come. It gives runs `drain_seconds` to end.
+/// Says things for longer than any test takes.
+const ENDLESS: &str = "delay 10\nchunks 10000 tick";
+
+/// A server whose run does not end by itself. It gives runs `drain_seconds` to end.
 async fn with_endless_run(dir: &Path, drain_seconds: u32) -> (ServerProcess, Conversation, RunId) {
     let mut command = iris(dir);
     command.env("IRIS_DRAIN_SECONDS", drain_seconds.to_string());
     let server = ServerProcess::start(command).await;
     let mut talk = ann(&server).await.conversation().await;
     talk.ask("say done").await;
-    let run = talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await.run_id;
-    talk.approval().await;
+    let run = talk.send_message(ENDLESS).await.run_id;
+    talk.wait_for("message.text.delta").await;
     (server, talk, run)
 }
 
@@ -256,8 +415,7 @@ async fn assert_interrupted(dir: &Path, talk: &Conversation, run: &RunId, before
     assert!(snapshot.approvals.is_empty());
     assert_eq!(snapshot.messages[..before.len() - 1], before[..before.len() - 1]);
     let mut again = talk.resume(person).await;
-    let answer = again.answer(run).await;
-    assert_eq!((answer.state, answer.parts.len()), (MessageState::Interrupted, 2));
+    assert_eq!(again.answer(run).await.state, MessageState::Interrupted);
     assert_eq!(again.run_ended(run).await, RunStatus::Interrupted);
     assert_eq!(text_of(&again.ask("say on").await), "on");
 }

@@ -25,8 +25,8 @@ async fn stops(kind: &'static str, message: &str, fault: Fault) {
     let stage = Stage::set(AppOptions::default()).await;
     let mut talk = stage.person.conversation().await;
     let said = talk.ask("say one").await;
-    let run = talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await.run_id;
-    talk.approval().await;
+    let run = talk.send_message("delay 10\nchunks 10000 tick").await.run_id;
+    talk.wait_for("message.text.delta").await;
     let faults = stage.app.supervision().clone();
     faults.faults().arm(Armed { kind, message: message.to_owned(), fault, times: 1 });
     let (stopped, app) = stage.app.try_restart().await;

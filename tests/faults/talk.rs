@@ -120,6 +120,11 @@ impl<'a> Talk<'a> {
         self.player.insist_done("decide", decide).await;
     }
 
+    /// Waits until the agent says something.
+    pub(crate) async fn said(&mut self) {
+        while !matches!(next(self.player, &mut self.owner).await, Update::Text { .. }) {}
+    }
+
     /// Waits until a tool call asks for a person.
     pub(crate) async fn asked(&mut self) {
         loop {

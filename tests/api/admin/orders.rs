@@ -24,6 +24,17 @@ async fn scene() -> (TestApp, Person, Conversation, [iris_protocol::RunId; 2]) {
     (app, root, ann, [first, second])
 }
 
+/// The same with a run that works.
+async fn working() -> (TestApp, Person, Conversation, [iris_protocol::RunId; 2]) {
+    let app = spawn_app().await;
+    let root = app.admin().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let first = ann.send_message("delay 10\nchunks 10000 tick").await.run_id;
+    ann.wait_for("message.text.delta").await;
+    let second = ann.send_message("say second").await.run_id;
+    (app, root, ann, [first, second])
+}
+
 /// The code with which the server closes this socket.
 async fn close_code(talk: &Conversation) -> u16 {
     loop {
@@ -69,26 +80,38 @@ async fn stopped(root: &Person, path: &str) {
 
 #[tokio::test]
 async fn a_restarted_project_sends_its_clients_back_and_interrupts_what_ran() {
-    let (_app, root, ann, [first, second]) = scene().await;
+    let (_app, root, ann, [first, second]) = working().await;
     restarted(&root, &project_path(&ann.project)).await;
     assert_eq!(close_code(&ann).await, 1011);
     let mut again = ann.resume(ann.person.clone()).await;
     assert_eq!(again.run_ended(&first).await, RunStatus::Interrupted);
     assert_eq!(again.run_ended(&second).await, RunStatus::Completed);
-    assert_eq!(calls_of(&again.answer(&first).await)[0].state, ToolState::Cancelled);
     assert_eq!(text_of(&again.answer(&second).await), "second");
 }
 
 #[tokio::test]
+async fn what_waits_for_a_person_goes_on_waiting_while_its_actors_restart() {
+    let (_app, root, ann, [first, second]) = scene().await;
+    restarted(&root, &session_path(&ann.project, &ann.session)).await;
+    restarted(&root, &project_path(&ann.project)).await;
+    stopped(&root, &project_path(&ann.project)).await;
+    let mut again = ann.resume(ann.person.clone()).await;
+    let snapshot = again.person.snapshot(&again.project, &again.session).await;
+    again.approve(&snapshot.approvals[0].tool_call_id).await.unwrap();
+    assert_eq!(again.run_ended(&first).await, RunStatus::Completed);
+    assert_eq!(again.run_ended(&second).await, RunStatus::Completed);
+    assert_eq!(calls_of(&again.answer(&first).await)[0].state, ToolState::Completed);
+}
+
+#[tokio::test]
 async fn a_restarted_session_fails_its_run_and_goes_on_with_its_queue() {
-    let (_app, root, mut ann, [first, second]) = scene().await;
+    let (_app, root, mut ann, [first, second]) = working().await;
     restarted(&root, &session_path(&ann.project, &ann.session)).await;
     assert_eq!(ann.run_ended(&first).await, RunStatus::Failed);
     assert_eq!(ann.run_ended(&second).await, RunStatus::Completed);
     let answer = ann.answer(&first).await;
     let error = answer.error.as_ref().unwrap();
     assert_eq!(code_of(error), (ErrorCode::Internal, "session_restarted"));
-    assert_eq!(calls_of(&answer)[0].state, ToolState::Cancelled);
     assert_eq!(text_of(&ann.ask("say third").await), "third");
 }
 
@@ -108,7 +131,7 @@ async fn the_actors_that_a_server_cannot_be_without_start_again_unnoticed() {
 
 #[tokio::test]
 async fn a_stopped_project_is_opened_again_by_whoever_comes_next() {
-    let (_app, root, ann, [first, second]) = scene().await;
+    let (_app, root, ann, [first, second]) = working().await;
     stopped(&root, &project_path(&ann.project)).await;
     assert_eq!(close_code(&ann).await, 1011);
     let mut again = ann.resume(ann.person.clone()).await;

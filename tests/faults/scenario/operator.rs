@@ -2,7 +2,7 @@
 
 use iris_actors::supervision::faults::Spot;
 use iris_client::ClientError;
-use iris_protocol::{ActorList, ErrorCode};
+use iris_protocol::{ActorList, ErrorCode, ProjectId, RunResume, RunStatus};
 use iris_testkit::patiently;
 
 use super::{WRITE, delete_project, invite};
@@ -25,6 +25,7 @@ pub(super) async fn operator(player: &Player<'_>) {
         talk.run("a run before a restart", "say hi", How::Watch).await;
         restart(player, path).await;
     }
+    resumed(player, &project, &mut talk).await;
     for path in [&session_path, &registry] {
         talk.run("a run before a stop", "say hi", How::Watch).await;
         let stop = async || Ok(player.operator.client.stop_actor(path).await?);
@@ -40,6 +41,27 @@ pub(super) async fn operator(player: &Player<'_>) {
         }
     };
     patiently("the log to be stored", stored).await;
+}
+
+/// A run that a restart of its project interrupts, and that is resumed.
+async fn resumed(player: &Player<'_>, project: &ProjectId, talk: &mut Talk<'_>) {
+    let (client, id) = (&player.person.client, Some(project));
+    let goes_on = async || {
+        let run_id = talk.try_send("delay 5\nchunks 1000 tick").await?;
+        talk.said().await;
+        restart(player, &project_path(project)).await;
+        match talk.ended(&run_id, How::Watch).await {
+            RunStatus::Interrupted => {}
+            other => return Err(Trouble::RunEnded(other)),
+        }
+        let (session_id, run) = (talk.session().clone(), run_id.clone());
+        client.call(id, RunResume { session_id, run_id }).await?;
+        match talk.ended(&run, How::Cancel).await {
+            RunStatus::Cancelled => Ok(()),
+            other => Err(Trouble::RunEnded(other)),
+        }
+    };
+    player.insist("a run that is resumed", goes_on).await;
 }
 
 /// Asks every actor what it says of itself, except those of the bystander.

@@ -17,6 +17,7 @@ pub(super) async fn runs(player: &Player<'_>) {
     talk.run("cancelled run", "delay 5\nchunks 1000 tick", How::Cancel).await;
     talk.run("run with a tool", "think hm\ncall list {\"path\": \".\"}\nstep\nsay ok", How::Watch)
         .await;
+    talk.run("run that says much", &format!("say {}", "word ".repeat(1_200)), How::Watch).await;
     without_agent(player, &project, &mut talk).await;
     drop(talk);
     delete_project(player, &project).await;
