@@ -98,7 +98,7 @@ async fn replay_of_store(reader: &ProjectReader) -> anyhow::Result<Vec<f64>> {
         // The events of the room are not the only ones of the project.
         let from = head.saturating_sub(2 * EVENTS);
         let (most, bytes) = (EVENTS as usize * 2, usize::MAX);
-        let replay = reader.replay(room.clone(), from, head, most, bytes).await?;
+        let replay = reader.events(room.clone(), from, head, most, bytes).await?;
         samples.push(ms(began.elapsed()));
         let Replay::Events(events) = replay else { anyhow::bail!("too much to replay") };
         ensure!(events.len() >= EVENTS as usize, "only {} events", events.len());

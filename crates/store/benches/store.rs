@@ -94,7 +94,7 @@ fn reading(criterion: &mut Criterion) {
         let head = fixture.database.committed_head();
         bencher.iter(|| {
             let from = head - EVENTS;
-            let events = reader.replay(room.clone(), from, head, 1_000, usize::MAX);
+            let events = reader.events(room.clone(), from, head, 1_000, usize::MAX);
             runtime.block_on(events).expect("events")
         });
     });
