@@ -57,8 +57,10 @@ fn write(conn: &Connection, jobs: &Receiver<Job>) -> anyhow::Result<()> {
             waiting.push(done);
         }
         conn.prepare_cached("COMMIT")?.execute([])?;
-        // Nobody has to wait any more.
-        waiting.into_iter().for_each(|done| drop(done.send(())));
+        for done in waiting {
+            // Whoever gave up does not want to know.
+            done.send(()).ok();
+        }
     }
     Ok(())
 }

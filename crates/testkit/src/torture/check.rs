@@ -146,6 +146,13 @@ impl Stored {
                 "SELECT a.id FROM approvals a JOIN runs r ON r.id = a.run_id
                  WHERE a.state = 'pending' AND r.ended_at IS NOT NULL",
             ),
+            // Nobody rejects or cancels here: whatever waited has to go on waiting.
+            (
+                "approval that ended without an answer",
+                "SELECT id FROM approvals WHERE state NOT IN ('pending', 'approved')",
+            ),
+            // Each call writes a file of its own.
+            ("tool that ran twice", "SELECT path FROM files WHERE path LIKE 'tool/%' AND version > 1"),
             (
                 "second run that works in a session",
                 "SELECT session_id FROM runs WHERE status IN ('running', 'waiting')
