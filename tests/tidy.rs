@@ -396,7 +396,8 @@ fn every_test_that_shows_a_promise_exists() {
     let document = read("docs/durability.md");
     let mut count = 0;
     for span in document.lines().flat_map(|line| line.split('`').skip(1).step_by(2)) {
-        let is_name = span.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        let is_name =
+            span.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         if is_name && span.split('_').count() >= WORDS_MIN {
             assert!(sources.contains(&format!("fn {span}(")), "no test is called `{span}`");
             count += 1;

@@ -11,7 +11,8 @@ use iris_testkit::{Conversation, PASSWORD, Person, ServerProcess, calls_of, text
 use tempfile::TempDir;
 
 const READ: &str = "call read {\"path\": \"none\"}\nstep\nsay done";
-const WRITE: &str = "call write {\"path\": \"effect.txt\", \"content\": \"effect\"}\nstep\nsay done";
+const WRITE: &str =
+    "call write {\"path\": \"effect.txt\", \"content\": \"effect\"}\nstep\nsay done";
 /// What the test writes over the effect, to see a second one.
 const BY_HAND: &str = "changed by hand";
 

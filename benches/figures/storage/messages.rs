@@ -253,5 +253,8 @@ fn plain_database(path: &Path) -> anyhow::Result<rusqlite::Connection> {
 fn plain_row(id: usize) -> Work {
     let id = i64::try_from(id).unwrap_or_default();
     let sql = "INSERT INTO rows (id, text) VALUES (?1, ?2)".into();
-    Arc::new(vec![Statement { sql, values: vec![Value::Integer(id), Value::Text(TEXT.to_owned())] }])
+    Arc::new(vec![Statement {
+        sql,
+        values: vec![Value::Integer(id), Value::Text(TEXT.to_owned())],
+    }])
 }

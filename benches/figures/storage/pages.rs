@@ -29,8 +29,10 @@ const EVENTS: u64 = 300;
 const SAMPLES: usize = 201;
 /// Commands that are submitted together.
 const BATCH: usize = 256;
+/// Messages that wait together; fewer than a session may have.
+const TOGETHER: usize = 32;
 
-const NOW: i64 = 1_790_000_000_000;
+pub(super) const NOW: i64 = 1_790_000_000_000;
 
 /// Measures a database of many sessions, one of which is long, then a server's replay.
 pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
@@ -39,11 +41,7 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
     ProjectDatabase::create(&path, &id, "epoch", NOW)?;
     let database = ProjectDatabase::open(&path, &id, |_| {})?;
     submit_all(&database, (1..=SESSIONS).map(session)).await?;
-    for first in (1..=MESSAGES).step_by(BATCH / 8) {
-        let numbers = first..(first + BATCH as u128 / 8).min(MESSAGES + 1);
-        submit_all(&database, numbers.clone().map(message)).await?;
-        submit_all(&database, numbers.map(end)).await?;
-    }
+    converse(&database, MESSAGES).await?;
     let reader = database.reader();
     let page = page_of_messages(&reader).await?;
     let list = page_of_sessions(&reader).await?;
@@ -52,6 +50,16 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
     let mut replay = replay_over_socket().await?;
     replay.comparison = format!("the query alone {stored:.2} ms");
     Ok(vec![page, list, replay])
+}
+
+/// Says so much in the first session, which is there, and nobody answers.
+pub(super) async fn converse(database: &ProjectDatabase, messages: u128) -> anyhow::Result<()> {
+    for first in (1..=messages).step_by(TOGETHER) {
+        let numbers = first..(first + TOGETHER as u128).min(messages + 1);
+        submit_all(database, numbers.clone().map(message)).await?;
+        submit_all(database, numbers.map(end)).await?;
+    }
+    Ok(())
 }
 
 async fn page_of_messages(reader: &ProjectReader) -> anyhow::Result<Figure> {
@@ -159,14 +167,12 @@ async fn join(
     let joined = socket.call(Some(&owner.project), request).await?.payload;
     let outcome = joined.rooms.into_iter().next();
     match outcome {
-        Some(room) if room.status == expected => {
-            Ok(Position { epoch: room.epoch, seq: room.to })
-        }
+        Some(room) if room.status == expected => Ok(Position { epoch: room.epoch, seq: room.to }),
         other => anyhow::bail!("not joined: {other:?}"),
     }
 }
 
-async fn submit_all<C: Command>(
+pub(super) async fn submit_all<C: Command>(
     database: &ProjectDatabase,
     commands: impl Iterator<Item = C>,
 ) -> anyhow::Result<()> {
@@ -185,7 +191,7 @@ async fn submit_all<C: Command>(
     Ok(())
 }
 
-fn session(number: u128) -> CreateSession {
+pub(super) fn session(number: u128) -> CreateSession {
     CreateSession {
         id: SessionId::from_bits(number),
         title: format!("session {number}"),

@@ -225,7 +225,8 @@ impl TestApp {
             drop(keep);
             stopped
         });
-        let (address, (supervision, node)) = patiently("the server to start", running).await.unwrap();
+        let (address, (supervision, node)) =
+            patiently("the server to start", running).await.unwrap();
         let server = Server { stop, thread };
         let url = format!("http://{address}");
         let client = Client::new(&url).unwrap();

@@ -65,8 +65,14 @@ pub(super) struct Line {
 
 /// An answer to an intent.
 pub(super) enum Outcome {
-    Done { payload: Value, seq: Option<u64> },
-    Refused { code: ErrorCode, message: String },
+    Done {
+        payload: Value,
+        seq: Option<u64>,
+    },
+    Refused {
+        code: ErrorCode,
+        message: String,
+    },
     /// The server died.
     Silence,
 }
@@ -179,7 +185,8 @@ impl Load {
         let kind = plan.kind();
         let key = plan.key();
         let approvable = if kind == Kind::Approve { self.waiting.pop_front() } else { None };
-        let (mut project, session) = (self.home.project.clone(), plan.below(self.home.sessions.len()));
+        let (mut project, session) =
+            (self.home.project.clone(), plan.below(self.home.sessions.len()));
         let deed = match (kind, approvable) {
             (Kind::Approve, Some((session, call))) => Deed::Approve { session, call },
             (Kind::Say | Kind::Approve, _) => {
@@ -265,7 +272,9 @@ impl Load {
         let sessions = self.home.sessions.iter().map(|session| format!("session:{session}"));
         let rooms = std::iter::once(format!("project:{}", self.home.project)).chain(sessions);
         let rooms = rooms.map(|room| match self.heads.get(&room) {
-            Some(seq @ 1..) => json!({ "room": room, "since": { "epoch": self.epoch, "seq": seq } }),
+            Some(seq @ 1..) => {
+                json!({ "room": room, "since": { "epoch": self.epoch, "seq": seq } })
+            }
             Some(0) | None => Value::from(room),
         });
         json!({

@@ -133,7 +133,9 @@ impl Acknowledged {
                 let row = Row::new("approvals", call.as_str());
                 vec![Expected { row, hash: hash([session.as_str(), "approved", by]) }]
             }
-            Deed::WriteFile { .. } | Deed::AddMember { .. } | Deed::ChangeMember { .. } => Vec::new(),
+            Deed::WriteFile { .. } | Deed::AddMember { .. } | Deed::ChangeMember { .. } => {
+                Vec::new()
+            }
         }
     }
 }

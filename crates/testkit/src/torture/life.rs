@@ -221,8 +221,8 @@ impl Life {
             let path = format!("node/directory/project/{}", place.project);
             // One that cannot be read is found by the comparison.
             let found = check::running(&self.database(place)).unwrap_or_default().into_iter();
-            let paths = found
-                .map(|[session, run]| format!("{path}/session/{session}/orchestrator/{run}"));
+            let paths =
+                found.map(|[session, run]| format!("{path}/session/{session}/orchestrator/{run}"));
             running.extend(paths);
         }
         if running.is_empty() {

@@ -150,7 +150,9 @@ impl Plan {
         let key = self.key();
         let script = match self.random.u8(..10) {
             0..4 => format!("say heard {key}"),
-            4..6 => format!("delay {}\nchunks {} {key}", self.random.u8(1..4), self.random.u8(5..60)),
+            4..6 => {
+                format!("delay {}\nchunks {} {key}", self.random.u8(1..4), self.random.u8(5..60))
+            }
             6..8 => format!(
                 "call write {{\"path\": \"tool/{key}.txt\", \"content\": \"{key}\"}}\nstep\nsay done"
             ),

@@ -29,7 +29,8 @@ pub(super) async fn start(
     first: Option<(String, String)>,
 ) -> Started {
     let began = Instant::now();
-    let server = ServerProcess::start_logging(command(options, data_dir), &data_dir.join(LOG)).await;
+    let server =
+        ServerProcess::start_logging(command(options, data_dir), &data_dir.join(LOG)).await;
     let url = server.url.clone();
     let waiting = tokio::task::spawn_blocking(move || {
         while !get(&url, "/health/ready", "").is_some_and(|answer| is_success(&answer)) {
