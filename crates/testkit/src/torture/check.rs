@@ -182,7 +182,8 @@ impl Stored {
             let expected = Some((times, digest(content.as_bytes())));
             let found = self.files.get(path).cloned();
             if found != expected {
-                let finding = format!("`{path}` was written {expected:?} and is {found:?}");
+                let state = if found.is_some() { "differs" } else { "is lost" };
+                let finding = format!("`{path}` {state}: acknowledged {expected:?}, is {found:?}");
                 self.findings.push(finding);
             }
         }
