@@ -23,6 +23,10 @@ api:
 faults:
     .ci/run faults
 
+# The real server, killed 500 times under load
+torture:
+    .ci/run torture
+
 # The figures that the server is held to
 bench:
     .ci/run bench
@@ -30,6 +34,10 @@ bench:
 # What supervision costs beside plain actix, compared with the last time
 bench-actors:
     .ci/run bench_actors
+
+# What the queries and commands of a project's database cost, compared with the last time
+bench-store:
+    .ci/run bench_store
 
 # The documentation of the code, with warnings as errors
 doc:

@@ -270,6 +270,11 @@ impl App {
         &self.node.services.storage
     }
 
+    /// The actors themselves, for measurements from inside.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
     /// Stops: no new runs, those that are alive get the configured time, then everything is closed.
     ///
     /// # Errors

@@ -392,6 +392,24 @@ fn paths_and_links_in_documents_exist() {
 }
 
 #[test]
+fn every_test_that_shows_a_promise_exists() {
+    // Sentences; what has fewer words is the name of something else.
+    const WORDS_MIN: usize = 6;
+    let sources: String = files(&[".rs"]).iter().map(|path| read(path)).collect();
+    let document = read("docs/durability.md");
+    let mut count = 0;
+    for span in document.lines().flat_map(|line| line.split('`').skip(1).step_by(2)) {
+        let is_name =
+            span.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if is_name && span.split('_').count() >= WORDS_MIN {
+            assert!(sources.contains(&format!("fn {span}(")), "no test is called `{span}`");
+            count += 1;
+        }
+    }
+    assert!(count > 0, "no promise is shown");
+}
+
+#[test]
 fn invariants_that_the_code_names_are_in_the_architecture() {
     let architecture = read("docs/architecture.md");
     for path in files(&[".rs", ".md"]) {

@@ -141,7 +141,11 @@ impl Node {
         RootAccess { address: self.root.clone(), reader: self.root_reader.clone() }
     }
 
-    pub(crate) async fn project(&self, id: &ProjectId) -> Result<ProjectHandle, ApiError> {
+    /// The registry of a project, which is opened if need be. It stays open while the handle is held.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `PROJECT_CORRUPT`, `OVERLOADED` when too many are open or too much waits.
+    pub async fn project(&self, id: &ProjectId) -> Result<ProjectHandle, ApiError> {
         let (answer, opened) = oneshot::channel();
         self.directory.admit().map_err(AskError::to_api)?;
         self.directory.tell(OpenProject { id: id.clone(), answer });

@@ -81,6 +81,13 @@ pub(crate) async fn new_session(client: &Client, project: &ProjectId) -> anyhow:
     Ok(client.call(Some(project), create).await?.session.id)
 }
 
+/// Sends a message.
+pub(crate) async fn say(owner: &Owner, session: &SessionId, text: &str) -> anyhow::Result<()> {
+    let (session_id, content) = (session.clone(), Content::Text(text.to_owned()));
+    let message = MessageSend { session_id, content, when_busy: None };
+    Ok(owner.client.call(Some(&owner.project), message).await.map(drop)?)
+}
+
 /// A client in a session.
 pub(crate) struct Conversation {
     follower: Follower,

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! cargo bench -p iris --bench figures
+//! cargo bench -p iris --bench figures -- storage
 //! ```
 //!
 //! What supervision costs is measured in this process, beside plain actix. For everything else the server
 //! is the real binary in a process of its own, on a data directory next to the build; each client of a
 //! conversation has a real WebSocket from this process. A figure that loses events is an error, not a
 //! figure.
+//! Names of groups (the modules here) choose what is measured.
 //! Ends with 1 when the median of a figure misses its target. Needs Linux for `/proc`, and a machine
 //! that does nothing else: a busy processor is in every figure, and most of all in the last one.
 
@@ -21,6 +23,7 @@ mod passivation;
 mod process;
 mod server;
 mod sessions;
+mod storage;
 mod table;
 mod turn;
 
@@ -30,15 +33,33 @@ use table::Figure;
 
 fn main() -> anyhow::Result<ExitCode> {
     table::print_machine()?;
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wants = |group: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == group);
+    let mut figures = Vec::new();
     // First, because the memory of actors is that of this process.
-    let mut figures = actors::figures()?;
-    figures.extend(process::figures()?);
+    if wants("actors") {
+        figures.extend(actors::figures()?);
+    }
+    if wants("process") {
+        figures.extend(process::figures()?);
+    }
     // The clients; the server has threads of its own.
     let runtime = tokio::runtime::Runtime::new()?;
-    figures.extend(runtime.block_on(turn::figures())?);
-    figures.extend(runtime.block_on(passivation::figures())?);
-    figures.extend(runtime.block_on(sessions::figures())?);
-    figures.extend(runtime.block_on(crowd::figures())?);
+    if wants("turn") {
+        figures.extend(runtime.block_on(turn::figures())?);
+    }
+    if wants("passivation") {
+        figures.extend(runtime.block_on(passivation::figures())?);
+    }
+    if wants("sessions") {
+        figures.extend(runtime.block_on(sessions::figures())?);
+    }
+    if wants("crowd") {
+        figures.extend(runtime.block_on(crowd::figures())?);
+    }
+    if wants("storage") {
+        figures.extend(runtime.block_on(storage::figures())?);
+    }
     table::print(&figures)?;
     let all_met = figures.iter().all(Figure::is_met);
     Ok(if all_met { ExitCode::SUCCESS } else { ExitCode::FAILURE })

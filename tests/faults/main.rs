@@ -23,6 +23,7 @@ mod stage;
 mod talk;
 
 mod corruption;
+mod crash_points;
 mod disk_full;
 mod ending;
 mod limits;
@@ -30,6 +31,8 @@ mod matrix;
 mod overload;
 mod parent;
 mod passivation;
+mod power_loss;
 mod stuck;
+mod torture;
 mod unshare;
 mod writer;

@@ -131,6 +131,9 @@ fn write_new(
     conn.pragma_update(None, "application_id", APPLICATION_ID)?;
     migrations(schema).to_latest(&mut conn)?;
     fill(&conn)?;
+    // The file says so from the beginning: a change while it is in use goes through a rollback journal,
+    // and after a crash in the middle no connection that only reads could open it.
+    conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     conn.close().map_err(|(_, error)| error)?;
     File::open(path)?.sync_all()?;
     Ok(())

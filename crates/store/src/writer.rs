@@ -5,6 +5,8 @@
 //! acknowledges (INV-1). Commands of one transaction are of one [`Durability`].
 
 mod batch;
+#[cfg(feature = "faults")]
+mod faults;
 mod guards;
 mod idempotency;
 mod tx;

@@ -12,7 +12,7 @@ use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
-use iris_actors::{BackupSettings, Registration, ResumePolicy};
+use iris_actors::{BackupSettings, Node, Registration, ResumePolicy};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
@@ -201,6 +201,7 @@ pub struct TestApp {
     options: AppOptions,
     supervision: Supervision,
     storage: Storage,
+    node: Node,
     hop_texts: Arc<AtomicU64>,
     server: Server,
 }
@@ -226,6 +227,14 @@ pub async fn spawn_app_with(options: AppOptions) -> TestApp {
     TestApp::start(options, Arc::new(tempfile::tempdir().unwrap())).await
 }
 
+/// Starts a server on a directory of the caller's choice.
+///
+/// # Panics
+/// When it does not start.
+pub async fn spawn_app_in(options: AppOptions, data_dir: TempDir) -> TestApp {
+    TestApp::start(options, Arc::new(data_dir)).await
+}
+
 impl TestApp {
     async fn start(options: AppOptions, data_dir: Arc<TempDir>) -> Self {
         let hop_texts = Arc::<AtomicU64>::default();
@@ -238,8 +247,8 @@ impl TestApp {
         let thread = thread::spawn(move || {
             let stopped = actix_rt::System::new().block_on(async move {
                 let app = App::start(config, dependencies).await.unwrap();
-                let running = (app.address(), app.supervision().clone(), app.storage().clone());
-                started.send(running).ok().unwrap();
+                let inside = (app.supervision().clone(), app.storage().clone(), app.node().clone());
+                started.send((app.address(), inside)).ok().unwrap();
                 // Fails when the test has dropped the server, which means the same.
                 stopped.await.ok();
                 app.stop().await
@@ -247,12 +256,12 @@ impl TestApp {
             drop(keep);
             stopped
         });
-        let (address, supervision, storage) =
+        let (address, (supervision, storage, node)) =
             patiently("the server to start", running).await.unwrap();
         let server = Server { stop, thread };
         let url = format!("http://{address}");
         let client = Client::new(&url).unwrap();
-        Self { url, client, data_dir, options, supervision, storage, hop_texts, server }
+        Self { url, client, data_dir, options, supervision, storage, node, hop_texts, server }
     }
 
     /// Stops the server gracefully and waits for it.
@@ -310,6 +319,11 @@ impl TestApp {
     /// The disk of the server, which can be told to look full.
     pub fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    /// The server's actors, past everything that stands before them.
+    pub fn node(&self) -> &Node {
+        &self.node
     }
 
     /// How many questions, answers and frames went over the remote hop so far.

@@ -22,11 +22,12 @@ mod hop;
 mod person;
 mod process;
 mod provider;
+pub mod torture;
 mod wire;
 
 use std::time::Duration;
 
-pub use app::{AppOptions, REMOTE, SETUP_TOKEN, TestApp, spawn_app, spawn_app_with};
+pub use app::{AppOptions, REMOTE, SETUP_TOKEN, TestApp, spawn_app, spawn_app_in, spawn_app_with};
 pub use clock::TestClock;
 pub use conversation::{Conversation, calls_of, text_of};
 pub use fill::Fill;

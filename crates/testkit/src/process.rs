@@ -101,6 +101,13 @@ impl ServerProcess {
         drop(self);
     }
 
+    /// The same, and leaves the address.
+    pub(crate) fn kill_now(&mut self) {
+        // Fails when it has ended already.
+        self.child.0.kill().ok();
+        self.child.0.wait().ok();
+    }
+
     /// Sends SIGTERM.
     pub fn tell_to_stop(&self) {
         let id = self.child.0.id().to_string();

@@ -10,7 +10,6 @@ use super::imports::ImportProject;
 use super::queries::{project, project_location};
 use super::rows;
 use crate::column::{optional_word, to_word, word};
-#[cfg(test)]
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Records a backup whose archive is on the disk. Answers the backup.

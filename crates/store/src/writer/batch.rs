@@ -158,12 +158,20 @@ pub(super) struct Batches<'a> {
     guards: Guards,
     /// As the connection is set now.
     durability: Durability,
+    #[cfg(feature = "faults")]
+    faults: super::faults::Faults,
 }
 
 impl<'a> Batches<'a> {
     /// On a connection that is set to survive a loss of power.
     pub(super) fn new(conn: &'a Connection, guards: Guards) -> Self {
-        Self { conn, guards, durability: Durability::PowerLoss }
+        Self {
+            conn,
+            guards,
+            durability: Durability::PowerLoss,
+            #[cfg(feature = "faults")]
+            faults: super::faults::Faults::of_environment(),
+        }
     }
 
     /// Whether the write-ahead log may be emptied into the file.
@@ -244,6 +252,11 @@ impl<'a> Batches<'a> {
                 Err(_) => break,
             }
         }
+        #[cfg(feature = "faults")]
+        if let Some(early) = self.faults.acknowledge_early {
+            jobs.drain(..).for_each(|job| job.acknowledge(None));
+            std::thread::sleep(early);
+        }
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         crash_point(CrashPoint::AfterCommitBeforeFanout);
         Ok(())
@@ -251,6 +264,9 @@ impl<'a> Batches<'a> {
 
     /// SQLite takes the setting between transactions alone.
     fn set(&mut self, durability: Durability) -> Result<(), StoreError> {
+        #[cfg(feature = "faults")]
+        let durability =
+            if self.faults.does_not_sync { Durability::ProcessDeath } else { durability };
         if self.durability == durability {
             return Ok(());
         }
