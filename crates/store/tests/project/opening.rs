@@ -84,7 +84,7 @@ fn the_database_of_a_newer_server_is_refused() {
     conn.pragma_update(None, "user_version", 99).unwrap();
     drop(conn);
     let error = refused(&path, &project_id());
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 1 }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 2 }), "{error:?}");
 }
 
 #[test]
