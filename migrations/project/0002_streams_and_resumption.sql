@@ -13,5 +13,8 @@ CREATE TABLE stream_chunks (
     UNIQUE (message_id, part_id, byte_offset)
 ) STRICT;
 
+-- Those of a message in their order.
+CREATE INDEX stream_chunks_by_message ON stream_chunks (message_id, id);
+
 -- How often a recovery resumed the run by itself.
 ALTER TABLE runs ADD COLUMN resumed INTEGER NOT NULL DEFAULT 0;
