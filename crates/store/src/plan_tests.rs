@@ -308,21 +308,21 @@ fn what_reads_or_sorts_without_bound_is_noticed() {
 
 #[test]
 fn statements_are_read_out_of_sources_of_any_form() {
-    let source = r##"
+    let source = r#"
         // "SELECT 1 FROM a comment"
         const NAMES: &str = "a, b";
         const LONG: &str =
             "SELECT x \
              FROM y";
         fn f() { let c = '"'; let sql = format!("SELECT {NAMES} FROM \"z\""); }
-        const RAW: &str = r#"DELETE FROM "q""#;
+        const RAW: &str = r"DELETE FROM 'q'";
         #[cfg(test)]
 mod tests { const T: &str = "SELECT 1 FROM tests"; }
-    "##;
+    "#;
     let source = source.replace("        #[cfg", "#[cfg");
     let found = literals(&source);
     let texts: Vec<&str> = found.iter().map(|literal| literal.text.as_str()).collect();
-    let expected = ["a, b", "SELECT x FROM y", "SELECT {NAMES} FROM \"z\"", "DELETE FROM \"q\""];
+    let expected = ["a, b", "SELECT x FROM y", "SELECT {NAMES} FROM \"z\"", "DELETE FROM 'q'"];
     assert_eq!(texts, expected);
     let names: Vec<_> = found.iter().map(|literal| constant(literal.before)).collect();
     assert_eq!(names, [Some("NAMES"), Some("LONG"), None, Some("RAW")]);

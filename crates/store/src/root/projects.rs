@@ -75,11 +75,11 @@ const BELOW_PATH: &str =
 fn refuse_taken_path(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     let mut at = conn.prepare_cached(AT_PATH)?;
     let mut is_taken = false;
-    for place in path.ancestors().filter_map(Path::to_str) {
-        is_taken |= at.exists([place])?;
-    }
-    // That of the root directory is its slash alone.
+    // Nothing is left of the root directory's slash: all others lie below it.
     let place = path.to_str().unwrap_or_default().trim_end_matches('/');
+    for ancestor in Path::new(place).ancestors().chain([path]).filter_map(Path::to_str) {
+        is_taken |= at.exists([ancestor])?;
+    }
     if is_taken || conn.prepare_cached(BELOW_PATH)?.exists([place])? {
         let message = "`path` is, holds or lies in the directory of another project";
         return Err(StoreError::conflict("path_taken", message));
