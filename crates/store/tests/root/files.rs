@@ -90,7 +90,7 @@ async fn a_database_of_a_newer_server_is_refused_untouched() {
     conn.pragma_update(None, "user_version", 99).unwrap();
     drop(conn);
     let error = refusal(&path);
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 2 }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 3 }), "{error:?}");
 }
 
 #[test]
