@@ -156,7 +156,7 @@ impl Supervise for Directory {
         let quarantine = std::mem::take(&mut self.quarantine);
         let unfinished = std::mem::take(&mut self.unfinished);
         let (wants_index, is_closing) = (self.wants_index, self.is_closing);
-        Ok(Self { projects, leases, quarantine, unfinished, wants_index, is_closing, ..fresh })
+        Ok(Self { projects, leases, unfinished, wants_index, quarantine, is_closing, ..fresh })
     }
 
     fn observe(&self) -> Value {
@@ -576,6 +576,7 @@ impl Handler<TakeProject> for Directory {
 
     fn handle(&mut self, TakeProject(id): TakeProject, ctx: &mut Context<Self>) -> Self::Result {
         let lease = self.lease(&id);
+        self.quarantine.release(&id);
         let (handle, waiting) = match self.projects.remove(&id) {
             Some(Entry::Opening(waiting)) => (None, waiting),
             Some(Entry::Open { handle, .. }) => (Some(handle), Vec::new()),

@@ -11,8 +11,10 @@ use iris_protocol::{
     PartId, Run, RunId, RunStatus, Session as SessionResource, SessionId, ToolCallId, ToolState,
     UserId, WhenBusy,
 };
-use iris_store::project::{AcceptMessage, Decision, FailRuns, OpenRun, ResolveApproval, ResumeRun};
-use iris_store::{Committed, StoreError, WriteContext};
+use iris_store::project::{
+    AcceptMessage, AcceptedMessage, Decision, FailRuns, OpenRun, ResolveApproval, ResumeRun,
+};
+use iris_store::{Command, Committed, StoreError, WriteContext};
 use iris_tools::ReadLog;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -265,7 +267,10 @@ async fn accept(
     run_id: RunId,
     send: SendMessage,
 ) -> Result<Committed<MessageAccepted>, ApiError> {
-    answerer(&place, &send.session).await?;
+    if let Err(error) = answerer(&place, &send.session).await {
+        let first = repeated::<AcceptMessage>(&place, send.context, error).await;
+        return first.map(accepted_message);
+    }
     place.project.mark_unfinished().await?;
     let ids = &place.services.ids;
     let command = AcceptMessage {
@@ -280,10 +285,26 @@ async fn accept(
         at: place.services.clock.now_ms(),
     };
     let accepted = write(&place.project.address, command, send.context).await;
-    let Committed { output, seq, replayed } = accepted.map_err(|error| error.to_api())?;
+    Ok(accepted_message(accepted.map_err(|error| error.to_api())?))
+}
+
+fn accepted_message(accepted: Committed<AcceptedMessage>) -> Committed<MessageAccepted> {
+    let Committed { output, seq, replayed } = accepted;
     let (message_id, run_id) = (output.message.id, output.run.id);
     let output = MessageAccepted { message_id, run_id, queued: output.queued };
-    Ok(Committed { output, seq, replayed })
+    Committed { output, seq, replayed }
+}
+
+/// What a command answered the first time that it came with its key; `error` when it did not. For what
+/// is refused before its command, because something is not there any more that was there then.
+async fn repeated<C: Command>(
+    place: &SessionPlace,
+    context: WriteContext,
+    error: ApiError,
+) -> Result<Committed<C::Output>, ApiError> {
+    let Some(key) = context.idempotency else { return Err(error) };
+    let first = place.project.reader.recall::<C>(key).await.map_err(|error| error.to_api())?;
+    first.ok_or(error)
 }
 
 impl Session {
@@ -615,8 +636,13 @@ impl Handler<Resume> for Session {
 async fn resumed(place: SessionPlace, resume: Resume) -> Result<Committed<Run>, ApiError> {
     let Resume { run_id, by, context } = resume;
     let answer = place.project.reader.answer(place.id.clone(), run_id.clone()).await;
-    if let Some(answer) = answer.map_err(|error| error.to_api())? {
-        answerer_of(&place, &answer).await?;
+    let can_go_on = match answer.map_err(|error| error.to_api()) {
+        Ok(Some(answer)) => answerer_of(&place, &answer).await.map(drop),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = can_go_on {
+        return repeated::<ResumeRun>(&place, context, error).await;
     }
     place.project.mark_unfinished().await?;
     let (session_id, at) = (place.id.clone(), place.services.clock.now_ms());

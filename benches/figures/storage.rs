@@ -5,6 +5,7 @@ mod clients;
 mod messages;
 mod open;
 mod pages;
+mod search;
 mod statements;
 
 use crate::table::Figure;
@@ -13,6 +14,7 @@ use crate::table::Figure;
 pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
     let mut figures = messages::figures().await?;
     figures.extend(pages::figures().await?);
+    figures.push(search::figure().await?);
     figures.push(open::figure().await?);
     Ok(figures)
 }

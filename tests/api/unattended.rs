@@ -251,7 +251,7 @@ fn put_event(data_dir: &Path, project: &ProjectId, id: i64, name: &str) {
     let event = Event::ProjectUpdated { project_id: project.clone(), name: name.to_owned() };
     let event = serde_json::to_string(&event).unwrap();
     let sql = "INSERT INTO outbox (id, project_id, event, user_id, at)
-               SELECT ?1, id, ?3, owner_id, 1 FROM projects WHERE id = ?2";
+               SELECT ?1, id, ?3, owner_id, unixepoch() * 1000 FROM projects WHERE id = ?2";
     assert_eq!(conn.execute(sql, params![id, project.as_str(), event]).unwrap(), 1);
 }
 

@@ -109,12 +109,17 @@ fn directory(directory: &Path) {
     fs::create_dir(database(directory)).unwrap();
 }
 
-/// That of any other project beside it.
+/// That of any other project beside it which is not damaged itself.
 fn of_another(directory: &Path) {
     let siblings = fs::read_dir(directory.parent().unwrap()).unwrap();
     let other = siblings.map(|entry| database(&entry.unwrap().path())).find(|other| {
         *other != database(directory)
-            && fs::read(other).is_ok_and(|bytes| bytes.starts_with(b"SQLite format 3\0"))
+            && fs::read(other).is_ok_and(|bytes| {
+                let has_all_pages = bytes.len().is_multiple_of(4096);
+                // Where the schema's version stands (SQLite file format, section 1.3).
+                let is_newer = bytes.get(60..64) == Some(&99_u32.to_be_bytes()[..]);
+                bytes.starts_with(b"SQLite format 3\0") && has_all_pages && !is_newer
+            })
     });
     fs::copy(other.unwrap(), database(directory)).unwrap();
 }

@@ -92,7 +92,7 @@ fn losses(environment: &[(&str, &str)]) -> Option<Losses> {
     let seed = std::env::var("IRIS_POWER_LOSS_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or(SEED);
     let losses = lose_power_at_every_sync(dir.path(), &recording, Rng::with_seed(seed));
-    println!("seed {seed}: {} syncs, {} promises", losses.syncs, losses.promises);
+    eprintln!("seed {seed}: {} syncs, {} promises", losses.syncs, losses.promises);
     Some(losses)
 }
 

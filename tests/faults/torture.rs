@@ -11,8 +11,8 @@ fn options(rounds: u32) -> TortureOptions {
 }
 
 async fn tortured(options: &TortureOptions) -> Torture {
-    println!("seed {}", options.seed);
-    torture(options, |round| println!("{round:?}")).await
+    eprintln!("seed {}", options.seed);
+    torture(options, |round| eprintln!("{round:?}")).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,5 @@
 //! Messages from sixty-four senders: into the registry and acknowledged, beside the bare limit of this
-//! disk with the same statements, and over as many WebSockets.
+//! disk with the same statements, and over as many sockets.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use iris_client::{ConnectOptions, Socket};
 use iris_protocol::{
     Content, MessageId, MessageSend, PartId, ProjectId, RunId, SessionId, SessionMode, UserId,
 };
-use iris_store::project::{AcceptMessage, CreateSession, ProjectDatabase};
+use iris_store::project::{AcceptMessage, CreateSession, ProjectDatabase, Quotas};
 use iris_store::{Command, WriteContext};
 use iris_testkit::{AppOptions, TestApp, spawn_app_in};
 use rusqlite::types::Value;
@@ -219,6 +219,7 @@ fn bits(round: usize, number: usize) -> u128 {
 
 fn session(round: usize, number: usize) -> CreateSession {
     CreateSession {
+        quotas: Quotas::default(),
         id: SessionId::from_bits(bits(round, number)),
         title: "figures".to_owned(),
         agent: "default".to_owned(),
@@ -232,6 +233,7 @@ fn session(round: usize, number: usize) -> CreateSession {
 fn message(round: usize, number: usize) -> AcceptMessage {
     let bits = bits(round, number);
     AcceptMessage {
+        quotas: Quotas::default(),
         session_id: SessionId::from_bits(bits),
         message_id: MessageId::from_bits(bits),
         part_id: PartId::from_bits(bits),

@@ -9,7 +9,7 @@ use iris_protocol::{
     RunStatus, SessionId, SessionMode, Subscribe, UserId,
 };
 use iris_store::project::{
-    AcceptMessage, CreateSession, FailQueuedRun, ProjectDatabase, ProjectReader, Replay,
+    AcceptMessage, CreateSession, FailQueuedRun, ProjectDatabase, ProjectReader, Quotas, Replay,
 };
 use iris_store::{Command, WriteContext};
 
@@ -105,11 +105,12 @@ async fn replay_of_store(reader: &ProjectReader) -> anyhow::Result<Vec<f64>> {
         let began = Instant::now();
         // The events of the room are not the only ones of the project.
         let from = head.saturating_sub(2 * EVENTS);
-        let (most, bytes) = (EVENTS as usize * 2, usize::MAX);
+        let wanted = usize::try_from(EVENTS)?;
+        let (most, bytes) = (wanted * 2, usize::MAX);
         let replay = reader.events(room.clone(), from, head, most, bytes).await?;
         samples.push(ms(began.elapsed()));
         let Replay::Events(events) = replay else { anyhow::bail!("too much to replay") };
-        ensure!(events.len() >= EVENTS as usize, "only {} events", events.len());
+        ensure!(events.len() >= wanted, "only {} events", events.len());
     }
     Ok(samples)
 }
@@ -193,6 +194,7 @@ pub(super) async fn submit_all<C: Command>(
 
 pub(super) fn session(number: u128) -> CreateSession {
     CreateSession {
+        quotas: Quotas::default(),
         id: SessionId::from_bits(number),
         title: format!("session {number}"),
         agent: "default".to_owned(),
@@ -205,6 +207,7 @@ pub(super) fn session(number: u128) -> CreateSession {
 
 fn message(number: u128) -> AcceptMessage {
     AcceptMessage {
+        quotas: Quotas::default(),
         session_id: SessionId::from_bits(1),
         message_id: MessageId::from_bits(number),
         part_id: PartId::from_bits(number),

@@ -114,9 +114,9 @@ fn literal(text: &str) -> anyhow::Result<(Value, &str)> {
         let digits = digits.trim_end_matches('\'').as_bytes();
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         Value::Blob(digits.chunks(2).filter_map(byte).collect())
-    } else if let Ok(integer) = word.parse() {
+    } else if let Ok(integer) = word.parse::<i64>() {
         Value::Integer(integer)
-    } else if let Ok(real) = word.parse() {
+    } else if let Ok(real) = word.parse::<f64>() {
         Value::Real(real)
     } else {
         bail!("`{word}` is no literal");

@@ -14,7 +14,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use iris_protocol::{
     MessageId, PartId, ProjectId, Room, RunId, RunStatus, SessionId, SessionMode, UserId,
 };
-use iris_store::project::{AcceptMessage, CreateSession, FailQueuedRun, ProjectDatabase};
+use iris_store::project::{AcceptMessage, CreateSession, FailQueuedRun, ProjectDatabase, Quotas};
 use iris_store::{Command, WriteContext};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -109,6 +109,7 @@ fn session(number: u64) -> CreateSession {
         model: None,
         mode: SessionMode::Default,
         created_by: UserId::from_bits(1),
+        quotas: Quotas::default(),
         at: NOW,
     }
 }
@@ -122,6 +123,7 @@ fn message(number: u64) -> AcceptMessage {
         text: format!("What is to be said about number {number}, all in all?"),
         by: UserId::from_bits(1),
         reject_if_busy: false,
+        quotas: Quotas::default(),
         at: NOW,
     }
 }

@@ -44,6 +44,9 @@ const PROJECT_ONLY: &str = "writer/tx.rs";
 /// Files whose statements are put together while the server runs; they list them.
 const LISTED: &[&str] = &["root/supervision.rs"];
 
+/// Statements over whole databases, of any schema: to check, copy and rewrite them is to read them.
+const WHOLE_DATABASES: &str = "maintenance";
+
 #[derive(Debug)]
 struct Statement {
     /// Of the file, from `src`.
@@ -237,6 +240,9 @@ fn every_statement_finds_its_rows_through_an_index() {
     let (mut of_projects, mut of_root) = (0, 0);
     for statement in &statements {
         let place = statement.place.as_str();
+        if place.starts_with(WHOLE_DATABASES) {
+            continue;
+        }
         let is_shared = place.starts_with("writer");
         if place.starts_with("project") || is_shared {
             bad.extend(objections(&projects, statement));

@@ -63,9 +63,7 @@ pub use streams::{CheckpointText, TextChunk};
 /// The migrations, oldest first.
 pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0001_conversations.sql"),
-    include_str!("../../../migrations/project/0002_streams_and_resumption.sql"),
-    include_str!("../../../migrations/project/0003_search_blobs_quotas.sql"),
-    include_str!("../../../migrations/project/0004_outbox.sql"),
+    include_str!("../../../migrations/project/0002_durable_work.sql"),
 ];
 
 /// The open database of a project.

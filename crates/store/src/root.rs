@@ -52,9 +52,7 @@ pub use users::CreateUser;
 pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0001_users_and_projects.sql"),
     include_str!("../../../migrations/root/0002_supervision.sql"),
-    include_str!("../../../migrations/root/0003_unfinished_work.sql"),
-    include_str!("../../../migrations/root/0004_backups.sql"),
-    include_str!("../../../migrations/root/0005_lists_in_order.sql"),
+    include_str!("../../../migrations/root/0003_durable_work.sql"),
 ];
 
 /// The open root database.

@@ -109,6 +109,11 @@ impl Torture {
         self.rounds.iter().map(count).sum()
     }
 
+    /// Rounds so far.
+    fn count(&self) -> u32 {
+        u32::try_from(self.rounds.len()).unwrap_or(u32::MAX)
+    }
+
     /// Durations of all rounds, shortest first.
     pub fn sorted(&self, duration: impl Fn(&Round) -> Duration) -> Vec<Duration> {
         let mut durations: Vec<_> = self.rounds.iter().map(duration).collect();
@@ -124,8 +129,8 @@ impl Torture {
 pub async fn torture(options: &TortureOptions, mut told: impl FnMut(&Round)) -> Torture {
     let mut outcome = Torture::default();
     let mut seed = options.seed;
-    while (outcome.rounds.len() as u32) < options.rounds {
-        let left = options.rounds - outcome.rounds.len() as u32;
+    while outcome.count() < options.rounds {
+        let left = options.rounds - outcome.count();
         let rounds = left.min(options.rounds_of_directory);
         let (path, found) = torture_directory(options, seed, rounds, &mut told, &mut outcome).await;
         if found {
@@ -153,7 +158,7 @@ async fn torture_directory(
         let longest = u64::try_from(options.killed_within.as_micros()).unwrap();
         let killed_after = Duration::from_micros(random.u64(1_000..=longest));
         let mut round = life.round(options, seed, number, killed_after).await;
-        round.number = outcome.rounds.len() as u32 + 1;
+        round.number = outcome.count() + 1;
         told(&round);
         let found = !round.findings.is_empty();
         outcome.rounds.push(round);

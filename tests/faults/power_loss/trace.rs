@@ -58,9 +58,9 @@ pub(super) fn calls(recording: &str) -> impl Iterator<Item = Call> {
             return None;
         }
         if let Some(rest) = line.strip_prefix("<... ") {
-            let begin = begun.remove(thread)?;
+            let beginning = begun.remove(thread)?;
             let (_, end) = rest.split_once(" resumed>")?;
-            return parse(&format!("{begin}{end}"));
+            return parse(&format!("{beginning}{end}"));
         }
         parse(line)
     })

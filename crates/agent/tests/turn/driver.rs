@@ -103,9 +103,10 @@ impl Driver {
         self.model_call = None;
         self.usage_reported = self.usage_recorded;
         let is_step = |part: &&Part| matches!(part, Part::Step { .. });
-        self.model_calls = u32::try_from(self.recorded.iter().filter(is_step).count()).unwrap();
+        let steps = self.recorded.iter().filter(is_step).count();
         let resumption = Resumption::of(&self.message());
-        assert_eq!(resumption.steps, self.model_calls);
+        assert_eq!(usize::try_from(resumption.steps), Ok(steps));
+        self.model_calls = resumption.steps;
         assert_eq!(resumption.unusable_steps, self.unusable_steps);
         self.turn = Turn::resume(self.limits, resumption);
         self.feed(Input::Started, false);

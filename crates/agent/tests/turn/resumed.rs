@@ -66,7 +66,7 @@ fn run_that_waits_can_be_cancelled() {
 fn limit_of_model_calls_counts_those_before_the_cut() {
     let mut scene = Scene::resumed(limits(2, 5), after(2));
     let over = Effect::End(end(RunStatus::Completed, FinishReason::Steps));
-    assert_eq!(scene.step(Input::Started), [over.clone()]);
+    assert_eq!(scene.step(Input::Started), std::slice::from_ref(&over));
 
     let mut scene = Scene::resumed(limits(2, 5), after(1));
     assert_eq!(scene.step(Input::Started), [Effect::CallModel]);

@@ -94,8 +94,8 @@ async fn a_run_that_waits_goes_on_waiting_and_nobody_knows_what_its_tools_did() 
     let asked: Vec<_> = open.approvals.iter().map(|it| (&it.tool_call_id, it.expires_at)).collect();
     assert_eq!(asked, [(&call_id(3), NOW + 1000)]);
     let states: Vec<_> = copy.calls(1).await.into_iter().map(|call| call.state).collect();
-    use ToolState::{Completed, UnknownOutcome, Waiting};
-    assert_eq!(states, [UnknownOutcome, UnknownOutcome, Waiting, Completed]);
+    let (unknown, waiting) = (ToolState::UnknownOutcome, ToolState::Waiting);
+    assert_eq!(states, [unknown, unknown, waiting, ToolState::Completed]);
     assert_eq!(copy.session().await.state, SessionState::Waiting);
 
     // It is decided as before, and another recovery finds nothing to change.

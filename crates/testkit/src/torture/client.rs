@@ -221,17 +221,13 @@ impl Load {
         if self.number >= self.places.len() {
             return Deed::OpenSession { title: plan.key() };
         }
-        match self.users.get(self.added.len()) {
-            Some(user) => {
-                self.added.push(user.clone());
-                Deed::AddMember { user: user.clone(), role: Role::Viewer }
-            }
-            None => {
-                let user = self.added[plan.below(self.added.len())].clone();
-                let role = [Role::Viewer, Role::Member, Role::Admin][plan.below(3)];
-                Deed::ChangeMember { user, role }
-            }
+        if let Some(user) = self.users.get(self.added.len()) {
+            self.added.push(user.clone());
+            return Deed::AddMember { user: user.clone(), role: Role::Viewer };
         }
+        let user = self.added[plan.below(self.added.len())].clone();
+        let role = [Role::Viewer, Role::Member, Role::Admin][plan.below(3)];
+        Deed::ChangeMember { user, role }
     }
 
     fn note(&mut self, intent: Intent, outcome: Outcome, round: u32) {
@@ -319,7 +315,7 @@ impl Load {
         }
         let hash = hash([frame["payload"].to_string().as_str()]);
         let event = Heard { room, prev, name: word("type"), hash };
-        self.ledger.hear(self.home.project.clone(), seq, event);
+        self.ledger.hear(self.home.project.clone(), seq, &event);
     }
 }
 
@@ -337,7 +333,14 @@ pub(super) async fn ask(client: &Client, token: &str, intent: &Intent) -> Outcom
         Deed::WriteFile { path, content } if intent.by_route => {
             put(client, token, intent, path, content).await
         }
-        _ => client.rest("POST", "/v1/commands", Some(token), Some(&intent.frame())).await,
+        Deed::Say { .. }
+        | Deed::OpenSession { .. }
+        | Deed::WriteFile { .. }
+        | Deed::Approve { .. }
+        | Deed::AddMember { .. }
+        | Deed::ChangeMember { .. } => {
+            client.rest("POST", "/v1/commands", Some(token), Some(&intent.frame())).await
+        }
     };
     match sent {
         Ok(answer) if intent.by_route && answer.is_success() => {

@@ -24,7 +24,7 @@ pub(super) fn hash<'a>(columns: impl IntoIterator<Item = &'a str>) -> Hash {
 /// SHA-256 of some bytes, in hexadecimal digits.
 pub(super) fn digest(bytes: &[u8]) -> String {
     let hash: Hash = Sha256::digest(bytes).into();
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// A durable event that reached a client.
@@ -94,14 +94,14 @@ impl Ledger {
         self.unanswered.extend(unanswered);
         self.findings.extend(findings);
         for (place, event) in heard {
-            self.hear(place.0, place.1, event);
+            self.hear(place.0, place.1, &event);
         }
     }
 
     /// Notes an event; two clients have to hear the same one under the same number.
-    pub(super) fn hear(&mut self, project: ProjectId, seq: u64, event: Heard) {
+    pub(super) fn hear(&mut self, project: ProjectId, seq: u64, event: &Heard) {
         let known = self.heard.entry((project, seq)).or_insert_with(|| event.clone());
-        if *known != event {
+        if known != event {
             self.findings.push(format!("two events have the number {seq}: {known:?}, {event:?}"));
         }
     }
