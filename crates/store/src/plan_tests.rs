@@ -15,11 +15,20 @@ use rusqlite::config::DbConfig;
 use crate::{database, project, root};
 
 /// Tables that may be read from end to end, and why.
-const SMALL: &[(&str, &str)] =
-    &[("meta", "one row"), ("usage", "one row"), ("agents", "at most `AGENTS_MAX` rows")];
+const SMALL: &[(&str, &str)] = &[
+    ("meta", "one row"),
+    ("usage", "one row"),
+    ("agents", "at most `AGENTS_MAX` rows"),
+    ("sqlite_sequence", "a row for each table that counts"),
+    ("unfinished_work", "what is under way is what is asked for, once at the start"),
+    ("outbox", "what is under way is what is asked for, once at the start"),
+    // The table's name in its statement.
+    ("i", "directories under way are what is asked for, once at the start"),
+];
 
 /// Partial indexes that may be read from end to end, and why.
 const SMALL_INDEXES: &[(&str, &str)] = &[
+    ("approvals_pending", "approvals that nobody decided: calls that wait for a person"),
     ("runs_open", "runs that have not ended: the queues of the sessions"),
     ("search_parts_waiting", "parts that wait for the index, read up to a limit"),
     ("blobs_unused", "blobs that wait for collection, read up to a limit"),
@@ -30,6 +39,8 @@ const STEPS: &[(&str, &str)] = &[
     ("FROM supervision_log ORDER BY id DESC LIMIT 1 OFFSET ?1", "as many steps as rows are kept"),
     ("SELECT * FROM audit ORDER BY id DESC LIMIT ?1", "in the order of the key, up to its limit"),
     ("SELECT id FROM projects ORDER BY id", "all ids are what is asked for, once at the start"),
+    ("FROM backups ORDER BY id", "all archives are what is asked for, once at the start"),
+    ("SELECT p.id, b.at, b.epoch, b.seq", "every project is asked for, once in an interval"),
 ];
 
 /// Statements that may sort what they found, by a piece of their text, and why.

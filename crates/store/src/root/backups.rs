@@ -228,7 +228,7 @@ pub(super) fn expired(conn: &Connection, at: i64) -> Result<Vec<StoredBackup>, S
 
 /// Reads the whole table, because that is what it is asked for.
 fn all_sql() -> String {
-    format!("SELECT {COLUMNS} FROM backups")
+    format!("SELECT {COLUMNS} FROM backups ORDER BY id")
 }
 
 pub(super) fn all(conn: &Connection) -> Result<Vec<StoredBackup>, StoreError> {
