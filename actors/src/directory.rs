@@ -283,7 +283,7 @@ impl Directory {
                         tracing::error!(project.id = %id, %error, "unfinished work could not be taken up");
                     }
                     if let Some(damage) = damage {
-                        directory.keep_out(id, &damage, &error);
+                        directory.keep_out(id, &damage, &error, ctx);
                     }
                     Err(error)
                 }
@@ -532,7 +532,7 @@ impl Handler<Exited> for Directory {
 
     fn handle(&mut self, Exited { id, damage }: Exited, ctx: &mut Context<Self>) {
         if let Some(damage) = damage.get() {
-            self.quarantine_open(id.clone(), damage);
+            self.quarantine_open(id.clone(), damage, ctx);
         }
         if let Some(Entry::Open { handle, .. }) = self.projects.get(&id)
             && !handle.address.connected()

@@ -89,17 +89,26 @@ impl Quarantine {
 
 impl Directory {
     /// Remembers that the database of a project could not be opened, and why.
-    pub(super) fn keep_out(&mut self, id: ProjectId, reason: &str, error: &ApiError) {
+    pub(super) fn keep_out(
+        &mut self,
+        id: ProjectId,
+        reason: &str,
+        error: &ApiError,
+        ctx: &mut Context<Self>,
+    ) {
         let path = format!("{}/project/{id}", self.vitals.path());
         if self.quarantine.take(id, reason, error) {
             self.services.supervision.log().unusable(path, "project", reason);
         }
+        // At once, so that no change from here on is missed.
+        self.look_at_quarantine(ctx);
     }
 
     /// The same of one that was open: its end is in the supervision log already.
-    pub(super) fn quarantine_open(&mut self, id: ProjectId, reason: &str) {
+    pub(super) fn quarantine_open(&mut self, id: ProjectId, reason: &str, ctx: &mut Context<Self>) {
         let error = StoreError::Corrupt { reason: reason.to_owned() };
         self.quarantine.take(id, &error.to_string(), &error.to_api());
+        self.look_at_quarantine(ctx);
     }
 
     /// Looks whether somebody repaired something.
