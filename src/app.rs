@@ -102,7 +102,7 @@ pub enum AppError {
 fn what_to_do(error: &StoreError) -> &'static str {
     match error {
         StoreError::Corrupt { .. } => {
-            "nothing was changed: keep the file, and restore the last backup (docs/operations.md)"
+            "nothing was changed: keep the file, and restore the last backup with `iris restore` (docs/backup.md)"
         }
         StoreError::Newer { .. } => {
             "nothing was changed: start the newer server again, or restore a backup of this version"

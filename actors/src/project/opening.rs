@@ -185,7 +185,7 @@ impl OpenedProject {
         })?;
         let damage = watch(&database, &committed);
         database.use_storage(storage);
-        let head = database.head()?;
+        let head = database.committed_head();
         let workspace = Workspace::open(files).map_err(|error| {
             tracing::error!(project.id = %id, %error, "the project's directory could not be opened");
             ApiError::new(ErrorCode::ReadOnly, "the project's directory cannot be opened")
