@@ -150,10 +150,13 @@ impl Project {
         let recovered = record(&address, recover, WriteContext::default()).into_actor(self);
         ctx.spawn(recovered.map(|recovered, registry, ctx| match recovered {
             Ok(recovered) => {
-                for session_id in recovered.output.unfinished {
+                let unfinished = recovered.output.unfinished;
+                if !unfinished.is_empty() {
+                    registry.mark_unless_marked(ctx);
+                }
+                for session_id in unfinished {
                     registry.session(&session_id, ctx);
                 }
-                registry.mark_if_unfinished(ctx);
                 registry.keep_up(ctx);
             }
             Err(error) => {

@@ -77,16 +77,11 @@ impl Project {
     }
 
     /// Marks work that an earlier life left open: perhaps it was not marked, or not any more.
-    pub(super) fn mark_if_unfinished(&mut self, ctx: &mut Context<Self>) {
-        let reader = self.reader.clone();
-        let looked = async move { reader.has_open_work().await }.into_actor(self);
-        ctx.spawn(looked.map(|is_open, registry, ctx| {
-            let is_marked = registry.is_marked.load(Ordering::Acquire);
-            if is_open.unwrap_or(true) && !is_marked && registry.marking.is_none() {
-                registry.marking = Some(Vec::new());
-                registry.mark(ctx);
-            }
-        }));
+    pub(super) fn mark_unless_marked(&mut self, ctx: &mut Context<Self>) {
+        if !self.is_marked.load(Ordering::Acquire) && self.marking.is_none() {
+            self.marking = Some(Vec::new());
+            self.mark(ctx);
+        }
     }
 
     /// Publishes the events that came with the opening, for as long as it takes.

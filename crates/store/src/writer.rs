@@ -14,9 +14,10 @@ mod tx;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use serde::Serialize;
@@ -33,6 +34,8 @@ pub use tx::{StoredEvent, WriteTx};
 
 /// Most commands that may wait for the writer of one database.
 pub const QUEUED_COMMANDS_MAX: usize = 1024;
+/// How long a writer waits for a command before it gives memory back.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// A change of a database: plain data that knows how to apply itself.
 ///
@@ -115,7 +118,8 @@ pub struct Committed<T> {
 /// database that turned out to be damaged is left as it is.
 #[derive(Debug)]
 pub struct Writer {
-    queue: Option<SyncSender<Box<dyn Job>>>,
+    /// Bounded by what waits: a queue of its own bound would take its memory beforehand.
+    queue: Option<Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
     /// Each command holds a clone as long as it waits.
     waiting: Arc<()>,
@@ -135,7 +139,7 @@ impl Writer {
         guards: Guards,
         on_commit: impl Fn(Vec<StoredEvent>) + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let (queue, jobs) = sync_channel(QUEUED_COMMANDS_MAX);
+        let (queue, jobs) = channel();
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || write_until_closed(&conn, guards, &jobs, &on_commit))?;
@@ -145,15 +149,13 @@ impl Writer {
     /// Queues a command. Never blocks; a full queue or a closed writer shows in the receipt.
     pub fn submit<C: Command>(&self, command: C, context: WriteContext) -> Receipt<C::Output> {
         let (reply, receipt) = oneshot::channel();
+        let is_full = self.queue_depth() >= QUEUED_COMMANDS_MAX;
         let place = Arc::clone(&self.waiting);
         let job = Box::new(Submitted::new(command, context, place, reply));
-        let refused = match self.queue.as_ref().map(|queue| queue.try_send(job)) {
-            Some(Err(TrySendError::Full(job))) => Some((job, StoreError::Overloaded)),
-            Some(Err(TrySendError::Disconnected(job))) => Some((job, StoreError::Closed)),
-            Some(Ok(())) | None => None,
-        };
-        if let Some((job, error)) = refused {
-            job.acknowledge(Some(&error));
+        if is_full {
+            job.acknowledge(Some(&StoreError::Overloaded));
+        } else if let Some(Err(SendError(job))) = self.queue.as_ref().map(|queue| queue.send(job)) {
+            job.acknowledge(Some(&StoreError::Closed));
         }
         Receipt(receipt)
     }
@@ -175,14 +177,11 @@ impl Writer {
     /// of the same transaction are lost with it.
     ///
     /// # Errors
-    /// `Overloaded` when the queue is full, `Closed` when the thread has ended.
+    /// `Closed` when the thread has ended.
     #[cfg(any(test, feature = "faults"))]
     pub fn kill(&self) -> Result<(), StoreError> {
         let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
-        queue.try_send(Box::new(batch::Death)).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Overloaded,
-            TrySendError::Disconnected(_) => StoreError::Closed,
-        })
+        queue.send(Box::new(batch::Death)).map_err(|_| StoreError::Closed)
     }
 
     /// Writes what was submitted, empties the write-ahead log and waits for the thread to end.
@@ -224,6 +223,20 @@ impl<T> Future for Receipt<T> {
     }
 }
 
+/// The next command; none when the writer is closed. A database that has nothing to do gives the memory
+/// of its statements and pages back: a thousand of them may be open.
+fn next_job(conn: &Connection, jobs: &Receiver<Box<dyn Job>>) -> Option<Box<dyn Job>> {
+    match jobs.recv_timeout(IDLE_AFTER) {
+        Ok(job) => return Some(job),
+        Err(RecvTimeoutError::Disconnected) => return None,
+        Err(RecvTimeoutError::Timeout) => conn.flush_prepared_statement_cache(),
+    }
+    if let Err(error) = conn.execute_batch("PRAGMA shrink_memory") {
+        tracing::warn!(%error, "an idle database keeps its memory");
+    }
+    jobs.recv().ok()
+}
+
 fn write_until_closed(
     conn: &Connection,
     guards: Guards,
@@ -232,7 +245,7 @@ fn write_until_closed(
 ) {
     let mut writing = batch::Batches::new(conn, guards);
     let mut next = None;
-    while let Some(first) = next.take().or_else(|| jobs.recv().ok()) {
+    while let Some(first) = next.take().or_else(|| next_job(conn, jobs)) {
         next = writing.write(first, jobs, on_commit);
     }
     if !writing.may_empty_log() {

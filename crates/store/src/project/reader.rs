@@ -254,15 +254,6 @@ impl ProjectReader {
         self.reader.read(queries::head).await
     }
 
-    /// Whether anything in it is unfinished: a run that has not ended, or an approval that nobody
-    /// decided.
-    ///
-    /// # Errors
-    /// As [`Reader::read`].
-    pub async fn has_open_work(&self) -> Result<bool, StoreError> {
-        self.reader.read(queries::has_open_work).await
-    }
-
     /// The number of the last event that came from the root database; 0 before the first.
     ///
     /// # Errors
