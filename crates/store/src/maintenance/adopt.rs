@@ -31,12 +31,12 @@ pub struct Adoption {
 /// All of it happens or nothing.
 ///
 /// # Errors
-/// `Corrupt` for a file that is missing, damaged or no project database, and for one that holds code
-/// of others (triggers, views); `Newer`; `StorageFull` and `Internal` as the disk fails.
+/// `Corrupt` for a file that is missing, damaged or no project database, and for one whose schema is
+/// not exactly ours; `Newer`; `StorageFull` and `Internal` as the disk fails.
 pub fn adopt_project(path: &Path, adoption: &Adoption) -> Result<(), StoreError> {
     let conn = read_only(path, project::SCHEMA)?;
+    check::refuse_foreign_schema(&conn, project::SCHEMA)?;
     let before = facts(&conn)?;
-    check::refuse_foreign_schema(&conn, project::SCHEMA, before.schema_version)?;
     drop(conn);
     let mut conn = read_write(path)?;
     conn.execute_batch(

@@ -9,12 +9,11 @@ use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 
 use super::{ProjectFacts, facts, facts_of, read_only};
+use crate::project::blobs::BLOB_BYTES_MAX;
 use crate::{StoreError, database, project, root};
 
 /// Most problems that a report names.
 const PROBLEMS_MAX: usize = 5;
-/// Largest content of a blob that is unpacked.
-const BLOB_BYTES_MAX: u64 = 1 << 30;
 
 /// Reads the whole database of a project: pages, indexes and foreign keys, the schema, and the hash
 /// of each blob. `id` is whose it must be, if that is known. Works beside a running server.
@@ -23,11 +22,12 @@ const BLOB_BYTES_MAX: u64 = 1 << 30;
 /// `Corrupt` with the first problems found; `Newer`; `Internal` as the disk fails.
 pub fn check_project(path: &Path, id: Option<&ProjectId>) -> Result<ProjectFacts, StoreError> {
     let conn = read_only(path, project::SCHEMA)?;
+    refuse_foreign_schema(&conn, project::SCHEMA)?;
     let facts = match id {
         Some(id) => facts_of(&conn, id)?,
         None => facts(&conn)?,
     };
-    check(&conn, project::SCHEMA, facts.schema_version)?;
+    check_pages(&conn)?;
     check_blobs(&conn)?;
     Ok(facts)
 }
@@ -38,13 +38,14 @@ pub fn check_project(path: &Path, id: Option<&ProjectId>) -> Result<ProjectFacts
 /// As [`check_project`].
 pub fn check_root(path: &Path) -> Result<u32, StoreError> {
     let conn = read_only(path, root::SCHEMA)?;
+    refuse_foreign_schema(&conn, root::SCHEMA)?;
     root::identify(&conn)?;
-    let version = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    check(&conn, root::SCHEMA, version)?;
-    Ok(version)
+    check_pages(&conn)?;
+    Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
-fn check(conn: &Connection, schema: &[&'static str], version: u32) -> Result<(), StoreError> {
+/// Pages, indexes and foreign keys. Evaluates what the schema says, which has to be ours by then.
+fn check_pages(conn: &Connection) -> Result<(), StoreError> {
     let mut statement = conn.prepare(&format!("PRAGMA integrity_check({PROBLEMS_MAX})"))?;
     let problems = statement.query_map([], |row| row.get(0))?;
     let problems = problems.collect::<Result<Vec<String>, _>>()?;
@@ -59,52 +60,53 @@ fn check(conn: &Connection, schema: &[&'static str], version: u32) -> Result<(),
     if !orphans.is_empty() {
         return Err(StoreError::corrupt(orphans.join("; ")));
     }
-    refuse_foreign_schema(conn, schema, version)
+    Ok(())
 }
 
 /// One table, index, trigger or view: its type, name and table, and what it was made with.
 type Object = (String, String, String, String);
 
-/// Compares the schema of a database with what its migrations make.
+/// Compares the schema of a database with what its migrations make: all of that is there as it was
+/// made, and nothing else, since each table, index, trigger and view may bring expressions that SQLite
+/// evaluates. Only the statistics of SQLite's own planner may be there besides.
 ///
-/// All that belongs there must be there as it was made. Further tables and indexes do no harm;
-/// triggers and views are code, and there is none but ours.
+/// Comes before anything that reads or writes a table.
 pub(super) fn refuse_foreign_schema(
     conn: &Connection,
     schema: &[&'static str],
-    version: u32,
 ) -> Result<(), StoreError> {
+    let version = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let mut model = Connection::open_in_memory()?;
-    database::migrations(schema).to_version(&mut model, version as usize)?;
-    let (expected, found) = (objects(&model)?, objects(conn)?);
-    for object in &expected {
-        if !found.contains(object) {
-            let (kind, name, ..) = object;
-            return Err(StoreError::corrupt(format!(
-                "{kind} `{name}` is not that of schema version {version}"
-            )));
-        }
+    database::migrations(schema).to_version(&mut model, version)?;
+    let expected = objects(&model)?;
+    model.execute_batch("ANALYZE")?;
+    let mut allowed = objects(&model)?;
+    let found = objects(conn)?;
+    for (kind, name, ..) in expected.iter().filter(|object| !found.contains(object)) {
+        return Err(StoreError::corrupt(format!(
+            "{kind} `{name}` is not that of schema version {version}"
+        )));
     }
     for object in &found {
-        let (kind, name, ..) = object;
-        if matches!(kind.as_str(), "trigger" | "view") && !expected.contains(object) {
+        // Each may be there once.
+        let Some(place) = allowed.iter().position(|allowed| allowed == object) else {
+            let (kind, name, ..) = object;
             return Err(StoreError::corrupt(format!("{kind} `{name}` is not ours")));
-        }
+        };
+        allowed.swap_remove(place);
     }
     Ok(())
 }
 
-/// What belongs to SQLite itself is left out, and so are blanks and quotes, which `ALTER TABLE` may
-/// put otherwise in another version of SQLite.
+/// The whole schema. A run of blanks counts as one and quotes count for nothing: `ALTER TABLE` may put
+/// them otherwise in another version of SQLite.
 fn objects(conn: &Connection) -> Result<Vec<Object>, StoreError> {
-    let mut statement = conn.prepare(
-        "SELECT type, name, tbl_name, sql FROM sqlite_schema
-         WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type, name",
-    )?;
+    let mut statement =
+        conn.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name")?;
     let objects = statement.query_map([], |row| {
         let sql: Option<String> = row.get(3)?;
-        let mut sql = sql.unwrap_or_default();
-        sql.retain(|c| !c.is_whitespace() && c != '"');
+        let sql = sql.unwrap_or_default().replace('"', "");
+        let sql = sql.split_whitespace().collect::<Vec<_>>().join(" ");
         Ok((row.get(0)?, row.get(1)?, row.get(2)?, sql))
     })?;
     Ok(objects.collect::<Result<_, _>>()?)
@@ -158,9 +160,11 @@ fn is_blob_whole(hash: &[u8], size: u64, encoding: &str, content: &[u8]) -> bool
         |plain: &[u8]| plain.len() as u64 == size && Sha256::digest(plain).as_slice() == hash;
     match encoding {
         "plain" => matches(content),
-        "zstd" if size <= BLOB_BYTES_MAX => {
-            let capacity = usize::try_from(size).unwrap_or(usize::MAX);
-            zstd::bulk::decompress(content, capacity).is_ok_and(|plain| matches(&plain))
+        "zstd" => {
+            let capacity = usize::try_from(size).ok().filter(|size| *size <= BLOB_BYTES_MAX);
+            capacity.is_some_and(|capacity| {
+                zstd::bulk::decompress(content, capacity).is_ok_and(|plain| matches(&plain))
+            })
         }
         _ => false,
     }
@@ -178,22 +182,58 @@ mod tests {
     }
 
     fn refusal(conn: &Connection) -> Option<String> {
-        let version = conn.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        refuse_foreign_schema(conn, project::SCHEMA, version).err().map(|error| error.to_string())
+        refuse_foreign_schema(conn, project::SCHEMA).err().map(|error| error.to_string())
+    }
+
+    /// A database with a schema entry that no statement makes.
+    fn database_with_entry(kind: &str, name: &str, sql: &str) -> Connection {
+        let conn = database_with("PRAGMA writable_schema = ON");
+        let entry = "INSERT INTO sqlite_schema VALUES (?1, ?2, 'meta', 0, ?3)";
+        conn.execute(entry, [kind, name, sql]).unwrap();
+        conn
     }
 
     #[test]
-    fn code_of_others_and_changed_tables_are_refused_and_an_index_more_is_not() {
+    fn whatever_is_more_or_other_than_the_migrations_make_is_refused() {
         assert_eq!(refusal(&database_with("")), None);
-        assert_eq!(refusal(&database_with("CREATE INDEX i ON sessions (title)")), None);
-        let trigger = "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM runs; END";
-        assert!(refusal(&database_with(trigger)).unwrap().contains("trigger `t` is not ours"));
-        let view = "CREATE VIEW v AS SELECT 1";
-        assert!(refusal(&database_with(view)).unwrap().contains("view `v` is not ours"));
+        assert_eq!(refusal(&database_with("ANALYZE")), None);
+        for (kind, name, sql) in [
+            ("trigger", "t", "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM runs; END"),
+            ("view", "v", "CREATE VIEW v AS SELECT 1"),
+            ("index", "i", "CREATE INDEX i ON sessions (hex(title))"),
+            ("table", "more", "CREATE TABLE more (x CHECK (length(hex(x)) > 0))"),
+        ] {
+            let expected = format!("{kind} `{name}` is not ours");
+            assert!(refusal(&database_with(sql)).unwrap().contains(&expected), "{sql}");
+        }
         let other = "DROP TABLE rooms; CREATE TABLE rooms (room TEXT, head INTEGER)";
         assert!(refusal(&database_with(other)).unwrap().contains("table `rooms`"));
         let gone = "DROP INDEX runs_open";
         assert!(refusal(&database_with(gone)).unwrap().contains("index `runs_open`"));
+    }
+
+    /// SQLite takes them all the same: it compares kinds without regard to case, and keeps nobody
+    /// from a name of its own who writes the schema's table himself.
+    #[test]
+    fn an_entry_that_was_written_past_sqlite_is_refused() {
+        let sql = "CREATE TRIGGER evil AFTER UPDATE ON meta BEGIN DELETE FROM runs; END";
+        for (kind, name) in [("trigger", "sqlite_evil"), ("TRIGGER", "evil"), ("View", "sqlite_v")]
+        {
+            let expected = format!("{kind} `{name}` is not ours");
+            let conn = database_with_entry(kind, name, &sql.replace("evil", name));
+            assert!(refusal(&conn).unwrap().contains(&expected), "{kind} {name}");
+        }
+        let twice = database_with(
+            "PRAGMA writable_schema = ON;
+             INSERT INTO sqlite_schema SELECT * FROM sqlite_schema WHERE name = 'runs_open'",
+        );
+        assert!(refusal(&twice).unwrap().contains("index `runs_open` is not ours"));
+        let joined = database_with(
+            "PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = replace(sql, 'TEXT    NOT NULL', 'TEXTNOTNULL')
+             WHERE name = 'rooms'",
+        );
+        assert!(refusal(&joined).unwrap().contains("table `rooms` is not that"));
     }
 
     #[test]
