@@ -1,7 +1,7 @@
 //! Database files: made whole or not at all, and checked before anything touches them.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
@@ -16,9 +16,7 @@ use crate::{StoreError, wal};
 pub(crate) const APPLICATION_ID: i32 = 0x4952_4953;
 
 /// Bytes of the header of a database file (SQLite file format, section 1.3).
-const HEADER_BYTES: usize = 100;
-const MAGIC: &[u8] = b"SQLite format 3\0";
-const APPLICATION_ID_OFFSET: usize = 68;
+const HEADER_BYTES: u64 = 100;
 
 /// For connections that write. Sizes are KiB for the cache, bytes for the log; the wait is
 /// milliseconds.
@@ -77,9 +75,10 @@ pub(crate) fn open(
     schema: &[&'static str],
     identify: impl FnOnce(&Connection) -> Result<(), StoreError>,
 ) -> Result<Connection, StoreError> {
-    check_header(path)?;
+    check_file(path)?;
     wal::check(&log_of(path))?;
     let conn = open_to_look(path)?;
+    check_application(&conn)?;
     let migrations = migrations(schema);
     check_length(path, &conn)?;
     check_version(&conn, &migrations)?;
@@ -139,30 +138,46 @@ fn write_new(
     Ok(())
 }
 
-pub(crate) fn check_header(path: &Path) -> Result<(), StoreError> {
-    let mut header = [0; HEADER_BYTES];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
-    match read {
-        Ok(()) => {}
+/// Refuses what is no file of ours, without opening it.
+///
+/// Only SQLite may open a database's file in this process. Closing any other handle of it takes away
+/// the locks that all connections of this process hold on it (fcntl(2)), and the next program that
+/// closes its own connection then removes the write-ahead log under ours.
+fn check_file(path: &Path) -> Result<(), StoreError> {
+    match path.metadata() {
+        Ok(found) if found.is_dir() => Err(StoreError::corrupt("the file is a directory")),
+        Ok(found) if found.len() < HEADER_BYTES => {
+            Err(StoreError::corrupt("the file is empty or cut off"))
+        }
+        Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(StoreError::corrupt("the file is missing"));
+            Err(StoreError::corrupt("the file is missing"))
         }
-        Err(error) if error.kind() == ErrorKind::IsADirectory => {
-            return Err(StoreError::corrupt("the file is a directory"));
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn check_application(conn: &Connection) -> Result<(), StoreError> {
+    let found = conn.pragma_query_value(None, "application_id", |row| row.get::<_, i32>(0));
+    match found {
+        Ok(APPLICATION_ID) => Ok(()),
+        Ok(_) => Err(StoreError::corrupt("the file is a database of another program")),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
+            Err(StoreError::corrupt("the file is not a database"))
         }
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            return Err(StoreError::corrupt("the file is empty or cut off"));
-        }
-        Err(error) => return Err(error.into()),
+        Err(error) => Err(error.into()),
     }
-    if !header.starts_with(MAGIC) {
-        return Err(StoreError::corrupt("the file is not a database"));
-    }
-    let application_id = header.get(APPLICATION_ID_OFFSET..APPLICATION_ID_OFFSET + 4);
-    if application_id != Some(APPLICATION_ID.to_be_bytes().as_slice()) {
-        return Err(StoreError::corrupt("the file is a database of another program"));
-    }
-    Ok(())
+}
+
+/// A connection that cannot write to a database of ours, whoever has it open. `pragmas` come before
+/// anything is read.
+pub(crate) fn open_to_read(path: &Path, pragmas: &str) -> Result<Connection, StoreError> {
+    check_file(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.execute_batch(pragmas)?;
+    check_application(&conn)?;
+    Ok(conn)
 }
 
 /// SQLite notices a file that lacks whole pages, and reads a page that is cut off as zeros.

@@ -38,23 +38,17 @@ pub struct ProjectFacts {
     pub schema_version: u32,
 }
 
-/// Milliseconds that a connection waits for a lock.
-const BUSY_MS: u32 = 5_000;
-
 /// For files that may come from strangers: their schema gets no say beyond their own rows, and pages
-/// are looked at before they are believed (sqlite.org/security.html).
+/// are looked at before they are believed (sqlite.org/security.html). The wait is milliseconds.
 const CAUTIOUS: &str = "
+    PRAGMA busy_timeout = 5000;
     PRAGMA trusted_schema = OFF;
     PRAGMA cell_size_check = ON;
     PRAGMA temp_store = MEMORY;";
 
-/// Opens a database of ours that nobody of this process has open, without a way to write it.
+/// Opens a database of ours without a way to write it, whoever else has it open.
 fn read_only(path: &Path, schema: &[&'static str]) -> Result<Connection, StoreError> {
-    database::check_header(path)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
-    conn.execute_batch(CAUTIOUS)?;
-    conn.pragma_update(None, "busy_timeout", BUSY_MS)?;
+    let conn = database::open_to_read(path, CAUTIOUS)?;
     database::check_length(path, &conn)?;
     database::check_version(&conn, &database::migrations(schema))?;
     Ok(conn)
@@ -65,7 +59,6 @@ fn read_write(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.execute_batch(CAUTIOUS)?;
-    conn.pragma_update(None, "busy_timeout", BUSY_MS)?;
     Ok(conn)
 }
 

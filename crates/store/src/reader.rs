@@ -98,7 +98,8 @@ impl Reader {
     ) -> Result<T, StoreError> {
         let mut conn = self.pool.get().map_err(|error| {
             // The pool says that it waited, not for what.
-            database::check_header(self.condition.path()).err().unwrap_or_else(|| error.into())
+            let tried = database::open_to_read(self.condition.path(), PRAGMAS);
+            tried.err().unwrap_or_else(|| error.into())
         })?;
         let tx = conn.transaction()?;
         f(&tx)

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use iris_protocol::{ErrorCode, Event, Room};
+use iris_store::maintenance::{check_project, project_facts, snapshot_project};
 use iris_store::project::{ProjectDatabase, PublishOutbox};
 use iris_store::root::OutboxEntry;
 use iris_store::{Command, Committed, Durability, StoreError, WriteContext, WriteTx};
@@ -212,4 +213,29 @@ async fn what_a_loss_of_power_may_take_is_not_noted_as_acknowledged() {
     drop(conn);
     open(&path).unwrap().close();
     assert!(!whole.is_empty());
+}
+
+/// How many locks processes hold on a file.
+#[cfg(target_os = "linux")]
+fn locks(path: &Path) -> usize {
+    use std::os::unix::fs::MetadataExt;
+    let inode = format!(":{} ", fs::metadata(path).unwrap().ino());
+    fs::read_to_string("/proc/locks").unwrap().lines().filter(|line| line.contains(&inode)).count()
+}
+
+/// Without them another program that opens the file takes itself for the only one, and removes the log
+/// when it closes it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn looking_at_a_database_that_is_open_leaves_the_locks_on_it() {
+    let (directory, path) = made();
+    let database = open(&path).unwrap();
+    publish(&database).await.unwrap();
+    let before = locks(&path);
+    assert!(before > 0);
+    project_facts(&path).unwrap();
+    check_project(&path, None).unwrap();
+    snapshot_project(&path, &project_id(), &directory.path().join("copy.db")).unwrap();
+    assert_eq!(locks(&path), before);
+    publish(&database).await.unwrap();
 }
