@@ -183,7 +183,7 @@ fn put_back(
     output: &mut Output,
 ) -> Result<(), MaintenanceError> {
     let (id, epoch) = (project.id.clone(), random_epoch()?);
-    adopt(unpacked, &Identity { id, epoch, users: BTreeMap::new() })?;
+    adopt(unpacked, &Identity { id, epoch, users: BTreeMap::new(), is_imported: false })?;
     keep_what_is_there(data, project, output)?;
     // Runs that were alive when the archive was made are recovered by the next start of the server.
     let root = Root::open(data)?;
@@ -258,7 +258,7 @@ fn import_into(
         MembersChoice::Drop => BTreeMap::new(),
     };
     let unpacked = unpack_beside(data, &options.archive)?;
-    let identity = Identity { id: id.clone(), epoch: random_epoch()?, users };
+    let identity = Identity { id: id.clone(), epoch: random_epoch()?, users, is_imported: true };
     // What a crash leaves from here on is found by the next start of the server.
     root.write(IntendDirectory { project_id: id.clone(), at: now() })?;
     let placed =

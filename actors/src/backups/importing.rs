@@ -97,7 +97,7 @@ impl ImportArchive {
     ) -> Result<NewFile, ApiError> {
         let epoch = format!("{:032x}", desk.services.ids.next_bits());
         let users = users.into_iter().map(|(from, to)| (from, Some(to))).collect();
-        let identity = Identity { id: id.clone(), epoch, users };
+        let identity = Identity { id: id.clone(), epoch, users, is_imported: true };
         let (archive, into) = (self.archive.path().to_owned(), incoming(&places.directory));
         let archive_bytes_max = desk.services.settings.backups.import_bytes_max;
         let bytes_max = archive_bytes_max.saturating_mul(UNPACKED_PER_BYTE_MAX);

@@ -101,7 +101,8 @@ impl RestoreBackup {
         let bits = desk.services.ids.next_bits();
         let into = projects.join(format!("{}{bits:032x}", iris_backup::TEMP_PREFIX));
         let epoch = format!("{:032x}", desk.services.ids.next_bits());
-        let identity = Identity { id: self.project_id.clone(), epoch, users: BTreeMap::new() };
+        let (id, users) = (self.project_id.clone(), BTreeMap::new());
+        let identity = Identity { id, epoch, users, is_imported: false };
         let event = TellRestored {
             project_id: self.project_id.clone(),
             backup_id: self.backup_id.clone(),

@@ -335,7 +335,12 @@ fn paths(directory: &Path) -> Result<Vec<String>, BackupError> {
     let mut paths = Vec::new();
     let failed = BackupError::io(directory);
     for entry in fs::read_dir(directory).map_err(&failed)? {
-        let name = entry.map_err(&failed)?.file_name().to_string_lossy().into_owned();
+        let name = entry.map_err(&failed)?.file_name();
+        // What another verification unpacks, or left as it was killed, is not of the backup.
+        if disk::is_temporary(&name) {
+            continue;
+        }
+        let name = name.to_string_lossy().into_owned();
         if name != PROJECTS {
             paths.push(name);
         }
@@ -383,6 +388,7 @@ pub fn restore_server(
     if own_directories == OwnDirectories::Collected {
         maintenance::detach_directories(&root).map_err(BackupError::of_archived)?;
     }
+    maintenance::mark_all_unfinished(&root).map_err(BackupError::of_archived)?;
 
     let projects = work.path().join(PROJECTS);
     fs::create_dir(&projects).map_err(BackupError::io(&projects))?;
@@ -391,7 +397,8 @@ pub fn restore_server(
         let place = projects.join(project.id.as_str());
         let unpacked = unpack(&from.join(path), &place, Bounds::default())?;
         let (id, epoch) = (project.id.clone(), random_epoch()?);
-        adopt(&unpacked, &Identity { id, epoch, users: BTreeMap::new() })?;
+        let identity = Identity { id, epoch, users: BTreeMap::new(), is_imported: false };
+        adopt(&unpacked, &identity)?;
         if own_directories == OwnDirectories::Kept && outside.contains(&project.id) {
             let failed = BackupError::io(&unpacked.files);
             fs::remove_dir_all(&unpacked.files).map_err(&failed)?;

@@ -22,7 +22,9 @@ use crate::{StoreError, database};
 pub use adopt::{Adoption, adopt_project};
 pub use check::{check_project, check_root};
 pub use digest::{Digests, TableDigest, digests};
-pub use listing::{ListedMember, ListedProject, detach_directories, list_projects};
+pub use listing::{
+    ListedMember, ListedProject, detach_directories, list_projects, mark_all_unfinished,
+};
 pub use snapshot::{snapshot_project, snapshot_root, vacuum_project, vacuum_root};
 
 /// What a project's database says of itself.

@@ -219,7 +219,8 @@ impl Inner {
             return true;
         }
         let wanted = self.reserve_bytes.load(Ordering::Relaxed).saturating_mul(FREE_RESERVES);
-        if self.available().is_none_or(|available| available < wanted) {
+        // Where the system does not tell, making the reserve does.
+        if self.available().is_some_and(|available| available < wanted) {
             return false;
         }
         if let Err(error) = self.make_reserve() {

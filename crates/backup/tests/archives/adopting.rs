@@ -23,10 +23,13 @@ fn one<T: rusqlite::types::FromSql>(conn: &Connection, sql: &str) -> T {
 #[test]
 fn ids_change_where_they_are_ids_and_nowhere_else() {
     let fixture = Fixture::new();
+    let published = "UPDATE meta SET outbox_id = 9, outbox_seq = 1";
+    fixture.conn().execute_batch(published).unwrap();
     let unpacked = unpacked(&fixture);
     let (other, eve) = (ProjectId::from_bits(7), UserId::from_bits(77));
     let users = BTreeMap::from([(ann(), Some(eve.clone())), (bob(), None)]);
-    let identity = Identity { id: other.clone(), epoch: "new".to_owned(), users };
+    let identity =
+        Identity { id: other.clone(), epoch: "new".to_owned(), users, is_imported: true };
     adopt(&unpacked, &identity).unwrap();
 
     let conn = Connection::open(&unpacked.database).unwrap();
@@ -46,6 +49,8 @@ fn ids_change_where_they_are_ids_and_nowhere_else() {
     );
     assert_eq!(body, expected);
     assert_eq!(one::<i64>(&conn, "SELECT count(*) FROM idempotency"), 0);
+    // The outbox of this server numbers its events otherwise.
+    assert_eq!(one::<i64>(&conn, "SELECT outbox_id + outbox_seq FROM meta"), 0);
     drop(conn);
 
     let database = ProjectDatabase::open(&unpacked.database, &other, |_| {}).unwrap();
@@ -65,7 +70,7 @@ fn code_of_others_in_a_database_is_not_adopted() {
     let unpacked = unpacked(&clean);
     Connection::open(&unpacked.database).unwrap().execute_batch(trigger).unwrap();
     let (id, epoch, users) = (project_id(), "new".to_owned(), BTreeMap::new());
-    let refused = adopt(&unpacked, &Identity { id, epoch, users });
+    let refused = adopt(&unpacked, &Identity { id, epoch, users, is_imported: false });
     assert!(matches!(refused, Err(BackupError::Corrupt { .. })), "{refused:?}");
 }
 

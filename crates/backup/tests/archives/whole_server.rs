@@ -11,7 +11,7 @@ use iris_backup::server::{
 };
 use iris_protocol::{ProjectId, UserId};
 use iris_store::maintenance::{digests, list_projects, project_facts};
-use iris_store::root::{CreateProject, CreateUser};
+use iris_store::root::{CreateProject, CreateUser, IntendDirectory};
 use iris_store::{Command, ProjectDatabase, RootDatabase, WriteContext};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -104,8 +104,11 @@ fn a_server_comes_back_with_new_epochs_and_without_its_keys() {
     let server = Server::new();
     let backup = server.back_up(false).unwrap();
     assert_eq!(archived(&backup.manifest), 2);
+    // As a verification that was killed leaves it.
+    fs::create_dir(backup.directory.join(".iris-tmp-0123")).unwrap();
     assert_eq!(verify_server(&backup.directory).unwrap(), backup.manifest);
-    assert_eq!(names(&backup.directory), ["manifest.json", "projects", "root.db"]);
+    let expected = [".iris-tmp-0123", "manifest.json", "projects", "root.db"];
+    assert_eq!(names(&backup.directory), expected);
     assert_eq!(names(&server.path("backups")).len(), 1);
 
     let new = server.path("new/data");
@@ -124,6 +127,25 @@ fn a_server_comes_back_with_new_epochs_and_without_its_keys() {
     let listed = list_projects(&new.join("root.db")).unwrap();
     assert!(listed.iter().all(|project| project.path.is_none()));
     assert_eq!(listed[0].members[0].email, "ann@example.com");
+    // The next start looks whether one of them has work to take up.
+    assert_eq!(count(&new.join("root.db"), "unfinished_work"), 2);
+}
+
+fn count(path: &Path, table: &str) -> u64 {
+    let sql = format!("SELECT count(*) FROM {table}");
+    Connection::open(path).unwrap().query_row(&sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn what_was_being_made_or_removed_is_not_in_a_copy() {
+    let server = Server::new();
+    let path = server.data_dir().join("root.db");
+    let root = RootDatabase::open_or_create(&path, NOW).unwrap();
+    write(&root, IntendDirectory { project_id: ProjectId::from_bits(3), at: NOW });
+    let backup = server.back_up(false).unwrap();
+    root.close();
+    assert_eq!(count(&path, "directory_intents"), 1);
+    assert_eq!(count(&backup.directory.join("root.db"), "directory_intents"), 0);
 }
 
 #[test]

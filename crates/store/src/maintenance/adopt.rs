@@ -22,6 +22,9 @@ pub struct Adoption {
     pub epoch: String,
     /// The users who have another id from now on; all others keep theirs.
     pub users: BTreeMap<UserId, UserId>,
+    /// Whether it comes from another server or becomes another project. What it has published of the
+    /// outbox of its root database is then forgotten: the numbers of another outbox say nothing here.
+    pub is_imported: bool,
 }
 
 /// Gives the database at `path`, which no server may have open, to another project, epoch and users:
@@ -50,6 +53,10 @@ pub fn adopt_project(path: &Path, adoption: &Adoption) -> Result<(), StoreError>
     }
     let sql = "UPDATE meta SET project_id = ?1, epoch = ?2";
     tx.execute(sql, params![adoption.project_id.as_str(), adoption.epoch])?;
+    // The column is younger than the oldest schema.
+    if adoption.is_imported && tx.column_exists(None, "meta", "outbox_id")? {
+        tx.execute("UPDATE meta SET outbox_id = 0, outbox_seq = 0", [])?;
+    }
     tx.execute("DELETE FROM idempotency", [])?;
     tx.commit()?;
     conn.close().map_err(|(_, error)| error)?;

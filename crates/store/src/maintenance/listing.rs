@@ -121,10 +121,38 @@ fn members(conn: &Connection, id: &ProjectId) -> Result<Vec<ListedMember>, Store
 /// # Errors
 /// As [`list_projects`]; `StorageFull` and `Internal` as the disk fails.
 pub fn detach_directories(path: &Path) -> Result<(), StoreError> {
+    change(path, |conn| {
+        conn.execute("UPDATE projects SET path = NULL WHERE path IS NOT NULL", [])?;
+        Ok(())
+    })
+}
+
+/// Has the next start of a server open all projects that the root database at `path` lists, in case
+/// there is work to take up: their databases may be younger than what it says about that. Changes the
+/// file, see [`detach_directories`].
+///
+/// # Errors
+/// As [`detach_directories`].
+pub fn mark_all_unfinished(path: &Path) -> Result<(), StoreError> {
+    change(path, |conn| {
+        // A database of an older schema is marked as it is brought up to date.
+        if conn.table_exists(None, "unfinished_work")? {
+            let sql = "INSERT OR IGNORE INTO unfinished_work (project_id, since)
+                       SELECT id, created_at FROM projects";
+            conn.execute(sql, [])?;
+        }
+        Ok(())
+    })
+}
+
+fn change(
+    path: &Path,
+    change: impl FnOnce(&Connection) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     root::identify(&read_only(path, root::SCHEMA)?)?;
     let conn = read_write(path)?;
     conn.execute_batch("PRAGMA synchronous = FULL")?;
-    conn.execute("UPDATE projects SET path = NULL WHERE path IS NOT NULL", [])?;
+    change(&conn)?;
     conn.close().map_err(|(_, error)| error)?;
     Ok(())
 }

@@ -30,7 +30,8 @@ pub fn snapshot_project(
     facts_of(&read_only(to, project::SCHEMA)?, id)
 }
 
-/// As [`snapshot_project`], of the root database.
+/// As [`snapshot_project`], of the root database. What stood there of directories that are being made
+/// or removed is not in the copy either.
 ///
 /// # Errors
 /// `Corrupt` for a file that is missing, empty, cut off or no root database; `Newer`; otherwise as
@@ -63,6 +64,10 @@ fn copy_to(conn: &Connection, to: &Path) -> Result<(), StoreError> {
          PRAGMA synchronous = OFF;
          DELETE FROM idempotency;",
     )?;
+    // Whoever puts the copy in the place of the root database later has other directories by then.
+    if copy.table_exists(None, "directory_intents")? {
+        copy.execute("DELETE FROM directory_intents", [])?;
+    }
     copy.close().map_err(|(_, error)| error)?;
     File::open(to)?.sync_all()?;
     Ok(())
