@@ -7,7 +7,7 @@ use std::path::Path;
 
 use iris_protocol::ProjectId;
 use iris_store::WriteContext;
-use iris_store::root::ForgetDirectory;
+use iris_store::root::{ForgetDirectory, Leftover};
 
 use crate::backups::remove_backups;
 use crate::directory::ProjectPlaces;
@@ -25,9 +25,9 @@ impl Node {
         let node = self.clone();
         if !leftovers.is_empty() {
             detached(async move {
-                for project_id in leftovers {
-                    tracing::warn!(project.id = %project_id, "what a crash left of a project is removed");
-                    remove(&node, project_id).await;
+                for leftover in leftovers {
+                    tracing::warn!(project.id = %leftover.project_id, "what a crash left of a project is removed");
+                    remove(&node, leftover).await;
                 }
             });
         }
@@ -37,9 +37,10 @@ impl Node {
 
 /// Removes everything that the server keeps of a project that does not exist. What cannot be removed
 /// now is tried again at the next start.
-pub(crate) async fn remove(node: &Node, project_id: ProjectId) {
-    let (data_dir, id) = (node.services.settings.data_dir.clone(), project_id.clone());
-    let removed = tokio::task::spawn_blocking(move || remove_files(&data_dir, &id)).await;
+pub(crate) async fn remove(node: &Node, leftover: Leftover) {
+    let (data_dir, project_id) =
+        (node.services.settings.data_dir.clone(), leftover.project_id.clone());
+    let removed = tokio::task::spawn_blocking(move || remove_files(&data_dir, &leftover)).await;
     match removed.map_err(io::Error::other).flatten() {
         Ok(()) => {
             let forget = ForgetDirectory { project_id: project_id.clone() };
@@ -54,14 +55,16 @@ pub(crate) async fn remove(node: &Node, project_id: ProjectId) {
 }
 
 /// Removes all files of a project: its directory with the database, the logs beside it and the files
-/// that were not given a directory of their own, and its backups.
-fn remove_files(data_dir: &Path, project_id: &ProjectId) -> io::Result<()> {
-    let directory = ProjectPlaces::new(data_dir, project_id).directory;
+/// that were not given a directory of their own, and its backups where they are to go.
+fn remove_files(data_dir: &Path, leftover: &Leftover) -> io::Result<()> {
+    let directory = ProjectPlaces::new(data_dir, &leftover.project_id).directory;
     match fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    remove_backups(data_dir, project_id)?;
+    if leftover.with_backups {
+        remove_backups(data_dir, &leftover.project_id)?;
+    }
     // A loss of power must not bring it back once nobody knows of it any more.
     match directory.parent().map(File::open) {
         Some(Ok(parent)) => parent.sync_all(),
@@ -86,8 +89,14 @@ mod tests {
                 fs::write(directory.join(name), "x").unwrap();
             }
         }
+        let backups = data_dir.path().join("backups").join(gone.as_str());
+        fs::create_dir_all(&backups).unwrap();
+        let mut gone = Leftover { project_id: gone, with_backups: false };
         remove_files(data_dir.path(), &gone).unwrap();
-        assert!(!gone_dir.exists());
+        assert!(!gone_dir.exists() && backups.exists());
+        gone.with_backups = true;
+        remove_files(data_dir.path(), &gone).unwrap();
+        assert!(!backups.exists());
         assert!(kept_dir.join("files/deep/a").exists());
         // As often as it takes, and where nothing ever was.
         remove_files(data_dir.path(), &gone).unwrap();

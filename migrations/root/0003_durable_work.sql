@@ -25,10 +25,10 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_by_project ON outbox (project_id, id);
 
 -- Directories of projects that the root database does not know yet, or not any more. One that stands
--- here when the server starts was left behind by a crash.
+-- here when the server starts was left behind by a crash. Only 'removing' means the backups too.
 CREATE TABLE directory_intents (
     project_id TEXT    NOT NULL PRIMARY KEY,
-    intent     TEXT    NOT NULL CHECK (intent IN ('making', 'removing')),
+    intent     TEXT    NOT NULL CHECK (intent IN ('making', 'removing', 'removing_files')),
     at         INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

@@ -259,7 +259,7 @@ fn import_into(
     };
     let unpacked = unpack_beside(data, &options.archive)?;
     let identity = Identity { id: id.clone(), epoch: random_epoch()?, users, is_imported: true };
-    // What a crash leaves from here on is found by the next start of the server.
+    // What a crash or a failure leaves from here on is found by the next start of the server.
     root.write(IntendDirectory { project_id: id.clone(), at: now() })?;
     let placed =
         adopt(&unpacked, &identity).and_then(|()| replace(&unpacked, &place, &place.join("files")));
@@ -390,13 +390,14 @@ fn delete(
     let _lock = data.lock()?;
     let project = one(data, id)?;
     let root = Root::open(data)?;
-    let deleted = root.write(DeleteProject { id: id.clone(), at: now() }).and_then(|()| {
-        remove_directory(&data.project(id))?;
-        if !keep_backups {
-            remove_directory(&backups_of(&data.path, id))?;
-        }
-        root.write(ForgetDirectory { project_id: id.clone() })
-    });
+    let deleted =
+        root.write(DeleteProject { id: id.clone(), keep_backups, at: now() }).and_then(|()| {
+            remove_directory(&data.project(id))?;
+            if !keep_backups {
+                remove_directory(&backups_of(&data.path, id))?;
+            }
+            root.write(ForgetDirectory { project_id: id.clone() })
+        });
     root.close();
     deleted?;
     output.done(&format!("deleted {id}"), &json!({ "deleted": id }))?;

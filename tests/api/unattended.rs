@@ -347,14 +347,17 @@ async fn directories_that_a_crash_left_behind_are_removed_and_no_others() {
         let sql = "INSERT INTO directory_intents (project_id, intent, at) VALUES (?1, ?2, 0)";
         conn.execute(sql, params![id.as_str(), intent]).unwrap();
     };
-    let [making, removing, unknown] = [1, 2, 3].map(ProjectId::from_bits);
-    for id in [&making, &removing, &unknown] {
+    let [making, removing, unknown, with_backups] = [1, 2, 3, 4].map(ProjectId::from_bits);
+    let backups = |id: &ProjectId| dir.path().join("backups").join(id.as_str());
+    for id in [&making, &removing, &unknown, &with_backups] {
+        std::fs::create_dir_all(backups(id)).unwrap();
         let files = dir.path().join("projects").join(id.as_str()).join("files");
         std::fs::create_dir_all(&files).unwrap();
         std::fs::write(files.join("a.txt"), "a").unwrap();
     }
     intend(&making, "making");
-    intend(&removing, "removing");
+    intend(&removing, "removing_files");
+    intend(&with_backups, "removing");
     // One that exists is nobody's leftover, whatever the table says.
     intend(&kept, "making");
 
@@ -364,6 +367,8 @@ async fn directories_that_a_crash_left_behind_are_removed_and_no_others() {
     until_column(&server.client(), &root_db, intents, |found| found == [kept.to_string()]).await;
     let expected = BTreeSet::from([kept.to_string(), unknown.to_string()]);
     assert_eq!(directories(dir.path()), expected);
+    let has_backups = [&making, &removing, &unknown, &with_backups].map(|id| backups(id).exists());
+    assert_eq!(has_backups, [true, true, true, false]);
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use iris_protocol::{
 };
 use iris_store::project::ProjectDatabase;
 use iris_store::root::{
-    AddMember, CreateProject, DeleteProject, IntendDirectory, RemoveMember, SetProjectArchived,
-    UpdateMember, UpdateProject,
+    AddMember, CreateProject, DeleteProject, IntendDirectory, Leftover, RemoveMember,
+    SetProjectArchived, UpdateMember, UpdateProject,
 };
 use iris_store::{Committed, StoreError, WriteContext};
 
@@ -79,7 +79,7 @@ pub(super) async fn create(
         .map_err(internal)
         .and_then(|made| made.map_err(stored));
     if let Err(error) = made {
-        leftovers::remove(node, id).await;
+        leftovers::remove(node, Leftover { project_id: id, with_backups: false }).await;
         return Err(error);
     }
     let command = CreateProject {
@@ -98,7 +98,7 @@ pub(super) async fn create(
         Err(error) => !matches!(error, StoreError::Closed),
     };
     if is_unused {
-        leftovers::remove(node, id).await;
+        leftovers::remove(node, Leftover { project_id: id, with_backups: false }).await;
     }
     let Committed { output: project, replayed, .. } = created.map_err(stored)?;
     Ok(done(ProjectPayload { project })?.at(None, replayed))
@@ -223,7 +223,8 @@ pub(super) async fn delete(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let id = grant.project_id()?.clone();
-    let command = DeleteProject { id: id.clone(), at: node.services.clock.now_ms() };
+    let command =
+        DeleteProject { id: id.clone(), keep_backups: false, at: node.services.clock.now_ms() };
     let deleted = write(&node.root, command, context).await;
     if deleted.map_err(stored)?.replayed {
         return Ok(done(iris_protocol::Done { done: true })?.at(None, true));
@@ -231,7 +232,7 @@ pub(super) async fn delete(
     // Nobody can open it any more; what is open closes before its files go.
     let closed = node.directory.insist(|| CloseOne(id.clone())).await;
     closed.map_err(AskError::to_api)?;
-    leftovers::remove(node, id).await;
+    leftovers::remove(node, Leftover { project_id: id, with_backups: true }).await;
     done(iris_protocol::Done { done: true })
 }
 

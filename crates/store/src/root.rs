@@ -34,7 +34,7 @@ pub use backups::{
     AcceptImport, BackupState, DeleteBackup, LastBackup, RecordBackup, RecordRestore, StoredBackup,
 };
 pub use imports::ImportProject;
-pub use intents::{ForgetDirectory, IntendDirectory};
+pub use intents::{ForgetDirectory, IntendDirectory, Leftover};
 pub use logins::{
     BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, REFRESH_GRACE_MS, RefusalReason, RevokeAuthSession,
     RotateOutcome, RotateRefresh, TokenHash,

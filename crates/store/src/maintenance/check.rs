@@ -82,7 +82,7 @@ pub(super) fn refuse_foreign_schema(
     model.execute_batch("ANALYZE")?;
     let mut allowed = objects(&model)?;
     let found = objects(conn)?;
-    for (kind, name, ..) in expected.iter().filter(|object| !found.contains(object)) {
+    if let Some((kind, name, ..)) = expected.iter().find(|object| !found.contains(object)) {
         return Err(StoreError::corrupt(format!(
             "{kind} `{name}` is not that of schema version {version}"
         )));

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::audit::RecordAudit;
 use super::imports::ImportProject;
+use super::intents::refuse_leftover;
 use super::queries::{project, project_location};
 use super::rows;
 use crate::column::{optional_word, to_word, word};
@@ -133,6 +134,7 @@ impl Command for AcceptImport {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Project, StoreError> {
         let (id, owner_id) = (self.import.id.clone(), self.import.owner_id.clone());
+        refuse_leftover(tx, &id)?;
         self.import.run(tx)?;
         self.audit.run(tx)?;
         let created = project(tx.conn(), &owner_id, &id)?;

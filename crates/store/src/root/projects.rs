@@ -6,11 +6,12 @@ use iris_protocol::{Event, Project, ProjectId, ProjectType, Role, UserId};
 use rusqlite::{Connection, params};
 use serde_json::{Map, Value};
 
+use super::intents::{self, Intent};
 use super::members::insert_member;
+use super::outbox;
 use super::queries::{project, project_location};
 use super::rows::project_type_text;
 use super::users::existing_user;
-use super::{intents, outbox};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Creates a project with its owner as its first member, and ends the intent to make its directory.
@@ -175,6 +176,8 @@ impl Command for SetProjectArchived {
 pub struct DeleteProject {
     /// The project.
     pub id: ProjectId,
+    /// Whether its backups stay.
+    pub keep_backups: bool,
     /// Now, in milliseconds since 1970 UTC.
     pub at: i64,
 }
@@ -194,7 +197,8 @@ impl Command for DeleteProject {
         if deleted == 0 {
             return Err(StoreError::NotFound { what: "project" });
         }
-        intents::begin(tx, &self.id, "removing", self.at)
+        let intent = if self.keep_backups { Intent::RemovingFiles } else { Intent::Removing };
+        intents::begin(tx, &self.id, intent, self.at)
     }
 }
 

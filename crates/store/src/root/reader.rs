@@ -8,10 +8,11 @@ use serde_json::{Map, Value};
 
 use super::audit::{self, AuditRecord};
 use super::backups::{self, BackupState, StoredBackup};
+use super::intents::{self, Leftover};
 use super::outbox::{self, OutboxEntry};
 use super::queries::{self, Access, Credentials, ProjectLocation};
 use super::supervision::{self, SupervisionQuery};
-use super::{intents, unfinished};
+use super::unfinished;
 use crate::maintenance::{ListedProject, listing};
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -154,7 +155,7 @@ impl RootReader {
     ///
     /// # Errors
     /// As [`Reader::read`].
-    pub async fn leftovers(&self) -> Result<Vec<ProjectId>, StoreError> {
+    pub async fn leftovers(&self) -> Result<Vec<Leftover>, StoreError> {
         self.reader.read(intents::leftovers).await
     }
 

@@ -127,7 +127,7 @@ async fn people_are_bounded_in_backups_and_the_server_is_not() {
 async fn backups_go_with_their_project_and_come_to_none_that_is_gone() {
     let root = with_project().await;
     root.run(record(1, BackupKind::Manual)).await.unwrap();
-    root.run(DeleteProject { id: project_id(1), at: NOW }).await.unwrap();
+    root.run(DeleteProject { id: project_id(1), keep_backups: false, at: NOW }).await.unwrap();
     assert_eq!(root.reader.all_backups().await.unwrap(), []);
     let command =
         RecordBackup { audit: Some(audit("project.export")), ..record(2, BackupKind::Export) };

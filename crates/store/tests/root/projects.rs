@@ -36,7 +36,7 @@ fn set_archived(n: u128, archived: bool, at: i64) -> SetProjectArchived {
 }
 
 fn delete(n: u128) -> DeleteProject {
-    DeleteProject { id: project_id(n), at: NOW }
+    DeleteProject { id: project_id(n), keep_backups: false, at: NOW }
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 
 use iris_protocol::{Event, Role};
 use iris_store::root::{
-    ClearUnfinished, DeleteProject, ForgetDirectory, IntendDirectory, MarkUnfinished, OutboxEntry,
-    RemoveMember, SetProjectArchived, SettleOutbox, UpdateMember, UpdateProject,
+    ClearUnfinished, DeleteProject, ForgetDirectory, IntendDirectory, Leftover, MarkUnfinished,
+    OutboxEntry, RemoveMember, SetProjectArchived, SettleOutbox, UpdateMember, UpdateProject,
 };
 
 use super::*;
@@ -69,7 +69,7 @@ async fn the_mark_and_the_events_of_a_project_go_with_it() {
     let root = two_projects().await;
     root.run(mark(1)).await.unwrap();
     root.run(rename(1, "new", NOW)).await.unwrap();
-    root.run(DeleteProject { id: project_id(1), at: NOW }).await.unwrap();
+    root.run(DeleteProject { id: project_id(1), keep_backups: false, at: NOW }).await.unwrap();
     assert_eq!(root.reader.unfinished_projects().await.unwrap(), []);
     assert_eq!(root.events(1).await, []);
 }
@@ -159,10 +159,14 @@ async fn the_directory_of_a_project_is_nobodys_until_it_is_created_and_after_it_
     root.run(intend(3)).await.unwrap();
     root.run(intend(4)).await.unwrap();
     root.project(3, 1).await;
-    assert_eq!(root.reader.leftovers().await.unwrap(), [project_id(4)]);
-    root.run(DeleteProject { id: project_id(1), at: NOW }).await.unwrap();
-    assert_eq!(root.reader.leftovers().await.unwrap(), [project_id(1), project_id(4)]);
-    for n in [1, 4] {
+    let left = |n, with_backups| Leftover { project_id: project_id(n), with_backups };
+    assert_eq!(root.reader.leftovers().await.unwrap(), [left(4, false)]);
+    root.run(DeleteProject { id: project_id(1), keep_backups: false, at: NOW }).await.unwrap();
+    let keep = DeleteProject { id: project_id(2), keep_backups: true, at: NOW };
+    root.run(keep).await.unwrap();
+    let expected = [left(1, true), left(2, false), left(4, false)];
+    assert_eq!(root.reader.leftovers().await.unwrap(), expected);
+    for n in [1, 2, 4] {
         root.run(ForgetDirectory { project_id: project_id(n) }).await.unwrap();
     }
     assert_eq!(root.reader.leftovers().await.unwrap(), []);
