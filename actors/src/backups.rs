@@ -95,7 +95,8 @@ impl<T: Task> Handler<Start<T>> for Backups {
         } else {
             None
         };
-        let place = refusal.map_or_else(|| self.desk.slots().admit().ok_or_else(too_much), Err);
+        let place =
+            refusal.map_or_else(|| self.desk.slots().admit(task.by()).ok_or_else(too_much), Err);
         let place = match place {
             Ok(place) => place,
             // Whoever asked may be gone.

@@ -29,10 +29,10 @@ use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::project::ProjectHandle;
 use crate::supervision::{Panicked, guarded, in_request};
 
-pub(crate) use backups::read_part_for;
 pub use backups::{
     BackupAsk, BackupPart, Download, ImportAsk, Upload, begin_upload, disk_failed, download, import,
 };
+pub(crate) use backups::{Uploads, read_part_for};
 pub use files::{FileAsk, FileBytes, file_bytes, put_file_bytes};
 pub(crate) use files::{read_file_for, write_file_for};
 

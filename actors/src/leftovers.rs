@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use iris_protocol::ProjectId;
 use iris_store::WriteContext;
 use iris_store::root::{ForgetDirectory, Leftover};
 
@@ -75,6 +74,8 @@ fn remove_files(data_dir: &Path, leftover: &Leftover) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use iris_protocol::ProjectId;
+
     use super::*;
 
     #[test]

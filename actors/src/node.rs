@@ -9,12 +9,13 @@ use iris_protocol::{ApiError, ProjectId};
 use iris_store::StoreError;
 use iris_store::root::{RootDatabase, RootReader};
 use serde_json::json;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use crate::Services;
 use crate::backups::{Backups, Desk};
 use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
+use crate::dispatch::Uploads;
 use crate::owner::Hop;
 use crate::project::ProjectHandle;
 use crate::recorder::{Recorder, StoreNow};
@@ -27,8 +28,6 @@ const DRAIN_TICK: Duration = Duration::from_millis(50);
 const TIME_TO_START: Duration = Duration::from_secs(1);
 /// Messages that may wait for the root or the directory before callers are refused.
 const MAILBOX_LIMIT: u32 = 8192;
-/// Archives that may be received at the same time.
-const UPLOADS_MAX: usize = 4;
 /// How long a message to the directory may take: closing every project is one.
 const DIRECTORY_BUDGET: Duration = Duration::from_mins(1);
 
@@ -44,8 +43,8 @@ pub struct Node {
     pub(crate) directory: Address<Directory>,
     recorder: Address<Recorder>,
     pub(crate) backups: Address<Backups>,
-    /// Archives that are being received.
-    pub(crate) uploads: Arc<Semaphore>,
+    /// Who is sending archives.
+    pub(crate) uploads: Arc<Uploads>,
     pub(crate) connections: Arc<Connections>,
     /// The way to projects that other nodes own; none while this one owns them all.
     pub(crate) hop: Option<Arc<dyn Hop>>,
@@ -119,7 +118,7 @@ impl Node {
             directory,
             recorder,
             backups,
-            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+            uploads: Arc::default(),
             connections: Arc::default(),
             hop: None,
         }

@@ -144,7 +144,7 @@ fn too_slow() -> ApiError {
 /// Writes the body into the file of an upload, on a thread that may wait for the disk.
 async fn receive(upload: Upload, mut payload: Payload) -> Result<iris_actors::NewFile, ApiError> {
     let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING_MAX);
-    let Upload { archive, file, bytes_max, permit } = upload;
+    let file = upload.file.try_clone().map_err(disk_failed)?;
     let written = spawn_blocking(move || write_all(file, waiting));
     let deadline = Instant::now() + UPLOAD_TIMEOUT;
     let mut length = 0;
@@ -154,9 +154,10 @@ async fn receive(upload: Upload, mut payload: Payload) -> Result<iris_actors::Ne
         let Some(chunk) = next else { break };
         let chunk = chunk.map_err(|error| ApiError::invalid(format!("broken body: {error}")))?;
         length += chunk.len() as u64;
-        if length > bytes_max {
-            return Err(too_large(bytes_max));
+        if length > upload.bytes_max {
+            return Err(too_large(upload.bytes_max));
         }
+        upload.check_space()?;
         if chunks.send(chunk).await.is_err() {
             // The writer failed; it says why.
             break;
@@ -165,8 +166,7 @@ async fn receive(upload: Upload, mut payload: Payload) -> Result<iris_actors::Ne
     drop(chunks);
     let written = written.await.map_err(|_| ApiError::from(ErrorCode::Internal))?;
     written.map_err(disk_failed)?;
-    drop(permit);
-    Ok(archive)
+    Ok(upload.archive)
 }
 
 fn write_all(mut file: File, mut chunks: mpsc::Receiver<Bytes>) -> std::io::Result<()> {

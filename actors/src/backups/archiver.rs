@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::LocalBoxFuture;
-use iris_protocol::ApiError;
+use iris_protocol::{ApiError, UserId};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -27,6 +27,9 @@ pub(crate) trait Task: Send + 'static {
 
     /// Tasks of one lane run one after the other.
     fn lane(&self) -> String;
+
+    /// Who asked for it; `None` for what the server does by itself.
+    fn by(&self) -> Option<&UserId>;
 
     /// Does it. Dropping the future stops it at the next step; nothing half is left then.
     fn run(self, desk: Desk) -> impl Future<Output = Result<Self::Output, ApiError>> + 'static;

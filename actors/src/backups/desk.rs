@@ -1,8 +1,8 @@
 //! What tasks with archives work with, and the bounds on how many of them do (INV-7).
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use iris_backup::{ArchivedMember, BackupError, ProjectSource};
@@ -22,8 +22,10 @@ use crate::write;
 
 /// Tasks that work at the same time: each keeps a disk and a processor busy.
 const WORKING_MAX: usize = 2;
-/// Tasks that work or wait.
+/// Tasks that users asked for and that work or wait.
 const TASKS_MAX: usize = 32;
+/// Those that one user asked for.
+const TASKS_OF_USER_MAX: usize = 4;
 
 /// What tasks work with. Clones share it.
 #[derive(Clone)]
@@ -153,7 +155,7 @@ pub(super) fn stored(error: &StoreError) -> ApiError {
 
 /// How many tasks there are, and whose turn it is.
 pub(super) struct Slots {
-    tasks: AtomicUsize,
+    tasks: Mutex<HashMap<Option<UserId>, usize>>,
     working: Arc<Semaphore>,
     lanes: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -161,7 +163,7 @@ pub(super) struct Slots {
 impl Default for Slots {
     fn default() -> Self {
         let working = Arc::new(Semaphore::new(WORKING_MAX));
-        Self { tasks: AtomicUsize::new(0), working, lanes: Mutex::default() }
+        Self { tasks: Mutex::default(), working, lanes: Mutex::default() }
     }
 }
 
@@ -172,24 +174,43 @@ pub(super) struct Turn {
 }
 
 /// A place among the tasks; dropping it frees it.
-pub(super) struct Place(Arc<Slots>);
+pub(super) struct Place {
+    slots: Arc<Slots>,
+    by: Option<UserId>,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.tasks.fetch_sub(1, Ordering::Relaxed);
+        if let Entry::Occupied(mut count) = self.slots.tasks.lock().entry(self.by.take()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
 impl Slots {
-    /// Takes one more task, if there may be one.
-    pub(super) fn admit(self: &Arc<Self>) -> Option<Place> {
-        let add = |tasks| (tasks < TASKS_MAX).then_some(tasks + 1);
-        let added = self.tasks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-        added.is_ok().then(|| Place(Arc::clone(self)))
+    /// Takes one more task, if there may be one. Nobody keeps others out for long, and users never the
+    /// server, which does one thing after the other.
+    pub(super) fn admit(self: &Arc<Self>, by: Option<&UserId>) -> Option<Place> {
+        let by = by.cloned();
+        let mut tasks = self.tasks.lock();
+        if by.is_some() {
+            let own = tasks.get(&by).copied().unwrap_or_default();
+            let of_users: usize =
+                tasks.iter().filter(|(by, _)| by.is_some()).map(|(_, count)| count).sum();
+            if own >= TASKS_OF_USER_MAX || of_users >= TASKS_MAX {
+                return None;
+            }
+        }
+        *tasks.entry(by.clone()).or_default() += 1;
+        drop(tasks);
+        Some(Place { slots: Arc::clone(self), by })
     }
 
     pub(super) fn count(&self) -> usize {
-        self.tasks.load(Ordering::Relaxed)
+        self.tasks.lock().values().sum()
     }
 
     pub(super) fn working(&self) -> usize {
@@ -242,9 +263,16 @@ mod tests {
     #[test]
     fn there_is_a_bound_on_tasks_and_a_place_is_freed() {
         let slots = Arc::<Slots>::default();
-        let mut places: Vec<Place> = (0..TASKS_MAX).map(|_| slots.admit().unwrap()).collect();
-        assert!(slots.admit().is_none());
+        let user = |n: usize| UserId::from_bits((n / TASKS_OF_USER_MAX) as u128);
+        let taken = (0..TASKS_MAX).map(|n| slots.admit(Some(&user(n))).unwrap());
+        let mut places: Vec<Place> = taken.collect();
+        assert!(slots.admit(Some(&user(TASKS_MAX))).is_none());
+        assert!(slots.admit(None).is_some(), "the server itself is kept out");
         places.pop();
-        assert!(slots.admit().is_some());
+        assert!(slots.admit(Some(&user(0))).is_none(), "a user has all that one may have");
+        let again = slots.admit(Some(&user(TASKS_MAX)));
+        assert_eq!((again.is_some(), slots.count()), (true, TASKS_MAX));
+        drop((again, places));
+        assert_eq!(slots.count(), 0);
     }
 }

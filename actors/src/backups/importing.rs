@@ -1,19 +1,22 @@
 //! A project out of an archive that somebody brought.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use iris_backup::{Bounds, Identity, ProjectAbout};
+use iris_backup::{BackupError, Bounds, Identity, ProjectAbout, Unpacked};
 use iris_protocol::{
     ApiError, ErrorCode, ImportId, ImportMembers, Project, ProjectId, UserId,
     limits::SETTINGS_BYTES_MAX,
 };
+use iris_store::maintenance;
+use iris_store::project::Quotas;
 use iris_store::root::{AcceptImport, ImportProject};
 use iris_store::{Committed, StoreError, WriteContext};
 use serde_json::json;
 
 use super::archiver::Task;
 use super::desk::{Desk, on_disk, stored, undisturbed};
-use super::files::{NewFile, incoming, make_dir, rename};
+use super::files::{NewFile, incoming, make_dir, project_dir, rename};
 use super::writing::failed;
 use crate::directory::{ProjectPlaces, TakeProject};
 use crate::record;
@@ -22,6 +25,9 @@ use crate::supervision::AskError;
 /// Bytes that an archive may unpack to for each byte that it may have: anybody may send one, and a
 /// small one can be of a size that no disk has.
 const UNPACKED_PER_BYTE_MAX: u64 = 16;
+
+/// Most members of an archive that are looked for on this server.
+const MEMBERS_MAX: usize = 1_000;
 
 /// Creates a project from an archive.
 pub(crate) struct ImportArchive {
@@ -42,6 +48,10 @@ impl Task for ImportArchive {
         format!("import {}", self.by)
     }
 
+    fn by(&self) -> Option<&UserId> {
+        Some(&self.by)
+    }
+
     async fn run(self, desk: Desk) -> Result<Committed<Project>, ApiError> {
         if let Some(key) = self.context.idempotency.clone() {
             let first = desk.root_reader.recall::<AcceptImport>(key).await;
@@ -57,8 +67,14 @@ impl Task for ImportArchive {
             ImportId::Same => manifest.project_id.clone(),
         };
         refuse_existing(&desk, &id).await?;
+        if self.id == ImportId::Same {
+            refuse_backups(&desk, &id).await?;
+        }
         let users = match self.members {
-            ImportMembers::Map => desk.users_of(&manifest.about.members).await?,
+            ImportMembers::Map => {
+                check_members(&manifest.about)?;
+                desk.users_of(&manifest.about.members).await?
+            }
             ImportMembers::Drop => BTreeMap::new(),
         };
         let about = manifest.about;
@@ -77,7 +93,12 @@ impl Task for ImportArchive {
             created_at: about.created_at,
             at: desk.now_ms(),
         };
-        let details = json!({ "from": manifest.project_id, "takenAt": manifest.taken_at });
+        let added: Vec<&UserId> = import.members.iter().map(|(user_id, _)| user_id).collect();
+        let details = json!({
+            "from": manifest.project_id,
+            "takenAt": manifest.taken_at,
+            "members": added,
+        });
         let audit = desk.audit(&self.by, "project.import", id.as_str(), details);
         let command = AcceptImport { import, audit };
         let places = desk.places(&id);
@@ -103,14 +124,21 @@ impl ImportArchive {
         let bytes_max = archive_bytes_max.saturating_mul(UNPACKED_PER_BYTE_MAX);
         let bounds = Bounds { bytes_max, ..Bounds::default() };
         let projects = desk.data_dir().join("projects");
+        let quotas = desk.services.settings.quotas;
         on_disk(move || {
             make_dir(&projects).map_err(failed(&projects))?;
-            let new = NewFile::new(into.clone());
-            let unpacked = iris_backup::unpack(&archive, &into, bounds)?;
+            let unpacked = match iris_backup::unpack(&archive, &into, bounds) {
+                // The place is that of another import of the same project.
+                Err(BackupError::Exists { .. }) => return Ok(None),
+                unpacked => unpacked?,
+            };
+            let new = NewFile::new(into);
             iris_backup::adopt(&unpacked, &identity)?;
-            Ok(new)
+            check_quotas(&quotas, &unpacked)?;
+            Ok(Some(new))
         })
-        .await
+        .await?
+        .ok_or_else(|| exists("a project with this id is being imported"))
     }
 }
 
@@ -158,10 +186,46 @@ async fn refuse_existing(desk: &Desk, id: &ProjectId) -> Result<(), ApiError> {
     let found = desk.root_reader.project_location(id).await.map_err(|e| stored(&e))?;
     let directory = desk.places(id).directory;
     // A directory without a project is one that is being deleted, or an operator's.
-    let is_taken = on_disk(move || Ok(directory.exists())).await?;
-    if found.is_some() || is_taken {
-        let message = "there is a project with this id already";
-        return Err(ApiError::new(ErrorCode::Conflict, message).reason("project_exists"));
+    if found.is_some() || is_there(directory).await? {
+        return Err(exists("there is a project with this id already"));
+    }
+    Ok(())
+}
+
+/// Backups of a project that is not here any more were kept on purpose. They would become those of the
+/// new one, and go when it is deleted.
+async fn refuse_backups(desk: &Desk, id: &ProjectId) -> Result<(), ApiError> {
+    if is_there(project_dir(desk.data_dir(), id)).await? {
+        return Err(exists(
+            "this server keeps backups of a project with this id; import it as a new one",
+        ));
+    }
+    Ok(())
+}
+
+async fn is_there(path: PathBuf) -> Result<bool, ApiError> {
+    on_disk(move || path.try_exists().map_err(failed(&path))).await
+}
+
+fn exists(message: &str) -> ApiError {
+    ApiError::new(ErrorCode::Conflict, message).reason("project_exists")
+}
+
+/// Refuses a project that holds more than a project of this server may. Files count whether its
+/// database knows of them or not.
+fn check_quotas(quotas: &Quotas, unpacked: &Unpacked) -> Result<(), BackupError> {
+    let mut used = maintenance::project_usage(&unpacked.database).map_err(BackupError::Database)?;
+    let files = unpacked.manifest.entries.iter().skip(1);
+    used.files = used.files.max(files.clone().count() as u64);
+    used.file_bytes = used.file_bytes.max(files.map(|file| file.size).sum());
+    quotas.check_whole(&used).map_err(BackupError::Database)
+}
+
+/// Each is looked up, and becomes a member without being asked.
+fn check_members(about: &ProjectAbout) -> Result<(), ApiError> {
+    if about.members.len() > MEMBERS_MAX {
+        let message = format!("the archive has more than {MEMBERS_MAX} members; import it without");
+        return Err(ApiError::invalid(message).reason("too_many_members"));
     }
     Ok(())
 }

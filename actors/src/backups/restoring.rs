@@ -46,6 +46,10 @@ impl Task for RestoreBackup {
         self.project_id.to_string()
     }
 
+    fn by(&self) -> Option<&UserId> {
+        Some(&self.by)
+    }
+
     async fn run(self, desk: Desk) -> Result<Committed<RestorePayload>, ApiError> {
         if let Some(key) = self.context.idempotency.clone() {
             let first = desk.root_reader.recall::<RecordRestore>(key).await;

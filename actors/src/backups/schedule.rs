@@ -79,7 +79,10 @@ pub(super) async fn keep_up(desk: Desk, backups: WeakAddress<Backups>, rounds: R
             return;
         }
         expire(&desk).await;
-        if let Some(interval) = interval {
+        // What space there is belongs to the projects.
+        if let Some(interval) = interval
+            && !desk.services.storage.is_full()
+        {
             round(&desk, &backups, &rounds, interval).await;
         }
         sleep(pause).await;

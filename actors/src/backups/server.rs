@@ -31,6 +31,10 @@ impl Task for BackUpServer {
         "server".to_owned()
     }
 
+    fn by(&self) -> Option<&UserId> {
+        Some(&self.by)
+    }
+
     /// What the audit says of it is the backup: so a repeat finds it there.
     async fn run(self, desk: Desk) -> Result<Committed<ServerBackup>, ApiError> {
         if let Some(key) = self.context.idempotency.clone() {

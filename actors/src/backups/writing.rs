@@ -37,6 +37,10 @@ impl Task for WriteBackup {
         self.project_id.to_string()
     }
 
+    fn by(&self) -> Option<&UserId> {
+        self.by.as_ref()
+    }
+
     async fn run(self, desk: Desk) -> Result<Committed<Backup>, ApiError> {
         // The first one with this key may have been in the lane before.
         if let Some(key) = self.context.idempotency.clone()

@@ -1,8 +1,10 @@
 //! Backups of projects and of the server, restores, exports and imports: what callers may ask of the
 //! backups actor, and the bytes of archives.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,13 +16,13 @@ use iris_protocol::{
 };
 use iris_store::WriteContext;
 use iris_store::root::{DeleteBackup, RecordAudit, StoredBackup};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
-use super::{Done, Grant, done, internal, stored};
+use super::{Done, Grant, check_space, done, internal, stored};
 use crate::backups::{
     BackUpServer, ImportArchive, NewFile, RestoreBackup, WriteBackup, archive_path, server_backups,
 };
@@ -32,6 +34,8 @@ use crate::{Node, write};
 const PART_BYTES: u64 = 256 * 1024;
 /// Bytes of an archive that are hashed at a time.
 const HASHED_BYTES: usize = 256 * 1024;
+/// Archives that may be received at the same time.
+const UPLOADS_MAX: usize = 16;
 /// How soon a caller may try again when others send archives, in milliseconds.
 const UPLOADS_RETRY_AFTER_MS: u64 = 5_000;
 
@@ -41,6 +45,7 @@ pub(super) async fn create(
     kind: BackupKind,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
+    check_space(node)?;
     let (project_id, by) = (grant.project_id()?.clone(), Some(grant.user_id()?.clone()));
     let written = node.archive(WriteBackup { project_id, kind, by, context }).await?;
     Ok(done(BackupPayload { backup: written.output })?.at(None, written.replayed))
@@ -97,6 +102,7 @@ pub(super) async fn restore(
     request: ProjectRestore,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
+    check_space(node)?;
     let (project_id, by) = (grant.project_id()?.clone(), grant.user_id()?.clone());
     let task = RestoreBackup { project_id, backup_id: request.backup_id, by, context };
     let restored = node.archive(task).await?;
@@ -109,6 +115,7 @@ pub(super) async fn back_up_server(
     grant: &Grant,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
+    check_space(node)?;
     let by = grant.user_id()?.clone();
     let made = node.archive(BackUpServer { by, context }).await?;
     Ok(done(ServerBackupPayload { backup: made.output })?.at(None, made.replayed))
@@ -259,6 +266,30 @@ async fn audit(
     write(&node.root, command, WriteContext::default()).await.map(drop).map_err(stored)
 }
 
+/// Who is sending archives. Each user sends one at a time.
+#[derive(Default)]
+pub(crate) struct Uploads(Mutex<HashSet<UserId>>);
+
+/// The right to send one; dropping it gives it back.
+struct Sender {
+    uploads: Arc<Uploads>,
+    user_id: UserId,
+}
+
+impl Uploads {
+    fn begin(self: &Arc<Self>, user_id: &UserId) -> Option<Sender> {
+        let mut sending = self.0.lock();
+        let may_send = sending.len() < UPLOADS_MAX && sending.insert(user_id.clone());
+        may_send.then(|| Sender { uploads: Arc::clone(self), user_id: user_id.clone() })
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.uploads.0.lock().remove(&self.user_id);
+    }
+}
+
 /// An archive that is being received: a file that is removed when nobody imports it.
 pub struct Upload {
     /// Where the bytes go.
@@ -267,26 +298,37 @@ pub struct Upload {
     pub file: File,
     /// Most bytes that it may have.
     pub bytes_max: u64,
-    /// The right to receive it.
-    pub permit: OwnedSemaphorePermit,
+    node: Node,
+    _sender: Sender,
+}
+
+impl Upload {
+    /// Refuses to go on when the disk is full: what space there is belongs to the projects.
+    ///
+    /// # Errors
+    /// `STORAGE_FULL`.
+    pub fn check_space(&self) -> Result<(), ApiError> {
+        check_space(&self.node)
+    }
 }
 
 /// Makes a file for an archive that a caller sends, who may `project.import`.
 ///
 /// # Errors
-/// Those of the gate; `OVERLOADED` when too many are received; `STORAGE_FULL`.
+/// Those of the gate; `OVERLOADED` when too many are received, or one of the same user; `STORAGE_FULL`.
 pub async fn begin_upload(node: &Node, claims: Option<&AccessClaims>) -> Result<Upload, ApiError> {
-    node.admits(claims, Operation::ProjectImport, None, None).await?;
-    let permit = std::sync::Arc::clone(&node.uploads).try_acquire_owned().map_err(|_| {
+    let grant = node.gate(claims, Operation::ProjectImport, None).await?;
+    let sender = node.uploads.begin(grant.user_id()?).ok_or_else(|| {
         let message = "too many archives are being received; try again";
         ApiError::new(ErrorCode::Overloaded, message).retry_after(UPLOADS_RETRY_AFTER_MS)
     })?;
+    check_space(node)?;
     let settings = &node.services.settings;
     let (data_dir, name) = (settings.data_dir.clone(), node.services.ids.next_bits());
     let made = spawn_blocking(move || NewFile::for_upload(&data_dir, name)).await;
     let (archive, file) = made.map_err(internal)?.map_err(disk_failed)?;
     let bytes_max = settings.backups.import_bytes_max;
-    Ok(Upload { archive, file, bytes_max, permit })
+    Ok(Upload { archive, file, bytes_max, node: node.clone(), _sender: sender })
 }
 
 /// A failure of the disk as clients see it.
@@ -335,6 +377,7 @@ pub async fn import(node: &Node, ask: ImportAsk) -> Result<(Project, bool), ApiE
                 (grant.repeatable(node, operation, &key, body.as_bytes()), archive)
             }
         };
+        check_space(node)?;
         let by = grant.user_id()?.clone();
         let imported = node.archive(ImportArchive { archive, id, members, by, context }).await?;
         Ok((imported.output, imported.replayed))

@@ -17,6 +17,7 @@ use std::path::Path;
 use iris_protocol::ProjectId;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::project::{ProjectUsage, quotas};
 use crate::{StoreError, database};
 
 pub use adopt::{Adoption, adopt_project};
@@ -70,6 +71,23 @@ fn read_write(path: &Path) -> Result<Connection, StoreError> {
 /// `Corrupt` for a file that is missing, empty, cut off or no project database; `Newer`.
 pub fn project_facts(path: &Path) -> Result<ProjectFacts, StoreError> {
     facts(&read_only(path, crate::project::SCHEMA)?)
+}
+
+/// What a project holds, by looking at every row instead of believing its counters.
+///
+/// # Errors
+/// As [`project_facts`].
+pub fn project_usage(path: &Path) -> Result<ProjectUsage, StoreError> {
+    usage(&read_only(path, crate::project::SCHEMA)?)
+}
+
+fn usage(conn: &Connection) -> Result<ProjectUsage, StoreError> {
+    let sql = "SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM message_parts),
+                   count(*), coalesce(sum(size), 0) FROM files";
+    let bytes = quotas::bytes(conn)?;
+    Ok(conn.query_row(sql, [], |row| {
+        Ok(ProjectUsage { rows: row.get(0)?, bytes, files: row.get(1)?, file_bytes: row.get(2)? })
+    })?)
 }
 
 /// How many migrations the root database at `path` has gone through.

@@ -18,7 +18,7 @@ mod ending;
 mod files;
 mod messages;
 mod pages;
-mod quotas;
+pub(crate) mod quotas;
 mod reader;
 mod recovery;
 mod resuming;

@@ -4,6 +4,7 @@ use iris_client::RestAnswer;
 use iris_protocol::{
     ErrorCode, Member, MemberList, Project, ProjectExport, ProjectId, ProjectUpdate, Role,
 };
+use iris_store::project::Quotas;
 use iris_testkit::{AppOptions, Person, TestApp, patiently, spawn_app, spawn_app_with, text_of};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -191,6 +192,11 @@ async fn an_upload_that_is_cut_off_leaves_nothing() {
         }
     };
     patiently("the upload to arrive", arrived).await;
+    // Who sends one waits for it; others do not.
+    let second = import(&ann, "", &[7; 100]).await;
+    assert_eq!(rest_refusal(&second).code, ErrorCode::Overloaded);
+    let others = import(&app.user("bob").await, "", &[7; 100]).await;
+    assert_eq!(code_of(&rest_refusal(&others)), (ErrorCode::InvalidRequest, "archive_corrupt"));
     drop(raw);
     let gone = async {
         while !tree(&uploads).is_empty() {
@@ -198,6 +204,65 @@ async fn an_upload_that_is_cut_off_leaves_nothing() {
         }
     };
     patiently("the upload to go", gone).await;
+    let second = import(&ann, "", &[7; 100]).await;
+    assert_eq!(code_of(&rest_refusal(&second)), (ErrorCode::InvalidRequest, "archive_corrupt"));
+}
+
+#[tokio::test]
+async fn a_project_that_holds_more_than_one_may_here_is_refused() {
+    let here = spawn_app().await;
+    let mut ann = here.user("ann").await.conversation().await;
+    ann.ask("say one").await;
+    ann.person.client.file_put(&ann.project, "a.txt", "hello").await.unwrap();
+    ann.person.client.file_put(&ann.project, "b.txt", "hello").await.unwrap();
+    let archive = export(&ann.person, &ann.project).await;
+    let unlimited = Quotas::default();
+    for (quotas, reason) in [
+        (Quotas { rows_max: 2, ..unlimited }, "rows_quota"),
+        (Quotas { bytes_max: 4096, ..unlimited }, "bytes_quota"),
+        (Quotas { files_max: 1, ..unlimited }, "files_quota"),
+        (Quotas { file_bytes_max: 9, ..unlimited }, "file_bytes_quota"),
+    ] {
+        let there = spawn_app_with(AppOptions { quotas, ..AppOptions::default() }).await;
+        let dan = there.user("dan").await;
+        let refused = rest_refusal(&import(&dan, "", &archive).await);
+        assert_eq!(code_of(&refused), (ErrorCode::QuotaExceeded, reason));
+        nothing_is_received(&there);
+        assert!(tree(&there.data_dir().join("projects")).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn kept_backups_do_not_become_those_of_an_import() {
+    let (here, there) = (spawn_app().await, spawn_app().await);
+    let ann = here.user("ann").await;
+    let project = ann.project("a").await.id;
+    let archive = export(&ann, &project).await;
+    let dan = there.user("dan").await;
+    // As after a restore of a root database that is older than the project.
+    let kept = there.data_dir().join("backups").join(project.as_str());
+    std::fs::create_dir_all(&kept).unwrap();
+    std::fs::write(kept.join("kept.tar.zst"), "an archive").unwrap();
+    let same = rest_refusal(&import(&dan, "?id=same", &archive).await);
+    assert_eq!(code_of(&same), (ErrorCode::Conflict, "project_exists"));
+    let new: Project = import(&dan, "?id=new", &archive).await.data().unwrap();
+    assert_ne!(new.id, project);
+    assert_eq!(std::fs::read_to_string(kept.join("kept.tar.zst")).unwrap(), "an archive");
+}
+
+#[tokio::test]
+async fn two_imports_of_one_project_at_the_same_time_are_one() {
+    let (here, there) = (spawn_app().await, spawn_app().await);
+    let ann = here.user("ann").await;
+    let project = ann.project("a").await.id;
+    ann.client.file_put(&project, "a.txt", "hello").await.unwrap();
+    let archive = export(&ann, &project).await;
+    let (dan, eve) = (there.user("dan").await, there.user("eve").await);
+    let both = tokio::join!(import(&dan, "?id=same", &archive), import(&eve, "?id=same", &archive));
+    let (owner, other) = if both.0.status == 201 { (&dan, &both.1) } else { (&eve, &both.0) };
+    assert_eq!(code_of(&rest_refusal(other)), (ErrorCode::Conflict, "project_exists"));
+    assert_eq!(owner.client.file_get(&project, "a.txt").await.unwrap(), "hello");
+    nothing_is_received(&there);
 }
 
 #[tokio::test]

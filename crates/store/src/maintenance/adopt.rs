@@ -10,7 +10,7 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, params};
 
 use super::payload::{self, Words};
-use super::{check, facts, read_only, read_write};
+use super::{check, facts, read_only, read_write, usage};
 use crate::{StoreError, project};
 
 /// What a database is to be from now on.
@@ -24,6 +24,7 @@ pub struct Adoption {
     pub users: BTreeMap<UserId, UserId>,
     /// Whether it comes from another server or becomes another project. What it has published of the
     /// outbox of its root database is then forgotten: the numbers of another outbox say nothing here.
+    /// What it holds is counted anew.
     pub is_imported: bool,
 }
 
@@ -53,9 +54,12 @@ pub fn adopt_project(path: &Path, adoption: &Adoption) -> Result<(), StoreError>
     }
     let sql = "UPDATE meta SET project_id = ?1, epoch = ?2";
     tx.execute(sql, params![adoption.project_id.as_str(), adoption.epoch])?;
-    // The column is younger than the oldest schema.
-    if adoption.is_imported && tx.column_exists(None, "meta", "outbox_id")? {
+    // Both are younger than the oldest schema.
+    if adoption.is_imported && tx.table_exists(None, "usage")? {
         tx.execute("UPDATE meta SET outbox_id = 0, outbox_seq = 0", [])?;
+        let held = usage(&tx)?;
+        let sql = "UPDATE usage SET rows = ?1, files = ?2, file_bytes = ?3";
+        tx.execute(sql, params![held.rows, held.files, held.file_bytes])?;
     }
     tx.execute("DELETE FROM idempotency", [])?;
     tx.commit()?;

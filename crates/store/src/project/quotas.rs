@@ -36,13 +36,18 @@ pub struct ProjectUsage {
 }
 
 pub(super) fn usage(conn: &Connection) -> Result<ProjectUsage, StoreError> {
-    let pragma = |sql| queries::one(conn, sql, [], |row| row.get::<_, u64>(0));
-    let pages = pragma("PRAGMA page_count")?.saturating_sub(pragma("PRAGMA freelist_count")?);
-    let bytes = pages.saturating_mul(pragma("PRAGMA page_size")?);
+    let bytes = bytes(conn)?;
     let sql = "SELECT rows, files, file_bytes FROM usage";
     queries::one(conn, sql, [], |row| {
         Ok(ProjectUsage { rows: row.get(0)?, bytes, files: row.get(1)?, file_bytes: row.get(2)? })
     })
+}
+
+/// Bytes of the database, without what is free in it.
+pub(crate) fn bytes(conn: &Connection) -> Result<u64, StoreError> {
+    let pragma = |sql| queries::one(conn, sql, [], |row| row.get::<_, u64>(0));
+    let pages = pragma("PRAGMA page_count")?.saturating_sub(pragma("PRAGMA freelist_count")?);
+    Ok(pages.saturating_mul(pragma("PRAGMA page_size")?))
 }
 
 impl Quotas {
@@ -75,6 +80,17 @@ impl Quotas {
         // A file that shrinks, or stays as large as it is, is welcome in a project that is too large.
         let more = size.saturating_sub(known.map_or(0, |file| file.size));
         refuse_beyond("file_bytes_quota", self.file_bytes_max, used.file_bytes, more)
+    }
+
+    /// Refuses a whole project that holds more than it may.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` with the first quota that is exceeded.
+    pub fn check_whole(&self, used: &ProjectUsage) -> Result<(), StoreError> {
+        refuse_beyond("rows_quota", self.rows_max, 0, used.rows)?;
+        refuse_beyond("bytes_quota", self.bytes_max, 0, used.bytes)?;
+        refuse_beyond("files_quota", self.files_max, 0, used.files)?;
+        refuse_beyond("file_bytes_quota", self.file_bytes_max, 0, used.file_bytes)
     }
 }
 
