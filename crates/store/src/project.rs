@@ -123,12 +123,12 @@ impl ProjectDatabase {
         let guards = Guards::new(Arc::clone(&condition), HeadFile::open(path, &epoch).ok());
         let committed_head = Arc::new(AtomicU64::new(queries::head(&conn)?));
         let head = Arc::clone(&committed_head);
-        let writer = Writer::start(conn, "db-project", guards, move |events: Vec<StoredEvent>| {
+        let writer = Writer::new(conn, "db-project", guards, move |events: Vec<StoredEvent>| {
             if let Some(last) = events.last() {
                 head.store(last.seq, Ordering::Release);
             }
             on_commit(events);
-        })?;
+        });
         let reader = Reader::new(Arc::clone(&condition));
         Ok(Self { writer, reader, epoch, committed_head, condition })
     }

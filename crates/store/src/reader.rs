@@ -1,7 +1,13 @@
 //! Reading: a pool of read-only connections for each open database, off the async threads.
+//!
+//! A connection that only waits takes a tenth of a megabyte, and a thousand databases may be open: so
+//! only those that were read last keep theirs.
 
-use std::sync::{Arc, LazyLock};
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -15,6 +21,8 @@ use crate::{StoreError, database};
 
 /// Most connections of one pool.
 const CONNECTIONS_MAX: u32 = 4;
+/// Databases that keep connections to be read.
+const POOLS_MAX: usize = 64;
 /// Most queries of all databases that run at the same time.
 const QUERIES_MAX: usize = 16;
 /// Time after which an unused connection is closed.
@@ -37,29 +45,36 @@ static POOL_THREADS: LazyLock<Arc<ScheduledThreadPool>> = LazyLock::new(|| {
 
 static PERMITS: Semaphore = Semaphore::const_new(QUERIES_MAX);
 
+/// The pools of the databases that were read last, the last one at the end.
+static LAST_READ: Mutex<Vec<Weak<Connections>>> = Mutex::new(Vec::new());
+
+/// The pool of one database; none before it is read, and none once many others were.
+type Connections = Mutex<Option<Pool<SqliteConnectionManager>>>;
+
 /// Runs queries on one database. A clone reads through the same pool.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    pool: Pool<SqliteConnectionManager>,
+    connections: Arc<Connections>,
     condition: Arc<Condition>,
 }
 
 impl Reader {
     /// A reader of a database that a writer has open. Connects at the first query.
     pub(crate) fn new(condition: Arc<Condition>) -> Self {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let manager = SqliteConnectionManager::file(condition.path())
-            .with_flags(flags)
-            .with_init(|conn| conn.execute_batch(PRAGMAS));
-        let pool = Pool::builder()
-            .max_size(CONNECTIONS_MAX)
-            .min_idle(Some(0))
-            .idle_timeout(Some(IDLE_MAX))
-            .connection_timeout(CONNECTION_WAIT_MAX)
-            .test_on_check_out(false)
-            .thread_pool(Arc::clone(&POOL_THREADS))
-            .build_unchecked(manager);
-        Self { pool, condition }
+        Self { connections: Arc::default(), condition }
+    }
+
+    fn pool(&self) -> Pool<SqliteConnectionManager> {
+        let this = Arc::downgrade(&self.connections);
+        let surplus = {
+            let mut last = LAST_READ.lock();
+            last.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&this));
+            last.push(this);
+            (last.len() > POOLS_MAX).then(|| last.remove(0))
+        };
+        // Closing its connections waits for the disk. A query that runs on one of them goes on.
+        drop(surplus.and_then(|surplus| surplus.upgrade()?.lock().take()));
+        self.connections.lock().get_or_insert_with(|| new_pool(self.condition.path())).clone()
     }
 
     /// Runs `f` on a blocking thread, inside one read transaction: it sees one state.
@@ -96,7 +111,7 @@ impl Reader {
         &self,
         f: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut conn = self.pool.get().map_err(|error| {
+        let mut conn = self.pool().get().map_err(|error| {
             // The pool says that it waited, not for what.
             let tried = database::open_to_read(self.condition.path(), PRAGMAS);
             tried.err().unwrap_or_else(|| error.into())
@@ -104,6 +119,21 @@ impl Reader {
         let tx = conn.transaction()?;
         f(&tx)
     }
+}
+
+fn new_pool(path: &Path) -> Pool<SqliteConnectionManager> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let manager = SqliteConnectionManager::file(path)
+        .with_flags(flags)
+        .with_init(|conn| conn.execute_batch(PRAGMAS));
+    Pool::builder()
+        .max_size(CONNECTIONS_MAX)
+        .min_idle(Some(0))
+        .idle_timeout(Some(IDLE_MAX))
+        .connection_timeout(CONNECTION_WAIT_MAX)
+        .test_on_check_out(false)
+        .thread_pool(Arc::clone(&POOL_THREADS))
+        .build_unchecked(manager)
 }
 
 #[cfg(test)]
@@ -148,6 +178,30 @@ mod tests {
             assert!(matches!(reader.read(panics).await, Err(StoreError::Internal { .. })));
         }
         assert_eq!(reader.read(numbers).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_databases_that_were_read_last_keep_connections() {
+        let databases: Vec<_> = (0..=POOLS_MAX).map(|_| database()).collect();
+        let has_pool = |n: usize| databases[n].2.connections.lock().is_some();
+        assert!(!has_pool(0));
+        for (_, _, reader) in &databases {
+            assert_eq!(reader.read(numbers).await.unwrap(), 0);
+        }
+        assert!(!has_pool(0) && has_pool(POOLS_MAX));
+        // One whose connections were taken away under a query, and whose next one connects again.
+        let (_, _, last) = databases.last().unwrap();
+        let others: Vec<Reader> = databases.iter().map(|(_, _, reader)| reader.clone()).collect();
+        let query = move |conn: &Connection| {
+            others
+                .iter()
+                .take(POOLS_MAX)
+                .try_for_each(|other| other.read_blocking(numbers).map(drop))?;
+            numbers(conn)
+        };
+        assert_eq!(last.read(query).await.unwrap(), 0);
+        assert!(!has_pool(POOLS_MAX));
+        assert_eq!(last.read(numbers).await.unwrap(), 0);
     }
 
     #[tokio::test]

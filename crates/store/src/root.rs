@@ -79,7 +79,7 @@ impl RootDatabase {
         let conn = database::open(path, SCHEMA, identify)?;
         let condition = Arc::new(Condition::new(path)?);
         let guards = Guards::new(Arc::clone(&condition), None);
-        let writer = Writer::start(conn, "db-root", guards, |_| {})?;
+        let writer = Writer::new(conn, "db-root", guards, |_| {});
         let reader = RootReader::new(Reader::new(Arc::clone(&condition)));
         Ok(Self { writer, reader, condition })
     }

@@ -1,4 +1,4 @@
-//! The one thread that writes a database, and the group commit in it.
+//! What writes a database, one thread at a time, and the group commit in it.
 //!
 //! Commands are plain data. The thread takes one, drains what else is queued, runs all of them in
 //! one transaction with a savepoint each, commits, publishes their events and only then
@@ -9,23 +9,25 @@ mod batch;
 mod faults;
 mod guards;
 mod idempotency;
+mod thread;
 mod tx;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
+use std::sync::mpsc::{SendError, Sender, channel};
 use std::task::{Context, Poll};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use crate::StoreError;
-use batch::{Job, Submitted};
+use batch::{Batches, Job, Submitted};
+use thread::{Turn, Work};
 
 pub(crate) use guards::Guards;
 pub use idempotency::{IdempotencyKey, WriteContext};
@@ -34,8 +36,6 @@ pub use tx::{StoredEvent, WriteTx};
 
 /// Most commands that may wait for the writer of one database.
 pub const QUEUED_COMMANDS_MAX: usize = 1024;
-/// How long a writer waits for a command before it gives memory back.
-const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// A change of a database: plain data that knows how to apply itself.
 ///
@@ -111,39 +111,42 @@ pub struct Committed<T> {
     pub replayed: bool,
 }
 
-/// The handle to a writer thread.
+/// The handle to the thread that writes a database. There is one while there is something to write.
 ///
 /// Dropping it is closing it: what was submitted is still written, then the write-ahead log is
 /// emptied into the file and the thread joined. That blocks, so do it off the async threads. A
 /// database that turned out to be damaged is left as it is.
-#[derive(Debug)]
 pub struct Writer {
+    name: &'static str,
     /// Bounded by what waits: a queue of its own bound would take its memory beforehand.
     queue: Option<Sender<Box<dyn Job>>>,
-    thread: Option<JoinHandle<()>>,
+    turn: Arc<Mutex<Turn>>,
     /// Each command holds a clone as long as it waits.
     waiting: Arc<()>,
 }
 
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl Writer {
-    /// Starts the thread `name` that owns `conn` from now on.
+    /// A writer whose threads are called `name`. `conn` is theirs from now on.
     ///
-    /// `on_commit` runs on that thread after each commit with the events of the batch in the order
+    /// `on_commit` runs on such a thread after each commit with the events of the batch in the order
     /// of `seq`, before any of its commands is acknowledged. It must not block.
-    ///
-    /// # Errors
-    /// `Internal` when the system has no thread to give.
-    pub(crate) fn start(
+    pub(crate) fn new(
         conn: Connection,
-        name: &str,
+        name: &'static str,
         guards: Guards,
         on_commit: impl Fn(Vec<StoredEvent>) + Send + 'static,
-    ) -> Result<Self, StoreError> {
+    ) -> Self {
         let (queue, jobs) = channel();
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || write_until_closed(&conn, guards, &jobs, &on_commit))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), waiting: Arc::default() })
+        let on_commit = Box::new(on_commit);
+        let work = Work { writing: Batches::new(conn, guards), jobs, on_commit };
+        let turn = Arc::new(Mutex::new(Turn::new(work)));
+        Self { name, queue: Some(queue), turn, waiting: Arc::default() }
     }
 
     /// Queues a command. Never blocks; a full queue or a closed writer shows in the receipt.
@@ -154,10 +157,18 @@ impl Writer {
         let job = Box::new(Submitted::new(command, context, place, reply));
         if is_full {
             job.acknowledge(Some(&StoreError::Overloaded));
-        } else if let Some(Err(SendError(job))) = self.queue.as_ref().map(|queue| queue.send(job)) {
+        } else if let Err(job) = self.enqueue(job) {
             job.acknowledge(Some(&StoreError::Closed));
         }
         Receipt(receipt)
+    }
+
+    fn enqueue(&self, job: Box<dyn Job>) -> Result<(), Box<dyn Job>> {
+        let Some(queue) = &self.queue else { return Err(job) };
+        let mut turn = self.turn.lock();
+        queue.send(job).map_err(|SendError(job)| job)?;
+        turn.wake(self.name, &self.turn);
+        Ok(())
     }
 
     /// Commands that wait and have not begun; at most [`QUEUED_COMMANDS_MAX`] and those on their way
@@ -166,11 +177,10 @@ impl Writer {
         Arc::strong_count(&self.waiting) - 1
     }
 
-    /// Whether the thread runs. False once it panicked outside of a command: then nothing is written
-    /// any more, and every command, those that waited too, answers `Closed`, perhaps a moment before
+    /// False once a thread panicked outside of a command: then nothing is written any more, and every command, those that waited too, answers `Closed`, perhaps a moment before
     /// this turns.
     pub fn is_alive(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.turn.lock().is_alive()
     }
 
     /// Ends the thread by a panic outside of a command, once the commands before it are done. Those
@@ -180,8 +190,13 @@ impl Writer {
     /// `Closed` when the thread has ended.
     #[cfg(any(test, feature = "faults"))]
     pub fn kill(&self) -> Result<(), StoreError> {
-        let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
-        queue.send(Box::new(batch::Death)).map_err(|_| StoreError::Closed)
+        self.enqueue(Box::new(batch::Death)).map_err(|_| StoreError::Closed)
+    }
+
+    /// Whether there is no thread, because there is nothing to write.
+    #[cfg(test)]
+    fn rests(&self) -> bool {
+        self.turn.lock().rests()
     }
 
     /// Writes what was submitted, empties the write-ahead log and waits for the thread to end.
@@ -193,11 +208,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         drop(self.queue.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the writer thread of a database panicked");
-        }
+        thread::end(&self.turn);
     }
 }
 
@@ -220,40 +231,6 @@ impl<T> Future for Receipt<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map(|outcome| outcome.unwrap_or(Err(StoreError::Closed)))
-    }
-}
-
-/// The next command; none when the writer is closed. A database that has nothing to do gives the memory
-/// of its statements and pages back: a thousand of them may be open.
-fn next_job(conn: &Connection, jobs: &Receiver<Box<dyn Job>>) -> Option<Box<dyn Job>> {
-    match jobs.recv_timeout(IDLE_AFTER) {
-        Ok(job) => return Some(job),
-        Err(RecvTimeoutError::Disconnected) => return None,
-        Err(RecvTimeoutError::Timeout) => conn.flush_prepared_statement_cache(),
-    }
-    if let Err(error) = conn.execute_batch("PRAGMA shrink_memory") {
-        tracing::warn!(%error, "an idle database keeps its memory");
-    }
-    jobs.recv().ok()
-}
-
-fn write_until_closed(
-    conn: &Connection,
-    guards: Guards,
-    jobs: &Receiver<Box<dyn Job>>,
-    on_commit: &impl Fn(Vec<StoredEvent>),
-) {
-    let mut writing = batch::Batches::new(conn, guards);
-    let mut next = None;
-    while let Some(first) = next.take().or_else(|| next_job(conn, jobs)) {
-        next = writing.write(first, jobs, on_commit);
-    }
-    if !writing.may_empty_log() {
-        return;
-    }
-    let truncated = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-    if let Err(error) = truncated {
-        tracing::warn!(%error, "could not empty the write-ahead log");
     }
 }
 

@@ -153,8 +153,8 @@ impl<C: Command> Job for Submitted<C> {
 }
 
 /// The transactions of one connection, one after the other.
-pub(super) struct Batches<'a> {
-    conn: &'a Connection,
+pub(super) struct Batches {
+    conn: Connection,
     guards: Guards,
     /// As the connection is set now.
     durability: Durability,
@@ -162,9 +162,9 @@ pub(super) struct Batches<'a> {
     faults: super::faults::Faults,
 }
 
-impl<'a> Batches<'a> {
+impl Batches {
     /// On a connection that is set to survive a loss of power.
-    pub(super) fn new(conn: &'a Connection, guards: Guards) -> Self {
+    pub(super) fn new(conn: Connection, guards: Guards) -> Self {
         Self {
             conn,
             guards,
@@ -174,9 +174,23 @@ impl<'a> Batches<'a> {
         }
     }
 
-    /// Whether the write-ahead log may be emptied into the file.
-    pub(super) fn may_empty_log(&self) -> bool {
-        self.guards.may_empty_log(self.conn)
+    /// Gives the memory of statements and pages back.
+    pub(super) fn rest(&self) {
+        self.conn.flush_prepared_statement_cache();
+        if let Err(error) = self.conn.execute_batch("PRAGMA shrink_memory") {
+            tracing::warn!(%error, "an idle database keeps its memory");
+        }
+    }
+
+    /// Empties the write-ahead log into the file, unless the file is to stay as it is.
+    pub(super) fn end(self) {
+        if !self.guards.may_empty_log(&self.conn) {
+            return;
+        }
+        let truncated = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = truncated {
+            tracing::warn!(%error, "could not empty the write-ahead log");
+        }
     }
 
     /// Writes `first` and what else is queued in one transaction, publishes, acknowledges. Answers a
@@ -189,10 +203,10 @@ impl<'a> Batches<'a> {
     ) -> Option<Box<dyn Job>> {
         let mut batch = Batch { jobs: vec![first], events: Vec::new(), next: None };
         let lost = self.attempt(queue, &mut batch).err();
-        let lost = lost.map(|error| self.guards.explain(error, self.conn));
+        let lost = lost.map(|error| self.guards.explain(error, &self.conn));
         let Batch { jobs, events, next } = batch;
         match &lost {
-            Some(error) => roll_back(self.conn, error),
+            Some(error) => roll_back(&self.conn, error),
             None if events.is_empty() => {}
             None => publish(events, on_commit),
         }
@@ -235,7 +249,7 @@ impl<'a> Batches<'a> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         while let Some(job) = jobs.last_mut() {
             let mark = events.len();
-            job.run(self.conn, is_full, events)?;
+            job.run(&self.conn, is_full, events)?;
             event_bytes += events.iter().skip(mark).map(|event| event.payload.len()).sum::<usize>();
             let full = jobs.len() >= COMMANDS_MAX
                 || event_bytes >= EVENT_BYTES_MAX
