@@ -25,6 +25,8 @@ pub(crate) struct RootAccess {
 /// Owns the write handle of the root database. It has no other state, so a restart loses nothing.
 pub struct Root {
     vitals: Arc<Vitals>,
+    /// What everybody reads through, also when the database is opened again.
+    reader: RootReader,
     /// None once it was given away, or while no new one can be opened.
     database: Option<RootDatabase>,
     is_given_away: bool,
@@ -33,7 +35,8 @@ pub struct Root {
 
 impl Root {
     pub(crate) fn new(vitals: Arc<Vitals>, database: RootDatabase, open: OpenRoot) -> Self {
-        Self { vitals, database: Some(database), is_given_away: false, open }
+        let reader = database.reader();
+        Self { vitals, reader, database: Some(database), is_given_away: false, open }
     }
 }
 
@@ -52,10 +55,13 @@ impl Supervise for Root {
             |database: &RootDatabase| database.writer().is_alive() && database.damage().is_none();
         let mut database = self.database.take().filter(is_alive);
         if database.is_none() && !self.is_given_away {
-            database = Some((self.open)().map_err(|error| error.to_string())?);
+            let opened = (self.open)().map_err(|error| error.to_string())?;
+            self.reader.follow(&opened);
+            database = Some(opened);
         }
         let (vitals, open) = (Arc::clone(&self.vitals), Arc::clone(&self.open));
-        Ok(Self { vitals, database, is_given_away: self.is_given_away, open })
+        let reader = self.reader.clone();
+        Ok(Self { vitals, reader, database, is_given_away: self.is_given_away, open })
     }
 
     fn observe(&self) -> Value {

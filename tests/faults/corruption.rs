@@ -453,3 +453,28 @@ async fn a_root_database_that_vanishes_below_a_server_is_not_made_anew_and_nothi
     assert!(!root.exists());
     server.kill();
 }
+
+#[tokio::test]
+async fn a_root_database_that_was_put_back_is_read_and_written_again() {
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let client = server.client();
+    let (_, ann) = people(&client).await;
+    let (root, aside) = (dir.path().join("root.db"), dir.path().join("aside.db"));
+    fs::rename(&root, &aside).unwrap();
+    assert!(ann.get("/v1/projects").await.status >= 500, "it is noticed");
+    fs::rename(&aside, &root).unwrap();
+
+    // The writer knows of the damage as well; over its next command the file is opened again.
+    let register = AuthRegister {
+        email: "ben@example.com".to_owned(),
+        username: "ben".to_owned(),
+        password: PASSWORD.to_owned(),
+    };
+    let written = async { while client.register(&register).await.is_err() {} };
+    patiently("the root database to be written again", written).await;
+    assert_eq!(ann.get("/v1/projects").await.status, 200);
+    ann.project("read and written").await;
+    assert!(client.health_ready().await.unwrap());
+    server.kill();
+}

@@ -99,7 +99,7 @@ impl RootDatabase {
         &self.writer
     }
 
-    /// Reads; stays usable as long as the file is there.
+    /// Reads; stays usable as long as the file is there and sound.
     pub fn reader(&self) -> RootReader {
         self.reader.clone()
     }

@@ -1,11 +1,14 @@
 //! The queries of the root database, off the caller's thread.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use iris_protocol::{
     AuthSessionId, BackupId, Member, Project, ProjectId, ProjectPage, SupervisionRecord, User,
     UserId,
 };
 use serde_json::{Map, Value};
 
+use super::RootDatabase;
 use super::audit::{self, AuditRecord};
 use super::backups::{self, BackupState, StoredBackup};
 use super::intents::{self, Leftover};
@@ -19,14 +22,25 @@ use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 /// Reads the root database. Cheap to clone.
 ///
 /// Each query sees one state of the database and waits for its turn among all readers of the process.
+/// Clones read what [`RootReader::follow`] was last told to read.
 #[derive(Debug, Clone)]
 pub struct RootReader {
-    reader: Reader,
+    reader: Arc<RwLock<Reader>>,
 }
 
 impl RootReader {
     pub(super) fn new(reader: Reader) -> Self {
-        Self { reader }
+        Self { reader: Arc::new(RwLock::new(reader)) }
+    }
+
+    /// Reads `database` from now on, with all clones of this: for whoever opened it again.
+    pub fn follow(&self, database: &RootDatabase) {
+        let opened = database.reader.current();
+        *self.reader.write().unwrap_or_else(PoisonError::into_inner) = opened;
+    }
+
+    fn current(&self) -> Reader {
+        self.reader.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the server has an administrator.
@@ -34,7 +48,7 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn has_admin(&self) -> Result<bool, StoreError> {
-        self.reader.read(queries::has_admin).await
+        self.current().read(queries::has_admin).await
     }
 
     /// A user.
@@ -43,7 +57,7 @@ impl RootReader {
     /// As [`Reader::read`].
     pub async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
         let id = id.clone();
-        self.reader.read(move |conn| queries::user(conn, &id)).await
+        self.current().read(move |conn| queries::user(conn, &id)).await
     }
 
     /// The user with an email address, in any case, and what a login needs to know of them.
@@ -52,7 +66,7 @@ impl RootReader {
     /// As [`Reader::read`].
     pub async fn user_by_email(&self, email: &str) -> Result<Option<Credentials>, StoreError> {
         let email = email.to_owned();
-        self.reader.read(move |conn| queries::user_by_email(conn, &email)).await
+        self.current().read(move |conn| queries::user_by_email(conn, &email)).await
     }
 
     /// All that decides over a request, in one query; `None` when there is no such user.
@@ -67,7 +81,7 @@ impl RootReader {
     ) -> Result<Option<Access>, StoreError> {
         let (user_id, auth_session_id) = (user_id.clone(), auth_session_id.clone());
         let project_id = project_id.cloned();
-        self.reader
+        self.current()
             .read(move |conn| {
                 queries::access(conn, &user_id, &auth_session_id, project_id.as_ref())
             })
@@ -90,7 +104,7 @@ impl RootReader {
     ) -> Result<ProjectPage, StoreError> {
         let user_id = user_id.clone();
         let cursor = cursor.map(parse_cursor).transpose()?;
-        self.reader
+        self.current()
             .read(move |conn| {
                 queries::projects(conn, &user_id, limit, cursor.as_ref(), include_archived)
             })
@@ -107,7 +121,7 @@ impl RootReader {
         project_id: &ProjectId,
     ) -> Result<Option<Project>, StoreError> {
         let (user_id, project_id) = (user_id.clone(), project_id.clone());
-        self.reader.read(move |conn| queries::project(conn, &user_id, &project_id)).await
+        self.current().read(move |conn| queries::project(conn, &user_id, &project_id)).await
     }
 
     /// Where a project's files are.
@@ -119,7 +133,7 @@ impl RootReader {
         project_id: &ProjectId,
     ) -> Result<Option<ProjectLocation>, StoreError> {
         let id = project_id.clone();
-        self.reader.read(move |conn| queries::project_location(conn, &id)).await
+        self.current().read(move |conn| queries::project_location(conn, &id)).await
     }
 
     /// The settings of a project; empty when there is no such project.
@@ -131,7 +145,7 @@ impl RootReader {
         project_id: &ProjectId,
     ) -> Result<Map<String, Value>, StoreError> {
         let id = project_id.clone();
-        self.reader.read(move |conn| queries::project_settings(conn, &id)).await
+        self.current().read(move |conn| queries::project_settings(conn, &id)).await
     }
 
     /// Every project of the server, oldest first. Reads the whole table: for the start of the server.
@@ -139,7 +153,7 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn all_project_ids(&self) -> Result<Vec<ProjectId>, StoreError> {
-        self.reader.read(queries::all_project_ids).await
+        self.current().read(queries::all_project_ids).await
     }
 
     /// The projects that have unfinished work or an event on its way. For the start of the server.
@@ -147,7 +161,7 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn unfinished_projects(&self) -> Result<Vec<ProjectId>, StoreError> {
-        self.reader.read(unfinished::unfinished_projects).await
+        self.current().read(unfinished::unfinished_projects).await
     }
 
     /// Projects that do not exist, of whose directories something may be left. For the start of the
@@ -156,7 +170,7 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn leftovers(&self) -> Result<Vec<Leftover>, StoreError> {
-        self.reader.read(intents::leftovers).await
+        self.current().read(intents::leftovers).await
     }
 
     /// The events that are on their way to a project, the oldest [`super::OUTBOX_PAGE`] of them.
@@ -165,7 +179,7 @@ impl RootReader {
     /// As [`Reader::read`].
     pub async fn outbox(&self, project_id: &ProjectId) -> Result<Vec<OutboxEntry>, StoreError> {
         let id = project_id.clone();
-        self.reader.read(move |conn| outbox::entries(conn, &id)).await
+        self.current().read(move |conn| outbox::entries(conn, &id)).await
     }
 
     /// What a command answered to an earlier write with the same idempotency key.
@@ -178,7 +192,7 @@ impl RootReader {
         &self,
         key: IdempotencyKey,
     ) -> Result<Option<Committed<C::Output>>, StoreError> {
-        self.reader.read(move |conn| key.recall(conn)).await
+        self.current().read(move |conn| key.recall(conn)).await
     }
 
     /// Whether a command was written with this idempotency key, with whatever body.
@@ -186,7 +200,7 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn knows(&self, key: IdempotencyKey) -> Result<bool, StoreError> {
-        self.reader.read(move |conn| key.is_known(conn)).await
+        self.current().read(move |conn| key.is_known(conn)).await
     }
 
     /// A project with its members, whoever asks.
@@ -198,7 +212,7 @@ impl RootReader {
         project_id: &ProjectId,
     ) -> Result<Option<ListedProject>, StoreError> {
         let id = project_id.clone();
-        self.reader.read(move |conn| listing::one(conn, &id)).await
+        self.current().read(move |conn| listing::one(conn, &id)).await
     }
 
     /// The members of a project in the order in which they joined; empty when there is no such project.
@@ -207,7 +221,7 @@ impl RootReader {
     /// As [`Reader::read`].
     pub async fn members(&self, project_id: &ProjectId) -> Result<Vec<Member>, StoreError> {
         let id = project_id.clone();
-        self.reader.read(move |conn| queries::members(conn, &id)).await
+        self.current().read(move |conn| queries::members(conn, &id)).await
     }
 
     /// A user's place in a project.
@@ -220,7 +234,7 @@ impl RootReader {
         user_id: &UserId,
     ) -> Result<Option<Member>, StoreError> {
         let (project_id, user_id) = (project_id.clone(), user_id.clone());
-        self.reader.read(move |conn| queries::member(conn, &project_id, &user_id)).await
+        self.current().read(move |conn| queries::member(conn, &project_id, &user_id)).await
     }
 
     /// The kept records of the supervision log that a query asks for, oldest first.
@@ -231,7 +245,7 @@ impl RootReader {
         &self,
         query: SupervisionQuery,
     ) -> Result<Vec<SupervisionRecord>, StoreError> {
-        self.reader.read(move |conn| supervision::records(conn, &query)).await
+        self.current().read(move |conn| supervision::records(conn, &query)).await
     }
 
     /// The last `limit` records of the audit, newest first.
@@ -239,7 +253,7 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn audit(&self, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
-        self.reader.read(move |conn| audit::newest(conn, limit)).await
+        self.current().read(move |conn| audit::newest(conn, limit)).await
     }
 
     /// The backups of a project, newest first.
@@ -248,7 +262,7 @@ impl RootReader {
     /// As [`Reader::read`].
     pub async fn backups(&self, project_id: &ProjectId) -> Result<Vec<StoredBackup>, StoreError> {
         let id = project_id.clone();
-        self.reader.read(move |conn| backups::of_project(conn, &id)).await
+        self.current().read(move |conn| backups::of_project(conn, &id)).await
     }
 
     /// A backup of a project.
@@ -261,7 +275,7 @@ impl RootReader {
         id: &BackupId,
     ) -> Result<Option<StoredBackup>, StoreError> {
         let (project_id, id) = (project_id.clone(), id.clone());
-        self.reader.read(move |conn| backups::one(conn, &project_id, &id)).await
+        self.current().read(move |conn| backups::one(conn, &project_id, &id)).await
     }
 
     /// The backups whose time is over at `at`.
@@ -269,7 +283,7 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn expired_backups(&self, at: i64) -> Result<Vec<StoredBackup>, StoreError> {
-        self.reader.read(move |conn| backups::expired(conn, at)).await
+        self.current().read(move |conn| backups::expired(conn, at)).await
     }
 
     /// Every backup. Reads the whole table: for the start of the server.
@@ -277,7 +291,7 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn all_backups(&self) -> Result<Vec<StoredBackup>, StoreError> {
-        self.reader.read(backups::all).await
+        self.current().read(backups::all).await
     }
 
     /// Every project, oldest first, and where its newest backup ends. Reads all projects: for work that
@@ -286,7 +300,7 @@ impl RootReader {
     /// # Errors
     /// As [`Reader::read`].
     pub async fn backup_states(&self) -> Result<Vec<BackupState>, StoreError> {
-        self.reader.read(backups::states).await
+        self.current().read(backups::states).await
     }
 }
 
