@@ -250,7 +250,8 @@ fn import_into(
         IdChoice::Same => manifest.project_id.clone(),
     };
     let place = data.project(&id);
-    if data.list()?.iter().any(|project| project.id == id) || place.exists() {
+    let is_listed = data.list()?.iter().any(|project| project.id == id);
+    if is_listed || place.try_exists().map_err(io(&place))? {
         return Err(MaintenanceError::Refused(format!("the project `{id}` is here already")));
     }
     let users = match options.members {
@@ -410,7 +411,7 @@ fn delete(
 
 /// Out of sight in one step, then gone: what a crash leaves is removed by the next command.
 fn remove_directory(path: &Path) -> Result<(), MaintenanceError> {
-    if !path.exists() {
+    if !path.try_exists().map_err(io(path))? {
         return Ok(());
     }
     let aside = unpacking_path(path.parent().unwrap_or(path))?;

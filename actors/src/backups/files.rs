@@ -189,7 +189,9 @@ pub async fn settle(data_dir: &Path, root: &RootDatabase) -> Result<(), StoreErr
     settle_projects(&directory, &projects);
     settle_new_archives(&backups_dir(data_dir), &rows);
     for StoredBackup { backup, file } in rows {
-        if archive_path(data_dir, &backup.project_id, &file).exists() {
+        let archive = archive_path(data_dir, &backup.project_id, &file);
+        // It may also still have the name that it could not be given another one for.
+        if !is_absent(&archive) || !is_absent(&unrecorded(&archive)) {
             continue;
         }
         tracing::warn!(backup.id = %backup.id, project.id = %backup.project_id, "a backup is gone");
@@ -197,6 +199,17 @@ pub async fn settle(data_dir: &Path, root: &RootDatabase) -> Result<(), StoreErr
         root.writer().submit(forget, WriteContext::default()).await?;
     }
     Ok(())
+}
+
+/// Whether there is surely nothing. What cannot be looked at may be there.
+fn is_absent(path: &Path) -> bool {
+    match path.try_exists() {
+        Ok(is_there) => !is_there,
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "what a crash left is not settled");
+            false
+        }
+    }
 }
 
 /// What is in a directory, as far as it can be read.
@@ -214,10 +227,18 @@ fn settle_projects(directory: &Path, projects: &HashSet<ProjectId>) {
         let Some(id) = name.strip_suffix(INCOMING) else { continue };
         let Ok(id) = id.parse::<ProjectId>() else { continue };
         let place = directory.join(id.as_str());
-        if projects.contains(&id) && !place.exists() {
-            finish(&path, &place);
-        } else {
+        if !projects.contains(&id) {
             clear(&path);
+            continue;
+        }
+        match place.try_exists() {
+            Ok(false) => finish(&path, &place),
+            Ok(true) => clear(&path),
+            // It may be all that there is of the project.
+            Err(error) => {
+                let path = place.display();
+                tracing::error!(%path, %error, "what a crash left is not settled");
+            }
         }
     }
 }

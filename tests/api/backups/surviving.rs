@@ -230,3 +230,37 @@ async fn killed_while_a_project_is_imported_there_is_none_or_a_whole_one() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_when_the_server_starts_is_not_taken_for_gone() {
+    let place = Place::new();
+    let server = place.start().await;
+    let ann = ann(&server).await;
+    let project = ann.project("a").await.id;
+    ann.client.file_put(&project, "state", "kept").await.unwrap();
+    let made = ann.client.call(Some(&project), ProjectBackup {}).await.unwrap().backup;
+    assert!(server.terminate().await.success());
+    // As a crash leaves a project that was imported.
+    let directory = place.path().join("projects").join(project.as_str());
+    let incoming = directory.with_extension("incoming");
+    let archives = place.path().join("backups").join(project.as_str());
+    let aside = place.path().join("aside");
+    for (path, moved) in [(&directory, &incoming), (&archives, &aside)] {
+        std::fs::rename(path, moved).unwrap();
+        // It cannot be looked at: a link to itself.
+        std::os::unix::fs::symlink(path, path).unwrap();
+    }
+    let server = place.start().await;
+    assert_eq!(listed(&again(&server, &ann), &project).await, std::slice::from_ref(&made));
+    assert!(server.terminate().await.success());
+    assert!(incoming.join("project.db").exists());
+
+    std::fs::remove_file(&directory).unwrap();
+    std::fs::remove_file(&archives).unwrap();
+    std::fs::rename(&aside, &archives).unwrap();
+    let server = place.start().await;
+    let ann = again(&server, &ann);
+    place.is_clean();
+    assert_eq!(state(&ann, &project).await, (0, "kept".to_owned()));
+    ann.client.call(Some(&project), ProjectRestore { backup_id: made.id }).await.unwrap();
+}
