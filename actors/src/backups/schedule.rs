@@ -111,7 +111,7 @@ async fn round(desk: &Desk, backups: &WeakAddress<Backups>, rounds: &Rounds, int
                 retain(desk, &state.project_id).await;
             }
             // It was deleted meanwhile.
-            Err(error) if error.code == ErrorCode::NotFound => {}
+            Err(_) if is_deleted(desk, &state.project_id).await => {}
             Err(error) => {
                 rounds.failed(state.project_id.as_str(), &error);
                 if error.code == ErrorCode::StorageFull {
@@ -147,6 +147,11 @@ async fn back_up_if_changed(
         context: WriteContext::default(),
     };
     perform(&backups, task).await.map(|_| true)
+}
+
+/// Whether there is surely no such project any more.
+async fn is_deleted(desk: &Desk, project_id: &ProjectId) -> bool {
+    desk.root_reader.project_location(project_id).await.is_ok_and(|found| found.is_none())
 }
 
 /// Removes of the backups that the server made by itself all but the newest ones.

@@ -33,8 +33,10 @@ pub(crate) fn visit(
     root: &Path,
     mut on_file: impl FnMut(ArchivedPath, File, &Metadata) -> Result<(), BackupError>,
 ) -> Result<Found, BackupError> {
-    let failed = BackupError::io(root);
-    let dir = Dir::open_ambient_dir(root, ambient_authority()).map_err(&failed)?;
+    // A project has its files: a directory that is not there is not mounted, and no sign of one that
+    // was deleted.
+    let failed = |source| BackupError::Io { path: root.to_owned(), source };
+    let dir = Dir::open_ambient_dir(root, ambient_authority()).map_err(failed)?;
     let Some(path) = ArchivedPath::new(FILES) else {
         return Err(BackupError::corrupt("no name for the files"));
     };

@@ -73,9 +73,9 @@ impl ProjectSource {
 /// `at` is now, in milliseconds since 1970 UTC.
 ///
 /// # Errors
-/// `Exists`; `Database` when the database is not usable; `NotFound` when the directory of the files
-/// is not there; `TooLarge` for more files than an archive may have; `StorageFull`; `Io`; `Corrupt`
-/// when what was read back is not what was written. There is no new file then.
+/// `Exists`; `Database` when the database is not usable; `TooLarge` for more files than an archive may
+/// have; `StorageFull`; `Io`, also when the directory of the files is not there; `Corrupt` when what
+/// was read back is not what was written. There is no new file then.
 pub fn write_project(
     source: &ProjectSource,
     to: &Path,

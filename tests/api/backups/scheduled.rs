@@ -155,3 +155,23 @@ async fn a_project_that_cannot_be_backed_up_is_reported_and_the_others_go_on() {
     let told = told["lastFailures"].as_array().unwrap();
     assert_eq!(told.last().unwrap(), &format!("{bad}: PROJECT_CORRUPT"));
 }
+
+#[tokio::test]
+async fn files_that_are_not_mounted_are_a_failure_and_no_deleted_project() {
+    let options = AppOptions { backup_interval: Some(SOON), ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
+    let (root, ann) = (app.admin().await, app.user("ann").await);
+    let project = ann.project("a").await.id;
+    ann.session(&project).await;
+    covered(&ann, &project).await;
+    let files = app.data_dir().join("projects").join(project.as_str()).join("files");
+    let aside = files.with_file_name("unmounted");
+    std::fs::rename(&files, &aside).unwrap();
+    ann.session(&project).await;
+    rounds(&root, 2).await;
+    let told = schedule(&root).await;
+    let told = told["lastFailures"].as_array().unwrap();
+    assert_eq!(told.last(), Some(&Value::from(format!("{project}: INTERNAL"))));
+    std::fs::rename(&aside, &files).unwrap();
+    covered(&ann, &project).await;
+}
