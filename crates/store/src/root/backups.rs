@@ -67,7 +67,9 @@ impl Command for RecordBackup {
     }
 }
 
-const COUNT: &str = "SELECT count(*) FROM backups WHERE project_id = ?1";
+/// Of those that somebody asked for.
+const COUNT: &str =
+    "SELECT count(*) FROM backups WHERE project_id = ?1 AND kind IN ('manual', 'export')";
 
 fn refuse_too_many(conn: &Connection, project_id: &ProjectId) -> Result<(), StoreError> {
     let count: usize =

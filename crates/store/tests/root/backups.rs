@@ -114,6 +114,11 @@ async fn where_the_newest_backup_ends_is_known_of_every_project() {
 async fn people_are_bounded_in_backups_and_the_server_is_not() {
     let root = with_project().await;
     for n in 0..BACKUPS_MAX as u128 {
+        root.run(record(10_000 + n, BackupKind::Scheduled)).await.unwrap();
+        root.run(record(20_000 + n, BackupKind::Safety)).await.unwrap();
+    }
+    // Those of the server leave people all of theirs.
+    for n in 0..BACKUPS_MAX as u128 {
         root.run(record(n, BackupKind::Manual)).await.unwrap();
     }
     for kind in [BackupKind::Manual, BackupKind::Export] {
