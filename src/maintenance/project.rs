@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use iris_backup::{
     ArchiveInfo, ArchivedMember, BackupError, Bounds, Identity, Manifest, Unpacked, adopt,
-    backups_of, new_backup_path, random_epoch, read_manifest, replace, unpack, unpacking_path,
-    verify, write_project,
+    backups_of, new_backup_path, new_kept_path, random_epoch, read_manifest, replace, replace_kept,
+    unpack, unpacking_path, verify, write_project,
 };
 use iris_protocol::{ProjectId, Role, UserId};
 use iris_store::maintenance::{ListedProject, check_project};
@@ -184,44 +184,49 @@ fn put_back(
 ) -> Result<(), MaintenanceError> {
     let (id, epoch) = (project.id.clone(), random_epoch()?);
     adopt(unpacked, &Identity { id, epoch, users: BTreeMap::new(), is_imported: false })?;
-    keep_what_is_there(data, project, output)?;
+    let failure = back_up_what_is_there(data, project, output)?;
     // Runs that were alive when the archive was made are recovered by the next start of the server.
     let root = Root::open(data)?;
     let marked = root.write(MarkUnfinished { project_id: project.id.clone(), at: now() });
     root.close();
     marked?;
-    let source = data.source(project);
-    Ok(replace(unpacked, &data.project(&project.id), &source.files)?)
+    let (place, files) = (data.project(&project.id), data.source(project).files);
+    let Some(failure) = failure else { return Ok(replace(unpacked, &place, &files)?) };
+    let kept = new_kept_path(&data.path, &project.id, now())?;
+    let kept = replace_kept(unpacked, &place, &files, &kept)?;
+    let places: Vec<String> = [&kept.directory, &kept.files]
+        .into_iter()
+        .flatten()
+        .map(|path| path.display().to_string())
+        .collect();
+    let text = format!(
+        "no backup of what was there ({failure}); it is kept as it was in {}",
+        if places.is_empty() {
+            "no place: nothing was there".to_owned()
+        } else {
+            places.join(", ")
+        }
+    );
+    let value = json!({
+        "keptDamaged": kept.directory,
+        "keptFiles": kept.files,
+        "reason": failure.to_string(),
+    });
+    output.line(&text, &value)
 }
 
-/// A backup of what is to be replaced. What cannot be archived any more, which is why one restores,
-/// is kept as the files that it is.
-fn keep_what_is_there(
+/// A backup of what is to be replaced. Answers why there is none of what cannot be archived any more,
+/// which is why one restores.
+fn back_up_what_is_there(
     data: &DataDir,
     project: &ListedProject,
     output: &mut Output,
-) -> Result<(), MaintenanceError> {
-    let error = match write_backup(data, project) {
-        Ok((path, info)) => return tell_archive(&path, &info, output),
-        Err(BackupError::StorageFull) => return Err(BackupError::StorageFull.into()),
-        Err(error) => error,
-    };
-    let kept = new_backup_path(&data.path, &project.id, now())?.with_extension("damaged");
-    fs::create_dir(&kept).map_err(io(&kept))?;
-    let database = data.source(project).database;
-    for suffix in ["", "-wal"] {
-        let mut path = database.as_os_str().to_owned();
-        path.push(suffix);
-        let path = PathBuf::from(path);
-        let Some(name) = path.file_name().filter(|_| path.exists()) else { continue };
-        let copy = kept.join(name);
-        fs::copy(&path, &copy).map_err(io(&copy))?;
+) -> Result<Option<BackupError>, MaintenanceError> {
+    match write_backup(data, project) {
+        Ok((path, info)) => tell_archive(&path, &info, output).map(|()| None),
+        Err(BackupError::StorageFull) => Err(BackupError::StorageFull.into()),
+        Err(error) => Ok(Some(error)),
     }
-    let text = format!(
-        "no backup of what was there ({error}); its database is kept in {}, its files are not",
-        kept.display()
-    );
-    output.line(&text, &json!({ "keptDamaged": kept, "reason": error.to_string() }))
 }
 
 fn import(

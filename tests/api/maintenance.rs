@@ -254,8 +254,10 @@ async fn damage_is_named_and_a_damaged_project_can_be_restored() {
     let server = ServerProcess::start(serve(dir.path())).await;
     let mut talk = register(&server, "ann").await.conversation().await;
     talk.ask("say kept").await;
+    talk.person.client.file_put(&talk.project, "kept.txt", "before").await.unwrap();
     let (id, session) = (talk.project.to_string(), talk.session.clone());
     let backup = good(dir.path(), &["project", "backup", &id]).await.get("archive").to_owned();
+    talk.person.client.file_put(&talk.project, "kept.txt", "after").await.unwrap();
     assert!(server.terminate().await.success());
     std::fs::write(database(dir.path(), &talk.project), "no database").unwrap();
 
@@ -283,11 +285,13 @@ async fn damage_is_named_and_a_damaged_project_can_be_restored() {
     assert_eq!(std::fs::read(database(dir.path(), &talk.project)).unwrap(), b"no database");
 
     let restored = good(dir.path(), &["project", "restore", &id, "--from", &backup]).await;
-    let kept = Path::new(restored.get("keptDamaged")).join("project.db");
-    assert_eq!(std::fs::read(kept).unwrap(), b"no database");
+    let kept = Path::new(restored.get("keptDamaged"));
+    assert_eq!(std::fs::read(kept.join("project.db")).unwrap(), b"no database");
+    assert_eq!(std::fs::read(kept.join("files/kept.txt")).unwrap(), b"after");
     let server = ServerProcess::start(serve(dir.path())).await;
     let ann = log_in(&server, "ann").await;
     assert_eq!(ann.snapshot(&talk.project, &session).await.messages.len(), 2);
+    assert_eq!(ann.client.file_get(&talk.project, "kept.txt").await.unwrap(), "before");
 }
 
 #[tokio::test]

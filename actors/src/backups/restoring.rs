@@ -167,10 +167,7 @@ impl RestoreBackup {
             let marked = record(&desk.root, mark, WriteContext::default()).await;
             marked.map_err(|e| stored(&e))?;
             on_disk(move || {
-                if let Some(aside) = aside {
-                    keep_aside(&place, &aside).map_err(failed(&aside))?;
-                }
-                iris_backup::replace(&unpacked, &place, &place.join("files"))?;
+                put(&unpacked, &place, aside.as_deref())?;
                 // It is the project now.
                 directory.keep();
                 Ok(())
@@ -252,12 +249,11 @@ fn empty(files: &Path) -> io::Result<()> {
     make_dir(files)
 }
 
-/// What is damaged is not thrown away. It is gone from its place already after a restore that was cut
-/// off here.
-fn keep_aside(place: &Path, aside: &Path) -> io::Result<()> {
-    if !place.exists() {
-        return Ok(());
-    }
-    make_dir(aside.parent().unwrap_or(aside))?;
-    files::rename(place, aside)
+/// Gives the new state the place of the old one. What no backup has is not thrown away, but put aside.
+fn put(unpacked: &Unpacked, place: &Path, aside: Option<&Path>) -> Result<(), BackupError> {
+    let files = place.join("files");
+    let Some(aside) = aside else { return iris_backup::replace(unpacked, place, &files) };
+    let backups = aside.parent().unwrap_or(aside);
+    make_dir(backups).map_err(failed(backups))?;
+    iris_backup::replace_kept(unpacked, place, &files, aside).map(drop)
 }

@@ -87,7 +87,7 @@ pub(crate) fn sync_unless_at_once(file: &File) -> io::Result<()> {
 /// Gives `from` the name `to`, which nothing may have.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<(), BackupError> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => sync_directory(parent(to)),
+        Ok(()) => sync_parents(from, to),
         Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => {
             Err(BackupError::Exists { path: to.to_owned() })
         }
@@ -95,12 +95,17 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Exchanges two directories or files in one step.
+/// Exchanges two directories or files in one step, which is durable after [`sync_parents`]. Nothing
+/// was exchanged when it fails.
 pub(crate) fn exchange(one: &Path, other: &Path) -> Result<(), BackupError> {
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
-        .map_err(|error| BackupError::io(other)(error.into()))?;
-    sync_directory(parent(one))?;
-    sync_directory(parent(other))
+        .map_err(|error| BackupError::io(other)(error.into()))
+}
+
+/// Makes durable that a thing is called `to` and no longer `from`, or that both have each other's name.
+pub(crate) fn sync_parents(from: &Path, to: &Path) -> Result<(), BackupError> {
+    sync_directory(parent(to))?;
+    if parent(from) == parent(to) { Ok(()) } else { sync_directory(parent(from)) }
 }
 
 /// Removes what operations that were cut off left in `directory`. Answers how many things that were.

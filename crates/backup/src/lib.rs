@@ -29,7 +29,8 @@ pub use manifest::{
 };
 pub use name::{ArchivedPath, backup_name};
 pub use place::{
-    Identity, adopt, backups_of, new_backup_path, random_epoch, replace, unpacking_path,
+    Identity, Kept, adopt, backups_of, new_backup_path, new_kept_path, random_epoch, replace,
+    replace_kept, unpacking_path,
 };
 pub use unpack::{Bounds, Unpacked, unpack};
 pub use write::{ProjectSource, write_project};

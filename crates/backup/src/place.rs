@@ -2,6 +2,7 @@
 //! a new one.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -46,10 +47,27 @@ pub fn backups_of(data_dir: &Path, id: &ProjectId) -> PathBuf {
 /// # Errors
 /// `StorageFull`; `Io`.
 pub fn new_backup_path(data_dir: &Path, id: &ProjectId, at: i64) -> Result<PathBuf, BackupError> {
+    new_path(data_dir, id, at, ".tar.zst")
+}
+
+/// As [`new_backup_path`], for [`replace_kept`].
+///
+/// # Errors
+/// `StorageFull`; `Io`.
+pub fn new_kept_path(data_dir: &Path, id: &ProjectId, at: i64) -> Result<PathBuf, BackupError> {
+    new_path(data_dir, id, at, "-damaged")
+}
+
+fn new_path(
+    data_dir: &Path,
+    id: &ProjectId,
+    at: i64,
+    ending: &str,
+) -> Result<PathBuf, BackupError> {
     let directory = backups_of(data_dir, id);
     disk::make_private_directories(&directory)?;
     let name = backup_name(at, disk::random_number(&directory)?);
-    Ok(directory.join(format!("{name}.tar.zst")))
+    Ok(directory.join(format!("{name}{ending}")))
 }
 
 /// A new path in `directory` for [`crate::unpack`]. What is left there after a crash is removed by
@@ -87,24 +105,69 @@ pub fn adopt(unpacked: &Unpacked, identity: &Identity) -> Result<(), BackupError
 /// replaced then, except that files elsewhere may be.
 pub fn replace(unpacked: &Unpacked, directory: &Path, files: &Path) -> Result<(), BackupError> {
     if files != directory.join("files") {
-        replace_files(&unpacked.files, files)?;
-        let emptied = BackupError::io(&unpacked.files);
-        fs::remove_dir_all(&unpacked.files).map_err(&emptied)?;
-        fs::create_dir(&unpacked.files).map_err(&emptied)?;
-        disk::sync_directory(unpacked.directory())?;
+        swap(&copy_beside(&unpacked.files, files)?, files)?;
+        empty_files(unpacked)?;
     }
     swap(unpacked.directory(), directory)
 }
 
-/// Copies the files to where they belong, which may be another file system, and exchanges them there.
-fn replace_files(from: &Path, files: &Path) -> Result<(), BackupError> {
+/// Where [`replace_kept`] left what was replaced; nothing where there was nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// All that was in the directory of the project.
+    pub directory: Option<PathBuf>,
+    /// Files that lie elsewhere: beside where they were.
+    pub files: Option<PathBuf>,
+}
+
+/// As [`replace`], for what is not archived and must not be lost: the directory that was replaced is
+/// `kept` afterwards, a new path on the same file system whose parent is there. Files elsewhere that
+/// were replaced are beside `files`, under its name with that of `kept` at its end.
+///
+/// The exchange is one step here too; after a crash just before it `kept` holds the new project.
+///
+/// # Errors
+/// As [`replace`]; `Exists` for `kept`. What was there is in its place then or kept.
+pub fn replace_kept(
+    unpacked: &Unpacked,
+    directory: &Path,
+    files: &Path,
+    kept: &Path,
+) -> Result<Kept, BackupError> {
+    let mut kept_files = None;
+    if files != directory.join("files") {
+        let beside = beside(files, kept);
+        let is_kept = swap_kept(&copy_beside(&unpacked.files, files)?, files, &beside)?;
+        kept_files = is_kept.then_some(beside);
+        empty_files(unpacked)?;
+    }
+    let is_kept = swap_kept(unpacked.directory(), directory, kept)?;
+    Ok(Kept { directory: is_kept.then(|| kept.to_owned()), files: kept_files })
+}
+
+fn beside(files: &Path, kept: &Path) -> PathBuf {
+    let mut name = files.file_name().unwrap_or_default().to_owned();
+    name.push(OsStr::new("-"));
+    name.push(kept.file_name().unwrap_or_default());
+    files.with_file_name(name)
+}
+
+/// Copies files to a temporary place beside where they belong, which may be another file system.
+fn copy_beside(from: &Path, files: &Path) -> Result<PathBuf, BackupError> {
     let aside = disk::temporary_path(disk::parent(files))?;
     let copied = copy_tree(from, &aside).and_then(|()| disk::sync_tree(&aside));
     if copied.is_err() {
         drop(fs::remove_dir_all(&aside));
     }
-    copied?;
-    swap(&aside, files)
+    copied.map(|()| aside)
+}
+
+/// The files went elsewhere: leaves an empty directory.
+fn empty_files(unpacked: &Unpacked) -> Result<(), BackupError> {
+    let emptied = BackupError::io(&unpacked.files);
+    fs::remove_dir_all(&unpacked.files).map_err(&emptied)?;
+    fs::create_dir(&unpacked.files).map_err(&emptied)?;
+    disk::sync_directory(unpacked.directory())
 }
 
 /// Gives `new` the name `old`, and removes what had it.
@@ -113,11 +176,29 @@ fn swap(new: &Path, old: &Path) -> Result<(), BackupError> {
         return disk::rename_new(new, old);
     }
     disk::exchange(new, old)?;
+    disk::sync_parents(new, old)?;
     if let Err(error) = fs::remove_dir_all(new) {
         let path = new.display();
         tracing::warn!(%path, %error, "what was replaced could not be removed");
     }
     Ok(())
+}
+
+/// Gives `new` the name `old`, and what had it the name `kept`. Answers whether there was anything.
+fn swap_kept(new: &Path, old: &Path, kept: &Path) -> Result<bool, BackupError> {
+    if !old.try_exists().map_err(BackupError::io(old))? {
+        return disk::rename_new(new, old).map(|()| false);
+    }
+    // Before the exchange, so that whatever is cut off after it leaves what was replaced under a name
+    // that nobody cleans up.
+    disk::rename_new(new, kept)?;
+    if let Err(error) = disk::exchange(kept, old) {
+        // Nothing was exchanged: the caller has the new one where it was.
+        disk::rename_new(kept, new)?;
+        return Err(error);
+    }
+    disk::sync_parents(kept, old)?;
+    Ok(true)
 }
 
 /// Copies what was unpacked: directories and regular files. Durable after [`disk::sync_tree`].

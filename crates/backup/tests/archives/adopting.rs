@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use iris_backup::{BackupError, Bounds, Identity, Unpacked, adopt, replace, unpack};
+use iris_backup::{
+    BackupError, Bounds, Identity, Kept, Unpacked, adopt, replace, replace_kept, unpack,
+};
 use iris_protocol::{ProjectId, UserId};
 use iris_store::ProjectDatabase;
 use rusqlite::Connection;
@@ -105,4 +107,42 @@ fn files_outside_of_the_data_directory_are_replaced_there() {
     assert_eq!(names(&fixture.path("elsewhere")), ["files"]);
     assert_eq!(names(&place.join("files")), [""; 0]);
     assert!(place.join("project.db").exists());
+}
+
+#[test]
+fn what_was_replaced_and_is_in_no_archive_is_kept_whole() {
+    let fixture = Fixture::new();
+    let (place, elsewhere) = (fixture.path("place"), fixture.path("elsewhere/files"));
+    let kept = fixture.path("kept-damaged");
+    let first = unpacked(&fixture);
+    let nothing = replace_kept(&first, &place, &place.join("files"), &kept).unwrap();
+    assert_eq!(nothing, Kept { directory: None, files: None });
+    assert!(place.join("project.db").exists() && !kept.exists());
+
+    fs::write(place.join("project.db"), "damaged").unwrap();
+    fs::write(place.join("files/readme.md"), "changed").unwrap();
+    let archive = fixture.archived("a.tar.zst");
+    let second = unpack(&archive, &fixture.path("out"), Bounds::default()).unwrap();
+    let all = replace_kept(&second, &place, &place.join("files"), &kept).unwrap();
+    assert_eq!(all, Kept { directory: Some(kept.clone()), files: None });
+    assert_eq!(fs::read(kept.join("project.db")).unwrap(), b"damaged");
+    assert_eq!(fs::read(kept.join("files/readme.md")).unwrap(), b"changed");
+    assert_eq!(fs::read(place.join("files/readme.md")).unwrap(), b"# notes");
+    assert!(!fixture.path("out").exists());
+
+    // The name is taken: nothing happens, and the new one is where it was.
+    let third = unpack(&archive, &fixture.path("out"), Bounds::default()).unwrap();
+    let refused = replace_kept(&third, &place, &place.join("files"), &kept);
+    assert!(matches!(refused, Err(BackupError::Exists { .. })), "{refused:?}");
+    assert!(third.database.exists());
+
+    fs::create_dir_all(&elsewhere).unwrap();
+    fs::write(elsewhere.join("stray"), "in no archive").unwrap();
+    let again = fixture.path("again-damaged");
+    let all = replace_kept(&third, &place, &elsewhere, &again).unwrap();
+    let files = fixture.path("elsewhere/files-again-damaged");
+    assert_eq!(all, Kept { directory: Some(again), files: Some(files.clone()) });
+    assert_eq!(fs::read(files.join("stray")).unwrap(), b"in no archive");
+    assert_eq!(names(&elsewhere), ["nothing", "readme.md", "src"]);
+    assert_eq!(names(&fixture.path("elsewhere")), ["files", "files-again-damaged"]);
 }
