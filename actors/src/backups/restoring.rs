@@ -132,8 +132,9 @@ impl RestoreBackup {
         .await
     }
 
-    /// A backup of what the project is now; none when that cannot be read any more. It is kept as it is
-    /// then, beside the backups.
+    /// A backup of what the project is now; none when that cannot be read any more: its database is
+    /// damaged, its files are gone, or the disk fails below them. It is kept as it is then, beside the
+    /// backups.
     async fn safety(&self, desk: &Desk) -> Result<Option<Backup>, ApiError> {
         let backup = WriteBackup {
             project_id: self.project_id.clone(),
@@ -143,7 +144,9 @@ impl RestoreBackup {
         };
         match backup.write(desk).await {
             Ok(committed) => Ok(Some(committed.output)),
-            Err(error) if error.code == ErrorCode::ProjectCorrupt => Ok(None),
+            Err(error) if matches!(error.code, ErrorCode::ProjectCorrupt | ErrorCode::Internal) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

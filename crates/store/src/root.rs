@@ -131,9 +131,10 @@ pub(crate) use supervision::statements as supervision_statements;
 
 #[cfg(test)]
 mod tests {
-    use iris_protocol::UserId;
+    use iris_protocol::{Backup, BackupId, BackupKind, ProjectId, RestorePayload, UserId};
 
     use super::*;
+    use crate::WriteContext;
 
     #[test]
     fn every_migration_in_the_folder_is_embedded_and_valid() {
@@ -145,6 +146,38 @@ mod tests {
             names.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
         assert_eq!(files, SCHEMA);
         database::migrations(SCHEMA).validate().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_restore_that_has_happened_is_recorded_also_on_a_full_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = RootDatabase::open_or_create(&directory.path().join("root.db"), 0).unwrap();
+        let storage = Storage::open(directory.path()).unwrap();
+        database.use_storage(&storage);
+        storage.pretend_available(Some(0));
+        storage.report_full();
+        let backup = Backup {
+            id: BackupId::from_bits(1),
+            project_id: ProjectId::from_bits(1),
+            kind: BackupKind::Manual,
+            at: 0,
+            bytes: 0,
+            sha256: String::new(),
+            seq: 0,
+            epoch: String::new(),
+            by: None,
+            verified_at: 0,
+            expires_at: None,
+        };
+        let (file, audit) = (String::new(), None);
+        let new = RecordBackup { backup: backup.clone(), file, audit };
+        let refused = database.writer().submit(new, WriteContext::default()).await;
+        assert!(matches!(refused, Err(StoreError::StorageFull)), "{refused:?}");
+        let (restored, safety, epoch) = (backup, None, String::new());
+        let outcome = RestorePayload { restored, safety, epoch, seq: 1, files: true };
+        let record = RecordRestore { outcome: outcome.clone() };
+        let recorded = database.writer().submit(record, WriteContext::default()).await;
+        assert_eq!(recorded.unwrap().output, outcome);
     }
 
     #[tokio::test]

@@ -184,6 +184,25 @@ async fn a_project_that_is_damaged_is_restored_and_what_was_damaged_is_kept_asid
 }
 
 #[tokio::test]
+async fn a_project_whose_files_cannot_be_read_is_restored_and_kept_aside_as_it_was() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("a").await.id;
+    ann.client.file_put(&project, "a.txt", "before").await.unwrap();
+    let made = backup(&ann, &project).await;
+    let place = app.data_dir().join("projects").join(project.as_str());
+    std::fs::rename(place.join("files"), place.join("lost")).unwrap();
+
+    let restored = restore(&ann.client, &project, &made.id).await;
+    assert_eq!(restored.safety, None);
+    assert_eq!(ann.client.file_get(&project, "a.txt").await.unwrap(), "before");
+    let aside = tree(&app.data_dir().join("backups").join(project.as_str()));
+    assert!(aside.iter().any(|path| path.ends_with("project.db")), "{aside:?}");
+    let kept = aside.iter().find(|path| path.ends_with("lost/a.txt")).unwrap();
+    assert_eq!(std::fs::read(kept).unwrap(), b"before");
+}
+
+#[tokio::test]
 async fn a_project_with_a_directory_of_its_own_keeps_the_files_in_it() {
     let root = tempfile::tempdir().unwrap();
     let own = root.path().join("own");

@@ -117,6 +117,11 @@ pub struct RecordRestore {
 impl Command for RecordRestore {
     type Output = RestorePayload;
 
+    /// The project is restored already.
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
+
     fn run(self, _: &mut WriteTx<'_>) -> Result<RestorePayload, StoreError> {
         Ok(self.outcome)
     }
