@@ -295,6 +295,48 @@ async fn damage_is_named_and_a_damaged_project_can_be_restored() {
 }
 
 #[tokio::test]
+async fn a_project_that_lost_what_was_acknowledged_is_named_and_not_archived() {
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(serve(dir.path())).await;
+    let mut talk = register(&server, "ann").await.conversation().await;
+    let id = talk.project.to_string();
+    let backup = good(dir.path(), &["project", "backup", &id]).await.get("archive").to_owned();
+    talk.ask("say acknowledged").await;
+    server.kill();
+    let database = database(dir.path(), &talk.project);
+    let log = database.with_file_name("project.db-wal");
+    let whole = std::fs::read(&log).unwrap();
+    let mut broken = whole.clone();
+    broken[17] ^= 1;
+    let to = dir.path().join("all");
+    for (left, reason) in
+        [(&broken[..], "header of the write-ahead log"), (&[][..], "that were acknowledged")]
+    {
+        std::fs::write(&log, left).unwrap();
+        let before = std::fs::read(&database).unwrap();
+        for args in [
+            &["project", "verify", &id][..],
+            &["project", "backup", &id],
+            &["db", "check", "--project", &id],
+            &["db", "vacuum", "--project", &id],
+            &["backup", "--to", to.to_str().unwrap()],
+        ] {
+            let said = on(dir.path(), args).await;
+            assert_eq!(said.code, Some(1), "{reason}: {args:?}");
+            let told = said.get("reason");
+            assert!(told.contains(reason), "{args:?}: {told}");
+        }
+        assert!(std::fs::read(&log).unwrap() == left, "{reason}: the log was touched");
+        assert!(std::fs::read(&database).unwrap() == before, "{reason}: the file was touched");
+    }
+    std::fs::write(&log, whole).unwrap();
+    good(dir.path(), &["project", "verify", &id]).await;
+    std::fs::remove_file(&log).unwrap();
+    let restored = good(dir.path(), &["project", "restore", &id, "--from", &backup]).await;
+    assert!(restored.get("reason").contains("that were acknowledged"));
+}
+
+#[tokio::test]
 async fn a_directory_without_a_server_is_named_and_stays_as_it_is() {
     let dir = tempdir().unwrap();
     for args in [

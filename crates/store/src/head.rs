@@ -62,26 +62,46 @@ impl HeadFile {
     }
 }
 
-/// Compares the head file with a database of `epoch` whose last event is `last_seq`. A file that is
-/// missing, garbled or of another epoch says nothing.
+/// Compares the head file with a database of `epoch` whose last event is `last_seq`, and that nobody
+/// writes meanwhile. A file that is missing, garbled or of another epoch says nothing.
 ///
 /// # Errors
 /// `Corrupt` when events are missing that were acknowledged.
 pub(crate) fn check(database: &Path, epoch: &str, last_seq: u64) -> Result<(), StoreError> {
-    match read(&database.with_file_name(NAME), epoch) {
-        Some(acknowledged) if acknowledged > last_seq => Err(StoreError::corrupt(format!(
-            "the database lacks events that were acknowledged: {acknowledged} > {last_seq}"
-        ))),
-        Some(_) | None => Ok(()),
+    Head::read(database).check(epoch, last_seq)
+}
+
+/// What a head file said at one moment. A database that is read after that, while a server writes it,
+/// has all of it.
+pub(crate) struct Head(Option<(u64, [u8; FIELD_BYTES])>);
+
+impl Head {
+    /// Of the database at `database`.
+    pub(crate) fn read(database: &Path) -> Self {
+        Self(read(&database.with_file_name(NAME)))
+    }
+
+    /// As [`check`].
+    pub(crate) fn check(&self, epoch: &str, last_seq: u64) -> Result<(), StoreError> {
+        match self.0 {
+            Some((acknowledged, of_epoch))
+                if of_epoch == hash(epoch.as_bytes()) && acknowledged > last_seq =>
+            {
+                Err(StoreError::corrupt(format!(
+                    "the database lacks events that were acknowledged: {acknowledged} > {last_seq}"
+                )))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
-fn read(path: &Path, epoch: &str) -> Option<u64> {
+fn read(path: &Path) -> Option<(u64, [u8; FIELD_BYTES])> {
     let mut bytes = Vec::with_capacity(HEAD_BYTES + 1);
     File::open(path).ok()?.take(HEAD_BYTES as u64 + 1).read_to_end(&mut bytes).ok()?;
     let [of_epoch, seq, sum] = fields(&bytes)?;
     let seq = u64::from_be_bytes(seq);
-    (of_epoch == hash(epoch.as_bytes()) && sum == checksum(of_epoch, seq)).then_some(seq)
+    (sum == checksum(of_epoch, seq)).then_some((seq, of_epoch))
 }
 
 fn fields(bytes: &[u8]) -> Option<[[u8; FIELD_BYTES]; 3]> {

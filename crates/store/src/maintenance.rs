@@ -17,8 +17,9 @@ use std::path::Path;
 use iris_protocol::ProjectId;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::head::Head;
 use crate::project::{ProjectUsage, quotas};
-use crate::{StoreError, database};
+use crate::{StoreError, database, wal};
 
 pub use adopt::{Adoption, adopt_project};
 pub use check::{check_project, check_root};
@@ -51,6 +52,9 @@ const CAUTIOUS: &str = "
 
 /// Opens a database of ours without a way to write it, whoever else has it open.
 fn read_only(path: &Path, schema: &[&'static str]) -> Result<Connection, StoreError> {
+    let log = database::log_of(path);
+    // The second look is for a header that a server was writing over at the first.
+    wal::check(&log).or_else(|_| wal::check(&log))?;
     let conn = database::open_to_read(path, CAUTIOUS)?;
     database::check_length(path, &conn)?;
     database::check_version(&conn, &database::migrations(schema))?;
@@ -68,9 +72,13 @@ fn read_write(path: &Path) -> Result<Connection, StoreError> {
 /// What the database says of itself. Reads a few pages; [`check_project`] reads all.
 ///
 /// # Errors
-/// `Corrupt` for a file that is missing, empty, cut off or no project database; `Newer`.
+/// `Corrupt` for a file that is missing, empty, cut off or no project database, for a write-ahead log
+/// that is damaged, and for a database that lacks what was acknowledged; `Newer`.
 pub fn project_facts(path: &Path) -> Result<ProjectFacts, StoreError> {
-    facts(&read_only(path, crate::project::SCHEMA)?)
+    let head = Head::read(path);
+    let facts = facts(&read_only(path, crate::project::SCHEMA)?)?;
+    head.check(&facts.epoch, facts.seq)?;
+    Ok(facts)
 }
 
 /// What a project holds, by looking at every row instead of believing its counters.
@@ -93,7 +101,8 @@ fn usage(conn: &Connection) -> Result<ProjectUsage, StoreError> {
 /// How many migrations the root database at `path` has gone through.
 ///
 /// # Errors
-/// `Corrupt` for a file that is missing, empty, cut off or no root database; `Newer`.
+/// `Corrupt` for a file that is missing, empty, cut off or no root database, and for a write-ahead log
+/// that is damaged; `Newer`.
 pub fn root_version(path: &Path) -> Result<u32, StoreError> {
     let conn = read_only(path, crate::root::SCHEMA)?;
     crate::root::identify(&conn)?;

@@ -9,24 +9,27 @@ use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 
 use super::{ProjectFacts, facts, facts_of, read_only};
+use crate::head::Head;
 use crate::project::blobs::BLOB_BYTES_MAX;
 use crate::{StoreError, database, project, root};
 
 /// Most problems that a report names.
 const PROBLEMS_MAX: usize = 5;
 
-/// Reads the whole database of a project: pages, indexes and foreign keys, the schema, and the hash
-/// of each blob. `id` is whose it must be, if that is known. Works beside a running server.
+/// Reads the whole database of a project: pages, indexes and foreign keys, the schema, the hash of each
+/// blob, and whether it has all that was acknowledged. `id` is whose it must be, if that is known. Works beside a running server.
 ///
 /// # Errors
 /// `Corrupt` with the first problems found; `Newer`; `Internal` as the disk fails.
 pub fn check_project(path: &Path, id: Option<&ProjectId>) -> Result<ProjectFacts, StoreError> {
+    let head = Head::read(path);
     let conn = read_only(path, project::SCHEMA)?;
     refuse_foreign_schema(&conn, project::SCHEMA)?;
     let facts = match id {
         Some(id) => facts_of(&conn, id)?,
         None => facts(&conn)?,
     };
+    head.check(&facts.epoch, facts.seq)?;
     check_pages(&conn)?;
     check_blobs(&conn)?;
     Ok(facts)

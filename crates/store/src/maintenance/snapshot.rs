@@ -7,6 +7,7 @@ use iris_protocol::ProjectId;
 use rusqlite::Connection;
 
 use super::{ProjectFacts, facts_of, read_only, read_write};
+use crate::head::Head;
 use crate::{StoreError, database, project, root};
 
 /// Copies the database of a project to the new file `to` as it is at one moment, while its server
@@ -22,8 +23,10 @@ pub fn snapshot_project(
     id: &ProjectId,
     to: &Path,
 ) -> Result<ProjectFacts, StoreError> {
+    let head = Head::read(from);
     let conn = read_only(from, project::SCHEMA)?;
-    facts_of(&conn, id)?;
+    let found = facts_of(&conn, id)?;
+    head.check(&found.epoch, found.seq)?;
     copy(&conn, to)?;
     drop(conn);
     // What the copy is of is in the copy: the source has moved on.
@@ -79,7 +82,9 @@ fn copy_to(conn: &Connection, to: &Path) -> Result<(), StoreError> {
 /// As [`super::project_facts`]; `Corrupt` for another project's; `StorageFull` and `Internal` as the
 /// disk fails. The database is then as it was.
 pub fn vacuum_project(path: &Path, id: &ProjectId) -> Result<(), StoreError> {
-    facts_of(&read_only(path, project::SCHEMA)?, id)?;
+    let head = Head::read(path);
+    let found = facts_of(&read_only(path, project::SCHEMA)?, id)?;
+    head.check(&found.epoch, found.seq)?;
     vacuum(path)
 }
 
