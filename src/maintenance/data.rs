@@ -75,6 +75,7 @@ impl DataDir {
         let lock = DataDirLock::take(&self.path).map_err(failed)?;
         let lock = lock.ok_or_else(|| MaintenanceError::Locked(self.path.clone()))?;
         remove_leftovers(&self.projects())?;
+        remove_leftovers(&self.path.join("backups"))?;
         Ok(lock)
     }
 }

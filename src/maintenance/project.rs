@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use iris_backup::{
     ArchiveInfo, ArchivedMember, BackupError, Bounds, Identity, Manifest, Unpacked, adopt,
-    backups_of, new_backup_path, new_kept_path, random_epoch, read_manifest, replace, replace_kept,
-    unpack, unpacking_path, verify, write_project,
+    backups_of, make_private_directories, new_backup_path, new_kept_path, random_epoch,
+    read_manifest, replace, replace_kept, unpack, unpacking_path, verify, write_project,
 };
 use iris_protocol::{ProjectId, Role, UserId};
 use iris_store::maintenance::{ListedProject, check_project};
@@ -342,7 +342,7 @@ fn count(manifest: &Manifest, identity: &Identity) -> (usize, usize) {
 /// Unpacks an archive in the data directory, where the result only has to be renamed.
 fn unpack_beside(data: &DataDir, archive: &Path) -> Result<Unpacked, MaintenanceError> {
     let projects = data.projects();
-    fs::create_dir_all(&projects).map_err(io(&projects))?;
+    make_private_directories(&projects).map_err(io(&projects))?;
     Ok(unpack(archive, &unpacking_path(&projects)?, Bounds::default())?)
 }
 

@@ -207,6 +207,8 @@ async fn a_deleted_project_leaves_no_file() {
     assert!(server.terminate().await.success());
     let unsure = on(dir.path(), &["project", "delete", &id]).await;
     assert_eq!(unsure.code, Some(2), "{}", unsure.stderr);
+    // What an earlier command left that was cut off.
+    std::fs::create_dir(dir.path().join("backups/.iris-tmp-1")).unwrap();
     good(dir.path(), &["project", "delete", &id, "--yes"]).await;
     assert!(good(dir.path(), &["project", "list"]).await.lines.is_empty());
     assert!(names(&dir.path().join("projects")).is_empty());
@@ -352,4 +354,66 @@ async fn a_directory_without_a_server_is_named_and_stays_as_it_is() {
     assert!(names(dir.path()).is_empty());
     let wrong = iris(&["project", "list", "--config", "/nowhere/iris.toml"]).await;
     assert_eq!(wrong.code, Some(78), "{}", wrong.stderr);
+}
+
+/// What is called how from now on, and which directories are synced, in the order of a recording.
+fn durable_names(recording: &str, made: &mut Vec<std::path::PathBuf>) -> Vec<std::path::PathBuf> {
+    let mut unsynced: Vec<std::path::PathBuf> = Vec::new();
+    for line in recording.lines().filter(|line| line.ends_with("= 0")) {
+        let call = line.split_whitespace().nth(1).unwrap_or_default();
+        if call.starts_with("mkdir") || call.starts_with("rename") {
+            // The new name is the last one.
+            let name = std::path::PathBuf::from(line.rsplit('"').nth(1).unwrap());
+            made.push(name.clone());
+            unsynced.push(name);
+        } else if call.starts_with("fsync") {
+            let synced = line.split(['<', '>']).nth(1).unwrap();
+            unsynced.retain(|name| name.parent() != Some(Path::new(synced)));
+        } else if call.starts_with("syncfs") {
+            unsynced.clear();
+        }
+    }
+    unsynced
+}
+
+/// A loss of power right after a command leaves what it made where it is called so.
+#[tokio::test]
+async fn the_names_of_backups_are_on_the_disk_when_a_command_ends() {
+    if Command::new("strace").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: `strace` is not installed");
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = ServerProcess::start(serve(&data)).await;
+    let talk = register(&server, "ann").await.conversation().await;
+    let id = talk.project.to_string();
+    assert!(server.terminate().await.success());
+    let to = dir.path().join("new/backups");
+    let archive = dir.path().join("deep/er/restored");
+    for args in [
+        &["project", "backup", &id][..],
+        &["backup", "--to", to.to_str().unwrap()],
+        &["restore", "--from", "BACKUP", "--data-dir", archive.to_str().unwrap()],
+    ] {
+        let made = names(&to).pop().unwrap_or_default();
+        let backup = to.join(made).to_str().unwrap().to_owned();
+        let args: Vec<_> =
+            args.iter().map(|arg| if *arg == "BACKUP" { &*backup } else { *arg }).collect();
+        let recording = dir.path().join("recording");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-y", "-s", "4096", "-o"]).arg(&recording).arg("-e");
+        command.arg("trace=mkdir,mkdirat,rename,renameat,renameat2,fsync,fdatasync,syncfs");
+        command.arg(env!("CARGO_BIN_EXE_iris")).args(&args);
+        if !args.contains(&"restore") {
+            command.arg("--data-dir").arg(&data);
+        }
+        let (code, _, stderr) = ServerProcess::ended(command).await;
+        assert_eq!(code, Some(0), "{args:?}: {stderr}");
+        let mut made = Vec::new();
+        let unsynced = durable_names(&std::fs::read_to_string(&recording).unwrap(), &mut made);
+        assert!(made.iter().any(|path| path.exists()), "{args:?}: {made:?}");
+        let lost: Vec<_> = unsynced.iter().filter(|path| path.exists()).collect();
+        assert!(lost.is_empty(), "{args:?}: {lost:?}");
+    }
 }

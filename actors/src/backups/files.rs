@@ -7,16 +7,19 @@
 //! a root database that somebody put back to an earlier time.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(super) use iris_backup::make_private_directories as make_dir;
 use iris_protocol::{BackupId, ProjectId};
 use iris_store::root::{DeleteBackup, RootDatabase, StoredBackup};
 use iris_store::{StoreError, WriteContext};
 
 /// Ends the name of an archive that has no row yet.
 const NEW: &str = ".new";
+/// Ends the name of what SQLite keeps beside a copy of the root database that it writes.
+const NEW_JOURNAL: &str = ".db.new-journal";
 /// Ends the name of a project's directory that has no row yet.
 const INCOMING: &str = ".incoming";
 
@@ -65,15 +68,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
-}
-
-/// Makes a directory of ours, for the server alone, and those above it.
-pub(super) fn make_dir(path: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }
 
 /// Lets nobody but the server read a file.
@@ -180,11 +174,10 @@ pub async fn settle(data_dir: &Path, root: &RootDatabase) -> Result<(), StoreErr
     let projects: HashSet<ProjectId> = reader.all_project_ids().await?.into_iter().collect();
     clear(&uploads_dir(data_dir));
     let directory = data_dir.join("projects");
-    if let Err(error) = iris_backup::remove_leftovers(&directory) {
-        tracing::error!(%error, "what a crash left could not be removed");
-    }
-    if let Err(error) = iris_backup::remove_leftovers(&super::server::directory(data_dir)) {
-        tracing::error!(%error, "what a crash left could not be removed");
+    for place in [&directory, &backups_dir(data_dir), &super::server::directory(data_dir)] {
+        if let Err(error) = iris_backup::remove_leftovers(place) {
+            tracing::error!(%error, "what a crash left could not be removed");
+        }
     }
     settle_projects(&directory, &projects);
     settle_new_archives(&backups_dir(data_dir), &rows);
@@ -249,7 +242,7 @@ fn settle_new_archives(directory: &Path, rows: &[StoredBackup]) {
     for (_, of_project) in names(directory) {
         for (name, path) in names(&of_project) {
             let Some(archive) = name.strip_suffix(NEW) else {
-                if name.starts_with(iris_backup::TEMP_PREFIX) {
+                if name.starts_with(iris_backup::TEMP_PREFIX) || name.ends_with(NEW_JOURNAL) {
                     clear(&path);
                 }
                 continue;

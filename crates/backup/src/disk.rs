@@ -46,13 +46,34 @@ pub(crate) fn random_number(path: &Path) -> Result<u32, BackupError> {
     Ok(bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)))
 }
 
-/// Makes a directory and those that hold it, for their owner alone, as far as they are missing.
-pub(crate) fn make_private_directories(path: &Path) -> Result<(), BackupError> {
+/// Makes a directory and those that hold it, for their owner alone, as far as they are missing. They
+/// are on the disk then.
+///
+/// # Errors
+/// As the disk fails.
+pub fn make_private_directories(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(BackupError::io(path))
+    make_with(&builder, path)
+}
+
+/// As [`make_private_directories`], for whoever the system lets in.
+pub(crate) fn make_directories(path: &Path) -> Result<(), BackupError> {
+    make_with(&fs::DirBuilder::new(), path).map_err(BackupError::io(path))
+}
+
+fn make_with(builder: &fs::DirBuilder, path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    make_with(builder, parent(path))?;
+    match builder.create(path) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made?,
+    }
+    File::open(parent(path))?.sync_all()
 }
 
 /// Makes durable which names a directory holds.

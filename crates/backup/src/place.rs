@@ -65,7 +65,7 @@ fn new_path(
     ending: &str,
 ) -> Result<PathBuf, BackupError> {
     let directory = backups_of(data_dir, id);
-    disk::make_private_directories(&directory)?;
+    disk::make_private_directories(&directory).map_err(BackupError::io(&directory))?;
     let name = backup_name(at, disk::random_number(&directory)?);
     Ok(directory.join(format!("{name}{ending}")))
 }

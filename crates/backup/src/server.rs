@@ -142,7 +142,7 @@ pub fn write_server(
     to: &Path,
     at: i64,
 ) -> Result<ServerBackup, BackupError> {
-    fs::create_dir_all(to).map_err(BackupError::io(to))?;
+    disk::make_directories(to)?;
     let work = disk::work_directory(to)?;
     let (root, live) = (work.path().join(ROOT), source.data_dir.join(ROOT));
     maintenance::snapshot_root(&live, &root).map_err(BackupError::of_source)?;
@@ -378,7 +378,7 @@ pub fn restore_server(
     refuse_used(data_dir)?;
     let manifest = verify_server(from)?;
     let parent = disk::parent(data_dir);
-    fs::create_dir_all(parent).map_err(BackupError::io(parent))?;
+    disk::make_directories(parent)?;
     let work = disk::work_directory(parent)?;
     let root = work.path().join(ROOT);
     copy_private(&from.join(ROOT), &root)?;

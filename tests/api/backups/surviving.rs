@@ -264,3 +264,27 @@ async fn what_cannot_be_looked_at_when_the_server_starts_is_not_taken_for_gone()
     assert_eq!(state(&ann, &project).await, (0, "kept".to_owned()));
     ann.client.call(Some(&project), ProjectRestore { backup_id: made.id }).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_crash_left_beside_the_backups_is_removed_at_the_start() {
+    let place = Place::new();
+    assert!(place.start().await.terminate().await.success());
+    let backups = place.path().join("backups");
+    let copies = backups.join("root");
+    std::fs::create_dir_all(&copies).unwrap();
+    let kept = copies.join("20260102T030405Z-1.db");
+    let deleted = backups.join(".iris-tmp-1");
+    std::fs::create_dir(&deleted).unwrap();
+    for path in [
+        &kept,
+        &deleted.join("a.tar.zst"),
+        &copies.join("20260102T030406Z-2.db.new"),
+        &copies.join("20260102T030406Z-2.db.new-journal"),
+    ] {
+        std::fs::write(path, "left").unwrap();
+    }
+    let server = place.start().await;
+    place.is_clean();
+    assert!(kept.exists());
+    server.kill();
+}
