@@ -45,6 +45,9 @@ pub enum BackupError {
         /// What.
         path: PathBuf,
     },
+    /// The project was put back to a backup each time while it was read.
+    #[error("the project was put back to a backup meanwhile: try again")]
+    Replaced,
     /// The disk is full. What was begun is gone again.
     #[error("the disk is full")]
     StorageFull,
@@ -121,6 +124,7 @@ impl BackupError {
             Self::TooLarge { .. } => ErrorCode::PayloadTooLarge,
             Self::Exists { .. } => ErrorCode::Conflict,
             Self::NotFound { .. } => ErrorCode::NotFound,
+            Self::Replaced => ErrorCode::Overloaded,
             Self::StorageFull => ErrorCode::StorageFull,
             Self::Database(error) => error.code(),
             Self::Io { .. } => ErrorCode::Internal,
@@ -134,7 +138,11 @@ impl BackupError {
             Self::Newer { .. } => Some("archive_newer"),
             Self::TooLarge { .. } => Some("archive_too_large"),
             Self::Exists { .. } => Some("archive_exists"),
-            Self::NotFound { .. } | Self::StorageFull | Self::Database(_) | Self::Io { .. } => None,
+            Self::NotFound { .. }
+            | Self::Replaced
+            | Self::StorageFull
+            | Self::Database(_)
+            | Self::Io { .. } => None,
         }
     }
 
@@ -144,6 +152,7 @@ impl BackupError {
             Self::Corrupt { .. }
             | Self::Newer { .. }
             | Self::TooLarge { .. }
+            | Self::Replaced
             | Self::StorageFull => self.to_string(),
             Self::Exists { .. } => "there is one already".to_owned(),
             Self::NotFound { .. } => "the archive is not there".to_owned(),

@@ -28,6 +28,8 @@ const DATABASE_MODE: u32 = 0o600;
 /// Contents in a tar are filled up to a multiple of this.
 const BLOCK_BYTES: usize = 512;
 const MS_PER_SECOND: u64 = 1_000;
+/// How often a project is read that is replaced meanwhile.
+const TRIES_MAX: usize = 3;
 
 /// One project as it lies on the disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,12 +72,14 @@ impl ProjectSource {
 /// The database is as it was at one moment after the call, each file as it was when it was read, after
 /// that moment. The archive gets its name only when it is on the disk and was read back whole; the
 /// directory of `to` has room for the archive, a copy of the database and the largest file meanwhile.
-/// `at` is now, in milliseconds since 1970 UTC.
+/// `at` is now, in milliseconds since 1970 UTC. A project that is put back to a backup meanwhile is read
+/// anew.
 ///
 /// # Errors
 /// `Exists`; `Database` when the database is not usable; `TooLarge` for more files than an archive may
 /// have; `StorageFull`; `Io`, also when the directory of the files is not there; `Corrupt` when what
-/// was read back is not what was written. There is no new file then.
+/// was read back is not what was written; `Replaced` when the project was put back again and again.
+/// There is no new file then.
 pub fn write_project(
     source: &ProjectSource,
     to: &Path,
@@ -84,13 +88,35 @@ pub fn write_project(
     if to.try_exists().map_err(BackupError::io(to))? {
         return Err(BackupError::Exists { path: to.to_owned() });
     }
+    for _ in 0..TRIES_MAX {
+        if let Some(info) = write_once(source, to, at)? {
+            return Ok(info);
+        }
+    }
+    Err(BackupError::Replaced)
+}
+
+/// None when the project was replaced meanwhile: the files that were read are perhaps those of another
+/// state than the database.
+fn write_once(
+    source: &ProjectSource,
+    to: &Path,
+    at: i64,
+) -> Result<Option<ArchiveInfo>, BackupError> {
     let work = disk::work_directory(disk::parent(to))?;
     let snapshot = work.path().join("project.db");
     let facts = maintenance::snapshot_project(&source.database, &source.id, &snapshot)
         .map_err(BackupError::of_source)?;
 
     let body = Body::start(work.path())?;
-    let (body, entries, found) = body.write(&snapshot, &source.files, at)?;
+    let written = body.write(&snapshot, &source.files, at);
+    // Also when that failed: it may be because what was being read went away. One that is gone for
+    // good is the caller's to notice.
+    let now = maintenance::project_facts(&source.database);
+    if now.is_ok_and(|now| now.epoch != facts.epoch) {
+        return Ok(None);
+    }
+    let (body, entries, found) = written?;
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         format_version: FORMAT_VERSION,
@@ -116,7 +142,7 @@ pub fn write_project(
         return Err(BackupError::corrupt("what was read back is not what was written"));
     }
     disk::rename_new(&whole, to)?;
-    Ok(info)
+    Ok(Some(info))
 }
 
 /// Everything behind the manifest, which can only be written when all of this is known.

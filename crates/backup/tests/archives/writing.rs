@@ -1,11 +1,12 @@
 //! Archives that are made while others write.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use iris_backup::{Bounds, unpack, verify};
+use iris_backup::{Bounds, Identity, adopt, replace, unpack, verify};
 use iris_store::maintenance::digests;
 use iris_store::{ProjectDatabase, WriteContext};
 use rusqlite::Connection;
@@ -96,4 +97,42 @@ fn files_that_grow_shrink_and_vanish_meanwhile_make_no_wrong_hash() {
             assert_eq!(verify(&fixture.archived(&name)).unwrap(), info);
         }
     });
+}
+
+/// The file of an archive that is being made, from the moment on in which the database was copied.
+fn body_of(archives: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(archives).unwrap();
+    entries.map(|entry| entry.unwrap().path().join("body")).find(|body| body.exists())
+}
+
+#[test]
+fn a_project_that_is_put_back_meanwhile_is_archived_in_one_state() {
+    let fixture = Fixture::new();
+    fixture.put("z-state", b"before");
+    fixture.archive("before.tar.zst").unwrap();
+    fixture.put("z-state", b"after");
+    // What is read before it, and takes a while.
+    for n in 0..2_000 {
+        fixture.put(&format!("more/{n}"), b"more");
+    }
+    let archive = fixture.archived("before.tar.zst");
+    let unpacked = unpack(&archive, &fixture.path("out"), Bounds::default()).unwrap();
+    let (id, users) = (project_id(), BTreeMap::new());
+    adopt(&unpacked, &Identity { id, epoch: "new".to_owned(), users, is_imported: false }).unwrap();
+
+    let info = thread::scope(|scope| {
+        let archiving = scope.spawn(|| fixture.archive("during.tar.zst").unwrap());
+        while body_of(&fixture.path("archives")).is_none() {
+            assert!(!archiving.is_finished());
+            thread::yield_now();
+        }
+        replace(&unpacked, &fixture.path("project"), &fixture.files()).unwrap();
+        archiving.join().unwrap()
+    });
+    let out = fixture.path("during");
+    let archived = unpack(&fixture.archived("during.tar.zst"), &out, Bounds::default()).unwrap();
+    let state = fs::read(archived.files.join("z-state")).unwrap();
+    let expected = if info.manifest.epoch == "new" { &b"before"[..] } else { b"after" };
+    assert_eq!(state, expected);
+    assert_eq!(archived.files.join("more").exists(), info.manifest.epoch != "new");
 }
