@@ -5,12 +5,10 @@ use std::fmt::Write;
 
 use iris_protocol::{ExitKind, SupervisionRecord};
 use serde::Serialize;
+use time::OffsetDateTime;
 
+const MS_PER_SECOND: i64 = 1_000;
 const MS_PER_DAY: i64 = 86_400_000;
-/// From 0000-03-01, where the years of [`utc`] begin, to 1970-01-01.
-const DAYS_BEFORE_1970: i64 = 719_468;
-/// Days of 400 years: the Gregorian calendar repeats itself after them.
-const DAYS_OF_ERA: i64 = 146_097;
 
 /// Whether a terminal would obey a character, or show the others around it in another order.
 fn is_active(c: char) -> bool {
@@ -51,22 +49,14 @@ pub(crate) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
 }
 
 /// A time in RFC 3339 with milliseconds, in UTC. `at` is in milliseconds since 1970.
-///
-/// The date comes from the days as in Howard Hinnant, "chrono-compatible low-level date algorithms",
-/// `civil_from_days`: years begin in March, so that a leap day is the last day of its year.
+/// Those that no calendar has, some ten thousand years from now, are told in milliseconds.
 pub(crate) fn utc(at: i64) -> String {
-    let (days, ms) = (at.div_euclid(MS_PER_DAY), at.rem_euclid(MS_PER_DAY));
-    let days = days + DAYS_BEFORE_1970;
-    let (era, day_of_era) = (days.div_euclid(DAYS_OF_ERA), days.rem_euclid(DAYS_OF_ERA));
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
-    let ms = ms % 1_000;
+    let (seconds, ms) = (at.div_euclid(MS_PER_SECOND), at.rem_euclid(MS_PER_SECOND));
+    let Ok(time) = OffsetDateTime::from_unix_timestamp(seconds) else {
+        return format!("{at} ms after 1970-01-01T00:00:00.000Z");
+    };
+    let (year, month, day) = time.to_calendar_date();
+    let (month, (hour, minute, second)) = (u8::from(month), time.to_hms());
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::OffsetDateTime;
 
 /// Longest path in an archive, in bytes.
 pub(crate) const PATH_BYTES_MAX: usize = 4096;
@@ -14,11 +15,7 @@ pub(crate) const NAME_BYTES_MAX: usize = 255;
 /// Most names of one path.
 pub(crate) const DEPTH_MAX: usize = 256;
 
-const MS_PER_DAY: i64 = 86_400_000;
-/// From 0000-03-01, where the years of [`stamp`] begin, to 1970-01-01.
-const DAYS_BEFORE_1970: i64 = 719_468;
-/// Days of 400 years: the Gregorian calendar repeats itself after them.
-const DAYS_OF_ERA: i64 = 146_097;
+const MS_PER_SECOND: i64 = 1_000;
 
 /// A path in an archive, relative, with `/`, as the bytes that it is.
 ///
@@ -151,20 +148,12 @@ pub fn backup_name(at: i64, random: u32) -> String {
     format!("{}-{random:08x}", stamp(at))
 }
 
-/// The date comes from the days as in Howard Hinnant, "chrono-compatible low-level date algorithms",
-/// `civil_from_days`: years begin in March, so that a leap day is the last day of its year.
+/// Times that no calendar has, some ten thousand years from now, are those of 1970.
 fn stamp(at: i64) -> String {
-    let (days, ms) = (at.div_euclid(MS_PER_DAY), at.rem_euclid(MS_PER_DAY));
-    let days = days + DAYS_BEFORE_1970;
-    let (era, day_of_era) = (days.div_euclid(DAYS_OF_ERA), days.rem_euclid(DAYS_OF_ERA));
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+    let at = OffsetDateTime::from_unix_timestamp(at.div_euclid(MS_PER_SECOND));
+    let at = at.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (year, month, day) = at.to_calendar_date();
+    let (month, (hour, minute, second)) = (u8::from(month), at.to_hms());
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
@@ -212,5 +201,7 @@ mod tests {
     fn names_of_backups_sort_by_time() {
         assert_eq!(backup_name(0, 0x1a), "19700101T000000Z-0000001a");
         assert_eq!(backup_name(951_827_696_789, u32::MAX), "20000229T123456Z-ffffffff");
+        assert_eq!(backup_name(-1, 0), "19691231T235959Z-00000000");
+        assert_eq!(backup_name(i64::MAX, 0), "19700101T000000Z-00000000");
     }
 }
