@@ -1,7 +1,7 @@
 //! What is known of backups, and projects that come from archives.
 
 use iris_protocol::{
-    Backup, BackupId, BackupKind, ErrorCode, ProjectType, RestorePayload, Role, limits::BACKUPS_MAX,
+    Backup, BackupId, BackupKind, ErrorCode, ProjectType, Role, limits::BACKUPS_MAX,
 };
 use iris_store::root::{
     AcceptImport, BackupState, DeleteBackup, DeleteProject, ImportProject, LastBackup, RecordAudit,
