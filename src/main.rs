@@ -14,7 +14,7 @@ use tokio::signal;
 
 /// A headless, multi-user, real-time backend for AI agents.
 #[derive(Parser)]
-#[command(name = "iris", version)]
+#[command(name = "iris", version = VERSION)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Verb>,
@@ -46,6 +46,15 @@ enum Verb {
     Schema,
 }
 
+/// What `--version` tells. The test kit has the whole workspace built with what tests break the server
+/// with, where that is built at once.
+const VERSION: &str = if IS_BREAKABLE {
+    concat!(env!("CARGO_PKG_VERSION"), " (with fault injection, not for use)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+/// Whether variables of the environment can make this server fail.
+const IS_BREAKABLE: bool = cfg!(feature = "faults");
 /// Another server uses the data directory (`EX_TEMPFAIL` of sysexits.h).
 const EXIT_LOCKED: u8 = 75;
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h).
@@ -94,6 +103,9 @@ fn serve(flags: Flags) -> ExitCode {
     };
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+    if IS_BREAKABLE {
+        tracing::warn!("this is a build with fault injection, for tests alone: do not use it");
     }
     iris_actors::supervision::install_panic_hook();
     // Each open project holds a handful of descriptors; the usual soft limit is far too low.

@@ -66,6 +66,22 @@ async fn a_bad_configuration_is_refused_by_the_name_of_its_key() {
     assert_eq!((code, text.contains("`bnid`")), (Some(78), true), "{text}");
 }
 
+/// These tests have the server built with what breaks it.
+#[tokio::test]
+async fn a_server_with_fault_injection_says_so() {
+    let mut version = Command::new(env!("CARGO_BIN_EXE_iris"));
+    version.arg("--version");
+    let (code, text, _) = ServerProcess::ended(version).await;
+    assert_eq!(code, Some(0));
+    assert!(text.contains("(with fault injection, not for use)"), "{text}");
+    let dir = tempdir().unwrap();
+    let log = dir.path().join("stderr");
+    ServerProcess::start_logging(iris(dir.path()), &log).await.kill();
+    let text = std::fs::read_to_string(&log).unwrap();
+    let first = text.lines().next().unwrap_or_default();
+    assert!(first.contains("WARN") && first.contains("fault injection"), "{text}");
+}
+
 #[tokio::test]
 async fn until_there_is_an_administrator_each_start_prints_how_to_make_one() {
     let dir = tempdir().unwrap();
