@@ -27,6 +27,7 @@ pub(crate) use desk::Desk;
 pub use files::{NewFile, remove_backups, settle};
 pub(crate) use files::{archive_path, remove as remove_file};
 pub(crate) use importing::ImportArchive;
+pub use importing::check_about;
 pub(crate) use restoring::RestoreBackup;
 use schedule::Rounds;
 pub(crate) use server::{BackUpServer, server_backups};

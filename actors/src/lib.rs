@@ -23,7 +23,7 @@ mod session;
 pub mod supervision;
 mod write;
 
-pub use backups::{BackupSettings, NewFile, remove_backups, settle};
+pub use backups::{BackupSettings, NewFile, check_about, remove_backups, settle};
 pub use directory::Directory;
 pub use node::{Node, NodeError};
 pub use root::Root;

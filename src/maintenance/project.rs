@@ -12,9 +12,7 @@ use iris_backup::{
 };
 use iris_protocol::{ProjectId, Role, UserId};
 use iris_store::maintenance::{ListedProject, check_project};
-use iris_store::root::{
-    DeleteProject, ForgetDirectory, ImportProject, IntendDirectory, MarkUnfinished,
-};
+use iris_store::root::{DeleteProject, ForgetDirectory, IntendDirectory, MarkUnfinished};
 use serde_json::{Value, json};
 
 use super::data::{DataDir, Root, new_project_id, now};
@@ -249,6 +247,8 @@ fn import_into(
     options: &ImportOptions,
     output: &mut Output,
 ) -> Result<(), MaintenanceError> {
+    iris_actors::check_about(&manifest.about)
+        .map_err(|error| MaintenanceError::Refused(format!("the archive: {}", error.message)))?;
     let owner_id = owner(root, manifest, options.owner.as_deref())?;
     let id = match options.id {
         IdChoice::New => new_project_id(),
@@ -273,7 +273,7 @@ fn import_into(
         discard(&unpacked);
     }
     placed?;
-    let command = project_of(manifest, &identity, owner_id);
+    let command = identity.import(&manifest.about, owner_id, now());
     let (members, dropped) = count(manifest, &identity);
     if let Err(error) = root.write(command) {
         fs::remove_dir_all(&place).map_err(io(&place))?;
@@ -312,25 +312,6 @@ fn users_by_email(
         users.insert(member.user_id.clone(), user.map(|user| user.id));
     }
     Ok(users)
-}
-
-fn project_of(manifest: &Manifest, identity: &Identity, owner_id: UserId) -> ImportProject {
-    let about = &manifest.about;
-    let members = about.members.iter().filter_map(|member| {
-        let user_id = identity.users.get(&member.user_id)?.clone()?;
-        Some((user_id, member.role))
-    });
-    ImportProject {
-        id: identity.id.clone(),
-        owner_id,
-        name: about.name.clone(),
-        description: about.description.clone(),
-        settings: about.settings.clone(),
-        r#type: about.project_type,
-        created_at: about.created_at,
-        members: members.collect(),
-        at: now(),
-    }
 }
 
 /// How many members of the archive are members again, and how many are not.

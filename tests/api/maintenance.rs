@@ -356,6 +356,25 @@ async fn a_directory_without_a_server_is_named_and_stays_as_it_is() {
     assert_eq!(wrong.code, Some(78), "{}", wrong.stderr);
 }
 
+#[tokio::test]
+async fn an_archive_of_what_no_project_may_be_is_not_imported() {
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(serve(dir.path())).await;
+    let talk = register(&server, "ann").await.conversation().await;
+    let id = talk.project.to_string();
+    assert!(server.terminate().await.success());
+    let root = rusqlite::Connection::open(dir.path().join("root.db")).unwrap();
+    root.execute("UPDATE projects SET name = 'a' || char(7)", []).unwrap();
+    drop(root);
+    let export = dir.path().join("forged.tar.zst");
+    let export = export.to_str().unwrap();
+    good(dir.path(), &["project", "export", &id, "--to", export]).await;
+    let refused = on(dir.path(), &["project", "import", export]).await;
+    assert_eq!(refused.code, Some(1), "{:?}", refused.lines);
+    assert!(refused.stderr.contains("no control characters"), "{}", refused.stderr);
+    assert_eq!(names(&dir.path().join("projects")), [id]);
+}
+
 /// What is called how from now on, and which directories are synced, in the order of a recording.
 fn durable_names(recording: &str, made: &mut Vec<std::path::PathBuf>) -> Vec<std::path::PathBuf> {
     let mut unsynced: Vec<std::path::PathBuf> = Vec::new();

@@ -97,13 +97,12 @@ impl Desk {
     pub(super) async fn users_of(
         &self,
         members: &[ArchivedMember],
-    ) -> Result<BTreeMap<UserId, UserId>, ApiError> {
+    ) -> Result<BTreeMap<UserId, Option<UserId>>, ApiError> {
         let mut users = BTreeMap::new();
         for member in members {
             let found = self.root_reader.user_by_email(&member.email).await;
-            if let Some(found) = found.map_err(|e| stored(&e))? {
-                users.insert(member.user_id.clone(), found.user.id);
-            }
+            let found = found.map_err(|e| stored(&e))?;
+            users.insert(member.user_id.clone(), found.map(|found| found.user.id));
         }
         Ok(users)
     }

@@ -10,7 +10,7 @@ use iris_protocol::{
 };
 use iris_store::maintenance;
 use iris_store::project::Quotas;
-use iris_store::root::{AcceptImport, ImportProject};
+use iris_store::root::AcceptImport;
 use iris_store::{Committed, StoreError, WriteContext};
 use serde_json::json;
 
@@ -77,22 +77,9 @@ impl Task for ImportArchive {
             }
             ImportMembers::Drop => BTreeMap::new(),
         };
-        let about = manifest.about;
-        let members = about
-            .members
-            .iter()
-            .filter_map(|member| Some((users.get(&member.user_id)?.clone(), member.role)));
-        let import = ImportProject {
-            id: id.clone(),
-            owner_id: self.by.clone(),
-            members: members.collect(),
-            name: about.name,
-            description: about.description,
-            settings: about.settings,
-            r#type: about.project_type,
-            created_at: about.created_at,
-            at: desk.now_ms(),
-        };
+        let epoch = format!("{:032x}", desk.services.ids.next_bits());
+        let identity = Identity { id: id.clone(), epoch, users, is_imported: true };
+        let import = identity.import(&manifest.about, self.by.clone(), desk.now_ms());
         let added: Vec<&UserId> = import.members.iter().map(|(user_id, _)| user_id).collect();
         let details = json!({
             "from": manifest.project_id,
@@ -102,7 +89,7 @@ impl Task for ImportArchive {
         let audit = desk.audit(&self.by, "project.import", id.as_str(), details);
         let command = AcceptImport { import, audit };
         let places = desk.places(&id);
-        let new = self.unpack(&desk, &places, &id, users).await?;
+        let new = self.unpack(&desk, &places, identity).await?;
         finish(&desk, command, self.context, new, places).await
     }
 }
@@ -113,12 +100,8 @@ impl ImportArchive {
         &self,
         desk: &Desk,
         places: &ProjectPlaces,
-        id: &ProjectId,
-        users: BTreeMap<UserId, UserId>,
+        identity: Identity,
     ) -> Result<NewFile, ApiError> {
-        let epoch = format!("{:032x}", desk.services.ids.next_bits());
-        let users = users.into_iter().map(|(from, to)| (from, Some(to))).collect();
-        let identity = Identity { id: id.clone(), epoch, users, is_imported: true };
         let (archive, into) = (self.archive.path().to_owned(), incoming(&places.directory));
         let archive_bytes_max = desk.services.settings.backups.import_bytes_max;
         let bytes_max = archive_bytes_max.saturating_mul(UNPACKED_PER_BYTE_MAX);
@@ -231,7 +214,10 @@ fn check_members(about: &ProjectAbout) -> Result<(), ApiError> {
 }
 
 /// What an archive says of a project has to be what a project may be.
-fn check_about(about: &ProjectAbout) -> Result<(), ApiError> {
+///
+/// # Errors
+/// `INVALID_REQUEST`; `PAYLOAD_TOO_LARGE`.
+pub fn check_about(about: &ProjectAbout) -> Result<(), ApiError> {
     crate::dispatch::check_name("name", &about.name)?;
     crate::dispatch::check_description("description", about.description.as_deref())?;
     let settings = serde_json::to_string(&about.settings).unwrap_or_default();

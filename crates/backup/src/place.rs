@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use iris_protocol::{ProjectId, UserId};
 use iris_store::maintenance::{self, Adoption};
+use iris_store::root::ImportProject;
 
 use crate::disk;
 use crate::error::BackupError;
+use crate::manifest::ProjectAbout;
 use crate::name::backup_name;
 use crate::unpack::Unpacked;
 
@@ -26,6 +28,28 @@ pub struct Identity {
     pub users: BTreeMap<UserId, Option<UserId>>,
     /// Whether it is new here, and not the project of this server that it was.
     pub is_imported: bool,
+}
+
+impl Identity {
+    /// The project that an archive becomes, with those of its members that are users here. `at` is now,
+    /// in milliseconds since 1970 UTC.
+    pub fn import(&self, about: &ProjectAbout, owner_id: UserId, at: i64) -> ImportProject {
+        let members = about.members.iter().filter_map(|member| {
+            let user_id = self.users.get(&member.user_id)?.clone()?;
+            Some((user_id, member.role))
+        });
+        ImportProject {
+            id: self.id.clone(),
+            owner_id,
+            members: members.collect(),
+            name: about.name.clone(),
+            description: about.description.clone(),
+            settings: about.settings.clone(),
+            r#type: about.project_type,
+            created_at: about.created_at,
+            at,
+        }
+    }
 }
 
 /// An epoch that no database had before.
