@@ -133,8 +133,9 @@ async fn run(config: Config, log: Arc<dyn LogControl>) -> Result<(), AppError> {
         let token = if is_token_chosen { SETUP_TOKEN_IN_SHELL } else { token.as_str() };
         writeln!(io::stderr(), "{}", setup_instructions(&url, token))?;
     }
-    writeln!(io::stdout(), "listening on {url}")?;
+    // Whoever reads that the server listens may tell it to stop at once.
     let mut signals = StopSignals::new()?;
+    writeln!(io::stdout(), "listening on {url}")?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops the runs at once");
     app.stop_or_hurry(signals.next()).await
