@@ -167,6 +167,7 @@ impl Orchestrator {
                     tracing::warn!(actor.path = %path, %code, "run could not start");
                     ctx.stop();
                 }
+                Ok(Began::Cancelled) => ctx.stop(),
                 Err(StoreError::StorageFull) => orchestrator.pause_start(ctx),
                 Err(error) => {
                     orchestrator
@@ -200,6 +201,8 @@ enum Began {
     Answerer(Answerer),
     /// There is nobody to answer.
     Failed(ApiError),
+    /// Somebody cancelled the run before it started.
+    Cancelled,
 }
 
 async fn begin(assignment: Assignment) -> Result<Began, StoreError> {
@@ -217,7 +220,10 @@ async fn begin(assignment: Assignment) -> Result<Began, StoreError> {
         Ok(answerer) => {
             let (agent, model) = (answerer.agent.name.clone(), answerer.model.clone());
             let command = StartRun { run_id: run.id, answer_id, agent, model, at };
-            record(project, command, WriteContext::default()).await?;
+            let started = record(project, command, WriteContext::default()).await?;
+            if started.output.run.status == RunStatus::Cancelled {
+                return Ok(Began::Cancelled);
+            }
             Ok(Began::Answerer(answerer))
         }
         Err(error) => {

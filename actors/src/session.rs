@@ -89,8 +89,8 @@ enum Work {
     LookingUp {
         /// A message was taken meanwhile, perhaps after the look.
         look_again: bool,
-        /// Cancels that came meanwhile; they concern the run that is found, if there is one.
-        cancels: Vec<oneshot::Sender<bool>>,
+        /// A cancel came meanwhile; it concerns the run that is found, if there is one.
+        is_cancelled: bool,
     },
     /// A run works.
     Running(ActiveRun),
@@ -317,7 +317,7 @@ impl Session {
             Work::None => return self.decisions.clear(),
             Work::Running(_) | Work::Ending(_) => return,
         }
-        self.work = Work::LookingUp { look_again: false, cancels: Vec::new() };
+        self.work = Work::LookingUp { look_again: false, is_cancelled: false };
         let reader = self.place.project.reader.clone();
         let id = self.place.id.clone();
         let next = async move { reader.open_run(id).await }.into_actor(self);
@@ -326,8 +326,8 @@ impl Session {
 
     fn looked_up(&mut self, next: Result<Option<OpenRun>, StoreError>, ctx: &mut Context<Self>) {
         let work = std::mem::replace(&mut self.work, Work::None);
-        let (look_again, cancels) = match work {
-            Work::LookingUp { look_again, cancels } => (look_again, cancels),
+        let (look_again, is_cancelled) = match work {
+            Work::LookingUp { look_again, is_cancelled } => (look_again, is_cancelled),
             other @ (Work::None | Work::Running(_) | Work::Ending(_)) => {
                 self.work = other;
                 return;
@@ -337,8 +337,8 @@ impl Session {
             Ok(Some(open)) => self.take_up(open, ctx),
             Ok(None) if look_again => {
                 self.start_next(ctx);
-                if let Work::LookingUp { cancels: waiting, .. } = &mut self.work {
-                    *waiting = cancels;
+                if let Work::LookingUp { is_cancelled: again, .. } = &mut self.work {
+                    *again = is_cancelled;
                     return;
                 }
             }
@@ -351,9 +351,8 @@ impl Session {
                 ctx.run_later(START_AGAIN_AFTER, Self::start_next);
             }
         }
-        for cancel in cancels {
-            // Fails when the caller went away.
-            cancel.send(self.cancel()).ok();
+        if is_cancelled {
+            self.cancel();
         }
         if !matches!(self.work, Work::Ending(_)) {
             self.decisions.clear();
@@ -426,13 +425,13 @@ impl Session {
         }
     }
 
-    fn cancel(&mut self) -> bool {
-        let Work::Running(active) = &mut self.work else { return false };
-        if std::mem::replace(&mut active.is_cancelling, true) {
-            return false;
+    /// Ends the active run, unless it is ending already.
+    fn cancel(&mut self) {
+        if let Work::Running(active) = &mut self.work
+            && !std::mem::replace(&mut active.is_cancelling, true)
+        {
+            active.orchestrator.tell(Cancel);
         }
-        active.orchestrator.tell(Cancel);
-        true
     }
 
     /// Records that runs failed whose orchestrators cannot do it any more, for as long as it takes.
@@ -513,33 +512,30 @@ impl Handler<OrchestratorExited> for Session {
     }
 }
 
-/// Ask: ends the active run, or this one as soon as it is active. Answers whether there was one that
-/// was not ending already.
+/// Ask: ends the active run, or this one, now or as soon as it is active. The store knows already.
 #[derive(Message)]
-#[rtype(result = "bool")]
+#[rtype(result = "()")]
 pub(crate) struct CancelRun {
     /// Whichever it is when none is named.
     pub(crate) run_id: Option<RunId>,
 }
 
 impl Handler<CancelRun> for Session {
-    type Result = ResponseFuture<bool>;
+    type Result = ();
 
-    fn handle(&mut self, cancel: CancelRun, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, cancel: CancelRun, _: &mut Context<Self>) {
         if let Some(run_id) = cancel.run_id {
             let is_active = matches!(&self.work, Work::Running(active) if active.id == run_id);
-            let cancelled = is_active && self.cancel();
+            if is_active {
+                self.cancel();
+            }
             // It is about to start, or has ended: then no run has this id any more.
             self.to_cancel = Some(run_id).filter(|_| !is_active);
-            return Box::pin(std::future::ready(cancelled));
+        } else if let Work::LookingUp { is_cancelled, .. } = &mut self.work {
+            *is_cancelled = true;
+        } else {
+            self.cancel();
         }
-        if let Work::LookingUp { cancels, .. } = &mut self.work {
-            let (cancel, cancelled) = oneshot::channel();
-            cancels.push(cancel);
-            return Box::pin(async { cancelled.await.unwrap_or(false) });
-        }
-        let cancelled = self.cancel();
-        Box::pin(std::future::ready(cancelled))
     }
 }
 

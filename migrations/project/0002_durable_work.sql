@@ -19,6 +19,10 @@ CREATE INDEX stream_chunks_by_message ON stream_chunks (message_id, id);
 -- How often a recovery resumed the run by itself.
 ALTER TABLE runs ADD COLUMN resumed INTEGER NOT NULL DEFAULT 0;
 
+-- Whether somebody was told that the run ends as cancelled: whatever comes in between, it does.
+ALTER TABLE runs ADD COLUMN cancel_requested INTEGER NOT NULL DEFAULT 0
+    CHECK (cancel_requested IN (0, 1));
+
 -- What lets the data of a project grow well: its log can be shortened, its text found, its large
 -- values shared, its size known.
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use iris_protocol::{
-    Message, MessageRole, MessageState, RunStatus, SessionSnapshot, SessionState, ToolPart,
-    ToolState,
+    FinishReason, Message, MessageRole, MessageState, RunCancel, RunStatus, SessionSnapshot,
+    SessionState, ToolPart, ToolState,
 };
 use iris_store::CrashPoint;
 use iris_testkit::{Conversation, PASSWORD, Person, ServerProcess, calls_of, text_of};
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 const READ: &str = "call read {\"path\": \"none\"}\nstep\nsay done";
 const WRITE: &str =
     "call write {\"path\": \"effect.txt\", \"content\": \"effect\"}\nstep\nsay done";
+const ENDLESS: &str = "delay 10\nchunks 10000 tick";
 /// What the test writes over the effect, to see a second one.
 const BY_HAND: &str = "changed by hand";
 
@@ -28,6 +29,16 @@ fn command(directory: &Path) -> std::process::Command {
     ServerProcess::command(env!("CARGO_BIN_EXE_iris"), directory)
 }
 
+async fn ann(server: &ServerProcess) -> Person {
+    let request = iris_protocol::AuthRegister {
+        email: "ann@example.com".to_owned(),
+        username: "ann".to_owned(),
+        password: PASSWORD.to_owned(),
+    };
+    let client = server.client();
+    Person::new(&client, client.register(&request).await.unwrap())
+}
+
 /// Sends `script` to a server that ends at `point`, allowing what it asks for; `meanwhile` happens while
 /// no server runs.
 async fn cut(point: CrashPoint, script: &str, meanwhile: impl FnOnce(&Path)) -> Cut {
@@ -36,14 +47,7 @@ async fn cut(point: CrashPoint, script: &str, meanwhile: impl FnOnce(&Path)) -> 
     let mut doomed = command(directory.path());
     doomed.env("IRIS_CRASH_AT", point.as_str()).env("IRIS_CRASH_WHEN", &armed);
     let server = ServerProcess::start(doomed).await;
-    let request = iris_protocol::AuthRegister {
-        email: "ann@example.com".to_owned(),
-        username: "ann".to_owned(),
-        password: PASSWORD.to_owned(),
-    };
-    let client = server.client();
-    let person = Person::new(&client, client.register(&request).await.unwrap());
-    let mut before = person.conversation().await;
+    let mut before = ann(&server).await.conversation().await;
     before.ask("say before").await;
     let needs_approval = script == WRITE;
     if !needs_approval {
@@ -172,4 +176,48 @@ async fn what_was_committed_and_told_to_nobody_is_told_to_whoever_resumes() {
     let run = snapshot.messages.iter().rev().find_map(|message| message.run_id.clone()).unwrap();
     assert_eq!(again.run_ended(&run).await, RunStatus::Completed);
     assert_eq!(text_of(&again.answer(&run).await), "hello");
+}
+
+/// Cancels the run of `script` at a server that ends before the end of the run is recorded. What the
+/// next server makes of it, which resumes by itself what was interrupted.
+async fn cancelled_and_cut(script: &str) -> Message {
+    let directory = TempDir::new().unwrap();
+    let armed = directory.path().join("armed");
+    let mut doomed = command(directory.path());
+    doomed.env("IRIS_CRASH_AT", CrashPoint::Finish.as_str()).env("IRIS_CRASH_WHEN", &armed);
+    let server = ServerProcess::start(doomed).await;
+    let mut talk = ann(&server).await.conversation().await;
+    let run = talk.send_message(script).await.run_id;
+    if script == WRITE {
+        talk.approval().await;
+    } else {
+        talk.wait_for("message.text.delta").await;
+    }
+    std::fs::write(&armed, "").unwrap();
+    // The answer may not come any more.
+    drop(talk.call(RunCancel { session_id: talk.session.clone() }).await);
+    assert!(!server.exited().await.success(), "the server did not come to the end of the run");
+
+    let mut next = command(directory.path());
+    next.env("IRIS_RESUME", "auto");
+    let server = ServerProcess::start(next).await;
+    let person = Person::new(&server.client(), talk.person.grant.clone());
+    let mut again = talk.resume(person).await;
+    assert_eq!(again.run_ended(&run).await, RunStatus::Cancelled);
+    assert_eq!(text_of(&again.ask("say next").await), "next");
+    let answer = again.answer(&run).await;
+    let end = (answer.state, answer.finish_reason);
+    assert_eq!(end, (MessageState::Complete, Some(FinishReason::Cancelled)));
+    answer
+}
+
+#[tokio::test]
+async fn a_run_that_works_and_is_cancelled_stays_cancelled_through_a_crash() {
+    cancelled_and_cut(ENDLESS).await;
+}
+
+#[tokio::test]
+async fn a_run_that_waits_and_is_cancelled_stays_cancelled_through_a_crash() {
+    let answer = cancelled_and_cut(WRITE).await;
+    assert_eq!(calls_of(&answer)[0].state, ToolState::Cancelled);
 }

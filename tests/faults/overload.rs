@@ -39,6 +39,34 @@ async fn send(socket: &Socket, talk: &Conversation) -> Result<MessageAccepted, C
     Ok(socket.call(Some(&talk.project), request).await?.payload)
 }
 
+/// Sends more messages to a frozen session than its mailbox takes, until `REFUSED` of them were refused.
+/// Gives those that wait.
+async fn fill<'a>(
+    sockets: &'a [Socket],
+    talk: &'a Conversation,
+) -> FuturesUnordered<impl Future<Output = Result<MessageAccepted, ClientError>> + 'a> {
+    let sent =
+        sockets.iter().flat_map(|socket| std::iter::repeat_n(socket, REQUESTS_IN_FLIGHT_MAX));
+    let mut sent: FuturesUnordered<_> = sent.map(|socket| send(socket, talk)).collect();
+    for _ in 0..REFUSED {
+        let answer = patiently("a refusal", sent.next()).await.unwrap();
+        let Err(ClientError::Api(error)) = answer else { panic!("{answer:?}") };
+        assert_eq!(error.code, ErrorCode::Overloaded);
+        assert!(error.retryable && error.retry_after_ms.is_some(), "{error:?}");
+    }
+    sent
+}
+
+/// Restarts a session once one message more waits for it than callers may send.
+async fn restart_once_one_more_waits(stage: &Stage, path: &str) {
+    let waits = MAILBOX_LIMIT as u64 + 1;
+    let it_waits = async {
+        while stage.operator.client.actor(path).await.unwrap().actor.mailbox_depth < waits {}
+    };
+    patiently("one more to wait", it_waits).await;
+    stage.operator.client.restart_actor(path).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_full_mailbox_refuses_callers_while_what_ends_something_gets_through() {
     let stage = Stage::set(AppOptions::default()).await;
@@ -49,30 +77,14 @@ async fn a_full_mailbox_refuses_callers_while_what_ends_something_gets_through()
     freeze(&stage, &path).await;
 
     let sockets = join_all((0..SOCKETS).map(|_| stage.person.connect())).await;
-    let sent =
-        sockets.iter().flat_map(|socket| std::iter::repeat_n(socket, REQUESTS_IN_FLIGHT_MAX));
-    let mut sent: FuturesUnordered<_> = sent.map(|socket| send(socket, &talk)).collect();
-    for _ in 0..REFUSED {
-        let answer = patiently("a refusal", sent.next()).await.unwrap();
-        let Err(ClientError::Api(error)) = answer else { panic!("{answer:?}") };
-        assert_eq!(error.code, ErrorCode::Overloaded);
-        assert!(error.retryable && error.retry_after_ms.is_some(), "{error:?}");
-    }
+    let mut sent = fill(&sockets, &talk).await;
     let full = stage.operator.client.actor(&path).await.unwrap().actor;
     let counts = (full.mailbox_depth, full.mailbox_limit, full.refused);
     assert_eq!(counts, (MAILBOX_LIMIT as u64, MAILBOX_LIMIT as u64, REFUSED as u64));
 
-    // Neither is refused, and the restart need not wait for the mailbox.
-    let restart = async {
-        let waits = MAILBOX_LIMIT as u64 + 2;
-        let both_wait = async {
-            while stage.operator.client.actor(&path).await.unwrap().actor.mailbox_depth < waits {}
-        };
-        patiently("cancel and approve to wait", both_wait).await;
-        stage.operator.client.restart_actor(&path).await.unwrap();
-    };
-    let (cancelled, approved, ()) = tokio::join!(talk.cancel(), talk.approve(&call), restart);
-    assert!(!cancelled, "nothing ran when the new life began");
+    // It is not refused, and the restart need not wait for the mailbox.
+    let restart = restart_once_one_more_waits(&stage, &path);
+    let (approved, ()) = tokio::join!(talk.approve(&call), restart);
 
     // What waited is handled by the new life, in which the run goes on.
     assert_eq!(approved.unwrap().state, ApprovalState::Approved);
@@ -104,4 +116,23 @@ async fn a_full_mailbox_refuses_callers_while_what_ends_something_gets_through()
     freeze(&stage, &path).await;
     stage.operator.client.stop_actor(&path).await.unwrap();
     assert_eq!(text_of(&talk.ask("say anew").await), "anew");
+}
+
+#[tokio::test]
+async fn a_cancel_gets_through_a_full_mailbox_and_holds_through_a_restart() {
+    let stage = Stage::set(AppOptions::default()).await;
+    let mut talk = stage.person.conversation().await;
+    let run = talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await.run_id;
+    let call = talk.approval().await.tool_call_id;
+    let path = format!("{}/session/{}", project_path(&talk.project), talk.session);
+    freeze(&stage, &path).await;
+    let sockets = join_all((0..SOCKETS).map(|_| stage.person.connect())).await;
+    let sent = fill(&sockets, &talk).await;
+    let restart = restart_once_one_more_waits(&stage, &path);
+    let (cancelled, ()) = tokio::join!(talk.cancel(), restart);
+    assert!(cancelled);
+    drop(sent);
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Cancelled);
+    let Err(ClientError::Api(error)) = talk.approve(&call).await else { panic!("approved") };
+    assert_eq!(error.code, ErrorCode::Gone);
 }

@@ -2,13 +2,14 @@
 
 use iris_protocol::{
     ApiError, ApprovalPayload, CancelPayload, Content, ErrorCode, MessageGet, MessageList,
-    MessagePayload, MessageSend, RunCancel, RunGet, RunId, RunList, RunPayload, RunResume,
+    MessagePayload, MessageSend, RunCancel, RunGet, RunList, RunPayload, RunResume,
     Session as SessionResource, SessionCreate, SessionDelete, SessionGet, SessionId, SessionList,
     SessionPayload, SessionSearch, SessionStatus, SessionUpdate, ToolApprove, ToolReject,
     limits::{MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
 };
 use iris_store::project::{
-    ChooseCancelled, CreateSession, Decision, PurgeSession, SetSessionStatus, UpdateSession,
+    ChooseCancelled, ChosenRun, CreateSession, Decision, PurgeSession, SetSessionStatus,
+    UpdateSession,
 };
 use iris_store::{Committed, StoreError, WriteContext};
 use iris_tools::ToolRegistry;
@@ -228,42 +229,26 @@ pub(super) async fn cancel(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let session_id = request.session_id;
-    let Some(Committed { output: run_id, replayed, .. }) =
-        choose_cancelled(node, grant, &session_id, context).await?
-    else {
-        let cancel = |_| CancelRun { run_id: None };
-        let cancelled = in_session(node, grant, session_id, true, cancel).await?;
-        return done(CancelPayload { cancelled });
-    };
-    let cancelled = run_id.is_some();
-    if run_id.is_some() {
-        // A repeat too, because a crash may have come in between; it means the same run.
-        let told = in_session(node, grant, session_id, true, |_| CancelRun { run_id }).await;
+    let has_key = context.idempotency.is_some();
+    let project = grant.project(node).await?;
+    let command = ChooseCancelled { session_id: session_id.clone() };
+    let chosen = record(&project.address, command, context).await;
+    if let Err(error @ StoreError::StorageFull) = chosen {
+        // Not even the reserve has room. The run is ended all the same, but that is no promise.
+        drop(in_session(node, grant, session_id, true, |_| CancelRun { run_id: None }).await);
+        return Err(stored(error));
+    }
+    let Committed { output: chosen, replayed, .. } = chosen.map_err(stored)?;
+    let cancelled = chosen.as_ref().is_some_and(|chosen| has_key || !chosen.is_ending);
+    if let Some(ChosenRun { run_id, .. }) = chosen {
+        // Also what was chosen before: perhaps its session was not told.
+        let cancel = |_| CancelRun { run_id: Some(run_id) };
+        let told = in_session(node, grant, session_id, true, cancel).await;
         if !replayed {
             told?;
         }
     }
     Ok(done(CancelPayload { cancelled })?.at(None, replayed))
-}
-
-/// The run that a cancel with an idempotency key ends, remembered with the key; nothing without a key.
-/// A full disk must not keep anybody from ending a run: then the key is not kept.
-async fn choose_cancelled(
-    node: &Node,
-    grant: &Grant,
-    session_id: &SessionId,
-    context: WriteContext,
-) -> Result<Option<Committed<Option<RunId>>>, ApiError> {
-    if context.idempotency.is_none() {
-        return Ok(None);
-    }
-    let project = grant.project(node).await?;
-    let command = ChooseCancelled { session_id: session_id.clone() };
-    match record(&project.address, command, context).await {
-        Ok(chosen) => Ok(Some(chosen)),
-        Err(StoreError::StorageFull) => Ok(None),
-        Err(error) => Err(stored(error)),
-    }
 }
 
 pub(super) async fn run(node: &Node, grant: &Grant, request: RunGet) -> Result<Done, ApiError> {

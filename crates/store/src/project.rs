@@ -44,7 +44,7 @@ use crate::{Reader, Storage, StoreError, StoredEvent, Writer, database};
 pub use agents::{AGENTS_MAX, CreateAgent, DeleteAgent, UpdateAgent};
 pub use approvals::{Decision, ResolveApproval};
 pub use blobs::{Bite, BlobHash, CollectBlobs};
-pub use cancelling::ChooseCancelled;
+pub use cancelling::{ChooseCancelled, ChosenRun};
 pub use files::{RecordFileWrite, RecordedChange};
 pub use log::PublishOutbox;
 pub use messages::{AcceptMessage, AcceptedMessage};

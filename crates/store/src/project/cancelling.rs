@@ -1,13 +1,16 @@
-//! Which run a repeatable cancel ends.
+//! The end of a run that somebody wants, durable before it comes.
 
 use iris_protocol::{RunId, SessionId, SessionStatus};
+use serde::{Deserialize, Serialize};
 
-use super::queries;
-use crate::{Command, StoreError, WriteTx};
+use super::{queries, rows};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Chooses the run that a cancel ends: the one that works or waits, or else the first that is queued;
-/// none when no run is open. Changes nothing: it is there to be remembered, so that a repeat ends no
-/// later run.
+/// none when no run is open. From then on it ends as cancelled, unless it ends by itself before that:
+/// also when it was about to start, and when the server stops before it was told.
+///
+/// A repeat answers the same run, so that it ends no later one.
 ///
 /// Fails with `NotFound` when there is no such session, or it is deleted.
 #[derive(Debug, Clone)]
@@ -16,15 +19,33 @@ pub struct ChooseCancelled {
     pub session_id: SessionId,
 }
 
-impl Command for ChooseCancelled {
-    type Output = Option<RunId>;
+/// The run that a cancel ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChosenRun {
+    /// The run.
+    pub run_id: RunId,
+    /// Whether an earlier cancel chose it already.
+    pub is_ending: bool,
+}
 
-    fn run(self, tx: &mut WriteTx<'_>) -> Result<Option<RunId>, StoreError> {
+impl Command for ChooseCancelled {
+    type Output = Option<ChosenRun>;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Option<ChosenRun>, StoreError> {
         let session = queries::existing_session(tx.conn(), &self.session_id)?;
         if session.status == SessionStatus::Deleted {
             return Err(StoreError::NotFound { what: "session" });
         }
-        let open = queries::first_open_run(tx.conn(), &self.session_id)?;
-        Ok(open.map(|run| run.id))
+        let key = [self.session_id.as_str()];
+        let Some(open) = queries::first(tx.conn(), queries::OPEN_RUNS, key, rows::run)? else {
+            return Ok(None);
+        };
+        let sql = "UPDATE runs SET cancel_requested = 1 WHERE id = ?1";
+        tx.conn().prepare_cached(sql)?.execute([open.run.id.as_str()])?;
+        Ok(Some(ChosenRun { run_id: open.run.id, is_ending: open.cancel_requested }))
     }
 }

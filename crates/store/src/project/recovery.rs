@@ -11,9 +11,10 @@ use super::rows::NumberedRun;
 use super::{queries, resuming, rows, streams};
 use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
-/// The runs that worked or waited when the server stopped. Walks the index of the open ones.
-const ACTIVE_RUNS: &str =
-    "SELECT * FROM runs WHERE ended_at IS NULL AND status IN ('running', 'waiting')
+/// The runs that worked or waited when the server stopped, and those that somebody cancelled. Walks the
+/// index of the open ones.
+const ACTIVE_RUNS: &str = "SELECT * FROM runs
+     WHERE ended_at IS NULL AND (status IN ('running', 'waiting') OR cancel_requested)
      ORDER BY session_id, number";
 /// The sessions in which a run is to be started, or to go on. Walks the same index.
 const UNFINISHED: &str =
@@ -23,7 +24,7 @@ const UNFINISHED: &str =
 ///
 /// A run that worked becomes `interrupted`, its text kept as far as it is safe. One that waits for a
 /// person goes on waiting; those of its calls that ran have an unknown outcome. Queued runs stay
-/// queued.
+/// queued. Whatever it did, a run that somebody cancelled is cancelled.
 #[derive(Debug, Clone)]
 pub struct RecoverRuns {
     /// Whether runs that were interrupted by this are resumed at once, each at most
@@ -42,6 +43,8 @@ pub struct Recovered {
     pub interrupted: u32,
     /// Number of runs that were resumed.
     pub resumed: u32,
+    /// Number of runs that somebody had cancelled.
+    pub cancelled: u32,
     /// Number of runs that wait for a person.
     pub waiting: u32,
 }
@@ -58,6 +61,11 @@ impl Command for RecoverRuns {
         let error = ApiError::new(ErrorCode::Internal, "the server stopped during the run");
         let cut = Cut::interrupted(error.reason("run_interrupted"), self.at);
         for found in queries::all(tx.conn(), ACTIVE_RUNS, [], rows::run)? {
+            if found.cancel_requested {
+                Cut::cancelled(self.at).end(tx, found)?;
+                recovered.cancelled += 1;
+                continue;
+            }
             if stays_waiting(tx, &found, &CallEnd::of_server(), self.at)? {
                 recovered.waiting += 1;
                 continue;
@@ -75,7 +83,8 @@ impl Command for RecoverRuns {
 }
 
 /// Fails the runs of a session whose actors lost what they knew: those that work or wait, and the
-/// one named, even if it is still queued. Runs that have ended stay as they are.
+/// one named, even if it is still queued. One that somebody cancelled is cancelled instead. Runs that
+/// have ended stay as they are.
 #[derive(Debug, Clone)]
 pub struct FailRuns {
     /// The session.
@@ -100,13 +109,17 @@ impl Command for FailRuns {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Vec<MessageId>, StoreError> {
         let sql = "SELECT * FROM runs WHERE session_id = ?1 AND ended_at IS NULL
-                   AND (status IN ('running', 'waiting') OR id = ?2) ORDER BY number";
+                   AND (status IN ('running', 'waiting') OR cancel_requested OR id = ?2)
+                   ORDER BY number";
         let named = self.run_id.as_ref().map_or("", RunId::as_str);
         let runs = queries::all(tx.conn(), sql, [self.session_id.as_str(), named], rows::run)?;
-        let cut = Cut::failed(self.error, self.at);
+        let (failed, cancelled) = (Cut::failed(self.error, self.at), Cut::cancelled(self.at));
         let mut answers = Vec::new();
         for found in runs {
-            let may_wait = self.keep_waiting && self.run_id.as_ref() != Some(&found.run.id);
+            let cut = if found.cancel_requested { &cancelled } else { &failed };
+            let may_wait = self.keep_waiting
+                && !found.cancel_requested
+                && self.run_id.as_ref() != Some(&found.run.id);
             if may_wait && stays_waiting(tx, &found, &CallEnd::of_session(), self.at)? {
                 continue;
             }
@@ -139,21 +152,27 @@ struct Cut {
     message_state: MessageState,
     finish_reason: Option<FinishReason>,
     calls: CallEnd,
-    error: ApiError,
+    error: Option<ApiError>,
     at: i64,
 }
 
 impl Cut {
+    fn cancelled(at: i64) -> Self {
+        let (status, message_state) = (RunStatus::Cancelled, MessageState::Complete);
+        let (finish_reason, calls) = (Some(FinishReason::Cancelled), CallEnd::of_run(status));
+        Self { status, message_state, finish_reason, calls, error: None, at }
+    }
+
     fn interrupted(error: ApiError, at: i64) -> Self {
         let (status, message_state) = (RunStatus::Interrupted, MessageState::Interrupted);
         let calls = CallEnd::of_server();
-        Self { status, message_state, finish_reason: None, calls, error, at }
+        Self { status, message_state, finish_reason: None, calls, error: Some(error), at }
     }
 
     fn failed(error: ApiError, at: i64) -> Self {
         let (status, message_state) = (RunStatus::Failed, MessageState::Error);
         let (finish_reason, calls) = (Some(FinishReason::Error), CallEnd::of_run(status));
-        Self { status, message_state, finish_reason, calls, error, at }
+        Self { status, message_state, finish_reason, calls, error: Some(error), at }
     }
 
     /// Ends a run; answers it and the message that it was writing.
@@ -162,7 +181,7 @@ impl Cut {
         tx: &mut WriteTx<'_>,
         mut found: NumberedRun,
     ) -> Result<(NumberedRun, Option<MessageId>), StoreError> {
-        let error = Some(self.error.clone());
+        let error = self.error.clone();
         let answer = queries::bare_answer(tx.conn(), &found)?;
         let answer_id = answer.as_ref().map(|message| message.id.clone());
         if let Some(mut message) = answer {

@@ -11,6 +11,8 @@ use crate::column::{json, optional_json, optional_word, word};
 pub(super) struct NumberedRun {
     pub(super) number: u32,
     pub(super) run: Run,
+    /// Whether it is to end as cancelled, whatever it was about to do.
+    pub(super) cancel_requested: bool,
 }
 
 pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
@@ -44,7 +46,8 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<NumberedRun> {
         ended_at: row.get("ended_at")?,
         error: optional_json(row, "error")?,
     };
-    Ok(NumberedRun { number: row.get("number")?, run })
+    let (number, cancel_requested) = (row.get("number")?, row.get("cancel_requested")?);
+    Ok(NumberedRun { number, run, cancel_requested })
 }
 
 /// A message without its parts.

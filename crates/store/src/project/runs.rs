@@ -14,7 +14,8 @@ use super::steps::{NewPart, OpenAnswer, StepEnd, append_parts, end_step};
 use super::{log, queries, records, streams};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
-/// Starts a queued run and its answer, still empty.
+/// Starts a queued run and its answer, still empty. One that somebody cancelled ends instead, without
+/// an answer.
 ///
 /// Fails with `NotFound`, or `Conflict`: `run_not_queued`, `session_busy` while a run before it is
 /// open.
@@ -32,7 +33,7 @@ pub struct StartRun {
     pub at: i64,
 }
 
-/// A run that works.
+/// A run that works, or is cancelled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StartedRun {
     /// The run.
@@ -46,13 +47,18 @@ impl Command for StartRun {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<StartedRun, StoreError> {
         let found = queries::run(tx.conn(), &self.run_id)?;
-        let NumberedRun { number, mut run } = found.ok_or(StoreError::NotFound { what: "run" })?;
+        let found = found.ok_or(StoreError::NotFound { what: "run" })?;
+        let NumberedRun { number, mut run, cancel_requested } = found;
         refuse_unless_queued(&run)?;
         let next = queries::first_open_run(tx.conn(), &run.session_id)?;
         if next.is_none_or(|next| next.id != run.id) {
             return Err(session_busy());
         }
         let mut session = queries::existing_session(tx.conn(), &run.session_id)?;
+        if cancel_requested {
+            ending::end_run(tx, &mut session, &mut run, RunStatus::Cancelled, None, self.at)?;
+            return Ok(StartedRun { run, session });
+        }
         run.status = RunStatus::Running;
         run.started_at = Some(self.at);
         records::save_run(tx.conn(), &run)?;

@@ -296,6 +296,15 @@ pub(crate) fn checkpoint(n: u128, chunks: Vec<TextChunk>) -> CheckpointText {
     CheckpointText { session_id, run_id, message_id, chunks }
 }
 
+pub(crate) fn cancel() -> ChooseCancelled {
+    ChooseCancelled { session_id: session_id() }
+}
+
+/// The run that a cancel chose.
+pub(crate) fn chosen(n: u128, is_ending: bool) -> Option<ChosenRun> {
+    Some(ChosenRun { run_id: run_id(n), is_ending })
+}
+
 /// As after a crash; what was interrupted is resumed where that is asked for.
 pub(crate) fn recover(resume: bool) -> RecoverRuns {
     RecoverRuns { resume, at: NOW + 7 }

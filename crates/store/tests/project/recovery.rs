@@ -138,3 +138,66 @@ async fn a_session_that_restarts_fails_what_worked_and_keeps_what_waits() {
         assert_eq!(fixture.calls(1).await[1].state, ToolState::Cancelled);
     }
 }
+
+#[tokio::test]
+async fn a_run_that_was_cancelled_is_cancelled_by_the_next_start_whatever_it_did() {
+    let working = vec![call(1, ToolState::Running)];
+    let waiting = vec![call(1, ToolState::Running), call(2, ToolState::Waiting)];
+    for calls in [working, waiting] {
+        let fixture = Fixture::with_run().await;
+        fixture.write(step(1, 0, calls)).await.unwrap();
+        fixture.write(accept(2)).await.unwrap();
+        assert_eq!(fixture.write(cancel()).await.unwrap(), chosen(1, false));
+        assert_eq!(fixture.write(cancel()).await.unwrap(), chosen(1, true));
+        let copy = fixture.crash();
+        let recovered = copy.write(recover(true)).await.unwrap();
+        let unfinished = vec![session_id()];
+        assert_eq!(recovered, Recovered { unfinished, cancelled: 1, ..Recovered::default() });
+        let (run, answer) = (copy.run(1).await, copy.answer(1).await);
+        assert_eq!((run.status, run.error), (RunStatus::Cancelled, None));
+        assert_eq!(answer.state, MessageState::Complete);
+        assert_eq!(answer.finish_reason, Some(FinishReason::Cancelled));
+        let states: Vec<_> = copy.calls(1).await.into_iter().map(|call| call.state).collect();
+        assert!(states.iter().all(|state| *state == ToolState::Cancelled), "{states:?}");
+        let snapshot = copy.reader().snapshot(session_id(), 10, None).await.unwrap().unwrap();
+        assert!(snapshot.approvals.is_empty());
+        assert_eq!(copy.session().await.state, SessionState::Queued);
+        copy.write(start(2)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_queued_run_that_was_cancelled_does_not_start() {
+    let fixture = Fixture::with_session().await;
+    fixture.write(accept(1)).await.unwrap();
+    fixture.write(accept(2)).await.unwrap();
+    assert_eq!(fixture.write(cancel()).await.unwrap(), chosen(1, false));
+    let copy = fixture.crash();
+    assert_eq!(copy.write(recover(true)).await.unwrap().cancelled, 1);
+    assert_eq!(fixture.write(start(1)).await.unwrap().run.status, RunStatus::Cancelled);
+    for fixture in [&fixture, &copy] {
+        assert_eq!(fixture.run(1).await.status, RunStatus::Cancelled);
+        assert_eq!(fixture.session().await.state, SessionState::Queued);
+        // The answer would be the third message.
+        let messages = fixture.reader().messages(session_id(), 10, None).await.unwrap().messages;
+        assert_eq!(messages.len(), 2);
+        assert_eq!(fixture.write(cancel()).await.unwrap(), chosen(2, false));
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_restarts_cancels_what_was_cancelled() {
+    let fixture = Fixture::with_run().await;
+    fixture.write(step(1, 0, vec![call(1, ToolState::Waiting)])).await.unwrap();
+    fixture.write(cancel()).await.unwrap();
+    let fail = FailRuns {
+        session_id: session_id(),
+        run_id: None,
+        keep_waiting: true,
+        error: ApiError::from(ErrorCode::Internal),
+        at: NOW + 7,
+    };
+    assert_eq!(fixture.write(fail).await.unwrap(), [answer_id(1)]);
+    assert_eq!(fixture.run(1).await.status, RunStatus::Cancelled);
+    assert_eq!(fixture.write(cancel()).await.unwrap(), None);
+}

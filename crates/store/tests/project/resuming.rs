@@ -91,8 +91,8 @@ async fn a_recovery_resumes_what_it_interrupted_a_few_times_and_nothing_else() {
     let unfinished = vec![session_id()];
     for _ in 0..RESUMES_MAX {
         let recovered = fixture.write(recover(true)).await.unwrap();
-        let expected =
-            Recovered { interrupted: 1, resumed: 1, unfinished: unfinished.clone(), waiting: 0 };
+        let unfinished = unfinished.clone();
+        let expected = Recovered { interrupted: 1, resumed: 1, unfinished, ..Recovered::default() };
         assert_eq!(recovered, expected);
         let open = fixture.reader().open_run(session_id()).await.unwrap().unwrap();
         assert_eq!((open.run.id, open.run.status), (run_id(1), RunStatus::Running));
