@@ -22,6 +22,7 @@ use iris_store::root::OutboxEntry;
 use iris_store::{Command, StoredEvent, WriteContext};
 use iris_workspace::Workspace;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::connection::CloseReason;
 use crate::root::RootAccess;
@@ -119,6 +120,15 @@ pub struct Project {
     marking: Option<Vec<Marking>>,
     /// Events of the root database that came with the opening and are not published yet.
     outbox: Vec<OutboxEntry>,
+    recovery: Recovery,
+}
+
+/// How far what an earlier life left is put in order. Sessions wait for it.
+#[derive(Default)]
+struct Recovery {
+    is_done: watch::Sender<bool>,
+    /// Whether it failed and is tried again after a while.
+    fails: bool,
 }
 
 impl Actor for Project {
@@ -150,6 +160,8 @@ impl Project {
         let recovered = record(&address, recover, WriteContext::default()).into_actor(self);
         ctx.spawn(recovered.map(|recovered, registry, ctx| match recovered {
             Ok(recovered) => {
+                registry.recovery.fails = false;
+                registry.recovery.is_done.send_replace(true);
                 let unfinished = recovered.output.unfinished;
                 if !unfinished.is_empty() {
                     registry.mark_unless_marked(ctx);
@@ -162,13 +174,27 @@ impl Project {
             Err(error) => {
                 let path = registry.vitals.path();
                 tracing::error!(actor.path = %path, %error, "recovery of runs failed");
-                ctx.run_later(RECOVER_AGAIN_AFTER, |registry, ctx| {
-                    // What began meanwhile is about to be recorded as interrupted: end it first.
-                    registry.stop_sessions();
-                    registry.recover(ctx);
-                });
+                // Who waits for it in a session is told to try again.
+                registry.recovery.fails = true;
+                registry.stop_sessions();
+                ctx.run_later(RECOVER_AGAIN_AFTER, Self::recover);
             }
         }));
+    }
+}
+
+impl Recovery {
+    fn is_done(&self) -> bool {
+        *self.is_done.borrow()
+    }
+
+    /// What operators see.
+    fn observe(&self) -> &'static str {
+        match (self.is_done(), self.fails) {
+            (true, _) => "done",
+            (false, true) => "fails",
+            (false, false) => "underWay",
+        }
     }
 }
 
@@ -210,6 +236,7 @@ impl Supervise for Project {
             is_marked: Arc::clone(&self.is_marked),
             marking: None,
             outbox: std::mem::take(&mut self.outbox),
+            recovery: Recovery::default(),
         })
     }
 
@@ -220,6 +247,7 @@ impl Supervise for Project {
             "rooms": self.rooms.counts(),
             "recentEvents": self.ring.counts(),
             "sessions": self.sessions.len(),
+            "recovery": self.recovery.observe(),
             "isMarkedUnfinished": self.is_marked.load(Ordering::Acquire),
             "commandsWaiting": self.database.get().map(|database| database.writer().queue_depth()),
         })
@@ -363,7 +391,8 @@ impl Handler<CloseIfIdle> for Project {
     type Result = ResponseActFuture<Self, bool>;
 
     fn handle(&mut self, _: CloseIfIdle, _: &mut Context<Self>) -> Self::Result {
-        if self.rooms.is_heard() {
+        // What is not recovered is not finished either.
+        if self.rooms.is_heard() || !self.recovery.is_done() {
             return Box::pin(actix::fut::ready(false));
         }
         let handed_on = self.handed_on;

@@ -17,7 +17,7 @@ use iris_store::project::{
 use iris_store::{Command, Committed, StoreError, WriteContext};
 use iris_tools::ReadLog;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::agents::{DEFAULT_AGENT, find_agent};
 use crate::orchestrator::{Answer, Assignment, Cancel, Orchestrator, Resumed, may_succeed_later};
@@ -40,9 +40,18 @@ pub(crate) struct SessionPlace {
     pub(crate) id: SessionId,
     pub(crate) project: Arc<ProjectHandle>,
     pub(crate) services: Arc<Services>,
+    /// Whether what an earlier life of the project left is in order: until then a run that the store has
+    /// may be one of that life.
+    pub(crate) is_recovered: watch::Receiver<bool>,
 }
 
 impl SessionPlace {
+    /// Waits until the runs of an earlier life are recovered.
+    async fn recovered(&self) -> Result<(), StoreError> {
+        let mut is_recovered = self.is_recovered.clone();
+        is_recovered.wait_for(|it| *it).await.map(drop).map_err(|_| StoreError::Closed)
+    }
+
     /// Starts the session actor on the current arbiter.
     pub(crate) fn start(
         self,
@@ -318,10 +327,12 @@ impl Session {
             Work::Running(_) | Work::Ending(_) => return,
         }
         self.work = Work::LookingUp { look_again: false, is_cancelled: false };
-        let reader = self.place.project.reader.clone();
-        let id = self.place.id.clone();
-        let next = async move { reader.open_run(id).await }.into_actor(self);
-        ctx.spawn(next.map(|next, session, ctx| session.looked_up(next, ctx)));
+        let place = self.place.clone();
+        let next = async move {
+            place.recovered().await?;
+            place.project.reader.open_run(place.id).await
+        };
+        ctx.spawn(next.into_actor(self).map(|next, session, ctx| session.looked_up(next, ctx)));
     }
 
     fn looked_up(&mut self, next: Result<Option<OpenRun>, StoreError>, ctx: &mut Context<Self>) {
@@ -631,6 +642,8 @@ impl Handler<Resume> for Session {
 
 async fn resumed(place: SessionPlace, resume: Resume) -> Result<Committed<Run>, ApiError> {
     let Resume { run_id, by, context } = resume;
+    // Otherwise the recovery would interrupt it again.
+    place.recovered().await.map_err(|error| error.to_api())?;
     let answer = place.project.reader.answer(place.id.clone(), run_id.clone()).await;
     let can_go_on = match answer.map_err(|error| error.to_api()) {
         Ok(Some(answer)) => answerer_of(&place, &answer).await.map(drop),

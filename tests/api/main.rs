@@ -31,6 +31,7 @@ mod passivation;
 mod process;
 mod project_paths;
 mod projects;
+mod recovering;
 mod remote;
 mod repeating;
 mod restart;

@@ -23,11 +23,11 @@ use crate::refusal;
 
 const WAITS: &str = "call write {\"path\": \"a\", \"content\": \"\"}";
 
-fn iris(data_dir: &Path) -> Command {
+pub(crate) fn iris(data_dir: &Path) -> Command {
     ServerProcess::command(env!("CARGO_BIN_EXE_iris"), data_dir)
 }
 
-async fn root(server: &ServerProcess) -> Person {
+pub(crate) async fn root(server: &ServerProcess) -> Person {
     let request = AuthSetup {
         token: SETUP_TOKEN.to_owned(),
         email: "root@example.com".to_owned(),
@@ -38,7 +38,7 @@ async fn root(server: &ServerProcess) -> Person {
     Person::new(&client, client.setup(&request).await.unwrap())
 }
 
-async fn ann(client: &Client) -> Person {
+pub(crate) async fn ann(client: &Client) -> Person {
     let request = AuthRegister {
         email: "ann@example.com".to_owned(),
         username: "ann".to_owned(),
@@ -52,24 +52,24 @@ fn read_only(path: &Path) -> Connection {
     Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
 
-fn project_db(data_dir: &Path, project: &ProjectId) -> PathBuf {
+pub(crate) fn project_db(data_dir: &Path, project: &ProjectId) -> PathBuf {
     data_dir.join("projects").join(project.as_str()).join("project.db")
 }
 
 /// The texts that a query finds in a database.
-fn column(path: &Path, sql: &str) -> Vec<String> {
+pub(crate) fn column(path: &Path, sql: &str) -> Vec<String> {
     let conn = read_only(path);
     let mut statement = conn.prepare(sql).unwrap();
     let rows = statement.query_map([], |row| row.get(0)).unwrap();
     rows.map(Result::unwrap).collect()
 }
 
-fn marked(data_dir: &Path) -> Vec<String> {
+pub(crate) fn marked(data_dir: &Path) -> Vec<String> {
     column(&data_dir.join("root.db"), "SELECT project_id FROM unfinished_work ORDER BY 1")
 }
 
 /// Waits until a database answers a query in the right way. Nobody asks the server for the project.
-async fn until_column(
+pub(crate) async fn until_column(
     client: &Client,
     path: &Path,
     sql: &str,

@@ -18,7 +18,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::ring::Ring;
 use super::rooms::Rooms;
 use super::upkeep::Upkeep;
-use super::{Committed, Damaged, MAILBOX_LIMIT, Project, ProjectHandle, Registry};
+use super::{Committed, Damaged, MAILBOX_LIMIT, Project, ProjectHandle, Recovery, Registry};
 use crate::root::RootAccess;
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
 use crate::{ResumePolicy, Services, record};
@@ -249,6 +249,7 @@ impl OpenedProject {
                 is_marked,
                 marking: None,
                 outbox: news.outbox,
+                recovery: Recovery::default(),
             }
         };
         let address = spawn(parent, spec, create, move |_| on_exit());

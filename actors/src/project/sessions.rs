@@ -27,7 +27,12 @@ impl Project {
         }
         let project = self.shared(ctx);
         let (me, session_id) = (Arc::clone(&project), id.clone());
-        let place = SessionPlace { id: id.clone(), project, services: Arc::clone(&self.services) };
+        let place = SessionPlace {
+            id: id.clone(),
+            project,
+            services: Arc::clone(&self.services),
+            is_recovered: self.recovery.is_done.subscribe(),
+        };
         let session = place.start(&self.vitals, move |exited| {
             me.address.tell(SessionExited { id: session_id, reason: exited.reason });
         });
@@ -57,7 +62,8 @@ impl Project {
 }
 
 /// Ask: hands a message to the actor of a session that exists. The actor is started if need be, and
-/// cannot end for want of work before it takes the message.
+/// cannot end for want of work before it takes the message. While the recovery of the project fails
+/// nobody is let in.
 #[derive(Message)]
 #[rtype(result = "Asked<M::Result>")]
 pub(crate) struct InSession<M: Message> {
@@ -75,6 +81,10 @@ impl<M: MessageFor<Session>> Handler<InSession<M>> for Project {
 
     fn handle(&mut self, ask: InSession<M>, ctx: &mut Context<Self>) -> Self::Result {
         self.handed_on += 1;
+        if self.recovery.fails {
+            let refused: Asked<M::Result> = Box::pin(std::future::ready(Err(AskError::Gone)));
+            return MessageResult(refused);
+        }
         let session = self.session(&ask.id, ctx);
         let asked: Asked<M::Result> = if ask.is_urgent {
             Box::pin(session.urge(ask.message))
