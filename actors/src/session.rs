@@ -118,6 +118,8 @@ struct ActiveRun {
 struct Failure {
     /// One that fails even if it is still queued or waits. Those that work fail in any case.
     run_id: Option<RunId>,
+    /// Whether others that wait for a person go on waiting.
+    keep_waiting: bool,
     error: ApiError,
 }
 
@@ -166,7 +168,8 @@ impl Supervise for Session {
     /// person goes on.
     fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
         let error = ApiError::new(ErrorCode::Internal, "the session failed and restarted");
-        let failure = Failure { run_id: None, error: error.reason("session_restarted") };
+        let error = error.reason("session_restarted");
+        let failure = Failure { run_id: None, keep_waiting: true, error };
         Ok(Self::new(self.place.clone(), Arc::clone(&self.vitals), Work::Ending(Box::new(failure))))
     }
 
@@ -356,6 +359,11 @@ impl Session {
             // Nothing is queued, so nobody asks for one of these any more.
             Ok(None) if self.asked == 0 => self.requests.clear(),
             Ok(None) => {}
+            // Of its answer, which nobody can go on with then: a queued run has none.
+            Err(error @ StoreError::BlobCorrupt { .. }) => {
+                let error = error.to_api();
+                self.fail_runs(Failure { run_id: None, keep_waiting: false, error }, ctx);
+            }
             Err(error) => {
                 let path = self.vitals.path();
                 tracing::error!(actor.path = %path, %error, "the queue could not be read");
@@ -391,7 +399,8 @@ impl Session {
             // Nobody can say what became of it.
             let error = ApiError::new(ErrorCode::Internal, "the run failed inside the server");
             let error = error.reason("orchestrator_lost");
-            return self.fail_runs(Failure { run_id: Some(run.id), error }, ctx);
+            let failure = Failure { run_id: Some(run.id), keep_waiting: true, error };
+            return self.fail_runs(failure, ctx);
         };
         let expiries = approvals.into_iter().map(|it| (it.tool_call_id, it.expires_at));
         let (id, expiries) = (answer.id.clone(), expiries.collect());
@@ -451,7 +460,7 @@ impl Session {
         let command = FailRuns {
             session_id: self.place.id.clone(),
             run_id: failure.run_id.clone(),
-            keep_waiting: true,
+            keep_waiting: failure.keep_waiting,
             error: failure.error.clone(),
             at: self.place.services.clock.now_ms(),
         };
@@ -519,7 +528,8 @@ impl Handler<OrchestratorExited> for Session {
             ExitReason::Parent => ("the session ended".to_owned(), "session_ended"),
         };
         let error = ApiError::new(ErrorCode::Internal, message).reason(reason);
-        self.fail_runs(Failure { run_id: Some(exited.run_id), error }, ctx);
+        let failure = Failure { run_id: Some(exited.run_id), keep_waiting: true, error };
+        self.fail_runs(failure, ctx);
     }
 }
 

@@ -1,10 +1,12 @@
-//! What comes while the runs of an earlier life are not recovered yet. The server is killed, and somebody
-//! holds its database when it starts again, so that nothing can be written.
+//! What recovery has to do when the server was killed: what comes meanwhile waits, and damage to one run
+//! holds up no other.
 
 use std::path::Path;
 use std::process::Command;
 
-use iris_protocol::{Content, ErrorCode, MessageAccepted, MessageSend, SessionList};
+use iris_protocol::{
+    Content, ErrorCode, MessageAccepted, MessageSend, RunGet, RunStatus, SessionList,
+};
 use iris_testkit::{
     Conversation, FakeProvider, Gate, Person, Reply, ServerProcess, chat, patiently,
 };
@@ -12,11 +14,11 @@ use rusqlite::Connection;
 use serde_json::json;
 use tempfile::{TempDir, tempdir};
 
-use crate::refusal;
 use crate::unattended::{ann, iris, project_db, root, until_column};
+use crate::{code_of, refusal};
 
-/// A server that was killed during a run and started again, and its database, in which nobody else can
-/// write until it is let go.
+/// A server that was killed during a run and started again while somebody holds the database of its
+/// project, so that nothing can be written there until it is let go.
 struct Held {
     directory: TempDir,
     provider: FakeProvider,
@@ -138,4 +140,38 @@ async fn while_recovery_fails_a_project_can_be_read_and_its_sessions_refuse_unti
     held.until_observed("recovery", "", "recovery", "done").await;
     held.send().await.unwrap();
     held.both_end().await;
+}
+
+#[tokio::test]
+async fn a_run_whose_call_is_damaged_fails_and_the_rest_of_the_project_goes_on() {
+    let directory = tempdir().unwrap();
+    let server = ServerProcess::start(iris(directory.path())).await;
+    let person = ann(&server.client()).await;
+    let mut talk = person.conversation().await;
+    let input = json!({ "path": "a", "content": "x".repeat(10_000) });
+    let run = talk.send_message(&format!("call write {input}")).await.run_id;
+    talk.approval().await;
+    let behind = talk.send_message("say behind").await.run_id;
+    let mut other = person.conversation_in(&talk.project).await;
+    let waits = "call write {\"path\": \"b\", \"content\": \"\"}\nstep\nsay done";
+    let other_run = other.send_message(waits).await.run_id;
+    let call = other.approval().await.tool_call_id;
+    server.kill();
+    let conn = Connection::open(project_db(directory.path(), &talk.project)).unwrap();
+    let sql = "UPDATE blobs SET content = zeroblob(octet_length(content))
+               WHERE hash IN (SELECT blob FROM message_parts WHERE tool_call_id IS NOT NULL)";
+    assert_eq!(conn.execute(sql, []).unwrap(), 1);
+    drop(conn);
+
+    let server = ServerProcess::start(iris(directory.path())).await;
+    let again = || Person::new(&server.client(), person.grant.clone());
+    let mut talk = talk.resume(again()).await;
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Failed);
+    let request = RunGet { session_id: talk.session.clone(), run_id: run };
+    let error = talk.call(request).await.unwrap().run.error.unwrap();
+    assert_eq!(code_of(&error), (ErrorCode::ProjectCorrupt, "blob_corrupt"));
+    assert_eq!(talk.run_ended(&behind).await, RunStatus::Completed);
+    let mut other = other.resume(again()).await;
+    other.approve(&call).await.unwrap();
+    assert_eq!(other.run_ended(&other_run).await, RunStatus::Completed);
 }

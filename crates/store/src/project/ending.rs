@@ -5,6 +5,7 @@ use iris_protocol::{
     Session, SessionState, ToolPart, ToolState, UserId,
 };
 
+use super::queries::OpenCall;
 use super::runs::FinishedRun;
 use super::sessions::save_in_state;
 use super::{log, queries, records};
@@ -73,7 +74,7 @@ pub(super) fn end_unasked_calls(
     at: i64,
 ) -> Result<(), StoreError> {
     let open = queries::open_calls(tx.conn(), &message.id)?.into_iter();
-    end_all(tx, message, open.filter(|call| call.state != ToolState::Waiting), end, at)
+    end_all(tx, message, open.filter(|open| open.call.state != ToolState::Waiting), end, at)
 }
 
 /// Gives every open call of the message its one result.
@@ -90,14 +91,16 @@ pub(super) fn end_calls(
 fn end_all(
     tx: &mut WriteTx<'_>,
     message: &Message,
-    calls: impl Iterator<Item = ToolPart>,
+    calls: impl Iterator<Item = OpenCall>,
     end: &CallEnd,
     at: i64,
 ) -> Result<(), StoreError> {
-    for mut call in calls {
+    for OpenCall { mut call, is_damaged } in calls {
         let (state, error) =
             if call.state == ToolState::Running { end.running } else { end.not_started };
-        fail_call(tx, message, &mut call, state, error.to_owned(), at, None)?;
+        let damage =
+            if is_damaged { "; what the call was to do is damaged and cannot be read" } else { "" };
+        fail_call(tx, message, &mut call, state, format!("{error}{damage}"), at, None)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use iris_protocol::{
     SessionId, ToolCallId, ToolPart,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+use serde_json::{Map, Value};
 
 use super::blobs::{self, BlobHash};
 use super::rows::{self, NumberedRun};
@@ -21,7 +22,8 @@ pub(super) const PARTS_BYTES: &str =
     "SELECT COALESCE(SUM(octet_length(p.body) + COALESCE(b.size, 0)), 0)
      FROM message_parts p LEFT JOIN blobs b ON b.hash = p.blob WHERE p.message_id = ?1";
 /// The tool calls of a message that have no result.
-pub(super) const OPEN_CALLS: &str = "SELECT body, blob FROM message_parts
+pub(super) const OPEN_CALLS: &str =
+    "SELECT id, tool_call_id, tool_state, body, blob FROM message_parts
      WHERE message_id = ?1 AND tool_state IN ('pending', 'waiting', 'running') ORDER BY ordinal";
 /// A file that was changed through Iris.
 pub(super) const FILE: &str = "SELECT * FROM files WHERE path = ?1";
@@ -174,12 +176,49 @@ pub(super) fn existing_call(
     part.and_then(call_of).ok_or(StoreError::NotFound { what: "tool call" })
 }
 
+/// A tool call that has no result.
+pub(super) struct OpenCall {
+    /// Of a damaged one only what its row says: its ids and its state.
+    pub(super) call: ToolPart,
+    pub(super) is_damaged: bool,
+}
+
+/// The tool calls of a message that have no result. One whose blob is damaged is among them: it must be
+/// ended too.
 pub(super) fn open_calls(
     conn: &Connection,
     message_id: &MessageId,
-) -> Result<Vec<ToolPart>, StoreError> {
-    let parts = parts(conn, OPEN_CALLS, [message_id.as_str()])?;
-    Ok(parts.into_iter().filter_map(call_of).collect())
+) -> Result<Vec<OpenCall>, StoreError> {
+    let read = |row: &Row<'_>| {
+        let known = ToolPart {
+            id: column::word(row, "id")?,
+            tool_call_id: column::word(row, "tool_call_id")?,
+            tool_name: "unknown".to_owned(),
+            input: Value::Object(Map::new()),
+            state: column::word(row, "tool_state")?,
+            output: None,
+            error: None,
+            metadata: None,
+            started_at: None,
+            ended_at: None,
+        };
+        Ok((known, row.get("body")?, row.get("blob")?))
+    };
+    let found: Vec<(ToolPart, String, Option<Vec<u8>>)> =
+        all(conn, OPEN_CALLS, [message_id.as_str()], read)?;
+    let mut calls = Vec::new();
+    for (known, body, blob) in found {
+        match part(conn, &body, blob.as_deref()) {
+            Ok(part) => {
+                calls.extend(call_of(part).map(|call| OpenCall { call, is_damaged: false }));
+            }
+            Err(StoreError::BlobCorrupt { .. }) => {
+                calls.push(OpenCall { call: known, is_damaged: true });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(calls)
 }
 
 fn call_of(part: Part) -> Option<ToolPart> {

@@ -1,7 +1,9 @@
 //! What a stop of the server leaves, and what the next start makes of it.
 
 use iris_protocol::*;
+use iris_store::StoreError;
 use iris_store::project::*;
+use rusqlite::Connection;
 
 use crate::fixture::*;
 
@@ -200,4 +202,57 @@ async fn a_session_that_restarts_cancels_what_was_cancelled() {
     assert_eq!(fixture.write(fail).await.unwrap(), [answer_id(1)]);
     assert_eq!(fixture.run(1).await.status, RunStatus::Cancelled);
     assert_eq!(fixture.write(cancel()).await.unwrap(), None);
+}
+
+/// Damages the blobs in which calls are.
+fn damage_calls(fixture: &Fixture) {
+    let conn = Connection::open(fixture.path()).unwrap();
+    let sql = "UPDATE blobs SET content = zeroblob(octet_length(content))
+               WHERE hash IN (SELECT blob FROM message_parts WHERE tool_call_id IS NOT NULL)";
+    assert_eq!(conn.execute(sql, []).unwrap(), 1);
+}
+
+fn long_call(n: u128, state: ToolState) -> NewPart {
+    let NewPart::Tool(part) = call(n, state) else { unreachable!() };
+    let input = serde_json::json!({ "path": "a", "content": "x".repeat(10_000) });
+    NewPart::Tool(ToolPart { input, ..part })
+}
+
+#[tokio::test]
+async fn a_call_whose_blob_is_damaged_is_ended_and_holds_up_no_recovery() {
+    let fixture = Fixture::with_run().await;
+    let calls = vec![long_call(1, ToolState::Running), call(2, ToolState::Running)];
+    fixture.write(step(1, 0, calls)).await.unwrap();
+    let copy = fixture.crash();
+    damage_calls(&copy);
+    assert_eq!(copy.write(recover(false)).await.unwrap().interrupted, 1);
+    let calls = copy.calls(1).await;
+    let expected = |call: &ToolPart| (call.id.clone(), call.tool_call_id.clone(), call.state);
+    let NewPart::Tool(first) = call(1, ToolState::UnknownOutcome) else { unreachable!() };
+    assert_eq!(expected(&calls[0]), expected(&first));
+    assert_eq!((calls[0].tool_name.as_str(), &calls[0].input), ("unknown", &serde_json::json!({})));
+    let errors: Vec<_> = calls.iter().map(|call| call.error.clone().unwrap()).collect();
+    assert!(errors[0].contains("may or may not") && errors[0].contains("damaged"), "{errors:?}");
+    assert!(errors[1].contains("may or may not") && !errors[1].contains("damaged"), "{errors:?}");
+}
+
+#[tokio::test]
+async fn a_waiting_call_whose_blob_is_damaged_fails_its_run_alone() {
+    let fixture = Fixture::with_run().await;
+    fixture.write(step(1, 0, vec![long_call(1, ToolState::Waiting)])).await.unwrap();
+    let copy = fixture.crash();
+    damage_calls(&copy);
+    assert_eq!(copy.write(recover(false)).await.unwrap().waiting, 1);
+    let open = copy.reader().open_run(session_id()).await;
+    assert!(matches!(open, Err(StoreError::BlobCorrupt { .. })), "{open:?}");
+    let fail = FailRuns {
+        session_id: session_id(),
+        run_id: None,
+        keep_waiting: false,
+        error: ApiError::from(ErrorCode::ProjectCorrupt),
+        at: NOW + 7,
+    };
+    assert_eq!(copy.write(fail).await.unwrap(), [answer_id(1)]);
+    assert_eq!(copy.run(1).await.status, RunStatus::Failed);
+    assert_eq!(copy.calls(1).await[0].state, ToolState::Cancelled);
 }
