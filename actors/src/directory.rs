@@ -2,6 +2,7 @@
 //! closes those that nobody needs, the least recently used first. The node starts it.
 
 mod quarantine;
+mod unfinished;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ use crate::root::RootAccess;
 use crate::supervision::{Address, Supervise, Vitals};
 use crate::{ResumePolicy, Services};
 use quarantine::{LOOK_EVERY, Quarantine};
+use unfinished::{Taken, Unfinished};
+
+pub(crate) use unfinished::OpenUnfinished;
 
 /// How many of the least recently used projects are asked to close when one more is wanted than may
 /// be open.
@@ -36,14 +40,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a project has to say whether it may close; one that cannot stays open.
 const CLOSE_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Projects with unfinished work that are on their way at the same time after a start.
-const UNFINISHED_AT_ONCE: usize = 8;
-/// The part of all open projects that is kept for visitors while unfinished work is taken up: one in
-/// so many.
-const KEPT_FOR_VISITORS: usize = 4;
-/// How long to wait before the index of unfinished work is read again that could not be read.
-const READ_INDEX_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What a caller who waits for a project gets.
 type Opening = oneshot::Sender<Result<ProjectHandle, ApiError>>;
@@ -64,10 +60,7 @@ pub struct Directory {
     leases: HashMap<ProjectId, Weak<Lease>>,
     /// Who wants a project that there is no room for yet.
     waiting_for_room: VecDeque<(ProjectId, Opening)>,
-    /// Projects with unfinished work that are to be opened.
-    unfinished: VecDeque<ProjectId>,
-    /// Whether the index of unfinished work is still to be read.
-    wants_index: bool,
+    unfinished: Unfinished,
     /// Those whose databases are damaged: they are not opened over and over.
     quarantine: Quarantine,
     is_closing: bool,
@@ -109,8 +102,7 @@ impl Directory {
             projects: HashMap::new(),
             leases: HashMap::new(),
             waiting_for_room: VecDeque::new(),
-            unfinished: VecDeque::new(),
-            wants_index: false,
+            unfinished: Unfinished::default(),
             quarantine: Quarantine::default(),
             is_closing: false,
         }
@@ -124,7 +116,7 @@ impl Actor for Directory {
         // Half the time, so that an idle project is closed at most half as late again.
         let idle = self.services.settings.project_idle;
         ctx.run_interval((idle / 2).max(Duration::from_millis(1)), Self::close_idle);
-        if self.wants_index {
+        if self.unfinished.wants_index() {
             self.read_index(ctx);
         }
         ctx.run_interval(LOOK_EVERY, Self::look_at_quarantine);
@@ -154,9 +146,9 @@ impl Supervise for Directory {
         }
         let leases = std::mem::take(&mut self.leases);
         let quarantine = std::mem::take(&mut self.quarantine);
-        let unfinished = std::mem::take(&mut self.unfinished);
-        let (wants_index, is_closing) = (self.wants_index, self.is_closing);
-        Ok(Self { projects, leases, unfinished, wants_index, quarantine, is_closing, ..fresh })
+        let unfinished = self.unfinished.rebuild();
+        let is_closing = self.is_closing;
+        Ok(Self { projects, leases, unfinished, quarantine, is_closing, ..fresh })
     }
 
     fn observe(&self) -> Value {
@@ -174,8 +166,9 @@ impl Supervise for Directory {
             "closing": closing,
             "openMax": self.services.settings.projects_open_max,
             "waitingForRoom": self.waiting_for_room.len(),
-            "readsIndex": self.wants_index,
-            "unfinishedToOpen": self.unfinished.len(),
+            "readsIndex": self.unfinished.wants_index(),
+            "unfinishedToOpen": self.unfinished.to_open(),
+            "unfinishedToLookAt": self.unfinished.to_look_at(),
             "leases": self.leases.len(),
             "quarantined": self.quarantine.observe(),
             "storage": storage(&self.services),
@@ -282,8 +275,10 @@ impl Directory {
                     if waiting.is_empty() {
                         tracing::error!(project.id = %id, %error, "unfinished work could not be taken up");
                     }
-                    if let Some(damage) = damage {
-                        directory.keep_out(id, &damage, &error, ctx);
+                    match damage {
+                        Some(damage) => directory.keep_out(id, &damage, &error, ctx),
+                        None if error.code == ErrorCode::NotFound => {}
+                        None => directory.take_up_later(id, ctx),
                     }
                     Err(error)
                 }
@@ -314,7 +309,7 @@ impl Directory {
 impl Directory {
     fn close_idle(&mut self, ctx: &mut Context<Self>) {
         // Others have work to go on with: whoever has none makes room at once.
-        let is_wanted = !self.unfinished.is_empty();
+        let is_wanted = self.unfinished.to_open() > 0;
         let idle = if is_wanted { Duration::ZERO } else { self.services.settings.project_idle };
         let unused = self.unheld_ones().into_iter();
         let idle = unused.filter(|(used_at, _)| used_at.elapsed() >= idle);
@@ -377,7 +372,11 @@ impl Directory {
     /// Forgets a project that is closed, or opens it again for those who came meanwhile.
     fn closed(&mut self, id: ProjectId, ctx: &mut Context<Self>) {
         let Some(Entry::Closing { waiting, .. }) = self.projects.remove(&id) else { return };
-        if !waiting.is_empty() {
+        if waiting.is_empty() {
+            // Perhaps a queue is left whose session has ended.
+            self.unfinished.forgive(&id);
+            self.take_up_later(id, ctx);
+        } else {
             self.open(id, waiting, ctx);
         }
         self.use_room(ctx);
@@ -404,61 +403,6 @@ impl Directory {
             }
         }
         self.open_unfinished(ctx);
-    }
-}
-
-/// Tell: opens the projects with unfinished work, without anybody waiting for them.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct OpenUnfinished;
-
-impl Handler<OpenUnfinished> for Directory {
-    type Result = ();
-
-    fn handle(&mut self, _: OpenUnfinished, ctx: &mut Context<Self>) {
-        self.wants_index = true;
-        self.read_index(ctx);
-    }
-}
-
-// Taking up what a crash cut off.
-impl Directory {
-    fn read_index(&mut self, ctx: &mut Context<Self>) {
-        let reader = self.root.reader.clone();
-        let read = async move { reader.unfinished_projects().await }.into_actor(self);
-        ctx.spawn(read.map(|read, directory, ctx| match read {
-            Ok(ids) => {
-                directory.wants_index = false;
-                tracing::info!(projects = ids.len(), "projects with unfinished work are opened");
-                directory.unfinished.extend(ids);
-                directory.open_unfinished(ctx);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the index of unfinished work could not be read");
-                ctx.run_later(READ_INDEX_AGAIN_AFTER, Self::read_index);
-            }
-        }));
-    }
-
-    /// Opens projects with unfinished work, as far as there is room and not too many at once. One that
-    /// cannot be opened does not hold up the others.
-    fn open_unfinished(&mut self, ctx: &mut Context<Self>) {
-        if self.unfinished.is_empty() || self.is_closing || self.services.is_draining() {
-            return;
-        }
-        let all = self.services.settings.projects_open_max;
-        let room = (all - all / KEPT_FOR_VISITORS).max(1);
-        let is_opening = |entry: &&Entry| matches!(entry, Entry::Opening(_));
-        let mut opening = self.projects.values().filter(is_opening).count();
-        while self.projects.len() < room
-            && opening < UNFINISHED_AT_ONCE
-            && let Some(id) = self.unfinished.pop_front()
-        {
-            if !self.projects.contains_key(&id) {
-                self.open(id, Vec::new(), ctx);
-                opening += 1;
-            }
-        }
     }
 }
 
@@ -538,6 +482,7 @@ impl Handler<Exited> for Directory {
             && !handle.address.connected()
         {
             self.projects.remove(&id);
+            self.take_up_later(id, ctx);
             self.use_room(ctx);
         }
     }
@@ -561,9 +506,11 @@ impl Handler<CloseOne> for Directory {
     }
 }
 
-/// The right to the files of a project that is closed. Whoever opens it waits until this is dropped.
+/// The right to the files of a project that is closed. Whoever opens it waits until this is dropped;
+/// then its unfinished work goes on, whatever became of the files.
 pub(crate) struct FilesLease {
     _lease: OwnedMutexGuard<()>,
+    _taken: Taken,
 }
 
 /// Ask: closes a project, where it is open, so that its files can be replaced. Who hears it comes back.
@@ -591,9 +538,10 @@ impl Handler<TakeProject> for Directory {
             Arc::clone(handle.address.vitals())
         });
         self.use_room(ctx);
+        let is_taken = Taken { id: id.clone(), directory: Address::of(ctx, &self.vitals) };
         Box::pin(async move {
-            let taken = taken(id, lease, registry).await;
-            taken.map(|lease| FilesLease { _lease: lease }).ok_or_else(is_replaced)
+            let lease = taken(id, lease, registry).await.ok_or_else(is_replaced)?;
+            Ok(FilesLease { _lease: lease, _taken: is_taken })
         })
     }
 }
@@ -613,7 +561,7 @@ impl Handler<CloseAll> for Directory {
 
     fn handle(&mut self, _: CloseAll, _: &mut Context<Self>) -> Self::Result {
         self.is_closing = true;
-        self.unfinished.clear();
+        self.unfinished = Unfinished::default();
         for (_, answer) in self.waiting_for_room.drain(..) {
             reply(answer, Err(ApiError::from(ErrorCode::ShuttingDown)));
         }

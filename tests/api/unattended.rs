@@ -5,19 +5,20 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use iris_actors::supervision::RecordFilter;
 use iris_actors::supervision::faults::{Armed, Fault};
 use iris_client::Client;
 use iris_protocol::{
-    ActorList, AuthRegister, AuthSetup, Event, MemberRemove, ProjectDelete, ProjectId,
-    ProjectUpdate, Role, ServerFrame,
+    ActorList, AuthRegister, AuthSetup, Event, MemberRemove, ProjectBackup, ProjectDelete,
+    ProjectId, ProjectRestore, ProjectUpdate, Role, ServerFrame, SupervisionKind,
 };
 use iris_testkit::{
     AppOptions, Conversation, FakeProvider, Gate, PASSWORD, Person, Reply, SETUP_TOKEN,
-    ServerProcess, chat, patiently, spawn_app, spawn_app_with,
+    ServerProcess, TestApp, chat, patiently, spawn_app, spawn_app_with,
 };
 use rusqlite::{Connection, OpenFlags, params};
 use serde_json::Value;
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 
 use crate::refusal;
 
@@ -194,6 +195,126 @@ async fn a_server_with_room_for_one_project_takes_up_all_unfinished_work_one_aft
     let index = "SELECT project_id FROM unfinished_work";
     let root_db = dir.path().join("root.db");
     until_column(&server.client(), &root_db, index, <[String]>::is_empty).await;
+}
+
+const STATUS: &str = "SELECT status FROM runs ORDER BY number";
+const ENDLESS: &str = "delay 10\nchunks 10000 tick";
+
+/// The data of a server that was killed while a run worked, and the project.
+async fn killed_during_a_run() -> (TempDir, Person, ProjectId) {
+    let dir = tempdir().unwrap();
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let operator = root(&server).await;
+    let mut talk = ann(&server.client()).await.conversation().await;
+    talk.send_message(ENDLESS).await;
+    talk.wait_for("message.text.delta").await;
+    server.kill();
+    (dir, operator, talk.project)
+}
+
+/// Waits until the directory says of itself what it should.
+async fn until_directory(operator: &Person, what: &str, is_right: impl Fn(&Value) -> bool) {
+    let waiting = async {
+        while !is_right(&operator.client.actor("node/directory").await.unwrap().observed) {}
+    };
+    patiently(what, waiting).await;
+}
+
+#[tokio::test]
+async fn unfinished_work_that_cannot_be_taken_up_at_the_start_is_taken_up_once_it_can_be() {
+    let (dir, operator, project) = killed_during_a_run().await;
+    let files = dir.path().join("projects").join(project.as_str()).join("files");
+    std::fs::remove_dir_all(&files).unwrap();
+    std::fs::write(&files, "no directory").unwrap();
+
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let operator = Person::new(&server.client(), operator.grant);
+    // Not once only.
+    for _ in 0..2 {
+        let watched = |directory: &Value| directory["unfinishedToLookAt"] == 1;
+        until_directory(&operator, "the project to be looked at again", watched).await;
+        let looked = |directory: &Value| directory["unfinishedToLookAt"] == 0;
+        until_directory(&operator, "somebody to look at it", looked).await;
+    }
+    std::fs::remove_file(&files).unwrap();
+    std::fs::create_dir(&files).unwrap();
+    let path = project_db(dir.path(), &project);
+    until_column(&server.client(), &path, STATUS, |found| found == ["interrupted"]).await;
+}
+
+#[tokio::test]
+async fn unfinished_work_in_a_damaged_project_is_taken_up_once_it_is_repaired() {
+    let (dir, operator, project) = killed_during_a_run().await;
+    let path = project_db(dir.path(), &project);
+    let sound = std::fs::read(&path).unwrap();
+    std::fs::write(&path, "no database").unwrap();
+
+    let server = ServerProcess::start(iris(dir.path())).await;
+    let operator = Person::new(&server.client(), operator.grant);
+    let is_kept_out = |directory: &Value| directory["quarantined"]["count"] == 1;
+    until_directory(&operator, "the project to be in quarantine", is_kept_out).await;
+    let repaired = dir.path().join("repaired");
+    std::fs::write(&repaired, sound).unwrap();
+    std::fs::rename(repaired, &path).unwrap();
+    until_column(&server.client(), &path, STATUS, |found| found == ["interrupted"]).await;
+}
+
+/// How often the actor of a project was started.
+fn starts(app: &TestApp, project: &ProjectId) -> usize {
+    let path = format!("node/directory/project/{project}");
+    let kind = Some(SupervisionKind::Started);
+    let filter = RecordFilter { since: None, kind, path: Some(path.clone()) };
+    let records = app.supervision().log().records(&filter);
+    records.iter().filter(|record| record.path == path).count()
+}
+
+async fn until_started(app: &TestApp, project: &ProjectId, times: usize) {
+    let waiting = async {
+        while starts(app, project) < times {
+            app.client().rest("GET", "/health/live", None, None).await.unwrap();
+        }
+    };
+    patiently("the project to start", waiting).await;
+}
+
+#[tokio::test]
+async fn a_project_that_ends_with_unfinished_work_is_opened_again_and_one_without_is_not() {
+    let app = spawn_app().await;
+    let operator = app.admin().await;
+    let ann = app.user("ann").await;
+    let mut busy = ann.conversation().await;
+    busy.send_message(WAITS).await;
+    busy.approval().await;
+    let idle = ann.conversation().await;
+    for talk in [&idle, &busy] {
+        assert_eq!(starts(&app, &talk.project), 1);
+        let path = format!("node/directory/project/{}", talk.project);
+        operator.client.stop_actor(&path).await.unwrap();
+    }
+    until_started(&app, &busy.project, 2).await;
+    let looked = |directory: &Value| directory["unfinishedToLookAt"] == 0;
+    until_directory(&operator, "both to be looked at", looked).await;
+    assert_eq!(starts(&app, &idle.project), 1);
+}
+
+#[tokio::test]
+async fn unfinished_work_goes_on_after_a_restore_that_failed() {
+    let app = spawn_app().await;
+    let mut talk = app.user("ann").await.conversation().await;
+    let made = talk.call(ProjectBackup {}).await.unwrap().backup;
+    talk.send_message(WAITS).await;
+    talk.approval().await;
+    assert_eq!(starts(&app, &talk.project), 1);
+    let message = "Write<MarkUnfinished>".to_owned();
+    app.supervision().faults().arm(Armed { kind: "root", message, fault: Fault::Panic, times: 1 });
+    refusal(talk.call(ProjectRestore { backup_id: made.id }).await);
+    assert!(
+        app.supervision().faults().armed().is_empty(),
+        "it failed before the project was taken"
+    );
+    until_started(&app, &talk.project, 2).await;
+    let path = project_db(app.data_dir(), &talk.project);
+    assert_eq!(column(&path, STATUS), ["waiting"]);
 }
 
 /// Messages that the root has taken so far.

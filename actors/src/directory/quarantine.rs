@@ -41,6 +41,14 @@ struct Entry {
     is_due: bool,
 }
 
+/// Why a project may be opened again.
+enum LetOut {
+    /// Somebody did something about it.
+    Changed,
+    /// It was kept long enough.
+    Unchanged,
+}
+
 impl Quarantine {
     /// What a caller is told who wants a project that is not to be opened.
     pub(super) fn refusal(&self, id: &ProjectId) -> Option<ApiError> {
@@ -79,11 +87,16 @@ impl Quarantine {
         json!({ "count": self.projects.len(), "projects": named.collect::<serde_json::Map<_, _>>() })
     }
 
-    fn looked_at(&mut self, id: &ProjectId, now: Stamp) {
-        let Some(entry) = self.projects.get_mut(id) else { return };
+    /// Answers how a project is let out now that was not before.
+    fn looked_at(&mut self, id: &ProjectId, now: Stamp) -> Option<LetOut> {
+        let entry = self.projects.get_mut(id)?;
         let has_changed = entry.files.is_some_and(|before| before != now);
         entry.files = Some(now);
-        entry.is_due |= has_changed || entry.since.elapsed() >= OPEN_AGAIN_AFTER;
+        if entry.is_due {
+            return None;
+        }
+        entry.is_due = has_changed || entry.since.elapsed() >= OPEN_AGAIN_AFTER;
+        entry.is_due.then_some(if has_changed { LetOut::Changed } else { LetOut::Unchanged })
     }
 }
 
@@ -126,9 +139,13 @@ impl Directory {
             ids.into_iter().map(stamp).collect::<Vec<_>>()
         };
         let looked = tokio::task::spawn_blocking(look).into_actor(self);
-        ctx.spawn(looked.map(|looked, directory, _| {
+        ctx.spawn(looked.map(|looked, directory, ctx| {
             for (id, stamp) in looked.unwrap_or_default() {
-                directory.quarantine.looked_at(&id, stamp);
+                let Some(let_out) = directory.quarantine.looked_at(&id, stamp) else { continue };
+                if matches!(let_out, LetOut::Changed) {
+                    directory.unfinished.forgive(&id);
+                }
+                directory.take_up_later(id, ctx);
             }
         }));
     }
