@@ -222,20 +222,24 @@ async fn until_directory(operator: &Person, what: &str, is_right: impl Fn(&Value
 
 #[tokio::test]
 async fn unfinished_work_that_cannot_be_taken_up_at_the_start_is_taken_up_once_it_can_be() {
-    let (dir, operator, project) = killed_during_a_run().await;
+    let (dir, _, project) = killed_during_a_run().await;
     let files = dir.path().join("projects").join(project.as_str()).join("files");
     std::fs::remove_dir_all(&files).unwrap();
     std::fs::write(&files, "no directory").unwrap();
 
-    let server = ServerProcess::start(iris(dir.path())).await;
-    let operator = Person::new(&server.client(), operator.grant);
-    // Not once only.
-    for _ in 0..2 {
-        let watched = |directory: &Value| directory["unfinishedToLookAt"] == 1;
-        until_directory(&operator, "the project to be looked at again", watched).await;
-        let looked = |directory: &Value| directory["unfinishedToLookAt"] == 0;
-        until_directory(&operator, "somebody to look at it", looked).await;
-    }
+    let log = dir.path().join("stderr");
+    let server = ServerProcess::start_logging(iris(dir.path()), &log).await;
+    let tried = async {
+        let tries = || {
+            let text = std::fs::read_to_string(&log).unwrap();
+            text.matches("unfinished work could not be taken up").count()
+        };
+        // At the start, and then not once only.
+        while tries() < 3 {
+            server.client().rest("GET", "/health/live", None, None).await.unwrap();
+        }
+    };
+    patiently("the project to be tried again", tried).await;
     std::fs::remove_file(&files).unwrap();
     std::fs::create_dir(&files).unwrap();
     let path = project_db(dir.path(), &project);
