@@ -371,13 +371,13 @@ impl Directory {
 
     /// Forgets a project that is closed, or opens it again for those who came meanwhile.
     fn closed(&mut self, id: ProjectId, ctx: &mut Context<Self>) {
-        let Some(Entry::Closing { waiting, .. }) = self.projects.remove(&id) else { return };
-        if waiting.is_empty() {
+        let Some(Entry::Closing { handle, waiting }) = self.projects.remove(&id) else { return };
+        if !waiting.is_empty() {
+            self.open(id, waiting, ctx);
+        } else if handle.had_work() {
             // Perhaps a queue is left whose session has ended.
             self.unfinished.forgive(&id);
             self.take_up_later(id, ctx);
-        } else {
-            self.open(id, waiting, ctx);
         }
         self.use_room(ctx);
     }

@@ -82,6 +82,11 @@ impl ProjectHandle {
     pub(crate) fn is_held(&self) -> bool {
         Arc::strong_count(&self.holders) > 1
     }
+
+    /// Whether the project was marked as one with unfinished work while it was open.
+    pub(crate) fn had_work(&self) -> bool {
+        self.is_marked.load(Ordering::Acquire)
+    }
 }
 
 /// The registry actor.

@@ -83,7 +83,7 @@ impl Command for RecoverRuns {
 }
 
 /// Fails the runs of a session whose actors lost what they knew: those that work or wait, and the
-/// one named, even if it is still queued. One that somebody cancelled is cancelled instead. Runs that
+/// one named, even if it is still queued. Others that somebody cancelled are cancelled instead. Runs that
 /// have ended stay as they are.
 #[derive(Debug, Clone)]
 pub struct FailRuns {
@@ -116,10 +116,10 @@ impl Command for FailRuns {
         let (failed, cancelled) = (Cut::failed(self.error, self.at), Cut::cancelled(self.at));
         let mut answers = Vec::new();
         for found in runs {
-            let cut = if found.cancel_requested { &cancelled } else { &failed };
-            let may_wait = self.keep_waiting
-                && !found.cancel_requested
-                && self.run_id.as_ref() != Some(&found.run.id);
+            let is_named = self.run_id.as_ref() == Some(&found.run.id);
+            let is_cancelled = found.cancel_requested && !is_named;
+            let cut = if is_cancelled { &cancelled } else { &failed };
+            let may_wait = self.keep_waiting && !is_named && !is_cancelled;
             if may_wait && stays_waiting(tx, &found, &CallEnd::of_session(), self.at)? {
                 continue;
             }

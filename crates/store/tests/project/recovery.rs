@@ -189,19 +189,22 @@ async fn a_queued_run_that_was_cancelled_does_not_start() {
 
 #[tokio::test]
 async fn a_session_that_restarts_cancels_what_was_cancelled() {
-    let fixture = Fixture::with_run().await;
-    fixture.write(step(1, 0, vec![call(1, ToolState::Waiting)])).await.unwrap();
-    fixture.write(cancel()).await.unwrap();
-    let fail = FailRuns {
-        session_id: session_id(),
-        run_id: None,
-        keep_waiting: true,
-        error: ApiError::from(ErrorCode::Internal),
-        at: NOW + 7,
-    };
-    assert_eq!(fixture.write(fail).await.unwrap(), [answer_id(1)]);
-    assert_eq!(fixture.run(1).await.status, RunStatus::Cancelled);
-    assert_eq!(fixture.write(cancel()).await.unwrap(), None);
+    // What goes wrong with the run itself is told all the same.
+    for (named, status) in [(None, RunStatus::Cancelled), (Some(run_id(1)), RunStatus::Failed)] {
+        let fixture = Fixture::with_run().await;
+        fixture.write(step(1, 0, vec![call(1, ToolState::Waiting)])).await.unwrap();
+        fixture.write(cancel()).await.unwrap();
+        let fail = FailRuns {
+            session_id: session_id(),
+            run_id: named,
+            keep_waiting: true,
+            error: ApiError::from(ErrorCode::Internal),
+            at: NOW + 7,
+        };
+        assert_eq!(fixture.write(fail).await.unwrap(), [answer_id(1)]);
+        assert_eq!(fixture.run(1).await.status, status);
+        assert_eq!(fixture.write(cancel()).await.unwrap(), None);
+    }
 }
 
 /// Damages the blobs in which calls are.
