@@ -119,7 +119,7 @@ async fn each_kind_says_what_it_holds() {
     assert_eq!(observed("node/root").await, expected);
     let expected = json!({
         "open": 1, "opening": 0, "closing": 0, "openMax": 512, "waitingForRoom": 0, "leases": 1,
-        "readsIndex": false, "unfinishedToOpen": 0, "isClosing": false,
+        "readsIndex": false, "unfinishedToOpen": 0, "unfinishedToLookAt": 0, "isClosing": false,
         "quarantined": { "count": 0, "projects": {} },
     });
     let mut said = observed("node/directory").await;
