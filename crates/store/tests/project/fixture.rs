@@ -301,8 +301,8 @@ pub(crate) fn cancel() -> ChooseCancelled {
 }
 
 /// The run that a cancel chose.
-pub(crate) fn chosen(n: u128, is_ending: bool) -> Option<ChosenRun> {
-    Some(ChosenRun { run_id: run_id(n), is_ending })
+pub(crate) fn chosen(n: u128, is_ending: bool) -> ChosenRun {
+    ChosenRun { run_id: run_id(n), is_ending }
 }
 
 /// As after a crash; what was interrupted is resumed where that is asked for.

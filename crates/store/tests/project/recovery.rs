@@ -149,8 +149,8 @@ async fn a_run_that_was_cancelled_is_cancelled_by_the_next_start_whatever_it_did
         let fixture = Fixture::with_run().await;
         fixture.write(step(1, 0, calls)).await.unwrap();
         fixture.write(accept(2)).await.unwrap();
-        assert_eq!(fixture.write(cancel()).await.unwrap(), chosen(1, false));
-        assert_eq!(fixture.write(cancel()).await.unwrap(), chosen(1, true));
+        assert_eq!(fixture.write(cancel()).await.unwrap(), Some(chosen(1, false)));
+        assert_eq!(fixture.write(cancel()).await.unwrap(), Some(chosen(1, true)));
         let copy = fixture.crash();
         let recovered = copy.write(recover(true)).await.unwrap();
         let unfinished = vec![session_id()];
@@ -173,7 +173,7 @@ async fn a_queued_run_that_was_cancelled_does_not_start() {
     let fixture = Fixture::with_session().await;
     fixture.write(accept(1)).await.unwrap();
     fixture.write(accept(2)).await.unwrap();
-    assert_eq!(fixture.write(cancel()).await.unwrap(), chosen(1, false));
+    assert_eq!(fixture.write(cancel()).await.unwrap(), Some(chosen(1, false)));
     let copy = fixture.crash();
     assert_eq!(copy.write(recover(true)).await.unwrap().cancelled, 1);
     assert_eq!(fixture.write(start(1)).await.unwrap().run.status, RunStatus::Cancelled);
@@ -183,7 +183,7 @@ async fn a_queued_run_that_was_cancelled_does_not_start() {
         // The answer would be the third message.
         let messages = fixture.reader().messages(session_id(), 10, None).await.unwrap().messages;
         assert_eq!(messages.len(), 2);
-        assert_eq!(fixture.write(cancel()).await.unwrap(), chosen(2, false));
+        assert_eq!(fixture.write(cancel()).await.unwrap(), Some(chosen(2, false)));
     }
 }
 
