@@ -27,7 +27,9 @@ use serde_json::{Value, json};
 use tracing::{Instrument, Span};
 
 use crate::project::{EndStreams, Stream};
-use crate::session::{Answerer, Decide, Session, SessionPlace, answerer, answerer_of};
+use crate::session::{
+    Answerer, Decide, Session, SessionPlace, answerer, answerer_of, check_starter,
+};
 use crate::supervision::{Address, RequestTag, Supervise, Vitals};
 use crate::{Services, record};
 use checkpoints::{Checkpoints, chunk};
@@ -212,7 +214,10 @@ async fn begin(assignment: Assignment) -> Result<Began, StoreError> {
     }
     let session = place.project.reader.session(place.id.clone()).await?;
     let found = match session {
-        Some(session) => answerer(&place, &session).await,
+        Some(session) => match check_starter(&place, &run.started_by).await {
+            Ok(()) => answerer(&place, &session).await,
+            Err(error) => Err(error),
+        },
         None => Err(ApiError::not_found("session")),
     };
     let (at, project) = (place.services.clock.now_ms(), &place.project.address);
@@ -242,7 +247,11 @@ async fn begin(assignment: Assignment) -> Result<Began, StoreError> {
 
 /// Goes on with the agent and the model that began the answer.
 async fn go_on(place: &SessionPlace, run: Run, answer: &Message) -> Result<Began, StoreError> {
-    let error = match answerer_of(place, answer).await {
+    let found = match check_starter(place, &run.started_by).await {
+        Ok(()) => answerer_of(place, answer).await,
+        Err(error) => Err(error),
+    };
+    let error = match found {
         Ok(answerer) => return Ok(Began::Answerer(answerer)),
         Err(error) => error,
     };

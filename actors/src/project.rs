@@ -18,7 +18,7 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 use iris_protocol::{ErrorCode, MessageId, PartId, ProjectId, SessionId, StreamKind};
 use iris_store::project::{ProjectReader, RecoverRuns};
-use iris_store::root::OutboxEntry;
+use iris_store::root::{OutboxEntry, RootReader};
 use iris_store::{Command, StoredEvent, WriteContext};
 use iris_workspace::Workspace;
 use serde_json::{Value, json};
@@ -66,6 +66,8 @@ pub struct ProjectHandle {
     pub address: Address<Project>,
     /// Its database, for reading.
     pub reader: ProjectReader,
+    /// What the server says of its members.
+    pub(crate) root: RootReader,
     /// Its files.
     pub workspace: Workspace,
     /// Of its order of events.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use actix::prelude::*;
 use iris_protocol::{
     Agent, ApiError, Approval, ErrorCode, Message, MessageAccepted, MessageId, ModelRef, Part,
-    PartId, Run, RunId, RunStatus, Session as SessionResource, SessionId, ToolCallId, ToolState,
-    UserId, WhenBusy,
+    PartId, Role, Run, RunId, RunStatus, Session as SessionResource, SessionId, ToolCallId,
+    ToolState, UserId, WhenBusy,
 };
 use iris_store::project::{
     AcceptMessage, AcceptedMessage, Decision, FailRuns, OpenRun, ResolveApproval, ResumeRun,
@@ -213,6 +213,20 @@ pub(crate) async fn answerer_of(
 ) -> Result<Answerer, ApiError> {
     let agent = answer.agent.as_deref().unwrap_or(DEFAULT_AGENT);
     find_answerer(place, agent, answer.model.as_ref()).await
+}
+
+/// Refuses a run whose starter may not start one any more: it acts with the rights of that user, whoever
+/// lets it go on (INV-12).
+///
+/// # Errors
+/// `FORBIDDEN` with `starter_lost_access`; `OVERLOADED` as the root database fails.
+pub(crate) async fn check_starter(place: &SessionPlace, user_id: &UserId) -> Result<(), ApiError> {
+    let role = place.project.root.role(user_id, &place.project.id).await;
+    if role.map_err(|error| error.to_api())?.is_some_and(|role| role >= Role::Member) {
+        return Ok(());
+    }
+    let message = "who started the run may not do so in this project any more";
+    Err(ApiError::new(ErrorCode::Forbidden, message).reason("starter_lost_access"))
 }
 
 async fn find_answerer(
@@ -654,19 +668,28 @@ async fn resumed(place: SessionPlace, resume: Resume) -> Result<Committed<Run>, 
     let Resume { run_id, by, context } = resume;
     // Otherwise the recovery would interrupt it again.
     place.recovered().await.map_err(|error| error.to_api())?;
-    let answer = place.project.reader.answer(place.id.clone(), run_id.clone()).await;
-    let can_go_on = match answer.map_err(|error| error.to_api()) {
-        Ok(Some(answer)) => answerer_of(&place, &answer).await.map(drop),
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = can_go_on {
+    if let Err(error) = can_go_on(&place, &run_id).await {
         return repeated::<ResumeRun>(&place, context, error).await;
     }
     place.project.mark_unfinished().await?;
     let (session_id, at) = (place.id.clone(), place.services.clock.now_ms());
     let command = ResumeRun { session_id, run_id, by, at };
     write(&place.project.address, command, context).await.map_err(|error| error.to_api())
+}
+
+/// Refuses a run that nobody could answer, or whose starter may not start one any more. Whether there is
+/// such a run, and in a state to be resumed, is for the command to say.
+async fn can_go_on(place: &SessionPlace, run_id: &RunId) -> Result<(), ApiError> {
+    let reader = &place.project.reader;
+    let run = reader.run(run_id.clone()).await.map_err(|error| error.to_api())?;
+    if let Some(run) = run {
+        check_starter(place, &run.started_by).await?;
+    }
+    let answer = reader.answer(place.id.clone(), run_id.clone()).await;
+    match answer.map_err(|error| error.to_api())? {
+        Some(answer) => answerer_of(place, &answer).await.map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Ask: whether the session does nothing and has nothing to do.

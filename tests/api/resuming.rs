@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use iris_actors::ResumePolicy;
 use iris_protocol::{
-    ApprovalState, ErrorCode, Event, Message, MessageState, Part, ProjectUpdate, RunGet, RunId,
-    RunList, RunResume, RunStatus, SessionState, ToolState,
+    ApprovalState, ErrorCode, Event, MemberUpdate, Message, MessageState, Part, ProjectUpdate,
+    Role, RunGet, RunId, RunList, RunResume, RunStatus, SessionState, ToolState,
 };
 use iris_testkit::{
-    AppOptions, Conversation, FakeProvider, Gate, Reply, TestApp, TestClock, calls_of, chat,
-    spawn_app, spawn_app_with, text_of,
+    AppOptions, Conversation, FakeProvider, Gate, Person, Reply, TestApp, TestClock, calls_of,
+    chat, spawn_app, spawn_app_with, text_of,
 };
 use serde_json::{Value, json};
 
@@ -40,7 +41,7 @@ async fn interrupted(app: TestApp) -> (TestApp, Conversation, RunId) {
     (app, again, run)
 }
 
-async fn resume(talk: &Conversation, run: &RunId) -> Result<(), iris_client::ClientError> {
+async fn resume_run(talk: &Conversation, run: &RunId) -> Result<(), iris_client::ClientError> {
     let (session_id, run_id) = (talk.session.clone(), run.clone());
     talk.call(RunResume { session_id, run_id }).await.map(drop)
 }
@@ -138,7 +139,7 @@ async fn a_resumed_run_goes_on_from_its_last_step_and_the_model_reads_what_was_d
     assert_eq!(again.run_ended(&run).await, RunStatus::Interrupted);
     let cut = again.answer(&run).await;
 
-    resume(&again, &run).await.unwrap();
+    resume_run(&again, &run).await.unwrap();
     again.wait_for("run.started").await;
     let updated = again.wait_for("message.updated").await;
     let Event::MessageUpdated { message, .. } = updated.event else { panic!("no") };
@@ -221,7 +222,7 @@ async fn a_run_is_resumed_over_rest_once_for_a_key_and_only_when_it_can_be() {
 async fn a_run_after_which_something_was_said_is_not_resumed() {
     let (_app, mut ann, run) = interrupted(spawn_app().await).await;
     ann.ask("say on").await;
-    let refused = refusal(resume(&ann, &run).await);
+    let refused = refusal(resume_run(&ann, &run).await);
     assert_eq!(code_of(&refused), (ErrorCode::Conflict, "not_last_run"));
 }
 
@@ -231,7 +232,7 @@ async fn whoever_resumes_a_run_does_not_become_the_one_who_started_it() {
     let bob = app.user("bob").await;
     ann.person.add_member(&ann.project, &bob, iris_protocol::Role::Member).await;
     let his = bob.join(&ann.project, &ann.session).await;
-    resume(&his, &run).await.unwrap();
+    resume_run(&his, &run).await.unwrap();
     let started = ann.wait_for("run.started").await;
     assert_eq!(started.meta.by.as_ref(), Some(bob.id()));
     let Event::RunStarted { run } = started.event else { panic!("no") };
@@ -267,4 +268,61 @@ async fn a_project_may_choose_that_its_runs_go_on_by_themselves() {
     assert_eq!(again.run_ended(&run).await, RunStatus::Completed);
     assert_eq!(again.answer(&run).await.state, MessageState::Complete);
     assert_eq!(provider.asked().len(), 2);
+}
+
+/// Takes away what a user may do in the project of a conversation.
+async fn demote(ann: &Conversation, person: &Person) {
+    let update = MemberUpdate { user_id: person.id().clone(), role: Role::Viewer };
+    ann.call(update).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_queued_run_of_a_user_who_may_not_start_one_any_more_fails() {
+    let app = spawn_app().await;
+    let (mut ann, bob) = (app.user("ann").await.conversation().await, app.user("bob").await);
+    ann.person.add_member(&ann.project, &bob, Role::Member).await;
+    ann.send_message(ENDLESS).await;
+    let his = bob.join(&ann.project, &ann.session).await.send_message(WRITE).await.run_id;
+    let behind = ann.send_message("say behind").await.run_id;
+    demote(&ann, &bob).await;
+    assert!(ann.cancel().await);
+    assert_eq!(ann.run_ended(&his).await, RunStatus::Failed);
+    let run = ann.call(RunGet { session_id: ann.session.clone(), run_id: his }).await.unwrap().run;
+    assert_eq!(code_of(&run.error.unwrap()), (ErrorCode::Forbidden, "starter_lost_access"));
+    assert_eq!(ann.run_ended(&behind).await, RunStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_run_does_not_go_on_for_a_user_who_may_not_start_one_any_more() {
+    for resume in [ResumePolicy::Manual, ResumePolicy::Auto] {
+        let app = spawn_app_with(AppOptions { resume, ..AppOptions::default() }).await;
+        let (ann, bob) = (app.user("ann").await.conversation().await, app.user("bob").await);
+        ann.person.add_member(&ann.project, &bob, Role::Member).await;
+        let mut his = bob.join(&ann.project, &ann.session).await;
+        let run = his.send_message(ENDLESS).await.run_id;
+        his.wait_for("message.text.delta").await;
+        demote(&ann, &bob).await;
+        let app = app.restart().await;
+        let mut again = ann.resume(app.again(&ann.person)).await;
+        let forbidden = (ErrorCode::Forbidden, "starter_lost_access");
+        assert_eq!(again.run_ended(&run).await, RunStatus::Interrupted);
+        match resume {
+            // Somebody else who resumes it does not lend his rights to it.
+            ResumePolicy::Manual => {
+                assert_eq!(code_of(&refusal(resume_run(&again, &run).await)), forbidden);
+                let update = MemberUpdate { user_id: bob.id().clone(), role: Role::Member };
+                again.call(update).await.unwrap();
+                resume_run(&again, &run).await.unwrap();
+            }
+            ResumePolicy::Auto => {
+                assert_eq!(again.run_ended(&run).await, RunStatus::Failed);
+                let run = again
+                    .call(RunGet { session_id: again.session.clone(), run_id: run })
+                    .await
+                    .unwrap()
+                    .run;
+                assert_eq!(code_of(&run.error.unwrap()), forbidden);
+            }
+        }
+    }
 }

@@ -214,6 +214,7 @@ impl OpenedProject {
         let is_marked: Arc<AtomicBool> = Arc::default();
         let (id, workspace) = (self.id.clone(), self.workspace.clone());
         let (reader, epoch) = (self.database.reader(), Arc::from(self.database.epoch()));
+        let root = news.root.reader.clone();
         let create = {
             let (services, reader, epoch) =
                 (Arc::clone(services), reader.clone(), Arc::clone(&epoch));
@@ -254,7 +255,7 @@ impl OpenedProject {
         };
         let address = spawn(parent, spec, create, move |_| on_exit());
         let holders = Arc::default();
-        ProjectHandle { id, address, reader, workspace, epoch, is_marked, holders }
+        ProjectHandle { id, address, reader, root, workspace, epoch, is_marked, holders }
     }
 }
 

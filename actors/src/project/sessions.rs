@@ -50,6 +50,7 @@ impl Project {
             id: self.id.clone(),
             address: Address::of(ctx, &self.vitals),
             reader: self.reader.clone(),
+            root: self.root.reader.clone(),
             workspace: self.workspace.clone(),
             epoch: Arc::clone(&self.epoch),
             is_marked: Arc::clone(&self.is_marked),

@@ -119,6 +119,19 @@ pub(super) fn access(
     Ok(found.optional()?)
 }
 
+/// What a user may do in a project now, whoever asks; nothing once the account is disabled.
+pub(super) fn role(
+    conn: &Connection,
+    user_id: &UserId,
+    project_id: &ProjectId,
+) -> Result<Option<Role>, StoreError> {
+    let sql = "SELECT m.role FROM project_members m JOIN users u ON u.id = m.user_id
+        WHERE m.project_id = ?1 AND m.user_id = ?2 AND NOT u.disabled";
+    let ids = params![project_id.as_str(), user_id.as_str()];
+    let found = conn.prepare_cached(sql)?.query_row(ids, |row| rows::optional_role(row, 0));
+    Ok(found.optional()?.flatten())
+}
+
 pub(super) fn projects_sql() -> String {
     format!(
         "SELECT {PROJECT_COLUMNS}

@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use iris_protocol::{
-    AuthSessionId, BackupId, Member, Project, ProjectId, ProjectPage, SupervisionRecord, User,
-    UserId,
+    AuthSessionId, BackupId, Member, Project, ProjectId, ProjectPage, Role, SupervisionRecord,
+    User, UserId,
 };
 use serde_json::{Map, Value};
 
@@ -86,6 +86,20 @@ impl RootReader {
                 queries::access(conn, &user_id, &auth_session_id, project_id.as_ref())
             })
             .await
+    }
+
+    /// The role of a user in a project; none for one who is no member of it or whose account is
+    /// disabled.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn role(
+        &self,
+        user_id: &UserId,
+        project_id: &ProjectId,
+    ) -> Result<Option<Role>, StoreError> {
+        let (user_id, project_id) = (user_id.clone(), project_id.clone());
+        self.current().read(move |conn| queries::role(conn, &user_id, &project_id)).await
     }
 
     /// A page of the projects that a user is a member of, newest first.
