@@ -27,7 +27,7 @@ const WRITER_PRAGMAS: &str = "
     PRAGMA foreign_keys = ON;
     PRAGMA temp_store = MEMORY;
     PRAGMA journal_size_limit = 67108864;
-    PRAGMA cache_size = -256;";
+    PRAGMA cache_size = -2048;";
 
 /// Statements that each connection of a writer keeps prepared.
 const STATEMENTS_KEPT: usize = 128;
