@@ -129,7 +129,8 @@ pub(crate) fn connect(path: &Path) -> anyhow::Result<Connection> {
     let conn = Connection::open(path)?;
     conn.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-         PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -2048;",
+         PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864;
+         PRAGMA wal_autocheckpoint = 250; PRAGMA cache_size = -2048;",
     )?;
     conn.set_prepared_statement_cache_capacity(128);
     Ok(conn)

@@ -19,7 +19,7 @@ pub(crate) const APPLICATION_ID: i32 = 0x4952_4953;
 const HEADER_BYTES: u64 = 100;
 
 /// For connections that write. Sizes are KiB for the cache, bytes for the log; the wait is
-/// milliseconds.
+/// milliseconds, the checkpoint pages: everybody waits for one, so that they are small.
 const WRITER_PRAGMAS: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
@@ -27,6 +27,7 @@ const WRITER_PRAGMAS: &str = "
     PRAGMA foreign_keys = ON;
     PRAGMA temp_store = MEMORY;
     PRAGMA journal_size_limit = 67108864;
+    PRAGMA wal_autocheckpoint = 250;
     PRAGMA cache_size = -2048;";
 
 /// Statements that each connection of a writer keeps prepared.
