@@ -56,7 +56,8 @@ pub(super) async fn rooms(player: &Player<'_>) {
 }
 
 async fn subscribe(socket: &Socket, project: &ProjectId, room: &str) -> Result<(), Trouble> {
-    let request = Subscribe { rooms: vec![RoomRequest::Live(room.to_owned())], deltas: None };
+    let request =
+        Subscribe { rooms: vec![RoomRequest::Live(room.to_owned())], deltas: None, presence: None };
     let joined = socket.call(Some(project), request).await?.payload.rooms.remove(0);
     if let Some(code) = joined.code {
         return Err(Trouble::Refused(code.into()));
