@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use iris_actors::PresenceSettings;
+use iris_actors::supervision::faults::{Armed, Fault};
 use iris_client::Socket;
 use iris_protocol::{
     ErrorCode, Event, EventKind, MemberRemove, MemberUpdate, Presence, PresenceList,
@@ -443,6 +444,21 @@ async fn a_registry_that_starts_again_knows_who_subscribes_again() {
     patiently("the socket to end", ended).await;
     let (_hears, users) = watch(&ann, &project).await;
     assert_eq!(users.iter().map(|user| &user.user_id).collect::<Vec<_>>(), [ann.id()]);
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_is_not_present_for_long() {
+    let app = app_with(PresenceSettings { grace: SHORT, ..patient() }).await;
+    let (ann, bob, project, session) = scene(&app).await;
+    let (hears, _) = watch(&ann, &project).await;
+    let his = join(&bob, &project, session_room(&session)).await;
+    assert_eq!(count_of(&hears, &bob).await, ("joined", 1));
+    let id = &his.connected().unwrap().connection_id;
+    let fault =
+        Armed { kind: "connection", message: "Inbound".to_owned(), fault: Fault::Panic, times: 1 };
+    app.supervision().faults().arm_under(&format!("node/connection/{id}"), fault);
+    his.send_text("{}").await.unwrap();
+    assert_eq!(count_of(&hears, &bob).await, ("left", 0));
 }
 
 #[tokio::test]
