@@ -61,8 +61,8 @@ pub(super) async fn start_typing(
             return Err(error.reason("session_archived"));
         }
     }
-    let user_id = grant.user_id()?.clone();
-    let start = StartTyping { connection_id, user_id, session_id };
+    let by = grant.user_id()?.clone();
+    let start = StartTyping { connection_id, by, session_id };
     project.address.ask(start).await.map_err(AskError::to_api)??;
     done(iris_protocol::Done { done: true })
 }

@@ -269,7 +269,7 @@ impl Handler<ListPresence> for Project {
 #[rtype(result = "Result<(), ApiError>")]
 pub(crate) struct StartTyping {
     pub(crate) connection_id: ConnectionId,
-    pub(crate) user_id: UserId,
+    pub(crate) by: UserId,
     pub(crate) session_id: SessionId,
 }
 
@@ -279,7 +279,7 @@ impl Handler<StartTyping> for Project {
     fn handle(&mut self, start: StartTyping, ctx: &mut Context<Self>) -> Self::Result {
         self.check_counted(&start.connection_id)?;
         let until = Instant::now() + self.services.settings.presence.typing_for;
-        self.presences.typing.start(start.user_id, start.session_id, until);
+        self.presences.typing.start(start.by, start.session_id, until);
         self.presence_changed(ctx);
         Ok(())
     }
