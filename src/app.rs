@@ -16,7 +16,8 @@ use actix_web::{App as WebApp, HttpServer};
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, LogControl, Node, NodeError, Services, Settings, SystemClock, SystemIds, settle,
+    BackupSettings, LogControl, Node, NodeError, PresenceSettings, Services, Settings, SystemClock,
+    SystemIds, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
@@ -143,6 +144,8 @@ pub struct Dependencies {
     pub tool_timeout: Duration,
     /// How long a socket may stay without authentication.
     pub hello_timeout: Duration,
+    /// How presence is counted.
+    pub presence: PresenceSettings,
     /// How long an access token is good.
     pub access_token_lifetime: Option<Duration>,
     /// How often the watchdog looks, and how long a thread may be silent.
@@ -168,6 +171,7 @@ impl Default for Dependencies {
             approval_timeout: Duration::from_mins(10),
             tool_timeout: Duration::from_mins(2),
             hello_timeout: Duration::from_secs(5),
+            presence: PresenceSettings::default(),
             access_token_lifetime: None,
             watchdog: WatchdogSettings::default(),
             backup_interval: None,
@@ -373,6 +377,7 @@ fn services(
             resume: config.resume,
             tool_timeout: dependencies.tool_timeout,
             hello_timeout: dependencies.hello_timeout,
+            presence: dependencies.presence,
             project_idle: config.project_idle,
             projects_open_max: config.projects_open_max,
             session_idle: config.session_idle,

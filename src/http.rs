@@ -162,7 +162,10 @@ async fn ask(
     let command = Command::decode(operation, frame.payload).map_err(refused(Some(id.clone())))?;
     let (project_id, peer) = (frame.project_id, peer(request));
     let (idempotency_key, request_id) = (frame.idempotency_key, request_id(request));
-    Ok((id, Ask { claims, project_id, command, idempotency_key, peer, request_id }))
+    Ok((
+        id,
+        Ask { claims, project_id, command, idempotency_key, peer, request_id, connection_id: None },
+    ))
 }
 
 /// The bearer token of a request (RFC 6750 section 2.1).

@@ -264,8 +264,16 @@ impl Connection {
             Command::Unsubscribe(unsubscribe) => self.unsubscribe(id, &unsubscribe),
             command => {
                 let (claims, peer) = (self.claims.clone(), self.peer.clone());
-                let request_id = None;
-                let ask = Ask { claims, project_id, command, idempotency_key, peer, request_id };
+                let (request_id, connection_id) = (None, Some(self.id.clone()));
+                let ask = Ask {
+                    claims,
+                    project_id,
+                    command,
+                    idempotency_key,
+                    peer,
+                    request_id,
+                    connection_id,
+                };
                 self.dispatch(id, ask);
             }
         }

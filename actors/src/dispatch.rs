@@ -8,14 +8,15 @@ mod admin;
 mod agents;
 mod backups;
 mod files;
+mod presence;
 mod projects;
 mod repeat;
 mod sessions;
 
 use iris_auth::{AccessClaims, AuthError, Caller, CallerUser, Resource, authorize};
 use iris_protocol::{
-    ApiError, BackupKind, Command, ErrorCode, ModelRef, Operation, ProjectId, RequestId, Right,
-    Role, Transport, UserId,
+    ApiError, BackupKind, Command, ConnectionId, ErrorCode, ModelRef, Operation, ProjectId,
+    RequestId, Right, Role, Transport, UserId,
     limits::{DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX},
 };
 use iris_store::{IdempotencyKey, StoreError, WriteContext};
@@ -51,6 +52,8 @@ pub struct Ask {
     pub peer: Peer,
     /// Names it in logs and errors, when the caller or the transport gave it a name.
     pub request_id: Option<String>,
+    /// The connection that it came over, if it came over one.
+    pub connection_id: Option<ConnectionId>,
 }
 
 /// Where a request came from, for the list of authentication sessions.
@@ -125,7 +128,7 @@ impl Node {
     }
 
     async fn run(&self, operation: Operation, ask: Ask) -> Result<Done, ApiError> {
-        if operation.spec().transport == Transport::Socket {
+        if operation.spec().transport == Transport::Socket && ask.connection_id.is_none() {
             let message = format!("`{}` is about a socket: send it on one", operation.name());
             return Err(ApiError::invalid(message).reason("socket_only"));
         }
@@ -324,6 +327,7 @@ async fn perform_at_owner(node: &Node, grant: &Grant, ask: Ask) -> Result<Done, 
         operation: operation.name().to_owned(),
         payload,
         idempotency_key: ask.idempotency_key,
+        connection_id: ask.connection_id,
     };
     match node.ask_owner(grant.project_id()?, grant.user_id()?, question, None).await? {
         OwnerAnswer::Done(done) => Ok(done),
@@ -342,6 +346,7 @@ pub(crate) async fn perform_for(
     project_id: ProjectId,
     command: Command,
     idempotency_key: Option<String>,
+    connection_id: Option<ConnectionId>,
 ) -> Result<Done, ApiError> {
     let (grant, operation) = (Grant::of(user_id, project_id), command.operation());
     if !matches!(operation.right(), Right::Project(_)) {
@@ -354,6 +359,7 @@ pub(crate) async fn perform_for(
         idempotency_key,
         peer: Peer::default(),
         request_id: None,
+        connection_id,
     };
     let context = grant.write_context(node, operation, &ask)?;
     // As large as the largest of all operations.
@@ -366,7 +372,7 @@ async fn perform(
     ask: Ask,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let Ask { command, peer, .. } = ask;
+    let Ask { command, peer, connection_id, .. } = ask;
     match command {
         Command::AuthSetup(request) => accounts::setup(node, request, peer).await,
         Command::AuthRegister(request) => accounts::register(node, request, peer).await,
@@ -427,6 +433,16 @@ async fn perform(
         Command::ToolReject(request) => sessions::reject(node, &grant, request, context).await,
         Command::FileRead(request) => files::read(node, &grant, request).await,
         Command::FileWrite(request) => files::write(node, &grant, request, context).await,
+        Command::PresenceUpdate(request) => {
+            presence::update(node, &grant, connection_id, request).await
+        }
+        Command::PresenceList(_) => presence::list(node, &grant).await,
+        Command::TypingStart(request) => {
+            presence::start_typing(node, &grant, connection_id, request.session_id).await
+        }
+        Command::TypingStop(request) => {
+            presence::stop_typing(node, &grant, request.session_id).await
+        }
         Command::ActorList(request) => admin::actors(node, request).await,
         Command::ActorGet(request) => admin::actor(node, request).await,
         Command::ActorRestart(request) => admin::restart(node, &grant, request, context).await,

@@ -26,6 +26,7 @@ mod write;
 pub use backups::{BackupSettings, NewFile, check_about, remove_backups, settle};
 pub use directory::Directory;
 pub use node::{Node, NodeError};
+pub use project::PresenceSettings;
 pub use root::Root;
 pub use services::{
     LogControl, Registration, ResumePolicy, Services, Settings, SystemClock, SystemIds,

@@ -8,7 +8,7 @@ use iris_store::project::PublishOutbox;
 use iris_store::root::{OUTBOX_PAGE, OutboxEntry, SettleOutbox};
 use iris_store::{StoreError, WriteContext};
 
-use crate::project::{EvictUser, Project, ProjectHandle};
+use crate::project::{EvictUser, Project, ProjectHandle, StopTyping};
 use crate::record;
 use crate::root::{Root, RootAccess};
 use crate::supervision::Address;
@@ -45,6 +45,7 @@ pub(crate) fn publish(
         if let Event::MemberRemoved { user_id } = &entry.event {
             project.tell(EvictUser(user_id.clone()));
         }
+        StopTyping::after(&entry.event, project);
     }
     let (last, is_full) = (entries.last().map(|entry| entry.id), entries.len() >= OUTBOX_PAGE);
     let published = record(project, PublishOutbox { entries }, WriteContext::default());

@@ -45,6 +45,8 @@ pub enum OwnerAsk {
         payload: Value,
         /// Makes a repeat answer what the first one did.
         idempotency_key: Option<String>,
+        /// The connection that it came over, if it came over one.
+        connection_id: Option<ConnectionId>,
     },
     /// Read a file whole.
     ReadFile {
@@ -78,8 +80,12 @@ pub enum OwnerAsk {
         since: Option<Position>,
         /// Whether it wants streaming text.
         deltas: bool,
+        /// Whether it wants to know who is present.
+        presence: bool,
         /// The connection.
         connection_id: ConnectionId,
+        /// The name of its user that others see.
+        username: String,
     },
     /// Leave rooms; all of them when none is named.
     Leave {
@@ -87,6 +93,8 @@ pub enum OwnerAsk {
         connection_id: ConnectionId,
         /// Which.
         rooms: Option<Vec<Room>>,
+        /// Whether it may come back.
+        has_right: bool,
     },
 }
 
@@ -162,12 +170,13 @@ impl Node {
     ) -> Result<OwnerAnswer, ApiError> {
         let ToOwner { project_id, user_id, request_id: _, ask } = question;
         match ask {
-            OwnerAsk::Perform { operation, payload, idempotency_key } => {
+            OwnerAsk::Perform { operation, payload, idempotency_key, connection_id } => {
                 let operation = Operation::from_name(&operation)
                     .ok_or_else(|| ApiError::from(ErrorCode::UnknownOperation))?;
                 let command = Command::decode(operation, payload)?;
-                let done = perform_for(self, user_id, project_id, command, idempotency_key).await;
-                done.map(OwnerAnswer::Done)
+                let done =
+                    perform_for(self, user_id, project_id, command, idempotency_key, connection_id);
+                done.await.map(OwnerAnswer::Done)
             }
             OwnerAsk::ReadFile { path } => {
                 read_file_for(self, user_id, project_id, path).await.map(OwnerAnswer::File)
@@ -181,17 +190,26 @@ impl Node {
                 let part = read_part_for(self, project_id, backup_id, offset, bytes_max).await;
                 part.map(OwnerAnswer::BackupPart)
             }
-            OwnerAsk::Join { room, since, deltas, connection_id } => {
+            OwnerAsk::Join { room, since, deltas, presence, connection_id, username } => {
                 let outbound = outbound.ok_or_else(|| ApiError::from(ErrorCode::Internal))?;
                 let project = self.project(&project_id).await?;
-                let join = JoinRoom { room, since, deltas, connection_id, user_id, outbound };
+                let join = JoinRoom {
+                    room,
+                    since,
+                    deltas,
+                    presence,
+                    connection_id,
+                    user_id,
+                    username,
+                    outbound,
+                };
                 let outcome = project.address.ask(join).await;
                 outcome.map(OwnerAnswer::Joined).map_err(AskError::to_api)
             }
-            OwnerAsk::Leave { connection_id, rooms } => {
+            OwnerAsk::Leave { connection_id, rooms, has_right } => {
                 // One that is not open has no rooms to leave.
                 if let Ok(Some(project)) = self.directory.urge(FindProject(project_id)).await {
-                    project.address.tell(LeaveRooms { connection_id, rooms });
+                    project.address.tell(LeaveRooms { connection_id, rooms, has_right });
                 }
                 Ok(OwnerAnswer::Left)
             }

@@ -3,6 +3,7 @@
 
 mod joining;
 mod opening;
+mod presence;
 mod ring;
 mod rooms;
 mod sessions;
@@ -30,6 +31,7 @@ use crate::session::{IsIdle, Session};
 use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
 use crate::{Services, Write, record};
 use opening::OpenDatabase;
+use presence::Presences;
 use ring::Ring;
 use rooms::{Piece, Rooms};
 use unfinished::Marking;
@@ -37,6 +39,8 @@ use upkeep::Upkeep;
 
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
 pub(crate) use opening::{Damage, FromRoot, NotOpened, OpenedProject};
+pub use presence::PresenceSettings;
+pub(crate) use presence::{ListPresence, StartTyping, StopTyping, UpdatePresence};
 pub(crate) use sessions::InSession;
 pub(crate) use upkeep::index as index_text;
 
@@ -103,6 +107,7 @@ pub struct Project {
     epoch: Arc<str>,
     committed: Registry,
     rooms: Rooms,
+    presences: Presences,
     /// The last events that were published.
     ring: Ring,
     /// Sessions whose rooms can be joined, as far as that is known without the database.
@@ -230,6 +235,7 @@ impl Supervise for Project {
             epoch: Arc::clone(&self.epoch),
             committed: Arc::clone(&self.committed),
             rooms: Rooms::new(self.id.clone()),
+            presences: Presences::default(),
             ring: Ring::new(self.id.clone(), head),
             joinable: HashSet::new(),
             deletions: 0,
@@ -252,6 +258,7 @@ impl Supervise for Project {
             "head": self.head,
             "epoch": &*self.epoch,
             "rooms": self.rooms.counts(),
+            "presence": self.presences.counts(),
             "recentEvents": self.ring.counts(),
             "sessions": self.sessions.len(),
             "recovery": self.recovery.observe(),
@@ -296,6 +303,7 @@ impl Handler<Committed> for Project {
             self.forget_deleted(&event);
             self.head = event.seq;
             let frame = self.rooms.publish(&event);
+            self.presence_sees(&event, ctx);
             self.ring.push(event, frame);
         }
     }

@@ -15,8 +15,8 @@ use iris_tools::ToolRegistry;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use crate::BackupSettings;
 use crate::supervision::Supervision;
+use crate::{BackupSettings, PresenceSettings};
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub struct Settings {
     pub tool_timeout: Duration,
     /// How long a socket may stay without authentication.
     pub hello_timeout: Duration,
+    /// How presence is counted.
+    pub presence: PresenceSettings,
     /// A project that nobody needs for this long is closed; never zero.
     pub project_idle: Duration,
     /// Most projects that are open at once, at least 1.

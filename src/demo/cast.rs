@@ -98,7 +98,7 @@ impl Cast {
         let rooms = rooms.map(|room| {
             RoomRequest::Since(RoomSince { room: room.to_string(), since: since.clone() })
         });
-        let request = Subscribe { rooms: rooms.to_vec(), deltas: None };
+        let request = Subscribe { rooms: rooms.to_vec(), deltas: None, presence: None };
         for person in [&self.ann, &self.ben] {
             let reply = person.socket.call(Some(&self.project), request.clone()).await?;
             let refused =

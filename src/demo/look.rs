@@ -68,6 +68,11 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MemberUpdated { .. }
         | Event::MemberRemoved { .. }
         | Event::AgentUpdated { .. }
+        | Event::PresenceSnapshot { .. }
+        | Event::PresenceJoined { .. }
+        | Event::PresenceUpdated { .. }
+        | Event::PresenceLeft { .. }
+        | Event::TypingUpdated { .. }
         | Event::SupervisionStarted { .. }
         | Event::SupervisionStopped { .. }
         | Event::SupervisionPanicked { .. }

@@ -73,6 +73,13 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         }
         Event::AgentUpdated { name, agent: None } => format!("`{name}` is deleted"),
         Event::RoomLeft { room, code } => format!("{room}: {}", code.as_str()),
+        Event::PresenceSnapshot { users } => format!("{} present", users.len()),
+        Event::PresenceJoined { presence }
+        | Event::PresenceUpdated { presence }
+        | Event::PresenceLeft { presence } => {
+            format!("{}: {}", presence.username, word(&presence.status))
+        }
+        Event::TypingUpdated { user_ids, .. } => format!("{} writing", user_ids.len()),
         Event::SupervisionStarted { record }
         | Event::SupervisionStopped { record }
         | Event::SupervisionPanicked { record }

@@ -49,7 +49,8 @@ pub(super) async fn answer(
     let command = Command::decode(operation, Value::Object(fields))?;
     let idempotency_key = idempotency_key(&request)?;
     let (peer, request_id) = (peer(&request), request_id(&request));
-    let ask = Ask { claims, project_id, command, idempotency_key, peer, request_id };
+    let ask =
+        Ask { claims, project_id, command, idempotency_key, peer, request_id, connection_id: None };
     let done = undisturbed(async move { node.dispatch(ask).await }).await?;
     Ok(success(route, done))
 }

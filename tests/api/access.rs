@@ -203,6 +203,8 @@ impl World {
             | Operation::SupervisionList
             | Operation::LogGet
             | Operation::LogSet
+            | Operation::PresenceUpdate
+            | Operation::PresenceList
             | Operation::Ping => json!({}),
             // There is none: the gate is what is asked here.
             Operation::BackupRead | Operation::BackupDelete | Operation::ProjectRestore => {
@@ -218,7 +220,9 @@ impl World {
             | Operation::SessionUnarchive
             | Operation::RunCancel
             | Operation::RunList
-            | Operation::MessageList => session,
+            | Operation::MessageList
+            | Operation::TypingStart
+            | Operation::TypingStop => session,
             Operation::RunGet | Operation::RunResume => {
                 json!({ "sessionId": self.session, "runId": self.run })
             }

@@ -171,7 +171,7 @@ async fn a_change_of_an_agent_is_told_to_the_project() {
     let project = ann.project("p").await.id;
     let socket = ann.connect().await;
     let rooms = vec![iris_protocol::RoomRequest::Live(format!("project:{project}"))];
-    let subscribe = iris_protocol::Subscribe { rooms, deltas: None };
+    let subscribe = iris_protocol::Subscribe { rooms, deltas: None, presence: None };
     socket.call(Some(&project), subscribe).await.unwrap();
     let reply = socket.call(Some(&project), agent("poet", &[])).await.unwrap();
     let told = iris_testkit::patiently("agent.updated", socket.next_event()).await.unwrap();

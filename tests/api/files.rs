@@ -42,7 +42,7 @@ async fn a_write_is_told_to_the_project() {
     let project = ann.project("p").await.id;
     let socket = ann.connect().await;
     let rooms = vec![iris_protocol::RoomRequest::Live(format!("project:{project}"))];
-    let subscribe = iris_protocol::Subscribe { rooms, deltas: None };
+    let subscribe = iris_protocol::Subscribe { rooms, deltas: None, presence: None };
     socket.call(Some(&project), subscribe).await.unwrap();
     for name in ["file.created", "file.updated"] {
         ann.client.file_put(&project, "a.txt", name).await.unwrap();

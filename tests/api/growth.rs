@@ -106,7 +106,7 @@ async fn comes_back(talk: &Conversation, seq: u64) -> RoomStatus {
     let position = iris_protocol::Position { seq, ..talk.position.clone() };
     let room = format!("session:{}", talk.session);
     let room = RoomRequest::Since(RoomSince { room, since: Some(position) });
-    let request = Subscribe { rooms: vec![room], deltas: None };
+    let request = Subscribe { rooms: vec![room], deltas: None, presence: None };
     talk.person.connect().await.call(Some(&talk.project), request).await.unwrap().payload.rooms[0]
         .status
 }

@@ -28,6 +28,7 @@ mod messages;
 mod models;
 mod openapi;
 mod passivation;
+mod presence;
 mod process;
 mod project_paths;
 mod projects;

@@ -176,7 +176,7 @@ async fn a_removed_member_leaves_the_rooms_and_hears_nothing_more() {
     let mut talk = ann.conversation_in(&project).await;
     let mut his = bob.join(&project, &talk.session).await;
     let rooms = vec![RoomRequest::Live(format!("project:{project}"))];
-    his.call(Subscribe { rooms, deltas: None }).await.unwrap();
+    his.call(Subscribe { rooms, deltas: None, presence: None }).await.unwrap();
 
     talk.call(MemberRemove { user_id: bob.id().clone() }).await.unwrap();
     let mut left = Vec::new();
@@ -194,7 +194,10 @@ async fn a_removed_member_leaves_the_rooms_and_hears_nothing_more() {
     assert_eq!(refusal(his.try_send("say no", None).await).code, ErrorCode::NotFound);
     // The socket goes on for his own projects, and the answer is the next thing that he hears.
     let rooms = vec![RoomRequest::Live(format!("project:{his_own}"))];
-    his.socket.call(Some(&his_own), Subscribe { rooms, deltas: None }).await.unwrap();
+    his.socket
+        .call(Some(&his_own), Subscribe { rooms, deltas: None, presence: None })
+        .await
+        .unwrap();
     bob.session(&his_own).await;
     let next = patiently("his own event", his.socket.next_event()).await.unwrap();
     assert_eq!(next.meta.project_id, Some(his_own));
@@ -206,7 +209,10 @@ async fn a_deleted_project_takes_its_rooms_away_and_leaves_the_socket() {
     ann.add_member(&project, &bob, Role::Viewer).await;
     let mut his = bob.conversation().await;
     let rooms = vec![RoomRequest::Live(format!("project:{project}"))];
-    his.socket.call(Some(&project), Subscribe { rooms, deltas: None }).await.unwrap();
+    his.socket
+        .call(Some(&project), Subscribe { rooms, deltas: None, presence: None })
+        .await
+        .unwrap();
     ann.rest("DELETE", &format!("/v1/projects/{project}"), None).await;
     let left = his.wait_for("room.left").await.event;
     let room = format!("project:{project}");
@@ -255,7 +261,7 @@ async fn changes_of_a_project_are_told_in_its_room() {
     let (_app, ann, bob, project) = with_bob().await;
     let socket = ann.connect().await;
     let rooms = vec![RoomRequest::Live(format!("project:{project}"))];
-    socket.call(Some(&project), Subscribe { rooms, deltas: None }).await.unwrap();
+    socket.call(Some(&project), Subscribe { rooms, deltas: None, presence: None }).await.unwrap();
     ann.add_member(&project, &bob, Role::Viewer).await;
     let path = format!("/v1/projects/{project}");
     let his = format!("{path}/members/{}", bob.id());

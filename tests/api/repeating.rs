@@ -173,6 +173,7 @@ impl World {
             | Operation::ToolList
             | Operation::FileRead
             | Operation::BackupList
+            | Operation::PresenceList
             | Operation::BackupRead
             | Operation::ServerBackupList
             | Operation::ActorList
@@ -183,7 +184,10 @@ impl World {
             | Operation::AuthRegister
             | Operation::AuthLogin
             | Operation::AuthRotate => Case::NotKept("the answer holds secrets"),
-            Operation::Hello
+            Operation::PresenceUpdate
+            | Operation::TypingStart
+            | Operation::TypingStop
+            | Operation::Hello
             | Operation::AuthRefresh
             | Operation::Subscribe
             | Operation::Unsubscribe

@@ -148,7 +148,11 @@ async fn sessions_are_told_in_the_room_of_the_project() {
     let app = spawn_app().await;
     let mut ann = app.user("ann").await.conversation().await;
     let project = ann.connect_to_project().await;
-    let request = Subscribe { rooms: vec![RoomRequest::Live("nonsense".into())], deltas: None };
+    let request = Subscribe {
+        rooms: vec![RoomRequest::Live("nonsense".into())],
+        deltas: None,
+        presence: None,
+    };
     project.call(Some(&ann.project), request).await.unwrap();
     ann.ask("say hi").await;
     ann.person.session(&ann.project).await;

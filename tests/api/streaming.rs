@@ -105,7 +105,10 @@ async fn who_does_not_want_pieces_gets_none() {
     let mut ann = app.user("ann").await.conversation().await;
     let quiet = ann.person.connect().await;
     let rooms = vec![RoomRequest::Live(format!("session:{}", ann.session))];
-    quiet.call(Some(&ann.project), Subscribe { rooms, deltas: Some(false) }).await.unwrap();
+    quiet
+        .call(Some(&ann.project), Subscribe { rooms, deltas: Some(false), presence: None })
+        .await
+        .unwrap();
     ann.ask("chunks 50").await;
     loop {
         let heard = patiently("events", quiet.next_event()).await.unwrap();
@@ -138,7 +141,10 @@ async fn a_long_answer_reaches_a_reader_that_reads() {
     assert_eq!(text_of(&answer).len(), 1500 * 1001);
     let rooms = vec![RoomRequest::Live(format!("session:{}", ann.session))];
     let again = ann.person.connect().await;
-    again.call(Some(&ann.project), Subscribe { rooms, deltas: None }).await.unwrap();
+    again
+        .call(Some(&ann.project), Subscribe { rooms, deltas: None, presence: None })
+        .await
+        .unwrap();
     let request =
         iris_protocol::SessionGet { session_id: ann.session.clone(), limit: None, before: None };
     let snapshot = again.call(Some(&ann.project), request).await.unwrap().payload;

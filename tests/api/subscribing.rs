@@ -19,7 +19,7 @@ async fn subscribe(
     project: &ProjectId,
     rooms: Vec<RoomRequest>,
 ) -> Vec<RoomOutcome> {
-    let request = Subscribe { rooms, deltas: None };
+    let request = Subscribe { rooms, deltas: None, presence: None };
     socket.call(Some(project), request).await.unwrap().payload.rooms
 }
 
@@ -173,7 +173,7 @@ async fn a_refused_room_does_not_hurt_the_others() {
     let (first, second) = (next(&socket).await, next(&socket).await);
     assert_ne!(first.meta.room, second.meta.room);
 
-    let stranger = Subscribe { rooms: Vec::new(), deltas: None };
+    let stranger = Subscribe { rooms: Vec::new(), deltas: None, presence: None };
     let refused = eve.connect().await.call(Some(&talk.project), stranger).await;
     assert_eq!(refusal(refused).code, ErrorCode::NotFound);
 }
@@ -204,7 +204,7 @@ async fn a_connection_joins_a_bounded_number_of_rooms() {
     let socket = ann.connect().await;
     let room = |n: usize| RoomRequest::Live(format!("session:{}", SessionId::from_bits(n as u128)));
     let rooms = (0..=ROOMS_PER_CONNECTION_MAX).map(room).collect();
-    let many = Subscribe { rooms, deltas: None };
+    let many = Subscribe { rooms, deltas: None, presence: None };
     let refused = refusal(socket.call(Some(&project), many).await);
     assert_eq!(code_of(&refused), (ErrorCode::QuotaExceeded, "too_many_rooms"));
     // What was refused does not count.
@@ -227,7 +227,7 @@ async fn a_room_that_is_named_twice_is_refused() {
     let project = ann.project("p").await.id;
     let socket = ann.connect().await;
     let room = RoomRequest::Live(format!("project:{project}"));
-    let twice = Subscribe { rooms: vec![room.clone(), room], deltas: None };
+    let twice = Subscribe { rooms: vec![room.clone(), room], deltas: None, presence: None };
     let refused = refusal(socket.call(Some(&project), twice).await);
     assert_eq!(code_of(&refused), (ErrorCode::InvalidRequest, "duplicate_room"));
 }

@@ -124,7 +124,7 @@ impl Connection {
     pub(super) fn leave(&self, project_id: ProjectId, rooms: Option<Vec<Room>>) {
         let Some(claims) = &self.claims else { return };
         let (node, user_id) = (self.node.clone(), claims.user_id.clone());
-        let leave = OwnerAsk::Leave { connection_id: self.id.clone(), rooms };
+        let leave = OwnerAsk::Leave { connection_id: self.id.clone(), rooms, has_right: true };
         detached(async move {
             // A project that is gone has no rooms to leave.
             drop(node.ask_owner(&project_id, &user_id, leave, None).await);
@@ -154,13 +154,18 @@ impl Join {
         let names: Vec<&str> = self.subscribe.rooms.iter().map(|room| room.parts().0).collect();
         let is_only_admin = !names.is_empty() && names.iter().all(|room| is_admin_room(room));
         let project = if is_only_admin { None } else { Some(self.may_hear_project().await?) };
+        let username = match &project {
+            Some((_, user_id)) => self.username(user_id).await?,
+            None => String::new(),
+        };
         let mut outcomes = Vec::with_capacity(names.len());
         for request in &self.subscribe.rooms {
             let (room, since) = request.parts();
             outcomes.push(match &project {
                 _ if is_admin_room(room) => self.join_log(room).await,
                 Some((project_id, user_id)) => {
-                    let joined = self.join(project_id, user_id, room, since.cloned()).await;
+                    let user = (user_id, username.as_str());
+                    let joined = self.join(project_id, user, room, since.cloned()).await;
                     match joined {
                         Ok(outcome) => outcome,
                         Err(error) => {
@@ -178,7 +183,8 @@ impl Join {
         // Who lost the right after the first look may have been taken out of the rooms before they
         // were in: look again, now that they are.
         if let Err(error) = self.may_hear_project().await {
-            let leave = OwnerAsk::Leave { connection_id: self.connection_id.clone(), rooms: None };
+            let connection_id = self.connection_id.clone();
+            let leave = OwnerAsk::Leave { connection_id, rooms: None, has_right: false };
             self.node.ask_owner(&project_id, &user_id, leave, None).await?;
             return Err(error);
         }
@@ -189,7 +195,7 @@ impl Join {
     async fn leave_again(&self, project_id: &ProjectId, user_id: &UserId) {
         let rooms = self.subscribe.rooms.iter().filter_map(|room| room.parts().0.parse().ok());
         let (connection_id, rooms) = (self.connection_id.clone(), Some(rooms.collect()));
-        let leave = OwnerAsk::Leave { connection_id, rooms };
+        let leave = OwnerAsk::Leave { connection_id, rooms, has_right: true };
         // An owner that cannot be reached has no rooms to leave.
         drop(self.node.ask_owner(project_id, user_id, leave, None).await);
     }
@@ -200,10 +206,16 @@ impl Join {
         Ok((grant.project_id()?.clone(), grant.user_id()?.clone()))
     }
 
+    /// The name of the user that others see.
+    async fn username(&self, user_id: &UserId) -> Result<String, ApiError> {
+        let user = self.node.root_reader.user(user_id).await.map_err(|error| error.to_api())?;
+        user.map(|user| user.username).ok_or_else(|| ApiError::from(ErrorCode::Unauthenticated))
+    }
+
     async fn join(
         &self,
         project_id: &ProjectId,
-        user_id: &UserId,
+        (user_id, username): (&UserId, &str),
         room: &str,
         since: Option<Position>,
     ) -> Result<RoomOutcome, ApiError> {
@@ -211,6 +223,8 @@ impl Join {
             room: room.to_owned(),
             since,
             deltas: self.subscribe.deltas.unwrap_or(true),
+            presence: self.subscribe.presence.unwrap_or(false),
+            username: username.to_owned(),
             connection_id: self.connection_id.clone(),
         };
         let outbound = Some(Arc::clone(&self.outbound));

@@ -27,15 +27,18 @@ pub(crate) struct JoinRoom {
     pub(crate) room: String,
     pub(crate) since: Option<Position>,
     pub(crate) deltas: bool,
+    /// Whether it wants to know who is present.
+    pub(crate) presence: bool,
     pub(crate) connection_id: ConnectionId,
     pub(crate) user_id: UserId,
+    pub(crate) username: String,
     pub(crate) outbound: Arc<Outbound>,
 }
 
 impl Handler<JoinRoom> for Project {
     type Result = ResponseActFuture<Self, RoomOutcome>;
 
-    fn handle(&mut self, join: JoinRoom, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, join: JoinRoom, ctx: &mut Context<Self>) -> Self::Result {
         let refused = |room: String, code| RoomOutcome {
             room,
             status: RoomStatus::Refused,
@@ -49,9 +52,12 @@ impl Handler<JoinRoom> for Project {
         };
         if join.since.as_ref().is_some_and(|since| since.epoch != *self.epoch) {
             self.rooms.leave(&room, &join.connection_id);
-            return Box::pin(actix::fut::ready(self.outcome(&join, RoomStatus::Reset, self.head)));
+            let outcome = self.outcome(&join, RoomStatus::Reset, self.head);
+            self.joined(&room, &join, outcome.status, ctx);
+            return Box::pin(actix::fut::ready(outcome));
         }
         if let Some(outcome) = self.join_from_memory(&room, &join) {
+            self.joined(&room, &join, outcome.status, ctx);
             return Box::pin(actix::fut::ready(outcome));
         }
         // From here on the room's events are held, so none can fall between the replay and them.
@@ -59,34 +65,55 @@ impl Handler<JoinRoom> for Project {
         let number = self.hold(&room, &join);
         let since = join.since.as_ref().map(|since| since.seq);
         let missed = missed(self.reader.clone(), self.id.clone(), room.clone(), since, to);
-        Box::pin(missed.into_actor(self).map(move |missed, registry, _| match missed {
-            Ok(Missed::Events(events)) => {
-                if registry.deletions == deletions {
-                    registry.note_joinable(&room);
+        Box::pin(missed.into_actor(self).map(move |missed, registry, ctx| {
+            let outcome = match missed {
+                Ok(Missed::Events(events)) => {
+                    if registry.deletions == deletions {
+                        registry.note_joinable(&room);
+                    }
+                    let frames = events.iter().filter_map(|e| durable_frame(&registry.id, e));
+                    let frames: Vec<Bytes> = frames.collect();
+                    if registry.rooms.release(&room, number, since.unwrap_or(0), frames) {
+                        let replayed = join.since.is_some();
+                        let status = if replayed { RoomStatus::Replayed } else { RoomStatus::Live };
+                        registry.outcome(&join, status, to)
+                    } else {
+                        // The connection joined again, or left, while this one was on its way.
+                        refused(join.room.clone(), ErrorCode::Conflict)
+                    }
                 }
-                let frames = events.iter().filter_map(|e| durable_frame(&registry.id, e));
-                let frames: Vec<Bytes> = frames.collect();
-                if !registry.rooms.release(&room, number, since.unwrap_or(0), frames) {
-                    // The connection joined again, or left, while this one was on its way.
-                    return refused(join.room, ErrorCode::Conflict);
+                Ok(Missed::Reset) => {
+                    registry.rooms.give_up(number);
+                    registry.outcome(&join, RoomStatus::Reset, to)
                 }
-                let replayed = join.since.is_some();
-                let status = if replayed { RoomStatus::Replayed } else { RoomStatus::Live };
-                registry.outcome(&join, status, to)
-            }
-            Ok(Missed::Reset) => {
-                registry.rooms.give_up(number);
-                registry.outcome(&join, RoomStatus::Reset, to)
-            }
-            Err(code) => {
-                registry.rooms.give_up(number);
-                refused(join.room, code)
-            }
+                Err(code) => {
+                    registry.rooms.give_up(number);
+                    refused(join.room.clone(), code)
+                }
+            };
+            registry.joined(&room, &join, outcome.status, ctx);
+            outcome
         }))
     }
 }
 
 impl Project {
+    /// Counts a connection as present whose joining came to this, or not any more.
+    fn joined(
+        &mut self,
+        room: &Room,
+        join: &JoinRoom,
+        status: RoomStatus,
+        ctx: &mut Context<Self>,
+    ) {
+        match status {
+            RoomStatus::Live | RoomStatus::Replayed => self.arrived(room, join, ctx),
+            RoomStatus::Reset | RoomStatus::Refused => {
+                self.may_have_left(&join.connection_id, true, ctx);
+            }
+        }
+    }
+
     /// Makes a connection a subscriber whose events are held. Answers the number of its joining.
     fn hold(&mut self, room: &Room, join: &JoinRoom) -> u64 {
         self.joins += 1;
@@ -95,6 +122,7 @@ impl Project {
             user_id: join.user_id.clone(),
             outbound: Arc::clone(&join.outbound),
             deltas: join.deltas,
+            presence: join.presence,
             join: self.joins,
             held: Some(Vec::new()),
         };
@@ -208,12 +236,14 @@ async fn missed(
 pub(crate) struct LeaveRooms {
     pub(crate) connection_id: ConnectionId,
     pub(crate) rooms: Option<Vec<Room>>,
+    /// Whether it may come back: it is present for a moment longer.
+    pub(crate) has_right: bool,
 }
 
 impl Handler<LeaveRooms> for Project {
     type Result = ();
 
-    fn handle(&mut self, leave: LeaveRooms, _: &mut Context<Self>) {
+    fn handle(&mut self, leave: LeaveRooms, ctx: &mut Context<Self>) {
         match leave.rooms {
             None => self.rooms.leave_all(&leave.connection_id),
             Some(rooms) => {
@@ -222,6 +252,7 @@ impl Handler<LeaveRooms> for Project {
                 }
             }
         }
+        self.may_have_left(&leave.connection_id, leave.has_right, ctx);
     }
 }
 
@@ -235,5 +266,6 @@ impl Handler<EvictUser> for Project {
 
     fn handle(&mut self, EvictUser(user_id): EvictUser, _: &mut Context<Self>) {
         self.rooms.evict(ErrorCode::NotFound, |subscriber| subscriber.user_id == user_id);
+        self.is_not_present(&user_id);
     }
 }

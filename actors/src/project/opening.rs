@@ -15,6 +15,7 @@ use iris_workspace::Workspace;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
+use super::presence::Presences;
 use super::ring::Ring;
 use super::rooms::Rooms;
 use super::upkeep::Upkeep;
@@ -221,6 +222,7 @@ impl OpenedProject {
             let is_marked = Arc::clone(&is_marked);
             move |_: &mut Context<Project>, vitals: &Arc<Vitals>| Project {
                 rooms: Rooms::new(self.id.clone()),
+                presences: Presences::default(),
                 ring: Ring::new(self.id.clone(), self.head),
                 joinable: HashSet::new(),
                 deletions: 0,

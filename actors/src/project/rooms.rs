@@ -25,6 +25,8 @@ pub(super) struct Subscriber {
     pub(super) outbound: Arc<Outbound>,
     /// Whether it wants streaming text.
     pub(super) deltas: bool,
+    /// Whether it wants to know who is present.
+    pub(super) presence: bool,
     /// Tells this joining of the room from an earlier or later one of the same connection.
     pub(super) join: u64,
     /// Durable frames, by seq, that wait until the replay is written; none once it is.
@@ -104,6 +106,20 @@ impl Rooms {
 
     pub(super) fn leave_all(&mut self, connection_id: &ConnectionId) {
         self.retain(|subscriber| subscriber.connection_id != *connection_id);
+    }
+
+    /// Whether a connection is in any room.
+    pub(super) fn is_joined_by(&self, connection_id: &ConnectionId) -> bool {
+        self.subscribers.values().flatten().any(|s| s.connection_id == *connection_id)
+    }
+
+    /// Sends an ephemeral event to those in a room who want it.
+    pub(super) fn tell(&mut self, room: &Room, event: &Event, wants: impl Fn(&Subscriber) -> bool) {
+        if self.subscribers.contains_key(room)
+            && let Some(frame) = self.ephemeral(room, event)
+        {
+            self.send(room, &frame, None, wants);
+        }
     }
 
     /// Ends every connection that hears anything: it comes back with the position it has.

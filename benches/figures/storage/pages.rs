@@ -164,7 +164,7 @@ async fn join(
     room: RoomRequest,
     expected: RoomStatus,
 ) -> anyhow::Result<Position> {
-    let request = Subscribe { rooms: vec![room], deltas: Some(false) };
+    let request = Subscribe { rooms: vec![room], deltas: Some(false), presence: None };
     let joined = socket.call(Some(&owner.project), request).await?.payload;
     let outcome = joined.rooms.into_iter().next();
     match outcome {

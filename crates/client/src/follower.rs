@@ -187,7 +187,7 @@ impl Worker {
             let since = Some(feed.position().clone());
             let room = RoomRequest::Since(RoomSince { room: feed.room().to_string(), since });
             let deltas = Some(self.options.deltas);
-            let request = Subscribe { rooms: vec![room], deltas };
+            let request = Subscribe { rooms: vec![room], deltas, presence: None };
             let reply = socket.call(Some(&self.project), request).await?;
             let outcome =
                 reply.payload.rooms.into_iter().next().ok_or_else(|| {

@@ -130,6 +130,11 @@ impl PartTracker {
             | Event::MemberUpdated { .. }
             | Event::MemberRemoved { .. }
             | Event::AgentUpdated { .. }
+            | Event::PresenceSnapshot { .. }
+            | Event::PresenceJoined { .. }
+            | Event::PresenceUpdated { .. }
+            | Event::PresenceLeft { .. }
+            | Event::TypingUpdated { .. }
             | Event::RoomLeft { .. }
             | Event::SupervisionStarted { .. }
             | Event::SupervisionStopped { .. }

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, BackupId, FinishReason, Member, Message,
-    MessageId, PartId, ProjectId, Run, RunId, RunStatus, Session, SessionId, SessionState,
-    SupervisionKind, SupervisionRecord, ToolCallId, ToolState, Usage, UserId,
+    MessageId, PartId, Presence, ProjectId, Run, RunId, RunStatus, Session, SessionId,
+    SessionState, SupervisionKind, SupervisionRecord, ToolCallId, ToolState, Usage, UserId,
 };
 
 /// Whether an event is part of the log.
@@ -379,6 +379,37 @@ events! {
         /// As it is now; absent when it was deleted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<Agent>,
+    }
+    /// Everybody who is present, for a connection that joins the room of the project.
+    PresenceSnapshot = "presence.snapshot" Ephemeral {
+        /// In the order of their ids.
+        users: Vec<Presence>,
+    }
+    /// A user came into the project.
+    PresenceJoined = "presence.joined" Ephemeral {
+        /// The user, whose fields are the payload.
+        #[serde(flatten)]
+        presence: Presence,
+    }
+    /// A user who is present looks at another session, has another status or another number of
+    /// connections.
+    PresenceUpdated = "presence.updated" Ephemeral {
+        /// The user, whose fields are the payload.
+        #[serde(flatten)]
+        presence: Presence,
+    }
+    /// A user is not present any more.
+    PresenceLeft = "presence.left" Ephemeral {
+        /// The user, whose fields are the payload.
+        #[serde(flatten)]
+        presence: Presence,
+    }
+    /// Others write in a session than before.
+    TypingUpdated = "typing.updated" Ephemeral {
+        /// The session.
+        session_id: SessionId,
+        /// All who write now, in the order of their ids.
+        user_ids: Vec<UserId>,
     }
     /// The connection hears a room no more.
     RoomLeft = "room.left" Ephemeral {

@@ -48,6 +48,8 @@ pub const SEARCH_QUERY_BYTES_MAX: usize = 256;
 pub const SEARCH_HITS_MAX: u32 = 50;
 /// Hits of one page of `session.search` when the request does not say.
 pub const SEARCH_HITS_DEFAULT: u32 = 20;
+/// Most connections, and most users, that count in the presence of one project.
+pub const PRESENCE_CONNECTIONS_MAX: usize = 1_024;
 /// Most events that `subscribe` replays before it answers `reset`.
 pub const REPLAY_EVENTS_MAX: usize = 1_000;
 /// Most bytes of events that `subscribe` replays before it answers `reset`.

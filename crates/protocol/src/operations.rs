@@ -282,6 +282,11 @@ operations! {
     FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes, &[("path", Text)])), "Reads a file.";
     FileWrite = "file.write" -> FilePayload, Right::Project(MemberRole), Any, Some(RestRoute { method: Put, path: "/v1/projects/{projectId}/files/content", query: &[("path", Text)], status: 200, data: Upload("file") }), "Writes a file whole.";
 
+    PresenceUpdate = "presence.update" -> Done, Right::Project(Viewer), Socket, None, "Says which session the user of a socket looks at, and their status.";
+    PresenceList = "presence.list" -> PresencePage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/presence", 200, List("users"))), "Lists who is present in a project.";
+    TypingStart = "typing.start" -> Done, Right::Project(MemberRole), Socket, None, "Says that the user is writing a message; to be repeated while they do.";
+    TypingStop = "typing.stop" -> Done, Right::Project(MemberRole), Socket, None, "Says that the user is not writing any more.";
+
     ActorList = "admin.actor.list" -> ActorPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/actors", Whole, &[("kind", Text), ("under", Text)])), "Lists the actors that are alive, in the order of their paths.";
     ActorGet = "admin.actor.get" -> ActorDetail, Right::Admin, Rest, Some(rest(Get, "/v1/admin/actors/{path}", 200, Whole)), "Reads one actor with what it says of itself.";
     ActorRestart = "admin.actor.restart" -> Done, Right::Admin, Rest, Some(rest(Post, "/v1/admin/actors/{path}/restart", 200, Whole)), "Starts an actor again with fresh state.";

@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     Agent, Approval, Backup, BackupId, ConnectionId, File, Member, Message, MessageId, ModelRef,
-    Position, Project, ProjectId, ProjectType, QueuedMessage, Remember, Role, Run, RunId,
-    SearchHit, ServerBackup, Session, SessionId, SessionMode, Tool, ToolCallId, User, UserId,
+    Position, Presence, PresenceStatus, Project, ProjectId, ProjectType, QueuedMessage, Remember,
+    Role, Run, RunId, SearchHit, ServerBackup, Session, SessionId, SessionMode, Tool, ToolCallId,
+    User, UserId,
 };
 
 macro_rules! payloads {
@@ -642,6 +643,36 @@ payloads! {
     }
 }
 
+// Presence.
+payloads! {
+    /// Says what the user of a connection does. It replaces what the connection said before.
+    PresenceUpdate {
+        /// The session that they look at; none when absent.
+        #[serde(default)]
+        session_id: Option<SessionId>,
+        /// `online` when absent.
+        #[serde(default)]
+        status: Option<PresenceStatus>,
+    }
+    /// Lists who is present.
+    PresenceList {}
+    /// Who is present.
+    PresencePage {
+        /// In the order of their ids.
+        users: Vec<Presence>,
+    }
+    /// Says that the user is writing a message.
+    TypingStart {
+        /// In which session.
+        session_id: SessionId,
+    }
+    /// Says that the user is not writing any more.
+    TypingStop {
+        /// In which session.
+        session_id: SessionId,
+    }
+}
+
 // Sockets.
 payloads! {
     /// Authenticates a socket that could not send a header.
@@ -702,6 +733,9 @@ payloads! {
         /// Whether streaming text is sent; true when absent.
         #[serde(default)]
         deltas: Option<bool>,
+        /// Whether the room of the project tells who is present; false when absent.
+        #[serde(default)]
+        presence: Option<bool>,
     }
     /// A room to join and the last event of it that the client has.
     RoomSince {

@@ -688,3 +688,33 @@ pub struct ServerBackup {
     /// Projects that could not be read; the log says why.
     pub failed: Vec<ProjectId>,
 }
+
+/// What somebody who is present says of themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum PresenceStatus {
+    /// There.
+    #[default]
+    Online,
+    /// There, and not looking.
+    Away,
+    /// There, and not to be disturbed.
+    Busy,
+}
+
+/// A user who is present in a project: one of their connections hears a room of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Presence {
+    /// The user.
+    pub user_id: UserId,
+    /// The name that others see.
+    pub username: String,
+    /// What they said last of themselves.
+    pub status: PresenceStatus,
+    /// The session that they look at: they are one of its viewers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<SessionId>,
+    /// How many connections they have in the project; 0 once they left.
+    pub connections: u32,
+}

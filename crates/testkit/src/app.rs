@@ -12,7 +12,7 @@ use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
-use iris_actors::{BackupSettings, Node, Registration, ResumePolicy};
+use iris_actors::{BackupSettings, Node, PresenceSettings, Registration, ResumePolicy};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
@@ -54,6 +54,8 @@ pub struct AppOptions {
     pub approval_timeout: Duration,
     /// How long a socket may stay without authentication.
     pub hello_timeout: Duration,
+    /// How presence is counted.
+    pub presence: PresenceSettings,
     /// How long an access token is good, in whole seconds.
     pub access_token_lifetime: Option<Duration>,
     /// Bounds of one run.
@@ -100,6 +102,7 @@ impl Default for AppOptions {
             clock: None,
             approval_timeout,
             hello_timeout,
+            presence: PresenceSettings::default(),
             access_token_lifetime: None,
             turn,
             drain: Duration::ZERO,
@@ -170,6 +173,7 @@ impl AppOptions {
             turn: self.turn,
             approval_timeout: self.approval_timeout,
             hello_timeout: self.hello_timeout,
+            presence: self.presence,
             access_token_lifetime: self.access_token_lifetime,
             watchdog: self.watchdog,
             ..Dependencies::default()

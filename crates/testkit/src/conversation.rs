@@ -39,7 +39,7 @@ impl Conversation {
         let room = Room::Session(session.clone()).to_string();
         let expected = if since.is_some() { RoomStatus::Replayed } else { RoomStatus::Live };
         let rooms = vec![RoomRequest::Since(RoomSince { room, since })];
-        let request = Subscribe { rooms, deltas: None };
+        let request = Subscribe { rooms, deltas: None, presence: None };
         let joined = socket.call(Some(&project), request).await.unwrap().payload;
         let joined = joined.rooms.into_iter().next().unwrap();
         assert_eq!(joined.status, expected);
@@ -57,7 +57,8 @@ impl Conversation {
     pub async fn connect_to_project(&self) -> Socket {
         let socket = self.person.connect().await;
         let room = Room::Project(self.project.clone()).to_string();
-        let request = Subscribe { rooms: vec![RoomRequest::Live(room)], deltas: None };
+        let request =
+            Subscribe { rooms: vec![RoomRequest::Live(room)], deltas: None, presence: None };
         socket.call(Some(&self.project), request).await.unwrap();
         socket
     }

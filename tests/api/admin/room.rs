@@ -16,7 +16,12 @@ async fn join(
     project: Option<&iris_protocol::ProjectId>,
 ) -> Vec<RoomOutcome> {
     let rooms = rooms.iter().map(|room| RoomRequest::Live((*room).to_owned())).collect();
-    socket.call(project, Subscribe { rooms, deltas: None }).await.unwrap().payload.rooms
+    socket
+        .call(project, Subscribe { rooms, deltas: None, presence: None })
+        .await
+        .unwrap()
+        .payload
+        .rooms
 }
 
 /// A socket that hears the log.

@@ -67,14 +67,14 @@ async fn clients_come_back_with_a_reset_and_hear_what_follows() {
 
     let since = Some(ann.position.clone());
     let rooms = vec![RoomRequest::Since(RoomSince { room, since })];
-    let joined = ann.call(Subscribe { rooms, deltas: None }).await.unwrap();
+    let joined = ann.call(Subscribe { rooms, deltas: None, presence: None }).await.unwrap();
     assert_eq!(joined.rooms[0].status, RoomStatus::Reset);
     assert_eq!(joined.rooms[0].epoch, restored.epoch);
 
     let room = format!("project:{}", ann.project);
     let since = Some(Position { epoch: restored.epoch.clone(), seq: made.seq });
     let rooms = vec![RoomRequest::Since(RoomSince { room, since })];
-    ann.call(Subscribe { rooms, deltas: None }).await.unwrap();
+    ann.call(Subscribe { rooms, deltas: None, presence: None }).await.unwrap();
     let told = ann.wait_for("project.restored").await;
     assert_eq!((told.meta.seq, told.meta.by.as_ref()), (Some(restored.seq), Some(ann.person.id())));
     let expected = Event::ProjectRestored {

@@ -2,8 +2,9 @@
 
 use iris_client::{ClientError, ConnectOptions, Socket};
 use iris_protocol::{
-    ErrorCode, Event, MemberAdd, MemberRemove, MemberUpdate, ProjectId, Role, Room, RoomRequest,
-    RoomStatus, SessionUpdate, Subscribe, Unsubscribe,
+    ErrorCode, Event, MemberAdd, MemberRemove, MemberUpdate, PresenceList, PresenceUpdate,
+    ProjectId, Role, Room, RoomRequest, RoomStatus, SessionId, SessionUpdate, Subscribe,
+    TypingStart, TypingStop, Unsubscribe,
 };
 
 use super::delete_project;
@@ -16,6 +17,7 @@ pub(super) async fn rooms(player: &Player<'_>) {
     let visit = async || {
         let socket = player.person.client.connect(&ConnectOptions::default()).await?;
         subscribe(&socket, &project, &room).await?;
+        be_present(&socket, &project, &session).await?;
         let title = Some("heard".to_owned());
         let session_id = session.clone();
         let request = SessionUpdate { session_id, title, agent: None, model: None };
@@ -56,11 +58,26 @@ pub(super) async fn rooms(player: &Player<'_>) {
 }
 
 async fn subscribe(socket: &Socket, project: &ProjectId, room: &str) -> Result<(), Trouble> {
-    let request = Subscribe { rooms: vec![RoomRequest::Live(room.to_owned())], deltas: None };
+    let request =
+        Subscribe { rooms: vec![RoomRequest::Live(room.to_owned())], deltas: None, presence: None };
     let joined = socket.call(Some(project), request).await?.payload.rooms.remove(0);
     if let Some(code) = joined.code {
         return Err(Trouble::Refused(code.into()));
     }
     assert_eq!(joined.status, RoomStatus::Live);
+    Ok(())
+}
+
+async fn be_present(
+    socket: &Socket,
+    project: &ProjectId,
+    session: &SessionId,
+) -> Result<(), Trouble> {
+    let session_id = || session.clone();
+    let update = PresenceUpdate { session_id: Some(session_id()), status: None };
+    socket.call(Some(project), update).await?;
+    socket.call(Some(project), PresenceList {}).await?;
+    socket.call(Some(project), TypingStart { session_id: session_id() }).await?;
+    socket.call(Some(project), TypingStop { session_id: session_id() }).await?;
     Ok(())
 }

@@ -164,7 +164,7 @@ impl Worker {
     async fn join(&self) -> Result<Socket, ClientError> {
         let socket = self.client.connect(&self.options.connect).await?;
         let rooms = vec![RoomRequest::Live(Room::Admin.to_string())];
-        let reply = socket.call(None, Subscribe { rooms, deltas: None }).await?;
+        let reply = socket.call(None, Subscribe { rooms, deltas: None, presence: None }).await?;
         let outcome = reply.payload.rooms.into_iter().next();
         let outcome = outcome
             .ok_or_else(|| ClientError::Protocol("`subscribe` answered no room".to_owned()))?;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use iris_protocol::{
     Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, BackupId, ErrorCode, Event,
     ExitKind, FinishReason, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part,
-    PartId, ProjectId, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode,
-    SessionState, SessionStatus, StreamKind, SupervisionKind, SupervisionRecord, ToolCallId,
-    ToolPart, ToolState, Usage, UserId,
+    PartId, Presence, PresenceStatus, ProjectId, Remember, Role, Run, RunId, RunStatus, Session,
+    SessionId, SessionMode, SessionState, SessionStatus, StreamKind, SupervisionKind,
+    SupervisionRecord, ToolCallId, ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::json;
 
@@ -162,6 +162,16 @@ fn approval() -> Approval {
 
 fn member() -> Member {
     Member { user_id: user_id(), username: "ann".to_owned(), role: Role::Member, joined_at: 1 }
+}
+
+fn presence() -> Presence {
+    Presence {
+        user_id: user_id(),
+        username: "ann".to_owned(),
+        status: PresenceStatus::Busy,
+        session_id: Some(session_id()),
+        connections: 2,
+    }
 }
 
 fn agent() -> Agent {
@@ -365,6 +375,13 @@ fn project_events() -> Vec<Event> {
         Event::MemberUpdated { member: member() },
         Event::MemberRemoved { user_id: user_id() },
         Event::AgentUpdated { name: "reader".to_owned(), agent: Some(agent()) },
+        Event::PresenceSnapshot { users: vec![presence()] },
+        Event::PresenceJoined { presence: presence() },
+        Event::PresenceUpdated { presence: presence() },
+        Event::PresenceLeft {
+            presence: Presence { session_id: None, connections: 0, ..presence() },
+        },
+        Event::TypingUpdated { session_id: session_id(), user_ids: vec![user_id()] },
         Event::RoomLeft { room: format!("session:{}", session_id()), code: ErrorCode::Forbidden },
     ]
 }
