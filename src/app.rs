@@ -411,6 +411,9 @@ fn serve(
         .workers(available_parallelism().map_or(1, usize::from))
         // Frames are small and each is awaited: held back for an acknowledgement it comes 40 ms late.
         .tcp_nodelay(true)
+        // No client of HTTP sends the end of its half and goes on reading. One that does is gone, and
+        // its event stream is ended now and not after the next comments.
+        .h1_allow_half_closed(false)
         .client_request_timeout(REQUEST_HEAD_TIMEOUT)
         .shutdown_timeout(SHUTDOWN_TIMEOUT_SECONDS)
         .disable_signals()
