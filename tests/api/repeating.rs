@@ -182,7 +182,8 @@ impl World {
             Operation::AuthSetup
             | Operation::AuthRegister
             | Operation::AuthLogin
-            | Operation::AuthRotate => Case::NotKept("the answer holds secrets"),
+            | Operation::AuthRotate
+            | Operation::AuthTicket => Case::NotKept("the answer holds secrets"),
             Operation::Hello
             | Operation::AuthRefresh
             | Operation::Subscribe

@@ -130,6 +130,7 @@ impl PartTracker {
             | Event::MemberUpdated { .. }
             | Event::MemberRemoved { .. }
             | Event::AgentUpdated { .. }
+            | Event::RoomReset { .. }
             | Event::RoomLeft { .. }
             | Event::SupervisionStarted { .. }
             | Event::SupervisionStopped { .. }

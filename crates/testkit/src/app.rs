@@ -54,6 +54,8 @@ pub struct AppOptions {
     pub approval_timeout: Duration,
     /// How long a socket may stay without authentication.
     pub hello_timeout: Duration,
+    /// How often a comment is written to each event stream.
+    pub stream_comments: Duration,
     /// How long an access token is good, in whole seconds.
     pub access_token_lifetime: Option<Duration>,
     /// Bounds of one run.
@@ -89,7 +91,8 @@ pub struct AppOptions {
 
 impl Default for AppOptions {
     fn default() -> Self {
-        let Dependencies { turn, approval_timeout, hello_timeout, .. } = Dependencies::default();
+        let Dependencies { turn, approval_timeout, hello_timeout, stream_comments, .. } =
+            Dependencies::default();
         let scripted = ProviderConfig::new(ProviderKind::Scripted);
         Self {
             registration: Registration::Open,
@@ -100,6 +103,7 @@ impl Default for AppOptions {
             clock: None,
             approval_timeout,
             hello_timeout,
+            stream_comments,
             access_token_lifetime: None,
             turn,
             drain: Duration::ZERO,
@@ -170,6 +174,7 @@ impl AppOptions {
             turn: self.turn,
             approval_timeout: self.approval_timeout,
             hello_timeout: self.hello_timeout,
+            stream_comments: self.stream_comments,
             access_token_lifetime: self.access_token_lifetime,
             watchdog: self.watchdog,
             ..Dependencies::default()

@@ -365,6 +365,11 @@ fn project_events() -> Vec<Event> {
         Event::MemberUpdated { member: member() },
         Event::MemberRemoved { user_id: user_id() },
         Event::AgentUpdated { name: "reader".to_owned(), agent: Some(agent()) },
+        Event::RoomReset {
+            room: format!("session:{}", session_id()),
+            epoch: "another".to_owned(),
+            to: 813,
+        },
         Event::RoomLeft { room: format!("session:{}", session_id()), code: ErrorCode::Forbidden },
     ]
 }
