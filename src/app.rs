@@ -34,6 +34,7 @@ use crate::config::Config;
 use crate::http::{Gatekeeper, guard, identify, routes};
 use crate::lock::DataDirLock;
 use crate::logging::LogOfAnother;
+use crate::sse::Streams;
 
 /// How long a client may take to send a request's head.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -146,6 +147,8 @@ pub struct Dependencies {
     pub hello_timeout: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
+    /// How often a comment is written to each event stream; never zero.
+    pub stream_comments: Duration,
     /// How long an access token is good.
     pub access_token_lifetime: Option<Duration>,
     /// How often the watchdog looks, and how long a thread may be silent.
@@ -172,6 +175,7 @@ impl Default for Dependencies {
             tool_timeout: Duration::from_mins(2),
             hello_timeout: Duration::from_secs(5),
             presence: PresenceSettings::default(),
+            stream_comments: Duration::from_secs(15),
             access_token_lifetime: None,
             watchdog: WatchdogSettings::default(),
             backup_interval: None,
@@ -232,7 +236,7 @@ impl App {
             abort_after: config.watchdog_abort.or(dependencies.watchdog.abort_after),
             ..dependencies.watchdog
         };
-        let hop = dependencies.hop.clone();
+        let (hop, stream_comments) = (dependencies.hop.clone(), dependencies.stream_comments);
         let services = Arc::new(services(config, storage, dependencies)?);
         let supervision = services.supervision.clone();
         services.storage.on_change(move |is_full| supervision.log().disk(is_full));
@@ -249,7 +253,7 @@ impl App {
         };
         services.setup_token.lock().clone_from(&setup_token);
         node.remove_leftovers().await?;
-        let http = serve(listener, &node, gatekeeper)?;
+        let http = serve(listener, &node, gatekeeper, Streams::start(stream_comments))?;
         node.open_unfinished();
         Ok(Self { address, setup_token, node, http, drain, _watchdog: watchdog, _lock: lock })
     }
@@ -402,12 +406,15 @@ fn serve(
     listener: TcpListener,
     node: &Node,
     gatekeeper: Gatekeeper,
+    streams: Arc<Streams>,
 ) -> Result<ServerHandle, AppError> {
     let (node, gatekeeper) = (Data::new(node.clone()), Data::new(gatekeeper));
+    let streams = Data::from(streams);
     let app = move || {
         WebApp::new()
             .app_data(node.clone())
             .app_data(gatekeeper.clone())
+            .app_data(streams.clone())
             .wrap(from_fn(guard))
             .wrap(from_fn(identify))
             .configure(routes)
@@ -416,6 +423,9 @@ fn serve(
         .workers(available_parallelism().map_or(1, usize::from))
         // Frames are small and each is awaited: held back for an acknowledgement it comes 40 ms late.
         .tcp_nodelay(true)
+        // No client of HTTP sends the end of its half and goes on reading. One that does is gone, and
+        // its event stream is ended now and not after the next comments.
+        .h1_allow_half_closed(false)
         .client_request_timeout(REQUEST_HEAD_TIMEOUT)
         .shutdown_timeout(SHUTDOWN_TIMEOUT_SECONDS)
         .disable_signals()

@@ -1,6 +1,7 @@
 //! HTTP: every route, made from the operations table, and what stands before all of them.
 
 mod archives;
+mod connecting;
 mod error;
 mod gatekeeper;
 mod request_id;
@@ -23,12 +24,13 @@ use iris_protocol::{
 use serde_json::json;
 use tracing::Instrument;
 
+pub(crate) use connecting::who_connects;
 pub use error::RestError;
 pub use gatekeeper::Gatekeeper;
 pub(crate) use gatekeeper::guard;
 pub(crate) use request_id::{identify, request_id};
 
-use crate::ws;
+use crate::{sse, ws};
 
 /// How long a client may take to send a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,7 +54,12 @@ pub fn routes(config: &mut ServiceConfig) {
             web::get().to(async || HttpResponse::Ok().json(schema_document())),
         )
         .route("/v1/ws", web::get().to(ws::connect))
-        .route("/v1/commands", web::post().to(command));
+        .route("/v1/commands", web::post().to(command))
+        .service(
+            web::resource("/v1/projects/{projectId}/events")
+                .route(web::get().to(sse::follow))
+                .default_service(web::route().to(async || RestError::method_not_allowed("GET"))),
+        );
     let routed = routed();
     for (index, (_, route)) in routed.iter().enumerate() {
         if routed.iter().take(index).any(|(_, other)| other.path == route.path) {
@@ -169,7 +176,7 @@ async fn ask(
 }
 
 /// The bearer token of a request (RFC 6750 section 2.1).
-pub(crate) fn bearer(request: &HttpRequest) -> Result<Option<&str>, ApiError> {
+fn bearer(request: &HttpRequest) -> Result<Option<&str>, ApiError> {
     let Some(header) = request.headers().get(AUTHORIZATION) else { return Ok(None) };
     let token = header.to_str().ok().and_then(|text| {
         let (scheme, token) = text.split_once(' ')?;

@@ -12,23 +12,21 @@ use std::task::{Context, Poll};
 use actix_http::ws::{
     CloseCode, CloseReason as WireReason, Codec, Frame, Item, Message, ProtocolError,
 };
-use actix_web::web::{Data, Payload};
+use actix_web::web::{Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::handshake;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
-use iris_actors::Node;
 use iris_actors::connection::{CloseReason, Inbound, NewConnection, OutFrame, Outbound};
+use iris_actors::{Node, TicketUse};
 use iris_protocol::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
-use iris_protocol::{ApiError, ErrorCode, Operation};
+use iris_protocol::{ApiError, Operation};
 use tokio_util::codec::{Decoder, Encoder};
 
-use crate::http::{RestError, bearer, peer};
+use crate::http::{RestError, peer, who_connects};
 
 /// Bytes that one write joins from the queue, as long as there are frames.
 const WRITE_BYTES: usize = 32 * 1024;
-/// Names of query parameters in which people put tokens.
-const TOKEN_PARAMETERS: &[&str] = &["token", "access_token", "api_key", "authorization"];
 
 /// `GET /v1/ws`.
 pub(crate) async fn connect(
@@ -36,15 +34,10 @@ pub(crate) async fn connect(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, RestError> {
-    refuse_token_in_url(request.query_string())?;
-    let claims = match bearer(&request)? {
-        Some(token) => {
-            let claims = node.authenticate(token)?;
-            node.admits(Some(&claims), Operation::Ping, None, None).await?;
-            Some(claims)
-        }
-        None => None,
-    };
+    let claims = who_connects(&node, &request, ticket(&request).as_deref(), &TicketUse::Socket)?;
+    if claims.is_some() {
+        node.admits(claims.as_ref(), Operation::Ping, None, None).await?;
+    }
     let mut response = handshake(&request).map_err(|error| {
         ApiError::invalid(format!("not a WebSocket handshake: {error}")).reason("handshake")
     })?;
@@ -62,13 +55,10 @@ pub(crate) async fn connect(
     Ok(response.streaming(Outgoing { outbound, codec: Codec::new() }))
 }
 
-fn refuse_token_in_url(query: &str) -> Result<(), ApiError> {
-    let mut names = query.split('&').filter_map(|pair| pair.split('=').next());
-    if names.any(|name| TOKEN_PARAMETERS.iter().any(|token| name.eq_ignore_ascii_case(token))) {
-        let message = "send the token in the `Authorization` header or in a `hello` frame";
-        return Err(ApiError::new(ErrorCode::TokenInUrl, message));
-    }
-    Ok(())
+/// The ticket in the URL, if it has one.
+fn ticket(request: &HttpRequest) -> Option<String> {
+    let query = Query::<Vec<(String, String)>>::from_query(request.query_string()).ok()?;
+    query.into_inner().into_iter().find(|(name, _)| name == "ticket").map(|(_, ticket)| ticket)
 }
 
 /// The response body: what waits in the queue, as frames, several in one write.

@@ -29,6 +29,7 @@ use crate::Node;
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::project::ProjectHandle;
 use crate::supervision::{Panicked, guarded, in_request};
+use crate::tickets::TicketUse;
 
 pub use backups::{
     BackupAsk, BackupPart, Download, ImportAsk, Upload, begin_upload, disk_failed, download, import,
@@ -86,6 +87,25 @@ impl Node {
     /// `UNAUTHENTICATED`, or `TOKEN_EXPIRED` when that is all that is wrong with it.
     pub fn authenticate(&self, token: &str) -> Result<AccessClaims, ApiError> {
         self.services.access_tokens.verify(token).map_err(|error| error.to_error())
+    }
+
+    /// Takes a ticket in place of an access token; what may be done with it is checked with each
+    /// command.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` with reason `invalid_ticket` when it is not good for this any more;
+    /// `TOKEN_IN_URL` when it is an access token.
+    pub fn redeem(&self, ticket: &str, purpose: &TicketUse) -> Result<AccessClaims, ApiError> {
+        let now_ms = self.services.clock.now_ms();
+        if let Some(claims) = self.tickets.redeem(ticket, purpose, now_ms) {
+            return Ok(claims);
+        }
+        if self.authenticate(ticket).is_ok() {
+            let message = "an access token is no ticket and must not stand in a URL";
+            return Err(ApiError::new(ErrorCode::TokenInUrl, message));
+        }
+        let message = "the ticket is not good for this, or not any more: ask for a new one";
+        Err(ApiError::new(ErrorCode::Unauthenticated, message).reason("invalid_ticket"))
     }
 
     /// Runs a command for a caller.
@@ -379,6 +399,7 @@ async fn perform(
         Command::AuthLogin(request) => accounts::login(node, request, peer).await,
         Command::AuthRotate(request) => accounts::rotate(node, request).await,
         Command::AuthLogout(_) => accounts::logout(node, &grant, context).await,
+        Command::AuthTicket(_) => accounts::ticket(node, &grant),
         Command::UserGet(_) => accounts::me(node, &grant).await,
         Command::ProjectCreate(request) => projects::create(node, &grant, request, context).await,
         Command::ProjectList(request) => projects::list(node, &grant, request).await,

@@ -21,6 +21,7 @@ mod root;
 mod services;
 mod session;
 pub mod supervision;
+mod tickets;
 mod write;
 
 pub use backups::{BackupSettings, NewFile, check_about, remove_backups, settle};
@@ -31,4 +32,5 @@ pub use root::Root;
 pub use services::{
     LogControl, Registration, ResumePolicy, Services, Settings, SystemClock, SystemIds,
 };
+pub use tickets::TicketUse;
 pub use write::{Write, record, write};

@@ -21,6 +21,7 @@ use crate::project::ProjectHandle;
 use crate::recorder::{Recorder, StoreNow};
 use crate::root::{OpenRoot, Root, RootAccess, TakeDatabase};
 use crate::supervision::{Address, AskError, ChildSpec, Intensity, RestartPolicy, Vitals, spawn};
+use crate::tickets::Tickets;
 
 /// How often a draining node looks whether runs are alive.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
@@ -46,6 +47,7 @@ pub struct Node {
     /// Who is sending archives.
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) tickets: Arc<Tickets>,
     /// The way to projects that other nodes own; none while this one owns them all.
     pub(crate) hop: Option<Arc<dyn Hop>>,
 }
@@ -120,6 +122,7 @@ impl Node {
             backups,
             uploads: Arc::default(),
             connections: Arc::default(),
+            tickets: Arc::default(),
             hop: None,
         }
     }

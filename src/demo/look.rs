@@ -39,9 +39,10 @@ pub(super) fn look(event: &Event) -> Look {
         Event::MessageTextDelta { .. } | Event::MessagePartSnapshot { .. } => Look::Green,
         Event::MessageReasoningDelta { .. } => Look::Faint,
         Event::ToolApprovalRequired { .. } | Event::ToolApprovalResolved { .. } => Look::Yellow,
-        Event::MessageToolError { .. } | Event::MessageError { .. } | Event::RoomLeft { .. } => {
-            Look::Red
-        }
+        Event::MessageToolError { .. }
+        | Event::MessageError { .. }
+        | Event::RoomReset { .. }
+        | Event::RoomLeft { .. } => Look::Red,
         Event::MessageCreated { .. }
         | Event::MessageToolCall { .. }
         | Event::MessageToolResult { .. }

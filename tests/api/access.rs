@@ -180,6 +180,7 @@ impl World {
             }
             Operation::AuthRotate => json!({ "refreshToken": self.spare.grant.refresh_token }),
             Operation::AuthLogout
+            | Operation::AuthTicket
             | Operation::UserGet
             | Operation::ProjectList
             | Operation::ProjectGet

@@ -183,7 +183,8 @@ impl World {
             Operation::AuthSetup
             | Operation::AuthRegister
             | Operation::AuthLogin
-            | Operation::AuthRotate => Case::NotKept("the answer holds secrets"),
+            | Operation::AuthRotate
+            | Operation::AuthTicket => Case::NotKept("the answer holds secrets"),
             Operation::PresenceUpdate
             | Operation::TypingStart
             | Operation::TypingStop

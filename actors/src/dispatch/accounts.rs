@@ -1,9 +1,9 @@
 //! Setup, registration, login, tokens.
 
-use iris_auth::{AuthError, REFRESH_LIFETIME_DEFAULT, RefreshToken, RefreshTokens};
+use iris_auth::{AuthError, REFRESH_LIFETIME_DEFAULT, RefreshToken, RefreshTokens, Ticket};
 use iris_protocol::{
     ApiError, AuthGrant, AuthLogin, AuthRegister, AuthRotate, AuthSessionId, AuthSetup, ErrorCode,
-    User, UserId, UserPayload,
+    TicketGrant, User, UserId, UserPayload,
 };
 use iris_store::WriteContext;
 use iris_store::root::{
@@ -191,6 +191,15 @@ pub(super) async fn logout(
         node.connections.close_login(&id);
     }
     done(iris_protocol::Done { done: true })
+}
+
+/// Makes a ticket, which stands for the caller's access token.
+pub(super) fn ticket(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
+    let claims = grant.claims.clone();
+    let claims = claims.ok_or_else(|| ApiError::from(ErrorCode::Unauthenticated))?;
+    let ticket = Ticket::random().map_err(|error| error.to_error())?;
+    let expires_at = node.tickets.add(&ticket, claims, node.services.clock.now_ms())?;
+    done(TicketGrant { ticket: ticket.as_str().to_owned(), expires_at })
 }
 
 pub(super) async fn me(node: &Node, grant: &Grant) -> Result<Done, ApiError> {

@@ -11,6 +11,7 @@ mod passwords;
 mod random;
 mod refresh;
 mod setup;
+mod ticket;
 
 pub use access::{ACCESS_LIFETIME_DEFAULT, AccessClaims, AccessToken, AccessTokens};
 pub use authorize::{Caller, CallerUser, Denied, Resource, authorize};
@@ -19,6 +20,7 @@ pub use keys::{Key, load_or_create_key};
 pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PASSWORD_WAITERS_MAX, Passwords};
 pub use refresh::{REFRESH_LIFETIME_DEFAULT, RefreshToken, RefreshTokens};
 pub use setup::{SETUP_TOKEN_BYTES_MIN, SetupToken};
+pub use ticket::Ticket;
 
 /// Shortest key that may sign or derive tokens, in bytes: the output size of SHA-256 (RFC 7518 section 3.2).
 pub const KEY_BYTES_MIN: usize = 32;

@@ -135,6 +135,7 @@ impl PartTracker {
             | Event::PresenceUpdated { .. }
             | Event::PresenceLeft { .. }
             | Event::TypingUpdated { .. }
+            | Event::RoomReset { .. }
             | Event::RoomLeft { .. }
             | Event::SupervisionStarted { .. }
             | Event::SupervisionStopped { .. }

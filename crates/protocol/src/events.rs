@@ -411,6 +411,16 @@ events! {
         /// All who write now, in the order of their ids.
         user_ids: Vec<UserId>,
     }
+    /// The position of an event stream cannot be resumed in a room: read a snapshot. What follows on
+    /// the stream is what came after `to`.
+    RoomReset = "room.reset" Ephemeral {
+        /// The room.
+        room: String,
+        /// Of the project's order.
+        epoch: String,
+        /// The last event before the live ones.
+        to: u64,
+    }
     /// The connection hears a room no more.
     RoomLeft = "room.left" Ephemeral {
         /// The room.

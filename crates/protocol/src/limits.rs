@@ -16,6 +16,10 @@ pub const REQUESTS_IN_FLIGHT_MAX: usize = 32;
 pub const ROOMS_PER_CONNECTION_MAX: usize = 128;
 /// Most protocol errors of one connection in a minute before it is closed.
 pub const PROTOCOL_ERRORS_PER_MINUTE_MAX: usize = 20;
+/// Most tickets of one user that are good at the same time; the oldest goes when there are more.
+pub const TICKETS_PER_USER_MAX: usize = 64;
+/// Most tickets of a server that are good at the same time.
+pub const TICKETS_MAX: usize = 16_384;
 /// Largest text of one message, in bytes.
 pub const MESSAGE_TEXT_BYTES_MAX: usize = 256 * 1024;
 /// Longest name or title, in bytes.

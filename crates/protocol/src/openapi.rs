@@ -26,7 +26,10 @@ pub fn openapi(version: &str) -> Value {
         "paths": paths,
         "components": {
             "schemas": generator.take_definitions(true),
-            "securitySchemes": { "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
+            "securitySchemes": {
+                "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+                "ticket": { "type": "apiKey", "in": "query", "name": "ticket" },
+            },
         },
     })
 }
@@ -205,6 +208,7 @@ fn add_fixed_routes(paths: &mut Map<String, Value>, error: &Value) {
     paths.insert("/health/ready".into(), plain("health.ready", "Whether it takes work."));
     paths.insert("/v1/openapi.json".into(), plain("openapi", "This document."));
     paths.insert("/v1/schema.json".into(), plain("schema", "JSON Schema of the wire."));
+    paths.insert("/v1/projects/{projectId}/events".into(), event_stream(error));
     paths.insert(
         "/v1/commands".into(),
         json!({ "post": {
@@ -216,4 +220,27 @@ fn add_fixed_routes(paths: &mut Map<String, Value>, error: &Value) {
                 "200": { "description": "The response frame." },
                 "default": { "description": "The response frame with the error.", "content": json_content(&json!({ "type": "object" })) } } } }),
     );
+}
+
+fn event_stream(error: &Value) -> Value {
+    let parameter = |name: &str, place: &str, r#type: &str| {
+        let required = matches!(name, "projectId" | "rooms");
+        json!({ "name": name, "in": place, "required": required, "schema": { "type": r#type } })
+    };
+    json!({ "get": {
+        "operationId": "events",
+        "summary": "Follows rooms of a project as an event stream (SSE).",
+        "description": right_text(Right::Project(Role::Viewer)),
+        "security": [{ "bearer": [] }, { "ticket": [] }],
+        "parameters": [
+            parameter("projectId", "path", "string"),
+            parameter("rooms", "query", "string"),
+            parameter("since", "query", "string"),
+            parameter("deltas", "query", "boolean"),
+            parameter("Last-Event-ID", "header", "string"),
+        ],
+        "responses": {
+            "200": { "description": "The events.", "content": { "text/event-stream": {} } },
+            "default": { "description": "The error.", "content": json_content(&json!({
+                "type": "object", "properties": { "error": error }, "required": ["error"] })) } } } })
 }

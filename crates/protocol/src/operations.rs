@@ -230,6 +230,7 @@ operations! {
     AuthLogin = "auth.login" -> AuthGrant, Right::Public, Rest, Some(rest(Post, "/v1/auth/login", 200, Whole)), "Begins an authentication session.";
     AuthRotate = "auth.rotate" -> AuthGrant, Right::Public, Rest, Some(rest(Post, "/v1/auth/refresh", 200, Whole)), "Exchanges a refresh token for a new pair of tokens.";
     AuthLogout = "auth.logout" -> Done, Right::User, Rest, Some(rest(Post, "/v1/auth/logout", 200, Whole)), "Ends the caller's authentication session.";
+    AuthTicket = "auth.ticket" -> TicketGrant, Right::User, Rest, Some(rest(Post, "/v1/auth/tickets", 201, Whole)), "Makes a ticket for the URL of a WebSocket or of an event stream.";
     UserGet = "user.get" -> UserPayload, Right::User, Any, Some(rest(Get, "/v1/me", 200, Field("user"))), "Reads the caller's own account.";
 
     ProjectCreate = "project.create" -> ProjectPayload, Right::User, Any, Some(rest(Post, "/v1/projects", 201, Field("project"))), "Creates a project that the caller owns.";

@@ -64,6 +64,16 @@ payloads! {
     /// Ends the caller's authentication session.
     #[serde(deny_unknown_fields)]
     AuthLogout {}
+    /// Asks for a ticket, which may stand in the URL of a WebSocket or of an event stream.
+    #[serde(deny_unknown_fields)]
+    AuthTicket {}
+    /// A ticket.
+    TicketGrant {
+        /// For `?ticket=`.
+        ticket: String,
+        /// When it has to be used for the first time, in milliseconds since 1970 UTC.
+        expires_at: i64,
+    }
     /// What a caller needs to go on.
     AuthGrant {
         /// Who the tokens are for.

@@ -56,6 +56,8 @@ pub struct AppOptions {
     pub hello_timeout: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
+    /// How often a comment is written to each event stream.
+    pub stream_comments: Duration,
     /// How long an access token is good, in whole seconds.
     pub access_token_lifetime: Option<Duration>,
     /// Bounds of one run.
@@ -91,7 +93,8 @@ pub struct AppOptions {
 
 impl Default for AppOptions {
     fn default() -> Self {
-        let Dependencies { turn, approval_timeout, hello_timeout, .. } = Dependencies::default();
+        let Dependencies { turn, approval_timeout, hello_timeout, stream_comments, .. } =
+            Dependencies::default();
         let scripted = ProviderConfig::new(ProviderKind::Scripted);
         Self {
             registration: Registration::Open,
@@ -103,6 +106,7 @@ impl Default for AppOptions {
             approval_timeout,
             hello_timeout,
             presence: PresenceSettings::default(),
+            stream_comments,
             access_token_lifetime: None,
             turn,
             drain: Duration::ZERO,
@@ -174,6 +178,7 @@ impl AppOptions {
             approval_timeout: self.approval_timeout,
             hello_timeout: self.hello_timeout,
             presence: self.presence,
+            stream_comments: self.stream_comments,
             access_token_lifetime: self.access_token_lifetime,
             watchdog: self.watchdog,
             ..Dependencies::default()

@@ -382,6 +382,11 @@ fn project_events() -> Vec<Event> {
             presence: Presence { session_id: None, connections: 0, ..presence() },
         },
         Event::TypingUpdated { session_id: session_id(), user_ids: vec![user_id()] },
+        Event::RoomReset {
+            room: format!("session:{}", session_id()),
+            epoch: "another".to_owned(),
+            to: 813,
+        },
         Event::RoomLeft { room: format!("session:{}", session_id()), code: ErrorCode::Forbidden },
     ]
 }

@@ -1,0 +1,467 @@
+//! One event stream (SSE): a connection that only hears. It is the actor and the queue of a WebSocket
+//! with a transport that says `subscribe` for its client and writes what comes as
+//! `text/event-stream` (html.spec.whatwg.org, "Server-sent events").
+//!
+//! A stream has one position for all its rooms, the id of its last event. So the events of all rooms
+//! have to come in the order of the project: what joining the rooms gave is sorted before the first
+//! of it is written.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::web::{Data, Query};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, stream};
+use iris_actors::connection::{CloseReason, Inbound, NewConnection, OutFrame, Outbound};
+use iris_actors::dispatch::Peer;
+use iris_actors::supervision::detached;
+use iris_actors::{Node, TicketUse};
+use iris_auth::AccessClaims;
+use iris_protocol::limits::REPLAY_BYTES_MAX;
+use iris_protocol::{
+    ApiError, ErrorCode, Event, EventFrame, EventMeta, Operation, Position, ProjectId,
+    RequestFrame, ResponseFrame, Room, RoomOutcome, RoomRequest, RoomSince, RoomStatus, Subscribe,
+    SubscribePayload,
+};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::http::{RestError, peer, who_connects};
+
+/// Most bytes that joining the rooms may give before the first of them is written: a few rooms at
+/// their limit, as for a WebSocket.
+const JOINED_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
+/// Bytes that one write joins from the queue, as long as there are frames.
+const WRITE_BYTES: usize = 32 * 1024;
+/// How soon a browser comes back, in milliseconds.
+const RETRY_MS: u64 = 2_000;
+
+/// The streams that are open, to which a comment is written from time to time: so that proxies do not
+/// end them, and that those without a client are noticed.
+pub(crate) struct Streams(Mutex<Vec<Weak<Outbound>>>);
+
+impl Streams {
+    /// No streams yet. One interval of `every`, which is never zero, serves all of them.
+    pub(crate) fn start(every: Duration) -> Arc<Self> {
+        let streams = Arc::new(Self(Mutex::default()));
+        let open = Arc::downgrade(&streams);
+        detached(async move {
+            let mut ticks = tokio::time::interval(every);
+            loop {
+                ticks.tick().await;
+                let Some(streams) = open.upgrade() else { return };
+                streams.comment();
+            }
+        });
+        streams
+    }
+
+    fn add(&self, outbound: &Arc<Outbound>) {
+        self.0.lock().push(Arc::downgrade(outbound));
+    }
+
+    fn comment(&self) {
+        self.0.lock().retain(|stream| {
+            let Some(outbound) = stream.upgrade() else { return false };
+            // Over this transport a sign of life is a comment.
+            outbound.push_pong(Bytes::new());
+            !outbound.is_closed()
+        });
+    }
+}
+
+/// `GET /v1/projects/{projectId}/events`.
+pub(crate) async fn follow(
+    node: Data<Node>,
+    streams: Data<Streams>,
+    request: HttpRequest,
+) -> Result<HttpResponse, RestError> {
+    let asked = Asked::of(&request);
+    // Whoever put a token into the URL has to hear of that first.
+    let purpose = asked.as_ref().map_or(TicketUse::Socket, Asked::purpose);
+    let ticket = asked.as_ref().ok().and_then(|asked| asked.ticket.as_deref());
+    let claims = who_connects(&node, &request, ticket, &purpose)?;
+    let asked = asked?;
+    let project_id = Some(&asked.project_id);
+    node.admits(claims.as_ref(), Operation::Subscribe, project_id, None).await?;
+    let from = || Line::open(&node, claims.clone(), peer(&request));
+    let joined = match from().join(&asked, asked.since.as_ref()).await? {
+        Some(joined) => joined,
+        // More than a replay may be: the client has to read a snapshot.
+        None => from().join(&asked, None).await?.ok_or_else(overloaded)?,
+    };
+    streams.add(&joined.line.outbound);
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header(("Cache-Control", "no-store"))
+        .insert_header(("X-Accel-Buffering", "no"))
+        .streaming(joined.body(&asked)?))
+}
+
+fn overloaded() -> ApiError {
+    ApiError::from(ErrorCode::Overloaded).retry_after(RETRY_MS)
+}
+
+/// What a request asks for.
+#[derive(Debug)]
+struct Asked {
+    project_id: ProjectId,
+    rooms: Vec<Room>,
+    since: Option<Position>,
+    deltas: Option<bool>,
+    ticket: Option<String>,
+}
+
+impl Asked {
+    fn of(request: &HttpRequest) -> Result<Self, ApiError> {
+        #[derive(Deserialize)]
+        struct Parameters {
+            rooms: Option<String>,
+            since: Option<String>,
+            deltas: Option<bool>,
+            ticket: Option<String>,
+        }
+        let project_id = request.match_info().get("projectId").unwrap_or_default().parse();
+        let project_id = project_id.map_err(|_| ApiError::not_found("project"))?;
+        let query = Query::<Parameters>::from_query(request.query_string());
+        let query = query.map_err(|error| ApiError::invalid(format!("the query: {error}")))?;
+        let Parameters { rooms, since, deltas, ticket } = query.into_inner();
+        let header = request.headers().get("last-event-id").map(|id| id.to_str());
+        let header = header.transpose().map_err(|_| invalid_position())?;
+        let since = header.or(since.as_deref()).filter(|position| !position.is_empty());
+        Ok(Self {
+            project_id,
+            rooms: rooms_of(&rooms.unwrap_or_default())?,
+            since: since.map(position).transpose()?,
+            deltas,
+            ticket,
+        })
+    }
+
+    fn purpose(&self) -> TicketUse {
+        TicketUse::Stream { project_id: self.project_id.clone(), rooms: self.rooms.clone() }
+    }
+}
+
+fn rooms_of(names: &str) -> Result<Vec<Room>, ApiError> {
+    let room = |name: &str| match name.parse() {
+        Ok(Room::Admin) | Err(_) => {
+            let message = "`rooms` has to be `session:` and `project:` with ids, between commas";
+            Err(ApiError::invalid(message).reason("invalid_rooms"))
+        }
+        Ok(room @ (Room::Session(_) | Room::Project(_))) => Ok(room),
+    };
+    names.split(',').map(room).collect()
+}
+
+/// Reads `<epoch>.<seq>`.
+fn position(text: &str) -> Result<Position, ApiError> {
+    let (epoch, seq) = text.rsplit_once('.').ok_or_else(invalid_position)?;
+    let seq = seq.parse().map_err(|_| invalid_position())?;
+    Ok(Position { epoch: epoch.to_owned(), seq })
+}
+
+fn invalid_position() -> ApiError {
+    let message = "`since` and `Last-Event-ID` have to be an epoch, a dot and a number";
+    ApiError::invalid(message).reason("invalid_position")
+}
+
+/// The ends of a connection on the side of its transport. Without them the connection ends.
+struct Line {
+    outbound: Arc<Outbound>,
+    /// Two requests at most.
+    says: mpsc::Sender<Inbound>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.outbound.abandon();
+    }
+}
+
+impl Line {
+    fn open(node: &Node, claims: Option<AccessClaims>, peer: Peer) -> Self {
+        let outbound = Arc::new(Outbound::default());
+        let (says, mut said) = mpsc::channel(2);
+        let connection = NewConnection {
+            node: node.clone(),
+            inbound: stream::poll_fn(move |cx| said.poll_recv(cx)),
+            outbound: Arc::clone(&outbound),
+            claims,
+            is_known: Arc::new(AtomicBool::new(true)),
+            peer,
+        };
+        connection.start();
+        Self { outbound, says }
+    }
+
+    fn subscribe(&self, asked: &Asked, rooms: Vec<RoomRequest>) -> Result<(), ApiError> {
+        let subscribe = Subscribe { rooms, deltas: asked.deltas };
+        let frame = RequestFrame {
+            id: "stream".to_owned(),
+            r#type: Operation::Subscribe.name().to_owned(),
+            project_id: Some(asked.project_id.clone()),
+            payload: serde_json::to_value(subscribe).map_err(broken)?,
+            idempotency_key: None,
+        };
+        let text = serde_json::to_vec(&frame).map_err(broken)?;
+        self.says.try_send(Inbound::Text(text.into())).map_err(broken)
+    }
+
+    /// Joins the rooms. None when there is more to replay than may be.
+    async fn join(
+        self,
+        asked: &Asked,
+        since: Option<&Position>,
+    ) -> Result<Option<Joined>, ApiError> {
+        let rooms = asked.rooms.iter().map(ToString::to_string);
+        let request = |room| match since {
+            Some(since) => RoomRequest::Since(RoomSince { room, since: Some(since.clone()) }),
+            None => RoomRequest::Live(room),
+        };
+        self.subscribe(asked, rooms.map(request).collect())?;
+        let mut gathered = Gathered::default();
+        let Some(mut outcomes) = self.answer(&mut gathered).await? else { return Ok(None) };
+        let is_reset = |outcome: &RoomOutcome| outcome.status == RoomStatus::Reset;
+        let reset: HashSet<String> =
+            outcomes.iter().filter(|o| is_reset(o)).map(|o| o.room.clone()).collect();
+        if !reset.is_empty() {
+            // Heard from now on: the client reads a snapshot that is newer than this.
+            let live = reset.iter().cloned().map(RoomRequest::Live);
+            self.subscribe(asked, live.collect())?;
+            let Some(again) = self.answer(&mut gathered).await? else { return Ok(None) };
+            outcomes.retain(|outcome| !is_reset(outcome));
+            outcomes.extend(again);
+        }
+        let was_joined = |outcome: &&RoomOutcome| outcome.status != RoomStatus::Refused;
+        let mut joined = outcomes.iter().filter(was_joined);
+        let Some(epoch) = joined.next().map(|first| first.epoch.clone()) else {
+            let code = outcomes.first().and_then(|outcome| outcome.code);
+            return Err(code.map_or_else(overloaded, refused));
+        };
+        if joined.any(|outcome| outcome.epoch != epoch) {
+            // The project was put back to a backup meanwhile.
+            return Err(overloaded());
+        }
+        // Also what had to be joined without a position although there is one.
+        let reset = if since.is_none() && asked.since.is_some() {
+            outcomes.iter().filter(was_joined).map(|outcome| outcome.room.clone()).collect()
+        } else {
+            reset
+        };
+        Ok(Some(Joined { line: self, gathered, outcomes, reset, epoch }))
+    }
+
+    /// Gathers what comes until the answer to a subscription. None when it is more than may be.
+    async fn answer(&self, gathered: &mut Gathered) -> Result<Option<Vec<RoomOutcome>>, ApiError> {
+        loop {
+            let json = match poll_fn(|cx| self.outbound.poll_next(cx)).await {
+                Some(OutFrame::Text(json) | OutFrame::Replay(json)) => json,
+                Some(OutFrame::Pong(_)) => continue,
+                Some(OutFrame::Close(reason)) => return Err(closed(&reason)),
+                None => return Err(overloaded()),
+            };
+            let head = Head::of(&json)?;
+            if head.r#type != "response" {
+                gathered.take(&head, json.clone());
+                if gathered.bytes > JOINED_BYTES_MAX {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let response: ResponseFrame = serde_json::from_slice(&json).map_err(broken)?;
+            if let Some(error) = response.error {
+                return Err(error);
+            }
+            let payload = response.payload.unwrap_or_default();
+            let payload: SubscribePayload = serde_json::from_value(payload).map_err(broken)?;
+            return Ok(Some(payload.rooms));
+        }
+    }
+}
+
+fn refused(code: ErrorCode) -> ApiError {
+    if code == ErrorCode::NotFound { ApiError::not_found("room") } else { ApiError::from(code) }
+}
+
+/// Why there is no stream, when its connection was closed before it began.
+fn closed(reason: &CloseReason) -> ApiError {
+    let code = match reason.code {
+        4401 => ErrorCode::Unauthenticated,
+        1012 => ErrorCode::ShuttingDown,
+        1011 => ErrorCode::Internal,
+        _ => return overloaded(),
+    };
+    ApiError::new(code, reason.text.clone())
+}
+
+/// Our own failure: the log has the cause, the client has a sentence.
+fn broken(error: impl std::fmt::Display) -> ApiError {
+    tracing::error!(%error, "an event stream failed inside the server");
+    ApiError::new(ErrorCode::Internal, "internal error")
+}
+
+/// What a frame says of itself before its payload.
+#[derive(Deserialize)]
+struct Head {
+    r#type: String,
+    room: Option<String>,
+    seq: Option<u64>,
+}
+
+impl Head {
+    fn of(json: &[u8]) -> Result<Self, ApiError> {
+        serde_json::from_slice(json).map_err(broken)
+    }
+}
+
+/// The frames that came while rooms were joined, room after room.
+#[derive(Default)]
+struct Gathered {
+    /// Those of no room.
+    of_none: VecDeque<Bytes>,
+    /// The others. An ephemeral event stands with the number of the durable one before it in its
+    /// room, so that sorting does not take it from its place in the room.
+    of_rooms: Vec<(u64, Bytes)>,
+    last: HashMap<String, u64>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn take(&mut self, head: &Head, json: Bytes) {
+        self.bytes += json.len();
+        let Some(room) = &head.room else { return self.of_none.push_back(json) };
+        let known = self.last.get(room).copied().unwrap_or(0);
+        let place = head.seq.unwrap_or(known);
+        self.last.insert(room.clone(), place);
+        self.of_rooms.push((place, json));
+    }
+}
+
+/// A connection that has joined its rooms.
+struct Joined {
+    line: Line,
+    gathered: Gathered,
+    outcomes: Vec<RoomOutcome>,
+    /// The rooms whose position could not be resumed.
+    reset: HashSet<String>,
+    epoch: String,
+}
+
+impl Joined {
+    fn body(self, asked: &Asked) -> Result<Body, ApiError> {
+        let Self { line, gathered, mut outcomes, reset, epoch } = self;
+        let Gathered { of_none: mut frames, mut of_rooms, .. } = gathered;
+        let is_refused = |outcome: &RoomOutcome| outcome.status == RoomStatus::Refused;
+        for outcome in &mut outcomes {
+            if reset.contains(&outcome.room) && !is_refused(outcome) {
+                outcome.status = RoomStatus::Reset;
+            }
+        }
+        let subscribed = json!({ "type": "subscribed", "projectId": asked.project_id,
+            "payload": SubscribePayload { rooms: outcomes.clone() } });
+        frames.push_back(encoded(&subscribed)?);
+        for outcome in &outcomes {
+            let RoomOutcome { room, epoch, to, code, .. } = outcome.clone();
+            let event = match (outcome.status, code) {
+                (RoomStatus::Reset, _) => Event::RoomReset { room, epoch, to },
+                (RoomStatus::Refused, Some(code)) => Event::RoomLeft { room, code },
+                (RoomStatus::Live | RoomStatus::Replayed | RoomStatus::Refused, _) => continue,
+            };
+            let meta = EventMeta {
+                project_id: Some(asked.project_id.clone()),
+                room: outcome.room.parse().map_err(broken)?,
+                seq: None,
+                prev: None,
+                at: None,
+                by: None,
+            };
+            frames.push_back(encoded(&EventFrame { meta, event })?);
+        }
+        of_rooms.sort_by_key(|(place, _)| *place);
+        frames.extend(of_rooms.into_iter().map(|(_, json)| json));
+        let rooms = outcomes.into_iter().filter(|outcome| !is_refused(outcome));
+        let rooms = rooms.map(|outcome| outcome.room).collect();
+        let preamble = Some(Bytes::from(format!("retry: {RETRY_MS}\n\n")));
+        Ok(Body { line, preamble, frames, rooms, epoch })
+    }
+}
+
+fn encoded(frame: &impl Serialize) -> Result<Bytes, ApiError> {
+    serde_json::to_vec(frame).map(Bytes::from).map_err(broken)
+}
+
+/// The response body: what came while the rooms were joined, then what waits in the queue.
+struct Body {
+    line: Line,
+    preamble: Option<Bytes>,
+    frames: VecDeque<Bytes>,
+    /// The rooms that it still hears.
+    rooms: HashSet<String>,
+    epoch: String,
+}
+
+impl Body {
+    fn write(&mut self, frame: OutFrame, to: &mut BytesMut) {
+        match frame {
+            OutFrame::Text(json) | OutFrame::Replay(json) => self.write_event(&json, to),
+            OutFrame::Pong(_) => to.extend_from_slice(b":\n\n"),
+            OutFrame::Close(CloseReason { code, text }) => {
+                let payload = json!({ "code": code, "reason": text });
+                let frame = json!({ "type": "closing", "payload": payload });
+                write_fields(None, "closing", frame.to_string().as_bytes(), to);
+            }
+        }
+    }
+
+    fn write_event(&mut self, json: &[u8], to: &mut BytesMut) {
+        let Ok(head) = Head::of(json) else { return };
+        let id = head.seq.map(|seq| format!("{}.{seq}", self.epoch));
+        write_fields(id.as_deref(), &head.r#type, json, to);
+        let left = head.room.filter(|_| head.r#type == "room.left");
+        if left.is_some_and(|room| self.rooms.remove(&room)) && self.rooms.is_empty() {
+            self.line.outbound.close(CloseReason::new(1000, "no room is left"));
+        }
+    }
+}
+
+/// Writes one event. JSON of one frame has no line breaks.
+fn write_fields(id: Option<&str>, event: &str, data: &[u8], to: &mut BytesMut) {
+    if let Some(id) = id {
+        to.extend_from_slice(format!("id: {id}\n").as_bytes());
+    }
+    to.extend_from_slice(format!("event: {event}\ndata: ").as_bytes());
+    to.extend_from_slice(data);
+    to.extend_from_slice(b"\n\n");
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let mut written = BytesMut::from(this.preamble.take().unwrap_or_default());
+        while written.len() < WRITE_BYTES {
+            let next = match this.frames.pop_front() {
+                Some(json) => Poll::Ready(Some(OutFrame::Text(json))),
+                None => this.line.outbound.poll_next(cx),
+            };
+            match next {
+                Poll::Ready(Some(frame)) => this.write(frame, &mut written),
+                Poll::Ready(None) if written.is_empty() => return Poll::Ready(None),
+                Poll::Pending if written.is_empty() => return Poll::Pending,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Some(Ok(written.freeze())))
+    }
+}
