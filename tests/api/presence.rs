@@ -228,7 +228,8 @@ async fn the_viewers_of_a_session_are_those_who_look_at_it() {
     assert_eq!(over_rest["data"], json!(present(&ann, &project).await));
     assert_eq!(over_rest["meta"]["hasMore"], false);
     // Nobody looks at what is gone.
-    while told_of(&hears, &bob).await.1.session_id.as_ref() != Some(&other) {}
+    update(&desk, &project, Some(&other), Some(PresenceStatus::Away)).await;
+    while told_of(&hears, &bob).await.1.status != PresenceStatus::Away {}
     let request = SessionDelete { session_id: other.clone(), permanent: None };
     ann.client.call(Some(&project), request).await.unwrap();
     let (word, presence) = told_of(&hears, &bob).await;
