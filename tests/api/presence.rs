@@ -228,7 +228,8 @@ async fn the_viewers_of_a_session_are_those_who_look_at_it() {
     assert_eq!(over_rest["data"], json!(present(&ann, &project).await));
     assert_eq!(over_rest["meta"]["hasMore"], false);
     // Nobody looks at what is gone.
-    while told_of(&hears, &bob).await.1.session_id.as_ref() != Some(&other) {}
+    update(&desk, &project, Some(&other), Some(PresenceStatus::Away)).await;
+    while told_of(&hears, &bob).await.1.status != PresenceStatus::Away {}
     let request = SessionDelete { session_id: other.clone(), permanent: None };
     ann.client.call(Some(&project), request).await.unwrap();
     let (word, presence) = told_of(&hears, &bob).await;
@@ -365,15 +366,15 @@ async fn whoever_loses_the_right_is_gone_at_once() {
     let app = app_with(patient()).await;
     let (ann, bob, project, session) = scene(&app).await;
     let (hears, _) = watch(&ann, &project).await;
-    let hers = join(&ann, &project, session_room(&session)).await;
+    let desk = join(&ann, &project, session_room(&session)).await;
     let his = join(&bob, &project, session_room(&session)).await;
     assert_eq!(count_of(&hears, &bob).await, ("joined", 1));
     // A viewer is present and does not write.
     start(&his, &project, &session).await;
-    assert_eq!(writing(&hers).await, [bob.id().clone()]);
+    assert_eq!(writing(&desk).await, [bob.id().clone()]);
     let request = MemberUpdate { user_id: bob.id().clone(), role: Role::Viewer };
     ann.client.call(Some(&project), request).await.unwrap();
-    assert_eq!(writing(&hers).await, []);
+    assert_eq!(writing(&desk).await, []);
     let write = TypingStart { session_id: session.clone() };
     assert_eq!(refusal(his.call(Some(&project), write).await).code, ErrorCode::Forbidden);
     update(&his, &project, Some(&session), None).await;
@@ -382,17 +383,17 @@ async fn whoever_loses_the_right_is_gone_at_once() {
     let request = MemberUpdate { user_id: bob.id().clone(), role: Role::Member };
     ann.client.call(Some(&project), request).await.unwrap();
     start(&his, &project, &session).await;
-    assert_eq!(writing(&hers).await, [bob.id().clone()]);
+    assert_eq!(writing(&desk).await, [bob.id().clone()]);
     let request = MemberRemove { user_id: bob.id().clone() };
     ann.client.call(Some(&project), request).await.unwrap();
     assert_eq!(count_of(&hears, &bob).await, ("left", 0));
-    assert_eq!(writing(&hers).await, []);
+    assert_eq!(writing(&desk).await, []);
     assert_eq!(present(&ann, &project).await.len(), 1);
     // Nobody writes in an archive.
-    start(&hers, &project, &session).await;
-    assert_eq!(writing(&hers).await, [ann.id().clone()]);
+    start(&desk, &project, &session).await;
+    assert_eq!(writing(&desk).await, [ann.id().clone()]);
     ann.client.call(Some(&project), ProjectArchive {}).await.unwrap();
-    assert_eq!(writing(&hers).await, []);
+    assert_eq!(writing(&desk).await, []);
 }
 
 #[tokio::test]
