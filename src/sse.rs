@@ -205,7 +205,7 @@ impl Line {
     }
 
     fn subscribe(&self, asked: &Asked, rooms: Vec<RoomRequest>) -> Result<(), ApiError> {
-        let subscribe = Subscribe { rooms, deltas: asked.deltas };
+        let subscribe = Subscribe { rooms, deltas: asked.deltas, presence: None };
         let frame = RequestFrame {
             id: "stream".to_owned(),
             r#type: Operation::Subscribe.name().to_owned(),
