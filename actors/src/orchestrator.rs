@@ -28,7 +28,7 @@ use tracing::{Instrument, Span};
 
 use crate::project::{EndStreams, Stream};
 use crate::session::{
-    Answerer, Decide, Session, SessionPlace, answerer, answerer_of, check_starter,
+    Answerer, Decide, Session, SessionPlace, answerer, answerer_of, may_start, starter_lost_access,
 };
 use crate::supervision::{Address, RequestTag, Supervise, Vitals};
 use crate::{Services, record};
@@ -170,6 +170,10 @@ impl Orchestrator {
                     ctx.stop();
                 }
                 Ok(Began::Cancelled) => ctx.stop(),
+                Ok(Began::Unknown(error)) => {
+                    tracing::error!(%error, "whether the starter of a run may start it is not known");
+                    orchestrator.pause_start(ctx);
+                }
                 Err(StoreError::StorageFull) => orchestrator.pause_start(ctx),
                 Err(error) => {
                     orchestrator
@@ -205,19 +209,23 @@ enum Began {
     Failed(ApiError),
     /// Somebody cancelled the run before it started.
     Cancelled,
+    /// The root database cannot say whether it may start. Nothing is recorded: that passes.
+    Unknown(StoreError),
 }
 
 async fn begin(assignment: Assignment) -> Result<Began, StoreError> {
     let Assignment { place, run, answer_id, resumed, .. } = assignment;
+    let may_start = match may_start(&place, &run.started_by).await {
+        Ok(may_start) => may_start,
+        Err(error) => return Ok(Began::Unknown(error)),
+    };
     if let Some(resumed) = resumed {
-        return go_on(&place, run, &resumed.answer).await;
+        return go_on(&place, run, &resumed.answer, may_start).await;
     }
     let session = place.project.reader.session(place.id.clone()).await?;
     let found = match session {
-        Some(session) => match check_starter(&place, &run.started_by).await {
-            Ok(()) => answerer(&place, &session).await,
-            Err(error) => Err(error),
-        },
+        Some(session) if may_start => answerer(&place, &session).await,
+        Some(_) => Err(starter_lost_access()),
         None => Err(ApiError::not_found("session")),
     };
     let (at, project) = (place.services.clock.now_ms(), &place.project.address);
@@ -246,11 +254,14 @@ async fn begin(assignment: Assignment) -> Result<Began, StoreError> {
 }
 
 /// Goes on with the agent and the model that began the answer.
-async fn go_on(place: &SessionPlace, run: Run, answer: &Message) -> Result<Began, StoreError> {
-    let found = match check_starter(place, &run.started_by).await {
-        Ok(()) => answerer_of(place, answer).await,
-        Err(error) => Err(error),
-    };
+async fn go_on(
+    place: &SessionPlace,
+    run: Run,
+    answer: &Message,
+    may_start: bool,
+) -> Result<Began, StoreError> {
+    let found =
+        if may_start { answerer_of(place, answer).await } else { Err(starter_lost_access()) };
     let error = match found {
         Ok(answerer) => return Ok(Began::Answerer(answerer)),
         Err(error) => error,

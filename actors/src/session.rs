@@ -215,18 +215,17 @@ pub(crate) async fn answerer_of(
     find_answerer(place, agent, answer.model.as_ref()).await
 }
 
-/// Refuses a run whose starter may not start one any more: it acts with the rights of that user, whoever
-/// lets it go on (INV-12).
-///
-/// # Errors
-/// `FORBIDDEN` with `starter_lost_access`; `OVERLOADED` as the root database fails.
-pub(crate) async fn check_starter(place: &SessionPlace, user_id: &UserId) -> Result<(), ApiError> {
-    let role = place.project.root.role(user_id, &place.project.id).await;
-    if role.map_err(|error| error.to_api())?.is_some_and(|role| role >= Role::Member) {
-        return Ok(());
-    }
+/// Whether who started a run may still do so. It acts with the rights of that user, whoever lets it go on
+/// (INV-12).
+pub(crate) async fn may_start(place: &SessionPlace, user_id: &UserId) -> Result<bool, StoreError> {
+    let role = place.project.root.role(user_id, &place.project.id).await?;
+    Ok(role.is_some_and(|role| role >= Role::Member))
+}
+
+/// Why a run does not go on whose starter [`may_start`] none any more.
+pub(crate) fn starter_lost_access() -> ApiError {
     let message = "who started the run may not do so in this project any more";
-    Err(ApiError::new(ErrorCode::Forbidden, message).reason("starter_lost_access"))
+    ApiError::new(ErrorCode::Forbidden, message).reason("starter_lost_access")
 }
 
 async fn find_answerer(
@@ -682,8 +681,10 @@ async fn resumed(place: SessionPlace, resume: Resume) -> Result<Committed<Run>, 
 async fn can_go_on(place: &SessionPlace, run_id: &RunId) -> Result<(), ApiError> {
     let reader = &place.project.reader;
     let run = reader.run(run_id.clone()).await.map_err(|error| error.to_api())?;
-    if let Some(run) = run {
-        check_starter(place, &run.started_by).await?;
+    if let Some(run) = run
+        && !may_start(place, &run.started_by).await.map_err(|error| error.to_api())?
+    {
+        return Err(starter_lost_access());
     }
     let answer = reader.answer(place.id.clone(), run_id.clone()).await;
     match answer.map_err(|error| error.to_api())? {

@@ -9,8 +9,8 @@ use iris_protocol::{
     Role, RunGet, RunId, RunList, RunResume, RunStatus, SessionState, ToolState,
 };
 use iris_testkit::{
-    AppOptions, Conversation, FakeProvider, Gate, Person, Reply, TestApp, TestClock, calls_of,
-    chat, spawn_app, spawn_app_with, text_of,
+    AppOptions, Conversation, FakeProvider, Gate, PASSWORD, Person, Reply, TestApp, TestClock,
+    calls_of, chat, patiently, spawn_app, spawn_app_with, text_of,
 };
 use serde_json::{Value, json};
 
@@ -324,5 +324,49 @@ async fn a_run_does_not_go_on_for_a_user_who_may_not_start_one_any_more() {
                 assert_eq!(code_of(&run.error.unwrap()), forbidden);
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn runs_whose_starter_cannot_be_looked_up_wait_until_the_root_database_is_back() {
+    let gate = Gate::default();
+    let held = Reply::stream().bytes(chat::text("one")).wait(&gate).bytes(chat::end("stop"));
+    let provider = FakeProvider::start([held, chat::says("two"), chat::says("three")]).await;
+    let app = spawn_app_with(AppOptions::with_provider(provider.base_url())).await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let mut runs = Vec::new();
+    for text in ["1", "2", "3"] {
+        runs.push(ann.send_message(text).await.run_id);
+    }
+    gate.reached().await;
+    let (root, aside) = (app.data_dir().join("root.db"), app.data_dir().join("aside.db"));
+    std::fs::rename(&root, &aside).unwrap();
+    assert!(ann.person.get("/v1/projects").await.status >= 500, "it is noticed");
+    gate.open();
+    assert_eq!(ann.run_ended(&runs[0]).await, RunStatus::Completed);
+    let waits = async {
+        loop {
+            for actor in app.supervision().actors(Some("orchestrator"), None) {
+                let seen = app.supervision().observe(&actor.path).await;
+                if seen["runId"] == runs[1].as_str() && seen["isPaused"] == true {
+                    return;
+                }
+            }
+            // What it takes to answer this is time to start in.
+            app.client().rest("GET", "/health/live", None, None).await.unwrap();
+        }
+    };
+    patiently("the second run to wait", waits).await;
+
+    std::fs::rename(&aside, &root).unwrap();
+    // Over its next command the root database is opened again.
+    let email = json!({ "email": "ben@example.com", "username": "ben", "password": PASSWORD });
+    let register =
+        async { while ann.person.post("/v1/auth/register", email.clone()).await.status >= 500 {} };
+    patiently("the root database to be written again", register).await;
+    for run in &runs[1..] {
+        let status = ann.run_ended(run).await;
+        let ended = ann.call(RunGet { session_id: ann.session.clone(), run_id: run.clone() }).await;
+        assert_eq!(status, RunStatus::Completed, "{ended:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! Waiting for space on the disk: a run that cannot be recorded pauses, and goes on by itself.
+//! Waiting for space on the disk, or for the root database: a run that cannot be recorded, or of which
+//! nobody knows whether it may start, pauses and goes on by itself.
 //!
 //! A run that is cancelled meanwhile does not wait: its last words are written from the reserve.
 
@@ -47,7 +48,7 @@ impl Orchestrator {
         again: impl FnOnce(&mut Self, bool, &mut Context<Self>) + 'static,
     ) {
         if self.paused.is_none() {
-            tracing::warn!(actor.path = %self.vitals.path(), "a run waits for space on the disk");
+            tracing::warn!(actor.path = %self.vitals.path(), "a run pauses");
         }
         let space = space(self.services().storage.clone()).into_actor(self);
         let waiting = ctx.spawn(space.map(|(), orchestrator, ctx| orchestrator.resume(false, ctx)));
@@ -61,10 +62,10 @@ impl Orchestrator {
         again(self, is_cancelled, ctx);
     }
 
-    /// The start of the run waits for space.
+    /// The start of the run waits. One that goes on with an answer hears of a cancel once it did.
     pub(super) fn pause_start(&mut self, ctx: &mut Context<Self>) {
         self.pause(ctx, |orchestrator, is_cancelled, ctx| {
-            if is_cancelled {
+            if is_cancelled && orchestrator.assignment.resumed.is_none() {
                 orchestrator.cancel_start(ctx);
             } else {
                 orchestrator.begin(ctx);

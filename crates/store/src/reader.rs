@@ -8,7 +8,6 @@ use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OpenFlags};
@@ -25,8 +24,6 @@ const CONNECTIONS_MAX: u32 = 4;
 const POOLS_MAX: usize = 64;
 /// Most queries of all databases that run at the same time.
 const QUERIES_MAX: usize = 16;
-/// Time after which an unused connection is closed.
-const IDLE_MAX: Duration = Duration::from_mins(1);
 /// Longest wait for a connection of the pool.
 const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Run once on each new connection. The cache is in KiB, the wait in milliseconds.
@@ -129,7 +126,10 @@ fn new_pool(path: &Path) -> Pool<SqliteConnectionManager> {
     Pool::builder()
         .max_size(CONNECTIONS_MAX)
         .min_idle(Some(0))
-        .idle_timeout(Some(IDLE_MAX))
+        // With either of these r2d2 starts a job that looks at the pool twice a minute, and goes on when
+        // the pool is gone. Pools come and go all the time, and few have connections.
+        .idle_timeout(None)
+        .max_lifetime(None)
         .connection_timeout(CONNECTION_WAIT_MAX)
         .test_on_check_out(false)
         .thread_pool(Arc::clone(&POOL_THREADS))
@@ -202,6 +202,12 @@ mod tests {
         assert_eq!(last.read(query).await.unwrap(), 0);
         assert!(!has_pool(POOLS_MAX));
         assert_eq!(last.read(numbers).await.unwrap(), 0);
+    }
+
+    #[test]
+    fn a_pool_leaves_no_job_behind() {
+        let pool = new_pool(Path::new("nowhere.db"));
+        assert_eq!((pool.idle_timeout(), pool.max_lifetime()), (None, None));
     }
 
     #[tokio::test]
