@@ -58,6 +58,8 @@ pub struct Directory {
     projects: HashMap<ProjectId, Entry>,
     /// Of the projects that are open or not closed to the end.
     leases: HashMap<ProjectId, Weak<Lease>>,
+    /// Counts openings.
+    openings: u64,
     /// Who wants a project that there is no room for yet.
     waiting_for_room: VecDeque<(ProjectId, Opening)>,
     unfinished: Unfinished,
@@ -67,8 +69,8 @@ pub struct Directory {
 }
 
 enum Entry {
-    /// On its way; these wait for it.
-    Opening(Vec<Opening>),
+    /// On its way; these wait for it. The number tells one opening from a later one.
+    Opening(u64, Vec<Opening>),
     Open {
         handle: ProjectHandle,
         used_at: Instant,
@@ -101,6 +103,7 @@ impl Directory {
             next_arbiter: 0,
             projects: HashMap::new(),
             leases: HashMap::new(),
+            openings: 0,
             waiting_for_room: VecDeque::new(),
             unfinished: Unfinished::default(),
             quarantine: Quarantine::default(),
@@ -141,21 +144,21 @@ impl Supervise for Directory {
                 Entry::Open { handle, .. } | Entry::Closing { handle, .. } => {
                     projects.insert(id, Entry::opened(handle));
                 }
-                Entry::Opening(_) => {}
+                Entry::Opening(..) => {}
             }
         }
         let leases = std::mem::take(&mut self.leases);
         let quarantine = std::mem::take(&mut self.quarantine);
         let unfinished = self.unfinished.rebuild();
-        let is_closing = self.is_closing;
-        Ok(Self { projects, leases, unfinished, quarantine, is_closing, ..fresh })
+        let (openings, is_closing) = (self.openings, self.is_closing);
+        Ok(Self { projects, leases, openings, unfinished, quarantine, is_closing, ..fresh })
     }
 
     fn observe(&self) -> Value {
         let (mut open, mut opening, mut closing) = (0, 0, 0);
         for entry in self.projects.values() {
             match entry {
-                Entry::Opening(_) => opening += 1,
+                Entry::Opening(..) => opening += 1,
                 Entry::Open { .. } => open += 1,
                 Entry::Closing { .. } => closing += 1,
             }
@@ -211,7 +214,9 @@ impl Handler<OpenProject> for Directory {
                 *used_at = Instant::now();
                 reply(answer, Ok(handle.clone()));
             }
-            Some(Entry::Opening(waiting) | Entry::Closing { waiting, .. }) => waiting.push(answer),
+            Some(Entry::Opening(_, waiting) | Entry::Closing { waiting, .. }) => {
+                waiting.push(answer)
+            }
             None if is_full => {
                 self.waiting_for_room.push_back((id, answer));
                 self.make_room(ctx);
@@ -237,14 +242,16 @@ impl Handler<FindProject> for Directory {
     fn handle(&mut self, FindProject(id): FindProject, _: &mut Context<Self>) -> Self::Result {
         match self.projects.get(&id)? {
             Entry::Open { handle, .. } | Entry::Closing { handle, .. } => Some(handle.clone()),
-            Entry::Opening(_) => None,
+            Entry::Opening(..) => None,
         }
     }
 }
 
 impl Directory {
     fn open(&mut self, id: ProjectId, waiting: Vec<Opening>, ctx: &mut Context<Self>) {
-        self.projects.insert(id.clone(), Entry::Opening(waiting));
+        self.openings += 1;
+        let number = self.openings;
+        self.projects.insert(id.clone(), Entry::Opening(number, waiting));
         let index = self.next_arbiter;
         self.next_arbiter = (index + 1) % self.arbiters.len().max(1);
         let start = Start {
@@ -258,8 +265,8 @@ impl Directory {
         };
         let opened = start.run().into_actor(self);
         ctx.spawn(opened.map(move |opened, directory, ctx| {
-            let Some(Entry::Opening(waiting)) = directory.projects.remove(&id) else {
-                // It was to be closed meanwhile.
+            let Some(waiting) = directory.opening(&id, number) else {
+                // It was to be closed meanwhile, and may be on its way again.
                 if let Ok(handle) = opened {
                     handle.address.tell(CloseProject);
                 }
@@ -291,6 +298,18 @@ impl Directory {
             directory.make_room(ctx);
             directory.open_unfinished(ctx);
         }));
+    }
+
+    /// Takes out who waits for an opening, if it is still that one.
+    fn opening(&mut self, id: &ProjectId, number: u64) -> Option<Vec<Opening>> {
+        match self.projects.get(id) {
+            Some(Entry::Opening(current, _)) if *current == number => {}
+            Some(_) | None => return None,
+        }
+        match self.projects.remove(id)? {
+            Entry::Opening(_, waiting) => Some(waiting),
+            Entry::Open { .. } | Entry::Closing { .. } => None,
+        }
     }
 
     /// The lease of a project: that of its earlier life as long as it is not closed to the end.
@@ -340,7 +359,7 @@ impl Directory {
             Entry::Open { handle, used_at } if !handle.is_held() => {
                 Some((*used_at, handle.clone()))
             }
-            Entry::Open { .. } | Entry::Opening(_) | Entry::Closing { .. } => None,
+            Entry::Open { .. } | Entry::Opening(..) | Entry::Closing { .. } => None,
         });
         unheld.collect()
     }
@@ -389,7 +408,7 @@ impl Directory {
             && let Some((id, answer)) = self.waiting_for_room.pop_front()
         {
             match self.projects.get_mut(&id) {
-                Some(Entry::Opening(waiting) | Entry::Closing { waiting, .. }) => {
+                Some(Entry::Opening(_, waiting) | Entry::Closing { waiting, .. }) => {
                     waiting.push(answer);
                 }
                 Some(Entry::Open { handle, .. }) => reply(answer, Ok(handle.clone())),
@@ -525,7 +544,7 @@ impl Handler<TakeProject> for Directory {
         let lease = self.lease(&id);
         self.quarantine.release(&id);
         let (handle, waiting) = match self.projects.remove(&id) {
-            Some(Entry::Opening(waiting)) => (None, waiting),
+            Some(Entry::Opening(_, waiting)) => (None, waiting),
             Some(Entry::Open { handle, .. }) => (Some(handle), Vec::new()),
             Some(Entry::Closing { handle, waiting }) => (Some(handle), waiting),
             None => (None, Vec::new()),
@@ -581,7 +600,7 @@ impl Handler<CloseAll> for Directory {
 /// Tells a project to close; whoever waits for it is refused. Answers its registry, if there is one.
 fn close(entry: Entry, code: ErrorCode) -> Option<Arc<Vitals>> {
     let (handle, waiting) = match entry {
-        Entry::Opening(waiting) => (None, waiting),
+        Entry::Opening(_, waiting) => (None, waiting),
         Entry::Open { handle, .. } => (Some(handle), Vec::new()),
         Entry::Closing { handle, waiting } => (Some(handle), waiting),
     };

@@ -154,7 +154,7 @@ impl Directory {
         }
         let all = self.services.settings.projects_open_max;
         let room = (all - all / KEPT_FOR_VISITORS).max(1);
-        let is_opening = |entry: &&Entry| matches!(entry, Entry::Opening(_));
+        let is_opening = |entry: &&Entry| matches!(entry, Entry::Opening(..));
         let mut opening = self.projects.values().filter(is_opening).count();
         while self.projects.len() < room
             && opening < AT_ONCE
