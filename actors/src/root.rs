@@ -1,8 +1,9 @@
 //! The root database: users, authentication sessions, projects and members. The node starts it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::{Actor, ActorContext, Context, Handler};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use iris_store::root::{RootDatabase, RootReader};
 use iris_store::{Command, StoreError};
 use serde_json::{Value, json};
@@ -10,7 +11,10 @@ use serde_json::{Value, json};
 use crate::Write;
 use crate::supervision::{Address, Supervise, Vitals};
 
-/// Opens the root database again, after its writer died.
+/// How often it is looked whether the database has to be opened again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Opens the root database again, after its writer died or it turned out to be damaged.
 pub(crate) type OpenRoot = Arc<dyn Fn() -> Result<RootDatabase, StoreError> + Send + Sync>;
 
 /// How the root database is written and read.
@@ -42,18 +46,38 @@ impl Root {
 
 impl Actor for Root {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(LOOK_EVERY, |root, _| root.mend());
+    }
+}
+
+impl Root {
+    /// Opens a database again that turned out to be damaged, once what is there can be opened. Who
+    /// notices damage may only read, and until somebody puts the file back nothing is to be done.
+    fn mend(&mut self) {
+        let is_damaged = |database: &RootDatabase| database.damage().is_some();
+        if !self.database.as_ref().is_some_and(is_damaged) {
+            return;
+        }
+        match (self.open)() {
+            Ok(opened) => {
+                tracing::warn!("the root database was damaged and is opened again");
+                self.reader.follow(&opened);
+                self.database = Some(opened);
+            }
+            Err(error) => tracing::error!(%error, "the root database cannot be opened again"),
+        }
+    }
 }
 
 crate::supervised!(Root);
 
 impl Supervise for Root {
-    /// A writer thread that died is replaced, and so is a database that turned out to be damaged, if
-    /// it can be opened again. That blocks for the milliseconds of opening a file, in a
-    /// moment in which nobody could be served anyway.
+    /// A writer that died is replaced. That blocks for the milliseconds of opening a file, in a moment in
+    /// which nobody could be served anyway.
     fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
-        let is_alive =
-            |database: &RootDatabase| database.writer().is_alive() && database.damage().is_none();
-        let mut database = self.database.take().filter(is_alive);
+        let mut database = self.database.take().filter(|database| database.writer().is_alive());
         if database.is_none() && !self.is_given_away {
             let opened = (self.open)().map_err(|error| error.to_string())?;
             self.reader.follow(&opened);
@@ -82,10 +106,7 @@ impl<C: Command> Handler<Write<C>> for Root {
         let receipt = database.writer().submit(write.command, write.context);
         // A caller who went away does not need the receipt; the command is committed all the same.
         drop(write.receipt.send(receipt));
-        if let Some(damage) = database.damage() {
-            self.vitals.fail(format!("the root database is damaged: {damage}"));
-            ctx.stop();
-        } else if !database.writer().is_alive() {
+        if !database.writer().is_alive() {
             self.vitals.fail("the writer thread of the root database is gone");
             ctx.stop();
         }

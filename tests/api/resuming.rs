@@ -9,8 +9,8 @@ use iris_protocol::{
     Role, RunGet, RunId, RunList, RunResume, RunStatus, SessionState, ToolState,
 };
 use iris_testkit::{
-    AppOptions, Conversation, FakeProvider, Gate, PASSWORD, Person, Reply, TestApp, TestClock,
-    calls_of, chat, patiently, spawn_app, spawn_app_with, text_of,
+    AppOptions, Conversation, FakeProvider, Gate, Person, Reply, TestApp, TestClock, calls_of,
+    chat, patiently, spawn_app, spawn_app_with, text_of,
 };
 use serde_json::{Value, json};
 
@@ -359,11 +359,6 @@ async fn runs_whose_starter_cannot_be_looked_up_wait_until_the_root_database_is_
     patiently("the second run to wait", waits).await;
 
     std::fs::rename(&aside, &root).unwrap();
-    // Over its next command the root database is opened again.
-    let email = json!({ "email": "ben@example.com", "username": "ben", "password": PASSWORD });
-    let register =
-        async { while ann.person.post("/v1/auth/register", email.clone()).await.status >= 500 {} };
-    patiently("the root database to be written again", register).await;
     for run in &runs[1..] {
         let status = ann.run_ended(run).await;
         let ended = ann.call(RunGet { session_id: ann.session.clone(), run_id: run.clone() }).await;
