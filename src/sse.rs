@@ -427,21 +427,29 @@ impl Body {
         let Ok(head) = Head::of(json) else { return };
         let id = head.seq.map(|seq| format!("{}.{seq}", self.epoch));
         write_fields(id.as_deref(), &head.r#type, json, to);
-        let left = head.room.filter(|_| head.r#type == "room.left");
+        let left = head.room.filter(|_| head.r#type == "room.left" && head.seq.is_none());
         if left.is_some_and(|room| self.rooms.remove(&room)) && self.rooms.is_empty() {
             self.line.outbound.close(CloseReason::new(1000, "no room is left"));
         }
     }
 }
 
-/// Writes one event. JSON of one frame has no line breaks.
+/// Writes one event. What was imported may have line breaks where our own frames have none: no name has
+/// them, and data is written line by line, so that nothing becomes a field of its own.
 fn write_fields(id: Option<&str>, event: &str, data: &[u8], to: &mut BytesMut) {
+    if event.contains(char::is_control) {
+        return;
+    }
     if let Some(id) = id {
         to.extend_from_slice(format!("id: {id}\n").as_bytes());
     }
-    to.extend_from_slice(format!("event: {event}\ndata: ").as_bytes());
-    to.extend_from_slice(data);
-    to.extend_from_slice(b"\n\n");
+    to.extend_from_slice(format!("event: {event}\n").as_bytes());
+    for line in data.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        to.extend_from_slice(b"data: ");
+        to.extend_from_slice(line);
+        to.extend_from_slice(b"\n");
+    }
+    to.extend_from_slice(b"\n");
 }
 
 impl Stream for Body {
@@ -463,5 +471,20 @@ impl Stream for Body {
             }
         }
         Poll::Ready(Some(Ok(written.freeze())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_imported_cannot_forge_fields_of_a_stream() {
+        let mut written = BytesMut::new();
+        write_fields(Some("e.1"), "x\nevent: closing", b"{}", &mut written);
+        assert!(written.is_empty());
+        write_fields(Some("e.1"), "x", b"{\n\r\n\"a\":1}", &mut written);
+        let expected = "id: e.1\nevent: x\ndata: {\ndata: \ndata: \ndata: \"a\":1}\n\n";
+        assert_eq!(written, expected);
     }
 }

@@ -100,6 +100,7 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
                 rooms: HashMap::new(),
                 hears_log: None,
                 rooms_on_their_way: 0,
+                projects_on_their_way: Vec::new(),
                 in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
                 protocol_errors: VecDeque::new(),
                 expiry: Vec::new(),
@@ -128,6 +129,8 @@ pub struct Connection {
     hears_log: Option<Arc<()>>,
     /// Rooms of subscriptions that are not answered yet.
     rooms_on_their_way: usize,
+    /// Where they are, one for each subscription.
+    projects_on_their_way: Vec<ProjectId>,
     in_flight: Arc<Semaphore>,
     /// When the protocol errors inside the window happened.
     protocol_errors: VecDeque<Instant>,
@@ -158,7 +161,10 @@ impl Actor for Connection {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        for project_id in std::mem::take(&mut self.rooms).into_keys() {
+        // Also where joining was cut off: some of the rooms may have been joined.
+        let mut projects = std::mem::take(&mut self.projects_on_their_way);
+        projects.extend(std::mem::take(&mut self.rooms).into_keys());
+        for project_id in projects {
             self.leave(project_id, None);
         }
     }

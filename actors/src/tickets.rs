@@ -95,6 +95,7 @@ impl Tickets {
         now_ms: i64,
     ) -> Result<i64, ApiError> {
         let mut kept = self.kept.lock();
+        kept.remove_ended_of(&claims.user_id, now_ms);
         let own = kept.of_user.get(&claims.user_id).map_or(0, VecDeque::len);
         if own >= self.per_user_max
             && let Some(oldest) = kept.of_user.get(&claims.user_id).and_then(|all| all.front())
@@ -158,6 +159,16 @@ impl Kept {
         }
     }
 
+    /// So that no ticket that is good goes for one that is not.
+    fn remove_ended_of(&mut self, user_id: &UserId, now_ms: i64) {
+        let own = self.of_user.get(user_id).into_iter().flatten();
+        let is_over =
+            |hash: &&Hash| self.tickets.get(*hash).is_some_and(|it| it.ends_at() <= now_ms);
+        for hash in own.filter(is_over).copied().collect::<Vec<_>>() {
+            self.remove(&hash);
+        }
+    }
+
     fn remove_ended(&mut self, now_ms: i64) {
         let ended = self.tickets.iter().filter(|(_, good)| good.ends_at() <= now_ms);
         for hash in ended.map(|(hash, _)| *hash).collect::<Vec<_>>() {
@@ -202,6 +213,17 @@ mod tests {
         assert!(is_good(&tickets, &of_another, NOW));
         let kept = tickets.kept.lock();
         assert!(kept.tickets.is_empty() && kept.of_user.is_empty());
+    }
+
+    #[test]
+    fn a_ticket_that_is_good_does_not_go_for_one_that_ended() {
+        let tickets = Tickets::bounded(2, 10);
+        let streams = add(&tickets, 1, NOW).unwrap();
+        let stream = TicketUse::Stream { project_id: ProjectId::from_bits(1), rooms: Vec::new() };
+        assert!(tickets.redeem(streams.as_str(), &stream, NOW).is_some());
+        add(&tickets, 1, NOW).unwrap();
+        add(&tickets, 1, NOW + FIRST_USE_MS).unwrap();
+        assert!(tickets.redeem(streams.as_str(), &stream, NOW + FIRST_USE_MS).is_some());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use iris_protocol::{
 };
 use iris_testkit::{
     AppOptions, EventStream, FakeProvider, Gate, PASSWORD, Person, Reply, TestApp, Told, chat,
-    spawn_app, spawn_app_with,
+    patiently, spawn_app, spawn_app_with,
 };
 use serde_json::{Value, json};
 
@@ -318,6 +318,20 @@ async fn rooms_with_more_to_replay_than_may_wait_are_reset_together() {
     let url = |rooms: &[String]| format!("{}&since={epoch}.0", path(&project, rooms));
     let (_, joined) = opened(&app, &ann, &url(&rooms)).await;
     assert!(joined.iter().all(|room| room["status"] == "reset"), "{joined:?}");
+    // The connection that joined them with their positions is gone, and hears nothing.
+    let (stream, joined) = opened(&app, &ann, &url(&rooms)).await;
+    assert_eq!(joined.len(), 18);
+    drop(stream);
+    let nobody = async {
+        loop {
+            let actors = app.supervision().actors(Some("project"), None);
+            let seen = app.supervision().observe(&actors[0].path).await;
+            if seen["rooms"]["subscribers"] == 0 {
+                return;
+            }
+        }
+    };
+    patiently("everybody to have left", nobody).await;
     let (_, joined) = opened(&app, &ann, &url(&rooms[..8])).await;
     assert!(joined.iter().all(|room| room["status"] == "replayed"), "{joined:?}");
 }

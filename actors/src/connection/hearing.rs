@@ -42,6 +42,8 @@ impl Connection {
         }
         let Some(permit) = self.permit() else { return self.respond(id, Err(too_many()), None) };
         self.rooms_on_their_way += asked;
+        self.projects_on_their_way.extend(project_id.clone());
+        let on_its_way = project_id.clone();
         let join = Join {
             node: self.node.clone(),
             claims: self.claims.clone(),
@@ -57,6 +59,10 @@ impl Connection {
         ctx.spawn(joined.map(move |joined, connection, _| {
             drop((permit, work));
             connection.rooms_on_their_way -= asked;
+            let places = &mut connection.projects_on_their_way;
+            if let Some(place) = places.iter().position(|id| on_its_way.as_ref() == Some(id)) {
+                places.swap_remove(place);
+            }
             match joined {
                 Ok(Joined { project_id, outcomes }) => {
                     connection.hear_log(&outcomes);

@@ -30,13 +30,20 @@ pub(super) async fn update(
 ) -> Result<Done, ApiError> {
     let connection_id = on_socket(connection_id)?;
     let project = grant.project(node).await?;
-    if let Some(id) = &request.session_id {
-        status_of(&project, id.clone()).await?;
-    }
     let PresenceUpdate { session_id, status } = request;
     let status = status.unwrap_or_default();
-    let update = UpdatePresence { connection_id, session_id, status };
-    project.address.ask(update).await.map_err(AskError::to_api)??;
+    let update = |session_id| {
+        let connection_id = connection_id.clone();
+        project.address.ask(UpdatePresence { connection_id, session_id, status })
+    };
+    update(session_id.clone()).await.map_err(AskError::to_api)??;
+    // Only now: a session that is deleted in between would be looked at for ever.
+    if let Some(session_id) = session_id
+        && let Err(error) = status_of(&project, session_id).await
+    {
+        update(None).await.map_err(AskError::to_api)??;
+        return Err(error);
+    }
     done(iris_protocol::Done { done: true })
 }
 

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use crate::connection::Outbound;
 
+/// Most connections of one user that count in a project.
+const CONNECTIONS_OF_USER_MAX: usize = 32;
+
 /// What somebody does, as one of their connections said it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Doing {
@@ -51,7 +54,7 @@ enum Stay {
 #[derive(Debug)]
 struct User {
     username: String,
-    /// At most as many as count in the whole project.
+    /// At most [`CONNECTIONS_OF_USER_MAX`].
     connections: Vec<Connected>,
     doing: Doing,
     stay: Stay,
@@ -89,14 +92,15 @@ impl People {
         self.connections.contains_key(connection_id)
     }
 
-    /// Counts a connection, unless `most` connections or users are counted already. One that is the
+    /// Counts a connection, unless `most` connections or users are counted already, or
+    /// [`CONNECTIONS_OF_USER_MAX`] of its user: nobody takes the place of all others. One that is the
     /// first of a user who was gone for a moment goes on where that one was.
     pub(super) fn connect(&mut self, newcomer: Newcomer, most: usize) {
         let Newcomer { connection_id, user_id, username, outbound } = newcomer;
-        let is_new = !self.users.contains_key(&user_id);
+        let own = self.users.get(&user_id).map(|user| user.connections.len());
         if self.is_counted(&connection_id)
             || self.connections.len() >= most
-            || (is_new && self.users.len() >= most)
+            || own.map_or(self.users.len() >= most, |own| own >= CONNECTIONS_OF_USER_MAX)
         {
             return;
         }
@@ -439,6 +443,19 @@ mod tests {
         assert_eq!(people.sweep(until), [user(7)]);
         people.expire(until);
         assert_eq!(told(&mut people), [("left", user(7), 0)]);
+    }
+
+    #[test]
+    fn nobody_takes_the_place_of_all_others() {
+        let mut people = People::default();
+        let many = CONNECTIONS_OF_USER_MAX as u128;
+        for n in 0..=many {
+            connect(&mut people, n, 7);
+        }
+        assert_eq!(people.counts(), (1, CONNECTIONS_OF_USER_MAX));
+        assert!(!people.is_counted(&connection(many)));
+        connect(&mut people, many + 1, 8);
+        assert!(people.is_counted(&connection(many + 1)));
     }
 
     #[test]
