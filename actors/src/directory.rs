@@ -215,7 +215,7 @@ impl Handler<OpenProject> for Directory {
                 reply(answer, Ok(handle.clone()));
             }
             Some(Entry::Opening(_, waiting) | Entry::Closing { waiting, .. }) => {
-                waiting.push(answer)
+                waiting.push(answer);
             }
             None if is_full => {
                 self.waiting_for_room.push_back((id, answer));

@@ -109,6 +109,7 @@ enum Work {
 
 struct ActiveRun {
     id: RunId,
+    started_by: UserId,
     orchestrator: Address<Orchestrator>,
     is_cancelling: bool,
 }
@@ -428,7 +429,7 @@ impl Session {
         ctx: &mut Context<Self>,
     ) {
         self.was_used = true;
-        let run_id = run.id.clone();
+        let (run_id, started_by) = (run.id.clone(), run.started_by.clone());
         self.last = Some(run_id.clone());
         let me = Address::of(ctx, &self.vitals);
         let assignment = Assignment {
@@ -452,7 +453,8 @@ impl Session {
             move |exited| me.tell(OrchestratorExited { run_id, reason: exited.reason })
         });
         let is_cancelled = self.to_cancel.take_if(|to_cancel| *to_cancel == run_id).is_some();
-        self.work = Work::Running(ActiveRun { id: run_id, orchestrator, is_cancelling: false });
+        self.work =
+            Work::Running(ActiveRun { id: run_id, started_by, orchestrator, is_cancelling: false });
         if is_cancelled {
             self.cancel();
         }
@@ -610,6 +612,13 @@ impl Session {
             return Box::pin(actix::fut::ready(Err(ApiError::from(ErrorCode::ShuttingDown))));
         }
         let approved = matches!(decide.decision, Decision::Approve);
+        // The run acts for its starter. Who approves was let through by the gate just now.
+        let starter = match &self.work {
+            Work::Running(active) if approved && Some(&active.started_by) != decide.by.as_ref() => {
+                Some(active.started_by.clone())
+            }
+            Work::Running(_) | Work::None | Work::LookingUp { .. } | Work::Ending(_) => None,
+        };
         let tool_call_id = decide.tool_call_id.clone();
         let command = ResolveApproval {
             session_id: self.place.id.clone(),
@@ -618,10 +627,10 @@ impl Session {
             by: decide.by,
             at: self.place.services.clock.now_ms(),
         };
-        let resolved = record(&self.place.project.address, command, decide.context);
+        let resolved = resolved(self.place.clone(), starter, command, decide.context);
         Box::pin(resolved.into_actor(self).map(move |resolved, session, _| {
             session.asked = session.asked.saturating_sub(1);
-            let resolved = resolved.map_err(|error: StoreError| error.to_api())?;
+            let resolved = resolved?;
             if let Work::Running(active) = &session.work
                 && !resolved.replayed
             {
@@ -630,6 +639,21 @@ impl Session {
             Ok(resolved)
         }))
     }
+}
+
+/// Records a decision, unless the run's starter may not start one any more.
+async fn resolved(
+    place: SessionPlace,
+    starter: Option<UserId>,
+    command: ResolveApproval,
+    context: WriteContext,
+) -> Result<Committed<Approval>, ApiError> {
+    if let Some(starter) = starter
+        && !may_start(&place, &starter).await.map_err(|error| error.to_api())?
+    {
+        return repeated::<ResolveApproval>(&place, context, starter_lost_access()).await;
+    }
+    record(&place.project.address, command, context).await.map_err(|error| error.to_api())
 }
 
 /// Ask: lets an interrupted run go on.

@@ -14,7 +14,7 @@ use iris_protocol::{
     ProjectDelete, ProjectExport, ProjectId, Role, ServerBackup,
 };
 use iris_testkit::{Person, TestApp, spawn_app, text_of};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{code_of, refusal, rest_refusal};
 
@@ -279,4 +279,35 @@ async fn there_is_a_bound_on_the_backups_of_a_project() {
     let left = tree(&app.data_dir().join("backups").join(project.as_str()));
     assert_eq!(left.len(), 1, "the refused one leaves nothing: {left:?}");
     assert!(left[0].to_string_lossy().contains(first.id.as_str()));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_new_backups_and_answers_repeats() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("a").await.id;
+    let post = async |operation: &str, key: &str, body: &Value| {
+        let path = format!("/v1/projects/{project}/{operation}");
+        let headers = [("idempotency-key", key), ("content-type", "application/json")];
+        let body = Bytes::from(body.to_string());
+        ann.client.raw("POST", &path, Some(ann.token()), &headers, body).await.unwrap()
+    };
+    let nothing = json!({});
+    let written = post("backup", "k", &nothing).await;
+    let backup: Backup = written.data().unwrap();
+    let which = json!({ "backupId": backup.id });
+    let restored = post("restore", "r", &which).await;
+    assert!(restored.is_success(), "{restored:?}");
+
+    app.storage().pretend_available(Some(0));
+    app.storage().report_full();
+    for (operation, key, body, first) in
+        [("backup", "k", &nothing, &written), ("restore", "r", &which, &restored)]
+    {
+        let again = post(operation, key, body).await;
+        assert_eq!((again.status, &again.json), (first.status, &first.json));
+        assert_eq!(again.headers["idempotent-replay"], "true");
+        let refused = rest_refusal(&post(operation, "another", body).await);
+        assert_eq!(refused.code, ErrorCode::StorageFull);
+    }
 }

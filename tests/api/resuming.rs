@@ -365,3 +365,20 @@ async fn runs_whose_starter_cannot_be_looked_up_wait_until_the_root_database_is_
         assert_eq!(status, RunStatus::Completed, "{ended:?}");
     }
 }
+
+#[tokio::test]
+async fn nobody_approves_for_a_user_who_may_not_start_a_run_any_more() {
+    let app = spawn_app().await;
+    let (mut ann, bob) = (app.user("ann").await.conversation().await, app.user("bob").await);
+    ann.person.add_member(&ann.project, &bob, Role::Member).await;
+    let run = bob.join(&ann.project, &ann.session).await.send_message(WRITE).await.run_id;
+    let call = ann.approval().await.tool_call_id;
+    demote(&ann, &bob).await;
+    let refused = refusal(ann.approve(&call).await);
+    assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "starter_lost_access"));
+    // It waits as before, and others may put an end to it.
+    ann.reject(&call, "not for bob").await.unwrap();
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Completed);
+    let path = format!("/v1/projects/{}/files/content?path=a.txt", ann.project);
+    assert_eq!(ann.person.get(&path).await.status, 404);
+}

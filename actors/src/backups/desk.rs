@@ -108,6 +108,14 @@ impl Desk {
     }
 }
 
+impl Desk {
+    /// Refuses what takes space while there is none: what there is belongs to the projects. Behind the
+    /// look for the first answer of a repeat, which takes none.
+    pub(super) fn check_space(&self) -> Result<(), ApiError> {
+        if self.services.storage.is_full() { Err(stored(&StoreError::StorageFull)) } else { Ok(()) }
+    }
+}
+
 /// Runs what waits for the disk on a thread of its own. It goes on to its end when nobody waits for it
 /// any more; what it answers is then dropped.
 pub(super) async fn on_disk<T: Send + 'static>(

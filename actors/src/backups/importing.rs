@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use iris_backup::{BackupError, Bounds, Identity, ProjectAbout, Unpacked};
+use iris_backup::{BackupError, Bounds, Identity, Manifest, ProjectAbout, Unpacked};
 use iris_protocol::{
     ApiError, ErrorCode, ImportId, ImportMembers, Project, ProjectId, UserId,
     limits::SETTINGS_BYTES_MAX,
 };
 use iris_store::maintenance;
-use iris_store::project::Quotas;
+use iris_store::project::{ProjectUsage, Quotas};
 use iris_store::root::AcceptImport;
 use iris_store::{Committed, StoreError, WriteContext};
 use serde_json::json;
 
 use super::archiver::Task;
-use super::desk::{Desk, on_disk, stored, undisturbed};
+use super::desk::{Desk, on_disk, refused, stored, undisturbed};
 use super::files::{NewFile, incoming, make_dir, project_dir, rename};
 use super::writing::failed;
 use crate::directory::{ProjectPlaces, TakeProject};
@@ -59,9 +59,12 @@ impl Task for ImportArchive {
                 return Ok(first);
             }
         }
+        desk.check_space()?;
         let path = self.archive.path().to_owned();
         let manifest = on_disk(move || iris_backup::read_manifest(&path)).await?;
         check_about(&manifest.about)?;
+        check_announced(&desk.services.settings.quotas, &manifest)
+            .map_err(|error| refused(&error))?;
         let id = match self.id {
             ImportId::New => ProjectId::from_bits(desk.services.ids.next_bits()),
             ImportId::Same => manifest.project_id.clone(),
@@ -194,13 +197,22 @@ fn exists(message: &str) -> ApiError {
     ApiError::new(ErrorCode::Conflict, message).reason("project_exists")
 }
 
-/// Refuses a project that holds more than a project of this server may. Files count whether its
-/// database knows of them or not.
+/// Refuses an archive by what it says is in it, before any of it is written. A database may be free pages
+/// for a half.
+fn check_announced(quotas: &Quotas, manifest: &Manifest) -> Result<(), BackupError> {
+    let sizes = || manifest.entries.iter().map(|entry| entry.size);
+    let used = ProjectUsage {
+        rows: 0,
+        bytes: sizes().next().unwrap_or_default() / 2,
+        files: sizes().skip(1).count() as u64,
+        file_bytes: sizes().skip(1).fold(0, u64::saturating_add),
+    };
+    quotas.check_whole(&used).map_err(BackupError::Database)
+}
+
+/// Refuses a project that holds more than a project of this server may. Its files were counted before.
 fn check_quotas(quotas: &Quotas, unpacked: &Unpacked) -> Result<(), BackupError> {
-    let mut used = maintenance::project_usage(&unpacked.database).map_err(BackupError::Database)?;
-    let files = unpacked.manifest.entries.iter().skip(1);
-    used.files = used.files.max(files.clone().count() as u64);
-    used.file_bytes = used.file_bytes.max(files.map(|file| file.size).sum());
+    let used = maintenance::project_usage(&unpacked.database).map_err(BackupError::Database)?;
     quotas.check_whole(&used).map_err(BackupError::Database)
 }
 

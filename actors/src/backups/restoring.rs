@@ -57,6 +57,7 @@ impl Task for RestoreBackup {
                 return Ok(first);
             }
         }
+        desk.check_space()?;
         let found = desk.root_reader.backup(&self.project_id, &self.backup_id).await;
         let found = found.map_err(|e| stored(&e))?;
         let found = found.ok_or_else(|| ApiError::not_found("backup"))?;

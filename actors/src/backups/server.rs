@@ -43,6 +43,7 @@ impl Task for BackUpServer {
                 return audited(first);
             }
         }
+        desk.check_space()?;
         let (to, at) = (directory(desk.data_dir()), desk.now_ms());
         let source = ServerSource { data_dir: desk.data_dir().to_owned(), key: None };
         let written = on_disk(move || {

@@ -49,6 +49,7 @@ impl Task for WriteBackup {
         {
             return Ok(first);
         }
+        desk.check_space()?;
         self.write(&desk).await
     }
 }

@@ -45,7 +45,6 @@ pub(super) async fn create(
     kind: BackupKind,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    check_space(node)?;
     let (project_id, by) = (grant.project_id()?.clone(), Some(grant.user_id()?.clone()));
     let written = node.archive(WriteBackup { project_id, kind, by, context }).await?;
     Ok(done(BackupPayload { backup: written.output })?.at(None, written.replayed))
@@ -102,7 +101,6 @@ pub(super) async fn restore(
     request: ProjectRestore,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    check_space(node)?;
     let (project_id, by) = (grant.project_id()?.clone(), grant.user_id()?.clone());
     let task = RestoreBackup { project_id, backup_id: request.backup_id, by, context };
     let restored = node.archive(task).await?;
@@ -115,7 +113,6 @@ pub(super) async fn back_up_server(
     grant: &Grant,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    check_space(node)?;
     let by = grant.user_id()?.clone();
     let made = node.archive(BackUpServer { by, context }).await?;
     Ok(done(ServerBackupPayload { backup: made.output })?.at(None, made.replayed))
@@ -377,7 +374,6 @@ pub async fn import(node: &Node, ask: ImportAsk) -> Result<(Project, bool), ApiE
                 (grant.repeatable(node, operation, &key, body.as_bytes()), archive)
             }
         };
-        check_space(node)?;
         let by = grant.user_id()?.clone();
         let imported = node.archive(ImportArchive { archive, id, members, by, context }).await?;
         Ok((imported.output, imported.replayed))
