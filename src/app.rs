@@ -379,6 +379,7 @@ fn services(
             events_kept: config.events_kept,
             events_kept_bytes_max: config.events_kept_bytes_max,
             quotas: config.quotas,
+            sockets: config.sockets,
             backups: BackupSettings {
                 interval: dependencies.backup_interval.or(config.backups.interval),
                 ..config.backups

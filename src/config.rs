@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directories::ProjectDirs;
+use iris_actors::connection::SocketSettings;
 use iris_actors::{BackupSettings, Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_llm::{ProviderConfig, ProviderKind};
@@ -104,6 +105,8 @@ pub struct Config {
     pub quotas: Quotas,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
+    /// How connections are watched.
+    pub sockets: SocketSettings,
     /// How backups are made and archives taken.
     pub backups: BackupSettings,
     /// How long a thread may be blocked before the process aborts; `None` means for ever.
@@ -204,6 +207,7 @@ impl Config {
                 .unwrap_or(EVENTS_KEPT_BYTES_DEFAULT),
             quotas: quotas(&mut top)?,
             resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
+            sockets: sockets(&mut top)?,
             backups: BackupSettings {
                 interval: top.parse("backup_interval_hours", parse::backup_interval)?.flatten(),
                 kept: top
@@ -213,7 +217,7 @@ impl Config {
                     .parse("import_bytes_max", parse::import_bytes_max)?
                     .unwrap_or(IMPORT_BYTES_MAX),
             },
-            watchdog_abort: top.parse("watchdog_abort_seconds", parse::watchdog_abort)?.flatten(),
+            watchdog_abort: top.parse("watchdog_abort_seconds", parse::seconds_or_never)?.flatten(),
             log: top.parse("log", parse::log_filter)?.unwrap_or_else(|| LOG_DEFAULT.to_owned()),
             log_format: top.parse("log_format", parse::log_format)?.unwrap_or(LogFormat::Text),
             otlp: otlp(&mut top, warnings)?,
@@ -256,6 +260,18 @@ fn quotas(top: &mut Section) -> Result<Quotas, ConfigError> {
         bytes_max: quota("project_bytes_max", QUOTAS_DEFAULT.bytes_max)?,
         files_max: quota("project_files_max", QUOTAS_DEFAULT.files_max)?,
         file_bytes_max: quota("project_file_bytes_max", QUOTAS_DEFAULT.file_bytes_max)?,
+    })
+}
+
+fn sockets(top: &mut Section) -> Result<SocketSettings, ConfigError> {
+    let default = SocketSettings::default();
+    Ok(SocketSettings {
+        ping_interval: top
+            .parse("ping_interval_seconds", parse::seconds_or_never)?
+            .unwrap_or(default.ping_interval),
+        pong_timeout: top
+            .parse("pong_timeout_seconds", parse::seconds)?
+            .unwrap_or(default.pong_timeout),
     })
 }
 

@@ -110,6 +110,7 @@ fn message(frame: OutFrame) -> Message {
         OutFrame::Text(json) | OutFrame::Replay(json) => {
             Message::Text(json.try_into().unwrap_or_default())
         }
+        OutFrame::Ping => Message::Ping(Bytes::new()),
         OutFrame::Pong(payload) => Message::Pong(payload),
         OutFrame::Close(CloseReason { code, text }) => Message::Close(Some(WireReason {
             code: CloseCode::from(code),

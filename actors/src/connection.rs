@@ -3,8 +3,10 @@
 
 mod alive;
 mod hearing;
+mod heartbeat;
 mod identity;
 mod outbound;
+mod settings;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -27,10 +29,13 @@ use tokio::time::Instant;
 
 use crate::Node;
 use crate::dispatch::{Ask, Peer};
-use crate::supervision::{ChildSpec, Supervise, Vitals, detached, spawn};
+use crate::supervision::{Address, ChildSpec, Supervise, Vitals, detached, spawn};
+
+use alive::Pulse;
 
 pub(crate) use alive::Connections;
 pub use outbound::{CloseReason, OutFrame, Outbound};
+pub use settings::SocketSettings;
 
 /// The window in which protocol errors are counted.
 const PROTOCOL_ERROR_WINDOW: Duration = Duration::from_mins(1);
@@ -76,10 +81,11 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
         let id = ConnectionId::from_bits(node.services.ids.next_bits());
         let top = Arc::clone(&node.top);
         let spec = ChildSpec::new("connection", id.to_string());
+        let pulse = Arc::<Pulse>::default();
         let on_exit = {
             let (id, outbound) = (id.clone(), Arc::clone(&outbound));
             let connections = Arc::clone(&node.connections);
-            connections.add(&id, &outbound);
+            connections.add(&id, &outbound, &pulse);
             move |_| {
                 // One that panicked or was stopped tells its client to come back; any other has closed.
                 outbound.close(CloseReason::new(1011, "internal error"));
@@ -93,6 +99,8 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
                 vitals: Arc::clone(vitals),
                 node,
                 outbound,
+                pulse,
+                heartbeat_is_due: false,
                 claims,
                 is_known,
                 peer,
@@ -115,6 +123,10 @@ pub struct Connection {
     vitals: Arc<Vitals>,
     node: Node,
     outbound: Arc<Outbound>,
+    /// Whether the client owes a pong.
+    pulse: Arc<Pulse>,
+    /// Whether a heartbeat is on its way.
+    heartbeat_is_due: bool,
     /// Who it is; none before `hello`.
     claims: Option<AccessClaims>,
     peer: Peer,
@@ -145,6 +157,8 @@ impl Actor for Connection {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        let address = Address::of(ctx, &self.vitals).downgrade();
+        self.node.connections.runs(&self.id, address);
         if let Some(claims) = self.claims.clone() {
             self.act_for(&claims, ctx);
             return self.greet(&claims);
@@ -195,7 +209,7 @@ impl Connection {
                 self.protocol_error(FrameError { id: None, error }, ctx);
             }
             Inbound::Ping(payload) => self.outbound.push_pong(payload),
-            Inbound::Pong => {}
+            Inbound::Pong => self.pulse.beat(),
             Inbound::Closed => self.close(1000, "closed", ctx),
             Inbound::Broken(reason) => {
                 self.outbound.close(reason);

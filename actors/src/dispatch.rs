@@ -331,6 +331,7 @@ async fn perform_at_owner(node: &Node, grant: &Grant, ask: Ask) -> Result<Done, 
         | OwnerAnswer::Written(..)
         | OwnerAnswer::BackupPart(_)
         | OwnerAnswer::Joined(_)
+        | OwnerAnswer::Heads(_)
         | OwnerAnswer::Left => Err(mismatch()),
     }
 }

@@ -110,6 +110,8 @@ impl Node {
             let spec = ChildSpec { keeps_children: true, ..permanent("backups") };
             spawn(&top, spec, create, |_| {})
         };
+        let connections = Arc::<Connections>::default();
+        connections.watch(services.settings.sockets, &top);
         Self {
             services,
             top,
@@ -119,7 +121,7 @@ impl Node {
             recorder,
             backups,
             uploads: Arc::default(),
-            connections: Arc::default(),
+            connections,
             hop: None,
         }
     }

@@ -2,6 +2,7 @@
 //! one; nothing here assumes it: whatever passes is plain data, and frames for the connection come
 //! back the same way (docs/decisions/0008).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -18,7 +19,7 @@ use crate::directory::FindProject;
 use crate::dispatch::{
     BackupPart, Done, FileBytes, broken, perform_for, read_file_for, read_part_for, write_file_for,
 };
-use crate::project::{JoinRoom, LeaveRooms};
+use crate::project::{JoinRoom, LeaveRooms, RoomHeads};
 use crate::supervision::{AskError, Panicked, current_request, guarded, in_request};
 
 /// What is asked of the owner of a project. The rights were checked by whoever asks.
@@ -81,6 +82,14 @@ pub enum OwnerAsk {
         /// The connection.
         connection_id: ConnectionId,
     },
+    /// Name the last event of each of these rooms that a connection hears. The answer comes behind the
+    /// frames that were sent to the connection before.
+    Heads {
+        /// The connection.
+        connection_id: ConnectionId,
+        /// Which.
+        rooms: Vec<Room>,
+    },
     /// Leave rooms; all of them when none is named.
     Leave {
         /// The connection.
@@ -103,6 +112,8 @@ pub enum OwnerAnswer {
     BackupPart(BackupPart),
     /// To `Join`.
     Joined(RoomOutcome),
+    /// To `Heads`: by the name of the room.
+    Heads(BTreeMap<String, Position>),
     /// To `Leave`.
     Left,
 }
@@ -187,6 +198,15 @@ impl Node {
                 let join = JoinRoom { room, since, deltas, connection_id, user_id, outbound };
                 let outcome = project.address.ask(join).await;
                 outcome.map(OwnerAnswer::Joined).map_err(AskError::to_api)
+            }
+            OwnerAsk::Heads { connection_id, rooms } => {
+                // One that is not open is heard by nobody.
+                let project = self.directory.urge(FindProject(project_id)).await;
+                let Ok(Some(project)) = project else {
+                    return Ok(OwnerAnswer::Heads(BTreeMap::new()));
+                };
+                let heads = project.address.ask(RoomHeads { connection_id, rooms }).await;
+                heads.map(OwnerAnswer::Heads).map_err(AskError::to_api)
             }
             OwnerAsk::Leave { connection_id, rooms } => {
                 // One that is not open has no rooms to leave.

@@ -1,6 +1,7 @@
 //! The registry of one project: it owns the project's database, numbers and routes every event, and
 //! knows who hears what. The directory starts it.
 
+mod heads;
 mod joining;
 mod opening;
 mod ring;
@@ -29,12 +30,14 @@ use crate::root::RootAccess;
 use crate::session::{IsIdle, Session};
 use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
 use crate::{Services, Write, record};
+use heads::Heads;
 use opening::OpenDatabase;
 use ring::Ring;
 use rooms::{Piece, Rooms};
 use unfinished::Marking;
 use upkeep::Upkeep;
 
+pub(crate) use heads::RoomHeads;
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
 pub(crate) use opening::{Damage, FromRoot, NotOpened, OpenedProject};
 pub(crate) use sessions::InSession;
@@ -103,6 +106,7 @@ pub struct Project {
     epoch: Arc<str>,
     committed: Registry,
     rooms: Rooms,
+    heads: Heads,
     /// The last events that were published.
     ring: Ring,
     /// Sessions whose rooms can be joined, as far as that is known without the database.
@@ -230,6 +234,7 @@ impl Supervise for Project {
             epoch: Arc::clone(&self.epoch),
             committed: Arc::clone(&self.committed),
             rooms: Rooms::new(self.id.clone()),
+            heads: Heads::default(),
             ring: Ring::new(self.id.clone(), head),
             joinable: HashSet::new(),
             deletions: 0,
@@ -294,6 +299,7 @@ impl Handler<Committed> for Project {
         let known = self.head;
         for event in events.into_iter().filter(|event| event.seq > known) {
             self.forget_deleted(&event);
+            self.heads.published(&event);
             self.head = event.seq;
             let frame = self.rooms.publish(&event);
             self.ring.push(event, frame);

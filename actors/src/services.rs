@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 use crate::BackupSettings;
+use crate::connection::SocketSettings;
 use crate::supervision::Supervision;
 
 /// Who may create an account.
@@ -97,6 +98,8 @@ pub struct Settings {
     pub events_kept_bytes_max: u64,
     /// The most that a project may hold.
     pub quotas: Quotas,
+    /// How connections are watched.
+    pub sockets: SocketSettings,
     /// How backups are made and archives taken.
     pub backups: BackupSettings,
 }

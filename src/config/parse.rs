@@ -96,8 +96,8 @@ pub(super) fn seconds(text: &str) -> Parsed<Duration> {
     }
 }
 
-/// How long a thread may be blocked before the process ends itself; 0 means for ever.
-pub(super) fn watchdog_abort(text: &str) -> Parsed<Option<Duration>> {
+/// A time in whole seconds; 0 means never.
+pub(super) fn seconds_or_never(text: &str) -> Parsed<Option<Duration>> {
     if text == "0" { Ok(None) } else { seconds(text).map(Some) }
 }
 

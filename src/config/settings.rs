@@ -37,6 +37,8 @@ const KEYS: &[&str] = &[
     "backup_interval_hours",
     "backups_kept",
     "import_bytes_max",
+    "ping_interval_seconds",
+    "pong_timeout_seconds",
     "watchdog_abort_seconds",
     "log",
     "log_format",

@@ -74,6 +74,11 @@ fn without_any_source_the_defaults_hold() {
     let backups =
         BackupSettings { interval: None, kept: 7, import_bytes_max: 4 * 1024 * 1024 * 1024 };
     assert_eq!(config.backups, backups);
+    let sockets = SocketSettings {
+        ping_interval: Some(Duration::from_secs(25)),
+        pong_timeout: Duration::from_secs(10),
+    };
+    assert_eq!(config.sockets, sockets);
     assert_eq!(config.watchdog_abort, None);
     assert_eq!(config.log, "info");
     assert_eq!(config.log_format, LogFormat::Text);
@@ -107,6 +112,8 @@ fn each_key_of_the_file_is_read() {
         backup_interval_hours = 24
         backups_kept = 3
         import_bytes_max = 1000
+        ping_interval_seconds = 0
+        pong_timeout_seconds = 3
         watchdog_abort_seconds = 15
         log = "iris=debug,warn"
         log_format = "json"
@@ -145,6 +152,8 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.resume, ResumePolicy::Auto);
     let interval = Some(Duration::from_hours(24));
     assert_eq!(config.backups, BackupSettings { interval, kept: 3, import_bytes_max: 1000 });
+    let sockets = SocketSettings { ping_interval: None, pong_timeout: Duration::from_secs(3) };
+    assert_eq!(config.sockets, sockets);
     assert_eq!(config.watchdog_abort, Some(Duration::from_secs(15)));
     assert_eq!(config.log, "iris=debug,warn");
     assert_eq!(config.log_format, LogFormat::Json);

@@ -20,6 +20,7 @@ mod backups;
 mod bad_input;
 mod files;
 mod growth;
+mod heartbeat;
 mod idempotency;
 mod joining;
 mod logging;

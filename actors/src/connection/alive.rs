@@ -1,28 +1,74 @@
-//! The connections of a server that are alive, for what is said to all of them or ends some of them.
+//! The connections of a server that are alive, for what is said to all of them or ends some of them,
+//! and the one timer that all of them share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use iris_protocol::{AuthSessionId, ConnectionId};
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{CloseReason, Outbound, push};
+use super::heartbeat::Beat;
+use super::{CloseReason, Connection, Outbound, SocketSettings, push};
+use crate::supervision::{Vitals, WeakAddress, detached, guarded};
+
+/// Most time between two looks at all connections.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
+/// Least time between them.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(5);
+/// Looks in the shortest of the times that are kept.
+const LOOKS: u32 = 4;
+/// A ping comes this share of the interval early at most, in percent, so that clients which came
+/// together do not stay together.
+const JITTER_PERCENT: u32 = 20;
 
 /// The connections that are alive: their queues and, once they said who they are, their logins.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Connections(Mutex<HashMap<ConnectionId, Alive>>);
 
-#[derive(Debug)]
 struct Alive {
     outbound: Arc<Outbound>,
     login: Option<AuthSessionId>,
+    /// Of the actor, once it runs.
+    address: Option<WeakAddress<Connection>>,
+    pulse: Arc<Pulse>,
+    /// When the last ping went out; none before the first.
+    pinged_at: Option<Instant>,
+    /// When the next one is due; none before the first look.
+    ping_due: Option<Instant>,
+}
+
+/// Whether a client owes a pong.
+#[derive(Debug, Default)]
+pub(super) struct Pulse(AtomicBool);
+
+impl Pulse {
+    /// The client answered.
+    pub(super) fn beat(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Connections {
-    pub(super) fn add(&self, id: &ConnectionId, outbound: &Arc<Outbound>) {
-        let alive = Alive { outbound: Arc::clone(outbound), login: None };
+    pub(super) fn add(&self, id: &ConnectionId, outbound: &Arc<Outbound>, pulse: &Arc<Pulse>) {
+        let alive = Alive {
+            outbound: Arc::clone(outbound),
+            login: None,
+            address: None,
+            pulse: Arc::clone(pulse),
+            pinged_at: None,
+            ping_due: None,
+        };
         self.0.lock().insert(id.clone(), alive);
+    }
+
+    pub(super) fn runs(&self, id: &ConnectionId, address: WeakAddress<Connection>) {
+        if let Some(alive) = self.0.lock().get_mut(id) {
+            alive.address = Some(address);
+        }
     }
 
     pub(super) fn authenticated(&self, id: &ConnectionId, login: &AuthSessionId) {
@@ -54,5 +100,66 @@ impl Connections {
         for alive in self.0.lock().values().filter(|alive| alive.login.as_ref() == Some(login)) {
             alive.outbound.close(CloseReason::new(4401, "logged out"));
         }
+    }
+
+    /// Looks at all of them again and again, on the current arbiter, for as long as the node is there.
+    /// It is the only timer that connections have for this: none of them needs one of its own, and
+    /// none can stop it by not reading.
+    pub(crate) fn watch(self: &Arc<Self>, settings: SocketSettings, top: &Arc<Vitals>) {
+        let (connections, top) = (Arc::downgrade(self), Arc::clone(top));
+        let mut looks = tokio::time::interval(settings.look_every());
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        detached(async move {
+            loop {
+                looks.tick().await;
+                let Some(connections) = connections.upgrade() else { return };
+                let look = async { connections.look(&settings, Instant::now()) };
+                // A panic is in the supervision log; the next look begins anew.
+                guarded(&top, "connections", look).await.ok();
+            }
+        });
+    }
+
+    fn look(&self, settings: &SocketSettings, now: Instant) {
+        for alive in self.0.lock().values_mut() {
+            alive.keep_alive(settings, now);
+        }
+    }
+}
+
+impl Alive {
+    /// Sends the ping that is due, and ends a client that did not answer the last one in time.
+    fn keep_alive(&mut self, settings: &SocketSettings, now: Instant) {
+        let Some(interval) = settings.ping_interval else { return };
+        if self.pulse.0.load(Ordering::Relaxed) {
+            let since = self.pinged_at.unwrap_or(now);
+            if now.duration_since(since) >= settings.pong_timeout {
+                self.outbound.close(CloseReason::new(4012, "no pong"));
+            }
+            return;
+        }
+        let due = *self.ping_due.get_or_insert_with(|| now + jittered(interval));
+        if now < due {
+            return;
+        }
+        self.pulse.0.store(true, Ordering::Relaxed);
+        (self.pinged_at, self.ping_due) = (Some(now), Some(now + jittered(interval)));
+        self.outbound.push_ping();
+        if let Some(address) = self.address.as_ref().and_then(WeakAddress::upgrade) {
+            address.tell(Beat);
+        }
+    }
+}
+
+/// At most the interval, and not much less.
+fn jittered(interval: Duration) -> Duration {
+    interval - interval * fastrand::u32(0..=JITTER_PERCENT) / 100
+}
+
+impl SocketSettings {
+    fn look_every(&self) -> Duration {
+        let shortest =
+            self.ping_interval.map_or(LOOK_EVERY_MAX, |every| every.min(self.pong_timeout));
+        (shortest / LOOKS).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
     }
 }

@@ -220,6 +220,7 @@ impl Join {
             | OwnerAnswer::File(_)
             | OwnerAnswer::Written(..)
             | OwnerAnswer::BackupPart(_)
+            | OwnerAnswer::Heads(_)
             | OwnerAnswer::Left => Err(mismatch()),
         }
     }

@@ -63,9 +63,14 @@ impl Connection {
                 requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX,
                 rooms_max: ROOMS_PER_CONNECTION_MAX,
             },
-            ping_interval_ms: 0,
+            ping_interval_ms: self.ping_interval_ms(),
             expires_at: claims.expires_at_ms,
         }
+    }
+
+    fn ping_interval_ms(&self) -> u64 {
+        let interval = self.node.services.settings.sockets.ping_interval.unwrap_or_default();
+        u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn greet(&self, claims: &AccessClaims) {

@@ -23,6 +23,8 @@ pub enum OutFrame {
     Text(Bytes),
     /// A JSON frame of a replay.
     Replay(Bytes),
+    /// A WebSocket ping.
+    Ping,
     /// The answer to a WebSocket ping, with the ping's payload.
     Pong(Bytes),
     /// The last frame.
@@ -55,6 +57,8 @@ pub struct Outbound {
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// A ping goes out before everything that waits.
+    ping_is_due: bool,
     /// In the order in which they go out. A room's events keep theirs when it is joined again.
     frames: VecDeque<Waiting>,
     /// Of replays, which count against no limit but their own.
@@ -113,6 +117,15 @@ impl Outbound {
         }
     }
 
+    /// Sends a ping before everything that waits.
+    pub(super) fn push_ping(&self) {
+        let mut queue = self.queue.lock();
+        if !queue.is_closed {
+            queue.ping_is_due = true;
+            queue.wake();
+        }
+    }
+
     /// Lets what is queued go out, then ends the connection.
     pub fn close(&self, reason: CloseReason) {
         self.queue.lock().close(reason);
@@ -125,6 +138,7 @@ impl Outbound {
         match frame {
             OutFrame::Text(json) => return self.push(json),
             OutFrame::Replay(json) => self.push_replay([json]),
+            OutFrame::Ping => self.push_ping(),
             OutFrame::Pong(payload) => self.push_pong(payload),
             OutFrame::Close(reason) => self.close(reason),
         }
@@ -164,6 +178,9 @@ impl Outbound {
     /// The next frame, for the response body; `None` once everything after a close was taken.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<OutFrame>> {
         let mut queue = self.queue.lock();
+        if std::mem::take(&mut queue.ping_is_due) {
+            return Poll::Ready(Some(OutFrame::Ping));
+        }
         if let Some(waiting) = queue.frames.pop_front() {
             return Poll::Ready(Some(queue.gone(waiting)));
         }
@@ -330,6 +347,15 @@ mod tests {
             closed.await;
             outbound.closed().await;
         }
+    }
+
+    #[test]
+    fn a_ping_goes_out_before_what_waits() {
+        let outbound = Outbound::default();
+        assert!(outbound.push(Bytes::from_static(b"{}")));
+        outbound.push_ping();
+        outbound.push_ping();
+        assert_eq!(drain(&outbound), [OutFrame::Ping, OutFrame::Text(Bytes::from_static(b"{}"))]);
     }
 
     #[test]

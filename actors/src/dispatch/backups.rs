@@ -217,6 +217,7 @@ async fn part(
         | OwnerAnswer::File(_)
         | OwnerAnswer::Written(..)
         | OwnerAnswer::Joined(_)
+        | OwnerAnswer::Heads(_)
         | OwnerAnswer::Left => Err(mismatch()),
     }
 }

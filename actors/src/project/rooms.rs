@@ -87,6 +87,17 @@ impl Rooms {
         })
     }
 
+    /// Whether anybody is in a room.
+    pub(super) fn is_joined(&self, room: &Room) -> bool {
+        self.subscribers.contains_key(room)
+    }
+
+    /// Whether a connection is in a room and gets what is said there as it is said.
+    pub(super) fn hears(&self, room: &Room, connection_id: &ConnectionId) -> bool {
+        let mut subscribers = self.subscribers.get(room).into_iter().flatten();
+        subscribers.any(|s| s.connection_id == *connection_id && s.held.is_none())
+    }
+
     /// Adds a subscriber; one of the same connection is replaced.
     pub(super) fn join(&mut self, room: Room, subscriber: Subscriber) {
         self.leave(&room, &subscriber.connection_id);

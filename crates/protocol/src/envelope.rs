@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::{
-    ApiError, Connected, ErrorCode, Event, ProjectId, SessionId, UserId,
+    ApiError, Connected, ErrorCode, Event, Heartbeat, ProjectId, SessionId, UserId,
     limits::{IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX},
 };
 
@@ -263,6 +263,8 @@ pub enum ServerFrame {
         /// When the token ends.
         expires_at: i64,
     },
+    /// How far the joined rooms are; it goes with each ping of the server.
+    Heartbeat(Heartbeat),
     /// The server is stopping: it takes no message any more and closes the socket soon.
     Draining {
         /// When to try again, in milliseconds from now.
@@ -287,6 +289,7 @@ impl ServerFrame {
                 let expires_at = payload().get("expiresAt").and_then(Value::as_i64).unwrap_or(0);
                 Ok(Self::AuthExpiring { expires_at })
             }
+            Some("heartbeat") => serde_json::from_value(payload()).map(Self::Heartbeat),
             Some("server.draining") => {
                 let retry_after_ms =
                     payload().get("retryAfterMs").and_then(Value::as_u64).unwrap_or(0);

@@ -695,6 +695,13 @@ payloads! {
         /// Milliseconds since 1970 UTC.
         expires_at: i64,
     }
+    /// Payload of `heartbeat`: how far the rooms of a connection are.
+    Heartbeat {
+        /// The last event of each room that the connection is in, by the name of the room.
+        rooms: std::collections::BTreeMap<String, Position>,
+        /// The server's time, in milliseconds since 1970 UTC.
+        at: i64,
+    }
     /// Joins rooms of one project.
     Subscribe {
         /// At most 128 for one connection.

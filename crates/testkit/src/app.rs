@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
+use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{BackupSettings, Node, Registration, ResumePolicy};
@@ -80,6 +81,8 @@ pub struct AppOptions {
     pub backups_kept: usize,
     /// Largest archive that is imported, in bytes.
     pub import_bytes_max: u64,
+    /// How connections are watched.
+    pub sockets: SocketSettings,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// Whether projects are reached as on another machine: over text, through another thread. By
@@ -113,6 +116,7 @@ impl Default for AppOptions {
             backup_interval: None,
             backups_kept: BackupSettings::KEPT_DEFAULT,
             import_bytes_max: IMPORT_BYTES_MAX,
+            sockets: SocketSettings::default(),
             watchdog: WatchdogSettings::default(),
             remote: std::env::var_os(REMOTE).is_some(),
         }
@@ -157,6 +161,7 @@ impl AppOptions {
                 kept: self.backups_kept,
                 import_bytes_max: self.import_bytes_max,
             },
+            sockets: self.sockets,
             watchdog_abort: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,

@@ -41,6 +41,7 @@ enum Back {
 enum Frame {
     Text(String),
     Replay(String),
+    Ping,
     Pong(Vec<u8>),
     Close { code: u16, text: String },
 }
@@ -51,6 +52,7 @@ impl From<OutFrame> for Frame {
         match frame {
             OutFrame::Text(json) => Self::Text(text(json)),
             OutFrame::Replay(json) => Self::Replay(text(json)),
+            OutFrame::Ping => Self::Ping,
             OutFrame::Pong(payload) => Self::Pong(payload.into()),
             OutFrame::Close(CloseReason { code, text }) => Self::Close { code, text },
         }
@@ -62,6 +64,7 @@ impl From<Frame> for OutFrame {
         match frame {
             Frame::Text(json) => Self::Text(json.into()),
             Frame::Replay(json) => Self::Replay(json.into()),
+            Frame::Ping => Self::Ping,
             Frame::Pong(payload) => Self::Pong(payload.into()),
             Frame::Close { code, text } => Self::Close(CloseReason { code, text }),
         }
@@ -221,6 +224,8 @@ async fn serve(node: Node, mut questions: UnboundedReceiver<String>, back: Wire)
                         let start = || Far::start(id.clone(), back.clone());
                         Some(connections.entry(id.clone()).or_insert_with(start).clone())
                     }
+                    // Its answer must not overtake the frames.
+                    OwnerAsk::Heads { connection_id: id, .. } => connections.get(id).cloned(),
                     OwnerAsk::Perform { .. }
                     | OwnerAsk::ReadFile { .. }
                     | OwnerAsk::WriteFile { .. }
