@@ -380,6 +380,7 @@ fn services(
             events_kept_bytes_max: config.events_kept_bytes_max,
             quotas: config.quotas,
             sockets: config.sockets,
+            rates: config.rates,
             backups: BackupSettings {
                 interval: dependencies.backup_interval.or(config.backups.interval),
                 ..config.backups

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use directories::ProjectDirs;
 use iris_actors::connection::SocketSettings;
-use iris_actors::{BackupSettings, Registration, ResumePolicy};
+use iris_actors::{BackupSettings, Rate, RateSettings, Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::{LogFormat, ModelRef, limits::IMPORT_BYTES_MAX};
@@ -107,6 +107,8 @@ pub struct Config {
     pub resume: ResumePolicy,
     /// How connections are watched.
     pub sockets: SocketSettings,
+    /// How often callers may ask.
+    pub rates: RateSettings,
     /// How backups are made and archives taken.
     pub backups: BackupSettings,
     /// How long a thread may be blocked before the process aborts; `None` means for ever.
@@ -208,6 +210,7 @@ impl Config {
             quotas: quotas(&mut top)?,
             resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
             sockets: sockets(&mut top)?,
+            rates: rates(&mut top)?,
             backups: BackupSettings {
                 interval: top.parse("backup_interval_hours", parse::backup_interval)?.flatten(),
                 kept: top
@@ -272,6 +275,26 @@ fn sockets(top: &mut Section) -> Result<SocketSettings, ConfigError> {
         pong_timeout: top
             .parse("pong_timeout_seconds", parse::seconds)?
             .unwrap_or(default.pong_timeout),
+    })
+}
+
+fn rates(top: &mut Section) -> Result<RateSettings, ConfigError> {
+    let mut count = |key: &str, default: u32| -> Result<u32, ConfigError> {
+        Ok(top.parse(key, parse::count)?.unwrap_or(default))
+    };
+    let a_second = count("requests_per_second", 50)?;
+    let burst = count("requests_burst", 100)?;
+    let public = count("public_requests_per_minute", 120)?;
+    let connections = count("connections_per_user_max", 8)?;
+    let refusals = count("refusals_per_minute_max", 300)?;
+    let most = |count: u32| (count > 0).then(|| usize::try_from(count).unwrap_or(usize::MAX));
+    Ok(RateSettings {
+        requests: (Duration::from_secs(1).checked_div(a_second))
+            .map(|every| Rate { every, burst: burst.max(1) }),
+        public: (Duration::from_mins(1).checked_div(public))
+            .map(|every| Rate { every, burst: public.div_ceil(2) }),
+        connections_per_user_max: most(connections),
+        refusals_per_minute_max: most(refusals),
     })
 }
 

@@ -40,6 +40,7 @@ pub(crate) async fn connect(
     let claims = match bearer(&request)? {
         Some(token) => {
             let claims = node.authenticate(token)?;
+            node.count(Some(&claims), &peer(&request))?;
             node.admits(Some(&claims), Operation::Ping, None, None).await?;
             Some(claims)
         }

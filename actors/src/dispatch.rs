@@ -8,6 +8,7 @@ mod admin;
 mod agents;
 mod backups;
 mod files;
+mod patience;
 mod projects;
 mod repeat;
 mod sessions;
@@ -35,6 +36,8 @@ pub use backups::{
 pub(crate) use backups::{Uploads, read_part_for};
 pub use files::{FileAsk, FileBytes, file_bytes, put_file_bytes};
 pub(crate) use files::{read_file_for, write_file_for};
+pub use patience::Patience;
+pub(crate) use patience::given_up;
 
 /// What a caller wants.
 #[derive(Debug, Clone)]
@@ -83,6 +86,18 @@ impl Node {
     /// `UNAUTHENTICATED`, or `TOKEN_EXPIRED` when that is all that is wrong with it.
     pub fn authenticate(&self, token: &str) -> Result<AccessClaims, ApiError> {
         self.services.access_tokens.verify(token).map_err(|error| error.to_error())
+    }
+
+    /// Counts a request before anything is done for it: one of a user who is known, whatever it comes
+    /// over, or one that may come from anybody.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`, and when to try again.
+    pub fn count(&self, claims: Option<&AccessClaims>, peer: &Peer) -> Result<(), ApiError> {
+        match claims {
+            Some(claims) => self.rates.of_user(&claims.user_id),
+            None => self.rates.of_address(peer),
+        }
     }
 
     /// Runs a command for a caller.
@@ -134,6 +149,7 @@ impl Node {
             Ok(grant) => grant,
             Err(refusal) => return repeat::of_the_last(self, operation, &ask, refusal).await,
         };
+        patience::begin(operation)?;
         match operation.right() {
             Right::Project(_) => perform_at_owner(self, &grant, ask).await,
             Right::Public | Right::User | Right::Admin => {
@@ -444,6 +460,7 @@ async fn perform(
         | Command::AuthRefresh(_)
         | Command::Subscribe(_)
         | Command::Unsubscribe(_)
+        | Command::Cancel(_)
         | Command::Ping(_) => Err(ApiError::from(ErrorCode::UnknownOperation)),
     }
 }

@@ -18,6 +18,7 @@ use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
 use crate::dispatch::Uploads;
 use crate::owner::Hop;
 use crate::project::ProjectHandle;
+use crate::rates::Rates;
 use crate::recorder::{Recorder, StoreNow};
 use crate::root::{OpenRoot, Root, RootAccess, TakeDatabase};
 use crate::supervision::{Address, AskError, ChildSpec, Intensity, RestartPolicy, Vitals, spawn};
@@ -46,6 +47,7 @@ pub struct Node {
     /// Who is sending archives.
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) rates: Arc<Rates>,
     /// The way to projects that other nodes own; none while this one owns them all.
     pub(crate) hop: Option<Arc<dyn Hop>>,
 }
@@ -111,6 +113,7 @@ impl Node {
             spawn(&top, spec, create, |_| {})
         };
         let connections = Arc::<Connections>::default();
+        let rates = Arc::new(Rates::new(services.settings.rates));
         connections.watch(services.settings.sockets, &top);
         Self {
             services,
@@ -122,6 +125,7 @@ impl Node {
             backups,
             uploads: Arc::default(),
             connections,
+            rates,
             hop: None,
         }
     }

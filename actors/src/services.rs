@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::BackupSettings;
 use crate::connection::SocketSettings;
+use crate::rates::RateSettings;
 use crate::supervision::Supervision;
 
 /// Who may create an account.
@@ -100,6 +101,8 @@ pub struct Settings {
     pub quotas: Quotas,
     /// How connections are watched.
     pub sockets: SocketSettings,
+    /// How often callers may ask.
+    pub rates: RateSettings,
     /// How backups are made and archives taken.
     pub backups: BackupSettings,
 }

@@ -241,6 +241,7 @@ impl World {
             Operation::ActorRestart | Operation::ActorStop => {
                 json!({ "path": "node/nowhere/at/all" })
             }
+            Operation::Cancel => json!({ "requestId": "none" }),
             Operation::Hello | Operation::AuthRefresh => json!({ "token": own_token }),
             Operation::Subscribe | Operation::Unsubscribe => {
                 json!({ "rooms": [format!("project:{}", self.project)] })

@@ -2,11 +2,13 @@
 //! and the one timer that all of them share.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use iris_protocol::{AuthSessionId, ConnectionId};
+use iris_auth::AccessClaims;
+use iris_protocol::{AuthSessionId, ConnectionId, UserId};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -27,11 +29,20 @@ const JITTER_PERCENT: u32 = 20;
 
 /// The connections that are alive: their queues and, once they said who they are, their logins.
 #[derive(Default)]
-pub(crate) struct Connections(Mutex<HashMap<ConnectionId, Alive>>);
+pub(crate) struct Connections(Mutex<All>);
+
+#[derive(Default)]
+struct All {
+    by_id: HashMap<ConnectionId, Alive>,
+    /// How many of them each user has.
+    of_user: HashMap<UserId, usize>,
+}
 
 struct Alive {
     outbound: Arc<Outbound>,
     login: Option<AuthSessionId>,
+    /// Who it acts for, once that is known.
+    user_id: Option<UserId>,
     /// Of the actor, once it runs.
     address: Option<WeakAddress<Connection>>,
     pulse: Arc<Pulse>,
@@ -57,47 +68,67 @@ impl Connections {
         let alive = Alive {
             outbound: Arc::clone(outbound),
             login: None,
+            user_id: None,
             address: None,
             pulse: Arc::clone(pulse),
             pinged_at: None,
             ping_due: None,
         };
-        self.0.lock().insert(id.clone(), alive);
+        self.0.lock().by_id.insert(id.clone(), alive);
     }
 
     pub(super) fn runs(&self, id: &ConnectionId, address: WeakAddress<Connection>) {
-        if let Some(alive) = self.0.lock().get_mut(id) {
+        if let Some(alive) = self.0.lock().by_id.get_mut(id) {
             alive.address = Some(address);
         }
     }
 
-    pub(super) fn authenticated(&self, id: &ConnectionId, login: &AuthSessionId) {
-        if let Some(alive) = self.0.lock().get_mut(id) {
-            alive.login = Some(login.clone());
+    pub(super) fn authenticated(&self, id: &ConnectionId, claims: &AccessClaims) {
+        let All { by_id, of_user } = &mut *self.0.lock();
+        let Some(alive) = by_id.get_mut(id) else { return };
+        alive.login = Some(claims.auth_session_id.clone());
+        // A later token is the same user's.
+        if alive.user_id.is_none() {
+            alive.user_id = Some(claims.user_id.clone());
+            *of_user.entry(claims.user_id.clone()).or_default() += 1;
         }
     }
 
+    /// How many connections a user has.
+    pub(super) fn count_of(&self, user_id: &UserId) -> usize {
+        self.0.lock().of_user.get(user_id).copied().unwrap_or(0)
+    }
+
     pub(super) fn remove(&self, id: &ConnectionId) {
-        self.0.lock().remove(id);
+        let All { by_id, of_user } = &mut *self.0.lock();
+        let Some(user_id) = by_id.remove(id).and_then(|alive| alive.user_id) else { return };
+        if let Entry::Occupied(mut count) = of_user.entry(user_id) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 
     /// Sends an event to all of them.
     pub(crate) fn tell_all(&self, event: &Value) {
-        for alive in self.0.lock().values() {
+        for alive in self.0.lock().by_id.values() {
             push(&alive.outbound, event);
         }
     }
 
     /// Ends all of them.
     pub(crate) fn close_all(&self, reason: &CloseReason) {
-        for alive in self.0.lock().values() {
+        for alive in self.0.lock().by_id.values() {
             alive.outbound.close(reason.clone());
         }
     }
 
     /// Ends those of a login that has ended.
     pub(crate) fn close_login(&self, login: &AuthSessionId) {
-        for alive in self.0.lock().values().filter(|alive| alive.login.as_ref() == Some(login)) {
+        for alive in
+            self.0.lock().by_id.values().filter(|alive| alive.login.as_ref() == Some(login))
+        {
             alive.outbound.close(CloseReason::new(4401, "logged out"));
         }
     }
@@ -121,7 +152,7 @@ impl Connections {
     }
 
     fn look(&self, settings: &SocketSettings, now: Instant) {
-        for alive in self.0.lock().values_mut() {
+        for alive in self.0.lock().by_id.values_mut() {
             alive.keep_alive(settings, now);
         }
     }

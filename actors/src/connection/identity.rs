@@ -40,6 +40,9 @@ impl Connection {
                 connection.default_project = project_id;
                 connection.claims = Some(claims.clone());
                 connection.act_for(&claims, ctx);
+                if connection.is_one_too_many(ctx) {
+                    return;
+                }
                 connection.greet(&claims);
                 connection.respond(id, value(connection.connected(&claims)), None);
             }
@@ -99,7 +102,7 @@ impl Connection {
     /// closed when it does.
     pub(super) fn act_for(&mut self, claims: &AccessClaims, ctx: &mut Context<Self>) {
         self.is_known.store(true, Ordering::Relaxed);
-        self.node.connections.authenticated(&self.id, &claims.auth_session_id);
+        self.node.connections.authenticated(&self.id, claims);
         for timer in self.expiry.drain(..) {
             ctx.cancel_future(timer);
         }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     ApiError, Connected, ErrorCode, Event, Heartbeat, ProjectId, SessionId, UserId,
-    limits::{IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX},
+    limits::{DEADLINE_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX},
 };
 
 /// A request on a socket, and the body of `POST /v1/commands`.
@@ -30,6 +30,9 @@ pub struct RequestFrame {
     /// Makes a repeat of the same command answer what the first one answered, and do nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// How long the caller waits for the answer, in milliseconds; for as long as it takes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
 }
 
 /// A frame that is not a request. Holds the request's id when it could be read.
@@ -93,8 +96,19 @@ impl RequestFrame {
                 return Err(refuse(Some(id), message, "invalid_message"));
             }
         };
+        let deadline_ms = match object.remove("deadlineMs") {
+            None | Some(Value::Null) => None,
+            Some(value) => match value.as_u64() {
+                Some(deadline_ms @ 1..=DEADLINE_MS_MAX) => Some(deadline_ms),
+                Some(_) | None => {
+                    let message =
+                        format!("`deadlineMs` must be an integer, 1 to {DEADLINE_MS_MAX}");
+                    return Err(refuse(Some(id), message, "invalid_message"));
+                }
+            },
+        };
         let payload = object.remove("payload").unwrap_or(Value::Null);
-        Ok(Self { id, r#type, project_id, payload, idempotency_key })
+        Ok(Self { id, r#type, project_id, payload, idempotency_key, deadline_ms })
     }
 }
 

@@ -10,6 +10,8 @@ pub const HELLO_BYTES_MAX: usize = 4096;
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// Longest `deadlineMs` of a request.
+pub const DEADLINE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Most requests of one connection that may be in flight.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 32;
 /// Most rooms that one connection may join.

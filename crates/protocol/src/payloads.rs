@@ -378,9 +378,9 @@ payloads! {
         /// The session.
         session_id: SessionId,
     }
-    /// Whether there was a run to cancel.
+    /// Whether there was something to cancel.
     CancelPayload {
-        /// False when no run was active: cancelling twice is no error.
+        /// False when there was nothing: cancelling twice is no error.
         cancelled: bool,
     }
     /// Reads one run.
@@ -743,6 +743,11 @@ payloads! {
     Unsubscribe {
         /// Rooms that are not joined are ignored.
         rooms: Vec<String>,
+    }
+    /// Gives up a request of this socket that is not answered yet.
+    Cancel {
+        /// Its `id`.
+        request_id: String,
     }
     /// Asks for a sign of life.
     Ping {}
