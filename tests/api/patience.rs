@@ -85,8 +85,8 @@ async fn a_subscription_that_is_given_up_joins_nothing() {
     assert_eq!(code(&socket.response("1").await), ("DEADLINE_EXCEEDED", ""));
     socket.say(request("2", "subscribe", &ann, rooms).to_string()).await;
     socket.ask("3", "cancel", None, json!({ "requestId": "2" })).await;
-    assert_eq!(socket.response("2").await["error"]["code"], "CANCELLED");
     assert_eq!(socket.response("3").await["payload"], json!({ "cancelled": true }));
+    assert_eq!(socket.response("2").await["error"]["code"], "CANCELLED");
 }
 
 #[tokio::test]

@@ -13,6 +13,9 @@ pub struct SocketSettings {
 
 impl Default for SocketSettings {
     fn default() -> Self {
-        Self { ping_interval: Some(Duration::from_secs(25)), pong_timeout: Duration::from_secs(10) }
+        Self {
+            ping_interval: Some(Duration::from_secs(25)),
+            pong_timeout: Duration::from_secs(10),
+        }
     }
 }
