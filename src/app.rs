@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::http::{Gatekeeper, guard, identify, routes};
 use crate::lock::DataDirLock;
 use crate::logging::LogOfAnother;
+use crate::sockets;
 
 /// How long a client may take to send a request's head.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -411,6 +412,7 @@ fn serve(
     };
     let server = HttpServer::new(app)
         .workers(available_parallelism().map_or(1, usize::from))
+        .on_connect(sockets::accepted)
         // Frames are small and each is awaited: held back for an acknowledgement it comes 40 ms late.
         .tcp_nodelay(true)
         .client_request_timeout(REQUEST_HEAD_TIMEOUT)

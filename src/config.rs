@@ -275,6 +275,10 @@ fn sockets(top: &mut Section) -> Result<SocketSettings, ConfigError> {
         pong_timeout: top
             .parse("pong_timeout_seconds", parse::seconds)?
             .unwrap_or(default.pong_timeout),
+        frame_age_max: top
+            .parse("frame_age_max_seconds", parse::seconds)?
+            .unwrap_or(default.frame_age_max),
+        ..default
     })
 }
 

@@ -13,5 +13,6 @@ pub mod logging;
 pub mod logs;
 pub mod maintenance;
 mod remote;
+mod sockets;
 pub mod top;
 mod ws;

@@ -24,6 +24,7 @@ use iris_protocol::{ApiError, ErrorCode, Operation};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::http::{RestError, bearer, peer};
+use crate::sockets;
 
 /// Bytes that one write joins from the queue, as long as there are frames.
 const WRITE_BYTES: usize = 32 * 1024;
@@ -56,6 +57,7 @@ pub(crate) async fn connect(
         inbound: Incoming::new(payload, Arc::clone(&is_known)),
         is_known,
         outbound: Arc::clone(&outbound),
+        abort: sockets::abort(&request),
         claims,
         peer: peer(&request),
     };

@@ -69,6 +69,8 @@ pub struct NewConnection<S> {
     pub inbound: S,
     /// The frames that go out.
     pub outbound: Arc<Outbound>,
+    /// Ends the transport whatever still waits to be sent.
+    pub abort: Box<dyn Fn() + Send + Sync>,
     /// Who it is, when it said so with the connection itself.
     pub claims: Option<AccessClaims>,
     /// Set once it is known who it is: the transport may then read as much as comes.
@@ -80,7 +82,7 @@ pub struct NewConnection<S> {
 impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
     /// Starts the connection's actor on the current arbiter.
     pub fn start(self) {
-        let Self { node, inbound, outbound, claims, is_known, peer } = self;
+        let Self { node, inbound, outbound, abort, claims, is_known, peer } = self;
         let id = ConnectionId::from_bits(node.services.ids.next_bits());
         let top = Arc::clone(&node.top);
         let spec = ChildSpec::new("connection", id.to_string());
@@ -88,11 +90,11 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
         let on_exit = {
             let (id, outbound) = (id.clone(), Arc::clone(&outbound));
             let connections = Arc::clone(&node.connections);
-            connections.add(&id, &outbound, &pulse);
+            connections.add(&id, &outbound, &pulse, abort);
             move |_| {
                 // One that panicked or was stopped tells its client to come back; any other has closed.
                 outbound.close(CloseReason::new(1011, "internal error"));
-                connections.remove(&id);
+                connections.ended(&id);
             }
         };
         let create = move |ctx: &mut Context<Connection>, vitals: &Arc<Vitals>| {

@@ -39,6 +39,7 @@ const KEYS: &[&str] = &[
     "import_bytes_max",
     "ping_interval_seconds",
     "pong_timeout_seconds",
+    "frame_age_max_seconds",
     "requests_per_second",
     "requests_burst",
     "public_requests_per_minute",

@@ -77,6 +77,8 @@ fn without_any_source_the_defaults_hold() {
     let sockets = SocketSettings {
         ping_interval: Some(Duration::from_secs(25)),
         pong_timeout: Duration::from_secs(10),
+        frame_age_max: Duration::from_secs(10),
+        abort_after: Duration::from_secs(2),
     };
     assert_eq!(config.sockets, sockets);
     assert_eq!(config.rates, RateSettings::default());
@@ -115,6 +117,7 @@ fn each_key_of_the_file_is_read() {
         import_bytes_max = 1000
         ping_interval_seconds = 0
         pong_timeout_seconds = 3
+        frame_age_max_seconds = 5
         requests_per_second = 10
         requests_burst = 20
         public_requests_per_minute = 6
@@ -158,7 +161,12 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.resume, ResumePolicy::Auto);
     let interval = Some(Duration::from_hours(24));
     assert_eq!(config.backups, BackupSettings { interval, kept: 3, import_bytes_max: 1000 });
-    let sockets = SocketSettings { ping_interval: None, pong_timeout: Duration::from_secs(3) };
+    let sockets = SocketSettings {
+        ping_interval: None,
+        pong_timeout: Duration::from_secs(3),
+        frame_age_max: Duration::from_secs(5),
+        abort_after: Duration::from_secs(2),
+    };
     assert_eq!(config.sockets, sockets);
     let rates = RateSettings {
         requests: Some(Rate { every: Duration::from_millis(100), burst: 20 }),

@@ -8,7 +8,7 @@ use iris_testkit::{AppOptions, Incoming, TestApp, WireSocket, spawn_app_with};
 use serde_json::{Value, json};
 
 async fn app(ping_interval: Option<Duration>, pong_timeout: Duration) -> TestApp {
-    let sockets = SocketSettings { ping_interval, pong_timeout };
+    let sockets = SocketSettings { ping_interval, pong_timeout, ..SocketSettings::default() };
     spawn_app_with(AppOptions { sockets, ..AppOptions::default() }).await
 }
 

@@ -46,11 +46,19 @@ struct Alive {
     /// Of the actor, once it runs.
     address: Option<WeakAddress<Connection>>,
     pulse: Arc<Pulse>,
+    abort: Abort,
+    /// Since when it is known that nothing more is said to it.
+    closed_at: Option<Instant>,
+    /// Whether its actor has ended; then only its socket is left.
+    is_ended: bool,
     /// When the last ping went out; none before the first.
     pinged_at: Option<Instant>,
     /// When the next one is due; none before the first look.
     ping_due: Option<Instant>,
 }
+
+/// Ends a transport whatever still waits to be sent.
+pub(super) type Abort = Box<dyn Fn() + Send + Sync>;
 
 /// Whether a client owes a pong.
 #[derive(Debug, Default)]
@@ -64,13 +72,22 @@ impl Pulse {
 }
 
 impl Connections {
-    pub(super) fn add(&self, id: &ConnectionId, outbound: &Arc<Outbound>, pulse: &Arc<Pulse>) {
+    pub(super) fn add(
+        &self,
+        id: &ConnectionId,
+        outbound: &Arc<Outbound>,
+        pulse: &Arc<Pulse>,
+        abort: Abort,
+    ) {
         let alive = Alive {
             outbound: Arc::clone(outbound),
             login: None,
             user_id: None,
             address: None,
             pulse: Arc::clone(pulse),
+            abort,
+            closed_at: None,
+            is_ended: false,
             pinged_at: None,
             ping_due: None,
         };
@@ -99,9 +116,16 @@ impl Connections {
         self.0.lock().of_user.get(user_id).copied().unwrap_or(0)
     }
 
-    pub(super) fn remove(&self, id: &ConnectionId) {
+    /// The actor has ended. Its socket is watched until it has ended too.
+    pub(super) fn ended(&self, id: &ConnectionId) {
         let All { by_id, of_user } = &mut *self.0.lock();
-        let Some(user_id) = by_id.remove(id).and_then(|alive| alive.user_id) else { return };
+        let Some(alive) = by_id.get_mut(id) else { return };
+        alive.is_ended = true;
+        let user_id = alive.user_id.take();
+        if alive.outbound.is_abandoned() {
+            by_id.remove(id);
+        }
+        let Some(user_id) = user_id else { return };
         if let Entry::Occupied(mut count) = of_user.entry(user_id) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -152,13 +176,30 @@ impl Connections {
     }
 
     fn look(&self, settings: &SocketSettings, now: Instant) {
-        for alive in self.0.lock().by_id.values_mut() {
-            alive.keep_alive(settings, now);
-        }
+        self.0.lock().by_id.retain(|_, alive| alive.look(settings, now));
     }
 }
 
 impl Alive {
+    /// Ends a reader that is too slow, aborts a socket that does not end; says whether there is
+    /// anything left to look at.
+    fn look(&mut self, settings: &SocketSettings, now: Instant) -> bool {
+        if self.outbound.is_abandoned() {
+            return !self.is_ended;
+        }
+        if !self.outbound.is_closed() {
+            self.outbound.look(settings.frame_age_max, now);
+            self.keep_alive(settings, now);
+            return true;
+        }
+        let closed_at = *self.closed_at.get_or_insert(now);
+        if now.duration_since(closed_at) < settings.abort_after {
+            return true;
+        }
+        (self.abort)();
+        !self.is_ended
+    }
+
     /// Sends the ping that is due, and ends a client that did not answer the last one in time.
     fn keep_alive(&mut self, settings: &SocketSettings, now: Instant) {
         let Some(interval) = settings.ping_interval else { return };
@@ -189,8 +230,8 @@ fn jittered(interval: Duration) -> Duration {
 
 impl SocketSettings {
     fn look_every(&self) -> Duration {
-        let shortest =
-            self.ping_interval.map_or(LOOK_EVERY_MAX, |every| every.min(self.pong_timeout));
+        let shortest = self.abort_after.min(self.frame_age_max).min(self.pong_timeout);
+        let shortest = self.ping_interval.map_or(shortest, |every| every.min(shortest));
         (shortest / LOOKS).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
     }
 }

@@ -6,12 +6,14 @@
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use iris_protocol::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_MAX, REPLAY_BYTES_MAX};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Most bytes of replays that may wait for a reader: a few rooms at their limit.
 const REPLAY_QUEUE_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
@@ -70,8 +72,17 @@ struct Queue {
     /// Of the largest frame since nothing waited. It does not count: one large answer is no slow
     /// reader.
     largest_bytes: usize,
+    /// Frames that ever came, and how many of them went out.
+    came: u64,
+    went: u64,
+    /// How many had come when somebody looked, as long as some of them still wait.
+    looks: VecDeque<(u64, Instant)>,
+    /// How many had gone out at the last look.
+    went_before: u64,
     /// A close frame is queued, or the body is gone: nothing more is taken.
     is_closed: bool,
+    /// The body is gone.
+    is_abandoned: bool,
     waker: Option<Waker>,
 }
 
@@ -100,6 +111,7 @@ impl Outbound {
                 return;
             }
             queue.replay_bytes += json.len();
+            queue.came += 1;
             queue.frames.push_back(Waiting::Replay(json));
             if queue.replay_bytes > REPLAY_QUEUE_BYTES_MAX {
                 queue.give_up();
@@ -155,6 +167,21 @@ impl Outbound {
         })
     }
 
+    /// Gives the queue up when a frame has waited for `age_max`. Frames are not stamped when they come:
+    /// one is as old as the first look after that, so looks have to follow each other closely.
+    pub(super) fn look(&self, age_max: Duration, now: Instant) {
+        let mut queue = self.queue.lock();
+        if !queue.is_closed && queue.is_late(age_max, now) {
+            queue.give_up();
+            self.closed.notify_waiters();
+        }
+    }
+
+    /// Whether nobody takes frames out any more: the transport has ended.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.queue.lock().is_abandoned
+    }
+
     /// Whether nothing more is taken.
     pub fn is_closed(&self) -> bool {
         self.queue.lock().is_closed
@@ -171,7 +198,7 @@ impl Outbound {
     /// The body is gone: frees what waits and takes nothing more.
     pub fn abandon(&self) {
         let mut queue = self.queue.lock();
-        *queue = Queue { is_closed: true, ..Queue::default() };
+        *queue = Queue { is_closed: true, is_abandoned: true, ..Queue::default() };
         self.closed.notify_waiters();
     }
 
@@ -202,6 +229,22 @@ impl Queue {
         }
     }
 
+    /// Looks whether the oldest frame is too old.
+    fn is_late(&mut self, age_max: Duration, now: Instant) -> bool {
+        // A replay may take its time as long as it gets on, and so what waits behind it.
+        if self.replay_bytes > 0 && self.went > self.went_before {
+            self.looks.clear();
+        }
+        self.went_before = self.went;
+        while self.looks.front().is_some_and(|(came, _)| *came <= self.went) {
+            self.looks.pop_front();
+        }
+        if self.came > self.looks.back().map_or(self.went, |(came, _)| *came) {
+            self.looks.push_back((self.came, now));
+        }
+        self.looks.front().is_some_and(|(_, at)| now.duration_since(*at) >= age_max)
+    }
+
     fn is_full_for(&self, bytes: usize) -> bool {
         // The largest may be gone already while others still wait.
         let counted = (self.live_bytes + bytes).saturating_sub(self.largest_bytes.max(bytes));
@@ -217,6 +260,7 @@ impl Queue {
             self.largest_bytes = self.largest_bytes.max(json.len());
         }
         self.live_frames += 1;
+        self.came += 1;
         self.frames.push_back(Waiting::Live(frame));
         self.wake();
         true
@@ -224,6 +268,7 @@ impl Queue {
 
     /// Counts a frame that waits no longer.
     fn gone(&mut self, waiting: Waiting) -> OutFrame {
+        self.went += 1;
         let frame = match waiting {
             Waiting::Replay(json) => {
                 self.replay_bytes = self.replay_bytes.saturating_sub(json.len());
@@ -347,6 +392,57 @@ mod tests {
             closed.await;
             outbound.closed().await;
         }
+    }
+
+    const AGE_MAX: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_frame_that_waits_too_long_ends_the_connection() {
+        let (outbound, start) = (Outbound::default(), Instant::now());
+        let look = |seconds| outbound.look(AGE_MAX, start + Duration::from_secs(seconds));
+        assert!(outbound.push(Bytes::from_static(b"first")));
+        assert!(outbound.push(Bytes::from_static(b"second")));
+        look(0);
+        look(9);
+        assert!(outbound.push(Bytes::from_static(b"third")));
+        look(9);
+        // The reader takes two, slowly, and the third is younger.
+        let cx = Context::from_waker(Waker::noop());
+        assert!(outbound.poll_next(&cx).is_ready());
+        assert!(outbound.poll_next(&cx).is_ready());
+        look(18);
+        assert!(!outbound.is_closed());
+        look(19);
+        assert_eq!(drain(&outbound), [OutFrame::Close(CloseReason::new(4008, "slow reader"))]);
+    }
+
+    #[test]
+    fn a_replay_may_take_its_time_as_long_as_it_gets_on() {
+        let (outbound, start) = (Outbound::default(), Instant::now());
+        let look = |seconds| outbound.look(AGE_MAX, start + Duration::from_secs(seconds));
+        outbound.push_replay((0..4).map(|_| Bytes::from_static(b"past")));
+        assert!(outbound.push(Bytes::from_static(b"after")));
+        let cx = Context::from_waker(Waker::noop());
+        for seconds in [0, 9, 18, 27] {
+            look(seconds);
+            assert!(!outbound.is_closed(), "{seconds}");
+            assert!(outbound.poll_next(&cx).is_ready());
+        }
+        // Now the live frame is the oldest.
+        look(28);
+        look(36);
+        assert!(!outbound.is_closed());
+        look(38);
+        assert!(outbound.is_closed());
+    }
+
+    #[test]
+    fn a_replay_that_does_not_get_on_ends_the_connection_too() {
+        let (outbound, start) = (Outbound::default(), Instant::now());
+        outbound.push_replay([Bytes::from_static(b"past")]);
+        outbound.look(AGE_MAX, start);
+        outbound.look(AGE_MAX, start + AGE_MAX);
+        assert!(outbound.is_closed());
     }
 
     #[test]
