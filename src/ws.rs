@@ -110,9 +110,10 @@ impl Drop for Outgoing {
 fn message(frame: OutFrame) -> Message {
     match frame {
         // JSON from serde is UTF-8; should it ever not be, the client gets an empty frame.
-        OutFrame::Text(json) | OutFrame::Replay(json) => {
-            Message::Text(json.try_into().unwrap_or_default())
-        }
+        OutFrame::Text(json)
+        | OutFrame::Replay(json)
+        | OutFrame::Delta(_, json)
+        | OutFrame::Snapshot(_, json) => Message::Text(json.try_into().unwrap_or_default()),
         OutFrame::Ping => Message::Ping(Bytes::new()),
         OutFrame::Pong(payload) => Message::Pong(payload),
         OutFrame::Close(CloseReason { code, text }) => Message::Close(Some(WireReason {

@@ -2,6 +2,7 @@
 //! come in and drains its queue of frames that go out (docs/decisions/0001).
 
 mod alive;
+mod catching_up;
 mod hearing;
 mod heartbeat;
 mod identity;
@@ -169,6 +170,7 @@ impl Actor for Connection {
     fn started(&mut self, ctx: &mut Self::Context) {
         let address = Address::of(ctx, &self.vitals).downgrade();
         self.node.connections.runs(&self.id, address);
+        self.catch_up(ctx);
         if let Some(claims) = self.claims.clone() {
             self.act_for(&claims, ctx);
             if !self.is_one_too_many(ctx) {
@@ -300,6 +302,9 @@ impl Connection {
             Command::Cancel(cancel) => {
                 let cancelled = self.requests.cancel(&cancel.request_id);
                 self.respond(id, value(CancelPayload { cancelled }), None);
+            }
+            Command::PartSync(sync) => {
+                self.sync_part((id, deadline_ms), project_id, sync.part_id, ctx);
             }
             Command::Subscribe(subscribe) => {
                 self.subscribe((id, deadline_ms), project_id, subscribe, ctx);

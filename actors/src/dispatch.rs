@@ -348,6 +348,7 @@ async fn perform_at_owner(node: &Node, grant: &Grant, ask: Ask) -> Result<Done, 
         | OwnerAnswer::BackupPart(_)
         | OwnerAnswer::Joined(_)
         | OwnerAnswer::Heads(_)
+        | OwnerAnswer::Snapshots(_)
         | OwnerAnswer::Left => Err(mismatch()),
     }
 }
@@ -460,6 +461,7 @@ async fn perform(
         | Command::AuthRefresh(_)
         | Command::Subscribe(_)
         | Command::Unsubscribe(_)
+        | Command::PartSync(_)
         | Command::Cancel(_)
         | Command::Ping(_) => Err(ApiError::from(ErrorCode::UnknownOperation)),
     }

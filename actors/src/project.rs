@@ -7,6 +7,7 @@ mod opening;
 mod ring;
 mod rooms;
 mod sessions;
+mod snapshots;
 mod unfinished;
 mod upkeep;
 
@@ -41,6 +42,7 @@ pub(crate) use heads::RoomHeads;
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
 pub(crate) use opening::{Damage, FromRoot, NotOpened, OpenedProject};
 pub(crate) use sessions::InSession;
+pub(crate) use snapshots::SendSnapshots;
 pub(crate) use upkeep::index as index_text;
 
 /// How long pieces of a streaming part are joined before they are sent as one frame.

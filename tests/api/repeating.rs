@@ -187,6 +187,7 @@ impl World {
             | Operation::AuthRefresh
             | Operation::Subscribe
             | Operation::Unsubscribe
+            | Operation::PartSync
             | Operation::Cancel
             | Operation::Ping => Case::NotKept("it is about one socket, and ends with it"),
             Operation::LogSet => {

@@ -241,6 +241,7 @@ impl Join {
             | OwnerAnswer::Written(..)
             | OwnerAnswer::BackupPart(_)
             | OwnerAnswer::Heads(_)
+            | OwnerAnswer::Snapshots(_)
             | OwnerAnswer::Left => Err(mismatch()),
         }
     }

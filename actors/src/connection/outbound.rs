@@ -4,12 +4,16 @@
 //! Publishers never wait: when the reader is too slow the queue is given up and the connection
 //! closed with 4008 (docs/protocol.md, "Slow readers").
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use iris_protocol::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_MAX, REPLAY_BYTES_MAX};
+use iris_protocol::PartId;
+use iris_protocol::limits::{
+    OUTBOUND_BYTES_MAX, OUTBOUND_BYTES_SOFT_MAX, OUTBOUND_FRAMES_MAX, OUTBOUND_FRAMES_SOFT_MAX,
+    REPLAY_BYTES_MAX,
+};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -25,12 +29,26 @@ pub enum OutFrame {
     Text(Bytes),
     /// A JSON frame of a replay.
     Replay(Bytes),
+    /// A JSON frame with a piece of a streaming part, left out when the reader is slow.
+    Delta(PartId, Bytes),
+    /// A JSON frame with all of a streaming part so far.
+    Snapshot(PartId, Bytes),
     /// A WebSocket ping.
     Ping,
     /// The answer to a WebSocket ping, with the ping's payload.
     Pong(Bytes),
     /// The last frame.
     Close(CloseReason),
+}
+
+impl OutFrame {
+    /// Of the JSON that counts against the limits of a reader.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(json) | Self::Delta(_, json) | Self::Snapshot(_, json) => json.len(),
+            Self::Replay(_) | Self::Ping | Self::Pong(_) | Self::Close(_) => 0,
+        }
+    }
 }
 
 /// Why a connection ends: a code of docs/protocol.md and a word for people.
@@ -55,6 +73,8 @@ pub struct Outbound {
     queue: Mutex<Queue>,
     /// Told when the queue is closed.
     closed: Notify,
+    /// Told when a reader that missed pieces of parts has read everything else.
+    drained: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +92,11 @@ struct Queue {
     /// Of the largest frame since nothing waited. It does not count: one large answer is no slow
     /// reader.
     largest_bytes: usize,
+    /// Whether another queue comes behind this one, which leaves pieces out if need be.
+    is_relay: bool,
+    /// Parts of which pieces were left out, and whether somebody asks for a snapshot of them already.
+    /// At most as many as frames may wait.
+    behind: HashMap<PartId, bool>,
     /// Frames that ever came, and how many of them went out.
     came: u64,
     went: u64,
@@ -93,6 +118,13 @@ enum Waiting {
 }
 
 impl Outbound {
+    /// A queue on the way to the one of the connection: it leaves no piece of text out, because nobody
+    /// would ask for a snapshot.
+    pub fn relay() -> Self {
+        let queue = Queue { is_relay: true, ..Queue::default() };
+        Self { queue: Mutex::new(queue), ..Self::default() }
+    }
+
     /// Queues a JSON frame. Says whether it was taken; when it was not, the connection is ending.
     pub fn push(&self, json: Bytes) -> bool {
         let mut queue = self.queue.lock();
@@ -101,6 +133,61 @@ impl Outbound {
             self.closed.notify_waiters();
         }
         queue.take(OutFrame::Text(json))
+    }
+
+    /// Queues a piece of a streaming part. It is left out while the reader is slow, and so are those
+    /// after it until a snapshot of the part has come. Says as [`Outbound::push`] whether the
+    /// connection goes on.
+    pub fn push_delta(&self, part_id: &PartId, json: Bytes) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.is_closed {
+            return false;
+        }
+        if !queue.behind.contains_key(part_id) && !queue.is_slow() {
+            return queue.take(OutFrame::Delta(part_id.clone(), json));
+        }
+        if queue.behind.len() >= OUTBOUND_FRAMES_MAX {
+            queue.give_up();
+            self.closed.notify_waiters();
+            return false;
+        }
+        queue.behind.entry(part_id.clone()).or_default();
+        true
+    }
+
+    /// Queues a snapshot of a streaming part; pieces that follow it are taken again.
+    pub fn push_snapshot(&self, part_id: PartId, json: Bytes) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.is_full_for(json.len()) {
+            queue.give_up();
+            self.closed.notify_waiters();
+        }
+        queue.behind.remove(&part_id);
+        queue.take(OutFrame::Snapshot(part_id, json))
+    }
+
+    /// Waits until a reader that missed pieces has read all that waited; gives the parts of which
+    /// snapshots are wanted. [`Outbound::caught_up`] is to be called with them.
+    pub(super) async fn behind(&self) -> Vec<PartId> {
+        loop {
+            let drained = self.drained.notified();
+            let wanted = self.queue.lock().wanted();
+            if !wanted.is_empty() {
+                return wanted;
+            }
+            drained.await;
+        }
+    }
+
+    /// Snapshots of these parts have come, or will not: of those that still stream pieces are taken
+    /// again, and a client that finds one missing asks for itself.
+    pub(super) fn caught_up(&self, parts: &[PartId]) {
+        let mut queue = self.queue.lock();
+        for part_id in parts {
+            if queue.behind.get(part_id) == Some(&true) {
+                queue.behind.remove(part_id);
+            }
+        }
     }
 
     /// Queues frames of a replay: what the room says from now on comes after them.
@@ -150,6 +237,8 @@ impl Outbound {
         match frame {
             OutFrame::Text(json) => return self.push(json),
             OutFrame::Replay(json) => self.push_replay([json]),
+            OutFrame::Delta(part_id, json) => return self.push_delta(&part_id, json),
+            OutFrame::Snapshot(part_id, json) => return self.push_snapshot(part_id, json),
             OutFrame::Ping => self.push_ping(),
             OutFrame::Pong(payload) => self.push_pong(payload),
             OutFrame::Close(reason) => self.close(reason),
@@ -214,6 +303,9 @@ impl Outbound {
         if queue.is_closed {
             return Poll::Ready(None);
         }
+        if queue.behind.values().any(|is_asked| !is_asked) {
+            self.drained.notify_waiters();
+        }
         queue.waker = Some(cx.waker().clone());
         Poll::Pending
     }
@@ -251,14 +343,36 @@ impl Queue {
         self.live_frames >= OUTBOUND_FRAMES_MAX || counted > OUTBOUND_BYTES_MAX
     }
 
+    /// Whether so much waits that pieces of text are better left out.
+    fn is_slow(&self) -> bool {
+        if self.is_relay {
+            return false;
+        }
+        let counted = self.live_bytes.saturating_sub(self.largest_bytes);
+        self.live_frames >= OUTBOUND_FRAMES_SOFT_MAX || counted > OUTBOUND_BYTES_SOFT_MAX
+    }
+
+    /// The parts of which snapshots are wanted now, and nobody has asked for yet.
+    fn wanted(&mut self) -> Vec<PartId> {
+        if !self.frames.is_empty() || self.is_closed {
+            return Vec::new();
+        }
+        let wanted = self.behind.iter_mut().filter(|(_, is_asked)| !**is_asked);
+        wanted
+            .map(|(part_id, is_asked)| {
+                *is_asked = true;
+                part_id.clone()
+            })
+            .collect()
+    }
+
     fn take(&mut self, frame: OutFrame) -> bool {
         if self.is_closed {
             return false;
         }
-        if let OutFrame::Text(json) = &frame {
-            self.live_bytes += json.len();
-            self.largest_bytes = self.largest_bytes.max(json.len());
-        }
+        let bytes = frame.bytes();
+        self.live_bytes += bytes;
+        self.largest_bytes = self.largest_bytes.max(bytes);
         self.live_frames += 1;
         self.came += 1;
         self.frames.push_back(Waiting::Live(frame));
@@ -276,9 +390,7 @@ impl Queue {
             }
             Waiting::Live(frame) => frame,
         };
-        if let OutFrame::Text(json) = &frame {
-            self.live_bytes = self.live_bytes.saturating_sub(json.len());
-        }
+        self.live_bytes = self.live_bytes.saturating_sub(frame.bytes());
         self.live_frames = self.live_frames.saturating_sub(1);
         if self.live_frames == 0 {
             self.largest_bytes = 0;
@@ -392,6 +504,47 @@ mod tests {
             closed.await;
             outbound.closed().await;
         }
+    }
+
+    #[actix_rt::test]
+    async fn a_slow_reader_gets_a_snapshot_in_place_of_pieces() {
+        let outbound = Outbound::default();
+        let (slow, other) = (PartId::from_bits(1), PartId::from_bits(2));
+        let frame = Bytes::from_static(b"{}");
+        for _ in 0..2 * OUTBOUND_FRAMES_SOFT_MAX {
+            assert!(outbound.push_delta(&slow, frame.clone()));
+        }
+        let mut behind = Box::pin(outbound.behind());
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(behind.as_mut().poll(cx).is_pending());
+        assert_eq!(drain(&outbound).len(), OUTBOUND_FRAMES_SOFT_MAX);
+        assert_eq!(behind.await, std::slice::from_ref(&slow));
+        // Until the snapshot has come its pieces are left out, and those of others are not.
+        assert!(outbound.push_delta(&slow, frame.clone()));
+        assert!(outbound.push_delta(&other, frame.clone()));
+        assert!(outbound.push_snapshot(slow.clone(), frame.clone()));
+        assert!(outbound.push_delta(&slow, frame.clone()));
+        outbound.caught_up(std::slice::from_ref(&slow));
+        let expected = [
+            OutFrame::Delta(other, frame.clone()),
+            OutFrame::Snapshot(slow.clone(), frame.clone()),
+            OutFrame::Delta(slow, frame),
+        ];
+        assert_eq!(drain(&outbound), expected);
+    }
+
+    #[actix_rt::test]
+    async fn pieces_are_taken_again_of_a_part_of_which_there_is_no_snapshot() {
+        let (outbound, part) = (Outbound::default(), PartId::from_bits(1));
+        let frame = Bytes::from(vec![b'x'; 1024]);
+        for _ in 0..OUTBOUND_FRAMES_SOFT_MAX + 10 {
+            assert!(outbound.push_delta(&part, frame.clone()));
+        }
+        drain(&outbound);
+        let behind = outbound.behind().await;
+        outbound.caught_up(&behind);
+        assert!(outbound.push_delta(&part, frame.clone()));
+        assert_eq!(drain(&outbound), [OutFrame::Delta(part, frame)]);
     }
 
     const AGE_MAX: Duration = Duration::from_secs(10);

@@ -218,6 +218,7 @@ async fn part(
         | OwnerAnswer::Written(..)
         | OwnerAnswer::Joined(_)
         | OwnerAnswer::Heads(_)
+        | OwnerAnswer::Snapshots(_)
         | OwnerAnswer::Left => Err(mismatch()),
     }
 }

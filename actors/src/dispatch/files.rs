@@ -55,6 +55,7 @@ pub async fn file_bytes(node: &Node, ask: FileAsk) -> Result<FileBytes, ApiError
             | OwnerAnswer::BackupPart(_)
             | OwnerAnswer::Joined(_)
             | OwnerAnswer::Heads(_)
+            | OwnerAnswer::Snapshots(_)
             | OwnerAnswer::Left => Err(mismatch()),
         }
     };
@@ -94,6 +95,7 @@ pub async fn put_file_bytes(
             | OwnerAnswer::BackupPart(_)
             | OwnerAnswer::Joined(_)
             | OwnerAnswer::Heads(_)
+            | OwnerAnswer::Snapshots(_)
             | OwnerAnswer::Left => Err(mismatch()),
         }
     };

@@ -56,5 +56,9 @@ pub const REPLAY_EVENTS_MAX: usize = 1_000;
 pub const REPLAY_BYTES_MAX: usize = 512 * 1024;
 /// Most frames that may wait for a reader before its connection is closed with 4008.
 pub const OUTBOUND_FRAMES_MAX: usize = 4096;
+/// Frames that wait for a reader from which on pieces of streaming text are left out.
+pub const OUTBOUND_FRAMES_SOFT_MAX: usize = 256;
+/// Bytes that wait for a reader from which on pieces of streaming text are left out.
+pub const OUTBOUND_BYTES_SOFT_MAX: usize = 256 * 1024;
 /// Most bytes that may wait for a reader before its connection is closed with 4008.
 pub const OUTBOUND_BYTES_MAX: usize = 1024 * 1024;

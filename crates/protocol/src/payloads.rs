@@ -749,6 +749,11 @@ payloads! {
         /// Its `id`.
         request_id: String,
     }
+    /// Asks for a snapshot of a part that streams in a joined room.
+    PartSync {
+        /// The part.
+        part_id: crate::PartId,
+    }
     /// Asks for a sign of life.
     Ping {}
     /// A sign of life.
