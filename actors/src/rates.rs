@@ -124,7 +124,7 @@ impl Rates {
 enum Network {
     V4([u8; 4]),
     /// The first 64 bits: whoever has one address of such a network has all of them.
-    V6([u8; 8]),
+    V6(u128),
     Unknown,
 }
 
@@ -132,10 +132,7 @@ impl Network {
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.octets()),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Self::V6([a, b, c, d, e, f, g, h])
-            }
+            IpAddr::V6(address) => Self::V6(address.to_bits() >> 64),
         }
     }
 }

@@ -225,7 +225,7 @@ impl Alive {
 
 /// At most the interval, and not much less.
 fn jittered(interval: Duration) -> Duration {
-    interval - interval * fastrand::u32(0..=JITTER_PERCENT) / 100
+    interval.saturating_sub(interval * fastrand::u32(0..=JITTER_PERCENT) / 100)
 }
 
 impl SocketSettings {

@@ -70,6 +70,8 @@ impl CloseReason {
 /// The queue of one connection.
 #[derive(Debug, Default)]
 pub struct Outbound {
+    /// Whether another queue comes behind this one, which leaves pieces out if need be.
+    is_relay: bool,
     queue: Mutex<Queue>,
     /// Told when the queue is closed.
     closed: Notify,
@@ -92,8 +94,6 @@ struct Queue {
     /// Of the largest frame since nothing waited. It does not count: one large answer is no slow
     /// reader.
     largest_bytes: usize,
-    /// Whether another queue comes behind this one, which leaves pieces out if need be.
-    is_relay: bool,
     /// Parts of which pieces were left out, and whether somebody asks for a snapshot of them already.
     /// At most as many as frames may wait.
     behind: HashMap<PartId, bool>,
@@ -121,8 +121,7 @@ impl Outbound {
     /// A queue on the way to the one of the connection: it leaves no piece of text out, because nobody
     /// would ask for a snapshot.
     pub fn relay() -> Self {
-        let queue = Queue { is_relay: true, ..Queue::default() };
-        Self { queue: Mutex::new(queue), ..Self::default() }
+        Self { is_relay: true, ..Self::default() }
     }
 
     /// Queues a JSON frame. Says whether it was taken; when it was not, the connection is ending.
@@ -143,7 +142,8 @@ impl Outbound {
         if queue.is_closed {
             return false;
         }
-        if !queue.behind.contains_key(part_id) && !queue.is_slow() {
+        let is_behind = queue.behind.contains_key(part_id) || queue.is_slow();
+        if self.is_relay || !is_behind {
             return queue.take(OutFrame::Delta(part_id.clone(), json));
         }
         if queue.behind.len() >= OUTBOUND_FRAMES_MAX {
@@ -345,9 +345,6 @@ impl Queue {
 
     /// Whether so much waits that pieces of text are better left out.
     fn is_slow(&self) -> bool {
-        if self.is_relay {
-            return false;
-        }
         let counted = self.live_bytes.saturating_sub(self.largest_bytes);
         self.live_frames >= OUTBOUND_FRAMES_SOFT_MAX || counted > OUTBOUND_BYTES_SOFT_MAX
     }

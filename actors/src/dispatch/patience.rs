@@ -96,9 +96,10 @@ impl Patience {
 
 /// The answer to a request that was given up.
 pub(crate) fn given_up(code: ErrorCode) -> ApiError {
-    let message = match code {
-        ErrorCode::Cancelled => "the request was cancelled",
-        _ => "the request was not answered before its deadline",
+    let message = if code == ErrorCode::Cancelled {
+        "the request was cancelled"
+    } else {
+        "the request was not answered before its deadline"
     };
     ApiError::new(code, message)
 }

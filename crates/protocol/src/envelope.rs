@@ -98,14 +98,15 @@ impl RequestFrame {
         };
         let deadline_ms = match object.remove("deadlineMs") {
             None | Some(Value::Null) => None,
-            Some(value) => match value.as_u64() {
-                Some(deadline_ms @ 1..=DEADLINE_MS_MAX) => Some(deadline_ms),
-                Some(_) | None => {
+            Some(value) => {
+                let deadline_ms = value.as_u64().filter(|ms| (1..=DEADLINE_MS_MAX).contains(ms));
+                if deadline_ms.is_none() {
                     let message =
                         format!("`deadlineMs` must be an integer, 1 to {DEADLINE_MS_MAX}");
                     return Err(refuse(Some(id), message, "invalid_message"));
                 }
-            },
+                deadline_ms
+            }
         };
         let payload = object.remove("payload").unwrap_or(Value::Null);
         Ok(Self { id, r#type, project_id, payload, idempotency_key, deadline_ms })
