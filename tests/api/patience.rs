@@ -20,13 +20,13 @@ fn freeze(app: &TestApp, kind: &'static str, message: &str) {
     app.supervision().faults().arm(armed);
 }
 
-fn request(id: &str, operation: &str, ann: &Conversation, payload: Value) -> Value {
+fn request(id: &str, operation: &str, ann: &Conversation, payload: &Value) -> Value {
     json!({ "id": id, "type": operation, "projectId": ann.project, "payload": payload })
 }
 
 fn message(id: &str, ann: &Conversation) -> Value {
     let payload = json!({ "sessionId": ann.session, "content": "say hello" });
-    request(id, "session.message.send", ann, payload)
+    request(id, "session.message.send", ann, &payload)
 }
 
 fn code(answer: &Value) -> (&str, &str) {
@@ -79,11 +79,11 @@ async fn a_subscription_that_is_given_up_joins_nothing() {
     let mut socket = ann.person.wire().await;
     freeze(&app, "project", "JoinRoom");
     let rooms = json!({ "rooms": [format!("session:{}", ann.session)] });
-    let mut hurried = request("1", "subscribe", &ann, rooms.clone());
+    let mut hurried = request("1", "subscribe", &ann, &rooms);
     hurried["deadlineMs"] = 20.into();
     socket.say(hurried.to_string()).await;
     assert_eq!(code(&socket.response("1").await), ("DEADLINE_EXCEEDED", ""));
-    socket.say(request("2", "subscribe", &ann, rooms).to_string()).await;
+    socket.say(request("2", "subscribe", &ann, &rooms).to_string()).await;
     socket.ask("3", "cancel", None, json!({ "requestId": "2" })).await;
     assert_eq!(socket.response("3").await["payload"], json!({ "cancelled": true }));
     assert_eq!(socket.response("2").await["error"]["code"], "CANCELLED");

@@ -13,8 +13,8 @@ use crate::{refusal, rest_refusal};
 /// Nobody gets anything back before the test is over.
 const NEVER_AGAIN: Duration = Duration::from_hours(1);
 
-fn at_once(burst: u32) -> Option<Rate> {
-    Some(Rate { every: NEVER_AGAIN, burst })
+fn at_once(burst: u32) -> Rate {
+    Rate { every: NEVER_AGAIN, burst }
 }
 
 async fn app(rates: RateSettings) -> TestApp {
@@ -28,7 +28,7 @@ async fn ping(socket: &mut WireSocket) -> Value {
 
 #[tokio::test]
 async fn a_user_has_one_allowance_over_sockets_and_rest() {
-    let app = app(RateSettings { requests: at_once(8), ..RateSettings::NONE }).await;
+    let app = app(RateSettings { requests: Some(at_once(8)), ..RateSettings::NONE }).await;
     let (ann, bob) = (app.user("ann").await, app.user("bob").await);
     // Two handshakes and two pings, then four requests over REST.
     let (mut one, mut other) = (ann.wire().await, ann.wire().await);
@@ -76,7 +76,7 @@ async fn what_was_used_comes_back() {
 
 #[tokio::test]
 async fn strangers_are_counted_by_address_and_people_who_are_known_are_not() {
-    let app = app(RateSettings { public: at_once(3), ..RateSettings::NONE }).await;
+    let app = app(RateSettings { public: Some(at_once(3)), ..RateSettings::NONE }).await;
     let ann = app.user("ann").await;
     app.client().login("ann@example.com", PASSWORD).await.unwrap();
     let wrong = app.client().login("ann@example.com", "wrong wrong").await;
@@ -129,7 +129,7 @@ async fn one_socket_too_many_is_closed_and_the_others_stay() {
 #[tokio::test]
 async fn who_does_not_listen_to_refusals_is_closed() {
     let rates = RateSettings {
-        requests: at_once(2),
+        requests: Some(at_once(2)),
         refusals_per_minute_max: Some(3),
         ..RateSettings::NONE
     };
