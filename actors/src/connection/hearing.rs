@@ -11,8 +11,9 @@ use iris_protocol::{
     limits::ROOMS_PER_CONNECTION_MAX,
 };
 
-use super::{Connection, Outbound, too_many, value};
+use super::{Connection, Outbound, value};
 use crate::Node;
+use crate::dispatch::{Patience, given_up};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::supervision::{RequestTag, detached, in_request};
 
@@ -22,7 +23,7 @@ const SUBSCRIBE_BUDGET: Duration = Duration::from_secs(30);
 impl Connection {
     pub(super) fn subscribe(
         &mut self,
-        id: String,
+        (id, deadline_ms): (String, Option<u64>),
         project_id: Option<ProjectId>,
         subscribe: Subscribe,
         ctx: &mut Context<Self>,
@@ -40,7 +41,10 @@ impl Connection {
             let error = ApiError::invalid("a room is named twice").reason("duplicate_room");
             return self.respond(id, Err(error), None);
         }
-        let Some(permit) = self.permit() else { return self.respond(id, Err(too_many()), None) };
+        let (in_flight, permit) = match self.requests.begin(id, deadline_ms) {
+            Ok(begun) => begun,
+            Err((id, error)) => return self.refuse(id, error, ctx),
+        };
         self.rooms_on_their_way += asked;
         let join = Join {
             node: self.node.clone(),
@@ -53,9 +57,12 @@ impl Connection {
         let request = RequestId::from_bits(self.node.services.ids.next_bits());
         let request: RequestTag = request.as_str().into();
         let work = self.vitals.begin("subscribe", SUBSCRIBE_BUDGET);
-        let joined = in_request(request, join.run()).into_actor(self);
+        let joined = in_request(request, join.run(Arc::clone(&in_flight.patience)));
+        let joined = joined.into_actor(self);
         ctx.spawn(joined.map(move |joined, connection, _| {
             drop((permit, work));
+            let id = in_flight.id.clone();
+            drop(in_flight);
             connection.rooms_on_their_way -= asked;
             match joined {
                 Ok(Joined { project_id, outcomes }) => {
@@ -149,7 +156,20 @@ struct Joined {
 }
 
 impl Join {
-    async fn run(self) -> Result<Joined, ApiError> {
+    /// Joins the rooms, or none of them when the client is patient no longer.
+    async fn run(self, patience: Arc<Patience>) -> Result<Joined, ApiError> {
+        let code = tokio::select! {
+            biased;
+            joined = self.join_all() => return joined,
+            code = patience.over() => code,
+        };
+        if let (Some(project_id), Some(claims)) = (&self.project_id, &self.claims) {
+            self.leave_again(project_id, &claims.user_id).await;
+        }
+        Err(given_up(code))
+    }
+
+    async fn join_all(&self) -> Result<Joined, ApiError> {
         let is_admin_room = |room: &str| room.parse() == Ok(Room::Admin);
         let names: Vec<&str> = self.subscribe.rooms.iter().map(|room| room.parts().0).collect();
         let is_only_admin = !names.is_empty() && names.iter().all(|room| is_admin_room(room));
@@ -234,6 +254,8 @@ impl Join {
             | OwnerAnswer::File(_)
             | OwnerAnswer::Written(..)
             | OwnerAnswer::BackupPart(_)
+            | OwnerAnswer::Heads(_)
+            | OwnerAnswer::Snapshots(_)
             | OwnerAnswer::Left => Err(mismatch()),
         }
     }
