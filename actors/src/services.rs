@@ -15,7 +15,6 @@ use iris_tools::ToolRegistry;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use crate::BackupSettings;
 use crate::connection::SocketSettings;
 use crate::rates::RateSettings;
 use crate::supervision::Supervision;

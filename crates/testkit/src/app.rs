@@ -13,8 +13,9 @@ use iris::config::Config;
 use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
-use iris_actors::{BackupSettings, Node, PresenceSettings, Registration, ResumePolicy};
-use iris_actors::{BackupSettings, Node, RateSettings, Registration, ResumePolicy};
+use iris_actors::{
+    BackupSettings, Node, PresenceSettings, RateSettings, Registration, ResumePolicy,
+};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
