@@ -114,12 +114,14 @@ async fn commands_that_go_on_count_as_in_flight_although_they_were_answered() {
     let mut socket = ann.person.wire().await;
     for index in 0..iris_protocol::limits::REQUESTS_IN_FLIGHT_MAX {
         let mut hurried = message(&index.to_string(), &ann);
-        hurried["deadlineMs"] = 1.into();
+        // Long enough for the rights to be checked: from then on it goes on.
+        hurried["deadlineMs"] = 500.into();
         socket.say(hurried.to_string()).await;
     }
     for _ in 0..iris_protocol::limits::REQUESTS_IN_FLIGHT_MAX {
         let answer = socket.next_json().await;
         assert_eq!(answer["error"]["code"], "DEADLINE_EXCEEDED", "{answer}");
+        assert_eq!(answer["error"]["details"]["reason"], "outcome_unknown", "{answer}");
     }
     socket.say(message("one more", &ann).to_string()).await;
     assert_eq!(socket.response("one more").await["error"]["code"], "RATE_LIMITED");
