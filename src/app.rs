@@ -34,6 +34,7 @@ use crate::config::Config;
 use crate::http::{Gatekeeper, guard, identify, routes};
 use crate::lock::DataDirLock;
 use crate::logging::LogOfAnother;
+use crate::sockets;
 use crate::sse::Streams;
 
 /// How long a client may take to send a request's head.
@@ -388,6 +389,8 @@ fn services(
             events_kept: config.events_kept,
             events_kept_bytes_max: config.events_kept_bytes_max,
             quotas: config.quotas,
+            sockets: config.sockets,
+            rates: config.rates,
             backups: BackupSettings {
                 interval: dependencies.backup_interval.or(config.backups.interval),
                 ..config.backups
@@ -421,6 +424,7 @@ fn serve(
     };
     let server = HttpServer::new(app)
         .workers(available_parallelism().map_or(1, usize::from))
+        .on_connect(sockets::accepted)
         // Frames are small and each is awaited: held back for an acknowledgement it comes 40 ms late.
         .tcp_nodelay(true)
         // No client of HTTP sends the end of its half and goes on reading. One that does is gone, and

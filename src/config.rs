@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directories::ProjectDirs;
-use iris_actors::{BackupSettings, Registration, ResumePolicy};
+use iris_actors::connection::SocketSettings;
+use iris_actors::{BackupSettings, Rate, RateSettings, Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::{LogFormat, ModelRef, limits::IMPORT_BYTES_MAX};
@@ -104,6 +105,10 @@ pub struct Config {
     pub quotas: Quotas,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
+    /// How connections are watched.
+    pub sockets: SocketSettings,
+    /// How often callers may ask.
+    pub rates: RateSettings,
     /// How backups are made and archives taken.
     pub backups: BackupSettings,
     /// How long a thread may be blocked before the process aborts; `None` means for ever.
@@ -204,6 +209,8 @@ impl Config {
                 .unwrap_or(EVENTS_KEPT_BYTES_DEFAULT),
             quotas: quotas(&mut top)?,
             resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
+            sockets: sockets(&mut top)?,
+            rates: rates(&mut top)?,
             backups: BackupSettings {
                 interval: top.parse("backup_interval_hours", parse::backup_interval)?.flatten(),
                 kept: top
@@ -213,7 +220,7 @@ impl Config {
                     .parse("import_bytes_max", parse::import_bytes_max)?
                     .unwrap_or(IMPORT_BYTES_MAX),
             },
-            watchdog_abort: top.parse("watchdog_abort_seconds", parse::watchdog_abort)?.flatten(),
+            watchdog_abort: top.parse("watchdog_abort_seconds", parse::seconds_or_never)?.flatten(),
             log: top.parse("log", parse::log_filter)?.unwrap_or_else(|| LOG_DEFAULT.to_owned()),
             log_format: top.parse("log_format", parse::log_format)?.unwrap_or(LogFormat::Text),
             otlp: otlp(&mut top, warnings)?,
@@ -256,6 +263,42 @@ fn quotas(top: &mut Section) -> Result<Quotas, ConfigError> {
         bytes_max: quota("project_bytes_max", QUOTAS_DEFAULT.bytes_max)?,
         files_max: quota("project_files_max", QUOTAS_DEFAULT.files_max)?,
         file_bytes_max: quota("project_file_bytes_max", QUOTAS_DEFAULT.file_bytes_max)?,
+    })
+}
+
+fn sockets(top: &mut Section) -> Result<SocketSettings, ConfigError> {
+    let default = SocketSettings::default();
+    Ok(SocketSettings {
+        ping_interval: top
+            .parse("ping_interval_seconds", parse::seconds_or_never)?
+            .unwrap_or(default.ping_interval),
+        pong_timeout: top
+            .parse("pong_timeout_seconds", parse::seconds)?
+            .unwrap_or(default.pong_timeout),
+        frame_age_max: top
+            .parse("frame_age_max_seconds", parse::seconds)?
+            .unwrap_or(default.frame_age_max),
+        ..default
+    })
+}
+
+fn rates(top: &mut Section) -> Result<RateSettings, ConfigError> {
+    let mut count = |key: &str, default: u32| -> Result<u32, ConfigError> {
+        Ok(top.parse(key, parse::count)?.unwrap_or(default))
+    };
+    let a_second = count("requests_per_second", 50)?;
+    let burst = count("requests_burst", 100)?;
+    let public = count("public_requests_per_minute", 120)?;
+    let connections = count("connections_per_user_max", 8)?;
+    let refusals = count("refusals_per_minute_max", 300)?;
+    let most = |count: u32| (count > 0).then(|| usize::try_from(count).unwrap_or(usize::MAX));
+    Ok(RateSettings {
+        requests: (Duration::from_secs(1).checked_div(a_second))
+            .map(|every| Rate { every, burst: burst.max(1) }),
+        public: (Duration::from_mins(1).checked_div(public))
+            .map(|every| Rate { every, burst: public.div_ceil(2) }),
+        connections_per_user_max: most(connections),
+        refusals_per_minute_max: most(refusals),
     })
 }
 

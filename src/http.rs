@@ -8,6 +8,7 @@ mod request_id;
 mod rest;
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
@@ -15,7 +16,7 @@ use actix_web::web::{Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::StreamExt;
 use iris_actors::Node;
-use iris_actors::dispatch::{Ask, Peer};
+use iris_actors::dispatch::{Ask, Patience, Peer};
 use iris_actors::supervision::detached;
 use iris_protocol::{
     ApiError, Command, ErrorCode, FrameError, Method, Operation, RequestFrame, ResponseFrame,
@@ -138,24 +139,31 @@ async fn undisturbed<T: 'static>(
 /// `POST /v1/commands`: one request of the socket's envelope.
 async fn command(node: Data<Node>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let frame = match ask(&node, &request, payload).await {
-        Ok((id, ask)) => match undisturbed(async move { node.dispatch(ask).await }).await {
-            Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
-            Err(error) => ResponseFrame::failure(Some(id), error),
-        },
+        Ok((id, patience, ask)) => {
+            match undisturbed(patience.bear(async move { node.dispatch(ask).await })).await {
+                Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
+                Err(error) => ResponseFrame::failure(Some(id), error),
+            }
+        }
         Err(refused) => {
             let request_id = request_id(&request);
             ResponseFrame::failure(refused.id, ApiError { request_id, ..refused.error })
         }
     };
     let status = frame.error.as_ref().map_or(200, |error| error.code.http_status());
-    HttpResponse::build(error::status_code(status)).json(frame)
+    let retry_after_ms = frame.error.as_ref().and_then(|error| error.retry_after_ms);
+    let mut response = HttpResponse::build(error::status_code(status));
+    if let Some(delay_ms) = retry_after_ms {
+        response.insert_header(error::retry_after(delay_ms));
+    }
+    response.json(frame)
 }
 
 async fn ask(
     node: &Node,
     request: &HttpRequest,
     payload: Payload,
-) -> Result<(String, Ask), FrameError> {
+) -> Result<(String, Arc<Patience>, Ask), FrameError> {
     let refused = |id: Option<String>| move |error: ApiError| FrameError { id, error };
     let claims = claims(node, request).map_err(refused(None))?;
     if claims.is_none() {
@@ -164,15 +172,14 @@ async fn ask(
     require_json(request).map_err(refused(None))?;
     let body = body(request, payload, FRAME_BYTES_MAX).await.map_err(refused(None))?;
     let frame = RequestFrame::parse(&body)?;
-    let id = frame.id;
+    let (id, patience) = (frame.id, Patience::new(frame.deadline_ms));
     let operation = Operation::in_envelope(&frame.r#type).map_err(refused(Some(id.clone())))?;
     let command = Command::decode(operation, frame.payload).map_err(refused(Some(id.clone())))?;
     let (project_id, peer) = (frame.project_id, peer(request));
     let (idempotency_key, request_id) = (frame.idempotency_key, request_id(request));
-    Ok((
-        id,
-        Ask { claims, project_id, command, idempotency_key, peer, request_id, connection_id: None },
-    ))
+    let connection_id = None;
+    let ask = Ask { claims, project_id, command, idempotency_key, peer, request_id, connection_id };
+    Ok((id, patience, ask))
 }
 
 /// The bearer token of a request (RFC 6750 section 2.1).
@@ -191,8 +198,12 @@ fn bearer(request: &HttpRequest) -> Result<Option<&str>, ApiError> {
     }
 }
 
+/// Who asks, which counts as one of their requests.
 fn claims(node: &Node, request: &HttpRequest) -> Result<Option<iris_auth::AccessClaims>, ApiError> {
-    bearer(request)?.map(|token| node.authenticate(token)).transpose()
+    let Some(token) = bearer(request)? else { return Ok(None) };
+    let claims = node.authenticate(token)?;
+    node.count(Some(&claims), &peer(request))?;
+    Ok(Some(claims))
 }
 
 /// Where a request came from.

@@ -20,7 +20,6 @@ use actix_web::{HttpRequest, HttpResponse};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use iris_actors::connection::{CloseReason, Inbound, NewConnection, OutFrame, Outbound};
-use iris_actors::dispatch::Peer;
 use iris_actors::supervision::detached;
 use iris_actors::{Node, TicketUse};
 use iris_auth::AccessClaims;
@@ -36,6 +35,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::http::{RestError, peer, who_connects};
+use crate::sockets;
 
 /// Most bytes that joining the rooms may give before the first of them is written: a few rooms at
 /// their limit, as for a WebSocket.
@@ -92,8 +92,9 @@ pub(crate) async fn follow(
     let claims = who_connects(&node, &request, ticket, &purpose)?;
     let asked = asked?;
     let project_id = Some(&asked.project_id);
+    node.count(claims.as_ref(), &peer(&request))?;
     node.admits(claims.as_ref(), Operation::Subscribe, project_id, None).await?;
-    let from = || Line::open(&node, claims.clone(), peer(&request));
+    let from = || Line::open(&node, claims.clone(), &request);
     let joined = match from().join(&asked, asked.since.as_ref()).await? {
         Some(joined) => joined,
         // More than a replay may be: the client has to read a snapshot.
@@ -189,16 +190,17 @@ impl Drop for Line {
 }
 
 impl Line {
-    fn open(node: &Node, claims: Option<AccessClaims>, peer: Peer) -> Self {
+    fn open(node: &Node, claims: Option<AccessClaims>, request: &HttpRequest) -> Self {
         let outbound = Arc::new(Outbound::default());
         let (says, mut said) = mpsc::channel(2);
         let connection = NewConnection {
             node: node.clone(),
             inbound: stream::poll_fn(move |cx| said.poll_recv(cx)),
             outbound: Arc::clone(&outbound),
+            abort: sockets::abort(request),
             claims,
             is_known: Arc::new(AtomicBool::new(true)),
-            peer,
+            peer: peer(request),
         };
         connection.start();
         Self { outbound, says }
@@ -212,9 +214,17 @@ impl Line {
             project_id: Some(asked.project_id.clone()),
             payload: serde_json::to_value(subscribe).map_err(broken)?,
             idempotency_key: None,
+            deadline_ms: None,
         };
         let text = serde_json::to_vec(&frame).map_err(broken)?;
         self.says.try_send(Inbound::Text(text.into())).map_err(broken)
+    }
+
+    /// Answers a ping, which this transport does not have: a client that does not read is noticed by
+    /// what waits for it.
+    fn lives(&self) {
+        // Full of requests, it lives as well.
+        self.says.try_send(Inbound::Pong).ok();
     }
 
     /// Joins the rooms. None when there is more to replay than may be.
@@ -265,7 +275,16 @@ impl Line {
     async fn answer(&self, gathered: &mut Gathered) -> Result<Option<Vec<RoomOutcome>>, ApiError> {
         loop {
             let json = match poll_fn(|cx| self.outbound.poll_next(cx)).await {
-                Some(OutFrame::Text(json) | OutFrame::Replay(json)) => json,
+                Some(
+                    OutFrame::Text(json)
+                    | OutFrame::Replay(json)
+                    | OutFrame::Delta(_, json)
+                    | OutFrame::Snapshot(_, json),
+                ) => json,
+                Some(OutFrame::Ping) => {
+                    self.lives();
+                    continue;
+                }
                 Some(OutFrame::Pong(_)) => continue,
                 Some(OutFrame::Close(reason)) => return Err(closed(&reason)),
                 None => return Err(overloaded()),
@@ -298,6 +317,7 @@ fn closed(reason: &CloseReason) -> ApiError {
     let code = match reason.code {
         4401 => ErrorCode::Unauthenticated,
         1012 => ErrorCode::ShuttingDown,
+        4029 | 4409 => ErrorCode::RateLimited,
         1011 => ErrorCode::Internal,
         _ => return overloaded(),
     };
@@ -413,7 +433,14 @@ struct Body {
 impl Body {
     fn write(&mut self, frame: OutFrame, to: &mut BytesMut) {
         match frame {
-            OutFrame::Text(json) | OutFrame::Replay(json) => self.write_event(&json, to),
+            OutFrame::Text(json)
+            | OutFrame::Replay(json)
+            | OutFrame::Delta(_, json)
+            | OutFrame::Snapshot(_, json) => self.write_event(&json, to),
+            OutFrame::Ping => {
+                self.line.lives();
+                to.extend_from_slice(b":\n\n");
+            }
             OutFrame::Pong(_) => to.extend_from_slice(b":\n\n"),
             OutFrame::Close(CloseReason { code, text }) => {
                 let payload = json!({ "code": code, "reason": text });

@@ -24,6 +24,7 @@ use iris_protocol::{ApiError, Operation};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::http::{RestError, peer, who_connects};
+use crate::sockets;
 
 /// Bytes that one write joins from the queue, as long as there are frames.
 const WRITE_BYTES: usize = 32 * 1024;
@@ -36,6 +37,7 @@ pub(crate) async fn connect(
 ) -> Result<HttpResponse, RestError> {
     let claims = who_connects(&node, &request, ticket(&request).as_deref(), &TicketUse::Socket)?;
     if claims.is_some() {
+        node.count(claims.as_ref(), &peer(&request))?;
         node.admits(claims.as_ref(), Operation::Ping, None, None).await?;
     }
     let mut response = handshake(&request).map_err(|error| {
@@ -48,6 +50,7 @@ pub(crate) async fn connect(
         inbound: Incoming::new(payload, Arc::clone(&is_known)),
         is_known,
         outbound: Arc::clone(&outbound),
+        abort: sockets::abort(&request),
         claims,
         peer: peer(&request),
     };
@@ -97,9 +100,11 @@ impl Drop for Outgoing {
 fn message(frame: OutFrame) -> Message {
     match frame {
         // JSON from serde is UTF-8; should it ever not be, the client gets an empty frame.
-        OutFrame::Text(json) | OutFrame::Replay(json) => {
-            Message::Text(json.try_into().unwrap_or_default())
-        }
+        OutFrame::Text(json)
+        | OutFrame::Replay(json)
+        | OutFrame::Delta(_, json)
+        | OutFrame::Snapshot(_, json) => Message::Text(json.try_into().unwrap_or_default()),
+        OutFrame::Ping => Message::Ping(Bytes::new()),
         OutFrame::Pong(payload) => Message::Pong(payload),
         OutFrame::Close(CloseReason { code, text }) => Message::Close(Some(WireReason {
             code: CloseCode::from(code),

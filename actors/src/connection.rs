@@ -2,9 +2,14 @@
 //! come in and drains its queue of frames that go out (docs/decisions/0001).
 
 mod alive;
+mod catching_up;
 mod hearing;
+mod heartbeat;
 mod identity;
+mod limits;
 mod outbound;
+mod requests;
+mod settings;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,21 +21,26 @@ use bytes::Bytes;
 use futures_util::Stream;
 use iris_auth::AccessClaims;
 use iris_protocol::{
-    ApiError, Command, ConnectionId, ErrorCode, FrameError, Operation, Pong, ProjectId,
-    RequestFrame, ResponseFrame, Room,
-    limits::{PROTOCOL_ERRORS_PER_MINUTE_MAX, REQUESTS_IN_FLIGHT_MAX},
+    ApiError, CancelPayload, Command, ConnectionId, ErrorCode, FrameError, Operation, Pong,
+    ProjectId, RequestFrame, RequestId, ResponseFrame, Room,
+    limits::PROTOCOL_ERRORS_PER_MINUTE_MAX,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::Node;
 use crate::dispatch::{Ask, Peer};
-use crate::supervision::{ChildSpec, Supervise, Vitals, detached, spawn};
+use crate::rates::Allowance;
+use crate::supervision::{Address, ChildSpec, RequestTag, Supervise, Vitals, detached, spawn};
+
+use alive::Pulse;
+use limits::Refusals;
+use requests::Requests;
 
 pub(crate) use alive::Connections;
 pub use outbound::{CloseReason, OutFrame, Outbound};
+pub use settings::SocketSettings;
 
 /// The window in which protocol errors are counted.
 const PROTOCOL_ERROR_WINDOW: Duration = Duration::from_mins(1);
@@ -61,6 +71,8 @@ pub struct NewConnection<S> {
     pub inbound: S,
     /// The frames that go out.
     pub outbound: Arc<Outbound>,
+    /// Ends the transport whatever still waits to be sent.
+    pub abort: Box<dyn Fn() + Send + Sync>,
     /// Who it is, when it said so with the connection itself.
     pub claims: Option<AccessClaims>,
     /// Set once it is known who it is: the transport may then read as much as comes.
@@ -72,18 +84,19 @@ pub struct NewConnection<S> {
 impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
     /// Starts the connection's actor on the current arbiter.
     pub fn start(self) {
-        let Self { node, inbound, outbound, claims, is_known, peer } = self;
+        let Self { node, inbound, outbound, abort, claims, is_known, peer } = self;
         let id = ConnectionId::from_bits(node.services.ids.next_bits());
         let top = Arc::clone(&node.top);
         let spec = ChildSpec::new("connection", id.to_string());
+        let pulse = Arc::<Pulse>::default();
         let on_exit = {
             let (id, outbound) = (id.clone(), Arc::clone(&outbound));
             let connections = Arc::clone(&node.connections);
-            connections.add(&id, &outbound);
+            connections.add(&id, &outbound, &pulse, abort);
             move |_| {
                 // One that panicked or was stopped tells its client to come back; any other has closed.
                 outbound.close(CloseReason::new(1011, "internal error"));
-                connections.remove(&id);
+                connections.ended(&id);
             }
         };
         let create = move |ctx: &mut Context<Connection>, vitals: &Arc<Vitals>| {
@@ -93,6 +106,8 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
                 vitals: Arc::clone(vitals),
                 node,
                 outbound,
+                pulse,
+                heartbeat_is_due: false,
                 claims,
                 is_known,
                 peer,
@@ -101,8 +116,10 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
                 hears_log: None,
                 rooms_on_their_way: 0,
                 projects_on_their_way: Vec::new(),
-                in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
+                requests: Requests::new(),
                 protocol_errors: VecDeque::new(),
+                allowance: Allowance::default(),
+                refusals: Refusals::default(),
                 expiry: Vec::new(),
             }
         };
@@ -116,6 +133,10 @@ pub struct Connection {
     vitals: Arc<Vitals>,
     node: Node,
     outbound: Arc<Outbound>,
+    /// Whether the client owes a pong.
+    pulse: Arc<Pulse>,
+    /// Whether a heartbeat is on its way.
+    heartbeat_is_due: bool,
     /// Who it is; none before `hello`.
     claims: Option<AccessClaims>,
     peer: Peer,
@@ -131,9 +152,12 @@ pub struct Connection {
     rooms_on_their_way: usize,
     /// Where they are, one for each subscription.
     projects_on_their_way: Vec<ProjectId>,
-    in_flight: Arc<Semaphore>,
+    requests: Requests,
     /// When the protocol errors inside the window happened.
     protocol_errors: VecDeque<Instant>,
+    /// How many requests it may make now.
+    allowance: Allowance,
+    refusals: Refusals,
     expiry: Vec<SpawnHandle>,
 }
 
@@ -148,9 +172,15 @@ impl Actor for Connection {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        let address = Address::of(ctx, &self.vitals).downgrade();
+        self.node.connections.runs(&self.id, address);
+        self.catch_up(ctx);
         if let Some(claims) = self.claims.clone() {
             self.act_for(&claims, ctx);
-            return self.greet(&claims);
+            if !self.is_one_too_many(ctx) {
+                self.greet(&claims);
+            }
+            return;
         }
         let timeout = self.node.services.settings.hello_timeout;
         ctx.run_later(timeout, |connection, ctx| {
@@ -178,7 +208,7 @@ impl Supervise for Connection {
             "userId": self.claims.as_ref().map(|claims| &claims.user_id),
             "rooms": self.rooms.values().map(Vec::len).sum::<usize>(),
             "projects": self.rooms.len(),
-            "requestsInFlight": REQUESTS_IN_FLIGHT_MAX - self.in_flight.available_permits(),
+            "requestsInFlight": self.requests.count(),
             "outbound": self.outbound.counts(),
         })
     }
@@ -201,7 +231,7 @@ impl Connection {
                 self.protocol_error(FrameError { id: None, error }, ctx);
             }
             Inbound::Ping(payload) => self.outbound.push_pong(payload),
-            Inbound::Pong => {}
+            Inbound::Pong => self.pulse.beat(),
             Inbound::Closed => self.close(1000, "closed", ctx),
             Inbound::Broken(reason) => {
                 self.outbound.close(reason);
@@ -221,23 +251,33 @@ impl Connection {
             Ok(request) => request,
             Err(error) => return self.protocol_error(error, ctx),
         };
+        if self.requests.is_in_flight(&request.id) {
+            // Its id stands for the one that is in flight, whose answer is still to come.
+            let message = "a request with this id is in flight";
+            let error = ApiError::invalid(message).reason("duplicate_id");
+            let error = error.detail("requestId", request.id);
+            return self.protocol_error(FrameError { id: None, error }, ctx);
+        }
         let operation = match Operation::in_envelope(&request.r#type) {
             Ok(operation) => operation,
             Err(error) => {
                 return self.protocol_error(FrameError { id: Some(request.id), error }, ctx);
             }
         };
-        let RequestFrame { id, project_id, payload, idempotency_key, .. } = request;
+        if let Err(error) = self.count_request() {
+            return self.refuse(request.id, error, ctx);
+        }
         if self.claims.is_none() && operation != Operation::Hello {
-            self.respond(id, Err(ApiError::from(ErrorCode::Unauthenticated)), None);
+            self.respond(request.id, Err(ApiError::from(ErrorCode::Unauthenticated)), None);
             return self.close(4401, "not authenticated", ctx);
         }
+        let RequestFrame { id, project_id, payload, idempotency_key, deadline_ms, .. } = request;
         let command = match Command::decode(operation, payload) {
             Ok(command) => command,
             Err(error) => return self.protocol_error(FrameError { id: Some(id), error }, ctx),
         };
         let project_id = project_id.or_else(|| self.default_project.clone());
-        self.command(Request { id, project_id, command, idempotency_key }, ctx);
+        self.command(Request { id, project_id, command, idempotency_key, deadline_ms }, ctx);
     }
 
     /// Answers a frame that is no valid request; too many of them end the connection.
@@ -258,7 +298,7 @@ impl Connection {
     }
 
     fn command(&mut self, request: Request, ctx: &mut Context<Self>) {
-        let Request { id, project_id, command, idempotency_key } = request;
+        let Request { id, project_id, command, idempotency_key, deadline_ms } = request;
         #[expect(clippy::wildcard_enum_match_arm, reason = "all others are not about the socket")]
         match command {
             Command::Hello(hello) => self.hello(id, &hello.token, hello.project_id, ctx),
@@ -266,7 +306,16 @@ impl Connection {
             Command::Ping(_) => {
                 self.respond(id, value(Pong { pong: self.node.services.clock.now_ms() }), None);
             }
-            Command::Subscribe(subscribe) => self.subscribe(id, project_id, subscribe, ctx),
+            Command::Cancel(cancel) => {
+                let cancelled = self.requests.cancel(&cancel.request_id);
+                self.respond(id, value(CancelPayload { cancelled }), None);
+            }
+            Command::PartSync(sync) => {
+                self.sync_part((id, deadline_ms), project_id, sync.part_id, ctx);
+            }
+            Command::Subscribe(subscribe) => {
+                self.subscribe((id, deadline_ms), project_id, subscribe, ctx);
+            }
             Command::Unsubscribe(unsubscribe) => self.unsubscribe(id, &unsubscribe),
             command => {
                 let (claims, peer) = (self.claims.clone(), self.peer.clone());
@@ -280,28 +329,42 @@ impl Connection {
                     request_id,
                     connection_id,
                 };
-                self.dispatch(id, ask);
+                self.dispatch(id, deadline_ms, ask, ctx);
             }
         }
     }
 
     /// Runs a command in a task of its own: a client that goes away stops listening, not the work.
-    fn dispatch(&self, id: String, ask: Ask) {
-        let Some(permit) = self.permit() else { return self.respond(id, Err(too_many()), None) };
+    fn dispatch(
+        &mut self,
+        id: String,
+        deadline_ms: Option<u64>,
+        ask: Ask,
+        ctx: &mut Context<Self>,
+    ) {
+        let (in_flight, permit) = match self.requests.begin(id, deadline_ms) {
+            Ok(begun) => begun,
+            Err((id, error)) => return self.refuse(id, error, ctx),
+        };
         let (node, outbound) = (self.node.clone(), Arc::clone(&self.outbound));
         detached(async move {
-            let frame = match node.dispatch(ask).await {
-                Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
-                Err(error) => ResponseFrame::failure(Some(id), error),
+            let work = async move {
+                let done = node.dispatch(ask).await;
+                drop(permit);
+                done
             };
-            push(&outbound, &frame);
-            drop(permit);
+            let done = Arc::clone(&in_flight.patience).bear(work).await;
+            let id = in_flight.id.clone();
+            // From the answer on the client may use the id again.
+            drop(in_flight);
+            push(
+                &outbound,
+                &match done {
+                    Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
+                    Err(error) => ResponseFrame::failure(Some(id), error),
+                },
+            );
         });
-    }
-
-    /// The right to have one more request in flight.
-    fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.in_flight).try_acquire_owned().ok()
     }
 
     fn respond(&self, id: String, result: Result<Value, ApiError>, seq: Option<u64>) {
@@ -309,6 +372,11 @@ impl Connection {
             Ok(payload) => ResponseFrame::success(id, payload, seq),
             Err(error) => ResponseFrame::failure(Some(id), error),
         });
+    }
+
+    /// Names a request of this connection, for what it causes.
+    fn tag(&self) -> RequestTag {
+        RequestId::from_bits(self.node.services.ids.next_bits()).as_str().into()
     }
 
     fn push(&self, frame: &impl Serialize) {
@@ -321,6 +389,7 @@ struct Request {
     project_id: Option<ProjectId>,
     command: Command,
     idempotency_key: Option<String>,
+    deadline_ms: Option<u64>,
 }
 
 fn push(outbound: &Outbound, frame: &impl Serialize) {
@@ -328,11 +397,6 @@ fn push(outbound: &Outbound, frame: &impl Serialize) {
         Ok(json) => drop(outbound.push(Bytes::from(json))),
         Err(error) => tracing::error!(%error, "a frame could not be encoded"),
     }
-}
-
-fn too_many() -> ApiError {
-    let message = format!("at most {REQUESTS_IN_FLIGHT_MAX} requests may be in flight");
-    ApiError::new(ErrorCode::RateLimited, message).retry_after(100)
 }
 
 fn value(payload: impl Serialize) -> Result<Value, ApiError> {

@@ -8,6 +8,7 @@ mod admin;
 mod agents;
 mod backups;
 mod files;
+mod patience;
 mod presence;
 mod projects;
 mod repeat;
@@ -37,6 +38,8 @@ pub use backups::{
 pub(crate) use backups::{Uploads, read_part_for};
 pub use files::{FileAsk, FileBytes, file_bytes, put_file_bytes};
 pub(crate) use files::{read_file_for, write_file_for};
+pub use patience::Patience;
+pub(crate) use patience::given_up;
 
 /// What a caller wants.
 #[derive(Debug, Clone)]
@@ -108,6 +111,18 @@ impl Node {
         Err(ApiError::new(ErrorCode::Unauthenticated, message).reason("invalid_ticket"))
     }
 
+    /// Counts a request before anything is done for it: one of a user who is known, whatever it comes
+    /// over, or one that may come from anybody.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`, and when to try again.
+    pub fn count(&self, claims: Option<&AccessClaims>, peer: &Peer) -> Result<(), ApiError> {
+        match claims {
+            Some(claims) => self.rates.of_user(&claims.user_id),
+            None => self.rates.of_address(peer),
+        }
+    }
+
     /// Runs a command for a caller.
     ///
     /// # Errors
@@ -157,6 +172,7 @@ impl Node {
             Ok(grant) => grant,
             Err(refusal) => return repeat::of_the_last(self, operation, &ask, refusal).await,
         };
+        patience::begin(operation)?;
         match operation.right() {
             Right::Project(_) => perform_at_owner(self, &grant, ask).await,
             Right::Public | Right::User | Right::Admin => {
@@ -355,6 +371,8 @@ async fn perform_at_owner(node: &Node, grant: &Grant, ask: Ask) -> Result<Done, 
         | OwnerAnswer::Written(..)
         | OwnerAnswer::BackupPart(_)
         | OwnerAnswer::Joined(_)
+        | OwnerAnswer::Heads(_)
+        | OwnerAnswer::Snapshots(_)
         | OwnerAnswer::Left => Err(mismatch()),
     }
 }
@@ -480,6 +498,8 @@ async fn perform(
         | Command::AuthRefresh(_)
         | Command::Subscribe(_)
         | Command::Unsubscribe(_)
+        | Command::PartSync(_)
+        | Command::Cancel(_)
         | Command::Ping(_) => Err(ApiError::from(ErrorCode::UnknownOperation)),
     }
 }

@@ -16,6 +16,7 @@ mod orchestrator;
 mod outbox;
 pub mod owner;
 pub mod project;
+mod rates;
 mod recorder;
 mod root;
 mod services;
@@ -28,6 +29,7 @@ pub use backups::{BackupSettings, NewFile, check_about, remove_backups, settle};
 pub use directory::Directory;
 pub use node::{Node, NodeError};
 pub use project::PresenceSettings;
+pub use rates::{Rate, RateSettings};
 pub use root::Root;
 pub use services::{
     LogControl, Registration, ResumePolicy, Services, Settings, SystemClock, SystemIds,

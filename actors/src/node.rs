@@ -18,6 +18,7 @@ use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
 use crate::dispatch::Uploads;
 use crate::owner::Hop;
 use crate::project::ProjectHandle;
+use crate::rates::Rates;
 use crate::recorder::{Recorder, StoreNow};
 use crate::root::{OpenRoot, Root, RootAccess, TakeDatabase};
 use crate::supervision::{Address, AskError, ChildSpec, Intensity, RestartPolicy, Vitals, spawn};
@@ -48,6 +49,7 @@ pub struct Node {
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) tickets: Arc<Tickets>,
+    pub(crate) rates: Arc<Rates>,
     /// The way to projects that other nodes own; none while this one owns them all.
     pub(crate) hop: Option<Arc<dyn Hop>>,
 }
@@ -112,6 +114,9 @@ impl Node {
             let spec = ChildSpec { keeps_children: true, ..permanent("backups") };
             spawn(&top, spec, create, |_| {})
         };
+        let connections = Arc::<Connections>::default();
+        let rates = Arc::new(Rates::new(services.settings.rates));
+        connections.watch(services.settings.sockets, &top);
         Self {
             services,
             top,
@@ -121,8 +126,9 @@ impl Node {
             recorder,
             backups,
             uploads: Arc::default(),
-            connections: Arc::default(),
             tickets: Arc::default(),
+            connections,
+            rates,
             hop: None,
         }
     }

@@ -2,12 +2,13 @@
 //! one; nothing here assumes it: whatever passes is plain data, and frames for the connection come
 //! back the same way (docs/decisions/0008).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use iris_protocol::{
-    ApiError, BackupId, Command, ConnectionId, ErrorCode, File, Operation, Position, ProjectId,
-    Room, RoomOutcome, UserId,
+    ApiError, BackupId, Command, ConnectionId, ErrorCode, File, Operation, PartId, Position,
+    ProjectId, Room, RoomOutcome, UserId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +19,7 @@ use crate::directory::FindProject;
 use crate::dispatch::{
     BackupPart, Done, FileBytes, broken, perform_for, read_file_for, read_part_for, write_file_for,
 };
-use crate::project::{JoinRoom, LeaveRooms};
+use crate::project::{JoinRoom, LeaveRooms, RoomHeads, SendSnapshots};
 use crate::supervision::{AskError, Panicked, current_request, guarded, in_request};
 
 /// What is asked of the owner of a project. The rights were checked by whoever asks.
@@ -87,6 +88,22 @@ pub enum OwnerAsk {
         /// The name of its user that others see.
         username: String,
     },
+    /// Name the last event of each of these rooms that a connection hears. The answer comes behind the
+    /// frames that were sent to the connection before.
+    Heads {
+        /// The connection.
+        connection_id: ConnectionId,
+        /// Which.
+        rooms: Vec<Room>,
+    },
+    /// Send snapshots of these parts to a connection, of those that stream in its rooms. The answer
+    /// comes behind them.
+    Snapshots {
+        /// The connection.
+        connection_id: ConnectionId,
+        /// Which.
+        parts: Vec<PartId>,
+    },
     /// Leave rooms; all of them when none is named.
     Leave {
         /// The connection.
@@ -111,6 +128,10 @@ pub enum OwnerAnswer {
     BackupPart(BackupPart),
     /// To `Join`.
     Joined(RoomOutcome),
+    /// To `Heads`: by the name of the room.
+    Heads(BTreeMap<String, Position>),
+    /// To `Snapshots`: how many were sent.
+    Snapshots(usize),
     /// To `Leave`.
     Left,
 }
@@ -205,6 +226,21 @@ impl Node {
                 };
                 let outcome = project.address.ask(join).await;
                 outcome.map(OwnerAnswer::Joined).map_err(AskError::to_api)
+            }
+            OwnerAsk::Heads { connection_id, rooms } => {
+                // One that is not open is heard by nobody.
+                let project = self.directory.urge(FindProject(project_id)).await;
+                let Ok(Some(project)) = project else {
+                    return Ok(OwnerAnswer::Heads(BTreeMap::new()));
+                };
+                let heads = project.address.ask(RoomHeads { connection_id, rooms }).await;
+                heads.map(OwnerAnswer::Heads).map_err(AskError::to_api)
+            }
+            OwnerAsk::Snapshots { connection_id, parts } => {
+                let project = self.directory.urge(FindProject(project_id)).await;
+                let Ok(Some(project)) = project else { return Ok(OwnerAnswer::Snapshots(0)) };
+                let sent = project.address.ask(SendSnapshots { connection_id, parts }).await;
+                sent.map(OwnerAnswer::Snapshots).map_err(AskError::to_api)
             }
             OwnerAsk::Leave { connection_id, rooms, has_right } => {
                 // One that is not open has no rooms to leave.

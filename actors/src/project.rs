@@ -1,12 +1,14 @@
 //! The registry of one project: it owns the project's database, numbers and routes every event, and
 //! knows who hears what. The directory starts it.
 
+mod heads;
 mod joining;
 mod opening;
 mod presence;
 mod ring;
 mod rooms;
 mod sessions;
+mod snapshots;
 mod unfinished;
 mod upkeep;
 
@@ -30,6 +32,7 @@ use crate::root::RootAccess;
 use crate::session::{IsIdle, Session};
 use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
 use crate::{Services, Write, record};
+use heads::Heads;
 use opening::OpenDatabase;
 use presence::Presences;
 use ring::Ring;
@@ -37,11 +40,13 @@ use rooms::{Piece, Rooms};
 use unfinished::Marking;
 use upkeep::Upkeep;
 
+pub(crate) use heads::RoomHeads;
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
 pub(crate) use opening::{Damage, FromRoot, NotOpened, OpenedProject};
 pub use presence::PresenceSettings;
 pub(crate) use presence::{ListPresence, StartTyping, StopTyping, UpdatePresence};
 pub(crate) use sessions::InSession;
+pub(crate) use snapshots::SendSnapshots;
 pub(crate) use upkeep::index as index_text;
 
 /// How long pieces of a streaming part are joined before they are sent as one frame.
@@ -108,6 +113,7 @@ pub struct Project {
     committed: Registry,
     rooms: Rooms,
     presences: Presences,
+    heads: Heads,
     /// The last events that were published.
     ring: Ring,
     /// Sessions whose rooms can be joined, as far as that is known without the database.
@@ -236,6 +242,7 @@ impl Supervise for Project {
             committed: Arc::clone(&self.committed),
             rooms: Rooms::new(self.id.clone()),
             presences: Presences::default(),
+            heads: Heads::default(),
             ring: Ring::new(self.id.clone(), head),
             joinable: HashSet::new(),
             deletions: 0,
@@ -301,6 +308,7 @@ impl Handler<Committed> for Project {
         let known = self.head;
         for event in events.into_iter().filter(|event| event.seq > known) {
             self.forget_deleted(&event);
+            self.heads.published(&event);
             self.head = event.seq;
             let frame = self.rooms.publish(&event);
             self.presence_sees(&event, ctx);

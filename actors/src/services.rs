@@ -15,6 +15,8 @@ use iris_tools::ToolRegistry;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
+use crate::connection::SocketSettings;
+use crate::rates::RateSettings;
 use crate::supervision::Supervision;
 use crate::{BackupSettings, PresenceSettings};
 
@@ -99,6 +101,10 @@ pub struct Settings {
     pub events_kept_bytes_max: u64,
     /// The most that a project may hold.
     pub quotas: Quotas,
+    /// How connections are watched.
+    pub sockets: SocketSettings,
+    /// How often callers may ask.
+    pub rates: RateSettings,
     /// How backups are made and archives taken.
     pub backups: BackupSettings,
 }

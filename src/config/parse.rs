@@ -24,6 +24,8 @@ const SECONDS_MAX: u64 = 24 * 60 * 60;
 const DAYS_MAX: u64 = 36_500;
 /// What SQLite can hold.
 const NUMBER_MAX: u64 = i64::MAX.cast_unsigned();
+/// Most of what is counted by the second or minute, or by the user.
+const COUNT_MAX: u32 = 1_000_000;
 /// Longest time between two backups, in hours: a year.
 const BACKUP_HOURS_MAX: u64 = 366 * 24;
 /// Most projects that a server may be told to hold open; each takes three descriptors or more.
@@ -96,8 +98,8 @@ pub(super) fn seconds(text: &str) -> Parsed<Duration> {
     }
 }
 
-/// How long a thread may be blocked before the process ends itself; 0 means for ever.
-pub(super) fn watchdog_abort(text: &str) -> Parsed<Option<Duration>> {
+/// A time in whole seconds; 0 means never.
+pub(super) fn seconds_or_never(text: &str) -> Parsed<Option<Duration>> {
     if text == "0" { Ok(None) } else { seconds(text).map(Some) }
 }
 
@@ -115,6 +117,14 @@ pub(super) fn number(text: &str) -> Parsed<u64> {
     match text.parse() {
         Ok(number @ 0..=NUMBER_MAX) => Ok(number),
         Ok(_) | Err(_) => refuse(text, &format!("a whole number up to {NUMBER_MAX}")),
+    }
+}
+
+/// How many there may be of something that is counted; 0 means no limit.
+pub(super) fn count(text: &str) -> Parsed<u32> {
+    match text.parse() {
+        Ok(count @ 0..=COUNT_MAX) => Ok(count),
+        Ok(_) | Err(_) => refuse(text, &format!("a whole number up to {COUNT_MAX}")),
     }
 }
 

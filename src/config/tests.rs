@@ -74,6 +74,14 @@ fn without_any_source_the_defaults_hold() {
     let backups =
         BackupSettings { interval: None, kept: 7, import_bytes_max: 4 * 1024 * 1024 * 1024 };
     assert_eq!(config.backups, backups);
+    let sockets = SocketSettings {
+        ping_interval: Some(Duration::from_secs(25)),
+        pong_timeout: Duration::from_secs(10),
+        frame_age_max: Duration::from_secs(10),
+        abort_after: Duration::from_secs(2),
+    };
+    assert_eq!(config.sockets, sockets);
+    assert_eq!(config.rates, RateSettings::default());
     assert_eq!(config.watchdog_abort, None);
     assert_eq!(config.log, "info");
     assert_eq!(config.log_format, LogFormat::Text);
@@ -107,6 +115,14 @@ fn each_key_of_the_file_is_read() {
         backup_interval_hours = 24
         backups_kept = 3
         import_bytes_max = 1000
+        ping_interval_seconds = 0
+        pong_timeout_seconds = 3
+        frame_age_max_seconds = 5
+        requests_per_second = 10
+        requests_burst = 20
+        public_requests_per_minute = 6
+        connections_per_user_max = 2
+        refusals_per_minute_max = 0
         watchdog_abort_seconds = 15
         log = "iris=debug,warn"
         log_format = "json"
@@ -145,6 +161,20 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.resume, ResumePolicy::Auto);
     let interval = Some(Duration::from_hours(24));
     assert_eq!(config.backups, BackupSettings { interval, kept: 3, import_bytes_max: 1000 });
+    let sockets = SocketSettings {
+        ping_interval: None,
+        pong_timeout: Duration::from_secs(3),
+        frame_age_max: Duration::from_secs(5),
+        abort_after: Duration::from_secs(2),
+    };
+    assert_eq!(config.sockets, sockets);
+    let rates = RateSettings {
+        requests: Some(Rate { every: Duration::from_millis(100), burst: 20 }),
+        public: Some(Rate { every: Duration::from_secs(10), burst: 3 }),
+        connections_per_user_max: Some(2),
+        refusals_per_minute_max: None,
+    };
+    assert_eq!(config.rates, rates);
     assert_eq!(config.watchdog_abort, Some(Duration::from_secs(15)));
     assert_eq!(config.log, "iris=debug,warn");
     assert_eq!(config.log_format, LogFormat::Json);

@@ -1,7 +1,9 @@
 //! The one place that turns a code into an HTTP response.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, ContentType, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{
+    ALLOW, ContentType, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use iris_protocol::{ApiError, ErrorCode};
 use serde_json::json;
@@ -35,6 +37,11 @@ impl From<ApiError> for RestError {
     }
 }
 
+/// The header that says in whole seconds when to try again.
+pub(super) fn retry_after(delay_ms: u64) -> (HeaderName, String) {
+    (RETRY_AFTER, delay_ms.div_ceil(1000).to_string())
+}
+
 pub(super) fn status_code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
@@ -50,7 +57,7 @@ impl ResponseError for RestError {
             response.insert_header((ALLOW, allowed.as_str()));
         }
         if let Some(delay_ms) = self.error.retry_after_ms {
-            response.insert_header((RETRY_AFTER, delay_ms.div_ceil(1000).to_string()));
+            response.insert_header(retry_after(delay_ms));
         }
         if self.status_code() == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));

@@ -30,7 +30,12 @@ pub(super) async fn answer(
         return bytes(&node, operation, route, &request, payload).await;
     }
     // A request that carries its own proof must not fail for an old token beside it.
-    let claims = if operation.right() == Right::Public { None } else { claims(&node, &request)? };
+    let claims = if operation.right() == Right::Public {
+        node.count(None, &peer(&request))?;
+        None
+    } else {
+        claims(&node, &request)?
+    };
     let mut path_fields = Map::new();
     let project_id = fields_of_path(&request, &mut path_fields)?;
     // Nobody's body is read who may not send it.

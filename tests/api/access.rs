@@ -3,8 +3,8 @@
 
 use iris_client::Client;
 use iris_protocol::{
-    BackupId, Command, Data, Method, Operation, ProjectId, Right, Role, SessionId, ToolCallId,
-    Transport,
+    BackupId, Command, Data, Method, Operation, PartId, ProjectId, Right, Role, SessionId,
+    ToolCallId, Transport,
 };
 use iris_testkit::{PASSWORD, Person, TestApp, WireSocket, spawn_app};
 use serde_json::{Value, json};
@@ -246,6 +246,9 @@ impl World {
             Operation::ActorRestart | Operation::ActorStop => {
                 json!({ "path": "node/nowhere/at/all" })
             }
+            // There is none: the gate is what is asked here.
+            Operation::PartSync => json!({ "partId": PartId::from_bits(1) }),
+            Operation::Cancel => json!({ "requestId": "none" }),
             Operation::Hello | Operation::AuthRefresh => json!({ "token": own_token }),
             Operation::Subscribe | Operation::Unsubscribe => {
                 json!({ "rooms": [format!("project:{}", self.project)] })

@@ -192,6 +192,8 @@ impl World {
             | Operation::AuthRefresh
             | Operation::Subscribe
             | Operation::Unsubscribe
+            | Operation::PartSync
+            | Operation::Cancel
             | Operation::Ping => Case::NotKept("it is about one socket, and ends with it"),
             Operation::LogSet => {
                 Case::NotKept("refused where another program writes the log: it has its own test")

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use iris_actors::connection::SocketSettings;
 use iris_client::{Authentication, ConnectOptions};
 use iris_protocol::{
     ActorInfo, ErrorCode, Ping, ProjectGet,
@@ -205,9 +206,47 @@ async fn requests_in_flight_are_bounded_and_the_socket_goes_on() {
     assert_eq!(socket.response("last").await["success"], true);
 }
 
+/// A closed socket may take its time to read why.
+fn late_reading() -> AppOptions {
+    let abort_after = Duration::from_mins(1);
+    let sockets = SocketSettings { abort_after, ..SocketSettings::default() };
+    AppOptions { sockets, ..AppOptions::default() }
+}
+
+#[tokio::test]
+async fn a_reader_that_never_reads_is_gone_in_time_and_delays_nobody() {
+    let sockets = SocketSettings {
+        frame_age_max: Duration::from_millis(200),
+        abort_after: Duration::from_millis(100),
+        ..SocketSettings::default()
+    };
+    let app = spawn_app_with(AppOptions { sockets, ..AppOptions::default() }).await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let mut stalled = ann.person.wire().await;
+    let rooms = json!({ "rooms": [format!("session:{}", ann.session)] });
+    stalled.ask("1", "subscribe", Some(ann.project.as_str()), rooms).await;
+    assert_eq!(stalled.response("1").await["success"], true);
+
+    ann.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await;
+    ann.approval().await;
+    // More than the kernel buffers, and less than may wait.
+    let long = format!("say ok\n#{}", "x".repeat(200_000));
+    for _ in 0..5 {
+        ann.send_message(&long).await;
+        ann.wait_for("message.created").await;
+    }
+    let is_one = |actors: &[ActorInfo]| {
+        actors.iter().filter(|actor| actor.kind == "connection").count() == 1
+    };
+    app.wait_for_actors("the end of the one that does not read", is_one).await;
+    // It was cut off in the middle of a frame: there was no room for a close frame.
+    assert_eq!(stalled.close_code().await, 1006);
+    ann.call(Ping {}).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_reader_that_stops_reading_is_closed_and_hurts_nobody() {
-    let app = spawn_app().await;
+    let app = spawn_app_with(late_reading()).await;
     let mut ann = app.user("ann").await.conversation().await;
     let mut stalled = ann.person.wire().await;
     let rooms = json!({ "rooms": [format!("session:{}", ann.session)] });
@@ -268,7 +307,7 @@ async fn a_stranger_may_send_few_bytes_of_whatever_kind() {
 
 #[tokio::test]
 async fn a_socket_that_has_ended_runs_no_command() {
-    let app = spawn_app().await;
+    let app = spawn_app_with(late_reading()).await;
     let mut talk = app.user("ann").await.conversation().await;
     let (project, ann) = (talk.project.clone(), talk.person.clone());
     let other_login = app.client().login("ann@example.com", PASSWORD).await.unwrap();

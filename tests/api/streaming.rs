@@ -1,7 +1,7 @@
 //! Streaming text: pieces that join to what is stored, and a snapshot for whoever comes late.
 
 use iris_client::{FollowOptions, Follower, Update};
-use iris_protocol::{Event, RoomRequest, StreamKind, Subscribe};
+use iris_protocol::{ErrorCode, Event, PartSync, RoomRequest, StreamKind, Subscribe};
 use iris_testkit::{
     AppOptions, Conversation, FakeProvider, Gate, Reply, TestApp, chat, patiently, spawn_app,
     spawn_app_with, text_of,
@@ -80,6 +80,104 @@ async fn who_comes_late_gets_a_snapshot_and_then_the_pieces_after_it() {
 
 fn path(conversation: &Conversation) -> String {
     format!("/v1/projects/{}/sessions/{}", conversation.project, conversation.session)
+}
+
+/// Bytes of each of the segments in which a long text comes here.
+const SEGMENT: usize = 150_000;
+
+/// The text of an answer as one client has it.
+#[derive(Default)]
+struct Text {
+    bytes: usize,
+    snapshots: usize,
+}
+
+impl Text {
+    fn take(&mut self, event: &serde_json::Value) {
+        let number =
+            |name: &str| usize::try_from(event["payload"][name].as_u64().unwrap()).unwrap();
+        match event["type"].as_str() {
+            Some("message.text.delta") => {
+                assert_eq!(number("offset"), self.bytes);
+                self.bytes += event["payload"]["delta"].as_str().unwrap().len();
+            }
+            Some("message.part.snapshot") => {
+                assert!(number("length") > self.bytes);
+                self.bytes = number("length");
+                self.snapshots += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_one_snapshot_in_place_of_the_pieces_that_it_missed() {
+    let gates: Vec<Gate> = (0..8).map(|_| Gate::default()).collect();
+    let mut reply = Reply::stream();
+    for gate in &gates {
+        reply = reply.bytes(chat::text(&"x".repeat(SEGMENT))).wait(gate);
+    }
+    let (_app, mut ann) = with(vec![reply.bytes(chat::text("end")).bytes(chat::end("stop"))]).await;
+    let mut slow = ann.person.wire().await;
+    let rooms = serde_json::json!({ "rooms": [format!("session:{}", ann.session)] });
+    slow.ask("1", "subscribe", Some(ann.project.as_str()), rooms).await;
+    assert_eq!(slow.response("1").await["success"], true);
+
+    let run = ann.send_message("hi").await.run_id;
+    let (last, others) = gates.split_last().unwrap();
+    let mut heard = 0;
+    for index in 0..gates.len() {
+        // Who reads gets each segment before the next one comes.
+        while heard < (index + 1) * SEGMENT {
+            let Event::MessageTextDelta { offset, delta, .. } =
+                ann.wait_for("message.text.delta").await.event
+            else {
+                panic!("another event");
+            };
+            assert_eq!(offset, heard as u64);
+            heard += delta.len();
+        }
+        if let Some(gate) = others.get(index) {
+            gate.open();
+        }
+    }
+    let mut text = Text::default();
+    while text.bytes < gates.len() * SEGMENT {
+        text.take(&slow.next_json().await);
+    }
+    assert_eq!((text.bytes, text.snapshots), (gates.len() * SEGMENT, 1));
+    last.open();
+    while text.bytes < gates.len() * SEGMENT + "end".len() {
+        text.take(&slow.next_json().await);
+    }
+    assert_eq!(text.snapshots, 1);
+    ann.run_ended(&run).await;
+}
+
+#[tokio::test]
+async fn a_client_that_lacks_a_piece_asks_for_a_snapshot() {
+    let gate = Gate::default();
+    let reply = Reply::stream().bytes(chat::text("so far")).wait(&gate).bytes(chat::end("stop"));
+    let (_app, mut ann) = with(vec![reply]).await;
+    let run = ann.send_message("hi").await.run_id;
+    let Event::MessageTextDelta { part_id, .. } = ann.wait_for("message.text.delta").await.event
+    else {
+        panic!("another event");
+    };
+    let sync = || PartSync { part_id: part_id.clone() };
+    ann.call(sync()).await.unwrap();
+    let Event::MessagePartSnapshot { part_id: same, text, .. } = ann.next().await.event else {
+        panic!("another event");
+    };
+    assert_eq!((&same, text.as_str()), (&part_id, "so far"));
+    // Who is not in the room gets nothing.
+    let outside = ann.person.connect().await;
+    let refused = crate::refusal(outside.call(Some(&ann.project), sync()).await);
+    assert_eq!(refused.code, ErrorCode::NotFound);
+    gate.open();
+    ann.run_ended(&run).await;
+    assert_eq!(crate::refusal(ann.call(sync()).await).code, ErrorCode::NotFound);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use iris_actors::connection::SocketSettings;
 use iris_actors::supervision::faults::{Armed, Fault, START, Spot};
 use iris_protocol::SupervisionRecord;
 use iris_testkit::{AppOptions, patiently};
@@ -28,11 +29,19 @@ const KINDS: &[&str] = &[
     "root",
     "session",
 ];
-/// Messages that are sent while the server stops (`ending.rs` has them), when a database turns out to be
-/// damaged (`corruption.rs`), and while the server starts, before anybody could strike; and a command
-/// that is run as a part of `AcceptImport`.
-const ELSEWHERE: &[&str] =
-    &["CloseAll", "Damaged", "ImportProject", "OpenUnfinished", "StoreNow", "TakeDatabase"];
+/// Messages that are sent while the server stops (`ending.rs` has them), with pings (`heartbeats.rs`),
+/// when a database turns out to be damaged (`corruption.rs`), and while the server starts, before
+/// anybody could strike; and a command that is run as a part of `AcceptImport`.
+const ELSEWHERE: &[&str] = &[
+    "Beat",
+    "CloseAll",
+    "Damaged",
+    "ImportProject",
+    "OpenUnfinished",
+    "RoomHeads",
+    "StoreNow",
+    "TakeDatabase",
+];
 /// Messages that no request alone is the cause of. A panic over any other one names its request.
 const UNASKED: &[&str] = &[
     "CloseIfIdle",
@@ -72,7 +81,8 @@ async fn stage(part: Part) -> Stage {
     // Where projects close while they are idle, anything can happen to one at any time: only the part
     // that is about it wants that.
     let idle = if part == Part::Idle { Duration::from_millis(50) } else { Duration::from_mins(1) };
-    Stage::set(AppOptions { project_idle: idle, ..AppOptions::default() }).await
+    let sockets = SocketSettings { ping_interval: None, ..SocketSettings::default() };
+    Stage::set(AppOptions { project_idle: idle, sockets, ..AppOptions::default() }).await
 }
 
 impl Stage {

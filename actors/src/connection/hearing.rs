@@ -6,15 +6,15 @@ use std::time::Duration;
 use actix::prelude::*;
 use iris_auth::AccessClaims;
 use iris_protocol::{
-    ApiError, ConnectionId, ErrorCode, Operation, Position, ProjectId, RequestId, Room,
-    RoomOutcome, RoomStatus, Subscribe, SubscribePayload, Unsubscribe, UserId,
-    limits::ROOMS_PER_CONNECTION_MAX,
+    ApiError, ConnectionId, ErrorCode, Operation, Position, ProjectId, Room, RoomOutcome,
+    RoomStatus, Subscribe, SubscribePayload, Unsubscribe, UserId, limits::ROOMS_PER_CONNECTION_MAX,
 };
 
-use super::{Connection, Outbound, too_many, value};
+use super::{Connection, Outbound, value};
 use crate::Node;
+use crate::dispatch::{Patience, given_up};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
-use crate::supervision::{RequestTag, detached, in_request};
+use crate::supervision::{detached, in_request};
 
 /// How long joining rooms may take before the connection counts as stuck.
 const SUBSCRIBE_BUDGET: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ const SUBSCRIBE_BUDGET: Duration = Duration::from_secs(30);
 impl Connection {
     pub(super) fn subscribe(
         &mut self,
-        id: String,
+        (id, deadline_ms): (String, Option<u64>),
         project_id: Option<ProjectId>,
         subscribe: Subscribe,
         ctx: &mut Context<Self>,
@@ -40,7 +40,10 @@ impl Connection {
             let error = ApiError::invalid("a room is named twice").reason("duplicate_room");
             return self.respond(id, Err(error), None);
         }
-        let Some(permit) = self.permit() else { return self.respond(id, Err(too_many()), None) };
+        let (in_flight, permit) = match self.requests.begin(id, deadline_ms) {
+            Ok(begun) => begun,
+            Err((id, error)) => return self.refuse(id, error, ctx),
+        };
         self.rooms_on_their_way += asked;
         self.projects_on_their_way.extend(project_id.clone());
         let on_its_way = project_id.clone();
@@ -52,12 +55,13 @@ impl Connection {
             connection_id: self.id.clone(),
             outbound: Arc::clone(&self.outbound),
         };
-        let request = RequestId::from_bits(self.node.services.ids.next_bits());
-        let request: RequestTag = request.as_str().into();
         let work = self.vitals.begin("subscribe", SUBSCRIBE_BUDGET);
-        let joined = in_request(request, join.run()).into_actor(self);
+        let joined = in_request(self.tag(), join.run(Arc::clone(&in_flight.patience)));
+        let joined = joined.into_actor(self);
         ctx.spawn(joined.map(move |joined, connection, _| {
             drop((permit, work));
+            let id = in_flight.id.clone();
+            drop(in_flight);
             connection.rooms_on_their_way -= asked;
             let places = &mut connection.projects_on_their_way;
             if let Some(place) = places.iter().position(|id| on_its_way.as_ref() == Some(id)) {
@@ -155,7 +159,20 @@ struct Joined {
 }
 
 impl Join {
-    async fn run(self) -> Result<Joined, ApiError> {
+    /// Joins the rooms, or none of them when the client is patient no longer.
+    async fn run(self, patience: Arc<Patience>) -> Result<Joined, ApiError> {
+        let code = tokio::select! {
+            biased;
+            joined = self.join_all() => return joined,
+            code = patience.over() => code,
+        };
+        if let (Some(project_id), Some(claims)) = (&self.project_id, &self.claims) {
+            self.leave_again(project_id, &claims.user_id).await;
+        }
+        Err(given_up(code))
+    }
+
+    async fn join_all(&self) -> Result<Joined, ApiError> {
         let is_admin_room = |room: &str| room.parse() == Ok(Room::Admin);
         let names: Vec<&str> = self.subscribe.rooms.iter().map(|room| room.parts().0).collect();
         let is_only_admin = !names.is_empty() && names.iter().all(|room| is_admin_room(room));
@@ -240,6 +257,8 @@ impl Join {
             | OwnerAnswer::File(_)
             | OwnerAnswer::Written(..)
             | OwnerAnswer::BackupPart(_)
+            | OwnerAnswer::Heads(_)
+            | OwnerAnswer::Snapshots(_)
             | OwnerAnswer::Left => Err(mismatch()),
         }
     }

@@ -40,6 +40,9 @@ impl Connection {
                 connection.default_project = project_id;
                 connection.claims = Some(claims.clone());
                 connection.act_for(&claims, ctx);
+                if connection.is_one_too_many(ctx) {
+                    return;
+                }
                 connection.greet(&claims);
                 connection.respond(id, value(connection.connected(&claims)), None);
             }
@@ -63,9 +66,14 @@ impl Connection {
                 requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX,
                 rooms_max: ROOMS_PER_CONNECTION_MAX,
             },
-            ping_interval_ms: 0,
+            ping_interval_ms: self.ping_interval_ms(),
             expires_at: claims.expires_at_ms,
         }
+    }
+
+    fn ping_interval_ms(&self) -> u64 {
+        let interval = self.node.services.settings.sockets.ping_interval.unwrap_or_default();
+        u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn greet(&self, claims: &AccessClaims) {
@@ -94,7 +102,7 @@ impl Connection {
     /// closed when it does.
     pub(super) fn act_for(&mut self, claims: &AccessClaims, ctx: &mut Context<Self>) {
         self.is_known.store(true, Ordering::Relaxed);
-        self.node.connections.authenticated(&self.id, &claims.auth_session_id);
+        self.node.connections.authenticated(&self.id, claims);
         for timer in self.expiry.drain(..) {
             ctx.cancel_future(timer);
         }

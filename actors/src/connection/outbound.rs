@@ -4,14 +4,20 @@
 //! Publishers never wait: when the reader is too slow the queue is given up and the connection
 //! closed with 4008 (docs/protocol.md, "Slow readers").
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
-use iris_protocol::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_MAX, REPLAY_BYTES_MAX};
+use iris_protocol::PartId;
+use iris_protocol::limits::{
+    OUTBOUND_BYTES_MAX, OUTBOUND_BYTES_SOFT_MAX, OUTBOUND_FRAMES_MAX, OUTBOUND_FRAMES_SOFT_MAX,
+    REPLAY_BYTES_MAX,
+};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Most bytes of replays that may wait for a reader: a few rooms at their limit.
 const REPLAY_QUEUE_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
@@ -23,10 +29,26 @@ pub enum OutFrame {
     Text(Bytes),
     /// A JSON frame of a replay.
     Replay(Bytes),
+    /// A JSON frame with a piece of a streaming part, left out when the reader is slow.
+    Delta(PartId, Bytes),
+    /// A JSON frame with all of a streaming part so far.
+    Snapshot(PartId, Bytes),
+    /// A WebSocket ping.
+    Ping,
     /// The answer to a WebSocket ping, with the ping's payload.
     Pong(Bytes),
     /// The last frame.
     Close(CloseReason),
+}
+
+impl OutFrame {
+    /// Of the JSON that counts against the limits of a reader.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(json) | Self::Delta(_, json) | Self::Snapshot(_, json) => json.len(),
+            Self::Replay(_) | Self::Ping | Self::Pong(_) | Self::Close(_) => 0,
+        }
+    }
 }
 
 /// Why a connection ends: a code of docs/protocol.md and a word for people.
@@ -48,13 +70,19 @@ impl CloseReason {
 /// The queue of one connection.
 #[derive(Debug, Default)]
 pub struct Outbound {
+    /// Whether another queue comes behind this one, which leaves pieces out if need be.
+    is_relay: bool,
     queue: Mutex<Queue>,
     /// Told when the queue is closed.
     closed: Notify,
+    /// Told when a reader that missed pieces of parts has read everything else.
+    drained: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// A ping goes out before everything that waits.
+    ping_is_due: bool,
     /// In the order in which they go out. A room's events keep theirs when it is joined again.
     frames: VecDeque<Waiting>,
     /// Of replays, which count against no limit but their own.
@@ -66,8 +94,20 @@ struct Queue {
     /// Of the largest frame since nothing waited. It does not count: one large answer is no slow
     /// reader.
     largest_bytes: usize,
+    /// Parts of which pieces were left out, and whether somebody asks for a snapshot of them already.
+    /// At most as many as frames may wait.
+    behind: HashMap<PartId, bool>,
+    /// Frames that ever came, and how many of them went out.
+    came: u64,
+    went: u64,
+    /// How many had come when somebody looked, as long as some of them still wait.
+    looks: VecDeque<(u64, Instant)>,
+    /// How many had gone out at the last look.
+    went_before: u64,
     /// A close frame is queued, or the body is gone: nothing more is taken.
     is_closed: bool,
+    /// The body is gone.
+    is_abandoned: bool,
     waker: Option<Waker>,
 }
 
@@ -78,6 +118,12 @@ enum Waiting {
 }
 
 impl Outbound {
+    /// A queue on the way to the one of the connection: it leaves no piece of text out, because nobody
+    /// would ask for a snapshot.
+    pub fn relay() -> Self {
+        Self { is_relay: true, ..Self::default() }
+    }
+
     /// Queues a JSON frame. Says whether it was taken; when it was not, the connection is ending.
     pub fn push(&self, json: Bytes) -> bool {
         let mut queue = self.queue.lock();
@@ -88,6 +134,62 @@ impl Outbound {
         queue.take(OutFrame::Text(json))
     }
 
+    /// Queues a piece of a streaming part. It is left out while the reader is slow, and so are those
+    /// after it until a snapshot of the part has come. Says as [`Outbound::push`] whether the
+    /// connection goes on.
+    pub fn push_delta(&self, part_id: &PartId, json: Bytes) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.is_closed {
+            return false;
+        }
+        let is_behind = queue.behind.contains_key(part_id) || queue.is_slow();
+        if self.is_relay || !is_behind {
+            return queue.take(OutFrame::Delta(part_id.clone(), json));
+        }
+        if queue.behind.len() >= OUTBOUND_FRAMES_MAX {
+            queue.give_up();
+            self.closed.notify_waiters();
+            return false;
+        }
+        queue.behind.entry(part_id.clone()).or_default();
+        true
+    }
+
+    /// Queues a snapshot of a streaming part; pieces that follow it are taken again.
+    pub fn push_snapshot(&self, part_id: PartId, json: Bytes) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.is_full_for(json.len()) {
+            queue.give_up();
+            self.closed.notify_waiters();
+        }
+        queue.behind.remove(&part_id);
+        queue.take(OutFrame::Snapshot(part_id, json))
+    }
+
+    /// Waits until a reader that missed pieces has read all that waited; gives the parts of which
+    /// snapshots are wanted. [`Outbound::caught_up`] is to be called with them.
+    pub(super) async fn behind(&self) -> Vec<PartId> {
+        loop {
+            let drained = self.drained.notified();
+            let wanted = self.queue.lock().wanted();
+            if !wanted.is_empty() {
+                return wanted;
+            }
+            drained.await;
+        }
+    }
+
+    /// Snapshots of these parts have come, or will not: of those that still stream pieces are taken
+    /// again, and a client that finds one missing asks for itself.
+    pub(super) fn caught_up(&self, parts: &[PartId]) {
+        let mut queue = self.queue.lock();
+        for part_id in parts {
+            if queue.behind.get(part_id) == Some(&true) {
+                queue.behind.remove(part_id);
+            }
+        }
+    }
+
     /// Queues frames of a replay: what the room says from now on comes after them.
     pub fn push_replay(&self, frames: impl IntoIterator<Item = Bytes>) {
         let mut queue = self.queue.lock();
@@ -96,6 +198,7 @@ impl Outbound {
                 return;
             }
             queue.replay_bytes += json.len();
+            queue.came += 1;
             queue.frames.push_back(Waiting::Replay(json));
             if queue.replay_bytes > REPLAY_QUEUE_BYTES_MAX {
                 queue.give_up();
@@ -113,6 +216,15 @@ impl Outbound {
         }
     }
 
+    /// Sends a ping before everything that waits.
+    pub(super) fn push_ping(&self) {
+        let mut queue = self.queue.lock();
+        if !queue.is_closed {
+            queue.ping_is_due = true;
+            queue.wake();
+        }
+    }
+
     /// Lets what is queued go out, then ends the connection.
     pub fn close(&self, reason: CloseReason) {
         self.queue.lock().close(reason);
@@ -125,6 +237,9 @@ impl Outbound {
         match frame {
             OutFrame::Text(json) => return self.push(json),
             OutFrame::Replay(json) => self.push_replay([json]),
+            OutFrame::Delta(part_id, json) => return self.push_delta(&part_id, json),
+            OutFrame::Snapshot(part_id, json) => return self.push_snapshot(part_id, json),
+            OutFrame::Ping => self.push_ping(),
             OutFrame::Pong(payload) => self.push_pong(payload),
             OutFrame::Close(reason) => self.close(reason),
         }
@@ -139,6 +254,21 @@ impl Outbound {
             "bytes": queue.live_bytes + queue.replay_bytes,
             "isClosed": queue.is_closed,
         })
+    }
+
+    /// Gives the queue up when a frame has waited for `age_max`. Frames are not stamped when they come:
+    /// one is as old as the first look after that, so looks have to follow each other closely.
+    pub(super) fn look(&self, age_max: Duration, now: Instant) {
+        let mut queue = self.queue.lock();
+        if !queue.is_closed && queue.is_late(age_max, now) {
+            queue.give_up();
+            self.closed.notify_waiters();
+        }
+    }
+
+    /// Whether nobody takes frames out any more: the transport has ended.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.queue.lock().is_abandoned
     }
 
     /// Whether nothing more is taken.
@@ -157,18 +287,24 @@ impl Outbound {
     /// The body is gone: frees what waits and takes nothing more.
     pub fn abandon(&self) {
         let mut queue = self.queue.lock();
-        *queue = Queue { is_closed: true, ..Queue::default() };
+        *queue = Queue { is_closed: true, is_abandoned: true, ..Queue::default() };
         self.closed.notify_waiters();
     }
 
     /// The next frame, for the response body; `None` once everything after a close was taken.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<OutFrame>> {
         let mut queue = self.queue.lock();
+        if std::mem::take(&mut queue.ping_is_due) {
+            return Poll::Ready(Some(OutFrame::Ping));
+        }
         if let Some(waiting) = queue.frames.pop_front() {
             return Poll::Ready(Some(queue.gone(waiting)));
         }
         if queue.is_closed {
             return Poll::Ready(None);
+        }
+        if queue.behind.values().any(|is_asked| !is_asked) {
+            self.drained.notify_waiters();
         }
         queue.waker = Some(cx.waker().clone());
         Poll::Pending
@@ -185,21 +321,57 @@ impl Queue {
         }
     }
 
+    /// Looks whether the oldest frame is too old.
+    fn is_late(&mut self, age_max: Duration, now: Instant) -> bool {
+        // A replay may take its time as long as it gets on, and so what waits behind it.
+        if self.replay_bytes > 0 && self.went > self.went_before {
+            self.looks.clear();
+        }
+        self.went_before = self.went;
+        while self.looks.front().is_some_and(|(came, _)| *came <= self.went) {
+            self.looks.pop_front();
+        }
+        if self.came > self.looks.back().map_or(self.went, |(came, _)| *came) {
+            self.looks.push_back((self.came, now));
+        }
+        self.looks.front().is_some_and(|(_, at)| now.duration_since(*at) >= age_max)
+    }
+
     fn is_full_for(&self, bytes: usize) -> bool {
         // The largest may be gone already while others still wait.
         let counted = (self.live_bytes + bytes).saturating_sub(self.largest_bytes.max(bytes));
         self.live_frames >= OUTBOUND_FRAMES_MAX || counted > OUTBOUND_BYTES_MAX
     }
 
+    /// Whether so much waits that pieces of text are better left out.
+    fn is_slow(&self) -> bool {
+        let counted = self.live_bytes.saturating_sub(self.largest_bytes);
+        self.live_frames >= OUTBOUND_FRAMES_SOFT_MAX || counted > OUTBOUND_BYTES_SOFT_MAX
+    }
+
+    /// The parts of which snapshots are wanted now, and nobody has asked for yet.
+    fn wanted(&mut self) -> Vec<PartId> {
+        if !self.frames.is_empty() || self.is_closed {
+            return Vec::new();
+        }
+        let wanted = self.behind.iter_mut().filter(|(_, is_asked)| !**is_asked);
+        wanted
+            .map(|(part_id, is_asked)| {
+                *is_asked = true;
+                part_id.clone()
+            })
+            .collect()
+    }
+
     fn take(&mut self, frame: OutFrame) -> bool {
         if self.is_closed {
             return false;
         }
-        if let OutFrame::Text(json) = &frame {
-            self.live_bytes += json.len();
-            self.largest_bytes = self.largest_bytes.max(json.len());
-        }
+        let bytes = frame.bytes();
+        self.live_bytes += bytes;
+        self.largest_bytes = self.largest_bytes.max(bytes);
         self.live_frames += 1;
+        self.came += 1;
         self.frames.push_back(Waiting::Live(frame));
         self.wake();
         true
@@ -207,6 +379,7 @@ impl Queue {
 
     /// Counts a frame that waits no longer.
     fn gone(&mut self, waiting: Waiting) -> OutFrame {
+        self.went += 1;
         let frame = match waiting {
             Waiting::Replay(json) => {
                 self.replay_bytes = self.replay_bytes.saturating_sub(json.len());
@@ -214,9 +387,7 @@ impl Queue {
             }
             Waiting::Live(frame) => frame,
         };
-        if let OutFrame::Text(json) = &frame {
-            self.live_bytes = self.live_bytes.saturating_sub(json.len());
-        }
+        self.live_bytes = self.live_bytes.saturating_sub(frame.bytes());
         self.live_frames = self.live_frames.saturating_sub(1);
         if self.live_frames == 0 {
             self.largest_bytes = 0;
@@ -330,6 +501,107 @@ mod tests {
             closed.await;
             outbound.closed().await;
         }
+    }
+
+    #[actix_rt::test]
+    async fn a_slow_reader_gets_a_snapshot_in_place_of_pieces() {
+        let outbound = Outbound::default();
+        let (slow, other) = (PartId::from_bits(1), PartId::from_bits(2));
+        let frame = Bytes::from_static(b"{}");
+        for _ in 0..2 * OUTBOUND_FRAMES_SOFT_MAX {
+            assert!(outbound.push_delta(&slow, frame.clone()));
+        }
+        let mut behind = Box::pin(outbound.behind());
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(behind.as_mut().poll(cx).is_pending());
+        assert_eq!(drain(&outbound).len(), OUTBOUND_FRAMES_SOFT_MAX);
+        assert_eq!(behind.await, std::slice::from_ref(&slow));
+        // Until the snapshot has come its pieces are left out, and those of others are not.
+        assert!(outbound.push_delta(&slow, frame.clone()));
+        assert!(outbound.push_delta(&other, frame.clone()));
+        assert!(outbound.push_snapshot(slow.clone(), frame.clone()));
+        assert!(outbound.push_delta(&slow, frame.clone()));
+        outbound.caught_up(std::slice::from_ref(&slow));
+        let expected = [
+            OutFrame::Delta(other, frame.clone()),
+            OutFrame::Snapshot(slow.clone(), frame.clone()),
+            OutFrame::Delta(slow, frame),
+        ];
+        assert_eq!(drain(&outbound), expected);
+    }
+
+    #[actix_rt::test]
+    async fn pieces_are_taken_again_of_a_part_of_which_there_is_no_snapshot() {
+        let (outbound, part) = (Outbound::default(), PartId::from_bits(1));
+        let frame = Bytes::from(vec![b'x'; 1024]);
+        for _ in 0..OUTBOUND_FRAMES_SOFT_MAX + 10 {
+            assert!(outbound.push_delta(&part, frame.clone()));
+        }
+        drain(&outbound);
+        let behind = outbound.behind().await;
+        outbound.caught_up(&behind);
+        assert!(outbound.push_delta(&part, frame.clone()));
+        assert_eq!(drain(&outbound), [OutFrame::Delta(part, frame)]);
+    }
+
+    const AGE_MAX: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_frame_that_waits_too_long_ends_the_connection() {
+        let (outbound, start) = (Outbound::default(), Instant::now());
+        let look = |seconds| outbound.look(AGE_MAX, start + Duration::from_secs(seconds));
+        assert!(outbound.push(Bytes::from_static(b"first")));
+        assert!(outbound.push(Bytes::from_static(b"second")));
+        look(0);
+        look(9);
+        assert!(outbound.push(Bytes::from_static(b"third")));
+        look(9);
+        // The reader takes two, slowly, and the third is younger.
+        let cx = Context::from_waker(Waker::noop());
+        assert!(outbound.poll_next(&cx).is_ready());
+        assert!(outbound.poll_next(&cx).is_ready());
+        look(18);
+        assert!(!outbound.is_closed());
+        look(19);
+        assert_eq!(drain(&outbound), [OutFrame::Close(CloseReason::new(4008, "slow reader"))]);
+    }
+
+    #[test]
+    fn a_replay_may_take_its_time_as_long_as_it_gets_on() {
+        let (outbound, start) = (Outbound::default(), Instant::now());
+        let look = |seconds| outbound.look(AGE_MAX, start + Duration::from_secs(seconds));
+        outbound.push_replay((0..4).map(|_| Bytes::from_static(b"past")));
+        assert!(outbound.push(Bytes::from_static(b"after")));
+        let cx = Context::from_waker(Waker::noop());
+        for seconds in [0, 9, 18, 27] {
+            look(seconds);
+            assert!(!outbound.is_closed(), "{seconds}");
+            assert!(outbound.poll_next(&cx).is_ready());
+        }
+        // Now the live frame is the oldest.
+        look(28);
+        look(36);
+        assert!(!outbound.is_closed());
+        look(38);
+        assert!(outbound.is_closed());
+    }
+
+    #[test]
+    fn a_replay_that_does_not_get_on_ends_the_connection_too() {
+        let (outbound, start) = (Outbound::default(), Instant::now());
+        outbound.push_replay([Bytes::from_static(b"past")]);
+        outbound.look(AGE_MAX, start);
+        outbound.look(AGE_MAX, start + AGE_MAX);
+        assert!(outbound.is_closed());
+    }
+
+    #[test]
+    fn a_ping_goes_out_before_what_waits() {
+        let outbound = Outbound::default();
+        assert!(outbound.push(Bytes::from_static(b"{}")));
+        outbound.push_ping();
+        outbound.push_ping();
+        assert_eq!(drain(&outbound), [OutFrame::Ping, OutFrame::Text(Bytes::from_static(b"{}"))]);
     }
 
     #[test]

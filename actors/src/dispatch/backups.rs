@@ -214,6 +214,8 @@ async fn part(
         | OwnerAnswer::File(_)
         | OwnerAnswer::Written(..)
         | OwnerAnswer::Joined(_)
+        | OwnerAnswer::Heads(_)
+        | OwnerAnswer::Snapshots(_)
         | OwnerAnswer::Left => Err(mismatch()),
     }
 }

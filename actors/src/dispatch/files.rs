@@ -54,6 +54,8 @@ pub async fn file_bytes(node: &Node, ask: FileAsk) -> Result<FileBytes, ApiError
             | OwnerAnswer::Written(..)
             | OwnerAnswer::BackupPart(_)
             | OwnerAnswer::Joined(_)
+            | OwnerAnswer::Heads(_)
+            | OwnerAnswer::Snapshots(_)
             | OwnerAnswer::Left => Err(mismatch()),
         }
     };
@@ -92,6 +94,8 @@ pub async fn put_file_bytes(
             | OwnerAnswer::File(_)
             | OwnerAnswer::BackupPart(_)
             | OwnerAnswer::Joined(_)
+            | OwnerAnswer::Heads(_)
+            | OwnerAnswer::Snapshots(_)
             | OwnerAnswer::Left => Err(mismatch()),
         }
     };

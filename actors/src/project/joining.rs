@@ -67,7 +67,11 @@ impl Handler<JoinRoom> for Project {
         let missed = missed(self.reader.clone(), self.id.clone(), room.clone(), since, to);
         Box::pin(missed.into_actor(self).map(move |missed, registry, ctx| {
             let outcome = match missed {
-                Ok(Missed::Events(events)) => {
+                Ok(Missed::Events { events, head }) => {
+                    // One that is not published yet is noted when it is.
+                    if head <= to {
+                        registry.heads.note(&room, head, |room| registry.rooms.is_joined(room));
+                    }
                     if registry.deletions == deletions {
                         registry.note_joinable(&room);
                     }
@@ -140,6 +144,7 @@ impl Project {
         if !is_there {
             return None;
         }
+        let head = self.heads.of(room).or_else(|| self.ring.last_of(room))?;
         let since = join.since.as_ref().map(|since| since.seq);
         let missed = match since {
             None => ring::Missed::Frames(Vec::new()),
@@ -152,6 +157,7 @@ impl Project {
             }
             ring::Missed::Frames(frames) => {
                 let number = self.hold(room, join);
+                self.heads.note(room, head, |room| self.rooms.is_joined(room));
                 self.rooms.release(room, number, since.unwrap_or(0), frames);
                 if since.is_some() { RoomStatus::Replayed } else { RoomStatus::Live }
             }
@@ -189,7 +195,11 @@ impl Project {
 }
 
 enum Missed {
-    Events(Vec<StoredEvent>),
+    Events {
+        events: Vec<StoredEvent>,
+        /// The last event of the room.
+        head: u64,
+    },
     /// More than a replay may hold, events that are not kept any more, or a position that this project
     /// never had.
     Reset,
@@ -218,14 +228,15 @@ async fn missed(
     if !exists {
         return Err(ErrorCode::NotFound);
     }
-    let Some(since) = since else { return Ok(Missed::Events(Vec::new())) };
+    let head = reader.room_head(room.clone()).await.map_err(log)?;
+    let Some(since) = since else { return Ok(Missed::Events { events: Vec::new(), head }) };
     // A snapshot can be ahead of what this registry has published, but not of the database.
     if since > to && since > reader.head().await.map_err(log)? {
         return Ok(Missed::Reset);
     }
     let replay = reader.events(room, since, to, REPLAY_EVENTS_MAX, REPLAY_BYTES_MAX).await;
     match replay.map_err(log)? {
-        Replay::Events(events) => Ok(Missed::Events(events)),
+        Replay::Events(events) => Ok(Missed::Events { events, head }),
         Replay::TooMuch | Replay::Dropped => Ok(Missed::Reset),
     }
 }

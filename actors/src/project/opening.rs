@@ -221,6 +221,7 @@ impl OpenedProject {
                 (Arc::clone(services), reader.clone(), Arc::clone(&epoch));
             let is_marked = Arc::clone(&is_marked);
             move |_: &mut Context<Project>, vitals: &Arc<Vitals>| Project {
+                heads: super::heads::Heads::default(),
                 rooms: Rooms::new(self.id.clone()),
                 presences: Presences::default(),
                 ring: Ring::new(self.id.clone(), self.head),

@@ -97,6 +97,12 @@ impl Ring {
         (self.bytes, self.floor) = (0, floor);
     }
 
+    /// The number of a room's last event, if that is held.
+    pub(super) fn last_of(&self, room: &Room) -> Option<u64> {
+        let mut newest = self.recent.iter().rev();
+        newest.find(|recent| recent.event.room == *room).map(|recent| recent.event.seq)
+    }
+
     /// The frames of a room's events after `since`, when all of them are held; none when some may
     /// not be, or when nothing is known of that position.
     pub(super) fn missed(

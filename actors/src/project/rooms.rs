@@ -89,6 +89,17 @@ impl Rooms {
         })
     }
 
+    /// Whether anybody is in a room.
+    pub(super) fn is_joined(&self, room: &Room) -> bool {
+        self.subscribers.contains_key(room)
+    }
+
+    /// Whether a connection is in a room and gets what is said there as it is said.
+    pub(super) fn hears(&self, room: &Room, connection_id: &ConnectionId) -> bool {
+        let mut subscribers = self.subscribers.get(room).into_iter().flatten();
+        subscribers.any(|s| s.connection_id == *connection_id && s.held.is_none())
+    }
+
     /// Adds a subscriber; one of the same connection is replaced.
     pub(super) fn join(&mut self, room: Room, subscriber: Subscriber) {
         self.leave(&room, &subscriber.connection_id);
@@ -243,6 +254,7 @@ impl Rooms {
         part.sent = part.text.len();
         let (session_id, message_id) = (part.session_id.clone(), part.message_id.clone());
         let (part_id, r#gen) = (part_id.clone(), GENERATION);
+        let sent = part_id.clone();
         let event = match part.kind {
             StreamKind::Text => {
                 Event::MessageTextDelta { session_id, message_id, part_id, r#gen, offset, delta }
@@ -259,7 +271,7 @@ impl Rooms {
         if self.subscribers.contains_key(&room)
             && let Some(frame) = self.ephemeral(&room, &event)
         {
-            self.send(&room, &frame, None, |s| s.deltas);
+            self.send_delta(&room, &sent, &frame);
         }
     }
 
@@ -287,20 +299,45 @@ impl Rooms {
     fn snapshots(&self, room: &Room) -> Vec<Bytes> {
         let Room::Session(session_id) = room else { return Vec::new() };
         let parts = self.live.iter().filter(|(_, part)| part.session_id == *session_id);
-        let frames = parts.filter_map(|(part_id, part)| {
-            let text = part.text.get(..part.sent).unwrap_or_default().to_owned();
-            let event = Event::MessagePartSnapshot {
-                session_id: part.session_id.clone(),
-                message_id: part.message_id.clone(),
-                part_id: part_id.clone(),
-                kind: part.kind,
-                r#gen: GENERATION,
-                length: text.len() as u64,
-                text,
-            };
-            self.ephemeral(room, &event)
-        });
+        let frames = parts.filter_map(|(part_id, part)| self.snapshot(room, part_id, part));
         frames.collect()
+    }
+
+    fn snapshot(&self, room: &Room, part_id: &PartId, part: &LivePart) -> Option<Bytes> {
+        let text = part.text.get(..part.sent).unwrap_or_default().to_owned();
+        let event = Event::MessagePartSnapshot {
+            session_id: part.session_id.clone(),
+            message_id: part.message_id.clone(),
+            part_id: part_id.clone(),
+            kind: part.kind,
+            r#gen: GENERATION,
+            length: text.len() as u64,
+            text,
+        };
+        self.ephemeral(room, &event)
+    }
+
+    /// Sends a snapshot of a part to a connection that hears its room; says whether it did.
+    pub(super) fn send_snapshot(&self, connection_id: &ConnectionId, part_id: &PartId) -> bool {
+        let Some(part) = self.live.get(part_id) else { return false };
+        let room = Room::Session(part.session_id.clone());
+        let subscribers = self.subscribers.get(&room);
+        let mut heard = subscribers.into_iter().flatten().filter(|s| s.held.is_none() && s.deltas);
+        let subscriber = heard.find(|subscriber| subscriber.connection_id == *connection_id);
+        let frame = subscriber.and_then(|s| Some((s, self.snapshot(&room, part_id, part)?)));
+        frame.is_some_and(|(s, frame)| s.outbound.push_snapshot(part_id.clone(), frame))
+    }
+
+    /// Sends a piece of a part to those in its room who want it and get what is said as it is said.
+    fn send_delta(&mut self, room: &Room, part_id: &PartId, frame: &Bytes) {
+        let Some(subscribers) = self.subscribers.get_mut(room) else { return };
+        subscribers.retain(|subscriber| {
+            let wants = subscriber.held.is_none() && subscriber.deltas;
+            !wants || subscriber.outbound.push_delta(part_id, frame.clone())
+        });
+        if subscribers.is_empty() {
+            self.subscribers.remove(room);
+        }
     }
 
     /// Sends a frame to those in a room who want it; `seq` is there for durable ones. Held

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use iris_protocol::{
-    Event, EventFrame, MessageId, PartId, Position, Room, SessionId, SessionSnapshot, StreamKind,
+    Event, EventFrame, Heartbeat, MessageId, PartId, Position, Room, SessionId, SessionSnapshot,
+    StreamKind,
 };
 
 use crate::{Admission, PartChange, PartTracker, RoomTracker};
@@ -89,6 +90,13 @@ impl SessionFeed {
     /// Notes that the room is joined and that the server replays every event up to `to_seq`.
     pub fn subscribed(&mut self, to_seq: u64) {
         self.order.subscribed(to_seq);
+    }
+
+    /// Whether a heartbeat names an event of the room that never came: subscribe again since
+    /// [`SessionFeed::position`].
+    pub fn misses(&self, heartbeat: &Heartbeat) -> bool {
+        let head = heartbeat.rooms.get(&self.room.to_string());
+        head.is_some_and(|head| self.order.misses(head))
     }
 
     /// Takes a frame. One of another room is ignored.

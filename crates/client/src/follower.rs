@@ -167,6 +167,12 @@ impl Worker {
                     }
                 }
                 ServerFrame::AuthExpiring { .. } => self.renew(&socket).await?,
+                ServerFrame::Heartbeat(heartbeat) => {
+                    let is_behind = self.feed.as_ref().is_some_and(|feed| feed.misses(&heartbeat));
+                    if is_behind {
+                        self.subscribe(&socket).await?;
+                    }
+                }
                 // The close that follows says when to come back.
                 ServerFrame::Draining { .. }
                 | ServerFrame::Connected(_)

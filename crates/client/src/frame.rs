@@ -19,6 +19,7 @@ pub(crate) fn request_frame<R: Request>(
         project_id: project.cloned(),
         payload,
         idempotency_key: None,
+        deadline_ms: None,
     })
 }
 

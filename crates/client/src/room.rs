@@ -41,6 +41,12 @@ impl RoomTracker {
         self.is_event = false;
     }
 
+    /// Whether the room has an event after those that came or are on their way.
+    pub fn misses(&self, head: &Position) -> bool {
+        let known = self.position.seq.max(self.promised_seq);
+        head.epoch == self.position.epoch && head.seq > known
+    }
+
     /// Judges an event of the room, and advances when it is the next one. Ephemeral events, which
     /// have no number, are always delivered.
     pub fn admit(&mut self, meta: &EventMeta) -> Admission {
@@ -101,6 +107,17 @@ mod tests {
         }
         assert_eq!(room.admit(&event(9, 8)), Admission::Drop);
         assert_eq!(room.admit(&event(11, 10)), Admission::Gap);
+    }
+
+    #[test]
+    fn a_head_after_all_that_came_or_was_promised_is_missing() {
+        let mut tracker = RoomTracker::new(position(3));
+        assert!(!tracker.misses(&position(3)));
+        assert!(tracker.misses(&position(4)));
+        tracker.subscribed(5);
+        assert!(!tracker.misses(&position(5)));
+        assert!(tracker.misses(&position(6)));
+        assert!(!tracker.misses(&Position { epoch: "other".to_owned(), seq: 6 }));
     }
 
     proptest! {

@@ -192,6 +192,7 @@ impl Socket {
                 ServerFrame::Connected(_)
                 | ServerFrame::Response(_)
                 | ServerFrame::AuthExpiring { .. }
+                | ServerFrame::Heartbeat(_)
                 | ServerFrame::Draining { .. }
                 | ServerFrame::Unknown(_) => {}
             }
@@ -279,6 +280,7 @@ impl Socket {
                 }
                 ServerFrame::Event(_)
                 | ServerFrame::AuthExpiring { .. }
+                | ServerFrame::Heartbeat(_)
                 | ServerFrame::Draining { .. }
                 | ServerFrame::Unknown(_) => {}
             }

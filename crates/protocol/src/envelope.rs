@@ -9,8 +9,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::{
-    ApiError, Connected, ErrorCode, Event, ProjectId, SessionId, UserId,
-    limits::{IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX},
+    ApiError, Connected, ErrorCode, Event, Heartbeat, ProjectId, SessionId, UserId,
+    limits::{DEADLINE_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX},
 };
 
 /// A request on a socket, and the body of `POST /v1/commands`.
@@ -30,6 +30,9 @@ pub struct RequestFrame {
     /// Makes a repeat of the same command answer what the first one answered, and do nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// How long the caller waits for the answer, in milliseconds; for as long as it takes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
 }
 
 /// A frame that is not a request. Holds the request's id when it could be read.
@@ -93,8 +96,20 @@ impl RequestFrame {
                 return Err(refuse(Some(id), message, "invalid_message"));
             }
         };
+        let deadline_ms = match object.remove("deadlineMs") {
+            None | Some(Value::Null) => None,
+            Some(value) => {
+                let deadline_ms = value.as_u64().filter(|ms| (1..=DEADLINE_MS_MAX).contains(ms));
+                if deadline_ms.is_none() {
+                    let message =
+                        format!("`deadlineMs` must be an integer, 1 to {DEADLINE_MS_MAX}");
+                    return Err(refuse(Some(id), message, "invalid_message"));
+                }
+                deadline_ms
+            }
+        };
         let payload = object.remove("payload").unwrap_or(Value::Null);
-        Ok(Self { id, r#type, project_id, payload, idempotency_key })
+        Ok(Self { id, r#type, project_id, payload, idempotency_key, deadline_ms })
     }
 }
 
@@ -263,6 +278,8 @@ pub enum ServerFrame {
         /// When the token ends.
         expires_at: i64,
     },
+    /// How far the joined rooms are; it goes with each ping of the server.
+    Heartbeat(Heartbeat),
     /// The server is stopping: it takes no message any more and closes the socket soon.
     Draining {
         /// When to try again, in milliseconds from now.
@@ -287,6 +304,7 @@ impl ServerFrame {
                 let expires_at = payload().get("expiresAt").and_then(Value::as_i64).unwrap_or(0);
                 Ok(Self::AuthExpiring { expires_at })
             }
+            Some("heartbeat") => serde_json::from_value(payload()).map(Self::Heartbeat),
             Some("server.draining") => {
                 let retry_after_ms =
                     payload().get("retryAfterMs").and_then(Value::as_u64).unwrap_or(0);

@@ -10,6 +10,8 @@ pub const HELLO_BYTES_MAX: usize = 4096;
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// Longest `deadlineMs` of a request.
+pub const DEADLINE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Most requests of one connection that may be in flight.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 32;
 /// Most rooms that one connection may join.
@@ -60,5 +62,9 @@ pub const REPLAY_EVENTS_MAX: usize = 1_000;
 pub const REPLAY_BYTES_MAX: usize = 512 * 1024;
 /// Most frames that may wait for a reader before its connection is closed with 4008.
 pub const OUTBOUND_FRAMES_MAX: usize = 4096;
+/// Frames that wait for a reader from which on pieces of streaming text are left out.
+pub const OUTBOUND_FRAMES_SOFT_MAX: usize = 256;
+/// Bytes that wait for a reader from which on pieces of streaming text are left out.
+pub const OUTBOUND_BYTES_SOFT_MAX: usize = 256 * 1024;
 /// Most bytes that may wait for a reader before its connection is closed with 4008.
 pub const OUTBOUND_BYTES_MAX: usize = 1024 * 1024;

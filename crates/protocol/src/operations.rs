@@ -302,6 +302,8 @@ operations! {
     AuthRefresh = "auth.refresh" -> AuthExpiry, Right::User, Socket, None, "Gives a socket a new access token of the same user.";
     Subscribe = "subscribe" -> SubscribePayload, Right::Project(Viewer), Socket, None, "Joins rooms of one project, replaying what was missed.";
     Unsubscribe = "unsubscribe" -> Done, Right::User, Socket, None, "Leaves rooms.";
+    PartSync = "message.part.sync" -> Done, Right::Project(Viewer), Socket, None, "Sends a snapshot of a part that streams in a joined room.";
+    Cancel = "cancel" -> CancelPayload, Right::User, Socket, None, "Gives up a request of this socket that is not answered yet.";
     Ping = "ping" -> Pong, Right::User, Socket, None, "Asks for a sign of life.";
 }
 

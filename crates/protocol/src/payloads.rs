@@ -389,9 +389,9 @@ payloads! {
         /// The session.
         session_id: SessionId,
     }
-    /// Whether there was a run to cancel.
+    /// Whether there was something to cancel.
     CancelPayload {
-        /// False when no run was active: cancelling twice is no error.
+        /// False when there was nothing: cancelling twice is no error.
         cancelled: bool,
     }
     /// Reads one run.
@@ -736,6 +736,13 @@ payloads! {
         /// Milliseconds since 1970 UTC.
         expires_at: i64,
     }
+    /// Payload of `heartbeat`: how far the rooms of a connection are.
+    Heartbeat {
+        /// The last event of each room that the connection is in, by the name of the room.
+        rooms: std::collections::BTreeMap<String, Position>,
+        /// The server's time, in milliseconds since 1970 UTC.
+        at: i64,
+    }
     /// Joins rooms of one project.
     Subscribe {
         /// At most 128 for one connection.
@@ -780,6 +787,16 @@ payloads! {
     Unsubscribe {
         /// Rooms that are not joined are ignored.
         rooms: Vec<String>,
+    }
+    /// Gives up a request of this socket that is not answered yet.
+    Cancel {
+        /// Its `id`.
+        request_id: String,
+    }
+    /// Asks for a snapshot of a part that streams in a joined room.
+    PartSync {
+        /// The part.
+        part_id: crate::PartId,
     }
     /// Asks for a sign of life.
     Ping {}

@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
+use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
-use iris_actors::{BackupSettings, Node, PresenceSettings, Registration, ResumePolicy};
+use iris_actors::{
+    BackupSettings, Node, PresenceSettings, RateSettings, Registration, ResumePolicy,
+};
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
@@ -84,6 +87,10 @@ pub struct AppOptions {
     pub backups_kept: usize,
     /// Largest archive that is imported, in bytes.
     pub import_bytes_max: u64,
+    /// How connections are watched.
+    pub sockets: SocketSettings,
+    /// How often callers may ask; no limit by default.
+    pub rates: RateSettings,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// Whether projects are reached as on another machine: over text, through another thread. By
@@ -120,6 +127,8 @@ impl Default for AppOptions {
             backup_interval: None,
             backups_kept: BackupSettings::KEPT_DEFAULT,
             import_bytes_max: IMPORT_BYTES_MAX,
+            sockets: SocketSettings::default(),
+            rates: RateSettings::NONE,
             watchdog: WatchdogSettings::default(),
             remote: std::env::var_os(REMOTE).is_some(),
         }
@@ -164,6 +173,8 @@ impl AppOptions {
                 kept: self.backups_kept,
                 import_bytes_max: self.import_bytes_max,
             },
+            sockets: self.sockets,
+            rates: self.rates,
             watchdog_abort: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,

@@ -12,7 +12,7 @@ use iris_actors::Node;
 use iris_actors::connection::{CloseReason, OutFrame, Outbound};
 use iris_actors::owner::{Hop, OwnerAnswer, OwnerAsk, ToOwner};
 use iris_actors::supervision::detached;
-use iris_protocol::{ApiError, ConnectionId, ErrorCode};
+use iris_protocol::{ApiError, ConnectionId, ErrorCode, PartId};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -41,6 +41,9 @@ enum Back {
 enum Frame {
     Text(String),
     Replay(String),
+    Delta(PartId, String),
+    Snapshot(PartId, String),
+    Ping,
     Pong(Vec<u8>),
     Close { code: u16, text: String },
 }
@@ -51,6 +54,9 @@ impl From<OutFrame> for Frame {
         match frame {
             OutFrame::Text(json) => Self::Text(text(json)),
             OutFrame::Replay(json) => Self::Replay(text(json)),
+            OutFrame::Delta(part_id, json) => Self::Delta(part_id, text(json)),
+            OutFrame::Snapshot(part_id, json) => Self::Snapshot(part_id, text(json)),
+            OutFrame::Ping => Self::Ping,
             OutFrame::Pong(payload) => Self::Pong(payload.into()),
             OutFrame::Close(CloseReason { code, text }) => Self::Close { code, text },
         }
@@ -62,6 +68,9 @@ impl From<Frame> for OutFrame {
         match frame {
             Frame::Text(json) => Self::Text(json.into()),
             Frame::Replay(json) => Self::Replay(json.into()),
+            Frame::Delta(part_id, json) => Self::Delta(part_id, json.into()),
+            Frame::Snapshot(part_id, json) => Self::Snapshot(part_id, json.into()),
+            Frame::Ping => Self::Ping,
             Frame::Pong(payload) => Self::Pong(payload.into()),
             Frame::Close { code, text } => Self::Close(CloseReason { code, text }),
         }
@@ -182,7 +191,7 @@ struct Far {
 
 impl Far {
     fn start(connection_id: ConnectionId, back: Wire) -> Self {
-        let outbound = Arc::<Outbound>::default();
+        let outbound = Arc::new(Outbound::relay());
         let (answers, mut waiting) = unbounded_channel();
         let frames = Arc::clone(&outbound);
         detached(async move {
@@ -221,6 +230,9 @@ async fn serve(node: Node, mut questions: UnboundedReceiver<String>, back: Wire)
                         let start = || Far::start(id.clone(), back.clone());
                         Some(connections.entry(id.clone()).or_insert_with(start).clone())
                     }
+                    // Its answer must not overtake the frames.
+                    OwnerAsk::Heads { connection_id: id, .. }
+                    | OwnerAsk::Snapshots { connection_id: id, .. } => connections.get(id).cloned(),
                     OwnerAsk::Perform { .. }
                     | OwnerAsk::ReadFile { .. }
                     | OwnerAsk::WriteFile { .. }

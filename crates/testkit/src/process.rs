@@ -30,7 +30,8 @@ impl Drop for KilledOnDrop {
 
 /// What goes wrong here is the test's failure.
 impl ServerProcess {
-    /// The command with the scripted model, open registration and no other environment.
+    /// The command with the scripted model, open registration, no limits of rates and no other
+    /// environment.
     pub fn command(executable: &str, data_dir: &Path) -> Command {
         let mut command = Command::new(executable);
         command
@@ -42,6 +43,9 @@ impl ServerProcess {
             .env("IRIS_PROVIDERS__DEMO__KIND", "scripted")
             .env("IRIS_DEFAULT_MODEL", "demo/script")
             .env("IRIS_DRAIN_SECONDS", "0")
+            .env("IRIS_REQUESTS_PER_SECOND", "0")
+            .env("IRIS_PUBLIC_REQUESTS_PER_MINUTE", "0")
+            .env("IRIS_CONNECTIONS_PER_USER_MAX", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         command

@@ -57,7 +57,11 @@ pub(super) async fn rooms(player: &Player<'_>) {
     delete_project(player, &project).await;
 }
 
-async fn subscribe(socket: &Socket, project: &ProjectId, room: &str) -> Result<(), Trouble> {
+pub(super) async fn subscribe(
+    socket: &Socket,
+    project: &ProjectId,
+    room: &str,
+) -> Result<(), Trouble> {
     let request =
         Subscribe { rooms: vec![RoomRequest::Live(room.to_owned())], deltas: None, presence: None };
     let joined = socket.call(Some(project), request).await?.payload.rooms.remove(0);

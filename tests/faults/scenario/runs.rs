@@ -1,8 +1,11 @@
 //! Runs: approved, rejected, cancelled, with tools, and one that cannot start.
 
-use iris_client::{Client, ClientError};
-use iris_protocol::{AgentCreate, AgentDelete, ErrorCode, ProjectId, RunStatus, SessionUpdate};
+use iris_client::{Client, ClientError, ConnectOptions};
+use iris_protocol::{
+    AgentCreate, AgentDelete, ErrorCode, Event, PartSync, ProjectId, Room, RunStatus, SessionUpdate,
+};
 
+use super::rooms::subscribe;
 use super::{WRITE, delete_project, invite};
 use crate::player::{Player, Trouble};
 use crate::talk::{How, Talk};
@@ -18,10 +21,42 @@ pub(super) async fn runs(player: &Player<'_>) {
     talk.run("run with a tool", "think hm\ncall list {\"path\": \".\"}\nstep\nsay ok", How::Watch)
         .await;
     talk.run("run that says much", &format!("say {}", "word ".repeat(1_200)), How::Watch).await;
+    ask_for_a_part(player, &project, &mut talk).await;
     cancel_with_key(player, &project, &talk).await;
     without_agent(player, &project, &mut talk).await;
     drop(talk);
     delete_project(player, &project).await;
+}
+
+/// A client that lacks pieces of a part which streams.
+async fn ask_for_a_part(player: &Player<'_>, project: &ProjectId, talk: &mut Talk<'_>) {
+    let room = Room::Session(talk.session().clone()).to_string();
+    let asks = async || {
+        let run = talk.try_send("delay 5\nchunks 100000 tick").await?;
+        let streams = talk.said(&run).await;
+        let asked = async {
+            if let Some(ended) = streams {
+                return Err(Trouble::RunEnded(ended));
+            }
+            let socket = player.person.client.connect(&ConnectOptions::default()).await?;
+            subscribe(&socket, project, &room).await?;
+            let part_id = loop {
+                if let Event::MessagePartSnapshot { part_id, .. } = socket.next_event().await?.event
+                {
+                    break part_id;
+                }
+            };
+            socket.call(Some(project), PartSync { part_id }).await?;
+            Ok(())
+        };
+        let asked = asked.await;
+        talk.cancel().await;
+        if streams.is_none() {
+            talk.ended(&run, How::Watch).await;
+        }
+        asked
+    };
+    player.insist("ask for a part", asks).await;
 }
 
 /// A cancel that may be repeated, and finds nothing to end.

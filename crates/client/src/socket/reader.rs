@@ -117,6 +117,7 @@ async fn deliver(frame: ServerFrame, frames: &mpsc::Sender<ServerFrame>, shared:
         other @ (ServerFrame::Connected(_)
         | ServerFrame::Event(_)
         | ServerFrame::AuthExpiring { .. }
+        | ServerFrame::Heartbeat(_)
         | ServerFrame::Draining { .. }
         | ServerFrame::Unknown(_)) => other,
     };

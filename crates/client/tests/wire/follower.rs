@@ -118,6 +118,21 @@ async fn a_missing_event_is_fetched_by_subscribing_again() {
 }
 
 #[tokio::test]
+async fn a_missing_event_that_no_other_follows_is_found_by_a_heartbeat() {
+    let fake = Fake::start().await;
+    let (mut follower, mut peer) = joined(&fake).await;
+    for seq in [5, 6] {
+        let rooms =
+            serde_json::json!({ format!("session:{}", session()): { "epoch": "e1", "seq": seq } });
+        let payload = serde_json::json!({ "rooms": rooms, "at": 0 });
+        peer.send(&serde_json::json!({ "type": "heartbeat", "payload": payload })).await;
+    }
+    peer.join(5, "replayed", 6).await;
+    peer.durable(6, 5, status(SessionState::Running)).await;
+    assert_eq!(next_state(&mut follower).await, SessionState::Running);
+}
+
+#[tokio::test]
 async fn missing_text_is_fetched_by_subscribing_again() {
     let fake = Fake::start().await;
     let (mut follower, mut peer) = joined(&fake).await;

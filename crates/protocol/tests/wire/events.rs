@@ -1,7 +1,8 @@
 //! Every event survives the way over the wire.
 
 use iris_protocol::{
-    Event, EventFrame, EventKind, EventMeta, Room, ServerFrame, SessionId, SupervisionKind, UserId,
+    Event, EventFrame, EventKind, EventMeta, Heartbeat, Position, Room, ServerFrame, SessionId,
+    SupervisionKind, UserId,
 };
 use serde_json::{Value, json};
 
@@ -101,7 +102,19 @@ fn frames_that_a_client_does_not_know_are_kept_and_broken_ones_refused() {
     let draining = json!({ "type": "server.draining", "payload": { "retryAfterMs": 5 } });
     let draining = ServerFrame::parse(&draining.to_string()).unwrap();
     assert_eq!(draining, ServerFrame::Draining { retry_after_ms: 5 });
-    for text in ["", "{", r#"{"type":"connected"}"#, r#"{"type":"session.status","payload":{}}"#] {
+    let payload = json!({ "rooms": { "project:p": { "epoch": "e", "seq": 3 } }, "at": 5 });
+    let heartbeat = json!({ "type": "heartbeat", "payload": payload });
+    let position = Position { epoch: "e".to_owned(), seq: 3 };
+    let rooms = [("project:p".to_owned(), position)].into();
+    let expected = ServerFrame::Heartbeat(Heartbeat { rooms, at: 5 });
+    assert_eq!(ServerFrame::parse(&heartbeat.to_string()).unwrap(), expected);
+    for text in [
+        "",
+        "{",
+        r#"{"type":"connected"}"#,
+        r#"{"type":"heartbeat"}"#,
+        r#"{"type":"session.status","payload":{}}"#,
+    ] {
         assert!(ServerFrame::parse(text).is_err(), "{text}");
     }
 }

@@ -1,6 +1,6 @@
 //! Requests: what is read, and what is refused with which reason.
 
-use iris_protocol::limits::{IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
+use iris_protocol::limits::{DEADLINE_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
 use iris_protocol::{
     ApiError, Command, ErrorCode, FrameError, Operation, Ping, ProjectId, RequestFrame,
     ResponseFrame,
@@ -30,6 +30,7 @@ fn a_request_is_read_whole() {
         project_id: Some(project_id),
         payload: json!({ "a": 1 }),
         idempotency_key: Some("k".to_owned()),
+        deadline_ms: Some(5000),
     };
     assert_eq!(parse(&value).unwrap(), frame);
     assert_eq!(parse(&serde_json::to_value(&frame).unwrap()).unwrap(), frame);
@@ -38,7 +39,8 @@ fn a_request_is_read_whole() {
 #[test]
 fn what_is_optional_may_be_absent_or_null() {
     let short = parse(&json!({ "id": "1", "type": "ping" })).unwrap();
-    let long = json!({ "id": "1", "type": "ping", "projectId": null, "payload": null, "idempotencyKey": null });
+    let long = json!({ "id": "1", "type": "ping", "projectId": null, "payload": null, "idempotencyKey": null,
+        "deadlineMs": null });
     assert_eq!(parse(&long).unwrap(), short);
     let command = Command::decode(Operation::Ping, short.payload).unwrap();
     assert_eq!(command, Command::Ping(Ping {}));
@@ -47,7 +49,7 @@ fn what_is_optional_may_be_absent_or_null() {
 #[test]
 fn every_refusal_has_its_reason_and_the_id_when_there_is_one() {
     let mine = Some("1".to_owned());
-    let cases: [(Value, Option<String>, &str); 10] = [
+    let cases: [(Value, Option<String>, &str); 13] = [
         (json!([]), None, "invalid_message"),
         (json!("ping"), None, "invalid_message"),
         (json!({ "type": "ping" }), None, "missing_id"),
@@ -61,7 +63,18 @@ fn every_refusal_has_its_reason_and_the_id_when_there_is_one() {
             "invalid_project_id",
         ),
         (json!({ "id": "1", "type": "ping", "projectId": 2 }), mine.clone(), "invalid_project_id"),
-        (json!({ "id": "1", "type": "ping", "idempotencyKey": "" }), mine, "invalid_message"),
+        (
+            json!({ "id": "1", "type": "ping", "idempotencyKey": "" }),
+            mine.clone(),
+            "invalid_message",
+        ),
+        (json!({ "id": "1", "type": "ping", "deadlineMs": 0 }), mine.clone(), "invalid_message"),
+        (json!({ "id": "1", "type": "ping", "deadlineMs": "5" }), mine.clone(), "invalid_message"),
+        (
+            json!({ "id": "1", "type": "ping", "deadlineMs": DEADLINE_MS_MAX + 1 }),
+            mine,
+            "invalid_message",
+        ),
     ];
     for (value, id, reason) in cases {
         assert_eq!(refusal(value.to_string().as_bytes()), (id, reason.to_owned()), "{value}");
@@ -153,11 +166,12 @@ fn almost_a_request() -> impl Strategy<Value = Value> {
         field(json!("ping")),
         field(json!("prj_00000000000000000000000000000001")),
         field(json!("key")),
+        field(json!(5000)),
         field(json!({})),
     );
-    fields.prop_map(|(id, r#type, project_id, key, payload)| {
-        let names = ["id", "type", "projectId", "idempotencyKey", "payload"];
-        let values = [id, r#type, project_id, key, payload];
+    fields.prop_map(|(id, r#type, project_id, key, deadline, payload)| {
+        let names = ["id", "type", "projectId", "idempotencyKey", "deadlineMs", "payload"];
+        let values = [id, r#type, project_id, key, deadline, payload];
         let pairs = names.into_iter().zip(values);
         Value::Object(pairs.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
     })

@@ -1,0 +1,87 @@
+//! What one client may ask for: how often, over how many connections, and how many refusals it may
+//! collect before it has to go.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use actix::prelude::*;
+use iris_protocol::ApiError;
+use tokio::time::Instant;
+
+use super::{CloseReason, Connection};
+
+/// The window in which refusals are counted.
+const WINDOW: Duration = Duration::from_mins(1);
+
+/// When the refusals inside the window happened.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(VecDeque<Instant>);
+
+impl Refusals {
+    /// Notes a refusal. When there are more than `most`, says how long it takes until one of them is
+    /// forgotten.
+    fn note(&mut self, most: usize, now: Instant) -> Option<Duration> {
+        self.0.push_back(now);
+        while self.0.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
+            self.0.pop_front();
+        }
+        let oldest = self.0.front().filter(|_| self.0.len() > most)?;
+        Some(WINDOW.saturating_sub(now.duration_since(*oldest)))
+    }
+}
+
+impl Connection {
+    /// Counts a request against what this connection and its user may do.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub(super) fn count_request(&mut self) -> Result<(), ApiError> {
+        self.allowance.take(self.node.services.settings.rates.requests, Instant::now())?;
+        match &self.claims {
+            Some(claims) => self.node.rates.of_user(&claims.user_id),
+            // It may send `hello` or is sent away.
+            None => Ok(()),
+        }
+    }
+
+    /// Answers a request of a client that asks too much. One that does not listen is closed.
+    pub(super) fn refuse(&mut self, id: String, error: ApiError, ctx: &mut Context<Self>) {
+        self.respond(id, Err(error), None);
+        let Some(most) = self.node.services.settings.rates.refusals_per_minute_max else { return };
+        if let Some(wait) = self.refusals.note(most, Instant::now()) {
+            self.close(4029, &format!("retryAfterMs={}", wait.as_millis()), ctx);
+        }
+    }
+
+    /// Ends the connection when its user has too many with it; says whether it did.
+    pub(super) fn is_one_too_many(&mut self, ctx: &mut Context<Self>) -> bool {
+        let (Some(claims), Some(most)) =
+            (&self.claims, self.node.services.settings.rates.connections_per_user_max)
+        else {
+            return false;
+        };
+        if self.node.connections.count_of(&claims.user_id) <= most {
+            return false;
+        }
+        self.outbound.close(CloseReason::new(4409, "too many connections"));
+        ctx.stop();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_forgotten_after_a_while() {
+        let (mut refusals, start) = (Refusals::default(), Instant::now());
+        assert_eq!(refusals.note(2, start), None);
+        assert_eq!(refusals.note(2, start + Duration::from_secs(1)), None);
+        let later = start + Duration::from_secs(2);
+        assert_eq!(refusals.note(2, later), Some(Duration::from_secs(58)));
+        let much_later = start + Duration::from_millis(60_500);
+        assert_eq!(refusals.note(3, much_later), None);
+        assert_eq!(refusals.0.len(), 3);
+    }
+}

@@ -1,0 +1,66 @@
+//! The last event of each room that somebody hears.
+
+use std::collections::{BTreeMap, HashMap};
+
+use actix::prelude::*;
+use iris_protocol::{ConnectionId, Position, Room};
+use iris_store::StoredEvent;
+
+use super::Project;
+
+/// Rooms that are remembered although nobody may hear them any more; of those that somebody hears
+/// there are as many as connections may join.
+const UNHEARD_MAX: usize = 1024;
+
+/// What is known of them. A number that is known stays right, because every event passes here.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    seqs: HashMap<Room, u64>,
+    /// How many are held before those that nobody hears are forgotten.
+    forget_at: usize,
+}
+
+impl Heads {
+    /// An event was published.
+    pub(super) fn published(&mut self, event: &StoredEvent) {
+        if let Some(head) = self.seqs.get_mut(&event.room) {
+            *head = event.seq;
+        }
+    }
+
+    pub(super) fn of(&self, room: &Room) -> Option<u64> {
+        self.seqs.get(room).copied()
+    }
+
+    /// Notes the last event of a room, unless a later one was published meanwhile.
+    pub(super) fn note(&mut self, room: &Room, seq: u64, is_heard: impl Fn(&Room) -> bool) {
+        if self.seqs.len() >= self.forget_at.max(UNHEARD_MAX) {
+            self.seqs.retain(|room, _| is_heard(room));
+            self.forget_at = self.seqs.len() + UNHEARD_MAX;
+        }
+        let head = self.seqs.entry(room.clone()).or_default();
+        *head = seq.max(*head);
+    }
+}
+
+/// Ask: the last event of each of these rooms that a connection hears.
+#[derive(Message)]
+#[rtype(result = "BTreeMap<String, Position>")]
+pub(crate) struct RoomHeads {
+    pub(crate) connection_id: ConnectionId,
+    pub(crate) rooms: Vec<Room>,
+}
+
+impl Handler<RoomHeads> for Project {
+    type Result = MessageResult<RoomHeads>;
+
+    fn handle(&mut self, asked: RoomHeads, _: &mut Context<Self>) -> Self::Result {
+        let RoomHeads { connection_id, rooms } = asked;
+        let heard = rooms.into_iter().filter(|room| self.rooms.hears(room, &connection_id));
+        let heads = heard.filter_map(|room| {
+            let seq = self.heads.of(&room)?;
+            Some((room.to_string(), Position { epoch: self.epoch.to_string(), seq }))
+        });
+        MessageResult(heads.collect())
+    }
+}
