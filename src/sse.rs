@@ -279,7 +279,9 @@ impl Line {
                     OutFrame::Text(json)
                     | OutFrame::Replay(json)
                     | OutFrame::Delta(_, json)
-                    | OutFrame::Snapshot(_, json),
+                    | OutFrame::Snapshot(_, json)
+                    | OutFrame::Latest(_, json)
+                    | OutFrame::Left(_, json),
                 ) => json,
                 Some(OutFrame::Ping) => {
                     self.lives();
@@ -436,7 +438,9 @@ impl Body {
             OutFrame::Text(json)
             | OutFrame::Replay(json)
             | OutFrame::Delta(_, json)
-            | OutFrame::Snapshot(_, json) => self.write_event(&json, to),
+            | OutFrame::Snapshot(_, json)
+            | OutFrame::Latest(_, json)
+            | OutFrame::Left(_, json) => self.write_event(&json, to),
             OutFrame::Ping => {
                 self.line.lives();
                 to.extend_from_slice(b":\n\n");

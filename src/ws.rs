@@ -103,7 +103,9 @@ fn message(frame: OutFrame) -> Message {
         OutFrame::Text(json)
         | OutFrame::Replay(json)
         | OutFrame::Delta(_, json)
-        | OutFrame::Snapshot(_, json) => Message::Text(json.try_into().unwrap_or_default()),
+        | OutFrame::Snapshot(_, json)
+        | OutFrame::Latest(_, json)
+        | OutFrame::Left(_, json) => Message::Text(json.try_into().unwrap_or_default()),
         OutFrame::Ping => Message::Ping(Bytes::new()),
         OutFrame::Pong(payload) => Message::Pong(payload),
         OutFrame::Close(CloseReason { code, text }) => Message::Close(Some(WireReason {

@@ -39,6 +39,7 @@ mod remote;
 mod repeating;
 mod restart;
 mod resuming;
+mod rights;
 mod sessions;
 mod socket;
 mod sse;

@@ -153,7 +153,7 @@ impl Connections {
         for alive in
             self.0.lock().by_id.values().filter(|alive| alive.login.as_ref() == Some(login))
         {
-            alive.outbound.close(CloseReason::new(4401, "logged out"));
+            alive.outbound.cut_off(CloseReason::new(4401, "logged out"));
         }
     }
 

@@ -9,12 +9,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use iris_protocol::PartId;
 use iris_protocol::limits::{
     OUTBOUND_BYTES_MAX, OUTBOUND_BYTES_SOFT_MAX, OUTBOUND_FRAMES_MAX, OUTBOUND_FRAMES_SOFT_MAX,
     REPLAY_BYTES_MAX,
 };
+use iris_protocol::{PartId, ProjectId, SessionId, UserId};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -33,6 +34,10 @@ pub enum OutFrame {
     Delta(PartId, Bytes),
     /// A JSON frame with all of a streaming part so far.
     Snapshot(PartId, Bytes),
+    /// A JSON frame with all that is so of something now: a slow reader gets none but the latest.
+    Latest(About, Bytes),
+    /// A JSON frame that says that a room of this project is heard no more.
+    Left(ProjectId, Bytes),
     /// A WebSocket ping.
     Ping,
     /// The answer to a WebSocket ping, with the ping's payload.
@@ -45,10 +50,23 @@ impl OutFrame {
     /// Of the JSON that counts against the limits of a reader.
     fn bytes(&self) -> usize {
         match self {
-            Self::Text(json) | Self::Delta(_, json) | Self::Snapshot(_, json) => json.len(),
+            Self::Text(json)
+            | Self::Delta(_, json)
+            | Self::Snapshot(_, json)
+            | Self::Latest(_, json)
+            | Self::Left(_, json) => json.len(),
             Self::Replay(_) | Self::Ping | Self::Pong(_) | Self::Close(_) => 0,
         }
     }
+}
+
+/// What a frame says all of, so that a later one about it takes its place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum About {
+    /// The presence of a user in a project.
+    Presence(ProjectId, UserId),
+    /// Who writes in a session.
+    Typing(SessionId),
 }
 
 /// Why a connection ends: a code of docs/protocol.md and a word for people.
@@ -97,6 +115,8 @@ struct Queue {
     /// Parts of which pieces were left out, and whether somebody asks for a snapshot of them already.
     /// At most as many as frames may wait.
     behind: HashMap<PartId, bool>,
+    /// What came for a slow reader and goes out when nothing else waits.
+    latest: HashMap<About, Bytes>,
     /// Frames that ever came, and how many of them went out.
     came: u64,
     went: u64,
@@ -126,12 +146,41 @@ impl Outbound {
 
     /// Queues a JSON frame. Says whether it was taken; when it was not, the connection is ending.
     pub fn push(&self, json: Bytes) -> bool {
+        self.take(OutFrame::Text(json))
+    }
+
+    fn take(&self, frame: OutFrame) -> bool {
         let mut queue = self.queue.lock();
+        if queue.is_full_for(frame.bytes()) {
+            queue.give_up();
+            self.closed.notify_waiters();
+        }
+        queue.take(frame)
+    }
+
+    /// Queues a frame that a later one about the same replaces while the reader is slow. Says as
+    /// [`Outbound::push`] whether the connection goes on.
+    pub fn push_latest(&self, about: &About, json: Bytes) -> bool {
+        let mut queue = self.queue.lock();
+        let waits = queue.latest.contains_key(about) || queue.is_slow();
+        if self.is_relay || !waits {
+            drop(queue);
+            return self.take(OutFrame::Latest(about.clone(), json));
+        }
         if queue.is_full_for(json.len()) {
             queue.give_up();
             self.closed.notify_waiters();
         }
-        queue.take(OutFrame::Text(json))
+        queue.put(about, json)
+    }
+
+    /// Queues frames that say which rooms of a project are heard no more, and drops what waits of the
+    /// project: whoever lost a right is told nothing that happened before, either.
+    pub fn lose(&self, project_id: &ProjectId, left: impl IntoIterator<Item = Bytes>) {
+        self.queue.lock().forget(project_id);
+        for json in left {
+            self.take(OutFrame::Left(project_id.clone(), json));
+        }
     }
 
     /// Queues a piece of a streaming part. It is left out while the reader is slow, and so are those
@@ -157,13 +206,8 @@ impl Outbound {
 
     /// Queues a snapshot of a streaming part; pieces that follow it are taken again.
     pub fn push_snapshot(&self, part_id: PartId, json: Bytes) -> bool {
-        let mut queue = self.queue.lock();
-        if queue.is_full_for(json.len()) {
-            queue.give_up();
-            self.closed.notify_waiters();
-        }
-        queue.behind.remove(&part_id);
-        queue.take(OutFrame::Snapshot(part_id, json))
+        self.queue.lock().behind.remove(&part_id);
+        self.take(OutFrame::Snapshot(part_id, json))
     }
 
     /// Waits until a reader that missed pieces has read all that waited; gives the parts of which
@@ -225,6 +269,12 @@ impl Outbound {
         }
     }
 
+    /// Drops what is queued and ends the connection: its caller may hear nothing any more.
+    pub(super) fn cut_off(&self, reason: CloseReason) {
+        self.queue.lock().end(reason);
+        self.closed.notify_waiters();
+    }
+
     /// Lets what is queued go out, then ends the connection.
     pub fn close(&self, reason: CloseReason) {
         self.queue.lock().close(reason);
@@ -239,6 +289,8 @@ impl Outbound {
             OutFrame::Replay(json) => self.push_replay([json]),
             OutFrame::Delta(part_id, json) => return self.push_delta(&part_id, json),
             OutFrame::Snapshot(part_id, json) => return self.push_snapshot(part_id, json),
+            OutFrame::Latest(about, json) => return self.push_latest(&about, json),
+            OutFrame::Left(project_id, json) => self.lose(&project_id, [json]),
             OutFrame::Ping => self.push_ping(),
             OutFrame::Pong(payload) => self.push_pong(payload),
             OutFrame::Close(reason) => self.close(reason),
@@ -303,6 +355,9 @@ impl Outbound {
         if queue.is_closed {
             return Poll::Ready(None);
         }
+        if let Some(frame) = queue.next_latest() {
+            return Poll::Ready(Some(frame));
+        }
         if queue.behind.values().any(|is_asked| !is_asked) {
             self.drained.notify_waiters();
         }
@@ -312,12 +367,53 @@ impl Outbound {
 }
 
 impl Queue {
-    /// Frees what waits and ends the connection: its reader is too slow.
+    /// Ends the connection: its reader is too slow.
     fn give_up(&mut self) {
         if !self.is_closed {
+            self.end(CloseReason::new(4008, "slow reader"));
+        }
+    }
+
+    /// Frees what waits and ends the connection, also one whose close frame waits behind it.
+    fn end(&mut self, reason: CloseReason) {
+        let is_over = self.is_closed && self.frames.is_empty();
+        if !is_over && !self.is_abandoned {
             let waker = self.waker.take();
             *self = Self { waker, ..Self::default() };
-            self.close(CloseReason::new(4008, "slow reader"));
+            self.close(reason);
+        }
+    }
+
+    /// Drops what waits of a project but for what says that its rooms were left.
+    fn forget(&mut self, project_id: &ProjectId) {
+        let frames = std::mem::take(&mut self.frames);
+        for waiting in frames {
+            let is_its = match &waiting {
+                Waiting::Replay(json)
+                | Waiting::Live(
+                    OutFrame::Text(json)
+                    | OutFrame::Replay(json)
+                    | OutFrame::Delta(_, json)
+                    | OutFrame::Snapshot(_, json)
+                    | OutFrame::Latest(_, json),
+                ) => is_event_of(project_id, json),
+                Waiting::Live(
+                    OutFrame::Left(..) | OutFrame::Ping | OutFrame::Pong(_) | OutFrame::Close(_),
+                ) => false,
+            };
+            if is_its {
+                self.gone(waiting);
+            } else {
+                self.frames.push_back(waiting);
+            }
+        }
+        while let Some(about) = self
+            .latest
+            .iter()
+            .find(|(_, json)| is_event_of(project_id, json))
+            .map(|(about, _)| about.clone())
+        {
+            self.remove_latest(&about);
         }
     }
 
@@ -387,16 +483,46 @@ impl Queue {
             }
             Waiting::Live(frame) => frame,
         };
+        self.is_less_by(&frame);
+        frame
+    }
+
+    fn is_less_by(&mut self, frame: &OutFrame) {
         self.live_bytes = self.live_bytes.saturating_sub(frame.bytes());
         self.live_frames = self.live_frames.saturating_sub(1);
         if self.live_frames == 0 {
             self.largest_bytes = 0;
         }
-        frame
+    }
+
+    /// Keeps a frame in the place of an earlier one about the same, until nothing else waits.
+    fn put(&mut self, about: &About, json: Bytes) -> bool {
+        if self.is_closed {
+            return false;
+        }
+        self.remove_latest(about);
+        self.live_bytes += json.len();
+        self.live_frames += 1;
+        self.latest.insert(about.clone(), json);
+        self.wake();
+        true
+    }
+
+    fn remove_latest(&mut self, about: &About) -> Option<OutFrame> {
+        let (about, json) = self.latest.remove_entry(about)?;
+        let frame = OutFrame::Latest(about, json);
+        self.is_less_by(&frame);
+        Some(frame)
+    }
+
+    fn next_latest(&mut self) -> Option<OutFrame> {
+        let about = self.latest.keys().next()?.clone();
+        self.remove_latest(&about)
     }
 
     fn close(&mut self, reason: CloseReason) {
         if !self.is_closed {
+            self.latest.clear();
             self.live_frames += 1;
             self.frames.push_back(Waiting::Live(OutFrame::Close(reason)));
             self.is_closed = true;
@@ -409,6 +535,22 @@ impl Queue {
             waker.wake();
         }
     }
+}
+
+/// Whether a frame is an event in a room of this project.
+fn is_event_of(project_id: &ProjectId, json: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Head<'a> {
+        #[serde(borrow)]
+        project_id: Option<&'a str>,
+        #[serde(borrow)]
+        room: Option<&'a str>,
+    }
+    let head = serde_json::from_slice(json);
+    head.is_ok_and(|head: Head<'_>| {
+        head.room.is_some() && head.project_id == Some(project_id.as_str())
+    })
 }
 
 #[cfg(test)]
@@ -593,6 +735,95 @@ mod tests {
         outbound.look(AGE_MAX, start);
         outbound.look(AGE_MAX, start + AGE_MAX);
         assert!(outbound.is_closed());
+    }
+
+    fn event(project: &ProjectId, word: &str) -> Bytes {
+        let room = format!("project:{project}");
+        let event = json!({ "type": word, "projectId": project, "room": room, "payload": {} });
+        Bytes::from(event.to_string())
+    }
+
+    fn writes(n: u32) -> Bytes {
+        Bytes::from(n.to_string())
+    }
+
+    #[test]
+    fn a_slow_reader_gets_the_latest_alone_of_what_says_all_of_something() {
+        let outbound = Outbound::default();
+        let about = |n| About::Typing(SessionId::from_bits(n));
+        assert!(outbound.push_latest(&about(1), writes(0)));
+        for n in 1..OUTBOUND_FRAMES_SOFT_MAX {
+            assert!(outbound.push(writes(n.try_into().unwrap())));
+        }
+        for n in [1, 2, 3] {
+            assert!(outbound.push_latest(&about(1), writes(n)));
+            assert!(outbound.push_latest(&about(2), writes(n)));
+        }
+        let cx = Context::from_waker(Waker::noop());
+        assert_eq!(
+            outbound.poll_next(&cx),
+            Poll::Ready(Some(OutFrame::Latest(about(1), writes(0))))
+        );
+        // Now it is slow no longer, but no later one may overtake what waits.
+        assert!(outbound.push_latest(&about(1), writes(4)));
+        assert!(outbound.push_latest(&about(3), writes(4)));
+        let mut frames = drain(&outbound).split_off(OUTBOUND_FRAMES_SOFT_MAX - 1);
+        assert_eq!(frames.remove(0), OutFrame::Latest(about(3), writes(4)));
+        frames.sort_by_key(|frame| *frame == OutFrame::Latest(about(2), writes(3)));
+        let expected = [(1, 4), (2, 3)].map(|(n, last)| OutFrame::Latest(about(n), writes(last)));
+        assert_eq!(frames, expected);
+        let queue = outbound.queue.lock();
+        assert_eq!((queue.live_frames, queue.live_bytes, queue.largest_bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn the_latest_count_against_the_limits() {
+        let outbound = Outbound::default();
+        for _ in 0..OUTBOUND_FRAMES_SOFT_MAX {
+            assert!(outbound.push(Bytes::new()));
+        }
+        let about = |n| About::Presence(ProjectId::from_bits(1), UserId::from_bits(n));
+        let many = 0..2 * OUTBOUND_FRAMES_MAX as u128;
+        let counted = many.take_while(|n| outbound.push_latest(&about(*n), writes(0))).count();
+        assert_eq!(counted, OUTBOUND_FRAMES_MAX - OUTBOUND_FRAMES_SOFT_MAX);
+        assert_eq!(drain(&outbound), [OutFrame::Close(CloseReason::new(4008, "slow reader"))]);
+    }
+
+    #[test]
+    fn nothing_of_a_project_goes_out_once_it_is_lost() {
+        let outbound = Outbound::default();
+        let (lost, kept) = (ProjectId::from_bits(1), ProjectId::from_bits(2));
+        let left = Bytes::from_static(b"left");
+        assert!(outbound.push(event(&lost, "a")));
+        assert!(outbound.push(event(&kept, "b")));
+        outbound.push_replay([event(&lost, "c"), event(&kept, "d")]);
+        assert!(outbound.push_delta(&PartId::from_bits(1), event(&lost, "e")));
+        assert!(outbound.push_latest(&About::Typing(SessionId::from_bits(1)), event(&lost, "f")));
+        outbound.lose(&lost, [left.clone(), left.clone()]);
+        outbound.lose(&lost, []);
+        assert!(outbound.push(event(&lost, "again")));
+        let expected = [
+            OutFrame::Text(event(&kept, "b")),
+            OutFrame::Replay(event(&kept, "d")),
+            OutFrame::Left(lost.clone(), left.clone()),
+            OutFrame::Left(lost.clone(), left),
+            OutFrame::Text(event(&lost, "again")),
+        ];
+        assert_eq!(drain(&outbound), expected);
+        let queue = outbound.queue.lock();
+        assert_eq!((queue.live_frames, queue.live_bytes, queue.replay_bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn who_is_cut_off_hears_the_reason_alone_and_once() {
+        let outbound = Outbound::default();
+        let reason = |code| CloseReason::new(code, "x");
+        assert!(outbound.push(Bytes::from_static(b"{}")));
+        outbound.close(reason(1000));
+        outbound.cut_off(reason(4401));
+        assert_eq!(drain(&outbound), [OutFrame::Close(reason(4401))]);
+        outbound.cut_off(reason(4403));
+        assert_eq!(drain(&outbound), []);
     }
 
     #[test]

@@ -256,6 +256,10 @@ impl Handler<LeaveRooms> for Project {
 
     fn handle(&mut self, leave: LeaveRooms, ctx: &mut Context<Self>) {
         match leave.rooms {
+            _ if !leave.has_right => {
+                let is_out = |s: &Subscriber| s.connection_id == leave.connection_id;
+                self.rooms.evict(ErrorCode::NotFound, is_out);
+            }
             None => self.rooms.leave_all(&leave.connection_id),
             Some(rooms) => {
                 for room in &rooms {

@@ -15,7 +15,7 @@ use iris_protocol::{
 use iris_store::StoredEvent;
 use serde_json::{Value, json};
 
-use crate::connection::{CloseReason, Outbound};
+use crate::connection::{About, CloseReason, Outbound};
 
 /// A connection in a room.
 #[derive(Debug)]
@@ -129,7 +129,28 @@ impl Rooms {
         if self.subscribers.contains_key(room)
             && let Some(frame) = self.ephemeral(room, event)
         {
-            self.send(room, &frame, None, wants);
+            let about = self.about(event);
+            self.send(room, |subscriber| {
+                !wants(subscriber)
+                    || match &about {
+                        Some(about) => subscriber.outbound.push_latest(about, frame.clone()),
+                        None => subscriber.outbound.push(frame.clone()),
+                    }
+            });
+        }
+    }
+
+    /// What an event says all of, if it does.
+    fn about(&self, event: &Event) -> Option<About> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all others say what happened")]
+        match event {
+            Event::PresenceJoined { presence }
+            | Event::PresenceUpdated { presence }
+            | Event::PresenceLeft { presence } => {
+                Some(About::Presence(self.project_id.clone(), presence.user_id.clone()))
+            }
+            Event::TypingUpdated { session_id, .. } => Some(About::Typing(session_id.clone())),
+            _ => None,
         }
     }
 
@@ -149,14 +170,22 @@ impl Rooms {
         });
     }
 
-    /// Takes these subscribers out of every room and tells them why.
+    /// Takes these subscribers out of every room and tells them why. What waits for them of this project
+    /// is dropped.
     pub(super) fn evict(&mut self, code: ErrorCode, is_out: impl Fn(&Subscriber) -> bool) {
+        let mut told: HashMap<*const Outbound, (Arc<Outbound>, Vec<Bytes>)> = HashMap::new();
         for (room, subscribers) in &self.subscribers {
             let event = Event::RoomLeft { room: room.to_string(), code };
             let Some(frame) = self.ephemeral(room, &event) else { continue };
-            for subscriber in subscribers.iter().filter(|subscriber| is_out(subscriber)) {
-                subscriber.outbound.push(frame.clone());
+            for Subscriber { outbound, .. } in subscribers.iter().filter(|s| is_out(s)) {
+                let (_, frames) = told
+                    .entry(Arc::as_ptr(outbound))
+                    .or_insert_with(|| (Arc::clone(outbound), Vec::new()));
+                frames.push(frame.clone());
             }
+        }
+        for (outbound, frames) in told.into_values() {
+            outbound.lose(&self.project_id, frames);
         }
         self.retain(|subscriber| !is_out(subscriber));
     }
@@ -196,7 +225,7 @@ impl Rooms {
             return None;
         }
         let frame = durable_frame(&self.project_id, event)?;
-        self.send(&event.room, &frame, Some(event.seq), |_| true);
+        self.send_durable(&event.room, &frame, event.seq);
         Some(frame)
     }
 
@@ -239,7 +268,7 @@ impl Rooms {
             let LivePart { session_id, message_id, .. } = part;
             let event = Event::MessagePartRemoved { session_id, message_id, part_id };
             if let Some(frame) = self.ephemeral(&room, &event) {
-                self.send(&room, &frame, None, |s| s.deltas);
+                self.send(&room, |s| !s.deltas || s.outbound.push(frame.clone()));
             }
         }
     }
@@ -271,7 +300,7 @@ impl Rooms {
         if self.subscribers.contains_key(&room)
             && let Some(frame) = self.ephemeral(&room, &event)
         {
-            self.send_delta(&room, &sent, &frame);
+            self.send(&room, |s| !s.deltas || s.outbound.push_delta(&sent, frame.clone()));
         }
     }
 
@@ -328,41 +357,31 @@ impl Rooms {
         frame.is_some_and(|(s, frame)| s.outbound.push_snapshot(part_id.clone(), frame))
     }
 
-    /// Sends a piece of a part to those in its room who want it and get what is said as it is said.
-    fn send_delta(&mut self, room: &Room, part_id: &PartId, frame: &Bytes) {
-        let Some(subscribers) = self.subscribers.get_mut(room) else { return };
-        subscribers.retain(|subscriber| {
-            let wants = subscriber.held.is_none() && subscriber.deltas;
-            !wants || subscriber.outbound.push_delta(part_id, frame.clone())
-        });
-        if subscribers.is_empty() {
-            self.subscribers.remove(room);
-        }
+    /// Offers something ephemeral to those in a room who get what is said as it is said; a subscriber
+    /// that is held gets a snapshot in place of it. A reader whose queue ended is let go.
+    fn send(&mut self, room: &Room, offer: impl Fn(&Subscriber) -> bool) {
+        self.keep(room, |subscriber| subscriber.held.is_some() || offer(subscriber));
     }
 
-    /// Sends a frame to those in a room who want it; `seq` is there for durable ones. Held
-    /// subscribers get durable frames when their hold ends, and a snapshot in place of ephemeral
-    /// ones. A reader whose queue ended is let go.
-    fn send(
-        &mut self,
-        room: &Room,
-        frame: &Bytes,
-        seq: Option<u64>,
-        wants: impl Fn(&Subscriber) -> bool,
-    ) {
-        let Some(subscribers) = self.subscribers.get_mut(room) else { return };
-        subscribers.retain_mut(|subscriber| match (&mut subscriber.held, seq) {
-            (Some(held), Some(_)) if held.len() >= OUTBOUND_FRAMES_MAX => {
-                subscriber.outbound.close(CloseReason::new(4008, "slow replay"));
-                false
-            }
-            (Some(held), Some(seq)) => {
+    /// Sends a durable frame to a room. A subscriber that is held gets it when its hold ends.
+    fn send_durable(&mut self, room: &Room, frame: &Bytes, seq: u64) {
+        self.keep(room, |subscriber| match &mut subscriber.held {
+            None => subscriber.outbound.push(frame.clone()),
+            Some(held) if held.len() < OUTBOUND_FRAMES_MAX => {
                 held.push((seq, frame.clone()));
                 true
             }
-            (Some(_), None) => true,
-            (None, _) => !wants(subscriber) || subscriber.outbound.push(frame.clone()),
+            Some(_) => {
+                subscriber.outbound.close(CloseReason::new(4008, "slow replay"));
+                false
+            }
         });
+    }
+
+    /// Keeps those in a room for whom this says so.
+    fn keep(&mut self, room: &Room, keep: impl FnMut(&mut Subscriber) -> bool) {
+        let Some(subscribers) = self.subscribers.get_mut(room) else { return };
+        subscribers.retain_mut(keep);
         if subscribers.is_empty() {
             self.subscribers.remove(room);
         }

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use actix_rt::Arbiter;
 use futures_util::future::BoxFuture;
 use iris_actors::Node;
-use iris_actors::connection::{CloseReason, OutFrame, Outbound};
+use iris_actors::connection::{About, CloseReason, OutFrame, Outbound};
 use iris_actors::owner::{Hop, OwnerAnswer, OwnerAsk, ToOwner};
 use iris_actors::supervision::detached;
-use iris_protocol::{ApiError, ConnectionId, ErrorCode, PartId};
+use iris_protocol::{ApiError, ConnectionId, ErrorCode, PartId, ProjectId};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -43,6 +43,8 @@ enum Frame {
     Replay(String),
     Delta(PartId, String),
     Snapshot(PartId, String),
+    Latest(About, String),
+    Left(ProjectId, String),
     Ping,
     Pong(Vec<u8>),
     Close { code: u16, text: String },
@@ -56,6 +58,8 @@ impl From<OutFrame> for Frame {
             OutFrame::Replay(json) => Self::Replay(text(json)),
             OutFrame::Delta(part_id, json) => Self::Delta(part_id, text(json)),
             OutFrame::Snapshot(part_id, json) => Self::Snapshot(part_id, text(json)),
+            OutFrame::Latest(about, json) => Self::Latest(about, text(json)),
+            OutFrame::Left(project_id, json) => Self::Left(project_id, text(json)),
             OutFrame::Ping => Self::Ping,
             OutFrame::Pong(payload) => Self::Pong(payload.into()),
             OutFrame::Close(CloseReason { code, text }) => Self::Close { code, text },
@@ -70,6 +74,8 @@ impl From<Frame> for OutFrame {
             Frame::Replay(json) => Self::Replay(json.into()),
             Frame::Delta(part_id, json) => Self::Delta(part_id, json.into()),
             Frame::Snapshot(part_id, json) => Self::Snapshot(part_id, json.into()),
+            Frame::Latest(about, json) => Self::Latest(about, json.into()),
+            Frame::Left(project_id, json) => Self::Left(project_id, json.into()),
             Frame::Ping => Self::Ping,
             Frame::Pong(payload) => Self::Pong(payload.into()),
             Frame::Close { code, text } => Self::Close(CloseReason { code, text }),

@@ -1,0 +1,98 @@
+//! Rights that end while frames wait for whoever had them.
+
+use std::time::Duration;
+
+use iris_actors::connection::SocketSettings;
+use iris_protocol::{MemberRemove, Role};
+use iris_testkit::{
+    AppOptions, Conversation, Incoming, Person, TestApp, WireSocket, spawn_app_with,
+};
+use serde_json::{Value, json};
+
+/// Messages that are more than the kernel buffers for a reader, and less than may wait.
+const MESSAGES: usize = 4;
+
+/// A server that lets those who do not read take their time.
+async fn patient_app() -> TestApp {
+    let abort_after = Duration::from_mins(1);
+    let sockets = SocketSettings { abort_after, ..SocketSettings::default() };
+    spawn_app_with(AppOptions { sockets, ..AppOptions::default() }).await
+}
+
+/// A member who hears a session and does not read.
+async fn silent(talk: &Conversation, person: &Person) -> WireSocket {
+    talk.person.add_member(&talk.project, person, Role::Member).await;
+    let mut socket = person.wire().await;
+    let rooms = json!({ "rooms": [format!("session:{}", talk.session)] });
+    socket.ask("1", "subscribe", Some(talk.project.as_str()), rooms).await;
+    assert_eq!(socket.response("1").await["success"], true);
+    socket
+}
+
+async fn say_much(talk: &mut Conversation) {
+    talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await;
+    talk.approval().await;
+    let long = format!("say ok\n#{}", "x".repeat(200_000));
+    for _ in 0..MESSAGES {
+        talk.send_message(&long).await;
+        talk.wait_for("message.created").await;
+    }
+}
+
+/// How many long messages a socket hears until `is_over`.
+async fn long_until(socket: &mut WireSocket, is_over: impl Fn(&Incoming) -> bool) -> usize {
+    let mut long = 0;
+    loop {
+        let incoming = socket.next().await;
+        if is_over(&incoming) {
+            return long;
+        }
+        if let Incoming::Json(frame) = &incoming {
+            long += usize::from(frame.to_string().len() > 200_000);
+        }
+    }
+}
+
+fn is_left(incoming: &Incoming) -> bool {
+    matches!(incoming, Incoming::Json(frame) if frame["type"] == "room.left")
+}
+
+#[tokio::test]
+async fn what_waits_for_a_member_who_is_removed_is_dropped() {
+    let app = patient_app().await;
+    let mut talk = app.user("ann").await.conversation().await;
+    let bob = app.user("bob").await;
+    let mut socket = silent(&talk, &bob).await;
+    say_much(&mut talk).await;
+    let his_own = bob.project("his").await.id;
+    let rooms = json!({ "rooms": [format!("project:{his_own}")] });
+    socket.ask("2", "subscribe", Some(his_own.as_str()), rooms).await;
+    talk.call(MemberRemove { user_id: bob.id().clone() }).await.unwrap();
+    // What was on its way to him when he had the right is all that he gets, and his own is kept.
+    let heard = long_until(&mut socket, is_left).await;
+    assert!(heard < MESSAGES, "{heard}");
+    bob.session(&his_own).await;
+    loop {
+        let frame = socket.next_json().await;
+        assert_ne!(frame["projectId"], json!(talk.project));
+        if frame["projectId"] == json!(his_own) {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_login_that_ends_is_dropped() {
+    let app = patient_app().await;
+    let mut talk = app.user("ann").await.conversation().await;
+    let bob = app.user("bob").await;
+    let mut socket = silent(&talk, &bob).await;
+    say_much(&mut talk).await;
+    assert!(bob.post("/v1/auth/logout", Value::Object(serde_json::Map::new())).await.is_success());
+    let is_closed = |incoming: &Incoming| match incoming {
+        Incoming::Closed { code, .. } => *code == 4401,
+        Incoming::Json(_) | Incoming::Pong(_) => false,
+    };
+    let heard = long_until(&mut socket, is_closed).await;
+    assert!(heard < MESSAGES, "{heard}");
+}
