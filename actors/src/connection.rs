@@ -30,7 +30,7 @@ use crate::dispatch::{Ask, Peer};
 use crate::supervision::{ChildSpec, Supervise, Vitals, detached, spawn};
 
 pub(crate) use alive::Connections;
-pub use outbound::{CloseReason, OutFrame, Outbound};
+pub use outbound::{CloseReason, OutFrame, Outbound, REPLAY_QUEUE_BYTES_MAX};
 
 /// The window in which protocol errors are counted.
 const PROTOCOL_ERROR_WINDOW: Duration = Duration::from_mins(1);
