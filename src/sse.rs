@@ -19,11 +19,12 @@ use actix_web::web::{Data, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
-use iris_actors::connection::{CloseReason, Inbound, NewConnection, OutFrame, Outbound};
+use iris_actors::connection::{
+    CloseReason, Inbound, NewConnection, OutFrame, Outbound, REPLAY_QUEUE_BYTES_MAX,
+};
 use iris_actors::supervision::detached;
 use iris_actors::{Node, TicketUse};
 use iris_auth::AccessClaims;
-use iris_protocol::limits::REPLAY_BYTES_MAX;
 use iris_protocol::{
     ApiError, ErrorCode, Event, EventFrame, EventMeta, Operation, Position, ProjectId,
     RequestFrame, ResponseFrame, Room, RoomOutcome, RoomRequest, RoomSince, RoomStatus, Subscribe,
@@ -37,9 +38,6 @@ use tokio::sync::mpsc;
 use crate::http::{RestError, peer, who_connects};
 use crate::sockets;
 
-/// Most bytes that joining the rooms may give before the first of them is written: a few rooms at
-/// their limit, as for a WebSocket.
-const JOINED_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
 /// Bytes that one write joins from the queue, as long as there are frames.
 const WRITE_BYTES: usize = 32 * 1024;
 /// How soon a browser comes back, in milliseconds.
@@ -294,7 +292,7 @@ impl Line {
             let head = Head::of(&json)?;
             if head.r#type != "response" {
                 gathered.take(&head, json.clone());
-                if gathered.bytes > JOINED_BYTES_MAX {
+                if gathered.bytes > REPLAY_QUEUE_BYTES_MAX {
                     return Ok(None);
                 }
                 continue;

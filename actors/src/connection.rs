@@ -39,7 +39,7 @@ use limits::Refusals;
 use requests::Requests;
 
 pub(crate) use alive::Connections;
-pub use outbound::{About, CloseReason, OutFrame, Outbound};
+pub use outbound::{About, CloseReason, OutFrame, Outbound, REPLAY_QUEUE_BYTES_MAX};
 pub use settings::SocketSettings;
 
 /// The window in which protocol errors are counted.

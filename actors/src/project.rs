@@ -152,9 +152,8 @@ struct Recovery {
 impl Actor for Project {
     type Context = Context<Self>;
 
-    /// Whatever worked before this start does not any more: it becomes `interrupted`, before any other
-    /// write, because the writer keeps the order. What waits for a person, and queued messages, then go
-    /// on.
+    /// Whatever worked before this start does not any more: it becomes `interrupted`. Sessions wait for
+    /// that, other writes do not. What waits for a person, and queued messages, then go on.
     fn started(&mut self, ctx: &mut Self::Context) {
         let address = Address::of(ctx, &self.vitals);
         // Set already after a restart: the address is the same.

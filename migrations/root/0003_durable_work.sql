@@ -2,7 +2,7 @@
 -- on their way to a project, directories that are being made or removed.
 -- Times are milliseconds since 1970 UTC.
 
--- Projects that the server opens by itself when it starts. Written before the work begins.
+-- Projects that the server opens by itself. Written before the work begins.
 CREATE TABLE unfinished_work (
     project_id TEXT    NOT NULL PRIMARY KEY REFERENCES projects (id) ON DELETE CASCADE,
     since      INTEGER NOT NULL

@@ -1,36 +1,18 @@
 //! What the server says of itself: ids of requests, log lines, spans for a collector.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use iris_client::Client;
-use iris_protocol::{AuthSetup, ErrorCode};
-use iris_testkit::{PASSWORD, Person, SETUP_TOKEN, ServerProcess, patiently, spawn_app};
+use iris_protocol::ErrorCode;
+use iris_testkit::{PASSWORD, SETUP_TOKEN, ServerProcess, patiently, spawn_app};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::{code_of, rest_refusal};
-
-fn iris(data_dir: &Path) -> Command {
-    ServerProcess::command(env!("CARGO_BIN_EXE_iris"), data_dir)
-}
-
-/// The administrator of a new server.
-async fn admin(server: &ServerProcess) -> Person {
-    let request = AuthSetup {
-        token: SETUP_TOKEN.to_owned(),
-        email: "root@example.com".to_owned(),
-        username: "root".to_owned(),
-        password: PASSWORD.to_owned(),
-    };
-    let client = server.client();
-    Person::new(&client, client.setup(&request).await.unwrap())
-}
+use crate::{code_of, iris, rest_refusal, root};
 
 /// Status, id and body of the answer to a request that brings an id along.
 async fn answer_to(client: &Client, path: &str, method: &str, id: &str) -> (u16, String, Value) {
@@ -118,7 +100,7 @@ async fn with_the_format_json_every_line_is_an_object_and_no_secret_is_in_any() 
     let mut command = iris(dir.path());
     command.env("IRIS_LOG", "debug").env("IRIS_LOG_FORMAT", "json");
     let server = ServerProcess::start_logging(command, &log).await;
-    let root = admin(&server).await;
+    let root = root(&server).await;
     let path = "/v1/projects?limit=canary-in-query";
     let (_, id, _) = answer_to(&server.client(), path, "GET", "id-of-the-test").await;
     root.project("canary-of-a-name").await;
@@ -149,7 +131,7 @@ async fn an_administrator_changes_the_log_while_the_server_runs() {
     let dir = tempdir().unwrap();
     let log = dir.path().join("stderr");
     let server = ServerProcess::start_logging(iris(dir.path()), &log).await;
-    let root = admin(&server).await;
+    let root = root(&server).await;
     let settings = root.get("/v1/admin/log").await.json["data"].clone();
     assert_eq!(settings, json!({ "filter": "info", "format": "text" }));
     answer_to(&server.client(), "/health/live", "GET", "before").await;
@@ -230,7 +212,7 @@ async fn spans_of_requests_reach_a_collector_before_the_server_ends() {
     command.env("IRIS_OTLP_ENDPOINT", &endpoint).env("IRIS_LOG", "error");
     command.env("IRIS_OTLP_SERVICE_NAME", "iris-of-the-test");
     let server = ServerProcess::start(command).await;
-    let root = admin(&server).await;
+    let root = root(&server).await;
     let (_, id, _) = answer_to(&server.client(), "/v1/nothing", "GET", "id-of-the-test").await;
     let token = root.token().to_owned();
     assert!(server.terminate().await.success());
@@ -255,7 +237,7 @@ async fn a_collector_that_refuses_costs_one_warning() {
     let mut command = iris(dir.path());
     command.env("IRIS_OTLP_ENDPOINT", &endpoint);
     let server = ServerProcess::start_logging(command, &log).await;
-    admin(&server).await;
+    root(&server).await;
     assert!(server.terminate().await.success());
     patiently("the collector", serving).await.unwrap();
     let text = fs::read_to_string(&log).unwrap();

@@ -51,9 +51,12 @@ mod top;
 mod unattended;
 
 use std::fmt::Debug;
+use std::path::Path;
+use std::process::Command;
 
 use iris_client::{ClientError, RestAnswer};
-use iris_protocol::{ApiError, ErrorCode};
+use iris_protocol::{ApiError, AuthRegister, AuthSetup, ErrorCode, ProjectId, SessionId};
+use iris_testkit::{Conversation, FakeProvider, PASSWORD, Person, SETUP_TOKEN, ServerProcess};
 
 /// Code and `details.reason` of an error.
 fn code_of(error: &ApiError) -> (ErrorCode, &str) {
@@ -74,4 +77,61 @@ fn rest_refusal(answer: &RestAnswer) -> ApiError {
     let error = answer.error().unwrap_or_else(|| panic!("{answer:?}"));
     assert_eq!(answer.status, error.code.http_status(), "{error}");
     error
+}
+
+/// The command that serves a data directory.
+fn iris(data_dir: &Path) -> Command {
+    ServerProcess::command(env!("CARGO_BIN_EXE_iris"), data_dir)
+}
+
+/// The same with the models of a provider.
+fn iris_with(data_dir: &Path, provider: &FakeProvider) -> Command {
+    let mut command = iris(data_dir);
+    command
+        .env("IRIS_PROVIDERS__FAKE__KIND", "openai-compatible")
+        .env("IRIS_PROVIDERS__FAKE__BASE_URL", provider.base_url())
+        .env("IRIS_DEFAULT_MODEL", "fake/model");
+    command
+}
+
+/// The administrator of a new server.
+async fn root(server: &ServerProcess) -> Person {
+    let request = AuthSetup {
+        token: SETUP_TOKEN.to_owned(),
+        email: "root@example.com".to_owned(),
+        username: "root".to_owned(),
+        password: PASSWORD.to_owned(),
+    };
+    let client = server.client();
+    Person::new(&client, client.setup(&request).await.unwrap())
+}
+
+/// A new user.
+async fn ann(server: &ServerProcess) -> Person {
+    let request = AuthRegister {
+        email: "ann@example.com".to_owned(),
+        username: "ann".to_owned(),
+        password: PASSWORD.to_owned(),
+    };
+    let client = server.client();
+    Person::new(&client, client.register(&request).await.unwrap())
+}
+
+fn session_room(session: &SessionId) -> String {
+    format!("session:{session}")
+}
+
+fn project_room(project: &ProjectId) -> String {
+    format!("project:{project}")
+}
+
+/// Makes a session say more than may wait for one reader.
+async fn flood(talk: &mut Conversation) {
+    talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await;
+    talk.approval().await;
+    let long = format!("say ok\n#{}", "x".repeat(200_000));
+    for _ in 0..30 {
+        talk.send_message(&long).await;
+        talk.wait_for("message.created").await;
+    }
 }

@@ -9,9 +9,7 @@ use iris_testkit::{PASSWORD, Person, ServerProcess, text_of};
 use serde_json::Value;
 use tempfile::tempdir;
 
-fn serve(data_dir: &Path) -> Command {
-    ServerProcess::command(env!("CARGO_BIN_EXE_iris"), data_dir)
-}
+use crate::iris as serve;
 
 /// What a command said, line by line as JSON, and how it ended.
 struct Said {

@@ -14,7 +14,7 @@ use iris_protocol::{
 use iris_testkit::{AppOptions, Conversation, Person, TestApp, patiently, spawn_app_with};
 use serde_json::json;
 
-use crate::{code_of, refusal};
+use crate::{code_of, project_room, refusal, session_room};
 
 /// So short that a test waits for its end.
 const SHORT: Duration = Duration::from_millis(300);
@@ -43,14 +43,6 @@ async fn scene(app: &TestApp) -> (Person, Person, ProjectId, SessionId) {
     ann.add_member(&project, &bob, Role::Member).await;
     let session = ann.session(&project).await.id;
     (ann, bob, project, session)
-}
-
-fn project_room(project: &ProjectId) -> String {
-    format!("project:{project}")
-}
-
-fn session_room(session: &SessionId) -> String {
-    format!("session:{session}")
 }
 
 async fn join(person: &Person, project: &ProjectId, room: String) -> Socket {

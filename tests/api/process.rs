@@ -6,29 +6,17 @@ use std::time::Duration;
 
 use iris_client::ClientError;
 use iris_protocol::{
-    AuthRegister, ErrorCode, Event, Message, MessageState, Part, RunId, RunResume, RunStatus,
-    ServerFrame, SessionState, ToolState,
+    ErrorCode, Event, Message, MessageState, Part, RunId, RunResume, RunStatus, ServerFrame,
+    SessionState, ToolState,
 };
 use iris_testkit::{
-    Asked, Conversation, FakeProvider, Gate, PASSWORD, Person, Reply, ServerProcess, calls_of,
-    chat, patiently, text_of,
+    Asked, Conversation, FakeProvider, Gate, Person, Reply, ServerProcess, calls_of, chat,
+    patiently, text_of,
 };
 use serde_json::Value;
 use tempfile::tempdir;
 
-fn iris(data_dir: &Path) -> Command {
-    ServerProcess::command(env!("CARGO_BIN_EXE_iris"), data_dir)
-}
-
-async fn ann(server: &ServerProcess) -> Person {
-    let request = AuthRegister {
-        email: "ann@example.com".to_owned(),
-        username: "ann".to_owned(),
-        password: PASSWORD.to_owned(),
-    };
-    let client = server.client();
-    Person::new(&client, client.register(&request).await.unwrap())
-}
+use crate::{ann, iris, iris_with};
 
 #[tokio::test]
 async fn a_second_server_on_one_data_directory_does_not_start() {
@@ -142,16 +130,6 @@ async fn after_a_kill_nothing_acknowledged_is_lost() {
     assert_eq!(text_of(&again.answer(&queued.run_id).await), "queued");
     assert_eq!(person.client.file_get(&talk.project, "kept.txt").await.unwrap(), "kept");
     assert!(snapshot.approvals.is_empty());
-}
-
-/// The command with the models of a provider.
-fn iris_with(dir: &Path, provider: &FakeProvider) -> Command {
-    let mut command = iris(dir);
-    command
-        .env("IRIS_PROVIDERS__FAKE__KIND", "openai-compatible")
-        .env("IRIS_PROVIDERS__FAKE__BASE_URL", provider.base_url())
-        .env("IRIS_DEFAULT_MODEL", "fake/model");
-    command
 }
 
 /// The same people in the same session, at a server that was started again.

@@ -1,9 +1,6 @@
 //! What recovery has to do when the server was killed: what comes meanwhile waits, and damage to one run
 //! holds up no other.
 
-use std::path::Path;
-use std::process::Command;
-
 use iris_protocol::{
     Content, ErrorCode, MessageAccepted, MessageSend, RunGet, RunStatus, SessionList,
 };
@@ -14,8 +11,8 @@ use rusqlite::Connection;
 use serde_json::json;
 use tempfile::{TempDir, tempdir};
 
-use crate::unattended::{ann, iris, project_db, root, until_column};
-use crate::{code_of, refusal};
+use crate::unattended::{project_db, until_column};
+use crate::{ann, code_of, iris, iris_with, refusal, root};
 
 /// A server that was killed during a run and started again while somebody holds the database of its
 /// project, so that nothing can be written there until it is let go.
@@ -38,16 +35,16 @@ impl Held {
         let held = Reply::stream().wait(&gate).bytes(chat::text("first")).bytes(chat::end("stop"));
         let provider = FakeProvider::start([held, chat::says("second")]).await;
         let directory = tempdir().unwrap();
-        let server = ServerProcess::start(command(directory.path(), &provider)).await;
+        let server = ServerProcess::start(iris_with(directory.path(), &provider)).await;
         let operator = root(&server).await;
-        let before = ann(&server.client()).await.conversation().await;
+        let before = ann(&server).await.conversation().await;
         before.send_message("one").await;
         gate.reached().await;
         server.kill();
 
         let lock = Connection::open(project_db(directory.path(), &before.project)).unwrap();
         lock.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let server = ServerProcess::start(command(directory.path(), &provider)).await;
+        let server = ServerProcess::start(iris_with(directory.path(), &provider)).await;
         let client = server.client();
         let operator = Person::new(&client, operator.grant);
         let person = Person::new(&client, before.person.grant.clone());
@@ -98,15 +95,6 @@ impl Held {
     }
 }
 
-fn command(directory: &Path, provider: &FakeProvider) -> Command {
-    let mut command = iris(directory);
-    command
-        .env("IRIS_PROVIDERS__FAKE__KIND", "openai-compatible")
-        .env("IRIS_PROVIDERS__FAKE__BASE_URL", provider.base_url())
-        .env("IRIS_DEFAULT_MODEL", "fake/model");
-    command
-}
-
 #[tokio::test]
 async fn a_session_waits_until_the_runs_of_an_earlier_life_are_recovered() {
     let held = Held::start().await;
@@ -146,7 +134,7 @@ async fn while_recovery_fails_a_project_can_be_read_and_its_sessions_refuse_unti
 async fn a_run_whose_call_is_damaged_fails_and_the_rest_of_the_project_goes_on() {
     let directory = tempdir().unwrap();
     let server = ServerProcess::start(iris(directory.path())).await;
-    let person = ann(&server.client()).await;
+    let person = ann(&server).await;
     let mut talk = person.conversation().await;
     let input = json!({ "path": "a", "content": "x".repeat(10_000) });
     let run = talk.send_message(&format!("call write {input}")).await.run_id;

@@ -15,7 +15,7 @@ use iris_testkit::{
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
-use crate::{code_of, refusal};
+use crate::{code_of, flood, refusal};
 
 #[tokio::test]
 async fn the_first_frame_says_who_and_where() {
@@ -253,13 +253,7 @@ async fn a_reader_that_stops_reading_is_closed_and_hurts_nobody() {
     stalled.ask("1", "subscribe", Some(ann.project.as_str()), rooms).await;
     assert_eq!(stalled.response("1").await["success"], true);
 
-    ann.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await;
-    ann.approval().await;
-    let long = format!("say ok\n#{}", "x".repeat(200_000));
-    for _ in 0..30 {
-        ann.send_message(&long).await;
-        ann.wait_for("message.created").await;
-    }
+    flood(&mut ann).await;
     assert_eq!(stalled.close_code().await, 4008);
     ann.call(Ping {}).await.unwrap();
 }
@@ -316,13 +310,7 @@ async fn a_socket_that_has_ended_runs_no_command() {
     let rooms = json!({ "rooms": [format!("session:{}", talk.session)] });
     stalled.ask("1", "subscribe", Some(project.as_str()), rooms).await;
     stalled.response("1").await;
-    talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await;
-    talk.approval().await;
-    let long = format!("say ok\n#{}", "x".repeat(200_000));
-    for _ in 0..30 {
-        talk.send_message(&long).await;
-        talk.wait_for("message.created").await;
-    }
+    flood(&mut talk).await;
     let token = Some(other_login.access_token.as_str());
     let logout = app.client().rest("POST", "/v1/auth/logout", token, Some(&json!({}))).await;
     assert!(logout.unwrap().is_success());

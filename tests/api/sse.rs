@@ -1,5 +1,6 @@
 //! Event streams (SSE): what a WebSocket hears, over one request of HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -12,19 +13,12 @@ use iris_testkit::{
     patiently, spawn_app, spawn_app_with,
 };
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
-use crate::code_of;
+use crate::{code_of, flood, project_room, session_room};
 
 fn path(project: &ProjectId, rooms: &[String]) -> String {
     format!("/v1/projects/{project}/events?rooms={}", rooms.join(","))
-}
-
-fn session_room(session: &SessionId) -> String {
-    format!("session:{session}")
-}
-
-fn project_room(project: &ProjectId) -> String {
-    format!("project:{project}")
 }
 
 fn id_of(position: &Position) -> String {
@@ -169,11 +163,15 @@ async fn a_socket_and_a_stream_with_the_same_position_hear_the_same_while_many_w
     let as_of = ann.snapshot(&project, &sessions[0]).await.as_of;
     let mut rooms: Vec<String> = sessions.iter().map(session_room).collect();
     rooms.push(project_room(&project));
+    // A title each: a third of them before, while and after the others come.
+    let titles = Arc::new(Semaphore::new(0));
+    let third = WRITERS * TITLES / 3;
     let write = |session: SessionId| {
-        let (ann, project) = (ann.clone(), project.clone());
+        let (ann, project, titles) = (ann.clone(), project.clone(), Arc::clone(&titles));
         tokio::spawn(async move {
             let socket = ann.connect().await;
             for number in 0..TITLES {
+                titles.acquire().await.unwrap().forget();
                 let title = Some(number.to_string());
                 let session_id = session.clone();
                 let request = SessionUpdate { session_id, title, agent: None, model: None };
@@ -183,6 +181,12 @@ async fn a_socket_and_a_stream_with_the_same_position_hear_the_same_while_many_w
     };
     let url = format!("{}&since={}", path(&project, &rooms), id_of(&as_of));
     let mut writers: Vec<_> = sessions.iter().cloned().map(write).collect();
+    let (mut first, _) = opened(&app, &ann, &path(&project, &rooms[WRITERS..])).await;
+    titles.add_permits(third);
+    for _ in 0..third {
+        first.next_event().await;
+    }
+    titles.add_permits(third);
     // Each comes in the middle of the writing and hears everything since the position.
     let (mut stream, joined) = opened(&app, &ann, &url).await;
     assert!(joined.iter().all(|room| room["status"] == "replayed"), "{joined:?}");
@@ -190,21 +194,22 @@ async fn a_socket_and_a_stream_with_the_same_position_hear_the_same_while_many_w
     let since = rooms.iter().map(|room| json!({ "room": room, "since": as_of }));
     let since = json!({ "rooms": since.collect::<Vec<_>>() });
     socket.ask("1", "subscribe", Some(project.as_str()), since).await;
-    join_all(writers.drain(..)).await.into_iter().for_each(Result::unwrap);
-
     let total = WRITERS * TITLES * 2;
+    let mut over_socket = Vec::new();
+    while over_socket.len() < total {
+        let frame = socket.next_json().await;
+        if frame["type"] == "response" {
+            titles.add_permits(third);
+        } else if !frame["seq"].is_null() {
+            over_socket.push(frame);
+        }
+    }
+    join_all(writers.drain(..)).await.into_iter().for_each(Result::unwrap);
     let mut over_stream = Vec::new();
     while over_stream.len() < total {
         let event = stream.next_event().await;
         if !event["seq"].is_null() {
             over_stream.push(event);
-        }
-    }
-    let mut over_socket = Vec::new();
-    while over_socket.len() < total {
-        let frame = socket.next_json().await;
-        if !frame["seq"].is_null() && frame["type"] != "response" {
-            over_socket.push(frame);
         }
     }
     // A socket has a position of each room; a stream has one, so its events come in order.
@@ -440,7 +445,8 @@ async fn a_comment_is_a_sign_of_life_and_streams_whose_client_is_gone_end() {
 
 #[tokio::test]
 async fn a_client_that_is_gone_is_noticed_before_the_next_comment() {
-    let app = spawn_app().await;
+    let stream_comments = Duration::from_hours(1);
+    let app = spawn_app_with(AppOptions { stream_comments, ..AppOptions::default() }).await;
     let ann = app.user("ann").await;
     let project = ann.project("p").await.id;
     let (stream, _) = opened(&app, &ann, &path(&project, &[project_room(&project)])).await;
@@ -458,13 +464,7 @@ async fn a_stream_ends_when_its_reader_is_too_slow_and_hurts_nobody() {
     let ann = talk.person.clone();
     let url = path(&talk.project, &[session_room(&talk.session)]);
     let (mut stalled, _) = opened(&app, &ann, &url).await;
-    talk.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await;
-    talk.approval().await;
-    let long = format!("say ok\n#{}", "x".repeat(200_000));
-    for _ in 0..30 {
-        talk.send_message(&long).await;
-        talk.wait_for("message.created").await;
-    }
+    flood(&mut talk).await;
     let rest = stalled.rest().await;
     let last = rest.last().unwrap();
     assert_eq!((&last["type"], &last["payload"]["code"]), (&json!("closing"), &json!(4008)));

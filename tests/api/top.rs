@@ -4,21 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use iris_protocol::{ActorPage, AuthSetup, SupervisionKind, SupervisionRecord};
-use iris_testkit::{PASSWORD, Person, SETUP_TOKEN, ServerProcess, patiently};
+use iris_protocol::{ActorPage, SupervisionKind, SupervisionRecord};
+use iris_testkit::{PASSWORD, SETUP_TOKEN, ServerProcess, patiently};
 use tempfile::tempdir;
 use tokio::sync::mpsc;
 
-async fn root(server: &ServerProcess) -> Person {
-    let request = AuthSetup {
-        token: SETUP_TOKEN.to_owned(),
-        email: "root@example.com".to_owned(),
-        username: "root".to_owned(),
-        password: PASSWORD.to_owned(),
-    };
-    let client = server.client();
-    Person::new(&client, client.setup(&request).await.unwrap())
-}
+use crate::root;
 
 /// A server on a port that stays the same when it is started again.
 async fn start(bind: &str, data_dir: &Path) -> ServerProcess {

@@ -3,50 +3,25 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use iris_actors::supervision::RecordFilter;
 use iris_actors::supervision::faults::{Armed, Fault};
 use iris_client::Client;
 use iris_protocol::{
-    ActorList, AuthRegister, AuthSetup, Event, MemberRemove, ProjectBackup, ProjectDelete,
-    ProjectId, ProjectRestore, ProjectUpdate, Role, ServerFrame, SupervisionKind,
+    ActorList, Event, MemberRemove, ProjectBackup, ProjectDelete, ProjectId, ProjectRestore,
+    ProjectUpdate, Role, ServerFrame, SupervisionKind,
 };
 use iris_testkit::{
-    AppOptions, Conversation, FakeProvider, Gate, PASSWORD, Person, Reply, SETUP_TOKEN,
-    ServerProcess, TestApp, chat, patiently, spawn_app, spawn_app_with,
+    AppOptions, Conversation, FakeProvider, Gate, Person, Reply, ServerProcess, TestApp, chat,
+    patiently, spawn_app, spawn_app_with,
 };
 use rusqlite::{Connection, OpenFlags, params};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
-use crate::refusal;
+use crate::{ann, iris, iris_with, refusal, root};
 
 const WAITS: &str = "call write {\"path\": \"a\", \"content\": \"\"}";
-
-pub(crate) fn iris(data_dir: &Path) -> Command {
-    ServerProcess::command(env!("CARGO_BIN_EXE_iris"), data_dir)
-}
-
-pub(crate) async fn root(server: &ServerProcess) -> Person {
-    let request = AuthSetup {
-        token: SETUP_TOKEN.to_owned(),
-        email: "root@example.com".to_owned(),
-        username: "root".to_owned(),
-        password: PASSWORD.to_owned(),
-    };
-    let client = server.client();
-    Person::new(&client, client.setup(&request).await.unwrap())
-}
-
-pub(crate) async fn ann(client: &Client) -> Person {
-    let request = AuthRegister {
-        email: "ann@example.com".to_owned(),
-        username: "ann".to_owned(),
-        password: PASSWORD.to_owned(),
-    };
-    Person::new(client, client.register(&request).await.unwrap())
-}
 
 /// A database file, to be looked at without disturbing its owner.
 fn read_only(path: &Path) -> Connection {
@@ -111,16 +86,12 @@ async fn what_a_crash_cut_off_is_recorded_and_its_queue_answered_although_nobody
     let provider = FakeProvider::start([held, chat::says("second")]).await;
     let dir = tempdir().unwrap();
     let command = || {
-        let mut command = iris(dir.path());
-        command
-            .env("IRIS_PROVIDERS__FAKE__KIND", "openai-compatible")
-            .env("IRIS_PROVIDERS__FAKE__BASE_URL", provider.base_url())
-            .env("IRIS_DEFAULT_MODEL", "fake/model")
-            .env("IRIS_PROJECT_IDLE_SECONDS", "1");
+        let mut command = iris_with(dir.path(), &provider);
+        command.env("IRIS_PROJECT_IDLE_SECONDS", "1");
         command
     };
     let server = ServerProcess::start(command()).await;
-    let talk = ann(&server.client()).await.conversation().await;
+    let talk = ann(&server).await.conversation().await;
     talk.send_message("one").await;
     gate.reached().await;
     assert!(talk.send_message("two").await.queued);
@@ -147,7 +118,7 @@ async fn of_a_hundred_projects_those_with_unfinished_work_are_opened_and_a_damag
     let dir = tempdir().unwrap();
     let server = ServerProcess::start(iris(dir.path())).await;
     let operator = root(&server).await;
-    let person = ann(&server.client()).await;
+    let person = ann(&server).await;
     let mut talks: Vec<Conversation> = Vec::new();
     for number in 0..100 {
         let project = person.project(&format!("p{number}")).await.id;
@@ -179,7 +150,7 @@ async fn of_a_hundred_projects_those_with_unfinished_work_are_opened_and_a_damag
 async fn a_server_with_room_for_one_project_takes_up_all_unfinished_work_one_after_the_other() {
     let dir = tempdir().unwrap();
     let server = ServerProcess::start(iris(dir.path())).await;
-    let person = ann(&server.client()).await;
+    let person = ann(&server).await;
     let mut projects = Vec::new();
     for _ in 0..3 {
         let mut talk = person.conversation().await;
@@ -205,7 +176,7 @@ async fn killed_during_a_run() -> (TempDir, Person, ProjectId) {
     let dir = tempdir().unwrap();
     let server = ServerProcess::start(iris(dir.path())).await;
     let operator = root(&server).await;
-    let mut talk = ann(&server.client()).await.conversation().await;
+    let mut talk = ann(&server).await.conversation().await;
     talk.send_message(ENDLESS).await;
     talk.wait_for("message.text.delta").await;
     server.kill();
@@ -386,7 +357,7 @@ async fn an_event_that_a_crash_held_up_is_published_once_although_nobody_comes()
         "SELECT payload ->> 'name' FROM events WHERE name = 'project.updated' ORDER BY seq";
     let dir = tempdir().unwrap();
     let server = ServerProcess::start(iris(dir.path())).await;
-    let project = ann(&server.client()).await.project("p").await.id;
+    let project = ann(&server).await.project("p").await.id;
     server.kill();
     let (path, root_db) = (project_db(dir.path(), &project), dir.path().join("root.db"));
     // The second time as if the root had not come to forget the first two.
@@ -465,7 +436,7 @@ fn directories(data_dir: &Path) -> BTreeSet<String> {
 async fn directories_that_a_crash_left_behind_are_removed_and_no_others() {
     let dir = tempdir().unwrap();
     let server = ServerProcess::start(iris(dir.path())).await;
-    let kept = ann(&server.client()).await.project("p").await.id;
+    let kept = ann(&server).await.project("p").await.id;
     server.kill();
     let conn = Connection::open(dir.path().join("root.db")).unwrap();
     let intend = |id: &ProjectId, intent: &str| {

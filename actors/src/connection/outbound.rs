@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Most bytes of replays that may wait for a reader: a few rooms at their limit.
-const REPLAY_QUEUE_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
+pub const REPLAY_QUEUE_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
 
 /// Something to write to a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -37,7 +37,7 @@ struct Entry {
     since: Instant,
     /// Known from the first look on.
     files: Option<Stamp>,
-    /// Whether the next caller may try.
+    /// Whether it may be opened again, by the next caller or for its unfinished work.
     is_due: bool,
 }
 

@@ -42,9 +42,15 @@ struct Trouble {
     last: Instant,
     /// Whether somebody will look at it.
     is_watched: bool,
+    /// Whether somebody is looking.
+    is_looked_at: bool,
 }
 
 impl Trouble {
+    fn new() -> Self {
+        Self { times: 0, last: Instant::now(), is_watched: false, is_looked_at: false }
+    }
+
     /// How long to wait after one time more.
     fn wait(&mut self) -> Duration {
         // Whatever was wrong before was over for a while.
@@ -75,9 +81,10 @@ impl Unfinished {
         self.to_open.len()
     }
 
-    /// Number of projects that somebody will look at.
+    /// Number of projects that somebody looks at, or will.
     pub(super) fn to_look_at(&self) -> usize {
-        self.troubled.values().filter(|trouble| trouble.is_watched).count()
+        let looked_at = self.troubled.values().filter(|it| it.is_watched || it.is_looked_at);
+        looked_at.count()
     }
 
     /// What was wrong with a project is over: it is looked at soon should anything be wrong again.
@@ -173,8 +180,7 @@ impl Directory {
         if self.is_closing {
             return;
         }
-        let new = || Trouble { times: 0, last: Instant::now(), is_watched: false };
-        let trouble = self.unfinished.troubled.entry(id.clone()).or_insert_with(new);
+        let trouble = self.unfinished.troubled.entry(id.clone()).or_insert_with(Trouble::new);
         if std::mem::replace(&mut trouble.is_watched, true) {
             return;
         }
@@ -182,25 +188,36 @@ impl Directory {
     }
 
     fn take_up(&mut self, id: ProjectId, ctx: &mut Context<Self>) {
-        if let Some(trouble) = self.unfinished.troubled.get_mut(&id) {
-            trouble.is_watched = false;
-        }
         // One in quarantine is looked at again when it is let out.
         let is_known = self.projects.contains_key(&id);
-        if self.is_closing || is_known || self.quarantine.refusal(&id).is_some() {
+        let is_left = self.is_closing || is_known || self.quarantine.refusal(&id).is_some();
+        if let Some(trouble) = self.unfinished.troubled.get_mut(&id) {
+            (trouble.is_watched, trouble.is_looked_at) = (false, !is_left);
+        }
+        if is_left {
             return;
         }
         let reader = self.root.reader.clone();
         let read = async move { (reader.project_location(&id).await, id) }.into_actor(self);
-        ctx.spawn(read.map(|(read, id), directory, ctx| match read {
-            Ok(Some(location)) if location.is_unfinished => {
-                directory.unfinished.to_open.push_back(id);
-                directory.open_unfinished(ctx);
+        ctx.spawn(read.map(|(read, id), directory, ctx| {
+            let troubled = &mut directory.unfinished.troubled;
+            let mut is_watched = false;
+            if let Some(trouble) = troubled.get_mut(&id) {
+                trouble.is_looked_at = false;
+                is_watched = trouble.is_watched;
             }
-            Ok(_) => drop(directory.unfinished.troubled.remove(&id)),
-            Err(error) => {
-                tracing::error!(project.id = %id, %error, "whether there is unfinished work could not be read");
-                directory.take_up_later(id, ctx);
+            match read {
+                Ok(Some(location)) if location.is_unfinished => {
+                    directory.unfinished.to_open.push_back(id);
+                    directory.open_unfinished(ctx);
+                }
+                // It ended meanwhile, perhaps with work that this did not see.
+                Ok(_) if is_watched => {}
+                Ok(_) => drop(troubled.remove(&id)),
+                Err(error) => {
+                    tracing::error!(project.id = %id, %error, "whether there is unfinished work could not be read");
+                    directory.take_up_later(id, ctx);
+                }
             }
         }));
     }
@@ -212,7 +229,7 @@ mod tests {
 
     #[test]
     fn each_time_in_a_row_waits_twice_as_long_up_to_the_most() {
-        let mut trouble = Trouble { times: 0, last: Instant::now(), is_watched: false };
+        let mut trouble = Trouble::new();
         let waits: Vec<_> = (0..40).map(|_| trouble.wait().as_secs()).collect();
         assert_eq!(waits[..10], [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
         assert!(waits[10..].iter().all(|wait| *wait == 300), "{waits:?}");

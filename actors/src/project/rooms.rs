@@ -119,7 +119,7 @@ impl Rooms {
         self.retain(|subscriber| subscriber.connection_id != *connection_id);
     }
 
-    /// Whether a connection is in any room.
+    /// Whether a connection is in any room. Looks at all subscribers of the project.
     pub(super) fn is_joined_by(&self, connection_id: &ConnectionId) -> bool {
         self.subscribers.values().flatten().any(|s| s.connection_id == *connection_id)
     }

@@ -24,7 +24,7 @@ pub struct Identity {
     /// Always a new one, see [`random_epoch`]: positions of clients are void then.
     pub epoch: String,
     /// Who the users of the archive are here. Those without an account, and those that are not named,
-    /// keep their id in what they did; nobody has it here.
+    /// keep their id in what they did.
     pub users: BTreeMap<UserId, Option<UserId>>,
     /// Whether it is new here, and not the project of this server that it was.
     pub is_imported: bool,

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_leaves_no_job_behind() {
+    fn a_pool_has_no_timeouts_for_which_a_job_would_go_on_without_it() {
         let pool = new_pool(Path::new("nowhere.db"));
         assert_eq!((pool.idle_timeout(), pool.max_lifetime()), (None, None));
     }

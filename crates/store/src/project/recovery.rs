@@ -20,7 +20,7 @@ const ACTIVE_RUNS: &str = "SELECT * FROM runs
 const UNFINISHED: &str =
     "SELECT DISTINCT session_id FROM runs WHERE ended_at IS NULL ORDER BY session_id";
 
-/// Puts in order what the server left. The first command after a database is opened.
+/// Puts in order what the server left.
 ///
 /// A run that worked becomes `interrupted`, its text kept as far as it is safe. One that waits for a
 /// person goes on waiting; those of its calls that ran have an unknown outcome. Queued runs stay

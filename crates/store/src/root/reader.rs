@@ -170,7 +170,8 @@ impl RootReader {
         self.current().read(queries::all_project_ids).await
     }
 
-    /// The projects that have unfinished work or an event on its way. For the start of the server.
+    /// The projects that have unfinished work or an event on its way. Reads the whole index: for the start
+    /// of the directory.
     ///
     /// # Errors
     /// As [`Reader::read`].
