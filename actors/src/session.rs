@@ -98,8 +98,6 @@ enum Work {
     LookingUp {
         /// A message was taken meanwhile, perhaps after the look.
         look_again: bool,
-        /// A cancel came meanwhile; it concerns the run that is found, if there is one.
-        is_cancelled: bool,
     },
     /// A run works.
     Running(ActiveRun),
@@ -339,11 +337,11 @@ impl Session {
     fn start_next(&mut self, ctx: &mut Context<Self>) {
         match &mut self.work {
             Work::None if !self.place.services.is_draining() => {}
-            Work::LookingUp { look_again, .. } => return *look_again = true,
+            Work::LookingUp { look_again } => return *look_again = true,
             Work::None => return self.decisions.clear(),
             Work::Running(_) | Work::Ending(_) => return,
         }
-        self.work = Work::LookingUp { look_again: false, is_cancelled: false };
+        self.work = Work::LookingUp { look_again: false };
         let place = self.place.clone();
         let next = async move {
             place.recovered().await?;
@@ -354,8 +352,8 @@ impl Session {
 
     fn looked_up(&mut self, next: Result<Option<OpenRun>, StoreError>, ctx: &mut Context<Self>) {
         let work = std::mem::replace(&mut self.work, Work::None);
-        let (look_again, is_cancelled) = match work {
-            Work::LookingUp { look_again, is_cancelled } => (look_again, is_cancelled),
+        let look_again = match work {
+            Work::LookingUp { look_again } => look_again,
             other @ (Work::None | Work::Running(_) | Work::Ending(_)) => {
                 self.work = other;
                 return;
@@ -363,13 +361,7 @@ impl Session {
         };
         match next {
             Ok(Some(open)) => self.take_up(open, ctx),
-            Ok(None) if look_again => {
-                self.start_next(ctx);
-                if let Work::LookingUp { is_cancelled: again, .. } = &mut self.work {
-                    *again = is_cancelled;
-                    return;
-                }
-            }
+            Ok(None) if look_again => return self.start_next(ctx),
             // Nothing is queued, so nobody asks for one of these any more.
             Ok(None) if self.asked == 0 => self.requests.clear(),
             Ok(None) => {}
@@ -383,9 +375,6 @@ impl Session {
                 tracing::error!(actor.path = %path, %error, "the queue could not be read");
                 ctx.run_later(START_AGAIN_AFTER, Self::start_next);
             }
-        }
-        if is_cancelled {
-            self.cancel();
         }
         if !matches!(self.work, Work::Ending(_)) {
             self.decisions.clear();
@@ -548,30 +537,21 @@ impl Handler<OrchestratorExited> for Session {
     }
 }
 
-/// Ask: ends the active run, or this one, now or as soon as it is active. The store knows already.
+/// Ask: ends this run, now or as soon as it is active. The store knows already, unless the disk is full.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct CancelRun {
-    /// Whichever it is when none is named.
-    pub(crate) run_id: Option<RunId>,
-}
+pub(crate) struct CancelRun(pub(crate) RunId);
 
 impl Handler<CancelRun> for Session {
     type Result = ();
 
-    fn handle(&mut self, cancel: CancelRun, _: &mut Context<Self>) {
-        if let Some(run_id) = cancel.run_id {
-            let is_active = matches!(&self.work, Work::Running(active) if active.id == run_id);
-            if is_active {
-                self.cancel();
-            }
-            // It is about to start, or has ended: then no run has this id any more.
-            self.to_cancel = Some(run_id).filter(|_| !is_active);
-        } else if let Work::LookingUp { is_cancelled, .. } = &mut self.work {
-            *is_cancelled = true;
-        } else {
+    fn handle(&mut self, CancelRun(run_id): CancelRun, _: &mut Context<Self>) {
+        let is_active = matches!(&self.work, Work::Running(active) if active.id == run_id);
+        if is_active {
             self.cancel();
         }
+        // It is about to start, or has ended: then no run has this id any more.
+        self.to_cancel = Some(run_id).filter(|_| !is_active);
     }
 }
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use iris_client::ClientError;
 use iris_protocol::{
-    ActorList, AuthRegister, ErrorCode, MessageRole, RunStatus, SessionDelete, SupervisionKind,
-    WhenBusy,
+    ActorList, AuthRegister, ErrorCode, MessageRole, RunCancel, RunStatus, SessionDelete,
+    SupervisionKind, WhenBusy,
 };
 use iris_testkit::{
     AppOptions, Conversation, PASSWORD, Person, ServerProcess, TestApp, patiently, spawn_app,
@@ -200,7 +200,8 @@ impl Small {
 
     /// Takes all the space that is left.
     fn fill(&self) {
-        let mut file = File::create(self.data_dir.join("filling")).unwrap();
+        let path = self.data_dir.join("filling");
+        let mut file = File::options().append(true).create(true).open(path).unwrap();
         let bytes = vec![1_u8; 65_536];
         let mut chunk = &bytes[..];
         while !chunk.is_empty() {
@@ -242,6 +243,38 @@ fn message(number: usize) -> String {
         write!(text, " {number}/{length}").unwrap();
     }
     text
+}
+
+#[tokio::test]
+async fn a_cancel_that_not_even_the_reserve_has_room_for_ends_the_run_all_the_same() {
+    if !unshare::is_allowed() {
+        eprintln!("SKIPPED: this system lets nobody mount a small file system");
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let small = Small::start(dir.path()).await;
+    let client = small.server.client();
+    let request = AuthRegister {
+        email: "ann@example.com".to_owned(),
+        username: "ann".to_owned(),
+        password: PASSWORD.to_owned(),
+    };
+    let ann = Person::new(&client, client.register(&request).await.unwrap());
+    let mut talk = ann.conversation().await;
+    // It would take a minute.
+    let run = talk.send_message(&format!("delay 100\nsay {}", "a ".repeat(600))).await.run_id;
+    talk.wait_for("message.text.delta").await;
+    small.fill();
+    let full = async { while small.storage().await != "full" {} };
+    patiently("the disk to be full", full).await;
+    small.fill();
+    let cancel = RunCancel { session_id: talk.session.clone() };
+    let refused = ann.client.call(Some(&talk.project), cancel).await;
+    assert_eq!(code(refused), ErrorCode::StorageFull);
+    small.free();
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Cancelled);
+    let answer = talk.answer(&run).await;
+    assert!(text_of(&answer).starts_with("a a"), "{answer:?}");
 }
 
 #[tokio::test]

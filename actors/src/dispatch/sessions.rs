@@ -235,15 +235,16 @@ pub(super) async fn cancel(
     let chosen = record(&project.address, command, context).await;
     if let Err(error @ StoreError::StorageFull) = chosen {
         // Not even the reserve has room. The run is ended all the same, but that is no promise.
-        drop(in_session(node, grant, session_id, true, |_| CancelRun { run_id: None }).await);
+        if let Ok(Some(open)) = project.reader.open_run(session_id.clone()).await {
+            drop(in_session(node, grant, session_id, true, |_| CancelRun(open.run.id)).await);
+        }
         return Err(stored(error));
     }
     let Committed { output: chosen, replayed, .. } = chosen.map_err(stored)?;
     let cancelled = chosen.as_ref().is_some_and(|chosen| has_key || !chosen.is_ending);
     if let Some(ChosenRun { run_id, .. }) = chosen {
         // Also what was chosen before: perhaps its session was not told.
-        let cancel = |_| CancelRun { run_id: Some(run_id) };
-        let told = in_session(node, grant, session_id, true, cancel).await;
+        let told = in_session(node, grant, session_id, true, |_| CancelRun(run_id)).await;
         if !replayed {
             told?;
         }

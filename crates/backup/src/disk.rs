@@ -105,10 +105,21 @@ pub(crate) fn sync_unless_at_once(file: &File) -> io::Result<()> {
     if SYNCS_AT_ONCE { Ok(()) } else { file.sync_all() }
 }
 
-/// Gives `from` the name `to`, which nothing may have.
+/// Gives `from` the name `to`, which nothing may have, and makes that durable. When it fails, `from` is
+/// where it was.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<(), BackupError> {
+    rename(from, to)?;
+    sync_parents(from, to).inspect_err(|_| {
+        if let Err(error) = rename(to, from) {
+            tracing::warn!(path = %to.display(), %error, "what is not durable could not be taken back");
+        }
+    })
+}
+
+/// Gives `from` the name `to`, which nothing may have. Durable after [`sync_parents`].
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), BackupError> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => sync_parents(from, to),
+        Ok(()) => Ok(()),
         Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => {
             Err(BackupError::Exists { path: to.to_owned() })
         }

@@ -48,6 +48,14 @@ pub enum BackupError {
     /// The project was put back to a backup each time while it was read.
     #[error("the project was put back to a backup meanwhile: try again")]
     Replaced,
+    /// A project was not replaced, but its files elsewhere were before that.
+    #[error("{cause}; files were replaced before that, and those that were there are kept in `{}`", files.display())]
+    FilesKept {
+        /// Where those are that were replaced.
+        files: PathBuf,
+        /// Why the rest was not.
+        cause: Box<BackupError>,
+    },
     /// The disk is full. What was begun is gone again.
     #[error("the disk is full")]
     StorageFull,
@@ -125,6 +133,7 @@ impl BackupError {
             Self::Exists { .. } => ErrorCode::Conflict,
             Self::NotFound { .. } => ErrorCode::NotFound,
             Self::Replaced => ErrorCode::Overloaded,
+            Self::FilesKept { cause, .. } => cause.code(),
             Self::StorageFull => ErrorCode::StorageFull,
             Self::Database(error) => error.code(),
             Self::Io { .. } => ErrorCode::Internal,
@@ -138,6 +147,7 @@ impl BackupError {
             Self::Newer { .. } => Some("archive_newer"),
             Self::TooLarge { .. } => Some("archive_too_large"),
             Self::Exists { .. } => Some("archive_exists"),
+            Self::FilesKept { cause, .. } => cause.reason(),
             Self::NotFound { .. }
             | Self::Replaced
             | Self::StorageFull
@@ -156,6 +166,7 @@ impl BackupError {
             | Self::StorageFull => self.to_string(),
             Self::Exists { .. } => "there is one already".to_owned(),
             Self::NotFound { .. } => "the archive is not there".to_owned(),
+            Self::FilesKept { cause, .. } => return cause.to_api(),
             Self::Database(error) => return error.to_api(),
             Self::Io { .. } => "the server could not do this".to_owned(),
         };

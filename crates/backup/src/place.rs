@@ -121,15 +121,16 @@ pub fn adopt(unpacked: &Unpacked, identity: &Identity) -> Result<(), BackupError
 /// is its `files`), which may be there already and may be new. Nobody may have the database open.
 ///
 /// The unpacked directory lies on the same file system as `directory` and is gone afterwards, and so
-/// is what was replaced. With the files inside of `directory` the exchange is one step: after a crash
-/// there is either the old project or the new one. Files elsewhere are exchanged in a step before.
+/// is what was replaced, unless that cannot be made durable: then it is left under the temporary name.
+/// With the files inside of `directory` the exchange is one step: after a crash there is either the old
+/// project or the new one. Files elsewhere are exchanged in a step before.
 ///
 /// # Errors
 /// `StorageFull`; `Io`, also for a file system that cannot exchange two directories. Nothing was
 /// replaced then, except that files elsewhere may be.
 pub fn replace(unpacked: &Unpacked, directory: &Path, files: &Path) -> Result<(), BackupError> {
     if files != directory.join("files") {
-        swap(&copy_beside(&unpacked.files, files)?, files)?;
+        put_copy(&unpacked.files, files, |copy| swap(copy, files))?;
         empty_files(unpacked)?;
     }
     swap(unpacked.directory(), directory)
@@ -151,22 +152,27 @@ pub struct Kept {
 /// The exchange is one step here too; after a crash just before it `kept` holds the new project.
 ///
 /// # Errors
-/// As [`replace`]; `Exists` for `kept`. What was there is in its place then or kept.
+/// As [`replace`]; `Exists` for `kept`. What was there is in its place then; or kept, which is
+/// `FilesKept`.
 pub fn replace_kept(
     unpacked: &Unpacked,
     directory: &Path,
     files: &Path,
     kept: &Path,
 ) -> Result<Kept, BackupError> {
+    let is_elsewhere = files != directory.join("files");
     let mut kept_files = None;
-    if files != directory.join("files") {
+    if is_elsewhere {
         let beside = beside(files, kept);
-        let is_kept = swap_kept(&copy_beside(&unpacked.files, files)?, files, &beside)?;
+        let is_kept = put_copy(&unpacked.files, files, |copy| swap_kept(copy, files, &beside))?;
         kept_files = is_kept.then_some(beside);
-        empty_files(unpacked)?;
     }
-    let is_kept = swap_kept(unpacked.directory(), directory, kept)?;
-    Ok(Kept { directory: is_kept.then(|| kept.to_owned()), files: kept_files })
+    let emptied = if is_elsewhere { empty_files(unpacked) } else { Ok(()) };
+    match (emptied.and_then(|()| swap_kept(unpacked.directory(), directory, kept)), kept_files) {
+        (Ok(is_kept), files) => Ok(Kept { directory: is_kept.then(|| kept.to_owned()), files }),
+        (Err(cause), Some(files)) => Err(BackupError::FilesKept { files, cause: Box::new(cause) }),
+        (Err(cause), None) => Err(cause),
+    }
 }
 
 fn beside(files: &Path, kept: &Path) -> PathBuf {
@@ -176,14 +182,20 @@ fn beside(files: &Path, kept: &Path) -> PathBuf {
     files.with_file_name(name)
 }
 
-/// Copies files to a temporary place beside where they belong, which may be another file system.
-fn copy_beside(from: &Path, files: &Path) -> Result<PathBuf, BackupError> {
-    let aside = disk::temporary_path(disk::parent(files))?;
-    let copied = copy_tree(from, &aside).and_then(|()| disk::sync_tree(&aside));
-    if copied.is_err() {
-        drop(fs::remove_dir_all(&aside));
+/// Copies files to a temporary place beside where they belong, which may be another file system, and has
+/// them put there. When that fails, nothing is left of the copy: nobody cleans up there.
+fn put_copy<T>(
+    from: &Path,
+    files: &Path,
+    put: impl FnOnce(&Path) -> Result<T, BackupError>,
+) -> Result<T, BackupError> {
+    let copy = disk::temporary_path(disk::parent(files))?;
+    let copied = copy_tree(from, &copy).and_then(|()| disk::sync_tree(&copy));
+    let put = copied.and_then(|()| put(&copy));
+    if put.is_err() {
+        drop(fs::remove_dir_all(&copy));
     }
-    copied.map(|()| aside)
+    put
 }
 
 /// The files went elsewhere: leaves an empty directory.
@@ -194,21 +206,35 @@ fn empty_files(unpacked: &Unpacked) -> Result<(), BackupError> {
     disk::sync_directory(unpacked.directory())
 }
 
-/// Gives `new` the name `old`, and removes what had it.
+/// Gives `new` the name `old`, and removes what had it. When it fails, both are where they were.
 fn swap(new: &Path, old: &Path) -> Result<(), BackupError> {
     if !old.try_exists().map_err(BackupError::io(old))? {
         return disk::rename_new(new, old);
     }
     disk::exchange(new, old)?;
-    disk::sync_parents(new, old)?;
-    if let Err(error) = fs::remove_dir_all(new) {
+    // Removed only for good: a loss of power may bring back what was replaced.
+    if made_durable(new, old)
+        && let Err(error) = fs::remove_dir_all(new)
+    {
         let path = new.display();
         tracing::warn!(%path, %error, "what was replaced could not be removed");
     }
     Ok(())
 }
 
-/// Gives `new` the name `old`, and what had it the name `kept`. Answers whether there was anything.
+/// Makes an exchange durable and says whether it is. It happened in any case: whoever heard of a failure
+/// would take what is in place now for what was not put there.
+fn made_durable(left: &Path, placed: &Path) -> bool {
+    let synced = disk::sync_parents(left, placed);
+    if let Err(error) = &synced {
+        let (path, left) = (placed.display(), left.display());
+        tracing::warn!(%path, %left, %error, "what was put in place may not outlast a loss of power");
+    }
+    synced.is_ok()
+}
+
+/// Gives `new` the name `old`, and what had it the name `kept`. Answers whether there was anything. When
+/// it fails, both are where they were.
 fn swap_kept(new: &Path, old: &Path, kept: &Path) -> Result<bool, BackupError> {
     if !old.try_exists().map_err(BackupError::io(old))? {
         return disk::rename_new(new, old).map(|()| false);
@@ -218,10 +244,10 @@ fn swap_kept(new: &Path, old: &Path, kept: &Path) -> Result<bool, BackupError> {
     disk::rename_new(new, kept)?;
     if let Err(error) = disk::exchange(kept, old) {
         // Nothing was exchanged: the caller has the new one where it was.
-        disk::rename_new(kept, new)?;
+        disk::rename(kept, new)?;
         return Err(error);
     }
-    disk::sync_parents(kept, old)?;
+    made_durable(kept, old);
     Ok(true)
 }
 

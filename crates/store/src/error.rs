@@ -65,7 +65,7 @@ pub enum StoreError {
         /// What its SHA-256 should be, 64 hex digits.
         hash: String,
     },
-    /// Too many commands wait already; nothing was done.
+    /// Too many commands wait already, or the system has no thread left to write; nothing was done.
     #[error("too many writes are waiting")]
     Overloaded,
     /// The file is not the database that it should be. It was left as it is.

@@ -149,7 +149,8 @@ impl Writer {
         Self { name, queue: Some(queue), turn, waiting: Arc::default() }
     }
 
-    /// Queues a command. Never blocks; a full queue or a closed writer shows in the receipt.
+    /// Queues a command. Never blocks; a full queue, a system without threads and a closed writer show in
+    /// the receipt.
     pub fn submit<C: Command>(&self, command: C, context: WriteContext) -> Receipt<C::Output> {
         let (reply, receipt) = oneshot::channel();
         let is_full = self.queue_depth() >= QUEUED_COMMANDS_MAX;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::path::Path;
 
 use iris_backup::{
     BackupError, Bounds, Identity, Kept, Unpacked, adopt, replace, replace_kept, unpack,
 };
-use iris_protocol::{ProjectId, UserId};
+use iris_protocol::{ErrorCode, ProjectId, UserId};
 use iris_store::ProjectDatabase;
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -145,4 +147,104 @@ fn what_was_replaced_and_is_in_no_archive_is_kept_whole() {
     assert_eq!(fs::read(files.join("stray")).unwrap(), b"in no archive");
     assert_eq!(names(&elsewhere), ["nothing", "readme.md", "src"]);
     assert_eq!(names(&fixture.path("elsewhere")), ["files", "files-again-damaged"]);
+}
+
+#[test]
+fn whoever_cannot_put_a_project_back_is_told_where_its_files_are_kept() {
+    let fixture = Fixture::new();
+    let (place, elsewhere) = (fixture.path("place"), fixture.path("elsewhere/files"));
+    fs::create_dir_all(&elsewhere).unwrap();
+    fs::write(elsewhere.join("stray"), "in no archive").unwrap();
+    for name in ["place/files", "kept-damaged"] {
+        fs::create_dir_all(fixture.path(name)).unwrap();
+    }
+    // The name for the directory is taken, that for the files is not.
+    let refused =
+        replace_kept(&unpacked(&fixture), &place, &elsewhere, &fixture.path("kept-damaged"));
+    let error = refused.unwrap_err();
+    let files = fixture.path("elsewhere/files-kept-damaged");
+    assert!(error.to_string().contains(files.to_str().unwrap()), "{error}");
+    assert_eq!((error.code(), error.reason()), (ErrorCode::Conflict, Some("archive_exists")));
+    assert!(!error.to_api().message.contains("elsewhere"), "{error:?}");
+    assert_eq!(names(&files), ["stray"]);
+    assert_eq!(names(&elsewhere), ["nothing", "readme.md", "src"]);
+}
+
+#[test]
+fn files_that_do_not_get_their_place_leave_nothing_beside_it() {
+    let fixture = Fixture::new();
+    let (place, elsewhere) = (fixture.path("place"), fixture.path("elsewhere/files"));
+    for name in ["elsewhere/files", "elsewhere/files-kept-damaged"] {
+        fs::create_dir_all(fixture.path(name)).unwrap();
+    }
+    let unpacked = unpacked(&fixture);
+    let refused = replace_kept(&unpacked, &place, &elsewhere, &fixture.path("kept-damaged"));
+    assert!(matches!(refused, Err(BackupError::Exists { .. })), "{refused:?}");
+    assert_eq!(names(&fixture.path("elsewhere")), ["files", "files-kept-damaged"]);
+    assert_eq!(names(&unpacked.files), ["nothing", "readme.md", "src"]);
+}
+
+/// Does something while names in a directory can be changed, but not made durable: it cannot be opened.
+#[cfg(target_os = "linux")]
+fn without_sync<T: Send>(directory: &Path, act: impl FnOnce() -> T + Send) -> T {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o300)).unwrap();
+    let act = || {
+        // Nothing is forbidden to the superuser, in this thread too, otherwise.
+        let mut mine = capabilities(None).unwrap();
+        mine.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        set_capabilities(None, mine).unwrap();
+        assert!(fs::File::open(directory).is_err());
+        act()
+    };
+    let done = std::thread::scope(|scope| scope.spawn(act).join().unwrap());
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+    done
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_exchanged_is_in_place_and_loses_nothing_when_that_cannot_be_made_durable() {
+    let fixture = Fixture::new();
+    let (shut, archive) = (fixture.path("shut"), fixture.archived("a.tar.zst"));
+    let (place, out) = (shut.join("place"), shut.join("out"));
+    fs::create_dir_all(place.join("files")).unwrap();
+    fs::write(place.join("project.db"), "before").unwrap();
+    fixture.archive("a.tar.zst").unwrap();
+    let unpacked = unpack(&archive, &out, Bounds::default()).unwrap();
+    without_sync(&shut, || replace(&unpacked, &place, &place.join("files"))).unwrap();
+    assert_eq!(names(&place.join("files")), ["nothing", "readme.md", "src"]);
+    // Until the next start: a loss of power may bring it back.
+    assert_eq!(fs::read(out.join("project.db")).unwrap(), b"before");
+
+    // Where nothing was replaced, nothing is in place after a failure.
+    let again = unpack(&archive, &shut.join("again"), Bounds::default()).unwrap();
+    let new = shut.join("new");
+    let refused = without_sync(&shut, || replace(&again, &new, &new.join("files")));
+    assert!(matches!(refused, Err(BackupError::Io { .. })), "{refused:?}");
+    assert!(again.database.exists() && !new.exists());
+
+    // The parent of what is kept is another directory.
+    let kept = fixture.path("kept-damaged");
+    let refused = without_sync(&shut, || replace_kept(&again, &place, &place.join("files"), &kept));
+    assert!(matches!(refused, Err(BackupError::Io { .. })), "{refused:?}");
+    assert!(again.database.exists() && !kept.exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_kept_is_kept_when_that_cannot_be_made_durable() {
+    let fixture = Fixture::new();
+    let (shut, kept) = (fixture.path("shut"), fixture.path("kept-damaged"));
+    let place = shut.join("place");
+    fs::create_dir_all(place.join("files")).unwrap();
+    fs::write(place.join("project.db"), "before").unwrap();
+    let unpacked = unpacked(&fixture);
+    let all = without_sync(&shut, || replace_kept(&unpacked, &place, &place.join("files"), &kept));
+    assert_eq!(all.unwrap(), Kept { directory: Some(kept.clone()), files: None });
+    assert_eq!(fs::read(kept.join("project.db")).unwrap(), b"before");
+    assert_eq!(names(&place.join("files")), ["nothing", "readme.md", "src"]);
 }

@@ -98,7 +98,7 @@ impl StartRun {
 }
 
 /// Ends a run that started: what is left of the answer, its open calls and approvals, the answer and
-/// the run.
+/// the run. One that failed after somebody cancelled it is cancelled.
 ///
 /// Fails with `NotFound`, or `Conflict`: `run_ended`.
 #[derive(Debug, Clone)]
@@ -137,9 +137,14 @@ impl Command for FinishRun {
         WhenFull::Allow
     }
 
-    fn run(self, tx: &mut WriteTx<'_>) -> Result<FinishedRun, StoreError> {
+    fn run(mut self, tx: &mut WriteTx<'_>) -> Result<FinishedRun, StoreError> {
         refuse_unless_final(self.status)?;
         let mut open = OpenAnswer::find(tx, &self.session_id, &self.run_id, &self.message_id)?;
+        if cancels(open.cancel_requested, self.status) {
+            self.status = RunStatus::Cancelled;
+            self.finish_reason = FinishReason::Cancelled;
+            self.error = None;
+        }
         append_parts(tx, &open, self.parts, self.at)?;
         if let Some(step) = self.step {
             end_step(tx, &mut open, &step, self.at)?;
@@ -157,7 +162,7 @@ impl Command for FinishRun {
     }
 }
 
-/// Ends a run that never started.
+/// Ends a run that never started. One that failed after somebody cancelled it is cancelled.
 ///
 /// Fails with `NotFound`, or `Conflict`: `run_not_queued`.
 #[derive(Debug, Clone)]
@@ -181,13 +186,23 @@ impl Command for FailQueuedRun {
         WhenFull::Allow
     }
 
-    fn run(self, tx: &mut WriteTx<'_>) -> Result<FinishedRun, StoreError> {
+    fn run(mut self, tx: &mut WriteTx<'_>) -> Result<FinishedRun, StoreError> {
         refuse_unless_final(self.status)?;
         let mut found = queries::existing_run(tx.conn(), &self.session_id, &self.run_id)?;
         refuse_unless_queued(&found.run)?;
+        if cancels(found.cancel_requested, self.status) {
+            self.status = RunStatus::Cancelled;
+            self.error = None;
+        }
         let mut session = queries::existing_session(tx.conn(), &self.session_id)?;
         ending::end_run(tx, &mut session, &mut found.run, self.status, self.error, self.at)
     }
+}
+
+/// Whether a run that would end with `status` is cancelled: somebody was told that it will be. What
+/// completed before that could be done is done.
+fn cancels(cancel_requested: bool, status: RunStatus) -> bool {
+    cancel_requested && status == RunStatus::Failed
 }
 
 fn refuse_unless_queued(run: &Run) -> Result<(), StoreError> {

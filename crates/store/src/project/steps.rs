@@ -192,6 +192,8 @@ pub(super) struct OpenAnswer {
     pub(super) run: Run,
     /// Without its parts.
     pub(super) message: Message,
+    /// Whether somebody cancelled the run.
+    pub(super) cancel_requested: bool,
 }
 
 impl OpenAnswer {
@@ -209,7 +211,7 @@ impl OpenAnswer {
         let message = queries::bare_answer(tx.conn(), &found)?
             .filter(|message| message.id == *message_id)
             .ok_or(StoreError::NotFound { what: "message" })?;
-        Ok(Self { session, run: found.run, message })
+        Ok(Self { session, run: found.run, message, cancel_requested: found.cancel_requested })
     }
 }
 

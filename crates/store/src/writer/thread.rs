@@ -23,6 +23,9 @@ pub(super) struct Turn {
     /// What the next thread takes; none while one has it, and after one panicked over it.
     resting: Option<Box<Work>>,
     thread: Option<JoinHandle<()>>,
+    /// Whether no thread can be started, for tests.
+    #[cfg(test)]
+    is_starved: bool,
 }
 
 /// What a thread needs to write.
@@ -34,7 +37,7 @@ pub(super) struct Work {
 
 impl Turn {
     pub(super) fn new(work: Work) -> Self {
-        Self { resting: Some(Box::new(work)), thread: None }
+        Self { resting: Some(Box::new(work)), ..Self::default() }
     }
 
     /// Whether commands are written, or will be as soon as there is one.
@@ -47,16 +50,22 @@ impl Turn {
         self.resting.is_some() && self.thread.is_none()
     }
 
-    /// Starts a thread for what was queued, unless one is there. Without one, all that is queued fails.
+    /// Starts a thread for what was queued, unless one is there. Where the system has none left, nothing
+    /// that is queued is done, and the next command tries again.
     pub(super) fn wake(&mut self, name: &str, turn: &Arc<Mutex<Self>>) {
         let Some(work) = self.resting.as_ref().filter(|_| self.thread.is_none()) else { return };
         let turn = Arc::clone(turn);
-        match thread::Builder::new().name(name.to_owned()).spawn(move || take_turn(&turn)) {
+        let thread = thread::Builder::new().name(name.to_owned());
+        // The system refuses more stack than there are addresses.
+        #[cfg(test)]
+        let thread =
+            if self.is_starved { thread.stack_size(1 << (usize::BITS - 2)) } else { thread };
+        match thread.spawn(move || take_turn(&turn)) {
             Ok(thread) => self.thread = Some(thread),
             Err(error) => {
                 tracing::error!(%error, "no thread to write a database");
-                let error = StoreError::from(error);
-                work.jobs.try_iter().for_each(|job| job.acknowledge(Some(&error)));
+                let overloaded = StoreError::Overloaded;
+                work.jobs.try_iter().for_each(|job| job.acknowledge(Some(&overloaded)));
             }
         }
     }
@@ -169,5 +178,27 @@ mod tests {
         }
         let lost = database.writer().submit(command(3), WriteContext::default()).await;
         assert!(matches!(lost, Err(StoreError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_command_without_a_thread_may_be_sent_again_and_a_later_one_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("project.db");
+        let project_id = ProjectId::from_bits(1);
+        ProjectDatabase::create(&path, &project_id, "epoch", 0).unwrap();
+        let database = ProjectDatabase::open(&path, &project_id, |_| {}).unwrap();
+        let writer = database.writer();
+        rest(&database);
+        writer.turn.lock().is_starved = true;
+        for id in 1..=2 {
+            let refused = writer.submit(command(id), WriteContext::default()).await;
+            assert!(matches!(refused, Err(StoreError::Overloaded)), "{refused:?}");
+            assert_eq!(writer.queue_depth(), 0);
+            assert!(writer.is_alive() && writer.rests());
+        }
+        writer.turn.lock().is_starved = false;
+        let written = writer.submit(command(3), WriteContext::default()).await;
+        assert_eq!(written.unwrap().seq, Some(1), "what was refused is not there");
+        database.close();
     }
 }

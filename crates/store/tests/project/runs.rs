@@ -245,3 +245,41 @@ async fn a_run_that_never_started_can_end() {
     let working = FailQueuedRun { status: RunStatus::Running, run_id: run_id(2), ..fail };
     assert_eq!(fixture.refusal(working).await.0, ErrorCode::Internal);
 }
+
+#[tokio::test]
+async fn a_run_that_fails_after_its_cancel_was_acknowledged_is_cancelled() {
+    let fixture = Fixture::with_run().await;
+    fixture.write(step(1, 0, vec![call(1, ToolState::Running)])).await.unwrap();
+    fixture.write(accept(2)).await.unwrap();
+    fixture.write(cancel()).await.unwrap();
+    let error = Some(ApiError::from(ErrorCode::ProviderError));
+    let end = FinishRun { error, ..finish(1, RunStatus::Failed, FinishReason::Error) };
+    fixture.write(end).await.unwrap();
+    let (run, answer) = (fixture.run(1).await, fixture.answer(1).await);
+    assert_eq!((run.status, run.error), (RunStatus::Cancelled, None));
+    let ended = (answer.state, answer.finish_reason, answer.error);
+    assert_eq!(ended, (MessageState::Complete, Some(FinishReason::Cancelled), None));
+    let told = fixture.calls(1).await.remove(0).error.unwrap();
+    assert!(told.starts_with("the run was cancelled"), "{told}");
+
+    // Before it started.
+    fixture.write(cancel()).await.unwrap();
+    let fail = FailQueuedRun {
+        session_id: session_id(),
+        run_id: run_id(2),
+        status: RunStatus::Failed,
+        error: Some(ErrorCode::ModelUnavailable.into()),
+        at: NOW + 6,
+    };
+    fixture.write(fail).await.unwrap();
+    let run = fixture.run(2).await;
+    assert_eq!((run.status, run.error), (RunStatus::Cancelled, None));
+}
+
+#[tokio::test]
+async fn a_run_that_completes_after_its_cancel_was_acknowledged_is_completed() {
+    let fixture = Fixture::with_run().await;
+    fixture.write(cancel()).await.unwrap();
+    fixture.write(finish(1, RunStatus::Completed, FinishReason::Stop)).await.unwrap();
+    assert_eq!(fixture.run(1).await.status, RunStatus::Completed);
+}
