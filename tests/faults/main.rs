@@ -29,6 +29,7 @@ mod ending;
 mod heartbeats;
 mod limits;
 mod matrix;
+mod model;
 mod overload;
 mod parent;
 mod passivation;

@@ -22,6 +22,7 @@ mod hop;
 mod person;
 mod process;
 mod provider;
+mod proxy;
 mod stream;
 pub mod torture;
 mod wire;
@@ -35,6 +36,7 @@ pub use fill::Fill;
 pub use person::{PASSWORD, Person};
 pub use process::ServerProcess;
 pub use provider::{Asked, FakeProvider, Gate, Reply, chat};
+pub use proxy::{Proxy, Weather};
 pub use stream::{EventStream, Told};
 pub use wire::{Incoming, WireSocket};
 
