@@ -418,6 +418,7 @@ fn serve(
             .app_data(node.clone())
             .app_data(gatekeeper.clone())
             .app_data(streams.clone())
+            .wrap(gatekeeper.cors())
             .wrap(from_fn(guard))
             .wrap(from_fn(identify))
             .configure(routes)

@@ -117,6 +117,7 @@ struct Asked {
     rooms: Vec<Room>,
     since: Option<Position>,
     deltas: Option<bool>,
+    presence: Option<bool>,
     ticket: Option<String>,
 }
 
@@ -127,13 +128,14 @@ impl Asked {
             rooms: Option<String>,
             since: Option<String>,
             deltas: Option<bool>,
+            presence: Option<bool>,
             ticket: Option<String>,
         }
         let project_id = request.match_info().get("projectId").unwrap_or_default().parse();
         let project_id = project_id.map_err(|_| ApiError::not_found("project"))?;
         let query = Query::<Parameters>::from_query(request.query_string());
         let query = query.map_err(|error| ApiError::invalid(format!("the query: {error}")))?;
-        let Parameters { rooms, since, deltas, ticket } = query.into_inner();
+        let Parameters { rooms, since, deltas, presence, ticket } = query.into_inner();
         let header = request.headers().get("last-event-id").map(|id| id.to_str());
         let header = header.transpose().map_err(|_| invalid_position())?;
         let since = header.or(since.as_deref()).filter(|position| !position.is_empty());
@@ -142,6 +144,7 @@ impl Asked {
             rooms: rooms_of(&rooms.unwrap_or_default())?,
             since: since.map(position).transpose()?,
             deltas,
+            presence,
             ticket,
         })
     }
@@ -205,7 +208,7 @@ impl Line {
     }
 
     fn subscribe(&self, asked: &Asked, rooms: Vec<RoomRequest>) -> Result<(), ApiError> {
-        let subscribe = Subscribe { rooms, deltas: asked.deltas, presence: None };
+        let subscribe = Subscribe { rooms, deltas: asked.deltas, presence: asked.presence };
         let frame = RequestFrame {
             id: "stream".to_owned(),
             r#type: Operation::Subscribe.name().to_owned(),

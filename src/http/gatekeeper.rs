@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use actix_cors::Cors;
 use actix_web::HttpResponse;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -15,6 +16,22 @@ use super::RestError;
 
 /// Names of this machine's loopback interface.
 const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
+
+/// Headers that a page may send.
+const ASKED_HEADERS: &[&str] =
+    &["authorization", "content-type", "idempotency-key", "if-range", "last-event-id", "range"];
+/// Headers of answers that a page may read.
+const TOLD_HEADERS: &[&str] = &[
+    "content-disposition",
+    "content-range",
+    "etag",
+    "idempotent-replay",
+    "retry-after",
+    "x-iris-file-version",
+    "x-request-id",
+];
+/// How long a browser need not ask again.
+const PREFLIGHT_SECONDS: usize = 3600;
 
 /// Which hosts the server is and which pages may call it.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +54,17 @@ impl Gatekeeper {
             IpAddr::V4(_) | IpAddr::V6(_) => {}
         }
         Self { hosts, origins: origins.to_vec() }
+    }
+
+    /// Tells browsers what pages of the listed origins may do (the CORS protocol of
+    /// <https://fetch.spec.whatwg.org/#http-cors-protocol>). Whom it does not list is refused before.
+    pub(crate) fn cors(&self) -> Cors {
+        let cors = Cors::default()
+            .allowed_methods(["GET", "POST", "PUT", "PATCH", "DELETE"])
+            .allowed_headers(ASKED_HEADERS.iter().copied())
+            .expose_headers(TOLD_HEADERS.iter().copied())
+            .max_age(PREFLIGHT_SECONDS);
+        self.origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
     }
 
     fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {

@@ -116,6 +116,46 @@ async fn only_the_servers_host_and_listed_pages_are_served() {
 }
 
 #[tokio::test]
+async fn a_page_of_a_listed_origin_may_read_what_it_is_answered() {
+    let origins = vec!["https://app.example".to_owned(), "https://other.example".to_owned()];
+    let options = AppOptions { allowed_origins: origins, ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
+    let ann = app.user("ann").await;
+    let ask = async |method: &str, origin: &str, token: Option<&str>| {
+        let wants = [
+            ("origin", origin),
+            ("access-control-request-method", "PATCH"),
+            ("access-control-request-headers", "authorization,content-type,idempotency-key"),
+        ];
+        // What a browser asks before the request itself has one header more.
+        let headers = if method == "OPTIONS" { &wants[..] } else { &wants[..1] };
+        ann.client.raw(method, "/v1/projects", token, headers, "".into()).await.unwrap()
+    };
+    let asked = ask("OPTIONS", "https://app.example", None).await;
+    assert_eq!(asked.status, 200);
+    assert_eq!(asked.headers["access-control-allow-origin"], "https://app.example");
+    assert!(asked.headers["access-control-allow-methods"].to_str().unwrap().contains("PATCH"));
+    assert!(
+        asked.headers["access-control-allow-headers"].to_str().unwrap().contains("idempotency-key")
+    );
+    for (token, status) in [(Some(ann.token()), 200), (None, 401)] {
+        let answer = ask("GET", "https://app.example", token).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.headers["access-control-allow-origin"], "https://app.example");
+        assert!(
+            answer.headers["access-control-expose-headers"]
+                .to_str()
+                .unwrap()
+                .contains("retry-after")
+        );
+        assert!(!answer.headers.contains_key("access-control-allow-credentials"));
+    }
+    let evil = ask("OPTIONS", "https://evil.example", None).await;
+    assert_eq!(evil.status, 403);
+    assert!(!evil.headers.contains_key("access-control-allow-origin"));
+}
+
+#[tokio::test]
 async fn a_request_that_is_no_upgrade_is_refused() {
     let app = spawn_app().await;
     let ann = app.user("ann").await;

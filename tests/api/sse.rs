@@ -601,3 +601,36 @@ async fn whoever_comes_in_the_middle_of_a_text_gets_what_there_is_of_it() {
     );
     assert_eq!(stream.wait_for("message.text.complete").await["payload"]["text"], "Hello");
 }
+
+#[tokio::test]
+async fn a_stream_hears_who_is_there_when_it_asks_for_that() {
+    let app = spawn_app().await;
+    let (ann, bob) = (app.user("ann").await, app.user("bob").await);
+    let project = ann.project("p").await.id;
+    ann.add_member(&project, &bob, Role::Member).await;
+    let session = ann.session(&project).await.id;
+    let rooms = [project_room(&project), session_room(&session)];
+    let path = path(&project, &rooms);
+    let (mut silent, _) = opened(&app, &ann, &path).await;
+    let (mut told, _) = opened(&app, &ann, &format!("{path}&presence=true")).await;
+    let there = told.next_event().await;
+    assert_eq!(there["type"], "presence.snapshot");
+    assert_eq!(there["payload"]["users"][0]["userId"], json!(ann.id()));
+
+    let talk = bob.join(&project, &session).await;
+    loop {
+        let joined = told.next_event().await;
+        assert_eq!(joined["type"], "presence.joined");
+        // What the snapshot said already may be said again.
+        if joined["payload"]["userId"] == json!(bob.id()) {
+            break;
+        }
+    }
+    let session_id = session.clone();
+    talk.call(iris_protocol::TypingStart { session_id }).await.unwrap();
+    for stream in [&mut told, &mut silent] {
+        let typing = stream.next_event().await;
+        assert_eq!(typing["type"], "typing.updated");
+        assert_eq!(typing["payload"]["userIds"], json!([bob.id()]));
+    }
+}
