@@ -365,16 +365,9 @@ async fn perform_at_owner(node: &Node, grant: &Grant, ask: Ask) -> Result<Done, 
         idempotency_key: ask.idempotency_key,
         connection_id: ask.connection_id,
     };
-    match node.ask_owner(grant.project_id()?, grant.user_id()?, question, None).await? {
-        OwnerAnswer::Done(done) => Ok(done),
-        OwnerAnswer::File(_)
-        | OwnerAnswer::Written(..)
-        | OwnerAnswer::BackupPart(_)
-        | OwnerAnswer::Joined(_)
-        | OwnerAnswer::Heads(_)
-        | OwnerAnswer::Snapshots(_)
-        | OwnerAnswer::Left => Err(mismatch()),
-    }
+    let answer = node.ask_owner(grant.project_id()?, grant.user_id()?, question, None).await?;
+    let OwnerAnswer::Done(done) = answer else { return Err(mismatch()) };
+    Ok(done)
 }
 
 /// Runs an operation as the owner of the project, for a user whose rights were checked.

@@ -72,16 +72,9 @@ impl Connection {
         let ask = OwnerAsk::Snapshots { connection_id: self.id.clone(), parts };
         async move {
             let user_id = user_id.ok_or_else(|| ApiError::from(ErrorCode::Unauthenticated))?;
-            match node.ask_owner(&project_id, &user_id, ask, None).await? {
-                OwnerAnswer::Snapshots(sent) => Ok(sent),
-                OwnerAnswer::Done(_)
-                | OwnerAnswer::File(_)
-                | OwnerAnswer::Written(..)
-                | OwnerAnswer::BackupPart(_)
-                | OwnerAnswer::Joined(_)
-                | OwnerAnswer::Heads(_)
-                | OwnerAnswer::Left => Err(mismatch()),
-            }
+            let answer = node.ask_owner(&project_id, &user_id, ask, None).await?;
+            let OwnerAnswer::Snapshots(sent) = answer else { return Err(mismatch()) };
+            Ok(sent)
         }
     }
 }

@@ -251,16 +251,9 @@ impl Join {
             connection_id: self.connection_id.clone(),
         };
         let outbound = Some(Arc::clone(&self.outbound));
-        match self.node.ask_owner(project_id, user_id, ask, outbound).await? {
-            OwnerAnswer::Joined(outcome) => Ok(outcome),
-            OwnerAnswer::Done(_)
-            | OwnerAnswer::File(_)
-            | OwnerAnswer::Written(..)
-            | OwnerAnswer::BackupPart(_)
-            | OwnerAnswer::Heads(_)
-            | OwnerAnswer::Snapshots(_)
-            | OwnerAnswer::Left => Err(mismatch()),
-        }
+        let answer = self.node.ask_owner(project_id, user_id, ask, outbound).await?;
+        let OwnerAnswer::Joined(outcome) = answer else { return Err(mismatch()) };
+        Ok(outcome)
     }
 
     /// Says whether the connection may join the room of the server: the supervision log, for server

@@ -208,16 +208,9 @@ async fn part(
 ) -> Result<BackupPart, ApiError> {
     let ReadPart { backup_id, offset, bytes_max } = read;
     let ask = OwnerAsk::ReadBackup { backup_id, offset, bytes_max };
-    match node.ask_owner(project_id, user_id, ask, None).await? {
-        OwnerAnswer::BackupPart(part) => Ok(part),
-        OwnerAnswer::Done(_)
-        | OwnerAnswer::File(_)
-        | OwnerAnswer::Written(..)
-        | OwnerAnswer::Joined(_)
-        | OwnerAnswer::Heads(_)
-        | OwnerAnswer::Snapshots(_)
-        | OwnerAnswer::Left => Err(mismatch()),
-    }
+    let answer = node.ask_owner(project_id, user_id, ask, None).await?;
+    let OwnerAnswer::BackupPart(part) = answer else { return Err(mismatch()) };
+    Ok(part)
 }
 
 /// Reads a part of an archive as the owner of the project.

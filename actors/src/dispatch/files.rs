@@ -48,16 +48,9 @@ pub async fn file_bytes(node: &Node, ask: FileAsk) -> Result<FileBytes, ApiError
     let read = async {
         let grant = node.gate(claims.as_ref(), Operation::FileRead, Some(&project_id)).await?;
         let ask = OwnerAsk::ReadFile { path };
-        match node.ask_owner(&project_id, grant.user_id()?, ask, None).await? {
-            OwnerAnswer::File(file) => Ok(file),
-            OwnerAnswer::Done(_)
-            | OwnerAnswer::Written(..)
-            | OwnerAnswer::BackupPart(_)
-            | OwnerAnswer::Joined(_)
-            | OwnerAnswer::Heads(_)
-            | OwnerAnswer::Snapshots(_)
-            | OwnerAnswer::Left => Err(mismatch()),
-        }
+        let answer = node.ask_owner(&project_id, grant.user_id()?, ask, None).await?;
+        let OwnerAnswer::File(file) = answer else { return Err(mismatch()) };
+        Ok(file)
     };
     node.request(request_id, Operation::FileRead, Some(&project_id), read).await
 }
@@ -88,16 +81,9 @@ pub async fn put_file_bytes(
     let write = async {
         let grant = node.gate(claims.as_ref(), Operation::FileWrite, Some(&project_id)).await?;
         let ask = OwnerAsk::WriteFile { path, bytes, idempotency_key };
-        match node.ask_owner(&project_id, grant.user_id()?, ask, None).await? {
-            OwnerAnswer::Written(file, replayed) => Ok((file, replayed)),
-            OwnerAnswer::Done(_)
-            | OwnerAnswer::File(_)
-            | OwnerAnswer::BackupPart(_)
-            | OwnerAnswer::Joined(_)
-            | OwnerAnswer::Heads(_)
-            | OwnerAnswer::Snapshots(_)
-            | OwnerAnswer::Left => Err(mismatch()),
-        }
+        let answer = node.ask_owner(&project_id, grant.user_id()?, ask, None).await?;
+        let OwnerAnswer::Written(file, replayed) = answer else { return Err(mismatch()) };
+        Ok((file, replayed))
     };
     node.request(request_id, Operation::FileWrite, Some(&project_id), write).await
 }
