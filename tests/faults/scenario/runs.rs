@@ -22,7 +22,7 @@ pub(super) async fn runs(player: &Player<'_>) {
         .await;
     talk.run("run that says much", &format!("say {}", "word ".repeat(1_200)), How::Watch).await;
     ask_for_a_part(player, &project, &mut talk).await;
-    cancel_with_key(player, &project, &talk).await;
+    cancel_with_key(player, &project, &talk, "cancel").await;
     without_agent(player, &project, &mut talk).await;
     drop(talk);
     delete_project(player, &project).await;
@@ -59,14 +59,14 @@ async fn ask_for_a_part(player: &Player<'_>, project: &ProjectId, talk: &mut Tal
     player.insist("ask for a part", asks).await;
 }
 
-/// A cancel that may be repeated, and finds nothing to end.
-async fn cancel_with_key(player: &Player<'_>, project: &ProjectId, talk: &Talk<'_>) {
+/// A cancel that may be repeated: it ends no later run.
+async fn cancel_with_key(player: &Player<'_>, project: &ProjectId, talk: &Talk<'_>, key: &str) {
     let path = format!("/v1/projects/{project}/sessions/{}/cancel", talk.session());
     // Connections of the other client were idle for as long as the runs took: the server may be closing
     // the one that it would take.
     let client = Client::new(&player.app.url).unwrap();
     let token = Some(player.person.token());
-    let headers = [("content-type", "application/json"), ("idempotency-key", "cancel")];
+    let headers = [("content-type", "application/json"), ("idempotency-key", key)];
     let cancel = async || {
         let answer = client.raw("POST", &path, token, &headers, "{}".into()).await?;
         answer.error().map_or(Ok(()), |error| Err(Trouble::Refused(error)))
@@ -77,7 +77,9 @@ async fn cancel_with_key(player: &Player<'_>, project: &ProjectId, talk: &Talk<'
 /// A message whose agent is deleted while it waits behind another one.
 async fn without_agent(player: &Player<'_>, project: &ProjectId, talk: &mut Talk<'_>) {
     let (client, id, name) = (&player.person.client, Some(project), || "helper".to_owned());
+    let mut attempts = 0;
     let fails = async || {
+        attempts += 1;
         // What an attempt before may have left.
         talk.cancel().await;
         let request = AgentCreate { name: name(), prompt: None, model: None, tools: None };
@@ -91,7 +93,7 @@ async fn without_agent(player: &Player<'_>, project: &ProjectId, talk: &mut Talk
         let first = talk.try_send(WRITE).await?;
         let second = talk.try_send("say no").await?;
         client.call(id, AgentDelete { name: name() }).await?;
-        talk.cancel().await;
+        cancel_with_key(player, project, talk, &format!("attempt {attempts}")).await;
         talk.ended(&first, How::Watch).await;
         match talk.ended(&second, How::Watch).await {
             RunStatus::Failed => Ok(()),
