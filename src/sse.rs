@@ -411,11 +411,12 @@ impl Joined {
             frames.push_back(encoded(&EventFrame { meta, event })?);
         }
         of_rooms.sort_by_key(|(place, _)| *place);
-        frames.extend(of_rooms.into_iter().map(|(_, json)| json));
+        let events = of_rooms.into_iter().map(|(_, json)| json).collect();
+        line.outbound.put_back(frames.into_iter(), events);
         let rooms = outcomes.into_iter().filter(|outcome| !is_refused(outcome));
         let rooms = rooms.map(|outcome| outcome.room).collect();
         let preamble = Some(Bytes::from(format!("retry: {RETRY_MS}\n\n")));
-        Ok(Body { line, preamble, frames, rooms, epoch })
+        Ok(Body { line, preamble, rooms, epoch })
     }
 }
 
@@ -423,11 +424,10 @@ fn encoded(frame: &impl Serialize) -> Result<Bytes, ApiError> {
     serde_json::to_vec(frame).map(Bytes::from).map_err(broken)
 }
 
-/// The response body: what came while the rooms were joined, then what waits in the queue.
+/// The response body.
 struct Body {
     line: Line,
     preamble: Option<Bytes>,
-    frames: VecDeque<Bytes>,
     /// The rooms that it still hears.
     rooms: HashSet<String>,
     epoch: String,
@@ -491,11 +491,7 @@ impl Stream for Body {
         let this = &mut *self;
         let mut written = BytesMut::from(this.preamble.take().unwrap_or_default());
         while written.len() < WRITE_BYTES {
-            let next = match this.frames.pop_front() {
-                Some(json) => Poll::Ready(Some(OutFrame::Text(json))),
-                None => this.line.outbound.poll_next(cx),
-            };
-            match next {
+            match this.line.outbound.poll_next(cx) {
                 Poll::Ready(Some(frame)) => this.write(frame, &mut written),
                 Poll::Ready(None) if written.is_empty() => return Poll::Ready(None),
                 Poll::Pending if written.is_empty() => return Poll::Pending,

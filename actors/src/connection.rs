@@ -176,8 +176,7 @@ impl Actor for Connection {
         self.node.connections.runs(&self.id, address);
         self.catch_up(ctx);
         if let Some(claims) = self.claims.clone() {
-            self.act_for(&claims, ctx);
-            if !self.is_one_too_many(ctx) {
+            if self.act_for(&claims, ctx) {
                 self.greet(&claims);
             }
             return;

@@ -307,7 +307,7 @@ impl Handler<Committed> for Project {
         let known = self.head;
         for event in events.into_iter().filter(|event| event.seq > known) {
             self.forget_deleted(&event);
-            self.heads.published(&event);
+            self.heads.published(&event, self.rooms.is_joined(&event.room));
             self.head = event.seq;
             let frame = self.rooms.publish(&event);
             self.presence_sees(&event, ctx);

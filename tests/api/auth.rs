@@ -177,6 +177,23 @@ async fn the_token_of_a_login_that_has_ended_opens_no_socket() {
 }
 
 #[tokio::test]
+async fn a_socket_does_not_take_the_token_of_a_login_that_has_ended() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let second =
+        Person::new(app.client(), app.client().login("ann@example.com", PASSWORD).await.unwrap());
+    ann.post("/v1/auth/logout", json!({})).await;
+    let mut socket = second.wire().await;
+    socket.ask("1", "auth.refresh", None, json!({ "token": ann.token() })).await;
+    assert_eq!(socket.response("1").await["error"]["code"], "UNAUTHENTICATED");
+    // It belongs to its own login as before.
+    socket.ask("2", "ping", None, json!({})).await;
+    assert_eq!(socket.response("2").await["success"], true);
+    second.post("/v1/auth/logout", json!({})).await;
+    assert_eq!(socket.close_code().await, 4401);
+}
+
+#[tokio::test]
 async fn a_token_that_is_none_is_refused() {
     let app = spawn_app().await;
     let ann = app.user("ann").await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use iris_actors::{Rate, RateSettings};
 use iris_client::{Authentication, ClientError, ConnectOptions};
-use iris_protocol::ErrorCode;
+use iris_protocol::{ErrorCode, SessionId};
 use iris_testkit::{AppOptions, Incoming, PASSWORD, TestApp, WireSocket, spawn_app_with};
 use serde_json::{Value, json};
 
@@ -124,6 +124,49 @@ async fn one_socket_too_many_is_closed_and_the_others_stay() {
             break assert_eq!(connected["type"], "connected");
         }
     }
+}
+
+#[tokio::test]
+async fn a_socket_that_lost_its_client_makes_room_for_a_new_one() {
+    let rates = RateSettings { connections_per_user_max: Some(1), ..RateSettings::NONE };
+    let app = app(rates).await;
+    let ann = app.user("ann").await;
+    // It does not read, and answers no ping.
+    let mut silent = ann.wire().await;
+    let mut again = loop {
+        let mut again = WireSocket::open(&app.url, Some(ann.token())).await.unwrap();
+        match again.next().await {
+            Incoming::Json(connected) if connected["type"] == "connected" => break again,
+            incoming => assert!(matches!(incoming, Incoming::Closed { code: 4409, .. })),
+        }
+    };
+    assert_eq!(silent.close_code().await, 4012);
+    assert_eq!(ping(&mut again).await["success"], true);
+}
+
+#[tokio::test]
+async fn a_hello_and_the_rooms_of_a_subscription_count_as_requests() {
+    let rates = RateSettings { requests: Some(at_once(7)), ..RateSettings::NONE };
+    let app = app(rates).await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let mut codes = Vec::new();
+    for _ in 0..2 {
+        let mut socket = WireSocket::open(&app.url, None).await.unwrap();
+        socket.ask("1", "hello", None, json!({ "token": ann.token() })).await;
+        assert_eq!(socket.next_json().await["type"], "connected");
+        let room = |n: u128| format!("session:{}", SessionId::from_bits(n));
+        let rooms: Vec<String> = (0..32).map(room).collect();
+        socket.ask("2", "subscribe", Some(project.as_str()), json!({ "rooms": rooms })).await;
+        let answer = socket.response("2").await;
+        codes.push(answer["error"]["code"].clone());
+    }
+    // The project, two greetings, and four for the rooms: there is no place for another four.
+    assert_eq!(codes, [Value::Null, json!("RATE_LIMITED")]);
+    let mut socket = WireSocket::open(&app.url, None).await.unwrap();
+    socket.ask("1", "hello", None, json!({ "token": ann.token() })).await;
+    assert_eq!(socket.response("1").await["error"]["code"], "RATE_LIMITED");
+    assert_eq!(socket.close_code().await, 4029);
 }
 
 #[tokio::test]

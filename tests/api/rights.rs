@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use iris_actors::connection::SocketSettings;
-use iris_protocol::{MemberRemove, Role};
+use iris_protocol::{MemberRemove, ProjectId, Role};
 use iris_testkit::{
-    AppOptions, Conversation, Incoming, Person, TestApp, WireSocket, spawn_app_with,
+    AppOptions, Conversation, EventStream, Incoming, Person, TestApp, WireSocket, spawn_app_with,
 };
 use serde_json::{Value, json};
 
@@ -79,6 +79,41 @@ async fn what_waits_for_a_member_who_is_removed_is_dropped() {
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn what_a_stream_was_to_catch_up_with_is_dropped_when_its_reader_is_removed() {
+    const SESSIONS: usize = 6;
+    const TITLES: usize = 300;
+    let app = patient_app().await;
+    let (ann, bob) = (app.user("ann").await, app.user("bob").await);
+    let project = ann.project("p").await.id;
+    ann.add_member(&project, &bob, Role::Member).await;
+    let before =
+        ann.get(&format!("/v1/projects/{project}/sessions")).await.json["meta"]["asOf"].clone();
+    let mut rooms = Vec::new();
+    for _ in 0..SESSIONS {
+        let session = ann.session(&project).await.id;
+        let path = format!("/v1/projects/{project}/sessions/{session}");
+        for n in 0..TITLES / SESSIONS {
+            let title = format!("{n}{}", "x".repeat(190));
+            ann.rest("PATCH", &path, Some(json!({ "title": title }))).await;
+        }
+        rooms.push(format!("session:{session}"));
+    }
+    let since = format!("{}.{}", before["epoch"].as_str().unwrap(), before["seq"]);
+    let url = format!("/v1/projects/{project}/events?rooms={}&since={since}", rooms.join(","));
+    let mut stream = EventStream::open(&app.url, &url, Some(bob.token()), &[]).await.unwrap();
+    remove(&ann, &project, &bob).await;
+    let rest = stream.rest().await;
+    let count = |name: &str| rest.iter().filter(|event| event["type"] == name).count();
+    assert_eq!(count("room.left"), SESSIONS);
+    assert!(count("session.updated") < TITLES, "{}", count("session.updated"));
+}
+
+async fn remove(ann: &Person, project: &ProjectId, bob: &Person) {
+    let member = format!("/v1/projects/{project}/members/{}", bob.id());
+    assert!(ann.rest("DELETE", &member, None).await.is_success());
 }
 
 #[tokio::test]

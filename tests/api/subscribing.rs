@@ -2,8 +2,8 @@
 
 use iris_client::Socket;
 use iris_protocol::{
-    ErrorCode, EventFrame, Position, ProjectId, RoomOutcome, RoomRequest, RoomSince, RoomStatus,
-    SessionId, SessionUpdate, Subscribe, Unsubscribe,
+    ErrorCode, Event, EventFrame, Position, ProjectId, Role, RoomOutcome, RoomRequest, RoomSince,
+    RoomStatus, SessionId, SessionUpdate, Subscribe, Unsubscribe,
     limits::{REPLAY_EVENTS_MAX, ROOMS_PER_CONNECTION_MAX},
 };
 use iris_testkit::{Conversation, Person, patiently, spawn_app};
@@ -218,6 +218,33 @@ async fn a_connection_joins_a_bounded_number_of_rooms() {
         let outcomes = subscribe(&socket, &project, again).await;
         assert!(outcomes.iter().all(|outcome| outcome.status == RoomStatus::Live));
     }
+}
+
+#[tokio::test]
+async fn rooms_that_are_joined_again_or_lost_count_once_or_not_at_all() {
+    let app = spawn_app().await;
+    let (ann, bob) = (app.user("ann").await, app.user("bob").await);
+    let project = ann.project("p").await.id;
+    ann.add_member(&project, &bob, Role::Viewer).await;
+    let mut rooms = Vec::new();
+    for _ in 0..ROOMS_PER_CONNECTION_MAX {
+        rooms.push(format!("session:{}", ann.session(&project).await.id));
+    }
+    let socket = bob.connect().await;
+    for _ in 0..2 {
+        let all = rooms.iter().cloned().map(RoomRequest::Live).collect();
+        let outcomes = subscribe(&socket, &project, all).await;
+        assert!(outcomes.iter().all(|outcome| outcome.status == RoomStatus::Live));
+    }
+    // Who lost them all has room for others.
+    let member = format!("/v1/projects/{project}/members/{}", bob.id());
+    assert!(ann.rest("DELETE", &member, None).await.is_success());
+    for _ in 0..rooms.len() {
+        while !matches!(next(&socket).await.event, Event::RoomLeft { .. }) {}
+    }
+    let his_own = bob.project("his").await.id;
+    let room = vec![RoomRequest::Live(format!("project:{his_own}"))];
+    assert_eq!(subscribe(&socket, &his_own, room).await[0].status, RoomStatus::Live);
 }
 
 #[tokio::test]

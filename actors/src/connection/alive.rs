@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use iris_auth::AccessClaims;
 use iris_protocol::{AuthSessionId, ConnectionId, UserId};
 use parking_lot::Mutex;
@@ -14,7 +15,7 @@ use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::heartbeat::Beat;
-use super::{CloseReason, Connection, Outbound, SocketSettings, push};
+use super::{CloseReason, Connection, Outbound, SocketSettings};
 use crate::supervision::{Vitals, WeakAddress, detached, guarded};
 
 /// Most time between two looks at all connections.
@@ -23,6 +24,8 @@ const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(5);
 /// Looks in the shortest of the times that are kept.
 const LOOKS: u32 = 4;
+/// A connection that owes a pong for this long makes room for another one of its user.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// A ping comes this share of the interval early at most, in percent, so that clients which came
 /// together do not stay together.
 const JITTER_PERCENT: u32 = 20;
@@ -34,8 +37,10 @@ pub(crate) struct Connections(Mutex<All>);
 #[derive(Default)]
 struct All {
     by_id: HashMap<ConnectionId, Alive>,
-    /// How many of them each user has.
-    of_user: HashMap<UserId, usize>,
+    /// Those of each user, in the order in which they came.
+    of_user: HashMap<UserId, Vec<ConnectionId>>,
+    /// Why nobody may come any more.
+    closed: Option<CloseReason>,
 }
 
 struct Alive {
@@ -91,7 +96,11 @@ impl Connections {
             pinged_at: None,
             ping_due: None,
         };
-        self.0.lock().by_id.insert(id.clone(), alive);
+        let mut all = self.0.lock();
+        if let Some(reason) = &all.closed {
+            outbound.close(reason.clone());
+        }
+        all.by_id.insert(id.clone(), alive);
     }
 
     pub(super) fn runs(&self, id: &ConnectionId, address: WeakAddress<Connection>) {
@@ -100,25 +109,50 @@ impl Connections {
         }
     }
 
-    pub(super) fn authenticated(&self, id: &ConnectionId, claims: &AccessClaims) {
-        let All { by_id, of_user } = &mut *self.0.lock();
-        let Some(alive) = by_id.get_mut(id) else { return };
+    /// Notes who a connection acts for. Says whether its user may have it beside the others: where there
+    /// are `most` already, one that has not answered for a while makes room, and all are asked whether
+    /// they live, for the next attempt.
+    pub(super) fn authenticated(
+        &self,
+        id: &ConnectionId,
+        claims: &AccessClaims,
+        most: Option<usize>,
+    ) -> bool {
+        let now = Instant::now();
+        let All { by_id, of_user, .. } = &mut *self.0.lock();
+        let Some(alive) = by_id.get_mut(id) else { return true };
         alive.login = Some(claims.auth_session_id.clone());
         // A later token is the same user's.
-        if alive.user_id.is_none() {
-            alive.user_id = Some(claims.user_id.clone());
-            *of_user.entry(claims.user_id.clone()).or_default() += 1;
+        if alive.user_id.is_some() {
+            return true;
         }
-    }
-
-    /// How many connections a user has.
-    pub(super) fn count_of(&self, user_id: &UserId) -> usize {
-        self.0.lock().of_user.get(user_id).copied().unwrap_or(0)
+        let others = of_user.entry(claims.user_id.clone()).or_default();
+        let is_open =
+            |id: &&ConnectionId| by_id.get(*id).is_some_and(|alive| !alive.outbound.is_closed());
+        if most.is_some_and(|most| others.iter().filter(is_open).count() >= most) {
+            let mut open = others.iter().filter(is_open);
+            let silent = open.find(|id| by_id.get(*id).is_some_and(|alive| alive.is_silent(now)));
+            if let Some(silent) = silent.and_then(|id| by_id.get(id)) {
+                silent.outbound.close(CloseReason::new(4012, "no pong"));
+            } else {
+                for other in others.iter() {
+                    if let Some(other) = by_id.get_mut(other) {
+                        other.ping(now);
+                    }
+                }
+                return false;
+            }
+        }
+        others.push(id.clone());
+        if let Some(alive) = by_id.get_mut(id) {
+            alive.user_id = Some(claims.user_id.clone());
+        }
+        true
     }
 
     /// The actor has ended. Its socket is watched until it has ended too.
     pub(super) fn ended(&self, id: &ConnectionId) {
-        let All { by_id, of_user } = &mut *self.0.lock();
+        let All { by_id, of_user, .. } = &mut *self.0.lock();
         let Some(alive) = by_id.get_mut(id) else { return };
         alive.is_ended = true;
         let user_id = alive.user_id.take();
@@ -126,24 +160,27 @@ impl Connections {
             by_id.remove(id);
         }
         let Some(user_id) = user_id else { return };
-        if let Entry::Occupied(mut count) = of_user.entry(user_id) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+        if let Entry::Occupied(mut ids) = of_user.entry(user_id) {
+            ids.get_mut().retain(|other| other != id);
+            if ids.get().is_empty() {
+                ids.remove();
             }
         }
     }
 
     /// Sends an event to all of them.
     pub(crate) fn tell_all(&self, event: &Value) {
+        let json = Bytes::from(event.to_string());
         for alive in self.0.lock().by_id.values() {
-            push(&alive.outbound, event);
+            alive.outbound.push(json.clone());
         }
     }
 
-    /// Ends all of them.
+    /// Ends all of them, and whoever comes later.
     pub(crate) fn close_all(&self, reason: &CloseReason) {
-        for alive in self.0.lock().by_id.values() {
+        let mut all = self.0.lock();
+        all.closed = Some(reason.clone());
+        for alive in all.by_id.values() {
             alive.outbound.close(reason.clone());
         }
     }
@@ -214,12 +251,27 @@ impl Alive {
         if now < due {
             return;
         }
-        self.pulse.0.store(true, Ordering::Relaxed);
-        (self.pinged_at, self.ping_due) = (Some(now), Some(now + jittered(interval)));
-        self.outbound.push_ping();
+        self.ping_due = Some(now + jittered(interval));
+        self.ping(now);
         if let Some(address) = self.address.as_ref().and_then(WeakAddress::upgrade) {
             address.tell(Beat);
         }
+    }
+}
+
+impl Alive {
+    /// Asks whether it lives, unless it was asked already.
+    fn ping(&mut self, now: Instant) {
+        if !self.pulse.0.swap(true, Ordering::Relaxed) {
+            self.pinged_at = Some(now);
+            self.outbound.push_ping();
+        }
+    }
+
+    /// Whether it has been asked and did not answer for longer than a good network takes.
+    fn is_silent(&self, now: Instant) -> bool {
+        let asked_at = self.pinged_at.filter(|_| self.pulse.0.load(Ordering::Relaxed));
+        asked_at.is_some_and(|at| now.duration_since(at) >= SILENT_AFTER)
     }
 }
 
@@ -233,5 +285,24 @@ impl SocketSettings {
         let shortest = self.abort_after.min(self.frame_age_max).min(self.pong_timeout);
         let shortest = self.ping_interval.map_or(shortest, |every| every.min(shortest));
         (shortest / LOOKS).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::OutFrame;
+    use super::*;
+
+    #[test]
+    fn whoever_comes_while_the_server_stops_is_told() {
+        let (connections, outbound) = (Connections::default(), Arc::new(Outbound::default()));
+        let reason = CloseReason::new(1012, "the server is stopping");
+        connections.close_all(&reason);
+        let id = ConnectionId::from_bits(1);
+        connections.add(&id, &outbound, &Arc::default(), Box::new(|| {}));
+        let cx = Context::from_waker(Waker::noop());
+        assert_eq!(outbound.poll_next(&cx), Poll::Ready(Some(OutFrame::Close(reason))));
     }
 }

@@ -7,7 +7,8 @@ use actix::prelude::*;
 use iris_auth::AccessClaims;
 use iris_protocol::{
     ApiError, ConnectionId, ErrorCode, Operation, Position, ProjectId, Room, RoomOutcome,
-    RoomStatus, Subscribe, SubscribePayload, Unsubscribe, UserId, limits::ROOMS_PER_CONNECTION_MAX,
+    RoomRequest, RoomStatus, Subscribe, SubscribePayload, Unsubscribe, UserId,
+    limits::ROOMS_PER_CONNECTION_MAX,
 };
 
 use super::{Connection, Outbound, value};
@@ -27,8 +28,12 @@ impl Connection {
         subscribe: Subscribe,
         ctx: &mut Context<Self>,
     ) {
+        for lost in self.outbound.take_lost() {
+            self.rooms.remove(&lost);
+        }
         let joined: usize = self.rooms.values().map(Vec::len).sum();
-        let asked = subscribe.rooms.len();
+        let is_new = |room: &&RoomRequest| !self.is_in(project_id.as_ref(), room.parts().0);
+        let asked = subscribe.rooms.iter().filter(is_new).count();
         if joined + self.rooms_on_their_way + asked > ROOMS_PER_CONNECTION_MAX {
             let message = format!("a connection may join {ROOMS_PER_CONNECTION_MAX} rooms");
             let error = ApiError::new(ErrorCode::QuotaExceeded, message).reason("too_many_rooms");
@@ -40,10 +45,18 @@ impl Connection {
             let error = ApiError::invalid("a room is named twice").reason("duplicate_room");
             return self.respond(id, Err(error), None);
         }
+        // One request for some of them was counted when it came.
+        for _ in 1..subscribe.rooms.len().div_ceil(ROOMS_PER_REQUEST) {
+            if let Err(error) = self.count_request() {
+                return self.refuse(id, error, ctx);
+            }
+        }
         let (in_flight, permit) = match self.requests.begin(id, deadline_ms) {
             Ok(begun) => begun,
             Err((id, error)) => return self.refuse(id, error, ctx),
         };
+        let wanted: Vec<Room> =
+            subscribe.rooms.iter().filter_map(|room| room.parts().0.parse().ok()).collect();
         self.rooms_on_their_way += asked;
         self.projects_on_their_way.extend(project_id.clone());
         let on_its_way = project_id.clone();
@@ -75,9 +88,25 @@ impl Connection {
                     }
                     connection.respond(id, value(SubscribePayload { rooms: outcomes }), None);
                 }
-                Err(error) => connection.respond(id, Err(error), None),
+                Err(error) => {
+                    // Whatever was joined before is left too.
+                    connection.forgets(&wanted);
+                    connection.respond(id, Err(error), None);
+                }
             }
         }));
+    }
+
+    fn is_in(&self, project_id: Option<&ProjectId>, room: &str) -> bool {
+        let known = project_id.and_then(|project_id| self.rooms.get(project_id));
+        known.is_some_and(|known| room.parse().is_ok_and(|room| known.contains(&room)))
+    }
+
+    fn forgets(&mut self, rooms: &[Room]) {
+        for known in self.rooms.values_mut() {
+            known.retain(|room| !rooms.contains(room));
+        }
+        self.rooms.retain(|_, known| !known.is_empty());
     }
 
     /// Hears the supervision log from now on, unless it does already or was refused.
@@ -98,20 +127,24 @@ impl Connection {
         self.hears_log = Some(held);
     }
 
-    /// Notes which rooms of a project were joined.
+    /// Notes which rooms of a project were joined, and which it is not in any more.
     fn knows(&mut self, project_id: ProjectId, outcomes: &[RoomOutcome]) {
-        let joined = outcomes.iter().filter(|outcome| match outcome.status {
-            RoomStatus::Live | RoomStatus::Replayed => true,
-            RoomStatus::Reset | RoomStatus::Refused => false,
-        });
-        let rooms = joined.filter_map(|outcome| outcome.room.parse().ok());
-        let rooms: Vec<Room> = rooms.filter(|room| *room != Room::Admin).collect();
-        let known = self.rooms.entry(project_id).or_default();
-        for room in rooms {
-            if !known.contains(&room) {
-                known.push(room);
-            }
+        let rooms_that = |is_joined: bool| -> Vec<Room> {
+            let rooms = outcomes.iter().filter(|outcome| match outcome.status {
+                RoomStatus::Live | RoomStatus::Replayed => is_joined,
+                RoomStatus::Reset | RoomStatus::Refused => !is_joined,
+            });
+            let rooms = rooms.filter_map(|outcome| outcome.room.parse().ok());
+            rooms.filter(|room| *room != Room::Admin).collect()
+        };
+        self.forgets(&rooms_that(false));
+        let joined = rooms_that(true);
+        if joined.is_empty() {
+            return;
         }
+        let known = self.rooms.entry(project_id).or_default();
+        known.retain(|room| !joined.contains(room));
+        known.extend(joined);
     }
 
     pub(super) fn unsubscribe(&mut self, id: String, unsubscribe: &Unsubscribe) {
@@ -120,13 +153,10 @@ impl Connection {
         if rooms.contains(&Room::Admin) {
             self.hears_log = None;
         }
-        for known in self.rooms.values_mut() {
-            known.retain(|room| !rooms.contains(room));
-        }
         for project_id in self.rooms.keys() {
             self.leave(project_id.clone(), Some(rooms.clone()));
         }
-        self.rooms.retain(|_, known| !known.is_empty());
+        self.forgets(&rooms);
         self.respond(id, value(iris_protocol::Done { done: true }), None);
     }
 
@@ -141,6 +171,9 @@ impl Connection {
         });
     }
 }
+
+/// Rooms that a subscription may name for what one request costs.
+const ROOMS_PER_REQUEST: usize = 8;
 
 /// A subscription on its way.
 struct Join {
@@ -163,7 +196,13 @@ impl Join {
     async fn run(self, patience: Arc<Patience>) -> Result<Joined, ApiError> {
         let code = tokio::select! {
             biased;
-            joined = self.join_all() => return joined,
+            joined = self.join_all() => {
+                // Who was told that it is cancelled is in no room.
+                if patience.finish() {
+                    return joined;
+                }
+                ErrorCode::Cancelled
+            }
             code = patience.over() => code,
         };
         if let (Some(project_id), Some(claims)) = (&self.project_id, &self.claims) {
@@ -187,6 +226,13 @@ impl Join {
             outcomes.push(match &project {
                 _ if is_admin_room(room) => self.join_log(room).await,
                 Some((project_id, user_id)) => {
+                    // Reading what was missed in the room before took its time.
+                    if !outcomes.is_empty()
+                        && let Err(error) = self.may_hear_project().await
+                    {
+                        self.lose(project_id, user_id).await?;
+                        return Err(error);
+                    }
                     let user = (user_id, username.as_str());
                     let joined = self.join(project_id, user, room, since.cloned()).await;
                     match joined {
@@ -206,12 +252,17 @@ impl Join {
         // Who lost the right after the first look may have been taken out of the rooms before they
         // were in: look again, now that they are.
         if let Err(error) = self.may_hear_project().await {
-            let connection_id = self.connection_id.clone();
-            let leave = OwnerAsk::Leave { connection_id, rooms: None, has_right: false };
-            self.node.ask_owner(&project_id, &user_id, leave, None).await?;
+            self.lose(&project_id, &user_id).await?;
             return Err(error);
         }
         Ok(Joined { project_id: Some(project_id), outcomes })
+    }
+
+    /// Leaves every room of the project, the right to which has ended.
+    async fn lose(&self, project_id: &ProjectId, user_id: &UserId) -> Result<(), ApiError> {
+        let connection_id = self.connection_id.clone();
+        let leave = OwnerAsk::Leave { connection_id, rooms: None, has_right: false };
+        self.node.ask_owner(project_id, user_id, leave, None).await.map(drop)
     }
 
     /// Leaves what this subscription has joined, since its client is told that it failed.

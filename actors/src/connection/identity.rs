@@ -11,7 +11,7 @@ use iris_protocol::{
 };
 use serde_json::json;
 
-use super::{Connection, value};
+use super::{CloseReason, Connection, value};
 
 /// How long before its end a client is told that its access token ends.
 const EXPIRY_WARNING: Duration = Duration::from_mins(1);
@@ -28,29 +28,42 @@ impl Connection {
             let error = ApiError::new(ErrorCode::Conflict, "the connection is authenticated");
             return self.respond(id, Err(error.reason("already_authenticated")), None);
         }
-        let claims = self.node.authenticate(token);
-        let node = self.node.clone();
-        // A token can outlive its login, so the store is asked too; what comes meanwhile waits.
-        let admitted = async move {
-            let claims = claims?;
-            node.admits(Some(&claims), Operation::Ping, None, None).await.map(|()| claims)
-        };
-        ctx.wait(admitted.into_actor(self).map(move |admitted, connection, ctx| match admitted {
-            Ok(claims) => {
-                connection.default_project = project_id;
-                connection.claims = Some(claims.clone());
-                connection.act_for(&claims, ctx);
-                if connection.is_one_too_many(ctx) {
-                    return;
+        // What comes meanwhile waits.
+        ctx.wait(self.admitted(token).into_actor(self).map(move |admitted, connection, ctx| {
+            match admitted {
+                Ok(claims) => {
+                    connection.default_project = project_id;
+                    connection.claims = Some(claims.clone());
+                    if connection.act_for(&claims, ctx) {
+                        connection.greet(&claims);
+                        connection.respond(id, value(connection.connected(&claims)), None);
+                    }
                 }
-                connection.greet(&claims);
-                connection.respond(id, value(connection.connected(&claims)), None);
-            }
-            Err(error) => {
-                connection.respond(id, Err(error), None);
-                connection.close(4401, "not authenticated", ctx);
+                Err(error) => {
+                    let wait =
+                        error.retry_after_ms.filter(|_| error.code == ErrorCode::RateLimited);
+                    connection.respond(id, Err(error), None);
+                    match wait {
+                        Some(wait) => connection.close(4029, &format!("retryAfterMs={wait}"), ctx),
+                        None => connection.close(4401, "not authenticated", ctx),
+                    }
+                }
             }
         }));
+    }
+
+    /// Who a token stands for. It can outlive its login, so the store is asked too.
+    fn admitted(
+        &self,
+        token: &str,
+    ) -> impl Future<Output = Result<AccessClaims, ApiError>> + use<> {
+        let (node, claims) = (self.node.clone(), self.node.authenticate(token));
+        async move {
+            let claims = claims?;
+            node.rates.of_user(&claims.user_id)?;
+            node.admits(Some(&claims), Operation::Ping, None, None).await?;
+            Ok(claims)
+        }
     }
 
     fn connected(&self, claims: &AccessClaims) -> Connected {
@@ -81,28 +94,35 @@ impl Connection {
     }
 
     pub(super) fn refresh(&mut self, id: String, token: &str, ctx: &mut Context<Self>) {
-        let user_id = self.claims.as_ref().map(|claims| &claims.user_id);
-        match self.node.authenticate(token) {
-            Ok(claims) if Some(&claims.user_id) == user_id => {
-                self.act_for(&claims, ctx);
-                let expires_at = claims.expires_at_ms;
-                self.claims = Some(claims);
-                self.respond(id, value(AuthExpiry { expires_at }), None);
+        ctx.wait(self.admitted(token).into_actor(self).map(move |admitted, connection, ctx| {
+            let user_id = connection.claims.as_ref().map(|claims| &claims.user_id);
+            match admitted {
+                Ok(claims) if Some(&claims.user_id) == user_id => {
+                    connection.act_for(&claims, ctx);
+                    let expires_at = claims.expires_at_ms;
+                    connection.claims = Some(claims);
+                    connection.respond(id, value(AuthExpiry { expires_at }), None);
+                }
+                Ok(_) => {
+                    let message = "the new token is another user's";
+                    let error = ApiError::new(ErrorCode::Forbidden, message).reason("other_user");
+                    connection.respond(id, Err(error), None);
+                }
+                Err(error) => connection.respond(id, Err(error), None),
             }
-            Ok(_) => {
-                let message = "the new token is another user's";
-                let error = ApiError::new(ErrorCode::Forbidden, message).reason("other_user");
-                self.respond(id, Err(error), None);
-            }
-            Err(error) => self.respond(id, Err(error), None),
-        }
+        }));
     }
 
     /// From now on the connection ends with this login; it is warned before its access token ends, and
-    /// closed when it does.
-    pub(super) fn act_for(&mut self, claims: &AccessClaims, ctx: &mut Context<Self>) {
+    /// closed when it does. Says whether it goes on: a user may have so many at a time.
+    pub(super) fn act_for(&mut self, claims: &AccessClaims, ctx: &mut Context<Self>) -> bool {
         self.is_known.store(true, Ordering::Relaxed);
-        self.node.connections.authenticated(&self.id, claims);
+        let most = self.node.services.settings.rates.connections_per_user_max;
+        if !self.node.connections.authenticated(&self.id, claims, most) {
+            self.close(4409, "too many connections", ctx);
+            return false;
+        }
+        self.ends_with(claims.clone(), ctx);
         for timer in self.expiry.drain(..) {
             ctx.cancel_future(timer);
         }
@@ -117,5 +137,19 @@ impl Connection {
             connection.close(4401, "the access token ended", ctx);
         });
         self.expiry = vec![warn, end];
+        true
+    }
+
+    /// Looks again whether the login is there: it may have ended after it was looked up and before its
+    /// end could find this connection.
+    fn ends_with(&self, claims: AccessClaims, ctx: &mut Context<Self>) {
+        let node = self.node.clone();
+        let admitted = async move { node.admits(Some(&claims), Operation::Ping, None, None).await };
+        ctx.spawn(admitted.into_actor(self).map(|admitted, connection, ctx| {
+            if admitted.is_err_and(|error| error.code == ErrorCode::Unauthenticated) {
+                connection.outbound.cut_off(CloseReason::new(4401, "logged out"));
+                ctx.stop();
+            }
+        }));
     }
 }

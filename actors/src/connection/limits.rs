@@ -8,7 +8,7 @@ use actix::prelude::*;
 use iris_protocol::ApiError;
 use tokio::time::Instant;
 
-use super::{CloseReason, Connection};
+use super::Connection;
 
 /// The window in which refusals are counted.
 const WINDOW: Duration = Duration::from_mins(1);
@@ -51,21 +51,6 @@ impl Connection {
         if let Some(wait) = self.refusals.note(most, Instant::now()) {
             self.close(4029, &format!("retryAfterMs={}", wait.as_millis()), ctx);
         }
-    }
-
-    /// Ends the connection when its user has too many with it; says whether it did.
-    pub(super) fn is_one_too_many(&mut self, ctx: &mut Context<Self>) -> bool {
-        let (Some(claims), Some(most)) =
-            (&self.claims, self.node.services.settings.rates.connections_per_user_max)
-        else {
-            return false;
-        };
-        if self.node.connections.count_of(&claims.user_id) <= most {
-            return false;
-        }
-        self.outbound.close(CloseReason::new(4409, "too many connections"));
-        ctx.stop();
-        true
     }
 }
 

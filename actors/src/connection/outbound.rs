@@ -117,6 +117,10 @@ struct Queue {
     behind: HashMap<PartId, bool>,
     /// What came for a slow reader and goes out when nothing else waits.
     latest: HashMap<About, Bytes>,
+    /// Projects that were lost since somebody asked.
+    lost: Vec<ProjectId>,
+    /// How often one was.
+    losses: u32,
     /// Frames that ever came, and how many of them went out.
     came: u64,
     went: u64,
@@ -181,6 +185,27 @@ impl Outbound {
         for json in left {
             self.take(OutFrame::Left(project_id.clone(), json));
         }
+    }
+
+    /// The projects that were lost since the last time that this was asked.
+    pub(super) fn take_lost(&self) -> Vec<ProjectId> {
+        std::mem::take(&mut self.queue.lock().lost)
+    }
+
+    /// Puts frames back before all that waits, as a replay. `events` are dropped where the right to
+    /// events has ended since they were taken out.
+    pub fn put_back(&self, first: impl DoubleEndedIterator<Item = Bytes>, events: Vec<Bytes>) {
+        let mut queue = self.queue.lock();
+        if queue.is_closed {
+            return;
+        }
+        let events = if queue.losses > 0 { Vec::new() } else { events };
+        for json in first.chain(events).rev() {
+            queue.replay_bytes += json.len();
+            queue.came += 1;
+            queue.frames.push_front(Waiting::Replay(json));
+        }
+        queue.wake();
     }
 
     /// Queues a piece of a streaming part. It is left out while the reader is slow, and so are those
@@ -407,13 +432,19 @@ impl Queue {
                 self.frames.push_back(waiting);
             }
         }
-        while let Some(about) = self
-            .latest
-            .iter()
-            .find(|(_, json)| is_event_of(project_id, json))
-            .map(|(about, _)| about.clone())
-        {
-            self.remove_latest(&about);
+        let (mut dropped, mut bytes) = (0, 0);
+        self.latest.retain(|_, json| {
+            let is_its = is_event_of(project_id, json);
+            if is_its {
+                (dropped, bytes) = (dropped + 1, bytes + json.len());
+            }
+            !is_its
+        });
+        self.live_frames = self.live_frames.saturating_sub(dropped);
+        self.live_bytes = self.live_bytes.saturating_sub(bytes);
+        self.losses = self.losses.saturating_add(1);
+        if !self.lost.contains(project_id) {
+            self.lost.push(project_id.clone());
         }
     }
 
@@ -764,14 +795,17 @@ mod tests {
             outbound.poll_next(&cx),
             Poll::Ready(Some(OutFrame::Latest(about(1), writes(0))))
         );
-        // Now it is slow no longer, but no later one may overtake what waits.
+        // No later one may overtake what waits.
         assert!(outbound.push_latest(&about(1), writes(4)));
-        assert!(outbound.push_latest(&about(3), writes(4)));
         let mut frames = drain(&outbound).split_off(OUTBOUND_FRAMES_SOFT_MAX - 1);
-        assert_eq!(frames.remove(0), OutFrame::Latest(about(3), writes(4)));
         frames.sort_by_key(|frame| *frame == OutFrame::Latest(about(2), writes(3)));
         let expected = [(1, 4), (2, 3)].map(|(n, last)| OutFrame::Latest(about(n), writes(last)));
         assert_eq!(frames, expected);
+        // Now it is slow no longer.
+        assert!(outbound.push_latest(&about(1), writes(5)));
+        assert!(outbound.push(writes(6)));
+        let expected = [OutFrame::Latest(about(1), writes(5)), OutFrame::Text(writes(6))];
+        assert_eq!(drain(&outbound), expected);
         let queue = outbound.queue.lock();
         assert_eq!((queue.live_frames, queue.live_bytes, queue.largest_bytes), (0, 0, 0));
     }

@@ -49,6 +49,11 @@ impl Patience {
         is_given_up
     }
 
+    /// Notes that the work is done; says whether nobody has given it up before.
+    pub(crate) fn finish(&self) -> bool {
+        self.turn(BEGUN) || self.state.load(Ordering::Acquire) == BEGUN
+    }
+
     fn turn(&self, state: u8) -> bool {
         self.state.compare_exchange(WAITS, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -80,7 +85,9 @@ impl Patience {
         let mut work = Box::pin(PATIENCE.scope(Arc::clone(&self), work));
         let code = tokio::select! {
             biased;
-            done = &mut work => return done,
+            done = &mut work => {
+                return if self.finish() { done } else { Err(given_up(ErrorCode::Cancelled)) };
+            }
             code = self.over() => code,
         };
         if code == ErrorCode::Cancelled || self.turn(GIVEN_UP) {
@@ -124,6 +131,17 @@ mod tests {
         let error = result.err().unwrap();
         let reason = error.details.get("reason").and_then(|reason| reason.as_str());
         (error.code, reason.map(str::to_owned))
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_has_no_answer_although_it_is_ready() {
+        let patience = Patience::new(None);
+        assert!(patience.cancel());
+        let answer = patience.bear(async { Ok(()) }).await;
+        assert_eq!(code(answer), (ErrorCode::Cancelled, None));
+        let patience = Patience::new(None);
+        assert_eq!(Arc::clone(&patience).bear(async { Ok(1) }).await.ok(), Some(1));
+        assert!(!patience.cancel());
     }
 
     #[tokio::test(start_paused = true)]

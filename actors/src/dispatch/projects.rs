@@ -16,7 +16,8 @@ use iris_store::root::{
 use iris_store::{Committed, StoreError, WriteContext};
 
 use super::{Done, Grant, check_description, check_name, check_space, done, internal, stored};
-use crate::directory::{CloseOne, ProjectPlaces};
+use crate::directory::{CloseOne, FindProject, ProjectPlaces};
+use crate::project::EvictUser;
 use crate::supervision::AskError;
 use crate::{Node, ResumePolicy, leftovers, outbox, write};
 
@@ -318,11 +319,17 @@ pub(super) async fn remove_member(
 ) -> Result<Done, ApiError> {
     let command = RemoveMember {
         project_id: grant.project_id()?.clone(),
-        user_id: request.user_id,
+        user_id: request.user_id.clone(),
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
     };
     let removed = write(&node.root, command, context).await.map_err(stored)?;
+    // They hear nothing more, also where the event cannot be published now. Who opens the project does
+    // that before anything else.
+    let open = node.directory.urge(FindProject(grant.project_id()?.clone())).await.ok().flatten();
+    if let Some(project) = open.filter(|_| !removed.replayed) {
+        project.address.tell(EvictUser(request.user_id));
+    }
     let seq = publish(node, grant, removed.replayed).await;
     Ok(done(iris_protocol::Done { done: true })?.at(seq, removed.replayed))
 }

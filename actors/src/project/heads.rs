@@ -21,10 +21,13 @@ pub(super) struct Heads {
 }
 
 impl Heads {
-    /// An event was published.
-    pub(super) fn published(&mut self, event: &StoredEvent) {
+    /// An event was published, in a room that somebody hears or not. Where somebody does it is noted: a
+    /// look into the database that is on its way may be older.
+    pub(super) fn published(&mut self, event: &StoredEvent, is_heard: bool) {
         if let Some(head) = self.seqs.get_mut(&event.room) {
             *head = event.seq;
+        } else if is_heard {
+            self.seqs.insert(event.room.clone(), event.seq);
         }
     }
 
@@ -62,5 +65,32 @@ impl Handler<RoomHeads> for Project {
             Some((room.to_string(), Position { epoch: self.epoch.to_string(), seq }))
         });
         MessageResult(heads.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iris_protocol::SessionId;
+
+    use super::*;
+
+    #[test]
+    fn an_event_that_is_published_while_the_database_is_read_is_the_last_one() {
+        let room = Room::Session(SessionId::from_bits(1));
+        let event = StoredEvent {
+            seq: 6,
+            prev: 5,
+            room: room.clone(),
+            name: "session.updated".to_owned(),
+            payload: "{}".to_owned(),
+            at: 0,
+            by: None,
+        };
+        let mut heads = Heads::default();
+        heads.published(&event, false);
+        assert_eq!(heads.of(&room), None);
+        heads.published(&event, true);
+        heads.note(&room, 5, |_| true);
+        assert_eq!(heads.of(&room), Some(6));
     }
 }
