@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_protocol::{ApiError, ProjectId};
+use iris_protocol::{ApiError, ConnectionFrame, Draining, ProjectId};
 use iris_store::StoreError;
 use iris_store::root::{RootDatabase, RootReader};
-use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::Services;
@@ -191,8 +190,8 @@ impl Node {
         self.services.draining.store(true, Ordering::Relaxed);
         let back_after = patience + TIME_TO_START;
         let retry_after_ms = u64::try_from(back_after.as_millis()).unwrap_or(u64::MAX);
-        let payload = json!({ "retryAfterMs": retry_after_ms });
-        self.connections.tell_all(&json!({ "type": "server.draining", "payload": payload }));
+        let payload = Draining { retry_after_ms };
+        self.connections.tell_all(&ConnectionFrame::Draining { payload });
         let runs_end = async {
             while self.services.supervision.count("orchestrator") > 0 {
                 tokio::time::sleep(DRAIN_TICK).await;

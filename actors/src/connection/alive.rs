@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use iris_auth::AccessClaims;
-use iris_protocol::{AuthSessionId, ConnectionId, UserId};
+use iris_protocol::{AuthSessionId, ConnectionFrame, ConnectionId, UserId};
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::heartbeat::Beat;
@@ -134,10 +133,10 @@ impl Connections {
         }
     }
 
-    /// Sends an event to all of them.
-    pub(crate) fn tell_all(&self, event: &Value) {
+    /// Sends a frame to all of them.
+    pub(crate) fn tell_all(&self, frame: &ConnectionFrame) {
         for alive in self.0.lock().by_id.values() {
-            push(&alive.outbound, event);
+            push(&alive.outbound, frame);
         }
     }
 
