@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_protocol::{ApiError, ConnectionFrame, Draining, ProjectId};
+use iris_protocol::{ApiError, ConnectionFrame, Draining, Position, ProjectId};
 use iris_store::StoreError;
 use iris_store::root::{RootDatabase, RootReader};
 use tokio::sync::oneshot;
@@ -16,7 +16,7 @@ use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
 use crate::dispatch::Uploads;
 use crate::owner::Hop;
-use crate::project::ProjectHandle;
+use crate::project::{Listen, Listener, ProjectHandle};
 use crate::rates::Rates;
 use crate::recorder::{Recorder, StoreNow};
 use crate::root::{OpenRoot, Root, RootAccess, TakeDatabase};
@@ -160,6 +160,21 @@ impl Node {
             let message = "the project could not be opened; try again";
             ApiError::new(iris_protocol::ErrorCode::Overloaded, message).retry_after(1_000)
         })?
+    }
+
+    /// Lets a part of the server hear each durable event of a project that this node owns, after the
+    /// position that is answered. It keeps the project no longer open than it would be: when its
+    /// registry closes or starts again the listener is told, and listens again if it wants to hear on.
+    ///
+    /// # Errors
+    /// Those of [`Node::project`], and `OVERLOADED` when too many listen.
+    pub async fn listen(
+        &self,
+        project_id: &ProjectId,
+        listener: Listener,
+    ) -> Result<Position, ApiError> {
+        let project = self.project(project_id).await?;
+        project.address.ask(Listen(listener)).await.map_err(AskError::to_api)?
     }
 
     /// Whether somebody is an administrator.
