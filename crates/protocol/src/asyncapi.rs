@@ -28,7 +28,7 @@ pub fn asyncapi(version: &str) -> Value {
     document.message(
         FAILURE,
         "The answer to a request that was not done.",
-        failure(response.clone()),
+        &failure(response.clone()),
     );
     for operation in Operation::ALL {
         let spec = operation.spec();
@@ -42,7 +42,7 @@ pub fn asyncapi(version: &str) -> Value {
     document.events(&mut generator);
     for (name, frame) in connection_frames(&mut generator) {
         if !OF_STREAMS.contains(&name.as_str()) {
-            document.sent(&name, frame, json!({}));
+            document.sent(&name, &frame, json!({}));
         }
     }
     json!({
@@ -87,7 +87,7 @@ struct Document {
 }
 
 impl Document {
-    fn message(&mut self, name: &str, summary: &str, payload: Value) {
+    fn message(&mut self, name: &str, summary: &str, payload: &Value) {
         let message = json!({ "name": name, "summary": summary, "payload": payload });
         self.messages.insert(name.to_owned(), message);
     }
@@ -96,10 +96,10 @@ impl Document {
     fn request(&mut self, spec: &OperationSpec, response: &Value, generator: &mut SchemaGenerator) {
         let (asks, answers) = (format!("{}.request", spec.name), format!("{}.response", spec.name));
         let frame = request_frame(spec, generator);
-        self.message(&asks, spec.summary, frame);
+        self.message(&asks, spec.summary, &frame);
         let payload = (spec.response_schema)(generator).to_value();
         let summary = format!("Answers `{}`.", spec.name);
-        self.message(&answers, &summary, success(response.clone(), payload));
+        self.message(&answers, &summary, &success(response.clone(), payload));
         self.operations.insert(
             spec.name.to_owned(),
             json!({
@@ -125,12 +125,12 @@ impl Document {
         for (spec, (name, variant)) in Event::ALL.iter().zip(variants) {
             let rooms: Vec<_> = spec.rooms.iter().map(|room| room.as_str()).collect();
             let more = json!({ "x-iris-kind": spec.kind.as_str(), "x-iris-rooms": rooms });
-            self.sent(&name, event_frame(spec, &meta, &variant), more);
+            self.sent(&name, &event_frame(spec, &meta, &variant), more);
         }
     }
 
     /// A message that the server sends by itself, with what its operation says `more`.
-    fn sent(&mut self, name: &str, frame: Value, mut more: Value) {
+    fn sent(&mut self, name: &str, frame: &Value, mut more: Value) {
         let summary = frame.get("description").and_then(Value::as_str).unwrap_or(name).to_owned();
         self.message(name, &summary, frame);
         let mut operation = json!({
