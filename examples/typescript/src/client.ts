@@ -260,6 +260,8 @@ export class Client {
         if (outcome.status === "reset") {
           place.epoch = place.seq = undefined;
           place.parts.clear();
+        } else if (this.#isClosed) {
+          return;
         } else if (isPassing(outcome.code)) {
           await new Promise((resolve) => setTimeout(resolve, backoff(failures)));
         } else {
@@ -284,11 +286,12 @@ export class Client {
       const reply = await this.call("subscribe", { rooms: [{ room, since }] }, { projectId });
       const outcome = reply.payload.rooms[0];
       if (outcome) return outcome;
+      throw new Error("`subscribe` answered no room");
     } catch (error) {
-      if (!(error instanceof CallError)) this.#places.delete(room);
-      else return { room, status: "refused", from: 0, to: 0, epoch: "", code: error.error.code };
+      // A snapshot that failed by itself is tried again.
+      const code = error instanceof CallError ? error.error.code : "OVERLOADED";
+      return { room, status: "refused", from: 0, to: 0, epoch: "", code };
     }
-    return { room, status: "refused", from: 0, to: 0, epoch: "" };
   }
 
   #left(room: string, code: string): void {

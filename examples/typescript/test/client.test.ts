@@ -153,6 +153,9 @@ test("what the server refuses is an error", LIMIT, async () => {
   const client = connect();
   const refused = client.call("project.create", { name: "" });
   await assert.rejects(refused, (error) => error instanceof CallError && error.error.code === "INVALID_REQUEST");
+  const projectId = (await client.call("project.create", { name: "p" })).payload.project.id;
+  const room = `session:ses_${"0".repeat(32)}`;
+  assert.equal(await new Promise((onLeft) => client.follow({ projectId, room, onLeft })), "NOT_FOUND");
   client.close();
   await assert.rejects(client.call("ping", {}), /closed/);
 });
