@@ -23,6 +23,10 @@ api:
 faults:
     .ci/run faults
 
+# The clients in TypeScript and Python against the real server
+clients:
+    .ci/run clients
+
 # The real server, killed 500 times under load
 torture:
     .ci/run torture

@@ -20,7 +20,7 @@ use iris_actors::dispatch::{Ask, Patience, Peer};
 use iris_actors::supervision::detached;
 use iris_protocol::{
     ApiError, Command, ErrorCode, FrameError, Method, Operation, RequestFrame, ResponseFrame,
-    RestRoute, limits::FRAME_BYTES_MAX, openapi, schema_document,
+    RestRoute, asyncapi, limits::FRAME_BYTES_MAX, openapi, schema_document,
 };
 use serde_json::json;
 use tracing::Instrument;
@@ -49,6 +49,10 @@ pub fn routes(config: &mut ServiceConfig) {
         .route(
             "/v1/openapi.json",
             web::get().to(async || HttpResponse::Ok().json(openapi(VERSION))),
+        )
+        .route(
+            "/v1/asyncapi.json",
+            web::get().to(async || HttpResponse::Ok().json(asyncapi(VERSION))),
         )
         .route(
             "/v1/schema.json",

@@ -42,6 +42,8 @@ enum Verb {
     Restore(maintenance::RestoreOptions),
     /// Print the OpenAPI document of the REST routes
     Openapi,
+    /// Print the AsyncAPI document of the WebSocket
+    Asyncapi,
     /// Print the JSON Schema of the wire protocol
     Schema,
 }
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Some(Verb::Backup(options)) => maintenance::backup(&options),
         Some(Verb::Restore(options)) => maintenance::restore(&options),
         Some(Verb::Openapi) => print_json(&iris_protocol::openapi(http::VERSION)),
+        Some(Verb::Asyncapi) => print_json(&iris_protocol::asyncapi(http::VERSION)),
         Some(Verb::Schema) => print_json(&iris_protocol::schema_document()),
     }
 }

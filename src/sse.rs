@@ -26,13 +26,12 @@ use iris_actors::supervision::detached;
 use iris_actors::{Node, TicketUse};
 use iris_auth::AccessClaims;
 use iris_protocol::{
-    ApiError, ErrorCode, Event, EventFrame, EventMeta, Operation, Position, ProjectId,
-    RequestFrame, ResponseFrame, Room, RoomOutcome, RoomRequest, RoomSince, RoomStatus, Subscribe,
-    SubscribePayload,
+    ApiError, Closing, ConnectionFrame, ErrorCode, Event, EventFrame, EventMeta, Operation,
+    Position, ProjectId, RequestFrame, ResponseFrame, Room, RoomOutcome, RoomRequest, RoomSince,
+    RoomStatus, Subscribe, SubscribePayload,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::http::{RestError, peer, who_connects};
@@ -390,8 +389,10 @@ impl Joined {
                 outcome.status = RoomStatus::Reset;
             }
         }
-        let subscribed = json!({ "type": "subscribed", "projectId": asked.project_id,
-            "payload": SubscribePayload { rooms: outcomes.clone() } });
+        let subscribed = ConnectionFrame::Subscribed {
+            project_id: asked.project_id.clone(),
+            payload: SubscribePayload { rooms: outcomes.clone() },
+        };
         frames.push_back(encoded(&subscribed)?);
         for outcome in &outcomes {
             let RoomOutcome { room, epoch, to, code, .. } = outcome.clone();
@@ -448,9 +449,10 @@ impl Body {
             }
             OutFrame::Pong(_) => to.extend_from_slice(b":\n\n"),
             OutFrame::Close(CloseReason { code, text }) => {
-                let payload = json!({ "code": code, "reason": text });
-                let frame = json!({ "type": "closing", "payload": payload });
-                write_fields(None, "closing", frame.to_string().as_bytes(), to);
+                let payload = Closing { code, reason: text };
+                if let Ok(frame) = encoded(&ConnectionFrame::Closing { payload }) {
+                    write_fields(None, "closing", &frame, to);
+                }
             }
         }
     }

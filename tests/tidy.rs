@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use iris_protocol::{ErrorCode, Event, EventKind, Operation, Right, Role};
+use iris_protocol::{Audience, ErrorCode, Event, EventKind, Operation, Right, Role};
 use toml::{Table, Value};
 
 // The repository.
@@ -32,7 +32,7 @@ fn files(endings: &[&str]) -> Vec<String> {
         for entry in fs::read_dir(directory).expect("a directory") {
             let path = entry.expect("an entry").path();
             let name = path.file_name().expect("a name").to_string_lossy();
-            if name == "target" || name.starts_with('.') {
+            if name == "target" || name == "node_modules" || name.starts_with('.') {
                 continue;
             }
             if path.is_dir() {
@@ -303,18 +303,25 @@ fn operations_are_documented_with_right_and_route() {
 }
 
 #[test]
-fn events_are_documented_with_their_kind() {
+fn events_are_documented_with_kind_and_rooms() {
     let rows = section("Events");
     assert_eq!(
         rows.keys().cloned().collect::<Vec<_>>(),
-        names(Event::NAMES.iter().map(|(name, _)| *name))
+        names(Event::ALL.iter().map(|spec| spec.name))
     );
-    for (name, kind) in Event::NAMES {
-        let kind = match kind {
+    for spec in Event::ALL {
+        let kind = match spec.kind {
             EventKind::Durable => "D",
             EventKind::Ephemeral => "E",
         };
-        assert_eq!(rows[*name][0], kind, "`{name}`");
+        let rooms = spec.rooms.iter().map(|room| match room {
+            Audience::Session => "S",
+            Audience::Project => "P",
+            Audience::Admin => "A",
+            Audience::Connection => "the connection",
+        });
+        let rooms = rooms.collect::<Vec<_>>().join(", ");
+        assert_eq!(rows[spec.name][..2], [kind.to_owned(), rooms], "`{}`", spec.name);
     }
 }
 

@@ -392,10 +392,16 @@ struct Request {
 }
 
 fn push(outbound: &Outbound, frame: &impl Serialize) {
-    match serde_json::to_vec(frame) {
-        Ok(json) => drop(outbound.push(Bytes::from(json))),
-        Err(error) => tracing::error!(%error, "a frame could not be encoded"),
+    if let Some(json) = encoded(frame) {
+        outbound.push(json);
     }
+}
+
+fn encoded(frame: &impl Serialize) -> Option<Bytes> {
+    let json = serde_json::to_vec(frame);
+    json.inspect_err(|error| tracing::error!(%error, "a frame could not be encoded"))
+        .ok()
+        .map(Bytes::from)
 }
 
 fn value(payload: impl Serialize) -> Result<Value, ApiError> {

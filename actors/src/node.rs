@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_protocol::{ApiError, ProjectId};
+use iris_protocol::{ApiError, ConnectionFrame, Draining, Position, ProjectId};
 use iris_store::StoreError;
 use iris_store::root::{RootDatabase, RootReader};
-use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::Services;
@@ -17,7 +16,7 @@ use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
 use crate::dispatch::Uploads;
 use crate::owner::Hop;
-use crate::project::ProjectHandle;
+use crate::project::{Listen, Listener, ProjectHandle};
 use crate::rates::Rates;
 use crate::recorder::{Recorder, StoreNow};
 use crate::root::{OpenRoot, Root, RootAccess, TakeDatabase};
@@ -163,6 +162,21 @@ impl Node {
         })?
     }
 
+    /// Lets a part of the server hear each durable event of a project that this node owns, after the
+    /// position that is answered. It keeps the project no longer open than it would be: when its
+    /// registry closes or starts again the listener is told, and listens again if it wants to hear on.
+    ///
+    /// # Errors
+    /// Those of [`Node::project`], and `OVERLOADED` when too many listen.
+    pub async fn listen(
+        &self,
+        project_id: &ProjectId,
+        listener: Listener,
+    ) -> Result<Position, ApiError> {
+        let project = self.project(project_id).await?;
+        project.address.ask(Listen(listener)).await.map_err(AskError::to_api)?
+    }
+
     /// Whether somebody is an administrator.
     ///
     /// # Errors
@@ -191,8 +205,8 @@ impl Node {
         self.services.draining.store(true, Ordering::Relaxed);
         let back_after = patience + TIME_TO_START;
         let retry_after_ms = u64::try_from(back_after.as_millis()).unwrap_or(u64::MAX);
-        let payload = json!({ "retryAfterMs": retry_after_ms });
-        self.connections.tell_all(&json!({ "type": "server.draining", "payload": payload }));
+        let payload = Draining { retry_after_ms };
+        self.connections.tell_all(&ConnectionFrame::Draining { payload });
         let runs_end = async {
             while self.services.supervision.count("orchestrator") > 0 {
                 tokio::time::sleep(DRAIN_TICK).await;

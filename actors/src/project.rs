@@ -3,6 +3,7 @@
 
 mod heads;
 mod joining;
+mod listeners;
 mod opening;
 mod presence;
 mod ring;
@@ -33,6 +34,7 @@ use crate::session::{IsIdle, Session};
 use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
 use crate::{Services, Write, record};
 use heads::Heads;
+use listeners::Listeners;
 use opening::OpenDatabase;
 use presence::Presences;
 use ring::Ring;
@@ -42,6 +44,8 @@ use upkeep::Upkeep;
 
 pub(crate) use heads::RoomHeads;
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
+pub(crate) use listeners::Listen;
+pub use listeners::{Listener, ListeningEnded, ProjectEvent};
 pub(crate) use opening::{Damage, FromRoot, NotOpened, OpenedProject};
 pub use presence::PresenceSettings;
 pub(crate) use presence::{ListPresence, StartTyping, StopTyping, UpdatePresence};
@@ -112,6 +116,7 @@ pub struct Project {
     epoch: Arc<str>,
     committed: Registry,
     rooms: Rooms,
+    listeners: Listeners,
     presences: Presences,
     heads: Heads,
     /// The last events that were published.
@@ -240,6 +245,7 @@ impl Supervise for Project {
             epoch: Arc::clone(&self.epoch),
             committed: Arc::clone(&self.committed),
             rooms: Rooms::new(self.id.clone()),
+            listeners: Listeners::new(self.id.clone()),
             presences: Presences::default(),
             heads: Heads::default(),
             ring: Ring::new(self.id.clone(), head),
@@ -264,6 +270,7 @@ impl Supervise for Project {
             "head": self.head,
             "epoch": &*self.epoch,
             "rooms": self.rooms.counts(),
+            "listeners": self.listeners.count(),
             "presence": self.presences.counts(),
             "recentEvents": self.ring.counts(),
             "sessions": self.sessions.len(),
@@ -310,6 +317,7 @@ impl Handler<Committed> for Project {
             self.heads.published(&event, self.rooms.is_joined(&event.room));
             self.head = event.seq;
             let frame = self.rooms.publish(&event);
+            self.listeners.tell(&self.epoch, &event);
             self.presence_sees(&event, ctx);
             self.ring.push(event, frame);
         }

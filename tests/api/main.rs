@@ -23,6 +23,7 @@ mod growth;
 mod heartbeat;
 mod idempotency;
 mod joining;
+mod listening;
 mod logging;
 mod maintenance;
 mod messages;

@@ -24,7 +24,8 @@ async fn the_server_answers_every_route_of_the_table() {
 #[tokio::test]
 async fn the_documents_are_served_and_printed_alike() {
     let app = spawn_app().await;
-    for (verb, path) in [("openapi", "/v1/openapi.json"), ("schema", "/v1/schema.json")] {
+    for verb in ["openapi", "asyncapi", "schema"] {
+        let path = &format!("/v1/{verb}.json");
         let served = app.client().rest("GET", path, None, None).await.unwrap().json;
         let printed =
             Command::new(env!("CARGO_BIN_EXE_iris")).arg(verb).env_clear().output().unwrap();

@@ -31,12 +31,14 @@ const KINDS: &[&str] = &[
 ];
 /// Messages that are sent while the server stops (`ending.rs` has them), with pings (`heartbeats.rs`),
 /// when a database turns out to be damaged (`corruption.rs`), and while the server starts, before
-/// anybody could strike; and a command that is run as a part of `AcceptImport`.
+/// anybody could strike; a command that is run as a part of `AcceptImport`; and what only parts of the
+/// server itself send (`tests/api/listening.rs`).
 const ELSEWHERE: &[&str] = &[
     "Beat",
     "CloseAll",
     "Damaged",
     "ImportProject",
+    "Listen",
     "OpenUnfinished",
     "RoomHeads",
     "StoreNow",

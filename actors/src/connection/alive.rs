@@ -7,15 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use iris_auth::AccessClaims;
-use iris_protocol::{AuthSessionId, ConnectionId, UserId};
+use iris_protocol::{AuthSessionId, ConnectionFrame, ConnectionId, UserId};
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::heartbeat::Beat;
-use super::{CloseReason, Connection, Outbound, SocketSettings};
+use super::{CloseReason, Connection, Outbound, SocketSettings, encoded};
 use crate::supervision::{Vitals, WeakAddress, detached, guarded};
 
 /// Most time between two looks at all connections.
@@ -168,9 +166,9 @@ impl Connections {
         }
     }
 
-    /// Sends an event to all of them.
-    pub(crate) fn tell_all(&self, event: &Value) {
-        let json = Bytes::from(event.to_string());
+    /// Sends a frame to all of them.
+    pub(crate) fn tell_all(&self, frame: &ConnectionFrame) {
+        let Some(json) = encoded(frame) else { return };
         for alive in self.0.lock().by_id.values() {
             alive.outbound.push(json.clone());
         }

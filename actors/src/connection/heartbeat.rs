@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::join_all;
-use iris_protocol::{Heartbeat, Position};
-use serde_json::json;
+use iris_protocol::{ConnectionFrame, Heartbeat, Position};
 
 use super::Connection;
 use crate::owner::{OwnerAnswer, OwnerAsk};
@@ -50,6 +49,6 @@ impl Handler<Beat> for Connection {
 impl Connection {
     fn heartbeat(&self, rooms: BTreeMap<String, Position>) {
         let payload = Heartbeat { rooms, at: self.node.services.clock.now_ms() };
-        self.push(&json!({ "type": "heartbeat", "payload": payload }));
+        self.push(&ConnectionFrame::Heartbeat { payload });
     }
 }

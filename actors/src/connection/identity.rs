@@ -6,10 +6,10 @@ use std::time::Duration;
 use actix::prelude::*;
 use iris_auth::AccessClaims;
 use iris_protocol::{
-    ApiError, AuthExpiry, Connected, ConnectionLimits, ErrorCode, Operation, ProjectId,
+    ApiError, AuthExpiry, Connected, ConnectionFrame, ConnectionLimits, ErrorCode, Operation,
+    ProjectId,
     limits::{FRAME_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, ROOMS_PER_CONNECTION_MAX},
 };
-use serde_json::json;
 
 use super::{CloseReason, Connection, value};
 
@@ -90,7 +90,7 @@ impl Connection {
     }
 
     pub(super) fn greet(&self, claims: &AccessClaims) {
-        self.push(&json!({ "type": "connected", "payload": self.connected(claims) }));
+        self.push(&ConnectionFrame::Connected { payload: self.connected(claims) });
     }
 
     pub(super) fn refresh(&mut self, id: String, token: &str, ctx: &mut Context<Self>) {
@@ -130,8 +130,8 @@ impl Connection {
         let left_ms = expires_at.saturating_sub(self.node.services.clock.now_ms());
         let left = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
         let warn = ctx.run_later(left.saturating_sub(EXPIRY_WARNING), move |connection, _| {
-            let payload = json!({ "expiresAt": expires_at });
-            connection.push(&json!({ "type": "auth.expiring", "payload": payload }));
+            let payload = AuthExpiry { expires_at };
+            connection.push(&ConnectionFrame::AuthExpiring { payload });
         });
         let end = ctx.run_later(left, |connection, ctx| {
             connection.close(4401, "the access token ended", ctx);

@@ -15,6 +15,7 @@ use iris_workspace::Workspace;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
+use super::listeners::Listeners;
 use super::presence::Presences;
 use super::ring::Ring;
 use super::rooms::Rooms;
@@ -223,6 +224,7 @@ impl OpenedProject {
             move |_: &mut Context<Project>, vitals: &Arc<Vitals>| Project {
                 heads: super::heads::Heads::default(),
                 rooms: Rooms::new(self.id.clone()),
+                listeners: Listeners::new(self.id.clone()),
                 presences: Presences::default(),
                 ring: Ring::new(self.id.clone(), self.head),
                 joinable: HashSet::new(),

@@ -229,7 +229,7 @@ impl Vitals {
 
 // The mailbox.
 impl Vitals {
-    pub(super) fn depth(&self) -> u32 {
+    pub(crate) fn depth(&self) -> u32 {
         self.depth.load(Ordering::Relaxed)
     }
 

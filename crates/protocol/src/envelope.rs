@@ -254,7 +254,7 @@ impl EventMeta {
 }
 
 /// An event as a client reads it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventFrame {
     /// Where, when, by whom, and its place in the order.
     #[serde(flatten)]
@@ -310,7 +310,7 @@ impl ServerFrame {
                     payload().get("retryAfterMs").and_then(Value::as_u64).unwrap_or(0);
                 Ok(Self::Draining { retry_after_ms })
             }
-            Some(name) if Event::NAMES.iter().any(|(known, _)| *known == name) => {
+            Some(name) if Event::ALL.iter().any(|spec| spec.name == name) => {
                 serde_json::from_value(value).map(Self::Event)
             }
             Some(_) | None => Ok(Self::Unknown(value)),

@@ -10,6 +10,42 @@ use crate::{
     SessionState, SupervisionKind, SupervisionRecord, ToolCallId, ToolState, Usage, UserId,
 };
 
+/// A row of the table of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventSpec {
+    /// On the wire.
+    pub name: &'static str,
+    /// Whether it is part of the log.
+    pub kind: EventKind,
+    /// Where it is heard. In several rooms it is as many events, each with its own number.
+    pub rooms: &'static [Audience],
+}
+
+/// Who hears an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// The room of the session.
+    Session,
+    /// The room of the project.
+    Project,
+    /// The room of the server's administrators.
+    Admin,
+    /// The one connection that it is about.
+    Connection,
+}
+
+impl Audience {
+    /// What it is called in documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Project => "project",
+            Self::Admin => "admin",
+            Self::Connection => "connection",
+        }
+    }
+}
+
 /// Whether an event is part of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
@@ -19,8 +55,18 @@ pub enum EventKind {
     Ephemeral,
 }
 
+impl EventKind {
+    /// What it is called in documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::Ephemeral => "ephemeral",
+        }
+    }
+}
+
 macro_rules! events {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal $kind:ident
+    ($($(#[$doc:meta])* $variant:ident = $name:literal $kind:ident [$($audience:ident),*]
         { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => {
         /// Something that happened. The variant's fields are the event's `payload`.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,8 +76,12 @@ macro_rules! events {
         }
 
         impl Event {
-            /// The name of every event on the wire, and its kind.
-            pub const NAMES: &[(&'static str, EventKind)] = &[$(($name, EventKind::$kind),)*];
+            /// Every event, in the order of the documentation.
+            pub const ALL: &[EventSpec] = &[$(EventSpec {
+                name: $name,
+                kind: EventKind::$kind,
+                rooms: &[$(Audience::$audience),*],
+            },)*];
 
             /// The name on the wire.
             pub fn name(&self) -> &'static str {
@@ -48,48 +98,48 @@ macro_rules! events {
 
 events! {
     /// A session came into being.
-    SessionCreated = "session.created" Durable {
+    SessionCreated = "session.created" Durable [Session, Project] {
         /// As it is now.
         session: Session,
     }
     /// A session changed, or came back from the archive.
-    SessionUpdated = "session.updated" Durable {
+    SessionUpdated = "session.updated" Durable [Session, Project] {
         /// As it is now.
         session: Session,
     }
     /// A session was archived.
-    SessionArchived = "session.archived" Durable {
+    SessionArchived = "session.archived" Durable [Session, Project] {
         /// As it is now.
         session: Session,
     }
     /// A session was deleted.
-    SessionDeleted = "session.deleted" Durable {
+    SessionDeleted = "session.deleted" Durable [Session, Project] {
         /// As it was last.
         session: Session,
     }
     /// A session does something else than before.
-    SessionStatus = "session.status" Durable {
+    SessionStatus = "session.status" Durable [Session, Project] {
         /// The session.
         session_id: SessionId,
         /// What it does now.
         state: SessionState,
     }
     /// A message came into being: a user's whole, an answer still empty.
-    MessageCreated = "message.created" Durable {
+    MessageCreated = "message.created" Durable [Session] {
         /// The session.
         session_id: SessionId,
         /// As it is now.
         message: Message,
     }
     /// A message is in another state than before: an answer that was interrupted goes on.
-    MessageUpdated = "message.updated" Durable {
+    MessageUpdated = "message.updated" Durable [Session] {
         /// The session.
         session_id: SessionId,
         /// As it is now, but for its parts: they stay as they are, and `parts` is empty.
         message: Message,
     }
     /// A text part is whole, or as much of it as is left.
-    MessageTextComplete = "message.text.complete" Durable {
+    MessageTextComplete = "message.text.complete" Durable [Session] {
         /// The session.
         session_id: SessionId,
         /// The message.
@@ -105,7 +155,7 @@ events! {
         interrupted: bool,
     }
     /// A reasoning part is whole, or as much of it as is left.
-    MessageReasoningComplete = "message.reasoning.complete" Durable {
+    MessageReasoningComplete = "message.reasoning.complete" Durable [Session] {
         /// The session.
         session_id: SessionId,
         /// The message.
@@ -121,7 +171,7 @@ events! {
         interrupted: bool,
     }
     /// The model called a tool; nothing has run yet.
-    MessageToolCall = "message.tool.call" Durable {
+    MessageToolCall = "message.tool.call" Durable [Session] {
         /// The session.
         session_id: SessionId,
         /// The message.
@@ -136,7 +186,7 @@ events! {
         input: Value,
     }
     /// A tool answered.
-    MessageToolResult = "message.tool.result" Durable {
+    MessageToolResult = "message.tool.result" Durable [Session] {
         /// The session.
         session_id: SessionId,
         /// The message.
@@ -152,7 +202,7 @@ events! {
         metadata: Option<Value>,
     }
     /// A tool call has no output: it failed, was refused or was cut off.
-    MessageToolError = "message.tool.error" Durable {
+    MessageToolError = "message.tool.error" Durable [Session] {
         /// The session.
         session_id: SessionId,
         /// The message.
@@ -167,7 +217,7 @@ events! {
         error: String,
     }
     /// One model call of an answer ended.
-    MessageStepFinished = "message.step.finished" Durable {
+    MessageStepFinished = "message.step.finished" Durable [Session] {
         /// The session.
         session_id: SessionId,
         /// The message.
@@ -182,7 +232,7 @@ events! {
         finish_reason: FinishReason,
     }
     /// An answer is whole.
-    MessageComplete = "message.complete" Durable {
+    MessageComplete = "message.complete" Durable [Session] {
         /// The session.
         session_id: SessionId,
         /// The message.
@@ -193,7 +243,7 @@ events! {
         usage: Usage,
     }
     /// An answer ended before it was whole.
-    MessageError = "message.error" Durable {
+    MessageError = "message.error" Durable [Session] {
         /// The session.
         session_id: SessionId,
         /// The message.
@@ -202,7 +252,7 @@ events! {
         error: ApiError,
     }
     /// More text of a part.
-    MessageTextDelta = "message.text.delta" Ephemeral {
+    MessageTextDelta = "message.text.delta" Ephemeral [Session] {
         /// The session.
         session_id: SessionId,
         /// The message.
@@ -217,7 +267,7 @@ events! {
         delta: String,
     }
     /// More reasoning of a part.
-    MessageReasoningDelta = "message.reasoning.delta" Ephemeral {
+    MessageReasoningDelta = "message.reasoning.delta" Ephemeral [Session] {
         /// The session.
         session_id: SessionId,
         /// The message.
@@ -232,7 +282,7 @@ events! {
         delta: String,
     }
     /// All that a part has so far, for a client that joins while it streams.
-    MessagePartSnapshot = "message.part.snapshot" Ephemeral {
+    MessagePartSnapshot = "message.part.snapshot" Ephemeral [Session] {
         /// The session.
         session_id: SessionId,
         /// The message.
@@ -249,7 +299,7 @@ events! {
         text: String,
     }
     /// A streaming part will not be completed: forget it.
-    MessagePartRemoved = "message.part.removed" Ephemeral {
+    MessagePartRemoved = "message.part.removed" Ephemeral [Session] {
         /// The session.
         session_id: SessionId,
         /// The message.
@@ -258,12 +308,12 @@ events! {
         part_id: PartId,
     }
     /// A run began, or goes on after it was interrupted.
-    RunStarted = "run.started" Durable {
+    RunStarted = "run.started" Durable [Session] {
         /// As it is now.
         run: Run,
     }
     /// A run ended, whichever way.
-    RunCompleted = "run.completed" Durable {
+    RunCompleted = "run.completed" Durable [Session] {
         /// The run.
         run_id: RunId,
         /// Its session.
@@ -277,7 +327,7 @@ events! {
         error: Option<ApiError>,
     }
     /// A tool call waits for a person.
-    ToolApprovalRequired = "tool.approval.required" Durable {
+    ToolApprovalRequired = "tool.approval.required" Durable [Session, Project] {
         /// The session.
         session_id: SessionId,
         /// The call.
@@ -291,7 +341,7 @@ events! {
         approval: Option<Box<Approval>>,
     }
     /// A tool call does not wait any more.
-    ToolApprovalResolved = "tool.approval.resolved" Durable {
+    ToolApprovalResolved = "tool.approval.resolved" Durable [Session, Project] {
         /// The session.
         session_id: SessionId,
         /// The approval.
@@ -308,7 +358,7 @@ events! {
         reason: Option<String>,
     }
     /// A file came into being through Iris.
-    FileCreated = "file.created" Durable {
+    FileCreated = "file.created" Durable [Project] {
         /// Relative to the project's directory.
         path: String,
         /// 1.
@@ -320,7 +370,7 @@ events! {
         session_id: Option<SessionId>,
     }
     /// A file was changed through Iris.
-    FileUpdated = "file.updated" Durable {
+    FileUpdated = "file.updated" Durable [Project] {
         /// Relative to the project's directory.
         path: String,
         /// Number of changes made through Iris.
@@ -332,24 +382,24 @@ events! {
         session_id: Option<SessionId>,
     }
     /// Name, description or settings of a project changed.
-    ProjectUpdated = "project.updated" Durable {
+    ProjectUpdated = "project.updated" Durable [Project] {
         /// The project.
         project_id: ProjectId,
         /// Its name now.
         name: String,
     }
     /// A project became read-only.
-    ProjectArchived = "project.archived" Durable {
+    ProjectArchived = "project.archived" Durable [Project] {
         /// The project.
         project_id: ProjectId,
     }
     /// A project came back from the archive.
-    ProjectUnarchived = "project.unarchived" Durable {
+    ProjectUnarchived = "project.unarchived" Durable [Project] {
         /// The project.
         project_id: ProjectId,
     }
     /// The project was put back to a backup. It is the first event of a new epoch.
-    ProjectRestored = "project.restored" Durable {
+    ProjectRestored = "project.restored" Durable [Project] {
         /// The project.
         project_id: ProjectId,
         /// What it was put back to.
@@ -358,22 +408,22 @@ events! {
         taken_at: i64,
     }
     /// A user joined a project.
-    MemberAdded = "member.added" Durable {
+    MemberAdded = "member.added" Durable [Project] {
         /// The member.
         member: Member,
     }
     /// A member has another role.
-    MemberUpdated = "member.updated" Durable {
+    MemberUpdated = "member.updated" Durable [Project] {
         /// The member.
         member: Member,
     }
     /// A member left or was taken out.
-    MemberRemoved = "member.removed" Durable {
+    MemberRemoved = "member.removed" Durable [Project] {
         /// The user.
         user_id: UserId,
     }
     /// An agent was created, changed or deleted.
-    AgentUpdated = "agent.updated" Durable {
+    AgentUpdated = "agent.updated" Durable [Project] {
         /// The agent's name.
         name: String,
         /// As it is now; absent when it was deleted.
@@ -381,31 +431,31 @@ events! {
         agent: Option<Agent>,
     }
     /// Everybody who is present, for a connection that joins the room of the project.
-    PresenceSnapshot = "presence.snapshot" Ephemeral {
+    PresenceSnapshot = "presence.snapshot" Ephemeral [Project] {
         /// In the order of their ids.
         users: Vec<Presence>,
     }
     /// A user came into the project.
-    PresenceJoined = "presence.joined" Ephemeral {
+    PresenceJoined = "presence.joined" Ephemeral [Project] {
         /// The user, whose fields are the payload.
         #[serde(flatten)]
         presence: Presence,
     }
     /// A user who is present looks at another session, has another status or another number of
     /// connections.
-    PresenceUpdated = "presence.updated" Ephemeral {
+    PresenceUpdated = "presence.updated" Ephemeral [Project] {
         /// The user, whose fields are the payload.
         #[serde(flatten)]
         presence: Presence,
     }
     /// A user is not present any more.
-    PresenceLeft = "presence.left" Ephemeral {
+    PresenceLeft = "presence.left" Ephemeral [Project] {
         /// The user, whose fields are the payload.
         #[serde(flatten)]
         presence: Presence,
     }
     /// Others write in a session than before.
-    TypingUpdated = "typing.updated" Ephemeral {
+    TypingUpdated = "typing.updated" Ephemeral [Session] {
         /// The session.
         session_id: SessionId,
         /// All who write now, in the order of their ids.
@@ -413,7 +463,7 @@ events! {
     }
     /// The position of an event stream cannot be resumed in a room: read a snapshot. What follows on
     /// the stream is what came after `to`.
-    RoomReset = "room.reset" Ephemeral {
+    RoomReset = "room.reset" Ephemeral [Connection] {
         /// The room.
         room: String,
         /// Of the project's order.
@@ -422,68 +472,68 @@ events! {
         to: u64,
     }
     /// The connection hears a room no more.
-    RoomLeft = "room.left" Ephemeral {
+    RoomLeft = "room.left" Ephemeral [Connection] {
         /// The room.
         room: String,
         /// Why.
         code: crate::ErrorCode,
     }
     /// An actor was spawned.
-    SupervisionStarted = "supervision.started" Ephemeral {
+    SupervisionStarted = "supervision.started" Ephemeral [Admin] {
         /// The record of the supervision log, whose fields are the payload.
         #[serde(flatten)]
         record: SupervisionRecord,
     }
     /// An actor ended.
-    SupervisionStopped = "supervision.stopped" Ephemeral {
+    SupervisionStopped = "supervision.stopped" Ephemeral [Admin] {
         /// The record of the supervision log, whose fields are the payload.
         #[serde(flatten)]
         record: SupervisionRecord,
     }
     /// A handler, a future or the start of an actor panicked.
-    SupervisionPanicked = "supervision.panicked" Ephemeral {
+    SupervisionPanicked = "supervision.panicked" Ephemeral [Admin] {
         /// The record of the supervision log, whose fields are the payload.
         #[serde(flatten)]
         record: SupervisionRecord,
     }
     /// An actor started again.
-    SupervisionRestarted = "supervision.restarted" Ephemeral {
+    SupervisionRestarted = "supervision.restarted" Ephemeral [Admin] {
         /// The record of the supervision log, whose fields are the payload.
         #[serde(flatten)]
         record: SupervisionRecord,
     }
     /// An actor failed more often than its policy allows and ended.
-    SupervisionGaveUp = "supervision.gaveUp" Ephemeral {
+    SupervisionGaveUp = "supervision.gaveUp" Ephemeral [Admin] {
         /// The record of the supervision log, whose fields are the payload.
         #[serde(flatten)]
         record: SupervisionRecord,
     }
     /// An actor works on a message longer than its budget.
-    SupervisionStuck = "supervision.stuck" Ephemeral {
+    SupervisionStuck = "supervision.stuck" Ephemeral [Admin] {
         /// The record of the supervision log, whose fields are the payload.
         #[serde(flatten)]
         record: SupervisionRecord,
     }
     /// A mailbox is over its limit.
-    SupervisionOverloaded = "supervision.overloaded" Ephemeral {
+    SupervisionOverloaded = "supervision.overloaded" Ephemeral [Admin] {
         /// The record of the supervision log, whose fields are the payload.
         #[serde(flatten)]
         record: SupervisionRecord,
     }
     /// An idle actor ended to free its memory.
-    SupervisionPassivated = "supervision.passivated" Ephemeral {
+    SupervisionPassivated = "supervision.passivated" Ephemeral [Admin] {
         /// The record of the supervision log, whose fields are the payload.
         #[serde(flatten)]
         record: SupervisionRecord,
     }
     /// A thread stopped answering.
-    SupervisionBlocked = "supervision.blocked" Ephemeral {
+    SupervisionBlocked = "supervision.blocked" Ephemeral [Admin] {
         /// The record of the supervision log, whose fields are the payload.
         #[serde(flatten)]
         record: SupervisionRecord,
     }
     /// A thread that was blocked answers again.
-    SupervisionUnblocked = "supervision.unblocked" Ephemeral {
+    SupervisionUnblocked = "supervision.unblocked" Ephemeral [Admin] {
         /// The record of the supervision log, whose fields are the payload.
         #[serde(flatten)]
         record: SupervisionRecord,

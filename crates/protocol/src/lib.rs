@@ -3,6 +3,8 @@
 //! Everything a client can send or receive is defined here and nowhere else. Deliberately absent:
 //! I/O, clocks, random numbers, storage rows and any decision about what a caller may do.
 
+mod asyncapi;
+mod connection;
 mod envelope;
 mod error;
 mod events;
@@ -11,20 +13,24 @@ pub mod limits;
 mod openapi;
 mod operations;
 mod payloads;
+mod schema;
 mod supervision;
 mod types;
 
+pub use asyncapi::asyncapi;
+pub use connection::{Closing, ConnectionFrame, Draining};
 pub use envelope::{
     EventFrame, EventMeta, FrameError, Position, RequestFrame, ResponseFrame, Room, ServerFrame,
 };
 pub use error::{ApiError, ErrorCode};
-pub use events::{Event, EventKind, StreamKind};
+pub use events::{Audience, Event, EventKind, EventSpec, StreamKind};
 pub use ids::*;
-pub use openapi::{openapi, schema_document};
+pub use openapi::openapi;
 pub use operations::{
     Command, Data, Method, Operation, OperationSpec, QueryKind, QueryParam, Request, RestRoute,
     Right, Transport,
 };
 pub use payloads::*;
+pub use schema::schema_document;
 pub use supervision::*;
 pub use types::*;

@@ -1,9 +1,10 @@
-//! The OpenAPI document and the JSON Schema of the wire, made from the operations table.
+//! The OpenAPI document of the REST routes, made from the operations table.
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::{ApiError, Data, Event, Operation, OperationSpec, QueryKind, RestRoute, Right, Role};
+use crate::schema::{generator, set};
+use crate::{ApiError, Data, Operation, OperationSpec, QueryKind, RestRoute, Right, Role};
 
 /// The OpenAPI 3.1 document of every REST route (spec.openapis.org/oas/v3.1.0).
 pub fn openapi(version: &str) -> Value {
@@ -32,33 +33,6 @@ pub fn openapi(version: &str) -> Value {
             },
         },
     })
-}
-
-/// JSON Schema (draft 2020-12) of every operation's request and response and of every event.
-pub fn schema_document() -> Value {
-    let mut generator = generator("/$defs");
-    let mut operations = Map::new();
-    for operation in Operation::ALL {
-        let spec = operation.spec();
-        let request = (spec.request_schema)(&mut generator);
-        let response = (spec.response_schema)(&mut generator);
-        operations
-            .insert(spec.name.to_owned(), json!({ "request": request, "response": response }));
-    }
-    let events = Event::json_schema(&mut generator);
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Iris wire protocol, version 1",
-        "operations": operations,
-        "events": events,
-        "$defs": generator.take_definitions(true),
-    })
-}
-
-fn generator(definitions_path: &'static str) -> SchemaGenerator {
-    SchemaSettings::draft2020_12()
-        .with(|settings| settings.definitions_path = definitions_path.into())
-        .into_generator()
 }
 
 fn reference<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
@@ -94,13 +68,7 @@ fn route_object(
     object
 }
 
-fn set(object: &mut Value, key: &str, value: Value) {
-    if let Value::Object(object) = object {
-        object.insert(key.to_owned(), value);
-    }
-}
-
-fn right_text(right: Right) -> String {
+pub(crate) fn right_text(right: Right) -> String {
     match right {
         Right::Public => "Needs no access token.".to_owned(),
         Right::User => "Needs an access token.".to_owned(),
@@ -207,6 +175,7 @@ fn add_fixed_routes(paths: &mut Map<String, Value>, error: &Value) {
     paths.insert("/health/live".into(), plain("health.live", "Whether the process answers."));
     paths.insert("/health/ready".into(), plain("health.ready", "Whether it takes work."));
     paths.insert("/v1/openapi.json".into(), plain("openapi", "This document."));
+    paths.insert("/v1/asyncapi.json".into(), plain("asyncapi", "The WebSocket as AsyncAPI."));
     paths.insert("/v1/schema.json".into(), plain("schema", "JSON Schema of the wire."));
     paths.insert("/v1/projects/{projectId}/events".into(), event_stream(error));
     paths.insert(

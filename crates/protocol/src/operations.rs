@@ -1,6 +1,6 @@
 //! The table of operations: one row each for name, types, required right and REST route.
 //!
-//! The dispatcher, the gate, the REST routes, the OpenAPI document and the access test are all made
+//! The dispatcher, the gate, the REST routes, the documents and the access test are all made
 //! from these rows, so none of them can forget an operation.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -36,6 +36,17 @@ pub enum Transport {
     Rest,
     /// WebSocket alone: it is about the socket.
     Socket,
+}
+
+impl Transport {
+    /// What it is called in documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Rest => "rest",
+            Self::Socket => "socket",
+        }
+    }
 }
 
 /// An HTTP method.

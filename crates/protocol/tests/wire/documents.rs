@@ -1,9 +1,13 @@
-//! The OpenAPI document and the JSON Schema are whole and hang together.
+//! OpenAPI, AsyncAPI and JSON Schema are whole and hang together.
 
 use std::collections::HashSet;
 
-use iris_protocol::{Data, Event, Method, Operation, Transport, openapi, schema_document};
-use serde_json::Value;
+use iris_protocol::{
+    AuthExpiry, Closing, Connected, ConnectionFrame, ConnectionId, ConnectionLimits, Data,
+    Draining, Event, EventKind, Heartbeat, Method, Operation, ProjectId, ServerFrame,
+    SubscribePayload, Transport, UserId, asyncapi, openapi, schema_document,
+};
+use serde_json::{Value, json};
 
 /// Every value of `key` anywhere in the document.
 fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
@@ -43,6 +47,7 @@ fn path_names(path: &str) -> Vec<&str> {
 #[test]
 fn every_reference_resolves() {
     assert_references_resolve(&openapi("1.2.3"));
+    assert_references_resolve(&asyncapi("1.2.3"));
     assert_references_resolve(&schema_document());
 }
 
@@ -133,7 +138,105 @@ fn the_schema_document_has_every_operation_and_event() {
     let mut tags = Vec::new();
     all(&document["events"], "const", &mut tags);
     let tags: HashSet<&str> = tags.into_iter().filter_map(Value::as_str).collect();
-    for (name, _) in Event::NAMES {
-        assert!(tags.contains(name), "`{name}` is missing");
+    for spec in Event::ALL {
+        assert!(tags.contains(spec.name), "`{}` is missing", spec.name);
     }
+}
+
+/// The message of the socket that `reference` means.
+fn message<'a>(document: &'a Value, reference: &Value) -> &'a Value {
+    let name = reference["$ref"].as_str().unwrap();
+    let name = name.strip_prefix("#/channels/socket/messages/").unwrap();
+    &document["channels"]["socket"]["messages"][name]
+}
+
+#[test]
+fn every_operation_of_the_socket_is_in_the_asyncapi_document_with_its_answer() {
+    let (document, schemas) = (asyncapi("1.2.3"), schema_document());
+    assert_eq!(document["info"]["version"], "1.2.3");
+    for operation in Operation::ALL {
+        let spec = operation.spec();
+        let object = &document["operations"][spec.name];
+        if spec.transport == Transport::Rest {
+            assert!(object.is_null(), "{}", spec.name);
+            continue;
+        }
+        assert_eq!(object["action"], "receive", "{}", spec.name);
+        let request = &message(&document, &object["messages"][0])["payload"];
+        assert_eq!(request["properties"]["type"]["const"], spec.name);
+        let response = &message(&document, &object["reply"]["messages"][0])["payload"];
+        assert_eq!(response["properties"]["success"]["const"], true);
+        // The payloads are those of the schema, which names the same definitions in another place.
+        let placed = |schema: &Value| -> Value {
+            let text = schema.to_string().replace("#/$defs/", "#/components/schemas/");
+            serde_json::from_str(&text).unwrap()
+        };
+        for (frame, side) in [(request, "request"), (response, "response")] {
+            let expected = placed(&schemas["operations"][spec.name][side]);
+            assert_eq!(frame["properties"]["payload"], expected, "{}", spec.name);
+        }
+        let error = &message(&document, &object["reply"]["messages"][1])["payload"];
+        assert_eq!(error["properties"]["success"]["const"], false);
+    }
+}
+
+#[test]
+fn every_event_is_in_the_asyncapi_document_with_kind_and_rooms() {
+    let document = asyncapi("1");
+    for spec in Event::ALL {
+        let object = &document["operations"][spec.name];
+        assert_eq!(object["action"], "send", "{}", spec.name);
+        assert_eq!(object["x-iris-kind"], spec.kind.as_str());
+        let rooms: Vec<_> = spec.rooms.iter().map(|room| room.as_str()).collect();
+        assert_eq!(object["x-iris-rooms"], json!(rooms));
+        let payload = &message(&document, &object["messages"][0])["payload"];
+        assert_eq!(payload["properties"]["type"]["const"], spec.name);
+        let is_numbered = payload["required"].as_array().unwrap().contains(&json!("seq"));
+        assert_eq!(is_numbered, spec.kind == EventKind::Durable, "{}", spec.name);
+    }
+}
+
+#[test]
+fn every_frame_of_the_connection_is_in_the_documents_and_is_understood() {
+    let payload = Connected {
+        connection_id: ConnectionId::from_bits(1),
+        user_id: UserId::from_bits(2),
+        project_id: None,
+        protocol: 1,
+        version: "1".to_owned(),
+        features: Vec::new(),
+        limits: ConnectionLimits { frame_bytes_max: 1, requests_in_flight_max: 1, rooms_max: 1 },
+        ping_interval_ms: 1,
+        expires_at: 1,
+    };
+    let heartbeat = Heartbeat { rooms: [].into(), at: 1 };
+    let of_sockets = [
+        ConnectionFrame::Connected { payload },
+        ConnectionFrame::Heartbeat { payload: heartbeat },
+        ConnectionFrame::AuthExpiring { payload: AuthExpiry { expires_at: 1 } },
+        ConnectionFrame::Draining { payload: Draining { retry_after_ms: 1 } },
+    ];
+    let subscribed = ConnectionFrame::Subscribed {
+        project_id: ProjectId::from_bits(1),
+        payload: SubscribePayload { rooms: Vec::new() },
+    };
+    let closing = Closing { code: 1000, reason: String::new() };
+    let of_streams = [subscribed, ConnectionFrame::Closing { payload: closing }];
+    let (schemas, document) = (schema_document(), asyncapi("1"));
+    let mut names = vec!["request".to_owned(), "response".into(), "error".into(), "event".into()];
+    for (frame, is_of_socket) in of_sockets
+        .iter()
+        .map(|frame| (frame, true))
+        .chain(of_streams.iter().map(|frame| (frame, false)))
+    {
+        let json = serde_json::to_value(frame).unwrap();
+        let name = json["type"].as_str().unwrap();
+        assert_eq!(document["operations"][name].is_object(), is_of_socket, "{name}");
+        let parsed = ServerFrame::parse(&json.to_string()).unwrap();
+        assert_eq!(!matches!(parsed, ServerFrame::Unknown(_)), is_of_socket, "{name}");
+        assert_eq!(serde_json::from_value::<ConnectionFrame>(json.clone()).unwrap(), *frame);
+        names.push(name.to_owned());
+    }
+    let described: Vec<&String> = schemas["frames"].as_object().unwrap().keys().collect();
+    assert_eq!(described, names.iter().collect::<Vec<_>>());
 }

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use iris_protocol::{
-    Data, ErrorCode, Event, EventKind, Operation, OperationSpec, Right, Role, Transport,
-    schema_document,
+    Data, ErrorCode, Event, Operation, OperationSpec, Right, Role, Transport, schema_document,
 };
 use serde_json::{Value, json};
 
@@ -112,13 +111,19 @@ fn names_of_types() {
 #[test]
 fn names_of_events() {
     let mut lines = Vec::new();
-    for (name, kind) in Event::NAMES {
-        let kind = match kind {
-            EventKind::Durable => "durable",
-            EventKind::Ephemeral => "ephemeral",
-        };
-        lines.push(format!("{name} | {kind}"));
+    for spec in Event::ALL {
+        let rooms: Vec<_> = spec.rooms.iter().map(|room| room.as_str()).collect();
+        lines.push(format!("{} | {} | {}", spec.name, spec.kind.as_str(), rooms.join(", ")));
     }
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn names_of_frames() {
+    let document = schema_document();
+    let frames = document["frames"].as_object().unwrap().iter();
+    let lines: Vec<_> =
+        frames.map(|(name, schema)| format!("{name} = {}", fields(schema).unwrap())).collect();
     insta::assert_snapshot!(lines.join("\n"));
 }
 

@@ -185,7 +185,7 @@ fn agent() -> Agent {
     }
 }
 
-/// Every event once, in the order of [`Event::NAMES`].
+/// Every event once, in the order of [`Event::ALL`].
 pub(crate) fn events() -> Vec<Event> {
     let mut events = session_events();
     events.extend(message_events());

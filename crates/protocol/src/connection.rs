@@ -1,0 +1,67 @@
+//! Frames that are about the connection itself and belong to no room.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{AuthExpiry, Connected, Heartbeat, ProjectId, SubscribePayload};
+
+/// A frame that a server sends by itself over a WebSocket or an event stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type")]
+pub enum ConnectionFrame {
+    /// The first frame after authentication.
+    #[serde(rename = "connected")]
+    Connected {
+        /// Who is connected, and to what.
+        payload: Connected,
+    },
+    /// How far the rooms of the connection are; it goes with each ping of the server.
+    #[serde(rename = "heartbeat")]
+    Heartbeat {
+        /// The rooms.
+        payload: Heartbeat,
+    },
+    /// The access token ends soon.
+    #[serde(rename = "auth.expiring")]
+    AuthExpiring {
+        /// When.
+        payload: AuthExpiry,
+    },
+    /// The server is stopping: it takes no message any more and closes the connection soon.
+    #[serde(rename = "server.draining")]
+    Draining {
+        /// When to come back.
+        payload: Draining,
+    },
+    /// What became of the rooms that an event stream asked for. Over event streams alone.
+    #[serde(rename = "subscribed", rename_all = "camelCase")]
+    Subscribed {
+        /// The project of the rooms.
+        project_id: ProjectId,
+        /// The rooms.
+        payload: SubscribePayload,
+    },
+    /// The last frame: the server ends the connection. Over event streams alone.
+    #[serde(rename = "closing")]
+    Closing {
+        /// Why.
+        payload: Closing,
+    },
+}
+
+/// Payload of `server.draining`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Draining {
+    /// When to try again, in milliseconds from now.
+    pub retry_after_ms: u64,
+}
+
+/// Payload of `closing`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Closing {
+    /// The close code that a WebSocket would get.
+    pub code: u16,
+    /// One sentence for people, or `retryAfterMs=` and a number.
+    pub reason: String,
+}
