@@ -28,7 +28,7 @@ use iris_auth::AccessClaims;
 use iris_protocol::{
     ApiError, Closing, ConnectionFrame, ErrorCode, Event, EventFrame, EventMeta, Operation,
     Position, ProjectId, RequestFrame, ResponseFrame, Room, RoomOutcome, RoomRequest, RoomSince,
-    RoomStatus, Subscribe, SubscribePayload,
+    RoomStatus, Subscribe, SubscribePayload, limits::CONNECTION_RETRY_MS,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -137,7 +137,8 @@ impl Asked {
         let Parameters { rooms, since, deltas, presence, ticket } = query.into_inner();
         let header = request.headers().get("last-event-id").map(|id| id.to_str());
         let header = header.transpose().map_err(|_| invalid_position())?;
-        let since = header.or(since.as_deref()).filter(|position| !position.is_empty());
+        let is_given = |position: &&str| !position.is_empty();
+        let since = header.filter(is_given).or(since.as_deref()).filter(is_given);
         Ok(Self {
             project_id,
             rooms: rooms_of(&rooms.unwrap_or_default())?,
@@ -319,7 +320,11 @@ fn closed(reason: &CloseReason) -> ApiError {
     let code = match reason.code {
         4401 => ErrorCode::Unauthenticated,
         1012 => ErrorCode::ShuttingDown,
-        4029 | 4409 => ErrorCode::RateLimited,
+        4029 => ErrorCode::RateLimited,
+        4409 => {
+            let error = ApiError::new(ErrorCode::RateLimited, "too many connections");
+            return error.reason("too_many_connections").retry_after(CONNECTION_RETRY_MS);
+        }
         1011 => ErrorCode::Internal,
         _ => return overloaded(),
     };

@@ -18,7 +18,7 @@ from parts import Parts
 
 # Closes after which the same would happen again are not in here (docs/protocol.md, "Close codes");
 # 1001, 1005, 1006 and 1013 come from what stands between client and server.
-COME_BACK = {1001, 1005, 1006, 1011, 1012, 1013, 4008, 4012, 4029, 4402}
+COME_BACK = {1001, 1005, 1006, 1011, 1012, 1013, 4008, 4012, 4029, 4402, 4409}
 NOT_AUTHENTICATED = 4401
 # Refusals of a room that pass.
 PASSING = {"OVERLOADED", "RATE_LIMITED", "SHUTTING_DOWN", "CONFLICT"}

@@ -8,7 +8,9 @@ use iris_auth::AccessClaims;
 use iris_protocol::{
     ApiError, AuthExpiry, Connected, ConnectionFrame, ConnectionLimits, ErrorCode, Operation,
     ProjectId,
-    limits::{FRAME_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, ROOMS_PER_CONNECTION_MAX},
+    limits::{
+        CONNECTION_RETRY_MS, FRAME_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, ROOMS_PER_CONNECTION_MAX,
+    },
 };
 
 use super::{CloseReason, Connection, value};
@@ -40,13 +42,17 @@ impl Connection {
                     }
                 }
                 Err(error) => {
-                    let wait =
-                        error.retry_after_ms.filter(|_| error.code == ErrorCode::RateLimited);
+                    let (code, reason) = if error.code == ErrorCode::RateLimited {
+                        let wait = error.retry_after_ms.unwrap_or_default();
+                        (4029, format!("retryAfterMs={wait}"))
+                    } else if matches!(error.code, ErrorCode::Internal | ErrorCode::Overloaded) {
+                        // Nobody knows who it is, which is not the client's fault.
+                        (1011, "the login could not be looked up".to_owned())
+                    } else {
+                        (4401, "not authenticated".to_owned())
+                    };
                     connection.respond(id, Err(error), None);
-                    match wait {
-                        Some(wait) => connection.close(4029, &format!("retryAfterMs={wait}"), ctx),
-                        None => connection.close(4401, "not authenticated", ctx),
-                    }
+                    connection.close(code, &reason, ctx);
                 }
             }
         }));
@@ -58,9 +64,13 @@ impl Connection {
         token: &str,
     ) -> impl Future<Output = Result<AccessClaims, ApiError>> + use<> {
         let (node, claims) = (self.node.clone(), self.node.authenticate(token));
+        // A request of somebody who is known was counted when it came.
+        let is_new = self.claims.is_none();
         async move {
             let claims = claims?;
-            node.rates.of_user(&claims.user_id)?;
+            if is_new {
+                node.rates.of_user(&claims.user_id)?;
+            }
             node.admits(Some(&claims), Operation::Ping, None, None).await?;
             Ok(claims)
         }
@@ -119,7 +129,7 @@ impl Connection {
         self.is_known.store(true, Ordering::Relaxed);
         let most = self.node.services.settings.rates.connections_per_user_max;
         if !self.node.connections.authenticated(&self.id, claims, most) {
-            self.close(4409, "too many connections", ctx);
+            self.close(4409, &format!("retryAfterMs={CONNECTION_RETRY_MS}"), ctx);
             return false;
         }
         self.ends_with(claims.clone(), ctx);

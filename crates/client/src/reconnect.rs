@@ -44,7 +44,7 @@ impl Reconnect {
     pub fn after_close(code: u16, reason: &str) -> Self {
         match code {
             // 1001, 1005 and 1006 come from whatever stands between client and server.
-            1001 | 1005 | 1006 | 1011..=1013 | 4008 | 4012 | 4029 => {
+            1001 | 1005 | 1006 | 1011..=1013 | 4008 | 4012 | 4029 | 4409 => {
                 Self::Later { at_least: retry_after(reason) }
             }
             4401 | 4402 => Self::WithNewToken,
@@ -95,10 +95,10 @@ mod tests {
     #[test]
     fn close_codes_are_followed_as_documented() {
         let later = |ms| Reconnect::Later { at_least: Duration::from_millis(ms) };
-        for code in [1000, 1002, 1003, 1007, 1008, 1009, 4403, 4409] {
+        for code in [1000, 1002, 1003, 1007, 1008, 1009, 4403] {
             assert_eq!(Reconnect::after_close(code, ""), Reconnect::Never, "{code}");
         }
-        for code in [1006, 1011, 1012, 1013, 4008, 4012, 4029] {
+        for code in [1006, 1011, 1012, 1013, 4008, 4012, 4029, 4409] {
             assert_eq!(Reconnect::after_close(code, ""), later(0), "{code}");
         }
         for code in [4401, 4402] {

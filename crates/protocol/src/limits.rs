@@ -16,6 +16,9 @@ pub const DEADLINE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 32;
 /// Most rooms that one connection may join.
 pub const ROOMS_PER_CONNECTION_MAX: usize = 128;
+/// How long a user with too many connections is to wait before the next attempt, in milliseconds: until
+/// then those of them that have lost their client are found out.
+pub const CONNECTION_RETRY_MS: u64 = 2_500;
 /// Most protocol errors of one connection in a minute before it is closed.
 pub const PROTOCOL_ERRORS_PER_MINUTE_MAX: usize = 20;
 /// Most tickets of one user that are good at the same time; the oldest goes when there are more.

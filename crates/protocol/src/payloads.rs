@@ -718,7 +718,7 @@ payloads! {
     }
     /// Bounds that a client should know.
     ConnectionLimits {
-        /// Largest message in either direction, in bytes.
+        /// Largest message that a client may send, in bytes; what the server sends can be larger.
         frame_bytes_max: usize,
         /// Most requests in flight.
         requests_in_flight_max: usize,

@@ -80,7 +80,7 @@ interface Place {
 
 /** Closes after which the same would happen again are not in here (docs/protocol.md, "Close codes");
  * 1001, 1005, 1006 and 1013 come from what stands between client and server. */
-const COME_BACK = [1001, 1005, 1006, 1011, 1012, 1013, 4008, 4012, 4029, 4402];
+const COME_BACK = [1001, 1005, 1006, 1011, 1012, 1013, 4008, 4012, 4029, 4402, 4409];
 const NOT_AUTHENTICATED = 4401;
 const BACKOFF_FIRST_MS = 250;
 const BACKOFF_MAX_MS = 15_000;

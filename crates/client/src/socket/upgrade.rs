@@ -9,7 +9,7 @@ use crate::ClientError;
 use crate::rest::unexpected_status;
 
 /// Largest message that a server may send, in bytes.
-const INBOUND_BYTES_MAX: usize = 16 * 1024 * 1024;
+const INBOUND_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 pub(super) type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 

@@ -223,7 +223,7 @@ async fn a_caller_that_reads_late_misses_nothing() {
 async fn a_message_that_is_too_big_ends_the_socket() {
     let fake = Fake::start().await;
     let (socket, mut peer) = connected(&fake).await;
-    let text = json!("x".repeat(16 * 1024 * 1024));
+    let text = json!("x".repeat(32 * 1024 * 1024));
     let read = async move { socket.next_frame().await };
     let (end, ()) = soon(async { tokio::join!(read, peer.try_send(&text)) }).await;
     assert!(matches!(end, Err(ClientError::Closed { code: 1009, .. })));
