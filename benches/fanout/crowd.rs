@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use iris_protocol::{Position, RoomOutcome, SubscribePayload};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::machine::cpu_time;
@@ -18,7 +19,7 @@ const AT_ONCE: usize = 64;
 /// As long as this nothing comes where nobody says anything.
 const SILENCE: Duration = Duration::from_secs(1);
 /// Nobody talks as long as this.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+const SILENCE_TIMEOUT: Duration = Duration::from_mins(1);
 /// What stands before the number of an event in it.
 const NUMBERED: &[u8] = b"\"title\":\"n-";
 
@@ -31,11 +32,22 @@ pub(crate) struct Rooms {
 }
 
 impl Rooms {
-    /// Joins them.
-    pub(crate) async fn join(&self, wire: &mut Wire) -> anyhow::Result<Value> {
-        let subscribe = json!({ "rooms": self.names });
+    /// Joins them, those that the position belongs to if there is one; what became of the first. Events
+    /// that come before the answer are given to `on_event`.
+    pub(crate) async fn join(
+        &self,
+        wire: &mut Wire,
+        since: Option<&Position>,
+        on_event: impl FnMut(&[u8]),
+    ) -> anyhow::Result<RoomOutcome> {
+        let rooms = self.names.iter().map(|room| json!({ "room": room, "since": since }));
+        let subscribe = json!({ "rooms": rooms.collect::<Vec<_>>() });
         let subscribe = request("subscribe", "subscribe", &self.project, &subscribe);
-        wire.ask(&subscribe, |_| {}).await
+        let joined = wire.ask(&subscribe, on_event).await?;
+        let joined: SubscribePayload = serde_json::from_value(joined)?;
+        let refused = joined.rooms.iter().find(|room| room.code.is_some());
+        ensure!(refused.is_none(), "a room was refused: {refused:?}");
+        joined.rooms.into_iter().next().context("no room was joined")
     }
 }
 
@@ -110,7 +122,7 @@ impl Crowd {
             async move {
                 let mut wire = Wire::open(target, place).await?;
                 if !rooms.names.is_empty() {
-                    rooms.join(&mut wire).await?;
+                    rooms.join(&mut wire, None, |_| {}).await?;
                 }
                 // At once: the first may be asked for a pong before the last is there.
                 anyhow::Ok(tokio::spawn(listen(wire, heard, place < sampled)))

@@ -42,6 +42,8 @@ struct Names {
     steady: &'static str,
     full: &'static str,
     delay: &'static str,
+    /// To 5,000 one event alone is work for longer than what is asked for 1,000.
+    delay_max: Option<f64>,
 }
 
 impl Names {
@@ -50,12 +52,14 @@ impl Names {
         steady: "delivery to 1000, 20000/s, times bare",
         full: "delivery to 1000, full speed, times bare",
         delay: "durable event to 1000, 20000/s, p99",
+        delay_max: Some(DELAY_MS_MAX),
     };
     const FIVE_THOUSAND: Self = Self {
         bare: "bare, 5000 x 200 B, full speed",
         steady: "delivery to 5000, 20000/s, times bare",
         full: "delivery to 5000, full speed, times bare",
         delay: "durable event to 5000, 20000/s, p99",
+        delay_max: None,
     };
 }
 
@@ -144,7 +148,7 @@ async fn crowd(count: usize, names: Names) -> anyhow::Result<Vec<Figure>> {
         full.figure(names.full, full_bytes),
         Figure {
             name: names.delay,
-            target: Some(DELAY_MS_MAX),
+            target: names.delay_max,
             unit: "ms",
             samples: delays,
             comparison: format!("from the request to {SAMPLED} of the clients, commit included"),

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
-use serde_json::{Value, json};
+use anyhow::ensure;
+use iris_protocol::{Position, RoomOutcome, RoomStatus};
 
 use crate::crowd::{Heard, Rooms};
 use crate::scene::Scene;
 use crate::table::{Figure, ms};
-use crate::wire::{Wire, request};
+use crate::wire::Wire;
 
 const RECOVERY_MS_MAX: f64 = 5.0;
 /// Events that were missed.
@@ -24,9 +24,9 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
     let sessions = scene.sessions(2).await?;
     let [missed, other] = sessions.as_slice() else { unreachable!("two were made") };
     let rooms = scene.rooms(std::slice::from_ref(missed));
-    let joined = rooms.join(&mut Wire::open(&scene.target, 0).await?).await?;
-    let outcome = joined["rooms"].get(0).context("no room was joined")?;
-    let since = json!({ "epoch": outcome["epoch"], "seq": outcome["to"] });
+    let mut wire = Wire::open(&scene.target, 0).await?;
+    let RoomOutcome { epoch, to, .. } = rooms.join(&mut wire, None, |_| {}).await?;
+    let since = Position { epoch, seq: to };
 
     let heard = Heard::default();
     let mut editor = scene.editor(missed).await?;
@@ -48,21 +48,17 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-async fn recoveries(scene: &Scene, rooms: &Rooms, since: &Value) -> anyhow::Result<Vec<f64>> {
+async fn recoveries(scene: &Scene, rooms: &Rooms, since: &Position) -> anyhow::Result<Vec<f64>> {
     let mut samples = Vec::with_capacity(REPEATS);
-    let rooms_since: Vec<Value> =
-        rooms.names.iter().map(|room| json!({ "room": room, "since": since })).collect();
-    let subscribe = json!({ "rooms": rooms_since });
-    let subscribe = request("subscribe", "subscribe", &rooms.project, &subscribe);
     for _ in 0..REPEATS {
         let mut wire = Wire::open(&scene.target, 0).await?;
         let mut events = 0;
         let began = Instant::now();
-        let answer = wire.ask(&subscribe, |event| events += usize::from(is_durable(event))).await?;
+        let on_event = |event: &[u8]| events += usize::from(is_durable(event));
+        let outcome = rooms.join(&mut wire, Some(since), on_event).await?;
         let took = began.elapsed();
         samples.push(ms(took));
-        let status = answer["rooms"].get(0).map(|room| &room["status"]);
-        ensure!(status == Some(&json!("replayed")), "nothing was replayed: {answer}");
+        ensure!(outcome.status == RoomStatus::Replayed, "not recovered: {outcome:?}");
         ensure!(events == EVENTS, "{events} events came before the answer");
     }
     Ok(samples)

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
+use iris_protocol::{Position, RoomOutcome, RoomStatus};
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use crate::crowd::{Heard, Rooms};
 use crate::scene::Scene;
 use crate::table::Figure;
-use crate::wire::{Target, Wire, request};
+use crate::wire::{Target, Wire};
 
 const RESUMED_S_MAX: f64 = 30.0;
 const CLIENTS: usize = 1_000;
@@ -56,9 +56,8 @@ struct Client {
     place: usize,
     /// None while it is not connected.
     wire: Option<Wire>,
-    epoch: String,
     /// The last event that it heard.
-    seq: u64,
+    at: Position,
     /// Events that it heard.
     events: usize,
 }
@@ -72,37 +71,25 @@ struct Numbers {
 impl Client {
     async fn arrive(target: &Target, rooms: &Rooms, place: usize) -> anyhow::Result<Self> {
         let mut wire = Wire::open(target, place).await?;
-        let joined = rooms.join(&mut wire).await?;
-        let outcome = joined["rooms"].get(0).context("no room was joined")?;
-        let epoch = outcome["epoch"].as_str().context("no epoch")?.to_owned();
-        let seq = outcome["to"].as_u64().context("no position")?;
-        Ok(Self { place, wire: Some(wire), epoch, seq, events: 0 })
+        let RoomOutcome { epoch, to, .. } = rooms.join(&mut wire, None, |_| {}).await?;
+        Ok(Self { place, wire: Some(wire), at: Position { epoch, seq: to }, events: 0 })
     }
 
     /// Comes back with the position that it has, and hears every event since, each behind the one
     /// before it: at least those that were committed before anybody came back.
     async fn resume(&mut self, target: &Target, rooms: &Rooms) -> anyhow::Result<()> {
         let mut wire = Wire::open(target, self.place).await?;
-        let since = json!({ "epoch": self.epoch, "seq": self.seq });
-        let wanted: Vec<Value> =
-            rooms.names.iter().map(|room| json!({ "room": room, "since": since })).collect();
-        let subscribe = json!({ "rooms": wanted });
-        let subscribe = request("subscribe", "subscribe", &rooms.project, &subscribe);
         let mut events = Vec::new();
-        let joined = wire
-            .ask(&subscribe, |event| {
-                // Ephemeral ones have no numbers.
-                events.extend(serde_json::from_slice::<Numbers>(event).ok());
-            })
-            .await?;
-        let outcome = joined["rooms"].get(0).context("no room was joined")?;
-        ensure!(outcome["status"] == "replayed", "not resumed: {outcome}");
+        // Ephemeral ones have no numbers.
+        let on_event = |event: &[u8]| events.extend(serde_json::from_slice::<Numbers>(event).ok());
+        let outcome = rooms.join(&mut wire, Some(&self.at), on_event).await?;
+        ensure!(outcome.status == RoomStatus::Replayed, "not resumed: {outcome:?}");
         ensure!(events.len() >= MISSED, "only {} events came", events.len());
         // The first one's predecessor may lie before this room was joined for the first time.
         for Numbers { seq, prev } in events {
-            let follows = if self.events == 0 { prev <= self.seq } else { prev == self.seq };
-            ensure!(follows, "event {seq} follows {prev}, and {} was the last heard", self.seq);
-            (self.seq, self.events) = (seq, self.events + 1);
+            let follows = if self.events == 0 { prev <= self.at.seq } else { prev == self.at.seq };
+            ensure!(follows, "event {seq} follows {prev}, and {} was the last heard", self.at.seq);
+            (self.at.seq, self.events) = (seq, self.events + 1);
         }
         self.wire = Some(wire);
         Ok(())

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
+use iris_protocol::ResponseFrame;
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -204,9 +205,9 @@ impl Wire {
                 on_event(&text);
                 continue;
             }
-            let mut answer: Value = serde_json::from_slice(&text)?;
-            ensure!(answer["success"] == true, "refused: {answer}");
-            return Ok(answer["payload"].take());
+            let answer: ResponseFrame = serde_json::from_slice(&text)?;
+            ensure!(answer.success, "refused: {:?}", answer.error);
+            return Ok(answer.payload.unwrap_or_default());
         }
     }
 
@@ -261,7 +262,7 @@ impl Sender {
     pub(crate) async fn send(&self, request: &Value) -> anyhow::Result<()> {
         let text = request.to_string();
         let length = u16::try_from(text.len())?.to_be_bytes();
-        let mut frame = vec![0x81, 0x80 | 126];
+        let mut frame = vec![0x81, 0x80 | 0x7e];
         frame.extend_from_slice(&length);
         frame.extend_from_slice(&[0; 4]);
         frame.extend_from_slice(text.as_bytes());
