@@ -39,6 +39,7 @@ use limits::Refusals;
 use requests::Requests;
 
 pub(crate) use alive::Connections;
+pub(crate) use outbound::Wakers;
 pub use outbound::{CloseReason, OutFrame, Outbound};
 pub use settings::SocketSettings;
 
