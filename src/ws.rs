@@ -249,7 +249,13 @@ impl Stream for Incoming {
                     this.is_ended = true;
                     return Poll::Ready(Some(Heard::Closed(None)));
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    // Most clients are silent most of the time.
+                    if this.buffer.is_empty() {
+                        this.buffer = BytesMut::new();
+                    }
+                    return Poll::Pending;
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use iris_protocol::{Position, RoomOutcome, SubscribePayload};
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::machine::cpu_time;
@@ -40,14 +40,22 @@ impl Rooms {
         since: Option<&Position>,
         on_event: impl FnMut(&[u8]),
     ) -> anyhow::Result<RoomOutcome> {
-        let rooms = self.names.iter().map(|room| json!({ "room": room, "since": since }));
-        let subscribe = json!({ "rooms": rooms.collect::<Vec<_>>() });
-        let subscribe = request("subscribe", "subscribe", &self.project, &subscribe);
-        let joined = wire.ask(&subscribe, on_event).await?;
+        let joined = wire.ask(&self.subscribe(since), on_event).await?;
         let joined: SubscribePayload = serde_json::from_value(joined)?;
         let refused = joined.rooms.iter().find(|room| room.code.is_some());
         ensure!(refused.is_none(), "a room was refused: {refused:?}");
         joined.rooms.into_iter().next().context("no room was joined")
+    }
+
+    /// Asks to join them, and does not wait for an answer.
+    pub(crate) async fn ask_to_join(&self, wire: &Wire) -> anyhow::Result<()> {
+        wire.sender().send(&self.subscribe(None)).await
+    }
+
+    fn subscribe(&self, since: Option<&Position>) -> Value {
+        let rooms = self.names.iter().map(|room| json!({ "room": room, "since": since }));
+        let subscribe = json!({ "rooms": rooms.collect::<Vec<_>>() });
+        request("subscribe", "subscribe", &self.project, &subscribe)
     }
 }
 

@@ -76,8 +76,8 @@ async fn phase(
     others.heard.take_delays();
     let began = Instant::now();
     let joined = stream::iter(0..stalled).map(|place| async move {
-        let mut wire = Wire::open_with(&scene.target, place, Some(RECEIVE_BYTES)).await?;
-        rooms.join(&mut wire, None, |_| {}).await?;
+        let wire = Wire::open_with(&scene.target, place, Some(RECEIVE_BYTES)).await?;
+        rooms.ask_to_join(&wire).await?;
         anyhow::Ok(wire)
     });
     let wires: Vec<Wire> = joined.buffer_unordered(16).try_collect().await?;
