@@ -35,6 +35,10 @@ torture:
 bench:
     .ci/run bench
 
+# What it costs to tell many clients the same, beside a bare server
+bench-fanout:
+    .ci/run bench_fanout
+
 # What supervision costs beside plain actix, compared with the last time
 bench-actors:
     .ci/run bench_actors

@@ -65,6 +65,8 @@ pub fn routes(config: &mut ServiceConfig) {
                 .route(web::get().to(sse::follow))
                 .default_service(web::route().to(async || RestError::method_not_allowed("GET"))),
         );
+    #[cfg(feature = "echo")]
+    config.route("/echo", web::get().to(ws::echo::connect));
     let routed = routed();
     for (index, (_, route)) in routed.iter().enumerate() {
         if routed.iter().take(index).any(|(_, other)| other.path == route.path) {

@@ -3,6 +3,9 @@
 //! Handshake and codec are the library's; the library's own actor is not used, because it lives
 //! inside the response body and stops with a reader that stalls (docs/decisions/0001).
 
+#[cfg(feature = "echo")]
+pub(crate) mod echo;
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,10 +16,10 @@ use actix_http::ws::{
     CloseCode, CloseReason as WireReason, Codec, Frame, Item, Message, ProtocolError,
 };
 use actix_web::web::{Data, Payload, Query};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use actix_web_actors::ws::handshake;
-use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
 use iris_actors::connection::{CloseReason, Inbound, NewConnection, OutFrame, Outbound};
 use iris_actors::{Node, TicketUse};
 use iris_protocol::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
@@ -28,6 +31,10 @@ use crate::sockets;
 
 /// Bytes that one write joins from the queue, as long as there are frames.
 const WRITE_BYTES: usize = 32 * 1024;
+/// Of the head of a frame that is not masked.
+const HEAD_BYTES_MAX: usize = 10;
+/// Of one that is masked, as those of clients are.
+const MASKED_HEAD_BYTES_MAX: usize = HEAD_BYTES_MAX + 4;
 
 /// `GET /v1/ws`.
 pub(crate) async fn connect(
@@ -40,14 +47,12 @@ pub(crate) async fn connect(
         node.count(claims.as_ref(), &peer(&request))?;
         node.admits(claims.as_ref(), Operation::Ping, None, None).await?;
     }
-    let mut response = handshake(&request).map_err(|error| {
-        ApiError::invalid(format!("not a WebSocket handshake: {error}")).reason("handshake")
-    })?;
+    let mut response = shake_hands(&request)?;
     let outbound = Arc::new(Outbound::default());
     let is_known = Arc::new(AtomicBool::new(claims.is_some()));
     let connection = NewConnection {
         node: Node::clone(&node),
-        inbound: Incoming::new(payload, Arc::clone(&is_known)),
+        inbound: Incoming::new(payload, Arc::clone(&is_known)).map(Inbound::from),
         is_known,
         outbound: Arc::clone(&outbound),
         abort: sockets::abort(&request),
@@ -56,6 +61,12 @@ pub(crate) async fn connect(
     };
     connection.start();
     Ok(response.streaming(Outgoing { outbound, codec: Codec::new() }))
+}
+
+fn shake_hands(request: &HttpRequest) -> Result<HttpResponseBuilder, ApiError> {
+    handshake(request).map_err(|error| {
+        ApiError::invalid(format!("not a WebSocket handshake: {error}")).reason("handshake")
+    })
 }
 
 /// The ticket in the URL, if it has one.
@@ -74,21 +85,60 @@ impl Stream for Outgoing {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut written = BytesMut::new();
-        while written.len() < WRITE_BYTES {
-            match self.outbound.poll_next(cx) {
-                Poll::Ready(Some(frame)) => {
-                    if let Err(error) = self.codec.encode(message(frame), &mut written) {
-                        tracing::error!(%error, "a frame could not be encoded");
-                    }
-                }
-                Poll::Ready(None) if written.is_empty() => return Poll::Ready(None),
-                Poll::Pending if written.is_empty() => return Poll::Pending,
-                Poll::Ready(None) | Poll::Pending => break,
-            }
+        let frames = match self.outbound.poll_some(WRITE_BYTES, cx) {
+            Poll::Ready(Some(frames)) => frames,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        };
+        let bytes = frames.iter().map(|frame| HEAD_BYTES_MAX + frame.json().map_or(0, Bytes::len));
+        let mut written = BytesMut::with_capacity(bytes.sum());
+        for frame in frames {
+            self.write(frame, &mut written);
         }
         Poll::Ready(Some(Ok(written.freeze())))
     }
+}
+
+impl Outgoing {
+    fn write(&mut self, frame: OutFrame, to: &mut BytesMut) {
+        let control = match frame {
+            OutFrame::Text(json)
+            | OutFrame::Replay(json)
+            | OutFrame::Delta(_, json)
+            | OutFrame::Snapshot(_, json)
+            | OutFrame::Latest(_, json)
+            | OutFrame::Left(_, json) => return write_text(&json, to),
+            OutFrame::Ping => Message::Ping(Bytes::new()),
+            OutFrame::Pong(payload) => Message::Pong(payload),
+            OutFrame::Close(reason) => close(reason),
+        };
+        if let Err(error) = self.codec.encode(control, to) {
+            tracing::error!(%error, "a frame could not be encoded");
+        }
+    }
+}
+
+fn close(CloseReason { code, text }: CloseReason) -> Message {
+    Message::Close(Some(WireReason { code: CloseCode::from(code), description: Some(text) }))
+}
+
+/// Writes a text frame (RFC 6455, section 5.2). The codec would look at every byte of JSON for every
+/// reader, whether it is UTF-8; JSON from serde is.
+fn write_text(json: &[u8], to: &mut BytesMut) {
+    const LAST_TEXT: u8 = 0x81;
+    to.put_u8(LAST_TEXT);
+    match (u8::try_from(json.len()), u16::try_from(json.len())) {
+        (Ok(length @ 0..=125), _) => to.put_u8(length),
+        (_, Ok(length)) => {
+            to.put_u8(126);
+            to.put_u16(length);
+        }
+        (_, Err(_)) => {
+            to.put_u8(127);
+            to.put_u64(json.len() as u64);
+        }
+    }
+    to.put_slice(json);
 }
 
 impl Drop for Outgoing {
@@ -97,21 +147,31 @@ impl Drop for Outgoing {
     }
 }
 
-fn message(frame: OutFrame) -> Message {
-    match frame {
-        // JSON from serde is UTF-8; should it ever not be, the client gets an empty frame.
-        OutFrame::Text(json)
-        | OutFrame::Replay(json)
-        | OutFrame::Delta(_, json)
-        | OutFrame::Snapshot(_, json)
-        | OutFrame::Latest(_, json)
-        | OutFrame::Left(_, json) => Message::Text(json.try_into().unwrap_or_default()),
-        OutFrame::Ping => Message::Ping(Bytes::new()),
-        OutFrame::Pong(payload) => Message::Pong(payload),
-        OutFrame::Close(CloseReason { code, text }) => Message::Close(Some(WireReason {
-            code: CloseCode::from(code),
-            description: Some(text),
-        })),
+/// What a client says.
+#[cfg_attr(not(feature = "echo"), expect(dead_code, reason = "only an echo says all of it back"))]
+enum Heard {
+    /// A whole text message, UTF-8.
+    Text(Bytes),
+    /// A whole binary message.
+    Binary(Bytes),
+    Ping(Bytes),
+    Pong,
+    /// The client said goodbye, if it said why; or is gone.
+    Closed(Option<WireReason>),
+    /// What came breaks the rules; nothing more is read.
+    Broken(CloseReason),
+}
+
+impl From<Heard> for Inbound {
+    fn from(heard: Heard) -> Self {
+        match heard {
+            Heard::Text(text) => Self::Text(text),
+            Heard::Binary(_) => Self::Binary,
+            Heard::Ping(payload) => Self::Ping(payload),
+            Heard::Pong => Self::Pong,
+            Heard::Closed(_) => Self::Closed,
+            Heard::Broken(reason) => Self::Broken(reason),
+        }
     }
 }
 
@@ -154,9 +214,9 @@ impl Incoming {
 }
 
 impl Stream for Incoming {
-    type Item = Inbound;
+    type Item = Heard;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Inbound>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Heard>> {
         let this = &mut *self;
         loop {
             if this.is_ended {
@@ -164,14 +224,19 @@ impl Stream for Incoming {
             }
             match this.codec.decode(&mut this.buffer) {
                 Ok(Some(frame)) => {
-                    let Some(inbound) = this.whole(frame) else { continue };
-                    this.is_ended = matches!(inbound, Inbound::Closed | Inbound::Broken(_));
-                    return Poll::Ready(Some(inbound));
+                    let Some(heard) = this.whole(frame) else { continue };
+                    this.is_ended = matches!(heard, Heard::Closed(_) | Heard::Broken(_));
+                    return Poll::Ready(Some(heard));
+                }
+                // The codec waits for all of a frame before it looks how much that is.
+                Ok(None) if this.buffer.len() > FRAME_BYTES_MAX + MASKED_HEAD_BYTES_MAX => {
+                    this.is_ended = true;
+                    return Poll::Ready(Some(Heard::Broken(broken(&ProtocolError::Overflow))));
                 }
                 Ok(None) => {}
                 Err(error) => {
                     this.is_ended = true;
-                    return Poll::Ready(Some(Inbound::Broken(broken(&error))));
+                    return Poll::Ready(Some(Heard::Broken(broken(&error))));
                 }
             }
             match Pin::new(&mut this.payload).poll_next(cx) {
@@ -179,14 +244,20 @@ impl Stream for Incoming {
                     if !this.take(&bytes) {
                         this.is_ended = true;
                         let reason = CloseReason::new(1009, "too much before hello");
-                        return Poll::Ready(Some(Inbound::Broken(reason)));
+                        return Poll::Ready(Some(Heard::Broken(reason)));
                     }
                 }
                 Poll::Ready(Some(Err(_)) | None) => {
                     this.is_ended = true;
-                    return Poll::Ready(Some(Inbound::Closed));
+                    return Poll::Ready(Some(Heard::Closed(None)));
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    // Most clients are silent most of the time.
+                    if this.buffer.is_empty() {
+                        this.buffer = BytesMut::new();
+                    }
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -200,20 +271,19 @@ fn broken(error: &ProtocolError) -> CloseReason {
 }
 
 impl Incoming {
-    fn whole(&mut self, frame: Frame) -> Option<Inbound> {
+    fn whole(&mut self, frame: Frame) -> Option<Heard> {
         match frame {
             Frame::Text(bytes) => Some(text(bytes)),
-            Frame::Binary(_) => Some(Inbound::Binary),
+            Frame::Binary(bytes) => Some(Heard::Binary(bytes)),
             Frame::Continuation(item) => self.fragment(item),
-            Frame::Ping(payload) => Some(Inbound::Ping(payload)),
-            Frame::Pong(_) => Some(Inbound::Pong),
-            Frame::Close(_) => Some(Inbound::Closed),
+            Frame::Ping(payload) => Some(Heard::Ping(payload)),
+            Frame::Pong(_) => Some(Heard::Pong),
+            Frame::Close(reason) => Some(Heard::Closed(reason)),
         }
     }
 
-    fn fragment(&mut self, item: Item) -> Option<Inbound> {
-        let out_of_order =
-            || Some(Inbound::Broken(CloseReason::new(1002, "fragment out of order")));
+    fn fragment(&mut self, item: Item) -> Option<Heard> {
+        let out_of_order = || Some(Heard::Broken(CloseReason::new(1002, "fragment out of order")));
         let (is_text, mut whole, bytes, is_last) = match (item, self.fragments.take()) {
             (Item::FirstText(bytes), None) => (true, BytesMut::new(), bytes, false),
             (Item::FirstBinary(bytes), None) => (false, BytesMut::new(), bytes, false),
@@ -223,20 +293,21 @@ impl Incoming {
             | (Item::Continue(_) | Item::Last(_), None) => return out_of_order(),
         };
         if whole.len() + bytes.len() > FRAME_BYTES_MAX {
-            return Some(Inbound::Broken(CloseReason::new(1009, "message too big")));
+            return Some(Heard::Broken(CloseReason::new(1009, "message too big")));
         }
         whole.extend_from_slice(&bytes);
         if !is_last {
             self.fragments = Some((is_text, whole));
             return None;
         }
-        Some(if is_text { text(whole.freeze()) } else { Inbound::Binary })
+        let whole = whole.freeze();
+        Some(if is_text { text(whole) } else { Heard::Binary(whole) })
     }
 }
 
-fn text(bytes: Bytes) -> Inbound {
+fn text(bytes: Bytes) -> Heard {
     if std::str::from_utf8(&bytes).is_ok() {
-        return Inbound::Text(bytes);
+        return Heard::Text(bytes);
     }
-    Inbound::Broken(CloseReason::new(1007, "text is not UTF-8"))
+    Heard::Broken(CloseReason::new(1007, "text is not UTF-8"))
 }

@@ -39,6 +39,7 @@ use limits::Refusals;
 use requests::Requests;
 
 pub(crate) use alive::Connections;
+pub(crate) use outbound::Wakers;
 pub use outbound::{About, CloseReason, OutFrame, Outbound, REPLAY_QUEUE_BYTES_MAX};
 pub use settings::SocketSettings;
 

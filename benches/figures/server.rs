@@ -18,7 +18,8 @@ pub(crate) const PROVIDER: &str = "scripted";
 /// How an answer begins when all is well.
 pub(crate) const OK: &str = "HTTP/1.1 200 ";
 
-const BINARY: &str = env!("CARGO_BIN_EXE_iris");
+/// The server's program.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_iris");
 
 /// A server that runs until it is stopped or dropped.
 pub(crate) struct Server {
@@ -43,8 +44,17 @@ impl Server {
 
     /// The same with further settings.
     pub(crate) fn start_with(data_dir: &Path, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_as(Command::new(BINARY), data_dir, settings)
+    }
+
+    /// The same as what `command` begins: the program, or what starts it in its own place.
+    pub(crate) fn start_as(
+        mut command: Command,
+        data_dir: &Path,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let spawned_at = Instant::now();
-        let child = Command::new(BINARY)
+        let child = command
             .args(["serve", "--bind", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .env_clear()
@@ -100,14 +110,19 @@ impl Server {
         &self.url
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Memory in MB; see [`memory_mb`].
     pub(crate) fn memory_mb(&self, line: &str) -> anyhow::Result<f64> {
-        memory_mb(&self.child.id().to_string(), line)
+        memory_mb(&self.id().to_string(), line)
     }
 
     /// Stops it as an operator does, and waits.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().to_string();
+        let pid = self.id().to_string();
         let told = Command::new("kill").args(["-TERM", &pid]).status()?;
         let ended = self.child.wait()?;
         if !told.success() || !ended.success() {

@@ -45,6 +45,11 @@ pub(crate) fn median(samples: &[f64]) -> f64 {
     }
 }
 
+/// Digits after the point that tell small values apart.
+fn decimals(value: f64) -> usize {
+    if value.abs() < 10.0 { 2 } else { 1 }
+}
+
 /// Milliseconds with their fraction.
 pub(crate) fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
@@ -67,7 +72,7 @@ pub(crate) fn print(figures: &[Figure]) -> io::Result<()> {
         "figure", "target", "median", "min", "max", ""
     )?;
     for figure in figures {
-        let with_unit = |value: f64| format!("{value:.1} {}", figure.unit);
+        let with_unit = |value: f64| format!("{value:.*} {}", decimals(value), figure.unit);
         let target = figure.target.map(|target| format!("< {target} {}", figure.unit));
         let min = figure.samples.iter().copied().fold(f64::INFINITY, f64::min);
         let max = figure.samples.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -5,6 +5,7 @@
 //! closed with 4008 (docs/protocol.md, "Slow readers").
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use iris_protocol::limits::{
     REPLAY_BYTES_MAX,
 };
 use iris_protocol::{PartId, ProjectId, SessionId, UserId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -31,7 +32,7 @@ pub enum OutFrame {
     /// A JSON frame of a replay.
     Replay(Bytes),
     /// A JSON frame with a piece of a streaming part, left out when the reader is slow.
-    Delta(PartId, Bytes),
+    Delta(Arc<PartId>, Bytes),
     /// A JSON frame with all of a streaming part so far.
     Snapshot(PartId, Bytes),
     /// A JSON frame with all that is so of something now: a slow reader gets none but the latest.
@@ -47,6 +48,19 @@ pub enum OutFrame {
 }
 
 impl OutFrame {
+    /// The JSON that it carries to the client.
+    pub fn json(&self) -> Option<&Bytes> {
+        match self {
+            Self::Text(json)
+            | Self::Replay(json)
+            | Self::Delta(_, json)
+            | Self::Snapshot(_, json)
+            | Self::Latest(_, json)
+            | Self::Left(_, json) => Some(json),
+            Self::Ping | Self::Pong(_) | Self::Close(_) => None,
+        }
+    }
+
     /// Of the JSON that counts against the limits of a reader.
     fn bytes(&self) -> usize {
         match self {
@@ -82,6 +96,19 @@ impl CloseReason {
     /// A close reason.
     pub fn new(code: u16, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+}
+
+/// Readers that are woken when this is dropped, after everything was said to all of them: one that
+/// runs meanwhile would write what it has by then, and the rest in further writes.
+#[derive(Debug, Default)]
+pub(crate) struct Wakers(Vec<Waker>);
+
+impl Drop for Wakers {
+    fn drop(&mut self) {
+        for waker in self.0.drain(..) {
+            waker.wake();
+        }
     }
 }
 
@@ -150,32 +177,51 @@ impl Outbound {
 
     /// Queues a JSON frame. Says whether it was taken; when it was not, the connection is ending.
     pub fn push(&self, json: Bytes) -> bool {
-        self.take(OutFrame::Text(json))
+        self.push_quietly(json, &mut Wakers::default())
     }
 
-    fn take(&self, frame: OutFrame) -> bool {
+    /// The same for one of many readers, which is woken with the others.
+    pub(crate) fn push_quietly(&self, json: Bytes, wakers: &mut Wakers) -> bool {
+        self.take(OutFrame::Text(json), wakers)
+    }
+
+    fn take(&self, frame: OutFrame, wakers: &mut Wakers) -> bool {
         let mut queue = self.queue.lock();
         if queue.is_full_for(frame.bytes()) {
             queue.give_up();
             self.closed.notify_waiters();
         }
-        queue.take(frame)
+        let is_taken = queue.take(frame);
+        wakers.0.extend(queue.waker.take());
+        is_taken
     }
 
     /// Queues a frame that a later one about the same replaces while the reader is slow. Says as
     /// [`Outbound::push`] whether the connection goes on.
     pub fn push_latest(&self, about: &About, json: Bytes) -> bool {
+        self.push_latest_quietly(about, json, &mut Wakers::default())
+    }
+
+    /// The same for one of many readers, which is woken with the others.
+    pub(crate) fn push_latest_quietly(
+        &self,
+        about: &About,
+        json: Bytes,
+        wakers: &mut Wakers,
+    ) -> bool {
         let mut queue = self.queue.lock();
         let waits = queue.latest.contains_key(about) || queue.is_slow();
         if self.is_relay || !waits {
             drop(queue);
-            return self.take(OutFrame::Latest(about.clone(), json));
+            return self.take(OutFrame::Latest(about.clone(), json), wakers);
         }
         if queue.is_full_for(json.len()) {
             queue.give_up();
             self.closed.notify_waiters();
         }
-        queue.put(about, json)
+        let is_taken = queue.put(about, json);
+        wakers.0.extend(queue.waker.take());
+        is_taken
     }
 
     /// Queues frames that say which rooms of a project are heard no more, and drops what waits of the
@@ -183,7 +229,7 @@ impl Outbound {
     pub fn lose(&self, project_id: &ProjectId, left: impl IntoIterator<Item = Bytes>) {
         self.queue.lock().forget(project_id);
         for json in left {
-            self.take(OutFrame::Left(project_id.clone(), json));
+            self.take(OutFrame::Left(project_id.clone(), json), &mut Wakers::default());
         }
     }
 
@@ -211,28 +257,40 @@ impl Outbound {
     /// Queues a piece of a streaming part. It is left out while the reader is slow, and so are those
     /// after it until a snapshot of the part has come. Says as [`Outbound::push`] whether the
     /// connection goes on.
-    pub fn push_delta(&self, part_id: &PartId, json: Bytes) -> bool {
+    pub fn push_delta(&self, part_id: &Arc<PartId>, json: Bytes) -> bool {
+        self.push_delta_quietly(part_id, json, &mut Wakers::default())
+    }
+
+    /// The same for one of many readers, which is woken with the others.
+    pub(crate) fn push_delta_quietly(
+        &self,
+        part_id: &Arc<PartId>,
+        json: Bytes,
+        wakers: &mut Wakers,
+    ) -> bool {
         let mut queue = self.queue.lock();
         if queue.is_closed {
             return false;
         }
-        let is_behind = queue.behind.contains_key(part_id) || queue.is_slow();
+        let is_behind = queue.behind.contains_key(&**part_id) || queue.is_slow();
         if self.is_relay || !is_behind {
-            return queue.take(OutFrame::Delta(part_id.clone(), json));
+            let is_taken = queue.take(OutFrame::Delta(Arc::clone(part_id), json));
+            wakers.0.extend(queue.waker.take());
+            return is_taken;
         }
         if queue.behind.len() >= OUTBOUND_FRAMES_MAX {
             queue.give_up();
             self.closed.notify_waiters();
             return false;
         }
-        queue.behind.entry(part_id.clone()).or_default();
+        queue.behind.entry(PartId::clone(part_id)).or_default();
         true
     }
 
     /// Queues a snapshot of a streaming part; pieces that follow it are taken again.
     pub fn push_snapshot(&self, part_id: PartId, json: Bytes) -> bool {
         self.queue.lock().behind.remove(&part_id);
-        self.take(OutFrame::Snapshot(part_id, json))
+        self.take(OutFrame::Snapshot(part_id, json), &mut Wakers::default())
     }
 
     /// Waits until a reader that missed pieces has read all that waited; gives the parts of which
@@ -282,6 +340,7 @@ impl Outbound {
         let mut queue = self.queue.lock();
         if queue.live_frames < OUTBOUND_FRAMES_MAX {
             queue.take(OutFrame::Pong(payload));
+            queue.wake();
         }
     }
 
@@ -371,17 +430,35 @@ impl Outbound {
     /// The next frame, for the response body; `None` once everything after a close was taken.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<OutFrame>> {
         let mut queue = self.queue.lock();
-        if std::mem::take(&mut queue.ping_is_due) {
-            return Poll::Ready(Some(OutFrame::Ping));
+        match queue.next() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => self.wait(queue, cx),
         }
-        if let Some(waiting) = queue.frames.pop_front() {
-            return Poll::Ready(Some(queue.gone(waiting)));
+    }
+
+    /// The next frames, of at most `bytes_max` bytes of JSON, but at least one; else as
+    /// [`Outbound::poll_next`].
+    pub fn poll_some(&self, bytes_max: usize, cx: &Context<'_>) -> Poll<Option<Vec<OutFrame>>> {
+        let mut queue = self.queue.lock();
+        let Some(first) = queue.next() else {
+            return self.wait(queue, cx);
+        };
+        let mut bytes = first.json().map_or(0, Bytes::len);
+        let mut frames = vec![first];
+        while let Some(waiting) = queue.frames.front() {
+            bytes += waiting.json().map_or(0, Bytes::len);
+            if bytes > bytes_max {
+                break;
+            }
+            frames.extend(queue.next());
         }
+        Poll::Ready(Some(frames))
+    }
+
+    /// Nothing waits: whoever takes frames is woken by the next one, if there will be one.
+    fn wait<T>(&self, mut queue: MutexGuard<'_, Queue>, cx: &Context<'_>) -> Poll<Option<T>> {
         if queue.is_closed {
             return Poll::Ready(None);
-        }
-        if let Some(frame) = queue.next_latest() {
-            return Poll::Ready(Some(frame));
         }
         if queue.behind.values().any(|is_asked| !is_asked) {
             self.drained.notify_waiters();
@@ -391,7 +468,27 @@ impl Outbound {
     }
 }
 
+impl Waiting {
+    fn json(&self) -> Option<&Bytes> {
+        match self {
+            Self::Replay(json) => Some(json),
+            Self::Live(frame) => frame.json(),
+        }
+    }
+}
+
 impl Queue {
+    /// The frame that goes out next.
+    fn next(&mut self) -> Option<OutFrame> {
+        if std::mem::take(&mut self.ping_is_due) {
+            return Some(OutFrame::Ping);
+        }
+        match self.frames.pop_front() {
+            Some(waiting) => Some(self.gone(waiting)),
+            None => self.next_latest(),
+        }
+    }
+
     /// Ends the connection: its reader is too slow.
     fn give_up(&mut self) {
         if !self.is_closed {
@@ -413,20 +510,9 @@ impl Queue {
     fn forget(&mut self, project_id: &ProjectId) {
         let frames = std::mem::take(&mut self.frames);
         for waiting in frames {
-            let is_its = match &waiting {
-                Waiting::Replay(json)
-                | Waiting::Live(
-                    OutFrame::Text(json)
-                    | OutFrame::Replay(json)
-                    | OutFrame::Delta(_, json)
-                    | OutFrame::Snapshot(_, json)
-                    | OutFrame::Latest(_, json),
-                ) => is_event_of(project_id, json),
-                Waiting::Live(
-                    OutFrame::Left(..) | OutFrame::Ping | OutFrame::Pong(_) | OutFrame::Close(_),
-                ) => false,
-            };
-            if is_its {
+            let is_left = matches!(waiting, Waiting::Live(OutFrame::Left(..)));
+            let is_its = waiting.json().is_some_and(|json| is_event_of(project_id, json));
+            if is_its && !is_left {
                 self.gone(waiting);
             } else {
                 self.frames.push_back(waiting);
@@ -490,6 +576,7 @@ impl Queue {
             .collect()
     }
 
+    /// Queues a frame; its reader is to be woken.
     fn take(&mut self, frame: OutFrame) -> bool {
         if self.is_closed {
             return false;
@@ -500,7 +587,6 @@ impl Queue {
         self.live_frames += 1;
         self.came += 1;
         self.frames.push_back(Waiting::Live(frame));
-        self.wake();
         true
     }
 
@@ -526,7 +612,8 @@ impl Queue {
         }
     }
 
-    /// Keeps a frame in the place of an earlier one about the same, until nothing else waits.
+    /// Keeps a frame in the place of an earlier one about the same, until nothing else waits; its reader
+    /// is to be woken.
     fn put(&mut self, about: &About, json: Bytes) -> bool {
         if self.is_closed {
             return false;
@@ -535,7 +622,6 @@ impl Queue {
         self.live_bytes += json.len();
         self.live_frames += 1;
         self.latest.insert(about.clone(), json);
-        self.wake();
         true
     }
 
@@ -679,7 +765,7 @@ mod tests {
     #[actix_rt::test]
     async fn a_slow_reader_gets_a_snapshot_in_place_of_pieces() {
         let outbound = Outbound::default();
-        let (slow, other) = (PartId::from_bits(1), PartId::from_bits(2));
+        let [slow, other] = [1, 2].map(|bits| Arc::new(PartId::from_bits(bits)));
         let frame = Bytes::from_static(b"{}");
         for _ in 0..2 * OUTBOUND_FRAMES_SOFT_MAX {
             assert!(outbound.push_delta(&slow, frame.clone()));
@@ -688,16 +774,16 @@ mod tests {
         let cx = &mut Context::from_waker(Waker::noop());
         assert!(behind.as_mut().poll(cx).is_pending());
         assert_eq!(drain(&outbound).len(), OUTBOUND_FRAMES_SOFT_MAX);
-        assert_eq!(behind.await, std::slice::from_ref(&slow));
+        assert_eq!(behind.await, std::slice::from_ref(&*slow));
         // Until the snapshot has come its pieces are left out, and those of others are not.
         assert!(outbound.push_delta(&slow, frame.clone()));
         assert!(outbound.push_delta(&other, frame.clone()));
-        assert!(outbound.push_snapshot(slow.clone(), frame.clone()));
+        assert!(outbound.push_snapshot(PartId::clone(&slow), frame.clone()));
         assert!(outbound.push_delta(&slow, frame.clone()));
-        outbound.caught_up(std::slice::from_ref(&slow));
+        outbound.caught_up(std::slice::from_ref(&*slow));
         let expected = [
             OutFrame::Delta(other, frame.clone()),
-            OutFrame::Snapshot(slow.clone(), frame.clone()),
+            OutFrame::Snapshot(PartId::clone(&slow), frame.clone()),
             OutFrame::Delta(slow, frame),
         ];
         assert_eq!(drain(&outbound), expected);
@@ -705,7 +791,7 @@ mod tests {
 
     #[actix_rt::test]
     async fn pieces_are_taken_again_of_a_part_of_which_there_is_no_snapshot() {
-        let (outbound, part) = (Outbound::default(), PartId::from_bits(1));
+        let (outbound, part) = (Outbound::default(), Arc::new(PartId::from_bits(1)));
         let frame = Bytes::from(vec![b'x'; 1024]);
         for _ in 0..OUTBOUND_FRAMES_SOFT_MAX + 10 {
             assert!(outbound.push_delta(&part, frame.clone()));
@@ -831,7 +917,7 @@ mod tests {
         assert!(outbound.push(event(&lost, "a")));
         assert!(outbound.push(event(&kept, "b")));
         outbound.push_replay([event(&lost, "c"), event(&kept, "d")]);
-        assert!(outbound.push_delta(&PartId::from_bits(1), event(&lost, "e")));
+        assert!(outbound.push_delta(&Arc::new(PartId::from_bits(1)), event(&lost, "e")));
         assert!(outbound.push_latest(&About::Typing(SessionId::from_bits(1)), event(&lost, "f")));
         outbound.lose(&lost, [left.clone(), left.clone()]);
         outbound.lose(&lost, []);

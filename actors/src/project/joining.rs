@@ -77,7 +77,12 @@ impl Handler<JoinRoom> for Project {
                     }
                     let frames = events.iter().filter_map(|e| durable_frame(&registry.id, e));
                     let frames: Vec<Bytes> = frames.collect();
-                    if registry.rooms.release(&room, number, since.unwrap_or(0), frames) {
+                    if registry.rooms.release(
+                        &room,
+                        (&join.connection_id, number),
+                        since.unwrap_or(0),
+                        frames,
+                    ) {
                         let replayed = join.since.is_some();
                         let status = if replayed { RoomStatus::Replayed } else { RoomStatus::Live };
                         registry.outcome(&join, status, to)
@@ -158,7 +163,8 @@ impl Project {
             ring::Missed::Frames(frames) => {
                 let number = self.hold(room, join);
                 self.heads.note(room, head, |room| self.rooms.is_joined(room));
-                self.rooms.release(room, number, since.unwrap_or(0), frames);
+                let joined = (&join.connection_id, number);
+                self.rooms.release(room, joined, since.unwrap_or(0), frames);
                 if since.is_some() { RoomStatus::Replayed } else { RoomStatus::Live }
             }
         };

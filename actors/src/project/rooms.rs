@@ -15,7 +15,7 @@ use iris_protocol::{
 use iris_store::StoredEvent;
 use serde_json::{Value, json};
 
-use crate::connection::{About, CloseReason, Outbound};
+use crate::connection::{About, CloseReason, Outbound, Wakers};
 
 /// A connection in a room.
 #[derive(Debug)]
@@ -36,12 +36,16 @@ pub(super) struct Subscriber {
 /// A part that is being streamed.
 #[derive(Debug)]
 struct LivePart {
+    /// Of the part, shared by all frames that wait somewhere.
+    id: Arc<PartId>,
     session_id: SessionId,
     message_id: MessageId,
     kind: StreamKind,
     text: String,
     /// Bytes of `text` that were sent.
     sent: usize,
+    /// The frame that says them all at once, until more is sent: many slow readers ask for the same one.
+    snapshot: Option<Bytes>,
 }
 
 /// A piece of text, as the orchestrator shows it.
@@ -63,7 +67,8 @@ const GENERATION: u32 = 1;
 #[derive(Debug)]
 pub(super) struct Rooms {
     project_id: ProjectId,
-    subscribers: HashMap<Room, Vec<Subscriber>>,
+    /// No room is empty.
+    subscribers: HashMap<Room, HashMap<ConnectionId, Subscriber>>,
     live: HashMap<PartId, LivePart>,
 }
 
@@ -83,7 +88,7 @@ impl Rooms {
         let live_bytes: usize = self.live.values().map(|part| part.text.len()).sum();
         json!({
             "joined": self.subscribers.len(),
-            "subscribers": self.subscribers.values().map(Vec::len).sum::<usize>(),
+            "subscribers": self.subscribers.values().map(HashMap::len).sum::<usize>(),
             "streamingParts": self.live.len(),
             "streamingBytes": live_bytes,
         })
@@ -96,19 +101,19 @@ impl Rooms {
 
     /// Whether a connection is in a room and gets what is said there as it is said.
     pub(super) fn hears(&self, room: &Room, connection_id: &ConnectionId) -> bool {
-        let mut subscribers = self.subscribers.get(room).into_iter().flatten();
-        subscribers.any(|s| s.connection_id == *connection_id && s.held.is_none())
+        let subscriber = self.subscribers.get(room).and_then(|all| all.get(connection_id));
+        subscriber.is_some_and(|subscriber| subscriber.held.is_none())
     }
 
     /// Adds a subscriber; one of the same connection is replaced.
     pub(super) fn join(&mut self, room: Room, subscriber: Subscriber) {
-        self.leave(&room, &subscriber.connection_id);
-        self.subscribers.entry(room).or_default().push(subscriber);
+        let connection_id = subscriber.connection_id.clone();
+        self.subscribers.entry(room).or_default().insert(connection_id, subscriber);
     }
 
     pub(super) fn leave(&mut self, room: &Room, connection_id: &ConnectionId) {
         if let Some(subscribers) = self.subscribers.get_mut(room) {
-            subscribers.retain(|s| s.connection_id != *connection_id);
+            subscribers.remove(connection_id);
             if subscribers.is_empty() {
                 self.subscribers.remove(room);
             }
@@ -116,12 +121,15 @@ impl Rooms {
     }
 
     pub(super) fn leave_all(&mut self, connection_id: &ConnectionId) {
-        self.retain(|subscriber| subscriber.connection_id != *connection_id);
+        self.subscribers.retain(|_, subscribers| {
+            subscribers.remove(connection_id);
+            !subscribers.is_empty()
+        });
     }
 
     /// Whether a connection is in any room. Looks at all subscribers of the project.
     pub(super) fn is_joined_by(&self, connection_id: &ConnectionId) -> bool {
-        self.subscribers.values().flatten().any(|s| s.connection_id == *connection_id)
+        self.subscribers.values().any(|all| all.contains_key(connection_id))
     }
 
     /// Sends an ephemeral event to those in a room who want it.
@@ -129,12 +137,13 @@ impl Rooms {
         if self.subscribers.contains_key(room)
             && let Some(frame) = self.ephemeral(room, event)
         {
-            let about = self.about(event);
+            let (about, mut wakers) = (self.about(event), Wakers::default());
             self.send(room, |subscriber| {
+                let (outbound, frame, wakers) = (&subscriber.outbound, frame.clone(), &mut wakers);
                 !wants(subscriber)
                     || match &about {
-                        Some(about) => subscriber.outbound.push_latest(about, frame.clone()),
-                        None => subscriber.outbound.push(frame.clone()),
+                        Some(about) => outbound.push_latest_quietly(about, frame, wakers),
+                        None => outbound.push_quietly(frame, wakers),
                     }
             });
         }
@@ -156,7 +165,7 @@ impl Rooms {
 
     /// Ends every connection that hears anything: it comes back with the position it has.
     pub(super) fn close_all(&mut self, reason: &CloseReason) {
-        for subscriber in self.subscribers.values().flatten() {
+        for subscriber in self.subscribers.values().flat_map(HashMap::values) {
             subscriber.outbound.close(reason.clone());
         }
         self.subscribers.clear();
@@ -165,7 +174,7 @@ impl Rooms {
 
     fn retain(&mut self, keep: impl Fn(&Subscriber) -> bool) {
         self.subscribers.retain(|_, subscribers| {
-            subscribers.retain(&keep);
+            subscribers.retain(|_, subscriber| keep(subscriber));
             !subscribers.is_empty()
         });
     }
@@ -177,7 +186,7 @@ impl Rooms {
         for (room, subscribers) in &self.subscribers {
             let event = Event::RoomLeft { room: room.to_string(), code };
             let Some(frame) = self.ephemeral(room, &event) else { continue };
-            for Subscriber { outbound, .. } in subscribers.iter().filter(|s| is_out(s)) {
+            for Subscriber { outbound, .. } in subscribers.values().filter(|s| is_out(s)) {
                 let (_, frames) = told
                     .entry(Arc::as_ptr(outbound))
                     .or_insert_with(|| (Arc::clone(outbound), Vec::new()));
@@ -196,13 +205,14 @@ impl Rooms {
     pub(super) fn release(
         &mut self,
         room: &Room,
-        join: u64,
+        (connection_id, join): (&ConnectionId, u64),
         since: u64,
         replay: Vec<Bytes>,
     ) -> bool {
         let snapshots = self.snapshots(room);
         let subscribers = self.subscribers.get_mut(room);
-        let subscriber = subscribers.and_then(|all| all.iter_mut().find(|s| s.join == join));
+        let subscriber = subscribers.and_then(|all| all.get_mut(connection_id));
+        let subscriber = subscriber.filter(|subscriber| subscriber.join == join);
         let Some(subscriber) = subscriber else { return false };
         let held = subscriber.held.take().unwrap_or_default().into_iter();
         let held = held.filter(|(seq, _)| *seq > since).map(|(_, frame)| frame);
@@ -238,24 +248,27 @@ impl Rooms {
             return true;
         }
         let part = self.live.entry(piece.part_id.clone()).or_insert_with(|| LivePart {
+            id: Arc::new(piece.part_id.clone()),
             session_id: piece.session_id,
             message_id: piece.message_id,
             kind: piece.kind,
             text: String::new(),
             sent: 0,
+            snapshot: None,
         });
         let is_first = part.text.is_empty();
         part.text.push_str(&piece.text);
         if is_first {
-            self.flush_part(&piece.part_id);
+            self.flush_part(&piece.part_id, &mut Wakers::default());
         }
         is_first
     }
 
     /// Sends what came since the last flush, one frame a part.
     pub(super) fn flush(&mut self) {
+        let mut wakers = Wakers::default();
         for part_id in self.live.keys().cloned().collect::<Vec<_>>() {
-            self.flush_part(&part_id);
+            self.flush_part(&part_id, &mut wakers);
         }
     }
 
@@ -274,16 +287,16 @@ impl Rooms {
     }
 
     /// Sends what came of a part since the last flush, if anything did.
-    fn flush_part(&mut self, part_id: &PartId) {
+    fn flush_part(&mut self, part_id: &PartId, wakers: &mut Wakers) {
         let part = self.live.get_mut(part_id);
         let Some(part) = part.filter(|part| part.sent < part.text.len()) else { return };
         let room = Room::Session(part.session_id.clone());
         let offset = part.sent as u64;
         let delta = part.text.get(part.sent..).unwrap_or_default().to_owned();
-        part.sent = part.text.len();
+        (part.sent, part.snapshot) = (part.text.len(), None);
         let (session_id, message_id) = (part.session_id.clone(), part.message_id.clone());
         let (part_id, r#gen) = (part_id.clone(), GENERATION);
-        let sent = part_id.clone();
+        let sent = Arc::clone(&part.id);
         let event = match part.kind {
             StreamKind::Text => {
                 Event::MessageTextDelta { session_id, message_id, part_id, r#gen, offset, delta }
@@ -300,7 +313,9 @@ impl Rooms {
         if self.subscribers.contains_key(&room)
             && let Some(frame) = self.ephemeral(&room, &event)
         {
-            self.send(&room, |s| !s.deltas || s.outbound.push_delta(&sent, frame.clone()));
+            self.send(&room, |s| {
+                !s.deltas || s.outbound.push_delta_quietly(&sent, frame.clone(), wakers)
+            });
         }
     }
 
@@ -318,21 +333,26 @@ impl Rooms {
             }
             if let Ok(Completed { part_id, interrupted }) = serde_json::from_str(&event.payload) {
                 if !interrupted {
-                    self.flush_part(&part_id);
+                    self.flush_part(&part_id, &mut Wakers::default());
                 }
                 self.live.remove(&part_id);
             }
         }
     }
 
-    fn snapshots(&self, room: &Room) -> Vec<Bytes> {
+    fn snapshots(&mut self, room: &Room) -> Vec<Bytes> {
         let Room::Session(session_id) = room else { return Vec::new() };
-        let parts = self.live.iter().filter(|(_, part)| part.session_id == *session_id);
-        let frames = parts.filter_map(|(part_id, part)| self.snapshot(room, part_id, part));
-        frames.collect()
+        let parts = self.live.values().filter(|part| part.session_id == *session_id);
+        let parts: Vec<_> = parts.map(|part| Arc::clone(&part.id)).collect();
+        parts.iter().filter_map(|part_id| self.snapshot(part_id)).collect()
     }
 
-    fn snapshot(&self, room: &Room, part_id: &PartId, part: &LivePart) -> Option<Bytes> {
+    /// All of a part that was sent, as one frame.
+    fn snapshot(&mut self, part_id: &PartId) -> Option<Bytes> {
+        let part = self.live.get(part_id)?;
+        if let Some(frame) = &part.snapshot {
+            return Some(frame.clone());
+        }
         let text = part.text.get(..part.sent).unwrap_or_default().to_owned();
         let event = Event::MessagePartSnapshot {
             session_id: part.session_id.clone(),
@@ -343,30 +363,35 @@ impl Rooms {
             length: text.len() as u64,
             text,
         };
-        self.ephemeral(room, &event)
+        let frame = self.ephemeral(&Room::Session(part.session_id.clone()), &event)?;
+        self.live.get_mut(part_id)?.snapshot = Some(frame.clone());
+        Some(frame)
     }
 
     /// Sends a snapshot of a part to a connection that hears its room; says whether it did.
-    pub(super) fn send_snapshot(&self, connection_id: &ConnectionId, part_id: &PartId) -> bool {
+    pub(super) fn send_snapshot(&mut self, connection_id: &ConnectionId, part_id: &PartId) -> bool {
         let Some(part) = self.live.get(part_id) else { return false };
         let room = Room::Session(part.session_id.clone());
-        let subscribers = self.subscribers.get(&room);
-        let mut heard = subscribers.into_iter().flatten().filter(|s| s.held.is_none() && s.deltas);
-        let subscriber = heard.find(|subscriber| subscriber.connection_id == *connection_id);
-        let frame = subscriber.and_then(|s| Some((s, self.snapshot(&room, part_id, part)?)));
-        frame.is_some_and(|(s, frame)| s.outbound.push_snapshot(part_id.clone(), frame))
+        let subscriber = self.subscribers.get(&room).and_then(|all| all.get(connection_id));
+        let Some(subscriber) = subscriber.filter(|s| s.held.is_none() && s.deltas) else {
+            return false;
+        };
+        let outbound = Arc::clone(&subscriber.outbound);
+        let frame = self.snapshot(part_id);
+        frame.is_some_and(|frame| outbound.push_snapshot(part_id.clone(), frame))
     }
 
     /// Offers something ephemeral to those in a room who get what is said as it is said; a subscriber
     /// that is held gets a snapshot in place of it. A reader whose queue ended is let go.
-    fn send(&mut self, room: &Room, offer: impl Fn(&Subscriber) -> bool) {
+    fn send(&mut self, room: &Room, mut offer: impl FnMut(&Subscriber) -> bool) {
         self.keep(room, |subscriber| subscriber.held.is_some() || offer(subscriber));
     }
 
     /// Sends a durable frame to a room. A subscriber that is held gets it when its hold ends.
     fn send_durable(&mut self, room: &Room, frame: &Bytes, seq: u64) {
+        let mut wakers = Wakers::default();
         self.keep(room, |subscriber| match &mut subscriber.held {
-            None => subscriber.outbound.push(frame.clone()),
+            None => subscriber.outbound.push_quietly(frame.clone(), &mut wakers),
             Some(held) if held.len() < OUTBOUND_FRAMES_MAX => {
                 held.push((seq, frame.clone()));
                 true
@@ -379,9 +404,9 @@ impl Rooms {
     }
 
     /// Keeps those in a room for whom this says so.
-    fn keep(&mut self, room: &Room, keep: impl FnMut(&mut Subscriber) -> bool) {
+    fn keep(&mut self, room: &Room, mut keep: impl FnMut(&mut Subscriber) -> bool) {
         let Some(subscribers) = self.subscribers.get_mut(room) else { return };
-        subscribers.retain_mut(keep);
+        subscribers.retain(|_, subscriber| keep(subscriber));
         if subscribers.is_empty() {
             self.subscribers.remove(room);
         }

@@ -56,7 +56,7 @@ impl From<OutFrame> for Frame {
         match frame {
             OutFrame::Text(json) => Self::Text(text(json)),
             OutFrame::Replay(json) => Self::Replay(text(json)),
-            OutFrame::Delta(part_id, json) => Self::Delta(part_id, text(json)),
+            OutFrame::Delta(part_id, json) => Self::Delta(PartId::clone(&part_id), text(json)),
             OutFrame::Snapshot(part_id, json) => Self::Snapshot(part_id, text(json)),
             OutFrame::Latest(about, json) => Self::Latest(about, text(json)),
             OutFrame::Left(project_id, json) => Self::Left(project_id, text(json)),
@@ -72,7 +72,7 @@ impl From<Frame> for OutFrame {
         match frame {
             Frame::Text(json) => Self::Text(json.into()),
             Frame::Replay(json) => Self::Replay(json.into()),
-            Frame::Delta(part_id, json) => Self::Delta(part_id, json.into()),
+            Frame::Delta(part_id, json) => Self::Delta(part_id.into(), json.into()),
             Frame::Snapshot(part_id, json) => Self::Snapshot(part_id, json.into()),
             Frame::Latest(about, json) => Self::Latest(about, json.into()),
             Frame::Left(project_id, json) => Self::Left(project_id, json.into()),

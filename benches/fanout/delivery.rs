@@ -1,0 +1,171 @@
+//! What a delivery costs the server, of Iris and of the bare server, and how late durable events are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::bare::{Bare, Publishing};
+use crate::crowd::{Crowd, Rooms, Usage, percentile};
+use crate::scene::Scene;
+use crate::table::{Figure, median, ms};
+use crate::wire::Target;
+
+/// Iris compared with the bare server.
+const TIMES_MAX: f64 = 1.3;
+/// Processor seconds for a million deliveries of 200 bytes at full speed: what the bare server has to
+/// come near, or it is no measure.
+const BARE_MAX: f64 = 0.25;
+const BARE_BYTES: usize = 200;
+/// Published at once, so that a write joins as many.
+const BARE_FRAMES: usize = 100;
+const DELAY_MS_MAX: f64 = 30.0;
+/// Deliveries a second.
+const STEADY: u32 = 20_000;
+/// Deliveries of one round of all sessions that stream.
+const ROUND: usize = 100_000;
+/// Clients that look at when events come.
+const SAMPLED: usize = 20;
+const ROUNDS: usize = 3;
+const WINDOW: Duration = Duration::from_secs(4);
+/// Before the window: everybody is at work by then.
+const WARM_UP: Duration = Duration::from_millis(1500);
+
+/// Measures crowds of 1,000 and of 5,000.
+pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    figures.extend(crowd(1_000, Names::THOUSAND).await?);
+    figures.extend(crowd(5_000, Names::FIVE_THOUSAND).await?);
+    Ok(figures)
+}
+
+struct Names {
+    bare: &'static str,
+    steady: &'static str,
+    full: &'static str,
+    delay: &'static str,
+    /// To 5,000 one event alone is work for longer than what is asked for 1,000.
+    delay_max: Option<f64>,
+}
+
+impl Names {
+    const THOUSAND: Self = Self {
+        bare: "bare, 1000 x 200 B, full speed",
+        steady: "delivery to 1000, 20000/s, times bare",
+        full: "delivery to 1000, full speed, times bare",
+        delay: "durable event to 1000, 20000/s, p99",
+        delay_max: Some(DELAY_MS_MAX),
+    };
+    const FIVE_THOUSAND: Self = Self {
+        bare: "bare, 5000 x 200 B, full speed",
+        steady: "delivery to 5000, 20000/s, times bare",
+        full: "delivery to 5000, full speed, times bare",
+        delay: "durable event to 5000, 20000/s, p99",
+        delay_max: None,
+    };
+}
+
+/// What both servers used, one of each for every round.
+#[derive(Default)]
+struct Samples {
+    iris: Vec<Usage>,
+    bare: Vec<Usage>,
+}
+
+impl Samples {
+    fn figure(&self, name: &'static str, bytes: usize) -> Figure {
+        let each = |usages: &[Usage]| usages.iter().map(Usage::micros_each).collect::<Vec<_>>();
+        let rate = |usages: &[Usage]| median(&usages.iter().map(Usage::rate).collect::<Vec<_>>());
+        let (iris, bare) = (each(&self.iris), each(&self.bare));
+        let times = iris.iter().zip(&bare).map(|(iris, bare)| iris / bare).collect();
+        Figure {
+            name,
+            target: Some(TIMES_MAX),
+            unit: "x",
+            samples: times,
+            comparison: format!(
+                "us each: Iris {:.2} at {:.0}/s, bare {:.2} at {:.0}/s; {bytes} B",
+                median(&iris),
+                rate(&self.iris),
+                median(&bare),
+                rate(&self.bare),
+            ),
+        }
+    }
+}
+
+async fn crowd(count: usize, names: Names) -> anyhow::Result<Vec<Figure>> {
+    let subscribers = u32::try_from(count)?;
+    let scene = Scene::start().await?;
+    let sessions = scene.sessions(ROUND / count).await?;
+    let rooms = scene.rooms(&sessions);
+    let listeners = Crowd::gather(&scene.target, &rooms, count, SAMPLED).await?;
+
+    let mut bare = Bare::start()?;
+    let target = Target { address: bare.address, token: String::new() };
+    let bare_listeners = Crowd::gather(&target, &Rooms::default(), count, 0).await?;
+    let (mut steady, mut full, mut plain) = (Samples::default(), Samples::default(), Vec::new());
+    let (mut steady_bytes, mut full_bytes) = (0, 0);
+    let mut delays = Vec::new();
+    let rate = STEADY / subscribers;
+    let first = sessions.first().into_iter();
+    for _ in 0..ROUNDS {
+        for session in first.clone() {
+            let editor = scene.editor(session).await?;
+            let editing = editor.edit_steadily(Arc::clone(&listeners.heard), rate);
+            tokio::time::sleep(WARM_UP).await;
+            listeners.heard.take_delays();
+            let usage = listeners.measure(scene.server.id(), WINDOW).await?;
+            let mut taken = listeners.heard.take_delays();
+            delays.push(ms(percentile(&mut taken, 99)));
+            steady_bytes = usage.bytes_each();
+            steady.iris.push(usage);
+            drop(editing);
+        }
+        let publishing = Publishing::Steady { bytes: steady_bytes, rate };
+        steady.bare.push(of_bare(&mut bare, &bare_listeners, publishing).await?);
+
+        scene.stream(&sessions, 3 * WARM_UP + WINDOW).await?;
+        tokio::time::sleep(WARM_UP).await;
+        let usage = listeners.measure(scene.server.id(), WINDOW).await?;
+        full_bytes = usage.bytes_each();
+        full.iris.push(usage);
+        let frames = ROUND / count;
+        let publishing = Publishing::Full { bytes: full_bytes, frames };
+        full.bare.push(of_bare(&mut bare, &bare_listeners, publishing).await?);
+        let publishing = Publishing::Full { bytes: BARE_BYTES, frames: BARE_FRAMES };
+        plain.push(of_bare(&mut bare, &bare_listeners, publishing).await?);
+        listeners.wait_for_silence().await?;
+    }
+    let rate = median(&plain.iter().map(Usage::rate).collect::<Vec<_>>());
+    Ok(vec![
+        Figure {
+            name: names.bare,
+            target: Some(BARE_MAX),
+            unit: "us",
+            samples: plain.iter().map(Usage::micros_each).collect(),
+            comparison: format!("{rate:.0} deliveries/s"),
+        },
+        steady.figure(names.steady, steady_bytes),
+        full.figure(names.full, full_bytes),
+        Figure {
+            name: names.delay,
+            target: names.delay_max,
+            unit: "ms",
+            samples: delays,
+            comparison: format!("from the request to {SAMPLED} of the clients, commit included"),
+        },
+    ])
+}
+
+/// The bare server while it publishes.
+async fn of_bare(
+    bare: &mut Bare,
+    listeners: &Crowd,
+    publishing: Publishing,
+) -> anyhow::Result<Usage> {
+    bare.publish(publishing)?;
+    tokio::time::sleep(WARM_UP).await;
+    let usage = listeners.measure(bare.id(), WINDOW).await?;
+    bare.publish(Publishing::Nothing)?;
+    tokio::time::sleep(WARM_UP / 3).await;
+    Ok(usage)
+}
