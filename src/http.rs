@@ -8,12 +8,13 @@ mod request_id;
 mod rest;
 
 use std::cmp::Reverse;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, ContentType, USER_AGENT};
 use actix_web::web::{Data, Payload, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, Route, web};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use iris_actors::Node;
 use iris_actors::dispatch::{Ask, Patience, Peer};
@@ -41,19 +42,25 @@ const PUBLIC_BODY_BYTES_MAX: usize = 64 * 1024;
 /// The version in documents and answers.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+// Anybody may read the documents, and to make one takes milliseconds.
+static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| openapi(VERSION).to_string().into());
+static SCHEMA: LazyLock<Bytes> = LazyLock::new(|| schema_document().to_string().into());
+
+/// The route of a document that is made once.
+fn document(json: &'static LazyLock<Bytes>) -> Route {
+    web::get().to(async || {
+        let json = Bytes::clone(json);
+        HttpResponse::Ok().content_type(ContentType::json()).body(json)
+    })
+}
+
 /// Adds every route of the server.
 pub fn routes(config: &mut ServiceConfig) {
     config
         .route("/health/live", web::get().to(live))
         .route("/health/ready", web::get().to(ready))
-        .route(
-            "/v1/openapi.json",
-            web::get().to(async || HttpResponse::Ok().json(openapi(VERSION))),
-        )
-        .route(
-            "/v1/schema.json",
-            web::get().to(async || HttpResponse::Ok().json(schema_document())),
-        )
+        .route("/v1/openapi.json", document(&OPENAPI))
+        .route("/v1/schema.json", document(&SCHEMA))
         .route("/v1/ws", web::get().to(ws::connect))
         .route("/v1/commands", web::post().to(command))
         .service(
