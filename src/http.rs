@@ -4,6 +4,7 @@ mod archives;
 mod connecting;
 mod error;
 mod gatekeeper;
+mod parts;
 mod request_id;
 mod rest;
 
@@ -11,7 +12,9 @@ use std::cmp::Reverse;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, ContentType, USER_AGENT};
+use actix_web::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ContentType, USER_AGENT,
+};
 use actix_web::web::{Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route, web};
 use bytes::Bytes;
@@ -232,6 +235,11 @@ fn require_json(request: &HttpRequest) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::UnsupportedMediaType, message))
 }
 
+/// How long the body is, as its headers say.
+fn content_length(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// The body, of at most `bytes_max` bytes whatever its headers say.
 async fn body(
     request: &HttpRequest,
@@ -242,8 +250,7 @@ async fn body(
         let message = format!("the body is larger than {bytes_max} bytes");
         ApiError::new(ErrorCode::PayloadTooLarge, message)
     };
-    let length = request.headers().get("content-length").and_then(|value| value.to_str().ok());
-    if length.and_then(|text| text.parse::<usize>().ok()).is_some_and(|length| length > bytes_max) {
+    if content_length(request).is_some_and(|length| length > bytes_max) {
         return Err(too_large());
     }
     let mut body = Vec::new();

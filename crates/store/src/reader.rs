@@ -213,15 +213,15 @@ mod tests {
     #[tokio::test]
     async fn queries_that_wait_for_a_busy_database_keep_none_from_another() {
         let ((_one, _, busy), (_two, _, other)) = (database(), database());
-        let (began, mut begun) = tokio::sync::mpsc::unbounded_channel();
+        let (runs, mut running) = tokio::sync::mpsc::unbounded_channel();
         let mut queries = tokio::task::JoinSet::new();
         let mut held = Vec::new();
         for _ in 0..CONNECTIONS_MAX {
-            let (reader, began) = (busy.clone(), began.clone());
+            let (reader, runs) = (busy.clone(), runs.clone());
             let (release, released) = std::sync::mpsc::channel::<()>();
             held.push(release);
             let query = move |conn: &Connection| {
-                began.send(()).unwrap();
+                runs.send(()).unwrap();
                 // Fails once it is released.
                 released.recv().unwrap_err();
                 numbers(conn)
@@ -229,7 +229,7 @@ mod tests {
             queries.spawn(async move { reader.read(query).await });
         }
         for _ in 0..CONNECTIONS_MAX {
-            begun.recv().await.unwrap();
+            running.recv().await.unwrap();
         }
         for _ in 0..QUERIES_MAX {
             let reader = busy.clone();
