@@ -13,6 +13,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App as WebApp, HttpServer};
+use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
@@ -146,6 +147,8 @@ pub struct Dependencies {
     pub tool_timeout: Duration,
     /// How long a socket may stay without authentication.
     pub hello_timeout: Duration,
+    /// How long a client may take nothing of an answer that comes part by part.
+    pub answer_stall: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
     /// How often a comment is written to each event stream; never zero.
@@ -175,6 +178,7 @@ impl Default for Dependencies {
             approval_timeout: Duration::from_mins(10),
             tool_timeout: Duration::from_mins(2),
             hello_timeout: Duration::from_secs(5),
+            answer_stall: ANSWER_STALL,
             presence: PresenceSettings::default(),
             stream_comments: Duration::from_secs(15),
             access_token_lifetime: None,
@@ -382,6 +386,7 @@ fn services(
             resume: config.resume,
             tool_timeout: dependencies.tool_timeout,
             hello_timeout: dependencies.hello_timeout,
+            answer_stall: dependencies.answer_stall,
             presence: dependencies.presence,
             project_idle: config.project_idle,
             projects_open_max: config.projects_open_max,

@@ -4,16 +4,20 @@ mod archives;
 mod connecting;
 mod error;
 mod gatekeeper;
+mod parts;
 mod request_id;
 mod rest;
 
 use std::cmp::Reverse;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use actix_web::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ContentType, USER_AGENT,
+};
 use actix_web::web::{Data, Payload, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, Route, web};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use iris_actors::Node;
 use iris_actors::dispatch::{Ask, Patience, Peer};
@@ -41,23 +45,27 @@ const PUBLIC_BODY_BYTES_MAX: usize = 64 * 1024;
 /// The version in documents and answers.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+// Anybody may read the documents, and to make one takes milliseconds.
+static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| openapi(VERSION).to_string().into());
+static ASYNCAPI: LazyLock<Bytes> = LazyLock::new(|| asyncapi(VERSION).to_string().into());
+static SCHEMA: LazyLock<Bytes> = LazyLock::new(|| schema_document().to_string().into());
+
+/// The route of a document that is made once.
+fn document(json: &'static LazyLock<Bytes>) -> Route {
+    web::get().to(async || {
+        let json = Bytes::clone(json);
+        HttpResponse::Ok().content_type(ContentType::json()).body(json)
+    })
+}
+
 /// Adds every route of the server.
 pub fn routes(config: &mut ServiceConfig) {
     config
         .route("/health/live", web::get().to(live))
         .route("/health/ready", web::get().to(ready))
-        .route(
-            "/v1/openapi.json",
-            web::get().to(async || HttpResponse::Ok().json(openapi(VERSION))),
-        )
-        .route(
-            "/v1/asyncapi.json",
-            web::get().to(async || HttpResponse::Ok().json(asyncapi(VERSION))),
-        )
-        .route(
-            "/v1/schema.json",
-            web::get().to(async || HttpResponse::Ok().json(schema_document())),
-        )
+        .route("/v1/openapi.json", document(&OPENAPI))
+        .route("/v1/asyncapi.json", document(&ASYNCAPI))
+        .route("/v1/schema.json", document(&SCHEMA))
         .route("/v1/ws", web::get().to(ws::connect))
         .route("/v1/commands", web::post().to(command))
         .service(
@@ -231,6 +239,11 @@ fn require_json(request: &HttpRequest) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::UnsupportedMediaType, message))
 }
 
+/// How long the body is, as its headers say.
+fn content_length(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// The body, of at most `bytes_max` bytes whatever its headers say.
 async fn body(
     request: &HttpRequest,
@@ -241,8 +254,7 @@ async fn body(
         let message = format!("the body is larger than {bytes_max} bytes");
         ApiError::new(ErrorCode::PayloadTooLarge, message)
     };
-    let length = request.headers().get("content-length").and_then(|value| value.to_str().ok());
-    if length.and_then(|text| text.parse::<usize>().ok()).is_some_and(|length| length > bytes_max) {
+    if content_length(request).is_some_and(|length| length > bytes_max) {
         return Err(too_large());
     }
     let mut body = Vec::new();

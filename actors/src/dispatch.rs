@@ -7,6 +7,7 @@ mod accounts;
 mod admin;
 mod agents;
 mod backups;
+mod bodies;
 mod files;
 mod patience;
 mod presence;
@@ -36,8 +37,12 @@ pub use backups::{
     BackupAsk, BackupPart, Download, ImportAsk, Upload, begin_upload, disk_failed, download, import,
 };
 pub(crate) use backups::{Uploads, read_part_for};
-pub use files::{FileAsk, FileBytes, file_bytes, put_file_bytes};
-pub(crate) use files::{read_file_for, write_file_for};
+pub(crate) use bodies::Bodies;
+pub use bodies::{ANSWER_STALL, Held};
+pub use files::{
+    FileAsk, FileBytes, FileDownload, FilePart, begin_put, download_file, put_file_bytes,
+};
+pub(crate) use files::{read_file_for, read_file_part_for, write_file_for};
 pub use patience::Patience;
 pub(crate) use patience::given_up;
 

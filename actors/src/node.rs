@@ -14,7 +14,7 @@ use crate::Services;
 use crate::backups::{Backups, Desk};
 use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
-use crate::dispatch::Uploads;
+use crate::dispatch::{Bodies, Uploads};
 use crate::owner::Hop;
 use crate::project::{Listen, Listener, ProjectHandle};
 use crate::rates::Rates;
@@ -46,6 +46,8 @@ pub struct Node {
     pub(crate) backups: Address<Backups>,
     /// Who is sending archives.
     pub(crate) uploads: Arc<Uploads>,
+    /// Whose files and archives are in memory.
+    pub(crate) bodies: Arc<Bodies>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) rates: Arc<Rates>,
@@ -125,6 +127,7 @@ impl Node {
             recorder,
             backups,
             uploads: Arc::default(),
+            bodies: Arc::default(),
             tickets: Arc::default(),
             connections,
             rates,

@@ -17,7 +17,8 @@ use crate::Node;
 use crate::connection::Outbound;
 use crate::directory::FindProject;
 use crate::dispatch::{
-    BackupPart, Done, FileBytes, broken, perform_for, read_file_for, read_part_for, write_file_for,
+    BackupPart, Done, FileBytes, FilePart, broken, perform_for, read_file_for, read_file_part_for,
+    read_part_for, write_file_for,
 };
 use crate::project::{JoinRoom, LeaveRooms, RoomHeads, SendSnapshots};
 use crate::supervision::{AskError, Panicked, current_request, guarded, in_request};
@@ -49,10 +50,17 @@ pub enum OwnerAsk {
         /// The connection that it came over, if it came over one.
         connection_id: Option<ConnectionId>,
     },
-    /// Read a file whole.
+    /// Read the beginning of a file.
     ReadFile {
         /// Which.
         path: String,
+    },
+    /// Read a part of a file.
+    ReadFilePart {
+        /// Which.
+        path: String,
+        /// From where.
+        offset: u64,
     },
     /// Write a file whole.
     WriteFile {
@@ -122,6 +130,8 @@ pub enum OwnerAnswer {
     Done(Done),
     /// To `ReadFile`.
     File(FileBytes),
+    /// To `ReadFilePart`.
+    FilePart(FilePart),
     /// To `WriteFile`: the file, and whether it was a repeat.
     Written(File, bool),
     /// To `ReadBackup`.
@@ -201,6 +211,10 @@ impl Node {
             }
             OwnerAsk::ReadFile { path } => {
                 read_file_for(self, user_id, project_id, path).await.map(OwnerAnswer::File)
+            }
+            OwnerAsk::ReadFilePart { path, offset } => {
+                let part = read_file_part_for(self, &project_id, path, offset).await;
+                part.map(OwnerAnswer::FilePart)
             }
             OwnerAsk::WriteFile { path, bytes, idempotency_key } => {
                 let written =

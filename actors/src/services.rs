@@ -87,6 +87,8 @@ pub struct Settings {
     pub tool_timeout: Duration,
     /// How long a socket may stay without authentication.
     pub hello_timeout: Duration,
+    /// How long a client may take nothing of an answer that comes part by part.
+    pub answer_stall: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
     /// A project that nobody needs for this long is closed; never zero.

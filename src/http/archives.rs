@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
 
-use actix_web::body::SizedStream;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_LENGTH, ETAG, Header, IF_RANGE, Range};
 use actix_web::web::Payload;
@@ -22,6 +21,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::RestError;
+use super::parts::body_of;
 use super::{claims, request_id, undisturbed};
 
 /// How long a client may send nothing of an archive.
@@ -61,7 +61,8 @@ pub(super) async fn download_backup(
         .insert_header((ETAG, etag))
         .insert_header(("Accept-Ranges", "bytes"))
         .insert_header(("Content-Disposition", format!("attachment; filename=\"{name}\"")));
-    Ok(response.body(SizedStream::new(length, Box::pin(bytes_of(download, first, length)))))
+    let stall = node.services.settings.answer_stall;
+    Ok(response.body(body_of(request, stall, length, bytes_of(download, first, length))))
 }
 
 /// The first and last byte of the one range that a request asks for. One that makes no sense, and

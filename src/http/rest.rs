@@ -4,8 +4,10 @@
 use actix_web::http::header::ContentType;
 use actix_web::web::{Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+use futures_util::{Stream, stream};
 use iris_actors::Node;
-use iris_actors::dispatch::{self, Ask, Done, FileAsk, FileBytes};
+use iris_actors::dispatch::{self, Ask, Done, FileAsk, FileDownload};
 use iris_protocol::limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use iris_protocol::{
     ApiError, Command, Data as Shape, Method, Operation, ProjectId, QueryKind, RestRoute, Right,
@@ -15,7 +17,11 @@ use serde_json::{Map, Value, json};
 
 use super::archives;
 use super::error::{RestError, status_code};
-use super::{PUBLIC_BODY_BYTES_MAX, body, claims, peer, request_id, require_json, undisturbed};
+use super::parts::body_of;
+use super::{
+    PUBLIC_BODY_BYTES_MAX, body, claims, content_length, peer, request_id, require_json,
+    undisturbed,
+};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -229,20 +235,36 @@ async fn file(
     let request_id = request_id(request);
     let ask = FileAsk { claims, project_id, path, request_id };
     if route.method == Method::Get {
-        let FileBytes { file, bytes } = dispatch::file_bytes(node, ask).await?;
-        return Ok(HttpResponse::Ok()
+        let download = dispatch::download_file(node, ask).await?;
+        let (stall, file) = (node.services.settings.answer_stall, &download.file);
+        let size = file.size;
+        let mut response = HttpResponse::Ok();
+        response
             .content_type("application/octet-stream")
             .insert_header(("ETag", format!("\"{}\"", file.hash)))
-            .insert_header(("X-Iris-File-Version", file.version.to_string()))
-            .body(bytes));
+            .insert_header(("X-Iris-File-Version", file.version.to_string()));
+        return Ok(response.body(body_of(request, stall, size, bytes_of(download))));
     }
     let key = idempotency_key(request)?;
-    node.admits(ask.claims.as_ref(), Operation::FileWrite, Some(&ask.project_id), None).await?;
+    // One of unknown length may be as long as any.
+    let length = content_length(request).unwrap_or(FILE_BYTES_MAX).min(FILE_BYTES_MAX);
+    let held = dispatch::begin_put(node, &ask, length as u64).await?;
     let bytes = body(request, payload, FILE_BYTES_MAX).await?;
     let node = node.clone();
-    let put = async move { dispatch::put_file_bytes(&node, ask, bytes, key).await };
+    let put = async move {
+        let put = dispatch::put_file_bytes(&node, ask, bytes, key).await;
+        drop(held);
+        put
+    };
     let (file, replayed) = undisturbed(put).await?;
     Ok(answer_with(route, &json!({ "data": file }), replayed))
+}
+
+fn bytes_of(download: FileDownload) -> impl Stream<Item = Result<Bytes, ApiError>> {
+    stream::try_unfold(download, async |mut download| {
+        let part = download.part().await?;
+        Ok(part.map(|bytes| (Bytes::from(bytes), download)))
+    })
 }
 
 #[cfg(test)]

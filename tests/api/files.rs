@@ -1,5 +1,7 @@
 //! File contents, and paths that lead where nobody may go.
 
+mod slow;
+
 use iris_protocol::{
     ErrorCode, FileRead, FileWrite,
     limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX},

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 
+use super::bodies::{ANSWER_BYTES, Held, PART_BYTES};
 use super::{Done, Grant, check_space, done, internal, stored};
 use crate::backups::{
     BackUpServer, ImportArchive, NewFile, RestoreBackup, WriteBackup, archive_path, server_backups,
@@ -30,8 +31,6 @@ use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::supervision::current_request;
 use crate::{Node, write};
 
-/// Bytes of an archive that are read at a time.
-const PART_BYTES: u64 = 256 * 1024;
 /// Bytes of an archive that are hashed at a time.
 const HASHED_BYTES: usize = 256 * 1024;
 /// Archives that may be received at the same time.
@@ -140,12 +139,12 @@ pub struct BackupAsk {
 }
 
 /// A backup that may be downloaded. Its bytes come part by part.
-#[derive(Clone)]
 pub struct Download {
     /// What it is.
     pub backup: Backup,
     node: Node,
     user_id: UserId,
+    _held: Held,
 }
 
 /// A part of an archive.
@@ -161,18 +160,20 @@ pub struct BackupPart {
 /// Begins a download, for a caller who may `project.backup.read`. It is in the audit then.
 ///
 /// # Errors
-/// Those of the gate; `NOT_FOUND`; `GONE` for an export whose day is over.
+/// Those of the gate; `NOT_FOUND`; `GONE` for an export whose day is over; `OVERLOADED` when too much is
+/// being sent and read.
 pub async fn download(node: &Node, ask: BackupAsk) -> Result<Download, ApiError> {
     let BackupAsk { claims, project_id, backup_id, request_id } = ask;
     let begin = async {
         let operation = Operation::BackupRead;
         let grant = node.gate(claims.as_ref(), operation, Some(&project_id)).await?;
         let user_id = grant.user_id()?.clone();
+        let held = node.bodies.hold(&user_id, ANSWER_BYTES)?;
         let nothing = ReadPart { backup_id, offset: 0, bytes_max: 0 };
         let BackupPart { backup, .. } = part(node, &project_id, &user_id, nothing).await?;
         let details = json!({ "backupId": backup.id });
         audit(node, &user_id, operation, &project_id, details).await?;
-        Ok(Download { backup, node: node.clone(), user_id })
+        Ok(Download { backup, node: node.clone(), user_id, _held: held })
     };
     node.request(request_id, Operation::BackupRead, Some(&project_id), begin).await
 }

@@ -2,16 +2,16 @@
 
 use iris_auth::AccessClaims;
 use iris_protocol::{
-    ApiError, File, FileContent, FilePayload, FileRead, FileType, FileWrite, Operation, ProjectId,
-    UserId,
+    ApiError, ErrorCode, File, FileContent, FilePayload, FileRead, FileType, FileWrite, Operation,
+    ProjectId, UserId,
     limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX},
 };
 use iris_store::WriteContext;
 use iris_store::project::RecordFileWrite;
-use iris_workspace::{WorkspaceError, content_hash};
-
+use iris_workspace::{ContentHash, WorkspaceError, content_hash};
 use serde::{Deserialize, Serialize};
 
+use super::bodies::{ANSWER_BYTES, Held, PART_BYTES};
 use super::{Done, Grant, check_space, done, internal, stored};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::{Node, write as commit};
@@ -21,7 +21,7 @@ use crate::{Node, write as commit};
 pub struct FileBytes {
     /// The file.
     pub file: File,
-    /// All of them.
+    /// All of them, or the first ones.
     #[serde(with = "crate::owner::base64_bytes")]
     pub bytes: Vec<u8>,
 }
@@ -39,30 +39,123 @@ pub struct FileAsk {
     pub request_id: Option<String>,
 }
 
-/// Reads a file as bytes, for a caller who may `file.read`.
-///
-/// # Errors
-/// Those of the gate; `INVALID_REQUEST`, `FORBIDDEN`, `NOT_FOUND`, `PAYLOAD_TOO_LARGE` for the path.
-pub async fn file_bytes(node: &Node, ask: FileAsk) -> Result<FileBytes, ApiError> {
-    let FileAsk { claims, project_id, path, request_id } = ask;
-    let read = async {
-        let grant = node.gate(claims.as_ref(), Operation::FileRead, Some(&project_id)).await?;
-        let ask = OwnerAsk::ReadFile { path };
-        let answer = node.ask_owner(&project_id, grant.user_id()?, ask, None).await?;
-        let OwnerAnswer::File(file) = answer else { return Err(mismatch()) };
-        Ok(file)
-    };
-    node.request(request_id, Operation::FileRead, Some(&project_id), read).await
+/// A file that may be read. Its bytes come part by part.
+pub struct FileDownload {
+    /// What it is.
+    pub file: File,
+    node: Node,
+    project_id: ProjectId,
+    user_id: UserId,
+    path: String,
+    /// The first part, until it is taken.
+    first: Option<Vec<u8>>,
+    /// Bytes that were taken.
+    offset: u64,
+    /// Theirs.
+    hash: ContentHash,
+    _held: Held,
 }
 
-/// Reads a file as the owner of the project.
+/// Begins to read a file, for a caller who may `file.read`.
+///
+/// # Errors
+/// Those of the gate; `INVALID_REQUEST`, `FORBIDDEN`, `NOT_FOUND`, `PAYLOAD_TOO_LARGE` for the path;
+/// `OVERLOADED` when too much is being sent and read.
+pub async fn download_file(node: &Node, ask: FileAsk) -> Result<FileDownload, ApiError> {
+    let FileAsk { claims, project_id, path, request_id } = ask;
+    let begin = async {
+        let grant = node.gate(claims.as_ref(), Operation::FileRead, Some(&project_id)).await?;
+        let user_id = grant.user_id()?.clone();
+        let held = node.bodies.hold(&user_id, ANSWER_BYTES)?;
+        let ask = OwnerAsk::ReadFile { path: path.clone() };
+        let answer = node.ask_owner(&project_id, &user_id, ask, None).await?;
+        let OwnerAnswer::File(FileBytes { file, bytes }) = answer else { return Err(mismatch()) };
+        Ok(FileDownload {
+            file,
+            node: node.clone(),
+            project_id: project_id.clone(),
+            user_id,
+            path,
+            first: Some(bytes),
+            offset: 0,
+            hash: ContentHash::default(),
+            _held: held,
+        })
+    };
+    node.request(request_id, Operation::FileRead, Some(&project_id), begin).await
+}
+
+impl FileDownload {
+    /// The next bytes; none at the end. The last ones come only when all of them together are the
+    /// content that was begun with.
+    ///
+    /// # Errors
+    /// `CONFLICT` when the file changed meanwhile; those of reading it.
+    pub async fn part(&mut self) -> Result<Option<Vec<u8>>, ApiError> {
+        if self.offset == self.file.size {
+            return Ok(None);
+        }
+        let bytes = if let Some(first) = self.first.take() {
+            first
+        } else {
+            let ask = OwnerAsk::ReadFilePart { path: self.path.clone(), offset: self.offset };
+            let asked = self.node.ask_owner(&self.project_id, &self.user_id, ask, None);
+            let OwnerAnswer::FilePart(part) = asked.await? else { return Err(mismatch()) };
+            part.bytes
+        };
+        self.offset += bytes.len() as u64;
+        self.hash.update(&bytes);
+        let is_too_short = bytes.is_empty();
+        let is_too_long = self.offset > self.file.size;
+        let is_last = self.offset == self.file.size;
+        if is_too_short || is_too_long || (is_last && self.hash.clone().finish() != self.file.hash)
+        {
+            return Err(ApiError::new(ErrorCode::Conflict, "the file changed while it was read"));
+        }
+        Ok(Some(bytes))
+    }
+}
+
+/// Reads the beginning of a file as the owner of the project.
 pub(crate) async fn read_file_for(
     node: &Node,
     user_id: UserId,
     project_id: ProjectId,
     path: String,
 ) -> Result<FileBytes, ApiError> {
-    read_bytes(node, &Grant::of(user_id, project_id), path, FILE_BYTES_MAX).await
+    let grant = Grant::of(user_id, project_id);
+    read_bytes(node, &grant, path, FILE_BYTES_MAX as u64, PART_BYTES).await
+}
+
+/// A part of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePart {
+    /// Some bytes from the offset on; none at the end.
+    #[serde(with = "crate::owner::base64_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// Reads a part of a file as the owner of the project.
+pub(crate) async fn read_file_part_for(
+    node: &Node,
+    project_id: &ProjectId,
+    path: String,
+    offset: u64,
+) -> Result<FilePart, ApiError> {
+    let workspace = node.project(project_id).await?.workspace;
+    let read = move || workspace.read_part(&path, offset, PART_BYTES);
+    let bytes = tokio::task::spawn_blocking(read).await.map_err(internal)?.map_err(refused)?;
+    Ok(FilePart { bytes })
+}
+
+/// Makes room for a file of so many bytes that a caller sends, who may `file.write`.
+///
+/// # Errors
+/// Those of the gate; `OVERLOADED` when too much is being sent and read.
+pub async fn begin_put(node: &Node, ask: &FileAsk, bytes: u64) -> Result<Held, ApiError> {
+    let claims = ask.claims.as_ref();
+    let grant = node.gate(claims, Operation::FileWrite, Some(&ask.project_id)).await?;
+    node.bodies.hold(grant.user_id()?, bytes)
 }
 
 /// Writes a file as bytes, for a caller who may `file.write`. Says too whether this is the answer to
@@ -108,7 +201,8 @@ pub(crate) async fn write_file_for(
 
 pub(super) async fn read(node: &Node, grant: &Grant, request: FileRead) -> Result<Done, ApiError> {
     // What does not fit into a frame has its REST route.
-    let FileBytes { file, bytes } = read_bytes(node, grant, request.path, FRAME_BYTES_MAX).await?;
+    let whole = FRAME_BYTES_MAX as u64;
+    let FileBytes { file, bytes } = read_bytes(node, grant, request.path, whole, whole).await?;
     done(FileContent { file, content: String::from_utf8_lossy(&bytes).into_owned() })
 }
 
@@ -123,28 +217,30 @@ pub(super) async fn write(
     Ok(done(FilePayload { file })?.at(seq, replayed))
 }
 
+/// Reads the first bytes of a file that has at most `size_max`.
 async fn read_bytes(
     node: &Node,
     grant: &Grant,
     path: String,
-    bytes_max: usize,
+    size_max: u64,
+    bytes_max: u64,
 ) -> Result<FileBytes, ApiError> {
     let project = grant.project(node).await?;
     let workspace = project.workspace.clone();
     let read = {
         let path = path.clone();
-        move || workspace.read_bytes(&path, bytes_max as u64)
+        move || workspace.read_beginning(&path, size_max, bytes_max)
     };
     let content = tokio::task::spawn_blocking(read).await.map_err(internal)?.map_err(refused)?;
     let info = content.info;
-    let hash = info.hash.unwrap_or_else(|| content_hash(&content.bytes));
+    let hash = info.hash.unwrap_or_default();
     let known = project.reader.file(info.path.clone()).await.map_err(stored)?;
     // What stands in the file now counts; who wrote it is known only if nobody changed it since.
     let known = known.filter(|file| file.hash == hash);
     let file = known.unwrap_or(File {
         path: info.path,
         r#type: FileType::File,
-        size: content.bytes.len() as u64,
+        size: info.size,
         version: 0,
         hash,
         updated_at: None,
@@ -162,7 +258,7 @@ async fn write_bytes(
 ) -> Result<(File, Option<u64>, bool), ApiError> {
     if bytes.len() > FILE_BYTES_MAX {
         let message = format!("a file may have at most {FILE_BYTES_MAX} bytes");
-        return Err(ApiError::new(iris_protocol::ErrorCode::PayloadTooLarge, message));
+        return Err(ApiError::new(ErrorCode::PayloadTooLarge, message));
     }
     let project = grant.project(node).await?;
     // A repeat must not touch the file again: somebody may have changed it since.

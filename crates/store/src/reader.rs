@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use crate::condition::Condition;
 use crate::{StoreError, database};
 
-/// Most connections of one pool.
+/// Most connections of one pool, and most queries of one database that run or wait for a connection.
 const CONNECTIONS_MAX: u32 = 4;
 /// Databases that keep connections to be read.
 const POOLS_MAX: usize = 64;
@@ -52,13 +52,17 @@ type Connections = Mutex<Option<Pool<SqliteConnectionManager>>>;
 #[derive(Debug, Clone)]
 pub struct Reader {
     connections: Arc<Connections>,
+    /// One for each connection: who waits for another query of the same database must not keep one of
+    /// the permits that all databases share.
+    turns: Arc<Semaphore>,
     condition: Arc<Condition>,
 }
 
 impl Reader {
     /// A reader of a database that a writer has open. Connects at the first query.
     pub(crate) fn new(condition: Arc<Condition>) -> Self {
-        Self { connections: Arc::default(), condition }
+        let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+        Self { connections: Arc::default(), turns, condition }
     }
 
     fn pool(&self) -> Pool<SqliteConnectionManager> {
@@ -76,7 +80,8 @@ impl Reader {
 
     /// Runs `f` on a blocking thread, inside one read transaction: it sees one state.
     ///
-    /// Waits for one of the permits that all databases share, then at most 5 s for a connection.
+    /// Waits for its turn at this database, then for one of the permits that all databases share, then
+    /// at most 5 s for a connection.
     /// Dropping the future lets a query that runs already run to its end.
     ///
     /// # Errors
@@ -86,10 +91,11 @@ impl Reader {
         &self,
         f: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(StoreError::internal)?;
         let permit = PERMITS.acquire().await.map_err(StoreError::internal)?;
         let reader = self.clone();
         let query = move || {
-            let _permit = permit;
+            let _held = (turn, permit);
             reader.read_blocking(f)
         };
         spawn_blocking(query).await.map_err(StoreError::internal)?
@@ -202,6 +208,41 @@ mod tests {
         assert_eq!(last.read(query).await.unwrap(), 0);
         assert!(!has_pool(POOLS_MAX));
         assert_eq!(last.read(numbers).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn queries_that_wait_for_a_busy_database_keep_none_from_another() {
+        let ((_one, _, busy), (_two, _, other)) = (database(), database());
+        let (runs, mut running) = tokio::sync::mpsc::unbounded_channel();
+        let mut queries = tokio::task::JoinSet::new();
+        let mut held = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            let (reader, runs) = (busy.clone(), runs.clone());
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            held.push(release);
+            let query = move |conn: &Connection| {
+                runs.send(()).unwrap();
+                // Fails once it is released.
+                released.recv().unwrap_err();
+                numbers(conn)
+            };
+            queries.spawn(async move { reader.read(query).await });
+        }
+        for _ in 0..CONNECTIONS_MAX {
+            running.recv().await.unwrap();
+        }
+        for _ in 0..QUERIES_MAX {
+            let reader = busy.clone();
+            queries.spawn(async move { reader.read(numbers).await });
+        }
+        // Lets each of them come as far as it can.
+        tokio::task::yield_now().await;
+        assert_eq!(other.read(numbers).await.unwrap(), 0);
+        assert!(queries.try_join_next().is_none());
+        drop(held);
+        for counted in queries.join_all().await {
+            assert_eq!(counted.unwrap(), 0);
+        }
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub struct AppOptions {
     pub approval_timeout: Duration,
     /// How long a socket may stay without authentication.
     pub hello_timeout: Duration,
+    /// How long a client may take nothing of an answer that comes part by part.
+    pub answer_stall: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
     /// How often a comment is written to each event stream.
@@ -100,8 +102,14 @@ pub struct AppOptions {
 
 impl Default for AppOptions {
     fn default() -> Self {
-        let Dependencies { turn, approval_timeout, hello_timeout, stream_comments, .. } =
-            Dependencies::default();
+        let Dependencies {
+            turn,
+            approval_timeout,
+            hello_timeout,
+            answer_stall,
+            stream_comments,
+            ..
+        } = Dependencies::default();
         let scripted = ProviderConfig::new(ProviderKind::Scripted);
         Self {
             registration: Registration::Open,
@@ -112,6 +120,7 @@ impl Default for AppOptions {
             clock: None,
             approval_timeout,
             hello_timeout,
+            answer_stall,
             presence: PresenceSettings::default(),
             stream_comments,
             access_token_lifetime: None,
@@ -188,6 +197,7 @@ impl AppOptions {
             turn: self.turn,
             approval_timeout: self.approval_timeout,
             hello_timeout: self.hello_timeout,
+            answer_stall: self.answer_stall,
             presence: self.presence,
             stream_comments: self.stream_comments,
             access_token_lifetime: self.access_token_lifetime,

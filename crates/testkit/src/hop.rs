@@ -241,6 +241,7 @@ async fn serve(node: Node, mut questions: UnboundedReceiver<String>, back: Wire)
                     | OwnerAsk::Snapshots { connection_id: id, .. } => connections.get(id).cloned(),
                     OwnerAsk::Perform { .. }
                     | OwnerAsk::ReadFile { .. }
+                    | OwnerAsk::ReadFilePart { .. }
                     | OwnerAsk::WriteFile { .. }
                     | OwnerAsk::ReadBackup { .. }
                     | OwnerAsk::Leave { .. } => None,

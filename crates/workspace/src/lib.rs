@@ -27,7 +27,7 @@ pub use error::WorkspaceError;
 pub use find::{ListEntry, Listing};
 pub use grep::{GREP_CONTEXT_MAX, GrepFile, GrepLine, GrepOutcome, GrepQuery};
 pub use path::{PATH_BYTES_MAX, PATH_COMPONENTS_MAX, RelPath};
-pub use read::{EntryKind, FileContent, FileInfo, TextContent, content_hash};
+pub use read::{ContentHash, EntryKind, FileContent, FileInfo, TextContent, content_hash};
 pub use walk::{Cut, SearchLimits};
 pub use write::WriteOutcome;
 

@@ -1,6 +1,6 @@
 //! Reading one file, and facts about one file.
 
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::time::UNIX_EPOCH;
 
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
@@ -50,10 +50,13 @@ pub struct FileInfo {
     pub modified_ms: i64,
 }
 
+/// Bytes that are hashed at a time.
+const CHUNK_BYTES: usize = 64 * 1024;
+
 /// A file's bytes and the facts that go with exactly these bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileContent {
-    /// The whole content.
+    /// The whole content, or as much of its beginning as was asked for.
     pub bytes: Vec<u8>,
     /// Facts; `hash` is always present.
     pub info: FileInfo,
@@ -85,6 +88,64 @@ impl Workspace {
         let bytes = read_bounded(file, &path, size_max)?;
         let info = FileInfo { hash: Some(content_hash(&bytes)), ..info_of(&path, &metadata) };
         Ok(FileContent { bytes, info })
+    }
+
+    /// Reads the first `bytes_max` bytes of a regular file of at most `size_max` bytes. Its size and its
+    /// hash are those of all of it, which is never held at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::read_bytes`].
+    pub fn read_beginning(
+        &self,
+        path: &str,
+        size_max: u64,
+        bytes_max: u64,
+    ) -> Result<FileContent, WorkspaceError> {
+        let path = RelPath::file(path)?;
+        let (file, metadata) = open_file(self.root(), &path, path.as_str(), FollowSymlinks::Yes)?;
+        let too_large = |size| WorkspaceError::TooLarge { path: path.to_string(), size, size_max };
+        if metadata.len() > size_max {
+            return Err(too_large(metadata.len()));
+        }
+        let from_io = |source| WorkspaceError::from_io(&path, source);
+        let mut file = file.take(size_max.saturating_add(1));
+        let mut bytes = Vec::new();
+        file.by_ref().take(bytes_max).read_to_end(&mut bytes).map_err(from_io)?;
+        let (mut size, mut hash) = (bytes.len() as u64, ContentHash::default());
+        hash.update(&bytes);
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            let count = file.read(&mut chunk).map_err(from_io)?;
+            let Some(read) = chunk.get(..count).filter(|read| !read.is_empty()) else { break };
+            size += count as u64;
+            hash.update(read);
+        }
+        if size > size_max {
+            return Err(too_large(size));
+        }
+        let info = FileInfo { size, hash: Some(hash.finish()), ..info_of(&path, &metadata) };
+        Ok(FileContent { bytes, info })
+    }
+
+    /// Reads at most `bytes_max` bytes of a regular file from `offset` on; none behind its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::read_bytes`], but for `TooLarge`.
+    pub fn read_part(
+        &self,
+        path: &str,
+        offset: u64,
+        bytes_max: u64,
+    ) -> Result<Vec<u8>, WorkspaceError> {
+        let path = RelPath::file(path)?;
+        let (mut file, _) = open_file(self.root(), &path, path.as_str(), FollowSymlinks::Yes)?;
+        let mut bytes = Vec::new();
+        let read = file.seek(SeekFrom::Start(offset));
+        let read = read.and_then(|_| file.take(bytes_max).read_to_end(&mut bytes));
+        read.map_err(|source| WorkspaceError::from_io(&path, source))?;
+        Ok(bytes)
     }
 
     /// Reads a whole UTF-8 file of at most `size_max` bytes.
@@ -129,6 +190,22 @@ impl Workspace {
 /// ```
 pub fn content_hash(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// The [`content_hash`] of bytes that come part by part.
+#[derive(Debug, Clone, Default)]
+pub struct ContentHash(Sha256);
+
+impl ContentHash {
+    /// Goes on with the next part.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all parts.
+    pub fn finish(self) -> String {
+        hex(&self.0.finalize())
+    }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

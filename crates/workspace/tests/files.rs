@@ -92,6 +92,31 @@ fn files_at_the_limit_pass_and_one_byte_more_does_not() {
 }
 
 #[test]
+fn a_file_is_read_part_by_part() {
+    let (temp, workspace) = project();
+    let bytes: Vec<u8> = (0..50_000_u32).flat_map(u32::to_le_bytes).collect();
+    workspace.write("a", &bytes).unwrap();
+    let whole = workspace.read_bytes("a", 200_000).unwrap();
+    for bytes_max in [0_u32, 1, 100_000, 200_000, 300_000] {
+        let beginning = workspace.read_beginning("a", 200_000, bytes_max.into()).unwrap();
+        assert_eq!(beginning.info, whole.info);
+        assert_eq!(beginning.bytes, bytes[..bytes_max.min(200_000) as usize]);
+        let rest = workspace.read_part("a", beginning.bytes.len() as u64, 200_000).unwrap();
+        assert_eq!([beginning.bytes, rest].concat(), bytes);
+    }
+    assert_eq!(workspace.read_part("a", 7, 3).unwrap(), bytes[7..10]);
+    assert_eq!(workspace.read_part("a", 200_001, 3).unwrap(), b"");
+    let error = workspace.read_beginning("a", 199_999, 3).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::PayloadTooLarge);
+    std::os::unix::fs::symlink("/etc/passwd", temp.path().join("link")).unwrap();
+    for (path, reason) in [("link", "path_escape"), ("../x", "invalid_path")] {
+        let read = workspace.read_beginning(path, 9, 9);
+        assert_eq!(read.unwrap_err().reason(), Some(reason));
+        assert_eq!(workspace.read_part(path, 0, 9).unwrap_err().reason(), Some(reason));
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text_are_said_to_be_binary() {
     let (_temp, workspace) = project();
     for bytes in [&b"a\0b"[..], &[0xff, 0xfe], &[b'a', 0xc3]] {
