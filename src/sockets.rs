@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::io;
 use std::net::Shutdown;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use actix_web::HttpRequest;
@@ -29,13 +29,34 @@ pub(crate) fn accepted(io: &dyn Any, data: &mut Extensions) {
     }
 }
 
-/// A second handle of the socket, for [`abort`].
+/// A second handle of the socket, for [`abort`] and [`Deafening`].
 fn prepared(stream: &TcpStream) -> io::Result<Socket> {
     let socket = SockRef::from(stream);
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     socket.try_clone()
+}
+
+/// When it is dropped the connection hears nothing more, so that it ends as soon as all was written.
+/// Else the HTTP server would wait a second for what the client may still say, while RFC 6455 (section
+/// 7.1.1) has the client wait for the server to end it.
+pub(crate) struct Deafening(Weak<Socket>);
+
+impl Deafening {
+    /// For the connection of a request.
+    pub(crate) fn of(request: &HttpRequest) -> Self {
+        Self(request.conn_data::<Arc<Socket>>().map(Arc::downgrade).unwrap_or_default())
+    }
+}
+
+impl Drop for Deafening {
+    fn drop(&mut self) {
+        let Some(socket) = self.0.upgrade() else { return };
+        if let Err(error) = socket.shutdown(Shutdown::Read) {
+            tracing::debug!(%error, "a connection had ended before it was closed");
+        }
+    }
 }
 
 /// What ends the connection of a request at once. Bytes that wait in the kernel are thrown away, so

@@ -27,7 +27,7 @@ use iris_protocol::{ApiError, Operation};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::http::{RestError, peer, who_connects};
-use crate::sockets;
+use crate::sockets::{self, Deafening};
 
 /// Bytes that one write joins from the queue, as long as there are frames.
 const WRITE_BYTES: usize = 32 * 1024;
@@ -60,7 +60,8 @@ pub(crate) async fn connect(
         peer: peer(&request),
     };
     connection.start();
-    Ok(response.streaming(Outgoing { outbound, codec: Codec::new() }))
+    let end = Deafening::of(&request);
+    Ok(response.streaming(Outgoing { outbound, codec: Codec::new(), _end: end }))
 }
 
 fn shake_hands(request: &HttpRequest) -> Result<HttpResponseBuilder, ApiError> {
@@ -79,6 +80,7 @@ fn ticket(request: &HttpRequest) -> Option<String> {
 struct Outgoing {
     outbound: Arc<Outbound>,
     codec: Codec,
+    _end: Deafening,
 }
 
 impl Stream for Outgoing {

@@ -17,6 +17,7 @@ use tokio_util::codec::Encoder;
 
 use super::{Heard, Incoming, close, shake_hands, write_text};
 use crate::http::RestError;
+use crate::sockets::Deafening;
 
 /// `GET /echo`.
 pub(crate) async fn connect(
@@ -26,7 +27,8 @@ pub(crate) async fn connect(
     let mut response = shake_hands(&request)?;
     // Nobody says hello: as much may come as from somebody who is known.
     let incoming = Incoming::new(payload, Arc::new(AtomicBool::new(true)));
-    Ok(response.streaming(Echo { incoming, codec: Codec::new(), is_ended: false }))
+    let end = Deafening::of(&request);
+    Ok(response.streaming(Echo { incoming, codec: Codec::new(), is_ended: false, _end: end }))
 }
 
 /// The response body: an answer to each message, before the next one is read.
@@ -35,6 +37,7 @@ struct Echo {
     codec: Codec,
     /// The last frame was a close frame.
     is_ended: bool,
+    _end: Deafening,
 }
 
 impl Stream for Echo {

@@ -2,6 +2,7 @@
 //! library can send is in `socket`.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use iris_protocol::limits::FRAME_BYTES_MAX;
 use iris_testkit::{TestApp, patiently, spawn_app};
@@ -244,4 +245,22 @@ async fn a_goodbye_is_answered_and_nothing_after_it() {
         raw.send(&[goodbye, frame(LAST | TEXT, REQUEST), frame(LAST | PING, b"")].concat()).await;
         assert_eq!(raw.close_code().await, 1000);
     }
+}
+
+#[tokio::test]
+async fn the_server_ends_the_connection_and_does_not_wait_for_the_client() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let mut shortest = Duration::MAX;
+    for _ in 0..5 {
+        let mut raw = Raw::open(&app, ann.token()).await;
+        raw.send(&close_frame(1000, b"bye")).await;
+        let (opcode, _) = raw.frame().await.unwrap();
+        assert_eq!(opcode, CLOSE);
+        let said = Instant::now();
+        assert_eq!(raw.frame().await, None);
+        shortest = shortest.min(said.elapsed());
+    }
+    // What waits for the client waits half a second at least.
+    assert!(shortest < Duration::from_millis(300), "{shortest:?}");
 }

@@ -189,7 +189,7 @@ export type ConnectionId = string;
 
 /** Bounds that a client should know. */
 export interface ConnectionLimits {
-  /** Largest message in either direction, in bytes. */
+  /** Largest message that a client may send, in bytes; what the server sends can be larger. */
   frameBytesMax: number;
   /** Most requests in flight. */
   requestsInFlightMax: number;
