@@ -21,6 +21,14 @@ pub(crate) const OK: &str = "HTTP/1.1 200 ";
 /// The server's program.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_iris");
 
+/// Everybody here is one user who does much.
+const LIMITS_OFF: [(&str, &str); 4] = [
+    ("IRIS_REQUESTS_PER_SECOND", "0"),
+    ("IRIS_CONNECTIONS_PER_USER_MAX", "0"),
+    ("IRIS_REFUSALS_PER_MINUTE_MAX", "0"),
+    ("IRIS_PUBLIC_REQUESTS_PER_MINUTE", "0"),
+];
+
 /// A server that runs until it is stopped or dropped.
 pub(crate) struct Server {
     child: Child,
@@ -61,6 +69,7 @@ impl Server {
             .env("IRIS_SETUP_TOKEN", SETUP_TOKEN)
             .env("IRIS_PROVIDERS__SCRIPTED__KIND", "scripted")
             .env("IRIS_DEFAULT_MODEL", format!("{PROVIDER}/script"))
+            .envs(LIMITS_OFF)
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
