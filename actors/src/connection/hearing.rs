@@ -88,9 +88,10 @@ impl Connection {
                     }
                     connection.respond(id, value(SubscribePayload { rooms: outcomes }), None);
                 }
-                Err(error) => {
-                    // Whatever was joined before is left too.
-                    connection.forgets(&wanted);
+                Err(Failed { error, has_left }) => {
+                    if has_left {
+                        connection.forgets(&wanted);
+                    }
                     connection.respond(id, Err(error), None);
                 }
             }
@@ -191,9 +192,28 @@ struct Joined {
     outcomes: Vec<RoomOutcome>,
 }
 
+/// A subscription that came to nothing.
+struct Failed {
+    error: ApiError,
+    /// Whether its rooms were left, also those that were joined before.
+    has_left: bool,
+}
+
+impl From<ApiError> for Failed {
+    fn from(error: ApiError) -> Self {
+        Self { error, has_left: false }
+    }
+}
+
+impl Failed {
+    fn left(error: ApiError) -> Self {
+        Self { error, has_left: true }
+    }
+}
+
 impl Join {
     /// Joins the rooms, or none of them when the client is patient no longer.
-    async fn run(self, patience: Arc<Patience>) -> Result<Joined, ApiError> {
+    async fn run(self, patience: Arc<Patience>) -> Result<Joined, Failed> {
         let code = tokio::select! {
             biased;
             joined = self.join_all() => {
@@ -208,10 +228,10 @@ impl Join {
         if let (Some(project_id), Some(claims)) = (&self.project_id, &self.claims) {
             self.leave_again(project_id, &claims.user_id).await;
         }
-        Err(given_up(code))
+        Err(Failed::left(given_up(code)))
     }
 
-    async fn join_all(&self) -> Result<Joined, ApiError> {
+    async fn join_all(&self) -> Result<Joined, Failed> {
         let is_admin_room = |room: &str| room.parse() == Ok(Room::Admin);
         let names: Vec<&str> = self.subscribe.rooms.iter().map(|room| room.parts().0).collect();
         let is_only_admin = !names.is_empty() && names.iter().all(|room| is_admin_room(room));
@@ -227,11 +247,8 @@ impl Join {
                 _ if is_admin_room(room) => self.join_log(room).await,
                 Some((project_id, user_id)) => {
                     // Reading what was missed in the room before took its time.
-                    if !outcomes.is_empty()
-                        && let Err(error) = self.may_hear_project().await
-                    {
-                        self.lose(project_id, user_id).await?;
-                        return Err(error);
+                    if !outcomes.is_empty() {
+                        self.may_still_hear(project_id, user_id).await?;
                     }
                     let user = (user_id, username.as_str());
                     let joined = self.join(project_id, user, room, since.cloned()).await;
@@ -239,11 +256,11 @@ impl Join {
                         Ok(outcome) => outcome,
                         Err(error) => {
                             self.leave_again(project_id, user_id).await;
-                            return Err(error);
+                            return Err(Failed::left(error));
                         }
                     }
                 }
-                None => return Err(ApiError::from(ErrorCode::Internal)),
+                None => return Err(ApiError::from(ErrorCode::Internal).into()),
             });
         }
         let Some((project_id, user_id)) = project else {
@@ -251,11 +268,20 @@ impl Join {
         };
         // Who lost the right after the first look may have been taken out of the rooms before they
         // were in: look again, now that they are.
-        if let Err(error) = self.may_hear_project().await {
-            self.lose(&project_id, &user_id).await?;
-            return Err(error);
-        }
+        self.may_still_hear(&project_id, &user_id).await?;
         Ok(Joined { project_id: Some(project_id), outcomes })
+    }
+
+    /// Looks again whether the user may hear the project. Who may not leaves all of its rooms; where that
+    /// cannot be told, the subscription alone comes to nothing.
+    async fn may_still_hear(&self, project_id: &ProjectId, user_id: &UserId) -> Result<(), Failed> {
+        let Err(error) = self.may_hear_project().await else { return Ok(()) };
+        if matches!(error.code, ErrorCode::Internal | ErrorCode::Overloaded) {
+            self.leave_again(project_id, user_id).await;
+        } else {
+            self.lose(project_id, user_id).await?;
+        }
+        Err(Failed::left(error))
     }
 
     /// Leaves every room of the project, the right to which has ended.

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::ear::{Ear, Known};
 
-/// Between two attempts to connect.
+/// Between two attempts to connect, unless something else is wanted meanwhile.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// Most messages of a session.
 const MESSAGES_MAX: u32 = 100;
@@ -115,7 +115,8 @@ impl Line {
             let ended = self.connection(&mut wants).await;
             self.ear.send_modify(Ear::disconnected);
             if ended.is_err() {
-                tokio::time::sleep(AGAIN_AFTER).await;
+                // Nothing tells that the network is there again.
+                tokio::time::timeout(AGAIN_AFTER, wants.changed()).await.ok();
             }
         }
     }
