@@ -46,7 +46,7 @@ impl Client {
             let scheme = base_url.scheme();
             return Err(ClientError::Protocol(format!("`{scheme}` is neither `http` nor `https`")));
         }
-        let http = reqwest::Client::builder().timeout(timeout).no_proxy().build()?;
+        let http = reqwest::Client::builder().timeout(timeout).no_proxy().no_gzip().build()?;
         Ok(Self { http, base_url, tokens: Arc::default() })
     }
 

@@ -54,6 +54,7 @@ impl Transport {
             .redirect(Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
+            .no_gzip()
             .build()
             .map_err(|source| ConfigError::HttpClient { provider: provider.to_owned(), source })?;
         Ok(Self { client, api_key, bearer, limits })
