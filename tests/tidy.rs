@@ -77,7 +77,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("iris-backup", &["iris-protocol", "iris-store"]),
     ("iris-auth", &["iris-agent", "iris-protocol"]),
     ("iris-llm", &["iris-agent", "iris-protocol"]),
-    ("iris-tools", &["iris-agent", "iris-protocol", "iris-workspace"]),
+    ("iris-tools", &["iris-agent", "iris-egress", "iris-protocol", "iris-workspace"]),
     (
         "iris-actors",
         &[

@@ -162,7 +162,7 @@ impl Orchestrator {
             return Verdict::Refuse(error.to_string());
         }
         match tools.get(tool_name) {
-            Some(tool) if tool.writes() => Verdict::Ask(tool.summary(input)),
+            Some(tool) if tool.asks() => Verdict::Ask(tool.summary(input)),
             Some(_) => Verdict::Run,
             None => Verdict::Refuse(format!("unknown tool `{tool_name}`")),
         }

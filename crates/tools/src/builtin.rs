@@ -83,7 +83,7 @@ impl Tool for Builtin {
 }
 
 /// Tells a blocking thread that nobody waits for it.
-struct CancelOnDrop(Cancel);
+pub(crate) struct CancelOnDrop(pub(crate) Cancel);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
@@ -92,7 +92,7 @@ impl Drop for CancelOnDrop {
 }
 
 /// A schema for an object with these properties, in this order, and no others.
-fn object_schema(properties: &Value, required: &[&str]) -> Value {
+pub(crate) fn object_schema(properties: &Value, required: &[&str]) -> Value {
     json!({
         "type": "object",
         "properties": properties,
@@ -102,7 +102,7 @@ fn object_schema(properties: &Value, required: &[&str]) -> Value {
 }
 
 /// Takes validated arguments apart.
-fn parse<'a, T: Deserialize<'a>>(tool: &str, input: &'a Value) -> Result<T, ToolError> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(tool: &str, input: &'a Value) -> Result<T, ToolError> {
     T::deserialize(input).map_err(|error| ToolError::InvalidInput {
         tool: tool.to_owned(),
         mistakes: vec![Mistake { pointer: String::new(), problem: error.to_string() }],
@@ -110,7 +110,7 @@ fn parse<'a, T: Deserialize<'a>>(tool: &str, input: &'a Value) -> Result<T, Tool
 }
 
 /// A path or a pattern for people: in backticks, each character visible, not too long.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut shown = String::from("`");
     for (index, character) in text.chars().enumerate() {
         if index == SUMMARY_CHARS_MAX {

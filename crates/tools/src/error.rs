@@ -1,5 +1,6 @@
 //! Why a call gave no output; the text goes back to the model.
 
+use iris_egress::EgressError;
 use iris_protocol::ErrorCode;
 use iris_workspace::WorkspaceError;
 
@@ -80,6 +81,15 @@ pub enum ToolError {
         /// The file.
         path: String,
     },
+    /// `webfetch` was refused the way out, or found nothing there.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// `webfetch` found something that is no text.
+    #[error("the page cannot be read: {problem}")]
+    UnreadablePage {
+        /// What it is instead.
+        problem: String,
+    },
     /// Nobody waits for the call any more.
     #[error("the call was cancelled")]
     Cancelled,
@@ -113,9 +123,31 @@ impl ToolError {
             Self::InputTooLarge { .. } => ErrorCode::PayloadTooLarge,
             Self::Workspace(error) => error.code(),
             Self::ChangedSinceRead { .. } => ErrorCode::VersionConflict,
+            Self::Egress(error) => egress_code(error),
+            Self::UnreadablePage { .. } => ErrorCode::UnsupportedMediaType,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::InvalidTool { .. } | Self::Crashed { .. } => ErrorCode::Internal,
         }
+    }
+}
+
+fn egress_code(error: &EgressError) -> ErrorCode {
+    match error {
+        EgressError::BadUrl { .. }
+        | EgressError::BadRequest { .. }
+        | EgressError::TooManyRedirects
+        | EgressError::InsecureRedirect => ErrorCode::InvalidRequest,
+        EgressError::BlockedScheme { .. }
+        | EgressError::BlockedAddress { .. }
+        | EgressError::BlockedPort { .. } => ErrorCode::Forbidden,
+        EgressError::TimedOut { .. } => ErrorCode::DeadlineExceeded,
+        EgressError::TooLarge { .. } => ErrorCode::PayloadTooLarge,
+        EgressError::Busy => ErrorCode::Overloaded,
+        EgressError::Dns { .. }
+        | EgressError::Connect { .. }
+        | EgressError::Tls { .. }
+        | EgressError::BadResponse { .. } => ErrorCode::NotFound,
+        EgressError::Setup { .. } => ErrorCode::Internal,
     }
 }
 

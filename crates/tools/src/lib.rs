@@ -9,6 +9,7 @@ mod error;
 mod output;
 mod registry;
 mod validation;
+mod webfetch;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -18,6 +19,7 @@ pub use error::{Mistake, ToolError};
 pub use output::{FileChange, OUTPUT_BYTES_MAX, ToolOutput};
 pub use registry::ToolRegistry;
 pub use validation::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, is_shallow};
+pub use webfetch::webfetch;
 
 /// Something that a model may call.
 pub trait Tool: Send + Sync {
@@ -30,8 +32,13 @@ pub trait Tool: Send + Sync {
     /// JSON Schema of the arguments, an object; the order of the properties is the order shown.
     fn parameters(&self) -> &Value;
 
-    /// Whether it changes something outside the session, so that somebody has to be asked.
+    /// Whether it changes something outside the session. Such tools run one after the other.
     fn writes(&self) -> bool;
+
+    /// Whether somebody has to be asked before it runs.
+    fn asks(&self) -> bool {
+        self.writes()
+    }
 
     /// One sentence for the person who is asked: what exactly a call with `input` would do.
     fn summary(&self, input: &Value) -> String;

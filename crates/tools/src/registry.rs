@@ -21,7 +21,7 @@ struct Entry {
 }
 
 impl ToolRegistry {
-    /// The built-in tools: `read`, `write`, `edit`, `list`, `glob`, `grep`.
+    /// The built-in tools on files: `read`, `write`, `edit`, `list`, `glob`, `grep`.
     ///
     /// # Errors
     ///
@@ -38,16 +38,30 @@ impl ToolRegistry {
     pub fn new(tools: Vec<Arc<dyn Tool>>) -> Result<Self, ToolError> {
         let mut registry = Self { entries: Vec::with_capacity(tools.len()) };
         for tool in tools {
-            let invalid =
-                |problem| ToolError::InvalidTool { name: tool.name().to_owned(), problem };
-            if registry.get(tool.name()).is_some() {
-                return Err(invalid("another tool has the same name".to_owned()));
-            }
-            let schema = jsonschema::validator_for(tool.parameters())
-                .map_err(|error| invalid(error.to_string()))?;
-            registry.entries.push(Entry { tool, schema });
+            registry.add(tool)?;
         }
         Ok(registry)
+    }
+
+    fn add(&mut self, tool: Arc<dyn Tool>) -> Result<(), ToolError> {
+        let invalid = |problem| ToolError::InvalidTool { name: tool.name().to_owned(), problem };
+        if self.get(tool.name()).is_some() {
+            return Err(invalid("another tool has the same name".to_owned()));
+        }
+        let schema = jsonschema::validator_for(tool.parameters())
+            .map_err(|error| invalid(error.to_string()))?;
+        self.entries.push(Entry { tool, schema });
+        Ok(())
+    }
+
+    /// The same registry with one more tool at its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`ToolRegistry::new`].
+    pub fn with(mut self, tool: Arc<dyn Tool>) -> Result<Self, ToolError> {
+        self.add(tool)?;
+        Ok(self)
     }
 
     /// The tool called `name`.

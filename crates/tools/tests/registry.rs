@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
+use iris_egress::{Config, Egress};
 use iris_protocol::ErrorCode;
-use iris_tools::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, ToolError, ToolRegistry};
+use iris_tools::{
+    INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, ToolError, ToolRegistry, webfetch,
+};
 use serde_json::{Value, json};
 
 fn registry() -> ToolRegistry {
@@ -19,6 +22,41 @@ fn properties(tool: &str) -> Vec<String> {
     let parameters = registry().get(tool).unwrap().parameters().clone();
     let properties = parameters.pointer("/properties").and_then(Value::as_object).unwrap();
     properties.keys().cloned().collect()
+}
+
+#[test]
+fn webfetch_comes_last_and_asks_although_it_writes_nothing() {
+    let egress = Arc::new(Egress::new(Config::default()).unwrap());
+    let registry = registry().with(webfetch(Arc::clone(&egress))).unwrap();
+    let tool = registry.get("webfetch").unwrap();
+    assert_eq!(registry.names().last(), Some("webfetch"));
+    assert!(tool.asks() && !tool.writes());
+    for (name, asks) in [("read", false), ("write", true), ("edit", true), ("grep", false)] {
+        assert_eq!(registry.get(name).unwrap().asks(), asks, "{name}");
+    }
+    let summary = |input: Value| tool.summary(&input);
+    assert_eq!(
+        summary(json!({"url": "http://bücher.example/`a"})),
+        "fetch `http://xn--bcher-kva.example/%60a`"
+    );
+    assert_eq!(summary(json!({"url": "http://0x7f.1"})), "fetch `http://127.0.0.1/`");
+    let bad = "call `webfetch` with a url that cannot be used";
+    assert_eq!(summary(json!({"url": "file:///etc/passwd"})), bad);
+    assert_eq!(summary(json!({})), bad);
+    for input in [
+        json!({}),
+        json!({"url": 1}),
+        json!({"url": "a", "format": "pdf"}),
+        json!({"url": "a", "x": 1}),
+    ] {
+        assert_eq!(
+            registry.validate("webfetch", &input).unwrap_err().code(),
+            ErrorCode::InvalidRequest
+        );
+    }
+    assert!(registry.validate("webfetch", &json!({"url": "http://a", "format": "text"})).is_ok());
+    let twice = registry.with(webfetch(egress)).err().unwrap();
+    assert!(matches!(twice, ToolError::InvalidTool { name, .. } if name == "webfetch"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use iris_egress::{Request, parse_url};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fixture::{Server, answer, egress_to, get, ok};
 
@@ -36,6 +37,22 @@ async fn line_breaks_in_a_url_make_no_header() {
     let seen = &server.requests()[0];
     assert!(!seen.contains("\r\nx-injected"), "{seen}");
     assert!(!parse_url(&url).expect("a url").as_str().contains(['\r', '\n']));
+}
+
+#[tokio::test]
+async fn no_connection_is_kept_for_the_next_request() {
+    let server = Server::serve("127.0.0.1:0", |mut stream, _| async move {
+        stream.write_all(&ok("here")).await.expect("a client");
+        // It would take a second request.
+        let second = stream.read(&mut [0; 1]).await;
+        assert!(matches!(second, Ok(0) | Err(_)), "{second:?}");
+    })
+    .await;
+    let egress = egress_to(&[&server]);
+    for _ in 0..2 {
+        assert_eq!(get(&egress, &server.url("/")).await.expect("an answer").body, "here");
+    }
+    assert_eq!(server.accepted(), 2);
 }
 
 /// Names the server for the second run of the test below, which has a proxy in its environment.
