@@ -24,11 +24,12 @@ use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
     AccessTokens, AuthError, Passwords, RefreshTokens, SetupToken, load_or_create_key,
 };
+use iris_egress::{Config as EgressConfig, Egress, EgressError};
 use iris_llm::{ConfigError as ModelConfigError, Models};
 use iris_protocol::LogSettings;
 use iris_store::root::RootDatabase;
 use iris_store::{Storage, StoreError};
-use iris_tools::{ToolError, ToolRegistry};
+use iris_tools::{ToolError, ToolRegistry, webfetch};
 use parking_lot::Mutex;
 
 use crate::config::Config;
@@ -94,6 +95,9 @@ pub enum AppError {
     /// A built-in tool is wrong.
     #[error(transparent)]
     Tools(#[from] ToolError),
+    /// The client for what tools fetch cannot be set up.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// An actor of the node is gone.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -363,12 +367,13 @@ fn services(
         let settings = LogSettings { filter: config.log, format: config.log_format };
         Arc::new(LogOfAnother(settings))
     });
+    let egress = Egress::new(EgressConfig { allow: config.egress_allow, ..Default::default() })?;
     Ok(Services {
         supervision: Supervision::new(Arc::clone(&dependencies.clock)),
         clock: dependencies.clock,
         ids: dependencies.ids,
         models: Models::new(config.providers)?,
-        tools: Arc::new(ToolRegistry::builtin()?),
+        tools: Arc::new(ToolRegistry::builtin()?.with(webfetch(Arc::new(egress)))?),
         access_tokens,
         refresh_tokens: RefreshTokens::new(key.as_bytes())?,
         passwords: Passwords::for_this_machine(),

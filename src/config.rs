@@ -21,6 +21,7 @@ use directories::ProjectDirs;
 use iris_actors::connection::SocketSettings;
 use iris_actors::{BackupSettings, Rate, RateSettings, Registration, ResumePolicy};
 use iris_auth::SetupToken;
+use iris_egress::Exception;
 use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::{LogFormat, ModelRef, limits::IMPORT_BYTES_MAX};
 use iris_store::project::Quotas;
@@ -89,6 +90,8 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Values of `Host` that are the server, with or without port, besides its own address. Lower case.
     pub allowed_hosts: Vec<String>,
+    /// What tools may fetch besides the public web.
+    pub egress_allow: Vec<Exception>,
     /// How long runs may go on after the signal to stop.
     pub drain: Duration,
     /// A project that nobody needs for this long is closed. Not zero.
@@ -191,6 +194,7 @@ impl Config {
             project_roots: top.parse_list("project_roots", parse::absolute_path)?,
             allowed_origins: top.parse_list("allowed_origins", parse::origin)?,
             allowed_hosts: top.parse_list("allowed_hosts", parse::host)?,
+            egress_allow: top.parse_list("egress_allow", parse::egress_exception)?,
             drain: top.parse("drain_seconds", parse::drain)?.unwrap_or(DRAIN_DEFAULT),
             project_idle: top
                 .parse("project_idle_seconds", parse::seconds)?

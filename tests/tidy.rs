@@ -99,6 +99,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "iris-auth",
             "iris-backup",
             "iris-client",
+            "iris-egress",
             "iris-llm",
             "iris-protocol",
             "iris-store",

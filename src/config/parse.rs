@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use iris_actors::{Registration, ResumePolicy};
 use iris_auth::SetupToken;
+use iris_egress::{Exception, ExceptionError};
 use iris_llm::{ApiKey, KindError, ProviderConfig, ProviderKind};
 use iris_protocol::{LogFormat, ModelRef, limits::BACKUPS_MAX};
 use url::{Host, Url};
@@ -182,6 +183,11 @@ pub(super) fn host(text: &str) -> Parsed<String> {
         return refuse(&text, "a host like `iris.example.com` or `iris.example.com:8443`");
     }
     Ok(text)
+}
+
+/// What tools may fetch besides the public web.
+pub(super) fn egress_exception(text: &str) -> Parsed<Exception> {
+    text.parse().map_err(|error: ExceptionError| error.to_string())
 }
 
 pub(super) fn default_model(

@@ -23,6 +23,7 @@ const KEYS: &[&str] = &[
     "project_roots",
     "allowed_origins",
     "allowed_hosts",
+    "egress_allow",
     "drain_seconds",
     "project_idle_seconds",
     "projects_open_max",

@@ -57,6 +57,7 @@ fn without_any_source_the_defaults_hold() {
     assert!(config.project_roots.is_empty());
     assert!(config.allowed_origins.is_empty());
     assert!(config.allowed_hosts.is_empty());
+    assert!(config.egress_allow.is_empty());
     assert_eq!(config.drain, Duration::from_secs(30));
     assert_eq!(config.project_idle, Duration::from_mins(1));
     assert_eq!(config.projects_open_max, 512);
@@ -101,6 +102,7 @@ fn each_key_of_the_file_is_read() {
         project_roots = ["/home/a,b", "/srv"]
         allowed_origins = ["https://app.example.com"]
         allowed_hosts = ["iris.example.com", "[::1]:4747"]
+        egress_allow = ["10.1.0.0/16", "docs.internal:8080"]
         drain_seconds = 5
         project_idle_seconds = 90
         projects_open_max = 2
@@ -150,6 +152,8 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.project_roots, [Path::new("/home/a,b"), Path::new("/srv")]);
     assert_eq!(config.allowed_origins, ["https://app.example.com"]);
     assert_eq!(config.allowed_hosts, ["iris.example.com", "[::1]:4747"]);
+    let allowed: Vec<_> = config.egress_allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allowed, ["10.1.0.0/16", "docs.internal:8080"]);
     assert_eq!(config.drain, Duration::from_secs(5));
     assert_eq!(config.project_idle, Duration::from_secs(90));
     assert_eq!(config.projects_open_max, 2);
@@ -358,6 +362,18 @@ fn a_bad_host_is_named_and_a_good_one_made_lower_case() {
     }
     let config = from_env(&[("IRIS_ALLOWED_HOSTS", "Iris.Example.com:80, 10.0.0.1")]).unwrap();
     assert_eq!(config.allowed_hosts, ["iris.example.com:80", "10.0.0.1"]);
+}
+
+#[test]
+fn what_tools_may_fetch_is_a_list_and_a_bad_entry_is_named() {
+    let config = from_env(&[("IRIS_EGRESS_ALLOW", "127.0.0.1:3000, fd00::/8")]).unwrap();
+    let allowed: Vec<_> = config.egress_allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allowed, ["127.0.0.1:3000", "fd00::/8"]);
+    assert_refused(
+        from_env(&[("IRIS_EGRESS_ALLOW", "10.0.0.0/8,docs.internal")]),
+        "bad value of `IRIS_EGRESS_ALLOW`: `docs.internal` is not a network like `10.1.0.0/16`, an \
+         address, or a host with a port",
+    );
 }
 
 #[test]

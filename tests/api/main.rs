@@ -51,6 +51,7 @@ mod tickets;
 mod tools;
 mod top;
 mod unattended;
+mod webfetch;
 
 use std::fmt::Debug;
 use std::path::Path;

@@ -19,6 +19,7 @@ use iris_actors::{
 use iris_agent::{Clock, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
+use iris_egress::Exception;
 use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::{
     ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef, limits::IMPORT_BYTES_MAX,
@@ -51,6 +52,8 @@ pub struct AppOptions {
     pub project_roots: Vec<PathBuf>,
     /// Pages that may call.
     pub allowed_origins: Vec<String>,
+    /// What tools may fetch besides the public web; nothing by default.
+    pub egress_allow: Vec<Exception>,
     /// The time of day; none for the machine's.
     pub clock: Option<Arc<dyn Clock>>,
     /// How long a tool call waits for a person.
@@ -117,6 +120,7 @@ impl Default for AppOptions {
             default_model: Some(model("demo", "script")),
             project_roots: Vec::new(),
             allowed_origins: Vec::new(),
+            egress_allow: Vec::new(),
             clock: None,
             approval_timeout,
             hello_timeout,
@@ -169,6 +173,7 @@ impl AppOptions {
             project_roots: self.project_roots.clone(),
             allowed_origins: self.allowed_origins.clone(),
             allowed_hosts: Vec::new(),
+            egress_allow: self.egress_allow.clone(),
             drain: self.drain,
             project_idle: self.project_idle,
             projects_open_max: self.projects_open_max,

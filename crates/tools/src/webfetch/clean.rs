@@ -309,9 +309,9 @@ mod tests {
 
     #[test]
     fn a_tag_with_endless_attributes_costs_the_time_that_is_allowed() {
-        let attributes: String = (0..300_000).map(|number| format!(" a{number}")).collect();
+        let attributes: Vec<_> = (0..300_000).map(|number| format!(" a{number}")).collect();
         let started = Instant::now();
-        let page = clean(&format!("before<b{attributes}>"), &Cancel::new()).unwrap();
+        let page = clean(&format!("before<b{}>", attributes.concat()), &Cancel::new()).unwrap();
         assert_eq!((page.html.as_str(), page.is_cut), ("before", true));
         assert!(started.elapsed() < TIME_MAX * 3, "{:?}", started.elapsed());
     }

@@ -125,7 +125,7 @@ mod tests {
     /// Shapes on which parsers and converters take very long, much memory or very deep a stack.
     fn bombs() -> Vec<(&'static str, String)> {
         let fill = |piece: &str| piece.repeat((1 << 20) / piece.len());
-        let formatting: String = (0..100_000).map(|n| format!("<p><b class=c{n}>")).collect();
+        let formatting: Vec<_> = (0..100_000).map(|n| format!("<p><b class=c{n}>")).collect();
         let wide_rows = format!("<table><tr><td>{}{}", "x".repeat(100_000), fill("<tr><td>y"));
         let wide_head = format!("<table><tr>{}{}", "<th>a".repeat(5000), fill("<tr><td>y"));
         let quoted_lines = format!("{}<pre>{}", "<blockquote>".repeat(60), fill("\n"));
@@ -138,7 +138,7 @@ mod tests {
             ("nested quotes", fill("<blockquote>x")),
             ("nested spans", fill("<span>x")),
             ("nested links", fill("<a href=x>x")),
-            ("formatting", formatting),
+            ("formatting", formatting.concat()),
             ("misnested", fill("<b><p></b></p><i><div></i>")),
             ("foster parents", format!("<table>{}", fill("x<i></i>"))),
             ("wide rows", wide_rows),
@@ -168,7 +168,7 @@ mod tests {
             let length = thread.join().unwrap();
             let time = started.elapsed();
             assert!(length < 64 << 20, "{name}: {length}");
-            assert!(time < Duration::from_secs(60), "{name}: {time:?}");
+            assert!(time < Duration::from_mins(1), "{name}: {time:?}");
         }
     }
 }
