@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -183,4 +184,14 @@ impl Lookup for Names {
         };
         Box::pin(async move { answer })
     }
+}
+
+/// Runs one test of this program again, with these variables in its environment.
+pub(crate) async fn again(test: &'static str, variables: Vec<(&'static str, String)>) {
+    let mut again = Command::new(std::env::current_exe().expect("this program"));
+    again.args(["--exact", test]).envs(variables);
+    let output = tokio::task::spawn_blocking(move || again.output()).await.expect("a thread");
+    let output = output.expect("a second run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }

@@ -64,7 +64,7 @@ fn gzip(bytes: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
 
 #[tokio::test]
 async fn s4_a_gzip_bomb_is_cut_at_the_decoded_limit() {
-    let bomb = gzip((0..256).map(|_| vec![0; 1 << 20]));
+    let bomb = gzip((0..32).map(|_| vec![0; 1 << 20]));
     assert!(bomb.len() < 1 << 20);
     let server =
         Server::start(move |_| answer("200 OK", "content-encoding: gzip\r\n", &bomb)).await;

@@ -11,3 +11,4 @@ mod fixture;
 mod limits;
 mod redirects;
 mod requests;
+mod tls;
