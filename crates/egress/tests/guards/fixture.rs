@@ -192,6 +192,6 @@ pub(crate) async fn again(test: &'static str, variables: Vec<(&'static str, Stri
     again.args(["--exact", test]).envs(variables);
     let output = tokio::task::spawn_blocking(move || again.output()).await.expect("a thread");
     let output = output.expect("a second run");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
 }
