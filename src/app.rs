@@ -24,7 +24,7 @@ use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
     AccessTokens, AuthError, Passwords, RefreshTokens, SetupToken, load_or_create_key,
 };
-use iris_egress::{Config as EgressConfig, Egress, EgressError};
+use iris_egress::{Config as EgressConfig, Egress, Exception};
 use iris_llm::{ConfigError as ModelConfigError, Models};
 use iris_protocol::LogSettings;
 use iris_store::root::RootDatabase;
@@ -95,9 +95,6 @@ pub enum AppError {
     /// A built-in tool is wrong.
     #[error(transparent)]
     Tools(#[from] ToolError),
-    /// The client for what tools fetch cannot be set up.
-    #[error(transparent)]
-    Egress(#[from] EgressError),
     /// An actor of the node is gone.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -367,13 +364,12 @@ fn services(
         let settings = LogSettings { filter: config.log, format: config.log_format };
         Arc::new(LogOfAnother(settings))
     });
-    let egress = Egress::new(EgressConfig { allow: config.egress_allow, ..Default::default() })?;
     Ok(Services {
         supervision: Supervision::new(Arc::clone(&dependencies.clock)),
         clock: dependencies.clock,
         ids: dependencies.ids,
         models: Models::new(config.providers)?,
-        tools: Arc::new(ToolRegistry::builtin()?.with(webfetch(Arc::new(egress)))?),
+        tools: Arc::new(tools(config.egress_allow)?),
         access_tokens,
         refresh_tokens: RefreshTokens::new(key.as_bytes())?,
         passwords: Passwords::for_this_machine(),
@@ -407,6 +403,19 @@ fn services(
             },
         },
     })
+}
+
+/// The tools of the server. One without certificates to verify others with, as in a bare container, works but
+/// fetches nothing.
+fn tools(allow: Vec<Exception>) -> Result<ToolRegistry, ToolError> {
+    let tools = ToolRegistry::builtin()?;
+    match Egress::new(EgressConfig { allow, ..EgressConfig::default() }) {
+        Ok(egress) => tools.with(webfetch(Arc::new(egress))),
+        Err(error) => {
+            tracing::warn!(?error, "there is no tool `webfetch`: has the system certificates?");
+            Ok(tools)
+        }
+    }
 }
 
 /// The threads that projects live on. They end with the actix system.

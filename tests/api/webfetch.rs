@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use iris_protocol::{ApprovalState, RunStatus, ToolState};
-use iris_testkit::{AppOptions, calls_of, spawn_app, spawn_app_with, text_of};
+use iris_testkit::{AppOptions, ServerProcess, calls_of, spawn_app, spawn_app_with, text_of};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+
+use crate::iris;
 
 /// A site of one page that counts its visitors.
 async fn site() -> (String, Arc<AtomicUsize>) {
@@ -91,4 +93,15 @@ async fn addresses_inside_are_refused_although_somebody_agreed() {
         assert!(text_of(&answer).contains("an address that is not public"), "{}", text_of(&answer));
     }
     assert_eq!(visitors.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_server_without_certificates_starts_without_the_tool_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("stderr");
+    let mut command = iris(dir.path());
+    command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", dir.path());
+    ServerProcess::start_logging(command, &log).await.kill();
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("WARN") && text.contains("there is no tool `webfetch`"), "{text}");
 }
