@@ -216,7 +216,13 @@ impl Chat {
         let (session_id, tool_call_id) = (question.session_id, question.tool_call_id);
         let outcome = match rejection {
             None => {
-                let request = ToolApprove { session_id, tool_call_id, remember: None };
+                let request = ToolApprove {
+                    session_id,
+                    tool_call_id,
+                    remember: None,
+                    input_hash: None,
+                    input: None,
+                };
                 self.follower.call(request).await
             }
             Some(reason) => {

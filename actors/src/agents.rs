@@ -20,6 +20,7 @@ pub(crate) fn builtin_agent(tools: &ToolRegistry, name: &str) -> Option<Agent> {
         prompt: DEFAULT_PROMPT.to_owned(),
         model: None,
         tools: tools.names().map(str::to_owned).collect(),
+        permissions: Vec::new(),
         builtin: true,
     })
 }

@@ -10,9 +10,11 @@ mod backups;
 mod bodies;
 mod files;
 mod patience;
+mod permissions;
 mod presence;
 mod projects;
 mod repeat;
+mod server_permissions;
 mod sessions;
 
 use iris_auth::{AccessClaims, AuthError, Caller, CallerUser, Resource, authorize};
@@ -135,7 +137,9 @@ impl Node {
     pub async fn dispatch(&self, ask: Ask) -> Result<Done, ApiError> {
         let operation = ask.command.operation();
         let (request_id, project_id) = (ask.request_id.clone(), ask.project_id.clone());
-        self.request(request_id, operation, project_id.as_ref(), self.run(operation, ask)).await
+        // As large as the largest of all operations.
+        let run = Box::pin(self.run(operation, ask));
+        self.request(request_id, operation, project_id.as_ref(), run).await
     }
 
     /// Runs `work` as one request: in a span of its own, watched, its panics caught, its errors named.
@@ -402,6 +406,7 @@ pub(crate) async fn perform_for(
     Box::pin(perform(node, grant, ask, context)).await
 }
 
+#[expect(clippy::too_many_lines, reason = "each operation has its arm")]
 async fn perform(
     node: &Node,
     grant: Grant,
@@ -468,6 +473,19 @@ async fn perform(
         Command::ToolList(_) => agents::tools(node),
         Command::ToolApprove(request) => sessions::approve(node, &grant, request, context).await,
         Command::ToolReject(request) => sessions::reject(node, &grant, request, context).await,
+        Command::ApprovalList(request) => sessions::approvals(node, &grant, request).await,
+        Command::ApprovalGet(request) => sessions::approval(node, &grant, request).await,
+        Command::PermissionList(request) => permissions::list(node, &grant, request).await,
+        Command::PermissionCreate(request) => {
+            permissions::create(node, &grant, request, context).await
+        }
+        Command::PermissionUpdate(request) => {
+            permissions::update(node, &grant, request, context).await
+        }
+        Command::PermissionDelete(request) => {
+            permissions::delete(node, &grant, request, context).await
+        }
+        Command::PermissionExplain(request) => permissions::explain(node, &grant, request).await,
         Command::FileRead(request) => files::read(node, &grant, request).await,
         Command::FileWrite(request) => files::write(node, &grant, request, context).await,
         Command::PresenceUpdate(request) => {
@@ -487,6 +505,16 @@ async fn perform(
         Command::SupervisionList(request) => admin::supervision(node, request).await,
         Command::ServerBackupCreate(_) => backups::back_up_server(node, &grant, context).await,
         Command::ServerBackupList(_) => backups::list_server(node).await,
+        Command::ServerPermissionList(_) => server_permissions::list(node).await,
+        Command::ServerPermissionCreate(request) => {
+            server_permissions::create(node, &grant, request, context).await
+        }
+        Command::ServerPermissionUpdate(request) => {
+            server_permissions::update(node, &grant, request, context).await
+        }
+        Command::ServerPermissionDelete(request) => {
+            server_permissions::delete(node, &grant, request, context).await
+        }
         Command::LogGet(_) => admin::log_settings(node),
         Command::LogSet(request) => admin::set_log(node, &grant, request, context).await,
         // They have routes of their own, because of their bodies.

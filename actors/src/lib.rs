@@ -15,6 +15,7 @@ mod node;
 mod orchestrator;
 mod outbox;
 pub mod owner;
+mod permissions;
 pub mod project;
 mod rates;
 mod recorder;

@@ -16,6 +16,7 @@ use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
 use crate::dispatch::{Bodies, Uploads};
 use crate::owner::Hop;
+use crate::permissions::ServerRules;
 use crate::project::{Listen, Listener, ProjectHandle};
 use crate::rates::Rates;
 use crate::recorder::{Recorder, StoreNow};
@@ -41,6 +42,8 @@ pub struct Node {
     pub(crate) top: Arc<Vitals>,
     pub(crate) root: Address<Root>,
     pub(crate) root_reader: RootReader,
+    /// The permission rules for all projects.
+    pub(crate) server_rules: Arc<ServerRules>,
     pub(crate) directory: Address<Directory>,
     recorder: Address<Recorder>,
     pub(crate) backups: Address<Backups>,
@@ -82,13 +85,18 @@ impl Node {
             ..ChildSpec::new(kind, "")
         };
         let root_reader = root.reader();
+        let server_rules = Arc::new(ServerRules::new(root_reader.clone()));
         let create = |_: &mut Context<Root>, vitals: &Arc<Vitals>| {
             Root::new(Arc::clone(vitals), root, open_root)
         };
         let root = spawn(&top, permanent("root"), create, |_| {});
         let directory = {
             let services = Arc::clone(&services);
-            let root = RootAccess { address: root.clone(), reader: root_reader.clone() };
+            let root = RootAccess {
+                address: root.clone(),
+                reader: root_reader.clone(),
+                rules: Arc::clone(&server_rules),
+            };
             let create = move |_: &mut Context<Directory>, vitals: &Arc<Vitals>| {
                 Directory::new(Arc::clone(vitals), services, root, arbiters)
             };
@@ -123,6 +131,7 @@ impl Node {
             top,
             root,
             root_reader,
+            server_rules,
             directory,
             recorder,
             backups,
@@ -148,7 +157,11 @@ impl Node {
     }
 
     pub(crate) fn root_access(&self) -> RootAccess {
-        RootAccess { address: self.root.clone(), reader: self.root_reader.clone() }
+        RootAccess {
+            address: self.root.clone(),
+            reader: self.root_reader.clone(),
+            rules: Arc::clone(&self.server_rules),
+        }
     }
 
     /// The registry of a project, which is opened if need be. It stays open while the handle is held.

@@ -15,7 +15,7 @@ use futures_util::future::Either;
 use iris_agent::{Effect, Input, Resumption, StepEnd, StepPart, Turn, TurnEnd};
 use iris_protocol::{
     ApiError, ApprovalId, ErrorCode, FinishReason, Message, MessageId, Run, RunId, RunStatus,
-    SessionId, StreamKind, ToolCallId, ToolState,
+    SessionId, StreamKind, ToolCallId,
 };
 use iris_store::project::{
     Decision, FailQueuedRun, FinishRun, NewApproval, NewPart, Outcome, RecordResult, RecordStep,
@@ -402,11 +402,14 @@ impl Orchestrator {
         let expires_in = services.settings.approval_timeout.as_millis();
         let expires_in = i64::try_from(expires_in).unwrap_or(i64::MAX);
         let waiting = parts.iter().filter_map(|part| match part {
-            StepPart::Call { part, question } if part.state == ToolState::Waiting => {
+            StepPart::Call { part, question: Some(question) } => {
+                let question = question.clone();
                 Some(NewApproval {
                     id: ApprovalId::from_bits(services.ids.next_bits()),
                     tool_call_id: part.tool_call_id.clone(),
-                    message: question.clone(),
+                    accesses: question.accesses,
+                    message: question.message,
+                    options: question.options,
                     expires_at: services.clock.now_ms().saturating_add(expires_in),
                 })
             }
@@ -540,6 +543,8 @@ fn recorded_step(step: StepEnd) -> RecordedStep {
 pub(crate) struct Answer {
     pub(crate) tool_call_id: ToolCallId,
     pub(crate) approved: bool,
+    /// Arguments in place of those of the model.
+    pub(crate) edited: Option<Value>,
 }
 
 impl Handler<Answer> for Orchestrator {
@@ -549,8 +554,12 @@ impl Handler<Answer> for Orchestrator {
         if let Some(expiry) = self.expiries.remove(&answer.tool_call_id) {
             ctx.cancel_future(expiry);
         }
-        let id = answer.tool_call_id;
-        let input = if answer.approved { Input::CallApproved(id) } else { Input::CallDenied(id) };
+        let call_id = answer.tool_call_id;
+        let input = if answer.approved {
+            Input::CallApproved { call_id, edited: answer.edited }
+        } else {
+            Input::CallDenied(call_id)
+        };
         self.input(input, ctx);
     }
 }

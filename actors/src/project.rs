@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::connection::CloseReason;
+use crate::permissions::{Cached, ProjectRules, ServerRules};
 use crate::root::RootAccess;
 use crate::session::{IsIdle, Session};
 use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
@@ -81,6 +82,10 @@ pub struct ProjectHandle {
     pub reader: ProjectReader,
     /// What the server says of its members.
     pub(crate) root: RootReader,
+    /// The permission rules for all projects.
+    pub(crate) server_rules: Arc<ServerRules>,
+    /// Its own permission rules.
+    pub(crate) rules: Arc<Cached<ProjectRules>>,
     /// Its files.
     pub workspace: Workspace,
     /// Of its order of events.
@@ -112,6 +117,7 @@ pub struct Project {
     root: RootAccess,
     database: OpenDatabase,
     reader: ProjectReader,
+    rules: Arc<Cached<ProjectRules>>,
     workspace: Workspace,
     epoch: Arc<str>,
     committed: Registry,
@@ -241,6 +247,7 @@ impl Supervise for Project {
             root: self.root.clone(),
             database,
             reader: self.reader.clone(),
+            rules: Arc::clone(&self.rules),
             workspace: self.workspace.clone(),
             epoch: Arc::clone(&self.epoch),
             committed: Arc::clone(&self.committed),

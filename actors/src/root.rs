@@ -9,6 +9,7 @@ use iris_store::{Command, StoreError};
 use serde_json::{Value, json};
 
 use crate::Write;
+use crate::permissions::ServerRules;
 use crate::supervision::{Address, Supervise, Vitals};
 
 /// How often it is looked whether the database has to be opened again.
@@ -24,6 +25,8 @@ pub(crate) struct RootAccess {
     pub(crate) address: Address<Root>,
     /// For queries.
     pub(crate) reader: RootReader,
+    /// The permission rules for all projects.
+    pub(crate) rules: Arc<ServerRules>,
 }
 
 /// Owns the write handle of the root database. It has no other state, so a restart loses nothing.

@@ -1,6 +1,8 @@
 //! One conversation: takes messages, runs one orchestrator at a time (INV-8), passes on cancels and
 //! decisions. The project's registry starts it when it is needed; it ends when it is idle.
 
+mod approving;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -591,7 +593,7 @@ impl Session {
             self.asked = self.asked.saturating_sub(1);
             return Box::pin(actix::fut::ready(Err(ApiError::from(ErrorCode::ShuttingDown))));
         }
-        let approved = matches!(decide.decision, Decision::Approve);
+        let approved = matches!(decide.decision, Decision::Approve(_));
         // The run acts for its starter. Who approves was let through by the gate just now.
         let starter = match &self.work {
             Work::Running(active) if approved && Some(&active.started_by) != decide.by.as_ref() => {
@@ -614,24 +616,33 @@ impl Session {
             if let Work::Running(active) = &session.work
                 && !resolved.replayed
             {
-                active.orchestrator.tell(Answer { tool_call_id, approved });
+                let approval = &resolved.output;
+                let edited = approval.original_input.is_some().then(|| approval.input.clone());
+                active.orchestrator.tell(Answer { tool_call_id, approved, edited });
             }
             Ok(resolved)
         }))
     }
 }
 
-/// Records a decision, unless the run's starter may not start one any more.
+/// Records a decision, unless the run's starter may not start one any more, or the rules deny what was
+/// approved.
 async fn resolved(
     place: SessionPlace,
     starter: Option<UserId>,
-    command: ResolveApproval,
+    mut command: ResolveApproval,
     context: WriteContext,
 ) -> Result<Committed<Approval>, ApiError> {
     if let Some(starter) = starter
         && !may_start(&place, &starter).await.map_err(|error| error.to_api())?
     {
         return repeated::<ResolveApproval>(&place, context, starter_lost_access()).await;
+    }
+    if let Decision::Approve(yes) = &mut command.decision {
+        let (session_id, call_id) = (&command.session_id, &command.tool_call_id);
+        if let Err(error) = approving::prepare(&place, session_id, call_id, yes).await {
+            return repeated::<ResolveApproval>(&place, context, error).await;
+        }
     }
     record(&place.project.address, command, context).await.map_err(|error| error.to_api())
 }

@@ -153,7 +153,13 @@ impl Cast {
         let (socket, project) = (&self.ben.socket, Some(&self.project));
         match verdict {
             Verdict::Approve => {
-                let request = ToolApprove { session_id, tool_call_id, remember: None };
+                let request = ToolApprove {
+                    session_id,
+                    tool_call_id,
+                    remember: None,
+                    input_hash: None,
+                    input: None,
+                };
                 socket.call(project, request).await.map(drop)
             }
             Verdict::Reject { reason } => {
@@ -200,8 +206,13 @@ async fn create_project(client: &Client) -> Result<ProjectId, ClientError> {
 
 async fn create_session(client: &Client, project: &ProjectId) -> Result<SessionId, ClientError> {
     let tools = Some(TOOLS.map(str::to_owned).to_vec());
-    let agent =
-        AgentCreate { name: AGENT.to_owned(), prompt: Some(PROMPT.to_owned()), model: None, tools };
+    let agent = AgentCreate {
+        name: AGENT.to_owned(),
+        prompt: Some(PROMPT.to_owned()),
+        model: None,
+        tools,
+        permissions: None,
+    };
     client.call(Some(project), agent).await?;
     let (title, agent) = (Some("Friday".to_owned()), Some(AGENT.to_owned()));
     let request = SessionCreate { title, agent, model: None, mode: None };

@@ -69,6 +69,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MemberUpdated { .. }
         | Event::MemberRemoved { .. }
         | Event::AgentUpdated { .. }
+        | Event::PermissionUpdated { .. }
         | Event::PresenceSnapshot { .. }
         | Event::PresenceJoined { .. }
         | Event::PresenceUpdated { .. }

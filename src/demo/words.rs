@@ -72,6 +72,10 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             format!("`{name}` with the tools {}", agent.tools.join(", "))
         }
         Event::AgentUpdated { name, agent: None } => format!("`{name}` is deleted"),
+        Event::PermissionUpdated { rule: Some(rule), .. } => {
+            format!("{} of {}", rule.permission, rule.pattern)
+        }
+        Event::PermissionUpdated { rule: None, .. } => "a permission rule is deleted".to_owned(),
         Event::RoomReset { room, .. } => format!("{room}: too long ago"),
         Event::RoomLeft { room, code } => format!("{room}: {}", code.as_str()),
         Event::PresenceSnapshot { users } => format!("{} present", users.len()),

@@ -11,7 +11,7 @@ use crate::{code_of, refusal, rest_refusal};
 
 fn agent(name: &str, tools: &[&str]) -> AgentCreate {
     let tools = Some(tools.iter().map(|tool| (*tool).to_owned()).collect());
-    AgentCreate { name: name.to_owned(), prompt: None, model: None, tools }
+    AgentCreate { name: name.to_owned(), prompt: None, model: None, tools, permissions: None }
 }
 
 fn session_of(agent: &str) -> SessionCreate {
@@ -134,7 +134,9 @@ async fn a_session_whose_agent_was_deleted_refuses_messages_until_it_has_another
     assert_eq!(code_of(&refused), (ErrorCode::Conflict, "agent_missing"));
     let session_id = session.id;
     let agent = Some("default".to_owned());
-    ann.call(SessionUpdate { session_id, title: None, agent, model: None }).await.unwrap();
+    ann.call(SessionUpdate { session_id, title: None, agent, model: None, mode: None })
+        .await
+        .unwrap();
     assert_eq!(text_of(&ann.ask("say hi").await), "hi");
 }
 

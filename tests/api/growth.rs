@@ -24,6 +24,7 @@ async fn rename(talk: &Conversation, title: &str) {
         title: Some(title.to_owned()),
         agent: None,
         model: None,
+        mode: None,
     };
     talk.call(request).await.unwrap();
 }

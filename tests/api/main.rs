@@ -31,6 +31,7 @@ mod messages;
 mod models;
 mod passivation;
 mod patience;
+mod permissions;
 mod presence;
 mod process;
 mod project_paths;

@@ -153,6 +153,7 @@ async fn a_model_of_an_unknown_provider_is_unavailable() {
     let app = spawn_app().await;
     let mut ann = app.user("ann").await.conversation().await;
     let choose = |provider: &str| SessionUpdate {
+        mode: None,
         session_id: ann.session.clone(),
         title: None,
         agent: None,

@@ -95,7 +95,8 @@ impl World {
         ann.client.call(Some(&archived), ProjectArchive {}).await.unwrap();
         for name in ["changed", "doomed"] {
             let name = name.to_owned();
-            let request = AgentCreate { name, prompt: None, model: None, tools: None };
+            let request =
+                AgentCreate { name, prompt: None, model: None, tools: None, permissions: None };
             ann.client.call(Some(&project), request).await.unwrap();
         }
         let mut waiting = Vec::new();
@@ -141,6 +142,18 @@ impl World {
         self.ann.post(&path, json!({})).await.json["data"]["id"].clone()
     }
 
+    /// Makes a permission rule and answers its id.
+    async fn rule(&self, project: &ProjectId) -> Value {
+        let path = format!("/v1/projects/{project}/permissions");
+        self.ann.post(&path, rule("x")).await.json["data"]["rule"]["id"].clone()
+    }
+
+    /// Makes a permission rule of the server and answers its id.
+    async fn server_rule(&self) -> Value {
+        let made = self.operator.post("/v1/admin/permissions", rule("x")).await;
+        made.json["data"]["rule"]["id"].clone()
+    }
+
     fn actor_of(&self, session: &SessionId) -> Value {
         json!({ "path": format!("node/directory/project/{}/session/{session}", self.project) })
     }
@@ -171,6 +184,11 @@ impl World {
             | Operation::AgentList
             | Operation::AgentGet
             | Operation::ToolList
+            | Operation::ApprovalList
+            | Operation::ApprovalGet
+            | Operation::PermissionList
+            | Operation::PermissionExplain
+            | Operation::ServerPermissionList
             | Operation::FileRead
             | Operation::BackupList
             | Operation::PresenceList
@@ -276,6 +294,27 @@ impl World {
             Operation::AgentDelete => {
                 ann(p, json!({ "name": "doomed" }), json!({ "name": "changed" }))
             }
+            Operation::PermissionCreate => ann(p, rule("a"), rule("b")),
+            Operation::PermissionUpdate => {
+                let [one, other] = [self.rule(p).await, self.rule(p).await];
+                let update = |id| json!({ "permissionId": id, "pattern": "c" });
+                ann(p, update(one), update(other))
+            }
+            Operation::PermissionDelete => {
+                let [one, other] = [self.rule(p).await, self.rule(p).await];
+                ann(p, json!({ "permissionId": one }), json!({ "permissionId": other }))
+            }
+            Operation::ServerPermissionCreate => somebody(&self.operator, rule("a"), rule("b")),
+            Operation::ServerPermissionUpdate => {
+                let [one, other] = [self.server_rule().await, self.server_rule().await];
+                let update = |id| json!({ "permissionId": id, "pattern": "c" });
+                somebody(&self.operator, update(one), update(other))
+            }
+            Operation::ServerPermissionDelete => {
+                let [one, other] = [self.server_rule().await, self.server_rule().await];
+                let delete = |id| json!({ "permissionId": id });
+                somebody(&self.operator, delete(one), delete(other))
+            }
             Operation::ToolApprove => decision(&self.ann, p, &self.approval, &self.rejection),
             Operation::ToolReject => decision(&self.ann, p, &self.rejection, &self.approval),
             Operation::FileWrite => {
@@ -340,6 +379,11 @@ impl World {
             [&self.operator, &self.ann, &self.bob, &self.dave, &self.carol].map(|p| app.again(p));
         Self { app, operator, ann, bob, dave, carol, ..self }
     }
+}
+
+/// A rule that stands in the way of nothing here.
+fn rule(pattern: &str) -> Value {
+    json!({ "permission": "edit", "pattern": format!("/nowhere/{pattern}"), "action": "ask" })
 }
 
 fn decision(person: &Person, project: &ProjectId, one: &Approval, other: &Approval) -> Case {

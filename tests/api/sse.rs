@@ -174,7 +174,8 @@ async fn a_socket_and_a_stream_with_the_same_position_hear_the_same_while_many_w
                 titles.acquire().await.unwrap().forget();
                 let title = Some(number.to_string());
                 let session_id = session.clone();
-                let request = SessionUpdate { session_id, title, agent: None, model: None };
+                let request =
+                    SessionUpdate { session_id, title, agent: None, model: None, mode: None };
                 socket.call(Some(&project), request).await.unwrap();
             }
         })
@@ -285,8 +286,10 @@ async fn only_the_room_with_too_much_to_replay_is_reset() {
         let renames = chunk.iter().map(|number| {
             let title = Some(number.to_string());
             let session_id = busy.clone();
-            talk.socket
-                .call(Some(project), SessionUpdate { session_id, title, agent: None, model: None })
+            talk.socket.call(
+                Some(project),
+                SessionUpdate { session_id, title, agent: None, model: None, mode: None },
+            )
         });
         join_all(renames).await.into_iter().for_each(|done| drop(done.unwrap()));
     }

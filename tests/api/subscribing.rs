@@ -125,6 +125,7 @@ async fn a_replay_of_more_events_than_the_limit_is_a_reset() {
         title: Some(index.to_string()),
         agent: None,
         model: None,
+        mode: None,
     };
     let mut last = 0;
     for chunk in (0..=REPLAY_EVENTS_MAX).collect::<Vec<_>>().chunks(30) {
@@ -270,7 +271,7 @@ async fn joining_while_events_are_written_misses_none_and_repeats_none() {
         for index in 0_u32.. {
             let title = Some(index.to_string());
             let session_id = talk.session.clone();
-            let request = SessionUpdate { session_id, title, agent: None, model: None };
+            let request = SessionUpdate { session_id, title, agent: None, model: None, mode: None };
             writer.call(Some(&talk.project), request).await.unwrap();
         }
     };

@@ -106,13 +106,15 @@ async fn project(player: &Player<'_>) {
     }
     let name = || "helper".to_owned();
     let create = async || {
-        let request = AgentCreate { name: name(), prompt: None, model: None, tools: None };
+        let request =
+            AgentCreate { name: name(), prompt: None, model: None, tools: None, permissions: None };
         Ok(client.call(id, request).await?)
     };
     player.insist_done("agent.create", create).await;
     let update = async || {
         let prompt = Some("help".to_owned());
-        let request = AgentUpdate { name: name(), prompt, model: None, tools: None };
+        let request =
+            AgentUpdate { name: name(), prompt, model: None, tools: None, permissions: None };
         Ok(client.call(id, request).await?)
     };
     player.insist("agent.update", update).await;
@@ -153,8 +155,13 @@ async fn sessions(player: &Player<'_>) {
 async fn rename(player: &Player<'_>, project: &ProjectId, session: &SessionId) {
     let rename = async || {
         let title = Some("renamed".to_owned());
-        let request =
-            SessionUpdate { session_id: session.clone(), title, agent: None, model: None };
+        let request = SessionUpdate {
+            session_id: session.clone(),
+            title,
+            agent: None,
+            model: None,
+            mode: None,
+        };
         Ok(player.person.client.call(Some(project), request).await?)
     };
     player.insist("session.update", rename).await;

@@ -112,7 +112,13 @@ impl<'a> Talk<'a> {
                 let request = ToolReject { session_id, tool_call_id, reason: None };
                 self.owner.call(request).await?;
             } else {
-                let request = ToolApprove { session_id, tool_call_id, remember: None };
+                let request = ToolApprove {
+                    session_id,
+                    tool_call_id,
+                    remember: None,
+                    input_hash: None,
+                    input: None,
+                };
                 self.owner.call(request).await?;
             }
             Ok(())

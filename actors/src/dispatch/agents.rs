@@ -2,13 +2,14 @@
 
 use iris_protocol::{
     Agent, AgentCreate, AgentId, AgentPage, AgentPayload, AgentUpdate, ApiError, ErrorCode,
-    ToolPage,
-    limits::{AGENT_TOOLS_MAX, PROMPT_BYTES_MAX},
+    PermissionSetting, ToolPage,
+    limits::{AGENT_PERMISSIONS_MAX, AGENT_TOOLS_MAX, PROMPT_BYTES_MAX},
 };
 use iris_store::project::{CreateAgent, DeleteAgent, UpdateAgent};
 use iris_store::{Committed, WriteContext};
 use iris_tools::ToolRegistry;
 
+use super::permissions::check_setting;
 use super::{Done, Grant, check_length, check_model, done, stored};
 use crate::agents::{DEFAULT_AGENT, builtin_agent, find_agent};
 use crate::{Node, write};
@@ -28,6 +29,14 @@ fn check_agent_name(tools: &ToolRegistry, name: &str) -> Result<(), ApiError> {
         return Err(ApiError::new(ErrorCode::Conflict, message).reason("builtin_agent"));
     }
     Ok(())
+}
+
+fn check_settings(settings: &[PermissionSetting]) -> Result<(), ApiError> {
+    if settings.len() > AGENT_PERMISSIONS_MAX {
+        let message = format!("an agent has at most {AGENT_PERMISSIONS_MAX} permission rules");
+        return Err(ApiError::invalid(message).reason("too_many_permissions"));
+    }
+    settings.iter().try_for_each(check_setting)
 }
 
 fn check_tools(registry: &ToolRegistry, names: &[String]) -> Result<(), ApiError> {
@@ -64,12 +73,15 @@ pub(super) async fn create(
         None => registry.names().map(str::to_owned).collect(),
     };
     check_tools(registry, &tools)?;
+    let permissions = request.permissions.unwrap_or_default();
+    check_settings(&permissions)?;
     let command = CreateAgent {
         id: AgentId::from_bits(node.services.ids.next_bits()),
         name: request.name,
         prompt,
         model: request.model,
         tools,
+        permissions,
         quotas: node.services.settings.quotas,
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
@@ -94,11 +106,13 @@ pub(super) async fn update(
     check_length("prompt", request.prompt.as_deref().unwrap_or_default(), PROMPT_BYTES_MAX)?;
     check_model(request.model.as_ref())?;
     check_tools(registry, request.tools.as_deref().unwrap_or_default())?;
+    check_settings(request.permissions.as_deref().unwrap_or_default())?;
     let command = UpdateAgent {
         name: request.name,
         prompt: request.prompt,
         model: request.model,
         tools: request.tools,
+        permissions: request.permissions,
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
     };

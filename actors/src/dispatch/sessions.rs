@@ -1,22 +1,25 @@
 //! Sessions, messages, runs and approvals.
 
 use iris_protocol::{
-    ApiError, ApprovalPayload, CancelPayload, Content, ErrorCode, MessageGet, MessageList,
-    MessagePayload, MessageSend, RunCancel, RunGet, RunList, RunPayload, RunResume,
-    Session as SessionResource, SessionCreate, SessionDelete, SessionGet, SessionId, SessionList,
-    SessionPayload, SessionSearch, SessionStatus, SessionUpdate, ToolApprove, ToolReject,
+    ApiError, ApprovalGet, ApprovalList, ApprovalPayload, ApprovalState, CancelPayload, Content,
+    ErrorCode, MessageGet, MessageList, MessagePayload, MessageSend, Remember, RunCancel, RunGet,
+    RunList, RunPayload, RunResume, Session as SessionResource, SessionCreate, SessionDelete,
+    SessionGet, SessionId, SessionList, SessionPayload, SessionSearch, SessionStatus,
+    SessionUpdate, ToolApprove, ToolReject,
     limits::{MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
 };
 use iris_store::project::{
     ChooseCancelled, ChosenRun, CreateSession, Decision, PurgeSession, SetSessionStatus,
-    UpdateSession,
+    UpdateSession, Yes,
 };
 use iris_store::{Committed, StoreError, WriteContext};
 use iris_tools::ToolRegistry;
 
+use super::permissions::{require_admin, role_of};
 use super::projects::page_size;
 use super::{Done, Grant, check_description, check_length, check_model, check_name, done, stored};
 use crate::agents::{DEFAULT_AGENT, find_agent};
+use crate::permissions::check_mode;
 use crate::project::{InSession, ProjectHandle, index_text};
 use crate::session::{CancelRun, Decide, Resume, SendMessage, Session};
 use crate::supervision::{AskError, MessageFor};
@@ -36,12 +39,14 @@ pub(super) async fn create(
     let project = grant.project(node).await?;
     let agent = request.agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
     check_agent(&project, &node.services.tools, &agent).await?;
+    let mode = request.mode.unwrap_or_default();
+    check_mode(mode, role_of(node, grant).await?)?;
     let command = CreateSession {
         id: SessionId::from_bits(node.services.ids.next_bits()),
         title,
         agent,
         model: request.model,
-        mode: request.mode.unwrap_or_default(),
+        mode,
         created_by: grant.user_id()?.clone(),
         quotas: node.services.settings.quotas,
         at: node.services.clock.now_ms(),
@@ -118,11 +123,15 @@ pub(super) async fn update(
     if let Some(agent) = &request.agent {
         check_agent(&project, &node.services.tools, agent).await?;
     }
+    if let Some(mode) = request.mode {
+        check_mode(mode, role_of(node, grant).await?)?;
+    }
     let command = UpdateSession {
         id: request.session_id,
         title: request.title,
         agent: request.agent,
         model: request.model,
+        mode: request.mode,
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
     };
@@ -315,8 +324,15 @@ pub(super) async fn approve(
     request: ToolApprove,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let ToolApprove { session_id, tool_call_id, remember: _ } = request;
-    decide(node, grant, session_id, tool_call_id, Decision::Approve, context).await
+    let ToolApprove { session_id, tool_call_id, remember, input_hash, input } = request;
+    let remember = remember.unwrap_or_default();
+    if remember == Remember::Project {
+        require_admin(node, grant, "remember an answer for the whole project").await?;
+    }
+    // The session fills in what the rules say of edited arguments.
+    let edited = input.map(|input| (input, Vec::new()));
+    let yes = Yes { remember, input_hash, edited, rules: Vec::new() };
+    decide(node, grant, session_id, tool_call_id, Decision::Approve(yes), context).await
 }
 
 pub(super) async fn reject(
@@ -328,6 +344,29 @@ pub(super) async fn reject(
     check_description("reason", request.reason.as_deref())?;
     let ToolReject { session_id, tool_call_id, reason } = request;
     decide(node, grant, session_id, tool_call_id, Decision::Reject { reason }, context).await
+}
+
+pub(super) async fn approvals(
+    node: &Node,
+    grant: &Grant,
+    request: ApprovalList,
+) -> Result<Done, ApiError> {
+    let limit = page_size(request.limit)?;
+    let state = request.state.unwrap_or(ApprovalState::Pending);
+    let project = grant.project(node).await?;
+    let page = project.reader.approvals(request.session_id, state, limit, request.cursor).await;
+    done(page.map_err(stored)?)
+}
+
+pub(super) async fn approval(
+    node: &Node,
+    grant: &Grant,
+    request: ApprovalGet,
+) -> Result<Done, ApiError> {
+    let project = grant.project(node).await?;
+    let found = project.reader.approval(request.session_id, request.tool_call_id).await;
+    let approval = found.map_err(stored)?.ok_or_else(|| ApiError::not_found("approval"))?;
+    done(ApprovalPayload { approval })
 }
 
 async fn decide(

@@ -1,19 +1,24 @@
 //! Asking the model: from the recorded conversation to the inputs of the turn.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::wrap_stream;
 use actix::prelude::*;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use iris_agent::{Input, Prompt, Verdict, prompt_messages};
+use iris_agent::permissions::{Access, Judge, Judgement};
+use iris_agent::{Input, Prompt, Question, Verdict, prompt_messages};
 use iris_llm::{ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
-use iris_protocol::{ApiError, ErrorCode, StreamKind};
-use iris_tools::is_shallow;
+use iris_protocol::{Agent, ApiError, ErrorCode, PermissionAction, Remember, StreamKind, UserId};
+use iris_store::StoreError;
+use iris_tools::{Tool, is_shallow};
 use serde_json::Value;
 use tracing::{Instrument, Span};
 
-use super::Orchestrator;
+use super::{Assignment, Orchestrator};
+use crate::permissions;
+use crate::session::SessionPlace;
 use crate::supervision::Work;
 
 /// How long a model may say nothing before the orchestrator counts as stuck. Providers give up sooner.
@@ -27,7 +32,15 @@ pub(super) struct Call {
     work: Work,
 }
 
-type Events = BoxStream<'static, Result<ModelEvent, ApiError>>;
+/// What comes out of a question to the model.
+enum Told {
+    /// Something that needs no look at the rules.
+    Event(ModelEvent),
+    /// A call of a tool, and what may become of it.
+    Call(Input),
+}
+
+type Events = BoxStream<'static, Result<Told, ApiError>>;
 
 impl Orchestrator {
     pub(super) fn call_model(&mut self, ctx: &mut Context<Self>) {
@@ -89,48 +102,88 @@ impl Orchestrator {
             Ok(provider.stream(request))
         };
         let opened = stream::once(opened.instrument(span.clone()));
-        opened
-            .flat_map(|opened: Result<ModelStream, ApiError>| match opened {
-                Ok(events) => events.map(|event| event.map_err(|e| model_error(&e))).boxed(),
-                Err(error) => stream::iter([Err(error)]).boxed(),
-            })
-            .boxed()
+        let events = opened.flat_map(|opened: Result<ModelStream, ApiError>| match opened {
+            Ok(events) => events.map(|event| event.map_err(|e| model_error(&e))).boxed(),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        });
+        let caller = Arc::new(Caller::of(&self.assignment, answerer.agent.clone()));
+        events.then(move |event| told(event, Arc::clone(&caller))).boxed()
     }
 
-    fn model_event(&mut self, event: Result<ModelEvent, ApiError>, ctx: &mut Context<Self>) {
+    fn model_event(&mut self, event: Result<Told, ApiError>, ctx: &mut Context<Self>) {
         if let Some(call) = &self.model {
             call.work.progress();
         }
+        let event = match event {
+            Ok(Told::Event(event)) => event,
+            Ok(Told::Call(input)) => return self.input(input, ctx),
+            Err(error) => return self.input(Input::ModelFailed(error), ctx),
+        };
         let input = match event {
-            Ok(ModelEvent::TextDelta { index, text }) => {
+            ModelEvent::TextDelta { index, text } => {
                 Input::TextArrived { kind: StreamKind::Text, index, text }
             }
-            Ok(ModelEvent::ReasoningDelta { index, text }) => {
+            ModelEvent::ReasoningDelta { index, text } => {
                 Input::TextArrived { kind: StreamKind::Reasoning, index, text }
             }
-            Ok(ModelEvent::ToolCall { name, arguments, is_complete, .. }) => {
-                self.judged_call(name, arguments, is_complete)
-            }
-            Ok(ModelEvent::Usage(usage)) => Input::UsageArrived(usage),
-            Ok(ModelEvent::Finish { reason, .. }) => Input::ModelFinished(reason.reason()),
-            Err(error) => Input::ModelFailed(error),
-            Ok(
-                ModelEvent::Start { .. }
-                | ModelEvent::TextStart { .. }
-                | ModelEvent::TextEnd { .. }
-                | ModelEvent::ReasoningStart { .. }
-                | ModelEvent::ReasoningEnd { .. }
-                | ModelEvent::ReasoningOpaque { .. }
-                | ModelEvent::ToolInputStart { .. }
-                | ModelEvent::ToolInputDelta { .. },
-            ) => return,
+            ModelEvent::Usage(usage) => Input::UsageArrived(usage),
+            ModelEvent::Finish { reason, .. } => Input::ModelFinished(reason.reason()),
+            // A call was judged on its way here.
+            ModelEvent::ToolCall { .. }
+            | ModelEvent::Start { .. }
+            | ModelEvent::TextStart { .. }
+            | ModelEvent::TextEnd { .. }
+            | ModelEvent::ReasoningStart { .. }
+            | ModelEvent::ReasoningEnd { .. }
+            | ModelEvent::ReasoningOpaque { .. }
+            | ModelEvent::ToolInputStart { .. }
+            | ModelEvent::ToolInputDelta { .. } => return,
         };
         self.input(input, ctx);
     }
+}
 
-    /// A call runs when it is whole, its tool is one of the agent's and its arguments fit; one that
-    /// writes asks a person first.
-    fn judged_call(&self, tool_name: String, arguments: String, is_complete: bool) -> Input {
+/// Judges the call of a tool on its way from the model to the turn.
+async fn told(event: Result<ModelEvent, ApiError>, caller: Arc<Caller>) -> Result<Told, ApiError> {
+    let event = event?;
+    let ModelEvent::ToolCall { name, arguments, is_complete, .. } = event else {
+        return Ok(Told::Event(event));
+    };
+    let input = caller.judged_call(name, arguments, is_complete).await;
+    input.map(Told::Call).map_err(|error| error.to_api())
+}
+
+/// For whom tools are called, where, and by which agent.
+#[derive(Clone)]
+pub(super) struct Caller {
+    place: SessionPlace,
+    agent: Agent,
+    starter: UserId,
+}
+
+impl Caller {
+    pub(super) fn of(assignment: &Assignment, agent: Agent) -> Self {
+        let (place, starter) = (assignment.place.clone(), assignment.run.started_by.clone());
+        Self { place, agent, starter }
+    }
+
+    /// The rules as they are now.
+    pub(super) async fn judge(&self) -> Result<Judge, StoreError> {
+        let place = &self.place;
+        let session = place.project.reader.session(place.id.clone()).await?;
+        let session = session.ok_or(StoreError::NotFound { what: "session" })?;
+        let (project, services) = (&place.project, &place.services);
+        permissions::judge(project, services, Some(&session), &self.agent, &self.starter).await
+    }
+
+    /// A call runs when it is whole, its tool is one of the agent's, its arguments fit and the rules
+    /// allow what it touches.
+    async fn judged_call(
+        &self,
+        tool_name: String,
+        arguments: String,
+        is_complete: bool,
+    ) -> Result<Input, StoreError> {
         let parsed = if is_complete {
             parse_arguments(&arguments)
         } else {
@@ -143,30 +196,51 @@ impl Orchestrator {
                 (Value::String(arguments), Verdict::Refuse(error))
             }
             Ok(input) => {
-                let verdict = self.verdict(&tool_name, &input);
+                let verdict = self.verdict(&tool_name, &input).await?;
                 (input, verdict)
             }
             Err(error) => (Value::String(arguments), Verdict::Refuse(error)),
         };
-        Input::CallArrived { tool_name, input, verdict }
+        Ok(Input::CallArrived { tool_name, input, verdict })
     }
 
-    fn verdict(&self, tool_name: &str, input: &Value) -> Verdict {
-        let tools = &self.services().tools;
-        let allowed = self.answerer.as_ref().map_or(&[][..], |answerer| &answerer.agent.tools);
+    async fn verdict(&self, tool_name: &str, input: &Value) -> Result<Verdict, StoreError> {
+        let (tools, allowed) = (&self.place.services.tools, &self.agent.tools);
         if !allowed.iter().any(|name| name == tool_name) {
             let names = allowed.join("`, `");
-            return Verdict::Refuse(format!("unknown tool `{tool_name}`; there are `{names}`"));
+            let error = format!("unknown tool `{tool_name}`; there are `{names}`");
+            return Ok(Verdict::Refuse(error));
         }
+        let Some(tool) = tools.get(tool_name) else {
+            return Ok(Verdict::Refuse(format!("unknown tool `{tool_name}`")));
+        };
         if let Err(error) = tools.validate(tool_name, input) {
-            return Verdict::Refuse(error.to_string());
+            return Ok(Verdict::Refuse(error.to_string()));
         }
-        match tools.get(tool_name) {
-            Some(tool) if tool.asks() => Verdict::Ask(tool.summary(input)),
-            Some(_) => Verdict::Run,
-            None => Verdict::Refuse(format!("unknown tool `{tool_name}`")),
-        }
+        let accesses = tool.accesses(input);
+        let judgement = self.judge().await?.judge(&accesses);
+        Ok(match judgement.action {
+            PermissionAction::Allow => Verdict::Run,
+            PermissionAction::Deny => Verdict::Deny(judgement.denial().unwrap_or_default()),
+            PermissionAction::Ask => {
+                Verdict::Ask(question(tool.as_ref(), input, &accesses, judgement))
+            }
+        })
     }
+}
+
+/// What a person is asked about a call. What no rule can name is not to be remembered.
+fn question(tool: &dyn Tool, input: &Value, accesses: &[Access], judged: Judgement) -> Question {
+    let asked = accesses.iter().zip(&judged.accesses);
+    let mut asked = asked.filter(|(_, judged)| judged.action == PermissionAction::Ask);
+    let is_nameable =
+        !accesses.is_empty() && asked.all(|(access, _)| access.target.exact_pattern().is_some());
+    let options = if is_nameable {
+        vec![Remember::Once, Remember::Session, Remember::Project]
+    } else {
+        vec![Remember::Once]
+    };
+    Question { message: tool.summary(input), accesses: judged.accesses, options }
 }
 
 fn model_error(error: &ModelError) -> ApiError {

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use iris_agent::permissions::{Access, Judge, Target};
 use iris_agent::{FileWritten, Input, ToolOutcome};
-use iris_protocol::ToolCallId;
+use iris_protocol::{PermissionAction, ToolCallId};
 use iris_store::project::{ProjectReader, Quotas};
 use iris_store::{CrashPoint, StoreError, crash_point};
-use iris_tools::{ToolContext, ToolOutput};
+use iris_tools::{Tool, ToolContext, ToolOutput};
+use iris_workspace::Workspace;
 use serde_json::Value;
 use tracing::Instrument;
 
 use super::Orchestrator;
+use super::model::Caller;
 
 /// How long after its timeout a tool call makes the orchestrator count as stuck.
 const TOOL_GRACE: Duration = Duration::from_secs(10);
@@ -47,11 +50,11 @@ impl Orchestrator {
             let outcome = ToolOutcome::Failed { error };
             return self.input(Input::ToolEnded { call_id, outcome }, ctx);
         };
+        let Some(answerer) = &self.answerer else { return };
         let timeout = services.settings.tool_timeout;
-        let context = ToolContext::new(
-            self.assignment.place.project.workspace.clone(),
-            Arc::clone(&self.assignment.read_log),
-        );
+        let caller = Caller::of(&self.assignment, answerer.agent.clone());
+        let workspace = self.assignment.place.project.workspace.clone();
+        let read_log = Arc::clone(&self.assignment.read_log);
         let writing = tool.writes().then(|| Arc::clone(&self.tools.writing));
         let span = tracing::info_span!(
             parent: &self.span,
@@ -77,6 +80,11 @@ impl Orchestrator {
             if writing.is_some() {
                 storage.has_space().await;
             }
+            let judge = match admitted(&caller, &workspace, tool.as_ref(), &input).await {
+                Ok(judge) => judge,
+                Err(error) => return ToolOutcome::Failed { error },
+            };
+            let context = ToolContext::new(workspace, read_log, Arc::new(judge));
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
             crash_point(CrashPoint::ToolStart);
@@ -108,6 +116,51 @@ impl Orchestrator {
             ctx.cancel_future(task);
         }
     }
+}
+
+/// Looks at the rules again right before a tool starts: one may have been made since the call was judged,
+/// and the paths that it names may be links. Gives the judge for the call, or what the model reads.
+async fn admitted(
+    caller: &Caller,
+    workspace: &Workspace,
+    tool: &dyn Tool,
+    input: &Value,
+) -> Result<Judge, String> {
+    let unknown = |error: StoreError| {
+        tracing::error!(%error, "the permission rules could not be read");
+        "the permission rules could not be read".to_owned()
+    };
+    let judge = caller.judge().await.map_err(unknown)?;
+    let accesses = tool.accesses(input);
+    if let Some(denial) = judge.judge(&accesses).denial() {
+        return Err(denial);
+    }
+    let linked = {
+        let workspace = workspace.clone();
+        tokio::task::spawn_blocking(move || linked(&workspace, accesses))
+    };
+    let linked = linked.await.map_err(|_| "the paths could not be looked at".to_owned())??;
+    for (named, access) in linked {
+        let judged = judge.judge_one(&access);
+        if judged.action != PermissionAction::Allow {
+            let target = judged.target;
+            return Err(format!("`{named}` leads to `{target}`: call the tool with that path"));
+        }
+    }
+    Ok(judge)
+}
+
+/// The accesses whose paths lead elsewhere, each with the path as it was named.
+fn linked(workspace: &Workspace, accesses: Vec<Access>) -> Result<Vec<(String, Access)>, String> {
+    let mut linked = Vec::new();
+    for access in accesses {
+        let Target::Path(named) = &access.target else { continue };
+        let real = workspace.real_path(named).map_err(|error| error.to_string())?;
+        if real != *named {
+            linked.push((named.clone(), Access { target: Target::Path(real), ..access }));
+        }
+    }
+    Ok(linked)
 }
 
 /// Whether the project may hold what a writing tool is about to write, or what the model reads if it

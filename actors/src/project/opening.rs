@@ -21,9 +21,13 @@ use super::ring::Ring;
 use super::rooms::Rooms;
 use super::upkeep::Upkeep;
 use super::{Committed, Damaged, MAILBOX_LIMIT, Project, ProjectHandle, Recovery, Registry};
+use crate::permissions::{Cached, ProjectRules};
 use crate::root::RootAccess;
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
 use crate::{ResumePolicy, Services, record};
+
+/// The event that says that a permission rule changed.
+const PERMISSION_UPDATED: &str = "permission.updated";
 
 /// The write handle of a project's database, together with the right to have it. However its owner
 /// ends, what worked is recorded as interrupted, unless whoever opens it next resumes it by itself;
@@ -158,6 +162,7 @@ pub(crate) struct OpenedProject {
     id: ProjectId,
     database: ProjectDatabase,
     lease: OwnedMutexGuard<()>,
+    rules: Arc<Cached<ProjectRules>>,
     workspace: Workspace,
     head: u64,
     committed: Registry,
@@ -177,7 +182,13 @@ impl OpenedProject {
     ) -> Result<Self, NotOpened> {
         let committed: Registry = Arc::default();
         let registry = Arc::clone(&committed);
+        let rules: Arc<Cached<ProjectRules>> = Arc::default();
+        let outdated = Arc::clone(&rules);
         let database = ProjectDatabase::open(database, &id, move |events| {
+            // Before who changed a rule hears that it is changed.
+            if events.iter().any(|event| event.name == PERMISSION_UPDATED) {
+                outdated.outdate();
+            }
             if let Some(registry) = registry.get().and_then(WeakAddress::upgrade) {
                 registry.tell(Committed(events));
             }
@@ -192,7 +203,7 @@ impl OpenedProject {
             tracing::error!(project.id = %id, %error, "the project's directory could not be opened");
             ApiError::new(ErrorCode::ReadOnly, "the project's directory cannot be opened")
         })?;
-        Ok(Self { id, database, lease, workspace, head, committed, resume, damage })
+        Ok(Self { id, database, lease, rules, workspace, head, committed, resume, damage })
     }
 
     /// What is wrong with the database, from the moment on that somebody notices.
@@ -216,7 +227,8 @@ impl OpenedProject {
         let is_marked: Arc<AtomicBool> = Arc::default();
         let (id, workspace) = (self.id.clone(), self.workspace.clone());
         let (reader, epoch) = (self.database.reader(), Arc::from(self.database.epoch()));
-        let root = news.root.reader.clone();
+        let (root, server_rules) = (news.root.reader.clone(), Arc::clone(&news.root.rules));
+        let rules = Arc::clone(&self.rules);
         let create = {
             let (services, reader, epoch) =
                 (Arc::clone(services), reader.clone(), Arc::clone(&epoch));
@@ -232,6 +244,7 @@ impl OpenedProject {
                 upkeep: Upkeep::default(),
                 vitals: Arc::clone(vitals),
                 reader,
+                rules: self.rules,
                 workspace: self.workspace,
                 epoch,
                 database: OpenDatabase {
@@ -260,7 +273,18 @@ impl OpenedProject {
         };
         let address = spawn(parent, spec, create, move |_| on_exit());
         let holders = Arc::default();
-        ProjectHandle { id, address, reader, root, workspace, epoch, is_marked, holders }
+        ProjectHandle {
+            id,
+            address,
+            reader,
+            root,
+            server_rules,
+            rules,
+            workspace,
+            epoch,
+            is_marked,
+            holders,
+        }
     }
 }
 

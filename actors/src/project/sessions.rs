@@ -51,6 +51,8 @@ impl Project {
             address: Address::of(ctx, &self.vitals),
             reader: self.reader.clone(),
             root: self.root.reader.clone(),
+            server_rules: Arc::clone(&self.root.rules),
+            rules: Arc::clone(&self.rules),
             workspace: self.workspace.clone(),
             epoch: Arc::clone(&self.epoch),
             is_marked: Arc::clone(&self.is_marked),

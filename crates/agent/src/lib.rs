@@ -3,6 +3,7 @@
 //! Deliberately absent: I/O, clocks, random numbers, threads. Time and ids come in through
 //! [`Clock`] and [`IdSource`].
 
+pub mod permissions;
 mod prompt;
 mod turn;
 mod world;

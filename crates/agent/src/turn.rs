@@ -7,8 +7,8 @@
 //! after it are dropped and the next input is [`Input::RecordFailed`].
 
 use iris_protocol::{
-    ApiError, ErrorCode, FinishReason, Message, Part, PartId, RunStatus, StreamKind, ToolCallId,
-    ToolPart, ToolState, Usage,
+    ApiError, ErrorCode, FinishReason, JudgedAccess, Message, Part, PartId, Remember, RunStatus,
+    StreamKind, ToolCallId, ToolPart, ToolState, Usage,
 };
 use serde_json::Value;
 
@@ -69,7 +69,12 @@ pub enum Input {
     /// The model call failed.
     ModelFailed(ApiError),
     /// A person let a call run; that is recorded.
-    CallApproved(ToolCallId),
+    CallApproved {
+        /// The call.
+        call_id: ToolCallId,
+        /// Arguments in place of those of the model.
+        edited: Option<Value>,
+    },
     /// A call was refused by a person or by time; its result is recorded.
     CallDenied(ToolCallId),
     /// A tool ended.
@@ -90,10 +95,23 @@ pub enum Input {
 pub enum Verdict {
     /// It runs.
     Run,
-    /// It waits for a person, who is told this sentence.
-    Ask(String),
-    /// It gets this error as its result.
+    /// It waits for a person.
+    Ask(Question),
+    /// Nobody may make it: it gets this error as its result.
+    Deny(String),
+    /// It is no call that could be made: it gets this error as its result.
     Refuse(String),
+}
+
+/// What a person is asked about a call.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Question {
+    /// One sentence.
+    pub message: String,
+    /// What the call touches, and what the rules say of it.
+    pub accesses: Vec<JudgedAccess>,
+    /// How long a yes may hold.
+    pub options: Vec<Remember>,
 }
 
 /// How a tool ended.
@@ -190,8 +208,8 @@ pub enum StepPart {
     Call {
         /// The part.
         part: ToolPart,
-        /// The sentence for the person who is asked; empty unless waiting.
-        question: String,
+        /// What a person is asked; only while it waits.
+        question: Option<Question>,
     },
 }
 
@@ -372,7 +390,9 @@ impl Turn {
                 Vec::new()
             }
             (Phase::Model, Input::ModelFinished(reason)) => self.model_finished(reason, ids),
-            (Phase::Tools, Input::CallApproved(id)) => self.call_approved(&id),
+            (Phase::Tools, Input::CallApproved { call_id, edited }) => {
+                self.call_approved(&call_id, edited)
+            }
             (Phase::Tools, Input::CallDenied(id)) => self.call_denied(&id),
             (Phase::Tools, Input::ToolEnded { call_id, outcome }) => {
                 self.tool_ended(call_id, outcome)
@@ -391,7 +411,7 @@ impl Turn {
                 | Input::UsageArrived(_)
                 | Input::ModelFinished(_)
                 | Input::ModelFailed(_)
-                | Input::CallApproved(_)
+                | Input::CallApproved { .. }
                 | Input::CallDenied(_)
                 | Input::ToolEnded { .. },
             ) => Vec::new(),
@@ -454,9 +474,10 @@ impl Turn {
             Verdict::Refuse(format!("at most {limit} tools may be called at once; call it again"))
         };
         let (state, question, error) = match verdict {
-            Verdict::Run => (ToolState::Running, String::new(), None),
-            Verdict::Ask(question) => (ToolState::Waiting, question, None),
-            Verdict::Refuse(error) => (ToolState::Error, String::new(), Some(error)),
+            Verdict::Run => (ToolState::Running, None, None),
+            Verdict::Ask(question) => (ToolState::Waiting, Some(question), None),
+            Verdict::Deny(error) => (ToolState::Denied, None, Some(error)),
+            Verdict::Refuse(error) => (ToolState::Error, None, Some(error)),
         };
         let part = ToolPart {
             id: PartId::from_bits(ids.next_bits()),
@@ -498,10 +519,11 @@ impl Turn {
     fn record_step(&mut self, step: StepEnd) -> Vec<Effect> {
         self.phase = Phase::Tools;
         let parts: Vec<StepPart> = self.parts.drain(..).map(|open| open.part).collect();
+        let mut is_usable = false;
         for part in &parts {
-            if let StepPart::Call { part, .. } = part
-                && !part.state.is_final()
-            {
+            let StepPart::Call { part, .. } = part else { continue };
+            is_usable |= part.state != ToolState::Error;
+            if !part.state.is_final() {
                 self.calls.push(OpenCall {
                     id: part.tool_call_id.clone(),
                     tool_name: part.tool_name.clone(),
@@ -511,7 +533,7 @@ impl Turn {
             }
         }
         self.step += 1;
-        self.unusable_steps = if self.calls.is_empty() { self.unusable_steps + 1 } else { 0 };
+        self.unusable_steps = if is_usable { 0 } else { self.unusable_steps + 1 };
         let mut effects = vec![Effect::RecordStep { parts, step }];
         effects.extend(self.calls.iter().filter(|call| call.is_running).map(OpenCall::run));
         effects.extend(self.next_step_if_done());
@@ -519,10 +541,11 @@ impl Turn {
         effects
     }
 
-    fn call_approved(&mut self, id: &ToolCallId) -> Vec<Effect> {
+    fn call_approved(&mut self, id: &ToolCallId, edited: Option<Value>) -> Vec<Effect> {
         let waiting = self.calls.iter_mut().find(|call| call.id == *id && !call.is_running);
         let Some(call) = waiting else { return Vec::new() };
         call.is_running = true;
+        call.input = edited.unwrap_or_else(|| call.input.take());
         vec![call.run()]
     }
 

@@ -130,6 +130,7 @@ impl PartTracker {
             | Event::MemberUpdated { .. }
             | Event::MemberRemoved { .. }
             | Event::AgentUpdated { .. }
+            | Event::PermissionUpdated { .. }
             | Event::PresenceSnapshot { .. }
             | Event::PresenceJoined { .. }
             | Event::PresenceUpdated { .. }

@@ -19,7 +19,7 @@ use crate::error::EgressError;
 use crate::gate::{Gate, Turn};
 use crate::hop::{Hop, REDIRECTS_MAX};
 use crate::policy::{Policy, Trust};
-use crate::request::Request;
+use crate::request::{Follows, Request};
 use crate::resolver::{Lookup, Resolver, SystemLookup, Unresolved};
 use crate::target::parse_url;
 
@@ -157,7 +157,7 @@ impl Egress {
         &self,
         request: Request,
     ) -> Result<(Hop, Vec<Url>, reqwest::Response, Turn), EgressError> {
-        let Request { method, url, mut headers, body, body_bytes_max: _, timeout: _ } = request;
+        let Request { method, url, mut headers, body, follows, .. } = request;
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         let mut hop = Hop { method, url: parse_url(&url)?, headers, body };
         let mut redirects = Vec::new();
@@ -171,6 +171,11 @@ impl Egress {
             };
             if redirects.len() == REDIRECTS_MAX {
                 return Err(EgressError::TooManyRedirects);
+            }
+            if let Some(Follows(follows)) = &follows
+                && !follows(&next.url)
+            {
+                return Err(EgressError::RefusedRedirect { url: next.url });
             }
             redirects.push(hop.url);
             hop = next;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use url::Url;
+
 use crate::hop::REDIRECTS_MAX;
 
 /// A request that was refused or failed. The texts are for models and people; none tells to which
@@ -44,6 +46,12 @@ pub enum EgressError {
     /// The answer sent the client from `https` to `http`.
     #[error("a redirect from https to http was refused")]
     InsecureRedirect,
+    /// The answer sent the client on to where the caller does not want it to go.
+    #[error("the answer is at `{url}`")]
+    RefusedRedirect {
+        /// Where to.
+        url: Url,
+    },
     /// The whole took too long.
     #[error("not answered within {} seconds", .limit.as_secs_f32())]
     TimedOut {
@@ -110,6 +118,7 @@ impl EgressError {
             Self::BadRequest { .. } => "bad_request",
             Self::TooManyRedirects => "too_many_redirects",
             Self::InsecureRedirect => "insecure_redirect",
+            Self::RefusedRedirect { .. } => "refused_redirect",
             Self::TimedOut { .. } => "timed_out",
             Self::TooLarge { .. } => "too_large",
             Self::Busy => "busy",

@@ -1,10 +1,14 @@
 //! What a caller asks for.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use url::Url;
 
 use crate::error::EgressError;
 
@@ -36,6 +40,17 @@ pub struct Request {
     pub(crate) body: Option<Bytes>,
     pub(crate) body_bytes_max: Option<usize>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) follows: Option<Follows>,
+}
+
+/// Says whether a redirect may be followed.
+#[derive(Clone)]
+pub(crate) struct Follows(pub(crate) Arc<dyn Fn(&Url) -> bool + Send + Sync>);
+
+impl fmt::Debug for Follows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Follows")
+    }
 }
 
 impl Request {
@@ -64,8 +79,8 @@ impl Request {
     }
 
     fn with_method(method: Method, url: String) -> Self {
-        let (body, body_bytes_max, timeout) = (None, None, None);
-        Self { method, url, headers: HeaderMap::new(), body, body_bytes_max, timeout }
+        let (body, body_bytes_max, timeout, follows) = (None, None, None, None);
+        Self { method, url, headers: HeaderMap::new(), body, body_bytes_max, timeout, follows }
     }
 
     /// Adds a header. All but `Accept`, `Accept-Language` and `Content-Type` stay behind when a redirect
@@ -102,6 +117,13 @@ impl Request {
     #[must_use]
     pub fn body_bytes_max(mut self, bytes: usize) -> Self {
         self.body_bytes_max = Some(bytes);
+        self
+    }
+
+    /// Follows only those redirects whose targets `follows` says yes to.
+    #[must_use]
+    pub fn follow_if(mut self, follows: impl Fn(&Url) -> bool + Send + Sync + 'static) -> Self {
+        self.follows = Some(Follows(Arc::new(follows)));
         self
     }
 

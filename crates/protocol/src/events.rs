@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, BackupId, FinishReason, Member, Message,
-    MessageId, PartId, Presence, ProjectId, Run, RunId, RunStatus, Session, SessionId,
-    SessionState, SupervisionKind, SupervisionRecord, ToolCallId, ToolState, Usage, UserId,
+    MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId, Remember, Run, RunId,
+    RunStatus, Session, SessionId, SessionState, SupervisionKind, SupervisionRecord, ToolCallId,
+    ToolState, Usage, UserId,
 };
 
 /// A row of the table of events.
@@ -356,6 +357,20 @@ events! {
         /// Why it was rejected.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// How long a yes holds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remember: Option<Remember>,
+        /// The arguments that will be used, where who approved changed them; in the session's room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<Value>,
+    }
+    /// A rule about what tools may touch was made, changed or deleted. It counts from now on.
+    PermissionUpdated = "permission.updated" Durable [Project] {
+        /// The rule.
+        permission_id: PermissionId,
+        /// As it is now; absent when it was deleted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<Box<PermissionRule>>,
     }
     /// A file came into being through Iris.
     FileCreated = "file.created" Durable [Project] {

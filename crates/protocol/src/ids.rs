@@ -114,6 +114,8 @@ id_types! {
     ToolCallId = "tcl";
     /// One request for a person's approval.
     ApprovalId = "apr";
+    /// One rule about what tools may touch.
+    PermissionId = "prm";
     /// One archive of a project on the server's disk.
     BackupId = "bkp";
     /// One WebSocket connection or event stream.

@@ -41,6 +41,8 @@ pub const BACKUPS_MAX: usize = 200;
 pub const SETTINGS_BYTES_MAX: usize = 64 * 1024;
 /// Most tools of one agent.
 pub const AGENT_TOOLS_MAX: usize = 128;
+/// Most permission rules of one agent.
+pub const AGENT_PERMISSIONS_MAX: usize = 128;
 /// Most messages that may wait in one session.
 pub const QUEUED_MESSAGES_MAX: usize = 64;
 /// Most entries of one page of a list.

@@ -290,6 +290,14 @@ operations! {
     ToolList = "tool.list" -> ToolPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/tools", 200, List("tools"))), "Lists the tools that agents may call.";
     ToolApprove = "tool.approve" -> ApprovalPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/approvals/{toolCallId}/approve", 200, Field("approval"))), "Lets a tool call run that waits for a person.";
     ToolReject = "tool.reject" -> ApprovalPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/approvals/{toolCallId}/reject", 200, Field("approval"))), "Refuses a tool call that waits for a person.";
+    ApprovalList = "approval.list" -> ApprovalPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/approvals", List("approvals"), &[("sessionId", Text), ("state", Text), ("limit", Integer), ("cursor", Text)])), "Lists approvals, newest first; those that wait unless told otherwise.";
+    ApprovalGet = "approval.get" -> ApprovalPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/approvals/{toolCallId}", 200, Field("approval"))), "Reads one approval.";
+
+    PermissionList = "permission.list" -> PermissionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/permissions", List("rules"), &[("sessionId", Text)])), "Lists the rules about what tools may touch, the most general ones first.";
+    PermissionCreate = "permission.create" -> PermissionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/permissions", 201, Whole)), "Makes a rule for a session, or for the whole project as its administrator.";
+    PermissionUpdate = "permission.update" -> PermissionPayload, Right::Project(MemberRole), Any, Some(rest(Patch, "/v1/projects/{projectId}/permissions/{permissionId}", 200, Whole)), "Changes a rule; one of the whole project as its administrator.";
+    PermissionDelete = "permission.delete" -> Done, Right::Project(MemberRole), Any, Some(rest(Delete, "/v1/projects/{projectId}/permissions/{permissionId}", 200, Whole)), "Deletes a rule; one of the whole project as its administrator.";
+    PermissionExplain = "permission.explain" -> PermissionVerdict, Right::Project(Viewer), Any, Some(rest(Post, "/v1/projects/{projectId}/permissions/explain", 200, Whole)), "Says what would become of a tool call and which rule decides.";
 
     FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes, &[("path", Text)])), "Reads a file.";
     FileWrite = "file.write" -> FilePayload, Right::Project(MemberRole), Any, Some(RestRoute { method: Put, path: "/v1/projects/{projectId}/files/content", query: &[("path", Text)], status: 200, data: Upload("file") }), "Writes a file whole.";
@@ -306,6 +314,10 @@ operations! {
     SupervisionList = "admin.supervision.list" -> SupervisionPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/supervision", List("records"), &[("since", Integer), ("kind", Text), ("path", Text), ("limit", Integer)])), "Reads the supervision log, oldest first.";
     ServerBackupCreate = "admin.backup.create" -> ServerBackupPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/backup", 201, Field("backup"))), "Writes a backup of the whole server to its disk.";
     ServerBackupList = "admin.backup.list" -> ServerBackupPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/backup", 200, List("backups"))), "Lists the backups of the whole server, newest first.";
+    ServerPermissionList = "admin.permission.list" -> PermissionPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/permissions", 200, List("rules"))), "Lists the rules of the server.";
+    ServerPermissionCreate = "admin.permission.create" -> PermissionPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/permissions", 201, Whole)), "Makes a rule for all projects.";
+    ServerPermissionUpdate = "admin.permission.update" -> PermissionPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Changes a rule of the server.";
+    ServerPermissionDelete = "admin.permission.delete" -> Done, Right::Admin, Rest, Some(rest(Delete, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Deletes a rule of the server.";
     LogGet = "admin.log.get" -> LogSettings, Right::Admin, Rest, Some(rest(Get, "/v1/admin/log", 200, Whole)), "Says which log lines are written and how.";
     LogSet = "admin.log.set" -> LogSettings, Right::Admin, Rest, Some(rest(Put, "/v1/admin/log", 200, Whole)), "Changes which log lines are written and how, until the server stops.";
 

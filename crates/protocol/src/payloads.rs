@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Agent, Approval, Backup, BackupId, ConnectionId, File, Member, Message, MessageId, ModelRef,
-    Position, Presence, PresenceStatus, Project, ProjectId, ProjectType, QueuedMessage, Remember,
-    Role, Run, RunId, SearchHit, ServerBackup, Session, SessionId, SessionMode, Tool, ToolCallId,
-    User, UserId,
+    Agent, Approval, ApprovalState, Backup, BackupId, ConnectionId, File, JudgedAccess, Member,
+    Message, MessageId, ModelRef, PermissionAction, PermissionId, PermissionRule,
+    PermissionSetting, Position, Presence, PresenceStatus, Project, ProjectId, ProjectType,
+    QueuedMessage, Remember, Role, Run, RunId, SearchHit, ServerBackup, Session, SessionId,
+    SessionMode, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {
@@ -341,6 +342,10 @@ payloads! {
         /// From the next run on.
         #[serde(default)]
         model: Option<ModelRef>,
+        /// How tool calls are judged, from the next call on. Only an administrator of the project may
+        /// choose `auto`.
+        #[serde(default)]
+        mode: Option<SessionMode>,
     }
     /// Makes a session read-only and takes it out of the default list.
     SessionArchive {
@@ -552,6 +557,9 @@ payloads! {
         /// Names of tools, in the order in which the model sees them; all when absent.
         #[serde(default)]
         tools: Option<Vec<String>>,
+        /// Rules about what its tool calls may touch; none when absent.
+        #[serde(default)]
+        permissions: Option<Vec<PermissionSetting>>,
     }
     /// Changes an agent, from the next run on.
     AgentUpdate {
@@ -566,6 +574,9 @@ payloads! {
         /// Names of tools, in the order in which the model sees them.
         #[serde(default)]
         tools: Option<Vec<String>>,
+        /// Rules about what its tool calls may touch.
+        #[serde(default)]
+        permissions: Option<Vec<PermissionSetting>>,
     }
     /// Reads an agent.
     AgentGet {
@@ -603,9 +614,15 @@ payloads! {
         session_id: SessionId,
         /// The call.
         tool_call_id: ToolCallId,
-        /// How long the answer holds.
+        /// How long the answer holds; `once` when absent.
         #[serde(default)]
         remember: Option<Remember>,
+        /// The arguments that the caller saw: `inputHash` of the approval. Others are refused.
+        #[serde(default)]
+        input_hash: Option<String>,
+        /// Arguments to use in place of those of the model. They are checked and judged like those.
+        #[serde(default)]
+        input: Option<Value>,
     }
     /// Refuses a tool call that waits for a person.
     #[serde(deny_unknown_fields)]
@@ -622,6 +639,149 @@ payloads! {
     ApprovalPayload {
         /// The approval.
         approval: Approval,
+    }
+    /// Lists the approvals of a project or of one session.
+    ApprovalList {
+        /// Of this session alone.
+        #[serde(default)]
+        session_id: Option<SessionId>,
+        /// In this state alone; those that wait when absent.
+        #[serde(default)]
+        state: Option<ApprovalState>,
+        /// At most 200; 50 when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// `nextCursor` of the page before.
+        #[serde(default)]
+        cursor: Option<String>,
+    }
+    /// Approvals, newest first.
+    ApprovalPage {
+        /// Newest first.
+        approvals: Vec<Approval>,
+        /// For the next page.
+        next_cursor: Option<String>,
+        /// Whether there is a next page.
+        has_more: bool,
+    }
+    /// Reads one approval.
+    ApprovalGet {
+        /// The session.
+        session_id: SessionId,
+        /// The call that it is about.
+        tool_call_id: ToolCallId,
+    }
+}
+
+// Permissions.
+payloads! {
+    /// Lists the rules that count in a project or in one of its sessions.
+    PermissionList {
+        /// The rules of the project and those of this session; without it, those of the project and of
+        /// all its sessions.
+        #[serde(default)]
+        session_id: Option<SessionId>,
+    }
+    /// Rules about what tools may touch.
+    PermissionPage {
+        /// From the most general layer to the most specific one, in each in the order in which they were
+        /// made: of one layer the last one that matches counts.
+        rules: Vec<PermissionRule>,
+    }
+    /// Makes a rule for a project, or for one session of it.
+    #[serde(deny_unknown_fields)]
+    PermissionCreate {
+        /// The session; the whole project when absent, which needs the role `admin`.
+        #[serde(default)]
+        session_id: Option<SessionId>,
+        /// A tool, a group of tools (`read`, `edit`, `mcp:<server>`), or `*` for all.
+        permission: String,
+        /// A glob over what a call touches; at most 1024 bytes.
+        pattern: String,
+        /// What becomes of a call that it matches.
+        action: PermissionAction,
+    }
+    /// Changes a rule; its place in the order stays.
+    #[serde(deny_unknown_fields)]
+    PermissionUpdate {
+        /// The rule.
+        permission_id: PermissionId,
+        /// A tool, a group of tools, or `*` for all.
+        #[serde(default)]
+        permission: Option<String>,
+        /// A glob over what a call touches.
+        #[serde(default)]
+        pattern: Option<String>,
+        /// What becomes of a call that it matches.
+        #[serde(default)]
+        action: Option<PermissionAction>,
+    }
+    /// Deletes a rule or a remembered answer.
+    #[serde(deny_unknown_fields)]
+    PermissionDelete {
+        /// The rule.
+        permission_id: PermissionId,
+    }
+    /// A rule.
+    PermissionPayload {
+        /// The rule.
+        rule: PermissionRule,
+        /// What whoever made it may not have meant.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    }
+    /// Asks what would become of a tool call, and why.
+    PermissionExplain {
+        /// The session in which it would be made; the project without a session when absent.
+        #[serde(default)]
+        session_id: Option<SessionId>,
+        /// The agent that would make it; that of the session, or `default`, when absent.
+        #[serde(default)]
+        agent: Option<String>,
+        /// The tool.
+        tool_name: String,
+        /// Its arguments.
+        input: Value,
+    }
+    /// What would become of a tool call, and why.
+    PermissionVerdict {
+        /// What would become of it.
+        action: PermissionAction,
+        /// What it touches, and which rule decides about each of it.
+        accesses: Vec<JudgedAccess>,
+    }
+    /// Lists the rules of the server.
+    ServerPermissionList {}
+    /// Makes a rule for all projects of the server.
+    #[serde(deny_unknown_fields)]
+    ServerPermissionCreate {
+        /// A tool, a group of tools (`read`, `edit`, `mcp:<server>`), or `*` for all.
+        permission: String,
+        /// A glob over what a call touches; at most 1024 bytes.
+        pattern: String,
+        /// What becomes of a call that it matches.
+        action: PermissionAction,
+    }
+    /// Changes a rule of the server; its place in the order stays.
+    #[serde(deny_unknown_fields)]
+    ServerPermissionUpdate {
+        /// The rule.
+        permission_id: PermissionId,
+        /// A tool, a group of tools, or `*` for all.
+        #[serde(default)]
+        permission: Option<String>,
+        /// A glob over what a call touches.
+        #[serde(default)]
+        pattern: Option<String>,
+        /// What becomes of a call that it matches.
+        #[serde(default)]
+        action: Option<PermissionAction>,
+    }
+    /// Deletes a rule of the server.
+    #[serde(deny_unknown_fields)]
+    ServerPermissionDelete {
+        /// The rule.
+        permission_id: PermissionId,
     }
 }
 

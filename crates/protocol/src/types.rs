@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, ApiError, ApprovalId, BackupId, MessageId, PartId, ProjectId, RunId, SessionId,
-    ToolCallId, UserId,
+    AgentId, ApiError, ApprovalId, BackupId, MessageId, PartId, PermissionId, ProjectId, RunId,
+    SessionId, ToolCallId, UserId,
 };
 
 /// A role in a project. The order is the order of power: each role may do all that the ones before it may.
@@ -148,9 +148,111 @@ pub struct Session {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum SessionMode {
-    /// Reading tools run, writing tools ask.
+    /// The rules decide; what they do not name asks.
     #[default]
     Default,
+    /// As `default`, but files are changed without a question, unless a rule of the server, the project,
+    /// the agent or the session says otherwise.
+    AcceptEdits,
+    /// Nothing is changed: only tools that read, ask people or keep a list of what is to be done run.
+    Plan,
+    /// As `default`, but what no rule names runs without a question. Only an administrator of the project
+    /// may choose it, it counts only for runs that such a one starts, and it needs a sandbox.
+    Auto,
+}
+
+/// What a permission rule says of what it matches.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum PermissionAction {
+    /// The call runs.
+    Allow,
+    /// A person is asked.
+    Ask,
+    /// The call is refused, whatever other rules say.
+    Deny,
+}
+
+/// Where a permission rule stands; from the most general to the most specific.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum PermissionLayer {
+    /// What the server brings along.
+    Builtin,
+    /// What the mode of the session means.
+    Mode,
+    /// Set for the whole server by its administrators.
+    Server,
+    /// Set for a project by its administrators.
+    Project,
+    /// Part of an agent.
+    Agent,
+    /// Set for one session.
+    Session,
+    /// An answer to an approval that somebody asked to be remembered.
+    Remembered,
+}
+
+/// A rule about what tools may touch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PermissionRule {
+    /// The rule; absent on those that the server brings along and on those of an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<PermissionId>,
+    /// Where it stands.
+    pub layer: PermissionLayer,
+    /// The session that it is about; absent when it is about all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<SessionId>,
+    /// A tool, a group of tools (`read`, `edit`, `mcp:<server>`), or `*` for all.
+    pub permission: String,
+    /// A glob over what a call touches: a path, a command, a host, the name of an agent.
+    pub pattern: String,
+    /// What becomes of a call that it matches.
+    pub action: PermissionAction,
+    /// The user who made it; absent where nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<UserId>,
+    /// Milliseconds since 1970 UTC; absent on rules without an id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<i64>,
+    /// Milliseconds since 1970 UTC; absent on rules without an id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<i64>,
+}
+
+/// A permission rule as somebody writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PermissionSetting {
+    /// A tool, a group of tools (`read`, `edit`, `mcp:<server>`), or `*` for all.
+    pub permission: String,
+    /// A glob over what a call touches.
+    pub pattern: String,
+    /// What becomes of a call that it matches.
+    pub action: PermissionAction,
+}
+
+/// One thing that a tool call touches, and what the rules say of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JudgedAccess {
+    /// The permission that it needs: the tool, or what the tool uses.
+    pub permission: String,
+    /// What it touches: a path, a command, a host, the name of an agent.
+    pub target: String,
+    /// What the rules say.
+    pub action: PermissionAction,
+    /// The rule that decided; absent when none matches, so that a person is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<PermissionRule>,
+    /// One sentence that says why.
+    pub reason: String,
 }
 
 /// Whether a session is in use.
@@ -506,6 +608,13 @@ pub struct Approval {
     pub tool_name: String,
     /// The arguments that will be used, exactly.
     pub input: Value,
+    /// SHA-256 of `input` as compact JSON, 64 hex digits. Who names it in an answer answers for these
+    /// arguments alone.
+    #[serde(default)]
+    pub input_hash: String,
+    /// What the call touches, and what the rules say of it.
+    #[serde(default)]
+    pub accesses: Vec<JudgedAccess>,
     /// One sentence for the person who decides.
     pub message: String,
     /// The values that `remember` may take.
@@ -518,6 +627,12 @@ pub struct Approval {
     /// Why it was rejected; the model sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How long the yes holds; absent until there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remember: Option<Remember>,
+    /// The arguments that the model gave, where who approved changed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_input: Option<Value>,
     /// Milliseconds since 1970 UTC.
     pub created_at: i64,
     /// Milliseconds since 1970 UTC; after it the answer is no.
@@ -531,6 +646,10 @@ pub enum Remember {
     /// For this call alone.
     #[default]
     Once,
+    /// For what this call touches, in the same session.
+    Session,
+    /// For what this call touches, in all sessions of the project; only its administrators may say so.
+    Project,
 }
 
 /// How far an approval is.
@@ -579,6 +698,9 @@ pub struct Agent {
     pub model: Option<ModelRef>,
     /// Names of the tools that it may call, in the order in which the model sees them.
     pub tools: Vec<String>,
+    /// Rules about what its tool calls may touch; the last one that matches counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub permissions: Vec<PermissionSetting>,
     /// Whether the server brings it along.
     pub builtin: bool,
 }

@@ -1,11 +1,14 @@
 //! Values of the wire in columns: ids and enums are words, structures are JSON, both as serde writes
 //! them.
 
+use std::fmt::Write;
+
 use rusqlite::types::Type;
 use rusqlite::{Error, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::StoreError;
 
@@ -48,6 +51,22 @@ pub(crate) fn optional_word<T: DeserializeOwned>(
 pub(crate) fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| unreadable(column, &error))
+}
+
+/// The SHA-256 of the text in a column, 64 hex digits.
+pub(crate) fn hash(row: &Row<'_>, column: &str) -> rusqlite::Result<String> {
+    let text: String = row.get(column)?;
+    Ok(hash_of(&text))
+}
+
+/// The SHA-256 of a text, 64 hex digits.
+pub(crate) fn hash_of(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a string cannot fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
 }
 
 pub(crate) fn optional_json<T: DeserializeOwned>(

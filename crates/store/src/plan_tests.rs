@@ -19,6 +19,10 @@ const SMALL: &[(&str, &str)] = &[
     ("meta", "one row"),
     ("usage", "one row"),
     ("agents", "at most `AGENTS_MAX` rows"),
+    (
+        "permissions",
+        "at most `PERMISSIONS_MAX` or `SERVER_PERMISSIONS_MAX` rows, read once a change",
+    ),
     ("sqlite_sequence", "a row for each table that counts"),
     ("unfinished_work", "what is under way is what is asked for, once at the start"),
     ("outbox", "what is under way is what is asked for, once at the start"),

@@ -18,6 +18,7 @@ mod ending;
 mod files;
 mod messages;
 mod pages;
+mod permissions;
 pub(crate) mod quotas;
 mod reader;
 mod recovery;
@@ -42,13 +43,16 @@ use crate::writer::Guards;
 use crate::{Reader, Storage, StoreError, StoredEvent, Writer, database};
 
 pub use agents::{AGENTS_MAX, CreateAgent, DeleteAgent, UpdateAgent};
-pub use approvals::{Decision, ResolveApproval};
+pub use approvals::{Decision, ResolveApproval, Yes};
 pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use cancelling::{ChooseCancelled, ChosenRun};
 pub use files::{RecordFileWrite, RecordedChange};
 pub use log::PublishOutbox;
 pub use messages::{AcceptMessage, AcceptedMessage};
 pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
+pub use permissions::{
+    CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, UpdatePermission,
+};
 pub use quotas::{ProjectUsage, Quotas};
 pub use reader::ProjectReader;
 pub use recovery::{FailRuns, RecoverRuns, Recovered};
@@ -64,6 +68,7 @@ pub use streams::{CheckpointText, TextChunk};
 pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0001_conversations.sql"),
     include_str!("../../../migrations/project/0002_durable_work.sql"),
+    include_str!("../../../migrations/project/0003_permissions.sql"),
 ];
 
 /// The open database of a project.

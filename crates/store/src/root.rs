@@ -14,6 +14,7 @@ mod intents;
 mod logins;
 mod members;
 mod outbox;
+mod permissions;
 mod projects;
 mod reader;
 mod supervision;
@@ -41,6 +42,9 @@ pub use logins::{
 };
 pub use members::{AddMember, RemoveMember, UpdateMember};
 pub use outbox::{OUTBOX_PAGE, OutboxEntry, SettleOutbox};
+pub use permissions::{
+    CreateServerPermission, DeleteServerPermission, SERVER_PERMISSIONS_MAX, UpdateServerPermission,
+};
 pub use projects::{CreateProject, DeleteProject, SetProjectArchived, UpdateProject};
 pub use queries::{Access, Credentials, ProjectLocation};
 pub use reader::RootReader;
@@ -53,6 +57,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0001_users_and_projects.sql"),
     include_str!("../../../migrations/root/0002_supervision.sql"),
     include_str!("../../../migrations/root/0003_durable_work.sql"),
+    include_str!("../../../migrations/root/0004_permissions.sql"),
 ];
 
 /// The open root database.

@@ -161,7 +161,8 @@ impl Conversation {
     /// The server's.
     pub async fn approve(&self, call: &ToolCallId) -> Result<Approval, ClientError> {
         let (session_id, tool_call_id) = (self.session.clone(), call.clone());
-        let request = ToolApprove { session_id, tool_call_id, remember: None };
+        let request =
+            ToolApprove { session_id, tool_call_id, remember: None, input_hash: None, input: None };
         Ok(self.call(request).await?.approval)
     }
 

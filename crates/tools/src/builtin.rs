@@ -12,7 +12,8 @@ mod write;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use iris_workspace::{Cancel, Cut, WriteOutcome};
+use iris_agent::permissions::{Access, Target};
+use iris_workspace::{Cancel, Cut, RelPath, WriteOutcome};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -37,6 +38,8 @@ struct Builtin {
     description: &'static str,
     parameters: Value,
     writes: bool,
+    /// The paths that a call touches.
+    paths: fn(&Value) -> Vec<String>,
     /// Says what a call would do; `None` when the arguments are not valid.
     summary: fn(&Value) -> Option<String>,
     work: fn(&ToolContext, &Value) -> Result<ToolOutput, ToolError>,
@@ -59,6 +62,12 @@ impl Tool for Builtin {
         self.writes
     }
 
+    fn accesses(&self, input: &Value) -> Vec<Access> {
+        let access = if self.writes { Access::edit } else { Access::read };
+        let targets = (self.paths)(input).into_iter().map(target);
+        targets.map(|target| access(self.name, target)).collect()
+    }
+
     fn summary(&self, input: &Value) -> String {
         (self.summary)(input)
             .unwrap_or_else(|| format!("call `{}` with invalid arguments", self.name))
@@ -79,6 +88,19 @@ impl Tool for Builtin {
                 Err(_) => Err(ToolError::Cancelled),
             }
         })
+    }
+}
+
+/// The one path that a call names in `path`; the project's directory when it names none.
+fn one_path(input: &Value) -> Vec<String> {
+    vec![input.get("path").and_then(Value::as_str).unwrap_or(".").to_owned()]
+}
+
+/// What permission rules are asked about when a call touches `path`.
+fn target(path: String) -> Target {
+    match RelPath::dir(&path) {
+        Ok(path) => Target::Path(path.to_string()),
+        Err(_) => Target::Outside(path),
     }
 }
 
@@ -157,6 +179,8 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
+    use iris_agent::permissions::Judge;
+    use iris_protocol::SessionMode;
     use iris_workspace::Workspace;
     use tempfile::TempDir;
 
@@ -166,14 +190,17 @@ mod tests {
     fn context() -> (TempDir, ToolContext, Arc<ReadLog>) {
         let temp = tempfile::tempdir().unwrap();
         let log = Arc::new(ReadLog::new());
-        let ctx = ToolContext::new(Workspace::open(temp.path()).unwrap(), Arc::clone(&log));
+        let workspace = Workspace::open(temp.path()).unwrap();
+        let judge = Arc::new(Judge::new(SessionMode::Default, vec![]));
+        let ctx = ToolContext::new(workspace, Arc::clone(&log), judge);
         (temp, ctx, log)
     }
 
     fn tool_that(work: fn(&ToolContext, &Value) -> Result<ToolOutput, ToolError>) -> Builtin {
         let parameters = object_schema(&json!({}), &[]);
         let summary = |_: &Value| None;
-        Builtin { name: "probe", description: "", parameters, writes: false, summary, work }
+        let paths = one_path;
+        Builtin { name: "probe", description: "", parameters, writes: false, paths, summary, work }
     }
 
     /// Works until it is cancelled; says so in the read log.

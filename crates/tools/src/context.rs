@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use iris_agent::permissions::{Access, Judge, Target};
+use iris_protocol::PermissionAction;
 use iris_workspace::{Cancel, Workspace};
 
 /// Most files that a [`ReadLog`] remembers.
@@ -15,13 +17,20 @@ pub struct ToolContext {
     pub workspace: Workspace,
     /// What the session has read.
     pub read_log: Arc<ReadLog>,
+    /// What the call may touch: for tools that find out while they run what they would read.
+    pub judge: Arc<Judge>,
     cancel: Cancel,
 }
 
 impl ToolContext {
     /// A context for one call.
-    pub fn new(workspace: Workspace, read_log: Arc<ReadLog>) -> Self {
-        Self { workspace, read_log, cancel: Cancel::new() }
+    pub fn new(workspace: Workspace, read_log: Arc<ReadLog>, judge: Arc<Judge>) -> Self {
+        Self { workspace, read_log, judge, cancel: Cancel::new() }
+    }
+
+    /// What the rules say of reading `path` with the tool called `name`.
+    pub(crate) fn may_read(&self, name: &'static str, path: &str) -> PermissionAction {
+        self.judge.judge_one(&Access::read(name, Target::Path(path.to_owned()))).action
     }
 
     /// The flag that is set once nobody waits for the call any more.

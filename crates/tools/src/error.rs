@@ -137,7 +137,8 @@ fn egress_code(error: &EgressError) -> ErrorCode {
         | EgressError::BadRequest { .. }
         | EgressError::TooManyRedirects
         | EgressError::InsecureRedirect => ErrorCode::InvalidRequest,
-        EgressError::BlockedScheme { .. }
+        EgressError::RefusedRedirect { .. }
+        | EgressError::BlockedScheme { .. }
         | EgressError::BlockedAddress { .. }
         | EgressError::BlockedPort { .. } => ErrorCode::Forbidden,
         EgressError::TimedOut { .. } => ErrorCode::DeadlineExceeded,

@@ -1,7 +1,7 @@
 //! The `Tool` trait, the registry and the built-in tools.
 //!
-//! A tool gets arguments that its schema admits and answers with text for the model. Deliberately
-//! absent: who may call a tool and whether somebody is asked first; sessions, runs and events.
+//! A tool says what a call would touch, gets arguments that its schema admits, and answers with text for
+//! the model. Deliberately absent: who may call a tool; sessions, runs and events.
 
 mod builtin;
 mod context;
@@ -12,6 +12,7 @@ mod validation;
 mod webfetch;
 
 use futures_util::future::BoxFuture;
+use iris_agent::permissions::Access;
 use serde_json::Value;
 
 pub use context::{READ_LOG_FILES_MAX, ReadLog, ToolContext};
@@ -32,13 +33,13 @@ pub trait Tool: Send + Sync {
     /// JSON Schema of the arguments, an object; the order of the properties is the order shown.
     fn parameters(&self) -> &Value;
 
-    /// Whether it changes something outside the session. Such tools run one after the other.
+    /// Whether it changes something outside the session: such calls of one run are made one after the
+    /// other.
     fn writes(&self) -> bool;
 
-    /// Whether somebody has to be asked before it runs.
-    fn asks(&self) -> bool {
-        self.writes()
-    }
+    /// What a call with `input` touches: the permission rules are asked about each of it. A call that
+    /// names nothing waits for a person. `input` has been validated.
+    fn accesses(&self, input: &Value) -> Vec<Access>;
 
     /// One sentence for the person who is asked: what exactly a call with `input` would do.
     fn summary(&self, input: &Value) -> String;

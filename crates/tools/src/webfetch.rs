@@ -8,10 +8,13 @@ mod plain;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use iris_agent::permissions::{Access, Judge, Target};
 use iris_egress::{Egress, Request, Response, parse_url};
+use iris_protocol::PermissionAction;
 use iris_workspace::Cancel;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::Tool;
 use crate::builtin::{CancelOnDrop, object_schema, parse, shown};
@@ -79,9 +82,14 @@ impl Tool for Webfetch {
         false
     }
 
-    /// A URL can carry away what the model has read.
-    fn asks(&self) -> bool {
-        true
+    /// A URL can carry away what the model has read: the host is what rules are about.
+    fn accesses(&self, input: &Value) -> Vec<Access> {
+        let url = input.get("url").and_then(Value::as_str).unwrap_or_default();
+        let target = match parse_url(url) {
+            Ok(url) => Target::Text(url.host_str().unwrap_or_default().to_owned()),
+            Err(_) => Target::Opaque(url.to_owned()),
+        };
+        vec![Access::of(NAME, target)]
     }
 
     fn summary(&self, input: &Value) -> String {
@@ -102,7 +110,10 @@ impl Tool for Webfetch {
         Box::pin(async move {
             let _guard = guard;
             let Input { url, format } = parse(NAME, &input)?;
-            let request = Request::get(url).header("accept", accepted(format))?;
+            let named = parse_url(&url)?;
+            let judge = Arc::clone(&ctx.judge);
+            let follows = move |url: &Url| url.host() == named.host() || may_fetch(&judge, url);
+            let request = Request::get(url).header("accept", accepted(format))?.follow_if(follows);
             let response = egress.fetch(request).await?;
             let cancel = ctx.cancel().clone();
             let work = tokio::task::spawn_blocking(move || present(&response, format, &cancel));
@@ -113,6 +124,12 @@ impl Tool for Webfetch {
             }
         })
     }
+}
+
+/// Whether the rules let the tool go to a host without a question.
+fn may_fetch(judge: &Judge, url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().to_owned();
+    judge.judge_one(&Access::of(NAME, Target::Text(host))).action == PermissionAction::Allow
 }
 
 fn accepted(format: Format) -> &'static str {

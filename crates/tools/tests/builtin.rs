@@ -4,7 +4,8 @@
 use std::fs;
 use std::sync::Arc;
 
-use iris_protocol::ErrorCode;
+use iris_agent::permissions::{Access, Judge, Rule, Rules, Target};
+use iris_protocol::{ErrorCode, PermissionAction, PermissionLayer, PermissionRule, SessionMode};
 use iris_tools::{
     FileChange, OUTPUT_BYTES_MAX, ReadLog, ToolContext, ToolError, ToolOutput, ToolRegistry,
 };
@@ -18,6 +19,7 @@ struct Fixture {
     workspace: Workspace,
     read_log: Arc<ReadLog>,
     registry: ToolRegistry,
+    judge: Arc<Judge>,
 }
 
 impl Fixture {
@@ -25,7 +27,13 @@ impl Fixture {
         let temp = tempfile::tempdir().unwrap();
         let workspace = Workspace::open(temp.path()).unwrap();
         let registry = ToolRegistry::builtin().unwrap();
-        let fixture = Self { temp, workspace, read_log: Arc::default(), registry };
+        let fixture = Self {
+            temp,
+            workspace,
+            read_log: Arc::default(),
+            registry,
+            judge: Arc::new(Judge::new(SessionMode::Default, vec![])),
+        };
         for (path, content) in files {
             fixture.put(path, content);
         }
@@ -45,7 +53,8 @@ impl Fixture {
 
     async fn call(&self, tool: &str, input: Value) -> Result<ToolOutput, ToolError> {
         self.registry.validate(tool, &input)?;
-        let ctx = ToolContext::new(self.workspace.clone(), Arc::clone(&self.read_log));
+        let (read_log, judge) = (Arc::clone(&self.read_log), Arc::clone(&self.judge));
+        let ctx = ToolContext::new(self.workspace.clone(), read_log, judge);
         self.registry.get(tool).unwrap().run(ctx, input).await
     }
 
@@ -251,4 +260,52 @@ async fn grep_stops_at_its_limits_and_stays_within_the_output() {
     let found = fixture.call("grep", json!({"pattern": "w"})).await.unwrap();
     assert!(found.output.len() <= OUTPUT_BYTES_MAX);
     assert!(found.output.ends_with("(stopped: too many results; ask for something narrower)"));
+}
+
+fn denied(pattern: &str) -> Arc<Judge> {
+    let rule = PermissionRule {
+        id: None,
+        layer: PermissionLayer::Project,
+        session_id: None,
+        permission: "read".to_owned(),
+        pattern: pattern.to_owned(),
+        action: PermissionAction::Deny,
+        created_by: None,
+        created_at: None,
+        updated_at: None,
+    };
+    let rules = Rules::new(vec![Rule::new(rule).unwrap()]);
+    Arc::new(Judge::new(SessionMode::Default, vec![Arc::new(rules)]))
+}
+
+#[tokio::test]
+async fn searching_tells_nothing_of_files_that_may_not_be_read() {
+    let mut fixture = Fixture::new(&[
+        ("open", "token=open"),
+        ("prod.env", "token=secret"),
+        ("private/key", "token=private"),
+    ]);
+    fixture.judge = denied("private");
+    let found = fixture.output("grep", json!({"pattern": "token"})).await;
+    let nothing = fixture.output("grep", json!({"pattern": "zzz"})).await;
+    let withheld = "(2 files not searched: reading them needs permission)";
+    assert_eq!(found, format!("open\n1: token=open\n\n(1 match in 1 file)\n{withheld}"));
+    assert_eq!(nothing, format!("(no match)\n{withheld}"));
+    // What asks may be known by its name; what is denied may not.
+    assert_eq!(fixture.output("list", json!({"depth": 2})).await, "open\nprod.env");
+    assert_eq!(fixture.output("glob", json!({"pattern": "**"})).await, "open\nprod.env");
+}
+
+#[test]
+fn tools_name_what_their_calls_touch() {
+    let registry = ToolRegistry::builtin().unwrap();
+    let accesses = |tool: &str, input: Value| registry.get(tool).unwrap().accesses(&input);
+    let path = |path: &str| Target::Path(path.to_owned());
+    assert_eq!(accesses("read", json!({"path": "./a//b"})), [Access::read("read", path("a/b"))]);
+    assert_eq!(accesses("list", json!({})), [Access::read("list", path("."))]);
+    assert_eq!(accesses("edit", json!({"path": "a"})), [Access::edit("edit", path("a"))]);
+    for outside in ["../x", "/etc/passwd", "a\0", ""] {
+        let target = Target::Outside(outside.to_owned());
+        assert_eq!(accesses("write", json!({"path": outside})), [Access::edit("write", target)]);
+    }
 }

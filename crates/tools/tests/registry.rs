@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use iris_agent::permissions::{Access, Target};
 use iris_egress::{Config, Egress};
 use iris_protocol::ErrorCode;
 use iris_tools::{
@@ -25,15 +26,18 @@ fn properties(tool: &str) -> Vec<String> {
 }
 
 #[test]
-fn webfetch_comes_last_and_asks_although_it_writes_nothing() {
+fn webfetch_comes_last_and_touches_a_host_although_it_writes_nothing() {
     let egress = Arc::new(Egress::new(Config::default()).unwrap());
     let registry = registry().with(webfetch(Arc::clone(&egress))).unwrap();
     let tool = registry.get("webfetch").unwrap();
     assert_eq!(registry.names().last(), Some("webfetch"));
-    assert!(tool.asks() && !tool.writes());
-    for (name, asks) in [("read", false), ("write", true), ("edit", true), ("grep", false)] {
-        assert_eq!(registry.get(name).unwrap().asks(), asks, "{name}");
-    }
+    assert!(!tool.writes());
+    let touches = |url: &str, target: Target| {
+        assert_eq!(tool.accesses(&json!({ "url": url })), [Access::of("webfetch", target)]);
+    };
+    touches("https://A.example:8443/x?y", Target::Text("a.example".to_owned()));
+    touches("http://0x7f.1/", Target::Text("127.0.0.1".to_owned()));
+    touches("file:///etc/passwd", Target::Opaque("file:///etc/passwd".to_owned()));
     let summary = |input: Value| tool.summary(&input);
     assert_eq!(
         summary(json!({"url": "http://bücher.example/`a"})),

@@ -3,11 +3,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use iris_agent::permissions::Judge;
 use iris_egress::{Config, Egress};
-use iris_protocol::ErrorCode;
+use iris_protocol::{ErrorCode, SessionMode};
 use iris_tools::{
     OUTPUT_BYTES_MAX, ReadLog, ToolContext, ToolError, ToolOutput, ToolRegistry, webfetch,
 };
@@ -49,7 +50,9 @@ async fn call(
     };
     registry.validate("webfetch", &input)?;
     let temp = tempfile::tempdir().unwrap();
-    let ctx = ToolContext::new(Workspace::open(temp.path()).unwrap(), Arc::new(ReadLog::new()));
+    let judge = Arc::new(Judge::new(SessionMode::Default, vec![]));
+    let workspace = Workspace::open(temp.path()).unwrap();
+    let ctx = ToolContext::new(workspace, Arc::new(ReadLog::new()), judge);
     registry.get("webfetch").unwrap().run(ctx, input).await
 }
 
@@ -158,3 +161,16 @@ async fn what_the_way_out_refuses_is_told_with_the_reason() {
         assert!(error.to_string().contains(word), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_redirect_to_another_host_is_left_to_the_model() {
+    let there = serve(pages);
+    let away = format!("http://localhost:{}/page", there.port());
+    LOCATION.set(format!("location: {away}\r\n")).unwrap();
+    let here = serve(|_| ("302 Found", LOCATION.get().unwrap().clone(), Vec::new()));
+    let refused = call(&format!("http://{here}/"), None, &[here, there]).await.unwrap_err();
+    assert!(refused.to_string().contains(&format!("the answer is at `{away}`")), "{refused}");
+}
+
+/// Where the server of one test sends on to.
+static LOCATION: OnceLock<String> = OnceLock::new();

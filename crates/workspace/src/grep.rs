@@ -53,6 +53,8 @@ pub struct GrepOutcome {
     pub match_count: usize,
     /// Files that were not searched: too large, binary, not readable.
     pub skipped_count: usize,
+    /// Files that were not searched because the caller does not admit them.
+    pub withheld_count: usize,
     /// Why there may be more.
     pub cut: Option<Cut>,
 }
@@ -78,7 +80,9 @@ pub struct GrepLine {
 }
 
 impl Workspace {
-    /// Finds the lines that match, in the files that are neither ignored nor binary.
+    /// Finds the lines that match, in the files that are neither ignored nor binary. Of the files below a
+    /// directory only those are opened whose paths `admits` says yes to; the answer does not tell what the
+    /// others hold. A file that `query` names itself is the caller's matter.
     ///
     /// # Errors
     ///
@@ -86,6 +90,7 @@ impl Workspace {
     pub fn grep(
         &self,
         query: &GrepQuery,
+        admits: &dyn Fn(&str) -> bool,
         limits: &SearchLimits,
         cancel: &Cancel,
     ) -> Result<GrepOutcome, WorkspaceError> {
@@ -101,6 +106,10 @@ impl Workspace {
         let cut = walk(self.root(), &base, usize::MAX, &mut budget, &mut |budget, found| {
             let is_included = include.as_ref().is_none_or(|include| include.matches(found));
             if found.kind != EntryKind::File || !is_included {
+                return Ok(());
+            }
+            if !admits(found.path.as_str()) {
+                grep.outcome.withheld_count += 1;
                 return Ok(());
             }
             let opened = open_file(found.dir, found.path, found.name, FollowSymlinks::No);

@@ -1,6 +1,6 @@
 //! Reading one file, and facts about one file.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::time::UNIX_EPOCH;
 
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
@@ -180,6 +180,39 @@ impl Workspace {
             return Ok(info_of(&path, &metadata));
         }
         Ok(self.read_bytes(path.as_str(), FILE_BYTES_MAX as u64)?.info)
+    }
+
+    /// Where a path leads once all links on it are followed, relative to the project's directory. What
+    /// does not exist yet is taken as it stands.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidPath`, `PathEscape` also for a link that leads nowhere, `Io`.
+    pub fn real_path(&self, path: &str) -> Result<String, WorkspaceError> {
+        let path = RelPath::dir(path)?;
+        let names: Vec<&str> = path.names().collect();
+        for existing in (0..=names.len()).rev() {
+            let (known, rest) = names.split_at(existing);
+            let known = if known.is_empty() { ".".to_owned() } else { known.join("/") };
+            let real = match self.root().canonicalize(&known) {
+                Ok(real) => real,
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let is_link = self.root().symlink_metadata(&known).is_ok();
+                    if is_link {
+                        return Err(WorkspaceError::PathEscape { path: path.to_string() });
+                    }
+                    continue;
+                }
+                Err(source) => return Err(WorkspaceError::from_io(&path, source)),
+            };
+            let real = real
+                .to_str()
+                .ok_or_else(|| WorkspaceError::PathEscape { path: path.to_string() })?;
+            let real = [real].into_iter().filter(|real| !matches!(*real, "" | "."));
+            let joined: Vec<&str> = real.chain(rest.iter().copied()).collect();
+            return Ok(if joined.is_empty() { ".".to_owned() } else { joined.join("/") });
+        }
+        Ok(path.to_string())
     }
 }
 

@@ -112,7 +112,7 @@ fn paths_that_leave_are_refused_by_every_operation() {
             workspace.stat(path).unwrap_err().reason(),
             workspace.list(path, 1, &limits, &cancel).unwrap_err().reason(),
             workspace.glob("*", path, &limits, &cancel).unwrap_err().reason(),
-            workspace.grep(&query, &limits, &cancel).unwrap_err().reason(),
+            workspace.grep(&query, &|_| true, &limits, &cancel).unwrap_err().reason(),
         ];
         assert_eq!(reasons, [Some("invalid_path"); 6], "{path:?}");
     }
@@ -181,7 +181,7 @@ fn search_does_not_follow_links() {
     assert_eq!(paths, ["dir", "file", "loop"]);
     assert!(fixture.workspace.glob("**", ".", &limits, &cancel).unwrap().entries.is_empty());
     let query = GrepQuery { pattern: "secret".into(), path: ".".into(), ..GrepQuery::default() };
-    assert_eq!(fixture.workspace.grep(&query, &limits, &cancel).unwrap().match_count, 0);
+    assert_eq!(fixture.workspace.grep(&query, &|_| true, &limits, &cancel).unwrap().match_count, 0);
 }
 
 #[test]
@@ -199,7 +199,10 @@ fn pipes_sockets_and_directories_are_no_files_and_nobody_waits_for_them() {
         }
     }
     let query = GrepQuery { pattern: "x".into(), path: ".".into(), ..GrepQuery::default() };
-    let found = fixture.workspace.grep(&query, &SearchLimits::default(), &Cancel::new()).unwrap();
+    let found = fixture
+        .workspace
+        .grep(&query, &|_| true, &SearchLimits::default(), &Cancel::new())
+        .unwrap();
     assert_eq!(found.files, []);
 }
 
@@ -212,7 +215,10 @@ fn a_huge_sparse_file_is_refused_before_it_is_read() {
     assert_eq!(error.code(), ErrorCode::PayloadTooLarge);
     assert_eq!(fixture.workspace.stat("huge").unwrap().hash, None);
     let query = GrepQuery { pattern: "x".into(), path: ".".into(), ..GrepQuery::default() };
-    let found = fixture.workspace.grep(&query, &SearchLimits::default(), &Cancel::new()).unwrap();
+    let found = fixture
+        .workspace
+        .grep(&query, &|_| true, &SearchLimits::default(), &Cancel::new())
+        .unwrap();
     assert_eq!(found.skipped_count, 1);
 }
 
@@ -306,5 +312,31 @@ fn a_root_that_is_missing_or_a_file_is_refused() {
     for path in [fixture.outside("none"), fixture.outside("secret")] {
         let error = Workspace::open(&path).unwrap_err();
         assert_eq!(error.reason(), Some("root_unavailable"));
+    }
+}
+
+#[test]
+fn a_path_leads_where_its_links_lead() {
+    let fixture = Fixture::new();
+    fs::create_dir_all(fixture.inside("a/b")).unwrap();
+    fs::write(fixture.inside("a/b/file"), "").unwrap();
+    link("a/b", &fixture.inside("short"));
+    link("short/file", &fixture.inside("name"));
+    link("nowhere", &fixture.inside("dangling"));
+    link(fixture.outside("secret"), &fixture.inside("out"));
+    let real = |path: &str| fixture.workspace.real_path(path);
+    for (path, expected) in [
+        (".", "."),
+        ("a/b/file", "a/b/file"),
+        ("short/file", "a/b/file"),
+        ("name", "a/b/file"),
+        ("short", "a/b"),
+        ("short/new/file", "a/b/new/file"),
+        ("new", "new"),
+    ] {
+        assert_eq!(real(path).unwrap(), expected, "{path}");
+    }
+    for path in ["dangling", "dangling/x", "out", "../x"] {
+        assert!(real(path).is_err(), "{path}");
     }
 }

@@ -33,7 +33,12 @@ fn paths(listing: Listing) -> Vec<String> {
 
 fn grep(workspace: &Workspace, query: GrepQuery) -> Result<GrepOutcome, WorkspaceError> {
     let path = if query.path.is_empty() { ".".to_owned() } else { query.path.clone() };
-    workspace.grep(&GrepQuery { path, ..query }, &SearchLimits::default(), &Cancel::new())
+    workspace.grep(
+        &GrepQuery { path, ..query },
+        &|_| true,
+        &SearchLimits::default(),
+        &Cancel::new(),
+    )
 }
 
 /// `path:number:text` for matches, `path-number-text` for context.
@@ -173,7 +178,7 @@ fn each_limit_ends_a_search_and_says_which() {
     let all = SearchLimits::default();
     let query = GrepQuery { path: ".".into(), ..query("hit") };
     let grep = |limits: SearchLimits| {
-        let found = workspace.grep(&query, &limits, &Cancel::new()).unwrap();
+        let found = workspace.grep(&query, &|_| true, &limits, &Cancel::new()).unwrap();
         (found.match_count, found.cut)
     };
     assert_eq!(grep(all.clone()), (5, None));
@@ -199,7 +204,7 @@ fn a_cancelled_search_ends_with_an_error() {
     for error in [
         workspace.list(".", 1, &limits, &cancel).unwrap_err(),
         workspace.glob("*", ".", &limits, &cancel).unwrap_err(),
-        workspace.grep(&query, &limits, &cancel).unwrap_err(),
+        workspace.grep(&query, &|_| true, &limits, &cancel).unwrap_err(),
     ] {
         assert!(matches!(error, WorkspaceError::Cancelled));
     }

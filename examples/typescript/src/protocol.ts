@@ -47,6 +47,8 @@ export interface Agent {
   model?: ModelRef | null;
   /** Names of the tools that it may call, in the order in which the model sees them. */
   tools: string[];
+  /** Rules about what its tool calls may touch; the last one that matches counts. */
+  permissions?: PermissionSetting[];
   /** Whether the server brings it along. */
   builtin: boolean;
 }
@@ -85,6 +87,10 @@ export interface Approval {
   toolName: string;
   /** The arguments that will be used, exactly. */
   input: unknown;
+  /** SHA-256 of `input` as compact JSON, 64 hex digits. Who names it in an answer answers for these arguments alone. */
+  inputHash?: string;
+  /** What the call touches, and what the rules say of it. */
+  accesses?: JudgedAccess[];
   /** One sentence for the person who decides. */
   message: string;
   /** The values that `remember` may take. */
@@ -95,6 +101,10 @@ export interface Approval {
   by?: UserId | null;
   /** Why it was rejected; the model sees it. */
   reason?: string | null;
+  /** How long the yes holds; absent until there is one. */
+  remember?: Remember | null;
+  /** The arguments that the model gave, where who approved changed them. */
+  originalInput?: unknown;
   /** Milliseconds since 1970 UTC. */
   createdAt: number;
   /** Milliseconds since 1970 UTC; after it the answer is no. */
@@ -267,6 +277,20 @@ export type ImportId = "new" | "same";
 /** What becomes of the members that an archive names. */
 export type ImportMembers = "map" | "drop";
 
+/** One thing that a tool call touches, and what the rules say of it. */
+export interface JudgedAccess {
+  /** The permission that it needs: the tool, or what the tool uses. */
+  permission: string;
+  /** What it touches: a path, a command, a host, the name of an agent. */
+  target: string;
+  /** What the rules say. */
+  action: PermissionAction;
+  /** The rule that decided; absent when none matches, so that a person is asked. */
+  rule?: PermissionRule | null;
+  /** One sentence that says why. */
+  reason: string;
+}
+
 /** How a log line looks. */
 export type LogFormat = "text" | "json";
 
@@ -381,6 +405,46 @@ export type Part = {
 
 export type PartId = string;
 
+/** What a permission rule says of what it matches. */
+export type PermissionAction = "allow" | "ask" | "deny";
+
+export type PermissionId = string;
+
+/** Where a permission rule stands; from the most general to the most specific. */
+export type PermissionLayer = "builtin" | "mode" | "server" | "project" | "agent" | "session" | "remembered";
+
+/** A rule about what tools may touch. */
+export interface PermissionRule {
+  /** The rule; absent on those that the server brings along and on those of an agent. */
+  id?: PermissionId | null;
+  /** Where it stands. */
+  layer: PermissionLayer;
+  /** The session that it is about; absent when it is about all of them. */
+  sessionId?: SessionId | null;
+  /** A tool, a group of tools (`read`, `edit`, `mcp:<server>`), or `*` for all. */
+  permission: string;
+  /** A glob over what a call touches: a path, a command, a host, the name of an agent. */
+  pattern: string;
+  /** What becomes of a call that it matches. */
+  action: PermissionAction;
+  /** The user who made it; absent where nobody did. */
+  createdBy?: UserId | null;
+  /** Milliseconds since 1970 UTC; absent on rules without an id. */
+  createdAt?: number | null;
+  /** Milliseconds since 1970 UTC; absent on rules without an id. */
+  updatedAt?: number | null;
+}
+
+/** A permission rule as somebody writes it. */
+export interface PermissionSetting {
+  /** A tool, a group of tools (`read`, `edit`, `mcp:<server>`), or `*` for all. */
+  permission: string;
+  /** A glob over what a call touches. */
+  pattern: string;
+  /** What becomes of a call that it matches. */
+  action: PermissionAction;
+}
+
 /** A place in a project's order of durable events. */
 export interface Position {
   /** Changes when a project is restored from a backup. */
@@ -450,7 +514,7 @@ export interface QueuedMessage {
 }
 
 /** How long an approval holds. */
-export type Remember = "once";
+export type Remember = "once" | "session" | "project";
 
 /** A role in a project. The order is the order of power: each role may do all that the ones before it may. */
 export type Role = "viewer" | "member" | "admin" | "owner";
@@ -580,7 +644,7 @@ export interface Session {
 export type SessionId = string;
 
 /** How a session judges tool calls. */
-export type SessionMode = "default";
+export type SessionMode = "default" | "acceptEdits" | "plan" | "auto";
 
 /** What a session is doing. */
 export type SessionState = "idle" | "queued" | "running" | "waiting" | "retrying" | "interrupted";
@@ -1153,6 +1217,8 @@ export interface Operations {
       agent?: string | null;
       /** From the next run on. */
       model?: ModelRef | null;
+      /** How tool calls are judged, from the next call on. Only an administrator of the project may choose `auto`. */
+      mode?: SessionMode | null;
     };
     /** A session. */
     response: {
@@ -1357,6 +1423,8 @@ export interface Operations {
       model?: ModelRef | null;
       /** Names of tools, in the order in which the model sees them; all when absent. */
       tools?: string[] | null;
+      /** Rules about what its tool calls may touch; none when absent. */
+      permissions?: PermissionSetting[] | null;
     };
     /** An agent. */
     response: {
@@ -1399,6 +1467,8 @@ export interface Operations {
       model?: ModelRef | null;
       /** Names of tools, in the order in which the model sees them. */
       tools?: string[] | null;
+      /** Rules about what its tool calls may touch. */
+      permissions?: PermissionSetting[] | null;
     };
     /** An agent. */
     response: {
@@ -1437,8 +1507,12 @@ export interface Operations {
       sessionId: SessionId;
       /** The call. */
       toolCallId: ToolCallId;
-      /** How long the answer holds. */
+      /** How long the answer holds; `once` when absent. */
       remember?: Remember | null;
+      /** The arguments that the caller saw: `inputHash` of the approval. Others are refused. */
+      inputHash?: string | null;
+      /** Arguments to use in place of those of the model. They are checked and judged like those. */
+      input?: unknown;
     };
     /** An approval. */
     response: {
@@ -1461,6 +1535,133 @@ export interface Operations {
     response: {
       /** The approval. */
       approval: Approval;
+    };
+  };
+  /** Lists the approvals of a project or of one session. */
+  "approval.list": {
+    /** Lists the approvals of a project or of one session. */
+    request: {
+      /** Of this session alone. */
+      sessionId?: SessionId | null;
+      /** In this state alone; those that wait when absent. */
+      state?: ApprovalState | null;
+      /** At most 200; 50 when absent. */
+      limit?: number | null;
+      /** `nextCursor` of the page before. */
+      cursor?: string | null;
+    };
+    /** Approvals, newest first. */
+    response: {
+      /** Newest first. */
+      approvals: Approval[];
+      /** For the next page. */
+      nextCursor?: string | null;
+      /** Whether there is a next page. */
+      hasMore: boolean;
+    };
+  };
+  /** Reads one approval. */
+  "approval.get": {
+    /** Reads one approval. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The call that it is about. */
+      toolCallId: ToolCallId;
+    };
+    /** An approval. */
+    response: {
+      /** The approval. */
+      approval: Approval;
+    };
+  };
+  /** Lists the rules that count in a project or in one of its sessions. */
+  "permission.list": {
+    /** Lists the rules that count in a project or in one of its sessions. */
+    request: {
+      /** The rules of the project and those of this session; without it, those of the project and of all its sessions. */
+      sessionId?: SessionId | null;
+    };
+    /** Rules about what tools may touch. */
+    response: {
+      /** From the most general layer to the most specific one, in each in the order in which they were made: of one layer the last one that matches counts. */
+      rules: PermissionRule[];
+    };
+  };
+  /** Makes a rule for a project, or for one session of it. */
+  "permission.create": {
+    /** Makes a rule for a project, or for one session of it. */
+    request: {
+      /** The session; the whole project when absent, which needs the role `admin`. */
+      sessionId?: SessionId | null;
+      /** A tool, a group of tools (`read`, `edit`, `mcp:<server>`), or `*` for all. */
+      permission: string;
+      /** A glob over what a call touches; at most 1024 bytes. */
+      pattern: string;
+      /** What becomes of a call that it matches. */
+      action: PermissionAction;
+    };
+    /** A rule. */
+    response: {
+      /** The rule. */
+      rule: PermissionRule;
+      /** What whoever made it may not have meant. */
+      warnings?: string[];
+    };
+  };
+  /** Changes a rule; its place in the order stays. */
+  "permission.update": {
+    /** Changes a rule; its place in the order stays. */
+    request: {
+      /** The rule. */
+      permissionId: PermissionId;
+      /** A tool, a group of tools, or `*` for all. */
+      permission?: string | null;
+      /** A glob over what a call touches. */
+      pattern?: string | null;
+      /** What becomes of a call that it matches. */
+      action?: PermissionAction | null;
+    };
+    /** A rule. */
+    response: {
+      /** The rule. */
+      rule: PermissionRule;
+      /** What whoever made it may not have meant. */
+      warnings?: string[];
+    };
+  };
+  /** Deletes a rule or a remembered answer. */
+  "permission.delete": {
+    /** Deletes a rule or a remembered answer. */
+    request: {
+      /** The rule. */
+      permissionId: PermissionId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Asks what would become of a tool call, and why. */
+  "permission.explain": {
+    /** Asks what would become of a tool call, and why. */
+    request: {
+      /** The session in which it would be made; the project without a session when absent. */
+      sessionId?: SessionId | null;
+      /** The agent that would make it; that of the session, or `default`, when absent. */
+      agent?: string | null;
+      /** The tool. */
+      toolName: string;
+      /** Its arguments. */
+      input: unknown;
+    };
+    /** What would become of a tool call, and why. */
+    response: {
+      /** What would become of it. */
+      action: PermissionAction;
+      /** What it touches, and which rule decides about each of it. */
+      accesses: JudgedAccess[];
     };
   };
   /** Reads a file as text. */
@@ -1649,6 +1850,69 @@ export interface Operations {
       backups: ServerBackup[];
     };
   };
+  /** Lists the rules of the server. */
+  "admin.permission.list": {
+    /** Lists the rules of the server. */
+    request: Record<string, unknown>;
+    /** Rules about what tools may touch. */
+    response: {
+      /** From the most general layer to the most specific one, in each in the order in which they were made: of one layer the last one that matches counts. */
+      rules: PermissionRule[];
+    };
+  };
+  /** Makes a rule for all projects of the server. */
+  "admin.permission.create": {
+    /** Makes a rule for all projects of the server. */
+    request: {
+      /** A tool, a group of tools (`read`, `edit`, `mcp:<server>`), or `*` for all. */
+      permission: string;
+      /** A glob over what a call touches; at most 1024 bytes. */
+      pattern: string;
+      /** What becomes of a call that it matches. */
+      action: PermissionAction;
+    };
+    /** A rule. */
+    response: {
+      /** The rule. */
+      rule: PermissionRule;
+      /** What whoever made it may not have meant. */
+      warnings?: string[];
+    };
+  };
+  /** Changes a rule of the server; its place in the order stays. */
+  "admin.permission.update": {
+    /** Changes a rule of the server; its place in the order stays. */
+    request: {
+      /** The rule. */
+      permissionId: PermissionId;
+      /** A tool, a group of tools, or `*` for all. */
+      permission?: string | null;
+      /** A glob over what a call touches. */
+      pattern?: string | null;
+      /** What becomes of a call that it matches. */
+      action?: PermissionAction | null;
+    };
+    /** A rule. */
+    response: {
+      /** The rule. */
+      rule: PermissionRule;
+      /** What whoever made it may not have meant. */
+      warnings?: string[];
+    };
+  };
+  /** Deletes a rule of the server. */
+  "admin.permission.delete": {
+    /** Deletes a rule of the server. */
+    request: {
+      /** The rule. */
+      permissionId: PermissionId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
   /** `admin.log.get`. */
   "admin.log.get": {
     /** `admin.log.get`. */
@@ -1832,6 +2096,13 @@ export type SocketOperation =
   | "tool.list"
   | "tool.approve"
   | "tool.reject"
+  | "approval.list"
+  | "approval.get"
+  | "permission.list"
+  | "permission.create"
+  | "permission.update"
+  | "permission.delete"
+  | "permission.explain"
   | "file.read"
   | "file.write"
   | "presence.update"
@@ -2100,6 +2371,17 @@ export interface EventPayloads {
     by?: UserId | null;
     /** Why it was rejected. */
     reason?: string | null;
+    /** How long a yes holds. */
+    remember?: Remember | null;
+    /** The arguments that will be used, where who approved changed them; in the session's room. */
+    input?: unknown;
+  };
+  /** A rule about what tools may touch was made, changed or deleted. It counts from now on. */
+  "permission.updated": {
+    /** The rule. */
+    permissionId: PermissionId;
+    /** As it is now; absent when it was deleted. */
+    rule?: PermissionRule | null;
   };
   /** A file came into being through Iris. */
   "file.created": {

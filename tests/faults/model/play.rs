@@ -143,8 +143,13 @@ impl Play {
         for _ in 0..times {
             self.names += 1;
             let (session_id, title) = (self.sessions[session].clone(), self.names.to_string());
-            let request =
-                SessionUpdate { session_id, title: Some(title), agent: None, model: None };
+            let request = SessionUpdate {
+                session_id,
+                title: Some(title),
+                agent: None,
+                model: None,
+                mode: None,
+            };
             self.owner().client.call(Some(&self.project), request).await.unwrap();
         }
     }

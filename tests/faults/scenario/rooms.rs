@@ -20,7 +20,7 @@ pub(super) async fn rooms(player: &Player<'_>) {
         be_present(&socket, &project, &session).await?;
         let title = Some("heard".to_owned());
         let session_id = session.clone();
-        let request = SessionUpdate { session_id, title, agent: None, model: None };
+        let request = SessionUpdate { session_id, title, agent: None, model: None, mode: None };
         socket.call(Some(&project), request).await?;
         while !matches!(socket.next_event().await?.event, Event::SessionUpdated { .. }) {}
         socket.call(Some(&project), Unsubscribe { rooms: vec![room.clone()] }).await?;

@@ -82,13 +82,14 @@ async fn without_agent(player: &Player<'_>, project: &ProjectId, talk: &mut Talk
         attempts += 1;
         // What an attempt before may have left.
         talk.cancel().await;
-        let request = AgentCreate { name: name(), prompt: None, model: None, tools: None };
+        let request =
+            AgentCreate { name: name(), prompt: None, model: None, tools: None, permissions: None };
         match client.call(id, request).await {
             Err(ClientError::Api(error)) if error.code == ErrorCode::Conflict => {}
             created => drop(created?),
         }
         let (session_id, agent) = (talk.session().clone(), Some(name()));
-        let request = SessionUpdate { session_id, title: None, agent, model: None };
+        let request = SessionUpdate { session_id, title: None, agent, model: None, mode: None };
         client.call(id, request).await?;
         let first = talk.try_send(WRITE).await?;
         let second = talk.try_send("say no").await?;

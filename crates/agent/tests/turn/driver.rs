@@ -178,7 +178,9 @@ impl Driver {
                     self.usage_reported.add(&model_call.usage);
                 }
             }
-            Input::CallApproved(id) => self.change(id, &CallState::Waiting, CallState::MayRun),
+            Input::CallApproved { call_id, .. } => {
+                self.change(call_id, &CallState::Waiting, CallState::MayRun);
+            }
             Input::CallDenied(id) => self.deny(id),
             Input::ToolEnded { call_id, outcome } => {
                 self.change(call_id, &CallState::Running, CallState::Ended(outcome.clone()));
@@ -276,7 +278,7 @@ impl Driver {
                     self.recorded.push(Part::Reasoning { id, text, interrupted: false });
                 }
                 StepPart::Call { part, .. } => {
-                    is_usable |= !part.state.is_final();
+                    is_usable |= part.state != ToolState::Error;
                     self.recorded.push(Part::Tool(part.clone()));
                     self.record_intent(part);
                 }

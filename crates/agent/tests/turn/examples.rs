@@ -5,8 +5,9 @@ use iris_protocol::{ApiError, ErrorCode, FinishReason, RunStatus, StreamKind, Us
 use serde_json::json;
 
 use crate::script::{
-    CountingIds, Scene, answers, asks, call_id, call_part, calls, disk_full, end, end_failed,
-    finishes, part_id, record_result, refuses, run, says, says_in, show, step_end, text_part,
+    CountingIds, Scene, answers, approved, asks, call_id, call_part, calls, denies, disk_full, end,
+    end_failed, finishes, part_id, record_result, refuses, run, says, says_in, show, step_end,
+    text_part,
 };
 
 #[test]
@@ -43,7 +44,7 @@ fn two_calls_one_approved_and_one_denied_lead_to_the_next_model_call() {
     let effects = scene.step(finishes(FinishReason::ToolCalls));
     assert_eq!(effects, [Effect::RecordStep { parts, step }]);
 
-    assert_eq!(scene.step(Input::CallApproved(call_id(3))), [run(3, "write")]);
+    assert_eq!(scene.step(approved(call_id(3))), [run(3, "write")]);
     assert_eq!(scene.step(Input::CallDenied(call_id(5))), []);
     // The last result opens the way to the model, which then ends the run.
     let effects = scene.step(answers(3, "written"));
@@ -203,7 +204,7 @@ fn cancel_stops_running_tools_and_leaves_waiting_ones_unstarted() {
     let effects = scene.step(Input::CancelRequested);
     assert_eq!(effects, [Effect::AbortTool(call_id(2)), end]);
 
-    assert_eq!(scene.step(Input::CallApproved(call_id(4))), []);
+    assert_eq!(scene.step(approved(call_id(4))), []);
     assert_eq!(scene.step(answers(2, "late")), []);
 }
 
@@ -224,15 +225,15 @@ fn second_answer_to_a_call_has_no_effect() {
     scene.step(calls("write", asks()));
     scene.step(finishes(FinishReason::ToolCalls));
 
-    assert_eq!(scene.step(Input::CallApproved(call_id(2))), []);
+    assert_eq!(scene.step(approved(call_id(2))), []);
     assert_eq!(scene.step(Input::CallDenied(call_id(2))), []);
     assert_eq!(scene.step(answers(4, "not started")), []);
     assert_eq!(scene.step(answers(2, "once")), [record_result(2, "once")]);
     assert_eq!(scene.step(answers(2, "twice")), []);
-    assert_eq!(scene.step(Input::CallApproved(call_id(4))), [run(4, "write")]);
-    assert_eq!(scene.step(Input::CallApproved(call_id(4))), []);
+    assert_eq!(scene.step(approved(call_id(4))), [run(4, "write")]);
+    assert_eq!(scene.step(approved(call_id(4))), []);
     assert_eq!(scene.step(Input::CallDenied(call_id(4))), []);
-    assert_eq!(scene.step(Input::CallApproved(call_id(99))), []);
+    assert_eq!(scene.step(approved(call_id(99))), []);
 }
 
 #[test]
@@ -285,4 +286,27 @@ fn outcome_of_a_tool_is_recorded_as_it_came() {
         scene.step(Input::ToolEnded { call_id: call_id(2), outcome: outcome.clone() }),
         [Effect::RecordResult { call_id: call_id(2), outcome }, Effect::CallModel]
     );
+}
+
+#[test]
+fn arguments_that_a_person_edited_are_those_that_run() {
+    let mut scene = Scene::started();
+    scene.step(calls("write", asks()));
+    scene.step(finishes(FinishReason::ToolCalls));
+    let edited = json!({ "path": "other.md" });
+    let approved = Input::CallApproved { call_id: call_id(2), edited: Some(edited.clone()) };
+    let tool_name = "write".to_owned();
+    let run = Effect::RunTool { call_id: call_id(2), tool_name, input: edited };
+    assert_eq!(scene.step(approved), [run]);
+}
+
+#[test]
+fn a_call_that_a_rule_denies_has_its_result_and_counts_as_usable() {
+    let limits = TurnLimits { unusable_steps_max: 1, ..TurnLimits::default() };
+    let mut scene = Scene::started_with(limits);
+    scene.step(calls("write", denies("no")));
+    let effects = scene.step(finishes(FinishReason::ToolCalls));
+    let parts = vec![call_part(1, "write", denies("no"))];
+    let step = step_end(3, 0, FinishReason::ToolCalls);
+    assert_eq!(effects, [Effect::RecordStep { parts, step }, Effect::CallModel]);
 }

@@ -13,7 +13,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use crate::driver::{Driver, Pending};
-use crate::script::{asks, call_id, completed, disk_full, refuses};
+use crate::script::{approved, asks, call_id, completed, denies, disk_full, refuses};
 
 proptest! {
     #[test]
@@ -86,7 +86,7 @@ fn hostile_input() -> impl Strategy<Value = Input> {
         12 => call(),
         4 => usage(),
         8 => any_finish_reason().prop_map(Input::ModelFinished),
-        8 => any_call_id().prop_map(Input::CallApproved),
+        8 => any_call_id().prop_map(approved),
         4 => any_call_id().prop_map(Input::CallDenied),
         12 => (any_call_id(), outcome())
             .prop_map(|(call_id, outcome)| Input::ToolEnded { call_id, outcome }),
@@ -177,7 +177,7 @@ impl Player {
             let Pending { id, is_waiting } = index.get(&pending);
             let (call_id, output) = (id.clone(), completed("text"));
             self.feed(match (is_waiting, is_good) {
-                (true, true) => Input::CallApproved(call_id),
+                (true, true) => approved(call_id),
                 (true, false) => Input::CallDenied(call_id),
                 (false, true) => Input::ToolEnded { call_id, outcome: output },
                 (false, false) => Input::ToolEnded { call_id, outcome: failed() },
@@ -230,7 +230,13 @@ fn text() -> impl Strategy<Value = Input> {
 }
 
 fn call() -> impl Strategy<Value = Input> {
-    let verdict = select(vec![Verdict::Run, Verdict::Run, asks(), refuses("bad arguments")]);
+    let verdict = select(vec![
+        Verdict::Run,
+        Verdict::Run,
+        asks(),
+        denies("a rule says no"),
+        refuses("bad arguments"),
+    ]);
     call_with(verdict)
 }
 

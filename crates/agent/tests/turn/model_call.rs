@@ -77,17 +77,20 @@ fn check_call(part: &StepPart, called: &(String, Value, Verdict), is_within_limi
     let (tool_name, input, verdict) = called;
     assert_eq!((&part.tool_name, &part.input), (tool_name, input));
     assert_eq!((&part.output, part.started_at, part.ended_at), (&None, None, None));
-    let recorded = (part.state, question.as_str(), part.error.as_deref());
+    let recorded = (part.state, question.as_ref(), part.error.as_deref());
     match verdict {
         Verdict::Refuse(error) if is_within_limit => {
-            assert_eq!(recorded, (ToolState::Error, "", Some(error.as_str())));
+            assert_eq!(recorded, (ToolState::Error, None, Some(error.as_str())));
         }
-        Verdict::Run if is_within_limit => assert_eq!(recorded, (ToolState::Running, "", None)),
+        Verdict::Deny(error) if is_within_limit => {
+            assert_eq!(recorded, (ToolState::Denied, None, Some(error.as_str())));
+        }
+        Verdict::Run if is_within_limit => assert_eq!(recorded, (ToolState::Running, None, None)),
         Verdict::Ask(asked) if is_within_limit => {
-            assert_eq!(recorded, (ToolState::Waiting, asked.as_str(), None));
+            assert_eq!(recorded, (ToolState::Waiting, Some(asked), None));
         }
-        Verdict::Run | Verdict::Ask(_) | Verdict::Refuse(_) => {
-            assert_eq!((part.state, question.as_str()), (ToolState::Error, ""));
+        Verdict::Run | Verdict::Ask(_) | Verdict::Deny(_) | Verdict::Refuse(_) => {
+            assert_eq!((part.state, question), (ToolState::Error, &None));
             assert!(part.error.as_ref().is_some_and(|error| error.starts_with("at most")));
         }
     }

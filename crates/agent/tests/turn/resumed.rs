@@ -7,8 +7,8 @@ use iris_protocol::{
 };
 
 use crate::script::{
-    Scene, answers, arguments, asks, call_id, call_part, calls, end, end_failed, finishes, part_id,
-    record_result, refuses, run, says, show, step_end, text_part,
+    Scene, answers, approved, arguments, asks, call_id, call_part, calls, end, end_failed,
+    finishes, part_id, record_result, refuses, run, says, show, step_end, text_part,
 };
 
 fn waiting(id: u128, tool_name: &str) -> WaitingCall {
@@ -45,8 +45,8 @@ fn calls_that_wait_are_answered_as_before() {
 
     assert_eq!(scene.step(Input::Started), []);
     assert_eq!(scene.step(Input::CallDenied(call_id(101))), []);
-    assert_eq!(scene.step(Input::CallApproved(call_id(100))), [run(100, "write")]);
-    assert_eq!(scene.step(Input::CallApproved(call_id(100))), []);
+    assert_eq!(scene.step(approved(call_id(100))), [run(100, "write")]);
+    assert_eq!(scene.step(approved(call_id(100))), []);
     let effects = scene.step(answers(100, "written"));
     assert_eq!(effects, [record_result(100, "written"), Effect::CallModel]);
 }
@@ -59,7 +59,7 @@ fn run_that_waits_can_be_cancelled() {
 
     let end = Effect::End(end(RunStatus::Cancelled, FinishReason::Cancelled));
     assert_eq!(scene.step(Input::CancelRequested), [end]);
-    assert_eq!(scene.step(Input::CallApproved(call_id(1))), []);
+    assert_eq!(scene.step(approved(call_id(1))), []);
 }
 
 #[test]

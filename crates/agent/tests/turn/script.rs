@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use iris_agent::{
-    Effect, IdSource, Input, Resumption, StepEnd, StepPart, ToolOutcome, Turn, TurnEnd, TurnLimits,
-    Verdict,
+    Effect, IdSource, Input, Question, Resumption, StepEnd, StepPart, ToolOutcome, Turn, TurnEnd,
+    TurnLimits, Verdict,
 };
 use iris_protocol::{
     ApiError, ErrorCode, FinishReason, PartId, RunStatus, StreamKind, ToolCallId, ToolPart,
@@ -76,7 +76,16 @@ pub(crate) fn answers(call: u128, output: &str) -> Input {
 }
 
 pub(crate) fn asks() -> Verdict {
-    Verdict::Ask("may it?".to_owned())
+    Verdict::Ask(Question { message: "may it?".to_owned(), ..Question::default() })
+}
+
+pub(crate) fn denies(error: &str) -> Verdict {
+    Verdict::Deny(error.to_owned())
+}
+
+/// A yes to the arguments as they are.
+pub(crate) fn approved(call_id: ToolCallId) -> Input {
+    Input::CallApproved { call_id, edited: None }
 }
 
 pub(crate) fn refuses(error: &str) -> Verdict {
@@ -126,9 +135,10 @@ pub(crate) fn text_part(part: u128, text: &str) -> StepPart {
 /// A call as it is recorded; its own id is the number after its part's.
 pub(crate) fn call_part(part: u128, tool_name: &str, verdict: Verdict) -> StepPart {
     let (state, question, error) = match verdict {
-        Verdict::Run => (ToolState::Running, String::new(), None),
-        Verdict::Ask(question) => (ToolState::Waiting, question, None),
-        Verdict::Refuse(error) => (ToolState::Error, String::new(), Some(error)),
+        Verdict::Run => (ToolState::Running, None, None),
+        Verdict::Ask(question) => (ToolState::Waiting, Some(question), None),
+        Verdict::Deny(error) => (ToolState::Denied, None, Some(error)),
+        Verdict::Refuse(error) => (ToolState::Error, None, Some(error)),
     };
     let part = ToolPart {
         id: part_id(part),

@@ -130,3 +130,21 @@ async fn a_redirect_without_a_location_is_an_answer() {
     let response = get(&egress_to(&[&server]), &server.url("/")).await.expect("an answer");
     assert_eq!((response.status, &response.body[..]), (302, &b"nowhere"[..]));
 }
+
+#[tokio::test]
+async fn a_redirect_that_the_caller_does_not_want_is_not_followed() {
+    let there = Server::start(|_| ok("there")).await;
+    let location = there.url("/");
+    let here = Server::start(move |_| found(&location)).await;
+    let egress = egress_to(&[&here, &there]);
+    let wanted = there.port();
+    let request = |follows: bool| {
+        Request::get(here.url("/")).follow_if(move |url| follows && url.port() == Some(wanted))
+    };
+    let refused = egress.fetch(request(false)).await.expect_err("it is not wanted");
+    assert_eq!(refused.code(), "refused_redirect");
+    assert_eq!(refused.to_string(), format!("the answer is at `{}`", there.url("/")));
+    assert_eq!(there.accepted(), 0);
+    let followed = egress.fetch(request(true)).await.expect("it is wanted");
+    assert_eq!(&followed.body[..], b"there");
+}

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use iris_protocol::{
     Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, BackupId, ErrorCode, Event,
-    ExitKind, FinishReason, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part,
-    PartId, Presence, PresenceStatus, ProjectId, Remember, Role, Run, RunId, RunStatus, Session,
-    SessionId, SessionMode, SessionState, SessionStatus, StreamKind, SupervisionKind,
+    ExitKind, FinishReason, JudgedAccess, Member, Message, MessageId, MessageRole, MessageState,
+    ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer, PermissionRule,
+    PermissionSetting, Presence, PresenceStatus, ProjectId, Remember, Role, Run, RunId, RunStatus,
+    Session, SessionId, SessionMode, SessionState, SessionStatus, StreamKind, SupervisionKind,
     SupervisionRecord, ToolCallId, ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::json;
@@ -150,13 +151,37 @@ fn approval() -> Approval {
         tool_call_id: tool_call_id(),
         tool_name: "write".to_owned(),
         input: json!({ "path": "a", "content": "b" }),
+        input_hash: "0".repeat(64),
+        accesses: vec![JudgedAccess {
+            permission: "write".to_owned(),
+            target: "a".to_owned(),
+            action: PermissionAction::Ask,
+            rule: Some(permission_rule()),
+            reason: "a rule of the project asks".to_owned(),
+        }],
         message: "write `a`".to_owned(),
         options: vec![Remember::Once],
         state: ApprovalState::Rejected,
         by: Some(user_id()),
         reason: Some("no".to_owned()),
+        remember: Some(Remember::Session),
+        original_input: Some(json!({ "path": "b", "content": "b" })),
         created_at: 1,
         expires_at: 2,
+    }
+}
+
+fn permission_rule() -> PermissionRule {
+    PermissionRule {
+        id: Some(PermissionId::from_bits(12)),
+        layer: PermissionLayer::Session,
+        session_id: Some(session_id()),
+        permission: "edit".to_owned(),
+        pattern: "src/**".to_owned(),
+        action: PermissionAction::Ask,
+        created_by: Some(user_id()),
+        created_at: Some(1),
+        updated_at: Some(2),
     }
 }
 
@@ -181,6 +206,11 @@ fn agent() -> Agent {
         prompt: "read".to_owned(),
         model: Some(model()),
         tools: vec!["read".to_owned()],
+        permissions: vec![PermissionSetting {
+            permission: "edit".to_owned(),
+            pattern: "*".to_owned(),
+            action: PermissionAction::Deny,
+        }],
         builtin: false,
     }
 }
@@ -344,6 +374,12 @@ fn run_events() -> Vec<Event> {
             state: ApprovalState::Rejected,
             by: Some(user_id()),
             reason: Some("no".to_owned()),
+            remember: Some(Remember::Once),
+            input: Some(json!({ "path": "b" })),
+        },
+        Event::PermissionUpdated {
+            permission_id: PermissionId::from_bits(12),
+            rule: Some(Box::new(permission_rule())),
         },
     ]
 }

@@ -133,7 +133,8 @@ mod tests {
         let (directory, path, id) = project();
         let conn = Connection::open(&path).unwrap();
         for n in 0..100 {
-            let sql = "INSERT INTO agents VALUES (?1, ?1, '', NULL, '[]', 0, 0)";
+            let sql = "INSERT INTO agents (id, name, prompt, tools, created_at, updated_at)
+                       VALUES (?1, ?1, '', '[]', 0, 0)";
             conn.execute(sql, [format!("agt_{n}")]).unwrap();
         }
         conn.execute("DELETE FROM agents WHERE rowid % 3 = 0", []).unwrap();

@@ -1,6 +1,6 @@
 //! The agents that a project defined.
 
-use iris_protocol::{Agent, AgentId, Event, ModelRef, UserId};
+use iris_protocol::{Agent, AgentId, Event, ModelRef, PermissionSetting, UserId};
 use rusqlite::params;
 
 use super::quotas::Quotas;
@@ -26,6 +26,8 @@ pub struct CreateAgent {
     pub model: Option<ModelRef>,
     /// Names of tools, in the order in which the model sees them.
     pub tools: Vec<String>,
+    /// Valid rules about what its tool calls may touch.
+    pub permissions: Vec<PermissionSetting>,
     /// The most that the project may hold.
     pub quotas: Quotas,
     /// The user who wants it.
@@ -49,8 +51,9 @@ impl Command for CreateAgent {
             return Err(StoreError::conflict("too_many_agents", message));
         }
         self.quotas.check_rows(tx.conn(), 1)?;
-        let sql = "INSERT INTO agents (id, name, prompt, model, tools, created_at, updated_at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)";
+        let sql = "INSERT INTO agents (id, name, prompt, model, tools, created_at, updated_at,
+                     permissions)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)";
         tx.conn().prepare_cached(sql)?.execute(params![
             self.id.as_str(),
             self.name,
@@ -58,6 +61,7 @@ impl Command for CreateAgent {
             column::to_optional_json(self.model.as_ref())?,
             column::to_json(&self.tools)?,
             self.at,
+            column::to_json(&self.permissions)?,
         ])?;
         let agent = existing_agent(tx, &self.name)?;
         publish(tx, &agent.name, Some(&agent), &self.by, self.at)?;
@@ -78,6 +82,8 @@ pub struct UpdateAgent {
     pub model: Option<ModelRef>,
     /// Names of tools; `None` leaves them.
     pub tools: Option<Vec<String>>,
+    /// Valid rules; `None` leaves them.
+    pub permissions: Option<Vec<PermissionSetting>>,
     /// The user who wants it.
     pub by: UserId,
     /// Now, in milliseconds since 1970 UTC.
@@ -92,7 +98,9 @@ impl Command for UpdateAgent {
         agent.prompt = self.prompt.unwrap_or(agent.prompt);
         agent.model = self.model.or(agent.model);
         agent.tools = self.tools.unwrap_or(agent.tools);
-        let sql = "UPDATE agents SET prompt = ?2, model = ?3, tools = ?4, updated_at = ?5
+        agent.permissions = self.permissions.unwrap_or(agent.permissions);
+        let sql = "UPDATE agents SET prompt = ?2, model = ?3, tools = ?4, updated_at = ?5,
+                     permissions = ?6
                    WHERE name = ?1";
         tx.conn().prepare_cached(sql)?.execute(params![
             agent.name,
@@ -100,6 +108,7 @@ impl Command for UpdateAgent {
             column::to_optional_json(agent.model.as_ref())?,
             column::to_json(&agent.tools)?,
             self.at,
+            column::to_json(&agent.permissions)?,
         ])?;
         publish(tx, &agent.name, Some(&agent), &self.by, self.at)?;
         Ok(agent)

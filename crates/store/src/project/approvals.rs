@@ -1,20 +1,23 @@
 //! Deciding about a tool call that waits for a person: the first decision counts.
 
 use iris_protocol::{
-    Approval, ApprovalState, RunStatus, SessionId, SessionState, ToolCallId, ToolState, UserId,
+    Approval, ApprovalState, JudgedAccess, PermissionLayer, Remember, RunStatus, SessionId,
+    SessionState, ToolCallId, ToolState, UserId,
 };
+use serde_json::Value;
 
 use super::ending::{end_approval, fail_call};
+use super::permissions::{self, NewRule};
 use super::sessions::save_in_state;
 use super::steps::refuse_final;
 use super::{queries, records};
-use crate::{Command, StoreError, WhenFull, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// What becomes of a waiting call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// It runs.
-    Approve,
+    Approve(Yes),
     /// It does not.
     Reject {
         /// Why; the model reads it.
@@ -24,9 +27,30 @@ pub enum Decision {
     Expire,
 }
 
+impl Decision {
+    /// It runs as it is, this once.
+    pub fn yes() -> Self {
+        Self::Approve(Yes::default())
+    }
+}
+
+/// How a waiting call is to run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Yes {
+    /// How long it holds.
+    pub remember: Remember,
+    /// Of the arguments that the user saw; others are refused.
+    pub input_hash: Option<String>,
+    /// Arguments in place of the model's, and what the rules say of what they touch.
+    pub edited: Option<(Value, Vec<JudgedAccess>)>,
+    /// What is allowed from now on, where the yes holds for longer than this call.
+    pub rules: Vec<NewRule>,
+}
+
 /// Decides about a waiting call. Answers the approval as it is then.
 ///
-/// Fails with `NotFound`; `Conflict`: `already_decided`; `Gone` for an approval that expired or was
+/// Fails with `NotFound`; `Conflict`: `already_decided`, `input_changed` when other arguments wait than
+/// those that the user saw, `too_many_permissions`; `Gone` for an approval that expired or was
 /// cancelled, and for a person's decision after its time.
 #[derive(Debug, Clone)]
 pub struct ResolveApproval {
@@ -48,7 +72,7 @@ impl Command for ResolveApproval {
     /// A no ends something, a yes begins it.
     fn when_full(&self) -> WhenFull {
         match self.decision {
-            Decision::Approve => WhenFull::Refuse,
+            Decision::Approve(_) => WhenFull::Refuse,
             Decision::Reject { .. } | Decision::Expire => WhenFull::Allow,
         }
     }
@@ -59,7 +83,10 @@ impl Command for ResolveApproval {
         self.refuse_unless_pending(&approval)?;
         approval.by.clone_from(&self.by);
         approval.state = match &self.decision {
-            Decision::Approve => ApprovalState::Approved,
+            Decision::Approve(yes) => {
+                yes.fill_in(&mut approval)?;
+                ApprovalState::Approved
+            }
             Decision::Reject { reason } => {
                 approval.reason.clone_from(reason);
                 ApprovalState::Rejected
@@ -68,8 +95,30 @@ impl Command for ResolveApproval {
         };
         self.decide_call(tx, &approval)?;
         end_approval(tx, &approval, self.at)?;
+        self.remember(tx, &approval)?;
         self.resume_run(tx, &approval)?;
         Ok(approval)
+    }
+}
+
+impl Yes {
+    /// Writes into the approval what was decided.
+    fn fill_in(&self, approval: &mut Approval) -> Result<(), StoreError> {
+        if self.input_hash.as_ref().is_some_and(|seen| *seen != approval.input_hash) {
+            let message = "other arguments wait than those that were seen";
+            return Err(StoreError::conflict("input_changed", message));
+        }
+        if !approval.options.contains(&self.remember) {
+            let message = "what the call touches cannot be remembered that way";
+            return Err(StoreError::conflict("not_rememberable", message));
+        }
+        approval.remember = Some(self.remember);
+        if let Some((input, accesses)) = &self.edited {
+            approval.input_hash = column::hash_of(&column::to_json(input)?);
+            approval.original_input = Some(std::mem::replace(&mut approval.input, input.clone()));
+            approval.accesses.clone_from(accesses);
+        }
+        Ok(())
     }
 }
 
@@ -94,7 +143,8 @@ impl ResolveApproval {
         let mut call = queries::existing_call(tx.conn(), &message.id, &self.tool_call_id)?;
         refuse_final(&call)?;
         let error = match &self.decision {
-            Decision::Approve => {
+            Decision::Approve(_) => {
+                call.input.clone_from(&approval.input);
                 call.state = ToolState::Running;
                 call.started_at = Some(self.at);
                 return records::save_call(tx.conn(), &call);
@@ -107,6 +157,21 @@ impl ResolveApproval {
         };
         let by = self.by.as_ref();
         fail_call(tx, &message, &mut call, ToolState::Denied, error, self.at, by)
+    }
+
+    /// Makes the rules of a yes that holds for longer.
+    fn remember(&self, tx: &mut WriteTx<'_>, approval: &Approval) -> Result<(), StoreError> {
+        let (Decision::Approve(yes), Some(by)) = (&self.decision, &self.by) else { return Ok(()) };
+        let session_id = match yes.remember {
+            Remember::Once => return Ok(()),
+            Remember::Session => Some(&approval.session_id),
+            Remember::Project => None,
+        };
+        for rule in &yes.rules {
+            let layer = PermissionLayer::Remembered;
+            permissions::add(tx, rule.clone(), layer, session_id, by, self.at)?;
+        }
+        Ok(())
     }
 
     /// Lets the run go on when nothing of it waits any more.

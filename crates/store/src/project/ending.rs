@@ -5,6 +5,8 @@ use iris_protocol::{
     Session, SessionState, ToolPart, ToolState, UserId,
 };
 
+use serde_json::Value;
+
 use super::queries::OpenCall;
 use super::runs::FinishedRun;
 use super::sessions::save_in_state;
@@ -173,15 +175,21 @@ pub(super) fn end_approval(
     at: i64,
 ) -> Result<(), StoreError> {
     records::save_approval(tx.conn(), approval)?;
-    let event = Event::ToolApprovalResolved {
+    let by = approval.by.as_ref();
+    let event = |input: Option<&Value>| Event::ToolApprovalResolved {
         session_id: approval.session_id.clone(),
         approval_id: approval.id.clone(),
         tool_call_id: approval.tool_call_id.clone(),
         state: approval.state,
         by: approval.by.clone(),
         reason: approval.reason.clone(),
+        remember: approval.remember,
+        input: input.cloned(),
     };
-    log::in_both(tx, &approval.session_id, at, approval.by.as_ref(), &event)
+    // What was edited may be long, and is a matter of those who look at the session.
+    let edited = approval.original_input.is_some().then_some(&approval.input);
+    log::in_session(tx, &approval.session_id, at, by, &event(edited))?;
+    log::in_project(tx, at, by, &event(None))
 }
 
 /// Ends an answer whose reason and error are set.

@@ -2,8 +2,9 @@
 //! are bounded and go through an index.
 
 use iris_protocol::{
-    Message, MessagePage, Position, QueuedMessage, Room, RunId, RunPage, Session, SessionId,
-    SessionPage, SessionSnapshot, limits::PAGE_MAX,
+    Approval, ApprovalId, ApprovalPage, ApprovalState, Message, MessagePage, Position,
+    QueuedMessage, Room, RunId, RunPage, Session, SessionId, SessionPage, SessionSnapshot,
+    limits::PAGE_MAX,
 };
 use rusqlite::{Connection, Row, params};
 
@@ -40,6 +41,10 @@ const LAST_ENDED_RUN: &str = "SELECT * FROM runs
      WHERE session_id = ?1 AND ended_at IS NOT NULL ORDER BY number DESC LIMIT 1";
 const PENDING_APPROVALS: &str =
     "SELECT * FROM approvals WHERE session_id = ?1 AND state = 'pending' ORDER BY id";
+const APPROVALS: &str =
+    "SELECT * FROM approvals WHERE state = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
+const APPROVALS_OF_SESSION: &str = "SELECT * FROM approvals
+     WHERE state = ?1 AND id < ?2 AND session_id = ?4 ORDER BY id DESC LIMIT ?3";
 const EVENTS: &str =
     "SELECT * FROM events WHERE room = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT ?4";
 /// What comes before the first event of a room that is kept after a position.
@@ -100,6 +105,33 @@ pub(super) fn sessions(
     let last = sessions.last().map(|session: &Session| session.id.to_string());
     let next_cursor = last.filter(|_| has_more);
     Ok(SessionPage { sessions, next_cursor, has_more, as_of: position(conn)? })
+}
+
+pub(super) fn approvals(
+    conn: &Connection,
+    session_id: Option<&SessionId>,
+    state: ApprovalState,
+    limit: u32,
+    cursor: Option<&str>,
+) -> Result<ApprovalPage, StoreError> {
+    let limit = limit.clamp(1, PAGE_MAX);
+    let before = match cursor {
+        None => AFTER_EVERY_ID,
+        Some(cursor) if cursor.parse::<ApprovalId>().is_ok() => cursor,
+        Some(cursor) => return Err(StoreError::InvalidCursor { cursor: cursor.to_owned() }),
+    };
+    let state = column::to_word(&state)?;
+    let mut approvals = match session_id {
+        Some(id) => {
+            queries::existing_session(conn, id)?;
+            let key = params![state, before, limit + 1, id.as_str()];
+            queries::all(conn, APPROVALS_OF_SESSION, key, rows::approval)?
+        }
+        None => queries::all(conn, APPROVALS, params![state, before, limit + 1], rows::approval)?,
+    };
+    let has_more = cut(&mut approvals, limit);
+    let last = approvals.last().map(|approval: &Approval| approval.id.to_string());
+    Ok(ApprovalPage { approvals, next_cursor: last.filter(|_| has_more), has_more })
 }
 
 /// The messages just before the cursor, oldest first: at most `limit` and [`PAGE_BYTES_MAX`]. The

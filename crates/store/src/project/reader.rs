@@ -1,13 +1,14 @@
 //! The queries of a project's database, off the caller's thread.
 
 use iris_protocol::{
-    Agent, File, Message, MessageId, MessagePage, Room, Run, RunId, RunPage, SearchPage, Session,
-    SessionId, SessionPage, SessionSnapshot,
+    Agent, Approval, ApprovalPage, ApprovalState, File, Message, MessageId, MessagePage,
+    PermissionId, PermissionRule, Room, Run, RunId, RunPage, SearchPage, Session, SessionId,
+    SessionPage, SessionSnapshot, ToolCallId,
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, blobs, pages, queries, quotas, resuming, rows,
-    search,
+    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, blobs, pages, permissions, queries, quotas,
+    resuming, rows, search,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -161,6 +162,52 @@ impl ProjectReader {
     /// As [`Reader::read`].
     pub async fn agent(&self, name: String) -> Result<Option<Agent>, StoreError> {
         self.reader.read(move |conn| queries::agent(conn, &name)).await
+    }
+
+    /// All permission rules of the project and of its sessions, in the order of their ids.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn permissions(&self) -> Result<Vec<PermissionRule>, StoreError> {
+        self.reader.read(permissions::all).await
+    }
+
+    /// A permission rule.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn permission(&self, id: PermissionId) -> Result<Option<PermissionRule>, StoreError> {
+        self.reader.read(move |conn| permissions::one(conn, &id)).await
+    }
+
+    /// The approval about a call of a session.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn approval(
+        &self,
+        session_id: SessionId,
+        tool_call_id: ToolCallId,
+    ) -> Result<Option<Approval>, StoreError> {
+        self.reader.read(move |conn| queries::approval(conn, &session_id, &tool_call_id)).await
+    }
+
+    /// A page of the approvals in one state, of one session or of all, newest first. `cursor` is the
+    /// `next_cursor` of the page before.
+    ///
+    /// # Errors
+    /// `NotFound` (session), `InvalidCursor`, otherwise as [`Reader::read`].
+    pub async fn approvals(
+        &self,
+        session_id: Option<SessionId>,
+        state: ApprovalState,
+        limit: u32,
+        cursor: Option<String>,
+    ) -> Result<ApprovalPage, StoreError> {
+        let read = move |conn: &_| {
+            pages::approvals(conn, session_id.as_ref(), state, limit, cursor.as_deref())
+        };
+        self.reader.read(read).await
     }
 
     /// A file that was changed through Iris.

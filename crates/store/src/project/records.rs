@@ -34,7 +34,7 @@ pub(super) fn insert_session(conn: &Connection, session: &Session) -> Result<(),
 /// Writes what can change of a session.
 pub(super) fn save_session(conn: &Connection, session: &Session) -> Result<(), StoreError> {
     let sql = "UPDATE sessions SET title = ?2, agent = ?3, model = ?4, status = ?5, state = ?6,
-                 updated_at = ?7, archived_at = ?8, message_count = ?9, usage = ?10
+                 updated_at = ?7, archived_at = ?8, message_count = ?9, usage = ?10, mode = ?11
                WHERE id = ?1";
     conn.prepare_cached(sql)?.execute(params![
         session.id.as_str(),
@@ -47,6 +47,7 @@ pub(super) fn save_session(conn: &Connection, session: &Session) -> Result<(), S
         session.archived_at,
         session.message_count,
         to_json(&session.usage)?,
+        to_word(&session.mode)?,
     ])?;
     Ok(())
 }
@@ -185,8 +186,8 @@ pub(super) fn save_call(conn: &Connection, call: &ToolPart) -> Result<(), StoreE
 
 pub(super) fn insert_approval(conn: &Connection, approval: &Approval) -> Result<(), StoreError> {
     let sql = "INSERT INTO approvals (id, session_id, run_id, message_id, tool_call_id, tool_name,
-                 input, message, options, state, created_at, expires_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+                 input, message, options, state, created_at, expires_at, accesses)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     conn.prepare_cached(sql)?.execute(params![
         approval.id.as_str(),
         approval.session_id.as_str(),
@@ -200,18 +201,25 @@ pub(super) fn insert_approval(conn: &Connection, approval: &Approval) -> Result<
         to_word(&approval.state)?,
         approval.created_at,
         approval.expires_at,
+        to_json(&approval.accesses)?,
     ])?;
     Ok(())
 }
 
 /// Writes the end of an approval.
 pub(super) fn save_approval(conn: &Connection, approval: &Approval) -> Result<(), StoreError> {
-    let sql = "UPDATE approvals SET state = ?2, decided_by = ?3, reason = ?4 WHERE id = ?1";
+    let sql = "UPDATE approvals SET state = ?2, decided_by = ?3, reason = ?4, input = ?5,
+                 accesses = ?6, remember = ?7, original_input = ?8
+               WHERE id = ?1";
     conn.prepare_cached(sql)?.execute(params![
         approval.id.as_str(),
         to_word(&approval.state)?,
         approval.by.as_ref().map(UserId::as_str),
         approval.reason,
+        to_json(&approval.input)?,
+        to_json(&approval.accesses)?,
+        approval.remember.as_ref().map(to_word).transpose()?,
+        to_optional_json(approval.original_input.as_ref())?,
     ])?;
     Ok(())
 }

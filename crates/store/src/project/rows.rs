@@ -1,10 +1,10 @@
 //! Rows of a project's database as the types of the wire.
 
-use iris_protocol::{Agent, Approval, File, FileType, Message, Run, Session};
+use iris_protocol::{Agent, Approval, File, FileType, Message, PermissionRule, Run, Session};
 use rusqlite::Row;
 
 use crate::StoredEvent;
-use crate::column::{json, optional_json, optional_word, word};
+use crate::column::{hash, json, optional_json, optional_word, word};
 
 /// A run and its number in its session.
 #[derive(Debug, Clone)]
@@ -79,11 +79,15 @@ pub(super) fn approval(row: &Row<'_>) -> rusqlite::Result<Approval> {
         tool_call_id: word(row, "tool_call_id")?,
         tool_name: row.get("tool_name")?,
         input: json(row, "input")?,
+        input_hash: hash(row, "input")?,
+        accesses: json(row, "accesses")?,
         message: row.get("message")?,
         options: json(row, "options")?,
         state: word(row, "state")?,
         by: optional_word(row, "decided_by")?,
         reason: row.get("reason")?,
+        remember: optional_word(row, "remember")?,
+        original_input: optional_json(row, "original_input")?,
         created_at: row.get("created_at")?,
         expires_at: row.get("expires_at")?,
     })
@@ -96,7 +100,22 @@ pub(super) fn agent(row: &Row<'_>) -> rusqlite::Result<Agent> {
         prompt: row.get("prompt")?,
         model: optional_json(row, "model")?,
         tools: json(row, "tools")?,
+        permissions: json(row, "permissions")?,
         builtin: false,
+    })
+}
+
+pub(super) fn permission(row: &Row<'_>) -> rusqlite::Result<PermissionRule> {
+    Ok(PermissionRule {
+        id: Some(word(row, "id")?),
+        layer: word(row, "layer")?,
+        session_id: optional_word(row, "session_id")?,
+        permission: row.get("permission")?,
+        pattern: row.get("pattern")?,
+        action: word(row, "action")?,
+        created_by: Some(word(row, "created_by")?),
+        created_at: Some(row.get("created_at")?),
+        updated_at: Some(row.get("updated_at")?),
     })
 }
 

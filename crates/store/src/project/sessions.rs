@@ -74,6 +74,8 @@ pub struct UpdateSession {
     pub agent: Option<String>,
     /// From the next run on; `None` leaves it.
     pub model: Option<ModelRef>,
+    /// From the next tool call on; `None` leaves it.
+    pub mode: Option<SessionMode>,
     /// The user who wants it.
     pub by: UserId,
     /// Now, in milliseconds since 1970 UTC.
@@ -88,6 +90,7 @@ impl Command for UpdateSession {
         session.title = self.title.unwrap_or(session.title);
         session.agent = self.agent.unwrap_or(session.agent);
         session.model = self.model.or(session.model);
+        session.mode = self.mode.unwrap_or(session.mode);
         session.updated_at = self.at;
         records::save_session(tx.conn(), &session)?;
         let event = Event::SessionUpdated { session: session.clone() };

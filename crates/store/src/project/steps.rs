@@ -1,9 +1,9 @@
 //! Recording what a run does: the parts of a model call, and the results of its tools.
 
 use iris_protocol::{
-    Approval, ApprovalId, ApprovalState, Event, FinishReason, Message, MessageId, Part, PartId,
-    Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, ToolCallId, ToolPart,
-    ToolState, Usage, UserId,
+    Approval, ApprovalId, ApprovalState, Event, FinishReason, JudgedAccess, Message, MessageId,
+    Part, PartId, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, ToolCallId,
+    ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use super::ending::{fail_call, publish_result};
 use super::files::{RecordedChange, record_change};
 use super::sessions::save_in_state;
 use super::{log, queries, records, streams};
-use crate::{Command, StoreError, WhenFull, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// A part of an answer that is recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,8 +54,12 @@ pub struct NewApproval {
     pub id: ApprovalId,
     /// The call, which waits.
     pub tool_call_id: ToolCallId,
+    /// What the call touches, and what the rules say of it.
+    pub accesses: Vec<JudgedAccess>,
     /// One sentence for the person who decides.
     pub message: String,
+    /// How long a yes may hold.
+    pub options: Vec<Remember>,
     /// Milliseconds since 1970 UTC.
     pub expires_at: i64,
 }
@@ -326,12 +330,16 @@ fn ask(
         message_id: open.message.id.clone(),
         tool_call_id: call.tool_call_id,
         tool_name: call.tool_name,
+        input_hash: column::hash_of(&column::to_json(&call.input)?),
         input: call.input,
+        accesses: new.accesses,
         message: new.message,
-        options: vec![Remember::Once],
+        options: new.options,
         state: ApprovalState::Pending,
         by: None,
         reason: None,
+        remember: None,
+        original_input: None,
         created_at: at,
         expires_at: new.expires_at,
     };

@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use iris_protocol::{
-    AuthSessionId, BackupId, Member, Project, ProjectId, ProjectPage, Role, SupervisionRecord,
-    User, UserId,
+    AuthSessionId, BackupId, Member, PermissionRule, Project, ProjectId, ProjectPage, Role,
+    SupervisionRecord, User, UserId,
 };
 use serde_json::{Map, Value};
 
@@ -13,6 +13,7 @@ use super::audit::{self, AuditRecord};
 use super::backups::{self, BackupState, StoredBackup};
 use super::intents::{self, Leftover};
 use super::outbox::{self, OutboxEntry};
+use super::permissions;
 use super::queries::{self, Access, Credentials, ProjectLocation};
 use super::supervision::{self, SupervisionQuery};
 use super::unfinished;
@@ -100,6 +101,14 @@ impl RootReader {
     ) -> Result<Option<Role>, StoreError> {
         let (user_id, project_id) = (user_id.clone(), project_id.clone());
         self.current().read(move |conn| queries::role(conn, &user_id, &project_id)).await
+    }
+
+    /// The permission rules of the server, in the order in which they count.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn permissions(&self) -> Result<Vec<PermissionRule>, StoreError> {
+        self.current().read(permissions::all).await
     }
 
     /// A page of the projects that a user is a member of, newest first.

@@ -43,6 +43,7 @@ fn agent(name: &str) -> CreateAgent {
         prompt: String::new(),
         model: None,
         tools: Vec::new(),
+        permissions: vec![],
         quotas: Quotas::default(),
         by: UserId::from_bits(1),
         at: 0,

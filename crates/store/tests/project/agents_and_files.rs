@@ -14,6 +14,7 @@ fn create_agent(n: u128) -> CreateAgent {
         prompt: "be brief".into(),
         model: Some(model()),
         tools: vec!["read".into(), "write".into()],
+        permissions: vec![],
         quotas: Quotas::default(),
         by: ann(),
         at: NOW,
@@ -33,6 +34,7 @@ async fn an_agent_is_created_changed_and_deleted() {
         prompt: None,
         model: None,
         tools: Some(vec![]),
+        permissions: None,
         by: bob(),
         at: NOW + 1,
     };

@@ -35,7 +35,7 @@ async fn a_question_is_whole_in_the_session_and_short_in_the_project() {
 async fn the_run_goes_on_when_the_last_call_is_decided() {
     let fixture = waiting().await;
     fixture.take_events();
-    let approved = fixture.write(resolve(1, Decision::Approve)).await.unwrap();
+    let approved = fixture.write(resolve(1, Decision::yes())).await.unwrap();
     assert_eq!((approved.state, approved.by), (ApprovalState::Approved, Some(bob())));
     assert_eq!(fixture.take_events(), ["S tool.approval.resolved", "P tool.approval.resolved"]);
     assert_eq!(fixture.session().await.state, SessionState::Waiting);
@@ -65,25 +65,25 @@ async fn the_run_goes_on_when_the_last_call_is_decided() {
 #[tokio::test]
 async fn the_first_decision_counts() {
     let fixture = waiting().await;
-    fixture.write(resolve(1, Decision::Approve)).await.unwrap();
-    for decision in [Decision::Approve, Decision::Reject { reason: None }, Decision::Expire] {
+    fixture.write(resolve(1, Decision::yes())).await.unwrap();
+    for decision in [Decision::yes(), Decision::Reject { reason: None }, Decision::Expire] {
         let refusal = fixture.refusal(resolve(1, decision)).await;
         assert_eq!(refusal, (ErrorCode::Conflict, "already_decided".into()));
     }
-    assert_eq!(fixture.refusal(resolve(9, Decision::Approve)).await.0, ErrorCode::NotFound);
+    assert_eq!(fixture.refusal(resolve(9, Decision::yes())).await.0, ErrorCode::NotFound);
 }
 
 #[tokio::test]
 async fn after_its_time_an_approval_is_gone() {
     let fixture = waiting().await;
-    let late = ResolveApproval { at: NOW + 1001, ..resolve(1, Decision::Approve) };
+    let late = ResolveApproval { at: NOW + 1001, ..resolve(1, Decision::yes()) };
     assert_eq!(fixture.refusal(late).await.0, ErrorCode::Gone);
     let expired = fixture.write(resolve(1, Decision::Expire)).await.unwrap();
     assert_eq!((expired.state, expired.by), (ApprovalState::Expired, None));
-    assert_eq!(fixture.refusal(resolve(1, Decision::Approve)).await.0, ErrorCode::Gone);
+    assert_eq!(fixture.refusal(resolve(1, Decision::yes())).await.0, ErrorCode::Gone);
     let calls = fixture.calls(1).await;
     assert_eq!(calls[0].error.as_deref(), Some("nobody approved this call in time"));
 
     fixture.write(finish(1, RunStatus::Cancelled, FinishReason::Cancelled)).await.unwrap();
-    assert_eq!(fixture.refusal(resolve(2, Decision::Approve)).await.0, ErrorCode::Gone);
+    assert_eq!(fixture.refusal(resolve(2, Decision::yes())).await.0, ErrorCode::Gone);
 }

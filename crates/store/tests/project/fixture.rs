@@ -254,13 +254,26 @@ pub(crate) fn text(n: u128, text: &str) -> NewPart {
     NewPart::Text { id: PartId::from_bits(2_000_000 + n), text: text.into() }
 }
 
+/// What a person is asked about: changing a file.
+pub(crate) fn asked(path: &str) -> JudgedAccess {
+    JudgedAccess {
+        permission: "write".into(),
+        target: path.into(),
+        action: PermissionAction::Ask,
+        rule: None,
+        reason: "no rule names it".into(),
+    }
+}
+
 /// One model call of run `n`, with these parts; waiting calls among them are asked about.
 pub(crate) fn step(n: u128, index: u32, parts: Vec<NewPart>) -> RecordStep {
     let approvals = parts.iter().filter_map(|part| match part {
         NewPart::Tool(call) if call.state == ToolState::Waiting => Some(NewApproval {
             id: ApprovalId::from_bits(1),
             tool_call_id: call.tool_call_id.clone(),
+            accesses: vec![asked("a.txt")],
             message: "may I?".into(),
+            options: vec![Remember::Once, Remember::Session],
             expires_at: NOW + 1000,
         }),
         NewPart::Text { .. } | NewPart::Reasoning { .. } | NewPart::Tool(_) => None,
@@ -357,7 +370,11 @@ pub(crate) fn resolve(call: u128, decision: Decision) -> ResolveApproval {
 
 /// The SHA-256 of a file, in hexadecimal.
 pub(crate) fn sha256(path: &std::path::Path) -> String {
+    sha256_of(std::fs::read(path).unwrap())
+}
+
+pub(crate) fn sha256_of(bytes: impl AsRef<[u8]>) -> String {
     use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(std::fs::read(path).unwrap());
+    let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }

@@ -10,6 +10,7 @@ mod fixture;
 mod idempotency;
 mod opening;
 mod pages;
+mod permissions;
 mod properties;
 mod quotas;
 mod recovery;

@@ -59,7 +59,7 @@ async fn perform(fixture: &Fixture, act: Act, step_index: u32) {
         Act::Result { run, call } => drop(fixture.write(result(run, call, completed("x"))).await),
         Act::Resolve { call, approve } => {
             let decision =
-                if approve { Decision::Approve } else { Decision::Reject { reason: None } };
+                if approve { Decision::yes() } else { Decision::Reject { reason: None } };
             drop(fixture.write(resolve(call, decision)).await);
         }
         Act::Finish { run, cancelled } => {

@@ -80,6 +80,7 @@ async fn a_database_that_is_too_large_takes_nothing_new_until_something_is_delet
         prompt: String::new(),
         model: None,
         tools: vec![],
+        permissions: vec![],
         quotas,
         by: ann(),
         at: NOW,

@@ -82,7 +82,7 @@ async fn a_run_that_waits_goes_on_waiting_and_nobody_knows_what_its_tools_did() 
     ];
     fixture.write(step(1, 0, calls)).await.unwrap();
     fixture.write(result(1, 4, completed("done"))).await.unwrap();
-    fixture.write(resolve(2, Decision::Approve)).await.unwrap();
+    fixture.write(resolve(2, Decision::yes())).await.unwrap();
     fixture.write(accept(2)).await.unwrap();
     let copy = fixture.crash();
     let recovered = copy.write(recover(true)).await.unwrap();
@@ -103,7 +103,7 @@ async fn a_run_that_waits_goes_on_waiting_and_nobody_knows_what_its_tools_did() 
     // It is decided as before, and another recovery finds nothing to change.
     assert_eq!(copy.write(recover(false)).await.unwrap(), recovered);
     assert!(copy.take_events().is_empty());
-    copy.write(resolve(3, Decision::Approve)).await.unwrap();
+    copy.write(resolve(3, Decision::yes())).await.unwrap();
     copy.write(result(1, 3, completed("written"))).await.unwrap();
     assert_eq!(copy.run(1).await.status, RunStatus::Running);
 }
@@ -112,7 +112,7 @@ async fn a_run_that_waits_goes_on_waiting_and_nobody_knows_what_its_tools_did() 
 async fn a_run_whose_last_approval_is_decided_is_interrupted() {
     let fixture = Fixture::with_run().await;
     fixture.write(step(1, 0, vec![call(1, ToolState::Waiting)])).await.unwrap();
-    fixture.write(resolve(1, Decision::Approve)).await.unwrap();
+    fixture.write(resolve(1, Decision::yes())).await.unwrap();
     let copy = fixture.crash();
     assert_eq!(copy.write(recover(false)).await.unwrap().interrupted, 1);
     assert_eq!(copy.calls(1).await[0].state, ToolState::UnknownOutcome);

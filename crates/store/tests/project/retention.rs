@@ -224,7 +224,7 @@ proptest! {
                         drop(fixture.write(create_session(n)).await);
                         let (id, by) = (SessionId::from_bits(n), ann());
                         let (title, agent, model) = (None, None, None);
-                        let update = UpdateSession { id, title, agent, model, by, at: NOW };
+                        let update = UpdateSession { id, title, agent, model, mode: None, by, at: NOW };
                         fixture.write(update).await.unwrap();
                     }
                     Act::Trim(bytes_max) => {

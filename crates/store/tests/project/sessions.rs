@@ -39,12 +39,15 @@ async fn an_update_changes_what_it_names() {
         title: Some("better".into()),
         agent: None,
         model: Some(model()),
+        mode: Some(SessionMode::Plan),
         by: bob(),
         at: NOW + 1,
     };
     let updated = fixture.write(update.clone()).await.unwrap();
     assert_eq!((updated.title.as_str(), updated.agent.as_str()), ("better", "default"));
     assert_eq!((updated.model, updated.updated_at), (Some(model()), NOW + 1));
+    assert_eq!(updated.mode, SessionMode::Plan);
+    assert_eq!(fixture.session().await.mode, SessionMode::Plan);
     assert_eq!(fixture.take_events(), ["S session.updated", "P session.updated"]);
 
     fixture.write(set_status(SessionStatus::Archived)).await.unwrap();

@@ -87,7 +87,8 @@ fn fill_the_disk(tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
     let conn = tx.conn();
     let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
     conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
-    let sql = "INSERT INTO agents VALUES ('a', 'a', hex(zeroblob(1000000)), NULL, '[]', 0, 0)";
+    let sql = "INSERT INTO agents (id, name, prompt, tools, created_at, updated_at)
+               VALUES ('a', 'a', hex(zeroblob(1000000)), '[]', 0, 0)";
     conn.execute(sql, [])?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 mod backups;
 mod files;
 mod logins;
+mod permissions;
 mod projects;
 mod released;
 mod supervision;

@@ -5,7 +5,7 @@ use iris_workspace::WorkspaceError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Builtin, check_cancelled, counted, object_schema, parse, shown, written};
+use super::{Builtin, check_cancelled, counted, object_schema, one_path, parse, shown, written};
 use crate::context::ToolContext;
 use crate::error::ToolError;
 use crate::output::ToolOutput;
@@ -39,6 +39,7 @@ pub(super) fn tool() -> Builtin {
                       unless `replaceAll` is set.",
         parameters: object_schema(&properties, &["path", "oldString", "newString"]),
         writes: true,
+        paths: one_path,
         summary: |input| parse(NAME, input).ok().map(|input| summary(&input)),
         work,
     }

@@ -1,10 +1,11 @@
 //! `glob`: files by the pattern of their path.
 
+use iris_protocol::PermissionAction;
 use iris_workspace::SearchLimits;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Builtin, cut_note, object_schema, parse, shown};
+use super::{Builtin, cut_note, object_schema, one_path, parse, shown};
 use crate::context::ToolContext;
 use crate::error::ToolError;
 use crate::output::{OUTPUT_BYTES_MAX, ToolOutput};
@@ -34,6 +35,7 @@ pub(super) fn tool() -> Builtin {
         description: "Finds files of the project whose path matches a glob, without ignored ones.",
         parameters: object_schema(&properties, &["pattern"]),
         writes: false,
+        paths: one_path,
         summary: |input| {
             let input: Input = parse(NAME, input).ok()?;
             Some(format!("find files that match {}", shown(&input.pattern)))
@@ -46,7 +48,8 @@ fn work(ctx: &ToolContext, input: &Value) -> Result<ToolOutput, ToolError> {
     let Input { pattern, path } = parse(NAME, input)?;
     let path = path.as_deref().unwrap_or(".");
     let limits = SearchLimits { result_bytes_max: PATH_BYTES_MAX, ..SearchLimits::default() };
-    let listing = ctx.workspace.glob(&pattern, path, &limits, ctx.cancel())?;
+    let mut listing = ctx.workspace.glob(&pattern, path, &limits, ctx.cancel())?;
+    listing.entries.retain(|entry| ctx.may_read(NAME, &entry.path) != PermissionAction::Deny);
     let (count, cut) = (listing.entries.len(), listing.cut);
     let mut lines: Vec<String> = listing.entries.into_iter().map(|entry| entry.path).collect();
     if lines.is_empty() {

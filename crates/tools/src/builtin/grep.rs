@@ -1,10 +1,11 @@
 //! `grep`: lines by a regular expression.
 
+use iris_protocol::PermissionAction;
 use iris_workspace::{GREP_CONTEXT_MAX, GrepFile, GrepOutcome, GrepQuery, SearchLimits};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Builtin, counted, cut_note, object_schema, parse, shown};
+use super::{Builtin, counted, cut_note, object_schema, one_path, parse, shown};
 use crate::context::ToolContext;
 use crate::error::ToolError;
 use crate::output::{OUTPUT_BYTES_MAX, ToolOutput};
@@ -49,6 +50,7 @@ pub(super) fn tool() -> Builtin {
                       Matching lines are shown as `number: text`, context as `number- text`.",
         parameters: object_schema(&properties, &["pattern"]),
         writes: false,
+        paths: one_path,
         summary: |input| {
             let input: Input = parse(NAME, input).ok()?;
             Some(format!("search files for {}", shown(&input.pattern)))
@@ -71,11 +73,13 @@ fn work(ctx: &ToolContext, input: &Value) -> Result<ToolOutput, ToolError> {
         result_bytes_max: LINE_BYTES_MAX,
         ..SearchLimits::default()
     };
-    let found = ctx.workspace.grep(&query, &limits, ctx.cancel())?;
+    let admits = |path: &str| ctx.may_read(NAME, path) == PermissionAction::Allow;
+    let found = ctx.workspace.grep(&query, &admits, &limits, ctx.cancel())?;
     let metadata = json!({
         "matches": found.match_count,
         "files": found.files.len(),
         "skipped": found.skipped_count,
+        "withheld": found.withheld_count,
         "truncated": found.cut.is_some(),
     });
     Ok(ToolOutput::new(&render(&found, query.context > 0), metadata))
@@ -95,6 +99,10 @@ fn render(found: &GrepOutcome, has_context: bool) -> String {
     if found.skipped_count > 0 {
         let skipped = counted(found.skipped_count, "file");
         lines.push(format!("({skipped} not searched: too large, binary or not readable)"));
+    }
+    if found.withheld_count > 0 {
+        let withheld = counted(found.withheld_count, "file");
+        lines.push(format!("({withheld} not searched: reading them needs permission)"));
     }
     lines.extend(found.cut.map(|cut| cut_note(cut).to_owned()));
     lines.join("\n")

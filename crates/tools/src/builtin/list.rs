@@ -1,10 +1,11 @@
 //! `list`: what is in a directory.
 
+use iris_protocol::PermissionAction;
 use iris_workspace::{EntryKind, ListEntry, SearchLimits};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Builtin, cut_note, object_schema, parse, shown};
+use super::{Builtin, cut_note, object_schema, one_path, parse, shown};
 use crate::context::ToolContext;
 use crate::error::ToolError;
 use crate::output::{OUTPUT_BYTES_MAX, ToolOutput};
@@ -38,6 +39,7 @@ pub(super) fn tool() -> Builtin {
                       ends with `/`.",
         parameters: object_schema(&properties, &[]),
         writes: false,
+        paths: one_path,
         summary: |input| {
             let input: Input = parse(NAME, input).ok()?;
             Some(format!("list {}", shown(input.path.as_deref().unwrap_or("."))))
@@ -51,7 +53,8 @@ fn work(ctx: &ToolContext, input: &Value) -> Result<ToolOutput, ToolError> {
     let path = path.as_deref().unwrap_or(".");
     let limits = SearchLimits { result_bytes_max: PATH_BYTES_MAX, ..SearchLimits::default() };
     let depth = depth.unwrap_or(1).min(DEPTH_MAX);
-    let listing = ctx.workspace.list(path, depth, &limits, ctx.cancel())?;
+    let mut listing = ctx.workspace.list(path, depth, &limits, ctx.cancel())?;
+    listing.entries.retain(|entry| ctx.may_read(NAME, &entry.path) != PermissionAction::Deny);
     let mut lines: Vec<String> = listing.entries.iter().map(line).collect();
     if lines.is_empty() {
         lines.push("(nothing there, or everything is ignored)".to_owned());

@@ -4,7 +4,7 @@ use iris_protocol::limits::FILE_BYTES_MAX;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Builtin, object_schema, parse, shown};
+use super::{Builtin, object_schema, one_path, parse, shown};
 use crate::context::ToolContext;
 use crate::error::ToolError;
 use crate::output::{OUTPUT_BYTES_MAX, ToolOutput};
@@ -36,6 +36,7 @@ pub(super) fn tool() -> Builtin {
         description: "Reads a text file of the project. Each line comes with its number.",
         parameters: object_schema(&properties, &["path"]),
         writes: false,
+        paths: one_path,
         summary: |input| {
             let input: Input = parse(NAME, input).ok()?;
             Some(format!("read {}", shown(&input.path)))

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Builtin, check_cancelled, counted, object_schema, parse, shown, written};
+use super::{Builtin, check_cancelled, counted, object_schema, one_path, parse, shown, written};
 use crate::context::ToolContext;
 use crate::error::ToolError;
 use crate::output::ToolOutput;
@@ -28,6 +28,7 @@ pub(super) fn tool() -> Builtin {
                       created.",
         parameters: object_schema(&properties, &["path", "content"]),
         writes: true,
+        paths: one_path,
         summary: |input| {
             let Input { path, content } = parse(NAME, input).ok()?;
             let lines = counted(content.lines().count(), "line");

@@ -1,0 +1,201 @@
+//! The rules about what tools may touch in one project. Those of a session are a matter of its members,
+//! those of the whole project of its administrators.
+
+use iris_agent::permissions::{Glob, InvalidRule, check_permission};
+use iris_protocol::{
+    ApiError, ErrorCode, PermissionAction, PermissionCreate, PermissionDelete, PermissionExplain,
+    PermissionId, PermissionList, PermissionPage, PermissionPayload, PermissionRule,
+    PermissionSetting, PermissionUpdate, PermissionVerdict, Role,
+};
+use iris_store::project::{CreatePermission, DeletePermission, UpdatePermission};
+use iris_store::{Committed, WriteContext};
+use iris_tools::{ToolRegistry, is_shallow};
+
+use super::{Done, Grant, done, stored};
+use crate::permissions::{agent_for, judge, server_rules};
+use crate::project::ProjectHandle;
+use crate::{Node, write};
+
+/// Groups of tools that rules may name.
+const GROUPS: [&str; 3] = ["read", "edit", "*"];
+
+/// The caller's role in the project.
+pub(super) async fn role_of(node: &Node, grant: &Grant) -> Result<Role, ApiError> {
+    let role = node.root_reader.role(grant.user_id()?, grant.project_id()?).await;
+    role.map_err(stored)?.ok_or_else(|| ApiError::not_found("project"))
+}
+
+/// Refuses what only administrators of the project may do; `what` finishes the sentence.
+pub(super) async fn require_admin(node: &Node, grant: &Grant, what: &str) -> Result<(), ApiError> {
+    if role_of(node, grant).await? >= Role::Admin {
+        return Ok(());
+    }
+    let message = format!("only an administrator of the project may {what}");
+    Err(ApiError::new(ErrorCode::Forbidden, message).reason("needs_admin"))
+}
+
+/// Refuses a setting that is no rule.
+pub(super) fn check_setting(setting: &PermissionSetting) -> Result<(), ApiError> {
+    check_parts(Some(&setting.permission), Some(&setting.pattern))
+}
+
+/// Refuses a permission or a pattern that is none.
+pub(super) fn check_parts(permission: Option<&str>, pattern: Option<&str>) -> Result<(), ApiError> {
+    let checked = permission.map_or(Ok(()), check_permission);
+    let checked = checked.and_then(|()| pattern.map_or(Ok(()), |it| Glob::new(it).map(drop)));
+    checked.map_err(|error| {
+        let reason = match error {
+            InvalidRule::Permission => "invalid_permission",
+            InvalidRule::PatternLength
+            | InvalidRule::PatternCharacter
+            | InvalidRule::PatternNegated
+            | InvalidRule::PatternBraces
+            | InvalidRule::PatternSyntax(_) => "invalid_pattern",
+        };
+        ApiError::invalid(error.to_string()).reason(reason)
+    })
+}
+
+/// What whoever made a rule may not have meant.
+pub(super) fn warnings(rule: &PermissionRule, tools: &ToolRegistry) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let permission = rule.permission.as_str();
+    let is_everything = matches!(rule.pattern.as_str(), "*" | "**" | "/" | "./");
+    if rule.action == PermissionAction::Allow && is_everything {
+        warnings.push(format!("it allows everything that `{permission}` can touch"));
+    }
+    let is_known = GROUPS.contains(&permission)
+        || permission.starts_with("mcp:")
+        || tools.get(permission).is_some();
+    if !is_known {
+        warnings.push(format!("no tool and no group of tools is called `{permission}` now"));
+    }
+    for warning in &warnings {
+        let id = rule.id.as_ref().map(tracing::field::display);
+        tracing::warn!(permission.id = id, layer = ?rule.layer, warning, "a wide permission rule");
+    }
+    warnings
+}
+
+fn answer(node: &Node, changed: Committed<PermissionRule>) -> Result<Done, ApiError> {
+    let Committed { output: rule, seq, replayed } = changed;
+    let warnings = warnings(&rule, &node.services.tools);
+    Ok(done(PermissionPayload { rule, warnings })?.at(seq, replayed))
+}
+
+pub(super) async fn list(
+    node: &Node,
+    grant: &Grant,
+    request: PermissionList,
+) -> Result<Done, ApiError> {
+    let project = grant.project(node).await?;
+    if let Some(id) = &request.session_id {
+        let found = project.reader.session(id.clone()).await.map_err(stored)?;
+        found.ok_or_else(|| ApiError::not_found("session"))?;
+    }
+    let mut rules = server_rules(&project).await.map_err(stored)?;
+    let of_project = project.reader.permissions().await.map_err(stored)?.into_iter();
+    rules.extend(of_project.filter(|rule| match (&rule.session_id, &request.session_id) {
+        (Some(of), Some(wanted)) => of == wanted,
+        (Some(_) | None, None) | (None, Some(_)) => true,
+    }));
+    rules.sort_by_key(|rule| rule.layer);
+    done(PermissionPage { rules })
+}
+
+pub(super) async fn create(
+    node: &Node,
+    grant: &Grant,
+    request: PermissionCreate,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let PermissionCreate { session_id, permission, pattern, action } = request;
+    let setting = PermissionSetting { permission, pattern, action };
+    check_setting(&setting)?;
+    if session_id.is_none() {
+        require_admin(node, grant, "make a rule for all of it").await?;
+    }
+    let command = CreatePermission {
+        id: PermissionId::from_bits(node.services.ids.next_bits()),
+        session_id,
+        setting,
+        by: grant.user_id()?.clone(),
+        at: node.services.clock.now_ms(),
+    };
+    let project = grant.project(node).await?;
+    answer(node, write(&project.address, command, context).await.map_err(stored)?)
+}
+
+/// Refuses to touch a rule of the whole project for those who are no administrators of it. Whether there
+/// is such a rule is for the command to say: it may be a repeat.
+async fn may_change(
+    node: &Node,
+    grant: &Grant,
+    project: &ProjectHandle,
+    id: &PermissionId,
+) -> Result<(), ApiError> {
+    let found = project.reader.permission(id.clone()).await.map_err(stored)?;
+    if found.is_some_and(|rule| rule.session_id.is_none()) {
+        require_admin(node, grant, "change a rule of all of it").await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn update(
+    node: &Node,
+    grant: &Grant,
+    request: PermissionUpdate,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let PermissionUpdate { permission_id: id, permission, pattern, action } = request;
+    check_parts(permission.as_deref(), pattern.as_deref())?;
+    let project = grant.project(node).await?;
+    may_change(node, grant, &project, &id).await?;
+    let (by, at) = (grant.user_id()?.clone(), node.services.clock.now_ms());
+    let command = UpdatePermission { id, permission, pattern, action, by, at };
+    answer(node, write(&project.address, command, context).await.map_err(stored)?)
+}
+
+pub(super) async fn delete(
+    node: &Node,
+    grant: &Grant,
+    request: PermissionDelete,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let (id, project) = (request.permission_id, grant.project(node).await?);
+    may_change(node, grant, &project, &id).await?;
+    let (by, at) = (grant.user_id()?.clone(), node.services.clock.now_ms());
+    let command = DeletePermission { id, by, at };
+    let deleted = write(&project.address, command, context).await.map_err(stored)?;
+    Ok(done(iris_protocol::Done { done: true })?.at(deleted.seq, deleted.replayed))
+}
+
+pub(super) async fn explain(
+    node: &Node,
+    grant: &Grant,
+    request: PermissionExplain,
+) -> Result<Done, ApiError> {
+    let PermissionExplain { session_id, agent, tool_name, input } = request;
+    let tools = &node.services.tools;
+    let tool = tools.get(&tool_name).ok_or_else(|| {
+        ApiError::invalid(tools.unknown(&tool_name).to_string()).reason("unknown_tool")
+    })?;
+    let invalid = |message: String| ApiError::invalid(message).reason("invalid_input");
+    if !is_shallow(&input) {
+        return Err(invalid("`input` is nested too deeply".to_owned()));
+    }
+    tools.validate(&tool_name, &input).map_err(|error| invalid(error.to_string()))?;
+    let project = grant.project(node).await?;
+    let session = match session_id {
+        Some(id) => {
+            let found = project.reader.session(id).await.map_err(stored)?;
+            Some(found.ok_or_else(|| ApiError::not_found("session"))?)
+        }
+        None => None,
+    };
+    let services = &node.services;
+    let agent = agent_for(&project, services, agent.as_deref(), session.as_ref()).await?;
+    let judge = judge(&project, services, session.as_ref(), &agent, grant.user_id()?).await;
+    let judgement = judge.map_err(stored)?.judge(&tool.accesses(&input));
+    done(PermissionVerdict { action: judgement.action, accesses: judgement.accesses })
+}

@@ -1,0 +1,103 @@
+//! The rules about what tools may touch in all projects: a matter of the server's administrators.
+
+use std::sync::Arc;
+
+use iris_protocol::{
+    ApiError, PermissionId, PermissionPage, PermissionPayload, PermissionRule, PermissionSetting,
+    ServerPermissionCreate, ServerPermissionDelete, ServerPermissionUpdate,
+};
+use iris_store::root::{
+    CreateServerPermission, DeleteServerPermission, RecordAudit, UpdateServerPermission,
+};
+use iris_store::{Command, Committed, WriteContext};
+use serde_json::{Value, json};
+
+use super::permissions::{check_parts, check_setting, warnings};
+use super::{Done, Grant, done, internal, stored};
+use crate::supervision::current_request;
+use crate::{Node, write};
+
+pub(super) async fn list(node: &Node) -> Result<Done, ApiError> {
+    done(PermissionPage { rules: node.root_reader.permissions().await.map_err(stored)? })
+}
+
+/// Commits a change and has the rules read again, also when who asked for it goes away meanwhile.
+async fn change<C: Command>(
+    node: &Node,
+    command: C,
+    context: WriteContext,
+) -> Result<Committed<C::Output>, ApiError> {
+    let changed = write(&node.root, command, context);
+    let rules = Arc::clone(&node.server_rules);
+    let changed = tokio::spawn(async move {
+        let changed = changed.await;
+        rules.outdate();
+        changed
+    });
+    changed.await.map_err(internal)?.map_err(stored)
+}
+
+fn answer(node: &Node, changed: Committed<PermissionRule>) -> Result<Done, ApiError> {
+    let Committed { output: rule, seq, replayed } = changed;
+    let warnings = warnings(&rule, &node.services.tools);
+    Ok(done(PermissionPayload { rule, warnings })?.at(seq, replayed))
+}
+
+fn audit(
+    node: &Node,
+    grant: &Grant,
+    action: &str,
+    id: &PermissionId,
+    details: Value,
+) -> Result<RecordAudit, ApiError> {
+    Ok(RecordAudit {
+        at: node.services.clock.now_ms(),
+        user_id: grant.user_id()?.clone(),
+        action: action.to_owned(),
+        target: id.to_string(),
+        request_id: current_request().map(|request| request.to_string()),
+        details,
+    })
+}
+
+pub(super) async fn create(
+    node: &Node,
+    grant: &Grant,
+    request: ServerPermissionCreate,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let ServerPermissionCreate { permission, pattern, action } = request;
+    let setting = PermissionSetting { permission, pattern, action };
+    check_setting(&setting)?;
+    let id = PermissionId::from_bits(node.services.ids.next_bits());
+    let audit = audit(node, grant, "permission.create", &id, json!({ "rule": setting }))?;
+    let command = CreateServerPermission { id, setting, audit };
+    answer(node, change(node, command, context).await?)
+}
+
+pub(super) async fn update(
+    node: &Node,
+    grant: &Grant,
+    request: ServerPermissionUpdate,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let ServerPermissionUpdate { permission_id: id, permission, pattern, action } = request;
+    check_parts(permission.as_deref(), pattern.as_deref())?;
+    let details = json!({ "permission": permission, "pattern": pattern, "action": action });
+    let audit = audit(node, grant, "permission.update", &id, details)?;
+    let command = UpdateServerPermission { id, permission, pattern, action, audit };
+    answer(node, change(node, command, context).await?)
+}
+
+pub(super) async fn delete(
+    node: &Node,
+    grant: &Grant,
+    request: ServerPermissionDelete,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let id = request.permission_id;
+    let audit = audit(node, grant, "permission.delete", &id, json!({}))?;
+    let command = DeleteServerPermission { id, audit };
+    let deleted = change(node, command, context).await?;
+    Ok(done(iris_protocol::Done { done: true })?.at(deleted.seq, deleted.replayed))
+}

@@ -1,0 +1,246 @@
+//! The permission rules that count for a tool call. They are kept in memory until somebody changes one, so
+//! that a change counts from the next call on.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use iris_agent::permissions::{Judge, Rule, Rules};
+use iris_protocol::{
+    Agent, ApiError, ErrorCode, PermissionLayer, PermissionRule, PermissionSetting, ProjectId,
+    Role, Session, SessionId, SessionMode, UserId,
+};
+use iris_store::StoreError;
+use iris_store::root::RootReader;
+use parking_lot::Mutex;
+
+use crate::Services;
+use crate::agents::{DEFAULT_AGENT, find_agent};
+use crate::project::ProjectHandle;
+
+/// Most sessions above a session that its rights are looked up in; sub-agents nest less deeply.
+const PARENTS_MAX: usize = 8;
+
+/// A value that is read once and kept until it is outdated.
+#[derive(Debug)]
+pub(crate) struct Cached<T> {
+    /// How often it was outdated.
+    generation: AtomicU64,
+    kept: Mutex<Option<(u64, Arc<T>)>>,
+}
+
+impl<T> Default for Cached<T> {
+    fn default() -> Self {
+        Self { generation: AtomicU64::new(0), kept: Mutex::new(None) }
+    }
+}
+
+impl<T> Cached<T> {
+    /// Has it read again. Whoever asks from now on gets what is committed now, or newer.
+    pub(crate) fn outdate(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    async fn get(
+        &self,
+        load: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<Arc<T>, StoreError> {
+        // Before the read: what changes during it is read again.
+        let generation = self.generation.load(Ordering::SeqCst);
+        if let Some((of, value)) = &*self.kept.lock()
+            && *of == generation
+        {
+            return Ok(Arc::clone(value));
+        }
+        let value = Arc::new(load.await?);
+        *self.kept.lock() = Some((generation, Arc::clone(&value)));
+        Ok(value)
+    }
+}
+
+/// The rules of one project.
+#[derive(Debug, Default)]
+pub(crate) struct ProjectRules {
+    of_project: Arc<Rules>,
+    of_sessions: HashMap<SessionId, Arc<Rules>>,
+}
+
+impl ProjectRules {
+    fn new(rules: Vec<PermissionRule>) -> Self {
+        let mut of_project = Vec::new();
+        let mut of_sessions: HashMap<SessionId, Vec<Rule>> = HashMap::new();
+        for rule in compiled(rules) {
+            match rule.as_wire().session_id.clone() {
+                Some(id) => of_sessions.entry(id).or_default().push(rule),
+                None => of_project.push(rule),
+            }
+        }
+        let of_sessions = of_sessions.into_iter().map(|(id, rules)| (id, shared(rules)));
+        Self { of_project: shared(of_project), of_sessions: of_sessions.collect() }
+    }
+}
+
+fn shared(rules: Vec<Rule>) -> Arc<Rules> {
+    Arc::new(Rules::new(rules))
+}
+
+/// Rules are checked before they are stored; what another version of the server let through and this one
+/// does not understand is said and asks, as if it were not there.
+fn compiled(rules: Vec<PermissionRule>) -> impl Iterator<Item = Rule> {
+    rules.into_iter().filter_map(|rule| {
+        let id = rule.id.clone();
+        Rule::new(rule)
+            .inspect_err(|error| {
+                let id = id.as_ref().map(tracing::field::display);
+                tracing::warn!(permission.id = id, %error, "a permission rule does not count");
+            })
+            .ok()
+    })
+}
+
+/// The rules of an agent in the form of the others.
+pub(crate) fn rules_of_agent(settings: &[PermissionSetting]) -> Vec<PermissionRule> {
+    let rules = settings.iter().cloned().map(|setting| PermissionRule {
+        id: None,
+        layer: PermissionLayer::Agent,
+        session_id: None,
+        permission: setting.permission,
+        pattern: setting.pattern,
+        action: setting.action,
+        created_by: None,
+        created_at: None,
+        updated_at: None,
+    });
+    rules.collect()
+}
+
+/// The server's rules, and whom to ask about roles.
+#[derive(Debug)]
+pub(crate) struct ServerRules {
+    root: RootReader,
+    rules: Cached<Rules>,
+}
+
+impl ServerRules {
+    pub(crate) fn new(root: RootReader) -> Self {
+        Self { root, rules: Cached::default() }
+    }
+
+    /// A rule changed.
+    pub(crate) fn outdate(&self) {
+        self.rules.outdate();
+    }
+
+    async fn get(&self) -> Result<Arc<Rules>, StoreError> {
+        let load = async {
+            let rules = self.root.permissions().await?;
+            Ok(Rules::new(compiled(rules).collect()))
+        };
+        self.rules.get(load).await
+    }
+}
+
+/// The rules of the server as clients see them.
+///
+/// # Errors
+/// As the reads of the root database.
+pub(crate) async fn server_rules(
+    project: &ProjectHandle,
+) -> Result<Vec<PermissionRule>, StoreError> {
+    let rules = project.server_rules.get().await?;
+    Ok(rules.iter().map(|rule| rule.as_wire().clone()).collect())
+}
+
+/// Says what tool calls may touch: those that `agent` makes for `starter`, in a session or, without one,
+/// anywhere in the project. A session that another one spawned may do no more than that one.
+///
+/// # Errors
+/// As the reads of the databases.
+pub(crate) async fn judge(
+    project: &ProjectHandle,
+    services: &Services,
+    session: Option<&Session>,
+    agent: &Agent,
+    starter: &UserId,
+) -> Result<Judge, StoreError> {
+    let server = project.server_rules.get().await?;
+    let load = async { Ok(ProjectRules::new(project.reader.permissions().await?)) };
+    let rules = project.rules.get(load).await?;
+    // From the session itself up to the one that everything began with.
+    let mut family = vec![(session.cloned(), agent.clone())];
+    while let Some((Some(Session { parent_id: Some(id), .. }), _)) = family.last()
+        && family.len() <= PARENTS_MAX
+    {
+        let parent = project.reader.session(id.clone()).await?;
+        let parent = parent.ok_or(StoreError::NotFound { what: "session" })?;
+        let found = find_agent(project, &services.tools, &parent.agent).await?;
+        let agent = found.ok_or(StoreError::NotFound { what: "agent" })?;
+        family.push((Some(parent), agent));
+    }
+    let mut above: Option<Arc<Judge>> = None;
+    for (session, agent) in family.into_iter().rev() {
+        let mode = session.as_ref().map(|session| session.mode).unwrap_or_default();
+        let mode = effective_mode(mode, &project.root, &project.id, starter).await?;
+        let of_agent = shared(compiled(rules_of_agent(&agent.permissions)).collect());
+        let mut sets = vec![Arc::clone(&server), Arc::clone(&rules.of_project), of_agent];
+        sets.extend(session.and_then(|session| rules.of_sessions.get(&session.id).cloned()));
+        let judge = Judge::new(mode, sets);
+        above = Some(Arc::new(match above {
+            Some(parent) => judge.within(parent),
+            None => judge,
+        }));
+    }
+    let own = above.and_then(Arc::into_inner);
+    own.ok_or_else(|| StoreError::internal("a family of sessions without a session"))
+}
+
+/// `auto` counts for runs of administrators alone: who chose it may be another than who runs.
+async fn effective_mode(
+    mode: SessionMode,
+    root: &RootReader,
+    project_id: &ProjectId,
+    starter: &UserId,
+) -> Result<SessionMode, StoreError> {
+    match mode {
+        SessionMode::Default | SessionMode::AcceptEdits | SessionMode::Plan => Ok(mode),
+        SessionMode::Auto => {
+            let role = root.role(starter, project_id).await?;
+            let is_admin = role.is_some_and(|role| role >= Role::Admin);
+            Ok(if is_admin { SessionMode::Auto } else { SessionMode::Default })
+        }
+    }
+}
+
+/// Refuses a mode that a user of that role may not choose, or that this server cannot have.
+///
+/// # Errors
+/// `FORBIDDEN` and `SANDBOX_UNAVAILABLE`, both for `auto`.
+pub(crate) fn check_mode(mode: SessionMode, role: Role) -> Result<(), ApiError> {
+    match mode {
+        SessionMode::Default | SessionMode::AcceptEdits | SessionMode::Plan => Ok(()),
+        SessionMode::Auto if role < Role::Admin => {
+            let message = "only an administrator of the project may choose the mode `auto`";
+            Err(ApiError::new(ErrorCode::Forbidden, message).reason("needs_admin"))
+        }
+        SessionMode::Auto => {
+            let message = "the mode `auto` needs a sandbox for commands, and this server has none";
+            Err(ApiError::new(ErrorCode::SandboxUnavailable, message))
+        }
+    }
+}
+
+/// The agent of that name, or of the session, or the default one.
+///
+/// # Errors
+/// `NOT_FOUND` for an agent that does not exist.
+pub(crate) async fn agent_for(
+    project: &ProjectHandle,
+    services: &Services,
+    name: Option<&str>,
+    session: Option<&Session>,
+) -> Result<Agent, ApiError> {
+    let name = name.or(session.map(|session| session.agent.as_str())).unwrap_or(DEFAULT_AGENT);
+    let found = find_agent(project, &services.tools, name).await.map_err(|e| e.to_api())?;
+    found.ok_or_else(|| ApiError::not_found("agent"))
+}

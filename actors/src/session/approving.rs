@@ -1,0 +1,108 @@
+//! What has to be known before a yes to a waiting call is recorded: whether the rules let anybody say it,
+//! what becomes of edited arguments, and which rules a yes that is remembered makes.
+
+use iris_agent::permissions::Access;
+use iris_protocol::{
+    ApiError, Approval, ApprovalState, ErrorCode, JudgedAccess, PermissionAction, PermissionId,
+    PermissionSetting, Remember, SessionId, ToolCallId,
+};
+use iris_store::StoreError;
+use iris_store::project::{NewRule, Yes};
+use iris_tools::{Tool, is_shallow};
+use serde_json::Value;
+
+use super::SessionPlace;
+use crate::permissions;
+
+/// Fills in what a yes brings along. What is wrong with an approval that does not wait is for the command
+/// to say.
+///
+/// # Errors
+/// `INVALID_REQUEST` for edited arguments that the tool does not take; `FORBIDDEN` with reason
+/// `denied_by_rule` when a rule denies what the call touches; `CONFLICT` with reason `not_rememberable`
+/// when no rule could name it, with `tool_gone` when the tool does not exist any more.
+pub(super) async fn prepare(
+    place: &SessionPlace,
+    session_id: &SessionId,
+    call_id: &ToolCallId,
+    yes: &mut Yes,
+) -> Result<(), ApiError> {
+    let found = place.project.reader.approval(session_id.clone(), call_id.clone()).await;
+    let approval = found.map_err(|error| error.to_api())?;
+    let Some(approval) = approval.filter(|it| it.state == ApprovalState::Pending) else {
+        return Ok(());
+    };
+    let Some(tool) = place.services.tools.get(&approval.tool_name) else {
+        let message = format!("there is no tool `{}` any more", approval.tool_name);
+        return Err(ApiError::new(ErrorCode::Conflict, message).reason("tool_gone"));
+    };
+    let edited = yes.edited.take().map(|(input, _)| input);
+    if let Some(input) = &edited {
+        check_input(place, tool.as_ref(), input)?;
+    }
+    let accesses = tool.accesses(edited.as_ref().unwrap_or(&approval.input));
+    let judge = judge_of(place, &approval).await?;
+    let judgement = judge.judge(&accesses);
+    if let Some(denial) = judgement.denial() {
+        return Err(ApiError::new(ErrorCode::Forbidden, denial).reason("denied_by_rule"));
+    }
+    match yes.remember {
+        Remember::Once => {}
+        Remember::Session | Remember::Project => {
+            yes.rules = remembered(place, &accesses, &judgement.accesses)?;
+        }
+    }
+    yes.edited = edited.map(|input| (input, judgement.accesses));
+    Ok(())
+}
+
+/// Refuses arguments that a model could not have given either.
+fn check_input(place: &SessionPlace, tool: &dyn Tool, input: &Value) -> Result<(), ApiError> {
+    let invalid = |message: String| ApiError::invalid(message).reason("invalid_input");
+    if !is_shallow(input) {
+        return Err(invalid("`input` is nested too deeply".to_owned()));
+    }
+    place.services.tools.validate(tool.name(), input).map_err(|error| invalid(error.to_string()))
+}
+
+/// The rules of the agent that makes the call, for who started its run.
+async fn judge_of(
+    place: &SessionPlace,
+    approval: &Approval,
+) -> Result<iris_agent::permissions::Judge, ApiError> {
+    let (reader, stored) = (&place.project.reader, |error: StoreError| error.to_api());
+    let session = reader.session(place.id.clone()).await.map_err(stored)?;
+    let run = reader.run(approval.run_id.clone()).await.map_err(stored)?;
+    let run = run.ok_or_else(|| ApiError::not_found("run"))?;
+    let answer = reader.answer(place.id.clone(), run.id.clone()).await.map_err(stored)?;
+    let agent = answer.and_then(|answer| answer.agent);
+    let (project, services) = (&place.project, &place.services);
+    let agent =
+        permissions::agent_for(project, services, agent.as_deref(), session.as_ref()).await?;
+    let judge = permissions::judge(project, services, session.as_ref(), &agent, &run.started_by);
+    judge.await.map_err(stored)
+}
+
+/// The rules that allow what the person was asked about, and nothing else.
+fn remembered(
+    place: &SessionPlace,
+    accesses: &[Access],
+    judged: &[JudgedAccess],
+) -> Result<Vec<NewRule>, ApiError> {
+    let asked = accesses.iter().zip(judged);
+    let asked = asked.filter(|(_, judged)| judged.action == PermissionAction::Ask);
+    let rules: Option<Vec<NewRule>> = asked
+        .map(|(access, judged)| {
+            let setting = PermissionSetting {
+                permission: judged.permission.clone(),
+                pattern: access.target.exact_pattern()?,
+                action: PermissionAction::Allow,
+            };
+            Some(NewRule { id: PermissionId::from_bits(place.services.ids.next_bits()), setting })
+        })
+        .collect();
+    rules.filter(|_| !accesses.is_empty()).ok_or_else(|| {
+        let message = "what the call touches cannot be remembered: no rule can name it";
+        ApiError::new(ErrorCode::Conflict, message).reason("not_rememberable")
+    })
+}

@@ -1,0 +1,253 @@
+//! The patterns of permission rules.
+//!
+//! A glob: `*` and `?` match any text and any character, `[ab]` one of some characters, `{a,b}` one of
+//! some texts; a backslash takes the meaning from the character behind it. In a path `*` and `?` stop at
+//! `/` and `**` does not; a pattern without `/` names files and directories at any depth, and one that
+//! matches a directory matches everything in it. In all other text `/` is a character like any other.
+
+use std::borrow::Cow;
+
+use fast_glob::{glob_match, validate};
+
+use super::Target;
+
+/// Longest pattern, in bytes.
+pub const PATTERN_BYTES_MAX: usize = 1024;
+/// Longest permission, in bytes.
+pub const PERMISSION_BYTES_MAX: usize = 128;
+/// Most `{` in a pattern: each multiplies what has to be tried.
+const BRACES_MAX: usize = 4;
+/// Stands for `/` where `/` is a character like any other. No pattern and no checked text holds it.
+const NO_SLASH: &str = "\u{1}";
+/// Characters that may mean something in a pattern.
+const SPECIAL: [char; 10] = ['*', '?', '[', ']', '{', '}', ',', '\\', '!', '^'];
+
+/// Why something is no permission rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRule {
+    /// The permission is empty, too long or has other characters than those of names.
+    #[error(
+        "`permission` must be 1 to {PERMISSION_BYTES_MAX} letters, digits, `_`, `-`, `.` and `:`, or `*`"
+    )]
+    Permission,
+    /// The pattern is empty or too long.
+    #[error("`pattern` must have 1 to {PATTERN_BYTES_MAX} bytes")]
+    PatternLength,
+    /// The pattern has a character that nothing shown to a person may have.
+    #[error("`pattern` must not have control characters")]
+    PatternCharacter,
+    /// A pattern that begins with `!` would match what it does not name.
+    #[error("`pattern` must not begin with `!`: write what it matches")]
+    PatternNegated,
+    /// The pattern has too many braces.
+    #[error("`pattern` must have at most {BRACES_MAX} `{{`")]
+    PatternBraces,
+    /// The pattern is no glob.
+    #[error("`pattern` is no glob: {0}")]
+    PatternSyntax(String),
+}
+
+/// Checks the name of a tool or of a group of tools.
+///
+/// # Errors
+/// [`InvalidRule::Permission`].
+pub fn check_permission(permission: &str) -> Result<(), InvalidRule> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
+    let is_short = (1..=PERMISSION_BYTES_MAX).contains(&permission.len());
+    if permission == "*" || is_short && permission.chars().all(is_name) {
+        return Ok(());
+    }
+    Err(InvalidRule::Permission)
+}
+
+/// A pattern that can be compared with what a call touches.
+#[derive(Debug, Clone)]
+pub struct Glob {
+    /// How it is compared with paths.
+    kind: Kind,
+    /// What every name or path begins with that the pattern matches.
+    prefix: String,
+    /// The pattern for text in which `/` is a character like any other.
+    text: String,
+    /// The pattern for paths.
+    path: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It matches everything.
+    All,
+    /// It names files and directories at any depth.
+    Name,
+    /// It names a path from the project's directory on.
+    Path,
+}
+
+/// What a pattern is compared with.
+#[derive(Debug)]
+pub(super) enum Subject<'a> {
+    Path(&'a str),
+    Text(Cow<'a, str>),
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn of(target: &'a Target) -> Self {
+        match target {
+            Target::Path(path) => Self::Path(path),
+            Target::Outside(text) | Target::Text(text) | Target::Opaque(text) => {
+                Self::Text(without_slashes(text))
+            }
+        }
+    }
+}
+
+/// A pattern that matches `text` alone.
+pub(super) fn escaped(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for character in text.chars() {
+        if SPECIAL.contains(&character) {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
+}
+
+fn without_slashes(text: &str) -> Cow<'_, str> {
+    if text.contains('/') { text.replace('/', NO_SLASH).into() } else { text.into() }
+}
+
+impl Glob {
+    /// Checks a pattern.
+    ///
+    /// # Errors
+    /// [`InvalidRule`].
+    pub fn new(pattern: &str) -> Result<Self, InvalidRule> {
+        if pattern.is_empty() || pattern.len() > PATTERN_BYTES_MAX {
+            return Err(InvalidRule::PatternLength);
+        }
+        if pattern.contains(char::is_control) {
+            return Err(InvalidRule::PatternCharacter);
+        }
+        if pattern.starts_with('!') {
+            return Err(InvalidRule::PatternNegated);
+        }
+        if pattern.matches('{').count() > BRACES_MAX {
+            return Err(InvalidRule::PatternBraces);
+        }
+        validate(pattern).map_err(|error| InvalidRule::PatternSyntax(error.to_string()))?;
+        let path = pattern.trim_start_matches("./").trim_end_matches('/');
+        let (kind, path) = match path {
+            "*" | "**" | "" => (Kind::All, path),
+            _ => match path.strip_prefix('/') {
+                Some(anchored) => (Kind::Path, anchored),
+                None if path.contains('/') => (Kind::Path, path),
+                None => (Kind::Name, path),
+            },
+        };
+        let prefix = path.split(SPECIAL).next().unwrap_or_default();
+        Ok(Self {
+            kind,
+            prefix: prefix.to_owned(),
+            text: without_slashes(pattern).into_owned(),
+            path: path.to_owned(),
+        })
+    }
+
+    pub(super) fn matches(&self, subject: &Subject<'_>) -> bool {
+        match (self.kind, subject) {
+            (_, Subject::Text(text)) => {
+                matches!(self.text.as_str(), "*" | "**") || glob_match(&self.text, text.as_ref())
+            }
+            (Kind::All, Subject::Path(_)) => true,
+            (Kind::Name, Subject::Path(path)) => path
+                .split('/')
+                .any(|name| name.starts_with(&self.prefix) && glob_match(&self.path, name)),
+            (Kind::Path, Subject::Path(path)) => {
+                path.starts_with(&self.prefix)
+                    && (glob_match(&self.path, path)
+                        || directories_of(path).any(|it| glob_match(&self.path, it)))
+            }
+        }
+    }
+}
+
+/// The directories that a path is in, without the project's own.
+fn directories_of(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').filter_map(|(end, _)| path.get(..end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, target: &Target) -> bool {
+        Glob::new(pattern).unwrap().matches(&Subject::of(target))
+    }
+
+    fn path(pattern: &str, path: &str) -> bool {
+        matches(pattern, &Target::Path(path.to_owned()))
+    }
+
+    fn text(pattern: &str, text: &str) -> bool {
+        matches(pattern, &Target::Text(text.to_owned()))
+    }
+
+    #[test]
+    fn a_name_is_meant_at_any_depth_and_a_path_from_the_top() {
+        for inside in [".env", "a/.env", "a/b/prod.env", "a/x.env/b"] {
+            assert!(path("*.env", inside), "{inside}");
+        }
+        assert!(!path("*.env", "a/env") && !path("*.env", "environment.rs"));
+        assert!(path("src/*.rs", "src/a.rs") && !path("src/*.rs", "src/a/b.rs"));
+        assert!(path("src/**/*.rs", "src/a/b.rs") && path("src/**/*.rs", "src/b.rs"));
+        assert!(!path("src/*.rs", "other/src/a.rs"));
+        assert!(path("/build", "build/x") && !path("/build", "a/build"));
+        assert!(path("./src/", "a/src/x") && path("src/{a,b}", "src/b"));
+    }
+
+    #[test]
+    fn a_directory_means_everything_in_it() {
+        assert!(path("secrets", "a/secrets/deep/key") && path("a/secrets", "a/secrets/deep/key"));
+        assert!(!path("secrets", "a/secrets.txt") && !path("a/secrets", "a/secrets.txt"));
+    }
+
+    #[test]
+    fn in_text_a_slash_is_a_character_like_any_other() {
+        assert!(text("git add *", "git add src/a.rs") && !text("git add *", "git add"));
+        assert!(text("git *", "git diff -- a/b c/d") && !text("git *", "gitk x"));
+        assert!(text("cat src/?.rs", "cat src/a.rs") && !text("cat src/?.rs", "cat src/ab.rs"));
+        assert!(text(r"rm \*", "rm *") && !text(r"rm \*", "rm x"));
+        assert!(text("*.example.com", "a.b.example.com") && !text("*.example.com", "example.com"));
+    }
+
+    #[test]
+    fn a_star_is_everything() {
+        for everything in ["*", "**"] {
+            assert!(path(everything, ".") && path(everything, "a/b") && text(everything, "a/b c"));
+        }
+        for top in ["/", "./"] {
+            assert!(path(top, "a/b") && text(top, top) && !text(top, "rm"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        let refused = |pattern: &str| Glob::new(pattern).unwrap_err();
+        assert_eq!(refused(""), InvalidRule::PatternLength);
+        assert_eq!(refused(&"x".repeat(PATTERN_BYTES_MAX + 1)), InvalidRule::PatternLength);
+        assert_eq!(refused("a\nb"), InvalidRule::PatternCharacter);
+        assert_eq!(refused("!src"), InvalidRule::PatternNegated);
+        assert_eq!(refused("{a}{b}{c}{d}{e}"), InvalidRule::PatternBraces);
+        for syntax in ["a[", "a{b", "a\\"] {
+            assert!(matches!(refused(syntax), InvalidRule::PatternSyntax(_)), "{syntax}");
+        }
+        Glob::new(&"x".repeat(PATTERN_BYTES_MAX)).unwrap();
+        for name in ["read", "mcp:files", "files__read_file", "*"] {
+            check_permission(name).unwrap();
+        }
+        for name in ["", "a b", "re*", "ä", &"x".repeat(PERMISSION_BYTES_MAX + 1)] {
+            assert_eq!(check_permission(name), Err(InvalidRule::Permission), "{name}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The rules about what tools may touch, and the answers to approvals that people asked to be
+//! remembered.
+
+use iris_protocol::{
+    Event, PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting,
+    SessionId, UserId,
+};
+use rusqlite::{Connection, params};
+
+use super::{log, queries, rows};
+use crate::column::to_word;
+use crate::{Command, StoreError, WhenFull, WriteTx};
+
+/// Most rules of one project, those of its sessions and remembered answers included.
+pub const PERMISSIONS_MAX: u64 = 10_000;
+
+/// All rules, in the order in which those of one layer count.
+const ALL: &str = "SELECT * FROM permissions ORDER BY id";
+
+/// Makes a rule. Answers it.
+///
+/// Fails with `NotFound` (session), or `Conflict`: `too_many_permissions` when there are
+/// [`PERMISSIONS_MAX`].
+#[derive(Debug, Clone)]
+pub struct CreatePermission {
+    /// A new id.
+    pub id: PermissionId,
+    /// The session that it is about; the whole project when none.
+    pub session_id: Option<SessionId>,
+    /// What it says; valid.
+    pub setting: PermissionSetting,
+    /// The user who wants it.
+    pub by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for CreatePermission {
+    type Output = PermissionRule;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<PermissionRule, StoreError> {
+        if let Some(id) = &self.session_id {
+            queries::existing_session(tx.conn(), id)?;
+        }
+        let layer = match self.session_id {
+            Some(_) => PermissionLayer::Session,
+            None => PermissionLayer::Project,
+        };
+        add(
+            tx,
+            NewRule { id: self.id, setting: self.setting },
+            layer,
+            self.session_id.as_ref(),
+            &self.by,
+            self.at,
+        )
+    }
+}
+
+/// A rule that is about to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRule {
+    /// A new id.
+    pub id: PermissionId,
+    /// What it says; valid.
+    pub setting: PermissionSetting,
+}
+
+/// Adds a rule and says so.
+pub(super) fn add(
+    tx: &mut WriteTx<'_>,
+    new: NewRule,
+    layer: PermissionLayer,
+    session_id: Option<&SessionId>,
+    by: &UserId,
+    at: i64,
+) -> Result<PermissionRule, StoreError> {
+    let count = "SELECT count(*) FROM permissions";
+    let count: u64 = queries::one(tx.conn(), count, [], |row| row.get(0))?;
+    if count >= PERMISSIONS_MAX {
+        let message = format!("the project has {PERMISSIONS_MAX} permission rules already");
+        return Err(StoreError::conflict("too_many_permissions", message));
+    }
+    let PermissionSetting { permission, pattern, action } = new.setting;
+    let sql =
+        "INSERT INTO permissions (id, layer, session_id, permission, pattern, action, created_by,
+                 created_at, updated_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)";
+    tx.conn().prepare_cached(sql)?.execute(params![
+        new.id.as_str(),
+        to_word(&layer)?,
+        session_id.map(SessionId::as_str),
+        permission,
+        pattern,
+        to_word(&action)?,
+        by.as_str(),
+        at,
+    ])?;
+    let rule = existing(tx.conn(), &new.id)?;
+    publish(tx, &new.id, Some(&rule), by, at)?;
+    Ok(rule)
+}
+
+/// Changes a rule; its place in the order stays. Answers it as it is then.
+///
+/// Fails with `NotFound`.
+#[derive(Debug, Clone)]
+pub struct UpdatePermission {
+    /// The rule.
+    pub id: PermissionId,
+    /// A tool, a group of tools or `*`; `None` leaves it.
+    pub permission: Option<String>,
+    /// A valid glob; `None` leaves it.
+    pub pattern: Option<String>,
+    /// What becomes of a call that it matches; `None` leaves it.
+    pub action: Option<PermissionAction>,
+    /// The user who wants it.
+    pub by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for UpdatePermission {
+    type Output = PermissionRule;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<PermissionRule, StoreError> {
+        let mut rule = existing(tx.conn(), &self.id)?;
+        rule.permission = self.permission.unwrap_or(rule.permission);
+        rule.pattern = self.pattern.unwrap_or(rule.pattern);
+        rule.action = self.action.unwrap_or(rule.action);
+        rule.updated_at = Some(self.at);
+        let sql =
+            "UPDATE permissions SET permission = ?2, pattern = ?3, action = ?4, updated_at = ?5
+                   WHERE id = ?1";
+        tx.conn().prepare_cached(sql)?.execute(params![
+            self.id.as_str(),
+            rule.permission,
+            rule.pattern,
+            to_word(&rule.action)?,
+            self.at,
+        ])?;
+        publish(tx, &self.id, Some(&rule), &self.by, self.at)?;
+        Ok(rule)
+    }
+}
+
+/// Deletes a rule or a remembered answer. Answers it as it was.
+///
+/// Fails as [`UpdatePermission`].
+#[derive(Debug, Clone)]
+pub struct DeletePermission {
+    /// The rule.
+    pub id: PermissionId,
+    /// The user who wants it.
+    pub by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for DeletePermission {
+    type Output = PermissionRule;
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<PermissionRule, StoreError> {
+        let rule = existing(tx.conn(), &self.id)?;
+        let sql = "DELETE FROM permissions WHERE id = ?1";
+        tx.conn().prepare_cached(sql)?.execute([self.id.as_str()])?;
+        publish(tx, &self.id, None, &self.by, self.at)?;
+        Ok(rule)
+    }
+}
+
+pub(super) fn one(
+    conn: &Connection,
+    id: &PermissionId,
+) -> Result<Option<PermissionRule>, StoreError> {
+    let sql = "SELECT * FROM permissions WHERE id = ?1";
+    queries::first(conn, sql, [id.as_str()], rows::permission)
+}
+
+fn existing(conn: &Connection, id: &PermissionId) -> Result<PermissionRule, StoreError> {
+    one(conn, id)?.ok_or(StoreError::NotFound { what: "permission" })
+}
+
+/// All rules of the project and of its sessions.
+pub(super) fn all(conn: &Connection) -> Result<Vec<PermissionRule>, StoreError> {
+    queries::all(conn, ALL, [], rows::permission)
+}
+
+fn publish(
+    tx: &mut WriteTx<'_>,
+    id: &PermissionId,
+    rule: Option<&PermissionRule>,
+    by: &UserId,
+    at: i64,
+) -> Result<(), StoreError> {
+    let rule = rule.cloned().map(Box::new);
+    let event = Event::PermissionUpdated { permission_id: id.clone(), rule };
+    log::in_project(tx, at, Some(by), &event)
+}

@@ -1,0 +1,191 @@
+//! Rules about what tools may touch, and answers that hold for longer than one call.
+
+use iris_protocol::*;
+use iris_store::project::*;
+use serde_json::json;
+
+use crate::fixture::*;
+
+fn id(n: u128) -> PermissionId {
+    PermissionId::from_bits(n)
+}
+
+fn setting(pattern: &str, action: PermissionAction) -> PermissionSetting {
+    PermissionSetting { permission: "edit".into(), pattern: pattern.into(), action }
+}
+
+fn create(n: u128, session_id: Option<SessionId>) -> CreatePermission {
+    let setting = setting("src/**", PermissionAction::Allow);
+    CreatePermission { id: id(n), session_id, setting, by: ann(), at: NOW }
+}
+
+fn remembered(n: u128) -> NewRule {
+    NewRule { id: id(n), setting: setting("a.txt", PermissionAction::Allow) }
+}
+
+fn yes(remember: Remember) -> Yes {
+    Yes { remember, rules: vec![remembered(1)], ..Yes::default() }
+}
+
+async fn waiting() -> Fixture {
+    let fixture = Fixture::with_run().await;
+    fixture.write(step(1, 0, vec![call(1, ToolState::Waiting)])).await.unwrap();
+    fixture.take_events();
+    fixture
+}
+
+#[tokio::test]
+async fn a_rule_is_made_changed_and_deleted_and_each_time_said_aloud() {
+    let fixture = Fixture::with_session().await;
+    fixture.take_events();
+    let of_project = fixture.write(create(1, None)).await.unwrap();
+    assert_eq!((of_project.layer, &of_project.session_id), (PermissionLayer::Project, &None));
+    let of_session = fixture.write(create(2, Some(session_id()))).await.unwrap();
+    assert_eq!(of_session.layer, PermissionLayer::Session);
+    assert_eq!(of_session.session_id, Some(session_id()));
+
+    let update = UpdatePermission {
+        id: id(1),
+        permission: None,
+        pattern: Some("docs".into()),
+        action: Some(PermissionAction::Deny),
+        by: bob(),
+        at: NOW + 1,
+    };
+    let updated = fixture.write(update.clone()).await.unwrap();
+    let expected = PermissionRule {
+        pattern: "docs".into(),
+        action: PermissionAction::Deny,
+        updated_at: Some(NOW + 1),
+        ..of_project
+    };
+    assert_eq!(updated, expected);
+    let all = fixture.reader().permissions().await.unwrap();
+    assert_eq!(all, [updated.clone(), of_session]);
+
+    let delete = DeletePermission { id: id(1), by: bob(), at: NOW + 2 };
+    assert_eq!(fixture.write(delete.clone()).await.unwrap(), updated);
+    assert_eq!(fixture.reader().permission(id(1)).await.unwrap(), None);
+    assert_eq!(fixture.take_events(), ["P permission.updated"; 4]);
+    assert_eq!(fixture.refusal(update).await.0, ErrorCode::NotFound);
+    assert_eq!(fixture.refusal(delete).await.0, ErrorCode::NotFound);
+    let nowhere = create(3, Some(SessionId::from_bits(99)));
+    assert_eq!(fixture.refusal(nowhere).await.0, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn the_rules_of_a_session_end_with_it() {
+    let fixture = Fixture::with_session().await;
+    fixture.write(create(1, Some(session_id()))).await.unwrap();
+    let purge = PurgeSession { id: session_id(), by: ann(), at: NOW };
+    fixture.write(purge).await.unwrap();
+    assert_eq!(fixture.reader().permissions().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_project_has_a_bounded_number_of_rules() {
+    let fixture = Fixture::new();
+    // As many at once as may wait for the writer.
+    let ids: Vec<u128> = (0..u128::from(PERMISSIONS_MAX)).collect();
+    for some in ids.chunks(1_000) {
+        let rules = some.iter().map(|n| fixture.write(create(*n, None)));
+        futures_util::future::try_join_all(rules).await.unwrap();
+    }
+    let refusal = fixture.refusal(create(u128::from(PERMISSIONS_MAX), None)).await;
+    assert_eq!(refusal, (ErrorCode::Conflict, "too_many_permissions".into()));
+}
+
+#[tokio::test]
+async fn a_yes_that_is_remembered_becomes_a_rule() {
+    let fixture = waiting().await;
+    let approved =
+        fixture.write(resolve(1, Decision::Approve(yes(Remember::Session)))).await.unwrap();
+    assert_eq!(approved.remember, Some(Remember::Session));
+    let rules = fixture.reader().permissions().await.unwrap();
+    assert_eq!(rules.len(), 1);
+    assert_eq!(rules[0].layer, PermissionLayer::Remembered);
+    assert_eq!(rules[0].session_id, Some(session_id()));
+    assert_eq!((rules[0].pattern.as_str(), &rules[0].created_by), ("a.txt", &Some(bob())));
+    assert!(fixture.take_events().contains(&"P permission.updated".to_owned()));
+    let read = fixture.reader().approval(session_id(), call_id(1)).await.unwrap().unwrap();
+    assert_eq!(read, approved);
+}
+
+#[tokio::test]
+async fn a_yes_that_is_not_remembered_becomes_none() {
+    let fixture = waiting().await;
+    fixture.write(resolve(1, Decision::Approve(yes(Remember::Once)))).await.unwrap();
+    assert_eq!(fixture.reader().permissions().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_yes_holds_no_longer_than_the_approval_offers() {
+    let fixture = waiting().await;
+    let refusal = fixture.refusal(resolve(1, Decision::Approve(yes(Remember::Project)))).await;
+    assert_eq!(refusal, (ErrorCode::Conflict, "not_rememberable".into()));
+    assert_eq!(fixture.calls(1).await[0].state, ToolState::Waiting);
+}
+
+#[tokio::test]
+async fn a_yes_to_other_arguments_than_those_that_wait_is_refused() {
+    let fixture = waiting().await;
+    let seen = |hash: &str| {
+        let input_hash = Some(hash.to_owned());
+        resolve(1, Decision::Approve(Yes { input_hash, ..Yes::default() }))
+    };
+    let refusal = fixture.refusal(seen(&"0".repeat(64))).await;
+    assert_eq!(refusal, (ErrorCode::Conflict, "input_changed".into()));
+    let waits = fixture.reader().approval(session_id(), call_id(1)).await.unwrap().unwrap();
+    // SHA-256 of `{"path":"a.txt"}`.
+    let expected = "5aff422311aaf6f4983b3d9ae0b75826621e553375d62a2f03fa5578e5e64be1";
+    assert_eq!(waits.input_hash, expected);
+    fixture.write(seen(&waits.input_hash)).await.unwrap();
+}
+
+#[tokio::test]
+async fn edited_arguments_are_those_that_run_and_the_models_are_kept() {
+    let fixture = waiting().await;
+    let edited = json!({ "path": "b.txt" });
+    let decision = Decision::Approve(Yes {
+        edited: Some((edited.clone(), vec![asked("b.txt")])),
+        ..Yes::default()
+    });
+    let before = fixture.reader().approval(session_id(), call_id(1)).await.unwrap().unwrap();
+    let approved = fixture.write(resolve(1, decision)).await.unwrap();
+    assert_eq!(approved.input, edited);
+    assert_eq!(approved.original_input, Some(json!({ "path": "a.txt" })));
+    assert_eq!(approved.accesses, [asked("b.txt")]);
+    assert_ne!(approved.input_hash, before.input_hash);
+    assert_eq!(fixture.calls(1).await[0].input, edited);
+    let told = fixture.take_stored();
+    let resolved: Vec<_> = told.iter().filter(|it| it.name == "tool.approval.resolved").collect();
+    for event in resolved {
+        let says_what = event.payload.contains("b.txt");
+        assert_eq!(says_what, matches!(event.room, Room::Session(_)), "{}", event.payload);
+    }
+}
+
+#[tokio::test]
+async fn approvals_are_listed_by_state_and_session_newest_first() {
+    let fixture = Fixture::with_run().await;
+    let calls = (1..=3).map(|n| call(n, ToolState::Waiting)).collect();
+    fixture.write(step(1, 0, calls)).await.unwrap();
+    fixture.write(resolve(2, Decision::yes())).await.unwrap();
+    let reader = fixture.reader();
+    let page =
+        |session_id, state, limit, cursor| reader.approvals(session_id, state, limit, cursor);
+    let calls = |page: &ApprovalPage| -> Vec<ToolCallId> {
+        page.approvals.iter().map(|it| it.tool_call_id.clone()).collect()
+    };
+    let first = page(None, ApprovalState::Pending, 1, None).await.unwrap();
+    assert_eq!((calls(&first), first.has_more), (vec![call_id(3)], true));
+    let second = page(None, ApprovalState::Pending, 1, first.next_cursor).await.unwrap();
+    assert_eq!((calls(&second), second.has_more), (vec![call_id(1)], false));
+    let of_session = page(Some(session_id()), ApprovalState::Approved, 9, None).await.unwrap();
+    assert_eq!(calls(&of_session), [call_id(2)]);
+    let nowhere = page(Some(SessionId::from_bits(99)), ApprovalState::Pending, 9, None).await;
+    assert_eq!(nowhere.unwrap_err().code(), ErrorCode::NotFound);
+    let cursor = Some("somewhere".to_owned());
+    let strange = page(None, ApprovalState::Pending, 9, cursor).await;
+    assert_eq!(strange.unwrap_err().code(), ErrorCode::InvalidRequest);
+}
