@@ -1,0 +1,165 @@
+//! From the two readers to the pieces that are judged.
+
+use crate::flat::{Flat, Redirect, Simple};
+use crate::piece::{Piece, Reading, Reason};
+use crate::{plain, quote, screen, table, tree};
+
+/// Most bytes of a command line that is read.
+pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
+
+/// Most levels of nesting of a command line that is read.
+pub const NESTING_MAX: usize = 64;
+
+/// Most shells inside of each other: `bash -c "bash -c ..."`.
+const SHELLS_MAX: usize = 4;
+
+/// Says what `command` would do when it is run by `bash -c`.
+///
+/// It never fails: what cannot be read is an opaque piece. Takes well under a millisecond for a
+/// kilobyte, and does no I/O.
+///
+/// ```
+/// use iris_shell::{Piece, Reason, read};
+///
+/// let reading = read("git status && \\rm 'x'; ls $HOME");
+/// let texts = reading.pieces.iter().map(|piece| match piece {
+///     Piece::Command { text, .. } => text.as_str(),
+///     Piece::Opaque { why: Reason::Variable, text } => text.as_str(),
+///     other => panic!("{other:?}"),
+/// });
+/// assert_eq!(texts.collect::<Vec<_>>(), ["git status", "rm x", "ls $HOME"]);
+/// ```
+#[must_use]
+pub fn read(command: &str) -> Reading {
+    let mut pieces = nested(command, 0);
+    // A path that is relative means something else after the directory was changed.
+    let moves = |piece: &Piece| match piece {
+        Piece::Command { words, .. } => {
+            words.first().is_some_and(|name| matches!(name.as_str(), "cd" | "pushd" | "popd"))
+        }
+        Piece::Write { .. } | Piece::Read { .. } | Piece::Opaque { .. } => false,
+    };
+    let is_relative = |piece: &Piece| match piece {
+        Piece::Write { path, .. } | Piece::Read { path } => !path.starts_with('/'),
+        Piece::Command { .. } | Piece::Opaque { .. } => false,
+    };
+    if pieces.iter().any(moves) && pieces.iter().any(is_relative) {
+        pieces.push(opaque(Reason::OtherDirectory, command));
+    }
+    Reading { pieces }
+}
+
+/// Reads `command`, which stands inside of `shells` other shells.
+pub(crate) fn nested(command: &str, shells: usize) -> Vec<Piece> {
+    if command.len() > COMMAND_BYTES_MAX {
+        return vec![opaque(Reason::TooLong, command)];
+    }
+    if let Some(why) = screen::hidden(command) {
+        return vec![opaque(why, command)];
+    }
+    if shells > SHELLS_MAX {
+        return vec![opaque(Reason::TooDeep, command)];
+    }
+    let tree::Outline { flat, opaque: unread, has_comment } = tree::read(command);
+    let is_empty = flat.commands.is_empty() && flat.redirects.is_empty() && unread.is_empty();
+    if is_empty {
+        let why = if has_comment { Reason::OnlyComment } else { Reason::Empty };
+        return vec![opaque(why, command)];
+    }
+    let second = plain::read(command);
+    let agree = second.is_some_and(|second| second.agrees_with(&flat));
+    let mut placed = Vec::new();
+    for (at, why, text) in unread {
+        placed.push((at, opaque(why, &text)));
+    }
+    let Flat { commands, redirects } = flat;
+    for simple in &commands {
+        placed.extend(command_pieces(simple, shells).into_iter().map(|piece| (simple.at, piece)));
+    }
+    for redirect in &redirects {
+        placed.extend(redirect_pieces(redirect).into_iter().map(|piece| (redirect.at, piece)));
+    }
+    placed.sort_by_key(|(at, _)| *at);
+    let mut pieces: Vec<Piece> = placed.into_iter().map(|(_, piece)| piece).collect();
+    let is_literal = !pieces.iter().any(|piece| matches!(piece, Piece::Opaque { .. }));
+    // Where something is opaque anyway a person is asked, and one reader is enough.
+    if is_literal && !agree {
+        pieces.push(opaque(Reason::Ambiguous, command));
+    }
+    if pieces.is_empty() {
+        pieces.push(opaque(Reason::Empty, command));
+    }
+    pieces
+}
+
+pub(crate) fn opaque(why: Reason, text: &str) -> Piece {
+    Piece::Opaque { why, text: screen::shown(text) }
+}
+
+fn command_pieces(simple: &Simple, shells: usize) -> Vec<Piece> {
+    let mut shown = simple.assignments.clone();
+    // What is literal is shown as it is judged, so that a rule can refuse it by its name.
+    shown.extend(simple.words.iter().map(|word| match word.literal() {
+        Some(value) => quote::joined(&[value.to_owned()]),
+        None => word.raw.clone(),
+    }));
+    let shown = shown.join(" ");
+    if simple.words.is_empty() {
+        return vec![opaque(Reason::OnlyAssignments, &shown)];
+    }
+    let mut pieces = Vec::new();
+    let mut assignments = simple.assignments.iter();
+    if !assignments.all(|assignment| table::environment::is_harmless(assignment)) {
+        pieces.push(opaque(Reason::Assignment, &shown));
+    }
+    let values: Result<Vec<String>, Reason> =
+        simple.words.iter().map(|word| word.value.clone()).collect();
+    match values {
+        Ok(words) => pieces.extend(table::judged(&words, shells)),
+        Err(why) => pieces.push(opaque(why, &shown)),
+    }
+    pieces
+}
+
+/// Files that are there on every machine and take everything.
+const NOWHERE: &str = "/dev/null";
+
+fn redirect_pieces(redirect: &Redirect) -> Vec<Piece> {
+    let Redirect { operator, target, .. } = redirect;
+    let shown = format!("{operator} {}", target.raw);
+    let why = match &target.value {
+        Ok(path) if path.starts_with("/dev/tcp/") || path.starts_with("/dev/udp/") => {
+            Reason::Network
+        }
+        Ok(path) if path.is_empty() => Reason::Syntax,
+        Ok(path) => match file_pieces(operator, path, &target.raw) {
+            Some(pieces) => return pieces,
+            None => Reason::Syntax,
+        },
+        Err(Reason::Tilde) => {
+            // Nothing else in it expands, so that a rule can refuse the path as it is written.
+            let pieces = file_pieces(operator, &target.raw, &target.raw).unwrap_or_default();
+            return std::iter::once(opaque(Reason::Tilde, &shown)).chain(pieces).collect();
+        }
+        Err(why) => *why,
+    };
+    vec![opaque(why, &shown)]
+}
+
+/// The files of a redirection; `None` when the operator is not known with such a target.
+fn file_pieces(operator: &str, path: &str, raw: &str) -> Option<Vec<Piece>> {
+    let is_descriptor =
+        raw == "-" || raw.trim_end_matches('-').bytes().all(|byte| byte.is_ascii_digit());
+    let write = |append| Piece::Write { path: path.to_owned(), append };
+    let read = || Piece::Read { path: path.to_owned() };
+    let pieces = match operator {
+        ">&" | "<&" if is_descriptor => vec![],
+        ">" | ">|" | "&>" | ">>" | "&>>" | ">&" | "<>" | "<" if path == NOWHERE => vec![],
+        ">" | ">|" | "&>" | ">&" => vec![write(false)],
+        ">>" | "&>>" => vec![write(true)],
+        "<" => vec![read()],
+        "<>" => vec![write(true), read()],
+        _ => return None,
+    };
+    Some(pieces)
+}
