@@ -18,6 +18,9 @@ const OPERATORS: &[&str] = &[
     "(", ")", ">", "<",
 ];
 
+/// Most digits of a file descriptor; bash takes a number that is too large for a word.
+const DESCRIPTOR_DIGITS_MAX: usize = 4;
+
 /// Reads `text`; `None` when it has anything that this reader does not know.
 pub(crate) fn read(text: &str) -> Option<Flat> {
     let mut reader =
@@ -166,7 +169,10 @@ impl Reader<'_> {
         }
         self.at += len;
         if self.rest().starts_with(['<', '>']) {
-            if raw.chars().all(|c| c.is_ascii_digit()) {
+            if raw.len() > DESCRIPTOR_DIGITS_MAX && raw.bytes().all(|byte| byte.is_ascii_digit()) {
+                return None;
+            }
+            if raw.bytes().all(|byte| byte.is_ascii_digit()) {
                 // The number of a file descriptor; which one makes no difference to a file.
                 return Some(true);
             }

@@ -16,7 +16,8 @@ pub(crate) fn joined(words: &[String]) -> String {
             text.push(' ');
         }
         let is_name = index == 0;
-        if is_plain(word) && !(is_name && (RESERVED.contains(&word.as_str()) || word.contains('=')))
+        if is_plain(word)
+            && !(is_name && (RESERVED.contains(&word.as_str()) || word.contains(['=', '{'])))
         {
             text.push_str(word);
         } else {

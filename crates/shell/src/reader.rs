@@ -61,35 +61,49 @@ pub(crate) fn nested(command: &str, shells: usize) -> Vec<Piece> {
         return vec![opaque(Reason::TooDeep, command)];
     }
     let tree::Outline { flat, opaque: unread, has_comment } = tree::read(command);
-    let is_empty = flat.commands.is_empty() && flat.redirects.is_empty() && unread.is_empty();
-    if is_empty {
-        let why = if has_comment { Reason::OnlyComment } else { Reason::Empty };
-        return vec![opaque(why, command)];
-    }
     let second = plain::read(command);
-    let agree = second.is_some_and(|second| second.agrees_with(&flat));
-    let mut placed = Vec::new();
-    for (at, why, text) in unread {
-        placed.push((at, opaque(why, &text)));
-    }
-    let Flat { commands, redirects } = flat;
-    for simple in &commands {
-        placed.extend(command_pieces(simple, shells).into_iter().map(|piece| (simple.at, piece)));
-    }
-    for redirect in &redirects {
-        placed.extend(redirect_pieces(redirect).into_iter().map(|piece| (redirect.at, piece)));
+    let agree = second.as_ref().is_some_and(|second| second.agrees_with(&flat));
+    let mut placed: Vec<(usize, Piece)> = Vec::new();
+    placed.extend(unread.iter().map(|(at, why, text)| (*at, opaque(*why, text))));
+    placed.extend(flat_pieces(&flat, shells));
+    // Where they differ both are judged, so that a rule can refuse what either of them saw.
+    if let Some(second) = second.filter(|_| !agree) {
+        for found in flat_pieces(&second, shells) {
+            if !placed.iter().any(|(_, piece)| *piece == found.1) {
+                placed.push(found);
+            }
+        }
     }
     placed.sort_by_key(|(at, _)| *at);
-    let mut pieces: Vec<Piece> = placed.into_iter().map(|(_, piece)| piece).collect();
+    let mut pieces: Vec<Piece> = Vec::with_capacity(placed.len());
+    for (_, piece) in placed {
+        let is_repeated = matches!(piece, Piece::Opaque { .. }) && pieces.last() == Some(&piece);
+        if !is_repeated {
+            pieces.push(piece);
+        }
+    }
     let is_literal = !pieces.iter().any(|piece| matches!(piece, Piece::Opaque { .. }));
     // Where something is opaque anyway a person is asked, and one reader is enough.
-    if is_literal && !agree {
+    if is_literal && !agree && !pieces.is_empty() {
         pieces.push(opaque(Reason::Ambiguous, command));
     }
     if pieces.is_empty() {
-        pieces.push(opaque(Reason::Empty, command));
+        let why = if has_comment { Reason::OnlyComment } else { Reason::Empty };
+        pieces.push(opaque(why, command));
     }
     pieces
+}
+
+/// The pieces of all commands and redirections, with where they start.
+fn flat_pieces(flat: &Flat, shells: usize) -> Vec<(usize, Piece)> {
+    let mut placed = Vec::new();
+    for simple in &flat.commands {
+        placed.extend(command_pieces(simple, shells).into_iter().map(|piece| (simple.at, piece)));
+    }
+    for redirect in &flat.redirects {
+        placed.extend(redirect_pieces(redirect).into_iter().map(|piece| (redirect.at, piece)));
+    }
+    placed
 }
 
 pub(crate) fn opaque(why: Reason, text: &str) -> Piece {

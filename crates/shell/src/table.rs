@@ -59,7 +59,7 @@ pub(crate) fn judged(words: &[String], shells: usize) -> Vec<Piece> {
         name.clone_into(first);
     }
     let call = Call { name, arguments, words: &words, shells };
-    if name.is_empty() || RESERVED.contains(&name) {
+    if name.is_empty() || RESERVED.contains(&name) && name != "coproc" {
         return vec![call.opaque(Reason::Syntax)];
     }
     // A name that is a pattern or a path through other directories is no name to judge by.

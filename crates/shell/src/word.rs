@@ -18,6 +18,7 @@ impl Word {
     pub(crate) fn new(raw: &str) -> Self {
         let value = match scan(raw) {
             Ok((value, len)) if len == raw.len() => Ok(value),
+            Ok(_) if raw.starts_with(['<', '>']) => Err(Reason::Substitution),
             Ok(_) => Err(Reason::Syntax),
             Err(why) => Err(why),
         };
@@ -184,6 +185,7 @@ mod tests {
             ("\"a", Reason::Syntax),
             ("a\\", Reason::Syntax),
             ("a b", Reason::Syntax),
+            ("<(a)", Reason::Substitution),
         ] {
             assert_eq!(Word::new(raw).value, Err(why), "{raw}");
         }

@@ -78,7 +78,16 @@ const GUARDS: &[Guard] = &[
     Guard {
         names: &["cargo"],
         letters: "CZ",
-        options: &["--config", "--manifest-path", "--target-dir", "--out-dir", "--artifact-dir"],
+        options: &[
+            "--config",
+            "--manifest-path",
+            "--target-dir",
+            "--out-dir",
+            "--artifact-dir",
+            "--logfile",
+            "--lockfile-path",
+            "--open",
+        ],
         ..NONE
     },
     Guard {
@@ -241,11 +250,23 @@ fn runs_by_place(call: &Call<'_>) -> bool {
         // Variables of the makefile, among them the shell.
         "make" | "gmake" | "bmake" => call.arguments.iter().any(|word| word.contains('=')),
         "just" => call.arguments.iter().any(|word| word.contains('=')),
+        // `%n` sets a variable.
+        "printf" => call.arguments.iter().any(|word| sets_variable(word)),
         // Another toolchain may be a path.
         "cargo" => first.starts_with('+'),
         "npm" | "pnpm" | "yarn" => matches!(first, "config" | "set" | "explore"),
         _ => false,
     }
+}
+
+/// Whether a format of `printf` has a directive that ends in `n`.
+fn sets_variable(format: &str) -> bool {
+    let is_modifier = |c: char| !c.is_ascii_alphabetic() && c != '%' || matches!(c, 'l' | 'h');
+    format
+        .replace("%%", "")
+        .split('%')
+        .skip(1)
+        .any(|after| after.trim_start_matches(is_modifier).starts_with('n'))
 }
 
 /// Programs that write when they get more words than they need for reading.

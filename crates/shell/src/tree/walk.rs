@@ -94,6 +94,9 @@ impl<'a> Walk<'a> {
 
     /// Reads the statements anywhere inside of `node`, which is none itself.
     pub(super) fn inside(&mut self, node: Node<'_>, depth: usize) {
+        if node.child_count() == 0 {
+            return;
+        }
         if depth > NESTING_MAX {
             self.opaque(node, Reason::TooDeep);
             return;
