@@ -3,7 +3,7 @@
 use iris_shell::{COMMAND_BYTES_MAX, Piece, read, remembered};
 
 /// Reading any bytes ends, twice with the same result, and with something to judge.
-pub fn reads(data: &[u8]) {
+pub(crate) fn reads(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let reading = read(&text);
     assert!(!reading.pieces.is_empty(), "nothing to judge in {text:?}");
@@ -18,7 +18,7 @@ pub fn reads(data: &[u8]) {
 }
 
 /// The shown text of every command is read as that command again.
-pub fn shows(data: &[u8]) {
+pub(crate) fn shows(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     for piece in read(&text).pieces {
         let Piece::Command { text: shown, .. } = &piece else { continue };

@@ -10,7 +10,7 @@ pub struct Reading {
 }
 
 /// One thing that a command line would do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Piece {
     /// Runs one program or builtin of the shell with exactly these words.
     Command {

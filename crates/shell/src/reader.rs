@@ -1,11 +1,19 @@
 //! From the two readers to the pieces that are judged.
 
+use std::collections::HashSet;
+
 use crate::flat::{Flat, Redirect, Simple};
 use crate::piece::{Piece, Reading, Reason};
+use crate::table::Place;
 use crate::{plain, quote, screen, table, tree};
 
 /// Most bytes of a command line that is read.
 pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
+
+/// Most bytes of a line that is not literal throughout; of a longer one no pieces are looked for.
+///
+/// It is asked about in any case, and what the parser needs for it can grow with the square.
+pub(crate) const EXPANDING_BYTES_MAX: usize = 4 * 1024;
 
 /// Most levels of nesting of a command line that is read.
 pub const NESTING_MAX: usize = 64;
@@ -60,19 +68,20 @@ pub(crate) fn nested(command: &str, shells: usize) -> Vec<Piece> {
     if shells > SHELLS_MAX {
         return vec![opaque(Reason::TooDeep, command)];
     }
-    let tree::Outline { flat, opaque: unread, has_comment } = tree::read(command);
     let second = plain::read(command);
+    if second.is_none() && command.len() > EXPANDING_BYTES_MAX {
+        return vec![opaque(Reason::TooComplex, command)];
+    }
+    let tree::Outline { flat, opaque: unread, has_comment } = tree::read(command);
     let agree = second.as_ref().is_some_and(|second| second.agrees_with(&flat));
     let mut placed: Vec<(usize, Piece)> = Vec::new();
     placed.extend(unread.iter().map(|(at, why, text)| (*at, opaque(*why, text))));
     placed.extend(flat_pieces(&flat, shells));
     // Where they differ both are judged, so that a rule can refuse what either of them saw.
     if let Some(second) = second.filter(|_| !agree) {
-        for found in flat_pieces(&second, shells) {
-            if !placed.iter().any(|(_, piece)| *piece == found.1) {
-                placed.push(found);
-            }
-        }
+        let known: HashSet<Piece> = placed.iter().map(|(_, piece)| piece.clone()).collect();
+        let found = flat_pieces(&second, shells).into_iter();
+        placed.extend(found.filter(|(_, piece)| !known.contains(piece)));
     }
     placed.sort_by_key(|(at, _)| *at);
     let mut pieces: Vec<Piece> = Vec::with_capacity(placed.len());
@@ -129,7 +138,7 @@ fn command_pieces(simple: &Simple, shells: usize) -> Vec<Piece> {
     let values: Result<Vec<String>, Reason> =
         simple.words.iter().map(|word| word.value.clone()).collect();
     match values {
-        Ok(words) => pieces.extend(table::judged(&words, shells)),
+        Ok(words) => pieces.extend(table::judged(&words, Place { shells, prefixes: 0 })),
         Err(why) => pieces.push(opaque(why, &shown)),
     }
     pieces

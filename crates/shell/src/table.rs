@@ -15,7 +15,7 @@ mod shells;
 
 use crate::piece::{Piece, Reason};
 use crate::quote::{self, RESERVED};
-use crate::reader::opaque;
+use crate::reader::{nested, opaque};
 
 /// Directories whose programs are the same as those found by name.
 const SYSTEM: &[&str] = &["/bin/", "/usr/bin/", "/sbin/", "/usr/sbin/"];
@@ -28,11 +28,34 @@ struct Call<'a> {
     arguments: &'a [String],
     /// All of it, with `name` first.
     words: &'a [String],
-    /// In how many other shells it stands.
-    shells: usize,
+    /// What it stands in.
+    place: Place,
 }
 
+/// Inside of how much a command stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Place {
+    /// Other shells, whose text it is part of.
+    pub(crate) shells: usize,
+    /// Programs of the same command that run the rest of their words.
+    pub(crate) prefixes: usize,
+}
+
+/// Most programs that run each other in one command: `nice timeout 5 env ls` has three.
+const PREFIXES_MAX: usize = 16;
+
 impl Call<'_> {
+    /// The pieces of the command that it runs.
+    fn inner(&self, words: &[String]) -> Vec<Piece> {
+        let prefixes = self.place.prefixes + 1;
+        judged(words, Place { prefixes, ..self.place })
+    }
+
+    /// The pieces of a text that it has a shell run.
+    fn nested(&self, text: &str) -> Vec<Piece> {
+        nested(text, self.place.shells + 1)
+    }
+
     fn text(&self) -> String {
         quote::joined(self.words)
     }
@@ -47,7 +70,7 @@ impl Call<'_> {
 }
 
 /// What a command of these words would do.
-pub(crate) fn judged(words: &[String], shells: usize) -> Vec<Piece> {
+pub(crate) fn judged(words: &[String], place: Place) -> Vec<Piece> {
     let Some((path, arguments)) = words.split_first() else { return vec![] };
     let name = SYSTEM
         .iter()
@@ -58,7 +81,10 @@ pub(crate) fn judged(words: &[String], shells: usize) -> Vec<Piece> {
     if let Some(first) = words.first_mut() {
         name.clone_into(first);
     }
-    let call = Call { name, arguments, words: &words, shells };
+    let call = Call { name, arguments, words: &words, place };
+    if place.prefixes > PREFIXES_MAX {
+        return vec![call.opaque(Reason::TooDeep)];
+    }
     if name.is_empty() || RESERVED.contains(&name) && name != "coproc" {
         return vec![call.opaque(Reason::Syntax)];
     }

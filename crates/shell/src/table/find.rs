@@ -1,6 +1,6 @@
 //! `find` and `fd`: expressions that run, delete or write.
 
-use super::{Call, judged};
+use super::Call;
 use crate::piece::{Piece, Reason};
 
 /// The pieces of a call of `find`; what `-exec` runs gets arguments that nobody knows before.
@@ -17,7 +17,7 @@ pub(super) fn pieces(call: &Call<'_>) -> Option<Vec<Piece>> {
                 pieces.push(call.opaque(Reason::UnknownArguments));
                 let is_end = |word: &String| matches!(word.as_str(), ";" | "+");
                 let end = after.iter().position(is_end).unwrap_or(after.len());
-                pieces.extend(judged(after.get(..end).unwrap_or_default(), call.shells));
+                pieces.extend(call.inner(after.get(..end).unwrap_or_default()));
                 rest = after.get(end..).unwrap_or_default();
             }
             "-delete" => pieces.push(call.opaque(Reason::OptionWrites)),

@@ -234,7 +234,7 @@ fn has(guard: &Guard, word: &str) -> bool {
     let is_word = |known: &&str| {
         if known.ends_with('=') { word.starts_with(known) } else { word == *known }
     };
-    is_one_of(word, guard.letters, guard.options) || guard.words.iter().any(|known| is_word(known))
+    is_one_of(word, guard.letters, guard.options) || guard.words.iter().any(is_word)
 }
 
 /// What depends on where a word stands or on its form.

@@ -112,7 +112,7 @@ pub(super) fn pieces(call: &Call<'_>) -> Option<Vec<Piece>> {
         // Only where its output is a terminal, which nobody can tell from here.
         pieces.push(Piece::Write { path: "nohup.out".to_owned(), append: true });
     }
-    pieces.extend(super::judged(rest, call.shells));
+    pieces.extend(call.inner(rest));
     Some(pieces)
 }
 

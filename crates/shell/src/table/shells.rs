@@ -2,7 +2,6 @@
 
 use super::Call;
 use crate::piece::{Piece, Reason};
-use crate::reader::nested;
 
 /// Shells whose language is the one that is read, as far as it is read.
 const SHELLS: &[&str] = &["bash", "sh", "dash"];
@@ -51,7 +50,7 @@ pub(super) fn pieces(call: &Call<'_>) -> Option<Vec<Piece>> {
     if OTHER_SHELLS.contains(&call.name) {
         let mut pieces = vec![call.opaque(Reason::ProgramText)];
         if let Some(text) = text_of(call.arguments) {
-            pieces.extend(nested(text, call.shells + 1));
+            pieces.extend(call.nested(text));
         }
         return Some(pieces);
     }
@@ -62,7 +61,7 @@ pub(super) fn pieces(call: &Call<'_>) -> Option<Vec<Piece>> {
 fn shell(call: &Call<'_>) -> Vec<Piece> {
     let first = call.arguments.first().map(String::as_str);
     if let Some(text) = text_of(call.arguments) {
-        return nested(text, call.shells + 1);
+        return call.nested(text);
     }
     match first {
         Some("--version" | "--help") if call.arguments.len() == 1 => vec![call.command()],

@@ -14,6 +14,9 @@ pub(super) struct Walk<'a> {
     pub(super) outline: Outline,
 }
 
+/// Most places of a line that are listed as not literal; with one of them it is asked about anyway.
+const OPAQUE_MAX: usize = 64;
+
 /// Nodes that only hold statements.
 const HOLDERS: &[&str] = &[
     "program",
@@ -54,6 +57,9 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn opaque(&mut self, node: Node<'_>, why: Reason) {
+        if self.outline.opaque.len() >= OPAQUE_MAX {
+            return;
+        }
         let text = self.slice(node).trim().to_owned();
         self.outline.opaque.push((node.start_byte(), why, text));
     }

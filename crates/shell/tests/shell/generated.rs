@@ -28,7 +28,7 @@ fn written(word: &str, way: u8) -> String {
             format!("\"{}\"", word.chars().map(escape).collect::<String>())
         }
         2 if !word.is_empty() && !word.contains('\n') => {
-            word.chars().map(|c| format!("\\{c}")).collect()
+            word.chars().flat_map(|c| ['\\', c]).collect()
         }
         3 if !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric()) => word.to_owned(),
         _ => {
@@ -42,7 +42,7 @@ fn written(word: &str, way: u8) -> String {
 fn commands(pieces: &[Piece]) -> Vec<Vec<String>> {
     let words = pieces.iter().filter_map(|piece| match piece {
         Piece::Command { words, .. } => Some(words.clone()),
-        _ => None,
+        Piece::Write { .. } | Piece::Read { .. } | Piece::Opaque { .. } => None,
     });
     words.collect()
 }
@@ -120,7 +120,7 @@ proptest! {
 fn reasons(line: &str) -> Vec<Reason> {
     let reasons = read(line).pieces.into_iter().filter_map(|piece| match piece {
         Piece::Opaque { why, .. } => Some(why),
-        _ => None,
+        Piece::Command { .. } | Piece::Write { .. } | Piece::Read { .. } => None,
     });
     reasons.collect()
 }
@@ -130,6 +130,15 @@ fn a_line_is_read_up_to_its_limit_and_asked_beyond() {
     let fits = format!("echo {}", "x".repeat(COMMAND_BYTES_MAX - 5));
     assert_eq!(reasons(&fits), []);
     assert_eq!(reasons(&(fits + "x")), [Reason::TooLong]);
+}
+
+#[test]
+fn a_long_line_that_is_not_literal_is_asked_about_as_a_whole() {
+    let line = |len: usize| format!("rm $X {}", "x".repeat(len - 6));
+    assert_eq!(reasons(&line(4096)), [Reason::Variable]);
+    assert_eq!(reasons(&line(4097)), [Reason::TooComplex]);
+    // What is literal is read up to the limit of all.
+    assert_eq!(reasons(&format!("cat <<'E'\n{}\nE", "$x ".repeat(5_000))), []);
 }
 
 #[test]
