@@ -3,7 +3,7 @@
 use crate::bodies;
 use crate::corpus::entries;
 
-const ROUNDS: usize = 6_000;
+const ROUNDS: usize = 4_000;
 const SEED: u64 = 20;
 
 /// What makes a shell read on differently.
