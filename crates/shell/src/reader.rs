@@ -54,7 +54,17 @@ pub fn read(command: &str) -> Reading {
     if pieces.iter().any(moves) && pieces.iter().any(is_relative) {
         pieces.push(opaque(Reason::OtherDirectory, command));
     }
+    let climbing = pieces.iter().filter_map(climbing_path).collect::<Vec<_>>();
+    pieces.extend(climbing.iter().map(|path| opaque(Reason::OtherDirectory, path)));
     Reading { pieces }
+}
+
+/// The path of a file in which `..` follows a name: a pattern would take it for one below that name,
+/// and where it leads depends on links.
+fn climbing_path(piece: &Piece) -> Option<String> {
+    let (Piece::Write { path, .. } | Piece::Read { path }) = piece else { return None };
+    let mut parts = path.split('/').skip_while(|part| *part == "..");
+    parts.any(|part| part == "..").then(|| path.clone())
 }
 
 /// Reads `command`, which stands inside of `shells` other shells.

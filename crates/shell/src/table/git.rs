@@ -101,6 +101,7 @@ const RUNS: &[&str] = &[
     "--extcmd",
     "--recurse-submodules",
     "--show-signature",
+    "--gpg-sign",
 ];
 
 /// Options of any command that write a file, or read one that is not of the repository.
@@ -162,9 +163,11 @@ fn concern(command: &str, argument: &str) -> Option<Reason> {
     let letters = match command {
         "grep" => "O",
         "archive" | "format-patch" => "o",
-        "rebase" => "xs",
+        "rebase" => "xsS",
+        "commit" => "S",
+        "tag" => "su",
         "clone" => "uco",
-        "merge" | "pull" | "cherry-pick" | "revert" => "s",
+        "merge" | "pull" | "cherry-pick" | "revert" => "sS",
         "diff" | "log" | "show" | "diff-tree" | "diff-index" | "diff-files" | "whatchanged" => {
             // Only at the front: `-SO` and `-GO` look for text.
             return argument.starts_with("-O").then_some(Reason::OptionWrites);

@@ -26,7 +26,12 @@ const GUARDS: &[Guard] = &[
         letters: "z",
         ..NONE
     },
-    Guard { names: &["fd", "fdfind"], letters: "xX", options: &["--exec", "--exec-batch"], ..NONE },
+    Guard {
+        names: &["fd", "fdfind"],
+        letters: "xXl",
+        options: &["--exec", "--exec-batch", "--list-details"],
+        ..NONE
+    },
     Guard { names: &["ag", "ack", "bat", "batcat", "delta"], options: &["--pager"], ..NONE },
     Guard {
         names: &["zip"],
@@ -252,8 +257,8 @@ fn runs_by_place(call: &Call<'_>) -> bool {
         "just" => call.arguments.iter().any(|word| word.contains('=')),
         // `%n` sets a variable.
         "printf" => call.arguments.iter().any(|word| sets_variable(word)),
-        // Another toolchain may be a path.
-        "cargo" => first.starts_with('+'),
+        // Another toolchain may be a path, the description of a target names a linker.
+        "cargo" => first.starts_with('+') || call.arguments.iter().any(|word| is_json(word)),
         "npm" | "pnpm" | "yarn" => matches!(first, "config" | "set" | "explore"),
         _ => false,
     }
@@ -267,6 +272,10 @@ fn sets_variable(format: &str) -> bool {
         .split('%')
         .skip(1)
         .any(|after| after.trim_start_matches(is_modifier).starts_with('n'))
+}
+
+fn is_json(path: &str) -> bool {
+    path.rsplit_once('.').is_some_and(|(_, ending)| ending.eq_ignore_ascii_case("json"))
 }
 
 /// Programs that write when they get more words than they need for reading.
