@@ -14,7 +14,7 @@ pub(super) struct Walk<'a> {
     pub(super) outline: Outline,
 }
 
-/// Most places of a line that are listed as not literal; with one of them it is asked about anyway.
+/// Most places of a line that the tree lists as not literal; with one of them it is asked about anyway.
 const OPAQUE_MAX: usize = 64;
 
 /// Nodes that only hold statements.

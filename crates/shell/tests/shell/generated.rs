@@ -153,6 +153,40 @@ fn nesting_is_read_up_to_its_limit_and_asked_beyond() {
 }
 
 #[test]
+fn substitutions_are_read_up_to_the_limit_of_nesting_and_asked_beyond() {
+    let nested = |depth: usize| format!("{}rm x{}", "ls $(".repeat(depth), ")".repeat(depth));
+    let finds_inner = |depth: usize| {
+        let rm = ["rm".to_owned(), "x".to_owned()];
+        commands(&read(&nested(depth)).pieces).contains(&rm.to_vec())
+    };
+    assert!(finds_inner(NESTING_MAX / 4));
+    assert!(!reasons(&nested(NESTING_MAX / 4)).contains(&Reason::TooDeep));
+    assert!(!finds_inner(NESTING_MAX));
+    assert!(reasons(&nested(NESTING_MAX)).contains(&Reason::TooDeep));
+}
+
+#[test]
+fn prefixes_are_read_up_to_sixteen_and_asked_beyond() {
+    let wrap = |count: usize| format!("{}ls", "nice ".repeat(count));
+    assert_eq!(reasons(&wrap(16)), []);
+    assert_eq!(reasons(&wrap(17)), [Reason::TooDeep]);
+    // It ends, however many there are.
+    assert_eq!(reasons(&wrap(3_000)), [Reason::TooDeep]);
+}
+
+#[test]
+fn what_is_not_literal_is_listed_up_to_a_number_of_places() {
+    let line = |count: usize| {
+        (0..count)
+            .map(|index| format!("for a{index} in b; do ls; done"))
+            .collect::<Vec<_>>()
+            .join(";")
+    };
+    assert_eq!(reasons(&line(64)).len(), 64);
+    assert_eq!(reasons(&line(70)).len(), 64);
+}
+
+#[test]
 fn shells_in_shells_are_read_up_to_four_and_asked_beyond() {
     let wrap = |line: String| format!("bash -c '{}'", line.replace('\'', r"'\''"));
     let mut line = "ls".to_owned();
