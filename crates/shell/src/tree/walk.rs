@@ -128,16 +128,16 @@ impl<'a> Walk<'a> {
     /// Reads a simple command; `more` are arguments that the grammar puts behind redirections.
     fn command(&mut self, node: Node<'_>, more: &[Node<'_>], depth: usize) {
         let mut simple = Simple { at: node.start_byte(), ..Simple::default() };
-        let mut nodes = children(node);
-        nodes.extend_from_slice(more);
-        let mut index = 0;
-        while let Some(child) = nodes.get(index).copied() {
-            index += 1;
+        let own = children(node);
+        for child in own.iter().chain(more).copied() {
             match child.kind() {
                 "file_redirect" => {
                     let mut extra = vec![];
                     self.redirect(child, depth, &mut extra);
-                    nodes.splice(index..index, extra);
+                    // The grammar puts words behind a target only where no name follows.
+                    if !extra.is_empty() {
+                        self.opaque(node, Reason::Syntax);
+                    }
                 }
                 "herestring_redirect" => self.here_string(child, depth),
                 "variable_assignment" if simple.words.is_empty() => {
