@@ -173,19 +173,9 @@ impl<'a> Walk<'a> {
                 }
                 self.statement(statement, depth + 1);
             }
-            // The grammar has no body where a redirection comes before the name.
-            None if !more.is_empty() => self.nameless(node, &more, depth),
+            // Only in what is not understood anyway.
+            None if !more.is_empty() => self.opaque(node, Reason::Syntax),
             None => {}
-        }
-    }
-
-    /// A command whose words all stand behind a redirection.
-    fn nameless(&mut self, node: Node<'_>, nodes: &[Node<'_>], depth: usize) {
-        let words = nodes.iter().map(|word| Word::new(self.slice(*word))).collect();
-        let simple = Simple { at: node.start_byte(), assignments: vec![], words };
-        self.outline.flat.commands.push(simple);
-        for word in nodes {
-            self.inside(*word, depth);
         }
     }
 
