@@ -47,6 +47,10 @@ bench-actors:
 bench-store:
     .ci/run bench_store
 
+# What it costs to read a command line
+bench-shell:
+    .ci/run bench_shell
+
 # The documentation of the code, with warnings as errors
 doc:
     .ci/run doc
