@@ -1,0 +1,116 @@
+//! The thread behind all walls: starts the command there, and signals what became of it.
+//!
+//! Landlock, seccomp, user and group belong to threads, so the process around this one stays outside:
+//! the command cannot signal it, and it can still see what it has to watch.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::fs::{Access, AtFlags, accessat};
+
+use super::syscalls::Filters;
+use super::{At, Trouble, accesses, directory, namespaces};
+use crate::policy::{Policy, Report};
+
+/// What the command works with.
+pub(super) struct Places {
+    pub(super) project: OwnedFd,
+    pub(super) scratch: OwnedFd,
+    /// The standard input; `None` is nothing to read.
+    pub(super) stdin: Option<File>,
+}
+
+/// The thread, and the command it has started.
+pub(super) struct Jail {
+    signals: Sender<Signal>,
+    /// The first process of the command.
+    pub(super) command: u32,
+}
+
+impl Jail {
+    /// Goes behind the walls and starts the command in the working directory of this process.
+    pub(super) fn start(policy: Policy, places: Places) -> Result<Self, Trouble> {
+        let (signals, wanted) = channel();
+        let (started, outcome) = channel();
+        thread::Builder::new()
+            .name("jail".to_owned())
+            .spawn(move || {
+                let result = confine(&policy, &places).and_then(|()| spawn(&policy, places));
+                let is_running = result.is_ok();
+                if started.send(result).is_ok() && is_running {
+                    pass_on(&wanted);
+                }
+            })
+            .at("a thread")?;
+        let command = outcome.recv().at("a thread")??;
+        Ok(Self { signals, command })
+    }
+
+    /// Sends a signal to every process behind the walls; none can escape it by making another.
+    pub(super) fn signal(&self, signal: Signal) {
+        // The thread ends with the process only.
+        self.signals.send(signal).unwrap_or_default();
+    }
+}
+
+fn confine(policy: &Policy, places: &Places) -> Result<(), Trouble> {
+    let outline = &policy.outline;
+    if let (Some(identity), false) = (outline.identity, outline.namespaces) {
+        namespaces::become_user(identity)?;
+    }
+    let needed = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    let directories = [
+        ("project", &policy.project, &places.project),
+        ("scratch directory", &policy.scratch, &places.scratch),
+    ];
+    for (role, path, opened) in directories {
+        accessat(opened, ".", needed, AtFlags::empty())
+            .map_err(|error| directory(role, path, error))?;
+    }
+    let filters = Filters::new(outline.network, outline.namespaces)?;
+    let writable = [places.project.as_fd(), places.scratch.as_fd()];
+    accesses::enforce(accesses::rules(&writable, &policy.extra_read_only, outline.namespaces)?)?;
+    filters.enforce()
+}
+
+fn spawn(policy: &Policy, places: Places) -> Result<u32, Trouble> {
+    let (program, arguments) = policy
+        .arguments
+        .split_first()
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+        .at("the arguments")?;
+    let child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(policy.env.iter().map(|(name, value)| (name, value)))
+        .stdin(places.stdin.map_or_else(Stdio::null, Stdio::from))
+        .process_group(0)
+        .spawn()
+        .map_err(|error| Report::Program {
+            program: program.clone(),
+            reason: error.to_string(),
+        })?;
+    Ok(child.id())
+}
+
+/// Sends each signal that is wanted to all processes that this thread may signal, which Landlock
+/// narrows to those of the command: the kernel goes through them while no process can be made, and
+/// leaves out the caller's own (kill(2), `pid` -1).
+fn pass_on(wanted: &Receiver<Signal>) {
+    while let Ok(signal) = wanted.recv() {
+        match kill(Pid::from_raw(-1), signal) {
+            // Nobody is left, or nobody but those outside.
+            Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => {}
+            // No other error is documented, and what lives is signalled again anyway.
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Watches one launcher until it is gone, and everything it has started with it.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::cgroup::Group;
+use crate::output::{Capture, Output};
+use crate::policy::{KILL, Report, TERMINATE};
+use crate::request::Status;
+
+/// How long a launcher gets to kill everything and end; it takes milliseconds.
+const END_WAIT: Duration = Duration::from_secs(2);
+/// How long the pipe may stay open when all that could have it open is gone.
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
+/// Bytes that are read from the pipe at once: what a pipe of Linux holds.
+const READ_BYTES: usize = 64 * 1024;
+
+pub(super) struct Supervisor {
+    launcher: Child,
+    /// Lives as long as the command does; removed with everything that is still in it.
+    group: Option<Group>,
+    deadline: Instant,
+    grace: Duration,
+    cancel: Option<oneshot::Receiver<()>>,
+    /// Resolves when nobody waits for the call any more.
+    stopped: oneshot::Receiver<()>,
+}
+
+/// How it went.
+pub(super) struct Ended {
+    pub(super) report: Report,
+    /// Means something for a command that ran.
+    pub(super) status: Status,
+    pub(super) output: Output,
+}
+
+/// Why the server has ended a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Timeout,
+    Cancel,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        launcher: Child,
+        group: Option<Group>,
+        timeout: Duration,
+        grace: Duration,
+        cancel: Option<oneshot::Receiver<()>>,
+        stopped: oneshot::Receiver<()>,
+    ) -> Self {
+        let deadline = after(Instant::now(), timeout);
+        Self { launcher, group, deadline, grace, cancel, stopped }
+    }
+
+    /// # Errors
+    ///
+    /// What the socket said, `UnexpectedEof` for a launcher that ended without a report.
+    pub(super) async fn supervise(
+        mut self,
+        lifeline: UnixStream,
+        frames: Vec<u8>,
+        output: pipe::Receiver,
+        output_bytes_max: usize,
+        progress: Option<mpsc::Sender<Vec<u8>>>,
+    ) -> io::Result<Ended> {
+        let mut capture = Capture::new(output_bytes_max);
+        let mut draining = Box::pin(drain(output, &mut capture, progress));
+        let mut is_drained = false;
+        let watched = {
+            let mut watching = Box::pin(self.watch(lifeline, &frames));
+            loop {
+                tokio::select! {
+                    watched = &mut watching => break watched,
+                    () = &mut draining, if !is_drained => is_drained = true,
+                }
+            }
+        };
+        if !is_drained {
+            // The last process has ended, and with it the last that could write.
+            drop(timeout(DRAIN_WAIT, &mut draining).await);
+        }
+        drop(draining);
+        let (report, reason) = watched?;
+        let status = match (reason, &report) {
+            (Some(Reason::Timeout), _) => Status::TimedOut,
+            (Some(Reason::Cancel), _) => Status::Cancelled,
+            (None, Report::Exited(code)) => Status::Exited(*code),
+            (None, Report::Signalled(signal)) => Status::Signalled(*signal),
+            (None, Report::Directory { .. } | Report::Program { .. } | Report::Setup { .. }) => {
+                Status::Exited(0)
+            }
+        };
+        Ok(Ended { report, status, output: capture.finish() })
+    }
+
+    /// Until the launcher is gone.
+    async fn watch(
+        &mut self,
+        mut lifeline: UnixStream,
+        frames: &[u8],
+    ) -> io::Result<(Report, Option<Reason>)> {
+        let result = self.talk(&mut lifeline, frames).await;
+        // For a launcher that still lives this means to kill everything.
+        drop(lifeline);
+        if timeout(END_WAIT, self.launcher.wait()).await.is_err() {
+            self.launcher.start_kill()?;
+            self.launcher.wait().await?;
+        }
+        if let Some(group) = self.group.take() {
+            group.remove().await;
+        }
+        result
+    }
+
+    /// Until the launcher has reported, or is to be ended by the end of the socket.
+    async fn talk(
+        &mut self,
+        lifeline: &mut UnixStream,
+        frames: &[u8],
+    ) -> io::Result<(Report, Option<Reason>)> {
+        if let Some(group) = &self.group {
+            // It waits for its policy and has started nothing yet.
+            group.add(self.launcher.id())?;
+        }
+        let (reader, mut writer) = lifeline.split();
+        let mut reporting = Box::pin(read_report(reader));
+        tokio::select! {
+            // A launcher that fails early reports, and reads no more.
+            report = &mut reporting => return Ok((report?, None)),
+            told = writer.write_all(frames) => told?,
+            _ = &mut self.stopped => return Err(io::ErrorKind::Interrupted.into()),
+            () = sleep_until(self.deadline) => return Err(too_slow()),
+        }
+        let mut phase = Phase::Running;
+        let mut phase_ends = self.deadline;
+        let mut reason = None;
+        loop {
+            let wish = tokio::select! {
+                report = &mut reporting => return Ok((report?, reason)),
+                () = sleep_until(phase_ends) => match phase {
+                    Phase::Running => {
+                        reason = Some(Reason::Timeout);
+                        (phase, phase_ends) = (Phase::Ending, after(Instant::now(), self.grace));
+                        TERMINATE
+                    }
+                    Phase::Ending => {
+                        (phase, phase_ends) = (Phase::Killed, after(Instant::now(), END_WAIT));
+                        KILL
+                    }
+                    Phase::Killed => return Err(too_slow()),
+                },
+                () = cancelled(&mut self.cancel), if phase == Phase::Running => {
+                    reason = Some(Reason::Cancel);
+                    (phase, phase_ends) = (Phase::Killed, after(Instant::now(), END_WAIT));
+                    KILL
+                }
+                _ = &mut self.stopped => return Err(io::ErrorKind::Interrupted.into()),
+            };
+            // A launcher that is gone has reported already, or its end is seen as that of the socket.
+            drop(writer.write_all(&[wish]).await);
+        }
+    }
+}
+
+/// How far a command has been told to end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Ending,
+    Killed,
+}
+
+fn too_slow() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the launcher does not answer")
+}
+
+/// A moment from now on; one that no clock can show is a year away, which is as good.
+fn after(now: Instant, wait: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_hours(365 * 24);
+    now.checked_add(wait.min(YEAR)).unwrap_or(now)
+}
+
+/// Resolves when the receiver says so; never without one.
+async fn cancelled(cancel: &mut Option<oneshot::Receiver<()>>) {
+    match cancel {
+        // A closed channel means the same as a message.
+        Some(receiver) => drop(receiver.await),
+        None => std::future::pending().await,
+    }
+}
+
+/// # Errors
+///
+/// What the socket said; `InvalidData` for what is no report.
+async fn read_report(mut from: impl AsyncRead + Unpin) -> io::Result<Report> {
+    /// A report is a few names and a sentence.
+    const REPORT_BYTES_MAX: u32 = 64 * 1024;
+    let length = from.read_u32_le().await?;
+    if length > REPORT_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the report is too long"));
+    }
+    let mut bytes = vec![0; length as usize];
+    from.read_exact(&mut bytes).await?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// Reads to the end, however much it is.
+async fn drain(
+    mut output: pipe::Receiver,
+    capture: &mut Capture,
+    progress: Option<mpsc::Sender<Vec<u8>>>,
+) {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        // The pipe of a process that is gone can only have ended.
+        let read = output.read(&mut buffer).await.unwrap_or_default();
+        let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else { return };
+        capture.push(piece);
+        if let Some(progress) = &progress {
+            // Whoever is too slow, or gone, misses it.
+            drop(progress.try_send(piece.to_vec()));
+        }
+    }
+}

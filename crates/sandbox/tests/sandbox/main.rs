@@ -1,0 +1,2 @@
+//! The sandbox against the real kernel.
+mod bench;
