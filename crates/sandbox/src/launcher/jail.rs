@@ -66,6 +66,7 @@ fn confine(policy: &Policy, places: &Places) -> Result<(), Trouble> {
     if let (Some(identity), false) = (outline.identity, outline.namespaces) {
         namespaces::become_user(identity)?;
     }
+    namespaces::drop_capabilities()?;
     let needed = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
     let directories = [
         ("project", &policy.project, &places.project),

@@ -7,7 +7,10 @@ use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::process::{DumpableBehavior, getgid, getuid, set_dumpable_behavior, setsid};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set, configure_capability_in_ambient_set,
+    set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
 
 use super::{At, INNER, Trouble};
 use crate::LAUNCHER_ARGUMENT;
@@ -38,6 +41,7 @@ pub(super) fn enter(outline: &Outline, lifeline: &UnixStream) -> Result<(), Trou
     fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).at("the map of groups")?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("the hiding of memory")?;
 
+    hand_on(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN).at("the capabilities")?;
     let socket = lifeline.as_fd().try_clone_to_owned().at("the socket")?;
     // The link in /proc works for users who could not reach the executable by its path.
     let mut inner = Command::new("/proc/self/exe")
@@ -49,6 +53,25 @@ pub(super) fn enter(outline: &Outline, lifeline: &UnixStream) -> Result<(), Trou
     // It has told the server itself how it went; when it cannot, the end of the socket does.
     inner.wait().at("the second stage")?;
     Ok(())
+}
+
+/// Lets the next program that is started keep these of the capabilities that this process has in its new
+/// namespaces; by itself it would lose all of them, because its user is not root.
+fn hand_on(capabilities: CapabilitySet) -> rustix::io::Result<()> {
+    let have = rustix::thread::capabilities(None)?;
+    set_capabilities(None, CapabilitySets { inheritable: capabilities, ..have })?;
+    for capability in capabilities.iter() {
+        configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
+}
+
+/// Gives up all capabilities of this thread, and with them those of what it starts.
+pub(super) fn drop_capabilities() -> Result<(), Trouble> {
+    let none = CapabilitySet::empty();
+    clear_ambient_capability_set().at("the capabilities")?;
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+        .at("the capabilities")
 }
 
 /// Becomes this user for good. Only for a thread of root.

@@ -46,20 +46,29 @@ enum Entry {
     Link { target: PathBuf, at: PathBuf },
 }
 
+impl Entry {
+    fn at(&self) -> &Path {
+        match self {
+            Self::Mount { at, .. } | Self::Link { at, .. } => at,
+        }
+    }
+}
+
 /// Makes the new root and moves this process into it.
 pub(super) fn build(policy: &Policy) -> Result<(), Trouble> {
     const STEP: &str = "the new root";
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at(STEP)?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .at("private mounts")?;
     let entries = collect(policy)?;
     // Of this process namespace, because its process 1 mounts it; refused while the old /proc is not
     // whole, which is how containers hide parts of it.
     let proc = new_mount("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC).at("a /proc of its own")?;
     let root = new_mount("tmpfs", &[("size", ROOT_SIZE), ("mode", "755")], MountAttrFlags::empty())
         .at(STEP)?;
-    attach(&root, STAGE).at(STEP)?;
+    attach(&root, STAGE).at("the stage")?;
     chdir(STAGE).at(STEP)?;
     for entry in &entries {
-        place(entry).at(STEP)?;
+        place(entry).at(&format!("mounting of `{}`", entry.at().display()))?;
     }
     for (target, at) in DEVICE_LINKS {
         symlink(target, relative(Path::new(at))).at(STEP)?;
@@ -76,7 +85,7 @@ pub(super) fn build(policy: &Policy) -> Result<(), Trouble> {
     attach(&proc, "proc").at(STEP)?;
     protect(&policy.project)?;
     // The old root comes to lie over the new one, and is taken away (pivot_root(2), notes).
-    pivot_root(".", ".").at(STEP)?;
+    pivot_root(".", ".").at("the change of root")?;
     unmount(".", UnmountFlags::DETACH).at(STEP)?;
     chdir("/").at(STEP)?;
     read_only("/").at(STEP)
