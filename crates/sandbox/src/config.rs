@@ -109,6 +109,8 @@ pub struct Config {
     pub limits: Limits,
     /// The executable that calls [`launcher_main`](crate::launcher_main); `None` is this one.
     pub launcher: Option<PathBuf>,
+    /// Whether namespaces are used where they can be; without them the tier is at most [`Tier::S2`].
+    pub namespaces: bool,
     /// A directory of a cgroup v2 hierarchy in which the server may make groups, one for each command;
     /// `None` uses no cgroups.
     pub cgroup: Option<PathBuf>,
@@ -125,6 +127,7 @@ impl Default for Config {
             extra_read_only: Vec::new(),
             limits: Limits::default(),
             launcher: None,
+            namespaces: true,
             cgroup: None,
             grace: Duration::from_secs(5),
         }

@@ -1,7 +1,7 @@
 //! The launcher: puts the walls up, starts the command inside, and takes everything down again.
 //!
 //! The server starts it with one end of a pair of sockets as standard input. Without namespaces one
-//! process does everything; with them the first makes the namespaces and starts a second, which is
+//! process does everything; with them the first makes the namespaces and forks a second, which is
 //! process 1 of its own. [`warden`] is what both come to: it keeps watch over the command, while a thread
 //! beside it ([`jail`]) goes behind all walls before it starts the command there.
 
@@ -17,20 +17,24 @@ mod syscalls;
 mod warden;
 
 use std::fmt::Display;
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{
+    DumpableBehavior, Signal, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, setsid,
+    wait,
+};
 
-use crate::policy::{Outline, Report, read_json, write_json};
+use self::kernel::Side;
+use crate::policy::{Policy, Report, read_frame, read_json, write_json};
 
 pub(crate) use probe::{Attempts, Probe, Targets};
 
-/// The second argument of the process inside of the namespaces.
-const INNER: &str = "inner";
 /// The second argument of the process that tries to break out.
 pub(crate) const PROBE: &str = "probe";
 
@@ -40,8 +44,7 @@ pub fn launcher_main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(2);
     let stage = arguments.next();
     match stage.as_ref().and_then(|stage| stage.to_str()) {
-        None => attend(outer),
-        Some(INNER) => attend(warden::inner),
+        None => attend(),
         Some(PROBE) => probe::run(arguments.next()),
         Some(_) => ExitCode::FAILURE,
     }
@@ -101,11 +104,11 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Runs a stage with the socket to the server, and tells the server if the stage comes to nothing.
-fn attend(stage: fn(&mut UnixStream) -> Result<(), Trouble>) -> ExitCode {
+/// Serves the server at the other end of the socket, and tells it if that comes to nothing.
+fn attend() -> ExitCode {
     let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     let mut lifeline = UnixStream::from(socket);
-    match stage(&mut lifeline) {
+    match serve(&mut lifeline) {
         Ok(()) => ExitCode::SUCCESS,
         Err(report) => {
             // The server that does not read any more sees the end of the process.
@@ -115,11 +118,31 @@ fn attend(stage: fn(&mut UnixStream) -> Result<(), Trouble>) -> ExitCode {
     }
 }
 
-fn outer(lifeline: &mut UnixStream) -> Result<(), Trouble> {
+fn serve(lifeline: &mut UnixStream) -> Result<(), Trouble> {
     kernel::close_all_on_exec().at("closing of descriptors")?;
-    let outline: Outline = read_json(lifeline).at("reading of the outline")?;
-    if outline.namespaces {
-        return namespaces::enter(&outline, lifeline);
+    let policy: Policy = read_json(lifeline).at("reading of the policy")?;
+    let stdin = policy.has_stdin.then(|| read_stdin(lifeline)).transpose()?;
+    // Fails for the leader of a process group only, which the server does not make of a launcher.
+    setsid().at("the session")?;
+    if !policy.has_namespaces {
+        return warden::run(policy, stdin, lifeline);
     }
-    warden::run(lifeline)
+    match namespaces::enter(&policy)? {
+        Side::Inside => {
+            // Whoever kills the process outside kills this one, and so all others.
+            set_parent_process_death_signal(Some(Signal::KILL)).at("the signal of the parent")?;
+            warden::run(policy, stdin, lifeline)
+        }
+        // The process inside tells the server itself how it went; if it cannot, its end does.
+        Side::Outside => wait(WaitOptions::empty()).at("the wait").map(drop),
+    }
+}
+
+/// The input of the command, in memory: a pipe would need somebody to fill it.
+fn read_stdin(lifeline: &mut UnixStream) -> Result<File, Trouble> {
+    let bytes = read_frame(lifeline).at("reading of the input")?;
+    let mut file = File::from(memfd_create("stdin", MemfdFlags::CLOEXEC).at("the input")?);
+    file.write_all(&bytes).at("the input")?;
+    file.rewind().at("the input")?;
+    Ok(file)
 }

@@ -1,7 +1,7 @@
 //! What server and launcher tell each other: frames of a length and JSON over a pair of sockets.
 //!
-//! The server sends an [`Outline`], a [`Policy`] and the bytes of the standard input, later single bytes
-//! ([`TERMINATE`], [`KILL`]); the end of its side means [`KILL`] too. The launcher sends one [`Report`].
+//! The server sends a [`Policy`] and the bytes of the standard input if there are any, later single
+//! bytes ([`TERMINATE`], [`KILL`]); the end of its side means [`KILL`] too. The launcher sends one [`Report`].
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -19,16 +19,6 @@ pub(crate) const KILL: u8 = b'K';
 /// Most bytes of a frame: the arguments and variables that validation lets through, escaped in JSON.
 const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// What the first process of the launcher needs to know.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Outline {
-    /// Who to become; absent for a server that is not root.
-    pub(crate) identity: Option<Identity>,
-    /// Whether the command gets namespaces of its own.
-    pub(crate) namespaces: bool,
-    pub(crate) network: Network,
-}
-
 /// A user and a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
@@ -36,10 +26,14 @@ pub(crate) struct Identity {
     pub(crate) gid: u32,
 }
 
-/// What the process that starts the command needs to know.
+/// What the launcher needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Policy {
-    pub(crate) outline: Outline,
+    /// Who to become; absent for a server that is not root.
+    pub(crate) identity: Option<Identity>,
+    /// Whether the command gets namespaces of its own.
+    pub(crate) has_namespaces: bool,
+    pub(crate) network: Network,
     pub(crate) project: PathBuf,
     pub(crate) scratch: PathBuf,
     pub(crate) workdir: PathBuf,
@@ -86,7 +80,7 @@ pub(crate) fn write_frame(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes)
 }
 
-/// Reads exactly one frame and no byte beyond, so that another process can read the next.
+/// Reads exactly one frame and no byte beyond.
 ///
 /// # Errors
 ///

@@ -57,7 +57,7 @@ pub(super) const DEVICES: [&str; 5] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// What commands may read of a /proc that shows all of the machine: nothing about processes. Where the
-/// sandbox has a /proc of its own they may read all of it.
+/// sandbox has a root and so a /proc of its own they may read all of it.
 const MACHINE: [&str; 12] = [
     "/proc/cpuinfo",
     "/proc/filesystems",
@@ -79,7 +79,7 @@ const MACHINE: [&str; 12] = [
 pub(super) fn rules(
     writable: &[BorrowedFd<'_>],
     extra_read_only: &[PathBuf],
-    has_own_proc: bool,
+    has_own_root: bool,
 ) -> Result<RulesetCreated, Trouble> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
@@ -92,12 +92,14 @@ pub(super) fn rules(
     let read = AccessFs::from_read(ABI_MIN);
     let use_device: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::WriteFile;
     let look = AccessFs::ReadFile | AccessFs::ReadDir;
-    let proc: &[&str] = if has_own_proc { &["/proc"] } else { &MACHINE };
+    let proc: &[&str] = if has_own_root { &["/proc"] } else { &MACHINE };
     let shared = SYSTEM.iter().map(|path| (Path::new(path), read));
     let devices = DEVICES.iter().map(|path| (Path::new(path), use_device));
     let proc = proc.iter().map(|path| (Path::new(path), look));
     let extra = extra_read_only.iter().map(|path| (path.as_path(), read));
-    for (path, access) in shared.chain(devices).chain(proc).chain(extra) {
+    // A root of its own holds nothing whose name should not be seen.
+    let root = has_own_root.then_some((Path::new("/"), AccessFs::ReadDir.into()));
+    for (path, access) in shared.chain(devices).chain(proc).chain(extra).chain(root) {
         // What is not there cannot be used; what this user cannot reach neither.
         let Ok(file) = open_path(path) else { continue };
         ruleset = allow(ruleset, file.as_fd(), access)?;

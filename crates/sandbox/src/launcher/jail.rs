@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::fs::{Access, AtFlags, accessat};
 
-use super::syscalls::Filters;
+use super::syscalls::Filter;
 use super::{At, Trouble, accesses, directory, namespaces};
 use crate::policy::{Policy, Report};
 
@@ -62,8 +62,7 @@ impl Jail {
 }
 
 fn confine(policy: &Policy, places: &Places) -> Result<(), Trouble> {
-    let outline = &policy.outline;
-    if let (Some(identity), false) = (outline.identity, outline.namespaces) {
+    if let (Some(identity), false) = (policy.identity, policy.has_namespaces) {
         namespaces::become_user(identity)?;
     }
     namespaces::drop_capabilities()?;
@@ -76,10 +75,10 @@ fn confine(policy: &Policy, places: &Places) -> Result<(), Trouble> {
         accessat(opened, ".", needed, AtFlags::empty())
             .map_err(|error| directory(role, path, error))?;
     }
-    let filters = Filters::new(outline.network, outline.namespaces)?;
+    let filter = Filter::new(policy.network, policy.has_namespaces)?;
     let writable = [places.project.as_fd(), places.scratch.as_fd()];
-    accesses::enforce(accesses::rules(&writable, &policy.extra_read_only, outline.namespaces)?)?;
-    filters.enforce()
+    accesses::enforce(accesses::rules(&writable, &policy.extra_read_only, policy.has_namespaces)?)?;
+    filter.enforce()
 }
 
 fn spawn(policy: &Policy, places: Places) -> Result<u32, Trouble> {

@@ -1,26 +1,23 @@
-//! The first of two processes: makes the namespaces, and starts the second as process 1 in them.
+//! The namespaces of a command, and who it is.
 
 use std::fs;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::process::{DumpableBehavior, getgid, getuid, set_dumpable_behavior, setsid};
+use rustix::process::{DumpableBehavior, getgid, getuid, set_dumpable_behavior};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, configure_capability_in_ambient_set,
-    set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use super::{At, INNER, Trouble};
-use crate::LAUNCHER_ARGUMENT;
+use super::kernel::{self, Side};
+use super::{At, Trouble};
 use crate::config::Network;
-use crate::policy::{Identity, Outline};
+use crate::policy::{Identity, Policy};
 
-pub(super) fn enter(outline: &Outline, lifeline: &UnixStream) -> Result<(), Trouble> {
-    // Fails for the leader of a process group only, which this is not when the server started it.
-    setsid().at("the session")?;
-    if let Some(identity) = outline.identity {
+/// Becomes the user of the policy, makes the namespaces, and comes back twice: as the process outside, and
+/// as process 1 inside, which may do everything in them.
+pub(super) fn enter(policy: &Policy) -> Result<Side, Trouble> {
+    if let Some(identity) = policy.identity {
         become_user(identity)?;
     }
     let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
@@ -31,7 +28,7 @@ pub(super) fn enter(outline: &Outline, lifeline: &UnixStream) -> Result<(), Trou
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
-    if outline.network != Network::On {
+    if policy.network != Network::On {
         flags |= CloneFlags::CLONE_NEWNET;
     }
     unshare(flags).at("namespaces")?;
@@ -39,31 +36,7 @@ pub(super) fn enter(outline: &Outline, lifeline: &UnixStream) -> Result<(), Trou
     fs::write("/proc/self/setgroups", "deny").at("the map of groups")?;
     fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).at("the map of users")?;
     fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).at("the map of groups")?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).at("the hiding of memory")?;
-
-    hand_on(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN).at("the capabilities")?;
-    let socket = lifeline.as_fd().try_clone_to_owned().at("the socket")?;
-    // The link in /proc works for users who could not reach the executable by its path.
-    let mut inner = Command::new("/proc/self/exe")
-        .args([LAUNCHER_ARGUMENT, INNER])
-        .env_clear()
-        .stdin(Stdio::from(socket))
-        .spawn()
-        .at("the second stage")?;
-    // It has told the server itself how it went; when it cannot, the end of the socket does.
-    inner.wait().at("the second stage")?;
-    Ok(())
-}
-
-/// Lets the next program that is started keep these of the capabilities that this process has in its new
-/// namespaces; by itself it would lose all of them, because its user is not root.
-fn hand_on(capabilities: CapabilitySet) -> rustix::io::Result<()> {
-    let have = rustix::thread::capabilities(None)?;
-    set_capabilities(None, CapabilitySets { inheritable: capabilities, ..have })?;
-    for capability in capabilities.iter() {
-        configure_capability_in_ambient_set(capability, true)?;
-    }
-    Ok(())
+    kernel::split().at("the process inside")
 }
 
 /// Gives up all capabilities of this thread, and with them those of what it starts.

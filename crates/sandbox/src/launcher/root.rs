@@ -18,7 +18,7 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, pivot_root};
 
-use super::accesses::{DEVICES, SYSTEM};
+use super::accesses::DEVICES;
 use super::{At, Trouble, directory, warden};
 use crate::PROTECTED_PATHS;
 use crate::policy::Policy;
@@ -26,6 +26,10 @@ use crate::policy::Policy;
 /// Where the new root is mounted until it takes the place of the old one: a directory that every Linux
 /// has. What it hides has been taken hold of before.
 const STAGE: &str = "/usr";
+/// Directories of the system that are mounted, or links to be made anew. Landlock leaves of /etc what all
+/// programs need; one mount for each of these files would take longer.
+const MOUNTED: [&str; 8] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc"];
 /// The new root holds directories and names only.
 const ROOT_SIZE: &str = "1m";
 /// Directories that programs expect to be able to write to.
@@ -94,17 +98,20 @@ pub(super) fn build(policy: &Policy) -> Result<(), Trouble> {
 /// Takes hold of all that will be mounted. Must happen while the old file system is whole.
 fn collect(policy: &Policy) -> Result<Vec<Entry>, Trouble> {
     let mut entries = Vec::new();
-    for path in SYSTEM.iter().map(Path::new) {
+    for path in MOUNTED.iter().map(Path::new) {
         // Systems with one directory for programs have links to it.
-        let link = fs::read_link(path).ok().filter(|_| path.parent() == Some(Path::new("/")));
-        if let Some(target) = link {
+        if let Ok(target) = fs::read_link(path) {
             entries.push(Entry::Link { target, at: path.to_owned() });
         } else {
             entries.extend(mount_of(path, false));
         }
     }
     entries.extend(DEVICES.iter().filter_map(|path| mount_of(Path::new(path), true)));
-    let is_in_system = |path: &&PathBuf| SYSTEM.iter().any(|system| path.starts_with(system));
+    // Some systems keep it elsewhere, where nothing else is for commands.
+    let resolver = Path::new("/etc/resolv.conf").canonicalize().ok();
+    let resolver = resolver.filter(|path| !MOUNTED.iter().any(|mounted| path.starts_with(mounted)));
+    entries.extend(resolver.and_then(|path| mount_of(&path, false)));
+    let is_in_system = |path: &&PathBuf| MOUNTED.iter().any(|mounted| path.starts_with(mounted));
     let mut extra: Vec<&PathBuf> =
         policy.extra_read_only.iter().filter(|path| !is_in_system(path)).collect();
     // What contains another is mounted before it.

@@ -1,4 +1,4 @@
-//! Which system calls a command can make: seccomp filters.
+//! Which system calls a command can make: a seccomp filter.
 //!
 //! Most calls are allowed, and what stands here is refused: calls that reach into other processes, that
 //! make namespaces or mounts, that open parts of the kernel no tool needs, and sockets. A program of
@@ -22,47 +22,50 @@ const KNOWN_MAX: u32 = 470;
 /// Calls of the x32 ABI have this bit set (`__X32_SYSCALL_BIT` of `asm/unistd.h`).
 const X32_BIT: u32 = 0x4000_0000;
 
-/// Filters, to be applied in this order.
-pub(super) struct Filters([BpfProgram; 3]);
+/// A filter for a command.
+pub(super) struct Filter(BpfProgram);
 
-impl Filters {
-    /// Compiles the filters for a command with this network.
+impl Filter {
+    /// Compiles the filter for a command with this network.
     pub(super) fn new(network: Network, has_namespaces: bool) -> Result<Self, Trouble> {
-        let no_permission = rules(network, has_namespaces).at("seccomp")?;
-        Ok(Self([
-            numbers(),
-            compile(no_permission, libc::EPERM).at("seccomp")?,
-            compile(absent(), libc::ENOSYS).at("seccomp")?,
-        ]))
+        let mut program = numbers();
+        program.extend(compile(network, has_namespaces).at("seccomp")?);
+        Ok(Self(program))
     }
 
-    /// Binds the calling thread, and what it starts, to the filters.
+    /// Binds the calling thread, and what it starts, to the filter.
     pub(super) fn enforce(&self) -> Result<(), Trouble> {
-        for filter in &self.0 {
-            apply_filter(filter).at("seccomp")?;
-        }
-        Ok(())
+        apply_filter(&self.0).at("seccomp")
     }
 }
 
-fn compile(rules: Rules, errno: i32) -> Result<BpfProgram, seccompiler::BackendError> {
-    let refuse = SeccompAction::Errno(errno.unsigned_abs());
+/// The part that knows the calls: refuses with `EPERM`, and kills programs of other architectures.
+fn compile(
+    network: Network,
+    has_namespaces: bool,
+) -> Result<BpfProgram, seccompiler::BackendError> {
+    let rules = rules(network, has_namespaces)?;
+    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let arch = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()
 }
 
-/// Kills for calls of the x32 ABI, and answers `ENOSYS` for calls that nobody has looked at: programs
-/// take that for an older kernel. (`struct seccomp_data` begins with the number, seccomp(2).)
+/// The part before it: kills for calls of the x32 ABI, and answers `ENOSYS`, which programs take for an
+/// older kernel, for calls that nobody has looked at and for those of [`ABSENT`]. All others go on to
+/// what comes after the last instruction. (`struct seccomp_data` begins with the number, seccomp(2).)
 fn numbers() -> BpfProgram {
-    let load = |offset| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
     let answer = |action| statement(libc::BPF_RET | libc::BPF_K, action);
+    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let over = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
     let at_least = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+    let [first, second] = ABSENT;
     vec![
-        load(0),
-        jump(at_least, X32_BIT, 2, 0),
-        jump(over, KNOWN_MAX, 2, 0),
-        answer(libc::SECCOMP_RET_ALLOW),
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+        jump(at_least, X32_BIT, 4, 0),
+        jump(over, KNOWN_MAX, 4, 0),
+        jump(equal, first, 3, 0),
+        jump(equal, second, 2, 0),
+        statement(libc::BPF_JMP | libc::BPF_JA, 2),
         answer(libc::SECCOMP_RET_KILL_PROCESS),
         answer(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs()),
     ]
@@ -77,11 +80,9 @@ fn jump(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code: u16::try_from(code).unwrap_or(u16::MAX), jt, jf, k }
 }
 
-/// Calls that hide what matters in memory, where a filter does not see it. Programs fall back to older
-/// ones: `clone`, whose flags are filtered, and `openat`.
-fn absent() -> Rules {
-    [libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())).into()
-}
+/// Calls that hide what matters in memory, where a filter does not see it: `clone3` and `openat2`, with the
+/// same numbers on all architectures. Programs fall back to `clone`, whose flags are filtered, and `openat`.
+const ABSENT: [u32; 2] = [435, 437];
 
 /// Calls that are refused whatever their arguments.
 const REFUSED: &[i64] = &[

@@ -1,7 +1,7 @@
 //! Keeps watch over one command: until it ends, the server wants it ended, or the server is gone.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -10,17 +10,17 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, open, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal as DeathSignal, WaitOptions, WaitStatus, fchdir, getpid,
-    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, setsid, umask, wait,
+    DumpableBehavior, Pid, WaitOptions, WaitStatus, fchdir, getpid, set_child_subreaper,
+    set_dumpable_behavior, umask, wait,
 };
 
 use super::jail::{Jail, Places};
 use super::limits::{self, FirstToGo};
-use super::{At, Trouble, directory, kernel, loopback, root};
+use super::{At, Trouble, directory, loopback, root};
 use crate::config::Network;
-use crate::policy::{KILL, Policy, Report, TERMINATE, read_frame, read_json, write_json};
+use crate::policy::{KILL, Policy, Report, TERMINATE, write_json};
 
 /// How long killed processes get before they are killed again: a second time finds none, unless the
 /// kernel works differently than it says.
@@ -28,34 +28,26 @@ const KILL_AGAIN: Duration = Duration::from_millis(20);
 /// New files of a command that runs as another user than the server are for its group too.
 const UMASK_SHARED: Mode = Mode::from_raw_mode(0o002);
 
-/// The second of two processes: process 1 of a process namespace.
-pub(super) fn inner(lifeline: &mut UnixStream) -> Result<(), Trouble> {
-    kernel::close_all_on_exec().at("closing of descriptors")?;
-    // The first one can be killed by whoever may; this one, and so all others, goes with it.
-    set_parent_process_death_signal(Some(DeathSignal::KILL)).at("the signal of the parent")?;
-    run(lifeline)
-}
-
-/// Runs the command that comes next over the socket, and tells how it ended when nothing of it is left.
-pub(super) fn run(lifeline: &mut UnixStream) -> Result<(), Trouble> {
-    let policy: Policy = read_json(lifeline).at("reading of the policy")?;
-    let stdin = policy.has_stdin.then(|| read_stdin(lifeline)).transpose()?;
-    // Fails for the leader of a process group only, which the server does not make of a launcher.
-    setsid().at("the session")?;
+/// Runs the command, and tells the server how it ended when nothing of it is left.
+pub(super) fn run(
+    policy: Policy,
+    stdin: Option<File>,
+    lifeline: &mut UnixStream,
+) -> Result<(), Trouble> {
     // The namespace has been given a loopback interface that is down.
-    if policy.outline.network == Network::Loopback {
+    if policy.network == Network::Loopback {
         loopback::bring_up().at("the loopback interface")?;
     }
     let mut first_to_go = FirstToGo::begin()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("the hiding of memory")?;
     // Those whose parents end become children of this process, so that it sees the last one end.
     set_child_subreaper(Some(getpid())).at("the adoption of orphans")?;
-    if policy.outline.namespaces {
+    if policy.has_namespaces {
         root::build(&policy)?;
     }
     let places = open_places(&policy, stdin)?;
-    limits::apply(&policy.limits, policy.outline.namespaces)?;
-    if policy.outline.identity.is_some() {
+    limits::apply(&policy.limits, policy.has_namespaces)?;
+    if policy.identity.is_some() {
         umask(UMASK_SHARED);
     }
     first_to_go.raise()?;
@@ -64,15 +56,6 @@ pub(super) fn run(lifeline: &mut UnixStream) -> Result<(), Trouble> {
 
     let report = watch(&jail, lifeline)?;
     write_json(lifeline, &report).at("the report")
-}
-
-/// The input of the command, in memory: a pipe would need somebody to fill it.
-fn read_stdin(lifeline: &mut UnixStream) -> Result<File, Trouble> {
-    let bytes = read_frame(lifeline).at("reading of the input")?;
-    let mut file = File::from(memfd_create("stdin", MemfdFlags::CLOEXEC).at("the input")?);
-    file.write_all(&bytes).at("the input")?;
-    file.rewind().at("the input")?;
-    Ok(file)
 }
 
 /// Opens the directories that were asked for, and goes to the one where the command starts. What is put

@@ -16,7 +16,7 @@ use super::Shared;
 use super::cgroup::Group;
 use super::supervisor::{Ended, Supervisor};
 use crate::error::SandboxError;
-use crate::policy::{Outline, Policy, Report, write_frame, write_json};
+use crate::policy::{Policy, Report, write_frame, write_json};
 use crate::request::{Command, Finished, Request};
 use crate::{LAUNCHER_ARGUMENT, validation};
 
@@ -86,14 +86,11 @@ fn frames(
     has_namespaces: bool,
     visible: &[PathBuf],
 ) -> Result<Vec<u8>, SandboxError> {
-    let outline = Outline {
-        identity: shared.identity,
-        namespaces: has_namespaces,
-        network: request.network,
-    };
     let configured = shared.config.extra_read_only.iter();
     let policy = Policy {
-        outline: outline.clone(),
+        identity: shared.identity,
+        has_namespaces,
+        network: request.network,
         project: request.project.clone(),
         scratch: request.scratch.clone(),
         workdir: request.workdir.clone(),
@@ -105,7 +102,6 @@ fn frames(
     };
     let mut frames = Vec::new();
     let mut write = || {
-        write_json(&mut frames, &outline)?;
         write_json(&mut frames, &policy)?;
         match request.stdin.take() {
             Some(bytes) => write_frame(&mut frames, &bytes),

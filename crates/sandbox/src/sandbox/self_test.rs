@@ -45,6 +45,11 @@ pub(super) async fn run(shared: &Shared) -> Found {
         }
     };
     for (tier, has_namespaces) in [(Tier::S3, true), (Tier::S2, false)] {
+        if has_namespaces && !shared.config.namespaces {
+            let reason = "they are switched off in the configuration".to_owned();
+            missing.push(Missing { feature: "namespaces".to_owned(), reason });
+            continue;
+        }
         match stage.attempt(shared, has_namespaces).await {
             Ok(tolerated) => {
                 missing.extend(tolerated);
