@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-
 use crate::config::{Limits, Network};
 
 /// Tells all processes of the command to end.

@@ -114,7 +114,10 @@ impl Sandbox {
 
 /// Who commands run as, for a server that is `server_uid`; `None` for itself.
 fn identity(config: &Config, server_uid: u32) -> Result<Option<Identity>, Missing> {
-    let missing = |reason: &str| Missing { feature: "unprivileged uid".to_owned(), reason: reason.to_owned() };
+    let missing = |reason: &str| Missing {
+        feature: "unprivileged uid".to_owned(),
+        reason: reason.to_owned(),
+    };
     match (server_uid, config.uid) {
         (0, None) => Err(missing(
             "the server was started as root and no user is configured that commands run as",
@@ -135,7 +138,11 @@ fn identity(config: &Config, server_uid: u32) -> Result<Option<Identity>, Missin
 mod tests {
     use super::*;
 
-    fn found(server: u32, uid: Option<u32>, gid: Option<u32>) -> Result<Option<(u32, u32)>, String> {
+    fn found(
+        server: u32,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> Result<Option<(u32, u32)>, String> {
         let config = Config { uid, gid, ..Config::default() };
         let identity = identity(&config, server).map_err(|missing| missing.to_string())?;
         Ok(identity.map(|identity| (identity.uid, identity.gid)))

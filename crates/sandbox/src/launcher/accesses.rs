@@ -104,8 +104,7 @@ pub(super) fn rules(
         let Ok(file) = open_path(path) else { continue };
         ruleset = allow(ruleset, file.as_fd(), access)?;
     }
-    let devices: BitFlags<AccessFs> =
-        AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
+    let devices: BitFlags<AccessFs> = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
     for directory in writable {
         ruleset = allow(ruleset, *directory, AccessFs::from_all(ABI_MIN) & !devices)?;
     }

@@ -8,10 +8,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
+use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::fs::{Access, AtFlags, accessat};
@@ -19,6 +19,9 @@ use rustix::fs::{Access, AtFlags, accessat};
 use super::syscalls::Filter;
 use super::{At, Trouble, accesses, directory, namespaces};
 use crate::policy::{Policy, Report};
+
+/// How long killed processes get before they are killed again.
+const KILL_AGAIN: Duration = Duration::from_millis(20);
 
 /// What the command works with.
 pub(super) struct Places {
@@ -28,37 +31,25 @@ pub(super) struct Places {
     pub(super) stdin: Option<File>,
 }
 
-/// The thread, and the command it has started.
-pub(super) struct Jail {
-    signals: Sender<Signal>,
-    /// The first process of the command.
-    pub(super) command: u32,
-}
-
-impl Jail {
-    /// Goes behind the walls and starts the command in the working directory of this process.
-    pub(super) fn start(policy: Policy, places: Places) -> Result<Self, Trouble> {
-        let (signals, wanted) = channel();
-        let (started, outcome) = channel();
-        thread::Builder::new()
-            .name("jail".to_owned())
-            .spawn(move || {
-                let result = confine(&policy, &places).and_then(|()| spawn(&policy, places));
-                let is_running = result.is_ok();
-                if started.send(result).is_ok() && is_running {
-                    pass_on(&wanted);
-                }
-            })
-            .at("a thread")?;
-        let command = outcome.recv().at("a thread")??;
-        Ok(Self { signals, command })
-    }
-
-    /// Sends a signal to every process behind the walls; none can escape it by making another.
-    pub(super) fn signal(&self, signal: Signal) {
-        // The thread ends with the process only.
-        self.signals.send(signal).unwrap_or_default();
-    }
+/// Goes behind the walls, starts the command in the working directory of this process, and then sends each
+/// of the signals that are wanted to every process behind the walls. Answers with the first process of
+/// the command.
+pub(super) fn start(
+    policy: Policy,
+    places: Places,
+    wanted: Receiver<Signal>,
+) -> Result<u32, Trouble> {
+    let (started, outcome) = channel();
+    let jail = thread::Builder::new().name("jail".to_owned());
+    jail.spawn(move || {
+        let result = confine(&policy, &places).and_then(|()| spawn(&policy, places));
+        let is_running = result.is_ok();
+        if started.send(result).is_ok() && is_running {
+            pass_on(&wanted);
+        }
+    })
+    .at("a thread")?;
+    outcome.recv().at("a thread")?
 }
 
 fn confine(policy: &Policy, places: &Places) -> Result<(), Trouble> {
@@ -94,23 +85,34 @@ fn spawn(policy: &Policy, places: Places) -> Result<u32, Trouble> {
         .stdin(places.stdin.map_or_else(Stdio::null, Stdio::from))
         .process_group(0)
         .spawn()
-        .map_err(|error| Report::Program {
-            program: program.clone(),
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| Report::Program { program: program.clone(), reason: error.to_string() })?;
     Ok(child.id())
 }
 
-/// Sends each signal that is wanted to all processes that this thread may signal, which Landlock
-/// narrows to those of the command: the kernel goes through them while no process can be made, and
-/// leaves out the caller's own (kill(2), `pid` -1).
+/// Sends each signal that is wanted to all processes behind the walls. Killed ones get some time to be
+/// gone, and are killed again: that finds none, unless the kernel works differently than it says.
 fn pass_on(wanted: &Receiver<Signal>) {
-    while let Ok(signal) = wanted.recv() {
-        match kill(Pid::from_raw(-1), signal) {
-            // Nobody is left, or nobody but those outside.
-            Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => {}
-            // No other error is documented, and what lives is signalled again anyway.
-            Err(_) => {}
-        }
+    let mut signal = match wanted.recv() {
+        Ok(signal) => signal,
+        Err(_) => return,
+    };
+    loop {
+        signal_all(signal);
+        let next = match signal {
+            Signal::SIGKILL => wanted.recv_timeout(KILL_AGAIN),
+            _ => wanted.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        signal = match next {
+            Ok(next) => next,
+            Err(RecvTimeoutError::Timeout) => Signal::SIGKILL,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
     }
+}
+
+/// Signals all processes that this thread may signal, which Landlock narrows to those of the command: the
+/// kernel goes through them while no process can be made, and leaves out the caller's own (kill(2), `pid`
+/// -1). That nobody is left is no error, and no other is documented.
+fn signal_all(signal: Signal) {
+    kill(Pid::from_raw(-1), signal).unwrap_or_default();
 }

@@ -20,12 +20,7 @@ pub(super) fn close_all_on_exec() -> io::Result<()> {
     // SAFETY: with this flag the call closes nothing now and touches no memory: it sets `FD_CLOEXEC` on
     // descriptors, which nothing relies on being absent.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            FIRST,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
+        libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -44,7 +39,10 @@ pub(super) enum Side {
 /// # Errors
 ///
 /// What the kernel said; `EINVAL` in a process that has more than one thread.
-#[expect(unsafe_code, reason = "std has no `fork`, and those of rustix and nix are unsafe functions")]
+#[expect(
+    unsafe_code,
+    reason = "std has no `fork`, and those of rustix and nix are unsafe functions"
+)]
 pub(super) fn split() -> io::Result<Side> {
     // The kernel grants this, which changes nothing here, to processes with one thread only
     // (unshare(2), `CLONE_THREAD`).

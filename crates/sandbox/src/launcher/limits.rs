@@ -56,8 +56,7 @@ impl FirstToGo {
     pub(super) fn begin() -> Result<Self, Trouble> {
         const PATH: &str = "/proc/self/oom_score_adj";
         let before = fs::read_to_string(PATH).at("the score for lack of memory")?;
-        let file =
-            OpenOptions::new().write(true).open(PATH).at("the score for lack of memory")?;
+        let file = OpenOptions::new().write(true).open(PATH).at("the score for lack of memory")?;
         Ok(Self { file, before })
     }
 

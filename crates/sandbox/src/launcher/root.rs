@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, StatVfsMountFlags, statvfs};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change,
-    mount_remount, move_mount, open_tree, unmount,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    mount_change, mount_remount, move_mount, open_tree, unmount,
 };
 use rustix::process::{chdir, pivot_root};
 
@@ -28,8 +28,7 @@ use crate::policy::Policy;
 const STAGE: &str = "/usr";
 /// Directories of the system that are mounted, or links to be made anew. Landlock leaves of /etc what all
 /// programs need; one mount for each of these files would take longer.
-const MOUNTED: [&str; 8] =
-    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc"];
+const MOUNTED: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc"];
 /// The new root holds directories and names only.
 const ROOT_SIZE: &str = "1m";
 /// Directories that programs expect to be able to write to.
@@ -66,7 +65,8 @@ pub(super) fn build(policy: &Policy) -> Result<(), Trouble> {
     let entries = collect(policy)?;
     // Of this process namespace, because its process 1 mounts it; refused while the old /proc is not
     // whole, which is how containers hide parts of it.
-    let proc = new_mount("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC).at("a /proc of its own")?;
+    let proc =
+        new_mount("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC).at("a /proc of its own")?;
     let root = new_mount("tmpfs", &[("size", ROOT_SIZE), ("mode", "755")], MountAttrFlags::empty())
         .at(STEP)?;
     attach(&root, STAGE).at("the stage")?;
@@ -111,16 +111,26 @@ fn collect(policy: &Policy) -> Result<Vec<Entry>, Trouble> {
     let resolver = Path::new("/etc/resolv.conf").canonicalize().ok();
     let resolver = resolver.filter(|path| !MOUNTED.iter().any(|mounted| path.starts_with(mounted)));
     entries.extend(resolver.and_then(|path| mount_of(&path, false)));
-    let is_in_system = |path: &&PathBuf| MOUNTED.iter().any(|mounted| path.starts_with(mounted));
-    let mut extra: Vec<&PathBuf> =
-        policy.extra_read_only.iter().filter(|path| !is_in_system(path)).collect();
-    // What contains another is mounted before it.
+    // What contains another comes before it, and brings it along.
+    let mut extra: Vec<&PathBuf> = policy.extra_read_only.iter().collect();
     extra.sort();
-    entries.extend(extra.into_iter().filter_map(|path| mount_of(path, false)));
+    let mut brought: Vec<&Path> = MOUNTED.iter().map(Path::new).collect();
+    for path in extra {
+        if brought.iter().any(|other| path.starts_with(other)) {
+            continue;
+        }
+        entries.extend(mount_of(path, false));
+        brought.push(path);
+    }
     for (role, path) in [("project", &policy.project), ("scratch directory", &policy.scratch)] {
         let held = warden::open_directory(role, path)?;
         let tree = clone_tree(&held, "").map_err(|error| directory(role, path, error))?;
-        entries.push(Entry::Mount { tree, at: path.clone(), is_directory: true, is_writable: true });
+        entries.push(Entry::Mount {
+            tree,
+            at: path.clone(),
+            is_directory: true,
+            is_writable: true,
+        });
     }
     Ok(entries)
 }

@@ -294,7 +294,11 @@ const SOCKET_KIND_MASK: u64 = 0xf;
 /// The old kind of raw socket (`linux/net.h`), which libc has deprecated.
 const SOCK_PACKET: u64 = 10;
 
-fn condition(argument: u8, op: Op, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
+fn condition(
+    argument: u8,
+    op: Op,
+    value: u64,
+) -> Result<SeccompCondition, seccompiler::BackendError> {
     SeccompCondition::new(argument, Len::Dword, op, value)
 }
 

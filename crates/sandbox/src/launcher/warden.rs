@@ -5,26 +5,23 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Pid, WaitOptions, WaitStatus, fchdir, getpid, set_child_subreaper,
+    DumpableBehavior, WaitOptions, WaitStatus, fchdir, getpid, set_child_subreaper,
     set_dumpable_behavior, umask, wait,
 };
 
-use super::jail::{Jail, Places};
+use super::jail::{self, Places};
 use super::limits::{self, FirstToGo};
 use super::{At, Trouble, directory, loopback, root};
 use crate::config::Network;
 use crate::policy::{KILL, Policy, Report, TERMINATE, write_json};
 
-/// How long killed processes get before they are killed again: a second time finds none, unless the
-/// kernel works differently than it says.
-const KILL_AGAIN: Duration = Duration::from_millis(20);
 /// New files of a command that runs as another user than the server are for its group too.
 const UMASK_SHARED: Mode = Mode::from_raw_mode(0o002);
 
@@ -50,11 +47,16 @@ pub(super) fn run(
     if policy.identity.is_some() {
         umask(UMASK_SHARED);
     }
+    // Before the command starts: it may leave no room for another thread.
+    let (signals, wanted) = channel();
+    let (socket, wishes) = (lifeline.try_clone().at("the socket")?, signals.clone());
+    let listening = thread::Builder::new().name("lifeline".to_owned());
+    listening.spawn(move || listen(socket, &wishes)).at("a thread")?;
     first_to_go.raise()?;
-    let jail = Jail::start(policy, places)?;
+    let command = jail::start(policy, places, wanted)?;
     first_to_go.restore()?;
 
-    let report = watch(&jail, lifeline)?;
+    let report = reap(command, &signals);
     write_json(lifeline, &report).at("the report")
 }
 
@@ -65,7 +67,8 @@ fn open_places(policy: &Policy, stdin: Option<File>) -> Result<Places, Trouble> 
     let scratch = open_directory("scratch directory", &policy.scratch)?;
     let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let below = if policy.workdir.as_os_str().is_empty() { Path::new(".") } else { &policy.workdir };
+    let below =
+        if policy.workdir.as_os_str().is_empty() { Path::new(".") } else { &policy.workdir };
     openat2(&project, below, flags, Mode::empty(), inside)
         .and_then(fchdir)
         .map_err(|error| directory("working directory", &policy.workdir, error))?;
@@ -85,59 +88,42 @@ pub(super) fn open_directory(role: &str, path: &Path) -> Result<OwnedFd, Trouble
     })
 }
 
-/// Something that the warden waits for.
-enum Event {
-    /// A process that was a child has ended.
-    Ended(Pid, WaitStatus),
-    /// There is no child any more.
-    AllEnded,
-    /// The server wants all to end.
-    Terminate,
-    /// The server wants all killed, or is gone.
-    Kill,
-}
-
-/// Watches until nothing of the command is left.
-fn watch(jail: &Jail, lifeline: &UnixStream) -> Result<Report, Trouble> {
-    let (events, coming) = channel();
-    let socket = lifeline.try_clone().at("the socket")?;
-    let wishes = events.clone();
-    thread::Builder::new()
-        .name("lifeline".to_owned())
-        .spawn(move || listen(socket, &wishes))
-        .at("a thread")?;
-    thread::Builder::new()
-        .name("reaper".to_owned())
-        .spawn(move || reap(&events))
-        .at("a thread")?;
-    Ok(until_all_ended(jail, &coming))
-}
-
-fn until_all_ended(jail: &Jail, coming: &Receiver<Event>) -> Report {
-    // Without a status only for a command whose end the kernel did not tell.
-    let mut report = Report::Signalled(Signal::SIGKILL as i32);
-    let mut is_over = false;
+/// Passes on what the server wants, until its end of the socket is closed.
+fn listen(mut socket: UnixStream, signals: &Sender<Signal>) {
+    let mut wish = [0];
     loop {
-        let event = if is_over {
-            coming.recv_timeout(KILL_AGAIN)
-        } else {
-            coming.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        let signal = match socket.read(&mut wish) {
+            Ok(1) if wish == [TERMINATE] => Signal::SIGTERM,
+            Ok(1) if wish == [KILL] => Signal::SIGKILL,
+            // An unknown wish comes from no server of this version; an error is as final as the end.
+            Ok(_) | Err(_) => {
+                signals.send(Signal::SIGKILL).unwrap_or_default();
+                return;
+            }
         };
-        match event {
-            Ok(Event::Ended(pid, status)) if pid.as_raw_nonzero().get().unsigned_abs() == jail.command => {
-                report = report_of(status);
-                is_over = true;
-                // What it has left behind goes with it.
-                jail.signal(Signal::SIGKILL);
+        if signals.send(signal).is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits for children until there are none, those that were adopted included. What the command leaves
+/// behind is killed.
+fn reap(command: u32, signals: &Sender<Signal>) -> Report {
+    // Stays for a command whose end the kernel does not tell, which it always does.
+    let mut report = Report::Signalled(Signal::SIGKILL as i32);
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) => {
+                if pid.as_raw_nonzero().get().unsigned_abs() == command {
+                    report = report_of(status);
+                    // The thread that gets it ends with this process only.
+                    signals.send(Signal::SIGKILL).unwrap_or_default();
+                }
             }
-            Ok(Event::Ended(..)) => {}
-            Ok(Event::Terminate) => jail.signal(Signal::SIGTERM),
-            Ok(Event::Kill) => {
-                is_over = true;
-                jail.signal(Signal::SIGKILL);
-            }
-            Err(RecvTimeoutError::Timeout) => jail.signal(Signal::SIGKILL),
-            Ok(Event::AllEnded) | Err(RecvTimeoutError::Disconnected) => return report,
+            Ok(None) | Err(Errno::INTR) => {}
+            // No child is left.
+            Err(_) => return report,
         }
     }
 }
@@ -146,40 +132,5 @@ fn report_of(status: WaitStatus) -> Report {
     match status.terminating_signal() {
         Some(signal) => Report::Signalled(signal),
         None => Report::Exited(status.exit_status().unwrap_or_default()),
-    }
-}
-
-/// Passes on what the server wants, until its end of the socket is closed.
-fn listen(mut socket: UnixStream, events: &Sender<Event>) {
-    let mut wish = [0];
-    loop {
-        let event = match socket.read(&mut wish) {
-            Ok(1) if wish == [TERMINATE] => Event::Terminate,
-            Ok(1) if wish == [KILL] => Event::Kill,
-            // An unknown wish comes from no server of this version; an error is as final as the end.
-            Ok(_) | Err(_) => {
-                drop(events.send(Event::Kill));
-                return;
-            }
-        };
-        if events.send(event).is_err() {
-            return;
-        }
-    }
-}
-
-/// Waits for children until there are none, those that were adopted included.
-fn reap(events: &Sender<Event>) {
-    loop {
-        let event = match wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) => Event::Ended(pid, status),
-            Ok(None) | Err(rustix::io::Errno::INTR) => continue,
-            // No child is left.
-            Err(_) => Event::AllEnded,
-        };
-        let is_last = matches!(event, Event::AllEnded);
-        if events.send(event).is_err() || is_last {
-            return;
-        }
     }
 }

@@ -33,7 +33,10 @@ impl Group {
     /// # Errors
     ///
     /// `Setup`, for a directory that is none of cgroup v2 or not the server's.
-    pub(super) fn make(parent: Option<&Path>, limits: &Limits) -> Result<Option<Self>, SandboxError> {
+    pub(super) fn make(
+        parent: Option<&Path>,
+        limits: &Limits,
+    ) -> Result<Option<Self>, SandboxError> {
         let Some(parent) = parent else { return Ok(None) };
         Self::make_in(parent, limits).map(Some).map_err(|error| SandboxError::Setup {
             step: "cgroup".to_owned(),
@@ -63,7 +66,10 @@ impl Group {
 
     /// Which limits are not set, because their controllers are not switched on.
     pub(super) fn absent_limits(&self) -> Vec<&'static str> {
-        ["pids.max", "memory.max"].into_iter().filter(|name| !self.path.join(name).exists()).collect()
+        ["pids.max", "memory.max"]
+            .into_iter()
+            .filter(|name| !self.path.join(name).exists())
+            .collect()
     }
 
     /// Moves a process into the group, and with it all that it will start.

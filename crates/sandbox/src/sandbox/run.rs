@@ -60,7 +60,13 @@ pub(super) async fn run(
     // dropped with this future, which tells it.
     let task = tokio::spawn(async move {
         supervisor
-            .supervise(started.lifeline, frames, started.output, request.output_bytes_max, request.progress)
+            .supervise(
+                started.lifeline,
+                frames,
+                started.output,
+                request.output_bytes_max,
+                request.progress,
+            )
             .await
     });
     let ended = task.await.map_err(|error| SandboxError::Launcher { source: error.into() })?;
@@ -109,7 +115,8 @@ fn frames(
         }
     };
     // Validation leaves a path that is no text, of the working directory or the configuration.
-    write().map_err(|error: io::Error| SandboxError::InvalidRequest { reason: error.to_string() })?;
+    write()
+        .map_err(|error: io::Error| SandboxError::InvalidRequest { reason: error.to_string() })?;
     Ok(frames)
 }
 

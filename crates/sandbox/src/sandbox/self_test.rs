@@ -122,15 +122,21 @@ impl Stage {
     /// # Errors
     ///
     /// The first thing that did not hold, or why the attempts could not be made.
-    async fn attempt(&self, shared: &Shared, has_namespaces: bool) -> Result<Vec<Missing>, Missing> {
+    async fn attempt(
+        &self,
+        shared: &Shared,
+        has_namespaces: bool,
+    ) -> Result<Vec<Missing>, Missing> {
         let attempts = self.attempts(shared, has_namespaces).await?;
         if let Some(reason) = attempts.broken {
             return Err(Missing { feature: "the work inside".to_owned(), reason });
         }
         let mut tolerated = Vec::new();
         for escaped in attempts.escaped {
-            let missing =
-                Missing { feature: escaped.feature().to_owned(), reason: format!("{escaped:?}: it was done") };
+            let missing = Missing {
+                feature: escaped.feature().to_owned(),
+                reason: format!("{escaped:?}: it was done"),
+            };
             if has_namespaces || !escaped.is_left_to_namespaces() {
                 return Err(missing);
             }
@@ -141,10 +147,12 @@ impl Stage {
 
     async fn attempts(&self, shared: &Shared, has_namespaces: bool) -> Result<Attempts, Missing> {
         let broken = |reason: String| Missing { feature: "the self-test".to_owned(), reason };
-        let targets = serde_json::to_string(&self.targets).map_err(|error| broken(error.to_string()))?;
+        let targets =
+            serde_json::to_string(&self.targets).map_err(|error| broken(error.to_string()))?;
         let executable = self.executable.display().to_string();
         let arguments = vec![executable, LAUNCHER_ARGUMENT.to_owned(), PROBE.to_owned(), targets];
-        let base = self.directory.path().canonicalize().map_err(|error| broken(error.to_string()))?;
+        let base =
+            self.directory.path().canonicalize().map_err(|error| broken(error.to_string()))?;
         let mut request =
             Request::new(Command::Arguments(arguments), base.join("project"), base.join("scratch"));
         request.timeout = TIMEOUT;
