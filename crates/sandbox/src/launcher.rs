@@ -17,14 +17,12 @@ mod syscalls;
 mod warden;
 
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{
     DumpableBehavior, Signal, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal,
     setsid, wait,
@@ -121,7 +119,8 @@ fn attend() -> ExitCode {
 fn serve(lifeline: &mut UnixStream) -> Result<(), Trouble> {
     kernel::close_all_on_exec().at("closing of descriptors")?;
     let policy: Policy = read_json(lifeline).at("reading of the policy")?;
-    let stdin = policy.has_stdin.then(|| read_stdin(lifeline)).transpose()?;
+    let stdin = policy.has_stdin.then(|| read_frame(lifeline)).transpose();
+    let stdin = stdin.at("reading of the input")?;
     // Fails for the leader of a process group only, which the server does not make of a launcher.
     setsid().at("the session")?;
     if !policy.has_namespaces {
@@ -136,13 +135,4 @@ fn serve(lifeline: &mut UnixStream) -> Result<(), Trouble> {
         // The process inside tells the server itself how it went; if it cannot, its end does.
         Side::Outside => wait(WaitOptions::empty()).at("the wait").map(drop),
     }
-}
-
-/// The input of the command, in memory: a pipe would need somebody to fill it.
-fn read_stdin(lifeline: &mut UnixStream) -> Result<File, Trouble> {
-    let bytes = read_frame(lifeline).at("reading of the input")?;
-    let mut file = File::from(memfd_create("stdin", MemfdFlags::CLOEXEC).at("the input")?);
-    file.write_all(&bytes).at("the input")?;
-    file.rewind().at("the input")?;
-    Ok(file)
 }

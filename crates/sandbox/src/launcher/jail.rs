@@ -3,8 +3,7 @@
 //! Landlock, seccomp, user and group belong to threads, so the process around this one stays outside:
 //! the command cannot signal it, and it can still see what it has to watch.
 
-use std::fs::File;
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -28,7 +27,7 @@ pub(super) struct Places {
     pub(super) project: OwnedFd,
     pub(super) scratch: OwnedFd,
     /// The standard input; `None` is nothing to read.
-    pub(super) stdin: Option<File>,
+    pub(super) stdin: Option<PipeReader>,
 }
 
 /// Goes behind the walls, starts the command in the working directory of this process, and then sends each

@@ -1,7 +1,6 @@
 //! Keeps watch over one command: until it ends, the server wants it ended, or the server is gone.
 
-use std::fs::File;
-use std::io::Read;
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -28,7 +27,7 @@ const UMASK_SHARED: Mode = Mode::from_raw_mode(0o002);
 /// Runs the command, and tells the server how it ended when nothing of it is left.
 pub(super) fn run(
     policy: Policy,
-    stdin: Option<File>,
+    stdin: Option<Vec<u8>>,
     lifeline: &mut UnixStream,
 ) -> Result<(), Trouble> {
     // The namespace has been given a loopback interface that is down.
@@ -42,7 +41,7 @@ pub(super) fn run(
     if policy.has_namespaces {
         root::build(&policy)?;
     }
-    let places = open_places(&policy, stdin)?;
+    let places = open_places(&policy)?;
     limits::apply(&policy.limits, policy.has_namespaces)?;
     if policy.identity.is_some() {
         umask(UMASK_SHARED);
@@ -52,6 +51,7 @@ pub(super) fn run(
     let (socket, wishes) = (lifeline.try_clone().at("the socket")?, signals.clone());
     let listening = thread::Builder::new().name("lifeline".to_owned());
     listening.spawn(move || listen(socket, &wishes)).at("a thread")?;
+    let places = Places { stdin: stdin.map(feed).transpose()?, ..places };
     first_to_go.raise()?;
     let command = jail::start(policy, places, wanted)?;
     first_to_go.restore()?;
@@ -60,9 +60,18 @@ pub(super) fn run(
     write_json(lifeline, &report).at("the report")
 }
 
+/// A pipe to read this from, which a thread fills until nobody reads it any more.
+fn feed(bytes: Vec<u8>) -> Result<PipeReader, Trouble> {
+    let (reader, mut writer) = io::pipe().at("the input")?;
+    let feeding = thread::Builder::new().name("input".to_owned());
+    // Whoever does not read to the end does not want to.
+    feeding.spawn(move || writer.write_all(&bytes).unwrap_or_default()).at("a thread")?;
+    Ok(reader)
+}
+
 /// Opens the directories that were asked for, and goes to the one where the command starts. What is put
 /// in their place later is not what the command works in.
-fn open_places(policy: &Policy, stdin: Option<File>) -> Result<Places, Trouble> {
+fn open_places(policy: &Policy) -> Result<Places, Trouble> {
     let project = open_directory("project", &policy.project)?;
     let scratch = open_directory("scratch directory", &policy.scratch)?;
     let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -72,7 +81,7 @@ fn open_places(policy: &Policy, stdin: Option<File>) -> Result<Places, Trouble> 
     openat2(&project, below, flags, Mode::empty(), inside)
         .and_then(fchdir)
         .map_err(|error| directory("working directory", &policy.workdir, error))?;
-    Ok(Places { project, scratch, stdin })
+    Ok(Places { project, scratch, stdin: None })
 }
 
 pub(super) fn open_directory(role: &str, path: &Path) -> Result<OwnedFd, Trouble> {

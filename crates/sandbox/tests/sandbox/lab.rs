@@ -63,7 +63,7 @@ impl Lab {
     pub(crate) async fn with(config: Config) -> Self {
         let sandbox = Sandbox::start(config).await;
         assert!(sandbox.check().is_ok(), "this machine has no sandbox: {:?}", sandbox.missing());
-        let base = TempDir::with_prefix("iris-lab-").expect("a directory");
+        let base = TempDir::with_prefix_in("iris-lab-", "/var/tmp").expect("a directory");
         let lab = Self { sandbox, base };
         set_mode(lab.base.path(), 0o755);
         for name in ["project", "scratch", "outside", "sibling"] {

@@ -9,5 +9,9 @@
 
 mod ending;
 mod escapes;
+mod inside;
 mod lab;
 mod limits;
+mod outputs;
+mod places;
+mod refusals;
