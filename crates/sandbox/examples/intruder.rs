@@ -130,8 +130,8 @@ mod linux {
         // or to a text that always lives, and no call is given more bytes than there are; those that
         // write get memory for which nothing else is used.
         let result = unsafe {
-            let [a, b, c, d, e, f] = arguments;
-            libc::syscall(call, a, b, c, d, e, f)
+            let [first, second, third, fourth, fifth, sixth] = arguments;
+            libc::syscall(call, first, second, third, fourth, fifth, sixth)
         };
         let errno = Errno::last();
         std::hint::black_box(&zeros);

@@ -60,20 +60,11 @@ pub fn hide_memory() -> io::Result<()> {
 }
 
 /// What went wrong before the command ran, and no report could carry it.
-type Trouble = Box<Report>;
-
-/// A part that could not be put in place.
-fn setup(step: &str) -> impl FnOnce(Box<dyn std::error::Error>) -> Trouble + '_ {
-    move |error| Box::new(Report::Setup { step: step.to_owned(), reason: chain(&*error) })
-}
+type Trouble = Report;
 
 /// A directory that cannot be used.
 fn directory(role: &str, path: &Path, reason: impl Display) -> Trouble {
-    Box::new(Report::Directory {
-        role: role.to_owned(),
-        path: path.to_owned(),
-        reason: reason.to_string(),
-    })
+    Report::Directory { role: role.to_owned(), path: path.to_owned(), reason: reason.to_string() }
 }
 
 /// For results whose error becomes a [`Report::Setup`].
@@ -84,7 +75,7 @@ trait At<T> {
 
 impl<T, E: std::error::Error + 'static> At<T> for Result<T, E> {
     fn at(self, step: &str) -> Result<T, Trouble> {
-        self.map_err(|error| setup(step)(Box::new(error)))
+        self.map_err(|error| Report::Setup { step: step.to_owned(), reason: chain(&error) })
     }
 }
 

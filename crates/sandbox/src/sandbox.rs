@@ -1,5 +1,6 @@
 //! The server's side: what this machine can hold, and running commands in it.
 
+mod capture;
 mod cgroup;
 mod run;
 mod self_test;

@@ -1,4 +1,4 @@
-//! The thread behind all walls: starts the command there, and signals what became of it.
+//! The thread behind all walls: starts the command there, and ends what has become of it.
 //!
 //! Landlock, seccomp, user and group belong to threads, so the process around this one stays outside:
 //! the command cannot signal it, and it can still see what it has to watch.
@@ -22,6 +22,15 @@ use crate::policy::{Policy, Report};
 /// How long killed processes get before they are killed again.
 const KILL_AGAIN: Duration = Duration::from_millis(20);
 
+/// What is wanted of all processes of the command.
+#[derive(Clone, Copy)]
+pub(super) enum Wish {
+    /// That they end.
+    Terminate,
+    /// That they are killed.
+    Kill,
+}
+
 /// What the command works with.
 pub(super) struct Places {
     pub(super) project: OwnedFd,
@@ -30,13 +39,12 @@ pub(super) struct Places {
     pub(super) stdin: Option<PipeReader>,
 }
 
-/// Goes behind the walls, starts the command in the working directory of this process, and then sends each
-/// of the signals that are wanted to every process behind the walls. Answers with the first process of
-/// the command.
+/// Goes behind the walls, starts the command in the working directory of this process, and then carries
+/// out what is wanted of it. Answers with the first process of the command.
 pub(super) fn start(
     policy: Policy,
     places: Places,
-    wanted: Receiver<Signal>,
+    wanted: Receiver<Wish>,
 ) -> Result<u32, Trouble> {
     let (started, outcome) = channel();
     let jail = thread::Builder::new().name("jail".to_owned());
@@ -44,7 +52,7 @@ pub(super) fn start(
         let result = confine(&policy, &places).and_then(|()| spawn(&policy, places));
         let is_running = result.is_ok();
         if started.send(result).is_ok() && is_running {
-            pass_on(&wanted);
+            carry_out(&wanted);
         }
     })
     .at("a thread")?;
@@ -88,22 +96,24 @@ fn spawn(policy: &Policy, places: Places) -> Result<u32, Trouble> {
     Ok(child.id())
 }
 
-/// Sends each signal that is wanted to all processes behind the walls. Killed ones get some time to be
-/// gone, and are killed again: that finds none, unless the kernel works differently than it says.
-fn pass_on(wanted: &Receiver<Signal>) {
-    let mut signal = match wanted.recv() {
-        Ok(signal) => signal,
-        Err(_) => return,
-    };
+/// Carries out what is wanted of all processes behind the walls. Killed ones get some time to be gone, and
+/// are killed again: that finds none, unless the kernel works differently than it says.
+fn carry_out(wanted: &Receiver<Wish>) {
+    let Ok(mut wish) = wanted.recv() else { return };
     loop {
-        signal_all(signal);
-        let next = match signal {
-            Signal::SIGKILL => wanted.recv_timeout(KILL_AGAIN),
-            _ => wanted.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        let next = match wish {
+            Wish::Terminate => {
+                signal_all(Signal::SIGTERM);
+                wanted.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            }
+            Wish::Kill => {
+                signal_all(Signal::SIGKILL);
+                wanted.recv_timeout(KILL_AGAIN)
+            }
         };
-        signal = match next {
+        wish = match next {
             Ok(next) => next,
-            Err(RecvTimeoutError::Timeout) => Signal::SIGKILL,
+            Err(RecvTimeoutError::Timeout) => Wish::Kill,
             Err(RecvTimeoutError::Disconnected) => return,
         };
     }

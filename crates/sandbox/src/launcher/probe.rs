@@ -152,10 +152,10 @@ impl Probe {
                 fs::remove_file(file)?;
                 result
             }
-            Self::NewPrivileges => match rustix::thread::no_new_privs()? {
-                true => Err(io::ErrorKind::PermissionDenied.into()),
-                false => Ok(()),
-            },
+            Self::NewPrivileges => {
+                let is_held = rustix::thread::no_new_privs()?;
+                if is_held { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+            }
             Self::Mount => Ok(mount("none", ".", "tmpfs", MountFlags::empty(), None)?),
             Self::MakeNamespace => Ok(unshare(CloneFlags::CLONE_NEWUSER)?),
         }

@@ -15,7 +15,7 @@ use rustix::process::{
     set_dumpable_behavior, umask, wait,
 };
 
-use super::jail::{self, Places};
+use super::jail::{self, Places, Wish};
 use super::limits::{self, FirstToGo};
 use super::{At, Trouble, directory, loopback, root};
 use crate::config::Network;
@@ -47,16 +47,16 @@ pub(super) fn run(
         umask(UMASK_SHARED);
     }
     // Before the command starts: it may leave no room for another thread.
-    let (signals, wanted) = channel();
-    let (socket, wishes) = (lifeline.try_clone().at("the socket")?, signals.clone());
+    let (wishes, wanted) = channel();
+    let (socket, theirs) = (lifeline.try_clone().at("the socket")?, wishes.clone());
     let listening = thread::Builder::new().name("lifeline".to_owned());
-    listening.spawn(move || listen(socket, &wishes)).at("a thread")?;
+    listening.spawn(move || listen(socket, &theirs)).at("a thread")?;
     let places = Places { stdin: stdin.map(feed).transpose()?, ..places };
     first_to_go.raise()?;
     let command = jail::start(policy, places, wanted)?;
     first_to_go.restore()?;
 
-    let report = reap(command, &signals);
+    let report = reap(command, &wishes);
     write_json(lifeline, &report).at("the report")
 }
 
@@ -98,19 +98,19 @@ pub(super) fn open_directory(role: &str, path: &Path) -> Result<OwnedFd, Trouble
 }
 
 /// Passes on what the server wants, until its end of the socket is closed.
-fn listen(mut socket: UnixStream, signals: &Sender<Signal>) {
+fn listen(mut socket: UnixStream, wishes: &Sender<Wish>) {
     let mut wish = [0];
     loop {
-        let signal = match socket.read(&mut wish) {
-            Ok(1) if wish == [TERMINATE] => Signal::SIGTERM,
-            Ok(1) if wish == [KILL] => Signal::SIGKILL,
+        let next = match socket.read(&mut wish) {
+            Ok(1) if wish == [TERMINATE] => Wish::Terminate,
+            Ok(1) if wish == [KILL] => Wish::Kill,
             // An unknown wish comes from no server of this version; an error is as final as the end.
             Ok(_) | Err(_) => {
-                signals.send(Signal::SIGKILL).unwrap_or_default();
+                wishes.send(Wish::Kill).unwrap_or_default();
                 return;
             }
         };
-        if signals.send(signal).is_err() {
+        if wishes.send(next).is_err() {
             return;
         }
     }
@@ -118,7 +118,7 @@ fn listen(mut socket: UnixStream, signals: &Sender<Signal>) {
 
 /// Waits for children until there are none, those that were adopted included. What the command leaves
 /// behind is killed.
-fn reap(command: u32, signals: &Sender<Signal>) -> Report {
+fn reap(command: u32, wishes: &Sender<Wish>) -> Report {
     // Stays for a command whose end the kernel does not tell, which it always does.
     let mut report = Report::Signalled(Signal::SIGKILL as i32);
     loop {
@@ -127,7 +127,7 @@ fn reap(command: u32, signals: &Sender<Signal>) -> Report {
                 if pid.as_raw_nonzero().get().unsigned_abs() == command {
                     report = report_of(status);
                     // The thread that gets it ends with this process only.
-                    signals.send(Signal::SIGKILL).unwrap_or_default();
+                    wishes.send(Wish::Kill).unwrap_or_default();
                 }
             }
             Ok(None) | Err(Errno::INTR) => {}

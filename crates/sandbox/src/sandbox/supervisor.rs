@@ -10,8 +10,9 @@ use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::capture::Capture;
 use super::cgroup::Group;
-use crate::output::{Capture, Output};
+use crate::output::Output;
 use crate::policy::{KILL, Report, TERMINATE};
 use crate::request::Status;
 

@@ -107,7 +107,7 @@ async fn nothing_is_left_when_time_is_over_though_children_ignore_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_listens_may_end_properly_when_time_is_over() {
     // Long enough to tell that nothing was killed.
-    let grace = Duration::from_secs(600);
+    let grace = Duration::from_mins(10);
     let lab = Lab::with(Config { grace, ..config() }).await;
     let mut request = lab.shell("trap 'echo bye; exit 3' TERM; while :; do sleep 0.05; done");
     request.timeout = Duration::from_secs(1);

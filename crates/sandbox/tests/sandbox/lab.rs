@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// A user and group that no system has; what commands run as when the tests run as root.
 pub(crate) const UID: u32 = 10999;
 /// How long anything may take that should be quick.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Whether the tests run as root.
 pub(crate) fn is_root() -> bool {
