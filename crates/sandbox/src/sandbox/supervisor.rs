@@ -16,15 +16,22 @@ use crate::output::Output;
 use crate::policy::{KILL, Report, TERMINATE};
 use crate::request::Status;
 
-/// How long a launcher gets to kill everything and end; it takes milliseconds.
-const END_WAIT: Duration = Duration::from_secs(2);
-/// How long the pipe may stay open when all that could have it open is gone.
-const DRAIN_WAIT: Duration = Duration::from_secs(1);
+/// How long things may take that the kernel does in milliseconds.
+const WAITS: Waits = Waits { end: Duration::from_secs(2), drain: Duration::from_secs(1) };
 /// Bytes that are read from the pipe at once: what a pipe of Linux holds.
 const READ_BYTES: usize = 64 * 1024;
 
+#[derive(Clone, Copy)]
+struct Waits {
+    /// For a launcher to kill everything and end.
+    end: Duration,
+    /// For the pipe to be closed when all that could have it open is gone.
+    drain: Duration,
+}
+
 pub(super) struct Supervisor {
     launcher: Child,
+    waits: Waits,
     /// Lives as long as the command does; removed with everything that is still in it.
     group: Option<Group>,
     deadline: Instant,
@@ -59,7 +66,7 @@ impl Supervisor {
         stopped: oneshot::Receiver<()>,
     ) -> Self {
         let deadline = after(Instant::now(), timeout);
-        Self { launcher, group, deadline, grace, cancel, stopped }
+        Self { launcher, waits: WAITS, group, deadline, grace, cancel, stopped }
     }
 
     /// # Errors
@@ -87,7 +94,7 @@ impl Supervisor {
         };
         if !is_drained {
             // The last process has ended, and with it the last that could write.
-            drop(timeout(DRAIN_WAIT, &mut draining).await);
+            drop(timeout(self.waits.drain, &mut draining).await);
         }
         drop(draining);
         let (report, reason) = watched?;
@@ -112,7 +119,7 @@ impl Supervisor {
         let result = self.talk(&mut lifeline, frames).await;
         // For a launcher that still lives this means to kill everything.
         drop(lifeline);
-        if timeout(END_WAIT, self.launcher.wait()).await.is_err() {
+        if timeout(self.waits.end, self.launcher.wait()).await.is_err() {
             self.launcher.start_kill()?;
             self.launcher.wait().await?;
         }
@@ -154,14 +161,14 @@ impl Supervisor {
                         TERMINATE
                     }
                     Phase::Ending => {
-                        (phase, phase_ends) = (Phase::Killed, after(Instant::now(), END_WAIT));
+                        (phase, phase_ends) = (Phase::Killed, after(Instant::now(), self.waits.end));
                         KILL
                     }
                     Phase::Killed => return Err(too_slow()),
                 },
                 () = cancelled(&mut self.cancel), if phase == Phase::Running => {
                     reason = Some(Reason::Cancel);
-                    (phase, phase_ends) = (Phase::Killed, after(Instant::now(), END_WAIT));
+                    (phase, phase_ends) = (Phase::Killed, after(Instant::now(), self.waits.end));
                     KILL
                 }
                 _ = &mut self.stopped => return Err(io::ErrorKind::Interrupted.into()),
@@ -230,5 +237,102 @@ async fn drain(
             // Whoever is too slow, or gone, misses it.
             drop(progress.try_send(piece.to_vec()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::process::Stdio;
+
+    use tokio::process::Command;
+
+    use super::*;
+    use crate::policy::write_json;
+
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_mins(1);
+
+    /// A launcher that this test plays, with its end of the socket and of the pipe.
+    struct Played {
+        supervisor: Supervisor,
+        ours: UnixStream,
+        theirs: UnixStream,
+        output: pipe::Receiver,
+        writer: std::io::PipeWriter,
+        // Dropped, it tells the supervisor that nobody waits.
+        stop: oneshot::Sender<()>,
+    }
+
+    fn play(timeout: Duration, program: &str) -> Played {
+        let launcher = Command::new(program).arg("99999").stdin(Stdio::null()).spawn().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let mut supervisor = Supervisor::new(launcher, None, timeout, SHORT, None, stopped);
+        supervisor.waits = Waits { end: SHORT, drain: SHORT };
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).unwrap();
+        Played { supervisor, ours, theirs, output, writer, stop }
+    }
+
+    fn kind(ended: io::Result<Ended>) -> io::ErrorKind {
+        match ended {
+            Ok(ended) => panic!("{:?}", ended.status),
+            Err(error) => error.kind(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_launcher_that_never_answers_is_killed() {
+        let played = play(SHORT, "/bin/sleep");
+        let pid = played.supervisor.launcher.id().unwrap();
+        let ended = played.supervisor.supervise(played.ours, vec![1], played.output, 9, None).await;
+        assert_eq!(kind(ended), io::ErrorKind::TimedOut);
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        drop((played.theirs, played.stop));
+    }
+
+    #[tokio::test]
+    async fn a_launcher_that_does_not_read_is_given_up() {
+        let played = play(SHORT, "/bin/sleep");
+        let much = vec![0; 16 * 1024 * 1024];
+        let ended = played.supervisor.supervise(played.ours, much, played.output, 9, None).await;
+        assert_eq!(kind(ended), io::ErrorKind::TimedOut);
+        drop((played.theirs, played.stop));
+    }
+
+    #[tokio::test]
+    async fn a_report_that_is_none_is_an_error() {
+        for (bytes, expected) in [
+            (&[][..], io::ErrorKind::UnexpectedEof),
+            (&[255, 255, 255, 255][..], io::ErrorKind::InvalidData),
+            (&[2, 0, 0, 0, b'{', b'}'][..], io::ErrorKind::InvalidData),
+        ] {
+            let mut played = play(LONG, "/bin/true");
+            played.theirs.write_all(bytes).await.unwrap();
+            drop(played.theirs);
+            let ended =
+                played.supervisor.supervise(played.ours, vec![], played.output, 9, None).await;
+            assert_eq!(kind(ended), expected);
+            drop(played.stop);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pipe_that_somebody_holds_open_does_not_hold_up_the_end() {
+        let mut played = play(LONG, "/bin/true");
+        let mut report = Vec::new();
+        write_json(&mut report, &Report::Exited(0)).unwrap();
+        played.theirs.write_all(&report).await.unwrap();
+        std::io::Write::write_all(&mut played.writer, b"all").unwrap();
+        let ended = played.supervisor.supervise(played.ours, vec![], played.output, 9, None).await;
+        let ended = ended.unwrap();
+        assert_eq!((ended.status, &ended.output.head[..]), (Status::Exited(0), &b"all"[..]));
+        drop((played.writer, played.stop));
+    }
+
+    #[tokio::test]
+    async fn a_timeout_beyond_all_clocks_is_none() {
+        assert!(after(Instant::now(), Duration::MAX) > Instant::now());
     }
 }

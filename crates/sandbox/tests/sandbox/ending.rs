@@ -75,7 +75,7 @@ async fn nothing_is_left_when_a_command_ends_though_children_hold_its_output() {
         let running = lab.run(&line);
         let telling = async {
             alive.up().await;
-            tokio::fs::write(ready, "go\n").await.expect("a line");
+            std::fs::write(ready, "go\n").expect("a line");
         };
         let (finished, ()) = tokio::join!(running, telling);
         assert_eq!((finished.status, finished.output.text()), (Status::Exited(7), "done\n".into()));

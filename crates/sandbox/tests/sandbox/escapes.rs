@@ -27,12 +27,14 @@ enum Held {
     Always,
     /// By namespaces only.
     Isolated,
+    /// By namespaces, or by another user than the server's.
+    Apart,
     /// Only where there are no namespaces that make it harmless.
     Shared,
 }
 
 use Control::{Root, User};
-use Held::{Always, Isolated, Shared};
+use Held::{Always, Apart, Isolated, Shared};
 
 /// Name, line of shell, who shows it, where it is held. `intruder` is the program of that name, `$VICTIM`
 /// a process of the same user outside, `$SERVER` this one.
@@ -50,7 +52,7 @@ const ESCAPES: &[(&str, &str, Control, Held)] = &[
     ("read through a link", "ln -sf $OUT/secret link && cat link", User, Always),
     ("write through a link", "ln -sf $OUT/through link2 && echo x > link2", User, Always),
     ("run a program outside", "$OUT/program", User, Always),
-    ("change a mode outside", "chmod 600 $OUT/secret && chmod 666 $OUT/secret", Root, Always),
+    ("change a mode outside", "chmod 600 $OUT/secret && chmod 666 $OUT/secret", Root, Apart),
     ("read the environment of the server", "cat /proc/$SERVER/environ > /dev/null", Root, Always),
     ("read the descriptors of the server", "ls /proc/$SERVER/fd", Root, Always),
     ("read the command line of the server", "cat /proc/$SERVER/cmdline", User, Always),
@@ -184,6 +186,7 @@ async fn no_way_out_works_inside_and_each_works_outside() {
             let is_held = match held {
                 Always => true,
                 Isolated => lab.is_isolated(),
+                Apart => lab.is_isolated() || is_root(),
                 Shared => !lab.is_isolated(),
             };
             if is_held {

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 
 use iris_sandbox::{Config, Sandbox, SandboxError, Tier, hide_memory, share_directory};
 
-use crate::lab::{Lab, UID, config, is_root, set_mode};
+use crate::lab::{Lab, UID, config, example, is_root, set_mode};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn root_without_a_user_for_commands_runs_none() {
@@ -31,6 +31,46 @@ async fn below_the_minimum_nothing_runs_and_what_is_missing_is_named() {
     let features: Vec<&str> = missing.iter().map(|missing| missing.feature.as_str()).collect();
     assert!(features.contains(&"namespaces"), "{features:?}");
     assert!(features.contains(&"protection of .git and .iris"), "{features:?}");
+    // A command of another user than the server's has no file to change there.
+    let modes = features.contains(&"protection of the modes of files outside");
+    assert_eq!(modes, !is_root(), "{features:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_kernel_lacks_is_noticed_and_named() {
+    let lab = Lab::new().await;
+    let tools = tempfile::tempdir().expect("a directory");
+    set_mode(tools.path(), 0o755);
+    let best = lab.sandbox.tier();
+    for (part, tier, expected) in [
+        ("landlock", Tier::S0, "landlock of S2"),
+        ("seccomp", Tier::S0, "seccomp of S2"),
+        ("namespaces", Tier::S2, "namespaces of S3"),
+        ("mounts", Tier::S2, "of S3"),
+    ] {
+        let launcher = tools.path().join(format!("launcher-{part}"));
+        fs::copy(example("old_kernel"), &launcher).expect("a copy");
+        let sandbox = Sandbox::start(Config { launcher: Some(launcher), ..config() }).await;
+        let features: Vec<&str> =
+            sandbox.missing().iter().map(|missing| missing.feature.as_str()).collect();
+        // Bubblewrap would make it a little better.
+        let found = if sandbox.tier() == Tier::S1 { Tier::S0 } else { sandbox.tier() };
+        assert_eq!(found, tier.min(best), "without {part}: {features:?}");
+        assert!(features.iter().any(|feature| feature.ends_with(expected)), "{features:?}");
+        let ran = sandbox.run(lab.shell("true")).await;
+        let is_refused = matches!(ran, Err(SandboxError::Unavailable { .. }));
+        assert_eq!(is_refused, tier < Tier::S2, "without {part}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_launcher_that_is_started_by_hand_does_nothing() {
+    for arguments in [&["__sandbox"][..], &["__sandbox", "probe"], &["__sandbox", "other"]] {
+        let mut launcher = std::process::Command::new(example("launcher"));
+        let output = launcher.args(arguments).stdin(std::process::Stdio::null()).output();
+        let output = output.expect("a process");
+        assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
