@@ -71,6 +71,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("iris-protocol", &[]),
     ("iris-agent", &["iris-protocol"]),
     ("iris-workspace", &["iris-protocol"]),
+    ("iris-sandbox", &[]),
     ("iris-store", &["iris-protocol"]),
     ("iris-client", &["iris-protocol"]),
     ("iris-backup", &["iris-protocol", "iris-store"]),
@@ -100,6 +101,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "iris-client",
             "iris-llm",
             "iris-protocol",
+            "iris-sandbox",
             "iris-store",
             "iris-tools",
         ],
@@ -123,6 +125,9 @@ const FENCES: &[(&str, &[&str])] = &[
     ("cap-std", &["iris-backup", "iris-workspace"]),
     ("jsonwebtoken", &["iris-auth"]),
     ("argon2", &["iris-auth"]),
+    ("landlock", &["iris-sandbox"]),
+    ("nix", &["iris-sandbox"]),
+    ("seccompiler", &["iris-sandbox"]),
 ];
 
 /// The crate that only tests use; it may use everything.

@@ -85,7 +85,8 @@ impl Sandbox {
 
     /// Runs a command and waits until nothing of it runs any more.
     ///
-    /// Takes at most the request's timeout, the configured grace and three seconds. When the future is
+    /// Takes at most the request's timeout, the configured grace and five seconds, and about a millisecond
+    /// of the calling thread. When the future is
     /// dropped, all processes of the command are killed. Needs a tokio runtime with I/O and time.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::fs::{Access, AtFlags, accessat};
+use rustix::io::Errno;
+use rustix::process::{getppid, test_kill_process};
 
 use super::syscalls::Filter;
 use super::{At, Trouble, accesses, directory, namespaces};
@@ -76,7 +78,19 @@ fn confine(policy: &Policy, places: &Places) -> Result<(), Trouble> {
     let filter = Filter::new(policy.network, policy.has_namespaces)?;
     let writable = [places.project.as_fd(), places.scratch.as_fd()];
     accesses::enforce(accesses::rules(&writable, &policy.extra_read_only, policy.has_namespaces)?)?;
-    filter.enforce()
+    filter.enforce()?;
+    check_signals()
+}
+
+/// Makes sure that [`signal_all`] will not reach the server, nor anybody else outside.
+fn check_signals() -> Result<(), Trouble> {
+    // Process 1 of a namespace has no parent in it.
+    let Some(server) = getppid() else { return Ok(()) };
+    match test_kill_process(server) {
+        Err(Errno::PERM) => Ok(()),
+        Ok(()) => Err(io::Error::other("the server can be signalled")).at("landlock for signals"),
+        Err(error) => Err(error).at("landlock for signals"),
+    }
 }
 
 fn spawn(policy: &Policy, places: Places) -> Result<u32, Trouble> {

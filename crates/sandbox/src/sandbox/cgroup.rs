@@ -14,6 +14,8 @@ use crate::error::SandboxError;
 
 /// How the groups of this server begin.
 const PREFIX: &str = "iris-sandbox-";
+/// Processes and threads of a launcher, which is in the group too.
+const LAUNCHER_TASKS: u64 = 8;
 /// How often, and how many times, a group is looked at that still has processes in it.
 const EMPTY_WAIT: Duration = Duration::from_millis(5);
 const EMPTY_LOOKS: usize = 200;
@@ -52,7 +54,7 @@ impl Group {
         let path = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
         fs::create_dir(&path)?;
         let group = Self { path };
-        group.limit("pids.max", limits.processes)?;
+        group.limit("pids.max", limits.processes.saturating_add(LAUNCHER_TASKS))?;
         group.limit("memory.max", limits.memory_bytes)?;
         group.limit("memory.swap.max", 0)?;
         Ok(group)

@@ -202,6 +202,10 @@ async fn no_way_out_works_inside_and_each_works_outside() {
                 wrong.push(format!("{name}: does not work outside: {outside:?}"));
             }
         }
+        // Commands are killed by a signal to all processes that they can signal themselves.
+        let mut surroundings = surroundings;
+        let has_ended = surroundings.victim.try_wait().expect("a process").is_some();
+        assert!(!has_ended, "a process outside was killed");
         let tier = lab.sandbox.tier();
         assert!(wrong.is_empty(), "in {tier}:\n{}", wrong.join("\n"));
     }
