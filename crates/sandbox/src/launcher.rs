@@ -124,6 +124,9 @@ fn serve(lifeline: &mut UnixStream) -> Result<(), Trouble> {
             warden::run(policy, stdin, lifeline)
         }
         // The process inside tells the server itself how it went; if it cannot, its end does.
-        Side::Outside => wait(WaitOptions::empty()).at("the wait").map(drop),
+        Side::Outside => {
+            warden::close_output()?;
+            wait(WaitOptions::empty()).at("the wait").map(drop)
+        }
     }
 }

@@ -14,6 +14,7 @@ use rustix::process::{
     DumpableBehavior, WaitOptions, WaitStatus, fchdir, getpid, set_child_subreaper,
     set_dumpable_behavior, umask, wait,
 };
+use rustix::stdio::{dup2_stderr, dup2_stdout};
 
 use super::jail::{self, Places, Wish};
 use super::limits::{self, FirstToGo};
@@ -55,9 +56,18 @@ pub(super) fn run(
     first_to_go.raise()?;
     let command = jail::start(policy, places, wanted)?;
     first_to_go.restore()?;
+    close_output()?;
 
     let report = reap(command, &wishes);
     write_json(lifeline, &report).at("the report")
+}
+
+/// Closes this process's ends of the pipe to the server, so that it ends when the command has ended.
+pub(super) fn close_output() -> Result<(), Trouble> {
+    let nowhere =
+        open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at("the output")?;
+    dup2_stdout(&nowhere).at("the output")?;
+    dup2_stderr(&nowhere).at("the output")
 }
 
 /// A pipe to read this from, which a thread fills until nobody reads it any more.

@@ -73,13 +73,14 @@ impl Supervisor {
     ///
     /// What the socket said, `UnexpectedEof` for a launcher that ended without a report.
     pub(super) async fn supervise(
-        mut self,
+        self,
         lifeline: UnixStream,
         frames: Vec<u8>,
         output: pipe::Receiver,
         output_bytes_max: usize,
         progress: Option<mpsc::Sender<Vec<u8>>>,
     ) -> io::Result<Ended> {
+        let waits = self.waits;
         let mut capture = Capture::new(output_bytes_max);
         let mut draining = Box::pin(drain(output, &mut capture, progress));
         let mut is_drained = false;
@@ -94,7 +95,7 @@ impl Supervisor {
         };
         if !is_drained {
             // The last process has ended, and with it the last that could write.
-            drop(timeout(self.waits.drain, &mut draining).await);
+            drop(timeout(waits.drain, &mut draining).await);
         }
         drop(draining);
         let (report, reason) = watched?;
@@ -110,21 +111,21 @@ impl Supervisor {
         Ok(Ended { report, status, output: capture.finish() })
     }
 
-    /// Until the launcher is gone.
+    /// Until nothing of the command is left.
     async fn watch(
-        &mut self,
+        mut self,
         mut lifeline: UnixStream,
         frames: &[u8],
     ) -> io::Result<(Report, Option<Reason>)> {
         let result = self.talk(&mut lifeline, frames).await;
         // For a launcher that still lives this means to kill everything.
         drop(lifeline);
-        if timeout(self.waits.end, self.launcher.wait()).await.is_err() {
-            self.launcher.start_kill()?;
-            self.launcher.wait().await?;
-        }
-        if let Some(group) = self.group.take() {
-            group.remove().await;
+        let ending = end(self.launcher, self.group.take(), self.waits);
+        if result.is_ok() {
+            // It has outlived the command; the kernel takes a while to undo its namespaces.
+            tokio::spawn(ending);
+        } else {
+            ending.await?;
         }
         result
     }
@@ -177,6 +178,22 @@ impl Supervisor {
             drop(writer.write_all(&[wish]).await);
         }
     }
+}
+
+/// Waits for the end of a launcher, and removes its group.
+///
+/// # Errors
+///
+/// What the kernel said of its own child.
+async fn end(mut launcher: Child, group: Option<Group>, waits: Waits) -> io::Result<()> {
+    if timeout(waits.end, launcher.wait()).await.is_err() {
+        launcher.start_kill()?;
+        launcher.wait().await?;
+    }
+    if let Some(group) = group {
+        group.remove().await;
+    }
+    Ok(())
 }
 
 /// How far a command has been told to end.
