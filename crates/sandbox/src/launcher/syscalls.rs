@@ -19,6 +19,8 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// The highest number of a system call that was looked at for the lists below (`listns`, Linux 6.19).
 const KNOWN_MAX: u32 = 470;
+/// Into how many pieces the list of calls is divided.
+const PIECES: usize = 8;
 /// Calls of the x32 ABI have this bit set (`__X32_SYSCALL_BIT` of `asm/unistd.h`).
 const X32_BIT: u32 = 0x4000_0000;
 
@@ -39,15 +41,37 @@ impl Filter {
     }
 }
 
-/// The part that knows the calls: refuses with `EPERM`, and kills programs of other architectures.
+/// The part that knows the calls: refuses with `EPERM`, and kills programs of other architectures. It begins
+/// with the number loaded.
+///
+/// It is made of pieces, each for a range of numbers and with a jump over it before it: the kernel runs a
+/// new filter for every number there is, and one long list would take it several times as long.
 fn compile(
     network: Network,
     has_namespaces: bool,
 ) -> Result<BpfProgram, seccompiler::BackendError> {
-    let rules = rules(network, has_namespaces)?;
     let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let arch = std::env::consts::ARCH.try_into()?;
-    SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()
+    let at_least = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+    let mut rules = rules(network, has_namespaces)?;
+    let calls = rules.len().div_ceil(PIECES);
+    let mut program = BpfProgram::new();
+    loop {
+        let next = rules.keys().nth(calls).copied();
+        let rest = next.map(|next| (next, rules.split_off(&next)));
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse.clone(), arch)?;
+        let piece: BpfProgram = filter.try_into()?;
+        let Some((next, others)) = rest else {
+            program.extend(piece);
+            return Ok(program);
+        };
+        // Numbers and lengths are small.
+        program.push(jump(at_least, u32::try_from(next).unwrap_or(u32::MAX), 0, 1));
+        let length = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        program.push(statement(libc::BPF_JMP | libc::BPF_JA, length));
+        program.extend(piece);
+        rules = others;
+    }
 }
 
 /// The part before it: kills for calls of the x32 ABI, and answers `ENOSYS`, which programs take for an
