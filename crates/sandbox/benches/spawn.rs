@@ -1,7 +1,8 @@
 //! What the sandbox costs: `true` inside of it, less a plain `true`, taken in turns.
 //!
 //! `cargo bench -p iris-sandbox` prints the medians. As root, commands run as the user 10999. The
-//! variable `IRIS_LAUNCHER` names another executable as launcher than this one, such as the server.
+//! variable `IRIS_LAUNCHER` names another executable as launcher than this one, such as the server;
+//! `IRIS_TIER=S2` leaves namespaces out, and `IRIS_CGROUP` names a directory to make groups in.
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench prints and ends at once")]
 
@@ -45,6 +46,8 @@ async fn measure() -> bool {
         minimum: Tier::S2,
         uid: is_root.then_some(UID),
         launcher: std::env::var_os("IRIS_LAUNCHER").map(PathBuf::from),
+        cgroup: std::env::var_os("IRIS_CGROUP").map(PathBuf::from),
+        namespaces: std::env::var_os("IRIS_TIER").is_none_or(|tier| tier != "S2"),
         ..Config::default()
     })
     .await;
