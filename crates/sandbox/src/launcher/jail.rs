@@ -7,7 +7,7 @@ use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -41,27 +41,51 @@ pub(super) struct Places {
     pub(super) stdin: Option<PipeReader>,
 }
 
-/// Goes behind the walls, starts the command in the working directory of this process, and then carries
-/// out what is wanted of it. Answers with the first process of the command.
-pub(super) fn start(
-    policy: Policy,
-    places: Places,
-    wanted: Receiver<Wish>,
-) -> Result<u32, Trouble> {
-    let (started, outcome) = channel();
-    let jail = thread::Builder::new().name("jail".to_owned());
-    jail.spawn(move || {
-        let result = confine(&policy, &places).and_then(|()| spawn(&policy, places));
-        let is_running = result.is_ok();
-        if started.send(result).is_ok() && is_running {
-            carry_out(&wanted);
-        }
-    })
-    .at("a thread")?;
-    outcome.recv().at("a thread")?
+/// The thread, which waits for what the command works with.
+pub(super) struct Jail {
+    places: Sender<Places>,
+    outcome: Receiver<Result<u32, Trouble>>,
 }
 
-fn confine(policy: &Policy, places: &Places) -> Result<(), Trouble> {
+impl Jail {
+    /// Starts the thread, which does what it can do alone: some of it takes the kernel long.
+    ///
+    /// When the command runs, it carries out what is wanted of it.
+    pub(super) fn start(policy: Policy, wanted: Receiver<Wish>) -> Result<Self, Trouble> {
+        let (places, opened) = channel();
+        let (started, outcome) = channel();
+        let jail = thread::Builder::new().name("jail".to_owned());
+        jail.spawn(move || {
+            let result = start_command(&policy, &opened);
+            let is_running = result.is_ok();
+            if started.send(result).is_ok() && is_running {
+                carry_out(&wanted);
+            }
+        })
+        .at("a thread")?;
+        Ok(Self { places, outcome })
+    }
+
+    /// Goes behind the walls and starts the command in the working directory of this process. Answers with
+    /// the first process of the command.
+    pub(super) fn enter(self, places: Places) -> Result<u32, Trouble> {
+        // A thread that has ended has left the reason.
+        drop(self.places.send(places));
+        self.outcome.recv().at("a thread")?
+    }
+}
+
+fn start_command(policy: &Policy, opened: &Receiver<Places>) -> Result<u32, Trouble> {
+    if policy.has_namespaces {
+        namespaces::separate_network(policy.network)?;
+    }
+    let filter = Filter::new(policy.network, policy.has_namespaces)?;
+    let places = opened.recv().at("a thread")?;
+    confine(policy, &places, &filter)?;
+    spawn(policy, places)
+}
+
+fn confine(policy: &Policy, places: &Places, filter: &Filter) -> Result<(), Trouble> {
     if let (Some(identity), false) = (policy.identity, policy.has_namespaces) {
         namespaces::become_user(identity)?;
     }
@@ -75,7 +99,6 @@ fn confine(policy: &Policy, places: &Places) -> Result<(), Trouble> {
         accessat(opened, ".", needed, AtFlags::empty())
             .map_err(|error| directory(role, path, error))?;
     }
-    let filter = Filter::new(policy.network, policy.has_namespaces)?;
     let writable = [places.project.as_fd(), places.scratch.as_fd()];
     accesses::enforce(accesses::rules(&writable, &policy.extra_read_only, policy.has_namespaces)?)?;
     filter.enforce()?;

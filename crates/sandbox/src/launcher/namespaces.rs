@@ -10,7 +10,7 @@ use rustix::thread::{
 };
 
 use super::kernel::{self, Side};
-use super::{At, Trouble};
+use super::{At, Trouble, loopback};
 use crate::config::Network;
 use crate::policy::{Identity, Policy};
 
@@ -23,20 +23,31 @@ pub(super) fn enter(policy: &Policy) -> Result<Side, Trouble> {
     let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
     // A change of user has given the files of this process in /proc to root, among them the maps below.
     set_dumpable_behavior(DumpableBehavior::Dumpable).at("the user namespace")?;
-    let mut flags = CloneFlags::CLONE_NEWUSER
+    let flags = CloneFlags::CLONE_NEWUSER
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
-    if policy.network != Network::On {
-        flags |= CloneFlags::CLONE_NEWNET;
-    }
     unshare(flags).at("namespaces")?;
     // Without this the kernel takes no map of groups from an ordinary user (user_namespaces(7)).
     fs::write("/proc/self/setgroups", "deny").at("the map of groups")?;
     fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).at("the map of users")?;
     fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).at("the map of groups")?;
     kernel::split().at("the process inside")
+}
+
+/// Gives this thread a network of its own, unless it is to have that of the host. A namespace belongs to a
+/// thread and what it starts; this one takes the kernel the longest, so it is not made with the others.
+pub(super) fn separate_network(network: Network) -> Result<(), Trouble> {
+    if network == Network::On {
+        return Ok(());
+    }
+    unshare(CloneFlags::CLONE_NEWNET).at("the network namespace")?;
+    if network == Network::Loopback {
+        // It is there and down.
+        loopback::bring_up().at("the loopback interface")?;
+    }
+    Ok(())
 }
 
 /// Gives up all capabilities of this thread, and with them those of what it starts.

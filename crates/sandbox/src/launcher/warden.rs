@@ -16,10 +16,9 @@ use rustix::process::{
 };
 use rustix::stdio::{dup2_stderr, dup2_stdout};
 
-use super::jail::{self, Places, Wish};
+use super::jail::{Jail, Places, Wish};
 use super::limits::{self, FirstToGo};
-use super::{At, Trouble, directory, loopback, root};
-use crate::config::Network;
+use super::{At, Trouble, directory, root};
 use crate::policy::{KILL, Policy, Report, TERMINATE, write_json};
 
 /// New files of a command that runs as another user than the server are for its group too.
@@ -31,10 +30,12 @@ pub(super) fn run(
     stdin: Option<Vec<u8>>,
     lifeline: &mut UnixStream,
 ) -> Result<(), Trouble> {
-    // The namespace has been given a loopback interface that is down.
-    if policy.network == Network::Loopback {
-        loopback::bring_up().at("the loopback interface")?;
-    }
+    // Before the command starts: it may leave no room for another thread.
+    let (wishes, wanted) = channel();
+    let jail = Jail::start(policy.clone(), wanted)?;
+    let (socket, theirs) = (lifeline.try_clone().at("the socket")?, wishes.clone());
+    let listening = thread::Builder::new().name("lifeline".to_owned());
+    listening.spawn(move || listen(socket, &theirs)).at("a thread")?;
     let mut first_to_go = FirstToGo::begin()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("the hiding of memory")?;
     // Those whose parents end become children of this process, so that it sees the last one end.
@@ -47,14 +48,9 @@ pub(super) fn run(
     if policy.identity.is_some() {
         umask(UMASK_SHARED);
     }
-    // Before the command starts: it may leave no room for another thread.
-    let (wishes, wanted) = channel();
-    let (socket, theirs) = (lifeline.try_clone().at("the socket")?, wishes.clone());
-    let listening = thread::Builder::new().name("lifeline".to_owned());
-    listening.spawn(move || listen(socket, &theirs)).at("a thread")?;
     let places = Places { stdin: stdin.map(feed).transpose()?, ..places };
     first_to_go.raise()?;
-    let command = jail::start(policy, places, wanted)?;
+    let command = jail.enter(places)?;
     first_to_go.restore()?;
     close_output()?;
 
