@@ -115,13 +115,13 @@ fn serve(lifeline: &mut UnixStream) -> Result<(), Trouble> {
     // Fails for the leader of a process group only, which the server does not make of a launcher.
     setsid().at("the session")?;
     if !policy.has_namespaces {
-        return warden::run(policy, stdin, lifeline);
+        return warden::run(&policy, stdin, lifeline);
     }
     match namespaces::enter(&policy)? {
         Side::Inside => {
             // Whoever kills the process outside kills this one, and so all others.
             set_parent_process_death_signal(Some(Signal::KILL)).at("the signal of the parent")?;
-            warden::run(policy, stdin, lifeline)
+            warden::run(&policy, stdin, lifeline)
         }
         // The process inside tells the server itself how it went; if it cannot, its end does.
         Side::Outside => {

@@ -26,7 +26,7 @@ const UMASK_SHARED: Mode = Mode::from_raw_mode(0o002);
 
 /// Runs the command, and tells the server how it ended when nothing of it is left.
 pub(super) fn run(
-    policy: Policy,
+    policy: &Policy,
     stdin: Option<Vec<u8>>,
     lifeline: &mut UnixStream,
 ) -> Result<(), Trouble> {
@@ -41,9 +41,9 @@ pub(super) fn run(
     // Those whose parents end become children of this process, so that it sees the last one end.
     set_child_subreaper(Some(getpid())).at("the adoption of orphans")?;
     if policy.has_namespaces {
-        root::build(&policy)?;
+        root::build(policy)?;
     }
-    let places = open_places(&policy)?;
+    let places = open_places(policy)?;
     limits::apply(&policy.limits, policy.has_namespaces)?;
     if policy.identity.is_some() {
         umask(UMASK_SHARED);
