@@ -10,6 +10,7 @@ use iris::config::{Config, Flags};
 use iris::demo::{self, DemoOptions};
 use iris::{http, logging, logs, maintenance, top};
 use iris_actors::LogControl;
+use iris_sandbox::LAUNCHER_ARGUMENT;
 use tokio::signal;
 
 /// A headless, multi-user, real-time backend for AI agents.
@@ -65,6 +66,10 @@ const EXIT_CONFIG: u8 = 78;
 const SETUP_TOKEN_IN_SHELL: &str = "'\"$IRIS_SETUP_TOKEN\"'";
 
 fn main() -> ExitCode {
+    // The sandbox starts this executable again for each command, and waits for it.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == LAUNCHER_ARGUMENT) {
+        return iris_sandbox::launcher_main();
+    }
     let cli = Cli::parse();
     match cli.command {
         None => serve(cli.flags),

@@ -1,0 +1,138 @@
+//! What a command takes is bounded (C6, C7).
+
+use iris_sandbox::{Config, Limits, Status};
+
+use crate::lab::{Lab, config, example, is_root, labs};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_bomb_meets_the_limit_of_processes_and_is_gone_at_the_end() {
+    for namespaces in [true, false] {
+        let limits = Limits { processes: 40, ..Limits::default() };
+        let lab = Lab::with(Config { limits, namespaces, ..config() }).await;
+        let mut request =
+            lab.shell("b() { b | b & }; b 2>&1; for i in $(seq 2000); do sleep 60 & done");
+        request.timeout = std::time::Duration::from_secs(3);
+        let finished = lab.sandbox.run(request).await.expect("a run");
+        let text = finished.output.text();
+        assert!(text.contains("fork"), "{:?} `{text}`", finished.status);
+        assert_eq!(lab.text("echo works again").await, "works again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_command_has_a_limit_of_processes_of_its_own() {
+    let limits = Limits { processes: 30, ..Limits::default() };
+    let lab = Lab::with(Config { limits, ..config() }).await;
+    if !lab.is_isolated() {
+        return;
+    }
+    // Twice 20 would not fit into one limit of 30.
+    let line = "for i in $(seq 20); do sleep 99999 & done; echo up; read -r line < /dev/zero & jobs -r | wc -l";
+    let (first, second) = tokio::join!(lab.run(line), lab.run(line));
+    for finished in [first, second] {
+        assert_eq!(finished.output.text(), "up\n21\n");
+    }
+}
+
+/// A line of shell that asks for this much memory at once.
+fn allocate(kind: &str, gib: u64) -> String {
+    format!("{} {kind} {gib}", example("glutton").display())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_bounded() {
+    for lab in labs().await {
+        for kind in ["private", "shared"] {
+            let finished = lab.run(&allocate(kind, 64)).await;
+            let text = finished.output.text();
+            assert_eq!(finished.status, Status::Exited(1), "{kind}: {text}");
+            // Outside of the sandbox the kernel promises it, as long as nothing is written there.
+            let outside = lab.outside(&allocate(kind, 64), true);
+            assert!(outside.status.success(), "{kind}: {outside:?}");
+        }
+        assert_eq!(lab.run(&allocate("private", 1)).await.status, Status::Exited(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_descriptors_time_and_core_files_are_bounded() {
+    let limits =
+        Limits { file_bytes: 1024 * 1024, open_files: 64, cpu_seconds: 1, ..Limits::default() };
+    let lab = Lab::with(Config { limits, ..config() }).await;
+    let finished = lab.run("exec head -c 100G /dev/zero > big").await;
+    assert_eq!(finished.status, Status::Signalled(25), "not SIGXFSZ"); // signal(7)
+    assert_eq!(lab.text("stat -c %s big").await, "1048576");
+
+    let finished =
+        lab.run("for i in $(seq 3 200); do eval \"exec $i</dev/null\" || exit 9; done").await;
+    let text = finished.output.text();
+    assert!(text.contains("Too many open files") || text.contains("Bad file descriptor"), "{text}");
+
+    let finished = lab.run("exec sh -c 'while :; do :; done'").await;
+    // Both limits of processor time are the same, so it is killed and not only told.
+    assert_eq!(finished.status, Status::Signalled(9));
+    assert_eq!(lab.text("ulimit -c; ulimit -Hc").await, "0\n0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_are_the_first_to_go_when_memory_runs_out() {
+    let lab = Lab::with(Config { namespaces: false, ..config() }).await;
+    let isolated = Lab::new().await;
+    if isolated.is_isolated() {
+        assert_eq!(isolated.text("cat /proc/self/oom_score_adj").await, "1000");
+    }
+    // Without a /proc of its own a command cannot look, so somebody outside does.
+    lab.sandbox.share_directory(&lab.path("project")).expect("a directory");
+    let mut request = lab.shell("echo $$; read -r line < /dev/stdin; sleep 99999");
+    let (progress, mut pieces) = tokio::sync::mpsc::channel(4);
+    let (cancel, cancelled) = tokio::sync::oneshot::channel();
+    (request.progress, request.cancel) = (Some(progress), Some(cancelled));
+    let look = async {
+        let piece = pieces.recv().await.expect("a number");
+        let pid = String::from_utf8(piece).expect("text");
+        let score = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", pid.trim()));
+        cancel.send(()).expect("a run");
+        score.expect("a score").trim().to_owned()
+    };
+    let (_, score) = tokio::join!(lab.sandbox.run(request), look);
+    assert_eq!(score, "1000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_the_kernel_is_used_and_removed() {
+    let Some(parent) = std::env::var_os("IRIS_TEST_CGROUP").map(std::path::PathBuf::from) else {
+        return;
+    };
+    assert!(is_root(), "groups of the kernel are root's");
+    let groups = |parent: &std::path::Path| {
+        let names = std::fs::read_dir(parent).expect("a directory").filter_map(Result::ok);
+        let mine = format!("iris-sandbox-{}-", std::process::id());
+        names.filter(|name| name.file_name().to_string_lossy().starts_with(&mine)).count()
+    };
+    let lab = Lab::with(Config { cgroup: Some(parent.clone()), ..config() }).await;
+    let mut request = lab.shell("echo up; sleep 99999");
+    let (progress, mut pieces) = tokio::sync::mpsc::channel(4);
+    let (cancel, cancelled) = tokio::sync::oneshot::channel();
+    (request.progress, request.cancel) = (Some(progress), Some(cancelled));
+    let look = async {
+        pieces.recv().await.expect("a line");
+        let count = groups(&parent);
+        cancel.send(()).expect("a run");
+        count
+    };
+    let (finished, count) = tokio::join!(lab.sandbox.run(request), look);
+    assert_eq!((finished.expect("a run").status, count), (Status::Cancelled, 1));
+    let begun = std::time::Instant::now();
+    while groups(&parent) > 0 && begun.elapsed() < crate::lab::PATIENCE {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(groups(&parent), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_no_group_of_the_kernel_is_reported() {
+    let cgroup = Some(std::env::temp_dir());
+    let sandbox = iris_sandbox::Sandbox::start(Config { cgroup, ..config() }).await;
+    let missing: Vec<String> = sandbox.missing().iter().map(ToString::to_string).collect();
+    assert!(missing.iter().any(|line| line.contains("cgroup v2")), "{missing:?}");
+}
