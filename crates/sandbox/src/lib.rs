@@ -5,6 +5,21 @@
 //! which is the same executable started again: its `main` calls [`launcher_main`] before anything else.
 //! docs/sandbox.md says what each tier holds and what it does not.
 //!
+//! ```no_run
+//! # async fn example() -> Result<(), iris_sandbox::SandboxError> {
+//! use iris_sandbox::{Command, Config, Request, Sandbox, Status};
+//!
+//! let sandbox = Sandbox::start(Config::default()).await;
+//! let command = Command::Shell("cargo test".to_owned());
+//! let request = Request::new(command, "/srv/iris/project".into(), "/srv/iris/scratch".into());
+//! let finished = sandbox.run(request).await?;
+//! if finished.status == Status::Exited(0) {
+//!     println!("{}", finished.output.text());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Deliberately absent: who may run what, and any way to run a command without a sandbox.
 
 mod config;

@@ -32,6 +32,10 @@ impl Output {
 /// Bytes as text that can be shown: what is no UTF-8 replaced, the escape sequences of terminals
 /// (ECMA-48 section 5: control sequences and control strings) and control characters other than tab and
 /// line feed taken out.
+///
+/// ```
+/// assert_eq!(iris_sandbox::plain_text(b"\x1b[1mbold\x1b[0m\r\n\xff"), "bold\n\u{fffd}");
+/// ```
 pub fn plain_text(bytes: &[u8]) -> String {
     let decoded = String::from_utf8_lossy(bytes);
     let mut text = String::with_capacity(decoded.len());

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use iris_sandbox::{Command, Network, STDIN_BYTES_MAX, Status};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::lab::{Lab, UID, is_root, labs};
+use crate::lab::{Lab, UID, example, is_root, labs};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_environment_is_made_and_not_inherited() {
@@ -159,7 +159,10 @@ async fn a_command_can_do_its_work() {
             assert_eq!(lab.text(line).await, expected, "`{line}` in {}", lab.sandbox.tier());
         }
         if lab.is_isolated() {
-            assert_eq!(lab.text("echo z > /tmp/z && cat $TMPDIR/z").await, "z");
+            // A directory of names when what is given to commands lies there.
+            if !example("launcher").starts_with("/tmp") {
+                assert_eq!(lab.text("echo z > /tmp/z && cat $TMPDIR/z").await, "z");
+            }
             assert_eq!(lab.text("ls / | grep -cE '^(usr|proc|dev|etc)$'").await, "4");
             assert_eq!(lab.text("ps -e --no-headers | wc -l | tr -d ' '").await.len(), 1);
         }
@@ -197,11 +200,11 @@ async fn loopback_is_a_network_of_its_own() {
     let itself = run(Network::Loopback, "echo x > /dev/tcp/127.0.0.1/9").await.output.text();
     assert!(itself.contains("Connection refused"), "{itself}");
     for refused in ["raw", "packet", "vsock", "alg", "netlink_audit"] {
-        let line = format!("{} {refused}", crate::lab::example("intruder").display());
+        let line = format!("{} {refused}", example("intruder").display());
         assert_eq!(run(Network::On, &line).await.status, Status::Exited(1), "{refused}");
     }
     for allowed in ["inet", "inet6", "unix", "netlink"] {
-        let line = format!("{} {allowed}", crate::lab::example("intruder").display());
+        let line = format!("{} {allowed}", example("intruder").display());
         assert_eq!(run(Network::Loopback, &line).await.status, Status::Exited(0), "{allowed}");
     }
 }
