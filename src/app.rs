@@ -27,6 +27,7 @@ use iris_auth::{
 use iris_egress::{Config as EgressConfig, Egress, Exception};
 use iris_llm::{ConfigError as ModelConfigError, Models};
 use iris_protocol::LogSettings;
+use iris_sandbox::{Config as SandboxConfig, Sandbox};
 use iris_store::root::RootDatabase;
 use iris_store::{Storage, StoreError};
 use iris_tools::{ToolError, ToolRegistry, webfetch};
@@ -243,7 +244,11 @@ impl App {
             ..dependencies.watchdog
         };
         let (hop, stream_comments) = (dependencies.hop.clone(), dependencies.stream_comments);
-        let services = Arc::new(services(config, storage, dependencies)?);
+        let sandbox = match config.sandbox.clone() {
+            Some(config) => Some(sandbox(config).await),
+            None => None,
+        };
+        let services = Arc::new(services(config, storage, sandbox, dependencies)?);
         let supervision = services.supervision.clone();
         services.storage.on_change(move |is_full| supervision.log().disk(is_full));
         let owner = Node::start(Arc::clone(&services), root, Arc::new(open_root), arbiters());
@@ -353,6 +358,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
 fn services(
     config: Config,
     storage: Storage,
+    sandbox: Option<Sandbox>,
     dependencies: Dependencies,
 ) -> Result<Services, AppError> {
     let key = load_or_create_key(&config.jwt_secret_file)?;
@@ -369,7 +375,8 @@ fn services(
         clock: dependencies.clock,
         ids: dependencies.ids,
         models: Models::new(config.providers)?,
-        tools: Arc::new(tools(config.egress_allow)?),
+        tools: Arc::new(tools(config.egress_allow, sandbox.as_ref())?),
+        sandbox,
         access_tokens,
         refresh_tokens: RefreshTokens::new(key.as_bytes())?,
         passwords: Passwords::for_this_machine(),
@@ -405,10 +412,24 @@ fn services(
     })
 }
 
+/// Tries the sandbox out. A server without one works, but runs no commands.
+async fn sandbox(config: SandboxConfig) -> Sandbox {
+    let sandbox = Sandbox::start(config).await;
+    let tier = sandbox.tier();
+    match sandbox.check() {
+        Ok(()) => tracing::info!(%tier, "commands run in the sandbox"),
+        Err(error) => tracing::warn!(%tier, %error, "no commands can run"),
+    }
+    sandbox
+}
+
 /// The tools of the server. One without certificates to verify others with, as in a bare container, works but
 /// fetches nothing.
-fn tools(allow: Vec<Exception>) -> Result<ToolRegistry, ToolError> {
-    let tools = ToolRegistry::builtin()?;
+fn tools(allow: Vec<Exception>, sandbox: Option<&Sandbox>) -> Result<ToolRegistry, ToolError> {
+    let mut tools = ToolRegistry::builtin()?;
+    if let Some(sandbox) = sandbox {
+        tools = tools.with_bash(sandbox.clone())?;
+    }
     match Egress::new(EgressConfig { allow, ..EgressConfig::default() }) {
         Ok(egress) => tools.with(webfetch(Arc::new(egress))),
         Err(error) => {

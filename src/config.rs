@@ -24,6 +24,7 @@ use iris_auth::SetupToken;
 use iris_egress::Exception;
 use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::{LogFormat, ModelRef, limits::IMPORT_BYTES_MAX};
+use iris_sandbox::Config as SandboxConfig;
 use iris_store::project::Quotas;
 
 pub use error::ConfigError;
@@ -92,6 +93,8 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// What tools may fetch besides the public web.
     pub egress_allow: Vec<Exception>,
+    /// How commands are run; `None` means that none are, and that there is no tool `bash`.
+    pub sandbox: Option<SandboxConfig>,
     /// How long runs may go on after the signal to stop.
     pub drain: Duration,
     /// A project that nobody needs for this long is closed. Not zero.
@@ -195,6 +198,7 @@ impl Config {
             allowed_origins: top.parse_list("allowed_origins", parse::origin)?,
             allowed_hosts: top.parse_list("allowed_hosts", parse::host)?,
             egress_allow: top.parse_list("egress_allow", parse::egress_exception)?,
+            sandbox: sandbox(&mut top)?,
             drain: top.parse("drain_seconds", parse::drain)?.unwrap_or(DRAIN_DEFAULT),
             project_idle: top
                 .parse("project_idle_seconds", parse::seconds)?
@@ -235,6 +239,20 @@ impl Config {
         debug_assert!(top.keys_left().is_empty(), "keys not read: {:?}", top.keys_left());
         Ok(config)
     }
+}
+
+/// How commands are run. Where none are, the other keys are read all the same: a mistake is a mistake.
+fn sandbox(top: &mut Section) -> Result<Option<SandboxConfig>, ConfigError> {
+    let defaults = SandboxConfig::default();
+    let minimum = top.parse("sandbox_minimum", parse::sandbox_minimum)?;
+    let config = SandboxConfig {
+        uid: top.parse("sandbox_uid", parse::unprivileged_id)?,
+        gid: top.parse("sandbox_gid", parse::unprivileged_id)?,
+        extra_read_only: top.parse_list("sandbox_read_only", parse::absolute_path)?,
+        cgroup: top.parse("sandbox_cgroup", parse::absolute_path)?,
+        ..defaults
+    };
+    Ok(minimum.unwrap_or(Some(config.minimum)).map(|minimum| SandboxConfig { minimum, ..config }))
 }
 
 /// Keeps the variables that may be ours.

@@ -136,7 +136,13 @@ async fn ready(node: Data<Node>) -> Result<HttpResponse, RestError> {
     if node.is_ready().await {
         // A full disk is no reason to send people elsewhere: they can read, cancel and delete.
         let storage = if node.services.storage.is_full() { "full" } else { "ok" };
-        return Ok(HttpResponse::Ok().json(json!({ "status": "ready", "storage": storage })));
+        let sandbox = match &node.services.sandbox {
+            Some(sandbox) if sandbox.check().is_ok() => sandbox.tier().to_string(),
+            Some(_) => "unavailable".to_owned(),
+            None => "off".to_owned(),
+        };
+        let ready = json!({ "status": "ready", "storage": storage, "sandbox": sandbox });
+        return Ok(HttpResponse::Ok().json(ready));
     }
     let code = if node.is_draining() { ErrorCode::ShuttingDown } else { ErrorCode::Overloaded };
     Err(ApiError::from(code).into())

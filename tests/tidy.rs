@@ -81,7 +81,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("iris-backup", &["iris-protocol", "iris-store"]),
     ("iris-auth", &["iris-agent", "iris-protocol"]),
     ("iris-llm", &["iris-agent", "iris-protocol"]),
-    ("iris-tools", &["iris-agent", "iris-egress", "iris-protocol", "iris-workspace"]),
+    (
+        "iris-tools",
+        &[
+            "iris-agent",
+            "iris-egress",
+            "iris-protocol",
+            "iris-sandbox",
+            "iris-shell",
+            "iris-workspace",
+        ],
+    ),
     (
         "iris-actors",
         &[
@@ -90,6 +100,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "iris-backup",
             "iris-llm",
             "iris-protocol",
+            "iris-sandbox",
             "iris-store",
             "iris-tools",
             "iris-workspace",

@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use iris_protocol::{ApiError, ErrorCode, ProjectId};
+use iris_tools::Places;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
@@ -457,8 +458,11 @@ impl Start {
         })?;
         let id = self.id.clone();
         let storage = self.services.storage.clone();
-        let open =
-            move || OpenedProject::open(id, &places.database, &files, &storage, lease, resume);
+        let open = move || {
+            let database = places.database;
+            let places = Places::new(absolute(&files)?, absolute(&places.scratch)?);
+            OpenedProject::open(id, &database, places, &storage, lease, resume)
+        };
         let opened = tokio::task::spawn_blocking(open).await.map_err(|_| lost())??;
         let (started, handle) = oneshot::channel();
         let (services, vitals, directory) = (self.services, self.vitals, self.directory);
@@ -639,6 +643,14 @@ async fn taken(
     lease
 }
 
+/// A path that means the same wherever somebody stands.
+fn absolute(path: &Path) -> Result<PathBuf, ApiError> {
+    std::path::absolute(path).map_err(|error| {
+        tracing::error!(path = %path.display(), %error, "a path has no absolute form");
+        ApiError::new(ErrorCode::Internal, "the project's directory has no path")
+    })
+}
+
 /// Where a project's things are in the data directory.
 pub(crate) struct ProjectPlaces {
     /// Holds the others; deleted with the project.
@@ -646,12 +658,15 @@ pub(crate) struct ProjectPlaces {
     pub(crate) database: PathBuf,
     /// The files, where the project did not name a directory of its own.
     pub(crate) files: PathBuf,
+    /// For temporary files of its commands.
+    pub(crate) scratch: PathBuf,
 }
 
 impl ProjectPlaces {
     pub(crate) fn new(data_dir: &Path, id: &ProjectId) -> Self {
         let directory = data_dir.join("projects").join(id.as_str());
         let (database, files) = (directory.join("project.db"), directory.join("files"));
-        Self { directory, database, files }
+        let scratch = directory.join("scratch");
+        Self { directory, database, files, scratch }
     }
 }

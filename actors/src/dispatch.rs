@@ -505,6 +505,7 @@ async fn perform(
         Command::SupervisionList(request) => admin::supervision(node, request).await,
         Command::ServerBackupCreate(_) => backups::back_up_server(node, &grant, context).await,
         Command::ServerBackupList(_) => backups::list_server(node).await,
+        Command::UserManage(request) => admin::manage(node, &grant, request, context).await,
         Command::ServerPermissionList(_) => server_permissions::list(node).await,
         Command::ServerPermissionCreate(request) => {
             server_permissions::create(node, &grant, request, context).await

@@ -11,6 +11,7 @@ use iris_protocol::{
     Agent, ApiError, ErrorCode, PermissionLayer, PermissionRule, PermissionSetting, ProjectId,
     Role, Session, SessionId, SessionMode, UserId,
 };
+use iris_sandbox::Sandbox;
 use iris_store::StoreError;
 use iris_store::root::RootReader;
 use parking_lot::Mutex;
@@ -212,11 +213,24 @@ async fn effective_mode(
     }
 }
 
+/// Whether a user may have programs run on the server.
+pub(crate) async fn may_run_code(
+    project: &ProjectHandle,
+    user_id: &UserId,
+) -> Result<bool, StoreError> {
+    let user = project.root.user(user_id).await?;
+    Ok(user.is_some_and(|user| user.can_execute_code))
+}
+
 /// Refuses a mode that a user of that role may not choose, or that this server cannot have.
 ///
 /// # Errors
 /// `FORBIDDEN` and `SANDBOX_UNAVAILABLE`, both for `auto`.
-pub(crate) fn check_mode(mode: SessionMode, role: Role) -> Result<(), ApiError> {
+pub(crate) fn check_mode(
+    mode: SessionMode,
+    role: Role,
+    sandbox: Option<&Sandbox>,
+) -> Result<(), ApiError> {
     match mode {
         SessionMode::Default | SessionMode::AcceptEdits | SessionMode::Plan => Ok(()),
         SessionMode::Auto if role < Role::Admin => {
@@ -224,7 +238,12 @@ pub(crate) fn check_mode(mode: SessionMode, role: Role) -> Result<(), ApiError> 
             Err(ApiError::new(ErrorCode::Forbidden, message).reason("needs_admin"))
         }
         SessionMode::Auto => {
-            let message = "the mode `auto` needs a sandbox for commands, and this server has none";
+            let missing = match sandbox.map(Sandbox::check) {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) => error.to_string(),
+                None => "this server runs no commands".to_owned(),
+            };
+            let message = format!("the mode `auto` needs a sandbox: {missing}");
             Err(ApiError::new(ErrorCode::SandboxUnavailable, message))
         }
     }

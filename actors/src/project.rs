@@ -24,6 +24,7 @@ use iris_protocol::{ErrorCode, MessageId, PartId, ProjectId, SessionId, StreamKi
 use iris_store::project::{ProjectReader, RecoverRuns};
 use iris_store::root::{OutboxEntry, RootReader};
 use iris_store::{Command, StoredEvent, WriteContext};
+use iris_tools::Places;
 use iris_workspace::Workspace;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -88,6 +89,8 @@ pub struct ProjectHandle {
     pub(crate) rules: Arc<Cached<ProjectRules>>,
     /// Its files.
     pub workspace: Workspace,
+    /// Where its commands run.
+    pub(crate) places: Arc<Places>,
     /// Of its order of events.
     pub epoch: Arc<str>,
     /// Whether the root database names the project among those with unfinished work.
@@ -119,6 +122,7 @@ pub struct Project {
     reader: ProjectReader,
     rules: Arc<Cached<ProjectRules>>,
     workspace: Workspace,
+    places: Arc<Places>,
     epoch: Arc<str>,
     committed: Registry,
     rooms: Rooms,
@@ -249,6 +253,7 @@ impl Supervise for Project {
             reader: self.reader.clone(),
             rules: Arc::clone(&self.rules),
             workspace: self.workspace.clone(),
+            places: Arc::clone(&self.places),
             epoch: Arc::clone(&self.epoch),
             committed: Arc::clone(&self.committed),
             rooms: Rooms::new(self.id.clone()),

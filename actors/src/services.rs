@@ -9,6 +9,7 @@ use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{AccessTokens, Passwords, RefreshTokens, SetupToken};
 use iris_llm::Models;
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef};
+use iris_sandbox::Sandbox;
 use iris_store::Storage;
 use iris_store::project::Quotas;
 use iris_tools::ToolRegistry;
@@ -136,6 +137,8 @@ pub struct Services {
     pub models: Models,
     /// The tools of this server.
     pub tools: Arc<ToolRegistry>,
+    /// Where commands run; none where none may.
+    pub sandbox: Option<Sandbox>,
     /// Issues and checks access tokens.
     pub access_tokens: AccessTokens,
     /// Makes refresh tokens.

@@ -640,7 +640,9 @@ async fn resolved(
     }
     if let Decision::Approve(yes) = &mut command.decision {
         let (session_id, call_id) = (&command.session_id, &command.tool_call_id);
-        if let Err(error) = approving::prepare(&place, session_id, call_id, yes).await {
+        if let Err(error) =
+            approving::prepare(&place, session_id, call_id, command.by.as_ref(), yes).await
+        {
             return repeated::<ResolveApproval>(&place, context, error).await;
         }
     }

@@ -10,6 +10,7 @@ use iris_auth::SetupToken;
 use iris_egress::{Exception, ExceptionError};
 use iris_llm::{ApiKey, KindError, ProviderConfig, ProviderKind};
 use iris_protocol::{LogFormat, ModelRef, limits::BACKUPS_MAX};
+use iris_sandbox::Tier;
 use url::{Host, Url};
 
 use crate::logging::parse_filter;
@@ -183,6 +184,24 @@ pub(super) fn host(text: &str) -> Parsed<String> {
         return refuse(&text, "a host like `iris.example.com` or `iris.example.com:8443`");
     }
     Ok(text)
+}
+
+/// What has to be held for commands to run; none for no commands at all.
+pub(super) fn sandbox_minimum(text: &str) -> Parsed<Option<Tier>> {
+    match text {
+        "S2" => Ok(Some(Tier::S2)),
+        "S3" => Ok(Some(Tier::S3)),
+        "off" => Ok(None),
+        _ => refuse(text, "`S2`, `S3`, or `off` for no commands"),
+    }
+}
+
+/// The number of a user or group that is not root's.
+pub(super) fn unprivileged_id(text: &str) -> Parsed<u32> {
+    match text.parse() {
+        Ok(id) if id > 0 => Ok(id),
+        Ok(_) | Err(_) => refuse(text, "the number of a user or group, not 0"),
+    }
 }
 
 /// What tools may fetch besides the public web.

@@ -246,6 +246,9 @@ impl World {
             // What the whole project is about needs more: that has its own test.
             Operation::PermissionCreate => json!({ "sessionId": self.session,
                 "permission": "edit", "pattern": "a", "action": "ask" }),
+            Operation::UserManage => {
+                json!({ "userId": self.spare.id(), "canExecuteCode": true })
+            }
             Operation::ServerPermissionCreate => {
                 json!({ "permission": "edit", "pattern": "a", "action": "ask" })
             }

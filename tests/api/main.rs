@@ -18,6 +18,7 @@ mod agents;
 mod auth;
 mod backups;
 mod bad_input;
+mod bash;
 mod conformance;
 mod files;
 mod growth;

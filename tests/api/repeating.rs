@@ -304,6 +304,10 @@ impl World {
                 let [one, other] = [self.rule(p).await, self.rule(p).await];
                 ann(p, json!({ "permissionId": one }), json!({ "permissionId": other }))
             }
+            Operation::UserManage => {
+                let update = |user: &Person| json!({ "userId": user.id(), "canExecuteCode": true });
+                somebody(&self.operator, update(&self.carol), update(&self.dave))
+            }
             Operation::ServerPermissionCreate => somebody(&self.operator, rule("a"), rule("b")),
             Operation::ServerPermissionUpdate => {
                 let [one, other] = [self.server_rule().await, self.server_rule().await];

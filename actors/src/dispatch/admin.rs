@@ -3,10 +3,10 @@
 
 use iris_protocol::{
     ActorDetail, ActorGet, ActorList, ActorPage, ActorRestart, ActorStop, ApiError, ErrorCode,
-    LogSet, NodeInfo, SupervisionList, SupervisionPage, SupervisionRecord,
+    LogSet, NodeInfo, SupervisionList, SupervisionPage, SupervisionRecord, UserManage, UserPayload,
     limits::{SUPERVISION_RECORDS_DEFAULT, SUPERVISION_RECORDS_MAX},
 };
-use iris_store::root::{RecordAudit, SupervisionQuery};
+use iris_store::root::{RecordAudit, SetCanExecuteCode, SupervisionQuery};
 use serde_json::{Value, json};
 
 use super::{Done, Grant, done, done_at_length, internal, stored};
@@ -140,6 +140,26 @@ async fn audit(
         details,
     };
     write(&node.root, command, context).await.map_err(stored)
+}
+
+pub(super) async fn manage(
+    node: &Node,
+    grant: &Grant,
+    request: UserManage,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let UserManage { user_id: id, can_execute_code } = request;
+    let audit = RecordAudit {
+        at: node.services.clock.now_ms(),
+        user_id: grant.user_id()?.clone(),
+        action: "user.update".to_owned(),
+        target: id.to_string(),
+        request_id: current_request().map(|request| request.to_string()),
+        details: json!({ "canExecuteCode": can_execute_code }),
+    };
+    let command = SetCanExecuteCode { id, can_execute_code, audit };
+    let changed = write(&node.root, command, context).await.map_err(stored)?;
+    Ok(done(UserPayload { user: changed.output })?.at(None, changed.replayed))
 }
 
 pub(super) async fn supervision(node: &Node, request: SupervisionList) -> Result<Done, ApiError> {

@@ -17,7 +17,7 @@ use crate::project::ProjectHandle;
 use crate::{Node, write};
 
 /// Groups of tools that rules may name.
-const GROUPS: [&str; 3] = ["read", "edit", "*"];
+const GROUPS: [&str; 4] = ["read", "edit", "network", "*"];
 
 /// The caller's role in the project.
 pub(super) async fn role_of(node: &Node, grant: &Grant) -> Result<Role, ApiError> {

@@ -40,7 +40,7 @@ pub(super) async fn create(
     let agent = request.agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
     check_agent(&project, &node.services.tools, &agent).await?;
     let mode = request.mode.unwrap_or_default();
-    check_mode(mode, role_of(node, grant).await?)?;
+    check_mode(mode, role_of(node, grant).await?, node.services.sandbox.as_ref())?;
     let command = CreateSession {
         id: SessionId::from_bits(node.services.ids.next_bits()),
         title,
@@ -124,7 +124,7 @@ pub(super) async fn update(
         check_agent(&project, &node.services.tools, agent).await?;
     }
     if let Some(mode) = request.mode {
-        check_mode(mode, role_of(node, grant).await?)?;
+        check_mode(mode, role_of(node, grant).await?, node.services.sandbox.as_ref())?;
     }
     let command = UpdateSession {
         id: request.session_id,

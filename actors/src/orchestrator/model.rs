@@ -176,6 +176,11 @@ impl Caller {
         permissions::judge(project, services, Some(&session), &self.agent, &self.starter).await
     }
 
+    /// Whether the run's starter may have programs run.
+    pub(super) async fn may_run_code(&self) -> Result<bool, StoreError> {
+        permissions::may_run_code(&self.place.project, &self.starter).await
+    }
+
     /// A call runs when it is whole, its tool is one of the agent's, its arguments fit and the rules
     /// allow what it touches.
     async fn judged_call(
@@ -217,6 +222,12 @@ impl Caller {
         if let Err(error) = tools.validate(tool_name, input) {
             return Ok(Verdict::Refuse(error.to_string()));
         }
+        if let Some(error) = tool.unavailable() {
+            return Ok(Verdict::Refuse(error.to_string()));
+        }
+        if tool.runs_code() && !self.may_run_code().await? {
+            return Ok(Verdict::Deny(NO_CODE.to_owned()));
+        }
         let accesses = tool.accesses(input);
         let judgement = self.judge().await?.judge(&accesses);
         Ok(match judgement.action {
@@ -228,6 +239,9 @@ impl Caller {
         })
     }
 }
+
+/// What the model reads of a call that would run a program for somebody who may not.
+const NO_CODE: &str = "who started this run may not have programs run on this server";
 
 /// What a person is asked about a call. What no rule can name is not to be remembered.
 fn question(tool: &dyn Tool, input: &Value, accesses: &[Access], judged: Judgement) -> Question {

@@ -51,10 +51,11 @@ impl Orchestrator {
             return self.input(Input::ToolEnded { call_id, outcome }, ctx);
         };
         let Some(answerer) = &self.answerer else { return };
-        let timeout = services.settings.tool_timeout;
+        let timeout = tool.time_limit(&input).unwrap_or(services.settings.tool_timeout);
         let caller = Caller::of(&self.assignment, answerer.agent.clone());
         let workspace = self.assignment.place.project.workspace.clone();
         let read_log = Arc::clone(&self.assignment.read_log);
+        let places = Arc::clone(&self.assignment.place.project.places);
         let writing = tool.writes().then(|| Arc::clone(&self.tools.writing));
         let span = tracing::info_span!(
             parent: &self.span,
@@ -85,6 +86,7 @@ impl Orchestrator {
                 Err(error) => return ToolOutcome::Failed { error },
             };
             let context = ToolContext::new(workspace, read_log, Arc::new(judge));
+            let context = context.with_places(places);
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
             crash_point(CrashPoint::ToolStart);

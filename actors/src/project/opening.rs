@@ -11,6 +11,7 @@ use iris_protocol::{ApiError, ErrorCode, ProjectId};
 use iris_store::project::{ProjectDatabase, RecoverRuns};
 use iris_store::root::{ClearUnfinished, OutboxEntry};
 use iris_store::{Storage, StoreError, WriteContext, WriteTx};
+use iris_tools::Places;
 use iris_workspace::Workspace;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
@@ -164,6 +165,7 @@ pub(crate) struct OpenedProject {
     lease: OwnedMutexGuard<()>,
     rules: Arc<Cached<ProjectRules>>,
     workspace: Workspace,
+    places: Arc<Places>,
     head: u64,
     committed: Registry,
     resume: ResumePolicy,
@@ -175,7 +177,7 @@ impl OpenedProject {
     pub(crate) fn open(
         id: ProjectId,
         database: &Path,
-        files: &Path,
+        places: Places,
         storage: &Storage,
         lease: OwnedMutexGuard<()>,
         resume: ResumePolicy,
@@ -199,11 +201,22 @@ impl OpenedProject {
         let damage = watch(&database, &committed);
         database.use_storage(storage);
         let head = database.committed_head();
-        let workspace = Workspace::open(files).map_err(|error| {
+        let workspace = Workspace::open(&places.project).map_err(|error| {
             tracing::error!(project.id = %id, %error, "the project's directory could not be opened");
             ApiError::new(ErrorCode::ReadOnly, "the project's directory cannot be opened")
         })?;
-        Ok(Self { id, database, lease, rules, workspace, head, committed, resume, damage })
+        Ok(Self {
+            id,
+            database,
+            lease,
+            rules,
+            workspace,
+            places: Arc::new(places),
+            head,
+            committed,
+            resume,
+            damage,
+        })
     }
 
     /// What is wrong with the database, from the moment on that somebody notices.
@@ -226,6 +239,7 @@ impl OpenedProject {
         };
         let is_marked: Arc<AtomicBool> = Arc::default();
         let (id, workspace) = (self.id.clone(), self.workspace.clone());
+        let places = Arc::clone(&self.places);
         let (reader, epoch) = (self.database.reader(), Arc::from(self.database.epoch()));
         let (root, server_rules) = (news.root.reader.clone(), Arc::clone(&news.root.rules));
         let rules = Arc::clone(&self.rules);
@@ -246,6 +260,7 @@ impl OpenedProject {
                 reader,
                 rules: self.rules,
                 workspace: self.workspace,
+                places: self.places,
                 epoch,
                 database: OpenDatabase {
                     open: Some((self.database, self.lease)),
@@ -281,6 +296,7 @@ impl OpenedProject {
             server_rules,
             rules,
             workspace,
+            places,
             epoch,
             is_marked,
             holders,

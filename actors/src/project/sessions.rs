@@ -54,6 +54,7 @@ impl Project {
             server_rules: Arc::clone(&self.root.rules),
             rules: Arc::clone(&self.rules),
             workspace: self.workspace.clone(),
+            places: Arc::clone(&self.places),
             epoch: Arc::clone(&self.epoch),
             is_marked: Arc::clone(&self.is_marked),
             // A session holds up nothing: it is asked whether it is idle.

@@ -4,7 +4,7 @@
 use iris_agent::permissions::Access;
 use iris_protocol::{
     ApiError, Approval, ApprovalState, ErrorCode, JudgedAccess, PermissionAction, PermissionId,
-    PermissionSetting, Remember, SessionId, ToolCallId,
+    PermissionSetting, Remember, SessionId, ToolCallId, UserId,
 };
 use iris_store::StoreError;
 use iris_store::project::{NewRule, Yes};
@@ -19,12 +19,13 @@ use crate::permissions;
 ///
 /// # Errors
 /// `INVALID_REQUEST` for edited arguments that the tool does not take; `FORBIDDEN` with reason
-/// `denied_by_rule` when a rule denies what the call touches; `CONFLICT` with reason `not_rememberable`
+/// `no_code` for a user who may not have programs run, and `denied_by_rule` when a rule denies what the call touches; `CONFLICT` with reason `not_rememberable`
 /// when no rule could name it, with `tool_gone` when the tool does not exist any more.
 pub(super) async fn prepare(
     place: &SessionPlace,
     session_id: &SessionId,
     call_id: &ToolCallId,
+    by: Option<&UserId>,
     yes: &mut Yes,
 ) -> Result<(), ApiError> {
     let found = place.project.reader.approval(session_id.clone(), call_id.clone()).await;
@@ -36,6 +37,12 @@ pub(super) async fn prepare(
         let message = format!("there is no tool `{}` any more", approval.tool_name);
         return Err(ApiError::new(ErrorCode::Conflict, message).reason("tool_gone"));
     };
+    if let (true, Some(by)) = (tool.runs_code(), by)
+        && !permissions::may_run_code(&place.project, by).await.map_err(|e| e.to_api())?
+    {
+        let message = "you may not have programs run on this server";
+        return Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"));
+    }
     let edited = yes.edited.take().map(|(input, _)| input);
     if let Some(input) = &edited {
         check_input(place, tool.as_ref(), input)?;

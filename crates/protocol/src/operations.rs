@@ -314,6 +314,7 @@ operations! {
     SupervisionList = "admin.supervision.list" -> SupervisionPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/supervision", List("records"), &[("since", Integer), ("kind", Text), ("path", Text), ("limit", Integer)])), "Reads the supervision log, oldest first.";
     ServerBackupCreate = "admin.backup.create" -> ServerBackupPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/backup", 201, Field("backup"))), "Writes a backup of the whole server to its disk.";
     ServerBackupList = "admin.backup.list" -> ServerBackupPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/backup", 200, List("backups"))), "Lists the backups of the whole server, newest first.";
+    UserManage = "admin.user.update" -> UserPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/users/{userId}", 200, Field("user"))), "Says whether a user may have programs run on the server.";
     ServerPermissionList = "admin.permission.list" -> PermissionPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/permissions", 200, List("rules"))), "Lists the rules of the server.";
     ServerPermissionCreate = "admin.permission.create" -> PermissionPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/permissions", 201, Whole)), "Makes a rule for all projects.";
     ServerPermissionUpdate = "admin.permission.update" -> PermissionPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Changes a rule of the server.";

@@ -750,6 +750,14 @@ payloads! {
         /// What it touches, and which rule decides about each of it.
         accesses: Vec<JudgedAccess>,
     }
+    /// Says whether a user may have programs run on the server.
+    #[serde(deny_unknown_fields)]
+    UserManage {
+        /// The user.
+        user_id: UserId,
+        /// Whether calls of `bash` and the like may run in their runs and by their approval.
+        can_execute_code: bool,
+    }
     /// Lists the rules of the server.
     ServerPermissionList {}
     /// Makes a rule for all projects of the server.

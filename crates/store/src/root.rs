@@ -50,7 +50,7 @@ pub use queries::{Access, Credentials, ProjectLocation};
 pub use reader::RootReader;
 pub use supervision::{RecordSupervision, SupervisionQuery};
 pub use unfinished::{ClearUnfinished, MarkUnfinished};
-pub use users::CreateUser;
+pub use users::{CreateUser, SetCanExecuteCode};
 
 /// The migrations, oldest first.
 pub(crate) const SCHEMA: &[&str] = &[

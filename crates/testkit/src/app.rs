@@ -24,6 +24,7 @@ use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::{
     ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef, limits::IMPORT_BYTES_MAX,
 };
+use iris_sandbox::Config as SandboxConfig;
 use iris_store::Storage;
 use iris_store::project::Quotas;
 use tempfile::TempDir;
@@ -54,6 +55,8 @@ pub struct AppOptions {
     pub allowed_origins: Vec<String>,
     /// What tools may fetch besides the public web; nothing by default.
     pub egress_allow: Vec<Exception>,
+    /// How commands are run; by default none are, and there is no tool `bash`.
+    pub sandbox: Option<SandboxConfig>,
     /// The time of day; none for the machine's.
     pub clock: Option<Arc<dyn Clock>>,
     /// How long a tool call waits for a person.
@@ -121,6 +124,7 @@ impl Default for AppOptions {
             project_roots: Vec::new(),
             allowed_origins: Vec::new(),
             egress_allow: Vec::new(),
+            sandbox: None,
             clock: None,
             approval_timeout,
             hello_timeout,
@@ -174,6 +178,7 @@ impl AppOptions {
             allowed_origins: self.allowed_origins.clone(),
             allowed_hosts: Vec::new(),
             egress_allow: self.egress_allow.clone(),
+            sandbox: self.sandbox.clone(),
             drain: self.drain,
             project_idle: self.project_idle,
             projects_open_max: self.projects_open_max,

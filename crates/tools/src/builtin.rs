@@ -97,7 +97,7 @@ fn one_path(input: &Value) -> Vec<String> {
 }
 
 /// What permission rules are asked about when a call touches `path`.
-fn target(path: String) -> Target {
+pub(crate) fn target(path: String) -> Target {
     match RelPath::dir(&path) {
         Ok(path) => Target::Path(path.to_string()),
         Err(_) => Target::Outside(path),

@@ -1,11 +1,16 @@
 //! What a call gets to work with.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use iris_agent::permissions::{Access, Judge, Target};
 use iris_protocol::PermissionAction;
+use iris_sandbox::Sandbox;
 use iris_workspace::{Cancel, Workspace};
+use tokio::sync::OnceCell;
 
 /// Most files that a [`ReadLog`] remembers.
 pub const READ_LOG_FILES_MAX: usize = 4096;
@@ -19,13 +24,53 @@ pub struct ToolContext {
     pub read_log: Arc<ReadLog>,
     /// What the call may touch: for tools that find out while they run what they would read.
     pub judge: Arc<Judge>,
+    /// Where commands run; none where none can.
+    pub places: Option<Arc<Places>>,
     cancel: Cancel,
+}
+
+/// Directories of the host, for what runs outside of the server. All other tools use the workspace.
+#[derive(Debug)]
+pub struct Places {
+    /// The project's directory, absolute.
+    pub project: PathBuf,
+    /// For temporary files of its commands, absolute; made for the first one.
+    pub scratch: PathBuf,
+    is_prepared: OnceCell<()>,
+}
+
+impl Places {
+    /// The directories of one project; clones of one `Arc` are prepared once.
+    pub fn new(project: PathBuf, scratch: PathBuf) -> Self {
+        Self { project, scratch, is_prepared: OnceCell::new() }
+    }
+
+    /// Makes the directories ready for commands, the first time.
+    pub(crate) async fn prepare(&self, sandbox: &Sandbox) -> io::Result<()> {
+        let prepared = self.is_prepared.get_or_try_init(async || {
+            let (sandbox, scratch) = (sandbox.clone(), self.scratch.clone());
+            let project = self.project.clone();
+            let prepare = move || {
+                fs::create_dir_all(&scratch)?;
+                sandbox.share_directory(&scratch)?;
+                sandbox.share_directory(&project)
+            };
+            tokio::task::spawn_blocking(prepare).await.map_err(io::Error::other)?
+        });
+        prepared.await.copied()
+    }
 }
 
 impl ToolContext {
     /// A context for one call.
     pub fn new(workspace: Workspace, read_log: Arc<ReadLog>, judge: Arc<Judge>) -> Self {
-        Self { workspace, read_log, judge, cancel: Cancel::new() }
+        Self { workspace, read_log, judge, places: None, cancel: Cancel::new() }
+    }
+
+    /// A context for a call that may run commands.
+    #[must_use]
+    pub fn with_places(self, places: Arc<Places>) -> Self {
+        Self { places: Some(places), ..self }
     }
 
     /// What the rules say of reading `path` with the tool called `name`.

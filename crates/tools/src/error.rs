@@ -2,6 +2,7 @@
 
 use iris_egress::EgressError;
 use iris_protocol::ErrorCode;
+use iris_sandbox::SandboxError;
 use iris_workspace::WorkspaceError;
 
 use crate::validation::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX};
@@ -90,6 +91,18 @@ pub enum ToolError {
         /// What it is instead.
         problem: String,
     },
+    /// A command could not be run in the sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The directories for commands could not be made ready.
+    #[error("the directories for commands could not be made ready: {source}")]
+    Directory {
+        /// What the file system said.
+        source: std::io::Error,
+    },
+    /// There is no directory to run a command in.
+    #[error("the project has no directory for commands")]
+    NoDirectory,
     /// Nobody waits for the call any more.
     #[error("the call was cancelled")]
     Cancelled,
@@ -124,10 +137,27 @@ impl ToolError {
             Self::Workspace(error) => error.code(),
             Self::ChangedSinceRead { .. } => ErrorCode::VersionConflict,
             Self::Egress(error) => egress_code(error),
+            Self::Sandbox(error) => sandbox_code(error),
+            Self::NoDirectory => ErrorCode::SandboxUnavailable,
             Self::UnreadablePage { .. } => ErrorCode::UnsupportedMediaType,
             Self::Cancelled => ErrorCode::Cancelled,
-            Self::InvalidTool { .. } | Self::Crashed { .. } => ErrorCode::Internal,
+            Self::InvalidTool { .. } | Self::Crashed { .. } | Self::Directory { .. } => {
+                ErrorCode::Internal
+            }
         }
+    }
+}
+
+fn sandbox_code(error: &SandboxError) -> ErrorCode {
+    match error {
+        SandboxError::Unavailable { .. } | SandboxError::NetworkUnavailable { .. } => {
+            ErrorCode::SandboxUnavailable
+        }
+        SandboxError::InvalidRequest { .. } | SandboxError::Program { .. } => {
+            ErrorCode::InvalidRequest
+        }
+        SandboxError::Directory { .. } => ErrorCode::NotFound,
+        SandboxError::Setup { .. } | SandboxError::Launcher { .. } => ErrorCode::Internal,
     }
 }
 

@@ -3,6 +3,7 @@
 //! A tool says what a call would touch, gets arguments that its schema admits, and answers with text for
 //! the model. Deliberately absent: who may call a tool; sessions, runs and events.
 
+mod bash;
 mod builtin;
 mod context;
 mod error;
@@ -11,11 +12,13 @@ mod registry;
 mod validation;
 mod webfetch;
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use iris_agent::permissions::Access;
 use serde_json::Value;
 
-pub use context::{READ_LOG_FILES_MAX, ReadLog, ToolContext};
+pub use context::{Places, READ_LOG_FILES_MAX, ReadLog, ToolContext};
 pub use error::{Mistake, ToolError};
 pub use output::{FileChange, OUTPUT_BYTES_MAX, ToolOutput};
 pub use registry::ToolRegistry;
@@ -40,6 +43,22 @@ pub trait Tool: Send + Sync {
     /// What a call with `input` touches: the permission rules are asked about each of it. A call that
     /// names nothing waits for a person. `input` has been validated.
     fn accesses(&self, input: &Value) -> Vec<Access>;
+
+    /// Whether it runs programs on the machine: only for users who may.
+    fn runs_code(&self) -> bool {
+        false
+    }
+
+    /// Why it cannot run on this server at all; then nobody is asked about a call.
+    fn unavailable(&self) -> Option<ToolError> {
+        None
+    }
+
+    /// How long a call may take; the server's own limit when it does not say.
+    fn time_limit(&self, input: &Value) -> Option<Duration> {
+        let _ = input;
+        None
+    }
 
     /// One sentence for the person who is asked: what exactly a call with `input` would do.
     fn summary(&self, input: &Value) -> String;

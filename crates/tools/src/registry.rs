@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use iris_agent::ToolSpec;
+use iris_sandbox::Sandbox;
 use jsonschema::Validator;
 use serde_json::Value;
 
+use crate::bash::Bash;
 use crate::error::ToolError;
 use crate::validation::{shortened, validate};
 use crate::{Tool, builtin};
@@ -28,6 +30,15 @@ impl ToolRegistry {
     /// [`ToolError::InvalidTool`], which would be a mistake in this crate.
     pub fn builtin() -> Result<Self, ToolError> {
         Self::new(builtin::tools())
+    }
+
+    /// Adds the tool `bash`, which runs commands in `sandbox`.
+    ///
+    /// # Errors
+    ///
+    /// As [`ToolRegistry::new`].
+    pub fn with_bash(self, sandbox: Sandbox) -> Result<Self, ToolError> {
+        self.with(Arc::new(Bash::new(sandbox)))
     }
 
     /// A registry of `tools`, in this order.

@@ -3,8 +3,9 @@
 use iris_protocol::{User, UserId};
 use rusqlite::{Connection, params};
 
+use super::audit::RecordAudit;
 use super::queries::{has_admin, user};
-use crate::{Command, StoreError, WriteTx};
+use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Creates a user. Answers the user.
 ///
@@ -20,7 +21,7 @@ pub struct CreateUser {
     pub username: String,
     /// The password's hash as a PHC string, never the password.
     pub password_hash: String,
-    /// May manage the server.
+    /// May manage the server, and have programs run on it.
     pub is_admin: bool,
     /// Refuses while there is an administrator: for the setup of a new server.
     pub only_if_no_admin: bool,
@@ -36,8 +37,9 @@ impl Command for CreateUser {
         refuse_duplicates(tx.conn(), &self, &email)?;
         tx.conn()
             .prepare_cached(
-                "INSERT INTO users (id, email, username, password_hash, is_admin, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO users (id, email, username, password_hash, is_admin, created_at,
+                   can_execute_code)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5)",
             )?
             .execute(params![
                 self.id.as_str(),
@@ -47,6 +49,37 @@ impl Command for CreateUser {
                 self.is_admin,
                 self.at,
             ])?;
+        existing_user(tx.conn(), &self.id)
+    }
+}
+
+/// Says whether a user may have programs run on the server. Answers the user.
+///
+/// Fails with `NotFound`.
+#[derive(Debug, Clone)]
+pub struct SetCanExecuteCode {
+    /// The user.
+    pub id: UserId,
+    /// Whether they may.
+    pub can_execute_code: bool,
+    /// What the audit says of it: who, when.
+    pub audit: RecordAudit,
+}
+
+impl Command for SetCanExecuteCode {
+    type Output = User;
+
+    /// To take a right away is to clean up.
+    fn when_full(&self) -> WhenFull {
+        if self.can_execute_code { WhenFull::Refuse } else { WhenFull::Allow }
+    }
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<User, StoreError> {
+        existing_user(tx.conn(), &self.id)?;
+        let sql = "UPDATE users SET can_execute_code = ?2 WHERE id = ?1";
+        let key = params![self.id.as_str(), self.can_execute_code];
+        tx.conn().prepare_cached(sql)?.execute(key)?;
+        self.audit.run(tx)?;
         existing_user(tx.conn(), &self.id)
     }
 }

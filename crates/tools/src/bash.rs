@@ -1,0 +1,275 @@
+//! `bash`: a command line, in the sandbox.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use iris_agent::permissions::{Access, Judge, Target};
+use iris_protocol::{PermissionAction, PermissionLayer};
+use iris_sandbox::{Command, Finished, Network, Request, Sandbox, Status};
+use iris_shell::{COMMAND_BYTES_MAX, Piece};
+use iris_workspace::RelPath;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::Tool;
+use crate::builtin::{object_schema, parse, shown, target};
+use crate::context::ToolContext;
+use crate::error::ToolError;
+use crate::output::ToolOutput;
+
+const NAME: &str = "bash";
+/// The permission by which rules open the network to commands, for `loopback` or `on`.
+const NETWORK: &str = "network";
+const DESCRIPTION: &str = "Runs a command line with bash in the project's directory, without a network, without a \
+         terminal and without input. Prefer `read`, `list`, `glob`, `grep` and `edit` for files. Write \
+         each command out: variables, wildcards and substitutions have to be approved each time.";
+/// How long a command may run unless the model says otherwise, in milliseconds.
+const TIMEOUT_MS_DEFAULT: u64 = 120_000;
+/// The longest that a model can let a command run, in milliseconds.
+const TIMEOUT_MS_MAX: u64 = 600_000;
+/// What the sandbox takes at most after the timeout: the time to end by itself, and the clearing up.
+const AFTER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The tool `bash`, which runs commands in `sandbox`.
+pub(crate) struct Bash {
+    sandbox: Sandbox,
+    parameters: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Input {
+    command: String,
+    timeout_ms: Option<u64>,
+    workdir: Option<String>,
+    description: Option<String>,
+}
+
+impl Bash {
+    pub(crate) fn new(sandbox: Sandbox) -> Self {
+        let properties = json!({
+            "command": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": COMMAND_BYTES_MAX,
+                "description": "Command line for bash",
+            },
+            "timeoutMs": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": TIMEOUT_MS_MAX,
+                "description": "How long it may run, by default two minutes",
+            },
+            "workdir": {
+                "type": "string",
+                "description": "Directory to start in, relative to the project's directory",
+            },
+            "description": {
+                "type": "string",
+                "maxLength": 200,
+                "description": "What the command is for, in a few words, for the person who is asked",
+            },
+        });
+        Self { sandbox, parameters: object_schema(&properties, &["command"]) }
+    }
+}
+
+impl Input {
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT).min(TIMEOUT_MS_MAX))
+    }
+}
+
+impl Tool for Bash {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn description(&self) -> &str {
+        DESCRIPTION
+    }
+
+    fn parameters(&self) -> &Value {
+        &self.parameters
+    }
+
+    fn writes(&self) -> bool {
+        true
+    }
+
+    fn runs_code(&self) -> bool {
+        true
+    }
+
+    fn unavailable(&self) -> Option<ToolError> {
+        self.sandbox.check().err().map(ToolError::Sandbox)
+    }
+
+    fn time_limit(&self, input: &Value) -> Option<Duration> {
+        let input: Input = parse(NAME, input).ok()?;
+        Some(input.timeout() + AFTER_TIMEOUT)
+    }
+
+    /// Each command of the line, and each file that the shell itself opens for it.
+    fn accesses(&self, input: &Value) -> Vec<Access> {
+        let Ok(Input { command, workdir, .. }) = parse(NAME, input) else { return Vec::new() };
+        let workdir = workdir.unwrap_or_else(|| ".".to_owned());
+        let mut accesses: Vec<Access> = iris_shell::read(&command)
+            .pieces
+            .into_iter()
+            .map(|piece| access(piece, &workdir))
+            .collect();
+        if let outside @ Target::Outside(_) = target(workdir) {
+            accesses.push(Access::of(NAME, outside));
+        }
+        accesses
+    }
+
+    fn summary(&self, input: &Value) -> String {
+        let Ok(Input { command, workdir, description, .. }) = parse(NAME, input) else {
+            return format!("call `{NAME}` with invalid arguments");
+        };
+        let place = workdir.map(|it| format!(" in {}", shown(&it))).unwrap_or_default();
+        let why = description.map(|it| format!(": {}", shown(&it))).unwrap_or_default();
+        format!("run {}{place}{why}", shown(&command))
+    }
+
+    fn run(
+        &self,
+        ctx: ToolContext,
+        input: Value,
+    ) -> BoxFuture<'static, Result<ToolOutput, ToolError>> {
+        let sandbox = self.sandbox.clone();
+        Box::pin(async move {
+            let input: Input = parse(NAME, &input)?;
+            let timeout = input.timeout();
+            let Input { command, workdir, .. } = input;
+            let Some(places) = &ctx.places else { return Err(ToolError::NoDirectory) };
+            places.prepare(&sandbox).await.map_err(|source| ToolError::Directory { source })?;
+            let request = Request {
+                workdir: workdir.map(PathBuf::from).unwrap_or_default(),
+                timeout,
+                network: network(&ctx.judge),
+                ..Request::new(
+                    Command::Shell(command),
+                    places.project.clone(),
+                    places.scratch.clone(),
+                )
+            };
+            let finished = sandbox.run(request).await?;
+            Ok(answer(&finished, timeout))
+        })
+    }
+}
+
+/// What rules are asked about a piece of a command line.
+fn access(piece: Piece, workdir: &str) -> Access {
+    match piece {
+        Piece::Command { text, .. } => Access::of(NAME, Target::Text(text)),
+        Piece::Write { path, .. } => Access::of("edit", below(workdir, &path)),
+        Piece::Read { path } => Access::of("read", below(workdir, &path)),
+        Piece::Opaque { text, .. } => Access::of(NAME, Target::Opaque(text)),
+    }
+}
+
+/// The path that the shell opens when it starts in `workdir`.
+fn below(workdir: &str, path: &str) -> Target {
+    if path.starts_with('/') || path.starts_with('~') {
+        return Target::Outside(path.to_owned());
+    }
+    match RelPath::dir(workdir) {
+        Ok(workdir) => target(format!("{workdir}/{path}")),
+        Err(_) => Target::Outside(path.to_owned()),
+    }
+}
+
+/// Nothing, unless a rule that a person made says so: a mode that allows everything does not.
+fn network(judge: &Judge) -> Network {
+    let is_opened = |kind: &str| {
+        let judged = judge.judge_one(&Access::of(NETWORK, Target::Text(kind.to_owned())));
+        let by_a_person = judged.rule.is_some_and(|rule| rule.layer >= PermissionLayer::Server);
+        judged.action == PermissionAction::Allow && by_a_person
+    };
+    if is_opened("on") {
+        Network::On
+    } else if is_opened("loopback") {
+        Network::Loopback
+    } else {
+        Network::Off
+    }
+}
+
+fn answer(finished: &Finished, timeout: Duration) -> ToolOutput {
+    let ended = match finished.status {
+        Status::Exited(code) => format!("(exit code {code})"),
+        Status::Signalled(signal) => format!("(ended by signal {signal})"),
+        Status::TimedOut => {
+            format!(
+                "(ended after {} ms, its timeout; nothing of it runs any more)",
+                timeout.as_millis()
+            )
+        }
+        Status::Cancelled => "(cancelled)".to_owned(),
+    };
+    let text = finished.output.text();
+    let (status, code) = match finished.status {
+        Status::Exited(code) => ("exited", Some(code)),
+        Status::Signalled(signal) => ("signalled", Some(signal)),
+        Status::TimedOut => ("timedOut", None),
+        Status::Cancelled => ("cancelled", None),
+    };
+    let metadata = json!({
+        "status": status,
+        "code": code,
+        "durationMs": u64::try_from(finished.duration.as_millis()).unwrap_or(u64::MAX),
+        "bytesLeftOut": finished.output.bytes_left_out(),
+    });
+    let text = text.trim_end();
+    let text = if text.is_empty() { ended } else { format!("{text}\n{ended}") };
+    ToolOutput::new(&text, metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use iris_sandbox::Config;
+
+    use super::*;
+
+    async fn tool() -> Bash {
+        // Nothing is run here: no launcher is needed.
+        let config = Config { launcher: Some("/bin/false".into()), ..Config::default() };
+        Bash::new(Sandbox::start(config).await)
+    }
+
+    #[tokio::test]
+    async fn each_command_and_each_file_of_a_line_is_named() {
+        let tool = tool().await;
+        let accesses = |input: Value| tool.accesses(&input);
+        let command = |text: &str| Access::of("bash", Target::Text(text.to_owned()));
+        let path = |path: &str| Target::Path(path.to_owned());
+        assert_eq!(
+            accesses(json!({ "command": "git status && rm -rf x > out < in", "workdir": "sub" })),
+            [
+                command("git status"),
+                command("rm -rf x"),
+                Access::of("edit", path("sub/out")),
+                Access::of("read", path("sub/in")),
+            ]
+        );
+        let outside = |it: &str| Access::of("edit", Target::Outside(it.to_owned()));
+        assert!(accesses(json!({ "command": "echo a > /etc/x" })).contains(&outside("/etc/x")));
+        let opaque = accesses(json!({ "command": "$X push" }));
+        assert!(opaque.iter().any(|it| matches!(it.target, Target::Opaque(_))), "{opaque:?}");
+        let elsewhere = accesses(json!({ "command": "ls", "workdir": "../x" }));
+        assert!(elsewhere.iter().any(|it| matches!(it.target, Target::Outside(_))));
+    }
+
+    #[tokio::test]
+    async fn a_person_is_shown_the_whole_line_and_where_it_runs() {
+        let tool = tool().await;
+        let input = json!({ "command": "ls\n-l", "workdir": "src", "description": "look" });
+        assert_eq!(tool.summary(&input), r"run `ls\n-l` in `src`: `look`");
+        assert!(tool.unavailable().is_some());
+    }
+}
