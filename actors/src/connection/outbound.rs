@@ -436,15 +436,21 @@ impl Outbound {
         }
     }
 
-    /// The next frames, of at most `bytes_max` bytes of JSON, but at least one; else as
+    /// Adds the next frames to `frames`: of at most `bytes_max` bytes of JSON, but at least one. Says
+    /// whether there was any, which is false once everything after a close was taken; else as
     /// [`Outbound::poll_next`].
-    pub fn poll_some(&self, bytes_max: usize, cx: &Context<'_>) -> Poll<Option<Vec<OutFrame>>> {
+    pub fn poll_some(
+        &self,
+        bytes_max: usize,
+        cx: &Context<'_>,
+        frames: &mut Vec<OutFrame>,
+    ) -> Poll<bool> {
         let mut queue = self.queue.lock();
         let Some(first) = queue.next() else {
-            return self.wait(queue, cx);
+            return self.wait::<()>(queue, cx).map(|none| none.is_some());
         };
         let mut bytes = first.json().map_or(0, Bytes::len);
-        let mut frames = vec![first];
+        frames.push(first);
         while let Some(waiting) = queue.frames.front() {
             bytes += waiting.json().map_or(0, Bytes::len);
             if bytes > bytes_max {
@@ -452,7 +458,7 @@ impl Outbound {
             }
             frames.extend(queue.next());
         }
-        Poll::Ready(Some(frames))
+        Poll::Ready(true)
     }
 
     /// Nothing waits: whoever takes frames is woken by the next one, if there will be one.
