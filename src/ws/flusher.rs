@@ -27,7 +27,7 @@ pub(crate) struct Flusher {
 
 /// What writing needs, for one connection after the other.
 pub(super) struct Scratch {
-    pub(super) frames: Vec<OutFrame>,
+    pub(super) frames: Vec<Arc<OutFrame>>,
     pub(super) bytes: BytesMut,
     pub(super) codec: Codec,
 }
@@ -35,8 +35,7 @@ pub(super) struct Scratch {
 impl Flusher {
     /// Starts one on the current thread, for connections that are served there.
     pub(crate) fn start(node: Node) -> Arc<Self> {
-        let flusher =
-            Arc::new(Self { waiting: Mutex::new(Some(VecDeque::new())), told: Notify::new() });
+        let flusher = Self::new();
         let running = Running(Arc::clone(&flusher));
         detached(async move {
             loop {
@@ -46,6 +45,10 @@ impl Flusher {
             }
         });
         flusher
+    }
+
+    fn new() -> Arc<Self> {
+        Arc::new(Self { waiting: Mutex::new(Some(VecDeque::new())), told: Notify::new() })
     }
 
     /// Writes what waits for a connection, soon. Never waits itself.
@@ -88,5 +91,21 @@ struct Running(Arc<Flusher>);
 impl Drop for Running {
     fn drop(&mut self) {
         *self.0.waiting.lock() = None;
+    }
+}
+
+#[cfg(test)]
+impl Flusher {
+    /// One without a server around it.
+    pub(super) fn unguarded() -> Arc<Self> {
+        let flusher = Self::new();
+        let running = Running(Arc::clone(&flusher));
+        detached(async move {
+            loop {
+                running.0.told.notified().await;
+                running.0.flush().await;
+            }
+        });
+        flusher
     }
 }

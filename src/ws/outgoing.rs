@@ -204,22 +204,22 @@ impl Scratch {
             frames.iter().map(|frame| HEAD_BYTES_MAX + frame.json().map_or(0, Bytes::len));
         bytes.reserve(lengths.sum());
         for frame in frames.drain(..) {
-            encode(frame, codec, bytes);
+            encode(&frame, codec, bytes);
         }
     }
 }
 
-fn encode(frame: OutFrame, codec: &mut Codec, to: &mut BytesMut) {
+fn encode(frame: &OutFrame, codec: &mut Codec, to: &mut BytesMut) {
     let control = match frame {
         OutFrame::Text(json)
         | OutFrame::Replay(json)
         | OutFrame::Delta(_, json)
         | OutFrame::Snapshot(_, json)
         | OutFrame::Latest(_, json)
-        | OutFrame::Left(_, json) => return encode_text(&json, to),
+        | OutFrame::Left(_, json) => return encode_text(json, to),
         OutFrame::Ping => Message::Ping(Bytes::new()),
-        OutFrame::Pong(payload) => Message::Pong(payload),
-        OutFrame::Close(reason) => close(reason),
+        OutFrame::Pong(payload) => Message::Pong(payload.clone()),
+        OutFrame::Close(reason) => close(reason.clone()),
     };
     if let Err(error) = codec.encode(control, to) {
         tracing::error!(%error, "a frame could not be encoded");
@@ -249,3 +249,6 @@ pub(super) fn encode_text(json: &[u8], to: &mut BytesMut) {
     }
     to.put_slice(json);
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use iris_protocol::{
 use iris_store::StoredEvent;
 use serde_json::{Value, json};
 
-use crate::connection::{About, CloseReason, Outbound, Wakers};
+use crate::connection::{About, CloseReason, OutFrame, Outbound, Wakers};
 
 /// A connection in a room.
 #[derive(Debug)]
@@ -137,15 +137,12 @@ impl Rooms {
         if self.subscribers.contains_key(room)
             && let Some(frame) = self.ephemeral(room, event)
         {
-            let (about, mut wakers) = (self.about(event), Wakers::default());
-            self.send(room, |subscriber| {
-                let (outbound, frame, wakers) = (&subscriber.outbound, frame.clone(), &mut wakers);
-                !wants(subscriber)
-                    || match &about {
-                        Some(about) => outbound.push_latest_quietly(about, frame, wakers),
-                        None => outbound.push_quietly(frame, wakers),
-                    }
+            let frame = Arc::new(match self.about(event) {
+                Some(about) => OutFrame::Latest(about, frame),
+                None => OutFrame::Text(frame),
             });
+            let mut wakers = Wakers::default();
+            self.send(room, |s| !wants(s) || s.outbound.offer_quietly(&frame, &mut wakers));
         }
     }
 
@@ -313,9 +310,8 @@ impl Rooms {
         if self.subscribers.contains_key(&room)
             && let Some(frame) = self.ephemeral(&room, &event)
         {
-            self.send(&room, |s| {
-                !s.deltas || s.outbound.push_delta_quietly(&sent, frame.clone(), wakers)
-            });
+            let frame = Arc::new(OutFrame::Delta(sent, frame));
+            self.send(&room, |s| !s.deltas || s.outbound.offer_quietly(&frame, wakers));
         }
     }
 
@@ -378,7 +374,9 @@ impl Rooms {
         };
         let outbound = Arc::clone(&subscriber.outbound);
         let frame = self.snapshot(part_id);
-        frame.is_some_and(|frame| outbound.push_snapshot(part_id.clone(), frame))
+        frame.is_some_and(|frame| {
+            outbound.offer(Arc::new(OutFrame::Snapshot(part_id.clone(), frame)))
+        })
     }
 
     /// Offers something ephemeral to those in a room who get what is said as it is said; a subscriber
@@ -389,9 +387,9 @@ impl Rooms {
 
     /// Sends a durable frame to a room. A subscriber that is held gets it when its hold ends.
     fn send_durable(&mut self, room: &Room, frame: &Bytes, seq: u64) {
-        let mut wakers = Wakers::default();
+        let (text, mut wakers) = (Arc::new(OutFrame::Text(frame.clone())), Wakers::default());
         self.keep(room, |subscriber| match &mut subscriber.held {
-            None => subscriber.outbound.push_quietly(frame.clone(), &mut wakers),
+            None => subscriber.outbound.offer_quietly(&text, &mut wakers),
             Some(held) if held.len() < OUTBOUND_FRAMES_MAX => {
                 held.push((seq, frame.clone()));
                 true
