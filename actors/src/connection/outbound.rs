@@ -40,10 +40,11 @@ impl Drop for Wakers {
 
 /// The queue of one connection.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Outbound {
+    queue: Mutex<Queue>,
     /// Whether another queue comes behind this one, which leaves pieces out if need be.
     is_relay: bool,
-    queue: Mutex<Queue>,
     /// Told when the queue is closed.
     closed: Notify,
     /// Told when a reader that missed pieces of parts has read everything else.
@@ -78,7 +79,7 @@ impl Outbound {
             OutFrame::Delta(part_id, _) => return self.take_delta(part_id, frame, wakers),
             OutFrame::Latest(about, _) => return self.take_latest(about, frame, wakers),
             OutFrame::Snapshot(part_id, _) => {
-                self.queue.lock().behind.remove(part_id);
+                self.queue.lock().is_whole(part_id);
                 return self.take(Arc::clone(frame), wakers);
             }
             OutFrame::Replay(json) => self.push_replay([json.clone()]),
@@ -103,7 +104,7 @@ impl Outbound {
 
     fn take_latest(&self, about: &About, frame: &Arc<OutFrame>, wakers: &mut Wakers) -> bool {
         let mut queue = self.queue.lock();
-        let waits = queue.latest.contains_key(about) || queue.is_slow();
+        let waits = queue.keeps_latest(about) || queue.is_slow();
         if self.is_relay || !waits {
             drop(queue);
             return self.take(Arc::clone(frame), wakers);
@@ -117,24 +118,28 @@ impl Outbound {
         is_taken
     }
 
-    fn take_delta(&self, part_id: &PartId, frame: &Arc<OutFrame>, wakers: &mut Wakers) -> bool {
+    fn take_delta(
+        &self,
+        part_id: &Arc<PartId>,
+        frame: &Arc<OutFrame>,
+        wakers: &mut Wakers,
+    ) -> bool {
         let mut queue = self.queue.lock();
         if queue.is_closed {
             return false;
         }
-        let is_behind = queue.behind.contains_key(part_id) || queue.is_slow();
-        if self.is_relay || !is_behind {
+        let is_behind = queue.is_behind(part_id);
+        if self.is_relay || !(is_behind || queue.is_slow()) {
             let is_taken = queue.take(Arc::clone(frame));
             wakers.0.extend(queue.waker.take());
             return is_taken;
         }
-        if queue.behind.len() >= OUTBOUND_FRAMES_MAX {
+        let goes_on = is_behind || queue.leave_out(part_id);
+        if !goes_on {
             queue.give_up();
             self.closed.notify_waiters();
-            return false;
         }
-        queue.behind.entry(part_id.clone()).or_default();
-        true
+        goes_on
     }
 
     /// Queues frames that say which rooms of a project are heard no more, and drops what waits of the
@@ -184,9 +189,7 @@ impl Outbound {
     pub(super) fn caught_up(&self, parts: &[PartId]) {
         let mut queue = self.queue.lock();
         for part_id in parts {
-            if queue.behind.get(part_id) == Some(&true) {
-                queue.behind.remove(part_id);
-            }
+            queue.is_given_up(part_id);
         }
     }
 
@@ -320,7 +323,7 @@ impl Outbound {
         if queue.is_closed {
             return Poll::Ready(None);
         }
-        if queue.behind.values().any(|is_asked| !is_asked) {
+        if queue.wants_any() {
             self.drained.notify_waiters();
         }
         queue.waker = Some(cx.waker().clone());

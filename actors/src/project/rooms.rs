@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 
 use crate::connection::{About, CloseReason, OutFrame, Outbound, Wakers};
 
-/// A connection in a room.
+/// A connection in a room. Every event goes past all of a room's, often far more than the processor's
+/// caches hold: what no event looks at is elsewhere.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    pub(super) connection_id: ConnectionId,
-    pub(super) user_id: UserId,
+    pub(super) who: Arc<Who>,
     pub(super) outbound: Arc<Outbound>,
     /// Whether it wants streaming text.
     pub(super) deltas: bool,
@@ -29,9 +29,20 @@ pub(super) struct Subscriber {
     pub(super) presence: bool,
     /// Tells this joining of the room from an earlier or later one of the same connection.
     pub(super) join: u64,
-    /// Durable frames, by seq, that wait until the replay is written; none once it is.
-    pub(super) held: Option<Vec<(u64, Bytes)>>,
+    /// What waits until the replay is written; none once it is.
+    pub(super) held: Option<Box<Held>>,
 }
+
+/// Whom a subscriber is.
+#[derive(Debug)]
+pub(super) struct Who {
+    pub(super) connection_id: ConnectionId,
+    pub(super) user_id: UserId,
+}
+
+/// Durable frames, by seq, that wait for a subscriber.
+#[derive(Debug, Default)]
+pub(super) struct Held(Vec<(u64, Bytes)>);
 
 /// A part that is being streamed.
 #[derive(Debug)]
@@ -107,7 +118,7 @@ impl Rooms {
 
     /// Adds a subscriber; one of the same connection is replaced.
     pub(super) fn join(&mut self, room: Room, subscriber: Subscriber) {
-        let connection_id = subscriber.connection_id.clone();
+        let connection_id = subscriber.who.connection_id.clone();
         self.subscribers.entry(room).or_default().insert(connection_id, subscriber);
     }
 
@@ -206,17 +217,19 @@ impl Rooms {
         since: u64,
         replay: Vec<Bytes>,
     ) -> bool {
-        let snapshots = self.snapshots(room);
+        let wants = |all: &HashMap<_, Subscriber>| all.get(connection_id).is_some_and(|s| s.deltas);
+        let snapshots = match self.subscribers.get(room) {
+            Some(all) if wants(all) => self.snapshots(room),
+            Some(_) | None => Vec::new(),
+        };
         let subscribers = self.subscribers.get_mut(room);
         let subscriber = subscribers.and_then(|all| all.get_mut(connection_id));
         let subscriber = subscriber.filter(|subscriber| subscriber.join == join);
         let Some(subscriber) = subscriber else { return false };
-        let held = subscriber.held.take().unwrap_or_default().into_iter();
+        let held = subscriber.held.take().unwrap_or_default().0.into_iter();
         let held = held.filter(|(seq, _)| *seq > since).map(|(_, frame)| frame);
         subscriber.outbound.push_replay(replay.into_iter().chain(held));
-        if subscriber.deltas {
-            subscriber.outbound.push_replay(snapshots);
-        }
+        subscriber.outbound.push_replay(snapshots);
         true
     }
 
@@ -390,8 +403,8 @@ impl Rooms {
         let (text, mut wakers) = (Arc::new(OutFrame::Text(frame.clone())), Wakers::default());
         self.keep(room, |subscriber| match &mut subscriber.held {
             None => subscriber.outbound.offer_quietly(&text, &mut wakers),
-            Some(held) if held.len() < OUTBOUND_FRAMES_MAX => {
-                held.push((seq, frame.clone()));
+            Some(held) if held.0.len() < OUTBOUND_FRAMES_MAX => {
+                held.0.push((seq, frame.clone()));
                 true
             }
             Some(_) => {

@@ -15,14 +15,14 @@ use tokio::time::Instant;
 
 use super::{About, CloseReason, OutFrame};
 
+/// What every frame looks at comes first, in few of the processor's cache lines: with thousands of
+/// readers nearly all of them are somewhere in memory when the next frame comes.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Queue {
-    /// A ping goes out before everything that waits.
-    pub(super) ping_is_due: bool,
     /// In the order in which they go out. A room's events keep theirs when it is joined again.
     pub(super) frames: VecDeque<Arc<OutFrame>>,
-    /// Of replays, which count against no limit but their own.
-    pub(super) replay_bytes: usize,
+    pub(super) waker: Option<Waker>,
     /// Frames that are none of a replay.
     pub(super) live_frames: usize,
     /// Their JSON.
@@ -30,27 +30,38 @@ pub(super) struct Queue {
     /// Of the largest frame since nothing waited. It does not count: one large answer is no slow
     /// reader.
     pub(super) largest_bytes: usize,
-    /// Parts of which pieces were left out, and whether somebody asks for a snapshot of them already.
-    /// At most as many as frames may wait.
-    pub(super) behind: HashMap<PartId, bool>,
-    /// What came for a slow reader and goes out when nothing else waits.
-    pub(super) latest: HashMap<About, Arc<OutFrame>>,
+    /// Frames that ever came, and how many of them went out.
+    pub(super) came: u64,
+    went: u64,
+    /// A ping goes out before everything that waits.
+    pub(super) ping_is_due: bool,
+    /// A close frame is queued, or the transport is gone: nothing more is taken.
+    pub(super) is_closed: bool,
+    /// The transport is gone.
+    pub(super) is_abandoned: bool,
+    /// There while its reader is slow, or was not long ago.
+    pub(super) slow: Option<Box<Slow>>,
+    /// Of replays, which count against no limit but their own.
+    pub(super) replay_bytes: usize,
     /// Projects that were lost since somebody asked.
     pub(super) lost: Vec<ProjectId>,
     /// How often one was.
     pub(super) losses: u32,
-    /// Frames that ever came, and how many of them went out.
-    pub(super) came: u64,
-    went: u64,
     /// How many had come when somebody looked, as long as some of them still wait.
     looks: VecDeque<(u64, Instant)>,
     /// How many had gone out at the last look.
     went_before: u64,
-    /// A close frame is queued, or the body is gone: nothing more is taken.
-    pub(super) is_closed: bool,
-    /// The body is gone.
-    pub(super) is_abandoned: bool,
-    pub(super) waker: Option<Waker>,
+}
+
+/// What is known of a slow reader.
+#[derive(Debug, Default)]
+pub(super) struct Slow {
+    /// Parts of which pieces were left out, and whether somebody asks for a snapshot of them already.
+    /// At most as many as frames may wait. The ids are those of the frames, which all readers share: what
+    /// is looked up for one after the other is then at hand.
+    pub(super) behind: HashMap<Arc<PartId>, bool>,
+    /// What came for it and goes out when nothing else waits.
+    pub(super) latest: HashMap<About, Arc<OutFrame>>,
 }
 
 impl Queue {
@@ -99,13 +110,15 @@ impl Queue {
             }
         }
         let (mut dropped, mut bytes) = (0, 0);
-        self.latest.retain(|_, frame| {
-            let is_its = is_its(frame);
-            if is_its {
-                (dropped, bytes) = (dropped + 1, bytes + frame.bytes());
-            }
-            !is_its
-        });
+        if let Some(slow) = &mut self.slow {
+            slow.latest.retain(|_, frame| {
+                let is_its = is_its(frame);
+                if is_its {
+                    (dropped, bytes) = (dropped + 1, bytes + frame.bytes());
+                }
+                !is_its
+            });
+        }
         self.live_frames = self.live_frames.saturating_sub(dropped);
         self.live_bytes = self.live_bytes.saturating_sub(bytes);
         self.losses = self.losses.saturating_add(1);
@@ -142,16 +155,58 @@ impl Queue {
         self.live_frames >= OUTBOUND_FRAMES_SOFT_MAX || counted > OUTBOUND_BYTES_SOFT_MAX
     }
 
+    /// Whether pieces of a part were left out, and its snapshot has not come.
+    pub(super) fn is_behind(&self, part_id: &PartId) -> bool {
+        self.slow.as_ref().is_some_and(|slow| slow.behind.contains_key(part_id))
+    }
+
+    /// Notes that a piece of a part was left out. False when there are too many such parts.
+    pub(super) fn leave_out(&mut self, part_id: &Arc<PartId>) -> bool {
+        let behind = &mut self.slow.get_or_insert_default().behind;
+        if behind.len() >= OUTBOUND_FRAMES_MAX {
+            return false;
+        }
+        behind.entry(Arc::clone(part_id)).or_default();
+        true
+    }
+
+    /// A snapshot of a part has come.
+    pub(super) fn is_whole(&mut self, part_id: &PartId) {
+        if let Some(slow) = &mut self.slow {
+            slow.behind.remove(part_id);
+        }
+    }
+
+    /// A snapshot of a part will not come, unless it has.
+    pub(super) fn is_given_up(&mut self, part_id: &PartId) {
+        if let Some(slow) = &mut self.slow
+            && slow.behind.get(part_id) == Some(&true)
+        {
+            slow.behind.remove(part_id);
+        }
+    }
+
+    /// Whether snapshots are wanted that nobody has asked for yet.
+    pub(super) fn wants_any(&self) -> bool {
+        self.slow.as_ref().is_some_and(|slow| slow.behind.values().any(|is_asked| !is_asked))
+    }
+
+    /// Whether a frame that says all of something waits for a later one.
+    pub(super) fn keeps_latest(&self, about: &About) -> bool {
+        self.slow.as_ref().is_some_and(|slow| slow.latest.contains_key(about))
+    }
+
     /// The parts of which snapshots are wanted now, and nobody has asked for yet.
     pub(super) fn wanted(&mut self) -> Vec<PartId> {
         if !self.frames.is_empty() || self.is_closed {
             return Vec::new();
         }
-        let wanted = self.behind.iter_mut().filter(|(_, is_asked)| !**is_asked);
+        let Some(slow) = &mut self.slow else { return Vec::new() };
+        let wanted = slow.behind.iter_mut().filter(|(_, is_asked)| !**is_asked);
         wanted
             .map(|(part_id, is_asked)| {
                 *is_asked = true;
-                part_id.clone()
+                PartId::clone(part_id)
             })
             .collect()
     }
@@ -213,24 +268,33 @@ impl Queue {
         self.remove_latest(about);
         self.live_bytes += frame.bytes();
         self.live_frames += 1;
-        self.latest.insert(about.clone(), frame);
+        self.slow.get_or_insert_default().latest.insert(about.clone(), frame);
         true
     }
 
     fn remove_latest(&mut self, about: &About) -> Option<Arc<OutFrame>> {
-        let frame = self.latest.remove(about)?;
+        let frame = self.slow.as_mut()?.latest.remove(about)?;
         self.is_less_by(&frame);
         Some(frame)
     }
 
     fn next_latest(&mut self) -> Option<Arc<OutFrame>> {
-        let about = self.latest.keys().next()?.clone();
+        let slow = self.slow.as_mut()?;
+        let Some(about) = slow.latest.keys().next().cloned() else {
+            // It has caught up, unless snapshots are still to come.
+            if slow.behind.is_empty() {
+                self.slow = None;
+            }
+            return None;
+        };
         self.remove_latest(&about)
     }
 
     pub(super) fn close(&mut self, reason: CloseReason) {
         if !self.is_closed {
-            self.latest.clear();
+            if let Some(slow) = &mut self.slow {
+                slow.latest.clear();
+            }
             self.live_frames += 1;
             self.frames.push_back(Arc::new(OutFrame::Close(reason)));
             self.is_closed = true;
