@@ -277,14 +277,14 @@ impl Outbound {
         }
     }
 
-    /// The body is gone: frees what waits and takes nothing more.
+    /// The transport is gone: frees what waits and takes nothing more.
     pub fn abandon(&self) {
         let mut queue = self.queue.lock();
         *queue = Queue::abandoned();
         self.closed.notify_waiters();
     }
 
-    /// The next frame, for the response body; `None` once everything after a close was taken.
+    /// The next frame, for the transport; `None` once everything after a close was taken.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<OutFrame>> {
         let mut queue = self.queue.lock();
         match queue.next() {
