@@ -36,6 +36,8 @@ pub(crate) struct Taken {
     pub(crate) flusher: Arc<Flusher>,
 }
 
+/// A request for an upgrade, and its connection.
+type Upgrade = (Request, Framed<TcpStream, h1::Codec>);
 /// Serves a connection from its takeover to its end.
 type Takeover = Box<dyn FnOnce(Taken) -> LocalBoxFuture<'static, ()>>;
 
@@ -64,12 +66,12 @@ pub(super) fn service<Factory, Body>(
     app: Factory,
     node: Node,
 ) -> impl ServiceFactory<
-    (Request, Framed<TcpStream, h1::Codec>),
+    Upgrade,
     Config = (),
     Response = (),
     Error = actix_web::Error,
     InitError = Factory::InitError,
-    Service: Service<(Request, Framed<TcpStream, h1::Codec>)> + 'static,
+    Service: Service<Upgrade> + 'static,
     Future: 'static,
 >
 where
@@ -88,7 +90,7 @@ where
         let (app, node) = (app.new_service(()), node.clone());
         async move {
             let (app, flusher) = (Rc::new(app.await?), Flusher::start(node));
-            Ok(fn_service(move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
+            Ok(fn_service(move |(request, framed): Upgrade| {
                 answer(Rc::clone(&app), request, framed, Arc::clone(&flusher))
             }))
         }

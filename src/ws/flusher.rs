@@ -1,4 +1,4 @@
-//! Writes for all WebSockets of one thread: what is said to a thousand of them at once costs one wake-up
+//! Writes to every WebSocket of one thread: what is said to a thousand of them at once costs one wake-up
 //! of this task and not a thousand of theirs (docs/decisions/0013).
 
 use std::collections::VecDeque;

@@ -60,7 +60,7 @@ impl Outbound {
 
     /// Queues a JSON frame. Says whether it was taken; when it was not, the connection is ending.
     pub fn push(&self, json: Bytes) -> bool {
-        self.offer(Arc::new(OutFrame::Text(json)))
+        self.offer(&Arc::new(OutFrame::Text(json)))
     }
 
     /// Queues a frame of any class. Says as [`Outbound::push`] whether the connection goes on.
@@ -68,8 +68,8 @@ impl Outbound {
     /// While its reader is slow, a piece of a streaming part is left out, and so are those after it
     /// until a snapshot of the part has come; and of frames that say all of something only the latest is
     /// kept.
-    pub fn offer(&self, frame: Arc<OutFrame>) -> bool {
-        self.offer_quietly(&frame, &mut Wakers::default())
+    pub fn offer(&self, frame: &Arc<OutFrame>) -> bool {
+        self.offer_quietly(frame, &mut Wakers::default())
     }
 
     /// The same for one of many readers, which is woken with the others.

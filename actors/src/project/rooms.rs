@@ -388,7 +388,7 @@ impl Rooms {
         let outbound = Arc::clone(&subscriber.outbound);
         let frame = self.snapshot(part_id);
         frame.is_some_and(|frame| {
-            outbound.offer(Arc::new(OutFrame::Snapshot(part_id.clone(), frame)))
+            outbound.offer(&Arc::new(OutFrame::Snapshot(part_id.clone(), frame)))
         })
     }
 

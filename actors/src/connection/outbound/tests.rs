@@ -5,15 +5,15 @@ use super::*;
 
 impl Outbound {
     fn push_delta(&self, part_id: &Arc<PartId>, json: Bytes) -> bool {
-        self.offer(Arc::new(OutFrame::Delta(Arc::clone(part_id), json)))
+        self.offer(&Arc::new(OutFrame::Delta(Arc::clone(part_id), json)))
     }
 
     fn push_latest(&self, about: &About, json: Bytes) -> bool {
-        self.offer(Arc::new(OutFrame::Latest(about.clone(), json)))
+        self.offer(&Arc::new(OutFrame::Latest(about.clone(), json)))
     }
 
     fn push_snapshot(&self, part_id: PartId, json: Bytes) -> bool {
-        self.offer(Arc::new(OutFrame::Snapshot(part_id, json)))
+        self.offer(&Arc::new(OutFrame::Snapshot(part_id, json)))
     }
 }
 
