@@ -9,10 +9,10 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle};
+use actix_web::App as WebApp;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
-use actix_web::{App as WebApp, HttpServer};
 use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
@@ -37,13 +37,8 @@ use crate::config::Config;
 use crate::http::{Gatekeeper, guard, identify, routes};
 use crate::lock::DataDirLock;
 use crate::logging::LogOfAnother;
-use crate::sockets;
+use crate::server;
 use crate::sse::Streams;
-
-/// How long a client may take to send a request's head.
-const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long connections get to end after they were told to.
-const SHUTDOWN_TIMEOUT_SECONDS: u64 = 3;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -451,11 +446,11 @@ fn serve(
     gatekeeper: Gatekeeper,
     streams: Arc<Streams>,
 ) -> Result<ServerHandle, AppError> {
-    let (node, gatekeeper) = (Data::new(node.clone()), Data::new(gatekeeper));
+    let (data, gatekeeper) = (Data::new(node.clone()), Data::new(gatekeeper));
     let streams = Data::from(streams);
     let app = move || {
         WebApp::new()
-            .app_data(node.clone())
+            .app_data(data.clone())
             .app_data(gatekeeper.clone())
             .app_data(streams.clone())
             .wrap(gatekeeper.cors())
@@ -463,19 +458,7 @@ fn serve(
             .wrap(from_fn(identify))
             .configure(routes)
     };
-    let server = HttpServer::new(app)
-        .workers(available_parallelism().map_or(1, usize::from))
-        .on_connect(sockets::accepted)
-        // Frames are small and each is awaited: held back for an acknowledgement it comes 40 ms late.
-        .tcp_nodelay(true)
-        // No client of HTTP sends the end of its half and goes on reading. One that does is gone, and
-        // its event stream is ended now and not after the next comments.
-        .h1_allow_half_closed(false)
-        .client_request_timeout(REQUEST_HEAD_TIMEOUT)
-        .shutdown_timeout(SHUTDOWN_TIMEOUT_SECONDS)
-        .disable_signals()
-        .listen(listener)?
-        .run();
+    let server = server::serve(listener, node, app)?;
     let handle = server.handle();
     detached(async move {
         if let Err(error) = server.await {

@@ -13,6 +13,7 @@ pub mod logging;
 pub mod logs;
 pub mod maintenance;
 mod remote;
+mod server;
 mod sockets;
 mod sse;
 pub mod top;

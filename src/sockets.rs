@@ -1,9 +1,9 @@
 //! The sockets below HTTP: how much of them the kernel may buffer, and how one is ended whose client
 //! does not read.
 
-use std::any::Any;
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -20,8 +20,7 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 
 /// Prepares a connection that was accepted.
-pub(crate) fn accepted(io: &dyn Any, data: &mut Extensions) {
-    let Some(stream) = io.downcast_ref::<TcpStream>() else { return };
+pub(crate) fn accepted(stream: &TcpStream, data: &mut Extensions) {
     match prepared(stream) {
         Ok(socket) => drop(data.insert(Arc::new(socket))),
         // Such as one that has ended already.
@@ -29,7 +28,7 @@ pub(crate) fn accepted(io: &dyn Any, data: &mut Extensions) {
     }
 }
 
-/// A second handle of the socket, for [`abort`] and [`Deafening`].
+/// A second handle of the socket, for [`abort_of`] while HTTP has the first.
 fn prepared(stream: &TcpStream) -> io::Result<Socket> {
     let socket = SockRef::from(stream);
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
@@ -38,34 +37,20 @@ fn prepared(stream: &TcpStream) -> io::Result<Socket> {
     socket.try_clone()
 }
 
-/// When it is dropped the connection hears nothing more, so that it ends as soon as all was written.
-/// Else the HTTP server would wait a second for what the client may still say, while RFC 6455 (section
-/// 7.1.1) has the client wait for the server to end it.
-pub(crate) struct Deafening(Weak<Socket>);
-
-impl Deafening {
-    /// For the connection of a request.
-    pub(crate) fn of(request: &HttpRequest) -> Self {
-        Self(request.conn_data::<Arc<Socket>>().map(Arc::downgrade).unwrap_or_default())
-    }
-}
-
-impl Drop for Deafening {
-    fn drop(&mut self) {
-        let Some(socket) = self.0.upgrade() else { return };
-        if let Err(error) = socket.shutdown(Shutdown::Read) {
-            tracing::debug!(%error, "a connection had ended before it was closed");
-        }
-    }
-}
-
-/// What ends the connection of a request at once. Bytes that wait in the kernel are thrown away, so
-/// that a client which does not read holds nothing here.
-pub(crate) fn abort(request: &HttpRequest) -> Box<dyn Fn() + Send + Sync> {
+/// What ends the connection of a request at once.
+pub(crate) fn abort_of(request: &HttpRequest) -> Box<dyn Fn() + Send + Sync> {
     // Whoever serves the connection keeps the socket: once it has let go, there is nothing to end.
-    let socket = request.conn_data::<Arc<Socket>>().map(Arc::downgrade).unwrap_or_default();
+    abort(request.conn_data::<Arc<Socket>>().map(Arc::downgrade).unwrap_or_default())
+}
+
+/// What ends a connection at once, unless its socket is gone. Bytes that wait in the kernel are thrown
+/// away, so that a client which does not read holds nothing here.
+pub(crate) fn abort<S: AsFd + Send + Sync + 'static>(
+    socket: Weak<S>,
+) -> Box<dyn Fn() + Send + Sync> {
     Box::new(move || {
         let Some(socket) = socket.upgrade() else { return };
+        let socket = SockRef::from(&*socket);
         let aborted = socket.set_linger(Some(Duration::ZERO));
         if let Err(error) = aborted.and_then(|()| socket.shutdown(Shutdown::Both)) {
             tracing::debug!(%error, "a connection had ended before it was aborted");

@@ -198,7 +198,7 @@ impl Line {
             node: node.clone(),
             inbound: stream::poll_fn(move |cx| said.poll_recv(cx)),
             outbound: Arc::clone(&outbound),
-            abort: sockets::abort(request),
+            abort: sockets::abort_of(request),
             claims,
             is_known: Arc::new(AtomicBool::new(true)),
             peer: peer(request),

@@ -21,7 +21,9 @@ use crate::project::{Listen, Listener, ProjectHandle};
 use crate::rates::Rates;
 use crate::recorder::{Recorder, StoreNow};
 use crate::root::{OpenRoot, Root, RootAccess, TakeDatabase};
-use crate::supervision::{Address, AskError, ChildSpec, Intensity, RestartPolicy, Vitals, spawn};
+use crate::supervision::{
+    Address, AskError, ChildSpec, Intensity, Panicked, RestartPolicy, Vitals, guarded, spawn,
+};
 use crate::tickets::Tickets;
 
 /// How often a draining node looks whether runs are alive.
@@ -70,6 +72,19 @@ pub enum NodeError {
 }
 
 impl Node {
+    /// Runs work of the server itself, which belongs to no actor: a panic ends it alone and is in the
+    /// supervision log.
+    ///
+    /// # Errors
+    /// When it panicked.
+    pub async fn guarded<T>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Panicked> {
+        guarded(&self.top, name, work).await
+    }
+
     /// Starts the actors that are always there on the current arbiter; projects go to `arbiters`.
     /// `open_root` opens the root database again should its writer die.
     pub fn start(

@@ -24,43 +24,47 @@ const STEADY: u32 = 20_000;
 const ROUND: usize = 100_000;
 /// Clients that look at when events come.
 const SAMPLED: usize = 20;
-const ROUNDS: usize = 3;
+/// How often it is measured.
+pub(crate) const ROUNDS: usize = 3;
 const WINDOW: Duration = Duration::from_secs(4);
 /// Before the window: everybody is at work by then.
 const WARM_UP: Duration = Duration::from_millis(1500);
 
-/// Measures crowds of 1,000 and of 5,000.
-pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
-    let mut figures = Vec::new();
-    figures.extend(crowd(1_000, Names::THOUSAND).await?);
-    figures.extend(crowd(5_000, Names::FIVE_THOUSAND).await?);
-    Ok(figures)
-}
+/// What is measured, by the names of their groups.
+pub(crate) const CROWDS: [(&str, Size); 2] = [
+    (
+        "delivery-1000",
+        Size {
+            count: 1_000,
+            bare: "bare, 1000 x 200 B, full speed",
+            steady: "delivery to 1000, 20000/s, times bare",
+            full: "delivery to 1000, full speed, times bare",
+            delay: "durable event to 1000, 20000/s, p99",
+            delay_max: Some(DELAY_MS_MAX),
+        },
+    ),
+    (
+        "delivery-5000",
+        Size {
+            count: 5_000,
+            bare: "bare, 5000 x 200 B, full speed",
+            steady: "delivery to 5000, 20000/s, times bare",
+            full: "delivery to 5000, full speed, times bare",
+            delay: "durable event to 5000, 20000/s, p99",
+            delay_max: None,
+        },
+    ),
+];
 
-struct Names {
+/// A crowd, and what its figures are called.
+pub(crate) struct Size {
+    count: usize,
     bare: &'static str,
     steady: &'static str,
     full: &'static str,
     delay: &'static str,
     /// To 5,000 one event alone is work for longer than what is asked for 1,000.
     delay_max: Option<f64>,
-}
-
-impl Names {
-    const THOUSAND: Self = Self {
-        bare: "bare, 1000 x 200 B, full speed",
-        steady: "delivery to 1000, 20000/s, times bare",
-        full: "delivery to 1000, full speed, times bare",
-        delay: "durable event to 1000, 20000/s, p99",
-        delay_max: Some(DELAY_MS_MAX),
-    };
-    const FIVE_THOUSAND: Self = Self {
-        bare: "bare, 5000 x 200 B, full speed",
-        steady: "delivery to 5000, 20000/s, times bare",
-        full: "delivery to 5000, full speed, times bare",
-        delay: "durable event to 5000, 20000/s, p99",
-        delay_max: None,
-    };
 }
 
 /// What both servers used, one of each for every round.
@@ -92,68 +96,75 @@ impl Samples {
     }
 }
 
-async fn crowd(count: usize, names: Names) -> anyhow::Result<Vec<Figure>> {
-    let subscribers = u32::try_from(count)?;
-    let scene = Scene::start().await?;
-    let sessions = scene.sessions(ROUND / count).await?;
-    let rooms = scene.rooms(&sessions);
-    let listeners = Crowd::gather(&scene.target, &rooms, count, SAMPLED).await?;
+impl Size {
+    /// Measures it.
+    pub(crate) async fn figures(&self, rounds: usize) -> anyhow::Result<Vec<Figure>> {
+        let (count, names) = (self.count, self);
+        let subscribers = u32::try_from(count)?;
+        let scene = Scene::start().await?;
+        let sessions = scene.sessions(ROUND / count).await?;
+        let rooms = scene.rooms(&sessions);
+        let listeners = Crowd::gather(&scene.target, &rooms, count, SAMPLED).await?;
 
-    let mut bare = Bare::start()?;
-    let target = Target { address: bare.address, token: String::new() };
-    let bare_listeners = Crowd::gather(&target, &Rooms::default(), count, 0).await?;
-    let (mut steady, mut full, mut plain) = (Samples::default(), Samples::default(), Vec::new());
-    let (mut steady_bytes, mut full_bytes) = (0, 0);
-    let mut delays = Vec::new();
-    let rate = STEADY / subscribers;
-    let first = sessions.first().into_iter();
-    for _ in 0..ROUNDS {
-        for session in first.clone() {
-            let editor = scene.editor(session).await?;
-            let editing = editor.edit_steadily(Arc::clone(&listeners.heard), rate);
+        let mut bare = Bare::start()?;
+        let target = Target { address: bare.address, token: String::new() };
+        let bare_listeners = Crowd::gather(&target, &Rooms::default(), count, 0).await?;
+        let (mut steady, mut full, mut plain) =
+            (Samples::default(), Samples::default(), Vec::new());
+        let (mut steady_bytes, mut full_bytes) = (0, 0);
+        let mut delays = Vec::new();
+        let rate = STEADY / subscribers;
+        let first = sessions.first().into_iter();
+        for _ in 0..rounds {
+            for session in first.clone() {
+                let editor = scene.editor(session).await?;
+                let editing = editor.edit_steadily(Arc::clone(&listeners.heard), rate);
+                tokio::time::sleep(WARM_UP).await;
+                listeners.heard.take_delays();
+                let usage = listeners.measure(scene.server.id(), WINDOW).await?;
+                let mut taken = listeners.heard.take_delays();
+                delays.push(ms(percentile(&mut taken, 99)));
+                steady_bytes = usage.bytes_each();
+                steady.iris.push(usage);
+                drop(editing);
+            }
+            let publishing = Publishing::Steady { bytes: steady_bytes, rate };
+            steady.bare.push(of_bare(&mut bare, &bare_listeners, publishing).await?);
+
+            scene.stream(&sessions, 3 * WARM_UP + WINDOW).await?;
             tokio::time::sleep(WARM_UP).await;
-            listeners.heard.take_delays();
             let usage = listeners.measure(scene.server.id(), WINDOW).await?;
-            let mut taken = listeners.heard.take_delays();
-            delays.push(ms(percentile(&mut taken, 99)));
-            steady_bytes = usage.bytes_each();
-            steady.iris.push(usage);
-            drop(editing);
+            full_bytes = usage.bytes_each();
+            full.iris.push(usage);
+            let frames = ROUND / count;
+            let publishing = Publishing::Full { bytes: full_bytes, frames };
+            full.bare.push(of_bare(&mut bare, &bare_listeners, publishing).await?);
+            let publishing = Publishing::Full { bytes: BARE_BYTES, frames: BARE_FRAMES };
+            plain.push(of_bare(&mut bare, &bare_listeners, publishing).await?);
+            listeners.wait_for_silence().await?;
         }
-        let publishing = Publishing::Steady { bytes: steady_bytes, rate };
-        steady.bare.push(of_bare(&mut bare, &bare_listeners, publishing).await?);
-
-        scene.stream(&sessions, 3 * WARM_UP + WINDOW).await?;
-        tokio::time::sleep(WARM_UP).await;
-        let usage = listeners.measure(scene.server.id(), WINDOW).await?;
-        full_bytes = usage.bytes_each();
-        full.iris.push(usage);
-        let frames = ROUND / count;
-        let publishing = Publishing::Full { bytes: full_bytes, frames };
-        full.bare.push(of_bare(&mut bare, &bare_listeners, publishing).await?);
-        let publishing = Publishing::Full { bytes: BARE_BYTES, frames: BARE_FRAMES };
-        plain.push(of_bare(&mut bare, &bare_listeners, publishing).await?);
-        listeners.wait_for_silence().await?;
+        let rate = median(&plain.iter().map(Usage::rate).collect::<Vec<_>>());
+        Ok(vec![
+            Figure {
+                name: names.bare,
+                target: Some(BARE_MAX),
+                unit: "us",
+                samples: plain.iter().map(Usage::micros_each).collect(),
+                comparison: format!("{rate:.0} deliveries/s"),
+            },
+            steady.figure(names.steady, steady_bytes),
+            full.figure(names.full, full_bytes),
+            Figure {
+                name: names.delay,
+                target: names.delay_max,
+                unit: "ms",
+                samples: delays,
+                comparison: format!(
+                    "from the request to {SAMPLED} of the clients, commit included"
+                ),
+            },
+        ])
     }
-    let rate = median(&plain.iter().map(Usage::rate).collect::<Vec<_>>());
-    Ok(vec![
-        Figure {
-            name: names.bare,
-            target: Some(BARE_MAX),
-            unit: "us",
-            samples: plain.iter().map(Usage::micros_each).collect(),
-            comparison: format!("{rate:.0} deliveries/s"),
-        },
-        steady.figure(names.steady, steady_bytes),
-        full.figure(names.full, full_bytes),
-        Figure {
-            name: names.delay,
-            target: names.delay_max,
-            unit: "ms",
-            samples: delays,
-            comparison: format!("from the request to {SAMPLED} of the clients, commit included"),
-        },
-    ])
 }
 
 /// The bare server while it publishes.

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p iris --bench fanout
 //! cargo bench -p iris --bench fanout -- idle recovery
+//! cargo bench -p iris --bench fanout -- --quick delivery-1000
 //! ```
 //!
 //! Iris is the real `iris serve` in a process of its own, on the first core; this program is all of its
@@ -22,7 +23,8 @@
 //! All that Iris does for it is counted as the cost of deliveries: requests, the model, commits.
 //! Rates and numbers of connections of a user are not limited here, because one user is everybody.
 //!
-//! Names of groups (the modules here) choose what is measured.
+//! Names of groups (the modules here, and `delivery-1000` and `delivery-5000`) choose what is measured.
+//! With `--quick` everything is measured once where it else is several times: a look and no result.
 //! Ends with 1 when the median of a figure misses its target. Needs Linux, two cores, `taskset`, and a
 //! machine that does nothing else: processor time for a delivery bears company, delays do not.
 
@@ -59,9 +61,13 @@ fn main() -> anyhow::Result<ExitCode> {
     machine::become_client()?;
     let wants = |group: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == group);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let is_quick = std::env::args().any(|argument| argument == "--quick");
+    let rounds = |usual| if is_quick { 1 } else { usual };
     let mut figures = Vec::new();
-    if wants("delivery") {
-        figures.extend(runtime.block_on(delivery::figures())?);
+    for (group, crowd) in delivery::CROWDS {
+        if wants("delivery") || wants(group) {
+            figures.extend(runtime.block_on(crowd.figures(rounds(delivery::ROUNDS)))?);
+        }
     }
     if wants("idle") {
         figures.extend(runtime.block_on(idle::figures())?);
@@ -70,7 +76,7 @@ fn main() -> anyhow::Result<ExitCode> {
         figures.extend(runtime.block_on(recovery::figures())?);
     }
     if wants("stalled") {
-        figures.extend(runtime.block_on(stalled::figures())?);
+        figures.extend(runtime.block_on(stalled::figures(rounds(stalled::ROUNDS)))?);
     }
     if wants("storm") {
         figures.extend(runtime.block_on(storm::figures())?);

@@ -22,7 +22,8 @@ const OTHERS: usize = 50;
 const STREAMING: usize = 60;
 /// Durable events a second, by which the others are sampled.
 const RATE: u32 = 20;
-const ROUNDS: usize = 2;
+/// How often it is measured.
+pub(crate) const ROUNDS: usize = 2;
 const CROWD: usize = 200;
 /// How long everybody listens, with and without those that do not.
 const WINDOW: Duration = Duration::from_secs(15);
@@ -33,19 +34,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const RECEIVE_BYTES: u32 = 1;
 
 /// Measures the others without and with one such client, and with two hundred.
-pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
+pub(crate) async fn figures(rounds: usize) -> anyhow::Result<Vec<Figure>> {
     let scene = Scene::start().await?;
     let sessions = scene.sessions(STREAMING).await?;
     let rooms = scene.rooms(&sessions);
     let others = Crowd::gather(&scene.target, &rooms, OTHERS, OTHERS).await?;
-    let streaming = WINDOW * 5 * u32::try_from(ROUNDS)?;
+    let streaming = WINDOW * 5 * u32::try_from(rounds)?;
     scene.stream(&sessions, streaming).await?;
     let Some(first) = sessions.first() else { bail!("no session") };
     let _editing = scene.editor(first).await?.edit_steadily(Arc::clone(&others.heard), RATE);
     tokio::time::sleep(WINDOW / 5).await;
 
     let (mut alone, mut one, mut many) = (Phases::default(), Phases::default(), Phases::default());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         alone.add(&phase(&scene, &rooms, &others, 0).await?);
         one.add(&phase(&scene, &rooms, &others, 1).await?);
         alone.add(&phase(&scene, &rooms, &others, 0).await?);

@@ -24,7 +24,7 @@ where
     S: Stream<Item = Result<Bytes, ApiError>> + 'static,
 {
     let (taken, mut progress) = watch::channel(());
-    let abort = sockets::abort(request);
+    let abort = sockets::abort_of(request);
     // From outside: nobody asks a body for more whose client does not take what it has.
     detached(async move {
         loop {

@@ -2,82 +2,65 @@
 //! the frames of this server (docs/conformance.md). It asks nobody who they are: only a server that was
 //! built for such tests has it.
 
-use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use actix_http::ws::{Codec, Message};
-use actix_web::web::Payload;
+use actix_web::rt::net::TcpStream;
 use actix_web::{HttpRequest, HttpResponse};
-use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
+use bytes::{Buf, BytesMut};
+use futures_util::StreamExt;
 use tokio_util::codec::Encoder;
 
-use super::{Heard, Incoming, close, shake_hands, write_text};
+use super::incoming::{Heard, Incoming};
+use super::outgoing::{close, encode_text, hang_up, send};
+use super::shake_hands;
 use crate::http::RestError;
-use crate::sockets::Deafening;
+use crate::server::Taken;
 
 /// `GET /echo`.
-pub(crate) async fn connect(
-    request: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, RestError> {
-    let mut response = shake_hands(&request)?;
+pub(crate) async fn connect(request: HttpRequest) -> Result<HttpResponse, RestError> {
+    let (response, offer) = shake_hands(&request)?;
+    offer.accept(async |taken| {
+        // A client that goes away is no error.
+        drop(echo(taken).await);
+    });
+    Ok(response)
+}
+
+/// Answers each message before the next one is read.
+async fn echo(Taken { stream, mut unsent, came, .. }: Taken) -> io::Result<()> {
+    let stream = Arc::new(stream);
     // Nobody says hello: as much may come as from somebody who is known.
-    let incoming = Incoming::new(payload, Arc::new(AtomicBool::new(true)));
-    let end = Deafening::of(&request);
-    Ok(response.streaming(Echo { incoming, codec: Codec::new(), is_ended: false, _end: end }))
-}
-
-/// The response body: an answer to each message, before the next one is read.
-struct Echo {
-    incoming: Incoming,
-    codec: Codec,
-    /// The last frame was a close frame.
-    is_ended: bool,
-    _end: Deafening,
-}
-
-impl Stream for Echo {
-    type Item = Result<Bytes, Infallible>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let mut written = BytesMut::new();
-        while written.is_empty() && !this.is_ended {
-            match Pin::new(&mut this.incoming).poll_next(cx) {
-                Poll::Ready(Some(heard)) => this.answer(heard, &mut written),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        if written.is_empty() {
-            return Poll::Ready(None);
-        }
-        Poll::Ready(Some(Ok(written.freeze())))
-    }
-}
-
-impl Echo {
-    fn answer(&mut self, heard: Heard, to: &mut BytesMut) {
+    let is_known = Arc::new(AtomicBool::new(true));
+    let mut incoming = Incoming::new(Arc::clone(&stream), came, is_known);
+    let mut codec = Codec::new();
+    loop {
+        write_all(&stream, &mut unsent).await?;
+        let Some(heard) = incoming.next().await else { return hang_up(&stream) };
         let message = match heard {
-            Heard::Text(text) => return write_text(&text, to),
+            Heard::Text(text) => {
+                encode_text(&text, &mut unsent);
+                continue;
+            }
             Heard::Binary(bytes) => Message::Binary(bytes),
             Heard::Ping(payload) => Message::Pong(payload),
-            Heard::Pong => return,
-            Heard::Closed(reason) => {
-                self.is_ended = true;
-                Message::Close(reason)
-            }
-            Heard::Broken(reason) => {
-                self.is_ended = true;
-                close(reason)
-            }
+            Heard::Pong => continue,
+            Heard::Closed(reason) => Message::Close(reason),
+            Heard::Broken(reason) => close(reason),
         };
-        if let Err(error) = self.codec.encode(message, to) {
-            tracing::error!(%error, "a frame could not be encoded");
-        }
+        codec.encode(message, &mut unsent).map_err(io::Error::other)?;
     }
+}
+
+async fn write_all(stream: &TcpStream, bytes: &mut BytesMut) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        let sent = poll_fn(|cx| Poll::Ready(send(stream, bytes, cx))).await?;
+        bytes.advance(sent);
+    }
+    Ok(())
 }

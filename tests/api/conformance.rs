@@ -51,6 +51,22 @@ fn close_frame(code: u16, reason: &[u8]) -> Vec<u8> {
     frame(LAST | CLOSE, &[&code.to_be_bytes(), reason].concat())
 }
 
+fn address(app: &TestApp) -> SocketAddr {
+    app.url.strip_prefix("http://").unwrap().parse().unwrap()
+}
+
+/// A request for a WebSocket, with lines of further headers.
+fn handshake(app: &TestApp, path: &str, token: &str, more: &str) -> String {
+    let address = address(app);
+    format!(
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nupgrade: websocket\r\n\
+         connection: upgrade\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         sec-websocket-extensions: permessage-deflate\r\n\
+         authorization: Bearer {token}\r\n{more}\r\n"
+    )
+}
+
 /// A connection without any library.
 struct Raw {
     stream: TcpStream,
@@ -59,31 +75,43 @@ struct Raw {
 
 impl Raw {
     async fn open(app: &TestApp, token: &str) -> Self {
-        let address: SocketAddr = app.url.strip_prefix("http://").unwrap().parse().unwrap();
-        let mut raw = Self { stream: TcpStream::connect(address).await.unwrap(), read: vec![] };
-        let request = format!(
-            "GET /v1/ws HTTP/1.1\r\nhost: {address}\r\nupgrade: websocket\r\n\
-             connection: upgrade\r\nsec-websocket-version: 13\r\n\
-             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             sec-websocket-extensions: permessage-deflate\r\n\
-             authorization: Bearer {token}\r\n\r\n"
-        );
-        raw.send(request.as_bytes()).await;
+        let mut raw = Self::connect(app).await;
+        raw.send(handshake(app, "/v1/ws", token, "").as_bytes()).await;
+        raw.is_upgraded().await;
+        raw
+    }
+
+    async fn connect(app: &TestApp) -> Self {
+        Self { stream: TcpStream::connect(address(app)).await.unwrap(), read: vec![] }
+    }
+
+    /// The head of the next answer, lower case.
+    async fn head(&mut self) -> String {
         let end = loop {
-            if let Some(at) = raw.read.windows(4).position(|four| four == b"\r\n\r\n") {
+            if let Some(at) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(raw.fill().await, "no answer to the handshake");
+            assert!(self.fill().await, "no answer");
         };
-        let head: Vec<u8> = raw.read.drain(..end).collect();
-        let head = String::from_utf8(head).unwrap().to_lowercase();
+        let head: Vec<u8> = self.read.drain(..end).collect();
+        String::from_utf8(head).unwrap().to_lowercase()
+    }
+
+    /// Everything up to the end of the connection.
+    async fn rest(mut self) -> Vec<u8> {
+        while self.fill().await {}
+        self.read
+    }
+
+    /// Reads the answer to a handshake and the first frame.
+    async fn is_upgraded(&mut self) {
+        let head = self.head().await;
         assert!(head.starts_with("http/1.1 101"), "{head}");
         assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
         assert!(!head.contains("sec-websocket-extensions"), "{head}");
-        let (opcode, connected) = raw.frame().await.unwrap();
+        let (opcode, connected) = self.frame().await.unwrap();
         assert_eq!(opcode, TEXT);
         assert_eq!(serde_json::from_slice::<Value>(&connected).unwrap()["type"], "connected");
-        raw
     }
 
     async fn send(&mut self, bytes: &[u8]) {
@@ -263,4 +291,62 @@ async fn the_server_ends_the_connection_and_does_not_wait_for_the_client() {
     }
     // What waits for the client waits half a second at least.
     assert!(shortest < Duration::from_millis(300), "{shortest:?}");
+}
+
+#[tokio::test]
+async fn an_upgrade_may_come_behind_other_requests_and_with_the_first_frames() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let mut raw = Raw::connect(&app).await;
+    let document = format!("GET /v1/openapi.json HTTP/1.1\r\nhost: {}\r\n\r\n", address(&app));
+    let upgrade = handshake(&app, "/v1/ws", ann.token(), "");
+    let request = frame(LAST | TEXT, REQUEST);
+    raw.send(&[document.as_bytes(), document.as_bytes(), upgrade.as_bytes(), &request].concat())
+        .await;
+    for _ in 0..2 {
+        let length = content_length(&raw.head().await);
+        while raw.read.len() < length {
+            assert!(raw.fill().await, "the connection ended");
+        }
+        let document: Vec<u8> = raw.read.drain(..length).collect();
+        assert!(serde_json::from_slice::<Value>(&document).unwrap()["openapi"].is_string());
+    }
+    raw.is_upgraded().await;
+    assert!(raw.is_answered().await);
+}
+
+#[tokio::test]
+async fn a_route_that_is_no_websocket_answers_whoever_asks_for_one_and_ends_the_connection() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    for (path, status) in [("/v1/openapi.json", 200), ("/v1/nothing", 404), ("/v1/me", 200)] {
+        let mut raw = Raw::connect(&app).await;
+        raw.send(handshake(&app, path, ann.token(), "").as_bytes()).await;
+        let head = raw.head().await;
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{head}");
+        assert!(head.contains("connection: close"), "{head}");
+        assert_eq!(raw.rest().await.len(), content_length(&head));
+    }
+    // So does the one that is, when it says no.
+    let mut raw = Raw::connect(&app).await;
+    raw.send(handshake(&app, "/v1/ws", "wrong", "").as_bytes()).await;
+    let head = raw.head().await;
+    assert!(head.starts_with("http/1.1 401"), "{head}");
+    assert_eq!(raw.rest().await.len(), content_length(&head));
+}
+
+#[tokio::test]
+async fn a_handshake_with_a_body_is_refused() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let mut raw = Raw::connect(&app).await;
+    let chunked = handshake(&app, "/v1/ws", ann.token(), "transfer-encoding: chunked\r\n");
+    raw.send(chunked.as_bytes()).await;
+    let head = raw.head().await;
+    assert!(head.starts_with("http/1.1 400"), "{head}");
+}
+
+fn content_length(head: &str) -> usize {
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    length.unwrap_or_else(|| panic!("no length: {head}")).parse().unwrap()
 }

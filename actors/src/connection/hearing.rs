@@ -10,6 +10,7 @@ use iris_protocol::{
     RoomRequest, RoomStatus, Subscribe, SubscribePayload, Unsubscribe, UserId,
     limits::ROOMS_PER_CONNECTION_MAX,
 };
+use tokio::time::Instant;
 
 use super::{Connection, Outbound, value};
 use crate::Node;
@@ -173,6 +174,10 @@ impl Connection {
     }
 }
 
+/// How long ago the right to hear a project may have been looked up when a room is joined; it is looked
+/// up once more in any case when all are.
+const RIGHT_GOOD_FOR: Duration = Duration::from_millis(20);
+
 /// Rooms that a subscription may name for what one request costs.
 const ROOMS_PER_REQUEST: usize = 8;
 
@@ -235,6 +240,7 @@ impl Join {
         let is_admin_room = |room: &str| room.parse() == Ok(Room::Admin);
         let names: Vec<&str> = self.subscribe.rooms.iter().map(|room| room.parts().0).collect();
         let is_only_admin = !names.is_empty() && names.iter().all(|room| is_admin_room(room));
+        let mut looked_at = Instant::now();
         let project = if is_only_admin { None } else { Some(self.may_hear_project().await?) };
         let username = match &project {
             Some((_, user_id)) => self.username(user_id).await?,
@@ -246,9 +252,10 @@ impl Join {
             outcomes.push(match &project {
                 _ if is_admin_room(room) => self.join_log(room).await,
                 Some((project_id, user_id)) => {
-                    // Reading what was missed in the room before took its time.
-                    if !outcomes.is_empty() {
+                    // Reading what was missed in the rooms before may have taken its time.
+                    if looked_at.elapsed() > RIGHT_GOOD_FOR {
                         self.may_still_hear(project_id, user_id).await?;
+                        looked_at = Instant::now();
                     }
                     let user = (user_id, username.as_str());
                     let joined = self.join(project_id, user, room, since.cloned()).await;

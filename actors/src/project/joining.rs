@@ -12,7 +12,7 @@ use iris_protocol::{
 use iris_store::project::{ProjectReader, Replay};
 use iris_store::{StoreError, StoredEvent};
 
-use super::rooms::{Subscriber, durable_frame};
+use super::rooms::{Subscriber, Who, durable_frame};
 use super::{Project, ring};
 use crate::connection::Outbound;
 
@@ -127,13 +127,15 @@ impl Project {
     fn hold(&mut self, room: &Room, join: &JoinRoom) -> u64 {
         self.joins += 1;
         let subscriber = Subscriber {
-            connection_id: join.connection_id.clone(),
-            user_id: join.user_id.clone(),
+            who: Arc::new(Who {
+                connection_id: join.connection_id.clone(),
+                user_id: join.user_id.clone(),
+            }),
             outbound: Arc::clone(&join.outbound),
             deltas: join.deltas,
             presence: join.presence,
             join: self.joins,
-            held: Some(Vec::new()),
+            held: Some(Box::default()),
         };
         self.rooms.join(room.clone(), subscriber);
         self.joins
@@ -263,7 +265,7 @@ impl Handler<LeaveRooms> for Project {
     fn handle(&mut self, leave: LeaveRooms, ctx: &mut Context<Self>) {
         match leave.rooms {
             _ if !leave.has_right => {
-                let is_out = |s: &Subscriber| s.connection_id == leave.connection_id;
+                let is_out = |s: &Subscriber| s.who.connection_id == leave.connection_id;
                 self.rooms.evict(ErrorCode::NotFound, is_out);
             }
             None => self.rooms.leave_all(&leave.connection_id),
@@ -286,7 +288,7 @@ impl Handler<EvictUser> for Project {
     type Result = ();
 
     fn handle(&mut self, EvictUser(user_id): EvictUser, _: &mut Context<Self>) {
-        self.rooms.evict(ErrorCode::NotFound, |subscriber| subscriber.user_id == user_id);
+        self.rooms.evict(ErrorCode::NotFound, |subscriber| subscriber.who.user_id == user_id);
         self.is_not_present(&user_id);
     }
 }

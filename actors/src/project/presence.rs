@@ -86,7 +86,7 @@ impl Project {
             Room::Project(_) | Room::Admin => None,
         };
         if let Some(news) = news {
-            self.rooms.tell(room, &news, |other| other.connection_id == join.connection_id);
+            self.rooms.tell(room, &news, |other| other.who.connection_id == join.connection_id);
         }
         self.presence_changed(ctx);
     }

@@ -15,13 +15,13 @@ use iris_protocol::{
 use iris_store::StoredEvent;
 use serde_json::{Value, json};
 
-use crate::connection::{About, CloseReason, Outbound, Wakers};
+use crate::connection::{About, CloseReason, OutFrame, Outbound, Wakers};
 
-/// A connection in a room.
+/// A connection in a room. Every event goes past all of a room's, often far more than the processor's
+/// caches hold: what no event looks at is elsewhere.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    pub(super) connection_id: ConnectionId,
-    pub(super) user_id: UserId,
+    pub(super) who: Arc<Who>,
     pub(super) outbound: Arc<Outbound>,
     /// Whether it wants streaming text.
     pub(super) deltas: bool,
@@ -29,9 +29,20 @@ pub(super) struct Subscriber {
     pub(super) presence: bool,
     /// Tells this joining of the room from an earlier or later one of the same connection.
     pub(super) join: u64,
-    /// Durable frames, by seq, that wait until the replay is written; none once it is.
-    pub(super) held: Option<Vec<(u64, Bytes)>>,
+    /// What waits until the replay is written; none once it is.
+    pub(super) held: Option<Box<Held>>,
 }
+
+/// Whom a subscriber is.
+#[derive(Debug)]
+pub(super) struct Who {
+    pub(super) connection_id: ConnectionId,
+    pub(super) user_id: UserId,
+}
+
+/// Durable frames, by seq, that wait for a subscriber.
+#[derive(Debug, Default)]
+pub(super) struct Held(Vec<(u64, Bytes)>);
 
 /// A part that is being streamed.
 #[derive(Debug)]
@@ -107,7 +118,7 @@ impl Rooms {
 
     /// Adds a subscriber; one of the same connection is replaced.
     pub(super) fn join(&mut self, room: Room, subscriber: Subscriber) {
-        let connection_id = subscriber.connection_id.clone();
+        let connection_id = subscriber.who.connection_id.clone();
         self.subscribers.entry(room).or_default().insert(connection_id, subscriber);
     }
 
@@ -137,15 +148,12 @@ impl Rooms {
         if self.subscribers.contains_key(room)
             && let Some(frame) = self.ephemeral(room, event)
         {
-            let (about, mut wakers) = (self.about(event), Wakers::default());
-            self.send(room, |subscriber| {
-                let (outbound, frame, wakers) = (&subscriber.outbound, frame.clone(), &mut wakers);
-                !wants(subscriber)
-                    || match &about {
-                        Some(about) => outbound.push_latest_quietly(about, frame, wakers),
-                        None => outbound.push_quietly(frame, wakers),
-                    }
+            let frame = Arc::new(match self.about(event) {
+                Some(about) => OutFrame::Latest(about, frame),
+                None => OutFrame::Text(frame),
             });
+            let mut wakers = Wakers::default();
+            self.send(room, |s| !wants(s) || s.outbound.offer_quietly(&frame, &mut wakers));
         }
     }
 
@@ -209,17 +217,19 @@ impl Rooms {
         since: u64,
         replay: Vec<Bytes>,
     ) -> bool {
-        let snapshots = self.snapshots(room);
+        let wants = |all: &HashMap<_, Subscriber>| all.get(connection_id).is_some_and(|s| s.deltas);
+        let snapshots = match self.subscribers.get(room) {
+            Some(all) if wants(all) => self.snapshots(room),
+            Some(_) | None => Vec::new(),
+        };
         let subscribers = self.subscribers.get_mut(room);
         let subscriber = subscribers.and_then(|all| all.get_mut(connection_id));
         let subscriber = subscriber.filter(|subscriber| subscriber.join == join);
         let Some(subscriber) = subscriber else { return false };
-        let held = subscriber.held.take().unwrap_or_default().into_iter();
+        let held = subscriber.held.take().unwrap_or_default().0.into_iter();
         let held = held.filter(|(seq, _)| *seq > since).map(|(_, frame)| frame);
         subscriber.outbound.push_replay(replay.into_iter().chain(held));
-        if subscriber.deltas {
-            subscriber.outbound.push_replay(snapshots);
-        }
+        subscriber.outbound.push_replay(snapshots);
         true
     }
 
@@ -313,9 +323,8 @@ impl Rooms {
         if self.subscribers.contains_key(&room)
             && let Some(frame) = self.ephemeral(&room, &event)
         {
-            self.send(&room, |s| {
-                !s.deltas || s.outbound.push_delta_quietly(&sent, frame.clone(), wakers)
-            });
+            let frame = Arc::new(OutFrame::Delta(sent, frame));
+            self.send(&room, |s| !s.deltas || s.outbound.offer_quietly(&frame, wakers));
         }
     }
 
@@ -378,7 +387,9 @@ impl Rooms {
         };
         let outbound = Arc::clone(&subscriber.outbound);
         let frame = self.snapshot(part_id);
-        frame.is_some_and(|frame| outbound.push_snapshot(part_id.clone(), frame))
+        frame.is_some_and(|frame| {
+            outbound.offer(&Arc::new(OutFrame::Snapshot(part_id.clone(), frame)))
+        })
     }
 
     /// Offers something ephemeral to those in a room who get what is said as it is said; a subscriber
@@ -389,11 +400,11 @@ impl Rooms {
 
     /// Sends a durable frame to a room. A subscriber that is held gets it when its hold ends.
     fn send_durable(&mut self, room: &Room, frame: &Bytes, seq: u64) {
-        let mut wakers = Wakers::default();
+        let (text, mut wakers) = (Arc::new(OutFrame::Text(frame.clone())), Wakers::default());
         self.keep(room, |subscriber| match &mut subscriber.held {
-            None => subscriber.outbound.push_quietly(frame.clone(), &mut wakers),
-            Some(held) if held.len() < OUTBOUND_FRAMES_MAX => {
-                held.push((seq, frame.clone()));
+            None => subscriber.outbound.offer_quietly(&text, &mut wakers),
+            Some(held) if held.0.len() < OUTBOUND_FRAMES_MAX => {
+                held.0.push((seq, frame.clone()));
                 true
             }
             Some(_) => {

@@ -161,7 +161,7 @@ impl Near {
             Back::Frame { connection_id, frame } => {
                 let outbound = self.connections.lock().get(&connection_id).cloned();
                 if let Some(outbound) = outbound {
-                    outbound.pass_on(frame.into());
+                    outbound.offer(&Arc::new(frame.into()));
                 }
             }
         }

@@ -1,0 +1,254 @@
+//! The half of a WebSocket that writes: takes frames out of the queue of a connection and puts them into
+//! its socket, as many at a time as the kernel takes.
+//!
+//! The queue wakes it, and so does the socket once it takes more again; both put it into the list of
+//! the thread's [`Flusher`], which alone writes.
+
+use std::io::{self, ErrorKind, Read};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use actix_http::ws::{CloseCode, CloseReason as WireReason, Codec, Message};
+use actix_web::rt::net::TcpStream;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use iris_actors::connection::{CloseReason, OutFrame, Outbound};
+use parking_lot::Mutex;
+use socket2::SockRef;
+use tokio::sync::Notify;
+use tokio_util::codec::Encoder;
+
+use super::flusher::{Flusher, Scratch};
+
+/// Bytes that one write joins from the queue, as long as there are frames.
+const WRITE_BYTES: usize = 32 * 1024;
+/// Writes to one connection before others get their turn.
+const WRITES_MAX: usize = 4;
+/// Of the head of a frame that is not masked.
+const HEAD_BYTES_MAX: usize = 10;
+/// Of what a client sent and nobody reads any more, read all the same when its connection ends: else
+/// the kernel would reset it, and the client might never see the close frame.
+const UNREAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// The writing half of one connection.
+pub(super) struct Outgoing {
+    outbound: Arc<Outbound>,
+    flusher: Arc<Flusher>,
+    /// Whether it is in the list of the flusher.
+    is_listed: AtomicBool,
+    /// None once the connection has ended.
+    open: Mutex<Option<Open>>,
+    /// Told when it has.
+    ended: Notify,
+}
+
+struct Open {
+    stream: Arc<TcpStream>,
+    /// Of what was taken out of the queue, or came before it, that which the kernel did not take yet.
+    rest: Bytes,
+}
+
+/// How a turn ended.
+enum Turn {
+    /// Something waits, but others come first.
+    Over,
+    /// The queue or the socket will wake it.
+    Waits,
+    /// All was said.
+    Done,
+}
+
+/// Serves the writing half of a connection until it has ended, and ends it when it is dropped.
+/// `unsent` is written before the first frame.
+pub(super) async fn write(
+    stream: Arc<TcpStream>,
+    unsent: Bytes,
+    outbound: Arc<Outbound>,
+    flusher: Arc<Flusher>,
+) {
+    let outgoing = Arc::new(Outgoing {
+        outbound,
+        flusher,
+        is_listed: AtomicBool::new(false),
+        open: Mutex::new(Some(Open { stream, rest: unsent })),
+        ended: Notify::new(),
+    });
+    let serving = Serving(Arc::clone(&outgoing));
+    outgoing.wake();
+    serving.0.ended.notified().await;
+}
+
+struct Serving(Arc<Outgoing>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Wake for Outgoing {
+    fn wake(self: Arc<Self>) {
+        if !self.is_listed.swap(true, Ordering::AcqRel) {
+            Arc::clone(&self.flusher).add(self);
+        }
+    }
+}
+
+impl Outgoing {
+    /// Writes what can be written now.
+    pub(super) fn flush(self: Arc<Self>, scratch: &mut Scratch) {
+        self.is_listed.store(false, Ordering::Release);
+        let mut doubtful = Doubtful(Some(&self));
+        let turn = self.turn(scratch);
+        doubtful.0 = None;
+        match turn {
+            Ok(Turn::Waits) => {}
+            Ok(Turn::Over) => Arc::clone(&self).wake(),
+            Ok(Turn::Done) => self.end(),
+            Err(error) => {
+                tracing::debug!(%error, "a client is gone");
+                self.end();
+            }
+        }
+    }
+
+    fn turn(self: &Arc<Self>, scratch: &mut Scratch) -> io::Result<Turn> {
+        let waker = Waker::from(Arc::clone(self));
+        let mut cx = Context::from_waker(&waker);
+        let mut open = self.open.lock();
+        let Some(Open { stream, rest }) = open.as_mut() else { return Ok(Turn::Waits) };
+        let sent = send(stream, rest, &mut cx)?;
+        rest.advance(sent);
+        for _ in 0..WRITES_MAX {
+            if !rest.is_empty() {
+                return Ok(Turn::Waits);
+            }
+            match self.outbound.poll_some(WRITE_BYTES, &cx, &mut scratch.frames) {
+                Poll::Ready(true) => scratch.encode(),
+                Poll::Ready(false) => return Ok(Turn::Done),
+                Poll::Pending => return Ok(Turn::Waits),
+            }
+            let sent = send(stream, &scratch.bytes, &mut cx)?;
+            scratch.bytes.advance(sent);
+            *rest = Bytes::copy_from_slice(&scratch.bytes);
+        }
+        Ok(if rest.is_empty() { Turn::Over } else { Turn::Waits })
+    }
+
+    /// Ends the connection, unless it has ended: whoever reads it reads its end, and nothing more is
+    /// queued.
+    fn end(&self) {
+        if let Some(Open { stream, .. }) = self.open.lock().take()
+            && let Err(error) = hang_up(&stream)
+        {
+            tracing::debug!(%error, "a connection had ended before it was closed");
+        }
+        self.outbound.abandon();
+        self.ended.notify_one();
+    }
+}
+
+/// Ends a connection of which nobody knows what was written, when a panic drops this.
+struct Doubtful<'a>(Option<&'a Outgoing>);
+
+impl Drop for Doubtful<'_> {
+    fn drop(&mut self) {
+        if let Some(outgoing) = self.0 {
+            outgoing.end();
+        }
+    }
+}
+
+/// Gives bytes to the kernel until it takes no more; how many it took. When it did not take all of them
+/// the task will be woken.
+pub(super) fn send(stream: &TcpStream, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<usize> {
+    let mut sent = 0;
+    while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+        match stream.try_write(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                match stream.poll_write_ready(cx) {
+                    Poll::Ready(ready) => ready?,
+                    Poll::Pending => break,
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+/// Says that nothing more comes, and does not wait for the client to say so too: RFC 6455 (section 7.1.1)
+/// has the client wait for the server.
+pub(super) fn hang_up(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.shutdown(Shutdown::Write)?;
+    let (mut unread, mut bytes) = (0, [0; 4096]);
+    while unread < UNREAD_BYTES_MAX {
+        match (&*socket).read(&mut bytes) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => unread += count,
+        }
+    }
+    socket.shutdown(Shutdown::Both)
+}
+
+impl Scratch {
+    /// Encodes the frames in place of what is there.
+    fn encode(&mut self) {
+        let Self { frames, bytes, codec } = self;
+        bytes.clear();
+        let lengths =
+            frames.iter().map(|frame| HEAD_BYTES_MAX + frame.json().map_or(0, Bytes::len));
+        bytes.reserve(lengths.sum());
+        for frame in frames.drain(..) {
+            encode(&frame, codec, bytes);
+        }
+    }
+}
+
+fn encode(frame: &OutFrame, codec: &mut Codec, to: &mut BytesMut) {
+    let control = match frame {
+        OutFrame::Text(json)
+        | OutFrame::Replay(json)
+        | OutFrame::Delta(_, json)
+        | OutFrame::Snapshot(_, json)
+        | OutFrame::Latest(_, json)
+        | OutFrame::Left(_, json) => return encode_text(json, to),
+        OutFrame::Ping => Message::Ping(Bytes::new()),
+        OutFrame::Pong(payload) => Message::Pong(payload.clone()),
+        OutFrame::Close(reason) => close(reason.clone()),
+    };
+    if let Err(error) = codec.encode(control, to) {
+        tracing::error!(%error, "a frame could not be encoded");
+    }
+}
+
+/// A close frame.
+pub(super) fn close(CloseReason { code, text }: CloseReason) -> Message {
+    Message::Close(Some(WireReason { code: CloseCode::from(code), description: Some(text) }))
+}
+
+/// Writes a text frame (RFC 6455, section 5.2). The codec would look at every byte of JSON for every
+/// reader, whether it is UTF-8; JSON from serde is.
+pub(super) fn encode_text(json: &[u8], to: &mut BytesMut) {
+    const LAST_TEXT: u8 = 0x81;
+    to.put_u8(LAST_TEXT);
+    match (u8::try_from(json.len()), u16::try_from(json.len())) {
+        (Ok(length @ 0..=125), _) => to.put_u8(length),
+        (_, Ok(length)) => {
+            to.put_u8(126);
+            to.put_u16(length);
+        }
+        (_, Err(_)) => {
+            to.put_u8(127);
+            to.put_u64(json.len() as u64);
+        }
+    }
+    to.put_slice(json);
+}
+
+#[cfg(test)]
+mod tests;
