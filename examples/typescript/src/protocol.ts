@@ -1850,6 +1850,21 @@ export interface Operations {
       backups: ServerBackup[];
     };
   };
+  /** Says whether a user may have programs run on the server. */
+  "admin.user.update": {
+    /** Says whether a user may have programs run on the server. */
+    request: {
+      /** The user. */
+      userId: UserId;
+      /** Whether calls of `bash` and the like may run in their runs and by their approval. */
+      canExecuteCode: boolean;
+    };
+    /** An account. */
+    response: {
+      /** The account. */
+      user: User;
+    };
+  };
   /** Lists the rules of the server. */
   "admin.permission.list": {
     /** Lists the rules of the server. */

@@ -18,6 +18,7 @@ async fn connection() -> (Arc<TcpStream>, TcpStream) {
 }
 
 /// Serves the writing half, behind these bytes.
+#[expect(clippy::disallowed_methods, reason = "there are no actors here")]
 fn serve(stream: &Arc<TcpStream>, unsent: &'static [u8]) -> (Arc<Outbound>, JoinHandle<()>) {
     let outbound = Arc::<Outbound>::default();
     let (stream, queue) = (Arc::clone(stream), Arc::clone(&outbound));
