@@ -30,7 +30,7 @@ use iris_protocol::LogSettings;
 use iris_sandbox::{Config as SandboxConfig, Sandbox};
 use iris_store::root::RootDatabase;
 use iris_store::{Storage, StoreError};
-use iris_tools::{ToolError, ToolRegistry, webfetch};
+use iris_tools::{Tool, ToolError, ToolRegistry, webfetch};
 use parking_lot::Mutex;
 
 use crate::config::Config;
@@ -156,6 +156,8 @@ pub struct Dependencies {
     pub watchdog: WatchdogSettings,
     /// How often projects that changed are backed up, in place of what the configuration says.
     pub backup_interval: Option<Duration>,
+    /// Tools besides those that every server has, behind them in the order in which models are told.
+    pub tools: Vec<Arc<dyn Tool>>,
     /// Changes the log lines of this process; none where another program writes them.
     pub log: Option<Arc<dyn LogControl>>,
     /// Makes the way from connections to the owners of projects, given the node that owns them all;
@@ -181,6 +183,7 @@ impl Default for Dependencies {
             access_token_lifetime: None,
             watchdog: WatchdogSettings::default(),
             backup_interval: None,
+            tools: Vec::new(),
             log: None,
             hop: None,
         }
@@ -370,7 +373,7 @@ fn services(
         clock: dependencies.clock,
         ids: dependencies.ids,
         models: Models::new(config.providers)?,
-        tools: Arc::new(tools(config.egress_allow, sandbox.as_ref())?),
+        tools: Arc::new(tools(config.egress_allow, sandbox.as_ref(), dependencies.tools)?),
         sandbox,
         access_tokens,
         refresh_tokens: RefreshTokens::new(key.as_bytes())?,
@@ -420,18 +423,22 @@ async fn sandbox(config: SandboxConfig) -> Sandbox {
 
 /// The tools of the server. One without certificates to verify others with, as in a bare container, works but
 /// fetches nothing.
-fn tools(allow: Vec<Exception>, sandbox: Option<&Sandbox>) -> Result<ToolRegistry, ToolError> {
+fn tools(
+    allow: Vec<Exception>,
+    sandbox: Option<&Sandbox>,
+    others: Vec<Arc<dyn Tool>>,
+) -> Result<ToolRegistry, ToolError> {
     let mut tools = ToolRegistry::builtin()?;
     if let Some(sandbox) = sandbox {
         tools = tools.with_bash(sandbox.clone())?;
     }
     match Egress::new(EgressConfig { allow, ..EgressConfig::default() }) {
-        Ok(egress) => tools.with(webfetch(Arc::new(egress))),
+        Ok(egress) => tools = tools.with(webfetch(Arc::new(egress)))?,
         Err(error) => {
             tracing::warn!(?error, "there is no tool `webfetch`: has the system certificates?");
-            Ok(tools)
         }
     }
+    others.into_iter().try_fold(tools, ToolRegistry::with)
 }
 
 /// The threads that projects live on. They end with the actix system.

@@ -20,11 +20,13 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::join_all;
-use iris_protocol::{ErrorCode, MessageId, PartId, ProjectId, SessionId, StreamKind};
+use iris_protocol::{
+    ErrorCode, Event, MessageId, PartId, ProjectId, Room, SessionId, StreamKind, ToolCallId,
+};
 use iris_store::project::{ProjectReader, RecoverRuns};
 use iris_store::root::{OutboxEntry, RootReader};
 use iris_store::{Command, StoredEvent, WriteContext};
-use iris_tools::Places;
+use iris_tools::{Places, Progress};
 use iris_workspace::Workspace;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -380,6 +382,30 @@ impl Handler<Stream> for Project {
                 registry.rooms.flush();
             });
         }
+    }
+}
+
+/// Tell: how far a tool call is.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ToolProgress {
+    pub(crate) session_id: SessionId,
+    pub(crate) message_id: MessageId,
+    pub(crate) tool_call_id: ToolCallId,
+    pub(crate) progress: Progress,
+}
+
+impl Handler<ToolProgress> for Project {
+    type Result = ();
+
+    /// For those who hear what streams.
+    fn handle(&mut self, told: ToolProgress, _: &mut Context<Self>) {
+        let ToolProgress { session_id, message_id, tool_call_id, progress } = told;
+        let room = Room::Session(session_id.clone());
+        let Progress { bytes, tail } = progress;
+        let event =
+            Event::MessageToolProgress { session_id, message_id, tool_call_id, bytes, tail };
+        self.rooms.tell(&room, &event, |subscriber| subscriber.deltas);
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MessageStepFinished { .. }
         | Event::MessageComplete { .. }
         | Event::MessagePartRemoved { .. }
+        | Event::MessageToolProgress { .. }
         | Event::RunStarted { .. }
         | Event::RunCompleted { .. }
         | Event::ProjectUpdated { .. }

@@ -43,6 +43,7 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             delta.clone()
         }
         Event::MessagePartSnapshot { text, .. } => text.clone(),
+        Event::MessageToolProgress { bytes, .. } => format!("{bytes} bytes of output so far"),
         Event::MessagePartRemoved { .. } => "a part that will not be completed".to_owned(),
         Event::RunStarted { run } => format!("with the rights of {}", name(&run.started_by)),
         Event::RunCompleted { status, error: Some(error), .. } => {

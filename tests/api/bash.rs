@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use iris_protocol::{
-    ErrorCode, PermissionAction, PermissionCreate, PermissionVerdict, Remember, Role, RunStatus,
-    SessionMode, SessionUpdate, ToolApprove, ToolState,
+    ErrorCode, Event, PermissionAction, PermissionCreate, PermissionVerdict, Remember, Role,
+    RunStatus, SessionMode, SessionUpdate, ToolApprove, ToolState,
 };
-use iris_sandbox::{Config, Tier};
+use iris_sandbox::{Config, Sandbox, Tier};
 use iris_testkit::{AppOptions, Conversation, Person, TestApp, calls_of, spawn_app_with};
 use serde_json::{Value, json};
 
@@ -30,8 +30,19 @@ fn sandbox() -> Config {
     }
 }
 
-/// A server that runs commands, and its administrator, who may have them run.
-async fn app(sandbox: Config) -> (TestApp, Person) {
+/// A server that runs commands, and its administrator, who may have them run. None on a machine whose kernel
+/// has no sandbox.
+async fn app(sandbox: Config) -> Option<(TestApp, Person)> {
+    let found = Sandbox::start(sandbox.clone()).await;
+    if let Err(error) = found.check() {
+        assert!(std::env::var_os("IRIS_TEST_TIER").is_none(), "{error}");
+        println!("skipped: {error}");
+        return None;
+    }
+    Some(app_with(sandbox).await)
+}
+
+async fn app_with(sandbox: Config) -> (TestApp, Person) {
     let options = AppOptions { sandbox: Some(sandbox), ..AppOptions::default() };
     let app = spawn_app_with(options).await;
     if is_root() {
@@ -64,7 +75,7 @@ async fn outcome(talk: &mut Conversation, message: &str) -> (ToolState, String) 
 
 #[tokio::test]
 async fn a_command_runs_once_somebody_agrees_and_its_files_are_the_projects() {
-    let (_app, ann) = app(sandbox()).await;
+    let Some((_app, ann)) = app(sandbox()).await else { return };
     let mut talk = ann.conversation().await;
     ann.client.file_put(&talk.project, "in.txt", "hello\n").await.unwrap();
     let run =
@@ -99,7 +110,7 @@ async fn a_command_runs_once_somebody_agrees_and_its_files_are_the_projects() {
 
 #[tokio::test]
 async fn rules_name_commands_and_the_worst_one_of_a_line_counts() {
-    let (_app, ann) = app(sandbox()).await;
+    let Some((_app, ann)) = app(sandbox()).await else { return };
     let mut talk = ann.conversation().await;
     allow(&talk, "bash", "echo *").await;
     let (state, output) = outcome(&mut talk, &runs("echo one && echo two")).await;
@@ -117,7 +128,7 @@ async fn rules_name_commands_and_the_worst_one_of_a_line_counts() {
 
 #[tokio::test]
 async fn a_remembered_answer_is_the_exact_command_and_an_unclear_one_is_not_remembered() {
-    let (_app, ann) = app(sandbox()).await;
+    let Some((_app, ann)) = app(sandbox()).await else { return };
     let mut talk = ann.conversation().await;
     let run = talk.send_message(&runs("echo 'a*'")).await.run_id;
     let asked = talk.approval().await;
@@ -145,7 +156,7 @@ async fn a_remembered_answer_is_the_exact_command_and_an_unclear_one_is_not_reme
 
 #[tokio::test]
 async fn only_users_who_may_have_programs_run_have_them_run() {
-    let (app, admin) = app(sandbox()).await;
+    let Some((app, admin)) = app(sandbox()).await else { return };
     let (ann, bob) = (app.user("ann").await, app.user("bob").await);
     let mut hers = ann.conversation().await;
     ann.add_member(&hers.project, &bob, Role::Member).await;
@@ -174,7 +185,7 @@ async fn only_users_who_may_have_programs_run_have_them_run() {
 
 #[tokio::test]
 async fn a_command_sees_neither_the_servers_data_nor_its_environment_nor_a_network() {
-    let (app, ann) = app(sandbox()).await;
+    let Some((app, ann)) = app(sandbox()).await else { return };
     let mut talk = ann.conversation().await;
     let root = app.data_dir().join("root.db");
     allow(&talk, "bash", "*").await;
@@ -196,7 +207,10 @@ async fn a_command_sees_neither_the_servers_data_nor_its_environment_nor_a_netwo
 
 #[tokio::test]
 async fn a_command_ends_at_its_timeout_and_with_its_run() {
-    let (_app, ann) = app(Config { grace: Duration::from_millis(50), ..sandbox() }).await;
+    let Some((_app, ann)) = app(Config { grace: Duration::from_millis(50), ..sandbox() }).await
+    else {
+        return;
+    };
     let mut talk = ann.conversation().await;
     allow(&talk, "bash", "*").await;
     let input = json!({ "command": "echo begun; sleep 1000", "timeoutMs": 300 });
@@ -217,7 +231,7 @@ async fn a_command_ends_at_its_timeout_and_with_its_run() {
 #[tokio::test]
 async fn where_the_sandbox_does_not_hold_no_command_runs_and_nobody_is_asked() {
     let launcher = Some(PathBuf::from("/bin/false"));
-    let (app, ann) = app(Config { launcher, ..sandbox() }).await;
+    let (app, ann) = app_with(Config { launcher, ..sandbox() }).await;
     let mut talk = ann.conversation().await;
     let (state, output) = outcome(&mut talk, &runs("echo hi")).await;
     assert_eq!(state, ToolState::Error);
@@ -237,7 +251,7 @@ async fn where_the_sandbox_does_not_hold_no_command_runs_and_nobody_is_asked() {
 
 #[tokio::test]
 async fn in_the_mode_auto_literal_commands_run_unasked_for_administrators_alone() {
-    let (app, ann) = app(sandbox()).await;
+    let Some((app, ann)) = app(sandbox()).await else { return };
     let mut talk = ann.conversation().await;
     let bob = app.user("bob").await;
     ann.add_member(&talk.project, &bob, Role::Member).await;
@@ -270,4 +284,20 @@ async fn in_the_mode_auto_literal_commands_run_unasked_for_administrators_alone(
     let ready: Value = ann.get("/health/ready").await.json;
     let tiers = [Tier::S2, Tier::S3].map(|tier| json!(tier.to_string()));
     assert!(tiers.contains(&ready["sandbox"]), "{ready}");
+}
+
+#[tokio::test]
+async fn those_who_watch_are_told_how_far_a_command_is() {
+    let Some((_app, ann)) = app(sandbox()).await else { return };
+    let mut talk = ann.conversation().await;
+    allow(&talk, "bash", "*").await;
+    // It ends when somebody who has been told lets it.
+    let waits = "echo step one; while ! test -e go; do sleep 0.05; done; echo step two";
+    let run = talk.send_message(&runs(waits)).await.run_id;
+    let frame = talk.wait_for("message.tool.progress").await;
+    let Event::MessageToolProgress { bytes, tail, .. } = frame.event else { panic!("{frame:?}") };
+    assert_eq!((bytes, tail.as_str()), (9, "step one\n"));
+    assert_eq!(frame.meta.seq, None, "it is not in the log");
+    ann.client.file_put(&talk.project, "go", "").await.unwrap();
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
 }

@@ -43,6 +43,7 @@ const ELSEWHERE: &[&str] = &[
     "RoomHeads",
     "StoreNow",
     "TakeDatabase",
+    "ToolProgress",
 ];
 /// Messages that no request alone is the cause of. A panic over any other one names its request.
 const UNASKED: &[&str] = &[

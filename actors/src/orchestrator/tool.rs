@@ -10,13 +10,14 @@ use iris_agent::{FileWritten, Input, ToolOutcome};
 use iris_protocol::{PermissionAction, ToolCallId};
 use iris_store::project::{ProjectReader, Quotas};
 use iris_store::{CrashPoint, StoreError, crash_point};
-use iris_tools::{Tool, ToolContext, ToolOutput};
+use iris_tools::{Progress, Tool, ToolContext, ToolOutput};
 use iris_workspace::Workspace;
 use serde_json::Value;
 use tracing::Instrument;
 
 use super::Orchestrator;
 use super::model::Caller;
+use crate::project::ToolProgress;
 
 /// How long after its timeout a tool call makes the orchestrator count as stuck.
 const TOOL_GRACE: Duration = Duration::from_secs(10);
@@ -56,6 +57,7 @@ impl Orchestrator {
         let workspace = self.assignment.place.project.workspace.clone();
         let read_log = Arc::clone(&self.assignment.read_log);
         let places = Arc::clone(&self.assignment.place.project.places);
+        let progress = self.progress_of(&call_id);
         let writing = tool.writes().then(|| Arc::clone(&self.tools.writing));
         let span = tracing::info_span!(
             parent: &self.span,
@@ -86,7 +88,7 @@ impl Orchestrator {
                 Err(error) => return ToolOutcome::Failed { error },
             };
             let context = ToolContext::new(workspace, read_log, Arc::new(judge));
-            let context = context.with_places(places);
+            let context = context.with_places(places).with_progress(progress);
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
             crash_point(CrashPoint::ToolStart);
@@ -111,6 +113,21 @@ impl Orchestrator {
         });
         let task = ctx.spawn(ended);
         self.tools.running.insert(call_id, task);
+    }
+
+    /// Takes what a call says of itself while it runs to those who look at the session.
+    fn progress_of(&self, call_id: &ToolCallId) -> Arc<dyn Fn(Progress) + Send + Sync> {
+        let project = self.assignment.place.project.address.clone();
+        let (session_id, message_id) = (self.session_id(), self.assignment.answer_id.clone());
+        let tool_call_id = call_id.clone();
+        Arc::new(move |progress| {
+            project.tell(ToolProgress {
+                session_id: session_id.clone(),
+                message_id: message_id.clone(),
+                tool_call_id: tool_call_id.clone(),
+                progress,
+            });
+        })
     }
 
     pub(super) fn abort_tool(&mut self, call_id: &ToolCallId, ctx: &mut Context<Self>) {

@@ -167,6 +167,9 @@ impl Rooms {
                 Some(About::Presence(self.project_id.clone(), presence.user_id.clone()))
             }
             Event::TypingUpdated { session_id, .. } => Some(About::Typing(session_id.clone())),
+            Event::MessageToolProgress { tool_call_id, .. } => {
+                Some(About::Tool(tool_call_id.clone()))
+            }
             _ => None,
         }
     }

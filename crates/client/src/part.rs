@@ -131,6 +131,7 @@ impl PartTracker {
             | Event::MemberRemoved { .. }
             | Event::AgentUpdated { .. }
             | Event::PermissionUpdated { .. }
+            | Event::MessageToolProgress { .. }
             | Event::PresenceSnapshot { .. }
             | Event::PresenceJoined { .. }
             | Event::PresenceUpdated { .. }

@@ -308,6 +308,19 @@ events! {
         /// The part.
         part_id: PartId,
     }
+    /// How far a tool call is that takes a while. Each says all there is to say; some may be left out.
+    MessageToolProgress = "message.tool.progress" Ephemeral [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The call.
+        tool_call_id: ToolCallId,
+        /// Bytes of output so far.
+        bytes: u64,
+        /// The end of the output so far, at most 2 KiB.
+        tail: String,
+    }
     /// A run began, or goes on after it was interrupted.
     RunStarted = "run.started" Durable [Session] {
         /// As it is now.

@@ -1,20 +1,25 @@
 //! `bash`: a command line, in the sandbox.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use iris_agent::permissions::{Access, Judge, Target};
 use iris_protocol::{PermissionAction, PermissionLayer};
-use iris_sandbox::{Command, Finished, Network, Request, Sandbox, Status};
+use iris_sandbox::{
+    Command, Finished, Network, Request, Sandbox, SandboxError, Status, plain_text,
+};
 use iris_shell::{COMMAND_BYTES_MAX, Piece};
 use iris_workspace::RelPath;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use crate::Tool;
 use crate::builtin::{object_schema, parse, shown, target};
-use crate::context::ToolContext;
+use crate::context::{Progress, ToolContext};
 use crate::error::ToolError;
 use crate::output::ToolOutput;
 
@@ -28,6 +33,12 @@ const DESCRIPTION: &str = "Runs a command line with bash in the project's direct
 const TIMEOUT_MS_DEFAULT: u64 = 120_000;
 /// The longest that a model can let a command run, in milliseconds.
 const TIMEOUT_MS_MAX: u64 = 600_000;
+/// How often those who watch are told how far a command is.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+/// How much of the end of the output they are told, in bytes.
+const TAIL_BYTES_MAX: usize = 1024;
+/// Pieces of output that may wait to be counted; more are not counted in what is told.
+const PIECES_MAX: usize = 64;
 /// What the sandbox takes at most after the timeout: the time to end by itself, and the clearing up.
 const AFTER_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -157,9 +168,40 @@ impl Tool for Bash {
                     places.scratch.clone(),
                 )
             };
-            let finished = sandbox.run(request).await?;
+            let finished = watched(&sandbox, request, &ctx).await?;
             Ok(answer(&finished, timeout))
         })
+    }
+}
+
+/// Runs a command and tells now and then how far it is.
+async fn watched(
+    sandbox: &Sandbox,
+    mut request: Request,
+    ctx: &ToolContext,
+) -> Result<Finished, SandboxError> {
+    let (pieces, mut output) = mpsc::channel(PIECES_MAX);
+    request.progress = Some(pieces);
+    let mut running = pin!(sandbox.run(request));
+    let mut tell = tokio::time::interval(TELL_EVERY);
+    tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut bytes, mut told) = (0_u64, 0_u64);
+    let mut tail: Vec<u8> = Vec::new();
+    loop {
+        tokio::select! {
+            finished = &mut running => return finished,
+            Some(piece) = output.recv() => {
+                bytes = bytes.saturating_add(piece.len() as u64);
+                tail.extend(piece);
+                tail.drain(..tail.len().saturating_sub(TAIL_BYTES_MAX));
+            }
+            _ = tell.tick() => {
+                if bytes > told {
+                    told = bytes;
+                    ctx.tell(Progress { bytes, tail: plain_text(&tail) });
+                }
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a call gets to work with.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +17,6 @@ use tokio::sync::OnceCell;
 pub const READ_LOG_FILES_MAX: usize = 4096;
 
 /// What one call gets to work with. Make one for each call: it ends with it.
-#[derive(Debug)]
 pub struct ToolContext {
     /// The project's files.
     pub workspace: Workspace,
@@ -26,7 +26,23 @@ pub struct ToolContext {
     pub judge: Arc<Judge>,
     /// Where commands run; none where none can.
     pub places: Option<Arc<Places>>,
+    progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
     cancel: Cancel,
+}
+
+/// How far a call is that takes a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of output so far.
+    pub bytes: u64,
+    /// The end of the output so far.
+    pub tail: String,
+}
+
+impl fmt::Debug for ToolContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToolContext").field("places", &self.places).finish_non_exhaustive()
+    }
 }
 
 /// Directories of the host, for what runs outside of the server. All other tools use the workspace.
@@ -64,7 +80,7 @@ impl Places {
 impl ToolContext {
     /// A context for one call.
     pub fn new(workspace: Workspace, read_log: Arc<ReadLog>, judge: Arc<Judge>) -> Self {
-        Self { workspace, read_log, judge, places: None, cancel: Cancel::new() }
+        Self { workspace, read_log, judge, places: None, progress: None, cancel: Cancel::new() }
     }
 
     /// A context for a call that may run commands.
@@ -76,6 +92,19 @@ impl ToolContext {
     /// What the rules say of reading `path` with the tool called `name`.
     pub(crate) fn may_read(&self, name: &'static str, path: &str) -> PermissionAction {
         self.judge.judge_one(&Access::read(name, Target::Path(path.to_owned()))).action
+    }
+
+    /// A context for a call that tells how far it is.
+    #[must_use]
+    pub fn with_progress(self, progress: Arc<dyn Fn(Progress) + Send + Sync>) -> Self {
+        Self { progress: Some(progress), ..self }
+    }
+
+    /// Tells those who watch how far the call is; often enough is a few times a second.
+    pub fn tell(&self, progress: Progress) {
+        if let Some(tell) = &self.progress {
+            tell(progress);
+        }
     }
 
     /// The flag that is set once nobody waits for the call any more.

@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use iris_agent::permissions::Access;
 use serde_json::Value;
 
-pub use context::{Places, READ_LOG_FILES_MAX, ReadLog, ToolContext};
+pub use context::{Places, Progress, READ_LOG_FILES_MAX, ReadLog, ToolContext};
 pub use error::{Mistake, ToolError};
 pub use output::{FileChange, OUTPUT_BYTES_MAX, ToolOutput};
 pub use registry::ToolRegistry;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use iris_protocol::{PartId, ProjectId, SessionId, UserId};
+use iris_protocol::{PartId, ProjectId, SessionId, ToolCallId, UserId};
 use serde::{Deserialize, Serialize};
 
 /// Something to write to a socket.
@@ -63,6 +63,8 @@ pub enum About {
     Presence(ProjectId, UserId),
     /// Who writes in a session.
     Typing(SessionId),
+    /// How far a tool call is.
+    Tool(ToolCallId),
 }
 
 /// Why a connection ends: a code of docs/protocol.md and a word for people.

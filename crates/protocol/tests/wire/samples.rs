@@ -346,7 +346,18 @@ fn stream_events() -> Vec<Event> {
             length: 2,
             text: "hm".to_owned(),
         },
-        Event::MessagePartRemoved { session_id, message_id, part_id },
+        Event::MessagePartRemoved {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            part_id,
+        },
+        Event::MessageToolProgress {
+            session_id,
+            message_id,
+            tool_call_id: tool_call_id(),
+            bytes: 7,
+            tail: "running".to_owned(),
+        },
     ]
 }
 

@@ -89,7 +89,7 @@ async fn nothing_is_left_when_a_command_ends_though_children_hold_its_output() {
 async fn nothing_is_left_when_time_is_over_though_children_ignore_it() {
     let grace = Duration::from_millis(300);
     for namespaces in [true, false] {
-        let lab = Lab::with(Config { grace, namespaces, ..config() }).await;
+        let Some(lab) = Lab::with(Config { grace, namespaces, ..config() }).await else { return };
         let mut alive = Alive::new(&lab);
         let mut request =
             lab.shell(&format!("{TREE} trap '' TERM; echo begun; while :; do sleep 9; done"));
@@ -109,7 +109,7 @@ async fn nothing_is_left_when_time_is_over_though_children_ignore_it() {
 async fn a_command_that_listens_may_end_properly_when_time_is_over() {
     // Long enough to tell that nothing was killed.
     let grace = Duration::from_mins(10);
-    let lab = Lab::with(Config { grace, ..config() }).await;
+    let Some(lab) = Lab::with(Config { grace, ..config() }).await else { return };
     let mut request = lab.shell("trap 'echo bye; exit 3' TERM; while :; do sleep 0.05; done");
     request.timeout = Duration::from_secs(1);
     let finished = lab.sandbox.run(request).await.expect("a run");
@@ -182,7 +182,7 @@ async fn nothing_is_left_when_the_server_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_when_the_launcher_is_killed() {
-    let lab = Lab::new().await;
+    let Some(lab) = Lab::new().await else { return };
     if !lab.is_isolated() {
         // Without namespaces processes outlive it, as docs/sandbox.md says.
         return;

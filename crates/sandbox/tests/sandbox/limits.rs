@@ -8,7 +8,7 @@ use crate::lab::{Lab, config, example, is_root, labs};
 async fn a_fork_bomb_meets_the_limit_of_processes_and_is_gone_at_the_end() {
     for namespaces in [true, false] {
         let limits = Limits { processes: 40, ..Limits::default() };
-        let lab = Lab::with(Config { limits, namespaces, ..config() }).await;
+        let Some(lab) = Lab::with(Config { limits, namespaces, ..config() }).await else { return };
         let mut request =
             lab.shell("b() { b | b & }; b 2>&1; for i in $(seq 2000); do sleep 60 & done");
         request.timeout = std::time::Duration::from_secs(3);
@@ -22,7 +22,7 @@ async fn a_fork_bomb_meets_the_limit_of_processes_and_is_gone_at_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_command_has_a_limit_of_processes_of_its_own() {
     let limits = Limits { processes: 30, ..Limits::default() };
-    let lab = Lab::with(Config { limits, ..config() }).await;
+    let Some(lab) = Lab::with(Config { limits, ..config() }).await else { return };
     if !lab.is_isolated() {
         return;
     }
@@ -58,7 +58,7 @@ async fn memory_is_bounded() {
 async fn files_descriptors_time_and_core_files_are_bounded() {
     let limits =
         Limits { file_bytes: 1024 * 1024, open_files: 64, cpu_seconds: 1, ..Limits::default() };
-    let lab = Lab::with(Config { limits, ..config() }).await;
+    let Some(lab) = Lab::with(Config { limits, ..config() }).await else { return };
     let finished = lab.run("exec head -c 100G /dev/zero > big").await;
     assert_eq!(finished.status, Status::Signalled(25), "not SIGXFSZ"); // signal(7)
     assert_eq!(lab.text("stat -c %s big").await, "1048576");
@@ -76,8 +76,8 @@ async fn files_descriptors_time_and_core_files_are_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_are_the_first_to_go_when_memory_runs_out() {
-    let lab = Lab::with(Config { namespaces: false, ..config() }).await;
-    let isolated = Lab::new().await;
+    let Some(lab) = Lab::with(Config { namespaces: false, ..config() }).await else { return };
+    let Some(isolated) = Lab::new().await else { return };
     if isolated.is_isolated() {
         assert_eq!(isolated.text("cat /proc/self/oom_score_adj").await, "1000");
     }
@@ -109,7 +109,9 @@ async fn a_group_of_the_kernel_is_used_and_removed() {
         let mine = format!("iris-sandbox-{}-", std::process::id());
         names.filter(|name| name.file_name().to_string_lossy().starts_with(&mine)).count()
     };
-    let lab = Lab::with(Config { cgroup: Some(parent.clone()), ..config() }).await;
+    let Some(lab) = Lab::with(Config { cgroup: Some(parent.clone()), ..config() }).await else {
+        return;
+    };
     let mut request = lab.shell("echo up; sleep 99999");
     let (progress, mut pieces) = tokio::sync::mpsc::channel(4);
     let (cancel, cancelled) = tokio::sync::oneshot::channel();
