@@ -51,6 +51,10 @@ bench-store:
 bench-shell:
     .ci/run bench_shell
 
+# What it costs to look through a project, beside ripgrep, and to judge a call by 10,000 rules
+bench-tools:
+    .ci/run bench_tools
+
 # The documentation of the code, with warnings as errors
 doc:
     .ci/run doc

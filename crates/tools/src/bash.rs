@@ -131,7 +131,7 @@ impl Tool for Bash {
             .into_iter()
             .map(|piece| access(piece, &workdir))
             .collect();
-        if let outside @ Target::Outside(_) = target(workdir) {
+        if let outside @ Target::Outside(_) = target(&workdir) {
             accesses.push(Access::of(NAME, outside));
         }
         accesses
@@ -221,7 +221,7 @@ fn below(workdir: &str, path: &str) -> Target {
         return Target::Outside(path.to_owned());
     }
     match RelPath::dir(workdir) {
-        Ok(workdir) => target(format!("{workdir}/{path}")),
+        Ok(workdir) => target(&format!("{workdir}/{path}")),
         Err(_) => Target::Outside(path.to_owned()),
     }
 }

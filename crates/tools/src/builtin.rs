@@ -1,11 +1,15 @@
-//! The tools that every project has: `read`, `write`, `edit`, `list`, `glob`, `grep`.
+//! The tools that every project has: `read`, `write`, `edit`, `multiEdit`, `applyPatch`, `list`, `glob`,
+//! `grep`.
 //!
 //! Each is a function on a project's files that blocks; this file runs them on blocking threads.
 
+mod apply_patch;
 mod edit;
 mod glob;
 mod grep;
+mod image;
 mod list;
+mod multi_edit;
 mod read;
 mod write;
 
@@ -27,8 +31,16 @@ const SUMMARY_CHARS_MAX: usize = 200;
 
 /// The built-in tools, in the order in which models are told of them.
 pub(crate) fn tools() -> Vec<Arc<dyn Tool>> {
-    let tools =
-        [read::tool(), write::tool(), edit::tool(), list::tool(), glob::tool(), grep::tool()];
+    let tools = [
+        read::tool(),
+        write::tool(),
+        edit::tool(),
+        multi_edit::tool(),
+        apply_patch::tool(),
+        list::tool(),
+        glob::tool(),
+        grep::tool(),
+    ];
     tools.into_iter().map(|tool| Arc::new(tool) as Arc<dyn Tool>).collect()
 }
 
@@ -38,8 +50,8 @@ struct Builtin {
     description: &'static str,
     parameters: Value,
     writes: bool,
-    /// The paths that a call touches.
-    paths: fn(&Value) -> Vec<String>,
+    /// What a call touches.
+    targets: fn(&Value) -> Vec<Target>,
     /// Says what a call would do; `None` when the arguments are not valid.
     summary: fn(&Value) -> Option<String>,
     work: fn(&ToolContext, &Value) -> Result<ToolOutput, ToolError>,
@@ -64,8 +76,7 @@ impl Tool for Builtin {
 
     fn accesses(&self, input: &Value) -> Vec<Access> {
         let access = if self.writes { Access::edit } else { Access::read };
-        let targets = (self.paths)(input).into_iter().map(target);
-        targets.map(|target| access(self.name, target)).collect()
+        (self.targets)(input).into_iter().map(|target| access(self.name, target)).collect()
     }
 
     fn summary(&self, input: &Value) -> String {
@@ -92,15 +103,15 @@ impl Tool for Builtin {
 }
 
 /// The one path that a call names in `path`; the project's directory when it names none.
-fn one_path(input: &Value) -> Vec<String> {
-    vec![input.get("path").and_then(Value::as_str).unwrap_or(".").to_owned()]
+fn one_path(input: &Value) -> Vec<Target> {
+    vec![target(input.get("path").and_then(Value::as_str).unwrap_or("."))]
 }
 
 /// What permission rules are asked about when a call touches `path`.
-pub(crate) fn target(path: String) -> Target {
-    match RelPath::dir(&path) {
+pub(crate) fn target(path: &str) -> Target {
+    match RelPath::dir(path) {
         Ok(path) => Target::Path(path.to_string()),
-        Err(_) => Target::Outside(path),
+        Err(_) => Target::Outside(path.to_owned()),
     }
 }
 
@@ -199,8 +210,9 @@ mod tests {
     fn tool_that(work: fn(&ToolContext, &Value) -> Result<ToolOutput, ToolError>) -> Builtin {
         let parameters = object_schema(&json!({}), &[]);
         let summary = |_: &Value| None;
-        let paths = one_path;
-        Builtin { name: "probe", description: "", parameters, writes: false, paths, summary, work }
+        let targets = one_path;
+        let (name, description, writes) = ("probe", "", false);
+        Builtin { name, description, parameters, writes, targets, summary, work }
     }
 
     /// Works until it is cancelled; says so in the read log.
@@ -245,7 +257,11 @@ mod tests {
         };
         let write = (write::tool().work)(&ctx, &only(["path", "content", ""]));
         let edit = (edit::tool().work)(&ctx, &only(["path", "oldString", "newString"]));
-        for result in [write, edit] {
+        let edits = json!({"path": "a", "edits": [{"oldString": "old", "newString": "new"}]});
+        let multi_edit = (multi_edit::tool().work)(&ctx, &edits);
+        let patch = "*** Begin Patch\n*** Update File: a\n-old\n+new\n*** End Patch";
+        let apply_patch = (apply_patch::tool().work)(&ctx, &json!({ "patch": patch }));
+        for result in [write, edit, multi_edit, apply_patch] {
             assert!(matches!(result, Err(ToolError::Cancelled)));
         }
         assert_eq!(std::fs::read_to_string(temp.path().join("a")).unwrap(), "old");

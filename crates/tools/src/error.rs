@@ -5,6 +5,7 @@ use iris_protocol::ErrorCode;
 use iris_sandbox::SandboxError;
 use iris_workspace::WorkspaceError;
 
+use crate::patch::PatchError;
 use crate::validation::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX};
 
 /// A call failed, or could not start.
@@ -56,6 +57,16 @@ pub enum ToolError {
         /// Lines in the file.
         line_count: usize,
     },
+    /// `read` was asked for an image.
+    #[error("`{path}` is a {kind} image of {size} bytes; images cannot be shown to the model yet")]
+    IsImage {
+        /// The file.
+        path: String,
+        /// `PNG`, `JPEG`, `GIF` or `WebP`.
+        kind: &'static str,
+        /// Bytes in the file.
+        size: u64,
+    },
     /// `edit` did not find its text.
     #[error("`oldString` does not occur in `{path}`; it must match exactly, with all white space")]
     TextNotFound {
@@ -76,6 +87,39 @@ pub enum ToolError {
     /// `edit` was asked to replace text by itself.
     #[error("`oldString` and `newString` are the same")]
     NothingToChange,
+    /// One of several edits cannot be made, so none was.
+    #[error("no edit was made: `{pointer}`: {source}")]
+    EditFailed {
+        /// JSON pointer (RFC 6901) to the edit in the arguments.
+        pointer: String,
+        /// Why it cannot be made.
+        source: Box<ToolError>,
+    },
+    /// The text that `applyPatch` got is no patch.
+    #[error("the patch cannot be read, nothing was changed: {0}")]
+    InvalidPatch(PatchError),
+    /// A patch does not fit the content of a file.
+    #[error("nothing was changed: the patch does not fit `{path}`: {source}")]
+    PatchMismatch {
+        /// The file.
+        path: String,
+        /// What does not fit, and where the patch says so.
+        source: PatchError,
+    },
+    /// A patch would create a file that is there.
+    #[error(
+        "nothing was changed: `{path}` exists already; update it, or delete it in the same patch first"
+    )]
+    PatchTargetExists {
+        /// The file.
+        path: String,
+    },
+    /// The files that a patch makes are too large together.
+    #[error("nothing was changed: the files of the patch have more than {size_max} bytes together")]
+    PatchTooLarge {
+        /// Bytes allowed.
+        size_max: usize,
+    },
     /// The model knows an older content of the file.
     #[error("`{path}` changed since it was read; read it again before editing it")]
     ChangedSinceRead {
@@ -132,14 +176,18 @@ impl ToolError {
             | Self::OffsetPastEnd { .. }
             | Self::TextNotFound { .. }
             | Self::TextAmbiguous { .. }
-            | Self::NothingToChange => ErrorCode::InvalidRequest,
-            Self::InputTooLarge { .. } => ErrorCode::PayloadTooLarge,
+            | Self::NothingToChange
+            | Self::InvalidPatch(_)
+            | Self::PatchMismatch { .. } => ErrorCode::InvalidRequest,
+            Self::EditFailed { source, .. } => source.code(),
+            Self::PatchTargetExists { .. } => ErrorCode::Conflict,
+            Self::InputTooLarge { .. } | Self::PatchTooLarge { .. } => ErrorCode::PayloadTooLarge,
             Self::Workspace(error) => error.code(),
             Self::ChangedSinceRead { .. } => ErrorCode::VersionConflict,
             Self::Egress(error) => egress_code(error),
             Self::Sandbox(error) => sandbox_code(error),
             Self::NoDirectory => ErrorCode::SandboxUnavailable,
-            Self::UnreadablePage { .. } => ErrorCode::UnsupportedMediaType,
+            Self::IsImage { .. } | Self::UnreadablePage { .. } => ErrorCode::UnsupportedMediaType,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::InvalidTool { .. } | Self::Crashed { .. } | Self::Directory { .. } => {
                 ErrorCode::Internal

@@ -8,6 +8,7 @@ mod builtin;
 mod context;
 mod error;
 mod output;
+pub mod patch;
 mod registry;
 mod validation;
 mod webfetch;

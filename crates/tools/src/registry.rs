@@ -23,7 +23,8 @@ struct Entry {
 }
 
 impl ToolRegistry {
-    /// The built-in tools on files: `read`, `write`, `edit`, `list`, `glob`, `grep`.
+    /// The built-in tools on files: `read`, `write`, `edit`, `multiEdit`, `applyPatch`, `list`, `glob`,
+    /// `grep`.
     ///
     /// # Errors
     ///

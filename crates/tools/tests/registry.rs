@@ -67,10 +67,15 @@ fn webfetch_comes_last_and_touches_a_host_although_it_writes_nothing() {
 fn the_built_in_tools_have_the_documented_parameters_in_the_documented_order() {
     let registry = registry();
     let names: Vec<_> = registry.names().collect();
-    assert_eq!(names, ["read", "write", "edit", "list", "glob", "grep"]);
+    assert_eq!(
+        names,
+        ["read", "write", "edit", "multiEdit", "applyPatch", "list", "glob", "grep",]
+    );
     assert_eq!(properties("read"), ["path", "offset", "limit"]);
     assert_eq!(properties("write"), ["path", "content"]);
     assert_eq!(properties("edit"), ["path", "oldString", "newString", "replaceAll"]);
+    assert_eq!(properties("multiEdit"), ["path", "edits"]);
+    assert_eq!(properties("applyPatch"), ["patch"]);
     assert_eq!(properties("list"), ["path", "depth"]);
     assert_eq!(properties("glob"), ["pattern", "path"]);
     assert_eq!(properties("grep"), ["pattern", "path", "include", "context", "ignoreCase"]);
@@ -85,15 +90,15 @@ fn specs_come_in_the_order_asked_and_the_wire_has_all() {
     assert_eq!(&specs[1].parameters, registry.get("read").unwrap().parameters());
     let writing: Vec<_> = registry.to_wire().into_iter().filter(|tool| tool.writes).collect();
     let names: Vec<_> = writing.iter().map(|tool| tool.name.as_str()).collect();
-    assert_eq!(names, ["write", "edit"]);
+    assert_eq!(names, ["write", "edit", "multiEdit", "applyPatch"]);
 }
 
 #[test]
 fn an_unknown_tool_is_answered_with_the_names_that_exist() {
     let error = registry().validate("raed", &json!({})).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidRequest);
-    let expected =
-        "unknown tool `raed`; the tools are `read`, `write`, `edit`, `list`, `glob`, `grep`";
+    let expected = "unknown tool `raed`; the tools are `read`, `write`, `edit`, `multiEdit`, \
+                    `applyPatch`, `list`, `glob`, `grep`";
     assert_eq!(error.to_string(), expected);
 }
 
@@ -118,6 +123,9 @@ fn every_tool_refuses_wrong_types_missing_and_unknown_parameters() {
         ("write", json!({"path": "a"}), "`/content`"),
         ("edit", json!({"path": "a", "oldString": "", "newString": "b"}), "`/oldString`"),
         ("edit", json!({"path": "a", "old_string": "x", "newString": "b"}), "`/old_string`"),
+        ("multiEdit", json!({"path": "a", "edits": [{"oldString": "a"}]}), "`/edits/0/newString`"),
+        ("applyPatch", json!({"patch": ""}), "`/patch`"),
+        ("applyPatch", json!({"patch": "x", "path": "a"}), "`/path`"),
         ("list", json!({"depth": 11}), "`/depth`"),
         ("glob", json!({"path": "a"}), "`/pattern`"),
         ("grep", json!({"pattern": "a", "context": 21}), "`/context`"),
@@ -172,6 +180,8 @@ fn summaries_say_what_a_call_would_do() {
     assert_eq!(summary("write", write), "write 2 lines to `notes.md`");
     let edit = json!({"path": "a", "oldString": "x", "newString": "y\nz", "replaceAll": true});
     assert_eq!(summary("edit", edit), "replace 1 line by 2 lines in `a` wherever they occur");
+    let edits = json!({"path": "a", "edits": [{"oldString": "x", "newString": "y"}]});
+    assert_eq!(summary("multiEdit", edits), "make 1 edit in `a`");
     assert_eq!(summary("read", json!({"path": "a"})), "read `a`");
     assert_eq!(summary("list", json!({})), "list `.`");
     assert_eq!(summary("glob", json!({"pattern": "*.rs"})), "find files that match `*.rs`");

@@ -14,6 +14,7 @@ mod ignores;
 mod path;
 mod place;
 mod read;
+mod remove;
 mod walk;
 mod write;
 

@@ -31,6 +31,22 @@ pub(crate) struct Place {
     pub(crate) name: String,
 }
 
+/// What becomes of a directory that is missing on the way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Create,
+    Report,
+}
+
+/// What becomes of a link at the end of the way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LastLink {
+    /// It is followed, as on the rest of the way.
+    Follow,
+    /// It is what was asked for.
+    Keep,
+}
+
 /// Resolves `path` for writing and creates the directories that are missing on the way.
 ///
 /// # Errors
@@ -38,13 +54,30 @@ pub(crate) struct Place {
 /// `PathEscape` for a link that leads out or in a circle, `ProtectedPath`, `NotADirectory` for a file
 /// on the way, `NotAFile` when the path ends in a directory, `Io`.
 pub(crate) fn resolve(root: &Dir, path: &RelPath) -> Result<Place, WorkspaceError> {
-    let mut walker = Walker {
-        root,
-        path,
-        below: Vec::new(),
-        pending: path.names().map(str::to_owned).collect(),
-        links: 0,
-    };
+    walk_to(root, path, Missing::Create, LastLink::Follow)
+}
+
+/// Resolves `path` like [`resolve`] and changes nothing.
+///
+/// # Errors
+///
+/// As [`resolve`], and `NotFound` when a directory is missing on the way.
+pub(crate) fn resolve_existing(
+    root: &Dir,
+    path: &RelPath,
+    last: LastLink,
+) -> Result<Place, WorkspaceError> {
+    walk_to(root, path, Missing::Report, last)
+}
+
+fn walk_to(
+    root: &Dir,
+    path: &RelPath,
+    missing: Missing,
+    last: LastLink,
+) -> Result<Place, WorkspaceError> {
+    let pending = path.names().map(str::to_owned).collect();
+    let mut walker = Walker { root, path, missing, below: Vec::new(), pending, links: 0 };
     for _ in 0..STEPS_MAX {
         let Some(name) = walker.pending.pop_front() else {
             return Err(WorkspaceError::NotAFile { path: path.to_string() });
@@ -54,7 +87,7 @@ pub(crate) fn resolve(root: &Dir, path: &RelPath) -> Result<Place, WorkspaceErro
             walker.leave()?;
         } else if !walker.pending.is_empty() {
             walker.enter(&name)?;
-        } else if !walker.follow_link(&name)? {
+        } else if last == LastLink::Keep || !walker.follow_link(&name)? {
             return Ok(Place { dir: walker.into_dir()?, name });
         }
     }
@@ -64,6 +97,7 @@ pub(crate) fn resolve(root: &Dir, path: &RelPath) -> Result<Place, WorkspaceErro
 struct Walker<'a> {
     root: &'a Dir,
     path: &'a RelPath,
+    missing: Missing,
     /// The directories entered, from the root (not included) down to the current one.
     below: Vec<Dir>,
     /// Names still to resolve; `..` only from the text of links.
@@ -104,6 +138,9 @@ impl Walker<'_> {
             Err(error) => error,
         };
         if error.kind() == ErrorKind::NotFound {
+            if self.missing == Missing::Report {
+                return Err(self.not_there());
+            }
             self.create_dir(name)?;
             self.pending.push_front(name.to_owned());
             return Ok(());
@@ -115,6 +152,12 @@ impl Walker<'_> {
             return Err(WorkspaceError::NotADirectory { path: self.path.to_string() });
         }
         Err(self.io(error))
+    }
+
+    /// The error for a way that ends early; a name behind its end may still be a protected one.
+    fn not_there(&self) -> WorkspaceError {
+        let protected = self.pending.iter().find_map(|name| self.check_protected(name).err());
+        protected.unwrap_or_else(|| WorkspaceError::NotFound { path: self.path.to_string() })
     }
 
     fn create_dir(&self, name: &str) -> Result<(), WorkspaceError> {

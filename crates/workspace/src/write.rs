@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::WorkspaceError;
 use crate::path::RelPath;
-use crate::place::{Place, resolve, sync_dir};
+use crate::place::{LastLink, Place, resolve, resolve_existing, sync_dir};
 use crate::read::{hex, open_file, read_bounded};
 use crate::{Workspace, content_hash};
 
@@ -46,7 +46,7 @@ impl Workspace {
     /// `InvalidPath`, `PathEscape`, `ProtectedPath`, `NotAFile`, `NotADirectory`, `HardLinked`,
     /// `TooLarge` above 16 MiB, `Io`.
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<WriteOutcome, WorkspaceError> {
-        self.replace(&RelPath::file(path)?, &mut &*bytes, None)
+        self.replace(&RelPath::file(path)?, &mut &*bytes, Before::Any)
     }
 
     /// Replaces a file if its content still has the SHA-256 `known_hash`.
@@ -63,25 +63,75 @@ impl Workspace {
         bytes: &[u8],
         known_hash: &str,
     ) -> Result<WriteOutcome, WorkspaceError> {
-        self.replace(&RelPath::file(path)?, &mut &*bytes, Some(known_hash))
+        self.replace(&RelPath::file(path)?, &mut &*bytes, Before::Content(known_hash))
+    }
+
+    /// Creates a file where there is none. It takes over the permission bits of the file `like`, if one
+    /// is named that is there.
+    ///
+    /// Writers through clones of this workspace cannot come between the check and the creation; other
+    /// processes can.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::write`], and `Changed` when there is a file.
+    pub fn write_if_absent(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        like: Option<&str>,
+    ) -> Result<WriteOutcome, WorkspaceError> {
+        let mode = like.map(|like| self.mode_of(&RelPath::file(like)?)).transpose()?.flatten();
+        self.replace(&RelPath::file(path)?, &mut &*bytes, Before::Nothing { mode })
+    }
+
+    /// Whether [`Workspace::write`] would be let to begin: says what is in its way, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::write`], but for `TooLarge`.
+    pub fn check_write(&self, path: &str) -> Result<(), WorkspaceError> {
+        let path = RelPath::file(path)?;
+        match resolve_existing(self.root(), &path, LastLink::Follow) {
+            Ok(place) => target(&place, &path).map(drop),
+            // The directories that are missing would be created.
+            Err(WorkspaceError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn mode_of(&self, path: &RelPath) -> Result<Option<u32>, WorkspaceError> {
+        match resolve_existing(self.root(), path, LastLink::Follow) {
+            Ok(place) => Ok(target(&place, path)?.as_ref().map(mode)),
+            Err(WorkspaceError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn replace(
         &self,
         path: &RelPath,
         content: &mut dyn Read,
-        known_hash: Option<&str>,
+        before: Before<'_>,
     ) -> Result<WriteOutcome, WorkspaceError> {
         let place = resolve(self.root(), path)?;
-        let mode = target(&place, path)?.map(|metadata| metadata.permissions().mode() & MODE_MASK);
+        let present = target(&place, path)?;
+        let mode = match before {
+            Before::Nothing { mode } => mode,
+            Before::Any | Before::Content(_) => present.as_ref().map(mode),
+        };
         let mut temp =
             TempFile::create(&place.dir, mode).map_err(|e| WorkspaceError::from_io(path, e))?;
         let (size, hash) = temp.fill(path, content)?;
 
         let guard = self.inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let created = target(&place, path)?.is_none();
-        if let Some(known_hash) = known_hash {
-            check_unchanged(&place, path, known_hash)?;
+        match before {
+            Before::Content(known_hash) => check_unchanged(&place, path, known_hash)?,
+            Before::Nothing { .. } if !created => {
+                return Err(WorkspaceError::Changed { path: path.to_string() });
+            }
+            Before::Any | Before::Nothing { .. } => {}
         }
         temp.rename(&place.name).map_err(|source| WorkspaceError::from_io(path, source))?;
         drop(guard);
@@ -91,8 +141,24 @@ impl Workspace {
     }
 }
 
-/// The file that would be replaced, if there is one that may be.
-fn target(place: &Place, path: &RelPath) -> Result<Option<Metadata>, WorkspaceError> {
+/// What has to be there before a write.
+#[derive(Clone, Copy)]
+enum Before<'a> {
+    Any,
+    /// A file with this hash.
+    Content(&'a str),
+    /// No file; the new one gets these permission bits.
+    Nothing {
+        mode: Option<u32>,
+    },
+}
+
+fn mode(metadata: &Metadata) -> u32 {
+    metadata.permissions().mode() & MODE_MASK
+}
+
+/// The file that would be replaced or removed, if there is one that may be.
+pub(crate) fn target(place: &Place, path: &RelPath) -> Result<Option<Metadata>, WorkspaceError> {
     let metadata = match place.dir.symlink_metadata(&place.name) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -107,7 +173,12 @@ fn target(place: &Place, path: &RelPath) -> Result<Option<Metadata>, WorkspaceEr
     Ok(Some(metadata))
 }
 
-fn check_unchanged(place: &Place, path: &RelPath, known_hash: &str) -> Result<(), WorkspaceError> {
+/// Whether the file still has the content with this hash.
+pub(crate) fn check_unchanged(
+    place: &Place,
+    path: &RelPath,
+    known_hash: &str,
+) -> Result<(), WorkspaceError> {
     let changed = || WorkspaceError::Changed { path: path.to_string() };
     let bytes = match open_file(&place.dir, path, &place.name, FollowSymlinks::No)
         .and_then(|(file, _)| read_bounded(file, path, FILE_BYTES_MAX as u64))
@@ -218,7 +289,7 @@ mod tests {
         let workspace = Workspace::open(root.path()).unwrap();
         let mut content = FailsAfter { bytes_left: 3 * CHUNK_BYTES };
         let error =
-            workspace.replace(&RelPath::file("a").unwrap(), &mut content, None).unwrap_err();
+            workspace.replace(&RelPath::file("a").unwrap(), &mut content, Before::Any).unwrap_err();
         assert_eq!(error.code(), iris_protocol::ErrorCode::StorageFull);
         assert_eq!(fs::read_to_string(root.path().join("a")).unwrap(), "old");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
@@ -230,7 +301,7 @@ mod tests {
         let workspace = Workspace::open(root.path()).unwrap();
         let mut content = io::repeat(b'x');
         let error =
-            workspace.replace(&RelPath::file("a").unwrap(), &mut content, None).unwrap_err();
+            workspace.replace(&RelPath::file("a").unwrap(), &mut content, Before::Any).unwrap_err();
         assert!(matches!(error, WorkspaceError::TooLarge { .. }));
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }

@@ -1,7 +1,7 @@
 //! `edit`: one text in a file replaced by another.
 
 use iris_protocol::limits::FILE_BYTES_MAX;
-use iris_workspace::WorkspaceError;
+use iris_workspace::{TextContent, WorkspaceError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -22,16 +22,23 @@ struct Input {
     replace_all: bool,
 }
 
+/// One text to be replaced by another.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Replacement {
+    pub(super) old_string: String,
+    pub(super) new_string: String,
+    #[serde(default)]
+    pub(super) replace_all: bool,
+}
+
 pub(super) fn tool() -> Builtin {
+    let [old, new, all] = replacement_properties();
     let properties = json!({
         "path": {"type": "string", "description": "File, relative to the project's directory"},
-        "oldString": {
-            "type": "string",
-            "minLength": 1,
-            "description": "Text to replace, exactly as in the file, without line numbers",
-        },
-        "newString": {"type": "string", "description": "Text to put in its place"},
-        "replaceAll": {"type": "boolean", "description": "Replace every occurrence"},
+        "oldString": old,
+        "newString": new,
+        "replaceAll": all,
     });
     Builtin {
         name: NAME,
@@ -39,10 +46,23 @@ pub(super) fn tool() -> Builtin {
                       unless `replaceAll` is set.",
         parameters: object_schema(&properties, &["path", "oldString", "newString"]),
         writes: true,
-        paths: one_path,
+        targets: one_path,
         summary: |input| parse(NAME, input).ok().map(|input| summary(&input)),
         work,
     }
+}
+
+/// The schemas of `oldString`, `newString` and `replaceAll`.
+pub(super) fn replacement_properties() -> [Value; 3] {
+    [
+        json!({
+            "type": "string",
+            "minLength": 1,
+            "description": "Text to replace, exactly as in the file, without line numbers",
+        }),
+        json!({"type": "string", "description": "Text to put in its place"}),
+        json!({"type": "boolean", "description": "Replace every occurrence"}),
+    ]
 }
 
 fn summary(input: &Input) -> String {
@@ -53,23 +73,34 @@ fn summary(input: &Input) -> String {
 }
 
 fn work(ctx: &ToolContext, input: &Value) -> Result<ToolOutput, ToolError> {
-    let input: Input = parse(NAME, input)?;
-    let file = ctx.workspace.read_text(&input.path, FILE_BYTES_MAX as u64)?;
-    if ctx.read_log.hash(&file.path).is_some_and(|known| known != file.hash) {
-        return Err(ToolError::ChangedSinceRead { path: file.path });
-    }
-    let (text, count) = replace(&file.path, &file.text, &input)?;
+    let Input { path, old_string, new_string, replace_all } = parse(NAME, input)?;
+    let file = known_text(ctx, &path)?;
+    let replacement = Replacement { old_string, new_string, replace_all };
+    let (text, count) = replace(&file.path, &file.text, &replacement)?;
     check_cancelled(ctx)?;
-    let outcome = ctx.workspace.write_if_unchanged(&input.path, text.as_bytes(), &file.hash)?;
+    let outcome = ctx.workspace.write_if_unchanged(&path, text.as_bytes(), &file.hash)?;
     let change = written(ctx, outcome);
     let output = format!("edited `{}`: {}", change.path, counted(count, "replacement"));
     let metadata = json!({"path": change.path, "replacements": count, "hash": change.hash});
     Ok(ToolOutput::new(&output, metadata).with_change(change))
 }
 
+/// The text of a file, unless the model knows another one.
+pub(super) fn known_text(ctx: &ToolContext, path: &str) -> Result<TextContent, ToolError> {
+    let file = ctx.workspace.read_text(path, FILE_BYTES_MAX as u64)?;
+    if ctx.read_log.hash(&file.path).is_some_and(|known| known != file.hash) {
+        return Err(ToolError::ChangedSinceRead { path: file.path });
+    }
+    Ok(file)
+}
+
 /// The new text and the number of replacements.
-fn replace(path: &str, text: &str, input: &Input) -> Result<(String, usize), ToolError> {
-    let Input { old_string: old, new_string: new, replace_all, .. } = input;
+pub(super) fn replace(
+    path: &str,
+    text: &str,
+    replacement: &Replacement,
+) -> Result<(String, usize), ToolError> {
+    let Replacement { old_string: old, new_string: new, replace_all } = replacement;
     if old == new {
         return Err(ToolError::NothingToChange);
     }

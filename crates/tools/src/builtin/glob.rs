@@ -35,7 +35,7 @@ pub(super) fn tool() -> Builtin {
         description: "Finds files of the project whose path matches a glob, without ignored ones.",
         parameters: object_schema(&properties, &["pattern"]),
         writes: false,
-        paths: one_path,
+        targets: one_path,
         summary: |input| {
             let input: Input = parse(NAME, input).ok()?;
             Some(format!("find files that match {}", shown(&input.pattern)))

@@ -50,7 +50,7 @@ pub(super) fn tool() -> Builtin {
                       Matching lines are shown as `number: text`, context as `number- text`.",
         parameters: object_schema(&properties, &["pattern"]),
         writes: false,
-        paths: one_path,
+        targets: one_path,
         summary: |input| {
             let input: Input = parse(NAME, input).ok()?;
             Some(format!("search files for {}", shown(&input.pattern)))

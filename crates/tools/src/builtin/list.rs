@@ -39,7 +39,7 @@ pub(super) fn tool() -> Builtin {
                       ends with `/`.",
         parameters: object_schema(&properties, &[]),
         writes: false,
-        paths: one_path,
+        targets: one_path,
         summary: |input| {
             let input: Input = parse(NAME, input).ok()?;
             Some(format!("list {}", shown(input.path.as_deref().unwrap_or("."))))

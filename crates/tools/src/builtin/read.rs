@@ -1,10 +1,11 @@
 //! `read`: lines of a text file, numbered.
 
 use iris_protocol::limits::FILE_BYTES_MAX;
+use iris_workspace::WorkspaceError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Builtin, object_schema, one_path, parse, shown};
+use super::{Builtin, image, object_schema, one_path, parse, shown};
 use crate::context::ToolContext;
 use crate::error::ToolError;
 use crate::output::{OUTPUT_BYTES_MAX, ToolOutput};
@@ -36,7 +37,7 @@ pub(super) fn tool() -> Builtin {
         description: "Reads a text file of the project. Each line comes with its number.",
         parameters: object_schema(&properties, &["path"]),
         writes: false,
-        paths: one_path,
+        targets: one_path,
         summary: |input| {
             let input: Input = parse(NAME, input).ok()?;
             Some(format!("read {}", shown(&input.path)))
@@ -47,7 +48,8 @@ pub(super) fn tool() -> Builtin {
 
 fn work(ctx: &ToolContext, input: &Value) -> Result<ToolOutput, ToolError> {
     let Input { path, offset, limit } = parse(NAME, input)?;
-    let file = ctx.workspace.read_text(&path, FILE_BYTES_MAX as u64)?;
+    let file = ctx.workspace.read_text(&path, FILE_BYTES_MAX as u64);
+    let file = file.map_err(|error| named_image(ctx, error))?;
     let (first, line_count) = (offset.unwrap_or(1), file.text.lines().count());
     if first > line_count.max(1) {
         return Err(ToolError::OffsetPastEnd { path: file.path, offset: first, line_count });
@@ -78,6 +80,17 @@ fn work(ctx: &ToolContext, input: &Value) -> Result<ToolOutput, ToolError> {
     }
     ctx.read_log.record(file.path, file.hash);
     Ok(ToolOutput::new(&lines.join("\n"), metadata))
+}
+
+/// Says that a binary file is an image, if it is one.
+fn named_image(ctx: &ToolContext, error: WorkspaceError) -> ToolError {
+    if let WorkspaceError::IsBinary { path } = &error
+        && let Ok(file) = ctx.workspace.read_beginning(path, FILE_BYTES_MAX as u64, 12)
+        && let Some(kind) = image::kind(&file.bytes)
+    {
+        return ToolError::IsImage { path: path.clone(), kind, size: file.info.size };
+    }
+    error.into()
 }
 
 /// Numbered lines, as many as fit.

@@ -28,7 +28,7 @@ pub(super) fn tool() -> Builtin {
                       created.",
         parameters: object_schema(&properties, &["path", "content"]),
         writes: true,
-        paths: one_path,
+        targets: one_path,
         summary: |input| {
             let Input { path, content } = parse(NAME, input).ok()?;
             let lines = counted(content.lines().count(), "line");

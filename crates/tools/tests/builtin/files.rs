@@ -1,71 +1,15 @@
-//! What each built-in tool does with files, and what it tells the model.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+//! Reading, writing, editing, searching.
 
 use std::fs;
 use std::sync::Arc;
 
 use iris_agent::permissions::{Access, Judge, Rule, Rules, Target};
 use iris_protocol::{ErrorCode, PermissionAction, PermissionLayer, PermissionRule, SessionMode};
-use iris_tools::{
-    FileChange, OUTPUT_BYTES_MAX, ReadLog, ToolContext, ToolError, ToolOutput, ToolRegistry,
-};
-use iris_workspace::{Workspace, content_hash};
+use iris_tools::{FileChange, OUTPUT_BYTES_MAX, ToolRegistry};
+use iris_workspace::content_hash;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// A project and one session's log in it.
-struct Fixture {
-    temp: TempDir,
-    workspace: Workspace,
-    read_log: Arc<ReadLog>,
-    registry: ToolRegistry,
-    judge: Arc<Judge>,
-}
-
-impl Fixture {
-    fn new(files: &[(&str, &str)]) -> Self {
-        let temp = tempfile::tempdir().unwrap();
-        let workspace = Workspace::open(temp.path()).unwrap();
-        let registry = ToolRegistry::builtin().unwrap();
-        let fixture = Self {
-            temp,
-            workspace,
-            read_log: Arc::default(),
-            registry,
-            judge: Arc::new(Judge::new(SessionMode::Default, vec![])),
-        };
-        for (path, content) in files {
-            fixture.put(path, content);
-        }
-        fixture
-    }
-
-    /// Changes a file behind the tools' back.
-    fn put(&self, path: &str, content: &str) {
-        let path = self.temp.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
-    fn content(&self, path: &str) -> String {
-        fs::read_to_string(self.temp.path().join(path)).unwrap()
-    }
-
-    async fn call(&self, tool: &str, input: Value) -> Result<ToolOutput, ToolError> {
-        self.registry.validate(tool, &input)?;
-        let (read_log, judge) = (Arc::clone(&self.read_log), Arc::clone(&self.judge));
-        let ctx = ToolContext::new(self.workspace.clone(), read_log, judge);
-        self.registry.get(tool).unwrap().run(ctx, input).await
-    }
-
-    async fn output(&self, tool: &str, input: Value) -> String {
-        self.call(tool, input).await.unwrap().output
-    }
-
-    async fn refusal(&self, tool: &str, input: Value) -> String {
-        self.call(tool, input).await.unwrap_err().to_string()
-    }
-}
+use crate::fixture::Fixture;
 
 #[tokio::test]
 async fn read_numbers_lines_and_says_where_to_continue() {
@@ -112,6 +56,25 @@ async fn read_refuses_binary_files_and_paths_that_leave() {
 }
 
 #[tokio::test]
+async fn read_names_images_that_it_cannot_show() {
+    let fixture = Fixture::new(&[]);
+    let webp = b"RIFF\x24\0\0\0WEBPVP8 \xff";
+    let images: [(&str, &[u8], &str); 4] = [
+        ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "PNG image of 16 bytes"),
+        ("b.txt", b"\xff\xd8\xff\xe0\0", "JPEG image of 5 bytes"),
+        ("c", b"GIF89a\x01\0\x01\0", "GIF image of 10 bytes"),
+        ("d.webp", webp, "WebP image of 17 bytes"),
+    ];
+    for (path, bytes, kind) in images {
+        fs::write(fixture.temp.path().join(path), bytes).unwrap();
+        let error = fixture.call("read", json!({ "path": path })).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::UnsupportedMediaType);
+        let expected = format!("`{path}` is a {kind}; images cannot be shown to the model yet");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[tokio::test]
 async fn no_tool_follows_a_link_that_leads_out() {
     let fixture = Fixture::new(&[]);
     let outside = tempfile::tempdir().unwrap();
@@ -121,6 +84,11 @@ async fn no_tool_follows_a_link_that_leads_out() {
         ("read", json!({"path": "out/secret"})),
         ("write", json!({"path": "out/secret", "content": "x"})),
         ("edit", json!({"path": "out/secret", "oldString": "secret", "newString": "x"})),
+        (
+            "multiEdit",
+            json!({"path": "out/secret", "edits": [{"oldString": "secret", "newString": "x"}]}),
+        ),
+        ("applyPatch", json!({"patch": "--- a/out/secret\n+++ b/out/secret\n@@\n-secret\n+x\n"})),
         ("list", json!({"path": "out"})),
         ("glob", json!({"pattern": "*", "path": "out"})),
         ("grep", json!({"pattern": "secret", "path": "out"})),
