@@ -17,6 +17,7 @@ use tracing::Instrument;
 
 use super::Orchestrator;
 use super::model::Caller;
+use super::todos::SessionTodos;
 
 /// How long after its timeout a tool call makes the orchestrator count as stuck.
 const TOOL_GRACE: Duration = Duration::from_secs(10);
@@ -55,6 +56,7 @@ impl Orchestrator {
         let caller = Caller::of(&self.assignment, answerer.agent.clone());
         let workspace = self.assignment.place.project.workspace.clone();
         let read_log = Arc::clone(&self.assignment.read_log);
+        let todos = Arc::new(SessionTodos::of(&self.assignment));
         let writing = tool.writes().then(|| Arc::clone(&self.tools.writing));
         let span = tracing::info_span!(
             parent: &self.span,
@@ -84,7 +86,7 @@ impl Orchestrator {
                 Ok(judge) => judge,
                 Err(error) => return ToolOutcome::Failed { error },
             };
-            let context = ToolContext::new(workspace, read_log, Arc::new(judge));
+            let context = ToolContext::new(workspace, read_log, Arc::new(judge)).with_todos(todos);
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
             crash_point(CrashPoint::ToolStart);

@@ -7,6 +7,8 @@ use iris_agent::permissions::{Access, Judge, Target};
 use iris_protocol::PermissionAction;
 use iris_workspace::{Cancel, Workspace};
 
+use crate::todo::TodoStore;
+
 /// Most files that a [`ReadLog`] remembers.
 pub const READ_LOG_FILES_MAX: usize = 4096;
 
@@ -19,13 +21,26 @@ pub struct ToolContext {
     pub read_log: Arc<ReadLog>,
     /// What the call may touch: for tools that find out while they run what they would read.
     pub judge: Arc<Judge>,
+    todos: Option<Arc<dyn TodoStore>>,
     cancel: Cancel,
 }
 
 impl ToolContext {
     /// A context for one call.
     pub fn new(workspace: Workspace, read_log: Arc<ReadLog>, judge: Arc<Judge>) -> Self {
-        Self { workspace, read_log, judge, cancel: Cancel::new() }
+        Self { workspace, read_log, judge, todos: None, cancel: Cancel::new() }
+    }
+
+    /// The same with the to-do list of the session.
+    #[must_use]
+    pub fn with_todos(mut self, todos: Arc<dyn TodoStore>) -> Self {
+        self.todos = Some(todos);
+        self
+    }
+
+    /// The to-do list of the session; `None` for a call outside of one.
+    pub(crate) fn todos(&self) -> Option<&dyn TodoStore> {
+        self.todos.as_deref()
     }
 
     /// What the rules say of reading `path` with the tool called `name`.

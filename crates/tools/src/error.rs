@@ -90,6 +90,18 @@ pub enum ToolError {
         /// What it is instead.
         problem: String,
     },
+    /// The to-do list could not be read or written.
+    #[error("the to-do list is out of reach: {problem}")]
+    Todos {
+        /// Why.
+        problem: String,
+    },
+    /// The tool asks people, and nothing of it runs.
+    #[error("`{tool}` waits for people and does not run")]
+    NotRunnable {
+        /// The tool.
+        tool: String,
+    },
     /// Nobody waits for the call any more.
     #[error("the call was cancelled")]
     Cancelled,
@@ -126,7 +138,10 @@ impl ToolError {
             Self::Egress(error) => egress_code(error),
             Self::UnreadablePage { .. } => ErrorCode::UnsupportedMediaType,
             Self::Cancelled => ErrorCode::Cancelled,
-            Self::InvalidTool { .. } | Self::Crashed { .. } => ErrorCode::Internal,
+            Self::InvalidTool { .. }
+            | Self::Todos { .. }
+            | Self::NotRunnable { .. }
+            | Self::Crashed { .. } => ErrorCode::Internal,
         }
     }
 }
