@@ -390,9 +390,11 @@ impl Orchestrator {
 
     fn record_step(&mut self, parts: Vec<StepPart>, step: StepEnd, ctx: &mut Context<Self>) {
         self.drop_checkpoints(ctx);
-        let approvals = self.approvals(&parts);
-        let questions = self.questions(&parts);
         let timeout = self.services().settings.approval_timeout;
+        let at = self.services().clock.now_ms();
+        let expires_at = at.saturating_add(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
+        let approvals = self.approvals(&parts, expires_at);
+        let questions = self.questions(&parts, expires_at);
         for approval in &approvals {
             self.expire_later(approval.tool_call_id.clone(), Expiring::Approval, timeout, ctx);
         }
@@ -408,13 +410,13 @@ impl Orchestrator {
             approvals,
             questions,
             step: Some(recorded_step(step)),
-            at: self.services().clock.now_ms(),
+            at,
         };
         crash_point(CrashPoint::BeforeIntent);
         self.record(command, Some(CrashPoint::AfterIntent), ctx);
     }
 
-    fn approvals(&self, parts: &[StepPart]) -> Vec<NewApproval> {
+    fn approvals(&self, parts: &[StepPart], expires_at: i64) -> Vec<NewApproval> {
         let waiting = parts.iter().filter_map(|part| match part {
             StepPart::Call { part, wait: Some(Wait::Approval(request)) } => {
                 let request = request.clone();
@@ -424,7 +426,7 @@ impl Orchestrator {
                     accesses: request.accesses,
                     message: request.message,
                     options: request.options,
-                    expires_at: self.expires_at(),
+                    expires_at,
                 })
             }
             StepPart::Call { .. } | StepPart::Text { .. } => None,
@@ -432,24 +434,17 @@ impl Orchestrator {
         waiting.collect()
     }
 
-    fn questions(&self, parts: &[StepPart]) -> Vec<NewQuestion> {
+    fn questions(&self, parts: &[StepPart], expires_at: i64) -> Vec<NewQuestion> {
         let waiting = parts.iter().filter_map(|part| match part {
             StepPart::Call { part, wait: Some(Wait::Answers(questions)) } => Some(NewQuestion {
                 id: QuestionId::from_bits(self.services().ids.next_bits()),
                 tool_call_id: part.tool_call_id.clone(),
                 questions: questions.clone(),
-                expires_at: self.expires_at(),
+                expires_at,
             }),
             StepPart::Call { .. } | StepPart::Text { .. } => None,
         });
         waiting.collect()
-    }
-
-    /// When the time is over of what begins to wait now.
-    fn expires_at(&self) -> i64 {
-        let expires_in = self.services().settings.approval_timeout.as_millis();
-        let expires_in = i64::try_from(expires_in).unwrap_or(i64::MAX);
-        self.services().clock.now_ms().saturating_add(expires_in)
     }
 
     /// Sets the time of the calls of a resumed run that wait; for some of them it may be over already.

@@ -304,8 +304,10 @@ payloads! {
         /// Approvals that nobody decided yet.
         approvals: Vec<Approval>,
         /// Questions that nobody answered yet.
+        #[serde(default)]
         questions: Vec<Question>,
         /// The to-do list, in its order.
+        #[serde(default)]
         todos: Vec<Todo>,
         /// The last durable event that this snapshot holds.
         as_of: Position,

@@ -171,8 +171,8 @@ impl ProjectDatabase {
         self.committed_head.load(Ordering::Acquire)
     }
 
-    /// Whether anything in it is unfinished: a run that has not ended, or an approval that nobody
-    /// decided. Waits for the disk.
+    /// Whether anything in it is unfinished: a run that has not ended, or something that waits for a
+    /// person. Waits for the disk.
     ///
     /// # Errors
     /// As [`Reader::read`].
