@@ -13,6 +13,7 @@ mod patience;
 mod permissions;
 mod presence;
 mod projects;
+mod questions;
 mod repeat;
 mod server_permissions;
 mod sessions;
@@ -274,6 +275,7 @@ fn writes_in_project(operation: Operation) -> bool {
             | Operation::ProjectDelete
             | Operation::RunCancel
             | Operation::ToolReject
+            | Operation::QuestionReject
     );
     // An archive of it changes nothing in it.
     let archives = matches!(
@@ -475,6 +477,10 @@ async fn perform(
         Command::ToolReject(request) => sessions::reject(node, &grant, request, context).await,
         Command::ApprovalList(request) => sessions::approvals(node, &grant, request).await,
         Command::ApprovalGet(request) => sessions::approval(node, &grant, request).await,
+        Command::QuestionList(request) => questions::list(node, &grant, request).await,
+        Command::QuestionAnswer(request) => questions::answer(node, &grant, request, context).await,
+        Command::QuestionReject(request) => questions::reject(node, &grant, request, context).await,
+        Command::TodoList(request) => questions::todos(node, &grant, request).await,
         Command::PermissionList(request) => permissions::list(node, &grant, request).await,
         Command::PermissionCreate(request) => {
             permissions::create(node, &grant, request, context).await

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod model;
 mod pause;
+mod todos;
 mod tool;
 
 use std::collections::{HashMap, VecDeque};
@@ -12,14 +13,14 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::Either;
-use iris_agent::{Effect, Input, Resumption, StepEnd, StepPart, Turn, TurnEnd};
+use iris_agent::{Effect, Input, Resumption, StepEnd, StepPart, Turn, TurnEnd, Wait};
 use iris_protocol::{
-    ApiError, ApprovalId, ErrorCode, FinishReason, Message, MessageId, Run, RunId, RunStatus,
-    SessionId, StreamKind, ToolCallId,
+    ApiError, ApprovalId, ErrorCode, FinishReason, Message, MessageId, QuestionId, Run, RunId,
+    RunStatus, SessionId, StreamKind, ToolCallId,
 };
 use iris_store::project::{
-    Decision, FailQueuedRun, FinishRun, NewApproval, NewPart, Outcome, RecordResult, RecordStep,
-    RecordedChange, StartRun, StepEnd as RecordedStep,
+    Decision, FailQueuedRun, FinishRun, NewApproval, NewPart, NewQuestion, Outcome, RecordResult,
+    RecordStep, RecordedChange, Reply, StartRun, StepEnd as RecordedStep,
 };
 use iris_store::{Command, CrashPoint, FromReserve, StoreError, WriteContext, crash_point};
 use iris_tools::ReadLog;
@@ -28,7 +29,8 @@ use tracing::{Instrument, Span};
 
 use crate::project::{EndStreams, Stream};
 use crate::session::{
-    Answerer, Decide, Session, SessionPlace, answerer, answerer_of, may_start, starter_lost_access,
+    Answerer, Decide, Respond, Session, SessionPlace, answerer, answerer_of, may_start,
+    starter_lost_access,
 };
 use crate::supervision::{Address, RequestTag, Supervise, Vitals};
 use crate::{Services, record};
@@ -62,8 +64,17 @@ pub(crate) struct Assignment {
 pub(crate) struct Resumed {
     /// The answer, which names who gives it.
     pub(crate) answer: Message,
-    /// The calls that wait, and when the answer is no, in milliseconds since 1970 UTC.
-    pub(crate) expiries: Vec<(ToolCallId, i64)>,
+    /// The calls that wait, for what, and when their time is over, in milliseconds since 1970 UTC.
+    pub(crate) expiries: Vec<(ToolCallId, Expiring, i64)>,
+}
+
+/// What a call waits for until its time is over.
+#[derive(Debug, Clone)]
+pub(crate) enum Expiring {
+    /// A yes or a no.
+    Approval,
+    /// The answer to this question.
+    Question(QuestionId),
 }
 
 /// The orchestrator actor.
@@ -87,7 +98,7 @@ pub(crate) struct Orchestrator {
     calls: u64,
     tools: ToolRuns,
     checkpoints: Checkpoints,
-    /// When the answer to a waiting call is no.
+    /// When the time of a waiting call is over.
     expiries: HashMap<ToolCallId, SpawnHandle>,
 }
 
@@ -379,10 +390,17 @@ impl Orchestrator {
 
     fn record_step(&mut self, parts: Vec<StepPart>, step: StepEnd, ctx: &mut Context<Self>) {
         self.drop_checkpoints(ctx);
-        let approvals = self.approvals(&parts);
+        let timeout = self.services().settings.approval_timeout;
+        let at = self.services().clock.now_ms();
+        let expires_at = at.saturating_add(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
+        let approvals = self.approvals(&parts, expires_at);
+        let questions = self.questions(&parts, expires_at);
         for approval in &approvals {
-            let timeout = self.services().settings.approval_timeout;
-            self.expire_later(approval.tool_call_id.clone(), timeout, ctx);
+            self.expire_later(approval.tool_call_id.clone(), Expiring::Approval, timeout, ctx);
+        }
+        for question in &questions {
+            let expiring = Expiring::Question(question.id.clone());
+            self.expire_later(question.tool_call_id.clone(), expiring, timeout, ctx);
         }
         let command = RecordStep {
             session_id: self.session_id(),
@@ -390,29 +408,40 @@ impl Orchestrator {
             message_id: self.assignment.answer_id.clone(),
             parts: parts.into_iter().map(new_part).collect(),
             approvals,
+            questions,
             step: Some(recorded_step(step)),
-            at: self.services().clock.now_ms(),
+            at,
         };
         crash_point(CrashPoint::BeforeIntent);
         self.record(command, Some(CrashPoint::AfterIntent), ctx);
     }
 
-    fn approvals(&self, parts: &[StepPart]) -> Vec<NewApproval> {
-        let services = self.services();
-        let expires_in = services.settings.approval_timeout.as_millis();
-        let expires_in = i64::try_from(expires_in).unwrap_or(i64::MAX);
+    fn approvals(&self, parts: &[StepPart], expires_at: i64) -> Vec<NewApproval> {
         let waiting = parts.iter().filter_map(|part| match part {
-            StepPart::Call { part, question: Some(question) } => {
-                let question = question.clone();
+            StepPart::Call { part, wait: Some(Wait::Approval(request)) } => {
+                let request = request.clone();
                 Some(NewApproval {
-                    id: ApprovalId::from_bits(services.ids.next_bits()),
+                    id: ApprovalId::from_bits(self.services().ids.next_bits()),
                     tool_call_id: part.tool_call_id.clone(),
-                    accesses: question.accesses,
-                    message: question.message,
-                    options: question.options,
-                    expires_at: services.clock.now_ms().saturating_add(expires_in),
+                    accesses: request.accesses,
+                    message: request.message,
+                    options: request.options,
+                    expires_at,
                 })
             }
+            StepPart::Call { .. } | StepPart::Text { .. } => None,
+        });
+        waiting.collect()
+    }
+
+    fn questions(&self, parts: &[StepPart], expires_at: i64) -> Vec<NewQuestion> {
+        let waiting = parts.iter().filter_map(|part| match part {
+            StepPart::Call { part, wait: Some(Wait::Answers(questions)) } => Some(NewQuestion {
+                id: QuestionId::from_bits(self.services().ids.next_bits()),
+                tool_call_id: part.tool_call_id.clone(),
+                questions: questions.clone(),
+                expires_at,
+            }),
             StepPart::Call { .. } | StepPart::Text { .. } => None,
         });
         waiting.collect()
@@ -422,33 +451,29 @@ impl Orchestrator {
     fn expire_resumed(&mut self, ctx: &mut Context<Self>) {
         let Some(resumed) = &self.assignment.resumed else { return };
         let now = self.services().clock.now_ms();
-        for (tool_call_id, expires_at) in resumed.expiries.clone() {
+        for (tool_call_id, expiring, expires_at) in resumed.expiries.clone() {
             let left = u64::try_from(expires_at.saturating_sub(now)).unwrap_or_default();
-            self.expire_later(tool_call_id, Duration::from_millis(left), ctx);
+            self.expire_later(tool_call_id, expiring, Duration::from_millis(left), ctx);
         }
     }
 
-    /// Makes the answer no after `timeout`, for as long as it takes to record it.
+    /// Ends the wait of a call after `timeout`, for as long as it takes to record it.
     fn expire_later(
         &mut self,
         tool_call_id: ToolCallId,
+        expiring: Expiring,
         timeout: Duration,
         ctx: &mut Context<Self>,
     ) {
         let id = tool_call_id.clone();
         let handle = ctx.run_later(timeout, move |orchestrator, ctx| {
-            let expired = Decide {
-                tool_call_id: id.clone(),
-                decision: Decision::Expire,
-                by: None,
-                context: WriteContext::default(),
-            };
-            let decided = orchestrator.assignment.session.urge(expired).into_actor(orchestrator);
-            ctx.spawn(decided.map(move |decided, orchestrator, ctx| {
-                if let Ok(Err(error)) = decided
+            let session = orchestrator.assignment.session.clone();
+            let expired = expire(session, id.clone(), expiring.clone()).into_actor(orchestrator);
+            ctx.spawn(expired.map(move |expired, orchestrator, ctx| {
+                if let Err(error) = expired
                     && may_succeed_later(error.code)
                 {
-                    orchestrator.expire_later(id, RECORD_AGAIN_AFTER, ctx);
+                    orchestrator.expire_later(id, expiring, RECORD_AGAIN_AFTER, ctx);
                 }
             }));
         });
@@ -519,6 +544,27 @@ impl Orchestrator {
     }
 }
 
+/// Tells a session that the time of a waiting call is over. A session that is gone needs no telling.
+async fn expire(
+    session: Address<Session>,
+    tool_call_id: ToolCallId,
+    expiring: Expiring,
+) -> Result<(), ApiError> {
+    let (by, context) = (None, WriteContext::default());
+    match expiring {
+        Expiring::Approval => {
+            let decision = Decision::Expire;
+            let decided = session.urge(Decide { tool_call_id, decision, by, context }).await;
+            decided.map_or(Ok(()), |decided| decided.map(drop))
+        }
+        Expiring::Question(question_id) => {
+            let reply = Reply::Expire;
+            let replied = session.urge(Respond { question_id, reply, by, context }).await;
+            replied.map_or(Ok(()), |replied| replied.map(drop))
+        }
+    }
+}
+
 /// Whether a write that failed so may be tried again.
 pub(crate) fn may_succeed_later(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::StorageFull | ErrorCode::Overloaded | ErrorCode::Internal)
@@ -537,12 +583,13 @@ fn recorded_step(step: StepEnd) -> RecordedStep {
     RecordedStep { part_id, index, usage, finish_reason }
 }
 
-/// Tell: a decision about a waiting call is recorded.
+/// Tell: what people said about a waiting call is recorded.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Answer {
     pub(crate) tool_call_id: ToolCallId,
-    pub(crate) approved: bool,
+    /// Whether it runs now; otherwise it has its result.
+    pub(crate) runs: bool,
     /// Arguments in place of those of the model.
     pub(crate) edited: Option<Value>,
 }
@@ -555,10 +602,10 @@ impl Handler<Answer> for Orchestrator {
             ctx.cancel_future(expiry);
         }
         let call_id = answer.tool_call_id;
-        let input = if answer.approved {
+        let input = if answer.runs {
             Input::CallApproved { call_id, edited: answer.edited }
         } else {
-            Input::CallDenied(call_id)
+            Input::CallSettled(call_id)
         };
         self.input(input, ctx);
     }

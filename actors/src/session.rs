@@ -1,6 +1,7 @@
 //! One conversation: takes messages, runs one orchestrator at a time (INV-8), passes on cancels and
 //! decisions. The project's registry starts it when it is needed; it ends when it is idle.
 
+mod answering;
 mod approving;
 
 use std::collections::HashMap;
@@ -22,13 +23,17 @@ use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
 use crate::agents::{DEFAULT_AGENT, find_agent};
-use crate::orchestrator::{Answer, Assignment, Cancel, Orchestrator, Resumed, may_succeed_later};
+use crate::orchestrator::{
+    Answer, Assignment, Cancel, Expiring, Orchestrator, Resumed, may_succeed_later,
+};
 use crate::project::{EndStreams, ProjectHandle};
 use crate::supervision::{
     Address, ChildExited, ChildSpec, ExitReason, Intensity, OnStuck, RequestTag, RestartPolicy,
     Supervise, Vitals, current_request, spawn,
 };
 use crate::{Services, record, write};
+
+pub(crate) use answering::Respond;
 
 /// Messages that may wait for a session before callers are refused.
 const MAILBOX_LIMIT: u32 = 256;
@@ -385,7 +390,7 @@ impl Session {
 
     /// Starts a run that is queued, and lets one go on that was resumed or that waits.
     fn take_up(&mut self, open: OpenRun, ctx: &mut Context<Self>) {
-        let OpenRun { run, answer, approvals } = open;
+        let OpenRun { run, answer, approvals, questions } = open;
         let answer = match run.status {
             RunStatus::Running | RunStatus::Waiting => answer,
             RunStatus::Queued
@@ -407,8 +412,12 @@ impl Session {
             let failure = Failure { run_id: Some(run.id), keep_waiting: true, error };
             return self.fail_runs(failure, ctx);
         };
-        let expiries = approvals.into_iter().map(|it| (it.tool_call_id, it.expires_at));
-        let (id, expiries) = (answer.id.clone(), expiries.collect());
+        let approvals =
+            approvals.into_iter().map(|it| (it.tool_call_id, Expiring::Approval, it.expires_at));
+        let questions = questions
+            .into_iter()
+            .map(|it| (it.tool_call_id, Expiring::Question(it.id), it.expires_at));
+        let (id, expiries) = (answer.id.clone(), approvals.chain(questions).collect());
         self.start(run, id, Some(Resumed { answer, expiries }), ctx);
     }
 
@@ -570,37 +579,56 @@ pub(crate) struct Decide {
 impl Handler<Decide> for Session {
     type Result = ResponseActFuture<Self, Result<Committed<Approval>, ApiError>>;
 
-    /// A run that waits goes on before it hears of the decision: otherwise nobody would act on it.
     fn handle(&mut self, decide: Decide, ctx: &mut Context<Self>) -> Self::Result {
-        self.asked += 1;
-        self.was_used = true;
-        self.start_next(ctx);
-        match self.work {
-            Work::None | Work::Running(_) => return self.decide(decide),
-            Work::LookingUp { .. } | Work::Ending(_) => {}
-        }
-        let (known, is_known) = oneshot::channel();
-        self.decisions.push(known);
-        Box::pin(is_known.into_actor(self).then(|_, session, _| session.decide(decide)))
+        self.once_taken_up(ctx, move |session| session.decide(decide))
     }
 }
 
 type Decided = ResponseActFuture<Session, Result<Committed<Approval>, ApiError>>;
 
 impl Session {
-    fn decide(&mut self, decide: Decide) -> Decided {
-        if matches!(self.work, Work::None) && self.place.services.is_draining() {
+    /// Has a run that waits go on before it hears of a decision: otherwise nobody would act on it.
+    fn once_taken_up<T: 'static>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self) -> ResponseActFuture<Self, T> + 'static,
+    ) -> ResponseActFuture<Self, T> {
+        self.asked += 1;
+        self.was_used = true;
+        self.start_next(ctx);
+        match self.work {
+            Work::None | Work::Running(_) => return then(self),
+            Work::LookingUp { .. } | Work::Ending(_) => {}
+        }
+        let (known, is_known) = oneshot::channel();
+        self.decisions.push(known);
+        Box::pin(is_known.into_actor(self).then(|_, session, _| then(session)))
+    }
+
+    /// Why a decision is not taken of which no run would hear before the server stops.
+    fn refuse_while_draining(&mut self) -> Option<ApiError> {
+        let is_late = matches!(self.work, Work::None) && self.place.services.is_draining();
+        is_late.then(|| {
             self.asked = self.asked.saturating_sub(1);
-            return Box::pin(actix::fut::ready(Err(ApiError::from(ErrorCode::ShuttingDown))));
+            ApiError::from(ErrorCode::ShuttingDown)
+        })
+    }
+
+    /// For whom the active run acts, where that is another than who decides: the gate let that one through
+    /// just now.
+    fn other_starter(&self, by: Option<&UserId>) -> Option<UserId> {
+        match &self.work {
+            Work::Running(active) => Some(&active.started_by).filter(|it| Some(*it) != by).cloned(),
+            Work::None | Work::LookingUp { .. } | Work::Ending(_) => None,
+        }
+    }
+
+    fn decide(&mut self, decide: Decide) -> Decided {
+        if let Some(refusal) = self.refuse_while_draining() {
+            return Box::pin(actix::fut::ready(Err(refusal)));
         }
         let approved = matches!(decide.decision, Decision::Approve(_));
-        // The run acts for its starter. Who approves was let through by the gate just now.
-        let starter = match &self.work {
-            Work::Running(active) if approved && Some(&active.started_by) != decide.by.as_ref() => {
-                Some(active.started_by.clone())
-            }
-            Work::Running(_) | Work::None | Work::LookingUp { .. } | Work::Ending(_) => None,
-        };
+        let starter = self.other_starter(decide.by.as_ref()).filter(|_| approved);
         let tool_call_id = decide.tool_call_id.clone();
         let command = ResolveApproval {
             session_id: self.place.id.clone(),
@@ -618,7 +646,7 @@ impl Session {
             {
                 let approval = &resolved.output;
                 let edited = approval.original_input.is_some().then(|| approval.input.clone());
-                active.orchestrator.tell(Answer { tool_call_id, approved, edited });
+                active.orchestrator.tell(Answer { tool_call_id, runs: approved, edited });
             }
             Ok(resolved)
         }))

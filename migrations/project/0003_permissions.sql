@@ -1,4 +1,5 @@
 -- What tools may do: rules of the project and of its sessions, and what people answered to approvals.
+-- What agents ask people, and the to-do lists that they keep for them.
 
 -- Inside one layer the order is that of the ids: they sort by the time of their creation.
 CREATE TABLE permissions (
@@ -31,3 +32,38 @@ ALTER TABLE approvals ADD COLUMN original_input TEXT CHECK (json_valid(original_
 CREATE INDEX approvals_by_state ON approvals (state, id);
 CREATE INDEX approvals_by_session_state ON approvals (session_id, state, id);
 DROP INDEX approvals_by_session;
+
+-- Calls of the tool `question`: each waits for the answers, which are its result.
+CREATE TABLE questions (
+    id           TEXT    NOT NULL PRIMARY KEY,
+    session_id   TEXT    NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+    run_id       TEXT    NOT NULL,
+    message_id   TEXT    NOT NULL,
+    tool_call_id TEXT    NOT NULL UNIQUE,
+    questions    TEXT    NOT NULL CHECK (json_valid(questions)),
+    -- A list of texts for each question, once it is answered.
+    answers      TEXT    CHECK (json_valid(answers)),
+    state        TEXT    NOT NULL
+        CHECK (state IN ('pending', 'answered', 'rejected', 'expired', 'cancelled')),
+    answered_by  TEXT,
+    reason       TEXT,
+    created_at   INTEGER NOT NULL,
+    expires_at   INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX questions_pending ON questions (session_id, run_id) WHERE state = 'pending';
+CREATE INDEX questions_by_state ON questions (state, id);
+CREATE INDEX questions_by_session_state ON questions (session_id, state, id);
+
+-- The to-do list of each session, replaced as a whole.
+CREATE TABLE todos (
+    session_id TEXT    NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+    -- From 0, in the order of the list.
+    place      INTEGER NOT NULL,
+    id         TEXT    NOT NULL,
+    content    TEXT    NOT NULL,
+    status     TEXT    NOT NULL
+        CHECK (status IN ('pending', 'inProgress', 'completed', 'cancelled')),
+    priority   TEXT    NOT NULL CHECK (priority IN ('high', 'medium', 'low')),
+    PRIMARY KEY (session_id, place)
+) STRICT, WITHOUT ROWID;

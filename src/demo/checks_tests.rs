@@ -86,6 +86,7 @@ fn stored(text: &str) -> SessionSnapshot {
             "messageCount": 1, "usage": Usage::default(),
         },
         "messages": [message], "nextCursor": null, "queue": [], "runs": [], "approvals": [],
+        "questions": [], "todos": [],
         "asOf": {"epoch": "e", "seq": 6},
     });
     serde_json::from_value(snapshot).unwrap()

@@ -38,7 +38,10 @@ pub(super) fn look(event: &Event) -> Look {
     match event {
         Event::MessageTextDelta { .. } | Event::MessagePartSnapshot { .. } => Look::Green,
         Event::MessageReasoningDelta { .. } => Look::Faint,
-        Event::ToolApprovalRequired { .. } | Event::ToolApprovalResolved { .. } => Look::Yellow,
+        Event::ToolApprovalRequired { .. }
+        | Event::ToolApprovalResolved { .. }
+        | Event::QuestionAsked { .. }
+        | Event::QuestionResolved { .. } => Look::Yellow,
         Event::MessageToolError { .. }
         | Event::MessageError { .. }
         | Event::RoomReset { .. }
@@ -46,6 +49,7 @@ pub(super) fn look(event: &Event) -> Look {
         Event::MessageCreated { .. }
         | Event::MessageToolCall { .. }
         | Event::MessageToolResult { .. }
+        | Event::TodoUpdated { .. }
         | Event::FileCreated { .. }
         | Event::FileUpdated { .. } => Look::Bold,
         Event::SessionCreated { .. }

@@ -56,6 +56,15 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             let reason = reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             format!("{}{by}{reason}", word(state))
         }
+        Event::QuestionAsked { message, .. } => format!("the agent asks: {message}"),
+        Event::QuestionResolved { state, by, answers, reason, .. } => {
+            let by = by.as_ref().map(|by| format!(" by {}", name(by))).unwrap_or_default();
+            let answers = answers.iter().flatten().flatten().cloned().collect::<Vec<_>>();
+            let said = reason.clone().unwrap_or_else(|| answers.join(", "));
+            let said = if said.is_empty() { said } else { format!(": {said}") };
+            format!("{}{by}{said}", word(state))
+        }
+        Event::TodoUpdated { todos, .. } => format!("{} to do", todos.len()),
         Event::FileCreated { path, version, by, session_id }
         | Event::FileUpdated { path, version, by, session_id } => {
             let how = if session_id.is_some() { "the agent, for " } else { "" };

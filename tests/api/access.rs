@@ -3,8 +3,8 @@
 
 use iris_client::Client;
 use iris_protocol::{
-    BackupId, Command, Data, Method, Operation, PartId, PermissionId, ProjectId, Right, Role,
-    SessionId, ToolCallId, Transport,
+    BackupId, Command, Data, Method, Operation, PartId, PermissionId, ProjectId, QuestionId, Right,
+    Role, SessionId, ToolCallId, Transport,
 };
 use iris_testkit::{PASSWORD, Person, TestApp, WireSocket, spawn_app};
 use serde_json::{Value, json};
@@ -206,6 +206,7 @@ impl World {
             | Operation::LogGet
             | Operation::LogSet
             | Operation::ApprovalList
+            | Operation::QuestionList
             | Operation::PermissionList
             | Operation::ServerPermissionList
             | Operation::PresenceUpdate
@@ -226,6 +227,7 @@ impl World {
             | Operation::RunCancel
             | Operation::RunList
             | Operation::MessageList
+            | Operation::TodoList
             | Operation::TypingStart
             | Operation::TypingStop => session,
             Operation::RunGet | Operation::RunResume => {
@@ -243,6 +245,14 @@ impl World {
                 json!({ "name": "helper" })
             }
             Operation::ToolApprove | Operation::ToolReject | Operation::ApprovalGet => call,
+            // There is none: the gate is what is asked here.
+            Operation::QuestionAnswer => {
+                json!({ "sessionId": self.session, "questionId": QuestionId::from_bits(1),
+                        "answers": [["a"]] })
+            }
+            Operation::QuestionReject => {
+                json!({ "sessionId": self.session, "questionId": QuestionId::from_bits(1) })
+            }
             // What the whole project is about needs more: that has its own test.
             Operation::PermissionCreate => json!({ "sessionId": self.session,
                 "permission": "edit", "pattern": "a", "action": "ask" }),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use iris_client::RestAnswer;
 use iris_protocol::{
     AgentCreate, Approval, Content, Data, ErrorCode, LogSet, MessageSend, Operation,
-    ProjectArchive, ProjectId, Right, Role, RunId, SessionArchive, SessionCreate, SessionId,
-    SessionState,
+    ProjectArchive, ProjectId, Question, Right, Role, RunId, SessionArchive, SessionCreate,
+    SessionId, SessionState,
 };
 use iris_testkit::{
     AppOptions, FakeProvider, Gate, PASSWORD, Person, Reply, ServerProcess, TestApp, TestClock,
@@ -23,6 +23,7 @@ use crate::rest_refusal;
 
 /// One millisecond less than keys are kept.
 const ALMOST_A_DAY: Duration = Duration::from_millis(24 * 60 * 60 * 1000 - 1);
+const ASKS: &str = "call question {\"questions\": [{\"text\": \"which?\"}]}";
 const WAITS: &str = "call write {\"path\": \"a\", \"content\": \"\"}";
 
 /// How an operation behaves when it is repeated with its key.
@@ -62,6 +63,7 @@ struct World {
     busy: SessionId,
     approval: Approval,
     rejection: Approval,
+    questions: [Question; 2],
     watched: [SessionId; 2],
 }
 
@@ -108,6 +110,13 @@ impl World {
         let (busy, _) = waiting.remove(0);
         let rejection = waiting.remove(0).1;
         let approval = waiting.remove(0).1;
+        let mut questions = Vec::new();
+        for _ in 0..2 {
+            let mut talk = ann.conversation_in(&project).await;
+            talk.send_message(ASKS).await;
+            questions.push(talk.question().await);
+        }
+        let questions = [questions.remove(0), questions.remove(0)];
         // Their actors are there after this.
         let mut watched = Vec::new();
         for _ in 0..2 {
@@ -132,6 +141,7 @@ impl World {
             busy,
             approval,
             rejection,
+            questions,
             watched,
         }
     }
@@ -185,6 +195,8 @@ impl World {
             | Operation::AgentGet
             | Operation::ToolList
             | Operation::ApprovalList
+            | Operation::QuestionList
+            | Operation::TodoList
             | Operation::ApprovalGet
             | Operation::PermissionList
             | Operation::PermissionExplain
@@ -321,6 +333,19 @@ impl World {
             }
             Operation::ToolApprove => decision(&self.ann, p, &self.approval, &self.rejection),
             Operation::ToolReject => decision(&self.ann, p, &self.rejection, &self.approval),
+            Operation::QuestionAnswer => {
+                let [one, other] = self.questions.each_ref().map(|question| {
+                    json!({ "sessionId": question.session_id, "questionId": question.id,
+                            "answers": [["a"]] })
+                });
+                ann(p, one, other)
+            }
+            Operation::QuestionReject => {
+                let [other, one] = self.questions.each_ref().map(|question| {
+                    json!({ "sessionId": question.session_id, "questionId": question.id })
+                });
+                ann(p, one, other)
+            }
             Operation::FileWrite => {
                 let write = |content| json!({ "path": "b.txt", "content": content });
                 ann(p, write("b"), write("c"))

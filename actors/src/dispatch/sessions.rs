@@ -190,7 +190,7 @@ pub(super) async fn delete(
 }
 
 /// Hands a message to the actor of a session that the caller may act in.
-async fn in_session<M: MessageFor<Session>>(
+pub(super) async fn in_session<M: MessageFor<Session>>(
     node: &Node,
     grant: &Grant,
     id: SessionId,

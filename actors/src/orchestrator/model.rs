@@ -8,7 +8,7 @@ use actix::prelude::*;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use iris_agent::permissions::{Access, Judge, Judgement};
-use iris_agent::{Input, Prompt, Question, Verdict, prompt_messages};
+use iris_agent::{ApprovalRequest, Input, Prompt, Verdict, Wait, prompt_messages};
 use iris_llm::{ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
 use iris_protocol::{Agent, ApiError, ErrorCode, PermissionAction, Remember, StreamKind, UserId};
 use iris_store::StoreError;
@@ -228,13 +228,22 @@ impl Caller {
         if tool.runs_code() && !self.may_run_code().await? {
             return Ok(Verdict::Deny(NO_CODE.to_owned()));
         }
+        let asks = match tool.asks(input) {
+            Ok(asks) => asks,
+            Err(error) => return Ok(Verdict::Refuse(error.to_string())),
+        };
         let accesses = tool.accesses(input);
         let judgement = self.judge().await?.judge(&accesses);
-        Ok(match judgement.action {
-            PermissionAction::Allow => Verdict::Run,
-            PermissionAction::Deny => Verdict::Deny(judgement.denial().unwrap_or_default()),
-            PermissionAction::Ask => {
-                Verdict::Ask(question(tool.as_ref(), input, &accesses, judgement))
+        Ok(match (judgement.action, asks) {
+            (PermissionAction::Deny, _) => Verdict::Deny(judgement.denial().unwrap_or_default()),
+            // To be asked whether one may be asked is to be asked.
+            (PermissionAction::Allow | PermissionAction::Ask, Some(questions)) => {
+                Verdict::Ask(Wait::Answers(questions))
+            }
+            (PermissionAction::Allow, None) => Verdict::Run,
+            (PermissionAction::Ask, None) => {
+                let request = request(tool.as_ref(), input, &accesses, judgement);
+                Verdict::Ask(Wait::Approval(request))
             }
         })
     }
@@ -244,7 +253,12 @@ impl Caller {
 const NO_CODE: &str = "who started this run may not have programs run on this server";
 
 /// What a person is asked about a call. What no rule can name is not to be remembered.
-fn question(tool: &dyn Tool, input: &Value, accesses: &[Access], judged: Judgement) -> Question {
+fn request(
+    tool: &dyn Tool,
+    input: &Value,
+    accesses: &[Access],
+    judged: Judgement,
+) -> ApprovalRequest {
     let asked = accesses.iter().zip(&judged.accesses);
     let mut asked = asked.filter(|(_, judged)| judged.action == PermissionAction::Ask);
     let is_nameable =
@@ -254,7 +268,7 @@ fn question(tool: &dyn Tool, input: &Value, accesses: &[Access], judged: Judgeme
     } else {
         vec![Remember::Once]
     };
-    Question { message: tool.summary(input), accesses: judged.accesses, options }
+    ApprovalRequest { message: tool.summary(input), accesses: judged.accesses, options }
 }
 
 fn model_error(error: &ModelError) -> ApiError {

@@ -17,6 +17,7 @@ use tracing::Instrument;
 
 use super::Orchestrator;
 use super::model::Caller;
+use super::todos::SessionTodos;
 use crate::project::ToolProgress;
 
 /// How long after its timeout a tool call makes the orchestrator count as stuck.
@@ -58,6 +59,7 @@ impl Orchestrator {
         let read_log = Arc::clone(&self.assignment.read_log);
         let places = Arc::clone(&self.assignment.place.project.places);
         let progress = self.progress_of(&call_id);
+        let todos = Arc::new(SessionTodos::of(&self.assignment));
         let writing = tool.writes().then(|| Arc::clone(&self.tools.writing));
         let span = tracing::info_span!(
             parent: &self.span,
@@ -87,7 +89,7 @@ impl Orchestrator {
                 Ok(judge) => judge,
                 Err(error) => return ToolOutcome::Failed { error },
             };
-            let context = ToolContext::new(workspace, read_log, Arc::new(judge));
+            let context = ToolContext::new(workspace, read_log, Arc::new(judge)).with_todos(todos);
             let context = context.with_places(places).with_progress(progress);
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);

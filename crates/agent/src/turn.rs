@@ -7,8 +7,8 @@
 //! after it are dropped and the next input is [`Input::RecordFailed`].
 
 use iris_protocol::{
-    ApiError, ErrorCode, FinishReason, JudgedAccess, Message, Part, PartId, Remember, RunStatus,
-    StreamKind, ToolCallId, ToolPart, ToolState, Usage,
+    ApiError, ErrorCode, FinishReason, JudgedAccess, Message, Part, PartId, QuestionItem, Remember,
+    RunStatus, StreamKind, ToolCallId, ToolPart, ToolState, Usage,
 };
 use serde_json::Value;
 
@@ -75,8 +75,9 @@ pub enum Input {
         /// Arguments in place of those of the model.
         edited: Option<Value>,
     },
-    /// A call was refused by a person or by time; its result is recorded.
-    CallDenied(ToolCallId),
+    /// A call that waited has its result without having run, and that is recorded: it was refused by a
+    /// person or by time, or what it asked was answered.
+    CallSettled(ToolCallId),
     /// A tool ended.
     ToolEnded {
         /// The call.
@@ -96,16 +97,25 @@ pub enum Verdict {
     /// It runs.
     Run,
     /// It waits for a person.
-    Ask(Question),
+    Ask(Wait),
     /// Nobody may make it: it gets this error as its result.
     Deny(String),
     /// It is no call that could be made: it gets this error as its result.
     Refuse(String),
 }
 
+/// What a call waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wait {
+    /// A yes, with which it runs.
+    Approval(ApprovalRequest),
+    /// Answers to these questions, which are its result: it never runs.
+    Answers(Vec<QuestionItem>),
+}
+
 /// What a person is asked about a call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Question {
+pub struct ApprovalRequest {
     /// One sentence.
     pub message: String,
     /// What the call touches, and what the rules say of it.
@@ -208,8 +218,8 @@ pub enum StepPart {
     Call {
         /// The part.
         part: ToolPart,
-        /// What a person is asked; only while it waits.
-        question: Option<Question>,
+        /// What it waits for; only while it waits.
+        wait: Option<Wait>,
     },
 }
 
@@ -341,7 +351,7 @@ impl Turn {
 
     /// A run that was cut off. Nothing that has a result is done again, the limits count over the
     /// whole run, and calls that wait are answered by [`Input::CallApproved`] and
-    /// [`Input::CallDenied`] as before.
+    /// [`Input::CallSettled`] as before.
     pub fn resume(limits: TurnLimits, resumption: Resumption) -> Self {
         let Resumption { steps, unusable_steps, waiting } = resumption;
         let calls = waiting.into_iter().map(|WaitingCall { id, tool_name, input }| OpenCall {
@@ -393,7 +403,7 @@ impl Turn {
             (Phase::Tools, Input::CallApproved { call_id, edited }) => {
                 self.call_approved(&call_id, edited)
             }
-            (Phase::Tools, Input::CallDenied(id)) => self.call_denied(&id),
+            (Phase::Tools, Input::CallSettled(id)) => self.call_settled(&id),
             (Phase::Tools, Input::ToolEnded { call_id, outcome }) => {
                 self.tool_ended(call_id, outcome)
             }
@@ -412,7 +422,7 @@ impl Turn {
                 | Input::ModelFinished(_)
                 | Input::ModelFailed(_)
                 | Input::CallApproved { .. }
-                | Input::CallDenied(_)
+                | Input::CallSettled(_)
                 | Input::ToolEnded { .. },
             ) => Vec::new(),
         }
@@ -473,9 +483,9 @@ impl Turn {
             let limit = self.limits.calls_per_step_max;
             Verdict::Refuse(format!("at most {limit} tools may be called at once; call it again"))
         };
-        let (state, question, error) = match verdict {
+        let (state, wait, error) = match verdict {
             Verdict::Run => (ToolState::Running, None, None),
-            Verdict::Ask(question) => (ToolState::Waiting, Some(question), None),
+            Verdict::Ask(wait) => (ToolState::Waiting, Some(wait), None),
             Verdict::Deny(error) => (ToolState::Denied, None, Some(error)),
             Verdict::Refuse(error) => (ToolState::Error, None, Some(error)),
         };
@@ -491,7 +501,7 @@ impl Turn {
             started_at: None,
             ended_at: None,
         };
-        self.parts.push(OpenPart { index: None, part: StepPart::Call { part, question } });
+        self.parts.push(OpenPart { index: None, part: StepPart::Call { part, wait } });
     }
 
     fn model_finished(&mut self, reason: FinishReason, ids: &dyn IdSource) -> Vec<Effect> {
@@ -549,7 +559,7 @@ impl Turn {
         vec![call.run()]
     }
 
-    fn call_denied(&mut self, id: &ToolCallId) -> Vec<Effect> {
+    fn call_settled(&mut self, id: &ToolCallId) -> Vec<Effect> {
         let waiting = self.calls.iter().position(|call| call.id == *id && !call.is_running);
         let Some(position) = waiting else { return Vec::new() };
         self.calls.remove(position);

@@ -120,6 +120,9 @@ impl PartTracker {
             | Event::RunCompleted { .. }
             | Event::ToolApprovalRequired { .. }
             | Event::ToolApprovalResolved { .. }
+            | Event::QuestionAsked { .. }
+            | Event::QuestionResolved { .. }
+            | Event::TodoUpdated { .. }
             | Event::FileCreated { .. }
             | Event::FileUpdated { .. }
             | Event::ProjectUpdated { .. }

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, BackupId, FinishReason, Member, Message,
-    MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId, Remember, Run, RunId,
-    RunStatus, Session, SessionId, SessionState, SupervisionKind, SupervisionRecord, ToolCallId,
-    ToolState, Usage, UserId,
+    MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId,
+    QuestionState, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState,
+    SupervisionKind, SupervisionRecord, Todo, ToolCallId, ToolState, Usage, UserId,
 };
 
 /// A row of the table of events.
@@ -376,6 +376,47 @@ events! {
         /// The arguments that will be used, where who approved changed them; in the session's room.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         input: Option<Value>,
+    }
+    /// An agent asks the people of its session something.
+    QuestionAsked = "question.asked" Durable [Session, Project] {
+        /// The session.
+        session_id: SessionId,
+        /// What is asked.
+        question_id: QuestionId,
+        /// The call that waits for the answer.
+        tool_call_id: ToolCallId,
+        /// The text of the first question.
+        message: String,
+        /// All of it, in the session's room; the project's room gets a short notice.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        question: Option<Box<Question>>,
+    }
+    /// What an agent asked does not wait for an answer any more.
+    QuestionResolved = "question.resolved" Durable [Session, Project] {
+        /// The session.
+        session_id: SessionId,
+        /// What was asked.
+        question_id: QuestionId,
+        /// The call that waited.
+        tool_call_id: ToolCallId,
+        /// How it ended.
+        state: QuestionState,
+        /// The user who answered or refused to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
+        /// Why nobody is to answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// A list of texts for each question, where it was answered; in the session's room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answers: Option<Vec<Vec<String>>>,
+    }
+    /// The to-do list of a session changed.
+    TodoUpdated = "todo.updated" Durable [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// All of the list as it is now, in its order.
+        todos: Vec<Todo>,
     }
     /// A rule about what tools may touch was made, changed or deleted. It counts from now on.
     PermissionUpdated = "permission.updated" Durable [Project] {

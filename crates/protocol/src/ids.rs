@@ -114,6 +114,10 @@ id_types! {
     ToolCallId = "tcl";
     /// One request for a person's approval.
     ApprovalId = "apr";
+    /// One call of the tool `question`: what an agent asks the people of its session.
+    QuestionId = "qst";
+    /// One entry of the to-do list of a session.
+    TodoId = "tdo";
     /// One rule about what tools may touch.
     PermissionId = "prm";
     /// One archive of a project on the server's disk.

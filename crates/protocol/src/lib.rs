@@ -3,6 +3,7 @@
 //! Everything a client can send or receive is defined here and nowhere else. Deliberately absent:
 //! I/O, clocks, random numbers, storage rows and any decision about what a caller may do.
 
+mod asking;
 mod asyncapi;
 mod connection;
 mod envelope;
@@ -17,6 +18,7 @@ mod schema;
 mod supervision;
 mod types;
 
+pub use asking::*;
 pub use asyncapi::asyncapi;
 pub use connection::{Closing, ConnectionFrame, Draining};
 pub use envelope::{

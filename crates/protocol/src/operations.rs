@@ -293,6 +293,11 @@ operations! {
     ApprovalList = "approval.list" -> ApprovalPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/approvals", List("approvals"), &[("sessionId", Text), ("state", Text), ("limit", Integer), ("cursor", Text)])), "Lists approvals, newest first; those that wait unless told otherwise.";
     ApprovalGet = "approval.get" -> ApprovalPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/approvals/{toolCallId}", 200, Field("approval"))), "Reads one approval.";
 
+    QuestionList = "question.list" -> QuestionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/questions", List("questions"), &[("sessionId", Text), ("state", Text), ("limit", Integer), ("cursor", Text)])), "Lists what agents asked, newest first; what waits unless told otherwise.";
+    QuestionAnswer = "question.answer" -> QuestionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/questions/{questionId}/answer", 200, Field("question"))), "Answers what an agent asked.";
+    QuestionReject = "question.reject" -> QuestionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/questions/{questionId}/reject", 200, Field("question"))), "Refuses to answer what an agent asked.";
+    TodoList = "todo.list" -> TodoPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/todos", 200, List("todos"))), "Reads the to-do list of a session.";
+
     PermissionList = "permission.list" -> PermissionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/permissions", List("rules"), &[("sessionId", Text)])), "Lists the rules about what tools may touch, the most general ones first.";
     PermissionCreate = "permission.create" -> PermissionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/permissions", 201, Whole)), "Makes a rule for a session, or for the whole project as its administrator.";
     PermissionUpdate = "permission.update" -> PermissionPayload, Right::Project(MemberRole), Any, Some(rest(Patch, "/v1/projects/{projectId}/permissions/{permissionId}", 200, Whole)), "Changes a rule; one of the whole project as its administrator.";

@@ -11,8 +11,8 @@ use crate::{
     Agent, Approval, ApprovalState, Backup, BackupId, ConnectionId, File, JudgedAccess, Member,
     Message, MessageId, ModelRef, PermissionAction, PermissionId, PermissionRule,
     PermissionSetting, Position, Presence, PresenceStatus, Project, ProjectId, ProjectType,
-    QueuedMessage, Remember, Role, Run, RunId, SearchHit, ServerBackup, Session, SessionId,
-    SessionMode, Tool, ToolCallId, User, UserId,
+    Question, QuestionId, QuestionState, QueuedMessage, Remember, Role, Run, RunId, SearchHit,
+    ServerBackup, Session, SessionId, SessionMode, Todo, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {
@@ -303,6 +303,12 @@ payloads! {
         runs: Vec<Run>,
         /// Approvals that nobody decided yet.
         approvals: Vec<Approval>,
+        /// Questions that nobody answered yet.
+        #[serde(default)]
+        questions: Vec<Question>,
+        /// The to-do list, in its order.
+        #[serde(default)]
+        todos: Vec<Todo>,
         /// The last durable event that this snapshot holds.
         as_of: Position,
     }
@@ -670,6 +676,71 @@ payloads! {
         session_id: SessionId,
         /// The call that it is about.
         tool_call_id: ToolCallId,
+    }
+}
+
+// Questions and to-do lists.
+payloads! {
+    /// Lists the questions of a project or of one session.
+    QuestionList {
+        /// Of this session alone.
+        #[serde(default)]
+        session_id: Option<SessionId>,
+        /// In this state alone; those that wait when absent.
+        #[serde(default)]
+        state: Option<QuestionState>,
+        /// At most 200; 50 when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// `nextCursor` of the page before.
+        #[serde(default)]
+        cursor: Option<String>,
+    }
+    /// Questions, newest first.
+    QuestionPage {
+        /// Newest first.
+        questions: Vec<Question>,
+        /// For the next page; null on the last.
+        next_cursor: Option<String>,
+        /// Whether there is a next page.
+        has_more: bool,
+    }
+    /// Answers what an agent asked.
+    #[serde(deny_unknown_fields)]
+    QuestionAnswer {
+        /// The session.
+        session_id: SessionId,
+        /// What was asked.
+        question_id: QuestionId,
+        /// For each question, in their order, the texts that were chosen or written: exactly one, or 0
+        /// to 11 where the question takes several. None is empty, and all together have at most 32 KiB.
+        answers: Vec<Vec<String>>,
+    }
+    /// Refuses to answer what an agent asked.
+    #[serde(deny_unknown_fields)]
+    QuestionReject {
+        /// The session.
+        session_id: SessionId,
+        /// What was asked.
+        question_id: QuestionId,
+        /// For the model; at most 4096 bytes.
+        #[serde(default)]
+        reason: Option<String>,
+    }
+    /// What an agent asked.
+    QuestionPayload {
+        /// What an agent asked.
+        question: Question,
+    }
+    /// Reads the to-do list of a session.
+    TodoList {
+        /// The session.
+        session_id: SessionId,
+    }
+    /// The to-do list of a session.
+    TodoPage {
+        /// In the order of the list.
+        todos: Vec<Todo>,
     }
 }
 

@@ -715,7 +715,8 @@ pub struct Tool {
     pub description: String,
     /// JSON Schema of its arguments.
     pub parameters: Value,
-    /// Whether it changes something and therefore asks.
+    /// Whether it changes something: such calls of one run are made one after the other. What asks is for
+    /// the permission rules to say.
     pub writes: bool,
 }
 

@@ -33,6 +33,7 @@ const SMALL: &[(&str, &str)] = &[
 /// Partial indexes that may be read from end to end, and why.
 const SMALL_INDEXES: &[(&str, &str)] = &[
     ("approvals_pending", "approvals that nobody decided: calls that wait for a person"),
+    ("questions_pending", "questions that nobody answered: calls that wait for a person"),
     ("runs_open", "runs that have not ended: the queues of the sessions"),
     ("search_parts_waiting", "parts that wait for the index, read up to a limit"),
     ("blobs_unused", "blobs that wait for collection, read up to a limit"),
@@ -49,7 +50,7 @@ const STEPS: &[(&str, &str)] = &[
 
 /// Statements that may sort what they found, by a piece of their text, and why.
 const SORTS: &[(&str, &str)] = &[
-    ("state = 'pending' ORDER BY id", "the open questions of one session: a step's calls"),
+    ("state = 'pending' ORDER BY id", "what waits for people in one session: a step's calls"),
     ("FROM supervision_log WHERE id > ?1  AND (path =", "the supervision log has a bound itself"),
 ];
 

@@ -19,6 +19,7 @@ mod files;
 mod messages;
 mod pages;
 mod permissions;
+mod questions;
 pub(crate) mod quotas;
 mod reader;
 mod recovery;
@@ -29,6 +30,7 @@ mod search;
 mod sessions;
 mod steps;
 mod streams;
+mod todos;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -53,6 +55,7 @@ pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
 pub use permissions::{
     CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, UpdatePermission,
 };
+pub use questions::{NewQuestion, Reply, ResolveQuestion};
 pub use quotas::{ProjectUsage, Quotas};
 pub use reader::ProjectReader;
 pub use recovery::{FailRuns, RecoverRuns, Recovered};
@@ -63,6 +66,7 @@ pub use search::IndexParts;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
 pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 pub use streams::{CheckpointText, TextChunk};
+pub use todos::{NewTodo, WriteTodos};
 
 /// The migrations, oldest first.
 pub(crate) const SCHEMA: &[&str] = &[
@@ -167,8 +171,8 @@ impl ProjectDatabase {
         self.committed_head.load(Ordering::Acquire)
     }
 
-    /// Whether anything in it is unfinished: a run that has not ended, or an approval that nobody
-    /// decided. Waits for the disk.
+    /// Whether anything in it is unfinished: a run that has not ended, or something that waits for a
+    /// person. Waits for the disk.
     ///
     /// # Errors
     /// As [`Reader::read`].

@@ -3,8 +3,9 @@
 use iris_client::{ClientError, Socket};
 use iris_protocol::{
     Approval, Content, Event, EventFrame, Message, MessageAccepted, MessageRole, MessageSend,
-    Position, ProjectId, Request, RoomRequest, RoomSince, RoomStatus, RunCancel, RunId, RunStatus,
-    SessionId, Subscribe, ToolApprove, ToolPart, ToolReject, WhenBusy,
+    Position, ProjectId, Question, QuestionAnswer, QuestionId, QuestionReject, Request,
+    RoomRequest, RoomSince, RoomStatus, RunCancel, RunId, RunStatus, SessionId, Subscribe,
+    ToolApprove, ToolPart, ToolReject, WhenBusy,
 };
 use iris_protocol::{Part, Room, ToolCallId};
 
@@ -174,6 +175,45 @@ impl Conversation {
         let (session_id, tool_call_id) = (self.session.clone(), call.clone());
         let request = ToolReject { session_id, tool_call_id, reason: Some(reason.to_owned()) };
         Ok(self.call(request).await?.approval)
+    }
+
+    /// Waits until the agent asks the people of the session something.
+    pub async fn question(&mut self) -> Question {
+        let frame = self.wait_for("question.asked").await;
+        let Event::QuestionAsked { question: Some(question), .. } = frame.event else {
+            panic!("{frame:?}")
+        };
+        *question
+    }
+
+    /// Answers what the agent asked: a list of texts for each question.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn answer_question(
+        &self,
+        id: &QuestionId,
+        answers: &[&[&str]],
+    ) -> Result<Question, ClientError> {
+        let texts = answers.iter().map(|texts| texts.iter().map(ToString::to_string).collect());
+        let (session_id, question_id) = (self.session.clone(), id.clone());
+        let request = QuestionAnswer { session_id, question_id, answers: texts.collect() };
+        Ok(self.call(request).await?.question)
+    }
+
+    /// Refuses to answer what the agent asked.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn reject_question(
+        &self,
+        id: &QuestionId,
+        reason: Option<&str>,
+    ) -> Result<Question, ClientError> {
+        let (session_id, question_id) = (self.session.clone(), id.clone());
+        let reason = reason.map(str::to_owned);
+        let request = QuestionReject { session_id, question_id, reason };
+        Ok(self.call(request).await?.question)
     }
 
     /// Ends the active run. Says whether there was one.

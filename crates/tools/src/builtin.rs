@@ -1,5 +1,5 @@
-//! The tools that every project has: `read`, `write`, `edit`, `multiEdit`, `applyPatch`, `list`, `glob`,
-//! `grep`.
+//! The tools on files that every project has: `read`, `write`, `edit`, `multiEdit`, `applyPatch`, `list`,
+//! `glob`, `grep`.
 //!
 //! Each is a function on a project's files that blocks; this file runs them on blocking threads.
 

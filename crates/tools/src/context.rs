@@ -13,6 +13,8 @@ use iris_sandbox::Sandbox;
 use iris_workspace::{Cancel, Workspace};
 use tokio::sync::OnceCell;
 
+use crate::todo::TodoStore;
+
 /// Most files that a [`ReadLog`] remembers.
 pub const READ_LOG_FILES_MAX: usize = 4096;
 
@@ -27,6 +29,7 @@ pub struct ToolContext {
     /// Where commands run; none where none can.
     pub places: Option<Arc<Places>>,
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+    todos: Option<Arc<dyn TodoStore>>,
     cancel: Cancel,
 }
 
@@ -80,13 +83,33 @@ impl Places {
 impl ToolContext {
     /// A context for one call.
     pub fn new(workspace: Workspace, read_log: Arc<ReadLog>, judge: Arc<Judge>) -> Self {
-        Self { workspace, read_log, judge, places: None, progress: None, cancel: Cancel::new() }
+        Self {
+            workspace,
+            read_log,
+            judge,
+            places: None,
+            progress: None,
+            todos: None,
+            cancel: Cancel::new(),
+        }
     }
 
     /// A context for a call that may run commands.
     #[must_use]
     pub fn with_places(self, places: Arc<Places>) -> Self {
         Self { places: Some(places), ..self }
+    }
+
+    /// The same with the to-do list of the session.
+    #[must_use]
+    pub fn with_todos(mut self, todos: Arc<dyn TodoStore>) -> Self {
+        self.todos = Some(todos);
+        self
+    }
+
+    /// The to-do list of the session; `None` for a call outside of one.
+    pub(crate) fn todos(&self) -> Option<&dyn TodoStore> {
+        self.todos.as_deref()
     }
 
     /// What the rules say of reading `path` with the tool called `name`.

@@ -147,6 +147,18 @@ pub enum ToolError {
     /// There is no directory to run a command in.
     #[error("the project has no directory for commands")]
     NoDirectory,
+    /// The to-do list could not be read or written.
+    #[error("the to-do list is out of reach: {problem}")]
+    Todos {
+        /// Why.
+        problem: String,
+    },
+    /// The tool asks people, and nothing of it runs.
+    #[error("`{tool}` waits for people and does not run")]
+    NotRunnable {
+        /// The tool.
+        tool: String,
+    },
     /// Nobody waits for the call any more.
     #[error("the call was cancelled")]
     Cancelled,
@@ -189,9 +201,11 @@ impl ToolError {
             Self::NoDirectory => ErrorCode::SandboxUnavailable,
             Self::IsImage { .. } | Self::UnreadablePage { .. } => ErrorCode::UnsupportedMediaType,
             Self::Cancelled => ErrorCode::Cancelled,
-            Self::InvalidTool { .. } | Self::Crashed { .. } | Self::Directory { .. } => {
-                ErrorCode::Internal
-            }
+            Self::InvalidTool { .. }
+            | Self::Todos { .. }
+            | Self::NotRunnable { .. }
+            | Self::Directory { .. }
+            | Self::Crashed { .. } => ErrorCode::Internal,
         }
     }
 }

@@ -9,7 +9,9 @@ mod context;
 mod error;
 mod output;
 pub mod patch;
+mod question;
 mod registry;
+mod todo;
 mod validation;
 mod webfetch;
 
@@ -17,12 +19,14 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use iris_agent::permissions::Access;
+use iris_protocol::QuestionItem;
 use serde_json::Value;
 
 pub use context::{Places, Progress, READ_LOG_FILES_MAX, ReadLog, ToolContext};
 pub use error::{Mistake, ToolError};
 pub use output::{FileChange, OUTPUT_BYTES_MAX, ToolOutput};
 pub use registry::ToolRegistry;
+pub use todo::{TodoDraft, TodoStore};
 pub use validation::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, is_shallow};
 pub use webfetch::webfetch;
 
@@ -63,6 +67,17 @@ pub trait Tool: Send + Sync {
 
     /// One sentence for the person who is asked: what exactly a call with `input` would do.
     fn summary(&self, input: &Value) -> String;
+
+    /// What a call with `input` asks people instead of running: their answers are its result. `None` for a
+    /// call that runs. `input` has been validated.
+    ///
+    /// # Errors
+    ///
+    /// What the model should read instead of an answer.
+    fn asks(&self, input: &Value) -> Result<Option<Vec<QuestionItem>>, ToolError> {
+        let _ = input;
+        Ok(None)
+    }
 
     /// Runs one call. `input` has been validated with [`ToolRegistry::validate`].
     ///

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::bash::Bash;
 use crate::error::ToolError;
 use crate::validation::{shortened, validate};
-use crate::{Tool, builtin};
+use crate::{Tool, builtin, question, todo};
 
 /// Tools in a fixed order, each with its compiled schema.
 pub struct ToolRegistry {
@@ -23,14 +23,18 @@ struct Entry {
 }
 
 impl ToolRegistry {
-    /// The built-in tools on files: `read`, `write`, `edit`, `multiEdit`, `applyPatch`, `list`, `glob`,
-    /// `grep`.
+    /// The built-in tools: on files `read`, `write`, `edit`, `multiEdit`, `applyPatch`, `list`, `glob` and
+    /// `grep`, then `todoWrite`, `todoRead` and `question`.
     ///
     /// # Errors
     ///
     /// [`ToolError::InvalidTool`], which would be a mistake in this crate.
     pub fn builtin() -> Result<Self, ToolError> {
-        Self::new(builtin::tools())
+        let mut registry = Self::new(builtin::tools())?;
+        registry.add(Arc::new(todo::write_tool()))?;
+        registry.add(Arc::new(todo::read_tool()))?;
+        registry.add(Arc::new(question::tool()))?;
+        Ok(registry)
     }
 
     /// Adds the tool `bash`, which runs commands in `sandbox`.

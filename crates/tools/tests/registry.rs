@@ -67,10 +67,12 @@ fn webfetch_comes_last_and_touches_a_host_although_it_writes_nothing() {
 fn the_built_in_tools_have_the_documented_parameters_in_the_documented_order() {
     let registry = registry();
     let names: Vec<_> = registry.names().collect();
-    assert_eq!(
-        names,
-        ["read", "write", "edit", "multiEdit", "applyPatch", "list", "glob", "grep",]
-    );
+    let files = ["read", "write", "edit", "multiEdit", "applyPatch", "list", "glob", "grep"];
+    assert_eq!(names[..8], files);
+    assert_eq!(names[8..], ["todoWrite", "todoRead", "question"]);
+    assert_eq!(properties("todoWrite"), ["todos"]);
+    assert_eq!(properties("todoRead"), [""; 0]);
+    assert_eq!(properties("question"), ["questions"]);
     assert_eq!(properties("read"), ["path", "offset", "limit"]);
     assert_eq!(properties("write"), ["path", "content"]);
     assert_eq!(properties("edit"), ["path", "oldString", "newString", "replaceAll"]);
@@ -90,7 +92,7 @@ fn specs_come_in_the_order_asked_and_the_wire_has_all() {
     assert_eq!(&specs[1].parameters, registry.get("read").unwrap().parameters());
     let writing: Vec<_> = registry.to_wire().into_iter().filter(|tool| tool.writes).collect();
     let names: Vec<_> = writing.iter().map(|tool| tool.name.as_str()).collect();
-    assert_eq!(names, ["write", "edit", "multiEdit", "applyPatch"]);
+    assert_eq!(names, ["write", "edit", "multiEdit", "applyPatch", "todoWrite"]);
 }
 
 #[test]
@@ -98,7 +100,7 @@ fn an_unknown_tool_is_answered_with_the_names_that_exist() {
     let error = registry().validate("raed", &json!({})).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidRequest);
     let expected = "unknown tool `raed`; the tools are `read`, `write`, `edit`, `multiEdit`, \
-                    `applyPatch`, `list`, `glob`, `grep`";
+                    `applyPatch`, `list`, `glob`, `grep`, `todoWrite`, `todoRead`, `question`";
     assert_eq!(error.to_string(), expected);
 }
 
@@ -130,6 +132,15 @@ fn every_tool_refuses_wrong_types_missing_and_unknown_parameters() {
         ("glob", json!({"path": "a"}), "`/pattern`"),
         ("grep", json!({"pattern": "a", "context": 21}), "`/context`"),
         ("grep", json!({"pattern": "a", "ignoreCase": "yes"}), "`/ignoreCase`"),
+        ("todoWrite", json!({"todos": [{"content": "a", "status": "done"}]}), "`/todos/0/status`"),
+        ("todoRead", json!({"id": "a"}), "`/id`"),
+        ("question", json!({"questions": []}), "`/questions`"),
+        ("question", json!({"questions": [{"text": ""}]}), "`/questions/0/text`"),
+        (
+            "question",
+            json!({"questions": [{"text": "a", "options": ["b"]}]}),
+            "`/questions/0/options/0`",
+        ),
     ];
     for (tool, input, pointer) in cases {
         let text = refusal(tool, &input);

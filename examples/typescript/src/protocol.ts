@@ -501,6 +501,57 @@ export type ProjectId = string;
 /** Where the files of a project live. */
 export type ProjectType = "local";
 
+/** One call of the tool `question`: the run waits until somebody answers all of it. */
+export interface Question {
+  /** What is asked. */
+  id: QuestionId;
+  /** Its session. */
+  sessionId: SessionId;
+  /** The run that waits. */
+  runId: RunId;
+  /** The message that holds the call. */
+  messageId: MessageId;
+  /** The call, whose result the answers are. */
+  toolCallId: ToolCallId;
+  /** 1 to 8 questions, which are answered together. */
+  questions: QuestionItem[];
+  /** For each question the texts that were chosen or written; absent until it is answered. */
+  answers?: string[][] | null;
+  /** How far it is. */
+  state: QuestionState;
+  /** The user who answered or refused to. */
+  by?: UserId | null;
+  /** Why nobody is to answer; the model sees it. */
+  reason?: string | null;
+  /** Milliseconds since 1970 UTC. */
+  createdAt: number;
+  /** Milliseconds since 1970 UTC; after it the model is told that nobody answered. */
+  expiresAt: number;
+}
+
+export type QuestionId = string;
+
+/** One question. */
+export interface QuestionItem {
+  /** 1 to 1000 bytes. */
+  text: string;
+  /** Answers to choose from, at most 10; a text of one's own is an answer too. Empty where there is nothing to choose from. */
+  options?: QuestionOption[];
+  /** Whether any number of answers may be given, none included, in place of one. */
+  multiple?: boolean;
+}
+
+/** An answer to choose. */
+export interface QuestionOption {
+  /** The text that the answer holds when this is chosen; 1 to 200 bytes. */
+  label: string;
+  /** What choosing it means; at most 1000 bytes. */
+  description?: string | null;
+}
+
+/** How far a question is. */
+export type QuestionState = "pending" | "answered" | "rejected" | "expired" | "cancelled";
+
 /** A message that waits for the run before it. */
 export interface QueuedMessage {
   /** The message. */
@@ -690,6 +741,26 @@ export interface SupervisionRecord {
   counts?: Record<string, number>;
 }
 
+/** An entry of the to-do list of a session. */
+export interface Todo {
+  /** The entry; it stays the same while the list is rewritten. */
+  id: TodoId;
+  /** What is to be done; 1 to 1000 bytes. */
+  content: string;
+  /** How far it is. */
+  status: TodoStatus;
+  /** How much it matters. */
+  priority: TodoPriority;
+}
+
+export type TodoId = string;
+
+/** How much an entry of a to-do list matters. */
+export type TodoPriority = "high" | "medium" | "low";
+
+/** How far an entry of a to-do list is. */
+export type TodoStatus = "pending" | "inProgress" | "completed" | "cancelled";
+
 /** A tool as a model sees it. */
 export interface Tool {
   /** Unique on the server. */
@@ -698,7 +769,7 @@ export interface Tool {
   description: string;
   /** JSON Schema of its arguments. */
   parameters: unknown;
-  /** Whether it changes something and therefore asks. */
+  /** Whether it changes something: such calls of one run are made one after the other. What asks is for the permission rules to say. */
   writes: boolean;
 }
 
@@ -1201,6 +1272,10 @@ export interface Operations {
       runs: Run[];
       /** Approvals that nobody decided yet. */
       approvals: Approval[];
+      /** Questions that nobody answered yet. */
+      questions?: Question[];
+      /** The to-do list, in its order. */
+      todos?: Todo[];
       /** The last durable event that this snapshot holds. */
       asOf: Position;
     };
@@ -1573,6 +1648,76 @@ export interface Operations {
     response: {
       /** The approval. */
       approval: Approval;
+    };
+  };
+  /** Lists the questions of a project or of one session. */
+  "question.list": {
+    /** Lists the questions of a project or of one session. */
+    request: {
+      /** Of this session alone. */
+      sessionId?: SessionId | null;
+      /** In this state alone; those that wait when absent. */
+      state?: QuestionState | null;
+      /** At most 200; 50 when absent. */
+      limit?: number | null;
+      /** `nextCursor` of the page before. */
+      cursor?: string | null;
+    };
+    /** Questions, newest first. */
+    response: {
+      /** Newest first. */
+      questions: Question[];
+      /** For the next page; null on the last. */
+      nextCursor?: string | null;
+      /** Whether there is a next page. */
+      hasMore: boolean;
+    };
+  };
+  /** Answers what an agent asked. */
+  "question.answer": {
+    /** Answers what an agent asked. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** What was asked. */
+      questionId: QuestionId;
+      /** For each question, in their order, the texts that were chosen or written: exactly one, or 0 to 11 where the question takes several. None is empty, and all together have at most 32 KiB. */
+      answers: string[][];
+    };
+    /** What an agent asked. */
+    response: {
+      /** What an agent asked. */
+      question: Question;
+    };
+  };
+  /** Refuses to answer what an agent asked. */
+  "question.reject": {
+    /** Refuses to answer what an agent asked. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** What was asked. */
+      questionId: QuestionId;
+      /** For the model; at most 4096 bytes. */
+      reason?: string | null;
+    };
+    /** What an agent asked. */
+    response: {
+      /** What an agent asked. */
+      question: Question;
+    };
+  };
+  /** Reads the to-do list of a session. */
+  "todo.list": {
+    /** Reads the to-do list of a session. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+    };
+    /** The to-do list of a session. */
+    response: {
+      /** In the order of the list. */
+      todos: Todo[];
     };
   };
   /** Lists the rules that count in a project or in one of its sessions. */
@@ -2113,6 +2258,10 @@ export type SocketOperation =
   | "tool.reject"
   | "approval.list"
   | "approval.get"
+  | "question.list"
+  | "question.answer"
+  | "question.reject"
+  | "todo.list"
   | "permission.list"
   | "permission.create"
   | "permission.update"
@@ -2390,6 +2539,43 @@ export interface EventPayloads {
     remember?: Remember | null;
     /** The arguments that will be used, where who approved changed them; in the session's room. */
     input?: unknown;
+  };
+  /** An agent asks the people of its session something. */
+  "question.asked": {
+    /** The session. */
+    sessionId: SessionId;
+    /** What is asked. */
+    questionId: QuestionId;
+    /** The call that waits for the answer. */
+    toolCallId: ToolCallId;
+    /** The text of the first question. */
+    message: string;
+    /** All of it, in the session's room; the project's room gets a short notice. */
+    question?: Question | null;
+  };
+  /** What an agent asked does not wait for an answer any more. */
+  "question.resolved": {
+    /** The session. */
+    sessionId: SessionId;
+    /** What was asked. */
+    questionId: QuestionId;
+    /** The call that waited. */
+    toolCallId: ToolCallId;
+    /** How it ended. */
+    state: QuestionState;
+    /** The user who answered or refused to. */
+    by?: UserId | null;
+    /** Why nobody is to answer. */
+    reason?: string | null;
+    /** A list of texts for each question, where it was answered; in the session's room. */
+    answers?: string[][] | null;
+  };
+  /** The to-do list of a session changed. */
+  "todo.updated": {
+    /** The session. */
+    sessionId: SessionId;
+    /** All of the list as it is now, in its order. */
+    todos: Todo[];
   };
   /** A rule about what tools may touch was made, changed or deleted. It counts from now on. */
   "permission.updated": {

@@ -181,7 +181,7 @@ impl Driver {
             Input::CallApproved { call_id, .. } => {
                 self.change(call_id, &CallState::Waiting, CallState::MayRun);
             }
-            Input::CallDenied(id) => self.deny(id),
+            Input::CallSettled(id) => self.deny(id),
             Input::ToolEnded { call_id, outcome } => {
                 self.change(call_id, &CallState::Running, CallState::Ended(outcome.clone()));
             }

@@ -5,9 +5,9 @@ use iris_protocol::{ApiError, ErrorCode, FinishReason, RunStatus, StreamKind, Us
 use serde_json::json;
 
 use crate::script::{
-    CountingIds, Scene, answers, approved, asks, call_id, call_part, calls, denies, disk_full, end,
-    end_failed, finishes, part_id, record_result, refuses, run, says, says_in, show, step_end,
-    text_part,
+    CountingIds, Scene, answers, approved, asks, asks_people, call_id, call_part, calls, denies,
+    disk_full, end, end_failed, finishes, part_id, record_result, refuses, run, says, says_in,
+    show, step_end, text_part,
 };
 
 #[test]
@@ -45,7 +45,7 @@ fn two_calls_one_approved_and_one_denied_lead_to_the_next_model_call() {
     assert_eq!(effects, [Effect::RecordStep { parts, step }]);
 
     assert_eq!(scene.step(approved(call_id(3))), [run(3, "write")]);
-    assert_eq!(scene.step(Input::CallDenied(call_id(5))), []);
+    assert_eq!(scene.step(Input::CallSettled(call_id(5))), []);
     // The last result opens the way to the model, which then ends the run.
     let effects = scene.step(answers(3, "written"));
     assert_eq!(effects, [record_result(3, "written"), Effect::CallModel]);
@@ -219,6 +219,17 @@ fn run_that_never_started_can_be_cancelled() {
 }
 
 #[test]
+fn an_answered_question_goes_on_without_a_tool() {
+    let mut scene = Scene::started();
+    scene.step(calls("question", asks_people()));
+    let parts = vec![call_part(1, "question", asks_people())];
+    let step = step_end(3, 0, FinishReason::ToolCalls);
+    let effects = scene.step(finishes(FinishReason::ToolCalls));
+    assert_eq!(effects, [Effect::RecordStep { parts, step }]);
+    assert_eq!(scene.step(Input::CallSettled(call_id(2))), [Effect::CallModel]);
+}
+
+#[test]
 fn second_answer_to_a_call_has_no_effect() {
     let mut scene = Scene::started();
     scene.step(calls("read", Verdict::Run));
@@ -226,13 +237,13 @@ fn second_answer_to_a_call_has_no_effect() {
     scene.step(finishes(FinishReason::ToolCalls));
 
     assert_eq!(scene.step(approved(call_id(2))), []);
-    assert_eq!(scene.step(Input::CallDenied(call_id(2))), []);
+    assert_eq!(scene.step(Input::CallSettled(call_id(2))), []);
     assert_eq!(scene.step(answers(4, "not started")), []);
     assert_eq!(scene.step(answers(2, "once")), [record_result(2, "once")]);
     assert_eq!(scene.step(answers(2, "twice")), []);
     assert_eq!(scene.step(approved(call_id(4))), [run(4, "write")]);
     assert_eq!(scene.step(approved(call_id(4))), []);
-    assert_eq!(scene.step(Input::CallDenied(call_id(4))), []);
+    assert_eq!(scene.step(Input::CallSettled(call_id(4))), []);
     assert_eq!(scene.step(approved(call_id(99))), []);
 }
 

@@ -13,7 +13,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use crate::driver::{Driver, Pending};
-use crate::script::{approved, asks, call_id, completed, denies, disk_full, refuses};
+use crate::script::{approved, asks, asks_people, call_id, completed, denies, disk_full, refuses};
 
 proptest! {
     #[test]
@@ -87,7 +87,7 @@ fn hostile_input() -> impl Strategy<Value = Input> {
         4 => usage(),
         8 => any_finish_reason().prop_map(Input::ModelFinished),
         8 => any_call_id().prop_map(approved),
-        4 => any_call_id().prop_map(Input::CallDenied),
+        4 => any_call_id().prop_map(Input::CallSettled),
         12 => (any_call_id(), outcome())
             .prop_map(|(call_id, outcome)| Input::ToolEnded { call_id, outcome }),
         1 => Just(Input::ModelFailed(cut_stream())),
@@ -178,7 +178,7 @@ impl Player {
             let (call_id, output) = (id.clone(), completed("text"));
             self.feed(match (is_waiting, is_good) {
                 (true, true) => approved(call_id),
-                (true, false) => Input::CallDenied(call_id),
+                (true, false) => Input::CallSettled(call_id),
                 (false, true) => Input::ToolEnded { call_id, outcome: output },
                 (false, false) => Input::ToolEnded { call_id, outcome: failed() },
             });
@@ -234,6 +234,7 @@ fn call() -> impl Strategy<Value = Input> {
         Verdict::Run,
         Verdict::Run,
         asks(),
+        asks_people(),
         denies("a rule says no"),
         refuses("bad arguments"),
     ]);

@@ -29,7 +29,7 @@ fn run_ends_after_steps_max_model_calls_when_the_last_call_is_denied() {
     scene.step(finishes(FinishReason::ToolCalls));
 
     let end = Effect::End(end(RunStatus::Completed, FinishReason::Steps));
-    assert_eq!(scene.step(Input::CallDenied(call_id(2))), [end]);
+    assert_eq!(scene.step(Input::CallSettled(call_id(2))), [end]);
 }
 
 #[test]

@@ -73,11 +73,11 @@ impl ModelCall {
 }
 
 fn check_call(part: &StepPart, called: &(String, Value, Verdict), is_within_limit: bool) {
-    let StepPart::Call { part, question } = part else { return };
+    let StepPart::Call { part, wait } = part else { return };
     let (tool_name, input, verdict) = called;
     assert_eq!((&part.tool_name, &part.input), (tool_name, input));
     assert_eq!((&part.output, part.started_at, part.ended_at), (&None, None, None));
-    let recorded = (part.state, question.as_ref(), part.error.as_deref());
+    let recorded = (part.state, wait.as_ref(), part.error.as_deref());
     match verdict {
         Verdict::Refuse(error) if is_within_limit => {
             assert_eq!(recorded, (ToolState::Error, None, Some(error.as_str())));
@@ -90,7 +90,7 @@ fn check_call(part: &StepPart, called: &(String, Value, Verdict), is_within_limi
             assert_eq!(recorded, (ToolState::Waiting, Some(asked), None));
         }
         Verdict::Run | Verdict::Ask(_) | Verdict::Deny(_) | Verdict::Refuse(_) => {
-            assert_eq!((part.state, question), (ToolState::Error, &None));
+            assert_eq!((part.state, wait), (ToolState::Error, &None));
             assert!(part.error.as_ref().is_some_and(|error| error.starts_with("at most")));
         }
     }

@@ -44,7 +44,7 @@ fn calls_that_wait_are_answered_as_before() {
     let mut scene = Scene::resumed(TurnLimits::default(), resumption);
 
     assert_eq!(scene.step(Input::Started), []);
-    assert_eq!(scene.step(Input::CallDenied(call_id(101))), []);
+    assert_eq!(scene.step(Input::CallSettled(call_id(101))), []);
     assert_eq!(scene.step(approved(call_id(100))), [run(100, "write")]);
     assert_eq!(scene.step(approved(call_id(100))), []);
     let effects = scene.step(answers(100, "written"));

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use iris_agent::{
-    Effect, IdSource, Input, Question, Resumption, StepEnd, StepPart, ToolOutcome, Turn, TurnEnd,
-    TurnLimits, Verdict,
+    ApprovalRequest, Effect, IdSource, Input, Resumption, StepEnd, StepPart, ToolOutcome, Turn,
+    TurnEnd, TurnLimits, Verdict, Wait,
 };
 use iris_protocol::{
-    ApiError, ErrorCode, FinishReason, PartId, RunStatus, StreamKind, ToolCallId, ToolPart,
-    ToolState, Usage,
+    ApiError, ErrorCode, FinishReason, PartId, QuestionItem, RunStatus, StreamKind, ToolCallId,
+    ToolPart, ToolState, Usage,
 };
 use serde_json::{Value, json};
 
@@ -76,7 +76,14 @@ pub(crate) fn answers(call: u128, output: &str) -> Input {
 }
 
 pub(crate) fn asks() -> Verdict {
-    Verdict::Ask(Question { message: "may it?".to_owned(), ..Question::default() })
+    let request = ApprovalRequest { message: "may it?".to_owned(), ..Default::default() };
+    Verdict::Ask(Wait::Approval(request))
+}
+
+/// What the call asks is its own business: it waits for answers and never runs.
+pub(crate) fn asks_people() -> Verdict {
+    let question = QuestionItem { text: "which?".to_owned(), options: Vec::new(), multiple: false };
+    Verdict::Ask(Wait::Answers(vec![question]))
 }
 
 pub(crate) fn denies(error: &str) -> Verdict {
@@ -134,9 +141,9 @@ pub(crate) fn text_part(part: u128, text: &str) -> StepPart {
 
 /// A call as it is recorded; its own id is the number after its part's.
 pub(crate) fn call_part(part: u128, tool_name: &str, verdict: Verdict) -> StepPart {
-    let (state, question, error) = match verdict {
+    let (state, wait, error) = match verdict {
         Verdict::Run => (ToolState::Running, None, None),
-        Verdict::Ask(question) => (ToolState::Waiting, Some(question), None),
+        Verdict::Ask(wait) => (ToolState::Waiting, Some(wait), None),
         Verdict::Deny(error) => (ToolState::Denied, None, Some(error)),
         Verdict::Refuse(error) => (ToolState::Error, None, Some(error)),
     };
@@ -152,7 +159,7 @@ pub(crate) fn call_part(part: u128, tool_name: &str, verdict: Verdict) -> StepPa
         started_at: None,
         ended_at: None,
     };
-    StepPart::Call { part, question }
+    StepPart::Call { part, wait }
 }
 
 pub(crate) fn step_end(part: u128, index: u32, finish_reason: FinishReason) -> StepEnd {

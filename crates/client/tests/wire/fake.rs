@@ -294,6 +294,8 @@ pub(crate) fn snapshot(as_of_seq: u64) -> SessionSnapshot {
         queue: Vec::new(),
         runs: Vec::new(),
         approvals: Vec::new(),
+        questions: Vec::new(),
+        todos: Vec::new(),
         as_of: Position { epoch: "e1".to_owned(), seq: as_of_seq },
     }
 }

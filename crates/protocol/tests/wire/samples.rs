@@ -6,9 +6,10 @@ use iris_protocol::{
     Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, BackupId, ErrorCode, Event,
     ExitKind, FinishReason, JudgedAccess, Member, Message, MessageId, MessageRole, MessageState,
     ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer, PermissionRule,
-    PermissionSetting, Presence, PresenceStatus, ProjectId, Remember, Role, Run, RunId, RunStatus,
-    Session, SessionId, SessionMode, SessionState, SessionStatus, StreamKind, SupervisionKind,
-    SupervisionRecord, ToolCallId, ToolPart, ToolState, Usage, UserId,
+    PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId, QuestionItem,
+    QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId,
+    SessionMode, SessionState, SessionStatus, StreamKind, SupervisionKind, SupervisionRecord, Todo,
+    TodoId, TodoPriority, TodoStatus, ToolCallId, ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::json;
 
@@ -168,6 +169,37 @@ fn approval() -> Approval {
         original_input: Some(json!({ "path": "b", "content": "b" })),
         created_at: 1,
         expires_at: 2,
+    }
+}
+
+fn question() -> Question {
+    let option = QuestionOption { label: "a".to_owned(), description: Some("first".to_owned()) };
+    Question {
+        id: QuestionId::from_bits(13),
+        session_id: session_id(),
+        run_id: run_id(),
+        message_id: message_id(),
+        tool_call_id: tool_call_id(),
+        questions: vec![QuestionItem {
+            text: "which?".to_owned(),
+            options: vec![option],
+            multiple: true,
+        }],
+        answers: Some(vec![vec!["a".to_owned()]]),
+        state: QuestionState::Answered,
+        by: Some(user_id()),
+        reason: Some("no".to_owned()),
+        created_at: 1,
+        expires_at: 2,
+    }
+}
+
+fn todo() -> Todo {
+    Todo {
+        id: TodoId::from_bits(14),
+        content: "look".to_owned(),
+        status: TodoStatus::InProgress,
+        priority: TodoPriority::High,
     }
 }
 
@@ -388,6 +420,23 @@ fn run_events() -> Vec<Event> {
             remember: Some(Remember::Once),
             input: Some(json!({ "path": "b" })),
         },
+        Event::QuestionAsked {
+            session_id: session_id(),
+            question_id: QuestionId::from_bits(13),
+            tool_call_id: tool_call_id(),
+            message: "which?".to_owned(),
+            question: Some(Box::new(question())),
+        },
+        Event::QuestionResolved {
+            session_id: session_id(),
+            question_id: QuestionId::from_bits(13),
+            tool_call_id: tool_call_id(),
+            state: QuestionState::Rejected,
+            by: Some(user_id()),
+            reason: Some("no".to_owned()),
+            answers: Some(vec![vec!["a".to_owned()]]),
+        },
+        Event::TodoUpdated { session_id: session_id(), todos: vec![todo()] },
         Event::PermissionUpdated {
             permission_id: PermissionId::from_bits(12),
             rule: Some(Box::new(permission_rule())),

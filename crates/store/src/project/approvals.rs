@@ -1,16 +1,15 @@
 //! Deciding about a tool call that waits for a person: the first decision counts.
 
 use iris_protocol::{
-    Approval, ApprovalState, JudgedAccess, PermissionLayer, Remember, RunStatus, SessionId,
-    SessionState, ToolCallId, ToolState, UserId,
+    Approval, ApprovalState, JudgedAccess, PermissionLayer, Remember, SessionId, ToolCallId,
+    ToolState, UserId,
 };
 use serde_json::Value;
 
 use super::ending::{end_approval, fail_call};
 use super::permissions::{self, NewRule};
-use super::sessions::save_in_state;
 use super::steps::refuse_final;
-use super::{queries, records};
+use super::{queries, records, resuming};
 use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// What becomes of a waiting call.
@@ -96,7 +95,8 @@ impl Command for ResolveApproval {
         self.decide_call(tx, &approval)?;
         end_approval(tx, &approval, self.at)?;
         self.remember(tx, &approval)?;
-        self.resume_run(tx, &approval)?;
+        let (session_id, run_id) = (&approval.session_id, &approval.run_id);
+        resuming::go_on_when_settled(tx, session_id, run_id, self.at, self.by.as_ref())?;
         Ok(approval)
     }
 }
@@ -172,18 +172,5 @@ impl ResolveApproval {
             permissions::add(tx, rule.clone(), layer, session_id, by, self.at)?;
         }
         Ok(())
-    }
-
-    /// Lets the run go on when nothing of it waits any more.
-    fn resume_run(&self, tx: &mut WriteTx<'_>, approval: &Approval) -> Result<(), StoreError> {
-        let mut run = queries::existing_run(tx.conn(), &self.session_id, &approval.run_id)?.run;
-        let waits = !queries::pending_approvals(tx.conn(), &run)?.is_empty();
-        if run.status != RunStatus::Waiting || waits {
-            return Ok(());
-        }
-        run.status = RunStatus::Running;
-        records::save_run(tx.conn(), &run)?;
-        let mut session = queries::existing_session(tx.conn(), &self.session_id)?;
-        save_in_state(tx, &mut session, SessionState::Running, self.at, self.by.as_ref())
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::queries::OpenCall;
 use super::runs::FinishedRun;
 use super::sessions::save_in_state;
-use super::{log, queries, records};
+use super::{log, queries, questions, records};
 use crate::{StoreError, WriteTx};
 
 /// How the calls end that have no result when their run ends (INV-3).
@@ -159,13 +159,13 @@ pub(super) fn publish_result(
     log::in_session(tx, &message.session_id, at, by, &event)
 }
 
-/// Ends the approvals of a run that nobody decided.
-pub(super) fn cancel_approvals(tx: &mut WriteTx<'_>, run: &Run, at: i64) -> Result<(), StoreError> {
+/// Ends the approvals of a run that nobody decided, and the questions that nobody answered.
+pub(super) fn cancel_waits(tx: &mut WriteTx<'_>, run: &Run, at: i64) -> Result<(), StoreError> {
     for mut approval in queries::pending_approvals(tx.conn(), run)? {
         approval.state = ApprovalState::Cancelled;
         end_approval(tx, &approval, at)?;
     }
-    Ok(())
+    questions::cancel_all(tx, run, at)
 }
 
 /// Writes an approval that is not pending any more, and says so in both rooms.

@@ -9,7 +9,7 @@ use iris_protocol::{
 use rusqlite::{Connection, Row, params};
 
 use super::rows::{self, NumberedRun};
-use super::{queries, retention};
+use super::{queries, questions, retention, todos};
 use crate::{StoreError, StoredEvent, column};
 
 /// Most runs of which a conversation's history is read: those just before the run that asks.
@@ -19,7 +19,7 @@ pub const HISTORY_RUNS_MAX: u32 = 500;
 pub const PAGE_BYTES_MAX: usize = 512 * 1024;
 
 /// Sorts after every id.
-const AFTER_EVERY_ID: &str = "~";
+pub(super) const AFTER_EVERY_ID: &str = "~";
 
 const ACTIVE_SESSIONS: &str =
     "SELECT * FROM sessions WHERE status = 'active' AND id < ?1 ORDER BY id DESC LIMIT ?2";
@@ -179,8 +179,17 @@ pub(super) fn snapshot(
     let open = queries::open_runs(conn, session_id)?;
     let runs = ended.into_iter().chain(open).map(|NumberedRun { run, .. }| run).collect();
     let approvals = queries::all(conn, PENDING_APPROVALS, key, rows::approval)?;
-    let as_of = position(conn)?;
-    Ok(Some(SessionSnapshot { session, messages, next_cursor, queue, runs, approvals, as_of }))
+    Ok(Some(SessionSnapshot {
+        session,
+        messages,
+        next_cursor,
+        queue,
+        runs,
+        approvals,
+        questions: questions::pending(conn, session_id)?,
+        todos: todos::of_session(conn, session_id)?,
+        as_of: position(conn)?,
+    }))
 }
 
 /// The conversation as a run sees it: the messages of the runs before it and its own, the answer as
@@ -294,7 +303,7 @@ fn fitting(conn: &Connection, found: &[(Place, Message)]) -> Result<u32, StoreEr
 }
 
 /// Drops what was read beyond the page, and tells whether there was anything.
-fn cut<T>(entries: &mut Vec<T>, limit: u32) -> bool {
+pub(super) fn cut<T>(entries: &mut Vec<T>, limit: u32) -> bool {
     let limit = limit as usize;
     let has_more = entries.len() > limit;
     entries.truncate(limit);

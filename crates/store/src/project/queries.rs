@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde_json::{Map, Value};
 
 use super::blobs::{self, BlobHash};
+use super::questions;
 use super::rows::{self, NumberedRun};
 use crate::{StoreError, column};
 
@@ -49,10 +50,11 @@ pub(super) fn outbox_seq(conn: &Connection) -> Result<u64, StoreError> {
     one(conn, "SELECT outbox_seq FROM meta", [], |row| row.get(0))
 }
 
-/// Whether a run has not ended, or an approval waits for a person.
+/// Whether a run has not ended, or something waits for a person.
 pub(super) fn has_open_work(conn: &Connection) -> Result<bool, StoreError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM runs WHERE ended_at IS NULL)
-               OR EXISTS (SELECT 1 FROM approvals WHERE state = 'pending')";
+               OR EXISTS (SELECT 1 FROM approvals WHERE state = 'pending')
+               OR EXISTS (SELECT 1 FROM questions WHERE state = 'pending')";
     one(conn, sql, [], |row| row.get(0))
 }
 
@@ -240,6 +242,12 @@ pub(super) fn approval(
 pub(super) fn pending_approvals(conn: &Connection, run: &Run) -> Result<Vec<Approval>, StoreError> {
     let key = [run.session_id.as_str(), run.id.as_str()];
     all(conn, PENDING_APPROVALS, key, rows::approval)
+}
+
+/// Whether a person is to decide or to answer before the run can go on.
+pub(super) fn waits_for_people(conn: &Connection, run: &Run) -> Result<bool, StoreError> {
+    Ok(!pending_approvals(conn, run)?.is_empty()
+        || !questions::pending_of_run(conn, run)?.is_empty())
 }
 
 pub(super) fn agent(conn: &Connection, name: &str) -> Result<Option<Agent>, StoreError> {

@@ -2,13 +2,13 @@
 
 use iris_protocol::{
     Agent, Approval, ApprovalPage, ApprovalState, File, Message, MessageId, MessagePage,
-    PermissionId, PermissionRule, Room, Run, RunId, RunPage, SearchPage, Session, SessionId,
-    SessionPage, SessionSnapshot, ToolCallId,
+    PermissionId, PermissionRule, Question, QuestionId, QuestionPage, QuestionState, Room, Run,
+    RunId, RunPage, SearchPage, Session, SessionId, SessionPage, SessionSnapshot, Todo, ToolCallId,
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, blobs, pages, permissions, queries, quotas,
-    resuming, rows, search,
+    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, blobs, pages, permissions, queries, questions,
+    quotas, resuming, rows, search, todos,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -208,6 +208,44 @@ impl ProjectReader {
             pages::approvals(conn, session_id.as_ref(), state, limit, cursor.as_deref())
         };
         self.reader.read(read).await
+    }
+
+    /// What an agent asked in a session.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn question(
+        &self,
+        session_id: SessionId,
+        id: QuestionId,
+    ) -> Result<Option<Question>, StoreError> {
+        self.reader.read(move |conn| questions::one(conn, &session_id, &id)).await
+    }
+
+    /// A page of what agents asked, in one state, in one session or in all, newest first. `cursor` is the
+    /// `next_cursor` of the page before.
+    ///
+    /// # Errors
+    /// `NotFound` (session), `InvalidCursor`, otherwise as [`Reader::read`].
+    pub async fn questions(
+        &self,
+        session_id: Option<SessionId>,
+        state: QuestionState,
+        limit: u32,
+        cursor: Option<String>,
+    ) -> Result<QuestionPage, StoreError> {
+        let read = move |conn: &_| {
+            questions::page(conn, session_id.as_ref(), state, limit, cursor.as_deref())
+        };
+        self.reader.read(read).await
+    }
+
+    /// The to-do list of a session, in its order.
+    ///
+    /// # Errors
+    /// `NotFound` (session), otherwise as [`Reader::read`].
+    pub async fn todos(&self, session_id: SessionId) -> Result<Vec<Todo>, StoreError> {
+        self.reader.read(move |conn| todos::list(conn, &session_id)).await
     }
 
     /// A file that was changed through Iris.

@@ -138,8 +138,8 @@ fn stays_waiting(
     calls: &CallEnd,
     at: i64,
 ) -> Result<bool, StoreError> {
-    let waits = found.run.status == RunStatus::Waiting
-        && !queries::pending_approvals(tx.conn(), &found.run)?.is_empty();
+    let waits =
+        found.run.status == RunStatus::Waiting && queries::waits_for_people(tx.conn(), &found.run)?;
     let answer = if waits { queries::bare_answer(tx.conn(), found)? } else { None };
     let Some(message) = answer else { return Ok(false) };
     ending::end_unasked_calls(tx, &message, calls, at)?;
@@ -187,7 +187,7 @@ impl Cut {
         if let Some(mut message) = answer {
             streams::keep_interrupted(tx, &found.run, &message, self.at)?;
             ending::end_calls(tx, &message, &self.calls, self.at)?;
-            ending::cancel_approvals(tx, &found.run, self.at)?;
+            ending::cancel_waits(tx, &found.run, self.at)?;
             message.error.clone_from(&error);
             message.finish_reason = self.finish_reason.or(message.finish_reason);
             ending::end_message(tx, &mut message, self.message_state, self.at)?;

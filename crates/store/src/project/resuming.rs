@@ -1,13 +1,14 @@
 //! Letting a run go on that was cut off, and what is needed to do so.
 
 use iris_protocol::{
-    Approval, Event, Message, MessageState, Run, RunId, RunStatus, SessionId, SessionState, UserId,
+    Approval, Event, Message, MessageState, Question, Run, RunId, RunStatus, SessionId,
+    SessionState, UserId,
 };
 use rusqlite::Connection;
 
 use super::rows::{self, NumberedRun};
 use super::sessions::{active_session, save_in_state, session_busy};
-use super::{log, queries, records};
+use super::{log, queries, questions, records};
 use crate::{Command, StoreError, WriteTx};
 
 /// How often recoveries resume one run by themselves. A run that takes the server with it each time
@@ -99,6 +100,24 @@ fn resume(
     Ok(run)
 }
 
+/// Lets a run go on when nothing of it waits for people any more.
+pub(super) fn go_on_when_settled(
+    tx: &mut WriteTx<'_>,
+    session_id: &SessionId,
+    run_id: &RunId,
+    at: i64,
+    by: Option<&UserId>,
+) -> Result<(), StoreError> {
+    let mut run = queries::existing_run(tx.conn(), session_id, run_id)?.run;
+    if run.status != RunStatus::Waiting || queries::waits_for_people(tx.conn(), &run)? {
+        return Ok(());
+    }
+    run.status = RunStatus::Running;
+    records::save_run(tx.conn(), &run)?;
+    let mut session = queries::existing_session(tx.conn(), session_id)?;
+    save_in_state(tx, &mut session, SessionState::Running, at, by)
+}
+
 /// The first run of a session that has not ended, with all that is needed to let it go on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OpenRun {
@@ -108,6 +127,8 @@ pub struct OpenRun {
     pub answer: Option<Message>,
     /// Its approvals that nobody decided.
     pub approvals: Vec<Approval>,
+    /// What it asked and nobody answered.
+    pub questions: Vec<Question>,
 }
 
 pub(super) fn first_open_run(
@@ -118,7 +139,8 @@ pub(super) fn first_open_run(
     let Some(found) = found else { return Ok(None) };
     let answer = queries::answer(conn, &found)?;
     let approvals = queries::pending_approvals(conn, &found.run)?;
-    Ok(Some(OpenRun { run: found.run, answer, approvals }))
+    let questions = questions::pending_of_run(conn, &found.run)?;
+    Ok(Some(OpenRun { run: found.run, answer, approvals, questions }))
 }
 
 /// The answer of a run of this session.

@@ -153,7 +153,7 @@ impl Command for FinishRun {
         streams::keep_interrupted(tx, &open.run, &open.message, self.at)?;
         let end = CallEnd::of_run(self.status);
         ending::end_calls(tx, &open.message, &end, self.at)?;
-        ending::cancel_approvals(tx, &open.run, self.at)?;
+        ending::cancel_waits(tx, &open.run, self.at)?;
         let state = if self.error.is_some() { MessageState::Error } else { MessageState::Complete };
         open.message.finish_reason = Some(self.finish_reason);
         open.message.error.clone_from(&self.error);

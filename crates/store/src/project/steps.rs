@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::ending::{fail_call, publish_result};
 use super::files::{RecordedChange, record_change};
+use super::questions::NewQuestion;
 use super::sessions::save_in_state;
-use super::{log, queries, records, streams};
+use super::{log, queries, questions, records, streams};
 use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// A part of an answer that is recorded.
@@ -80,6 +81,8 @@ pub struct RecordStep {
     pub parts: Vec<NewPart>,
     /// About calls among `parts`.
     pub approvals: Vec<NewApproval>,
+    /// What calls among `parts` ask.
+    pub questions: Vec<NewQuestion>,
     /// The end of the model call, when it ended.
     pub step: Option<StepEnd>,
     /// Now, in milliseconds since 1970 UTC.
@@ -95,11 +98,14 @@ impl Command for RecordStep {
         if let Some(step) = &self.step {
             end_step(tx, &mut open, step, self.at)?;
         }
-        if self.approvals.is_empty() {
+        if self.approvals.is_empty() && self.questions.is_empty() {
             return Ok(());
         }
         for approval in self.approvals {
             ask(tx, &open, approval, self.at)?;
+        }
+        for question in self.questions {
+            questions::ask(tx, &open, question, self.at)?;
         }
         open.run.status = RunStatus::Waiting;
         records::save_run(tx.conn(), &open.run)?;

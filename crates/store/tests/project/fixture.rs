@@ -288,6 +288,7 @@ pub(crate) fn step(n: u128, index: u32, parts: Vec<NewPart>) -> RecordStep {
         message_id: answer_id(n),
         parts,
         approvals,
+        questions: Vec::new(),
         step: Some(end_of_step(n, index, FinishReason::ToolCalls)),
         at: NOW + 2,
     }

@@ -1,0 +1,321 @@
+//! What agents ask people: the call waits, the first answer counts and is its result.
+
+use iris_protocol::{
+    Event, Message, Question, QuestionId, QuestionItem, QuestionPage, QuestionState, Run,
+    SessionId, ToolCallId, ToolPart, ToolState, UserId, limits::PAGE_MAX,
+};
+use rusqlite::{Connection, Row, params};
+
+use super::ending::{fail_call, publish_result};
+use super::pages::{self, AFTER_EVERY_ID};
+use super::steps::{OpenAnswer, refuse_final};
+use super::{log, queries, records, resuming};
+use crate::column::{json, optional_json, optional_word, to_json, to_optional_json, to_word, word};
+use crate::{Command, StoreError, WhenFull, WriteTx};
+
+/// The questions of a run that nobody answered.
+const PENDING_OF_RUN: &str = "SELECT * FROM questions
+     WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending' ORDER BY id";
+const PENDING: &str =
+    "SELECT * FROM questions WHERE session_id = ?1 AND state = 'pending' ORDER BY id";
+const QUESTIONS: &str =
+    "SELECT * FROM questions WHERE state = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
+const QUESTIONS_OF_SESSION: &str = "SELECT * FROM questions
+     WHERE state = ?1 AND id < ?2 AND session_id = ?4 ORDER BY id DESC LIMIT ?3";
+
+/// What a call of the same step asks people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewQuestion {
+    /// A new id.
+    pub id: QuestionId,
+    /// The call, which waits.
+    pub tool_call_id: ToolCallId,
+    /// What is asked, at least one.
+    pub questions: Vec<QuestionItem>,
+    /// Milliseconds since 1970 UTC.
+    pub expires_at: i64,
+}
+
+/// What becomes of a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// For each question the texts that were chosen or written.
+    Answer(Vec<Vec<String>>),
+    /// Nobody is to answer.
+    Reject {
+        /// Why; the model reads it.
+        reason: Option<String>,
+    },
+    /// Nobody answered in time.
+    Expire,
+}
+
+/// Answers what a call asked, and so gives the call its result. Answers the question as it is then.
+///
+/// Fails with `NotFound`, `Conflict`: `already_decided`, or `Gone` for a question that expired or was
+/// cancelled, and for a person's reply after its time.
+#[derive(Debug, Clone)]
+pub struct ResolveQuestion {
+    /// The session.
+    pub session_id: SessionId,
+    /// What was asked.
+    pub question_id: QuestionId,
+    /// What becomes of it; answers fit the questions.
+    pub reply: Reply,
+    /// The user who replies; none when it expires.
+    pub by: Option<UserId>,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for ResolveQuestion {
+    type Output = Question;
+
+    /// A refusal ends something, an answer lets it go on.
+    fn when_full(&self) -> WhenFull {
+        match self.reply {
+            Reply::Answer(_) => WhenFull::Refuse,
+            Reply::Reject { .. } | Reply::Expire => WhenFull::Allow,
+        }
+    }
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Question, StoreError> {
+        let found = one(tx.conn(), &self.session_id, &self.question_id)?;
+        let mut question = found.ok_or(StoreError::NotFound { what: "question" })?;
+        self.refuse_unless_pending(&question)?;
+        question.by.clone_from(&self.by);
+        question.state = match &self.reply {
+            Reply::Answer(answers) => {
+                question.answers = Some(answers.clone());
+                QuestionState::Answered
+            }
+            Reply::Reject { reason } => {
+                question.reason.clone_from(reason);
+                QuestionState::Rejected
+            }
+            Reply::Expire => QuestionState::Expired,
+        };
+        self.end_call(tx, &question)?;
+        end(tx, &question, self.at)?;
+        let (session_id, run_id) = (&question.session_id, &question.run_id);
+        resuming::go_on_when_settled(tx, session_id, run_id, self.at, self.by.as_ref())?;
+        Ok(question)
+    }
+}
+
+impl ResolveQuestion {
+    fn refuse_unless_pending(&self, question: &Question) -> Result<(), StoreError> {
+        let is_late = self.reply != Reply::Expire && self.at > question.expires_at;
+        match question.state {
+            QuestionState::Pending if !is_late => Ok(()),
+            QuestionState::Pending | QuestionState::Expired | QuestionState::Cancelled => {
+                Err(StoreError::Gone { what: "question" })
+            }
+            QuestionState::Answered | QuestionState::Rejected => {
+                Err(StoreError::conflict("already_decided", "somebody answered already"))
+            }
+        }
+    }
+
+    /// Gives the call its one result: it never runs.
+    fn end_call(&self, tx: &mut WriteTx<'_>, question: &Question) -> Result<(), StoreError> {
+        let message = queries::bare_message(tx.conn(), &self.session_id, &question.message_id)?;
+        let message = message.ok_or(StoreError::NotFound { what: "message" })?;
+        let mut call = queries::existing_call(tx.conn(), &message.id, &question.tool_call_id)?;
+        refuse_final(&call)?;
+        let error = match &self.reply {
+            Reply::Answer(answers) => {
+                let output = as_text(&question.questions, answers);
+                return self.complete(tx, &message, call, output);
+            }
+            Reply::Reject { reason: None } => "the user refused to answer".to_owned(),
+            Reply::Reject { reason: Some(reason) } => {
+                format!("the user refused to answer: {reason}")
+            }
+            Reply::Expire => "nobody answered in time".to_owned(),
+        };
+        let by = self.by.as_ref();
+        fail_call(tx, &message, &mut call, ToolState::Denied, error, self.at, by)
+    }
+
+    fn complete(
+        &self,
+        tx: &mut WriteTx<'_>,
+        message: &Message,
+        mut call: ToolPart,
+        output: String,
+    ) -> Result<(), StoreError> {
+        call.state = ToolState::Completed;
+        call.output = Some(output);
+        call.ended_at = Some(self.at);
+        records::save_call(tx.conn(), &call)?;
+        publish_result(tx, message, &call, self.at, self.by.as_ref())
+    }
+}
+
+/// Questions and their answers as the model reads them.
+fn as_text(questions: &[QuestionItem], answers: &[Vec<String>]) -> String {
+    let pairs = questions.iter().zip(answers);
+    let texts = pairs.map(|(question, answers)| {
+        let chosen = match answers.as_slice() {
+            [] => "- (none)".to_owned(),
+            some => some.iter().map(|text| format!("- {text}")).collect::<Vec<_>>().join("\n"),
+        };
+        format!("{}\n{chosen}", question.text)
+    });
+    texts.collect::<Vec<_>>().join("\n\n")
+}
+
+/// Asks people what a call asks: all of it in the session's room, a notice in the project's.
+pub(super) fn ask(
+    tx: &mut WriteTx<'_>,
+    open: &OpenAnswer,
+    new: NewQuestion,
+    at: i64,
+) -> Result<(), StoreError> {
+    let call = queries::existing_call(tx.conn(), &open.message.id, &new.tool_call_id)?;
+    let question = Question {
+        id: new.id,
+        session_id: open.session.id.clone(),
+        run_id: open.run.id.clone(),
+        message_id: open.message.id.clone(),
+        tool_call_id: call.tool_call_id,
+        questions: new.questions,
+        answers: None,
+        state: QuestionState::Pending,
+        by: None,
+        reason: None,
+        created_at: at,
+        expires_at: new.expires_at,
+    };
+    insert(tx.conn(), &question)?;
+    let first = question.questions.first().map(|first| first.text.clone()).unwrap_or_default();
+    let notice = |whole: Option<Box<Question>>| Event::QuestionAsked {
+        session_id: question.session_id.clone(),
+        question_id: question.id.clone(),
+        tool_call_id: question.tool_call_id.clone(),
+        message: first.clone(),
+        question: whole,
+    };
+    let by = Some(&open.run.started_by);
+    log::in_session(tx, &open.session.id, at, by, &notice(Some(Box::new(question.clone()))))?;
+    log::in_project(tx, at, by, &notice(None))
+}
+
+/// Ends the questions of a run that nobody answered.
+pub(super) fn cancel_all(tx: &mut WriteTx<'_>, run: &Run, at: i64) -> Result<(), StoreError> {
+    for mut question in pending_of_run(tx.conn(), run)? {
+        question.state = QuestionState::Cancelled;
+        end(tx, &question, at)?;
+    }
+    Ok(())
+}
+
+/// Writes a question that is not pending any more, and says so in both rooms.
+fn end(tx: &mut WriteTx<'_>, question: &Question, at: i64) -> Result<(), StoreError> {
+    let sql = "UPDATE questions SET state = ?2, answered_by = ?3, reason = ?4, answers = ?5
+               WHERE id = ?1";
+    tx.conn().prepare_cached(sql)?.execute(params![
+        question.id.as_str(),
+        to_word(&question.state)?,
+        question.by.as_ref().map(UserId::as_str),
+        question.reason,
+        to_optional_json(question.answers.as_ref())?,
+    ])?;
+    let by = question.by.as_ref();
+    let event = |answers: Option<Vec<Vec<String>>>| Event::QuestionResolved {
+        session_id: question.session_id.clone(),
+        question_id: question.id.clone(),
+        tool_call_id: question.tool_call_id.clone(),
+        state: question.state,
+        by: question.by.clone(),
+        reason: question.reason.clone(),
+        answers,
+    };
+    // What was answered may be long, and is a matter of those who look at the session.
+    log::in_session(tx, &question.session_id, at, by, &event(question.answers.clone()))?;
+    log::in_project(tx, at, by, &event(None))
+}
+
+fn insert(conn: &Connection, question: &Question) -> Result<(), StoreError> {
+    let sql = "INSERT INTO questions (id, session_id, run_id, message_id, tool_call_id, questions,
+                 state, created_at, expires_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    conn.prepare_cached(sql)?.execute(params![
+        question.id.as_str(),
+        question.session_id.as_str(),
+        question.run_id.as_str(),
+        question.message_id.as_str(),
+        question.tool_call_id.as_str(),
+        to_json(&question.questions)?,
+        to_word(&question.state)?,
+        question.created_at,
+        question.expires_at,
+    ])?;
+    Ok(())
+}
+
+fn question(row: &Row<'_>) -> rusqlite::Result<Question> {
+    Ok(Question {
+        id: word(row, "id")?,
+        session_id: word(row, "session_id")?,
+        run_id: word(row, "run_id")?,
+        message_id: word(row, "message_id")?,
+        tool_call_id: word(row, "tool_call_id")?,
+        questions: json(row, "questions")?,
+        answers: optional_json(row, "answers")?,
+        state: word(row, "state")?,
+        by: optional_word(row, "answered_by")?,
+        reason: row.get("reason")?,
+        created_at: row.get("created_at")?,
+        expires_at: row.get("expires_at")?,
+    })
+}
+
+pub(super) fn one(
+    conn: &Connection,
+    session_id: &SessionId,
+    id: &QuestionId,
+) -> Result<Option<Question>, StoreError> {
+    let sql = "SELECT * FROM questions WHERE id = ?1 AND session_id = ?2";
+    queries::first(conn, sql, [id.as_str(), session_id.as_str()], question)
+}
+
+pub(super) fn pending_of_run(conn: &Connection, run: &Run) -> Result<Vec<Question>, StoreError> {
+    queries::all(conn, PENDING_OF_RUN, [run.session_id.as_str(), run.id.as_str()], question)
+}
+
+pub(super) fn pending(
+    conn: &Connection,
+    session_id: &SessionId,
+) -> Result<Vec<Question>, StoreError> {
+    queries::all(conn, PENDING, [session_id.as_str()], question)
+}
+
+/// A page of the questions in one state, of one session or of all, newest first.
+pub(super) fn page(
+    conn: &Connection,
+    session_id: Option<&SessionId>,
+    state: QuestionState,
+    limit: u32,
+    cursor: Option<&str>,
+) -> Result<QuestionPage, StoreError> {
+    let limit = limit.clamp(1, PAGE_MAX);
+    let before = match cursor {
+        None => AFTER_EVERY_ID,
+        Some(cursor) if cursor.parse::<QuestionId>().is_ok() => cursor,
+        Some(cursor) => return Err(StoreError::InvalidCursor { cursor: cursor.to_owned() }),
+    };
+    let state = to_word(&state)?;
+    let mut questions = match session_id {
+        Some(id) => {
+            queries::existing_session(conn, id)?;
+            let key = params![state, before, limit + 1, id.as_str()];
+            queries::all(conn, QUESTIONS_OF_SESSION, key, question)?
+        }
+        None => queries::all(conn, QUESTIONS, params![state, before, limit + 1], question)?,
+    };
+    let has_more = pages::cut(&mut questions, limit);
+    let last = questions.last().map(|question: &Question| question.id.to_string());
+    Ok(QuestionPage { questions, next_cursor: last.filter(|_| has_more), has_more })
+}
