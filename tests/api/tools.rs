@@ -149,7 +149,7 @@ async fn the_tools_of_the_server_are_listed_with_their_schemas() {
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["read", "write", "edit", "multiEdit", "applyPatch", "list", "glob", "grep", "webfetch",]
+        ["read", "write", "edit", "multiEdit", "applyPatch", "list", "glob", "grep", "webfetch"]
     );
     assert!(tools.iter().all(|tool| tool["parameters"]["type"] == "object"));
 }
