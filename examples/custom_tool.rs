@@ -38,11 +38,11 @@ static PARAMETERS: LazyLock<Value> = LazyLock::new(|| {
 });
 
 impl Tool for Roll {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "roll"
     }
 
-    fn description(&self) -> &str {
+    fn description(&self) -> &'static str {
         "Rolls up to ten dice."
     }
 

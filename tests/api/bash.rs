@@ -36,7 +36,7 @@ async fn app(sandbox: Config) -> Option<(TestApp, Person)> {
     let found = Sandbox::start(sandbox.clone()).await;
     if let Err(error) = found.check() {
         assert!(std::env::var_os("IRIS_TEST_TIER").is_none(), "{error}");
-        println!("skipped: {error}");
+        eprintln!("skipped: {error}");
         return None;
     }
     Some(app_with(sandbox).await)

@@ -452,7 +452,7 @@ fn is_replay(answer: &RestAnswer) -> bool {
 #[tokio::test]
 async fn a_repeat_of_every_operation_answers_the_first_answer_and_does_nothing_also_after_a_restart()
  {
-    let world = World::new().await;
+    let world = Box::pin(World::new()).await;
     let mut firsts = Vec::new();
     for operation in Operation::ALL {
         let name = operation.name();

@@ -66,7 +66,7 @@ impl Tool for Question {
         NAME
     }
 
-    fn description(&self) -> &str {
+    fn description(&self) -> &'static str {
         "Asks the people of the session and waits for their answers. Ask only what the files cannot \
          tell and what decides how to go on; ask everything at once."
     }

@@ -96,7 +96,7 @@ impl Tool for TodoWrite {
         WRITE
     }
 
-    fn description(&self) -> &str {
+    fn description(&self) -> &'static str {
         "Replaces the to-do list of the session, which people see. Give all entries, those that stay \
          with their id."
     }
@@ -142,7 +142,7 @@ impl Tool for TodoRead {
         READ
     }
 
-    fn description(&self) -> &str {
+    fn description(&self) -> &'static str {
         "Reads the to-do list of the session."
     }
 

@@ -131,7 +131,8 @@ impl Command for Checkpoint {
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         let event = Event::MemberRemoved { user_id: UserId::from_bits(self.number) };
         tx.publish(Room::Project(project_id()), NOW, None, &event)?;
-        let sql = "INSERT OR REPLACE INTO agents VALUES (?1, ?1, ?2, NULL, '[]', 0, 0)";
+        let sql = "INSERT OR REPLACE INTO agents (id, name, prompt, tools, created_at, updated_at)
+                   VALUES (?1, ?1, ?2, '[]', 0, 0)";
         tx.conn().execute(sql, (self.text, self.text.repeat(100)))?;
         Ok(())
     }

@@ -131,8 +131,9 @@ fn any_tar_reads_it() {
 fn deleted_rows_and_kept_answers_are_not_in_it() {
     let fixture = Fixture::new();
     let conn = fixture.conn();
-    conn.execute("INSERT INTO agents (id, name, prompt, model, tools, created_at, updated_at) VALUES ('agt_1', 'x', 'FORGOTTEN', NULL, '[]', 1, 1)", [])
-        .unwrap();
+    let sql = "INSERT INTO agents (id, name, prompt, tools, created_at, updated_at)
+               VALUES ('agt_1', 'x', 'FORGOTTEN', '[]', 1, 1)";
+    conn.execute(sql, []).unwrap();
     conn.execute("DELETE FROM agents", []).unwrap();
     drop(conn);
     let holds = |bytes: &[u8], word: &str| bytes.windows(word.len()).any(|w| w == word.as_bytes());
