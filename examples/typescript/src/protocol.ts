@@ -2490,6 +2490,19 @@ export interface EventPayloads {
     /** The part. */
     partId: PartId;
   };
+  /** How far a tool call is that takes a while. Each says all there is to say; some may be left out. */
+  "message.tool.progress": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message. */
+    messageId: MessageId;
+    /** The call. */
+    toolCallId: ToolCallId;
+    /** Bytes of output so far. */
+    bytes: number;
+    /** The end of the output so far, at most 2 KiB. */
+    tail: string;
+  };
   /** A run began, or goes on after it was interrupted. */
   "run.started": {
     /** As it is now. */

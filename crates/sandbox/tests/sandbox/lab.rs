@@ -66,7 +66,7 @@ impl Lab {
         if sandbox.check().is_err() {
             let missing = sandbox.missing();
             assert!(std::env::var_os("IRIS_TEST_TIER").is_none(), "no sandbox: {missing:?}");
-            println!("skipped: this machine has no sandbox: {missing:?}");
+            eprintln!("skipped: this machine has no sandbox: {missing:?}");
             return None;
         }
         let base = TempDir::with_prefix_in("iris-lab-", "/var/tmp").expect("a directory");
