@@ -157,6 +157,9 @@ impl Glob {
                 None => (Kind::Name, path),
             },
         };
+        if path.starts_with('!') {
+            return Err(InvalidRule::PatternNegated);
+        }
         let prefix = path.split(SPECIAL).next().unwrap_or_default();
         Ok(Self {
             kind,
@@ -272,7 +275,9 @@ mod tests {
         assert_eq!(refused(""), InvalidRule::PatternLength);
         assert_eq!(refused(&"x".repeat(PATTERN_BYTES_MAX + 1)), InvalidRule::PatternLength);
         assert_eq!(refused("a\nb"), InvalidRule::PatternCharacter);
-        assert_eq!(refused("!src"), InvalidRule::PatternNegated);
+        for negated in ["!src", "/!src", "./!src"] {
+            assert_eq!(refused(negated), InvalidRule::PatternNegated, "{negated}");
+        }
         assert_eq!(refused("{a}{b}{c}{d}{e}"), InvalidRule::PatternBraces);
         for syntax in ["a[", "a{b", "a\\"] {
             assert!(matches!(refused(syntax), InvalidRule::PatternSyntax(_)), "{syntax}");
