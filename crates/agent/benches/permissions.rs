@@ -75,11 +75,11 @@ fn measured(judge: &Judge, access: &Access) -> (Duration, Duration) {
 fn main() -> ExitCode {
     let is_checked = std::env::args().any(|argument| argument == "--check");
     let text = |text: &str| Target::Text(text.to_owned());
-    let path = "src/module-x/deep/er/and/deeper/still/component.test.rs";
+    let path = "src/module-98765/deep/generated-43210/and/still/component.test.rs";
     let accesses = [
         ("a path", Access::edit("write", Target::Path(path.to_owned()))),
-        ("a command", Access::of("bash", text("npm run task-x -- --watch src/a.rs src/b.rs"))),
-        ("a host", Access::of("webfetch", text("a.very.deep.name.of.some.host.example.com"))),
+        ("a command", Access::of("bash", text("npm run task-98765 -- --watch src/a.rs src/b.rs"))),
+        ("a host", Access::of("webfetch", text("a.very.deep.name.of.host-98765.example.com"))),
     ];
     let mut is_missed = false;
     println!("{:<40}{:>12}{:>12}", "10,000 rules, verdict on", "p50", "p99");

@@ -5,11 +5,14 @@
 //! `/` and `**` does not; a pattern without `/` names files and directories at any depth, and one that
 //! matches a directory matches everything in it. In all other text `/` is a character like any other.
 
+mod signature;
+
 use std::borrow::Cow;
 
 use fast_glob::{glob_match, validate};
 
 use super::Target;
+use signature::Signature;
 
 /// Longest pattern, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 1024;
@@ -67,6 +70,8 @@ pub struct Glob {
     kind: Kind,
     /// What every name or path begins with that the pattern matches.
     prefix: String,
+    /// Of what is in everything that the pattern matches.
+    signature: Signature,
     /// The pattern for text in which `/` is a character like any other.
     text: String,
     /// The pattern for paths.
@@ -85,19 +90,26 @@ enum Kind {
 
 /// What a pattern is compared with.
 #[derive(Debug)]
-pub(super) enum Subject<'a> {
+pub(super) struct Subject<'a> {
+    kind: SubjectKind<'a>,
+    signature: Signature,
+}
+
+#[derive(Debug)]
+enum SubjectKind<'a> {
     Path(&'a str),
     Text(Cow<'a, str>),
 }
 
 impl<'a> Subject<'a> {
     pub(super) fn of(target: &'a Target) -> Self {
-        match target {
-            Target::Path(path) => Self::Path(path),
+        let kind = match target {
+            Target::Path(path) => SubjectKind::Path(path),
             Target::Outside(text) | Target::Text(text) | Target::Opaque(text) => {
-                Self::Text(without_slashes(text))
+                SubjectKind::Text(without_slashes(text))
             }
-        }
+        };
+        Self { kind, signature: Signature::of_text(target.as_str()) }
     }
 }
 
@@ -145,25 +157,34 @@ impl Glob {
                 None => (Kind::Name, path),
             },
         };
+        if path.starts_with('!') {
+            return Err(InvalidRule::PatternNegated);
+        }
         let prefix = path.split(SPECIAL).next().unwrap_or_default();
         Ok(Self {
             kind,
             prefix: prefix.to_owned(),
+            signature: Signature::of_pattern(path),
             text: without_slashes(pattern).into_owned(),
             path: path.to_owned(),
         })
     }
 
     pub(super) fn matches(&self, subject: &Subject<'_>) -> bool {
+        self.signature.is_within(subject.signature) && self.matches_all(&subject.kind)
+    }
+
+    /// Compares all of the pattern with all of the subject.
+    fn matches_all(&self, subject: &SubjectKind<'_>) -> bool {
         match (self.kind, subject) {
-            (_, Subject::Text(text)) => {
+            (_, SubjectKind::Text(text)) => {
                 matches!(self.text.as_str(), "*" | "**") || glob_match(&self.text, text.as_ref())
             }
-            (Kind::All, Subject::Path(_)) => true,
-            (Kind::Name, Subject::Path(path)) => path
+            (Kind::All, SubjectKind::Path(_)) => true,
+            (Kind::Name, SubjectKind::Path(path)) => path
                 .split('/')
                 .any(|name| name.starts_with(&self.prefix) && glob_match(&self.path, name)),
-            (Kind::Path, Subject::Path(path)) => {
+            (Kind::Path, SubjectKind::Path(path)) => {
                 path.starts_with(&self.prefix)
                     && (glob_match(&self.path, path)
                         || directories_of(path).any(|it| glob_match(&self.path, it)))
@@ -179,7 +200,24 @@ fn directories_of(path: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn signatures_change_no_answer(
+            pattern in r"[ab/*?.,!^\\\[\]{}-]{1,12}",
+            text in "[ab/.,!^-]{1,12}",
+            is_path in any::<bool>(),
+        ) {
+            let target = if is_path { Target::Path(text) } else { Target::Text(text) };
+            if let Ok(glob) = Glob::new(&pattern) {
+                let subject = Subject::of(&target);
+                prop_assert_eq!(glob.matches(&subject), glob.matches_all(&subject.kind));
+            }
+        }
+    }
 
     fn matches(pattern: &str, target: &Target) -> bool {
         Glob::new(pattern).unwrap().matches(&Subject::of(target))
@@ -237,7 +275,9 @@ mod tests {
         assert_eq!(refused(""), InvalidRule::PatternLength);
         assert_eq!(refused(&"x".repeat(PATTERN_BYTES_MAX + 1)), InvalidRule::PatternLength);
         assert_eq!(refused("a\nb"), InvalidRule::PatternCharacter);
-        assert_eq!(refused("!src"), InvalidRule::PatternNegated);
+        for negated in ["!src", "/!src", "./!src"] {
+            assert_eq!(refused(negated), InvalidRule::PatternNegated, "{negated}");
+        }
         assert_eq!(refused("{a}{b}{c}{d}{e}"), InvalidRule::PatternBraces);
         for syntax in ["a[", "a{b", "a\\"] {
             assert!(matches!(refused(syntax), InvalidRule::PatternSyntax(_)), "{syntax}");
