@@ -18,6 +18,9 @@ use crate::output::ToolOutput;
 use crate::validation::MISTAKES_MAX;
 
 const NAME: &str = "question";
+const DESCRIPTION: &str = "Asks the people of the session and waits for their answers. Ask only \
+                           what the files cannot tell and what decides how to go on; ask \
+                           everything at once.";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,8 +70,7 @@ impl Tool for Question {
     }
 
     fn description(&self) -> &str {
-        "Asks the people of the session and waits for their answers. Ask only what the files cannot \
-         tell and what decides how to go on; ask everything at once."
+        DESCRIPTION
     }
 
     fn parameters(&self) -> &Value {

@@ -17,6 +17,9 @@ use crate::output::ToolOutput;
 
 const WRITE: &str = "todoWrite";
 const READ: &str = "todoRead";
+const WRITE_DESCRIPTION: &str = "Replaces the to-do list of the session, which people see. Give \
+                                 all entries, those that stay with their id.";
+const READ_DESCRIPTION: &str = "Reads the to-do list of the session.";
 
 /// The to-do list of the session in which a tool is called.
 pub trait TodoStore: Debug + Send + Sync {
@@ -97,8 +100,7 @@ impl Tool for TodoWrite {
     }
 
     fn description(&self) -> &str {
-        "Replaces the to-do list of the session, which people see. Give all entries, those that stay \
-         with their id."
+        WRITE_DESCRIPTION
     }
 
     fn parameters(&self) -> &Value {
@@ -143,7 +145,7 @@ impl Tool for TodoRead {
     }
 
     fn description(&self) -> &str {
-        "Reads the to-do list of the session."
+        READ_DESCRIPTION
     }
 
     fn parameters(&self) -> &Value {

@@ -177,12 +177,12 @@ async fn a_repeat_with_its_key_answers_the_first_answer() {
     let fixture = asked().await;
     let key = || IdempotencyKey {
         user_id: bob(),
-        operation: "question.answer".into(),
+        operation: "question.answer",
         key: "k".into(),
         body_hash: "b".into(),
         at: NOW,
     };
-    let context = || WriteContext { idempotency: Some(key()), ..WriteContext::default() };
+    let context = || WriteContext { idempotency: Some(key()) };
     let first = fixture.commit(reply(1, answer()), context()).await.unwrap();
     let second = fixture.commit(reply(1, answer()), context()).await.unwrap();
     assert_eq!((first.replayed, second.replayed), (false, true));
