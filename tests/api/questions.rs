@@ -1,5 +1,6 @@
 //! What an agent asks the people of its session: answers, refusals, time, restarts.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +78,7 @@ async fn an_answer_is_the_result_of_the_call_and_the_run_goes_on() {
         |event: &Event| matches!(event, Event::SessionStatus { state: SessionState::Waiting, .. });
     ann.wait_until("session.status waiting", waits).await;
     let snapshot = ann.person.snapshot(&ann.project, &ann.session).await;
-    assert_eq!(snapshot.questions, std::slice::from_ref(&question));
+    assert_eq!(snapshot.questions, slice::from_ref(&question));
     assert_eq!(snapshot.approvals, []);
 
     let answered = ann.answer_question(&question.id, &[&["SQLite"]]).await.unwrap();
@@ -197,7 +198,7 @@ async fn the_first_of_two_people_answers_and_a_viewer_does_not() {
         assert_eq!(refusal(refused).code, ErrorCode::Forbidden);
     }
     let list = QuestionList { session_id: None, state: None, limit: None, cursor: None };
-    assert_eq!(vera.call(list).await.unwrap().questions, std::slice::from_ref(&question));
+    assert_eq!(vera.call(list).await.unwrap().questions, slice::from_ref(&question));
 
     let bob = member_of(&app, &ann, "bob", Role::Member).await;
     let mut bob = bob.join(&ann.project, &ann.session).await;
@@ -222,7 +223,7 @@ async fn a_question_waits_through_a_restart_and_its_answer_takes_the_run_up() {
     let app = app.restart().await;
     let mut again = ann.resume(app.again(&ann.person)).await;
     let snapshot = again.person.snapshot(&again.project, &again.session).await;
-    assert_eq!(snapshot.questions, std::slice::from_ref(&question));
+    assert_eq!(snapshot.questions, slice::from_ref(&question));
     assert_eq!(snapshot.session.state, SessionState::Waiting);
     again.answer_question(&question.id, &[&["SQLite"]]).await.unwrap();
     assert_eq!(again.run_ended(&run).await, RunStatus::Completed);

@@ -45,12 +45,12 @@ pub const AGENT_TOOLS_MAX: usize = 128;
 pub const AGENT_PERMISSIONS_MAX: usize = 128;
 /// Most questions that one call of the tool `question` asks.
 pub const QUESTIONS_MAX: usize = 8;
-/// Longest text of a question, in bytes.
+/// Longest text of a question and longest description of an option, in bytes.
 pub const QUESTION_TEXT_BYTES_MAX: usize = 1_000;
 /// Most options of one question.
 pub const QUESTION_OPTIONS_MAX: usize = 10;
 /// Most texts in the answer to one question: all of its options, and one more.
-pub const QUESTION_ANSWERS_MAX: usize = QUESTION_OPTIONS_MAX + 1;
+pub const QUESTION_ANSWERS_MAX: usize = 11;
 /// Most bytes that the texts of all answers in one `question.answer` have together.
 pub const ANSWERS_BYTES_MAX: usize = 32 * 1024;
 /// Most entries of the to-do list of one session.

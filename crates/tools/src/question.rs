@@ -18,6 +18,9 @@ use crate::output::ToolOutput;
 use crate::validation::MISTAKES_MAX;
 
 const NAME: &str = "question";
+const DESCRIPTION: &str = "Asks the people of the session and waits for their answers. Ask only \
+                           what the files cannot tell and what decides how to go on; ask \
+                           everything at once.";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,9 +69,8 @@ impl Tool for Question {
         NAME
     }
 
-    fn description(&self) -> &'static str {
-        "Asks the people of the session and waits for their answers. Ask only what the files cannot \
-         tell and what decides how to go on; ask everything at once."
+    fn description(&self) -> &str {
+        DESCRIPTION
     }
 
     fn parameters(&self) -> &Value {

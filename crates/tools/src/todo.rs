@@ -17,6 +17,9 @@ use crate::output::ToolOutput;
 
 const WRITE: &str = "todoWrite";
 const READ: &str = "todoRead";
+const WRITE_DESCRIPTION: &str = "Replaces the to-do list of the session, which people see. Give \
+                                 all entries, those that stay with their id.";
+const READ_DESCRIPTION: &str = "Reads the to-do list of the session.";
 
 /// The to-do list of the session in which a tool is called.
 pub trait TodoStore: Debug + Send + Sync {
@@ -96,9 +99,8 @@ impl Tool for TodoWrite {
         WRITE
     }
 
-    fn description(&self) -> &'static str {
-        "Replaces the to-do list of the session, which people see. Give all entries, those that stay \
-         with their id."
+    fn description(&self) -> &str {
+        WRITE_DESCRIPTION
     }
 
     fn parameters(&self) -> &Value {
@@ -142,8 +144,8 @@ impl Tool for TodoRead {
         READ
     }
 
-    fn description(&self) -> &'static str {
-        "Reads the to-do list of the session."
+    fn description(&self) -> &str {
+        READ_DESCRIPTION
     }
 
     fn parameters(&self) -> &Value {

@@ -369,6 +369,28 @@ pub(crate) fn resolve(call: u128, decision: Decision) -> ResolveApproval {
     }
 }
 
+pub(crate) fn question_id(n: u128) -> QuestionId {
+    QuestionId::from_bits(n)
+}
+
+/// What call `n` asks.
+pub(crate) fn asks(n: u128) -> NewQuestion {
+    let item =
+        |text: &str| QuestionItem { text: text.into(), options: Vec::new(), multiple: false };
+    NewQuestion {
+        id: question_id(n),
+        tool_call_id: call_id(n),
+        questions: vec![item("which?"), item("why?")],
+        expires_at: NOW + 1000,
+    }
+}
+
+pub(crate) fn respond(n: u128, reply: Reply) -> ResolveQuestion {
+    let by = (reply != Reply::Expire).then(bob);
+    let (session_id, question_id) = (session_id(), question_id(n));
+    ResolveQuestion { session_id, question_id, reply, by, at: NOW + 5 }
+}
+
 /// The SHA-256 of a file, in hexadecimal.
 pub(crate) fn sha256(path: &std::path::Path) -> String {
     sha256_of(std::fs::read(path).unwrap())

@@ -16,6 +16,8 @@ enum Act {
     Accept(u128),
     Start(u128),
     Step { run: u128, call: u128, waits: bool },
+    Ask { run: u128, call: u128 },
+    Reply { call: u128, answers: bool },
     Result { run: u128, call: u128 },
     Resolve { call: u128, approve: bool },
     Finish { run: u128, cancelled: bool },
@@ -36,6 +38,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
             call,
             waits
         }),
+        (run(), call()).prop_map(|(run, call)| Act::Ask { run, call }),
+        (call(), any::<bool>()).prop_map(|(call, answers)| Act::Reply { call, answers }),
         (run(), call()).prop_map(|(run, call)| Act::Result { run, call }),
         (call(), any::<bool>()).prop_map(|(call, approve)| Act::Resolve { call, approve }),
         (run(), any::<bool>()).prop_map(|(run, cancelled)| Act::Finish { run, cancelled }),
@@ -55,6 +59,16 @@ async fn perform(fixture: &Fixture, act: Act, step_index: u32) {
         Act::Step { run, call: n, waits } => {
             let state = if waits { ToolState::Waiting } else { ToolState::Running };
             drop(fixture.write(step(run, step_index, vec![call(n, state)])).await);
+        }
+        Act::Ask { run, call: n } => {
+            let step = step(run, step_index, vec![call(n, ToolState::Waiting)]);
+            let questions = vec![asks(n)];
+            drop(fixture.write(RecordStep { approvals: Vec::new(), questions, ..step }).await);
+        }
+        Act::Reply { call, answers } => {
+            let answer = Reply::Answer(vec![vec!["this".into()]]);
+            let reply = if answers { answer } else { Reply::Reject { reason: None } };
+            drop(fixture.write(respond(call, reply)).await);
         }
         Act::Result { run, call } => drop(fixture.write(result(run, call, completed("x"))).await),
         Act::Resolve { call, approve } => {
@@ -102,6 +116,10 @@ async fn check(fixture: &Fixture) {
     assert!(found == state || is_cut_off, "{found:?} with {:?}", snapshot.runs);
     for approval in &snapshot.approvals {
         let run = snapshot.runs.iter().find(|run| run.id == approval.run_id).unwrap();
+        assert_eq!(run.status, RunStatus::Waiting);
+    }
+    for question in &snapshot.questions {
+        let run = snapshot.runs.iter().find(|run| run.id == question.run_id).unwrap();
         assert_eq!(run.status, RunStatus::Waiting);
     }
     for message in &snapshot.messages {

@@ -6,40 +6,16 @@ use iris_store::{IdempotencyKey, StoreError, WriteContext};
 
 use crate::fixture::*;
 
-fn question_id(n: u128) -> QuestionId {
-    QuestionId::from_bits(n)
-}
-
-fn item(text: &str) -> QuestionItem {
-    QuestionItem { text: text.into(), options: Vec::new(), multiple: false }
-}
-
 /// A step of run 1 whose calls 1 and 2 ask.
 fn asking() -> RecordStep {
     let calls = vec![call(1, ToolState::Waiting), call(2, ToolState::Waiting)];
-    let question = |n: u128| NewQuestion {
-        id: question_id(n),
-        tool_call_id: call_id(n),
-        questions: vec![item("which?"), item("why?")],
-        expires_at: NOW + 1000,
-    };
-    RecordStep {
-        approvals: Vec::new(),
-        questions: vec![question(1), question(2)],
-        ..step(1, 0, calls)
-    }
+    RecordStep { approvals: Vec::new(), questions: vec![asks(1), asks(2)], ..step(1, 0, calls) }
 }
 
 async fn asked() -> Fixture {
     let fixture = Fixture::with_run().await;
     fixture.write(asking()).await.unwrap();
     fixture
-}
-
-fn reply(n: u128, reply: Reply) -> ResolveQuestion {
-    let by = (reply != Reply::Expire).then(bob);
-    let (session_id, question_id) = (session_id(), question_id(n));
-    ResolveQuestion { session_id, question_id, reply, by, at: NOW + 5 }
 }
 
 fn answer() -> Reply {
@@ -75,14 +51,14 @@ async fn a_question_is_whole_in_the_session_and_short_in_the_project() {
 async fn an_answer_is_the_result_and_the_run_goes_on_with_the_last_one() {
     let fixture = asked().await;
     fixture.take_events();
-    let answered = fixture.write(reply(1, answer())).await.unwrap();
+    let answered = fixture.write(respond(1, answer())).await.unwrap();
     assert_eq!((answered.state, answered.by), (QuestionState::Answered, Some(bob())));
     let told = ["S message.tool.result", "S question.resolved", "P question.resolved"];
     assert_eq!(fixture.take_events(), told);
     assert_eq!(fixture.session().await.state, SessionState::Waiting);
 
     let reject = Reply::Reject { reason: Some("guess".into()) };
-    fixture.write(reply(2, reject)).await.unwrap();
+    fixture.write(respond(2, reject)).await.unwrap();
     assert_eq!(
         fixture.take_events(),
         [
@@ -112,7 +88,7 @@ async fn a_call_that_needs_a_yes_and_one_that_asks_wait_for_each_other() {
     let approvals = step(1, 0, vec![call(2, ToolState::Waiting)]).approvals;
     let questions = both.questions[..1].to_vec();
     fixture.write(RecordStep { approvals, questions, ..both }).await.unwrap();
-    fixture.write(reply(1, answer())).await.unwrap();
+    fixture.write(respond(1, answer())).await.unwrap();
     assert_eq!(fixture.run(1).await.status, RunStatus::Waiting);
     fixture.write(resolve(2, Decision::yes())).await.unwrap();
     assert_eq!(fixture.run(1).await.status, RunStatus::Running);
@@ -124,24 +100,24 @@ async fn a_call_that_needs_a_yes_and_one_that_asks_wait_for_each_other() {
     fixture.write(RecordStep { approvals, questions, ..both }).await.unwrap();
     fixture.write(resolve(2, Decision::yes())).await.unwrap();
     assert_eq!(fixture.run(1).await.status, RunStatus::Waiting);
-    fixture.write(reply(1, answer())).await.unwrap();
+    fixture.write(respond(1, answer())).await.unwrap();
     assert_eq!(fixture.run(1).await.status, RunStatus::Running);
 }
 
 #[tokio::test]
 async fn the_first_reply_counts_and_after_its_time_a_question_is_gone() {
     let fixture = asked().await;
-    fixture.write(reply(1, answer())).await.unwrap();
+    fixture.write(respond(1, answer())).await.unwrap();
     for late in [answer(), Reply::Reject { reason: None }, Reply::Expire] {
-        let refusal = fixture.refusal(reply(1, late)).await;
+        let refusal = fixture.refusal(respond(1, late)).await;
         assert_eq!(refusal, (ErrorCode::Conflict, "already_decided".into()));
     }
-    assert_eq!(fixture.refusal(reply(9, answer())).await.0, ErrorCode::NotFound);
-    let late = ResolveQuestion { at: NOW + 1001, ..reply(2, answer()) };
+    assert_eq!(fixture.refusal(respond(9, answer())).await.0, ErrorCode::NotFound);
+    let late = ResolveQuestion { at: NOW + 1001, ..respond(2, answer()) };
     assert_eq!(fixture.refusal(late).await.0, ErrorCode::Gone);
-    let expired = fixture.write(reply(2, Reply::Expire)).await.unwrap();
+    let expired = fixture.write(respond(2, Reply::Expire)).await.unwrap();
     assert_eq!((expired.state, expired.by), (QuestionState::Expired, None));
-    assert_eq!(fixture.refusal(reply(2, answer())).await.0, ErrorCode::Gone);
+    assert_eq!(fixture.refusal(respond(2, answer())).await.0, ErrorCode::Gone);
     let error = fixture.calls(1).await[1].error.clone();
     assert_eq!(error.as_deref(), Some("nobody answered in time"));
 }
@@ -155,7 +131,7 @@ async fn a_run_that_ends_takes_its_questions_with_it() {
     assert_eq!(told.iter().filter(|name| *name == "S question.resolved").count(), 2, "{told:?}");
     let calls = fixture.calls(1).await;
     assert!(calls.iter().all(|call| call.state == ToolState::Cancelled));
-    assert_eq!(fixture.refusal(reply(1, answer())).await.0, ErrorCode::Gone);
+    assert_eq!(fixture.refusal(respond(1, answer())).await.0, ErrorCode::Gone);
 }
 
 #[tokio::test]
@@ -169,7 +145,7 @@ async fn a_question_waits_through_a_crash_and_keeps_the_project_under_way() {
     assert_eq!((open.approvals.len(), ids), (0, vec![question_id(1), question_id(2)]));
     let calls = fixture.calls(1).await;
     assert!(calls.iter().all(|call| call.state == ToolState::Waiting));
-    fixture.write(reply(1, answer())).await.unwrap();
+    fixture.write(respond(1, answer())).await.unwrap();
 }
 
 #[tokio::test]
@@ -183,8 +159,8 @@ async fn a_repeat_with_its_key_answers_the_first_answer() {
         at: NOW,
     };
     let context = || WriteContext { idempotency: Some(key()) };
-    let first = fixture.commit(reply(1, answer()), context()).await.unwrap();
-    let second = fixture.commit(reply(1, answer()), context()).await.unwrap();
+    let first = fixture.commit(respond(1, answer()), context()).await.unwrap();
+    let second = fixture.commit(respond(1, answer()), context()).await.unwrap();
     assert_eq!((first.replayed, second.replayed), (false, true));
     assert_eq!(first.output, second.output);
 }
@@ -199,7 +175,7 @@ async fn questions_are_listed_by_state_and_session_in_pages() {
     assert_eq!((&first.questions[0].id, first.has_more), (&question_id(2), true));
     let second = page(None, QuestionState::Pending, 1, first.next_cursor).await.unwrap();
     assert_eq!((&second.questions[0].id, second.has_more), (&question_id(1), false));
-    fixture.write(reply(1, answer())).await.unwrap();
+    fixture.write(respond(1, answer())).await.unwrap();
     let answered = page(Some(session_id()), QuestionState::Answered, 50, None).await.unwrap();
     let answers = answered.questions[0].answers.clone();
     assert_eq!(answers, Some(vec![vec!["this".to_owned()], vec![]]));

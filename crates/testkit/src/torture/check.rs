@@ -146,6 +146,11 @@ impl Stored {
                 "SELECT a.id FROM approvals a JOIN runs r ON r.id = a.run_id
                  WHERE a.state = 'pending' AND r.ended_at IS NOT NULL",
             ),
+            (
+                "pending question of an ended run",
+                "SELECT q.id FROM questions q JOIN runs r ON r.id = q.run_id
+                 WHERE q.state = 'pending' AND r.ended_at IS NOT NULL",
+            ),
             // Nobody rejects or cancels here: whatever waited has to go on waiting.
             (
                 "approval that ended without an answer",
