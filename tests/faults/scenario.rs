@@ -9,9 +9,10 @@ mod runs;
 use iris_actors::SystemClock;
 use iris_agent::Clock;
 use iris_protocol::{
-    ActorList, AgentCreate, AgentDelete, AgentUpdate, AuthRegister, MemberAdd, ProjectArchive,
-    ProjectDelete, ProjectId, ProjectUnarchive, ProjectUpdate, Role, SessionArchive, SessionDelete,
-    SessionGet, SessionId, SessionUnarchive, SessionUpdate, UserGet,
+    ActorList, AgentCreate, AgentDelete, AgentUpdate, AuthRegister, MemberAdd, PermissionAction,
+    PermissionCreate, PermissionDelete, PermissionUpdate, ProjectArchive, ProjectDelete, ProjectId,
+    ProjectUnarchive, ProjectUpdate, Role, SessionArchive, SessionDelete, SessionGet, SessionId,
+    SessionUnarchive, SessionUpdate, UserGet,
 };
 use iris_testkit::{PASSWORD, Person, patiently};
 
@@ -120,11 +121,37 @@ async fn project(player: &Player<'_>) {
     player.insist("agent.update", update).await;
     let delete = async || Ok(client.call(id, AgentDelete { name: name() }).await?);
     player.insist_done("agent.delete", delete).await;
+    rules(player, &project).await;
     let put = async || Ok(client.file_put(&project, "b.txt", "hello").await?);
     player.insist("file.write", put).await;
     let get = async || Ok(client.file_get(&project, "b.txt").await?);
     assert_eq!(player.insist("file.read", get).await, "hello");
     delete_project(player, &project).await;
+}
+
+/// A permission rule that is made, changed and deleted.
+async fn rules(player: &Player<'_>, project: &ProjectId) {
+    let (client, id) = (&player.person.client, Some(project));
+    let create = async || {
+        let request = PermissionCreate {
+            session_id: None,
+            permission: "edit".to_owned(),
+            pattern: "/nowhere".to_owned(),
+            action: PermissionAction::Deny,
+        };
+        Ok(client.call(id, request).await?.rule.id)
+    };
+    let rule = player.insist("permission.create", create).await.unwrap();
+    let update = async || {
+        let pattern = Some("/nowhere/else".to_owned());
+        let permission_id = rule.clone();
+        let request = PermissionUpdate { permission_id, permission: None, pattern, action: None };
+        Ok(client.call(id, request).await?)
+    };
+    player.insist("permission.update", update).await;
+    let delete =
+        async || Ok(client.call(id, PermissionDelete { permission_id: rule.clone() }).await?);
+    player.insist_done("permission.delete", delete).await;
 }
 
 pub(crate) async fn delete_project(player: &Player<'_>, project: &ProjectId) {

@@ -2,8 +2,8 @@
 
 use iris_client::{Backoff, FollowOptions, Follower, Update};
 use iris_protocol::{
-    Content, Event, MessageSend, ProjectId, RunCancel, RunId, RunStatus, SessionId, ToolApprove,
-    ToolCallId, ToolReject,
+    Content, Event, MessageSend, ProjectId, QuestionAnswer, QuestionId, RunCancel, RunId,
+    RunStatus, SessionId, ToolApprove, ToolCallId, ToolReject,
 };
 use iris_testkit::Person;
 use std::time::Duration;
@@ -79,6 +79,9 @@ impl<'a> Talk<'a> {
                     {
                         self.decide(tool_call_id, how).await;
                     }
+                    Event::QuestionAsked { question_id, .. } if how == How::Approve => {
+                        self.reply(question_id).await;
+                    }
                     Event::RunCompleted { run_id, status, .. } if run_id == *run => break status,
                     _ => {}
                 },
@@ -103,6 +106,16 @@ impl<'a> Talk<'a> {
             Ok(())
         };
         self.player.insist_done("cancel", cancel).await;
+    }
+
+    async fn reply(&self, question_id: QuestionId) {
+        let reply = async || {
+            let (session_id, question_id) = (self.session.clone(), question_id.clone());
+            let answers = vec![vec!["this one".to_owned()]];
+            self.owner.call(QuestionAnswer { session_id, question_id, answers }).await?;
+            Ok(())
+        };
+        self.player.insist_done("answer", reply).await;
     }
 
     async fn decide(&self, tool_call_id: ToolCallId, how: How) {

@@ -7,7 +7,7 @@ use iris_protocol::{
     ErrorCode, SupervisionKind, SupervisionList, SupervisionPage, SupervisionRecord,
     limits::{SUPERVISION_RECORDS_DEFAULT, SUPERVISION_RECORDS_MAX},
 };
-use iris_testkit::{Person, spawn_app};
+use iris_testkit::{Person, patiently, spawn_app};
 use serde_json::json;
 
 use super::{project_path, session_path};
@@ -172,7 +172,15 @@ async fn a_panic_bears_the_id_of_the_request_that_caused_it() {
 
     let kind = Some(SupervisionKind::Panicked);
     let request = SupervisionList { kind, ..Default::default() };
-    let record = list(&root, request).await.records.remove(0);
+    // Who asked may be told before it is written down.
+    let record = patiently("the record of the panic", async {
+        loop {
+            if let Some(record) = list(&root, request.clone()).await.records.pop() {
+                return record;
+            }
+        }
+    });
+    let record = record.await;
     assert_eq!(record.path, session_path(&ann.project, &ann.session));
     assert_eq!(record.message.as_deref(), Some("SendMessage"));
     assert_eq!(record.request_id.as_deref(), Some("id-of-the-test"));

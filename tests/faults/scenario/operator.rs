@@ -4,6 +4,7 @@ use iris_actors::supervision::faults::Spot;
 use iris_client::ClientError;
 use iris_protocol::{ActorList, ErrorCode, ProjectId, RunResume, RunStatus};
 use iris_testkit::patiently;
+use serde_json::{Value, json};
 
 use super::{WRITE, delete_project, invite};
 use crate::player::{Player, Trouble, project_path};
@@ -19,6 +20,7 @@ pub(super) async fn operator(player: &Player<'_>) {
     talk.asked().await;
     player.insist("observe", async || observe_all(player).await).await;
     talk.cancel().await;
+    server_rules(player).await;
     let registry = project_path(&project);
     let session_path = format!("{registry}/session/{session}");
     let permanent = ["node/root", "node/directory", "node/recorder", "node/backups"];
@@ -42,6 +44,28 @@ pub(super) async fn operator(player: &Player<'_>) {
         }
     };
     patiently("the log to be stored", stored).await;
+}
+
+/// A permission rule of the server that is made, changed and deleted, and a right of a user.
+async fn server_rules(player: &Player<'_>) {
+    let operator = &player.operator;
+    let order = async |method: &str, path: &str, body: Value| {
+        let token = Some(operator.token());
+        let answer = operator.client.rest(method, path, token, Some(&body)).await?;
+        answer.error().map_or(Ok(answer.json), |error| Err(Trouble::Refused(error)))
+    };
+    let rule = json!({ "permission": "edit", "pattern": "/nowhere", "action": "deny" });
+    let create = async || order("POST", "/v1/admin/permissions", rule.clone()).await;
+    let made = player.insist("admin.permission.create", create).await;
+    let id = made["data"]["rule"]["id"].as_str().unwrap();
+    let path = format!("/v1/admin/permissions/{id}");
+    let update = async || order("PATCH", &path, json!({ "pattern": "/nowhere/else" })).await;
+    player.insist("admin.permission.update", update).await;
+    let delete = async || order("DELETE", &path, json!({})).await;
+    player.insist_done("admin.permission.delete", delete).await;
+    let path = format!("/v1/admin/users/{}", player.person.id());
+    let allow = async || order("PATCH", &path, json!({ "canExecuteCode": true })).await;
+    player.insist("admin.user.update", allow).await;
 }
 
 /// A run that a restart of its project interrupts, and that is resumed.

@@ -20,6 +20,8 @@ pub(super) async fn runs(player: &Player<'_>) {
     talk.run("cancelled run", "delay 5\nchunks 1000 tick", How::Cancel).await;
     talk.run("run with a tool", "think hm\ncall list {\"path\": \".\"}\nstep\nsay ok", How::Watch)
         .await;
+    talk.run("run with a question", ASK, How::Approve).await;
+    talk.run("run with a list", LIST, How::Watch).await;
     talk.run("run that says much", &format!("say {}", "word ".repeat(1_200)), How::Watch).await;
     ask_for_a_part(player, &project, &mut talk).await;
     cancel_with_key(player, &project, &talk, "cancel").await;
@@ -27,6 +29,12 @@ pub(super) async fn runs(player: &Player<'_>) {
     drop(talk);
     delete_project(player, &project).await;
 }
+
+/// Asks people something.
+const ASK: &str = "call question {\"questions\": [{\"text\": \"which?\"}]}\nstep\nsay {{result}}";
+/// Writes a to-do list.
+const LIST: &str = "call todoWrite {\"todos\": [{\"content\": \"a\", \"status\": \"pending\", \
+                    \"priority\": \"low\"}]}\nstep\nsay done";
 
 /// A client that lacks pieces of a part which streams.
 async fn ask_for_a_part(player: &Player<'_>, project: &ProjectId, talk: &mut Talk<'_>) {
