@@ -217,8 +217,13 @@ fn protect(project: &Path) -> Result<(), Trouble> {
         let shown = || project.join(name);
         let refused = |error: io::Error| directory("protected path", &shown(), error);
         if name == ".iris" && path.symlink_metadata().is_err() {
-            // Else the command would make it.
-            fs::create_dir(&path).map_err(refused)?;
+            // Else the command would make it. Another command of the project may be as far.
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(refused(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
         }
         let Ok(found) = path.symlink_metadata() else { continue };
         if found.is_symlink() {

@@ -139,3 +139,14 @@ async fn requests_without_sense_are_refused() {
     let refused = lab.sandbox.run(request).await;
     assert!(matches!(refused, Err(SandboxError::InvalidRequest { .. })), "{refused:?}");
 }
+
+#[tokio::test]
+async fn commands_that_begin_together_in_a_new_project_do_not_trip_over_each_other() {
+    for _ in 0..5 {
+        let Some(lab) = Lab::new().await else { return };
+        let runs = tokio::join!(lab.run("true"), lab.run("true"), lab.run("true"), lab.run("true"));
+        for finished in [runs.0, runs.1, runs.2, runs.3] {
+            assert_eq!(finished.status, Status::Exited(0));
+        }
+    }
+}
