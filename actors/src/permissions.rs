@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use iris_agent::permissions::{Judge, Rule, Rules};
+use iris_agent::permissions::{Access, Judge, Judgement, Rule, Rules};
 use iris_protocol::{
     Agent, ApiError, ErrorCode, PermissionLayer, PermissionRule, PermissionSetting, ProjectId,
     Role, Session, SessionId, SessionMode, UserId,
@@ -14,7 +14,9 @@ use iris_protocol::{
 use iris_sandbox::Sandbox;
 use iris_store::StoreError;
 use iris_store::root::RootReader;
+use iris_tools::{Tool, ToolError, ToolRegistry};
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use crate::Services;
 use crate::agents::{DEFAULT_AGENT, find_agent};
@@ -211,6 +213,29 @@ async fn effective_mode(
             Ok(if is_admin { SessionMode::Auto } else { SessionMode::Default })
         }
     }
+}
+
+/// Checks the arguments of a call, reads off them what it touches and says what the rules say of that: on
+/// a thread that may take its time, because a command line or a patch may be long and rules many.
+///
+/// # Errors
+/// What is wrong with the arguments.
+pub(crate) async fn judged(
+    tools: &Arc<ToolRegistry>,
+    tool: &Arc<dyn Tool>,
+    input: &Value,
+    judge: &Arc<Judge>,
+) -> Result<(Vec<Access>, Judgement), ToolError> {
+    let crashed = ToolError::Crashed { tool: tool.name().to_owned() };
+    let (tools, tool, input) = (Arc::clone(tools), Arc::clone(tool), input.clone());
+    let judge = Arc::clone(judge);
+    let judging = tokio::task::spawn_blocking(move || {
+        tools.validate(tool.name(), &input)?;
+        let accesses = tool.accesses(&input);
+        let judgement = judge.judge(&accesses);
+        Ok((accesses, judgement))
+    });
+    judging.await.unwrap_or(Err(crashed))
 }
 
 /// Whether a user may have programs run on the server.

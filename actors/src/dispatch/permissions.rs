@@ -1,6 +1,8 @@
 //! The rules about what tools may touch in one project. Those of a session are a matter of its members,
 //! those of the whole project of its administrators.
 
+use std::sync::Arc;
+
 use iris_agent::permissions::{Glob, InvalidRule, check_permission};
 use iris_protocol::{
     ApiError, ErrorCode, PermissionAction, PermissionCreate, PermissionDelete, PermissionExplain,
@@ -12,7 +14,7 @@ use iris_store::{Committed, WriteContext};
 use iris_tools::{ToolRegistry, is_shallow};
 
 use super::{Done, Grant, done, stored};
-use crate::permissions::{agent_for, judge, server_rules};
+use crate::permissions::{agent_for, judge, judged, server_rules};
 use crate::project::ProjectHandle;
 use crate::{Node, write};
 
@@ -184,7 +186,6 @@ pub(super) async fn explain(
     if !is_shallow(&input) {
         return Err(invalid("`input` is nested too deeply".to_owned()));
     }
-    tools.validate(&tool_name, &input).map_err(|error| invalid(error.to_string()))?;
     let project = grant.project(node).await?;
     let session = match session_id {
         Some(id) => {
@@ -196,6 +197,8 @@ pub(super) async fn explain(
     let services = &node.services;
     let agent = agent_for(&project, services, agent.as_deref(), session.as_ref()).await?;
     let judge = judge(&project, services, session.as_ref(), &agent, grant.user_id()?).await;
-    let judgement = judge.map_err(stored)?.judge(&tool.accesses(&input));
+    let judge = Arc::new(judge.map_err(stored)?);
+    let judged = judged(tools, &tool, &input, &judge).await;
+    let (_, judgement) = judged.map_err(|error| invalid(error.to_string()))?;
     done(PermissionVerdict { action: judgement.action, accesses: judgement.accesses })
 }

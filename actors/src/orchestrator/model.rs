@@ -12,7 +12,7 @@ use iris_agent::{ApprovalRequest, Input, Prompt, Verdict, Wait, prompt_messages}
 use iris_llm::{ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
 use iris_protocol::{Agent, ApiError, ErrorCode, PermissionAction, Remember, StreamKind, UserId};
 use iris_store::StoreError;
-use iris_tools::{Tool, is_shallow};
+use iris_tools::{Tool, ToolError, is_shallow};
 use serde_json::Value;
 use tracing::{Instrument, Span};
 
@@ -176,6 +176,16 @@ impl Caller {
         permissions::judge(project, services, Some(&session), &self.agent, &self.starter).await
     }
 
+    /// What a call touches, and what the rules say of it.
+    pub(super) async fn judged(
+        &self,
+        tool: &Arc<dyn Tool>,
+        input: &Value,
+        judge: &Arc<Judge>,
+    ) -> Result<(Vec<Access>, Judgement), ToolError> {
+        permissions::judged(&self.place.services.tools, tool, input, judge).await
+    }
+
     /// Whether the run's starter may have programs run.
     pub(super) async fn may_run_code(&self) -> Result<bool, StoreError> {
         permissions::may_run_code(&self.place.project, &self.starter).await
@@ -219,21 +229,19 @@ impl Caller {
         let Some(tool) = tools.get(tool_name) else {
             return Ok(Verdict::Refuse(format!("unknown tool `{tool_name}`")));
         };
-        if let Err(error) = tools.validate(tool_name, input) {
-            return Ok(Verdict::Refuse(error.to_string()));
-        }
         if let Some(error) = tool.unavailable() {
             return Ok(Verdict::Refuse(error.to_string()));
         }
         if tool.runs_code() && !self.may_run_code().await? {
             return Ok(Verdict::Deny(NO_CODE.to_owned()));
         }
-        let asks = match tool.asks(input) {
-            Ok(asks) => asks,
+        let judge = Arc::new(self.judge().await?);
+        let judged = self.judged(&tool, input, &judge).await;
+        let asked = judged.and_then(|judged| Ok((judged, tool.asks(input)?)));
+        let ((accesses, judgement), asks) = match asked {
+            Ok(asked) => asked,
             Err(error) => return Ok(Verdict::Refuse(error.to_string())),
         };
-        let accesses = tool.accesses(input);
-        let judgement = self.judge().await?.judge(&accesses);
         Ok(match (judgement.action, asks) {
             (PermissionAction::Deny, _) => Verdict::Deny(judgement.denial().unwrap_or_default()),
             // To be asked whether one may be asked is to be asked.
@@ -250,7 +258,7 @@ impl Caller {
 }
 
 /// What the model reads of a call that would run a program for somebody who may not.
-const NO_CODE: &str = "who started this run may not have programs run on this server";
+pub(super) const NO_CODE: &str = "who started this run may not have programs run on this server";
 
 /// What a person is asked about a call. What no rule can name is not to be remembered.
 fn request(

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tracing::Instrument;
 
 use super::Orchestrator;
-use super::model::Caller;
+use super::model::{Caller, NO_CODE};
 use super::todos::SessionTodos;
 use crate::project::ToolProgress;
 
@@ -85,11 +85,11 @@ impl Orchestrator {
             if writing.is_some() {
                 storage.has_space().await;
             }
-            let judge = match admitted(&caller, &workspace, tool.as_ref(), &input).await {
+            let judge = match admitted(&caller, &workspace, &tool, &input).await {
                 Ok(judge) => judge,
                 Err(error) => return ToolOutcome::Failed { error },
             };
-            let context = ToolContext::new(workspace, read_log, Arc::new(judge)).with_todos(todos);
+            let context = ToolContext::new(workspace, read_log, judge).with_todos(todos);
             let context = context.with_places(places).with_progress(progress);
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
@@ -139,21 +139,26 @@ impl Orchestrator {
     }
 }
 
-/// Looks at the rules again right before a tool starts: one may have been made since the call was judged,
-/// and the paths that it names may be links. Gives the judge for the call, or what the model reads.
+/// Looks at the rules again right before a tool starts: one that denies the call may have been made since
+/// it was judged, a right taken away, and the paths that it names may be links. Gives the judge for the
+/// call, or what the model reads.
 async fn admitted(
     caller: &Caller,
     workspace: &Workspace,
-    tool: &dyn Tool,
+    tool: &Arc<dyn Tool>,
     input: &Value,
-) -> Result<Judge, String> {
+) -> Result<Arc<Judge>, String> {
     let unknown = |error: StoreError| {
         tracing::error!(%error, "the permission rules could not be read");
         "the permission rules could not be read".to_owned()
     };
-    let judge = caller.judge().await.map_err(unknown)?;
-    let accesses = tool.accesses(input);
-    if let Some(denial) = judge.judge(&accesses).denial() {
+    if tool.runs_code() && !caller.may_run_code().await.map_err(unknown)? {
+        return Err(NO_CODE.to_owned());
+    }
+    let judge = Arc::new(caller.judge().await.map_err(unknown)?);
+    let judged = caller.judged(tool, input, &judge).await;
+    let (accesses, judgement) = judged.map_err(|error| error.to_string())?;
+    if let Some(denial) = judgement.denial() {
         return Err(denial);
     }
     let linked = {

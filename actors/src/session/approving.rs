@@ -1,15 +1,16 @@
 //! What has to be known before a yes to a waiting call is recorded: whether the rules let anybody say it,
 //! what becomes of edited arguments, and which rules a yes that is remembered makes.
 
-use iris_agent::permissions::Access;
+use std::sync::Arc;
+
+use iris_agent::permissions::{Access, Judge};
 use iris_protocol::{
     ApiError, Approval, ApprovalState, ErrorCode, JudgedAccess, PermissionAction, PermissionId,
     PermissionSetting, Remember, SessionId, ToolCallId, UserId,
 };
 use iris_store::StoreError;
 use iris_store::project::{NewRule, Yes};
-use iris_tools::{Tool, is_shallow};
-use serde_json::Value;
+use iris_tools::is_shallow;
 
 use super::SessionPlace;
 use crate::permissions;
@@ -18,9 +19,10 @@ use crate::permissions;
 /// to say.
 ///
 /// # Errors
-/// `INVALID_REQUEST` for edited arguments that the tool does not take; `FORBIDDEN` with reason
-/// `no_code` for a user who may not have programs run, and `denied_by_rule` when a rule denies what the call touches; `CONFLICT` with reason `not_rememberable`
-/// when no rule could name it, with `tool_gone` when the tool does not exist any more.
+/// `INVALID_REQUEST` with reason `invalid_input` for arguments that the tool does not take; `FORBIDDEN` with
+/// reason `no_code` for a user who may not have programs run, and `denied_by_rule` when a rule denies what
+/// the call touches; `CONFLICT` with reason `not_rememberable` when no rule could name it, and `tool_gone`
+/// when the tool does not exist any more.
 pub(super) async fn prepare(
     place: &SessionPlace,
     session_id: &SessionId,
@@ -44,12 +46,14 @@ pub(super) async fn prepare(
         return Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"));
     }
     let edited = yes.edited.take().map(|(input, _)| input);
-    if let Some(input) = &edited {
-        check_input(place, tool.as_ref(), input)?;
+    let invalid = |message: String| ApiError::invalid(message).reason("invalid_input");
+    if edited.as_ref().is_some_and(|input| !is_shallow(input)) {
+        return Err(invalid("`input` is nested too deeply".to_owned()));
     }
-    let accesses = tool.accesses(edited.as_ref().unwrap_or(&approval.input));
-    let judge = judge_of(place, &approval).await?;
-    let judgement = judge.judge(&accesses);
+    let (tools, judge) = (&place.services.tools, Arc::new(judge_of(place, &approval).await?));
+    let input = edited.as_ref().unwrap_or(&approval.input);
+    let judged = permissions::judged(tools, &tool, input, &judge).await;
+    let (accesses, judgement) = judged.map_err(|error| invalid(error.to_string()))?;
     if let Some(denial) = judgement.denial() {
         return Err(ApiError::new(ErrorCode::Forbidden, denial).reason("denied_by_rule"));
     }
@@ -63,20 +67,8 @@ pub(super) async fn prepare(
     Ok(())
 }
 
-/// Refuses arguments that a model could not have given either.
-fn check_input(place: &SessionPlace, tool: &dyn Tool, input: &Value) -> Result<(), ApiError> {
-    let invalid = |message: String| ApiError::invalid(message).reason("invalid_input");
-    if !is_shallow(input) {
-        return Err(invalid("`input` is nested too deeply".to_owned()));
-    }
-    place.services.tools.validate(tool.name(), input).map_err(|error| invalid(error.to_string()))
-}
-
 /// The rules of the agent that makes the call, for who started its run.
-async fn judge_of(
-    place: &SessionPlace,
-    approval: &Approval,
-) -> Result<iris_agent::permissions::Judge, ApiError> {
+async fn judge_of(place: &SessionPlace, approval: &Approval) -> Result<Judge, ApiError> {
     let (reader, stored) = (&place.project.reader, |error: StoreError| error.to_api());
     let session = reader.session(place.id.clone()).await.map_err(stored)?;
     let run = reader.run(approval.run_id.clone()).await.map_err(stored)?;

@@ -20,7 +20,7 @@ use tokio::time::MissedTickBehavior;
 use crate::Tool;
 use crate::builtin::{object_schema, parse, shown, target};
 use crate::context::{Progress, ToolContext};
-use crate::error::ToolError;
+use crate::error::{Mistake, ToolError};
 use crate::output::ToolOutput;
 
 const NAME: &str = "bash";
@@ -33,6 +33,8 @@ const DESCRIPTION: &str = "Runs a command line with bash in the project's direct
 const TIMEOUT_MS_DEFAULT: u64 = 120_000;
 /// The longest that a model can let a command run, in milliseconds.
 const TIMEOUT_MS_MAX: u64 = 600_000;
+/// Most commands and files of one line.
+const TOUCHED_MAX: usize = 64;
 /// How often those who watch are told how far a command is.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 /// How much of the end of the output they are told, in bytes.
@@ -120,6 +122,20 @@ impl Tool for Bash {
     fn time_limit(&self, input: &Value) -> Option<Duration> {
         let input: Input = parse(NAME, input).ok()?;
         Some(input.timeout() + AFTER_TIMEOUT)
+    }
+
+    /// A person has to read the whole line, and everybody who looks at the session gets all that it touches.
+    fn check(&self, input: &Value) -> Result<(), ToolError> {
+        let Input { command, .. } = parse(NAME, input)?;
+        let touched = iris_shell::read(&command).pieces.len();
+        if touched <= TOUCHED_MAX {
+            return Ok(());
+        }
+        let problem = format!(
+            "has {touched} commands and files, more than {TOUCHED_MAX}: make several calls of it"
+        );
+        let mistakes = vec![Mistake { pointer: "/command".to_owned(), problem }];
+        Err(ToolError::InvalidInput { tool: NAME.to_owned(), mistakes })
     }
 
     /// Each command of the line, and each file that the shell itself opens for it.
@@ -226,12 +242,19 @@ fn below(workdir: &str, path: &str) -> Target {
     }
 }
 
-/// Nothing, unless a rule that a person made says so: a mode that allows everything does not.
+/// Nothing, unless a rule that an administrator made decides so: what a command can reach then is all that
+/// the server can, so neither a mode nor what any member may say opens it.
 fn network(judge: &Judge) -> Network {
     let is_opened = |kind: &str| {
         let judged = judge.judge_one(&Access::of(NETWORK, Target::Text(kind.to_owned())));
-        let by_a_person = judged.rule.is_some_and(|rule| rule.layer >= PermissionLayer::Server);
-        judged.action == PermissionAction::Allow && by_a_person
+        let by_administrator = judged.rule.is_some_and(|rule| match rule.layer {
+            PermissionLayer::Server | PermissionLayer::Project | PermissionLayer::Agent => true,
+            PermissionLayer::Builtin
+            | PermissionLayer::Mode
+            | PermissionLayer::Session
+            | PermissionLayer::Remembered => false,
+        });
+        judged.action == PermissionAction::Allow && by_administrator
     };
     if is_opened("on") {
         Network::On
@@ -274,6 +297,10 @@ fn answer(finished: &Finished, timeout: Duration) -> ToolOutput {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use iris_agent::permissions::{Rule, Rules};
+    use iris_protocol::{PermissionRule, SessionMode};
     use iris_sandbox::Config;
 
     use super::*;
@@ -305,6 +332,43 @@ mod tests {
         assert!(opaque.iter().any(|it| matches!(it.target, Target::Opaque(_))), "{opaque:?}");
         let elsewhere = accesses(json!({ "command": "ls", "workdir": "../x" }));
         assert!(elsewhere.iter().any(|it| matches!(it.target, Target::Outside(_))));
+    }
+
+    #[tokio::test]
+    async fn a_line_of_more_commands_than_a_person_reads_is_refused() {
+        let tool = tool().await;
+        let line = |count: usize| json!({ "command": vec!["true"; count].join(";") });
+        tool.check(&line(TOUCHED_MAX)).unwrap();
+        let refused = tool.check(&line(TOUCHED_MAX + 1)).unwrap_err();
+        assert!(refused.to_string().contains("`/command` has 65 commands and files"), "{refused}");
+    }
+
+    #[test]
+    fn only_rules_of_administrators_open_the_network() {
+        let opened = |layer, permission: &str, pattern: &str| {
+            let rule = PermissionRule {
+                id: None,
+                layer,
+                session_id: None,
+                permission: permission.to_owned(),
+                pattern: pattern.to_owned(),
+                action: PermissionAction::Allow,
+                created_by: None,
+                created_at: None,
+                updated_at: None,
+            };
+            let rules = Rules::new(vec![Rule::new(rule).unwrap()]);
+            network(&Judge::new(SessionMode::Auto, vec![Arc::new(rules)]))
+        };
+        for layer in [PermissionLayer::Server, PermissionLayer::Project, PermissionLayer::Agent] {
+            assert_eq!(opened(layer, "network", "on"), Network::On);
+            assert_eq!(opened(layer, "network", "loopback"), Network::Loopback);
+            assert_eq!(opened(layer, "bash", "*"), Network::Off);
+        }
+        for layer in [PermissionLayer::Session, PermissionLayer::Remembered] {
+            assert_eq!(opened(layer, "network", "*"), Network::Off);
+        }
+        assert_eq!(network(&Judge::new(SessionMode::Auto, vec![])), Network::Off);
     }
 
     #[tokio::test]

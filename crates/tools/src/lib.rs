@@ -45,6 +45,16 @@ pub trait Tool: Send + Sync {
     /// other.
     fn writes(&self) -> bool;
 
+    /// What is wrong with arguments that the schema admits.
+    ///
+    /// # Errors
+    ///
+    /// What the model should read.
+    fn check(&self, input: &Value) -> Result<(), ToolError> {
+        let _ = input;
+        Ok(())
+    }
+
     /// What a call with `input` touches: the permission rules are asked about each of it. A call that
     /// names nothing waits for a person. `input` has been validated.
     fn accesses(&self, input: &Value) -> Vec<Access>;

@@ -94,10 +94,12 @@ impl ToolRegistry {
     ///
     /// # Errors
     ///
-    /// `UnknownTool`, `InvalidInput` with a pointer to each mistake, `InputTooLarge`.
+    /// `UnknownTool`, `InvalidInput` with a pointer to each mistake, `InputTooLarge`, and what the tool
+    /// itself says.
     pub fn validate(&self, name: &str, input: &Value) -> Result<(), ToolError> {
         let entry = self.entry(name).ok_or_else(|| self.unknown(name))?;
-        validate(name, &entry.schema, input)
+        validate(name, &entry.schema, input)?;
+        entry.tool.check(input)
     }
 
     /// What a model is told of the tools `names`, in that order. Unknown names are left out.

@@ -6,7 +6,7 @@ use iris_protocol::{
     QueuedMessage, Room, RunId, RunPage, Session, SessionId, SessionPage, SessionSnapshot,
     limits::PAGE_MAX,
 };
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Params, Row, params};
 
 use super::rows::{self, NumberedRun};
 use super::{queries, questions, retention, todos};
@@ -121,17 +121,39 @@ pub(super) fn approvals(
         Some(cursor) => return Err(StoreError::InvalidCursor { cursor: cursor.to_owned() }),
     };
     let state = column::to_word(&state)?;
-    let mut approvals = match session_id {
+    let (mut approvals, has_more) = match session_id {
         Some(id) => {
             queries::existing_session(conn, id)?;
             let key = params![state, before, limit + 1, id.as_str()];
-            queries::all(conn, APPROVALS_OF_SESSION, key, rows::approval)?
+            first_approvals(conn, APPROVALS_OF_SESSION, key)?
         }
-        None => queries::all(conn, APPROVALS, params![state, before, limit + 1], rows::approval)?,
+        None => first_approvals(conn, APPROVALS, params![state, before, limit + 1])?,
     };
-    let has_more = cut(&mut approvals, limit);
+    let has_more = cut(&mut approvals, limit) || has_more;
     let last = approvals.last().map(|approval: &Approval| approval.id.to_string());
     Ok(ApprovalPage { approvals, next_cursor: last.filter(|_| has_more), has_more })
+}
+
+/// The approvals that a statement finds, up to [`PAGE_BYTES_MAX`] but the first in any case, and whether
+/// there are more.
+fn first_approvals(
+    conn: &Connection,
+    sql: &str,
+    key: impl Params,
+) -> Result<(Vec<Approval>, bool), StoreError> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut found = statement.query(key)?;
+    let (mut approvals, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = found.next()? {
+        for column in ["input", "accesses", "original_input"] {
+            bytes += row.get::<_, Option<String>>(column)?.map_or(0, |text| text.len());
+        }
+        if bytes > PAGE_BYTES_MAX && !approvals.is_empty() {
+            return Ok((approvals, true));
+        }
+        approvals.push(rows::approval(row)?);
+    }
+    Ok((approvals, false))
 }
 
 /// The messages just before the cursor, oldest first: at most `limit` and [`PAGE_BYTES_MAX`]. The

@@ -166,6 +166,30 @@ async fn edited_arguments_are_those_that_run_and_the_models_are_kept() {
 }
 
 #[tokio::test]
+async fn a_page_of_approvals_has_a_bounded_size_and_at_least_one() {
+    let fixture = Fixture::with_run().await;
+    let large = |n: u128| {
+        let NewPart::Tool(mut call) = call(n, ToolState::Waiting) else { unreachable!() };
+        call.input = json!({ "path": "a.txt", "content": "x".repeat(PAGE_BYTES_MAX / 2 + 1) });
+        NewPart::Tool(call)
+    };
+    fixture.write(step(1, 0, (1..=3).map(large).collect())).await.unwrap();
+    let reader = fixture.reader();
+    let (mut cursor, mut calls) = (None, Vec::new());
+    loop {
+        let page = reader.approvals(None, ApprovalState::Pending, 200, cursor).await.unwrap();
+        assert_eq!(page.approvals.len(), 1);
+        calls.push(page.approvals[0].tool_call_id.clone());
+        assert_eq!(page.has_more, page.next_cursor.is_some());
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(calls, [call_id(3), call_id(2), call_id(1)]);
+}
+
+#[tokio::test]
 async fn approvals_are_listed_by_state_and_session_newest_first() {
     let fixture = Fixture::with_run().await;
     let calls = (1..=3).map(|n| call(n, ToolState::Waiting)).collect();
