@@ -11,12 +11,16 @@ use iris_protocol::{
 };
 use iris_store::project::{CreatePermission, DeletePermission, UpdatePermission};
 use iris_store::{Committed, WriteContext};
-use iris_tools::{ToolRegistry, is_shallow};
+use iris_tools::ToolRegistry;
+use tokio::sync::Semaphore;
 
-use super::{Done, Grant, done, stored};
+use super::{Done, Grant, done, internal, stored};
 use crate::permissions::{agent_for, judge, judged, server_rules};
 use crate::project::ProjectHandle;
 use crate::{Node, write};
+
+/// How many calls are explained at once; the others wait. Each may keep a thread busy for a second.
+static EXPLAINING: Semaphore = Semaphore::const_new(2);
 
 /// Groups of tools that rules may name.
 const GROUPS: [&str; 4] = ["read", "edit", "network", "*"];
@@ -52,6 +56,7 @@ pub(super) fn check_parts(permission: Option<&str>, pattern: Option<&str>) -> Re
             | InvalidRule::PatternCharacter
             | InvalidRule::PatternNegated
             | InvalidRule::PatternBraces
+            | InvalidRule::PatternEscape
             | InvalidRule::PatternSyntax(_) => "invalid_pattern",
         };
         ApiError::invalid(error.to_string()).reason(reason)
@@ -79,7 +84,7 @@ pub(super) fn warnings(rule: &PermissionRule, tools: &ToolRegistry) -> Vec<Strin
     warnings
 }
 
-fn answer(node: &Node, changed: Committed<PermissionRule>) -> Result<Done, ApiError> {
+pub(super) fn answer(node: &Node, changed: Committed<PermissionRule>) -> Result<Done, ApiError> {
     let Committed { output: rule, seq, replayed } = changed;
     let warnings = warnings(&rule, &node.services.tools);
     Ok(done(PermissionPayload { rule, warnings })?.at(seq, replayed))
@@ -183,9 +188,6 @@ pub(super) async fn explain(
         ApiError::invalid(tools.unknown(&tool_name).to_string()).reason("unknown_tool")
     })?;
     let invalid = |message: String| ApiError::invalid(message).reason("invalid_input");
-    if !is_shallow(&input) {
-        return Err(invalid("`input` is nested too deeply".to_owned()));
-    }
     let project = grant.project(node).await?;
     let session = match session_id {
         Some(id) => {
@@ -198,6 +200,7 @@ pub(super) async fn explain(
     let agent = agent_for(&project, services, agent.as_deref(), session.as_ref()).await?;
     let judge = judge(&project, services, session.as_ref(), &agent, grant.user_id()?).await;
     let judge = Arc::new(judge.map_err(stored)?);
+    let _turn = EXPLAINING.acquire().await.map_err(internal)?;
     let judged = judged(tools, &tool, &input, &judge).await;
     let (_, judgement) = judged.map_err(|error| invalid(error.to_string()))?;
     done(PermissionVerdict { action: judgement.action, accesses: judgement.accesses })

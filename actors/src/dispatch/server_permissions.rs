@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use iris_protocol::{
-    ApiError, PermissionId, PermissionPage, PermissionPayload, PermissionRule, PermissionSetting,
-    ServerPermissionCreate, ServerPermissionDelete, ServerPermissionUpdate,
+    ApiError, PermissionId, PermissionPage, PermissionSetting, ServerPermissionCreate,
+    ServerPermissionDelete, ServerPermissionUpdate,
 };
 use iris_store::root::{
     CreateServerPermission, DeleteServerPermission, RecordAudit, UpdateServerPermission,
@@ -12,7 +12,7 @@ use iris_store::root::{
 use iris_store::{Command, Committed, WriteContext};
 use serde_json::{Value, json};
 
-use super::permissions::{check_parts, check_setting, warnings};
+use super::permissions::{answer, check_parts, check_setting};
 use super::{Done, Grant, done, internal, stored};
 use crate::supervision::current_request;
 use crate::{Node, write};
@@ -35,12 +35,6 @@ async fn change<C: Command>(
         changed
     });
     changed.await.map_err(internal)?.map_err(stored)
-}
-
-fn answer(node: &Node, changed: Committed<PermissionRule>) -> Result<Done, ApiError> {
-    let Committed { output: rule, seq, replayed } = changed;
-    let warnings = warnings(&rule, &node.services.tools);
-    Ok(done(PermissionPayload { rule, warnings })?.at(seq, replayed))
 }
 
 fn audit(

@@ -10,7 +10,6 @@ use iris_protocol::{
 };
 use iris_store::StoreError;
 use iris_store::project::{NewRule, Yes};
-use iris_tools::is_shallow;
 
 use super::SessionPlace;
 use crate::permissions;
@@ -47,9 +46,6 @@ pub(super) async fn prepare(
     }
     let edited = yes.edited.take().map(|(input, _)| input);
     let invalid = |message: String| ApiError::invalid(message).reason("invalid_input");
-    if edited.as_ref().is_some_and(|input| !is_shallow(input)) {
-        return Err(invalid("`input` is nested too deeply".to_owned()));
-    }
     let (tools, judge) = (&place.services.tools, Arc::new(judge_of(place, &approval).await?));
     let input = edited.as_ref().unwrap_or(&approval.input);
     let judged = permissions::judged(tools, &tool, input, &judge).await;

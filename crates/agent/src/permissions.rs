@@ -11,10 +11,15 @@ mod pattern;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use iris_protocol::{JudgedAccess, PermissionAction, PermissionLayer, PermissionRule, SessionMode};
 
 pub use pattern::{Glob, InvalidRule, PATTERN_BYTES_MAX, PERMISSION_BYTES_MAX, check_permission};
+
+/// How long rules are compared with a call. Ten thousand of them take a millisecond; some can be written
+/// so that each takes as long as this.
+const JUDGING_MAX: Duration = Duration::from_secs(1);
 
 /// What one tool call touches in one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,11 +112,14 @@ impl Rule {
         &self.wire
     }
 
-    fn matches(&self, access: &Access, text: &pattern::Subject<'_>) -> bool {
+    fn may_match(&self, access: &Access, subject: &pattern::Subject<'_>) -> bool {
         let permission = self.wire.permission.as_str();
-        (permission == "*" || access.is(permission)) && self.glob.matches(text)
+        (permission == "*" || access.is(permission)) && self.glob.may_match(subject)
     }
 }
+
+/// The rules could not be compared with a call in time.
+struct OutOfTime;
 
 /// Rules of one or several layers.
 #[derive(Debug, Clone, Default)]
@@ -187,18 +195,25 @@ impl Judge {
         self
     }
 
-    /// Says what may become of a call that touches all of `accesses`.
+    /// Says what may become of a call that touches all of `accesses`. Blocks, for a second at most: what
+    /// could not be compared with the rules until then is denied.
     pub fn judge(&self, accesses: &[Access]) -> Judgement {
-        let accesses: Vec<JudgedAccess> = accesses.iter().map(|it| self.judge_one(it)).collect();
+        let until = Instant::now() + JUDGING_MAX;
+        let accesses: Vec<JudgedAccess> =
+            accesses.iter().map(|it| self.judge_until(it, until)).collect();
         let worst = accesses.iter().map(|it| it.action).max();
         Judgement { action: worst.unwrap_or(PermissionAction::Ask), accesses }
     }
 
     /// Says what may become of one access. The most severe verdict counts: that of this session, or that
-    /// of the sessions that it came from.
+    /// of the sessions that it came from. Blocks as [`judge`](Self::judge).
     pub fn judge_one(&self, access: &Access) -> JudgedAccess {
-        let own = self.judge_alone(access);
-        let parent = self.parent.as_ref().map(|parent| parent.judge_one(access));
+        self.judge_until(access, Instant::now() + JUDGING_MAX)
+    }
+
+    fn judge_until(&self, access: &Access, until: Instant) -> JudgedAccess {
+        let own = self.judge_alone(access, until);
+        let parent = self.parent.as_ref().map(|parent| parent.judge_until(access, until));
         match parent {
             Some(parent) if parent.action > own.action => {
                 let reason = format!("the session that began this one: {}", parent.reason);
@@ -208,7 +223,7 @@ impl Judge {
         }
     }
 
-    fn judge_alone(&self, access: &Access) -> JudgedAccess {
+    fn judge_alone(&self, access: &Access, until: Instant) -> JudgedAccess {
         let judged = |action, rule: Option<&Rule>, reason: &str| JudgedAccess {
             permission: access.permission.to_string(),
             target: access.target.as_str().to_owned(),
@@ -224,8 +239,13 @@ impl Judge {
             let reason = "the session is in the mode `plan`, in which nothing is changed";
             return judged(PermissionAction::Deny, None, reason);
         }
-        let Some(rule) = self.deciding_rule(access) else {
-            return judged(PermissionAction::Ask, None, "no rule names it");
+        let rule = match self.deciding_rule(access, until) {
+            Ok(Some(rule)) => rule,
+            Ok(None) => return judged(PermissionAction::Ask, None, "no rule names it"),
+            Err(OutOfTime) => {
+                let reason = "its rules take too long to compare: make them simpler";
+                return judged(PermissionAction::Deny, None, reason);
+            }
         };
         let is_opaque = matches!(access.target, Target::Opaque(_));
         if is_opaque && rule.wire.action == PermissionAction::Allow {
@@ -237,7 +257,7 @@ impl Judge {
 
     /// The rule that decides about an access by itself: the first `deny`, or the last match of the most
     /// specific layer.
-    fn deciding_rule(&self, access: &Access) -> Option<&Rule> {
+    fn deciding_rule(&self, access: &Access, until: Instant) -> Result<Option<&Rule>, OutOfTime> {
         let subject = pattern::Subject::of(&access.target);
         let layers = [builtin::rules(), builtin::mode_rules(self.mode)];
         let sets = layers.into_iter().chain(self.rules.iter().map(Arc::as_ref));
@@ -245,14 +265,20 @@ impl Judge {
         for rule in sets.flat_map(|rules| &rules.rules) {
             let is_as_specific = deciding.is_none_or(|it| rule.wire.layer >= it.wire.layer);
             let denies = rule.wire.action == PermissionAction::Deny;
-            if (is_as_specific || denies) && rule.matches(access, &subject) {
+            if !(is_as_specific || denies) || !rule.may_match(access, &subject) {
+                continue;
+            }
+            if Instant::now() >= until {
+                return Err(OutOfTime);
+            }
+            if rule.glob.matches(&subject) {
                 if denies {
-                    return Some(rule);
+                    return Ok(Some(rule));
                 }
                 deciding = Some(rule);
             }
         }
-        deciding
+        Ok(deciding)
     }
 }
 

@@ -12,7 +12,7 @@ const SECRETS: [&str; 6] = ["*.env", ".env.*", "*.pem", "*.key", ".netrc", "id_r
 /// What runs commands by itself, or belongs to Iris.
 const PROTECTED: [&str; 2] = [".git", ".iris"];
 /// Permissions that change nothing outside of the conversation.
-const HARMLESS: [&str; 5] = ["read", "todoRead", "todoWrite", "question", "task"];
+const HARMLESS: [&str; 4] = ["read", "todoRead", "todoWrite", "question"];
 
 /// The most general rules.
 pub(super) fn rules() -> &'static Rules {

@@ -20,6 +20,8 @@ pub const PATTERN_BYTES_MAX: usize = 1024;
 pub const PERMISSION_BYTES_MAX: usize = 128;
 /// Most `{` in a pattern: each multiplies what has to be tried.
 const BRACES_MAX: usize = 4;
+/// Most texts that the braces of a pattern may stand for: each of them is tried.
+const ALTERNATIVES_MAX: usize = 32;
 /// Stands for `/` where `/` is a character like any other. No pattern and no checked text holds it.
 const NO_SLASH: &str = "\u{1}";
 /// Characters that may mean something in a pattern.
@@ -42,9 +44,16 @@ pub enum InvalidRule {
     /// A pattern that begins with `!` would match what it does not name.
     #[error("`pattern` must not begin with `!`: write what it matches")]
     PatternNegated,
-    /// The pattern has too many braces.
-    #[error("`pattern` must have at most {BRACES_MAX} `{{`")]
+    /// The pattern has too many braces, or too many alternatives in them.
+    #[error(
+        "`pattern` must have at most {BRACES_MAX} `{{` that stand for at most {ALTERNATIVES_MAX} texts"
+    )]
     PatternBraces,
+    /// The pattern has a backslash before a character that means nothing.
+    #[error(
+        "`pattern` must not have `\\` before a letter or a digit: they mean nothing by themselves"
+    )]
+    PatternEscape,
     /// The pattern is no glob.
     #[error("`pattern` is no glob: {0}")]
     PatternSyntax(String),
@@ -144,7 +153,11 @@ impl Glob {
         if pattern.starts_with('!') {
             return Err(InvalidRule::PatternNegated);
         }
-        if pattern.matches('{').count() > BRACES_MAX {
+        if has_meaningless_escape(pattern) {
+            return Err(InvalidRule::PatternEscape);
+        }
+        let (braces, commas) = (unescaped(pattern, '{'), unescaped(pattern, ','));
+        if braces > BRACES_MAX || alternatives(braces, commas) > ALTERNATIVES_MAX {
             return Err(InvalidRule::PatternBraces);
         }
         validate(pattern).map_err(|error| InvalidRule::PatternSyntax(error.to_string()))?;
@@ -170,8 +183,13 @@ impl Glob {
         })
     }
 
+    /// Whether it is worth to compare it with all of the subject, at little cost.
+    pub(super) fn may_match(&self, subject: &Subject<'_>) -> bool {
+        self.signature.is_within(subject.signature)
+    }
+
     pub(super) fn matches(&self, subject: &Subject<'_>) -> bool {
-        self.signature.is_within(subject.signature) && self.matches_all(&subject.kind)
+        self.may_match(subject) && self.matches_all(&subject.kind)
     }
 
     /// Compares all of the pattern with all of the subject.
@@ -191,6 +209,31 @@ impl Glob {
             }
         }
     }
+}
+
+/// The characters of a pattern, each with whether a backslash stands before it.
+fn characters(pattern: &str) -> impl Iterator<Item = (char, bool)> {
+    let mut characters = pattern.chars();
+    std::iter::from_fn(move || match characters.next()? {
+        '\\' => characters.next().map(|character| (character, true)),
+        character => Some((character, false)),
+    })
+}
+
+/// The library takes some escaped letters for control characters, which nothing here is.
+fn has_meaningless_escape(pattern: &str) -> bool {
+    characters(pattern).any(|(character, is_escaped)| is_escaped && character.is_alphanumeric())
+}
+
+fn unescaped(pattern: &str, wanted: char) -> usize {
+    characters(pattern).filter(|&it| it == (wanted, false)).count()
+}
+
+/// No fewer than the texts that so many groups with so many commas stand for: they are most when the commas
+/// are spread evenly over the groups.
+fn alternatives(braces: usize, commas: usize) -> usize {
+    let of_group = commas.div_ceil(braces.max(1)) + 1;
+    (0..braces).fold(1, |texts: usize, _| texts.saturating_mul(of_group))
 }
 
 /// The directories that a path is in, without the project's own.
@@ -279,6 +322,15 @@ mod tests {
             assert_eq!(refused(negated), InvalidRule::PatternNegated, "{negated}");
         }
         assert_eq!(refused("{a}{b}{c}{d}{e}"), InvalidRule::PatternBraces);
+        // Each of the alternatives of each group would be tried with each of the others.
+        let group = format!("{{{}}}", ",".repeat(252));
+        assert_eq!(refused(&group), InvalidRule::PatternBraces);
+        assert_eq!(refused(&format!("{}x", group.repeat(4))), InvalidRule::PatternBraces);
+        assert_eq!(refused("{a,{b,{c,{d,e,f,g,h}}}}"), InvalidRule::PatternBraces);
+        assert_eq!(refused(r"\rm *"), InvalidRule::PatternEscape);
+        assert!(text(r"\\rm", r"\rm") && text("a,b,c,{d,e}", "a,b,c,e"));
+        Glob::new(&format!("*.{{{}}}", ["x"; ALTERNATIVES_MAX].join(","))).unwrap();
+        Glob::new("{a,b}{c,d}{e,f}{g,h}").unwrap();
         for syntax in ["a[", "a{b", "a\\"] {
             assert!(matches!(refused(syntax), InvalidRule::PatternSyntax(_)), "{syntax}");
         }
