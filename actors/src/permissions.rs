@@ -22,7 +22,7 @@ use crate::Services;
 use crate::agents::{DEFAULT_AGENT, find_agent};
 use crate::project::ProjectHandle;
 
-/// Most sessions above a session that its rights are looked up in; sub-agents nest less deeply.
+/// Most sessions above a session; more cannot be told from a circle.
 const PARENTS_MAX: usize = 8;
 
 /// A value that is read once and kept until it is outdated.
@@ -172,9 +172,10 @@ pub(crate) async fn judge(
     let rules = project.rules.get(load).await?;
     // From the session itself up to the one that everything began with.
     let mut family = vec![(session.cloned(), agent.clone())];
-    while let Some((Some(Session { parent_id: Some(id), .. }), _)) = family.last()
-        && family.len() <= PARENTS_MAX
-    {
+    while let Some((Some(Session { parent_id: Some(id), .. }), _)) = family.last() {
+        if family.len() > PARENTS_MAX {
+            return Err(StoreError::internal("a session has too many above it"));
+        }
         let parent = project.reader.session(id.clone()).await?;
         let parent = parent.ok_or(StoreError::NotFound { what: "session" })?;
         let found = find_agent(project, &services.tools, &parent.agent).await?;
@@ -239,11 +240,8 @@ pub(crate) async fn judged(
 }
 
 /// Whether a user may have programs run on the server.
-pub(crate) async fn may_run_code(
-    project: &ProjectHandle,
-    user_id: &UserId,
-) -> Result<bool, StoreError> {
-    let user = project.root.user(user_id).await?;
+pub(crate) async fn may_run_code(root: &RootReader, user_id: &UserId) -> Result<bool, StoreError> {
+    let user = root.user(user_id).await?;
     Ok(user.is_some_and(|user| user.can_execute_code))
 }
 

@@ -9,7 +9,7 @@ use iris_store::project::{CreateAgent, DeleteAgent, UpdateAgent};
 use iris_store::{Committed, WriteContext};
 use iris_tools::ToolRegistry;
 
-use super::permissions::check_setting;
+use super::permissions::{check_code, check_setting};
 use super::{Done, Grant, check_length, check_model, done, stored};
 use crate::agents::{DEFAULT_AGENT, builtin_agent, find_agent};
 use crate::{Node, write};
@@ -75,6 +75,7 @@ pub(super) async fn create(
     check_tools(registry, &tools)?;
     let permissions = request.permissions.unwrap_or_default();
     check_settings(&permissions)?;
+    check_code(node, grant, &permissions).await?;
     let command = CreateAgent {
         id: AgentId::from_bits(node.services.ids.next_bits()),
         name: request.name,
@@ -106,7 +107,9 @@ pub(super) async fn update(
     check_length("prompt", request.prompt.as_deref().unwrap_or_default(), PROMPT_BYTES_MAX)?;
     check_model(request.model.as_ref())?;
     check_tools(registry, request.tools.as_deref().unwrap_or_default())?;
-    check_settings(request.permissions.as_deref().unwrap_or_default())?;
+    let permissions = request.permissions.as_deref().unwrap_or_default();
+    check_settings(permissions)?;
+    check_code(node, grant, permissions).await?;
     let command = UpdateAgent {
         name: request.name,
         prompt: request.prompt,

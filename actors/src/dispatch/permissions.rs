@@ -15,7 +15,7 @@ use iris_tools::ToolRegistry;
 use tokio::sync::Semaphore;
 
 use super::{Done, Grant, done, internal, stored};
-use crate::permissions::{agent_for, judge, judged, server_rules};
+use crate::permissions::{agent_for, judge, judged, may_run_code, server_rules};
 use crate::project::ProjectHandle;
 use crate::{Node, write};
 
@@ -61,6 +61,27 @@ pub(super) fn check_parts(permission: Option<&str>, pattern: Option<&str>) -> Re
         };
         ApiError::invalid(error.to_string()).reason(reason)
     })
+}
+
+/// Refuses rules by which programs would run without a question that `grant` may not agree to.
+pub(super) async fn check_code(
+    node: &Node,
+    grant: &Grant,
+    settings: &[PermissionSetting],
+) -> Result<(), ApiError> {
+    let tools = &node.services.tools;
+    let runs_code = |setting: &PermissionSetting| {
+        let permission = setting.permission.as_str();
+        setting.action == PermissionAction::Allow
+            && (permission == "*" || tools.get(permission).is_some_and(|tool| tool.runs_code()))
+    };
+    if !settings.iter().any(runs_code)
+        || may_run_code(&node.root_reader, grant.user_id()?).await.map_err(stored)?
+    {
+        return Ok(());
+    }
+    let message = "you may not have programs run on this server, nor make a rule that has them run";
+    Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"))
 }
 
 /// What whoever made a rule may not have meant.
@@ -122,6 +143,7 @@ pub(super) async fn create(
     if session_id.is_none() {
         require_admin(node, grant, "make a rule for all of it").await?;
     }
+    check_code(node, grant, std::slice::from_ref(&setting)).await?;
     let command = CreatePermission {
         id: PermissionId::from_bits(node.services.ids.next_bits()),
         session_id,
@@ -133,19 +155,19 @@ pub(super) async fn create(
     answer(node, write(&project.address, command, context).await.map_err(stored)?)
 }
 
-/// Refuses to touch a rule of the whole project for those who are no administrators of it. Whether there
-/// is such a rule is for the command to say: it may be a repeat.
-async fn may_change(
+/// A rule that is about to be changed, unless it is one of the whole project and the caller no administrator
+/// of it. Whether there is such a rule is for the command to say: it may be a repeat.
+async fn changeable(
     node: &Node,
     grant: &Grant,
     project: &ProjectHandle,
     id: &PermissionId,
-) -> Result<(), ApiError> {
+) -> Result<Option<PermissionRule>, ApiError> {
     let found = project.reader.permission(id.clone()).await.map_err(stored)?;
-    if found.is_some_and(|rule| rule.session_id.is_none()) {
+    if found.as_ref().is_some_and(|rule| rule.session_id.is_none()) {
         require_admin(node, grant, "change a rule of all of it").await?;
     }
-    Ok(())
+    Ok(found)
 }
 
 pub(super) async fn update(
@@ -157,7 +179,19 @@ pub(super) async fn update(
     let PermissionUpdate { permission_id: id, permission, pattern, action } = request;
     check_parts(permission.as_deref(), pattern.as_deref())?;
     let project = grant.project(node).await?;
-    may_change(node, grant, &project, &id).await?;
+    // All three parts are written, so that what was looked at is what counts then.
+    let (permission, pattern, action) = match changeable(node, grant, &project, &id).await? {
+        Some(rule) => {
+            let setting = PermissionSetting {
+                permission: permission.unwrap_or(rule.permission),
+                pattern: pattern.unwrap_or(rule.pattern),
+                action: action.unwrap_or(rule.action),
+            };
+            check_code(node, grant, std::slice::from_ref(&setting)).await?;
+            (Some(setting.permission), Some(setting.pattern), Some(setting.action))
+        }
+        None => (permission, pattern, action),
+    };
     let (by, at) = (grant.user_id()?.clone(), node.services.clock.now_ms());
     let command = UpdatePermission { id, permission, pattern, action, by, at };
     answer(node, write(&project.address, command, context).await.map_err(stored)?)
@@ -170,7 +204,7 @@ pub(super) async fn delete(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let (id, project) = (request.permission_id, grant.project(node).await?);
-    may_change(node, grant, &project, &id).await?;
+    changeable(node, grant, &project, &id).await?;
     let (by, at) = (grant.user_id()?.clone(), node.services.clock.now_ms());
     let command = DeletePermission { id, by, at };
     let deleted = write(&project.address, command, context).await.map_err(stored)?;

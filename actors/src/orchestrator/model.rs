@@ -10,15 +10,19 @@ use futures_util::stream::{self, BoxStream};
 use iris_agent::permissions::{Access, Judge, Judgement};
 use iris_agent::{ApprovalRequest, Input, Prompt, Verdict, Wait, prompt_messages};
 use iris_llm::{ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
-use iris_protocol::{Agent, ApiError, ErrorCode, PermissionAction, Remember, StreamKind, UserId};
+use iris_protocol::{
+    Agent, ApiError, ApprovalState, ErrorCode, PermissionAction, Remember, StreamKind, ToolCallId,
+    UserId,
+};
 use iris_store::StoreError;
 use iris_tools::{Tool, ToolError, is_shallow};
 use serde_json::Value;
 use tracing::{Instrument, Span};
 
 use super::{Assignment, Orchestrator};
+use crate::agents::find_agent;
 use crate::permissions;
-use crate::session::SessionPlace;
+use crate::session::{SessionPlace, may_start, starter_lost_access};
 use crate::supervision::Work;
 
 /// How long a model may say nothing before the orchestrator counts as stuck. Providers give up sooner.
@@ -88,8 +92,11 @@ impl Orchestrator {
         let Some(answerer) = &self.answerer else { return stream::empty().boxed() };
         let place = self.assignment.place.clone();
         let (agent, model) = (answerer.agent.clone(), answerer.model.clone());
-        let run_id = self.run_id();
+        let (run_id, starter) = (self.run_id(), self.assignment.run.started_by.clone());
         let opened = async move {
+            if !may_start(&place, &starter).await.map_err(|error| error.to_api())? {
+                return Err(starter_lost_access());
+            }
             let history = place.project.reader.history(place.id.clone(), run_id).await;
             let history = history.map_err(|error| error.to_api())?;
             let messages = prompt_messages(&history);
@@ -167,13 +174,15 @@ impl Caller {
         Self { place, agent, starter }
     }
 
-    /// The rules as they are now.
+    /// The rules as they are now; those of the agent as they were last when it is deleted.
     pub(super) async fn judge(&self) -> Result<Judge, StoreError> {
         let place = &self.place;
         let session = place.project.reader.session(place.id.clone()).await?;
         let session = session.ok_or(StoreError::NotFound { what: "session" })?;
         let (project, services) = (&place.project, &place.services);
-        permissions::judge(project, services, Some(&session), &self.agent, &self.starter).await
+        let agent = find_agent(project, &services.tools, &self.agent.name).await?;
+        let agent = agent.as_ref().unwrap_or(&self.agent);
+        permissions::judge(project, services, Some(&session), agent, &self.starter).await
     }
 
     /// What a call touches, and what the rules say of it.
@@ -186,9 +195,26 @@ impl Caller {
         permissions::judged(&self.place.services.tools, tool, input, judge).await
     }
 
-    /// Whether the run's starter may have programs run.
-    pub(super) async fn may_run_code(&self) -> Result<bool, StoreError> {
-        permissions::may_run_code(&self.place.project, &self.starter).await
+    /// Why the run's starter may not use that tool, whatever rules say: the right to it, or to the project,
+    /// may have been taken away since.
+    pub(super) async fn lacking_right(
+        &self,
+        tool: &dyn Tool,
+    ) -> Result<Option<&'static str>, StoreError> {
+        if !may_start(&self.place, &self.starter).await? {
+            return Ok(Some(NO_ACCESS));
+        }
+        let root = &self.place.project.root;
+        let lacks_code =
+            tool.runs_code() && !permissions::may_run_code(root, &self.starter).await?;
+        Ok(lacks_code.then_some(NO_CODE))
+    }
+
+    /// Whether a person said yes to a call.
+    pub(super) async fn is_approved(&self, call_id: &ToolCallId) -> Result<bool, StoreError> {
+        let place = &self.place;
+        let found = place.project.reader.approval(place.id.clone(), call_id.clone()).await?;
+        Ok(found.is_some_and(|approval| approval.state == ApprovalState::Approved))
     }
 
     /// A call runs when it is whole, its tool is one of the agent's, its arguments fit and the rules
@@ -232,8 +258,8 @@ impl Caller {
         if let Some(error) = tool.unavailable() {
             return Ok(Verdict::Refuse(error.to_string()));
         }
-        if tool.runs_code() && !self.may_run_code().await? {
-            return Ok(Verdict::Deny(NO_CODE.to_owned()));
+        if let Some(lacking) = self.lacking_right(tool.as_ref()).await? {
+            return Ok(Verdict::Deny(lacking.to_owned()));
         }
         let judge = Arc::new(self.judge().await?);
         let judged = self.judged(&tool, input, &judge).await;
@@ -257,8 +283,10 @@ impl Caller {
     }
 }
 
+/// What the model reads of a call for somebody who may not work in the project any more.
+const NO_ACCESS: &str = "who started this run may not work in this project any more";
 /// What the model reads of a call that would run a program for somebody who may not.
-pub(super) const NO_CODE: &str = "who started this run may not have programs run on this server";
+const NO_CODE: &str = "who started this run may not have programs run on this server";
 
 /// What a person is asked about a call. What no rule can name is not to be remembered.
 fn request(

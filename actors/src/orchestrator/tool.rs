@@ -16,7 +16,7 @@ use serde_json::Value;
 use tracing::Instrument;
 
 use super::Orchestrator;
-use super::model::{Caller, NO_CODE};
+use super::model::Caller;
 use super::todos::SessionTodos;
 use crate::project::ToolProgress;
 
@@ -69,6 +69,7 @@ impl Orchestrator {
             tool.call_id = call_id.as_str(),
         );
         let (vitals, storage) = (Arc::clone(&self.vitals), services.storage.clone());
+        let id = call_id.clone();
         let (reader, quotas) =
             (self.assignment.place.project.reader.clone(), services.settings.quotas);
         let running = async move {
@@ -85,7 +86,7 @@ impl Orchestrator {
             if writing.is_some() {
                 storage.has_space().await;
             }
-            let judge = match admitted(&caller, &workspace, &tool, &input).await {
+            let judge = match admitted(&caller, &workspace, &tool, &id, &input).await {
                 Ok(judge) => judge,
                 Err(error) => return ToolOutcome::Failed { error },
             };
@@ -139,27 +140,32 @@ impl Orchestrator {
     }
 }
 
-/// Looks at the rules again right before a tool starts: one that denies the call may have been made since
-/// it was judged, a right taken away, and the paths that it names may be links. Gives the judge for the
-/// call, or what the model reads.
+/// Looks at rights and rules again right before a tool starts: they may have changed since the call was
+/// judged, and the paths that it names may be links. Gives the judge for the call, or what the model reads.
 async fn admitted(
     caller: &Caller,
     workspace: &Workspace,
     tool: &Arc<dyn Tool>,
+    call_id: &ToolCallId,
     input: &Value,
 ) -> Result<Arc<Judge>, String> {
     let unknown = |error: StoreError| {
         tracing::error!(%error, "the permission rules could not be read");
         "the permission rules could not be read".to_owned()
     };
-    if tool.runs_code() && !caller.may_run_code().await.map_err(unknown)? {
-        return Err(NO_CODE.to_owned());
+    if let Some(lacking) = caller.lacking_right(tool.as_ref()).await.map_err(unknown)? {
+        return Err(lacking.to_owned());
     }
     let judge = Arc::new(caller.judge().await.map_err(unknown)?);
     let judged = caller.judged(tool, input, &judge).await;
     let (accesses, judgement) = judged.map_err(|error| error.to_string())?;
-    if let Some(denial) = judgement.denial() {
-        return Err(denial);
+    match judgement.action {
+        PermissionAction::Allow => {}
+        PermissionAction::Ask if caller.is_approved(call_id).await.map_err(unknown)? => {}
+        PermissionAction::Ask => {
+            return Err("the rules changed and now ask about this call: make it again".to_owned());
+        }
+        PermissionAction::Deny => return Err(judgement.denial().unwrap_or_default()),
     }
     let linked = {
         let workspace = workspace.clone();

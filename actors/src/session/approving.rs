@@ -39,7 +39,7 @@ pub(super) async fn prepare(
         return Err(ApiError::new(ErrorCode::Conflict, message).reason("tool_gone"));
     };
     if let (true, Some(by)) = (tool.runs_code(), by)
-        && !permissions::may_run_code(&place.project, by).await.map_err(|e| e.to_api())?
+        && !permissions::may_run_code(&place.project.root, by).await.map_err(|e| e.to_api())?
     {
         let message = "you may not have programs run on this server";
         return Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"));

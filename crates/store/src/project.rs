@@ -53,7 +53,8 @@ pub use log::PublishOutbox;
 pub use messages::{AcceptMessage, AcceptedMessage};
 pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
 pub use permissions::{
-    CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, UpdatePermission,
+    CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, PERMISSIONS_OF_SESSION_MAX,
+    PERMISSIONS_OF_SESSIONS_MAX, UpdatePermission,
 };
 pub use questions::{NewQuestion, Reply, ResolveQuestion};
 pub use quotas::{ProjectUsage, Quotas};

@@ -26,8 +26,8 @@ use crate::output::ToolOutput;
 const NAME: &str = "bash";
 /// The permission by which rules open the network to commands, for `loopback` or `on`.
 const NETWORK: &str = "network";
-const DESCRIPTION: &str = "Runs a command line with bash in the project's directory, without a network, without a \
-         terminal and without input. Prefer `read`, `list`, `glob`, `grep` and `edit` for files. Write \
+const DESCRIPTION: &str = "Runs a command line with bash in the project's directory, without a network unless \
+         a rule opens one, without a terminal and without input. Prefer `read`, `list`, `glob`, `grep` and `edit` for files. Write \
          each command out: variables, wildcards and substitutions have to be approved each time.";
 /// How long a command may run unless the model says otherwise, in milliseconds.
 const TIMEOUT_MS_DEFAULT: u64 = 120_000;
@@ -138,7 +138,8 @@ impl Tool for Bash {
         Err(ToolError::InvalidInput { tool: NAME.to_owned(), mistakes })
     }
 
-    /// Each command of the line, and each file that the shell itself opens for it.
+    /// Each command of the line, and each file that the shell itself opens for it; and, as if it went there
+    /// itself, the directory that it starts in: there the same words may be another program.
     fn accesses(&self, input: &Value) -> Vec<Access> {
         let Ok(Input { command, workdir, .. }) = parse(NAME, input) else { return Vec::new() };
         let workdir = workdir.unwrap_or_else(|| ".".to_owned());
@@ -147,8 +148,14 @@ impl Tool for Bash {
             .into_iter()
             .map(|piece| access(piece, &workdir))
             .collect();
-        if let outside @ Target::Outside(_) = target(&workdir) {
-            accesses.push(Access::of(NAME, outside));
+        match target(&workdir) {
+            Target::Path(path) if path == "." => {}
+            Target::Path(path) => {
+                accesses.push(Access::of(NAME, Target::Text(format!("cd {path}"))));
+            }
+            outside @ (Target::Outside(_) | Target::Text(_) | Target::Opaque(_)) => {
+                accesses.push(Access::of(NAME, outside));
+            }
         }
         accesses
     }
@@ -266,24 +273,20 @@ fn network(judge: &Judge) -> Network {
 }
 
 fn answer(finished: &Finished, timeout: Duration) -> ToolOutput {
-    let ended = match finished.status {
-        Status::Exited(code) => format!("(exit code {code})"),
-        Status::Signalled(signal) => format!("(ended by signal {signal})"),
-        Status::TimedOut => {
-            format!(
-                "(ended after {} ms, its timeout; nothing of it runs any more)",
-                timeout.as_millis()
-            )
+    let (status, code, ended) = match finished.status {
+        Status::Exited(code) => ("exited", Some(code), format!("(exit code {code})")),
+        Status::Signalled(signal) => {
+            ("signalled", Some(signal), format!("(ended by signal {signal})"))
         }
-        Status::Cancelled => "(cancelled)".to_owned(),
+        Status::TimedOut => {
+            let timeout = timeout.as_millis();
+            let ended =
+                format!("(ended after {timeout} ms, its timeout; nothing of it runs any more)");
+            ("timedOut", None, ended)
+        }
+        Status::Cancelled => ("cancelled", None, "(cancelled)".to_owned()),
     };
     let text = finished.output.text();
-    let (status, code) = match finished.status {
-        Status::Exited(code) => ("exited", Some(code)),
-        Status::Signalled(signal) => ("signalled", Some(signal)),
-        Status::TimedOut => ("timedOut", None),
-        Status::Cancelled => ("cancelled", None),
-    };
     let metadata = json!({
         "status": status,
         "code": code,
@@ -324,12 +327,15 @@ mod tests {
                 command("rm -rf x"),
                 Access::of("edit", path("sub/out")),
                 Access::of("read", path("sub/in")),
+                command("cd sub"),
             ]
         );
         let outside = |it: &str| Access::of("edit", Target::Outside(it.to_owned()));
         assert!(accesses(json!({ "command": "echo a > /etc/x" })).contains(&outside("/etc/x")));
         let opaque = accesses(json!({ "command": "$X push" }));
         assert!(opaque.iter().any(|it| matches!(it.target, Target::Opaque(_))), "{opaque:?}");
+        let here = accesses(json!({ "command": "ls", "workdir": "./" }));
+        assert_eq!(here, [command("ls")]);
         let elsewhere = accesses(json!({ "command": "ls", "workdir": "../x" }));
         assert!(elsewhere.iter().any(|it| matches!(it.target, Target::Outside(_))));
     }

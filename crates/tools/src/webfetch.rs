@@ -86,7 +86,7 @@ impl Tool for Webfetch {
     fn accesses(&self, input: &Value) -> Vec<Access> {
         let url = input.get("url").and_then(Value::as_str).unwrap_or_default();
         let target = match parse_url(url) {
-            Ok(url) => Target::Text(url.host_str().unwrap_or_default().to_owned()),
+            Ok(url) => host(&url),
             Err(_) => Target::Opaque(url.to_owned()),
         };
         vec![Access::of(NAME, target)]
@@ -128,8 +128,13 @@ impl Tool for Webfetch {
 
 /// Whether the rules let the tool go to a host without a question.
 fn may_fetch(judge: &Judge, url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().to_owned();
-    judge.judge_one(&Access::of(NAME, Target::Text(host))).action == PermissionAction::Allow
+    judge.judge_one(&Access::of(NAME, host(url))).action == PermissionAction::Allow
+}
+
+/// What rules are asked about. With a dot at its end a name means the same.
+fn host(url: &Url) -> Target {
+    let host = url.host_str().unwrap_or_default();
+    Target::Text(host.trim_end_matches('.').to_owned())
 }
 
 fn accepted(format: Format) -> &'static str {

@@ -5,7 +5,7 @@ use iris_protocol::{
     Event, PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting,
     SessionId, UserId,
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::{log, queries, rows};
 use crate::column::to_word;
@@ -13,6 +13,10 @@ use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Most rules of one project, those of its sessions and remembered answers included.
 pub const PERMISSIONS_MAX: u64 = 10_000;
+/// Most of them that are about sessions, which members make; the others stay for those of the project.
+pub const PERMISSIONS_OF_SESSIONS_MAX: u64 = 9_000;
+/// Most rules of one session, its remembered answers included.
+pub const PERMISSIONS_OF_SESSION_MAX: u64 = 500;
 
 /// All rules, in the order in which those of one layer count.
 const ALL: &str = "SELECT * FROM permissions ORDER BY id";
@@ -20,7 +24,7 @@ const ALL: &str = "SELECT * FROM permissions ORDER BY id";
 /// Makes a rule. Answers it.
 ///
 /// Fails with `NotFound` (session), or `Conflict`: `too_many_permissions` when there are
-/// [`PERMISSIONS_MAX`].
+/// [`PERMISSIONS_MAX`], [`PERMISSIONS_OF_SESSIONS_MAX`] or [`PERMISSIONS_OF_SESSION_MAX`].
 #[derive(Debug, Clone)]
 pub struct CreatePermission {
     /// A new id.
@@ -37,6 +41,18 @@ pub struct CreatePermission {
 
 impl Command for CreatePermission {
     type Output = PermissionRule;
+
+    /// A full disk keeps no administrator from forbidding something.
+    fn when_full(&self) -> WhenFull {
+        match self.setting.action {
+            PermissionAction::Ask | PermissionAction::Deny if self.session_id.is_none() => {
+                WhenFull::Allow
+            }
+            PermissionAction::Ask | PermissionAction::Deny | PermissionAction::Allow => {
+                WhenFull::Refuse
+            }
+        }
+    }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<PermissionRule, StoreError> {
         if let Some(id) = &self.session_id {
@@ -57,6 +73,27 @@ impl Command for CreatePermission {
     }
 }
 
+/// Refuses one rule more than there may be, of that session or of the project.
+fn check_count(conn: &Connection, session_id: Option<&SessionId>) -> Result<(), StoreError> {
+    let sql = "SELECT count(*), count(session_id), count(*) FILTER (WHERE session_id = ?1)
+               FROM permissions";
+    let session = session_id.map(SessionId::as_str);
+    let counted = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let (all, of_sessions, of_session): (u64, u64, u64) =
+        queries::one(conn, sql, [session], counted)?;
+    let (what, limit) = if all >= PERMISSIONS_MAX {
+        ("project has", PERMISSIONS_MAX)
+    } else if session.is_some() && of_sessions >= PERMISSIONS_OF_SESSIONS_MAX {
+        ("sessions of the project have", PERMISSIONS_OF_SESSIONS_MAX)
+    } else if session.is_some() && of_session >= PERMISSIONS_OF_SESSION_MAX {
+        ("session has", PERMISSIONS_OF_SESSION_MAX)
+    } else {
+        return Ok(());
+    };
+    let message = format!("the {what} {limit} permission rules already");
+    Err(StoreError::conflict("too_many_permissions", message))
+}
+
 /// A rule that is about to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRule {
@@ -75,12 +112,7 @@ pub(super) fn add(
     by: &UserId,
     at: i64,
 ) -> Result<PermissionRule, StoreError> {
-    let count = "SELECT count(*) FROM permissions";
-    let count: u64 = queries::one(tx.conn(), count, [], |row| row.get(0))?;
-    if count >= PERMISSIONS_MAX {
-        let message = format!("the project has {PERMISSIONS_MAX} permission rules already");
-        return Err(StoreError::conflict("too_many_permissions", message));
-    }
+    check_count(tx.conn(), session_id)?;
     let PermissionSetting { permission, pattern, action } = new.setting;
     let sql =
         "INSERT INTO permissions (id, layer, session_id, permission, pattern, action, created_by,

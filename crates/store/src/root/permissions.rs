@@ -28,6 +28,14 @@ pub struct CreateServerPermission {
 impl Command for CreateServerPermission {
     type Output = PermissionRule;
 
+    /// A full disk keeps nobody from forbidding something.
+    fn when_full(&self) -> WhenFull {
+        match self.setting.action {
+            PermissionAction::Ask | PermissionAction::Deny => WhenFull::Allow,
+            PermissionAction::Allow => WhenFull::Refuse,
+        }
+    }
+
     fn run(self, tx: &mut WriteTx<'_>) -> Result<PermissionRule, StoreError> {
         let count = "SELECT count(*) FROM permissions";
         let count: u64 = tx.conn().prepare_cached(count)?.query_row([], |row| row.get(0))?;

@@ -2,6 +2,7 @@
 
 use iris_protocol::*;
 use iris_store::project::*;
+use iris_store::{Command, WhenFull};
 use serde_json::json;
 
 use crate::fixture::*;
@@ -82,17 +83,47 @@ async fn the_rules_of_a_session_end_with_it() {
     assert_eq!(fixture.reader().permissions().await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn a_project_has_a_bounded_number_of_rules() {
-    let fixture = Fixture::new();
+#[test]
+fn a_full_disk_keeps_no_administrator_from_forbidding_something() {
+    let full = |session_id, action| {
+        let setting = setting("a", action);
+        CreatePermission { setting, ..create(1, session_id) }.when_full()
+    };
+    assert_eq!(full(None, PermissionAction::Deny), WhenFull::Allow);
+    assert_eq!(full(None, PermissionAction::Ask), WhenFull::Allow);
+    assert_eq!(full(None, PermissionAction::Allow), WhenFull::Refuse);
+    assert_eq!(full(Some(session_id()), PermissionAction::Deny), WhenFull::Refuse);
+}
+
+async fn make(fixture: &Fixture, ids: std::ops::Range<u64>, session_id: Option<SessionId>) {
+    let ids: Vec<u64> = ids.collect();
     // As many at once as may wait for the writer.
-    let ids: Vec<u128> = (0..u128::from(PERMISSIONS_MAX)).collect();
     for some in ids.chunks(1_000) {
-        let rules = some.iter().map(|n| fixture.write(create(*n, None)));
+        let rules = some.iter().map(|n| fixture.write(create((*n).into(), session_id.clone())));
         futures_util::future::try_join_all(rules).await.unwrap();
     }
-    let refusal = fixture.refusal(create(u128::from(PERMISSIONS_MAX), None)).await;
-    assert_eq!(refusal, (ErrorCode::Conflict, "too_many_permissions".into()));
+}
+
+#[tokio::test]
+async fn a_session_and_all_sessions_and_a_project_have_a_bounded_number_of_rules() {
+    let fixture = Fixture::new();
+    let sessions = PERMISSIONS_OF_SESSIONS_MAX / PERMISSIONS_OF_SESSION_MAX;
+    let nth = |n: u64| SessionId::from_bits(n.into());
+    for n in 0..=sessions {
+        fixture.write(create_session(n.into())).await.unwrap();
+    }
+    let too_many = (ErrorCode::Conflict, "too_many_permissions".to_owned());
+    let another = |session_id| create(PERMISSIONS_MAX.into(), session_id);
+    let of_session = PERMISSIONS_OF_SESSION_MAX;
+    make(&fixture, 0..of_session, Some(nth(0))).await;
+    assert_eq!(fixture.refusal(another(Some(nth(0)))).await, too_many);
+    for n in 1..sessions {
+        make(&fixture, n * of_session..(n + 1) * of_session, Some(nth(n))).await;
+    }
+    // What members make leaves room for what administrators make.
+    assert_eq!(fixture.refusal(another(Some(nth(sessions)))).await, too_many);
+    make(&fixture, PERMISSIONS_OF_SESSIONS_MAX..PERMISSIONS_MAX, None).await;
+    assert_eq!(fixture.refusal(another(None)).await, too_many);
 }
 
 #[tokio::test]
