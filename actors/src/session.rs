@@ -511,7 +511,7 @@ impl Session {
 fn holds_started_calls(answer: &Message) -> bool {
     answer.parts.iter().any(|part| match part {
         Part::Tool(call) => matches!(call.state, ToolState::Running | ToolState::Pending),
-        Part::Text { .. } | Part::Reasoning { .. } | Part::Step { .. } => false,
+        Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => false,
     })
 }
 

@@ -77,7 +77,8 @@ pub fn prompt_messages(history: &[Message]) -> Vec<PromptMessage> {
     let mut messages = Vec::new();
     for message in history {
         match message.role {
-            MessageRole::User => push_user(message, &mut messages),
+            // Models know the server's words as somebody else's than their own, no more.
+            MessageRole::User | MessageRole::System => push_user(message, &mut messages),
             MessageRole::Assistant => push_answer(message, &mut messages),
         }
     }
@@ -110,6 +111,8 @@ fn push_answer(message: &Message, messages: &mut Vec<PromptMessage>) {
             Part::Reasoning { interrupted: true, .. } => {}
             Part::Reasoning { text, .. } => step.reasoning.push_str(text),
             Part::Tool(call) => step.calls.push(call),
+            // The result of its call says what the model needs to know.
+            Part::Subtask(_) => {}
             Part::Step { .. } => std::mem::take(&mut step).push_to(messages),
         }
     }

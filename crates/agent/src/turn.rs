@@ -274,13 +274,16 @@ pub struct Resumption {
     pub steps: u32,
     /// Of these, the last ones in a row whose tool calls were all unusable.
     pub unusable_steps: u32,
-    /// The calls that wait for a person; every other call has its result.
-    pub waiting: Vec<WaitingCall>,
+    /// The calls that wait for a person.
+    pub waiting: Vec<UnfinishedCall>,
+    /// The calls that are to run again, which take up what they began before; every other call has its
+    /// result.
+    pub running: Vec<UnfinishedCall>,
 }
 
-/// A call that waits for a person.
+/// A call without a result.
 #[derive(Debug, Clone, PartialEq)]
-pub struct WaitingCall {
+pub struct UnfinishedCall {
     /// The call.
     pub id: ToolCallId,
     /// The tool.
@@ -299,12 +302,20 @@ impl Resumption {
                 Part::Tool(call) => {
                     // What was refused as soon as it arrived has its error and has never begun.
                     is_usable |= call.state != ToolState::Error || call.started_at.is_some();
-                    if call.state == ToolState::Waiting {
-                        resumption.waiting.push(WaitingCall {
-                            id: call.tool_call_id.clone(),
-                            tool_name: call.tool_name.clone(),
-                            input: call.input.clone(),
-                        });
+                    let unfinished = || UnfinishedCall {
+                        id: call.tool_call_id.clone(),
+                        tool_name: call.tool_name.clone(),
+                        input: call.input.clone(),
+                    };
+                    match call.state {
+                        ToolState::Waiting => resumption.waiting.push(unfinished()),
+                        ToolState::Running => resumption.running.push(unfinished()),
+                        ToolState::Pending
+                        | ToolState::Completed
+                        | ToolState::Error
+                        | ToolState::Denied
+                        | ToolState::Cancelled
+                        | ToolState::UnknownOutcome => {}
                     }
                 }
                 Part::Step { .. } => {
@@ -313,7 +324,7 @@ impl Resumption {
                     resumption.steps += 1;
                     is_usable = false;
                 }
-                Part::Text { .. } | Part::Reasoning { .. } => {}
+                Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) => {}
             }
         }
         resumption
@@ -351,15 +362,18 @@ impl Turn {
 
     /// A run that was cut off. Nothing that has a result is done again, the limits count over the
     /// whole run, and calls that wait are answered by [`Input::CallApproved`] and
-    /// [`Input::CallSettled`] as before.
+    /// [`Input::CallSettled`] as before. Calls that run are run again.
     pub fn resume(limits: TurnLimits, resumption: Resumption) -> Self {
-        let Resumption { steps, unusable_steps, waiting } = resumption;
-        let calls = waiting.into_iter().map(|WaitingCall { id, tool_name, input }| OpenCall {
-            id,
-            tool_name,
-            input,
-            is_running: false,
-        });
+        let Resumption { steps, unusable_steps, waiting, running } = resumption;
+        let open = |is_running| {
+            move |UnfinishedCall { id, tool_name, input }| OpenCall {
+                id,
+                tool_name,
+                input,
+                is_running,
+            }
+        };
+        let calls = waiting.into_iter().map(open(false)).chain(running.into_iter().map(open(true)));
         Self {
             limits,
             phase: Phase::Ready,
@@ -386,7 +400,10 @@ impl Turn {
             (Phase::Ended, _) => Vec::new(),
             (Phase::Ready, Input::Started) => {
                 self.phase = Phase::Tools;
-                self.next_step_if_done()
+                let running = self.calls.iter().filter(|call| call.is_running);
+                let mut effects: Vec<Effect> = running.map(OpenCall::run).collect();
+                effects.extend(self.next_step_if_done());
+                effects
             }
             (Phase::Model, Input::TextArrived { kind, index, text }) => {
                 self.text_arrived(kind, index, text, ids)

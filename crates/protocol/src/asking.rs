@@ -11,8 +11,11 @@ use crate::{MessageId, QuestionId, RunId, SessionId, TodoId, ToolCallId, UserId}
 pub struct Question {
     /// What is asked.
     pub id: QuestionId,
-    /// Its session.
+    /// Its session; of a sub-agent's question, where a session above it is told, that one.
     pub session_id: SessionId,
+    /// The session of the sub-agent that asks, where a session above it is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_session_id: Option<SessionId>,
     /// The run that waits.
     pub run_id: RunId,
     /// The message that holds the call.

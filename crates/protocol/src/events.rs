@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, BackupId, FinishReason, Member, Message,
     MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId,
-    QuestionState, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState,
+    QuestionState, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, SubtaskPart,
     SupervisionKind, SupervisionRecord, Todo, ToolCallId, ToolState, Usage, UserId,
 };
 
@@ -217,6 +217,15 @@ events! {
         /// What the model reads.
         error: String,
     }
+    /// A sub-agent was set to work, or its work ended or goes on.
+    MessageSubtaskUpdated = "message.subtask.updated" Durable [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The part as it is now; new where the message has none with its id.
+        part: SubtaskPart,
+    }
     /// One model call of an answer ended.
     MessageStepFinished = "message.step.finished" Durable [Session] {
         /// The session.
@@ -344,6 +353,9 @@ events! {
     ToolApprovalRequired = "tool.approval.required" Durable [Session, Project] {
         /// The session.
         session_id: SessionId,
+        /// The session of the sub-agent that asks, in the rooms of the sessions above it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child_session_id: Option<SessionId>,
         /// The call.
         tool_call_id: ToolCallId,
         /// The tool.
@@ -358,6 +370,9 @@ events! {
     ToolApprovalResolved = "tool.approval.resolved" Durable [Session, Project] {
         /// The session.
         session_id: SessionId,
+        /// The session of the sub-agent that asks, in the rooms of the sessions above it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child_session_id: Option<SessionId>,
         /// The approval.
         approval_id: ApprovalId,
         /// The call.
@@ -381,6 +396,9 @@ events! {
     QuestionAsked = "question.asked" Durable [Session, Project] {
         /// The session.
         session_id: SessionId,
+        /// The session of the sub-agent that asks, in the rooms of the sessions above it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child_session_id: Option<SessionId>,
         /// What is asked.
         question_id: QuestionId,
         /// The call that waits for the answer.
@@ -395,6 +413,9 @@ events! {
     QuestionResolved = "question.resolved" Durable [Session, Project] {
         /// The session.
         session_id: SessionId,
+        /// The session of the sub-agent that asks, in the rooms of the sessions above it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child_session_id: Option<SessionId>,
         /// What was asked.
         question_id: QuestionId,
         /// The call that waited.

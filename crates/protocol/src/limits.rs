@@ -31,6 +31,14 @@ pub const MESSAGE_TEXT_BYTES_MAX: usize = 256 * 1024;
 pub const NAME_BYTES_MAX: usize = 200;
 /// Longest description or reason, in bytes.
 pub const DESCRIPTION_BYTES_MAX: usize = 4096;
+/// Longest description of an agent, in bytes: models read it.
+pub const AGENT_DESCRIPTION_BYTES_MAX: usize = 1_000;
+/// Most sub-agents of one session that work at the same time.
+pub const TASKS_OPEN_MAX: u64 = 8;
+/// How many sessions deep sub-agents of sub-agents are: those of a session that a person began are 1.
+pub const TASK_DEPTH_MAX: usize = 2;
+/// Most bytes of what a sub-agent said that are told to who set it to work.
+pub const TASK_RESULT_BYTES_MAX: usize = 48 * 1024;
 /// Longest prompt of an agent, in bytes.
 pub const PROMPT_BYTES_MAX: usize = 64 * 1024;
 /// Largest archive that `project.import` takes, in bytes.

@@ -266,7 +266,7 @@ operations! {
     MemberRemove = "project.member.remove" -> Done, Right::Project(Admin), Any, Some(rest(Delete, "/v1/projects/{projectId}/members/{userId}", 200, Whole)), "Takes a member out of a project.";
 
     SessionCreate = "session.create" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions", 201, Field("session"))), "Creates a session.";
-    SessionList = "session.list" -> SessionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions", List("sessions"), &[("limit", Integer), ("cursor", Text), ("includeArchived", Boolean)])), "Lists sessions, newest first.";
+    SessionList = "session.list" -> SessionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions", List("sessions"), &[("limit", Integer), ("cursor", Text), ("includeArchived", Boolean), ("parentId", Text)])), "Lists sessions, newest first.";
     SessionGet = "session.get" -> SessionSnapshot, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions/{sessionId}", Whole, &[("limit", Integer), ("before", Text)])), "Reads a session with all that a client needs to follow it.";
     SessionUpdate = "session.update" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Patch, "/v1/projects/{projectId}/sessions/{sessionId}", 200, Field("session"))), "Changes title, agent or model of a session.";
     SessionArchive = "session.archive" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/archive", 200, Field("session"))), "Makes a session read-only.";

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Agent, Approval, ApprovalState, Backup, BackupId, ConnectionId, File, JudgedAccess, Member,
+    Agent, AgentMode, Approval, ApprovalState, Backup, BackupId, ConnectionId, File, JudgedAccess, Member,
     Message, MessageId, ModelRef, PermissionAction, PermissionId, PermissionRule,
     PermissionSetting, Position, Presence, PresenceStatus, Project, ProjectId, ProjectType,
     Question, QuestionId, QuestionState, QueuedMessage, Remember, Role, Run, RunId, SearchHit,
@@ -323,6 +323,9 @@ payloads! {
         /// Whether archived sessions are listed too.
         #[serde(default)]
         include_archived: Option<bool>,
+        /// Only those of the sub-agents of this session; none of sub-agents when absent.
+        #[serde(default)]
+        parent_id: Option<SessionId>,
     }
     /// A page of sessions.
     SessionPage {
@@ -554,6 +557,12 @@ payloads! {
     AgentCreate {
         /// Letters, digits, `-` and `_`; unique in the project.
         name: String,
+        /// What it is for: other agents choose by it. At most 1,000 bytes; empty when absent.
+        #[serde(default)]
+        description: Option<String>,
+        /// Who may set it to work; `all` when absent.
+        #[serde(default)]
+        mode: Option<AgentMode>,
         /// Instructions for the model; empty when absent.
         #[serde(default)]
         prompt: Option<String>,
@@ -571,6 +580,12 @@ payloads! {
     AgentUpdate {
         /// The agent.
         name: String,
+        /// What it is for.
+        #[serde(default)]
+        description: Option<String>,
+        /// Who may set it to work.
+        #[serde(default)]
+        mode: Option<AgentMode>,
         /// Instructions for the model.
         #[serde(default)]
         prompt: Option<String>,

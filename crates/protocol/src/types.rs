@@ -354,6 +354,8 @@ pub enum MessageRole {
     User,
     /// The model.
     Assistant,
+    /// The server: it tells the agent that a sub-agent in the background is done.
+    System,
 }
 
 /// How far a message is.
@@ -418,6 +420,8 @@ pub enum Part {
     },
     /// A tool call and, once there is one, its result.
     Tool(ToolPart),
+    /// A sub-agent that a call of `task` set to work.
+    Subtask(SubtaskPart),
     /// The end of one model call.
     Step {
         /// The part.
@@ -437,8 +441,48 @@ impl Part {
         match self {
             Self::Text { id, .. } | Self::Reasoning { id, .. } | Self::Step { id, .. } => id,
             Self::Tool(part) => &part.id,
+            Self::Subtask(part) => &part.id,
         }
     }
+}
+
+/// A sub-agent at work, in a session of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SubtaskPart {
+    /// The part.
+    pub id: PartId,
+    /// The call of `task`.
+    pub tool_call_id: ToolCallId,
+    /// The session in which the sub-agent works.
+    pub child_session_id: SessionId,
+    /// The run in it that does what was asked.
+    pub child_run_id: RunId,
+    /// Name of the sub-agent.
+    pub agent: String,
+    /// What it is to do, in a few words.
+    pub description: String,
+    /// Whether the run that asked goes on without waiting for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub background: bool,
+    /// How far it is.
+    pub state: SubtaskState,
+}
+
+/// How far a sub-agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SubtaskState {
+    /// At work, or about to be.
+    Running,
+    /// Done.
+    Completed,
+    /// Ended by an error.
+    Error,
+    /// Ended by a user, or with the run that asked.
+    Cancelled,
+    /// Cut off when the server died.
+    Interrupted,
 }
 
 /// A tool call and its result.
@@ -596,8 +640,11 @@ pub enum RunStatus {
 pub struct Approval {
     /// The approval.
     pub id: ApprovalId,
-    /// Its session.
+    /// Its session; of a sub-agent's call, where a session above it is told, that one.
     pub session_id: SessionId,
+    /// The session of the sub-agent that makes the call, where a session above it is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_session_id: Option<SessionId>,
     /// The run that waits.
     pub run_id: RunId,
     /// The message that holds the call.
@@ -691,6 +738,12 @@ pub struct Agent {
     pub id: Option<AgentId>,
     /// Unique in the project.
     pub name: String,
+    /// What it is for: other agents choose by it; empty when nothing is said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Who may set it to work.
+    #[serde(default)]
+    pub mode: AgentMode,
     /// Instructions that the model gets before the conversation.
     pub prompt: String,
     /// The model, where the agent chose one.
@@ -703,6 +756,19 @@ pub struct Agent {
     pub permissions: Vec<PermissionSetting>,
     /// Whether the server brings it along.
     pub builtin: bool,
+}
+
+/// Who may set an agent to work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum AgentMode {
+    /// People, in sessions that they begin.
+    Primary,
+    /// Other agents, by calls of `task`.
+    Subagent,
+    /// Both.
+    #[default]
+    All,
 }
 
 /// A tool as a model sees it.

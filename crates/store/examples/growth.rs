@@ -83,6 +83,6 @@ async fn main() {
     let many = database(directory.path(), "many.db");
     Fill { sessions: 10_000, runs: 0, at: 0 }.run(&many).await;
     let reader = many.reader();
-    measure("page of 50 sessions of 10,000", || reader.sessions(50, None, false)).await;
-    measure("page of 200 sessions of 10,000", || reader.sessions(200, None, false)).await;
+    measure("page of 50 sessions of 10,000", || reader.sessions(50, None, false, None)).await;
+    measure("page of 200 sessions of 10,000", || reader.sessions(200, None, false, None)).await;
 }

@@ -26,6 +26,7 @@ const SMALL: &[(&str, &str)] = &[
     ("sqlite_sequence", "a row for each table that counts"),
     ("unfinished_work", "what is under way is what is asked for, once at the start"),
     ("outbox", "what is under way is what is asked for, once at the start"),
+    ("b", "the sessions below one, each found through an index: all of them are asked for"),
     // The table's name in its statement.
     ("i", "directories under way are what is asked for, once at the start"),
 ];

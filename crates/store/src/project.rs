@@ -15,6 +15,7 @@ mod approvals;
 pub mod blobs;
 mod cancelling;
 mod ending;
+mod family;
 mod files;
 mod messages;
 mod pages;
@@ -30,6 +31,7 @@ mod search;
 mod sessions;
 mod steps;
 mod streams;
+mod tasks;
 mod todos;
 
 use std::path::Path;
@@ -67,6 +69,7 @@ pub use search::IndexParts;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
 pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 pub use streams::{CheckpointText, TextChunk};
+pub use tasks::{SpawnTask, TaskChild, TaskIds, TaskResult};
 pub use todos::{NewTodo, WriteTodos};
 
 /// The migrations, oldest first.
@@ -74,6 +77,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0001_conversations.sql"),
     include_str!("../../../migrations/project/0002_durable_work.sql"),
     include_str!("../../../migrations/project/0003_permissions.sql"),
+    include_str!("../../../migrations/project/0004_sub_agents.sql"),
 ];
 
 /// The open database of a project.

@@ -13,6 +13,7 @@ use iris_sandbox::Sandbox;
 use iris_workspace::{Cancel, Workspace};
 use tokio::sync::OnceCell;
 
+use crate::task::SubAgents;
 use crate::todo::TodoStore;
 
 /// Most files that a [`ReadLog`] remembers.
@@ -30,6 +31,7 @@ pub struct ToolContext {
     pub places: Option<Arc<Places>>,
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
     todos: Option<Arc<dyn TodoStore>>,
+    sub_agents: Option<Arc<dyn SubAgents>>,
     cancel: Cancel,
 }
 
@@ -90,6 +92,7 @@ impl ToolContext {
             places: None,
             progress: None,
             todos: None,
+            sub_agents: None,
             cancel: Cancel::new(),
         }
     }
@@ -110,6 +113,18 @@ impl ToolContext {
     /// The to-do list of the session; `None` for a call outside of one.
     pub(crate) fn todos(&self) -> Option<&dyn TodoStore> {
         self.todos.as_deref()
+    }
+
+    /// The same with what sets sub-agents to work.
+    #[must_use]
+    pub fn with_sub_agents(mut self, sub_agents: Arc<dyn SubAgents>) -> Self {
+        self.sub_agents = Some(sub_agents);
+        self
+    }
+
+    /// What sets sub-agents to work; `None` for a call outside of a session.
+    pub(crate) fn sub_agents(&self) -> Option<&dyn SubAgents> {
+        self.sub_agents.as_deref()
     }
 
     /// What the rules say of reading `path` with the tool called `name`.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::bash::Bash;
 use crate::error::ToolError;
 use crate::validation::{shortened, validate};
-use crate::{Tool, builtin, question, todo};
+use crate::{Tool, builtin, question, task, todo};
 
 /// Tools in a fixed order, each with its compiled schema.
 pub struct ToolRegistry {
@@ -24,7 +24,7 @@ struct Entry {
 
 impl ToolRegistry {
     /// The built-in tools: on files `read`, `write`, `edit`, `multiEdit`, `applyPatch`, `list`, `glob` and
-    /// `grep`, then `todoWrite`, `todoRead` and `question`.
+    /// `grep`, then `todoWrite`, `todoRead`, `question` and `task`.
     ///
     /// # Errors
     ///
@@ -34,6 +34,7 @@ impl ToolRegistry {
         registry.add(Arc::new(todo::write_tool()))?;
         registry.add(Arc::new(todo::read_tool()))?;
         registry.add(Arc::new(question::tool()))?;
+        registry.add(Arc::new(task::tool()))?;
         Ok(registry)
     }
 

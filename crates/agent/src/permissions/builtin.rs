@@ -12,12 +12,13 @@ const SECRETS: [&str; 6] = ["*.env", ".env.*", "*.pem", "*.key", ".netrc", "id_r
 /// What runs commands by itself, or belongs to Iris.
 const PROTECTED: [&str; 2] = [".git", ".iris"];
 /// Permissions that change nothing outside of the conversation.
-const HARMLESS: [&str; 4] = ["read", "todoRead", "todoWrite", "question"];
+// What a sub-agent does is judged when it does it.
+const HARMLESS: [&str; 5] = ["read", "todoRead", "todoWrite", "question", "task"];
 
 /// The most general rules.
 pub(super) fn rules() -> &'static Rules {
     static RULES: LazyLock<Rules> = LazyLock::new(|| {
-        let allowed = ["read", "todoRead", "todoWrite", "question"].map(|name| (name, "*", Allow));
+        let allowed = HARMLESS.map(|name| (name, "*", Allow));
         let secrets = SECRETS.map(|pattern| ("read", pattern, Ask));
         let protected = PROTECTED.map(|pattern| ("edit", pattern, Deny));
         layer(PermissionLayer::Builtin, allowed.into_iter().chain(secrets).chain(protected))
@@ -75,7 +76,7 @@ mod tests {
 
     #[test]
     fn every_rule_of_the_tables_is_valid() {
-        assert_eq!(rules().len(), 4 + SECRETS.len() + PROTECTED.len());
+        assert_eq!(rules().len(), HARMLESS.len() + SECRETS.len() + PROTECTED.len());
         assert_eq!(mode_rules(SessionMode::AcceptEdits).len(), 1 + SECRETS.len());
         assert_eq!(mode_rules(SessionMode::Auto).len(), 1 + SECRETS.len());
         assert!(mode_rules(SessionMode::Default).is_empty());

@@ -1,6 +1,6 @@
 //! Runs that were cut off and go on.
 
-use iris_agent::{Effect, Input, Resumption, StepPart, TurnEnd, TurnLimits, Verdict, WaitingCall};
+use iris_agent::{Effect, Input, Resumption, StepPart, TurnEnd, TurnLimits, Verdict, UnfinishedCall};
 use iris_protocol::{
     ApiError, ErrorCode, FinishReason, Message, MessageId, MessageRole, MessageState, Part,
     RunStatus, SessionId, ToolPart, ToolState, Usage,
@@ -11,8 +11,8 @@ use crate::script::{
     finishes, part_id, record_result, refuses, run, says, show, step_end, text_part,
 };
 
-fn waiting(id: u128, tool_name: &str) -> WaitingCall {
-    WaitingCall { id: call_id(id), tool_name: tool_name.to_owned(), input: arguments() }
+fn waiting(id: u128, tool_name: &str) -> UnfinishedCall {
+    UnfinishedCall { id: call_id(id), tool_name: tool_name.to_owned(), input: arguments() }
 }
 
 fn after(steps: u32) -> Resumption {

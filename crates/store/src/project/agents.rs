@@ -1,6 +1,6 @@
 //! The agents that a project defined.
 
-use iris_protocol::{Agent, AgentId, Event, ModelRef, PermissionSetting, UserId};
+use iris_protocol::{Agent, AgentId, AgentMode, Event, ModelRef, PermissionSetting, UserId};
 use rusqlite::params;
 
 use super::quotas::Quotas;
@@ -20,6 +20,10 @@ pub struct CreateAgent {
     pub id: AgentId,
     /// Unique in the project.
     pub name: String,
+    /// What it is for; other agents choose by it.
+    pub description: String,
+    /// Who may set it to work.
+    pub mode: AgentMode,
     /// Instructions for the model.
     pub prompt: String,
     /// The model, where the agent chooses one.
@@ -52,8 +56,8 @@ impl Command for CreateAgent {
         }
         self.quotas.check_rows(tx.conn(), 1)?;
         let sql = "INSERT INTO agents (id, name, prompt, model, tools, created_at, updated_at,
-                     permissions)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)";
+                     permissions, description, mode)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9)";
         tx.conn().prepare_cached(sql)?.execute(params![
             self.id.as_str(),
             self.name,
@@ -62,6 +66,8 @@ impl Command for CreateAgent {
             column::to_json(&self.tools)?,
             self.at,
             column::to_json(&self.permissions)?,
+            self.description,
+            column::to_word(&self.mode)?,
         ])?;
         let agent = existing_agent(tx, &self.name)?;
         publish(tx, &agent.name, Some(&agent), &self.by, self.at)?;
@@ -76,6 +82,10 @@ impl Command for CreateAgent {
 pub struct UpdateAgent {
     /// The agent.
     pub name: String,
+    /// What it is for; `None` leaves it.
+    pub description: Option<String>,
+    /// Who may set it to work; `None` leaves it.
+    pub mode: Option<AgentMode>,
     /// Instructions for the model; `None` leaves them.
     pub prompt: Option<String>,
     /// The model; `None` leaves it.
@@ -95,12 +105,14 @@ impl Command for UpdateAgent {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Agent, StoreError> {
         let mut agent = existing_agent(tx, &self.name)?;
+        agent.description = self.description.unwrap_or(agent.description);
+        agent.mode = self.mode.unwrap_or(agent.mode);
         agent.prompt = self.prompt.unwrap_or(agent.prompt);
         agent.model = self.model.or(agent.model);
         agent.tools = self.tools.unwrap_or(agent.tools);
         agent.permissions = self.permissions.unwrap_or(agent.permissions);
         let sql = "UPDATE agents SET prompt = ?2, model = ?3, tools = ?4, updated_at = ?5,
-                     permissions = ?6
+                     permissions = ?6, description = ?7, mode = ?8
                    WHERE name = ?1";
         tx.conn().prepare_cached(sql)?.execute(params![
             agent.name,
@@ -109,6 +121,8 @@ impl Command for UpdateAgent {
             column::to_json(&agent.tools)?,
             self.at,
             column::to_json(&agent.permissions)?,
+            agent.description,
+            column::to_word(&agent.mode)?,
         ])?;
         publish(tx, &agent.name, Some(&agent), &self.by, self.at)?;
         Ok(agent)

@@ -3,12 +3,13 @@
 use iris_protocol::{RunId, SessionId, SessionStatus};
 use serde::{Deserialize, Serialize};
 
-use super::{queries, rows};
+use super::{queries, rows, tasks};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Chooses the run that a cancel ends: the one that works or waits, or else the first that is queued;
 /// none when no run is open. From then on it ends as cancelled, unless it ends by itself before that:
-/// also when it was about to start, and when the server stops before it was told.
+/// also when it was about to start, and when the server stops before it was told. So do the runs of the
+/// session's sub-agents in the background.
 ///
 /// A repeat answers the same run, so that it ends no later one.
 ///
@@ -40,6 +41,7 @@ impl Command for ChooseCancelled {
         if session.status == SessionStatus::Deleted {
             return Err(StoreError::NotFound { what: "session" });
         }
+        tasks::cancel_background(tx.conn(), &self.session_id)?;
         let key = [self.session_id.as_str()];
         let Some(open) = queries::first(tx.conn(), queries::OPEN_RUNS, key, rows::run)? else {
             return Ok(None);

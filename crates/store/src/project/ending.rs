@@ -2,7 +2,7 @@
 
 use iris_protocol::{
     ApiError, Approval, ApprovalState, ErrorCode, Event, Message, MessageState, Run, RunStatus,
-    Session, SessionState, ToolPart, ToolState, UserId,
+    Session, SessionId, SessionState, ToolCallId, ToolPart, ToolState, UserId,
 };
 
 use serde_json::Value;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::queries::OpenCall;
 use super::runs::FinishedRun;
 use super::sessions::save_in_state;
-use super::{log, queries, questions, records};
+use super::{family, log, queries, questions, records, tasks};
 use crate::{StoreError, WriteTx};
 
 /// How the calls end that have no result when their run ends (INV-3).
@@ -68,15 +68,20 @@ impl CallEnd {
     }
 }
 
-/// Gives every open call of the message its one result, but for those that a person is asked about.
+/// Gives every open call of the message its one result, but for those that a person is asked about and
+/// those that are `spared`.
 pub(super) fn end_unasked_calls(
     tx: &mut WriteTx<'_>,
     message: &Message,
+    spared: &[ToolCallId],
     end: &CallEnd,
     at: i64,
 ) -> Result<(), StoreError> {
     let open = queries::open_calls(tx.conn(), &message.id)?.into_iter();
-    end_all(tx, message, open.filter(|open| open.call.state != ToolState::Waiting), end, at)
+    let ends = |open: &OpenCall| {
+        open.call.state != ToolState::Waiting && !spared.contains(&open.call.tool_call_id)
+    };
+    end_all(tx, message, open.filter(ends), end, at)
 }
 
 /// Gives every open call of the message its one result.
@@ -176,8 +181,9 @@ pub(super) fn end_approval(
 ) -> Result<(), StoreError> {
     records::save_approval(tx.conn(), approval)?;
     let by = approval.by.as_ref();
-    let event = |input: Option<&Value>| Event::ToolApprovalResolved {
-        session_id: approval.session_id.clone(),
+    let event = |session_id: &SessionId, input: Option<&Value>| Event::ToolApprovalResolved {
+        session_id: session_id.clone(),
+        child_session_id: Some(&approval.session_id).filter(|own| *own != session_id).cloned(),
         approval_id: approval.id.clone(),
         tool_call_id: approval.tool_call_id.clone(),
         state: approval.state,
@@ -188,8 +194,10 @@ pub(super) fn end_approval(
     };
     // What was edited may be long, and is a matter of those who look at the session.
     let edited = approval.original_input.is_some().then_some(&approval.input);
-    log::in_session(tx, &approval.session_id, at, by, &event(edited))?;
-    log::in_project(tx, at, by, &event(None))
+    let own = &approval.session_id;
+    log::in_session(tx, own, at, by, &event(own, edited))?;
+    family::tell_above(tx, own, at, by, |above| event(&above, edited))?;
+    log::in_project(tx, at, by, &event(own, None))
 }
 
 /// Ends an answer whose reason and error are set.
@@ -238,6 +246,7 @@ pub(super) fn end_run(
         error: run.error.clone(),
     };
     log::in_session(tx, &run.session_id, at, None, &event)?;
+    tasks::run_ended(tx, run, at)?;
 
     let first = queries::first_open_run(tx.conn(), &run.session_id)?;
     save_in_state(tx, session, state_after(status, first.as_ref()), at, None)?;

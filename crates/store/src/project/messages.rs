@@ -58,11 +58,22 @@ impl Command for AcceptMessage {
     type Output = AcceptedMessage;
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<AcceptedMessage, StoreError> {
+        self.accept(tx, MessageRole::User)
+    }
+}
+
+impl AcceptMessage {
+    /// Takes the message as one of `role`. Where it fails nothing has changed.
+    pub(super) fn accept(
+        self,
+        tx: &mut WriteTx<'_>,
+        role: MessageRole,
+    ) -> Result<AcceptedMessage, StoreError> {
         let mut session = active_session(tx, &self.session_id)?;
         let open = queries::open_runs(tx.conn(), &self.session_id)?;
         self.refuse_if_full(&open)?;
         self.quotas.check_rows(tx.conn(), ROWS)?;
-        let (run, message) = (self.queued_run(), self.message());
+        let (run, message) = (self.queued_run(), self.message(role));
         let number = next_run_number(tx, &self.session_id)?;
         records::insert_run(tx.conn(), &run, number)?;
         records::insert_message(tx.conn(), &message, number, 0)?;
@@ -76,9 +87,7 @@ impl Command for AcceptMessage {
         save_in_state(tx, &mut session, state, self.at, by)?;
         Ok(AcceptedMessage { queued: !open.is_empty(), run, message })
     }
-}
 
-impl AcceptMessage {
     fn refuse_if_full(&self, open: &[NumberedRun]) -> Result<(), StoreError> {
         if self.reject_if_busy && !open.is_empty() {
             return Err(session_busy());
@@ -105,12 +114,12 @@ impl AcceptMessage {
         }
     }
 
-    fn message(&self) -> Message {
+    fn message(&self, role: MessageRole) -> Message {
         Message {
             id: self.message_id.clone(),
             session_id: self.session_id.clone(),
             run_id: Some(self.run_id.clone()),
-            role: MessageRole::User,
+            role,
             agent: None,
             model: None,
             parts: vec![Part::Text {

@@ -9,7 +9,7 @@ use iris_protocol::{
 use rusqlite::{Connection, Params, Row, params};
 
 use super::rows::{self, NumberedRun};
-use super::{queries, questions, retention, todos};
+use super::{family, queries, questions, retention, todos};
 use crate::{StoreError, StoredEvent, column};
 
 /// Most runs of which a conversation's history is read: those just before the run that asks.
@@ -21,10 +21,14 @@ pub const PAGE_BYTES_MAX: usize = 512 * 1024;
 /// Sorts after every id.
 pub(super) const AFTER_EVERY_ID: &str = "~";
 
-const ACTIVE_SESSIONS: &str =
-    "SELECT * FROM sessions WHERE status = 'active' AND id < ?1 ORDER BY id DESC LIMIT ?2";
-const KEPT_SESSIONS: &str =
-    "SELECT * FROM sessions WHERE status <> 'deleted' AND id < ?1 ORDER BY id DESC LIMIT ?2";
+const ACTIVE_SESSIONS: &str = "SELECT * FROM sessions
+     WHERE status = 'active' AND parent_id IS NULL AND id < ?1 ORDER BY id DESC LIMIT ?2";
+const KEPT_SESSIONS: &str = "SELECT * FROM sessions
+     WHERE status <> 'deleted' AND parent_id IS NULL AND id < ?1 ORDER BY id DESC LIMIT ?2";
+const ACTIVE_CHILDREN: &str = "SELECT * FROM sessions
+     WHERE parent_id = ?3 AND status = 'active' AND id < ?1 ORDER BY id DESC LIMIT ?2";
+const KEPT_CHILDREN: &str = "SELECT * FROM sessions
+     WHERE parent_id = ?3 AND status <> 'deleted' AND id < ?1 ORDER BY id DESC LIMIT ?2";
 const MESSAGES: &str = "SELECT * FROM messages
      WHERE session_id = ?1 AND (run_number, place) < (?2, ?3)
      ORDER BY run_number DESC, place DESC LIMIT ?4";
@@ -92,6 +96,7 @@ pub(super) fn sessions(
     limit: u32,
     cursor: Option<&str>,
     include_archived: bool,
+    parent_id: Option<&SessionId>,
 ) -> Result<SessionPage, StoreError> {
     let limit = limit.clamp(1, PAGE_MAX);
     let before = match cursor {
@@ -99,8 +104,18 @@ pub(super) fn sessions(
         Some(cursor) if cursor.parse::<SessionId>().is_ok() => cursor,
         Some(cursor) => return Err(StoreError::InvalidCursor { cursor: cursor.to_owned() }),
     };
-    let sql = if include_archived { KEPT_SESSIONS } else { ACTIVE_SESSIONS };
-    let mut sessions = queries::all(conn, sql, params![before, limit + 1], rows::session)?;
+    let limit_read = limit + 1;
+    let mut sessions = match parent_id {
+        None => {
+            let sql = if include_archived { KEPT_SESSIONS } else { ACTIVE_SESSIONS };
+            queries::all(conn, sql, params![before, limit_read], rows::session)?
+        }
+        Some(parent) => {
+            queries::existing_session(conn, parent)?;
+            let sql = if include_archived { KEPT_CHILDREN } else { ACTIVE_CHILDREN };
+            queries::all(conn, sql, params![before, limit_read, parent.as_str()], rows::session)?
+        }
+    };
     let has_more = cut(&mut sessions, limit);
     let last = sessions.last().map(|session: &Session| session.id.to_string());
     let next_cursor = last.filter(|_| has_more);
@@ -200,7 +215,11 @@ pub(super) fn snapshot(
     let ended = queries::first(conn, LAST_ENDED_RUN, key, rows::run)?;
     let open = queries::open_runs(conn, session_id)?;
     let runs = ended.into_iter().chain(open).map(|NumberedRun { run, .. }| run).collect();
-    let approvals = queries::all(conn, PENDING_APPROVALS, key, rows::approval)?;
+    let mut approvals = queries::all(conn, PENDING_APPROVALS, key, rows::approval)?;
+    let mut questions = questions::pending(conn, session_id)?;
+    let (of_sub_agents, asked_by_sub_agents) = family::waiting_below(conn, session_id)?;
+    approvals.extend(of_sub_agents);
+    questions.extend(asked_by_sub_agents);
     Ok(Some(SessionSnapshot {
         session,
         messages,
@@ -208,7 +227,7 @@ pub(super) fn snapshot(
         queue,
         runs,
         approvals,
-        questions: questions::pending(conn, session_id)?,
+        questions,
         todos: todos::of_session(conn, session_id)?,
         as_of: position(conn)?,
     }))

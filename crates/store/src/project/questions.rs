@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, params};
 use super::ending::{fail_call, publish_result};
 use super::pages::{self, AFTER_EVERY_ID};
 use super::steps::{OpenAnswer, refuse_final};
-use super::{log, queries, records, resuming};
+use super::{family, log, queries, records, resuming};
 use crate::column::{json, optional_json, optional_word, to_json, to_optional_json, to_word, word};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
@@ -177,6 +177,7 @@ pub(super) fn ask(
     let question = Question {
         id: new.id,
         session_id: open.session.id.clone(),
+        child_session_id: None,
         run_id: open.run.id.clone(),
         message_id: open.message.id.clone(),
         tool_call_id: call.tool_call_id,
@@ -190,16 +191,22 @@ pub(super) fn ask(
     };
     insert(tx.conn(), &question)?;
     let first = question.questions.first().map(|first| first.text.clone()).unwrap_or_default();
-    let notice = |whole: Option<Box<Question>>| Event::QuestionAsked {
-        session_id: question.session_id.clone(),
-        question_id: question.id.clone(),
-        tool_call_id: question.tool_call_id.clone(),
+    let notice = |seen: &Question, whole: Option<Box<Question>>| Event::QuestionAsked {
+        session_id: seen.session_id.clone(),
+        child_session_id: seen.child_session_id.clone(),
+        question_id: seen.id.clone(),
+        tool_call_id: seen.tool_call_id.clone(),
         message: first.clone(),
         question: whole,
     };
     let by = Some(&open.run.started_by);
-    log::in_session(tx, &open.session.id, at, by, &notice(Some(Box::new(question.clone()))))?;
-    log::in_project(tx, at, by, &notice(None))
+    let whole = notice(&question, Some(Box::new(question.clone())));
+    log::in_session(tx, &open.session.id, at, by, &whole)?;
+    family::tell_above(tx, &open.session.id, at, by, |above| {
+        let seen = family::question_seen_from(above, &question);
+        notice(&seen, Some(Box::new(seen.clone())))
+    })?;
+    log::in_project(tx, at, by, &notice(&question, None))
 }
 
 /// Ends the questions of a run that nobody answered.
@@ -223,8 +230,10 @@ fn end(tx: &mut WriteTx<'_>, question: &Question, at: i64) -> Result<(), StoreEr
         to_optional_json(question.answers.as_ref())?,
     ])?;
     let by = question.by.as_ref();
-    let event = |answers: Option<Vec<Vec<String>>>| Event::QuestionResolved {
-        session_id: question.session_id.clone(),
+    type Answers = Option<Vec<Vec<String>>>;
+    let event = |session_id: &SessionId, answers: Answers| Event::QuestionResolved {
+        session_id: session_id.clone(),
+        child_session_id: Some(&question.session_id).filter(|own| *own != session_id).cloned(),
         question_id: question.id.clone(),
         tool_call_id: question.tool_call_id.clone(),
         state: question.state,
@@ -233,8 +242,10 @@ fn end(tx: &mut WriteTx<'_>, question: &Question, at: i64) -> Result<(), StoreEr
         answers,
     };
     // What was answered may be long, and is a matter of those who look at the session.
-    log::in_session(tx, &question.session_id, at, by, &event(question.answers.clone()))?;
-    log::in_project(tx, at, by, &event(None))
+    let (own, answers) = (&question.session_id, &question.answers);
+    log::in_session(tx, own, at, by, &event(own, answers.clone()))?;
+    family::tell_above(tx, own, at, by, |above| event(&above, answers.clone()))?;
+    log::in_project(tx, at, by, &event(own, None))
 }
 
 fn insert(conn: &Connection, question: &Question) -> Result<(), StoreError> {
@@ -255,10 +266,11 @@ fn insert(conn: &Connection, question: &Question) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn question(row: &Row<'_>) -> rusqlite::Result<Question> {
+pub(super) fn question(row: &Row<'_>) -> rusqlite::Result<Question> {
     Ok(Question {
         id: word(row, "id")?,
         session_id: word(row, "session_id")?,
+        child_session_id: None,
         run_id: word(row, "run_id")?,
         message_id: word(row, "message_id")?,
         tool_call_id: word(row, "tool_call_id")?,

@@ -7,8 +7,8 @@ use iris_protocol::{
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, blobs, pages, permissions, queries, questions,
-    quotas, resuming, rows, search, todos,
+    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, TaskResult, blobs, family, pages, permissions, queries, questions,
+    quotas, resuming, rows, search, tasks, todos,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -35,20 +35,81 @@ impl ProjectReader {
         self.reader.read(move |conn| queries::session(conn, &id)).await
     }
 
-    /// A page of sessions, newest first, deleted ones never. `cursor` is the `next_cursor` of the
-    /// page before.
+    /// A page of sessions, newest first, deleted ones never: those of the sub-agents of `parent_id`, or
+    /// those of no sub-agent. `cursor` is the `next_cursor` of the page before.
     ///
     /// # Errors
-    /// `InvalidCursor`, otherwise as [`Reader::read`].
+    /// `NotFound` (session), `InvalidCursor`, otherwise as [`Reader::read`].
     pub async fn sessions(
         &self,
         limit: u32,
         cursor: Option<String>,
         include_archived: bool,
+        parent_id: Option<SessionId>,
     ) -> Result<SessionPage, StoreError> {
-        let read =
-            move |conn: &_| pages::sessions(conn, limit, cursor.as_deref(), include_archived);
+        let read = move |conn: &_| {
+            pages::sessions(conn, limit, cursor.as_deref(), include_archived, parent_id.as_ref())
+        };
         self.reader.read(read).await
+    }
+
+    /// The sessions that spawned a session, the nearest one first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn sessions_above(&self, id: SessionId) -> Result<Vec<SessionId>, StoreError> {
+        self.reader.read(move |conn| family::above(conn, &id)).await
+    }
+
+    /// The session in which a call waits for a person, which is `session_id` or one below it.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn session_of_approval(
+        &self,
+        session_id: SessionId,
+        tool_call_id: ToolCallId,
+    ) -> Result<Option<SessionId>, StoreError> {
+        let sql = "SELECT session_id FROM approvals WHERE tool_call_id = ?1";
+        let key = tool_call_id.to_string();
+        self.reader.read(move |conn| family::found_in(conn, sql, &key, &session_id)).await
+    }
+
+    /// The session in which something was asked, which is `session_id` or one below it.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn session_of_question(
+        &self,
+        session_id: SessionId,
+        id: QuestionId,
+    ) -> Result<Option<SessionId>, StoreError> {
+        let sql = "SELECT session_id FROM questions WHERE id = ?1";
+        let key = id.to_string();
+        self.reader.read(move |conn| family::found_in(conn, sql, &key, &session_id)).await
+    }
+
+    /// What became of the run of a sub-agent.
+    ///
+    /// # Errors
+    /// `NotFound` (run), otherwise as [`Reader::read`].
+    pub async fn task_result(
+        &self,
+        session_id: SessionId,
+        run_id: RunId,
+    ) -> Result<TaskResult, StoreError> {
+        self.reader.read(move |conn| tasks::result(conn, &session_id, &run_id)).await
+    }
+
+    /// The sessions of the sub-agents in the background of a session that work, and the runs that do.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn tasks_in_background(
+        &self,
+        session_id: SessionId,
+    ) -> Result<Vec<(SessionId, RunId)>, StoreError> {
+        self.reader.read(move |conn| tasks::in_background(conn, &session_id)).await
     }
 
     /// A session with all that a client needs to follow it; its messages as [`Self::messages`].

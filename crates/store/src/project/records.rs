@@ -1,6 +1,8 @@
 //! The types of the wire as rows of a project's database: written whole once, then what can change.
 
-use iris_protocol::{Approval, Message, Part, Run, RunId, Session, SessionId, ToolPart, UserId};
+use iris_protocol::{
+    Approval, Message, Part, Run, RunId, Session, SessionId, SubtaskPart, ToolPart, UserId,
+};
 use rusqlite::{Connection, params};
 
 use super::blobs::{self, BLOB_BYTES_MIN, BlobHash};
@@ -139,7 +141,7 @@ pub(super) fn append_part(
 ) -> Result<(), StoreError> {
     let call = match part {
         Part::Tool(call) => Some(call),
-        Part::Text { .. } | Part::Reasoning { .. } | Part::Step { .. } => None,
+        Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => None,
     };
     let (body, blob) = body_of(conn, part)?;
     let sql = "INSERT INTO message_parts (id, message_id, ordinal, tool_call_id, tool_state, body,
@@ -181,6 +183,14 @@ pub(super) fn save_call(conn: &Connection, call: &ToolPart) -> Result<(), StoreE
     let sql = "UPDATE message_parts SET tool_state = ?2, body = ?3, blob = ?4 WHERE id = ?1";
     let state = to_word(&call.state)?;
     conn.prepare_cached(sql)?.execute(params![call.id.as_str(), state, body, blob])?;
+    Ok(())
+}
+
+/// Writes how far a sub-agent is.
+pub(super) fn save_subtask(conn: &Connection, part: &SubtaskPart) -> Result<(), StoreError> {
+    let sql = "UPDATE message_parts SET body = ?2, blob = NULL WHERE id = ?1";
+    let body = to_json(&Part::Subtask(part.clone()))?;
+    conn.prepare_cached(sql)?.execute(params![part.id.as_str(), body])?;
     Ok(())
 }
 

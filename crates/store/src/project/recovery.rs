@@ -1,21 +1,24 @@
 //! After the server stopped: whatever worked does not any more, and says so; whatever waits for a
 //! person goes on waiting.
 
+use std::collections::BTreeSet;
+
 use iris_protocol::{
     ApiError, ErrorCode, FinishReason, MessageId, MessageState, RunId, RunStatus, SessionId,
+    ToolCallId,
 };
 use serde::{Deserialize, Serialize};
 
 use super::ending::{self, CallEnd};
 use super::rows::NumberedRun;
-use super::{queries, resuming, rows, streams};
+use super::{queries, resuming, rows, streams, tasks};
 use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
-/// The runs that worked or waited when the server stopped, and those that somebody cancelled. Walks the
-/// index of the open ones.
+/// The runs that worked or waited when the server stopped, and those that somebody cancelled; those of
+/// sub-agents before those that wait for them. Walks the index of the open ones.
 const ACTIVE_RUNS: &str = "SELECT * FROM runs
      WHERE ended_at IS NULL AND (status IN ('running', 'waiting') OR cancel_requested)
-     ORDER BY session_id, number";
+     ORDER BY session_id DESC, number DESC";
 /// The sessions in which a run is to be started, or to go on. Walks the same index.
 const UNFINISHED: &str =
     "SELECT DISTINCT session_id FROM runs WHERE ended_at IS NULL ORDER BY session_id";
@@ -23,7 +26,8 @@ const UNFINISHED: &str =
 /// Puts in order what the server left.
 ///
 /// A run that worked becomes `interrupted`, its text kept as far as it is safe. One that waits for a
-/// person goes on waiting; those of its calls that ran have an unknown outcome. Queued runs stay
+/// person, or for a sub-agent that goes on, goes on waiting; its other calls that ran have an unknown
+/// outcome. Queued runs stay
 /// queued. Whatever it did, a run that somebody cancelled is cancelled.
 #[derive(Debug, Clone)]
 pub struct RecoverRuns {
@@ -45,7 +49,7 @@ pub struct Recovered {
     pub resumed: u32,
     /// Number of runs that somebody had cancelled.
     pub cancelled: u32,
-    /// Number of runs that wait for a person.
+    /// Number of runs that wait for a person or a sub-agent.
     pub waiting: u32,
 }
 
@@ -66,7 +70,8 @@ impl Command for RecoverRuns {
                 recovered.cancelled += 1;
                 continue;
             }
-            if stays_waiting(tx, &found, &CallEnd::of_server(), self.at)? {
+            let tasks = tasks::open_calls(tx.conn(), &found.run)?;
+            if stays_waiting(tx, &found, &tasks, &CallEnd::of_server(), self.at)? {
                 recovered.waiting += 1;
                 continue;
             }
@@ -77,7 +82,10 @@ impl Command for RecoverRuns {
             }
         }
         let read = |row: &rusqlite::Row<'_>| column::word(row, "session_id");
-        recovered.unfinished = queries::all(tx.conn(), UNFINISHED, [], read)?;
+        let unfinished: Vec<SessionId> = queries::all(tx.conn(), UNFINISHED, [], read)?;
+        let keepers = unfinished.into_iter().map(|id| tasks::keeper(tx.conn(), id));
+        let keepers: BTreeSet<SessionId> = keepers.collect::<Result<_, _>>()?;
+        recovered.unfinished = keepers.into_iter().collect();
         Ok(recovered)
     }
 }
@@ -120,7 +128,7 @@ impl Command for FailRuns {
             let is_cancelled = found.cancel_requested && !is_named;
             let cut = if is_cancelled { &cancelled } else { &failed };
             let may_wait = self.keep_waiting && !is_named && !is_cancelled;
-            if may_wait && stays_waiting(tx, &found, &CallEnd::of_session(), self.at)? {
+            if may_wait && stays_waiting(tx, &found, &[], &CallEnd::of_session(), self.at)? {
                 continue;
             }
             let (_, answer_id) = cut.end(tx, found)?;
@@ -130,19 +138,21 @@ impl Command for FailRuns {
     }
 }
 
-/// Leaves a run as it is that waits for a person, but for its calls that ran: nobody knows what became
-/// of them. Says whether it is such a run.
+/// Leaves a run as it is that waits for a person or for sub-agents, by calls that are `tasks`, but for its
+/// other calls that ran: nobody knows what became of them. Says whether it is such a run.
 fn stays_waiting(
     tx: &mut WriteTx<'_>,
     found: &NumberedRun,
+    tasks: &[ToolCallId],
     calls: &CallEnd,
     at: i64,
 ) -> Result<bool, StoreError> {
-    let waits =
-        found.run.status == RunStatus::Waiting && queries::waits_for_people(tx.conn(), &found.run)?;
+    let waits = !tasks.is_empty()
+        || found.run.status == RunStatus::Waiting
+            && queries::waits_for_people(tx.conn(), &found.run)?;
     let answer = if waits { queries::bare_answer(tx.conn(), found)? } else { None };
     let Some(message) = answer else { return Ok(false) };
-    ending::end_unasked_calls(tx, &message, calls, at)?;
+    ending::end_unasked_calls(tx, &message, tasks, calls, at)?;
     Ok(true)
 }
 

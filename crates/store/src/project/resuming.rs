@@ -2,13 +2,13 @@
 
 use iris_protocol::{
     Approval, Event, Message, MessageState, Question, Run, RunId, RunStatus, SessionId,
-    SessionState, UserId,
+    SessionState, ToolCallId, UserId,
 };
 use rusqlite::Connection;
 
 use super::rows::{self, NumberedRun};
 use super::sessions::{active_session, save_in_state, session_busy};
-use super::{log, queries, questions, records};
+use super::{log, queries, questions, records, tasks};
 use crate::{Command, StoreError, WriteTx};
 
 /// How often recoveries resume one run by themselves. A run that takes the server with it each time
@@ -97,6 +97,7 @@ fn resume(
     log::in_session(tx, &session_id, at, by, &event)?;
     let mut session = queries::existing_session(tx.conn(), &session_id)?;
     save_in_state(tx, &mut session, SessionState::Running, at, by)?;
+    tasks::goes_on(tx, &run, at)?;
     Ok(run)
 }
 
@@ -129,6 +130,8 @@ pub struct OpenRun {
     pub approvals: Vec<Approval>,
     /// What it asked and nobody answered.
     pub questions: Vec<Question>,
+    /// Its calls that wait for sub-agents which work: they are to run again.
+    pub tasks: Vec<ToolCallId>,
 }
 
 pub(super) fn first_open_run(
@@ -140,7 +143,8 @@ pub(super) fn first_open_run(
     let answer = queries::answer(conn, &found)?;
     let approvals = queries::pending_approvals(conn, &found.run)?;
     let questions = questions::pending_of_run(conn, &found.run)?;
-    Ok(Some(OpenRun { run: found.run, answer, approvals, questions }))
+    let tasks = tasks::open_calls(conn, &found.run)?;
+    Ok(Some(OpenRun { run: found.run, answer, approvals, questions, tasks }))
 }
 
 /// The answer of a run of this session.

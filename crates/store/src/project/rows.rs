@@ -74,6 +74,7 @@ pub(super) fn approval(row: &Row<'_>) -> rusqlite::Result<Approval> {
     Ok(Approval {
         id: word(row, "id")?,
         session_id: word(row, "session_id")?,
+        child_session_id: None,
         run_id: word(row, "run_id")?,
         message_id: word(row, "message_id")?,
         tool_call_id: word(row, "tool_call_id")?,
@@ -97,6 +98,8 @@ pub(super) fn agent(row: &Row<'_>) -> rusqlite::Result<Agent> {
     Ok(Agent {
         id: Some(word(row, "id")?),
         name: row.get("name")?,
+        description: row.get("description")?,
+        mode: word(row, "mode")?,
         prompt: row.get("prompt")?,
         model: optional_json(row, "model")?,
         tools: json(row, "tools")?,

@@ -7,7 +7,7 @@ use iris_protocol::{
 };
 
 use super::quotas::Quotas;
-use super::{log, queries, records};
+use super::{family, log, queries, records};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Creates a session. Answers it.
@@ -99,10 +99,10 @@ impl Command for UpdateSession {
     }
 }
 
-/// Archives a session, deletes it softly, or brings it back. Answers it as it is then; setting what
-/// it is already changes nothing and publishes nothing.
+/// Archives a session, deletes it softly, or brings it back, and with it those of its sub-agents that are
+/// what it was. Answers it as it is then; setting what it is already changes nothing and publishes nothing.
 ///
-/// Fails with `NotFound`, or `Conflict`: `session_busy` while a run is open.
+/// Fails with `NotFound`, or `Conflict`: `session_busy` while a run of it or of its sub-agents is open.
 #[derive(Debug, Clone)]
 pub struct SetSessionStatus {
     /// The session.
@@ -131,7 +131,23 @@ impl Command for SetSessionStatus {
         if session.status == self.status {
             return Ok(session);
         }
+        let was = session.status;
+        let mut below = family::below(tx.conn(), &self.id)?;
+        below.retain(|child| child.status == was);
         refuse_busy(tx, &self.id)?;
+        for child in &below {
+            refuse_busy(tx, &child.id)?;
+        }
+        self.set(tx, &mut session)?;
+        for mut child in below {
+            self.set(tx, &mut child)?;
+        }
+        Ok(session)
+    }
+}
+
+impl SetSessionStatus {
+    fn set(&self, tx: &mut WriteTx<'_>, session: &mut Session) -> Result<(), StoreError> {
         session.status = self.status;
         session.updated_at = self.at;
         session.archived_at = match self.status {
@@ -139,22 +155,21 @@ impl Command for SetSessionStatus {
             SessionStatus::Archived => Some(self.at),
             SessionStatus::Deleted => session.archived_at,
         };
-        records::save_session(tx.conn(), &session)?;
+        records::save_session(tx.conn(), session)?;
         let told = session.clone();
         let event = match self.status {
             SessionStatus::Active => Event::SessionUpdated { session: told },
             SessionStatus::Archived => Event::SessionArchived { session: told },
             SessionStatus::Deleted => Event::SessionDeleted { session: told },
         };
-        log::in_both(tx, &session.id, self.at, Some(&self.by), &event)?;
-        Ok(session)
+        log::in_both(tx, &session.id, self.at, Some(&self.by), &event)
     }
 }
 
-/// Deletes a session and everything in it, the events of its room included. Only the project's room
-/// hears of it.
+/// Deletes a session and everything in it, the events of its room included, and the sessions of its
+/// sub-agents. Only the project's room hears of it.
 ///
-/// Fails with `NotFound`, or `Conflict`: `session_busy` while a run is open.
+/// Fails with `NotFound`, or `Conflict`: `session_busy` while a run of it or of its sub-agents is open.
 #[derive(Debug, Clone)]
 pub struct PurgeSession {
     /// The session.
@@ -173,13 +188,27 @@ impl Command for PurgeSession {
     }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
-        let mut session = queries::existing_session(tx.conn(), &self.id)?;
-        refuse_busy(tx, &self.id)?;
-        let room = Room::Session(self.id.clone()).to_string();
+        let session = queries::existing_session(tx.conn(), &self.id)?;
+        let below = family::below(tx.conn(), &self.id)?;
+        // Those that were spawned last first: nothing is left without the session above it.
+        let all: Vec<Session> = std::iter::once(session).chain(below).rev().collect();
+        for session in &all {
+            refuse_busy(tx, &session.id)?;
+        }
+        for session in all {
+            self.purge(tx, session)?;
+        }
+        Ok(())
+    }
+}
+
+impl PurgeSession {
+    fn purge(&self, tx: &mut WriteTx<'_>, mut session: Session) -> Result<(), StoreError> {
+        let room = Room::Session(session.id.clone()).to_string();
         let conn = tx.conn();
         conn.prepare_cached("DELETE FROM events WHERE room = ?1")?.execute([&room])?;
         conn.prepare_cached("DELETE FROM rooms WHERE room = ?1")?.execute([&room])?;
-        conn.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([self.id.as_str()])?;
+        conn.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([session.id.as_str()])?;
         session.status = SessionStatus::Deleted;
         session.updated_at = self.at;
         log::in_project(tx, self.at, Some(&self.by), &Event::SessionDeleted { session })

@@ -11,7 +11,7 @@ use super::ending::{fail_call, publish_result};
 use super::files::{RecordedChange, record_change};
 use super::questions::NewQuestion;
 use super::sessions::save_in_state;
-use super::{log, queries, questions, records, streams};
+use super::{family, log, queries, questions, records, streams};
 use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// A part of an answer that is recorded.
@@ -288,6 +288,9 @@ pub(super) fn event_of(message: &Message, part: &Part) -> Event {
             tool_name: call.tool_name.clone(),
             input: call.input.clone(),
         },
+        Part::Subtask(part) => {
+            Event::MessageSubtaskUpdated { session_id, message_id, part: part.clone() }
+        }
         Part::Step { index, usage, finish_reason, .. } => Event::MessageStepFinished {
             session_id,
             message_id,
@@ -332,6 +335,7 @@ fn ask(
     let approval = Approval {
         id: new.id,
         session_id: open.session.id.clone(),
+        child_session_id: None,
         run_id: open.run.id.clone(),
         message_id: open.message.id.clone(),
         tool_call_id: call.tool_call_id,
@@ -352,6 +356,7 @@ fn ask(
     records::insert_approval(tx.conn(), &approval)?;
     let notice = |approval: &Approval, whole: Option<Box<Approval>>| Event::ToolApprovalRequired {
         session_id: approval.session_id.clone(),
+        child_session_id: approval.child_session_id.clone(),
         tool_call_id: approval.tool_call_id.clone(),
         tool_name: approval.tool_name.clone(),
         message: approval.message.clone(),
@@ -360,5 +365,9 @@ fn ask(
     let by = Some(&open.run.started_by);
     let whole = notice(&approval, Some(Box::new(approval.clone())));
     log::in_session(tx, &open.session.id, at, by, &whole)?;
+    family::tell_above(tx, &open.session.id, at, by, |above| {
+        let seen = family::approval_seen_from(above, &approval);
+        notice(&seen, Some(Box::new(seen.clone())))
+    })?;
     log::in_project(tx, at, by, &notice(&approval, None))
 }

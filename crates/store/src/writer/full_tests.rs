@@ -40,6 +40,8 @@ fn agent(name: &str) -> CreateAgent {
     CreateAgent {
         id: iris_protocol::AgentId::from_bits(u128::from(name.len() as u64)),
         name: name.to_owned(),
+        description: String::new(),
+        mode: iris_protocol::AgentMode::All,
         prompt: String::new(),
         model: None,
         tools: Vec::new(),

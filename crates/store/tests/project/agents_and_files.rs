@@ -11,6 +11,8 @@ fn create_agent(n: u128) -> CreateAgent {
     CreateAgent {
         id: AgentId::from_bits(n),
         name: format!("agent-{n:03}"),
+        description: "answers in few words".into(),
+        mode: AgentMode::Subagent,
         prompt: "be brief".into(),
         model: Some(model()),
         tools: vec!["read".into(), "write".into()],
@@ -31,6 +33,8 @@ async fn an_agent_is_created_changed_and_deleted() {
 
     let update = UpdateAgent {
         name: "agent-001".into(),
+        description: Some("answers".into()),
+        mode: Some(AgentMode::Primary),
         prompt: None,
         model: None,
         tools: Some(vec![]),
@@ -39,7 +43,12 @@ async fn an_agent_is_created_changed_and_deleted() {
         at: NOW + 1,
     };
     let updated = fixture.write(update.clone()).await.unwrap();
-    assert_eq!(updated, Agent { tools: vec![], ..created });
+    assert_eq!(updated, Agent {
+            description: "answers".into(),
+            mode: AgentMode::Primary,
+            tools: vec![],
+            ..created
+        });
     let delete = DeleteAgent { name: "agent-001".into(), by: bob(), at: NOW + 2 };
     assert_eq!(fixture.write(delete.clone()).await.unwrap(), updated);
     assert_eq!(fixture.take_events(), ["P agent.updated"; 3]);

@@ -177,7 +177,7 @@ impl Fixture {
             Part::Text { text, interrupted, .. } | Part::Reasoning { text, interrupted, .. } => {
                 Some((text, interrupted))
             }
-            Part::Tool(_) | Part::Step { .. } => None,
+            Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => None,
         });
         texts.collect()
     }

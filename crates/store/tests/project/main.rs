@@ -22,5 +22,6 @@ mod runs;
 mod search;
 mod sessions;
 mod streams;
+mod tasks;
 mod todos;
 mod writer;

@@ -112,13 +112,13 @@ async fn sessions_are_listed_newest_first_without_deleted_ones() {
     let titles = |page: &SessionPage| {
         page.sessions.iter().map(|session| session.title.clone()).collect::<Vec<_>>()
     };
-    let page = reader.sessions(2, None, false).await.unwrap();
+    let page = reader.sessions(2, None, false, None).await.unwrap();
     assert_eq!(titles(&page), ["session 5", "session 3"]);
-    let page = reader.sessions(2, page.next_cursor, false).await.unwrap();
+    let page = reader.sessions(2, page.next_cursor, false, None).await.unwrap();
     assert_eq!((titles(&page), page.has_more), (vec!["session 1".to_owned()], false));
-    let page = reader.sessions(50, None, true).await.unwrap();
+    let page = reader.sessions(50, None, true, None).await.unwrap();
     assert_eq!(titles(&page), ["session 5", "session 3", "session 2", "session 1"]);
-    let nonsense = reader.sessions(2, Some("x".into()), false).await;
+    let nonsense = reader.sessions(2, Some("x".into()), false, None).await;
     assert!(matches!(nonsense, Err(StoreError::InvalidCursor { .. })), "{nonsense:?}");
 }
 
@@ -152,9 +152,9 @@ async fn a_page_is_never_longer_than_the_wire_allows() {
     for n in 0..=u128::from(max) {
         fixture.write(create_session(n + 1)).await.unwrap();
     }
-    let page = fixture.reader().sessions(u32::MAX, None, false).await.unwrap();
+    let page = fixture.reader().sessions(u32::MAX, None, false, None).await.unwrap();
     assert_eq!((page.sessions.len(), page.has_more), (max as usize, true));
-    let page = fixture.reader().sessions(0, None, false).await.unwrap();
+    let page = fixture.reader().sessions(0, None, false, None).await.unwrap();
     assert_eq!(page.sessions.len(), 1);
 }
 

@@ -77,6 +77,8 @@ async fn a_database_that_is_too_large_takes_nothing_new_until_something_is_delet
     let agent = CreateAgent {
         id: AgentId::from_bits(1),
         name: "agent".into(),
+        description: String::new(),
+        mode: AgentMode::All,
         prompt: String::new(),
         model: None,
         tools: vec![],
