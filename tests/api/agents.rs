@@ -184,3 +184,29 @@ async fn a_change_of_an_agent_is_told_to_the_project() {
     let send = MessageSend { session_id, content, when_busy: None };
     assert!(socket.call(Some(&project), send).await.unwrap().seq > reply.seq);
 }
+
+#[tokio::test]
+async fn rules_of_an_agent_count_at_once_also_for_a_run_that_works() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    ann.client.call(Some(&project), agent("poet", &["write"])).await.unwrap();
+    let session = ann.client.call(Some(&project), session_of("poet")).await.unwrap().session;
+    let mut talk = ann.join(&project, &session.id).await;
+    let writes =
+        |path: &str| format!("call write {}", json!({ "path": path, "content": "a rhyme" }));
+    let script = format!("{}\nstep\n{}", writes("first"), writes("second"));
+    let run = talk.send_message(&script).await.run_id;
+    let asked = talk.approval().await;
+    let permissions = json!([{ "permission": "edit", "pattern": "second", "action": "deny" }]);
+    let path = format!("/v1/projects/{project}/agents/poet");
+    let changed = ann.rest("PATCH", &path, Some(json!({ "permissions": permissions }))).await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    talk.approve(&asked.tool_call_id).await.unwrap();
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
+    let answer = talk.answer(&run).await;
+    let [first, second] = calls_of(&answer)[..] else { panic!("{answer:?}") };
+    assert_eq!(first.state, ToolState::Completed);
+    let why = "`write` of `second` is not allowed: a rule of the agent denies `edit` of `second`";
+    assert_eq!((second.state, second.error.as_deref()), (ToolState::Denied, Some(why)));
+}

@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use iris_protocol::{
-    ErrorCode, Event, PermissionAction, PermissionCreate, PermissionVerdict, Remember, Role,
-    RunStatus, SessionMode, SessionUpdate, ToolApprove, ToolState,
+    ApiError, ErrorCode, Event, MemberUpdate, PermissionAction, PermissionCreate, PermissionDelete,
+    PermissionId, PermissionList, PermissionUpdate, PermissionVerdict, Remember, Role, RunStatus,
+    SessionId, SessionMode, SessionUpdate, ToolApprove, ToolState,
 };
 use iris_sandbox::{Config, Sandbox, Tier};
-use iris_testkit::{AppOptions, Conversation, Person, TestApp, calls_of, spawn_app_with};
+use iris_testkit::{
+    AppOptions, Conversation, Person, TestApp, calls_of, patiently, spawn_app_with,
+};
 use serde_json::{Value, json};
 
-use crate::refusal;
+use crate::{code_of, refusal, rest_refusal};
 
 /// A user that owns nothing.
 const NOBODY: u32 = 10_999;
@@ -28,6 +31,11 @@ fn sandbox() -> Config {
         launcher: Some(PathBuf::from(env!("CARGO_BIN_EXE_iris"))),
         ..Config::default()
     }
+}
+
+/// One in which nothing runs, on any machine; the tool `bash` is there all the same.
+fn broken_sandbox() -> Config {
+    Config { launcher: Some(PathBuf::from("/bin/false")), ..sandbox() }
 }
 
 /// A server that runs commands, and its administrator, who may have them run. None on a machine whose kernel
@@ -58,10 +66,32 @@ fn runs(command: &str) -> String {
     format!("call bash {}", json!({ "command": command }))
 }
 
-async fn allow(talk: &Conversation, permission: &str, pattern: &str) {
+fn rule(
+    session_id: Option<&SessionId>,
+    permission: &str,
+    pattern: &str,
+    action: PermissionAction,
+) -> PermissionCreate {
     let (permission, pattern) = (permission.to_owned(), pattern.to_owned());
-    let action = PermissionAction::Allow;
-    talk.call(PermissionCreate { session_id: None, permission, pattern, action }).await.unwrap();
+    PermissionCreate { session_id: session_id.cloned(), permission, pattern, action }
+}
+
+async fn allow(talk: &Conversation, permission: &str, pattern: &str) -> PermissionId {
+    let made = talk.call(rule(None, permission, pattern, PermissionAction::Allow)).await.unwrap();
+    made.rule.id.unwrap()
+}
+
+async fn let_execute_code(admin: &Person, person: &Person) {
+    let path = format!("/v1/admin/users/{}", person.id());
+    let granted = admin.rest("PATCH", &path, Some(json!({ "canExecuteCode": true }))).await;
+    assert_eq!(granted.json["data"]["canExecuteCode"], true, "{granted:?}");
+}
+
+/// Waits until a command made a file.
+async fn made(talk: &Conversation, path: &str) {
+    let is_there =
+        async { while talk.person.client.file_get(&talk.project, path).await.is_err() {} };
+    patiently(path, is_there).await;
 }
 
 /// The end of the only call of a message: its state and what the model reads.
@@ -160,26 +190,27 @@ async fn only_users_who_may_have_programs_run_have_them_run() {
     let (ann, bob) = (app.user("ann").await, app.user("bob").await);
     let mut hers = ann.conversation().await;
     ann.add_member(&hers.project, &bob, Role::Member).await;
-    allow(&hers, "bash", "echo *").await;
+    ann.add_member(&hers.project, &admin, Role::Admin).await;
+    let echo = rule(None, "bash", "echo *", PermissionAction::Allow);
+    let refused = refusal(hers.call(echo.clone()).await);
+    assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"));
+    // A rule of somebody else does not let her either.
+    admin.client.call(Some(&hers.project), echo).await.unwrap();
     let (state, output) = outcome(&mut hers, &runs("echo hi")).await;
     assert_eq!(state, ToolState::Denied);
     assert_eq!(output, "who started this run may not have programs run on this server");
 
-    let path = format!("/v1/admin/users/{}", ann.id());
-    let granted = admin.rest("PATCH", &path, Some(json!({ "canExecuteCode": true }))).await;
-    assert_eq!(granted.json["data"]["canExecuteCode"], true, "{granted:?}");
+    let_execute_code(&admin, &ann).await;
     assert_eq!(outcome(&mut hers, &runs("echo hi")).await.1, "hi\n(exit code 0)");
     // Who may not have them run does not let them run either.
     let run = hers.send_message(&runs("id")).await.run_id;
     let asked = hers.approval().await;
     let his = bob.join(&hers.project, &hers.session).await;
     let refused = refusal(his.approve(&asked.tool_call_id).await);
-    assert_eq!(
-        (refused.code, &refused.details["reason"]),
-        (ErrorCode::Forbidden, &json!("no_code"))
-    );
+    assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"));
     hers.approve(&asked.tool_call_id).await.unwrap();
     assert_eq!(hers.run_ended(&run).await, RunStatus::Completed);
+    let path = format!("/v1/admin/users/{}", ann.id());
     assert_eq!(ann.rest("PATCH", &path, Some(json!({ "canExecuteCode": true }))).await.status, 403);
 }
 
@@ -219,19 +250,14 @@ async fn a_command_ends_at_its_timeout_and_with_its_run() {
     assert!(output.starts_with("begun\n(ended after 300 ms, its timeout"), "{output}");
 
     let run = talk.send_message(&runs("touch begun; sleep 1000")).await.run_id;
-    loop {
-        if ann.client.file_get(&talk.project, "begun").await.is_ok() {
-            break;
-        }
-    }
+    made(&talk, "begun").await;
     assert!(talk.cancel().await);
     assert_eq!(talk.run_ended(&run).await, RunStatus::Cancelled);
 }
 
 #[tokio::test]
 async fn where_the_sandbox_does_not_hold_no_command_runs_and_nobody_is_asked() {
-    let launcher = Some(PathBuf::from("/bin/false"));
-    let (app, ann) = app_with(Config { launcher, ..sandbox() }).await;
+    let (app, ann) = app_with(broken_sandbox()).await;
     let mut talk = ann.conversation().await;
     let (state, output) = outcome(&mut talk, &runs("echo hi")).await;
     assert_eq!(state, ToolState::Error);
@@ -255,8 +281,7 @@ async fn in_the_mode_auto_literal_commands_run_unasked_for_administrators_alone(
     let mut talk = ann.conversation().await;
     let bob = app.user("bob").await;
     ann.add_member(&talk.project, &bob, Role::Member).await;
-    let path = format!("/v1/admin/users/{}", bob.id());
-    ann.rest("PATCH", &path, Some(json!({ "canExecuteCode": true }))).await;
+    let_execute_code(&ann, &bob).await;
     let auto = SessionUpdate {
         session_id: talk.session.clone(),
         title: None,
@@ -300,4 +325,101 @@ async fn those_who_watch_are_told_how_far_a_command_is() {
     assert_eq!(frame.meta.seq, None, "it is not in the log");
     ann.client.file_put(&talk.project, "go", "").await.unwrap();
     assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
+}
+
+#[tokio::test]
+async fn who_may_not_have_programs_run_makes_no_rule_by_which_they_would() {
+    use PermissionAction::{Allow, Ask, Deny};
+    let (app, admin) = app_with(broken_sandbox()).await;
+    let (ann, bob) = (app.user("ann").await, app.user("bob").await);
+    let hers = ann.conversation().await;
+    ann.add_member(&hers.project, &bob, Role::Member).await;
+    let his = bob.join(&hers.project, &hers.session).await;
+    let no_code = |refused: ApiError| {
+        assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"), "{refused}");
+    };
+    let change = |id: &PermissionId| PermissionUpdate {
+        permission_id: id.clone(),
+        permission: None,
+        pattern: None,
+        action: None,
+    };
+    for (talk, session) in [(&hers, None), (&hers, Some(&hers.session)), (&his, Some(&his.session))]
+    {
+        for permission in ["*", "bash"] {
+            no_code(refusal(talk.call(rule(session, permission, "ls", Allow)).await));
+            // To forbid, or to have people asked, needs no right.
+            for action in [Ask, Deny] {
+                let made = talk.call(rule(session, permission, "ls", action)).await.unwrap();
+                let id = made.rule.id.unwrap();
+                let allowed = PermissionUpdate { action: Some(Allow), ..change(&id) };
+                no_code(refusal(talk.call(allowed).await));
+            }
+            let made = talk.call(rule(session, "edit", "ls", Allow)).await.unwrap();
+            let permission = Some(permission.to_owned());
+            let other = PermissionUpdate { permission, ..change(&made.rule.id.unwrap()) };
+            no_code(refusal(talk.call(other).await));
+        }
+    }
+    let list = PermissionList { session_id: Some(hers.session.clone()) };
+    let rules = hers.call(list).await.unwrap().rules;
+    assert!(rules.iter().all(|it| it.action != Allow || it.permission == "edit"), "{rules:?}");
+
+    let_execute_code(&admin, &ann).await;
+    let allowed = allow(&hers, "bash", "ls").await;
+    let wider = PermissionUpdate { pattern: Some("*".to_owned()), ..change(&allowed) };
+    hers.call(wider.clone()).await.unwrap();
+    // Nobody without the right touches what it says, not even as an administrator of the project.
+    let admins = MemberUpdate { user_id: bob.id().clone(), role: Role::Admin };
+    hers.call(admins).await.unwrap();
+    no_code(refusal(his.call(wider).await));
+    his.call(PermissionUpdate { action: Some(Deny), ..change(&allowed) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_may_not_have_programs_run_makes_no_agent_for_which_they_would() {
+    let (app, admin) = app_with(broken_sandbox()).await;
+    let ann = app.user("ann").await;
+    let path = format!("/v1/projects/{}/agents", ann.project("p").await.id);
+    let rules = |permission: &str, action: &str| {
+        let rule = json!({ "permission": permission, "pattern": "ls", "action": action });
+        json!({ "name": "a", "permissions": [rule] })
+    };
+    for permission in ["*", "bash"] {
+        let refused = rest_refusal(&ann.post(&path, rules(permission, "allow")).await);
+        assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"), "{permission}");
+    }
+    assert_eq!(ann.post(&path, rules("bash", "ask")).await.status, 201);
+    let change = async |permission: &str, action: &str| {
+        ann.rest("PATCH", &format!("{path}/a"), Some(rules(permission, action))).await
+    };
+    for permission in ["*", "bash"] {
+        let refused = rest_refusal(&change(permission, "allow").await);
+        assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"), "{permission}");
+    }
+    assert_eq!(change("edit", "allow").await.status, 200);
+    let_execute_code(&admin, &ann).await;
+    assert_eq!(change("bash", "allow").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_call_that_rules_allowed_is_to_be_made_again_once_they_ask_about_it() {
+    let Some((_app, ann)) = app(sandbox()).await else { return };
+    let mut talk = ann.conversation().await;
+    let allowed = allow(&talk, "bash", "*").await;
+    // The second call was judged with the first, and waits for it.
+    let first = runs("touch begun; until test -e go; do sleep 0.01; done");
+    let run = talk.send_message(&format!("{first}\n{}", runs("touch second"))).await.run_id;
+    made(&talk, "begun").await;
+    talk.call(PermissionDelete { permission_id: allowed }).await.unwrap();
+    ann.client.file_put(&talk.project, "go", "").await.unwrap();
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
+    let answer = talk.answer(&run).await;
+    let [first, second] = calls_of(&answer)[..] else { panic!("{answer:?}") };
+    assert_eq!(first.state, ToolState::Completed);
+    let error = "the rules changed and now ask about this call: make it again";
+    assert_eq!((second.state, second.error.as_deref()), (ToolState::Error, Some(error)));
+    let missing = refusal(ann.client.file_get(&talk.project, "second").await);
+    assert_eq!(missing.code, ErrorCode::NotFound, "it did not run");
+    assert!(!talk.names().contains(&"tool.approval.required"));
 }

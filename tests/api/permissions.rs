@@ -10,7 +10,7 @@ use iris_protocol::{
 use iris_testkit::{Conversation, Person, calls_of, patiently, spawn_app, text_of};
 use serde_json::{Value, json};
 
-use crate::refusal;
+use crate::{code_of, refusal};
 use PermissionAction::{Allow, Ask, Deny};
 
 fn create(
@@ -157,8 +157,10 @@ async fn rules_of_the_project_are_for_its_administrators_and_those_of_a_session_
 #[tokio::test]
 async fn what_is_no_rule_is_refused_and_a_wide_one_is_warned_of() {
     let app = spawn_app().await;
-    let ann = app.user("ann").await;
+    // The first administrator may have programs run.
+    let (admin, ann) = (app.admin().await, app.user("ann").await);
     let project = ann.project("p").await.id;
+    ann.add_member(&project, &admin, Role::Admin).await;
     for (permission, pattern, reason) in [
         ("", "a", "invalid_permission"),
         ("re*d", "a", "invalid_permission"),
@@ -175,13 +177,17 @@ async fn what_is_no_rule_is_refused_and_a_wide_one_is_warned_of() {
     let nowhere = SessionId::from_bits(9);
     let refused = ann.client.call(Some(&project), create(Some(&nowhere), "read", "a", Ask)).await;
     assert_eq!(refusal(refused).code, ErrorCode::NotFound);
-    let warned = async |permission: &str, pattern: &str| {
+    let refused = refusal(ann.client.call(Some(&project), create(None, "*", "*", Allow)).await);
+    assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"));
+    let warned = async |person: &Person, permission: &str, pattern: &str| {
         let request = create(None, permission, pattern, Allow);
-        ann.client.call(Some(&project), request).await.unwrap().warnings
+        person.client.call(Some(&project), request).await.unwrap().warnings
     };
-    assert_eq!(warned("*", "*").await, ["it allows everything that `*` can touch"]);
-    assert_eq!(warned("edti", "a").await, ["no tool and no group of tools is called `edti` now"]);
-    assert!(warned("edit", "src/**").await.is_empty());
+    let wide = warned(&admin, "*", "*").await;
+    assert_eq!(wide, ["it allows everything that `*` can touch"]);
+    let unknown = warned(&ann, "edti", "a").await;
+    assert_eq!(unknown, ["no tool and no group of tools is called `edti` now"]);
+    assert!(warned(&ann, "edit", "src/**").await.is_empty());
     // Unknown fields are a mistake here.
     let path = format!("/v1/projects/{project}/permissions");
     let body = json!({ "permission": "edit", "pattern": "a", "action": "ask", "sesionId": "x" });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use iris_client::Socket;
 use iris_protocol::{
     ErrorCode, Event, PermissionAction, PermissionCreate, Question, QuestionList, QuestionState,
-    Role, RunStatus, SessionState, ToolState,
+    Role, RunGet, RunStatus, SessionState, ToolState,
 };
 use iris_testkit::{
     AppOptions, Conversation, Person, TestApp, TestClock, calls_of, patiently, spawn_app,
@@ -353,7 +353,12 @@ async fn who_lost_access_has_no_questions_answered_and_may_have_them_refused() {
     let refused = refusal(hers.answer_question(&question.id, &[&["a"]]).await);
     assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "starter_lost_access"));
     hers.reject_question(&question.id, None).await.unwrap();
-    assert_eq!(hers.run_ended(&run).await, RunStatus::Completed);
+    // The refusal is the result of the call, and the last thing that is done for him (INV-12).
+    assert_eq!(hers.run_ended(&run).await, RunStatus::Failed);
+    let ended = RunGet { session_id: hers.session.clone(), run_id: run.clone() };
+    let error = hers.call(ended).await.unwrap().run.error.unwrap();
+    assert_eq!(code_of(&error), (ErrorCode::Forbidden, "starter_lost_access"));
+    assert_eq!(calls_of(&hers.answer(&run).await)[0].state, ToolState::Denied);
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use iris_actors::ResumePolicy;
 use iris_protocol::{
-    ApprovalState, ErrorCode, Event, MemberUpdate, Message, MessageState, Part, ProjectUpdate,
-    Role, RunGet, RunId, RunList, RunResume, RunStatus, SessionState, ToolState,
+    ApprovalState, ErrorCode, Event, MemberRemove, MemberUpdate, Message, MessageState, Part,
+    ProjectUpdate, Role, RunGet, RunId, RunList, RunResume, RunStatus, SessionState, ToolState,
 };
 use iris_testkit::{
     AppOptions, Conversation, FakeProvider, Gate, Person, Reply, TestApp, TestClock, calls_of,
@@ -376,9 +376,38 @@ async fn nobody_approves_for_a_user_who_may_not_start_a_run_any_more() {
     demote(&ann, &bob).await;
     let refused = refusal(ann.approve(&call).await);
     assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "starter_lost_access"));
-    // It waits as before, and others may put an end to it.
+    // It waits as before, and others may put an end to it: nothing more is done for bob (INV-12).
     ann.reject(&call, "not for bob").await.unwrap();
-    assert_eq!(ann.run_ended(&run).await, RunStatus::Completed);
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Failed);
+    assert_eq!(calls_of(&ann.answer(&run).await)[0].state, ToolState::Denied);
+    let request = RunGet { session_id: ann.session.clone(), run_id: run };
+    let error = ann.call(request).await.unwrap().run.error.unwrap();
+    assert_eq!(code_of(&error), (ErrorCode::Forbidden, "starter_lost_access"));
     let path = format!("/v1/projects/{}/files/content?path=a.txt", ann.project);
     assert_eq!(ann.person.get(&path).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_run_that_works_ends_at_its_next_step_once_its_starter_may_start_none_any_more() {
+    let gate = Gate::default();
+    let list = chat::call("call_1", "list", "{}");
+    let held = Reply::stream().wait(&gate).bytes(list).bytes(chat::end("tool_calls"));
+    let provider = FakeProvider::start([held, chat::says("never")]).await;
+    let app = spawn_app_with(AppOptions::with_provider(provider.base_url())).await;
+    let (mut ann, bob) = (app.user("ann").await.conversation().await, app.user("bob").await);
+    ann.person.add_member(&ann.project, &bob, Role::Member).await;
+    let run = bob.join(&ann.project, &ann.session).await.send_message("look").await.run_id;
+    gate.reached().await;
+    ann.call(MemberRemove { user_id: bob.id().clone() }).await.unwrap();
+    gate.open();
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Failed);
+    let answer = ann.answer(&run).await;
+    let [call] = calls_of(&answer)[..] else { panic!("{answer:?}") };
+    // Reading is allowed to all agents: the call is refused for the sake of its starter.
+    let why = "who started this run may not work in this project any more";
+    assert_eq!((call.state, call.error.as_deref()), (ToolState::Denied, Some(why)));
+    let request = RunGet { session_id: ann.session.clone(), run_id: run };
+    let error = ann.call(request).await.unwrap().run.error.unwrap();
+    assert_eq!(code_of(&error), (ErrorCode::Forbidden, "starter_lost_access"));
+    assert_eq!(provider.asked().len(), 1, "the model is not asked again");
 }

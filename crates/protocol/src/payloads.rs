@@ -595,7 +595,7 @@ payloads! {
         /// Names of tools, in the order in which the model sees them.
         #[serde(default)]
         tools: Option<Vec<String>>,
-        /// Rules about what its tool calls may touch.
+        /// Rules about what its tool calls may touch, from the next call on.
         #[serde(default)]
         permissions: Option<Vec<PermissionSetting>>,
     }

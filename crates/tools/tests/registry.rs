@@ -37,6 +37,7 @@ fn webfetch_comes_last_and_touches_a_host_although_it_writes_nothing() {
     };
     touches("https://A.example:8443/x?y", Target::Text("a.example".to_owned()));
     touches("http://0x7f.1/", Target::Text("127.0.0.1".to_owned()));
+    touches("http://example.com./", Target::Text("example.com".to_owned()));
     touches("file:///etc/passwd", Target::Opaque("file:///etc/passwd".to_owned()));
     let summary = |input: Value| tool.summary(&input);
     assert_eq!(

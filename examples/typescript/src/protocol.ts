@@ -1542,7 +1542,7 @@ export interface Operations {
       model?: ModelRef | null;
       /** Names of tools, in the order in which the model sees them. */
       tools?: string[] | null;
-      /** Rules about what its tool calls may touch. */
+      /** Rules about what its tool calls may touch, from the next call on. */
       permissions?: PermissionSetting[] | null;
     };
     /** An agent. */
