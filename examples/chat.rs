@@ -363,6 +363,7 @@ impl Screen {
                         let line = format!("{}: {text}", self.name(user));
                         self.line(&line)?;
                     }
+                    (MessageRole::System, _) => self.line(text)?,
                     (MessageRole::User | MessageRole::Assistant, _) => {
                         self.text(id, StreamKind::Text, 0, text)?;
                     }
@@ -376,7 +377,7 @@ impl Screen {
                         self.line(&format!("  = {}", short(result)))?;
                     }
                 }
-                Part::Step { .. } => {}
+                Part::Subtask(_) | Part::Step { .. } => {}
             }
         }
         Ok(())

@@ -138,7 +138,11 @@ async fn call_it(app: &App) -> anyhow::Result<String> {
         let mut parts = snapshot.messages.iter().flat_map(|message| &message.parts);
         let output = parts.find_map(|part| match part {
             Part::Tool(call) if call.state == ToolState::Completed => call.output.clone(),
-            Part::Tool(_) | Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => None,
+            Part::Tool(_)
+            | Part::Text { .. }
+            | Part::Reasoning { .. }
+            | Part::Subtask(_)
+            | Part::Step { .. } => None,
         });
         if let Some(output) = output {
             return Ok(output);

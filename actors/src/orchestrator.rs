@@ -4,6 +4,7 @@
 mod checkpoints;
 mod model;
 mod pause;
+mod tasks;
 mod todos;
 mod tool;
 
@@ -37,6 +38,8 @@ use crate::{Services, record};
 use checkpoints::{Checkpoints, chunk};
 use pause::Paused;
 use tool::ToolRuns;
+
+pub(crate) use tasks::end_tasks;
 
 /// How long a write may take before the orchestrator counts as stuck.
 const WRITE_BUDGET: Duration = Duration::from_secs(30);
@@ -100,6 +103,8 @@ pub(crate) struct Orchestrator {
     checkpoints: Checkpoints,
     /// When the time of a waiting call is over.
     expiries: HashMap<ToolCallId, SpawnHandle>,
+    /// Whether it may have set sub-agents to work.
+    has_tasks: bool,
 }
 
 impl Orchestrator {
@@ -107,6 +112,7 @@ impl Orchestrator {
         let resumption = assignment.resumed.as_ref();
         let resumption = resumption.map_or_else(Default::default, |it| Resumption::of(&it.answer));
         let calls = u64::from(resumption.steps);
+        let has_tasks = !resumption.running.is_empty();
         let turn = Turn::resume(assignment.place.services.settings.turn, resumption);
         let span = tracing::info_span!(
             "run",
@@ -135,6 +141,7 @@ impl Orchestrator {
             tools: ToolRuns::default(),
             checkpoints: Checkpoints::default(),
             expiries: HashMap::new(),
+            has_tasks,
         }
     }
 
@@ -178,7 +185,7 @@ impl Orchestrator {
                     // What it says names what users chose.
                     let (path, code) = (orchestrator.vitals.path(), error.code);
                     tracing::warn!(actor.path = %path, %code, "run could not start");
-                    ctx.stop();
+                    orchestrator.leave(ctx);
                 }
                 Ok(Began::Cancelled) => ctx.stop(),
                 Ok(Began::Unknown(error)) => {
@@ -539,8 +546,18 @@ impl Orchestrator {
                 }
             }
             project.tell(EndStreams(orchestrator.assignment.answer_id.clone()));
-            ctx.stop();
+            orchestrator.leave(ctx);
         }));
+    }
+
+    /// Ends once the sub-agents have that the run waited for.
+    fn leave(&mut self, ctx: &mut Context<Self>) {
+        if !self.has_tasks {
+            return ctx.stop();
+        }
+        let (project, session_id) = (self.assignment.place.project.clone(), self.session_id());
+        let ended = async move { end_tasks(&project, session_id).await };
+        ctx.spawn(ended.into_actor(self).map(|(), _, ctx| ctx.stop()));
     }
 }
 

@@ -188,12 +188,15 @@ pub(crate) async fn judge(
         family.push((Some(parent), agent));
     }
     let mut above: Option<Arc<Judge>> = None;
+    // What people say of a session counts for those below it too.
+    let mut of_sessions: Vec<Arc<Rules>> = Vec::new();
     for (session, agent) in family.into_iter().rev() {
         let mode = session.as_ref().map(|session| session.mode).unwrap_or_default();
         let mode = effective_mode(mode, &project.root, &project.id, starter).await?;
         let of_agent = shared(compiled(rules_of_agent(&agent.permissions)).collect());
+        of_sessions.extend(session.and_then(|session| rules.of_sessions.get(&session.id).cloned()));
         let mut sets = vec![Arc::clone(&server), Arc::clone(&rules.of_project), of_agent];
-        sets.extend(session.and_then(|session| rules.of_sessions.get(&session.id).cloned()));
+        sets.extend(of_sessions.iter().cloned());
         let judge = Judge::new(mode, sets);
         above = Some(Arc::new(match above {
             Some(parent) => judge.within(parent),

@@ -1,6 +1,7 @@
 //! The registry of one project: it owns the project's database, numbers and routes every event, and
 //! knows who hears what. The directory starts it.
 
+mod children;
 mod heads;
 mod joining;
 mod kept;
@@ -38,6 +39,7 @@ use crate::root::RootAccess;
 use crate::session::{IsIdle, Session};
 use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
 use crate::{Services, Write, record};
+use children::RunEnds;
 use heads::Heads;
 use kept::Kept;
 use listeners::Listeners;
@@ -48,6 +50,7 @@ use rooms::{Piece, Rooms};
 use unfinished::Marking;
 use upkeep::Upkeep;
 
+pub(crate) use children::{EndTask, OpenChild, RetireSession};
 pub(crate) use heads::RoomHeads;
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
 pub(crate) use listeners::Listen;
@@ -141,6 +144,7 @@ pub struct Project {
     deletions: u64,
     upkeep: Upkeep,
     sessions: HashMap<SessionId, Address<Session>>,
+    run_ends: RunEnds,
     /// What the sessions share; there while one of them is.
     shared: Weak<ProjectHandle>,
     /// The last event that was published.
@@ -269,6 +273,7 @@ impl Supervise for Project {
             deletions: 0,
             upkeep: Upkeep::default(),
             sessions: HashMap::new(),
+            run_ends: RunEnds::default(),
             shared: Weak::new(),
             head,
             flush_is_due: false,
@@ -335,6 +340,7 @@ impl Handler<Committed> for Project {
             let frame = self.rooms.publish(&event);
             self.listeners.tell(&self.epoch, &event);
             self.presence_sees(&event, ctx);
+            self.run_ends.see(&event);
             self.ring.push(event, frame);
         }
     }

@@ -3,8 +3,9 @@
 
 mod answering;
 mod approving;
+mod background;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::agents::{DEFAULT_AGENT, find_agent};
 use crate::orchestrator::{
-    Answer, Assignment, Cancel, Expiring, Orchestrator, Resumed, may_succeed_later,
+    Answer, Assignment, Cancel, Expiring, Orchestrator, Resumed, end_tasks, may_succeed_later,
 };
 use crate::project::{EndStreams, ProjectHandle};
 use crate::supervision::{
@@ -34,6 +35,7 @@ use crate::supervision::{
 use crate::{Services, record, write};
 
 pub(crate) use answering::Respond;
+pub(crate) use background::{Adopt, Retire};
 
 /// Messages that may wait for a session before callers are refused.
 const MAILBOX_LIMIT: u32 = 256;
@@ -92,6 +94,10 @@ pub(crate) struct Session {
     to_cancel: Option<RunId>,
     /// Decisions that came before it was known which run goes on wait until theirs is dropped.
     decisions: Vec<oneshot::Sender<()>>,
+    /// The runs of sub-agents that work in the background.
+    background: HashSet<RunId>,
+    /// Whether it ends as soon as it has nothing to do.
+    is_retired: bool,
     /// Requests that are being answered.
     asked: usize,
     /// Whether anything happened since the last look for idleness.
@@ -140,13 +146,15 @@ impl Session {
             requests: HashMap::new(),
             to_cancel: None,
             decisions: Vec::new(),
+            background: HashSet::new(),
+            is_retired: false,
             asked: 0,
             was_used: true,
         }
     }
 
     fn is_idle(&self) -> bool {
-        matches!(self.work, Work::None) && self.asked == 0
+        matches!(self.work, Work::None) && self.asked == 0 && self.background.is_empty()
     }
 }
 
@@ -158,6 +166,7 @@ impl Actor for Session {
             Work::Ending(failure) => self.fail_runs(Failure::clone(failure), ctx),
             Work::None | Work::LookingUp { .. } | Work::Running(_) => self.start_next(ctx),
         }
+        self.adopt_all(ctx);
         ctx.run_interval(self.place.services.settings.session_idle, |session, ctx| {
             if session.is_idle() && !std::mem::take(&mut session.was_used) {
                 session.vitals.passivate();
@@ -187,7 +196,12 @@ impl Supervise for Session {
             Work::Running(run) => ("running", Some(&run.id)),
             Work::Ending(failure) => ("ending", failure.run_id.as_ref()),
         };
-        json!({ "work": work, "runId": run, "requestsInFlight": self.asked })
+        json!({
+            "work": work,
+            "runId": run,
+            "requestsInFlight": self.asked,
+            "subAgentsInBackground": self.background.len(),
+        })
     }
 }
 
@@ -386,11 +400,12 @@ impl Session {
         if !matches!(self.work, Work::Ending(_)) {
             self.decisions.clear();
         }
+        self.leave_if_retired(ctx);
     }
 
     /// Starts a run that is queued, and lets one go on that was resumed or that waits.
     fn take_up(&mut self, open: OpenRun, ctx: &mut Context<Self>) {
-        let OpenRun { run, answer, approvals, questions } = open;
+        let OpenRun { run, answer, approvals, questions, tasks } = open;
         let answer = match run.status {
             RunStatus::Running | RunStatus::Waiting => answer,
             RunStatus::Queued
@@ -404,7 +419,7 @@ impl Session {
         };
         // Its orchestrator has left without recording the end: another one would fare no better.
         let is_left = self.last.as_ref() == Some(&run.id);
-        let answer = answer.filter(|answer| !is_left && !holds_started_calls(answer));
+        let answer = answer.filter(|answer| !is_left && !holds_lost_calls(answer, &tasks));
         let Some(answer) = answer else {
             // Nobody can say what became of it.
             let error = ApiError::new(ErrorCode::Internal, "the run failed inside the server");
@@ -486,6 +501,7 @@ impl Session {
                 for answer_id in failed.output {
                     project.tell(EndStreams(answer_id));
                 }
+                session.end_tasks(ctx);
                 session.work = Work::None;
                 session.start_next(ctx);
             }
@@ -507,10 +523,23 @@ impl Session {
     }
 }
 
-/// Whether an answer has calls that began and have no result, or that should have begun.
-fn holds_started_calls(answer: &Message) -> bool {
+impl Session {
+    /// Ends what runs set to work that could not do it themselves.
+    fn end_tasks(&mut self, ctx: &mut Context<Self>) {
+        let (project, id) = (Arc::clone(&self.place.project), self.place.id.clone());
+        let ended = async move { end_tasks(&project, id).await };
+        ctx.spawn(ended.into_actor(self));
+    }
+}
+
+/// Whether an answer has calls that began and have no result, or that should have begun, besides those that
+/// wait for sub-agents.
+fn holds_lost_calls(answer: &Message, tasks: &[ToolCallId]) -> bool {
     answer.parts.iter().any(|part| match part {
-        Part::Tool(call) => matches!(call.state, ToolState::Running | ToolState::Pending),
+        Part::Tool(call) => {
+            matches!(call.state, ToolState::Running | ToolState::Pending)
+                && !tasks.contains(&call.tool_call_id)
+        }
         Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => false,
     })
 }

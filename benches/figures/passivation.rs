@@ -34,7 +34,8 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
     for project in &projects {
         for took in [&mut samples, &mut open] {
             let began = Instant::now();
-            let sessions = SessionList { limit: None, cursor: None, include_archived: None };
+            let sessions =
+                SessionList { limit: None, cursor: None, include_archived: None, parent_id: None };
             owner.client.call(Some(project), sessions).await?;
             took.push(ms(began.elapsed()));
         }

@@ -208,6 +208,8 @@ async fn create_session(client: &Client, project: &ProjectId) -> Result<SessionI
     let tools = Some(TOOLS.map(str::to_owned).to_vec());
     let agent = AgentCreate {
         name: AGENT.to_owned(),
+        description: None,
+        mode: None,
         prompt: Some(PROMPT.to_owned()),
         model: None,
         tools,

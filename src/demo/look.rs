@@ -49,6 +49,7 @@ pub(super) fn look(event: &Event) -> Look {
         Event::MessageCreated { .. }
         | Event::MessageToolCall { .. }
         | Event::MessageToolResult { .. }
+        | Event::MessageSubtaskUpdated { .. }
         | Event::TodoUpdated { .. }
         | Event::FileCreated { .. }
         | Event::FileUpdated { .. } => Look::Bold,

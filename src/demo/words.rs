@@ -25,6 +25,7 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
                 format!("{by}: \"{}\"", text_of(message))
             }
             MessageRole::Assistant => "the agent begins to answer".to_owned(),
+            MessageRole::System => text_of(message),
         },
         Event::MessageUpdated { message, .. } => format!("the answer is {}", word(&message.state)),
         Event::MessageTextComplete { length, .. }
@@ -32,6 +33,9 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         Event::MessageToolCall { tool_name, input, .. } => format!("{tool_name} {input}"),
         Event::MessageToolResult { output, .. } => output.clone(),
         Event::MessageToolError { state, error, .. } => format!("{}: {error}", word(state)),
+        Event::MessageSubtaskUpdated { part, .. } => {
+            format!("the sub-agent {}: {}, {}", part.agent, part.description, word(&part.state))
+        }
         Event::MessageStepFinished { index, finish_reason, usage, .. } => {
             format!("step {}: {}, {}", index + 1, word(finish_reason), tokens(usage))
         }

@@ -11,7 +11,15 @@ use crate::{code_of, refusal, rest_refusal};
 
 fn agent(name: &str, tools: &[&str]) -> AgentCreate {
     let tools = Some(tools.iter().map(|tool| (*tool).to_owned()).collect());
-    AgentCreate { name: name.to_owned(), prompt: None, model: None, tools, permissions: None }
+    AgentCreate {
+        name: name.to_owned(),
+        description: None,
+        mode: None,
+        prompt: None,
+        model: None,
+        tools,
+        permissions: None,
+    }
 }
 
 fn session_of(agent: &str) -> SessionCreate {

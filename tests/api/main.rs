@@ -50,6 +50,7 @@ mod socket;
 mod sse;
 mod streaming;
 mod subscribing;
+mod tasks;
 mod tickets;
 mod todos;
 mod tools;

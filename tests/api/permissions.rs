@@ -373,6 +373,8 @@ async fn a_verdict_is_explained_with_the_rule_that_decides() {
         PermissionSetting { permission: "write".into(), pattern: "src/gen".into(), action: Deny };
     let agent = AgentCreate {
         name: "careful".into(),
+        description: None,
+        mode: None,
         prompt: None,
         model: None,
         tools: None,

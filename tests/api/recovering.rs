@@ -75,7 +75,8 @@ impl Held {
     async fn read(&self) {
         let snapshot = self.person.snapshot(&self.before.project, &self.before.session).await;
         assert_eq!(snapshot.messages.len(), 2);
-        let list = SessionList { limit: None, cursor: None, include_archived: None };
+        let list =
+            SessionList { limit: None, cursor: None, include_archived: None, parent_id: None };
         let listed = self.person.client.call(Some(&self.before.project), list).await.unwrap();
         assert_eq!(listed.sessions.len(), 1);
     }

@@ -97,8 +97,15 @@ impl World {
         ann.client.call(Some(&archived), ProjectArchive {}).await.unwrap();
         for name in ["changed", "doomed"] {
             let name = name.to_owned();
-            let request =
-                AgentCreate { name, prompt: None, model: None, tools: None, permissions: None };
+            let request = AgentCreate {
+                name,
+                description: None,
+                mode: None,
+                prompt: None,
+                model: None,
+                tools: None,
+                permissions: None,
+            };
             ann.client.call(Some(&project), request).await.unwrap();
         }
         let mut waiting = Vec::new();

@@ -210,7 +210,8 @@ impl Place {
     }
 
     async fn sessions(&self, project: &ProjectId) -> Result<usize, ApiError> {
-        let list = SessionList { limit: None, cursor: None, include_archived: None };
+        let list =
+            SessionList { limit: None, cursor: None, include_archived: None, parent_id: None };
         match self.ann.client.call(Some(project), list).await {
             Ok(answer) => Ok(answer.sessions.len()),
             Err(ClientError::Api(error)) => Err(error),

@@ -114,7 +114,8 @@ async fn without_its_directory_the_server_is_not_ready_and_projects_are_closed_t
     let since = mark(&stage.app);
     stage.app.supervision().faults().arm(panics("directory", "OpenProject"));
     let list = async || {
-        let request = SessionList { limit: None, cursor: None, include_archived: None };
+        let request =
+            SessionList { limit: None, cursor: None, include_archived: None, parent_id: None };
         let refused = talk.person.client.call(Some(&talk.project), request).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::Overloaded, "{refused}");
     };

@@ -100,7 +100,8 @@ async fn a_thousand_projects_opened_and_closed_twice_leave_nothing_behind() {
     let opened_again = stream::iter(&projects).enumerate().for_each_concurrent(CALLERS, |all| {
         let ((number, project), person, peak, server) = (all, &person, &peak, &server);
         async move {
-            let request = SessionList { limit: None, cursor: None, include_archived: None };
+            let request =
+                SessionList { limit: None, cursor: None, include_archived: None, parent_id: None };
             let page = person.client.call(Some(project), request).await.unwrap();
             assert_eq!(page.sessions.len(), 1);
             if number % OPEN_MAX == 0 {

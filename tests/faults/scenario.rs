@@ -107,15 +107,29 @@ async fn project(player: &Player<'_>) {
     }
     let name = || "helper".to_owned();
     let create = async || {
-        let request =
-            AgentCreate { name: name(), prompt: None, model: None, tools: None, permissions: None };
+        let request = AgentCreate {
+            name: name(),
+            description: None,
+            mode: None,
+            prompt: None,
+            model: None,
+            tools: None,
+            permissions: None,
+        };
         Ok(client.call(id, request).await?)
     };
     player.insist_done("agent.create", create).await;
     let update = async || {
         let prompt = Some("help".to_owned());
-        let request =
-            AgentUpdate { name: name(), prompt, model: None, tools: None, permissions: None };
+        let request = AgentUpdate {
+            name: name(),
+            description: None,
+            mode: None,
+            prompt,
+            model: None,
+            tools: None,
+            permissions: None,
+        };
         Ok(client.call(id, request).await?)
     };
     player.insist("agent.update", update).await;

@@ -3,7 +3,9 @@
 use iris_protocol::{
     Agent, AgentCreate, AgentId, AgentPage, AgentPayload, AgentUpdate, ApiError, ErrorCode,
     PermissionSetting, ToolPage,
-    limits::{AGENT_PERMISSIONS_MAX, AGENT_TOOLS_MAX, PROMPT_BYTES_MAX},
+    limits::{
+        AGENT_DESCRIPTION_BYTES_MAX, AGENT_PERMISSIONS_MAX, AGENT_TOOLS_MAX, PROMPT_BYTES_MAX,
+    },
 };
 use iris_store::project::{CreateAgent, DeleteAgent, UpdateAgent};
 use iris_store::{Committed, WriteContext};
@@ -11,7 +13,7 @@ use iris_tools::ToolRegistry;
 
 use super::permissions::{check_code, check_setting};
 use super::{Done, Grant, check_length, check_model, done, stored};
-use crate::agents::{DEFAULT_AGENT, default_agent, find_agent};
+use crate::agents::{DEFAULT_AGENT, agents_of, find_agent};
 use crate::toolbox::tools_of;
 use crate::{Node, write};
 
@@ -65,6 +67,8 @@ pub(super) async fn create(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     check_agent_name(&request.name)?;
+    let description = request.description.unwrap_or_default();
+    check_length("description", &description, AGENT_DESCRIPTION_BYTES_MAX)?;
     let prompt = request.prompt.unwrap_or_default();
     check_length("prompt", &prompt, PROMPT_BYTES_MAX)?;
     check_model(request.model.as_ref())?;
@@ -81,6 +85,8 @@ pub(super) async fn create(
     let command = CreateAgent {
         id: AgentId::from_bits(node.services.ids.next_bits()),
         name: request.name,
+        description,
+        mode: request.mode.unwrap_or_default(),
         prompt,
         model: request.model,
         tools,
@@ -104,6 +110,8 @@ pub(super) async fn update(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     check_agent_name(&request.name)?;
+    let description = request.description.as_deref().unwrap_or_default();
+    check_length("description", description, AGENT_DESCRIPTION_BYTES_MAX)?;
     check_length("prompt", request.prompt.as_deref().unwrap_or_default(), PROMPT_BYTES_MAX)?;
     check_model(request.model.as_ref())?;
     let project = grant.project(node).await?;
@@ -114,6 +122,8 @@ pub(super) async fn update(
     check_code(node, grant, permissions).await?;
     let command = UpdateAgent {
         name: request.name,
+        description: request.description,
+        mode: request.mode,
         prompt: request.prompt,
         model: request.model,
         tools: request.tools,
@@ -140,9 +150,7 @@ pub(super) async fn delete(
 
 pub(super) async fn list(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
     let project = grant.project(node).await?;
-    let tools = tools_of(&project, &node.services).await.map_err(stored)?;
-    let mut agents = vec![default_agent(&tools)];
-    agents.extend(project.reader.agents().await.map_err(stored)?);
+    let agents = agents_of(&project, &node.services).await.map_err(stored)?;
     done(AgentPage { agents })
 }
 

@@ -55,6 +55,10 @@ async fn respond(
     reply: Reply,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
+    let project = grant.project(node).await?;
+    let found = project.reader.session_of_question(session_id.clone(), question_id.clone()).await;
+    // Of a sub-agent's question perhaps. What is wrong with one that is not there is for the command to say.
+    let session_id = found.map_err(stored)?.unwrap_or(session_id);
     let by = Some(grant.user_id()?.clone());
     let respond = |_| Respond { question_id, reply, by, context };
     let Committed { output: question, seq, replayed } =

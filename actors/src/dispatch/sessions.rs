@@ -17,7 +17,7 @@ use iris_store::{Committed, StoreError, WriteContext};
 use super::permissions::{require_admin, role_of};
 use super::projects::page_size;
 use super::{Done, Grant, check_description, check_length, check_model, check_name, done, stored};
-use crate::agents::{DEFAULT_AGENT, find_agent};
+use crate::agents::{DEFAULT_AGENT, find_agent, is_primary};
 use crate::permissions::check_mode;
 use crate::project::{InSession, ProjectHandle, index_text};
 use crate::session::{CancelRun, Decide, Resume, SendMessage, Session};
@@ -64,7 +64,12 @@ async fn check_agent(
     name: &str,
 ) -> Result<(), ApiError> {
     let found = find_agent(project, services, name).await.map_err(stored)?;
-    found.map(|_| ()).ok_or_else(|| ApiError::not_found("agent"))
+    let agent = found.ok_or_else(|| ApiError::not_found("agent"))?;
+    if is_primary(&agent) {
+        return Ok(());
+    }
+    let message = format!("the agent `{name}` is set to work by other agents, not by people");
+    Err(ApiError::invalid(message).reason("agent_not_primary"))
 }
 
 pub(super) async fn list(
@@ -75,7 +80,8 @@ pub(super) async fn list(
     let limit = page_size(request.limit)?;
     let archived = request.include_archived.unwrap_or(false);
     let project = grant.project(node).await?;
-    done(project.reader.sessions(limit, request.cursor, archived).await.map_err(stored)?)
+    let page = project.reader.sessions(limit, request.cursor, archived, request.parent_id).await;
+    done(page.map_err(stored)?)
 }
 
 pub(super) async fn search(
@@ -249,13 +255,19 @@ pub(super) async fn cancel(
         return Err(stored(error));
     }
     let Committed { output: chosen, replayed, .. } = chosen.map_err(stored)?;
-    let cancelled = chosen.as_ref().is_some_and(|chosen| has_key || !chosen.is_ending);
+    let mut cancelled = chosen.as_ref().is_some_and(|chosen| has_key || !chosen.is_ending);
     if let Some(ChosenRun { run_id, .. }) = chosen {
         // Also what was chosen before: perhaps its session was not told.
+        let session_id = session_id.clone();
         let told = in_session(node, grant, session_id, true, |_| CancelRun(run_id)).await;
         if !replayed {
             told?;
         }
+    }
+    let background = project.reader.tasks_in_background(session_id).await.map_err(stored)?;
+    for (child_id, run_id) in background {
+        cancelled = true;
+        in_session(node, grant, child_id, true, |_| CancelRun(run_id)).await?;
     }
     Ok(done(CancelPayload { cancelled })?.at(None, replayed))
 }
@@ -363,7 +375,10 @@ pub(super) async fn approval(
     request: ApprovalGet,
 ) -> Result<Done, ApiError> {
     let project = grant.project(node).await?;
-    let found = project.reader.approval(request.session_id, request.tool_call_id).await;
+    let ApprovalGet { session_id, tool_call_id } = request;
+    let found = project.reader.session_of_approval(session_id, tool_call_id.clone()).await;
+    let session_id = found.map_err(stored)?.ok_or_else(|| ApiError::not_found("approval"))?;
+    let found = project.reader.approval(session_id, tool_call_id).await;
     let approval = found.map_err(stored)?.ok_or_else(|| ApiError::not_found("approval"))?;
     done(ApprovalPayload { approval })
 }
@@ -376,6 +391,10 @@ async fn decide(
     decision: Decision,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
+    let project = grant.project(node).await?;
+    let found = project.reader.session_of_approval(session_id.clone(), tool_call_id.clone()).await;
+    // Of a sub-agent's call perhaps. What is wrong with one that is not there is for the command to say.
+    let session_id = found.map_err(stored)?.unwrap_or(session_id);
     let by = Some(grant.user_id()?.clone());
     let decide = |_| Decide { tool_call_id, decision, by, context };
     let Committed { output: approval, seq, replayed } =

@@ -19,6 +19,7 @@ use iris_tools::{Tool, ToolRegistry, is_shallow};
 use serde_json::Value;
 use tracing::{Instrument, Span};
 
+use super::tasks::name_sub_agents;
 use super::{Assignment, Orchestrator};
 use crate::agents::find_agent;
 use crate::permissions;
@@ -102,7 +103,8 @@ impl Orchestrator {
             let history = history.map_err(|error| error.to_api())?;
             let messages = prompt_messages(&history);
             let tools = tools_of(&place.project, &place.services).await;
-            let tools = tools.map_err(|error| error.to_api())?.specs(&agent.tools);
+            let mut tools = tools.map_err(|error| error.to_api())?.specs(&agent.tools);
+            name_sub_agents(&place, &mut tools).await.map_err(|error| error.to_api())?;
             let prompt = Prompt { system: agent.prompt, messages, tools };
             let provider = place.services.models.get(&model);
             let provider =

@@ -10,7 +10,7 @@ use iris_agent::{FileWritten, Input, ToolOutcome};
 use iris_protocol::{PermissionAction, ToolCallId};
 use iris_store::project::{ProjectReader, Quotas};
 use iris_store::{CrashPoint, StoreError, crash_point};
-use iris_tools::{Progress, Tool, ToolContext, ToolOutput};
+use iris_tools::{Progress, TASK, Tool, ToolContext, ToolOutput};
 use iris_workspace::Workspace;
 use serde_json::Value;
 use tracing::Instrument;
@@ -47,6 +47,7 @@ impl Orchestrator {
         input: Value,
         ctx: &mut Context<Self>,
     ) {
+        self.has_tasks |= tool_name == TASK;
         let services = self.services();
         let Some(answerer) = &self.answerer else { return };
         let tool_timeout = services.settings.tool_timeout;
@@ -56,6 +57,7 @@ impl Orchestrator {
         let places = Arc::clone(&self.assignment.place.project.places);
         let progress = self.progress_of(&call_id);
         let todos = Arc::new(SessionTodos::of(&self.assignment));
+        let sub_agents = Arc::new(self.call_tasks(&call_id, &answerer.model));
         let writing = self.may_write(tool_name).then(|| Arc::clone(&self.tools.writing));
         let span = tracing::info_span!(
             parent: &self.span,
@@ -92,6 +94,7 @@ impl Orchestrator {
             };
             let timeout = tool.time_limit(&input).unwrap_or(tool_timeout);
             let context = ToolContext::new(workspace, read_log, judge).with_todos(todos);
+            let context = context.with_sub_agents(sub_agents);
             let context = context.with_places(places).with_progress(progress);
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);

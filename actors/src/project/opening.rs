@@ -16,6 +16,7 @@ use iris_workspace::Workspace;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
+use super::children::RunEnds;
 use super::kept::Kept;
 use super::listeners::Listeners;
 use super::presence::Presences;
@@ -270,6 +271,7 @@ impl OpenedProject {
                 services,
                 committed: self.committed,
                 sessions: HashMap::new(),
+                run_ends: RunEnds::default(),
                 shared: Weak::new(),
                 head: self.head,
                 flush_is_due: false,

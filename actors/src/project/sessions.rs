@@ -12,7 +12,7 @@ use super::{Project, ProjectHandle, RECOVER_AGAIN_AFTER};
 use crate::orchestrator::may_succeed_later;
 use crate::record;
 use crate::session::{Session, SessionPlace};
-use crate::supervision::{Address, AskError, ExitReason, MessageFor};
+use crate::supervision::{Address, AskError, ExitReason, MessageFor, Vitals};
 
 impl Project {
     pub(super) fn stop_sessions(&mut self) {
@@ -22,6 +22,17 @@ impl Project {
     }
 
     pub(super) fn session(&mut self, id: &SessionId, ctx: &mut Context<Self>) -> Address<Session> {
+        let me = Arc::clone(&self.vitals);
+        self.session_under(id, &me, ctx)
+    }
+
+    /// The actor of a session; one that does not run is started as a child of `parent`.
+    pub(super) fn session_under(
+        &mut self,
+        id: &SessionId,
+        parent: &Arc<Vitals>,
+        ctx: &mut Context<Self>,
+    ) -> Address<Session> {
         if let Some(session) = self.sessions.get(id).filter(|session| session.connected()) {
             return session.clone();
         }
@@ -33,8 +44,9 @@ impl Project {
             services: Arc::clone(&self.services),
             is_recovered: self.recovery.is_done.subscribe(),
         };
-        let session = place.start(&self.vitals, move |exited| {
-            me.address.tell(SessionExited { id: session_id, reason: exited.reason });
+        let is_child = !Arc::ptr_eq(parent, &self.vitals);
+        let session = place.start(parent, move |exited| {
+            me.address.tell(SessionExited { id: session_id, is_child, reason: exited.reason });
         });
         self.sessions.insert(id.clone(), session.clone());
         session
@@ -104,6 +116,8 @@ impl<M: MessageFor<Session>> Handler<InSession<M>> for Project {
 #[rtype(result = "()")]
 struct SessionExited {
     id: SessionId,
+    /// Whether it was below another actor than the registry.
+    is_child: bool,
     reason: ExitReason,
 }
 
@@ -117,8 +131,10 @@ impl Handler<SessionExited> for Project {
         }
         match exited.reason {
             // It had nothing to do, or the registry ended it.
-            ExitReason::Normal | ExitReason::Parent => {}
-            ExitReason::Panic(_)
+            ExitReason::Normal => {}
+            ExitReason::Parent if !exited.is_child => {}
+            ExitReason::Parent
+            | ExitReason::Panic(_)
             | ExitReason::Error(_)
             | ExitReason::Killed(_)
             | ExitReason::RestartIntensity(_) => self.fail_runs(exited.id, ctx),

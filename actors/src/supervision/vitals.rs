@@ -289,6 +289,11 @@ impl Vitals {
         self.restarts.load(Ordering::Relaxed)
     }
 
+    /// Whether it works: it is about neither to end nor to start again.
+    pub(crate) fn is_running(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == ActorState::Running as u8
+    }
+
     pub(super) fn set_state(&self, state: ActorState) {
         self.state.store(state as u8, Ordering::Relaxed);
     }

@@ -33,7 +33,8 @@ pub(crate) async fn figure() -> anyhow::Result<Figure> {
     let owner = owner.again(&server)?;
     let before = server.memory_mb("VmRSS")?;
     let asked = stream::iter(&projects).map(|project| {
-        let sessions = SessionList { limit: None, cursor: None, include_archived: None };
+        let sessions =
+            SessionList { limit: None, cursor: None, include_archived: None, parent_id: None };
         owner.client.call(Some(project), sessions)
     });
     asked.buffer_unordered(AT_ONCE).try_for_each(async |_| Ok(())).await?;

@@ -83,7 +83,7 @@ async fn page_of_sessions(reader: &ProjectReader) -> anyhow::Result<Figure> {
     let (mut samples, mut cursor) = (Vec::new(), None);
     for _ in 0..SAMPLES {
         let began = Instant::now();
-        let page = reader.sessions(PAGE, cursor, false).await?;
+        let page = reader.sessions(PAGE, cursor, false, None).await?;
         samples.push(ms(began.elapsed()));
         ensure!(page.sessions.len() == PAGE as usize, "the page is not full");
         cursor = page.next_cursor;
@@ -100,7 +100,7 @@ async fn page_of_sessions(reader: &ProjectReader) -> anyhow::Result<Figure> {
 async fn replay_of_store(reader: &ProjectReader) -> anyhow::Result<Vec<f64>> {
     let room = Room::Session(SessionId::from_bits(1));
     let mut samples = Vec::new();
-    let head = reader.sessions(1, None, false).await?.as_of.seq;
+    let head = reader.sessions(1, None, false, None).await?.as_of.seq;
     for _ in 0..SAMPLES {
         let began = Instant::now();
         // The events of the room are not the only ones of the project.

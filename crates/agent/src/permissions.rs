@@ -161,7 +161,7 @@ impl Rules {
 #[derive(Debug, Clone)]
 pub struct Judge {
     mode: SessionMode,
-    /// Each is sorted by layer; a layer may be in one of them only.
+    /// Each is sorted by layer. Of two with rules of one layer the later one is the more specific.
     rules: Vec<Arc<Rules>>,
     /// Of the session that spawned this one, which may do no more.
     parent: Option<Arc<Judge>>,

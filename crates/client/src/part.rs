@@ -115,6 +115,7 @@ impl PartTracker {
             | Event::MessageToolCall { .. }
             | Event::MessageToolResult { .. }
             | Event::MessageToolError { .. }
+            | Event::MessageSubtaskUpdated { .. }
             | Event::MessageStepFinished { .. }
             | Event::RunStarted { .. }
             | Event::RunCompleted { .. }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Agent, AgentMode, Approval, ApprovalState, Backup, BackupId, ConnectionId, File, JudgedAccess, Member,
-    Message, MessageId, ModelRef, PermissionAction, PermissionId, PermissionRule,
+    Agent, AgentMode, Approval, ApprovalState, Backup, BackupId, ConnectionId, File, JudgedAccess,
+    Member, Message, MessageId, ModelRef, PermissionAction, PermissionId, PermissionRule,
     PermissionSetting, Position, Presence, PresenceStatus, Project, ProjectId, ProjectType,
     Question, QuestionId, QuestionState, QueuedMessage, Remember, Role, Run, RunId, SearchHit,
     ServerBackup, Session, SessionId, SessionMode, Todo, Tool, ToolCallId, User, UserId,

@@ -87,7 +87,8 @@ fn reading(criterion: &mut Criterion) {
         });
     });
     group.bench_function("page of 50 sessions", |bencher| {
-        bencher.iter(|| runtime.block_on(reader.sessions(PAGE, None, false, None)).expect("a page"));
+        bencher
+            .iter(|| runtime.block_on(reader.sessions(PAGE, None, false, None)).expect("a page"));
     });
     group.bench_function("replay of 300 events", |bencher| {
         let room = Room::Session(session.clone());

@@ -153,6 +153,12 @@ pub enum ToolError {
         /// Why.
         problem: String,
     },
+    /// A sub-agent was not set to work, or did not do what it should.
+    #[error("{problem}")]
+    Task {
+        /// Why.
+        problem: String,
+    },
     /// The tool asks people, and nothing of it runs.
     #[error("`{tool}` waits for people and does not run")]
     NotRunnable {
@@ -203,6 +209,7 @@ impl ToolError {
             Self::Cancelled => ErrorCode::Cancelled,
             Self::InvalidTool { .. }
             | Self::Todos { .. }
+            | Self::Task { .. }
             | Self::NotRunnable { .. }
             | Self::Directory { .. }
             | Self::Crashed { .. } => ErrorCode::Internal,

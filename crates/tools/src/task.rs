@@ -216,9 +216,13 @@ fn output(report: TaskReport) -> Result<ToolOutput, ToolError> {
     let TaskReport { session_id, status, text, usage, steps } = report;
     let text = match status {
         RunStatus::Queued | RunStatus::Running | RunStatus::Waiting => {
-            format!("It works in the background, in the session {session_id}: you are told when it is done.")
+            format!(
+                "It works in the background, in the session {session_id}: you are told when it is done."
+            )
         }
-        RunStatus::Completed if text.is_empty() => format!("(it said nothing; session {session_id})"),
+        RunStatus::Completed if text.is_empty() => {
+            format!("(it said nothing; session {session_id})")
+        }
         RunStatus::Completed => format!("{text}\n\n(session {session_id})"),
         RunStatus::Failed | RunStatus::Cancelled | RunStatus::Interrupted => {
             let ended = match status {

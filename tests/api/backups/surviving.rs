@@ -117,7 +117,8 @@ async fn session(ann: &Person, project: &ProjectId) {
 
 /// How many sessions it has, and what stands in the file `state`.
 async fn state(ann: &Person, project: &ProjectId) -> (usize, String) {
-    let request = SessionList { limit: None, cursor: None, include_archived: None };
+    let request =
+        SessionList { limit: None, cursor: None, include_archived: None, parent_id: None };
     let sessions = ann.client.call(Some(project), request).await.unwrap().sessions.len();
     let text = ann.client.file_get(project, "state").await.unwrap();
     (sessions, String::from_utf8_lossy(&text).into_owned())

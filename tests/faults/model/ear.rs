@@ -20,7 +20,9 @@ impl Known {
         let messages = snapshot.messages.iter().map(|message| {
             let texts = message.parts.iter().filter_map(|part| match part {
                 Part::Text { id, text, .. } => Some((id.clone(), text.clone())),
-                Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => None,
+                Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => {
+                    None
+                }
             });
             (message.id.clone(), texts.collect())
         });
@@ -33,7 +35,10 @@ impl Known {
             Event::MessageCreated { message, .. } => {
                 let texts = message.parts.iter().filter_map(|part| match part {
                     Part::Text { id, text, .. } => Some((id.clone(), text.clone())),
-                    Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => None,
+                    Part::Reasoning { .. }
+                    | Part::Tool(_)
+                    | Part::Subtask(_)
+                    | Part::Step { .. } => None,
                 });
                 self.messages.insert(message.id.clone(), texts.collect());
             }

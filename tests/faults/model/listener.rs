@@ -22,7 +22,7 @@ const MESSAGES_MAX: u32 = 100;
 
 /// Asks for the sessions, of which nobody needs more than the position.
 pub(super) const SESSIONS: SessionList =
-    SessionList { limit: None, cursor: None, include_archived: None };
+    SessionList { limit: None, cursor: None, include_archived: None, parent_id: None };
 
 /// What it wants to hear; a new number asks again for what was refused.
 #[derive(Debug, Clone, Default)]

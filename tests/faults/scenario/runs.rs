@@ -90,8 +90,15 @@ async fn without_agent(player: &Player<'_>, project: &ProjectId, talk: &mut Talk
         attempts += 1;
         // What an attempt before may have left.
         talk.cancel().await;
-        let request =
-            AgentCreate { name: name(), prompt: None, model: None, tools: None, permissions: None };
+        let request = AgentCreate {
+            name: name(),
+            description: None,
+            mode: None,
+            prompt: None,
+            model: None,
+            tools: None,
+            permissions: None,
+        };
         match client.call(id, request).await {
             Err(ClientError::Api(error)) if error.code == ErrorCode::Conflict => {}
             created => drop(created?),

@@ -1,6 +1,8 @@
 //! Runs that were cut off and go on.
 
-use iris_agent::{Effect, Input, Resumption, StepPart, TurnEnd, TurnLimits, Verdict, UnfinishedCall};
+use iris_agent::{
+    Effect, Input, Resumption, StepPart, TurnEnd, TurnLimits, UnfinishedCall, Verdict,
+};
 use iris_protocol::{
     ApiError, ErrorCode, FinishReason, Message, MessageId, MessageRole, MessageState, Part,
     RunStatus, SessionId, ToolPart, ToolState, Usage,
@@ -40,7 +42,7 @@ fn run_that_was_cut_off_while_the_model_spoke_asks_it_again_and_counts_on() {
 #[test]
 fn calls_that_wait_are_answered_as_before() {
     let waiting = vec![waiting(100, "write"), waiting(101, "edit")];
-    let resumption = Resumption { steps: 1, unusable_steps: 0, waiting };
+    let resumption = Resumption { steps: 1, unusable_steps: 0, waiting, running: Vec::new() };
     let mut scene = Scene::resumed(TurnLimits::default(), resumption);
 
     assert_eq!(scene.step(Input::Started), []);
@@ -53,13 +55,31 @@ fn calls_that_wait_are_answered_as_before() {
 
 #[test]
 fn run_that_waits_can_be_cancelled() {
-    let resumption = Resumption { steps: 1, unusable_steps: 0, waiting: vec![waiting(1, "write")] };
+    let resumption = Resumption {
+        steps: 1,
+        unusable_steps: 0,
+        waiting: vec![waiting(1, "write")],
+        running: Vec::new(),
+    };
     let mut scene = Scene::resumed(TurnLimits::default(), resumption);
     scene.step(Input::Started);
 
     let end = Effect::End(end(RunStatus::Cancelled, FinishReason::Cancelled));
     assert_eq!(scene.step(Input::CancelRequested), [end]);
     assert_eq!(scene.step(approved(call_id(1))), []);
+}
+
+#[test]
+fn calls_that_run_are_run_again_and_end_as_before() {
+    let (waits, runs) = (vec![waiting(100, "write")], vec![waiting(101, "task")]);
+    let resumption = Resumption { steps: 1, unusable_steps: 0, waiting: waits, running: runs };
+    let mut scene = Scene::resumed(TurnLimits::default(), resumption);
+
+    assert_eq!(scene.step(Input::Started), [run(101, "task")]);
+    // It runs already.
+    assert_eq!(scene.step(approved(call_id(101))), []);
+    assert_eq!(scene.step(answers(101, "found")), [record_result(101, "found")]);
+    assert_eq!(scene.step(Input::CallSettled(call_id(100))), [Effect::CallModel]);
 }
 
 #[test]
@@ -77,7 +97,8 @@ fn limit_of_model_calls_counts_those_before_the_cut() {
 
 #[test]
 fn unusable_calls_before_the_cut_count() {
-    let resumption = Resumption { steps: 2, unusable_steps: 1, waiting: Vec::new() };
+    let resumption =
+        Resumption { steps: 2, unusable_steps: 1, waiting: Vec::new(), running: Vec::new() };
     let mut scene = Scene::resumed(limits(50, 2), resumption);
     scene.step(Input::Started);
     scene.step(calls("fly", refuses("unknown tool `fly`")));
@@ -89,7 +110,8 @@ fn unusable_calls_before_the_cut_count() {
     let expected = [Effect::RecordStep { parts, step }, Effect::End(end_failed(error.clone()))];
     assert_eq!(scene.step(finishes(FinishReason::ToolCalls)), expected);
 
-    let resumption = Resumption { steps: 2, unusable_steps: 2, waiting: Vec::new() };
+    let resumption =
+        Resumption { steps: 2, unusable_steps: 2, waiting: Vec::new(), running: Vec::new() };
     let mut scene = Scene::resumed(limits(50, 2), resumption);
     assert_eq!(scene.step(Input::Started), [Effect::End(end_failed(error))]);
 }
@@ -107,9 +129,10 @@ fn resumption_is_read_from_what_is_recorded_of_the_answer() {
     assert_eq!(resumption(&[unknown(), step(0), cut]), after(1));
     assert_eq!(resumption(&[failed(), step(0), refused(), step(1)]).unusable_steps, 1);
     assert_eq!(resumption(&[refused(), step(0), refused(), step(1)]).unusable_steps, 2);
-    let parts = [refused(), step(0), unknown(), waiting_call, step(1)];
-    let waiting = vec![waiting(17, "write")];
-    assert_eq!(resumption(&parts), Resumption { steps: 2, unusable_steps: 0, waiting });
+    let running_call = tool(18, ToolState::Running, Some(1));
+    let parts = [refused(), step(0), unknown(), waiting_call, running_call, step(1)];
+    let (waiting, running) = (vec![waiting(17, "write")], vec![waiting(19, "write")]);
+    assert_eq!(resumption(&parts), Resumption { steps: 2, unusable_steps: 0, waiting, running });
 }
 
 fn answer(parts: &[Part]) -> Message {

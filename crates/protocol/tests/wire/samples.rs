@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use iris_protocol::{
-    Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, BackupId, ErrorCode, Event,
-    ExitKind, FinishReason, JudgedAccess, Member, Message, MessageId, MessageRole, MessageState,
-    ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer, PermissionRule,
-    PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId, QuestionItem,
-    QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId,
-    SessionMode, SessionState, SessionStatus, StreamKind, SupervisionKind, SupervisionRecord, Todo,
-    TodoId, TodoPriority, TodoStatus, ToolCallId, ToolPart, ToolState, Usage, UserId,
+    Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, BackupId, ErrorCode,
+    Event, ExitKind, FinishReason, JudgedAccess, Member, Message, MessageId, MessageRole,
+    MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer,
+    PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId,
+    QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session,
+    SessionId, SessionMode, SessionState, SessionStatus, StreamKind, SubtaskPart, SubtaskState,
+    SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, ToolCallId,
+    ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::json;
 
@@ -85,6 +86,23 @@ fn session() -> Session {
     }
 }
 
+fn child_id() -> SessionId {
+    SessionId::from_bits(15)
+}
+
+fn subtask() -> SubtaskPart {
+    SubtaskPart {
+        id: part_id(),
+        tool_call_id: tool_call_id(),
+        child_session_id: child_id(),
+        child_run_id: run_id(),
+        agent: "explore".to_owned(),
+        description: "look".to_owned(),
+        background: true,
+        state: SubtaskState::Running,
+    }
+}
+
 fn parts() -> Vec<Part> {
     vec![
         Part::Reasoning { id: part_id(), text: "hm".to_owned(), interrupted: false },
@@ -101,6 +119,7 @@ fn parts() -> Vec<Part> {
             started_at: Some(1),
             ended_at: Some(2),
         }),
+        Part::Subtask(subtask()),
         Part::Step {
             id: part_id(),
             index: 0,
@@ -147,6 +166,7 @@ fn approval() -> Approval {
     Approval {
         id: ApprovalId::from_bits(9),
         session_id: session_id(),
+        child_session_id: Some(child_id()),
         run_id: run_id(),
         message_id: message_id(),
         tool_call_id: tool_call_id(),
@@ -177,6 +197,7 @@ fn question() -> Question {
     Question {
         id: QuestionId::from_bits(13),
         session_id: session_id(),
+        child_session_id: Some(child_id()),
         run_id: run_id(),
         message_id: message_id(),
         tool_call_id: tool_call_id(),
@@ -235,6 +256,8 @@ fn agent() -> Agent {
     Agent {
         id: Some(AgentId::from_bits(10)),
         name: "reader".to_owned(),
+        description: "reads".to_owned(),
+        mode: AgentMode::Subagent,
         prompt: "read".to_owned(),
         model: Some(model()),
         tools: vec!["read".to_owned()],
@@ -332,6 +355,11 @@ fn message_events() -> Vec<Event> {
             state: ToolState::Denied,
             error: "no".to_owned(),
         },
+        Event::MessageSubtaskUpdated {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            part: subtask(),
+        },
         Event::MessageStepFinished {
             session_id: session_id.clone(),
             message_id: message_id.clone(),
@@ -405,6 +433,7 @@ fn run_events() -> Vec<Event> {
         },
         Event::ToolApprovalRequired {
             session_id: session_id(),
+            child_session_id: Some(child_id()),
             tool_call_id: tool_call_id(),
             tool_name: "write".to_owned(),
             message: "write `a`".to_owned(),
@@ -412,6 +441,7 @@ fn run_events() -> Vec<Event> {
         },
         Event::ToolApprovalResolved {
             session_id: session_id(),
+            child_session_id: Some(child_id()),
             approval_id: ApprovalId::from_bits(9),
             tool_call_id: tool_call_id(),
             state: ApprovalState::Rejected,
@@ -422,6 +452,7 @@ fn run_events() -> Vec<Event> {
         },
         Event::QuestionAsked {
             session_id: session_id(),
+            child_session_id: Some(child_id()),
             question_id: QuestionId::from_bits(13),
             tool_call_id: tool_call_id(),
             message: "which?".to_owned(),
@@ -429,6 +460,7 @@ fn run_events() -> Vec<Event> {
         },
         Event::QuestionResolved {
             session_id: session_id(),
+            child_session_id: Some(child_id()),
             question_id: QuestionId::from_bits(13),
             tool_call_id: tool_call_id(),
             state: QuestionState::Rejected,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::ending::{end_approval, fail_call};
 use super::permissions::{self, NewRule};
 use super::steps::refuse_final;
-use super::{queries, records, resuming};
+use super::{family, queries, records, resuming};
 use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// What becomes of a waiting call.
@@ -164,12 +164,16 @@ impl ResolveApproval {
         let (Decision::Approve(yes), Some(by)) = (&self.decision, &self.by) else { return Ok(()) };
         let session_id = match yes.remember {
             Remember::Once => return Ok(()),
-            Remember::Session => Some(&approval.session_id),
+            // What is said of a sub-agent's call is said of the conversation that it belongs to.
+            Remember::Session => {
+                let above = family::above(tx.conn(), &approval.session_id)?;
+                Some(above.into_iter().last().unwrap_or_else(|| approval.session_id.clone()))
+            }
             Remember::Project => None,
         };
         for rule in &yes.rules {
             let layer = PermissionLayer::Remembered;
-            permissions::add(tx, rule.clone(), layer, session_id, by, self.at)?;
+            permissions::add(tx, rule.clone(), layer, session_id.as_ref(), by, self.at)?;
         }
         Ok(())
     }

@@ -30,8 +30,9 @@ const QUESTIONS_BELOW: &str = "WITH RECURSIVE below (id) AS (
 /// The sessions above a session, the nearest one first.
 pub(super) fn above(conn: &Connection, id: &SessionId) -> Result<Vec<SessionId>, StoreError> {
     let mut above: Vec<SessionId> = Vec::new();
-    let parent =
-        |id: &SessionId| queries::first(conn, PARENT, [id.as_str()], |r| column::word(r, "parent_id"));
+    let parent = |id: &SessionId| {
+        queries::first(conn, PARENT, [id.as_str()], |r| column::word(r, "parent_id"))
+    };
     let mut next: Option<SessionId> = parent(id)?;
     while let Some(id) = next {
         if above.len() >= ABOVE_MAX {

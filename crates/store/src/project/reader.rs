@@ -7,8 +7,8 @@ use iris_protocol::{
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, TaskResult, blobs, family, pages, permissions, queries, questions,
-    quotas, resuming, rows, search, tasks, todos,
+    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, TaskResult, blobs, family, pages, permissions,
+    queries, questions, quotas, resuming, rows, search, tasks, todos,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -99,6 +99,18 @@ impl ProjectReader {
         run_id: RunId,
     ) -> Result<TaskResult, StoreError> {
         self.reader.read(move |conn| tasks::result(conn, &session_id, &run_id)).await
+    }
+
+    /// The sessions and runs of the sub-agents of a session that are to end, because the runs that wait for
+    /// them have ended, or somebody cancelled them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn tasks_to_end(
+        &self,
+        session_id: SessionId,
+    ) -> Result<Vec<(SessionId, RunId)>, StoreError> {
+        self.reader.read(move |conn| tasks::to_end(conn, &session_id)).await
     }
 
     /// The sessions of the sub-agents in the background of a session that work, and the runs that do.

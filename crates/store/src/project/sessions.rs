@@ -208,7 +208,8 @@ impl PurgeSession {
         let conn = tx.conn();
         conn.prepare_cached("DELETE FROM events WHERE room = ?1")?.execute([&room])?;
         conn.prepare_cached("DELETE FROM rooms WHERE room = ?1")?.execute([&room])?;
-        conn.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([session.id.as_str()])?;
+        conn.prepare_cached("DELETE FROM sessions WHERE id = ?1")?
+            .execute([session.id.as_str()])?;
         session.status = SessionStatus::Deleted;
         session.updated_at = self.at;
         log::in_project(tx, self.at, Some(&self.by), &Event::SessionDeleted { session })

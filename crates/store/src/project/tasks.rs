@@ -6,8 +6,7 @@
 use iris_protocol::limits::{TASK_DEPTH_MAX, TASK_RESULT_BYTES_MAX, TASKS_OPEN_MAX};
 use iris_protocol::{
     Event, Message, MessageId, MessageRole, ModelRef, Part, PartId, Run, RunId, RunStatus, Session,
-    SessionId, SessionState, SessionStatus, SubtaskPart, SubtaskState, ToolCallId,
-    Usage, UserId,
+    SessionId, SessionState, SessionStatus, SubtaskPart, SubtaskState, ToolCallId, Usage, UserId,
 };
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
@@ -24,13 +23,16 @@ use crate::{Command, StoreError, WriteTx, column};
 const COUNT_OPEN: &str = "SELECT count(*) FROM tasks t JOIN runs r ON r.id = t.child_run_id
      WHERE t.session_id = ?1 AND r.ended_at IS NULL";
 /// The calls of a run that wait for sub-agents which work.
-const OPEN_CALLS: &str =
-    "SELECT t.tool_call_id FROM tasks t JOIN runs r ON r.id = t.child_run_id
+const OPEN_CALLS: &str = "SELECT t.tool_call_id FROM tasks t JOIN runs r ON r.id = t.child_run_id
      WHERE t.run_id = ?1 AND NOT t.background AND r.ended_at IS NULL";
 /// The sessions of the sub-agents in the background of a session that work.
 const OPEN_BACKGROUND: &str =
     "SELECT t.child_id, t.child_run_id FROM tasks t JOIN runs r ON r.id = t.child_run_id
      WHERE t.session_id = ?1 AND t.background AND r.ended_at IS NULL";
+/// The sub-agents of a session whose runs are to end because the runs that wait for them have.
+const TO_END: &str =
+    "SELECT t.child_id, t.child_run_id FROM tasks t JOIN runs r ON r.id = t.child_run_id
+     WHERE t.session_id = ?1 AND r.ended_at IS NULL AND r.cancel_requested";
 const BY_CALL: &str = "SELECT * FROM tasks WHERE tool_call_id = ?1";
 const BY_CHILD_RUN: &str = "SELECT * FROM tasks WHERE child_run_id = ?1";
 
@@ -279,11 +281,7 @@ pub(super) fn goes_on(tx: &mut WriteTx<'_>, run: &Run, at: i64) -> Result<(), St
 
 /// A run ended: what it set to work and waited for is to end too; and where it is that of a sub-agent, who
 /// set it to work is told.
-pub(super) fn run_ended(
-    tx: &mut WriteTx<'_>,
-    found: &Run,
-    at: i64,
-) -> Result<(), StoreError> {
+pub(super) fn run_ended(tx: &mut WriteTx<'_>, found: &Run, at: i64) -> Result<(), StoreError> {
     let sql = "UPDATE runs SET cancel_requested = 1 WHERE ended_at IS NULL AND id IN
                (SELECT child_run_id FROM tasks WHERE run_id = ?1 AND NOT background)";
     tx.conn().prepare_cached(sql)?.execute([found.id.as_str()])?;
@@ -317,13 +315,17 @@ fn wake(
     let text = match part.state {
         SubtaskState::Completed => {
             let result = result_text(tx.conn(), &run.session_id, &run.id)?;
-            format!("The sub-agent `{agent}` has done \"{description}\" (session {child}):\n\n{result}")
+            format!(
+                "The sub-agent `{agent}` has done \"{description}\" (session {child}):\n\n{result}"
+            )
         }
         SubtaskState::Error => {
             let why = run.error.as_ref().map_or("it failed", |error| error.message.as_str());
             format!("The sub-agent `{agent}` failed at \"{description}\" (session {child}): {why}")
         }
-        SubtaskState::Running | SubtaskState::Cancelled | SubtaskState::Interrupted => return Ok(()),
+        SubtaskState::Running | SubtaskState::Cancelled | SubtaskState::Interrupted => {
+            return Ok(());
+        }
     };
     let sql = "UPDATE tasks SET wake = NULL WHERE child_run_id = ?1";
     tx.conn().prepare_cached(sql)?.execute([run.id.as_str()])?;
@@ -407,9 +409,19 @@ pub(super) fn in_background(
     conn: &Connection,
     id: &SessionId,
 ) -> Result<Vec<(SessionId, RunId)>, StoreError> {
-    queries::all(conn, OPEN_BACKGROUND, [id.as_str()], |row| {
-        Ok((column::word(row, "child_id")?, column::word(row, "child_run_id")?))
-    })
+    queries::all(conn, OPEN_BACKGROUND, [id.as_str()], child)
+}
+
+/// The sub-agents of a session whose runs are to end.
+pub(super) fn to_end(
+    conn: &Connection,
+    id: &SessionId,
+) -> Result<Vec<(SessionId, RunId)>, StoreError> {
+    queries::all(conn, TO_END, [id.as_str()], child)
+}
+
+fn child(row: &Row<'_>) -> rusqlite::Result<(SessionId, RunId)> {
+    Ok((column::word(row, "child_id")?, column::word(row, "child_run_id")?))
 }
 
 /// Has the sub-agents in the background of a session end as cancelled.

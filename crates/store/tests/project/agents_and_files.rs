@@ -43,12 +43,10 @@ async fn an_agent_is_created_changed_and_deleted() {
         at: NOW + 1,
     };
     let updated = fixture.write(update.clone()).await.unwrap();
-    assert_eq!(updated, Agent {
-            description: "answers".into(),
-            mode: AgentMode::Primary,
-            tools: vec![],
-            ..created
-        });
+    assert_eq!(
+        updated,
+        Agent { description: "answers".into(), mode: AgentMode::Primary, tools: vec![], ..created }
+    );
     let delete = DeleteAgent { name: "agent-001".into(), by: bob(), at: NOW + 2 };
     assert_eq!(fixture.write(delete.clone()).await.unwrap(), updated);
     assert_eq!(fixture.take_events(), ["P agent.updated"; 3]);

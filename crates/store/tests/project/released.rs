@@ -68,7 +68,8 @@ async fn a_database_of_each_released_schema_is_brought_up_to_date_and_reads_as_i
         let reader = database.reader();
         let defined: Vec<_> = agents.into_iter().filter(|agent| !agent.builtin).collect();
         assert_eq!(reader.agents().await.unwrap(), defined);
-        let SessionPage { sessions: found, .. } = reader.sessions(100, None, true, None).await.unwrap();
+        let SessionPage { sessions: found, .. } =
+            reader.sessions(100, None, true, None).await.unwrap();
         assert_eq!(found, session_list);
         for (id, expected) in &sessions {
             let found = reader.snapshot(id.clone(), 100, None).await.unwrap().unwrap();

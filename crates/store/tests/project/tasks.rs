@@ -187,7 +187,10 @@ async fn what_is_in_the_background_tells_its_session_of_its_end() {
     fixture.write(cancel()).await.unwrap();
     let copy = fixture.crash();
     copy.write(recover(false)).await.unwrap();
-    assert_eq!(copy.reader().run(child_run(3)).await.unwrap().unwrap().status, RunStatus::Cancelled);
+    assert_eq!(
+        copy.reader().run(child_run(3)).await.unwrap().unwrap().status,
+        RunStatus::Cancelled
+    );
     assert_eq!(copy.reader().message(session_id(), message_id(203)).await.unwrap(), None);
     assert_eq!(copy.reader().tasks_in_background(session_id()).await.unwrap(), []);
 }
@@ -291,8 +294,14 @@ async fn what_waits_for_people_is_told_to_the_sessions_above() {
     }
     let snapshot = fixture.reader().snapshot(session_id(), 10, None).await.unwrap().unwrap();
     let (approval, question) = (&snapshot.approvals[0], &snapshot.questions[0]);
-    assert_eq!((&approval.session_id, &approval.child_session_id), (&session_id(), &Some(child(1))));
-    assert_eq!((&question.session_id, &question.child_session_id), (&session_id(), &Some(child(1))));
+    assert_eq!(
+        (&approval.session_id, &approval.child_session_id),
+        (&session_id(), &Some(child(1)))
+    );
+    assert_eq!(
+        (&question.session_id, &question.child_session_id),
+        (&session_id(), &Some(child(1)))
+    );
 
     let reader = fixture.reader();
     for id in [session_id(), child(1)] {
@@ -308,7 +317,8 @@ async fn what_waits_for_people_is_told_to_the_sessions_above() {
     let decide = ResolveApproval { session_id: child(1), ..resolve(50, Decision::yes()) };
     fixture.take_events();
     fixture.write(decide).await.unwrap();
-    let resolved: Vec<_> = fixture.take_stored().into_iter().filter(|it| it.room == above).collect();
+    let resolved: Vec<_> =
+        fixture.take_stored().into_iter().filter(|it| it.room == above).collect();
     assert_eq!(resolved.len(), 1);
     assert_eq!(resolved[0].name, "tool.approval.resolved");
 }
