@@ -39,8 +39,11 @@ use limits::Refusals;
 use requests::Requests;
 
 pub(crate) use alive::Connections;
-pub(crate) use outbound::Wakers;
-pub use outbound::{About, CloseReason, OutFrame, Outbound, REPLAY_QUEUE_BYTES_MAX};
+pub use outbound::{
+    About, CloseReason, Courier, Delivery, OutFrame, Outbound, REPLAY_QUEUE_BYTES_MAX, Reader,
+    Transport,
+};
+pub(crate) use outbound::{Wakers, Wants};
 pub use settings::SocketSettings;
 
 /// The window in which protocol errors are counted.

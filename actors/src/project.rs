@@ -33,7 +33,7 @@ use iris_workspace::Workspace;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::connection::CloseReason;
+use crate::connection::{CloseReason, Wakers, Wants};
 use crate::permissions::ServerRules;
 use crate::root::RootAccess;
 use crate::session::{IsIdle, Session};
@@ -332,12 +332,12 @@ impl Handler<Committed> for Project {
     fn handle(&mut self, Committed(events): Committed, ctx: &mut Context<Self>) {
         self.count_events(&events, ctx);
         // After a restart the head is ahead of what was queued for the earlier life.
-        let known = self.head;
+        let (known, mut wakers) = (self.head, Wakers::default());
         for event in events.into_iter().filter(|event| event.seq > known) {
             self.forget_deleted(&event);
             self.heads.published(&event, self.rooms.is_joined(&event.room));
             self.head = event.seq;
-            let frame = self.rooms.publish(&event);
+            let frame = self.rooms.publish(&event, &mut wakers);
             self.listeners.tell(&self.epoch, &event);
             self.presence_sees(&event, ctx);
             self.run_ends.see(&event);
@@ -413,7 +413,7 @@ impl Handler<ToolProgress> for Project {
         let Progress { bytes, tail } = progress;
         let event =
             Event::MessageToolProgress { session_id, message_id, tool_call_id, bytes, tail };
-        self.rooms.tell(&room, &event, |subscriber| subscriber.deltas);
+        self.rooms.tell(&room, &event, Wants::Deltas);
     }
 }
 

@@ -1,5 +1,5 @@
 //! Writes to every WebSocket of one thread: what is said to a thousand of them at once costs one wake-up
-//! of this task and not a thousand of theirs (docs/decisions/0013).
+//! of this task and not a thousand of theirs (docs/decisions/0013 and 0014).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,10 +7,9 @@ use std::sync::Arc;
 use actix_http::ws::Codec;
 use bytes::BytesMut;
 use iris_actors::Node;
-use iris_actors::connection::OutFrame;
+use iris_actors::connection::{Courier, Delivery, OutFrame};
 use iris_actors::supervision::detached;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::task::yield_now;
 
 use super::outgoing::Outgoing;
@@ -18,11 +17,11 @@ use super::outgoing::Outgoing;
 /// Connections that are written to before others of the thread's tasks get their turn.
 const AT_ONCE: usize = 32;
 
-/// The connections of one thread that have something to write.
+/// The connections of one thread that have something to write, and what is said to many of them.
 pub(crate) struct Flusher {
+    courier: Arc<Courier>,
     /// None once the thread ends.
     waiting: Mutex<Option<VecDeque<Arc<Outgoing>>>>,
-    told: Notify,
 }
 
 /// What writing needs, for one connection after the other.
@@ -39,16 +38,22 @@ impl Flusher {
         let running = Running(Arc::clone(&flusher));
         detached(async move {
             loop {
-                running.0.told.notified().await;
-                // A panic is in the supervision log, and the connection that it concerned has ended.
-                node.guarded("flush", running.0.flush()).await.ok();
+                running.0.courier.told().await;
+                // A panic is in the supervision log, and the connection that it concerned has ended: the
+                // others get what waits for them.
+                while node.guarded("flush", running.0.flush()).await.is_err() {}
             }
         });
         flusher
     }
 
     fn new() -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::new(Some(VecDeque::new())), told: Notify::new() })
+        Arc::new(Self { courier: Arc::default(), waiting: Mutex::new(Some(VecDeque::new())) })
+    }
+
+    /// What brings frames that are said to many.
+    pub(super) fn courier(&self) -> &Arc<Courier> {
+        &self.courier
     }
 
     /// Writes what waits for a connection, soon. Never waits itself.
@@ -57,17 +62,58 @@ impl Flusher {
         let Some(waiting) = waiting.as_mut() else { return };
         waiting.push_back(outgoing);
         if waiting.len() == 1 {
-            self.told.notify_one();
+            self.courier.tell();
         }
     }
 
+    /// Deliveries and connections get their turns by turns.
     async fn flush(&self) {
         let mut scratch = Scratch::new();
-        let mut written = 0;
-        // One by one: after a panic the others are still in the list.
-        while let Some(outgoing) = self.next() {
-            outgoing.flush(&mut scratch);
-            written += 1;
+        loop {
+            let delivered = self.deliver(&mut scratch).await;
+            let listed = self.count();
+            self.write(listed, &mut scratch).await;
+            if !delivered && listed == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Brings what waits to be brought; says whether anything did.
+    async fn deliver(&self, scratch: &mut Scratch) -> bool {
+        let count = self.courier.count();
+        for _ in 0..count {
+            let Some(delivery) = self.courier.first() else { break };
+            if count == 1 {
+                self.hand_out(&delivery, scratch).await;
+            } else {
+                // Several for the same readers are joined in one write each.
+                self.courier.queue(&delivery);
+            }
+        }
+        count > 0
+    }
+
+    /// Brings one delivery to its readers, until another one comes, with which what is left is joined.
+    async fn hand_out(&self, delivery: &Delivery, scratch: &mut Scratch) {
+        let wire = scratch.encoded(delivery.frame());
+        for (place, reader) in delivery.readers().enumerate() {
+            if place > 0 && place % AT_ONCE == 0 {
+                yield_now().await;
+                if self.courier.count() > 1 {
+                    return self.courier.queue(delivery);
+                }
+            }
+            reader.transport.deliver(delivery, &wire);
+        }
+        self.courier.done(delivery);
+    }
+
+    async fn write(&self, count: usize, scratch: &mut Scratch) {
+        for written in 1..=count {
+            // One by one: after a panic the others are still in the list.
+            let Some(outgoing) = self.next() else { return };
+            outgoing.flush(scratch);
             if written % AT_ONCE == 0 {
                 yield_now().await;
             }
@@ -77,6 +123,10 @@ impl Flusher {
     fn next(&self) -> Option<Arc<Outgoing>> {
         self.waiting.lock().as_mut()?.pop_front()
     }
+
+    fn count(&self) -> usize {
+        self.waiting.lock().as_ref().map_or(0, VecDeque::len)
+    }
 }
 
 impl Scratch {
@@ -85,12 +135,13 @@ impl Scratch {
     }
 }
 
-/// The task of a flusher. When its thread ends, so does the list, whose connections hold on to it.
+/// The task of a flusher. When its thread ends, so do its lists, whose connections hold on to it.
 struct Running(Arc<Flusher>);
 
 impl Drop for Running {
     fn drop(&mut self) {
         *self.0.waiting.lock() = None;
+        self.0.courier.end();
     }
 }
 
@@ -102,7 +153,7 @@ impl Flusher {
         let running = Running(Arc::clone(&flusher));
         detached(async move {
             loop {
-                running.0.told.notified().await;
+                running.0.courier.told().await;
                 running.0.flush().await;
             }
         });

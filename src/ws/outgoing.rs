@@ -6,14 +6,14 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::Shutdown;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use actix_http::ws::{CloseCode, CloseReason as WireReason, Codec, Message};
 use actix_web::rt::net::TcpStream;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use iris_actors::connection::{CloseReason, OutFrame, Outbound};
+use iris_actors::connection::{CloseReason, Delivery, OutFrame, Outbound, Transport};
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::sync::Notify;
@@ -75,6 +75,8 @@ pub(super) async fn write(
         ended: Notify::new(),
     });
     let serving = Serving(Arc::clone(&outgoing));
+    let transport: Weak<Outgoing> = Arc::downgrade(&outgoing);
+    outgoing.outbound.comes_by(Arc::clone(outgoing.flusher.courier()), transport);
     outgoing.wake();
     serving.0.ended.notified().await;
 }
@@ -113,6 +115,26 @@ impl Outgoing {
         }
     }
 
+    /// Brings a delivery to the reader. Where nothing waits it goes into the socket at once.
+    fn bring(&self, delivery: &Delivery, wire: &Bytes) -> io::Result<()> {
+        let mut open = self.open.lock();
+        // One that has ended hears nothing more.
+        let Some(Open { stream, rest }) = open.as_mut() else { return Ok(()) };
+        let mut tried = Ok(());
+        self.outbound.bring(delivery, || match send_once(stream, wire) {
+            Ok(sent) if sent == wire.len() => true,
+            Ok(sent) => {
+                *rest = wire.slice(sent..);
+                false
+            }
+            Err(error) => {
+                tried = Err(error);
+                true
+            }
+        });
+        tried
+    }
+
     fn turn(self: &Arc<Self>, scratch: &mut Scratch) -> io::Result<Turn> {
         let waker = Waker::from(Arc::clone(self));
         let mut cx = Context::from_waker(&waker);
@@ -149,6 +171,18 @@ impl Outgoing {
     }
 }
 
+impl Transport for Outgoing {
+    fn deliver(&self, delivery: &Delivery, wire: &Bytes) {
+        let mut doubtful = Doubtful(Some(self));
+        let brought = self.bring(delivery, wire);
+        doubtful.0 = None;
+        if let Err(error) = brought {
+            tracing::debug!(%error, "a client is gone");
+            self.end();
+        }
+    }
+}
+
 /// Ends a connection of which nobody knows what was written, when a panic drops this.
 struct Doubtful<'a>(Option<&'a Outgoing>);
 
@@ -180,6 +214,15 @@ pub(super) fn send(stream: &TcpStream, bytes: &[u8], cx: &mut Context<'_>) -> io
     Ok(sent)
 }
 
+/// Gives bytes to the kernel as far as it takes them at once; how many it took. What the runtime knows of
+/// the socket is not looked at: it costs memory that is not at hand, and nearly every socket takes all.
+fn send_once(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    match SockRef::from(stream).send(bytes) {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
+        sent => sent,
+    }
+}
+
 /// Says that nothing more comes, and does not wait for the client to say so too: RFC 6455 (section 7.1.1)
 /// has the client wait for the server.
 pub(super) fn hang_up(stream: &TcpStream) -> io::Result<()> {
@@ -206,6 +249,14 @@ impl Scratch {
         for frame in frames.drain(..) {
             encode(&frame, codec, bytes);
         }
+    }
+
+    /// A frame by itself.
+    pub(super) fn encoded(&mut self, frame: &OutFrame) -> Bytes {
+        let length = frame.json().map_or(0, Bytes::len);
+        let mut bytes = BytesMut::with_capacity(HEAD_BYTES_MAX + length);
+        encode(frame, &mut self.codec, &mut bytes);
+        bytes.freeze()
     }
 }
 

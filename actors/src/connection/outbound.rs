@@ -4,10 +4,11 @@
 //! Publishers never wait: when the reader is too slow the queue is given up and the connection
 //! closed with 4008 (docs/protocol.md, "Slow readers").
 
+mod courier;
 mod frame;
 mod queue;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use courier::Way;
+pub use courier::{Courier, Delivery, Reader, Transport};
+pub(crate) use courier::Wants;
 pub use frame::{About, CloseReason, OutFrame};
 use queue::Queue;
 
@@ -28,12 +32,19 @@ pub const REPLAY_QUEUE_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
 /// Readers that are woken when this is dropped, after everything was said to all of them: one that
 /// runs meanwhile would write what it has by then, and the rest in further writes.
 #[derive(Debug, Default)]
-pub(crate) struct Wakers(Vec<Waker>);
+pub(crate) struct Wakers {
+    readers: Vec<Waker>,
+    /// The couriers that got something to bring to theirs.
+    couriers: Vec<Arc<Courier>>,
+}
 
 impl Drop for Wakers {
     fn drop(&mut self) {
-        for waker in self.0.drain(..) {
+        for waker in self.readers.drain(..) {
             waker.wake();
+        }
+        for courier in self.couriers.drain(..) {
+            courier.tell();
         }
     }
 }
@@ -49,6 +60,8 @@ pub struct Outbound {
     closed: Notify,
     /// Told when a reader that missed pieces of parts has read everything else.
     drained: Notify,
+    /// How what is said to many comes to this one.
+    way: OnceLock<Way>,
 }
 
 impl Outbound {
@@ -75,12 +88,11 @@ impl Outbound {
     /// The same for one of many readers, which is woken with the others.
     pub(crate) fn offer_quietly(&self, frame: &Arc<OutFrame>, wakers: &mut Wakers) -> bool {
         match &**frame {
-            OutFrame::Text(_) => return self.take(Arc::clone(frame), wakers),
-            OutFrame::Delta(part_id, _) => return self.take_delta(part_id, frame, wakers),
-            OutFrame::Latest(about, _) => return self.take_latest(about, frame, wakers),
-            OutFrame::Snapshot(part_id, _) => {
-                self.queue.lock().is_whole(part_id);
-                return self.take(Arc::clone(frame), wakers);
+            OutFrame::Text(_)
+            | OutFrame::Delta(..)
+            | OutFrame::Latest(..)
+            | OutFrame::Snapshot(..) => {
+                return self.admit(&mut self.settled(), frame, wakers);
             }
             OutFrame::Replay(json) => self.push_replay([json.clone()]),
             OutFrame::Left(project_id, json) => self.lose(project_id, [json.clone()]),
@@ -91,53 +103,77 @@ impl Outbound {
         !self.is_closed()
     }
 
-    fn take(&self, frame: Arc<OutFrame>, wakers: &mut Wakers) -> bool {
-        let mut queue = self.queue.lock();
-        if queue.is_full_for(frame.bytes()) {
-            queue.give_up();
-            self.closed.notify_waiters();
+    /// Queues a frame that counts against the limits.
+    fn admit(&self, queue: &mut Queue, frame: &Arc<OutFrame>, wakers: &mut Wakers) -> bool {
+        match &**frame {
+            OutFrame::Delta(part_id, _) => return self.take_delta(queue, part_id, frame, wakers),
+            OutFrame::Latest(about, _) => return self.take_latest(queue, about, frame, wakers),
+            OutFrame::Snapshot(part_id, _) => queue.is_whole(part_id),
+            OutFrame::Text(_)
+            | OutFrame::Replay(_)
+            | OutFrame::Left(..)
+            | OutFrame::Ping
+            | OutFrame::Pong(_)
+            | OutFrame::Close(_) => {}
         }
+        self.take(queue, Arc::clone(frame), wakers)
+    }
+
+    fn take(&self, queue: &mut Queue, frame: Arc<OutFrame>, wakers: &mut Wakers) -> bool {
+        self.make_room(queue, &frame);
         let is_taken = queue.take(frame);
-        wakers.0.extend(queue.waker.take());
+        wakers.readers.extend(queue.waker.take());
         is_taken
     }
 
-    fn take_latest(&self, about: &About, frame: &Arc<OutFrame>, wakers: &mut Wakers) -> bool {
-        let mut queue = self.queue.lock();
+    /// Gives the queue up if it is too full for a frame.
+    fn make_room(&self, queue: &mut Queue, frame: &OutFrame) {
+        if queue.is_full_for(frame.bytes()) {
+            self.give_up(queue);
+        }
+    }
+
+    fn give_up(&self, queue: &mut Queue) {
+        queue.give_up();
+        self.closed.notify_waiters();
+    }
+
+    fn take_latest(
+        &self,
+        queue: &mut Queue,
+        about: &About,
+        frame: &Arc<OutFrame>,
+        wakers: &mut Wakers,
+    ) -> bool {
         let waits = queue.keeps_latest(about) || queue.is_slow();
         if self.is_relay || !waits {
-            drop(queue);
-            return self.take(Arc::clone(frame), wakers);
+            return self.take(queue, Arc::clone(frame), wakers);
         }
-        if queue.is_full_for(frame.bytes()) {
-            queue.give_up();
-            self.closed.notify_waiters();
-        }
+        self.make_room(queue, frame);
         let is_taken = queue.put(about, Arc::clone(frame));
-        wakers.0.extend(queue.waker.take());
+        wakers.readers.extend(queue.waker.take());
         is_taken
     }
 
     fn take_delta(
         &self,
+        queue: &mut Queue,
         part_id: &Arc<PartId>,
         frame: &Arc<OutFrame>,
         wakers: &mut Wakers,
     ) -> bool {
-        let mut queue = self.queue.lock();
         if queue.is_closed {
             return false;
         }
         let is_behind = queue.is_behind(part_id);
         if self.is_relay || !(is_behind || queue.is_slow()) {
             let is_taken = queue.take(Arc::clone(frame));
-            wakers.0.extend(queue.waker.take());
+            wakers.readers.extend(queue.waker.take());
             return is_taken;
         }
         let goes_on = is_behind || queue.leave_out(part_id);
         if !goes_on {
-            queue.give_up();
-            self.closed.notify_waiters();
+            self.give_up(queue);
         }
         goes_on
     }
@@ -145,11 +181,14 @@ impl Outbound {
     /// Queues frames that say which rooms of a project are heard no more, and drops what waits of the
     /// project: whoever lost a right is told nothing that happened before, either.
     pub fn lose(&self, project_id: &ProjectId, left: impl IntoIterator<Item = Bytes>) {
-        self.queue.lock().forget(project_id);
+        let mut wakers = Wakers::default();
+        let mut queue = self.settled();
+        queue.forget(project_id);
         for json in left {
             let left = Arc::new(OutFrame::Left(project_id.clone(), json));
-            self.take(left, &mut Wakers::default());
+            self.take(&mut queue, left, &mut wakers);
         }
+        drop(queue);
     }
 
     /// The projects that were lost since the last time that this was asked.
@@ -160,7 +199,7 @@ impl Outbound {
     /// Puts frames back before all that waits, as a replay. `events` are dropped where the right to
     /// events has ended since they were taken out.
     pub fn put_back(&self, first: impl DoubleEndedIterator<Item = Bytes>, events: Vec<Bytes>) {
-        let mut queue = self.queue.lock();
+        let mut queue = self.settled();
         if queue.is_closed {
             return;
         }
@@ -195,15 +234,14 @@ impl Outbound {
 
     /// Queues frames of a replay: what the room says from now on comes after them.
     pub fn push_replay(&self, frames: impl IntoIterator<Item = Bytes>) {
-        let mut queue = self.queue.lock();
+        let mut queue = self.settled();
         for json in frames {
             if queue.is_closed {
                 return;
             }
             queue.take_replay(json, false);
             if queue.replay_bytes > REPLAY_QUEUE_BYTES_MAX {
-                queue.give_up();
-                self.closed.notify_waiters();
+                self.give_up(&mut queue);
             }
         }
         queue.wake();
@@ -211,7 +249,7 @@ impl Outbound {
 
     /// Queues the answer to a ping, unless the queue is full: pings are the peer's to bound.
     pub fn push_pong(&self, payload: Bytes) {
-        let mut queue = self.queue.lock();
+        let mut queue = self.settled();
         if queue.live_frames < OUTBOUND_FRAMES_MAX {
             queue.take(Arc::new(OutFrame::Pong(payload)));
             queue.wake();
@@ -235,13 +273,13 @@ impl Outbound {
 
     /// Lets what is queued go out, then ends the connection.
     pub fn close(&self, reason: CloseReason) {
-        self.queue.lock().close(reason);
+        self.settled().close(reason);
         self.closed.notify_waiters();
     }
 
     /// What waits, for operators.
     pub(super) fn counts(&self) -> Value {
-        let queue = self.queue.lock();
+        let queue = self.settled();
         json!({
             "frames": queue.frames.len(),
             "bytes": queue.live_bytes + queue.replay_bytes,
@@ -252,10 +290,9 @@ impl Outbound {
     /// Gives the queue up when a frame has waited for `age_max`. Frames are not stamped when they come:
     /// one is as old as the first look after that, so looks have to follow each other closely.
     pub(super) fn look(&self, age_max: Duration, now: Instant) {
-        let mut queue = self.queue.lock();
+        let mut queue = self.settled();
         if !queue.is_closed && queue.is_late(age_max, now) {
-            queue.give_up();
-            self.closed.notify_waiters();
+            self.give_up(&mut queue);
         }
     }
 

@@ -136,6 +136,7 @@ impl Project {
             presence: join.presence,
             join: self.joins,
             held: Some(Box::default()),
+            is_brought: false,
         };
         self.rooms.join(room.clone(), subscriber);
         self.joins

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::Project;
 use super::joining::JoinRoom;
+use crate::connection::Wants;
 use crate::supervision::Address;
 use people::{Doing, Newcomer, People};
 use typing::Typing;
@@ -86,7 +87,7 @@ impl Project {
             Room::Project(_) | Room::Admin => None,
         };
         if let Some(news) = news {
-            self.rooms.tell(room, &news, |other| other.who.connection_id == join.connection_id);
+            self.rooms.tell_one(room, &news, &join.connection_id);
         }
         self.presence_changed(ctx);
     }
@@ -209,10 +210,10 @@ impl Project {
         self.presences.tell_at = None;
         let room = Room::Project(self.id.clone());
         for event in self.presences.people.tell() {
-            self.rooms.tell(&room, &event, |subscriber| subscriber.presence);
+            self.rooms.tell(&room, &event, Wants::Presence);
         }
         for (session_id, event) in self.presences.typing.tell() {
-            self.rooms.tell(&Room::Session(session_id), &event, |_| true);
+            self.rooms.tell(&Room::Session(session_id), &event, Wants::Everything);
         }
     }
 

@@ -4,45 +4,23 @@
 //! one step of the registry (docs/decisions/0003): a client that joins gets a snapshot of each part
 //! and then exactly the pieces that follow it.
 
+mod audience;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use iris_protocol::{
     ConnectionId, ErrorCode, Event, EventMeta, MessageId, PartId, ProjectId, Room, SessionId,
-    StreamKind, UserId, limits::OUTBOUND_FRAMES_MAX,
+    StreamKind,
 };
 use iris_store::StoredEvent;
 use serde_json::{Value, json};
 
-use crate::connection::{About, CloseReason, OutFrame, Outbound, Wakers};
+use crate::connection::{About, CloseReason, OutFrame, Outbound, Wakers, Wants};
 
-/// A connection in a room. Every event goes past all of a room's, often far more than the processor's
-/// caches hold: what no event looks at is elsewhere.
-#[derive(Debug)]
-pub(super) struct Subscriber {
-    pub(super) who: Arc<Who>,
-    pub(super) outbound: Arc<Outbound>,
-    /// Whether it wants streaming text.
-    pub(super) deltas: bool,
-    /// Whether it wants to know who is present.
-    pub(super) presence: bool,
-    /// Tells this joining of the room from an earlier or later one of the same connection.
-    pub(super) join: u64,
-    /// What waits until the replay is written; none once it is.
-    pub(super) held: Option<Box<Held>>,
-}
-
-/// Whom a subscriber is.
-#[derive(Debug)]
-pub(super) struct Who {
-    pub(super) connection_id: ConnectionId,
-    pub(super) user_id: UserId,
-}
-
-/// Durable frames, by seq, that wait for a subscriber.
-#[derive(Debug, Default)]
-pub(super) struct Held(Vec<(u64, Bytes)>);
+use audience::Audience;
+pub(super) use audience::{Subscriber, Who};
 
 /// A part that is being streamed.
 #[derive(Debug)]
@@ -79,27 +57,27 @@ const GENERATION: u32 = 1;
 pub(super) struct Rooms {
     project_id: ProjectId,
     /// No room is empty.
-    subscribers: HashMap<Room, HashMap<ConnectionId, Subscriber>>,
+    audiences: HashMap<Room, Audience>,
     live: HashMap<PartId, LivePart>,
 }
 
 impl Rooms {
     pub(super) fn new(project_id: ProjectId) -> Self {
-        Self { project_id, subscribers: HashMap::new(), live: HashMap::new() }
+        Self { project_id, audiences: HashMap::new(), live: HashMap::new() }
     }
 
     /// Forgets subscribers whose connections have ended; says whether anybody is left.
     pub(super) fn is_heard(&mut self) -> bool {
         self.retain(|subscriber| !subscriber.outbound.is_closed());
-        !self.subscribers.is_empty()
+        !self.audiences.is_empty()
     }
 
     /// How much is held in memory, for operators.
     pub(super) fn counts(&self) -> Value {
         let live_bytes: usize = self.live.values().map(|part| part.text.len()).sum();
         json!({
-            "joined": self.subscribers.len(),
-            "subscribers": self.subscribers.values().map(HashMap::len).sum::<usize>(),
+            "joined": self.audiences.len(),
+            "subscribers": self.audiences.values().map(|all| all.all().len()).sum::<usize>(),
             "streamingParts": self.live.len(),
             "streamingBytes": live_bytes,
         })
@@ -107,54 +85,68 @@ impl Rooms {
 
     /// Whether anybody is in a room.
     pub(super) fn is_joined(&self, room: &Room) -> bool {
-        self.subscribers.contains_key(room)
+        self.audiences.contains_key(room)
     }
 
     /// Whether a connection is in a room and gets what is said there as it is said.
     pub(super) fn hears(&self, room: &Room, connection_id: &ConnectionId) -> bool {
-        let subscriber = self.subscribers.get(room).and_then(|all| all.get(connection_id));
-        subscriber.is_some_and(|subscriber| subscriber.held.is_none())
+        self.subscriber(room, connection_id).is_some_and(|subscriber| subscriber.held.is_none())
+    }
+
+    fn subscriber(&self, room: &Room, connection_id: &ConnectionId) -> Option<&Subscriber> {
+        self.audiences.get(room)?.all().get(connection_id)
     }
 
     /// Adds a subscriber; one of the same connection is replaced.
     pub(super) fn join(&mut self, room: Room, subscriber: Subscriber) {
         let connection_id = subscriber.who.connection_id.clone();
-        self.subscribers.entry(room).or_default().insert(connection_id, subscriber);
+        self.audiences.entry(room).or_default().change().insert(connection_id, subscriber);
     }
 
     pub(super) fn leave(&mut self, room: &Room, connection_id: &ConnectionId) {
-        if let Some(subscribers) = self.subscribers.get_mut(room) {
-            subscribers.remove(connection_id);
-            if subscribers.is_empty() {
-                self.subscribers.remove(room);
-            }
+        if let Some(audience) = self.audiences.get_mut(room)
+            && !audience.remove(connection_id)
+        {
+            self.audiences.remove(room);
         }
     }
 
     pub(super) fn leave_all(&mut self, connection_id: &ConnectionId) {
-        self.subscribers.retain(|_, subscribers| {
-            subscribers.remove(connection_id);
-            !subscribers.is_empty()
-        });
+        self.audiences.retain(|_, audience| audience.remove(connection_id));
     }
 
     /// Whether a connection is in any room. Looks at all subscribers of the project.
     pub(super) fn is_joined_by(&self, connection_id: &ConnectionId) -> bool {
-        self.subscribers.values().any(|all| all.contains_key(connection_id))
+        self.audiences.values().any(|all| all.all().contains_key(connection_id))
     }
 
     /// Sends an ephemeral event to those in a room who want it.
-    pub(super) fn tell(&mut self, room: &Room, event: &Event, wants: impl Fn(&Subscriber) -> bool) {
-        if self.subscribers.contains_key(room)
-            && let Some(frame) = self.ephemeral(room, event)
-        {
-            let frame = Arc::new(match self.about(event) {
-                Some(about) => OutFrame::Latest(about, frame),
-                None => OutFrame::Text(frame),
-            });
-            let mut wakers = Wakers::default();
-            self.send(room, |s| !wants(s) || s.outbound.offer_quietly(&frame, &mut wakers));
+    pub(super) fn tell(&mut self, room: &Room, event: &Event, wants: Wants) {
+        if let Some(frame) = self.telling(room, event) {
+            self.send(room, &frame, wants, &mut Wakers::default());
         }
+    }
+
+    /// Sends an ephemeral event to one connection in a room.
+    pub(super) fn tell_one(&self, room: &Room, event: &Event, connection_id: &ConnectionId) {
+        let subscriber = self.subscriber(room, connection_id);
+        if let Some(subscriber) = subscriber.filter(|subscriber| subscriber.held.is_none())
+            && let Some(frame) = self.telling(room, event)
+        {
+            subscriber.outbound.offer(&frame);
+        }
+    }
+
+    /// The frame of an ephemeral event, where somebody hears it.
+    fn telling(&self, room: &Room, event: &Event) -> Option<Arc<OutFrame>> {
+        if !self.is_joined(room) {
+            return None;
+        }
+        let frame = self.ephemeral(room, event)?;
+        Some(Arc::new(match self.about(event) {
+            Some(about) => OutFrame::Latest(about, frame),
+            None => OutFrame::Text(frame),
+        }))
     }
 
     /// What an event says all of, if it does.
@@ -176,28 +168,25 @@ impl Rooms {
 
     /// Ends every connection that hears anything: it comes back with the position it has.
     pub(super) fn close_all(&mut self, reason: &CloseReason) {
-        for subscriber in self.subscribers.values().flat_map(HashMap::values) {
+        for subscriber in self.audiences.values().flat_map(|all| all.all().values()) {
             subscriber.outbound.close(reason.clone());
         }
-        self.subscribers.clear();
+        self.audiences.clear();
         self.live.clear();
     }
 
     fn retain(&mut self, keep: impl Fn(&Subscriber) -> bool) {
-        self.subscribers.retain(|_, subscribers| {
-            subscribers.retain(|_, subscriber| keep(subscriber));
-            !subscribers.is_empty()
-        });
+        self.audiences.retain(|_, audience| audience.retain(&keep));
     }
 
     /// Takes these subscribers out of every room and tells them why. What waits for them of this project
     /// is dropped.
     pub(super) fn evict(&mut self, code: ErrorCode, is_out: impl Fn(&Subscriber) -> bool) {
         let mut told: HashMap<*const Outbound, (Arc<Outbound>, Vec<Bytes>)> = HashMap::new();
-        for (room, subscribers) in &self.subscribers {
+        for (room, audience) in &self.audiences {
             let event = Event::RoomLeft { room: room.to_string(), code };
             let Some(frame) = self.ephemeral(room, &event) else { continue };
-            for Subscriber { outbound, .. } in subscribers.values().filter(|s| is_out(s)) {
+            for Subscriber { outbound, .. } in audience.all().values().filter(|s| is_out(s)) {
                 let (_, frames) = told
                     .entry(Arc::as_ptr(outbound))
                     .or_insert_with(|| (Arc::clone(outbound), Vec::new()));
@@ -220,13 +209,10 @@ impl Rooms {
         since: u64,
         replay: Vec<Bytes>,
     ) -> bool {
-        let wants = |all: &HashMap<_, Subscriber>| all.get(connection_id).is_some_and(|s| s.deltas);
-        let snapshots = match self.subscribers.get(room) {
-            Some(all) if wants(all) => self.snapshots(room),
-            Some(_) | None => Vec::new(),
-        };
-        let subscribers = self.subscribers.get_mut(room);
-        let subscriber = subscribers.and_then(|all| all.get_mut(connection_id));
+        let wants_deltas = self.subscriber(room, connection_id).is_some_and(|s| s.deltas);
+        let snapshots = if wants_deltas { self.snapshots(room) } else { Vec::new() };
+        let audience = self.audiences.get_mut(room);
+        let subscriber = audience.and_then(|all| all.change().get_mut(connection_id));
         let subscriber = subscriber.filter(|subscriber| subscriber.join == join);
         let Some(subscriber) = subscriber else { return false };
         let held = subscriber.held.take().unwrap_or_default().0.into_iter();
@@ -242,13 +228,13 @@ impl Rooms {
     }
 
     /// Sends a committed event to its room; answers its frame where somebody hears it.
-    pub(super) fn publish(&mut self, event: &StoredEvent) -> Option<Bytes> {
-        self.end_of_part(event);
-        if !self.subscribers.contains_key(&event.room) {
-            return None;
-        }
+    pub(super) fn publish(&mut self, event: &StoredEvent, wakers: &mut Wakers) -> Option<Bytes> {
+        self.end_of_part(event, wakers);
+        let audience = self.audiences.get_mut(&event.room)?;
         let frame = durable_frame(&self.project_id, event)?;
-        self.send_durable(&event.room, &frame, event.seq);
+        let text = Arc::new(OutFrame::Text(frame.clone()));
+        audience.say(&text, Wants::Everything, Some(event.seq), wakers);
+        self.let_go(&event.room);
         Some(frame)
     }
 
@@ -294,7 +280,8 @@ impl Rooms {
             let LivePart { session_id, message_id, .. } = part;
             let event = Event::MessagePartRemoved { session_id, message_id, part_id };
             if let Some(frame) = self.ephemeral(&room, &event) {
-                self.send(&room, |s| !s.deltas || s.outbound.push(frame.clone()));
+                let frame = Arc::new(OutFrame::Text(frame));
+                self.send(&room, &frame, Wants::Deltas, &mut Wakers::default());
             }
         }
     }
@@ -323,18 +310,18 @@ impl Rooms {
                 delta,
             },
         };
-        if self.subscribers.contains_key(&room)
+        if self.is_joined(&room)
             && let Some(frame) = self.ephemeral(&room, &event)
         {
             let frame = Arc::new(OutFrame::Delta(sent, frame));
-            self.send(&room, |s| !s.deltas || s.outbound.offer_quietly(&frame, wakers));
+            self.send(&room, &frame, Wants::Deltas, wakers);
         }
     }
 
     /// A durable event that completes a part ends its stream; what was not sent goes out before it,
     /// so that the pieces are the whole text. Of a text that was interrupted the pieces may be more than
     /// what is left.
-    fn end_of_part(&mut self, event: &StoredEvent) {
+    fn end_of_part(&mut self, event: &StoredEvent, wakers: &mut Wakers) {
         if matches!(event.name.as_str(), "message.text.complete" | "message.reasoning.complete") {
             #[derive(serde::Deserialize)]
             #[serde(rename_all = "camelCase")]
@@ -345,7 +332,7 @@ impl Rooms {
             }
             if let Ok(Completed { part_id, interrupted }) = serde_json::from_str(&event.payload) {
                 if !interrupted {
-                    self.flush_part(&part_id, &mut Wakers::default());
+                    self.flush_part(&part_id, wakers);
                 }
                 self.live.remove(&part_id);
             }
@@ -384,7 +371,7 @@ impl Rooms {
     pub(super) fn send_snapshot(&mut self, connection_id: &ConnectionId, part_id: &PartId) -> bool {
         let Some(part) = self.live.get(part_id) else { return false };
         let room = Room::Session(part.session_id.clone());
-        let subscriber = self.subscribers.get(&room).and_then(|all| all.get(connection_id));
+        let subscriber = self.subscriber(&room, connection_id);
         let Some(subscriber) = subscriber.filter(|s| s.held.is_none() && s.deltas) else {
             return false;
         };
@@ -395,34 +382,19 @@ impl Rooms {
         })
     }
 
-    /// Offers something ephemeral to those in a room who get what is said as it is said; a subscriber
-    /// that is held gets a snapshot in place of it. A reader whose queue ended is let go.
-    fn send(&mut self, room: &Room, mut offer: impl FnMut(&Subscriber) -> bool) {
-        self.keep(room, |subscriber| subscriber.held.is_some() || offer(subscriber));
+    /// Sends something ephemeral to those in a room who get what is said as it is said; a subscriber that
+    /// is held gets a snapshot in place of it.
+    fn send(&mut self, room: &Room, frame: &Arc<OutFrame>, wants: Wants, wakers: &mut Wakers) {
+        if let Some(audience) = self.audiences.get_mut(room) {
+            audience.say(frame, wants, None, wakers);
+            self.let_go(room);
+        }
     }
 
-    /// Sends a durable frame to a room. A subscriber that is held gets it when its hold ends.
-    fn send_durable(&mut self, room: &Room, frame: &Bytes, seq: u64) {
-        let (text, mut wakers) = (Arc::new(OutFrame::Text(frame.clone())), Wakers::default());
-        self.keep(room, |subscriber| match &mut subscriber.held {
-            None => subscriber.outbound.offer_quietly(&text, &mut wakers),
-            Some(held) if held.0.len() < OUTBOUND_FRAMES_MAX => {
-                held.0.push((seq, frame.clone()));
-                true
-            }
-            Some(_) => {
-                subscriber.outbound.close(CloseReason::new(4008, "slow replay"));
-                false
-            }
-        });
-    }
-
-    /// Keeps those in a room for whom this says so.
-    fn keep(&mut self, room: &Room, mut keep: impl FnMut(&mut Subscriber) -> bool) {
-        let Some(subscribers) = self.subscribers.get_mut(room) else { return };
-        subscribers.retain(|_, subscriber| keep(subscriber));
-        if subscribers.is_empty() {
-            self.subscribers.remove(room);
+    /// Forgets a room if nobody is left in it.
+    fn let_go(&mut self, room: &Room) {
+        if self.audiences.get(room).is_some_and(|audience| audience.all().is_empty()) {
+            self.audiences.remove(room);
         }
     }
 

@@ -20,9 +20,14 @@ use super::{About, CloseReason, OutFrame};
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Queue {
+    /// There while the transport has nothing to write.
+    pub(super) waker: Option<Waker>,
+    /// The last delivery of its courier that came here; later ones have higher numbers.
+    brought: u64,
+    /// There while its reader is slow, or was not long ago.
+    pub(super) slow: Option<Box<Slow>>,
     /// In the order in which they go out. A room's events keep theirs when it is joined again.
     pub(super) frames: VecDeque<Arc<OutFrame>>,
-    pub(super) waker: Option<Waker>,
     /// Frames that are none of a replay.
     pub(super) live_frames: usize,
     /// Their JSON.
@@ -39,8 +44,6 @@ pub(super) struct Queue {
     pub(super) is_closed: bool,
     /// The transport is gone.
     pub(super) is_abandoned: bool,
-    /// There while its reader is slow, or was not long ago.
-    pub(super) slow: Option<Box<Slow>>,
     /// Of replays, which count against no limit but their own.
     pub(super) replay_bytes: usize,
     /// Projects that were lost since somebody asked.
@@ -68,6 +71,20 @@ impl Queue {
     /// One that takes nothing and has nothing.
     pub(super) fn abandoned() -> Self {
         Self { is_closed: true, is_abandoned: true, ..Self::default() }
+    }
+
+    /// Whether a delivery is none that was brought before; from now on it is one.
+    pub(super) fn gets(&mut self, number: u64) -> bool {
+        let is_new = number > self.brought;
+        self.brought = self.brought.max(number);
+        is_new
+    }
+
+    /// Whether what comes now can be written at once: nothing waits, neither here nor at the transport,
+    /// and nothing is left out.
+    pub(super) fn is_idle(&self) -> bool {
+        debug_assert!(self.waker.is_none() || self.frames.is_empty(), "whoever waits is woken");
+        self.waker.is_some() && self.slow.is_none()
     }
 
     /// The frame that goes out next.

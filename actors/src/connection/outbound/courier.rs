@@ -1,0 +1,296 @@
+//! Frames for many readers at once: whoever speaks to a room says each of them once, and the one task
+//! that writes to all readers of a thread brings it to one after the other (docs/decisions/0014).
+//!
+//! A delivery that waits here is as good as queued: whatever is said to one of its readers later, or done
+//! with the reader's queue, comes behind it, because it is put into that queue first
+//! ([`Courier::settle`]). Each reader gets it once, whoever brings it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use super::queue::Queue;
+use super::{OutFrame, Outbound, Wakers};
+
+/// Most deliveries that wait at a courier. With more, whoever has another one puts the oldest into the
+/// queues of their readers first, where the limits of readers hold.
+const DELIVERIES_MAX: usize = 1024;
+/// Most bytes of JSON in them.
+const DELIVERY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What brings frames to the readers of one thread.
+#[derive(Debug, Default)]
+pub struct Courier {
+    bag: Mutex<Bag>,
+    /// Of the deliveries in the bag, for those who find none nearly always.
+    count: AtomicUsize,
+    /// Told when there is something to do.
+    told: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Bag {
+    /// In the order of their numbers. The first one may be under way.
+    deliveries: VecDeque<Arc<Delivery>>,
+    bytes: usize,
+    /// Of the last one that came.
+    number: u64,
+    /// Nobody brings anything any more.
+    is_over: bool,
+}
+
+/// A frame on its way to many readers.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Rises from one to the next of a courier.
+    pub(super) number: u64,
+    frame: Arc<OutFrame>,
+    wants: Wants,
+    readers: Arc<[Reader]>,
+}
+
+/// One of those who get a delivery.
+#[derive(Clone)]
+pub struct Reader {
+    pub(crate) outbound: Arc<Outbound>,
+    /// What writes to it, on the thread of the courier.
+    pub transport: Arc<dyn Transport>,
+    pub(crate) deltas: bool,
+    pub(crate) presence: bool,
+}
+
+/// Which of those in a room a frame is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wants {
+    Everything,
+    /// Those who want streaming text.
+    Deltas,
+    /// Those who want to know who is present.
+    Presence,
+}
+
+/// How what is said to many comes to a reader.
+pub(super) struct Way {
+    courier: Arc<Courier>,
+    transport: Weak<dyn Transport>,
+}
+
+/// The half of a connection that writes.
+pub trait Transport: Send + Sync {
+    /// Brings a delivery to the reader; `wire` is its frame as it is written.
+    fn deliver(&self, delivery: &Delivery, wire: &Bytes);
+}
+
+// What these lead to leads back to them.
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Way").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+impl Wants {
+    /// Whether somebody who wants these gets it.
+    pub(crate) fn is_met(self, deltas: bool, presence: bool) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Deltas => deltas,
+            Self::Presence => presence,
+        }
+    }
+}
+
+impl Delivery {
+    /// What is brought.
+    pub fn frame(&self) -> &OutFrame {
+        &self.frame
+    }
+
+    /// Who gets it.
+    pub fn readers(&self) -> impl Iterator<Item = &Reader> {
+        self.readers.iter().filter(|reader| self.is_for(reader))
+    }
+
+    pub(super) fn shared_frame(&self) -> &Arc<OutFrame> {
+        &self.frame
+    }
+
+    fn is_for(&self, reader: &Reader) -> bool {
+        self.wants.is_met(reader.deltas, reader.presence)
+    }
+
+    fn is_to(&self, outbound: &Outbound) -> bool {
+        let place = self.readers.binary_search_by_key(&std::ptr::from_ref(outbound), Reader::place);
+        place.ok().and_then(|place| self.readers.get(place)).is_some_and(|r| self.is_for(r))
+    }
+
+    fn bytes(&self) -> usize {
+        self.frame.bytes()
+    }
+}
+
+impl Reader {
+    /// What readers are sorted by, so that one of many is found.
+    pub(crate) fn place(&self) -> *const Outbound {
+        Arc::as_ptr(&self.outbound)
+    }
+}
+
+impl Courier {
+    /// Takes a frame for readers that are sorted by their places.
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        frame: &Arc<OutFrame>,
+        wants: Wants,
+        readers: &Arc<[Reader]>,
+        wakers: &mut Wakers,
+    ) {
+        while let Some(first) = self.first_of_too_many(frame.bytes()) {
+            self.distribute(&first, wakers);
+        }
+        let mut bag = self.bag.lock();
+        if bag.is_over {
+            return;
+        }
+        bag.number += 1;
+        let (number, frame, readers) = (bag.number, Arc::clone(frame), Arc::clone(readers));
+        bag.bytes += frame.bytes();
+        bag.deliveries.push_back(Arc::new(Delivery { number, frame, wants, readers }));
+        self.count.store(bag.deliveries.len(), Ordering::Release);
+        if bag.deliveries.len() == 1 {
+            wakers.couriers.push(Arc::clone(self));
+        }
+    }
+
+    fn first_of_too_many(&self, more_bytes: usize) -> Option<Arc<Delivery>> {
+        let bag = self.bag.lock();
+        let is_full = bag.deliveries.len() >= DELIVERIES_MAX
+            || bag.bytes + more_bytes > DELIVERY_BYTES_MAX;
+        bag.deliveries.front().filter(|_| is_full).cloned()
+    }
+
+    /// The delivery that is next, which stays until it is [done](Courier::done).
+    pub fn first(&self) -> Option<Arc<Delivery>> {
+        self.bag.lock().deliveries.front().cloned()
+    }
+
+    /// Deliveries that wait.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Puts a delivery into the queues of those of its readers who did not get it yet.
+    pub fn queue(&self, delivery: &Delivery) {
+        self.distribute(delivery, &mut Wakers::default());
+    }
+
+    fn distribute(&self, delivery: &Delivery, wakers: &mut Wakers) {
+        for reader in delivery.readers() {
+            reader.outbound.receive(delivery, wakers);
+        }
+        self.done(delivery);
+    }
+
+    /// All readers got this delivery.
+    pub fn done(&self, delivery: &Delivery) {
+        let mut bag = self.bag.lock();
+        if bag.deliveries.front().is_some_and(|first| first.number == delivery.number) {
+            bag.deliveries.pop_front();
+            bag.bytes = bag.bytes.saturating_sub(delivery.bytes());
+            self.count.store(bag.deliveries.len(), Ordering::Release);
+        }
+    }
+
+    /// Puts what waits for one reader into its queue.
+    pub(super) fn settle(&self, outbound: &Outbound) {
+        if self.count() == 0 {
+            return;
+        }
+        let bag = self.bag.lock();
+        let its = bag.deliveries.iter().filter(|delivery| delivery.is_to(outbound));
+        let its: Vec<_> = its.cloned().collect();
+        drop(bag);
+        let mut wakers = Wakers::default();
+        for delivery in its {
+            outbound.receive(&delivery, &mut wakers);
+        }
+    }
+
+    /// Says that there is something to do.
+    pub fn tell(&self) {
+        self.told.notify_one();
+    }
+
+    /// Waits until there is.
+    pub async fn told(&self) {
+        self.told.notified().await;
+    }
+
+    /// The thread ends, and its connections with it: nothing is brought any more.
+    pub fn end(&self) {
+        let mut bag = self.bag.lock();
+        *bag = Bag { is_over: true, ..Bag::default() };
+        self.count.store(0, Ordering::Release);
+    }
+}
+
+impl Outbound {
+    /// From now on what is said to many is brought by `courier` to `transport`, which writes to the
+    /// reader. A queue has one way for good.
+    pub fn comes_by(&self, courier: Arc<Courier>, transport: Weak<dyn Transport>) {
+        let is_first = self.way.set(Way { courier, transport }).is_ok();
+        debug_assert!(is_first, "a queue has one way");
+    }
+
+    /// How what is said to many comes to the reader: none where each is spoken to by itself.
+    pub(crate) fn way(&self) -> Option<(&Arc<Courier>, Arc<dyn Transport>)> {
+        let Way { courier, transport } = self.way.get()?;
+        Some((courier, transport.upgrade()?))
+    }
+
+    /// The queue, with all in it that was said to this reader and others.
+    pub(super) fn settled(&self) -> MutexGuard<'_, Queue> {
+        if let Some(way) = self.way.get() {
+            way.courier.settle(self);
+        }
+        self.queue.lock()
+    }
+
+    /// Queues a delivery, unless it was brought already.
+    fn receive(&self, delivery: &Delivery, wakers: &mut Wakers) {
+        let mut queue = self.queue.lock();
+        if queue.gets(delivery.number) {
+            self.admit(&mut queue, delivery.shared_frame(), wakers);
+        }
+    }
+
+    /// Brings a delivery, unless it was: where nothing waits `write` writes it, else it is queued.
+    /// `write` says whether it wrote all of it, or the transport has to be woken for the rest.
+    pub fn bring(&self, delivery: &Delivery, write: impl FnOnce() -> bool) {
+        let mut wakers = Wakers::default();
+        let mut queue = self.queue.lock();
+        if !queue.gets(delivery.number) {
+            return;
+        }
+        if !queue.is_idle() {
+            self.admit(&mut queue, delivery.shared_frame(), &mut wakers);
+        } else if !write() {
+            wakers.readers.extend(queue.waker.take());
+        }
+        drop(queue);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use iris_protocol::{PartId, ProjectId};
+use serde_json::json;
+
+use super::super::CloseReason;
+use super::*;
+
+/// A transport that was written to takes all of it, or only the first byte.
+#[derive(Debug)]
+struct Socket {
+    outbound: Arc<Outbound>,
+    takes_all: bool,
+    written: Mutex<Vec<Bytes>>,
+}
+
+impl Transport for Socket {
+    fn deliver(&self, delivery: &Delivery, wire: &Bytes) {
+        self.outbound.bring(delivery, || {
+            self.written.lock().push(wire.clone());
+            self.takes_all
+        });
+    }
+}
+
+struct Scene {
+    courier: Arc<Courier>,
+    sockets: Vec<Arc<Socket>>,
+    readers: Arc<[Reader]>,
+}
+
+impl Scene {
+    fn of(count: usize) -> Self {
+        Self::with(count, true)
+    }
+
+    fn with(count: usize, takes_all: bool) -> Self {
+        let courier = Arc::<Courier>::default();
+        let mut sockets = Vec::new();
+        for _ in 0..count {
+            let outbound = Arc::<Outbound>::default();
+            let socket = Socket { outbound, takes_all, written: Mutex::default() };
+            let socket = Arc::new(socket);
+            let transport: Weak<Socket> = Arc::downgrade(&socket);
+            socket.outbound.comes_by(Arc::clone(&courier), transport);
+            sockets.push(socket);
+        }
+        let reader = |(number, socket): (usize, &Arc<Socket>)| {
+            let (_, transport) = socket.outbound.way().unwrap();
+            let outbound = Arc::clone(&socket.outbound);
+            Reader { outbound, transport, deltas: number % 2 == 0, presence: false }
+        };
+        let mut readers: Vec<_> = sockets.iter().enumerate().map(reader).collect();
+        readers.sort_unstable_by_key(Reader::place);
+        Self { courier, sockets, readers: readers.into() }
+    }
+
+    fn send_as(&self, frame: OutFrame, wants: Wants) {
+        self.courier.send(&Arc::new(frame), wants, &self.readers, &mut Wakers::default());
+    }
+
+    fn send(&self, word: &'static str) {
+        self.send_as(text(word), Wants::Everything);
+    }
+
+    fn bring_first(&self) {
+        let delivery = self.courier.first().unwrap();
+        let wire = delivery.frame().json().unwrap();
+        for reader in delivery.readers() {
+            reader.transport.deliver(&delivery, wire);
+        }
+        self.courier.done(&delivery);
+    }
+
+    fn outbound(&self, place: usize) -> &Outbound {
+        &self.sockets[place].outbound
+    }
+
+    /// What is in a queue; its transport then waits for more.
+    fn drain(&self, place: usize) -> Vec<OutFrame> {
+        let (cx, mut frames) = (Context::from_waker(Waker::noop()), Vec::new());
+        while let Poll::Ready(Some(frame)) = self.outbound(place).poll_next(&cx) {
+            frames.push(frame);
+        }
+        frames
+    }
+
+    fn written(&self, place: usize) -> Vec<Bytes> {
+        std::mem::take(&mut *self.sockets[place].written.lock())
+    }
+}
+
+fn text(word: &'static str) -> OutFrame {
+    OutFrame::Text(Bytes::from_static(word.as_bytes()))
+}
+
+#[test]
+fn a_reader_for_whom_nothing_waits_is_written_to_at_once() {
+    let scene = Scene::of(2);
+    // The second one's transport has not asked for anything yet.
+    scene.drain(0);
+    scene.send("a");
+    scene.bring_first();
+    assert_eq!((scene.written(0), scene.written(1)), (vec![Bytes::from("a")], vec![]));
+    assert_eq!((scene.drain(0), scene.drain(1)), (vec![], vec![text("a")]));
+    scene.send("b");
+    scene.bring_first();
+    assert_eq!((scene.written(0), scene.written(1)), (vec![Bytes::from("b")], vec![Bytes::from("b")]));
+    assert_eq!(scene.courier.count(), 0);
+}
+
+#[test]
+fn what_the_kernel_does_not_take_at_once_makes_the_next_one_wait() {
+    let scene = Scene::with(1, false);
+    scene.drain(0);
+    scene.send("a");
+    scene.bring_first();
+    scene.send("b");
+    scene.bring_first();
+    assert_eq!(scene.written(0), [Bytes::from("a")]);
+    assert_eq!(scene.drain(0), [text("b")]);
+}
+
+#[test]
+fn what_is_said_to_one_comes_behind_what_was_said_to_many_before() {
+    let scene = Scene::of(2);
+    scene.drain(0);
+    scene.send("a");
+    scene.send("b");
+    assert!(scene.outbound(0).push(Bytes::from("c")));
+    scene.send("d");
+    scene.outbound(0).push_replay([Bytes::from("e")]);
+    scene.outbound(0).close(CloseReason::new(1000, "done"));
+    for _ in 0..3 {
+        scene.bring_first();
+    }
+    let close = OutFrame::Close(CloseReason::new(1000, "done"));
+    let replay = OutFrame::Replay(Bytes::from("e"));
+    assert_eq!(scene.drain(0), [text("a"), text("b"), text("c"), text("d"), replay, close]);
+    assert_eq!(scene.drain(1), [text("a"), text("b"), text("d")]);
+    assert_eq!(scene.written(0), Vec::<Bytes>::new());
+}
+
+#[test]
+fn whoever_lost_a_right_is_not_brought_what_waited_of_it() {
+    let scene = Scene::of(2);
+    scene.drain(0);
+    scene.drain(1);
+    let project = ProjectId::from_bits(1);
+    let event = json!({ "projectId": project, "room": format!("project:{project}") });
+    scene.send_as(OutFrame::Text(Bytes::from(event.to_string())), Wants::Everything);
+    scene.outbound(0).lose(&project, [Bytes::from("left")]);
+    scene.bring_first();
+    assert_eq!(scene.drain(0), [OutFrame::Left(project, Bytes::from("left"))]);
+    assert_eq!((scene.written(0).len(), scene.written(1).len()), (0, 1));
+}
+
+#[test]
+fn a_frame_is_for_those_who_want_it() {
+    let scene = Scene::of(2);
+    let delta = || OutFrame::Delta(Arc::new(PartId::from_bits(1)), Bytes::from("{}"));
+    scene.send_as(delta(), Wants::Deltas);
+    scene.send_as(text("presence"), Wants::Presence);
+    // Also where it is queued ahead.
+    assert!(scene.outbound(1).push(Bytes::from("a")));
+    scene.bring_first();
+    scene.bring_first();
+    assert_eq!((scene.drain(0), scene.drain(1)), (vec![delta()], vec![text("a")]));
+}
+
+#[test]
+fn what_a_courier_holds_is_bounded_and_nothing_of_it_is_lost() {
+    let scene = Scene::of(1);
+    for _ in 0..DELIVERIES_MAX + 10 {
+        scene.send("{}");
+        assert!(scene.courier.count() <= DELIVERIES_MAX);
+    }
+    while scene.courier.count() > 0 {
+        scene.bring_first();
+    }
+    assert_eq!(scene.drain(0).len(), DELIVERIES_MAX + 10);
+    let large = OutFrame::Text(Bytes::from(vec![b'x'; DELIVERY_BYTES_MAX / 4]));
+    for _ in 0..3 {
+        scene.send_as(large.clone(), Wants::Everything);
+    }
+    assert_eq!(scene.courier.count(), 3);
+    scene.send_as(OutFrame::Text(Bytes::from(vec![b'x'; DELIVERY_BYTES_MAX])), Wants::Everything);
+    // One alone may be larger than all that may wait.
+    assert_eq!(scene.courier.count(), 1);
+    // A reader for whom so much waits is too slow.
+    assert!(scene.outbound(0).is_closed());
+}
+
+#[test]
+fn nothing_is_brought_on_a_thread_that_has_ended() {
+    let scene = Scene::of(1);
+    scene.send("a");
+    scene.courier.end();
+    scene.send("b");
+    assert!(scene.outbound(0).push(Bytes::from("c")));
+    assert!(scene.courier.first().is_none());
+    assert_eq!(scene.drain(0), [text("c")]);
+}
+
+#[test]
+fn each_reader_gets_everything_once_and_in_order_whoever_brings_it() {
+    const COUNT: usize = 3000;
+    let scene = Scene::of(3);
+    let number = |number: usize| Bytes::from(number.to_string());
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            for count in 0..COUNT {
+                scene.send_as(OutFrame::Text(number(count)), Wants::Everything);
+                if count % 7 == 0 {
+                    // Said to one, behind what was said to all.
+                    assert!(scene.outbound(count % 3).push(number(count)));
+                }
+            }
+        });
+        threads.spawn(|| {
+            while !(0..3).all(|place| scene.outbound(place).is_closed()) {
+                if scene.courier.count() > 0 {
+                    scene.bring_first();
+                }
+                for place in 0..3 {
+                    let frames = scene.drain(place);
+                    let frames = frames.iter().filter_map(OutFrame::json).cloned();
+                    scene.sockets[place].written.lock().extend(frames);
+                    if scene.sockets[place].written.lock().last() == Some(&number(COUNT - 1)) {
+                        scene.outbound(place).close(CloseReason::new(1000, ""));
+                    }
+                }
+            }
+        });
+    });
+    for place in 0..3 {
+        let twice = |count: &usize| count % 7 == 0 && count % 3 == place;
+        let expected = (0..COUNT).flat_map(|count| vec![count; 1 + usize::from(twice(&count))]);
+        let expected: Vec<Bytes> = expected.map(number).collect();
+        assert_eq!(scene.written(place), expected);
+    }
+}

@@ -1,0 +1,156 @@
+//! Those who hear one room: what is said there is handed to the couriers of their threads, once for all
+//! readers of each, and to those who have none, or are held, one by one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use iris_protocol::{ConnectionId, UserId, limits::OUTBOUND_FRAMES_MAX};
+
+use crate::connection::{CloseReason, Courier, OutFrame, Outbound, Reader, Wakers, Wants};
+
+/// A connection in a room.
+#[derive(Debug)]
+pub(in crate::project) struct Subscriber {
+    pub(in crate::project) who: Arc<Who>,
+    pub(in crate::project) outbound: Arc<Outbound>,
+    /// Whether it wants streaming text.
+    pub(in crate::project) deltas: bool,
+    /// Whether it wants to know who is present.
+    pub(in crate::project) presence: bool,
+    /// Tells this joining of the room from an earlier or later one of the same connection.
+    pub(in crate::project) join: u64,
+    /// What waits until the replay is written; none once it is.
+    pub(in crate::project) held: Option<Box<Held>>,
+    /// Whether a courier brings what is said to all; decided by the audience.
+    pub(in crate::project) is_brought: bool,
+}
+
+/// Whom a subscriber is.
+#[derive(Debug)]
+pub(in crate::project) struct Who {
+    pub(in crate::project) connection_id: ConnectionId,
+    pub(in crate::project) user_id: UserId,
+}
+
+/// Durable frames, by seq, that wait for a subscriber.
+#[derive(Debug, Default)]
+pub(in crate::project) struct Held(pub(super) Vec<(u64, Bytes)>);
+
+/// All of a room.
+#[derive(Debug, Default)]
+pub(super) struct Audience {
+    subscribers: HashMap<ConnectionId, Subscriber>,
+    /// How to reach them; made when something is said, and anew after one of them changed.
+    ways: Option<Ways>,
+}
+
+#[derive(Debug)]
+struct Ways {
+    /// The readers of each courier, sorted by their places.
+    couriers: Vec<(Arc<Courier>, Arc<[Reader]>)>,
+    /// Whether there are others, who are spoken to one by one.
+    has_others: bool,
+}
+
+impl Audience {
+    pub(super) fn all(&self) -> &HashMap<ConnectionId, Subscriber> {
+        &self.subscribers
+    }
+
+    /// All of them, for somebody who changes them.
+    pub(super) fn change(&mut self) -> &mut HashMap<ConnectionId, Subscriber> {
+        self.ways = None;
+        &mut self.subscribers
+    }
+
+    /// Forgets one, if it is there; says whether anybody is left.
+    pub(super) fn remove(&mut self, connection_id: &ConnectionId) -> bool {
+        if self.subscribers.remove(connection_id).is_some() {
+            self.ways = None;
+        }
+        !self.subscribers.is_empty()
+    }
+
+    /// Forgets those whom this does not say to keep; says whether anybody is left.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Subscriber) -> bool) -> bool {
+        let count = self.subscribers.len();
+        self.subscribers.retain(|_, subscriber| keep(subscriber));
+        if self.subscribers.len() < count {
+            self.ways = None;
+        }
+        !self.subscribers.is_empty()
+    }
+
+    /// Says something to those who want it. A subscriber that is held gets what is durable, and has a
+    /// `seq`, when its hold ends. One that is spoken to alone is let go when its queue has ended.
+    pub(super) fn say(
+        &mut self,
+        frame: &Arc<OutFrame>,
+        wants: Wants,
+        seq: Option<u64>,
+        wakers: &mut Wakers,
+    ) {
+        let Self { subscribers, ways } = self;
+        let ways = ways.get_or_insert_with(|| Ways::to(subscribers));
+        for (courier, readers) in &ways.couriers {
+            courier.send(frame, wants, readers, wakers);
+        }
+        if ways.has_others {
+            subscribers.retain(|_, subscriber| {
+                subscriber.is_brought
+                    || !wants.is_met(subscriber.deltas, subscriber.presence)
+                    || subscriber.hear(frame, seq, wakers)
+            });
+        }
+    }
+}
+
+impl Ways {
+    fn to(subscribers: &mut HashMap<ConnectionId, Subscriber>) -> Self {
+        let mut couriers: Vec<(Arc<Courier>, Vec<Reader>)> = Vec::new();
+        let mut has_others = false;
+        for subscriber in subscribers.values_mut() {
+            let reader = subscriber.reader();
+            subscriber.is_brought = reader.is_some();
+            let Some((courier, reader)) = reader else {
+                has_others = true;
+                continue;
+            };
+            // There are as many couriers as threads.
+            match couriers.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &courier)) {
+                Some((_, readers)) => readers.push(reader),
+                None => couriers.push((courier, vec![reader])),
+            }
+        }
+        let sorted = couriers.into_iter().map(|(courier, mut readers)| {
+            readers.sort_unstable_by_key(Reader::place);
+            (courier, Arc::from(readers))
+        });
+        Self { couriers: sorted.collect(), has_others }
+    }
+}
+
+impl Subscriber {
+    /// One to whom a courier brings what is said to all, unless this one is spoken to alone.
+    fn reader(&self) -> Option<(Arc<Courier>, Reader)> {
+        let (courier, transport) = self.outbound.way().filter(|_| self.held.is_none())?;
+        let Self { deltas, presence, .. } = *self;
+        let outbound = Arc::clone(&self.outbound);
+        Some((Arc::clone(courier), Reader { outbound, transport, deltas, presence }))
+    }
+
+    /// Hears something alone; says whether it goes on.
+    fn hear(&mut self, frame: &Arc<OutFrame>, seq: Option<u64>, wakers: &mut Wakers) -> bool {
+        let Some(held) = &mut self.held else {
+            return self.outbound.offer_quietly(frame, wakers);
+        };
+        let (Some(seq), Some(json)) = (seq, frame.json()) else { return true };
+        if held.0.len() < OUTBOUND_FRAMES_MAX {
+            held.0.push((seq, json.clone()));
+            return true;
+        }
+        self.outbound.close(CloseReason::new(4008, "slow replay"));
+        false
+    }
+}
