@@ -11,6 +11,7 @@ use std::time::Duration;
 use actix_http::ws::hash_key;
 use anyhow::{Context, bail};
 use bytes::{BufMut, Bytes, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::error::TryRecvError;
@@ -23,6 +24,10 @@ use crate::machine::{SERVER_CORE, pinned};
 pub(crate) const ARGUMENT: &str = "bare-server";
 /// Bytes that one write joins; the same as Iris.
 const WRITE_BYTES: usize = 32 * 1024;
+/// Bytes that the kernel may buffer for a client, and how long they may stay unacknowledged; the same as
+/// Iris.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 /// Frames that the channel holds: nobody may miss one.
 const FRAMES_MAX: usize = 1024;
 
@@ -135,6 +140,8 @@ async fn pass_on(
     mut frames: broadcast::Receiver<Bytes>,
 ) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     shake_hands(&mut stream).await?;
     let mut written = BytesMut::new();
     loop {

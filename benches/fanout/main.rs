@@ -10,7 +10,7 @@
 //! clients, on the second one, and reads no more than the head of a frame that nobody looks into.
 //! The bare server (`bare`) is this program once more, on the first core as well: one thread of tokio, a
 //! task for each connection, one broadcast channel of frames that are encoded already, as many of them in
-//! one write as Iris joins.
+//! one write as Iris joins, and sockets with the options of Iris's.
 //! It hears the same clients, and says frames of the size that Iris has just been seen to send.
 //!
 //! At 20,000 deliveries a second Iris publishes durable events, changes of the title of a session that all

@@ -16,6 +16,8 @@ use super::outgoing::Outgoing;
 
 /// Connections that are written to before others of the thread's tasks get their turn.
 const AT_ONCE: usize = 32;
+/// Readers for whom something is queued before others get theirs.
+const QUEUED_AT_ONCE: usize = 512;
 
 /// The connections of one thread that have something to write, and what is said to many of them.
 pub(crate) struct Flusher {
@@ -81,14 +83,18 @@ impl Flusher {
 
     /// Brings what waits to be brought; says whether anything did.
     async fn deliver(&self, scratch: &mut Scratch) -> bool {
-        let count = self.courier.count();
+        let (count, mut queued) = (self.courier.count(), 0);
         for _ in 0..count {
             let Some(delivery) = self.courier.first() else { break };
             if count == 1 {
                 self.hand_out(&delivery, scratch).await;
-            } else {
-                // Several for the same readers are joined in one write each.
-                self.courier.queue(&delivery);
+                continue;
+            }
+            // Several for the same readers are joined in one write each.
+            queued += self.courier.queue(&delivery);
+            if queued >= QUEUED_AT_ONCE {
+                queued = 0;
+                yield_now().await;
             }
         }
         count > 0
@@ -97,14 +103,15 @@ impl Flusher {
     /// Brings one delivery to its readers, until another one comes, with which what is left is joined.
     async fn hand_out(&self, delivery: &Delivery, scratch: &mut Scratch) {
         let wire = scratch.encoded(delivery.frame());
-        for (place, reader) in delivery.readers().enumerate() {
-            if place > 0 && place % AT_ONCE == 0 {
-                yield_now().await;
-                if self.courier.count() > 1 {
-                    return self.courier.queue(delivery);
-                }
+        for batch in delivery.batches() {
+            for reader in batch {
+                reader.transport.deliver(delivery, &wire);
             }
-            reader.transport.deliver(delivery, &wire);
+            yield_now().await;
+            if self.courier.count() > 1 {
+                self.courier.queue(delivery);
+                return;
+            }
         }
         self.courier.done(delivery);
     }

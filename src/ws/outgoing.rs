@@ -6,8 +6,8 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::Shutdown;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use actix_http::ws::{CloseCode, CloseReason as WireReason, Codec, Message};
@@ -31,14 +31,17 @@ const HEAD_BYTES_MAX: usize = 10;
 /// the kernel would reset it, and the client might never see the close frame.
 const UNREAD_BYTES_MAX: usize = 1024 * 1024;
 
-/// The writing half of one connection.
+/// The writing half of one connection. What a delivery looks at is in one cache line.
+#[repr(C, align(64))]
 pub(super) struct Outgoing {
     outbound: Arc<Outbound>,
+    /// That of `open`, for whoever only looks.
+    stream: Weak<TcpStream>,
+    /// None once the connection has ended.
+    open: Mutex<Option<Open>>,
     flusher: Arc<Flusher>,
     /// Whether it is in the list of the flusher.
     is_listed: AtomicBool,
-    /// None once the connection has ended.
-    open: Mutex<Option<Open>>,
     /// Told when it has.
     ended: Notify,
 }
@@ -69,9 +72,10 @@ pub(super) async fn write(
 ) {
     let outgoing = Arc::new(Outgoing {
         outbound,
+        stream: Arc::downgrade(&stream),
+        open: Mutex::new(Some(Open { stream, rest: unsent })),
         flusher,
         is_listed: AtomicBool::new(false),
-        open: Mutex::new(Some(Open { stream, rest: unsent })),
         ended: Notify::new(),
     });
     let serving = Serving(Arc::clone(&outgoing));
@@ -181,6 +185,10 @@ impl Transport for Outgoing {
             self.end();
         }
     }
+
+    fn is_free(&self) -> bool {
+        (self.stream.strong_count() > 0) & !self.open.is_locked()
+    }
 }
 
 /// Ends a connection of which nobody knows what was written, when a panic drops this.
@@ -218,7 +226,9 @@ pub(super) fn send(stream: &TcpStream, bytes: &[u8], cx: &mut Context<'_>) -> io
 /// the socket is not looked at: it costs memory that is not at hand, and nearly every socket takes all.
 fn send_once(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     match SockRef::from(stream).send(bytes) {
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Ok(0)
+        }
         sent => sent,
     }
 }

@@ -20,9 +20,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub(crate) use courier::Wants;
 use courier::Way;
 pub use courier::{Courier, Delivery, Reader, Transport};
-pub(crate) use courier::Wants;
 pub use frame::{About, CloseReason, OutFrame};
 use queue::Queue;
 
@@ -49,9 +49,9 @@ impl Drop for Wakers {
     }
 }
 
-/// The queue of one connection.
+/// The queue of one connection. What every frame looks at is in one cache line.
 #[derive(Debug, Default)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Outbound {
     queue: Mutex<Queue>,
     /// Whether another queue comes behind this one, which leaves pieces out if need be.

@@ -100,6 +100,7 @@ async fn a_panic_while_it_writes_ends_the_connection() {
         outbound: Arc::clone(&outbound),
         flusher: Flusher::unguarded(),
         is_listed: AtomicBool::new(true),
+        stream: Arc::downgrade(&stream),
         open: Mutex::new(Some(Open { stream, rest: Bytes::new() })),
         ended: Notify::new(),
     });

@@ -22,6 +22,10 @@ impl Transport for Socket {
             self.takes_all
         });
     }
+
+    fn is_free(&self) -> bool {
+        true
+    }
 }
 
 struct Scene {
@@ -67,7 +71,7 @@ impl Scene {
     fn bring_first(&self) {
         let delivery = self.courier.first().unwrap();
         let wire = delivery.frame().json().unwrap();
-        for reader in delivery.readers() {
+        for reader in delivery.batches().flatten() {
             reader.transport.deliver(&delivery, wire);
         }
         self.courier.done(&delivery);
@@ -106,7 +110,10 @@ fn a_reader_for_whom_nothing_waits_is_written_to_at_once() {
     assert_eq!((scene.drain(0), scene.drain(1)), (vec![], vec![text("a")]));
     scene.send("b");
     scene.bring_first();
-    assert_eq!((scene.written(0), scene.written(1)), (vec![Bytes::from("b")], vec![Bytes::from("b")]));
+    assert_eq!(
+        (scene.written(0), scene.written(1)),
+        (vec![Bytes::from("b")], vec![Bytes::from("b")])
+    );
     assert_eq!(scene.courier.count(), 0);
 }
 
