@@ -1,5 +1,5 @@
 -- Sub-agents: calls of the tool `task`, each of which has a run in a session of its own do something,
--- and what agents are for.
+-- and what agents are for. What tools answer beyond what a model reads at once.
 
 CREATE TABLE tasks (
     tool_call_id  TEXT    NOT NULL PRIMARY KEY,
@@ -34,3 +34,22 @@ CREATE INDEX sessions_by_parent ON sessions (parent_id, id) WHERE parent_id IS N
 ALTER TABLE agents ADD COLUMN description TEXT NOT NULL DEFAULT '';
 ALTER TABLE agents ADD COLUMN mode TEXT NOT NULL DEFAULT 'all'
     CHECK (mode IN ('primary', 'subagent', 'all'));
+
+-- What a tool answered besides what the model read at once: the whole of a text that was cut, an image.
+CREATE TABLE tool_outputs (
+    tool_call_id TEXT    NOT NULL PRIMARY KEY,
+    session_id   TEXT    NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+    mime_type    TEXT    NOT NULL,
+    blob         BLOB    NOT NULL REFERENCES blobs (hash)
+) STRICT;
+
+CREATE INDEX tool_outputs_by_session ON tool_outputs (session_id);
+CREATE INDEX tool_outputs_by_blob ON tool_outputs (blob);
+
+CREATE TRIGGER tool_outputs_name_blob AFTER INSERT ON tool_outputs BEGIN
+    UPDATE blobs SET refs = refs + 1 WHERE hash = NEW.blob;
+END;
+
+CREATE TRIGGER tool_outputs_drop_blob AFTER DELETE ON tool_outputs BEGIN
+    UPDATE blobs SET refs = refs - 1 WHERE hash = OLD.blob;
+END;

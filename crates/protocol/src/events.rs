@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Agent, ApiError, Approval, ApprovalId, ApprovalState, BackupId, FinishReason, Member, Message,
+    Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId, FinishReason, Member, Message,
     MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId,
     QuestionState, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, SubtaskPart,
     SupervisionKind, SupervisionRecord, Todo, ToolCallId, ToolState, Usage, UserId,
@@ -201,6 +201,12 @@ events! {
         /// Facts for clients.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         metadata: Option<Value>,
+        /// Whether `output` has only the beginning and the end of a longer text.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        truncated: bool,
+        /// What `tool.output` answers; absent when `output` is all there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attachment: Option<Attachment>,
     }
     /// A tool call has no output: it failed, was refused or was cut off.
     MessageToolError = "message.tool.error" Durable [Session] {

@@ -31,6 +31,8 @@ pub const MESSAGE_TEXT_BYTES_MAX: usize = 256 * 1024;
 pub const NAME_BYTES_MAX: usize = 200;
 /// Longest description or reason, in bytes.
 pub const DESCRIPTION_BYTES_MAX: usize = 4096;
+/// Most bytes of one piece of what a tool answered.
+pub const OUTPUT_PIECE_BYTES_MAX: usize = 256 * 1024;
 /// Longest description of an agent, in bytes: models read it.
 pub const AGENT_DESCRIPTION_BYTES_MAX: usize = 1_000;
 /// Most sub-agents of one session that work at the same time.

@@ -685,6 +685,33 @@ payloads! {
         /// Whether there is a next page.
         has_more: bool,
     }
+    /// Reads what a tool answered besides what the model read at once, piece by piece.
+    ToolOutput {
+        /// The session.
+        session_id: SessionId,
+        /// The call.
+        tool_call_id: ToolCallId,
+        /// Bytes before the piece; 0 when absent.
+        #[serde(default)]
+        offset: Option<u64>,
+        /// Most bytes of the piece, at most 262,144, which it is when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+    }
+    /// A piece of what a tool answered.
+    ToolOutputPiece {
+        /// Of all of it.
+        mime_type: String,
+        /// Of all of it, in bytes.
+        size: u64,
+        /// Bytes before the piece; less than was asked for where that was inside a character.
+        offset: u64,
+        /// The piece: a text as it is, anything else in base64 (RFC 4648, section 4).
+        content: String,
+        /// Where the next piece begins; absent when this is the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_offset: Option<u64>,
+    }
     /// Reads one approval.
     ApprovalGet {
         /// The session.

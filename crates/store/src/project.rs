@@ -12,6 +12,7 @@ mod rows;
 
 mod agents;
 mod approvals;
+mod attachments;
 pub mod blobs;
 mod cancelling;
 mod ending;
@@ -48,6 +49,7 @@ use crate::{Reader, Storage, StoreError, StoredEvent, Writer, database};
 
 pub use agents::{AGENTS_MAX, CreateAgent, DeleteAgent, UpdateAgent};
 pub use approvals::{Decision, ResolveApproval, Yes};
+pub use attachments::StoredAttachment;
 pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use cancelling::{ChooseCancelled, ChosenRun};
 pub use files::{RecordFileWrite, RecordedChange};
@@ -67,7 +69,7 @@ pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
 pub use search::IndexParts;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
-pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
+pub use steps::{NewApproval, NewAttachment, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 pub use streams::{CheckpointText, TextChunk};
 pub use tasks::{SpawnTask, TaskChild, TaskIds, TaskResult};
 pub use todos::{NewTodo, WriteTodos};

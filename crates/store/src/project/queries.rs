@@ -199,6 +199,7 @@ pub(super) fn open_calls(
             input: Value::Object(Map::new()),
             state: column::word(row, "tool_state")?,
             output: None,
+            attachment: None,
             error: None,
             metadata: None,
             started_at: None,

@@ -7,7 +7,8 @@ use iris_protocol::{
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, TaskResult, blobs, family, pages, permissions,
+    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, StoredAttachment, TaskResult, attachments, blobs,
+    family, pages, permissions,
     queries, questions, quotas, resuming, rows, search, tasks, todos,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
@@ -319,6 +320,18 @@ impl ProjectReader {
     /// `NotFound` (session), otherwise as [`Reader::read`].
     pub async fn todos(&self, session_id: SessionId) -> Result<Vec<Todo>, StoreError> {
         self.reader.read(move |conn| todos::list(conn, &session_id)).await
+    }
+
+    /// What a call of a session was answered with besides what the model read at once.
+    ///
+    /// # Errors
+    /// `BlobCorrupt`, otherwise as [`Reader::read`].
+    pub async fn attachment(
+        &self,
+        session_id: SessionId,
+        call_id: ToolCallId,
+    ) -> Result<Option<StoredAttachment>, StoreError> {
+        self.reader.read(move |conn| attachments::get(conn, &session_id, &call_id)).await
     }
 
     /// A file that was changed through Iris.
