@@ -73,23 +73,21 @@ impl Orchestrator {
         let (reader, quotas) =
             (self.assignment.place.project.reader.clone(), services.settings.quotas);
         let running = async move {
-            let _turn = match &writing {
+            let _turn = match writing {
                 Some(writing) => {
-                    let turn = Arc::clone(writing).lock_owned().await;
-                    if let Err(error) = check_room(&reader, quotas, &input).await {
-                        return ToolOutcome::Failed { error };
-                    }
+                    let turn = writing.lock_owned().await;
+                    storage.has_space().await;
                     Some(turn)
                 }
                 None => None,
             };
-            if writing.is_some() {
-                storage.has_space().await;
-            }
-            let judge = match admitted(&caller, &workspace, &tool, &id, &input).await {
-                Ok(judge) => judge,
+            let (accesses, judge) = match admitted(&caller, &workspace, &tool, &id, &input).await {
+                Ok(admitted) => admitted,
                 Err(error) => return ToolOutcome::Failed { error },
             };
+            if let Err(error) = check_room(&reader, quotas, &accesses, &input).await {
+                return ToolOutcome::Failed { error };
+            }
             let context = ToolContext::new(workspace, read_log, judge).with_todos(todos);
             let context = context.with_places(places).with_progress(progress);
             // Its own timeout comes first.
@@ -141,14 +139,15 @@ impl Orchestrator {
 }
 
 /// Looks at rights and rules again right before a tool starts: they may have changed since the call was
-/// judged, and the paths that it names may be links. Gives the judge for the call, or what the model reads.
+/// judged, and the paths that it names may be links. Gives what the call touches and the judge for it, or
+/// what the model reads.
 async fn admitted(
     caller: &Caller,
     workspace: &Workspace,
     tool: &Arc<dyn Tool>,
     call_id: &ToolCallId,
     input: &Value,
-) -> Result<Arc<Judge>, String> {
+) -> Result<(Vec<Access>, Arc<Judge>), String> {
     let unknown = |error: StoreError| {
         tracing::error!(%error, "the permission rules could not be read");
         "the permission rules could not be read".to_owned()
@@ -168,7 +167,7 @@ async fn admitted(
         PermissionAction::Deny => return Err(judgement.denial().unwrap_or_default()),
     }
     let linked = {
-        let workspace = workspace.clone();
+        let (workspace, accesses) = (workspace.clone(), accesses.clone());
         tokio::task::spawn_blocking(move || linked(&workspace, accesses))
     };
     let linked = linked.await.map_err(|_| "the paths could not be looked at".to_owned())??;
@@ -179,7 +178,7 @@ async fn admitted(
             return Err(format!("`{named}` leads to `{target}`: call the tool with that path"));
         }
     }
-    Ok(judge)
+    Ok((accesses, judge))
 }
 
 /// The accesses whose paths lead elsewhere, each with the path as it was named.
@@ -195,14 +194,27 @@ fn linked(workspace: &Workspace, accesses: Vec<Access>) -> Result<Vec<(String, A
     Ok(linked)
 }
 
-/// Whether the project may hold what a writing tool is about to write, or what the model reads if it
-/// may not. Tools name their file in `path`; one that says with `content` how large it becomes is
-/// refused exactly, any other once the quota is used up.
-async fn check_room(reader: &ProjectReader, quotas: Quotas, input: &Value) -> Result<(), String> {
-    let text = |field| input.get(field).and_then(Value::as_str);
-    let path = text("path").unwrap_or_default().to_owned();
-    let size = text("content").map_or(0, |content| content.len() as u64);
-    match reader.check_file(quotas, path, size).await {
+/// Whether the project may hold what a call is about to write, or what the model reads if it may not. One
+/// that names its file in `path` and says with `content` how large it becomes is refused exactly, any
+/// other that changes files once the quota is used up.
+async fn check_room(
+    reader: &ProjectReader,
+    quotas: Quotas,
+    accesses: &[Access],
+    input: &Value,
+) -> Result<(), String> {
+    let Some(changed) = accesses.iter().find(|access| access.is("edit")) else { return Ok(()) };
+    let checked = match (&changed.target, input.get("path")) {
+        (Target::Path(path), Some(_)) => {
+            let content = input.get("content").and_then(Value::as_str);
+            let size = content.map(|content| content.len() as u64);
+            reader.check_file(quotas, path.clone(), size).await
+        }
+        (Target::Path(_) | Target::Outside(_) | Target::Text(_) | Target::Opaque(_), _) => {
+            reader.check_files(quotas).await
+        }
+    };
+    match checked {
         Err(error @ StoreError::QuotaExceeded { .. }) => {
             Err(format!("nothing was written: {error}"))
         }

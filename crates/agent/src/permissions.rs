@@ -84,7 +84,8 @@ impl Access {
         Self { permission: permission.into(), group: None, target }
     }
 
-    fn is(&self, name: &str) -> bool {
+    /// Whether a rule about `name`, a permission or a group of them, is about this.
+    pub fn is(&self, name: &str) -> bool {
         self.permission == name || self.group.as_deref() == Some(name)
     }
 }

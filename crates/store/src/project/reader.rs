@@ -310,7 +310,8 @@ impl ProjectReader {
     }
 
     /// Whether the project may hold a file of `size` bytes at `path`, for work that has to be done
-    /// before its command: [`super::RecordFileWrite`] checks again.
+    /// before its command: [`super::RecordFileWrite`] checks again. Without a size, whether it has room
+    /// at all.
     ///
     /// # Errors
     /// `QuotaExceeded`, otherwise as [`Reader::read`].
@@ -318,9 +319,17 @@ impl ProjectReader {
         &self,
         quotas: Quotas,
         path: String,
-        size: u64,
+        size: Option<u64>,
     ) -> Result<(), StoreError> {
         self.reader.read(move |conn| quotas.check_file(conn, &path, size)).await
+    }
+
+    /// Whether the project has room for files at all, for work that does not say which.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`, otherwise as [`Reader::read`].
+    pub async fn check_files(&self, quotas: Quotas) -> Result<(), StoreError> {
+        self.reader.read(move |conn| quotas.check_files(conn)).await
     }
 
     /// The bytes of a blob.
