@@ -93,12 +93,20 @@ impl Tool for Builtin {
         let guard = CancelOnDrop(ctx.cancel().clone());
         Box::pin(async move {
             let _guard = guard;
-            match tokio::task::spawn_blocking(move || work(&ctx, &input)).await {
-                Ok(result) => result,
-                Err(error) if error.is_panic() => Err(ToolError::Crashed { tool: name.to_owned() }),
-                Err(_) => Err(ToolError::Cancelled),
-            }
+            on_its_own_thread(name, move || work(&ctx, &input)).await
         })
+    }
+}
+
+/// Does what blocks where it may. A panic is a failure of the tool.
+pub(crate) async fn on_its_own_thread(
+    tool: &'static str,
+    work: impl FnOnce() -> Result<ToolOutput, ToolError> + Send + 'static,
+) -> Result<ToolOutput, ToolError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => Err(ToolError::Crashed { tool: tool.to_owned() }),
+        Err(_) => Err(ToolError::Cancelled),
     }
 }
 

@@ -41,8 +41,7 @@ pub trait Tool: Send + Sync {
     /// JSON Schema of the arguments, an object; the order of the properties is the order shown.
     fn parameters(&self) -> &Value;
 
-    /// Whether it changes something outside the session: such calls of one run are made one after the
-    /// other.
+    /// Whether it changes something: such calls of one run are made one after the other.
     fn writes(&self) -> bool;
 
     /// What is wrong with arguments that the schema admits.
