@@ -512,7 +512,7 @@ async fn perform(
         Command::ServerBackupCreate(_) => backups::back_up_server(node, &grant, context).await,
         Command::ServerBackupList(_) => backups::list_server(node).await,
         Command::UserManage(request) => admin::manage(node, &grant, request, context).await,
-        Command::ServerPermissionList(_) => server_permissions::list(node).await,
+        Command::ServerPermissionList(request) => server_permissions::list(node, request).await,
         Command::ServerPermissionCreate(request) => {
             server_permissions::create(node, &grant, request, context).await
         }

@@ -361,7 +361,8 @@ async fn who_may_not_have_programs_run_makes_no_rule_by_which_they_would() {
             no_code(refusal(talk.call(other).await));
         }
     }
-    let list = PermissionList { session_id: Some(hers.session.clone()) };
+    let session_id = Some(hers.session.clone());
+    let list = PermissionList { session_id, limit: None, cursor: None };
     let rules = hers.call(list).await.unwrap().rules;
     assert!(rules.iter().all(|it| it.action != Allow || it.permission == "edit"), "{rules:?}");
 

@@ -7,8 +7,8 @@ use iris_protocol::{
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, blobs, pages, permissions, queries, questions,
-    quotas, resuming, rows, search, todos,
+    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, RulePlace, blobs, pages, permissions, queries,
+    questions, quotas, resuming, rows, search, todos,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -170,6 +170,22 @@ impl ProjectReader {
     /// As [`Reader::read`].
     pub async fn permissions(&self) -> Result<Vec<PermissionRule>, StoreError> {
         self.reader.read(permissions::all).await
+    }
+
+    /// The permission rules behind a place in their list, at most `limit`: of the project and of all its
+    /// sessions, or of the project and of one session.
+    ///
+    /// # Errors
+    /// `NotFound` (session), otherwise as [`Reader::read`].
+    pub async fn permissions_behind(
+        &self,
+        session_id: Option<SessionId>,
+        place: Option<RulePlace>,
+        limit: usize,
+    ) -> Result<Vec<PermissionRule>, StoreError> {
+        let read =
+            move |conn: &_| permissions::behind(conn, session_id.as_ref(), place.as_ref(), limit);
+        self.reader.read(read).await
     }
 
     /// A permission rule.
