@@ -116,16 +116,13 @@ pub(super) fn approvals(
 ) -> Result<ApprovalPage, StoreError> {
     let limit = limit.clamp(1, PAGE_MAX);
     let (before, state) = (before::<ApprovalId>(cursor)?, column::to_word(&state)?);
-    let (mut approvals, has_more) = match session_id {
-        Some(id) => {
-            queries::existing_session(conn, id)?;
-            let key = params![state, before, limit + 1, id.as_str()];
-            fitting(conn, APPROVALS_OF_SESSION, key, &APPROVAL_TEXTS, rows::approval)?
-        }
-        None => {
-            let key = params![state, before, limit + 1];
-            fitting(conn, APPROVALS, key, &APPROVAL_TEXTS, rows::approval)?
-        }
+    let (mut approvals, has_more) = if let Some(id) = session_id {
+        queries::existing_session(conn, id)?;
+        let key = params![state, before, limit + 1, id.as_str()];
+        fitting(conn, APPROVALS_OF_SESSION, key, &APPROVAL_TEXTS, rows::approval)?
+    } else {
+        let key = params![state, before, limit + 1];
+        fitting(conn, APPROVALS, key, &APPROVAL_TEXTS, rows::approval)?
     };
     let has_more = cut(&mut approvals, limit) || has_more;
     let last = approvals.last().map(|approval: &Approval| approval.id.to_string());

@@ -304,16 +304,13 @@ pub(super) fn page(
 ) -> Result<QuestionPage, StoreError> {
     let limit = limit.clamp(1, PAGE_MAX);
     let (before, state) = (pages::before::<QuestionId>(cursor)?, to_word(&state)?);
-    let (mut questions, has_more) = match session_id {
-        Some(id) => {
-            queries::existing_session(conn, id)?;
-            let key = params![state, before, limit + 1, id.as_str()];
-            pages::fitting(conn, QUESTIONS_OF_SESSION, key, &TEXTS, question)?
-        }
-        None => {
-            let key = params![state, before, limit + 1];
-            pages::fitting(conn, QUESTIONS, key, &TEXTS, question)?
-        }
+    let (mut questions, has_more) = if let Some(id) = session_id {
+        queries::existing_session(conn, id)?;
+        let key = params![state, before, limit + 1, id.as_str()];
+        pages::fitting(conn, QUESTIONS_OF_SESSION, key, &TEXTS, question)?
+    } else {
+        let key = params![state, before, limit + 1];
+        pages::fitting(conn, QUESTIONS, key, &TEXTS, question)?
     };
     let has_more = pages::cut(&mut questions, limit) || has_more;
     let last = questions.last().map(|question: &Question| question.id.to_string());

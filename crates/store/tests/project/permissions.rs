@@ -85,6 +85,7 @@ async fn the_rules_of_a_session_end_with_it() {
 
 #[tokio::test]
 async fn rules_are_read_behind_a_place_layer_by_layer() {
+    use PermissionLayer::{Project, Remembered, Session};
     let fixture = waiting().await;
     fixture.write(create_session(2)).await.unwrap();
     let other = SessionId::from_bits(2);
@@ -99,7 +100,6 @@ async fn rules_are_read_behind_a_place_layer_by_layer() {
     let all = reader.permissions_behind(None, None, 9).await.unwrap();
     let told: Vec<_> = all.iter().map(|rule| (rule.layer, rule.session_id.clone())).collect();
     let own = Some(session_id());
-    use PermissionLayer::{Project, Remembered, Session};
     let expected = [
         (Project, None),
         (Project, None),
