@@ -88,7 +88,8 @@ impl Orchestrator {
             if let Err(error) = check_room(&reader, quotas, &accesses, &input).await {
                 return ToolOutcome::Failed { error };
             }
-            let context = ToolContext::new(workspace, read_log, judge).with_todos(todos);
+            let context = ToolContext::new(workspace, read_log, judge).with_accesses(accesses);
+            let context = context.with_todos(todos);
             let context = context.with_places(places).with_progress(progress);
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
