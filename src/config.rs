@@ -350,6 +350,7 @@ fn provider(
     settings.base_url = section.parse("base_url", parse::base_url)?;
     settings.api_key = section.parse("api_key", parse::api_key)?;
     settings.script = section.parse("script", parse::path)?;
+    settings.images = section.parse("images", parse::switch)?.unwrap_or_default();
     debug_assert!(section.keys_left().is_empty(), "keys not read: {:?}", section.keys_left());
 
     let unused = match kind {
@@ -358,7 +359,11 @@ fn provider(
         }
         ProviderKind::OpenAiCompatible => vec![("script", settings.script.is_some())],
         ProviderKind::Scripted => {
-            vec![("base_url", settings.base_url.is_some()), ("api_key", settings.api_key.is_some())]
+            vec![
+                ("base_url", settings.base_url.is_some()),
+                ("api_key", settings.api_key.is_some()),
+                ("images", settings.images),
+            ]
         }
     };
     for (field, is_set) in unused {

@@ -101,6 +101,8 @@ fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
 }
 
 fn serve(flags: Flags) -> ExitCode {
+    // Before anything secret is read; the environment may hold some from the beginning.
+    let hidden = iris_sandbox::hide_memory();
     let (config, warnings) = match Config::from_process(flags) {
         Ok(loaded) => loaded,
         Err(error) => return fail(EXIT_CONFIG, error),
@@ -111,6 +113,9 @@ fn serve(flags: Flags) -> ExitCode {
     };
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+    if let Err(error) = hidden {
+        tracing::warn!(%error, "other processes of this user can read the memory of the server");
     }
     if IS_BREAKABLE {
         tracing::warn!("this is a build with fault injection, for tests alone: do not use it");

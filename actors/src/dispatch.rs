@@ -9,6 +9,7 @@ mod agents;
 mod backups;
 mod bodies;
 mod files;
+mod outputs;
 mod patience;
 mod permissions;
 mod presence;
@@ -476,6 +477,7 @@ async fn perform(
         Command::ToolApprove(request) => sessions::approve(node, &grant, request, context).await,
         Command::ToolReject(request) => sessions::reject(node, &grant, request, context).await,
         Command::ApprovalList(request) => sessions::approvals(node, &grant, request).await,
+        Command::ToolOutput(request) => outputs::piece(node, &grant, request).await,
         Command::ApprovalGet(request) => sessions::approval(node, &grant, request).await,
         Command::QuestionList(request) => questions::list(node, &grant, request).await,
         Command::QuestionAnswer(request) => questions::answer(node, &grant, request, context).await,
@@ -512,7 +514,7 @@ async fn perform(
         Command::ServerBackupCreate(_) => backups::back_up_server(node, &grant, context).await,
         Command::ServerBackupList(_) => backups::list_server(node).await,
         Command::UserManage(request) => admin::manage(node, &grant, request, context).await,
-        Command::ServerPermissionList(_) => server_permissions::list(node).await,
+        Command::ServerPermissionList(request) => server_permissions::list(node, request).await,
         Command::ServerPermissionCreate(request) => {
             server_permissions::create(node, &grant, request, context).await
         }

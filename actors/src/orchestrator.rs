@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod model;
+mod outputs;
 mod pause;
 mod tasks;
 mod todos;
@@ -20,8 +21,8 @@ use iris_protocol::{
     RunStatus, SessionId, StreamKind, ToolCallId,
 };
 use iris_store::project::{
-    Decision, FailQueuedRun, FinishRun, NewApproval, NewPart, NewQuestion, Outcome, RecordResult,
-    RecordStep, RecordedChange, Reply, StartRun, StepEnd as RecordedStep,
+    Decision, FailQueuedRun, FinishRun, NewApproval, NewAttachment, NewPart, NewQuestion, Outcome,
+    RecordResult, RecordStep, RecordedChange, Reply, StartRun, StepEnd as RecordedStep,
 };
 use iris_store::{Command, CrashPoint, FromReserve, StoreError, WriteContext, crash_point};
 use iris_tools::ReadLog;
@@ -493,13 +494,17 @@ impl Orchestrator {
         outcome: iris_agent::ToolOutcome,
     ) -> RecordResult {
         let outcome = match outcome {
-            iris_agent::ToolOutcome::Completed { output, metadata, changes } => {
+            iris_agent::ToolOutcome::Completed { output, metadata, changes, attachment } => {
                 let changes = changes.into_iter().map(|change| RecordedChange {
                     path: change.path,
                     size: change.size,
                     hash: change.hash,
                 });
-                Outcome::Completed { output, metadata, changes: changes.collect() }
+                let (changes, attachment) = (
+                    changes.collect(),
+                    attachment.map(|it| NewAttachment { mime_type: it.mime_type, bytes: it.bytes }),
+                );
+                Outcome::Completed { output, metadata, changes, attachment }
             }
             iris_agent::ToolOutcome::Failed { error } => Outcome::Failed { error },
         };

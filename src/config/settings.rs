@@ -61,7 +61,7 @@ const KEYS: &[&str] = &[
 const KEYS_NOT_YET: &[&str] = &["master_key_file", "model_catalog", "trusted_proxies"];
 /// The table of providers, and the keys of one of them.
 const PROVIDERS: &str = "providers";
-const PROVIDER_KEYS: &[&str] = &["kind", "base_url", "api_key", "script"];
+const PROVIDER_KEYS: &[&str] = &["kind", "base_url", "api_key", "script", "images"];
 
 /// One value and where it was set. Has no `Debug`: the value may be a secret.
 pub(super) struct Setting {

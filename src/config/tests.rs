@@ -134,6 +134,7 @@ fn each_key_of_the_file_is_read() {
         kind = "openai-compatible"
         base_url = "http://127.0.0.1:8081/v1"
         api_key = "sk-canary"
+        images = true
 
         [providers.demo]
         kind = "scripted"
@@ -185,6 +186,7 @@ fn each_key_of_the_file_is_read() {
     let local = ProviderConfig {
         base_url: Some("http://127.0.0.1:8081/v1".to_owned()),
         api_key: Some(ApiKey::new("sk-canary")),
+        images: true,
         ..ProviderConfig::new(ProviderKind::OpenAiCompatible)
     };
     let demo = ProviderConfig {
@@ -316,6 +318,7 @@ fn each_bad_variable_is_named_with_its_value() {
         ("OTLP_ENDPOINT", "collector:4317", "not a URL like `https://api.example.com/v1`"),
         ("OTLP_SERVICE_NAME", " ", "not a name"),
         ("LOG_FORMAT", "xml", "not `text` or `json`"),
+        ("PROVIDERS__LOCAL__IMAGES", "yes", "not `true` or `false`"),
         ("PROVIDERS__LOCAL__KIND", "psychic", "not `openai-compatible` or `scripted`"),
         ("PROVIDERS__LOCAL__BASE_URL", "a/v1", "not a URL like `https://api.example.com/v1`"),
         ("PROVIDERS__LOCAL__BASE_URL", "ftp://a", "not a URL like `https://api.example.com/v1`"),

@@ -244,7 +244,10 @@ impl World {
             Operation::AgentGet | Operation::AgentUpdate | Operation::AgentDelete => {
                 json!({ "name": "helper" })
             }
-            Operation::ToolApprove | Operation::ToolReject | Operation::ApprovalGet => call,
+            Operation::ToolApprove
+            | Operation::ToolReject
+            | Operation::ToolOutput
+            | Operation::ApprovalGet => call,
             // There is none: the gate is what is asked here.
             Operation::QuestionAnswer => {
                 json!({ "sessionId": self.session, "questionId": QuestionId::from_bits(1),

@@ -205,6 +205,7 @@ impl World {
             | Operation::QuestionList
             | Operation::TodoList
             | Operation::ApprovalGet
+            | Operation::ToolOutput
             | Operation::PermissionList
             | Operation::PermissionExplain
             | Operation::ServerPermissionList

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId, FinishReason, Member, Message,
-    MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId,
-    QuestionState, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, SubtaskPart,
-    SupervisionKind, SupervisionRecord, Todo, ToolCallId, ToolState, Usage, UserId,
+    Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId, FinishReason,
+    Member, Message, MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId,
+    Question, QuestionId, QuestionState, Remember, Run, RunId, RunStatus, Session, SessionId,
+    SessionState, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, ToolCallId, ToolState,
+    Usage, UserId,
 };
 
 /// A row of the table of events.

@@ -299,7 +299,7 @@ operations! {
     QuestionReject = "question.reject" -> QuestionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/questions/{questionId}/reject", 200, Field("question"))), "Refuses to answer what an agent asked.";
     TodoList = "todo.list" -> TodoPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/todos", 200, List("todos"))), "Reads the to-do list of a session.";
 
-    PermissionList = "permission.list" -> PermissionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/permissions", List("rules"), &[("sessionId", Text)])), "Lists the rules about what tools may touch, the most general ones first.";
+    PermissionList = "permission.list" -> PermissionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/permissions", List("rules"), &[("sessionId", Text), ("limit", Integer), ("cursor", Text)])), "Lists the rules about what tools may touch, the most general ones first.";
     PermissionCreate = "permission.create" -> PermissionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/permissions", 201, Whole)), "Makes a rule for a session, or for the whole project as its administrator.";
     PermissionUpdate = "permission.update" -> PermissionPayload, Right::Project(MemberRole), Any, Some(rest(Patch, "/v1/projects/{projectId}/permissions/{permissionId}", 200, Whole)), "Changes a rule; one of the whole project as its administrator.";
     PermissionDelete = "permission.delete" -> Done, Right::Project(MemberRole), Any, Some(rest(Delete, "/v1/projects/{projectId}/permissions/{permissionId}", 200, Whole)), "Deletes a rule; one of the whole project as its administrator.";
@@ -321,7 +321,7 @@ operations! {
     ServerBackupCreate = "admin.backup.create" -> ServerBackupPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/backup", 201, Field("backup"))), "Writes a backup of the whole server to its disk.";
     ServerBackupList = "admin.backup.list" -> ServerBackupPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/backup", 200, List("backups"))), "Lists the backups of the whole server, newest first.";
     UserManage = "admin.user.update" -> UserPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/users/{userId}", 200, Field("user"))), "Says whether a user may have programs run on the server.";
-    ServerPermissionList = "admin.permission.list" -> PermissionPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/permissions", 200, List("rules"))), "Lists the rules of the server.";
+    ServerPermissionList = "admin.permission.list" -> PermissionPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/permissions", List("rules"), &[("limit", Integer), ("cursor", Text)])), "Lists the rules of the server, the oldest first.";
     ServerPermissionCreate = "admin.permission.create" -> PermissionPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/permissions", 201, Whole)), "Makes a rule for all projects.";
     ServerPermissionUpdate = "admin.permission.update" -> PermissionPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Changes a rule of the server.";
     ServerPermissionDelete = "admin.permission.delete" -> Done, Right::Admin, Rest, Some(rest(Delete, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Deletes a rule of the server.";

@@ -794,12 +794,22 @@ payloads! {
         /// all its sessions.
         #[serde(default)]
         session_id: Option<SessionId>,
+        /// At most 200; 50 when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// `nextCursor` of the page before.
+        #[serde(default)]
+        cursor: Option<String>,
     }
     /// Rules about what tools may touch.
     PermissionPage {
         /// From the most general layer to the most specific one, in each in the order in which they were
         /// made: of one layer the last one that matches counts.
         rules: Vec<PermissionRule>,
+        /// For the next page; null on the last.
+        next_cursor: Option<String>,
+        /// Whether there is a next page.
+        has_more: bool,
     }
     /// Makes a rule for a project, or for one session of it.
     #[serde(deny_unknown_fields)]
@@ -872,7 +882,14 @@ payloads! {
         can_execute_code: bool,
     }
     /// Lists the rules of the server.
-    ServerPermissionList {}
+    ServerPermissionList {
+        /// At most 200; 50 when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// `nextCursor` of the page before.
+        #[serde(default)]
+        cursor: Option<String>,
+    }
     /// Makes a rule for all projects of the server.
     #[serde(deny_unknown_fields)]
     ServerPermissionCreate {

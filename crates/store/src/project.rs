@@ -58,7 +58,7 @@ pub use messages::{AcceptMessage, AcceptedMessage};
 pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
 pub use permissions::{
     CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, PERMISSIONS_OF_SESSION_MAX,
-    PERMISSIONS_OF_SESSIONS_MAX, UpdatePermission,
+    PERMISSIONS_OF_SESSIONS_MAX, RulePlace, UpdatePermission,
 };
 pub use questions::{NewQuestion, Reply, ResolveQuestion};
 pub use quotas::{ProjectUsage, Quotas};

@@ -57,8 +57,10 @@ pub enum ToolError {
         /// Lines in the file.
         line_count: usize,
     },
-    /// `read` was asked for an image.
-    #[error("`{path}` is a {kind} image of {size} bytes; images cannot be shown to the model yet")]
+    /// `read` was asked for an image that is too large to be shown.
+    #[error(
+        "`{path}` is a {kind} image of {size} bytes; images of more than 4 MiB are not shown to models"
+    )]
     IsImage {
         /// The file.
         path: String,
@@ -153,6 +155,14 @@ pub enum ToolError {
         /// Why.
         problem: String,
     },
+    /// There is no output of an earlier call to read on in.
+    #[error("`{path}` cannot be read: {problem}")]
+    NoOutput {
+        /// As the model named it.
+        path: String,
+        /// Why.
+        problem: String,
+    },
     /// A sub-agent was not set to work, or did not do what it should.
     #[error("{problem}")]
     Task {
@@ -195,6 +205,7 @@ impl ToolError {
             | Self::TextNotFound { .. }
             | Self::TextAmbiguous { .. }
             | Self::NothingToChange
+            | Self::NoOutput { .. }
             | Self::InvalidPatch(_)
             | Self::PatchMismatch { .. } => ErrorCode::InvalidRequest,
             Self::EditFailed { source, .. } => source.code(),

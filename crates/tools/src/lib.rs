@@ -11,6 +11,7 @@ mod output;
 pub mod patch;
 mod question;
 mod registry;
+mod stored;
 mod task;
 mod todo;
 mod validation;
@@ -25,8 +26,9 @@ use serde_json::Value;
 
 pub use context::{Places, Progress, READ_LOG_FILES_MAX, ReadLog, ToolContext};
 pub use error::{Mistake, ToolError};
-pub use output::{FileChange, OUTPUT_BYTES_MAX, ToolOutput};
+pub use output::{FileChange, OUTPUT_BYTES_MAX, TEXT, ToolOutput, WHOLE_BYTES_MAX};
 pub use registry::ToolRegistry;
+pub use stored::{OUTPUT_PREFIX, OutputStore};
 pub use task::{SubAgents, TASK, TaskDraft, TaskReport};
 pub use todo::{TodoDraft, TodoStore};
 pub use validation::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, is_shallow};
@@ -43,8 +45,7 @@ pub trait Tool: Send + Sync {
     /// JSON Schema of the arguments, an object; the order of the properties is the order shown.
     fn parameters(&self) -> &Value;
 
-    /// Whether it changes something outside the session: such calls of one run are made one after the
-    /// other.
+    /// Whether it changes something: such calls of one run are made one after the other.
     fn writes(&self) -> bool;
 
     /// What is wrong with arguments that the schema admits.

@@ -51,6 +51,12 @@ fn is_within(value: &Value, depth_left: usize) -> bool {
     }
 }
 
+/// What is wrong with a text of more than `most` bytes: a schema counts characters.
+pub(crate) fn too_long(pointer: String, text: &str, most: usize) -> Option<Mistake> {
+    let problem = || format!("is wrong: it is longer than {most} bytes");
+    (text.len() > most).then(|| Mistake { pointer, problem: problem() })
+}
+
 fn mistakes_of(error: &ValidationError<'_>) -> Vec<Mistake> {
     let parent = error.instance_path().as_str();
     let child = |name: &str, problem: &str| Mistake {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::Tool;
-use crate::builtin::{CancelOnDrop, object_schema, parse, shown};
+use crate::builtin::{CancelOnDrop, object_schema, on_its_own_thread, parse, shown};
 use crate::context::ToolContext;
 use crate::error::ToolError;
 use crate::output::{OUTPUT_BYTES_MAX, ToolOutput};
@@ -116,12 +116,7 @@ impl Tool for Webfetch {
             let request = Request::get(url).header("accept", accepted(format))?.follow_if(follows);
             let response = egress.fetch(request).await?;
             let cancel = ctx.cancel().clone();
-            let work = tokio::task::spawn_blocking(move || present(&response, format, &cancel));
-            match work.await {
-                Ok(result) => result,
-                Err(error) if error.is_panic() => Err(ToolError::Crashed { tool: NAME.to_owned() }),
-                Err(_) => Err(ToolError::Cancelled),
-            }
+            on_its_own_thread(NAME, move || present(&response, format, &cancel)).await
         })
     }
 }

@@ -1726,11 +1726,19 @@ export interface Operations {
     request: {
       /** The rules of the project and those of this session; without it, those of the project and of all its sessions. */
       sessionId?: SessionId | null;
+      /** At most 200; 50 when absent. */
+      limit?: number | null;
+      /** `nextCursor` of the page before. */
+      cursor?: string | null;
     };
     /** Rules about what tools may touch. */
     response: {
       /** From the most general layer to the most specific one, in each in the order in which they were made: of one layer the last one that matches counts. */
       rules: PermissionRule[];
+      /** For the next page; null on the last. */
+      nextCursor?: string | null;
+      /** Whether there is a next page. */
+      hasMore: boolean;
     };
   };
   /** Makes a rule for a project, or for one session of it. */
@@ -2013,11 +2021,20 @@ export interface Operations {
   /** Lists the rules of the server. */
   "admin.permission.list": {
     /** Lists the rules of the server. */
-    request: Record<string, unknown>;
+    request: {
+      /** At most 200; 50 when absent. */
+      limit?: number | null;
+      /** `nextCursor` of the page before. */
+      cursor?: string | null;
+    };
     /** Rules about what tools may touch. */
     response: {
       /** From the most general layer to the most specific one, in each in the order in which they were made: of one layer the last one that matches counts. */
       rules: PermissionRule[];
+      /** For the next page; null on the last. */
+      nextCursor?: string | null;
+      /** Whether there is a next page. */
+      hasMore: boolean;
     };
   };
   /** Makes a rule for all projects of the server. */

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use iris_protocol::{
-    Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, BackupId, ErrorCode,
-    Event, ExitKind, FinishReason, JudgedAccess, Member, Message, MessageId, MessageRole,
-    MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer,
-    PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId,
-    QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session,
-    SessionId, SessionMode, SessionState, SessionStatus, StreamKind, SubtaskPart, SubtaskState,
-    SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, ToolCallId,
-    ToolPart, ToolState, Usage, UserId,
+    Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId,
+    ErrorCode, Event, ExitKind, FinishReason, JudgedAccess, Member, Message, MessageId,
+    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
+    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
+    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
+    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, StreamKind,
+    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority,
+    TodoStatus, ToolCallId, ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::json;
 
@@ -86,6 +86,10 @@ fn session() -> Session {
     }
 }
 
+fn attachment() -> Attachment {
+    Attachment { mime_type: "text/plain".to_owned(), size: 70_000 }
+}
+
 fn child_id() -> SessionId {
     SessionId::from_bits(15)
 }
@@ -115,6 +119,7 @@ fn parts() -> Vec<Part> {
             state: ToolState::UnknownOutcome,
             output: Some("out".to_owned()),
             error: Some("why".to_owned()),
+            attachment: Some(attachment()),
             metadata: Some(json!({ "lines": 1 })),
             started_at: Some(1),
             ended_at: Some(2),
@@ -346,6 +351,8 @@ fn message_events() -> Vec<Event> {
             tool_call_id: tool_call_id(),
             output: "out".to_owned(),
             metadata: Some(json!({ "lines": 1 })),
+            truncated: true,
+            attachment: Some(attachment()),
         },
         Event::MessageToolError {
             session_id: session_id.clone(),

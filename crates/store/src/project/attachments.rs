@@ -37,7 +37,8 @@ pub(super) fn get(
     session_id: &SessionId,
     call_id: &ToolCallId,
 ) -> Result<Option<StoredAttachment>, StoreError> {
-    let sql = "SELECT mime_type, blob FROM tool_outputs WHERE tool_call_id = ?1 AND session_id = ?2";
+    let sql =
+        "SELECT mime_type, blob FROM tool_outputs WHERE tool_call_id = ?1 AND session_id = ?2";
     let found: Option<(String, Vec<u8>)> =
         queries::first(conn, sql, [call_id.as_str(), session_id.as_str()], |row| {
             Ok((row.get(0)?, row.get(1)?))

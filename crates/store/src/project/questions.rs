@@ -7,9 +7,8 @@ use iris_protocol::{
 use rusqlite::{Connection, Row, params};
 
 use super::ending::{fail_call, publish_result};
-use super::pages::{self, AFTER_EVERY_ID};
 use super::steps::{OpenAnswer, refuse_final};
-use super::{family, log, queries, records, resuming};
+use super::{family, log, pages, queries, records, resuming};
 use crate::column::{json, optional_json, optional_word, to_json, to_optional_json, to_word, word};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
@@ -22,6 +21,9 @@ const QUESTIONS: &str =
     "SELECT * FROM questions WHERE state = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
 const QUESTIONS_OF_SESSION: &str = "SELECT * FROM questions
      WHERE state = ?1 AND id < ?2 AND session_id = ?4 ORDER BY id DESC LIMIT ?3";
+
+/// What a question has that may be long.
+const TEXTS: [&str; 3] = ["questions", "answers", "reason"];
 
 /// What a call of the same step asks people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -313,21 +315,16 @@ pub(super) fn page(
     cursor: Option<&str>,
 ) -> Result<QuestionPage, StoreError> {
     let limit = limit.clamp(1, PAGE_MAX);
-    let before = match cursor {
-        None => AFTER_EVERY_ID,
-        Some(cursor) if cursor.parse::<QuestionId>().is_ok() => cursor,
-        Some(cursor) => return Err(StoreError::InvalidCursor { cursor: cursor.to_owned() }),
+    let (before, state) = (pages::before::<QuestionId>(cursor)?, to_word(&state)?);
+    let (mut questions, has_more) = if let Some(id) = session_id {
+        queries::existing_session(conn, id)?;
+        let key = params![state, before, limit + 1, id.as_str()];
+        pages::fitting(conn, QUESTIONS_OF_SESSION, key, &TEXTS, question)?
+    } else {
+        let key = params![state, before, limit + 1];
+        pages::fitting(conn, QUESTIONS, key, &TEXTS, question)?
     };
-    let state = to_word(&state)?;
-    let mut questions = match session_id {
-        Some(id) => {
-            queries::existing_session(conn, id)?;
-            let key = params![state, before, limit + 1, id.as_str()];
-            queries::all(conn, QUESTIONS_OF_SESSION, key, question)?
-        }
-        None => queries::all(conn, QUESTIONS, params![state, before, limit + 1], question)?,
-    };
-    let has_more = pages::cut(&mut questions, limit);
+    let has_more = pages::cut(&mut questions, limit) || has_more;
     let last = questions.last().map(|question: &Question| question.id.to_string());
     Ok(QuestionPage { questions, next_cursor: last.filter(|_| has_more), has_more })
 }

@@ -7,9 +7,9 @@ use iris_protocol::{
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, StoredAttachment, TaskResult, attachments, blobs,
-    family, pages, permissions,
-    queries, questions, quotas, resuming, rows, search, tasks, todos,
+    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, RulePlace, StoredAttachment, TaskResult,
+    attachments, blobs, family, pages, permissions, queries, questions, quotas, resuming, rows,
+    search, tasks, todos,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -246,6 +246,22 @@ impl ProjectReader {
         self.reader.read(permissions::all).await
     }
 
+    /// The permission rules behind a place in their list, at most `limit`: of the project and of all its
+    /// sessions, or of the project and of one session.
+    ///
+    /// # Errors
+    /// `NotFound` (session), otherwise as [`Reader::read`].
+    pub async fn permissions_behind(
+        &self,
+        session_id: Option<SessionId>,
+        place: Option<RulePlace>,
+        limit: usize,
+    ) -> Result<Vec<PermissionRule>, StoreError> {
+        let read =
+            move |conn: &_| permissions::behind(conn, session_id.as_ref(), place.as_ref(), limit);
+        self.reader.read(read).await
+    }
+
     /// A permission rule.
     ///
     /// # Errors
@@ -396,7 +412,8 @@ impl ProjectReader {
     }
 
     /// Whether the project may hold a file of `size` bytes at `path`, for work that has to be done
-    /// before its command: [`super::RecordFileWrite`] checks again.
+    /// before its command: [`super::RecordFileWrite`] checks again. Without a size, whether it has room
+    /// at all.
     ///
     /// # Errors
     /// `QuotaExceeded`, otherwise as [`Reader::read`].
@@ -404,9 +421,17 @@ impl ProjectReader {
         &self,
         quotas: Quotas,
         path: String,
-        size: u64,
+        size: Option<u64>,
     ) -> Result<(), StoreError> {
         self.reader.read(move |conn| quotas.check_file(conn, &path, size)).await
+    }
+
+    /// Whether the project has room for files at all, for work that does not say which.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`, otherwise as [`Reader::read`].
+    pub async fn check_files(&self, quotas: Quotas) -> Result<(), StoreError> {
+        self.reader.read(move |conn| quotas.check_files(conn)).await
     }
 
     /// The bytes of a blob.

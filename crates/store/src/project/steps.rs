@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use iris_protocol::{
-    Approval, ApprovalId, ApprovalState, Attachment, Event, FinishReason, JudgedAccess, Message, MessageId,
-    Part, PartId, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, ToolCallId,
-    ToolPart, ToolState, Usage, UserId,
+    Approval, ApprovalId, ApprovalState, Attachment, Event, FinishReason, JudgedAccess, Message,
+    MessageId, Part, PartId, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState,
+    ToolCallId, ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::Value;
 
@@ -150,7 +150,10 @@ pub struct NewAttachment {
 impl fmt::Debug for NewAttachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (mime_type, bytes) = (&self.mime_type, self.bytes.len());
-        f.debug_struct("NewAttachment").field("mime_type", mime_type).field("bytes", &bytes).finish()
+        f.debug_struct("NewAttachment")
+            .field("mime_type", mime_type)
+            .field("bytes", &bytes)
+            .finish()
     }
 }
 
@@ -205,10 +208,8 @@ impl Command for RecordResult {
         call.state = ToolState::Completed;
         call.output = Some(output);
         call.metadata = metadata;
-        call.attachment = attachment.map(|it| Attachment {
-            size: it.bytes.len() as u64,
-            mime_type: it.mime_type,
-        });
+        call.attachment = attachment
+            .map(|it| Attachment { size: it.bytes.len() as u64, mime_type: it.mime_type });
         call.ended_at = Some(at);
         records::save_call(tx.conn(), &call)?;
         publish_result(tx, &message, &call, at, by)?;

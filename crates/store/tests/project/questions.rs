@@ -184,3 +184,29 @@ async fn questions_are_listed_by_state_and_session_in_pages() {
     let nonsense = page(None, QuestionState::Pending, 1, Some("x".into())).await;
     assert!(matches!(nonsense, Err(StoreError::InvalidCursor { .. })));
 }
+
+#[tokio::test]
+async fn a_page_of_questions_has_a_bounded_size_and_at_least_one() {
+    let fixture = Fixture::with_run().await;
+    let large = |n: u128| {
+        let text = "x".repeat(PAGE_BYTES_MAX / 2 + 1);
+        let item = QuestionItem { text, options: Vec::new(), multiple: false };
+        NewQuestion { questions: vec![item], ..asks(n) }
+    };
+    let calls = (1..=3).map(|n| call(n, ToolState::Waiting)).collect();
+    let questions = vec![large(1), large(2), asks(3)];
+    let asking = RecordStep { approvals: Vec::new(), questions, ..step(1, 0, calls) };
+    fixture.write(asking).await.unwrap();
+    let reader = fixture.reader();
+    let (mut cursor, mut pages) = (None, Vec::new());
+    loop {
+        let page = reader.questions(None, QuestionState::Pending, 200, cursor).await.unwrap();
+        pages.push(page.questions.into_iter().map(|it| it.id).collect::<Vec<_>>());
+        assert_eq!(page.has_more, page.next_cursor.is_some());
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [vec![question_id(3), question_id(2)], vec![question_id(1)]]);
+}

@@ -74,6 +74,57 @@ async fn read_names_images_that_it_cannot_show() {
     }
 }
 
+/// Everything was judged by what the paths were before.
+#[tokio::test]
+async fn no_tool_follows_a_link_that_appeared_after_its_call_was_judged() {
+    let mut fixture = Fixture::new(&[("notes/file", "text"), ("secret/file", "text")]);
+    let denied = PermissionRule {
+        id: None,
+        layer: PermissionLayer::Project,
+        session_id: None,
+        permission: "*".to_owned(),
+        pattern: "/secret".to_owned(),
+        action: PermissionAction::Deny,
+        created_by: None,
+        created_at: None,
+        updated_at: None,
+    };
+    let rules = Arc::new(Rules::new(vec![Rule::new(denied).unwrap()]));
+    fixture.judge = Arc::new(Judge::new(SessionMode::AcceptEdits, vec![rules]));
+    let edit = json!({"oldString": "text", "newString": "x"});
+    let patch = |lines: &str| json!({"patch": format!("*** Begin Patch\n{lines}*** End Patch")});
+    let calls = [
+        ("read", json!({"path": "notes/file"})),
+        ("write", json!({"path": "notes/file", "content": "x"})),
+        ("write", json!({"path": "notes/deep/new", "content": "x"})),
+        ("edit", json!({"path": "notes/file", "oldString": "text", "newString": "x"})),
+        ("multiEdit", json!({"path": "notes/file", "edits": [edit]})),
+        ("applyPatch", patch("*** Update File: notes/file\n-text\n+x\n")),
+        ("applyPatch", patch("*** Add File: notes/new\n+x\n")),
+        ("applyPatch", patch("*** Delete File: notes/file\n")),
+        ("list", json!({"path": "notes"})),
+        ("glob", json!({"pattern": "*", "path": "notes"})),
+        ("grep", json!({"pattern": "text", "path": "notes"})),
+        ("grep", json!({"pattern": "text", "path": "notes/file"})),
+    ];
+    fs::rename(fixture.temp.path().join("notes"), fixture.temp.path().join("aside")).unwrap();
+    std::os::unix::fs::symlink("secret", fixture.temp.path().join("notes")).unwrap();
+    for (tool, input) in &calls {
+        let error = fixture.call(tool, input.clone()).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Forbidden, "{tool} {input}: {error}");
+        assert!(error.to_string().contains("leads to `secret"), "{tool} {input}: {error}");
+    }
+    assert_eq!(fixture.content("secret/file"), "text");
+    assert_eq!(fs::read_dir(fixture.temp.path().join("secret")).unwrap().count(), 1);
+    // What the rules allow by its own name may be meant by a link to it.
+    fs::remove_file(fixture.temp.path().join("notes")).unwrap();
+    std::os::unix::fs::symlink("aside", fixture.temp.path().join("notes")).unwrap();
+    for (tool, input) in &calls[..3] {
+        fixture.call(tool, input.clone()).await.unwrap();
+    }
+    assert_eq!(fixture.content("aside/deep/new"), "x");
+}
+
 #[tokio::test]
 async fn no_tool_follows_a_link_that_leads_out() {
     let fixture = Fixture::new(&[]);
