@@ -39,6 +39,8 @@ enum Verb {
     Db(maintenance::DatabaseOptions),
     /// Back up the whole server into a new directory
     Backup(maintenance::BackupOptions),
+    /// Say whether a server would work with this configuration, on this machine
+    Doctor(maintenance::Place),
     /// Build a new data directory from the backup of a whole server
     Restore(maintenance::RestoreOptions),
     /// Print the OpenAPI document of the REST routes
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Some(Verb::Project(options)) => maintenance::project(options),
         Some(Verb::Db(options)) => maintenance::database(&options),
         Some(Verb::Backup(options)) => maintenance::backup(&options),
+        Some(Verb::Doctor(place)) => maintenance::doctor(&place),
         Some(Verb::Restore(options)) => maintenance::restore(&options),
         Some(Verb::Openapi) => print_json(&iris_protocol::openapi(http::VERSION)),
         Some(Verb::Asyncapi) => print_json(&iris_protocol::asyncapi(http::VERSION)),
