@@ -472,7 +472,7 @@ async fn perform(
         Command::AgentGet(request) => agents::get(node, &grant, &request.name).await,
         Command::AgentUpdate(request) => agents::update(node, &grant, request, context).await,
         Command::AgentDelete(request) => agents::delete(node, &grant, request.name, context).await,
-        Command::ToolList(_) => agents::tools(node),
+        Command::ToolList(_) => agents::tools(node, &grant).await,
         Command::ToolApprove(request) => sessions::approve(node, &grant, request, context).await,
         Command::ToolReject(request) => sessions::reject(node, &grant, request, context).await,
         Command::ApprovalList(request) => sessions::approvals(node, &grant, request).await,

@@ -24,6 +24,7 @@ mod services;
 mod session;
 pub mod supervision;
 mod tickets;
+mod toolbox;
 mod write;
 
 pub use backups::{BackupSettings, NewFile, check_about, remove_backups, settle};

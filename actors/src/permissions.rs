@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use iris_agent::permissions::{Access, Judge, Judgement, Rule, Rules};
 use iris_protocol::{
-    Agent, ApiError, ErrorCode, PermissionLayer, PermissionRule, PermissionSetting, ProjectId,
-    Role, Session, SessionId, SessionMode, UserId,
+    Agent, ApiError, Approval, ErrorCode, PermissionLayer, PermissionRule, PermissionSetting,
+    ProjectId, Role, Session, SessionId, SessionMode, UserId,
 };
 use iris_sandbox::Sandbox;
 use iris_store::StoreError;
@@ -45,7 +45,12 @@ impl<T> Cached<T> {
         self.generation.fetch_add(1, Ordering::SeqCst);
     }
 
-    async fn get(
+    /// What was read last, which may be outdated.
+    pub(crate) fn latest(&self) -> Option<Arc<T>> {
+        self.kept.lock().as_ref().map(|(_, value)| Arc::clone(value))
+    }
+
+    pub(crate) async fn get(
         &self,
         load: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<Arc<T>, StoreError> {
@@ -169,7 +174,7 @@ pub(crate) async fn judge(
 ) -> Result<Judge, StoreError> {
     let server = project.server_rules.get().await?;
     let load = async { Ok(ProjectRules::new(project.reader.permissions().await?)) };
-    let rules = project.rules.get(load).await?;
+    let rules = project.kept.rules.get(load).await?;
     // From the session itself up to the one that everything began with.
     let mut family = vec![(session.cloned(), agent.clone())];
     while let Some((Some(Session { parent_id: Some(id), .. }), _)) = family.last() {
@@ -178,7 +183,7 @@ pub(crate) async fn judge(
         }
         let parent = project.reader.session(id.clone()).await?;
         let parent = parent.ok_or(StoreError::NotFound { what: "session" })?;
-        let found = find_agent(project, &services.tools, &parent.agent).await?;
+        let found = find_agent(project, services, &parent.agent).await?;
         let agent = found.ok_or(StoreError::NotFound { what: "agent" })?;
         family.push((Some(parent), agent));
     }
@@ -239,6 +244,13 @@ pub(crate) async fn judged(
     judging.await.unwrap_or(Err(crashed))
 }
 
+/// Whether a tool would still do what the person who was asked about a call was shown: people can change
+/// some tools while a call waits.
+pub(crate) fn is_what_was_shown(tool: &dyn Tool, approval: &Approval) -> bool {
+    let shown = approval.original_input.as_ref().unwrap_or(&approval.input);
+    tool.summary(shown) == approval.message
+}
+
 /// Whether a user may have programs run on the server.
 pub(crate) async fn may_run_code(root: &RootReader, user_id: &UserId) -> Result<bool, StoreError> {
     let user = root.user(user_id).await?;
@@ -283,6 +295,6 @@ pub(crate) async fn agent_for(
     session: Option<&Session>,
 ) -> Result<Agent, ApiError> {
     let name = name.or(session.map(|session| session.agent.as_str())).unwrap_or(DEFAULT_AGENT);
-    let found = find_agent(project, &services.tools, name).await.map_err(|e| e.to_api())?;
+    let found = find_agent(project, services, name).await.map_err(|e| e.to_api())?;
     found.ok_or_else(|| ApiError::not_found("agent"))
 }

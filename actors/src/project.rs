@@ -3,6 +3,7 @@
 
 mod heads;
 mod joining;
+mod kept;
 mod listeners;
 mod opening;
 mod presence;
@@ -32,12 +33,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::connection::CloseReason;
-use crate::permissions::{Cached, ProjectRules, ServerRules};
+use crate::permissions::ServerRules;
 use crate::root::RootAccess;
 use crate::session::{IsIdle, Session};
 use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
 use crate::{Services, Write, record};
 use heads::Heads;
+use kept::Kept;
 use listeners::Listeners;
 use opening::OpenDatabase;
 use presence::Presences;
@@ -87,8 +89,8 @@ pub struct ProjectHandle {
     pub(crate) root: RootReader,
     /// The permission rules for all projects.
     pub(crate) server_rules: Arc<ServerRules>,
-    /// Its own permission rules.
-    pub(crate) rules: Arc<Cached<ProjectRules>>,
+    /// Its own permission rules and tools.
+    pub(crate) kept: Arc<Kept>,
     /// Its files.
     pub workspace: Workspace,
     /// Where its commands run.
@@ -122,7 +124,7 @@ pub struct Project {
     root: RootAccess,
     database: OpenDatabase,
     reader: ProjectReader,
-    rules: Arc<Cached<ProjectRules>>,
+    kept: Arc<Kept>,
     workspace: Workspace,
     places: Arc<Places>,
     epoch: Arc<str>,
@@ -253,7 +255,7 @@ impl Supervise for Project {
             root: self.root.clone(),
             database,
             reader: self.reader.clone(),
-            rules: Arc::clone(&self.rules),
+            kept: Arc::clone(&self.kept),
             workspace: self.workspace.clone(),
             places: Arc::clone(&self.places),
             epoch: Arc::clone(&self.epoch),

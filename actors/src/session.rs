@@ -240,7 +240,7 @@ async fn find_answerer(
     model: Option<&ModelRef>,
 ) -> Result<Answerer, ApiError> {
     let services = &place.services;
-    let found = find_agent(&place.project, &services.tools, agent).await;
+    let found = find_agent(&place.project, services, agent).await;
     let agent = found.map_err(|error| error.to_api())?.ok_or_else(|| {
         let message = format!("the session's agent `{agent}` does not exist");
         ApiError::new(ErrorCode::Conflict, message).reason("agent_missing")

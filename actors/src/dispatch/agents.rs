@@ -11,20 +11,21 @@ use iris_tools::ToolRegistry;
 
 use super::permissions::{check_code, check_setting};
 use super::{Done, Grant, check_length, check_model, done, stored};
-use crate::agents::{DEFAULT_AGENT, builtin_agent, find_agent};
+use crate::agents::{DEFAULT_AGENT, default_agent, find_agent};
+use crate::toolbox::tools_of;
 use crate::{Node, write};
 
 /// Longest name of an agent, in bytes.
 const AGENT_NAME_BYTES_MAX: usize = 64;
 
-fn check_agent_name(tools: &ToolRegistry, name: &str) -> Result<(), ApiError> {
+fn check_agent_name(name: &str) -> Result<(), ApiError> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || name.len() > AGENT_NAME_BYTES_MAX || !name.chars().all(is_word) {
         let message =
             format!("`name` must be 1 to {AGENT_NAME_BYTES_MAX} letters, digits, `-` and `_`");
         return Err(ApiError::invalid(message).reason("invalid_name"));
     }
-    if builtin_agent(tools, name).is_some() {
+    if name == DEFAULT_AGENT {
         let message = format!("`{name}` is a built-in agent");
         return Err(ApiError::new(ErrorCode::Conflict, message).reason("builtin_agent"));
     }
@@ -63,16 +64,17 @@ pub(super) async fn create(
     request: AgentCreate,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let registry = &node.services.tools;
-    check_agent_name(registry, &request.name)?;
+    check_agent_name(&request.name)?;
     let prompt = request.prompt.unwrap_or_default();
     check_length("prompt", &prompt, PROMPT_BYTES_MAX)?;
     check_model(request.model.as_ref())?;
+    let project = grant.project(node).await?;
+    let registry = tools_of(&project, &node.services).await.map_err(stored)?;
     let tools = match request.tools {
         Some(tools) => tools,
         None => registry.names().map(str::to_owned).collect(),
     };
-    check_tools(registry, &tools)?;
+    check_tools(&registry, &tools)?;
     let permissions = request.permissions.unwrap_or_default();
     check_settings(&permissions)?;
     check_code(node, grant, &permissions).await?;
@@ -87,7 +89,6 @@ pub(super) async fn create(
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
     };
-    let project = grant.project(node).await?;
     answer(write(&project.address, command, context).await.map_err(stored)?)
 }
 
@@ -102,11 +103,12 @@ pub(super) async fn update(
     request: AgentUpdate,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let registry = &node.services.tools;
-    check_agent_name(registry, &request.name)?;
+    check_agent_name(&request.name)?;
     check_length("prompt", request.prompt.as_deref().unwrap_or_default(), PROMPT_BYTES_MAX)?;
     check_model(request.model.as_ref())?;
-    check_tools(registry, request.tools.as_deref().unwrap_or_default())?;
+    let project = grant.project(node).await?;
+    let registry = tools_of(&project, &node.services).await.map_err(stored)?;
+    check_tools(&registry, request.tools.as_deref().unwrap_or_default())?;
     let permissions = request.permissions.as_deref().unwrap_or_default();
     check_settings(permissions)?;
     check_code(node, grant, permissions).await?;
@@ -119,7 +121,6 @@ pub(super) async fn update(
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
     };
-    let project = grant.project(node).await?;
     answer(write(&project.address, command, context).await.map_err(stored)?)
 }
 
@@ -129,7 +130,7 @@ pub(super) async fn delete(
     name: String,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    check_agent_name(&node.services.tools, &name)?;
+    check_agent_name(&name)?;
     let by = grant.user_id()?.clone();
     let command = DeleteAgent { name, by, at: node.services.clock.now_ms() };
     let project = grant.project(node).await?;
@@ -139,18 +140,20 @@ pub(super) async fn delete(
 
 pub(super) async fn list(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
     let project = grant.project(node).await?;
-    let mut agents: Vec<Agent> =
-        builtin_agent(&node.services.tools, DEFAULT_AGENT).into_iter().collect();
+    let tools = tools_of(&project, &node.services).await.map_err(stored)?;
+    let mut agents = vec![default_agent(&tools)];
     agents.extend(project.reader.agents().await.map_err(stored)?);
     done(AgentPage { agents })
 }
 
 pub(super) async fn get(node: &Node, grant: &Grant, name: &str) -> Result<Done, ApiError> {
     let project = grant.project(node).await?;
-    let agent = find_agent(&project, &node.services.tools, name).await.map_err(stored)?;
+    let agent = find_agent(&project, &node.services, name).await.map_err(stored)?;
     done(AgentPayload { agent: agent.ok_or_else(|| ApiError::not_found("agent"))? })
 }
 
-pub(super) fn tools(node: &Node) -> Result<Done, ApiError> {
-    done(ToolPage { tools: node.services.tools.to_wire() })
+pub(super) async fn tools(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
+    let project = grant.project(node).await?;
+    let tools = tools_of(&project, &node.services).await.map_err(stored)?;
+    done(ToolPage { tools: tools.to_wire() })
 }

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use super::{Done, Grant, done, internal, stored};
 use crate::permissions::{agent_for, judge, judged, may_run_code, server_rules};
 use crate::project::ProjectHandle;
+use crate::toolbox::tools_of;
 use crate::{Node, write};
 
 /// How many calls are explained at once; the others wait. Each may keep a thread busy for a second.
@@ -69,7 +70,8 @@ pub(super) async fn check_code(
     grant: &Grant,
     settings: &[PermissionSetting],
 ) -> Result<(), ApiError> {
-    let tools = &node.services.tools;
+    let project = grant.project(node).await?;
+    let tools = tools_of(&project, &node.services).await.map_err(stored)?;
     let runs_code = |setting: &PermissionSetting| {
         let permission = setting.permission.as_str();
         setting.action == PermissionAction::Allow
@@ -105,9 +107,12 @@ pub(super) fn warnings(rule: &PermissionRule, tools: &ToolRegistry) -> Vec<Strin
     warnings
 }
 
-pub(super) fn answer(node: &Node, changed: Committed<PermissionRule>) -> Result<Done, ApiError> {
+pub(super) fn answer(
+    tools: &ToolRegistry,
+    changed: Committed<PermissionRule>,
+) -> Result<Done, ApiError> {
     let Committed { output: rule, seq, replayed } = changed;
-    let warnings = warnings(&rule, &node.services.tools);
+    let warnings = warnings(&rule, tools);
     Ok(done(PermissionPayload { rule, warnings })?.at(seq, replayed))
 }
 
@@ -152,7 +157,8 @@ pub(super) async fn create(
         at: node.services.clock.now_ms(),
     };
     let project = grant.project(node).await?;
-    answer(node, write(&project.address, command, context).await.map_err(stored)?)
+    let tools = tools_of(&project, &node.services).await.map_err(stored)?;
+    answer(&tools, write(&project.address, command, context).await.map_err(stored)?)
 }
 
 /// A rule that is about to be changed, unless it is one of the whole project and the caller no administrator
@@ -194,7 +200,8 @@ pub(super) async fn update(
     };
     let (by, at) = (grant.user_id()?.clone(), node.services.clock.now_ms());
     let command = UpdatePermission { id, permission, pattern, action, by, at };
-    answer(node, write(&project.address, command, context).await.map_err(stored)?)
+    let tools = tools_of(&project, &node.services).await.map_err(stored)?;
+    answer(&tools, write(&project.address, command, context).await.map_err(stored)?)
 }
 
 pub(super) async fn delete(
@@ -217,12 +224,12 @@ pub(super) async fn explain(
     request: PermissionExplain,
 ) -> Result<Done, ApiError> {
     let PermissionExplain { session_id, agent, tool_name, input } = request;
-    let tools = &node.services.tools;
+    let project = grant.project(node).await?;
+    let tools = tools_of(&project, &node.services).await.map_err(stored)?;
     let tool = tools.get(&tool_name).ok_or_else(|| {
         ApiError::invalid(tools.unknown(&tool_name).to_string()).reason("unknown_tool")
     })?;
     let invalid = |message: String| ApiError::invalid(message).reason("invalid_input");
-    let project = grant.project(node).await?;
     let session = match session_id {
         Some(id) => {
             let found = project.reader.session(id).await.map_err(stored)?;
@@ -235,7 +242,7 @@ pub(super) async fn explain(
     let judge = judge(&project, services, session.as_ref(), &agent, grant.user_id()?).await;
     let judge = Arc::new(judge.map_err(stored)?);
     let _turn = EXPLAINING.acquire().await.map_err(internal)?;
-    let judged = judged(tools, &tool, &input, &judge).await;
+    let judged = judged(&tools, &tool, &input, &judge).await;
     let (_, judgement) = judged.map_err(|error| invalid(error.to_string()))?;
     done(PermissionVerdict { action: judgement.action, accesses: judgement.accesses })
 }

@@ -66,7 +66,7 @@ pub(super) async fn create(
     let id = PermissionId::from_bits(node.services.ids.next_bits());
     let audit = audit(node, grant, "permission.create", &id, json!({ "rule": setting }))?;
     let command = CreateServerPermission { id, setting, audit };
-    answer(node, change(node, command, context).await?)
+    answer(&node.services.tools, change(node, command, context).await?)
 }
 
 pub(super) async fn update(
@@ -80,7 +80,7 @@ pub(super) async fn update(
     let details = json!({ "permission": permission, "pattern": pattern, "action": action });
     let audit = audit(node, grant, "permission.update", &id, details)?;
     let command = UpdateServerPermission { id, permission, pattern, action, audit };
-    answer(node, change(node, command, context).await?)
+    answer(&node.services.tools, change(node, command, context).await?)
 }
 
 pub(super) async fn delete(

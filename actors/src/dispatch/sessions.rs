@@ -13,7 +13,6 @@ use iris_store::project::{
     UpdateSession, Yes,
 };
 use iris_store::{Committed, StoreError, WriteContext};
-use iris_tools::ToolRegistry;
 
 use super::permissions::{require_admin, role_of};
 use super::projects::page_size;
@@ -23,7 +22,7 @@ use crate::permissions::check_mode;
 use crate::project::{InSession, ProjectHandle, index_text};
 use crate::session::{CancelRun, Decide, Resume, SendMessage, Session};
 use crate::supervision::{AskError, MessageFor};
-use crate::{Node, record, write};
+use crate::{Node, Services, record, write};
 
 const TITLE_DEFAULT: &str = "New session";
 
@@ -38,7 +37,7 @@ pub(super) async fn create(
     check_model(request.model.as_ref())?;
     let project = grant.project(node).await?;
     let agent = request.agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
-    check_agent(&project, &node.services.tools, &agent).await?;
+    check_agent(&project, &node.services, &agent).await?;
     let mode = request.mode.unwrap_or_default();
     check_mode(mode, role_of(node, grant).await?, node.services.sandbox.as_ref())?;
     let command = CreateSession {
@@ -61,10 +60,10 @@ fn answer(changed: Committed<SessionResource>) -> Result<Done, ApiError> {
 
 async fn check_agent(
     project: &ProjectHandle,
-    tools: &ToolRegistry,
+    services: &Services,
     name: &str,
 ) -> Result<(), ApiError> {
-    let found = find_agent(project, tools, name).await.map_err(stored)?;
+    let found = find_agent(project, services, name).await.map_err(stored)?;
     found.map(|_| ()).ok_or_else(|| ApiError::not_found("agent"))
 }
 
@@ -121,7 +120,7 @@ pub(super) async fn update(
     check_model(request.model.as_ref())?;
     let project = grant.project(node).await?;
     if let Some(agent) = &request.agent {
-        check_agent(&project, &node.services.tools, agent).await?;
+        check_agent(&project, &node.services, agent).await?;
     }
     if let Some(mode) = request.mode {
         check_mode(mode, role_of(node, grant).await?, node.services.sandbox.as_ref())?;

@@ -11,11 +11,11 @@ use iris_agent::permissions::{Access, Judge, Judgement};
 use iris_agent::{ApprovalRequest, Input, Prompt, Verdict, Wait, prompt_messages};
 use iris_llm::{ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
 use iris_protocol::{
-    Agent, ApiError, ApprovalState, ErrorCode, PermissionAction, Remember, StreamKind, ToolCallId,
-    UserId,
+    Agent, ApiError, Approval, ApprovalState, ErrorCode, PermissionAction, Remember, StreamKind,
+    ToolCallId, UserId,
 };
 use iris_store::StoreError;
-use iris_tools::{Tool, ToolError, is_shallow};
+use iris_tools::{Tool, ToolRegistry, is_shallow};
 use serde_json::Value;
 use tracing::{Instrument, Span};
 
@@ -24,6 +24,7 @@ use crate::agents::find_agent;
 use crate::permissions;
 use crate::session::{SessionPlace, may_start, starter_lost_access};
 use crate::supervision::Work;
+use crate::toolbox::tools_of;
 
 /// How long a model may say nothing before the orchestrator counts as stuck. Providers give up sooner.
 const MODEL_BUDGET: Duration = Duration::from_mins(4);
@@ -100,7 +101,8 @@ impl Orchestrator {
             let history = place.project.reader.history(place.id.clone(), run_id).await;
             let history = history.map_err(|error| error.to_api())?;
             let messages = prompt_messages(&history);
-            let tools = place.services.tools.specs(&agent.tools);
+            let tools = tools_of(&place.project, &place.services).await;
+            let tools = tools.map_err(|error| error.to_api())?.specs(&agent.tools);
             let prompt = Prompt { system: agent.prompt, messages, tools };
             let provider = place.services.models.get(&model);
             let provider =
@@ -180,19 +182,14 @@ impl Caller {
         let session = place.project.reader.session(place.id.clone()).await?;
         let session = session.ok_or(StoreError::NotFound { what: "session" })?;
         let (project, services) = (&place.project, &place.services);
-        let agent = find_agent(project, &services.tools, &self.agent.name).await?;
+        let agent = find_agent(project, services, &self.agent.name).await?;
         let agent = agent.as_ref().unwrap_or(&self.agent);
         permissions::judge(project, services, Some(&session), agent, &self.starter).await
     }
 
-    /// What a call touches, and what the rules say of it.
-    pub(super) async fn judged(
-        &self,
-        tool: &Arc<dyn Tool>,
-        input: &Value,
-        judge: &Arc<Judge>,
-    ) -> Result<(Vec<Access>, Judgement), ToolError> {
-        permissions::judged(&self.place.services.tools, tool, input, judge).await
+    /// The tools of the project as they are now.
+    pub(super) async fn tools(&self) -> Result<Arc<ToolRegistry>, StoreError> {
+        tools_of(&self.place.project, &self.place.services).await
     }
 
     /// Why the run's starter may not use that tool, whatever rules say: the right to it, or to the project,
@@ -210,11 +207,14 @@ impl Caller {
         Ok(lacks_code.then_some(NO_CODE))
     }
 
-    /// Whether a person said yes to a call.
-    pub(super) async fn is_approved(&self, call_id: &ToolCallId) -> Result<bool, StoreError> {
+    /// What a person said yes to, if anybody did to this call.
+    pub(super) async fn approved(
+        &self,
+        call_id: &ToolCallId,
+    ) -> Result<Option<Approval>, StoreError> {
         let place = &self.place;
         let found = place.project.reader.approval(place.id.clone(), call_id.clone()).await?;
-        Ok(found.is_some_and(|approval| approval.state == ApprovalState::Approved))
+        Ok(found.filter(|approval| approval.state == ApprovalState::Approved))
     }
 
     /// A call runs when it is whole, its tool is one of the agent's, its arguments fit and the rules
@@ -246,14 +246,16 @@ impl Caller {
     }
 
     async fn verdict(&self, tool_name: &str, input: &Value) -> Result<Verdict, StoreError> {
-        let (tools, allowed) = (&self.place.services.tools, &self.agent.tools);
+        let (tools, allowed) = (self.tools().await?, &self.agent.tools);
         if !allowed.iter().any(|name| name == tool_name) {
-            let names = allowed.join("`, `");
+            // An agent may name tools that do not exist any more.
+            let known = allowed.iter().filter(|name| tools.get(name).is_some());
+            let names = known.map(String::as_str).collect::<Vec<_>>().join("`, `");
             let error = format!("unknown tool `{tool_name}`; there are `{names}`");
             return Ok(Verdict::Refuse(error));
         }
         let Some(tool) = tools.get(tool_name) else {
-            return Ok(Verdict::Refuse(format!("unknown tool `{tool_name}`")));
+            return Ok(Verdict::Refuse(tool_gone(tool_name)));
         };
         if let Some(error) = tool.unavailable() {
             return Ok(Verdict::Refuse(error.to_string()));
@@ -262,7 +264,7 @@ impl Caller {
             return Ok(Verdict::Deny(lacking.to_owned()));
         }
         let judge = Arc::new(self.judge().await?);
-        let judged = self.judged(&tool, input, &judge).await;
+        let judged = permissions::judged(&tools, &tool, input, &judge).await;
         let asked = judged.and_then(|judged| Ok((judged, tool.asks(input)?)));
         let ((accesses, judgement), asks) = match asked {
             Ok(asked) => asked,
@@ -281,6 +283,11 @@ impl Caller {
             }
         })
     }
+}
+
+/// What the model reads of a call of a tool that the agent names and the project has no more.
+pub(super) fn tool_gone(name: &str) -> String {
+    format!("there is no tool `{name}` in this project any more: it was deleted or disabled")
 }
 
 /// What the model reads of a call for somebody who may not work in the project any more.

@@ -16,8 +16,9 @@ use serde_json::Value;
 use tracing::Instrument;
 
 use super::Orchestrator;
-use super::model::Caller;
+use super::model::{Caller, tool_gone};
 use super::todos::SessionTodos;
+use crate::permissions::{self, is_what_was_shown};
 use crate::project::ToolProgress;
 
 /// How long after its timeout a tool call makes the orchestrator count as stuck.
@@ -47,20 +48,15 @@ impl Orchestrator {
         ctx: &mut Context<Self>,
     ) {
         let services = self.services();
-        let Some(tool) = services.tools.get(tool_name) else {
-            let error = format!("unknown tool `{tool_name}`");
-            let outcome = ToolOutcome::Failed { error };
-            return self.input(Input::ToolEnded { call_id, outcome }, ctx);
-        };
         let Some(answerer) = &self.answerer else { return };
-        let timeout = tool.time_limit(&input).unwrap_or(services.settings.tool_timeout);
+        let tool_timeout = services.settings.tool_timeout;
         let caller = Caller::of(&self.assignment, answerer.agent.clone());
         let workspace = self.assignment.place.project.workspace.clone();
         let read_log = Arc::clone(&self.assignment.read_log);
         let places = Arc::clone(&self.assignment.place.project.places);
         let progress = self.progress_of(&call_id);
         let todos = Arc::new(SessionTodos::of(&self.assignment));
-        let writing = tool.writes().then(|| Arc::clone(&self.tools.writing));
+        let writing = self.may_write(tool_name).then(|| Arc::clone(&self.tools.writing));
         let span = tracing::info_span!(
             parent: &self.span,
             "tool",
@@ -69,7 +65,7 @@ impl Orchestrator {
             tool.call_id = call_id.as_str(),
         );
         let (vitals, storage) = (Arc::clone(&self.vitals), services.storage.clone());
-        let id = call_id.clone();
+        let (id, tool_name) = (call_id.clone(), tool_name.to_owned());
         let (reader, quotas) =
             (self.assignment.place.project.reader.clone(), services.settings.quotas);
         let running = async move {
@@ -86,10 +82,15 @@ impl Orchestrator {
             if writing.is_some() {
                 storage.has_space().await;
             }
-            let judge = match admitted(&caller, &workspace, &tool, &id, &input).await {
-                Ok(judge) => judge,
+            let admitted = admitted(&caller, &workspace, &tool_name, &id, &input).await;
+            let (tool, judge) = match admitted {
+                Ok((tool, _)) if tool.writes() && writing.is_none() => {
+                    return ToolOutcome::Failed { error: changed(&tool_name) };
+                }
+                Ok(admitted) => admitted,
                 Err(error) => return ToolOutcome::Failed { error },
             };
+            let timeout = tool.time_limit(&input).unwrap_or(tool_timeout);
             let context = ToolContext::new(workspace, read_log, judge).with_todos(todos);
             let context = context.with_places(places).with_progress(progress);
             // Its own timeout comes first.
@@ -118,6 +119,14 @@ impl Orchestrator {
         self.tools.running.insert(call_id, task);
     }
 
+    /// Whether a call takes its turn among those that write: it does so before the tool is looked up, so
+    /// that the turns keep the order of the calls. A tool that nobody has looked up yet may write.
+    fn may_write(&self, tool_name: &str) -> bool {
+        let tools = self.assignment.place.project.kept.tools.latest();
+        let tool = tools.and_then(|tools| tools.get(tool_name));
+        tool.is_none_or(|tool| tool.writes())
+    }
+
     /// Takes what a call says of itself while it runs to those who look at the session.
     fn progress_of(&self, call_id: &ToolCallId) -> Arc<dyn Fn(Progress) + Send + Sync> {
         let project = self.assignment.place.project.address.clone();
@@ -140,31 +149,37 @@ impl Orchestrator {
     }
 }
 
-/// Looks at rights and rules again right before a tool starts: they may have changed since the call was
-/// judged, and the paths that it names may be links. Gives the judge for the call, or what the model reads.
+/// Looks at the tool, rights and rules again right before it starts: they may have changed since the call
+/// was judged, and the paths that it names may be links. Gives the tool as it is now and the judge for the
+/// call, or what the model reads.
 async fn admitted(
     caller: &Caller,
     workspace: &Workspace,
-    tool: &Arc<dyn Tool>,
+    tool_name: &str,
     call_id: &ToolCallId,
     input: &Value,
-) -> Result<Arc<Judge>, String> {
+) -> Result<(Arc<dyn Tool>, Arc<Judge>), String> {
     let unknown = |error: StoreError| {
-        tracing::error!(%error, "the permission rules could not be read");
-        "the permission rules could not be read".to_owned()
+        tracing::error!(%error, "the tools or the permission rules could not be read");
+        "the tools or the permission rules could not be read".to_owned()
     };
+    let tools = caller.tools().await.map_err(unknown)?;
+    let tool = tools.get(tool_name).ok_or_else(|| tool_gone(tool_name))?;
     if let Some(lacking) = caller.lacking_right(tool.as_ref()).await.map_err(unknown)? {
         return Err(lacking.to_owned());
     }
     let judge = Arc::new(caller.judge().await.map_err(unknown)?);
-    let judged = caller.judged(tool, input, &judge).await;
+    let judged = permissions::judged(&tools, &tool, input, &judge).await;
     let (accesses, judgement) = judged.map_err(|error| error.to_string())?;
     match judgement.action {
         PermissionAction::Allow => {}
-        PermissionAction::Ask if caller.is_approved(call_id).await.map_err(unknown)? => {}
-        PermissionAction::Ask => {
-            return Err("the rules changed and now ask about this call: make it again".to_owned());
-        }
+        PermissionAction::Ask => match caller.approved(call_id).await.map_err(unknown)? {
+            Some(approval) if is_what_was_shown(tool.as_ref(), &approval) => {}
+            Some(_) => return Err(changed(tool_name)),
+            None => {
+                return Err("the rules changed and now ask about this call: make it again".into());
+            }
+        },
         PermissionAction::Deny => return Err(judgement.denial().unwrap_or_default()),
     }
     let linked = {
@@ -179,7 +194,12 @@ async fn admitted(
             return Err(format!("`{named}` leads to `{target}`: call the tool with that path"));
         }
     }
-    Ok(judge)
+    Ok((tool, judge))
+}
+
+/// What the model reads of a call whose tool is another one now.
+fn changed(tool_name: &str) -> String {
+    format!("the tool `{tool_name}` was changed since this call was judged: make it again")
 }
 
 /// The accesses whose paths lead elsewhere, each with the path as it was named.

@@ -16,19 +16,16 @@ use iris_workspace::Workspace;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
+use super::kept::Kept;
 use super::listeners::Listeners;
 use super::presence::Presences;
 use super::ring::Ring;
 use super::rooms::Rooms;
 use super::upkeep::Upkeep;
 use super::{Committed, Damaged, MAILBOX_LIMIT, Project, ProjectHandle, Recovery, Registry};
-use crate::permissions::{Cached, ProjectRules};
 use crate::root::RootAccess;
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
 use crate::{ResumePolicy, Services, record};
-
-/// The event that says that a permission rule changed.
-const PERMISSION_UPDATED: &str = "permission.updated";
 
 /// The write handle of a project's database, together with the right to have it. However its owner
 /// ends, what worked is recorded as interrupted, unless whoever opens it next resumes it by itself;
@@ -163,7 +160,7 @@ pub(crate) struct OpenedProject {
     id: ProjectId,
     database: ProjectDatabase,
     lease: OwnedMutexGuard<()>,
-    rules: Arc<Cached<ProjectRules>>,
+    kept: Arc<Kept>,
     workspace: Workspace,
     places: Arc<Places>,
     head: u64,
@@ -184,13 +181,11 @@ impl OpenedProject {
     ) -> Result<Self, NotOpened> {
         let committed: Registry = Arc::default();
         let registry = Arc::clone(&committed);
-        let rules: Arc<Cached<ProjectRules>> = Arc::default();
-        let outdated = Arc::clone(&rules);
+        let kept: Arc<Kept> = Arc::default();
+        let outdated = Arc::clone(&kept);
         let database = ProjectDatabase::open(database, &id, move |events| {
-            // Before who changed a rule hears that it is changed.
-            if events.iter().any(|event| event.name == PERMISSION_UPDATED) {
-                outdated.outdate();
-            }
+            // Before who changed a rule or a tool hears that it is changed.
+            outdated.outdate(&events);
             if let Some(registry) = registry.get().and_then(WeakAddress::upgrade) {
                 registry.tell(Committed(events));
             }
@@ -209,7 +204,7 @@ impl OpenedProject {
             id,
             database,
             lease,
-            rules,
+            kept,
             workspace,
             places: Arc::new(places),
             head,
@@ -242,7 +237,7 @@ impl OpenedProject {
         let places = Arc::clone(&self.places);
         let (reader, epoch) = (self.database.reader(), Arc::from(self.database.epoch()));
         let (root, server_rules) = (news.root.reader.clone(), Arc::clone(&news.root.rules));
-        let rules = Arc::clone(&self.rules);
+        let kept = Arc::clone(&self.kept);
         let create = {
             let (services, reader, epoch) =
                 (Arc::clone(services), reader.clone(), Arc::clone(&epoch));
@@ -258,7 +253,7 @@ impl OpenedProject {
                 upkeep: Upkeep::default(),
                 vitals: Arc::clone(vitals),
                 reader,
-                rules: self.rules,
+                kept: self.kept,
                 workspace: self.workspace,
                 places: self.places,
                 epoch,
@@ -294,7 +289,7 @@ impl OpenedProject {
             reader,
             root,
             server_rules,
-            rules,
+            kept,
             workspace,
             places,
             epoch,

@@ -52,7 +52,7 @@ impl Project {
             reader: self.reader.clone(),
             root: self.root.reader.clone(),
             server_rules: Arc::clone(&self.root.rules),
-            rules: Arc::clone(&self.rules),
+            kept: Arc::clone(&self.kept),
             workspace: self.workspace.clone(),
             places: Arc::clone(&self.places),
             epoch: Arc::clone(&self.epoch),

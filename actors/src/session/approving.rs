@@ -13,6 +13,7 @@ use iris_store::project::{NewRule, Yes};
 
 use super::SessionPlace;
 use crate::permissions;
+use crate::toolbox::tools_of;
 
 /// Fills in what a yes brings along. What is wrong with an approval that does not wait is for the command
 /// to say.
@@ -21,7 +22,7 @@ use crate::permissions;
 /// `INVALID_REQUEST` with reason `invalid_input` for arguments that the tool does not take; `FORBIDDEN` with
 /// reason `no_code` for a user who may not have programs run, and `denied_by_rule` when a rule denies what
 /// the call touches; `CONFLICT` with reason `not_rememberable` when no rule could name it, and `tool_gone`
-/// when the tool does not exist any more.
+/// when the tool does not exist any more, and `tool_changed` when it is another one now.
 pub(super) async fn prepare(
     place: &SessionPlace,
     session_id: &SessionId,
@@ -34,7 +35,8 @@ pub(super) async fn prepare(
     let Some(approval) = approval.filter(|it| it.state == ApprovalState::Pending) else {
         return Ok(());
     };
-    let Some(tool) = place.services.tools.get(&approval.tool_name) else {
+    let tools = tools_of(&place.project, &place.services).await.map_err(|e| e.to_api())?;
+    let Some(tool) = tools.get(&approval.tool_name) else {
         let message = format!("there is no tool `{}` any more", approval.tool_name);
         return Err(ApiError::new(ErrorCode::Conflict, message).reason("tool_gone"));
     };
@@ -44,11 +46,18 @@ pub(super) async fn prepare(
         let message = "you may not have programs run on this server";
         return Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"));
     }
+    if !permissions::is_what_was_shown(tool.as_ref(), &approval) {
+        let message = format!(
+            "the tool `{}` was changed since it was asked about: reject the call, so that it is made again",
+            approval.tool_name
+        );
+        return Err(ApiError::new(ErrorCode::Conflict, message).reason("tool_changed"));
+    }
     let edited = yes.edited.take().map(|(input, _)| input);
     let invalid = |message: String| ApiError::invalid(message).reason("invalid_input");
-    let (tools, judge) = (&place.services.tools, Arc::new(judge_of(place, &approval).await?));
+    let judge = Arc::new(judge_of(place, &approval).await?);
     let input = edited.as_ref().unwrap_or(&approval.input);
-    let judged = permissions::judged(tools, &tool, input, &judge).await;
+    let judged = permissions::judged(&tools, &tool, input, &judge).await;
     let (accesses, judgement) = judged.map_err(|error| invalid(error.to_string()))?;
     if let Some(denial) = judgement.denial() {
         return Err(ApiError::new(ErrorCode::Forbidden, denial).reason("denied_by_rule"));

@@ -70,18 +70,24 @@ impl Target {
 
 impl Access {
     /// Reading of a path by the tool `permission`.
-    pub fn read(permission: &'static str, target: Target) -> Self {
+    pub fn read(permission: impl Into<Cow<'static, str>>, target: Target) -> Self {
         Self { permission: permission.into(), group: Some("read".into()), target }
     }
 
     /// Changing of a path by the tool `permission`.
-    pub fn edit(permission: &'static str, target: Target) -> Self {
+    pub fn edit(permission: impl Into<Cow<'static, str>>, target: Target) -> Self {
         Self { permission: permission.into(), group: Some("edit".into()), target }
     }
 
     /// Use of what has a permission of its own name.
-    pub fn of(permission: &'static str, target: Target) -> Self {
+    pub fn of(permission: impl Into<Cow<'static, str>>, target: Target) -> Self {
         Self { permission: permission.into(), group: None, target }
+    }
+
+    /// The same in a group, such as `mcp:<server>`, that rules can name instead of the permission.
+    #[must_use]
+    pub fn in_group(self, group: impl Into<Cow<'static, str>>) -> Self {
+        Self { group: Some(group.into()), ..self }
     }
 
     fn is(&self, name: &str) -> bool {

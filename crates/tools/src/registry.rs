@@ -1,5 +1,6 @@
 //! The tools that exist, by name.
 
+use std::fmt;
 use std::sync::Arc;
 
 use iris_agent::ToolSpec;
@@ -12,9 +13,10 @@ use crate::error::ToolError;
 use crate::validation::{shortened, validate};
 use crate::{Tool, builtin, question, todo};
 
-/// Tools in a fixed order, each with its compiled schema.
+/// Tools in a fixed order, each with its compiled schema. A copy shares the tools.
+#[derive(Clone)]
 pub struct ToolRegistry {
-    entries: Vec<Entry>,
+    entries: Vec<Arc<Entry>>,
 }
 
 struct Entry {
@@ -66,8 +68,17 @@ impl ToolRegistry {
         }
         let schema = jsonschema::validator_for(tool.parameters())
             .map_err(|error| invalid(error.to_string()))?;
-        self.entries.push(Entry { tool, schema });
+        self.entries.push(Arc::new(Entry { tool, schema }));
         Ok(())
+    }
+
+    /// A copy with `tools` at its end, and why some of them are not in it: a tool whose schema does not
+    /// compile, or whose name another one has already, keeps none of the others away.
+    pub fn extended(&self, tools: Vec<Arc<dyn Tool>>) -> (Self, Vec<ToolError>) {
+        let mut registry = self.clone();
+        let refused = tools.into_iter().filter_map(|tool| registry.add(tool).err());
+        let refused = refused.collect();
+        (registry, refused)
     }
 
     /// The same registry with one more tool at its end.
@@ -120,7 +131,13 @@ impl ToolRegistry {
     }
 
     fn entry(&self, name: &str) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.tool.name() == name)
+        self.entries.iter().map(Arc::as_ref).find(|entry| entry.tool.name() == name)
+    }
+}
+
+impl fmt::Debug for ToolRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
     }
 }
 

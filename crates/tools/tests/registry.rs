@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use iris_agent::permissions::{Access, Target};
 use iris_egress::{Config, Egress};
 use iris_protocol::ErrorCode;
 use iris_tools::{
-    INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, ToolError, ToolRegistry, webfetch,
+    INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, Tool, ToolContext, ToolError, ToolOutput,
+    ToolRegistry, webfetch,
 };
 use serde_json::{Value, json};
 
@@ -182,6 +184,74 @@ fn two_tools_cannot_have_one_name() {
     let read = registry().get("read").unwrap();
     let error = ToolRegistry::new(vec![Arc::clone(&read), read]).err().unwrap();
     assert!(matches!(error, ToolError::InvalidTool { .. }));
+}
+
+#[test]
+fn a_tool_that_cannot_be_added_keeps_none_of_the_others_away() {
+    let base = registry();
+    let tool = |name: &'static str, parameters: Value| -> Arc<dyn Tool> {
+        Arc::new(Named { name, parameters })
+    };
+    let object = json!({ "type": "object" });
+    let remote =
+        json!({ "type": "object", "properties": { "a": { "$ref": "http://127.0.0.1:1/" } } });
+    let (extended, refused) = base.extended(vec![
+        tool("read", object.clone()),
+        tool("broken", json!({ "type": "nothing" })),
+        tool("remote", remote),
+        tool("own", object.clone()),
+        tool("own", object.clone()),
+        tool("last", object),
+    ]);
+    assert_eq!(extended.names().count(), base.names().count() + 2);
+    assert!(extended.names().collect::<Vec<_>>().ends_with(&["own", "last"]));
+    assert_eq!(
+        extended.get("read").unwrap().description(),
+        base.get("read").unwrap().description()
+    );
+    let refused: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    for (error, name) in refused.iter().zip(["read", "broken", "remote", "own"]) {
+        assert!(error.starts_with(&format!("tool `{name}` cannot be registered")), "{error}");
+    }
+    assert_eq!(refused.len(), 4);
+    extended.validate("own", &json!({ "anything": 1 })).unwrap();
+    assert!(base.get("own").is_none());
+}
+
+/// A tool that does nothing.
+struct Named {
+    name: &'static str,
+    parameters: Value,
+}
+
+impl Tool for Named {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn description(&self) -> &'static str {
+        "Does nothing."
+    }
+
+    fn parameters(&self) -> &Value {
+        &self.parameters
+    }
+
+    fn writes(&self) -> bool {
+        false
+    }
+
+    fn accesses(&self, _: &Value) -> Vec<Access> {
+        Vec::new()
+    }
+
+    fn summary(&self, _: &Value) -> String {
+        "do nothing".to_owned()
+    }
+
+    fn run(&self, _: ToolContext, _: Value) -> BoxFuture<'static, Result<ToolOutput, ToolError>> {
+        Box::pin(async { Ok(ToolOutput::new("", Value::Null)) })
+    }
 }
 
 #[test]

@@ -1,0 +1,33 @@
+//! What is kept in memory of a project's database because each call of a tool needs it.
+
+use iris_store::StoredEvent;
+use iris_tools::ToolRegistry;
+
+use crate::permissions::{Cached, ProjectRules};
+
+/// The event that says that a permission rule changed.
+const PERMISSION_UPDATED: &str = "permission.updated";
+/// The event that says that a tool of the project changed.
+const TOOL_UPDATED: &str = "tool.updated";
+
+/// What is read once and again after a change.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// The permission rules of the project and of its sessions.
+    pub(crate) rules: Cached<ProjectRules>,
+    /// The server's tools and the project's own.
+    pub(crate) tools: Cached<ToolRegistry>,
+}
+
+impl Kept {
+    /// Has read again what committed events say is different.
+    pub(super) fn outdate(&self, events: &[StoredEvent]) {
+        let happened = |name: &str| events.iter().any(|event| event.name == name);
+        if happened(PERMISSION_UPDATED) {
+            self.rules.outdate();
+        }
+        if happened(TOOL_UPDATED) {
+            self.tools.outdate();
+        }
+    }
+}
