@@ -17,8 +17,8 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, LogControl, Node, NodeError, PresenceSettings, Services, Settings, SystemClock,
-    SystemIds, settle,
+    BackupSettings, LogControl, McpHost, Node, NodeError, PresenceSettings, Services, Settings,
+    SystemClock, SystemIds, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
@@ -368,6 +368,10 @@ fn services(
         let settings = LogSettings { filter: config.log, format: config.log_format };
         Arc::new(LogOfAnother(settings))
     });
+    let mcp = McpHost::new(config.egress_allow.clone()).unwrap_or_else(|error| {
+        tracing::warn!(?error, "no MCP servers on the web: has the system certificates?");
+        McpHost::without_web()
+    });
     Ok(Services {
         supervision: Supervision::new(Arc::clone(&dependencies.clock)),
         clock: dependencies.clock,
@@ -375,6 +379,7 @@ fn services(
         models: Models::new(config.providers)?,
         tools: Arc::new(tools(config.egress_allow, sandbox.as_ref(), dependencies.tools)?),
         sandbox,
+        mcp,
         access_tokens,
         refresh_tokens: RefreshTokens::new(key.as_bytes())?,
         passwords: Passwords::for_this_machine(),

@@ -9,6 +9,7 @@ mod agents;
 mod backups;
 mod bodies;
 mod files;
+mod mcp;
 mod patience;
 mod permissions;
 mod presence;
@@ -492,6 +493,11 @@ async fn perform(
             permissions::delete(node, &grant, request, context).await
         }
         Command::PermissionExplain(request) => permissions::explain(node, &grant, request).await,
+        Command::McpList(_) => mcp::list(node, &grant).await,
+        Command::McpCreate(request) => mcp::create(node, &grant, request, context).await,
+        Command::McpUpdate(request) => mcp::update(node, &grant, request, context).await,
+        Command::McpDelete(request) => mcp::delete(node, &grant, request.name, context).await,
+        Command::McpStatusGet(request) => mcp::status(node, &grant, &request.name).await,
         Command::FileRead(request) => files::read(node, &grant, request).await,
         Command::FileWrite(request) => files::write(node, &grant, request, context).await,
         Command::PresenceUpdate(request) => {

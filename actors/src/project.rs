@@ -5,6 +5,7 @@ mod heads;
 mod joining;
 mod kept;
 mod listeners;
+mod mcp;
 mod opening;
 mod presence;
 mod ring;
@@ -33,13 +34,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::connection::CloseReason;
+use crate::mcp::McpClient;
 use crate::permissions::ServerRules;
 use crate::root::RootAccess;
 use crate::session::{IsIdle, Session};
 use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
 use crate::{Services, Write, record};
 use heads::Heads;
-use kept::Kept;
 use listeners::Listeners;
 use opening::OpenDatabase;
 use presence::Presences;
@@ -50,8 +51,10 @@ use upkeep::Upkeep;
 
 pub(crate) use heads::RoomHeads;
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
+pub(crate) use kept::Kept;
 pub(crate) use listeners::Listen;
 pub use listeners::{Listener, ListeningEnded, ProjectEvent};
+pub(crate) use mcp::WakeMcp;
 pub(crate) use opening::{Damage, FromRoot, NotOpened, OpenedProject};
 pub use presence::PresenceSettings;
 pub(crate) use presence::{ListPresence, StartTyping, StopTyping, UpdatePresence};
@@ -141,6 +144,8 @@ pub struct Project {
     deletions: u64,
     upkeep: Upkeep,
     sessions: HashMap<SessionId, Address<Session>>,
+    /// The clients of the MCP servers that somebody needed.
+    mcp: HashMap<String, Address<McpClient>>,
     /// What the sessions share; there while one of them is.
     shared: Weak<ProjectHandle>,
     /// The last event that was published.
@@ -269,6 +274,7 @@ impl Supervise for Project {
             deletions: 0,
             upkeep: Upkeep::default(),
             sessions: HashMap::new(),
+            mcp: HashMap::new(),
             shared: Weak::new(),
             head,
             flush_is_due: false,
@@ -290,6 +296,7 @@ impl Supervise for Project {
             "presence": self.presences.counts(),
             "recentEvents": self.ring.counts(),
             "sessions": self.sessions.len(),
+            "mcpClients": self.mcp.len(),
             "recovery": self.recovery.observe(),
             "isMarkedUnfinished": self.is_marked.load(Ordering::Acquire),
             "commandsWaiting": self.database.get().map(|database| database.writer().queue_depth()),
@@ -335,6 +342,7 @@ impl Handler<Committed> for Project {
             let frame = self.rooms.publish(&event);
             self.listeners.tell(&self.epoch, &event);
             self.presence_sees(&event, ctx);
+            self.mcp_sees(&event, ctx);
             self.ring.push(event, frame);
         }
     }

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use crate::connection::SocketSettings;
 use crate::rates::RateSettings;
 use crate::supervision::Supervision;
-use crate::{BackupSettings, PresenceSettings};
+use crate::{BackupSettings, McpHost, PresenceSettings};
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +139,8 @@ pub struct Services {
     pub tools: Arc<ToolRegistry>,
     /// Where commands run; none where none may.
     pub sandbox: Option<Sandbox>,
+    /// Where connections to MCP servers live.
+    pub mcp: McpHost,
     /// Issues and checks access tokens.
     pub access_tokens: AccessTokens,
     /// Makes refresh tokens.

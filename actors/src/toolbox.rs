@@ -7,6 +7,7 @@ use iris_store::StoreError;
 use iris_tools::{Tool, ToolRegistry};
 
 use crate::Services;
+use crate::mcp;
 use crate::project::ProjectHandle;
 
 /// The tools that a project has now.
@@ -19,7 +20,7 @@ pub(crate) async fn tools_of(
 ) -> Result<Arc<ToolRegistry>, StoreError> {
     let load = async {
         // Each kind of tool that a project has of its own adds its part here, in this order.
-        let own = Vec::new();
+        let own = mcp::tools(project).await?;
         Ok(with_own(project, services, own))
     };
     project.kept.tools.get(load).await

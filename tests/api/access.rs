@@ -201,6 +201,7 @@ impl World {
             | Operation::SessionList
             | Operation::AgentList
             | Operation::ToolList
+            | Operation::McpList
             | Operation::ActorList
             | Operation::SupervisionList
             | Operation::LogGet
@@ -243,6 +244,14 @@ impl World {
             Operation::ProjectCreate | Operation::AgentCreate => json!({ "name": "new" }),
             Operation::AgentGet | Operation::AgentUpdate | Operation::AgentDelete => {
                 json!({ "name": "helper" })
+            }
+            Operation::McpCreate => {
+                let url = "https://mcp.example/";
+                json!({ "name": "new", "transport": { "type": "http", "url": url }, "enabled": false })
+            }
+            // There is none: the gate is what is asked here.
+            Operation::McpUpdate | Operation::McpDelete | Operation::McpStatusGet => {
+                json!({ "name": "none" })
             }
             Operation::ToolApprove | Operation::ToolReject | Operation::ApprovalGet => call,
             // There is none: the gate is what is asked here.

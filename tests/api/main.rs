@@ -28,6 +28,7 @@ mod joining;
 mod listening;
 mod logging;
 mod maintenance;
+mod mcp;
 mod messages;
 mod models;
 mod passivation;

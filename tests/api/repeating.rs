@@ -101,6 +101,9 @@ impl World {
                 AgentCreate { name, prompt: None, model: None, tools: None, permissions: None };
             ann.client.call(Some(&project), request).await.unwrap();
         }
+        for name in ["changed", "doomed"] {
+            ann.post(&format!("/v1/projects/{project}/mcp"), web_server(name)).await;
+        }
         let mut waiting = Vec::new();
         for _ in 0..3 {
             let mut talk = ann.conversation_in(&project).await;
@@ -194,6 +197,8 @@ impl World {
             | Operation::AgentList
             | Operation::AgentGet
             | Operation::ToolList
+            | Operation::McpList
+            | Operation::McpStatusGet
             | Operation::ApprovalList
             | Operation::QuestionList
             | Operation::TodoList
@@ -306,6 +311,14 @@ impl World {
             Operation::AgentDelete => {
                 ann(p, json!({ "name": "doomed" }), json!({ "name": "changed" }))
             }
+            Operation::McpCreate => ann(p, web_server("new"), web_server("other")),
+            Operation::McpUpdate => {
+                let update = |limit: u64| json!({ "name": "changed", "requestTimeoutMs": limit });
+                ann(p, update(1000), update(2000))
+            }
+            Operation::McpDelete => {
+                ann(p, json!({ "name": "doomed" }), json!({ "name": "changed" }))
+            }
             Operation::PermissionCreate => ann(p, rule("a"), rule("b")),
             Operation::PermissionUpdate => {
                 let [one, other] = [self.rule(p).await, self.rule(p).await];
@@ -408,6 +421,12 @@ impl World {
             [&self.operator, &self.ann, &self.bob, &self.dave, &self.carol].map(|p| app.again(p));
         Self { app, operator, ann, bob, dave, carol, ..self }
     }
+}
+
+/// An MCP server that nobody reaches.
+fn web_server(name: &str) -> Value {
+    let transport = json!({ "type": "http", "url": "https://mcp.example/" });
+    json!({ "name": name, "transport": transport, "enabled": false })
 }
 
 /// A rule that stands in the way of nothing here.

@@ -75,7 +75,9 @@ pub(super) async fn check_code(
     let runs_code = |setting: &PermissionSetting| {
         let permission = setting.permission.as_str();
         setting.action == PermissionAction::Allow
-            && (permission == "*" || tools.get(permission).is_some_and(|tool| tool.runs_code()))
+            && (permission == "*"
+                || tools.get(permission).is_some_and(|tool| tool.runs_code())
+                || is_group_of_program(&tools, permission))
     };
     if !settings.iter().any(runs_code)
         || may_run_code(&node.root_reader, grant.user_id()?).await.map_err(stored)?
@@ -84,6 +86,14 @@ pub(super) async fn check_code(
     }
     let message = "you may not have programs run on this server, nor make a rule that has them run";
     Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"))
+}
+
+/// Whether a permission is the group of an MCP server that is a program.
+fn is_group_of_program(tools: &ToolRegistry, permission: &str) -> bool {
+    let Some(server) = permission.strip_prefix("mcp:") else { return false };
+    let of_server = |name: &str| name.strip_prefix(server).is_some_and(|it| it.starts_with("__"));
+    let mut names = tools.names().filter(|name| of_server(name));
+    names.any(|name| tools.get(name).is_some_and(|tool| tool.runs_code()))
 }
 
 /// What whoever made a rule may not have meant.

@@ -270,6 +270,7 @@ impl OpenedProject {
                 services,
                 committed: self.committed,
                 sessions: HashMap::new(),
+                mcp: HashMap::new(),
                 shared: Weak::new(),
                 head: self.head,
                 flush_is_due: false,

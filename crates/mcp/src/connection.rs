@@ -10,7 +10,7 @@ use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CancelledNotification, CancelledNotificationParam,
     ClientCapabilities, ClientConfig, ClientRequest, ElicitationCapability,
     FormElicitationCapability, Implementation, ListToolsRequest, PaginatedRequestParams,
-    ProtocolVersion, ServerResult,
+    ProtocolVersion, RequestId, ServerResult,
 };
 use rmcp::service::{
     ClientInitializeError, Peer, PeerRequestOptions, RequestHandle, RunningService, ServiceError,
@@ -18,6 +18,7 @@ use rmcp::service::{
 use rmcp::transport::{DynamicTransportError, Transport};
 use rmcp::{RoleClient, serve_client};
 use serde_json::{Map, Value};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -73,6 +74,8 @@ pub struct Connection {
     calls: Calls,
     turns: Semaphore,
     changed: Arc<Notify>,
+    /// Where what is said at the end of a call is said.
+    threads: Handle,
 }
 
 impl Connection {
@@ -113,7 +116,8 @@ impl Connection {
             .map_err(|_| McpError::TimedOut { limit })?
             .map_err(|error| not_greeted(error, &traffic))?;
         let turns = Semaphore::new(CALLS_MAX);
-        Ok(Self { running, patience, traffic, calls, turns, changed })
+        let threads = Handle::current();
+        Ok(Self { running, patience, traffic, calls, turns, changed, threads })
     }
 
     /// Asks for all tools, page by page.
@@ -206,7 +210,9 @@ impl Connection {
             calls.insert(handle.id.clone(), call);
             handle
         };
-        let mut handle = Abandoned { handle: Some(handle), calls: Arc::clone(&self.calls) };
+        let calls = Arc::clone(&self.calls);
+        let threads = self.threads.clone();
+        let mut handle = Abandoned { handle: Some(handle), calls, threads };
         let answer = within(limit, waits, handle.answer()).await;
         let answer = answer.ok_or(McpError::TimedOut { limit })?;
         handle.forget();
@@ -225,6 +231,11 @@ impl Connection {
     pub async fn ended(&self) -> String {
         self.traffic.ended.cancelled().await;
         self.traffic.reason()
+    }
+
+    /// Whether the connection is over.
+    pub fn is_over(&self) -> bool {
+        self.traffic.ended.is_cancelled()
     }
 
     /// What is known of it.
@@ -304,6 +315,7 @@ async fn within<T>(
 struct Abandoned {
     handle: Option<RequestHandle<RoleClient>>,
     calls: Calls,
+    threads: Handle,
 }
 
 impl Abandoned {
@@ -315,7 +327,7 @@ impl Abandoned {
     /// The answer is there.
     fn forget(&mut self) {
         if let Some(handle) = self.handle.take() {
-            remove(&self.calls, handle);
+            remove(&self.calls, handle.id, &self.threads);
         }
     }
 }
@@ -325,21 +337,21 @@ impl Drop for Abandoned {
         let Some(handle) = self.handle.take() else { return };
         let peer = handle.peer.clone();
         let id = handle.id.clone();
-        remove(&self.calls, handle);
+        remove(&self.calls, handle.id, &self.threads);
         let params = CancelledNotificationParam::new(Some(id), None);
         let notification = CancelledNotification::new(params);
-        tokio::spawn(async move { drop(peer.send_notification(notification.into()).await) });
+        self.threads.spawn(async move { drop(peer.send_notification(notification.into()).await) });
     }
 }
 
 /// Takes a call off the list of those that run; what is asked about it is answered by nobody.
-fn remove(calls: &Calls, handle: RequestHandle<RoleClient>) {
+fn remove(calls: &Calls, id: RequestId, threads: &Handle) {
     if let Ok(mut calls) = calls.try_lock() {
-        calls.remove(&handle.id);
+        calls.remove(&id);
         return;
     }
     let calls = Arc::clone(calls);
-    tokio::spawn(async move { calls.lock().await.remove(&handle.id) });
+    threads.spawn(async move { calls.lock().await.remove(&id) });
 }
 
 fn not_greeted(error: ClientInitializeError, traffic: &Traffic) -> McpError {

@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod ids;
 pub mod limits;
+mod mcp;
 mod openapi;
 mod operations;
 mod payloads;
@@ -27,6 +28,7 @@ pub use envelope::{
 pub use error::{ApiError, ErrorCode};
 pub use events::{Audience, Event, EventKind, EventSpec, StreamKind};
 pub use ids::*;
+pub use mcp::*;
 pub use openapi::openapi;
 pub use operations::{
     Command, Data, Method, Operation, OperationSpec, QueryKind, QueryParam, Request, RestRoute,

@@ -304,6 +304,12 @@ operations! {
     PermissionDelete = "permission.delete" -> Done, Right::Project(MemberRole), Any, Some(rest(Delete, "/v1/projects/{projectId}/permissions/{permissionId}", 200, Whole)), "Deletes a rule; one of the whole project as its administrator.";
     PermissionExplain = "permission.explain" -> PermissionVerdict, Right::Project(Viewer), Any, Some(rest(Post, "/v1/projects/{projectId}/permissions/explain", 200, Whole)), "Says what would become of a tool call and which rule decides.";
 
+    McpList = "mcp.list" -> McpPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/mcp", 200, List("servers"))), "Lists the MCP servers of a project.";
+    McpCreate = "mcp.create" -> McpPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/mcp", 201, Field("server"))), "Configures an MCP server; a program takes a user who may have programs run.";
+    McpUpdate = "mcp.update" -> McpPayload, Right::Project(Admin), Any, Some(rest(Patch, "/v1/projects/{projectId}/mcp/{name}", 200, Field("server"))), "Changes an MCP server, or approves what it offers.";
+    McpDelete = "mcp.delete" -> Done, Right::Project(Admin), Any, Some(rest(Delete, "/v1/projects/{projectId}/mcp/{name}", 200, Whole)), "Forgets an MCP server.";
+    McpStatusGet = "mcp.status" -> McpStatusPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/mcp/{name}/status", 200, Field("status"))), "Says how an MCP server is and what it offers.";
+
     FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes, &[("path", Text)])), "Reads a file.";
     FileWrite = "file.write" -> FilePayload, Right::Project(MemberRole), Any, Some(RestRoute { method: Put, path: "/v1/projects/{projectId}/files/content", query: &[("path", Text)], status: 200, data: Upload("file") }), "Writes a file whole.";
 

@@ -16,6 +16,7 @@ pub mod blobs;
 mod cancelling;
 mod ending;
 mod files;
+mod mcp;
 mod messages;
 mod pages;
 mod permissions;
@@ -50,6 +51,10 @@ pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use cancelling::{ChooseCancelled, ChosenRun};
 pub use files::{RecordFileWrite, RecordedChange};
 pub use log::PublishOutbox;
+pub use mcp::{
+    CreateMcpServer, DeleteMcpServer, MCP_SERVERS_MAX, McpApproval, McpSecrets, PublishMcpStatus,
+    StoredMcpServer, UpdateMcpServer,
+};
 pub use messages::{AcceptMessage, AcceptedMessage};
 pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
 pub use permissions::{
@@ -74,6 +79,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0001_conversations.sql"),
     include_str!("../../../migrations/project/0002_durable_work.sql"),
     include_str!("../../../migrations/project/0003_permissions.sql"),
+    include_str!("../../../migrations/project/0004_mcp.sql"),
 ];
 
 /// The open database of a project.

@@ -65,7 +65,11 @@ impl Places {
     }
 
     /// Makes the directories ready for commands, the first time.
-    pub(crate) async fn prepare(&self, sandbox: &Sandbox) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// What the file system said.
+    pub async fn prepare(&self, sandbox: &Sandbox) -> io::Result<()> {
         let prepared = self.is_prepared.get_or_try_init(async || {
             let (sandbox, scratch) = (sandbox.clone(), self.scratch.clone());
             let project = self.project.clone();

@@ -159,6 +159,14 @@ pub enum ToolError {
         /// The tool.
         tool: String,
     },
+    /// An MCP server did not do what it was asked.
+    #[error("the MCP server `{server}` did not do it: {problem}")]
+    Mcp {
+        /// The server.
+        server: String,
+        /// Why not; what the server said is in it.
+        problem: String,
+    },
     /// Nobody waits for the call any more.
     #[error("the call was cancelled")]
     Cancelled,
@@ -200,6 +208,7 @@ impl ToolError {
             Self::Sandbox(error) => sandbox_code(error),
             Self::NoDirectory => ErrorCode::SandboxUnavailable,
             Self::IsImage { .. } | Self::UnreadablePage { .. } => ErrorCode::UnsupportedMediaType,
+            Self::Mcp { .. } => ErrorCode::ProviderError,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::InvalidTool { .. }
             | Self::Todos { .. }

@@ -27,7 +27,9 @@ pub use error::{Mistake, ToolError};
 pub use output::{FileChange, OUTPUT_BYTES_MAX, ToolOutput};
 pub use registry::ToolRegistry;
 pub use todo::{TodoDraft, TodoStore};
-pub use validation::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, is_shallow};
+pub use validation::{
+    INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, check_parameters, is_shallow,
+};
 pub use webfetch::webfetch;
 
 /// Something that a model may call.

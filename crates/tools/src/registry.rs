@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::bash::Bash;
 use crate::error::ToolError;
-use crate::validation::{shortened, validate};
+use crate::validation::{compiled, shortened, validate};
 use crate::{Tool, builtin, question, todo};
 
 /// Tools in a fixed order, each with its compiled schema. A copy shares the tools.
@@ -66,8 +66,7 @@ impl ToolRegistry {
         if self.get(tool.name()).is_some() {
             return Err(invalid("another tool has the same name".to_owned()));
         }
-        let schema = jsonschema::validator_for(tool.parameters())
-            .map_err(|error| invalid(error.to_string()))?;
+        let schema = compiled(tool.parameters()).map_err(invalid)?;
         self.entries.push(Arc::new(Entry { tool, schema }));
         Ok(())
     }

@@ -7,8 +7,8 @@ use iris_protocol::{
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, blobs, pages, permissions, queries, questions,
-    quotas, resuming, rows, search, todos,
+    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, StoredMcpServer, blobs, mcp, pages,
+    permissions, queries, questions, quotas, resuming, rows, search, todos,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -208,6 +208,22 @@ impl ProjectReader {
             pages::approvals(conn, session_id.as_ref(), state, limit, cursor.as_deref())
         };
         self.reader.read(read).await
+    }
+
+    /// The MCP servers of the project, by name.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn mcp_servers(&self) -> Result<Vec<StoredMcpServer>, StoreError> {
+        self.reader.read(mcp::all).await
+    }
+
+    /// An MCP server of the project.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn mcp_server(&self, name: String) -> Result<Option<StoredMcpServer>, StoreError> {
+        self.reader.read(move |conn| mcp::one(conn, &name)).await
     }
 
     /// What an agent asked in a session.
