@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iris_agent::{Clock, IdSource, TurnLimits};
-use iris_auth::{AccessTokens, Passwords, RefreshTokens, SetupToken};
+use iris_auth::{AccessTokens, Passwords, RefreshTokens, SealingKeys, SetupToken};
 use iris_llm::Models;
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef};
 use iris_sandbox::Sandbox;
@@ -145,6 +145,8 @@ pub struct Services {
     pub access_tokens: AccessTokens,
     /// Makes refresh tokens.
     pub refresh_tokens: RefreshTokens,
+    /// Seals secrets at rest.
+    pub sealing: SealingKeys,
     /// Hashes passwords off the arbiters.
     pub passwords: Passwords,
     /// There until somebody is an administrator.
