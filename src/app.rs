@@ -366,12 +366,12 @@ fn services(
         access_tokens = access_tokens.lifetime(lifetime);
     }
     let sealing = sealing(&config.master_key_file, config.master_key_previous_file.as_deref())?;
-    let egress = egress(config.egress_allow);
+    let egress = egress(config.egress_allow.clone());
     let log = dependencies.log.unwrap_or_else(|| {
         let settings = LogSettings { filter: config.log, format: config.log_format };
         Arc::new(LogOfAnother(settings))
     });
-    let mcp = McpHost::new(config.egress_allow.clone()).unwrap_or_else(|error| {
+    let mcp = McpHost::new(config.egress_allow).unwrap_or_else(|error| {
         tracing::warn!(?error, "no MCP servers on the web: has the system certificates?");
         McpHost::without_web()
     });

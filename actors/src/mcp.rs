@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use iris_egress::{Config as EgressConfig, Egress, EgressError, Exception};
 use iris_mcp::Definition;
+use iris_protocol::ProjectId;
 use iris_store::project::StoredMcpServer;
 use iris_store::{StoreError, StoredEvent};
 use iris_tools::Tool;
@@ -134,6 +135,11 @@ pub(crate) async fn tools(project: &ProjectHandle) -> Result<Vec<Arc<dyn Tool>>,
 pub(crate) fn definitions_of(stored: &StoredMcpServer) -> Vec<Definition> {
     let definitions = stored.definitions.iter().cloned();
     definitions.filter_map(|definition| serde_json::from_value(definition).ok()).collect()
+}
+
+/// What the secrets of a server belong to: in another project, or for another server, they do not open.
+pub(crate) fn secrets_owner(project_id: &ProjectId, name: &str) -> [String; 3] {
+    [project_id.to_string(), "mcp".to_owned(), name.to_owned()]
 }
 
 /// Whether an event says that the configuration of an MCP server changed. Gives its name, and whether it was

@@ -7,7 +7,7 @@ CREATE TABLE mcp_servers (
     -- The names of the headers whose values are in `secrets`.
     secret_headers        TEXT    NOT NULL CHECK (json_valid(secret_headers)),
     -- Sealed with the key of the server; nothing else can read it.
-    secrets               BLOB,
+    secrets               TEXT,
     enabled               INTEGER NOT NULL CHECK (enabled IN (0, 1)),
     initialize_timeout_ms INTEGER NOT NULL,
     request_timeout_ms    INTEGER NOT NULL,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use iris_auth::PlainSecret;
 use iris_protocol::{
     ApiError, ErrorCode, McpCounts, McpCreate, McpPage, McpPayload, McpServer, McpState, McpStatus,
     McpStatusPayload, McpToolState, McpTransport, McpUpdate, Role,
@@ -14,7 +15,7 @@ use iris_store::{Committed, WriteContext};
 
 use super::permissions::role_of;
 use super::{Done, Grant, done, internal, stored};
-use crate::mcp::{Offer, checks, definitions_of, statuses};
+use crate::mcp::{Offer, checks, definitions_of, secrets_owner, statuses};
 use crate::permissions::may_run_code;
 use crate::project::{ProjectHandle, WakeMcp};
 use crate::toolbox::tools_of;
@@ -46,12 +47,21 @@ async fn check_code(
 }
 
 /// What is kept secret, as it is stored.
-fn sealed(secrets: Option<BTreeMap<String, String>>) -> Result<Option<McpSecrets>, ApiError> {
+fn sealed(
+    node: &Node,
+    grant: &Grant,
+    name: &str,
+    secrets: Option<BTreeMap<String, String>>,
+) -> Result<Option<McpSecrets>, ApiError> {
     let Some(secrets) = secrets else { return Ok(None) };
-    if secrets.is_empty() {
-        return Ok(Some(McpSecrets { names: Vec::new(), sealed: None }));
+    let names: Vec<String> = secrets.keys().cloned().collect();
+    if names.is_empty() {
+        return Ok(Some(McpSecrets { names, sealed: None }));
     }
-    Err(ApiError::invalid("this server keeps no secrets").reason("no_master_key"))
+    let text = PlainSecret::new(serde_json::to_string(&secrets).map_err(internal)?);
+    let owner = secrets_owner(grant.project_id()?, name);
+    let sealed = node.services.sealing.seal(&text, &owner.each_ref().map(String::as_str));
+    Ok(Some(McpSecrets { names, sealed: Some(sealed.map_err(internal)?) }))
 }
 
 pub(super) async fn create(
@@ -67,7 +77,7 @@ pub(super) async fn create(
     checks::check_secrets(&transport, &secret_headers.clone().unwrap_or_default())?;
     checks::check_timeouts(initialize, answer_within)?;
     check_code(node, grant, &[&transport]).await?;
-    let secrets = sealed(secret_headers)?;
+    let secrets = sealed(node, grant, &name, secret_headers)?;
     let none = McpSecrets { names: Vec::new(), sealed: None };
     let (initialize_timeout_ms, request_timeout_ms) = checks::timeouts(initialize, answer_within);
     let command = CreateMcpServer {
@@ -127,10 +137,11 @@ pub(super) async fn update(
         },
         None => None,
     };
+    let secrets = sealed(node, grant, &name, secret_headers)?;
     let command = UpdateMcpServer {
         name,
         transport,
-        secrets: sealed(secret_headers)?,
+        secrets,
         enabled,
         initialize_timeout_ms: initialize,
         request_timeout_ms: answer_within,

@@ -1,13 +1,15 @@
 //! Reaches one MCP server of a project and keeps what is known of it up to date. The project's registry
 //! starts it when the server is needed, and it ends with the project.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_mcp::{Connection, Definition, HttpServer, McpError, Patience, Target};
+use iris_mcp::{
+    Connection, Definition, HttpServer, McpError, NotOpened, Patience, Report, Secret, Target,
+};
 use iris_protocol::{McpState, McpTransport, ProjectId};
 use iris_sandbox::{Command as Program, Request};
 use iris_store::WriteContext;
@@ -16,9 +18,9 @@ use iris_tools::Places;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::definitions_of;
 use super::offer::Offer;
 use super::seat::Seat;
+use super::{definitions_of, secrets_owner};
 use crate::project::{Kept, Project};
 use crate::supervision::{
     Address, ChildSpec, Intensity, RestartPolicy, Supervise, Vitals, WeakAddress, spawn,
@@ -248,7 +250,10 @@ impl McpClient {
             }
             match connected {
                 Ok((connection, definitions)) => client.connected(connection, definitions, ctx),
-                Err(error) => client.lost(&error, ctx),
+                Err(NotOpened { error, report }) => {
+                    client.lost(&error, ctx);
+                    client.seat.change(|standing| standing.last_report = Some(report));
+                }
             }
         }));
     }
@@ -389,21 +394,23 @@ fn is_same_server(before: &StoredMcpServer, now: &StoredMcpServer) -> bool {
 async fn connected(
     place: &McpPlace,
     stored: &StoredMcpServer,
-) -> Result<(Arc<Connection>, Vec<Definition>), McpError> {
-    let closed = |error: io::Error| McpError::Closed { reason: error.to_string() };
+) -> Result<(Arc<Connection>, Vec<Definition>), NotOpened> {
+    let unheard = |error| NotOpened { error, report: Report::default() };
+    let closed = |error: io::Error| unheard(McpError::Closed { reason: error.to_string() });
     let threads = place.services.mcp.handle().map_err(closed)?;
-    let target = target(place, stored).await?;
+    let target = target(place, stored).await.map_err(unheard)?;
     let patience = Patience {
         initialize: Duration::from_millis(stored.server.initialize_timeout_ms),
         request: Duration::from_millis(stored.server.request_timeout_ms),
     };
     let opening = threads.spawn(async move {
         let connection = Connection::open(target, patience).await?;
-        let definitions = connection.tools().await?;
-        Ok((Arc::new(connection), definitions))
+        match connection.tools().await {
+            Ok(definitions) => Ok((Arc::new(connection), definitions)),
+            Err(error) => Err(NotOpened { error, report: connection.report() }),
+        }
     });
-    let opened = opening.await.map_err(|error| McpError::Closed { reason: error.to_string() })?;
-    opened
+    opening.await.unwrap_or_else(|error| Err(closed(error.into())))
 }
 
 /// Where a server is.
@@ -426,10 +433,20 @@ async fn target(place: &McpPlace, stored: &StoredMcpServer) -> Result<Target, Mc
             let egress = place.services.mcp.egress();
             let egress = egress.ok_or_else(|| closed("this server reaches no web".to_owned()))?;
             let url = iris_egress::parse_url(url)?;
-            let plain = headers
-                .iter()
-                .map(|(name, value)| (name.clone(), iris_mcp::Secret::new(value.clone())));
-            Ok(Target::Http(HttpServer { egress, url, headers: plain.collect(), token: None }))
+            let mut headers = headers.clone();
+            headers.extend(opened(place, stored).map_err(closed)?);
+            let headers = headers.into_iter().map(|(name, value)| (name, Secret::new(value)));
+            Ok(Target::Http(HttpServer { egress, url, headers: headers.collect(), token: None }))
         }
     }
+}
+
+/// The secret headers of a server, in the clear.
+fn opened(place: &McpPlace, stored: &StoredMcpServer) -> Result<BTreeMap<String, String>, String> {
+    let Some(sealed) = &stored.secrets else { return Ok(BTreeMap::new()) };
+    let owner = secrets_owner(&place.project_id, &place.name);
+    let opened = place.services.sealing.open(sealed, &owner.each_ref().map(String::as_str));
+    let refused = |error| format!("its secret headers cannot be opened, set them anew: {error}");
+    let opened = opened.map_err(|error| refused(error.to_string()))?;
+    serde_json::from_str(opened.expose()).map_err(|_| refused("they are none".to_owned()))
 }

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::call::{CallAnswer, ElicitationSource};
 use crate::definition::Definition;
-use crate::error::{McpError, bounded};
+use crate::error::{McpError, NotOpened, bounded};
 use crate::guest::{Calls, Guest, RunningCall};
 use crate::http::{Http, HttpServer};
 use crate::stdio::Stdio;
@@ -83,10 +83,19 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// `Sandbox`, `Egress`, `Unauthorized`, `Status`, `Closed`, `Refused`, `Malformed`, and `TimedOut` when the
+    /// In [`NotOpened`]: `Sandbox`, `Egress`, `Unauthorized`, `Status`, `Closed`, `Refused`, `Malformed`, and `TimedOut` when the
     /// greeting takes longer than the configured patience. Nothing is left running then.
-    pub async fn open(target: Target, patience: Patience) -> Result<Self, McpError> {
+    pub async fn open(target: Target, patience: Patience) -> Result<Self, NotOpened> {
         let traffic = Arc::<Traffic>::default();
+        let opened = Self::reach(target, Arc::clone(&traffic), patience).await;
+        opened.map_err(|error| NotOpened { error, report: traffic.report() })
+    }
+
+    async fn reach(
+        target: Target,
+        traffic: Arc<Traffic>,
+        patience: Patience,
+    ) -> Result<Self, McpError> {
         match target {
             Target::Program { sandbox, request } => {
                 let talk = sandbox.open(*request)?;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use iris_egress::EgressError;
 use iris_sandbox::SandboxError;
 
+use crate::traffic::Report;
+
 /// Why a server could not be reached, or did not answer. What a tool of it does wrong is an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum McpError {
@@ -69,6 +71,17 @@ pub enum McpError {
         /// What is wrong.
         problem: String,
     },
+}
+
+/// Why there is no connection, and what the server said meanwhile.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct NotOpened {
+    /// Why.
+    #[source]
+    pub error: McpError,
+    /// What was heard of it.
+    pub report: Report,
 }
 
 /// Longest text of a server that is repeated in an error, in bytes.

@@ -22,7 +22,7 @@ use std::time::Duration;
 pub use call::{CallAnswer, Elicitation, ElicitationAnswer, ElicitationSource};
 pub use connection::{Connection, Patience, Target};
 pub use definition::{Definition, canonical_json, hash_of_all, with_hidden_shown};
-pub use error::McpError;
+pub use error::{McpError, NotOpened};
 pub use http::{HttpServer, Secret};
 pub use traffic::{Counts, Report};
 

@@ -58,6 +58,8 @@ impl Stdio {
             return "the program closed its output".to_owned();
         };
         self.running = None;
+        // What it said of itself before it ended is heard to the end.
+        drop(timeout(LAST_WORD, &mut self.errors).await);
         match ended {
             Ok(Status::Exited(code)) => format!("the program ended with code {code}"),
             Ok(Status::Signalled(signal)) => format!("the program was ended by signal {signal}"),

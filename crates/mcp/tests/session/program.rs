@@ -61,7 +61,8 @@ async fn m3_a_server_that_hangs_is_not_waited_for() {
     assert!(matches!(error, McpError::TimedOut { .. }), "{error}");
     assert_eq!(text(&connection, "echo", "on").await, "on");
     let patience = Patience { initialize: Duration::from_millis(300), ..Patience::default() };
-    let error = Connection::open(lab.fake(&["mute"]), patience).await.err().expect("no greeting");
+    let error =
+        Connection::open(lab.fake(&["mute"]), patience).await.err().expect("no greeting").error;
     assert!(matches!(error, McpError::TimedOut { .. }), "{error}");
 }
 
@@ -87,11 +88,11 @@ async fn m3_a_server_that_crashes_ends_its_calls_and_says_how_it_ended() {
 async fn m3_endless_garbage_ends_the_connection() {
     let Some(lab) = Lab::new().await else { return };
     let target = lab.program(&["/usr/bin/yes"]);
-    let error = Connection::open(target, Patience::default()).await.err().expect("no server");
+    let error = Connection::open(target, Patience::default()).await.err().expect("no server").error;
     assert_eq!(error.to_string(), "the server is gone: it writes what is no message");
     let target = lab.program(&["/bin/sh", "-c", "exec tr '\\0' x < /dev/zero"]);
     let patience = Patience { initialize: Duration::from_secs(1), ..Patience::default() };
-    let error = Connection::open(target, patience).await.err().expect("no server");
+    let error = Connection::open(target, patience).await.err().expect("no server").error;
     assert!(matches!(error, McpError::TimedOut { .. }), "{error}");
 }
 

@@ -1,17 +1,37 @@
 //! A server that is a place on the web.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use iris_egress::{Config, Egress, Exception};
 use iris_mcp::{Connection, HttpServer, McpError, Patience, Secret, Target};
 use serde_json::{Map, json};
 use tokio::time::timeout;
 
 use crate::lab::{SOON, call, text};
-use crate::webfake::{Asked, WebFake, egress_to, events, message, result_of, status, text as body};
+use crate::webfake::{Asked, WebFake, events, message, result_of, status, text as body};
+
+/// A fake as a server that may be reached.
+fn server_of(fake: &WebFake) -> HttpServer {
+    HttpServer {
+        egress: egress_to(&[fake.address]),
+        url: format!("http://{}/mcp", fake.address).parse().expect("a url"),
+        headers: Vec::new(),
+        token: None,
+    }
+}
+
+/// A way out that leads to these and nowhere else on this machine.
+fn egress_to(addresses: &[SocketAddr]) -> Arc<Egress> {
+    let read = |address: &SocketAddr| address.to_string().parse::<Exception>().expect("a place");
+    let allow = addresses.iter().map(read).collect();
+    Arc::new(Egress::new(Config { allow, ..Config::default() }).expect("a client"))
+}
 
 async fn open(server: HttpServer) -> Result<Connection, McpError> {
-    Connection::open(Target::Http(server), Patience::default()).await
+    let opened = Connection::open(Target::Http(server), Patience::default()).await;
+    opened.map_err(|it| it.error)
 }
 
 async fn refused(server: HttpServer) -> McpError {
@@ -21,7 +41,7 @@ async fn refused(server: HttpServer) -> McpError {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_begun_used_and_ended() {
     let fake = WebFake::start(|_| None).await;
-    let mut server = fake.server();
+    let mut server = server_of(&fake);
     server.headers = vec![("x-key".to_owned(), Secret::new("canary"))];
     server.token = Some(Secret::new("token"));
     assert!(!format!("{server:?}").contains("canary"));
@@ -54,7 +74,7 @@ async fn answers_come_as_events_with_others_before_them() {
         })
     })
     .await;
-    let connection = open(fake.server()).await.expect("a connection");
+    let connection = open(server_of(&fake)).await.expect("a connection");
     assert_eq!(text(&connection, "echo", "x").await, "by event");
     timeout(SOON, connection.changed()).await.expect("the change is told");
 }
@@ -77,7 +97,7 @@ async fn a_stream_that_breaks_is_taken_up_again_or_told() {
         _ => None,
     })
     .await;
-    let connection = open(fake.server()).await.expect("a connection");
+    let connection = open(server_of(&fake)).await.expect("a connection");
     assert_eq!(text(&connection, "echo", "x").await, "taken up");
     is_resumable.store(false, Ordering::SeqCst);
     let error = crate::lab::call(&connection, "echo", "x").await.unwrap_err();
@@ -90,7 +110,7 @@ async fn a_forgotten_session_and_a_missing_authorization_are_told_apart() {
     let fake =
         WebFake::start(|asked| (asked.says() == "tools/call").then(|| status("404 Not Found", "")))
             .await;
-    let connection = open(fake.server()).await.expect("a connection");
+    let connection = open(server_of(&fake)).await.expect("a connection");
     let error = call(&connection, "echo", "x").await.unwrap_err();
     assert!(matches!(error, McpError::SessionLost), "{error}");
     assert_eq!(
@@ -105,7 +125,7 @@ async fn a_forgotten_session_and_a_missing_authorization_are_told_apart() {
         ))
     })
     .await;
-    match refused(fake.server()).await {
+    match refused(server_of(&fake)).await {
         McpError::Unauthorized { challenge } => {
             assert_eq!(challenge.as_deref(), Some("Bearer resource_metadata=\"https://x\""));
         }
@@ -113,7 +133,7 @@ async fn a_forgotten_session_and_a_missing_authorization_are_told_apart() {
     }
     let fake = WebFake::start(|_| Some(status("500 Internal Server Error", ""))).await;
     assert_eq!(
-        refused(fake.server()).await.to_string(),
+        refused(server_of(&fake)).await.to_string(),
         "the server answered with the HTTP status 500"
     );
 }
@@ -126,14 +146,14 @@ async fn m5_secrets_go_to_no_other_place_and_private_addresses_are_out_of_reach(
         Some(status("307 Temporary Redirect", &format!("location: http://{elsewhere}/mcp\r\n")))
     })
     .await;
-    let mut server = fake.server();
+    let mut server = server_of(&fake);
     server.egress = egress_to(&[fake.address, other.address]);
     server.token = Some(Secret::new("token"));
     let error = refused(server).await;
     assert!(matches!(&error, McpError::Egress(it) if it.code() == "refused_redirect"), "{error}");
     assert!(other.asked().is_empty());
 
-    let mut server = fake.server();
+    let mut server = server_of(&fake);
     server.egress = egress_to(&[]);
     let error = refused(server).await;
     assert!(matches!(&error, McpError::Egress(it) if it.code() == "blocked_address"), "{error}");
@@ -158,7 +178,7 @@ async fn m3_answers_that_are_none_are_told_to_who_waits() {
         })
     })
     .await;
-    let connection = open(fake.server()).await.expect("a connection");
+    let connection = open(server_of(&fake)).await.expect("a connection");
     for expected in ["is no message", "is too long", "is no message", "broke off"] {
         let error = connection.call("echo", Map::new(), None).await.unwrap_err().to_string();
         assert!(error.ends_with(expected), "{error}");

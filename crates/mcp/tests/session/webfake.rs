@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use iris_egress::{Config, Egress, Exception};
-use iris_mcp::HttpServer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -71,22 +69,6 @@ impl WebFake {
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().expect("no panic").clone()
     }
-
-    pub(crate) fn server(&self) -> HttpServer {
-        HttpServer {
-            egress: egress_to(&[self.address]),
-            url: format!("http://{}/mcp", self.address).parse().expect("a url"),
-            headers: Vec::new(),
-            token: None,
-        }
-    }
-}
-
-/// A way out that leads to these and nowhere else on this machine.
-pub(crate) fn egress_to(addresses: &[SocketAddr]) -> Arc<Egress> {
-    let read = |address: &SocketAddr| address.to_string().parse::<Exception>().expect("a place");
-    let allow = addresses.iter().map(read).collect();
-    Arc::new(Egress::new(Config { allow, ..Config::default() }).expect("a client"))
 }
 
 async fn read(stream: &mut TcpStream) -> Option<Asked> {

@@ -20,7 +20,7 @@ pub struct StoredMcpServer {
     /// The definitions that were approved, as the server gave them.
     pub definitions: Vec<Value>,
     /// Its secrets, sealed.
-    pub secrets: Option<Vec<u8>>,
+    pub secrets: Option<String>,
 }
 
 /// What people approve.
@@ -40,7 +40,7 @@ pub struct McpSecrets {
     /// The names.
     pub names: Vec<String>,
     /// The values; none where there are no names.
-    pub sealed: Option<Vec<u8>>,
+    pub sealed: Option<String>,
 }
 
 /// Configures an MCP server. Answers it.
