@@ -74,6 +74,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MemberUpdated { .. }
         | Event::MemberRemoved { .. }
         | Event::AgentUpdated { .. }
+        | Event::ToolUpdated { .. }
         | Event::PermissionUpdated { .. }
         | Event::PresenceSnapshot { .. }
         | Event::PresenceJoined { .. }

@@ -158,6 +158,12 @@ impl World {
         self.ann.post(&path, rule("x")).await.json["data"]["rule"]["id"].clone()
     }
 
+    /// Defines a tool and answers its id.
+    async fn tool(&self, project: &ProjectId, name: &str) -> Value {
+        let path = format!("/v1/projects/{project}/tools");
+        self.ann.post(&path, tool(name)).await.json["data"]["id"].clone()
+    }
+
     /// Makes a permission rule of the server and answers its id.
     async fn server_rule(&self) -> Value {
         let made = self.operator.post("/v1/admin/permissions", rule("x")).await;
@@ -306,6 +312,17 @@ impl World {
             Operation::AgentDelete => {
                 ann(p, json!({ "name": "doomed" }), json!({ "name": "changed" }))
             }
+            Operation::ToolCreate => ann(p, tool("a"), tool("b")),
+            Operation::ToolUpdate => {
+                let [one, other] = [self.tool(p, "c").await, self.tool(p, "d").await];
+                let update = |id| json!({ "toolId": id, "description": "new" });
+                ann(p, update(one), update(other))
+            }
+            Operation::ToolDelete => {
+                let [one, other] = [self.tool(p, "e").await, self.tool(p, "f").await];
+                ann(p, json!({ "toolId": one }), json!({ "toolId": other }))
+            }
+            Operation::ToolTest => Case::NotKept("what came of it: it has its own test"),
             Operation::PermissionCreate => ann(p, rule("a"), rule("b")),
             Operation::PermissionUpdate => {
                 let [one, other] = [self.rule(p).await, self.rule(p).await];
@@ -408,6 +425,12 @@ impl World {
             [&self.operator, &self.ann, &self.bob, &self.dave, &self.carol].map(|p| app.again(p));
         Self { app, operator, ann, bob, dave, carol, ..self }
     }
+}
+
+/// A tool that nobody calls.
+fn tool(name: &str) -> Value {
+    json!({ "name": name, "description": "Does nothing.", "parameters": { "type": "object" },
+            "http": { "method": "GET", "url": "https://nowhere.example/" } })
 }
 
 /// A rule that stands in the way of nothing here.

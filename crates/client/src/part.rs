@@ -133,6 +133,7 @@ impl PartTracker {
             | Event::MemberUpdated { .. }
             | Event::MemberRemoved { .. }
             | Event::AgentUpdated { .. }
+            | Event::ToolUpdated { .. }
             | Event::PermissionUpdated { .. }
             | Event::MessageToolProgress { .. }
             | Event::PresenceSnapshot { .. }
