@@ -31,7 +31,7 @@ use iris_protocol::LogSettings;
 use iris_sandbox::{Config as SandboxConfig, Sandbox};
 use iris_store::root::RootDatabase;
 use iris_store::{Storage, StoreError};
-use iris_tools::{Tool, ToolError, ToolRegistry, webfetch};
+use iris_tools::{Tool, ToolError, ToolRegistry, Workshop, webfetch};
 use parking_lot::Mutex;
 
 use crate::config::Config;
@@ -381,6 +381,7 @@ fn services(
         ids: dependencies.ids,
         models: Models::new(config.providers)?,
         tools: Arc::new(tools(egress.as_ref(), sandbox.as_ref(), dependencies.tools)?),
+        workshop: Workshop::new(egress, sandbox.clone()),
         sandbox,
         mcp,
         access_tokens,

@@ -18,6 +18,7 @@ mod questions;
 mod repeat;
 mod server_permissions;
 mod sessions;
+mod tools;
 
 use iris_auth::{AccessClaims, AuthError, Caller, CallerUser, Resource, authorize};
 use iris_protocol::{
@@ -473,7 +474,11 @@ async fn perform(
         Command::AgentGet(request) => agents::get(node, &grant, &request.name).await,
         Command::AgentUpdate(request) => agents::update(node, &grant, request, context).await,
         Command::AgentDelete(request) => agents::delete(node, &grant, request.name, context).await,
-        Command::ToolList(_) => agents::tools(node, &grant).await,
+        Command::ToolList(_) => tools::list(node, &grant).await,
+        Command::ToolCreate(request) => tools::create(node, &grant, request, context).await,
+        Command::ToolUpdate(request) => tools::update(node, &grant, request, context).await,
+        Command::ToolDelete(request) => tools::delete(node, &grant, request, context).await,
+        Command::ToolTest(request) => tools::test(node, &grant, request, context).await,
         Command::ToolApprove(request) => sessions::approve(node, &grant, request, context).await,
         Command::ToolReject(request) => sessions::reject(node, &grant, request, context).await,
         Command::ApprovalList(request) => sessions::approvals(node, &grant, request).await,

@@ -12,7 +12,7 @@ use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef};
 use iris_sandbox::Sandbox;
 use iris_store::Storage;
 use iris_store::project::Quotas;
-use iris_tools::ToolRegistry;
+use iris_tools::{ToolRegistry, Workshop};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
@@ -137,6 +137,8 @@ pub struct Services {
     pub models: Models,
     /// The tools of this server.
     pub tools: Arc<ToolRegistry>,
+    /// Makes the tools that projects define.
+    pub workshop: Workshop,
     /// Where commands run; none where none may.
     pub sandbox: Option<Sandbox>,
     /// Where connections to MCP servers live.

@@ -75,6 +75,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MemberRemoved { .. }
         | Event::AgentUpdated { .. }
         | Event::McpStatusChanged { .. }
+        | Event::ToolUpdated { .. }
         | Event::PermissionUpdated { .. }
         | Event::PresenceSnapshot { .. }
         | Event::PresenceJoined { .. }

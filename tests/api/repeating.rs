@@ -161,6 +161,12 @@ impl World {
         self.ann.post(&path, rule("x")).await.json["data"]["rule"]["id"].clone()
     }
 
+    /// Defines a tool and answers its id.
+    async fn tool(&self, project: &ProjectId, name: &str) -> Value {
+        let path = format!("/v1/projects/{project}/tools");
+        self.ann.post(&path, tool(name)).await.json["data"]["id"].clone()
+    }
+
     /// Makes a permission rule of the server and answers its id.
     async fn server_rule(&self) -> Value {
         let made = self.operator.post("/v1/admin/permissions", rule("x")).await;
@@ -311,6 +317,17 @@ impl World {
             Operation::AgentDelete => {
                 ann(p, json!({ "name": "doomed" }), json!({ "name": "changed" }))
             }
+            Operation::ToolCreate => ann(p, tool("a"), tool("b")),
+            Operation::ToolUpdate => {
+                let [one, other] = [self.tool(p, "c").await, self.tool(p, "d").await];
+                let update = |id| json!({ "toolId": id, "description": "new" });
+                ann(p, update(one), update(other))
+            }
+            Operation::ToolDelete => {
+                let [one, other] = [self.tool(p, "e").await, self.tool(p, "f").await];
+                ann(p, json!({ "toolId": one }), json!({ "toolId": other }))
+            }
+            Operation::ToolTest => Case::NotKept("what came of it: it has its own test"),
             Operation::McpCreate => ann(p, web_server("new"), web_server("other")),
             Operation::McpUpdate => {
                 let update = |limit: u64| json!({ "name": "changed", "requestTimeoutMs": limit });
@@ -427,6 +444,12 @@ impl World {
 fn web_server(name: &str) -> Value {
     let transport = json!({ "type": "http", "url": "https://mcp.example/" });
     json!({ "name": name, "transport": transport, "enabled": false })
+}
+
+/// A tool that nobody calls.
+fn tool(name: &str) -> Value {
+    json!({ "name": name, "description": "Does nothing.", "parameters": { "type": "object" },
+            "http": { "method": "GET", "url": "https://nowhere.example/" } })
 }
 
 /// A rule that stands in the way of nothing here.

@@ -7,7 +7,7 @@ use iris_agent::permissions::{Glob, InvalidRule, check_permission};
 use iris_protocol::{
     ApiError, ErrorCode, PermissionAction, PermissionCreate, PermissionDelete, PermissionExplain,
     PermissionId, PermissionList, PermissionPage, PermissionPayload, PermissionRule,
-    PermissionSetting, PermissionUpdate, PermissionVerdict, Role,
+    PermissionSetting, PermissionUpdate, PermissionVerdict, Role, ToolKind,
 };
 use iris_store::project::{CreatePermission, DeletePermission, UpdatePermission};
 use iris_store::{Committed, WriteContext};
@@ -72,10 +72,18 @@ pub(super) async fn check_code(
 ) -> Result<(), ApiError> {
     let project = grant.project(node).await?;
     let tools = tools_of(&project, &node.services).await.map_err(stored)?;
+    // A command that is disabled now may be enabled later.
+    let own = project.reader.tools().await.map_err(stored)?;
+    let commands: Vec<&str> = own
+        .iter()
+        .filter(|stored| stored.tool.kind == ToolKind::Command)
+        .map(|stored| stored.tool.name.as_str())
+        .collect();
     let runs_code = |setting: &PermissionSetting| {
         let permission = setting.permission.as_str();
         setting.action == PermissionAction::Allow
             && (permission == "*"
+                || commands.contains(&permission)
                 || tools.get(permission).is_some_and(|tool| tool.runs_code())
                 || is_group_of_program(&tools, permission))
     };

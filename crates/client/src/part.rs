@@ -134,6 +134,7 @@ impl PartTracker {
             | Event::MemberRemoved { .. }
             | Event::AgentUpdated { .. }
             | Event::McpStatusChanged { .. }
+            | Event::ToolUpdated { .. }
             | Event::PermissionUpdated { .. }
             | Event::MessageToolProgress { .. }
             | Event::PresenceSnapshot { .. }

@@ -8,8 +8,8 @@ use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, BackupId, FinishReason, McpServer,
     McpState, Member, Message, MessageId, PartId, PermissionId, PermissionRule, Presence,
     ProjectId, Question, QuestionId, QuestionState, Remember, Run, RunId, RunStatus, Session,
-    SessionId, SessionState, SupervisionKind, SupervisionRecord, Todo, ToolCallId, ToolState,
-    Usage, UserId,
+    SessionId, SessionState, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId,
+    ToolState, Usage, UserId,
 };
 
 /// A row of the table of events.
@@ -518,6 +518,16 @@ events! {
         /// Whether it was deleted.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         deleted: bool,
+    }
+    /// A tool of the project was defined, changed or deleted. It counts from now on.
+    ToolUpdated = "tool.updated" Durable [Project] {
+        /// The tool.
+        tool_id: ToolId,
+        /// Its name.
+        name: String,
+        /// As it is now; absent when it was deleted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tool: Option<Box<Tool>>,
     }
     /// Everybody who is present, for a connection that joins the room of the project.
     PresenceSnapshot = "presence.snapshot" Ephemeral [Project] {

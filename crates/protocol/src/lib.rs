@@ -17,6 +17,7 @@ mod operations;
 mod payloads;
 mod schema;
 mod supervision;
+mod tools;
 mod types;
 
 pub use asking::*;
@@ -37,4 +38,5 @@ pub use operations::{
 pub use payloads::*;
 pub use schema::schema_document;
 pub use supervision::*;
+pub use tools::*;
 pub use types::*;

@@ -287,7 +287,11 @@ operations! {
     AgentGet = "agent.get" -> AgentPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/agents/{name}", 200, Field("agent"))), "Reads an agent.";
     AgentUpdate = "agent.update" -> AgentPayload, Right::Project(Admin), Any, Some(rest(Patch, "/v1/projects/{projectId}/agents/{name}", 200, Field("agent"))), "Changes an agent.";
     AgentDelete = "agent.delete" -> Done, Right::Project(Admin), Any, Some(rest(Delete, "/v1/projects/{projectId}/agents/{name}", 200, Whole)), "Deletes an agent.";
-    ToolList = "tool.list" -> ToolPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/tools", 200, List("tools"))), "Lists the tools that agents may call.";
+    ToolList = "tool.list" -> ToolPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/tools", 200, List("tools"))), "Lists the tools of a project: the server's, then its own.";
+    ToolCreate = "tool.create" -> ToolPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/tools", 201, Field("tool"))), "Defines a tool of the project.";
+    ToolUpdate = "tool.update" -> ToolPayload, Right::Project(Admin), Any, Some(rest(Patch, "/v1/projects/{projectId}/tools/{toolId}", 200, Field("tool"))), "Changes a tool of the project.";
+    ToolDelete = "tool.delete" -> Done, Right::Project(Admin), Any, Some(rest(Delete, "/v1/projects/{projectId}/tools/{toolId}", 200, Whole)), "Deletes a tool of the project.";
+    ToolTest = "tool.test" -> ToolTestPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/tools/{toolId}/test", 200, Whole)), "Runs a tool of the project once, outside of a session.";
     ToolApprove = "tool.approve" -> ApprovalPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/approvals/{toolCallId}/approve", 200, Field("approval"))), "Lets a tool call run that waits for a person.";
     ToolReject = "tool.reject" -> ApprovalPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/approvals/{toolCallId}/reject", 200, Field("approval"))), "Refuses a tool call that waits for a person.";
     ApprovalList = "approval.list" -> ApprovalPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/approvals", List("approvals"), &[("sessionId", Text), ("state", Text), ("limit", Integer), ("cursor", Text)])), "Lists approvals, newest first; those that wait unless told otherwise.";

@@ -32,6 +32,7 @@ mod sessions;
 mod steps;
 mod streams;
 mod todos;
+mod tools;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -73,13 +74,15 @@ pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession}
 pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 pub use streams::{CheckpointText, TextChunk};
 pub use todos::{NewTodo, WriteTodos};
+pub use tools::{CreateTool, DeleteTool, StoredTool, ToolConfig, ToolDefinition, UpdateTool};
 
 /// The migrations, oldest first.
 pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0001_conversations.sql"),
     include_str!("../../../migrations/project/0002_durable_work.sql"),
     include_str!("../../../migrations/project/0003_permissions.sql"),
-    include_str!("../../../migrations/project/0004_mcp.sql"),
+    include_str!("../../../migrations/project/0004_tools.sql"),
+    include_str!("../../../migrations/project/0005_mcp.sql"),
 ];
 
 /// The open database of a project.

@@ -152,7 +152,18 @@ fn wire(tool: &dyn Tool) -> iris_protocol::Tool {
     iris_protocol::Tool {
         name: tool.name().to_owned(),
         description: tool.description().to_owned(),
+        kind: tool.kind(),
         parameters: tool.parameters().clone(),
         writes: tool.writes(),
+        enabled: true,
+        problem: None,
+        http: None,
+        command: None,
+        id: None,
+        revision: None,
+        created_by: None,
+        created_at: None,
+        updated_by: None,
+        updated_at: None,
     }
 }

@@ -4,11 +4,12 @@ use iris_protocol::{
     Agent, Approval, ApprovalPage, ApprovalState, File, Message, MessageId, MessagePage,
     PermissionId, PermissionRule, Question, QuestionId, QuestionPage, QuestionState, Room, Run,
     RunId, RunPage, SearchPage, Session, SessionId, SessionPage, SessionSnapshot, Todo, ToolCallId,
+    ToolId,
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, StoredMcpServer, blobs, mcp, pages,
-    permissions, queries, questions, quotas, resuming, rows, search, todos,
+    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, StoredMcpServer, StoredTool, blobs, mcp,
+    pages, permissions, queries, questions, quotas, resuming, rows, search, todos, tools,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -162,6 +163,22 @@ impl ProjectReader {
     /// As [`Reader::read`].
     pub async fn agent(&self, name: String) -> Result<Option<Agent>, StoreError> {
         self.reader.read(move |conn| queries::agent(conn, &name)).await
+    }
+
+    /// The tools that the project defined, by name.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn tools(&self) -> Result<Vec<StoredTool>, StoreError> {
+        self.reader.read(tools::all).await
+    }
+
+    /// A tool that the project defined.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn tool(&self, id: ToolId) -> Result<Option<StoredTool>, StoreError> {
+        self.reader.read(move |conn| tools::one(conn, &id)).await
     }
 
     /// All permission rules of the project and of its sessions, in the order of their ids.
