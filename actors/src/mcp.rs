@@ -7,6 +7,7 @@
 
 pub(crate) mod checks;
 mod client;
+mod form;
 mod offer;
 mod seat;
 mod tool;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use iris_egress::{Config as EgressConfig, Egress, EgressError, Exception};
 use iris_mcp::Definition;
-use iris_protocol::ProjectId;
+use iris_protocol::{McpTransport, ProjectId, UserId};
 use iris_store::project::StoredMcpServer;
 use iris_store::{StoreError, StoredEvent};
 use iris_tools::Tool;
@@ -25,10 +26,14 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::project::ProjectHandle;
+use crate::permissions::may_run_code;
+use crate::project::{ProjectHandle, WakeMcp};
+use crate::session::SessionPlace;
+use crate::supervision::detached;
 
 pub(crate) use client::{McpClient, McpPlace, Reload, Wake};
 pub(crate) use offer::{Offer, model_names, statuses};
+use seat::Configured;
 pub(crate) use seat::Desk;
 use tool::McpTool;
 
@@ -107,6 +112,11 @@ impl Drop for McpHost {
 /// As the reads of the project's database.
 pub(crate) async fn tools(project: &ProjectHandle) -> Result<Vec<Arc<dyn Tool>>, StoreError> {
     let servers = project.reader.mcp_servers().await?;
+    let enabled = servers.iter().filter(|stored| stored.server.enabled);
+    project.kept.mcp.configured(enabled.map(|stored| Configured {
+        name: stored.server.name.clone(),
+        is_program: matches!(stored.server.transport, McpTransport::Stdio { .. }),
+    }));
     let mut tools: Vec<Arc<dyn Tool>> = Vec::new();
     for stored in servers.into_iter().filter(|stored| stored.server.enabled) {
         let seat = project.kept.mcp.seat(&stored.server.name);
@@ -129,6 +139,24 @@ pub(crate) async fn tools(project: &ProjectHandle) -> Result<Vec<Arc<dyn Tool>>,
         }
     }
     Ok(tools)
+}
+
+/// Has the servers reached whose tools an agent has, so that they are there when it calls one; nobody waits
+/// for that. A program only for whom programs may be run.
+pub(crate) fn warm(place: &SessionPlace, agent_tools: &[String], starter: &UserId) {
+    let used = place.project.kept.mcp.used_by(agent_tools);
+    if used.is_empty() {
+        return;
+    }
+    let (project, starter) = (Arc::clone(&place.project), starter.clone());
+    detached(async move {
+        let may_run = may_run_code(&project.root, &starter).await.unwrap_or_default();
+        for Configured { name, is_program } in used {
+            if may_run || !is_program {
+                project.address.tell(WakeMcp(name));
+            }
+        }
+    });
 }
 
 /// What was approved. What another version of the server stored and this one does not understand is not.

@@ -541,3 +541,83 @@ async fn bad_configurations_are_refused_and_change_nothing() {
     let refused = refusal(talk.call(new("s20", program(&[]))).await);
     assert_eq!(code_of(&refused), (ErrorCode::Conflict, "too_many_servers"));
 }
+
+#[tokio::test]
+async fn m4_a_server_asks_the_people_of_the_session_that_called_it() {
+    let Some((_app, ann)) = app().await else { return };
+    let mut talk = ann.conversation().await;
+    let mut room = talk.connect_to_project().await;
+    approved(&talk, &mut room, "fake", &["tools=ask"]).await;
+    allow(&talk, "mcp:fake").await;
+    let run = talk.send_message("call fake__ask {}").await.run_id;
+    let question = talk.question().await;
+    let texts: Vec<&str> = question.questions.iter().map(|item| item.text.as_str()).collect();
+    let first = "The MCP server `fake` asks: What shall it be?\n\nName: Of the thing";
+    assert_eq!(texts, [first, "size (`-` for none)"]);
+    let refused = talk.answer_question(&question.id, &[&["lamp"]]).await;
+    assert_eq!(code_of(&refusal(refused)), (ErrorCode::InvalidRequest, "invalid_answers"));
+    // An answer that does not fit is asked for anew.
+    talk.answer_question(&question.id, &[&["lamp"], &["huge"]]).await.unwrap();
+    let again = talk.question().await;
+    assert!(again.questions[0].text.starts_with("`huge` is not among the choices. "), "{again:?}");
+    talk.answer_question(&again.id, &[&["lamp"], &["small"]]).await.unwrap();
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
+    let answer = talk.answer(&run).await;
+    let output: Value =
+        serde_json::from_str(calls_of(&answer)[0].output.as_ref().unwrap()).unwrap();
+    let content = json!({ "name": "lamp", "size": "small" });
+    assert_eq!(output, json!({ "action": "accept", "content": content }));
+
+    let run = talk.send_message("call fake__ask {}").await.run_id;
+    let question = talk.question().await;
+    talk.reject_question(&question.id, None).await.unwrap();
+    talk.run_ended(&run).await;
+    let answer = talk.answer(&run).await;
+    assert_eq!(calls_of(&answer)[0].output.as_deref(), Some(r#"{"action":"decline"}"#));
+
+    // Where a rule forbids to ask people, nobody is asked.
+    let (permission, pattern) = ("question".to_owned(), "*".to_owned());
+    let action = PermissionAction::Deny;
+    talk.call(PermissionCreate { session_id: None, permission, pattern, action }).await.unwrap();
+    let (_, text) = outcome(&mut talk, "call fake__ask {}").await;
+    assert_eq!(text, r#"{"action":"decline"}"#);
+}
+
+#[tokio::test]
+async fn a_question_of_a_running_call_ends_with_its_run_and_with_the_server() {
+    let Some((app, ann)) = app().await else { return };
+    let mut talk = ann.conversation().await;
+    let mut room = talk.connect_to_project().await;
+    approved(&talk, &mut room, "fake", &["tools=ask,echo"]).await;
+    allow(&talk, "mcp:fake").await;
+    let run = talk.send_message("call fake__ask {}").await.run_id;
+    let question = talk.question().await;
+    assert!(talk.cancel().await);
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Cancelled);
+    assert!(talk.names().contains(&"question.resolved"));
+    let late = refusal(talk.answer_question(&question.id, &[&["a"], &["-"]]).await);
+    assert_eq!(late.code, ErrorCode::Gone);
+    // The server goes on, and nothing of the call is left in its way.
+    assert_eq!(
+        outcome(&mut talk, &calls("fake__echo", "a")).await,
+        (ToolState::Completed, "a".into())
+    );
+
+    // One call asks while it runs, another waits for a yes: after a restart the latter waits on, the
+    // former has no known end and asks nobody any more.
+    let both = "call fake__ask {}\ncall write {\"path\": \"a\", \"content\": \"\"}";
+    let run = talk.send_message(both).await.run_id;
+    let approval = talk.approval().await;
+    let question = talk.question().await;
+    let app = app.restart().await;
+    open_data_dir(&app);
+    let ann = app.again(&ann);
+    let mut talk = talk.resume(ann.clone()).await;
+    let late = refusal(talk.answer_question(&question.id, &[&["a"], &["-"]]).await);
+    assert_eq!(late.code, ErrorCode::Gone);
+    talk.approve(&approval.tool_call_id).await.unwrap();
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
+    let answer = talk.answer(&run).await;
+    let states: Vec<_> = calls_of(&answer).iter().map(|call| call.state).collect();
+    assert_eq!(states, [ToolState::UnknownOutcome, ToolState::Completed]);
+}

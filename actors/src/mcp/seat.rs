@@ -16,12 +16,36 @@ use super::offer::Offer;
 #[derive(Default)]
 pub(crate) struct Desk {
     seats: Mutex<HashMap<String, Arc<Seat>>>,
+    /// Those that are used, as they were configured when the project's tools were read last.
+    configured: Mutex<Vec<Configured>>,
+}
+
+/// A server that is used.
+#[derive(Debug, Clone)]
+pub(crate) struct Configured {
+    pub(crate) name: String,
+    /// Whether it is a program on this machine.
+    pub(crate) is_program: bool,
 }
 
 impl Desk {
     /// What is known of a server. There is a seat for each that was ever asked for while the project is open.
     pub(crate) fn seat(&self, name: &str) -> Arc<Seat> {
         Arc::clone(self.seats.lock().entry(name.to_owned()).or_default())
+    }
+
+    pub(crate) fn configured(&self, servers: impl Iterator<Item = Configured>) {
+        *self.configured.lock() = servers.collect();
+    }
+
+    /// The servers to which some of these tools belong, by their names.
+    pub(crate) fn used_by(&self, tools: &[String]) -> Vec<Configured> {
+        let configured = self.configured.lock();
+        let is_of = |tool: &String, server: &str| {
+            tool.strip_prefix(server).is_some_and(|rest| rest.starts_with("__"))
+        };
+        let used = configured.iter().filter(|it| tools.iter().any(|tool| is_of(tool, &it.name)));
+        used.cloned().collect()
     }
 
     /// A server was deleted.

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use iris_agent::permissions::{Access, Target};
-use iris_mcp::{CallAnswer, Definition, McpError, canonical_json, with_hidden_shown};
-use iris_protocol::McpTransport;
+use iris_mcp::{
+    CallAnswer, Definition, Elicitation, ElicitationAnswer, ElicitationSource, McpError,
+    canonical_json, with_hidden_shown,
+};
+use iris_protocol::{McpTransport, PermissionAction};
 use iris_store::project::StoredMcpServer;
-use iris_tools::{Tool, ToolContext, ToolError, ToolOutput};
+use iris_tools::{PeopleReply, Tool, ToolContext, ToolError, ToolOutput};
 use serde_json::{Map, Value, json};
 
+use super::form::Form;
 use super::seat::Seat;
 use crate::project::{Project, WakeMcp};
 use crate::supervision::WeakAddress;
@@ -21,6 +25,8 @@ const DESCRIPTION_BYTES_MAX: usize = 4 * 1024;
 const TARGET_BYTES_MAX: usize = 2 * 1024;
 /// Longest text of arguments in the sentence for the person who is asked, in bytes.
 const SUMMARY_BYTES_MAX: usize = 2 * 1024;
+/// How often people are asked anew because an answer does not fit.
+const ATTEMPTS_MAX: u32 = 3;
 /// How much longer than the server's own time a call may take: that in which people are asked.
 const PEOPLE: Duration = Duration::from_mins(90);
 
@@ -118,7 +124,7 @@ impl Tool for McpTool {
 
     fn run(
         &self,
-        _: ToolContext,
+        ctx: ToolContext,
         input: Value,
     ) -> BoxFuture<'static, Result<ToolOutput, ToolError>> {
         let call = Call {
@@ -127,6 +133,7 @@ impl Tool for McpTool {
             reach: self.reach,
             seat: Arc::clone(&self.seat),
             project: self.project.clone(),
+            people: People::of(&self.server, &ctx),
         };
         let (server, tool) = (self.server.clone(), self.definition.name.clone());
         Box::pin(async move {
@@ -153,6 +160,49 @@ struct Call {
     reach: Duration,
     seat: Arc<Seat>,
     project: WeakAddress<Project>,
+    people: Option<Arc<dyn ElicitationSource>>,
+}
+
+/// The people of a session, for what a server asks during a call.
+struct People {
+    server: String,
+    people: Arc<dyn iris_tools::People>,
+}
+
+impl People {
+    /// None for a call outside of a session, and where rules forbid to ask people.
+    fn of(server: &str, ctx: &ToolContext) -> Option<Arc<dyn ElicitationSource>> {
+        let access = Access::of("question", Target::Text(String::new()));
+        if ctx.judge.judge_one(&access).action == PermissionAction::Deny {
+            return None;
+        }
+        let people = ctx.people()?;
+        Some(Arc::new(Self { server: server.to_owned(), people }))
+    }
+}
+
+impl ElicitationSource for People {
+    fn ask(&self, elicitation: Elicitation) -> BoxFuture<'static, ElicitationAnswer> {
+        let people = Arc::clone(&self.people);
+        let form = Form::of(&self.server, &elicitation);
+        Box::pin(async move {
+            let Some(form) = form else { return ElicitationAnswer::Decline };
+            let mut questions = form.questions.clone();
+            for _ in 0..ATTEMPTS_MAX {
+                let answers = match people.ask(questions).await {
+                    PeopleReply::Answers(answers) => answers,
+                    PeopleReply::Refused => return ElicitationAnswer::Decline,
+                    PeopleReply::Nobody => return ElicitationAnswer::Cancel,
+                };
+                match form.content(&answers) {
+                    Ok(Some(content)) => return ElicitationAnswer::Accept(content),
+                    Ok(None) => return ElicitationAnswer::Decline,
+                    Err(problem) => questions = form.again(&problem),
+                }
+            }
+            ElicitationAnswer::Cancel
+        })
+    }
 }
 
 impl Call {
@@ -183,6 +233,6 @@ impl Call {
                            administrator of the project has to look at it";
             return Err(problem.to_owned());
         }
-        Ok(connection.call(&self.definition.name, arguments, None).await)
+        Ok(connection.call(&self.definition.name, arguments, self.people.clone()).await)
     }
 }

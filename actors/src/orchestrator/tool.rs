@@ -17,6 +17,7 @@ use tracing::Instrument;
 
 use super::Orchestrator;
 use super::model::{Caller, tool_gone};
+use super::people::CallPeople;
 use super::todos::SessionTodos;
 use crate::permissions::{self, is_what_was_shown};
 use crate::project::ToolProgress;
@@ -56,6 +57,7 @@ impl Orchestrator {
         let places = Arc::clone(&self.assignment.place.project.places);
         let progress = self.progress_of(&call_id);
         let todos = Arc::new(SessionTodos::of(&self.assignment));
+        let people = Arc::new(CallPeople::of(&self.assignment, &call_id, &self.asked));
         let writing = self.may_write(tool_name).then(|| Arc::clone(&self.tools.writing));
         let span = tracing::info_span!(
             parent: &self.span,
@@ -92,7 +94,7 @@ impl Orchestrator {
             };
             let timeout = tool.time_limit(&input).unwrap_or(tool_timeout);
             let context = ToolContext::new(workspace, read_log, judge).with_todos(todos);
-            let context = context.with_places(places).with_progress(progress);
+            let context = context.with_places(places).with_progress(progress).with_people(people);
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
             crash_point(CrashPoint::ToolStart);

@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::DropGuard;
 
 use crate::call::{CallAnswer, ElicitationSource};
 use crate::definition::Definition;
@@ -211,6 +212,7 @@ impl Connection {
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
         let (waiting, waits) = watch::channel(0);
         let call = RunningCall::new(source, waiting);
+        let over = call.over.clone().drop_guard();
         let handle = {
             let mut calls = self.calls.lock().await;
             let options = PeerRequestOptions::no_options();
@@ -221,7 +223,7 @@ impl Connection {
         };
         let calls = Arc::clone(&self.calls);
         let threads = self.threads.clone();
-        let mut handle = Abandoned { handle: Some(handle), calls, threads };
+        let mut handle = Abandoned { handle: Some(handle), calls, threads, _over: over };
         let answer = within(limit, waits, handle.answer()).await;
         let answer = answer.ok_or(McpError::TimedOut { limit })?;
         handle.forget();
@@ -325,6 +327,7 @@ struct Abandoned {
     handle: Option<RequestHandle<RoleClient>>,
     calls: Calls,
     threads: Handle,
+    _over: DropGuard,
 }
 
 impl Abandoned {

@@ -13,6 +13,7 @@ use rmcp::model::{
 };
 use rmcp::service::{InboundStreamOrigin, NotificationContext, RequestContext, RoleClient};
 use tokio::sync::{Mutex, Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::call::{Elicitation, ElicitationAnswer, ElicitationSource};
 
@@ -31,6 +32,8 @@ pub(crate) struct RunningCall {
     waiting: watch::Sender<usize>,
     /// How often the server asked.
     asked: Arc<AtomicUsize>,
+    /// Cancelled when the call is over: then nobody is asked about it any more.
+    pub(crate) over: CancellationToken,
 }
 
 impl RunningCall {
@@ -38,7 +41,7 @@ impl RunningCall {
         source: Option<Arc<dyn ElicitationSource>>,
         waiting: watch::Sender<usize>,
     ) -> Self {
-        Self { source, waiting, asked: Arc::default() }
+        Self { source, waiting, asked: Arc::default(), over: CancellationToken::new() }
     }
 }
 
@@ -92,6 +95,7 @@ impl Guest {
         let answer = tokio::select! {
             answer = source.ask(Elicitation { message, schema }) => answer,
             () = context.ct.cancelled() => ElicitationAnswer::Cancel,
+            () = call.over.cancelled() => ElicitationAnswer::Cancel,
         };
         call.waiting.send_modify(|count| *count = count.saturating_sub(1));
         match answer {

@@ -62,7 +62,7 @@ pub use permissions::{
     CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, PERMISSIONS_OF_SESSION_MAX,
     PERMISSIONS_OF_SESSIONS_MAX, UpdatePermission,
 };
-pub use questions::{NewQuestion, Reply, ResolveQuestion};
+pub use questions::{AskDuringCall, NewQuestion, Reply, ResolveQuestion};
 pub use quotas::{ProjectUsage, Quotas};
 pub use reader::ProjectReader;
 pub use recovery::{FailRuns, RecoverRuns, Recovered};

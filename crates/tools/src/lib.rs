@@ -23,7 +23,9 @@ use iris_agent::permissions::Access;
 use iris_protocol::{QuestionItem, ToolKind};
 use serde_json::Value;
 
-pub use context::{Places, Progress, READ_LOG_FILES_MAX, ReadLog, ToolContext};
+pub use context::{
+    People, PeopleReply, Places, Progress, READ_LOG_FILES_MAX, ReadLog, ToolContext,
+};
 pub use custom::{
     About, COMMAND_TIMEOUT_MS_DEFAULT, COMMAND_TIMEOUT_MS_MAX, HTTP_TIMEOUT_MS_MAX,
     InvalidDefinition, SecretHeader, Workshop, check_schema, origin_of,

@@ -247,7 +247,7 @@ pub(super) fn pending_approvals(conn: &Connection, run: &Run) -> Result<Vec<Appr
 /// Whether a person is to decide or to answer before the run can go on.
 pub(super) fn waits_for_people(conn: &Connection, run: &Run) -> Result<bool, StoreError> {
     Ok(!pending_approvals(conn, run)?.is_empty()
-        || !questions::pending_of_run(conn, run)?.is_empty())
+        || !questions::waiting_of_run(conn, run)?.is_empty())
 }
 
 pub(super) fn agent(conn: &Connection, name: &str) -> Result<Option<Agent>, StoreError> {
