@@ -81,12 +81,8 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         Event::AgentUpdated { name, agent: Some(agent) } => {
             format!("`{name}` with the tools {}", agent.tools.join(", "))
         }
-        Event::AgentUpdated { name, agent: None } | Event::ToolUpdated { name, tool: None, .. } => {
-            format!("`{name}` is deleted")
-        }
-        Event::ToolUpdated { name, tool: Some(tool), .. } => {
-            format!("`{name}`, {}", if tool.enabled { "enabled" } else { "disabled" })
-        }
+        Event::AgentUpdated { name, agent: None } => format!("`{name}` is deleted"),
+        Event::ToolUpdated { name, .. } => format!("`{name}` is another one now"),
         Event::McpStatusChanged { name, deleted: true, .. } => format!("`{name}` is deleted"),
         Event::McpStatusChanged { name, state, .. } => format!("`{name}` is {state:?}"),
         Event::PermissionUpdated { rule: Some(rule), .. } => {

@@ -292,7 +292,7 @@ impl McpClient {
                 return;
             }
             match heard {
-                Heard::End(end) => client.lost(&McpError::Closed { reason: end }, ctx),
+                Heard::End(error) => client.lost(&error, ctx),
                 Heard::Tools(Ok(definitions)) => {
                     client.offered(definitions);
                     client.hear(connection, looks + 1, ctx);
@@ -377,7 +377,7 @@ impl McpClient {
 }
 
 enum Heard {
-    End(String),
+    End(McpError),
     Tools(Result<Vec<Definition>, McpError>),
 }
 

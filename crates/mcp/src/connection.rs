@@ -239,9 +239,9 @@ impl Connection {
     }
 
     /// Waits until the connection is over. Says how it ended.
-    pub async fn ended(&self) -> String {
+    pub async fn ended(&self) -> McpError {
         self.traffic.ended.cancelled().await;
-        self.traffic.reason()
+        self.traffic.error()
     }
 
     /// Whether the connection is over.
@@ -279,7 +279,7 @@ impl Connection {
             ServiceError::UnexpectedResponse => {
                 McpError::Malformed { expected: "what was asked for" }
             }
-            _ => McpError::Closed { reason: self.traffic.reason() },
+            _ => self.traffic.error(),
         }
     }
 }
@@ -372,7 +372,7 @@ fn not_greeted(error: ClientInitializeError, traffic: &Traffic) -> McpError {
         ClientInitializeError::JsonRpcError(error) => {
             McpError::Refused { message: bounded(&error.message) }
         }
-        ClientInitializeError::ConnectionClosed(_) => McpError::Closed { reason: traffic.reason() },
+        ClientInitializeError::ConnectionClosed(_) => traffic.error(),
         _ => McpError::Malformed { expected: "a greeting" },
     }
 }

@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 use url::Url;
 
 use crate::error::McpError;
-use crate::traffic::Traffic;
+use crate::traffic::{End, Traffic};
 
 /// Messages that may wait to be taken; who sends more waits.
 const WAITING_MAX: usize = 64;
@@ -167,8 +167,12 @@ impl Transport<RoleClient> for Http {
                     if let Some(id) = &id {
                         link.traffic.gives_up(id);
                     }
-                    if matches!(error, McpError::SessionLost | McpError::Unauthorized { .. }) {
-                        link.traffic.end(&error.to_string());
+                    match &error {
+                        McpError::SessionLost => link.traffic.end_as(End::SessionLost),
+                        McpError::Unauthorized { challenge } => {
+                            link.traffic.end_as(End::Unauthorized(challenge.clone()));
+                        }
+                        _ => {}
                     }
                     Err(error)
                 }

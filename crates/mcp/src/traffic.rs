@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::correlation::{Admission, Correlation};
+use crate::error::McpError;
 
 /// How much of the end of what a program writes to its standard error is kept, in bytes.
 const ERRORS_BYTES_MAX: usize = 8 * 1024;
@@ -49,8 +50,32 @@ pub struct Report {
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     state: Mutex<State>,
-    end: OnceLock<String>,
+    end: OnceLock<End>,
     pub(crate) ended: CancellationToken,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The server has forgotten the session.
+    SessionLost,
+    /// The server does not believe who asks; what it wants instead.
+    Unauthorized(Option<String>),
+    /// In another way.
+    Other(String),
+}
+
+impl End {
+    /// As an error for whoever waits.
+    pub(crate) fn error(&self) -> McpError {
+        match self {
+            Self::SessionLost => McpError::SessionLost,
+            Self::Unauthorized(challenge) => {
+                McpError::Unauthorized { challenge: challenge.clone() }
+            }
+            Self::Other(reason) => McpError::Closed { reason: reason.clone() },
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -143,19 +168,29 @@ impl Traffic {
 
     /// The connection is over; the first reason counts.
     pub(crate) fn end(&self, reason: &str) {
-        drop(self.end.set(reason.to_owned()));
+        self.end_as(End::Other(reason.to_owned()));
+    }
+
+    /// The same where it matters how.
+    pub(crate) fn end_as(&self, end: End) {
+        drop(self.end.set(end));
         self.ended.cancel();
     }
 
     /// Why it is over.
-    pub(crate) fn reason(&self) -> String {
-        self.end.get().cloned().unwrap_or_else(|| "the connection ended".to_owned())
+    pub(crate) fn error(&self) -> McpError {
+        let unknown = || End::Other("the connection ended".to_owned());
+        self.end.get().cloned().unwrap_or_else(unknown).error()
     }
 
     pub(crate) fn report(&self) -> Report {
         let state = self.state.lock();
         let errors = state.errors.iter().copied().collect();
-        Report { counts: state.counts, errors, end: self.end.get().cloned() }
+        Report {
+            counts: state.counts,
+            errors,
+            end: self.end.get().map(|it| it.error().to_string()),
+        }
     }
 }
 
@@ -180,7 +215,10 @@ mod tests {
         }
         assert!(!traffic.ended.is_cancelled());
         traffic.garbage();
-        assert_eq!(traffic.report().end.as_deref(), Some("it writes what is no message"));
+        assert_eq!(
+            traffic.report().end.as_deref(),
+            Some("the server is gone: it writes what is no message")
+        );
         assert_eq!(traffic.report().counts.garbage, 2 * GARBAGE_IN_A_ROW_MAX + 1);
     }
 

@@ -1,6 +1,7 @@
 //! Secret headers: written once, sent to one server, seen nowhere.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use iris_protocol::{ErrorCode, ProjectExport, ToolState};
@@ -95,10 +96,8 @@ async fn a_secret_is_in_no_answer_no_event_no_log_line_and_no_file() {
     holding(dir.path(), CANARY, &mut found);
     assert_eq!(found, Vec::<String>::new());
     assert!(fs::metadata(&log).unwrap().len() > 0);
-    let mode = std::os::unix::fs::PermissionsExt::mode(
-        &fs::metadata(data.join("master.key")).unwrap().permissions(),
-    );
-    assert_eq!(mode & 0o777, 0o600);
+    let key = fs::metadata(data.join("master.key")).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
 }
 
 #[tokio::test]

@@ -30,11 +30,17 @@ fn example(name: &str) -> PathBuf {
 impl Lab {
     /// None on a machine whose kernel has no sandbox, unless `IRIS_TEST_TIER` says that it must.
     pub(crate) async fn new() -> Option<Self> {
+        Self::seeing(Vec::new()).await
+    }
+
+    /// The same whose programs see these directories too.
+    pub(crate) async fn seeing(mut directories: Vec<PathBuf>) -> Option<Self> {
+        directories.push(example("mcp_fake").parent().expect("a folder").to_owned());
         let is_root = fs::metadata("/proc/self").expect("a process").uid() == 0;
         let sandbox = Sandbox::start(Config {
             uid: is_root.then_some(10_999),
             launcher: Some(example("launcher")),
-            extra_read_only: vec![example("mcp_fake").parent().expect("a folder").to_owned()],
+            extra_read_only: directories,
             ..Config::default()
         })
         .await;

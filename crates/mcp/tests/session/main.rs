@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "what should not happen fails the test")]
 
 mod lab;
+mod official;
 mod program;
 mod web;
 mod webfake;

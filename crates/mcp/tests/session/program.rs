@@ -78,10 +78,10 @@ async fn m3_a_server_that_crashes_ends_its_calls_and_says_how_it_ended() {
         assert!(matches!(error, McpError::Closed { .. }), "{error}");
     }
     let end = timeout(SOON, connection.ended()).await.expect("an end");
-    assert_eq!(end, "the program ended with code 7");
+    assert_eq!(end.to_string(), "the server is gone: the program ended with code 7");
     let report = connection.report();
     assert_eq!(String::from_utf8_lossy(&report.errors), "complaint: it hurts\n");
-    assert_eq!(report.end.as_deref(), Some("the program ended with code 7"));
+    assert_eq!(report.end.as_deref(), Some("the server is gone: the program ended with code 7"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

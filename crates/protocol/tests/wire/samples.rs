@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use iris_protocol::{
-    Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, BackupId, ErrorCode, Event,
-    ExitKind, FinishReason, JudgedAccess, Member, Message, MessageId, MessageRole, MessageState,
-    ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer, PermissionRule,
-    PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId, QuestionItem,
-    QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId,
-    SessionMode, SessionState, SessionStatus, StreamKind, SupervisionKind, SupervisionRecord, Todo,
-    TodoId, TodoPriority, TodoStatus, ToolCallId, ToolPart, ToolState, Usage, UserId,
+    Agent, AgentId, ApiError, Approval, ApprovalId, ApprovalState, BackupId, CommandTool,
+    ErrorCode, Event, ExitKind, FinishReason, HttpMethod, HttpTool, JudgedAccess, Member, Message,
+    MessageId, MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
+    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
+    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
+    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, StreamKind,
+    SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool, ToolCallId,
+    ToolId, ToolKind, ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::json;
 

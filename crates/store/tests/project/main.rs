@@ -23,4 +23,5 @@ mod search;
 mod sessions;
 mod streams;
 mod todos;
+mod tools;
 mod writer;

@@ -3,6 +3,7 @@
 //! There is nothing else in the language: no conditions, no functions, no way to write `{{` itself.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
@@ -127,8 +128,8 @@ pub(super) fn percent(text: &str) -> Cow<'_, str> {
         if is_free(byte) {
             encoded.push(char::from(byte));
         } else {
-            let digit = |value: u8| char::from(b"0123456789ABCDEF"[usize::from(value & 15)]);
-            encoded.extend(['%', digit(byte >> 4), digit(byte)]);
+            // Writing to a string cannot fail.
+            write!(encoded, "%{byte:02X}").unwrap_or_default();
         }
     }
     encoded.into()
