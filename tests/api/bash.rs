@@ -25,7 +25,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-fn sandbox() -> Config {
+pub(crate) fn sandbox() -> Config {
     Config {
         uid: is_root().then_some(NOBODY),
         launcher: Some(PathBuf::from(env!("CARGO_BIN_EXE_iris"))),
@@ -40,7 +40,7 @@ fn broken_sandbox() -> Config {
 
 /// A server that runs commands, and its administrator, who may have them run. None on a machine whose kernel
 /// has no sandbox.
-async fn app(sandbox: Config) -> Option<(TestApp, Person)> {
+pub(crate) async fn app(sandbox: Config) -> Option<(TestApp, Person)> {
     let found = Sandbox::start(sandbox.clone()).await;
     if let Err(error) = found.check() {
         assert!(std::env::var_os("IRIS_TEST_TIER").is_none(), "{error}");

@@ -7,7 +7,7 @@ use iris_agent::permissions::{Glob, InvalidRule, check_permission};
 use iris_protocol::{
     ApiError, ErrorCode, PermissionAction, PermissionCreate, PermissionDelete, PermissionExplain,
     PermissionId, PermissionList, PermissionPage, PermissionPayload, PermissionRule,
-    PermissionSetting, PermissionUpdate, PermissionVerdict, Role,
+    PermissionSetting, PermissionUpdate, PermissionVerdict, Role, ToolKind,
 };
 use iris_store::project::{CreatePermission, DeletePermission, RulePlace, UpdatePermission};
 use iris_store::{Committed, WriteContext};
@@ -73,10 +73,20 @@ pub(super) async fn check_code(
 ) -> Result<(), ApiError> {
     let project = grant.project(node).await?;
     let tools = tools_of(&project, &node.services).await.map_err(stored)?;
+    // A command that is disabled now may be enabled later.
+    let own = project.reader.tools().await.map_err(stored)?;
+    let commands: Vec<&str> = own
+        .iter()
+        .filter(|stored| stored.tool.kind == ToolKind::Command)
+        .map(|stored| stored.tool.name.as_str())
+        .collect();
     let runs_code = |setting: &PermissionSetting| {
         let permission = setting.permission.as_str();
         setting.action == PermissionAction::Allow
-            && (permission == "*" || tools.get(permission).is_some_and(|tool| tool.runs_code()))
+            && (permission == "*"
+                || commands.contains(&permission)
+                || tools.get(permission).is_some_and(|tool| tool.runs_code())
+                || is_group_of_program(&tools, permission))
     };
     if !settings.iter().any(runs_code)
         || may_run_code(&node.root_reader, grant.user_id()?).await.map_err(stored)?
@@ -85,6 +95,14 @@ pub(super) async fn check_code(
     }
     let message = "you may not have programs run on this server, nor make a rule that has them run";
     Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"))
+}
+
+/// Whether a permission is the group of an MCP server that is a program.
+fn is_group_of_program(tools: &ToolRegistry, permission: &str) -> bool {
+    let Some(server) = permission.strip_prefix("mcp:") else { return false };
+    let of_server = |name: &str| name.strip_prefix(server).is_some_and(|it| it.starts_with("__"));
+    let mut names = tools.names().filter(|name| of_server(name));
+    names.any(|name| tools.get(name).is_some_and(|tool| tool.runs_code()))
 }
 
 /// What whoever made a rule may not have meant.

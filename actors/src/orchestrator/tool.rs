@@ -18,6 +18,7 @@ use tracing::Instrument;
 use super::Orchestrator;
 use super::model::{Caller, tool_gone};
 use super::outputs::SessionOutputs;
+use super::people::CallPeople;
 use super::todos::SessionTodos;
 use crate::permissions::{self, is_what_was_shown};
 use crate::project::ToolProgress;
@@ -60,6 +61,7 @@ impl Orchestrator {
         let todos = Arc::new(SessionTodos::of(&self.assignment));
         let outputs = Arc::new(SessionOutputs::of(&self.assignment));
         let sub_agents = Arc::new(self.call_tasks(&call_id, &answerer.model));
+        let people = Arc::new(CallPeople::of(&self.assignment, &call_id, &self.asked));
         let writing = self.may_write(tool_name).then(|| Arc::clone(&self.tools.writing));
         let span = tracing::info_span!(
             parent: &self.span,
@@ -95,7 +97,7 @@ impl Orchestrator {
             let timeout = tool.time_limit(&input).unwrap_or(tool_timeout);
             let context = ToolContext::new(workspace, read_log, judge).with_accesses(accesses);
             let context = context.with_todos(todos).with_sub_agents(sub_agents);
-            let context = context.with_outputs(outputs);
+            let context = context.with_outputs(outputs).with_people(people);
             let context = context.with_places(places).with_progress(progress);
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);

@@ -7,7 +7,7 @@ use iris_store::project::{Reply, ResolveQuestion};
 use iris_store::{Committed, WriteContext};
 
 use super::{Deciding, Session, SessionPlace, Work, may_start, repeated, starter_lost_access};
-use crate::orchestrator::Answer;
+use crate::orchestrator::Replied;
 use crate::record;
 
 /// Ask: records a reply to what a tool call asked and passes it on.
@@ -46,8 +46,7 @@ impl Session {
             if let Work::Running(active) = &session.work
                 && !resolved.replayed
             {
-                let tool_call_id = resolved.output.tool_call_id.clone();
-                active.orchestrator.tell(Answer { tool_call_id, runs: false, edited: None });
+                active.orchestrator.tell(Replied(resolved.output.clone()));
             }
             Ok(resolved)
         }))

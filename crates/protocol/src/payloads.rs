@@ -621,11 +621,11 @@ payloads! {
         /// Built-in ones first, then by name.
         agents: Vec<Agent>,
     }
-    /// Lists the tools that agents may call.
+    /// Lists the tools of a project.
     ToolList {}
-    /// The tools that agents may call.
+    /// The tools of a project.
     ToolPage {
-        /// In the order of registration.
+        /// The server's, then those that the project defined, by name; disabled ones are among them.
         tools: Vec<Tool>,
     }
     /// Lets a tool call run that waits for a person.

@@ -785,21 +785,6 @@ pub enum AgentMode {
     All,
 }
 
-/// A tool as a model sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Tool {
-    /// Unique on the server.
-    pub name: String,
-    /// What it does.
-    pub description: String,
-    /// JSON Schema of its arguments.
-    pub parameters: Value,
-    /// Whether it changes something: such calls of one run are made one after the other. What asks is for
-    /// the permission rules to say.
-    pub writes: bool,
-}
-
 /// A file of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

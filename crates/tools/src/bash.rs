@@ -30,9 +30,9 @@ const DESCRIPTION: &str = "Runs a command line with bash in the project's direct
          a rule opens one, without a terminal and without input. Prefer `read`, `list`, `glob`, `grep` and `edit` for files. Write \
          each command out: variables, wildcards and substitutions have to be approved each time.";
 /// How long a command may run unless the model says otherwise, in milliseconds.
-const TIMEOUT_MS_DEFAULT: u64 = 120_000;
+pub(crate) const TIMEOUT_MS_DEFAULT: u64 = 120_000;
 /// The longest that a model can let a command run, in milliseconds.
-const TIMEOUT_MS_MAX: u64 = 600_000;
+pub(crate) const TIMEOUT_MS_MAX: u64 = 600_000;
 /// Most commands and files of one line.
 const TOUCHED_MAX: usize = 64;
 /// How often those who watch are told how far a command is.
@@ -42,7 +42,7 @@ const TAIL_BYTES_MAX: usize = 1024;
 /// Pieces of output that may wait to be counted; more are not counted in what is told.
 const PIECES_MAX: usize = 64;
 /// What the sandbox takes at most after the timeout: the time to end by itself, and the clearing up.
-const AFTER_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const AFTER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The tool `bash`, which runs commands in `sandbox`.
 pub(crate) struct Bash {
@@ -198,7 +198,7 @@ impl Tool for Bash {
 }
 
 /// Runs a command and tells now and then how far it is.
-async fn watched(
+pub(crate) async fn watched(
     sandbox: &Sandbox,
     mut request: Request,
     ctx: &ToolContext,
@@ -251,7 +251,7 @@ fn below(workdir: &str, path: &str) -> Target {
 
 /// Nothing, unless a rule that an administrator made decides so: what a command can reach then is all that
 /// the server can, so neither a mode nor what any member may say opens it.
-fn network(judge: &Judge) -> Network {
+pub(crate) fn network(judge: &Judge) -> Network {
     let is_opened = |kind: &str| {
         let judged = judge.judge_one(&Access::of(NETWORK, Target::Text(kind.to_owned())));
         let by_administrator = judged.rule.is_some_and(|rule| match rule.layer {
@@ -272,7 +272,7 @@ fn network(judge: &Judge) -> Network {
     }
 }
 
-fn answer(finished: &Finished, timeout: Duration) -> ToolOutput {
+pub(crate) fn answer(finished: &Finished, timeout: Duration) -> ToolOutput {
     let (status, code, ended) = match finished.status {
         Status::Exited(code) => ("exited", Some(code), format!("(exit code {code})")),
         Status::Signalled(signal) => {

@@ -7,8 +7,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::BoxFuture;
 use iris_agent::permissions::{Access, Judge, Target};
-use iris_protocol::PermissionAction;
+use iris_protocol::{PermissionAction, QuestionItem};
 use iris_sandbox::Sandbox;
 use iris_workspace::{Cancel, Workspace};
 use tokio::sync::OnceCell;
@@ -34,7 +35,26 @@ pub struct ToolContext {
     todos: Option<Arc<dyn TodoStore>>,
     sub_agents: Option<Arc<dyn SubAgents>>,
     outputs: Option<Arc<dyn OutputStore>>,
+    people: Option<Arc<dyn People>>,
     cancel: Cancel,
+}
+
+/// The people of a session, for a call that needs to know something while it runs.
+pub trait People: Send + Sync {
+    /// Asks, and waits until somebody answers or the time for that is over. Dropping the future takes the
+    /// question back.
+    fn ask(&self, questions: Vec<QuestionItem>) -> BoxFuture<'static, PeopleReply>;
+}
+
+/// What people said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeopleReply {
+    /// A list of texts for each question.
+    Answers(Vec<Vec<String>>),
+    /// They do not want to.
+    Refused,
+    /// Nobody said anything in time, or could be asked.
+    Nobody,
 }
 
 /// How far a call is that takes a while.
@@ -69,7 +89,11 @@ impl Places {
     }
 
     /// Makes the directories ready for commands, the first time.
-    pub(crate) async fn prepare(&self, sandbox: &Sandbox) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// What the file system said.
+    pub async fn prepare(&self, sandbox: &Sandbox) -> io::Result<()> {
         let prepared = self.is_prepared.get_or_try_init(async || {
             let (sandbox, scratch) = (sandbox.clone(), self.scratch.clone());
             let project = self.project.clone();
@@ -96,6 +120,7 @@ impl ToolContext {
             todos: None,
             sub_agents: None,
             outputs: None,
+            people: None,
             cancel: Cancel::new(),
         }
     }
@@ -120,6 +145,18 @@ impl ToolContext {
     pub fn with_todos(mut self, todos: Arc<dyn TodoStore>) -> Self {
         self.todos = Some(todos);
         self
+    }
+
+    /// The same with the people of the session.
+    #[must_use]
+    pub fn with_people(mut self, people: Arc<dyn People>) -> Self {
+        self.people = Some(people);
+        self
+    }
+
+    /// The people of the session; `None` for a call outside of one.
+    pub fn people(&self) -> Option<Arc<dyn People>> {
+        self.people.clone()
     }
 
     /// The to-do list of the session; `None` for a call outside of one.

@@ -173,6 +173,26 @@ export interface Closing {
   reason: string;
 }
 
+/** The command that a tool runs in the sandbox; the arguments of the call are JSON on its standard input. */
+export interface CommandTool {
+  /** The program and its arguments, as they are: no shell reads them. */
+  argv: string[];
+  /** Where it starts, relative to the project's directory; there when absent. */
+  workdir?: string | null;
+  /** How long it may run. */
+  timeoutMs: number;
+}
+
+/** What a request sets of [`CommandTool`]. */
+export interface CommandToolSettings {
+  /** The program and its arguments, as they are: no shell reads them. */
+  argv: string[];
+  /** Where it starts, relative to the project's directory; there when absent. */
+  workdir?: string | null;
+  /** 1 to 600,000; 120,000 when absent. */
+  timeoutMs?: number | null;
+}
+
 /** Payload of the first frame that a server sends after authentication. */
 export interface Connected {
   /** The connection. */
@@ -269,6 +289,45 @@ export interface Heartbeat {
   rooms: Record<string, Position>;
   /** The server's time, in milliseconds since 1970 UTC. */
   at: number;
+}
+
+/** A method of a request that a tool makes. */
+export type HttpMethod = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+
+/** The request that a tool makes. `{{name}}` stands for the argument `name` of the call. */
+export interface HttpTool {
+  /** The method. */
+  method: HttpMethod;
+  /** An absolute URL; arguments may stand in its path and its query. */
+  url: string;
+  /** Added to the query, percent-encoded. A value that is one argument alone is left out where the call does not give it. */
+  query?: Record<string, string>;
+  /** Headers that are no secrets, left out like parts of the query. */
+  headers?: Record<string, string>;
+  /** Sent as JSON. A text that is one argument alone becomes that argument, whatever its type; a field of an object is left out where the call does not give it. */
+  body?: unknown;
+  /** Names of headers whose values nobody is shown, lower case. */
+  secretHeaders?: string[];
+  /** How long the whole request may take. */
+  timeoutMs: number;
+}
+
+/** What a request sets of [`HttpTool`]. */
+export interface HttpToolSettings {
+  /** The method. */
+  method: HttpMethod;
+  /** An absolute URL; scheme, host and port are literal. */
+  url: string;
+  /** Added to the query. */
+  query?: Record<string, string>;
+  /** Headers that are no secrets. */
+  headers?: Record<string, string>;
+  /** Sent as JSON; not with `GET`. */
+  body?: unknown;
+  /** Secret headers by their names; `null` takes one away. Those that are not named stay, unless the URL leads to another origin: then each has to be written again or taken away. */
+  secretHeaders?: Record<string, SecretText | null>;
+  /** 1 to 30,000; 30,000 when absent. */
+  timeoutMs?: number | null;
 }
 
 /** Which id a project gets that is created from an archive. */
@@ -646,6 +705,9 @@ export interface SearchHit {
   at: number;
 }
 
+/** A secret on its way in. No answer and no event has one; it does not show itself and is wiped from memory when dropped. */
+export type SecretText = string;
+
 /** A backup of the whole server: the root database and an archive of each project. */
 export interface ServerBackup {
   /** Of its directory, below `backups/server` in the data directory. */
@@ -761,19 +823,46 @@ export type TodoPriority = "high" | "medium" | "low";
 /** How far an entry of a to-do list is. */
 export type TodoStatus = "pending" | "inProgress" | "completed" | "cancelled";
 
-/** A tool as a model sees it. */
+/** A tool as a model sees it, and how a project defined it. */
 export interface Tool {
-  /** Unique on the server. */
+  /** Absent on tools that the server brings along. */
+  id?: ToolId | null;
+  /** Unique in the project. */
   name: string;
   /** What it does. */
   description: string;
+  /** What a call of it does. */
+  kind: ToolKind;
   /** JSON Schema of its arguments. */
   parameters: unknown;
   /** Whether it changes something: such calls of one run are made one after the other. What asks is for the permission rules to say. */
   writes: boolean;
+  /** Whether models are told of it and may call it. */
+  enabled: boolean;
+  /** Why it cannot run as it is now, in a list; absent when it can. */
+  problem?: string | null;
+  /** The request that a tool of the kind `http` makes. */
+  http?: HttpTool | null;
+  /** The command that a tool of the kind `command` runs. */
+  command?: CommandTool | null;
+  /** How often it was written, from 1 on. */
+  revision?: number | null;
+  /** The user who made it. */
+  createdBy?: UserId | null;
+  /** When, in milliseconds since 1970 UTC. */
+  createdAt?: number | null;
+  /** The user who changed it last. */
+  updatedBy?: UserId | null;
+  /** When, in milliseconds since 1970 UTC. */
+  updatedAt?: number | null;
 }
 
 export type ToolCallId = string;
+
+export type ToolId = string;
+
+/** What a call of a tool does. */
+export type ToolKind = "builtin" | "http" | "command";
 
 /** A tool call and its result. */
 export interface ToolPart {
@@ -1564,14 +1653,94 @@ export interface Operations {
       done: boolean;
     };
   };
-  /** Lists the tools that agents may call. */
+  /** Lists the tools of a project. */
   "tool.list": {
-    /** Lists the tools that agents may call. */
+    /** Lists the tools of a project. */
     request: Record<string, unknown>;
-    /** The tools that agents may call. */
+    /** The tools of a project. */
     response: {
-      /** In the order of registration. */
+      /** The server's, then those that the project defined, by name; disabled ones are among them. */
       tools: Tool[];
+    };
+  };
+  /** Defines a tool of the project: either `http` or `command`. */
+  "tool.create": {
+    /** Defines a tool of the project: either `http` or `command`. */
+    request: {
+      /** A letter, then up to 63 letters, digits and single `_`; unique in the project. */
+      name: string;
+      /** What it does, for the model; 1 to 4096 bytes. */
+      description: string;
+      /** JSON Schema of its arguments, an object without references to other documents. */
+      parameters: unknown;
+      /** Whether models are told of it; true when absent. */
+      enabled?: boolean | null;
+      /** The request that it makes. */
+      http?: HttpToolSettings | null;
+      /** The command that it runs. */
+      command?: CommandToolSettings | null;
+    };
+    /** A tool. */
+    response: {
+      /** The tool. */
+      tool: Tool;
+    };
+  };
+  /** Changes a tool of the project, from the next call on. Name and kind stay. */
+  "tool.update": {
+    /** Changes a tool of the project, from the next call on. Name and kind stay. */
+    request: {
+      /** The tool. */
+      toolId: ToolId;
+      /** What it does, for the model. */
+      description?: string | null;
+      /** JSON Schema of its arguments. */
+      parameters?: unknown;
+      /** Whether models are told of it. */
+      enabled?: boolean | null;
+      /** The request that it makes: all of it, but for the secret headers. */
+      http?: HttpToolSettings | null;
+      /** The command that it runs: all of it. */
+      command?: CommandToolSettings | null;
+    };
+    /** A tool. */
+    response: {
+      /** The tool. */
+      tool: Tool;
+    };
+  };
+  /** Deletes a tool of the project. Calls of it that run come to their end; those that wait do not run. */
+  "tool.delete": {
+    /** Deletes a tool of the project. Calls of it that run come to their end; those that wait do not run. */
+    request: {
+      /** The tool. */
+      toolId: ToolId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Runs a tool of the project once, outside of a session. */
+  "tool.test": {
+    /** Runs a tool of the project once, outside of a session. */
+    request: {
+      /** The tool, which may be disabled. */
+      toolId: ToolId;
+      /** The arguments; none when absent. */
+      input?: Record<string, unknown>;
+    };
+    /** What came of a test. */
+    response: {
+      /** What a model would read of it; absent when it failed. */
+      output?: string | null;
+      /** Why it failed. */
+      error?: string | null;
+      /** Facts for clients, an object. */
+      metadata?: unknown;
+      /** How long it took. */
+      durationMs: number;
     };
   };
   /** Lets a tool call run that waits for a person. */
@@ -2271,6 +2440,10 @@ export type SocketOperation =
   | "agent.update"
   | "agent.delete"
   | "tool.list"
+  | "tool.create"
+  | "tool.update"
+  | "tool.delete"
+  | "tool.test"
   | "tool.approve"
   | "tool.reject"
   | "approval.list"
@@ -2683,6 +2856,15 @@ export interface EventPayloads {
     name: string;
     /** As it is now; absent when it was deleted. */
     agent?: Agent | null;
+  };
+  /** A tool of the project was defined, changed or deleted. It counts from now on. */
+  "tool.updated": {
+    /** The tool. */
+    toolId: ToolId;
+    /** Its name. */
+    name: string;
+    /** As it is now; absent when it was deleted. */
+    tool?: Tool | null;
   };
   /** Everybody who is present, for a connection that joins the room of the project. */
   "presence.snapshot": {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use iris_protocol::{
     Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId,
-    ErrorCode, Event, ExitKind, FinishReason, JudgedAccess, Member, Message, MessageId,
-    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
-    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
-    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
-    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, StreamKind,
-    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority,
-    TodoStatus, ToolCallId, ToolPart, ToolState, Usage, UserId,
+    CommandTool, ErrorCode, Event, ExitKind, FinishReason, HttpMethod, HttpTool, JudgedAccess,
+    Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId,
+    PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting, Presence,
+    PresenceStatus, ProjectId, Question, QuestionId, QuestionItem, QuestionOption, QuestionState,
+    Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState,
+    SessionStatus, StreamKind, SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo,
+    TodoId, TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState,
+    Usage, UserId,
 };
 use serde_json::json;
 
@@ -275,6 +276,38 @@ fn agent() -> Agent {
     }
 }
 
+fn tool() -> Tool {
+    Tool {
+        id: Some(ToolId::from_bits(12)),
+        name: "weather".to_owned(),
+        description: "Tells the weather.".to_owned(),
+        kind: ToolKind::Http,
+        parameters: json!({ "type": "object" }),
+        writes: true,
+        enabled: true,
+        problem: None,
+        http: Some(HttpTool {
+            method: HttpMethod::Post,
+            url: "https://weather.example/{{place}}".to_owned(),
+            query: BTreeMap::from([("days".to_owned(), "{{days}}".to_owned())]),
+            headers: BTreeMap::from([("accept".to_owned(), "text/plain".to_owned())]),
+            body: Some(json!({ "at": "{{at}}" })),
+            secret_headers: vec!["authorization".to_owned()],
+            timeout_ms: 30_000,
+        }),
+        command: Some(CommandTool {
+            argv: vec!["weather".to_owned(), "--json".to_owned()],
+            workdir: Some("tools".to_owned()),
+            timeout_ms: 120_000,
+        }),
+        revision: Some(2),
+        created_by: Some(user_id()),
+        created_at: Some(1),
+        updated_by: Some(user_id()),
+        updated_at: Some(2),
+    }
+}
+
 /// Every event once, in the order of [`Event::ALL`].
 pub(crate) fn events() -> Vec<Event> {
     let mut events = session_events();
@@ -510,6 +543,11 @@ fn project_events() -> Vec<Event> {
         Event::MemberUpdated { member: member() },
         Event::MemberRemoved { user_id: user_id() },
         Event::AgentUpdated { name: "reader".to_owned(), agent: Some(agent()) },
+        Event::ToolUpdated {
+            tool_id: ToolId::from_bits(12),
+            name: "weather".to_owned(),
+            tool: Some(Box::new(tool())),
+        },
         Event::PresenceSnapshot { users: vec![presence()] },
         Event::PresenceJoined { presence: presence() },
         Event::PresenceUpdated { presence: presence() },

@@ -35,7 +35,7 @@ pub(super) const PENDING_APPROVALS: &str = "SELECT * FROM approvals
 const WAITS_FOR_PEOPLE: &str = "SELECT EXISTS (SELECT 1 FROM approvals
              WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending')
          OR EXISTS (SELECT 1 FROM questions
-             WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending')";
+             WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending' AND NOT during_call)";
 
 pub(super) fn project_id(conn: &Connection) -> Result<ProjectId, StoreError> {
     one(conn, "SELECT project_id FROM meta", [], |row| column::word(row, "project_id"))

@@ -4,12 +4,13 @@ use iris_protocol::{
     Agent, Approval, ApprovalPage, ApprovalState, File, Message, MessageId, MessagePage,
     PermissionId, PermissionRule, Question, QuestionId, QuestionPage, QuestionState, Room, Run,
     RunId, RunPage, SearchPage, Session, SessionId, SessionPage, SessionSnapshot, Todo, ToolCallId,
+    ToolId,
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, RulePlace, StoredAttachment, TaskResult,
-    attachments, blobs, family, pages, permissions, queries, questions, quotas, resuming, rows,
-    search, tasks, todos,
+    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, RulePlace, StoredAttachment, StoredMcpServer,
+    StoredTool, TaskResult, attachments, blobs, family, mcp, pages, permissions, queries,
+    questions, quotas, resuming, rows, search, tasks, todos, tools,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -238,6 +239,22 @@ impl ProjectReader {
         self.reader.read(move |conn| queries::agent(conn, &name)).await
     }
 
+    /// The tools that the project defined, by name.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn tools(&self) -> Result<Vec<StoredTool>, StoreError> {
+        self.reader.read(tools::all).await
+    }
+
+    /// A tool that the project defined.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn tool(&self, id: ToolId) -> Result<Option<StoredTool>, StoreError> {
+        self.reader.read(move |conn| tools::one(conn, &id)).await
+    }
+
     /// All permission rules of the project and of its sessions, in the order of their ids.
     ///
     /// # Errors
@@ -298,6 +315,22 @@ impl ProjectReader {
             pages::approvals(conn, session_id.as_ref(), state, limit, cursor.as_deref())
         };
         self.reader.read(read).await
+    }
+
+    /// The MCP servers of the project, by name.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn mcp_servers(&self) -> Result<Vec<StoredMcpServer>, StoreError> {
+        self.reader.read(mcp::all).await
+    }
+
+    /// An MCP server of the project.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn mcp_server(&self, name: String) -> Result<Option<StoredMcpServer>, StoreError> {
+        self.reader.read(move |conn| mcp::one(conn, &name)).await
     }
 
     /// What an agent asked in a session.

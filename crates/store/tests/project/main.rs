@@ -24,4 +24,5 @@ mod sessions;
 mod streams;
 mod tasks;
 mod todos;
+mod tools;
 mod writer;
