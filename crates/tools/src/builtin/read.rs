@@ -165,7 +165,7 @@ fn work(ctx: &ToolContext, input: &Value) -> Result<ToolOutput, ToolError> {
         lines.push("(the file is empty)".to_owned());
     }
     if file.text.contains("\r\n") {
-        lines.push("(lines end with \\r\n)".to_owned());
+        lines.push("(lines end with \\r\\n)".to_owned());
     }
     ctx.read_log.record(file.path, file.hash);
     Ok(ToolOutput::new(&lines.join("\n"), metadata))

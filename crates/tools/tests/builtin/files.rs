@@ -56,22 +56,32 @@ async fn read_refuses_binary_files_and_paths_that_leave() {
 }
 
 #[tokio::test]
-async fn read_names_images_that_it_cannot_show() {
+async fn read_shows_images_whatever_their_names_up_to_a_size() {
     let fixture = Fixture::new(&[]);
     let webp = b"RIFF\x24\0\0\0WEBPVP8 \xff";
-    let images: [(&str, &[u8], &str); 4] = [
-        ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "PNG image of 16 bytes"),
-        ("b.txt", b"\xff\xd8\xff\xe0\0", "JPEG image of 5 bytes"),
-        ("c", b"GIF89a\x01\0\x01\0", "GIF image of 10 bytes"),
-        ("d.webp", webp, "WebP image of 17 bytes"),
+    let images: [(&str, &[u8], &str, &str); 4] = [
+        ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "PNG image of 16 bytes", "image/png"),
+        ("b.txt", b"\xff\xd8\xff\xe0\0", "JPEG image of 5 bytes", "image/jpeg"),
+        ("c", b"GIF89a\x01\0\x01\0", "GIF image of 10 bytes", "image/gif"),
+        ("d.webp", webp, "WebP image of 17 bytes", "image/webp"),
     ];
-    for (path, bytes, kind) in images {
+    for (path, bytes, kind, mime_type) in images {
         fs::write(fixture.temp.path().join(path), bytes).unwrap();
-        let error = fixture.call("read", json!({ "path": path })).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::UnsupportedMediaType);
-        let expected = format!("`{path}` is a {kind}; images cannot be shown to the model yet");
-        assert_eq!(error.to_string(), expected);
+        let output = fixture.call("read", json!({ "path": path })).await.unwrap();
+        assert_eq!(output.output, format!("`{path}` is a {kind}"));
+        let attachment = output.attachment.unwrap();
+        assert_eq!((attachment.mime_type.as_str(), &*attachment.bytes), (mime_type, bytes));
     }
+    let mut large = b"\x89PNG\r\n\x1a\n".to_vec();
+    large.resize(4 * 1024 * 1024 + 1, 0);
+    fs::write(fixture.temp.path().join("large"), &large).unwrap();
+    let error = fixture.call("read", json!({ "path": "large" })).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UnsupportedMediaType);
+    let expected = "`large` is a PNG image of 4194305 bytes; images of more than 4 MiB are not shown to models";
+    assert_eq!(error.to_string(), expected);
+    large.truncate(4 * 1024 * 1024);
+    fs::write(fixture.temp.path().join("large"), &large).unwrap();
+    assert!(fixture.call("read", json!({ "path": "large" })).await.is_ok());
 }
 
 /// Everything was judged by what the paths were before.
