@@ -86,7 +86,7 @@ fn new(name: &str, transport: McpTransport) -> McpCreate {
     }
 }
 
-fn change(name: &str) -> McpUpdate {
+pub(crate) fn change(name: &str) -> McpUpdate {
     McpUpdate {
         name: name.to_owned(),
         transport: None,
@@ -103,7 +103,7 @@ async fn status(talk: &Conversation, name: &str) -> McpStatus {
 }
 
 /// Waits until the project's room is told that a server is so.
-async fn until(room: &mut Socket, name: &str, expected: McpState) -> Option<String> {
+pub(crate) async fn until(room: &mut Socket, name: &str, expected: McpState) -> Option<String> {
     let waiting = async {
         loop {
             let frame = room.next_event().await.unwrap();
@@ -125,7 +125,7 @@ async fn approved(talk: &Conversation, room: &mut Socket, name: &str, args: &[&s
     approve(talk, room, name).await
 }
 
-async fn approve(talk: &Conversation, room: &mut Socket, name: &str) -> McpServer {
+pub(crate) async fn approve(talk: &Conversation, room: &mut Socket, name: &str) -> McpServer {
     let hash = status(talk, name).await.offered_hash.unwrap();
     let approve = Some(hash);
     let server = talk.call(McpUpdate { approve, ..change(name) }).await.unwrap().server;

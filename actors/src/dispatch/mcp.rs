@@ -78,12 +78,12 @@ pub(super) async fn create(
     checks::check_timeouts(initialize, answer_within)?;
     check_code(node, grant, &[&transport]).await?;
     let secrets = sealed(node, grant, &name, secret_headers)?;
-    let none = McpSecrets { names: Vec::new(), sealed: None };
+    let nothing = McpSecrets { names: Vec::new(), sealed: None };
     let (initialize_timeout_ms, request_timeout_ms) = checks::timeouts(initialize, answer_within);
     let command = CreateMcpServer {
         name,
         transport,
-        secrets: secrets.unwrap_or(none),
+        secrets: secrets.unwrap_or(nothing),
         enabled: enabled.unwrap_or(true),
         initialize_timeout_ms,
         request_timeout_ms,

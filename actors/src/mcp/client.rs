@@ -33,7 +33,9 @@ const RESTARTS_MAX: usize = 5;
 const WINDOW: Duration = Duration::from_mins(10);
 /// How long to wait before the first further attempt; doubled for each one in the window.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// The least time between two looks at the tools of a server that says they are others now.
+/// How soon the tools of a server are looked at that says they are others now: more may change at once.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
+/// The least time between two looks.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// So many changes of its tools are looked at in one connection; then it is left as it is.
 const LOOKS_MAX: u32 = 100;
@@ -279,10 +281,10 @@ impl McpClient {
         let generation = self.generation;
         let heard = async move {
             let heard = tokio::select! {
-                end = connection.ended() => Heard::End(end),
+                error = connection.ended() => Heard::Over(error),
                 () = connection.changed(), if looks < LOOKS_MAX => {
-                    sleep(LOOK_AGAIN_AFTER.mul_f64(if looks == 0 { 0.02 } else { 1.0 })).await;
-                    Heard::Tools(connection.tools().await)
+                    sleep(if looks == 0 { LOOK_AFTER } else { LOOK_AGAIN_AFTER }).await;
+                    connection.tools().await.map_or_else(Heard::Over, Heard::Tools)
                 }
             };
             (heard, connection)
@@ -292,12 +294,11 @@ impl McpClient {
                 return;
             }
             match heard {
-                Heard::End(error) => client.lost(&error, ctx),
-                Heard::Tools(Ok(definitions)) => {
+                Heard::Over(error) => client.lost(&error, ctx),
+                Heard::Tools(definitions) => {
                     client.offered(definitions);
                     client.hear(connection, looks + 1, ctx);
                 }
-                Heard::Tools(Err(error)) => client.lost(&error, ctx),
             }
         }));
     }
@@ -377,8 +378,10 @@ impl McpClient {
 }
 
 enum Heard {
-    End(McpError),
-    Tools(Result<Vec<Definition>, McpError>),
+    /// The connection is over, or as good as that.
+    Over(McpError),
+    /// The server has these tools now.
+    Tools(Vec<Definition>),
 }
 
 /// Whether nothing changed that a connection depends on.

@@ -209,7 +209,7 @@ impl Field {
             Kind::Integer => {
                 let number: i64 =
                     text.trim().parse().map_err(|_| format!("`{text}` is no whole number"))?;
-                self.in_range(number as f64, text)?;
+                self.in_range(text.trim().parse().unwrap_or(f64::NAN), text)?;
                 Value::Number(number.into())
             }
             Kind::Number => {

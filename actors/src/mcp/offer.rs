@@ -1,6 +1,7 @@
 //! What a server offers, beside what people approved: pure.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 
 use iris_mcp::{Definition, hash_of_all, with_hidden_shown};
 use iris_protocol::{McpState, McpToolState, McpToolStatus};
@@ -76,8 +77,11 @@ fn model_name(server: &str, tool: &str, is_marked: bool) -> String {
     if plain == whole && whole.len() <= MODEL_NAME_BYTES_MAX && !is_marked {
         return whole;
     }
-    let digest = Sha256::digest(&whole);
-    let mark: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mark = Sha256::digest(&whole).iter().fold(String::new(), |mut mark, byte| {
+        // Writing to a string does not fail.
+        write!(mark, "{byte:02x}").unwrap_or_default();
+        mark
+    });
     let mark = mark.get(..MARK_DIGITS).unwrap_or_default();
     // Only ASCII stands in it.
     let room = MODEL_NAME_BYTES_MAX - MARK_DIGITS - 1;

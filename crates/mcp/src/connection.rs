@@ -8,9 +8,9 @@ use std::time::Duration;
 use iris_sandbox::{Request as Program, Sandbox};
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CancelledNotification, CancelledNotificationParam,
-    ClientCapabilities, ClientConfig, ClientRequest, ElicitationCapability,
-    FormElicitationCapability, Implementation, ListToolsRequest, PaginatedRequestParams,
-    ProtocolVersion, RequestId, ServerResult,
+    ClientCapabilities, ClientConfig, ClientRequest, ElicitationCapability, Extensions,
+    FormElicitationCapability, Implementation, ListToolsRequest, ListToolsRequestMethod,
+    PaginatedRequestParams, ProtocolVersion, RequestId, ServerResult,
 };
 use rmcp::service::{
     ClientInitializeError, Peer, PeerRequestOptions, RequestHandle, RunningService, ServiceError,
@@ -175,9 +175,9 @@ impl Connection {
         let params =
             cursor.map(|cursor| PaginatedRequestParams::default().with_cursor(Some(cursor)));
         let request = ClientRequest::ListToolsRequest(ListToolsRequest {
-            method: Default::default(),
+            method: ListToolsRequestMethod,
             params,
-            extensions: Default::default(),
+            extensions: Extensions::default(),
         });
         let limit = self.patience.request;
         let options = PeerRequestOptions::with_timeout(limit);
@@ -186,10 +186,11 @@ impl Connection {
             Ok(handle) => handle.await_response().await,
             Err(error) => Err(error),
         };
-        match answer.map_err(|error| self.failed(error))? {
-            ServerResult::ListToolsResult(page) => Ok(page),
-            _ => Err(McpError::Malformed { expected: "a list of tools" }),
-        }
+        let ServerResult::ListToolsResult(page) = answer.map_err(|error| self.failed(error))?
+        else {
+            return Err(McpError::Malformed { expected: "a list of tools" });
+        };
+        Ok(page)
     }
 
     /// Calls a tool, and answers through `source` what the server asks meanwhile. Dropping the future tells
@@ -227,10 +228,11 @@ impl Connection {
         let answer = within(limit, waits, handle.answer()).await;
         let answer = answer.ok_or(McpError::TimedOut { limit })?;
         handle.forget();
-        match answer.map_err(|error| self.failed(error))? {
-            ServerResult::CallToolResult(result) => Ok(CallAnswer::of(result)),
-            _ => Err(McpError::Malformed { expected: "the result of a call" }),
-        }
+        let ServerResult::CallToolResult(result) = answer.map_err(|error| self.failed(error))?
+        else {
+            return Err(McpError::Malformed { expected: "the result of a call" });
+        };
+        Ok(CallAnswer::of(result))
     }
 
     /// Waits until the server says that its tools are others now. One that said so before counts.
@@ -271,6 +273,7 @@ impl Connection {
         self.running.peer()
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library may add ways to fail")]
     fn failed(&self, error: ServiceError) -> McpError {
         match error {
             ServiceError::McpError(error) => McpError::Refused { message: bounded(&error.message) },
@@ -366,6 +369,7 @@ fn remove(calls: &Calls, id: RequestId, threads: &Handle) {
     threads.spawn(async move { calls.lock().await.remove(&id) });
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library may add ways to fail")]
 fn not_greeted(error: ClientInitializeError, traffic: &Traffic) -> McpError {
     match error {
         ClientInitializeError::TransportError { error, .. } => of_transport(error),

@@ -99,8 +99,8 @@ impl Guest {
         };
         call.waiting.send_modify(|count| *count = count.saturating_sub(1));
         match answer {
-            ElicitationAnswer::Accept(content) => {
-                ElicitResult::new(ElicitationAction::Accept).with_content(content)
+            ElicitationAnswer::Accept(given) => {
+                ElicitResult::new(ElicitationAction::Accept).with_content(given)
             }
             ElicitationAnswer::Decline => ElicitResult::new(ElicitationAction::Decline),
             ElicitationAnswer::Cancel => ElicitResult::new(ElicitationAction::Cancel),

@@ -167,12 +167,11 @@ impl Transport<RoleClient> for Http {
                     if let Some(id) = &id {
                         link.traffic.gives_up(id);
                     }
-                    match &error {
-                        McpError::SessionLost => link.traffic.end_as(End::SessionLost),
-                        McpError::Unauthorized { challenge } => {
-                            link.traffic.end_as(End::Unauthorized(challenge.clone()));
-                        }
-                        _ => {}
+                    if let McpError::SessionLost = &error {
+                        link.traffic.end_as(End::SessionLost);
+                    }
+                    if let McpError::Unauthorized { challenge } = &error {
+                        link.traffic.end_as(End::Unauthorized(challenge.clone()));
                     }
                     Err(error)
                 }
@@ -202,10 +201,10 @@ impl Transport<RoleClient> for Http {
 
 fn cancelled(message: &ClientJsonRpcMessage) -> Option<&RequestId> {
     let JsonRpcMessage::Notification(notification) = message else { return None };
-    match &notification.notification {
-        ClientNotification::CancelledNotification(it) => it.params.request_id.as_ref(),
-        _ => None,
-    }
+    let ClientNotification::CancelledNotification(it) = &notification.notification else {
+        return None;
+    };
+    it.params.request_id.as_ref()
 }
 
 fn is_initialized(message: &ClientJsonRpcMessage) -> bool {

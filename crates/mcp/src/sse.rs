@@ -23,8 +23,7 @@ pub(crate) struct Events {
     /// The beginning of a line.
     line: Vec<u8>,
     /// The data of the event that is read.
-    data: Vec<u8>,
-    has_data: bool,
+    data: Option<Vec<u8>>,
     is_too_long: bool,
     /// Whether the event that is read is of a kind that is no message.
     is_other: bool,
@@ -39,8 +38,7 @@ impl Events {
         Self {
             bytes_max,
             line: Vec::new(),
-            data: Vec::new(),
-            has_data: false,
+            data: None,
             is_too_long: false,
             is_other: false,
             after_return: false,
@@ -112,32 +110,33 @@ impl Events {
     }
 
     fn add_data(&mut self, value: &[u8]) {
-        if self.data.len() + value.len() > self.bytes_max {
+        let data = self.data.take();
+        if data.as_ref().map_or(0, Vec::len) + value.len() > self.bytes_max {
             self.is_too_long = true;
-            self.data = Vec::new();
             return;
         }
-        if std::mem::replace(&mut self.has_data, true) {
-            self.data.push(b'\n');
-        }
-        self.data.extend_from_slice(value);
+        let mut data = data.map_or_else(Vec::new, |mut data| {
+            data.push(b'\n');
+            data
+        });
+        data.extend_from_slice(value);
+        self.data = Some(data);
     }
 
     fn end_event(&mut self) -> Option<Said> {
-        let data = std::mem::take(&mut self.data);
-        let (has_data, is_other) = (self.has_data, self.is_other);
-        let is_too_long = self.is_too_long;
+        let data = self.data.take().filter(|data| !data.is_empty());
+        let (is_other, is_too_long) = (self.is_other, self.is_too_long);
         self.forget();
         if is_too_long {
             return Some(Said::TooLong);
         }
         // An event without data may only carry an id.
-        (has_data && !is_other && !data.is_empty()).then_some(Said::Message(data))
+        data.filter(|_| !is_other).map(Said::Message)
     }
 
     fn forget(&mut self) {
-        self.data.clear();
-        (self.has_data, self.is_other, self.is_too_long) = (false, false, false);
+        self.data = None;
+        (self.is_other, self.is_too_long) = (false, false);
     }
 }
 

@@ -353,6 +353,117 @@ export interface JudgedAccess {
 /** How a log line looks. */
 export type LogFormat = "text" | "json";
 
+/** What a server did that it should not have. */
+export interface McpCounts {
+  /** What it sent that is no message. */
+  garbage: number;
+  /** Messages that were longer than is taken. */
+  tooLong: number;
+  /** Answers to what nobody asked. */
+  unknownAnswers: number;
+  /** Second answers, and answers that came too late. */
+  repeatedAnswers: number;
+  /** Requests for what is not granted to servers, or too many at once. */
+  refusedRequests: number;
+}
+
+/** An MCP server that a project uses. */
+export interface McpServer {
+  /** Lower-case letters, digits and `-`, beginning with a letter; 1 to 32 bytes, unique in the project. */
+  name: string;
+  /** Where it is. */
+  transport: McpTransport;
+  /** Names of the headers whose values are kept secret. */
+  secretHeaders?: string[];
+  /** Whether it is used. */
+  enabled: boolean;
+  /** How long it has to start and say what it is. */
+  initializeTimeoutMs: number;
+  /** How long one answer of it may take. */
+  requestTimeoutMs: number;
+  /** The tools of it that agents may call, by the names that models call them. */
+  tools: string[];
+  /** SHA-256 of the definitions that were approved, 64 hex digits; absent while none are. */
+  approvedHash?: string | null;
+  /** The user who configured it first. */
+  createdBy: UserId;
+  /** Milliseconds since 1970 UTC. */
+  createdAt: number;
+  /** The user who changed it last. */
+  updatedBy: UserId;
+  /** Milliseconds since 1970 UTC. */
+  updatedAt: number;
+}
+
+/** How a server is. */
+export type McpState = "disabled" | "connecting" | "ready" | "needsApproval" | "needsAuth" | "failed";
+
+/** What is known of a server. */
+export interface McpStatus {
+  /** The server. */
+  name: string;
+  /** How it is. */
+  state: McpState;
+  /** Why, where there is something to say. */
+  reason?: string | null;
+  /** Since when, in milliseconds since 1970 UTC. */
+  since: number;
+  /** How often it was reached again in the last ten minutes. */
+  restarts: number;
+  /** What it calls itself, name and version. */
+  server?: string | null;
+  /** SHA-256 of the definitions that it offers now: what `mcp.update` takes in `approve`. */
+  offeredHash?: string | null;
+  /** SHA-256 of the definitions that were approved. */
+  approvedHash?: string | null;
+  /** What it offers and what was approved. */
+  tools: McpToolStatus[];
+  /** What it did in this connection that it should not have. */
+  counts?: McpCounts | null;
+  /** The end of what its program wrote to its standard error; for administrators of the project. */
+  errors?: string | null;
+}
+
+/** Whether agents may call a tool of a server. */
+export type McpToolState = "approved" | "new" | "changed" | "removed" | "unusable" | "unknown";
+
+/** A tool of a server, as people see it who are to approve it. */
+export interface McpToolStatus {
+  /** What the server calls it. */
+  name: string;
+  /** What models call it. */
+  toolName: string;
+  /** Whether agents may call it. */
+  state: McpToolState;
+  /** A name for people, as the server gives it. What cannot be seen is written out, here and below. */
+  title?: string | null;
+  /** What it does, in the server's words. */
+  description: string;
+  /** JSON Schema of its arguments. */
+  inputSchema: unknown;
+  /** What the server says of its behaviour; nothing relies on it. */
+  annotations?: unknown;
+  /** What keeps it from being used. */
+  problem?: string | null;
+}
+
+/** Where an MCP server is. */
+export type McpTransport = {
+  type: "stdio";
+  /** A program: a path, or a name that is looked up in `PATH`. */
+  command: string;
+  /** At most 64, as they are; no shell reads them. */
+  args?: string[];
+  /** At most 32 variables besides those that every command gets. Their values are no secrets. */
+  env?: Record<string, string>;
+} | {
+  type: "http";
+  /** Absolute `http` or `https` URL. */
+  url: string;
+  /** At most 16 headers that each request gets. Their values are no secrets. */
+  headers?: Record<string, string>;
+};
+
 /** A user's place in a project. */
 export interface Member {
   /** The user. */
@@ -1986,6 +2097,90 @@ export interface Operations {
       accesses: JudgedAccess[];
     };
   };
+  /** Lists the MCP servers of a project. */
+  "mcp.list": {
+    /** Lists the MCP servers of a project. */
+    request: Record<string, unknown>;
+    /** The MCP servers of a project. */
+    response: {
+      /** By name. */
+      servers: McpServer[];
+    };
+  };
+  /** Configures an MCP server. */
+  "mcp.create": {
+    /** Configures an MCP server. */
+    request: {
+      /** Lower-case letters, digits and `-`, beginning with a letter; at most 32 bytes. */
+      name: string;
+      /** Where it is. A program takes a user who may have programs run. */
+      transport: McpTransport;
+      /** Headers whose values are kept secret; for HTTP alone. */
+      secretHeaders?: Record<string, string> | null;
+      /** Whether it is used; yes when absent. */
+      enabled?: boolean | null;
+      /** How long it has to start, 100 to 120000; 30000 when absent. */
+      initializeTimeoutMs?: number | null;
+      /** How long one answer may take, 100 to 600000; 60000 when absent. */
+      requestTimeoutMs?: number | null;
+    };
+    /** An MCP server. */
+    response: {
+      /** The server. */
+      server: McpServer;
+    };
+  };
+  /** Changes an MCP server, or approves what it offers. It is reached anew, also when nothing changes; a new transport takes back what was approved. */
+  "mcp.update": {
+    /** Changes an MCP server, or approves what it offers. It is reached anew, also when nothing changes; a new transport takes back what was approved. */
+    request: {
+      /** The server. */
+      name: string;
+      /** Where it is. */
+      transport?: McpTransport | null;
+      /** All headers whose values are kept secret, in place of those that there are. */
+      secretHeaders?: Record<string, string> | null;
+      /** Whether it is used. */
+      enabled?: boolean | null;
+      /** How long it has to start. */
+      initializeTimeoutMs?: number | null;
+      /** How long one answer may take. */
+      requestTimeoutMs?: number | null;
+      /** Approves what it offers, if that is what the caller saw: `offeredHash` of its status. */
+      approve?: string | null;
+    };
+    /** An MCP server. */
+    response: {
+      /** The server. */
+      server: McpServer;
+    };
+  };
+  /** Forgets an MCP server, with what was approved. */
+  "mcp.delete": {
+    /** Forgets an MCP server, with what was approved. */
+    request: {
+      /** The server. */
+      name: string;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Says how an MCP server is and what it offers; one that is used is reached if it is not yet. */
+  "mcp.status": {
+    /** Says how an MCP server is and what it offers; one that is used is reached if it is not yet. */
+    request: {
+      /** The server. */
+      name: string;
+    };
+    /** What is known of an MCP server. */
+    response: {
+      /** What is known of it. */
+      status: McpStatus;
+    };
+  };
   /** Reads a file as text. */
   "file.read": {
     /** Reads a file as text. */
@@ -2457,6 +2652,11 @@ export type SocketOperation =
   | "permission.update"
   | "permission.delete"
   | "permission.explain"
+  | "mcp.list"
+  | "mcp.create"
+  | "mcp.update"
+  | "mcp.delete"
+  | "mcp.status"
   | "file.read"
   | "file.write"
   | "presence.update"
@@ -2856,6 +3056,21 @@ export interface EventPayloads {
     name: string;
     /** As it is now; absent when it was deleted. */
     agent?: Agent | null;
+  };
+  /** An MCP server was configured, changed or deleted, or is in another state than before. */
+  "mcp.status": {
+    /** The server. */
+    name: string;
+    /** How it is. */
+    state: McpState;
+    /** Why, where there is something to say. */
+    reason?: string | null;
+    /** SHA-256 of the definitions that it offers now, where they are known. */
+    offeredHash?: string | null;
+    /** How it is configured, where somebody changed that. */
+    server?: McpServer | null;
+    /** Whether it was deleted. */
+    deleted?: boolean;
   };
   /** A tool of the project was defined, changed or deleted. It counts from now on. */
   "tool.updated": {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use iris_protocol::{
     Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId,
     CommandTool, ErrorCode, Event, ExitKind, FinishReason, HttpMethod, HttpTool, JudgedAccess,
-    Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId,
-    PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting, Presence,
-    PresenceStatus, ProjectId, Question, QuestionId, QuestionItem, QuestionOption, QuestionState,
-    Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState,
-    SessionStatus, StreamKind, SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo,
-    TodoId, TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState,
-    Usage, UserId,
+    McpServer, McpState, McpTransport, Member, Message, MessageId, MessageRole, MessageState,
+    ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer, PermissionRule,
+    PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId, QuestionItem,
+    QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId,
+    SessionMode, SessionState, SessionStatus, StreamKind, SubtaskPart, SubtaskState,
+    SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool, ToolCallId,
+    ToolId, ToolKind, ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::json;
 
@@ -255,6 +255,27 @@ fn presence() -> Presence {
         status: PresenceStatus::Busy,
         session_id: Some(session_id()),
         connections: 2,
+    }
+}
+
+fn mcp_server() -> McpServer {
+    McpServer {
+        name: "files".to_owned(),
+        transport: McpTransport::Stdio {
+            command: "node".to_owned(),
+            args: vec!["server.js".to_owned()],
+            env: [("LEVEL".to_owned(), "debug".to_owned())].into(),
+        },
+        secret_headers: vec!["authorization".to_owned()],
+        enabled: true,
+        initialize_timeout_ms: 30_000,
+        request_timeout_ms: 60_000,
+        tools: vec!["files__read".to_owned()],
+        approved_hash: Some("cd".repeat(32)),
+        created_by: user_id(),
+        created_at: 1,
+        updated_by: user_id(),
+        updated_at: 2,
     }
 }
 
@@ -543,6 +564,14 @@ fn project_events() -> Vec<Event> {
         Event::MemberUpdated { member: member() },
         Event::MemberRemoved { user_id: user_id() },
         Event::AgentUpdated { name: "reader".to_owned(), agent: Some(agent()) },
+        Event::McpStatusChanged {
+            name: "files".to_owned(),
+            state: McpState::Failed,
+            reason: Some("the server is gone".to_owned()),
+            offered_hash: Some("ab".repeat(32)),
+            server: Some(mcp_server()),
+            deleted: false,
+        },
         Event::ToolUpdated {
             tool_id: ToolId::from_bits(12),
             name: "weather".to_owned(),

@@ -8,6 +8,7 @@ mod blobs;
 mod damage;
 mod fixture;
 mod idempotency;
+mod mcp;
 mod opening;
 mod pages;
 mod permissions;
