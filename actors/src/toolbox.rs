@@ -57,7 +57,13 @@ async fn custom_tools(
     let mut stored = project.reader.tools().await?;
     stored.retain(|stored| stored.tool.enabled);
     let names: Vec<String> = stored.iter().map(|stored| stored.tool.name.clone()).collect();
-    let parts = stored.into_iter().map(|stored| Parts::opened(project, services, stored));
+    let parts = stored.into_iter().map(|stored| {
+        let is_outdated =
+            stored.secrets.values().any(|sealed| services.sealing.is_outdated(sealed));
+        let parts = Parts::opened(project, services, stored);
+        tell_of_secrets(project, &parts, is_outdated);
+        parts
+    });
     let made = make(services, parts.collect()).await?.into_iter().zip(names);
     let made = made.filter_map(|(made, name)| {
         made.inspect_err(|error| {
@@ -66,6 +72,21 @@ async fn custom_tools(
         .ok()
     });
     Ok(made.collect())
+}
+
+/// What operators should know of the secrets of a tool, once for each time that it is read.
+fn tell_of_secrets(project: &ProjectHandle, parts: &Parts, is_outdated: bool) {
+    let name = &parts.tool.name;
+    if parts.secrets.iter().any(|secret| secret.value.is_none()) {
+        tracing::warn!(project.id = %project.id, tool.name = name, "a secret has to be set again");
+    }
+    if is_outdated {
+        tracing::info!(
+            project.id = %project.id,
+            tool.name = name,
+            "a secret is sealed with the previous master key: any change of the tool seals it anew"
+        );
+    }
 }
 
 /// What a tool is made of.
@@ -177,19 +198,8 @@ impl<'a> SecretOwner<'a> {
     }
 
     fn open(&self, services: &Services, name: &str, sealed: &str) -> SecretHeader {
-        let opened = services.sealing.open(sealed, &self.parts(name));
-        let (project_id, tool_id) = (self.project_id, self.tool_id);
-        let value = opened.inspect_err(|error| {
-            tracing::warn!(project.id = %project_id, tool.id = %tool_id, %error, "a secret did not open");
-        });
-        if services.sealing.is_outdated(sealed) {
-            tracing::info!(
-                project.id = %project_id,
-                tool.id = %tool_id,
-                "a secret is sealed with the previous master key: any change of its tool seals it anew"
-            );
-        }
-        let value = value.ok().map(|value| Zeroizing::new(value.expose().to_owned()));
+        let value = services.sealing.open(sealed, &self.parts(name)).ok();
+        let value = value.map(|value| Zeroizing::new(value.expose().to_owned()));
         SecretHeader { name: name.to_owned(), value }
     }
 }

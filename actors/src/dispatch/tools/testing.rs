@@ -35,8 +35,7 @@ pub(in crate::dispatch) async fn test(
     if let Some(key) = context.idempotency.clone() {
         let first = node.root_reader.recall::<RecordAudit>(key).await.map_err(stored)?;
         if first.is_some() {
-            let message = "the tool was run for this key already; what came of it is not kept";
-            return Err(ApiError::new(ErrorCode::Conflict, message).reason("already_tested"));
+            return Err(already_tested());
         }
     }
     let project = grant.project(node).await?;
@@ -66,8 +65,16 @@ pub(in crate::dispatch) async fn test(
         request_id: current_request().map(|request| request.to_string()),
         details: json!({ "projectId": project.id, "name": name }),
     };
-    write(&node.root, audit, context).await.map_err(stored)?;
+    // Another one with the same key may have come first, just now.
+    if write(&node.root, audit, context).await.map_err(stored)?.replayed {
+        return Err(already_tested());
+    }
     done(run(node, tool.as_ref(), context_of_call, input).await)
+}
+
+fn already_tested() -> ApiError {
+    let message = "the tool was run for this key already; what came of it is not kept";
+    ApiError::new(ErrorCode::Conflict, message).reason("already_tested")
 }
 
 /// What a call works with, unless its arguments or a rule forbid it.
