@@ -3,10 +3,12 @@
 //! A definition is checked where the tool is made, so that nothing is stored that could not run. Secrets come
 //! in opened and never go out: what a request says of them is blotted out of everything that comes back.
 
+mod body;
 mod command;
 mod http;
 mod schema;
 mod template;
+mod url;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +21,8 @@ use zeroize::Zeroizing;
 
 use crate::Tool;
 
-pub use self::http::{HTTP_TIMEOUT_MS_MAX, origin_of};
+pub use self::http::HTTP_TIMEOUT_MS_MAX;
+pub use self::url::origin_of;
 pub use command::{COMMAND_TIMEOUT_MS_DEFAULT, COMMAND_TIMEOUT_MS_MAX};
 pub use schema::check_schema;
 

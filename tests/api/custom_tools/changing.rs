@@ -113,6 +113,22 @@ async fn a_yes_does_not_hold_for_what_a_tool_became_after_it() {
 }
 
 #[tokio::test]
+async fn a_call_that_runs_comes_to_its_end_when_its_tool_is_deleted() {
+    let (app, site) = app_and_site().await;
+    let ann = app.user("ann").await;
+    let mut talk = ann.conversation().await;
+    let id = define(&ann, &talk.project, weather(&site.url("/gate"))).await;
+    allow(&ann, &talk.project, "weather").await;
+    let run = talk.send_message(&calls("weather", &json!({ "place": "x" }))).await.run_id;
+    patiently("the call", site.reached.notified()).await;
+    assert!(ann.rest("DELETE", &format!("{}/{id}", path(&talk.project)), None).await.is_success());
+    site.opened.notify_one();
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
+    let answer = talk.answer(&run).await;
+    assert_eq!(calls_of(&answer)[0].state, ToolState::Completed);
+}
+
+#[tokio::test]
 async fn tools_are_there_after_a_restart() {
     let (app, site) = app_and_site().await;
     let ann = app.user("ann").await;

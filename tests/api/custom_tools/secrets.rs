@@ -160,6 +160,46 @@ async fn with_another_master_key_a_secret_has_to_be_set_again() {
 }
 
 #[tokio::test]
+async fn the_master_key_is_changed_without_losing_a_secret() {
+    let site = Site::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (data, old) = (dir.path().join("data"), dir.path().join("old.key"));
+    let serve = |previous: Option<&Path>| {
+        let mut command = iris(&data);
+        command.env("IRIS_EGRESS_ALLOW", site.address.to_string());
+        if let Some(previous) = previous {
+            command.env("IRIS_MASTER_KEY_PREVIOUS_FILE", previous);
+        }
+        command
+    };
+    let server = ServerProcess::start(serve(None)).await;
+    let ann = register(&server).await;
+    let project = ann.project("p").await.id;
+    let id = define(&ann, &project, keyed(&site.url("/"))).await;
+    server.terminate().await;
+    let (code, text) = ServerProcess::refused(serve(Some(&old))).await;
+    assert!(code != Some(0) && text.contains("old.key"), "{text}");
+
+    fs::rename(data.join("master.key"), &old).unwrap();
+    let works = async |server: &ServerProcess| {
+        let ann = Person::new(&server.client(), ann.grant.clone());
+        let tested = test(&ann, &project, &id, json!({ "place": "x" })).await;
+        assert_eq!(tested.status, 200, "{tested:?}");
+        assert_eq!(site.seen().last().unwrap().headers["x-key"], SECRET);
+        ann
+    };
+    let server = ServerProcess::start(serve(Some(&old))).await;
+    let again = works(&server).await;
+    // It names no secret, and seals them all the same.
+    let changed = change(&again, &project, &id, json!({ "description": "New." })).await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    server.terminate().await;
+    let server = ServerProcess::start(serve(None)).await;
+    works(&server).await;
+    server.terminate().await;
+}
+
+#[tokio::test]
 async fn an_archive_takes_tools_along_and_no_secrets() {
     let (here, site) = app_and_site().await;
     let ann = here.user("ann").await;

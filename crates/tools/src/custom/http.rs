@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use iris_agent::permissions::Access;
-use iris_egress::{Egress, Request, parse_url};
+use iris_egress::{Egress, Request};
 use iris_protocol::limits::SECRET_HEADERS_MAX;
 use iris_protocol::{HttpMethod, HttpTool, ToolKind};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::template::{Arguments, Template, mistake, percent, plain};
+use super::body::{filled, names_in};
+use super::template::{Arguments, Template, percent, plain};
+use super::url::UrlTemplate;
 use super::{About, InvalidDefinition, SecretHeader, invalid};
 use crate::Tool;
 use crate::builtin::{CancelOnDrop, shown};
@@ -50,81 +52,6 @@ pub(super) struct Http {
     secrets: Vec<SecretHeader>,
     timeout: Duration,
     egress: Option<Arc<Egress>>,
-}
-
-/// A URL of which path and query may hold arguments.
-struct UrlTemplate {
-    /// Scheme, host and port, as a URL with the path `/`.
-    origin: Url,
-    /// Between the `/` of the path.
-    segments: Vec<Template>,
-    query: Option<Template>,
-}
-
-/// Where requests of a URL template go: scheme, host and port. Secrets are bound to it.
-///
-/// # Errors
-/// [`InvalidDefinition`].
-pub fn origin_of(url: &str) -> Result<String, InvalidDefinition> {
-    Ok(UrlTemplate::parse(url)?.origin.origin().ascii_serialization())
-}
-
-impl UrlTemplate {
-    fn parse(text: &str) -> Result<Self, InvalidDefinition> {
-        let bad = |problem: &str| invalid(format!("`http.url` {problem}"));
-        if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
-            return Err(bad("must have no spaces, control characters and backslashes"));
-        }
-        if text.contains('#') {
-            return Err(bad("must have no fragment: it would not be sent"));
-        }
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(bad("must be an absolute http or https URL"));
-        };
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
-        if [scheme, authority].iter().any(|part| part.contains(['{', '}'])) {
-            return Err(bad("must have its scheme, host and port literally"));
-        }
-        let origin = parse_url(&format!("{scheme}://{authority}/"));
-        let origin = origin.map_err(|error| bad(&format!("cannot be used: {error}")))?;
-        let (path, query) = match rest.split_once('?') {
-            Some((path, query)) => (path, Some(Template::parse("http.url", query)?)),
-            None => (rest, None),
-        };
-        let segments = path.strip_prefix('/').unwrap_or(path).split('/');
-        let segments = segments.map(|segment| Template::parse("http.url", segment));
-        Ok(Self { origin, segments: segments.collect::<Result<_, _>>()?, query })
-    }
-
-    /// The URL of a call, with `fields` behind its own query.
-    fn render(&self, arguments: &Arguments, fields: &[String]) -> Result<Url, Mistake> {
-        let mut text = self.origin.as_str().trim_end_matches('/').to_owned();
-        for segment in &self.segments {
-            let rendered = segment.render(arguments, percent)?.unwrap_or_default();
-            // They cannot be encoded: a URL parser takes `%2e` for a dot.
-            let dots = rendered.to_ascii_lowercase().replace("%2e", ".");
-            if let Some(name) = segment.names().next()
-                && matches!(dots.as_str(), "" | "." | "..")
-            {
-                return Err(mistake(name, "must not leave a part of the path empty, `.` or `..`"));
-            }
-            text.push('/');
-            text.push_str(&rendered);
-        }
-        let own = self.query.as_ref().map(|query| query.render(arguments, percent)).transpose()?;
-        let fields = own.flatten().into_iter().chain(fields.iter().cloned());
-        let query = fields.collect::<Vec<_>>().join("&");
-        if !query.is_empty() {
-            text.push('?');
-            text.push_str(&query);
-        }
-        let url = parse_url(&text).map_err(|error| mistake("", &error.to_string()))?;
-        if url.origin() != self.origin.origin() {
-            return Err(mistake("", "lead to another server"));
-        }
-        Ok(url)
-    }
 }
 
 impl Http {
@@ -391,53 +318,4 @@ fn templates(
 /// A name in an error, whatever somebody wrote there.
 fn shown_name(name: &str) -> String {
     name.chars().take(80).flat_map(char::escape_debug).collect()
-}
-
-/// The arguments in the texts of a body. Names of fields are literal.
-fn names_in(body: &Value, names: &mut BTreeSet<String>) -> Result<(), InvalidDefinition> {
-    match body {
-        Value::String(text) => {
-            names.extend(Template::parse("http.body", text)?.names().map(str::to_owned));
-            Ok(())
-        }
-        Value::Array(items) => items.iter().try_for_each(|item| names_in(item, names)),
-        Value::Object(fields) => {
-            if fields.keys().any(|name| name.contains("{{")) {
-                return Err(invalid("`http.body` must have the names of its fields literally"));
-            }
-            fields.values().try_for_each(|field| names_in(field, names))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
-    }
-}
-
-/// A body with the arguments of a call; nothing for a text that is an argument that the call has not.
-fn filled(body: &Value, arguments: &Arguments) -> Result<Option<Value>, Mistake> {
-    match body {
-        Value::String(text) => {
-            // It was parsed when the tool was made.
-            let Ok(template) = Template::parse("http.body", text) else { return Ok(None) };
-            match template.alone() {
-                Some(name) => Ok(arguments.get(name).cloned()),
-                None => Ok(template.render(arguments, plain)?.map(Value::String)),
-            }
-        }
-        Value::Array(items) => {
-            let mut filled_items = Vec::with_capacity(items.len());
-            for item in items {
-                filled_items.extend(filled(item, arguments)?);
-            }
-            Ok(Some(Value::Array(filled_items)))
-        }
-        Value::Object(fields) => {
-            let mut filled_fields = Map::new();
-            for (name, field) in fields {
-                if let Some(value) = filled(field, arguments)? {
-                    filled_fields.insert(name.clone(), value);
-                }
-            }
-            Ok(Some(Value::Object(filled_fields)))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(Some(body.clone())),
-    }
 }
