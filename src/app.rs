@@ -17,12 +17,13 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, LogControl, Node, NodeError, PresenceSettings, Services, Settings, SystemClock,
-    SystemIds, settle,
+    BackupSettings, LogControl, McpHost, Node, NodeError, PresenceSettings, Services, Settings,
+    SystemClock, SystemIds, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
-    AccessTokens, AuthError, Passwords, RefreshTokens, SetupToken, load_or_create_key,
+    AccessTokens, AuthError, Passwords, RefreshTokens, SealingKeys, SetupToken, load_key,
+    load_or_create_key,
 };
 use iris_egress::{Config as EgressConfig, Egress, Exception};
 use iris_llm::{ConfigError as ModelConfigError, Models};
@@ -30,7 +31,7 @@ use iris_protocol::LogSettings;
 use iris_sandbox::{Config as SandboxConfig, Sandbox};
 use iris_store::root::RootDatabase;
 use iris_store::{Storage, StoreError};
-use iris_tools::{Tool, ToolError, ToolRegistry, webfetch};
+use iris_tools::{Tool, ToolError, ToolRegistry, Workshop, webfetch};
 use parking_lot::Mutex;
 
 use crate::config::Config;
@@ -364,18 +365,27 @@ fn services(
     if let Some(lifetime) = dependencies.access_token_lifetime {
         access_tokens = access_tokens.lifetime(lifetime);
     }
+    let sealing = sealing(&config.master_key_file, config.master_key_previous_file.as_deref())?;
+    let egress = egress(config.egress_allow.clone());
     let log = dependencies.log.unwrap_or_else(|| {
         let settings = LogSettings { filter: config.log, format: config.log_format };
         Arc::new(LogOfAnother(settings))
+    });
+    let mcp = McpHost::new(config.egress_allow).unwrap_or_else(|error| {
+        tracing::warn!(?error, "no MCP servers on the web: has the system certificates?");
+        McpHost::without_web()
     });
     Ok(Services {
         supervision: Supervision::new(Arc::clone(&dependencies.clock)),
         clock: dependencies.clock,
         ids: dependencies.ids,
         models: Models::new(config.providers)?,
-        tools: Arc::new(tools(config.egress_allow, sandbox.as_ref(), dependencies.tools)?),
+        tools: Arc::new(tools(egress.as_ref(), sandbox.as_ref(), dependencies.tools)?),
+        workshop: Workshop::new(egress, sandbox.clone()),
         sandbox,
+        mcp,
         access_tokens,
+        sealing,
         refresh_tokens: RefreshTokens::new(key.as_bytes())?,
         passwords: Passwords::for_this_machine(),
         setup_token: Mutex::new(None),
@@ -421,10 +431,25 @@ async fn sandbox(config: SandboxConfig) -> Sandbox {
     sandbox
 }
 
-/// The tools of the server. One without certificates to verify others with, as in a bare container, works but
-/// fetches nothing.
+/// The keys that secrets at rest are sealed with and opened by.
+fn sealing(current: &Path, previous: Option<&Path>) -> Result<SealingKeys, AuthError> {
+    let previous = previous.map(load_key).transpose()?;
+    SealingKeys::new(&load_or_create_key(current)?, previous.as_ref())
+}
+
+/// The way out for tools. A server without certificates to verify others with, as in a bare container, works
+/// but fetches nothing.
+fn egress(allow: Vec<Exception>) -> Option<Arc<Egress>> {
+    let egress = Egress::new(EgressConfig { allow, ..EgressConfig::default() });
+    let egress = egress.inspect_err(|error| {
+        tracing::warn!(?error, "there is no tool `webfetch`: has the system certificates?");
+    });
+    egress.ok().map(Arc::new)
+}
+
+/// The tools of the server.
 fn tools(
-    allow: Vec<Exception>,
+    egress: Option<&Arc<Egress>>,
     sandbox: Option<&Sandbox>,
     others: Vec<Arc<dyn Tool>>,
 ) -> Result<ToolRegistry, ToolError> {
@@ -432,11 +457,8 @@ fn tools(
     if let Some(sandbox) = sandbox {
         tools = tools.with_bash(sandbox.clone())?;
     }
-    match Egress::new(EgressConfig { allow, ..EgressConfig::default() }) {
-        Ok(egress) => tools = tools.with(webfetch(Arc::new(egress)))?,
-        Err(error) => {
-            tracing::warn!(?error, "there is no tool `webfetch`: has the system certificates?");
-        }
+    if let Some(egress) = egress {
+        tools = tools.with(webfetch(Arc::clone(egress)))?;
     }
     others.into_iter().try_fold(tools, ToolRegistry::with)
 }

@@ -45,8 +45,9 @@ const QUOTAS_DEFAULT: Quotas = Quotas {
 };
 const LOG_DEFAULT: &str = "info";
 const OTLP_SERVICE_NAME_DEFAULT: &str = "iris";
-/// Name of the key file in the data directory.
+/// Names of the key files in the data directory.
 const JWT_SECRET_FILE_DEFAULT: &str = "jwt.key";
+const MASTER_KEY_FILE_DEFAULT: &str = "master.key";
 
 /// The settings that can be given on the command line; they win over every other source.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -81,6 +82,10 @@ pub struct Config {
     pub registration: Registration,
     /// Holds the key that signs access tokens; made when there is none.
     pub jwt_secret_file: PathBuf,
+    /// Holds the key that secrets are sealed with; made when there is none.
+    pub master_key_file: PathBuf,
+    /// Holds the key that they were sealed with before.
+    pub master_key_previous_file: Option<PathBuf>,
     /// For sessions that name no model. Its provider is in `providers`.
     pub default_model: Option<ModelRef>,
     /// By name: lower case letters, digits, `-` and `_`.
@@ -194,6 +199,10 @@ impl Config {
             jwt_secret_file: top
                 .parse("jwt_secret_file", parse::path)?
                 .unwrap_or_else(|| data_dir.join(JWT_SECRET_FILE_DEFAULT)),
+            master_key_file: top
+                .parse("master_key_file", parse::path)?
+                .unwrap_or_else(|| data_dir.join(MASTER_KEY_FILE_DEFAULT)),
+            master_key_previous_file: top.parse("master_key_previous_file", parse::path)?,
             project_roots: top.parse_list("project_roots", parse::absolute_path)?,
             allowed_origins: top.parse_list("allowed_origins", parse::origin)?,
             allowed_hosts: top.parse_list("allowed_hosts", parse::host)?,
@@ -350,6 +359,7 @@ fn provider(
     settings.base_url = section.parse("base_url", parse::base_url)?;
     settings.api_key = section.parse("api_key", parse::api_key)?;
     settings.script = section.parse("script", parse::path)?;
+    settings.images = section.parse("images", parse::switch)?.unwrap_or_default();
     debug_assert!(section.keys_left().is_empty(), "keys not read: {:?}", section.keys_left());
 
     let unused = match kind {
@@ -358,7 +368,11 @@ fn provider(
         }
         ProviderKind::OpenAiCompatible => vec![("script", settings.script.is_some())],
         ProviderKind::Scripted => {
-            vec![("base_url", settings.base_url.is_some()), ("api_key", settings.api_key.is_some())]
+            vec![
+                ("base_url", settings.base_url.is_some()),
+                ("api_key", settings.api_key.is_some()),
+                ("images", settings.images),
+            ]
         }
     };
     for (field, is_set) in unused {

@@ -19,6 +19,8 @@ use otlp::Export;
 
 /// Longest filter, in bytes.
 pub const FILTER_BYTES_MAX: usize = 1_024;
+/// Added to every filter.
+const QUIET: &str = "rmcp=off";
 /// The filter of the format that is not chosen.
 const NOTHING: &str = "off";
 
@@ -155,7 +157,10 @@ pub(crate) fn parse_filter(text: &str) -> Result<EnvFilter, String> {
     if text.trim().is_empty() {
         return Err(refused);
     }
-    EnvFilter::try_new(text).map_err(|error| format!("{refused}: {error}"))
+    let filter = EnvFilter::try_new(text).map_err(|error| format!("{refused}: {error}"))?;
+    // It tells whole messages of MCP servers, which hold what users and models wrote.
+    let quiet = QUIET.parse().map_err(|error| format!("{refused}: {error}"))?;
+    Ok(filter.add_directive(quiet))
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ enum Verb {
     Db(maintenance::DatabaseOptions),
     /// Back up the whole server into a new directory
     Backup(maintenance::BackupOptions),
+    /// Say whether a server would work with this configuration, on this machine
+    Doctor(maintenance::Place),
     /// Build a new data directory from the backup of a whole server
     Restore(maintenance::RestoreOptions),
     /// Print the OpenAPI document of the REST routes
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Some(Verb::Project(options)) => maintenance::project(options),
         Some(Verb::Db(options)) => maintenance::database(&options),
         Some(Verb::Backup(options)) => maintenance::backup(&options),
+        Some(Verb::Doctor(place)) => maintenance::doctor(&place),
         Some(Verb::Restore(options)) => maintenance::restore(&options),
         Some(Verb::Openapi) => print_json(&iris_protocol::openapi(http::VERSION)),
         Some(Verb::Asyncapi) => print_json(&iris_protocol::asyncapi(http::VERSION)),
@@ -101,6 +104,8 @@ fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
 }
 
 fn serve(flags: Flags) -> ExitCode {
+    // Before anything secret is read; the environment may hold some from the beginning.
+    let hidden = iris_sandbox::hide_memory();
     let (config, warnings) = match Config::from_process(flags) {
         Ok(loaded) => loaded,
         Err(error) => return fail(EXIT_CONFIG, error),
@@ -111,6 +116,9 @@ fn serve(flags: Flags) -> ExitCode {
     };
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+    if let Err(error) = hidden {
+        tracing::warn!(%error, "other processes of this user can read the memory of the server");
     }
     if IS_BREAKABLE {
         tracing::warn!("this is a build with fault injection, for tests alone: do not use it");

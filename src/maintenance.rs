@@ -6,6 +6,7 @@
 
 mod data;
 mod database;
+mod doctor;
 mod output;
 mod project;
 mod server;
@@ -235,6 +236,11 @@ pub fn project(options: ProjectOptions) -> ExitCode {
 /// Runs `iris db`.
 pub fn database(options: &DatabaseOptions) -> ExitCode {
     end("db", database::run(options.verb, options.project.as_ref(), &options.place))
+}
+
+/// Runs `iris doctor`.
+pub fn doctor(place: &Place) -> ExitCode {
+    end("doctor", doctor::run(place))
 }
 
 /// Runs `iris backup`.

@@ -81,6 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("iris-backup", &["iris-protocol", "iris-store"]),
     ("iris-auth", &["iris-agent", "iris-protocol"]),
     ("iris-llm", &["iris-agent", "iris-protocol"]),
+    ("iris-mcp", &["iris-egress", "iris-sandbox"]),
     (
         "iris-tools",
         &[
@@ -98,7 +99,9 @@ const ARROWS: &[(&str, &[&str])] = &[
             "iris-agent",
             "iris-auth",
             "iris-backup",
+            "iris-egress",
             "iris-llm",
+            "iris-mcp",
             "iris-protocol",
             "iris-sandbox",
             "iris-store",
@@ -137,6 +140,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("r2d2_sqlite", &["iris-store"]),
     ("reqwest", &["iris-client", "iris-egress", "iris-llm"]),
     ("eventsource-client", &["iris-llm"]),
+    ("rmcp", &["iris-mcp"]),
     ("launchdarkly-sdk-transport", &["iris-llm"]),
     ("cap-std", &["iris-backup", "iris-workspace"]),
     ("jsonwebtoken", &["iris-auth"]),

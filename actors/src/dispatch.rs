@@ -9,6 +9,8 @@ mod agents;
 mod backups;
 mod bodies;
 mod files;
+mod mcp;
+mod outputs;
 mod patience;
 mod permissions;
 mod presence;
@@ -17,6 +19,7 @@ mod questions;
 mod repeat;
 mod server_permissions;
 mod sessions;
+mod tools;
 
 use iris_auth::{AccessClaims, AuthError, Caller, CallerUser, Resource, authorize};
 use iris_protocol::{
@@ -344,7 +347,7 @@ impl Grant {
                 user_id: user_id.clone(),
                 operation: operation.name(),
                 key: self.scoped(operation, key),
-                body_hash: iris_workspace::content_hash(body),
+                body_hash: body_hash(node, operation, body),
                 at: node.services.clock.now_ms(),
             }),
         }
@@ -361,6 +364,16 @@ impl Grant {
             }
             (None, _) => key.to_owned(),
         }
+    }
+}
+
+/// What tells a repeat from another request under the same key. It is kept, and must not give away a secret
+/// that could be guessed.
+fn body_hash(node: &Node, operation: Operation, body: &[u8]) -> String {
+    if matches!(operation, Operation::ToolCreate | Operation::ToolUpdate) {
+        node.services.sealing.fingerprint(body)
+    } else {
+        iris_workspace::content_hash(body)
     }
 }
 
@@ -472,10 +485,15 @@ async fn perform(
         Command::AgentGet(request) => agents::get(node, &grant, &request.name).await,
         Command::AgentUpdate(request) => agents::update(node, &grant, request, context).await,
         Command::AgentDelete(request) => agents::delete(node, &grant, request.name, context).await,
-        Command::ToolList(_) => agents::tools(node, &grant).await,
+        Command::ToolList(_) => tools::list(node, &grant).await,
+        Command::ToolCreate(request) => tools::create(node, &grant, request, context).await,
+        Command::ToolUpdate(request) => tools::update(node, &grant, request, context).await,
+        Command::ToolDelete(request) => tools::delete(node, &grant, request, context).await,
+        Command::ToolTest(request) => tools::test(node, &grant, request, context).await,
         Command::ToolApprove(request) => sessions::approve(node, &grant, request, context).await,
         Command::ToolReject(request) => sessions::reject(node, &grant, request, context).await,
         Command::ApprovalList(request) => sessions::approvals(node, &grant, request).await,
+        Command::ToolOutput(request) => outputs::piece(node, &grant, request).await,
         Command::ApprovalGet(request) => sessions::approval(node, &grant, request).await,
         Command::QuestionList(request) => questions::list(node, &grant, request).await,
         Command::QuestionAnswer(request) => questions::answer(node, &grant, request, context).await,
@@ -492,6 +510,11 @@ async fn perform(
             permissions::delete(node, &grant, request, context).await
         }
         Command::PermissionExplain(request) => permissions::explain(node, &grant, request).await,
+        Command::McpList(_) => mcp::list(node, &grant).await,
+        Command::McpCreate(request) => mcp::create(node, &grant, request, context).await,
+        Command::McpUpdate(request) => mcp::update(node, &grant, request, context).await,
+        Command::McpDelete(request) => mcp::delete(node, &grant, request.name, context).await,
+        Command::McpStatusGet(request) => mcp::status(node, &grant, &request.name).await,
         Command::FileRead(request) => files::read(node, &grant, request).await,
         Command::FileWrite(request) => files::write(node, &grant, request, context).await,
         Command::PresenceUpdate(request) => {
@@ -512,7 +535,7 @@ async fn perform(
         Command::ServerBackupCreate(_) => backups::back_up_server(node, &grant, context).await,
         Command::ServerBackupList(_) => backups::list_server(node).await,
         Command::UserManage(request) => admin::manage(node, &grant, request, context).await,
-        Command::ServerPermissionList(_) => server_permissions::list(node).await,
+        Command::ServerPermissionList(request) => server_permissions::list(node, request).await,
         Command::ServerPermissionCreate(request) => {
             server_permissions::create(node, &grant, request, context).await
         }

@@ -11,6 +11,7 @@ pub mod connection;
 mod directory;
 pub mod dispatch;
 mod leftovers;
+mod mcp;
 mod node;
 mod orchestrator;
 mod outbox;
@@ -29,6 +30,7 @@ mod write;
 
 pub use backups::{BackupSettings, NewFile, check_about, remove_backups, settle};
 pub use directory::Directory;
+pub use mcp::McpHost;
 pub use node::{Node, NodeError};
 pub use project::PresenceSettings;
 pub use rates::{Rate, RateSettings};

@@ -3,7 +3,9 @@
 
 mod checkpoints;
 mod model;
+mod outputs;
 mod pause;
+mod people;
 mod tasks;
 mod todos;
 mod tool;
@@ -16,12 +18,12 @@ use actix::prelude::*;
 use futures_util::future::Either;
 use iris_agent::{Effect, Input, Resumption, StepEnd, StepPart, Turn, TurnEnd, Wait};
 use iris_protocol::{
-    ApiError, ApprovalId, ErrorCode, FinishReason, Message, MessageId, QuestionId, Run, RunId,
-    RunStatus, SessionId, StreamKind, ToolCallId,
+    ApiError, ApprovalId, ErrorCode, FinishReason, Message, MessageId, Question, QuestionId, Run,
+    RunId, RunStatus, SessionId, StreamKind, ToolCallId,
 };
 use iris_store::project::{
-    Decision, FailQueuedRun, FinishRun, NewApproval, NewPart, NewQuestion, Outcome, RecordResult,
-    RecordStep, RecordedChange, Reply, StartRun, StepEnd as RecordedStep,
+    Decision, FailQueuedRun, FinishRun, NewApproval, NewAttachment, NewPart, NewQuestion, Outcome,
+    RecordResult, RecordStep, RecordedChange, Reply, StartRun, StepEnd as RecordedStep,
 };
 use iris_store::{Command, CrashPoint, FromReserve, StoreError, WriteContext, crash_point};
 use iris_tools::ReadLog;
@@ -34,7 +36,7 @@ use crate::session::{
     starter_lost_access,
 };
 use crate::supervision::{Address, RequestTag, Supervise, Vitals};
-use crate::{Services, record};
+use crate::{Services, mcp, record};
 use checkpoints::{Checkpoints, chunk};
 use pause::Paused;
 use tool::ToolRuns;
@@ -100,6 +102,8 @@ pub(crate) struct Orchestrator {
     /// Questions to the model so far, those before a cut that were answered included.
     calls: u64,
     tools: ToolRuns,
+    /// What calls asked that run.
+    asked: people::Asked,
     checkpoints: Checkpoints,
     /// When the time of a waiting call is over.
     expiries: HashMap<ToolCallId, SpawnHandle>,
@@ -139,6 +143,7 @@ impl Orchestrator {
             model: None,
             calls,
             tools: ToolRuns::default(),
+            asked: people::Asked::default(),
             checkpoints: Checkpoints::default(),
             expiries: HashMap::new(),
             has_tasks,
@@ -175,6 +180,9 @@ impl Orchestrator {
             drop(work);
             match began {
                 Ok(Began::Answerer(answerer)) => {
+                    let place = &orchestrator.assignment.place;
+                    let starter = &orchestrator.assignment.run.started_by;
+                    mcp::warm(place, &answerer.agent.tools, starter);
                     orchestrator.answerer = Some(answerer);
                     orchestrator.is_recording = false;
                     orchestrator.expire_resumed(ctx);
@@ -215,6 +223,7 @@ impl Supervise for Orchestrator {
             "asksModel": self.model.is_some(),
             "toolsRunning": self.tools.count(),
             "callsWaitingForApproval": self.expiries.len(),
+            "questionsOfRunningCalls": self.asked.lock().len(),
             "inputsWaiting": self.inputs.len(),
         })
     }
@@ -493,13 +502,17 @@ impl Orchestrator {
         outcome: iris_agent::ToolOutcome,
     ) -> RecordResult {
         let outcome = match outcome {
-            iris_agent::ToolOutcome::Completed { output, metadata, changes } => {
+            iris_agent::ToolOutcome::Completed { output, metadata, changes, attachment } => {
                 let changes = changes.into_iter().map(|change| RecordedChange {
                     path: change.path,
                     size: change.size,
                     hash: change.hash,
                 });
-                Outcome::Completed { output, metadata, changes: changes.collect() }
+                let (changes, attachment) = (
+                    changes.collect(),
+                    attachment.map(|it| NewAttachment { mime_type: it.mime_type, bytes: it.bytes }),
+                );
+                Outcome::Completed { output, metadata, changes, attachment }
             }
             iris_agent::ToolOutcome::Failed { error } => Outcome::Failed { error },
         };
@@ -615,6 +628,29 @@ impl Handler<Answer> for Orchestrator {
     type Result = ();
 
     fn handle(&mut self, answer: Answer, ctx: &mut Context<Self>) {
+        self.take_answer(answer, ctx);
+    }
+}
+
+/// Tell: what became of a question is recorded.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Replied(pub(crate) Question);
+
+impl Handler<Replied> for Orchestrator {
+    type Result = ();
+
+    fn handle(&mut self, Replied(question): Replied, ctx: &mut Context<Self>) {
+        // One that asked while it ran goes on by itself.
+        if let Some(question) = people::pass_on(&self.asked, question) {
+            let tool_call_id = question.tool_call_id;
+            self.take_answer(Answer { tool_call_id, runs: false, edited: None }, ctx);
+        }
+    }
+}
+
+impl Orchestrator {
+    fn take_answer(&mut self, answer: Answer, ctx: &mut Context<Self>) {
         if let Some(expiry) = self.expiries.remove(&answer.tool_call_id) {
             ctx.cancel_future(expiry);
         }

@@ -6,6 +6,7 @@ mod heads;
 mod joining;
 mod kept;
 mod listeners;
+mod mcp;
 mod opening;
 mod presence;
 mod ring;
@@ -34,6 +35,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::connection::{CloseReason, Wakers, Wants};
+use crate::mcp::McpClient;
 use crate::permissions::ServerRules;
 use crate::root::RootAccess;
 use crate::session::{IsIdle, Session};
@@ -41,7 +43,6 @@ use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
 use crate::{Services, Write, record};
 use children::RunEnds;
 use heads::Heads;
-use kept::Kept;
 use listeners::Listeners;
 use opening::OpenDatabase;
 use presence::Presences;
@@ -53,8 +54,10 @@ use upkeep::Upkeep;
 pub(crate) use children::{EndTask, OpenChild, RetireSession};
 pub(crate) use heads::RoomHeads;
 pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
+pub(crate) use kept::Kept;
 pub(crate) use listeners::Listen;
 pub use listeners::{Listener, ListeningEnded, ProjectEvent};
+pub(crate) use mcp::WakeMcp;
 pub(crate) use opening::{Damage, FromRoot, NotOpened, OpenedProject};
 pub use presence::PresenceSettings;
 pub(crate) use presence::{ListPresence, StartTyping, StopTyping, UpdatePresence};
@@ -145,6 +148,8 @@ pub struct Project {
     upkeep: Upkeep,
     sessions: HashMap<SessionId, Address<Session>>,
     run_ends: RunEnds,
+    /// The clients of the MCP servers that somebody needed.
+    mcp: HashMap<String, Address<McpClient>>,
     /// What the sessions share; there while one of them is.
     shared: Weak<ProjectHandle>,
     /// The last event that was published.
@@ -274,6 +279,7 @@ impl Supervise for Project {
             upkeep: Upkeep::default(),
             sessions: HashMap::new(),
             run_ends: RunEnds::default(),
+            mcp: HashMap::new(),
             shared: Weak::new(),
             head,
             flush_is_due: false,
@@ -295,6 +301,7 @@ impl Supervise for Project {
             "presence": self.presences.counts(),
             "recentEvents": self.ring.counts(),
             "sessions": self.sessions.len(),
+            "mcpClients": self.mcp.len(),
             "recovery": self.recovery.observe(),
             "isMarkedUnfinished": self.is_marked.load(Ordering::Acquire),
             "commandsWaiting": self.database.get().map(|database| database.writer().queue_depth()),
@@ -341,6 +348,7 @@ impl Handler<Committed> for Project {
             self.listeners.tell(&self.epoch, &event);
             self.presence_sees(&event, ctx);
             self.run_ends.see(&event);
+            self.mcp_sees(&event, ctx);
             self.ring.push(event, frame);
         }
     }

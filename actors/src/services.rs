@@ -6,20 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iris_agent::{Clock, IdSource, TurnLimits};
-use iris_auth::{AccessTokens, Passwords, RefreshTokens, SetupToken};
+use iris_auth::{AccessTokens, Passwords, RefreshTokens, SealingKeys, SetupToken};
 use iris_llm::Models;
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef};
 use iris_sandbox::Sandbox;
 use iris_store::Storage;
 use iris_store::project::Quotas;
-use iris_tools::ToolRegistry;
+use iris_tools::{ToolRegistry, Workshop};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 use crate::connection::SocketSettings;
 use crate::rates::RateSettings;
 use crate::supervision::Supervision;
-use crate::{BackupSettings, PresenceSettings};
+use crate::{BackupSettings, McpHost, PresenceSettings};
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,12 +137,18 @@ pub struct Services {
     pub models: Models,
     /// The tools of this server.
     pub tools: Arc<ToolRegistry>,
+    /// Makes the tools that projects define.
+    pub workshop: Workshop,
     /// Where commands run; none where none may.
     pub sandbox: Option<Sandbox>,
+    /// Where connections to MCP servers live.
+    pub mcp: McpHost,
     /// Issues and checks access tokens.
     pub access_tokens: AccessTokens,
     /// Makes refresh tokens.
     pub refresh_tokens: RefreshTokens,
+    /// Seals secrets at rest.
+    pub sealing: SealingKeys,
     /// Hashes passwords off the arbiters.
     pub passwords: Passwords,
     /// There until somebody is an administrator.

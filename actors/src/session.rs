@@ -606,41 +606,49 @@ pub(crate) struct Decide {
 }
 
 impl Handler<Decide> for Session {
-    type Result = ResponseActFuture<Self, Result<Committed<Approval>, ApiError>>;
+    type Result = Deciding<Approval>;
 
     fn handle(&mut self, decide: Decide, ctx: &mut Context<Self>) -> Self::Result {
         self.once_taken_up(ctx, move |session| session.decide(decide))
     }
 }
 
-type Decided = ResponseActFuture<Session, Result<Committed<Approval>, ApiError>>;
+type Deciding<T> = ResponseActFuture<Session, Result<Committed<T>, ApiError>>;
 
 impl Session {
     /// Has a run that waits go on before it hears of a decision: otherwise nobody would act on it.
     fn once_taken_up<T: 'static>(
         &mut self,
         ctx: &mut Context<Self>,
-        then: impl FnOnce(&mut Self) -> ResponseActFuture<Self, T> + 'static,
-    ) -> ResponseActFuture<Self, T> {
+        then: impl FnOnce(&mut Self) -> Deciding<T> + 'static,
+    ) -> Deciding<T> {
         self.asked += 1;
         self.was_used = true;
         self.start_next(ctx);
-        match self.work {
-            Work::None | Work::Running(_) => return then(self),
-            Work::LookingUp { .. } | Work::Ending(_) => {}
-        }
-        let (known, is_known) = oneshot::channel();
-        self.decisions.push(known);
-        Box::pin(is_known.into_actor(self).then(|_, session, _| then(session)))
+        let decided = match self.work {
+            Work::None | Work::Running(_) => self.unless_late(then),
+            Work::LookingUp { .. } | Work::Ending(_) => {
+                let (known, is_known) = oneshot::channel();
+                self.decisions.push(known);
+                let is_known = is_known.into_actor(self);
+                Box::pin(is_known.then(|_, session, _| session.unless_late(then)))
+            }
+        };
+        Box::pin(decided.map(|decided, session, _| {
+            session.asked = session.asked.saturating_sub(1);
+            decided
+        }))
     }
 
-    /// Why a decision is not taken of which no run would hear before the server stops.
-    fn refuse_while_draining(&mut self) -> Option<ApiError> {
-        let is_late = matches!(self.work, Work::None) && self.place.services.is_draining();
-        is_late.then(|| {
-            self.asked = self.asked.saturating_sub(1);
-            ApiError::from(ErrorCode::ShuttingDown)
-        })
+    /// Refuses a decision of which no run would hear before the server stops.
+    fn unless_late<T: 'static>(
+        &mut self,
+        then: impl FnOnce(&mut Self) -> Deciding<T>,
+    ) -> Deciding<T> {
+        if matches!(self.work, Work::None) && self.place.services.is_draining() {
+            return Box::pin(actix::fut::ready(Err(ErrorCode::ShuttingDown.into())));
+        }
+        then(self)
     }
 
     /// For whom the active run acts, where that is another than who decides: the gate let that one through
@@ -652,10 +660,7 @@ impl Session {
         }
     }
 
-    fn decide(&mut self, decide: Decide) -> Decided {
-        if let Some(refusal) = self.refuse_while_draining() {
-            return Box::pin(actix::fut::ready(Err(refusal)));
-        }
+    fn decide(&mut self, decide: Decide) -> Deciding<Approval> {
         let approved = matches!(decide.decision, Decision::Approve(_));
         let starter = self.other_starter(decide.by.as_ref()).filter(|_| approved);
         let tool_call_id = decide.tool_call_id.clone();
@@ -668,7 +673,6 @@ impl Session {
         };
         let resolved = resolved(self.place.clone(), starter, command, decide.context);
         Box::pin(resolved.into_actor(self).map(move |resolved, session, _| {
-            session.asked = session.asked.saturating_sub(1);
             let resolved = resolved?;
             if let Work::Running(active) = &session.work
                 && !resolved.replayed

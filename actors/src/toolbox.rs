@@ -3,11 +3,20 @@
 
 use std::sync::Arc;
 
+use iris_auth::{AuthError, PlainSecret};
+use iris_protocol::{ProjectId, Tool as WireTool, ToolId};
 use iris_store::StoreError;
-use iris_tools::{Tool, ToolRegistry};
+use iris_store::project::StoredTool;
+use iris_tools::{About, InvalidDefinition, SecretHeader, Tool, ToolRegistry, Workshop, origin_of};
+use zeroize::Zeroizing;
 
 use crate::Services;
+use crate::mcp;
 use crate::project::ProjectHandle;
+
+/// Names that rules use, or that the server may have tools of at another time: no project takes one.
+const RESERVED: [&str; 9] =
+    ["read", "edit", "network", "bash", "webfetch", "task", "mcp", "skill", "iris"];
 
 /// The tools that a project has now.
 ///
@@ -19,18 +28,186 @@ pub(crate) async fn tools_of(
 ) -> Result<Arc<ToolRegistry>, StoreError> {
     let load = async {
         // Each kind of tool that a project has of its own adds its part here, in this order.
-        let own = Vec::new();
-        Ok(with_own(project, services, own))
+        let mut own = custom_tools(project, services).await?;
+        own.extend(mcp::tools(project).await?);
+        with_own(project, services, own).await
     };
     project.kept.tools.get(load).await
 }
 
 /// The server's tools come first: no tool of a project takes the name of one of them. What cannot be
 /// registered is left out; the others stay.
-fn with_own(project: &ProjectHandle, services: &Services, own: Vec<Arc<dyn Tool>>) -> ToolRegistry {
-    let (tools, refused) = services.tools.extended(own);
+async fn with_own(
+    project: &ProjectHandle,
+    services: &Services,
+    own: Vec<Arc<dyn Tool>>,
+) -> Result<ToolRegistry, StoreError> {
+    let tools = Arc::clone(&services.tools);
+    let (tools, refused) = off_thread(move || tools.extended(own)).await?;
     for error in refused {
         tracing::warn!(project.id = %project.id, %error, "a tool of the project is left out");
     }
-    tools
+    Ok(tools)
+}
+
+/// The tools that the project defined and that are enabled. One that cannot be made, because another version
+/// of the server took it, is left out.
+async fn custom_tools(
+    project: &ProjectHandle,
+    services: &Services,
+) -> Result<Vec<Arc<dyn Tool>>, StoreError> {
+    let mut stored = project.reader.tools().await?;
+    stored.retain(|stored| stored.tool.enabled);
+    let names: Vec<String> = stored.iter().map(|stored| stored.tool.name.clone()).collect();
+    let parts = stored.into_iter().map(|stored| {
+        let is_outdated =
+            stored.secrets.values().any(|sealed| services.sealing.is_outdated(sealed));
+        let parts = Parts::opened(project, services, stored);
+        tell_of_secrets(project, &parts, is_outdated);
+        parts
+    });
+    let made = make(services, parts.collect()).await?.into_iter().zip(names);
+    let made = made.filter_map(|(made, name)| {
+        made.inspect_err(|error| {
+            tracing::warn!(project.id = %project.id, tool.name = name, %error, "a tool is left out");
+        })
+        .ok()
+    });
+    Ok(made.collect())
+}
+
+/// What operators should know of the secrets of a tool, once for each time that it is read.
+fn tell_of_secrets(project: &ProjectHandle, parts: &Parts, is_outdated: bool) {
+    let name = &parts.tool.name;
+    if parts.secrets.iter().any(|secret| secret.value.is_none()) {
+        tracing::warn!(project.id = %project.id, tool.name = name, "a secret has to be set again");
+    }
+    if is_outdated {
+        tracing::info!(
+            project.id = %project.id,
+            tool.name = name,
+            "a secret is sealed with the previous master key: any change of the tool seals it anew"
+        );
+    }
+}
+
+/// What a tool is made of.
+pub(crate) struct Parts {
+    /// As it is defined.
+    pub(crate) tool: WireTool,
+    /// Its secret headers: without a value where one cannot be opened, which the tool says when it is called.
+    pub(crate) secrets: Vec<SecretHeader>,
+}
+
+/// A tool, or what is wrong with its definition.
+pub(crate) type Made = Result<Arc<dyn Tool>, InvalidDefinition>;
+
+/// Makes tools, in their order: on a thread that may take its time, because schemas are compiled.
+///
+/// # Errors
+/// `Internal` when that thread is lost.
+pub(crate) async fn make(services: &Services, parts: Vec<Parts>) -> Result<Vec<Made>, StoreError> {
+    let workshop = services.workshop.clone();
+    off_thread(move || parts.into_iter().map(|parts| parts.make(&workshop)).collect()).await
+}
+
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(StoreError::internal)
+}
+
+impl Parts {
+    /// A stored tool with its secrets opened.
+    pub(crate) fn opened(project: &ProjectHandle, services: &Services, stored: StoredTool) -> Self {
+        let secrets = match (&stored.tool.id, &stored.tool.http) {
+            (Some(id), Some(http)) => {
+                let owner = SecretOwner::new(project, id, &http.url);
+                let secrets = stored.secrets.iter();
+                secrets.map(|(name, sealed)| owner.open(services, name, sealed)).collect()
+            }
+            (None, _) | (_, None) => Vec::new(),
+        };
+        Self { tool: stored.tool, secrets }
+    }
+
+    fn make(self, workshop: &Workshop) -> Made {
+        let Self { tool, secrets } = self;
+        let about = About {
+            id: tool.id.as_ref().map(ToolId::to_string).unwrap_or_default(),
+            revision: tool.revision.unwrap_or_default(),
+            name: tool.name,
+            description: tool.description,
+            parameters: tool.parameters,
+        };
+        match (&tool.http, &tool.command) {
+            (Some(http), _) => workshop.http(about, http, secrets),
+            (None, Some(command)) => workshop.command(about, command),
+            (None, None) => Err(InvalidDefinition::new("it does nothing")),
+        }
+    }
+}
+
+/// What the secrets of a tool belong to: they open for nothing else.
+pub(crate) struct SecretOwner<'a> {
+    project_id: &'a ProjectId,
+    tool_id: &'a ToolId,
+    /// Scheme, host and port of where they are sent.
+    origin: String,
+}
+
+impl<'a> SecretOwner<'a> {
+    /// For a tool of the project that sends them to `url`.
+    pub(crate) fn new(project: &'a ProjectHandle, tool_id: &'a ToolId, url: &str) -> Self {
+        let origin = origin_of(url).unwrap_or_default();
+        Self { project_id: &project.id, tool_id, origin }
+    }
+
+    fn parts<'b>(&'b self, name: &'b str) -> [&'b str; 4] {
+        [self.project_id.as_str(), self.tool_id.as_str(), name, &self.origin]
+    }
+
+    /// Seals the value of a header.
+    ///
+    /// # Errors
+    /// As [`SealingKeys::seal`](iris_auth::SealingKeys::seal).
+    pub(crate) fn seal(
+        &self,
+        services: &Services,
+        name: &str,
+        secret: &PlainSecret,
+    ) -> Result<String, AuthError> {
+        services.sealing.seal(secret, &self.parts(name))
+    }
+
+    /// The same text, or sealed anew where the key is on its way out.
+    ///
+    /// # Errors
+    /// As [`SecretOwner::seal`].
+    pub(crate) fn renewed(
+        &self,
+        services: &Services,
+        name: &str,
+        sealed: String,
+    ) -> Result<String, AuthError> {
+        if !services.sealing.is_outdated(&sealed) {
+            return Ok(sealed);
+        }
+        match services.sealing.open(&sealed, &self.parts(name)) {
+            Ok(secret) => self.seal(services, name, &secret),
+            Err(_) => Ok(sealed),
+        }
+    }
+
+    fn open(&self, services: &Services, name: &str, sealed: &str) -> SecretHeader {
+        let value = services.sealing.open(sealed, &self.parts(name)).ok();
+        let value = value.map(|value| Zeroizing::new(value.expose().to_owned()));
+        SecretHeader { name: name.to_owned(), value }
+    }
+}
+
+/// Whether a project may not call a tool of its own so: models and people would take it for another.
+pub(crate) fn is_taken_by_server(services: &Services, name: &str) -> bool {
+    let is_it = |other: &str| other.eq_ignore_ascii_case(name);
+    RESERVED.iter().any(|other| is_it(other)) || services.tools.names().any(is_it)
 }

@@ -44,10 +44,10 @@ pub(crate) fn cpu_time(process: u32) -> anyhow::Result<Duration> {
     Ok(TICK * (ticks()? + ticks()?))
 }
 
-/// How many connections a server can hold that needs two descriptors for each, at most `wanted`.
+/// How many WebSockets a server can hold, each of which needs one descriptor, at most `wanted`.
 pub(crate) fn connections_max(wanted: usize) -> anyhow::Result<usize> {
     /// Databases, listeners, timers and whatever else a server has open.
     const OTHERS: usize = 100;
     let (_, hard) = rlimit::Resource::NOFILE.get()?;
-    Ok(wanted.min((usize::try_from(hard)?.saturating_sub(OTHERS)) / 2))
+    Ok(wanted.min(usize::try_from(hard)?.saturating_sub(OTHERS)))
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::crowd::{Crowd, Rooms, float, percentile};
@@ -105,7 +105,8 @@ async fn phase(
 
 /// How many sockets a process has open.
 fn sockets(process: u32) -> anyhow::Result<usize> {
-    let open = fs::read_dir(format!("/proc/{process}/fd"))?;
+    let open = fs::read_dir(format!("/proc/{process}/fd"));
+    let open = open.context("the server shows what it has open to root alone")?;
     // One may be closed while the directory is read.
     let links = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     Ok(links.filter(|link| link.to_string_lossy().starts_with("socket:")).count())

@@ -265,6 +265,14 @@ pub(super) fn otlp_service_name(text: &str) -> Parsed<String> {
 }
 
 /// Never shows the text.
+pub(super) fn switch(text: &str) -> Parsed<bool> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("`{text}` is not `true` or `false`")),
+    }
+}
+
 pub(super) fn api_key(text: &str) -> Parsed<ApiKey> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("a key is printable ASCII without spaces, and not empty".to_owned());

@@ -50,6 +50,8 @@ fn without_any_source_the_defaults_hold() {
     assert_eq!(config.bind.to_string(), "127.0.0.1:4747");
     assert!(config.data_dir.ends_with("iris"), "{:?}", config.data_dir);
     assert_eq!(config.jwt_secret_file, config.data_dir.join("jwt.key"));
+    assert_eq!(config.master_key_file, config.data_dir.join("master.key"));
+    assert_eq!(config.master_key_previous_file, None);
     assert!(config.setup_token.is_none());
     assert_eq!(config.registration, Registration::Closed);
     assert_eq!(config.default_model, None);
@@ -134,6 +136,7 @@ fn each_key_of_the_file_is_read() {
         kind = "openai-compatible"
         base_url = "http://127.0.0.1:8081/v1"
         api_key = "sk-canary"
+        images = true
 
         [providers.demo]
         kind = "scripted"
@@ -185,6 +188,7 @@ fn each_key_of_the_file_is_read() {
     let local = ProviderConfig {
         base_url: Some("http://127.0.0.1:8081/v1".to_owned()),
         api_key: Some(ApiKey::new("sk-canary")),
+        images: true,
         ..ProviderConfig::new(ProviderKind::OpenAiCompatible)
     };
     let demo = ProviderConfig {
@@ -203,6 +207,8 @@ fn the_environment_says_the_same_as_the_file() {
         ("IRIS_SETUP_TOKEN", "let me in, please"),
         ("IRIS_REGISTRATION", "open"),
         ("IRIS_JWT_SECRET_FILE", "/run/secrets/jwt"),
+        ("IRIS_MASTER_KEY_FILE", "/run/secrets/master"),
+        ("IRIS_MASTER_KEY_PREVIOUS_FILE", "/run/secrets/master.old"),
         ("IRIS_DEFAULT_MODEL", "local/m"),
         ("IRIS_PROJECT_ROOTS", "/home/a, /srv"),
         ("IRIS_ALLOWED_ORIGINS", "https://a.example,http://localhost:3000"),
@@ -302,6 +308,8 @@ fn each_bad_variable_is_named_with_its_value() {
         ("REGISTRATION", "maybe", "not `open` or `closed`"),
         ("RESUME", "always", "not `manual` or `auto`"),
         ("JWT_SECRET_FILE", "", "not a path"),
+        ("MASTER_KEY_FILE", "", "not a path"),
+        ("MASTER_KEY_PREVIOUS_FILE", "", "not a path"),
         ("DEFAULT_MODEL", "gpt", "not of the form `provider/model`"),
         ("DEFAULT_MODEL", "local/", "not of the form `provider/model`"),
         ("PROJECT_ROOTS", "home", "not an absolute path"),
@@ -316,6 +324,7 @@ fn each_bad_variable_is_named_with_its_value() {
         ("OTLP_ENDPOINT", "collector:4317", "not a URL like `https://api.example.com/v1`"),
         ("OTLP_SERVICE_NAME", " ", "not a name"),
         ("LOG_FORMAT", "xml", "not `text` or `json`"),
+        ("PROVIDERS__LOCAL__IMAGES", "yes", "not `true` or `false`"),
         ("PROVIDERS__LOCAL__KIND", "psychic", "not `openai-compatible` or `scripted`"),
         ("PROVIDERS__LOCAL__BASE_URL", "a/v1", "not a URL like `https://api.example.com/v1`"),
         ("PROVIDERS__LOCAL__BASE_URL", "ftp://a", "not a URL like `https://api.example.com/v1`"),
@@ -447,8 +456,18 @@ fn an_unknown_variable_of_ours_is_a_warning() {
 }
 
 #[test]
+fn the_master_key_and_the_one_before_it_have_files() {
+    let config = from_file(
+        "master_key_file = '/run/secrets/new'\nmaster_key_previous_file = '/run/secrets/old'",
+    )
+    .unwrap();
+    assert_eq!(config.master_key_file, Path::new("/run/secrets/new"));
+    assert_eq!(config.master_key_previous_file.as_deref(), Some(Path::new("/run/secrets/old")));
+}
+
+#[test]
 fn what_is_documented_and_not_built_yet_is_refused() {
-    for key in ["master_key_file", "model_catalog", "trusted_proxies"] {
+    for key in ["model_catalog", "trusted_proxies"] {
         let name = format!("IRIS_{}", key.to_ascii_uppercase());
         assert_refused(from_env(&[(&name, "x")]), &format!("`{name}` is not supported yet"));
         assert_refused(

@@ -75,6 +75,8 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MemberUpdated { .. }
         | Event::MemberRemoved { .. }
         | Event::AgentUpdated { .. }
+        | Event::McpStatusChanged { .. }
+        | Event::ToolUpdated { .. }
         | Event::PermissionUpdated { .. }
         | Event::PresenceSnapshot { .. }
         | Event::PresenceJoined { .. }

@@ -86,6 +86,9 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             format!("`{name}` with the tools {}", agent.tools.join(", "))
         }
         Event::AgentUpdated { name, agent: None } => format!("`{name}` is deleted"),
+        Event::ToolUpdated { name, .. } => format!("`{name}` is another one now"),
+        Event::McpStatusChanged { name, deleted: true, .. } => format!("`{name}` is deleted"),
+        Event::McpStatusChanged { name, state, .. } => format!("`{name}` is {state:?}"),
         Event::PermissionUpdated { rule: Some(rule), .. } => {
             format!("{} of {}", rule.permission, rule.pattern)
         }

@@ -1,8 +1,8 @@
 //! `iris backup` and `iris restore`: the whole server.
 
 use iris_backup::server::{
-    Outcome, OwnDirectories, ServerManifest, ServerSource, restore_server, verify_server,
-    write_server,
+    Outcome, OwnDirectories, ServerKeys, ServerManifest, ServerSource, restore_server,
+    verify_server, write_server,
 };
 use serde_json::json;
 
@@ -13,8 +13,11 @@ use super::{BackupOptions, MaintenanceError, RestoreOptions};
 pub(super) fn back_up(options: &BackupOptions) -> Result<(), MaintenanceError> {
     let data = DataDir::find(&options.place)?;
     let mut output = Output::new(options.place.json);
-    let key = options.with_keys.then(|| data.config.jwt_secret_file.clone());
-    let source = ServerSource { data_dir: data.path, key };
+    let keys = options.with_keys.then(|| ServerKeys {
+        jwt: data.config.jwt_secret_file.clone(),
+        master: data.config.master_key_file.clone(),
+    });
+    let source = ServerSource { data_dir: data.path, keys };
     let backup = write_server(&source, &options.to, now())?;
     tell(&backup.manifest, &mut output)?;
     let path = backup.directory.display();

@@ -4,7 +4,7 @@
 use iris_client::Client;
 use iris_protocol::{
     BackupId, Command, Data, Method, Operation, PartId, PermissionId, ProjectId, QuestionId, Right,
-    Role, SessionId, ToolCallId, Transport,
+    Role, SessionId, ToolCallId, ToolId, Transport,
 };
 use iris_testkit::{PASSWORD, Person, TestApp, WireSocket, spawn_app};
 use serde_json::{Value, json};
@@ -201,6 +201,7 @@ impl World {
             | Operation::SessionList
             | Operation::AgentList
             | Operation::ToolList
+            | Operation::McpList
             | Operation::ActorList
             | Operation::SupervisionList
             | Operation::LogGet
@@ -244,7 +245,26 @@ impl World {
             Operation::AgentGet | Operation::AgentUpdate | Operation::AgentDelete => {
                 json!({ "name": "helper" })
             }
-            Operation::ToolApprove | Operation::ToolReject | Operation::ApprovalGet => call,
+            Operation::McpCreate => {
+                let url = "https://mcp.example/";
+                json!({ "name": "new", "transport": { "type": "http", "url": url }, "enabled": false })
+            }
+            // There is none: the gate is what is asked here.
+            Operation::McpUpdate | Operation::McpDelete | Operation::McpStatusGet => {
+                json!({ "name": "none" })
+            }
+            // It describes none: the gate is what is asked here.
+            Operation::ToolCreate => {
+                json!({ "name": "x", "description": "x", "parameters": {} })
+            }
+            // There is none: the gate is what is asked here.
+            Operation::ToolUpdate | Operation::ToolDelete | Operation::ToolTest => {
+                json!({ "toolId": ToolId::from_bits(1) })
+            }
+            Operation::ToolApprove
+            | Operation::ToolReject
+            | Operation::ToolOutput
+            | Operation::ApprovalGet => call,
             // There is none: the gate is what is asked here.
             Operation::QuestionAnswer => {
                 json!({ "sessionId": self.session, "questionId": QuestionId::from_bits(1),

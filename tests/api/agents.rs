@@ -54,9 +54,12 @@ async fn an_agent_is_created_read_changed_and_deleted() {
         let agents = list["data"].as_array().unwrap().iter();
         agents.map(|agent| agent["name"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(names(&ann.get(&path).await.json), ["default", "poet"]);
+    assert_eq!(
+        names(&ann.get(&path).await.json),
+        ["default", "plan", "explore", "general", "poet"]
+    );
     assert!(ann.rest("DELETE", &format!("{path}/poet"), None).await.is_success());
-    assert_eq!(names(&ann.get(&path).await.json), ["default"]);
+    assert_eq!(names(&ann.get(&path).await.json), ["default", "plan", "explore", "general"]);
     assert_eq!(rest_refusal(&ann.get(&format!("{path}/poet")).await).code, ErrorCode::NotFound);
 }
 

@@ -25,7 +25,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-fn sandbox() -> Config {
+pub(crate) fn sandbox() -> Config {
     Config {
         uid: is_root().then_some(NOBODY),
         launcher: Some(PathBuf::from(env!("CARGO_BIN_EXE_iris"))),
@@ -40,7 +40,7 @@ fn broken_sandbox() -> Config {
 
 /// A server that runs commands, and its administrator, who may have them run. None on a machine whose kernel
 /// has no sandbox.
-async fn app(sandbox: Config) -> Option<(TestApp, Person)> {
+pub(crate) async fn app(sandbox: Config) -> Option<(TestApp, Person)> {
     let found = Sandbox::start(sandbox.clone()).await;
     if let Err(error) = found.check() {
         assert!(std::env::var_os("IRIS_TEST_TIER").is_none(), "{error}");
@@ -361,7 +361,8 @@ async fn who_may_not_have_programs_run_makes_no_rule_by_which_they_would() {
             no_code(refusal(talk.call(other).await));
         }
     }
-    let list = PermissionList { session_id: Some(hers.session.clone()) };
+    let session_id = Some(hers.session.clone());
+    let list = PermissionList { session_id, limit: None, cursor: None };
     let rules = hers.call(list).await.unwrap().rules;
     assert!(rules.iter().all(|it| it.action != Allow || it.permission == "edit"), "{rules:?}");
 
@@ -422,4 +423,72 @@ async fn a_call_that_rules_allowed_is_to_be_made_again_once_they_ask_about_it() 
     let missing = refusal(ann.client.file_get(&talk.project, "second").await);
     assert_eq!(missing.code, ErrorCode::NotFound, "it did not run");
     assert!(!talk.names().contains(&"tool.approval.required"));
+}
+
+#[tokio::test]
+async fn all_of_a_long_output_can_be_read_page_by_page() {
+    let Some((_app, admin)) = app(sandbox()).await else { return };
+    let mut talk = admin.conversation().await;
+    allow(&talk, "bash", "*").await;
+    let run = talk.send_message(&runs("seq 1 30000; printf \"%5000d\" 7")).await.run_id;
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
+    let answer = talk.answer(&run).await;
+    let call = calls_of(&answer)[0];
+    let output = call.output.clone().unwrap();
+    assert!(output.len() <= 64 * 1024 && output.starts_with("1\n2\n"), "{}", output.len());
+    let path = format!("output:{}", call.tool_call_id);
+    let how = format!("\n[all of it can be read: `read` with the path `{path}`]");
+    assert!(output.contains(" bytes cut here]\n") && output.ends_with(&how));
+    let told = talk.seen.iter().find_map(|frame| match &frame.event {
+        Event::MessageToolResult { truncated, attachment, .. } => {
+            Some((*truncated, attachment.clone()))
+        }
+        _ => None,
+    });
+    assert_eq!(told, Some((true, call.attachment.clone())));
+
+    // By the model: long lines come as several.
+    let read = async |talk: &mut Conversation, input: Value| {
+        outcome(talk, &format!("call read {input}")).await
+    };
+    let input = json!({ "path": path, "offset": 20_000, "limit": 2 });
+    let (state, text) = read(&mut talk, input).await;
+    assert_eq!(state, ToolState::Completed);
+    assert!(text.starts_with(" 20000\t20000\n 20001\t20001\n(lines 20000 to 20001 of "), "{text}");
+    let (_, text) = read(&mut talk, json!({ "path": path, "offset": 30_003 })).await;
+    assert!(text.starts_with(&format!(" 30003\t{}7", " ".repeat(999))), "{text}");
+    // Of another session, and of a call that said all it had to.
+    let other = admin.session(&talk.project).await;
+    let mut elsewhere = admin.join(&talk.project, &other.id).await;
+    let (state, text) = read(&mut elsewhere, json!({ "path": path })).await;
+    assert_eq!(state, ToolState::Error);
+    assert!(
+        text.ends_with("nothing is kept of that call, or it is one of another session"),
+        "{text}"
+    );
+
+    // By people, over both doors, and after a restart of nothing but time.
+    let (session_id, tool_call_id) = (talk.session.clone(), call.tool_call_id.clone());
+    let (mut whole, mut next) = (String::new(), Some(0));
+    while let Some(offset) = next {
+        let piece = iris_protocol::ToolOutput {
+            session_id: session_id.clone(),
+            tool_call_id: tool_call_id.clone(),
+            offset: Some(offset),
+            limit: Some(100_000),
+        };
+        let piece = talk.call(piece).await.unwrap();
+        whole.push_str(&piece.content);
+        next = piece.next_offset;
+    }
+    assert_eq!(whole.len() as u64, call.attachment.as_ref().unwrap().size);
+    assert!(whole.contains("\n15000\n15001\n"));
+    let calls = format!("/v1/projects/{}/sessions/{session_id}/calls", talk.project);
+    let piece = admin.get(&format!("{calls}/{tool_call_id}/output?offset=4&limit=4")).await;
+    assert_eq!(piece.json["data"]["content"], json!(whole[4..8]));
+    let none = admin.get(&format!("{calls}/{tool_call_id}/output?limit=3")).await;
+    assert_eq!(rest_refusal(&none).code, ErrorCode::InvalidRequest);
+    let unknown = iris_protocol::ToolCallId::from_bits(1);
+    let none = admin.get(&format!("{calls}/{unknown}/output")).await;
+    assert_eq!(rest_refusal(&none).code, ErrorCode::NotFound);
 }

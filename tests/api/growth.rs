@@ -3,19 +3,28 @@
 use std::time::Duration;
 
 use iris_protocol::{
-    ErrorCode, FileWrite, RoomRequest, RoomSince, RoomStatus, SessionDelete, SessionSearch,
-    SessionUpdate, Subscribe, ToolState,
+    ErrorCode, FileWrite, PermissionAction, PermissionCreate, RoomRequest, RoomSince, RoomStatus,
+    SessionDelete, SessionSearch, SessionUpdate, Subscribe, ToolState,
 };
 use iris_store::project::Quotas;
 use iris_testkit::{
     AppOptions, Conversation, calls_of, patiently, spawn_app, spawn_app_with, text_of,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{code_of, refusal, rest_refusal};
 
 fn query(text: &str) -> SessionSearch {
     SessionSearch { query: text.to_owned(), session_id: None, limit: None, cursor: None }
+}
+
+fn allow(permission: &str) -> PermissionCreate {
+    PermissionCreate {
+        session_id: None,
+        permission: permission.to_owned(),
+        pattern: "*".to_owned(),
+        action: PermissionAction::Allow,
+    }
 }
 
 async fn rename(talk: &Conversation, title: &str) {
@@ -100,6 +109,39 @@ async fn a_file_that_does_not_fit_is_refused_before_the_disk_is_touched() {
     assert_eq!(call.state, ToolState::Error);
     assert!(call.error.as_ref().unwrap().contains("files_quota"), "{call:?}");
     assert!(!files.join("c.txt").exists());
+}
+
+/// The only call of a script: how it ends.
+async fn call(talk: &mut Conversation, tool: &str, input: &Value) -> (ToolState, String) {
+    let answer = talk.ask(&format!("call {tool} {input}")).await;
+    let call = calls_of(&answer)[0].clone();
+    (call.state, call.error.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn only_tools_that_change_files_are_held_and_those_of_unknown_size_once_the_project_is_full()
+{
+    let quotas = Quotas { files_max: 1, file_bytes_max: 10, ..Quotas::default() };
+    let app = spawn_app_with(AppOptions { quotas, ..AppOptions::default() }).await;
+    let mut talk = app.user("ann").await.conversation().await;
+    talk.call(allow("edit")).await.unwrap();
+    let add = |path: &str| json!({ "patch": format!("*** Begin Patch\n*** Add File: {path}\n+1234\n*** End Patch") });
+    let todos = json!({ "todos": [{ "content": "a", "status": "pending", "priority": "low" }] });
+    let completed = (ToolState::Completed, String::new());
+    // Nobody knows beforehand how large a patch makes a project.
+    assert_eq!(call(&mut talk, "applyPatch", &add("a")).await, completed);
+    assert_eq!(call(&mut talk, "applyPatch", &add("b")).await, completed);
+    let write = json!({ "path": "./a", "content": "1" });
+    assert_eq!(call(&mut talk, "write", &write).await, completed, "what shrinks is welcome");
+    assert_eq!(call(&mut talk, "todoWrite", &todos).await, completed, "it changes no file");
+
+    let edit = json!({ "path": "a", "oldString": "1", "newString": "12345" });
+    let (state, error) = call(&mut talk, "applyPatch", &add("c")).await;
+    assert_eq!((state, error.contains("files_quota")), (ToolState::Error, true), "{error}");
+    assert_eq!(call(&mut talk, "edit", &edit).await, completed);
+    let (state, error) = call(&mut talk, "edit", &edit).await;
+    assert_eq!((state, error.contains("file_bytes_quota")), (ToolState::Error, true), "{error}");
+    assert_eq!(call(&mut talk, "todoWrite", &todos).await, completed);
 }
 
 /// The status with which somebody comes back to the session's room.

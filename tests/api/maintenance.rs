@@ -434,3 +434,33 @@ async fn the_names_of_backups_are_on_the_disk_when_a_command_ends() {
         assert!(lost.is_empty(), "{args:?}: {lost:?}");
     }
 }
+
+#[tokio::test]
+async fn the_doctor_says_what_a_server_would_lack() {
+    let directory = tempdir().unwrap();
+    let about = |said: &Said, what: &str| -> (String, String) {
+        let line = said.lines.iter().find(|line| line["what"] == what).unwrap().clone();
+        let text = |key: &str| line[key].as_str().unwrap().to_owned();
+        (text("state"), text("says"))
+    };
+    let said = good(directory.path(), &["doctor"]).await;
+    let (state, says) = about(&said, "data directory");
+    assert!(state == "ok" && says.ends_with("no server uses it"), "{says}");
+    assert_eq!(about(&said, "model").0, "warning");
+    assert!(["ok", "warning"].contains(&about(&said, "sandbox").0.as_str()));
+
+    // Beside a server that runs, and with a configuration that is wrong.
+    let server = ServerProcess::start(serve(directory.path())).await;
+    let said = good(directory.path(), &["doctor"]).await;
+    assert!(about(&said, "data directory").1.ends_with("is used by a server that runs"));
+    server.kill();
+    let config = directory.path().join("iris.toml");
+    std::fs::write(&config, "default_model = 'nowhere/small'").unwrap();
+    let said = on(directory.path(), &["doctor", "--config", config.to_str().unwrap()]).await;
+    assert_eq!(said.code, Some(78));
+    assert!(said.stderr.contains("no provider `nowhere` is configured"), "{}", said.stderr);
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let said = on(&file, &["doctor"]).await;
+    assert_eq!((said.code, about(&said, "data directory").0.as_str()), (Some(1), "failed"));
+}

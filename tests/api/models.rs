@@ -1,7 +1,8 @@
 //! Providers, on the real wire: what they say, how they fail, and what is kept of it.
 
 use iris_protocol::{
-    ErrorCode, Event, FinishReason, MessageState, ModelRef, RunStatus, SessionUpdate, ToolState,
+    ErrorCode, Event, FinishReason, MessageState, ModelRef, RunStatus, SessionUpdate, ToolOutput,
+    ToolState,
 };
 use iris_testkit::{
     AppOptions, Conversation, FakeProvider, Gate, Reply, TestApp, calls_of, chat, spawn_app,
@@ -39,6 +40,40 @@ async fn a_providers_stream_becomes_an_answer_with_tool_calls_and_usage() {
     let roles: Vec<_> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
     assert_eq!(roles, ["system", "user", "assistant", "tool"]);
     assert_eq!(messages[3]["tool_call_id"], messages[2]["tool_calls"][0]["id"]);
+}
+
+/// What begins like an image in the format PNG, and is a file without an end.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
+
+#[tokio::test]
+async fn an_image_is_shown_to_models_that_can_be_shown_some() {
+    for shows in [true, false] {
+        let replies = [chat::calls("read", r#"{"path": "a.png"}"#), chat::says("a cat")];
+        let provider = FakeProvider::start(replies).await;
+        let mut options = AppOptions::with_provider(provider.base_url());
+        options.providers.get_mut("fake").unwrap().images = shows;
+        let app = spawn_app_with(options).await;
+        let mut ann = app.user("ann").await.conversation().await;
+        ann.person.client.file_put(&ann.project, "a.png", PNG.to_vec()).await.unwrap();
+        let answer = ann.ask("what is it?").await;
+        let call = calls_of(&answer)[0];
+        assert_eq!(call.output.as_deref(), Some("`a.png` is a PNG image of 16 bytes"));
+        let attachment = call.attachment.clone().unwrap();
+        assert_eq!((attachment.mime_type.as_str(), attachment.size), ("image/png", 16));
+        let asked = provider.asked();
+        let last = asked[1].body["messages"].as_array().unwrap().last().unwrap();
+        if shows {
+            let url = last["content"][1]["image_url"]["url"].as_str().unwrap();
+            assert_eq!(url, "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg==");
+        } else {
+            let told = last["content"].as_str().unwrap();
+            assert!(told.ends_with("16 bytes (this model is shown no images)"), "{told}");
+        }
+        let (session_id, tool_call_id) = (ann.session.clone(), call.tool_call_id.clone());
+        let get = ToolOutput { session_id, tool_call_id, offset: Some(1), limit: None };
+        let piece = ann.call(get).await.unwrap();
+        assert_eq!((piece.content.as_str(), piece.size), ("UE5HDQoaCgAAAA1JSERS", 16));
+    }
 }
 
 #[tokio::test]

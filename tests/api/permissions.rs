@@ -10,7 +10,7 @@ use iris_protocol::{
 use iris_testkit::{Conversation, Person, calls_of, patiently, spawn_app, text_of};
 use serde_json::{Value, json};
 
-use crate::{code_of, refusal};
+use crate::{code_of, refusal, rest_refusal};
 use PermissionAction::{Allow, Ask, Deny};
 
 fn create(
@@ -32,6 +32,10 @@ async fn rule(
 ) -> PermissionRule {
     let request = create(None, permission, pattern, action);
     person.client.call(Some(project), request).await.unwrap().rule
+}
+
+fn rules_of(session_id: Option<&SessionId>) -> PermissionList {
+    PermissionList { session_id: session_id.cloned(), limit: None, cursor: None }
 }
 
 fn writes(path: &str, content: &str) -> String {
@@ -148,7 +152,7 @@ async fn rules_of_the_project_are_for_its_administrators_and_those_of_a_session_
         action: None,
     };
     assert_eq!(refusal(bob.client.call(Some(project), update).await).code, ErrorCode::Forbidden);
-    let list = PermissionList { session_id: Some(talk.session.clone()) };
+    let list = rules_of(Some(&talk.session));
     let rules = eve.client.call(Some(project), list).await.unwrap().rules;
     assert_eq!(rules, [hers, his.clone()]);
     bob.client.call(Some(project), delete(his.id.unwrap())).await.unwrap();
@@ -223,7 +227,7 @@ async fn an_answer_is_remembered_for_exactly_what_was_asked_and_where() {
     let mut third = ann.conversation_in(&talk.project).await;
     assert_eq!(outcome(&mut third, &writes("a*.txt", "z")).await.0, ToolState::Completed);
 
-    let rules = talk.call(PermissionList { session_id: None }).await.unwrap().rules;
+    let rules = talk.call(rules_of(None)).await.unwrap().rules;
     let told: Vec<_> = rules
         .iter()
         .map(|it| (it.layer, it.permission.as_str(), it.pattern.as_str(), it.session_id.is_some()))
@@ -437,7 +441,7 @@ async fn a_rule_of_the_server_counts_in_every_project() {
     let (state, error) = outcome(&mut talk, &writes("a.lock", "y")).await;
     assert_eq!(state, ToolState::Denied);
     assert!(error.contains("a rule of the server denies"), "{error}");
-    let rules = talk.call(PermissionList { session_id: None }).await.unwrap().rules;
+    let rules = talk.call(rules_of(None)).await.unwrap().rules;
     let layers: Vec<_> = rules.iter().map(|rule| rule.layer).collect();
     assert_eq!(layers, [PermissionLayer::Server, PermissionLayer::Project]);
 
@@ -450,6 +454,60 @@ async fn a_rule_of_the_server_counts_in_every_project() {
     assert_eq!(admin.rest("DELETE", &path, None).await.status, 200);
     assert_eq!(admin.get("/v1/admin/permissions").await.json["data"], json!([]));
     assert_eq!(ann.post("/v1/admin/permissions", body).await.status, 403);
+}
+
+#[tokio::test]
+async fn rules_are_listed_in_pages_the_most_general_ones_first() {
+    let app = spawn_app().await;
+    let (admin, ann) = (app.admin().await, app.user("ann").await);
+    let talk = ann.conversation().await;
+    let other = ann.session(&talk.project).await.id;
+    for session in [Some(&talk.session), None, Some(&other), None] {
+        talk.call(create(session, "edit", "a", Ask)).await.unwrap();
+    }
+    let mut of_server = Vec::new();
+    for pattern in ["x", "y"] {
+        let body = json!({ "permission": "edit", "pattern": pattern, "action": "deny" });
+        let made = admin.post("/v1/admin/permissions", body).await;
+        of_server.push(made.json["data"]["rule"].clone());
+    }
+    let pages = async |person: &Person, path: &str, limit: usize| {
+        let (mut pages, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = person.get(&format!("{path}limit={limit}{cursor}")).await.json;
+            let rules = page["data"].as_array().unwrap().clone();
+            assert!(!rules.is_empty() && rules.len() <= limit, "{page}");
+            pages.extend(rules);
+            let next = page["meta"]["nextCursor"].as_str();
+            assert_eq!(page["meta"]["hasMore"], json!(next.is_some()), "{page}");
+            let Some(next) = next else { return pages };
+            cursor = format!("&cursor={next}");
+        }
+    };
+    let path = format!("/v1/projects/{}/permissions?", talk.project);
+    let all = pages(&ann, &path, 200).await;
+    let layers: Vec<_> = all.iter().map(|rule| rule["layer"].as_str().unwrap()).collect();
+    assert_eq!(layers, ["server", "server", "project", "project", "session", "session"]);
+    assert_eq!(all[..2], of_server);
+    for limit in 1..=6 {
+        assert_eq!(pages(&ann, &path, limit).await, all, "{limit}");
+    }
+    let of_session = pages(&ann, &format!("{path}sessionId={other}&"), 1).await;
+    assert_eq!(of_session, [&all[..4], &all[5..]].concat());
+    assert_eq!(pages(&admin, "/v1/admin/permissions?", 1).await, of_server);
+
+    let page = talk.call(PermissionList { limit: Some(5), ..rules_of(None) }).await.unwrap();
+    assert_eq!((json!(page.rules), page.has_more), (json!(all[..5]), true));
+    let rest = PermissionList { cursor: page.next_cursor, ..rules_of(None) };
+    let page = talk.call(rest).await.unwrap();
+    assert_eq!((json!(page.rules), page.has_more), (json!(all[5..]), false));
+    assert_eq!(page.next_cursor, None);
+    for (person, path) in [(&ann, path.as_str()), (&admin, "/v1/admin/permissions?")] {
+        for wrong in ["cursor=x", "limit=0", "limit=201"] {
+            let refused = rest_refusal(&person.get(&format!("{path}{wrong}")).await);
+            assert_eq!(refused.code, ErrorCode::InvalidRequest, "{path}{wrong}");
+        }
+    }
 }
 
 #[tokio::test]

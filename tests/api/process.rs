@@ -1,5 +1,8 @@
 //! The real command: how it starts, refuses to start, is killed and ends.
 
+use std::fs::metadata;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -68,6 +71,24 @@ async fn a_server_with_fault_injection_says_so() {
     let text = std::fs::read_to_string(&log).unwrap();
     let first = text.lines().next().unwrap_or_default();
     assert!(first.contains("WARN") && first.contains("fault injection"), "{text}");
+}
+
+/// The environment of a server holds keys of providers.
+#[tokio::test]
+async fn other_processes_of_the_servers_user_cannot_look_into_it() {
+    /// A user that owns nothing, in whose name the server runs when the tests do in that of root.
+    const NOBODY: u32 = 10_999;
+    let dir = tempdir().unwrap();
+    let mut command = iris(dir.path());
+    if metadata("/proc/self").unwrap().uid() == 0 {
+        chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let server = ServerProcess::start(command).await;
+    let environment = format!("/proc/{}/environ", server.id());
+    // What is hidden belongs to root and not to the user of the process (proc(5)).
+    assert_eq!(metadata(environment).unwrap().uid(), 0);
+    assert!(server.terminate().await.success());
 }
 
 #[tokio::test]

@@ -108,6 +108,9 @@ impl World {
             };
             ann.client.call(Some(&project), request).await.unwrap();
         }
+        for name in ["changed", "doomed"] {
+            ann.post(&format!("/v1/projects/{project}/mcp"), web_server(name)).await;
+        }
         let mut waiting = Vec::new();
         for _ in 0..3 {
             let mut talk = ann.conversation_in(&project).await;
@@ -165,6 +168,12 @@ impl World {
         self.ann.post(&path, rule("x")).await.json["data"]["rule"]["id"].clone()
     }
 
+    /// Defines a tool and answers its id.
+    async fn tool(&self, project: &ProjectId, name: &str) -> Value {
+        let path = format!("/v1/projects/{project}/tools");
+        self.ann.post(&path, tool(name)).await.json["data"]["id"].clone()
+    }
+
     /// Makes a permission rule of the server and answers its id.
     async fn server_rule(&self) -> Value {
         let made = self.operator.post("/v1/admin/permissions", rule("x")).await;
@@ -201,10 +210,13 @@ impl World {
             | Operation::AgentList
             | Operation::AgentGet
             | Operation::ToolList
+            | Operation::McpList
+            | Operation::McpStatusGet
             | Operation::ApprovalList
             | Operation::QuestionList
             | Operation::TodoList
             | Operation::ApprovalGet
+            | Operation::ToolOutput
             | Operation::PermissionList
             | Operation::PermissionExplain
             | Operation::ServerPermissionList
@@ -313,6 +325,25 @@ impl World {
             Operation::AgentDelete => {
                 ann(p, json!({ "name": "doomed" }), json!({ "name": "changed" }))
             }
+            Operation::ToolCreate => ann(p, tool("a"), tool("b")),
+            Operation::ToolUpdate => {
+                let [one, other] = [self.tool(p, "c").await, self.tool(p, "d").await];
+                let update = |id| json!({ "toolId": id, "description": "new" });
+                ann(p, update(one), update(other))
+            }
+            Operation::ToolDelete => {
+                let [one, other] = [self.tool(p, "e").await, self.tool(p, "f").await];
+                ann(p, json!({ "toolId": one }), json!({ "toolId": other }))
+            }
+            Operation::ToolTest => Case::NotKept("what came of it: it has its own test"),
+            Operation::McpCreate => ann(p, web_server("new"), web_server("other")),
+            Operation::McpUpdate => {
+                let update = |limit: u64| json!({ "name": "changed", "requestTimeoutMs": limit });
+                ann(p, update(1000), update(2000))
+            }
+            Operation::McpDelete => {
+                ann(p, json!({ "name": "doomed" }), json!({ "name": "changed" }))
+            }
             Operation::PermissionCreate => ann(p, rule("a"), rule("b")),
             Operation::PermissionUpdate => {
                 let [one, other] = [self.rule(p).await, self.rule(p).await];
@@ -415,6 +446,18 @@ impl World {
             [&self.operator, &self.ann, &self.bob, &self.dave, &self.carol].map(|p| app.again(p));
         Self { app, operator, ann, bob, dave, carol, ..self }
     }
+}
+
+/// An MCP server that nobody reaches.
+fn web_server(name: &str) -> Value {
+    let transport = json!({ "type": "http", "url": "https://mcp.example/" });
+    json!({ "name": name, "transport": transport, "enabled": false })
+}
+
+/// A tool that nobody calls.
+fn tool(name: &str) -> Value {
+    json!({ "name": name, "description": "Does nothing.", "parameters": { "type": "object" },
+            "http": { "method": "GET", "url": "https://nowhere.example/" } })
 }
 
 /// A rule that stands in the way of nothing here.

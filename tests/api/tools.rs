@@ -149,7 +149,7 @@ async fn the_tools_of_the_server_are_listed_with_their_schemas() {
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
     let files = ["read", "write", "edit", "multiEdit", "applyPatch", "list", "glob", "grep"];
     assert_eq!(names[..8], files);
-    assert_eq!(names[8..], ["todoWrite", "todoRead", "question", "webfetch"]);
+    assert_eq!(names[8..], ["todoWrite", "todoRead", "question", "task", "webfetch"]);
     assert!(tools.iter().all(|tool| tool["parameters"]["type"] == "object"));
 }
 

@@ -3,7 +3,8 @@
 use iris_client::{Backoff, FollowOptions, Follower, Update};
 use iris_protocol::{
     Content, Event, MessageSend, ProjectId, QuestionAnswer, QuestionId, RunCancel, RunId,
-    RunStatus, SessionId, ToolApprove, ToolCallId, ToolReject,
+    RunStatus, SessionGet, SessionId, SessionList, SessionState, ToolApprove, ToolCallId,
+    ToolReject,
 };
 use iris_testkit::Person;
 use std::time::Duration;
@@ -153,6 +154,32 @@ impl<'a> Talk<'a> {
                     _ => {}
                 },
                 _ => {}
+            }
+        }
+    }
+
+    /// Whether neither the session nor its sub-agents do anything.
+    pub(crate) async fn rests(&self) -> Result<bool, Trouble> {
+        let (session_id, parent_id) = (self.session.clone(), Some(self.session.clone()));
+        let list = SessionList { limit: None, cursor: None, include_archived: None, parent_id };
+        let children = self.owner.call(list).await?.payload.sessions;
+        let get = SessionGet { session_id, limit: Some(1), before: None };
+        let own = self.owner.call(get).await?.payload.session;
+        let rests = |state| matches!(state, SessionState::Idle | SessionState::Interrupted);
+        Ok(children.iter().all(|child| rests(child.state)) && rests(own.state))
+    }
+
+    /// Waits until a run has set a sub-agent to work; gives its end when that came first.
+    pub(crate) async fn set_to_work(&mut self, run: &RunId) -> Option<RunStatus> {
+        loop {
+            if let Update::Event(frame) = next(self.player, &mut self.owner).await {
+                match frame.event {
+                    Event::MessageSubtaskUpdated { .. } => return None,
+                    Event::RunCompleted { run_id, status, .. } if run_id == *run => {
+                        return Some(status);
+                    }
+                    _ => {}
+                }
             }
         }
     }

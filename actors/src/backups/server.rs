@@ -45,7 +45,7 @@ impl Task for BackUpServer {
         }
         desk.check_space()?;
         let (to, at) = (directory(desk.data_dir()), desk.now_ms());
-        let source = ServerSource { data_dir: desk.data_dir().to_owned(), key: None };
+        let source = ServerSource { data_dir: desk.data_dir().to_owned(), keys: None };
         let written = on_disk(move || {
             make_dir(&to).map_err(failed(&to))?;
             write_server(&source, &to, at)

@@ -149,13 +149,15 @@ pub(super) async fn manage(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let UserManage { user_id: id, can_execute_code } = request;
+    // Where the programs would run that this is about.
+    let tier = node.services.sandbox.as_ref().map(|sandbox| sandbox.tier().to_string());
     let audit = RecordAudit {
         at: node.services.clock.now_ms(),
         user_id: grant.user_id()?.clone(),
         action: "user.update".to_owned(),
         target: id.to_string(),
         request_id: current_request().map(|request| request.to_string()),
-        details: json!({ "canExecuteCode": can_execute_code }),
+        details: json!({ "canExecuteCode": can_execute_code, "sandbox": tier }),
     };
     let command = SetCanExecuteCode { id, can_execute_code, audit };
     let changed = write(&node.root, command, context).await.map_err(stored)?;

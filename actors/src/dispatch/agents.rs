@@ -1,8 +1,8 @@
-//! Agents and tools.
+//! Agents.
 
 use iris_protocol::{
     Agent, AgentCreate, AgentId, AgentPage, AgentPayload, AgentUpdate, ApiError, ErrorCode,
-    PermissionSetting, ToolPage,
+    PermissionSetting,
     limits::{
         AGENT_DESCRIPTION_BYTES_MAX, AGENT_PERMISSIONS_MAX, AGENT_TOOLS_MAX, PROMPT_BYTES_MAX,
     },
@@ -158,10 +158,4 @@ pub(super) async fn get(node: &Node, grant: &Grant, name: &str) -> Result<Done, 
     let project = grant.project(node).await?;
     let agent = find_agent(&project, &node.services, name).await.map_err(stored)?;
     done(AgentPayload { agent: agent.ok_or_else(|| ApiError::not_found("agent"))? })
-}
-
-pub(super) async fn tools(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
-    let project = grant.project(node).await?;
-    let tools = tools_of(&project, &node.services).await.map_err(stored)?;
-    done(ToolPage { tools: tools.to_wire() })
 }

@@ -269,7 +269,7 @@ async fn write_bytes(
     }
     let (quotas, size) = (node.services.settings.quotas, bytes.len() as u64);
     // Before the disk is touched; the command looks again.
-    project.reader.check_file(quotas, path.clone(), size).await.map_err(stored)?;
+    project.reader.check_file(quotas, path.clone(), Some(size)).await.map_err(stored)?;
     check_space(node)?;
     let workspace = project.workspace.clone();
     let replace = move || workspace.write(&path, &bytes);

@@ -7,13 +7,14 @@ use iris_agent::permissions::{Glob, InvalidRule, check_permission};
 use iris_protocol::{
     ApiError, ErrorCode, PermissionAction, PermissionCreate, PermissionDelete, PermissionExplain,
     PermissionId, PermissionList, PermissionPage, PermissionPayload, PermissionRule,
-    PermissionSetting, PermissionUpdate, PermissionVerdict, Role,
+    PermissionSetting, PermissionUpdate, PermissionVerdict, Role, ToolKind,
 };
-use iris_store::project::{CreatePermission, DeletePermission, UpdatePermission};
+use iris_store::project::{CreatePermission, DeletePermission, RulePlace, UpdatePermission};
 use iris_store::{Committed, WriteContext};
 use iris_tools::ToolRegistry;
 use tokio::sync::Semaphore;
 
+use super::projects::page_size;
 use super::{Done, Grant, done, internal, stored};
 use crate::permissions::{agent_for, judge, judged, may_run_code, server_rules};
 use crate::project::ProjectHandle;
@@ -72,10 +73,20 @@ pub(super) async fn check_code(
 ) -> Result<(), ApiError> {
     let project = grant.project(node).await?;
     let tools = tools_of(&project, &node.services).await.map_err(stored)?;
+    // A command that is disabled now may be enabled later.
+    let own = project.reader.tools().await.map_err(stored)?;
+    let commands: Vec<&str> = own
+        .iter()
+        .filter(|stored| stored.tool.kind == ToolKind::Command)
+        .map(|stored| stored.tool.name.as_str())
+        .collect();
     let runs_code = |setting: &PermissionSetting| {
         let permission = setting.permission.as_str();
         setting.action == PermissionAction::Allow
-            && (permission == "*" || tools.get(permission).is_some_and(|tool| tool.runs_code()))
+            && (permission == "*"
+                || commands.contains(&permission)
+                || tools.get(permission).is_some_and(|tool| tool.runs_code())
+                || is_group_of_program(&tools, permission))
     };
     if !settings.iter().any(runs_code)
         || may_run_code(&node.root_reader, grant.user_id()?).await.map_err(stored)?
@@ -84,6 +95,14 @@ pub(super) async fn check_code(
     }
     let message = "you may not have programs run on this server, nor make a rule that has them run";
     Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"))
+}
+
+/// Whether a permission is the group of an MCP server that is a program.
+fn is_group_of_program(tools: &ToolRegistry, permission: &str) -> bool {
+    let Some(server) = permission.strip_prefix("mcp:") else { return false };
+    let of_server = |name: &str| name.strip_prefix(server).is_some_and(|it| it.starts_with("__"));
+    let mut names = tools.names().filter(|name| of_server(name));
+    names.any(|name| tools.get(name).is_some_and(|tool| tool.runs_code()))
 }
 
 /// What whoever made a rule may not have meant.
@@ -121,19 +140,42 @@ pub(super) async fn list(
     grant: &Grant,
     request: PermissionList,
 ) -> Result<Done, ApiError> {
+    let PermissionList { session_id, limit, cursor } = request;
+    let (limit, place) = (page_size(limit)? as usize, place_of(cursor.as_deref())?);
     let project = grant.project(node).await?;
-    if let Some(id) = &request.session_id {
-        let found = project.reader.session(id.clone()).await.map_err(stored)?;
-        found.ok_or_else(|| ApiError::not_found("session"))?;
-    }
-    let mut rules = server_rules(&project).await.map_err(stored)?;
-    let of_project = project.reader.permissions().await.map_err(stored)?.into_iter();
-    rules.extend(of_project.filter(|rule| match (&rule.session_id, &request.session_id) {
-        (Some(of), Some(wanted)) => of == wanted,
-        (Some(_) | None, None) | (None, Some(_)) => true,
-    }));
-    rules.sort_by_key(|rule| rule.layer);
-    done(PermissionPage { rules })
+    let rules = server_rules(&project).await.map_err(stored)?;
+    let mut rules = behind(rules, place.as_ref());
+    // One more than is wanted says that there are more.
+    let left = (limit + 1).saturating_sub(rules.len());
+    let of_project = project.reader.permissions_behind(session_id, place, left).await;
+    rules.extend(of_project.map_err(stored)?);
+    done(page(rules, limit)?)
+}
+
+/// The place that a page of rules begins behind.
+pub(super) fn place_of(cursor: Option<&str>) -> Result<Option<RulePlace>, ApiError> {
+    cursor.map(RulePlace::parse).transpose().map_err(stored)
+}
+
+/// Those of the server's rules that come behind a place.
+pub(super) fn behind(
+    mut rules: Vec<PermissionRule>,
+    place: Option<&RulePlace>,
+) -> Vec<PermissionRule> {
+    rules.retain(|rule| RulePlace::of(rule).as_ref() > place);
+    rules
+}
+
+/// The first `limit` of some rules.
+pub(super) fn page(
+    mut rules: Vec<PermissionRule>,
+    limit: usize,
+) -> Result<PermissionPage, ApiError> {
+    let has_more = rules.len() > limit;
+    rules.truncate(limit);
+    let last = rules.last().filter(|_| has_more).and_then(RulePlace::of);
+    let next_cursor = last.map(|last| last.cursor()).transpose().map_err(stored)?;
+    Ok(PermissionPage { rules, next_cursor, has_more })
 }
 
 pub(super) async fn create(

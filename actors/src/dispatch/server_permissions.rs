@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use iris_protocol::{
-    ApiError, PermissionId, PermissionPage, PermissionSetting, ServerPermissionCreate,
-    ServerPermissionDelete, ServerPermissionUpdate,
+    ApiError, PermissionId, PermissionSetting, ServerPermissionCreate, ServerPermissionDelete,
+    ServerPermissionList, ServerPermissionUpdate,
 };
 use iris_store::root::{
     CreateServerPermission, DeleteServerPermission, RecordAudit, UpdateServerPermission,
@@ -12,13 +12,17 @@ use iris_store::root::{
 use iris_store::{Command, Committed, WriteContext};
 use serde_json::{Value, json};
 
-use super::permissions::{answer, check_parts, check_setting};
+use super::permissions::{answer, behind, check_parts, check_setting, page, place_of};
+use super::projects::page_size;
 use super::{Done, Grant, done, internal, stored};
 use crate::supervision::current_request;
 use crate::{Node, write};
 
-pub(super) async fn list(node: &Node) -> Result<Done, ApiError> {
-    done(PermissionPage { rules: node.root_reader.permissions().await.map_err(stored)? })
+pub(super) async fn list(node: &Node, request: ServerPermissionList) -> Result<Done, ApiError> {
+    let ServerPermissionList { limit, cursor } = request;
+    let (limit, place) = (page_size(limit)? as usize, place_of(cursor.as_deref())?);
+    let rules = node.root_reader.permissions().await.map_err(stored)?;
+    done(page(behind(rules, place.as_ref()), limit)?)
 }
 
 /// Commits a change and has the rules read again, also when who asked for it goes away meanwhile.

@@ -19,6 +19,7 @@ use iris_tools::{Tool, ToolRegistry, is_shallow};
 use serde_json::Value;
 use tracing::{Instrument, Span};
 
+use super::outputs::show_images;
 use super::tasks::name_sub_agents;
 use super::{Assignment, Orchestrator};
 use crate::agents::find_agent;
@@ -101,14 +102,16 @@ impl Orchestrator {
             }
             let history = place.project.reader.history(place.id.clone(), run_id).await;
             let history = history.map_err(|error| error.to_api())?;
-            let messages = prompt_messages(&history);
+            let mut messages = prompt_messages(&history);
             let tools = tools_of(&place.project, &place.services).await;
             let mut tools = tools.map_err(|error| error.to_api())?.specs(&agent.tools);
             name_sub_agents(&place, &mut tools).await.map_err(|error| error.to_api())?;
-            let prompt = Prompt { system: agent.prompt, messages, tools };
             let provider = place.services.models.get(&model);
             let provider =
                 provider.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
+            let images = show_images(&place, &history, &mut messages, provider.as_ref()).await;
+            let images = images.map_err(|error| error.to_api())?;
+            let prompt = Prompt { system: agent.prompt, messages, tools, images };
             let request = ModelRequest { model: model.model_id, prompt, ..Default::default() };
             Ok(provider.stream(request))
         };

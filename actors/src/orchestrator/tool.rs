@@ -10,13 +10,15 @@ use iris_agent::{FileWritten, Input, ToolOutcome};
 use iris_protocol::{PermissionAction, ToolCallId};
 use iris_store::project::{ProjectReader, Quotas};
 use iris_store::{CrashPoint, StoreError, crash_point};
-use iris_tools::{Progress, TASK, Tool, ToolContext, ToolOutput};
+use iris_tools::{OUTPUT_PREFIX, Progress, TASK, TEXT, Tool, ToolContext, ToolOutput};
 use iris_workspace::Workspace;
 use serde_json::Value;
 use tracing::Instrument;
 
 use super::Orchestrator;
 use super::model::{Caller, tool_gone};
+use super::outputs::SessionOutputs;
+use super::people::CallPeople;
 use super::todos::SessionTodos;
 use crate::permissions::{self, is_what_was_shown};
 use crate::project::ToolProgress;
@@ -57,7 +59,9 @@ impl Orchestrator {
         let places = Arc::clone(&self.assignment.place.project.places);
         let progress = self.progress_of(&call_id);
         let todos = Arc::new(SessionTodos::of(&self.assignment));
+        let outputs = Arc::new(SessionOutputs::of(&self.assignment));
         let sub_agents = Arc::new(self.call_tasks(&call_id, &answerer.model));
+        let people = Arc::new(CallPeople::of(&self.assignment, &call_id, &self.asked));
         let writing = self.may_write(tool_name).then(|| Arc::clone(&self.tools.writing));
         let span = tracing::info_span!(
             parent: &self.span,
@@ -71,38 +75,38 @@ impl Orchestrator {
         let (reader, quotas) =
             (self.assignment.place.project.reader.clone(), services.settings.quotas);
         let running = async move {
-            let _turn = match &writing {
+            let turn = match writing {
                 Some(writing) => {
-                    let turn = Arc::clone(writing).lock_owned().await;
-                    if let Err(error) = check_room(&reader, quotas, &input).await {
-                        return ToolOutcome::Failed { error };
-                    }
+                    let turn = writing.lock_owned().await;
+                    storage.has_space().await;
                     Some(turn)
                 }
                 None => None,
             };
-            if writing.is_some() {
-                storage.has_space().await;
-            }
             let admitted = admitted(&caller, &workspace, &tool_name, &id, &input).await;
-            let (tool, judge) = match admitted {
-                Ok((tool, _)) if tool.writes() && writing.is_none() => {
+            let Admitted { tool, accesses, judge } = match admitted {
+                Ok(admitted) if admitted.tool.writes() && turn.is_none() => {
                     return ToolOutcome::Failed { error: changed(&tool_name) };
                 }
                 Ok(admitted) => admitted,
                 Err(error) => return ToolOutcome::Failed { error },
             };
+            if let Err(error) = check_room(&reader, quotas, &accesses, &input).await {
+                return ToolOutcome::Failed { error };
+            }
             let timeout = tool.time_limit(&input).unwrap_or(tool_timeout);
-            let context = ToolContext::new(workspace, read_log, judge).with_todos(todos);
-            let context = context.with_sub_agents(sub_agents);
+            let context = ToolContext::new(workspace, read_log, judge).with_accesses(accesses);
+            let context = context.with_todos(todos).with_sub_agents(sub_agents);
+            let context = context.with_outputs(outputs).with_people(people);
             let context = context.with_places(places).with_progress(progress);
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
             crash_point(CrashPoint::ToolStart);
             let ended = tokio::time::timeout(timeout, tool.run(context, input)).await;
             crash_point(CrashPoint::ToolEnd);
+            drop(turn);
             match ended {
-                Ok(Ok(output)) => completed(output),
+                Ok(Ok(output)) => completed(output, &id),
                 Ok(Err(error)) => ToolOutcome::Failed { error: error.to_string() },
                 Err(_) => {
                     let error = format!("the tool took longer than {} s", timeout.as_secs());
@@ -152,16 +156,24 @@ impl Orchestrator {
     }
 }
 
+/// A call that may run now.
+struct Admitted {
+    /// As it is now.
+    tool: Arc<dyn Tool>,
+    /// What the call touches.
+    accesses: Vec<Access>,
+    judge: Arc<Judge>,
+}
+
 /// Looks at the tool, rights and rules again right before it starts: they may have changed since the call
-/// was judged, and the paths that it names may be links. Gives the tool as it is now and the judge for the
-/// call, or what the model reads.
+/// was judged, and the paths that it names may be links. Fails with what the model reads.
 async fn admitted(
     caller: &Caller,
     workspace: &Workspace,
     tool_name: &str,
     call_id: &ToolCallId,
     input: &Value,
-) -> Result<(Arc<dyn Tool>, Arc<Judge>), String> {
+) -> Result<Admitted, String> {
     let unknown = |error: StoreError| {
         tracing::error!(%error, "the tools or the permission rules could not be read");
         "the tools or the permission rules could not be read".to_owned()
@@ -186,7 +198,7 @@ async fn admitted(
         PermissionAction::Deny => return Err(judgement.denial().unwrap_or_default()),
     }
     let linked = {
-        let workspace = workspace.clone();
+        let (workspace, accesses) = (workspace.clone(), accesses.clone());
         tokio::task::spawn_blocking(move || linked(&workspace, accesses))
     };
     let linked = linked.await.map_err(|_| "the paths could not be looked at".to_owned())??;
@@ -197,7 +209,7 @@ async fn admitted(
             return Err(format!("`{named}` leads to `{target}`: call the tool with that path"));
         }
     }
-    Ok((tool, judge))
+    Ok(Admitted { tool, accesses, judge })
 }
 
 /// What the model reads of a call whose tool is another one now.
@@ -218,14 +230,27 @@ fn linked(workspace: &Workspace, accesses: Vec<Access>) -> Result<Vec<(String, A
     Ok(linked)
 }
 
-/// Whether the project may hold what a writing tool is about to write, or what the model reads if it
-/// may not. Tools name their file in `path`; one that says with `content` how large it becomes is
-/// refused exactly, any other once the quota is used up.
-async fn check_room(reader: &ProjectReader, quotas: Quotas, input: &Value) -> Result<(), String> {
-    let text = |field| input.get(field).and_then(Value::as_str);
-    let path = text("path").unwrap_or_default().to_owned();
-    let size = text("content").map_or(0, |content| content.len() as u64);
-    match reader.check_file(quotas, path, size).await {
+/// Whether the project may hold what a call is about to write, or what the model reads if it may not. One
+/// that names its file in `path` and says with `content` how large it becomes is refused exactly, any
+/// other that changes files once the quota is used up.
+async fn check_room(
+    reader: &ProjectReader,
+    quotas: Quotas,
+    accesses: &[Access],
+    input: &Value,
+) -> Result<(), String> {
+    let Some(changed) = accesses.iter().find(|access| access.is("edit")) else { return Ok(()) };
+    let checked = match (&changed.target, input.get("path")) {
+        (Target::Path(path), Some(_)) => {
+            let content = input.get("content").and_then(Value::as_str);
+            let size = content.map(|content| content.len() as u64);
+            reader.check_file(quotas, path.clone(), size).await
+        }
+        (Target::Path(_) | Target::Outside(_) | Target::Text(_) | Target::Opaque(_), _) => {
+            reader.check_files(quotas).await
+        }
+    };
+    match checked {
         Err(error @ StoreError::QuotaExceeded { .. }) => {
             Err(format!("nothing was written: {error}"))
         }
@@ -234,12 +259,19 @@ async fn check_room(reader: &ProjectReader, quotas: Quotas, input: &Value) -> Re
     }
 }
 
-fn completed(output: ToolOutput) -> ToolOutcome {
+fn completed(output: ToolOutput, call_id: &ToolCallId) -> ToolOutcome {
     let changes = output.changes.into_iter().map(|change| FileWritten {
         path: change.path,
         size: change.size,
         hash: change.hash,
     });
     let metadata = (!output.metadata.is_null()).then_some(output.metadata);
-    ToolOutcome::Completed { output: output.output, metadata, changes: changes.collect() }
+    let mut text = output.output;
+    if output.attachment.as_ref().is_some_and(|it| it.mime_type == TEXT) {
+        text.push_str(&format!(
+            "\n[all of it can be read: `read` with the path `{OUTPUT_PREFIX}{call_id}`]"
+        ));
+    }
+    let (changes, attachment) = (changes.collect(), output.attachment);
+    ToolOutcome::Completed { output: text, metadata, changes, attachment }
 }

@@ -3,6 +3,7 @@
 use iris_store::StoredEvent;
 use iris_tools::ToolRegistry;
 
+use crate::mcp::{self, Desk};
 use crate::permissions::{Cached, ProjectRules};
 
 /// The event that says that a permission rule changed.
@@ -11,12 +12,14 @@ const PERMISSION_UPDATED: &str = "permission.updated";
 const TOOL_UPDATED: &str = "tool.updated";
 
 /// What is read once and again after a change.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Kept {
     /// The permission rules of the project and of its sessions.
     pub(crate) rules: Cached<ProjectRules>,
     /// The server's tools and the project's own.
     pub(crate) tools: Cached<ToolRegistry>,
+    /// What is known of the project's MCP servers.
+    pub(crate) mcp: Desk,
 }
 
 impl Kept {
@@ -26,7 +29,8 @@ impl Kept {
         if happened(PERMISSION_UPDATED) {
             self.rules.outdate();
         }
-        if happened(TOOL_UPDATED) {
+        let has_other_servers = events.iter().any(|event| mcp::reconfigured(event).is_some());
+        if happened(TOOL_UPDATED) || has_other_servers {
             self.tools.outdate();
         }
     }

@@ -272,6 +272,7 @@ impl OpenedProject {
                 committed: self.committed,
                 sessions: HashMap::new(),
                 run_ends: RunEnds::default(),
+                mcp: HashMap::new(),
                 shared: Weak::new(),
                 head: self.head,
                 flush_is_due: false,

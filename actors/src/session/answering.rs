@@ -6,8 +6,8 @@ use iris_protocol::{ApiError, Question, QuestionId, QuestionItem, QuestionState,
 use iris_store::project::{Reply, ResolveQuestion};
 use iris_store::{Committed, WriteContext};
 
-use super::{Session, SessionPlace, Work, may_start, repeated, starter_lost_access};
-use crate::orchestrator::Answer;
+use super::{Deciding, Session, SessionPlace, Work, may_start, repeated, starter_lost_access};
+use crate::orchestrator::Replied;
 use crate::record;
 
 /// Ask: records a reply to what a tool call asked and passes it on.
@@ -21,10 +21,8 @@ pub(crate) struct Respond {
     pub(crate) context: WriteContext,
 }
 
-type Responded = ResponseActFuture<Session, Result<Committed<Question>, ApiError>>;
-
 impl Handler<Respond> for Session {
-    type Result = Responded;
+    type Result = Deciding<Question>;
 
     fn handle(&mut self, respond: Respond, ctx: &mut Context<Self>) -> Self::Result {
         self.once_taken_up(ctx, move |session| session.respond(respond))
@@ -32,10 +30,7 @@ impl Handler<Respond> for Session {
 }
 
 impl Session {
-    fn respond(&mut self, respond: Respond) -> Responded {
-        if let Some(refusal) = self.refuse_while_draining() {
-            return Box::pin(actix::fut::ready(Err(refusal)));
-        }
+    fn respond(&mut self, respond: Respond) -> Deciding<Question> {
         let answers = matches!(respond.reply, Reply::Answer(_));
         let starter = self.other_starter(respond.by.as_ref()).filter(|_| answers);
         let command = ResolveQuestion {
@@ -47,13 +42,11 @@ impl Session {
         };
         let resolved = resolved(self.place.clone(), starter, command, respond.context);
         Box::pin(resolved.into_actor(self).map(move |resolved, session, _| {
-            session.asked = session.asked.saturating_sub(1);
             let resolved = resolved?;
             if let Work::Running(active) = &session.work
                 && !resolved.replayed
             {
-                let tool_call_id = resolved.output.tool_call_id.clone();
-                active.orchestrator.tell(Answer { tool_call_id, runs: false, edited: None });
+                active.orchestrator.tell(Replied(resolved.output.clone()));
             }
             Ok(resolved)
         }))

@@ -211,6 +211,12 @@ pub struct WeakAddress<A: Actor> {
     vitals: Arc<Vitals>,
 }
 
+impl<A: Actor> Clone for WeakAddress<A> {
+    fn clone(&self) -> Self {
+        Self { actor: self.actor.clone(), vitals: Arc::clone(&self.vitals) }
+    }
+}
+
 impl<A: Supervise> WeakAddress<A> {
     /// The address, while the actor is alive.
     pub fn upgrade(&self) -> Option<Address<A>> {

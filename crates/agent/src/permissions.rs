@@ -90,7 +90,8 @@ impl Access {
         Self { group: Some(group.into()), ..self }
     }
 
-    fn is(&self, name: &str) -> bool {
+    /// Whether a rule about `name`, a permission or a group of them, is about this.
+    pub fn is(&self, name: &str) -> bool {
         self.permission == name || self.group.as_deref() == Some(name)
     }
 }

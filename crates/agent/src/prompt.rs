@@ -1,7 +1,11 @@
 //! What a model is asked: the conversation in the form that every provider can be given.
 
+use std::collections::BTreeMap;
+
 use iris_protocol::{Message, MessageRole, MessageState, Part, ToolPart, ToolState};
 use serde_json::Value;
+
+use crate::Attached;
 
 /// One request to a model, without the provider's details.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -13,6 +17,8 @@ pub struct Prompt {
     pub messages: Vec<PromptMessage>,
     /// The tools that the model may call, in this order.
     pub tools: Vec<ToolSpec>,
+    /// Images that calls were answered with, by the ids of the calls; only for models that are shown some.
+    pub images: BTreeMap<String, Attached>,
 }
 
 /// One entry of the conversation.
@@ -371,6 +377,7 @@ mod tests {
             state,
             output: output.map(str::to_owned),
             error: error.map(str::to_owned),
+            attachment: None,
             metadata: None,
             started_at: None,
             ended_at: None,

@@ -6,6 +6,9 @@
 //! tool starts before its intent is durable (INV-6). When it cannot be made durable, the effects
 //! after it are dropped and the next input is [`Input::RecordFailed`].
 
+use std::fmt;
+use std::sync::Arc;
+
 use iris_protocol::{
     ApiError, ErrorCode, FinishReason, JudgedAccess, Message, Part, PartId, QuestionItem, Remember,
     RunStatus, StreamKind, ToolCallId, ToolPart, ToolState, Usage,
@@ -135,12 +138,30 @@ pub enum ToolOutcome {
         metadata: Option<Value>,
         /// Files that it changed.
         changes: Vec<FileWritten>,
+        /// What it answered besides.
+        attachment: Option<Attached>,
     },
     /// It failed; the model reads why.
     Failed {
         /// What the model reads.
         error: String,
     },
+}
+
+/// What a tool answered besides what the model reads at once.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// `text/plain` for the whole of a text that was cut, or that of an image.
+    pub mime_type: String,
+    /// All of it.
+    pub bytes: Arc<[u8]>,
+}
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mime_type, bytes) = (&self.mime_type, self.bytes.len());
+        f.debug_struct("Attached").field("mime_type", mime_type).field("bytes", &bytes).finish()
+    }
 }
 
 /// A file that a tool wrote.
@@ -513,6 +534,7 @@ impl Turn {
             input,
             state,
             output: None,
+            attachment: None,
             error,
             metadata: None,
             started_at: None,

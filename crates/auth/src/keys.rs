@@ -49,6 +49,15 @@ pub fn load_or_create_key(path: &Path) -> Result<Key, AuthError> {
     load(path)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
 }
 
+/// Reads the key at `path`.
+///
+/// # Errors
+/// As [`load_or_create_key`]; [`AuthError::KeyFile`] also when there is no file.
+pub fn load_key(path: &Path) -> Result<Key, AuthError> {
+    let missing = || io::ErrorKind::NotFound.into();
+    load(path)?.ok_or_else(|| AuthError::KeyFile { path: path.to_owned(), source: missing() })
+}
+
 fn load(path: &Path) -> Result<Option<Key>, AuthError> {
     let failed = |source| AuthError::KeyFile { path: path.to_owned(), source };
     let file = match File::open(path) {
@@ -146,6 +155,8 @@ mod tests {
             assert!(matches!(error, AuthError::KeyFile { .. }), "{error}");
             assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
         }
+        let missing = load_key(&directory.path().join("none.key")).unwrap_err();
+        assert!(matches!(missing, AuthError::KeyFile { .. }), "{missing}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Who is calling and what they may do: passwords, tokens, key files and the authorisation gate.
+//! Who is calling and what they may do: passwords, tokens, key files and the authorisation gate; and the
+//! sealing of secrets at rest.
 //!
 //! Deliberately absent: storage (callers keep the hashes), HTTP, logging, and the system clock,
 //! which comes in through [`iris_agent::Clock`]. No secret has a `Debug` or `Display` that shows it.
@@ -10,15 +11,17 @@ mod keys;
 mod passwords;
 mod random;
 mod refresh;
+mod sealing;
 mod setup;
 mod ticket;
 
 pub use access::{ACCESS_LIFETIME_DEFAULT, AccessClaims, AccessToken, AccessTokens};
 pub use authorize::{Caller, CallerUser, Denied, Resource, authorize};
 pub use error::AuthError;
-pub use keys::{Key, load_or_create_key};
+pub use keys::{Key, load_key, load_or_create_key};
 pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PASSWORD_WAITERS_MAX, Passwords};
 pub use refresh::{REFRESH_LIFETIME_DEFAULT, RefreshToken, RefreshTokens};
+pub use sealing::{PlainSecret, SealingKeys, Unopened};
 pub use setup::{SETUP_TOKEN_BYTES_MIN, SetupToken};
 pub use ticket::Ticket;
 

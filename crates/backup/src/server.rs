@@ -28,7 +28,9 @@ const FORMAT: &str = "iris-server";
 const FORMAT_VERSION: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const ROOT: &str = "root.db";
-const KEY: &str = "jwt.key";
+/// The key that signs access tokens, and the one that secrets are sealed with.
+const JWT_KEY: &str = "jwt.key";
+const MASTER_KEY: &str = "master.key";
 const PROJECTS: &str = "projects";
 /// Largest manifest that is read.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -47,7 +49,7 @@ pub struct ServerManifest {
     pub schema_version: u32,
     /// When it was begun, in milliseconds since 1970 UTC.
     pub taken_at: i64,
-    /// Whether the key that signs access tokens is in it.
+    /// Whether the keys that sign access tokens and seal secrets are in it.
     pub with_keys: bool,
     /// Every file in it besides the manifest.
     pub files: Vec<ServerFile>,
@@ -105,8 +107,17 @@ pub enum Outcome {
 pub struct ServerSource {
     /// Its data directory; the server may be running.
     pub data_dir: PathBuf,
-    /// The key that signs access tokens, if it is to be in the backup.
-    pub key: Option<PathBuf>,
+    /// The server's keys, if they are to be in the backup.
+    pub keys: Option<ServerKeys>,
+}
+
+/// Where the keys of a server are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerKeys {
+    /// The key that signs access tokens.
+    pub jwt: PathBuf,
+    /// The key that secrets are sealed with; a server that never sealed any has none yet.
+    pub master: PathBuf,
 }
 
 /// A backup that was made.
@@ -180,9 +191,13 @@ pub fn write_server(
             outcome,
         });
     }
-    if let Some(key) = &source.key {
-        copy_private(key, &work.path().join(KEY))?;
-        files.push(file_of(work.path(), KEY)?);
+    if let Some(ServerKeys { jwt, master }) = &source.keys {
+        copy_private(jwt, &work.path().join(JWT_KEY))?;
+        files.push(file_of(work.path(), JWT_KEY)?);
+        if master.try_exists().map_err(BackupError::io(master))? {
+            copy_private(master, &work.path().join(MASTER_KEY))?;
+            files.push(file_of(work.path(), MASTER_KEY)?);
+        }
     }
     let manifest = ServerManifest {
         format: FORMAT.to_owned(),
@@ -190,7 +205,7 @@ pub fn write_server(
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         schema_version,
         taken_at: at,
-        with_keys: source.key.is_some(),
+        with_keys: source.keys.is_some(),
         files,
         projects,
     };
@@ -324,7 +339,7 @@ pub fn verify_server(directory: &Path) -> Result<ServerManifest, BackupError> {
 fn check_name(path: &str) -> Result<(), BackupError> {
     let archive = path.strip_prefix("projects/").and_then(|name| name.strip_suffix(".tar.zst"));
     let is_archive = archive.is_some_and(|id| id.parse::<ProjectId>().is_ok());
-    if is_archive || matches!(path, ROOT | KEY) {
+    if is_archive || matches!(path, ROOT | JWT_KEY | MASTER_KEY) {
         return Ok(());
     }
     Err(BackupError::corrupt(format!("the path `{path}`")))
@@ -405,8 +420,10 @@ pub fn restore_server(
             fs::create_dir(&unpacked.files).map_err(&failed)?;
         }
     }
-    if manifest.with_keys {
-        copy_private(&from.join(KEY), &work.path().join(KEY))?;
+    for key in [JWT_KEY, MASTER_KEY] {
+        if manifest.files.iter().any(|file| file.path == key) {
+            copy_private(&from.join(key), &work.path().join(key))?;
+        }
     }
     disk::sync_directory(&projects)?;
     disk::sync_tree(work.path())?;

@@ -134,6 +134,8 @@ impl PartTracker {
             | Event::MemberUpdated { .. }
             | Event::MemberRemoved { .. }
             | Event::AgentUpdated { .. }
+            | Event::McpStatusChanged { .. }
+            | Event::ToolUpdated { .. }
             | Event::PermissionUpdated { .. }
             | Event::MessageToolProgress { .. }
             | Event::PresenceSnapshot { .. }

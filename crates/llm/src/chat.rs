@@ -21,6 +21,7 @@ use crate::{Model, ModelError, ModelEvent, ModelRequest, ModelStream};
 pub struct OpenAiCompatible {
     transport: Transport,
     url: String,
+    shows_images: bool,
 }
 
 impl OpenAiCompatible {
@@ -39,7 +40,14 @@ impl OpenAiCompatible {
     ) -> Result<Self, ConfigError> {
         let base_url = checked_base_url(provider, base_url)?;
         let transport = Transport::new(provider, api_key, limits)?;
-        Ok(Self { transport, url: format!("{base_url}/chat/completions") })
+        let url = format!("{base_url}/chat/completions");
+        Ok(Self { transport, url, shows_images: false })
+    }
+
+    /// The same for models that can be shown images, or not.
+    #[must_use]
+    pub fn showing_images(self, shows_images: bool) -> Self {
+        Self { shows_images, ..self }
     }
 }
 
@@ -48,6 +56,10 @@ impl Model for OpenAiCompatible {
         let body = request::body(&request).to_string();
         let decoder = ChatDecoder::redacting(self.transport.api_key().cloned());
         decode(sse::post(self.transport.clone(), &self.url, body), decoder)
+    }
+
+    fn shows_images(&self) -> bool {
+        self.shows_images
     }
 }
 

@@ -12,6 +12,11 @@ use crate::ModelError;
 pub trait Model: Send + Sync {
     /// Asks once. Nothing is sent before the stream is polled; dropping it cancels the request.
     fn stream(&self, request: ModelRequest) -> ModelStream;
+
+    /// Whether it can be shown images.
+    fn shows_images(&self) -> bool {
+        false
+    }
 }
 
 /// The answer as it arrives.

@@ -114,7 +114,7 @@ fn build(provider: &str, config: ProviderConfig) -> Result<Arc<dyn Model>, Confi
                 return Err(ConfigError::NoBaseUrl { provider: provider.to_owned() });
             };
             let model = OpenAiCompatible::new(provider, &base_url, config.api_key, config.limits)?;
-            Ok(Arc::new(model))
+            Ok(Arc::new(model.showing_images(config.images)))
         }
         ProviderKind::Scripted => match config.script {
             Some(path) => Ok(Arc::new(Scripted::from_file(provider, &path)?)),

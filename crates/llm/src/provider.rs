@@ -19,6 +19,8 @@ pub struct ProviderConfig {
     pub api_key: Option<ApiKey>,
     /// A file with what `scripted` plays for messages that hold no script.
     pub script: Option<PathBuf>,
+    /// Whether its models are shown images: only the operator knows.
+    pub images: bool,
     /// Bounds of its answers.
     pub limits: Limits,
 }
@@ -26,7 +28,14 @@ pub struct ProviderConfig {
 impl ProviderConfig {
     /// A provider of which only the kind is set.
     pub fn new(kind: ProviderKind) -> Self {
-        Self { kind, base_url: None, api_key: None, script: None, limits: Limits::default() }
+        Self {
+            kind,
+            base_url: None,
+            api_key: None,
+            script: None,
+            images: false,
+            limits: Limits::default(),
+        }
     }
 }
 

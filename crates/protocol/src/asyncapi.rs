@@ -129,8 +129,11 @@ impl Document {
         }
     }
 
-    /// A message that the server sends by itself, with what its operation says `more`.
+    /// A message that the server sends by itself, with what its operation says `more`. One that is called
+    /// like an operation of clients stands under its name and `.event`.
     fn sent(&mut self, name: &str, frame: &Value, mut more: Value) {
+        let is_taken = self.operations.contains_key(name);
+        let name = &if is_taken { format!("{name}.event") } else { name.to_owned() };
         let summary = frame.get("description").and_then(Value::as_str).unwrap_or(name).to_owned();
         self.message(name, &summary, frame);
         let mut operation = json!({

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Agent, ApiError, Approval, ApprovalId, ApprovalState, BackupId, FinishReason, Member, Message,
-    MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId,
-    QuestionState, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, SubtaskPart,
-    SupervisionKind, SupervisionRecord, Todo, ToolCallId, ToolState, Usage, UserId,
+    Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId, FinishReason,
+    McpServer, McpState, Member, Message, MessageId, PartId, PermissionId, PermissionRule,
+    Presence, ProjectId, Question, QuestionId, QuestionState, Remember, Run, RunId, RunStatus,
+    Session, SessionId, SessionState, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool,
+    ToolCallId, ToolId, ToolState, Usage, UserId,
 };
 
 /// A row of the table of events.
@@ -201,6 +202,12 @@ events! {
         /// Facts for clients.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         metadata: Option<Value>,
+        /// Whether `output` has only the beginning and the end of a longer text.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        truncated: bool,
+        /// What `tool.output` answers; absent when `output` is all there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attachment: Option<Attachment>,
     }
     /// A tool call has no output: it failed, was refused or was cut off.
     MessageToolError = "message.tool.error" Durable [Session] {
@@ -519,6 +526,35 @@ events! {
         /// As it is now; absent when it was deleted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<Agent>,
+    }
+    /// An MCP server was configured, changed or deleted, or is in another state than before.
+    McpStatusChanged = "mcp.status" Durable [Project] {
+        /// The server.
+        name: String,
+        /// How it is.
+        state: McpState,
+        /// Why, where there is something to say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// SHA-256 of the definitions that it offers now, where they are known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offered_hash: Option<String>,
+        /// How it is configured, where somebody changed that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<McpServer>,
+        /// Whether it was deleted.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        deleted: bool,
+    }
+    /// A tool of the project was defined, changed or deleted. It counts from now on.
+    ToolUpdated = "tool.updated" Durable [Project] {
+        /// The tool.
+        tool_id: ToolId,
+        /// Its name.
+        name: String,
+        /// As it is now; absent when it was deleted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tool: Option<Box<Tool>>,
     }
     /// Everybody who is present, for a connection that joins the room of the project.
     PresenceSnapshot = "presence.snapshot" Ephemeral [Project] {

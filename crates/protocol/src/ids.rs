@@ -110,6 +110,8 @@ id_types! {
     RunId = "run";
     /// An agent that a project defined.
     AgentId = "agt";
+    /// A tool that a project defined.
+    ToolId = "tol";
     /// One call of a tool, numbered by the server whatever the provider called it.
     ToolCallId = "tcl";
     /// One request for a person's approval.

@@ -11,11 +11,13 @@ mod error;
 mod events;
 mod ids;
 pub mod limits;
+mod mcp;
 mod openapi;
 mod operations;
 mod payloads;
 mod schema;
 mod supervision;
+mod tools;
 mod types;
 
 pub use asking::*;
@@ -27,6 +29,7 @@ pub use envelope::{
 pub use error::{ApiError, ErrorCode};
 pub use events::{Audience, Event, EventKind, EventSpec, StreamKind};
 pub use ids::*;
+pub use mcp::*;
 pub use openapi::openapi;
 pub use operations::{
     Command, Data, Method, Operation, OperationSpec, QueryKind, QueryParam, Request, RestRoute,
@@ -35,4 +38,5 @@ pub use operations::{
 pub use payloads::*;
 pub use schema::schema_document;
 pub use supervision::*;
+pub use tools::*;
 pub use types::*;

@@ -31,6 +31,8 @@ pub const MESSAGE_TEXT_BYTES_MAX: usize = 256 * 1024;
 pub const NAME_BYTES_MAX: usize = 200;
 /// Longest description or reason, in bytes.
 pub const DESCRIPTION_BYTES_MAX: usize = 4096;
+/// Most bytes of one piece of what a tool answered.
+pub const OUTPUT_PIECE_BYTES_MAX: usize = 256 * 1024;
 /// Longest description of an agent, in bytes: models read it.
 pub const AGENT_DESCRIPTION_BYTES_MAX: usize = 1_000;
 /// Most sub-agents of one session that work at the same time.
@@ -51,6 +53,18 @@ pub const SETTINGS_BYTES_MAX: usize = 64 * 1024;
 pub const AGENT_TOOLS_MAX: usize = 128;
 /// Most permission rules of one agent.
 pub const AGENT_PERMISSIONS_MAX: usize = 128;
+/// Most tools that one project defines.
+pub const CUSTOM_TOOLS_MAX: u64 = 100;
+/// Largest JSON Schema of a tool that a project defines, in bytes of JSON.
+pub const TOOL_SCHEMA_BYTES_MAX: usize = 32 * 1024;
+/// Largest request or command of a tool that a project defines, in bytes of JSON, without its secrets.
+pub const TOOL_CONFIG_BYTES_MAX: usize = 32 * 1024;
+/// Most secret headers of one tool.
+pub const SECRET_HEADERS_MAX: usize = 16;
+/// Shortest secret, in bytes: a shorter one could not be told from other text where it has to be hidden.
+pub const SECRET_BYTES_MIN: usize = 8;
+/// Longest secret, in bytes.
+pub const SECRET_BYTES_MAX: usize = 4096;
 /// Most questions that one call of the tool `question` asks.
 pub const QUESTIONS_MAX: usize = 8;
 /// Longest text of a question and longest description of an option, in bytes.

@@ -287,10 +287,15 @@ operations! {
     AgentGet = "agent.get" -> AgentPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/agents/{name}", 200, Field("agent"))), "Reads an agent.";
     AgentUpdate = "agent.update" -> AgentPayload, Right::Project(Admin), Any, Some(rest(Patch, "/v1/projects/{projectId}/agents/{name}", 200, Field("agent"))), "Changes an agent.";
     AgentDelete = "agent.delete" -> Done, Right::Project(Admin), Any, Some(rest(Delete, "/v1/projects/{projectId}/agents/{name}", 200, Whole)), "Deletes an agent.";
-    ToolList = "tool.list" -> ToolPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/tools", 200, List("tools"))), "Lists the tools that agents may call.";
+    ToolList = "tool.list" -> ToolPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/tools", 200, List("tools"))), "Lists the tools of a project: the server's, then its own.";
+    ToolCreate = "tool.create" -> ToolPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/tools", 201, Field("tool"))), "Defines a tool of the project.";
+    ToolUpdate = "tool.update" -> ToolPayload, Right::Project(Admin), Any, Some(rest(Patch, "/v1/projects/{projectId}/tools/{toolId}", 200, Field("tool"))), "Changes a tool of the project.";
+    ToolDelete = "tool.delete" -> Done, Right::Project(Admin), Any, Some(rest(Delete, "/v1/projects/{projectId}/tools/{toolId}", 200, Whole)), "Deletes a tool of the project.";
+    ToolTest = "tool.test" -> ToolTestPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/tools/{toolId}/test", 200, Whole)), "Runs a tool of the project once, outside of a session.";
     ToolApprove = "tool.approve" -> ApprovalPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/approvals/{toolCallId}/approve", 200, Field("approval"))), "Lets a tool call run that waits for a person.";
     ToolReject = "tool.reject" -> ApprovalPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/approvals/{toolCallId}/reject", 200, Field("approval"))), "Refuses a tool call that waits for a person.";
     ApprovalList = "approval.list" -> ApprovalPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/approvals", List("approvals"), &[("sessionId", Text), ("state", Text), ("limit", Integer), ("cursor", Text)])), "Lists approvals, newest first; those that wait unless told otherwise.";
+    ToolOutput = "tool.output" -> ToolOutputPiece, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions/{sessionId}/calls/{toolCallId}/output", Whole, &[("offset", Integer), ("limit", Integer)])), "Reads what a tool answered besides what the model read at once.";
     ApprovalGet = "approval.get" -> ApprovalPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/approvals/{toolCallId}", 200, Field("approval"))), "Reads one approval.";
 
     QuestionList = "question.list" -> QuestionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/questions", List("questions"), &[("sessionId", Text), ("state", Text), ("limit", Integer), ("cursor", Text)])), "Lists what agents asked, newest first; what waits unless told otherwise.";
@@ -298,11 +303,17 @@ operations! {
     QuestionReject = "question.reject" -> QuestionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/questions/{questionId}/reject", 200, Field("question"))), "Refuses to answer what an agent asked.";
     TodoList = "todo.list" -> TodoPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/todos", 200, List("todos"))), "Reads the to-do list of a session.";
 
-    PermissionList = "permission.list" -> PermissionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/permissions", List("rules"), &[("sessionId", Text)])), "Lists the rules about what tools may touch, the most general ones first.";
+    PermissionList = "permission.list" -> PermissionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/permissions", List("rules"), &[("sessionId", Text), ("limit", Integer), ("cursor", Text)])), "Lists the rules about what tools may touch, the most general ones first.";
     PermissionCreate = "permission.create" -> PermissionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/permissions", 201, Whole)), "Makes a rule for a session, or for the whole project as its administrator.";
     PermissionUpdate = "permission.update" -> PermissionPayload, Right::Project(MemberRole), Any, Some(rest(Patch, "/v1/projects/{projectId}/permissions/{permissionId}", 200, Whole)), "Changes a rule; one of the whole project as its administrator.";
     PermissionDelete = "permission.delete" -> Done, Right::Project(MemberRole), Any, Some(rest(Delete, "/v1/projects/{projectId}/permissions/{permissionId}", 200, Whole)), "Deletes a rule; one of the whole project as its administrator.";
     PermissionExplain = "permission.explain" -> PermissionVerdict, Right::Project(Viewer), Any, Some(rest(Post, "/v1/projects/{projectId}/permissions/explain", 200, Whole)), "Says what would become of a tool call and which rule decides.";
+
+    McpList = "mcp.list" -> McpPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/mcp", 200, List("servers"))), "Lists the MCP servers of a project.";
+    McpCreate = "mcp.create" -> McpPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/mcp", 201, Field("server"))), "Configures an MCP server; a program takes a user who may have programs run.";
+    McpUpdate = "mcp.update" -> McpPayload, Right::Project(Admin), Any, Some(rest(Patch, "/v1/projects/{projectId}/mcp/{name}", 200, Field("server"))), "Changes an MCP server, or approves what it offers.";
+    McpDelete = "mcp.delete" -> Done, Right::Project(Admin), Any, Some(rest(Delete, "/v1/projects/{projectId}/mcp/{name}", 200, Whole)), "Forgets an MCP server.";
+    McpStatusGet = "mcp.status" -> McpStatusPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/mcp/{name}/status", 200, Field("status"))), "Says how an MCP server is and what it offers.";
 
     FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes, &[("path", Text)])), "Reads a file.";
     FileWrite = "file.write" -> FilePayload, Right::Project(MemberRole), Any, Some(RestRoute { method: Put, path: "/v1/projects/{projectId}/files/content", query: &[("path", Text)], status: 200, data: Upload("file") }), "Writes a file whole.";
@@ -320,7 +331,7 @@ operations! {
     ServerBackupCreate = "admin.backup.create" -> ServerBackupPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/backup", 201, Field("backup"))), "Writes a backup of the whole server to its disk.";
     ServerBackupList = "admin.backup.list" -> ServerBackupPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/backup", 200, List("backups"))), "Lists the backups of the whole server, newest first.";
     UserManage = "admin.user.update" -> UserPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/users/{userId}", 200, Field("user"))), "Says whether a user may have programs run on the server.";
-    ServerPermissionList = "admin.permission.list" -> PermissionPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/permissions", 200, List("rules"))), "Lists the rules of the server.";
+    ServerPermissionList = "admin.permission.list" -> PermissionPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/permissions", List("rules"), &[("limit", Integer), ("cursor", Text)])), "Lists the rules of the server, the oldest first.";
     ServerPermissionCreate = "admin.permission.create" -> PermissionPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/permissions", 201, Whole)), "Makes a rule for all projects.";
     ServerPermissionUpdate = "admin.permission.update" -> PermissionPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Changes a rule of the server.";
     ServerPermissionDelete = "admin.permission.delete" -> Done, Right::Admin, Rest, Some(rest(Delete, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Deletes a rule of the server.";

@@ -621,11 +621,11 @@ payloads! {
         /// Built-in ones first, then by name.
         agents: Vec<Agent>,
     }
-    /// Lists the tools that agents may call.
+    /// Lists the tools of a project.
     ToolList {}
-    /// The tools that agents may call.
+    /// The tools of a project.
     ToolPage {
-        /// In the order of registration.
+        /// The server's, then those that the project defined, by name; disabled ones are among them.
         tools: Vec<Tool>,
     }
     /// Lets a tool call run that waits for a person.
@@ -684,6 +684,33 @@ payloads! {
         next_cursor: Option<String>,
         /// Whether there is a next page.
         has_more: bool,
+    }
+    /// Reads what a tool answered besides what the model read at once, piece by piece.
+    ToolOutput {
+        /// The session.
+        session_id: SessionId,
+        /// The call.
+        tool_call_id: ToolCallId,
+        /// Bytes before the piece; 0 when absent.
+        #[serde(default)]
+        offset: Option<u64>,
+        /// Most bytes of the piece, at most 262,144, which it is when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+    }
+    /// A piece of what a tool answered.
+    ToolOutputPiece {
+        /// Of all of it.
+        mime_type: String,
+        /// Of all of it, in bytes.
+        size: u64,
+        /// Bytes before the piece; less than was asked for where that was inside a character.
+        offset: u64,
+        /// The piece: a text as it is, anything else in base64 (RFC 4648, section 4).
+        content: String,
+        /// Where the next piece begins; absent when this is the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_offset: Option<u64>,
     }
     /// Reads one approval.
     ApprovalGet {
@@ -767,12 +794,22 @@ payloads! {
         /// all its sessions.
         #[serde(default)]
         session_id: Option<SessionId>,
+        /// At most 200; 50 when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// `nextCursor` of the page before.
+        #[serde(default)]
+        cursor: Option<String>,
     }
     /// Rules about what tools may touch.
     PermissionPage {
         /// From the most general layer to the most specific one, in each in the order in which they were
         /// made: of one layer the last one that matches counts.
         rules: Vec<PermissionRule>,
+        /// For the next page; null on the last.
+        next_cursor: Option<String>,
+        /// Whether there is a next page.
+        has_more: bool,
     }
     /// Makes a rule for a project, or for one session of it.
     #[serde(deny_unknown_fields)]
@@ -845,7 +882,14 @@ payloads! {
         can_execute_code: bool,
     }
     /// Lists the rules of the server.
-    ServerPermissionList {}
+    ServerPermissionList {
+        /// At most 200; 50 when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// `nextCursor` of the page before.
+        #[serde(default)]
+        cursor: Option<String>,
+    }
     /// Makes a rule for all projects of the server.
     #[serde(deny_unknown_fields)]
     ServerPermissionCreate {

@@ -499,9 +499,13 @@ pub struct ToolPart {
     pub input: Value,
     /// How far it is.
     pub state: ToolState,
-    /// What the tool answered.
+    /// What the tool answered, as the model reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
+    /// What `tool.output` answers: the whole of a text that `output` has the beginning and the end of, or
+    /// an image. Absent when `output` is all there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<Attachment>,
     /// Why there is no output; the model sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -514,6 +518,16 @@ pub struct ToolPart {
     /// Milliseconds since 1970 UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<i64>,
+}
+
+/// What a tool answered besides what the model read at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// `text/plain`, or that of an image.
+    pub mime_type: String,
+    /// Bytes.
+    pub size: u64,
 }
 
 /// How far a tool call is.
@@ -769,21 +783,6 @@ pub enum AgentMode {
     /// Both.
     #[default]
     All,
-}
-
-/// A tool as a model sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Tool {
-    /// Unique on the server.
-    pub name: String,
-    /// What it does.
-    pub description: String,
-    /// JSON Schema of its arguments.
-    pub parameters: Value,
-    /// Whether it changes something: such calls of one run are made one after the other. What asks is for
-    /// the permission rules to say.
-    pub writes: bool,
 }
 
 /// A file of a project.

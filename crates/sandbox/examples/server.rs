@@ -1,7 +1,7 @@
 //! Stands for a server, for tests: runs one line of shell in a sandbox and prints how it ended.
 //!
 //! `server <launcher> <user or -> <namespaces: yes or no> <project> <scratch> <line>`; the output is
-//! printed as it comes.
+//! printed as it comes. With a last argument `talk` it is a line that is talked to.
 
 #![expect(clippy::print_stdout, reason = "a test reads it")]
 
@@ -13,7 +13,8 @@ use iris_sandbox::{Command, Config, Request, Sandbox};
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [launcher, uid, namespaces, project, scratch, line] = arguments.as_slice() else {
+    let [launcher, uid, namespaces, project, scratch, line, rest @ ..] = arguments.as_slice()
+    else {
         return ExitCode::FAILURE;
     };
     let config = Config {
@@ -25,6 +26,11 @@ async fn main() -> ExitCode {
     let sandbox = Sandbox::start(config).await;
     let command = Command::Shell(line.clone());
     let mut request = Request::new(command, PathBuf::from(project), PathBuf::from(scratch));
+    if rest.first().is_some_and(|word| word == "talk") {
+        let Ok(mut talk) = sandbox.open(request) else { return ExitCode::FAILURE };
+        println!("{:?}", talk.running.ended().await);
+        return ExitCode::SUCCESS;
+    }
     let (progress, mut pieces) = tokio::sync::mpsc::channel(16);
     request.progress = Some(progress);
     let printing = tokio::spawn(async move {

@@ -6,8 +6,25 @@ use std::process::ExitCode;
 
 use crate::config::{Config, Missing, Tier};
 use crate::error::SandboxError;
-use crate::request::{Finished, Request};
+use crate::request::{Finished, Request, Status};
+use crate::talk::Talk;
 use crate::validation;
+
+/// A command that is talked to: there is none on this system.
+#[derive(Debug)]
+pub enum Running {}
+
+impl Running {
+    /// Never called.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    #[expect(clippy::unused_async, reason = "on Linux it waits")]
+    pub async fn ended(&mut self) -> Result<Status, SandboxError> {
+        match *self {}
+    }
+}
 
 /// A sandbox that never runs anything: there is one for Linux only.
 #[derive(Clone, Debug)]
@@ -55,6 +72,18 @@ impl Sandbox {
     #[expect(clippy::unused_async, reason = "on Linux it waits")]
     pub async fn run(&self, request: Request) -> Result<Finished, SandboxError> {
         validation::check(&request)?;
+        self.check()?;
+        Err(SandboxError::Unavailable { missing: self.missing.clone() })
+    }
+
+    /// Starts nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sandbox::run`].
+    pub fn open(&self, request: Request) -> Result<Talk, SandboxError> {
+        validation::check(&request)?;
+        validation::check_talk(&request)?;
         self.check()?;
         Err(SandboxError::Unavailable { missing: self.missing.clone() })
     }

@@ -6,6 +6,7 @@
 //! beside it ([`jail`]) goes behind all walls before it starts the command there.
 
 mod accesses;
+mod input;
 mod jail;
 mod kernel;
 mod limits;
@@ -17,7 +18,7 @@ mod syscalls;
 mod warden;
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -31,10 +32,13 @@ use rustix::process::{
 use self::kernel::Side;
 use crate::policy::{Policy, Report, read_frame, read_json, write_json};
 
+pub(crate) use input::send as send_input;
 pub(crate) use probe::{Attempts, Probe, Targets};
 
 /// The second argument of the process that tries to break out.
 pub(crate) const PROBE: &str = "probe";
+/// The second argument of a launcher that gets a pipe for the standard input before its policy.
+pub(crate) const PIPED: &str = "piped";
 
 /// What the executable does when its first argument is [`LAUNCHER_ARGUMENT`](crate::LAUNCHER_ARGUMENT):
 /// call it first thing in `main`, while the process has one thread and has read no configuration.
@@ -42,7 +46,8 @@ pub fn launcher_main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(2);
     let stage = arguments.next();
     match stage.as_ref().and_then(|stage| stage.to_str()) {
-        None => attend(),
+        None => attend(Input::OfPolicy),
+        Some(PIPED) => attend(Input::Piped),
         Some(PROBE) => probe::run(arguments.next()),
         Some(_) => ExitCode::FAILURE,
     }
@@ -93,11 +98,28 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The standard input of a command; nothing to read if it has neither.
+struct Stdin {
+    /// What the server writes into.
+    pipe: Option<PipeReader>,
+    /// What there is to read otherwise.
+    bytes: Option<Vec<u8>>,
+}
+
+/// Where the standard input of the command comes from.
+#[derive(Clone, Copy)]
+enum Input {
+    /// The policy says whether there are bytes for it.
+    OfPolicy,
+    /// The server has a pipe for it.
+    Piped,
+}
+
 /// Serves the server at the other end of the socket, and tells it if that comes to nothing.
-fn attend() -> ExitCode {
+fn attend(input: Input) -> ExitCode {
     let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     let mut lifeline = UnixStream::from(socket);
-    match serve(&mut lifeline) {
+    match serve(&mut lifeline, input) {
         Ok(()) => ExitCode::SUCCESS,
         Err(report) => {
             // The server that does not read any more sees the end of the process.
@@ -107,11 +129,15 @@ fn attend() -> ExitCode {
     }
 }
 
-fn serve(lifeline: &mut UnixStream) -> Result<(), Trouble> {
+fn serve(lifeline: &mut UnixStream, input: Input) -> Result<(), Trouble> {
     kernel::close_all_on_exec().at("closing of descriptors")?;
+    let pipe = match input {
+        Input::OfPolicy => None,
+        Input::Piped => Some(input::receive(lifeline).at("the input")?),
+    };
     let policy: Policy = read_json(lifeline).at("reading of the policy")?;
     let stdin = policy.has_stdin.then(|| read_frame(lifeline)).transpose();
-    let stdin = stdin.at("reading of the input")?;
+    let stdin = Stdin { pipe, bytes: stdin.at("reading of the input")? };
     // Fails for the leader of a process group only, which the server does not make of a launcher.
     setsid().at("the session")?;
     if !policy.has_namespaces {
@@ -125,6 +151,7 @@ fn serve(lifeline: &mut UnixStream) -> Result<(), Trouble> {
         }
         // The process inside tells the server itself how it went; if it cannot, its end does.
         Side::Outside => {
+            drop(stdin);
             warden::close_output()?;
             wait(WaitOptions::empty()).at("the wait").map(drop)
         }

@@ -1,7 +1,7 @@
 //! Runs the commands of tools where they can do no harm.
 //!
 //! [`Sandbox::start`] tries to break out of the sandbox this machine can offer and learns its [`Tier`];
-//! [`Sandbox::run`] runs one command in it. Everything happens in a process of its own, the launcher,
+//! [`Sandbox::run`] runs one command in it, [`Sandbox::open`] one that is talked to meanwhile. Everything happens in a process of its own, the launcher,
 //! which is the same executable started again: its `main` calls [`launcher_main`] before anything else.
 //! docs/sandbox.md says what each tier holds and what it does not.
 //!
@@ -26,6 +26,7 @@ mod config;
 mod error;
 mod output;
 mod request;
+mod talk;
 mod validation;
 
 #[cfg(target_os = "linux")]
@@ -44,13 +45,14 @@ pub use config::{Config, Limits, Missing, Network, Tier};
 pub use error::SandboxError;
 pub use output::{Output, plain_text};
 pub use request::{Command, Finished, Request, Status};
+pub use talk::Talk;
 
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{Sandbox, hide_memory, launcher_main, share_directory};
+pub use elsewhere::{Running, Sandbox, hide_memory, launcher_main, share_directory};
 #[cfg(target_os = "linux")]
 pub use launcher::{hide_memory, launcher_main};
 #[cfg(target_os = "linux")]
-pub use sandbox::Sandbox;
+pub use sandbox::{Running, Sandbox};
 #[cfg(target_os = "linux")]
 pub use sharing::share_directory;
 

@@ -2,6 +2,7 @@
 
 mod capture;
 mod cgroup;
+mod open;
 mod run;
 mod self_test;
 mod supervisor;
@@ -13,6 +14,9 @@ use crate::config::{Config, Missing, Network, Tier};
 use crate::error::SandboxError;
 use crate::policy::Identity;
 use crate::request::{Finished, Request};
+use crate::talk::Talk;
+
+pub use open::Running;
 
 /// A place to run commands in. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -94,12 +98,34 @@ impl Sandbox {
     /// Each of [`SandboxError`]; in none of these cases has the command run, except for `Launcher`,
     /// after which it may have.
     pub async fn run(&self, request: Request) -> Result<Finished, SandboxError> {
+        let has_namespaces = self.admit(&request)?;
+        run::run(&self.shared, request, has_namespaces, &[]).await
+    }
+
+    /// Starts a command that stays, and gives the pipes to talk to it. The request's time, input, cap of
+    /// output and who listens to it are not for such a command, and have to be what [`Request::new`] made
+    /// them. Its processor time has no limit.
+    ///
+    /// Takes about a millisecond of the calling thread and does not wait for the command: what keeps it from
+    /// starting is told by [`Running::ended`]. When `running` is dropped, all processes of the command are
+    /// killed, as they are when the server ends. Needs a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `NetworkUnavailable`, `InvalidRequest` and `Launcher`; nothing has run then.
+    pub fn open(&self, request: Request) -> Result<Talk, SandboxError> {
+        let has_namespaces = self.admit(&request)?;
+        open::open(&self.shared, request, has_namespaces)
+    }
+
+    /// Whether a command gets namespaces, if it can run at all.
+    fn admit(&self, request: &Request) -> Result<bool, SandboxError> {
         self.check()?;
-        if request.network != Network::Off && self.shared.tier < Tier::S3 {
+        let has_namespaces = self.shared.tier >= Tier::S3;
+        if request.network != Network::Off && !has_namespaces {
             return Err(SandboxError::NetworkUnavailable { network: request.network });
         }
-        let has_namespaces = self.shared.tier >= Tier::S3;
-        run::run(&self.shared, request, has_namespaces, &[]).await
+        Ok(has_namespaces)
     }
 
     /// Makes a directory, and what is in it, writable for the server and for commands alike: see

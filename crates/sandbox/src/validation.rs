@@ -55,6 +55,19 @@ pub(crate) fn check(request: &Request) -> Result<(), SandboxError> {
     Ok(())
 }
 
+/// Refuses what is no matter of a command that is talked to.
+///
+/// # Errors
+///
+/// `InvalidRequest`.
+pub(crate) fn check_talk(request: &Request) -> Result<(), SandboxError> {
+    if request.stdin.is_some() || request.progress.is_some() || request.cancel.is_some() {
+        let reason = "a command that is talked to has pipes of its own".to_owned();
+        return Err(SandboxError::InvalidRequest { reason });
+    }
+    Ok(())
+}
+
 /// Absolute, without `..`, not the root itself, and text, which is how it gets to the launcher.
 fn is_absolute_and_plain(path: &Path) -> bool {
     let mut parts = path.components();

@@ -18,7 +18,6 @@ mod flat;
 mod plain;
 mod quote;
 mod reader;
-mod remember;
 mod screen;
 mod table;
 mod tree;
@@ -26,4 +25,3 @@ mod word;
 
 pub use piece::{Piece, Reading, Reason};
 pub use reader::{COMMAND_BYTES_MAX, NESTING_MAX, read};
-pub use remember::{remembered, worst};

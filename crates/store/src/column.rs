@@ -34,6 +34,11 @@ pub(crate) fn to_word<T: Serialize>(value: &T) -> Result<String, StoreError> {
     }
 }
 
+/// The value that [`to_word`] made a word of.
+pub(crate) fn from_word<T: DeserializeOwned>(word: &str) -> Result<T, StoreError> {
+    Ok(serde_json::from_value(Value::String(word.to_owned()))?)
+}
+
 pub(crate) fn word<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let word = Value::String(row.get(column)?);
     serde_json::from_value(word).map_err(|error| unreadable(column, &error))

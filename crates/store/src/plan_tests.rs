@@ -19,6 +19,8 @@ const SMALL: &[(&str, &str)] = &[
     ("meta", "one row"),
     ("usage", "one row"),
     ("agents", "at most `AGENTS_MAX` rows"),
+    ("mcp_servers", "at most `MCP_SERVERS_MAX` rows"),
+    ("tools", "at most `CUSTOM_TOOLS_MAX` rows"),
     (
         "permissions",
         "at most `PERMISSIONS_MAX` or `SERVER_PERMISSIONS_MAX` rows, read once a change",

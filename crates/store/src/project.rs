@@ -12,11 +12,13 @@ mod rows;
 
 mod agents;
 mod approvals;
+mod attachments;
 pub mod blobs;
 mod cancelling;
 mod ending;
 mod family;
 mod files;
+mod mcp;
 mod messages;
 mod pages;
 mod permissions;
@@ -33,6 +35,7 @@ mod steps;
 mod streams;
 mod tasks;
 mod todos;
+mod tools;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -48,17 +51,22 @@ use crate::{Reader, Storage, StoreError, StoredEvent, Writer, database};
 
 pub use agents::{AGENTS_MAX, CreateAgent, DeleteAgent, UpdateAgent};
 pub use approvals::{Decision, ResolveApproval, Yes};
+pub use attachments::StoredAttachment;
 pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use cancelling::{ChooseCancelled, ChosenRun};
 pub use files::{RecordFileWrite, RecordedChange};
 pub use log::PublishOutbox;
+pub use mcp::{
+    CreateMcpServer, DeleteMcpServer, MCP_SERVERS_MAX, McpApproval, McpSecrets, PublishMcpStatus,
+    StoredMcpServer, UpdateMcpServer,
+};
 pub use messages::{AcceptMessage, AcceptedMessage};
 pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
 pub use permissions::{
     CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, PERMISSIONS_OF_SESSION_MAX,
-    PERMISSIONS_OF_SESSIONS_MAX, UpdatePermission,
+    PERMISSIONS_OF_SESSIONS_MAX, RulePlace, UpdatePermission,
 };
-pub use questions::{NewQuestion, Reply, ResolveQuestion};
+pub use questions::{AskDuringCall, NewQuestion, Reply, ResolveQuestion};
 pub use quotas::{ProjectUsage, Quotas};
 pub use reader::ProjectReader;
 pub use recovery::{FailRuns, RecoverRuns, Recovered};
@@ -67,17 +75,18 @@ pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
 pub use search::IndexParts;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
-pub use steps::{NewApproval, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
+pub use steps::{NewApproval, NewAttachment, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 pub use streams::{CheckpointText, TextChunk};
 pub use tasks::{SpawnTask, TaskChild, TaskIds, TaskResult};
 pub use todos::{NewTodo, WriteTodos};
+pub use tools::{CreateTool, DeleteTool, StoredTool, ToolConfig, ToolDefinition, UpdateTool};
 
 /// The migrations, oldest first.
 pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0001_conversations.sql"),
     include_str!("../../../migrations/project/0002_durable_work.sql"),
     include_str!("../../../migrations/project/0003_permissions.sql"),
-    include_str!("../../../migrations/project/0004_sub_agents.sql"),
+    include_str!("../../../migrations/project/0004_agents_and_tools.sql"),
 ];
 
 /// The open database of a project.

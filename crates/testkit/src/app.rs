@@ -172,6 +172,8 @@ impl AppOptions {
             setup_token: Some(SetupToken::new(SETUP_TOKEN.to_owned()).unwrap()),
             registration: self.registration,
             jwt_secret_file: data_dir.join("jwt.key"),
+            master_key_file: data_dir.join("master.key"),
+            master_key_previous_file: None,
             default_model: self.default_model.clone(),
             providers: self.providers.clone(),
             project_roots: self.project_roots.clone(),

@@ -30,9 +30,9 @@ const DESCRIPTION: &str = "Runs a command line with bash in the project's direct
          a rule opens one, without a terminal and without input. Prefer `read`, `list`, `glob`, `grep` and `edit` for files. Write \
          each command out: variables, wildcards and substitutions have to be approved each time.";
 /// How long a command may run unless the model says otherwise, in milliseconds.
-const TIMEOUT_MS_DEFAULT: u64 = 120_000;
+pub(crate) const TIMEOUT_MS_DEFAULT: u64 = 120_000;
 /// The longest that a model can let a command run, in milliseconds.
-const TIMEOUT_MS_MAX: u64 = 600_000;
+pub(crate) const TIMEOUT_MS_MAX: u64 = 600_000;
 /// Most commands and files of one line.
 const TOUCHED_MAX: usize = 64;
 /// How often those who watch are told how far a command is.
@@ -42,7 +42,7 @@ const TAIL_BYTES_MAX: usize = 1024;
 /// Pieces of output that may wait to be counted; more are not counted in what is told.
 const PIECES_MAX: usize = 64;
 /// What the sandbox takes at most after the timeout: the time to end by itself, and the clearing up.
-const AFTER_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const AFTER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The tool `bash`, which runs commands in `sandbox`.
 pub(crate) struct Bash {
@@ -198,7 +198,7 @@ impl Tool for Bash {
 }
 
 /// Runs a command and tells now and then how far it is.
-async fn watched(
+pub(crate) async fn watched(
     sandbox: &Sandbox,
     mut request: Request,
     ctx: &ToolContext,
@@ -251,7 +251,7 @@ fn below(workdir: &str, path: &str) -> Target {
 
 /// Nothing, unless a rule that an administrator made decides so: what a command can reach then is all that
 /// the server can, so neither a mode nor what any member may say opens it.
-fn network(judge: &Judge) -> Network {
+pub(crate) fn network(judge: &Judge) -> Network {
     let is_opened = |kind: &str| {
         let judged = judge.judge_one(&Access::of(NETWORK, Target::Text(kind.to_owned())));
         let by_administrator = judged.rule.is_some_and(|rule| match rule.layer {
@@ -272,7 +272,7 @@ fn network(judge: &Judge) -> Network {
     }
 }
 
-fn answer(finished: &Finished, timeout: Duration) -> ToolOutput {
+pub(crate) fn answer(finished: &Finished, timeout: Duration) -> ToolOutput {
     let (status, code, ended) = match finished.status {
         Status::Exited(code) => ("exited", Some(code), format!("(exit code {code})")),
         Status::Signalled(signal) => {
@@ -299,89 +299,4 @@ fn answer(finished: &Finished, timeout: Duration) -> ToolOutput {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use iris_agent::permissions::{Rule, Rules};
-    use iris_protocol::{PermissionRule, SessionMode};
-    use iris_sandbox::Config;
-
-    use super::*;
-
-    async fn tool() -> Bash {
-        // Nothing is run here: no launcher is needed.
-        let config = Config { launcher: Some("/bin/false".into()), ..Config::default() };
-        Bash::new(Sandbox::start(config).await)
-    }
-
-    #[tokio::test]
-    async fn each_command_and_each_file_of_a_line_is_named() {
-        let tool = tool().await;
-        let accesses = |input: Value| tool.accesses(&input);
-        let command = |text: &str| Access::of("bash", Target::Text(text.to_owned()));
-        let path = |path: &str| Target::Path(path.to_owned());
-        assert_eq!(
-            accesses(json!({ "command": "git status && rm -rf x > out < in", "workdir": "sub" })),
-            [
-                command("git status"),
-                command("rm -rf x"),
-                Access::of("edit", path("sub/out")),
-                Access::of("read", path("sub/in")),
-                command("cd sub"),
-            ]
-        );
-        let outside = |it: &str| Access::of("edit", Target::Outside(it.to_owned()));
-        assert!(accesses(json!({ "command": "echo a > /etc/x" })).contains(&outside("/etc/x")));
-        let opaque = accesses(json!({ "command": "$X push" }));
-        assert!(opaque.iter().any(|it| matches!(it.target, Target::Opaque(_))), "{opaque:?}");
-        let here = accesses(json!({ "command": "ls", "workdir": "./" }));
-        assert_eq!(here, [command("ls")]);
-        let elsewhere = accesses(json!({ "command": "ls", "workdir": "../x" }));
-        assert!(elsewhere.iter().any(|it| matches!(it.target, Target::Outside(_))));
-    }
-
-    #[tokio::test]
-    async fn a_line_of_more_commands_than_a_person_reads_is_refused() {
-        let tool = tool().await;
-        let line = |count: usize| json!({ "command": vec!["true"; count].join(";") });
-        tool.check(&line(TOUCHED_MAX)).unwrap();
-        let refused = tool.check(&line(TOUCHED_MAX + 1)).unwrap_err();
-        assert!(refused.to_string().contains("`/command` has 65 commands and files"), "{refused}");
-    }
-
-    #[test]
-    fn only_rules_of_administrators_open_the_network() {
-        let opened = |layer, permission: &str, pattern: &str| {
-            let rule = PermissionRule {
-                id: None,
-                layer,
-                session_id: None,
-                permission: permission.to_owned(),
-                pattern: pattern.to_owned(),
-                action: PermissionAction::Allow,
-                created_by: None,
-                created_at: None,
-                updated_at: None,
-            };
-            let rules = Rules::new(vec![Rule::new(rule).unwrap()]);
-            network(&Judge::new(SessionMode::Auto, vec![Arc::new(rules)]))
-        };
-        for layer in [PermissionLayer::Server, PermissionLayer::Project, PermissionLayer::Agent] {
-            assert_eq!(opened(layer, "network", "on"), Network::On);
-            assert_eq!(opened(layer, "network", "loopback"), Network::Loopback);
-            assert_eq!(opened(layer, "bash", "*"), Network::Off);
-        }
-        for layer in [PermissionLayer::Session, PermissionLayer::Remembered] {
-            assert_eq!(opened(layer, "network", "*"), Network::Off);
-        }
-        assert_eq!(network(&Judge::new(SessionMode::Auto, vec![])), Network::Off);
-    }
-
-    #[tokio::test]
-    async fn a_person_is_shown_the_whole_line_and_where_it_runs() {
-        let tool = tool().await;
-        let input = json!({ "command": "ls\n-l", "workdir": "src", "description": "look" });
-        assert_eq!(tool.summary(&input), r"run `ls\n-l` in `src`: `look`");
-        assert!(tool.unavailable().is_some());
-    }
-}
+mod tests;

@@ -31,8 +31,7 @@ const SUMMARY_CHARS_MAX: usize = 200;
 
 /// The built-in tools, in the order in which models are told of them.
 pub(crate) fn tools() -> Vec<Arc<dyn Tool>> {
-    let tools = [
-        read::tool(),
+    let others = [
         write::tool(),
         edit::tool(),
         multi_edit::tool(),
@@ -41,7 +40,9 @@ pub(crate) fn tools() -> Vec<Arc<dyn Tool>> {
         glob::tool(),
         grep::tool(),
     ];
-    tools.into_iter().map(|tool| Arc::new(tool) as Arc<dyn Tool>).collect()
+    let read: Arc<dyn Tool> = Arc::new(read::tool());
+    let others = others.into_iter().map(|tool| Arc::new(tool) as Arc<dyn Tool>);
+    std::iter::once(read).chain(others).collect()
 }
 
 /// A tool that is a function on a project's files.
@@ -93,12 +94,20 @@ impl Tool for Builtin {
         let guard = CancelOnDrop(ctx.cancel().clone());
         Box::pin(async move {
             let _guard = guard;
-            match tokio::task::spawn_blocking(move || work(&ctx, &input)).await {
-                Ok(result) => result,
-                Err(error) if error.is_panic() => Err(ToolError::Crashed { tool: name.to_owned() }),
-                Err(_) => Err(ToolError::Cancelled),
-            }
+            on_its_own_thread(name, move || work(&ctx, &input)).await
         })
+    }
+}
+
+/// Does what blocks where it may. A panic is a failure of the tool.
+pub(crate) async fn on_its_own_thread(
+    tool: &'static str,
+    work: impl FnOnce() -> Result<ToolOutput, ToolError> + Send + 'static,
+) -> Result<ToolOutput, ToolError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => Err(ToolError::Crashed { tool: tool.to_owned() }),
+        Err(_) => Err(ToolError::Cancelled),
     }
 }
 

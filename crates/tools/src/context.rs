@@ -7,12 +7,14 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::BoxFuture;
 use iris_agent::permissions::{Access, Judge, Target};
-use iris_protocol::PermissionAction;
+use iris_protocol::{PermissionAction, QuestionItem};
 use iris_sandbox::Sandbox;
 use iris_workspace::{Cancel, Workspace};
 use tokio::sync::OnceCell;
 
+use crate::stored::OutputStore;
 use crate::task::SubAgents;
 use crate::todo::TodoStore;
 
@@ -32,7 +34,27 @@ pub struct ToolContext {
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
     todos: Option<Arc<dyn TodoStore>>,
     sub_agents: Option<Arc<dyn SubAgents>>,
+    outputs: Option<Arc<dyn OutputStore>>,
+    people: Option<Arc<dyn People>>,
     cancel: Cancel,
+}
+
+/// The people of a session, for a call that needs to know something while it runs.
+pub trait People: Send + Sync {
+    /// Asks, and waits until somebody answers or the time for that is over. Dropping the future takes the
+    /// question back.
+    fn ask(&self, questions: Vec<QuestionItem>) -> BoxFuture<'static, PeopleReply>;
+}
+
+/// What people said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeopleReply {
+    /// A list of texts for each question.
+    Answers(Vec<Vec<String>>),
+    /// They do not want to.
+    Refused,
+    /// Nobody said anything in time, or could be asked.
+    Nobody,
 }
 
 /// How far a call is that takes a while.
@@ -67,7 +89,11 @@ impl Places {
     }
 
     /// Makes the directories ready for commands, the first time.
-    pub(crate) async fn prepare(&self, sandbox: &Sandbox) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// What the file system said.
+    pub async fn prepare(&self, sandbox: &Sandbox) -> io::Result<()> {
         let prepared = self.is_prepared.get_or_try_init(async || {
             let (sandbox, scratch) = (sandbox.clone(), self.scratch.clone());
             let project = self.project.clone();
@@ -83,18 +109,29 @@ impl Places {
 }
 
 impl ToolContext {
-    /// A context for one call.
+    /// A context for one call. Without [`with_accesses`](Self::with_accesses) it follows no link.
     pub fn new(workspace: Workspace, read_log: Arc<ReadLog>, judge: Arc<Judge>) -> Self {
         Self {
-            workspace,
+            workspace: workspace.guarded(Arc::new(|_, _| false)),
             read_log,
             judge,
             places: None,
             progress: None,
             todos: None,
             sub_agents: None,
+            outputs: None,
+            people: None,
             cancel: Cancel::new(),
         }
+    }
+
+    /// A context for a call that touches `accesses`: it opens what their paths say. A path that links lead
+    /// to another one by then is opened only if the rules allow that one without a question.
+    #[must_use]
+    pub fn with_accesses(self, accesses: Vec<Access>) -> Self {
+        let judge = Arc::clone(&self.judge);
+        let admits = move |named: &str, real: &str| may_lead(&judge, &accesses, named, real);
+        Self { workspace: self.workspace.guarded(Arc::new(admits)), ..self }
     }
 
     /// A context for a call that may run commands.
@@ -110,6 +147,18 @@ impl ToolContext {
         self
     }
 
+    /// The same with the people of the session.
+    #[must_use]
+    pub fn with_people(mut self, people: Arc<dyn People>) -> Self {
+        self.people = Some(people);
+        self
+    }
+
+    /// The people of the session; `None` for a call outside of one.
+    pub fn people(&self) -> Option<Arc<dyn People>> {
+        self.people.clone()
+    }
+
     /// The to-do list of the session; `None` for a call outside of one.
     pub(crate) fn todos(&self) -> Option<&dyn TodoStore> {
         self.todos.as_deref()
@@ -120,6 +169,18 @@ impl ToolContext {
     pub fn with_sub_agents(mut self, sub_agents: Arc<dyn SubAgents>) -> Self {
         self.sub_agents = Some(sub_agents);
         self
+    }
+
+    /// The same with what tools answered earlier in the session.
+    #[must_use]
+    pub fn with_outputs(mut self, outputs: Arc<dyn OutputStore>) -> Self {
+        self.outputs = Some(outputs);
+        self
+    }
+
+    /// What tools answered earlier in the session; `None` for a call outside of one.
+    pub(crate) fn outputs(&self) -> Option<&dyn OutputStore> {
+        self.outputs.as_deref()
     }
 
     /// What sets sub-agents to work; `None` for a call outside of a session.
@@ -149,6 +210,17 @@ impl ToolContext {
     pub fn cancel(&self) -> &Cancel {
         &self.cancel
     }
+}
+
+/// Whether whatever a call does to the path `named` is allowed for the path `real`.
+fn may_lead(judge: &Judge, accesses: &[Access], named: &str, real: &str) -> bool {
+    let is_named = |access: &&Access| matches!(&access.target, Target::Path(path) if path == named);
+    let mut meant = accesses.iter().filter(is_named).peekable();
+    meant.peek().is_some()
+        && meant.all(|access| {
+            let access = Access { target: Target::Path(real.to_owned()), ..access.clone() };
+            judge.judge_one(&access).action == PermissionAction::Allow
+        })
 }
 
 /// Which content of which file the model of one session has seen.

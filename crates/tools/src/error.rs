@@ -57,8 +57,10 @@ pub enum ToolError {
         /// Lines in the file.
         line_count: usize,
     },
-    /// `read` was asked for an image.
-    #[error("`{path}` is a {kind} image of {size} bytes; images cannot be shown to the model yet")]
+    /// `read` was asked for an image that is too large to be shown.
+    #[error(
+        "`{path}` is a {kind} image of {size} bytes; images of more than 4 MiB are not shown to models"
+    )]
     IsImage {
         /// The file.
         path: String,
@@ -129,6 +131,29 @@ pub enum ToolError {
     /// `webfetch` was refused the way out, or found nothing there.
     #[error(transparent)]
     Egress(#[from] EgressError),
+    /// A request out failed, and what it said of it holds a secret.
+    #[error("{problem}")]
+    Request {
+        /// Without the secret.
+        problem: String,
+    },
+    /// The server cannot make requests for tools.
+    #[error(
+        "this server makes no requests for tools: it has no certificates to verify others with"
+    )]
+    NoWayOut,
+    /// A secret of the tool could not be opened.
+    #[error(
+        "the secret header `{header}` must be set again: it was sealed with another key, or for another \
+         project"
+    )]
+    SecretLost {
+        /// The name of the header.
+        header: String,
+    },
+    /// The server runs no commands.
+    #[error("this server runs no commands")]
+    NoSandbox,
     /// `webfetch` found something that is no text.
     #[error("the page cannot be read: {problem}")]
     UnreadablePage {
@@ -153,6 +178,14 @@ pub enum ToolError {
         /// Why.
         problem: String,
     },
+    /// There is no output of an earlier call to read on in.
+    #[error("`{path}` cannot be read: {problem}")]
+    NoOutput {
+        /// As the model named it.
+        path: String,
+        /// Why.
+        problem: String,
+    },
     /// A sub-agent was not set to work, or did not do what it should.
     #[error("{problem}")]
     Task {
@@ -164,6 +197,14 @@ pub enum ToolError {
     NotRunnable {
         /// The tool.
         tool: String,
+    },
+    /// An MCP server did not do what it was asked.
+    #[error("the MCP server `{server}` did not do it: {problem}")]
+    Mcp {
+        /// The server.
+        server: String,
+        /// Why not; what the server said is in it.
+        problem: String,
     },
     /// Nobody waits for the call any more.
     #[error("the call was cancelled")]
@@ -195,17 +236,20 @@ impl ToolError {
             | Self::TextNotFound { .. }
             | Self::TextAmbiguous { .. }
             | Self::NothingToChange
+            | Self::NoOutput { .. }
             | Self::InvalidPatch(_)
             | Self::PatchMismatch { .. } => ErrorCode::InvalidRequest,
             Self::EditFailed { source, .. } => source.code(),
-            Self::PatchTargetExists { .. } => ErrorCode::Conflict,
+            Self::PatchTargetExists { .. } | Self::SecretLost { .. } => ErrorCode::Conflict,
             Self::InputTooLarge { .. } | Self::PatchTooLarge { .. } => ErrorCode::PayloadTooLarge,
             Self::Workspace(error) => error.code(),
             Self::ChangedSinceRead { .. } => ErrorCode::VersionConflict,
             Self::Egress(error) => egress_code(error),
             Self::Sandbox(error) => sandbox_code(error),
-            Self::NoDirectory => ErrorCode::SandboxUnavailable,
+            Self::NoDirectory | Self::NoSandbox => ErrorCode::SandboxUnavailable,
+            Self::Request { .. } | Self::NoWayOut => ErrorCode::NotFound,
             Self::IsImage { .. } | Self::UnreadablePage { .. } => ErrorCode::UnsupportedMediaType,
+            Self::Mcp { .. } => ErrorCode::ProviderError,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::InvalidTool { .. }
             | Self::Todos { .. }

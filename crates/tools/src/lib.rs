@@ -1,4 +1,4 @@
-//! The `Tool` trait, the registry and the built-in tools.
+//! The `Tool` trait, the registry, the built-in tools and those that projects define.
 //!
 //! A tool says what a call would touch, gets arguments that its schema admits, and answers with text for
 //! the model. Deliberately absent: who may call a tool; sessions, runs and events.
@@ -6,11 +6,13 @@
 mod bash;
 mod builtin;
 mod context;
+mod custom;
 mod error;
 mod output;
 pub mod patch;
 mod question;
 mod registry;
+mod stored;
 mod task;
 mod todo;
 mod validation;
@@ -20,16 +22,25 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use iris_agent::permissions::Access;
-use iris_protocol::QuestionItem;
+use iris_protocol::{QuestionItem, ToolKind};
 use serde_json::Value;
 
-pub use context::{Places, Progress, READ_LOG_FILES_MAX, ReadLog, ToolContext};
+pub use context::{
+    People, PeopleReply, Places, Progress, READ_LOG_FILES_MAX, ReadLog, ToolContext,
+};
+pub use custom::{
+    About, COMMAND_TIMEOUT_MS_DEFAULT, COMMAND_TIMEOUT_MS_MAX, HTTP_TIMEOUT_MS_MAX,
+    InvalidDefinition, SecretHeader, Workshop, check_schema, origin_of,
+};
 pub use error::{Mistake, ToolError};
-pub use output::{FileChange, OUTPUT_BYTES_MAX, ToolOutput};
+pub use output::{FileChange, OUTPUT_BYTES_MAX, TEXT, ToolOutput, WHOLE_BYTES_MAX};
 pub use registry::ToolRegistry;
+pub use stored::{OUTPUT_PREFIX, OutputStore};
 pub use task::{SubAgents, TASK, TaskDraft, TaskReport};
 pub use todo::{TodoDraft, TodoStore};
-pub use validation::{INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, is_shallow};
+pub use validation::{
+    INPUT_BYTES_MAX, INPUT_DEPTH_MAX, MISTAKES_MAX, check_parameters, is_shallow,
+};
 pub use webfetch::webfetch;
 
 /// Something that a model may call.
@@ -43,8 +54,12 @@ pub trait Tool: Send + Sync {
     /// JSON Schema of the arguments, an object; the order of the properties is the order shown.
     fn parameters(&self) -> &Value;
 
-    /// Whether it changes something outside the session: such calls of one run are made one after the
-    /// other.
+    /// What a call of it does, for people.
+    fn kind(&self) -> ToolKind {
+        ToolKind::Builtin
+    }
+
+    /// Whether it changes something: such calls of one run are made one after the other.
     fn writes(&self) -> bool;
 
     /// What is wrong with arguments that the schema admits.

@@ -15,7 +15,7 @@ use crate::builtin::{object_schema, parse, shown};
 use crate::context::ToolContext;
 use crate::error::{Mistake, ToolError};
 use crate::output::ToolOutput;
-use crate::validation::MISTAKES_MAX;
+use crate::validation::{MISTAKES_MAX, too_long};
 
 const NAME: &str = "question";
 const DESCRIPTION: &str = "Asks the people of the session and waits for their answers. Ask only \
@@ -108,13 +108,10 @@ impl Tool for Question {
     }
 }
 
-/// The schema counts characters.
+/// Looks at what the schema cannot.
 fn check(at: &str, question: &QuestionItem, mistakes: &mut Vec<Mistake>) {
     let mut check = |pointer: String, text: &str, most: usize| {
-        if text.len() > most {
-            let problem = format!("is wrong: it is longer than {most} bytes");
-            mistakes.push(Mistake { pointer, problem });
-        }
+        mistakes.extend(too_long(pointer, text, most));
     };
     check(format!("{at}/text"), &question.text, QUESTION_TEXT_BYTES_MAX);
     for (index, option) in question.options.iter().enumerate() {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::bash::Bash;
 use crate::error::ToolError;
-use crate::validation::{shortened, validate};
+use crate::validation::{compiled, shortened, validate};
 use crate::{Tool, builtin, question, task, todo};
 
 /// Tools in a fixed order, each with its compiled schema. A copy shares the tools.
@@ -67,8 +67,7 @@ impl ToolRegistry {
         if self.get(tool.name()).is_some() {
             return Err(invalid("another tool has the same name".to_owned()));
         }
-        let schema = jsonschema::validator_for(tool.parameters())
-            .map_err(|error| invalid(error.to_string()))?;
+        let schema = compiled(tool.parameters()).map_err(invalid)?;
         self.entries.push(Arc::new(Entry { tool, schema }));
         Ok(())
     }
@@ -154,7 +153,18 @@ fn wire(tool: &dyn Tool) -> iris_protocol::Tool {
     iris_protocol::Tool {
         name: tool.name().to_owned(),
         description: tool.description().to_owned(),
+        kind: tool.kind(),
         parameters: tool.parameters().clone(),
         writes: tool.writes(),
+        enabled: true,
+        problem: None,
+        http: None,
+        command: None,
+        id: None,
+        revision: None,
+        created_by: None,
+        created_at: None,
+        updated_by: None,
+        updated_at: None,
     }
 }

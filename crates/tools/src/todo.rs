@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use crate::Tool;
 use crate::builtin::{object_schema, parse};
 use crate::context::ToolContext;
-use crate::error::{Mistake, ToolError};
+use crate::error::ToolError;
 use crate::output::ToolOutput;
+use crate::validation::too_long;
 
 const WRITE: &str = "todoWrite";
 const READ: &str = "todoRead";
@@ -177,13 +178,11 @@ fn store(ctx: &ToolContext) -> Result<&dyn TodoStore, ToolError> {
     ctx.todos().ok_or_else(missing)
 }
 
-/// The schema counts characters.
 fn draft(index: usize, entry: Entry) -> Result<TodoDraft, ToolError> {
     let Entry { id, content, status, priority } = entry;
-    if content.len() > TODO_BYTES_MAX {
-        let pointer = format!("/todos/{index}/content");
-        let problem = format!("is wrong: it is longer than {TODO_BYTES_MAX} bytes");
-        let mistakes = vec![Mistake { pointer, problem }];
+    let pointer = format!("/todos/{index}/content");
+    if let Some(mistake) = too_long(pointer, &content, TODO_BYTES_MAX) {
+        let mistakes = vec![mistake];
         return Err(ToolError::InvalidInput { tool: WRITE.to_owned(), mistakes });
     }
     // What is no id names no entry.

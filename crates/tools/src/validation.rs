@@ -1,7 +1,7 @@
 //! Checking a call's arguments against the tool's schema, with a pointer to each mistake.
 
 use jsonschema::error::ValidationErrorKind;
-use jsonschema::{ValidationError, Validator};
+use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use crate::error::{Mistake, ToolError};
@@ -14,6 +14,28 @@ pub const INPUT_DEPTH_MAX: usize = 32;
 pub const MISTAKES_MAX: usize = 5;
 /// How much of a property's name an error repeats, in characters.
 const NAME_CHARS_MAX: usize = 80;
+
+/// Compiles a schema. Patterns in it are of the kind that takes no more time than the text is long: schemas
+/// come from strangers too.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn compiled(parameters: &Value) -> Result<Validator, String> {
+    let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
+    options.build(parameters).map_err(|error| error.to_string())
+}
+
+/// Whether a tool could have these parameters.
+///
+/// # Errors
+///
+/// What is wrong with the schema, the beginning of it.
+pub fn check_parameters(parameters: &Value) -> Result<(), String> {
+    const PROBLEM_CHARS_MAX: usize = 500;
+    let problem = compiled(parameters).err();
+    problem.map_or(Ok(()), |problem| Err(problem.chars().take(PROBLEM_CHARS_MAX).collect()))
+}
 
 /// Checks `input` against the compiled schema of `tool`.
 pub(crate) fn validate(tool: &str, schema: &Validator, input: &Value) -> Result<(), ToolError> {
@@ -49,6 +71,12 @@ fn is_within(value: &Value, depth_left: usize) -> bool {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
     }
+}
+
+/// What is wrong with a text of more than `most` bytes: a schema counts characters.
+pub(crate) fn too_long(pointer: String, text: &str, most: usize) -> Option<Mistake> {
+    let problem = || format!("is wrong: it is longer than {most} bytes");
+    (text.len() > most).then(|| Mistake { pointer, problem: problem() })
 }
 
 fn mistakes_of(error: &ValidationError<'_>) -> Vec<Mistake> {

@@ -5,6 +5,7 @@ mod content;
 mod markdown;
 mod plain;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::Tool;
-use crate::builtin::{CancelOnDrop, object_schema, parse, shown};
+use crate::builtin::{CancelOnDrop, object_schema, on_its_own_thread, parse, shown};
 use crate::context::ToolContext;
 use crate::error::ToolError;
 use crate::output::{OUTPUT_BYTES_MAX, ToolOutput};
@@ -112,27 +113,23 @@ impl Tool for Webfetch {
             let Input { url, format } = parse(NAME, &input)?;
             let named = parse_url(&url)?;
             let judge = Arc::clone(&ctx.judge);
-            let follows = move |url: &Url| url.host() == named.host() || may_fetch(&judge, url);
+            let follows =
+                move |url: &Url| url.host() == named.host() || may_reach(&judge, NAME, url);
             let request = Request::get(url).header("accept", accepted(format))?.follow_if(follows);
             let response = egress.fetch(request).await?;
             let cancel = ctx.cancel().clone();
-            let work = tokio::task::spawn_blocking(move || present(&response, format, &cancel));
-            match work.await {
-                Ok(result) => result,
-                Err(error) if error.is_panic() => Err(ToolError::Crashed { tool: NAME.to_owned() }),
-                Err(_) => Err(ToolError::Cancelled),
-            }
+            on_its_own_thread(NAME, move || present(&response, format, &cancel)).await
         })
     }
 }
 
-/// Whether the rules let the tool go to a host without a question.
-fn may_fetch(judge: &Judge, url: &Url) -> bool {
-    judge.judge_one(&Access::of(NAME, host(url))).action == PermissionAction::Allow
+/// Whether the rules let a tool go to a host without a question.
+pub(crate) fn may_reach(judge: &Judge, tool: &str, url: &Url) -> bool {
+    judge.judge_one(&Access::of(tool.to_owned(), host(url))).action == PermissionAction::Allow
 }
 
 /// What rules are asked about. With a dot at its end a name means the same.
-fn host(url: &Url) -> Target {
+pub(crate) fn host(url: &Url) -> Target {
     let host = url.host_str().unwrap_or_default();
     Target::Text(host.trim_end_matches('.').to_owned())
 }
@@ -164,24 +161,51 @@ fn present(response: &Response, format: Format, cancel: &Cancel) -> Result<ToolO
         }
         (Kind::Html, Format::Html) | (Kind::Text, _) => text,
     };
+    output(response, &text, is_cut, response.final_url.as_str(), content_type)
+}
+
+/// The text of an answer as it is, without what `blot` takes out of it.
+pub(crate) fn read(
+    response: &Response,
+    blot: &dyn Fn(&str) -> Cow<'_, str>,
+) -> Result<ToolOutput, ToolError> {
+    let content_type = response.content_type.as_deref();
+    Kind::of(content_type, &response.body)?;
+    let text = decode(content_type, &response.body);
+    let (url, content_type) = (blot(response.final_url.as_str()), content_type.map(blot));
+    output(response, &blot(&text), response.is_truncated, &url, content_type.as_deref())
+}
+
+fn output(
+    response: &Response,
+    text: &str,
+    mut is_cut: bool,
+    url: &str,
+    content_type: Option<&str>,
+) -> Result<ToolOutput, ToolError> {
     let end = text.floor_char_boundary(TEXT_BYTES_MAX);
     is_cut |= end < text.len();
     let text = text.get(..end).unwrap_or_default();
     let metadata = json!({
-        "url": response.final_url.as_str(),
+        "url": url,
         "status": response.status,
         "contentType": content_type,
         "redirects": response.redirects.len(),
         "bytes": response.body.len(),
         "isCut": is_cut,
     });
-    Ok(ToolOutput::new(&framed(response, text, is_cut)?, metadata))
+    Ok(ToolOutput::new(&framed(response.status, text, is_cut, url, content_type)?, metadata))
 }
 
-fn framed(response: &Response, text: &str, is_cut: bool) -> Result<String, ToolError> {
+fn framed(
+    status: u16,
+    text: &str,
+    is_cut: bool,
+    url: &str,
+    content_type: Option<&str>,
+) -> Result<String, ToolError> {
     let mark = mark()?;
-    let (url, status) = (&response.final_url, response.status);
-    let kind = response.content_type.as_deref().unwrap_or("not given");
+    let kind = content_type.unwrap_or("not given");
     let kind = shown(kind);
     let cut = if is_cut { "\n(this is the beginning; the rest was cut)" } else { "" };
     let text = if text.trim().is_empty() { "(the answer has no text)" } else { text };

@@ -23,6 +23,14 @@ pub enum WorkspaceError {
         /// The path that was asked for.
         path: String,
     },
+    /// A link leads the path to another one of the project, which the caller does not admit for it.
+    #[error("`{path}` leads to `{real}` now: that has to be named itself")]
+    LinkRefused {
+        /// The path that was asked for.
+        path: String,
+        /// Where it leads.
+        real: String,
+    },
     /// Nobody writes there through Iris: version control and Iris' own settings.
     #[error("`{path}` is protected and cannot be written")]
     ProtectedPath {
@@ -111,9 +119,10 @@ impl WorkspaceError {
             | Self::NotADirectory { .. }
             | Self::IsBinary { .. }
             | Self::InvalidPattern { .. } => ErrorCode::InvalidRequest,
-            Self::PathEscape { .. } | Self::ProtectedPath { .. } | Self::HardLinked { .. } => {
-                ErrorCode::Forbidden
-            }
+            Self::PathEscape { .. }
+            | Self::LinkRefused { .. }
+            | Self::ProtectedPath { .. }
+            | Self::HardLinked { .. } => ErrorCode::Forbidden,
             Self::NotFound { .. } => ErrorCode::NotFound,
             Self::TooLarge { .. } => ErrorCode::PayloadTooLarge,
             Self::Changed { .. } => ErrorCode::VersionConflict,
@@ -128,6 +137,7 @@ impl WorkspaceError {
         match self {
             Self::InvalidPath { .. } => Some("invalid_path"),
             Self::PathEscape { .. } => Some("path_escape"),
+            Self::LinkRefused { .. } => Some("link_refused"),
             Self::ProtectedPath { .. } => Some("protected_path"),
             Self::NotAFile { .. } => Some("not_regular_file"),
             Self::NotADirectory { .. } => Some("not_directory"),

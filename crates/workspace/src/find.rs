@@ -3,7 +3,7 @@
 use globset::{GlobBuilder, GlobSet};
 
 use crate::error::{WorkspaceError, shown};
-use crate::walk::{Budget, Cut, Found, SearchLimits, Stop, walk};
+use crate::walk::{Base, Budget, Cut, Found, SearchLimits, Stop, walk};
 use crate::{Cancel, EntryKind, RelPath, Workspace};
 
 /// Longest glob or regular expression, in bytes.
@@ -42,7 +42,8 @@ impl Workspace {
         limits: &SearchLimits,
         cancel: &Cancel,
     ) -> Result<Listing, WorkspaceError> {
-        self.find(&RelPath::dir(path)?, depth, limits, cancel, &|_| true)
+        let base = Base::open(self, &RelPath::dir(path)?)?;
+        self.find(&base, depth, limits, cancel, &|_| true)
     }
 
     /// Finds the files below the directory `path` that match the glob `pattern`, relative to `path`.
@@ -60,8 +61,9 @@ impl Workspace {
         limits: &SearchLimits,
         cancel: &Cancel,
     ) -> Result<Listing, WorkspaceError> {
-        let base = RelPath::dir(path)?;
-        let filter = NameFilter::new(pattern, &base)?;
+        let (path, mut filter) = (RelPath::dir(path)?, NameFilter::new(pattern)?);
+        let base = Base::open(self, &path)?;
+        filter.begin_below(&base.path);
         self.find(&base, usize::MAX, limits, cancel, &|found| {
             found.kind == EntryKind::File && filter.matches(found)
         })
@@ -69,7 +71,7 @@ impl Workspace {
 
     fn find(
         &self,
-        base: &RelPath,
+        base: &Base,
         depth: usize,
         limits: &SearchLimits,
         cancel: &Cancel,
@@ -77,7 +79,7 @@ impl Workspace {
     ) -> Result<Listing, WorkspaceError> {
         let mut entries = Vec::new();
         let mut budget = Budget::new(limits, cancel);
-        let cut = walk(self.root(), base, depth, &mut budget, &mut |budget, found| {
+        let cut = walk(self, base, depth, &mut budget, &mut |budget, found| {
             if is_wanted(found) {
                 budget.take_result().map_err(Stop::Cut)?;
                 budget.take_bytes(found.path.as_str().len()).map_err(Stop::Cut)?;
@@ -99,7 +101,8 @@ pub(crate) struct NameFilter {
 }
 
 impl NameFilter {
-    pub(crate) fn new(pattern: &str, base: &RelPath) -> Result<Self, WorkspaceError> {
+    /// A glob that is relative to the project's directory.
+    pub(crate) fn new(pattern: &str) -> Result<Self, WorkspaceError> {
         if pattern.is_empty() {
             return Err(invalid_pattern(pattern, "it is empty"));
         }
@@ -114,8 +117,12 @@ impl NameFilter {
         let glob = GlobBuilder::new(relative).literal_separator(true).build().map_err(invalid)?;
         // A set of one: compiling a single matcher panics where a set answers with an error.
         let glob = GlobSet::builder().add(glob).build().map_err(invalid)?;
-        let base_bytes = if base.is_root() { 0 } else { base.as_str().len() + 1 };
-        Ok(Self { glob, is_name: !pattern.contains('/'), base_bytes })
+        Ok(Self { glob, is_name: !pattern.contains('/'), base_bytes: 0 })
+    }
+
+    /// Takes the glob as relative to `base`.
+    pub(crate) fn begin_below(&mut self, base: &RelPath) {
+        self.base_bytes = if base.is_root() { 0 } else { base.as_str().len() + 1 };
     }
 
     pub(crate) fn matches(&self, found: &Found<'_>) -> bool {

@@ -5,7 +5,6 @@
 
 use std::io::{self, Read};
 
-use cap_fs_ext::FollowSymlinks;
 use cap_std::fs::File;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{
@@ -14,8 +13,9 @@ use grep_searcher::{
 use iris_protocol::limits::FILE_BYTES_MAX;
 
 use crate::find::{NameFilter, PATTERN_BYTES_MAX, invalid_pattern};
+use crate::place::look_up;
 use crate::read::open_file;
-use crate::walk::{Budget, Cut, SearchLimits, Stop, Time, walk};
+use crate::walk::{Base, Budget, Cut, SearchLimits, Stop, Time, walk};
 use crate::{Cancel, EntryKind, RelPath, Workspace, WorkspaceError};
 
 /// Most context lines on each side of a match.
@@ -94,16 +94,21 @@ impl Workspace {
         limits: &SearchLimits,
         cancel: &Cancel,
     ) -> Result<GrepOutcome, WorkspaceError> {
-        let base = RelPath::dir(&query.path)?;
-        let include =
-            query.include.as_deref().map(|glob| NameFilter::new(glob, &base)).transpose()?;
+        let path = RelPath::dir(&query.path)?;
+        let mut include = query.include.as_deref().map(NameFilter::new).transpose()?;
         let mut grep = Grep::new(query)?;
         let mut budget = Budget::new(limits, cancel);
-        if self.stat_kind(&base)? != EntryKind::Directory {
-            let (file, _) = open_file(self.root(), &base, base.as_str(), FollowSymlinks::Yes)?;
-            return grep.single_file(file, &base, &mut budget);
+        let spot = look_up(self, &path)?;
+        if !spot.metadata(&path)?.is_dir() {
+            let place = spot.file(&path)?;
+            let (file, _) = open_file(&place.dir, &path, &place.name)?;
+            return grep.single_file(file, &path, &mut budget);
         }
-        let cut = walk(self.root(), &base, usize::MAX, &mut budget, &mut |budget, found| {
+        let base = Base::at(spot, &path)?;
+        if let Some(include) = &mut include {
+            include.begin_below(&base.path);
+        }
+        let cut = walk(self, &base, usize::MAX, &mut budget, &mut |budget, found| {
             let is_included = include.as_ref().is_none_or(|include| include.matches(found));
             if found.kind != EntryKind::File || !is_included {
                 return Ok(());
@@ -112,7 +117,7 @@ impl Workspace {
                 grep.outcome.withheld_count += 1;
                 return Ok(());
             }
-            let opened = open_file(found.dir, found.path, found.name, FollowSymlinks::No);
+            let opened = open_file(found.dir, found.path, found.name);
             let Ok((file, _)) = opened else {
                 grep.outcome.skipped_count += 1;
                 return Ok(());
@@ -120,12 +125,6 @@ impl Workspace {
             grep.file(file, found.path, budget)
         })?;
         Ok(GrepOutcome { cut, ..grep.outcome })
-    }
-
-    fn stat_kind(&self, path: &RelPath) -> Result<EntryKind, WorkspaceError> {
-        let metadata = self.root().metadata(path.as_str());
-        let metadata = metadata.map_err(|source| WorkspaceError::from_io(path, source))?;
-        Ok(EntryKind::of(metadata.file_type()))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::Read;
 
-use cap_fs_ext::FollowSymlinks;
 use cap_std::fs::Dir;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -45,7 +44,7 @@ impl Ignores {
 }
 
 fn read(dir: &Dir, path: &RelPath) -> Option<Gitignore> {
-    let (file, _) = open_file(dir, path, FILE_NAME, FollowSymlinks::No).ok()?;
+    let (file, _) = open_file(dir, path, FILE_NAME).ok()?;
     let mut bytes = Vec::new();
     file.take(IGNORE_FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     let mut builder = GitignoreBuilder::new(if path.is_root() { "" } else { path.as_str() });

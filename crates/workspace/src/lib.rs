@@ -1,8 +1,8 @@
 //! Project files: contained paths, reads, writes, listing, search.
 //!
-//! Everything goes through an open handle on the project's directory. A path is resolved relative to
-//! that handle by the kernel or one component at a time, so no link, whenever it appears, leads out
-//! (INV-9). Every call blocks: run it on a blocking thread.
+//! Everything goes through an open handle on the project's directory. A path is resolved from that
+//! handle on, one name at a time, so no link, whenever it appears, leads out (INV-9), and what is opened
+//! is known by its real path. Every call blocks: run it on a blocking thread.
 //!
 //! Deliberately absent: versions, locks and snapshots; permission rules; any path of the host.
 
@@ -18,6 +18,7 @@ mod remove;
 mod walk;
 mod write;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -36,9 +37,20 @@ pub use write::WriteOutcome;
 ///
 /// Clones share the handle. If the directory is renamed or replaced meanwhile, the handle still means
 /// the directory that was opened.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Workspace {
     inner: Arc<Inner>,
+    admits: Option<Arc<AdmitsLink>>,
+}
+
+/// Whether the path that was named, the first, may be used although links lead it to another one of the
+/// project, the second.
+pub type AdmitsLink = dyn Fn(&str, &str) -> bool + Send + Sync;
+
+impl fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workspace").field("inner", &self.inner).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -60,7 +72,16 @@ impl Workspace {
     pub fn open(root: &Path) -> Result<Self, WorkspaceError> {
         let root = Dir::open_ambient_dir(root, cap_std::ambient_authority())
             .map_err(|source| WorkspaceError::RootUnavailable { source })?;
-        Ok(Self { inner: Arc::new(Inner { root, replacing: Mutex::new(()) }) })
+        let inner = Inner { root, replacing: Mutex::new(()) };
+        Ok(Self { inner: Arc::new(inner), admits: None })
+    }
+
+    /// The same directory for a caller who looks where links lead: whatever is opened, listed, written or
+    /// removed in it is what its path says, or what `admits` says yes to, whatever becomes of links
+    /// meanwhile. Otherwise it fails with [`WorkspaceError::LinkRefused`].
+    #[must_use]
+    pub fn guarded(self, admits: Arc<AdmitsLink>) -> Self {
+        Self { admits: Some(admits), ..self }
     }
 
     fn root(&self) -> &Dir {

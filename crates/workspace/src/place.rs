@@ -1,16 +1,17 @@
-//! Finding where a write goes, one name at a time.
+//! Finding where a path leads, one name at a time.
 //!
-//! Reads let the kernel resolve a path below the root. A write also needs to know through which names
-//! it went, because a link must not lead it into a protected directory, and it needs the handle of the
-//! last directory, in which the temporary file and the final name lie together.
+//! The kernel could resolve a path below the root, but would not tell through which names it went: a
+//! link must lead a write into no protected directory, and a guarded caller nowhere unseen. A write also
+//! needs the handle of the last directory, in which the temporary file and the final name lie together.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::path::{Component, Path};
 
 use cap_fs_ext::DirExt;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, Metadata};
 
+use crate::Workspace;
 use crate::error::WorkspaceError;
 use crate::path::RelPath;
 
@@ -29,6 +30,61 @@ pub(crate) struct Place {
     pub(crate) dir: Dir,
     /// Its name there; not a link when it was looked at.
     pub(crate) name: String,
+}
+
+/// Where a path leads.
+pub(crate) struct Spot {
+    /// The directory that holds it.
+    dir: Dir,
+    /// Its name there, not a link when it was looked at; none for that directory itself.
+    name: Option<String>,
+    /// The path without links.
+    pub(crate) real: RelPath,
+}
+
+impl Spot {
+    /// The place of a file.
+    ///
+    /// # Errors
+    ///
+    /// `NotAFile` when the path ends in a directory that needs no name.
+    pub(crate) fn file(self, path: &RelPath) -> Result<Place, WorkspaceError> {
+        match self.name {
+            Some(name) => Ok(Place { dir: self.dir, name }),
+            None => Err(WorkspaceError::NotAFile { path: path.to_string() }),
+        }
+    }
+
+    /// Facts about what is there.
+    pub(crate) fn metadata(&self, path: &RelPath) -> Result<Metadata, WorkspaceError> {
+        let metadata = match &self.name {
+            Some(name) => self.dir.symlink_metadata(name),
+            None => self.dir.dir_metadata(),
+        };
+        metadata.map_err(|source| WorkspaceError::from_io(path, source))
+    }
+
+    /// Opens the directory that is there.
+    ///
+    /// # Errors
+    ///
+    /// `NotADirectory`, `NotFound`, `PathEscape` for what became a link meanwhile, `Io`.
+    pub(crate) fn directory(self, path: &RelPath) -> Result<Dir, WorkspaceError> {
+        let Some(name) = self.name else { return Ok(self.dir) };
+        self.dir.open_dir_nofollow(name).map_err(|error| {
+            if error.kind() == ErrorKind::NotADirectory {
+                return WorkspaceError::NotADirectory { path: path.to_string() };
+            }
+            WorkspaceError::from_io(path, error)
+        })
+    }
+}
+
+/// What a path is looked up for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Read,
+    Write,
 }
 
 /// What becomes of a directory that is missing on the way.
@@ -51,10 +107,10 @@ pub(crate) enum LastLink {
 ///
 /// # Errors
 ///
-/// `PathEscape` for a link that leads out or in a circle, `ProtectedPath`, `NotADirectory` for a file
-/// on the way, `NotAFile` when the path ends in a directory, `Io`.
-pub(crate) fn resolve(root: &Dir, path: &RelPath) -> Result<Place, WorkspaceError> {
-    walk_to(root, path, Missing::Create, LastLink::Follow)
+/// `PathEscape` for a link that leads out or in a circle, `LinkRefused`, `ProtectedPath`,
+/// `NotADirectory` for a file on the way, `NotAFile` when the path ends in a directory, `Io`.
+pub(crate) fn resolve(workspace: &Workspace, path: &RelPath) -> Result<Place, WorkspaceError> {
+    walk_to(workspace, path, Purpose::Write, Missing::Create, LastLink::Follow)?.file(path)
 }
 
 /// Resolves `path` like [`resolve`] and changes nothing.
@@ -63,43 +119,56 @@ pub(crate) fn resolve(root: &Dir, path: &RelPath) -> Result<Place, WorkspaceErro
 ///
 /// As [`resolve`], and `NotFound` when a directory is missing on the way.
 pub(crate) fn resolve_existing(
-    root: &Dir,
+    workspace: &Workspace,
     path: &RelPath,
     last: LastLink,
 ) -> Result<Place, WorkspaceError> {
-    walk_to(root, path, Missing::Report, last)
+    walk_to(workspace, path, Purpose::Write, Missing::Report, last)?.file(path)
+}
+
+/// Resolves `path` for reading.
+///
+/// # Errors
+///
+/// `PathEscape` for a link that leads out or in a circle, `LinkRefused`, `NotFound`, `Io`.
+pub(crate) fn look_up(workspace: &Workspace, path: &RelPath) -> Result<Spot, WorkspaceError> {
+    match walk_to(workspace, path, Purpose::Read, Missing::Report, LastLink::Follow) {
+        Err(WorkspaceError::NotADirectory { path }) => Err(WorkspaceError::NotFound { path }),
+        found => found,
+    }
 }
 
 fn walk_to(
-    root: &Dir,
+    workspace: &Workspace,
     path: &RelPath,
+    purpose: Purpose,
     missing: Missing,
     last: LastLink,
-) -> Result<Place, WorkspaceError> {
+) -> Result<Spot, WorkspaceError> {
     let pending = path.names().map(str::to_owned).collect();
-    let mut walker = Walker { root, path, missing, below: Vec::new(), pending, links: 0 };
+    let (below, links) = (Vec::new(), 0);
+    let mut walker = Walker { workspace, path, purpose, missing, below, pending, links };
     for _ in 0..STEPS_MAX {
-        let Some(name) = walker.pending.pop_front() else {
-            return Err(WorkspaceError::NotAFile { path: path.to_string() });
-        };
+        let Some(name) = walker.pending.pop_front() else { return walker.end(None) };
         walker.check_protected(&name)?;
         if name == ".." {
             walker.leave()?;
         } else if !walker.pending.is_empty() {
             walker.enter(&name)?;
         } else if last == LastLink::Keep || !walker.follow_link(&name)? {
-            return Ok(Place { dir: walker.into_dir()?, name });
+            return walker.end(Some(name));
         }
     }
     Err(WorkspaceError::PathEscape { path: path.to_string() })
 }
 
 struct Walker<'a> {
-    root: &'a Dir,
+    workspace: &'a Workspace,
     path: &'a RelPath,
+    purpose: Purpose,
     missing: Missing,
-    /// The directories entered, from the root (not included) down to the current one.
-    below: Vec<Dir>,
+    /// The directories entered, with their names, from the root (not included) down to the current one.
+    below: Vec<(String, Dir)>,
     /// Names still to resolve; `..` only from the text of links.
     pending: VecDeque<String>,
     links: usize,
@@ -107,17 +176,42 @@ struct Walker<'a> {
 
 impl Walker<'_> {
     fn current(&self) -> &Dir {
-        self.below.last().unwrap_or(self.root)
+        self.below.last().map_or(self.workspace.root(), |(_, dir)| dir)
     }
 
-    fn into_dir(mut self) -> Result<Dir, WorkspaceError> {
-        match self.below.pop() {
-            Some(dir) => Ok(dir),
-            None => self.root.try_clone().map_err(|source| self.io(source)),
+    /// The end of the way: `name` in the current directory, or that directory itself.
+    fn end(mut self, name: Option<String>) -> Result<Spot, WorkspaceError> {
+        let real = self.real(name.as_deref());
+        self.check_links(&real)?;
+        let dir = match self.below.pop() {
+            Some((_, dir)) => dir,
+            None => self.workspace.root().try_clone().map_err(|source| self.io(source))?,
+        };
+        Ok(Spot { dir, name, real })
+    }
+
+    /// The path of the current directory, and of more names from there on.
+    fn real<'b>(&'b self, names: impl IntoIterator<Item = &'b str>) -> RelPath {
+        let below = self.below.iter().map(|(name, _)| name.as_str());
+        below.chain(names).fold(RelPath::ROOT, |path, name| path.child(name))
+    }
+
+    /// Refuses a path that links lead to another one, unless the caller admits that one.
+    fn check_links(&self, real: &RelPath) -> Result<(), WorkspaceError> {
+        if self.links == 0 || real == self.path {
+            return Ok(());
         }
+        let (path, real) = (self.path.as_str(), real.as_str());
+        if self.workspace.admits.as_ref().is_none_or(|admits| admits(path, real)) {
+            return Ok(());
+        }
+        Err(WorkspaceError::LinkRefused { path: path.to_owned(), real: real.to_owned() })
     }
 
     fn check_protected(&self, name: &str) -> Result<(), WorkspaceError> {
+        if self.purpose == Purpose::Read {
+            return Ok(());
+        }
         if PROTECTED_NAMES.iter().any(|protected| name.eq_ignore_ascii_case(protected)) {
             return Err(WorkspaceError::ProtectedPath { path: self.path.to_string() });
         }
@@ -132,7 +226,7 @@ impl Walker<'_> {
     fn enter(&mut self, name: &str) -> Result<(), WorkspaceError> {
         let error = match self.current().open_dir_nofollow(name) {
             Ok(dir) => {
-                self.below.push(dir);
+                self.below.push((name.to_owned(), dir));
                 return Ok(());
             }
             Err(error) => error,
@@ -148,10 +242,15 @@ impl Walker<'_> {
         if self.follow_link(name)? {
             return Ok(());
         }
-        if error.kind() == ErrorKind::NotADirectory {
-            return Err(WorkspaceError::NotADirectory { path: self.path.to_string() });
+        if error.kind() != ErrorKind::NotADirectory {
+            return Err(self.io(error));
         }
-        Err(self.io(error))
+        // What was a link a moment ago may be a directory again: look again.
+        if self.current().symlink_metadata(name).is_ok_and(|metadata| metadata.is_dir()) {
+            self.retry(name);
+            return Ok(());
+        }
+        Err(WorkspaceError::NotADirectory { path: self.path.to_string() })
     }
 
     /// The error for a way that ends early; a name behind its end may still be a protected one.
@@ -161,6 +260,9 @@ impl Walker<'_> {
     }
 
     fn create_dir(&self, name: &str) -> Result<(), WorkspaceError> {
+        // Where all of it would lead: nothing is made on a way that is refused at its end.
+        let rest = self.pending.iter().map(String::as_str).filter(|name| *name != "..");
+        self.check_links(&self.real([name].into_iter().chain(rest)))?;
         match self.current().create_dir(name) {
             Ok(()) => sync_dir(self.current()).map_err(|source| self.io(source)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),

@@ -8,6 +8,7 @@ use cap_std::fs::{Dir, File, FileType, Metadata, OpenOptions};
 use iris_protocol::limits::FILE_BYTES_MAX;
 use sha2::{Digest, Sha256};
 
+use crate::place::look_up;
 use crate::{RelPath, Workspace, WorkspaceError};
 
 /// What a name stands for.
@@ -84,7 +85,7 @@ impl Workspace {
     /// file grows), `Io`.
     pub fn read_bytes(&self, path: &str, size_max: u64) -> Result<FileContent, WorkspaceError> {
         let path = RelPath::file(path)?;
-        let (file, metadata) = open_file(self.root(), &path, path.as_str(), FollowSymlinks::Yes)?;
+        let (file, metadata) = self.open_to_read(&path)?;
         let bytes = read_bounded(file, &path, size_max)?;
         let info = FileInfo { hash: Some(content_hash(&bytes)), ..info_of(&path, &metadata) };
         Ok(FileContent { bytes, info })
@@ -103,7 +104,7 @@ impl Workspace {
         bytes_max: u64,
     ) -> Result<FileContent, WorkspaceError> {
         let path = RelPath::file(path)?;
-        let (file, metadata) = open_file(self.root(), &path, path.as_str(), FollowSymlinks::Yes)?;
+        let (file, metadata) = self.open_to_read(&path)?;
         let too_large = |size| WorkspaceError::TooLarge { path: path.to_string(), size, size_max };
         if metadata.len() > size_max {
             return Err(too_large(metadata.len()));
@@ -140,7 +141,7 @@ impl Workspace {
         bytes_max: u64,
     ) -> Result<Vec<u8>, WorkspaceError> {
         let path = RelPath::file(path)?;
-        let (mut file, _) = open_file(self.root(), &path, path.as_str(), FollowSymlinks::Yes)?;
+        let (mut file, _) = self.open_to_read(&path)?;
         let mut bytes = Vec::new();
         let read = file.seek(SeekFrom::Start(offset));
         let read = read.and_then(|_| file.take(bytes_max).read_to_end(&mut bytes));
@@ -165,6 +166,11 @@ impl Workspace {
         }
     }
 
+    fn open_to_read(&self, path: &RelPath) -> Result<(File, Metadata), WorkspaceError> {
+        let place = look_up(self, path)?.file(path)?;
+        open_file(&place.dir, path, &place.name)
+    }
+
     /// Facts about a file or directory; reads a regular file of up to 16 MiB to hash it.
     ///
     /// # Errors
@@ -172,10 +178,7 @@ impl Workspace {
     /// `InvalidPath`, `PathEscape`, `NotFound`, `Io`.
     pub fn stat(&self, path: &str) -> Result<FileInfo, WorkspaceError> {
         let path = RelPath::dir(path)?;
-        let metadata = self
-            .root()
-            .metadata(path.as_str())
-            .map_err(|source| WorkspaceError::from_io(&path, source))?;
+        let metadata = look_up(self, &path)?.metadata(&path)?;
         if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX as u64 {
             return Ok(info_of(&path, &metadata));
         }
@@ -246,17 +249,16 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
-/// Opens `name` below `dir` for reading if it is a regular file; `path` is for error messages.
+/// Opens `name` in `dir` for reading if it is a regular file and no link; `path` is for error messages.
 pub(crate) fn open_file(
     dir: &Dir,
     path: &RelPath,
     name: &str,
-    follow: FollowSymlinks,
 ) -> Result<(File, Metadata), WorkspaceError> {
     let from_io = |source| WorkspaceError::from_io(path, source);
     // Without `nonblock`, opening a pipe waits until somebody writes to it.
     let mut options = OpenOptions::new();
-    options.read(true).nonblock(true).follow(follow);
+    options.read(true).nonblock(true).follow(FollowSymlinks::No);
     let file = dir.open_with(name, &options).map_err(from_io)?;
     let metadata = file.metadata().map_err(from_io)?;
     if !metadata.is_file() {

@@ -18,11 +18,11 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// `InvalidPath`, `PathEscape`, `ProtectedPath`, `NotFound`, `NotAFile`, `NotADirectory`,
-    /// `HardLinked`, `Changed` when the content is another one, `Io`.
+    /// `InvalidPath`, `PathEscape`, `LinkRefused`, `ProtectedPath`, `NotFound`, `NotAFile`,
+    /// `NotADirectory`, `HardLinked`, `Changed` when the content is another one, `Io`.
     pub fn remove_if_unchanged(&self, path: &str, known_hash: &str) -> Result<(), WorkspaceError> {
         let path = RelPath::file(path)?;
-        let place = resolve_existing(self.root(), &path, LastLink::Keep)?;
+        let place = resolve_existing(self, &path, LastLink::Keep)?;
         let from_io = |source| WorkspaceError::from_io(&path, source);
 
         let guard = self.inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -42,7 +42,7 @@ impl Workspace {
     /// As [`Workspace::remove_if_unchanged`], but for `Changed`.
     pub fn check_remove(&self, path: &str) -> Result<(), WorkspaceError> {
         let path = RelPath::file(path)?;
-        check_present(&resolve_existing(self.root(), &path, LastLink::Keep)?, &path)
+        check_present(&resolve_existing(self, &path, LastLink::Keep)?, &path)
     }
 }
 

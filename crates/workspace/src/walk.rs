@@ -1,15 +1,16 @@
 //! Walking a directory tree through open handles, in a fixed order, without following links.
 
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use cap_fs_ext::DirExt;
 use cap_std::fs::{Dir, DirEntry};
 
+use crate::Workspace;
 use crate::cancel::Cancel;
 use crate::error::WorkspaceError;
 use crate::ignores::Ignores;
 use crate::path::{PATH_COMPONENTS_MAX, RelPath};
+use crate::place::{Spot, look_up};
 use crate::read::EntryKind;
 use crate::write::TEMP_PREFIX;
 
@@ -132,6 +133,34 @@ pub(crate) struct Found<'a> {
 /// What is done with each entry.
 pub(crate) type Visit<'a> = dyn FnMut(&mut Budget<'_>, &Found<'_>) -> Result<(), Stop> + 'a;
 
+/// The directory that a walk begins in.
+pub(crate) struct Base {
+    dir: Dir,
+    /// Without links: paths of what is below it begin so.
+    pub(crate) path: RelPath,
+}
+
+impl Base {
+    /// Opens the directory `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`look_up`], and `NotADirectory`.
+    pub(crate) fn open(workspace: &Workspace, path: &RelPath) -> Result<Self, WorkspaceError> {
+        Self::at(look_up(workspace, path)?, path)
+    }
+
+    /// Opens the directory where `path` was found to lead.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spot::directory`].
+    pub(crate) fn at(spot: Spot, path: &RelPath) -> Result<Self, WorkspaceError> {
+        let real = spot.real.clone();
+        Ok(Self { dir: spot.directory(path)?, path: real })
+    }
+}
+
 /// Calls `visit` for everything below the directory `base`, sorted by name within each directory, a
 /// directory before what is in it.
 ///
@@ -139,21 +168,15 @@ pub(crate) type Visit<'a> = dyn FnMut(&mut Budget<'_>, &Found<'_>) -> Result<(),
 /// UTF-8. Directories that cannot be read are skipped. `depth_max` 1 means the entries of `base` only.
 /// The answer says why the walk ended early, if it did.
 pub(crate) fn walk(
-    root: &Dir,
-    base: &RelPath,
+    workspace: &Workspace,
+    base: &Base,
     depth_max: usize,
     budget: &mut Budget<'_>,
     visit: &mut Visit<'_>,
 ) -> Result<Option<Cut>, WorkspaceError> {
-    let dir = root.open_dir(base.as_str()).map_err(|error| {
-        if error.kind() == ErrorKind::NotADirectory {
-            return WorkspaceError::NotADirectory { path: base.to_string() };
-        }
-        WorkspaceError::from_io(base, error)
-    })?;
     let depth_max = depth_max.min(PATH_COMPONENTS_MAX);
-    let mut walk = Walk { depth_max, ignores: ignores_above(root, base) };
-    match walk.directory(&dir, base, 1, budget, visit) {
+    let mut walk = Walk { depth_max, ignores: ignores_above(workspace.root(), &base.path) };
+    match walk.directory(&base.dir, &base.path, 1, budget, visit) {
         Ok(()) => Ok(None),
         Err(Stop::Cut(cut)) => Ok(Some(cut)),
         Err(Stop::Failed(error)) => Err(error),

@@ -43,8 +43,8 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// `InvalidPath`, `PathEscape`, `ProtectedPath`, `NotAFile`, `NotADirectory`, `HardLinked`,
-    /// `TooLarge` above 16 MiB, `Io`.
+    /// `InvalidPath`, `PathEscape`, `LinkRefused`, `ProtectedPath`, `NotAFile`, `NotADirectory`,
+    /// `HardLinked`, `TooLarge` above 16 MiB, `Io`.
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<WriteOutcome, WorkspaceError> {
         self.replace(&RelPath::file(path)?, &mut &*bytes, Before::Any)
     }
@@ -92,7 +92,7 @@ impl Workspace {
     /// As [`Workspace::write`], but for `TooLarge`.
     pub fn check_write(&self, path: &str) -> Result<(), WorkspaceError> {
         let path = RelPath::file(path)?;
-        match resolve_existing(self.root(), &path, LastLink::Follow) {
+        match resolve_existing(self, &path, LastLink::Follow) {
             Ok(place) => target(&place, &path).map(drop),
             // The directories that are missing would be created.
             Err(WorkspaceError::NotFound { .. }) => Ok(()),
@@ -101,7 +101,7 @@ impl Workspace {
     }
 
     fn mode_of(&self, path: &RelPath) -> Result<Option<u32>, WorkspaceError> {
-        match resolve_existing(self.root(), path, LastLink::Follow) {
+        match resolve_existing(self, path, LastLink::Follow) {
             Ok(place) => Ok(target(&place, path)?.as_ref().map(mode)),
             Err(WorkspaceError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -114,7 +114,7 @@ impl Workspace {
         content: &mut dyn Read,
         before: Before<'_>,
     ) -> Result<WriteOutcome, WorkspaceError> {
-        let place = resolve(self.root(), path)?;
+        let place = resolve(self, path)?;
         let present = target(&place, path)?;
         let mode = match before {
             Before::Nothing { mode } => mode,
@@ -180,7 +180,7 @@ pub(crate) fn check_unchanged(
     known_hash: &str,
 ) -> Result<(), WorkspaceError> {
     let changed = || WorkspaceError::Changed { path: path.to_string() };
-    let bytes = match open_file(&place.dir, path, &place.name, FollowSymlinks::No)
+    let bytes = match open_file(&place.dir, path, &place.name)
         .and_then(|(file, _)| read_bounded(file, path, FILE_BYTES_MAX as u64))
     {
         Ok(bytes) => bytes,

@@ -173,6 +173,26 @@ export interface Closing {
   reason: string;
 }
 
+/** The command that a tool runs in the sandbox; the arguments of the call are JSON on its standard input. */
+export interface CommandTool {
+  /** The program and its arguments, as they are: no shell reads them. */
+  argv: string[];
+  /** Where it starts, relative to the project's directory; there when absent. */
+  workdir?: string | null;
+  /** How long it may run. */
+  timeoutMs: number;
+}
+
+/** What a request sets of [`CommandTool`]. */
+export interface CommandToolSettings {
+  /** The program and its arguments, as they are: no shell reads them. */
+  argv: string[];
+  /** Where it starts, relative to the project's directory; there when absent. */
+  workdir?: string | null;
+  /** 1 to 600,000; 120,000 when absent. */
+  timeoutMs?: number | null;
+}
+
 /** Payload of the first frame that a server sends after authentication. */
 export interface Connected {
   /** The connection. */
@@ -271,6 +291,45 @@ export interface Heartbeat {
   at: number;
 }
 
+/** A method of a request that a tool makes. */
+export type HttpMethod = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+
+/** The request that a tool makes. `{{name}}` stands for the argument `name` of the call. */
+export interface HttpTool {
+  /** The method. */
+  method: HttpMethod;
+  /** An absolute URL; arguments may stand in its path and its query. */
+  url: string;
+  /** Added to the query, percent-encoded. A value that is one argument alone is left out where the call does not give it. */
+  query?: Record<string, string>;
+  /** Headers that are no secrets, left out like parts of the query. */
+  headers?: Record<string, string>;
+  /** Sent as JSON. A text that is one argument alone becomes that argument, whatever its type; a field of an object is left out where the call does not give it. */
+  body?: unknown;
+  /** Names of headers whose values nobody is shown, lower case. */
+  secretHeaders?: string[];
+  /** How long the whole request may take. */
+  timeoutMs: number;
+}
+
+/** What a request sets of [`HttpTool`]. */
+export interface HttpToolSettings {
+  /** The method. */
+  method: HttpMethod;
+  /** An absolute URL; scheme, host and port are literal. */
+  url: string;
+  /** Added to the query. */
+  query?: Record<string, string>;
+  /** Headers that are no secrets. */
+  headers?: Record<string, string>;
+  /** Sent as JSON; not with `GET`. */
+  body?: unknown;
+  /** Secret headers by their names; `null` takes one away. Those that are not named stay, unless the URL leads to another origin: then each has to be written again or taken away. */
+  secretHeaders?: Record<string, SecretText | null>;
+  /** 1 to 30,000; 30,000 when absent. */
+  timeoutMs?: number | null;
+}
+
 /** Which id a project gets that is created from an archive. */
 export type ImportId = "new" | "same";
 
@@ -293,6 +352,117 @@ export interface JudgedAccess {
 
 /** How a log line looks. */
 export type LogFormat = "text" | "json";
+
+/** What a server did that it should not have. */
+export interface McpCounts {
+  /** What it sent that is no message. */
+  garbage: number;
+  /** Messages that were longer than is taken. */
+  tooLong: number;
+  /** Answers to what nobody asked. */
+  unknownAnswers: number;
+  /** Second answers, and answers that came too late. */
+  repeatedAnswers: number;
+  /** Requests for what is not granted to servers, or too many at once. */
+  refusedRequests: number;
+}
+
+/** An MCP server that a project uses. */
+export interface McpServer {
+  /** Lower-case letters, digits and `-`, beginning with a letter; 1 to 32 bytes, unique in the project. */
+  name: string;
+  /** Where it is. */
+  transport: McpTransport;
+  /** Names of the headers whose values are kept secret. */
+  secretHeaders?: string[];
+  /** Whether it is used. */
+  enabled: boolean;
+  /** How long it has to start and say what it is. */
+  initializeTimeoutMs: number;
+  /** How long one answer of it may take. */
+  requestTimeoutMs: number;
+  /** The tools of it that agents may call, by the names that models call them. */
+  tools: string[];
+  /** SHA-256 of the definitions that were approved, 64 hex digits; absent while none are. */
+  approvedHash?: string | null;
+  /** The user who configured it first. */
+  createdBy: UserId;
+  /** Milliseconds since 1970 UTC. */
+  createdAt: number;
+  /** The user who changed it last. */
+  updatedBy: UserId;
+  /** Milliseconds since 1970 UTC. */
+  updatedAt: number;
+}
+
+/** How a server is. */
+export type McpState = "disabled" | "connecting" | "ready" | "needsApproval" | "needsAuth" | "failed";
+
+/** What is known of a server. */
+export interface McpStatus {
+  /** The server. */
+  name: string;
+  /** How it is. */
+  state: McpState;
+  /** Why, where there is something to say. */
+  reason?: string | null;
+  /** Since when, in milliseconds since 1970 UTC. */
+  since: number;
+  /** How often it was reached again in the last ten minutes. */
+  restarts: number;
+  /** What it calls itself, name and version. */
+  server?: string | null;
+  /** SHA-256 of the definitions that it offers now: what `mcp.update` takes in `approve`. */
+  offeredHash?: string | null;
+  /** SHA-256 of the definitions that were approved. */
+  approvedHash?: string | null;
+  /** What it offers and what was approved. */
+  tools: McpToolStatus[];
+  /** What it did in this connection that it should not have. */
+  counts?: McpCounts | null;
+  /** The end of what its program wrote to its standard error; for administrators of the project. */
+  errors?: string | null;
+}
+
+/** Whether agents may call a tool of a server. */
+export type McpToolState = "approved" | "new" | "changed" | "removed" | "unusable" | "unknown";
+
+/** A tool of a server, as people see it who are to approve it. */
+export interface McpToolStatus {
+  /** What the server calls it. */
+  name: string;
+  /** What models call it. */
+  toolName: string;
+  /** Whether agents may call it. */
+  state: McpToolState;
+  /** A name for people, as the server gives it. What cannot be seen is written out, here and below. */
+  title?: string | null;
+  /** What it does, in the server's words. */
+  description: string;
+  /** JSON Schema of its arguments. */
+  inputSchema: unknown;
+  /** What the server says of its behaviour; nothing relies on it. */
+  annotations?: unknown;
+  /** What keeps it from being used. */
+  problem?: string | null;
+}
+
+/** Where an MCP server is. */
+export type McpTransport = {
+  type: "stdio";
+  /** A program: a path, or a name that is looked up in `PATH`. */
+  command: string;
+  /** At most 64, as they are; no shell reads them. */
+  args?: string[];
+  /** At most 32 variables besides those that every command gets. Their values are no secrets. */
+  env?: Record<string, string>;
+} | {
+  type: "http";
+  /** Absolute `http` or `https` URL. */
+  url: string;
+  /** At most 16 headers that each request gets. Their values are no secrets. */
+  headers?: Record<string, string>;
+};
 
 /** A user's place in a project. */
 export interface Member {
@@ -646,6 +816,9 @@ export interface SearchHit {
   at: number;
 }
 
+/** A secret on its way in. No answer and no event has one; it does not show itself and is wiped from memory when dropped. */
+export type SecretText = string;
+
 /** A backup of the whole server: the root database and an archive of each project. */
 export interface ServerBackup {
   /** Of its directory, below `backups/server` in the data directory. */
@@ -761,19 +934,46 @@ export type TodoPriority = "high" | "medium" | "low";
 /** How far an entry of a to-do list is. */
 export type TodoStatus = "pending" | "inProgress" | "completed" | "cancelled";
 
-/** A tool as a model sees it. */
+/** A tool as a model sees it, and how a project defined it. */
 export interface Tool {
-  /** Unique on the server. */
+  /** Absent on tools that the server brings along. */
+  id?: ToolId | null;
+  /** Unique in the project. */
   name: string;
   /** What it does. */
   description: string;
+  /** What a call of it does. */
+  kind: ToolKind;
   /** JSON Schema of its arguments. */
   parameters: unknown;
   /** Whether it changes something: such calls of one run are made one after the other. What asks is for the permission rules to say. */
   writes: boolean;
+  /** Whether models are told of it and may call it. */
+  enabled: boolean;
+  /** Why it cannot run as it is now, in a list; absent when it can. */
+  problem?: string | null;
+  /** The request that a tool of the kind `http` makes. */
+  http?: HttpTool | null;
+  /** The command that a tool of the kind `command` runs. */
+  command?: CommandTool | null;
+  /** How often it was written, from 1 on. */
+  revision?: number | null;
+  /** The user who made it. */
+  createdBy?: UserId | null;
+  /** When, in milliseconds since 1970 UTC. */
+  createdAt?: number | null;
+  /** The user who changed it last. */
+  updatedBy?: UserId | null;
+  /** When, in milliseconds since 1970 UTC. */
+  updatedAt?: number | null;
 }
 
 export type ToolCallId = string;
+
+export type ToolId = string;
+
+/** What a call of a tool does. */
+export type ToolKind = "builtin" | "http" | "command";
 
 /** A tool call and its result. */
 export interface ToolPart {
@@ -1564,14 +1764,94 @@ export interface Operations {
       done: boolean;
     };
   };
-  /** Lists the tools that agents may call. */
+  /** Lists the tools of a project. */
   "tool.list": {
-    /** Lists the tools that agents may call. */
+    /** Lists the tools of a project. */
     request: Record<string, unknown>;
-    /** The tools that agents may call. */
+    /** The tools of a project. */
     response: {
-      /** In the order of registration. */
+      /** The server's, then those that the project defined, by name; disabled ones are among them. */
       tools: Tool[];
+    };
+  };
+  /** Defines a tool of the project: either `http` or `command`. */
+  "tool.create": {
+    /** Defines a tool of the project: either `http` or `command`. */
+    request: {
+      /** A letter, then up to 63 letters, digits and single `_`; unique in the project. */
+      name: string;
+      /** What it does, for the model; 1 to 4096 bytes. */
+      description: string;
+      /** JSON Schema of its arguments, an object without references to other documents. */
+      parameters: unknown;
+      /** Whether models are told of it; true when absent. */
+      enabled?: boolean | null;
+      /** The request that it makes. */
+      http?: HttpToolSettings | null;
+      /** The command that it runs. */
+      command?: CommandToolSettings | null;
+    };
+    /** A tool. */
+    response: {
+      /** The tool. */
+      tool: Tool;
+    };
+  };
+  /** Changes a tool of the project, from the next call on. Name and kind stay. */
+  "tool.update": {
+    /** Changes a tool of the project, from the next call on. Name and kind stay. */
+    request: {
+      /** The tool. */
+      toolId: ToolId;
+      /** What it does, for the model. */
+      description?: string | null;
+      /** JSON Schema of its arguments. */
+      parameters?: unknown;
+      /** Whether models are told of it. */
+      enabled?: boolean | null;
+      /** The request that it makes: all of it, but for the secret headers. */
+      http?: HttpToolSettings | null;
+      /** The command that it runs: all of it. */
+      command?: CommandToolSettings | null;
+    };
+    /** A tool. */
+    response: {
+      /** The tool. */
+      tool: Tool;
+    };
+  };
+  /** Deletes a tool of the project. Calls of it that run come to their end; those that wait do not run. */
+  "tool.delete": {
+    /** Deletes a tool of the project. Calls of it that run come to their end; those that wait do not run. */
+    request: {
+      /** The tool. */
+      toolId: ToolId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Runs a tool of the project once, outside of a session. */
+  "tool.test": {
+    /** Runs a tool of the project once, outside of a session. */
+    request: {
+      /** The tool, which may be disabled. */
+      toolId: ToolId;
+      /** The arguments; none when absent. */
+      input?: Record<string, unknown>;
+    };
+    /** What came of a test. */
+    response: {
+      /** What a model would read of it; absent when it failed. */
+      output?: string | null;
+      /** Why it failed. */
+      error?: string | null;
+      /** Facts for clients, an object. */
+      metadata?: unknown;
+      /** How long it took. */
+      durationMs: number;
     };
   };
   /** Lets a tool call run that waits for a person. */
@@ -1726,11 +2006,19 @@ export interface Operations {
     request: {
       /** The rules of the project and those of this session; without it, those of the project and of all its sessions. */
       sessionId?: SessionId | null;
+      /** At most 200; 50 when absent. */
+      limit?: number | null;
+      /** `nextCursor` of the page before. */
+      cursor?: string | null;
     };
     /** Rules about what tools may touch. */
     response: {
       /** From the most general layer to the most specific one, in each in the order in which they were made: of one layer the last one that matches counts. */
       rules: PermissionRule[];
+      /** For the next page; null on the last. */
+      nextCursor?: string | null;
+      /** Whether there is a next page. */
+      hasMore: boolean;
     };
   };
   /** Makes a rule for a project, or for one session of it. */
@@ -1807,6 +2095,90 @@ export interface Operations {
       action: PermissionAction;
       /** What it touches, and which rule decides about each of it. */
       accesses: JudgedAccess[];
+    };
+  };
+  /** Lists the MCP servers of a project. */
+  "mcp.list": {
+    /** Lists the MCP servers of a project. */
+    request: Record<string, unknown>;
+    /** The MCP servers of a project. */
+    response: {
+      /** By name. */
+      servers: McpServer[];
+    };
+  };
+  /** Configures an MCP server. */
+  "mcp.create": {
+    /** Configures an MCP server. */
+    request: {
+      /** Lower-case letters, digits and `-`, beginning with a letter; at most 32 bytes. */
+      name: string;
+      /** Where it is. A program takes a user who may have programs run. */
+      transport: McpTransport;
+      /** Headers whose values are kept secret; for HTTP alone. */
+      secretHeaders?: Record<string, string> | null;
+      /** Whether it is used; yes when absent. */
+      enabled?: boolean | null;
+      /** How long it has to start, 100 to 120000; 30000 when absent. */
+      initializeTimeoutMs?: number | null;
+      /** How long one answer may take, 100 to 600000; 60000 when absent. */
+      requestTimeoutMs?: number | null;
+    };
+    /** An MCP server. */
+    response: {
+      /** The server. */
+      server: McpServer;
+    };
+  };
+  /** Changes an MCP server, or approves what it offers. It is reached anew, also when nothing changes; a new transport takes back what was approved. */
+  "mcp.update": {
+    /** Changes an MCP server, or approves what it offers. It is reached anew, also when nothing changes; a new transport takes back what was approved. */
+    request: {
+      /** The server. */
+      name: string;
+      /** Where it is. */
+      transport?: McpTransport | null;
+      /** All headers whose values are kept secret, in place of those that there are. */
+      secretHeaders?: Record<string, string> | null;
+      /** Whether it is used. */
+      enabled?: boolean | null;
+      /** How long it has to start. */
+      initializeTimeoutMs?: number | null;
+      /** How long one answer may take. */
+      requestTimeoutMs?: number | null;
+      /** Approves what it offers, if that is what the caller saw: `offeredHash` of its status. */
+      approve?: string | null;
+    };
+    /** An MCP server. */
+    response: {
+      /** The server. */
+      server: McpServer;
+    };
+  };
+  /** Forgets an MCP server, with what was approved. */
+  "mcp.delete": {
+    /** Forgets an MCP server, with what was approved. */
+    request: {
+      /** The server. */
+      name: string;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Says how an MCP server is and what it offers; one that is used is reached if it is not yet. */
+  "mcp.status": {
+    /** Says how an MCP server is and what it offers; one that is used is reached if it is not yet. */
+    request: {
+      /** The server. */
+      name: string;
+    };
+    /** What is known of an MCP server. */
+    response: {
+      /** What is known of it. */
+      status: McpStatus;
     };
   };
   /** Reads a file as text. */
@@ -2013,11 +2385,20 @@ export interface Operations {
   /** Lists the rules of the server. */
   "admin.permission.list": {
     /** Lists the rules of the server. */
-    request: Record<string, unknown>;
+    request: {
+      /** At most 200; 50 when absent. */
+      limit?: number | null;
+      /** `nextCursor` of the page before. */
+      cursor?: string | null;
+    };
     /** Rules about what tools may touch. */
     response: {
       /** From the most general layer to the most specific one, in each in the order in which they were made: of one layer the last one that matches counts. */
       rules: PermissionRule[];
+      /** For the next page; null on the last. */
+      nextCursor?: string | null;
+      /** Whether there is a next page. */
+      hasMore: boolean;
     };
   };
   /** Makes a rule for all projects of the server. */
@@ -2254,6 +2635,10 @@ export type SocketOperation =
   | "agent.update"
   | "agent.delete"
   | "tool.list"
+  | "tool.create"
+  | "tool.update"
+  | "tool.delete"
+  | "tool.test"
   | "tool.approve"
   | "tool.reject"
   | "approval.list"
@@ -2267,6 +2652,11 @@ export type SocketOperation =
   | "permission.update"
   | "permission.delete"
   | "permission.explain"
+  | "mcp.list"
+  | "mcp.create"
+  | "mcp.update"
+  | "mcp.delete"
+  | "mcp.status"
   | "file.read"
   | "file.write"
   | "presence.update"
@@ -2666,6 +3056,30 @@ export interface EventPayloads {
     name: string;
     /** As it is now; absent when it was deleted. */
     agent?: Agent | null;
+  };
+  /** An MCP server was configured, changed or deleted, or is in another state than before. */
+  "mcp.status": {
+    /** The server. */
+    name: string;
+    /** How it is. */
+    state: McpState;
+    /** Why, where there is something to say. */
+    reason?: string | null;
+    /** SHA-256 of the definitions that it offers now, where they are known. */
+    offeredHash?: string | null;
+    /** How it is configured, where somebody changed that. */
+    server?: McpServer | null;
+    /** Whether it was deleted. */
+    deleted?: boolean;
+  };
+  /** A tool of the project was defined, changed or deleted. It counts from now on. */
+  "tool.updated": {
+    /** The tool. */
+    toolId: ToolId;
+    /** Its name. */
+    name: string;
+    /** As it is now; absent when it was deleted. */
+    tool?: Tool | null;
   };
   /** Everybody who is present, for a connection that joins the room of the project. */
   "presence.snapshot": {

@@ -102,11 +102,13 @@ async fn each_kind_says_what_it_holds() {
     assert_eq!((&said["rooms"], &said["sessions"]), (&rooms, &json!(1)), "{said}");
     assert_eq!(said["epoch"], ann.position.epoch.as_str());
     assert!(said["head"].as_u64().unwrap() >= ann.position.seq && said["commandsWaiting"] == 0);
-    let expected = json!({ "work": "running", "runId": run_id, "requestsInFlight": 0 });
+    let expected = json!({
+        "work": "running", "runId": run_id, "requestsInFlight": 0, "subAgentsInBackground": 0,
+    });
     assert_eq!(observed(&session).await, expected);
     let expected = json!({
         "runId": run_id, "isRecording": false, "isPaused": false, "asksModel": false, "toolsRunning": 0,
-        "callsWaitingForApproval": 1, "inputsWaiting": 0,
+        "callsWaitingForApproval": 1, "questionsOfRunningCalls": 0, "inputsWaiting": 0,
     });
     assert_eq!(observed(&run).await, expected);
     let said = observed(&path_of_the(&root, "connection").await).await;

@@ -4,6 +4,7 @@ use iris_client::{Client, ClientError, ConnectOptions};
 use iris_protocol::{
     AgentCreate, AgentDelete, ErrorCode, Event, PartSync, ProjectId, Room, RunStatus, SessionUpdate,
 };
+use serde_json::json;
 
 use super::rooms::subscribe;
 use super::{WRITE, delete_project, invite};
@@ -22,12 +23,50 @@ pub(super) async fn runs(player: &Player<'_>) {
         .await;
     talk.run("run with a question", ASK, How::Approve).await;
     talk.run("run with a list", LIST, How::Watch).await;
+    talk.run("run with a sub-agent", &task("say hi", false), How::Watch).await;
+    cancelled_with_a_sub_agent(player, &mut talk).await;
+    in_the_background(player, &mut talk).await;
     talk.run("run that says much", &format!("say {}", "word ".repeat(1_200)), How::Watch).await;
     ask_for_a_part(player, &project, &mut talk).await;
     cancel_with_key(player, &project, &talk, "cancel").await;
     without_agent(player, &project, &mut talk).await;
     drop(talk);
     delete_project(player, &project).await;
+}
+
+/// Has a sub-agent play a script.
+fn task(script: &str, background: bool) -> String {
+    let input = json!({
+        "description": "look", "agent": "explore", "prompt": script, "background": background,
+    });
+    format!("call task {input}\nstep\nsay ok")
+}
+
+/// A run that is cancelled while its sub-agent works.
+async fn cancelled_with_a_sub_agent(player: &Player<'_>, talk: &mut Talk<'_>) {
+    let cancelled = async || {
+        let run = talk.try_send(&task("delay 5\nchunks 1000 tick", false)).await?;
+        if let Some(ended) = talk.set_to_work(&run).await {
+            return Err(Trouble::RunEnded(ended));
+        }
+        talk.cancel().await;
+        match talk.ended(&run, How::Watch).await {
+            RunStatus::Cancelled => Ok(()),
+            other => Err(Trouble::RunEnded(other)),
+        }
+    };
+    player.insist("cancelled run with a sub-agent", cancelled).await;
+}
+
+/// A run that leaves a sub-agent at work, whose end starts another one. Whatever goes wrong, all come to
+/// rest.
+async fn in_the_background(player: &Player<'_>, talk: &mut Talk<'_>) {
+    talk.run("run with a sub-agent in the background", &task("say hi", true), How::Watch).await;
+    let rest = async || {
+        while !talk.rests().await? {}
+        Ok(())
+    };
+    player.insist("rest of a sub-agent", rest).await;
 }
 
 /// Asks people something.

@@ -292,6 +292,7 @@ fn outcome_of_a_tool_is_recorded_as_it_came() {
         output: "written".to_owned(),
         metadata: Some(json!({ "lines": 1 })),
         changes: vec![FileWritten { path: "a.md".to_owned(), size: 3, hash: "0".repeat(64) }],
+        attachment: None,
     };
     assert_eq!(
         scene.step(Input::ToolEnded { call_id: call_id(2), outcome: outcome.clone() }),

@@ -116,7 +116,12 @@ pub(crate) fn part_id(bits: u128) -> PartId {
 }
 
 pub(crate) fn completed(output: &str) -> ToolOutcome {
-    ToolOutcome::Completed { output: output.to_owned(), metadata: None, changes: Vec::new() }
+    ToolOutcome::Completed {
+        output: output.to_owned(),
+        metadata: None,
+        changes: Vec::new(),
+        attachment: None,
+    }
 }
 
 // Effects.
@@ -155,6 +160,7 @@ pub(crate) fn call_part(part: u128, tool_name: &str, verdict: Verdict) -> StepPa
         state,
         output: None,
         error,
+        attachment: None,
         metadata: None,
         started_at: None,
         ended_at: None,

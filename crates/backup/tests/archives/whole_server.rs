@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use iris_backup::BackupError;
 use iris_backup::server::{
-    Outcome, OwnDirectories, ServerBackup, ServerManifest, ServerSource, restore_server,
-    verify_server, write_server,
+    Outcome, OwnDirectories, ServerBackup, ServerKeys, ServerManifest, ServerSource,
+    restore_server, verify_server, write_server,
 };
 use iris_protocol::{ProjectId, UserId};
 use iris_store::maintenance::{digests, list_projects, project_facts};
@@ -42,6 +42,7 @@ impl Server {
         }
         root.close();
         fs::write(server.data_dir().join("jwt.key"), "a secret").unwrap();
+        fs::write(server.data_dir().join("master.key"), "another").unwrap();
         server
     }
 
@@ -58,8 +59,11 @@ impl Server {
     }
 
     fn back_up(&self, with_keys: bool) -> Result<ServerBackup, BackupError> {
-        let key = with_keys.then(|| self.data_dir().join("jwt.key"));
-        let source = ServerSource { data_dir: self.data_dir(), key };
+        let keys = with_keys.then(|| ServerKeys {
+            jwt: self.data_dir().join("jwt.key"),
+            master: self.data_dir().join("master.key"),
+        });
+        let source = ServerSource { data_dir: self.data_dir(), keys };
         write_server(&source, &self.path("backups"), NOW)
     }
 }
@@ -157,6 +161,7 @@ fn keys_come_along_when_asked_for_and_own_directories_can_be_kept() {
     fs::create_dir(&new).unwrap();
     restore_server(&backup.directory, &new, OwnDirectories::Kept).unwrap();
     assert_eq!(fs::read(new.join("jwt.key")).unwrap(), b"a secret");
+    assert_eq!(fs::read(new.join("master.key")).unwrap(), b"another");
     let listed = list_projects(&new.join("root.db")).unwrap();
     assert_eq!(listed[1].path.as_deref(), server.path("elsewhere").to_str());
     assert_eq!(fs::read(server.path("elsewhere/name")).unwrap(), b"newer");

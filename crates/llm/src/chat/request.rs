@@ -1,6 +1,8 @@
 //! Writes a request in the form of Chat Completions.
 
-use iris_agent::{PromptCall, PromptMessage, ToolSpec};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use iris_agent::{Attached, PromptCall, PromptMessage, ToolSpec};
 use serde_json::{Value, json};
 
 use crate::ModelRequest;
@@ -13,7 +15,20 @@ pub(super) fn body(request: &ModelRequest) -> Value {
     if !prompt.system.is_empty() {
         messages.push(json!({"role": "system", "content": prompt.system}));
     }
-    messages.extend(prompt.messages.iter().map(message));
+    let mut images = Vec::new();
+    for entry in &prompt.messages {
+        match entry {
+            PromptMessage::ToolResult { call_id, .. } => {
+                images.extend(prompt.images.get(call_id).map(|image| shown(call_id, image)));
+            }
+            // All results of a step stand together: what cannot be one comes behind them.
+            PromptMessage::User { .. } | PromptMessage::Assistant { .. } => {
+                messages.append(&mut images);
+            }
+        }
+        messages.push(message(entry));
+    }
+    messages.append(&mut images);
     let mut body = json!({
         "model": request.model,
         "messages": messages,
@@ -58,6 +73,17 @@ fn message(message: &PromptMessage) -> Value {
     }
 }
 
+/// An image that a call was answered with. The wire has images in messages of users alone.
+fn shown(call_id: &str, image: &Attached) -> Value {
+    let data = BASE64_STANDARD.encode(&image.bytes);
+    let url = format!("data:{};base64,{data}", image.mime_type);
+    let text = format!("The image that the call {call_id} was answered with:");
+    json!({"role": "user", "content": [
+        {"type": "text", "text": text},
+        {"type": "image_url", "image_url": {"url": url}},
+    ]})
+}
+
 fn call(call: &PromptCall) -> Value {
     // Servers parse the arguments of earlier calls and refuse the request when they are not an object.
     let arguments =
@@ -82,6 +108,8 @@ fn tool(tool: &ToolSpec) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use iris_agent::Prompt;
 
     use super::*;
@@ -128,6 +156,7 @@ mod tests {
                 system: "be kind".into(),
                 messages: conversation(),
                 tools: vec![tool("write"), tool("read")],
+                images: BTreeMap::new(),
             },
             max_output_tokens: Some(9),
             temperature: Some(0.7),
@@ -159,6 +188,19 @@ mod tests {
             "temperature": 0.7,
         });
         assert_eq!(body(&request).to_string(), expected.to_string());
+    }
+
+    #[test]
+    fn images_stand_behind_all_results_of_their_step() {
+        let image = Attached { mime_type: "image/png".into(), bytes: b"\x89PNG"[..].into() };
+        let images = BTreeMap::from([("a".to_owned(), image)]);
+        let prompt = Prompt { messages: conversation(), images, ..Prompt::default() };
+        let body = body(&ModelRequest { prompt, ..ModelRequest::default() });
+        let messages = body["messages"].as_array().unwrap();
+        let roles: Vec<_> = messages.iter().map(|it| it["role"].as_str().unwrap()).collect();
+        assert_eq!(roles, ["user", "assistant", "tool", "tool", "user", "assistant"]);
+        let shown = &messages[4]["content"][1]["image_url"]["url"];
+        assert_eq!(shown, "data:image/png;base64,iVBORw==");
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use iris_protocol::{
-    Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, BackupId, ErrorCode,
-    Event, ExitKind, FinishReason, JudgedAccess, Member, Message, MessageId, MessageRole,
-    MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer,
-    PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId,
-    QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session,
-    SessionId, SessionMode, SessionState, SessionStatus, StreamKind, SubtaskPart, SubtaskState,
-    SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, ToolCallId,
-    ToolPart, ToolState, Usage, UserId,
+    Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId,
+    CommandTool, ErrorCode, Event, ExitKind, FinishReason, HttpMethod, HttpTool, JudgedAccess,
+    McpServer, McpState, McpTransport, Member, Message, MessageId, MessageRole, MessageState,
+    ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer, PermissionRule,
+    PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId, QuestionItem,
+    QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId,
+    SessionMode, SessionState, SessionStatus, StreamKind, SubtaskPart, SubtaskState,
+    SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool, ToolCallId,
+    ToolId, ToolKind, ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::json;
 
@@ -86,6 +87,10 @@ fn session() -> Session {
     }
 }
 
+fn attachment() -> Attachment {
+    Attachment { mime_type: "text/plain".to_owned(), size: 70_000 }
+}
+
 fn child_id() -> SessionId {
     SessionId::from_bits(15)
 }
@@ -115,6 +120,7 @@ fn parts() -> Vec<Part> {
             state: ToolState::UnknownOutcome,
             output: Some("out".to_owned()),
             error: Some("why".to_owned()),
+            attachment: Some(attachment()),
             metadata: Some(json!({ "lines": 1 })),
             started_at: Some(1),
             ended_at: Some(2),
@@ -252,6 +258,27 @@ fn presence() -> Presence {
     }
 }
 
+fn mcp_server() -> McpServer {
+    McpServer {
+        name: "files".to_owned(),
+        transport: McpTransport::Stdio {
+            command: "node".to_owned(),
+            args: vec!["server.js".to_owned()],
+            env: [("LEVEL".to_owned(), "debug".to_owned())].into(),
+        },
+        secret_headers: vec!["authorization".to_owned()],
+        enabled: true,
+        initialize_timeout_ms: 30_000,
+        request_timeout_ms: 60_000,
+        tools: vec!["files__read".to_owned()],
+        approved_hash: Some("cd".repeat(32)),
+        created_by: user_id(),
+        created_at: 1,
+        updated_by: user_id(),
+        updated_at: 2,
+    }
+}
+
 fn agent() -> Agent {
     Agent {
         id: Some(AgentId::from_bits(10)),
@@ -267,6 +294,38 @@ fn agent() -> Agent {
             action: PermissionAction::Deny,
         }],
         builtin: false,
+    }
+}
+
+fn tool() -> Tool {
+    Tool {
+        id: Some(ToolId::from_bits(12)),
+        name: "weather".to_owned(),
+        description: "Tells the weather.".to_owned(),
+        kind: ToolKind::Http,
+        parameters: json!({ "type": "object" }),
+        writes: true,
+        enabled: true,
+        problem: None,
+        http: Some(HttpTool {
+            method: HttpMethod::Post,
+            url: "https://weather.example/{{place}}".to_owned(),
+            query: BTreeMap::from([("days".to_owned(), "{{days}}".to_owned())]),
+            headers: BTreeMap::from([("accept".to_owned(), "text/plain".to_owned())]),
+            body: Some(json!({ "at": "{{at}}" })),
+            secret_headers: vec!["authorization".to_owned()],
+            timeout_ms: 30_000,
+        }),
+        command: Some(CommandTool {
+            argv: vec!["weather".to_owned(), "--json".to_owned()],
+            workdir: Some("tools".to_owned()),
+            timeout_ms: 120_000,
+        }),
+        revision: Some(2),
+        created_by: Some(user_id()),
+        created_at: Some(1),
+        updated_by: Some(user_id()),
+        updated_at: Some(2),
     }
 }
 
@@ -346,6 +405,8 @@ fn message_events() -> Vec<Event> {
             tool_call_id: tool_call_id(),
             output: "out".to_owned(),
             metadata: Some(json!({ "lines": 1 })),
+            truncated: true,
+            attachment: Some(attachment()),
         },
         Event::MessageToolError {
             session_id: session_id.clone(),
@@ -503,6 +564,19 @@ fn project_events() -> Vec<Event> {
         Event::MemberUpdated { member: member() },
         Event::MemberRemoved { user_id: user_id() },
         Event::AgentUpdated { name: "reader".to_owned(), agent: Some(agent()) },
+        Event::McpStatusChanged {
+            name: "files".to_owned(),
+            state: McpState::Failed,
+            reason: Some("the server is gone".to_owned()),
+            offered_hash: Some("ab".repeat(32)),
+            server: Some(mcp_server()),
+            deleted: false,
+        },
+        Event::ToolUpdated {
+            tool_id: ToolId::from_bits(12),
+            name: "weather".to_owned(),
+            tool: Some(Box::new(tool())),
+        },
         Event::PresenceSnapshot { users: vec![presence()] },
         Event::PresenceJoined { presence: presence() },
         Event::PresenceUpdated { presence: presence() },

@@ -18,18 +18,14 @@ use rustix::stdio::{dup2_stderr, dup2_stdout};
 
 use super::jail::{Jail, Places, Wish};
 use super::limits::{self, FirstToGo};
-use super::{At, Trouble, directory, root};
+use super::{At, Stdin, Trouble, directory, root};
 use crate::policy::{KILL, Policy, Report, TERMINATE, write_json};
 
 /// New files of a command that runs as another user than the server are for its group too.
 const UMASK_SHARED: Mode = Mode::from_raw_mode(0o002);
 
 /// Runs the command, and tells the server how it ended when nothing of it is left.
-pub(super) fn run(
-    policy: &Policy,
-    stdin: Option<Vec<u8>>,
-    lifeline: &mut UnixStream,
-) -> Result<(), Trouble> {
+pub(super) fn run(policy: &Policy, stdin: Stdin, lifeline: &mut UnixStream) -> Result<(), Trouble> {
     // Before the command starts: it may leave no room for another thread.
     let (wishes, wanted) = channel();
     let jail = Jail::start(policy.clone(), wanted)?;
@@ -48,7 +44,8 @@ pub(super) fn run(
     if policy.identity.is_some() {
         umask(UMASK_SHARED);
     }
-    let places = Places { stdin: stdin.map(feed).transpose()?, ..places };
+    let fed = stdin.bytes.map(feed).transpose()?;
+    let places = Places { stdin: stdin.pipe.or(fed), ..places };
     first_to_go.raise()?;
     let command = jail.enter(places)?;
     first_to_go.restore()?;

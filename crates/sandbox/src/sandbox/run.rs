@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::cgroup::Group;
 use super::supervisor::{Ended, Supervisor};
+use crate::config::Limits;
 use crate::error::SandboxError;
 use crate::policy::{Policy, Report, write_frame, write_json};
 use crate::request::{Command, Finished, Request};
@@ -44,7 +45,7 @@ pub(super) async fn run(
 ) -> Result<Finished, SandboxError> {
     validation::check(&request)?;
     let begun = Instant::now();
-    let frames = frames(shared, &mut request, has_namespaces, visible)?;
+    let frames = frames(shared, &mut request, has_namespaces, visible, shared.config.limits)?;
     let group = Group::make(shared.config.cgroup.as_deref(), &shared.config.limits)?;
     let started = start(&shared.launcher).map_err(|source| SandboxError::Launcher { source })?;
     let (stop, stopped) = oneshot::channel();
@@ -73,10 +74,16 @@ pub(super) async fn run(
     drop(stop);
     let Ended { report, status, output } =
         ended.map_err(|source| SandboxError::Launcher { source })?;
+    refuse(report)?;
+    Ok(Finished { status, output, duration: begun.elapsed() })
+}
+
+/// # Errors
+///
+/// What a launcher says of a command that did not run.
+pub(super) fn refuse(report: Report) -> Result<(), SandboxError> {
     match report {
-        Report::Exited(_) | Report::Signalled(_) => {
-            Ok(Finished { status, output, duration: begun.elapsed() })
-        }
+        Report::Exited(_) | Report::Signalled(_) => Ok(()),
         Report::Directory { role, path, reason } => {
             Err(SandboxError::Directory { role, path, reason })
         }
@@ -86,11 +93,12 @@ pub(super) async fn run(
 }
 
 /// All that the launcher is told before the command starts.
-fn frames(
+pub(super) fn frames(
     shared: &Shared,
     request: &mut Request,
     has_namespaces: bool,
     visible: &[PathBuf],
+    limits: Limits,
 ) -> Result<Vec<u8>, SandboxError> {
     let configured = shared.config.extra_read_only.iter();
     let policy = Policy {
@@ -102,7 +110,7 @@ fn frames(
         workdir: request.workdir.clone(),
         arguments: arguments(&request.command),
         env: environment(request),
-        limits: shared.config.limits,
+        limits,
         extra_read_only: configured.chain(visible).cloned().collect(),
         has_stdin: request.stdin.is_some(),
     };

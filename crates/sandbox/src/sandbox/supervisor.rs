@@ -111,6 +111,16 @@ impl Supervisor {
         Ok(Ended { report, status, output: capture.finish() })
     }
 
+    /// Until nothing of the command is left; for one whose output somebody else reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`supervise`](Self::supervise).
+    pub(super) async fn attend(self, lifeline: UnixStream, frames: Vec<u8>) -> io::Result<Report> {
+        let (report, _) = self.watch(lifeline, &frames).await?;
+        Ok(report)
+    }
+
     /// Until nothing of the command is left.
     async fn watch(
         mut self,

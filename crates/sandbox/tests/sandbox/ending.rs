@@ -18,20 +18,20 @@ use tokio::time::timeout;
 use crate::lab::{Lab, PATIENCE, UID, config, example, is_root, labs, set_mode};
 
 /// How long anything may live on.
-const SURVIVAL_MAX: Duration = Duration::from_millis(200);
+pub(crate) const SURVIVAL_MAX: Duration = Duration::from_millis(200);
 /// A daemon that two forks and a session of its own have cut loose, and one that ignores what it can. `9` is
 /// the pipe; the last line says that all are there.
-const TREE: &str = "exec 9>alive
+pub(crate) const TREE: &str = "exec 9>alive
     (setsid sh -c '(sleep 99999 & sleep 99999) & sleep 99999' &)
     (trap '' TERM INT HUP; while :; do sleep 99999; done) &
     setsid sh -c 'trap \"\" TERM; echo up >&9; while :; do sleep 99999; done' &
     ";
 
 /// The end of the pipe that hears when all are gone.
-struct Alive(pipe::Receiver);
+pub(crate) struct Alive(pipe::Receiver);
 
 impl Alive {
-    fn new(lab: &Lab) -> Self {
+    pub(crate) fn new(lab: &Lab) -> Self {
         let path = lab.path("project/alive");
         drop(std::fs::remove_file(&path));
         mkfifo(&path, Mode::from_bits_truncate(0o666)).expect("a pipe");
@@ -40,7 +40,7 @@ impl Alive {
     }
 
     /// Waits until the processes are there.
-    async fn up(&mut self) {
+    pub(crate) async fn up(&mut self) {
         let mut line = [0; 3];
         // The pipe reads as ended until somebody has opened it.
         loop {
@@ -56,7 +56,7 @@ impl Alive {
     }
 
     /// How long it takes from now until all are gone.
-    async fn gone(mut self) -> Duration {
+    pub(crate) async fn gone(mut self) -> Duration {
         let begun = Instant::now();
         let mut rest = Vec::new();
         let end = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await;
@@ -154,13 +154,14 @@ async fn a_command_can_be_cancelled_and_its_output_is_kept() {
 }
 
 /// A server in a process of its own that runs the tree.
-fn server(lab: &Lab) -> Child {
+fn server(lab: &Lab, is_talk: bool) -> Child {
     Process::new(example("server"))
         .arg(example("launcher"))
         .arg(if is_root() { UID.to_string() } else { "-".to_owned() })
         .arg(if lab.is_isolated() { "yes" } else { "no" })
         .args([lab.path("project"), lab.path("scratch")])
         .arg(format!("{TREE} wait"))
+        .args(is_talk.then_some("talk"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -170,13 +171,15 @@ fn server(lab: &Lab) -> Child {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_when_the_server_is_killed() {
     for lab in labs().await {
-        let mut alive = Alive::new(&lab);
-        let mut server = server(&lab);
-        alive.up().await;
-        server.kill().expect("a server"); // SIGKILL
-        let lived = alive.gone().await;
-        server.wait().expect("an end");
-        assert!(lived < SURVIVAL_MAX, "{lived:?} in {}", lab.sandbox.tier());
+        for is_talk in [false, true] {
+            let mut alive = Alive::new(&lab);
+            let mut server = server(&lab, is_talk);
+            alive.up().await;
+            server.kill().expect("a server"); // SIGKILL
+            let lived = alive.gone().await;
+            server.wait().expect("an end");
+            assert!(lived < SURVIVAL_MAX, "{lived:?} in {}", lab.sandbox.tier());
+        }
     }
 }
 
@@ -188,7 +191,7 @@ async fn nothing_is_left_when_the_launcher_is_killed() {
         return;
     }
     let mut alive = Alive::new(&lab);
-    let server = server(&lab);
+    let server = server(&lab, false);
     alive.up().await;
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.id())).expect("threads");
     let lists = tasks.map(|task| task.expect("a thread").path().join("children"));

@@ -15,3 +15,4 @@ mod limits;
 mod outputs;
 mod places;
 mod refusals;
+mod talking;

@@ -15,5 +15,6 @@ mod corpus;
 mod differential;
 mod generated;
 mod mutated;
+mod mutations;
 mod rules;
 mod traced;

@@ -2,6 +2,7 @@
 
 use crate::bodies;
 use crate::corpus::entries;
+use crate::mutations::mutated;
 
 const ROUNDS: usize = 4_000;
 const SEED: u64 = 20;
@@ -65,29 +66,6 @@ const PIECES: &[&str] = &[
     "é",
 ];
 
-fn mutated(base: &str, other: &str, random: &mut fastrand::Rng) -> Vec<u8> {
-    let mut bytes = base.as_bytes().to_vec();
-    for _ in 0..random.usize(1..=4) {
-        let at = random.usize(0..=bytes.len());
-        match random.u8(0..5) {
-            0 if at < bytes.len() => {
-                bytes.remove(at);
-            }
-            1 if at < bytes.len() => bytes[at] = random.u8(..),
-            2 => bytes.truncate(at),
-            3 => {
-                let from = random.usize(0..=other.len());
-                bytes.extend_from_slice(&other.as_bytes()[from..]);
-            }
-            _ => {
-                let piece = PIECES[random.usize(0..PIECES.len())];
-                bytes.splice(at..at, piece.bytes());
-            }
-        }
-    }
-    bytes
-}
-
 fn over_mutations(body: fn(&[u8])) {
     let mut random = fastrand::Rng::with_seed(SEED);
     let entries = entries();
@@ -97,7 +75,7 @@ fn over_mutations(body: fn(&[u8])) {
     for _ in 0..ROUNDS {
         let base = &entries[random.usize(0..entries.len())].command;
         let other = &entries[random.usize(0..entries.len())].command;
-        body(&mutated(base, other, &mut random));
+        body(&mutated(base.as_bytes(), other.as_bytes(), PIECES, &mut random));
     }
 }
 

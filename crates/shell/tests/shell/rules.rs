@@ -1,7 +1,7 @@
 //! The example rules of the corpus: what a project that trusts its agent much might allow.
 
 use globset::{GlobBuilder, GlobMatcher};
-use iris_shell::{Piece, Reading, remembered, worst};
+use iris_shell::{Piece, Reading};
 
 /// From the mildest to the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,14 +164,15 @@ impl Rules {
         }
     }
 
+    /// The worst of the verdicts on all pieces; nothing to judge is no permission.
     pub(crate) fn verdict(&self, reading: &Reading) -> Verdict {
-        worst(reading, |piece| self.judge(piece)).unwrap_or(Verdict::Ask)
+        let worst = reading.pieces.iter().map(|piece| self.judge(piece)).max();
+        worst.unwrap_or(Verdict::Ask)
     }
 }
 
 #[test]
 fn an_empty_list_is_never_allowed() {
-    assert_eq!(worst(&Reading { pieces: vec![] }, |_| Verdict::Allow), None);
     assert_eq!(Rules::example().verdict(&Reading { pieces: vec![] }), Verdict::Ask);
 }
 
@@ -180,32 +181,5 @@ fn the_worst_verdict_wins_wherever_it_stands() {
     let rules = Rules::example();
     for line in ["ls; rm x; ls", "rm x; ls", "ls; rm x"] {
         assert_eq!(rules.verdict(&iris_shell::read(line)), Verdict::Deny, "{line}");
-    }
-}
-
-// P17.
-#[test]
-fn what_is_remembered_of_a_compound_command_matches_each_part_and_nothing_else() {
-    let reading =
-        iris_shell::read("bash -c \"echo '[a]*'\" && FOO=1 git status 'x?{y,z}\\!' > out.txt");
-    let patterns: Vec<String> = reading.pieces.iter().filter_map(remembered).collect();
-    let expected = [r"echo '\[a\]\*'", r"git status 'x\?\{y\,z\}\\\!'"];
-    assert_eq!(patterns, expected);
-    let rules: Vec<GlobMatcher> = patterns.iter().map(|pattern| matcher(pattern)).collect();
-    let is_remembered = |line: &str| {
-        worst(&iris_shell::read(line), |piece| match piece {
-            Piece::Command { text, .. } if rules.iter().any(|rule| rule.is_match(text)) => {
-                Verdict::Allow
-            }
-            Piece::Command { .. }
-            | Piece::Write { .. }
-            | Piece::Read { .. }
-            | Piece::Opaque { .. } => Verdict::Ask,
-        }) == Some(Verdict::Allow)
-    };
-    assert!(is_remembered("echo '[a]*'"));
-    assert!(is_remembered("git status 'x?{y,z}\\!'; echo '[a]*'"));
-    for other in ["echo '[a]x'", "echo ab", "git status 'xa{y,z}\\!'", "bash -c 'rm x'", "bash x"] {
-        assert!(!is_remembered(other), "{other}");
     }
 }

@@ -61,6 +61,11 @@ pub fn adopt_project(path: &Path, adoption: &Adoption) -> Result<(), StoreError>
         let sql = "UPDATE usage SET rows = ?1, files = ?2, file_bytes = ?3";
         tx.execute(sql, params![held.rows, held.files, held.file_bytes])?;
     }
+    // Who brings an archive along need not be who knew the secrets in it: they have to be set again.
+    if adoption.is_imported && tx.table_exists(None, "tools")? {
+        let emptied = "SELECT json_group_object(key, '') FROM json_each(tools.secrets)";
+        tx.execute(&format!("UPDATE tools SET secrets = ({emptied})"), [])?;
+    }
     tx.execute("DELETE FROM idempotency", [])?;
     tx.commit()?;
     conn.close().map_err(|(_, error)| error)?;

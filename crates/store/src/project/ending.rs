@@ -13,6 +13,9 @@ use super::sessions::save_in_state;
 use super::{family, log, queries, questions, records, tasks};
 use crate::{StoreError, WriteTx};
 
+/// What the whole of a text is, of which a model read the beginning and the end.
+const TEXT: &str = "text/plain";
+
 /// How the calls end that have no result when their run ends (INV-3).
 pub(super) struct CallEnd {
     /// Of a call that runs: what it becomes, and what the model reads.
@@ -149,6 +152,8 @@ pub(super) fn publish_result(
             tool_call_id,
             output: call.output.clone().unwrap_or_default(),
             metadata: call.metadata.clone(),
+            truncated: call.attachment.as_ref().is_some_and(|it| it.mime_type == TEXT),
+            attachment: call.attachment.clone(),
         },
         ToolState::Error | ToolState::Denied | ToolState::Cancelled | ToolState::UnknownOutcome => {
             Event::MessageToolError {

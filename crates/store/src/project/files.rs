@@ -42,7 +42,7 @@ impl Command for RecordFileWrite {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<File, StoreError> {
         let Self { path, size, hash, quotas, by, at } = self;
-        quotas.check_file(tx.conn(), &path, size)?;
+        quotas.check_file(tx.conn(), &path, Some(size))?;
         record_change(tx, RecordedChange { path, size, hash }, &by, None, at)
     }
 }

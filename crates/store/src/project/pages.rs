@@ -1,6 +1,8 @@
 //! The queries that answer more than one thing: pages, snapshots, histories and replays. All of them
 //! are bounded and go through an index.
 
+use std::str::FromStr;
+
 use iris_protocol::{
     Approval, ApprovalId, ApprovalPage, ApprovalState, Message, MessagePage, Position,
     QueuedMessage, Room, RunId, RunPage, Session, SessionId, SessionPage, SessionSnapshot,
@@ -19,7 +21,9 @@ pub const HISTORY_RUNS_MAX: u32 = 500;
 pub const PAGE_BYTES_MAX: usize = 512 * 1024;
 
 /// Sorts after every id.
-pub(super) const AFTER_EVERY_ID: &str = "~";
+const AFTER_EVERY_ID: &str = "~";
+/// What an approval has that may be long.
+const APPROVAL_TEXTS: [&str; 3] = ["input", "accesses", "original_input"];
 
 const ACTIVE_SESSIONS: &str = "SELECT * FROM sessions
      WHERE status = 'active' AND parent_id IS NULL AND id < ?1 ORDER BY id DESC LIMIT ?2";
@@ -99,11 +103,7 @@ pub(super) fn sessions(
     parent_id: Option<&SessionId>,
 ) -> Result<SessionPage, StoreError> {
     let limit = limit.clamp(1, PAGE_MAX);
-    let before = match cursor {
-        None => AFTER_EVERY_ID,
-        Some(cursor) if cursor.parse::<SessionId>().is_ok() => cursor,
-        Some(cursor) => return Err(StoreError::InvalidCursor { cursor: cursor.to_owned() }),
-    };
+    let before = before::<SessionId>(cursor)?;
     let limit_read = limit + 1;
     let mut sessions = match parent_id {
         None => {
@@ -130,45 +130,51 @@ pub(super) fn approvals(
     cursor: Option<&str>,
 ) -> Result<ApprovalPage, StoreError> {
     let limit = limit.clamp(1, PAGE_MAX);
-    let before = match cursor {
-        None => AFTER_EVERY_ID,
-        Some(cursor) if cursor.parse::<ApprovalId>().is_ok() => cursor,
-        Some(cursor) => return Err(StoreError::InvalidCursor { cursor: cursor.to_owned() }),
-    };
-    let state = column::to_word(&state)?;
-    let (mut approvals, has_more) = match session_id {
-        Some(id) => {
-            queries::existing_session(conn, id)?;
-            let key = params![state, before, limit + 1, id.as_str()];
-            first_approvals(conn, APPROVALS_OF_SESSION, key)?
-        }
-        None => first_approvals(conn, APPROVALS, params![state, before, limit + 1])?,
+    let (before, state) = (before::<ApprovalId>(cursor)?, column::to_word(&state)?);
+    let (mut approvals, has_more) = if let Some(id) = session_id {
+        queries::existing_session(conn, id)?;
+        let key = params![state, before, limit + 1, id.as_str()];
+        fitting(conn, APPROVALS_OF_SESSION, key, &APPROVAL_TEXTS, rows::approval)?
+    } else {
+        let key = params![state, before, limit + 1];
+        fitting(conn, APPROVALS, key, &APPROVAL_TEXTS, rows::approval)?
     };
     let has_more = cut(&mut approvals, limit) || has_more;
     let last = approvals.last().map(|approval: &Approval| approval.id.to_string());
     Ok(ApprovalPage { approvals, next_cursor: last.filter(|_| has_more), has_more })
 }
 
-/// The approvals that a statement finds, up to [`PAGE_BYTES_MAX`] but the first in any case, and whether
-/// there are more.
-fn first_approvals(
+/// The id that comes after all of a page that is read backwards: the cursor, which is one of these ids.
+pub(super) fn before<Id: FromStr>(cursor: Option<&str>) -> Result<&str, StoreError> {
+    match cursor {
+        None => Ok(AFTER_EVERY_ID),
+        Some(cursor) if cursor.parse::<Id>().is_ok() => Ok(cursor),
+        Some(cursor) => Err(StoreError::InvalidCursor { cursor: cursor.to_owned() }),
+    }
+}
+
+/// What a statement finds, the first in any case, until their texts in `columns` have [`PAGE_BYTES_MAX`]
+/// in all; and whether there is more.
+pub(super) fn fitting<T>(
     conn: &Connection,
     sql: &str,
     key: impl Params,
-) -> Result<(Vec<Approval>, bool), StoreError> {
+    columns: &[&str],
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<(Vec<T>, bool), StoreError> {
     let mut statement = conn.prepare_cached(sql)?;
-    let mut found = statement.query(key)?;
-    let (mut approvals, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = found.next()? {
-        for column in ["input", "accesses", "original_input"] {
-            bytes += row.get::<_, Option<String>>(column)?.map_or(0, |text| text.len());
+    let mut rows = statement.query(key)?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        for column in columns {
+            bytes += row.get::<_, Option<String>>(*column)?.map_or(0, |text| text.len());
         }
-        if bytes > PAGE_BYTES_MAX && !approvals.is_empty() {
-            return Ok((approvals, true));
+        if bytes > PAGE_BYTES_MAX && !found.is_empty() {
+            return Ok((found, true));
         }
-        approvals.push(rows::approval(row)?);
+        found.push(read(row)?);
     }
-    Ok((approvals, false))
+    Ok((found, false))
 }
 
 /// The messages just before the cursor, oldest first: at most `limit` and [`PAGE_BYTES_MAX`]. The
@@ -186,7 +192,7 @@ pub(super) fn messages(
     let read = |row: &Row<'_>| Ok((Place::of(row)?, rows::message(row)?));
     let mut found = queries::all(conn, MESSAGES, key, read)?;
     let mut has_more = cut(&mut found, limit);
-    let fitting = fitting(conn, &found)?;
+    let fitting = fitting_messages(conn, &found)?;
     has_more |= cut(&mut found, fitting);
     let next_cursor = found.last().filter(|_| has_more).map(|(place, _)| place.cursor());
     let newest_first = found.into_iter().map(|(_, message)| message);
@@ -331,7 +337,7 @@ fn all_with_parts(
 }
 
 /// How many of the messages, the first in any case, have parts of [`PAGE_BYTES_MAX`] in all.
-fn fitting(conn: &Connection, found: &[(Place, Message)]) -> Result<u32, StoreError> {
+fn fitting_messages(conn: &Connection, found: &[(Place, Message)]) -> Result<u32, StoreError> {
     let (mut count, mut bytes) = (0, 0);
     for (_, message) in found {
         bytes += queries::parts_bytes(conn, &message.id)?;

@@ -1,6 +1,8 @@
 //! The rules about what tools may touch, and the answers to approvals that people asked to be
 //! remembered.
 
+use std::cmp::Ordering;
+
 use iris_protocol::{
     Event, PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting,
     SessionId, UserId,
@@ -8,7 +10,7 @@ use iris_protocol::{
 use rusqlite::{Connection, Row, params};
 
 use super::{log, queries, rows};
-use crate::column::to_word;
+use crate::column::{from_word, to_word};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Most rules of one project, those of its sessions and remembered answers included.
@@ -20,6 +22,17 @@ pub const PERMISSIONS_OF_SESSION_MAX: u64 = 500;
 
 /// All rules, in the order in which those of one layer count.
 const ALL: &str = "SELECT * FROM permissions ORDER BY id";
+/// Rules of one layer, for a page.
+const OF_LAYER: &str =
+    "SELECT * FROM permissions WHERE layer = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+/// Those of them that count in one session.
+const OF_LAYER_AND_SESSION: &str = "SELECT * FROM permissions
+     WHERE layer = ?1 AND id > ?2 AND (session_id IS NULL OR session_id = ?4)
+     ORDER BY id LIMIT ?3";
+
+/// The layers of rules that a project has, from the most general one on.
+const LAYERS: [PermissionLayer; 3] =
+    [PermissionLayer::Project, PermissionLayer::Session, PermissionLayer::Remembered];
 
 /// Makes a rule. Answers it.
 ///
@@ -220,6 +233,69 @@ fn existing(conn: &Connection, id: &PermissionId) -> Result<PermissionRule, Stor
 /// All rules of the project and of its sessions.
 pub(super) fn all(conn: &Connection) -> Result<Vec<PermissionRule>, StoreError> {
     queries::all(conn, ALL, [], rows::permission)
+}
+
+/// Where a rule stands in a list of rules: by its layer, and in that by its id. It is the cursor of a page.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RulePlace {
+    layer: PermissionLayer,
+    id: PermissionId,
+}
+
+impl RulePlace {
+    /// The place of a stored rule; none for a rule that nobody made.
+    pub fn of(rule: &PermissionRule) -> Option<Self> {
+        Some(Self { layer: rule.layer, id: rule.id.clone()? })
+    }
+
+    /// Reads a cursor.
+    ///
+    /// # Errors
+    /// `InvalidCursor` for a cursor that no page gave.
+    pub fn parse(cursor: &str) -> Result<Self, StoreError> {
+        let parsed = cursor.split_once('.').and_then(|(layer, id)| {
+            Some(Self { layer: from_word(layer).ok()?, id: id.parse().ok()? })
+        });
+        parsed.ok_or_else(|| StoreError::InvalidCursor { cursor: cursor.to_owned() })
+    }
+
+    /// For the next page.
+    ///
+    /// # Errors
+    /// `Internal`, which would be a mistake in this crate.
+    pub fn cursor(&self) -> Result<String, StoreError> {
+        Ok(format!("{}.{}", to_word(&self.layer)?, self.id))
+    }
+}
+
+/// The rules behind a place, in the order of [`RulePlace`], at most `limit`; with a session, which must
+/// exist, those that count in it.
+pub(super) fn behind(
+    conn: &Connection,
+    session_id: Option<&SessionId>,
+    place: Option<&RulePlace>,
+    limit: usize,
+) -> Result<Vec<PermissionRule>, StoreError> {
+    if let Some(id) = session_id {
+        queries::existing_session(conn, id)?;
+    }
+    let mut rules = Vec::new();
+    for layer in LAYERS {
+        let after = match place.map(|place| place.layer.cmp(&layer)) {
+            Some(Ordering::Greater) => continue,
+            Some(Ordering::Equal) => place.map_or("", |place| place.id.as_str()),
+            Some(Ordering::Less) | None => "",
+        };
+        let (layer, left) = (to_word(&layer)?, limit.saturating_sub(rules.len()));
+        rules.extend(match session_id {
+            Some(id) => {
+                let key = params![layer, after, left, id.as_str()];
+                queries::all(conn, OF_LAYER_AND_SESSION, key, rows::permission)?
+            }
+            None => queries::all(conn, OF_LAYER, params![layer, after, left], rows::permission)?,
+        });
+    }
+    Ok(rules)
 }
 
 fn publish(

@@ -8,7 +8,6 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde_json::{Map, Value};
 
 use super::blobs::{self, BlobHash};
-use super::questions;
 use super::rows::{self, NumberedRun};
 use crate::{StoreError, column};
 
@@ -31,6 +30,12 @@ pub(super) const FILE: &str = "SELECT * FROM files WHERE path = ?1";
 /// The approvals of a run that nobody decided.
 pub(super) const PENDING_APPROVALS: &str = "SELECT * FROM approvals
      WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending' ORDER BY id";
+
+/// Whether a run has approvals that nobody decided, or questions that nobody answered.
+const WAITS_FOR_PEOPLE: &str = "SELECT EXISTS (SELECT 1 FROM approvals
+             WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending')
+         OR EXISTS (SELECT 1 FROM questions
+             WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending' AND NOT during_call)";
 
 pub(super) fn project_id(conn: &Connection) -> Result<ProjectId, StoreError> {
     one(conn, "SELECT project_id FROM meta", [], |row| column::word(row, "project_id"))
@@ -199,6 +204,7 @@ pub(super) fn open_calls(
             input: Value::Object(Map::new()),
             state: column::word(row, "tool_state")?,
             output: None,
+            attachment: None,
             error: None,
             metadata: None,
             started_at: None,
@@ -246,8 +252,7 @@ pub(super) fn pending_approvals(conn: &Connection, run: &Run) -> Result<Vec<Appr
 
 /// Whether a person is to decide or to answer before the run can go on.
 pub(super) fn waits_for_people(conn: &Connection, run: &Run) -> Result<bool, StoreError> {
-    Ok(!pending_approvals(conn, run)?.is_empty()
-        || !questions::pending_of_run(conn, run)?.is_empty())
+    one(conn, WAITS_FOR_PEOPLE, [run.session_id.as_str(), run.id.as_str()], |row| row.get(0))
 }
 
 pub(super) fn agent(conn: &Connection, name: &str) -> Result<Option<Agent>, StoreError> {

@@ -1,27 +1,36 @@
-//! What agents ask people: the call waits, the first answer counts and is its result.
+//! What agents ask people: the first answer counts. A call of the tool `question` waits for it, and it is the
+//! result; another call may ask while it runs, and goes on with the answers.
 
 use iris_protocol::{
-    Event, Message, Question, QuestionId, QuestionItem, QuestionPage, QuestionState, Run,
-    SessionId, ToolCallId, ToolPart, ToolState, UserId, limits::PAGE_MAX,
+    Event, Message, MessageId, Question, QuestionId, QuestionItem, QuestionPage, QuestionState,
+    Run, RunId, SessionId, ToolCallId, ToolPart, ToolState, UserId, limits::PAGE_MAX,
 };
 use rusqlite::{Connection, Row, params};
 
 use super::ending::{fail_call, publish_result};
-use super::pages::{self, AFTER_EVERY_ID};
 use super::steps::{OpenAnswer, refuse_final};
-use super::{family, log, queries, records, resuming};
+use super::{family, log, pages, queries, records, resuming};
 use crate::column::{json, optional_json, optional_word, to_json, to_optional_json, to_word, word};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// The questions of a run that nobody answered.
 const PENDING_OF_RUN: &str = "SELECT * FROM questions
      WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending' ORDER BY id";
+/// Those of them for which a call waits.
+const WAITING_OF_RUN: &str = "SELECT * FROM questions
+     WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending' AND during_call = 0 ORDER BY id";
+/// Those of them whose calls run meanwhile.
+const DURING_CALLS_OF_RUN: &str = "SELECT * FROM questions
+     WHERE session_id = ?1 AND run_id = ?2 AND state = 'pending' AND during_call = 1 ORDER BY id";
 const PENDING: &str =
     "SELECT * FROM questions WHERE session_id = ?1 AND state = 'pending' ORDER BY id";
 const QUESTIONS: &str =
     "SELECT * FROM questions WHERE state = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
 const QUESTIONS_OF_SESSION: &str = "SELECT * FROM questions
      WHERE state = ?1 AND id < ?2 AND session_id = ?4 ORDER BY id DESC LIMIT ?3";
+
+/// What a question has that may be long.
+const TEXTS: [&str; 3] = ["questions", "answers", "reason"];
 
 /// What a call of the same step asks people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +57,43 @@ pub enum Reply {
     },
     /// Nobody answered in time.
     Expire,
+    /// Whoever asked does not need to know any more.
+    Withdraw,
+}
+
+/// Asks people what a call needs to know that runs and goes on running. Answers the question.
+///
+/// Fails with `NotFound`, with `Gone` when the run is to end, and with `Conflict` (`not_running`) for a call
+/// that does not run.
+#[derive(Debug, Clone)]
+pub struct AskDuringCall {
+    /// The session.
+    pub session_id: SessionId,
+    /// The run, which works.
+    pub run_id: RunId,
+    /// The answer that holds the call.
+    pub message_id: MessageId,
+    /// What is asked, and by which call.
+    pub question: NewQuestion,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for AskDuringCall {
+    type Output = Question;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Question, StoreError> {
+        let open = OpenAnswer::find(tx, &self.session_id, &self.run_id, &self.message_id)?;
+        if open.cancel_requested {
+            return Err(StoreError::Gone { what: "run" });
+        }
+        let call = &self.question.tool_call_id;
+        let call = queries::existing_call(tx.conn(), &open.message.id, call)?;
+        if call.state != ToolState::Running {
+            return Err(StoreError::conflict("not_running", "the call does not run"));
+        }
+        record(tx, &open, self.question, self.at, true)
+    }
 }
 
 /// Answers what a call asked, and so gives the call its result. Answers the question as it is then.
@@ -75,7 +121,7 @@ impl Command for ResolveQuestion {
     fn when_full(&self) -> WhenFull {
         match self.reply {
             Reply::Answer(_) => WhenFull::Refuse,
-            Reply::Reject { .. } | Reply::Expire => WhenFull::Allow,
+            Reply::Reject { .. } | Reply::Expire | Reply::Withdraw => WhenFull::Allow,
         }
     }
 
@@ -94,9 +140,16 @@ impl Command for ResolveQuestion {
                 QuestionState::Rejected
             }
             Reply::Expire => QuestionState::Expired,
+            Reply::Withdraw => QuestionState::Cancelled,
         };
-        self.end_call(tx, &question)?;
+        let is_during_call = is_during_call(tx.conn(), &question.id)?;
+        if !is_during_call {
+            self.end_call(tx, &question)?;
+        }
         end(tx, &question, self.at)?;
+        if is_during_call {
+            return Ok(question);
+        }
         let (session_id, run_id) = (&question.session_id, &question.run_id);
         resuming::go_on_when_settled(tx, session_id, run_id, self.at, self.by.as_ref())?;
         Ok(question)
@@ -105,7 +158,8 @@ impl Command for ResolveQuestion {
 
 impl ResolveQuestion {
     fn refuse_unless_pending(&self, question: &Question) -> Result<(), StoreError> {
-        let is_late = self.reply != Reply::Expire && self.at > question.expires_at;
+        let is_of_person = matches!(self.reply, Reply::Answer(_) | Reply::Reject { .. });
+        let is_late = is_of_person && self.at > question.expires_at;
         match question.state {
             QuestionState::Pending if !is_late => Ok(()),
             QuestionState::Pending | QuestionState::Expired | QuestionState::Cancelled => {
@@ -132,7 +186,7 @@ impl ResolveQuestion {
             Reply::Reject { reason: Some(reason) } => {
                 format!("the user refused to answer: {reason}")
             }
-            Reply::Expire => "nobody answered in time".to_owned(),
+            Reply::Expire | Reply::Withdraw => "nobody answered in time".to_owned(),
         };
         let by = self.by.as_ref();
         fail_call(tx, &message, &mut call, ToolState::Denied, error, self.at, by)
@@ -173,14 +227,24 @@ pub(super) fn ask(
     new: NewQuestion,
     at: i64,
 ) -> Result<(), StoreError> {
-    let call = queries::existing_call(tx.conn(), &open.message.id, &new.tool_call_id)?;
+    queries::existing_call(tx.conn(), &open.message.id, &new.tool_call_id)?;
+    record(tx, open, new, at, false).map(drop)
+}
+
+fn record(
+    tx: &mut WriteTx<'_>,
+    open: &OpenAnswer,
+    new: NewQuestion,
+    at: i64,
+    is_during_call: bool,
+) -> Result<Question, StoreError> {
     let question = Question {
         id: new.id,
         session_id: open.session.id.clone(),
         child_session_id: None,
         run_id: open.run.id.clone(),
         message_id: open.message.id.clone(),
-        tool_call_id: call.tool_call_id,
+        tool_call_id: new.tool_call_id,
         questions: new.questions,
         answers: None,
         state: QuestionState::Pending,
@@ -189,7 +253,7 @@ pub(super) fn ask(
         created_at: at,
         expires_at: new.expires_at,
     };
-    insert(tx.conn(), &question)?;
+    insert(tx.conn(), &question, is_during_call)?;
     let first = question.questions.first().map(|first| first.text.clone()).unwrap_or_default();
     let notice = |seen: &Question, whole: Option<Box<Question>>| Event::QuestionAsked {
         session_id: seen.session_id.clone(),
@@ -206,12 +270,27 @@ pub(super) fn ask(
         let seen = family::question_seen_from(above, &question);
         notice(&seen, Some(Box::new(seen.clone())))
     })?;
-    log::in_project(tx, at, by, &notice(&question, None))
+    log::in_project(tx, at, by, &notice(&question, None))?;
+    Ok(question)
 }
 
 /// Ends the questions of a run that nobody answered.
 pub(super) fn cancel_all(tx: &mut WriteTx<'_>, run: &Run, at: i64) -> Result<(), StoreError> {
-    for mut question in pending_of_run(tx.conn(), run)? {
+    cancel(tx, run, PENDING_OF_RUN, at)
+}
+
+/// Ends the questions of a run whose calls do not run any more.
+pub(super) fn cancel_during_calls(
+    tx: &mut WriteTx<'_>,
+    run: &Run,
+    at: i64,
+) -> Result<(), StoreError> {
+    cancel(tx, run, DURING_CALLS_OF_RUN, at)
+}
+
+fn cancel(tx: &mut WriteTx<'_>, run: &Run, sql: &str, at: i64) -> Result<(), StoreError> {
+    let key = [run.session_id.as_str(), run.id.as_str()];
+    for mut question in queries::all(tx.conn(), sql, key, question)? {
         question.state = QuestionState::Cancelled;
         end(tx, &question, at)?;
     }
@@ -248,10 +327,10 @@ fn end(tx: &mut WriteTx<'_>, question: &Question, at: i64) -> Result<(), StoreEr
     log::in_project(tx, at, by, &event(own, None))
 }
 
-fn insert(conn: &Connection, question: &Question) -> Result<(), StoreError> {
+fn insert(conn: &Connection, question: &Question, is_during_call: bool) -> Result<(), StoreError> {
     let sql = "INSERT INTO questions (id, session_id, run_id, message_id, tool_call_id, questions,
-                 state, created_at, expires_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+                 state, created_at, expires_at, during_call)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     conn.prepare_cached(sql)?.execute(params![
         question.id.as_str(),
         question.session_id.as_str(),
@@ -262,8 +341,14 @@ fn insert(conn: &Connection, question: &Question) -> Result<(), StoreError> {
         to_word(&question.state)?,
         question.created_at,
         question.expires_at,
+        is_during_call,
     ])?;
     Ok(())
+}
+
+fn is_during_call(conn: &Connection, id: &QuestionId) -> Result<bool, StoreError> {
+    let sql = "SELECT during_call FROM questions WHERE id = ?1";
+    queries::one(conn, sql, [id.as_str()], |row| row.get(0))
 }
 
 pub(super) fn question(row: &Row<'_>) -> rusqlite::Result<Question> {
@@ -293,8 +378,9 @@ pub(super) fn one(
     queries::first(conn, sql, [id.as_str(), session_id.as_str()], question)
 }
 
-pub(super) fn pending_of_run(conn: &Connection, run: &Run) -> Result<Vec<Question>, StoreError> {
-    queries::all(conn, PENDING_OF_RUN, [run.session_id.as_str(), run.id.as_str()], question)
+/// The questions of a run for which its calls wait.
+pub(super) fn waiting_of_run(conn: &Connection, run: &Run) -> Result<Vec<Question>, StoreError> {
+    queries::all(conn, WAITING_OF_RUN, [run.session_id.as_str(), run.id.as_str()], question)
 }
 
 pub(super) fn pending(
@@ -313,21 +399,16 @@ pub(super) fn page(
     cursor: Option<&str>,
 ) -> Result<QuestionPage, StoreError> {
     let limit = limit.clamp(1, PAGE_MAX);
-    let before = match cursor {
-        None => AFTER_EVERY_ID,
-        Some(cursor) if cursor.parse::<QuestionId>().is_ok() => cursor,
-        Some(cursor) => return Err(StoreError::InvalidCursor { cursor: cursor.to_owned() }),
+    let (before, state) = (pages::before::<QuestionId>(cursor)?, to_word(&state)?);
+    let (mut questions, has_more) = if let Some(id) = session_id {
+        queries::existing_session(conn, id)?;
+        let key = params![state, before, limit + 1, id.as_str()];
+        pages::fitting(conn, QUESTIONS_OF_SESSION, key, &TEXTS, question)?
+    } else {
+        let key = params![state, before, limit + 1];
+        pages::fitting(conn, QUESTIONS, key, &TEXTS, question)?
     };
-    let state = to_word(&state)?;
-    let mut questions = match session_id {
-        Some(id) => {
-            queries::existing_session(conn, id)?;
-            let key = params![state, before, limit + 1, id.as_str()];
-            queries::all(conn, QUESTIONS_OF_SESSION, key, question)?
-        }
-        None => queries::all(conn, QUESTIONS, params![state, before, limit + 1], question)?,
-    };
-    let has_more = pages::cut(&mut questions, limit);
+    let has_more = pages::cut(&mut questions, limit) || has_more;
     let last = questions.last().map(|question: &Question| question.id.to_string());
     Ok(QuestionPage { questions, next_cursor: last.filter(|_| has_more), has_more })
 }

@@ -61,12 +61,12 @@ impl Quotas {
         refuse_beyond("bytes_quota", self.bytes_max, used.bytes, 1)
     }
 
-    /// Refuses to know a file of that size at that path.
+    /// Refuses to know a file of that size at that path; without a size, once there is no more room.
     pub(super) fn check_file(
         &self,
         conn: &Connection,
         path: &str,
-        size: u64,
+        size: Option<u64>,
     ) -> Result<(), StoreError> {
         if *self == Self::default() {
             return Ok(());
@@ -78,8 +78,21 @@ impl Quotas {
             refuse_beyond("files_quota", self.files_max, used.files, 1)?;
         }
         // A file that shrinks, or stays as large as it is, is welcome in a project that is too large.
-        let more = size.saturating_sub(known.map_or(0, |file| file.size));
+        let known = known.map_or(0, |file| file.size);
+        let more = size.map_or(1, |size| size.saturating_sub(known));
         refuse_beyond("file_bytes_quota", self.file_bytes_max, used.file_bytes, more)
+    }
+
+    /// Refuses more in a project that has no more room, or more files than it may: for what does not say
+    /// beforehand which files there will be.
+    pub(super) fn check_files(&self, conn: &Connection) -> Result<(), StoreError> {
+        if *self == Self::default() {
+            return Ok(());
+        }
+        let used = usage(conn)?;
+        refuse_beyond("bytes_quota", self.bytes_max, used.bytes, 1)?;
+        refuse_beyond("files_quota", self.files_max, 0, used.files)?;
+        refuse_beyond("file_bytes_quota", self.file_bytes_max, used.file_bytes, 1)
     }
 
     /// Refuses a whole project that holds more than it may.

@@ -4,11 +4,13 @@ use iris_protocol::{
     Agent, Approval, ApprovalPage, ApprovalState, File, Message, MessageId, MessagePage,
     PermissionId, PermissionRule, Question, QuestionId, QuestionPage, QuestionState, Room, Run,
     RunId, RunPage, SearchPage, Session, SessionId, SessionPage, SessionSnapshot, Todo, ToolCallId,
+    ToolId,
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, TaskResult, blobs, family, pages, permissions,
-    queries, questions, quotas, resuming, rows, search, tasks, todos,
+    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, RulePlace, StoredAttachment, StoredMcpServer,
+    StoredTool, TaskResult, attachments, blobs, family, mcp, pages, permissions, queries,
+    questions, quotas, resuming, rows, search, tasks, todos, tools,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -237,12 +239,44 @@ impl ProjectReader {
         self.reader.read(move |conn| queries::agent(conn, &name)).await
     }
 
+    /// The tools that the project defined, by name.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn tools(&self) -> Result<Vec<StoredTool>, StoreError> {
+        self.reader.read(tools::all).await
+    }
+
+    /// A tool that the project defined.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn tool(&self, id: ToolId) -> Result<Option<StoredTool>, StoreError> {
+        self.reader.read(move |conn| tools::one(conn, &id)).await
+    }
+
     /// All permission rules of the project and of its sessions, in the order of their ids.
     ///
     /// # Errors
     /// As [`Reader::read`].
     pub async fn permissions(&self) -> Result<Vec<PermissionRule>, StoreError> {
         self.reader.read(permissions::all).await
+    }
+
+    /// The permission rules behind a place in their list, at most `limit`: of the project and of all its
+    /// sessions, or of the project and of one session.
+    ///
+    /// # Errors
+    /// `NotFound` (session), otherwise as [`Reader::read`].
+    pub async fn permissions_behind(
+        &self,
+        session_id: Option<SessionId>,
+        place: Option<RulePlace>,
+        limit: usize,
+    ) -> Result<Vec<PermissionRule>, StoreError> {
+        let read =
+            move |conn: &_| permissions::behind(conn, session_id.as_ref(), place.as_ref(), limit);
+        self.reader.read(read).await
     }
 
     /// A permission rule.
@@ -283,6 +317,22 @@ impl ProjectReader {
         self.reader.read(read).await
     }
 
+    /// The MCP servers of the project, by name.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn mcp_servers(&self) -> Result<Vec<StoredMcpServer>, StoreError> {
+        self.reader.read(mcp::all).await
+    }
+
+    /// An MCP server of the project.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn mcp_server(&self, name: String) -> Result<Option<StoredMcpServer>, StoreError> {
+        self.reader.read(move |conn| mcp::one(conn, &name)).await
+    }
+
     /// What an agent asked in a session.
     ///
     /// # Errors
@@ -319,6 +369,18 @@ impl ProjectReader {
     /// `NotFound` (session), otherwise as [`Reader::read`].
     pub async fn todos(&self, session_id: SessionId) -> Result<Vec<Todo>, StoreError> {
         self.reader.read(move |conn| todos::list(conn, &session_id)).await
+    }
+
+    /// What a call of a session was answered with besides what the model read at once.
+    ///
+    /// # Errors
+    /// `BlobCorrupt`, otherwise as [`Reader::read`].
+    pub async fn attachment(
+        &self,
+        session_id: SessionId,
+        call_id: ToolCallId,
+    ) -> Result<Option<StoredAttachment>, StoreError> {
+        self.reader.read(move |conn| attachments::get(conn, &session_id, &call_id)).await
     }
 
     /// A file that was changed through Iris.
@@ -383,7 +445,8 @@ impl ProjectReader {
     }
 
     /// Whether the project may hold a file of `size` bytes at `path`, for work that has to be done
-    /// before its command: [`super::RecordFileWrite`] checks again.
+    /// before its command: [`super::RecordFileWrite`] checks again. Without a size, whether it has room
+    /// at all.
     ///
     /// # Errors
     /// `QuotaExceeded`, otherwise as [`Reader::read`].
@@ -391,9 +454,17 @@ impl ProjectReader {
         &self,
         quotas: Quotas,
         path: String,
-        size: u64,
+        size: Option<u64>,
     ) -> Result<(), StoreError> {
         self.reader.read(move |conn| quotas.check_file(conn, &path, size)).await
+    }
+
+    /// Whether the project has room for files at all, for work that does not say which.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`, otherwise as [`Reader::read`].
+    pub async fn check_files(&self, quotas: Quotas) -> Result<(), StoreError> {
+        self.reader.read(move |conn| quotas.check_files(conn)).await
     }
 
     /// The bytes of a blob.

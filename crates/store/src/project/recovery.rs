@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ending::{self, CallEnd};
 use super::rows::NumberedRun;
-use super::{queries, resuming, rows, streams, tasks};
+use super::{queries, questions, resuming, rows, streams, tasks};
 use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// The runs that worked or waited when the server stopped, and those that somebody cancelled; those of
@@ -153,6 +153,7 @@ fn stays_waiting(
     let answer = if waits { queries::bare_answer(tx.conn(), found)? } else { None };
     let Some(message) = answer else { return Ok(false) };
     ending::end_unasked_calls(tx, &message, tasks, calls, at)?;
+    questions::cancel_during_calls(tx, &found.run, at)?;
     Ok(true)
 }
 

@@ -142,7 +142,7 @@ pub(super) fn first_open_run(
     let Some(found) = found else { return Ok(None) };
     let answer = queries::answer(conn, &found)?;
     let approvals = queries::pending_approvals(conn, &found.run)?;
-    let questions = questions::pending_of_run(conn, &found.run)?;
+    let questions = questions::waiting_of_run(conn, &found.run)?;
     let tasks = tasks::open_calls(conn, &found.run)?;
     Ok(Some(OpenRun { run: found.run, answer, approvals, questions, tasks }))
 }

@@ -1,9 +1,12 @@
 //! Recording what a run does: the parts of a model call, and the results of its tools.
 
+use std::fmt;
+use std::sync::Arc;
+
 use iris_protocol::{
-    Approval, ApprovalId, ApprovalState, Event, FinishReason, JudgedAccess, Message, MessageId,
-    Part, PartId, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, ToolCallId,
-    ToolPart, ToolState, Usage, UserId,
+    Approval, ApprovalId, ApprovalState, Attachment, Event, FinishReason, JudgedAccess, Message,
+    MessageId, Part, PartId, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState,
+    ToolCallId, ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::Value;
 
@@ -11,7 +14,7 @@ use super::ending::{fail_call, publish_result};
 use super::files::{RecordedChange, record_change};
 use super::questions::NewQuestion;
 use super::sessions::save_in_state;
-use super::{family, log, queries, questions, records, streams};
+use super::{attachments, family, log, queries, questions, records, streams};
 use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// A part of an answer that is recorded.
@@ -125,12 +128,33 @@ pub enum Outcome {
         metadata: Option<Value>,
         /// The files that it changed.
         changes: Vec<RecordedChange>,
+        /// What it answered besides.
+        attachment: Option<NewAttachment>,
     },
     /// It did not.
     Failed {
         /// What the model reads.
         error: String,
     },
+}
+
+/// What a tool answered besides what the model reads at once.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewAttachment {
+    /// What the bytes are.
+    pub mime_type: String,
+    /// At most [`super::blobs::BLOB_BYTES_MAX`].
+    pub bytes: Arc<[u8]>,
+}
+
+impl fmt::Debug for NewAttachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mime_type, bytes) = (&self.mime_type, self.bytes.len());
+        f.debug_struct("NewAttachment")
+            .field("mime_type", mime_type)
+            .field("bytes", &bytes)
+            .finish()
+    }
 }
 
 /// Records the one result of a tool call and the files that it changed.
@@ -170,15 +194,22 @@ impl Command for RecordResult {
             .ok_or(StoreError::NotFound { what: "tool call" })?;
         let mut call = queries::existing_call(tx.conn(), &message.id, &self.tool_call_id)?;
         refuse_final(&call)?;
-        let (output, metadata, changes) = match self.outcome {
+        let (output, metadata, changes, attachment) = match self.outcome {
             Outcome::Failed { error } => {
                 return fail_call(tx, &message, &mut call, ToolState::Error, error, at, by);
             }
-            Outcome::Completed { output, metadata, changes } => (output, metadata, changes),
+            Outcome::Completed { output, metadata, changes, attachment } => {
+                (output, metadata, changes, attachment)
+            }
         };
+        if let Some(attachment) = &attachment {
+            attachments::insert(tx.conn(), &self.session_id, &self.tool_call_id, attachment)?;
+        }
         call.state = ToolState::Completed;
         call.output = Some(output);
         call.metadata = metadata;
+        call.attachment = attachment
+            .map(|it| Attachment { size: it.bytes.len() as u64, mime_type: it.mime_type });
         call.ended_at = Some(at);
         records::save_call(tx.conn(), &call)?;
         publish_result(tx, &message, &call, at, by)?;

@@ -244,6 +244,7 @@ pub(crate) fn call(n: u128, state: ToolState) -> NewPart {
         state,
         output: None,
         error: state.is_final().then(|| "no such tool".into()),
+        attachment: None,
         metadata: None,
         started_at: None,
         ended_at: None,
@@ -341,7 +342,12 @@ pub(crate) fn result(n: u128, call: u128, outcome: Outcome) -> RecordResult {
 }
 
 pub(crate) fn completed(output: &str) -> Outcome {
-    Outcome::Completed { output: output.into(), metadata: None, changes: Vec::new() }
+    Outcome::Completed {
+        output: output.into(),
+        metadata: None,
+        changes: Vec::new(),
+        attachment: None,
+    }
 }
 
 pub(crate) fn finish(n: u128, status: RunStatus, finish_reason: FinishReason) -> FinishRun {

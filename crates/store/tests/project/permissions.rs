@@ -83,6 +83,50 @@ async fn the_rules_of_a_session_end_with_it() {
     assert_eq!(fixture.reader().permissions().await.unwrap(), []);
 }
 
+#[tokio::test]
+async fn rules_are_read_behind_a_place_layer_by_layer() {
+    use PermissionLayer::{Project, Remembered, Session};
+    let fixture = waiting().await;
+    fixture.write(create_session(2)).await.unwrap();
+    let other = SessionId::from_bits(2);
+    // In another order than that of the list.
+    fixture.write(resolve(1, Decision::Approve(yes(Remember::Session)))).await.unwrap();
+    for (n, session) in
+        [(11, Some(session_id())), (12, None), (13, Some(other.clone())), (14, None)]
+    {
+        fixture.write(create(n, session)).await.unwrap();
+    }
+    let reader = fixture.reader();
+    let all = reader.permissions_behind(None, None, 9).await.unwrap();
+    let told: Vec<_> = all.iter().map(|rule| (rule.layer, rule.session_id.clone())).collect();
+    let own = Some(session_id());
+    let expected = [
+        (Project, None),
+        (Project, None),
+        (Session, own.clone()),
+        (Session, Some(other)),
+        (Remembered, own),
+    ];
+    assert_eq!(told, expected);
+    assert!(all[0].id < all[1].id && all[2].id < all[3].id);
+    // From each place on, as far as is asked for.
+    for (from, limit) in (0..5_usize).flat_map(|from| [(from, 1), (from, 2), (from, 9)]) {
+        let place = from.checked_sub(1).and_then(|last| RulePlace::of(&all[last]));
+        let place = place.map(|place| RulePlace::parse(&place.cursor().unwrap()).unwrap());
+        let page = reader.permissions_behind(None, place, limit).await.unwrap();
+        assert_eq!(page, all[from..(from + limit).min(5)], "{from} {limit}");
+    }
+    let of_session = reader.permissions_behind(Some(session_id()), None, 9).await.unwrap();
+    let expected = [&all[..3], &all[4..]].concat();
+    assert_eq!(of_session, expected);
+    let nowhere = reader.permissions_behind(Some(SessionId::from_bits(9)), None, 9).await;
+    assert_eq!(nowhere.unwrap_err().code(), ErrorCode::NotFound);
+    for cursor in ["", "project", "project.", "project.x", "elsewhere.per_1", "."] {
+        let refused = RulePlace::parse(cursor).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::InvalidRequest, "{cursor}");
+    }
+}
+
 #[test]
 fn a_full_disk_keeps_no_administrator_from_forbidding_something() {
     let full = |session_id, action| {

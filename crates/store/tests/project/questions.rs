@@ -184,3 +184,101 @@ async fn questions_are_listed_by_state_and_session_in_pages() {
     let nonsense = page(None, QuestionState::Pending, 1, Some("x".into())).await;
     assert!(matches!(nonsense, Err(StoreError::InvalidCursor { .. })));
 }
+
+#[tokio::test]
+async fn a_page_of_questions_has_a_bounded_size_and_at_least_one() {
+    let fixture = Fixture::with_run().await;
+    let large = |n: u128| {
+        let text = "x".repeat(PAGE_BYTES_MAX / 2 + 1);
+        let item = QuestionItem { text, options: Vec::new(), multiple: false };
+        NewQuestion { questions: vec![item], ..asks(n) }
+    };
+    let calls = (1..=3).map(|n| call(n, ToolState::Waiting)).collect();
+    let questions = vec![large(1), large(2), asks(3)];
+    let asking = RecordStep { approvals: Vec::new(), questions, ..step(1, 0, calls) };
+    fixture.write(asking).await.unwrap();
+    let reader = fixture.reader();
+    let (mut cursor, mut pages) = (None, Vec::new());
+    loop {
+        let page = reader.questions(None, QuestionState::Pending, 200, cursor).await.unwrap();
+        pages.push(page.questions.into_iter().map(|it| it.id).collect::<Vec<_>>());
+        assert_eq!(page.has_more, page.next_cursor.is_some());
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [vec![question_id(3), question_id(2)], vec![question_id(1)]]);
+}
+
+/// What a call that runs asks.
+fn during(n: u128, id: u128) -> AskDuringCall {
+    AskDuringCall {
+        session_id: session_id(),
+        run_id: run_id(1),
+        message_id: answer_id(1),
+        question: NewQuestion { id: question_id(id), ..asks(n) },
+        at: NOW + 2,
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_runs_may_ask_more_than_once_and_the_answers_are_not_its_result() {
+    let fixture = Fixture::with_run().await;
+    fixture.write(step(1, 0, vec![call(1, ToolState::Running)])).await.unwrap();
+    fixture.take_events();
+    let question = fixture.write(during(1, 1)).await.unwrap();
+    assert_eq!((question.state, question.tool_call_id), (QuestionState::Pending, call_id(1)));
+    assert_eq!(fixture.take_events(), ["S question.asked", "P question.asked"]);
+    // Nothing waits: the run works.
+    assert_eq!(fixture.run(1).await.status, RunStatus::Running);
+    fixture.write(respond(1, answer())).await.unwrap();
+    assert_eq!(fixture.take_events(), ["S question.resolved", "P question.resolved"]);
+    assert_eq!(fixture.calls(1).await[0].state, ToolState::Running);
+
+    fixture.write(during(1, 2)).await.unwrap();
+    let withdrawn = fixture.write(respond(2, Reply::Withdraw)).await.unwrap();
+    assert_eq!(withdrawn.state, QuestionState::Cancelled);
+    assert_eq!(pending(&fixture).await, []);
+    let late = fixture.refusal(respond(2, answer())).await;
+    assert_eq!(late.0, ErrorCode::Gone);
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_run_cannot_ask_so() {
+    let fixture = Fixture::with_run().await;
+    let calls = vec![call(1, ToolState::Error), call(2, ToolState::Waiting)];
+    fixture.write(step(1, 0, calls)).await.unwrap();
+    for n in [1, 2] {
+        let refused = fixture.refusal(during(n, n)).await;
+        assert_eq!(refused, (ErrorCode::Conflict, "not_running".into()));
+    }
+    assert_eq!(fixture.refusal(during(3, 3)).await.0, ErrorCode::NotFound);
+    assert_eq!(pending(&fixture).await, []);
+}
+
+#[tokio::test]
+async fn questions_of_calls_that_ran_end_with_the_server_and_those_of_calls_that_wait_stay() {
+    let fixture = Fixture::with_run().await;
+    let calls = vec![call(1, ToolState::Running), call(2, ToolState::Waiting)];
+    let step = RecordStep { approvals: Vec::new(), questions: vec![asks(2)], ..step(1, 0, calls) };
+    fixture.write(step).await.unwrap();
+    fixture.write(during(1, 1)).await.unwrap();
+    let recovered = fixture.write(recover(false)).await.unwrap();
+    assert_eq!((recovered.waiting, recovered.interrupted), (1, 0));
+    let left: Vec<_> = pending(&fixture).await.into_iter().map(|it| it.id).collect();
+    assert_eq!(left, [question_id(2)]);
+    assert_eq!(fixture.calls(1).await[0].state, ToolState::UnknownOutcome);
+    let open = fixture.reader().open_run(session_id()).await.unwrap().unwrap();
+    assert_eq!(open.questions.len(), 1);
+}
+
+#[tokio::test]
+async fn the_end_of_a_run_ends_what_its_running_calls_asked() {
+    let fixture = Fixture::with_run().await;
+    fixture.write(step(1, 0, vec![call(1, ToolState::Running)])).await.unwrap();
+    fixture.write(during(1, 1)).await.unwrap();
+    let recovered = fixture.write(recover(false)).await.unwrap();
+    assert_eq!((recovered.waiting, recovered.interrupted), (0, 1));
+    assert_eq!(pending(&fixture).await, []);
+}

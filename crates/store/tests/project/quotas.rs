@@ -106,9 +106,20 @@ async fn files_fit_until_they_are_too_many_or_too_large() {
     fixture.write(file("b", 90, quotas)).await.unwrap();
     assert_eq!(over(&fixture, file("a", 11, quotas)).await, ("file_bytes_quota".into(), 100, 100));
     let reader = fixture.reader();
-    let asked = reader.check_file(quotas, "a".into(), 11).await.unwrap_err();
+    let asked = reader.check_file(quotas, "a".into(), Some(11)).await.unwrap_err();
     assert!(matches!(asked, StoreError::QuotaExceeded { reason: "file_bytes_quota", .. }));
-    reader.check_file(quotas, "a".into(), 10).await.unwrap();
+    reader.check_file(quotas, "a".into(), Some(10)).await.unwrap();
+    // There is no room for what nobody knows the size of.
+    let asked = reader.check_file(quotas, "a".into(), None).await.unwrap_err();
+    assert!(matches!(asked, StoreError::QuotaExceeded { reason: "file_bytes_quota", .. }));
+    let asked = reader.check_files(quotas).await.unwrap_err();
+    assert!(matches!(asked, StoreError::QuotaExceeded { reason: "file_bytes_quota", .. }));
+    let roomy = Quotas { file_bytes_max: 101, ..quotas };
+    reader.check_file(roomy, "a".into(), None).await.unwrap();
+    // Two files are as many as there may be, and not more than that.
+    reader.check_files(roomy).await.unwrap();
+    let asked = reader.check_files(Quotas { files_max: 1, ..roomy }).await.unwrap_err();
+    assert!(matches!(asked, StoreError::QuotaExceeded { reason: "files_quota", .. }));
 
     // What has become too large by other ways may shrink.
     fixture.write(file("b", 500, Quotas::default())).await.unwrap();
@@ -125,8 +136,12 @@ async fn what_a_tool_wrote_is_recorded_and_counted() {
     let fixture = Fixture::with_run().await;
     fixture.write(step(1, 0, vec![call(1, ToolState::Running)])).await.unwrap();
     let change = RecordedChange { path: "a".into(), size: 7, hash: "0".repeat(64) };
-    let outcome =
-        Outcome::Completed { output: "done".into(), metadata: None, changes: vec![change] };
+    let outcome = Outcome::Completed {
+        output: "done".into(),
+        metadata: None,
+        changes: vec![change],
+        attachment: None,
+    };
     fixture.write(result(1, 1, outcome)).await.unwrap();
     let usage = fixture.reader().usage().await.unwrap();
     assert_eq!((usage.files, usage.file_bytes), (1, 7));

@@ -102,6 +102,7 @@ async fn a_result_comes_once_and_versions_the_files_it_changed() {
         output: "done".into(),
         metadata: Some(json!({ "lines": 1 })),
         changes: vec![change.clone(), change],
+        attachment: None,
     };
     fixture.write(result(1, 1, outcome.clone())).await.unwrap();
     assert_eq!(

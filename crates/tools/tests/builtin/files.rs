@@ -56,22 +56,83 @@ async fn read_refuses_binary_files_and_paths_that_leave() {
 }
 
 #[tokio::test]
-async fn read_names_images_that_it_cannot_show() {
+async fn read_shows_images_whatever_their_names_up_to_a_size() {
     let fixture = Fixture::new(&[]);
     let webp = b"RIFF\x24\0\0\0WEBPVP8 \xff";
-    let images: [(&str, &[u8], &str); 4] = [
-        ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "PNG image of 16 bytes"),
-        ("b.txt", b"\xff\xd8\xff\xe0\0", "JPEG image of 5 bytes"),
-        ("c", b"GIF89a\x01\0\x01\0", "GIF image of 10 bytes"),
-        ("d.webp", webp, "WebP image of 17 bytes"),
+    let images: [(&str, &[u8], &str, &str); 4] = [
+        ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "PNG image of 16 bytes", "image/png"),
+        ("b.txt", b"\xff\xd8\xff\xe0\0", "JPEG image of 5 bytes", "image/jpeg"),
+        ("c", b"GIF89a\x01\0\x01\0", "GIF image of 10 bytes", "image/gif"),
+        ("d.webp", webp, "WebP image of 17 bytes", "image/webp"),
     ];
-    for (path, bytes, kind) in images {
+    for (path, bytes, kind, mime_type) in images {
         fs::write(fixture.temp.path().join(path), bytes).unwrap();
-        let error = fixture.call("read", json!({ "path": path })).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::UnsupportedMediaType);
-        let expected = format!("`{path}` is a {kind}; images cannot be shown to the model yet");
-        assert_eq!(error.to_string(), expected);
+        let output = fixture.call("read", json!({ "path": path })).await.unwrap();
+        assert_eq!(output.output, format!("`{path}` is a {kind}"));
+        let attachment = output.attachment.unwrap();
+        assert_eq!((attachment.mime_type.as_str(), &*attachment.bytes), (mime_type, bytes));
     }
+    let mut large = b"\x89PNG\r\n\x1a\n".to_vec();
+    large.resize(4 * 1024 * 1024 + 1, 0);
+    fs::write(fixture.temp.path().join("large"), &large).unwrap();
+    let error = fixture.call("read", json!({ "path": "large" })).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UnsupportedMediaType);
+    let expected = "`large` is a PNG image of 4194305 bytes; images of more than 4 MiB are not shown to models";
+    assert_eq!(error.to_string(), expected);
+    large.truncate(4 * 1024 * 1024);
+    fs::write(fixture.temp.path().join("large"), &large).unwrap();
+    assert!(fixture.call("read", json!({ "path": "large" })).await.is_ok());
+}
+
+/// Everything was judged by what the paths were before.
+#[tokio::test]
+async fn no_tool_follows_a_link_that_appeared_after_its_call_was_judged() {
+    let mut fixture = Fixture::new(&[("notes/file", "text"), ("secret/file", "text")]);
+    let denied = PermissionRule {
+        id: None,
+        layer: PermissionLayer::Project,
+        session_id: None,
+        permission: "*".to_owned(),
+        pattern: "/secret".to_owned(),
+        action: PermissionAction::Deny,
+        created_by: None,
+        created_at: None,
+        updated_at: None,
+    };
+    let rules = Arc::new(Rules::new(vec![Rule::new(denied).unwrap()]));
+    fixture.judge = Arc::new(Judge::new(SessionMode::AcceptEdits, vec![rules]));
+    let edit = json!({"oldString": "text", "newString": "x"});
+    let patch = |lines: &str| json!({"patch": format!("*** Begin Patch\n{lines}*** End Patch")});
+    let calls = [
+        ("read", json!({"path": "notes/file"})),
+        ("write", json!({"path": "notes/file", "content": "x"})),
+        ("write", json!({"path": "notes/deep/new", "content": "x"})),
+        ("edit", json!({"path": "notes/file", "oldString": "text", "newString": "x"})),
+        ("multiEdit", json!({"path": "notes/file", "edits": [edit]})),
+        ("applyPatch", patch("*** Update File: notes/file\n-text\n+x\n")),
+        ("applyPatch", patch("*** Add File: notes/new\n+x\n")),
+        ("applyPatch", patch("*** Delete File: notes/file\n")),
+        ("list", json!({"path": "notes"})),
+        ("glob", json!({"pattern": "*", "path": "notes"})),
+        ("grep", json!({"pattern": "text", "path": "notes"})),
+        ("grep", json!({"pattern": "text", "path": "notes/file"})),
+    ];
+    fs::rename(fixture.temp.path().join("notes"), fixture.temp.path().join("aside")).unwrap();
+    std::os::unix::fs::symlink("secret", fixture.temp.path().join("notes")).unwrap();
+    for (tool, input) in &calls {
+        let error = fixture.call(tool, input.clone()).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Forbidden, "{tool} {input}: {error}");
+        assert!(error.to_string().contains("leads to `secret"), "{tool} {input}: {error}");
+    }
+    assert_eq!(fixture.content("secret/file"), "text");
+    assert_eq!(fs::read_dir(fixture.temp.path().join("secret")).unwrap().count(), 1);
+    // What the rules allow by its own name may be meant by a link to it.
+    fs::remove_file(fixture.temp.path().join("notes")).unwrap();
+    std::os::unix::fs::symlink("aside", fixture.temp.path().join("notes")).unwrap();
+    for (tool, input) in &calls[..3] {
+        fixture.call(tool, input.clone()).await.unwrap();
+    }
+    assert_eq!(fixture.content("aside/deep/new"), "x");
 }
 
 #[tokio::test]

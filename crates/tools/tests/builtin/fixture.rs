@@ -50,9 +50,10 @@ impl Fixture {
 
     pub(crate) async fn call(&self, tool: &str, input: Value) -> Result<ToolOutput, ToolError> {
         self.registry.validate(tool, &input)?;
+        let tool = self.registry.get(tool).unwrap();
         let (read_log, judge) = (Arc::clone(&self.read_log), Arc::clone(&self.judge));
         let ctx = ToolContext::new(self.workspace.clone(), read_log, judge);
-        self.registry.get(tool).unwrap().run(ctx, input).await
+        tool.run(ctx.with_accesses(tool.accesses(&input)), input).await
     }
 
     pub(crate) async fn output(&self, tool: &str, input: Value) -> String {

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::Arc;
 
-use iris_agent::permissions::{Access, Target};
-use iris_protocol::ErrorCode;
+use iris_agent::permissions::{Access, Judge, Target};
 use iris_protocol::limits::FILE_BYTES_MAX;
+use iris_protocol::{ErrorCode, SessionMode};
 use iris_tools::{FileChange, ToolError, ToolOutput, ToolRegistry};
 use iris_workspace::content_hash;
 use serde_json::{Value, json};
@@ -146,7 +147,8 @@ async fn a_file_may_occur_more_than_once() {
 
 #[tokio::test]
 async fn a_link_is_the_file_that_it_leads_to_and_is_not_deleted() {
-    let fixture = Fixture::new(&[("a", "one\ntwo\n")]);
+    let mut fixture = Fixture::new(&[("a", "one\ntwo\n")]);
+    fixture.judge = Arc::new(Judge::new(SessionMode::AcceptEdits, vec![]));
     symlink("a", fixture.temp.path().join("link")).unwrap();
     apply(&fixture, "*** Update File: a\n-one\n+1\n*** Update File: link\n-two\n+2\n")
         .await

@@ -1,0 +1,455 @@
+//! Reaches one MCP server of a project and keeps what is known of it up to date. The project's registry
+//! starts it when the server is needed, and it ends with the project.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use iris_mcp::{
+    Connection, Definition, HttpServer, McpError, NotOpened, Patience, Report, Secret, Target,
+};
+use iris_protocol::{McpState, McpTransport, ProjectId};
+use iris_sandbox::{Command as Program, Request};
+use iris_store::WriteContext;
+use iris_store::project::{ProjectReader, PublishMcpStatus, StoredMcpServer};
+use iris_tools::Places;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::offer::Offer;
+use super::seat::Seat;
+use super::{definitions_of, secrets_owner};
+use crate::project::{Kept, Project};
+use crate::supervision::{
+    Address, ChildSpec, Intensity, RestartPolicy, Supervise, Vitals, WeakAddress, spawn,
+};
+use crate::{Services, record};
+
+/// How often a server is reached again in [`WINDOW`] before it counts as failed.
+const RESTARTS_MAX: usize = 5;
+/// How far back restarts count.
+const WINDOW: Duration = Duration::from_mins(10);
+/// How long to wait before the first further attempt; doubled for each one in the window.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// How soon the tools of a server are looked at that says they are others now: more may change at once.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
+/// The least time between two looks.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// So many changes of its tools are looked at in one connection; then it is left as it is.
+const LOOKS_MAX: u32 = 100;
+/// Messages that may wait for a client.
+const MAILBOX_LIMIT: u32 = 64;
+
+/// Where a client belongs.
+#[derive(Clone)]
+pub(crate) struct McpPlace {
+    pub(crate) project_id: ProjectId,
+    pub(crate) name: String,
+    pub(crate) project: WeakAddress<Project>,
+    pub(crate) reader: ProjectReader,
+    pub(crate) places: Arc<Places>,
+    pub(crate) kept: Arc<Kept>,
+    pub(crate) services: Arc<Services>,
+}
+
+/// The client actor.
+pub(crate) struct McpClient {
+    place: McpPlace,
+    vitals: Arc<Vitals>,
+    seat: Arc<Seat>,
+    /// As it was configured when it was looked at last.
+    stored: Option<StoredMcpServer>,
+    /// Counts connections, so that what an earlier one says is told from what this one does.
+    generation: u64,
+    /// When the server was reached again inside the window, oldest first.
+    restarts: VecDeque<Instant>,
+    /// When it was given up.
+    failed_at: Option<Instant>,
+    /// What the project's room was told last.
+    told: Option<(McpState, Option<String>, Option<String>)>,
+}
+
+impl McpPlace {
+    /// Starts the client on the current arbiter.
+    pub(crate) fn start(self, parent: &Arc<Vitals>) -> Address<McpClient> {
+        let spec = ChildSpec {
+            policy: RestartPolicy::Transient(Intensity::DEFAULT),
+            mailbox_limit: MAILBOX_LIMIT,
+            ..ChildSpec::new("mcp", self.name.clone())
+        };
+        let seat = self.kept.mcp.seat(&self.name);
+        let gone = Arc::clone(&seat);
+        let create = move |_: &mut Context<McpClient>, vitals: &Arc<Vitals>| {
+            McpClient::new(self, Arc::clone(vitals), seat)
+        };
+        spawn(parent, spec, create, move |exited| {
+            if let Some(error) = exited.reason.error() {
+                let reason = format!("the client of this server failed: {error}");
+                gone.change(|standing| {
+                    standing.state = McpState::Failed;
+                    standing.reason = Some(reason);
+                });
+            }
+        })
+    }
+}
+
+impl McpClient {
+    fn new(place: McpPlace, vitals: Arc<Vitals>, seat: Arc<Seat>) -> Self {
+        Self {
+            place,
+            vitals,
+            seat,
+            stored: None,
+            generation: 0,
+            restarts: VecDeque::new(),
+            failed_at: None,
+            told: None,
+        }
+    }
+}
+
+impl Actor for McpClient {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.look(ctx);
+    }
+}
+
+impl Drop for McpClient {
+    /// Whoever waits learns that nobody reaches the server any more; calls that run go on to their end.
+    fn drop(&mut self) {
+        self.seat.change(|standing| {
+            standing.last_report = standing.report();
+            standing.connection = None;
+            standing.state = match standing.state {
+                ended @ (McpState::Disabled | McpState::Failed) => ended,
+                McpState::Connecting
+                | McpState::Ready
+                | McpState::NeedsApproval
+                | McpState::NeedsAuth => McpState::Connecting,
+            };
+        });
+    }
+}
+
+crate::supervised!(McpClient);
+
+impl Supervise for McpClient {
+    fn rebuild(&mut self, _: &mut Context<Self>) -> Result<Self, String> {
+        Ok(Self::new(self.place.clone(), Arc::clone(&self.vitals), Arc::clone(&self.seat)))
+    }
+
+    fn observe(&self) -> Value {
+        let standing = self.seat.standing();
+        json!({
+            "state": standing.state,
+            "isConnected": standing.connection.is_some(),
+            "toolsOffered": standing.offer.map(|offer| offer.definitions.len()),
+            "connections": self.generation,
+            "restarts": self.restarts.len(),
+        })
+    }
+}
+
+/// Tell: somebody changed how the server is configured, or what is approved.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Reload;
+
+impl Handler<Reload> for McpClient {
+    type Result = ();
+
+    fn handle(&mut self, _: Reload, ctx: &mut Context<Self>) {
+        self.look(ctx);
+    }
+}
+
+/// Tell: somebody needs the server. One that was given up long enough ago is tried again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Wake;
+
+impl Handler<Wake> for McpClient {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, ctx: &mut Context<Self>) {
+        if self.failed_at.is_some_and(|at| at.elapsed() >= WINDOW) {
+            self.look(ctx);
+        }
+    }
+}
+
+impl McpClient {
+    /// Reads how the server is configured, and does what follows from it.
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        let (reader, name) = (self.place.reader.clone(), self.place.name.clone());
+        let stored = async move { reader.mcp_server(name).await };
+        ctx.wait(stored.into_actor(self).map(|stored, client, ctx| match stored {
+            Ok(Some(stored)) if stored.server.enabled => client.configured(stored, ctx),
+            Ok(Some(_)) => client.end(ctx),
+            // It was deleted, and nobody needs to hear how it is.
+            Ok(None) => ctx.stop(),
+            Err(error) => {
+                tracing::error!(actor.path = %client.vitals.path(), %error, "an MCP server could not be looked up");
+                client.vitals.fail("its configuration could not be read");
+                ctx.stop();
+            }
+        }));
+    }
+
+    /// The server is not used.
+    fn end(&mut self, ctx: &mut Context<Self>) {
+        self.let_go();
+        self.seat.change(|standing| {
+            standing.state = McpState::Disabled;
+            standing.reason = None;
+            standing.offer = None;
+        });
+        self.place.kept.tools.outdate();
+        ctx.stop();
+    }
+
+    fn configured(&mut self, stored: StoredMcpServer, ctx: &mut Context<Self>) {
+        let is_same = self.stored.as_ref().is_some_and(|before| is_same_server(before, &stored));
+        let is_there = self.seat.standing().connection.is_some_and(|it| !it.is_over());
+        self.stored = Some(stored);
+        if is_same && is_there {
+            return self.judge();
+        }
+        self.restarts.clear();
+        self.failed_at = None;
+        self.connect(Duration::ZERO, ctx);
+    }
+
+    /// Ends the connection, if there is one; what comes of it from now on is not heard.
+    fn let_go(&mut self) {
+        self.generation += 1;
+        self.seat.change(|standing| {
+            standing.last_report = standing.report();
+            // Dropped, it ends; calls that run keep it until they have ended.
+            standing.connection = None;
+        });
+    }
+
+    fn connect(&mut self, after: Duration, ctx: &mut Context<Self>) {
+        self.let_go();
+        let Some(stored) = self.stored.clone() else { return };
+        let (generation, place) = (self.generation, self.place.clone());
+        let restarts = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
+        self.seat.change(|standing| standing.restarts = restarts);
+        self.stand(McpState::Connecting, self.seat.standing().reason.filter(|_| restarts > 0));
+        let connected = async move {
+            sleep(after).await;
+            connected(&place, &stored).await
+        };
+        ctx.spawn(connected.into_actor(self).map(move |connected, client, ctx| {
+            if client.generation != generation {
+                return;
+            }
+            match connected {
+                Ok((connection, definitions)) => client.connected(connection, definitions, ctx),
+                Err(NotOpened { error, report }) => {
+                    client.lost(&error, ctx);
+                    client.seat.change(|standing| standing.last_report = Some(report));
+                }
+            }
+        }));
+    }
+
+    fn connected(
+        &mut self,
+        connection: Arc<Connection>,
+        definitions: Vec<Definition>,
+        ctx: &mut Context<Self>,
+    ) {
+        let kept = Arc::clone(&connection);
+        self.seat.change(|standing| {
+            standing.connection = Some(kept);
+            standing.reason = None;
+            standing.last_report = None;
+        });
+        self.offered(definitions);
+        self.hear(connection, 0, ctx);
+    }
+
+    /// Waits until the server has other tools, or is gone.
+    fn hear(&mut self, connection: Arc<Connection>, looks: u32, ctx: &mut Context<Self>) {
+        let generation = self.generation;
+        let heard = async move {
+            let heard = tokio::select! {
+                error = connection.ended() => Heard::Over(error),
+                () = connection.changed(), if looks < LOOKS_MAX => {
+                    sleep(if looks == 0 { LOOK_AFTER } else { LOOK_AGAIN_AFTER }).await;
+                    connection.tools().await.map_or_else(Heard::Over, Heard::Tools)
+                }
+            };
+            (heard, connection)
+        };
+        ctx.spawn(heard.into_actor(self).map(move |(heard, connection), client, ctx| {
+            if client.generation != generation {
+                return;
+            }
+            match heard {
+                Heard::Over(error) => client.lost(&error, ctx),
+                Heard::Tools(definitions) => {
+                    client.offered(definitions);
+                    client.hear(connection, looks + 1, ctx);
+                }
+            }
+        }));
+    }
+
+    /// The server has these tools now.
+    fn offered(&mut self, definitions: Vec<Definition>) {
+        let offer = Arc::new(Offer::new(definitions));
+        let is_new = self.seat.offer().is_none_or(|before| *before != *offer);
+        self.seat.change(|standing| standing.offer = Some(offer));
+        if is_new {
+            self.place.kept.tools.outdate();
+        }
+        self.judge();
+    }
+
+    /// Says whether all that is offered is approved.
+    fn judge(&mut self) {
+        let (Some(stored), Some(offer)) = (&self.stored, self.seat.offer()) else { return };
+        let state = offer.state(&definitions_of(stored));
+        self.stand(state, None);
+    }
+
+    /// The connection ended, or there was none: the server is reached again, a few times.
+    fn lost(&mut self, error: &McpError, ctx: &mut Context<Self>) {
+        let reason = error.to_string();
+        self.let_go();
+        if matches!(error, McpError::Unauthorized { .. }) {
+            return self.stand(McpState::NeedsAuth, Some(reason));
+        }
+        let now = Instant::now();
+        while self.restarts.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
+            self.restarts.pop_front();
+        }
+        if self.restarts.len() >= RESTARTS_MAX {
+            self.failed_at = Some(now);
+            return self.stand(McpState::Failed, Some(reason));
+        }
+        let doublings = u32::try_from(self.restarts.len()).unwrap_or_default();
+        self.restarts.push_back(now);
+        self.seat.change(|standing| standing.reason = Some(reason));
+        self.connect(AGAIN_AFTER * 2_u32.saturating_pow(doublings), ctx);
+    }
+
+    /// Notes how the server is, and tells the project's room where that is news.
+    fn stand(&mut self, state: McpState, reason: Option<String>) {
+        let at = self.place.services.clock.now_ms();
+        let offer = self.seat.offer();
+        let offered_hash = match state {
+            McpState::Ready | McpState::NeedsApproval => offer.map(|offer| offer.hash.clone()),
+            McpState::Disabled | McpState::Connecting | McpState::NeedsAuth | McpState::Failed => {
+                None
+            }
+        };
+        self.seat.change(|standing| {
+            if standing.state != state || standing.since == 0 {
+                standing.since = at;
+            }
+            standing.state = state;
+            standing.reason.clone_from(&reason);
+        });
+        let news = (state, reason.clone(), offered_hash.clone());
+        // That it is about to be reached was told with its configuration.
+        let is_known = self.told.as_ref() == Some(&news)
+            || (self.told.is_none() && state == McpState::Connecting);
+        self.told = Some(news);
+        let Some(project) = self.place.project.upgrade().filter(|_| !is_known) else { return };
+        let name = self.place.name.clone();
+        let command = PublishMcpStatus { name, state, reason, offered_hash, at };
+        let told = record(&project, command, WriteContext::default());
+        let project_id = self.place.project_id.clone();
+        crate::supervision::detached(async move {
+            if let Err(error) = told.await {
+                tracing::warn!(project.id = %project_id, %error, "how an MCP server is was not told");
+            }
+        });
+    }
+}
+
+enum Heard {
+    /// The connection is over, or as good as that.
+    Over(McpError),
+    /// The server has these tools now.
+    Tools(Vec<Definition>),
+}
+
+/// Whether nothing changed that a connection depends on.
+fn is_same_server(before: &StoredMcpServer, now: &StoredMcpServer) -> bool {
+    let (a, b) = (&before.server, &now.server);
+    a.transport == b.transport
+        && before.secrets == now.secrets
+        && a.initialize_timeout_ms == b.initialize_timeout_ms
+        && a.request_timeout_ms == b.request_timeout_ms
+}
+
+/// Reaches a server and asks for its tools, on threads of their own.
+async fn connected(
+    place: &McpPlace,
+    stored: &StoredMcpServer,
+) -> Result<(Arc<Connection>, Vec<Definition>), NotOpened> {
+    let unheard = |error| NotOpened { error, report: Report::default() };
+    let closed = |error: io::Error| unheard(McpError::Closed { reason: error.to_string() });
+    let threads = place.services.mcp.handle().map_err(closed)?;
+    let target = target(place, stored).await.map_err(unheard)?;
+    let patience = Patience {
+        initialize: Duration::from_millis(stored.server.initialize_timeout_ms),
+        request: Duration::from_millis(stored.server.request_timeout_ms),
+    };
+    let opening = threads.spawn(async move {
+        let connection = Connection::open(target, patience).await?;
+        match connection.tools().await {
+            Ok(definitions) => Ok((Arc::new(connection), definitions)),
+            Err(error) => Err(NotOpened { error, report: connection.report() }),
+        }
+    });
+    opening.await.unwrap_or_else(|error| Err(closed(error.into())))
+}
+
+/// Where a server is.
+async fn target(place: &McpPlace, stored: &StoredMcpServer) -> Result<Target, McpError> {
+    let closed = |reason: String| McpError::Closed { reason };
+    match &stored.server.transport {
+        McpTransport::Stdio { command, args, env } => {
+            let sandbox = place.services.sandbox.clone();
+            let sandbox =
+                sandbox.ok_or_else(|| closed("this server runs no programs".to_owned()))?;
+            let prepared = place.places.prepare(&sandbox).await;
+            prepared.map_err(|error| closed(format!("its directories cannot be made: {error}")))?;
+            let arguments = [std::slice::from_ref(command), args].concat();
+            let (project, scratch) = (place.places.project.clone(), place.places.scratch.clone());
+            let mut request = Request::new(Program::Arguments(arguments), project, scratch);
+            request.env = env.clone().into_iter().collect();
+            Ok(Target::Program { sandbox, request: Box::new(request) })
+        }
+        McpTransport::Http { url, headers } => {
+            let egress = place.services.mcp.egress();
+            let egress = egress.ok_or_else(|| closed("this server reaches no web".to_owned()))?;
+            let url = iris_egress::parse_url(url)?;
+            let mut headers = headers.clone();
+            headers.extend(opened(place, stored).map_err(closed)?);
+            let headers = headers.into_iter().map(|(name, value)| (name, Secret::new(value)));
+            Ok(Target::Http(HttpServer { egress, url, headers: headers.collect(), token: None }))
+        }
+    }
+}
+
+/// The secret headers of a server, in the clear.
+fn opened(place: &McpPlace, stored: &StoredMcpServer) -> Result<BTreeMap<String, String>, String> {
+    let Some(sealed) = &stored.secrets else { return Ok(BTreeMap::new()) };
+    let owner = secrets_owner(&place.project_id, &place.name);
+    let opened = place.services.sealing.open(sealed, &owner.each_ref().map(String::as_str));
+    let refused = |error| format!("its secret headers cannot be opened, set them anew: {error}");
+    let opened = opened.map_err(|error| refused(error.to_string()))?;
+    serde_json::from_str(opened.expose()).map_err(|_| refused("they are none".to_owned()))
+}

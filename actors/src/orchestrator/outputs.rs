@@ -1,0 +1,91 @@
+//! What tools answered earlier in a session, as `read` reaches it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use futures_util::future::BoxFuture;
+use iris_agent::{Attached, PromptMessage};
+use iris_llm::Model;
+use iris_protocol::{Message, Part, SessionId, ToolCallId};
+use iris_store::StoreError;
+use iris_store::project::ProjectReader;
+use iris_tools::OutputStore;
+
+use super::Assignment;
+use crate::session::SessionPlace;
+
+/// Most images of a conversation that a model is shown at once: the newest ones.
+const IMAGES_MAX: usize = 8;
+
+/// What the tools of one session answered besides what the model read at once.
+pub(super) struct SessionOutputs {
+    reader: ProjectReader,
+    session_id: SessionId,
+}
+
+impl SessionOutputs {
+    pub(super) fn of(assignment: &Assignment) -> Self {
+        let place = &assignment.place;
+        Self { reader: place.project.reader.clone(), session_id: place.id.clone() }
+    }
+}
+
+impl fmt::Debug for SessionOutputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SessionOutputs").field(&self.session_id).finish()
+    }
+}
+
+impl OutputStore for SessionOutputs {
+    fn output(&self, call_id: ToolCallId) -> BoxFuture<'static, Result<Option<Attached>, String>> {
+        let (reader, session_id) = (self.reader.clone(), self.session_id.clone());
+        Box::pin(async move {
+            let found = reader.attachment(session_id.clone(), call_id).await;
+            let found = found.map_err(|error| {
+                tracing::error!(session.id = session_id.as_str(), %error, "an output is out of reach");
+                error.to_api().message
+            })?;
+            Ok(found.map(|it| Attached { mime_type: it.mime_type, bytes: it.bytes.into() }))
+        })
+    }
+}
+
+/// The newest images that calls of a conversation were answered with, for a model that is shown some. Of the
+/// others the results say that they are not.
+pub(super) async fn show_images(
+    place: &SessionPlace,
+    history: &[Message],
+    messages: &mut [PromptMessage],
+    model: &dyn Model,
+) -> Result<BTreeMap<String, Attached>, StoreError> {
+    let calls = history.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
+        Part::Tool(call) => call.attachment.as_ref().map(|it| (&call.tool_call_id, it)),
+        Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => None,
+    });
+    let calls = calls.filter(|(_, attachment)| attachment.mime_type.starts_with("image/"));
+    let all: Vec<&ToolCallId> = calls.map(|(call_id, _)| call_id).collect();
+    let mut images = BTreeMap::new();
+    if model.shows_images() {
+        for call_id in all.iter().rev().take(IMAGES_MAX) {
+            let found =
+                place.project.reader.attachment(place.id.clone(), (*call_id).clone()).await?;
+            let image =
+                found.map(|it| Attached { mime_type: it.mime_type, bytes: it.bytes.into() });
+            images.extend(image.map(|image| (call_id.to_string(), image)));
+        }
+    }
+    for message in messages {
+        if let PromptMessage::ToolResult { call_id, output, .. } = message
+            && !images.contains_key(call_id)
+            && all.iter().any(|other| other.as_str() == call_id)
+        {
+            let why = if model.shows_images() {
+                "it is not shown any more: read it again to see it"
+            } else {
+                "this model is shown no images"
+            };
+            output.push_str(&format!(" ({why})"));
+        }
+    }
+    Ok(images)
+}

@@ -1,0 +1,174 @@
+//! `iris doctor`: whether a server would work with this configuration, on this machine.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+
+use iris_llm::Models;
+use iris_sandbox::{Config as SandboxConfig, Sandbox};
+use serde_json::{Value, json};
+
+use super::output::Output;
+use super::{MaintenanceError, Place};
+use crate::config::Config;
+use crate::lock::DataDirLock;
+
+/// Descriptors below which a server holds few clients: one for each, and five for each open project.
+const DESCRIPTORS_MIN: u64 = 4_096;
+
+/// What was found about one thing.
+struct Finding {
+    what: &'static str,
+    state: State,
+    says: String,
+    facts: Value,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Good,
+    /// The server works, but not all of it.
+    Warning,
+    Bad,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Warning => "warning",
+            Self::Bad => "failed",
+        }
+    }
+}
+
+fn finding(what: &'static str, state: State, says: impl Into<String>, facts: Value) -> Finding {
+    Finding { what, state, says: says.into(), facts }
+}
+
+/// Looks at everything that a server needs, changes nothing and says one line of each.
+pub(super) fn run(place: &Place) -> Result<(), MaintenanceError> {
+    let (config, warnings) = Config::from_process(place.flags())?;
+    let mut findings: Vec<Finding> = warnings
+        .into_iter()
+        .map(|warning| finding("configuration", State::Warning, warning, Value::Null))
+        .collect();
+    if findings.is_empty() {
+        findings.push(finding("configuration", State::Good, "understood", Value::Null));
+    }
+    findings.push(data_directory(&config));
+    findings.push(address(&config));
+    findings.push(descriptors());
+    findings.push(tried_out(config.sandbox.clone()));
+    findings.push(model(&config));
+
+    let mut output = Output::new(place.json);
+    for Finding { what, state, says, facts } in findings {
+        let text = format!("{:<8} {what}: {says}", state.as_str());
+        let value = json!({ "what": what, "state": state.as_str(), "says": says, "facts": facts });
+        match state {
+            State::Good | State::Warning => output.done(&text, &value)?,
+            State::Bad => output.failed(&text, &value)?,
+        }
+    }
+    output.end()
+}
+
+fn data_directory(config: &Config) -> Finding {
+    let path = &config.data_dir;
+    let facts = json!({ "path": path });
+    let about = |state, says: String| finding("data directory", state, says, facts.clone());
+    let shown = path.display();
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return about(State::Good, format!("`{shown}` will be made"));
+        }
+        Err(error) => return about(State::Bad, format!("`{shown}`: {error}")),
+        Ok(found) if !found.is_dir() => {
+            return about(State::Bad, format!("`{shown}` is no directory"));
+        }
+        Ok(_) => {}
+    }
+    match DataDirLock::take(path) {
+        Ok(Some(_)) => about(State::Good, format!("`{shown}` is there, and no server uses it")),
+        Ok(None) => about(State::Good, format!("`{shown}` is used by a server that runs")),
+        Err(error) => about(State::Bad, format!("`{shown}`: {error}")),
+    }
+}
+
+fn address(config: &Config) -> Finding {
+    let facts = json!({ "address": config.bind.to_string() });
+    let bind = config.bind;
+    match TcpListener::bind(bind) {
+        Ok(_) => finding("address", State::Good, format!("{bind} is free"), facts),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let says = format!("{bind} is in use, perhaps by the server that runs");
+            finding("address", State::Warning, says, facts)
+        }
+        Err(error) => finding("address", State::Bad, format!("{bind}: {error}"), facts),
+    }
+}
+
+fn descriptors() -> Finding {
+    let what = "open files";
+    match rlimit::getrlimit(rlimit::Resource::NOFILE) {
+        Ok((_, hard)) if hard >= DESCRIPTORS_MIN => {
+            finding(what, State::Good, format!("at most {hard}"), json!({ "limit": hard }))
+        }
+        Ok((_, hard)) => {
+            let says = format!("at most {hard}: few clients and projects can be open at once");
+            finding(what, State::Warning, says, json!({ "limit": hard }))
+        }
+        Err(error) => finding(what, State::Warning, error.to_string(), Value::Null),
+    }
+}
+
+fn tried_out(config: Option<SandboxConfig>) -> Finding {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(sandbox(config)),
+        Err(error) => finding("sandbox", State::Bad, error.to_string(), Value::Null),
+    }
+}
+
+/// Tries the sandbox out as the server does at its start.
+async fn sandbox(config: Option<SandboxConfig>) -> Finding {
+    let Some(config) = config else {
+        let says = "switched off: there is no tool `bash`";
+        return finding("sandbox", State::Good, says, json!({ "tier": null }));
+    };
+    let sandbox = Sandbox::start(config).await;
+    let tier = sandbox.tier().to_string();
+    let missing: Vec<String> = sandbox.missing().iter().map(ToString::to_string).collect();
+    let facts = json!({ "tier": tier, "missing": missing });
+    let lacks = if missing.is_empty() {
+        String::new()
+    } else {
+        format!("; missing: {}", missing.join("; "))
+    };
+    match sandbox.check() {
+        Ok(()) => finding("sandbox", State::Good, format!("commands run in {tier}{lacks}"), facts),
+        Err(error) => {
+            finding("sandbox", State::Warning, format!("no commands run: {error}"), facts)
+        }
+    }
+}
+
+/// Whether somebody would answer. No provider is asked.
+fn model(config: &Config) -> Finding {
+    let facts = json!({ "providers": config.providers.keys().collect::<Vec<_>>() });
+    let about = |state, says: String| finding("model", state, says, facts.clone());
+    let models = match Models::new(config.providers.clone()) {
+        Ok(models) => models,
+        Err(error) => return about(State::Bad, error.to_string()),
+    };
+    let Some(chosen) = &config.default_model else {
+        return about(State::Warning, models.none_chosen().to_string());
+    };
+    match models.get(chosen) {
+        Ok(_) => {
+            let says = format!("`{}/{}` answers by default", chosen.provider_id, chosen.model_id);
+            about(State::Good, says)
+        }
+        Err(error) => about(State::Bad, error.to_string()),
+    }
+}
