@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use iris_protocol::{
     ApiError, BackupId, Command, ConnectionId, ErrorCode, File, Operation, PartId, Position,
-    ProjectId, Room, RoomOutcome, UserId,
+    ProjectId, Room, RoomOutcome, RoomRequest, UserId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,7 +20,7 @@ use crate::dispatch::{
     BackupPart, Done, FileBytes, FilePart, broken, perform_for, read_file_for, read_file_part_for,
     read_part_for, write_file_for,
 };
-use crate::project::{JoinRoom, LeaveRooms, RoomHeads, SendSnapshots};
+use crate::project::{Follower, JoinRooms, LeaveRooms, RoomHeads, SendSnapshots};
 use crate::supervision::{AskError, Panicked, current_request, guarded, in_request};
 
 /// What is asked of the owner of a project. The rights were checked by whoever asks.
@@ -81,12 +81,10 @@ pub enum OwnerAsk {
         /// How much at most.
         bytes_max: u64,
     },
-    /// Join a room. Its frames come back through the way of the connection.
+    /// Join rooms, one after the other. Their frames come back through the way of the connection.
     Join {
-        /// As the client named it.
-        room: String,
-        /// The position of the client.
-        since: Option<Position>,
+        /// As the client named them, with its positions.
+        rooms: Vec<RoomRequest>,
         /// Whether it wants streaming text.
         deltas: bool,
         /// Whether it wants to know who is present.
@@ -136,8 +134,8 @@ pub enum OwnerAnswer {
     Written(File, bool),
     /// To `ReadBackup`.
     BackupPart(BackupPart),
-    /// To `Join`.
-    Joined(RoomOutcome),
+    /// To `Join`: what became of each room, in their order.
+    Joined(Vec<RoomOutcome>),
     /// To `Heads`: by the name of the room.
     Heads(BTreeMap<String, Position>),
     /// To `Snapshots`: how many were sent.
@@ -225,21 +223,12 @@ impl Node {
                 let part = read_part_for(self, project_id, backup_id, offset, bytes_max).await;
                 part.map(OwnerAnswer::BackupPart)
             }
-            OwnerAsk::Join { room, since, deltas, presence, connection_id, username } => {
+            OwnerAsk::Join { rooms, deltas, presence, connection_id, username } => {
                 let outbound = outbound.ok_or_else(|| ApiError::from(ErrorCode::Internal))?;
                 let project = self.project(&project_id).await?;
-                let join = JoinRoom {
-                    room,
-                    since,
-                    deltas,
-                    presence,
-                    connection_id,
-                    user_id,
-                    username,
-                    outbound,
-                };
-                let outcome = project.address.ask(join).await;
-                outcome.map(OwnerAnswer::Joined).map_err(AskError::to_api)
+                let by = Follower { connection_id, user_id, username, deltas, presence, outbound };
+                let outcomes = project.address.ask(JoinRooms { rooms, by }).await;
+                outcomes.map(OwnerAnswer::Joined).map_err(AskError::to_api)
             }
             OwnerAsk::Heads { connection_id, rooms } => {
                 // One that is not open is heard by nobody.

@@ -43,6 +43,7 @@ use crate::supervision::{Address, Supervise, Vitals, WeakAddress};
 use crate::{Services, Write, record};
 use children::RunEnds;
 use heads::Heads;
+use joining::UnderWay;
 use listeners::Listeners;
 use opening::OpenDatabase;
 use presence::Presences;
@@ -53,7 +54,7 @@ use upkeep::Upkeep;
 
 pub(crate) use children::{EndTask, OpenChild, RetireSession};
 pub(crate) use heads::RoomHeads;
-pub(crate) use joining::{EvictUser, JoinRoom, LeaveRooms};
+pub(crate) use joining::{EvictUser, Follower, JoinRooms, LeaveRooms};
 pub(crate) use kept::Kept;
 pub(crate) use listeners::Listen;
 pub use listeners::{Listener, ListeningEnded, ProjectEvent};
@@ -158,6 +159,7 @@ pub struct Project {
     flush_is_due: bool,
     /// How often rooms were joined.
     joins: u64,
+    under_way: UnderWay,
     /// How many messages were handed to sessions.
     handed_on: u64,
     /// Whether the mark of unfinished work was committed in this life.
@@ -284,6 +286,7 @@ impl Supervise for Project {
             head,
             flush_is_due: false,
             joins: 0,
+            under_way: UnderWay::default(),
             handed_on: 0,
             is_marked: Arc::clone(&self.is_marked),
             marking: None,

@@ -77,7 +77,7 @@ async fn a_subscription_that_is_given_up_joins_nothing() {
     let app = spawn_app().await;
     let ann = app.user("ann").await.conversation().await;
     let mut socket = ann.person.wire().await;
-    freeze(&app, "project", "JoinRoom");
+    freeze(&app, "project", "JoinRooms");
     let rooms = json!({ "rooms": [format!("session:{}", ann.session)] });
     let mut hurried = request("1", "subscribe", &ann, &rooms);
     hurried["deadlineMs"] = 20.into();

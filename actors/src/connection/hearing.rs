@@ -6,11 +6,9 @@ use std::time::Duration;
 use actix::prelude::*;
 use iris_auth::AccessClaims;
 use iris_protocol::{
-    ApiError, ConnectionId, ErrorCode, Operation, Position, ProjectId, Room, RoomOutcome,
-    RoomRequest, RoomStatus, Subscribe, SubscribePayload, Unsubscribe, UserId,
-    limits::ROOMS_PER_CONNECTION_MAX,
+    ApiError, ConnectionId, ErrorCode, Operation, ProjectId, Room, RoomOutcome, RoomRequest,
+    RoomStatus, Subscribe, SubscribePayload, Unsubscribe, UserId, limits::ROOMS_PER_CONNECTION_MAX,
 };
-use tokio::time::Instant;
 
 use super::{Connection, Outbound, value};
 use crate::Node;
@@ -174,10 +172,6 @@ impl Connection {
     }
 }
 
-/// How long ago the right to hear a project may have been looked up when a room is joined; it is looked
-/// up once more in any case when all are.
-const RIGHT_GOOD_FOR: Duration = Duration::from_millis(20);
-
 /// Rooms that a subscription may name for what one request costs.
 const ROOMS_PER_REQUEST: usize = 8;
 
@@ -240,34 +234,26 @@ impl Join {
         let is_admin_room = |room: &str| room.parse() == Ok(Room::Admin);
         let names: Vec<&str> = self.subscribe.rooms.iter().map(|room| room.parts().0).collect();
         let is_only_admin = !names.is_empty() && names.iter().all(|room| is_admin_room(room));
-        let mut looked_at = Instant::now();
         let project = if is_only_admin { None } else { Some(self.may_hear_project().await?) };
-        let username = match &project {
-            Some((_, user_id)) => self.username(user_id).await?,
-            None => String::new(),
-        };
-        let mut outcomes = Vec::with_capacity(names.len());
-        for request in &self.subscribe.rooms {
-            let (room, since) = request.parts();
-            outcomes.push(match &project {
-                _ if is_admin_room(room) => self.join_log(room).await,
-                Some((project_id, user_id)) => {
-                    // Reading what was missed in the rooms before may have taken its time.
-                    if looked_at.elapsed() > RIGHT_GOOD_FOR {
-                        self.may_still_hear(project_id, user_id).await?;
-                        looked_at = Instant::now();
-                    }
-                    let user = (user_id, username.as_str());
-                    let joined = self.join(project_id, user, room, since.cloned()).await;
-                    match joined {
-                        Ok(outcome) => outcome,
-                        Err(error) => {
-                            self.leave_again(project_id, user_id).await;
-                            return Err(Failed::left(error));
-                        }
+        let joined = match &project {
+            Some((project_id, user_id)) => {
+                let username = self.username(user_id).await?;
+                match self.join(project_id, user_id, username).await {
+                    Ok(outcomes) => outcomes,
+                    Err(error) => {
+                        self.leave_again(project_id, user_id).await;
+                        return Err(Failed::left(error));
                     }
                 }
-                None => return Err(ApiError::from(ErrorCode::Internal).into()),
+            }
+            None => Vec::new(),
+        };
+        let (mut joined, mut outcomes) = (joined.into_iter(), Vec::with_capacity(names.len()));
+        for room in names {
+            outcomes.push(if is_admin_room(room) {
+                self.join_log(room).await
+            } else {
+                joined.next().ok_or_else(mismatch)?
             });
         }
         let Some((project_id, user_id)) = project else {
@@ -319,25 +305,31 @@ impl Join {
         user.map(|user| user.username).ok_or_else(|| ApiError::from(ErrorCode::Unauthenticated))
     }
 
+    /// Joins all rooms of the project at once: to ask for each would be as many changes between threads.
+    /// Who loses the right meanwhile joins none of those that are still to come.
     async fn join(
         &self,
         project_id: &ProjectId,
-        (user_id, username): (&UserId, &str),
-        room: &str,
-        since: Option<Position>,
-    ) -> Result<RoomOutcome, ApiError> {
+        user_id: &UserId,
+        username: String,
+    ) -> Result<Vec<RoomOutcome>, ApiError> {
+        let is_its = |request: &&RoomRequest| request.parts().0.parse() != Ok(Room::Admin);
+        let rooms: Vec<_> = self.subscribe.rooms.iter().filter(is_its).cloned().collect();
+        if rooms.is_empty() {
+            return Ok(Vec::new());
+        }
+        let count = rooms.len();
         let ask = OwnerAsk::Join {
-            room: room.to_owned(),
-            since,
+            rooms,
             deltas: self.subscribe.deltas.unwrap_or(true),
             presence: self.subscribe.presence.unwrap_or(false),
-            username: username.to_owned(),
+            username,
             connection_id: self.connection_id.clone(),
         };
         let outbound = Some(Arc::clone(&self.outbound));
         let answer = self.node.ask_owner(project_id, user_id, ask, outbound).await?;
-        let OwnerAnswer::Joined(outcome) = answer else { return Err(mismatch()) };
-        Ok(outcome)
+        let OwnerAnswer::Joined(outcomes) = answer else { return Err(mismatch()) };
+        if outcomes.len() == count { Ok(outcomes) } else { Err(mismatch()) }
     }
 
     /// Says whether the connection may join the room of the server: the supervision log, for server

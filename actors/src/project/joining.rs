@@ -1,12 +1,16 @@
 //! Who hears a project: joining rooms with what was missed, leaving them, losing the right to them.
 
+mod under_way;
+
 use std::sync::Arc;
 
+use actix::fut::wrap_stream;
 use actix::prelude::*;
 use bytes::Bytes;
+use futures_util::stream;
 use iris_protocol::{
-    ConnectionId, ErrorCode, Position, ProjectId, Room, RoomOutcome, RoomStatus, SessionStatus,
-    UserId,
+    ConnectionId, ErrorCode, Position, ProjectId, Room, RoomOutcome, RoomRequest, RoomStatus,
+    SessionStatus, UserId,
     limits::{REPLAY_BYTES_MAX, REPLAY_EVENTS_MAX},
 };
 use iris_store::project::{ProjectReader, Replay};
@@ -16,29 +20,71 @@ use super::rooms::{Subscriber, Who, durable_frame};
 use super::{Project, ring};
 use crate::connection::Outbound;
 
+pub(super) use under_way::UnderWay;
+
 /// Most sessions of which it is remembered that they are there.
 const JOINABLE_MAX: usize = 1024;
 
-/// Ask: joins a room, replaying what was missed.
+/// Ask: joins rooms, one after the other, replaying what was missed in each. Answers what became of
+/// them in the same order.
 #[derive(Message)]
-#[rtype(result = "RoomOutcome")]
-pub(crate) struct JoinRoom {
-    /// As the client named it.
-    pub(crate) room: String,
-    pub(crate) since: Option<Position>,
-    pub(crate) deltas: bool,
-    /// Whether it wants to know who is present.
-    pub(crate) presence: bool,
+#[rtype(result = "Vec<RoomOutcome>")]
+pub(crate) struct JoinRooms {
+    /// As the client named them.
+    pub(crate) rooms: Vec<RoomRequest>,
+    pub(crate) by: Follower,
+}
+
+/// A connection that wants to hear rooms.
+pub(crate) struct Follower {
     pub(crate) connection_id: ConnectionId,
     pub(crate) user_id: UserId,
     pub(crate) username: String,
+    pub(crate) deltas: bool,
+    /// Whether it wants to know who is present.
+    pub(crate) presence: bool,
     pub(crate) outbound: Arc<Outbound>,
 }
 
-impl Handler<JoinRoom> for Project {
-    type Result = ResponseActFuture<Self, RoomOutcome>;
+/// One of the rooms.
+pub(super) struct JoinRoom {
+    /// As the client named it.
+    pub(super) room: String,
+    pub(super) since: Option<Position>,
+    pub(super) by: Arc<Follower>,
+}
 
-    fn handle(&mut self, join: JoinRoom, ctx: &mut Context<Self>) -> Self::Result {
+impl Handler<JoinRooms> for Project {
+    type Result = ResponseActFuture<Self, Vec<RoomOutcome>>;
+
+    fn handle(
+        &mut self,
+        JoinRooms { rooms, by }: JoinRooms,
+        _: &mut Context<Self>,
+    ) -> Self::Result {
+        let by = Arc::new(by);
+        let number = self.under_way.begin(&by);
+        let joined =
+            wrap_stream(stream::iter(rooms)).then(move |asked, registry: &mut Self, ctx| {
+                let (room, since) = asked.parts();
+                let (room, since, by) = (room.to_owned(), since.cloned(), Arc::clone(&by));
+                registry.join(number, JoinRoom { room, since, by }, ctx)
+            });
+        Box::pin(joined.collect().map(move |outcomes, registry, _| {
+            registry.under_way.end(number);
+            outcomes
+        }))
+    }
+}
+
+impl Project {
+    /// Joins the next room of those that somebody joins, unless that was given up meanwhile.
+    fn join(
+        &mut self,
+        number: u64,
+        join: JoinRoom,
+        ctx: &mut Context<Self>,
+    ) -> ResponseActFuture<Self, RoomOutcome> {
         let refused = |room: String, code| RoomOutcome {
             room,
             status: RoomStatus::Refused,
@@ -50,8 +96,11 @@ impl Handler<JoinRoom> for Project {
         let Ok(room) = join.room.parse::<Room>() else {
             return Box::pin(actix::fut::ready(refused(join.room, ErrorCode::InvalidRequest)));
         };
+        if let Some(code) = self.under_way.refusal(number, &room) {
+            return Box::pin(actix::fut::ready(refused(join.room, code)));
+        }
         if join.since.as_ref().is_some_and(|since| since.epoch != *self.epoch) {
-            self.rooms.leave(&room, &join.connection_id);
+            self.rooms.leave(&room, &join.by.connection_id);
             let outcome = self.outcome(&join, RoomStatus::Reset, self.head);
             self.joined(&room, &join, outcome.status, ctx);
             return Box::pin(actix::fut::ready(outcome));
@@ -79,7 +128,7 @@ impl Handler<JoinRoom> for Project {
                     let frames: Vec<Bytes> = frames.collect();
                     if registry.rooms.release(
                         &room,
-                        (&join.connection_id, number),
+                        (&join.by.connection_id, number),
                         since.unwrap_or(0),
                         frames,
                     ) {
@@ -104,9 +153,7 @@ impl Handler<JoinRoom> for Project {
             outcome
         }))
     }
-}
 
-impl Project {
     /// Counts a connection as present whose joining came to this, or not any more.
     fn joined(
         &mut self,
@@ -118,7 +165,7 @@ impl Project {
         match status {
             RoomStatus::Live | RoomStatus::Replayed => self.arrived(room, join, ctx),
             RoomStatus::Reset | RoomStatus::Refused => {
-                self.may_have_left(&join.connection_id, true, ctx);
+                self.may_have_left(&join.by.connection_id, true, ctx);
             }
         }
     }
@@ -128,12 +175,12 @@ impl Project {
         self.joins += 1;
         let subscriber = Subscriber {
             who: Arc::new(Who {
-                connection_id: join.connection_id.clone(),
-                user_id: join.user_id.clone(),
+                connection_id: join.by.connection_id.clone(),
+                user_id: join.by.user_id.clone(),
             }),
-            outbound: Arc::clone(&join.outbound),
-            deltas: join.deltas,
-            presence: join.presence,
+            outbound: Arc::clone(&join.by.outbound),
+            deltas: join.by.deltas,
+            presence: join.by.presence,
             join: self.joins,
             held: Some(Box::default()),
             is_brought: false,
@@ -160,13 +207,13 @@ impl Project {
         };
         let status = match missed {
             ring::Missed::TooMuch => {
-                self.rooms.leave(room, &join.connection_id);
+                self.rooms.leave(room, &join.by.connection_id);
                 RoomStatus::Reset
             }
             ring::Missed::Frames(frames) => {
                 let number = self.hold(room, join);
                 self.heads.note(room, head, |room| self.rooms.is_joined(room));
-                let joined = (&join.connection_id, number);
+                let joined = (&join.by.connection_id, number);
                 self.rooms.release(room, joined, since.unwrap_or(0), frames);
                 if since.is_some() { RoomStatus::Replayed } else { RoomStatus::Live }
             }
@@ -264,8 +311,10 @@ impl Handler<LeaveRooms> for Project {
     type Result = ();
 
     fn handle(&mut self, leave: LeaveRooms, ctx: &mut Context<Self>) {
+        self.under_way.leave(&leave.connection_id, leave.rooms.as_deref());
         match leave.rooms {
             _ if !leave.has_right => {
+                self.under_way.evict(|connection_id, _| *connection_id == leave.connection_id);
                 let is_out = |s: &Subscriber| s.who.connection_id == leave.connection_id;
                 self.rooms.evict(ErrorCode::NotFound, is_out);
             }
@@ -289,6 +338,7 @@ impl Handler<EvictUser> for Project {
     type Result = ();
 
     fn handle(&mut self, EvictUser(user_id): EvictUser, _: &mut Context<Self>) {
+        self.under_way.evict(|_, other| *other == user_id);
         self.rooms.evict(ErrorCode::NotFound, |subscriber| subscriber.who.user_id == user_id);
         self.is_not_present(&user_id);
     }

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
 use super::children::RunEnds;
+use super::joining::UnderWay;
 use super::kept::Kept;
 use super::listeners::Listeners;
 use super::presence::Presences;
@@ -277,6 +278,7 @@ impl OpenedProject {
                 head: self.head,
                 flush_is_due: false,
                 joins: 0,
+                under_way: UnderWay::default(),
                 handed_on: 0,
                 is_marked,
                 marking: None,

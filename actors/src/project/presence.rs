@@ -72,22 +72,22 @@ impl Project {
     /// A connection has joined a room: it counts from now on, and is told what it cannot know.
     pub(super) fn arrived(&mut self, room: &Room, join: &JoinRoom, ctx: &mut Context<Self>) {
         let newcomer = Newcomer {
-            connection_id: join.connection_id.clone(),
-            user_id: join.user_id.clone(),
-            username: join.username.clone(),
-            outbound: Arc::clone(&join.outbound),
+            connection_id: join.by.connection_id.clone(),
+            user_id: join.by.user_id.clone(),
+            username: join.by.username.clone(),
+            outbound: Arc::clone(&join.by.outbound),
         };
         let most = self.services.settings.presence.connections_max;
         self.presences.people.connect(newcomer, most);
         let news = match room {
-            Room::Project(_) if join.presence => {
+            Room::Project(_) if join.by.presence => {
                 Some(Event::PresenceSnapshot { users: self.presences.people.show() })
             }
             Room::Session(id) => self.presences.typing.show(id),
             Room::Project(_) | Room::Admin => None,
         };
         if let Some(news) = news {
-            self.rooms.tell_one(room, &news, &join.connection_id);
+            self.rooms.tell_one(room, &news, &join.by.connection_id);
         }
         self.presence_changed(ctx);
     }

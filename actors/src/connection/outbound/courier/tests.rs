@@ -219,7 +219,7 @@ fn each_reader_gets_everything_once_and_in_order_whoever_brings_it() {
         threads.spawn(|| {
             for count in 0..COUNT {
                 scene.send_as(OutFrame::Text(number(count)), Wants::Everything);
-                if count % 7 == 0 {
+                if count.is_multiple_of(7) {
                     // Said to one, behind what was said to all.
                     assert!(scene.outbound(count % 3).push(number(count)));
                 }
@@ -242,7 +242,7 @@ fn each_reader_gets_everything_once_and_in_order_whoever_brings_it() {
         });
     });
     for place in 0..3 {
-        let twice = |count: &usize| count % 7 == 0 && count % 3 == place;
+        let twice = |count: &usize| count.is_multiple_of(7) && count % 3 == place;
         let expected = (0..COUNT).flat_map(|count| vec![count; 1 + usize::from(twice(&count))]);
         let expected: Vec<Bytes> = expected.map(number).collect();
         assert_eq!(scene.written(place), expected);
