@@ -1,7 +1,8 @@
 //! Projects and their members.
 
 use iris_protocol::{
-    ErrorCode, Event, MemberRemove, MemberUpdate, ProjectId, Role, RoomRequest, Subscribe,
+    ErrorCode, Event, MemberRemove, MemberUpdate, ProjectId, Role, RoomRequest, SessionId,
+    Subscribe,
 };
 use iris_testkit::{Person, TestApp, patiently, spawn_app, text_of};
 use serde_json::{Value, json};
@@ -225,7 +226,10 @@ async fn a_member_who_is_removed_while_joining_hears_nothing_either() {
     let (_app, ann, bob, project) = with_bob().await;
     let mut hers = ann.conversation_in(&project).await;
     let mut his = bob.wire().await;
-    let rooms = json!({ "rooms": [format!("session:{}", hers.session)] });
+    // The first one is looked for in the database, before the others are joined.
+    let nowhere = SessionId::from_bits(1);
+    let rooms = [format!("session:{nowhere}"), format!("session:{}", hers.session)];
+    let rooms = json!({ "rooms": rooms });
     let path = format!("/v1/projects/{project}/sessions/{}", hers.session);
     for round in 0..40 {
         ann.add_member(&project, &bob, Role::Viewer).await;

@@ -216,7 +216,8 @@ impl Courier {
     }
 
     fn distribute(&self, delivery: &Delivery, wakers: &mut Wakers) {
-        for reader in delivery.batches().flatten() {
+        // Their sockets are not needed for this, and would push queues out of the caches.
+        for reader in delivery.readers.iter().filter(|reader| delivery.is_for(reader)) {
             reader.outbound.receive(delivery, wakers);
         }
         self.done(delivery);
