@@ -342,8 +342,8 @@ async fn m6_programs_are_for_administrators_who_may_have_programs_run() {
     assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"));
     let env = BTreeMap::from([("LD_PRELOAD".to_owned(), "x.so".to_owned())]);
     let command = "sh".to_owned();
-    let preload = McpTransport::Stdio { command, args: vec![], env };
-    let refused = call(&root, new("a", preload)).await;
+    let transport = McpTransport::Stdio { command, args: vec![], env };
+    let refused = call(&root, new("a", transport)).await;
     assert_eq!(code_of(&refused), (ErrorCode::InvalidRequest, "invalid_env"));
 
     // What runs is shown to whoever looks, word for word.
@@ -358,8 +358,8 @@ async fn m6_programs_are_for_administrators_who_may_have_programs_run() {
     let on = McpUpdate { enabled: Some(true), ..change("shell") };
     let refused = refusal(admin.client.call(Some(&talk.project), on).await);
     assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"));
-    let mut room = talk.connect_to_project().await;
-    approved(&talk, &mut room, "fake", &["tools=echo"]).await;
+    let mut events = talk.connect_to_project().await;
+    approved(&talk, &mut events, "fake", &["tools=echo"]).await;
     let rule = PermissionCreate {
         session_id: None,
         permission: "mcp:fake".to_owned(),
