@@ -397,6 +397,7 @@ fn services(
             project_roots: config.project_roots,
             registration: config.registration,
             default_model: config.default_model,
+            fallback_model: config.fallback_model,
             turn: dependencies.turn,
             approval_timeout: dependencies.approval_timeout,
             resume: config.resume,
