@@ -680,6 +680,12 @@ events! {
 }
 
 impl Event {
+    /// [`Event::SessionStatus`] of a session that does not wait to ask its model again.
+    pub fn session_status(session_id: SessionId, state: SessionState) -> Self {
+        let (attempt, class, delay_ms, message) = (None, None, None, None);
+        Self::SessionStatus { session_id, state, attempt, class, delay_ms, message }
+    }
+
     /// The event that tells the room `admin` of a record of the supervision log.
     pub fn supervision(record: SupervisionRecord) -> Self {
         match record.kind {

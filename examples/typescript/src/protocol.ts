@@ -41,6 +41,10 @@ export interface Agent {
   id?: AgentId | null;
   /** Unique in the project. */
   name: string;
+  /** What it is for: other agents choose by it; empty when nothing is said. */
+  description?: string;
+  /** Who may set it to work. */
+  mode?: AgentMode;
   /** Instructions that the model gets before the conversation. */
   prompt: string;
   /** The model, where the agent chose one. */
@@ -54,6 +58,9 @@ export interface Agent {
 }
 
 export type AgentId = string;
+
+/** Who may set an agent to work. */
+export type AgentMode = "primary" | "subagent" | "all";
 
 /** An error as a client sees it. */
 export interface ApiError {
@@ -75,8 +82,10 @@ export interface ApiError {
 export interface Approval {
   /** The approval. */
   id: ApprovalId;
-  /** Its session. */
+  /** Its session; of a sub-agent's call, where a session above it is told, that one. */
   sessionId: SessionId;
+  /** The session of the sub-agent that makes the call, where a session above it is told. */
+  childSessionId?: SessionId | null;
   /** The run that waits. */
   runId: RunId;
   /** The message that holds the call. */
@@ -126,6 +135,14 @@ export interface ArbiterInfo {
   actor?: string | null;
   /** The message that this actor handles. */
   message?: string | null;
+}
+
+/** What a tool answered besides what the model read at once. */
+export interface Attachment {
+  /** `text/plain`, or that of an image. */
+  mimeType: string;
+  /** Bytes. */
+  size: number;
 }
 
 /** When the socket's access token ends. */
@@ -511,7 +528,7 @@ export interface Message {
 export type MessageId = string;
 
 /** Who speaks. */
-export type MessageRole = "user" | "assistant";
+export type MessageRole = "user" | "assistant" | "system";
 
 /** How far a message is. */
 export type MessageState = "streaming" | "complete" | "interrupted" | "error";
@@ -561,6 +578,8 @@ export type Part = {
   interrupted?: boolean;
 } | ToolPart & {
   type: "tool";
+} | SubtaskPart & {
+  type: "subtask";
 } | {
   type: "step";
   /** The part. */
@@ -675,8 +694,10 @@ export type ProjectType = "local";
 export interface Question {
   /** What is asked. */
   id: QuestionId;
-  /** Its session. */
+  /** Its session; of a sub-agent's question, where a session above it is told, that one. */
   sessionId: SessionId;
+  /** The session of the sub-agent that asks, where a session above it is told. */
+  childSessionId?: SessionId | null;
   /** The run that waits. */
   runId: RunId;
   /** The message that holds the call. */
@@ -885,6 +906,29 @@ export interface SubscribePayload {
   rooms: RoomOutcome[];
 }
 
+/** A sub-agent at work, in a session of its own. */
+export interface SubtaskPart {
+  /** The part. */
+  id: PartId;
+  /** The call of `task`. */
+  toolCallId: ToolCallId;
+  /** The session in which the sub-agent works. */
+  childSessionId: SessionId;
+  /** The run in it that does what was asked. */
+  childRunId: RunId;
+  /** Name of the sub-agent. */
+  agent: string;
+  /** What it is to do, in a few words. */
+  description: string;
+  /** Whether the run that asked goes on without waiting for it. */
+  background?: boolean;
+  /** How far it is. */
+  state: SubtaskState;
+}
+
+/** How far a sub-agent is. */
+export type SubtaskState = "running" | "completed" | "error" | "cancelled" | "interrupted";
+
 /** What a record of the supervision log tells. */
 export type SupervisionKind = "started" | "stopped" | "panicked" | "restarted" | "gaveUp" | "stuck" | "overloaded" | "passivated" | "blocked" | "unblocked";
 
@@ -987,8 +1031,10 @@ export interface ToolPart {
   input: unknown;
   /** How far it is. */
   state: ToolState;
-  /** What the tool answered. */
+  /** What the tool answered, as the model reads it. */
   output?: string | null;
+  /** What `tool.output` answers: the whole of a text that `output` has the beginning and the end of, or an image. Absent when `output` is all there is. */
+  attachment?: Attachment | null;
   /** Why there is no output; the model sees it. */
   error?: string | null;
   /** Facts for clients that the model does not see. */
@@ -1434,6 +1480,8 @@ export interface Operations {
       cursor?: string | null;
       /** Whether archived sessions are listed too. */
       includeArchived?: boolean | null;
+      /** Only those of the sub-agents of this session; none of sub-agents when absent. */
+      parentId?: SessionId | null;
     };
     /** A page of sessions. */
     response: {
@@ -1692,6 +1740,10 @@ export interface Operations {
     request: {
       /** Letters, digits, `-` and `_`; unique in the project. */
       name: string;
+      /** What it is for: other agents choose by it. At most 1,000 bytes; empty when absent. */
+      description?: string | null;
+      /** Who may set it to work; `all` when absent. */
+      mode?: AgentMode | null;
       /** Instructions for the model; empty when absent. */
       prompt?: string | null;
       /** Overrides the server's default. */
@@ -1736,6 +1788,10 @@ export interface Operations {
     request: {
       /** The agent. */
       name: string;
+      /** What it is for. */
+      description?: string | null;
+      /** Who may set it to work. */
+      mode?: AgentMode | null;
       /** Instructions for the model. */
       prompt?: string | null;
       /** Overrides the server's default. */
@@ -1913,6 +1969,33 @@ export interface Operations {
       nextCursor?: string | null;
       /** Whether there is a next page. */
       hasMore: boolean;
+    };
+  };
+  /** Reads what a tool answered besides what the model read at once, piece by piece. */
+  "tool.output": {
+    /** Reads what a tool answered besides what the model read at once, piece by piece. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The call. */
+      toolCallId: ToolCallId;
+      /** Bytes before the piece; 0 when absent. */
+      offset?: number | null;
+      /** Most bytes of the piece, at most 262,144, which it is when absent. */
+      limit?: number | null;
+    };
+    /** A piece of what a tool answered. */
+    response: {
+      /** Of all of it. */
+      mimeType: string;
+      /** Of all of it, in bytes. */
+      size: number;
+      /** Bytes before the piece; less than was asked for where that was inside a character. */
+      offset: number;
+      /** The piece: a text as it is, anything else in base64 (RFC 4648, section 4). */
+      content: string;
+      /** Where the next piece begins; absent when this is the last one. */
+      nextOffset?: number | null;
     };
   };
   /** Reads one approval. */
@@ -2642,6 +2725,7 @@ export type SocketOperation =
   | "tool.approve"
   | "tool.reject"
   | "approval.list"
+  | "tool.output"
   | "approval.get"
   | "question.list"
   | "question.answer"
@@ -2699,6 +2783,14 @@ export interface EventPayloads {
     sessionId: SessionId;
     /** What it does now. */
     state: SessionState;
+    /** While it is `retrying`: which attempt of the model at the step comes next, from 2; 1 is the first of another model. */
+    attempt?: number | null;
+    /** While it is `retrying`: the class of the failure, such as `rate_limited`. */
+    class?: string | null;
+    /** While it is `retrying`: how long it waits before that attempt, in milliseconds. */
+    delayMs?: number | null;
+    /** While it is `retrying`: what went wrong, for people. */
+    message?: string | null;
   };
   /** A message came into being: a user's whole, an answer still empty. */
   "message.created": {
@@ -2773,6 +2865,10 @@ export interface EventPayloads {
     output: string;
     /** Facts for clients. */
     metadata?: unknown;
+    /** Whether `output` has only the beginning and the end of a longer text. */
+    truncated?: boolean;
+    /** What `tool.output` answers; absent when `output` is all there is. */
+    attachment?: Attachment | null;
   };
   /** A tool call has no output: it failed, was refused or was cut off. */
   "message.tool.error": {
@@ -2788,6 +2884,15 @@ export interface EventPayloads {
     state: ToolState;
     /** What the model reads. */
     error: string;
+  };
+  /** A sub-agent was set to work, or its work ended or goes on. */
+  "message.subtask.updated": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message. */
+    messageId: MessageId;
+    /** The part as it is now; new where the message has none with its id. */
+    part: SubtaskPart;
   };
   /** One model call of an answer ended. */
   "message.step.finished": {
@@ -2915,6 +3020,8 @@ export interface EventPayloads {
   "tool.approval.required": {
     /** The session. */
     sessionId: SessionId;
+    /** The session of the sub-agent that asks, in the rooms of the sessions above it. */
+    childSessionId?: SessionId | null;
     /** The call. */
     toolCallId: ToolCallId;
     /** The tool. */
@@ -2928,6 +3035,8 @@ export interface EventPayloads {
   "tool.approval.resolved": {
     /** The session. */
     sessionId: SessionId;
+    /** The session of the sub-agent that asks, in the rooms of the sessions above it. */
+    childSessionId?: SessionId | null;
     /** The approval. */
     approvalId: ApprovalId;
     /** The call. */
@@ -2947,6 +3056,8 @@ export interface EventPayloads {
   "question.asked": {
     /** The session. */
     sessionId: SessionId;
+    /** The session of the sub-agent that asks, in the rooms of the sessions above it. */
+    childSessionId?: SessionId | null;
     /** What is asked. */
     questionId: QuestionId;
     /** The call that waits for the answer. */
@@ -2960,6 +3071,8 @@ export interface EventPayloads {
   "question.resolved": {
     /** The session. */
     sessionId: SessionId;
+    /** The session of the sub-agent that asks, in the rooms of the sessions above it. */
+    childSessionId?: SessionId | null;
     /** What was asked. */
     questionId: QuestionId;
     /** The call that waited. */
