@@ -309,17 +309,17 @@ fn end(tx: &mut WriteTx<'_>, question: &Question, at: i64) -> Result<(), StoreEr
         to_optional_json(question.answers.as_ref())?,
     ])?;
     let by = question.by.as_ref();
-    type Answers = Option<Vec<Vec<String>>>;
-    let event = |session_id: &SessionId, answers: Answers| Event::QuestionResolved {
-        session_id: session_id.clone(),
-        child_session_id: Some(&question.session_id).filter(|own| *own != session_id).cloned(),
-        question_id: question.id.clone(),
-        tool_call_id: question.tool_call_id.clone(),
-        state: question.state,
-        by: question.by.clone(),
-        reason: question.reason.clone(),
-        answers,
-    };
+    let event =
+        |session_id: &SessionId, answers: Option<Vec<Vec<String>>>| Event::QuestionResolved {
+            session_id: session_id.clone(),
+            child_session_id: Some(&question.session_id).filter(|own| *own != session_id).cloned(),
+            question_id: question.id.clone(),
+            tool_call_id: question.tool_call_id.clone(),
+            state: question.state,
+            by: question.by.clone(),
+            reason: question.reason.clone(),
+            answers,
+        };
     // What was answered may be long, and is a matter of those who look at the session.
     let (own, answers) = (&question.session_id, &question.answers);
     log::in_session(tx, own, at, by, &event(own, answers.clone()))?;
