@@ -212,12 +212,12 @@ mod tests {
             ("/annotations/readOnlyHint", json!(false)),
         ];
         for (pointer, value) in changes {
-            let mut changed = plain();
-            match changed.pointer_mut(pointer) {
+            let mut other = plain();
+            match other.pointer_mut(pointer) {
                 Some(field) => *field = value,
-                None => changed["title"] = value,
+                None => other["title"] = value,
             }
-            assert_ne!(definition(changed).unwrap().hash(), hash, "{pointer}");
+            assert_ne!(definition(other).unwrap().hash(), hash, "{pointer}");
         }
     }
 

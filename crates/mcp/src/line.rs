@@ -79,7 +79,7 @@ mod tests {
         loop {
             match lines.next().await {
                 Line::End => return all,
-                line => all.push(line),
+                line @ (Line::Whole(_) | Line::TooLong) => all.push(line),
             }
         }
     }
