@@ -13,13 +13,11 @@ use std::time::Duration;
 
 use iris_client::{RestAnswer, Socket};
 use iris_protocol::{
-    ErrorCode, Event, McpAuthorize, McpAuthorizePayload, McpCreate, McpList, McpOauthSettings,
-    McpServer, McpState, McpTransport, McpUpdate, MemberUpdate, ProjectArchive, ProjectExport,
-    ProjectId, ProjectUnarchive, Role, ToolState,
+    ErrorCode, McpAuthorize, McpAuthorizePayload, McpCreate, McpList, McpOauthSettings, McpServer,
+    McpState, McpTransport, McpUpdate, MemberUpdate, ProjectArchive, ProjectExport, ProjectId,
+    ProjectUnarchive, Role, ToolState,
 };
-use iris_testkit::{
-    AppOptions, Conversation, Person, TestApp, TestClock, patiently, spawn_app_with,
-};
+use iris_testkit::{AppOptions, Conversation, Person, TestApp, TestClock, spawn_app_with};
 use serde_json::{Value, json};
 use url::form_urlencoded::Serializer;
 
@@ -511,20 +509,11 @@ async fn m6_who_may_have_no_programs_run_starts_none_by_looking() {
     let app = app.restart().await;
     let eve = app.again(&eve);
     let ann = app.again(&ann);
-    let theirs = eve.conversation_in(&talk.project);
     let path = format!("/v1/projects/{}/mcp/program/status", talk.project);
-    drop(theirs);
     let seen = eve.get(&path).await;
     assert_eq!(seen.json["data"]["state"], "connecting", "{seen:?}");
     assert_eq!(seen.json["data"]["since"], 0, "nobody has tried");
     let mut room = talk.resume(ann.clone()).await.connect_to_project().await;
     ann.get(&path).await;
-    let told = async {
-        loop {
-            if let Event::McpStatusChanged { state, .. } = room.next_event().await.unwrap().event {
-                return state;
-            }
-        }
-    };
-    assert_eq!(patiently("its state", told).await, McpState::Failed);
+    until(&mut room, "program", McpState::Failed).await;
 }

@@ -224,6 +224,10 @@ impl McpClient {
     fn configured(&mut self, stored: StoredMcpServer, ctx: &mut Context<Self>) {
         let is_same = self.stored.as_ref().is_some_and(|before| is_same_server(before, &stored));
         let is_there = self.seat.standing().connection.is_some_and(|it| !it.is_over());
+        if self.stored.is_some() {
+            // The change was told as if the server were about to be reached.
+            self.told = Some((McpState::Connecting, None, None));
+        }
         self.stored = Some(stored);
         if is_same && is_there {
             return self.judge();
