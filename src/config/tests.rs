@@ -101,7 +101,6 @@ fn each_key_of_the_file_is_read() {
         setup_token = "let me in, please"
         registration = "open"
         jwt_secret_file = "/run/secrets/jwt"
-        default_model = "local/org/model"
         project_roots = ["/home/a,b", "/srv"]
         allowed_origins = ["https://app.example.com"]
         allowed_hosts = ["iris.example.com", "[::1]:4747"]
@@ -133,16 +132,6 @@ fn each_key_of_the_file_is_read() {
         log_format = "json"
         otlp_endpoint = "http://127.0.0.1:4318/"
         otlp_service_name = "iris-1"
-
-        [providers.local]
-        kind = "openai-compatible"
-        base_url = "http://127.0.0.1:8081/v1"
-        api_key = "sk-canary"
-        images = true
-
-        [providers.demo]
-        kind = "scripted"
-        script = "/srv/demo.json"
         "#,
     )
     .unwrap();
@@ -151,8 +140,6 @@ fn each_key_of_the_file_is_read() {
     assert!(config.setup_token.unwrap().matches("let me in, please"));
     assert_eq!(config.registration, Registration::Open);
     assert_eq!(config.jwt_secret_file, Path::new("/run/secrets/jwt"));
-    let model = ModelRef { provider_id: "local".to_owned(), model_id: "org/model".to_owned() };
-    assert_eq!(config.default_model, Some(model));
     assert_eq!(config.project_roots, [Path::new("/home/a,b"), Path::new("/srv")]);
     assert_eq!(config.allowed_origins, ["https://app.example.com"]);
     assert_eq!(config.allowed_hosts, ["iris.example.com", "[::1]:4747"]);
@@ -188,6 +175,28 @@ fn each_key_of_the_file_is_read() {
     let collector =
         Otlp { endpoint: "http://127.0.0.1:4318".to_owned(), service_name: "iris-1".to_owned() };
     assert_eq!(config.otlp, Some(collector));
+}
+
+#[test]
+fn each_key_of_a_provider_is_read() {
+    let config = from_file(
+        r#"
+        default_model = "local/org/model"
+
+        [providers.local]
+        kind = "openai-compatible"
+        base_url = "http://127.0.0.1:8081/v1"
+        api_key = "sk-canary"
+        images = true
+
+        [providers.demo]
+        kind = "scripted"
+        script = "/srv/demo.json"
+        "#,
+    )
+    .unwrap();
+    let model = ModelRef { provider_id: "local".to_owned(), model_id: "org/model".to_owned() };
+    assert_eq!(config.default_model, Some(model));
     let local = ProviderConfig {
         base_url: Some("http://127.0.0.1:8081/v1".to_owned()),
         api_key: Some(ApiKey::new("sk-canary")),

@@ -345,8 +345,8 @@ async fn m6_programs_are_for_administrators_who_may_have_programs_run() {
     assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"));
     let env = BTreeMap::from([("LD_PRELOAD".to_owned(), "x.so".to_owned())]);
     let command = "sh".to_owned();
-    let preload = McpTransport::Stdio { command, args: vec![], env };
-    let refused = call(&root, new("a", preload)).await;
+    let transport = McpTransport::Stdio { command, args: vec![], env };
+    let refused = call(&root, new("a", transport)).await;
     assert_eq!(code_of(&refused), (ErrorCode::InvalidRequest, "invalid_env"));
 
     // What runs is shown to whoever looks, word for word.
@@ -361,8 +361,8 @@ async fn m6_programs_are_for_administrators_who_may_have_programs_run() {
     let on = McpUpdate { enabled: Some(true), ..change("shell") };
     let refused = refusal(admin.client.call(Some(&talk.project), on).await);
     assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"));
-    let mut room = talk.connect_to_project().await;
-    approved(&talk, &mut room, "fake", &["tools=echo"]).await;
+    let mut events = talk.connect_to_project().await;
+    approved(&talk, &mut events, "fake", &["tools=echo"]).await;
     let rule = PermissionCreate {
         session_id: None,
         permission: "mcp:fake".to_owned(),
@@ -487,7 +487,9 @@ async fn much_output_is_cut_for_the_model_and_errors_are_told() {
     allow(&talk, "mcp:fake").await;
     let (state, text) = outcome(&mut talk, &calls("fake__big", "")).await;
     assert_eq!(state, ToolState::Completed);
-    assert!(text.len() <= 64 * 1024 && text.starts_with("head") && text.ends_with("tail"));
+    assert!(text.len() <= 64 * 1024 && text.starts_with("head"), "{} bytes", text.len());
+    let (_, end) = text.rsplit_once("tail\n").unwrap();
+    assert!(end.contains("output:tol_"), "{end}");
     let (state, text) = outcome(&mut talk, &calls("fake__fail", "fly")).await;
     assert!(
         state == ToolState::Error && text.ends_with("says that it failed: cannot fly"),

@@ -326,7 +326,7 @@ impl World {
                 let update = |prompt| json!({ "name": "changed", "prompt": prompt });
                 ann(p, update("be brief"), update("be long"))
             }
-            Operation::AgentDelete => {
+            Operation::AgentDelete | Operation::McpDelete => {
                 ann(p, json!({ "name": "doomed" }), json!({ "name": "changed" }))
             }
             Operation::ToolCreate => ann(p, tool("a"), tool("b")),
@@ -344,9 +344,6 @@ impl World {
             Operation::McpUpdate => {
                 let update = |limit: u64| json!({ "name": "changed", "requestTimeoutMs": limit });
                 ann(p, update(1000), update(2000))
-            }
-            Operation::McpDelete => {
-                ann(p, json!({ "name": "doomed" }), json!({ "name": "changed" }))
             }
             Operation::PermissionCreate => ann(p, rule("a"), rule("b")),
             Operation::PermissionUpdate => {

@@ -23,6 +23,7 @@ const KINDS: &[&str] = &[
     "backups",
     "connection",
     "directory",
+    "mcp",
     "orchestrator",
     "project",
     "recorder",
@@ -31,9 +32,10 @@ const KINDS: &[&str] = &[
 ];
 /// Messages that are sent while the server stops (`ending.rs` has them), with pings (`heartbeats.rs`),
 /// when a database turns out to be damaged (`corruption.rs`), and while the server starts, before
-/// anybody could strike; a command that is run as a part of `AcceptImport`; and what only parts of the
-/// server itself send (`tests/api/listening.rs`).
+/// anybody could strike; a command that is run as a part of `AcceptImport`; what only parts of the server
+/// itself send (`tests/api/listening.rs`); and what takes an MCP server that answers (`tests/api/mcp.rs`).
 const ELSEWHERE: &[&str] = &[
+    "AskDuringCall",
     "Beat",
     "CloseAll",
     "Damaged",
@@ -44,6 +46,8 @@ const ELSEWHERE: &[&str] = &[
     "StoreNow",
     "TakeDatabase",
     "ToolProgress",
+    "Wake",
+    "WakeMcp",
 ];
 /// Messages that no request alone is the cause of. A panic over any other one names its request.
 const UNASKED: &[&str] = &[
@@ -56,11 +60,13 @@ const UNASKED: &[&str] = &[
     "LeaveRooms",
     "Observe",
     "OrchestratorExited",
+    "Reload",
     "SessionExited",
     "Write<ClearUnfinished>",
     "Write<CollectBlobs>",
     "Write<FailRuns>",
     "Write<IndexParts>",
+    "Write<PublishMcpStatus>",
     "Write<PublishOutbox>",
     "Write<RecordSupervision>",
     "Write<RecoverRuns>",

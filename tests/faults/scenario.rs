@@ -2,6 +2,7 @@
 //! message of every actor is sent in one of them.
 
 mod backups;
+mod extensions;
 mod operator;
 mod rooms;
 mod runs;
@@ -27,6 +28,7 @@ const WRITE: &str = "call write {\"path\": \"a\", \"content\": \"1\"}\nstep\nsay
 pub(crate) enum Part {
     Accounts,
     Project,
+    Extensions,
     Sessions,
     Rooms,
     Runs,
@@ -39,6 +41,7 @@ impl Part {
     pub(crate) const ALL: &[Self] = &[
         Self::Accounts,
         Self::Project,
+        Self::Extensions,
         Self::Sessions,
         Self::Rooms,
         Self::Runs,
@@ -51,6 +54,7 @@ impl Part {
         match self {
             Self::Accounts => accounts(player).await,
             Self::Project => project(player).await,
+            Self::Extensions => extensions::extensions(player).await,
             Self::Sessions => sessions(player).await,
             Self::Rooms => rooms::rooms(player).await,
             Self::Runs => runs::runs(player).await,

@@ -114,11 +114,10 @@ fn push_answer(message: &Message, messages: &mut Vec<PromptMessage>) {
         match part {
             Part::Text { interrupted: true, .. } if went_on || parts.peek().is_some() => {}
             Part::Text { text, .. } => step.text.push_str(text),
-            Part::Reasoning { interrupted: true, .. } => {}
+            // The result of its call says what the model needs to know of a sub-agent.
+            Part::Reasoning { interrupted: true, .. } | Part::Subtask(_) => {}
             Part::Reasoning { text, .. } => step.reasoning.push_str(text),
             Part::Tool(call) => step.calls.push(call),
-            // The result of its call says what the model needs to know.
-            Part::Subtask(_) => {}
             Part::Step { .. } => std::mem::take(&mut step).push_to(messages),
         }
     }

@@ -72,7 +72,9 @@ fn the_built_in_tools_have_the_documented_parameters_in_the_documented_order() {
     let names: Vec<_> = registry.names().collect();
     let files = ["read", "write", "edit", "multiEdit", "applyPatch", "list", "glob", "grep"];
     assert_eq!(names[..8], files);
-    assert_eq!(names[8..], ["todoWrite", "todoRead", "question"]);
+    assert_eq!(names[8..], ["todoWrite", "todoRead", "question", "task"]);
+    let task = ["description", "prompt", "agent", "background", "resume", "model"];
+    assert_eq!(properties("task"), task);
     assert_eq!(properties("todoWrite"), ["todos"]);
     assert_eq!(properties("todoRead"), [""; 0]);
     assert_eq!(properties("question"), ["questions"]);
@@ -103,7 +105,7 @@ fn an_unknown_tool_is_answered_with_the_names_that_exist() {
     let error = registry().validate("raed", &json!({})).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidRequest);
     let expected = "unknown tool `raed`; the tools are `read`, `write`, `edit`, `multiEdit`, \
-                    `applyPatch`, `list`, `glob`, `grep`, `todoWrite`, `todoRead`, `question`";
+                    `applyPatch`, `list`, `glob`, `grep`, `todoWrite`, `todoRead`, `question`, `task`";
     assert_eq!(error.to_string(), expected);
 }
 
