@@ -55,10 +55,10 @@ fn web(url: &str) -> McpTransport {
     McpTransport::Http { url: url.to_owned(), headers: BTreeMap::new() }
 }
 
-fn asking(change: impl FnOnce(&mut McpOauthSettings)) -> Option<McpOauthSettings> {
+fn asking(change: impl FnOnce(&mut McpOauthSettings)) -> McpOauthSettings {
     let mut settings = McpOauthSettings::default();
     change(&mut settings);
-    Some(settings)
+    settings
 }
 
 async fn begin(talk: &Conversation) -> McpAuthorizePayload {
@@ -215,10 +215,10 @@ async fn m5_a_server_is_not_followed_to_a_place_that_nobody_named() {
     let talk = ann.conversation().await;
     let mut room = talk.connect_to_project().await;
     fake.login().resource = json!({ "authorization_servers": [login.origin()] });
-    let oauth = asking(|it| {
+    let oauth = Some(asking(|it| {
         it.origins = vec![login.origin()];
         it.scopes = vec!["mine".to_owned()];
-    });
+    }));
     talk.call(McpCreate { oauth, ..new(&fake) }).await.unwrap();
     until(&mut room, "web", McpState::NeedsAuth).await;
     let url = begin(&talk).await.url;
@@ -391,10 +391,10 @@ async fn a_client_that_somebody_registered_is_used_and_its_secret_shown_to_nobod
     until(&mut room, "web", McpState::NeedsAuth).await;
     let error = refusal(talk.call(McpAuthorize { name: "web".to_owned() }).await);
     assert_eq!(error.code, ErrorCode::ProviderError, "{error}");
-    let oauth = asking(|it| {
+    let oauth = Some(asking(|it| {
         it.client_id = Some("iris".to_owned());
         it.client_secret = Some("canary-secret".to_owned());
-    });
+    }));
     fake.login().issuer =
         json!({ "token_endpoint_auth_methods_supported": ["client_secret_post"] });
     let changed = talk.call(McpUpdate { oauth, ..change("web") }).await.unwrap().server;
@@ -408,7 +408,7 @@ async fn a_client_that_somebody_registered_is_used_and_its_secret_shown_to_nobod
     assert!(asked[0].text.ends_with("client_id=iris&client_secret=canary-secret"), "{asked:?}");
     assert!(fake.asked_for("/register").is_empty());
     // Other words about it forget what was given.
-    let oauth = asking(|it| it.scopes = vec!["b".to_owned()]);
+    let oauth = Some(asking(|it| it.scopes = vec!["b".to_owned()]));
     let changed = talk.call(McpUpdate { oauth, ..change("web") }).await.unwrap().server;
     assert_eq!(changed.authorization, None);
 }
@@ -443,10 +443,10 @@ async fn what_cannot_be_authorized_is_said() {
     let nobody = WebFake::start(|_| Some(webfake::status("404 Not Found", ""))).await;
     talk.call(off("blocked", web(&format!("http://{}/", nobody.address)))).await.unwrap();
     assert_eq!(asks("blocked").await.1, "authorization_failed");
-    let oauth = asking(|it| it.scopes = vec!["a b".to_owned()]);
+    let oauth = Some(asking(|it| it.scopes = vec!["a b".to_owned()]));
     let bad = refusal(talk.call(McpCreate { oauth, ..off("bad", new(&fake).transport) }).await);
     assert_eq!(code_of(&bad), (ErrorCode::InvalidRequest, "invalid_oauth"));
-    let oauth = asking(|_| {});
+    let oauth = Some(asking(|_| {}));
     let bad = refusal(talk.call(McpCreate { oauth, ..off("bad", program) }).await);
     assert_eq!(code_of(&bad), (ErrorCode::InvalidRequest, "invalid_oauth"));
 }

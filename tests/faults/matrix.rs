@@ -69,6 +69,7 @@ const UNASKED: &[&str] = &[
     "Write<PublishMcpStatus>",
     "Write<PublishOutbox>",
     "Write<RecordSupervision>",
+    "Write<RenewMcpTokens>",
     "Write<RecoverRuns>",
     "Write<SettleOutbox>",
     "Write<TrimEvents>",

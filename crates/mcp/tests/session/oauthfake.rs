@@ -98,7 +98,7 @@ impl Login {
             "/mcp" => {
                 let wanted = format!("Bearer access-{}", self.access);
                 let is_in = self.access > 0 && asked.header("authorization") == wanted;
-                return (!is_in).then(|| self.refusal(&origin));
+                (!is_in).then(|| self.refusal(&origin))
             }
             "/.well-known/oauth-protected-resource/mcp" if !self.is_old => {
                 let base = json!({ "resource": format!("{origin}/mcp"),
