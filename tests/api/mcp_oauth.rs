@@ -354,6 +354,16 @@ async fn m5_a_token_is_renewed_before_it_runs_out_and_asked_for_once_when_it_is_
     until(&mut room, "web", McpState::Ready).await;
     assert_eq!(fake.asked_for("/token").len(), 3);
 
+    // One of which nobody says how long it is good turns out to be so no more when the server is reached.
+    fake.login().tokens = json!({ "expires_in": null });
+    fake.expire();
+    talk.call(McpUpdate { enabled: Some(false), ..change("web") }).await.unwrap();
+    until(&mut room, "web", McpState::Disabled).await;
+    talk.call(McpUpdate { enabled: Some(true), ..change("web") }).await.unwrap();
+    until(&mut room, "web", McpState::Ready).await;
+    assert_eq!(fake.asked_for("/token").len(), 4);
+    fake.login().tokens = json!({});
+
     // The server refuses the token, and its authorization server the one that would get another.
     fake.expire();
     fake.login().refresh = None;
@@ -363,7 +373,7 @@ async fn m5_a_token_is_renewed_before_it_runs_out_and_asked_for_once_when_it_is_
         "its authorization is good no more: the authorization server refused: invalid_grant";
     assert!(state == ToolState::Error && text.contains(expected), "{text}");
     assert_eq!(status(&talk, "web").await.state, McpState::NeedsAuth);
-    assert_eq!(fake.asked_for("/token").len(), 4, "asked once");
+    assert_eq!(fake.asked_for("/token").len(), 5, "asked once");
     // Somebody agrees anew; what was approved still is.
     let back = fake.agree(&begin(&talk).await.url);
     assert_eq!(come_back(&app, &back).await.status, 200);

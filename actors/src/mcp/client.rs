@@ -69,7 +69,7 @@ pub(crate) struct McpClient {
     restarts: VecDeque<Instant>,
     /// When it was given up.
     failed_at: Option<Instant>,
-    /// The token of the connection that stands, or stood last.
+    /// The token of the connection that stands, is about to or stood last.
     token: Token,
     /// Whether the connection that is about to stand has a token in place of one that was refused.
     has_renewed: bool,
@@ -256,10 +256,11 @@ impl McpClient {
         let restarts = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
         self.seat.change(|standing| standing.restarts = restarts);
         self.stand(McpState::Connecting, self.seat.standing().reason.filter(|_| restarts > 0));
-        let seat = Arc::clone(&self.seat);
+        let (seat, token) = (Arc::clone(&self.seat), Token::default());
+        self.token = token.clone();
         let connected = async move {
             sleep(after).await;
-            connected(&place, &seat, &stored, refused).await
+            connected(&place, &seat, &stored, token, refused).await
         };
         ctx.spawn(connected.into_actor(self).map(move |connected, client, ctx| {
             if client.generation != generation {
@@ -276,8 +277,7 @@ impl McpClient {
     }
 
     fn connected(&mut self, opened: Opened, ctx: &mut Context<Self>) {
-        let Opened { connection, definitions, token, renew_in } = opened;
-        self.token = token;
+        let Opened { connection, definitions, renew_in } = opened;
         self.has_renewed = false;
         self.renew(renew_in, ctx);
         let kept = Arc::clone(&connection);
@@ -466,7 +466,6 @@ enum Wanted {
 struct Opened {
     connection: Arc<Connection>,
     definitions: Vec<Definition>,
-    token: Token,
     /// When the token has to be renewed.
     renew_in: Option<Duration>,
 }
@@ -488,11 +487,12 @@ fn is_same_server(before: &StoredMcpServer, now: &StoredMcpServer) -> bool {
         && a.request_timeout_ms == b.request_timeout_ms
 }
 
-/// Reaches a server and asks for its tools, on threads of their own.
+/// Reaches a server and asks for its tools, on threads of their own; notes the token that it shows.
 async fn connected(
     place: &McpPlace,
     seat: &Seat,
     stored: &StoredMcpServer,
+    token: Token,
     refused: Option<Secret>,
 ) -> Result<Opened, NotOpened> {
     let unheard = |error| NotOpened { error, report: Report::default() };
@@ -500,8 +500,10 @@ async fn connected(
     let threads = place.services.mcp.handle().map_err(closed)?;
     let good = authorization::token(place, seat, refused).await.map_err(unheard)?;
     let renew_in = good.as_ref().and_then(|good| good.renew_in);
-    let token = good.map(|good| Token::new(good.secret)).unwrap_or_default();
-    let target = target(place, stored, token.clone()).await.map_err(unheard)?;
+    if let Some(Good { secret, .. }) = good {
+        token.replace(secret);
+    }
+    let target = target(place, stored, token).await.map_err(unheard)?;
     let patience = Patience {
         initialize: Duration::from_millis(stored.server.initialize_timeout_ms),
         request: Duration::from_millis(stored.server.request_timeout_ms),
@@ -510,7 +512,7 @@ async fn connected(
         let connection = Connection::open(target, patience).await?;
         match connection.tools().await {
             Ok(definitions) => {
-                Ok(Opened { connection: Arc::new(connection), definitions, token, renew_in })
+                Ok(Opened { connection: Arc::new(connection), definitions, renew_in })
             }
             Err(error) => Err(NotOpened { error, report: connection.report() }),
         }
