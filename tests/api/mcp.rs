@@ -489,7 +489,7 @@ async fn much_output_is_cut_for_the_model_and_errors_are_told() {
     assert_eq!(state, ToolState::Completed);
     assert!(text.len() <= 64 * 1024 && text.starts_with("head"), "{} bytes", text.len());
     let (_, end) = text.rsplit_once("tail\n").unwrap();
-    assert!(end.contains("output:tol_"), "{end}");
+    assert!(end.contains("output:tcl_"), "{end}");
     let (state, text) = outcome(&mut talk, &calls("fake__fail", "fly")).await;
     assert!(
         state == ToolState::Error && text.ends_with("says that it failed: cannot fly"),
