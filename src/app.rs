@@ -411,6 +411,7 @@ fn services(
             public_url: config.public_url,
             registration: config.registration,
             default_model: config.default_model,
+            fallback_model: config.fallback_model,
             turn: dependencies.turn,
             approval_timeout: dependencies.approval_timeout,
             resume: config.resume,

@@ -88,6 +88,8 @@ pub struct Config {
     pub master_key_previous_file: Option<PathBuf>,
     /// For sessions that name no model. Its provider is in `providers`.
     pub default_model: Option<ModelRef>,
+    /// What is asked when a model does not answer. Its provider is in `providers`.
+    pub fallback_model: Option<ModelRef>,
     /// By name: lower case letters, digits, `-` and `_`.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Absolute directories under which projects with a path of their own must lie.
@@ -191,8 +193,8 @@ impl Config {
             .into_iter()
             .map(|(name, section)| Ok((name.clone(), provider(&name, section, warnings)?)))
             .collect::<Result<BTreeMap<_, _>, ConfigError>>()?;
-        let default_model =
-            top.parse("default_model", |text| parse::default_model(text, &providers))?;
+        let default_model = top.parse("default_model", |text| parse::model(text, &providers))?;
+        let fallback_model = top.parse("fallback_model", |text| parse::model(text, &providers))?;
         let config = Self {
             bind: top.parse("bind", parse::bind)?.unwrap_or(BIND_DEFAULT),
             setup_token: top.parse("setup_token", parse::setup_token)?,
@@ -247,6 +249,7 @@ impl Config {
             otlp: otlp(&mut top, warnings)?,
             data_dir,
             default_model,
+            fallback_model,
             providers,
         };
         debug_assert!(top.keys_left().is_empty(), "keys not read: {:?}", top.keys_left());

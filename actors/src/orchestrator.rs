@@ -6,6 +6,7 @@ mod model;
 mod outputs;
 mod pause;
 mod people;
+mod retries;
 mod tasks;
 mod todos;
 mod tool;
@@ -99,6 +100,8 @@ pub(crate) struct Orchestrator {
     /// What the disk had no room for.
     paused: Option<Paused>,
     model: Option<model::Call>,
+    /// Whether it waits before it asks a model again that failed.
+    waits_to_ask: bool,
     /// Questions to the model so far, those before a cut that were answered included.
     calls: u64,
     tools: ToolRuns,
@@ -141,6 +144,7 @@ impl Orchestrator {
             is_recording: true,
             paused: None,
             model: None,
+            waits_to_ask: false,
             calls,
             tools: ToolRuns::default(),
             asked: people::Asked::default(),
@@ -221,6 +225,7 @@ impl Supervise for Orchestrator {
             "isRecording": self.is_recording,
             "isPaused": self.is_paused(),
             "asksModel": self.model.is_some(),
+            "waitsToAskAgain": self.waits_to_ask,
             "toolsRunning": self.tools.count(),
             "callsWaitingForApproval": self.expiries.len(),
             "questionsOfRunningCalls": self.asked.lock().len(),
@@ -340,6 +345,9 @@ impl Orchestrator {
                 let piece = Stream { session_id, message_id, part_id, kind, offset, text };
                 self.assignment.place.project.address.tell(piece);
             }
+            Effect::RecordRetry(retry) => self.record_retry(retry, ctx),
+            Effect::AskAgainAfter(delay) => self.ask_again_after(delay, ctx),
+            Effect::RecordRetryOver => self.record_retry_over(ctx),
             Effect::RecordStep { parts, step } => self.record_step(parts, step, ctx),
             Effect::RecordResult { call_id, outcome } => {
                 let command = self.result_command(call_id, outcome);

@@ -80,6 +80,8 @@ pub struct Settings {
     pub registration: Registration,
     /// The model of sessions and agents that chose none.
     pub default_model: Option<ModelRef>,
+    /// The model that is asked when another one does not answer.
+    pub fallback_model: Option<ModelRef>,
     /// Bounds of one run.
     pub turn: TurnLimits,
     /// How long a tool call waits for a person before the answer is no.

@@ -209,10 +209,8 @@ pub(super) fn egress_exception(text: &str) -> Parsed<Exception> {
     text.parse().map_err(|error: ExceptionError| error.to_string())
 }
 
-pub(super) fn default_model(
-    text: &str,
-    providers: &BTreeMap<String, ProviderConfig>,
-) -> Parsed<ModelRef> {
+/// A model of a provider that is configured.
+pub(super) fn model(text: &str, providers: &BTreeMap<String, ProviderConfig>) -> Parsed<ModelRef> {
     let Some((provider, model)) = text.split_once('/').filter(|(_, model)| !model.is_empty())
     else {
         return refuse(text, "of the form `provider/model`");

@@ -22,6 +22,7 @@ const KEYS: &[&str] = &[
     "master_key_file",
     "master_key_previous_file",
     "default_model",
+    "fallback_model",
     "project_roots",
     "allowed_origins",
     "allowed_hosts",

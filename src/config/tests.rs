@@ -182,6 +182,7 @@ fn each_key_of_a_provider_is_read() {
     let config = from_file(
         r#"
         default_model = "local/org/model"
+        fallback_model = "demo/any"
 
         [providers.local]
         kind = "openai-compatible"
@@ -197,6 +198,8 @@ fn each_key_of_a_provider_is_read() {
     .unwrap();
     let model = ModelRef { provider_id: "local".to_owned(), model_id: "org/model".to_owned() };
     assert_eq!(config.default_model, Some(model));
+    let fallback = ModelRef { provider_id: "demo".to_owned(), model_id: "any".to_owned() };
+    assert_eq!(config.fallback_model, Some(fallback));
     let local = ProviderConfig {
         base_url: Some("http://127.0.0.1:8081/v1".to_owned()),
         api_key: Some(ApiKey::new("sk-canary")),

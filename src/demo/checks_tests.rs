@@ -17,7 +17,14 @@ fn frame(seq: Option<u64>, prev: Option<u64>, event: Event) -> EventFrame {
 }
 
 fn status(seq: u64, prev: u64) -> EventFrame {
-    let event = Event::SessionStatus { session_id: session(), state: SessionState::Idle };
+    let event = Event::SessionStatus {
+        session_id: session(),
+        state: SessionState::Idle,
+        attempt: None,
+        class: None,
+        delay_ms: None,
+        message: None,
+    };
     frame(Some(seq), Some(prev), event)
 }
 

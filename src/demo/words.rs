@@ -18,6 +18,7 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         | Event::SessionDeleted { session } => {
             format!("\"{}\" with the agent `{}`", session.title, session.agent)
         }
+        Event::SessionStatus { state, message: Some(why), .. } => format!("{}: {why}", word(state)),
         Event::SessionStatus { state, .. } => word(state),
         Event::MessageCreated { message, .. } => match message.role {
             MessageRole::User => {

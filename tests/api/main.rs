@@ -48,6 +48,7 @@ mod remote;
 mod repeating;
 mod restart;
 mod resuming;
+mod retries;
 mod rights;
 mod sessions;
 mod socket;

@@ -131,7 +131,7 @@ impl Orchestrator {
         let event = match event {
             Ok(Told::Event(event)) => event,
             Ok(Told::Call(input)) => return self.input(input, ctx),
-            Err(error) => return self.input(Input::ModelFailed(error), ctx),
+            Err(error) => return self.model_failed(error, ctx),
         };
         let input = match event {
             ModelEvent::TextDelta { index, text } => {

@@ -5,9 +5,11 @@
 
 pub mod permissions;
 mod prompt;
+mod retry;
 mod turn;
 mod world;
 
 pub use prompt::{Prompt, PromptCall, PromptMessage, ToolSpec, prompt_messages};
+pub use retry::RetryLimits;
 pub use turn::*;
 pub use world::{Clock, IdSource};

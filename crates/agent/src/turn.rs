@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use iris_protocol::{
     ApiError, ErrorCode, FinishReason, JudgedAccess, Message, Part, PartId, QuestionItem, Remember,
@@ -16,6 +17,7 @@ use iris_protocol::{
 use serde_json::Value;
 
 use crate::IdSource;
+use crate::retry::RetryLimits;
 
 /// Bounds of one run (INV-7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct TurnLimits {
     /// The run fails after this many model calls in a row whose tool calls were all unusable. At
     /// least 1.
     pub unusable_steps_max: u32,
+    /// How often a model that failed is asked again.
+    pub retry: RetryLimits,
 }
 
 impl Default for TurnLimits {
@@ -38,6 +42,7 @@ impl Default for TurnLimits {
             calls_per_step_max: 16,
             step_text_bytes_max: 4 * 1024 * 1024,
             unusable_steps_max: 5,
+            retry: RetryLimits::default(),
         }
     }
 }
@@ -69,8 +74,15 @@ pub enum Input {
     UsageArrived(Usage),
     /// The model call ended.
     ModelFinished(FinishReason),
-    /// The model call failed.
-    ModelFailed(ApiError),
+    /// The model call failed. It is made again where the error is retryable.
+    ModelFailed {
+        /// Why; `retry_after_ms` is what the provider wants at least.
+        error: ApiError,
+        /// Whether another model may be asked in place of this one.
+        has_fallback: bool,
+    },
+    /// The wait of [`Effect::AskAgainAfter`] is over.
+    RetryDue,
     /// A person let a call run; that is recorded.
     CallApproved {
         /// The call.
@@ -193,6 +205,12 @@ pub enum Effect {
         /// The piece.
         text: String,
     },
+    /// Make it durable that the model is asked again, and forget what it said of this step.
+    RecordRetry(Retry),
+    /// Wait, then [`Input::RetryDue`].
+    AskAgainAfter(Duration),
+    /// Make it durable that the wait is over.
+    RecordRetryOver,
     /// Make a step and the intents of its calls durable.
     RecordStep {
         /// In order of appearance.
@@ -220,6 +238,22 @@ pub enum Effect {
     AbortTool(ToolCallId),
     /// Record the end; nothing follows.
     End(TurnEnd),
+}
+
+/// Another attempt at a step, after one that failed. Nothing of the failed one was acted upon: tools run
+/// once a step is recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// Which attempt at the step comes next, of those with the same model; 1 for the first of a fallback.
+    pub attempt: u32,
+    /// Why the last one failed.
+    pub error: ApiError,
+    /// How long is waited before it.
+    pub delay: Duration,
+    /// What the failed attempt used.
+    pub usage: Usage,
+    /// Whether another model is asked from here on.
+    pub falls_back: bool,
 }
 
 /// A part of one step, as it is recorded.
@@ -280,6 +314,8 @@ pub struct Turn {
     /// Model calls that are recorded: the index of the next one.
     step: u32,
     unusable_steps: u32,
+    /// Attempts at this step that failed.
+    failed: u32,
     parts: Vec<OpenPart>,
     usage: Usage,
     /// Calls without a result, of the step that was recorded last.
@@ -356,6 +392,8 @@ impl Resumption {
 enum Phase {
     Ready,
     Model,
+    /// Between two attempts at a step.
+    Pause,
     Tools,
     Ended,
 }
@@ -400,6 +438,7 @@ impl Turn {
             phase: Phase::Ready,
             step: steps,
             unusable_steps,
+            failed: 0,
             parts: Vec::new(),
             usage: Usage::default(),
             calls: calls.collect(),
@@ -448,17 +487,23 @@ impl Turn {
             (_, Input::CancelRequested) => {
                 self.end(RunStatus::Cancelled, FinishReason::Cancelled, None)
             }
-            (Phase::Model, Input::ModelFailed(error)) | (_, Input::RecordFailed(error)) => {
-                self.fail(error)
+            (Phase::Model, Input::ModelFailed { error, has_fallback }) => {
+                self.model_failed(error, has_fallback, ids)
             }
+            (Phase::Pause, Input::RetryDue) => {
+                self.phase = Phase::Model;
+                vec![Effect::RecordRetryOver, Effect::CallModel]
+            }
+            (_, Input::RecordFailed(error)) => self.fail(error),
             (
-                Phase::Ready | Phase::Model | Phase::Tools,
+                Phase::Ready | Phase::Model | Phase::Pause | Phase::Tools,
                 Input::Started
                 | Input::TextArrived { .. }
                 | Input::CallArrived { .. }
                 | Input::UsageArrived(_)
                 | Input::ModelFinished(_)
-                | Input::ModelFailed(_)
+                | Input::ModelFailed { .. }
+                | Input::RetryDue
                 | Input::CallApproved { .. }
                 | Input::CallSettled(_)
                 | Input::ToolEnded { .. },
@@ -565,6 +610,34 @@ impl Turn {
         self.record_step(step)
     }
 
+    /// Asks again, asks another model, or gives up.
+    fn model_failed(
+        &mut self,
+        error: ApiError,
+        has_fallback: bool,
+        ids: &dyn IdSource,
+    ) -> Vec<Effect> {
+        if !error.retryable {
+            return self.fail(error);
+        }
+        self.failed += 1;
+        let hint = error.retry_after_ms.map(Duration::from_millis);
+        let delay = self.limits.retry.delay(self.failed, hint, ids.next_bits());
+        let (delay, falls_back) = match delay {
+            Some(delay) => (delay, false),
+            None if has_fallback => (Duration::ZERO, true),
+            None => return self.fail(error),
+        };
+        if falls_back {
+            self.failed = 0;
+        }
+        self.phase = Phase::Pause;
+        self.parts.clear();
+        let (attempt, usage) = (self.failed + 1, std::mem::take(&mut self.usage));
+        let retry = Retry { attempt, error, delay, usage, falls_back };
+        vec![Effect::AbortModel, Effect::RecordRetry(retry), Effect::AskAgainAfter(delay)]
+    }
+
     fn record_step(&mut self, step: StepEnd) -> Vec<Effect> {
         self.phase = Phase::Tools;
         let parts: Vec<StepPart> = self.parts.drain(..).map(|open| open.part).collect();
@@ -582,6 +655,7 @@ impl Turn {
             }
         }
         self.step += 1;
+        self.failed = 0;
         self.unusable_steps = if is_usable { 0 } else { self.unusable_steps + 1 };
         let mut effects = vec![Effect::RecordStep { parts, step }];
         effects.extend(self.calls.iter().filter(|call| call.is_running).map(OpenCall::run));

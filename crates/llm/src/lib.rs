@@ -12,6 +12,7 @@ mod chat;
 mod error;
 mod failure;
 mod guard;
+mod health;
 mod model;
 mod models;
 mod provider;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use iris_protocol::{ErrorCode, ModelRef};
 
+use crate::health::Watched;
 use crate::provider::{ConfigError, ProviderConfig, ProviderKind};
 use crate::{Model, OpenAiCompatible, Scripted};
 
@@ -59,7 +60,11 @@ impl Models {
     pub fn new(configs: BTreeMap<String, ProviderConfig>) -> Result<Self, ConfigError> {
         let mut models = Self::default();
         for (name, config) in configs {
-            let model = build(&name, config)?;
+            let is_remote = config.kind != ProviderKind::Scripted;
+            let mut model = build(&name, config)?;
+            if is_remote {
+                model = Arc::new(Watched::new(&name, model));
+            }
             models.insert(name, model);
         }
         Ok(models)

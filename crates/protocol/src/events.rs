@@ -125,6 +125,19 @@ events! {
         session_id: SessionId,
         /// What it does now.
         state: SessionState,
+        /// While it is `retrying`: which attempt of the model at the step comes next, from 2; 1 is the first
+        /// of another model.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attempt: Option<u32>,
+        /// While it is `retrying`: the class of the failure, such as `rate_limited`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class: Option<String>,
+        /// While it is `retrying`: how long it waits before that attempt, in milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delay_ms: Option<u64>,
+        /// While it is `retrying`: what went wrong, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     }
     /// A message came into being: a user's whole, an answer still empty.
     MessageCreated = "message.created" Durable [Session] {

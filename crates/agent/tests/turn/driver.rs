@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use iris_agent::{
-    Effect, Input, PromptMessage, Resumption, StepEnd, StepPart, ToolOutcome, Turn, TurnEnd,
+    Effect, Input, PromptMessage, Resumption, Retry, StepEnd, StepPart, ToolOutcome, Turn, TurnEnd,
     TurnLimits, prompt_messages,
 };
 use iris_protocol::{
@@ -29,6 +29,10 @@ pub(crate) struct Driver {
     /// What is durable of the answer.
     recorded: Vec<Part>,
     model_calls: u32,
+    /// Attempts at the step that failed, since another model was asked.
+    failed: u32,
+    has_fallback: bool,
+    is_pausing: bool,
     unusable_steps: u32,
     usage_reported: Usage,
     usage_recorded: Usage,
@@ -70,6 +74,9 @@ impl Driver {
             calls: BTreeMap::new(),
             recorded: Vec::new(),
             model_calls: 0,
+            failed: 0,
+            has_fallback: false,
+            is_pausing: false,
             unusable_steps: 0,
             usage_reported: Usage::default(),
             usage_recorded: Usage::default(),
@@ -101,6 +108,7 @@ impl Driver {
             }
         }
         self.model_call = None;
+        (self.failed, self.is_pausing) = (0, false);
         self.usage_reported = self.usage_recorded;
         let is_step = |part: &&Part| matches!(part, Part::Step { .. });
         let steps = self.recorded.iter().filter(is_step).count();
@@ -134,8 +142,13 @@ impl Driver {
         let must_end = matches!(input, Input::CancelRequested | Input::RecordFailed(_));
         let said = spoken(&input);
         for effect in self.turn.step(input, &self.ids) {
-            let is_record =
-                matches!(effect, Effect::RecordStep { .. } | Effect::RecordResult { .. });
+            let is_record = matches!(
+                effect,
+                Effect::RecordStep { .. }
+                    | Effect::RecordResult { .. }
+                    | Effect::RecordRetry(_)
+                    | Effect::RecordRetryOver
+            );
             if is_record && record_fails {
                 self.has_failed_record = true;
                 self.feed(Input::RecordFailed(disk_full()), false);
@@ -186,9 +199,10 @@ impl Driver {
                 self.change(call_id, &CallState::Running, CallState::Ended(outcome.clone()));
             }
             Input::CancelRequested => self.is_cancelled = true,
+            Input::ModelFailed { has_fallback, .. } => self.has_fallback = *has_fallback,
             Input::Started
             | Input::TextArrived { .. }
-            | Input::ModelFailed(_)
+            | Input::RetryDue
             | Input::RecordFailed(_) => {}
         }
     }
@@ -220,6 +234,9 @@ impl Driver {
                 let model_call = self.model_call.as_mut().expect("the model is asked");
                 model_call.show(part_id, kind, offset, &text);
             }
+            Effect::RecordRetry(retry) => self.record_retry(&retry),
+            Effect::AskAgainAfter(_) => assert!(self.is_pausing),
+            Effect::RecordRetryOver => assert!(std::mem::take(&mut self.is_pausing)),
             Effect::RecordStep { parts, step } => self.record_step(parts, &step),
             Effect::RecordResult { call_id, outcome } => self.record_result(&call_id, outcome),
             Effect::RunTool { call_id, tool_name, input } => {
@@ -237,6 +254,7 @@ impl Driver {
     fn call_model(&mut self) {
         assert!(!self.is_cancelled, "the model was called after cancel");
         assert!(self.model_call.is_none(), "two model calls at once");
+        assert!(!self.is_pausing, "the wait is not over");
         for (id, call) in &self.calls {
             assert_eq!(call.state, CallState::HasResult, "{id} has no result (INV-3)");
         }
@@ -264,10 +282,28 @@ impl Driver {
         call.state = CallState::Aborted;
     }
 
+    fn record_retry(&mut self, retry: &Retry) {
+        let model_call = self.model_call.take().expect("the model was asked");
+        assert!(model_call.is_aborted && model_call.finished.is_none());
+        assert_eq!(retry.usage, model_call.usage);
+        self.failed += 1;
+        if retry.falls_back {
+            assert!(self.has_fallback);
+            assert_eq!(self.failed, self.limits.retry.attempts_max);
+            self.failed = 0;
+        }
+        assert!(self.failed < self.limits.retry.attempts_max);
+        assert_eq!(retry.attempt, self.failed + 1);
+        // It is the same step once more.
+        self.model_calls -= 1;
+        self.is_pausing = true;
+    }
+
     fn record_step(&mut self, parts: Vec<StepPart>, step: &StepEnd) {
         let model_call = self.model_call.take().expect("the model was asked");
         model_call.check_parts(&parts, &self.limits);
         self.check_step(step, &model_call);
+        self.failed = 0;
         let mut is_usable = false;
         for part in parts {
             match part {

@@ -103,6 +103,12 @@ pub(crate) fn disk_full() -> ApiError {
     ApiError::new(ErrorCode::StorageFull, "the disk is full")
 }
 
+/// A failure of the model that is not worth another attempt.
+pub(crate) fn hopeless() -> ApiError {
+    let error = ApiError::new(ErrorCode::ProviderError, "the key is wrong");
+    ApiError { retryable: false, ..error }
+}
+
 pub(crate) fn arguments() -> Value {
     json!({ "path": "notes.md" })
 }

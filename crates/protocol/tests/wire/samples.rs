@@ -374,7 +374,14 @@ fn session_events() -> Vec<Event> {
         Event::SessionUpdated { session: session() },
         Event::SessionArchived { session: session() },
         Event::SessionDeleted { session: session() },
-        Event::SessionStatus { session_id: session_id(), state: SessionState::Waiting },
+        Event::SessionStatus {
+            session_id: session_id(),
+            state: SessionState::Retrying,
+            attempt: Some(2),
+            class: Some("overloaded".into()),
+            delay_ms: Some(750),
+            message: Some("the provider answered with status 529".into()),
+        },
     ]
 }
 

@@ -256,6 +256,13 @@ pub(super) fn save_in_state(
     if !changes {
         return Ok(());
     }
-    let event = Event::SessionStatus { session_id: session.id.clone(), state };
+    let event = Event::SessionStatus {
+        session_id: session.id.clone(),
+        state,
+        attempt: None,
+        class: None,
+        delay_ms: None,
+        message: None,
+    };
     log::in_both(tx, &session.id, at, by, &event)
 }
