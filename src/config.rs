@@ -98,6 +98,9 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Values of `Host` that are the server, with or without port, besides its own address. Lower case.
     pub allowed_hosts: Vec<String>,
+    /// Where browsers reach this server: an origin, without a `/` at its end. `None` where only this machine
+    /// does.
+    pub public_url: Option<String>,
     /// What tools may fetch besides the public web.
     pub egress_allow: Vec<Exception>,
     /// How commands are run; `None` means that none are, and that there is no tool `bash`.
@@ -208,6 +211,7 @@ impl Config {
             project_roots: top.parse_list("project_roots", parse::absolute_path)?,
             allowed_origins: top.parse_list("allowed_origins", parse::origin)?,
             allowed_hosts: top.parse_list("allowed_hosts", parse::host)?,
+            public_url: top.parse("public_url", parse::origin)?,
             egress_allow: top.parse_list("egress_allow", parse::egress_exception)?,
             sandbox: sandbox(&mut top)?,
             drain: top.parse("drain_seconds", parse::drain)?.unwrap_or(DRAIN_DEFAULT),

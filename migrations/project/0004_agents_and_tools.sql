@@ -88,6 +88,14 @@ CREATE TABLE mcp_servers (
     secret_headers        TEXT    NOT NULL CHECK (json_valid(secret_headers)),
     -- Sealed with the key of the server; nothing else can read it.
     secrets               TEXT,
+    -- How it is asked for an authorization, without the secret of the client, which is sealed beside it.
+    oauth                 TEXT    CHECK (json_valid(oauth)),
+    client_secret         TEXT,
+    -- The client that its authorization server registered, sealed.
+    client                TEXT,
+    -- What somebody agreed to, and the tokens that came of it, sealed.
+    authorization         TEXT    CHECK (json_valid(authorization)),
+    tokens                TEXT,
     enabled               INTEGER NOT NULL CHECK (enabled IN (0, 1)),
     initialize_timeout_ms INTEGER NOT NULL,
     request_timeout_ms    INTEGER NOT NULL,
@@ -100,6 +108,19 @@ CREATE TABLE mcp_servers (
     created_at            INTEGER NOT NULL,
     updated_by            TEXT    NOT NULL,
     updated_at            INTEGER NOT NULL
+) STRICT;
+
+-- Authorizations that were begun, each until it is finished or its time is over.
+
+CREATE TABLE mcp_authorizations (
+    -- SHA-256 of what the browser brings back.
+    state_hash TEXT    NOT NULL PRIMARY KEY,
+    server     TEXT    NOT NULL REFERENCES mcp_servers (name) ON DELETE CASCADE,
+    user_id    TEXT    NOT NULL,
+    -- What is needed to finish it.
+    sealed     TEXT    NOT NULL,
+    expires_at INTEGER NOT NULL,
+    UNIQUE (server, user_id)
 ) STRICT;
 
 -- A call may ask while it runs, and more than once: the call goes on with the answers, which are not its

@@ -26,6 +26,7 @@ const KEYS: &[&str] = &[
     "project_roots",
     "allowed_origins",
     "allowed_hosts",
+    "public_url",
     "egress_allow",
     "sandbox_minimum",
     "sandbox_uid",

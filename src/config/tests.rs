@@ -59,6 +59,7 @@ fn without_any_source_the_defaults_hold() {
     assert!(config.project_roots.is_empty());
     assert!(config.allowed_origins.is_empty());
     assert!(config.allowed_hosts.is_empty());
+    assert_eq!(config.public_url, None);
     assert!(config.egress_allow.is_empty());
     assert_eq!(config.drain, Duration::from_secs(30));
     assert_eq!(config.project_idle, Duration::from_mins(1));
@@ -103,6 +104,7 @@ fn each_key_of_the_file_is_read() {
         project_roots = ["/home/a,b", "/srv"]
         allowed_origins = ["https://app.example.com"]
         allowed_hosts = ["iris.example.com", "[::1]:4747"]
+        public_url = "https://iris.example.com"
         drain_seconds = 5
         project_idle_seconds = 90
         projects_open_max = 2
@@ -141,6 +143,7 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.project_roots, [Path::new("/home/a,b"), Path::new("/srv")]);
     assert_eq!(config.allowed_origins, ["https://app.example.com"]);
     assert_eq!(config.allowed_hosts, ["iris.example.com", "[::1]:4747"]);
+    assert_eq!(config.public_url.as_deref(), Some("https://iris.example.com"));
     assert_eq!(config.drain, Duration::from_secs(5));
     assert_eq!(config.project_idle, Duration::from_secs(90));
     assert_eq!(config.projects_open_max, 2);

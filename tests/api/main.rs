@@ -30,6 +30,7 @@ mod listening;
 mod logging;
 mod maintenance;
 mod mcp;
+mod mcp_oauth;
 mod mcp_web;
 mod messages;
 mod models;

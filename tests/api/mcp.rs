@@ -80,6 +80,7 @@ fn new(name: &str, transport: McpTransport) -> McpCreate {
         name: name.to_owned(),
         transport,
         secret_headers: None,
+        oauth: None,
         enabled: None,
         initialize_timeout_ms: None,
         request_timeout_ms: None,
@@ -91,6 +92,8 @@ pub(crate) fn change(name: &str) -> McpUpdate {
         name: name.to_owned(),
         transport: None,
         secret_headers: None,
+        oauth: None,
+        forget_authorization: None,
         enabled: None,
         initialize_timeout_ms: None,
         request_timeout_ms: None,
@@ -98,7 +101,7 @@ pub(crate) fn change(name: &str) -> McpUpdate {
     }
 }
 
-async fn status(talk: &Conversation, name: &str) -> McpStatus {
+pub(crate) async fn status(talk: &Conversation, name: &str) -> McpStatus {
     talk.call(McpStatusGet { name: name.to_owned() }).await.unwrap().status
 }
 
@@ -133,7 +136,7 @@ pub(crate) async fn approve(talk: &Conversation, room: &mut Socket, name: &str) 
     server
 }
 
-async fn allow(talk: &Conversation, permission: &str) {
+pub(crate) async fn allow(talk: &Conversation, permission: &str) {
     let (permission, pattern) = (permission.to_owned(), "*".to_owned());
     let action = PermissionAction::Allow;
     talk.call(PermissionCreate { session_id: None, permission, pattern, action }).await.unwrap();
@@ -144,7 +147,7 @@ fn calls(tool: &str, text: &str) -> String {
 }
 
 /// The end of the only call of a message: its state and what the model reads.
-async fn outcome(talk: &mut Conversation, message: &str) -> (ToolState, String) {
+pub(crate) async fn outcome(talk: &mut Conversation, message: &str) -> (ToolState, String) {
     let run = talk.send_message(message).await.run_id;
     assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
     let answer = talk.answer(&run).await;

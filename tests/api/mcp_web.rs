@@ -4,7 +4,7 @@
 #[path = "../../crates/mcp/tests/session/webfake.rs"]
 #[expect(dead_code, reason = "the tests of the client use all of it")]
 #[expect(clippy::expect_used, reason = "a helper of a test fails like the test itself")]
-mod webfake;
+pub(crate) mod webfake;
 
 use std::collections::BTreeMap;
 
@@ -38,6 +38,7 @@ fn new(transport: McpTransport) -> McpCreate {
         name: "web".to_owned(),
         transport,
         secret_headers: None,
+        oauth: None,
         enabled: None,
         initialize_timeout_ms: None,
         request_timeout_ms: None,

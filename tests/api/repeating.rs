@@ -233,7 +233,11 @@ impl World {
             | Operation::AuthRegister
             | Operation::AuthLogin
             | Operation::AuthRotate
-            | Operation::AuthTicket => Case::NotKept("the answer holds secrets"),
+            | Operation::AuthTicket
+            | Operation::McpAuthorize
+            | Operation::McpAuthorizeFinish => {
+                Case::NotKept("the answer or the request is a secret")
+            }
             Operation::PresenceUpdate
             | Operation::TypingStart
             | Operation::TypingStop

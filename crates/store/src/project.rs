@@ -58,8 +58,10 @@ pub use cancelling::{ChooseCancelled, ChosenRun};
 pub use files::{RecordFileWrite, RecordedChange};
 pub use log::PublishOutbox;
 pub use mcp::{
-    CreateMcpServer, DeleteMcpServer, MCP_SERVERS_MAX, McpApproval, McpSecrets, PublishMcpStatus,
-    StoredMcpServer, UpdateMcpServer,
+    BeginMcpAuthorization, BegunMcpAuthorization, CreateMcpServer, DeleteMcpServer,
+    KeepMcpAuthorization, MCP_AUTHORIZATIONS_MAX, MCP_SERVERS_MAX, McpApproval, McpOauthConfig,
+    McpSecrets, PublishMcpStatus, RenewMcpTokens, StoredMcpServer, TakeMcpAuthorization,
+    UpdateMcpServer,
 };
 pub use messages::{AcceptMessage, AcceptedMessage};
 pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};

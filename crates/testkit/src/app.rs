@@ -183,6 +183,7 @@ impl AppOptions {
             project_roots: self.project_roots.clone(),
             allowed_origins: self.allowed_origins.clone(),
             allowed_hosts: Vec::new(),
+            public_url: None,
             egress_allow: self.egress_allow.clone(),
             sandbox: self.sandbox.clone(),
             drain: self.drain,

@@ -370,6 +370,18 @@ export interface JudgedAccess {
 /** How a log line looks. */
 export type LogFormat = "text" | "json";
 
+/** What somebody agreed to at an authorization server. */
+export interface McpAuthorization {
+  /** What the authorization server calls itself. */
+  issuer: string;
+  /** What the tokens are good for, as far as that is known. */
+  scopes?: string[];
+  /** The user who began it. */
+  by: UserId;
+  /** Milliseconds since 1970 UTC. */
+  at: number;
+}
+
 /** What a server did that it should not have. */
 export interface McpCounts {
   /** What it sent that is no message. */
@@ -384,6 +396,30 @@ export interface McpCounts {
   refusedRequests: number;
 }
 
+/** How a server on the web is asked for an authorization. */
+export interface McpOauth {
+  /** What its authorization server knows this server as; absent where it registers itself. */
+  clientId?: string | null;
+  /** Whether there is a secret to it, which nobody reads back. */
+  hasClientSecret?: boolean;
+  /** What may be asked for the authorization besides the server's own origin: scheme, host and port. */
+  origins?: string[];
+  /** What is asked for; what the server wants when empty. */
+  scopes?: string[];
+}
+
+/** How a server on the web is to be asked for an authorization. */
+export interface McpOauthSettings {
+  /** What its authorization server knows this server as, 1 to 2048 bytes; absent where it registers itself. */
+  clientId?: string | null;
+  /** The secret to it, if it has one, 1 to 2048 bytes. */
+  clientSecret?: string | null;
+  /** What may be asked for the authorization besides the server's own origin, such as `https://login.example`; at most 8. */
+  origins?: string[];
+  /** What is asked for; what the server wants when empty. At most 32. */
+  scopes?: string[];
+}
+
 /** An MCP server that a project uses. */
 export interface McpServer {
   /** Lower-case letters, digits and `-`, beginning with a letter; 1 to 32 bytes, unique in the project. */
@@ -392,6 +428,10 @@ export interface McpServer {
   transport: McpTransport;
   /** Names of the headers whose values are kept secret. */
   secretHeaders?: string[];
+  /** How it is asked for an authorization, where somebody configured that. */
+  oauth?: McpOauth | null;
+  /** What somebody agreed to at its authorization server; absent while nobody did. */
+  authorization?: McpAuthorization | null;
   /** Whether it is used. */
   enabled: boolean;
   /** How long it has to start and say what it is. */
@@ -2200,6 +2240,8 @@ export interface Operations {
       transport: McpTransport;
       /** Headers whose values are kept secret; for HTTP alone. */
       secretHeaders?: Record<string, string> | null;
+      /** How it is asked for an authorization; for HTTP alone. */
+      oauth?: McpOauthSettings | null;
       /** Whether it is used; yes when absent. */
       enabled?: boolean | null;
       /** How long it has to start, 100 to 120000; 30000 when absent. */
@@ -2223,6 +2265,10 @@ export interface Operations {
       transport?: McpTransport | null;
       /** All headers whose values are kept secret, in place of those that there are. */
       secretHeaders?: Record<string, string> | null;
+      /** How it is asked for an authorization, in place of all that was said of it. The authorization that it has is forgotten. */
+      oauth?: McpOauthSettings | null;
+      /** Forgets the authorization that it has, and those that were begun. */
+      forgetAuthorization?: boolean | null;
       /** Whether it is used. */
       enabled?: boolean | null;
       /** How long it has to start. */
@@ -2249,6 +2295,42 @@ export interface Operations {
     response: {
       /** Always true. */
       done: boolean;
+    };
+  };
+  /** Begins the authorization of a server on the web: somebody is to agree at its authorization server. */
+  "mcp.authorize": {
+    /** Begins the authorization of a server on the web: somebody is to agree at its authorization server. */
+    request: {
+      /** The server. */
+      name: string;
+    };
+    /** Where somebody agrees. */
+    response: {
+      /** To be opened in a browser by whoever began it, once. Whoever opens it lends their account to the project. */
+      url: string;
+      /** Until when, in milliseconds since 1970 UTC. */
+      expiresAt: number;
+    };
+  };
+  /** What an authorization server sends a browser back with. The names are those of RFC 6749 and RFC 9207. */
+  "mcp.authorize.finish": {
+    /** What an authorization server sends a browser back with. The names are those of RFC 6749 and RFC 9207. */
+    request: {
+      /** Names what was begun, and is the proof of it. */
+      state: string;
+      /** What tokens are given for. */
+      code?: string | null;
+      /** Why there is no code. */
+      error?: string | null;
+      /** What the authorization server calls itself. */
+      iss?: string | null;
+    };
+    /** An authorization that is finished. */
+    response: {
+      /** The server. */
+      name: string;
+      /** For the person at the browser. */
+      message: string;
     };
   };
   /** Says how an MCP server is and what it offers; one that is used is reached if it is not yet. */
@@ -2740,6 +2822,7 @@ export type SocketOperation =
   | "mcp.create"
   | "mcp.update"
   | "mcp.delete"
+  | "mcp.authorize"
   | "mcp.status"
   | "file.read"
   | "file.write"

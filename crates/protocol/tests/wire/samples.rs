@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use iris_protocol::{
     Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId,
     CommandTool, ErrorCode, Event, ExitKind, FinishReason, HttpMethod, HttpTool, JudgedAccess,
-    McpServer, McpState, McpTransport, Member, Message, MessageId, MessageRole, MessageState,
-    ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer, PermissionRule,
-    PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId, QuestionItem,
-    QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId,
-    SessionMode, SessionState, SessionStatus, StreamKind, SubtaskPart, SubtaskState,
-    SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool, ToolCallId,
-    ToolId, ToolKind, ToolPart, ToolState, Usage, UserId,
+    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId,
+    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
+    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
+    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
+    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, StreamKind,
+    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority,
+    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::json;
 
@@ -267,6 +267,18 @@ fn mcp_server() -> McpServer {
             env: [("LEVEL".to_owned(), "debug".to_owned())].into(),
         },
         secret_headers: vec!["authorization".to_owned()],
+        oauth: Some(McpOauth {
+            client_id: Some("iris".to_owned()),
+            has_client_secret: true,
+            origins: vec!["https://login.example".to_owned()],
+            scopes: vec!["read".to_owned()],
+        }),
+        authorization: Some(McpAuthorization {
+            issuer: "https://login.example".to_owned(),
+            scopes: vec!["read".to_owned()],
+            by: user_id(),
+            at: 3,
+        }),
         enabled: true,
         initialize_timeout_ms: 30_000,
         request_timeout_ms: 60_000,

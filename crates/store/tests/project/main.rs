@@ -9,6 +9,7 @@ mod damage;
 mod fixture;
 mod idempotency;
 mod mcp;
+mod mcp_authorizations;
 mod opening;
 mod pages;
 mod permissions;
