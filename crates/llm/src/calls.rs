@@ -24,6 +24,8 @@ struct Call {
     name: String,
     arguments: String,
     is_ended: bool,
+    /// Whether it is known that the arguments are all there are, so that none means none.
+    is_certain: bool,
     opaque: Option<Opaque>,
 }
 
@@ -56,6 +58,7 @@ impl Calls {
             name: name.to_owned(),
             arguments: String::new(),
             is_ended: false,
+            is_certain: false,
             opaque: None,
         });
         Ok(())
@@ -78,7 +81,7 @@ impl Calls {
         events: &mut Vec<ModelEvent>,
     ) {
         let Some(call) = self.find(key) else { return };
-        call.opaque = opaque;
+        (call.opaque, call.is_certain) = (opaque, true);
         match arguments.strip_prefix(call.arguments.as_str()) {
             Some(rest) => {
                 let rest = rest.to_owned();
@@ -114,9 +117,9 @@ impl Calls {
 }
 
 impl Call {
-    /// Whether the arguments are a whole object; no text at all is not.
+    /// Whether the arguments are a whole object; no text at all is one where it is certain.
     fn is_whole(&self) -> bool {
-        !self.arguments.is_empty() && parse_arguments(&self.arguments).is_ok()
+        (self.is_certain || !self.arguments.is_empty()) && parse_arguments(&self.arguments).is_ok()
     }
 
     fn event(self, is_complete: bool) -> ModelEvent {

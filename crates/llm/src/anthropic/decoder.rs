@@ -65,6 +65,10 @@ impl Decoder for AnthropicDecoder {
             "" => frame.name.as_str(),
             kind => kind,
         };
+        // A server that leaves out the start begins with what it says.
+        if matches!(kind, "content_block_start" | "content_block_delta" | "message_stop") {
+            self.start(&Json::Null, events);
+        }
         match kind {
             "content_block_delta" => self.delta(&event, events)?,
             "content_block_start" => self.begin(&event, &frame.data, events)?,

@@ -191,7 +191,10 @@ impl ResponsesDecoder {
             "reasoning" => self.end_reasoning(key, item, data, events)?,
             "function_call" => {
                 self.begin_call(key, item, events)?;
-                self.calls.end_with(key, item.get("arguments").text(), None, events);
+                // One that is not whole has no end.
+                if item.get("status").text() != "incomplete" {
+                    self.calls.end_with(key, item.get("arguments").text(), None, events);
+                }
             }
             // The provider's own summary of what came before: it wants it back.
             "compaction" => {

@@ -2,11 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test itself")]
 
+mod answer;
 mod fake_provider;
 
+mod anthropic;
 mod chunking;
 mod decoding;
+mod everywhere;
 mod failures;
+mod google;
+mod network;
+mod ollama;
+mod openai;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,8 +62,12 @@ fn request() -> ModelRequest {
 
 /// Asks once and takes the whole answer.
 async fn ask(provider: &FakeProvider, limits: Limits) -> Answer {
-    let answer = model(provider, limits).stream(request()).collect();
-    tokio::time::timeout(PATIENCE, answer).await.unwrap()
+    collect(&model(provider, limits), request()).await
+}
+
+/// The same of any model.
+async fn collect(model: &Arc<dyn Model>, request: ModelRequest) -> Answer {
+    tokio::time::timeout(PATIENCE, model.stream(request).collect()).await.unwrap()
 }
 
 /// Asks once and takes the error, after whatever came before it.
