@@ -1,7 +1,10 @@
 //! Lines of JSON of one request, with our errors.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::{Buf, Bytes, BytesMut};
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use http::{Method, Request};
 use launchdarkly_sdk_transport::{ByteStream, HttpTransport};
 
@@ -29,8 +32,7 @@ pub(crate) fn post(transport: impl HttpTransport, url: &str, body: String) -> Fr
 
 /// A line is not longer than the guard of the body lets it be.
 fn lines(body: ByteStream) -> Frames {
-    let lines = Lines { body, read: BytesMut::new(), searched: 0, is_over: false };
-    stream::unfold(lines, Lines::next).boxed()
+    Lines { body, read: BytesMut::new(), searched: 0, is_over: false }.boxed()
 }
 
 struct Lines {
@@ -41,26 +43,31 @@ struct Lines {
     is_over: bool,
 }
 
-impl Lines {
-    async fn next(mut self) -> Option<(Result<Frame, ModelError>, Self)> {
+impl Stream for Lines {
+    type Item = Result<Frame, ModelError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let lines = &mut *self;
         loop {
-            match self.take_line() {
+            match lines.take_line() {
                 Some(line) if line.trim_ascii().is_empty() => {}
-                Some(line) => return Some((frame(&line), self)),
-                None if self.is_over => return None,
-                None => match self.body.next().await {
-                    Some(Ok(chunk)) => self.read.extend_from_slice(&chunk),
+                Some(line) => return Poll::Ready(Some(frame(&line))),
+                None if lines.is_over => return Poll::Ready(None),
+                None => match ready!(lines.body.poll_next_unpin(context)) {
+                    Some(Ok(chunk)) => lines.read.extend_from_slice(&chunk),
                     Some(Err(error)) => {
-                        self.is_over = true;
-                        self.read.clear();
-                        return Some((Err(transport_error(&error)), self));
+                        lines.is_over = true;
+                        lines.read.clear();
+                        return Poll::Ready(Some(Err(transport_error(&error))));
                     }
-                    None => self.is_over = true,
+                    None => lines.is_over = true,
                 },
             }
         }
     }
+}
 
+impl Lines {
     /// The next line; the last one need not have an end.
     fn take_line(&mut self) -> Option<BytesMut> {
         let rest = self.read.get(self.searched..).unwrap_or_default();
@@ -83,5 +90,5 @@ fn frame(line: &[u8]) -> Result<Frame, ModelError> {
     let data = std::str::from_utf8(line).map_err(|_| {
         ModelError::new(ErrorClass::Protocol, "the provider's answer is not valid UTF-8")
     })?;
-    Ok(Frame { name: "message".to_owned(), data: data.to_owned() })
+    Ok(Frame { name: String::new(), data: data.to_owned() })
 }

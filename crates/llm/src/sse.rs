@@ -1,6 +1,7 @@
 //! Server-sent events of one request, with our errors.
 
 use eventsource_client::{Client, ClientBuilder, Error, ReconnectOptions, SSE};
+use futures_util::future;
 use futures_util::stream::{self, StreamExt};
 use launchdarkly_sdk_transport::{HttpTransport, TransportError};
 
@@ -21,12 +22,16 @@ pub(crate) fn post(transport: impl HttpTransport, url: &str, body: String) -> Fr
         .reconnect(ReconnectOptions::reconnect(false).retry_initial(false).build())
         .redirect_limit(0)
         .build_with_transport(transport);
-    let events = client.stream().filter_map(async |item| match item {
+    let events = client.stream().filter_map(|item| future::ready(frame(item)));
+    events.boxed()
+}
+
+fn frame(item: Result<SSE, Error>) -> Option<Result<Frame, ModelError>> {
+    match item {
         Ok(SSE::Event(event)) => Some(Ok(Frame { name: event.event_type, data: event.data })),
         Ok(SSE::Connected(_) | SSE::Comment(_)) | Err(Error::Eof | Error::UnexpectedEof) => None,
         Err(error) => Some(Err(model_error(&error))),
-    });
-    events.boxed()
+    }
 }
 
 /// The error that our own transport gave.

@@ -1,14 +1,18 @@
 //! What all wires have in common: a body becomes events of its framing, and these become the common
 //! alphabet.
 
-use futures_util::stream::{self, BoxStream, StreamExt};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_util::stream::{BoxStream, Stream, StreamExt};
 
 use crate::{ModelError, ModelEvent, ModelStream};
 
 /// One event of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frame {
-    /// `message` when the stream does not name it.
+    /// `message` when an event does not name it; empty where the framing has no names.
     pub(crate) name: String,
     pub(crate) data: String,
 }
@@ -16,7 +20,7 @@ pub(crate) struct Frame {
 pub(crate) type Frames = BoxStream<'static, Result<Frame, ModelError>>;
 
 /// Turns the events of one answer into the common alphabet, without any I/O.
-pub(crate) trait Decoder: Send + 'static {
+pub(crate) trait Decoder: Send + Unpin + 'static {
     /// Takes one event. The answer is over once it gave a [`ModelEvent::Finish`].
     ///
     /// # Errors
@@ -40,48 +44,51 @@ pub(crate) trait Decoder: Send + 'static {
 
 /// Turns the events of an answer into the common alphabet.
 pub(crate) fn decode(frames: Frames, decoder: impl Decoder) -> ModelStream {
-    let ready = Vec::new();
-    let decoding = Decoding { frames, decoder, ready, next: 0, is_over: false };
-    stream::unfold(decoding, Decoding::next).boxed()
+    Decoding { frames, decoder, ready: VecDeque::new(), events: Vec::new(), is_over: false }.boxed()
 }
 
 struct Decoding<D> {
     frames: Frames,
     decoder: D,
-    /// Events of one frame, handed out up to `next`.
-    ready: Vec<ModelEvent>,
-    next: usize,
+    /// Events of the last frame that nobody took.
+    ready: VecDeque<ModelEvent>,
+    /// Where the decoder puts them; empty in between.
+    events: Vec<ModelEvent>,
     is_over: bool,
 }
 
 impl<D: Decoder> Decoding<D> {
-    async fn next(mut self) -> Option<(Result<ModelEvent, ModelError>, Self)> {
-        loop {
-            if let Some(event) = self.ready.get_mut(self.next) {
-                self.next += 1;
-                let taken = ModelEvent::TextEnd { index: 0 };
-                return Some((Ok(std::mem::replace(event, taken)), self));
-            }
-            if self.is_over {
-                return None;
-            }
-            self.ready.clear();
-            self.next = 0;
-            if let Err(error) = self.read().await {
-                self.is_over = true;
-                self.ready.clear();
-                return Some((Err(error), self));
-            }
-        }
-    }
-
-    async fn read(&mut self) -> Result<(), ModelError> {
-        match self.frames.next().await {
-            Some(Ok(frame)) => self.decoder.push(&frame, &mut self.ready)?,
+    /// Takes a frame, or the end of the body.
+    fn read(&mut self, frame: Option<Result<Frame, ModelError>>) -> Result<(), ModelError> {
+        match frame {
+            Some(Ok(frame)) => self.decoder.push(&frame, &mut self.events)?,
             Some(Err(error)) if !self.decoder.is_answered() => return Err(error),
-            Some(Err(_)) | None => self.decoder.finish(&mut self.ready)?,
+            Some(Err(_)) | None => self.decoder.finish(&mut self.events)?,
         }
-        self.is_over = matches!(self.ready.last(), Some(ModelEvent::Finish { .. }));
+        self.is_over = matches!(self.events.last(), Some(ModelEvent::Finish { .. }));
+        self.ready.extend(self.events.drain(..));
         Ok(())
+    }
+}
+
+impl<D: Decoder> Stream for Decoding<D> {
+    type Item = Result<ModelEvent, ModelError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let decoding = &mut *self;
+        loop {
+            if let Some(event) = decoding.ready.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if decoding.is_over {
+                return Poll::Ready(None);
+            }
+            let frame = ready!(decoding.frames.poll_next_unpin(context));
+            if let Err(error) = decoding.read(frame) {
+                // Of an event that is wrong nothing counts.
+                decoding.is_over = true;
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
     }
 }

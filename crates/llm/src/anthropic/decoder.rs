@@ -48,6 +48,8 @@ struct ServerUse {
     name: String,
     /// The block as it began.
     block: String,
+    /// What it was called with, where that was in the block already.
+    early_input: String,
     input: String,
 }
 
@@ -136,9 +138,8 @@ impl AnthropicDecoder {
                 let key = event.get("index").count().unwrap_or(0);
                 let (id, name) = (block.get("id").text(), block.get("name").text());
                 self.calls.start(key, id, name, events)?;
-                let input = block.get("input");
-                if *input != Json::Object(Vec::new()) && !input.is_null() {
-                    self.calls.append(key, &input.to_value().to_string(), events);
+                if let Some(input) = input_of(block) {
+                    self.calls.append(key, &input, events);
                 }
                 self.open = Some(Open::Call { key });
             }
@@ -149,6 +150,7 @@ impl AnthropicDecoder {
                     id: block.get("id").text().to_owned(),
                     name: block.get("name").text().to_owned(),
                     block: raw()?,
+                    early_input: input_of(block).unwrap_or_default(),
                     input: String::new(),
                 }));
             }
@@ -212,7 +214,7 @@ impl AnthropicDecoder {
                 let server = self.uses.remove(at);
                 let used = server.whole();
                 let blocks = format!("[{used},{raw}]");
-                (server.name, server.input, blocks)
+                (server.name.clone(), server.arguments(), blocks)
             }
             None => {
                 provider_tool::count(&mut self.provider_tools)?;
@@ -239,7 +241,7 @@ impl AnthropicDecoder {
         // Paused: the provider wants them back to go on.
         for server in self.uses.drain(..) {
             let opaque = Some(kept(format!("[{}]", server.whole())));
-            let ServerUse { name, input: arguments, .. } = server;
+            let (arguments, name) = (server.arguments(), server.name);
             let (output, is_error) = (String::new(), false);
             events.push(ModelEvent::ProviderTool { name, arguments, output, is_error, opaque });
         }
@@ -266,10 +268,21 @@ impl AnthropicDecoder {
 }
 
 impl ServerUse {
+    fn arguments(&self) -> String {
+        if self.input.is_empty() { self.early_input.clone() } else { self.input.clone() }
+    }
+
     /// The block with all of its input.
     fn whole(&self) -> String {
         RawFields::with(&self.block, "input", &self.input)
     }
+}
+
+/// What a block was called with; none for the empty object that stands for what is to come.
+fn input_of(block: &Json<'_>) -> Option<String> {
+    let input = block.get("input");
+    let is_placeholder = input.is_null() || *input == Json::Object(Vec::new());
+    (!is_placeholder).then(|| input.to_value().to_string())
 }
 
 fn add(text: &mut String, fragment: &str) -> Result<(), ModelError> {

@@ -14,7 +14,7 @@ use crate::json::Json;
 use crate::provider::ApiKey;
 use crate::provider_tool;
 use crate::wire::{Decoder, Frame};
-use crate::{ErrorClass, Finish, ModelError, ModelEvent, ReportedUsage};
+use crate::{ErrorClass, Finish, ModelError, ModelEvent};
 
 /// The state of one answer.
 #[derive(Debug, Default)]
@@ -28,7 +28,8 @@ pub(crate) struct GoogleDecoder {
     /// A tool of the provider that has not answered.
     open_tool: Option<OpenTool>,
     provider_tools: usize,
-    usage: Option<ReportedUsage>,
+    /// The last event that has counts.
+    counted: String,
     finish_reason: Option<String>,
     is_blocked: bool,
     /// Errors do not show it.
@@ -65,9 +66,9 @@ impl Decoder for GoogleDecoder {
         if !chunk.get("error").is_null() || !chunk.list().is_empty() {
             return Err(from_event(&chunk.to_value(), self.api_key.as_ref()));
         }
-        let tools = u64::try_from(self.provider_tools).unwrap_or(u64::MAX);
-        if let Some(usage) = usage(&chunk, tools) {
-            self.usage = Some(usage);
+        if !chunk.get("usageMetadata").is_null() {
+            // Each has them, and the last ones count.
+            frame.data.clone_into(&mut self.counted);
         }
         if !std::mem::replace(&mut self.is_started, true) {
             let (model, id) = (chunk.get("modelVersion").text(), chunk.get("responseId").text());
@@ -99,10 +100,8 @@ impl Decoder for GoogleDecoder {
         self.end_tool(events);
         self.calls.finish(was_cut, events);
         let tools = u64::try_from(self.provider_tools).unwrap_or(u64::MAX);
-        if let Some(mut usage) = self.usage.take() {
-            usage.tokens.server_tool_calls = tools;
-            events.push(ModelEvent::Usage(usage));
-        }
+        let usage = Json::read(&self.counted).and_then(|chunk| usage(&chunk, tools));
+        events.extend(usage.map(ModelEvent::Usage));
         events.push(ModelEvent::Finish { reason, raw });
         Ok(())
     }
