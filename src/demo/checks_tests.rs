@@ -49,6 +49,7 @@ fn call(seq: u64, prev: u64) -> EventFrame {
         tool_call_id: ToolCallId::from_bits(1),
         tool_name: "read".to_owned(),
         input: json!({}),
+        provider_executed: false,
     };
     frame(Some(seq), Some(prev), event)
 }

@@ -199,6 +199,9 @@ events! {
         tool_name: String,
         /// The arguments.
         input: Value,
+        /// Whether the model's provider ran it, not this server; its result follows at once.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        provider_executed: bool,
     }
     /// A tool answered.
     MessageToolResult = "message.tool.result" Durable [Session] {
