@@ -276,21 +276,15 @@ impl GoogleDecoder {
             return Err(too_long());
         }
         let opaque = Some(kept(json));
-        events.push(ModelEvent::ProviderTool { name, arguments, output, is_error, opaque });
+        events.push(provider_tool::ran(&name, arguments, output, is_error, opaque));
         Ok(())
     }
 
     /// A tool whose answer the provider did not show.
     fn end_tool(&mut self, events: &mut Vec<ModelEvent>) {
         if let Some(OpenTool { name, arguments, part }) = self.open_tool.take() {
-            let (output, opaque) = (String::new(), Some(kept(format!("[{part}]"))));
-            events.push(ModelEvent::ProviderTool {
-                name,
-                arguments,
-                output,
-                is_error: false,
-                opaque,
-            });
+            let opaque = Some(kept(format!("[{part}]")));
+            events.push(provider_tool::ran(&name, arguments, String::new(), false, opaque));
         }
     }
 

@@ -254,6 +254,8 @@ async fn tools_of_the_provider_are_shown_and_kept_as_they_came() {
     let paused = said(&decode_as(KIND, &body).await);
     assert_eq!(paused.finish, Some(Finish::Paused));
     assert_eq!(paused.opaque, [format!("[{used}]")]);
+    let cut = said(&decode_as(KIND, &[start(), searching(), end("max_tokens")].concat()).await);
+    assert_eq!((cut.provider_tools.len(), cut.opaque.len()), (1, 0), "of no use without a result");
 
     let failed = r#"{"type":"web_search_tool_result","tool_use_id":"x","content":{"type":"web_search_tool_result_error","error_code":"e"}}"#;
     let body = [start(), begin_raw(0, failed), stop(0), end("end_turn")].concat();
