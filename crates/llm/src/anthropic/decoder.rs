@@ -154,7 +154,7 @@ impl AnthropicDecoder {
                     input: String::new(),
                 }));
             }
-            kind if kind.ends_with("_tool_result") => self.result(block, raw()?, events)?,
+            kind if kind.ends_with("_tool_result") => self.result(block, &raw()?, events)?,
             _ => {}
         }
         Ok(())
@@ -200,7 +200,7 @@ impl AnthropicDecoder {
     fn result(
         &mut self,
         block: &Json<'_>,
-        raw: String,
+        raw: &str,
         events: &mut Vec<ModelEvent>,
     ) -> Result<(), ModelError> {
         self.blocks.close(events);
@@ -209,19 +209,16 @@ impl AnthropicDecoder {
         let is_error =
             block.get("is_error").is_true() || content.get("type").text().ends_with("_error");
         let output = provider_tool::shown(content);
-        let (name, arguments, blocks) = match self.uses.iter().position(|one| one.id == id) {
-            Some(at) => {
-                let server = self.uses.remove(at);
-                let used = server.whole();
-                let blocks = format!("[{used},{raw}]");
-                (server.name.clone(), server.arguments(), blocks)
-            }
-            None => {
-                provider_tool::count(&mut self.provider_tools)?;
-                let kind = block.get("type").text();
-                let name = kind.strip_suffix("_tool_result").unwrap_or(kind);
-                (name.to_owned(), String::new(), format!("[{raw}]"))
-            }
+        let used = self.uses.iter().position(|one| one.id == id);
+        let (name, arguments, blocks) = if let Some(at) = used {
+            let server = self.uses.remove(at);
+            let blocks = format!("[{},{raw}]", server.whole());
+            (server.name.clone(), server.arguments(), blocks)
+        } else {
+            provider_tool::count(&mut self.provider_tools)?;
+            let kind = block.get("type").text();
+            let name = kind.strip_suffix("_tool_result").unwrap_or(kind);
+            (name.to_owned(), String::new(), format!("[{raw}]"))
         };
         if blocks.len() > OPAQUE_BYTES_MAX {
             return Err(too_long());

@@ -81,8 +81,8 @@ fn end(reason: &str) -> String {
         + &event(&json!({"type": "message_stop"}))
 }
 
-fn usage() -> Option<Usage> {
-    Some(Usage {
+fn usage() -> Usage {
+    Usage {
         input_tokens: 20,
         output_tokens: 20,
         reasoning_tokens: 5,
@@ -90,7 +90,7 @@ fn usage() -> Option<Usage> {
         cache_write_tokens: 4,
         cache_write_1h_tokens: 3,
         ..Usage::default()
-    })
+    }
 }
 
 /// A thought, a word, two parallel calls: with everything that is split badly.
@@ -122,7 +122,7 @@ async fn thoughts_text_and_parallel_calls_are_read() {
             r#"{"signature":"sig+/=="}"#.into(),
             r#"{"type":"redacted_thinking","data":"\u00e9x=="}"#.into(),
         ],
-        usage: usage(),
+        usage: Some(usage()),
         finish: Some(Finish::ToolCalls),
         ..Said::default()
     };
@@ -243,7 +243,7 @@ async fn tools_of_the_provider_are_shown_and_kept_as_they_came() {
             false,
         )],
         opaque: vec![format!("[{used},{RESULT}]")],
-        usage: usage(),
+        usage: Some(usage()),
         finish: Some(Finish::Stop),
         ..Said::default()
     };
