@@ -5,6 +5,7 @@
 
 mod error;
 mod parse;
+mod provider;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ use iris_actors::connection::SocketSettings;
 use iris_actors::{BackupSettings, Rate, RateSettings, Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_egress::Exception;
-use iris_llm::{ProviderConfig, ProviderKind};
+use iris_llm::ProviderConfig;
 use iris_protocol::{LogFormat, ModelRef, limits::IMPORT_BYTES_MAX};
 use iris_sandbox::Config as SandboxConfig;
 use iris_store::project::Quotas;
@@ -191,7 +192,9 @@ impl Config {
         };
         let providers = providers
             .into_iter()
-            .map(|(name, section)| Ok((name.clone(), provider(&name, section, warnings)?)))
+            .map(|(name, section)| {
+                Ok((name.clone(), provider::provider(&name, section, warnings)?))
+            })
             .collect::<Result<BTreeMap<_, _>, ConfigError>>()?;
         let default_model = top.parse("default_model", |text| parse::model(text, &providers))?;
         let fallback_model = top.parse("fallback_model", |text| parse::model(text, &providers))?;
@@ -350,44 +353,4 @@ fn otlp(top: &mut Section, warnings: &mut Vec<String>) -> Result<Option<Otlp>, C
         endpoint,
         service_name: service_name.unwrap_or_else(|| OTLP_SERVICE_NAME_DEFAULT.to_owned()),
     }))
-}
-
-fn provider(
-    name: &str,
-    mut section: Section,
-    warnings: &mut Vec<String>,
-) -> Result<ProviderConfig, ConfigError> {
-    if !parse::is_provider_name(name) {
-        return Err(ConfigError::ProviderName { name: name.to_owned() });
-    }
-    let missing = |field| ConfigError::Missing { provider: name.to_owned(), field };
-    let kind = section.parse("kind", parse::provider_kind)?.ok_or_else(|| missing("kind"))?;
-    let mut settings = ProviderConfig::new(kind);
-    settings.base_url = section.parse("base_url", parse::base_url)?;
-    settings.api_key = section.parse("api_key", parse::api_key)?;
-    settings.script = section.parse("script", parse::path)?;
-    settings.images = section.parse("images", parse::switch)?.unwrap_or_default();
-    debug_assert!(section.keys_left().is_empty(), "keys not read: {:?}", section.keys_left());
-
-    let unused = match kind {
-        ProviderKind::OpenAiCompatible if settings.base_url.is_none() => {
-            return Err(missing("base_url"));
-        }
-        ProviderKind::OpenAiCompatible => vec![("script", settings.script.is_some())],
-        ProviderKind::Scripted => {
-            vec![
-                ("base_url", settings.base_url.is_some()),
-                ("api_key", settings.api_key.is_some()),
-                ("images", settings.images),
-            ]
-        }
-    };
-    for (field, is_set) in unused {
-        if is_set {
-            let kind = kind.as_str();
-            warnings
-                .push(format!("`providers.{name}.{field}` has no effect: its kind is `{kind}`"));
-        }
-    }
-    Ok(settings)
 }

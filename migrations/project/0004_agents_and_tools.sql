@@ -54,6 +54,17 @@ CREATE TRIGGER tool_outputs_drop_blob AFTER DELETE ON tool_outputs BEGIN
     UPDATE blobs SET refs = refs - 1 WHERE hash = OLD.blob;
 END;
 
+-- What the provider of a model wants back with a part, such as the signature of a thought: sent to
+-- providers of its kind, byte for byte, and to nobody else.
+CREATE TABLE provider_data (
+    part_id    TEXT NOT NULL PRIMARY KEY REFERENCES message_parts (id) ON DELETE CASCADE,
+    message_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+    kind       TEXT NOT NULL,
+    data       TEXT NOT NULL CHECK (json_valid(data))
+) STRICT;
+
+CREATE INDEX provider_data_by_message ON provider_data (message_id);
+
 -- Tools that the project defined for itself.
 
 CREATE TABLE tools (

@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 
-use iris_llm::ApiKey;
+use iris_llm::{
+    ApiKey, ChatSwitches, Effort, MaxTokensName, ProviderKind, Reasoning, ReasoningReplay,
+};
 
 use super::*;
 
@@ -494,15 +496,102 @@ fn what_is_documented_and_not_built_yet_is_refused() {
         from_env(&[("IRIS_REGISTRATION", "invite")]),
         "bad value of `IRIS_REGISTRATION`: `invite` is not supported yet; use `open` or `closed`",
     );
-    for kind in ["anthropic", "openai", "google", "ollama"] {
-        assert_refused(
-            from_env(&[("IRIS_PROVIDERS__A__KIND", kind)]),
-            &format!(
-                "bad value of `IRIS_PROVIDERS__A__KIND`: `{kind}` is not supported yet; \
-                 use `openai-compatible` or `scripted`"
-            ),
-        );
+}
+
+#[test]
+fn every_kind_of_provider_is_configured_and_only_one_needs_an_address() {
+    for kind in ["anthropic", "openai", "google", "ollama", "scripted"] {
+        let config = from_env(&[("IRIS_PROVIDERS__A__KIND", kind)]).unwrap();
+        assert_eq!(config.providers["a"], ProviderConfig::new(kind.parse().unwrap()));
     }
+    assert_refused(
+        from_env(&[("IRIS_PROVIDERS__A__KIND", "gpt")]),
+        "bad value of `IRIS_PROVIDERS__A__KIND`: `gpt` is not `anthropic`, `google`, `ollama`, \
+         `openai`, `openai-compatible` or `scripted`",
+    );
+}
+
+#[test]
+fn what_providers_differ_in_is_read() {
+    let mut variables = vec![
+        ("IRIS_PROVIDERS__LOCAL__STREAM_OPTIONS", "false"),
+        ("IRIS_PROVIDERS__LOCAL__PARALLEL_TOOL_CALLS", "true"),
+        ("IRIS_PROVIDERS__LOCAL__MAX_TOKENS_NAME", "max_completion_tokens"),
+        ("IRIS_PROVIDERS__LOCAL__REASONING_REPLAY", "reasoning_content"),
+        ("IRIS_PROVIDERS__LOCAL__PROMPT_CACHE_KEY", "true"),
+        ("IRIS_PROVIDERS__LOCAL__REASONING", "high"),
+        ("IRIS_PROVIDERS__LOCAL__MAX_OUTPUT_TOKENS", "4096"),
+        ("IRIS_PROVIDERS__LOCAL__PROXY", "http://ann:canary@proxy.example:3128"),
+        ("IRIS_PROVIDERS__LOCAL__CA_FILE", "/etc/ca.pem"),
+        ("IRIS_PROVIDERS__O__KIND", "ollama"),
+        ("IRIS_PROVIDERS__O__CONTEXT_TOKENS", "32768"),
+        ("IRIS_PROVIDERS__O__REASONING", "off"),
+    ];
+    variables.extend(LOCAL);
+    let (config, warnings) = load_all(None, &variables, Flags::default()).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let local = ProviderConfig {
+        base_url: Some("http://127.0.0.1:8081/v1".to_owned()),
+        chat: ChatSwitches {
+            stream_options: false,
+            parallel_tool_calls: Some(true),
+            max_tokens_name: MaxTokensName::MaxCompletionTokens,
+            reasoning: ReasoningReplay::ReasoningContent,
+            prompt_cache_key: true,
+        },
+        reasoning: Some(Reasoning::Effort(Effort::High)),
+        max_output_tokens: Some(4096),
+        proxy: Some("http://ann:canary@proxy.example:3128".parse().unwrap()),
+        ca_file: Some(PathBuf::from("/etc/ca.pem")),
+        ..ProviderConfig::new(ProviderKind::OpenAiCompatible)
+    };
+    assert_eq!(config.providers["local"], local);
+    assert!(!format!("{config:?}").contains("canary"));
+    let ollama = ProviderConfig {
+        context_tokens: Some(32_768),
+        reasoning: Some(Reasoning::Off),
+        ..ProviderConfig::new(ProviderKind::Ollama)
+    };
+    assert_eq!(config.providers["o"], ollama);
+}
+
+#[test]
+fn bad_words_about_providers_are_refused_and_useless_ones_are_warnings() {
+    for (key, value, problem) in [
+        ("STREAM_OPTIONS", "yes", "`yes` is not `true` or `false`"),
+        ("MAX_TOKENS_NAME", "tokens", "`tokens` is not `max_tokens` or `max_completion_tokens`"),
+        (
+            "REASONING_REPLAY",
+            "all",
+            "`all` is not `none`, `reasoning_content`, `reasoning` or `reasoning_details`",
+        ),
+        (
+            "REASONING",
+            "hard",
+            "`hard` is not `off`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`",
+        ),
+        ("MAX_OUTPUT_TOKENS", "0", "`0` is not a whole number, 1 to 10000000"),
+        (
+            "PROXY",
+            "socks5://u:canary@x",
+            "it is not of the form `http://[user:password@]host:port`",
+        ),
+    ] {
+        let name = format!("IRIS_PROVIDERS__LOCAL__{key}");
+        let mut variables = vec![(name.as_str(), value)];
+        variables.extend(LOCAL);
+        assert_refused(from_env(&variables), &format!("bad value of `{name}`: {problem}"));
+    }
+    let variables = [
+        ("IRIS_PROVIDERS__A__KIND", "anthropic"),
+        ("IRIS_PROVIDERS__A__CONTEXT_TOKENS", "5"),
+        ("IRIS_PROVIDERS__A__STREAM_OPTIONS", "true"),
+        ("IRIS_PROVIDERS__A__REASONING", "low"),
+    ];
+    let (_, warnings) = load_all(None, &variables, Flags::default()).unwrap();
+    let expected = ["context_tokens", "stream_options"]
+        .map(|key| format!("`providers.a.{key}` has no effect: its kind is `anthropic`"));
+    assert_eq!(warnings, expected);
 }
 
 #[test]

@@ -41,6 +41,7 @@ mod presence;
 mod process;
 mod project_paths;
 mod projects;
+mod providers;
 mod questions;
 mod rates;
 mod recovering;

@@ -50,6 +50,10 @@ impl Model for Watched {
     fn shows_images(&self) -> bool {
         self.model.shows_images()
     }
+
+    fn opaque_kind(&self) -> Option<&'static str> {
+        self.model.opaque_kind()
+    }
 }
 
 /// One request that was let through.
@@ -108,9 +112,10 @@ struct Refused {
 
 impl Refused {
     fn error(&self, provider: &str) -> ModelError {
-        let why = match self.class {
-            ErrorClass::RateLimited => "it wants to be left alone",
-            _ => "it did not answer several times in a row",
+        let why = if self.class == ErrorClass::RateLimited {
+            "it wants to be left alone"
+        } else {
+            "it did not answer several times in a row"
         };
         let millis = u64::try_from(self.left.as_millis()).unwrap_or(u64::MAX);
         let message = format!("the provider `{provider}` is not asked for `{millis}` ms: {why}");

@@ -199,6 +199,9 @@ events! {
         tool_name: String,
         /// The arguments.
         input: Value,
+        /// Whether the model's provider ran it, not this server; its result follows at once.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        provider_executed: bool,
     }
     /// A tool answered.
     MessageToolResult = "message.tool.result" Durable [Session] {
@@ -680,6 +683,12 @@ events! {
 }
 
 impl Event {
+    /// [`Event::SessionStatus`] of a session that does not wait to ask its model again.
+    pub fn session_status(session_id: SessionId, state: SessionState) -> Self {
+        let (attempt, class, delay_ms, message) = (None, None, None, None);
+        Self::SessionStatus { session_id, state, attempt, class, delay_ms, message }
+    }
+
     /// The event that tells the room `admin` of a record of the supervision log.
     pub fn supervision(record: SupervisionRecord) -> Self {
         match record.kind {

@@ -22,6 +22,7 @@ mod mcp;
 mod messages;
 mod pages;
 mod permissions;
+mod provider_data;
 mod questions;
 pub(crate) mod quotas;
 mod reader;
@@ -69,6 +70,7 @@ pub use permissions::{
     CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, PERMISSIONS_OF_SESSION_MAX,
     PERMISSIONS_OF_SESSIONS_MAX, RulePlace, UpdatePermission,
 };
+pub use provider_data::{PROVIDER_DATA_BYTES_MAX, ProviderData};
 pub use questions::{AskDuringCall, NewQuestion, Reply, ResolveQuestion};
 pub use quotas::{ProjectUsage, Quotas};
 pub use reader::ProjectReader;

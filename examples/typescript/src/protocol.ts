@@ -2866,6 +2866,14 @@ export interface EventPayloads {
     sessionId: SessionId;
     /** What it does now. */
     state: SessionState;
+    /** While it is `retrying`: which attempt of the model at the step comes next, from 2; 1 is the first of another model. */
+    attempt?: number | null;
+    /** While it is `retrying`: the class of the failure, such as `rate_limited`. */
+    class?: string | null;
+    /** While it is `retrying`: how long it waits before that attempt, in milliseconds. */
+    delayMs?: number | null;
+    /** While it is `retrying`: what went wrong, for people. */
+    message?: string | null;
   };
   /** A message came into being: a user's whole, an answer still empty. */
   "message.created": {

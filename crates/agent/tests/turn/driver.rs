@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use iris_agent::{
-    Effect, Input, PromptMessage, Resumption, Retry, StepEnd, StepPart, ToolOutcome, Turn, TurnEnd,
-    TurnLimits, prompt_messages,
+    Effect, Input, PromptBlock, PromptMessage, Resumption, Retry, StepEnd, StepPart, ToolOutcome,
+    Turn, TurnEnd, TurnLimits, prompt_messages,
 };
 use iris_protocol::{
     FinishReason, Message, MessageId, MessageRole, MessageState, Part, RunStatus, SessionId,
@@ -175,7 +175,7 @@ impl Driver {
     /// Takes down what an input means, before the machine sees it.
     fn note(&mut self, input: &Input) {
         match input {
-            Input::CallArrived { tool_name, input, verdict } => {
+            Input::CallArrived { tool_name, input, verdict, .. } => {
                 if let Some(model_call) = &mut self.model_call {
                     model_call.called.push((tool_name.clone(), input.clone(), verdict.clone()));
                 }
@@ -203,6 +203,9 @@ impl Driver {
             Input::Started
             | Input::TextArrived { .. }
             | Input::RetryDue
+            | Input::OpaqueArrived { .. }
+            | Input::ProviderToolArrived(_)
+            | Input::ModelPaused
             | Input::RecordFailed(_) => {}
         }
     }
@@ -262,7 +265,7 @@ impl Driver {
         assert!(self.model_calls <= self.limits.steps_max);
         assert!(self.unusable_steps < self.limits.unusable_steps_max);
         self.model_call = Some(ModelCall::default());
-        check_prompt(&prompt_messages(&[self.message()]));
+        check_prompt(&prompt_messages(&[self.message()], &BTreeMap::new()));
     }
 
     fn abort_model(&mut self) {
@@ -307,10 +310,10 @@ impl Driver {
         let mut is_usable = false;
         for part in parts {
             match part {
-                StepPart::Text { id, kind: StreamKind::Text, text } => {
+                StepPart::Text { id, kind: StreamKind::Text, text, .. } => {
                     self.recorded.push(Part::Text { id, text, interrupted: false });
                 }
-                StepPart::Text { id, kind: StreamKind::Reasoning, text } => {
+                StepPart::Text { id, kind: StreamKind::Reasoning, text, .. } => {
                     self.recorded.push(Part::Reasoning { id, text, interrupted: false });
                 }
                 StepPart::Call { part, .. } => {
@@ -447,10 +450,17 @@ fn check_prompt(messages: &[PromptMessage]) {
                 assert_eq!(open.remove(0), call_id);
             }
             PromptMessage::User { .. } => assert!(open.is_empty()),
-            PromptMessage::Assistant { calls, .. } => {
+            PromptMessage::Assistant { blocks } => {
+                let calls = blocks.iter().filter_map(|block| match block {
+                    PromptBlock::Call(call) => Some(call.call_id.as_str()),
+                    PromptBlock::Text { .. }
+                    | PromptBlock::Reasoning { .. }
+                    | PromptBlock::ProviderTool { .. } => None,
+                });
+                let calls: Vec<&str> = calls.collect();
                 assert!(open.is_empty(), "{open:?} have no result");
                 assert!(!calls.is_empty(), "the model was asked after an answer without calls");
-                open = calls.iter().map(|call| call.call_id.as_str()).collect();
+                open = calls;
             }
         }
     }

@@ -272,6 +272,7 @@ fn call_with(verdict: impl Strategy<Value = Verdict>) -> impl Strategy<Value = I
         tool_name: tool_name.to_owned(),
         input: json!({ "number": number }),
         verdict,
+        opaque: None,
     })
 }
 

@@ -54,6 +54,8 @@ fn usage() -> Usage {
         reasoning_tokens: 5,
         cache_read_tokens: 3,
         cache_write_tokens: 2,
+        cache_write_1h_tokens: 0,
+        server_tool_calls: 0,
         cost_nano_usd: Some(1_500_000),
     }
 }
@@ -122,6 +124,7 @@ fn parts() -> Vec<Part> {
             error: Some("why".to_owned()),
             attachment: Some(attachment()),
             metadata: Some(json!({ "lines": 1 })),
+            provider_executed: false,
             started_at: Some(1),
             ended_at: Some(2),
         }),
@@ -416,6 +419,7 @@ fn message_events() -> Vec<Event> {
             tool_call_id: tool_call_id(),
             tool_name: "read".to_owned(),
             input: json!({ "path": "a" }),
+            provider_executed: false,
         },
         Event::MessageToolResult {
             session_id: session_id.clone(),

@@ -14,6 +14,7 @@ mod opening;
 mod pages;
 mod permissions;
 mod properties;
+mod provider_data;
 mod questions;
 mod quotas;
 mod recovery;
