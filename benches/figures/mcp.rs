@@ -2,7 +2,11 @@
 
 #[path = "../../crates/mcp/tests/session/webfake.rs"]
 #[expect(dead_code, reason = "the tests of the client use all of it")]
-#[expect(clippy::expect_used, reason = "a helper of a test fails like the test itself")]
+#[expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails like the test itself"
+)]
 mod webfake;
 
 use anyhow::{Context, ensure};

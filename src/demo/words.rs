@@ -9,6 +9,7 @@ use serde::Serialize;
 pub(super) type Names = HashMap<UserId, &'static str>;
 
 /// Says what happened, on one line, without the event's name.
+#[expect(clippy::too_many_lines, reason = "each event has its arm")]
 pub(super) fn describe(event: &Event, names: &Names) -> String {
     let name = |id: &UserId| names.get(id).copied().unwrap_or("somebody");
     match event {

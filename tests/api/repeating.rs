@@ -541,7 +541,7 @@ async fn a_repeat_of_every_operation_answers_the_first_answer_and_does_nothing_a
 
     let talk = world.ann.join(&world.project, &world.busy).await;
     assert!(talk.cancel().await, "the later run");
-    let world = world.again().await;
+    let world = Box::pin(world.again()).await;
     let before = world.state().await;
     for (operation, mut who, first) in firsts {
         who.person = world.app.again(&who.person);
