@@ -342,7 +342,11 @@ fn each_bad_variable_is_named_with_its_value() {
         ("OTLP_SERVICE_NAME", " ", "not a name"),
         ("LOG_FORMAT", "xml", "not `text` or `json`"),
         ("PROVIDERS__LOCAL__IMAGES", "yes", "not `true` or `false`"),
-        ("PROVIDERS__LOCAL__KIND", "psychic", "not `openai-compatible` or `scripted`"),
+        (
+            "PROVIDERS__LOCAL__KIND",
+            "psychic",
+            "not `anthropic`, `google`, `ollama`, `openai`, `openai-compatible` or `scripted`",
+        ),
         ("PROVIDERS__LOCAL__BASE_URL", "a/v1", "not a URL like `https://api.example.com/v1`"),
         ("PROVIDERS__LOCAL__BASE_URL", "ftp://a", "not a URL like `https://api.example.com/v1`"),
         ("PROVIDERS__LOCAL__BASE_URL", "http://a/?b", "not a URL without `?` and `#`"),
@@ -411,7 +415,8 @@ fn a_bad_value_names_the_file_or_the_flag_it_came_from() {
     );
     assert_refused(
         from_file("[providers.x]\nkind = 'y'"),
-        "bad value of `providers.x.kind` in `/etc/iris.toml`: `y` is not `openai-compatible` or \
+        "bad value of `providers.x.kind` in `/etc/iris.toml`: `y` is not `anthropic`, `google`, `ollama`, \
+         `openai`, `openai-compatible` or \
          `scripted`",
     );
     let flags = Flags { log_format: Some("xml".to_owned()), ..Flags::default() };
