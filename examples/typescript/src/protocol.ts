@@ -1079,6 +1079,8 @@ export interface ToolPart {
   error?: string | null;
   /** Facts for clients that the model does not see. */
   metadata?: unknown;
+  /** Whether the model's provider ran it, not this server: nobody approves it, and it has its result as soon as it is seen. */
+  providerExecuted?: boolean;
   /** Milliseconds since 1970 UTC. */
   startedAt?: number | null;
   /** Milliseconds since 1970 UTC. */
@@ -1100,6 +1102,10 @@ export interface Usage {
   cacheReadTokens: number;
   /** The part of `inputTokens` that was written to the provider's cache. */
   cacheWriteTokens: number;
+  /** The part of `cacheWriteTokens` that is kept for an hour, which some providers charge more for. */
+  cacheWrite1hTokens?: number;
+  /** How often the provider ran tools of its own, which some charge for. */
+  serverToolCalls?: number;
   /** Billionths of a US dollar; null when the price is not known. */
   costNanoUsd?: number | null;
 }
@@ -2933,6 +2939,8 @@ export interface EventPayloads {
     toolName: string;
     /** The arguments. */
     input: unknown;
+    /** Whether the model's provider ran it, not this server; its result follows at once. */
+    providerExecuted?: boolean;
   };
   /** A tool answered. */
   "message.tool.result": {
