@@ -171,7 +171,7 @@ fn push_answer(
         match part {
             Part::Text { interrupted: true, .. } if went_on || parts.peek().is_some() => {}
             Part::Text { text, .. } => step.say(text, opaque),
-            // The result of its call says what the model needs to know of a sub-agent.
+            // Half a thought is none; what a sub-agent did is in the result of its call.
             Part::Reasoning { interrupted: true, .. } | Part::Subtask(_) => {}
             Part::Reasoning { text, .. } => step.think(text, opaque),
             Part::Tool(call) => step.call(call, opaque),

@@ -110,7 +110,7 @@ fn wires(criterion: &mut Criterion) {
                 || replay(kind, pieces(&body)),
                 |stream| runtime.block_on(async { Some(black_box(stream?.count().await)) }),
                 criterion::BatchSize::SmallInput,
-            )
+            );
         });
     }
     group.finish();

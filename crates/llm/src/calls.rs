@@ -2,6 +2,7 @@
 
 use iris_agent::Opaque;
 
+use crate::json::Json;
 use crate::{ErrorClass, ModelError, ModelEvent, parse_arguments};
 
 /// Most calls of one answer.
@@ -125,6 +126,17 @@ impl Call {
     fn event(self, is_complete: bool) -> ModelEvent {
         let Self { id, name, arguments, opaque, .. } = self;
         ModelEvent::ToolCall { call_id: id, name, arguments, is_complete, opaque }
+    }
+}
+
+/// The text of arguments that came whole: an object mostly, or a text already.
+pub(crate) fn arguments_of(value: &Json<'_>) -> String {
+    match value {
+        Json::Null => "{}".to_owned(),
+        Json::Text(text) => text.clone().into_owned(),
+        Json::Bool(_) | Json::Number(_) | Json::List(_) | Json::Object(_) => {
+            value.to_value().to_string()
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl OpenAiCompatible {
 impl Model for OpenAiCompatible {
     fn stream(&self, request: ModelRequest) -> ModelStream {
         let request = self.endpoint.bounded(request);
-        let body = request::body(&request, &self.switches, self.reasoning);
+        let body = request::body(&request, self.switches, self.reasoning);
         let decoder = ChatDecoder::redacting(self.endpoint.api_key());
         decode(self.endpoint.post("/chat/completions", body), decoder)
     }

@@ -202,6 +202,7 @@ fn bytes_only<S: Serializer>(opaque: &Opaque, serializer: S) -> Result<S::Ok, S:
     json!({"kind": opaque.kind, "bytes": opaque.json.len()}).serialize(serializer)
 }
 
+#[expect(clippy::ref_option, reason = "serde calls it with a reference")]
 fn maybe_bytes_only<S: Serializer>(
     opaque: &Option<Opaque>,
     serializer: S,

@@ -1,14 +1,17 @@
 //! Tools that a provider runs itself, as people are shown them.
 
+use iris_agent::Opaque;
 use serde_json::Value;
 
 use crate::json::Json;
-use crate::{ErrorClass, ModelError};
+use crate::{ErrorClass, ModelError, ModelEvent};
 
 /// Most of them in one answer.
 const PROVIDER_TOOLS_MAX: usize = 64;
 /// Most bytes of what one answered that people are shown.
 const SHOWN_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes of the name of one.
+const NAME_BYTES_MAX: usize = 128;
 /// Fields that say nothing to people.
 const UNREADABLE: &[&str] =
     &["encrypted_content", "encrypted_index", "encrypted_stdout", "signature"];
@@ -27,10 +30,32 @@ pub(crate) fn count(so_far: &mut usize) -> Result<(), ModelError> {
     Err(ModelError::new(ErrorClass::Protocol, message))
 }
 
+/// What people are shown of a tool that ran.
+pub(crate) fn ran(
+    name: &str,
+    arguments: String,
+    output: String,
+    is_error: bool,
+    opaque: Option<Opaque>,
+) -> ModelEvent {
+    let mut name = if name.is_empty() { "provider_tool" } else { name }.to_owned();
+    name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
+    let (arguments, output) = (cut(arguments), cut(output));
+    ModelEvent::ProviderTool { name, arguments, output, is_error, opaque }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > SHOWN_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(SHOWN_BYTES_MAX));
+        text.push('\u{2026}');
+    }
+    text
+}
+
 /// What a tool answered, for people: a text as it is, anything else as JSON, without what is encrypted
 /// and not longer than people read.
 pub(crate) fn shown(output: &Json<'_>) -> String {
-    let mut text = match output {
+    let text = match output {
         Json::Text(text) => text.clone().into_owned(),
         Json::Null => String::new(),
         Json::Bool(_) | Json::Number(_) | Json::List(_) | Json::Object(_) => {
@@ -39,11 +64,7 @@ pub(crate) fn shown(output: &Json<'_>) -> String {
             value.to_string()
         }
     };
-    if text.len() > SHOWN_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(SHOWN_BYTES_MAX));
-        text.push('\u{2026}');
-    }
-    text
+    cut(text)
 }
 
 fn drop_unreadable(value: &mut Value) {

@@ -83,7 +83,7 @@ impl Decoder for AnthropicDecoder {
                 }
                 self.usage.merge(event.get("usage"));
             }
-            "message_stop" => self.stop(events)?,
+            "message_stop" => self.stop(events),
             "error" => return Err(from_event(&event.to_value(), self.api_key.as_ref())),
             // `ping`, and whatever there will be.
             _ => {}
@@ -154,7 +154,7 @@ impl AnthropicDecoder {
                     input: String::new(),
                 }));
             }
-            kind if kind.ends_with("_tool_result") => self.result(block, raw()?, events)?,
+            kind if kind.ends_with("_tool_result") => self.result(block, &raw()?, events)?,
             _ => {}
         }
         Ok(())
@@ -200,7 +200,7 @@ impl AnthropicDecoder {
     fn result(
         &mut self,
         block: &Json<'_>,
-        raw: String,
+        raw: &str,
         events: &mut Vec<ModelEvent>,
     ) -> Result<(), ModelError> {
         self.blocks.close(events);
@@ -209,49 +209,42 @@ impl AnthropicDecoder {
         let is_error =
             block.get("is_error").is_true() || content.get("type").text().ends_with("_error");
         let output = provider_tool::shown(content);
-        let (name, arguments, blocks) = match self.uses.iter().position(|one| one.id == id) {
-            Some(at) => {
-                let server = self.uses.remove(at);
-                let used = server.whole();
-                let blocks = format!("[{used},{raw}]");
-                (server.name.clone(), server.arguments(), blocks)
-            }
-            None => {
-                provider_tool::count(&mut self.provider_tools)?;
-                let kind = block.get("type").text();
-                let name = kind.strip_suffix("_tool_result").unwrap_or(kind);
-                (name.to_owned(), String::new(), format!("[{raw}]"))
-            }
+        let used = self.uses.iter().position(|one| one.id == id);
+        let (name, arguments, blocks) = if let Some(at) = used {
+            let server = self.uses.remove(at);
+            let blocks = format!("[{},{raw}]", server.whole());
+            (server.name.clone(), server.arguments(), blocks)
+        } else {
+            provider_tool::count(&mut self.provider_tools)?;
+            let kind = block.get("type").text();
+            let name = kind.strip_suffix("_tool_result").unwrap_or(kind);
+            (name.to_owned(), String::new(), format!("[{raw}]"))
         };
         if blocks.len() > OPAQUE_BYTES_MAX {
             return Err(too_long());
         }
         let opaque = Some(kept(blocks));
-        events.push(ModelEvent::ProviderTool { name, arguments, output, is_error, opaque });
+        events.push(provider_tool::ran(&name, arguments, output, is_error, opaque));
         Ok(())
     }
 
-    fn stop(&mut self, events: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
+    fn stop(&mut self, events: &mut Vec<ModelEvent>) {
         // A block without its end is not whole: nothing is made of it but its text.
-        if let Some(Open::Thinking { .. } | Open::Call { .. } | Open::Server(_)) = self.open.take()
-        {
-            self.blocks.close(events);
-        }
+        self.open = None;
         self.blocks.close(events);
-        // Paused: the provider wants them back to go on.
-        for server in self.uses.drain(..) {
-            let opaque = Some(kept(format!("[{}]", server.whole())));
-            let (arguments, name) = (server.arguments(), server.name);
-            let (output, is_error) = (String::new(), false);
-            events.push(ModelEvent::ProviderTool { name, arguments, output, is_error, opaque });
-        }
         let reason = self.reason();
+        for server in self.uses.drain(..) {
+            // A provider that paused wants it back to go on; without a result it is of no other use.
+            let is_wanted = reason == Finish::Paused;
+            let opaque = is_wanted.then(|| kept(format!("[{}]", server.whole())));
+            let (arguments, name) = (server.arguments(), server.name);
+            events.push(provider_tool::ran(&name, arguments, String::new(), false, opaque));
+        }
         let was_cut =
             matches!(reason, Finish::Length | Finish::ContextOverflow | Finish::ContentFilter);
         self.calls.finish(was_cut, events);
         events.extend(self.usage.take().map(ModelEvent::Usage));
         events.push(ModelEvent::Finish { reason, raw: std::mem::take(&mut self.stop_reason) });
-        Ok(())
     }
 
     fn reason(&self) -> Finish {

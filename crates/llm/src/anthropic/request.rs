@@ -118,10 +118,10 @@ fn messages(prompt: &Prompt) -> Vec<Object> {
     for message in messages.iter_mut().skip(first_marked) {
         mark_last(&mut message.blocks);
     }
-    messages.into_iter().map(message).collect()
+    messages.iter().map(message).collect()
 }
 
-fn message(message: Message) -> Object {
+fn message(message: &Message) -> Object {
     let blocks: Vec<Box<RawValue>> = message.blocks.iter().map(Block::raw).collect();
     Object::new().with("role", message.role).with("content", blocks)
 }

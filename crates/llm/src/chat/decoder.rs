@@ -179,13 +179,9 @@ impl ChatDecoder {
         let Some(output) = output else { return Ok(()) };
         provider_tool::count(&mut self.provider_tools)?;
         self.blocks.close(events);
-        events.push(ModelEvent::ProviderTool {
-            name: tool.get("type").text().to_owned(),
-            arguments: tool.get("arguments").text().to_owned(),
-            output: provider_tool::shown(output),
-            is_error: false,
-            opaque: None,
-        });
+        let (name, arguments) = (tool.get("type").text(), tool.get("arguments").text().to_owned());
+        let output = provider_tool::shown(output);
+        events.push(provider_tool::ran(name, arguments, output, false, None));
         Ok(())
     }
 

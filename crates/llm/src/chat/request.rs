@@ -13,7 +13,7 @@ use crate::{ModelRequest, OutputSchema};
 /// The JSON body. Tools stand in the order given, and so do the properties of their schemas.
 pub(super) fn body(
     request: &ModelRequest,
-    switches: &ChatSwitches,
+    switches: ChatSwitches,
     reasoning: Option<Reasoning>,
 ) -> String {
     let prompt = &request.prompt;
@@ -169,12 +169,12 @@ mod tests {
 
     use super::*;
 
-    fn kept(json: &str) -> Option<Opaque> {
-        Some(Opaque { kind: KIND.into(), json: json.into() })
+    fn kept(json: &str) -> Opaque {
+        Opaque { kind: KIND.into(), json: json.into() }
     }
 
     fn written(request: &ModelRequest) -> String {
-        body(request, &ChatSwitches::default(), None)
+        body(request, ChatSwitches::default(), None)
     }
 
     fn conversation() -> Vec<PromptMessage> {
@@ -194,10 +194,10 @@ mod tests {
             PromptMessage::User { text: "hi".into() },
             PromptMessage::Assistant {
                 blocks: vec![
-                    PromptBlock::Reasoning { text: "secret".into(), opaque: kept("[1.50]") },
+                    PromptBlock::Reasoning { text: "secret".into(), opaque: Some(kept("[1.50]")) },
                     PromptBlock::Call(call("a", json!({"path": "x"}))),
                     PromptBlock::Call(PromptCall {
-                        opaque: kept(r#"{"google": {}}"#),
+                        opaque: Some(kept(r#"{"google": {}}"#)),
                         ..call("b", json!("{bad"))
                     }),
                 ],
@@ -309,7 +309,7 @@ mod tests {
             reasoning: ReasoningReplay::ReasoningDetails,
             prompt_cache_key: true,
         };
-        let text = body(&request, &switches, "high".parse().ok());
+        let text = body(&request, switches, "high".parse().ok());
         assert!(text.contains(r#""reasoning_details":[1.50]"#), "{text}");
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value.get("stream_options"), None);
@@ -324,7 +324,7 @@ mod tests {
             (ReasoningReplay::Reasoning, "reasoning"),
         ] {
             switches.reasoning = reasoning;
-            let value: Value = serde_json::from_str(&body(&request, &switches, None)).unwrap();
+            let value: Value = serde_json::from_str(&body(&request, switches, None)).unwrap();
             assert_eq!(value["messages"][1][field], "secret");
         }
     }

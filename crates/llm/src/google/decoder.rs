@@ -8,7 +8,7 @@ use super::KIND;
 use super::request::{CallData, SignedSpan};
 use super::usage::usage;
 use crate::blocks::Blocks;
-use crate::calls::Calls;
+use crate::calls::{Calls, arguments_of};
 use crate::failure::{from_event, not_json, too_long};
 use crate::json::Json;
 use crate::provider::ApiKey;
@@ -217,10 +217,7 @@ impl GoogleDecoder {
         let id = function.get("id").text();
         let data = CallData { id: given(id), thought_signature: given(signature) };
         let opaque = kept(serde_json::to_string(&data).unwrap_or_default());
-        let arguments = match function.get("args") {
-            Json::Null => "{}".to_owned(),
-            arguments => arguments.to_value().to_string(),
-        };
+        let arguments = arguments_of(function.get("args"));
         self.calls_so_far += 1;
         let key = self.calls_so_far;
         self.calls.start(key, id, function.get("name").text(), events)?;
@@ -260,37 +257,30 @@ impl GoogleDecoder {
         let output = ["output", "response"].into_iter().map(|key| answer.get(key));
         let output = output.into_iter().find(|value| !value.is_null()).unwrap_or(&Json::Null);
         let output = provider_tool::shown(output);
-        let (name, arguments, before) = match self.open_tool.take() {
-            Some(OpenTool { name, arguments, part }) => (name, arguments, part + ","),
-            None => {
-                provider_tool::count(&mut self.provider_tools)?;
-                let name = match answer.get("toolType").text() {
-                    "" => "code_execution".to_owned(),
-                    name => name.to_lowercase(),
-                };
-                (name, String::new(), String::new())
-            }
+        let (name, arguments, before) = if let Some(tool) = self.open_tool.take() {
+            (tool.name, tool.arguments, tool.part + ",")
+        } else {
+            provider_tool::count(&mut self.provider_tools)?;
+            let name = match answer.get("toolType").text() {
+                "" => "code_execution".to_owned(),
+                name => name.to_lowercase(),
+            };
+            (name, String::new(), String::new())
         };
         let json = format!("[{before}{part}]");
         if json.len() > OPAQUE_BYTES_MAX {
             return Err(too_long());
         }
         let opaque = Some(kept(json));
-        events.push(ModelEvent::ProviderTool { name, arguments, output, is_error, opaque });
+        events.push(provider_tool::ran(&name, arguments, output, is_error, opaque));
         Ok(())
     }
 
     /// A tool whose answer the provider did not show.
     fn end_tool(&mut self, events: &mut Vec<ModelEvent>) {
         if let Some(OpenTool { name, arguments, part }) = self.open_tool.take() {
-            let (output, opaque) = (String::new(), Some(kept(format!("[{part}]"))));
-            events.push(ModelEvent::ProviderTool {
-                name,
-                arguments,
-                output,
-                is_error: false,
-                opaque,
-            });
+            let opaque = Some(kept(format!("[{part}]")));
+            events.push(provider_tool::ran(&name, arguments, String::new(), false, opaque));
         }
     }
 

@@ -71,25 +71,41 @@ fn tool(tool: &ToolSpec) -> Object {
 fn contents(prompt: &Prompt) -> Vec<Object> {
     let mut contents: Vec<(&str, Vec<Box<RawValue>>)> = Vec::new();
     let mut ids = BTreeMap::new();
+    let mut images = Vec::new();
     for entry in &prompt.messages {
+        if !matches!(entry, PromptMessage::ToolResult { .. }) {
+            push(&mut contents, "user", std::mem::take(&mut images));
+        }
         let (role, parts) = match entry {
             PromptMessage::User { text } => ("user", vec![text_part(text).raw()]),
             PromptMessage::Assistant { blocks } => ("model", answer(blocks, &mut ids)),
             PromptMessage::ToolResult { call_id, tool_name, output, is_error } => {
+                // All results of a step stand together: images come behind them.
+                if let Some(found) = prompt.images.get(call_id) {
+                    let text = format!("The image that the call of {tool_name} was answered with:");
+                    images.extend([text_part(&text).raw(), image(found).raw()]);
+                }
                 let id = ids.get(call_id.as_str());
-                let mut parts = vec![result(id, tool_name, output, *is_error).raw()];
-                parts.extend(prompt.images.get(call_id).map(|it| image(it).raw()));
-                ("user", parts)
+                ("user", vec![result(id, tool_name, output, *is_error).raw()])
             }
         };
-        match contents.last_mut().filter(|(last, _)| *last == role) {
-            Some((_, last)) => last.extend(parts),
-            None if parts.is_empty() => {}
-            None => contents.push((role, parts)),
-        }
+        push(&mut contents, role, parts);
     }
+    push(&mut contents, "user", images);
     let content = |(role, parts)| Object::new().with("role", role).with("parts", parts);
     contents.into_iter().map(content).collect()
+}
+
+fn push<'a>(
+    contents: &mut Vec<(&'a str, Vec<Box<RawValue>>)>,
+    role: &'a str,
+    parts: Vec<Box<RawValue>>,
+) {
+    match contents.last_mut().filter(|(last, _)| *last == role) {
+        Some((_, last)) => last.extend(parts),
+        None if parts.is_empty() => {}
+        None => contents.push((role, parts)),
+    }
 }
 
 fn text_part(text: &str) -> Object {
@@ -117,9 +133,9 @@ fn answer(blocks: &[PromptBlock], ids: &mut BTreeMap<String, String>) -> Vec<Box
             PromptBlock::Call(one) => {
                 let own =
                     kept(one.opaque.as_ref()).and_then(|json| serde_json::from_str(json).ok());
-                let own: CallData = own.unwrap_or_default();
                 let is_first = !std::mem::replace(&mut has_call, true);
-                let dummy = (one.opaque.is_none() && is_first).then(|| NO_SIGNATURE.to_owned());
+                let dummy = (own.is_none() && is_first).then(|| NO_SIGNATURE.to_owned());
+                let own: CallData = own.unwrap_or_default();
                 parts.push(call(one, own.id.as_ref(), own.thought_signature.or(dummy)).raw());
                 ids.extend(own.id.map(|id| (one.call_id.clone(), id)));
             }

@@ -3,7 +3,7 @@
 use iris_protocol::Usage;
 
 use crate::blocks::Blocks;
-use crate::calls::Calls;
+use crate::calls::{Calls, arguments_of};
 use crate::failure::{from_event, not_json};
 use crate::json::Json;
 use crate::provider::ApiKey;
@@ -65,11 +65,7 @@ impl OllamaDecoder {
     fn call(&mut self, call: &Json<'_>, events: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
         self.blocks.close(events);
         let function = call.get("function");
-        let arguments = match function.get("arguments") {
-            Json::Text(text) => text.clone().into_owned(),
-            Json::Null => "{}".to_owned(),
-            arguments => arguments.to_value().to_string(),
-        };
+        let arguments = arguments_of(function.get("arguments"));
         self.calls_so_far += 1;
         let key = self.calls_so_far;
         self.calls.start(key, call.get("id").text(), function.get("name").text(), events)?;

@@ -272,13 +272,9 @@ impl ResponsesDecoder {
         };
         let is_error = is_ours || !item.get("error").is_null() || status == "failed";
         let arguments = first_of(item, &["arguments", "action", "queries", "code", "input"]);
-        events.push(ModelEvent::ProviderTool {
-            name: name.to_owned(),
-            arguments: arguments.map(provider_tool::shown).unwrap_or_default(),
-            output,
-            is_error,
-            opaque: if is_ours { None } else { Some(raw_item(data)?) },
-        });
+        let arguments = arguments.map(provider_tool::shown).unwrap_or_default();
+        let opaque = if is_ours { None } else { Some(raw_item(data)?) };
+        events.push(provider_tool::ran(name, arguments, output, is_error, opaque));
         Ok(())
     }
 

@@ -19,7 +19,7 @@ pub(super) fn body(request: &ModelRequest, reasoning: Option<Reasoning>) -> Stri
         (!prompt.tools.is_empty()).then(|| prompt.tools.iter().map(tool).collect::<Vec<_>>());
     let choice = tools.is_some().then_some("auto");
     // A model that does not reason refuses the question for its reasoning.
-    let include = (reasoning != Some(Reasoning::Off)).then(|| ["reasoning.encrypted_content"]);
+    let include = (reasoning != Some(Reasoning::Off)).then_some(["reasoning.encrypted_content"]);
     let reasoning = match reasoning {
         Some(Reasoning::Effort(effort)) => {
             Some(json!({"effort": effort.as_str(), "summary": "auto"}))

@@ -81,8 +81,8 @@ fn end(reason: &str) -> String {
         + &event(&json!({"type": "message_stop"}))
 }
 
-fn usage() -> Option<Usage> {
-    Some(Usage {
+fn usage() -> Usage {
+    Usage {
         input_tokens: 20,
         output_tokens: 20,
         reasoning_tokens: 5,
@@ -90,7 +90,7 @@ fn usage() -> Option<Usage> {
         cache_write_tokens: 4,
         cache_write_1h_tokens: 3,
         ..Usage::default()
-    })
+    }
 }
 
 /// A thought, a word, two parallel calls: with everything that is split badly.
@@ -122,7 +122,7 @@ async fn thoughts_text_and_parallel_calls_are_read() {
             r#"{"signature":"sig+/=="}"#.into(),
             r#"{"type":"redacted_thinking","data":"\u00e9x=="}"#.into(),
         ],
-        usage: usage(),
+        usage: Some(usage()),
         finish: Some(Finish::ToolCalls),
         ..Said::default()
     };
@@ -243,7 +243,7 @@ async fn tools_of_the_provider_are_shown_and_kept_as_they_came() {
             false,
         )],
         opaque: vec![format!("[{used},{RESULT}]")],
-        usage: usage(),
+        usage: Some(usage()),
         finish: Some(Finish::Stop),
         ..Said::default()
     };
@@ -254,6 +254,8 @@ async fn tools_of_the_provider_are_shown_and_kept_as_they_came() {
     let paused = said(&decode_as(KIND, &body).await);
     assert_eq!(paused.finish, Some(Finish::Paused));
     assert_eq!(paused.opaque, [format!("[{used}]")]);
+    let cut = said(&decode_as(KIND, &[start(), searching(), end("max_tokens")].concat()).await);
+    assert_eq!((cut.provider_tools.len(), cut.opaque.len()), (1, 0), "of no use without a result");
 
     let failed = r#"{"type":"web_search_tool_result","tool_use_id":"x","content":{"type":"web_search_tool_result_error","error_code":"e"}}"#;
     let body = [start(), begin_raw(0, failed), stop(0), end("end_turn")].concat();

@@ -218,9 +218,9 @@ async fn too_many_calls_are_refused_and_ids_that_repeat_are_made_anew() {
     for &kind in KINDS {
         let answer = ask(kind, stream(kind, [calls(kind, 200)]), Limits::default()).await;
         assert_eq!(error(&answer).class, ErrorClass::Protocol, "{kind:?}");
-        let started = answer.iter().flatten().filter_map(|event| match event {
-            ModelEvent::ToolInputStart { call_id, .. } => Some(call_id.as_str()),
-            _ => None,
+        let started = answer.iter().flatten().filter_map(|event| {
+            let ModelEvent::ToolInputStart { call_id, .. } = event else { return None };
+            Some(call_id.as_str())
         });
         let ids: std::collections::BTreeSet<&str> = started.collect();
         assert_eq!(ids.len(), CALLS_MAX, "{kind:?}");

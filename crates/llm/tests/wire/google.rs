@@ -29,15 +29,15 @@ pub(crate) fn chunk(parts: &Value, finish: &str) -> String {
     raw_chunk(&parts.join(","), finish)
 }
 
-fn usage(server_tool_calls: u64) -> Option<Usage> {
-    Some(Usage {
+fn usage(server_tool_calls: u64) -> Usage {
+    Usage {
         input_tokens: 20,
         output_tokens: 10,
         reasoning_tokens: 4,
         cache_read_tokens: 5,
         server_tool_calls,
         ..Usage::default()
-    })
+    }
 }
 
 /// A signed thought, a text with a signature at its beginning and an empty one at its end, two calls of
@@ -77,7 +77,7 @@ async fn thoughts_text_and_parallel_calls_are_read() {
             r#"{"id":"g1","thoughtSignature":"C=="}"#.into(),
             "{}".into(),
         ],
-        usage: usage(0),
+        usage: Some(usage(0)),
         finish: Some(Finish::ToolCalls),
         ..Said::default()
     };
@@ -151,7 +151,7 @@ async fn tools_of_the_provider_are_shown_and_kept_as_they_came() {
             ("file_search".into(), String::new(), String::new(), false),
         ],
         opaque: vec![format!("[{CODE},{RAN}]"), format!("[{TOOL}]")],
-        usage: usage(2),
+        usage: Some(usage(2)),
         finish: Some(Finish::Stop),
         ..Said::default()
     };
@@ -226,8 +226,9 @@ async fn the_next_request_has_everything_that_the_provider_wants_back() {
         r#"{"functionCall":{"id":"g1","name":"read","args":{"z":"é","a":1}},"thoughtSignature":"C=="},"#,
         r#"{"functionCall":{"name":"list","args":{}}}]},"#,
         r#"{"role":"user","parts":[{"functionResponse":{"id":"g1","name":"read","response":{"output":"out"}}},"#,
-        r#"{"inlineData":{"mimeType":"image/png","data":"iVBORw=="}},"#,
-        r#"{"functionResponse":{"name":"read","response":{"error":"out"}}}]},"#,
+        r#"{"functionResponse":{"name":"read","response":{"error":"out"}}},"#,
+        r#"{"text":"The image that the call of read was answered with:"},"#,
+        r#"{"inlineData":{"mimeType":"image/png","data":"iVBORw=="}}]},"#,
         r#"{"role":"model","parts":[{"functionCall":{"name":"read","args":{}},"#,
         r#""thoughtSignature":"skip_thought_signature_validator"}]},"#,
         r#"{"role":"user","parts":[{"functionResponse":{"name":"read","response":{"output":"out"}}}]}],"#,

@@ -14,6 +14,7 @@ mod google;
 mod network;
 mod ollama;
 mod openai;
+mod real;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

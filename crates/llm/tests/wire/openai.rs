@@ -62,7 +62,7 @@ fn message(index: u64, pieces: &[&str], phase: Option<&str>) -> String {
     let content = json!([{"type": "output_text", "text": pieces.concat(), "annotations": []}]);
     let mut item = json!({"type": "message", "role": "assistant", "content": content});
     if let Some(phase) = phase {
-        item["phase"] = phase.into();
+        item.as_object_mut().unwrap().insert("phase".into(), phase.into());
     }
     let deltas = pieces.iter().map(|it| piece("response.output_text.delta", index, it));
     added(index, &json!({"type": "message", "role": "assistant", "content": []}))
@@ -86,21 +86,22 @@ fn completed() -> String {
 
 fn ended(kind: &str, response: &Value) -> String {
     let mut response = response.clone();
-    response["usage"] = json!({"input_tokens": 20, "output_tokens": 9, "total_tokens": 29,
+    let usage = json!({"input_tokens": 20, "output_tokens": 9, "total_tokens": 29,
         "input_tokens_details": {"cached_tokens": 5},
         "output_tokens_details": {"reasoning_tokens": 4}});
+    response.as_object_mut().unwrap().insert("usage".into(), usage);
     event(&json!({"type": kind, "response": response}))
 }
 
-fn usage(server_tool_calls: u64) -> Option<Usage> {
-    Some(Usage {
+fn usage(server_tool_calls: u64) -> Usage {
+    Usage {
         input_tokens: 20,
         output_tokens: 9,
         reasoning_tokens: 4,
         cache_read_tokens: 5,
         server_tool_calls,
         ..Usage::default()
-    })
+    }
 }
 
 pub(crate) fn rich() -> String {
@@ -125,7 +126,7 @@ async fn thoughts_text_and_parallel_calls_are_read() {
             ("list".into(), String::new(), true),
         ],
         opaque: vec![REASONING.into(), r#"{"phase":"commentary"}"#.into()],
-        usage: usage(0),
+        usage: Some(usage(0)),
         finish: Some(Finish::ToolCalls),
         ..Said::default()
     };
@@ -257,7 +258,7 @@ async fn tools_of_the_provider_are_shown_and_kept_as_they_came() {
             ),
         ],
         opaque: vec![SEARCH.into(), MCP.into(), COMPACTION.into()],
-        usage: usage(3),
+        usage: Some(usage(3)),
         finish: Some(Finish::Stop),
         ..Said::default()
     };
