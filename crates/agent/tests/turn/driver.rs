@@ -29,16 +29,22 @@ pub(crate) struct Driver {
     /// What is durable of the answer.
     recorded: Vec<Part>,
     model_calls: u32,
-    /// Attempts at the step that failed, since another model was asked.
-    failed: u32,
-    has_fallback: bool,
-    is_pausing: bool,
+    attempts: Attempts,
     unusable_steps: u32,
     usage_reported: Usage,
     usage_recorded: Usage,
     is_cancelled: bool,
     has_failed_record: bool,
     end: Option<TurnEnd>,
+}
+
+/// Of the attempts at one step.
+#[derive(Default)]
+struct Attempts {
+    /// Those that failed since another model was asked.
+    failed: u32,
+    has_fallback: bool,
+    is_pausing: bool,
 }
 
 /// A call whose intent is durable.
@@ -74,9 +80,7 @@ impl Driver {
             calls: BTreeMap::new(),
             recorded: Vec::new(),
             model_calls: 0,
-            failed: 0,
-            has_fallback: false,
-            is_pausing: false,
+            attempts: Attempts::default(),
             unusable_steps: 0,
             usage_reported: Usage::default(),
             usage_recorded: Usage::default(),
@@ -108,7 +112,7 @@ impl Driver {
             }
         }
         self.model_call = None;
-        (self.failed, self.is_pausing) = (0, false);
+        self.attempts = Attempts::default();
         self.usage_reported = self.usage_recorded;
         let is_step = |part: &&Part| matches!(part, Part::Step { .. });
         let steps = self.recorded.iter().filter(is_step).count();
@@ -199,7 +203,7 @@ impl Driver {
                 self.change(call_id, &CallState::Running, CallState::Ended(outcome.clone()));
             }
             Input::CancelRequested => self.is_cancelled = true,
-            Input::ModelFailed { has_fallback, .. } => self.has_fallback = *has_fallback,
+            Input::ModelFailed { has_fallback, .. } => self.attempts.has_fallback = *has_fallback,
             Input::Started
             | Input::TextArrived { .. }
             | Input::RetryDue
@@ -238,8 +242,8 @@ impl Driver {
                 model_call.show(part_id, kind, offset, &text);
             }
             Effect::RecordRetry(retry) => self.record_retry(&retry),
-            Effect::AskAgainAfter(_) => assert!(self.is_pausing),
-            Effect::RecordRetryOver => assert!(std::mem::take(&mut self.is_pausing)),
+            Effect::AskAgainAfter(_) => assert!(self.attempts.is_pausing),
+            Effect::RecordRetryOver => assert!(std::mem::take(&mut self.attempts.is_pausing)),
             Effect::RecordStep { parts, step } => self.record_step(parts, &step),
             Effect::RecordResult { call_id, outcome } => self.record_result(&call_id, outcome),
             Effect::RunTool { call_id, tool_name, input } => {
@@ -257,7 +261,7 @@ impl Driver {
     fn call_model(&mut self) {
         assert!(!self.is_cancelled, "the model was called after cancel");
         assert!(self.model_call.is_none(), "two model calls at once");
-        assert!(!self.is_pausing, "the wait is not over");
+        assert!(!self.attempts.is_pausing, "the wait is not over");
         for (id, call) in &self.calls {
             assert_eq!(call.state, CallState::HasResult, "{id} has no result (INV-3)");
         }
@@ -289,24 +293,24 @@ impl Driver {
         let model_call = self.model_call.take().expect("the model was asked");
         assert!(model_call.is_aborted && model_call.finished.is_none());
         assert_eq!(retry.usage, model_call.usage);
-        self.failed += 1;
+        self.attempts.failed += 1;
         if retry.falls_back {
-            assert!(self.has_fallback);
-            assert_eq!(self.failed, self.limits.retry.attempts_max);
-            self.failed = 0;
+            assert!(self.attempts.has_fallback);
+            assert_eq!(self.attempts.failed, self.limits.retry.attempts_max);
+            self.attempts.failed = 0;
         }
-        assert!(self.failed < self.limits.retry.attempts_max);
-        assert_eq!(retry.attempt, self.failed + 1);
+        assert!(self.attempts.failed < self.limits.retry.attempts_max);
+        assert_eq!(retry.attempt, self.attempts.failed + 1);
         // It is the same step once more.
         self.model_calls -= 1;
-        self.is_pausing = true;
+        self.attempts.is_pausing = true;
     }
 
     fn record_step(&mut self, parts: Vec<StepPart>, step: &StepEnd) {
         let model_call = self.model_call.take().expect("the model was asked");
         model_call.check_parts(&parts, &self.limits);
         self.check_step(step, &model_call);
-        self.failed = 0;
+        self.attempts.failed = 0;
         let mut is_usable = false;
         for part in parts {
             match part {

@@ -1,4 +1,5 @@
 //! Whole runs, written out: what goes in and what comes out.
+#![expect(clippy::panic, reason = "what should not happen ends the test")]
 
 use iris_agent::{
     Effect, FileWritten, Input, Retry, RetryLimits, StepPart, ToolOutcome, Turn, TurnEnd,

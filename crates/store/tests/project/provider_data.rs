@@ -37,7 +37,7 @@ async fn it_comes_back_byte_for_byte_to_its_kind_and_to_nobody_else() {
     };
     fixture.write(end).await.unwrap();
 
-    assert_eq!(kept(&fixture, 1, "anthropic").await, [first.clone()]);
+    assert_eq!(kept(&fixture, 1, "anthropic").await, std::slice::from_ref(&first));
     assert_eq!(kept(&fixture, 1, "openai").await, [second]);
     assert_eq!(kept(&fixture, 1, "google").await, []);
     assert!(!format!("{first:?}").contains("signature"));
