@@ -3,7 +3,7 @@
 //!
 //! Read in this order: `offer` compares what a server offers with what people approved; `seat` is what is
 //! known of a server, shared with whoever asks; `authorization` is what a server on the web was given;
-//! `client` is the actor that reaches it; `tool` is what agents call.
+//! `client` is the actor that reaches it, by the `way` that is configured; `tool` is what agents call.
 
 pub(crate) mod authorization;
 pub(crate) mod checks;
@@ -12,6 +12,7 @@ mod form;
 mod offer;
 mod seat;
 mod tool;
+mod way;
 
 use std::io;
 use std::sync::Arc;
