@@ -47,6 +47,10 @@ bench-actors:
 bench-store:
     .ci/run bench_store
 
+# What it costs to read the streams of providers
+bench-wires:
+    .ci/run bench_wires
+
 # What it costs to read a command line
 bench-shell:
     .ci/run bench_shell

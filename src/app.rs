@@ -235,8 +235,10 @@ impl App {
             root.use_storage(&disk);
             Ok(root)
         };
-        let gatekeeper =
-            Gatekeeper::new(address.ip(), &config.allowed_hosts, &config.allowed_origins);
+        let config = Config { public_url: public_url(&config, address), ..config };
+        let mut hosts = config.allowed_hosts.clone();
+        hosts.extend(config.public_url.as_deref().and_then(host_of));
+        let gatekeeper = Gatekeeper::new(address.ip(), &hosts, &config.allowed_origins);
         let (drain, setup) = (config.drain, config.setup_token.clone());
         let watchdog = WatchdogSettings {
             abort_after: config.watchdog_abort.or(dependencies.watchdog.abort_after),
@@ -311,6 +313,17 @@ impl App {
         self.http.stop(true).await;
         Ok(closed?)
     }
+}
+
+/// Where browsers reach the server; none where it listens for others and nobody said how they reach it.
+fn public_url(config: &Config, address: SocketAddr) -> Option<String> {
+    let own = || address.ip().is_loopback().then(|| format!("http://{address}"));
+    config.public_url.clone().or_else(own)
+}
+
+/// The `Host` of requests to an origin.
+fn host_of(origin: &str) -> Option<String> {
+    origin.split_once("://").map(|(_, host)| host.to_owned())
 }
 
 /// Makes the data directory, for its owner alone. One that is there already may be shared on
@@ -395,8 +408,10 @@ fn services(
         settings: Settings {
             data_dir: config.data_dir,
             project_roots: config.project_roots,
+            public_url: config.public_url,
             registration: config.registration,
             default_model: config.default_model,
+            fallback_model: config.fallback_model,
             turn: dependencies.turn,
             approval_timeout: dependencies.approval_timeout,
             resume: config.resume,

@@ -5,6 +5,7 @@
 
 mod error;
 mod parse;
+mod provider;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ use iris_actors::connection::SocketSettings;
 use iris_actors::{BackupSettings, Rate, RateSettings, Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_egress::Exception;
-use iris_llm::{ProviderConfig, ProviderKind};
+use iris_llm::ProviderConfig;
 use iris_protocol::{LogFormat, ModelRef, limits::IMPORT_BYTES_MAX};
 use iris_sandbox::Config as SandboxConfig;
 use iris_store::project::Quotas;
@@ -88,6 +89,8 @@ pub struct Config {
     pub master_key_previous_file: Option<PathBuf>,
     /// For sessions that name no model. Its provider is in `providers`.
     pub default_model: Option<ModelRef>,
+    /// What is asked when a model does not answer. Its provider is in `providers`.
+    pub fallback_model: Option<ModelRef>,
     /// By name: lower case letters, digits, `-` and `_`.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Absolute directories under which projects with a path of their own must lie.
@@ -96,6 +99,9 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Values of `Host` that are the server, with or without port, besides its own address. Lower case.
     pub allowed_hosts: Vec<String>,
+    /// Where browsers reach this server: an origin, without a `/` at its end. `None` where only this machine
+    /// does.
+    pub public_url: Option<String>,
     /// What tools may fetch besides the public web.
     pub egress_allow: Vec<Exception>,
     /// How commands are run; `None` means that none are, and that there is no tool `bash`.
@@ -186,10 +192,12 @@ impl Config {
         };
         let providers = providers
             .into_iter()
-            .map(|(name, section)| Ok((name.clone(), provider(&name, section, warnings)?)))
+            .map(|(name, section)| {
+                Ok((name.clone(), provider::provider(&name, section, warnings)?))
+            })
             .collect::<Result<BTreeMap<_, _>, ConfigError>>()?;
-        let default_model =
-            top.parse("default_model", |text| parse::default_model(text, &providers))?;
+        let default_model = top.parse("default_model", |text| parse::model(text, &providers))?;
+        let fallback_model = top.parse("fallback_model", |text| parse::model(text, &providers))?;
         let config = Self {
             bind: top.parse("bind", parse::bind)?.unwrap_or(BIND_DEFAULT),
             setup_token: top.parse("setup_token", parse::setup_token)?,
@@ -206,6 +214,7 @@ impl Config {
             project_roots: top.parse_list("project_roots", parse::absolute_path)?,
             allowed_origins: top.parse_list("allowed_origins", parse::origin)?,
             allowed_hosts: top.parse_list("allowed_hosts", parse::host)?,
+            public_url: top.parse("public_url", parse::origin)?,
             egress_allow: top.parse_list("egress_allow", parse::egress_exception)?,
             sandbox: sandbox(&mut top)?,
             drain: top.parse("drain_seconds", parse::drain)?.unwrap_or(DRAIN_DEFAULT),
@@ -243,6 +252,7 @@ impl Config {
             otlp: otlp(&mut top, warnings)?,
             data_dir,
             default_model,
+            fallback_model,
             providers,
         };
         debug_assert!(top.keys_left().is_empty(), "keys not read: {:?}", top.keys_left());
@@ -343,44 +353,4 @@ fn otlp(top: &mut Section, warnings: &mut Vec<String>) -> Result<Option<Otlp>, C
         endpoint,
         service_name: service_name.unwrap_or_else(|| OTLP_SERVICE_NAME_DEFAULT.to_owned()),
     }))
-}
-
-fn provider(
-    name: &str,
-    mut section: Section,
-    warnings: &mut Vec<String>,
-) -> Result<ProviderConfig, ConfigError> {
-    if !parse::is_provider_name(name) {
-        return Err(ConfigError::ProviderName { name: name.to_owned() });
-    }
-    let missing = |field| ConfigError::Missing { provider: name.to_owned(), field };
-    let kind = section.parse("kind", parse::provider_kind)?.ok_or_else(|| missing("kind"))?;
-    let mut settings = ProviderConfig::new(kind);
-    settings.base_url = section.parse("base_url", parse::base_url)?;
-    settings.api_key = section.parse("api_key", parse::api_key)?;
-    settings.script = section.parse("script", parse::path)?;
-    settings.images = section.parse("images", parse::switch)?.unwrap_or_default();
-    debug_assert!(section.keys_left().is_empty(), "keys not read: {:?}", section.keys_left());
-
-    let unused = match kind {
-        ProviderKind::OpenAiCompatible if settings.base_url.is_none() => {
-            return Err(missing("base_url"));
-        }
-        ProviderKind::OpenAiCompatible => vec![("script", settings.script.is_some())],
-        ProviderKind::Scripted => {
-            vec![
-                ("base_url", settings.base_url.is_some()),
-                ("api_key", settings.api_key.is_some()),
-                ("images", settings.images),
-            ]
-        }
-    };
-    for (field, is_set) in unused {
-        if is_set {
-            let kind = kind.as_str();
-            warnings
-                .push(format!("`providers.{name}.{field}` has no effect: its kind is `{kind}`"));
-        }
-    }
-    Ok(settings)
 }

@@ -370,7 +370,15 @@ impl Grant {
 /// What tells a repeat from another request under the same key. It is kept, and must not give away a secret
 /// that could be guessed.
 fn body_hash(node: &Node, operation: Operation, body: &[u8]) -> String {
-    if matches!(operation, Operation::ToolCreate | Operation::ToolUpdate) {
+    let holds_secrets = matches!(
+        operation,
+        Operation::ToolCreate
+            | Operation::ToolUpdate
+            | Operation::McpCreate
+            | Operation::McpUpdate
+            | Operation::McpAuthorizeFinish
+    );
+    if holds_secrets {
         node.services.sealing.fingerprint(body)
     } else {
         iris_workspace::content_hash(body)
@@ -404,7 +412,9 @@ pub(crate) async fn perform_for(
     connection_id: Option<ConnectionId>,
 ) -> Result<Done, ApiError> {
     let (grant, operation) = (Grant::of(user_id, project_id), command.operation());
-    if !matches!(operation.right(), Right::Project(_)) {
+    // The proof of the latter was looked at on the way.
+    let is_in_project = matches!(operation.right(), Right::Project(_));
+    if !is_in_project && operation != Operation::McpAuthorizeFinish {
         return Err(ApiError::from(ErrorCode::UnknownOperation));
     }
     let ask = Ask {
@@ -514,6 +524,12 @@ async fn perform(
         Command::McpCreate(request) => mcp::create(node, &grant, request, context).await,
         Command::McpUpdate(request) => mcp::update(node, &grant, request, context).await,
         Command::McpDelete(request) => mcp::delete(node, &grant, request.name, context).await,
+        Command::McpAuthorize(request) => mcp::authorize(node, &grant, request).await,
+        // At the owner of the project there is a project.
+        Command::McpAuthorizeFinish(request) if grant.project_id.is_some() => {
+            mcp::finish(node, &grant, request).await
+        }
+        Command::McpAuthorizeFinish(request) => mcp::come_back(node, request).await,
         Command::McpStatusGet(request) => mcp::status(node, &grant, &request.name).await,
         Command::FileRead(request) => files::read(node, &grant, request).await,
         Command::FileWrite(request) => files::write(node, &grant, request, context).await,

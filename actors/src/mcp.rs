@@ -2,15 +2,17 @@
 //! agents may call.
 //!
 //! Read in this order: `offer` compares what a server offers with what people approved; `seat` is what is
-//! known of a server, shared with whoever asks; `client` is the actor that reaches it; `tool` is what
-//! agents call.
+//! known of a server, shared with whoever asks; `authorization` is what a server on the web was given;
+//! `client` is the actor that reaches it, by the `way` that is configured; `tool` is what agents call.
 
+pub(crate) mod authorization;
 pub(crate) mod checks;
 mod client;
 mod form;
 mod offer;
 mod seat;
 mod tool;
+mod way;
 
 use std::io;
 use std::sync::Arc;
@@ -74,7 +76,7 @@ impl McpHost {
         Self { egress: None, runtime: Mutex::default() }
     }
 
-    fn egress(&self) -> Option<Arc<Egress>> {
+    pub(crate) fn egress(&self) -> Option<Arc<Egress>> {
         self.egress.clone()
     }
 

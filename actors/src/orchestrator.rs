@@ -6,6 +6,7 @@ mod model;
 mod outputs;
 mod pause;
 mod people;
+mod retries;
 mod tasks;
 mod todos;
 mod tool;
@@ -23,7 +24,8 @@ use iris_protocol::{
 };
 use iris_store::project::{
     Decision, FailQueuedRun, FinishRun, NewApproval, NewAttachment, NewPart, NewQuestion, Outcome,
-    RecordResult, RecordStep, RecordedChange, Reply, StartRun, StepEnd as RecordedStep,
+    ProviderData, RecordResult, RecordStep, RecordedChange, Reply, StartRun,
+    StepEnd as RecordedStep,
 };
 use iris_store::{Command, CrashPoint, FromReserve, StoreError, WriteContext, crash_point};
 use iris_tools::ReadLog;
@@ -99,6 +101,8 @@ pub(crate) struct Orchestrator {
     /// What the disk had no room for.
     paused: Option<Paused>,
     model: Option<model::Call>,
+    /// Whether it waits before it asks a model again that failed.
+    waits_to_ask: bool,
     /// Questions to the model so far, those before a cut that were answered included.
     calls: u64,
     tools: ToolRuns,
@@ -141,6 +145,7 @@ impl Orchestrator {
             is_recording: true,
             paused: None,
             model: None,
+            waits_to_ask: false,
             calls,
             tools: ToolRuns::default(),
             asked: people::Asked::default(),
@@ -221,6 +226,7 @@ impl Supervise for Orchestrator {
             "isRecording": self.is_recording,
             "isPaused": self.is_paused(),
             "asksModel": self.model.is_some(),
+            "waitsToAskAgain": self.waits_to_ask,
             "toolsRunning": self.tools.count(),
             "callsWaitingForApproval": self.expiries.len(),
             "questionsOfRunningCalls": self.asked.lock().len(),
@@ -298,6 +304,7 @@ async fn go_on(
         run_id: run.id,
         message_id: answer.id.clone(),
         parts: Vec::new(),
+        provider_data: Vec::new(),
         step: None,
         status: RunStatus::Failed,
         finish_reason: FinishReason::Error,
@@ -340,6 +347,9 @@ impl Orchestrator {
                 let piece = Stream { session_id, message_id, part_id, kind, offset, text };
                 self.assignment.place.project.address.tell(piece);
             }
+            Effect::RecordRetry(retry) => self.record_retry(retry, ctx),
+            Effect::AskAgainAfter(delay) => self.ask_again_after(delay, ctx),
+            Effect::RecordRetryOver => self.record_retry_over(ctx),
             Effect::RecordStep { parts, step } => self.record_step(parts, step, ctx),
             Effect::RecordResult { call_id, outcome } => {
                 let command = self.result_command(call_id, outcome);
@@ -422,6 +432,7 @@ impl Orchestrator {
             session_id: self.session_id(),
             run_id: self.run_id(),
             message_id: self.assignment.answer_id.clone(),
+            provider_data: provider_data(&parts),
             parts: parts.into_iter().map(new_part).collect(),
             approvals,
             questions,
@@ -434,7 +445,7 @@ impl Orchestrator {
 
     fn approvals(&self, parts: &[StepPart], expires_at: i64) -> Vec<NewApproval> {
         let waiting = parts.iter().filter_map(|part| match part {
-            StepPart::Call { part, wait: Some(Wait::Approval(request)) } => {
+            StepPart::Call { part, wait: Some(Wait::Approval(request)), .. } => {
                 let request = request.clone();
                 Some(NewApproval {
                     id: ApprovalId::from_bits(self.services().ids.next_bits()),
@@ -452,12 +463,14 @@ impl Orchestrator {
 
     fn questions(&self, parts: &[StepPart], expires_at: i64) -> Vec<NewQuestion> {
         let waiting = parts.iter().filter_map(|part| match part {
-            StepPart::Call { part, wait: Some(Wait::Answers(questions)) } => Some(NewQuestion {
-                id: QuestionId::from_bits(self.services().ids.next_bits()),
-                tool_call_id: part.tool_call_id.clone(),
-                questions: questions.clone(),
-                expires_at,
-            }),
+            StepPart::Call { part, wait: Some(Wait::Answers(questions)), .. } => {
+                Some(NewQuestion {
+                    id: QuestionId::from_bits(self.services().ids.next_bits()),
+                    tool_call_id: part.tool_call_id.clone(),
+                    questions: questions.clone(),
+                    expires_at,
+                })
+            }
             StepPart::Call { .. } | StepPart::Text { .. } => None,
         });
         waiting.collect()
@@ -536,6 +549,7 @@ impl Orchestrator {
             session_id: self.session_id(),
             run_id: self.run_id(),
             message_id: self.assignment.answer_id.clone(),
+            provider_data: provider_data(&end.parts),
             parts: end.parts.into_iter().map(new_part).collect(),
             step: end.step.map(recorded_step),
             status: end.status,
@@ -602,10 +616,25 @@ pub(crate) fn may_succeed_later(code: ErrorCode) -> bool {
 
 fn new_part(part: StepPart) -> NewPart {
     match part {
-        StepPart::Text { id, kind: StreamKind::Text, text } => NewPart::Text { id, text },
-        StepPart::Text { id, kind: StreamKind::Reasoning, text } => NewPart::Reasoning { id, text },
+        StepPart::Text { id, kind: StreamKind::Text, text, .. } => NewPart::Text { id, text },
+        StepPart::Text { id, kind: StreamKind::Reasoning, text, .. } => {
+            NewPart::Reasoning { id, text }
+        }
         StepPart::Call { part, .. } => NewPart::Tool(part),
     }
+}
+
+/// What providers want back with some of the parts.
+fn provider_data(parts: &[StepPart]) -> Vec<ProviderData> {
+    let kept = parts.iter().filter_map(|part| {
+        let (id, opaque) = match part {
+            StepPart::Text { id, opaque, .. } => (id, opaque.as_ref()?),
+            StepPart::Call { part, opaque, .. } => (&part.id, opaque.as_ref()?),
+        };
+        let (kind, json) = (opaque.kind.clone(), opaque.json.to_string());
+        Some(ProviderData { part_id: id.clone(), kind, json })
+    });
+    kept.collect()
 }
 
 fn recorded_step(step: StepEnd) -> RecordedStep {

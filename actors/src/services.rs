@@ -74,10 +74,14 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Directories under which a project may name its own directory.
     pub project_roots: Vec<PathBuf>,
+    /// Where browsers reach this server: an origin, without a `/` at its end. None where nobody said.
+    pub public_url: Option<String>,
     /// Who may create an account.
     pub registration: Registration,
     /// The model of sessions and agents that chose none.
     pub default_model: Option<ModelRef>,
+    /// The model that is asked when another one does not answer.
+    pub fallback_model: Option<ModelRef>,
     /// Bounds of one run.
     pub turn: TurnLimits,
     /// How long a tool call waits for a person before the answer is no.

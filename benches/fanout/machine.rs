@@ -44,7 +44,7 @@ pub(crate) fn cpu_time(process: u32) -> anyhow::Result<Duration> {
     Ok(TICK * (ticks()? + ticks()?))
 }
 
-/// How many WebSockets a server can hold, each of which needs one descriptor, at most `wanted`.
+/// How many `WebSocket`s a server can hold, each of which needs one descriptor, at most `wanted`.
 pub(crate) fn connections_max(wanted: usize) -> anyhow::Result<usize> {
     /// Databases, listeners, timers and whatever else a server has open.
     const OTHERS: usize = 100;

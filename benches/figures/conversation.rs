@@ -98,6 +98,8 @@ pub(crate) struct Conversation {
 pub(crate) struct Answer {
     /// From before the message was sent until the end of its run was heard.
     pub(crate) took: Duration,
+    /// From before the message was sent until text was heard first.
+    pub(crate) first: Duration,
     /// How many pieces of text arrived while it streamed.
     pub(crate) pieces: usize,
 }
@@ -109,10 +111,11 @@ impl Conversation {
         let (session_id, content) = (self.session.clone(), Content::Text(script.to_owned()));
         let message = MessageSend { session_id, content, when_busy: None };
         let run_id = self.follower.call(message).await?.payload.run_id;
-        let (mut heard, mut pieces) = (String::new(), 0);
+        let (mut heard, mut pieces, mut first) = (String::new(), 0, None);
         loop {
             match self.next().await? {
                 Update::Text { offset, delta, .. } => {
+                    first.get_or_insert_with(|| started_at.elapsed());
                     heard.truncate(usize::try_from(offset)?);
                     heard.push_str(&delta);
                     pieces += 1;
@@ -124,7 +127,8 @@ impl Conversation {
                         let took = started_at.elapsed();
                         ensure!(status == RunStatus::Completed, "the run ended with {error:?}");
                         ensure!(heard == CHUNK.repeat(CHUNKS), "text was lost: `{heard}`");
-                        return Ok(Answer { took, pieces });
+                        let first = first.unwrap_or(took);
+                        return Ok(Answer { took, first, pieces });
                     }
                 }
                 Update::Connected | Update::Reset(_) => {}

@@ -19,6 +19,7 @@ mod conversation;
 mod crowd;
 #[path = "../../actors/benches/supervision/idle.rs"]
 mod idle;
+mod mcp;
 mod passivation;
 mod process;
 mod server;
@@ -47,6 +48,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new()?;
     if wants("turn") {
         figures.extend(runtime.block_on(turn::figures())?);
+    }
+    if wants("mcp") {
+        figures.extend(runtime.block_on(mcp::figures())?);
     }
     if wants("passivation") {
         figures.extend(runtime.block_on(passivation::figures())?);

@@ -54,6 +54,17 @@ CREATE TRIGGER tool_outputs_drop_blob AFTER DELETE ON tool_outputs BEGIN
     UPDATE blobs SET refs = refs - 1 WHERE hash = OLD.blob;
 END;
 
+-- What the provider of a model wants back with a part, such as the signature of a thought: sent to
+-- providers of its kind, byte for byte, and to nobody else.
+CREATE TABLE provider_data (
+    part_id    TEXT NOT NULL PRIMARY KEY REFERENCES message_parts (id) ON DELETE CASCADE,
+    message_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+    kind       TEXT NOT NULL,
+    data       TEXT NOT NULL CHECK (json_valid(data))
+) STRICT;
+
+CREATE INDEX provider_data_by_message ON provider_data (message_id);
+
 -- Tools that the project defined for itself.
 
 CREATE TABLE tools (
@@ -88,6 +99,14 @@ CREATE TABLE mcp_servers (
     secret_headers        TEXT    NOT NULL CHECK (json_valid(secret_headers)),
     -- Sealed with the key of the server; nothing else can read it.
     secrets               TEXT,
+    -- How it is asked for an authorization, without the secret of the client, which is sealed beside it.
+    oauth                 TEXT    CHECK (json_valid(oauth)),
+    client_secret         TEXT,
+    -- The client that its authorization server registered, sealed.
+    client                TEXT,
+    -- What somebody agreed to, and the tokens that came of it, sealed.
+    authorization         TEXT    CHECK (json_valid(authorization)),
+    tokens                TEXT,
     enabled               INTEGER NOT NULL CHECK (enabled IN (0, 1)),
     initialize_timeout_ms INTEGER NOT NULL,
     request_timeout_ms    INTEGER NOT NULL,
@@ -100,6 +119,19 @@ CREATE TABLE mcp_servers (
     created_at            INTEGER NOT NULL,
     updated_by            TEXT    NOT NULL,
     updated_at            INTEGER NOT NULL
+) STRICT;
+
+-- Authorizations that were begun, each until it is finished or its time is over.
+
+CREATE TABLE mcp_authorizations (
+    -- SHA-256 of what the browser brings back.
+    state_hash TEXT    NOT NULL PRIMARY KEY,
+    server     TEXT    NOT NULL REFERENCES mcp_servers (name) ON DELETE CASCADE,
+    user_id    TEXT    NOT NULL,
+    -- What is needed to finish it.
+    sealed     TEXT    NOT NULL,
+    expires_at INTEGER NOT NULL,
+    UNIQUE (server, user_id)
 ) STRICT;
 
 -- A call may ask while it runs, and more than once: the call goes on with the answers, which are not its

@@ -8,7 +8,7 @@ use std::time::Duration;
 use iris_actors::{Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_egress::{Exception, ExceptionError};
-use iris_llm::{ApiKey, KindError, ProviderConfig, ProviderKind};
+use iris_llm::{ApiKey, KindError, ProviderConfig, ProviderKind, ProxyUrl, Reasoning};
 use iris_protocol::{LogFormat, ModelRef, limits::BACKUPS_MAX};
 use iris_sandbox::Tier;
 use url::{Host, Url};
@@ -28,6 +28,8 @@ const DAYS_MAX: u64 = 36_500;
 const NUMBER_MAX: u64 = i64::MAX.cast_unsigned();
 /// Most of what is counted by the second or minute, or by the user.
 const COUNT_MAX: u32 = 1_000_000;
+/// Most tokens that a window or an answer is said to have.
+const TOKENS_MAX: u32 = 10_000_000;
 /// Longest time between two backups, in hours: a year.
 const BACKUP_HOURS_MAX: u64 = 366 * 24;
 /// Most projects that a server may be told to hold open; each takes three descriptors or more.
@@ -209,10 +211,8 @@ pub(super) fn egress_exception(text: &str) -> Parsed<Exception> {
     text.parse().map_err(|error: ExceptionError| error.to_string())
 }
 
-pub(super) fn default_model(
-    text: &str,
-    providers: &BTreeMap<String, ProviderConfig>,
-) -> Parsed<ModelRef> {
+/// A model of a provider that is configured.
+pub(super) fn model(text: &str, providers: &BTreeMap<String, ProviderConfig>) -> Parsed<ModelRef> {
     let Some((provider, model)) = text.split_once('/').filter(|(_, model)| !model.is_empty())
     else {
         return refuse(text, "of the form `provider/model`");
@@ -271,6 +271,23 @@ pub(super) fn switch(text: &str) -> Parsed<bool> {
         "false" => Ok(false),
         _ => Err(format!("`{text}` is not `true` or `false`")),
     }
+}
+
+pub(super) fn reasoning(text: &str) -> Parsed<Reasoning> {
+    text.parse()
+}
+
+/// How many tokens; not 0.
+pub(super) fn tokens(text: &str) -> Parsed<u32> {
+    match text.parse() {
+        Ok(tokens @ 1..=TOKENS_MAX) => Ok(tokens),
+        Ok(_) | Err(_) => refuse(text, &format!("a whole number, 1 to {TOKENS_MAX}")),
+    }
+}
+
+/// Does not show a text that may hold a password.
+pub(super) fn proxy(text: &str) -> Parsed<ProxyUrl> {
+    text.parse().map_err(|problem: &str| problem.to_owned())
 }
 
 pub(super) fn api_key(text: &str) -> Parsed<ApiKey> {

@@ -22,9 +22,11 @@ const KEYS: &[&str] = &[
     "master_key_file",
     "master_key_previous_file",
     "default_model",
+    "fallback_model",
     "project_roots",
     "allowed_origins",
     "allowed_hosts",
+    "public_url",
     "egress_allow",
     "sandbox_minimum",
     "sandbox_uid",
@@ -63,7 +65,23 @@ const KEYS: &[&str] = &[
 const KEYS_NOT_YET: &[&str] = &["model_catalog", "trusted_proxies"];
 /// The table of providers, and the keys of one of them.
 const PROVIDERS: &str = "providers";
-const PROVIDER_KEYS: &[&str] = &["kind", "base_url", "api_key", "script", "images"];
+const PROVIDER_KEYS: &[&str] = &[
+    "kind",
+    "base_url",
+    "api_key",
+    "script",
+    "images",
+    "reasoning",
+    "max_output_tokens",
+    "context_tokens",
+    "proxy",
+    "ca_file",
+    "stream_options",
+    "parallel_tool_calls",
+    "max_tokens_name",
+    "reasoning_replay",
+    "prompt_cache_key",
+];
 
 /// One value and where it was set. Has no `Debug`: the value may be a secret.
 pub(super) struct Setting {
@@ -124,6 +142,11 @@ impl Section {
         parse: impl Fn(&str) -> Parsed<T>,
     ) -> Result<Vec<T>, ConfigError> {
         self.0.remove(key).map_or(Ok(Vec::new()), |setting| setting.parse_list(parse))
+    }
+
+    /// Whether a source has it and nobody took it out.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
     }
 
     /// The keys that nobody took out.

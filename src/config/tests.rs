@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 
-use iris_llm::ApiKey;
+use iris_llm::{
+    ApiKey, ChatSwitches, Effort, MaxTokensName, ProviderKind, Reasoning, ReasoningReplay,
+};
 
 use super::*;
 
@@ -59,6 +61,7 @@ fn without_any_source_the_defaults_hold() {
     assert!(config.project_roots.is_empty());
     assert!(config.allowed_origins.is_empty());
     assert!(config.allowed_hosts.is_empty());
+    assert_eq!(config.public_url, None);
     assert!(config.egress_allow.is_empty());
     assert_eq!(config.drain, Duration::from_secs(30));
     assert_eq!(config.project_idle, Duration::from_mins(1));
@@ -100,10 +103,10 @@ fn each_key_of_the_file_is_read() {
         setup_token = "let me in, please"
         registration = "open"
         jwt_secret_file = "/run/secrets/jwt"
-        default_model = "local/org/model"
         project_roots = ["/home/a,b", "/srv"]
         allowed_origins = ["https://app.example.com"]
         allowed_hosts = ["iris.example.com", "[::1]:4747"]
+        public_url = "https://iris.example.com"
         drain_seconds = 5
         project_idle_seconds = 90
         projects_open_max = 2
@@ -131,16 +134,6 @@ fn each_key_of_the_file_is_read() {
         log_format = "json"
         otlp_endpoint = "http://127.0.0.1:4318/"
         otlp_service_name = "iris-1"
-
-        [providers.local]
-        kind = "openai-compatible"
-        base_url = "http://127.0.0.1:8081/v1"
-        api_key = "sk-canary"
-        images = true
-
-        [providers.demo]
-        kind = "scripted"
-        script = "/srv/demo.json"
         "#,
     )
     .unwrap();
@@ -149,11 +142,10 @@ fn each_key_of_the_file_is_read() {
     assert!(config.setup_token.unwrap().matches("let me in, please"));
     assert_eq!(config.registration, Registration::Open);
     assert_eq!(config.jwt_secret_file, Path::new("/run/secrets/jwt"));
-    let model = ModelRef { provider_id: "local".to_owned(), model_id: "org/model".to_owned() };
-    assert_eq!(config.default_model, Some(model));
     assert_eq!(config.project_roots, [Path::new("/home/a,b"), Path::new("/srv")]);
     assert_eq!(config.allowed_origins, ["https://app.example.com"]);
     assert_eq!(config.allowed_hosts, ["iris.example.com", "[::1]:4747"]);
+    assert_eq!(config.public_url.as_deref(), Some("https://iris.example.com"));
     assert_eq!(config.drain, Duration::from_secs(5));
     assert_eq!(config.project_idle, Duration::from_secs(90));
     assert_eq!(config.projects_open_max, 2);
@@ -185,6 +177,31 @@ fn each_key_of_the_file_is_read() {
     let collector =
         Otlp { endpoint: "http://127.0.0.1:4318".to_owned(), service_name: "iris-1".to_owned() };
     assert_eq!(config.otlp, Some(collector));
+}
+
+#[test]
+fn each_key_of_a_provider_is_read() {
+    let config = from_file(
+        r#"
+        default_model = "local/org/model"
+        fallback_model = "demo/any"
+
+        [providers.local]
+        kind = "openai-compatible"
+        base_url = "http://127.0.0.1:8081/v1"
+        api_key = "sk-canary"
+        images = true
+
+        [providers.demo]
+        kind = "scripted"
+        script = "/srv/demo.json"
+        "#,
+    )
+    .unwrap();
+    let model = ModelRef { provider_id: "local".to_owned(), model_id: "org/model".to_owned() };
+    assert_eq!(config.default_model, Some(model));
+    let fallback = ModelRef { provider_id: "demo".to_owned(), model_id: "any".to_owned() };
+    assert_eq!(config.fallback_model, Some(fallback));
     let local = ProviderConfig {
         base_url: Some("http://127.0.0.1:8081/v1".to_owned()),
         api_key: Some(ApiKey::new("sk-canary")),
@@ -325,7 +342,11 @@ fn each_bad_variable_is_named_with_its_value() {
         ("OTLP_SERVICE_NAME", " ", "not a name"),
         ("LOG_FORMAT", "xml", "not `text` or `json`"),
         ("PROVIDERS__LOCAL__IMAGES", "yes", "not `true` or `false`"),
-        ("PROVIDERS__LOCAL__KIND", "psychic", "not `openai-compatible` or `scripted`"),
+        (
+            "PROVIDERS__LOCAL__KIND",
+            "psychic",
+            "not `anthropic`, `google`, `ollama`, `openai`, `openai-compatible` or `scripted`",
+        ),
         ("PROVIDERS__LOCAL__BASE_URL", "a/v1", "not a URL like `https://api.example.com/v1`"),
         ("PROVIDERS__LOCAL__BASE_URL", "ftp://a", "not a URL like `https://api.example.com/v1`"),
         ("PROVIDERS__LOCAL__BASE_URL", "http://a/?b", "not a URL without `?` and `#`"),
@@ -394,7 +415,8 @@ fn a_bad_value_names_the_file_or_the_flag_it_came_from() {
     );
     assert_refused(
         from_file("[providers.x]\nkind = 'y'"),
-        "bad value of `providers.x.kind` in `/etc/iris.toml`: `y` is not `openai-compatible` or \
+        "bad value of `providers.x.kind` in `/etc/iris.toml`: `y` is not `anthropic`, `google`, `ollama`, \
+         `openai`, `openai-compatible` or \
          `scripted`",
     );
     let flags = Flags { log_format: Some("xml".to_owned()), ..Flags::default() };
@@ -479,15 +501,102 @@ fn what_is_documented_and_not_built_yet_is_refused() {
         from_env(&[("IRIS_REGISTRATION", "invite")]),
         "bad value of `IRIS_REGISTRATION`: `invite` is not supported yet; use `open` or `closed`",
     );
-    for kind in ["anthropic", "openai", "google", "ollama"] {
-        assert_refused(
-            from_env(&[("IRIS_PROVIDERS__A__KIND", kind)]),
-            &format!(
-                "bad value of `IRIS_PROVIDERS__A__KIND`: `{kind}` is not supported yet; \
-                 use `openai-compatible` or `scripted`"
-            ),
-        );
+}
+
+#[test]
+fn every_kind_of_provider_is_configured_and_only_one_needs_an_address() {
+    for kind in ["anthropic", "openai", "google", "ollama", "scripted"] {
+        let config = from_env(&[("IRIS_PROVIDERS__A__KIND", kind)]).unwrap();
+        assert_eq!(config.providers["a"], ProviderConfig::new(kind.parse().unwrap()));
     }
+    assert_refused(
+        from_env(&[("IRIS_PROVIDERS__A__KIND", "gpt")]),
+        "bad value of `IRIS_PROVIDERS__A__KIND`: `gpt` is not `anthropic`, `google`, `ollama`, \
+         `openai`, `openai-compatible` or `scripted`",
+    );
+}
+
+#[test]
+fn what_providers_differ_in_is_read() {
+    let mut variables = vec![
+        ("IRIS_PROVIDERS__LOCAL__STREAM_OPTIONS", "false"),
+        ("IRIS_PROVIDERS__LOCAL__PARALLEL_TOOL_CALLS", "true"),
+        ("IRIS_PROVIDERS__LOCAL__MAX_TOKENS_NAME", "max_completion_tokens"),
+        ("IRIS_PROVIDERS__LOCAL__REASONING_REPLAY", "reasoning_content"),
+        ("IRIS_PROVIDERS__LOCAL__PROMPT_CACHE_KEY", "true"),
+        ("IRIS_PROVIDERS__LOCAL__REASONING", "high"),
+        ("IRIS_PROVIDERS__LOCAL__MAX_OUTPUT_TOKENS", "4096"),
+        ("IRIS_PROVIDERS__LOCAL__PROXY", "http://ann:canary@proxy.example:3128"),
+        ("IRIS_PROVIDERS__LOCAL__CA_FILE", "/etc/ca.pem"),
+        ("IRIS_PROVIDERS__O__KIND", "ollama"),
+        ("IRIS_PROVIDERS__O__CONTEXT_TOKENS", "32768"),
+        ("IRIS_PROVIDERS__O__REASONING", "off"),
+    ];
+    variables.extend(LOCAL);
+    let (config, warnings) = load_all(None, &variables, Flags::default()).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let local = ProviderConfig {
+        base_url: Some("http://127.0.0.1:8081/v1".to_owned()),
+        chat: ChatSwitches {
+            stream_options: false,
+            parallel_tool_calls: Some(true),
+            max_tokens_name: MaxTokensName::MaxCompletionTokens,
+            reasoning: ReasoningReplay::ReasoningContent,
+            prompt_cache_key: true,
+        },
+        reasoning: Some(Reasoning::Effort(Effort::High)),
+        max_output_tokens: Some(4096),
+        proxy: Some("http://ann:canary@proxy.example:3128".parse().unwrap()),
+        ca_file: Some(PathBuf::from("/etc/ca.pem")),
+        ..ProviderConfig::new(ProviderKind::OpenAiCompatible)
+    };
+    assert_eq!(config.providers["local"], local);
+    assert!(!format!("{config:?}").contains("canary"));
+    let ollama = ProviderConfig {
+        context_tokens: Some(32_768),
+        reasoning: Some(Reasoning::Off),
+        ..ProviderConfig::new(ProviderKind::Ollama)
+    };
+    assert_eq!(config.providers["o"], ollama);
+}
+
+#[test]
+fn bad_words_about_providers_are_refused_and_useless_ones_are_warnings() {
+    for (key, value, problem) in [
+        ("STREAM_OPTIONS", "yes", "`yes` is not `true` or `false`"),
+        ("MAX_TOKENS_NAME", "tokens", "`tokens` is not `max_tokens` or `max_completion_tokens`"),
+        (
+            "REASONING_REPLAY",
+            "all",
+            "`all` is not `none`, `reasoning_content`, `reasoning` or `reasoning_details`",
+        ),
+        (
+            "REASONING",
+            "hard",
+            "`hard` is not `off`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`",
+        ),
+        ("MAX_OUTPUT_TOKENS", "0", "`0` is not a whole number, 1 to 10000000"),
+        (
+            "PROXY",
+            "socks5://u:canary@x",
+            "it is not of the form `http://[user:password@]host:port`",
+        ),
+    ] {
+        let name = format!("IRIS_PROVIDERS__LOCAL__{key}");
+        let mut variables = vec![(name.as_str(), value)];
+        variables.extend(LOCAL);
+        assert_refused(from_env(&variables), &format!("bad value of `{name}`: {problem}"));
+    }
+    let variables = [
+        ("IRIS_PROVIDERS__A__KIND", "anthropic"),
+        ("IRIS_PROVIDERS__A__CONTEXT_TOKENS", "5"),
+        ("IRIS_PROVIDERS__A__STREAM_OPTIONS", "true"),
+        ("IRIS_PROVIDERS__A__REASONING", "low"),
+    ];
+    let (_, warnings) = load_all(None, &variables, Flags::default()).unwrap();
+    let expected = ["context_tokens", "stream_options"]
+        .map(|key| format!("`providers.a.{key}` has no effect: its kind is `anthropic`"));
+    assert_eq!(warnings, expected);
 }
 
 #[test]

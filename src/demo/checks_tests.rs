@@ -17,7 +17,7 @@ fn frame(seq: Option<u64>, prev: Option<u64>, event: Event) -> EventFrame {
 }
 
 fn status(seq: u64, prev: u64) -> EventFrame {
-    let event = Event::SessionStatus { session_id: session(), state: SessionState::Idle };
+    let event = Event::session_status(session(), SessionState::Idle);
     frame(Some(seq), Some(prev), event)
 }
 
@@ -49,6 +49,7 @@ fn call(seq: u64, prev: u64) -> EventFrame {
         tool_call_id: ToolCallId::from_bits(1),
         tool_name: "read".to_owned(),
         input: json!({}),
+        provider_executed: false,
     };
     frame(Some(seq), Some(prev), event)
 }

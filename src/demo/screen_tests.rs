@@ -49,7 +49,7 @@ fn delta(part: u128, text: &str) -> EventFrame {
 
 fn idle(seq: u64) -> EventFrame {
     let (session_id, state) = (SessionId::from_bits(1), SessionState::Idle);
-    frame(Some(seq), Event::SessionStatus { session_id, state })
+    frame(Some(seq), Event::session_status(session_id, state))
 }
 
 #[test]

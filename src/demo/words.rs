@@ -9,6 +9,7 @@ use serde::Serialize;
 pub(super) type Names = HashMap<UserId, &'static str>;
 
 /// Says what happened, on one line, without the event's name.
+#[expect(clippy::too_many_lines, reason = "each event has its arm")]
 pub(super) fn describe(event: &Event, names: &Names) -> String {
     let name = |id: &UserId| names.get(id).copied().unwrap_or("somebody");
     match event {
@@ -18,6 +19,7 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         | Event::SessionDeleted { session } => {
             format!("\"{}\" with the agent `{}`", session.title, session.agent)
         }
+        Event::SessionStatus { state, message: Some(why), .. } => format!("{}: {why}", word(state)),
         Event::SessionStatus { state, .. } => word(state),
         Event::MessageCreated { message, .. } => match message.role {
             MessageRole::User => {
@@ -43,10 +45,9 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             format!("{}, {}", word(finish_reason), tokens(usage))
         }
         Event::MessageError { error, .. } => said(error),
-        Event::MessageTextDelta { delta, .. } | Event::MessageReasoningDelta { delta, .. } => {
-            delta.clone()
-        }
-        Event::MessagePartSnapshot { text, .. } => text.clone(),
+        Event::MessageTextDelta { delta: text, .. }
+        | Event::MessageReasoningDelta { delta: text, .. }
+        | Event::MessagePartSnapshot { text, .. } => text.clone(),
         Event::MessageToolProgress { bytes, .. } => format!("{bytes} bytes of output so far"),
         Event::MessagePartRemoved { .. } => "a part that will not be completed".to_owned(),
         Event::RunStarted { run } => format!("with the rights of {}", name(&run.started_by)),
@@ -56,17 +57,13 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         Event::RunCompleted { status, usage, .. } => format!("{}, {}", word(status), tokens(usage)),
         Event::ToolApprovalRequired { message, .. } => format!("may the agent {message}?"),
         Event::ToolApprovalResolved { state, by, reason, .. } => {
-            let by = by.as_ref().map(|by| format!(" by {}", name(by))).unwrap_or_default();
-            let reason = reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-            format!("{}{by}{reason}", word(state))
+            decided(state, by.as_ref().map(name), reason.as_deref().unwrap_or_default())
         }
         Event::QuestionAsked { message, .. } => format!("the agent asks: {message}"),
         Event::QuestionResolved { state, by, answers, reason, .. } => {
-            let by = by.as_ref().map(|by| format!(" by {}", name(by))).unwrap_or_default();
-            let answers = answers.iter().flatten().flatten().cloned().collect::<Vec<_>>();
-            let said = reason.clone().unwrap_or_else(|| answers.join(", "));
-            let said = if said.is_empty() { said } else { format!(": {said}") };
-            format!("{}{by}{said}", word(state))
+            let answers = answers.iter().flatten().flatten().map(String::as_str);
+            let said = reason.as_deref().into_iter().chain(answers).collect::<Vec<_>>().join(", ");
+            decided(state, by.as_ref().map(name), &said)
         }
         Event::TodoUpdated { todos, .. } => format!("{} to do", todos.len()),
         Event::FileCreated { path, version, by, session_id }
@@ -85,10 +82,10 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         Event::AgentUpdated { name, agent: Some(agent) } => {
             format!("`{name}` with the tools {}", agent.tools.join(", "))
         }
-        Event::AgentUpdated { name, agent: None } => format!("`{name}` is deleted"),
+        Event::AgentUpdated { name, agent: None }
+        | Event::McpStatusChanged { name, deleted: true, .. } => format!("`{name}` is deleted"),
         Event::ToolUpdated { name, .. } => format!("`{name}` is another one now"),
-        Event::McpStatusChanged { name, deleted: true, .. } => format!("`{name}` is deleted"),
-        Event::McpStatusChanged { name, state, .. } => format!("`{name}` is {state:?}"),
+        Event::McpStatusChanged { name, state, .. } => format!("`{name}` is {}", word(state)),
         Event::PermissionUpdated { rule: Some(rule), .. } => {
             format!("{} of {}", rule.permission, rule.pattern)
         }
@@ -115,6 +112,13 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             format!("{}: {}", record.path, word(&record.kind))
         }
     }
+}
+
+/// What became of what people were asked.
+fn decided(state: &impl Serialize, by: Option<&str>, said: &str) -> String {
+    let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
+    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+    format!("{}{by}{said}", word(state))
 }
 
 /// A value of one of the wire's enums, as the wire names it.

@@ -250,9 +250,14 @@ impl World {
                 json!({ "name": "new", "transport": { "type": "http", "url": url }, "enabled": false })
             }
             // There is none: the gate is what is asked here.
-            Operation::McpUpdate | Operation::McpDelete | Operation::McpStatusGet => {
+            Operation::McpUpdate
+            | Operation::McpDelete
+            | Operation::McpAuthorize
+            | Operation::McpStatusGet => {
                 json!({ "name": "none" })
             }
+            // Nobody began it.
+            Operation::McpAuthorizeFinish => json!({ "state": "x" }),
             // It describes none: the gate is what is asked here.
             Operation::ToolCreate => {
                 json!({ "name": "x", "description": "x", "parameters": {} })

@@ -80,6 +80,7 @@ fn new(name: &str, transport: McpTransport) -> McpCreate {
         name: name.to_owned(),
         transport,
         secret_headers: None,
+        oauth: None,
         enabled: None,
         initialize_timeout_ms: None,
         request_timeout_ms: None,
@@ -91,6 +92,8 @@ pub(crate) fn change(name: &str) -> McpUpdate {
         name: name.to_owned(),
         transport: None,
         secret_headers: None,
+        oauth: None,
+        forget_authorization: None,
         enabled: None,
         initialize_timeout_ms: None,
         request_timeout_ms: None,
@@ -98,7 +101,7 @@ pub(crate) fn change(name: &str) -> McpUpdate {
     }
 }
 
-async fn status(talk: &Conversation, name: &str) -> McpStatus {
+pub(crate) async fn status(talk: &Conversation, name: &str) -> McpStatus {
     talk.call(McpStatusGet { name: name.to_owned() }).await.unwrap().status
 }
 
@@ -133,7 +136,7 @@ pub(crate) async fn approve(talk: &Conversation, room: &mut Socket, name: &str) 
     server
 }
 
-async fn allow(talk: &Conversation, permission: &str) {
+pub(crate) async fn allow(talk: &Conversation, permission: &str) {
     let (permission, pattern) = (permission.to_owned(), "*".to_owned());
     let action = PermissionAction::Allow;
     talk.call(PermissionCreate { session_id: None, permission, pattern, action }).await.unwrap();
@@ -144,7 +147,7 @@ fn calls(tool: &str, text: &str) -> String {
 }
 
 /// The end of the only call of a message: its state and what the model reads.
-async fn outcome(talk: &mut Conversation, message: &str) -> (ToolState, String) {
+pub(crate) async fn outcome(talk: &mut Conversation, message: &str) -> (ToolState, String) {
     let run = talk.send_message(message).await.run_id;
     assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
     let answer = talk.answer(&run).await;
@@ -342,8 +345,8 @@ async fn m6_programs_are_for_administrators_who_may_have_programs_run() {
     assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"));
     let env = BTreeMap::from([("LD_PRELOAD".to_owned(), "x.so".to_owned())]);
     let command = "sh".to_owned();
-    let preload = McpTransport::Stdio { command, args: vec![], env };
-    let refused = call(&root, new("a", preload)).await;
+    let transport = McpTransport::Stdio { command, args: vec![], env };
+    let refused = call(&root, new("a", transport)).await;
     assert_eq!(code_of(&refused), (ErrorCode::InvalidRequest, "invalid_env"));
 
     // What runs is shown to whoever looks, word for word.
@@ -358,8 +361,8 @@ async fn m6_programs_are_for_administrators_who_may_have_programs_run() {
     let on = McpUpdate { enabled: Some(true), ..change("shell") };
     let refused = refusal(admin.client.call(Some(&talk.project), on).await);
     assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"));
-    let mut room = talk.connect_to_project().await;
-    approved(&talk, &mut room, "fake", &["tools=echo"]).await;
+    let mut events = talk.connect_to_project().await;
+    approved(&talk, &mut events, "fake", &["tools=echo"]).await;
     let rule = PermissionCreate {
         session_id: None,
         permission: "mcp:fake".to_owned(),
@@ -486,7 +489,7 @@ async fn much_output_is_cut_for_the_model_and_errors_are_told() {
     assert_eq!(state, ToolState::Completed);
     assert!(text.len() <= 64 * 1024 && text.starts_with("head"), "{} bytes", text.len());
     let (_, end) = text.rsplit_once("tail\n").unwrap();
-    assert!(end.contains("output:tol_"), "{end}");
+    assert!(end.contains("output:tcl_"), "{end}");
     let (state, text) = outcome(&mut talk, &calls("fake__fail", "fly")).await;
     assert!(
         state == ToolState::Error && text.ends_with("says that it failed: cannot fly"),

@@ -4,7 +4,7 @@
 #[path = "../../crates/mcp/tests/session/webfake.rs"]
 #[expect(dead_code, reason = "the tests of the client use all of it")]
 #[expect(clippy::expect_used, reason = "a helper of a test fails like the test itself")]
-mod webfake;
+pub(crate) mod webfake;
 
 use std::collections::BTreeMap;
 
@@ -38,14 +38,15 @@ fn new(transport: McpTransport) -> McpCreate {
         name: "web".to_owned(),
         transport,
         secret_headers: None,
+        oauth: None,
         enabled: None,
         initialize_timeout_ms: None,
         request_timeout_ms: None,
     }
 }
 
-fn secret(value: &str) -> Option<BTreeMap<String, String>> {
-    Some(BTreeMap::from([("authorization".to_owned(), value.to_owned())]))
+fn secret(value: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("authorization".to_owned(), value.to_owned())])
 }
 
 #[tokio::test]
@@ -55,7 +56,7 @@ async fn m5_a_server_on_the_web_gets_its_own_secrets_and_nothing_of_iris() {
     let mut talk = ann.conversation().await;
     let mut room = talk.connect_to_project().await;
     let canary = "Bearer canary-0123456789";
-    let create = McpCreate { secret_headers: secret(canary), ..new(web(&fake)) };
+    let create = McpCreate { secret_headers: Some(secret(canary)), ..new(web(&fake)) };
     let created = talk.call(create).await.unwrap().server;
     assert_eq!(created.secret_headers, ["authorization"]);
     until(&mut room, "web", McpState::NeedsApproval).await;
@@ -122,11 +123,11 @@ async fn m5_a_server_that_wants_an_authorization_is_left_alone_wherever_it_point
     let reason = until(&mut room, "web", McpState::NeedsAuth).await;
     assert_eq!(reason.as_deref(), Some("the server wants an authorization"));
     assert!(evil.asked().is_empty(), "nobody follows where it points");
-    let good = McpUpdate { secret_headers: secret("Bearer good"), ..change("web") };
+    let good = McpUpdate { secret_headers: Some(secret("Bearer good")), ..change("web") };
     talk.call(good).await.unwrap();
     until(&mut room, "web", McpState::NeedsApproval).await;
     // A token that is good no more.
-    let bad = McpUpdate { secret_headers: secret("Bearer expired"), ..change("web") };
+    let bad = McpUpdate { secret_headers: Some(secret("Bearer expired")), ..change("web") };
     talk.call(bad).await.unwrap();
     until(&mut room, "web", McpState::NeedsAuth).await;
 }

@@ -233,7 +233,11 @@ impl World {
             | Operation::AuthRegister
             | Operation::AuthLogin
             | Operation::AuthRotate
-            | Operation::AuthTicket => Case::NotKept("the answer holds secrets"),
+            | Operation::AuthTicket
+            | Operation::McpAuthorize
+            | Operation::McpAuthorizeFinish => {
+                Case::NotKept("the answer or the request is a secret")
+            }
             Operation::PresenceUpdate
             | Operation::TypingStart
             | Operation::TypingStop
@@ -322,7 +326,7 @@ impl World {
                 let update = |prompt| json!({ "name": "changed", "prompt": prompt });
                 ann(p, update("be brief"), update("be long"))
             }
-            Operation::AgentDelete => {
+            Operation::AgentDelete | Operation::McpDelete => {
                 ann(p, json!({ "name": "doomed" }), json!({ "name": "changed" }))
             }
             Operation::ToolCreate => ann(p, tool("a"), tool("b")),
@@ -340,9 +344,6 @@ impl World {
             Operation::McpUpdate => {
                 let update = |limit: u64| json!({ "name": "changed", "requestTimeoutMs": limit });
                 ann(p, update(1000), update(2000))
-            }
-            Operation::McpDelete => {
-                ann(p, json!({ "name": "doomed" }), json!({ "name": "changed" }))
             }
             Operation::PermissionCreate => ann(p, rule("a"), rule("b")),
             Operation::PermissionUpdate => {
@@ -540,7 +541,7 @@ async fn a_repeat_of_every_operation_answers_the_first_answer_and_does_nothing_a
 
     let talk = world.ann.join(&world.project, &world.busy).await;
     assert!(talk.cancel().await, "the later run");
-    let world = world.again().await;
+    let world = Box::pin(world.again()).await;
     let before = world.state().await;
     for (operation, mut who, first) in firsts {
         who.person = world.app.again(&who.person);

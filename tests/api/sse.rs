@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use iris_actors::connection::SocketSettings;
 use iris_protocol::{
     ErrorCode, Position, ProjectId, Role, SessionId, SessionUpdate,
     limits::{REPLAY_EVENTS_MAX, ROOMS_PER_CONNECTION_MAX},
@@ -462,7 +463,10 @@ async fn a_client_that_is_gone_is_noticed_before_the_next_comment() {
 
 #[tokio::test]
 async fn a_stream_ends_when_its_reader_is_too_slow_and_hurts_nobody() {
-    let app = spawn_app().await;
+    // The end has to be there still when the reader comes to it, however busy the machine is.
+    let sockets =
+        SocketSettings { abort_after: Duration::from_mins(1), ..SocketSettings::default() };
+    let app = spawn_app_with(AppOptions { sockets, ..AppOptions::default() }).await;
     let mut talk = app.user("ann").await.conversation().await;
     let ann = talk.person.clone();
     let url = path(&talk.project, &[session_room(&talk.session)]);

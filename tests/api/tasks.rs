@@ -156,7 +156,7 @@ async fn what_a_sub_agent_asks_is_answered_in_the_session_above() {
     let child = question.child_session_id.clone().unwrap();
     assert_eq!(question.session_id, ann.session);
     let snapshot = ann.person.snapshot(&ann.project, &ann.session).await;
-    assert_eq!(snapshot.questions, [question.clone()]);
+    assert_eq!(snapshot.questions, std::slice::from_ref(&question));
     ann.answer_question(&question.id, &[&["this"]]).await.unwrap();
 
     let approval = ann.approval().await;
@@ -191,8 +191,8 @@ async fn one_sub_agent_needs_approval_one_fails_and_one_is_cancelled() {
     let approval = ann.approval().await;
     let endless = async {
         loop {
-            let running = children(&ann, &ann.session).await.into_iter();
-            let found = running.filter(|child| child.state == SessionState::Running).next();
+            let mut children = children(&ann, &ann.session).await.into_iter();
+            let found = children.find(|child| child.state == SessionState::Running);
             if let Some(child) = found {
                 break child;
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use iris_actors::connection::SocketSettings;
 use iris_actors::supervision::faults::{Armed, Fault, START, Spot};
+use iris_agent::{RetryLimits, TurnLimits};
 use iris_protocol::SupervisionRecord;
 use iris_testkit::{AppOptions, patiently};
 
@@ -69,6 +70,7 @@ const UNASKED: &[&str] = &[
     "Write<PublishMcpStatus>",
     "Write<PublishOutbox>",
     "Write<RecordSupervision>",
+    "Write<RenewMcpTokens>",
     "Write<RecoverRuns>",
     "Write<SettleOutbox>",
     "Write<TrimEvents>",
@@ -91,7 +93,11 @@ async fn stage(part: Part) -> Stage {
     // that is about it wants that.
     let idle = if part == Part::Idle { Duration::from_millis(50) } else { Duration::from_mins(1) };
     let sockets = SocketSettings { ping_interval: None, ..SocketSettings::default() };
-    Stage::set(AppOptions { project_idle: idle, sockets, ..AppOptions::default() }).await
+    let options = AppOptions { project_idle: idle, sockets, ..AppOptions::default() };
+    let base = Duration::from_millis(1);
+    let retry = RetryLimits { attempts_max: 2, base, ..options.turn.retry };
+    let turn = TurnLimits { retry, ..options.turn };
+    Stage::set(AppOptions { turn, ..options }).await
 }
 
 impl Stage {

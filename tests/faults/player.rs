@@ -14,6 +14,8 @@ use iris_protocol::{
 use iris_testkit::{Person, TestApp};
 use tokio::time::{Instant, timeout};
 
+use crate::stage::oauthfake::OauthFake;
+
 /// The longest that anything may take; what takes longer hangs.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// The longest that trying again may take.
@@ -77,6 +79,8 @@ pub(crate) struct Player<'a> {
     pub(crate) person: &'a Person,
     pub(crate) friend: &'a Person,
     pub(crate) operator: &'a Person,
+    /// A place on the web that may be reached.
+    pub(crate) login: &'a OauthFake,
     /// Paths of actors that are somebody else's.
     pub(crate) spared: Vec<String>,
     /// Goes wrong in the next project that is created.

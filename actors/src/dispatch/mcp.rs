@@ -1,25 +1,31 @@
 //! MCP servers: how they are configured, what is approved, how they are.
 
+mod authorize;
+
 use std::collections::BTreeMap;
 
 use iris_auth::PlainSecret;
 use iris_protocol::{
-    ApiError, ErrorCode, McpCounts, McpCreate, McpPage, McpPayload, McpServer, McpState, McpStatus,
-    McpStatusPayload, McpToolState, McpTransport, McpUpdate, Role,
+    ApiError, ErrorCode, McpCounts, McpCreate, McpOauthSettings, McpPage, McpPayload, McpServer,
+    McpState, McpStatus, McpStatusPayload, McpToolState, McpTransport, McpUpdate, Role,
 };
 use iris_sandbox::plain_text;
 use iris_store::project::{
-    CreateMcpServer, DeleteMcpServer, McpApproval, McpSecrets, StoredMcpServer, UpdateMcpServer,
+    CreateMcpServer, DeleteMcpServer, McpApproval, McpOauthConfig, McpSecrets, StoredMcpServer,
+    UpdateMcpServer,
 };
 use iris_store::{Committed, WriteContext};
 
 use super::permissions::role_of;
 use super::{Done, Grant, done, internal, stored};
+use crate::mcp::authorization::{self, Sealed};
 use crate::mcp::{Offer, checks, definitions_of, secrets_owner, statuses};
 use crate::permissions::may_run_code;
 use crate::project::{ProjectHandle, WakeMcp};
 use crate::toolbox::tools_of;
 use crate::{Node, write};
+
+pub(super) use authorize::{begin as authorize, come_back, finish};
 
 pub(super) async fn list(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
     let project = grant.project(node).await?;
@@ -64,13 +70,55 @@ fn sealed(
     Ok(Some(McpSecrets { names, sealed: Some(sealed.map_err(internal)?) }))
 }
 
+/// How the server is asked for an authorization, as it is stored.
+fn asked_how(
+    node: &Node,
+    grant: &Grant,
+    name: &str,
+    transport: &McpTransport,
+    settings: Option<McpOauthSettings>,
+) -> Result<Option<McpOauthConfig>, ApiError> {
+    let Some(settings) = settings else { return Ok(None) };
+    let (oauth, secret) = authorization::checked(transport, settings)?;
+    let owner = (grant.project_id()?, name);
+    let seal = |secret| Sealed::ClientSecret.seal(&node.services, owner, &secret);
+    let client_secret = secret.map(seal).transpose().map_err(internal)?;
+    Ok(Some(McpOauthConfig { oauth: Some(oauth), client_secret }))
+}
+
+/// What nobody changes, sealed anew where the key is on its way out: the headers, and the secret of the
+/// client.
+fn resealed(
+    node: &Node,
+    grant: &Grant,
+    before: &StoredMcpServer,
+) -> Result<(Option<McpSecrets>, Option<String>), ApiError> {
+    let (sealing, name) = (&node.services.sealing, before.server.name.as_str());
+    let outdated = |sealed: &&String| sealing.is_outdated(sealed);
+    let owner = secrets_owner(grant.project_id()?, name);
+    let owner = owner.each_ref().map(String::as_str);
+    let headers = before.secrets.as_ref().filter(outdated);
+    let headers = headers.and_then(|sealed| sealing.open(sealed, &owner).ok());
+    let headers = headers.map(|opened| sealing.seal(&opened, &owner)).transpose();
+    let headers = headers.map_err(internal)?.map(|sealed| McpSecrets {
+        names: before.server.secret_headers.clone(),
+        sealed: Some(sealed),
+    });
+    let owner = (grant.project_id()?, name);
+    let client = before.client_secret.as_ref().filter(outdated);
+    let client = client
+        .and_then(|sealed| Sealed::ClientSecret.open::<String>(&node.services, owner, sealed));
+    let seal = |secret| Sealed::ClientSecret.seal(&node.services, owner, &secret);
+    Ok((headers, client.map(seal).transpose().map_err(internal)?))
+}
+
 pub(super) async fn create(
     node: &Node,
     grant: &Grant,
     request: McpCreate,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let McpCreate { name, transport, secret_headers, enabled, .. } = request;
+    let McpCreate { name, transport, secret_headers, oauth, enabled, .. } = request;
     let (initialize, answer_within) = (request.initialize_timeout_ms, request.request_timeout_ms);
     checks::check_name(&name)?;
     checks::check_transport(&transport)?;
@@ -78,12 +126,14 @@ pub(super) async fn create(
     checks::check_timeouts(initialize, answer_within)?;
     check_code(node, grant, &[&transport]).await?;
     let secrets = sealed(node, grant, &name, secret_headers)?;
+    let oauth = asked_how(node, grant, &name, &transport, oauth)?.unwrap_or_default();
     let nothing = McpSecrets { names: Vec::new(), sealed: None };
     let (initialize_timeout_ms, request_timeout_ms) = checks::timeouts(initialize, answer_within);
     let command = CreateMcpServer {
         name,
         transport,
         secrets: secrets.unwrap_or(nothing),
+        oauth,
         enabled: enabled.unwrap_or(true),
         initialize_timeout_ms,
         request_timeout_ms,
@@ -111,7 +161,8 @@ pub(super) async fn update(
     request: McpUpdate,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let McpUpdate { name, transport, secret_headers, enabled, approve, .. } = request;
+    let McpUpdate { name, transport, secret_headers, oauth, enabled, approve, .. } = request;
+    let forgets_authorization = request.forget_authorization.unwrap_or_default();
     let (initialize, answer_within) = (request.initialize_timeout_ms, request.request_timeout_ms);
     checks::check_name(&name)?;
     checks::check_timeouts(initialize, answer_within)?;
@@ -138,10 +189,22 @@ pub(super) async fn update(
         None => None,
     };
     let secrets = sealed(node, grant, &name, secret_headers)?;
+    let oauth = asked_how(node, grant, &name, target, oauth)?;
+    let oauth = match (oauth, target) {
+        // There is nothing to ask a program for.
+        (None, McpTransport::Stdio { .. }) if before.server.oauth.is_some() => {
+            Some(McpOauthConfig::default())
+        }
+        (oauth, _) => oauth,
+    };
+    let (secrets_resealed, client_secret_resealed) = resealed(node, grant, &before)?;
     let command = UpdateMcpServer {
         name,
         transport,
-        secrets,
+        secrets: secrets.or(secrets_resealed),
+        oauth,
+        forgets_authorization,
+        client_secret_resealed,
         enabled,
         initialize_timeout_ms: initialize,
         request_timeout_ms: answer_within,
@@ -214,7 +277,8 @@ pub(super) async fn status(node: &Node, grant: &Grant, name: &str) -> Result<Don
     let project = grant.project(node).await?;
     let found = existing(&project, name).await?;
     let is_admin = role_of(node, grant).await? >= Role::Admin;
-    if found.server.enabled {
+    // Who may have no programs run starts none by looking at one.
+    if found.server.enabled && check_code(node, grant, &[&found.server.transport]).await.is_ok() {
         project.address.tell(WakeMcp(name.to_owned()));
     }
     let standing = project.kept.mcp.seat(name).standing();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use iris_egress::Request;
+use iris_mcp::oauth::is_safe;
 use iris_protocol::{ApiError, McpTransport};
-use url::Host;
 
 /// Longest name of a server, in bytes.
 const NAME_BYTES_MAX: usize = 32;
@@ -98,7 +98,7 @@ const HEADERS_REFUSED: &[&str] = &[
     "mcp-session-id",
 ];
 
-fn invalid(message: impl Into<String>, reason: &str) -> ApiError {
+pub(super) fn invalid(message: impl Into<String>, reason: &str) -> ApiError {
     ApiError::invalid(message).reason(reason)
 }
 
@@ -225,16 +225,7 @@ pub(crate) fn check_secrets(
         let message = format!("a header stands in one place, and there are at most {HEADERS_MAX}");
         return Err(invalid(message, "invalid_header"));
     }
-    let is_safe = iris_egress::parse_url(url).is_ok_and(|url| {
-        url.scheme() == "https"
-            || match url.host() {
-                Some(Host::Domain(name)) => name == "localhost",
-                Some(Host::Ipv4(address)) => address.is_loopback(),
-                Some(Host::Ipv6(address)) => address.is_loopback(),
-                None => false,
-            }
-    });
-    if !is_safe {
+    if !iris_egress::parse_url(url).is_ok_and(|url| is_safe(&url)) {
         let message = "secrets are sent over https alone";
         return Err(invalid(message, "invalid_url"));
     }

@@ -1,26 +1,24 @@
 //! Reaches one MCP server of a project and keeps what is known of it up to date. The project's registry
 //! starts it when the server is needed, and it ends with the project.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_mcp::{
-    Connection, Definition, HttpServer, McpError, NotOpened, Patience, Report, Secret, Target,
-};
-use iris_protocol::{McpState, McpTransport, ProjectId};
-use iris_sandbox::{Command as Program, Request};
+use iris_mcp::{Connection, Definition, McpError, NotOpened, Secret, Token};
+use iris_protocol::{McpState, ProjectId};
 use iris_store::WriteContext;
 use iris_store::project::{ProjectReader, PublishMcpStatus, StoredMcpServer};
 use iris_tools::Places;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::authorization::{self, Good};
+use super::definitions_of;
 use super::offer::Offer;
 use super::seat::Seat;
-use super::{definitions_of, secrets_owner};
+use super::way::{Opened, connected};
 use crate::project::{Kept, Project};
 use crate::supervision::{
     Address, ChildSpec, Intensity, RestartPolicy, Supervise, Vitals, WeakAddress, spawn,
@@ -67,6 +65,10 @@ pub(crate) struct McpClient {
     restarts: VecDeque<Instant>,
     /// When it was given up.
     failed_at: Option<Instant>,
+    /// The token of the connection that stands, is about to or stood last.
+    token: Token,
+    /// Whether the connection that is about to stand has a token in place of one that was refused.
+    has_renewed: bool,
     /// What the project's room was told last.
     told: Option<(McpState, Option<String>, Option<String>)>,
 }
@@ -106,6 +108,8 @@ impl McpClient {
             generation: 0,
             restarts: VecDeque::new(),
             failed_at: None,
+            token: Token::default(),
+            has_renewed: false,
             told: None,
         }
     }
@@ -216,13 +220,18 @@ impl McpClient {
     fn configured(&mut self, stored: StoredMcpServer, ctx: &mut Context<Self>) {
         let is_same = self.stored.as_ref().is_some_and(|before| is_same_server(before, &stored));
         let is_there = self.seat.standing().connection.is_some_and(|it| !it.is_over());
+        if self.stored.is_some() {
+            // The change was told as if the server were about to be reached.
+            self.told = Some((McpState::Connecting, None, None));
+        }
         self.stored = Some(stored);
         if is_same && is_there {
             return self.judge();
         }
         self.restarts.clear();
         self.failed_at = None;
-        self.connect(Duration::ZERO, ctx);
+        self.has_renewed = false;
+        self.connect(Duration::ZERO, None, ctx);
     }
 
     /// Ends the connection, if there is one; what comes of it from now on is not heard.
@@ -235,23 +244,26 @@ impl McpClient {
         });
     }
 
-    fn connect(&mut self, after: Duration, ctx: &mut Context<Self>) {
+    /// Reaches the server, with another token than `refused`.
+    fn connect(&mut self, after: Duration, refused: Option<Secret>, ctx: &mut Context<Self>) {
         self.let_go();
         let Some(stored) = self.stored.clone() else { return };
         let (generation, place) = (self.generation, self.place.clone());
         let restarts = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
         self.seat.change(|standing| standing.restarts = restarts);
         self.stand(McpState::Connecting, self.seat.standing().reason.filter(|_| restarts > 0));
+        let (seat, token) = (Arc::clone(&self.seat), Token::default());
+        self.token = token.clone();
         let connected = async move {
             sleep(after).await;
-            connected(&place, &stored).await
+            connected(&place, &seat, &stored, token, refused).await
         };
         ctx.spawn(connected.into_actor(self).map(move |connected, client, ctx| {
             if client.generation != generation {
                 return;
             }
             match connected {
-                Ok((connection, definitions)) => client.connected(connection, definitions, ctx),
+                Ok(opened) => client.connected(opened, ctx),
                 Err(NotOpened { error, report }) => {
                     client.lost(&error, ctx);
                     client.seat.change(|standing| standing.last_report = Some(report));
@@ -260,20 +272,46 @@ impl McpClient {
         }));
     }
 
-    fn connected(
-        &mut self,
-        connection: Arc<Connection>,
-        definitions: Vec<Definition>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn connected(&mut self, opened: Opened, ctx: &mut Context<Self>) {
+        let Opened { connection, definitions, renew_in } = opened;
+        self.has_renewed = false;
+        self.renew(renew_in, ctx);
         let kept = Arc::clone(&connection);
         self.seat.change(|standing| {
             standing.connection = Some(kept);
             standing.reason = None;
             standing.last_report = None;
+            standing.challenge = None;
         });
         self.offered(definitions);
         self.hear(connection, 0, ctx);
+    }
+
+    /// Puts another token in the place of the connection's one before it runs out. Where that does not work
+    /// the server will say that it is good no more.
+    fn renew(&mut self, after: Option<Duration>, ctx: &mut Context<Self>) {
+        let Some(after) = after else { return };
+        let (generation, place, seat) =
+            (self.generation, self.place.clone(), Arc::clone(&self.seat));
+        let renewed = async move {
+            sleep(after).await;
+            authorization::token(&place, &seat, None).await
+        };
+        ctx.spawn(renewed.into_actor(self).map(move |renewed, client, ctx| {
+            if client.generation != generation {
+                return;
+            }
+            match renewed {
+                Ok(Some(Good { secret, renew_in })) => {
+                    client.token.replace(secret);
+                    client.renew(renew_in, ctx);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::info!(actor.path = %client.vitals.path(), %error, "a token was not renewed");
+                }
+            }
+        }));
     }
 
     /// Waits until the server has other tools, or is gone.
@@ -325,12 +363,21 @@ impl McpClient {
     fn lost(&mut self, error: &McpError, ctx: &mut Context<Self>) {
         let reason = error.to_string();
         self.let_go();
-        if matches!(error, McpError::Unauthorized { .. }) {
-            return self.stand(McpState::NeedsAuth, Some(reason));
-        }
         let now = Instant::now();
         while self.restarts.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
             self.restarts.pop_front();
+        }
+        if let McpError::Unauthorized { challenge, .. } = error {
+            self.seat.change(|standing| standing.challenge.clone_from(challenge));
+        }
+        match self.other_token(error) {
+            Wanted::Nothing => {}
+            Wanted::Person => return self.stand(McpState::NeedsAuth, Some(reason)),
+            Wanted::Other(refused) => {
+                self.has_renewed = true;
+                self.restarts.push_back(now);
+                return self.connect(Duration::ZERO, Some(refused), ctx);
+            }
         }
         if self.restarts.len() >= RESTARTS_MAX {
             self.failed_at = Some(now);
@@ -339,7 +386,32 @@ impl McpClient {
         let doublings = u32::try_from(self.restarts.len()).unwrap_or_default();
         self.restarts.push_back(now);
         self.seat.change(|standing| standing.reason = Some(reason));
-        self.connect(AGAIN_AFTER * 2_u32.saturating_pow(doublings), ctx);
+        self.connect(AGAIN_AFTER * 2_u32.saturating_pow(doublings), None, ctx);
+    }
+
+    /// Whether a token could help. Each is asked for once: a server that refuses the new one as well, or
+    /// one after the other, wants something else.
+    fn other_token(&self, error: &McpError) -> Wanted {
+        match error {
+            McpError::Unauthorized { status: 401, .. } => match self.token.current() {
+                Some(refused) if !self.has_renewed && self.restarts.len() < RESTARTS_MAX => {
+                    Wanted::Other(refused)
+                }
+                Some(_) | None => Wanted::Person,
+            },
+            McpError::Unauthorized { .. } | McpError::Expired { .. } => Wanted::Person,
+            McpError::Sandbox(_)
+            | McpError::Egress(_)
+            | McpError::NotRenewed(_)
+            | McpError::Status { .. }
+            | McpError::SessionLost
+            | McpError::Closed { .. }
+            | McpError::TimedOut { .. }
+            | McpError::Refused { .. }
+            | McpError::Malformed { .. }
+            | McpError::TooMuch { .. }
+            | McpError::BadTool { .. } => Wanted::Nothing,
+        }
     }
 
     /// Notes how the server is, and tells the project's room where that is news.
@@ -377,6 +449,15 @@ impl McpClient {
     }
 }
 
+/// What a server that is lost wants besides being reached again.
+enum Wanted {
+    Nothing,
+    /// Somebody has to agree.
+    Person,
+    /// Another token than this one.
+    Other(Secret),
+}
+
 enum Heard {
     /// The connection is over, or as good as that.
     Over(McpError),
@@ -389,67 +470,7 @@ fn is_same_server(before: &StoredMcpServer, now: &StoredMcpServer) -> bool {
     let (a, b) = (&before.server, &now.server);
     a.transport == b.transport
         && before.secrets == now.secrets
+        && a.authorization == b.authorization
         && a.initialize_timeout_ms == b.initialize_timeout_ms
         && a.request_timeout_ms == b.request_timeout_ms
-}
-
-/// Reaches a server and asks for its tools, on threads of their own.
-async fn connected(
-    place: &McpPlace,
-    stored: &StoredMcpServer,
-) -> Result<(Arc<Connection>, Vec<Definition>), NotOpened> {
-    let unheard = |error| NotOpened { error, report: Report::default() };
-    let closed = |error: io::Error| unheard(McpError::Closed { reason: error.to_string() });
-    let threads = place.services.mcp.handle().map_err(closed)?;
-    let target = target(place, stored).await.map_err(unheard)?;
-    let patience = Patience {
-        initialize: Duration::from_millis(stored.server.initialize_timeout_ms),
-        request: Duration::from_millis(stored.server.request_timeout_ms),
-    };
-    let opening = threads.spawn(async move {
-        let connection = Connection::open(target, patience).await?;
-        match connection.tools().await {
-            Ok(definitions) => Ok((Arc::new(connection), definitions)),
-            Err(error) => Err(NotOpened { error, report: connection.report() }),
-        }
-    });
-    opening.await.unwrap_or_else(|error| Err(closed(error.into())))
-}
-
-/// Where a server is.
-async fn target(place: &McpPlace, stored: &StoredMcpServer) -> Result<Target, McpError> {
-    let closed = |reason: String| McpError::Closed { reason };
-    match &stored.server.transport {
-        McpTransport::Stdio { command, args, env } => {
-            let sandbox = place.services.sandbox.clone();
-            let sandbox =
-                sandbox.ok_or_else(|| closed("this server runs no programs".to_owned()))?;
-            let prepared = place.places.prepare(&sandbox).await;
-            prepared.map_err(|error| closed(format!("its directories cannot be made: {error}")))?;
-            let arguments = [std::slice::from_ref(command), args].concat();
-            let (project, scratch) = (place.places.project.clone(), place.places.scratch.clone());
-            let mut request = Request::new(Program::Arguments(arguments), project, scratch);
-            request.env = env.clone().into_iter().collect();
-            Ok(Target::Program { sandbox, request: Box::new(request) })
-        }
-        McpTransport::Http { url, headers } => {
-            let egress = place.services.mcp.egress();
-            let egress = egress.ok_or_else(|| closed("this server reaches no web".to_owned()))?;
-            let url = iris_egress::parse_url(url)?;
-            let mut headers = headers.clone();
-            headers.extend(opened(place, stored).map_err(closed)?);
-            let headers = headers.into_iter().map(|(name, value)| (name, Secret::new(value)));
-            Ok(Target::Http(HttpServer { egress, url, headers: headers.collect(), token: None }))
-        }
-    }
-}
-
-/// The secret headers of a server, in the clear.
-fn opened(place: &McpPlace, stored: &StoredMcpServer) -> Result<BTreeMap<String, String>, String> {
-    let Some(sealed) = &stored.secrets else { return Ok(BTreeMap::new()) };
-    let owner = secrets_owner(&place.project_id, &place.name);
-    let opened = place.services.sealing.open(sealed, &owner.each_ref().map(String::as_str));
-    let refused = |error| format!("its secret headers cannot be opened, set them anew: {error}");
-    let opened = opened.map_err(|error| refused(error.to_string()))?;
-    serde_json::from_str(opened.expose()).map_err(|_| refused("they are none".to_owned()))
 }

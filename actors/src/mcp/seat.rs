@@ -7,7 +7,7 @@ use std::time::Duration;
 use iris_mcp::{Connection, Report};
 use iris_protocol::McpState;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::timeout;
 
 use super::offer::Offer;
@@ -57,11 +57,13 @@ impl Desk {
 /// What is known of one server.
 pub(crate) struct Seat {
     standing: watch::Sender<Standing>,
+    /// Held while its tokens are renewed: two at once would use up the same one.
+    pub(super) renewing: AsyncMutex<()>,
 }
 
 impl Default for Seat {
     fn default() -> Self {
-        Self { standing: watch::Sender::new(Standing::default()) }
+        Self { standing: watch::Sender::new(Standing::default()), renewing: AsyncMutex::default() }
     }
 }
 
@@ -80,6 +82,8 @@ pub(crate) struct Standing {
     pub(crate) offer: Option<Arc<Offer>>,
     /// Of the connection that ended last.
     pub(crate) last_report: Option<Report>,
+    /// What it wanted when it refused last.
+    pub(crate) challenge: Option<String>,
 }
 
 impl Default for Standing {
@@ -92,6 +96,7 @@ impl Default for Standing {
             connection: None,
             offer: None,
             last_report: None,
+            challenge: None,
         }
     }
 }

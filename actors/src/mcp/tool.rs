@@ -206,15 +206,20 @@ impl ElicitationSource for People {
 }
 
 impl Call {
-    /// Reaches the server and calls the tool; once more where the server had forgotten us and did nothing.
+    /// Reaches the server and calls the tool; once more where the server had forgotten us, or believed our
+    /// token no more, and did nothing.
     async fn run(&self, arguments: Map<String, Value>) -> Result<CallAnswer, String> {
-        match self.attempt(arguments.clone()).await? {
-            Err(McpError::SessionLost) => {
-                let again = self.attempt(arguments).await?;
-                again.map_err(|error| error.to_string())
-            }
-            answer => answer.map_err(|error| error.to_string()),
+        let mut answer = self.attempt(arguments.clone()).await?;
+        if let Err(McpError::SessionLost | McpError::Unauthorized { status: 401, .. }) = &answer {
+            answer = self.attempt(arguments).await?;
         }
+        answer.map_err(|error| {
+            // Whoever begins an authorization asks for what was wanted here.
+            if let McpError::Unauthorized { challenge, .. } = &error {
+                self.seat.change(|standing| standing.challenge.clone_from(challenge));
+            }
+            error.to_string()
+        })
     }
 
     async fn attempt(

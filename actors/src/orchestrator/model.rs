@@ -1,5 +1,6 @@
 //! Asking the model: from the recorded conversation to the inputs of the turn.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,16 @@ use actix::prelude::*;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use iris_agent::permissions::{Access, Judge, Judgement};
-use iris_agent::{ApprovalRequest, Input, Prompt, Verdict, Wait, prompt_messages};
-use iris_llm::{ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
+use iris_agent::{
+    ApprovalRequest, Input, Opaque, Prompt, ProviderTool, Verdict, Wait, prompt_messages,
+};
+use iris_llm::{Finish, Model, ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
 use iris_protocol::{
-    Agent, ApiError, Approval, ApprovalState, ErrorCode, PermissionAction, Remember, StreamKind,
-    ToolCallId, UserId,
+    Agent, ApiError, Approval, ApprovalState, ErrorCode, PartId, PermissionAction, Remember, RunId,
+    StreamKind, ToolCallId, UserId,
 };
 use iris_store::StoreError;
+use iris_store::project::ProviderData;
 use iris_tools::{Tool, ToolRegistry, is_shallow};
 use serde_json::Value;
 use tracing::{Instrument, Span};
@@ -100,19 +104,24 @@ impl Orchestrator {
             if !may_start(&place, &starter).await.map_err(|error| error.to_api())? {
                 return Err(starter_lost_access());
             }
-            let history = place.project.reader.history(place.id.clone(), run_id).await;
+            let history = place.project.reader.history(place.id.clone(), run_id.clone()).await;
             let history = history.map_err(|error| error.to_api())?;
-            let mut messages = prompt_messages(&history);
             let tools = tools_of(&place.project, &place.services).await;
             let mut tools = tools.map_err(|error| error.to_api())?.specs(&agent.tools);
             name_sub_agents(&place, &mut tools).await.map_err(|error| error.to_api())?;
             let provider = place.services.models.get(&model);
             let provider =
                 provider.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
+            let opaque = kept_for(&place, run_id, provider.as_ref()).await;
+            let opaque = opaque.map_err(|error| error.to_api())?;
+            let mut messages = prompt_messages(&history, &opaque);
             let images = show_images(&place, &history, &mut messages, provider.as_ref()).await;
             let images = images.map_err(|error| error.to_api())?;
             let prompt = Prompt { system: agent.prompt, messages, tools, images };
-            let request = ModelRequest { model: model.model_id, prompt, ..Default::default() };
+            // The same for all requests of a session, which begin alike.
+            let cache_key = Some(place.id.to_string());
+            let model = model.model_id;
+            let request = ModelRequest { model, prompt, cache_key, ..Default::default() };
             Ok(provider.stream(request))
         };
         let opened = stream::once(opened.instrument(span.clone()));
@@ -131,7 +140,7 @@ impl Orchestrator {
         let event = match event {
             Ok(Told::Event(event)) => event,
             Ok(Told::Call(input)) => return self.input(input, ctx),
-            Err(error) => return self.input(Input::ModelFailed(error), ctx),
+            Err(error) => return self.model_failed(error, ctx),
         };
         let input = match event {
             ModelEvent::TextDelta { index, text } => {
@@ -140,7 +149,17 @@ impl Orchestrator {
             ModelEvent::ReasoningDelta { index, text } => {
                 Input::TextArrived { kind: StreamKind::Reasoning, index, text }
             }
-            ModelEvent::Usage(usage) => Input::UsageArrived(usage),
+            ModelEvent::TextOpaque { index, opaque } => {
+                Input::OpaqueArrived { kind: StreamKind::Text, index, opaque }
+            }
+            ModelEvent::ReasoningOpaque { index, opaque } => {
+                Input::OpaqueArrived { kind: StreamKind::Reasoning, index, opaque }
+            }
+            ModelEvent::ProviderTool { name, arguments, output, is_error, opaque } => {
+                Input::ProviderToolArrived(provider_tool(name, arguments, output, is_error, opaque))
+            }
+            ModelEvent::Usage(usage) => Input::UsageArrived(usage.tokens),
+            ModelEvent::Finish { reason: Finish::Paused, .. } => Input::ModelPaused,
             ModelEvent::Finish { reason, .. } => Input::ModelFinished(reason.reason()),
             // A call was judged on its way here.
             ModelEvent::ToolCall { .. }
@@ -149,7 +168,6 @@ impl Orchestrator {
             | ModelEvent::TextEnd { .. }
             | ModelEvent::ReasoningStart { .. }
             | ModelEvent::ReasoningEnd { .. }
-            | ModelEvent::ReasoningOpaque { .. }
             | ModelEvent::ToolInputStart { .. }
             | ModelEvent::ToolInputDelta { .. } => return,
         };
@@ -157,13 +175,41 @@ impl Orchestrator {
     }
 }
 
+/// What is kept for a model's provider with the conversation, by the parts that it belongs to.
+async fn kept_for(
+    place: &SessionPlace,
+    run_id: RunId,
+    model: &dyn Model,
+) -> Result<BTreeMap<PartId, Opaque>, StoreError> {
+    let Some(kind) = model.opaque_kind() else { return Ok(BTreeMap::new()) };
+    let reader = &place.project.reader;
+    let kept = reader.provider_data(place.id.clone(), run_id, kind.to_owned()).await?;
+    let kept = kept
+        .into_iter()
+        .map(|ProviderData { part_id, kind, json }| (part_id, Opaque { kind, json: json.into() }));
+    Ok(kept.collect())
+}
+
+fn provider_tool(
+    tool_name: String,
+    arguments: String,
+    output: String,
+    is_error: bool,
+    opaque: Option<Opaque>,
+) -> ProviderTool {
+    // What nests too deeply cannot be stored and read again; the text of it can.
+    let parsed = parse_arguments(&arguments).ok().filter(is_shallow);
+    let input = parsed.unwrap_or(Value::String(arguments));
+    ProviderTool { tool_name, input, output, is_error, opaque }
+}
+
 /// Judges the call of a tool on its way from the model to the turn.
 async fn told(event: Result<ModelEvent, ApiError>, caller: Arc<Caller>) -> Result<Told, ApiError> {
     let event = event?;
-    let ModelEvent::ToolCall { name, arguments, is_complete, .. } = event else {
+    let ModelEvent::ToolCall { name, arguments, is_complete, opaque, .. } = event else {
         return Ok(Told::Event(event));
     };
-    let input = caller.judged_call(name, arguments, is_complete).await;
+    let input = caller.judged_call(name, arguments, is_complete, opaque).await;
     input.map(Told::Call).map_err(|error| error.to_api())
 }
 
@@ -229,6 +275,7 @@ impl Caller {
         tool_name: String,
         arguments: String,
         is_complete: bool,
+        opaque: Option<Opaque>,
     ) -> Result<Input, StoreError> {
         let parsed = if is_complete {
             parse_arguments(&arguments)
@@ -247,7 +294,7 @@ impl Caller {
             }
             Err(error) => (Value::String(arguments), Verdict::Refuse(error)),
         };
-        Ok(Input::CallArrived { tool_name, input, verdict })
+        Ok(Input::CallArrived { tool_name, input, verdict, opaque })
     }
 
     async fn verdict(&self, tool_name: &str, input: &Value) -> Result<Verdict, StoreError> {
@@ -327,7 +374,7 @@ fn model_error(error: &ModelError) -> ApiError {
     if let Some(id) = &error.request_id {
         wire = wire.detail("providerRequestId", id.clone());
     }
-    wire.retryable = error.class.is_retryable();
+    wire.retryable = error.is_retryable();
     wire.retry_after_ms = error.retry_after_ms;
     debug_assert!(wire.code != ErrorCode::Internal, "a provider's failure is not ours");
     wire

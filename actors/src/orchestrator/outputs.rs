@@ -84,7 +84,7 @@ pub(super) async fn show_images(
             } else {
                 "this model is shown no images"
             };
-            output.push_str(&format!(" ({why})"));
+            output.extend([" (", why, ")"]);
         }
     }
     Ok(images)

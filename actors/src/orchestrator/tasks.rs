@@ -153,23 +153,20 @@ async fn spawning(
         return Err(format!("there is no sub-agent `{}`; there are {names}", task.agent));
     };
     let ids = &services.ids;
-    let child = match task.resume {
-        Some(id) => {
-            let known = project.reader.session(id.clone()).await.map_err(failed)?;
-            if let Some(other) = known.filter(|known| known.agent != agent.name) {
-                return Err(format!("the agent of that session is `{}`", other.agent));
-            }
-            TaskChild::Known(id)
+    let child = if let Some(id) = task.resume {
+        let known = project.reader.session(id.clone()).await.map_err(failed)?;
+        if let Some(other) = known.filter(|known| known.agent != agent.name) {
+            return Err(format!("the agent of that session is `{}`", other.agent));
         }
-        None => {
-            let own = agent.model.is_none().then(|| model.clone());
-            let chosen = task.model.or(own);
-            if let Some(model) = &chosen {
-                services.models.get(model).map_err(|error| error.to_string())?;
-            }
-            let id = SessionId::from_bits(ids.next_bits());
-            TaskChild::New { id, agent: agent.name, model: chosen }
+        TaskChild::Known(id)
+    } else {
+        let own = agent.model.is_none().then(|| model.clone());
+        let chosen = task.model.or(own);
+        if let Some(model) = &chosen {
+            services.models.get(model).map_err(|error| error.to_string())?;
         }
+        let id = SessionId::from_bits(ids.next_bits());
+        TaskChild::New { id, agent: agent.name, model: chosen }
     };
     let new_ids = || TaskIds {
         message_id: MessageId::from_bits(ids.next_bits()),
@@ -211,7 +208,7 @@ pub(super) async fn name_sub_agents(
     }
     spec.description.push_str(" Agents:");
     for agent in sub_agents(place).await? {
-        spec.description.push_str(&format!("\n- `{}`: {}", agent.name, agent.description));
+        spec.description.extend(["\n- `", &agent.name, "`: ", &agent.description]);
     }
     Ok(())
 }

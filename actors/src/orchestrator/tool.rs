@@ -268,9 +268,8 @@ fn completed(output: ToolOutput, call_id: &ToolCallId) -> ToolOutcome {
     let metadata = (!output.metadata.is_null()).then_some(output.metadata);
     let mut text = output.output;
     if output.attachment.as_ref().is_some_and(|it| it.mime_type == TEXT) {
-        text.push_str(&format!(
-            "\n[all of it can be read: `read` with the path `{OUTPUT_PREFIX}{call_id}`]"
-        ));
+        let how = "\n[all of it can be read: `read` with the path `";
+        text.extend([how, OUTPUT_PREFIX, call_id.as_str(), "`]"]);
     }
     let (changes, attachment) = (changes.collect(), output.attachment);
     ToolOutcome::Completed { output: text, metadata, changes, attachment }

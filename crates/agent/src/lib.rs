@@ -3,11 +3,15 @@
 //! Deliberately absent: I/O, clocks, random numbers, threads. Time and ids come in through
 //! [`Clock`] and [`IdSource`].
 
+mod opaque;
 pub mod permissions;
 mod prompt;
+mod retry;
 mod turn;
 mod world;
 
-pub use prompt::{Prompt, PromptCall, PromptMessage, ToolSpec, prompt_messages};
+pub use opaque::{OPAQUE_BYTES_MAX, Opaque};
+pub use prompt::{Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec, prompt_messages};
+pub use retry::RetryLimits;
 pub use turn::*;
 pub use world::{Clock, IdSource};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use iris_protocol::{Message, MessageRole, MessageState, Part, ToolPart, ToolState};
+use iris_protocol::{Message, MessageRole, MessageState, Part, PartId, ToolPart, ToolState};
 use serde_json::Value;
 
-use crate::Attached;
+use crate::{Attached, Opaque};
 
 /// One request to a model, without the provider's details.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -31,12 +31,8 @@ pub enum PromptMessage {
     },
     /// What the model said in one step.
     Assistant {
-        /// May be empty when there are calls.
-        text: String,
-        /// What it thought; empty when it did not say.
-        reasoning: String,
-        /// The tools it called.
-        calls: Vec<PromptCall>,
+        /// In the order in which it came; never only reasoning.
+        blocks: Vec<PromptBlock>,
     },
     /// The answer to one call.
     ToolResult {
@@ -51,6 +47,56 @@ pub enum PromptMessage {
     },
 }
 
+impl PromptMessage {
+    /// An answer that is nothing but text.
+    pub fn said(text: impl Into<String>) -> Self {
+        Self::Assistant { blocks: vec![PromptBlock::Text { text: text.into(), opaque: None }] }
+    }
+}
+
+/// A piece of what the model said.
+///
+/// What is opaque about it is for providers of its kind alone; the others are sent the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PromptBlock {
+    /// Text.
+    Text {
+        /// UTF-8; empty only with something opaque.
+        text: String,
+        /// What its provider wants back with it.
+        opaque: Option<Opaque>,
+    },
+    /// What the model thought.
+    Reasoning {
+        /// UTF-8; empty where the provider did not show it.
+        text: String,
+        /// What its provider wants back with it.
+        opaque: Option<Opaque>,
+    },
+    /// A call of one of our tools.
+    Call(PromptCall),
+    /// A tool that the provider ran itself, with its result: nothing answers it. Only its provider can
+    /// be sent it, and what the model made of it is in the text behind it.
+    ProviderTool {
+        /// The tool.
+        tool_name: String,
+        /// What its provider wants back.
+        opaque: Option<Opaque>,
+    },
+}
+
+impl PromptBlock {
+    /// Whether a step that has it has said something.
+    fn says_something(&self) -> bool {
+        match self {
+            Self::Text { text, .. } => !text.is_empty(),
+            Self::Reasoning { .. } => false,
+            Self::Call(_) => true,
+            Self::ProviderTool { opaque, .. } => opaque.is_some(),
+        }
+    }
+}
+
 /// A tool call in the conversation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptCall {
@@ -60,6 +106,8 @@ pub struct PromptCall {
     pub tool_name: String,
     /// An object where the model gave one.
     pub arguments: Value,
+    /// What its provider wants back with it.
+    pub opaque: Option<Opaque>,
 }
 
 /// A tool as a model is told of it.
@@ -73,19 +121,23 @@ pub struct ToolSpec {
     pub parameters: Value,
 }
 
-/// Turns the messages of a session, oldest first, into the conversation for a model.
+/// Turns the messages of a session, oldest first, into the conversation for a model. `opaque` is what is
+/// kept for its provider, by the parts that it belongs to.
 ///
 /// An answer is cut at its step parts: each step becomes one assistant entry followed by the results
 /// of its calls. A call without a result gets one that says so, so that INV-3 holds for whatever the
 /// store holds. Text that was interrupted is said once: when it is the last thing of an answer that
 /// ended. An answer that went on continues from its last complete step, without it.
-pub fn prompt_messages(history: &[Message]) -> Vec<PromptMessage> {
+pub fn prompt_messages(
+    history: &[Message],
+    opaque: &BTreeMap<PartId, Opaque>,
+) -> Vec<PromptMessage> {
     let mut messages = Vec::new();
     for message in history {
         match message.role {
             // Models know the server's words as somebody else's than their own, no more.
             MessageRole::User | MessageRole::System => push_user(message, &mut messages),
-            MessageRole::Assistant => push_answer(message, &mut messages),
+            MessageRole::Assistant => push_answer(message, opaque, &mut messages),
         }
     }
     messages
@@ -106,19 +158,23 @@ fn push_user(message: &Message, messages: &mut Vec<PromptMessage>) {
     }
 }
 
-fn push_answer(message: &Message, messages: &mut Vec<PromptMessage>) {
+fn push_answer(
+    message: &Message,
+    opaque: &BTreeMap<PartId, Opaque>,
+    messages: &mut Vec<PromptMessage>,
+) {
     let mut step = Step::default();
     let went_on = message.state == MessageState::Streaming;
     let mut parts = message.parts.iter().peekable();
     while let Some(part) = parts.next() {
+        let opaque = opaque.get(part.id()).cloned();
         match part {
             Part::Text { interrupted: true, .. } if went_on || parts.peek().is_some() => {}
-            Part::Text { text, .. } => step.text.push_str(text),
-            Part::Reasoning { interrupted: true, .. } => {}
-            Part::Reasoning { text, .. } => step.reasoning.push_str(text),
-            Part::Tool(call) => step.calls.push(call),
-            // The result of its call says what the model needs to know.
-            Part::Subtask(_) => {}
+            Part::Text { text, .. } => step.say(text, opaque),
+            // Half a thought is none; what a sub-agent did is in the result of its call.
+            Part::Reasoning { interrupted: true, .. } | Part::Subtask(_) => {}
+            Part::Reasoning { text, .. } => step.think(text, opaque),
+            Part::Tool(call) => step.call(call, opaque),
             Part::Step { .. } => std::mem::take(&mut step).push_to(messages),
         }
     }
@@ -127,27 +183,42 @@ fn push_answer(message: &Message, messages: &mut Vec<PromptMessage>) {
 
 #[derive(Default)]
 struct Step<'a> {
-    text: String,
-    reasoning: String,
+    blocks: Vec<PromptBlock>,
     calls: Vec<&'a ToolPart>,
 }
 
-impl Step<'_> {
-    fn push_to(self, messages: &mut Vec<PromptMessage>) {
-        if self.text.is_empty() && self.calls.is_empty() {
-            return;
+impl<'a> Step<'a> {
+    fn say(&mut self, text: &str, opaque: Option<Opaque>) {
+        if !text.is_empty() || opaque.is_some() {
+            self.blocks.push(PromptBlock::Text { text: text.to_owned(), opaque });
         }
-        let calls = self.calls.iter().map(|call| PromptCall {
+    }
+
+    fn think(&mut self, text: &str, opaque: Option<Opaque>) {
+        if !text.is_empty() || opaque.is_some() {
+            self.blocks.push(PromptBlock::Reasoning { text: text.to_owned(), opaque });
+        }
+    }
+
+    fn call(&mut self, call: &'a ToolPart, opaque: Option<Opaque>) {
+        let tool_name = call.tool_name.clone();
+        if call.provider_executed {
+            return self.blocks.push(PromptBlock::ProviderTool { tool_name, opaque });
+        }
+        self.blocks.push(PromptBlock::Call(PromptCall {
             call_id: call.tool_call_id.to_string(),
-            tool_name: call.tool_name.clone(),
+            tool_name,
             arguments: call.input.clone(),
-        });
-        messages.push(PromptMessage::Assistant {
-            text: self.text,
-            reasoning: self.reasoning,
-            calls: calls.collect(),
-        });
-        messages.extend(self.calls.into_iter().map(tool_result));
+            opaque,
+        }));
+        self.calls.push(call);
+    }
+
+    fn push_to(self, messages: &mut Vec<PromptMessage>) {
+        if self.blocks.iter().any(PromptBlock::says_something) {
+            messages.push(PromptMessage::Assistant { blocks: self.blocks });
+            messages.extend(self.calls.into_iter().map(tool_result));
+        }
     }
 }
 
@@ -176,7 +247,7 @@ mod tests {
     fn conversation_alternates_and_ends_with_the_newest_question() {
         let history = [asked(&["Hello?"]), answered(&[text("Hello."), step()]), asked(&["And?"])];
 
-        assert_eq!(prompt_messages(&history), [user("Hello?"), says("Hello.", &[]), user("And?")]);
+        assert_eq!(prompt_of(&history), [user("Hello?"), says("Hello.", &[]), user("And?")]);
     }
 
     #[test]
@@ -195,9 +266,7 @@ mod tests {
         ]);
 
         let first = PromptMessage::Assistant {
-            text: "I look.".to_owned(),
-            reasoning: "Where?".to_owned(),
-            calls: vec![call(1), call(2)],
+            blocks: vec![thinks("Where?"), speaks("I look."), call(1), call(2)],
         };
         let expected = [
             first,
@@ -207,7 +276,7 @@ mod tests {
             result(3, "text"),
             says("Done.", &[]),
         ];
-        assert_eq!(prompt_messages(&[answer]), expected);
+        assert_eq!(prompt_of(&[answer]), expected);
     }
 
     // Some providers refuse a conversation that ends with the model's own words.
@@ -215,17 +284,53 @@ mod tests {
     fn text_after_a_call_of_the_same_step_stays_before_the_result() {
         let answer = answered(&[text("I read"), completed(1, "text"), text(" it."), step()]);
 
-        assert_eq!(prompt_messages(&[answer]), [says("I read it.", &[1]), result(1, "text")]);
+        let blocks = vec![speaks("I read"), call(1), speaks(" it.")];
+        let expected = [PromptMessage::Assistant { blocks }, result(1, "text")];
+        assert_eq!(prompt_of(&[answer]), expected);
+    }
+
+    #[test]
+    fn what_is_opaque_goes_with_its_part_and_keeps_even_an_empty_one() {
+        let opaque = |n: u32| Opaque { kind: "k".into(), json: format!("[{n}]").into() };
+        let parts = [
+            Part::Reasoning { id: PartId::from_bits(5), text: String::new(), interrupted: false },
+            Part::Text { id: PartId::from_bits(6), text: "Hi".into(), interrupted: false },
+            completed(7, "x"),
+            step(),
+        ];
+        let kept = (5..8).map(|n| (PartId::from_bits(n.into()), opaque(n))).collect();
+
+        let PromptBlock::Call(mut called) = call(7) else { unreachable!() };
+        called.opaque = Some(opaque(7));
+        let blocks = vec![
+            PromptBlock::Reasoning { text: String::new(), opaque: Some(opaque(5)) },
+            PromptBlock::Text { text: "Hi".into(), opaque: Some(opaque(6)) },
+            PromptBlock::Call(called),
+        ];
+        let expected = [PromptMessage::Assistant { blocks }, result(7, "x")];
+        assert_eq!(prompt_messages(&[answered(&parts)], &kept), expected);
+    }
+
+    #[test]
+    fn tool_of_the_provider_is_no_call_and_gets_no_result() {
+        let Part::Tool(ran) = completed(1, "found") else { unreachable!() };
+        let ran = Part::Tool(ToolPart { provider_executed: true, ..ran });
+        let parts = [ran, step()];
+        let opaque = Opaque { kind: "k".into(), json: "[]".into() };
+        let kept = BTreeMap::from([(PartId::from_bits(1), opaque.clone())]);
+
+        let tool_name = "read".to_owned();
+        let block = PromptBlock::ProviderTool { tool_name, opaque: Some(opaque) };
+        let expected = [PromptMessage::Assistant { blocks: vec![block] }];
+        assert_eq!(prompt_messages(&[answered(&parts)], &kept), expected);
+        assert_eq!(prompt_of(&[answered(&parts)]), [], "of use to its own provider alone");
     }
 
     #[test]
     fn parts_without_a_step_are_an_entry_as_well() {
         let cut_off = answered(&[completed(1, "text"), step(), text("So it")]);
 
-        assert_eq!(
-            prompt_messages(&[cut_off]),
-            [says("", &[1]), result(1, "text"), says("So it", &[])]
-        );
+        assert_eq!(prompt_of(&[cut_off]), [says("", &[1]), result(1, "text"), says("So it", &[])]);
     }
 
     #[test]
@@ -234,7 +339,7 @@ mod tests {
             let answer = answered(&[tool(1, state, None, None), step()]);
 
             let expected = [says("", &[1]), error(1, "the call has no result")];
-            assert_eq!(prompt_messages(&[answer]), expected, "{state:?}");
+            assert_eq!(prompt_of(&[answer]), expected, "{state:?}");
         }
     }
 
@@ -244,7 +349,7 @@ mod tests {
         for state in [Error, Denied, Cancelled, UnknownOutcome] {
             let answer = answered(&[tool(1, state, None, Some("why")), step()]);
 
-            assert_eq!(prompt_messages(&[answer]), [says("", &[1]), error(1, "why")], "{state:?}");
+            assert_eq!(prompt_of(&[answer]), [says("", &[1]), error(1, "why")], "{state:?}");
         }
     }
 
@@ -253,9 +358,9 @@ mod tests {
         let both = answered(&[tool(1, ToolState::Cancelled, Some("half"), Some("cancelled"))]);
         let output_only = answered(&[tool(1, ToolState::Running, Some("half"), None)]);
 
-        assert_eq!(prompt_messages(&[both]), [says("", &[1]), error(1, "cancelled")]);
+        assert_eq!(prompt_of(&[both]), [says("", &[1]), error(1, "cancelled")]);
         let expected = [says("", &[1]), error(1, "the call has no result")];
-        assert_eq!(prompt_messages(&[output_only]), expected);
+        assert_eq!(prompt_of(&[output_only]), expected);
     }
 
     #[test]
@@ -263,7 +368,7 @@ mod tests {
         let answer = answered(&[completed(1, "text"), step(), thought_cut(), text_cut("So it")]);
 
         let expected = [says("", &[1]), result(1, "text"), says("So it", &[])];
-        assert_eq!(prompt_messages(&[answer]), expected);
+        assert_eq!(prompt_of(&[answer]), expected);
     }
 
     #[test]
@@ -274,28 +379,26 @@ mod tests {
         let cut_twice = answered(&[&parts[..], &[text_cut("So it is")]].concat());
 
         let first = [says("", &[1]), result(1, "text")];
-        assert_eq!(prompt_messages(&[going_on]), first);
+        assert_eq!(prompt_of(&[going_on]), first);
         for (answer, last) in [(went_on, "So it is."), (cut_twice, "So it is")] {
             let expected = [&first[..], &[says(last, &[])]].concat();
-            assert_eq!(prompt_messages(&[answer]), expected);
+            assert_eq!(prompt_of(&[answer]), expected);
         }
     }
 
     #[test]
     fn several_texts_of_a_question_become_one_with_line_breaks() {
-        assert_eq!(prompt_messages(&[asked(&["", "one", "two"])]), [user("one\ntwo")]);
+        assert_eq!(prompt_of(&[asked(&["", "one", "two"])]), [user("one\ntwo")]);
     }
 
     #[test]
-    fn several_texts_of_a_step_become_one() {
+    fn texts_and_thoughts_of_a_step_keep_their_order() {
         let answer = answered(&[reasoning("a"), text("1"), reasoning("b"), text("2"), step()]);
 
         let expected = PromptMessage::Assistant {
-            text: "12".to_owned(),
-            reasoning: "ab".to_owned(),
-            calls: Vec::new(),
+            blocks: vec![thinks("a"), speaks("1"), thinks("b"), speaks("2")],
         };
-        assert_eq!(prompt_messages(&[answer]), [expected]);
+        assert_eq!(prompt_of(&[answer]), [expected]);
     }
 
     #[test]
@@ -309,7 +412,11 @@ mod tests {
             answered(&[reasoning("Hm."), step()]),
         ];
 
-        assert_eq!(prompt_messages(&history), []);
+        assert_eq!(prompt_of(&history), []);
+    }
+
+    fn prompt_of(history: &[Message]) -> Vec<PromptMessage> {
+        prompt_messages(history, &BTreeMap::new())
     }
 
     fn message(role: MessageRole, parts: Vec<Part>) -> Message {
@@ -379,6 +486,7 @@ mod tests {
             error: error.map(str::to_owned),
             attachment: None,
             metadata: None,
+            provider_executed: false,
             started_at: None,
             ended_at: None,
         })
@@ -388,17 +496,27 @@ mod tests {
         PromptMessage::User { text: text.to_owned() }
     }
 
-    fn says(text: &str, calls: &[u128]) -> PromptMessage {
-        let calls = calls.iter().copied().map(call).collect();
-        PromptMessage::Assistant { text: text.to_owned(), reasoning: String::new(), calls }
+    fn speaks(text: &str) -> PromptBlock {
+        PromptBlock::Text { text: text.to_owned(), opaque: None }
     }
 
-    fn call(id: u128) -> PromptCall {
-        PromptCall {
+    fn thinks(text: &str) -> PromptBlock {
+        PromptBlock::Reasoning { text: text.to_owned(), opaque: None }
+    }
+
+    fn says(text: &str, calls: &[u128]) -> PromptMessage {
+        let text = (!text.is_empty()).then(|| speaks(text));
+        let calls = calls.iter().copied().map(call);
+        PromptMessage::Assistant { blocks: text.into_iter().chain(calls).collect() }
+    }
+
+    fn call(id: u128) -> PromptBlock {
+        PromptBlock::Call(PromptCall {
             call_id: ToolCallId::from_bits(id).to_string(),
             tool_name: "read".to_owned(),
             arguments: json!({ "path": id.to_string() }),
-        }
+            opaque: None,
+        })
     }
 
     fn result(id: u128, output: &str) -> PromptMessage {

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use iris_protocol::{
     ApiError, ErrorCode, FinishReason, JudgedAccess, Message, Part, PartId, QuestionItem, Remember,
@@ -15,7 +16,8 @@ use iris_protocol::{
 };
 use serde_json::Value;
 
-use crate::IdSource;
+use crate::retry::RetryLimits;
+use crate::{IdSource, OPAQUE_BYTES_MAX, Opaque};
 
 /// Bounds of one run (INV-7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +26,14 @@ pub struct TurnLimits {
     pub steps_max: u32,
     /// Most tool calls of one model call; the ones after that are refused.
     pub calls_per_step_max: usize,
-    /// Most bytes of text and reasoning of one model call; more ends the run as failed.
+    /// Most bytes of one model call: text, reasoning, what providers want back with it, and what tools of
+    /// theirs answered. More ends the run as failed.
     pub step_text_bytes_max: usize,
     /// The run fails after this many model calls in a row whose tool calls were all unusable. At
     /// least 1.
     pub unusable_steps_max: u32,
+    /// How often a model that failed is asked again.
+    pub retry: RetryLimits,
 }
 
 impl Default for TurnLimits {
@@ -38,6 +43,7 @@ impl Default for TurnLimits {
             calls_per_step_max: 16,
             step_text_bytes_max: 4 * 1024 * 1024,
             unusable_steps_max: 5,
+            retry: RetryLimits::default(),
         }
     }
 }
@@ -56,6 +62,15 @@ pub enum Input {
         /// The piece.
         text: String,
     },
+    /// The provider wants something back with a text. One that it said nothing of begins with it, empty.
+    OpaqueArrived {
+        /// What kind of text.
+        kind: StreamKind,
+        /// The text, as the model numbers them.
+        index: u32,
+        /// What it wants back; in place of what it wanted before.
+        opaque: Opaque,
+    },
     /// The model called a tool, and the call is whole.
     CallArrived {
         /// The tool.
@@ -64,13 +79,26 @@ pub enum Input {
         input: Value,
         /// What may become of it.
         verdict: Verdict,
+        /// What the provider wants back with it.
+        opaque: Option<Opaque>,
     },
+    /// The provider ran a tool of its own; that it did is all there is to it.
+    ProviderToolArrived(ProviderTool),
     /// The model call used this much so far.
     UsageArrived(Usage),
     /// The model call ended.
     ModelFinished(FinishReason),
-    /// The model call failed.
-    ModelFailed(ApiError),
+    /// The provider paused its answer: asked again with what it said so far, it goes on.
+    ModelPaused,
+    /// The model call failed. It is made again where the error is retryable.
+    ModelFailed {
+        /// Why; `retry_after_ms` is what the provider wants at least.
+        error: ApiError,
+        /// Whether another model may be asked in place of this one.
+        has_fallback: bool,
+    },
+    /// The wait of [`Effect::AskAgainAfter`] is over.
+    RetryDue,
     /// A person let a call run; that is recorded.
     CallApproved {
         /// The call.
@@ -92,6 +120,21 @@ pub enum Input {
     CancelRequested,
     /// A `Record..` effect could not be made durable.
     RecordFailed(ApiError),
+}
+
+/// A tool that the provider ran itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderTool {
+    /// The tool.
+    pub tool_name: String,
+    /// The arguments; an object where they are one.
+    pub input: Value,
+    /// What it answered, for people; the error's text when `is_error`.
+    pub output: String,
+    /// Whether it failed.
+    pub is_error: bool,
+    /// What the provider wants back.
+    pub opaque: Option<Opaque>,
 }
 
 /// What may become of a tool call.
@@ -193,6 +236,12 @@ pub enum Effect {
         /// The piece.
         text: String,
     },
+    /// Make it durable that the model is asked again, and forget what it said of this step.
+    RecordRetry(Retry),
+    /// Wait, then [`Input::RetryDue`].
+    AskAgainAfter(Duration),
+    /// Make it durable that the wait is over.
+    RecordRetryOver,
     /// Make a step and the intents of its calls durable.
     RecordStep {
         /// In order of appearance.
@@ -222,6 +271,22 @@ pub enum Effect {
     End(TurnEnd),
 }
 
+/// Another attempt at a step, after one that failed. Nothing of the failed one was acted upon: tools run
+/// once a step is recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// Which attempt at the step comes next, of those with the same model; 1 for the first of a fallback.
+    pub attempt: u32,
+    /// Why the last one failed.
+    pub error: ApiError,
+    /// How long is waited before it.
+    pub delay: Duration,
+    /// What the failed attempt used.
+    pub usage: Usage,
+    /// Whether another model is asked from here on.
+    pub falls_back: bool,
+}
+
 /// A part of one step, as it is recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StepPart {
@@ -231,17 +296,44 @@ pub enum StepPart {
         id: PartId,
         /// What kind of text.
         kind: StreamKind,
-        /// All of it.
+        /// All of it; empty only with something opaque.
         text: String,
+        /// What the provider wants back with it.
+        opaque: Option<Opaque>,
     },
     /// A tool call. Its state says what follows: `running` starts now, `waiting` asks, a final one
-    /// holds its error.
+    /// holds its error, or its output where the provider ran it.
     Call {
         /// The part.
         part: ToolPart,
         /// What it waits for; only while it waits.
         wait: Option<Wait>,
+        /// What the provider wants back with it.
+        opaque: Option<Opaque>,
     },
+}
+
+impl StepPart {
+    /// Whether it is a call of one of our tools.
+    fn is_call(&self) -> bool {
+        matches!(self, Self::Call { part, .. } if !part.provider_executed)
+    }
+
+    /// Bytes that the model or its provider sent.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text { text, opaque, .. } => text.len() + bytes_of(opaque.as_ref()),
+            Self::Call { part, opaque, .. } => {
+                let shown = [&part.output, &part.error].into_iter().flatten().map(String::len);
+                let shown = if part.provider_executed { shown.sum() } else { 0 };
+                shown + bytes_of(opaque.as_ref())
+            }
+        }
+    }
+}
+
+fn bytes_of(opaque: Option<&Opaque>) -> usize {
+    opaque.map_or(0, |opaque| opaque.json.len())
 }
 
 /// The end of one model call.
@@ -280,6 +372,8 @@ pub struct Turn {
     /// Model calls that are recorded: the index of the next one.
     step: u32,
     unusable_steps: u32,
+    /// Attempts at this step that failed.
+    failed: u32,
     parts: Vec<OpenPart>,
     usage: Usage,
     /// Calls without a result, of the step that was recorded last.
@@ -317,10 +411,12 @@ impl Resumption {
     /// Reads it from an answer with all the parts that are recorded of it.
     pub fn of(answer: &Message) -> Self {
         let mut resumption = Self::default();
-        let mut is_usable = false;
+        let (mut is_usable, mut has_calls) = (false, false);
         for part in &answer.parts {
             match part {
+                Part::Tool(call) if call.provider_executed => {}
                 Part::Tool(call) => {
+                    has_calls = true;
                     // What was refused as soon as it arrived has its error and has never begun.
                     is_usable |= call.state != ToolState::Error || call.started_at.is_some();
                     let unfinished = || UnfinishedCall {
@@ -341,9 +437,10 @@ impl Resumption {
                 }
                 Part::Step { .. } => {
                     let unusable = resumption.unusable_steps + 1;
-                    resumption.unusable_steps = if is_usable { 0 } else { unusable };
+                    let is_unusable = has_calls && !is_usable;
+                    resumption.unusable_steps = if is_unusable { unusable } else { 0 };
                     resumption.steps += 1;
-                    is_usable = false;
+                    (is_usable, has_calls) = (false, false);
                 }
                 Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) => {}
             }
@@ -356,6 +453,8 @@ impl Resumption {
 enum Phase {
     Ready,
     Model,
+    /// Between two attempts at a step.
+    Pause,
     Tools,
     Ended,
 }
@@ -400,6 +499,7 @@ impl Turn {
             phase: Phase::Ready,
             step: steps,
             unusable_steps,
+            failed: 0,
             parts: Vec::new(),
             usage: Usage::default(),
             calls: calls.collect(),
@@ -429,15 +529,25 @@ impl Turn {
             (Phase::Model, Input::TextArrived { kind, index, text }) => {
                 self.text_arrived(kind, index, text, ids)
             }
-            (Phase::Model, Input::CallArrived { tool_name, input, verdict }) => {
-                self.call_arrived(tool_name, input, verdict, ids);
-                Vec::new()
+            (Phase::Model, Input::OpaqueArrived { kind, index, opaque }) => {
+                self.opaque_arrived(kind, index, opaque, ids)
+            }
+            (Phase::Model, Input::CallArrived { tool_name, input, verdict, opaque }) => {
+                let part = self.judged_call(tool_name, input, verdict, opaque, ids);
+                self.add_call(part)
+            }
+            (Phase::Model, Input::ProviderToolArrived(tool)) => {
+                self.add_call(provider_tool(tool, ids))
             }
             (Phase::Model, Input::UsageArrived(usage)) => {
                 self.usage = usage;
                 Vec::new()
             }
             (Phase::Model, Input::ModelFinished(reason)) => self.model_finished(reason, ids),
+            (Phase::Model, Input::ModelPaused) => {
+                let step = self.step_end(FinishReason::Stop, ids);
+                self.record_step(step)
+            }
             (Phase::Tools, Input::CallApproved { call_id, edited }) => {
                 self.call_approved(&call_id, edited)
             }
@@ -448,17 +558,26 @@ impl Turn {
             (_, Input::CancelRequested) => {
                 self.end(RunStatus::Cancelled, FinishReason::Cancelled, None)
             }
-            (Phase::Model, Input::ModelFailed(error)) | (_, Input::RecordFailed(error)) => {
-                self.fail(error)
+            (Phase::Model, Input::ModelFailed { error, has_fallback }) => {
+                self.model_failed(error, has_fallback, ids)
             }
+            (Phase::Pause, Input::RetryDue) => {
+                self.phase = Phase::Model;
+                vec![Effect::RecordRetryOver, Effect::CallModel]
+            }
+            (_, Input::RecordFailed(error)) => self.fail(error),
             (
-                Phase::Ready | Phase::Model | Phase::Tools,
+                Phase::Ready | Phase::Model | Phase::Pause | Phase::Tools,
                 Input::Started
                 | Input::TextArrived { .. }
+                | Input::OpaqueArrived { .. }
                 | Input::CallArrived { .. }
+                | Input::ProviderToolArrived(_)
+                | Input::ModelPaused
                 | Input::UsageArrived(_)
                 | Input::ModelFinished(_)
-                | Input::ModelFailed(_)
+                | Input::ModelFailed { .. }
+                | Input::RetryDue
                 | Input::CallApproved { .. }
                 | Input::CallSettled(_)
                 | Input::ToolEnded { .. },
@@ -476,45 +595,70 @@ impl Turn {
         if piece.is_empty() {
             return Vec::new();
         }
-        if self.text_bytes() + piece.len() > self.limits.step_text_bytes_max {
-            let limit = self.limits.step_text_bytes_max;
-            let message = format!("the model said more than {limit} bytes in one step");
-            return self
-                .fail(ApiError::new(ErrorCode::ProviderError, message).reason("output_limit"));
+        if self.bytes() + piece.len() > self.limits.step_text_bytes_max {
+            return self.too_much();
         }
-        // The newest part first: a model that numbers sloppily continues what it said last.
-        for open in self.parts.iter_mut().rev() {
-            if let StepPart::Text { id, kind: open_kind, text } = &mut open.part
-                && *open_kind == kind
-                && open.index == Some(index)
-            {
-                let (part_id, offset) = (id.clone(), text.len() as u64);
-                text.push_str(&piece);
-                return vec![Effect::Show { part_id, kind, offset, text: piece }];
-            }
+        if let Some(StepPart::Text { id, text, .. }) = self.text_part(kind, index) {
+            let (part_id, offset) = (id.clone(), text.len() as u64);
+            text.push_str(&piece);
+            return vec![Effect::Show { part_id, kind, offset, text: piece }];
         }
         let id = PartId::from_bits(ids.next_bits());
-        let part = StepPart::Text { id: id.clone(), kind, text: piece.clone() };
+        let part = StepPart::Text { id: id.clone(), kind, text: piece.clone(), opaque: None };
         self.parts.push(OpenPart { index: Some(index), part });
         vec![Effect::Show { part_id: id, kind, offset: 0, text: piece }]
     }
 
-    fn text_bytes(&self) -> usize {
-        let texts = self.parts.iter().map(|open| match &open.part {
-            StepPart::Text { text, .. } => text.len(),
-            StepPart::Call { .. } => 0,
-        });
-        texts.sum()
+    fn opaque_arrived(
+        &mut self,
+        kind: StreamKind,
+        index: u32,
+        opaque: Opaque,
+        ids: &dyn IdSource,
+    ) -> Vec<Effect> {
+        let bytes = opaque.json.len();
+        if bytes > OPAQUE_BYTES_MAX || self.bytes() + bytes > self.limits.step_text_bytes_max {
+            return self.too_much();
+        }
+        if let Some(StepPart::Text { opaque: kept, .. }) = self.text_part(kind, index) {
+            *kept = Some(opaque);
+            return Vec::new();
+        }
+        let id = PartId::from_bits(ids.next_bits());
+        let part = StepPart::Text { id, kind, text: String::new(), opaque: Some(opaque) };
+        self.parts.push(OpenPart { index: Some(index), part });
+        Vec::new()
     }
 
-    fn call_arrived(
-        &mut self,
+    /// The newest part of that number: a model that numbers sloppily continues what it said last.
+    fn text_part(&mut self, of_kind: StreamKind, index: u32) -> Option<&mut StepPart> {
+        let mut parts = self.parts.iter_mut().rev().filter(|open| open.index == Some(index));
+        let found = parts.find(|open| match &open.part {
+            StepPart::Text { kind, .. } => *kind == of_kind,
+            StepPart::Call { .. } => false,
+        });
+        found.map(|open| &mut open.part)
+    }
+
+    fn bytes(&self) -> usize {
+        self.parts.iter().map(|open| open.part.bytes()).sum()
+    }
+
+    fn too_much(&mut self) -> Vec<Effect> {
+        let limit = self.limits.step_text_bytes_max;
+        let message = format!("the model said more than {limit} bytes in one step");
+        self.fail(ApiError::new(ErrorCode::ProviderError, message).reason("output_limit"))
+    }
+
+    fn judged_call(
+        &self,
         tool_name: String,
         input: Value,
         verdict: Verdict,
+        opaque: Option<Opaque>,
         ids: &dyn IdSource,
-    ) {
-        let calls = self.parts.iter().filter(|open| open.index.is_none()).count();
+    ) -> StepPart {
+        let calls = self.parts.iter().filter(|open| open.part.is_call()).count();
         let verdict = if calls < self.limits.calls_per_step_max {
             verdict
         } else {
@@ -527,30 +671,30 @@ impl Turn {
             Verdict::Deny(error) => (ToolState::Denied, None, Some(error)),
             Verdict::Refuse(error) => (ToolState::Error, None, Some(error)),
         };
-        let part = ToolPart {
-            id: PartId::from_bits(ids.next_bits()),
-            tool_call_id: ToolCallId::from_bits(ids.next_bits()),
-            tool_name,
-            input,
-            state,
-            output: None,
-            attachment: None,
-            error,
-            metadata: None,
-            started_at: None,
-            ended_at: None,
-        };
-        self.parts.push(OpenPart { index: None, part: StepPart::Call { part, wait } });
+        let part = ToolPart { state, error, ..tool_part(tool_name, input, ids) };
+        StepPart::Call { part, wait, opaque }
     }
 
-    fn model_finished(&mut self, reason: FinishReason, ids: &dyn IdSource) -> Vec<Effect> {
-        let step = StepEnd {
+    fn add_call(&mut self, part: StepPart) -> Vec<Effect> {
+        if self.bytes() + part.bytes() > self.limits.step_text_bytes_max {
+            return self.too_much();
+        }
+        self.parts.push(OpenPart { index: None, part });
+        Vec::new()
+    }
+
+    fn step_end(&mut self, finish_reason: FinishReason, ids: &dyn IdSource) -> StepEnd {
+        StepEnd {
             part_id: PartId::from_bits(ids.next_bits()),
             index: self.step,
             usage: std::mem::take(&mut self.usage),
-            finish_reason: reason,
-        };
-        let has_calls = self.parts.iter().any(|open| open.index.is_none());
+            finish_reason,
+        }
+    }
+
+    fn model_finished(&mut self, reason: FinishReason, ids: &dyn IdSource) -> Vec<Effect> {
+        let step = self.step_end(reason, ids);
+        let has_calls = self.parts.iter().any(|open| open.part.is_call());
         let goes_on = match reason {
             FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Length => has_calls,
             FinishReason::ContentFilter
@@ -565,11 +709,40 @@ impl Turn {
         self.record_step(step)
     }
 
+    /// Asks again, asks another model, or gives up.
+    fn model_failed(
+        &mut self,
+        error: ApiError,
+        has_fallback: bool,
+        ids: &dyn IdSource,
+    ) -> Vec<Effect> {
+        if !error.retryable {
+            return self.fail(error);
+        }
+        self.failed += 1;
+        let hint = error.retry_after_ms.map(Duration::from_millis);
+        let delay = self.limits.retry.delay(self.failed, hint, ids.next_bits());
+        let (delay, falls_back) = match delay {
+            Some(delay) => (delay, false),
+            None if has_fallback => (Duration::ZERO, true),
+            None => return self.fail(error),
+        };
+        if falls_back {
+            self.failed = 0;
+        }
+        self.phase = Phase::Pause;
+        self.parts.clear();
+        let (attempt, usage) = (self.failed + 1, std::mem::take(&mut self.usage));
+        let retry = Retry { attempt, error, delay, usage, falls_back };
+        vec![Effect::AbortModel, Effect::RecordRetry(retry), Effect::AskAgainAfter(delay)]
+    }
+
     fn record_step(&mut self, step: StepEnd) -> Vec<Effect> {
         self.phase = Phase::Tools;
         let parts: Vec<StepPart> = self.parts.drain(..).map(|open| open.part).collect();
-        let mut is_usable = false;
-        for part in &parts {
+        // A step without calls is one after which a paused provider goes on.
+        let mut is_usable = !parts.iter().any(StepPart::is_call);
+        for part in parts.iter().filter(|part| part.is_call()) {
             let StepPart::Call { part, .. } = part else { continue };
             is_usable |= part.state != ToolState::Error;
             if !part.state.is_final() {
@@ -582,6 +755,7 @@ impl Turn {
             }
         }
         self.step += 1;
+        self.failed = 0;
         self.unusable_steps = if is_usable { 0 } else { self.unusable_steps + 1 };
         let mut effects = vec![Effect::RecordStep { parts, step }];
         effects.extend(self.calls.iter().filter(|call| call.is_running).map(OpenCall::run));
@@ -657,14 +831,40 @@ impl Turn {
         effects.extend(running.map(|call| Effect::AbortTool(call.id)));
         self.phase = Phase::Ended;
         let parts = self.parts.drain(..).map(|open| open.part);
-        let parts = parts.filter(|part| match part {
-            StepPart::Text { .. } => true,
-            StepPart::Call { .. } => false,
-        });
-        let parts = parts.collect();
+        let parts = parts.filter(|part| !part.is_call()).collect();
         effects.push(Effect::End(TurnEnd { parts, step, status, finish_reason, error: None }));
         effects
     }
+}
+
+/// A call with ids of its own and without a state.
+fn tool_part(tool_name: String, input: Value, ids: &dyn IdSource) -> ToolPart {
+    ToolPart {
+        id: PartId::from_bits(ids.next_bits()),
+        tool_call_id: ToolCallId::from_bits(ids.next_bits()),
+        tool_name,
+        input,
+        state: ToolState::Pending,
+        output: None,
+        attachment: None,
+        error: None,
+        metadata: None,
+        provider_executed: false,
+        started_at: None,
+        ended_at: None,
+    }
+}
+
+fn provider_tool(tool: ProviderTool, ids: &dyn IdSource) -> StepPart {
+    let ProviderTool { tool_name, input, output, is_error, opaque } = tool;
+    let (state, output, error) = if is_error {
+        (ToolState::Error, None, Some(output))
+    } else {
+        (ToolState::Completed, Some(output), None)
+    };
+    let part = tool_part(tool_name, input, ids);
+    let part = ToolPart { state, output, error, provider_executed: true, ..part };
+    StepPart::Call { part, wait: None, opaque }
 }
 
 impl OpenCall {

@@ -1,4 +1,5 @@
-//! Tickets: secrets that may stand in a URL, because they are good for one stream and a short time.
+//! Tickets: secrets that may stand in a URL, because they are good for one stream, or for one authorization at
+//! another server, and a short time.
 
 use std::fmt;
 

@@ -1,5 +1,7 @@
 //! Opens and closes the blocks of text and reasoning around their pieces.
 
+use iris_agent::Opaque;
+
 use crate::ModelEvent;
 
 /// The block that is open, if any.
@@ -19,7 +21,7 @@ impl Blocks {
     /// Adds a piece of text; nothing when it is empty.
     pub(crate) fn text(&mut self, text: &str, events: &mut Vec<ModelEvent>) {
         if !text.is_empty() {
-            let index = self.open(Kind::Text, events);
+            let index = self.open_text(events);
             events.push(ModelEvent::TextDelta { index, text: text.to_owned() });
         }
     }
@@ -27,9 +29,26 @@ impl Blocks {
     /// Adds a piece of reasoning; nothing when it is empty.
     pub(crate) fn reasoning(&mut self, text: &str, events: &mut Vec<ModelEvent>) {
         if !text.is_empty() {
-            let index = self.open(Kind::Reasoning, events);
+            let index = self.open_reasoning(events);
             events.push(ModelEvent::ReasoningDelta { index, text: text.to_owned() });
         }
+    }
+
+    /// The block of text that is open, which begins here if none is.
+    pub(crate) fn open_text(&mut self, events: &mut Vec<ModelEvent>) -> u32 {
+        self.open(Kind::Text, events)
+    }
+
+    /// The block of reasoning that is open, which begins here if none is.
+    pub(crate) fn open_reasoning(&mut self, events: &mut Vec<ModelEvent>) -> u32 {
+        self.open(Kind::Reasoning, events)
+    }
+
+    /// A block of reasoning with this opaque data: the open one, or an empty one. It ends here.
+    pub(crate) fn seal_reasoning(&mut self, opaque: Opaque, events: &mut Vec<ModelEvent>) {
+        let index = self.open_reasoning(events);
+        events.push(ModelEvent::ReasoningOpaque { index, opaque });
+        self.close(events);
     }
 
     /// Closes what is open.

@@ -16,6 +16,8 @@ pub struct ModelError {
     pub status: Option<u16>,
     /// How long the provider wants us to wait, in milliseconds; as it said, so not bounded.
     pub retry_after_ms: Option<u64>,
+    /// Whether the provider says itself that asking again is, or is not, of use.
+    pub should_retry: Option<bool>,
     /// The provider's own id of the request.
     pub request_id: Option<String>,
 }
@@ -28,6 +30,7 @@ impl ModelError {
             message: message.into(),
             status: None,
             retry_after_ms: None,
+            should_retry: None,
             request_id: None,
         }
     }
@@ -35,6 +38,12 @@ impl ModelError {
     /// The error of a stream that ended before the provider's terminal marker.
     pub fn truncated() -> Self {
         Self::new(ErrorClass::Transient, "the provider's stream ended before the answer was whole")
+    }
+
+    /// Whether the same request may succeed later: the provider's own word is a no where it says no, but
+    /// its yes does not make a wrong request right.
+    pub fn is_retryable(&self) -> bool {
+        self.class.is_retryable() && self.should_retry != Some(false)
     }
 
     /// The code on the wire; the class belongs into `details.reason`.

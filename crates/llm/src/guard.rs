@@ -1,10 +1,12 @@
 //! Bounds of one answer: how long it may be silent and how many bytes it may have.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use launchdarkly_sdk_transport::{ByteStream, TransportError};
+use tokio::time::Sleep;
 
 use crate::{ErrorClass, ModelError};
 
@@ -14,6 +16,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Longest time between two bytes of the answer; comments of the stream count.
 pub const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
+/// Longest time in which nothing but comments comes: they say that a provider lives, not that it works.
+pub const COMMENTS_TIMEOUT: Duration = Duration::from_mins(3);
 /// Largest event of a stream, in bytes.
 pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// Largest stream, in bytes.
@@ -28,6 +32,8 @@ pub struct Limits {
     pub first_byte: Duration,
     /// [`IDLE_TIMEOUT`].
     pub idle: Duration,
+    /// [`COMMENTS_TIMEOUT`].
+    pub comments: Duration,
     /// [`EVENT_BYTES_MAX`].
     pub event_bytes_max: usize,
     /// [`STREAM_BYTES_MAX`].
@@ -40,62 +46,83 @@ impl Default for Limits {
             connect: CONNECT_TIMEOUT,
             first_byte: FIRST_BYTE_TIMEOUT,
             idle: IDLE_TIMEOUT,
+            comments: COMMENTS_TIMEOUT,
             event_bytes_max: EVENT_BYTES_MAX,
             stream_bytes_max: STREAM_BYTES_MAX,
         }
     }
 }
 
+/// How a body is cut into events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// Server-sent events (WHATWG HTML, 9.2.6).
+    Events,
+    /// A line of JSON each.
+    Lines,
+}
+
 /// Passes a body on and ends it with a [`ModelError`] where it breaks a limit.
-pub(crate) fn guard(body: ByteStream, limits: Limits) -> ByteStream {
-    let guarded = Guarded {
-        body,
-        limits,
-        patience: limits.first_byte,
-        stream_bytes: 0,
-        event: EventSize::default(),
+pub(crate) fn guard(body: ByteStream, framing: Framing, limits: Limits) -> ByteStream {
+    let guarded = async move {
+        Ok(Guarded {
+            body,
+            limits,
+            patience: limits.first_byte,
+            progress: Box::pin(tokio::time::sleep(limits.comments)),
+            stream_bytes: 0,
+            event: EventSize::new(framing),
+        })
     };
-    Box::pin(stream::try_unfold(guarded, |guarded| async {
-        guarded.next().await.map_err(TransportError::new)
-    }))
+    let chunks = stream::once(guarded).map_ok(|guarded| {
+        stream::try_unfold(guarded, |guarded| async {
+            guarded.next().await.map_err(TransportError::new)
+        })
+    });
+    Box::pin(chunks.try_flatten())
 }
 
 struct Guarded {
     body: ByteStream,
     limits: Limits,
     patience: Duration,
+    /// Ends when there was nothing but comments for too long.
+    progress: Pin<Box<Sleep>>,
     stream_bytes: usize,
     event: EventSize,
 }
 
 impl Guarded {
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, ModelError> {
-        let Ok(next) = tokio::time::timeout(self.patience, self.body.next()).await else {
-            return Err(silent(self.patience));
+        let next = tokio::time::timeout(self.patience, self.body.next());
+        let next = tokio::select! {
+            biased;
+            next = next => next.map_err(|_| silent(self.patience))?,
+            () = &mut self.progress => return Err(silent(self.limits.comments)),
         };
         self.patience = self.limits.idle;
-        match next {
-            None => Ok(None),
-            Some(Err(error)) => Err(broken(&error)),
-            Some(Ok(chunk)) => {
-                self.check(&chunk)?;
-                Ok(Some((chunk, self)))
-            }
+        let Some(chunk) = next else { return Ok(None) };
+        let chunk = chunk.map_err(|error| broken(&error))?;
+        if self.check(&chunk)? {
+            self.progress = Box::pin(tokio::time::sleep(self.limits.comments));
         }
+        Ok(Some((chunk, self)))
     }
 
-    fn check(&mut self, chunk: &[u8]) -> Result<(), ModelError> {
+    /// Whether the chunk has more than comments.
+    fn check(&mut self, chunk: &[u8]) -> Result<bool, ModelError> {
         self.stream_bytes = self.stream_bytes.saturating_add(chunk.len());
         if self.stream_bytes > self.limits.stream_bytes_max {
             let message = format!("the answer is over `{}` bytes", self.limits.stream_bytes_max);
             return Err(ModelError::new(ErrorClass::Protocol, message));
         }
-        if self.event.largest(chunk) > self.limits.event_bytes_max {
+        let Seen { largest, is_progress } = self.event.see(chunk);
+        if largest > self.limits.event_bytes_max {
             let max = self.limits.event_bytes_max;
             let message = format!("one event of the answer is over `{max}` bytes");
             return Err(ModelError::new(ErrorClass::Protocol, message));
         }
-        Ok(())
+        Ok(is_progress)
     }
 }
 
@@ -110,54 +137,112 @@ fn broken(error: &TransportError) -> ModelError {
     ModelError::new(ErrorClass::Transient, "the connection to the provider broke")
 }
 
-/// Measures the event that is being received: the bytes since the last blank line
-/// (WHATWG HTML, 9.2.6: lines end with LF, CR or CRLF).
-#[derive(Default)]
+/// Measures the event that is being received: the bytes since the last blank line, or since the last
+/// line. Lines end with LF, CR or CRLF.
+#[derive(Debug)]
 struct EventSize {
+    framing: Framing,
     bytes: usize,
     line_bytes: usize,
+    is_comment: bool,
     after_cr: bool,
 }
 
+/// What a chunk has in it.
+struct Seen {
+    /// The size of the largest event, begun or ended, that it has a part of.
+    largest: usize,
+    /// Whether it has more than comments and blank lines.
+    is_progress: bool,
+}
+
 impl EventSize {
-    /// The size of the largest event, begun or ended, that `chunk` has a part of.
-    fn largest(&mut self, chunk: &[u8]) -> usize {
-        let mut largest = 0;
-        for &byte in chunk {
-            self.bytes += 1;
-            largest = largest.max(self.bytes);
-            let ends_crlf = byte == b'\n' && self.after_cr;
-            self.after_cr = byte == b'\r';
-            if ends_crlf {
-                continue;
+    fn new(framing: Framing) -> Self {
+        Self { framing, bytes: 0, line_bytes: 0, is_comment: false, after_cr: false }
+    }
+
+    fn see(&mut self, chunk: &[u8]) -> Seen {
+        let mut seen = Seen { largest: 0, is_progress: false };
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+            let (line, after) = rest.split_at(end);
+            seen.is_progress |= self.add(line);
+            if let Some((byte, after)) = after.split_first() {
+                self.end_line(*byte, line.is_empty(), &mut seen);
+                rest = after;
+            } else {
+                rest = after;
             }
-            if byte != b'\n' && byte != b'\r' {
-                self.line_bytes += 1;
-                continue;
-            }
-            if self.line_bytes == 0 {
-                self.bytes = 0;
-            }
-            self.line_bytes = 0;
+            seen.largest = seen.largest.max(self.bytes);
         }
-        largest
+        seen
+    }
+
+    /// Adds a part of a line; whether it is one that counts.
+    fn add(&mut self, line: &[u8]) -> bool {
+        let Some(first) = line.first() else { return false };
+        if self.line_bytes == 0 {
+            self.is_comment = self.framing == Framing::Events && *first == b':';
+        }
+        self.after_cr = false;
+        self.line_bytes += line.len();
+        self.bytes += line.len();
+        !self.is_comment
+    }
+
+    fn end_line(&mut self, byte: u8, nothing_between: bool, seen: &mut Seen) {
+        let ends_crlf = byte == b'\n' && self.after_cr && nothing_between;
+        self.after_cr = byte == b'\r';
+        self.bytes += 1;
+        seen.largest = seen.largest.max(self.bytes);
+        if ends_crlf {
+            return;
+        }
+        let ends_event = self.framing == Framing::Lines || self.line_bytes == 0;
+        if ends_event {
+            self.bytes = 0;
+        }
+        self.line_bytes = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::EventSize;
+    use super::*;
+
+    fn seen(framing: Framing, pieces: &[&[u8]]) -> (usize, Vec<bool>) {
+        let mut size = EventSize::new(framing);
+        let seen: Vec<Seen> = pieces.iter().map(|piece| size.see(piece)).collect();
+        let largest = seen.iter().map(|seen| seen.largest).max().unwrap_or_default();
+        (largest, seen.iter().map(|seen| seen.is_progress).collect())
+    }
 
     #[test]
     fn an_event_is_measured_from_blank_line_to_blank_line() {
         for text in ["data: ab\n\nx: 1\n\n", "data: ab\r\n\r\nx: 1\r\n\r\n", "data: ab\r\rx: 1\r\r"]
         {
-            let mut size = EventSize::default();
-            let whole = size.largest(text.as_bytes());
+            let (whole, _) = seen(Framing::Events, &[text.as_bytes()]);
             assert!((10..=12).contains(&whole), "{text:?} {whole}");
-            let mut size = EventSize::default();
-            let cut = text.as_bytes().iter().map(|byte| size.largest(&[*byte])).max();
-            assert_eq!(cut, Some(whole), "{text:?}");
+            let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+            assert_eq!(seen(Framing::Events, &bytes).0, whole, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_line_of_json_is_an_event() {
+        let text = b"{\"a\":1}\r\n{}\n{\"b\":22}\n";
+        let bytes: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(seen(Framing::Lines, &[text]).0, 9);
+        assert_eq!(seen(Framing::Lines, &bytes).0, 9);
+    }
+
+    #[test]
+    fn comments_are_no_progress_however_they_are_cut() {
+        let pieces: [&[u8]; 6] = [b": alive\n", b"\n", b":", b" x\ndata", b": 1\n", b"\n"];
+        let (_, progress) = seen(Framing::Events, &pieces);
+        assert_eq!(progress, [false, false, false, true, true, false]);
+        let (_, progress) = seen(Framing::Lines, &[b":\n"]);
+        assert_eq!(progress, [true]);
     }
 }

@@ -7,27 +7,50 @@
 //! Deliberately absent: retries (a caller that saw a failure decides), prices, tool execution, and
 //! any code that knows one particular model.
 
+mod anthropic;
 mod blocks;
+mod body;
+mod calls;
 mod chat;
+mod endpoint;
 mod error;
 mod failure;
+mod frames;
+mod google;
 mod guard;
+mod health;
+mod json;
+mod lines;
 mod model;
 mod models;
+mod ollama;
+mod openai;
 mod provider;
+mod provider_tool;
 mod replay;
+mod request;
+mod retry;
 pub mod scripted;
 mod sse;
 mod transport;
+mod usage;
+mod wire;
 
-pub use chat::{CALLS_MAX, ChatDecoder, OpenAiCompatible};
+pub use calls::CALLS_MAX;
 pub use error::{ErrorClass, ModelError};
 pub use guard::{
-    CONNECT_TIMEOUT, EVENT_BYTES_MAX, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, Limits, STREAM_BYTES_MAX,
+    COMMENTS_TIMEOUT, CONNECT_TIMEOUT, EVENT_BYTES_MAX, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, Limits,
+    STREAM_BYTES_MAX,
 };
-pub use model::{Finish, Model, ModelEvent, ModelRequest, ModelStream, parse_arguments};
+pub use model::{
+    Finish, Model, ModelEvent, ModelRequest, ModelStream, OutputSchema, ReportedUsage,
+    parse_arguments,
+};
 pub use models::{ModelUnavailable, Models};
-pub use provider::{ApiKey, ConfigError, KindError, ProviderConfig, ProviderKind};
+pub use provider::{
+    ApiKey, ChatSwitches, ConfigError, Effort, KindError, MaxTokensName, ProviderConfig,
+    ProviderKind, ProxyUrl, Reasoning, ReasoningReplay,
+};
 pub use replay::replay;
 pub use scripted::Scripted;
 pub use transport::install_tls_provider;

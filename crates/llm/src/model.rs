@@ -1,10 +1,10 @@
 //! What a model is: a request goes in, a stream of events in one alphabet comes out.
 
 use futures_util::stream::BoxStream;
-use iris_agent::Prompt;
+use iris_agent::{Opaque, Prompt};
 use iris_protocol::{FinishReason, Usage};
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use crate::ModelError;
 
@@ -16,6 +16,11 @@ pub trait Model: Send + Sync {
     /// Whether it can be shown images.
     fn shows_images(&self) -> bool {
         false
+    }
+
+    /// The kind of [`Opaque`] data that it wants back; none for one that keeps nothing.
+    fn opaque_kind(&self) -> Option<&'static str> {
+        None
     }
 }
 
@@ -37,6 +42,23 @@ pub struct ModelRequest {
     pub max_output_tokens: Option<u32>,
     /// Sampling temperature; the provider's default without it.
     pub temperature: Option<f64>,
+    /// What the text of the answer has to be; free text without it.
+    pub output_schema: Option<OutputSchema>,
+    /// What requests with the same beginning have in common, such as the id of their session: providers
+    /// find what they cached of it sooner. Sent where the wire has a field for it.
+    pub cache_key: Option<String>,
+}
+
+/// An answer in JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputSchema {
+    /// Letters, digits, `-` and `_`.
+    pub name: String,
+    /// JSON Schema of it.
+    pub schema: Value,
+    /// Whether the provider has to keep to it. Those that can make demands of the schema then, such as
+    /// that all properties are required.
+    pub strict: bool,
 }
 
 /// A piece of an answer. `index` counts the blocks of one answer, 0-based, in order of appearance;
@@ -85,10 +107,22 @@ pub enum ModelEvent {
         /// The block.
         index: u32,
     },
-    /// Something about the reasoning that only the same provider understands, kept as it came.
+    /// What the provider wants back with a block of text. At most once for a block, and not before the
+    /// block began; it may come after its end.
+    TextOpaque {
+        /// The block.
+        index: u32,
+        /// To be kept with it; the replay of recordings says only how long it is.
+        #[serde(serialize_with = "bytes_only")]
+        opaque: Opaque,
+    },
+    /// The same for a block of reasoning, of which there may be nothing to see.
     ReasoningOpaque {
-        /// The provider's own value.
-        blob: Value,
+        /// The block.
+        index: u32,
+        /// To be kept with it.
+        #[serde(serialize_with = "bytes_only")]
+        opaque: Opaque,
     },
     /// The model begins to call a tool.
     ToolInputStart {
@@ -115,10 +149,27 @@ pub enum ModelEvent {
         /// Whether the model got to the end of the call. One that is not complete must not be run;
         /// the model has to be told so.
         is_complete: bool,
+        /// What the provider wants back with it.
+        #[serde(serialize_with = "maybe_bytes_only")]
+        opaque: Option<Opaque>,
+    },
+    /// The provider ran a tool of its own. To be shown, never to be run.
+    ProviderTool {
+        /// The tool, as the provider calls it.
+        name: String,
+        /// What it was called with; need not be JSON.
+        arguments: String,
+        /// What it answered, cut for people to read; may be empty.
+        output: String,
+        /// Whether it failed.
+        is_error: bool,
+        /// What the provider wants back.
+        #[serde(serialize_with = "maybe_bytes_only")]
+        opaque: Option<Opaque>,
     },
     /// What the answer cost in tokens. At most once, directly before the end; absent when the
     /// provider did not say.
-    Usage(Usage),
+    Usage(ReportedUsage),
     /// The answer is whole. Last, exactly once.
     Finish {
         /// Why it ended.
@@ -126,6 +177,40 @@ pub enum ModelEvent {
         /// The provider's word for it.
         raw: String,
     },
+}
+
+/// What an answer cost, as its provider counts.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportedUsage {
+    /// The counts in the form that is the same for all providers; no cost.
+    pub tokens: Usage,
+    /// The class of service that the provider charged for, in its own word.
+    pub service_tier: Option<String>,
+    /// The provider's own counts, from which a cost can be computed again; absent when they are larger
+    /// than any known ones.
+    pub raw: Option<Value>,
+}
+
+impl From<Usage> for ReportedUsage {
+    fn from(tokens: Usage) -> Self {
+        Self { tokens, service_tier: None, raw: None }
+    }
+}
+
+fn bytes_only<S: Serializer>(opaque: &Opaque, serializer: S) -> Result<S::Ok, S::Error> {
+    json!({"kind": opaque.kind, "bytes": opaque.json.len()}).serialize(serializer)
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it with a reference")]
+fn maybe_bytes_only<S: Serializer>(
+    opaque: &Option<Opaque>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match opaque {
+        Some(opaque) => bytes_only(opaque, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// Why an answer ended.

@@ -6,8 +6,14 @@ use std::sync::Arc;
 
 use iris_protocol::{ErrorCode, ModelRef};
 
+use crate::anthropic::Anthropic;
+use crate::chat::OpenAiCompatible;
+use crate::google::Google;
+use crate::health::Watched;
+use crate::ollama::Ollama;
+use crate::openai::OpenAi;
 use crate::provider::{ConfigError, ProviderConfig, ProviderKind};
-use crate::{Model, OpenAiCompatible, Scripted};
+use crate::{Model, Scripted};
 
 /// The registry of providers. What is not in it does not exist: there is no fallback.
 #[derive(Clone, Default)]
@@ -59,7 +65,11 @@ impl Models {
     pub fn new(configs: BTreeMap<String, ProviderConfig>) -> Result<Self, ConfigError> {
         let mut models = Self::default();
         for (name, config) in configs {
-            let model = build(&name, config)?;
+            let is_remote = config.kind != ProviderKind::Scripted;
+            let mut model = build(&name, &config)?;
+            if is_remote {
+                model = Arc::new(Watched::new(&name, model));
+            }
             models.insert(name, model);
         }
         Ok(models)
@@ -107,26 +117,24 @@ impl fmt::Debug for Models {
     }
 }
 
-fn build(provider: &str, config: ProviderConfig) -> Result<Arc<dyn Model>, ConfigError> {
-    match config.kind {
-        ProviderKind::OpenAiCompatible => {
-            let Some(base_url) = config.base_url.filter(|url| !url.is_empty()) else {
-                return Err(ConfigError::NoBaseUrl { provider: provider.to_owned() });
-            };
-            let model = OpenAiCompatible::new(provider, &base_url, config.api_key, config.limits)?;
-            Ok(Arc::new(model.showing_images(config.images)))
-        }
-        ProviderKind::Scripted => match config.script {
-            Some(path) => Ok(Arc::new(Scripted::from_file(provider, &path)?)),
-            None => Ok(Arc::new(Scripted::default())),
+fn build(provider: &str, config: &ProviderConfig) -> Result<Arc<dyn Model>, ConfigError> {
+    Ok(match config.kind {
+        ProviderKind::OpenAiCompatible => Arc::new(OpenAiCompatible::new(provider, config)?),
+        ProviderKind::Anthropic => Arc::new(Anthropic::new(provider, config)?),
+        ProviderKind::OpenAi => Arc::new(OpenAi::new(provider, config)?),
+        ProviderKind::Google => Arc::new(Google::new(provider, config)?),
+        ProviderKind::Ollama => Arc::new(Ollama::new(provider, config)?),
+        ProviderKind::Scripted => match &config.script {
+            Some(path) => Arc::new(Scripted::from_file(provider, path)?),
+            None => Arc::new(Scripted::default()),
         },
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ApiKey, KindError};
+    use crate::{ApiKey, ProxyUrl};
 
     fn reference(provider: &str) -> ModelRef {
         ModelRef { provider_id: provider.into(), model_id: "m".into() }
@@ -204,13 +212,53 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_later_versions_are_told_from_unknown_ones() {
-        assert_eq!("openai-compatible".parse(), Ok(ProviderKind::OpenAiCompatible));
-        assert_eq!("scripted".parse(), Ok(ProviderKind::Scripted));
-        for kind in ["anthropic", "openai", "google", "ollama"] {
-            let error = kind.parse::<ProviderKind>().unwrap_err();
-            assert!(error.to_string().contains("not supported yet"), "{error}");
+    fn every_kind_is_known_by_its_name() {
+        for kind in ProviderKind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(*kind));
         }
-        assert_eq!("gpt".parse::<ProviderKind>(), Err(KindError::Unknown("gpt".into())));
+        let error = "gpt".parse::<ProviderKind>().unwrap_err();
+        for kind in ProviderKind::ALL {
+            assert!(error.to_string().contains(kind.as_str()), "{error}");
+        }
+    }
+
+    #[test]
+    fn providers_with_an_address_of_their_own_need_no_more_than_their_kind() {
+        use ProviderKind::{Anthropic, Google, Ollama, OpenAi};
+        for kind in [Anthropic, OpenAi, Google, Ollama] {
+            assert!(one(ProviderConfig::new(kind)).is_ok(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn proxies_and_certificates_are_checked_and_never_shown() {
+        let proxy: ProxyUrl = "http://ann:canary@127.0.0.1:3128".parse().unwrap();
+        let config = ProviderConfig { proxy: Some(proxy), ..chat("http://x/v1") };
+        assert!(!format!("{config:?}").contains("canary"));
+        assert!(one(config).is_ok());
+        for bad in ["127.0.0.1:3128", "socks5://x:1", "http://x/path", "http://x?a", "ftp://x", ""]
+        {
+            assert!(bad.parse::<ProxyUrl>().is_err(), "{bad}");
+        }
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let with = |path: &std::path::Path| ProviderConfig {
+            ca_file: Some(path.to_owned()),
+            ..chat("https://x/v1")
+        };
+        let nowhere = with(std::path::Path::new("/nonexistent/ca.pem"));
+        assert!(matches!(one(nowhere), Err(ConfigError::UnreadableCaFile { .. })));
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for text in ["", "no certificate", broken] {
+            std::fs::write(file.path(), text).unwrap();
+            let found = one(with(file.path()));
+            assert!(
+                matches!(
+                    found,
+                    Err(ConfigError::BadCaFile { .. } | ConfigError::HttpClient { .. })
+                ),
+                "{text}"
+            );
+        }
     }
 }

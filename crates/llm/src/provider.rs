@@ -13,7 +13,8 @@ use crate::{Limits, ModelError};
 pub struct ProviderConfig {
     /// The wire that it speaks.
     pub kind: ProviderKind,
-    /// Where it listens, such as `http://127.0.0.1:8081/v1`; `openai-compatible` needs it.
+    /// Where it listens, such as `http://127.0.0.1:8081/v1`; `openai-compatible` needs it, the others have
+    /// one of their own.
     pub base_url: Option<String>,
     /// What it knows us by; servers in the own house often need none.
     pub api_key: Option<ApiKey>,
@@ -21,6 +22,18 @@ pub struct ProviderConfig {
     pub script: Option<PathBuf>,
     /// Whether its models are shown images: only the operator knows.
     pub images: bool,
+    /// What `openai-compatible` servers differ in.
+    pub chat: ChatSwitches,
+    /// How much its models think before they answer; as they like without it.
+    pub reasoning: Option<Reasoning>,
+    /// Most tokens of an answer, for requests without a limit of their own.
+    pub max_output_tokens: Option<u32>,
+    /// Tokens of the window that `ollama` is asked for.
+    pub context_tokens: Option<u32>,
+    /// The proxy through which it is reached.
+    pub proxy: Option<ProxyUrl>,
+    /// A file with certificates of authorities, in PEM, that are trusted besides those of the system.
+    pub ca_file: Option<PathBuf>,
     /// Bounds of its answers.
     pub limits: Limits,
 }
@@ -34,9 +47,64 @@ impl ProviderConfig {
             api_key: None,
             script: None,
             images: false,
+            chat: ChatSwitches::default(),
+            reasoning: None,
+            max_output_tokens: None,
+            context_tokens: None,
+            proxy: None,
+            ca_file: None,
             limits: Limits::default(),
         }
     }
+}
+
+/// In what servers that speak Chat Completions differ, as an operator knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChatSwitches {
+    /// Whether usage is asked for with `stream_options`, which some servers refuse.
+    pub stream_options: bool,
+    /// What `parallel_tool_calls` says; not sent without it.
+    pub parallel_tool_calls: Option<bool>,
+    /// What the limit of output tokens is called.
+    pub max_tokens_name: MaxTokensName,
+    /// How reasoning is sent back.
+    pub reasoning: ReasoningReplay,
+    /// Whether `prompt_cache_key` is sent.
+    pub prompt_cache_key: bool,
+}
+
+impl Default for ChatSwitches {
+    fn default() -> Self {
+        Self {
+            stream_options: true,
+            parallel_tool_calls: None,
+            max_tokens_name: MaxTokensName::MaxTokens,
+            reasoning: ReasoningReplay::None,
+            prompt_cache_key: false,
+        }
+    }
+}
+
+/// What a server calls the limit of output tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxTokensName {
+    /// `max_tokens`.
+    MaxTokens,
+    /// `max_completion_tokens`.
+    MaxCompletionTokens,
+}
+
+/// How a server takes back the reasoning of its earlier answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReasoningReplay {
+    /// Not at all; many refuse it.
+    None,
+    /// As text in `reasoning_content`.
+    ReasoningContent,
+    /// As text in `reasoning`.
+    Reasoning,
+    /// As the `reasoning_details` that it sent.
+    ReasoningDetails,
 }
 
 /// The wires that this version speaks.
@@ -44,43 +112,172 @@ impl ProviderConfig {
 pub enum ProviderKind {
     /// Chat Completions, as many servers speak it.
     OpenAiCompatible,
+    /// Anthropic's Messages.
+    Anthropic,
+    /// `OpenAI`'s Responses.
+    OpenAi,
+    /// Google's Gemini.
+    Google,
+    /// Ollama's own.
+    Ollama,
     /// The deterministic model without a network.
     Scripted,
 }
 
 impl ProviderKind {
+    /// Every kind.
+    pub const ALL: &[Self] = &[
+        Self::Anthropic,
+        Self::Google,
+        Self::Ollama,
+        Self::OpenAi,
+        Self::OpenAiCompatible,
+        Self::Scripted,
+    ];
+
     /// The kind as it stands in a configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OpenAiCompatible => "openai-compatible",
+            Self::Anthropic => "anthropic",
+            Self::OpenAi => "openai",
+            Self::Google => "google",
+            Self::Ollama => "ollama",
             Self::Scripted => "scripted",
         }
     }
 }
 
-/// Why a text is no [`ProviderKind`].
+/// A text that is no [`ProviderKind`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KindError {
-    /// It is one that a later version will have.
-    #[error("`{0}` is not supported yet; use `openai-compatible` or `scripted`")]
-    NotSupportedYet(String),
-    /// It is none at all.
-    #[error("`{0}` is not `openai-compatible` or `scripted`")]
-    Unknown(String),
-}
+#[error(
+    "`{0}` is not `anthropic`, `google`, `ollama`, `openai`, `openai-compatible` or `scripted`"
+)]
+pub struct KindError(pub String);
 
 impl FromStr for ProviderKind {
     type Err = KindError;
 
     fn from_str(text: &str) -> Result<Self, KindError> {
-        match text {
-            "openai-compatible" => Ok(Self::OpenAiCompatible),
-            "scripted" => Ok(Self::Scripted),
-            "anthropic" | "openai" | "google" | "ollama" => {
-                Err(KindError::NotSupportedYet(text.to_owned()))
-            }
-            _ => Err(KindError::Unknown(text.to_owned())),
+        let found = Self::ALL.iter().find(|kind| kind.as_str() == text);
+        found.copied().ok_or_else(|| KindError(text.to_owned()))
+    }
+}
+
+/// How much a model thinks before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reasoning {
+    /// It does not, or is one that cannot: nothing about it is asked for.
+    Off,
+    /// This much.
+    Effort(Effort),
+}
+
+/// How hard a model thinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Hardly.
+    Minimal,
+    /// A little.
+    Low,
+    /// As usual.
+    Medium,
+    /// Hard.
+    High,
+    /// Harder.
+    XHigh,
+    /// As hard as it can.
+    Max,
+}
+
+impl Effort {
+    /// Every effort, from little to much.
+    pub const ALL: &[Self] =
+        &[Self::Minimal, Self::Low, Self::Medium, Self::High, Self::XHigh, Self::Max];
+
+    /// The effort as it stands in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::XHigh => "xhigh",
+            Self::Max => "max",
         }
+    }
+
+    /// For wires on which there is nothing below `low`.
+    pub(crate) fn at_least_low(self) -> &'static str {
+        match self {
+            Self::Minimal | Self::Low => "low",
+            Self::Medium | Self::High | Self::XHigh | Self::Max => self.as_str(),
+        }
+    }
+
+    /// For wires that know three.
+    pub(crate) fn of_three(self) -> &'static str {
+        match self {
+            Self::Minimal | Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High | Self::XHigh | Self::Max => "high",
+        }
+    }
+
+    /// As Gemini calls it.
+    pub(crate) fn thinking_level(self) -> &'static str {
+        match self {
+            Self::Minimal => "MINIMAL",
+            Self::Low => "LOW",
+            Self::Medium => "MEDIUM",
+            Self::High | Self::XHigh | Self::Max => "HIGH",
+        }
+    }
+}
+
+impl FromStr for Reasoning {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let effort = Effort::ALL.iter().find(|effort| effort.as_str() == text);
+        effort.copied().map(Self::Effort).ok_or_else(|| {
+            format!("`{text}` is not `off`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`")
+        })
+    }
+}
+
+/// The address of a proxy; never printed, because it may hold a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUrl(String);
+
+impl ProxyUrl {
+    pub(crate) fn to_proxy(&self, provider: &str) -> Result<reqwest::Proxy, ConfigError> {
+        let bad = || ConfigError::BadProxy { provider: provider.to_owned() };
+        reqwest::Proxy::all(&self.0).map_err(|_| bad())
+    }
+}
+
+impl FromStr for ProxyUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let message = "it is not of the form `http://[user:password@]host:port`";
+        let url = reqwest::Url::parse(text).map_err(|_| message)?;
+        let is_good = matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.path().trim_matches('/').is_empty()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        if is_good { Ok(Self(text.to_owned())) } else { Err(message) }
+    }
+}
+
+impl fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
     }
 }
 
@@ -127,6 +324,30 @@ pub enum ConfigError {
         /// The provider.
         provider: String,
     },
+    /// The address of the proxy, which is not repeated.
+    #[error("the proxy of the provider `{provider}` is not of the form `http://host:port`")]
+    BadProxy {
+        /// The provider.
+        provider: String,
+    },
+    /// The certificates cannot be read.
+    #[error("the certificates `{path}` of the provider `{provider}` cannot be read")]
+    UnreadableCaFile {
+        /// The provider.
+        provider: String,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file holds no certificates.
+    #[error("`{path}`, for the provider `{provider}`, holds no certificates in PEM")]
+    BadCaFile {
+        /// The provider.
+        provider: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// The HTTP client cannot be built.
     #[error("the http client for the provider `{provider}` cannot be built")]
     HttpClient {
@@ -164,6 +385,9 @@ impl ConfigError {
             Self::NoBaseUrl { .. }
             | Self::BadBaseUrl { .. }
             | Self::BadApiKey { .. }
+            | Self::BadProxy { .. }
+            | Self::UnreadableCaFile { .. }
+            | Self::BadCaFile { .. }
             | Self::UnreadableScript { .. }
             | Self::BadScript { .. } => ErrorCode::InvalidRequest,
             Self::HttpClient { .. } => ErrorCode::Internal,

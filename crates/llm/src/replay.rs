@@ -5,8 +5,15 @@ use futures_util::stream;
 use http::{Request, Response};
 use launchdarkly_sdk_transport::{HttpTransport, ResponseFuture};
 
-use crate::guard::{Limits, guard};
-use crate::{ChatDecoder, ModelStream, ProviderKind, chat, sse};
+use crate::anthropic::AnthropicDecoder;
+use crate::chat::ChatDecoder;
+use crate::endpoint::Wire;
+use crate::google::GoogleDecoder;
+use crate::guard::{Framing, Limits, guard};
+use crate::ollama::OllamaDecoder;
+use crate::openai::ResponsesDecoder;
+use crate::wire::decode;
+use crate::{ModelStream, ProviderKind, anthropic, chat, frames, google, ollama, openai};
 
 /// Decodes the body of a recorded event stream, given in pieces of any size. Does no I/O. A kind
 /// that has no wire, [`ProviderKind::Scripted`], has no recordings: none.
@@ -23,24 +30,32 @@ use crate::{ChatDecoder, ModelStream, ProviderKind, chat, sse};
 /// # }
 /// ```
 pub fn replay(kind: ProviderKind, pieces: Vec<Bytes>) -> Option<ModelStream> {
-    match kind {
-        ProviderKind::OpenAiCompatible => {
-            // The address is never used: the transport has the answer.
-            let events = sse::post(Recording(pieces), "http://recording/", String::new());
-            Some(chat::decode(events, ChatDecoder::default()))
-        }
-        ProviderKind::Scripted => None,
-    }
+    let frames = |wire: &Wire| {
+        let transport = Recording { pieces, framing: wire.framing };
+        // The address is never used: the transport has the answer.
+        frames::post_with(transport, wire.framing, "http://recording/", String::new())
+    };
+    Some(match kind {
+        ProviderKind::OpenAiCompatible => decode(frames(&chat::WIRE), ChatDecoder::default()),
+        ProviderKind::Anthropic => decode(frames(&anthropic::WIRE), AnthropicDecoder::default()),
+        ProviderKind::OpenAi => decode(frames(&openai::WIRE), ResponsesDecoder::default()),
+        ProviderKind::Google => decode(frames(&google::WIRE), GoogleDecoder::default()),
+        ProviderKind::Ollama => decode(frames(&ollama::WIRE), OllamaDecoder::default()),
+        ProviderKind::Scripted => return None,
+    })
 }
 
 /// A transport that answers every request with the same pieces.
 #[derive(Clone)]
-struct Recording(Vec<Bytes>);
+struct Recording {
+    pieces: Vec<Bytes>,
+    framing: Framing,
+}
 
 impl HttpTransport for Recording {
     fn request(&self, _request: Request<Option<Bytes>>) -> ResponseFuture {
-        let pieces = self.0.clone().into_iter().map(Ok);
-        let body = guard(Box::pin(stream::iter(pieces)), Limits::default());
+        let pieces = self.pieces.clone().into_iter().map(Ok);
+        let body = guard(Box::pin(stream::iter(pieces)), self.framing, Limits::default());
         Box::pin(async { Ok(Response::new(body)) })
     }
 }

@@ -3,16 +3,22 @@
 //! Status, content type, error bodies and byte limits are checked here and nowhere else. Redirects
 //! are never followed and nothing is sent twice: both would give away the key or bill a prompt again.
 
+use std::error::Error;
+use std::path::Path;
+
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Response};
 use launchdarkly_sdk_transport::{ByteStream, HttpTransport, ResponseFuture, TransportError};
+use reqwest::Certificate;
 use reqwest::redirect::Policy;
 
+use crate::endpoint::Wire;
 use crate::failure::{excerpt, from_event, from_response};
+pub(crate) use crate::guard::Framing;
 use crate::guard::{Limits, guard, silent};
-use crate::provider::{ApiKey, ConfigError};
+use crate::provider::{ApiKey, ConfigError, ProviderConfig};
 use crate::{ErrorClass, ModelError};
 
 /// Most bytes of an error's body that are read.
@@ -29,35 +35,40 @@ pub fn install_tls_provider() {
 #[derive(Clone)]
 pub(crate) struct Transport {
     client: reqwest::Client,
+    wire: &'static Wire,
     api_key: Option<ApiKey>,
-    bearer: Option<HeaderValue>,
+    /// With the key among them.
+    headers: HeaderMap,
     limits: Limits,
 }
 
 impl Transport {
     pub(crate) fn new(
         provider: &str,
-        api_key: Option<ApiKey>,
-        limits: Limits,
+        config: &ProviderConfig,
+        wire: &'static Wire,
+        headers: HeaderMap,
     ) -> Result<Self, ConfigError> {
         install_tls_provider();
-        let api_key = api_key.filter(|key| !key.expose().is_empty());
-        let bearer = match &api_key {
-            Some(key) => Some(
-                bearer(key)
-                    .ok_or_else(|| ConfigError::BadApiKey { provider: provider.to_owned() })?,
-            ),
-            None => None,
-        };
-        let client = reqwest::Client::builder()
+        let api_key = config.api_key.clone().filter(|key| !key.expose().is_empty());
+        let limits = config.limits;
+        let mut client = reqwest::Client::builder()
             .connect_timeout(limits.connect)
             .redirect(Policy::none())
             .retry(reqwest::retry::never())
+            // The environment's proxies are not for us: what is not configured is not there.
             .no_proxy()
-            .no_gzip()
+            .no_gzip();
+        if let Some(proxy) = &config.proxy {
+            client = client.proxy(proxy.to_proxy(provider)?);
+        }
+        if let Some(path) = &config.ca_file {
+            client = client.tls_certs_merge(certificates(provider, path)?);
+        }
+        let client = client
             .build()
             .map_err(|source| ConfigError::HttpClient { provider: provider.to_owned(), source })?;
-        Ok(Self { client, api_key, bearer, limits })
+        Ok(Self { client, wire, api_key, headers, limits })
     }
 
     /// The key that no error may show.
@@ -65,13 +76,17 @@ impl Transport {
         self.api_key.as_ref()
     }
 
+    pub(crate) fn framing(&self) -> Framing {
+        self.wire.framing
+    }
+
     async fn send(
         self,
         request: Request<Option<Bytes>>,
     ) -> Result<Response<ByteStream>, ModelError> {
         let mut request = request.map(Option::unwrap_or_default);
-        if let Some(bearer) = &self.bearer {
-            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+        for (name, value) in &self.headers {
+            request.headers_mut().insert(name, value.clone());
         }
         let request = reqwest::Request::try_from(request).map_err(|e| unreachable_provider(&e))?;
         let sent = tokio::time::timeout(self.limits.first_byte, self.client.execute(request)).await;
@@ -88,14 +103,16 @@ impl Transport {
     ) -> Result<Response<ByteStream>, ModelError> {
         let status = response.status();
         let headers = response.headers().clone();
-        let body =
-            guard(Box::pin(response.bytes_stream().map_err(TransportError::new)), self.limits);
+        let body = Box::pin(response.bytes_stream().map_err(TransportError::new));
+        let body = guard(body, self.wire.framing, self.limits);
         if !status.is_success() {
             let body = error_body(body).await;
-            return Err(from_response(status.as_u16(), &headers, &body, self.api_key()));
+            let kind = self.wire.kind;
+            return Err(from_response(kind, status.as_u16(), &headers, &body, self.api_key()));
         }
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if let Some(content_type) = content_type.filter(|text| !is_event_stream(text)) {
+        let is_wrong = |text: &&str| !is_stream(self.wire.framing, text);
+        if let Some(content_type) = content_type.filter(is_wrong) {
             return Err(self.not_a_stream(content_type, &error_body(body).await));
         }
         let mut accepted = Response::new(body);
@@ -125,15 +142,26 @@ impl HttpTransport for Transport {
     }
 }
 
-fn bearer(key: &ApiKey) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+fn is_stream(framing: Framing, content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let expected: &[&str] = match framing {
+        Framing::Events => &["text/event-stream"],
+        Framing::Lines => &["application/x-ndjson", "application/json", "application/jsonl"],
+    };
+    expected.iter().any(|expected| essence.eq_ignore_ascii_case(expected))
 }
 
-fn is_event_stream(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("text/event-stream")
+/// Certificates of authorities besides those of the system.
+fn certificates(provider: &str, path: &Path) -> Result<Vec<Certificate>, ConfigError> {
+    let (provider, path) = (provider.to_owned(), path.to_owned());
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(ConfigError::UnreadableCaFile { provider, path, source }),
+    };
+    match Certificate::from_pem_bundle(&text) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) | Err(_) => Err(ConfigError::BadCaFile { provider, path }),
+    }
 }
 
 /// The beginning of an error's body; as much as came when the connection breaks.
@@ -150,7 +178,15 @@ async fn error_body(mut body: ByteStream) -> Vec<u8> {
 }
 
 fn unreachable_provider(error: &reqwest::Error) -> ModelError {
-    tracing::warn!(?error, "a provider could not be reached");
+    // Without the address: that of a proxy may hold a password.
+    let mut causes = Vec::new();
+    let mut cause = error.source();
+    while let Some(one) = cause {
+        causes.push(one.to_string());
+        cause = one.source();
+    }
+    let causes = causes.join(": ");
+    tracing::warn!(causes, "a provider could not be reached");
     let message = if error.is_timeout() {
         "the provider did not accept the connection in time"
     } else if error.is_connect() {

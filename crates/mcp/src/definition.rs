@@ -204,14 +204,14 @@ mod tests {
             "inputSchema": {"properties": {"b": {}, "a": {"type": "number"}}, "type": "object"},
             "name": "add"});
         assert_eq!(definition(reordered).unwrap().hash(), hash);
-        let changes = [
+        let others = [
             ("/name", json!("add2")),
             ("/description", json!("Adds.\u{200b}")),
             ("/title", json!("Add")),
             ("/inputSchema/properties/a/type", json!("string")),
             ("/annotations/readOnlyHint", json!(false)),
         ];
-        for (pointer, value) in changes {
+        for (pointer, value) in others {
             let mut changed = plain();
             match changed.pointer_mut(pointer) {
                 Some(field) => *field = value,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use iris_egress::EgressError;
 use iris_sandbox::SandboxError;
 
+use crate::oauth::OauthError;
 use crate::traffic::Report;
 
 /// Why a server could not be reached, or did not answer. What a tool of it does wrong is an answer.
@@ -17,11 +18,23 @@ pub enum McpError {
     #[error("the server could not be reached: {0}")]
     Egress(#[from] EgressError),
     /// The server wants to know who asks, or does not believe it.
-    #[error("the server wants an authorization")]
+    #[error("the server wants {}", if *.status == 401 { "an authorization" } else { "more than its authorization allows" })]
     Unauthorized {
+        /// 401; 403 where what it was shown is not enough, which is about one request and not the connection
+        /// once that stands.
+        status: u16,
         /// Its `WWW-Authenticate` header, if there was one.
         challenge: Option<String>,
     },
+    /// There is an authorization that is good no more. Nothing was asked.
+    #[error("its authorization is good no more: {reason}")]
+    Expired {
+        /// Why.
+        reason: String,
+    },
+    /// The authorization could not be renewed this time.
+    #[error("its authorization could not be renewed: {0}")]
+    NotRenewed(#[from] OauthError),
     /// The server answered over HTTP with a status that is no answer.
     #[error("the server answered with the HTTP status {status}")]
     Status {

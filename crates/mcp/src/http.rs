@@ -16,6 +16,7 @@ use rmcp::model::{
     ServerResult,
 };
 use rmcp::transport::Transport;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use url::Url;
@@ -34,8 +35,9 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// The longest that an answer may take, with all that is asked in between. Calls end sooner.
 const EXCHANGE_MAX: Duration = Duration::from_mins(20);
 
-/// A text that is shown nowhere.
-#[derive(Clone, PartialEq, Eq)]
+/// A text that is shown nowhere. It is serialised for one purpose: to be sealed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
@@ -56,6 +58,28 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The token that a server gets with each request, if any; all copies are one, so that a new one takes its
+/// place while a connection stands.
+#[derive(Debug, Clone, Default)]
+pub struct Token(Arc<Mutex<Option<Secret>>>);
+
+impl Token {
+    /// A token.
+    pub fn new(secret: Secret) -> Self {
+        Self(Arc::new(Mutex::new(Some(secret))))
+    }
+
+    /// From the next request on it is this one.
+    pub fn replace(&self, secret: Secret) {
+        *self.0.lock() = Some(secret);
+    }
+
+    /// As it is now.
+    pub fn current(&self) -> Option<Secret> {
+        self.0.lock().clone()
+    }
+}
+
 /// Where a server is on the web, and what it gets with each request.
 #[derive(Clone)]
 pub struct HttpServer {
@@ -66,7 +90,7 @@ pub struct HttpServer {
     /// Headers for it and for no other origin.
     pub headers: Vec<(String, Secret)>,
     /// What says that we may ask, for this server and no other.
-    pub token: Option<Secret>,
+    pub token: Token,
 }
 
 impl fmt::Debug for HttpServer {
@@ -170,8 +194,10 @@ impl Transport<RoleClient> for Http {
                     if let McpError::SessionLost = &error {
                         link.traffic.end_as(End::SessionLost);
                     }
-                    if let McpError::Unauthorized { challenge } = &error {
-                        link.traffic.end_as(End::Unauthorized(challenge.clone()));
+                    if let McpError::Unauthorized { status, challenge } = &error
+                        && (*status == 401 || link.version.get().is_none())
+                    {
+                        link.traffic.end_as(End::Unauthorized(*status, challenge.clone()));
                     }
                     Err(error)
                 }
@@ -212,6 +238,14 @@ fn is_initialized(message: &ClientJsonRpcMessage) -> bool {
         if matches!(notification.notification, ClientNotification::InitializedNotification(_)))
 }
 
+/// What a server wants that refuses, as far as it says so in a reasonable length.
+fn challenge(answer: &Answer) -> Option<String> {
+    let values = answer.headers.get_all(http::header::WWW_AUTHENTICATE).iter();
+    let values: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+    let text = values.join(", ");
+    (!text.is_empty() && text.len() <= CHALLENGE_BYTES_MAX).then_some(text)
+}
+
 impl Link {
     /// A request with all that this server gets, and that goes nowhere else.
     fn request(&self, method: &str) -> Result<Request, EgressError> {
@@ -220,7 +254,7 @@ impl Link {
         for (name, value) in headers {
             request = request.header(name, value.expose())?;
         }
-        if let Some(token) = token {
+        if let Some(token) = token.current() {
             request = request.header("authorization", &format!("Bearer {}", token.expose()))?;
         }
         if let Some(id) = &*self.session.lock() {
@@ -247,11 +281,8 @@ impl Link {
     fn checked(&self, answer: Answer) -> Result<Answer, McpError> {
         match answer.status {
             200..=299 => Ok(answer),
-            401 | 403 => {
-                let challenge = answer.headers.get(http::header::WWW_AUTHENTICATE);
-                let challenge = challenge.and_then(|value| value.to_str().ok());
-                let challenge = challenge.filter(|text| text.len() <= CHALLENGE_BYTES_MAX);
-                Err(McpError::Unauthorized { challenge: challenge.map(str::to_owned) })
+            status @ (401 | 403) => {
+                Err(McpError::Unauthorized { status, challenge: challenge(&answer) })
             }
             404 if self.session.lock().is_some() => Err(McpError::SessionLost),
             status => Err(McpError::Status { status }),

@@ -2,8 +2,9 @@
 //! pipes, or a place on the web that speaks over HTTP.
 //!
 //! A server is not trusted: what it sends is counted and bounded, its tools have a hash that somebody
-//! approves, and it gets nothing but what a call hands to it. Deliberately absent: who may configure a
-//! server or call its tools, approvals, restarts, storage.
+//! approves, and it gets nothing but what a call hands to it; a place on the web also gets the token that was
+//! given for it. Deliberately absent: who may configure a server or call its tools, approvals, restarts,
+//! storage.
 
 mod call;
 mod connection;
@@ -13,6 +14,7 @@ mod error;
 mod guest;
 mod http;
 mod line;
+pub mod oauth;
 mod sse;
 mod stdio;
 mod traffic;
@@ -23,7 +25,7 @@ pub use call::{CallAnswer, Elicitation, ElicitationAnswer, ElicitationSource};
 pub use connection::{Connection, Patience, Target};
 pub use definition::{Definition, canonical_json, hash_of_all, with_hidden_shown};
 pub use error::{McpError, NotOpened};
-pub use http::{HttpServer, Secret};
+pub use http::{HttpServer, Secret, Token};
 pub use traffic::{Counts, Report};
 
 /// Most bytes of one message of a server: a line, an event, or the body of an answer.

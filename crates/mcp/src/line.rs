@@ -77,10 +77,11 @@ mod tests {
         let mut lines = Lines::new(text, bytes_max);
         let mut all = Vec::new();
         loop {
-            match lines.next().await {
-                Line::End => return all,
-                line => all.push(line),
+            let line = lines.next().await;
+            if line == Line::End {
+                return all;
             }
+            all.push(line);
         }
     }
 

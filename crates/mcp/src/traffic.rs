@@ -59,8 +59,8 @@ pub(crate) struct Traffic {
 pub(crate) enum End {
     /// The server has forgotten the session.
     SessionLost,
-    /// The server does not believe who asks; what it wants instead.
-    Unauthorized(Option<String>),
+    /// The server does not believe who asks; the status, and what it wants instead.
+    Unauthorized(u16, Option<String>),
     /// In another way.
     Other(String),
 }
@@ -70,8 +70,8 @@ impl End {
     pub(crate) fn error(&self) -> McpError {
         match self {
             Self::SessionLost => McpError::SessionLost,
-            Self::Unauthorized(challenge) => {
-                McpError::Unauthorized { challenge: challenge.clone() }
+            Self::Unauthorized(status, challenge) => {
+                McpError::Unauthorized { status: *status, challenge: challenge.clone() }
             }
             Self::Other(reason) => McpError::Closed { reason: reason.clone() },
         }

@@ -125,6 +125,19 @@ events! {
         session_id: SessionId,
         /// What it does now.
         state: SessionState,
+        /// While it is `retrying`: which attempt of the model at the step comes next, from 2; 1 is the first
+        /// of another model.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attempt: Option<u32>,
+        /// While it is `retrying`: the class of the failure, such as `rate_limited`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class: Option<String>,
+        /// While it is `retrying`: how long it waits before that attempt, in milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delay_ms: Option<u64>,
+        /// While it is `retrying`: what went wrong, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     }
     /// A message came into being: a user's whole, an answer still empty.
     MessageCreated = "message.created" Durable [Session] {
@@ -186,6 +199,9 @@ events! {
         tool_name: String,
         /// The arguments.
         input: Value,
+        /// Whether the model's provider ran it, not this server; its result follows at once.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        provider_executed: bool,
     }
     /// A tool answered.
     MessageToolResult = "message.tool.result" Durable [Session] {
@@ -667,6 +683,12 @@ events! {
 }
 
 impl Event {
+    /// [`Event::SessionStatus`] of a session that does not wait to ask its model again.
+    pub fn session_status(session_id: SessionId, state: SessionState) -> Self {
+        let (attempt, class, delay_ms, message) = (None, None, None, None);
+        Self::SessionStatus { session_id, state, attempt, class, delay_ms, message }
+    }
+
     /// The event that tells the room `admin` of a record of the supervision log.
     pub fn supervision(record: SupervisionRecord) -> Self {
         match record.kind {

@@ -19,6 +19,12 @@ pub struct McpServer {
     /// Names of the headers whose values are kept secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secret_headers: Vec<String>,
+    /// How it is asked for an authorization, where somebody configured that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<McpOauth>,
+    /// What somebody agreed to at its authorization server; absent while nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<McpAuthorization>,
     /// Whether it is used.
     pub enabled: bool,
     /// How long it has to start and say what it is.
@@ -68,6 +74,58 @@ pub enum McpTransport {
         #[serde(default)]
         headers: BTreeMap<String, String>,
     },
+}
+
+/// How a server on the web is asked for an authorization.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct McpOauth {
+    /// What its authorization server knows this server as; absent where it registers itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Whether there is a secret to it, which nobody reads back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_client_secret: bool,
+    /// What may be asked for the authorization besides the server's own origin: scheme, host and port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<String>,
+    /// What is asked for; what the server wants when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+}
+
+/// How a server on the web is to be asked for an authorization.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct McpOauthSettings {
+    /// What its authorization server knows this server as, 1 to 2048 bytes; absent where it registers itself.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// The secret to it, if it has one, 1 to 2048 bytes.
+    #[serde(default)]
+    pub client_secret: Option<String>,
+    /// What may be asked for the authorization besides the server's own origin, such as
+    /// `https://login.example`; at most 8.
+    #[serde(default)]
+    pub origins: Vec<String>,
+    /// What is asked for; what the server wants when empty. At most 32.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+}
+
+/// What somebody agreed to at an authorization server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct McpAuthorization {
+    /// What the authorization server calls itself.
+    pub issuer: String,
+    /// What the tokens are good for, as far as that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// The user who began it.
+    pub by: UserId,
+    /// Milliseconds since 1970 UTC.
+    pub at: i64,
 }
 
 /// How a server is.
@@ -205,6 +263,9 @@ pub struct McpCreate {
     /// Headers whose values are kept secret; for HTTP alone.
     #[serde(default)]
     pub secret_headers: Option<BTreeMap<String, String>>,
+    /// How it is asked for an authorization; for HTTP alone.
+    #[serde(default)]
+    pub oauth: Option<McpOauthSettings>,
     /// Whether it is used; yes when absent.
     #[serde(default)]
     pub enabled: Option<bool>,
@@ -229,6 +290,13 @@ pub struct McpUpdate {
     /// All headers whose values are kept secret, in place of those that there are.
     #[serde(default)]
     pub secret_headers: Option<BTreeMap<String, String>>,
+    /// How it is asked for an authorization, in place of all that was said of it. The authorization that it
+    /// has is forgotten.
+    #[serde(default)]
+    pub oauth: Option<McpOauthSettings>,
+    /// Forgets the authorization that it has, and those that were begun.
+    #[serde(default)]
+    pub forget_authorization: Option<bool>,
     /// Whether it is used.
     #[serde(default)]
     pub enabled: Option<bool>,
@@ -265,6 +333,51 @@ pub struct McpPayload {
 pub struct McpStatusGet {
     /// The server.
     pub name: String,
+}
+
+/// Begins the authorization of a server on the web: somebody is to agree at its authorization server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct McpAuthorize {
+    /// The server.
+    pub name: String,
+}
+
+/// Where somebody agrees.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct McpAuthorizePayload {
+    /// To be opened in a browser by whoever began it, once. Whoever opens it lends their account to the
+    /// project.
+    pub url: String,
+    /// Until when, in milliseconds since 1970 UTC.
+    pub expires_at: i64,
+}
+
+/// What an authorization server sends a browser back with. The names are those of RFC 6749 and RFC 9207.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct McpAuthorizeFinish {
+    /// Names what was begun, and is the proof of it.
+    pub state: String,
+    /// What tokens are given for.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// Why there is no code.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// What the authorization server calls itself.
+    #[serde(default)]
+    pub iss: Option<String>,
+}
+
+/// An authorization that is finished.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct McpAuthorizedPayload {
+    /// The server.
+    pub name: String,
+    /// For the person at the browser.
+    pub message: String,
 }
 
 /// What is known of an MCP server.

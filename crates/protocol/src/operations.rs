@@ -313,6 +313,8 @@ operations! {
     McpCreate = "mcp.create" -> McpPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/mcp", 201, Field("server"))), "Configures an MCP server; a program takes a user who may have programs run.";
     McpUpdate = "mcp.update" -> McpPayload, Right::Project(Admin), Any, Some(rest(Patch, "/v1/projects/{projectId}/mcp/{name}", 200, Field("server"))), "Changes an MCP server, or approves what it offers.";
     McpDelete = "mcp.delete" -> Done, Right::Project(Admin), Any, Some(rest(Delete, "/v1/projects/{projectId}/mcp/{name}", 200, Whole)), "Forgets an MCP server.";
+    McpAuthorize = "mcp.authorize" -> McpAuthorizePayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/mcp/{name}/authorize", 200, Whole)), "Begins the authorization of an MCP server: answers the URL at which somebody agrees.";
+    McpAuthorizeFinish = "mcp.authorize.finish" -> McpAuthorizedPayload, Right::Public, Rest, Some(query(Get, "/v1/mcp/callback", Whole, &[("state", Text), ("code", Text), ("error", Text), ("iss", Text)])), "Finishes what `mcp.authorize` began; a browser comes here from the authorization server.";
     McpStatusGet = "mcp.status" -> McpStatusPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/mcp/{name}/status", 200, Field("status"))), "Says how an MCP server is and what it offers.";
 
     FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes, &[("path", Text)])), "Reads a file.";

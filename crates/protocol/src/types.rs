@@ -512,6 +512,10 @@ pub struct ToolPart {
     /// Facts for clients that the model does not see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Value>,
+    /// Whether the model's provider ran it, not this server: nobody approves it, and it has its result
+    /// as soon as it is seen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub provider_executed: bool,
     /// Milliseconds since 1970 UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<i64>,
@@ -580,8 +584,19 @@ pub struct Usage {
     pub cache_read_tokens: u64,
     /// The part of `inputTokens` that was written to the provider's cache.
     pub cache_write_tokens: u64,
+    /// The part of `cacheWriteTokens` that is kept for an hour, which some providers charge more for.
+    #[serde(default, skip_serializing_if = "is_zero", rename = "cacheWrite1hTokens")]
+    pub cache_write_1h_tokens: u64,
+    /// How often the provider ran tools of its own, which some charge for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub server_tool_calls: u64,
     /// Billionths of a US dollar; null when the price is not known.
     pub cost_nano_usd: Option<i64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Usage {
@@ -593,6 +608,9 @@ impl Usage {
         self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
         self.cache_read_tokens = self.cache_read_tokens.saturating_add(other.cache_read_tokens);
         self.cache_write_tokens = self.cache_write_tokens.saturating_add(other.cache_write_tokens);
+        self.cache_write_1h_tokens =
+            self.cache_write_1h_tokens.saturating_add(other.cache_write_1h_tokens);
+        self.server_tool_calls = self.server_tool_calls.saturating_add(other.server_tool_calls);
         self.cost_nano_usd = match (self.cost_nano_usd, other.cost_nano_usd) {
             (Some(a), Some(b)) => Some(a.saturating_add(b)),
             (None, cost) if was_empty => cost,

@@ -22,12 +22,14 @@ mod mcp;
 mod messages;
 mod pages;
 mod permissions;
+mod provider_data;
 mod questions;
 pub(crate) mod quotas;
 mod reader;
 mod recovery;
 mod resuming;
 mod retention;
+mod retries;
 mod runs;
 mod search;
 mod sessions;
@@ -57,8 +59,10 @@ pub use cancelling::{ChooseCancelled, ChosenRun};
 pub use files::{RecordFileWrite, RecordedChange};
 pub use log::PublishOutbox;
 pub use mcp::{
-    CreateMcpServer, DeleteMcpServer, MCP_SERVERS_MAX, McpApproval, McpSecrets, PublishMcpStatus,
-    StoredMcpServer, UpdateMcpServer,
+    BeginMcpAuthorization, BegunMcpAuthorization, CreateMcpServer, DeleteMcpServer,
+    KeepMcpAuthorization, MCP_AUTHORIZATIONS_MAX, MCP_SERVERS_MAX, McpApproval, McpOauthConfig,
+    McpSecrets, PublishMcpStatus, RenewMcpTokens, StoredMcpServer, TakeMcpAuthorization,
+    UpdateMcpServer,
 };
 pub use messages::{AcceptMessage, AcceptedMessage};
 pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
@@ -66,12 +70,14 @@ pub use permissions::{
     CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, PERMISSIONS_OF_SESSION_MAX,
     PERMISSIONS_OF_SESSIONS_MAX, RulePlace, UpdatePermission,
 };
+pub use provider_data::{PROVIDER_DATA_BYTES_MAX, ProviderData};
 pub use questions::{AskDuringCall, NewQuestion, Reply, ResolveQuestion};
 pub use quotas::{ProjectUsage, Quotas};
 pub use reader::ProjectReader;
 pub use recovery::{FailRuns, RecoverRuns, Recovered};
 pub use resuming::{OpenRun, RESUMES_MAX, ResumeRun};
 pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
+pub use retries::{EndRetry, RecordRetry};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
 pub use search::IndexParts;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};

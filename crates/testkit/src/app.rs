@@ -16,7 +16,7 @@ use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
     BackupSettings, Node, PresenceSettings, RateSettings, Registration, ResumePolicy,
 };
-use iris_agent::{Clock, TurnLimits};
+use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
 use iris_egress::Exception;
@@ -49,6 +49,8 @@ pub struct AppOptions {
     pub providers: BTreeMap<String, ProviderConfig>,
     /// `demo/script` by default.
     pub default_model: Option<ModelRef>,
+    /// Asked when another model does not answer; none by default.
+    pub fallback_model: Option<ModelRef>,
     /// Directories under which projects may have their own.
     pub project_roots: Vec<PathBuf>,
     /// Pages that may call.
@@ -121,6 +123,7 @@ impl Default for AppOptions {
             registration: Registration::Open,
             providers: BTreeMap::from([("demo".to_owned(), scripted)]),
             default_model: Some(model("demo", "script")),
+            fallback_model: None,
             project_roots: Vec::new(),
             allowed_origins: Vec::new(),
             egress_allow: Vec::new(),
@@ -132,7 +135,7 @@ impl Default for AppOptions {
             presence: PresenceSettings::default(),
             stream_comments,
             access_token_lifetime: None,
-            turn,
+            turn: TurnLimits { retry: RetryLimits { attempts_max: 1, ..turn.retry }, ..turn },
             drain: Duration::ZERO,
             project_idle: Duration::from_mins(1),
             projects_open_max: 512,
@@ -175,10 +178,12 @@ impl AppOptions {
             master_key_file: data_dir.join("master.key"),
             master_key_previous_file: None,
             default_model: self.default_model.clone(),
+            fallback_model: self.fallback_model.clone(),
             providers: self.providers.clone(),
             project_roots: self.project_roots.clone(),
             allowed_origins: self.allowed_origins.clone(),
             allowed_hosts: Vec::new(),
+            public_url: None,
             egress_allow: self.egress_allow.clone(),
             sandbox: self.sandbox.clone(),
             drain: self.drain,

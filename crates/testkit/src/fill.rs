@@ -137,6 +137,7 @@ fn finish(session: u32, number: u64, at: i64) -> FinishRun {
         run_id: RunId::from_bits(number.into()),
         message_id: MessageId::from_bits(u128::from(number) * 2 + 1),
         parts: vec![NewPart::Text { id, text: Fill::text(number * 2 + 1) }],
+        provider_data: Vec::new(),
         step: None,
         status: RunStatus::Completed,
         finish_reason: FinishReason::Stop,

@@ -211,6 +211,14 @@ fn model_of(text: &str) -> Option<ModelRef> {
     Some(ModelRef { provider_id: provider.to_owned(), model_id: model.to_owned() })
 }
 
+/// Why a sub-agent has no result.
+fn ended(how: &str, why: &str, session_id: &SessionId) -> ToolError {
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    problem(format!(
+        "the sub-agent {how}{why}; what it did so far is in the session {session_id}, which `resume` goes on with"
+    ))
+}
+
 /// What the model reads, and what clients are told.
 fn output(report: TaskReport) -> Result<ToolOutput, ToolError> {
     let TaskReport { session_id, status, text, usage, steps } = report;
@@ -224,16 +232,10 @@ fn output(report: TaskReport) -> Result<ToolOutput, ToolError> {
             format!("(it said nothing; session {session_id})")
         }
         RunStatus::Completed => format!("{text}\n\n(session {session_id})"),
-        RunStatus::Failed | RunStatus::Cancelled | RunStatus::Interrupted => {
-            let ended = match status {
-                RunStatus::Cancelled => "the sub-agent was cancelled",
-                RunStatus::Interrupted => "the sub-agent was cut off when the server stopped",
-                _ => "the sub-agent failed",
-            };
-            let why = if text.is_empty() { String::new() } else { format!(": {text}") };
-            return Err(problem(format!(
-                "{ended}{why}; what it did so far is in the session {session_id}, which `resume` goes on with"
-            )));
+        RunStatus::Failed => return Err(ended("failed", &text, &session_id)),
+        RunStatus::Cancelled => return Err(ended("was cancelled", &text, &session_id)),
+        RunStatus::Interrupted => {
+            return Err(ended("was cut off when the server stopped", &text, &session_id));
         }
     };
     let metadata = json!({

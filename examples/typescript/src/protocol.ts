@@ -41,6 +41,10 @@ export interface Agent {
   id?: AgentId | null;
   /** Unique in the project. */
   name: string;
+  /** What it is for: other agents choose by it; empty when nothing is said. */
+  description?: string;
+  /** Who may set it to work. */
+  mode?: AgentMode;
   /** Instructions that the model gets before the conversation. */
   prompt: string;
   /** The model, where the agent chose one. */
@@ -54,6 +58,9 @@ export interface Agent {
 }
 
 export type AgentId = string;
+
+/** Who may set an agent to work. */
+export type AgentMode = "primary" | "subagent" | "all";
 
 /** An error as a client sees it. */
 export interface ApiError {
@@ -75,8 +82,10 @@ export interface ApiError {
 export interface Approval {
   /** The approval. */
   id: ApprovalId;
-  /** Its session. */
+  /** Its session; of a sub-agent's call, where a session above it is told, that one. */
   sessionId: SessionId;
+  /** The session of the sub-agent that makes the call, where a session above it is told. */
+  childSessionId?: SessionId | null;
   /** The run that waits. */
   runId: RunId;
   /** The message that holds the call. */
@@ -126,6 +135,14 @@ export interface ArbiterInfo {
   actor?: string | null;
   /** The message that this actor handles. */
   message?: string | null;
+}
+
+/** What a tool answered besides what the model read at once. */
+export interface Attachment {
+  /** `text/plain`, or that of an image. */
+  mimeType: string;
+  /** Bytes. */
+  size: number;
 }
 
 /** When the socket's access token ends. */
@@ -353,6 +370,18 @@ export interface JudgedAccess {
 /** How a log line looks. */
 export type LogFormat = "text" | "json";
 
+/** What somebody agreed to at an authorization server. */
+export interface McpAuthorization {
+  /** What the authorization server calls itself. */
+  issuer: string;
+  /** What the tokens are good for, as far as that is known. */
+  scopes?: string[];
+  /** The user who began it. */
+  by: UserId;
+  /** Milliseconds since 1970 UTC. */
+  at: number;
+}
+
 /** What a server did that it should not have. */
 export interface McpCounts {
   /** What it sent that is no message. */
@@ -367,6 +396,30 @@ export interface McpCounts {
   refusedRequests: number;
 }
 
+/** How a server on the web is asked for an authorization. */
+export interface McpOauth {
+  /** What its authorization server knows this server as; absent where it registers itself. */
+  clientId?: string | null;
+  /** Whether there is a secret to it, which nobody reads back. */
+  hasClientSecret?: boolean;
+  /** What may be asked for the authorization besides the server's own origin: scheme, host and port. */
+  origins?: string[];
+  /** What is asked for; what the server wants when empty. */
+  scopes?: string[];
+}
+
+/** How a server on the web is to be asked for an authorization. */
+export interface McpOauthSettings {
+  /** What its authorization server knows this server as, 1 to 2048 bytes; absent where it registers itself. */
+  clientId?: string | null;
+  /** The secret to it, if it has one, 1 to 2048 bytes. */
+  clientSecret?: string | null;
+  /** What may be asked for the authorization besides the server's own origin, such as `https://login.example`; at most 8. */
+  origins?: string[];
+  /** What is asked for; what the server wants when empty. At most 32. */
+  scopes?: string[];
+}
+
 /** An MCP server that a project uses. */
 export interface McpServer {
   /** Lower-case letters, digits and `-`, beginning with a letter; 1 to 32 bytes, unique in the project. */
@@ -375,6 +428,10 @@ export interface McpServer {
   transport: McpTransport;
   /** Names of the headers whose values are kept secret. */
   secretHeaders?: string[];
+  /** How it is asked for an authorization, where somebody configured that. */
+  oauth?: McpOauth | null;
+  /** What somebody agreed to at its authorization server; absent while nobody did. */
+  authorization?: McpAuthorization | null;
   /** Whether it is used. */
   enabled: boolean;
   /** How long it has to start and say what it is. */
@@ -511,7 +568,7 @@ export interface Message {
 export type MessageId = string;
 
 /** Who speaks. */
-export type MessageRole = "user" | "assistant";
+export type MessageRole = "user" | "assistant" | "system";
 
 /** How far a message is. */
 export type MessageState = "streaming" | "complete" | "interrupted" | "error";
@@ -561,6 +618,8 @@ export type Part = {
   interrupted?: boolean;
 } | ToolPart & {
   type: "tool";
+} | SubtaskPart & {
+  type: "subtask";
 } | {
   type: "step";
   /** The part. */
@@ -675,8 +734,10 @@ export type ProjectType = "local";
 export interface Question {
   /** What is asked. */
   id: QuestionId;
-  /** Its session. */
+  /** Its session; of a sub-agent's question, where a session above it is told, that one. */
   sessionId: SessionId;
+  /** The session of the sub-agent that asks, where a session above it is told. */
+  childSessionId?: SessionId | null;
   /** The run that waits. */
   runId: RunId;
   /** The message that holds the call. */
@@ -885,6 +946,29 @@ export interface SubscribePayload {
   rooms: RoomOutcome[];
 }
 
+/** A sub-agent at work, in a session of its own. */
+export interface SubtaskPart {
+  /** The part. */
+  id: PartId;
+  /** The call of `task`. */
+  toolCallId: ToolCallId;
+  /** The session in which the sub-agent works. */
+  childSessionId: SessionId;
+  /** The run in it that does what was asked. */
+  childRunId: RunId;
+  /** Name of the sub-agent. */
+  agent: string;
+  /** What it is to do, in a few words. */
+  description: string;
+  /** Whether the run that asked goes on without waiting for it. */
+  background?: boolean;
+  /** How far it is. */
+  state: SubtaskState;
+}
+
+/** How far a sub-agent is. */
+export type SubtaskState = "running" | "completed" | "error" | "cancelled" | "interrupted";
+
 /** What a record of the supervision log tells. */
 export type SupervisionKind = "started" | "stopped" | "panicked" | "restarted" | "gaveUp" | "stuck" | "overloaded" | "passivated" | "blocked" | "unblocked";
 
@@ -987,12 +1071,16 @@ export interface ToolPart {
   input: unknown;
   /** How far it is. */
   state: ToolState;
-  /** What the tool answered. */
+  /** What the tool answered, as the model reads it. */
   output?: string | null;
+  /** What `tool.output` answers: the whole of a text that `output` has the beginning and the end of, or an image. Absent when `output` is all there is. */
+  attachment?: Attachment | null;
   /** Why there is no output; the model sees it. */
   error?: string | null;
   /** Facts for clients that the model does not see. */
   metadata?: unknown;
+  /** Whether the model's provider ran it, not this server: nobody approves it, and it has its result as soon as it is seen. */
+  providerExecuted?: boolean;
   /** Milliseconds since 1970 UTC. */
   startedAt?: number | null;
   /** Milliseconds since 1970 UTC. */
@@ -1014,6 +1102,10 @@ export interface Usage {
   cacheReadTokens: number;
   /** The part of `inputTokens` that was written to the provider's cache. */
   cacheWriteTokens: number;
+  /** The part of `cacheWriteTokens` that is kept for an hour, which some providers charge more for. */
+  cacheWrite1hTokens?: number;
+  /** How often the provider ran tools of its own, which some charge for. */
+  serverToolCalls?: number;
   /** Billionths of a US dollar; null when the price is not known. */
   costNanoUsd?: number | null;
 }
@@ -1434,6 +1526,8 @@ export interface Operations {
       cursor?: string | null;
       /** Whether archived sessions are listed too. */
       includeArchived?: boolean | null;
+      /** Only those of the sub-agents of this session; none of sub-agents when absent. */
+      parentId?: SessionId | null;
     };
     /** A page of sessions. */
     response: {
@@ -1692,6 +1786,10 @@ export interface Operations {
     request: {
       /** Letters, digits, `-` and `_`; unique in the project. */
       name: string;
+      /** What it is for: other agents choose by it. At most 1,000 bytes; empty when absent. */
+      description?: string | null;
+      /** Who may set it to work; `all` when absent. */
+      mode?: AgentMode | null;
       /** Instructions for the model; empty when absent. */
       prompt?: string | null;
       /** Overrides the server's default. */
@@ -1736,6 +1834,10 @@ export interface Operations {
     request: {
       /** The agent. */
       name: string;
+      /** What it is for. */
+      description?: string | null;
+      /** Who may set it to work. */
+      mode?: AgentMode | null;
       /** Instructions for the model. */
       prompt?: string | null;
       /** Overrides the server's default. */
@@ -1913,6 +2015,33 @@ export interface Operations {
       nextCursor?: string | null;
       /** Whether there is a next page. */
       hasMore: boolean;
+    };
+  };
+  /** Reads what a tool answered besides what the model read at once, piece by piece. */
+  "tool.output": {
+    /** Reads what a tool answered besides what the model read at once, piece by piece. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The call. */
+      toolCallId: ToolCallId;
+      /** Bytes before the piece; 0 when absent. */
+      offset?: number | null;
+      /** Most bytes of the piece, at most 262,144, which it is when absent. */
+      limit?: number | null;
+    };
+    /** A piece of what a tool answered. */
+    response: {
+      /** Of all of it. */
+      mimeType: string;
+      /** Of all of it, in bytes. */
+      size: number;
+      /** Bytes before the piece; less than was asked for where that was inside a character. */
+      offset: number;
+      /** The piece: a text as it is, anything else in base64 (RFC 4648, section 4). */
+      content: string;
+      /** Where the next piece begins; absent when this is the last one. */
+      nextOffset?: number | null;
     };
   };
   /** Reads one approval. */
@@ -2117,6 +2246,8 @@ export interface Operations {
       transport: McpTransport;
       /** Headers whose values are kept secret; for HTTP alone. */
       secretHeaders?: Record<string, string> | null;
+      /** How it is asked for an authorization; for HTTP alone. */
+      oauth?: McpOauthSettings | null;
       /** Whether it is used; yes when absent. */
       enabled?: boolean | null;
       /** How long it has to start, 100 to 120000; 30000 when absent. */
@@ -2140,6 +2271,10 @@ export interface Operations {
       transport?: McpTransport | null;
       /** All headers whose values are kept secret, in place of those that there are. */
       secretHeaders?: Record<string, string> | null;
+      /** How it is asked for an authorization, in place of all that was said of it. The authorization that it has is forgotten. */
+      oauth?: McpOauthSettings | null;
+      /** Forgets the authorization that it has, and those that were begun. */
+      forgetAuthorization?: boolean | null;
       /** Whether it is used. */
       enabled?: boolean | null;
       /** How long it has to start. */
@@ -2166,6 +2301,42 @@ export interface Operations {
     response: {
       /** Always true. */
       done: boolean;
+    };
+  };
+  /** Begins the authorization of a server on the web: somebody is to agree at its authorization server. */
+  "mcp.authorize": {
+    /** Begins the authorization of a server on the web: somebody is to agree at its authorization server. */
+    request: {
+      /** The server. */
+      name: string;
+    };
+    /** Where somebody agrees. */
+    response: {
+      /** To be opened in a browser by whoever began it, once. Whoever opens it lends their account to the project. */
+      url: string;
+      /** Until when, in milliseconds since 1970 UTC. */
+      expiresAt: number;
+    };
+  };
+  /** What an authorization server sends a browser back with. The names are those of RFC 6749 and RFC 9207. */
+  "mcp.authorize.finish": {
+    /** What an authorization server sends a browser back with. The names are those of RFC 6749 and RFC 9207. */
+    request: {
+      /** Names what was begun, and is the proof of it. */
+      state: string;
+      /** What tokens are given for. */
+      code?: string | null;
+      /** Why there is no code. */
+      error?: string | null;
+      /** What the authorization server calls itself. */
+      iss?: string | null;
+    };
+    /** An authorization that is finished. */
+    response: {
+      /** The server. */
+      name: string;
+      /** For the person at the browser. */
+      message: string;
     };
   };
   /** Says how an MCP server is and what it offers; one that is used is reached if it is not yet. */
@@ -2642,6 +2813,7 @@ export type SocketOperation =
   | "tool.approve"
   | "tool.reject"
   | "approval.list"
+  | "tool.output"
   | "approval.get"
   | "question.list"
   | "question.answer"
@@ -2656,6 +2828,7 @@ export type SocketOperation =
   | "mcp.create"
   | "mcp.update"
   | "mcp.delete"
+  | "mcp.authorize"
   | "mcp.status"
   | "file.read"
   | "file.write"
@@ -2699,6 +2872,14 @@ export interface EventPayloads {
     sessionId: SessionId;
     /** What it does now. */
     state: SessionState;
+    /** While it is `retrying`: which attempt of the model at the step comes next, from 2; 1 is the first of another model. */
+    attempt?: number | null;
+    /** While it is `retrying`: the class of the failure, such as `rate_limited`. */
+    class?: string | null;
+    /** While it is `retrying`: how long it waits before that attempt, in milliseconds. */
+    delayMs?: number | null;
+    /** While it is `retrying`: what went wrong, for people. */
+    message?: string | null;
   };
   /** A message came into being: a user's whole, an answer still empty. */
   "message.created": {
@@ -2758,6 +2939,8 @@ export interface EventPayloads {
     toolName: string;
     /** The arguments. */
     input: unknown;
+    /** Whether the model's provider ran it, not this server; its result follows at once. */
+    providerExecuted?: boolean;
   };
   /** A tool answered. */
   "message.tool.result": {
@@ -2773,6 +2956,10 @@ export interface EventPayloads {
     output: string;
     /** Facts for clients. */
     metadata?: unknown;
+    /** Whether `output` has only the beginning and the end of a longer text. */
+    truncated?: boolean;
+    /** What `tool.output` answers; absent when `output` is all there is. */
+    attachment?: Attachment | null;
   };
   /** A tool call has no output: it failed, was refused or was cut off. */
   "message.tool.error": {
@@ -2788,6 +2975,15 @@ export interface EventPayloads {
     state: ToolState;
     /** What the model reads. */
     error: string;
+  };
+  /** A sub-agent was set to work, or its work ended or goes on. */
+  "message.subtask.updated": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message. */
+    messageId: MessageId;
+    /** The part as it is now; new where the message has none with its id. */
+    part: SubtaskPart;
   };
   /** One model call of an answer ended. */
   "message.step.finished": {
@@ -2915,6 +3111,8 @@ export interface EventPayloads {
   "tool.approval.required": {
     /** The session. */
     sessionId: SessionId;
+    /** The session of the sub-agent that asks, in the rooms of the sessions above it. */
+    childSessionId?: SessionId | null;
     /** The call. */
     toolCallId: ToolCallId;
     /** The tool. */
@@ -2928,6 +3126,8 @@ export interface EventPayloads {
   "tool.approval.resolved": {
     /** The session. */
     sessionId: SessionId;
+    /** The session of the sub-agent that asks, in the rooms of the sessions above it. */
+    childSessionId?: SessionId | null;
     /** The approval. */
     approvalId: ApprovalId;
     /** The call. */
@@ -2947,6 +3147,8 @@ export interface EventPayloads {
   "question.asked": {
     /** The session. */
     sessionId: SessionId;
+    /** The session of the sub-agent that asks, in the rooms of the sessions above it. */
+    childSessionId?: SessionId | null;
     /** What is asked. */
     questionId: QuestionId;
     /** The call that waits for the answer. */
@@ -2960,6 +3162,8 @@ export interface EventPayloads {
   "question.resolved": {
     /** The session. */
     sessionId: SessionId;
+    /** The session of the sub-agent that asks, in the rooms of the sessions above it. */
+    childSessionId?: SessionId | null;
     /** What was asked. */
     questionId: QuestionId;
     /** The call that waited. */

@@ -107,7 +107,8 @@ async fn each_kind_says_what_it_holds() {
     });
     assert_eq!(observed(&session).await, expected);
     let expected = json!({
-        "runId": run_id, "isRecording": false, "isPaused": false, "asksModel": false, "toolsRunning": 0,
+        "runId": run_id, "isRecording": false, "isPaused": false, "asksModel": false,
+        "waitsToAskAgain": false, "toolsRunning": 0,
         "callsWaitingForApproval": 1, "questionsOfRunningCalls": 0, "inputsWaiting": 0,
     });
     assert_eq!(observed(&run).await, expected);

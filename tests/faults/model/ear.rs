@@ -231,7 +231,7 @@ mod tests {
             by: None,
         };
         let (session_id, state) = (SessionId::from_bits(1), SessionState::Idle);
-        EventFrame { meta, event: Event::SessionStatus { session_id, state } }
+        EventFrame { meta, event: Event::session_status(session_id, state) }
     }
 
     #[test]

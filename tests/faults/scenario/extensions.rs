@@ -1,18 +1,22 @@
-//! What a project has besides what the server brings: a tool of its own and an MCP server.
+//! What a project has besides what the server brings: a tool of its own and MCP servers.
 
+use iris_client::Client;
 use iris_protocol::{
-    HttpMethod, HttpToolSettings, McpCreate, McpDelete, McpStatusGet, McpTransport, McpUpdate,
-    ProjectId, ToolCreate, ToolDelete, ToolId, ToolList, ToolUpdate,
+    ApiError, ErrorCode, HttpMethod, HttpToolSettings, McpAuthorize, McpCreate, McpDelete,
+    McpState, McpStatusGet, McpTransport, McpUpdate, ProjectId, ToolCreate, ToolDelete, ToolId,
+    ToolList, ToolUpdate,
 };
 use serde_json::json;
+use url::form_urlencoded::Serializer;
 
 use super::delete_project;
-use crate::player::Player;
+use crate::player::{Player, Trouble};
 
 pub(super) async fn extensions(player: &Player<'_>) {
     let project = player.project().await;
     tool(player, &project).await;
     mcp_server(player, &project).await;
+    authorized_mcp_server(player, &project).await;
     delete_project(player, &project).await;
 }
 
@@ -71,6 +75,7 @@ async fn mcp_server(player: &Player<'_>, project: &ProjectId) {
             name: name(),
             transport: McpTransport::Http { url, headers: [].into() },
             secret_headers: None,
+            oauth: None,
             enabled: None,
             initialize_timeout_ms: None,
             request_timeout_ms: None,
@@ -83,6 +88,8 @@ async fn mcp_server(player: &Player<'_>, project: &ProjectId) {
             name: name(),
             transport: None,
             secret_headers: None,
+            oauth: None,
+            forget_authorization: None,
             enabled: None,
             initialize_timeout_ms: None,
             request_timeout_ms: Some(1_000),
@@ -95,4 +102,48 @@ async fn mcp_server(player: &Player<'_>, project: &ProjectId) {
     player.insist("mcp.status", status).await;
     let delete = async || Ok(client.call(id, McpDelete { name: name() }).await?);
     player.insist_done("mcp.delete", delete).await;
+}
+
+/// A server that wants an authorization, which is begun, agreed to and, because it is good for a short time,
+/// renewed at once.
+async fn authorized_mcp_server(player: &Player<'_>, project: &ProjectId) {
+    let (client, id, login) = (&player.person.client, Some(project), player.login);
+    let name = || "login".to_owned();
+    login.login().tokens = json!({ "expires_in": 30 });
+    let create = async || {
+        let url = format!("{}/mcp", login.origin());
+        let request = McpCreate {
+            name: name(),
+            transport: McpTransport::Http { url, headers: [].into() },
+            secret_headers: None,
+            oauth: None,
+            enabled: None,
+            initialize_timeout_ms: None,
+            request_timeout_ms: None,
+        };
+        Ok(client.call(id, request).await?)
+    };
+    player.insist_done("mcp.create", create).await;
+    // What was begun is used up also by an attempt whose answer is lost.
+    let authorize = async || {
+        let begun = client.call(id, McpAuthorize { name: name() }).await?;
+        let query = Serializer::new(String::new()).extend_pairs(login.agree(&begun.url)).finish();
+        let path = format!("/v1/mcp/callback?{query}");
+        // A browser is another client.
+        let browser = Client::new(&player.app.url).unwrap();
+        let answer = browser.raw("GET", &path, None, &[], Vec::new().into()).await?;
+        answer.error().map_or(Ok(()), |error| Err(Trouble::Refused(error)))?;
+        loop {
+            let status = client.call(id, McpStatusGet { name: name() }).await?.status;
+            let reason = status.reason.unwrap_or_default();
+            // The token that was there before is used up, and the new one was not stored.
+            if status.state == McpState::NeedsAuth && reason.contains("good no more") {
+                return Err(Trouble::Refused(ApiError::new(ErrorCode::Overloaded, reason)));
+            }
+            if status.state == McpState::NeedsApproval {
+                return Ok(());
+            }
+        }
+    };
+    player.insist("mcp.authorize", authorize).await;
 }

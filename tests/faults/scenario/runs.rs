@@ -29,6 +29,7 @@ pub(super) async fn runs(player: &Player<'_>) {
     talk.run("run that says much", &format!("say {}", "word ".repeat(1_200)), How::Watch).await;
     ask_for_a_part(player, &project, &mut talk).await;
     cancel_with_key(player, &project, &talk, "cancel").await;
+    without_answer(player, &mut talk).await;
     without_agent(player, &project, &mut talk).await;
     drop(talk);
     delete_project(player, &project).await;
@@ -119,6 +120,18 @@ async fn cancel_with_key(player: &Player<'_>, project: &ProjectId, talk: &Talk<'
         answer.error().map_or(Ok(()), |error| Err(Trouble::Refused(error)))
     };
     player.insist("cancel with a key", cancel).await;
+}
+
+/// A run whose model fails, and fails again when it is asked once more.
+async fn without_answer(player: &Player<'_>, talk: &mut Talk<'_>) {
+    let fails = async || {
+        let run = talk.try_send("fail overloaded").await?;
+        match talk.ended(&run, How::Watch).await {
+            RunStatus::Failed => Ok(()),
+            other => Err(Trouble::RunEnded(other)),
+        }
+    };
+    player.insist("run without an answer", fails).await;
 }
 
 /// A message whose agent is deleted while it waits behind another one.

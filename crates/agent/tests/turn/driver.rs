@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use iris_agent::{
-    Effect, Input, PromptMessage, Resumption, StepEnd, StepPart, ToolOutcome, Turn, TurnEnd,
-    TurnLimits, prompt_messages,
+    Effect, Input, PromptBlock, PromptMessage, Resumption, Retry, StepEnd, StepPart, ToolOutcome,
+    Turn, TurnEnd, TurnLimits, prompt_messages,
 };
 use iris_protocol::{
     FinishReason, Message, MessageId, MessageRole, MessageState, Part, RunStatus, SessionId,
@@ -29,12 +29,22 @@ pub(crate) struct Driver {
     /// What is durable of the answer.
     recorded: Vec<Part>,
     model_calls: u32,
+    attempts: Attempts,
     unusable_steps: u32,
     usage_reported: Usage,
     usage_recorded: Usage,
     is_cancelled: bool,
     has_failed_record: bool,
     end: Option<TurnEnd>,
+}
+
+/// Of the attempts at one step.
+#[derive(Default)]
+struct Attempts {
+    /// Those that failed since another model was asked.
+    failed: u32,
+    has_fallback: bool,
+    is_pausing: bool,
 }
 
 /// A call whose intent is durable.
@@ -70,6 +80,7 @@ impl Driver {
             calls: BTreeMap::new(),
             recorded: Vec::new(),
             model_calls: 0,
+            attempts: Attempts::default(),
             unusable_steps: 0,
             usage_reported: Usage::default(),
             usage_recorded: Usage::default(),
@@ -101,6 +112,7 @@ impl Driver {
             }
         }
         self.model_call = None;
+        self.attempts = Attempts::default();
         self.usage_reported = self.usage_recorded;
         let is_step = |part: &&Part| matches!(part, Part::Step { .. });
         let steps = self.recorded.iter().filter(is_step).count();
@@ -134,8 +146,13 @@ impl Driver {
         let must_end = matches!(input, Input::CancelRequested | Input::RecordFailed(_));
         let said = spoken(&input);
         for effect in self.turn.step(input, &self.ids) {
-            let is_record =
-                matches!(effect, Effect::RecordStep { .. } | Effect::RecordResult { .. });
+            let is_record = matches!(
+                effect,
+                Effect::RecordStep { .. }
+                    | Effect::RecordResult { .. }
+                    | Effect::RecordRetry(_)
+                    | Effect::RecordRetryOver
+            );
             if is_record && record_fails {
                 self.has_failed_record = true;
                 self.feed(Input::RecordFailed(disk_full()), false);
@@ -162,7 +179,7 @@ impl Driver {
     /// Takes down what an input means, before the machine sees it.
     fn note(&mut self, input: &Input) {
         match input {
-            Input::CallArrived { tool_name, input, verdict } => {
+            Input::CallArrived { tool_name, input, verdict, .. } => {
                 if let Some(model_call) = &mut self.model_call {
                     model_call.called.push((tool_name.clone(), input.clone(), verdict.clone()));
                 }
@@ -186,9 +203,13 @@ impl Driver {
                 self.change(call_id, &CallState::Running, CallState::Ended(outcome.clone()));
             }
             Input::CancelRequested => self.is_cancelled = true,
+            Input::ModelFailed { has_fallback, .. } => self.attempts.has_fallback = *has_fallback,
             Input::Started
             | Input::TextArrived { .. }
-            | Input::ModelFailed(_)
+            | Input::RetryDue
+            | Input::OpaqueArrived { .. }
+            | Input::ProviderToolArrived(_)
+            | Input::ModelPaused
             | Input::RecordFailed(_) => {}
         }
     }
@@ -220,6 +241,9 @@ impl Driver {
                 let model_call = self.model_call.as_mut().expect("the model is asked");
                 model_call.show(part_id, kind, offset, &text);
             }
+            Effect::RecordRetry(retry) => self.record_retry(&retry),
+            Effect::AskAgainAfter(_) => assert!(self.attempts.is_pausing),
+            Effect::RecordRetryOver => assert!(std::mem::take(&mut self.attempts.is_pausing)),
             Effect::RecordStep { parts, step } => self.record_step(parts, &step),
             Effect::RecordResult { call_id, outcome } => self.record_result(&call_id, outcome),
             Effect::RunTool { call_id, tool_name, input } => {
@@ -237,6 +261,7 @@ impl Driver {
     fn call_model(&mut self) {
         assert!(!self.is_cancelled, "the model was called after cancel");
         assert!(self.model_call.is_none(), "two model calls at once");
+        assert!(!self.attempts.is_pausing, "the wait is not over");
         for (id, call) in &self.calls {
             assert_eq!(call.state, CallState::HasResult, "{id} has no result (INV-3)");
         }
@@ -244,7 +269,7 @@ impl Driver {
         assert!(self.model_calls <= self.limits.steps_max);
         assert!(self.unusable_steps < self.limits.unusable_steps_max);
         self.model_call = Some(ModelCall::default());
-        check_prompt(&prompt_messages(&[self.message()]));
+        check_prompt(&prompt_messages(&[self.message()], &BTreeMap::new()));
     }
 
     fn abort_model(&mut self) {
@@ -264,17 +289,35 @@ impl Driver {
         call.state = CallState::Aborted;
     }
 
+    fn record_retry(&mut self, retry: &Retry) {
+        let model_call = self.model_call.take().expect("the model was asked");
+        assert!(model_call.is_aborted && model_call.finished.is_none());
+        assert_eq!(retry.usage, model_call.usage);
+        self.attempts.failed += 1;
+        if retry.falls_back {
+            assert!(self.attempts.has_fallback);
+            assert_eq!(self.attempts.failed, self.limits.retry.attempts_max);
+            self.attempts.failed = 0;
+        }
+        assert!(self.attempts.failed < self.limits.retry.attempts_max);
+        assert_eq!(retry.attempt, self.attempts.failed + 1);
+        // It is the same step once more.
+        self.model_calls -= 1;
+        self.attempts.is_pausing = true;
+    }
+
     fn record_step(&mut self, parts: Vec<StepPart>, step: &StepEnd) {
         let model_call = self.model_call.take().expect("the model was asked");
         model_call.check_parts(&parts, &self.limits);
         self.check_step(step, &model_call);
+        self.attempts.failed = 0;
         let mut is_usable = false;
         for part in parts {
             match part {
-                StepPart::Text { id, kind: StreamKind::Text, text } => {
+                StepPart::Text { id, kind: StreamKind::Text, text, .. } => {
                     self.recorded.push(Part::Text { id, text, interrupted: false });
                 }
-                StepPart::Text { id, kind: StreamKind::Reasoning, text } => {
+                StepPart::Text { id, kind: StreamKind::Reasoning, text, .. } => {
                     self.recorded.push(Part::Reasoning { id, text, interrupted: false });
                 }
                 StepPart::Call { part, .. } => {
@@ -411,10 +454,17 @@ fn check_prompt(messages: &[PromptMessage]) {
                 assert_eq!(open.remove(0), call_id);
             }
             PromptMessage::User { .. } => assert!(open.is_empty()),
-            PromptMessage::Assistant { calls, .. } => {
+            PromptMessage::Assistant { blocks } => {
+                let calls = blocks.iter().filter_map(|block| match block {
+                    PromptBlock::Call(call) => Some(call.call_id.as_str()),
+                    PromptBlock::Text { .. }
+                    | PromptBlock::Reasoning { .. }
+                    | PromptBlock::ProviderTool { .. } => None,
+                });
+                let calls: Vec<&str> = calls.collect();
                 assert!(open.is_empty(), "{open:?} have no result");
                 assert!(!calls.is_empty(), "the model was asked after an answer without calls");
-                open = calls.iter().map(|call| call.call_id.as_str()).collect();
+                open = calls;
             }
         }
     }

@@ -1,13 +1,17 @@
 //! Whole runs, written out: what goes in and what comes out.
+#![expect(clippy::panic, reason = "what should not happen ends the test")]
 
-use iris_agent::{Effect, FileWritten, Input, ToolOutcome, Turn, TurnEnd, TurnLimits, Verdict};
+use iris_agent::{
+    Effect, FileWritten, Input, Retry, RetryLimits, StepPart, ToolOutcome, Turn, TurnEnd,
+    TurnLimits, Verdict,
+};
 use iris_protocol::{ApiError, ErrorCode, FinishReason, RunStatus, StreamKind, Usage};
 use serde_json::json;
 
 use crate::script::{
     CountingIds, Scene, answers, approved, asks, asks_people, call_id, call_part, calls, denies,
-    disk_full, end, end_failed, finishes, part_id, record_result, refuses, run, says, says_in,
-    show, step_end, text_part,
+    disk_full, end, end_failed, finishes, hopeless, part_id, record_result, refuses, run, says,
+    says_in, show, step_end, text_part,
 };
 
 #[test]
@@ -170,9 +174,99 @@ fn failed_model_call_keeps_what_it_said_and_fails_the_run() {
     scene.step(says("Half"));
     scene.step(calls("read", Verdict::Run));
 
-    let error = ApiError::new(ErrorCode::ProviderError, "the stream was cut");
+    let error = hopeless();
     let end = TurnEnd { parts: vec![text_part(1, "Half")], ..end_failed(error.clone()) };
-    assert_eq!(scene.step(Input::ModelFailed(error)), [Effect::AbortModel, Effect::End(end)]);
+    let failed = Input::ModelFailed { error, has_fallback: true };
+    assert_eq!(scene.step(failed), [Effect::AbortModel, Effect::End(end)]);
+}
+
+fn overloaded() -> ApiError {
+    ApiError::new(ErrorCode::ProviderError, "too busy").reason("overloaded")
+}
+
+fn fails_for_now(has_fallback: bool) -> Input {
+    Input::ModelFailed { error: overloaded(), has_fallback }
+}
+
+/// The retry among the effects of a failure.
+fn retry_of(effects: &[Effect]) -> Retry {
+    match effects {
+        [Effect::AbortModel, Effect::RecordRetry(retry), Effect::AskAgainAfter(delay)] => {
+            assert_eq!(retry.delay, *delay);
+            retry.clone()
+        }
+        other => panic!("no retry: {other:?}"),
+    }
+}
+
+#[test]
+fn a_model_that_may_answer_later_is_asked_again_and_what_it_said_is_forgotten() {
+    let mut scene = Scene::started();
+    scene.step(says("Half"));
+    scene.step(calls("read", Verdict::Run));
+    let usage = Usage { input_tokens: 7, ..Usage::default() };
+    scene.step(Input::UsageArrived(usage));
+    let retry = retry_of(&scene.step(fails_for_now(true)));
+    assert_eq!((retry.attempt, retry.falls_back, retry.usage), (2, false, usage));
+    assert_eq!(retry.error, overloaded());
+    assert_eq!(scene.step(says("late")), []);
+    assert_eq!(scene.step(Input::RetryDue), [Effect::RecordRetryOver, Effect::CallModel]);
+    assert_eq!(scene.step(Input::RetryDue), []);
+    scene.step(says("Whole"));
+    let effects = scene.step(finishes(FinishReason::Stop));
+    let Some(Effect::End(end)) = effects.last() else { panic!("{effects:?}") };
+    assert!(matches!(&end.parts[..], [StepPart::Text { text, .. }] if text == "Whole"));
+    assert_eq!(end.step.as_ref().map(|step| step.usage), Some(Usage::default()));
+}
+
+#[test]
+fn attempts_at_a_step_are_counted_and_those_at_the_next_step_anew() {
+    let retry = RetryLimits { attempts_max: 2, ..RetryLimits::default() };
+    let mut scene = Scene::started_with(TurnLimits { retry, ..TurnLimits::default() });
+    for _ in 0..2 {
+        assert_eq!(retry_of(&scene.step(fails_for_now(false))).attempt, 2);
+        scene.step(Input::RetryDue);
+        scene.step(calls("read", refuses("no")));
+        scene.step(finishes(FinishReason::ToolCalls));
+    }
+    retry_of(&scene.step(fails_for_now(false)));
+    scene.step(Input::RetryDue);
+    let end = scene.step(fails_for_now(false));
+    assert_eq!(end, [Effect::AbortModel, Effect::End(end_failed(overloaded()))]);
+}
+
+#[test]
+fn another_model_is_asked_once_this_one_was_asked_often_enough() {
+    let retry = RetryLimits { attempts_max: 2, ..RetryLimits::default() };
+    let mut scene = Scene::started_with(TurnLimits { retry, ..TurnLimits::default() });
+    assert!(!retry_of(&scene.step(fails_for_now(true))).falls_back);
+    scene.step(Input::RetryDue);
+    let fallback = retry_of(&scene.step(fails_for_now(true)));
+    assert_eq!((fallback.attempt, fallback.falls_back), (1, true));
+    assert!(fallback.delay.is_zero());
+    scene.step(Input::RetryDue);
+    assert_eq!(retry_of(&scene.step(fails_for_now(false))).attempt, 2);
+    scene.step(Input::RetryDue);
+    scene.step(fails_for_now(false));
+    assert!(scene.is_ended());
+}
+
+#[test]
+fn nobody_waits_longer_than_the_limit_for_what_the_provider_wants() {
+    let mut scene = Scene::started();
+    let mut error = overloaded();
+    error.retry_after_ms = Some(121_000);
+    let failed = Input::ModelFailed { error: error.clone(), has_fallback: false };
+    assert_eq!(scene.step(failed), [Effect::AbortModel, Effect::End(end_failed(error))]);
+}
+
+#[test]
+fn a_cancel_ends_the_wait_for_the_next_attempt() {
+    let mut scene = Scene::started();
+    scene.step(fails_for_now(false));
+    let end = end(RunStatus::Cancelled, FinishReason::Cancelled);
+    assert_eq!(scene.step(Input::CancelRequested), [Effect::End(end)]);
+    assert_eq!(scene.step(Input::RetryDue), []);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use iris_agent::{Input, ToolOutcome, TurnLimits, Verdict};
+use iris_agent::{Input, RetryLimits, ToolOutcome, TurnLimits, Verdict};
 use iris_protocol::{ApiError, ErrorCode, FinishReason, StreamKind, ToolCallId, Usage};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,7 +13,9 @@ use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use crate::driver::{Driver, Pending};
-use crate::script::{approved, asks, asks_people, call_id, completed, denies, disk_full, refuses};
+use crate::script::{
+    approved, asks, asks_people, call_id, completed, denies, disk_full, hopeless, refuses,
+};
 
 proptest! {
     #[test]
@@ -27,6 +29,7 @@ proptest! {
             calls_per_step_max: 2,
             step_text_bytes_max: 24,
             unusable_steps_max: 2,
+            retry: RetryLimits { attempts_max: 2, ..RetryLimits::default() },
         };
         let mut driver = Driver::new(limits);
         if is_started {
@@ -90,7 +93,9 @@ fn hostile_input() -> impl Strategy<Value = Input> {
         4 => any_call_id().prop_map(Input::CallSettled),
         12 => (any_call_id(), outcome())
             .prop_map(|(call_id, outcome)| Input::ToolEnded { call_id, outcome }),
-        1 => Just(Input::ModelFailed(cut_stream())),
+        1 => Just(fails_for_good()),
+        2 => any::<bool>().prop_map(fails_for_now),
+        2 => Just(Input::RetryDue),
         1 => Just(Input::CancelRequested),
         1 => Just(Input::RecordFailed(disk_full())),
     ]
@@ -120,6 +125,8 @@ struct StepPlan {
 enum Accident {
     Cancel,
     ModelFails,
+    /// It is asked again.
+    ModelFailsForNow,
     /// The first record from then on.
     RecordFails,
 }
@@ -160,10 +167,18 @@ impl Player {
         match accident {
             Some(Accident::Cancel) => self.driver.feed(Input::CancelRequested, false),
             Some(Accident::ModelFails) if self.driver.model_is_asked() => {
-                self.driver.feed(Input::ModelFailed(cut_stream()), false);
+                self.driver.feed(fails_for_good(), false);
+            }
+            Some(Accident::ModelFailsForNow) if self.driver.model_is_asked() => {
+                self.accident = None;
+                self.driver.feed(fails_for_now(false), false);
+                self.driver.feed(Input::RetryDue, false);
+                self.driver.feed(input, false);
             }
             Some(Accident::RecordFails) => self.driver.feed(input, true),
-            Some(Accident::ModelFails) | None => self.driver.feed(input, false),
+            Some(Accident::ModelFails | Accident::ModelFailsForNow) | None => {
+                self.driver.feed(input, false);
+            }
         }
     }
 
@@ -193,9 +208,15 @@ fn plan() -> impl Strategy<Value = Plan> {
             calls_per_step_max,
             step_text_bytes_max,
             unusable_steps_max,
+            retry: RetryLimits { attempts_max: 2, ..RetryLimits::default() },
         },
     );
-    let accident = select(vec![Accident::Cancel, Accident::ModelFails, Accident::RecordFails]);
+    let accident = select(vec![
+        Accident::Cancel,
+        Accident::ModelFails,
+        Accident::ModelFailsForNow,
+        Accident::RecordFails,
+    ]);
     let accident = prop::option::weighted(0.3, (0..40_usize, accident));
     let answers = vec((any::<Index>(), prop::bool::weighted(0.8)), 1..8);
     let crashes = vec(1..40_usize, 0..3);
@@ -251,6 +272,7 @@ fn call_with(verdict: impl Strategy<Value = Verdict>) -> impl Strategy<Value = I
         tool_name: tool_name.to_owned(),
         input: json!({ "number": number }),
         verdict,
+        opaque: None,
     })
 }
 
@@ -292,6 +314,11 @@ fn failed() -> ToolOutcome {
     ToolOutcome::Failed { error: "no such file".to_owned() }
 }
 
-fn cut_stream() -> ApiError {
-    ApiError::new(ErrorCode::ProviderError, "the stream was cut")
+fn fails_for_good() -> Input {
+    Input::ModelFailed { error: hopeless(), has_fallback: true }
+}
+
+fn fails_for_now(has_fallback: bool) -> Input {
+    let error = ApiError::new(ErrorCode::ProviderError, "the stream was cut");
+    Input::ModelFailed { error, has_fallback }
 }

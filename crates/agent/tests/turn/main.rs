@@ -5,5 +5,6 @@ mod examples;
 mod generated;
 mod limits;
 mod model_call;
+mod provider;
 mod resumed;
 mod script;

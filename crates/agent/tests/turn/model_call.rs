@@ -34,7 +34,7 @@ impl ModelCall {
         piece: &str,
     ) {
         for part in &mut self.shown {
-            if let StepPart::Text { id, kind, text } = part
+            if let StepPart::Text { id, kind, text, .. } = part
                 && *id == part_id
             {
                 assert_eq!((*kind, text.len() as u64), (piece_kind, offset));
@@ -44,7 +44,7 @@ impl ModelCall {
         }
         assert_eq!(offset, 0);
         let text = piece.to_owned();
-        self.shown.push(StepPart::Text { id: part_id, kind: piece_kind, text });
+        self.shown.push(StepPart::Text { id: part_id, kind: piece_kind, text, opaque: None });
     }
 
     /// What was shown is what was said: nothing is lost, doubled or mixed up.
@@ -73,7 +73,7 @@ impl ModelCall {
 }
 
 fn check_call(part: &StepPart, called: &(String, Value, Verdict), is_within_limit: bool) {
-    let StepPart::Call { part, wait } = part else { return };
+    let StepPart::Call { part, wait, .. } = part else { return };
     let (tool_name, input, verdict) = called;
     assert_eq!((&part.tool_name, &part.input), (tool_name, input));
     assert_eq!((&part.output, part.started_at, part.ended_at), (&None, None, None));

@@ -64,7 +64,8 @@ pub(crate) fn says_in(index: u32, text: &str) -> Input {
 }
 
 pub(crate) fn calls(tool_name: &str, verdict: Verdict) -> Input {
-    Input::CallArrived { tool_name: tool_name.to_owned(), input: arguments(), verdict }
+    let tool_name = tool_name.to_owned();
+    Input::CallArrived { tool_name, input: arguments(), verdict, opaque: None }
 }
 
 pub(crate) fn finishes(reason: FinishReason) -> Input {
@@ -101,6 +102,12 @@ pub(crate) fn refuses(error: &str) -> Verdict {
 
 pub(crate) fn disk_full() -> ApiError {
     ApiError::new(ErrorCode::StorageFull, "the disk is full")
+}
+
+/// A failure of the model that is not worth another attempt.
+pub(crate) fn hopeless() -> ApiError {
+    let error = ApiError::new(ErrorCode::ProviderError, "the key is wrong");
+    ApiError { retryable: false, ..error }
 }
 
 pub(crate) fn arguments() -> Value {
@@ -141,7 +148,8 @@ pub(crate) fn record_result(call: u128, output: &str) -> Effect {
 }
 
 pub(crate) fn text_part(part: u128, text: &str) -> StepPart {
-    StepPart::Text { id: part_id(part), kind: StreamKind::Text, text: text.to_owned() }
+    let (id, text) = (part_id(part), text.to_owned());
+    StepPart::Text { id, kind: StreamKind::Text, text, opaque: None }
 }
 
 /// A call as it is recorded; its own id is the number after its part's.
@@ -162,10 +170,11 @@ pub(crate) fn call_part(part: u128, tool_name: &str, verdict: Verdict) -> StepPa
         error,
         attachment: None,
         metadata: None,
+        provider_executed: false,
         started_at: None,
         ended_at: None,
     };
-    StepPart::Call { part, wait }
+    StepPart::Call { part, wait, opaque: None }
 }
 
 pub(crate) fn step_end(part: u128, index: u32, finish_reason: FinishReason) -> StepEnd {

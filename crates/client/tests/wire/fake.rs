@@ -302,7 +302,7 @@ pub(crate) fn snapshot(as_of_seq: u64) -> SessionSnapshot {
 
 /// A durable event that is told apart from others by `state`.
 pub(crate) fn status(state: SessionState) -> Event {
-    Event::SessionStatus { session_id: session(), state }
+    Event::session_status(session(), state)
 }
 
 pub(crate) fn delta(offset: u64, text: &str) -> Event {

@@ -1,12 +1,14 @@
 //! Puts tool calls together from their fragments, for servers that keep to the wire and for those
 //! that leave out indexes, ids or names.
 
-use serde_json::Value;
+use iris_agent::{OPAQUE_BYTES_MAX, Opaque};
+use serde_json::value::RawValue;
 
-use crate::{ErrorClass, ModelError, ModelEvent, parse_arguments};
-
-/// Most calls of one answer.
-pub const CALLS_MAX: usize = 16;
+use super::KIND;
+use crate::calls::{CALLS_MAX, too_many, unique_id, unnamed};
+use crate::failure::too_long;
+use crate::json::Json;
+use crate::{ModelError, ModelEvent, parse_arguments};
 
 /// The calls of one answer, in order of appearance.
 #[derive(Debug, Default)]
@@ -25,6 +27,7 @@ struct Call {
     /// Empty until it is known; the call is announced only then.
     name: String,
     arguments: String,
+    opaque: Option<Opaque>,
 }
 
 /// One element of `tool_calls`, read leniently.
@@ -41,11 +44,12 @@ impl Calls {
         self.calls.is_empty()
     }
 
-    /// Takes element `position` of a chunk's `tool_calls`.
+    /// Takes element `position` of a chunk's `tool_calls`, and what the server wants back with it.
     pub(super) fn push(
         &mut self,
         position: usize,
-        value: &Value,
+        value: &Json<'_>,
+        extra: Option<&RawValue>,
         events: &mut Vec<ModelEvent>,
     ) -> Result<(), ModelError> {
         let fragment = Fragment::read(position, value);
@@ -55,6 +59,7 @@ impl Calls {
         };
         if let Some(call) = self.calls.get_mut(at) {
             call.append(&fragment, events);
+            call.keep(extra)?;
         }
         Ok(())
     }
@@ -67,14 +72,14 @@ impl Calls {
     ) -> Result<(), ModelError> {
         for call in std::mem::take(&mut self.calls) {
             if call.name.is_empty() {
-                let message = "the model called a tool without naming it";
-                return Err(ModelError::new(ErrorClass::Protocol, message));
+                return Err(unnamed());
             }
             events.push(ModelEvent::ToolCall {
                 is_complete: !was_cut || call.is_whole(),
                 call_id: call.id,
                 name: call.name,
                 arguments: call.arguments,
+                opaque: call.opaque,
             });
         }
         Ok(())
@@ -93,29 +98,17 @@ impl Calls {
 
     fn add(&mut self, fragment: &Fragment<'_>) -> Result<usize, ModelError> {
         if self.calls.len() >= CALLS_MAX {
-            let message = format!("the model called more than `{CALLS_MAX}` tools at once");
-            return Err(ModelError::new(ErrorClass::Protocol, message));
+            return Err(too_many());
         }
         self.calls.push(Call {
             key: fragment.index.unwrap_or(fragment.position),
-            id: self.unique_id(fragment.id),
+            id: unique_id(fragment.id, self.calls.iter().map(|call| call.id.as_str())),
             given_id: fragment.id.to_owned(),
             name: String::new(),
             arguments: String::new(),
+            opaque: None,
         });
         Ok(self.calls.len() - 1)
-    }
-
-    /// The server's id where it is there and new, else one of our own.
-    fn unique_id(&self, given: &str) -> String {
-        let is_taken = |id: &str| self.calls.iter().any(|call| call.id == id);
-        let mut id = given.to_owned();
-        let mut number = self.calls.len();
-        while id.is_empty() || is_taken(&id) {
-            id = format!("call_{number}");
-            number += 1;
-        }
-        id
     }
 }
 
@@ -152,6 +145,15 @@ impl Call {
         }
     }
 
+    fn keep(&mut self, extra: Option<&RawValue>) -> Result<(), ModelError> {
+        let Some(extra) = extra else { return Ok(()) };
+        if extra.get().len() > OPAQUE_BYTES_MAX {
+            return Err(too_long());
+        }
+        self.opaque = Some(Opaque { kind: KIND.to_owned(), json: extra.get().into() });
+        Ok(())
+    }
+
     /// Whether the arguments are a whole object; no text at all is not.
     fn is_whole(&self) -> bool {
         !self.arguments.is_empty() && parse_arguments(&self.arguments).is_ok()
@@ -159,20 +161,18 @@ impl Call {
 }
 
 impl<'a> Fragment<'a> {
-    fn read(position: usize, value: &'a Value) -> Self {
-        let text = |path| value.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let arguments = match value.pointer("/function/arguments") {
-            Some(Value::String(text)) => text.clone(),
-            Some(Value::Object(object)) => Value::Object(object.clone()).to_string(),
-            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_)) | None => {
-                String::new()
-            }
+    fn read(position: usize, value: &'a Json<'_>) -> Self {
+        let function = value.get("function");
+        let arguments = match function.get("arguments") {
+            Json::Text(text) => text.clone().into_owned(),
+            object @ Json::Object(_) => object.to_value().to_string(),
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::List(_) => String::new(),
         };
         Self {
-            index: value.get("index").and_then(Value::as_u64),
+            index: value.get("index").count(),
             position: u64::try_from(position).unwrap_or(u64::MAX),
-            id: text("/id"),
-            name: text("/function/name"),
+            id: value.get("id").text(),
+            name: function.get("name").text(),
             arguments,
         }
     }

@@ -1,32 +1,29 @@
 //! Turns the chunks of a Chat Completions stream into the common alphabet, without any I/O.
 
-use iris_protocol::Usage;
-use serde_json::Value;
+use iris_agent::{OPAQUE_BYTES_MAX, Opaque};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
+use super::KIND;
 use super::calls::Calls;
 use super::usage::usage;
 use crate::blocks::Blocks;
-use crate::failure::from_event;
+use crate::failure::{from_event, not_json, too_long};
+use crate::json::Json;
 use crate::provider::ApiKey;
-use crate::{ErrorClass, Finish, ModelError, ModelEvent};
+use crate::provider_tool;
+use crate::wire::{Decoder, Frame};
+use crate::{ErrorClass, Finish, ModelError, ModelEvent, ReportedUsage};
 
 /// The state of one answer.
-///
-/// ```
-/// use iris_llm::ChatDecoder;
-///
-/// let mut decoder = ChatDecoder::default();
-/// let chunk = r#"{"choices":[{"delta":{"content":"hi"},"finish_reason":"stop"}]}"#;
-/// let events = decoder.push("message", chunk).unwrap();
-/// assert_eq!(events.len(), 3, "start of the answer, start of the text, text");
-/// assert_eq!(decoder.push("message", "[DONE]").unwrap().len(), 2, "end of the text, finish");
-/// ```
 #[derive(Debug, Default)]
-pub struct ChatDecoder {
+pub(crate) struct ChatDecoder {
     is_started: bool,
     blocks: Blocks,
     calls: Calls,
-    usage: Option<Usage>,
+    details: Details,
+    provider_tools: usize,
+    usage: Option<ReportedUsage>,
     /// The provider's word, once it gave one.
     finish_reason: Option<String>,
     is_refused: bool,
@@ -34,46 +31,43 @@ pub struct ChatDecoder {
     api_key: Option<ApiKey>,
 }
 
+/// `reasoning_details` as they came, for the last block of reasoning.
+#[derive(Debug, Default)]
+struct Details {
+    /// JSON values with commas between them.
+    json: String,
+    block: Option<u32>,
+}
+
 impl ChatDecoder {
     /// A decoder whose errors do not show the key, should the provider repeat it.
     pub(crate) fn redacting(api_key: Option<ApiKey>) -> Self {
         Self { api_key, ..Self::default() }
     }
+}
 
-    /// Takes one event of the stream: its name, `message` when it has none, and its data.
-    ///
-    /// # Errors
-    ///
-    /// The error that the provider reports with it, classified; [`ErrorClass::Protocol`] when the
-    /// data is no JSON or a limit is passed; [`ModelError::truncated`] when `[DONE]` comes too early.
-    pub fn push(&mut self, name: &str, data: &str) -> Result<Vec<ModelEvent>, ModelError> {
-        if data.trim() == "[DONE]" {
-            return self.finish();
+impl Decoder for ChatDecoder {
+    fn push(&mut self, frame: &Frame, events: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
+        if frame.data.trim() == "[DONE]" {
+            return self.finish(events);
         }
-        let is_known = name == "message" || name == "error";
-        let chunk = match serde_json::from_str::<Value>(data) {
-            Ok(chunk) => chunk,
-            Err(_) if !is_known => return Ok(Vec::new()),
-            Err(_) => {
-                let message = "the provider sent an event that is not json";
-                return Err(ModelError::new(ErrorClass::Protocol, message));
-            }
+        let is_known = frame.name == "message" || frame.name == "error";
+        let chunk = match Json::read(&frame.data) {
+            Some(chunk) => chunk,
+            None if !is_known => return Ok(()),
+            None => return Err(not_json()),
         };
-        if name == "error" || is_error(&chunk) {
-            return Err(from_event(&chunk, self.api_key.as_ref()));
+        if frame.name == "error" || is_error(&chunk) {
+            return Err(from_event(&chunk.to_value(), self.api_key.as_ref()));
         }
-        let mut events = Vec::new();
-        self.chunk(&chunk, &mut events)?;
-        Ok(events)
+        self.chunk(&chunk, &frame.data, events)
     }
 
-    /// Ends the stream; its last event is [`ModelEvent::Finish`].
-    ///
-    /// # Errors
-    ///
-    /// [`ModelError::truncated`] when there was no finish reason, [`ErrorClass::Transient`] when it
-    /// was `error`, [`ErrorClass::Protocol`] when a call has no name.
-    pub fn finish(&mut self) -> Result<Vec<ModelEvent>, ModelError> {
+    fn is_answered(&self) -> bool {
+        self.finish_reason.is_some()
+    }
+
+    fn finish(&mut self, events: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
         let raw = self.finish_reason.take().ok_or_else(ModelError::truncated)?;
         if raw == "error" {
             let message = "the provider ended its answer with an error";
@@ -81,90 +75,114 @@ impl ChatDecoder {
         }
         let reason = self.reason(&raw);
         let was_cut = matches!(reason, Finish::Length | Finish::ContentFilter);
-        let mut events = Vec::new();
-        self.blocks.close(&mut events);
-        self.calls.finish(was_cut, &mut events)?;
+        self.details.finish(&mut self.blocks, events);
+        self.blocks.close(events);
+        self.calls.finish(was_cut, events)?;
         events.extend(self.usage.take().map(ModelEvent::Usage));
         events.push(ModelEvent::Finish { reason, raw });
-        Ok(events)
+        Ok(())
     }
+}
 
-    /// Whether the provider said why it stopped; only then is the answer whole.
-    pub fn is_answered(&self) -> bool {
-        self.finish_reason.is_some()
-    }
-
-    fn chunk(&mut self, chunk: &Value, events: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
+impl ChatDecoder {
+    fn chunk(
+        &mut self,
+        chunk: &Json<'_>,
+        data: &str,
+        events: &mut Vec<ModelEvent>,
+    ) -> Result<(), ModelError> {
         if let Some(usage) = usage(chunk) {
             self.usage = Some(usage);
         }
         // Anything without choices is a kind of event that this version does not know.
-        let Some(choices) = chunk.get("choices").and_then(Value::as_array) else {
-            return Ok(());
-        };
+        let Json::List(choices) = chunk.get("choices") else { return Ok(()) };
         if !self.is_started {
             self.is_started = true;
-            let (model, id) = (text(chunk, "model").to_owned(), text(chunk, "id").to_owned());
-            events.push(ModelEvent::Start { model, id });
+            let (model, id) = (chunk.get("model").text(), chunk.get("id").text());
+            events.push(ModelEvent::Start { model: model.to_owned(), id: id.to_owned() });
         }
-        for choice in choices {
-            if choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0 {
-                self.choice(choice, events)?;
+        for (at, choice) in choices.iter().enumerate() {
+            if choice.get("index").count().unwrap_or(0) == 0 {
+                self.choice(choice, &RawDelta { data, choice: at }, events)?;
             }
         }
         Ok(())
     }
 
-    fn choice(&mut self, choice: &Value, events: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
-        if let Some(delta) = choice.get("delta") {
-            self.delta(delta, events)?;
-        }
-        let reason = text(choice, "finish_reason");
+    fn choice(
+        &mut self,
+        choice: &Json<'_>,
+        raw: &RawDelta<'_>,
+        events: &mut Vec<ModelEvent>,
+    ) -> Result<(), ModelError> {
+        self.delta(choice.get("delta"), raw, events)?;
+        let reason = choice.get("finish_reason").text();
         if !reason.is_empty() {
             self.finish_reason = Some(reason.to_owned());
         }
         Ok(())
     }
 
-    fn delta(&mut self, delta: &Value, events: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
+    fn delta(
+        &mut self,
+        delta: &Json<'_>,
+        raw: &RawDelta<'_>,
+        events: &mut Vec<ModelEvent>,
+    ) -> Result<(), ModelError> {
         // Servers name it one way or the other; those that send both send the same text twice.
-        let reasoning = match text(delta, "reasoning_content") {
-            "" => text(delta, "reasoning"),
+        let reasoning = match delta.get("reasoning_content").text() {
+            "" => delta.get("reasoning").text(),
             reasoning => reasoning,
         };
         self.blocks.reasoning(reasoning, events);
-        match delta.get("reasoning_details") {
-            Some(Value::Array(details)) if !details.is_empty() => {
-                let blob = Value::Array(details.clone());
-                events.push(ModelEvent::ReasoningOpaque { blob });
-            }
-            Some(_) | None => {}
+        if !delta.get("reasoning_details").list().is_empty() {
+            let index = (!reasoning.is_empty()).then(|| self.blocks.open_reasoning(events));
+            self.details.add(raw.read().reasoning_details, index)?;
         }
-        self.content(delta, events);
-        let refusal = text(delta, "refusal");
+        self.content(delta.get("content"), events);
+        let refusal = delta.get("refusal").text();
         self.is_refused |= !refusal.is_empty();
         self.blocks.text(refusal, events);
 
-        let fragments = delta.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
-        for (position, fragment) in fragments.enumerate() {
+        for tool in delta.get("executed_tools").list() {
+            self.provider_tool(tool, events)?;
+        }
+        for (position, fragment) in delta.get("tool_calls").list().iter().enumerate() {
             self.blocks.close(events);
-            self.calls.push(position, fragment, events)?;
+            let extra = fragment.get("extra_content");
+            let extra = (!extra.is_null()).then(|| raw.read().extra_content(position));
+            self.calls.push(position, fragment, extra.flatten(), events)?;
         }
         Ok(())
     }
 
     /// Content is a string, or a list of `{type: text, text}` and
     /// `{type: thinking, thinking: [{type: text, text}]}`.
-    fn content(&mut self, delta: &Value, events: &mut Vec<ModelEvent>) {
-        self.blocks.text(text(delta, "content"), events);
-        let parts = delta.get("content").and_then(Value::as_array).into_iter().flatten();
-        for part in parts {
-            let thoughts = part.get("thinking").and_then(Value::as_array).into_iter().flatten();
-            for thought in thoughts {
-                self.blocks.reasoning(text(thought, "text"), events);
+    fn content(&mut self, content: &Json<'_>, events: &mut Vec<ModelEvent>) {
+        self.blocks.text(content.text(), events);
+        for part in content.list() {
+            for thought in part.get("thinking").list() {
+                self.blocks.reasoning(thought.get("text").text(), events);
             }
-            self.blocks.text(text(part, "text"), events);
+            self.blocks.text(part.get("text").text(), events);
         }
+    }
+
+    /// Groq's `executed_tools`: once when one begins, and again with what it answered.
+    fn provider_tool(
+        &mut self,
+        tool: &Json<'_>,
+        events: &mut Vec<ModelEvent>,
+    ) -> Result<(), ModelError> {
+        let output = ["output", "search_results", "code_results", "browser_results"];
+        let output = output.into_iter().map(|key| tool.get(key)).find(|value| !value.is_null());
+        let Some(output) = output else { return Ok(()) };
+        provider_tool::count(&mut self.provider_tools)?;
+        self.blocks.close(events);
+        let (name, arguments) = (tool.get("type").text(), tool.get("arguments").text().to_owned());
+        let output = provider_tool::shown(output);
+        events.push(provider_tool::ran(name, arguments, output, false, None));
+        Ok(())
     }
 
     fn reason(&self, raw: &str) -> Finish {
@@ -180,11 +198,83 @@ impl ChatDecoder {
     }
 }
 
-fn is_error(chunk: &Value) -> bool {
-    chunk.get("error").is_some_and(|error| !error.is_null()) || text(chunk, "object") == "error"
+impl Details {
+    /// Adds `list`, of which the text is in the block `index` if there is any.
+    fn add(&mut self, list: Option<&RawValue>, index: Option<u32>) -> Result<(), ModelError> {
+        self.block = index.or(self.block);
+        let elements = list.and_then(|list| serde_json::from_str(list.get()).ok());
+        let elements: Vec<&RawValue> = elements.unwrap_or_default();
+        for element in elements {
+            if self.json.len() + element.get().len() + 3 > OPAQUE_BYTES_MAX {
+                return Err(too_long());
+            }
+            if !self.json.is_empty() {
+                self.json.push(',');
+            }
+            self.json.push_str(element.get());
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, blocks: &mut Blocks, events: &mut Vec<ModelEvent>) {
+        if self.json.is_empty() {
+            return;
+        }
+        let json = format!("[{}]", std::mem::take(&mut self.json));
+        let opaque = Opaque { kind: KIND.to_owned(), json: json.into() };
+        match self.block {
+            Some(index) => events.push(ModelEvent::ReasoningOpaque { index, opaque }),
+            None => blocks.seal_reasoning(opaque, events),
+        }
+    }
 }
 
-/// A string field; empty when it is absent or something else.
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or_default()
+/// Where a delta stands in its event, to be read as it came.
+struct RawDelta<'a> {
+    data: &'a str,
+    choice: usize,
+}
+
+impl<'a> RawDelta<'a> {
+    fn read(&self) -> OpaqueFields<'a> {
+        let chunk = serde_json::from_str::<RawChunk<'a>>(self.data).ok();
+        let choice = chunk.and_then(|chunk| chunk.choices.into_iter().nth(self.choice));
+        choice.map(|choice| choice.delta).unwrap_or_default()
+    }
+}
+
+#[derive(Deserialize)]
+struct RawChunk<'a> {
+    #[serde(borrow)]
+    choices: Vec<RawChoice<'a>>,
+}
+
+#[derive(Deserialize)]
+struct RawChoice<'a> {
+    #[serde(borrow, default)]
+    delta: OpaqueFields<'a>,
+}
+
+#[derive(Deserialize, Default)]
+struct OpaqueFields<'a> {
+    #[serde(borrow)]
+    reasoning_details: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_calls: Vec<OpaqueCall<'a>>,
+}
+
+#[derive(Deserialize)]
+struct OpaqueCall<'a> {
+    #[serde(borrow)]
+    extra_content: Option<&'a RawValue>,
+}
+
+impl<'a> OpaqueFields<'a> {
+    fn extra_content(&self, call: usize) -> Option<&'a RawValue> {
+        self.tool_calls.get(call).and_then(|call| call.extra_content)
+    }
+}
+
+fn is_error(chunk: &Json<'_>) -> bool {
+    !chunk.get("error").is_null() || chunk.get("object").text() == "error"
 }

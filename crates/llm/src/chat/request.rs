@@ -1,19 +1,25 @@
 //! Writes a request in the form of Chat Completions.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use iris_agent::{Attached, PromptCall, PromptMessage, ToolSpec};
+use iris_agent::{Attached, PromptBlock, PromptCall, PromptMessage, ToolSpec};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::ModelRequest;
+use super::KIND;
+use crate::body::{Object, foreign};
+use crate::provider::{ChatSwitches, MaxTokensName, Reasoning, ReasoningReplay};
+use crate::request::{arguments, data_url, tool_text};
+use crate::{ModelRequest, OutputSchema};
 
 /// The JSON body. Tools stand in the order given, and so do the properties of their schemas.
-/// Reasoning is not sent back: servers disagree on it, and most refuse it.
-pub(super) fn body(request: &ModelRequest) -> Value {
+pub(super) fn body(
+    request: &ModelRequest,
+    switches: ChatSwitches,
+    reasoning: Option<Reasoning>,
+) -> String {
     let prompt = &request.prompt;
     let mut messages = Vec::with_capacity(prompt.messages.len() + 1);
     if !prompt.system.is_empty() {
-        messages.push(json!({"role": "system", "content": prompt.system}));
+        messages.push(Object::new().with("role", "system").with("content", &prompt.system));
     }
     let mut images = Vec::new();
     for entry in &prompt.messages {
@@ -26,99 +32,157 @@ pub(super) fn body(request: &ModelRequest) -> Value {
                 messages.append(&mut images);
             }
         }
-        messages.push(message(entry));
+        messages.extend(message(entry, switches.reasoning));
     }
     messages.append(&mut images);
-    let mut body = json!({
-        "model": request.model,
-        "messages": messages,
-        "stream": true,
-        "stream_options": {"include_usage": true},
-    });
+    let mut body = Object::new()
+        .with("model", &request.model)
+        .with("messages", messages)
+        .with("stream", true)
+        .with_some(
+            "stream_options",
+            switches.stream_options.then(|| json!({"include_usage": true})),
+        );
     if !prompt.tools.is_empty() {
-        set(&mut body, "tools", prompt.tools.iter().map(tool).collect());
-        set(&mut body, "tool_choice", "auto".into());
+        let tools: Vec<Object> = prompt.tools.iter().map(tool).collect();
+        body = body
+            .with("tools", tools)
+            .with("tool_choice", "auto")
+            .with_some("parallel_tool_calls", switches.parallel_tool_calls);
     }
-    if let Some(tokens) = request.max_output_tokens {
-        set(&mut body, "max_tokens", tokens.into());
-    }
-    if let Some(temperature) = request.temperature {
-        set(&mut body, "temperature", temperature.into());
-    }
-    body
+    let tokens = match switches.max_tokens_name {
+        MaxTokensName::MaxTokens => "max_tokens",
+        MaxTokensName::MaxCompletionTokens => "max_completion_tokens",
+    };
+    let effort = match reasoning {
+        Some(Reasoning::Effort(effort)) => Some(effort.as_str()),
+        Some(Reasoning::Off) | None => None,
+    };
+    body.with_some(tokens, request.max_output_tokens)
+        .with_some("reasoning_effort", effort)
+        .with_some("temperature", request.temperature)
+        .with_some("response_format", request.output_schema.as_ref().map(response_format))
+        .with_some(
+            "prompt_cache_key",
+            request.cache_key.as_ref().filter(|_| switches.prompt_cache_key),
+        )
+        .into_text()
 }
 
-fn set(body: &mut Value, key: &str, value: Value) {
-    if let Value::Object(fields) = body {
-        fields.insert(key.to_owned(), value);
-    }
-}
-
-fn message(message: &PromptMessage) -> Value {
+fn message(message: &PromptMessage, reasoning: ReasoningReplay) -> Option<Object> {
     match message {
-        PromptMessage::User { text } => json!({"role": "user", "content": text}),
-        PromptMessage::Assistant { text, calls, .. } if calls.is_empty() => {
-            json!({"role": "assistant", "content": text})
+        PromptMessage::User { text } => {
+            Some(Object::new().with("role", "user").with("content", text))
         }
-        PromptMessage::Assistant { text, calls, .. } => {
-            let content = (!text.is_empty()).then_some(text);
-            let calls = calls.iter().map(call).collect::<Vec<_>>();
-            json!({"role": "assistant", "content": content, "tool_calls": calls})
-        }
+        PromptMessage::Assistant { blocks } => answer(blocks, reasoning),
         PromptMessage::ToolResult { call_id, output, is_error, .. } => {
             // The wire has no flag for a failure.
-            let content = if *is_error { format!("error: {output}") } else { output.clone() };
-            json!({"role": "tool", "tool_call_id": call_id, "content": content})
+            let content = tool_text(output, *is_error);
+            let result = Object::new().with("role", "tool").with("tool_call_id", call_id);
+            Some(result.with("content", content))
         }
     }
+}
+
+/// One message, whatever the order of its blocks: the wire has none. None for an answer that is only of
+/// use to its own provider.
+fn answer(blocks: &[PromptBlock], replay: ReasoningReplay) -> Option<Object> {
+    let (mut text, mut reasoning) = (String::new(), String::new());
+    let (mut calls, mut details) = (Vec::new(), Vec::new());
+    for block in blocks {
+        match block {
+            PromptBlock::Text { text: piece, .. } => text.push_str(piece),
+            PromptBlock::Reasoning { text: piece, opaque } => {
+                reasoning.push_str(piece);
+                let kept = opaque.as_ref().and_then(|opaque| opaque.for_kind(KIND));
+                details.extend(kept.and_then(elements).into_iter().flatten());
+            }
+            PromptBlock::Call(one) => calls.push(call(one)),
+            PromptBlock::ProviderTool { .. } => {}
+        }
+    }
+    if text.is_empty() && calls.is_empty() {
+        return None;
+    }
+    let content = (!text.is_empty() || calls.is_empty()).then_some(text);
+    let answer = Object::new().with("role", "assistant").with("content", content);
+    let answer = answer.with_some("tool_calls", (!calls.is_empty()).then_some(calls));
+    let reasoning = (!reasoning.is_empty()).then_some(reasoning);
+    Some(match replay {
+        ReasoningReplay::None => answer,
+        ReasoningReplay::ReasoningContent => answer.with_some("reasoning_content", reasoning),
+        ReasoningReplay::Reasoning => answer.with_some("reasoning", reasoning),
+        ReasoningReplay::ReasoningDetails => {
+            answer.with_some("reasoning_details", (!details.is_empty()).then_some(details))
+        }
+    })
+}
+
+fn elements(json: &str) -> Option<Vec<Box<RawValue>>> {
+    serde_json::from_str(json).ok()
 }
 
 /// An image that a call was answered with. The wire has images in messages of users alone.
-fn shown(call_id: &str, image: &Attached) -> Value {
-    let data = BASE64_STANDARD.encode(&image.bytes);
-    let url = format!("data:{};base64,{data}", image.mime_type);
+fn shown(call_id: &str, image: &Attached) -> Object {
     let text = format!("The image that the call {call_id} was answered with:");
-    json!({"role": "user", "content": [
-        {"type": "text", "text": text},
-        {"type": "image_url", "image_url": {"url": url}},
-    ]})
+    Object::new().with("role", "user").with(
+        "content",
+        json!([
+            {"type": "text", "text": text},
+            {"type": "image_url", "image_url": {"url": data_url(image)}},
+        ]),
+    )
 }
 
-fn call(call: &PromptCall) -> Value {
+fn call(call: &PromptCall) -> Object {
+    let extra = call.opaque.as_ref().and_then(|opaque| opaque.for_kind(KIND)).and_then(foreign);
     // Servers parse the arguments of earlier calls and refuse the request when they are not an object.
-    let arguments =
-        if call.arguments.is_object() { call.arguments.to_string() } else { "{}".into() };
-    json!({
-        "id": call.call_id,
-        "type": "function",
-        "function": {"name": call.tool_name, "arguments": arguments},
-    })
+    let function =
+        Object::new().with("name", &call.tool_name).with("arguments", arguments(call).to_string());
+    Object::new()
+        .with("id", &call.call_id)
+        .with("type", "function")
+        .with("function", function)
+        .with_some("extra_content", extra)
 }
 
-fn tool(tool: &ToolSpec) -> Value {
-    json!({
-        "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": tool.parameters,
-        },
-    })
+/// A tool, also in the form that Ollama takes it.
+pub(crate) fn tool(tool: &ToolSpec) -> Object {
+    let function = Object::new()
+        .with("name", &tool.name)
+        .with("description", &tool.description)
+        .with("parameters", &tool.parameters);
+    Object::new().with("type", "function").with("function", function)
+}
+
+fn response_format(output: &OutputSchema) -> Value {
+    let OutputSchema { name, schema, strict } = output;
+    let schema = json!({"name": name, "schema": schema, "strict": strict});
+    json!({"type": "json_schema", "json_schema": schema})
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use iris_agent::Prompt;
+    use iris_agent::{Opaque, Prompt};
 
     use super::*;
+
+    fn kept(json: &str) -> Opaque {
+        Opaque { kind: KIND.into(), json: json.into() }
+    }
+
+    fn written(request: &ModelRequest) -> String {
+        body(request, ChatSwitches::default(), None)
+    }
 
     fn conversation() -> Vec<PromptMessage> {
         let call = |id: &str, arguments| PromptCall {
             call_id: id.into(),
             tool_name: "read".into(),
             arguments,
+            opaque: None,
         };
         let result = |id: &str, output: &str, is_error| PromptMessage::ToolResult {
             call_id: id.into(),
@@ -129,17 +193,18 @@ mod tests {
         vec![
             PromptMessage::User { text: "hi".into() },
             PromptMessage::Assistant {
-                text: String::new(),
-                reasoning: "secret".into(),
-                calls: vec![call("a", json!({"path": "x"})), call("b", json!("{bad"))],
+                blocks: vec![
+                    PromptBlock::Reasoning { text: "secret".into(), opaque: Some(kept("[1.50]")) },
+                    PromptBlock::Call(call("a", json!({"path": "x"}))),
+                    PromptBlock::Call(PromptCall {
+                        opaque: Some(kept(r#"{"google": {}}"#)),
+                        ..call("b", json!("{bad"))
+                    }),
+                ],
             },
             result("a", "content", false),
             result("b", "not an object", true),
-            PromptMessage::Assistant {
-                text: "done".into(),
-                reasoning: String::new(),
-                calls: vec![],
-            },
+            PromptMessage::said("done"),
         ]
     }
 
@@ -160,6 +225,7 @@ mod tests {
             },
             max_output_tokens: Some(9),
             temperature: Some(0.7),
+            ..ModelRequest::default()
         };
         let function = |name: &str| {
             json!({"type": "function", "function":
@@ -169,13 +235,15 @@ mod tests {
             json!({"id": id, "type": "function", "function":
                 {"name": "read", "arguments": arguments}})
         };
+        let mut signed = call("b", "{}");
+        signed["extra_content"] = json!({"google": {}});
         let expected = json!({
             "model": "m",
             "messages": [
                 {"role": "system", "content": "be kind"},
                 {"role": "user", "content": "hi"},
                 {"role": "assistant", "content": null, "tool_calls":
-                    [call("a", r#"{"path":"x"}"#), call("b", "{}")]},
+                    [call("a", r#"{"path":"x"}"#), signed]},
                 {"role": "tool", "tool_call_id": "a", "content": "content"},
                 {"role": "tool", "tool_call_id": "b", "content": "error: not an object"},
                 {"role": "assistant", "content": "done"},
@@ -187,7 +255,9 @@ mod tests {
             "max_tokens": 9,
             "temperature": 0.7,
         });
-        assert_eq!(body(&request).to_string(), expected.to_string());
+        // What is the server's own stands as it came.
+        let expected = expected.to_string().replace(r#"{"google":{}}"#, r#"{"google": {}}"#);
+        assert_eq!(written(&request), expected);
     }
 
     #[test]
@@ -195,7 +265,8 @@ mod tests {
         let image = Attached { mime_type: "image/png".into(), bytes: b"\x89PNG"[..].into() };
         let images = BTreeMap::from([("a".to_owned(), image)]);
         let prompt = Prompt { messages: conversation(), images, ..Prompt::default() };
-        let body = body(&ModelRequest { prompt, ..ModelRequest::default() });
+        let body = written(&ModelRequest { prompt, ..ModelRequest::default() });
+        let body: Value = serde_json::from_str(&body).unwrap();
         let messages = body["messages"].as_array().unwrap();
         let roles: Vec<_> = messages.iter().map(|it| it["role"].as_str().unwrap()).collect();
         assert_eq!(roles, ["user", "assistant", "tool", "tool", "user", "assistant"]);
@@ -205,8 +276,56 @@ mod tests {
 
     #[test]
     fn what_is_not_set_is_not_sent() {
-        let body = body(&ModelRequest::default());
-        let keys: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["model", "messages", "stream", "stream_options"]);
+        let expected = r#"{"model":"","messages":[],"stream":true,"#.to_owned()
+            + r#""stream_options":{"include_usage":true}}"#;
+        assert_eq!(written(&ModelRequest::default()), expected);
+    }
+
+    #[test]
+    fn switches_change_what_is_sent() {
+        let request = ModelRequest {
+            prompt: Prompt {
+                messages: conversation(),
+                tools: vec![ToolSpec {
+                    name: "read".into(),
+                    description: "d".into(),
+                    parameters: json!({}),
+                }],
+                ..Prompt::default()
+            },
+            max_output_tokens: Some(9),
+            cache_key: Some("ses_1".into()),
+            output_schema: Some(OutputSchema {
+                name: "o".into(),
+                schema: json!({"type": "object"}),
+                strict: true,
+            }),
+            ..ModelRequest::default()
+        };
+        let mut switches = ChatSwitches {
+            stream_options: false,
+            parallel_tool_calls: Some(false),
+            max_tokens_name: MaxTokensName::MaxCompletionTokens,
+            reasoning: ReasoningReplay::ReasoningDetails,
+            prompt_cache_key: true,
+        };
+        let text = body(&request, switches, "high".parse().ok());
+        assert!(text.contains(r#""reasoning_details":[1.50]"#), "{text}");
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value.get("stream_options"), None);
+        assert_eq!(value["parallel_tool_calls"], false);
+        assert_eq!(value["max_completion_tokens"], 9);
+        assert_eq!(value["prompt_cache_key"], "ses_1");
+        assert_eq!(value["reasoning_effort"], "high");
+        let format = json!({"name": "o", "schema": {"type": "object"}, "strict": true});
+        assert_eq!(value["response_format"], json!({"type": "json_schema", "json_schema": format}));
+        for (reasoning, field) in [
+            (ReasoningReplay::ReasoningContent, "reasoning_content"),
+            (ReasoningReplay::Reasoning, "reasoning"),
+        ] {
+            switches.reasoning = reasoning;
+            let value: Value = serde_json::from_str(&body(&request, switches, None)).unwrap();
+            assert_eq!(value["messages"][1][field], "secret");
+        }
     }
 }

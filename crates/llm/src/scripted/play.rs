@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use iris_agent::PromptMessage;
+use iris_agent::{PromptBlock, PromptMessage};
 use iris_protocol::Usage;
 
 use super::line::Line;
 use crate::blocks::Blocks;
-use crate::{Finish, ModelError, ModelEvent, ModelRequest, ModelStream};
+use crate::{Finish, ModelError, ModelEvent, ModelRequest, ModelStream, ReportedUsage};
 
 /// What a text stands for the output of the last tool.
 const RESULT: &str = "{{result}}";
@@ -31,10 +31,7 @@ impl Scene {
         for message in &request.prompt.messages {
             input_words += match message {
                 PromptMessage::User { text } => words(text),
-                PromptMessage::Assistant { text, calls, .. } => {
-                    let arguments = calls.iter().map(|call| words(&call.arguments.to_string()));
-                    words(text) + arguments.sum::<u64>()
-                }
+                PromptMessage::Assistant { blocks } => blocks.iter().map(words_of).sum(),
                 PromptMessage::ToolResult { output, .. } => {
                     result = output;
                     words(output)
@@ -166,7 +163,8 @@ impl<'a> Step<'a> {
             let (call_id, fragment) = (call_id.clone(), fragment.iter().collect());
             events.push(ModelEvent::ToolInputDelta { call_id, fragment });
         }
-        events.push(ModelEvent::ToolCall { call_id, name, arguments, is_complete });
+        let call = ModelEvent::ToolCall { call_id, name, arguments, is_complete, opaque: None };
+        events.push(call);
         self.emit(events);
     }
 
@@ -180,12 +178,12 @@ impl<'a> Step<'a> {
         };
         let mut events = Vec::new();
         self.blocks.close(&mut events);
-        events.push(ModelEvent::Usage(Usage {
+        events.push(ModelEvent::Usage(ReportedUsage::from(Usage {
             input_tokens: self.scene.input_words,
             output_tokens: self.output_words,
             reasoning_tokens: self.reasoning_words,
             ..Usage::default()
-        }));
+        })));
         events.push(ModelEvent::Finish { reason, raw: raw.to_owned() });
         self.emit(events);
     }
@@ -206,6 +204,14 @@ impl<'a> Step<'a> {
             let delay = if is_piece { self.delay } else { Duration::ZERO };
             self.pieces.push((delay, Ok(event)));
         }
+    }
+}
+
+fn words_of(block: &PromptBlock) -> u64 {
+    match block {
+        PromptBlock::Text { text, .. } => words(text),
+        PromptBlock::Call(call) => words(&call.arguments.to_string()),
+        PromptBlock::Reasoning { .. } | PromptBlock::ProviderTool { .. } => 0,
     }
 }
 
@@ -232,6 +238,7 @@ mod tests {
             call_id: "c".into(),
             tool_name: "read".into(),
             arguments: json!({"path": "x"}),
+            opaque: None,
         };
         let result = PromptMessage::ToolResult {
             call_id: "c".into(),
@@ -239,8 +246,7 @@ mod tests {
             output: output.into(),
             is_error: false,
         };
-        let calls = vec![call];
-        [PromptMessage::Assistant { text: String::new(), reasoning: String::new(), calls }, result]
+        [PromptMessage::Assistant { blocks: vec![PromptBlock::Call(call)] }, result]
     }
 
     async fn ask(
@@ -291,8 +297,9 @@ mod tests {
                 name: "read".into(),
                 arguments: r#"{"path": "x"}"#.into(),
                 is_complete: true,
+                opaque: None,
             },
-            ModelEvent::Usage(usage),
+            ModelEvent::Usage(usage.into()),
             ModelEvent::Finish { reason: Finish::ToolCalls, raw: "tool_calls".into() },
         ];
         assert_eq!(events, expected);

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test itself")]
 
-use iris_llm::{CALLS_MAX, ErrorClass, Finish, Limits, ModelEvent};
+use iris_llm::{CALLS_MAX, ErrorClass, Finish, Limits, ModelEvent, ReportedUsage};
 use iris_protocol::Usage;
 use serde_json::{Value, json};
 
@@ -12,7 +12,9 @@ use crate::{Answer, ask, call_chunk, chunk, decode, done, event};
 const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
 
 fn usage() -> ModelEvent {
-    ModelEvent::Usage(Usage { input_tokens: 5, output_tokens: 2, ..Usage::default() })
+    let tokens = Usage { input_tokens: 5, output_tokens: 2, ..Usage::default() };
+    let raw = serde_json::json!({"prompt_tokens": 5, "completion_tokens": 2});
+    ModelEvent::Usage(ReportedUsage { tokens, service_tier: None, raw: Some(raw) })
 }
 
 /// The calls of an answer: id, name, arguments, whether they are complete. Checks that each was
@@ -30,7 +32,7 @@ fn calls(answer: &Answer) -> Vec<(String, String, String, bool)> {
             ModelEvent::ToolInputDelta { call_id, fragment } => {
                 open.iter_mut().find(|(id, ..)| id == call_id).unwrap().2.push_str(fragment);
             }
-            ModelEvent::ToolCall { call_id, name, arguments, is_complete } => {
+            ModelEvent::ToolCall { call_id, name, arguments, is_complete, .. } => {
                 let whole = (call_id.clone(), name.clone(), arguments.clone());
                 assert!(open.contains(&whole), "{whole:?}");
                 calls.push((whole.0, whole.1, whole.2, *is_complete));
@@ -289,7 +291,10 @@ async fn reasoning_is_told_from_text_in_every_dialect() {
     let opaque =
         chunk(r#"{"reasoning_details":[{"type":"reasoning.encrypted","data":"x"}]}"#, "stop");
     let answer = decode(&(opaque + &done())).await;
-    assert_eq!(types(&answer), ["start", "reasoningOpaque", "finish"]);
+    assert_eq!(
+        types(&answer),
+        ["start", "reasoningStart", "reasoningOpaque", "reasoningEnd", "finish"]
+    );
 }
 
 #[tokio::test]

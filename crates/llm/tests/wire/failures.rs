@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use iris_llm::{ErrorClass, Limits, ModelError, ModelEvent};
+use iris_llm::{ErrorClass, Limits, ModelError, ModelEvent, ProviderKind};
 
 use crate::fake_provider::{End, FakeProvider, Reply};
-use crate::{PATIENCE, ask, ask_error, chunk, decode, done, event, model, request};
+use crate::{PATIENCE, adapter, ask, ask_error, chunk, decode, done, event, model, request};
 
 /// Short enough for a test that waits until it has passed.
 const SHORT: Duration = Duration::from_millis(50);
@@ -54,6 +54,7 @@ async fn refused_requests_are_classified_and_not_repeated() {
             message: message.to_owned(),
             status: Some(status),
             retry_after_ms: Some(2_000),
+            should_retry: None,
             request_id: Some("req-7".to_owned()),
         };
         assert_eq!(error, expected);
@@ -204,9 +205,8 @@ async fn a_provider_that_is_not_there_is_a_transient_failure() {
     let address = socket.local_addr().unwrap();
     drop(socket);
     let base_url = format!("http://{address}/v1");
-    let adapter =
-        iris_llm::OpenAiCompatible::new("gone", &base_url, None, Limits::default()).unwrap();
-    let answer: Vec<_> = iris_llm::Model::stream(&adapter, request()).collect().await;
+    let adapter = adapter(ProviderKind::OpenAiCompatible, &base_url, Limits::default());
+    let answer: Vec<_> = adapter.stream(request()).collect().await;
     let message = "the provider could not be reached";
     assert_eq!(answer, [Err(ModelError::new(ErrorClass::Transient, message))]);
 }

@@ -2,11 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test itself")]
 
+mod answer;
 mod fake_provider;
 
+mod anthropic;
 mod chunking;
 mod decoding;
+mod everywhere;
 mod failures;
+mod google;
+mod network;
+mod ollama;
+mod openai;
+mod real;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,14 +35,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 type Answer = Vec<Result<ModelEvent, ModelError>>;
 
-/// The adapter, configured for a fake provider.
+/// The adapter for Chat Completions, configured for a fake provider.
 fn model(provider: &FakeProvider, limits: Limits) -> Arc<dyn Model> {
-    let config = ProviderConfig {
-        base_url: Some(provider.base_url()),
+    adapter(ProviderKind::OpenAiCompatible, &provider.base_url(), limits)
+}
+
+/// The adapter of a kind, for a provider at an address.
+fn adapter(kind: ProviderKind, base_url: &str, limits: Limits) -> Arc<dyn Model> {
+    configured(ProviderConfig {
+        base_url: Some(base_url.to_owned()),
         api_key: Some(ApiKey::new("sk-secret")),
         limits,
-        ..ProviderConfig::new(ProviderKind::OpenAiCompatible)
-    };
+        ..ProviderConfig::new(kind)
+    })
+}
+
+fn configured(config: ProviderConfig) -> Arc<dyn Model> {
     let models = Models::new(BTreeMap::from([("fake".to_owned(), config)])).unwrap();
     models.get(&ModelRef { provider_id: "fake".into(), model_id: "m".into() }).unwrap()
 }
@@ -47,8 +63,12 @@ fn request() -> ModelRequest {
 
 /// Asks once and takes the whole answer.
 async fn ask(provider: &FakeProvider, limits: Limits) -> Answer {
-    let answer = model(provider, limits).stream(request()).collect();
-    tokio::time::timeout(PATIENCE, answer).await.unwrap()
+    collect(&model(provider, limits), request()).await
+}
+
+/// The same of any model.
+async fn collect(model: &Arc<dyn Model>, request: ModelRequest) -> Answer {
+    tokio::time::timeout(PATIENCE, model.stream(request).collect()).await.unwrap()
 }
 
 /// Asks once and takes the error, after whatever came before it.
@@ -56,10 +76,15 @@ async fn ask_error(provider: &FakeProvider, limits: Limits) -> ModelError {
     ask(provider, limits).await.pop().unwrap().unwrap_err()
 }
 
-/// Decodes a whole stream without a network.
+/// Decodes a whole stream of Chat Completions without a network.
 async fn decode(body: &str) -> Answer {
+    decode_as(ProviderKind::OpenAiCompatible, body).await
+}
+
+/// The same for any wire.
+async fn decode_as(kind: ProviderKind, body: &str) -> Answer {
     let body = bytes::Bytes::copy_from_slice(body.as_bytes());
-    replay(ProviderKind::OpenAiCompatible, vec![body]).unwrap().collect().await
+    replay(kind, vec![body]).unwrap().collect().await
 }
 
 /// One event of a stream.

@@ -11,6 +11,8 @@
 )]
 
 mod lab;
+mod oauth;
+mod oauthfake;
 mod official;
 mod program;
 mod web;

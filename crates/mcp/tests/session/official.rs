@@ -12,6 +12,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use iris_mcp::{
     Connection, Elicitation, ElicitationAnswer, ElicitationSource, HttpServer, Patience, Target,
+    Token,
 };
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -152,7 +153,8 @@ async fn the_official_server_for_everything_is_driven_over_http() {
     timeout(SOON, listening).await.expect("it listens");
     let url = format!("http://{address}/mcp").parse().expect("a url");
     let egress = egress_to(&[address]);
-    let target = Target::Http(HttpServer { egress, url, headers: Vec::new(), token: None });
+    let target =
+        Target::Http(HttpServer { egress, url, headers: Vec::new(), token: Token::default() });
     let connection = Connection::open(target, Patience::default()).await.expect("a connection");
     let tools = connection.tools().await.expect("tools");
     let text = call(&connection, "echo", json!({"message": "over http"})).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use iris_egress::{Config, Egress, Exception};
-use iris_mcp::{Connection, HttpServer, McpError, Patience, Secret, Target};
+use iris_mcp::{Connection, HttpServer, McpError, Patience, Secret, Target, Token};
 use serde_json::{Map, json};
 use tokio::time::timeout;
 
@@ -18,7 +18,7 @@ fn server_of(fake: &WebFake) -> HttpServer {
         egress: egress_to(&[fake.address]),
         url: format!("http://{}/mcp", fake.address).parse().expect("a url"),
         headers: Vec::new(),
-        token: None,
+        token: Token::default(),
     }
 }
 
@@ -43,7 +43,7 @@ async fn a_session_is_begun_used_and_ended() {
     let fake = WebFake::start(|_| None).await;
     let mut server = server_of(&fake);
     server.headers = vec![("x-key".to_owned(), Secret::new("canary"))];
-    server.token = Some(Secret::new("token"));
+    server.token = Token::new(Secret::new("token"));
     assert!(!format!("{server:?}").contains("canary"));
     let connection = open(server).await.expect("a connection");
     assert_eq!(connection.tools().await.expect("tools")[0].name, "echo");
@@ -124,7 +124,7 @@ async fn a_forgotten_session_and_a_missing_authorization_are_told_apart() {
     })
     .await;
     match refused(server_of(&fake)).await {
-        McpError::Unauthorized { challenge } => {
+        McpError::Unauthorized { status: 401, challenge } => {
             assert_eq!(challenge.as_deref(), Some("Bearer resource_metadata=\"https://x\""));
         }
         other => panic!("{other}"),
@@ -146,7 +146,7 @@ async fn m5_secrets_go_to_no_other_place_and_private_addresses_are_out_of_reach(
     .await;
     let mut server = server_of(&fake);
     server.egress = egress_to(&[fake.address, other.address]);
-    server.token = Some(Secret::new("token"));
+    server.token = Token::new(Secret::new("token"));
     let error = refused(server).await;
     assert!(matches!(&error, McpError::Egress(it) if it.code() == "refused_redirect"), "{error}");
     assert!(other.asked().is_empty());

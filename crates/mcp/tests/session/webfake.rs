@@ -12,9 +12,14 @@ use tokio::net::{TcpListener, TcpStream};
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) method: String,
+    /// With the query.
+    pub(crate) path: String,
     /// By names in lower case.
     pub(crate) headers: HashMap<String, String>,
+    /// Null for what is no JSON.
     pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) text: String,
 }
 
 impl Asked {
@@ -78,15 +83,16 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let mut lines = head.lines();
             let mut first = lines.next()?.split(' ');
-            let method = first.next()?.to_owned();
+            let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
             let headers: HashMap<String, String> = lines
                 .filter_map(|line| line.split_once(": "))
                 .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
                 .collect();
             let length = headers.get("content-length").and_then(|it| it.parse().ok()).unwrap_or(0);
             if body.len() >= length {
+                let text = body.to_owned();
                 let body = serde_json::from_str(body).unwrap_or_default();
-                return Some(Asked { method, headers, body });
+                return Some(Asked { method, path, headers, body, text });
             }
         }
         if stream.read_buf(&mut bytes).await.ok()? == 0 {
@@ -129,10 +135,15 @@ pub(crate) fn status(status: &str, headers: &str) -> Answer {
 }
 
 pub(crate) fn result_of(asked: &Asked, headers: &str, result: &Value) -> Answer {
-    let body = message(asked, result).to_string();
+    document("200 OK", headers, &message(asked, result))
+}
+
+/// An answer of JSON.
+pub(crate) fn document(status: &str, headers: &str, body: &Value) -> Answer {
+    let body = body.to_string();
     let length = body.len();
     format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
          connection: close\r\n{headers}\r\n{body}"
     )
     .into_bytes()

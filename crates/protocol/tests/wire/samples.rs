@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use iris_protocol::{
     Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId,
     CommandTool, ErrorCode, Event, ExitKind, FinishReason, HttpMethod, HttpTool, JudgedAccess,
-    McpServer, McpState, McpTransport, Member, Message, MessageId, MessageRole, MessageState,
-    ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer, PermissionRule,
-    PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId, QuestionItem,
-    QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId,
-    SessionMode, SessionState, SessionStatus, StreamKind, SubtaskPart, SubtaskState,
-    SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool, ToolCallId,
-    ToolId, ToolKind, ToolPart, ToolState, Usage, UserId,
+    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId,
+    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
+    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
+    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
+    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, StreamKind,
+    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority,
+    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::json;
 
@@ -54,6 +54,8 @@ fn usage() -> Usage {
         reasoning_tokens: 5,
         cache_read_tokens: 3,
         cache_write_tokens: 2,
+        cache_write_1h_tokens: 0,
+        server_tool_calls: 0,
         cost_nano_usd: Some(1_500_000),
     }
 }
@@ -122,6 +124,7 @@ fn parts() -> Vec<Part> {
             error: Some("why".to_owned()),
             attachment: Some(attachment()),
             metadata: Some(json!({ "lines": 1 })),
+            provider_executed: false,
             started_at: Some(1),
             ended_at: Some(2),
         }),
@@ -267,6 +270,18 @@ fn mcp_server() -> McpServer {
             env: [("LEVEL".to_owned(), "debug".to_owned())].into(),
         },
         secret_headers: vec!["authorization".to_owned()],
+        oauth: Some(McpOauth {
+            client_id: Some("iris".to_owned()),
+            has_client_secret: true,
+            origins: vec!["https://login.example".to_owned()],
+            scopes: vec!["read".to_owned()],
+        }),
+        authorization: Some(McpAuthorization {
+            issuer: "https://login.example".to_owned(),
+            scopes: vec!["read".to_owned()],
+            by: user_id(),
+            at: 3,
+        }),
         enabled: true,
         initialize_timeout_ms: 30_000,
         request_timeout_ms: 60_000,
@@ -362,7 +377,14 @@ fn session_events() -> Vec<Event> {
         Event::SessionUpdated { session: session() },
         Event::SessionArchived { session: session() },
         Event::SessionDeleted { session: session() },
-        Event::SessionStatus { session_id: session_id(), state: SessionState::Waiting },
+        Event::SessionStatus {
+            session_id: session_id(),
+            state: SessionState::Retrying,
+            attempt: Some(2),
+            class: Some("overloaded".into()),
+            delay_ms: Some(750),
+            message: Some("the provider answered with status 529".into()),
+        },
     ]
 }
 
@@ -397,6 +419,7 @@ fn message_events() -> Vec<Event> {
             tool_call_id: tool_call_id(),
             tool_name: "read".to_owned(),
             input: json!({ "path": "a" }),
+            provider_executed: false,
         },
         Event::MessageToolResult {
             session_id: session_id.clone(),

@@ -66,10 +66,26 @@ pub fn adopt_project(path: &Path, adoption: &Adoption) -> Result<(), StoreError>
         let emptied = "SELECT json_group_object(key, '') FROM json_each(tools.secrets)";
         tx.execute(&format!("UPDATE tools SET secrets = ({emptied})"), [])?;
     }
+    if adoption.is_imported && tx.table_exists(None, "mcp_servers")? {
+        disown_mcp_servers(&tx)?;
+    }
     tx.execute("DELETE FROM idempotency", [])?;
     tx.commit()?;
     conn.close().map_err(|(_, error)| error)?;
     File::open(path)?.sync_all()?;
+    Ok(())
+}
+
+/// The same of MCP servers, with the authorizations that they were given. A program is not used until
+/// somebody who may have programs run here has looked at it.
+fn disown_mcp_servers(conn: &Connection) -> Result<(), StoreError> {
+    conn.execute_batch(
+        "DELETE FROM mcp_authorizations;
+         UPDATE mcp_servers SET secrets = NULL, client_secret = NULL, client = NULL,
+           authorization = NULL, tokens = NULL;
+         UPDATE mcp_servers SET enabled = 0, definitions = '[]', tools = '[]', approved_hash = NULL
+           WHERE transport ->> 'type' <> 'http';",
+    )?;
     Ok(())
 }
 

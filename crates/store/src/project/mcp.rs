@@ -1,13 +1,20 @@
 //! The MCP servers of the project, and what was approved of what they offer.
 
-use iris_protocol::{Event, McpServer, McpState, McpTransport, UserId};
+mod authorization;
+
+use iris_protocol::{Event, McpOauth, McpServer, McpState, McpTransport, UserId};
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
 use super::quotas::Quotas;
 use super::{log, queries};
-use crate::column::{json, to_json, word};
+use crate::column::{json, optional_json, to_json, to_optional_json, word};
 use crate::{Command, StoreError, WhenFull, WriteTx};
+
+pub use authorization::{
+    BeginMcpAuthorization, BegunMcpAuthorization, KeepMcpAuthorization, MCP_AUTHORIZATIONS_MAX,
+    RenewMcpTokens, TakeMcpAuthorization,
+};
 
 /// Most MCP servers of one project.
 pub const MCP_SERVERS_MAX: u64 = 20;
@@ -21,6 +28,19 @@ pub struct StoredMcpServer {
     pub definitions: Vec<Value>,
     /// Its secrets, sealed.
     pub secrets: Option<String>,
+    /// The secret of the client that was configured for it, sealed.
+    pub client_secret: Option<String>,
+    /// The client that its authorization server registered, sealed.
+    pub client: Option<String>,
+    /// The tokens that were given for it, sealed.
+    pub tokens: Option<String>,
+}
+
+impl StoredMcpServer {
+    /// Nobody has agreed to anything.
+    fn forget_authorization(&mut self) {
+        (self.server.authorization, self.tokens) = (None, None);
+    }
 }
 
 /// What people approve.
@@ -43,6 +63,15 @@ pub struct McpSecrets {
     pub sealed: Option<String>,
 }
 
+/// How a server is asked for an authorization, and the secret for that, sealed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct McpOauthConfig {
+    /// As clients see it.
+    pub oauth: Option<McpOauth>,
+    /// The secret of the client.
+    pub client_secret: Option<String>,
+}
+
 /// Configures an MCP server. Answers it.
 ///
 /// Fails with `Conflict`: `name_taken`, `too_many_servers` when there are [`MCP_SERVERS_MAX`]; with
@@ -55,6 +84,8 @@ pub struct CreateMcpServer {
     pub transport: McpTransport,
     /// What is kept secret.
     pub secrets: McpSecrets,
+    /// How it is asked for an authorization.
+    pub oauth: McpOauthConfig,
     /// Whether it is used.
     pub enabled: bool,
     /// How long it has to start.
@@ -88,6 +119,8 @@ impl Command for CreateMcpServer {
             name: self.name,
             transport: self.transport,
             secret_headers: self.secrets.names,
+            oauth: self.oauth.oauth,
+            authorization: None,
             enabled: self.enabled,
             initialize_timeout_ms: self.initialize_timeout_ms,
             request_timeout_ms: self.request_timeout_ms,
@@ -98,8 +131,14 @@ impl Command for CreateMcpServer {
             updated_by: self.by.clone(),
             updated_at: self.at,
         };
-        let stored =
-            StoredMcpServer { server, definitions: Vec::new(), secrets: self.secrets.sealed };
+        let stored = StoredMcpServer {
+            server,
+            definitions: Vec::new(),
+            secrets: self.secrets.sealed,
+            client_secret: self.oauth.client_secret,
+            client: None,
+            tokens: None,
+        };
         save(tx, &stored)?;
         publish(tx, &stored.server, &self.by, self.at)?;
         Ok(stored.server)
@@ -107,7 +146,8 @@ impl Command for CreateMcpServer {
 }
 
 /// Changes an MCP server. Answers it as it is then. Another transport takes back what was approved, unless
-/// something is approved with it.
+/// something is approved with it. Another transport, other words about authorizations and a secret header
+/// that is one forget the authorization that there is.
 ///
 /// Fails with `NotFound`; with `QuotaExceeded` when something is approved in a full project.
 #[derive(Debug, Clone)]
@@ -118,6 +158,12 @@ pub struct UpdateMcpServer {
     pub transport: Option<McpTransport>,
     /// What is kept secret; `None` leaves it.
     pub secrets: Option<McpSecrets>,
+    /// How it is asked for an authorization; `None` leaves it.
+    pub oauth: Option<McpOauthConfig>,
+    /// Whether the authorization that it has is forgotten, and the client that was registered for it.
+    pub forgets_authorization: bool,
+    /// The secret of the client, sealed anew; `None` leaves it.
+    pub client_secret_resealed: Option<String>,
     /// Whether it is used; `None` leaves it.
     pub enabled: Option<bool>,
     /// How long it has to start; `None` leaves it.
@@ -142,15 +188,29 @@ impl Command for UpdateMcpServer {
         if self.approval.is_some() {
             self.quotas.check_rows(tx.conn(), 1)?;
         }
+        let mut forgets = self.forgets_authorization;
+        if forgets {
+            stored.client = None;
+        }
+        if self.client_secret_resealed.is_some() {
+            stored.client_secret = self.client_secret_resealed;
+        }
         let server = &mut stored.server;
         if let Some(transport) = self.transport.filter(|new| *new != server.transport) {
             server.transport = transport;
             (server.tools, server.approved_hash) = (Vec::new(), None);
             stored.definitions = Vec::new();
+            (stored.client, forgets) = (None, true);
         }
         if let Some(McpSecrets { names, sealed }) = self.secrets {
+            forgets |= names.iter().any(|name| name.eq_ignore_ascii_case("authorization"));
             server.secret_headers = names;
             stored.secrets = sealed;
+        }
+        if let Some(McpOauthConfig { oauth, client_secret }) = self.oauth {
+            server.oauth = oauth;
+            stored.client_secret = client_secret;
+            (stored.client, forgets) = (None, true);
         }
         server.enabled = self.enabled.unwrap_or(server.enabled);
         server.initialize_timeout_ms =
@@ -162,6 +222,10 @@ impl Command for UpdateMcpServer {
         }
         server.updated_by = self.by.clone();
         server.updated_at = self.at;
+        if forgets {
+            stored.forget_authorization();
+            authorization::forget_begun(tx, &self.name)?;
+        }
         save(tx, &stored)?;
         publish(tx, &stored.server, &self.by, self.at)?;
         Ok(stored.server)
@@ -264,12 +328,15 @@ fn save(tx: &WriteTx<'_>, stored: &StoredMcpServer) -> Result<(), StoreError> {
     let server = &stored.server;
     let sql = "INSERT INTO mcp_servers (name, transport, secret_headers, secrets, enabled,
                  initialize_timeout_ms, request_timeout_ms, definitions, tools, approved_hash,
-                 created_by, created_at, updated_by, updated_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                 created_by, created_at, updated_by, updated_at, oauth, client_secret, client,
+                 authorization, tokens)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+                 ?18, ?19)
                ON CONFLICT (name) DO UPDATE SET transport = ?2, secret_headers = ?3, secrets = ?4,
                  enabled = ?5, initialize_timeout_ms = ?6, request_timeout_ms = ?7,
                  definitions = ?8, tools = ?9, approved_hash = ?10, updated_by = ?13,
-                 updated_at = ?14";
+                 updated_at = ?14, oauth = ?15, client_secret = ?16, client = ?17,
+                 authorization = ?18, tokens = ?19";
     tx.conn().prepare_cached(sql)?.execute(params![
         server.name,
         to_json(&server.transport)?,
@@ -285,6 +352,11 @@ fn save(tx: &WriteTx<'_>, stored: &StoredMcpServer) -> Result<(), StoreError> {
         server.created_at,
         server.updated_by.as_str(),
         server.updated_at,
+        to_optional_json(server.oauth.as_ref())?,
+        stored.client_secret,
+        stored.client,
+        to_optional_json(server.authorization.as_ref())?,
+        stored.tokens,
     ])?;
     Ok(())
 }
@@ -294,6 +366,8 @@ fn row(row: &Row<'_>) -> rusqlite::Result<StoredMcpServer> {
         name: row.get("name")?,
         transport: json(row, "transport")?,
         secret_headers: json(row, "secret_headers")?,
+        oauth: optional_json(row, "oauth")?,
+        authorization: optional_json(row, "authorization")?,
         enabled: row.get("enabled")?,
         initialize_timeout_ms: row.get("initialize_timeout_ms")?,
         request_timeout_ms: row.get("request_timeout_ms")?,
@@ -308,6 +382,9 @@ fn row(row: &Row<'_>) -> rusqlite::Result<StoredMcpServer> {
         server,
         definitions: json(row, "definitions")?,
         secrets: row.get("secrets")?,
+        client_secret: row.get("client_secret")?,
+        client: row.get("client")?,
+        tokens: row.get("tokens")?,
     })
 }
 

@@ -207,6 +207,7 @@ pub(super) fn open_calls(
             attachment: None,
             error: None,
             metadata: None,
+            provider_executed: false,
             started_at: None,
             ended_at: None,
         };

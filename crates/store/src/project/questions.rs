@@ -297,6 +297,9 @@ fn cancel(tx: &mut WriteTx<'_>, run: &Run, sql: &str, at: i64) -> Result<(), Sto
     Ok(())
 }
 
+/// One list of texts for each question.
+type Answers = Option<Vec<Vec<String>>>;
+
 /// Writes a question that is not pending any more, and says so in both rooms.
 fn end(tx: &mut WriteTx<'_>, question: &Question, at: i64) -> Result<(), StoreError> {
     let sql = "UPDATE questions SET state = ?2, answered_by = ?3, reason = ?4, answers = ?5
@@ -309,7 +312,6 @@ fn end(tx: &mut WriteTx<'_>, question: &Question, at: i64) -> Result<(), StoreEr
         to_optional_json(question.answers.as_ref())?,
     ])?;
     let by = question.by.as_ref();
-    type Answers = Option<Vec<Vec<String>>>;
     let event = |session_id: &SessionId, answers: Answers| Event::QuestionResolved {
         session_id: session_id.clone(),
         child_session_id: Some(&question.session_id).filter(|own| *own != session_id).cloned(),

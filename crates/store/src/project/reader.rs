@@ -8,9 +8,9 @@ use iris_protocol::{
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, Quotas, Replay, RulePlace, StoredAttachment, StoredMcpServer,
-    StoredTool, TaskResult, attachments, blobs, family, mcp, pages, permissions, queries,
-    questions, quotas, resuming, rows, search, tasks, todos, tools,
+    BlobHash, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, StoredAttachment,
+    StoredMcpServer, StoredTool, TaskResult, attachments, blobs, family, mcp, pages, permissions,
+    provider_data, queries, questions, quotas, resuming, rows, search, tasks, todos, tools,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -178,6 +178,21 @@ impl ProjectReader {
         run_id: RunId,
     ) -> Result<Vec<Message>, StoreError> {
         self.reader.read(move |conn| pages::history(conn, &session_id, &run_id)).await
+    }
+
+    /// What is kept for providers of this kind with that conversation: of the newest answers, at most
+    /// [`super::PROVIDER_DATA_BYTES_MAX`].
+    ///
+    /// # Errors
+    /// `NotFound` (run), otherwise as [`Reader::read`].
+    pub async fn provider_data(
+        &self,
+        session_id: SessionId,
+        run_id: RunId,
+        kind: String,
+    ) -> Result<Vec<ProviderData>, StoreError> {
+        let read = move |conn: &_| provider_data::of_history(conn, &session_id, &run_id, &kind);
+        self.reader.read(read).await
     }
 
     /// A run.

@@ -120,7 +120,7 @@ pub(super) fn insert_message(
 /// Writes what can change of a message, its parts excepted.
 pub(super) fn save_message(conn: &Connection, message: &Message) -> Result<(), StoreError> {
     let sql = "UPDATE messages SET state = ?2, finish_reason = ?3, error = ?4, usage = ?5,
-                 completed_at = ?6
+                 completed_at = ?6, model = ?7
                WHERE id = ?1";
     conn.prepare_cached(sql)?.execute(params![
         message.id.as_str(),
@@ -129,6 +129,7 @@ pub(super) fn save_message(conn: &Connection, message: &Message) -> Result<(), S
         to_optional_json(message.error.as_ref())?,
         to_optional_json(message.usage.as_ref())?,
         message.completed_at,
+        to_optional_json(message.model.as_ref())?,
     ])?;
     Ok(())
 }

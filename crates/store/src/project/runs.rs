@@ -8,6 +8,7 @@ use iris_protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::ending::{self, CallEnd};
+use super::provider_data::{self, ProviderData};
 use super::rows::NumberedRun;
 use super::sessions::{save_in_state, session_busy};
 use super::steps::{NewPart, OpenAnswer, StepEnd, append_parts, end_step};
@@ -111,6 +112,8 @@ pub struct FinishRun {
     pub message_id: MessageId,
     /// Parts that are not recorded yet, whole or not.
     pub parts: Vec<NewPart>,
+    /// What providers want back with some of `parts`.
+    pub provider_data: Vec<ProviderData>,
     /// The last model call, where it ended and is not recorded yet.
     pub step: Option<StepEnd>,
     /// `Completed`, `Failed` or `Cancelled`.
@@ -146,6 +149,7 @@ impl Command for FinishRun {
             self.error = None;
         }
         append_parts(tx, &open, self.parts, self.at)?;
+        provider_data::insert(tx.conn(), &open.message.id, &self.provider_data)?;
         if let Some(step) = self.step {
             end_step(tx, &mut open, &step, self.at)?;
         }

@@ -256,6 +256,6 @@ pub(super) fn save_in_state(
     if !changes {
         return Ok(());
     }
-    let event = Event::SessionStatus { session_id: session.id.clone(), state };
+    let event = Event::session_status(session.id.clone(), state);
     log::in_both(tx, &session.id, at, by, &event)
 }

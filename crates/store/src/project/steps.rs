@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::ending::{fail_call, publish_result};
 use super::files::{RecordedChange, record_change};
+use super::provider_data::{self, ProviderData};
 use super::questions::NewQuestion;
 use super::sessions::save_in_state;
 use super::{attachments, family, log, queries, questions, records, streams};
@@ -82,6 +83,8 @@ pub struct RecordStep {
     pub message_id: MessageId,
     /// In order of appearance.
     pub parts: Vec<NewPart>,
+    /// What providers want back with some of `parts`.
+    pub provider_data: Vec<ProviderData>,
     /// About calls among `parts`.
     pub approvals: Vec<NewApproval>,
     /// What calls among `parts` ask.
@@ -98,6 +101,7 @@ impl Command for RecordStep {
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         let mut open = OpenAnswer::find(tx, &self.session_id, &self.run_id, &self.message_id)?;
         append_parts(tx, &open, self.parts, self.at)?;
+        provider_data::insert(tx.conn(), &open.message.id, &self.provider_data)?;
         if let Some(step) = &self.step {
             end_step(tx, &mut open, step, self.at)?;
         }
@@ -318,6 +322,7 @@ pub(super) fn event_of(message: &Message, part: &Part) -> Event {
             tool_call_id: call.tool_call_id.clone(),
             tool_name: call.tool_name.clone(),
             input: call.input.clone(),
+            provider_executed: call.provider_executed,
         },
         Part::Subtask(part) => {
             Event::MessageSubtaskUpdated { session_id, message_id, part: part.clone() }

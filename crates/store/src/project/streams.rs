@@ -108,6 +108,13 @@ pub(super) fn drop_part(
     Ok(())
 }
 
+/// Forgets all that is kept of an answer beyond its recorded parts.
+pub(super) fn drop_all(conn: &Connection, message_id: &MessageId) -> Result<(), StoreError> {
+    let sql = "DELETE FROM stream_chunks WHERE message_id = ?1";
+    conn.prepare_cached(sql)?.execute([message_id.as_str()])?;
+    Ok(())
+}
+
 /// Makes parts of what was kept of the text that the answer of a run was streaming, says so, and
 /// forgets the pieces.
 pub(super) fn keep_interrupted(

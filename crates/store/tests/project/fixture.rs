@@ -246,6 +246,7 @@ pub(crate) fn call(n: u128, state: ToolState) -> NewPart {
         error: state.is_final().then(|| "no such tool".into()),
         attachment: None,
         metadata: None,
+        provider_executed: false,
         started_at: None,
         ended_at: None,
     })
@@ -288,6 +289,7 @@ pub(crate) fn step(n: u128, index: u32, parts: Vec<NewPart>) -> RecordStep {
         run_id: run_id(n),
         message_id: answer_id(n),
         parts,
+        provider_data: Vec::new(),
         approvals,
         questions: Vec::new(),
         step: Some(end_of_step(n, index, FinishReason::ToolCalls)),
@@ -356,6 +358,7 @@ pub(crate) fn finish(n: u128, status: RunStatus, finish_reason: FinishReason) ->
         run_id: run_id(n),
         message_id: answer_id(n),
         parts: Vec::new(),
+        provider_data: Vec::new(),
         step: None,
         status,
         finish_reason,

@@ -2,22 +2,23 @@
 
 use iris_protocol::{ErrorCode, McpTransport};
 use iris_store::project::{
-    CreateMcpServer, DeleteMcpServer, MCP_SERVERS_MAX, McpApproval, McpSecrets, PublishMcpStatus,
-    Quotas, UpdateMcpServer,
+    CreateMcpServer, DeleteMcpServer, MCP_SERVERS_MAX, McpApproval, McpOauthConfig, McpSecrets,
+    PublishMcpStatus, Quotas, UpdateMcpServer,
 };
 use serde_json::json;
 
 use crate::fixture::{Fixture, NOW, ann, bob};
 
-fn web(url: &str) -> McpTransport {
+pub(crate) fn web(url: &str) -> McpTransport {
     McpTransport::Http { url: url.to_owned(), headers: [].into() }
 }
 
-fn create(name: &str) -> CreateMcpServer {
+pub(crate) fn create(name: &str) -> CreateMcpServer {
     CreateMcpServer {
         name: name.to_owned(),
         transport: web("https://a.example/"),
         secrets: McpSecrets { names: vec!["x-key".into()], sealed: Some("sealed".into()) },
+        oauth: McpOauthConfig::default(),
         enabled: true,
         initialize_timeout_ms: 1,
         request_timeout_ms: 2,
@@ -27,11 +28,14 @@ fn create(name: &str) -> CreateMcpServer {
     }
 }
 
-fn update(name: &str) -> UpdateMcpServer {
+pub(crate) fn update(name: &str) -> UpdateMcpServer {
     UpdateMcpServer {
         name: name.to_owned(),
         transport: None,
         secrets: None,
+        oauth: None,
+        forgets_authorization: false,
+        client_secret_resealed: None,
         enabled: None,
         initialize_timeout_ms: None,
         request_timeout_ms: None,

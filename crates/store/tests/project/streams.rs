@@ -113,3 +113,52 @@ async fn a_session_that_is_deleted_takes_its_streaming_text_with_it() {
     conn.execute_batch("PRAGMA foreign_keys = ON; DELETE FROM sessions").unwrap();
     assert_eq!(fixture.chunks(), 0);
 }
+
+fn retry(model: Option<ModelRef>) -> RecordRetry {
+    RecordRetry {
+        session_id: session_id(),
+        run_id: run_id(1),
+        message_id: answer_id(1),
+        attempt: 2,
+        error: ApiError::new(ErrorCode::ProviderError, "too busy").reason("overloaded"),
+        delay_ms: 750,
+        usage: Usage { input_tokens: 7, ..Usage::default() },
+        model,
+        at: NOW + 5,
+    }
+}
+
+#[tokio::test]
+async fn what_a_model_said_before_it_is_asked_again_is_forgotten_and_counts() {
+    let fixture = Fixture::with_run().await;
+    fixture.write(checkpoint(1, vec![chunk(1, 0, "So")])).await.unwrap();
+    fixture.take_events();
+    let other = ModelRef { provider_id: "other".into(), model_id: "model".into() };
+    fixture.write(retry(Some(other.clone()))).await.unwrap();
+    let stored = fixture.take_stored();
+    let events: Vec<_> = stored.iter().map(told).collect();
+    assert_eq!(events, ["S message.updated", "S session.status", "P session.status"]);
+    let payload: serde_json::Value = serde_json::from_str(&stored[1].payload).unwrap();
+    let expected = serde_json::json!({
+        "sessionId": session_id(), "state": "retrying", "attempt": 2, "class": "overloaded",
+        "delayMs": 750, "message": "too busy",
+    });
+    assert_eq!(payload, expected);
+    let answer = fixture.answer(1).await;
+    assert_eq!((answer.model, answer.usage.unwrap().input_tokens), (Some(other), 7));
+    assert_eq!(fixture.run(1).await.usage.input_tokens, 7);
+
+    // A server that dies now has nothing of it either.
+    let copy = fixture.crash();
+    copy.write(recover(false)).await.unwrap();
+    assert_eq!((copy.chunks(), copy.answer(1).await.parts), (0, vec![]));
+    assert_eq!(copy.run(1).await.status, RunStatus::Interrupted);
+
+    let (session_id, run_id, message_id) = (session_id(), run_id(1), answer_id(1));
+    let over = EndRetry { session_id, run_id, message_id, at: NOW + 6 };
+    fixture.write(over.clone()).await.unwrap();
+    assert_eq!(fixture.take_events(), ["S session.status", "P session.status"]);
+    fixture.write(finish(1, RunStatus::Completed, FinishReason::Stop)).await.unwrap();
+    assert_eq!(fixture.refusal(over).await, (ErrorCode::Conflict, "run_ended".into()));
+    assert_eq!(fixture.refusal(retry(None)).await, (ErrorCode::Conflict, "run_ended".into()));
+}

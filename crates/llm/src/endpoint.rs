@@ -1,0 +1,99 @@
+//! Where a provider is and how it is asked: what the adapters of all wires have in common.
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+
+use crate::provider::{ApiKey, ConfigError, ProviderConfig, ProviderKind};
+use crate::transport::{Framing, Transport};
+use crate::wire::Frames;
+use crate::{ModelRequest, frames};
+
+/// What is the same for all providers of a kind.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) kind: ProviderKind,
+    /// Where it is when the configuration does not say; without it the configuration has to.
+    pub(crate) base_url: Option<&'static str>,
+    /// The header that the key stands in, and what stands before it there.
+    pub(crate) key_header: &'static str,
+    pub(crate) key_prefix: &'static str,
+    pub(crate) headers: &'static [(&'static str, &'static str)],
+    pub(crate) framing: Framing,
+}
+
+/// A provider that can be asked.
+pub(crate) struct Endpoint {
+    transport: Transport,
+    base_url: String,
+    max_output_tokens: Option<u32>,
+    pub(crate) shows_images: bool,
+}
+
+impl Endpoint {
+    /// Connects to nothing.
+    ///
+    /// # Errors
+    ///
+    /// The first [`ConfigError`] of the configuration.
+    pub(crate) fn new(
+        provider: &str,
+        config: &ProviderConfig,
+        wire: &'static Wire,
+    ) -> Result<Self, ConfigError> {
+        let base_url = config.base_url.as_deref().filter(|url| !url.is_empty());
+        let base_url = base_url.or(wire.base_url);
+        let base_url =
+            base_url.ok_or_else(|| ConfigError::NoBaseUrl { provider: provider.to_owned() })?;
+        let base_url = checked_base_url(provider, base_url)?.to_owned();
+        let headers = headers(config.api_key.as_ref(), wire)
+            .ok_or_else(|| ConfigError::BadApiKey { provider: provider.to_owned() })?;
+        let transport = Transport::new(provider, config, wire, headers)?;
+        let max_output_tokens = config.max_output_tokens;
+        Ok(Self { transport, base_url, max_output_tokens, shows_images: config.images })
+    }
+
+    /// The request with the operator's limit where it has none.
+    pub(crate) fn bounded(&self, request: ModelRequest) -> ModelRequest {
+        let max_output_tokens = request.max_output_tokens.or(self.max_output_tokens);
+        ModelRequest { max_output_tokens, ..request }
+    }
+
+    /// The key that no error may show.
+    pub(crate) fn api_key(&self) -> Option<ApiKey> {
+        self.transport.api_key().cloned()
+    }
+
+    /// Posts `body` once the frames are asked for.
+    pub(crate) fn post(&self, path: &str, body: String) -> Frames {
+        frames::post(self.transport.clone(), &format!("{}{path}", self.base_url), body)
+    }
+}
+
+/// None for a key that cannot stand in a header.
+fn headers(key: Option<&ApiKey>, wire: &Wire) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in wire.headers {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if let Some(key) = key.filter(|key| !key.expose().is_empty()) {
+        let mut value =
+            HeaderValue::from_str(&format!("{}{}", wire.key_prefix, key.expose())).ok()?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static(wire.key_header), value);
+    }
+    Some(headers)
+}
+
+fn checked_base_url<'a>(provider: &str, base_url: &'a str) -> Result<&'a str, ConfigError> {
+    let uri = base_url.parse::<http::Uri>().ok();
+    let is_good = uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.query().is_none()
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+    });
+    if !is_good {
+        return Err(ConfigError::BadBaseUrl { provider: provider.to_owned() });
+    }
+    Ok(base_url.trim_end_matches('/'))
+}

@@ -1,0 +1,49 @@
+//! The adapter for Ollama's own wire, `POST {base}/api/chat`, which answers with lines of JSON.
+
+mod decoder;
+mod request;
+
+pub(crate) use self::decoder::OllamaDecoder;
+use crate::endpoint::{Endpoint, Wire};
+use crate::provider::{ConfigError, ProviderConfig, ProviderKind, Reasoning};
+use crate::transport::Framing;
+use crate::wire::decode;
+use crate::{Model, ModelRequest, ModelStream};
+
+/// How this wire is reached.
+pub(crate) const WIRE: Wire = Wire {
+    kind: ProviderKind::Ollama,
+    base_url: Some("http://127.0.0.1:11434"),
+    key_header: "authorization",
+    key_prefix: "Bearer ",
+    headers: &[],
+    framing: Framing::Lines,
+};
+
+/// A server that speaks Ollama's wire.
+pub(crate) struct Ollama {
+    endpoint: Endpoint,
+    reasoning: Option<Reasoning>,
+    context_tokens: Option<u32>,
+}
+
+impl Ollama {
+    pub(crate) fn new(provider: &str, config: &ProviderConfig) -> Result<Self, ConfigError> {
+        let endpoint = Endpoint::new(provider, config, &WIRE)?;
+        let (reasoning, context_tokens) = (config.reasoning, config.context_tokens);
+        Ok(Self { endpoint, reasoning, context_tokens })
+    }
+}
+
+impl Model for Ollama {
+    fn stream(&self, request: ModelRequest) -> ModelStream {
+        let request = self.endpoint.bounded(request);
+        let body = request::body(&request, self.reasoning, self.context_tokens);
+        let decoder = OllamaDecoder::redacting(self.endpoint.api_key());
+        decode(self.endpoint.post("/api/chat", body), decoder)
+    }
+
+    fn shows_images(&self) -> bool {
+        self.endpoint.shows_images
+    }
+}

@@ -1,0 +1,56 @@
+//! The adapter for Responses, the wire of `POST {base}/responses`. Nothing is stored at the provider: what
+//! it has to know again is sent to it again.
+
+mod decoder;
+mod request;
+mod usage;
+
+pub(crate) use self::decoder::ResponsesDecoder;
+use crate::endpoint::{Endpoint, Wire};
+use crate::provider::{ConfigError, ProviderConfig, ProviderKind, Reasoning};
+use crate::transport::Framing;
+use crate::wire::decode;
+use crate::{Model, ModelRequest, ModelStream};
+
+/// The kind of data that is kept for this provider.
+pub(crate) const KIND: &str = "openai";
+
+/// How this wire is reached.
+pub(crate) const WIRE: Wire = Wire {
+    kind: ProviderKind::OpenAi,
+    base_url: Some("https://api.openai.com/v1"),
+    key_header: "authorization",
+    key_prefix: "Bearer ",
+    headers: &[],
+    framing: Framing::Events,
+};
+
+/// A provider that speaks Responses.
+pub(crate) struct OpenAi {
+    endpoint: Endpoint,
+    reasoning: Option<Reasoning>,
+}
+
+impl OpenAi {
+    pub(crate) fn new(provider: &str, config: &ProviderConfig) -> Result<Self, ConfigError> {
+        let endpoint = Endpoint::new(provider, config, &WIRE)?;
+        Ok(Self { endpoint, reasoning: config.reasoning })
+    }
+}
+
+impl Model for OpenAi {
+    fn stream(&self, request: ModelRequest) -> ModelStream {
+        let request = self.endpoint.bounded(request);
+        let body = request::body(&request, self.reasoning);
+        let decoder = ResponsesDecoder::redacting(self.endpoint.api_key());
+        decode(self.endpoint.post("/responses", body), decoder)
+    }
+
+    fn shows_images(&self) -> bool {
+        self.endpoint.shows_images
+    }
+
+    fn opaque_kind(&self) -> Option<&'static str> {
+        Some(KIND)
+    }
+}
