@@ -272,9 +272,10 @@ pub(crate) fn checked(
     Ok((McpOauth { client_id, has_client_secret, origins, scopes }, client_secret))
 }
 
+/// One place, named: a `*` would look like a pattern, and is none.
 fn is_origin(text: &str) -> bool {
     let is_it = |url: url::Url| is_safe(&url) && url.origin().ascii_serialization() == text;
-    parse_url(text).is_ok_and(is_it)
+    !text.contains('*') && parse_url(text).is_ok_and(is_it)
 }
 
 /// RFC 6749 section 3.3.

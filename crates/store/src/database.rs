@@ -17,6 +17,8 @@ pub(crate) const APPLICATION_ID: i32 = 0x4952_4953;
 
 /// Bytes of the header of a database file (SQLite file format, section 1.3).
 const HEADER_BYTES: u64 = 100;
+/// Every page has a multiple of so many bytes (SQLite, "Database File Format", 1.3.2).
+const PAGE_BYTES_UNIT: u64 = 512;
 
 /// For connections that write. Sizes are KiB for the cache, bytes for the log; the wait is
 /// milliseconds, the checkpoint pages: everybody waits for one, so that they are small.
@@ -186,9 +188,14 @@ pub(crate) fn check_length(path: &Path, conn: &Connection) -> Result<(), StoreEr
     if has_log(path) {
         return Ok(());
     }
+    let length = path.metadata()?.len();
+    // What is missing may be a part of the schema, without which SQLite counts nothing.
+    if length % PAGE_BYTES_UNIT != 0 {
+        return Err(StoreError::corrupt("the file is cut off"));
+    }
     let pages: u64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
     let page_bytes: u64 = conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    if path.metadata()?.len() < pages.saturating_mul(page_bytes) {
+    if length < pages.saturating_mul(page_bytes) {
         return Err(StoreError::corrupt("the file is cut off"));
     }
     Ok(())
