@@ -25,7 +25,7 @@ use iris_auth::SetupToken;
 use iris_egress::Exception;
 use iris_llm::ProviderConfig;
 use iris_protocol::{LogFormat, ModelRef, limits::IMPORT_BYTES_MAX};
-use iris_sandbox::Config as SandboxConfig;
+use iris_sandbox::{Config as SandboxConfig, Tier};
 use iris_store::project::Quotas;
 
 pub use error::ConfigError;
@@ -260,6 +260,9 @@ impl Config {
     }
 }
 
+/// Only S3 keeps commands from the protected paths of a project: less is for the operator to choose.
+const SANDBOX_MINIMUM_DEFAULT: Tier = Tier::S3;
+
 /// How commands are run. Where none are, the other keys are read all the same: a mistake is a mistake.
 fn sandbox(top: &mut Section) -> Result<Option<SandboxConfig>, ConfigError> {
     let defaults = SandboxConfig::default();
@@ -271,7 +274,7 @@ fn sandbox(top: &mut Section) -> Result<Option<SandboxConfig>, ConfigError> {
         cgroup: top.parse("sandbox_cgroup", parse::absolute_path)?,
         ..defaults
     };
-    Ok(minimum.unwrap_or(Some(config.minimum)).map(|minimum| SandboxConfig { minimum, ..config }))
+    Ok(minimum.unwrap_or(Some(SANDBOX_MINIMUM_DEFAULT)).map(|minimum| SandboxConfig { minimum, ..config }))
 }
 
 /// Keeps the variables that may be ours.

@@ -63,6 +63,7 @@ fn without_any_source_the_defaults_hold() {
     assert!(config.allowed_hosts.is_empty());
     assert_eq!(config.public_url, None);
     assert!(config.egress_allow.is_empty());
+    assert_eq!(config.sandbox.map(|sandbox| sandbox.minimum), Some(Tier::S3));
     assert_eq!(config.drain, Duration::from_secs(30));
     assert_eq!(config.project_idle, Duration::from_mins(1));
     assert_eq!(config.projects_open_max, 512);
