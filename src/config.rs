@@ -274,7 +274,9 @@ fn sandbox(top: &mut Section) -> Result<Option<SandboxConfig>, ConfigError> {
         cgroup: top.parse("sandbox_cgroup", parse::absolute_path)?,
         ..defaults
     };
-    Ok(minimum.unwrap_or(Some(SANDBOX_MINIMUM_DEFAULT)).map(|minimum| SandboxConfig { minimum, ..config }))
+    Ok(minimum
+        .unwrap_or(Some(SANDBOX_MINIMUM_DEFAULT))
+        .map(|minimum| SandboxConfig { minimum, ..config }))
 }
 
 /// Keeps the variables that may be ours.

@@ -2,6 +2,7 @@
 //! it; it ends when the end of its run is recorded.
 
 mod checkpoints;
+mod instructions;
 mod model;
 mod outputs;
 mod pause;
@@ -118,10 +119,12 @@ pub(crate) struct Orchestrator {
 impl Orchestrator {
     pub(crate) fn new(assignment: Assignment, vitals: Arc<Vitals>) -> Self {
         let resumption = assignment.resumed.as_ref();
-        let resumption = resumption.map_or_else(Default::default, |it| Resumption::of(&it.answer));
+        let limits = assignment.place.services.settings.turn;
+        let resumption =
+            resumption.map_or_else(Default::default, |it| Resumption::of(&it.answer, &limits));
         let calls = u64::from(resumption.steps);
         let has_tasks = !resumption.running.is_empty();
-        let turn = Turn::resume(assignment.place.services.settings.turn, resumption);
+        let turn = Turn::resume(limits, resumption);
         let span = tracing::info_span!(
             "run",
             project.id = assignment.place.project.id.as_str(),

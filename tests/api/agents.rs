@@ -1,8 +1,8 @@
 //! Agents of a project: who answers, with which prompt and which tools.
 
 use iris_protocol::{
-    AgentCreate, ErrorCode, MessageSend, RunStatus, SessionCreate, SessionUpdate, ToolState,
-    limits::PROMPT_BYTES_MAX,
+    AgentCreate, ErrorCode, MessageSend, PermissionAction, PermissionCreate, RunStatus,
+    SessionCreate, SessionUpdate, ToolState, limits::PROMPT_BYTES_MAX,
 };
 use iris_testkit::{AppOptions, FakeProvider, calls_of, chat, spawn_app, spawn_app_with, text_of};
 use serde_json::{Value, json};
@@ -154,13 +154,30 @@ async fn a_session_whose_agent_was_deleted_refuses_messages_until_it_has_another
 #[tokio::test]
 async fn a_run_ends_at_its_limit_of_steps() {
     let mut options = AppOptions::default();
-    options.turn.steps_max = 3;
+    (options.turn.steps_max, options.turn.same_steps_max) = (3, 4);
     let app = spawn_app_with(options).await;
     let mut ann = app.user("ann").await.conversation().await;
     let answer = ann.ask("call list {\"path\": \".\"}\nrepeat").await;
     assert_eq!(answer.finish_reason, Some(iris_protocol::FinishReason::Steps));
     assert_eq!(calls_of(&answer).len(), 3);
     assert!(calls_of(&answer).iter().all(|call| call.state.is_final()));
+    assert_eq!(text_of(&ann.ask("say on").await), "on");
+}
+
+#[tokio::test]
+async fn a_run_that_goes_round_in_circles_is_stopped_and_says_so() {
+    let app = spawn_app().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let (ls, missing) = ("call list {\"path\": \".\"}", "call read {\"path\": \"none\"}");
+    let turns = format!("{ls}\nstep\n{missing}\nstep\n{ls}\nstep\n{missing}\nstep\nsay no");
+    let errors = (1..=4).map(|n| format!("call list {{\"path\": \"/{n}\"}}"));
+    let errors = errors.collect::<Vec<_>>().join("\nstep\n");
+    for (script, steps) in [(format!("{ls}\nrepeat"), 3), (turns, 4), (errors, 3)] {
+        let answer = ann.ask(&script).await;
+        let error = answer.error.clone().unwrap();
+        assert_eq!(code_of(&error), (ErrorCode::ProviderError, "loop"), "{script}");
+        assert!(!error.retryable && calls_of(&answer).len() == steps, "{script}: {answer:?}");
+    }
     assert_eq!(text_of(&ann.ask("say on").await), "on");
 }
 
@@ -220,4 +237,41 @@ async fn rules_of_an_agent_count_at_once_also_for_a_run_that_works() {
     assert_eq!(first.state, ToolState::Completed);
     let why = "`write` of `second` is not allowed: a rule of the agent denies `edit` of `second`";
     assert_eq!((second.state, second.error.as_deref()), (ToolState::Denied, Some(why)));
+}
+
+#[tokio::test]
+async fn the_instructions_of_a_project_stand_behind_the_prompt_where_they_may_be_read() {
+    let provider = FakeProvider::start((0..5).map(|_| chat::says("ok"))).await;
+    let app = spawn_app_with(AppOptions::with_provider(provider.base_url())).await;
+    let ann = app.user("ann").await.conversation().await;
+    let files = app.data_dir().join("projects").join(ann.project.as_str()).join("files");
+    let put = async |name: &str, text: &str| {
+        ann.person.client.file_put(&ann.project, name, text.to_owned()).await.unwrap();
+    };
+    put("secret.txt", "a secret").await;
+    put("CLAUDE.md", "Be brief.\n").await;
+    let told = async |ann: &mut iris_testkit::Conversation| {
+        ann.ask("hi").await;
+        let body = provider.asked().last().unwrap().body.clone();
+        let system = body["messages"][0]["content"].as_str().unwrap();
+        system.split_once("\n\n# Instructions of the project ").map(|(_, it)| it.to_owned())
+    };
+    let mut talk = ann.person.join(&ann.project, &ann.session).await;
+    assert_eq!(told(&mut talk).await.as_deref(), Some("(`CLAUDE.md`)\n\nBe brief."));
+    put("AGENTS.md", "Rhyme.").await;
+    assert_eq!(told(&mut talk).await.as_deref(), Some("(`AGENTS.md`)\n\nRhyme."));
+    // A link is not followed: it might lead to what may not be read.
+    std::fs::remove_file(files.join("AGENTS.md")).unwrap();
+    std::os::unix::fs::symlink("secret.txt", files.join("AGENTS.md")).unwrap();
+    assert_eq!(told(&mut talk).await.as_deref(), Some("(`CLAUDE.md`)\n\nBe brief."));
+    for action in [PermissionAction::Ask, PermissionAction::Deny] {
+        let rule = PermissionCreate {
+            session_id: None,
+            permission: "read".to_owned(),
+            pattern: "CLAUDE.md".to_owned(),
+            action,
+        };
+        ann.call(rule).await.unwrap();
+        assert_eq!(told(&mut talk).await, None);
+    }
 }

@@ -20,9 +20,11 @@ use iris_protocol::{
 use iris_store::StoreError;
 use iris_store::project::ProviderData;
 use iris_tools::{Tool, ToolRegistry, is_shallow};
+use iris_workspace::Workspace;
 use serde_json::Value;
 use tracing::{Instrument, Span};
 
+use super::instructions::with_instructions;
 use super::outputs::show_images;
 use super::tasks::name_sub_agents;
 use super::{Assignment, Orchestrator};
@@ -100,6 +102,8 @@ impl Orchestrator {
         let place = self.assignment.place.clone();
         let (agent, model) = (answerer.agent.clone(), answerer.model.clone());
         let (run_id, starter) = (self.run_id(), self.assignment.run.started_by.clone());
+        let caller = Arc::new(Caller::of(&self.assignment, answerer.agent.clone()));
+        let asks = Arc::clone(&caller);
         let opened = async move {
             if !may_start(&place, &starter).await.map_err(|error| error.to_api())? {
                 return Err(starter_lost_access());
@@ -117,7 +121,9 @@ impl Orchestrator {
             let mut messages = prompt_messages(&history, &opaque);
             let images = show_images(&place, &history, &mut messages, provider.as_ref()).await;
             let images = images.map_err(|error| error.to_api())?;
-            let prompt = Prompt { system: agent.prompt, messages, tools, images };
+            let system = with_instructions(agent.prompt, &asks).await;
+            let system = system.map_err(|error| error.to_api())?;
+            let prompt = Prompt { system, messages, tools, images };
             // The same for all requests of a session, which begin alike.
             let cache_key = Some(place.id.to_string());
             let model = model.model_id;
@@ -129,7 +135,6 @@ impl Orchestrator {
             Ok(events) => events.map(|event| event.map_err(|e| model_error(&e))).boxed(),
             Err(error) => stream::iter([Err(error)]).boxed(),
         });
-        let caller = Arc::new(Caller::of(&self.assignment, answerer.agent.clone()));
         events.then(move |event| told(event, Arc::clone(&caller))).boxed()
     }
 
@@ -225,6 +230,11 @@ impl Caller {
     pub(super) fn of(assignment: &Assignment, agent: Agent) -> Self {
         let (place, starter) = (assignment.place.clone(), assignment.run.started_by.clone());
         Self { place, agent, starter }
+    }
+
+    /// The project's directory.
+    pub(super) fn workspace(&self) -> Workspace {
+        self.place.project.workspace.clone()
     }
 
     /// The rules as they are now; those of the agent as they were last when it is deleted.

@@ -5,12 +5,14 @@
 
 mod opaque;
 pub mod permissions;
+mod progress;
 mod prompt;
 mod retry;
 mod turn;
 mod world;
 
 pub use opaque::{OPAQUE_BYTES_MAX, Opaque};
+pub use progress::Progress;
 pub use prompt::{Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec, prompt_messages};
 pub use retry::RetryLimits;
 pub use turn::*;

@@ -16,6 +16,7 @@ use iris_protocol::{
 };
 use serde_json::Value;
 
+use crate::progress::Progress;
 use crate::retry::RetryLimits;
 use crate::{IdSource, OPAQUE_BYTES_MAX, Opaque};
 
@@ -32,6 +33,9 @@ pub struct TurnLimits {
     /// The run fails after this many model calls in a row whose tool calls were all unusable. At
     /// least 1.
     pub unusable_steps_max: u32,
+    /// The run fails after this many steps in a row whose calls and results, or whose errors, were all the
+    /// same, and after two steps that came twice in turns. At least 2.
+    pub same_steps_max: usize,
     /// How often a model that failed is asked again.
     pub retry: RetryLimits,
 }
@@ -43,6 +47,7 @@ impl Default for TurnLimits {
             calls_per_step_max: 16,
             step_text_bytes_max: 4 * 1024 * 1024,
             unusable_steps_max: 5,
+            same_steps_max: 3,
             retry: RetryLimits::default(),
         }
     }
@@ -372,6 +377,7 @@ pub struct Turn {
     /// Model calls that are recorded: the index of the next one.
     step: u32,
     unusable_steps: u32,
+    progress: Progress,
     /// Attempts at this step that failed.
     failed: u32,
     parts: Vec<OpenPart>,
@@ -389,6 +395,8 @@ pub struct Resumption {
     pub steps: u32,
     /// Of these, the last ones in a row whose tool calls were all unusable.
     pub unusable_steps: u32,
+    /// What the last steps were.
+    pub progress: Progress,
     /// The calls that wait for a person.
     pub waiting: Vec<UnfinishedCall>,
     /// The calls that are to run again, which take up what they began before; every other call has its
@@ -409,14 +417,21 @@ pub struct UnfinishedCall {
 
 impl Resumption {
     /// Reads it from an answer with all the parts that are recorded of it.
-    pub fn of(answer: &Message) -> Self {
+    ///
+    /// `limits` are those of the run.
+    pub fn of(answer: &Message, limits: &TurnLimits) -> Self {
         let mut resumption = Self::default();
         let (mut is_usable, mut has_calls) = (false, false);
         for part in &answer.parts {
             match part {
                 Part::Tool(call) if call.provider_executed => {}
                 Part::Tool(call) => {
+                    if !has_calls {
+                        // Results of the last step may still be to come.
+                        resumption.progress.end_step(limits.same_steps_max);
+                    }
                     has_calls = true;
+                    resumption.progress.note_recorded(call);
                     // What was refused as soon as it arrived has its error and has never begun.
                     is_usable |= call.state != ToolState::Error || call.started_at.is_some();
                     let unfinished = || UnfinishedCall {
@@ -439,6 +454,9 @@ impl Resumption {
                     let unusable = resumption.unusable_steps + 1;
                     let is_unusable = has_calls && !is_usable;
                     resumption.unusable_steps = if is_unusable { unusable } else { 0 };
+                    if is_unusable {
+                        resumption.progress.drop_step();
+                    }
                     resumption.steps += 1;
                     (is_usable, has_calls) = (false, false);
                 }
@@ -484,7 +502,7 @@ impl Turn {
     /// whole run, and calls that wait are answered by [`Input::CallApproved`] and
     /// [`Input::CallSettled`] as before. Calls that run are run again.
     pub fn resume(limits: TurnLimits, resumption: Resumption) -> Self {
-        let Resumption { steps, unusable_steps, waiting, running } = resumption;
+        let Resumption { steps, unusable_steps, progress, waiting, running } = resumption;
         let open = |is_running| {
             move |UnfinishedCall { id, tool_name, input }| OpenCall {
                 id,
@@ -499,6 +517,7 @@ impl Turn {
             phase: Phase::Ready,
             step: steps,
             unusable_steps,
+            progress,
             failed: 0,
             parts: Vec::new(),
             usage: Usage::default(),
@@ -745,6 +764,7 @@ impl Turn {
         for part in parts.iter().filter(|part| part.is_call()) {
             let StepPart::Call { part, .. } = part else { continue };
             is_usable |= part.state != ToolState::Error;
+            self.progress.note_recorded(part);
             if !part.state.is_final() {
                 self.calls.push(OpenCall {
                     id: part.tool_call_id.clone(),
@@ -757,6 +777,10 @@ impl Turn {
         self.step += 1;
         self.failed = 0;
         self.unusable_steps = if is_usable { 0 } else { self.unusable_steps + 1 };
+        if !is_usable {
+            // These are counted by themselves.
+            self.progress.drop_step();
+        }
         let mut effects = vec![Effect::RecordStep { parts, step }];
         effects.extend(self.calls.iter().filter(|call| call.is_running).map(OpenCall::run));
         effects.extend(self.next_step_if_done());
@@ -776,13 +800,19 @@ impl Turn {
         let waiting = self.calls.iter().position(|call| call.id == *id && !call.is_running);
         let Some(position) = waiting else { return Vec::new() };
         self.calls.remove(position);
+        self.progress.note_incomparable();
         self.next_step_if_done()
     }
 
     fn tool_ended(&mut self, call_id: ToolCallId, outcome: ToolOutcome) -> Vec<Effect> {
         let running = self.calls.iter().position(|call| call.id == call_id && call.is_running);
         let Some(position) = running else { return Vec::new() };
-        self.calls.remove(position);
+        let call = self.calls.remove(position);
+        let result = match &outcome {
+            ToolOutcome::Completed { output, .. } => Ok(output.as_str()),
+            ToolOutcome::Failed { error } => Err(error.as_str()),
+        };
+        self.progress.note(&call.tool_name, &call.input, result);
         let mut effects = vec![Effect::RecordResult { call_id, outcome }];
         effects.extend(self.next_step_if_done());
         self.end_awaits_record = self.is_ended();
@@ -800,6 +830,10 @@ impl Turn {
             return self.fail(
                 ApiError::new(ErrorCode::ProviderError, message).reason("tool_args_invalid"),
             );
+        }
+        if let Some(found) = self.progress.end_step(self.limits.same_steps_max) {
+            let error = ApiError::new(ErrorCode::ProviderError, found.message());
+            return self.fail(ApiError { retryable: false, ..error.reason("loop") });
         }
         if self.step >= self.limits.steps_max {
             return self.end(RunStatus::Completed, FinishReason::Steps, None);

@@ -116,7 +116,7 @@ impl Driver {
         self.usage_reported = self.usage_recorded;
         let is_step = |part: &&Part| matches!(part, Part::Step { .. });
         let steps = self.recorded.iter().filter(is_step).count();
-        let resumption = Resumption::of(&self.message());
+        let resumption = Resumption::of(&self.message(), &self.limits);
         assert_eq!(usize::try_from(resumption.steps), Ok(steps));
         self.model_calls = resumption.steps;
         assert_eq!(resumption.unusable_steps, self.unusable_steps);

@@ -29,6 +29,7 @@ proptest! {
             calls_per_step_max: 2,
             step_text_bytes_max: 24,
             unusable_steps_max: 2,
+            same_steps_max: 100,
             retry: RetryLimits { attempts_max: 2, ..RetryLimits::default() },
         };
         let mut driver = Driver::new(limits);
@@ -208,6 +209,7 @@ fn plan() -> impl Strategy<Value = Plan> {
             calls_per_step_max,
             step_text_bytes_max,
             unusable_steps_max,
+            same_steps_max: 100,
             retry: RetryLimits { attempts_max: 2, ..RetryLimits::default() },
         },
     );

@@ -1,4 +1,5 @@
 //! Each limit of a run, reached (INV-7).
+#![expect(clippy::panic, reason = "what should not happen ends the test")]
 
 use iris_agent::{Effect, Input, TurnEnd, TurnLimits, Verdict};
 use iris_protocol::{ApiError, ErrorCode, FinishReason, RunStatus};
@@ -30,6 +31,27 @@ fn run_ends_after_steps_max_model_calls_when_the_last_call_is_denied() {
 
     let end = Effect::End(end(RunStatus::Completed, FinishReason::Steps));
     assert_eq!(scene.step(Input::CallSettled(call_id(2))), [end]);
+}
+
+#[test]
+fn a_run_that_makes_the_same_calls_with_the_same_results_fails() {
+    let mut scene = Scene::started();
+    for n in 0..3 {
+        scene.step(calls("read", Verdict::Run));
+        scene.step(finishes(FinishReason::ToolCalls));
+        let effects = scene.step(answers(3 * n + 2, "text"));
+        let [Effect::RecordResult { .. }, after] = &effects[..] else { panic!("{effects:?}") };
+        match after {
+            Effect::CallModel => assert!(n < 2),
+            Effect::End(end) => {
+                let error = end.error.as_ref().unwrap();
+                assert_eq!((n, &error.details["reason"]), (2, &"loop".into()));
+                assert!(!error.retryable);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(scene.is_ended());
 }
 
 #[test]

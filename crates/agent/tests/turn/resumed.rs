@@ -1,7 +1,8 @@
 //! Runs that were cut off and go on.
+#![expect(clippy::panic, reason = "what should not happen ends the test")]
 
 use iris_agent::{
-    Effect, Input, Resumption, StepPart, TurnEnd, TurnLimits, UnfinishedCall, Verdict,
+    Effect, Input, Progress, Resumption, StepPart, TurnEnd, TurnLimits, UnfinishedCall, Verdict,
 };
 use iris_protocol::{
     ApiError, ErrorCode, FinishReason, Message, MessageId, MessageRole, MessageState, Part,
@@ -42,7 +43,13 @@ fn run_that_was_cut_off_while_the_model_spoke_asks_it_again_and_counts_on() {
 #[test]
 fn calls_that_wait_are_answered_as_before() {
     let waiting = vec![waiting(100, "write"), waiting(101, "edit")];
-    let resumption = Resumption { steps: 1, unusable_steps: 0, waiting, running: Vec::new() };
+    let resumption = Resumption {
+        steps: 1,
+        unusable_steps: 0,
+        waiting,
+        running: Vec::new(),
+        ..Resumption::default()
+    };
     let mut scene = Scene::resumed(TurnLimits::default(), resumption);
 
     assert_eq!(scene.step(Input::Started), []);
@@ -60,6 +67,7 @@ fn run_that_waits_can_be_cancelled() {
         unusable_steps: 0,
         waiting: vec![waiting(1, "write")],
         running: Vec::new(),
+        ..Resumption::default()
     };
     let mut scene = Scene::resumed(TurnLimits::default(), resumption);
     scene.step(Input::Started);
@@ -72,7 +80,13 @@ fn run_that_waits_can_be_cancelled() {
 #[test]
 fn calls_that_run_are_run_again_and_end_as_before() {
     let (waits, runs) = (vec![waiting(100, "write")], vec![waiting(101, "task")]);
-    let resumption = Resumption { steps: 1, unusable_steps: 0, waiting: waits, running: runs };
+    let resumption = Resumption {
+        steps: 1,
+        unusable_steps: 0,
+        waiting: waits,
+        running: runs,
+        ..Resumption::default()
+    };
     let mut scene = Scene::resumed(TurnLimits::default(), resumption);
 
     assert_eq!(scene.step(Input::Started), [run(101, "task")]);
@@ -97,8 +111,13 @@ fn limit_of_model_calls_counts_those_before_the_cut() {
 
 #[test]
 fn unusable_calls_before_the_cut_count() {
-    let resumption =
-        Resumption { steps: 2, unusable_steps: 1, waiting: Vec::new(), running: Vec::new() };
+    let resumption = Resumption {
+        steps: 2,
+        unusable_steps: 1,
+        waiting: Vec::new(),
+        running: Vec::new(),
+        ..Resumption::default()
+    };
     let mut scene = Scene::resumed(limits(50, 2), resumption);
     scene.step(Input::Started);
     scene.step(calls("fly", refuses("unknown tool `fly`")));
@@ -110,8 +129,13 @@ fn unusable_calls_before_the_cut_count() {
     let expected = [Effect::RecordStep { parts, step }, Effect::End(end_failed(error.clone()))];
     assert_eq!(scene.step(finishes(FinishReason::ToolCalls)), expected);
 
-    let resumption =
-        Resumption { steps: 2, unusable_steps: 2, waiting: Vec::new(), running: Vec::new() };
+    let resumption = Resumption {
+        steps: 2,
+        unusable_steps: 2,
+        waiting: Vec::new(),
+        running: Vec::new(),
+        ..Resumption::default()
+    };
     let mut scene = Scene::resumed(limits(50, 2), resumption);
     assert_eq!(scene.step(Input::Started), [Effect::End(end_failed(error))]);
 }
@@ -123,7 +147,10 @@ fn resumption_is_read_from_what_is_recorded_of_the_answer() {
     let unknown = || tool(12, ToolState::UnknownOutcome, Some(1));
     let failed = || tool(14, ToolState::Error, Some(1));
     let waiting_call = tool(16, ToolState::Waiting, None);
-    let resumption = |parts: &[Part]| Resumption::of(&answer(parts));
+    let resumption = |parts: &[Part]| Resumption {
+        progress: Progress::default(),
+        ..Resumption::of(&answer(parts), &TurnLimits::default())
+    };
 
     assert_eq!(resumption(&[]), after(0));
     assert_eq!(resumption(&[unknown(), step(0), cut]), after(1));
@@ -132,7 +159,37 @@ fn resumption_is_read_from_what_is_recorded_of_the_answer() {
     let running_call = tool(18, ToolState::Running, Some(1));
     let parts = [refused(), step(0), unknown(), waiting_call, running_call, step(1)];
     let (waiting, running) = (vec![waiting(17, "write")], vec![waiting(19, "write")]);
-    assert_eq!(resumption(&parts), Resumption { steps: 2, unusable_steps: 0, waiting, running });
+    assert_eq!(
+        resumption(&parts),
+        Resumption { steps: 2, unusable_steps: 0, waiting, running, ..Resumption::default() }
+    );
+}
+
+#[test]
+fn a_loop_that_began_before_the_cut_is_found_after_it() {
+    let done = |part, output: &str| {
+        let Part::Tool(call) = tool(part, ToolState::Completed, Some(1)) else { unreachable!() };
+        Part::Tool(ToolPart { output: Some(output.to_owned()), ..call })
+    };
+    let limits = TurnLimits::default();
+    let go_on = |last: &str| {
+        let parts = [done(10, "1"), step(0), done(12, "1"), step(1), done(14, last), step(2)];
+        let mut scene = Scene::resumed(limits, Resumption::of(&answer(&parts), &limits));
+        scene.step(Input::Started)
+    };
+    assert_eq!(go_on("2"), [Effect::CallModel]);
+    let [Effect::End(end)] = &go_on("1")[..] else { panic!("it goes on") };
+    assert_eq!(end.error.as_ref().unwrap().details["reason"], "loop");
+
+    // One of its calls has its result only now.
+    let running = tool(14, ToolState::Running, Some(1));
+    let parts = [done(10, "1"), step(0), done(12, "1"), step(1), running, step(2)];
+    for (output, goes_on) in [("1", false), ("2", true)] {
+        let mut scene = Scene::resumed(limits, Resumption::of(&answer(&parts), &limits));
+        scene.step(Input::Started);
+        let effects = scene.step(answers(15, output));
+        assert_eq!(effects.last() == Some(&Effect::CallModel), goes_on, "{effects:?}");
+    }
 }
 
 fn answer(parts: &[Part]) -> Message {

@@ -1,0 +1,90 @@
+//! What a project tells every agent that works in it: the file `AGENTS.md` at its top, else `CLAUDE.md`.
+
+use std::sync::Arc;
+
+use iris_agent::permissions::{Access, Target};
+use iris_protocol::PermissionAction;
+use iris_store::StoreError;
+use iris_workspace::Workspace;
+
+use super::model::Caller;
+
+/// The first one that is there counts.
+const NAMES: [&str; 2] = ["AGENTS.md", "CLAUDE.md"];
+/// Most bytes that models are told of it; the rest is for agents to read.
+const BYTES_MAX: usize = 32 * 1024;
+/// A larger file is none.
+const SIZE_MAX: u64 = 1024 * 1024;
+
+/// The prompt of an agent, and behind it the instructions of the project: as they are now, where the agent
+/// may read them without a question.
+///
+/// # Errors
+/// As the reads of the project's database.
+pub(super) async fn with_instructions(
+    prompt: String,
+    caller: &Caller,
+) -> Result<String, StoreError> {
+    let judge = caller.judge().await?;
+    let may_read = |name: &&str| {
+        let access = Access::read("read", Target::Path((*name).to_owned()));
+        judge.judge(&[access]).action == PermissionAction::Allow
+    };
+    let names: Vec<&str> = NAMES.iter().copied().filter(|name| may_read(&name)).collect();
+    // A link might lead to what the agent may not read.
+    let workspace = caller.workspace().guarded(Arc::new(|_, _| false));
+    let found = tokio::task::spawn_blocking(move || {
+        names.into_iter().find_map(|name| Some((name, instructions(&workspace, name)?)))
+    });
+    Ok(match found.await.map_err(StoreError::internal)? {
+        Some((name, text)) => {
+            format!("{prompt}\n\n# Instructions of the project (`{name}`)\n\n{text}")
+        }
+        None => prompt,
+    })
+}
+
+/// What a file says, if it is one of text.
+fn instructions(workspace: &Workspace, name: &str) -> Option<String> {
+    let found = workspace.read_beginning(name, SIZE_MAX, BYTES_MAX as u64).ok()?;
+    let is_cut = found.info.size > BYTES_MAX as u64;
+    let text = match String::from_utf8(found.bytes) {
+        Ok(text) => text,
+        // The cut may be inside of a character.
+        Err(error) if is_cut && error.utf8_error().error_len().is_none() => {
+            let end = error.utf8_error().valid_up_to();
+            String::from_utf8(error.into_bytes().get(..end)?.to_vec()).ok()?
+        }
+        Err(_) => return None,
+    };
+    if text.trim().is_empty() || text.contains('\0') {
+        return None;
+    }
+    let rest = if is_cut { "\n[cut here: the file says more]" } else { "" };
+    Some(format!("{}{rest}", text.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(bytes: &[u8]) -> Option<String> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("AGENTS.md"), bytes).unwrap();
+        instructions(&Workspace::open(directory.path()).unwrap(), "AGENTS.md")
+    }
+
+    #[test]
+    fn only_text_is_told_and_of_a_long_one_the_beginning() {
+        assert_eq!(told(b"Be brief.\n\n").as_deref(), Some("Be brief."));
+        for nothing in [&b""[..], b" \n", b"a\0b", b"\xff\xfe"] {
+            assert_eq!(told(nothing), None, "{nothing:?}");
+        }
+        let long = told(&"é".repeat(BYTES_MAX).into_bytes()).unwrap();
+        let (kept, rest) = long.split_once('\n').unwrap();
+        assert_eq!((kept.len(), rest), (BYTES_MAX, "[cut here: the file says more]"));
+        let odd = told(format!("a{}", "é".repeat(BYTES_MAX)).as_bytes()).unwrap();
+        assert_eq!(odd.split_once('\n').unwrap().0.len(), BYTES_MAX - 1);
+        assert_eq!(told(&vec![b'a'; 1024 * 1024 + 1]), None);
+    }
+}
