@@ -170,11 +170,12 @@ async fn a_run_that_goes_round_in_circles_is_stopped_and_says_so() {
     let mut ann = app.user("ann").await.conversation().await;
     let (ls, missing) = ("call list {\"path\": \".\"}", "call read {\"path\": \"none\"}");
     let turns = format!("{ls}\nstep\n{missing}\nstep\n{ls}\nstep\n{missing}\nstep\nsay no");
-    let errors = (1..=4).map(|n| format!("call list {{\"path\": \"/{n}\"}}"));
+    let errors = (1..=4).map(|n| format!("call read {{\"path\": \"none\", \"limit\": {n}}}"));
     let errors = errors.collect::<Vec<_>>().join("\nstep\n");
     for (script, steps) in [(format!("{ls}\nrepeat"), 3), (turns, 4), (errors, 3)] {
         let answer = ann.ask(&script).await;
-        let error = answer.error.clone().unwrap();
+        let error = answer.error.clone();
+        let error = error.unwrap_or_else(|| panic!("{script}: {answer:?}"));
         assert_eq!(code_of(&error), (ErrorCode::ProviderError, "loop"), "{script}");
         assert!(!error.retryable && calls_of(&answer).len() == steps, "{script}: {answer:?}");
     }

@@ -30,7 +30,7 @@ pub(super) async fn with_instructions(
         let access = Access::read("read", Target::Path((*name).to_owned()));
         judge.judge(&[access]).action == PermissionAction::Allow
     };
-    let names: Vec<&str> = NAMES.iter().copied().filter(|name| may_read(&name)).collect();
+    let names: Vec<&str> = NAMES.iter().copied().filter(may_read).collect();
     // A link might lead to what the agent may not read.
     let workspace = caller.workspace().guarded(Arc::new(|_, _| false));
     let found = tokio::task::spawn_blocking(move || {

@@ -1,5 +1,4 @@
 //! Runs that were cut off and go on.
-#![expect(clippy::panic, reason = "what should not happen ends the test")]
 
 use iris_agent::{
     Effect, Input, Progress, Resumption, StepPart, TurnEnd, TurnLimits, UnfinishedCall, Verdict,
