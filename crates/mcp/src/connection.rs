@@ -313,12 +313,12 @@ async fn within<T>(
             answer = &mut answer => return Some(answer),
             () = sleep_until(deadline), if !is_asking => return None,
             changed = waits.changed() => {
-                if changed.is_err() {
-                    // The call is not among those that run any more, so nobody is asked.
-                    return tokio::time::timeout_at(deadline, answer).await.ok();
-                }
                 if !is_asking {
                     left = left.saturating_sub(begun.elapsed());
+                }
+                if changed.is_err() {
+                    // The call is not among those that run any more, so nobody is asked.
+                    return timeout(left, answer).await.ok();
                 }
             }
         }
@@ -386,5 +386,54 @@ fn of_transport(error: DynamicTransportError) -> McpError {
     match error.error.downcast::<McpError>() {
         Ok(error) => *error,
         Err(error) => McpError::Closed { reason: bounded(&error.to_string()) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+    use tokio::sync::oneshot;
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_in_which_people_are_asked_does_not_count() {
+        let (waiting, waits) = watch::channel(0);
+        let (_answer, answered) = oneshot::channel::<()>();
+        let mut call = pin!(within(3 * SECOND, waits, answered));
+        assert!((&mut call).now_or_never().is_none());
+        advance(2 * SECOND).await;
+        waiting.send_replace(1);
+        assert!((&mut call).now_or_never().is_none());
+        advance(3600 * SECOND).await;
+        assert!((&mut call).now_or_never().is_none());
+        waiting.send_replace(0);
+        assert!((&mut call).now_or_never().is_none());
+        advance(SECOND - Duration::from_millis(10)).await;
+        assert!((&mut call).now_or_never().is_none());
+        advance(Duration::from_millis(20)).await;
+        assert_eq!((&mut call).now_or_never(), Some(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_counts_also_while_people_are_asked_and_after() {
+        for asks_until_the_end in [true, false] {
+            let (waiting, waits) = watch::channel(1);
+            let (answer, answered) = oneshot::channel();
+            let mut call = pin!(within(SECOND, waits, answered));
+            assert!((&mut call).now_or_never().is_none());
+            advance(60 * SECOND).await;
+            if !asks_until_the_end {
+                drop(waiting);
+                assert!((&mut call).now_or_never().is_none());
+            }
+            answer.send(7).unwrap();
+            assert_eq!(call.now_or_never(), Some(Some(Ok(7))));
+        }
     }
 }

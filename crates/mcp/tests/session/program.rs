@@ -142,25 +142,6 @@ async fn m4_people_are_asked_for_a_call_that_has_some_and_otherwise_nobody_is() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_time_in_which_people_are_asked_does_not_count() {
-    struct Slow;
-    impl ElicitationSource for Slow {
-        fn ask(&self, _: Elicitation) -> BoxFuture<'static, ElicitationAnswer> {
-            let wait = tokio::time::sleep(Duration::from_secs(4));
-            async move {
-                wait.await;
-                ElicitationAnswer::Cancel
-            }
-            .boxed()
-        }
-    }
-    let Some(lab) = Lab::new().await else { return };
-    let connection = Connection::open(lab.fake(&[]), hasty()).await.expect("a connection");
-    let answer = connection.call("ask", Map::new(), Some(Arc::new(Slow))).await;
-    assert_eq!(answer.expect("an answer").text, r#"{"action":"cancel"}"#);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn m1_a_change_of_tools_is_told() {
     let Some(lab) = Lab::new().await else { return };
     let connection = lab.open(&[]).await;
