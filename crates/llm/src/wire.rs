@@ -30,8 +30,11 @@ pub(crate) trait Decoder: Send + Unpin + 'static {
     /// early.
     fn push(&mut self, frame: &Frame, events: &mut Vec<ModelEvent>) -> Result<(), ModelError>;
 
-    /// Whether the answer is whole as it is, so that it does not matter how the connection ends.
-    fn is_answered(&self) -> bool;
+    /// Whether the answer is whole as it is, so that it does not matter how the connection ends: never on a
+    /// wire whose terminal marker ends the stream.
+    fn is_answered(&self) -> bool {
+        false
+    }
 
     /// The body has ended. The last event is [`ModelEvent::Finish`].
     ///
@@ -39,7 +42,9 @@ pub(crate) trait Decoder: Send + Unpin + 'static {
     ///
     /// [`ModelError::truncated`] when the provider's terminal marker is missing; otherwise as
     /// [`Decoder::push`].
-    fn finish(&mut self, events: &mut Vec<ModelEvent>) -> Result<(), ModelError>;
+    fn finish(&mut self, _: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
+        Err(ModelError::truncated())
+    }
 }
 
 /// Turns the events of an answer into the common alphabet.

@@ -90,14 +90,6 @@ impl Decoder for AnthropicDecoder {
         }
         Ok(())
     }
-
-    fn is_answered(&self) -> bool {
-        false
-    }
-
-    fn finish(&mut self, _: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
-        Err(ModelError::truncated())
-    }
 }
 
 impl AnthropicDecoder {

@@ -50,14 +50,6 @@ impl Decoder for OllamaDecoder {
         }
         Ok(())
     }
-
-    fn is_answered(&self) -> bool {
-        false
-    }
-
-    fn finish(&mut self, _: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
-        Err(ModelError::truncated())
-    }
 }
 
 impl OllamaDecoder {

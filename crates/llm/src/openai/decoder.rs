@@ -96,14 +96,6 @@ impl Decoder for ResponsesDecoder {
         }
         Ok(())
     }
-
-    fn is_answered(&self) -> bool {
-        false
-    }
-
-    fn finish(&mut self, _: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
-        Err(ModelError::truncated())
-    }
 }
 
 impl ResponsesDecoder {
