@@ -28,10 +28,12 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::Services;
 use crate::permissions::may_run_code;
 use crate::project::{ProjectHandle, WakeMcp};
 use crate::session::SessionPlace;
 use crate::supervision::detached;
+use crate::toolbox::tell_of_rotation;
 
 pub(crate) use client::{McpClient, McpPlace, Reload, Wake};
 pub(crate) use offer::{Offer, model_names, statuses};
@@ -112,8 +114,15 @@ impl Drop for McpHost {
 ///
 /// # Errors
 /// As the reads of the project's database.
-pub(crate) async fn tools(project: &ProjectHandle) -> Result<Vec<Arc<dyn Tool>>, StoreError> {
+pub(crate) async fn tools(
+    project: &ProjectHandle,
+    services: &Services,
+) -> Result<Vec<Arc<dyn Tool>>, StoreError> {
     let servers = project.reader.mcp_servers().await?;
+    for StoredMcpServer { server, secrets, client_secret, tokens, .. } in &servers {
+        let secrets = [secrets, client_secret, tokens].into_iter().flatten();
+        tell_of_rotation(project, services, "MCP server", &server.name, secrets);
+    }
     let enabled = servers.iter().filter(|stored| stored.server.enabled);
     project.kept.mcp.configured(enabled.map(|stored| Configured {
         name: stored.server.name.clone(),

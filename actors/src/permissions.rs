@@ -260,6 +260,22 @@ pub(crate) async fn may_run_code(root: &RootReader, user_id: &UserId) -> Result<
     Ok(user.is_some_and(|user| user.can_execute_code))
 }
 
+/// Refuses a user who may not have programs run. `but` ends the sentence.
+///
+/// # Errors
+/// `FORBIDDEN` with reason `no_code`; as the reads of the root database.
+pub(crate) async fn check_may_run_code(
+    root: &RootReader,
+    user_id: &UserId,
+    but: &str,
+) -> Result<(), ApiError> {
+    if may_run_code(root, user_id).await.map_err(|error| error.to_api())? {
+        return Ok(());
+    }
+    let message = format!("you may not have programs run on this server{but}");
+    Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"))
+}
+
 /// Refuses a mode that a user of that role may not choose, or that this server cannot have.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ pub(crate) async fn tools_of(
     let load = async {
         // Each kind of tool that a project has of its own adds its part here, in this order.
         let mut own = custom_tools(project, services).await?;
-        own.extend(mcp::tools(project).await?);
+        own.extend(mcp::tools(project, services).await?);
         with_own(project, services, own).await
     };
     project.kept.tools.get(load).await
@@ -57,13 +57,17 @@ async fn custom_tools(
     services: &Services,
 ) -> Result<Vec<Arc<dyn Tool>>, StoreError> {
     let mut stored = project.reader.tools().await?;
+    for StoredTool { tool, secrets, .. } in &stored {
+        tell_of_rotation(project, services, "tool", &tool.name, secrets.values());
+    }
     stored.retain(|stored| stored.tool.enabled);
     let names: Vec<String> = stored.iter().map(|stored| stored.tool.name.clone()).collect();
     let parts = stored.into_iter().map(|stored| {
-        let is_outdated =
-            stored.secrets.values().any(|sealed| services.sealing.is_outdated(sealed));
         let parts = Parts::opened(project, services, stored);
-        tell_of_secrets(project, &parts, is_outdated);
+        if parts.secrets.iter().any(|secret| secret.value.is_none()) {
+            let name = &parts.tool.name;
+            tracing::warn!(project.id = %project.id, tool.name = name, "a secret has to be set again");
+        }
         parts
     });
     let made = make(services, parts.collect()).await?.into_iter().zip(names);
@@ -76,17 +80,20 @@ async fn custom_tools(
     Ok(made.collect())
 }
 
-/// What operators should know of the secrets of a tool, once for each time that it is read.
-fn tell_of_secrets(project: &ProjectHandle, parts: &Parts, is_outdated: bool) {
-    let name = &parts.tool.name;
-    if parts.secrets.iter().any(|secret| secret.value.is_none()) {
-        tracing::warn!(project.id = %project.id, tool.name = name, "a secret has to be set again");
-    }
-    if is_outdated {
+/// Tells operators of secrets that the previous master key is still needed for, each time that they are read.
+pub(crate) fn tell_of_rotation<'a>(
+    project: &ProjectHandle,
+    services: &Services,
+    kind: &'static str,
+    name: &str,
+    secrets: impl IntoIterator<Item = &'a String>,
+) {
+    if secrets.into_iter().any(|sealed| services.sealing.is_outdated(sealed)) {
         tracing::info!(
             project.id = %project.id,
-            tool.name = name,
-            "a secret is sealed with the previous master key: any change of the tool seals it anew"
+            kind,
+            name,
+            "a secret is sealed with the previous master key: any change of what has it seals it anew"
         );
     }
 }

@@ -20,7 +20,7 @@ use super::permissions::role_of;
 use super::{Done, Grant, done, internal, stored};
 use crate::mcp::authorization::{self, Sealed};
 use crate::mcp::{Offer, checks, definitions_of, secrets_owner, statuses};
-use crate::permissions::may_run_code;
+use crate::permissions::check_may_run_code;
 use crate::project::{ProjectHandle, WakeMcp};
 use crate::toolbox::tools_of;
 use crate::{Node, write};
@@ -43,13 +43,10 @@ async fn check_code(
         McpTransport::Stdio { .. } => true,
         McpTransport::Http { .. } => false,
     };
-    if !transports.iter().any(is_program)
-        || may_run_code(&node.root_reader, grant.user_id()?).await.map_err(stored)?
-    {
+    if !transports.iter().any(is_program) {
         return Ok(());
     }
-    let message = "you may not have programs run on this server, nor say which ones are";
-    Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"))
+    check_may_run_code(&node.root_reader, grant.user_id()?, ", nor say which ones are").await
 }
 
 /// What is kept secret, as it is stored.

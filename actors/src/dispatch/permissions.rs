@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::projects::page_size;
 use super::{Done, Grant, done, internal, stored};
-use crate::permissions::{agent_for, judge, judged, may_run_code, server_rules};
+use crate::permissions::{agent_for, check_may_run_code, judge, judged, server_rules};
 use crate::project::ProjectHandle;
 use crate::toolbox::tools_of;
 use crate::{Node, write};
@@ -88,13 +88,11 @@ pub(super) async fn check_code(
                 || tools.get(permission).is_some_and(|tool| tool.runs_code())
                 || is_group_of_program(&tools, permission))
     };
-    if !settings.iter().any(runs_code)
-        || may_run_code(&node.root_reader, grant.user_id()?).await.map_err(stored)?
-    {
+    if !settings.iter().any(runs_code) {
         return Ok(());
     }
-    let message = "you may not have programs run on this server, nor make a rule that has them run";
-    Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"))
+    let but = ", nor make a rule that has them run";
+    check_may_run_code(&node.root_reader, grant.user_id()?, but).await
 }
 
 /// Whether a permission is the group of an MCP server that is a program.

@@ -14,7 +14,7 @@ use iris_store::{Committed, WriteContext};
 use iris_tools::origin_of;
 
 use super::{Done, Grant, done, stored};
-use crate::permissions::may_run_code;
+use crate::permissions::check_may_run_code;
 use crate::project::ProjectHandle;
 use crate::toolbox::{Made, Parts, is_taken_by_server, make, tools_of};
 use crate::{Node, write};
@@ -176,9 +176,5 @@ fn invalid(message: impl Into<String>) -> ApiError {
 }
 
 async fn check_may_run(node: &Node, grant: &Grant) -> Result<(), ApiError> {
-    if may_run_code(&node.root_reader, grant.user_id()?).await.map_err(stored)? {
-        return Ok(());
-    }
-    let message = "you may not have programs run on this server";
-    Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"))
+    check_may_run_code(&node.root_reader, grant.user_id()?, "").await
 }

@@ -16,6 +16,9 @@ use crate::session::SessionPlace;
 
 /// Most images of a conversation that a model is shown at once: the newest ones.
 const IMAGES_MAX: usize = 8;
+/// Most bytes of them: in base64, with all that is said, they stay below the smallest request that a provider
+/// takes, 20 MB.
+const IMAGES_BYTES_MAX: u64 = 12 * 1024 * 1024;
 
 /// What the tools of one session answered besides what the model read at once.
 pub(super) struct SessionOutputs {
@@ -63,12 +66,11 @@ pub(super) async fn show_images(
         Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => None,
     });
     let calls = calls.filter(|(_, attachment)| attachment.mime_type.starts_with("image/"));
-    let all: Vec<&ToolCallId> = calls.map(|(call_id, _)| call_id).collect();
+    let all: Vec<(&ToolCallId, u64)> = calls.map(|(call_id, it)| (call_id, it.size)).collect();
     let mut images = BTreeMap::new();
     if model.shows_images() {
-        for call_id in all.iter().rev().take(IMAGES_MAX) {
-            let found =
-                place.project.reader.attachment(place.id.clone(), (*call_id).clone()).await?;
+        for call_id in newest(&all) {
+            let found = place.project.reader.attachment(place.id.clone(), call_id.clone()).await?;
             let image =
                 found.map(|it| Attached { mime_type: it.mime_type, bytes: it.bytes.into() });
             images.extend(image.map(|image| (call_id.to_string(), image)));
@@ -77,7 +79,7 @@ pub(super) async fn show_images(
     for message in messages {
         if let PromptMessage::ToolResult { call_id, output, .. } = message
             && !images.contains_key(call_id)
-            && all.iter().any(|other| other.as_str() == call_id)
+            && all.iter().any(|(other, _)| other.as_str() == call_id)
         {
             let why = if model.shows_images() {
                 "it is not shown any more: read it again to see it"
@@ -88,4 +90,34 @@ pub(super) async fn show_images(
         }
     }
     Ok(images)
+}
+
+/// Those of some images, with their sizes, that are shown: the newest first, up to one that is too much.
+fn newest<'a>(all: &[(&'a ToolCallId, u64)]) -> Vec<&'a ToolCallId> {
+    let mut left = IMAGES_BYTES_MAX;
+    let newest_first = all.iter().rev().take(IMAGES_MAX);
+    let shown = newest_first.map_while(|(call_id, size)| {
+        left = left.checked_sub(*size)?;
+        Some(*call_id)
+    });
+    shown.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_images_are_shown_by_number_and_by_size() {
+        let ids: Vec<ToolCallId> = (1..=9).map(ToolCallId::from_bits).collect();
+        let shown = |sizes: &[u64]| {
+            let all: Vec<_> = ids.iter().zip(sizes.iter().copied()).collect();
+            let shown = newest(&all).into_iter();
+            shown.map(|id| ids.iter().position(|it| it == id).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&[1; 9]), [8, 7, 6, 5, 4, 3, 2, 1]);
+        assert_eq!(shown(&[1, 3_750_000, 3_750_000, 3_750_000, 3_750_000]), [4, 3, 2]);
+        assert_eq!(shown(&[IMAGES_BYTES_MAX, 1]), [1]);
+        assert_eq!(shown(&[1, IMAGES_BYTES_MAX + 1]), [0_usize; 0]);
+    }
 }

@@ -40,11 +40,8 @@ pub(super) async fn prepare(
         let message = format!("there is no tool `{}` any more", approval.tool_name);
         return Err(ApiError::new(ErrorCode::Conflict, message).reason("tool_gone"));
     };
-    if let (true, Some(by)) = (tool.runs_code(), by)
-        && !permissions::may_run_code(&place.project.root, by).await.map_err(|e| e.to_api())?
-    {
-        let message = "you may not have programs run on this server";
-        return Err(ApiError::new(ErrorCode::Forbidden, message).reason("no_code"));
+    if let (true, Some(by)) = (tool.runs_code(), by) {
+        permissions::check_may_run_code(&place.project.root, by, "").await?;
     }
     if !permissions::is_what_was_shown(tool.as_ref(), &approval) {
         let message = format!(

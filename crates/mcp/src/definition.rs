@@ -65,12 +65,6 @@ impl Definition {
         Ok(Self { name, title: tool.title, description, input_schema, annotations })
     }
 
-    /// Whether the server says that the tool changes nothing.
-    pub fn says_read_only(&self) -> bool {
-        let hint = self.annotations.as_ref().and_then(|it| it.get("readOnlyHint"));
-        hint.and_then(Value::as_bool).unwrap_or_default()
-    }
-
     /// SHA-256 of everything that is said of the tool, 64 hex digits.
     pub fn hash(&self) -> String {
         let mut fields = Map::new();

@@ -40,7 +40,5 @@ pub const DEFINITIONS_BYTES_MAX: usize = 1024 * 1024;
 pub const CALLS_MAX: usize = 16;
 /// How long a request may take unless a server's configuration says otherwise.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
-/// The longest that a configuration may allow.
-pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_mins(10);
 /// How long a server has to start and say what it is.
 pub const INITIALIZE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -59,7 +59,7 @@ pub enum ToolError {
     },
     /// `read` was asked for an image that is too large to be shown.
     #[error(
-        "`{path}` is a {kind} image of {size} bytes; images of more than 4 MiB are not shown to models"
+        "`{path}` is a {kind} image of {size} bytes; images of more than 3750000 bytes are not shown to models"
     )]
     IsImage {
         /// The file.

@@ -1,6 +1,6 @@
 //! A server that is a program in the sandbox.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -9,6 +9,7 @@ use iris_mcp::{
     CALLS_MAX, Connection, Elicitation, ElicitationAnswer, ElicitationSource, McpError, Patience,
 };
 use serde_json::{Map, json};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::lab::{Lab, SOON, call, text};
@@ -139,6 +140,41 @@ async fn m4_people_are_asked_for_a_call_that_has_some_and_otherwise_nobody_is() 
         answer = &mut asking => answer.expect("an answer"),
     };
     assert_eq!(answer.text, r#"{"action":"decline"}"#);
+}
+
+/// Answers when it is told to.
+struct Later(tokio::sync::mpsc::UnboundedSender<()>, Mutex<Option<oneshot::Receiver<()>>>);
+
+impl ElicitationSource for Later {
+    fn ask(&self, _: Elicitation) -> BoxFuture<'static, ElicitationAnswer> {
+        let told = self.1.lock().expect("a lock").take();
+        self.0.send(()).ok();
+        async move {
+            told.expect("one question").await.ok();
+            ElicitationAnswer::Cancel
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_outlives_its_time_while_people_are_asked() {
+    let Some(lab) = Lab::new().await else { return };
+    let patience = Patience { request: Duration::from_secs(1), ..Patience::default() };
+    let connection = Connection::open(lab.fake(&[]), patience).await.expect("a connection");
+    let (asks, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    let (tell, told) = oneshot::channel();
+    let source: Arc<dyn ElicitationSource> = Arc::new(Later(asks, Mutex::new(Some(told))));
+    let asking = connection.call("ask", Map::new(), Some(source));
+    let meanwhile = async {
+        asked.recv().await.expect("a question");
+        // This one began later, and its time is over.
+        let late = connection.call("sleep", Map::new(), None).await.expect_err("no answer");
+        assert!(matches!(late, McpError::TimedOut { .. }), "{late}");
+        tell.send(()).expect("somebody who waits");
+    };
+    let (answer, ()) = tokio::join!(asking, meanwhile);
+    assert_eq!(answer.expect("an answer").text, r#"{"action":"cancel"}"#);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,8 +20,8 @@ const NAME: &str = "read";
 const LINES_MAX: usize = 2000;
 /// Characters of one line.
 const LINE_CHARS_MAX: usize = 2000;
-/// Largest image that is shown to models, in bytes.
-const IMAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Largest image that is shown to models, in bytes: in base64 it is 5 MB, the most that every provider takes.
+const IMAGE_BYTES_MAX: u64 = 3_750_000;
 /// Bytes of lines in one answer; the rest is for the notes below them.
 const PAGE_BYTES_MAX: usize = OUTPUT_BYTES_MAX - 1024;
 

@@ -73,13 +73,13 @@ async fn read_shows_images_whatever_their_names_up_to_a_size() {
         assert_eq!((attachment.mime_type.as_str(), &*attachment.bytes), (mime_type, bytes));
     }
     let mut large = b"\x89PNG\r\n\x1a\n".to_vec();
-    large.resize(4 * 1024 * 1024 + 1, 0);
+    large.resize(3_750_001, 0);
     fs::write(fixture.temp.path().join("large"), &large).unwrap();
     let error = fixture.call("read", json!({ "path": "large" })).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::UnsupportedMediaType);
-    let expected = "`large` is a PNG image of 4194305 bytes; images of more than 4 MiB are not shown to models";
+    let expected = "`large` is a PNG image of 3750001 bytes; images of more than 3750000 bytes are not shown to models";
     assert_eq!(error.to_string(), expected);
-    large.truncate(4 * 1024 * 1024);
+    large.truncate(3_750_000);
     fs::write(fixture.temp.path().join("large"), &large).unwrap();
     assert!(fixture.call("read", json!({ "path": "large" })).await.is_ok());
 }
