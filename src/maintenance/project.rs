@@ -181,7 +181,7 @@ fn put_back(
     output: &mut Output,
 ) -> Result<(), MaintenanceError> {
     let (id, epoch) = (project.id.clone(), random_epoch()?);
-    adopt(unpacked, &Identity { id, epoch, users: BTreeMap::new(), is_imported: false })?;
+    adopt(unpacked, &Identity { id, epoch, users: BTreeMap::new(), importer: None })?;
     let failure = back_up_what_is_there(data, project, output)?;
     // Runs that were alive when the archive was made are recovered by the next start of the server.
     let root = Root::open(data)?;
@@ -264,7 +264,12 @@ fn import_into(
         MembersChoice::Drop => BTreeMap::new(),
     };
     let unpacked = unpack_beside(data, &options.archive)?;
-    let identity = Identity { id: id.clone(), epoch: random_epoch()?, users, is_imported: true };
+    let identity = Identity {
+        id: id.clone(),
+        epoch: random_epoch()?,
+        users,
+        importer: Some(owner_id.clone()),
+    };
     // What a crash or a failure leaves from here on is found by the next start of the server.
     root.write(IntendDirectory { project_id: id.clone(), at: now() })?;
     let placed =

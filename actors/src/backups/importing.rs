@@ -81,7 +81,7 @@ impl Task for ImportArchive {
             ImportMembers::Drop => BTreeMap::new(),
         };
         let epoch = format!("{:032x}", desk.services.ids.next_bits());
-        let identity = Identity { id: id.clone(), epoch, users, is_imported: true };
+        let identity = Identity { id: id.clone(), epoch, users, importer: Some(self.by.clone()) };
         let import = identity.import(&manifest.about, self.by.clone(), desk.now_ms());
         let added: Vec<&UserId> = import.members.iter().map(|(user_id, _)| user_id).collect();
         let details = json!({

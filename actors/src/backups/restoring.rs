@@ -107,7 +107,7 @@ impl RestoreBackup {
         let into = projects.join(format!("{}{bits:032x}", iris_backup::TEMP_PREFIX));
         let epoch = format!("{:032x}", desk.services.ids.next_bits());
         let (id, users) = (self.project_id.clone(), BTreeMap::new());
-        let identity = Identity { id, epoch, users, is_imported: false };
+        let identity = Identity { id, epoch, users, importer: None };
         let event = TellRestored {
             project_id: self.project_id.clone(),
             backup_id: self.backup_id.clone(),

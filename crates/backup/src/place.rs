@@ -26,8 +26,8 @@ pub struct Identity {
     /// Who the users of the archive are here. Those without an account, and those that are not named,
     /// keep their id in what they did.
     pub users: BTreeMap<UserId, Option<UserId>>,
-    /// Whether it is new here, and not the project of this server that it was.
-    pub is_imported: bool,
+    /// Who brings it along, where it is new here and not the project of this server that it was.
+    pub importer: Option<UserId>,
 }
 
 impl Identity {
@@ -112,8 +112,8 @@ pub fn adopt(unpacked: &Unpacked, identity: &Identity) -> Result<(), BackupError
     let known = identity.users.iter();
     let users = known.filter_map(|(from, to)| Some((from.clone(), to.clone()?))).collect();
     let (project_id, epoch) = (identity.id.clone(), identity.epoch.clone());
-    let is_imported = identity.is_imported;
-    let adoption = Adoption { project_id, epoch, users, is_imported };
+    let importer = identity.importer.clone();
+    let adoption = Adoption { project_id, epoch, users, importer };
     maintenance::adopt_project(&unpacked.database, &adoption).map_err(BackupError::of_archived)
 }
 

@@ -412,7 +412,7 @@ pub fn restore_server(
         let place = projects.join(project.id.as_str());
         let unpacked = unpack(&from.join(path), &place, Bounds::default())?;
         let (id, epoch) = (project.id.clone(), random_epoch()?);
-        let identity = Identity { id, epoch, users: BTreeMap::new(), is_imported: false };
+        let identity = Identity { id, epoch, users: BTreeMap::new(), importer: None };
         adopt(&unpacked, &identity)?;
         if own_directories == OwnDirectories::Kept && outside.contains(&project.id) {
             let failed = BackupError::io(&unpacked.files);

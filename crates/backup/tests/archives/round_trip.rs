@@ -16,7 +16,7 @@ use iris_store::maintenance::{Adoption, digests};
 use crate::fixture::{Fixture, about, ann, names, project_id, tree};
 
 fn identity(id: ProjectId) -> Identity {
-    Identity { id, epoch: "restored".to_owned(), users: BTreeMap::new(), is_imported: false }
+    Identity { id, epoch: "restored".to_owned(), users: BTreeMap::new(), importer: None }
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn ten_thousand_messages_and_a_thousand_files_come_back() {
     adopt(&unpacked, &identity(other.clone())).unwrap();
 
     let (epoch, users) = ("restored".to_owned(), BTreeMap::new());
-    let adoption = Adoption { project_id: other, epoch, users, is_imported: true };
+    let adoption = Adoption { project_id: other, epoch, users, importer: Some(ann()) };
     let expected = digests(&fixture.database(), Some(&adoption)).unwrap();
     let found = digests(&unpacked.database, None).unwrap();
     assert_eq!(found, expected);

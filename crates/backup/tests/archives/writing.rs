@@ -118,7 +118,7 @@ fn a_project_that_is_put_back_meanwhile_is_archived_in_one_state() {
     let archive = fixture.archived("before.tar.zst");
     let unpacked = unpack(&archive, &fixture.path("out"), Bounds::default()).unwrap();
     let (id, users) = (project_id(), BTreeMap::new());
-    adopt(&unpacked, &Identity { id, epoch: "new".to_owned(), users, is_imported: false }).unwrap();
+    adopt(&unpacked, &Identity { id, epoch: "new".to_owned(), users, importer: None }).unwrap();
 
     let info = thread::scope(|scope| {
         let archiving = scope.spawn(|| fixture.archive("during.tar.zst").unwrap());

@@ -22,10 +22,11 @@ pub struct Adoption {
     pub epoch: String,
     /// The users who have another id from now on; all others keep theirs.
     pub users: BTreeMap<UserId, UserId>,
-    /// Whether it comes from another server or becomes another project. What it has published of the
-    /// outbox of its root database is then forgotten: the numbers of another outbox say nothing here.
-    /// What it holds is counted anew.
-    pub is_imported: bool,
+    /// Who brings it along, where it comes from another server or becomes another project. What it has
+    /// published of the outbox of its root database is then forgotten: the numbers of another outbox say
+    /// nothing here. What it holds is counted anew. Nothing in it acts for anybody else, runs programs
+    /// unasked or knows a secret: who wrote it is not known.
+    pub importer: Option<UserId>,
 }
 
 /// Gives the database at `path`, which no server may have open, to another project, epoch and users:
@@ -54,20 +55,8 @@ pub fn adopt_project(path: &Path, adoption: &Adoption) -> Result<(), StoreError>
     }
     let sql = "UPDATE meta SET project_id = ?1, epoch = ?2";
     tx.execute(sql, params![adoption.project_id.as_str(), adoption.epoch])?;
-    // Both are younger than the oldest schema.
-    if adoption.is_imported && tx.table_exists(None, "usage")? {
-        tx.execute("UPDATE meta SET outbox_id = 0, outbox_seq = 0", [])?;
-        let held = usage(&tx)?;
-        let sql = "UPDATE usage SET rows = ?1, files = ?2, file_bytes = ?3";
-        tx.execute(sql, params![held.rows, held.files, held.file_bytes])?;
-    }
-    // Who brings an archive along need not be who knew the secrets in it: they have to be set again.
-    if adoption.is_imported && tx.table_exists(None, "tools")? {
-        let emptied = "SELECT json_group_object(key, '') FROM json_each(tools.secrets)";
-        tx.execute(&format!("UPDATE tools SET secrets = ({emptied})"), [])?;
-    }
-    if adoption.is_imported && tx.table_exists(None, "mcp_servers")? {
-        disown_mcp_servers(&tx)?;
+    if let Some(importer) = &adoption.importer {
+        disown(&tx, importer)?;
     }
     tx.execute("DELETE FROM idempotency", [])?;
     tx.commit()?;
@@ -76,16 +65,44 @@ pub fn adopt_project(path: &Path, adoption: &Adoption) -> Result<(), StoreError>
     Ok(())
 }
 
-/// The same of MCP servers, with the authorizations that they were given. A program is not used until
-/// somebody who may have programs run here has looked at it.
-fn disown_mcp_servers(conn: &Connection) -> Result<(), StoreError> {
-    conn.execute_batch(
-        "DELETE FROM mcp_authorizations;
-         UPDATE mcp_servers SET secrets = NULL, client_secret = NULL, client = NULL,
-           authorization = NULL, tokens = NULL;
-         UPDATE mcp_servers SET enabled = 0, definitions = '[]', tools = '[]', approved_hash = NULL
-           WHERE transport ->> 'type' <> 'http';",
-    )?;
+/// Takes from a database what it must not bring along. Not all tables are as old as the oldest schema.
+fn disown(conn: &Connection, importer: &UserId) -> Result<(), StoreError> {
+    // A run goes on with the rights of who started it (INV-12): nobody else has started one here.
+    let sql = "UPDATE runs SET started_by = ?1 WHERE ended_at IS NULL OR status = 'interrupted'";
+    conn.execute(sql, [importer.as_str()])?;
+    conn.execute("UPDATE sessions SET mode = 'default' WHERE mode = 'auto'", [])?;
+    if conn.table_exists(None, "usage")? {
+        conn.execute("UPDATE meta SET outbox_id = 0, outbox_seq = 0", [])?;
+        let held = usage(conn)?;
+        let sql = "UPDATE usage SET rows = ?1, files = ?2, file_bytes = ?3";
+        conn.execute(sql, params![held.rows, held.files, held.file_bytes])?;
+    }
+    // What is allowed without a question is for people here to say.
+    if conn.table_exists(None, "permissions")? {
+        let asks = "json_group_array(json(iif(value ->> 'action' = 'allow',
+                      json_set(value, '$.action', 'ask'), value)))";
+        conn.execute_batch(&format!(
+            "UPDATE permissions SET action = 'ask' WHERE action = 'allow';
+             UPDATE agents SET permissions =
+               (SELECT {asks} FROM json_each(agents.permissions) WHERE type = 'object')
+               WHERE permissions <> '[]';"
+        ))?;
+    }
+    // Who brings an archive along need not be who knew the secrets in it: they have to be set again. A program
+    // is not used until somebody who may have programs run here has looked at it.
+    if conn.table_exists(None, "tools")? {
+        let emptied = "SELECT json_group_object(key, '') FROM json_each(tools.secrets)";
+        conn.execute(&format!("UPDATE tools SET secrets = ({emptied})"), [])?;
+        conn.execute("UPDATE tools SET enabled = 0 WHERE kind IS NOT 'http'", [])?;
+    }
+    if conn.table_exists(None, "mcp_servers")? {
+        conn.execute_batch(
+            "DELETE FROM mcp_authorizations;
+             UPDATE mcp_servers SET enabled = 0, secrets = NULL, client_secret = NULL, client = NULL,
+               authorization = NULL, tokens = NULL, definitions = '[]', tools = '[]',
+               approved_hash = NULL;",
+        )?;
+    }
     Ok(())
 }
 
