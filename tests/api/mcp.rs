@@ -361,6 +361,16 @@ async fn m6_programs_are_for_administrators_who_may_have_programs_run() {
     let on = McpUpdate { enabled: Some(true), ..change("shell") };
     let refused = refusal(admin.client.call(Some(&talk.project), on).await);
     assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"));
+    for permission in ["mcp:shell", "shell__run"] {
+        let rule = PermissionCreate {
+            session_id: None,
+            permission: permission.to_owned(),
+            pattern: "*".to_owned(),
+            action: PermissionAction::Allow,
+        };
+        let refused = refusal(admin.client.call(Some(&talk.project), rule).await);
+        assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "no_code"), "{permission}");
+    }
     let mut events = talk.connect_to_project().await;
     approved(&talk, &mut events, "fake", &["tools=echo"]).await;
     let rule = PermissionCreate {

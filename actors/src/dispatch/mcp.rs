@@ -197,6 +197,7 @@ pub(super) async fn update(
     let (secrets_resealed, client_secret_resealed) = resealed(node, grant, &before)?;
     let command = UpdateMcpServer {
         name,
+        seen: Some(before.server.transport),
         transport,
         secrets: secrets.or(secrets_resealed),
         oauth,

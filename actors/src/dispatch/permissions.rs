@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use iris_agent::permissions::{Glob, InvalidRule, check_permission};
 use iris_protocol::{
-    ApiError, ErrorCode, PermissionAction, PermissionCreate, PermissionDelete, PermissionExplain,
-    PermissionId, PermissionList, PermissionPage, PermissionPayload, PermissionRule,
-    PermissionSetting, PermissionUpdate, PermissionVerdict, Role, ToolKind,
+    ApiError, ErrorCode, McpTransport, PermissionAction, PermissionCreate, PermissionDelete,
+    PermissionExplain, PermissionId, PermissionList, PermissionPage, PermissionPayload,
+    PermissionRule, PermissionSetting, PermissionUpdate, PermissionVerdict, Role, ToolKind,
 };
 use iris_store::project::{CreatePermission, DeletePermission, RulePlace, UpdatePermission};
 use iris_store::{Committed, WriteContext};
@@ -80,13 +80,18 @@ pub(super) async fn check_code(
         .filter(|stored| stored.tool.kind == ToolKind::Command)
         .map(|stored| stored.tool.name.as_str())
         .collect();
+    // So may a program that nobody has approved yet.
+    let servers = project.reader.mcp_servers().await.map_err(stored)?;
+    let programs = servers.iter().map(|stored| &stored.server);
+    let programs = programs.filter(|server| matches!(server.transport, McpTransport::Stdio { .. }));
+    let programs: Vec<&str> = programs.map(|server| server.name.as_str()).collect();
     let runs_code = |setting: &PermissionSetting| {
         let permission = setting.permission.as_str();
         setting.action == PermissionAction::Allow
             && (permission == "*"
                 || commands.contains(&permission)
                 || tools.get(permission).is_some_and(|tool| tool.runs_code())
-                || is_group_of_program(&tools, permission))
+                || programs.iter().any(|program| is_of_server(permission, program)))
     };
     if !settings.iter().any(runs_code) {
         return Ok(());
@@ -95,12 +100,10 @@ pub(super) async fn check_code(
     check_may_run_code(&node.root_reader, grant.user_id()?, but).await
 }
 
-/// Whether a permission is the group of an MCP server that is a program.
-fn is_group_of_program(tools: &ToolRegistry, permission: &str) -> bool {
-    let Some(server) = permission.strip_prefix("mcp:") else { return false };
-    let of_server = |name: &str| name.strip_prefix(server).is_some_and(|it| it.starts_with("__"));
-    let mut names = tools.names().filter(|name| of_server(name));
-    names.any(|name| tools.get(name).is_some_and(|tool| tool.runs_code()))
+/// Whether a permission is that of an MCP server, or of one of its tools.
+fn is_of_server(permission: &str, server: &str) -> bool {
+    permission.strip_prefix("mcp:").is_some_and(|name| name == server)
+        || permission.strip_prefix(server).is_some_and(|rest| rest.starts_with("__"))
 }
 
 /// What whoever made a rule may not have meant.

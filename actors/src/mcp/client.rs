@@ -219,6 +219,15 @@ impl McpClient {
 
     fn configured(&mut self, stored: StoredMcpServer, ctx: &mut Context<Self>) {
         let is_same = self.stored.as_ref().is_some_and(|before| is_same_server(before, &stored));
+        // What another place offered says nothing of this one.
+        let is_moved = self
+            .stored
+            .as_ref()
+            .is_some_and(|before| before.server.transport != stored.server.transport);
+        if is_moved {
+            self.seat.change(|standing| standing.offer = None);
+            self.place.kept.tools.outdate();
+        }
         let is_there = self.seat.standing().connection.is_some_and(|it| !it.is_over());
         if self.stored.is_some() {
             // The change was told as if the server were about to be reached.

@@ -146,14 +146,17 @@ impl Command for CreateMcpServer {
 }
 
 /// Changes an MCP server. Answers it as it is then. Another transport takes back what was approved, unless
-/// something is approved with it. Another transport, other words about authorizations and a secret header
-/// that is one forget the authorization that there is.
+/// something is approved with it, and the client whose secret was for another place. Another transport, other
+/// words about authorizations and a secret header that is one forget the authorization that there is.
 ///
-/// Fails with `NotFound`; with `QuotaExceeded` when something is approved in a full project.
+/// Fails with `NotFound`; with `Conflict` and `server_changed` when it is not where it was when it was looked
+/// at; with `QuotaExceeded` when something is approved in a full project.
 #[derive(Debug, Clone)]
 pub struct UpdateMcpServer {
     /// The server.
     pub name: String,
+    /// Where it was when the change was looked at; `None` for wherever it is.
+    pub seen: Option<McpTransport>,
     /// Where it is; `None` leaves it.
     pub transport: Option<McpTransport>,
     /// What is kept secret; `None` leaves it.
@@ -185,6 +188,10 @@ impl Command for UpdateMcpServer {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<McpServer, StoreError> {
         let mut stored = existing(tx, &self.name)?;
+        if self.seen.is_some_and(|seen| seen != stored.server.transport) {
+            let message = "somebody else moved the server meanwhile: look at it and try again";
+            return Err(StoreError::conflict("server_changed", message));
+        }
         if self.approval.is_some() {
             self.quotas.check_rows(tx.conn(), 1)?;
         }
@@ -201,6 +208,12 @@ impl Command for UpdateMcpServer {
             (server.tools, server.approved_hash) = (Vec::new(), None);
             stored.definitions = Vec::new();
             (stored.client, forgets) = (None, true);
+            // Whoever moves it need not know the secret, which must not go where they say.
+            if stored.client_secret.take().is_some()
+                && let Some(oauth) = &mut server.oauth
+            {
+                (oauth.client_id, oauth.has_client_secret) = (None, false);
+            }
         }
         if let Some(McpSecrets { names, sealed }) = self.secrets {
             forgets |= names.iter().any(|name| name.eq_ignore_ascii_case("authorization"));

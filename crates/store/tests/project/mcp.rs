@@ -1,6 +1,6 @@
 //! MCP servers, and what was approved of them; questions of calls that run.
 
-use iris_protocol::{ErrorCode, McpTransport};
+use iris_protocol::{ErrorCode, McpOauth, McpTransport};
 use iris_store::project::{
     CreateMcpServer, DeleteMcpServer, MCP_SERVERS_MAX, McpApproval, McpOauthConfig, McpSecrets,
     PublishMcpStatus, Quotas, UpdateMcpServer,
@@ -31,6 +31,7 @@ pub(crate) fn create(name: &str) -> CreateMcpServer {
 pub(crate) fn update(name: &str) -> UpdateMcpServer {
     UpdateMcpServer {
         name: name.to_owned(),
+        seen: None,
         transport: None,
         secrets: None,
         oauth: None,
@@ -89,6 +90,36 @@ async fn a_server_is_created_approved_changed_and_deleted() {
     assert_eq!(fixture.take_events(), ["P mcp.status"; 5]);
     let gone = fixture.refusal(update("a")).await;
     assert_eq!(gone.0, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn the_secret_of_a_client_stays_where_it_was_for() {
+    let fixture = Fixture::new();
+    let with_secret = |client: &str| McpOauthConfig {
+        oauth: Some(McpOauth {
+            client_id: Some(client.into()),
+            has_client_secret: true,
+            origins: Vec::new(),
+            scopes: Vec::new(),
+        }),
+        client_secret: Some(format!("secret of {client}")),
+    };
+    fixture.write(CreateMcpServer { oauth: with_secret("one"), ..create("a") }).await.unwrap();
+    let first = fixture.reader().mcp_server("a".into()).await.unwrap().unwrap().server.transport;
+    let to = |url: &str| UpdateMcpServer { transport: Some(web(url)), ..update("a") };
+    let moved = fixture.write(to("https://evil.example/")).await.unwrap();
+    let oauth = moved.oauth.unwrap();
+    assert_eq!((oauth.client_id, oauth.has_client_secret), (None, false));
+    let stored = fixture.reader().mcp_server("a".into()).await.unwrap().unwrap();
+    assert_eq!(stored.client_secret, None);
+    // Whoever gives another one with the move knows it.
+    let told = UpdateMcpServer { oauth: Some(with_secret("two")), ..to("https://b.example/") };
+    fixture.write(told).await.unwrap();
+    let stored = fixture.reader().mcp_server("a".into()).await.unwrap().unwrap();
+    assert_eq!(stored.client_secret.as_deref(), Some("secret of two"));
+    // A change that was looked at while it was elsewhere is none.
+    let late = UpdateMcpServer { seen: Some(first), ..update("a") };
+    assert_eq!(fixture.refusal(late).await, (ErrorCode::Conflict, "server_changed".into()));
 }
 
 #[tokio::test]
