@@ -26,7 +26,7 @@ use iris_auth::{
     load_or_create_key,
 };
 use iris_egress::{Config as EgressConfig, Egress, Exception};
-use iris_llm::{ConfigError as ModelConfigError, Models};
+use iris_llm::{Catalog, CatalogFileError, ConfigError as ModelConfigError, Models};
 use iris_protocol::LogSettings;
 use iris_sandbox::{Config as SandboxConfig, Sandbox};
 use iris_store::root::RootDatabase;
@@ -89,6 +89,9 @@ pub enum AppError {
     /// A provider cannot be set up.
     #[error(transparent)]
     Models(#[from] ModelConfigError),
+    /// The list of models cannot be used.
+    #[error(transparent)]
+    Catalog(CatalogFileError),
     /// A built-in tool is wrong.
     #[error(transparent)]
     Tools(#[from] ToolError),
@@ -392,6 +395,7 @@ fn services(
         supervision: Supervision::new(Arc::clone(&dependencies.clock)),
         clock: dependencies.clock,
         ids: dependencies.ids,
+        catalog: catalog(config.model_catalog.as_deref())?.of_providers(&config.providers),
         models: Models::new(config.providers)?,
         tools: Arc::new(tools(egress.as_ref(), sandbox.as_ref(), dependencies.tools)?),
         workshop: Workshop::new(egress, sandbox.clone()),
@@ -433,6 +437,17 @@ fn services(
             },
         },
     })
+}
+
+/// The list of models: the one of the operator, or the one that the server brings along.
+fn catalog(path: Option<&Path>) -> Result<Catalog, AppError> {
+    let Some(path) = path else {
+        let builtin = Catalog::builtin();
+        let path = PathBuf::from("(built in)");
+        return builtin.map_err(|source| AppError::Catalog(CatalogFileError { path, source }));
+    };
+    let read = Catalog::from_file(path);
+    read.map_err(|source| AppError::Catalog(CatalogFileError { path: path.to_owned(), source }))
 }
 
 /// Tries the sandbox out. A server without one works, but runs no commands.

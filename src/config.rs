@@ -91,6 +91,10 @@ pub struct Config {
     pub default_model: Option<ModelRef>,
     /// What is asked when a model does not answer. Its provider is in `providers`.
     pub fallback_model: Option<ModelRef>,
+    /// A list of models in place of the one that the server brings along.
+    pub model_catalog: Option<PathBuf>,
+    /// Whether servers of models on this machine are looked for when no provider is configured.
+    pub detect_models: bool,
     /// By name: lower case letters, digits, `-` and `_`.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Absolute directories under which projects with a path of their own must lie.
@@ -211,6 +215,8 @@ impl Config {
                 .parse("master_key_file", parse::path)?
                 .unwrap_or_else(|| data_dir.join(MASTER_KEY_FILE_DEFAULT)),
             master_key_previous_file: top.parse("master_key_previous_file", parse::path)?,
+            model_catalog: top.parse("model_catalog", parse::path)?,
+            detect_models: top.parse("detect_models", parse::switch)?.unwrap_or(true),
             project_roots: top.parse_list("project_roots", parse::absolute_path)?,
             allowed_origins: top.parse_list("allowed_origins", parse::origin)?,
             allowed_hosts: top.parse_list("allowed_hosts", parse::host)?,

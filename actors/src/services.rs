@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{AccessTokens, Passwords, RefreshTokens, SealingKeys, SetupToken};
-use iris_llm::Models;
+use iris_llm::{Catalog, Models};
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef};
 use iris_sandbox::Sandbox;
 use iris_store::Storage;
@@ -139,6 +139,8 @@ pub struct Services {
     pub supervision: Supervision,
     /// The configured providers.
     pub models: Models,
+    /// What is known of their models.
+    pub catalog: Catalog,
     /// The tools of this server.
     pub tools: Arc<ToolRegistry>,
     /// Makes the tools that projects define.

@@ -277,6 +277,15 @@ pub(super) fn reasoning(text: &str) -> Parsed<Reasoning> {
     text.parse()
 }
 
+/// Whose models, as the catalogue of models calls them.
+pub(super) fn vendor(text: &str) -> Parsed<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > 100 || !text.chars().all(is_part) {
+        return refuse(text, "the name of a vendor in the catalogue of models, or `none`");
+    }
+    Ok(text.to_owned())
+}
+
 /// How many tokens; not 0.
 pub(super) fn tokens(text: &str) -> Parsed<u32> {
     match text.parse() {

@@ -21,7 +21,9 @@ pub(super) fn provider(
     settings.base_url = section.parse("base_url", parse::base_url)?;
     settings.api_key = section.parse("api_key", parse::api_key)?;
     settings.script = section.parse("script", parse::path)?;
-    settings.images = section.parse("images", parse::switch)?.unwrap_or_default();
+    settings.images = section.parse("images", parse::switch)?;
+    settings.catalog = section.parse("catalog", parse::vendor)?;
+    settings.free = section.parse("free", parse::switch)?;
     settings.reasoning = section.parse("reasoning", parse::reasoning)?;
     settings.max_output_tokens = section.parse("max_output_tokens", parse::tokens)?;
     settings.context_tokens = section.parse("context_tokens", parse::tokens)?;
@@ -81,8 +83,17 @@ fn unused(kind: ProviderKind, section: &Section) -> Vec<&'static str> {
         "reasoning_replay",
         "prompt_cache_key",
     ];
-    let of_network =
-        ["base_url", "api_key", "images", "reasoning", "max_output_tokens", "proxy", "ca_file"];
+    let of_network = [
+        "base_url",
+        "api_key",
+        "images",
+        "catalog",
+        "free",
+        "reasoning",
+        "max_output_tokens",
+        "proxy",
+        "ca_file",
+    ];
     let is_unused = |key: &&'static str| match kind {
         ProviderKind::Scripted => *key != "script" && *key != "kind",
         ProviderKind::OpenAiCompatible => matches!(*key, "script" | "context_tokens"),

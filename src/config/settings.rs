@@ -23,6 +23,8 @@ const KEYS: &[&str] = &[
     "master_key_previous_file",
     "default_model",
     "fallback_model",
+    "model_catalog",
+    "detect_models",
     "project_roots",
     "allowed_origins",
     "allowed_hosts",
@@ -62,7 +64,7 @@ const KEYS: &[&str] = &[
     "otlp_service_name",
 ];
 /// Keys that are documented and that nothing reads yet.
-const KEYS_NOT_YET: &[&str] = &["model_catalog", "trusted_proxies"];
+const KEYS_NOT_YET: &[&str] = &["trusted_proxies"];
 /// The table of providers, and the keys of one of them.
 const PROVIDERS: &str = "providers";
 const PROVIDER_KEYS: &[&str] = &[
@@ -71,6 +73,8 @@ const PROVIDER_KEYS: &[&str] = &[
     "api_key",
     "script",
     "images",
+    "catalog",
+    "free",
     "reasoning",
     "max_output_tokens",
     "context_tokens",

@@ -206,7 +206,7 @@ fn each_key_of_a_provider_is_read() {
     let local = ProviderConfig {
         base_url: Some("http://127.0.0.1:8081/v1".to_owned()),
         api_key: Some(ApiKey::new("sk-canary")),
-        images: true,
+        images: Some(true),
         ..ProviderConfig::new(ProviderKind::OpenAiCompatible)
     };
     let demo = ProviderConfig {

@@ -51,7 +51,7 @@ async fn an_image_is_shown_to_models_that_can_be_shown_some() {
         let replies = [chat::calls("read", r#"{"path": "a.png"}"#), chat::says("a cat")];
         let provider = FakeProvider::start(replies).await;
         let mut options = AppOptions::with_provider(provider.base_url());
-        options.providers.get_mut("fake").unwrap().images = shows;
+        options.providers.get_mut("fake").unwrap().images = Some(shows);
         let app = spawn_app_with(options).await;
         let mut ann = app.user("ann").await.conversation().await;
         ann.person.client.file_put(&ann.project, "a.png", PNG.to_vec()).await.unwrap();

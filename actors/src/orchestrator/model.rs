@@ -113,13 +113,16 @@ impl Orchestrator {
             let tools = tools_of(&place.project, &place.services).await;
             let mut tools = tools.map_err(|error| error.to_api())?.specs(&agent.tools);
             name_sub_agents(&place, &mut tools).await.map_err(|error| error.to_api())?;
+            let info = place.services.catalog.info(&model);
             let provider = place.services.models.get(&model);
             let provider =
                 provider.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
             let opaque = kept_for(&place, run_id, provider.as_ref()).await;
             let opaque = opaque.map_err(|error| error.to_api())?;
             let mut messages = prompt_messages(&history, &opaque);
-            let images = show_images(&place, &history, &mut messages, provider.as_ref()).await;
+            // What the operator says of a provider wins over what is known of a model.
+            let can_see = provider.shows_images().or(info.facts.images).unwrap_or(false);
+            let images = show_images(&place, &history, &mut messages, can_see).await;
             let images = images.map_err(|error| error.to_api())?;
             let system = with_instructions(agent.prompt, &asks).await;
             let system = system.map_err(|error| error.to_api())?;
@@ -127,7 +130,8 @@ impl Orchestrator {
             // The same for all requests of a session, which begin alike.
             let cache_key = Some(place.id.to_string());
             let model = model.model_id;
-            let request = ModelRequest { model, prompt, cache_key, ..Default::default() };
+            let facts = info.facts;
+            let request = ModelRequest { model, prompt, cache_key, facts, ..Default::default() };
             Ok(provider.stream(request))
         };
         let opened = stream::once(opened.instrument(span.clone()));

@@ -5,7 +5,6 @@ use std::fmt;
 
 use futures_util::future::BoxFuture;
 use iris_agent::{Attached, PromptMessage};
-use iris_llm::Model;
 use iris_protocol::{Message, Part, SessionId, ToolCallId};
 use iris_store::StoreError;
 use iris_store::project::ProjectReader;
@@ -59,7 +58,7 @@ pub(super) async fn show_images(
     place: &SessionPlace,
     history: &[Message],
     messages: &mut [PromptMessage],
-    model: &dyn Model,
+    can_see: bool,
 ) -> Result<BTreeMap<String, Attached>, StoreError> {
     let calls = history.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
         Part::Tool(call) => call.attachment.as_ref().map(|it| (&call.tool_call_id, it)),
@@ -68,7 +67,7 @@ pub(super) async fn show_images(
     let calls = calls.filter(|(_, attachment)| attachment.mime_type.starts_with("image/"));
     let all: Vec<(&ToolCallId, u64)> = calls.map(|(call_id, it)| (call_id, it.size)).collect();
     let mut images = BTreeMap::new();
-    if model.shows_images() {
+    if can_see {
         for call_id in newest(&all) {
             let found = place.project.reader.attachment(place.id.clone(), call_id.clone()).await?;
             let image =
@@ -81,7 +80,7 @@ pub(super) async fn show_images(
             && !images.contains_key(call_id)
             && all.iter().any(|(other, _)| other.as_str() == call_id)
         {
-            let why = if model.shows_images() {
+            let why = if can_see {
                 "it is not shown any more: read it again to see it"
             } else {
                 "this model is shown no images"

@@ -6,7 +6,7 @@ mod usage;
 
 pub(crate) use self::decoder::AnthropicDecoder;
 use crate::endpoint::{Endpoint, Wire};
-use crate::provider::{ConfigError, ProviderConfig, ProviderKind, Reasoning};
+use crate::provider::{ConfigError, ProviderConfig, ProviderKind};
 use crate::transport::Framing;
 use crate::wire::decode;
 use crate::{Model, ModelRequest, ModelStream};
@@ -27,25 +27,24 @@ pub(crate) const WIRE: Wire = Wire {
 /// A provider that speaks Messages.
 pub(crate) struct Anthropic {
     endpoint: Endpoint,
-    reasoning: Option<Reasoning>,
 }
 
 impl Anthropic {
     pub(crate) fn new(provider: &str, config: &ProviderConfig) -> Result<Self, ConfigError> {
         let endpoint = Endpoint::new(provider, config, &WIRE)?;
-        Ok(Self { endpoint, reasoning: config.reasoning })
+        Ok(Self { endpoint })
     }
 }
 
 impl Model for Anthropic {
     fn stream(&self, request: ModelRequest) -> ModelStream {
         let request = self.endpoint.bounded(request);
-        let body = request::body(&request, self.reasoning);
+        let body = request::body(&request, self.endpoint.reasoning(&request.facts));
         let decoder = AnthropicDecoder::redacting(self.endpoint.api_key());
         decode(self.endpoint.post("/v1/messages", body), decoder)
     }
 
-    fn shows_images(&self) -> bool {
+    fn shows_images(&self) -> Option<bool> {
         self.endpoint.shows_images
     }
 

@@ -8,7 +8,7 @@ mod usage;
 pub(crate) use self::decoder::ChatDecoder;
 pub(crate) use self::request::tool;
 use crate::endpoint::{Endpoint, Wire};
-use crate::provider::{ChatSwitches, ConfigError, ProviderConfig, ProviderKind, Reasoning};
+use crate::provider::{ChatSwitches, ConfigError, ProviderConfig, ProviderKind};
 use crate::transport::Framing;
 use crate::wire::decode;
 use crate::{Model, ModelRequest, ModelStream};
@@ -30,25 +30,24 @@ pub(crate) const WIRE: Wire = Wire {
 pub(crate) struct OpenAiCompatible {
     endpoint: Endpoint,
     switches: ChatSwitches,
-    reasoning: Option<Reasoning>,
 }
 
 impl OpenAiCompatible {
     pub(crate) fn new(provider: &str, config: &ProviderConfig) -> Result<Self, ConfigError> {
         let endpoint = Endpoint::new(provider, config, &WIRE)?;
-        Ok(Self { endpoint, switches: config.chat, reasoning: config.reasoning })
+        Ok(Self { endpoint, switches: config.chat })
     }
 }
 
 impl Model for OpenAiCompatible {
     fn stream(&self, request: ModelRequest) -> ModelStream {
         let request = self.endpoint.bounded(request);
-        let body = request::body(&request, self.switches, self.reasoning);
+        let body = request::body(&request, self.switches, self.endpoint.reasoning(&request.facts));
         let decoder = ChatDecoder::redacting(self.endpoint.api_key());
         decode(self.endpoint.post("/chat/completions", body), decoder)
     }
 
-    fn shows_images(&self) -> bool {
+    fn shows_images(&self) -> Option<bool> {
         self.endpoint.shows_images
     }
 

@@ -2,8 +2,10 @@
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
+use iris_protocol::ModelFacts;
 
-use crate::provider::{ApiKey, ConfigError, ProviderConfig, ProviderKind};
+use crate::catalog::effort;
+use crate::provider::{ApiKey, ConfigError, Effort, ProviderConfig, ProviderKind, Reasoning};
 use crate::transport::{Framing, Transport};
 use crate::wire::Frames;
 use crate::{ModelRequest, frames};
@@ -26,7 +28,9 @@ pub(crate) struct Endpoint {
     transport: Transport,
     base_url: String,
     max_output_tokens: Option<u32>,
-    pub(crate) shows_images: bool,
+    reasoning: Option<Reasoning>,
+    /// What the operator says.
+    pub(crate) shows_images: Option<bool>,
 }
 
 impl Endpoint {
@@ -49,13 +53,37 @@ impl Endpoint {
             .ok_or_else(|| ConfigError::BadApiKey { provider: provider.to_owned() })?;
         let transport = Transport::new(provider, config, wire, headers)?;
         let max_output_tokens = config.max_output_tokens;
-        Ok(Self { transport, base_url, max_output_tokens, shows_images: config.images })
+        let (reasoning, shows_images) = (config.reasoning, config.images);
+        Ok(Self { transport, base_url, max_output_tokens, reasoning, shows_images })
     }
 
-    /// The request with the operator's limit where it has none.
-    pub(crate) fn bounded(&self, request: ModelRequest) -> ModelRequest {
-        let max_output_tokens = request.max_output_tokens.or(self.max_output_tokens);
-        ModelRequest { max_output_tokens, ..request }
+    /// The request with the operator's limit where it has none, without what the model does not take.
+    pub(crate) fn bounded(&self, mut request: ModelRequest) -> ModelRequest {
+        let facts = &request.facts;
+        let most = facts.output_tokens.and_then(|tokens| u32::try_from(tokens).ok());
+        let wanted = request.max_output_tokens.or(self.max_output_tokens);
+        request.max_output_tokens = wanted.map(|wanted| wanted.min(most.unwrap_or(u32::MAX)));
+        if facts.sampling == Some(false) {
+            request.temperature = None;
+        }
+        if facts.structured_output == Some(false) {
+            request.output_schema = None;
+        }
+        if facts.tools == Some(false) {
+            request.prompt.tools.clear();
+        }
+        request
+    }
+
+    /// How much the model thinks: what the operator wants, as far as the model can.
+    pub(crate) fn reasoning(&self, facts: &ModelFacts) -> Option<Reasoning> {
+        if facts.reasoning == Some(false) {
+            return Some(Reasoning::Off);
+        }
+        match self.reasoning? {
+            Reasoning::Off => Some(Reasoning::Off),
+            Reasoning::Effort(wanted) => Some(Reasoning::Effort(nearest(wanted, facts))),
+        }
     }
 
     /// The key that no error may show.
@@ -67,6 +95,14 @@ impl Endpoint {
     pub(crate) fn post(&self, path: &str, body: String) -> Frames {
         frames::post(self.transport.clone(), &format!("{}{path}", self.base_url), body)
     }
+}
+
+/// The hardest that the model knows of those that are not harder than `wanted`, else the easiest.
+fn nearest(wanted: Effort, facts: &ModelFacts) -> Effort {
+    let known = facts.efforts.iter().flatten().filter_map(|name| effort(name));
+    let known: Vec<Effort> = known.collect();
+    let not_harder = known.iter().copied().filter(|effort| *effort <= wanted).max();
+    not_harder.or_else(|| known.into_iter().min()).unwrap_or(wanted)
 }
 
 /// None for a key that cannot stand in a header.

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 
 pub(crate) use self::decoder::GoogleDecoder;
 use crate::endpoint::{Endpoint, Wire};
-use crate::provider::{ConfigError, ProviderConfig, ProviderKind, Reasoning};
+use crate::provider::{ConfigError, ProviderConfig, ProviderKind};
 use crate::transport::Framing;
 use crate::wire::decode;
 use crate::{ErrorClass, Model, ModelError, ModelRequest, ModelStream};
@@ -29,13 +29,12 @@ pub(crate) const WIRE: Wire = Wire {
 /// A provider that speaks Gemini.
 pub(crate) struct Google {
     endpoint: Endpoint,
-    reasoning: Option<Reasoning>,
 }
 
 impl Google {
     pub(crate) fn new(provider: &str, config: &ProviderConfig) -> Result<Self, ConfigError> {
         let endpoint = Endpoint::new(provider, config, &WIRE)?;
-        Ok(Self { endpoint, reasoning: config.reasoning })
+        Ok(Self { endpoint })
     }
 }
 
@@ -49,12 +48,12 @@ impl Model for Google {
             return stream::iter([Err(error)]).boxed();
         }
         let path = format!("/v1beta/models/{}:streamGenerateContent?alt=sse", request.model);
-        let body = request::body(&request, self.reasoning);
+        let body = request::body(&request, self.endpoint.reasoning(&request.facts));
         let decoder = GoogleDecoder::redacting(self.endpoint.api_key());
         decode(self.endpoint.post(&path, body), decoder)
     }
 
-    fn shows_images(&self) -> bool {
+    fn shows_images(&self) -> Option<bool> {
         self.endpoint.shows_images
     }
 

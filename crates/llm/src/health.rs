@@ -47,7 +47,7 @@ impl Model for Watched {
         self.model.stream(request).inspect(move |event| visit.hear(event)).boxed()
     }
 
-    fn shows_images(&self) -> bool {
+    fn shows_images(&self) -> Option<bool> {
         self.model.shows_images()
     }
 

@@ -4,13 +4,16 @@
 //! [`ModelError`] whose [`ErrorClass`] says what can be done about it. [`Models`] is the registry of
 //! what is configured.
 //!
-//! Deliberately absent: retries (a caller that saw a failure decides), prices, tool execution, and
-//! any code that knows one particular model.
+//! What is known of a model, prices included, is data in [`Catalog`].
+//!
+//! Deliberately absent: retries (a caller that saw a failure decides), tool execution, budgets, and any
+//! code that knows one particular model.
 
 mod anthropic;
 mod blocks;
 mod body;
 mod calls;
+mod catalog;
 mod chat;
 mod endpoint;
 mod error;
@@ -37,6 +40,10 @@ mod usage;
 mod wire;
 
 pub use calls::CALLS_MAX;
+pub use catalog::{
+    Catalog, CatalogError, CatalogFileError, FactsOverride, ModelInfo, OVERRIDES_MAX, check_facts,
+    cost,
+};
 pub use error::{ErrorClass, ModelError};
 pub use guard::{
     COMMENTS_TIMEOUT, CONNECT_TIMEOUT, EVENT_BYTES_MAX, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, Limits,

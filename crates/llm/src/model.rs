@@ -2,7 +2,7 @@
 
 use futures_util::stream::BoxStream;
 use iris_agent::{Opaque, Prompt};
-use iris_protocol::{FinishReason, Usage};
+use iris_protocol::{FinishReason, ModelFacts, Usage};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
@@ -13,9 +13,9 @@ pub trait Model: Send + Sync {
     /// Asks once. Nothing is sent before the stream is polled; dropping it cancels the request.
     fn stream(&self, request: ModelRequest) -> ModelStream;
 
-    /// Whether it can be shown images.
-    fn shows_images(&self) -> bool {
-        false
+    /// Whether its operator says that it is shown images; none where the operator says nothing.
+    fn shows_images(&self) -> Option<bool> {
+        None
     }
 
     /// The kind of [`Opaque`] data that it wants back; none for one that keeps nothing.
@@ -47,6 +47,8 @@ pub struct ModelRequest {
     /// What requests with the same beginning have in common, such as the id of their session: providers
     /// find what they cached of it sooner. Sent where the wire has a field for it.
     pub cache_key: Option<String>,
+    /// What is known of the model; adapters send what it can take.
+    pub facts: ModelFacts,
 }
 
 /// An answer in JSON.

@@ -5,7 +5,7 @@ mod request;
 
 pub(crate) use self::decoder::OllamaDecoder;
 use crate::endpoint::{Endpoint, Wire};
-use crate::provider::{ConfigError, ProviderConfig, ProviderKind, Reasoning};
+use crate::provider::{ConfigError, ProviderConfig, ProviderKind};
 use crate::transport::Framing;
 use crate::wire::decode;
 use crate::{Model, ModelRequest, ModelStream};
@@ -23,27 +23,28 @@ pub(crate) const WIRE: Wire = Wire {
 /// A server that speaks Ollama's wire.
 pub(crate) struct Ollama {
     endpoint: Endpoint,
-    reasoning: Option<Reasoning>,
+    /// What the operator says.
     context_tokens: Option<u32>,
 }
 
 impl Ollama {
     pub(crate) fn new(provider: &str, config: &ProviderConfig) -> Result<Self, ConfigError> {
         let endpoint = Endpoint::new(provider, config, &WIRE)?;
-        let (reasoning, context_tokens) = (config.reasoning, config.context_tokens);
-        Ok(Self { endpoint, reasoning, context_tokens })
+        Ok(Self { endpoint, context_tokens: config.context_tokens })
     }
 }
 
 impl Model for Ollama {
     fn stream(&self, request: ModelRequest) -> ModelStream {
         let request = self.endpoint.bounded(request);
-        let body = request::body(&request, self.reasoning, self.context_tokens);
+        let reasoning = self.endpoint.reasoning(&request.facts);
+        let known = request.facts.context_tokens.and_then(|tokens| u32::try_from(tokens).ok());
+        let body = request::body(&request, reasoning, self.context_tokens.or(known));
         let decoder = OllamaDecoder::redacting(self.endpoint.api_key());
         decode(self.endpoint.post("/api/chat", body), decoder)
     }
 
-    fn shows_images(&self) -> bool {
+    fn shows_images(&self) -> Option<bool> {
         self.endpoint.shows_images
     }
 }

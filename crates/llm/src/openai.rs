@@ -7,7 +7,7 @@ mod usage;
 
 pub(crate) use self::decoder::ResponsesDecoder;
 use crate::endpoint::{Endpoint, Wire};
-use crate::provider::{ConfigError, ProviderConfig, ProviderKind, Reasoning};
+use crate::provider::{ConfigError, ProviderConfig, ProviderKind};
 use crate::transport::Framing;
 use crate::wire::decode;
 use crate::{Model, ModelRequest, ModelStream};
@@ -28,25 +28,24 @@ pub(crate) const WIRE: Wire = Wire {
 /// A provider that speaks Responses.
 pub(crate) struct OpenAi {
     endpoint: Endpoint,
-    reasoning: Option<Reasoning>,
 }
 
 impl OpenAi {
     pub(crate) fn new(provider: &str, config: &ProviderConfig) -> Result<Self, ConfigError> {
         let endpoint = Endpoint::new(provider, config, &WIRE)?;
-        Ok(Self { endpoint, reasoning: config.reasoning })
+        Ok(Self { endpoint })
     }
 }
 
 impl Model for OpenAi {
     fn stream(&self, request: ModelRequest) -> ModelStream {
         let request = self.endpoint.bounded(request);
-        let body = request::body(&request, self.reasoning);
+        let body = request::body(&request, self.endpoint.reasoning(&request.facts));
         let decoder = ResponsesDecoder::redacting(self.endpoint.api_key());
         decode(self.endpoint.post("/responses", body), decoder)
     }
 
-    fn shows_images(&self) -> bool {
+    fn shows_images(&self) -> Option<bool> {
         self.endpoint.shows_images
     }
 

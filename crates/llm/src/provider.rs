@@ -20,8 +20,12 @@ pub struct ProviderConfig {
     pub api_key: Option<ApiKey>,
     /// A file with what `scripted` plays for messages that hold no script.
     pub script: Option<PathBuf>,
-    /// Whether its models are shown images: only the operator knows.
-    pub images: bool,
+    /// Whether its models are shown images; as the catalogue says without it.
+    pub images: Option<bool>,
+    /// Whose models these are, as the catalogue calls them; those of its kind without it, `none` for none.
+    pub catalog: Option<String>,
+    /// Whether its models cost nothing; without it those of `ollama` without a key do.
+    pub free: Option<bool>,
     /// What `openai-compatible` servers differ in.
     pub chat: ChatSwitches,
     /// How much its models think before they answer; as they like without it.
@@ -46,7 +50,9 @@ impl ProviderConfig {
             base_url: None,
             api_key: None,
             script: None,
-            images: false,
+            images: None,
+            catalog: None,
+            free: None,
             chat: ChatSwitches::default(),
             reasoning: None,
             max_output_tokens: None,
@@ -174,7 +180,7 @@ pub enum Reasoning {
 }
 
 /// How hard a model thinks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effort {
     /// Hardly.
     Minimal,
@@ -221,6 +227,17 @@ impl Effort {
             Self::Minimal | Self::Low => "low",
             Self::Medium => "medium",
             Self::High | Self::XHigh | Self::Max => "high",
+        }
+    }
+
+    /// In tokens, for models of Gemini that are told a number.
+    pub(crate) fn thinking_budget(self) -> u32 {
+        match self {
+            Self::Minimal => 1_024,
+            Self::Low => 4_096,
+            Self::Medium => 8_192,
+            Self::High => 16_384,
+            Self::XHigh | Self::Max => 24_576,
         }
     }
 

@@ -12,6 +12,7 @@ mod events;
 mod ids;
 pub mod limits;
 mod mcp;
+mod models;
 mod openapi;
 mod operations;
 mod payloads;
@@ -30,6 +31,7 @@ pub use error::{ApiError, ErrorCode};
 pub use events::{Audience, Event, EventKind, EventSpec, StreamKind};
 pub use ids::*;
 pub use mcp::*;
+pub use models::*;
 pub use openapi::openapi;
 pub use operations::{
     Command, Data, Method, Operation, OperationSpec, QueryKind, QueryParam, Request, RestRoute,

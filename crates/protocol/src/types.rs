@@ -98,7 +98,9 @@ pub struct Member {
 }
 
 /// A provider and one of its models.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelRef {
     /// The name under which the provider is configured.

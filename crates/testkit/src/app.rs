@@ -51,6 +51,8 @@ pub struct AppOptions {
     pub default_model: Option<ModelRef>,
     /// Asked when another model does not answer; none by default.
     pub fallback_model: Option<ModelRef>,
+    /// A list of models in place of the one that the server brings along.
+    pub model_catalog: Option<PathBuf>,
     /// Directories under which projects may have their own.
     pub project_roots: Vec<PathBuf>,
     /// Pages that may call.
@@ -124,6 +126,7 @@ impl Default for AppOptions {
             providers: BTreeMap::from([("demo".to_owned(), scripted)]),
             default_model: Some(model("demo", "script")),
             fallback_model: None,
+            model_catalog: None,
             project_roots: Vec::new(),
             allowed_origins: Vec::new(),
             egress_allow: Vec::new(),
@@ -179,6 +182,8 @@ impl AppOptions {
             master_key_previous_file: None,
             default_model: self.default_model.clone(),
             fallback_model: self.fallback_model.clone(),
+            model_catalog: self.model_catalog.clone(),
+            detect_models: false,
             providers: self.providers.clone(),
             project_roots: self.project_roots.clone(),
             allowed_origins: self.allowed_origins.clone(),

@@ -1,59 +1,123 @@
 //! Writes a request in the form of Messages.
 
-use iris_agent::{Attached, Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec};
+use iris_agent::{Attached, Opaque, Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec};
+use iris_protocol::ModelFacts;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::KIND;
 use crate::body::{Object, foreign};
-use crate::provider::Reasoning;
+use crate::provider::{Effort, Reasoning};
 use crate::request::{arguments, base64_of};
 use crate::{ModelRequest, OutputSchema};
 
-/// Most tokens of an answer that nobody set a limit for: the wire wants one.
-const OUTPUT_TOKENS_DEFAULT: u32 = 8192;
+/// Most tokens of an answer that nobody set a limit for, of a model of which nothing is known: the wire
+/// wants one.
+const OUTPUT_TOKENS_DEFAULT: u32 = 8_192;
+/// The same for a model that is known to give more: enough for long files, and a part of every window.
+const OUTPUT_TOKENS_USUAL: u64 = 32_000;
+/// The least that a model may be told to think, and to answer besides, in tokens.
+const THINKING_TOKENS_MIN: u32 = 1_024;
 
 /// The JSON body.
 ///
 /// Four places are marked for the cache, as many as there may be: the last tool, the system prompt, and
-/// the end of each of the last two messages.
+/// the end of each of the last two messages. None is where all of it is too short to be cached.
 pub(super) fn body(request: &ModelRequest, reasoning: Option<Reasoning>) -> String {
     let prompt = &request.prompt;
+    let is_marked = may_be_cached(request);
     let system = Object::new().with("type", "text").with("text", &prompt.system);
-    let system = (!prompt.system.is_empty()).then(|| [marked(system)]);
-    let last = prompt.tools.len().saturating_sub(1);
+    let system =
+        (!prompt.system.is_empty()).then(|| [if is_marked { marked(system) } else { system }]);
+    let last = if is_marked { prompt.tools.len().saturating_sub(1) } else { usize::MAX };
+    let output_tokens = request.max_output_tokens.unwrap_or_else(|| output_tokens(&request.facts));
+    let effort = match reasoning {
+        Some(Reasoning::Effort(effort)) => Some(effort),
+        Some(Reasoning::Off) | None => None,
+    };
+    let is_adaptive = request.facts.adaptive_reasoning != Some(false);
+    let thinking = effort.and_then(|effort| thinking(effort, is_adaptive, output_tokens));
+    // One that is told how much to think takes no temperature.
+    let temperature = request.temperature.filter(|_| thinking.is_none() || is_adaptive);
+    let effort = effort.filter(|_| is_adaptive);
     let tools = prompt.tools.iter().enumerate().map(|(at, one)| tool(one, at == last));
     let tools: Vec<Object> = tools.collect();
     let tools = (!tools.is_empty()).then_some(tools);
     let choice = tools.is_some().then(|| json!({"type": "auto"}));
     Object::new()
         .with("model", &request.model)
-        .with("max_tokens", request.max_output_tokens.unwrap_or(OUTPUT_TOKENS_DEFAULT))
+        .with("max_tokens", output_tokens)
         .with("stream", true)
         .with_some("tools", tools)
         .with_some("tool_choice", choice)
         .with_some("system", system)
-        .with("messages", messages(prompt))
-        .with_some("thinking", reasoning.and_then(thinking))
-        .with_some("output_config", output_config(request.output_schema.as_ref(), reasoning))
-        .with_some("temperature", request.temperature)
+        .with("messages", messages(prompt, is_marked))
+        .with_some("thinking", thinking)
+        .with_some("output_config", output_config(request.output_schema.as_ref(), effort))
+        .with_some("temperature", temperature)
         .into_text()
 }
 
-fn thinking(reasoning: Reasoning) -> Option<serde_json::Value> {
-    match reasoning {
-        Reasoning::Off => None,
-        Reasoning::Effort(_) => Some(json!({"type": "adaptive"})),
+/// Whether the prompt may be as long as what is cached at least: a token has one byte or more.
+fn may_be_cached(request: &ModelRequest) -> bool {
+    let Some(least) = request.facts.prompt_cache_min_tokens else { return true };
+    let prompt = &request.prompt;
+    let tools = prompt
+        .tools
+        .iter()
+        .map(|tool| tool.name.len() + tool.description.len() + tool.parameters.to_string().len());
+    let said = prompt.messages.iter().map(said_bytes);
+    // Of images nobody knows.
+    let bytes: usize = tools.chain(said).sum::<usize>() + prompt.system.len();
+    !prompt.images.is_empty() || u64::try_from(bytes).is_ok_and(|bytes| bytes >= least)
+}
+
+fn said_bytes(message: &PromptMessage) -> usize {
+    match message {
+        PromptMessage::User { text } => text.len(),
+        PromptMessage::ToolResult { output, .. } => output.len(),
+        PromptMessage::Assistant { blocks } => blocks.iter().map(block_bytes).sum(),
     }
 }
 
-fn output_config(schema: Option<&OutputSchema>, reasoning: Option<Reasoning>) -> Option<Object> {
-    let format = schema.map(|output| json!({"type": "json_schema", "schema": output.schema}));
-    let effort = match reasoning {
-        Some(Reasoning::Effort(effort)) => Some(effort.at_least_low()),
-        Some(Reasoning::Off) | None => None,
+fn block_bytes(block: &PromptBlock) -> usize {
+    let kept = |opaque: Option<&Opaque>| opaque.map_or(0, |opaque| opaque.json.len());
+    match block {
+        PromptBlock::Text { text, opaque } | PromptBlock::Reasoning { text, opaque } => {
+            text.len() + kept(opaque.as_ref())
+        }
+        PromptBlock::Call(call) => call.arguments.to_string().len() + kept(call.opaque.as_ref()),
+        PromptBlock::ProviderTool { opaque, .. } => kept(opaque.as_ref()),
+    }
+}
+
+fn output_tokens(facts: &ModelFacts) -> u32 {
+    let known = facts.output_tokens.map(|most| most.min(OUTPUT_TOKENS_USUAL));
+    known.and_then(|tokens| u32::try_from(tokens).ok()).unwrap_or(OUTPUT_TOKENS_DEFAULT)
+}
+
+/// How a model is told to think: as it likes, or in so many tokens of its answer. None where the answer is
+/// too short for that.
+fn thinking(effort: Effort, is_adaptive: bool, output_tokens: u32) -> Option<serde_json::Value> {
+    if is_adaptive {
+        return Some(json!({"type": "adaptive"}));
+    }
+    let tokens = match effort {
+        Effort::Minimal => THINKING_TOKENS_MIN,
+        Effort::Low => 4_096,
+        Effort::Medium => 10_000,
+        Effort::High => 20_000,
+        Effort::XHigh | Effort::Max => 48_000,
     };
+    let tokens = tokens.min(output_tokens.saturating_sub(THINKING_TOKENS_MIN));
+    let is_enough = tokens >= THINKING_TOKENS_MIN;
+    is_enough.then(|| json!({"type": "enabled", "budget_tokens": tokens}))
+}
+
+fn output_config(schema: Option<&OutputSchema>, effort: Option<Effort>) -> Option<Object> {
+    let format = schema.map(|output| json!({"type": "json_schema", "schema": output.schema}));
+    let effort = effort.map(Effort::at_least_low);
     if format.is_none() && effort.is_none() {
         return None;
     }
@@ -95,7 +159,7 @@ impl Block {
     }
 }
 
-fn messages(prompt: &Prompt) -> Vec<Object> {
+fn messages(prompt: &Prompt, is_marked: bool) -> Vec<Object> {
     let mut messages: Vec<Message> = Vec::new();
     for entry in &prompt.messages {
         let (role, blocks) = match entry {
@@ -114,7 +178,7 @@ fn messages(prompt: &Prompt) -> Vec<Object> {
             None => messages.push(Message { role, blocks }),
         }
     }
-    let first_marked = messages.len().saturating_sub(2);
+    let first_marked = if is_marked { messages.len().saturating_sub(2) } else { messages.len() };
     for message in messages.iter_mut().skip(first_marked) {
         mark_last(&mut message.blocks);
     }

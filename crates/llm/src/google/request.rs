@@ -38,6 +38,9 @@ pub(super) fn body(request: &ModelRequest, reasoning: Option<Reasoning>) -> Stri
 fn generation(request: &ModelRequest, reasoning: Option<Reasoning>) -> Option<Object> {
     let schema = request.output_schema.as_ref();
     let thinking = match reasoning {
+        Some(Reasoning::Effort(effort)) if request.facts.adaptive_reasoning == Some(false) => {
+            Some(json!({"includeThoughts": true, "thinkingBudget": effort.thinking_budget()}))
+        }
         Some(Reasoning::Effort(effort)) => {
             Some(json!({"includeThoughts": true, "thinkingLevel": effort.thinking_level()}))
         }

@@ -9,6 +9,7 @@ mod anthropic;
 mod chunking;
 mod decoding;
 mod everywhere;
+mod facts;
 mod failures;
 mod google;
 mod network;
