@@ -26,7 +26,9 @@ use iris_auth::{
     load_or_create_key,
 };
 use iris_egress::{Config as EgressConfig, Egress, Exception};
-use iris_llm::{Catalog, CatalogFileError, ConfigError as ModelConfigError, Models};
+use iris_llm::{
+    Catalog, CatalogFileError, ConfigError as ModelConfigError, Detected, LocalServer, Models,
+};
 use iris_protocol::LogSettings;
 use iris_sandbox::{Config as SandboxConfig, Sandbox};
 use iris_store::root::RootDatabase;
@@ -164,6 +166,8 @@ pub struct Dependencies {
     pub tools: Vec<Arc<dyn Tool>>,
     /// Changes the log lines of this process; none where another program writes them.
     pub log: Option<Arc<dyn LogControl>>,
+    /// Where servers of models on this machine are looked for when no provider is configured.
+    pub local_servers: Vec<LocalServer>,
     /// Makes the way from connections to the owners of projects, given the node that owns them all;
     /// none for the direct one.
     pub hop: Option<MakeHop>,
@@ -189,6 +193,7 @@ impl Default for Dependencies {
             backup_interval: None,
             tools: Vec::new(),
             log: None,
+            local_servers: LocalServer::usual(),
             hop: None,
         }
     }
@@ -252,6 +257,7 @@ impl App {
             Some(config) => Some(sandbox(config).await),
             None => None,
         };
+        let config = with_local_models(config, &dependencies.local_servers).await;
         let services = Arc::new(services(config, storage, sandbox, dependencies)?);
         let supervision = services.supervision.clone();
         services.storage.on_change(move |is_full| supervision.log().disk(is_full));
@@ -261,6 +267,7 @@ impl App {
             None => owner,
         };
         let watchdog = Watchdog::start(&services.supervision, watchdog)?;
+        node.read_model_facts().await.map_err(NodeError::from)?;
         let setup_token = if node.has_admin().await? {
             None
         } else {
@@ -416,6 +423,7 @@ fn services(
             registration: config.registration,
             default_model: config.default_model,
             fallback_model: config.fallback_model,
+            budgets: config.budgets,
             turn: dependencies.turn,
             approval_timeout: dependencies.approval_timeout,
             resume: config.resume,
@@ -437,6 +445,22 @@ fn services(
             },
         },
     })
+}
+
+/// Takes the models of a server on this machine where nothing at all is configured.
+async fn with_local_models(mut config: Config, servers: &[LocalServer]) -> Config {
+    if !config.detect_models || !config.providers.is_empty() {
+        return config;
+    }
+    let Some(Detected { provider, config: found, model }) = iris_llm::detect(servers).await else {
+        return config;
+    };
+    tracing::info!(
+        %provider, model = %model.model_id, "no provider is configured: the server of models on this machine is used"
+    );
+    config.providers.insert(provider, found);
+    config.default_model.get_or_insert(model);
+    config
 }
 
 /// The list of models: the one of the operator, or the one that the server brings along.

@@ -20,11 +20,13 @@ use std::time::Duration;
 
 use directories::ProjectDirs;
 use iris_actors::connection::SocketSettings;
-use iris_actors::{BackupSettings, Rate, RateSettings, Registration, ResumePolicy};
+use iris_actors::{BackupSettings, BudgetSettings, Rate, RateSettings, Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_egress::Exception;
 use iris_llm::ProviderConfig;
-use iris_protocol::{LogFormat, ModelRef, limits::IMPORT_BYTES_MAX};
+use iris_protocol::{
+    Budget, LogFormat, ModelRef, ProjectBudgets, UserBudgets, limits::IMPORT_BYTES_MAX,
+};
 use iris_sandbox::{Config as SandboxConfig, Tier};
 use iris_store::project::Quotas;
 
@@ -124,6 +126,8 @@ pub struct Config {
     pub events_kept_bytes_max: u64,
     /// The most that a project may hold; 0 means no limit.
     pub quotas: Quotas,
+    /// How much may be used where neither a project nor an administrator says otherwise.
+    pub budgets: BudgetSettings,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
     /// How connections are watched.
@@ -240,6 +244,7 @@ impl Config {
                 .parse("events_kept_bytes_max", parse::number)?
                 .unwrap_or(EVENTS_KEPT_BYTES_DEFAULT),
             quotas: quotas(&mut top)?,
+            budgets: budgets(&mut top)?,
             resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
             sockets: sockets(&mut top)?,
             rates: rates(&mut top)?,
@@ -315,6 +320,24 @@ fn quotas(top: &mut Section) -> Result<Quotas, ConfigError> {
         bytes_max: quota("project_bytes_max", QUOTAS_DEFAULT.bytes_max)?,
         files_max: quota("project_files_max", QUOTAS_DEFAULT.files_max)?,
         file_bytes_max: quota("project_file_bytes_max", QUOTAS_DEFAULT.file_bytes_max)?,
+    })
+}
+
+fn budgets(top: &mut Section) -> Result<BudgetSettings, ConfigError> {
+    let mut budget = |key: &str| -> Result<Budget, ConfigError> {
+        let limits = top.parse_list(key, parse::budget_limit)?;
+        Ok(limits.into_iter().fold(Budget::default(), Budget::tightest))
+    };
+    Ok(BudgetSettings {
+        project: ProjectBudgets {
+            run: budget("budget_run")?,
+            session: budget("budget_session")?,
+            user: budget("budget_project_user")?,
+            user_month: budget("budget_project_user_month")?,
+            project: budget("budget_project")?,
+            project_month: budget("budget_project_month")?,
+        },
+        user: UserBudgets { total: budget("budget_user")?, month: budget("budget_user_month")? },
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod archives;
 mod connecting;
+mod csv;
 mod error;
 mod gatekeeper;
 mod parts;

@@ -98,6 +98,7 @@ impl Builtin {
             model: None,
             tools: names,
             permissions: denied.collect(),
+            budget: None,
             builtin: true,
         }
     }

@@ -10,6 +10,7 @@ mod backups;
 mod bodies;
 mod files;
 mod mcp;
+mod models;
 mod outputs;
 mod patience;
 mod permissions;
@@ -20,6 +21,7 @@ mod repeat;
 mod server_permissions;
 mod sessions;
 mod tools;
+mod usage;
 
 use iris_auth::{AccessClaims, AuthError, Caller, CallerUser, Resource, authorize};
 use iris_protocol::{
@@ -531,6 +533,18 @@ async fn perform(
         }
         Command::McpAuthorizeFinish(request) => mcp::come_back(node, request).await,
         Command::McpStatusGet(request) => mcp::status(node, &grant, &request.name).await,
+        Command::ModelList(request) => models::list(node, request),
+        Command::ModelSet(request) => models::set(node, &grant, request, context).await,
+        Command::ModelReset(request) => models::reset(node, &grant, request, context).await,
+        Command::UsageGet(request) => usage::get(node, &grant, request).await,
+        Command::ServerUsageGet(request) => usage::of_server(node, request).await,
+        Command::SessionBudgetSet(request) => {
+            usage::set_session_budget(node, &grant, request, context).await
+        }
+        Command::UserBudgetGet(request) => usage::user_budgets(node, request).await,
+        Command::UserBudgetSet(request) => {
+            usage::set_user_budgets(node, &grant, request, context).await
+        }
         Command::FileRead(request) => files::read(node, &grant, request).await,
         Command::FileWrite(request) => files::write(node, &grant, request, context).await,
         Command::PresenceUpdate(request) => {

@@ -7,6 +7,7 @@
 
 mod agents;
 mod backups;
+mod budgets;
 pub mod connection;
 mod directory;
 pub mod dispatch;
@@ -29,6 +30,7 @@ mod toolbox;
 mod write;
 
 pub use backups::{BackupSettings, NewFile, check_about, remove_backups, settle};
+pub use budgets::BudgetSettings;
 pub use directory::Directory;
 pub use mcp::McpHost;
 pub use node::{Node, NodeError};

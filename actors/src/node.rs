@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
+use iris_llm::FactsOverride;
 use iris_protocol::{ApiError, ConnectionFrame, Draining, Position, ProjectId};
 use iris_store::StoreError;
-use iris_store::root::{RootDatabase, RootReader};
+use iris_store::root::{RootDatabase, RootReader, StoredFacts};
 use tokio::sync::oneshot;
 
 use crate::Services;
@@ -163,6 +164,19 @@ impl Node {
     #[must_use]
     pub fn through(self, hop: Arc<dyn Hop>) -> Self {
         Self { hop: Some(hop), ..self }
+    }
+
+    /// Has the catalogue know what administrators set of models.
+    ///
+    /// # Errors
+    /// When the root database cannot be read.
+    pub async fn read_model_facts(&self) -> Result<(), StoreError> {
+        let stored = self.root_reader.model_facts().await?;
+        let overrides = stored.into_iter().map(|StoredFacts { model, facts, revision }| {
+            (model, FactsOverride { facts, revision })
+        });
+        self.services.catalog.set_overrides(overrides.collect());
+        Ok(())
     }
 
     /// Opens the projects with unfinished work, a few at a time, so that it goes on although nobody asks

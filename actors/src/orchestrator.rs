@@ -25,7 +25,7 @@ use iris_protocol::{
 };
 use iris_store::project::{
     Decision, FailQueuedRun, FinishRun, NewApproval, NewAttachment, NewPart, NewQuestion, Outcome,
-    ProviderData, RecordResult, RecordStep, RecordedChange, Reply, StartRun,
+    ProviderData, RecordResult, RecordStep, RecordedChange, Reply, Spent, StartRun,
     StepEnd as RecordedStep,
 };
 use iris_store::{Command, CrashPoint, FromReserve, StoreError, WriteContext, crash_point};
@@ -110,6 +110,10 @@ pub(crate) struct Orchestrator {
     /// What calls asked that run.
     asked: people::Asked,
     checkpoints: Checkpoints,
+    /// The table of prices by which the open step is charged for, where its cost is known.
+    price_version: Option<String>,
+    /// Since when it works without having waited for people: milliseconds since 1970 UTC.
+    works_since: i64,
     /// When the time of a waiting call is over.
     expiries: HashMap<ToolCallId, SpawnHandle>,
     /// Whether it may have set sub-agents to work.
@@ -123,6 +127,7 @@ impl Orchestrator {
         let resumption =
             resumption.map_or_else(Default::default, |it| Resumption::of(&it.answer, &limits));
         let calls = u64::from(resumption.steps);
+        let assignment_at = assignment.place.services.clock.now_ms();
         let has_tasks = !resumption.running.is_empty();
         let turn = Turn::resume(limits, resumption);
         let span = tracing::info_span!(
@@ -153,6 +158,8 @@ impl Orchestrator {
             tools: ToolRuns::default(),
             asked: people::Asked::default(),
             checkpoints: Checkpoints::default(),
+            price_version: None,
+            works_since: assignment_at,
             expiries: HashMap::new(),
             has_tasks,
         }
@@ -439,7 +446,7 @@ impl Orchestrator {
             parts: parts.into_iter().map(new_part).collect(),
             approvals,
             questions,
-            step: Some(recorded_step(step)),
+            step: Some(self.recorded_step(step)),
             at,
         };
         crash_point(CrashPoint::BeforeIntent);
@@ -544,17 +551,22 @@ impl Orchestrator {
     }
 
     /// Records the end of the run, for as long as it takes: the session waits for it.
-    fn finish(&mut self, end: TurnEnd, ctx: &mut Context<Self>) {
-        self.is_recording = true;
+    fn finish(&mut self, mut end: TurnEnd, ctx: &mut Context<Self>) {
         self.drop_checkpoints(ctx);
-        let again = end.clone();
+        let step = end.step.take().map(|step| self.recorded_step(step));
+        self.record_end(end, step, ctx);
+    }
+
+    fn record_end(&mut self, end: TurnEnd, step: Option<RecordedStep>, ctx: &mut Context<Self>) {
+        self.is_recording = true;
+        let again = (end.clone(), step.clone());
         let command = FinishRun {
             session_id: self.session_id(),
             run_id: self.run_id(),
             message_id: self.assignment.answer_id.clone(),
             provider_data: provider_data(&end.parts),
             parts: end.parts.into_iter().map(new_part).collect(),
-            step: end.step.map(recorded_step),
+            step,
             status: end.status,
             finish_reason: end.finish_reason,
             error: end.error,
@@ -570,7 +582,7 @@ impl Orchestrator {
                 orchestrator.log_failed_record(&error);
                 if may_succeed_later(error.code()) {
                     ctx.run_later(pause::try_again_after(&error), |orchestrator, ctx| {
-                        orchestrator.finish(again, ctx);
+                        orchestrator.record_end(again.0, again.1, ctx);
                     });
                     return;
                 }
@@ -640,9 +652,19 @@ fn provider_data(parts: &[StepPart]) -> Vec<ProviderData> {
     kept.collect()
 }
 
-fn recorded_step(step: StepEnd) -> RecordedStep {
-    let StepEnd { part_id, index, usage, finish_reason } = step;
-    RecordedStep { part_id, index, usage, finish_reason }
+impl Orchestrator {
+    fn recorded_step(&mut self, step: StepEnd) -> RecordedStep {
+        let StepEnd { part_id, index, usage, finish_reason } = step;
+        RecordedStep { part_id, index, usage, finish_reason, spent: self.spent() }
+    }
+
+    /// How what was used since the last record is charged for.
+    fn spent(&mut self) -> Spent {
+        let now = self.services().clock.now_ms();
+        let since = std::mem::replace(&mut self.works_since, now);
+        let wall_time_ms = u64::try_from(now.saturating_sub(since)).unwrap_or(0);
+        Spent { price_version: self.price_version.take(), wall_time_ms }
+    }
 }
 
 /// Tell: what people said about a waiting call is recorded.
@@ -686,6 +708,8 @@ impl Orchestrator {
         if let Some(expiry) = self.expiries.remove(&answer.tool_call_id) {
             ctx.cancel_future(expiry);
         }
+        // The time in which people were waited for is nobody's.
+        self.works_since = self.services().clock.now_ms();
         let call_id = answer.tool_call_id;
         let input = if answer.runs {
             Input::CallApproved { call_id, edited: answer.edited }

@@ -15,6 +15,7 @@ mod sessions;
 mod snapshots;
 mod unfinished;
 mod upkeep;
+mod usage;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,7 @@ use ring::Ring;
 use rooms::{Piece, Rooms};
 use unfinished::Marking;
 use upkeep::Upkeep;
+use usage::UsageNews;
 
 pub(crate) use children::{EndTask, OpenChild, RetireSession};
 pub(crate) use heads::RoomHeads;
@@ -65,6 +67,7 @@ pub(crate) use presence::{ListPresence, StartTyping, StopTyping, UpdatePresence}
 pub(crate) use sessions::InSession;
 pub(crate) use snapshots::SendSnapshots;
 pub(crate) use upkeep::index as index_text;
+pub(crate) use usage::UsageTeller;
 
 /// How long pieces of a streaming part are joined before they are sent as one frame.
 const JOIN_DELTAS: Duration = Duration::from_millis(30);
@@ -106,6 +109,8 @@ pub struct ProjectHandle {
     pub epoch: Arc<str>,
     /// Whether the root database names the project among those with unfinished work.
     is_marked: Arc<AtomicBool>,
+    /// Tells the root database what was used in it.
+    pub(crate) usage: UsageTeller,
     /// Shared by the clones of one handle.
     holders: Arc<()>,
 }
@@ -147,6 +152,7 @@ pub struct Project {
     /// How often sessions were deleted.
     deletions: u64,
     upkeep: Upkeep,
+    usage_news: UsageNews,
     sessions: HashMap<SessionId, Address<Session>>,
     run_ends: RunEnds,
     /// The clients of the MCP servers that somebody needed.
@@ -217,6 +223,7 @@ impl Project {
                     registry.session(&session_id, ctx);
                 }
                 registry.keep_up(ctx);
+                registry.tell_usage(ctx);
             }
             Err(error) => {
                 let path = registry.vitals.path();
@@ -279,6 +286,7 @@ impl Supervise for Project {
             joinable: HashSet::new(),
             deletions: 0,
             upkeep: Upkeep::default(),
+            usage_news: UsageNews::default(),
             sessions: HashMap::new(),
             run_ends: RunEnds::default(),
             mcp: HashMap::new(),
@@ -341,6 +349,7 @@ impl Handler<Committed> for Project {
 
     fn handle(&mut self, Committed(events): Committed, ctx: &mut Context<Self>) {
         self.count_events(&events, ctx);
+        self.usage_sees(&events, ctx);
         // After a restart the head is ahead of what was queued for the earlier life.
         let (known, mut wakers) = (self.head, Wakers::default());
         for event in events.into_iter().filter(|event| event.seq > known) {

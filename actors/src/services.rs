@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use crate::connection::SocketSettings;
 use crate::rates::RateSettings;
 use crate::supervision::Supervision;
-use crate::{BackupSettings, McpHost, PresenceSettings};
+use crate::{BackupSettings, BudgetSettings, McpHost, PresenceSettings};
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub struct Settings {
     pub default_model: Option<ModelRef>,
     /// The model that is asked when another one does not answer.
     pub fallback_model: Option<ModelRef>,
+    /// How much may be used where nobody says otherwise.
+    pub budgets: BudgetSettings,
     /// Bounds of one run.
     pub turn: TurnLimits,
     /// How long a tool call waits for a person before the answer is no.

@@ -9,7 +9,7 @@ use iris_actors::{Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_egress::{Exception, ExceptionError};
 use iris_llm::{ApiKey, KindError, ProviderConfig, ProviderKind, ProxyUrl, Reasoning};
-use iris_protocol::{LogFormat, ModelRef, limits::BACKUPS_MAX};
+use iris_protocol::{Budget, LogFormat, ModelRef, limits::BACKUPS_MAX};
 use iris_sandbox::Tier;
 use url::{Host, Url};
 
@@ -275,6 +275,37 @@ pub(super) fn switch(text: &str) -> Parsed<bool> {
 
 pub(super) fn reasoning(text: &str) -> Parsed<Reasoning> {
     text.parse()
+}
+
+/// One limit of a budget, as in `usd=2.50`.
+pub(super) fn budget_limit(text: &str) -> Parsed<Budget> {
+    let expected = "of the form `steps=40`, `tokens=1000000`, `usd=2.50` or `minutes=30`";
+    let Some((kind, amount)) = text.split_once('=') else { return refuse(text, expected) };
+    let count = || amount.parse::<u64>().ok().filter(|count| *count <= NUMBER_MAX);
+    let budget = match kind {
+        "steps" => count().map(|steps| Budget { steps: Some(steps), ..Budget::default() }),
+        "tokens" => count().map(|tokens| Budget { tokens: Some(tokens), ..Budget::default() }),
+        "minutes" => count()
+            .and_then(|minutes| minutes.checked_mul(60_000))
+            .map(|time| Budget { wall_time_ms: Some(time), ..Budget::default() }),
+        "usd" => {
+            nano_usd(amount).map(|cost| Budget { cost_nano_usd: Some(cost), ..Budget::default() })
+        }
+        _ => None,
+    };
+    budget.map_or_else(|| refuse(text, expected), Ok)
+}
+
+/// An amount of dollars in billionths of one, exactly.
+fn nano_usd(text: &str) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || fraction.len() > 9 || !is_number(whole) || !is_number(fraction) {
+        return None;
+    }
+    let whole = whole.parse::<u64>().ok()?.checked_mul(1_000_000_000)?;
+    let fraction = format!("{fraction:0<9}").parse::<u64>().ok()?;
+    whole.checked_add(fraction).filter(|cost| *cost <= NUMBER_MAX)
 }
 
 /// Whose models, as the catalogue of models calls them.

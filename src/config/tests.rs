@@ -490,7 +490,7 @@ fn the_master_key_and_the_one_before_it_have_files() {
 
 #[test]
 fn what_is_documented_and_not_built_yet_is_refused() {
-    for key in ["model_catalog", "trusted_proxies"] {
+    for key in ["trusted_proxies"] {
         let name = format!("IRIS_{}", key.to_ascii_uppercase());
         assert_refused(from_env(&[(&name, "x")]), &format!("`{name}` is not supported yet"));
         assert_refused(

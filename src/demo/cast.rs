@@ -214,6 +214,7 @@ async fn create_session(client: &Client, project: &ProjectId) -> Result<SessionI
         model: None,
         tools,
         permissions: None,
+        budget: None,
     };
     client.call(Some(project), agent).await?;
     let (title, agent) = (Some("Friday".to_owned()), Some(AGENT.to_owned()));

@@ -44,6 +44,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::QuestionResolved { .. } => Look::Yellow,
         Event::MessageToolError { .. }
         | Event::MessageError { .. }
+        | Event::BudgetExceeded { .. }
         | Event::RoomReset { .. }
         | Event::RoomLeft { .. } => Look::Red,
         Event::MessageCreated { .. }
@@ -62,6 +63,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MessageTextComplete { .. }
         | Event::MessageReasoningComplete { .. }
         | Event::MessageStepFinished { .. }
+        | Event::UsageUpdated { .. }
         | Event::MessageComplete { .. }
         | Event::MessagePartRemoved { .. }
         | Event::MessageToolProgress { .. }

@@ -41,6 +41,8 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         Event::MessageStepFinished { index, finish_reason, usage, .. } => {
             format!("step {}: {}, {}", index + 1, word(finish_reason), tokens(usage))
         }
+        Event::UsageUpdated { totals, .. } => format!("so far {}", tokens(&totals.usage)),
+        Event::BudgetExceeded { message, .. } => message.clone(),
         Event::MessageComplete { finish_reason, usage, .. } => {
             format!("{}, {}", word(finish_reason), tokens(usage))
         }

@@ -10,18 +10,19 @@ use iris_actors::Node;
 use iris_actors::dispatch::{self, Ask, Done, FileAsk, FileDownload};
 use iris_protocol::limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use iris_protocol::{
-    ApiError, Command, Data as Shape, Method, Operation, ProjectId, QueryKind, RestRoute, Right,
+    ApiError, Command, Data as Shape, ErrorCode, Method, Operation, ProjectId, QueryKind,
+    RestRoute, Right, UsageReport,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::archives;
 use super::error::{RestError, status_code};
 use super::parts::body_of;
 use super::{
     PUBLIC_BODY_BYTES_MAX, body, claims, content_length, peer, request_id, require_json,
     undisturbed,
 };
+use super::{archives, csv};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -60,10 +61,29 @@ pub(super) async fn answer(
     let command = Command::decode(operation, Value::Object(fields))?;
     let idempotency_key = idempotency_key(&request)?;
     let (peer, request_id) = (peer(&request), request_id(&request));
+    let wants_csv = csv::is_wanted(&request);
     let ask =
         Ask { claims, project_id, command, idempotency_key, peer, request_id, connection_id: None };
     let done = undisturbed(async move { node.dispatch(ask).await }).await?;
+    if matches!(operation, Operation::UsageGet | Operation::ServerUsageGet) && wants_csv {
+        return table(done);
+    }
     Ok(success(route, done))
+}
+
+/// What was used, for spreadsheets.
+fn table(done: Done) -> Result<HttpResponse, RestError> {
+    let report: Result<UsageReport, _> = match &done.text {
+        Some(text) => serde_json::from_str(text),
+        None => serde_json::from_value(done.payload),
+    };
+    let report = report.map_err(|error| {
+        tracing::error!(%error, "what was used cannot be read");
+        ApiError::from(ErrorCode::Internal)
+    })?;
+    let name = ("Content-Disposition", "attachment; filename=\"usage.csv\"");
+    let body = csv::table(&report);
+    Ok(HttpResponse::Ok().content_type(csv::MEDIA_TYPE).insert_header(name).body(body))
 }
 
 async fn fields_of_body(

@@ -19,6 +19,7 @@ fn agent(name: &str, tools: &[&str]) -> AgentCreate {
         model: None,
         tools,
         permissions: None,
+        budget: None,
     }
 }
 

@@ -19,6 +19,8 @@ mod auth;
 mod backups;
 mod bad_input;
 mod bash;
+mod budgets;
+mod catalog;
 mod conformance;
 mod custom_tools;
 mod files;
@@ -62,6 +64,7 @@ mod todos;
 mod tools;
 mod top;
 mod unattended;
+mod usage;
 mod webfetch;
 
 use std::fmt::Debug;

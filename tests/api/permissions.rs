@@ -383,6 +383,7 @@ async fn a_verdict_is_explained_with_the_rule_that_decides() {
         model: None,
         tools: None,
         permissions: Some(vec![permission.clone()]),
+        budget: None,
     };
     let agent = talk.call(agent).await.unwrap().agent;
     assert_eq!(agent.permissions, [permission]);

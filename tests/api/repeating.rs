@@ -105,6 +105,7 @@ impl World {
                 model: None,
                 tools: None,
                 permissions: None,
+                budget: None,
             };
             ann.client.call(Some(&project), request).await.unwrap();
         }

@@ -574,6 +574,7 @@ async fn agents_say_what_they_are_for_and_who_may_set_them_to_work() {
         model: None,
         tools: Some(vec!["read".to_owned()]),
         permissions: None,
+        budget: None,
     };
     let helper = ann.call(create("helper", Some(AgentMode::Subagent))).await.unwrap().agent;
     assert_eq!((helper.mode, helper.description.as_str()), (AgentMode::Subagent, "for tests"));

@@ -119,6 +119,7 @@ async fn project(player: &Player<'_>) {
             model: None,
             tools: None,
             permissions: None,
+            budget: None,
         };
         Ok(client.call(id, request).await?)
     };
@@ -133,6 +134,7 @@ async fn project(player: &Player<'_>) {
             model: None,
             tools: None,
             permissions: None,
+            budget: None,
         };
         Ok(client.call(id, request).await?)
     };

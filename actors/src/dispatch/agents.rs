@@ -91,6 +91,7 @@ pub(super) async fn create(
         model: request.model,
         tools,
         permissions,
+        budget: request.budget,
         quotas: node.services.settings.quotas,
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
@@ -128,6 +129,7 @@ pub(super) async fn update(
         model: request.model,
         tools: request.tools,
         permissions: request.permissions,
+        budget: request.budget,
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
     };

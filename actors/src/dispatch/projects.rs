@@ -19,7 +19,7 @@ use super::{Done, Grant, check_description, check_name, check_space, done, inter
 use crate::directory::{CloseOne, FindProject, ProjectPlaces};
 use crate::project::EvictUser;
 use crate::supervision::AskError;
-use crate::{Node, ResumePolicy, leftovers, outbox, write};
+use crate::{Node, ResumePolicy, budgets, leftovers, outbox, write};
 
 /// The directories whose entries a new project changes: its own, `projects` and the data directory.
 const DIRECTORIES_MADE: usize = 3;
@@ -172,6 +172,7 @@ pub(super) async fn update(
             return Err(ApiError::invalid("`settings` is nested too deeply").reason("too_deep"));
         }
         ResumePolicy::check(settings)?;
+        budgets::check(settings)?;
     }
     let command = UpdateProject {
         id: grant.project_id()?.clone(),

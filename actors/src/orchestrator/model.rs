@@ -12,10 +12,13 @@ use iris_agent::permissions::{Access, Judge, Judgement};
 use iris_agent::{
     ApprovalRequest, Input, Opaque, Prompt, ProviderTool, Verdict, Wait, prompt_messages,
 };
-use iris_llm::{Finish, Model, ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
+use iris_llm::{
+    Finish, Model, ModelError, ModelEvent, ModelInfo, ModelRequest, ModelStream, ReportedUsage,
+    cost, parse_arguments,
+};
 use iris_protocol::{
     Agent, ApiError, Approval, ApprovalState, ErrorCode, PartId, PermissionAction, Remember, RunId,
-    StreamKind, ToolCallId, UserId,
+    StreamKind, ToolCallId, Usage, UserId,
 };
 use iris_store::StoreError;
 use iris_store::project::ProviderData;
@@ -29,6 +32,7 @@ use super::outputs::show_images;
 use super::tasks::name_sub_agents;
 use super::{Assignment, Orchestrator};
 use crate::agents::find_agent;
+use crate::budgets::refuse_if_used_up;
 use crate::permissions;
 use crate::session::{SessionPlace, may_start, starter_lost_access};
 use crate::supervision::Work;
@@ -108,12 +112,14 @@ impl Orchestrator {
             if !may_start(&place, &starter).await.map_err(|error| error.to_api())? {
                 return Err(starter_lost_access());
             }
+            let info = place.services.catalog.info(&model);
+            let is_price_known = info.prices().is_some();
+            refuse_if_used_up(&place, &run_id, &starter, is_price_known).await?;
             let history = place.project.reader.history(place.id.clone(), run_id.clone()).await;
             let history = history.map_err(|error| error.to_api())?;
             let tools = tools_of(&place.project, &place.services).await;
             let mut tools = tools.map_err(|error| error.to_api())?.specs(&agent.tools);
             name_sub_agents(&place, &mut tools).await.map_err(|error| error.to_api())?;
-            let info = place.services.catalog.info(&model);
             let provider = place.services.models.get(&model);
             let provider =
                 provider.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
@@ -167,7 +173,7 @@ impl Orchestrator {
             ModelEvent::ProviderTool { name, arguments, output, is_error, opaque } => {
                 Input::ProviderToolArrived(provider_tool(name, arguments, output, is_error, opaque))
             }
-            ModelEvent::Usage(usage) => Input::UsageArrived(usage.tokens),
+            ModelEvent::Usage(usage) => Input::UsageArrived(self.charged(&usage)),
             ModelEvent::Finish { reason: Finish::Paused, .. } => Input::ModelPaused,
             ModelEvent::Finish { reason, .. } => Input::ModelFinished(reason.reason()),
             // A call was judged on its way here.
@@ -181,6 +187,19 @@ impl Orchestrator {
             | ModelEvent::ToolInputDelta { .. } => return,
         };
         self.input(input, ctx);
+    }
+}
+
+impl Orchestrator {
+    /// What the answer used with what it cost, by the prices of this moment.
+    fn charged(&mut self, usage: &ReportedUsage) -> Usage {
+        let model = self.answerer.as_ref().map(|answerer| &answerer.model);
+        let info = model.map(|model| self.services().catalog.info(model));
+        let prices = info.as_ref().and_then(ModelInfo::prices);
+        let cost_nano_usd = prices.and_then(|prices| cost(prices, usage));
+        let version = info.and_then(|info| info.price_version);
+        self.price_version = version.filter(|_| cost_nano_usd.is_some());
+        Usage { cost_nano_usd, ..usage.tokens }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use iris_agent::{Input, Retry};
-use iris_protocol::{ApiError, ModelRef};
+use iris_protocol::{ApiError, ErrorCode, ModelRef};
 use iris_store::project::{EndRetry, RecordRetry};
 
 use super::Orchestrator;
@@ -12,6 +12,9 @@ use crate::project::EndStreams;
 
 impl Orchestrator {
     pub(super) fn model_failed(&mut self, error: ApiError, ctx: &mut Context<Self>) {
+        if error.code == ErrorCode::BudgetExceeded {
+            return self.input(Input::BudgetExceeded(error), ctx);
+        }
         let has_fallback = self.fallback().is_some();
         self.input(Input::ModelFailed { error, has_fallback }, ctx);
     }
@@ -37,6 +40,7 @@ impl Orchestrator {
         // What it had said of this step is no part of the answer.
         let ended = EndStreams(self.assignment.answer_id.clone());
         self.assignment.place.project.address.tell(ended);
+        let spent = self.spent();
         let command = RecordRetry {
             session_id: self.session_id(),
             run_id: self.run_id(),
@@ -45,6 +49,7 @@ impl Orchestrator {
             error,
             delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
             usage,
+            spent,
             model,
             at: self.services().clock.now_ms(),
         };

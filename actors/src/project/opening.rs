@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use actix::prelude::*;
 use iris_agent::Clock;
@@ -15,6 +16,7 @@ use iris_tools::Places;
 use iris_workspace::Workspace;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout;
 
 use super::children::RunEnds;
 use super::joining::UnderWay;
@@ -24,10 +26,14 @@ use super::presence::Presences;
 use super::ring::Ring;
 use super::rooms::Rooms;
 use super::upkeep::Upkeep;
+use super::usage::{UsageNews, UsageTeller};
 use super::{Committed, Damaged, MAILBOX_LIMIT, Project, ProjectHandle, Recovery, Registry};
 use crate::root::RootAccess;
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
 use crate::{ResumePolicy, Services, record};
+
+/// How long the root database is waited for when a project closes.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The write handle of a project's database, together with the right to have it. However its owner
 /// ends, what worked is recorded as interrupted, unless whoever opens it next resumes it by itself;
@@ -82,6 +88,12 @@ impl Drop for OpenDatabase {
         let (at, resumes) = (self.clock.now_ms(), self.resumes());
         let (root, project_id) = (self.root.address.clone(), self.project_id.clone());
         let may_be_marked = self.may_be_marked;
+        let teller = UsageTeller {
+            project_id: project_id.clone(),
+            epoch: database.epoch().to_owned(),
+            reader: database.reader(),
+            root: self.root.clone(),
+        };
         let close = move || {
             let cut_off = if resumes {
                 database.writer().submit(LastWord, WriteContext::default()).wait().map(|_| 0)
@@ -90,7 +102,8 @@ impl Drop for OpenDatabase {
                 let recovered = database.writer().submit(recover, WriteContext::default()).wait();
                 recovered.map(|recovered| recovered.output.interrupted)
             };
-            let is_finished = may_be_marked && is_finished(&database, cut_off);
+            let is_told = tell_usage(&database, &teller);
+            let is_finished = may_be_marked && is_finished(&database, cut_off) && is_told;
             database.close();
             if is_finished {
                 // On its way when this returns; nobody needs to know when it is done.
@@ -103,6 +116,14 @@ impl Drop for OpenDatabase {
             Err(_) => close(),
         }
     }
+}
+
+/// Tells the root database what was used, so that it is not first told when the project is opened again.
+/// Answers whether all is told; who is in the way of that keeps the mark of the project.
+fn tell_usage(database: &ProjectDatabase, teller: &UsageTeller) -> bool {
+    let Ok(runtime) = Handle::try_current() else { return false };
+    let told = async { timeout(TELL_TIMEOUT, teller.tell()).await };
+    database.damage().is_none() && matches!(runtime.block_on(told), Ok(Ok(())))
 }
 
 /// Whether nothing is open in a database that nobody writes any more, and nothing was cut off just now.
@@ -240,6 +261,12 @@ impl OpenedProject {
         let (reader, epoch) = (self.database.reader(), Arc::from(self.database.epoch()));
         let (root, server_rules) = (news.root.reader.clone(), Arc::clone(&news.root.rules));
         let kept = Arc::clone(&self.kept);
+        let usage = UsageTeller {
+            project_id: self.id.clone(),
+            epoch: self.database.epoch().to_owned(),
+            reader: self.database.reader(),
+            root: news.root.clone(),
+        };
         let create = {
             let (services, reader, epoch) =
                 (Arc::clone(services), reader.clone(), Arc::clone(&epoch));
@@ -253,6 +280,7 @@ impl OpenedProject {
                 joinable: HashSet::new(),
                 deletions: 0,
                 upkeep: Upkeep::default(),
+                usage_news: UsageNews::default(),
                 vitals: Arc::clone(vitals),
                 reader,
                 kept: self.kept,
@@ -299,6 +327,7 @@ impl OpenedProject {
             places,
             epoch,
             is_marked,
+            usage,
             holders,
         }
     }

@@ -69,6 +69,7 @@ impl Project {
             places: Arc::clone(&self.places),
             epoch: Arc::clone(&self.epoch),
             is_marked: Arc::clone(&self.is_marked),
+            usage: self.usage_teller(),
             // A session holds up nothing: it is asked whether it is idle.
             holders: Arc::default(),
         });

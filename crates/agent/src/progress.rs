@@ -46,6 +46,8 @@ pub(crate) enum Loop {
     Alternating,
     /// Calls that all fail for the same reason, step after step.
     SameError,
+    /// Steps that go on and call nothing; whoever counts the steps finds it.
+    Monologue,
 }
 
 impl Loop {
@@ -58,6 +60,9 @@ impl Loop {
             }
             Self::SameError => {
                 "the model makes calls that fail for the same reason again and again"
+            }
+            Self::Monologue => {
+                "the model goes on again and again without calling a tool or coming to an end"
             }
         }
     }

@@ -467,6 +467,7 @@ mod tests {
             id: PartId::from_bits(1),
             index: 0,
             usage: Usage::default(),
+            price_version: None,
             finish_reason: FinishReason::Stop,
         }
     }

@@ -16,7 +16,7 @@ use iris_protocol::{
 };
 use serde_json::Value;
 
-use crate::progress::Progress;
+use crate::progress::{Loop, Progress};
 use crate::retry::RetryLimits;
 use crate::{IdSource, OPAQUE_BYTES_MAX, Opaque};
 
@@ -36,6 +36,9 @@ pub struct TurnLimits {
     /// The run fails after this many steps in a row whose calls and results, or whose errors, were all the
     /// same, and after two steps that came twice in turns. At least 2.
     pub same_steps_max: usize,
+    /// The run fails after this many model calls in a row that go on without a call of a tool: the model
+    /// talks to itself. At least 1.
+    pub idle_steps_max: u32,
     /// How often a model that failed is asked again.
     pub retry: RetryLimits,
 }
@@ -48,6 +51,7 @@ impl Default for TurnLimits {
             step_text_bytes_max: 4 * 1024 * 1024,
             unusable_steps_max: 5,
             same_steps_max: 3,
+            idle_steps_max: 8,
             retry: RetryLimits::default(),
         }
     }
@@ -102,6 +106,8 @@ pub enum Input {
         /// Whether another model may be asked in place of this one.
         has_fallback: bool,
     },
+    /// A budget is used up: the model was not asked, and is not asked any more in this run.
+    BudgetExceeded(ApiError),
     /// The wait of [`Effect::AskAgainAfter`] is over.
     RetryDue,
     /// A person let a call run; that is recorded.
@@ -377,6 +383,8 @@ pub struct Turn {
     /// Model calls that are recorded: the index of the next one.
     step: u32,
     unusable_steps: u32,
+    /// The last ones in a row that went on without a call.
+    idle_steps: u32,
     progress: Progress,
     /// Attempts at this step that failed.
     failed: u32,
@@ -395,6 +403,8 @@ pub struct Resumption {
     pub steps: u32,
     /// Of these, the last ones in a row whose tool calls were all unusable.
     pub unusable_steps: u32,
+    /// Of these, the last ones in a row without a call of a tool.
+    pub idle_steps: u32,
     /// What the last steps were.
     pub progress: Progress,
     /// The calls that wait for a person.
@@ -457,6 +467,7 @@ impl Resumption {
                     if is_unusable {
                         resumption.progress.drop_step();
                     }
+                    resumption.idle_steps = if has_calls { 0 } else { resumption.idle_steps + 1 };
                     resumption.steps += 1;
                     (is_usable, has_calls) = (false, false);
                 }
@@ -502,7 +513,8 @@ impl Turn {
     /// whole run, and calls that wait are answered by [`Input::CallApproved`] and
     /// [`Input::CallSettled`] as before. Calls that run are run again.
     pub fn resume(limits: TurnLimits, resumption: Resumption) -> Self {
-        let Resumption { steps, unusable_steps, progress, waiting, running } = resumption;
+        let Resumption { steps, unusable_steps, idle_steps, progress, waiting, running } =
+            resumption;
         let open = |is_running| {
             move |UnfinishedCall { id, tool_name, input }| OpenCall {
                 id,
@@ -517,6 +529,7 @@ impl Turn {
             phase: Phase::Ready,
             step: steps,
             unusable_steps,
+            idle_steps,
             progress,
             failed: 0,
             parts: Vec::new(),
@@ -580,6 +593,9 @@ impl Turn {
             (Phase::Model, Input::ModelFailed { error, has_fallback }) => {
                 self.model_failed(error, has_fallback, ids)
             }
+            (Phase::Model, Input::BudgetExceeded(error)) => {
+                self.end_with(RunStatus::Failed, FinishReason::Budget, error)
+            }
             (Phase::Pause, Input::RetryDue) => {
                 self.phase = Phase::Model;
                 vec![Effect::RecordRetryOver, Effect::CallModel]
@@ -596,6 +612,7 @@ impl Turn {
                 | Input::UsageArrived(_)
                 | Input::ModelFinished(_)
                 | Input::ModelFailed { .. }
+                | Input::BudgetExceeded(_)
                 | Input::RetryDue
                 | Input::CallApproved { .. }
                 | Input::CallSettled(_)
@@ -760,7 +777,9 @@ impl Turn {
         self.phase = Phase::Tools;
         let parts: Vec<StepPart> = self.parts.drain(..).map(|open| open.part).collect();
         // A step without calls is one after which a paused provider goes on.
-        let mut is_usable = !parts.iter().any(StepPart::is_call);
+        let has_calls = parts.iter().any(StepPart::is_call);
+        let mut is_usable = !has_calls;
+        self.idle_steps = if has_calls { 0 } else { self.idle_steps + 1 };
         for part in parts.iter().filter(|part| part.is_call()) {
             let StepPart::Call { part, .. } = part else { continue };
             is_usable |= part.state != ToolState::Error;
@@ -831,7 +850,9 @@ impl Turn {
                 ApiError::new(ErrorCode::ProviderError, message).reason("tool_args_invalid"),
             );
         }
-        if let Some(found) = self.progress.end_step(self.limits.same_steps_max) {
+        let found = self.progress.end_step(self.limits.same_steps_max);
+        let is_idle = self.idle_steps >= self.limits.idle_steps_max;
+        if let Some(found) = found.or(is_idle.then_some(Loop::Monologue)) {
             let error = ApiError::new(ErrorCode::ProviderError, found.message());
             return self.fail(ApiError { retryable: false, ..error.reason("loop") });
         }
@@ -843,7 +864,16 @@ impl Turn {
     }
 
     fn fail(&mut self, error: ApiError) -> Vec<Effect> {
-        let mut effects = self.end(RunStatus::Failed, FinishReason::Error, None);
+        self.end_with(RunStatus::Failed, FinishReason::Error, error)
+    }
+
+    fn end_with(
+        &mut self,
+        status: RunStatus,
+        finish_reason: FinishReason,
+        error: ApiError,
+    ) -> Vec<Effect> {
+        let mut effects = self.end(status, finish_reason, None);
         if let Some(Effect::End(end)) = effects.last_mut() {
             end.error = Some(error);
         }

@@ -117,6 +117,8 @@ impl PartTracker {
             | Event::MessageToolError { .. }
             | Event::MessageSubtaskUpdated { .. }
             | Event::MessageStepFinished { .. }
+            | Event::UsageUpdated { .. }
+            | Event::BudgetExceeded { .. }
             | Event::RunStarted { .. }
             | Event::RunCompleted { .. }
             | Event::ToolApprovalRequired { .. }

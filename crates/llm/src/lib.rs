@@ -15,6 +15,7 @@ mod body;
 mod calls;
 mod catalog;
 mod chat;
+mod detect;
 mod endpoint;
 mod error;
 mod failure;
@@ -44,6 +45,7 @@ pub use catalog::{
     Catalog, CatalogError, CatalogFileError, FactsOverride, ModelInfo, OVERRIDES_MAX, check_facts,
     cost,
 };
+pub use detect::{Detected, LocalServer, detect};
 pub use error::{ErrorClass, ModelError};
 pub use guard::{
     COMMENTS_TIMEOUT, CONNECT_TIMEOUT, EVENT_BYTES_MAX, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, Limits,

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId, FinishReason,
-    McpServer, McpState, Member, Message, MessageId, PartId, PermissionId, PermissionRule,
-    Presence, ProjectId, Question, QuestionId, QuestionState, Remember, Run, RunId, RunStatus,
-    Session, SessionId, SessionState, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool,
-    ToolCallId, ToolId, ToolState, Usage, UserId,
+    Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId, BudgetExceeded,
+    FinishReason, McpServer, McpState, Member, Message, MessageId, PartId, PermissionId,
+    PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState, Remember, Run, RunId,
+    RunStatus, Session, SessionId, SessionState, SubtaskPart, SupervisionKind, SupervisionRecord,
+    Todo, Tool, ToolCallId, ToolId, ToolState, Usage, UsageTotals, UserId,
 };
 
 /// A row of the table of events.
@@ -261,8 +261,29 @@ events! {
         index: u32,
         /// Of this call alone.
         usage: Usage,
+        /// The table of prices that the cost is of; absent where the cost is not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        price_version: Option<String>,
         /// Why it ended.
         finish_reason: FinishReason,
+    }
+    /// What a session used changed; told after a moment, for several steps at once.
+    UsageUpdated = "usage.updated" Ephemeral [Session, Project] {
+        /// The session.
+        session_id: SessionId,
+        /// What it used so far, its sub-agents included.
+        totals: UsageTotals,
+    }
+    /// A run ended because a budget is used up.
+    BudgetExceeded = "budget.exceeded" Durable [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The run that ended.
+        run_id: RunId,
+        /// Which budget it was.
+        budget: BudgetExceeded,
+        /// What happened and what to do, for people.
+        message: String,
     }
     /// An answer is whole.
     MessageComplete = "message.complete" Durable [Session] {

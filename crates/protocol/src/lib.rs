@@ -20,6 +20,7 @@ mod schema;
 mod supervision;
 mod tools;
 mod types;
+mod usage;
 
 pub use asking::*;
 pub use asyncapi::asyncapi;
@@ -42,3 +43,4 @@ pub use schema::schema_document;
 pub use supervision::*;
 pub use tools::*;
 pub use types::*;
+pub use usage::*;

@@ -269,6 +269,7 @@ operations! {
     SessionList = "session.list" -> SessionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions", List("sessions"), &[("limit", Integer), ("cursor", Text), ("includeArchived", Boolean), ("parentId", Text)])), "Lists sessions, newest first.";
     SessionGet = "session.get" -> SessionSnapshot, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions/{sessionId}", Whole, &[("limit", Integer), ("before", Text)])), "Reads a session with all that a client needs to follow it.";
     SessionUpdate = "session.update" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Patch, "/v1/projects/{projectId}/sessions/{sessionId}", 200, Field("session"))), "Changes title, agent or model of a session.";
+    SessionBudgetSet = "session.budget.set" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Put, "/v1/projects/{projectId}/sessions/{sessionId}/budget", 200, Field("session"))), "Sets the most that a session may use with its sub-agents.";
     SessionArchive = "session.archive" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/archive", 200, Field("session"))), "Makes a session read-only.";
     SessionUnarchive = "session.unarchive" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/unarchive", 200, Field("session"))), "Brings an archived or softly deleted session back.";
     SessionDelete = "session.delete" -> Done, Right::Project(MemberRole), Any, Some(query(Delete, "/v1/projects/{projectId}/sessions/{sessionId}", Whole, &[("permanent", Boolean)])), "Deletes a session, softly unless told otherwise.";
@@ -317,6 +318,9 @@ operations! {
     McpAuthorizeFinish = "mcp.authorize.finish" -> McpAuthorizedPayload, Right::Public, Rest, Some(query(Get, "/v1/mcp/callback", Whole, &[("state", Text), ("code", Text), ("error", Text), ("iss", Text)])), "Finishes what `mcp.authorize` began; a browser comes here from the authorization server.";
     McpStatusGet = "mcp.status" -> McpStatusPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/mcp/{name}/status", 200, Field("status"))), "Says how an MCP server is and what it offers.";
 
+    ModelList = "model.list" -> ModelPage, Right::User, Any, Some(query(Get, "/v1/models", List("models"), &[("providerId", Text), ("limit", Integer), ("cursor", Text)])), "Lists the models that can be asked, with what is known of them.";
+    UsageGet = "usage.get" -> UsageReport, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/usage", Whole, &[("sessionId", Text), ("from", Integer), ("to", Integer)])), "Reads what was used in a project, or in a session with its sub-agents.";
+
     FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes, &[("path", Text)])), "Reads a file.";
     FileWrite = "file.write" -> FilePayload, Right::Project(MemberRole), Any, Some(RestRoute { method: Put, path: "/v1/projects/{projectId}/files/content", query: &[("path", Text)], status: 200, data: Upload("file") }), "Writes a file whole.";
 
@@ -333,6 +337,11 @@ operations! {
     ServerBackupCreate = "admin.backup.create" -> ServerBackupPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/backup", 201, Field("backup"))), "Writes a backup of the whole server to its disk.";
     ServerBackupList = "admin.backup.list" -> ServerBackupPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/backup", 200, List("backups"))), "Lists the backups of the whole server, newest first.";
     UserManage = "admin.user.update" -> UserPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/users/{userId}", 200, Field("user"))), "Says whether a user may have programs run on the server.";
+    UserBudgetGet = "admin.budget.get" -> UserBudgetPayload, Right::Admin, Rest, Some(rest(Get, "/v1/admin/users/{userId}/budget", 200, Whole)), "Reads what a user may use in all projects, and what they used.";
+    UserBudgetSet = "admin.budget.set" -> UserBudgetPayload, Right::Admin, Rest, Some(rest(Put, "/v1/admin/users/{userId}/budget", 200, Whole)), "Sets what a user may use in all projects.";
+    ServerUsageGet = "admin.usage.get" -> UsageReport, Right::Admin, Rest, Some(query(Get, "/v1/admin/usage", Whole, &[("userId", Text), ("from", Integer), ("to", Integer)])), "Reads what users used in all projects.";
+    ModelSet = "admin.model.set" -> ModelPayload, Right::Admin, Rest, Some(rest(Put, "/v1/admin/models", 200, Field("model"))), "Sets what is known of a model, in place of what the catalogue says.";
+    ModelReset = "admin.model.reset" -> ModelPayload, Right::Admin, Rest, Some(query(Delete, "/v1/admin/models", Field("model"), &[("providerId", Text), ("modelId", Text)])), "Forgets what was set of a model.";
     ServerPermissionList = "admin.permission.list" -> PermissionPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/permissions", List("rules"), &[("limit", Integer), ("cursor", Text)])), "Lists the rules of the server, the oldest first.";
     ServerPermissionCreate = "admin.permission.create" -> PermissionPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/permissions", 201, Whole)), "Makes a rule for all projects.";
     ServerPermissionUpdate = "admin.permission.update" -> PermissionPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Changes a rule of the server.";

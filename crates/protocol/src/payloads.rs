@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Agent, AgentMode, Approval, ApprovalState, Backup, BackupId, ConnectionId, File, JudgedAccess,
-    Member, Message, MessageId, ModelRef, PermissionAction, PermissionId, PermissionRule,
-    PermissionSetting, Position, Presence, PresenceStatus, Project, ProjectId, ProjectType,
-    Question, QuestionId, QuestionState, QueuedMessage, Remember, Role, Run, RunId, SearchHit,
-    ServerBackup, Session, SessionId, SessionMode, Todo, Tool, ToolCallId, User, UserId,
+    Agent, AgentMode, Approval, ApprovalState, Backup, BackupId, Budget, ConnectionId, File,
+    JudgedAccess, Member, Message, MessageId, ModelRef, PermissionAction, PermissionId,
+    PermissionRule, PermissionSetting, Position, Presence, PresenceStatus, Project, ProjectId,
+    ProjectType, Question, QuestionId, QuestionState, QueuedMessage, Remember, Role, Run, RunId,
+    SearchHit, ServerBackup, Session, SessionId, SessionMode, Todo, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {
@@ -575,6 +575,9 @@ payloads! {
         /// Rules about what its tool calls may touch; none when absent.
         #[serde(default)]
         permissions: Option<Vec<PermissionSetting>>,
+        /// The most that a run may use that it answers; no limit when absent.
+        #[serde(default)]
+        budget: Option<Budget>,
     }
     /// Changes an agent, from the next run on.
     AgentUpdate {
@@ -598,6 +601,9 @@ payloads! {
         /// Rules about what its tool calls may touch, from the next call on.
         #[serde(default)]
         permissions: Option<Vec<PermissionSetting>>,
+        /// The most that a run may use that it answers, from the next step on; an empty one is no limit.
+        #[serde(default)]
+        budget: Option<Budget>,
     }
     /// Reads an agent.
     AgentGet {

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, ApiError, ApprovalId, BackupId, MessageId, PartId, PermissionId, ProjectId, RunId,
-    SessionId, ToolCallId, UserId,
+    AgentId, ApiError, ApprovalId, BackupId, Budget, MessageId, PartId, PermissionId, ProjectId,
+    RunId, SessionId, ToolCallId, UserId,
 };
 
 /// A role in a project. The order is the order of power: each role may do all that the ones before it may.
@@ -144,6 +144,9 @@ pub struct Session {
     pub message_count: u64,
     /// The sum over all runs.
     pub usage: Usage,
+    /// The most that it may use with its sub-agents, where that is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 /// How a session judges tool calls.
@@ -432,6 +435,9 @@ pub enum Part {
         index: u32,
         /// Of this call alone.
         usage: Usage,
+        /// The table of prices that the cost is of; absent where the cost is not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        price_version: Option<String>,
         /// Why the call ended.
         finish_reason: FinishReason,
     },
@@ -788,6 +794,9 @@ pub struct Agent {
     /// Rules about what its tool calls may touch; the last one that matches counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<PermissionSetting>,
+    /// The most that a run may use that it answers, sub-agents included; absent where that is not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Whether the server brings it along.
     pub builtin: bool,
 }

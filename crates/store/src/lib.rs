@@ -16,6 +16,7 @@ mod migration;
 mod plan_tests;
 mod reader;
 mod storage;
+mod totals;
 mod wal;
 mod writer;
 
@@ -29,6 +30,7 @@ pub use project::{ProjectDatabase, ProjectReader};
 pub use reader::Reader;
 pub use root::{RootDatabase, RootReader};
 pub use storage::{Storage, StorageStatus};
+pub use totals::Days;
 pub use writer::{
     Command, Committed, Durability, FromReserve, IdempotencyKey, QUEUED_COMMANDS_MAX, Receipt,
     StoredEvent, WhenFull, WriteContext, WriteTx, Writer,

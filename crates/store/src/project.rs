@@ -32,12 +32,14 @@ mod retention;
 mod retries;
 mod runs;
 mod search;
+mod session_budget;
 mod sessions;
 mod steps;
 mod streams;
 mod tasks;
 mod todos;
 mod tools;
+mod usage;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -80,12 +82,14 @@ pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
 pub use retries::{EndRetry, RecordRetry};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
 pub use search::IndexParts;
+pub use session_budget::SetSessionBudget;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
 pub use steps::{NewApproval, NewAttachment, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 pub use streams::{CheckpointText, TextChunk};
 pub use tasks::{SpawnTask, TaskChild, TaskIds, TaskResult};
 pub use todos::{NewTodo, WriteTodos};
 pub use tools::{CreateTool, DeleteTool, StoredTool, ToolConfig, ToolDefinition, UpdateTool};
+pub use usage::{DayUsed, Spending, Spent, USAGE_ROWS_MAX};
 
 /// The migrations, oldest first.
 pub(crate) const SCHEMA: &[&str] = &[
@@ -93,6 +97,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0002_durable_work.sql"),
     include_str!("../../../migrations/project/0003_permissions.sql"),
     include_str!("../../../migrations/project/0004_agents_and_tools.sql"),
+    include_str!("../../../migrations/project/0007_usage.sql"),
 ];
 
 /// The open database of a project.

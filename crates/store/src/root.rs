@@ -13,12 +13,15 @@ mod imports;
 mod intents;
 mod logins;
 mod members;
+mod model_facts;
 mod outbox;
 mod permissions;
 mod projects;
 mod reader;
 mod supervision;
 mod unfinished;
+mod usage;
+mod user_budgets;
 mod users;
 
 use std::path::Path;
@@ -41,6 +44,7 @@ pub use logins::{
     RotateOutcome, RotateRefresh, TokenHash,
 };
 pub use members::{AddMember, RemoveMember, UpdateMember};
+pub use model_facts::{MODEL_FACTS_MAX, ResetModelFacts, SetModelFacts, StoredFacts};
 pub use outbox::{OUTBOX_PAGE, OutboxEntry, SettleOutbox};
 pub use permissions::{
     CreateServerPermission, DeleteServerPermission, SERVER_PERMISSIONS_MAX, UpdateServerPermission,
@@ -50,6 +54,8 @@ pub use queries::{Access, Credentials, ProjectLocation};
 pub use reader::RootReader;
 pub use supervision::{RecordSupervision, SupervisionQuery};
 pub use unfinished::{ClearUnfinished, MarkUnfinished};
+pub use usage::RecordUsage;
+pub use user_budgets::SetUserBudgets;
 pub use users::{CreateUser, SetCanExecuteCode};
 
 /// The migrations, oldest first.
@@ -58,6 +64,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0002_supervision.sql"),
     include_str!("../../../migrations/root/0003_durable_work.sql"),
     include_str!("../../../migrations/root/0004_permissions.sql"),
+    include_str!("../../../migrations/root/0005_usage.sql"),
 ];
 
 /// The open root database.

@@ -14,13 +14,14 @@ use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
-    BackupSettings, Node, PresenceSettings, RateSettings, Registration, ResumePolicy,
+    BackupSettings, BudgetSettings, Node, PresenceSettings, RateSettings, Registration,
+    ResumePolicy,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::SetupToken;
 use iris_client::Client;
 use iris_egress::Exception;
-use iris_llm::{ProviderConfig, ProviderKind};
+use iris_llm::{LocalServer, ProviderConfig, ProviderKind};
 use iris_protocol::{
     ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef, limits::IMPORT_BYTES_MAX,
 };
@@ -51,6 +52,8 @@ pub struct AppOptions {
     pub default_model: Option<ModelRef>,
     /// Asked when another model does not answer; none by default.
     pub fallback_model: Option<ModelRef>,
+    /// Where servers of models are looked for when no provider is configured; nowhere by default.
+    pub local_servers: Vec<LocalServer>,
     /// A list of models in place of the one that the server brings along.
     pub model_catalog: Option<PathBuf>,
     /// Directories under which projects may have their own.
@@ -91,6 +94,8 @@ pub struct AppOptions {
     pub events_kept_bytes_max: u64,
     /// The most that a project may hold; no limit by default.
     pub quotas: Quotas,
+    /// How much may be used where nobody says otherwise; no limit by default.
+    pub budgets: BudgetSettings,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
     /// How often projects that changed are backed up; none for never.
@@ -126,6 +131,7 @@ impl Default for AppOptions {
             providers: BTreeMap::from([("demo".to_owned(), scripted)]),
             default_model: Some(model("demo", "script")),
             fallback_model: None,
+            local_servers: Vec::new(),
             model_catalog: None,
             project_roots: Vec::new(),
             allowed_origins: Vec::new(),
@@ -146,6 +152,7 @@ impl Default for AppOptions {
             events_kept: Some(Duration::from_hours(30 * 24)),
             events_kept_bytes_max: 0,
             quotas: Quotas::default(),
+            budgets: BudgetSettings::default(),
             resume: ResumePolicy::Manual,
             backup_interval: None,
             backups_kept: BackupSettings::KEPT_DEFAULT,
@@ -183,7 +190,7 @@ impl AppOptions {
             default_model: self.default_model.clone(),
             fallback_model: self.fallback_model.clone(),
             model_catalog: self.model_catalog.clone(),
-            detect_models: false,
+            detect_models: true,
             providers: self.providers.clone(),
             project_roots: self.project_roots.clone(),
             allowed_origins: self.allowed_origins.clone(),
@@ -198,6 +205,7 @@ impl AppOptions {
             events_kept: self.events_kept,
             events_kept_bytes_max: self.events_kept_bytes_max,
             quotas: self.quotas,
+            budgets: self.budgets,
             resume: self.resume,
             backups: BackupSettings {
                 interval: self.backup_interval,
@@ -224,6 +232,7 @@ impl AppOptions {
             stream_comments: self.stream_comments,
             access_token_lifetime: self.access_token_lifetime,
             watchdog: self.watchdog,
+            local_servers: self.local_servers.clone(),
             ..Dependencies::default()
         };
         if let Some(clock) = &self.clock {

@@ -150,6 +150,7 @@ async fn without_agent(player: &Player<'_>, project: &ProjectId, talk: &mut Talk
             model: None,
             tools: None,
             permissions: None,
+            budget: None,
         };
         match client.call(id, request).await {
             Err(ClientError::Api(error)) if error.code == ErrorCode::Conflict => {}

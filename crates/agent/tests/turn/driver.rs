@@ -329,7 +329,8 @@ impl Driver {
         }
         self.unusable_steps = if is_usable { 0 } else { self.unusable_steps + 1 };
         let StepEnd { part_id: id, index, usage, finish_reason } = step.clone();
-        self.recorded.push(Part::Step { id, index, usage, finish_reason });
+        let price_version = None;
+        self.recorded.push(Part::Step { id, index, usage, price_version, finish_reason });
     }
 
     fn record_intent(&mut self, part: ToolPart) {

@@ -218,5 +218,5 @@ fn tool(part: u128, state: ToolState, started_at: Option<i64>) -> Part {
 
 fn step(index: u32) -> Part {
     let (id, usage) = (part_id(100 + u128::from(index)), Usage::default());
-    Part::Step { id, index, usage, finish_reason: FinishReason::ToolCalls }
+    Part::Step { id, index, usage, price_version: None, finish_reason: FinishReason::ToolCalls }
 }

@@ -288,6 +288,7 @@ pub(crate) fn snapshot(as_of_seq: u64) -> SessionSnapshot {
             archived_at: None,
             message_count: 0,
             usage: Usage::default(),
+            budget: None,
         },
         messages: Vec::new(),
         next_cursor: None,

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use iris_protocol::{
     Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId,
-    CommandTool, ErrorCode, Event, ExitKind, FinishReason, HttpMethod, HttpTool, JudgedAccess,
-    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId,
-    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
-    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
-    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
-    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, StreamKind,
-    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority,
-    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, Usage, UserId,
+    Budget, BudgetExceeded, BudgetLimit, BudgetScope, CommandTool, ErrorCode, Event, ExitKind,
+    FinishReason, HttpMethod, HttpTool, JudgedAccess, McpAuthorization, McpOauth, McpServer,
+    McpState, McpTransport, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part,
+    PartId, PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting,
+    Presence, PresenceStatus, ProjectId, Question, QuestionId, QuestionItem, QuestionOption,
+    QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode,
+    SessionState, SessionStatus, StreamKind, SubtaskPart, SubtaskState, SupervisionKind,
+    SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind,
+    ToolPart, ToolState, Usage, UsageTotals, UserId,
 };
 use serde_json::json;
 
@@ -86,6 +87,7 @@ fn session() -> Session {
         archived_at: Some(3),
         message_count: 4,
         usage: Usage::default(),
+        budget: Some(Budget { steps: Some(9), ..Budget::default() }),
     }
 }
 
@@ -133,6 +135,7 @@ fn parts() -> Vec<Part> {
             id: part_id(),
             index: 0,
             usage: usage(),
+            price_version: Some("2026-11-29".to_owned()),
             finish_reason: FinishReason::ToolCalls,
         },
     ]
@@ -308,6 +311,7 @@ fn agent() -> Agent {
             pattern: "*".to_owned(),
             action: PermissionAction::Deny,
         }],
+        budget: Some(Budget { cost_nano_usd: Some(1), ..Budget::default() }),
         builtin: false,
     }
 }
@@ -450,7 +454,23 @@ fn message_events() -> Vec<Event> {
             part_id,
             index: 0,
             usage: usage(),
+            price_version: None,
             finish_reason: FinishReason::ToolCalls,
+        },
+        Event::UsageUpdated {
+            session_id: session_id.clone(),
+            totals: UsageTotals::of_step(usage(), 2, 30),
+        },
+        Event::BudgetExceeded {
+            session_id: session_id.clone(),
+            run_id: run_id(),
+            budget: BudgetExceeded {
+                scope: BudgetScope::Session,
+                limit: BudgetLimit::CostNanoUsd,
+                max: 5,
+                used: Some(7),
+            },
+            message: "used up".to_owned(),
         },
         Event::MessageComplete {
             session_id: session_id.clone(),

@@ -4,14 +4,16 @@ use iris_protocol::{
     Agent, Approval, ApprovalPage, ApprovalState, File, Message, MessageId, MessagePage,
     PermissionId, PermissionRule, Question, QuestionId, QuestionPage, QuestionState, Room, Run,
     RunId, RunPage, SearchPage, Session, SessionId, SessionPage, SessionSnapshot, Todo, ToolCallId,
-    ToolId,
+    ToolId, UsageReport, UsageTotals, UserId,
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, StoredAttachment,
-    StoredMcpServer, StoredTool, TaskResult, attachments, blobs, family, mcp, pages, permissions,
-    provider_data, queries, questions, quotas, resuming, rows, search, tasks, todos, tools,
+    BlobHash, DayUsed, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, Spending,
+    StoredAttachment, StoredMcpServer, StoredTool, TaskResult, attachments, blobs, family, mcp,
+    pages, permissions, provider_data, queries, questions, quotas, resuming, rows, search, tasks,
+    todos, tools, usage,
 };
+use crate::totals::Days;
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
 /// Reads the database of a project. Cheap to clone.
@@ -53,6 +55,52 @@ impl ProjectReader {
             pages::sessions(conn, limit, cursor.as_deref(), include_archived, parent_id.as_ref())
         };
         self.reader.read(read).await
+    }
+
+    /// What a session used with its sub-agents, or the whole project.
+    ///
+    /// # Errors
+    /// `NotFound` (session), `InvalidQuery` for too many rows, otherwise as [`Reader::read`].
+    pub async fn usage_report(
+        &self,
+        session_id: Option<SessionId>,
+        days: Days,
+    ) -> Result<UsageReport, StoreError> {
+        self.reader.read(move |conn| usage::report(conn, session_id.as_ref(), days)).await
+    }
+
+    /// What the budgets that count for a run are compared with. `at` is now, in milliseconds since 1970 UTC.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn spending(
+        &self,
+        session_id: SessionId,
+        run_id: RunId,
+        user_id: UserId,
+        at: i64,
+    ) -> Result<Spending, StoreError> {
+        let read = move |conn: &_| usage::spending(conn, &session_id, &run_id, &user_id, at);
+        self.reader.read(read).await
+    }
+
+    /// What sessions used with their sub-agents, and those above them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn usage_of_sessions(
+        &self,
+        ids: Vec<SessionId>,
+    ) -> Result<Vec<(SessionId, UsageTotals)>, StoreError> {
+        self.reader.read(move |conn| usage::of_sessions(conn, &ids)).await
+    }
+
+    /// What the project used since `revision`, as much as is told at once; nothing where there is no more.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn used_after(&self, revision: i64) -> Result<Vec<DayUsed>, StoreError> {
+        self.reader.read(move |conn| usage::changed_after(conn, revision)).await
     }
 
     /// The sessions that spawned a session, the nearest one first.

@@ -1,9 +1,12 @@
 //! Asking a model again after it failed.
 
-use iris_protocol::{ApiError, Event, MessageId, ModelRef, RunId, SessionId, SessionState, Usage};
+use iris_protocol::{
+    ApiError, Event, MessageId, ModelRef, RunId, SessionId, SessionState, Usage, UsageTotals,
+};
 
 use super::sessions::save_in_state;
 use super::steps::OpenAnswer;
+use super::usage::{self, Spent};
 use super::{log, records, streams};
 use crate::{Command, StoreError, WriteTx};
 
@@ -27,6 +30,8 @@ pub struct RecordRetry {
     pub delay_ms: u64,
     /// What the failed attempt used.
     pub usage: Usage,
+    /// How it was charged for.
+    pub spent: Spent,
     /// The model that answers from here on, where it is another one.
     pub model: Option<ModelRef>,
     /// Now, in milliseconds since 1970 UTC.
@@ -43,6 +48,8 @@ impl Command for RecordRetry {
         open.message.usage.get_or_insert_default().add(&self.usage);
         open.run.usage.add(&self.usage);
         open.session.usage.add(&self.usage);
+        let totals = UsageTotals::of_step(self.usage, 0, self.spent.wall_time_ms);
+        usage::count(tx, &open, &self.spent, &totals, self.at)?;
         open.session.state = SessionState::Retrying;
         open.session.updated_at = self.at;
         let is_another = self.model.is_some();

@@ -31,6 +31,7 @@ pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         archived_at: row.get("archived_at")?,
         message_count: row.get("message_count")?,
         usage: json(row, "usage")?,
+        budget: optional_json(row, "budget")?,
     })
 }
 
@@ -104,6 +105,7 @@ pub(super) fn agent(row: &Row<'_>) -> rusqlite::Result<Agent> {
         model: optional_json(row, "model")?,
         tools: json(row, "tools")?,
         permissions: json(row, "permissions")?,
+        budget: optional_json(row, "budget")?,
         builtin: false,
     })
 }

@@ -2,8 +2,8 @@
 //! (INV-8).
 
 use iris_protocol::{
-    ApiError, Event, FinishReason, Message, MessageId, MessageRole, MessageState, ModelRef, Run,
-    RunId, RunStatus, Session, SessionId, SessionState, Usage,
+    ApiError, BudgetExceeded, Event, FinishReason, Message, MessageId, MessageRole, MessageState,
+    ModelRef, Run, RunId, RunStatus, Session, SessionId, SessionState, Usage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -159,6 +159,9 @@ impl Command for FinishRun {
         ending::end_calls(tx, &open.message, &end, self.at)?;
         ending::cancel_waits(tx, &open.run, self.at)?;
         let state = if self.error.is_some() { MessageState::Error } else { MessageState::Complete };
+        if self.finish_reason == FinishReason::Budget {
+            tell_of_budget(tx, &open.run, self.error.as_ref(), self.at)?;
+        }
         open.message.finish_reason = Some(self.finish_reason);
         open.message.error.clone_from(&self.error);
         ending::end_message(tx, &mut open.message, state, self.at)?;
@@ -201,6 +204,22 @@ impl Command for FailQueuedRun {
         let mut session = queries::existing_session(tx.conn(), &self.session_id)?;
         ending::end_run(tx, &mut session, &mut found.run, self.status, self.error, self.at)
     }
+}
+
+/// Says which budget ends a run, as its error has it.
+fn tell_of_budget(
+    tx: &mut WriteTx<'_>,
+    run: &Run,
+    error: Option<&ApiError>,
+    at: i64,
+) -> Result<(), StoreError> {
+    let Some(error) = error else { return Ok(()) };
+    let budget: BudgetExceeded =
+        serde_json::from_value(serde_json::Value::Object(error.details.clone()))?;
+    let (session_id, run_id) = (run.session_id.clone(), run.id.clone());
+    let event =
+        Event::BudgetExceeded { session_id, run_id, budget, message: error.message.clone() };
+    log::in_session(tx, &run.session_id, at, Some(&run.started_by), &event)
 }
 
 /// Whether a run that would end with `status` is cancelled: somebody was told that it will be. What

@@ -53,6 +53,7 @@ impl Command for CreateSession {
             archived_at: None,
             message_count: 0,
             usage: Usage::default(),
+            budget: None,
         };
         records::insert_session(tx.conn(), &session)?;
         let event = Event::SessionCreated { session: session.clone() };

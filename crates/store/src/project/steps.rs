@@ -6,7 +6,7 @@ use std::sync::Arc;
 use iris_protocol::{
     Approval, ApprovalId, ApprovalState, Attachment, Event, FinishReason, JudgedAccess, Message,
     MessageId, Part, PartId, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState,
-    ToolCallId, ToolPart, ToolState, Usage, UserId,
+    ToolCallId, ToolPart, ToolState, Usage, UsageTotals, UserId,
 };
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ use super::files::{RecordedChange, record_change};
 use super::provider_data::{self, ProviderData};
 use super::questions::NewQuestion;
 use super::sessions::save_in_state;
+use super::usage::{self, Spent};
 use super::{attachments, family, log, queries, questions, records, streams};
 use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
@@ -50,6 +51,8 @@ pub struct StepEnd {
     pub usage: Usage,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// How it was charged for.
+    pub spent: Spent,
 }
 
 /// A question to a person about a call of the same step.
@@ -327,14 +330,17 @@ pub(super) fn event_of(message: &Message, part: &Part) -> Event {
         Part::Subtask(part) => {
             Event::MessageSubtaskUpdated { session_id, message_id, part: part.clone() }
         }
-        Part::Step { index, usage, finish_reason, .. } => Event::MessageStepFinished {
-            session_id,
-            message_id,
-            part_id,
-            index: *index,
-            usage: *usage,
-            finish_reason: *finish_reason,
-        },
+        Part::Step { index, usage, price_version, finish_reason, .. } => {
+            Event::MessageStepFinished {
+                session_id,
+                message_id,
+                part_id,
+                index: *index,
+                usage: *usage,
+                price_version: price_version.clone(),
+                finish_reason: *finish_reason,
+            }
+        }
     }
 }
 
@@ -345,9 +351,10 @@ pub(super) fn end_step(
     step: &StepEnd,
     at: i64,
 ) -> Result<(), StoreError> {
-    let StepEnd { part_id, index, usage, finish_reason } = step;
+    let StepEnd { part_id, index, usage, finish_reason, spent } = step;
     let (id, index, usage, finish_reason) = (part_id.clone(), *index, *usage, *finish_reason);
-    let part = Part::Step { id, index, usage, finish_reason };
+    let price_version = spent.price_version.clone();
+    let part = Part::Step { id, index, usage, price_version, finish_reason };
     records::append_part(tx.conn(), &open.message, &part)?;
     open.message.usage.get_or_insert_default().add(&usage);
     open.run.steps += 1;
@@ -356,6 +363,8 @@ pub(super) fn end_step(
     records::save_message(tx.conn(), &open.message)?;
     records::save_run(tx.conn(), &open.run)?;
     records::save_session(tx.conn(), &open.session)?;
+    let totals = UsageTotals::of_step(usage, 1, spent.wall_time_ms);
+    usage::count(tx, open, spent, &totals, at)?;
     let event = event_of(&open.message, &part);
     log::in_session(tx, &open.session.id, at, Some(&open.run.started_by), &event)
 }

@@ -180,6 +180,7 @@ impl SpawnTask {
             archived_at: None,
             message_count: 0,
             usage: Usage::default(),
+            budget: None,
         };
         records::insert_session(tx.conn(), &child)?;
         let event = Event::SessionCreated { session: child.clone() };

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use iris_protocol::{
     AuthSessionId, BackupId, Member, PermissionRule, Project, ProjectId, ProjectPage, Role,
-    SupervisionRecord, User, UserId,
+    SupervisionRecord, UsageReport, UsageTotals, User, UserBudgets, UserId,
 };
 use serde_json::{Map, Value};
 
@@ -12,12 +12,15 @@ use super::RootDatabase;
 use super::audit::{self, AuditRecord};
 use super::backups::{self, BackupState, StoredBackup};
 use super::intents::{self, Leftover};
+use super::model_facts::StoredFacts;
 use super::outbox::{self, OutboxEntry};
 use super::permissions;
 use super::queries::{self, Access, Credentials, ProjectLocation};
 use super::supervision::{self, SupervisionQuery};
 use super::unfinished;
+use super::{model_facts, usage, user_budgets};
 use crate::maintenance::{ListedProject, listing};
+use crate::totals::Days;
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
 /// Reads the root database. Cheap to clone.
@@ -109,6 +112,57 @@ impl RootReader {
     /// As [`Reader::read`].
     pub async fn permissions(&self) -> Result<Vec<PermissionRule>, StoreError> {
         self.current().read(permissions::all).await
+    }
+
+    /// What administrators set of models, at most [`super::MODEL_FACTS_MAX`].
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn model_facts(&self) -> Result<Vec<StoredFacts>, StoreError> {
+        self.current().read(model_facts::all).await
+    }
+
+    /// What administrators allow a user; empty where the configuration says.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn user_budgets(&self, id: &UserId) -> Result<UserBudgets, StoreError> {
+        let id = id.clone();
+        self.current().read(move |conn| user_budgets::of_user(conn, &id)).await
+    }
+
+    /// What a user used in all projects, for ever and in the month of `at`, as far as the projects told.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn usage_of_user(
+        &self,
+        id: &UserId,
+        at: i64,
+    ) -> Result<(UsageTotals, UsageTotals), StoreError> {
+        let id = id.clone();
+        self.current().read(move |conn| usage::of_user(conn, &id, at)).await
+    }
+
+    /// How far a project has told what was used in it, in this life of it.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn usage_head(&self, id: &ProjectId, epoch: &str) -> Result<i64, StoreError> {
+        let (id, epoch) = (id.clone(), epoch.to_owned());
+        self.current().read(move |conn| usage::head(conn, &id, &epoch)).await
+    }
+
+    /// What users used in all projects.
+    ///
+    /// # Errors
+    /// `InvalidQuery` for too many rows, otherwise as [`Reader::read`].
+    pub async fn usage(
+        &self,
+        user_id: Option<UserId>,
+        days: Days,
+    ) -> Result<UsageReport, StoreError> {
+        self.current().read(move |conn| usage::report(conn, user_id.as_ref(), days)).await
     }
 
     /// A page of the projects that a user is a member of, newest first.

@@ -16,6 +16,7 @@ fn create_agent(n: u128) -> CreateAgent {
         prompt: "be brief".into(),
         model: Some(model()),
         tools: vec!["read".into(), "write".into()],
+        budget: None,
         permissions: vec![],
         quotas: Quotas::default(),
         by: ann(),
@@ -39,6 +40,7 @@ async fn an_agent_is_created_changed_and_deleted() {
         model: None,
         tools: Some(vec![]),
         permissions: None,
+        budget: None,
         by: bob(),
         at: NOW + 1,
     };

@@ -299,7 +299,13 @@ pub(crate) fn step(n: u128, index: u32, parts: Vec<NewPart>) -> RecordStep {
 
 pub(crate) fn end_of_step(n: u128, index: u32, finish_reason: FinishReason) -> StepEnd {
     let part_id = PartId::from_bits(3_000_000 + n * 1000 + u128::from(index));
-    StepEnd { part_id, index, usage: usage(5), finish_reason }
+    StepEnd {
+        part_id,
+        index,
+        usage: usage(5),
+        finish_reason,
+        spent: Spent { price_version: Some("v1".to_owned()), wall_time_ms: 3 },
+    }
 }
 
 /// A piece of the part that `text(part, ..)` would record.

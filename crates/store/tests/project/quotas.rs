@@ -83,6 +83,7 @@ async fn a_database_that_is_too_large_takes_nothing_new_until_something_is_delet
         model: None,
         tools: vec![],
         permissions: vec![],
+        budget: None,
         quotas,
         by: ann(),
         at: NOW,

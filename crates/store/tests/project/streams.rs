@@ -123,6 +123,7 @@ fn retry(model: Option<ModelRef>) -> RecordRetry {
         error: ApiError::new(ErrorCode::ProviderError, "too busy").reason("overloaded"),
         delay_ms: 750,
         usage: Usage { input_tokens: 7, ..Usage::default() },
+        spent: Spent::default(),
         model,
         at: NOW + 5,
     }
