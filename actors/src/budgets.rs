@@ -78,8 +78,10 @@ async fn uses(
     let set = project.root.user_budgets(starter).await?;
     let UserBudgets { total, month } = of_user(set, &services.settings.budgets);
     if !total.is_empty() || !month.is_empty() {
-        // What they used here counts, too.
-        project.usage.tell().await?;
+        // What they used here counts, too. Where that cannot be told, it counts a little later.
+        if let Err(error) = project.usage.tell().await {
+            tracing::warn!(project.id = %project.id, %error, "what was used could not be told");
+        }
         let (ever, in_month) = project.root.usage_of_user(starter, at).await?;
         uses.push(BudgetUse { scope: BudgetScope::ServerUser, budget: total, used: ever });
         let scope = BudgetScope::ServerUserMonth;

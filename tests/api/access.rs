@@ -212,6 +212,9 @@ impl World {
             | Operation::ServerPermissionList
             | Operation::PresenceUpdate
             | Operation::PresenceList
+            | Operation::ModelList
+            | Operation::UsageGet
+            | Operation::ServerUsageGet
             | Operation::Ping => json!({}),
             // There is none: the gate is what is asked here.
             Operation::BackupRead | Operation::BackupDelete | Operation::ProjectRestore => {
@@ -231,6 +234,9 @@ impl World {
             | Operation::TodoList
             | Operation::TypingStart
             | Operation::TypingStop => session,
+            Operation::SessionBudgetSet => {
+                json!({ "sessionId": self.session, "budget": {} })
+            }
             Operation::RunGet | Operation::RunResume => {
                 json!({ "sessionId": self.session, "runId": self.run })
             }
@@ -284,6 +290,13 @@ impl World {
             Operation::UserManage => {
                 json!({ "userId": self.spare.id(), "canExecuteCode": true })
             }
+            Operation::UserBudgetGet => json!({ "userId": self.spare.id() }),
+            Operation::UserBudgetSet => json!({ "userId": self.spare.id(), "budgets": {} }),
+            Operation::ModelSet => {
+                json!({ "providerId": "demo", "modelId": "script", "facts": {} })
+            }
+            // There may be none: the gate is what is asked here.
+            Operation::ModelReset => json!({ "providerId": "demo", "modelId": "none" }),
             Operation::ServerPermissionCreate => {
                 json!({ "permission": "edit", "pattern": "a", "action": "ask" })
             }

@@ -8,7 +8,7 @@ use iris_protocol::{
 use iris_testkit::{AppOptions, Conversation, Person, spawn_app, spawn_app_with, text_of};
 use serde_json::{Value, json};
 
-use crate::usage::set_price;
+use crate::usage::{set_price, told};
 use crate::{code_of, refusal};
 
 /// A script that would go on for long.
@@ -166,6 +166,8 @@ async fn the_server_limits_a_user_over_all_projects() {
     let mut other = ann.person.conversation().await;
     ann.ask("say one").await;
     other.ask("say two").await;
+    // Other projects tell what was used in them a moment later.
+    told(&root, &ann.person, |data| data["total"]["steps"] == 2).await;
     let (_, scope, limit) = stopped(&mut ann, "say three").await;
     assert_eq!((scope, limit), (BudgetScope::ServerUserMonth, BudgetLimit::Steps));
 
@@ -179,6 +181,7 @@ async fn the_server_limits_a_user_over_all_projects() {
     let raised = root.rest("PUT", &path, Some(body)).await;
     assert_eq!(raised.json["data"]["effective"]["month"]["steps"], 3, "{}", raised.json);
     assert_eq!(text_of(&ann.ask("say three").await), "three");
+    told(&root, &ann.person, |data| data["total"]["steps"] == 3).await;
     let (_, scope, _) = stopped(&mut other, "say four").await;
     assert_eq!(scope, BudgetScope::ServerUserMonth);
     // Other users have their own.

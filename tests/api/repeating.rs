@@ -229,6 +229,10 @@ impl World {
             | Operation::ActorList
             | Operation::ActorGet
             | Operation::SupervisionList
+            | Operation::ModelList
+            | Operation::UsageGet
+            | Operation::ServerUsageGet
+            | Operation::UserBudgetGet
             | Operation::LogGet => Case::Reads,
             Operation::AuthSetup
             | Operation::AuthRegister
@@ -298,6 +302,11 @@ impl World {
                 let update = |title| json!({ "sessionId": id, "title": title });
                 ann(p, update("s"), update("t"))
             }
+            Operation::SessionBudgetSet => {
+                let id = session().await;
+                let set = |steps| json!({ "sessionId": id, "budget": { "steps": steps } });
+                ann(p, set(1), set(2))
+            }
             Operation::SessionArchive | Operation::SessionDelete => {
                 let [one, other] = [session().await, session().await];
                 ann(p, json!({ "sessionId": one }), json!({ "sessionId": other }))
@@ -359,6 +368,27 @@ impl World {
             Operation::UserManage => {
                 let update = |user: &Person| json!({ "userId": user.id(), "canExecuteCode": true });
                 somebody(&self.operator, update(&self.carol), update(&self.dave))
+            }
+            Operation::UserBudgetSet => {
+                let set = |steps| {
+                    json!({ "userId": self.carol.id(),
+                    "budgets": { "total": { "steps": steps } } })
+                };
+                somebody(&self.operator, set(100), set(200))
+            }
+            Operation::ModelSet => {
+                let set = |tokens| {
+                    json!({ "providerId": "fake", "modelId": "new",
+                    "facts": { "contextTokens": tokens } })
+                };
+                somebody(&self.operator, set(100), set(200))
+            }
+            Operation::ModelReset => {
+                let model = |name| json!({ "providerId": "fake", "modelId": name });
+                let mut known = model("known");
+                known["facts"] = json!({});
+                self.operator.rest("PUT", "/v1/admin/models", Some(known)).await;
+                somebody(&self.operator, model("known"), model("other"))
             }
             Operation::ServerPermissionCreate => somebody(&self.operator, rule("a"), rule("b")),
             Operation::ServerPermissionUpdate => {

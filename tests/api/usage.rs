@@ -45,7 +45,11 @@ async fn csv(person: &Person, path: &str) -> RestAnswer {
 }
 
 /// What the server knows of a user, once the projects told it.
-async fn told(admin: &Person, person: &Person, is_right: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn told(
+    admin: &Person,
+    person: &Person,
+    is_right: impl Fn(&Value) -> bool,
+) -> Value {
     let path = format!("/v1/admin/usage?userId={}", person.id());
     let asking = async {
         loop {
@@ -127,7 +131,7 @@ async fn a_session_has_what_its_sub_agents_used_and_so_it_stays() {
 async fn clients_hear_what_was_used_in_the_session_and_in_the_project() {
     let app = spawn_app().await;
     let mut ann = app.user("ann").await.conversation().await;
-    let mut hears = ann.connect_to_project().await;
+    let hears = ann.connect_to_project().await;
     ann.ask("say one two three").await;
     let frame = ann.wait_for("usage.updated").await;
     assert_eq!(frame.meta.seq, None);
@@ -136,8 +140,8 @@ async fn clients_hear_what_was_used_in_the_session_and_in_the_project() {
     assert!(totals.usage.output_tokens >= 3);
     let told = async {
         loop {
-            let incoming = hears.next().await.unwrap();
-            if format!("{incoming:?}").contains("UsageUpdated") {
+            let frame = hears.next_event().await.unwrap();
+            if matches!(frame.event, Event::UsageUpdated { .. }) {
                 return;
             }
         }
@@ -165,7 +169,8 @@ async fn the_server_knows_what_users_used_also_after_a_restart_and_counts_nothin
     ann.ask("say four").await;
     let after = told(&root, &ann.person, |data| data["total"]["steps"] == 4).await;
     let here = usage(&ann, false).await.total;
-    let there = usage(&app.again(&other.person).join(&other.project, &other.session).await, false);
+    let other = app.again(&other.person).join(&other.project, &other.session).await;
+    let there = usage(&other, false);
     let mut both: UsageTotals = here;
     both.add(&there.await.total);
     assert_eq!(serde_json::from_value::<UsageTotals>(after["total"].clone()).unwrap(), both);

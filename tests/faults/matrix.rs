@@ -70,6 +70,7 @@ const UNASKED: &[&str] = &[
     "Write<PublishMcpStatus>",
     "Write<PublishOutbox>",
     "Write<RecordSupervision>",
+    "Write<RecordUsage>",
     "Write<RenewMcpTokens>",
     "Write<RecoverRuns>",
     "Write<SettleOutbox>",

@@ -10,10 +10,11 @@ mod runs;
 use iris_actors::SystemClock;
 use iris_agent::Clock;
 use iris_protocol::{
-    ActorList, AgentCreate, AgentDelete, AgentUpdate, AuthRegister, MemberAdd, PermissionAction,
-    PermissionCreate, PermissionDelete, PermissionUpdate, ProjectArchive, ProjectDelete, ProjectId,
-    ProjectUnarchive, ProjectUpdate, Role, SessionArchive, SessionDelete, SessionGet, SessionId,
-    SessionUnarchive, SessionUpdate, UserGet,
+    ActorList, AgentCreate, AgentDelete, AgentUpdate, AuthRegister, Budget, MemberAdd,
+    PermissionAction, PermissionCreate, PermissionDelete, PermissionUpdate, ProjectArchive,
+    ProjectDelete, ProjectId, ProjectUnarchive, ProjectUpdate, Role, SessionArchive,
+    SessionBudgetSet, SessionDelete, SessionGet, SessionId, SessionUnarchive, SessionUpdate,
+    UserGet,
 };
 use iris_testkit::{PASSWORD, Person, patiently};
 
@@ -212,6 +213,12 @@ async fn rename(player: &Player<'_>, project: &ProjectId, session: &SessionId) {
         Ok(player.person.client.call(Some(project), request).await?)
     };
     player.insist("session.update", rename).await;
+    let limit = async || {
+        let budget = Budget { steps: Some(1_000), ..Budget::default() };
+        let request = SessionBudgetSet { session_id: session.clone(), budget };
+        Ok(player.person.client.call(Some(project), request).await?)
+    };
+    player.insist("session.budget.set", limit).await;
 }
 
 /// Lets the operator follow the sessions of the project too.

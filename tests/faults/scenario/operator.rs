@@ -66,6 +66,16 @@ async fn server_rules(player: &Player<'_>) {
     let path = format!("/v1/admin/users/{}", player.person.id());
     let allow = async || order("PATCH", &path, json!({ "canExecuteCode": true })).await;
     player.insist("admin.user.update", allow).await;
+    let path = format!("/v1/admin/users/{}/budget", player.person.id());
+    let budgets = json!({ "budgets": {} });
+    let limit = async || order("PUT", &path, budgets.clone()).await;
+    player.insist("admin.budget.set", limit).await;
+    let facts = json!({ "providerId": "nobody", "modelId": "m", "facts": { "contextTokens": 9 } });
+    let set = async || order("PUT", "/v1/admin/models", facts.clone()).await;
+    player.insist("admin.model.set", set).await;
+    let path = "/v1/admin/models?providerId=nobody&modelId=m";
+    let reset = async || order("DELETE", path, json!({})).await;
+    player.insist_done("admin.model.reset", reset).await;
 }
 
 /// A run that a restart of its project interrupts, and that is resumed.

@@ -210,6 +210,7 @@ impl Driver {
             | Input::OpaqueArrived { .. }
             | Input::ProviderToolArrived(_)
             | Input::ModelPaused
+            | Input::BudgetExceeded(_)
             | Input::RecordFailed(_) => {}
         }
     }

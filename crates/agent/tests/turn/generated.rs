@@ -30,6 +30,7 @@ proptest! {
             step_text_bytes_max: 24,
             unusable_steps_max: 2,
             same_steps_max: 100,
+            idle_steps_max: 3,
             retry: RetryLimits { attempts_max: 2, ..RetryLimits::default() },
         };
         let mut driver = Driver::new(limits);
@@ -69,6 +70,7 @@ fn legal_runs_reach_every_ending() {
         endings.insert(format!("{:?} {}", end.finish_reason, reason.unwrap_or_default()));
     }
     let expected = [
+        "Budget \"budget_used_up\"",
         "Cancelled ",
         "ContentFilter ",
         "Error \"output_limit\"",
@@ -97,6 +99,8 @@ fn hostile_input() -> impl Strategy<Value = Input> {
         1 => Just(fails_for_good()),
         2 => any::<bool>().prop_map(fails_for_now),
         2 => Just(Input::RetryDue),
+        1 => Just(Input::ModelPaused),
+        1 => Just(budget_used_up()),
         1 => Just(Input::CancelRequested),
         1 => Just(Input::RecordFailed(disk_full())),
     ]
@@ -126,6 +130,8 @@ struct StepPlan {
 enum Accident {
     Cancel,
     ModelFails,
+    /// The model must not be asked any more.
+    BudgetIsUsedUp,
     /// It is asked again.
     ModelFailsForNow,
     /// The first record from then on.
@@ -170,6 +176,9 @@ impl Player {
             Some(Accident::ModelFails) if self.driver.model_is_asked() => {
                 self.driver.feed(fails_for_good(), false);
             }
+            Some(Accident::BudgetIsUsedUp) if self.driver.model_is_asked() => {
+                self.driver.feed(budget_used_up(), false);
+            }
             Some(Accident::ModelFailsForNow) if self.driver.model_is_asked() => {
                 self.accident = None;
                 self.driver.feed(fails_for_now(false), false);
@@ -177,7 +186,8 @@ impl Player {
                 self.driver.feed(input, false);
             }
             Some(Accident::RecordFails) => self.driver.feed(input, true),
-            Some(Accident::ModelFails | Accident::ModelFailsForNow) | None => {
+            Some(Accident::ModelFails | Accident::BudgetIsUsedUp | Accident::ModelFailsForNow)
+            | None => {
                 self.driver.feed(input, false);
             }
         }
@@ -210,12 +220,14 @@ fn plan() -> impl Strategy<Value = Plan> {
             step_text_bytes_max,
             unusable_steps_max,
             same_steps_max: 100,
+            idle_steps_max: 3,
             retry: RetryLimits { attempts_max: 2, ..RetryLimits::default() },
         },
     );
     let accident = select(vec![
         Accident::Cancel,
         Accident::ModelFails,
+        Accident::BudgetIsUsedUp,
         Accident::ModelFailsForNow,
         Accident::RecordFails,
     ]);
@@ -240,6 +252,11 @@ fn step_plan() -> impl Strategy<Value = StepPlan> {
     let fumbles = vec(refused_call(), 1..3);
     let stream = prop_oneof![8 => works, 1 => talks, 4 => fumbles];
     (stream, finish_reason()).prop_map(|(stream, finish_reason)| StepPlan { stream, finish_reason })
+}
+
+fn budget_used_up() -> Input {
+    let error = ApiError::new(ErrorCode::BudgetExceeded, "used up").reason("budget_used_up");
+    Input::BudgetExceeded(error)
 }
 
 fn text() -> impl Strategy<Value = Input> {

@@ -52,6 +52,45 @@ fn a_run_that_makes_the_same_calls_with_the_same_results_fails() {
 }
 
 #[test]
+fn a_run_whose_budget_is_used_up_asks_no_model_any_more() {
+    let mut scene = Scene::started();
+    scene.step(calls("read", Verdict::Run));
+    scene.step(finishes(FinishReason::ToolCalls));
+    assert_eq!(scene.step(answers(2, "text")), [record_result(2, "text"), Effect::CallModel]);
+    let error = ApiError::new(ErrorCode::BudgetExceeded, "used up");
+    let ended =
+        TurnEnd { error: Some(error.clone()), ..end(RunStatus::Failed, FinishReason::Budget) };
+    let effects = scene.step(Input::BudgetExceeded(error.clone()));
+    assert_eq!(effects, [Effect::AbortModel, Effect::End(ended)]);
+    assert_eq!(scene.step(Input::BudgetExceeded(error)), []);
+}
+
+#[test]
+fn a_model_that_goes_on_and_on_without_calling_a_tool_is_in_a_loop() {
+    let mut scene = Scene::started_with(TurnLimits { idle_steps_max: 3, ..TurnLimits::default() });
+    let pauses = |scene: &mut Scene| {
+        scene.step(says("and another thing"));
+        scene.step(Input::ModelPaused).pop().unwrap()
+    };
+    assert_eq!(pauses(&mut scene), Effect::CallModel);
+    assert_eq!(pauses(&mut scene), Effect::CallModel);
+    // A call in between is work.
+    scene.step(calls("read", Verdict::Run));
+    let effects = scene.step(finishes(FinishReason::ToolCalls));
+    let Some(Effect::RunTool { call_id, .. }) = effects.last().cloned() else {
+        panic!("{effects:?}")
+    };
+    let outcome = iris_agent::ToolOutcome::Failed { error: "no".into() };
+    scene.step(Input::ToolEnded { call_id, outcome });
+    assert_eq!(pauses(&mut scene), Effect::CallModel);
+    assert_eq!(pauses(&mut scene), Effect::CallModel);
+    let Effect::End(end) = pauses(&mut scene) else { panic!("it goes on") };
+    let error = end.error.unwrap();
+    assert_eq!((&error.details["reason"], error.retryable), (&"loop".into(), false));
+    assert_eq!(end.finish_reason, FinishReason::Error);
+}
+
+#[test]
 fn calls_after_calls_per_step_max_are_refused() {
     let limits = TurnLimits { calls_per_step_max: 2, ..TurnLimits::default() };
     let mut scene = Scene::started_with(limits);

@@ -45,6 +45,7 @@ fn agent(name: &str) -> CreateAgent {
         prompt: String::new(),
         model: None,
         tools: Vec::new(),
+        budget: None,
         permissions: vec![],
         quotas: Quotas::default(),
         by: UserId::from_bits(1),

@@ -28,4 +28,5 @@ mod streams;
 mod tasks;
 mod todos;
 mod tools;
+mod usage;
 mod writer;

@@ -10,6 +10,7 @@ mod projects;
 mod released;
 mod supervision;
 mod unfinished;
+mod usage;
 mod users;
 
 use std::path::PathBuf;
