@@ -67,13 +67,12 @@ impl SubAgents for CallTasks {
         Box::pin(async move {
             let project = &place.project;
             let begun = project.reader.begun_task(call_id.clone()).await;
-            let part = match begun.map_err(|error| problem(&place, &error))? {
-                Some(part) => part,
-                None => {
-                    let command = spawning(&place, &run, message_id, call_id, &model, task).await?;
-                    let spawned = write(&project.address, command, WriteContext::default()).await;
-                    spawned.map_err(|error| problem(&place, &error))?.output
-                }
+            let part = if let Some(part) = begun.map_err(|error| problem(&place, &error))? {
+                part
+            } else {
+                let command = spawning(&place, &run, message_id, call_id, &model, task).await?;
+                let spawned = write(&project.address, command, WriteContext::default()).await;
+                spawned.map_err(|error| problem(&place, &error))?.output
             };
             let (id, run_id) = (part.child_session_id, part.child_run_id);
             if part.background {
