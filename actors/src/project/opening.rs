@@ -326,6 +326,7 @@ impl OpenedProject {
             workspace,
             places,
             epoch,
+            life: 0,
             is_marked,
             usage,
             holders,
