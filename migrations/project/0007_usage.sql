@@ -10,7 +10,7 @@ CREATE TABLE usage_days (
     user_id               TEXT    NOT NULL,
     provider_id           TEXT    NOT NULL,
     model_id              TEXT    NOT NULL,
-    -- Empty where the cost is not known.
+    -- Empty where the cost is not known, '-' where it was used before there were prices.
     price_version         TEXT    NOT NULL,
     steps                 INTEGER NOT NULL,
     -- Those among them whose cost is not known.
@@ -68,7 +68,8 @@ END;
 ALTER TABLE sessions ADD COLUMN budget TEXT CHECK (json_valid(budget));
 ALTER TABLE agents ADD COLUMN budget TEXT CHECK (json_valid(budget));
 
--- What was used before there were prices: no cost of it is known.
+-- What was used before there were prices: no cost of it is known, and the root database is not told, for
+-- the database may come from elsewhere.
 CREATE TEMP TABLE used AS
 SELECT r.id AS run_id, r.session_id AS session_id, r.started_by AS user_id,
        coalesce(r.started_at, 0) / 86400000 AS day,
@@ -103,10 +104,9 @@ WITH RECURSIVE above (run_id, id) AS (
 SELECT run_id, id FROM above;
 
 INSERT INTO usage_days
-SELECT i.id, u.day, u.user_id, u.provider_id, u.model_id, '', sum(steps), sum(steps),
+SELECT i.id, u.day, u.user_id, u.provider_id, u.model_id, '-', sum(steps), sum(steps),
        sum(input_tokens), sum(output_tokens), sum(reasoning_tokens), sum(cache_read_tokens),
-       sum(cache_write_tokens), sum(cache_write_1h_tokens), sum(server_tool_calls), 0, 0,
-       iif(i.id = '', row_number() OVER (ORDER BY i.id, u.day), 0)
+       sum(cache_write_tokens), sum(cache_write_1h_tokens), sum(server_tool_calls), 0, 0, 0
 FROM used u JOIN used_in i ON i.run_id = u.run_id
 GROUP BY i.id, u.day, u.user_id, u.provider_id, u.model_id;
 

@@ -21,6 +21,7 @@ const SMALL: &[(&str, &str)] = &[
     ("agents", "at most `AGENTS_MAX` rows"),
     ("mcp_servers", "at most `MCP_SERVERS_MAX` rows"),
     ("mcp_authorizations", "at most `MCP_AUTHORIZATIONS_MAX` rows"),
+    ("model_facts", "at most `MODEL_FACTS_MAX` rows"),
     ("tools", "at most `CUSTOM_TOOLS_MAX` rows"),
     (
         "permissions",

@@ -195,6 +195,12 @@ impl Driver {
                     self.usage_reported.add(&model_call.usage);
                 }
             }
+            Input::ModelPaused => {
+                if let Some(model_call) = &mut self.model_call {
+                    model_call.finished = Some(FinishReason::Stop);
+                    self.usage_reported.add(&model_call.usage);
+                }
+            }
             Input::CallApproved { call_id, .. } => {
                 self.change(call_id, &CallState::Waiting, CallState::MayRun);
             }
@@ -209,7 +215,6 @@ impl Driver {
             | Input::RetryDue
             | Input::OpaqueArrived { .. }
             | Input::ProviderToolArrived(_)
-            | Input::ModelPaused
             | Input::BudgetExceeded(_)
             | Input::RecordFailed(_) => {}
         }

@@ -50,6 +50,10 @@ pub fn adopt_project(path: &Path, adoption: &Adoption) -> Result<(), StoreError>
     let words = Arc::new(words(&before.project_id, adoption));
     add_functions(&conn, &words)?;
     let tx = conn.transaction()?;
+    if adoption.importer.is_some() && tx.table_exists(None, "usage_days")? {
+        // Who used what elsewhere is nobody's budget here, and an archive says of anybody what it likes.
+        tx.execute_batch("DELETE FROM usage_days; DELETE FROM usage_totals;")?;
+    }
     for (table, columns) in tables(&tx)? {
         rewrite(&tx, &table, &columns)?;
     }

@@ -212,7 +212,7 @@ fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
         project_id: None,
         user_id: word(row, "user_id")?,
         model: model(row)?,
-        price_version: Some(version).filter(|version| !version.is_empty()),
+        price_version: Some(version).filter(|version| !matches!(version.as_str(), "" | "-")),
         totals: totals::read(row)?,
     })
 }
