@@ -664,3 +664,42 @@ fn a_variable_that_is_not_utf8_is_named_when_it_is_ours() {
     let others = [(OsString::from("OTHER"), bad()), (bad(), bad())];
     assert!(environment(others.into_iter()).unwrap().is_empty());
 }
+
+#[test]
+fn budgets_are_read_exactly_or_refused() {
+    let config = from_env(&[
+        ("IRIS_BUDGET_RUN", "steps=40, usd=2.5,minutes=30"),
+        ("IRIS_BUDGET_USER_MONTH", "usd=0.000000001"),
+    ])
+    .unwrap();
+    let run = config.budgets.project.run;
+    assert_eq!((run.steps, run.tokens), (Some(40), None));
+    assert_eq!(run.cost_nano_usd, Some(2_500_000_000));
+    assert_eq!(run.wall_time_ms, Some(1_800_000));
+    assert_eq!(config.budgets.user.month.cost_nano_usd, Some(1));
+    assert!(config.budgets.project.session.is_empty());
+    for bad in ["usd=-1", "usd=1.2345678901", "usd=", "usd", "eur=1", "steps=1.5", "steps=-1"] {
+        let error = from_env(&[("IRIS_BUDGET_SESSION", bad)]).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{bad}` is not of the form")), "{error}");
+    }
+}
+
+#[test]
+fn whose_models_a_provider_has_and_whether_they_are_free_is_the_operators_word() {
+    let config = from_env(&[
+        ("IRIS_PROVIDERS__DEEP__KIND", "openai-compatible"),
+        ("IRIS_PROVIDERS__DEEP__BASE_URL", "https://api.example.com/v1"),
+        ("IRIS_PROVIDERS__DEEP__CATALOG", "deepseek"),
+        ("IRIS_PROVIDERS__DEEP__FREE", "true"),
+        ("IRIS_MODEL_CATALOG", "/etc/models.json"),
+        ("IRIS_DETECT_MODELS", "false"),
+    ])
+    .unwrap();
+    let deep = &config.providers["deep"];
+    assert_eq!(
+        (deep.catalog.as_deref(), deep.free, deep.images),
+        (Some("deepseek"), Some(true), None)
+    );
+    assert_eq!(config.model_catalog.as_deref(), Some(Path::new("/etc/models.json")));
+    assert!(!config.detect_models);
+}

@@ -49,7 +49,8 @@ fn push_row(text: &mut String, row: &UsageRow) {
     ];
     let counts = counts.map(|count| count.to_string()).join(",");
     let (known, wall) = (totals.known_cost_nano_usd, totals.wall_time_ms);
-    text.push_str(&format!("{words},{counts},{cost},{known},{wall}\r\n"));
+    let line = format!("{words},{counts},{cost},{known},{wall}\r\n");
+    text.push_str(&line);
 }
 
 fn field(text: &str) -> String {

@@ -85,9 +85,10 @@ async fn change<C: Command>(
     command: C,
     context: WriteContext,
 ) -> Result<Committed<C::Output>, ApiError> {
+    let changed = write(&node.root, command, context);
     let node = node.clone();
     let changed = tokio::spawn(async move {
-        let changed = write(&node.root, command, context).await?;
+        let changed = changed.await?;
         node.read_model_facts().await?;
         Ok(changed)
     });

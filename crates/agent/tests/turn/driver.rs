@@ -317,7 +317,8 @@ impl Driver {
         model_call.check_parts(&parts, &self.limits);
         self.check_step(step, &model_call);
         self.attempts.failed = 0;
-        let mut is_usable = false;
+        // A step without a call goes on by itself.
+        let mut is_usable = !parts.iter().any(|part| matches!(part, StepPart::Call { .. }));
         for part in parts {
             match part {
                 StepPart::Text { id, kind: StreamKind::Text, text, .. } => {
