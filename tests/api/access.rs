@@ -222,7 +222,9 @@ impl World {
             }
             Operation::MemberAdd => json!({ "userId": self.newcomer.id(), "role": "viewer" }),
             Operation::MemberUpdate => json!({ "userId": self.spare.id(), "role": "member" }),
-            Operation::MemberRemove => json!({ "userId": self.spare.id() }),
+            Operation::MemberRemove | Operation::UserBudgetGet => {
+                json!({ "userId": self.spare.id() })
+            }
             Operation::SessionDelete => json!({ "sessionId": self.doomed_session }),
             Operation::SessionGet
             | Operation::SessionUpdate
@@ -290,7 +292,6 @@ impl World {
             Operation::UserManage => {
                 json!({ "userId": self.spare.id(), "canExecuteCode": true })
             }
-            Operation::UserBudgetGet => json!({ "userId": self.spare.id() }),
             Operation::UserBudgetSet => json!({ "userId": self.spare.id(), "budgets": {} }),
             Operation::ModelSet => {
                 json!({ "providerId": "demo", "modelId": "script", "facts": {} })

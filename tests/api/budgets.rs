@@ -142,7 +142,7 @@ async fn a_budget_of_tokens_of_a_user_is_theirs_alone_and_lasts_through_a_restar
     let mut ann = app.user("ann").await.conversation().await;
     let bob = app.user("bob").await;
     ann.person.add_member(&ann.project, &bob, iris_protocol::Role::Member).await;
-    set(&ann, json!({ "userMonth": { "tokens": 1 }, "user": { "tokens": 1000000 } })).await;
+    set(&ann, json!({ "userMonth": { "tokens": 1 }, "user": { "tokens": 1_000_000 } })).await;
     ann.ask("say ok").await;
     let (_, scope, limit) = stopped(&mut ann, "say ok").await;
     assert_eq!((scope, limit), (BudgetScope::UserMonth, BudgetLimit::Tokens));
@@ -160,7 +160,8 @@ async fn the_server_limits_a_user_over_all_projects() {
     let user = UserBudgets { month, ..UserBudgets::default() };
     let project = ProjectBudgets { run: steps(50), ..ProjectBudgets::default() };
     let budgets = BudgetSettings { project, user };
-    let app = spawn_app_with(AppOptions { budgets, ..AppOptions::default() }).await;
+    let app =
+        spawn_app_with(AppOptions { budgets: Box::new(budgets), ..AppOptions::default() }).await;
     let root = app.admin().await;
     let mut ann = app.user("ann").await.conversation().await;
     let mut other = ann.person.conversation().await;
@@ -198,7 +199,8 @@ async fn the_server_limits_a_user_over_all_projects() {
 async fn a_project_may_set_its_own_in_place_of_the_operators() {
     let project = ProjectBudgets { run: steps(1), ..ProjectBudgets::default() };
     let budgets = BudgetSettings { project, ..BudgetSettings::default() };
-    let app = spawn_app_with(AppOptions { budgets, ..AppOptions::default() }).await;
+    let app =
+        spawn_app_with(AppOptions { budgets: Box::new(budgets), ..AppOptions::default() }).await;
     let mut ann = app.user("ann").await.conversation().await;
     let (answer, ..) = stopped(&mut ann, STEPS).await;
     assert_eq!(step_count(&answer), 1);

@@ -95,7 +95,7 @@ pub struct AppOptions {
     /// The most that a project may hold; no limit by default.
     pub quotas: Quotas,
     /// How much may be used where nobody says otherwise; no limit by default.
-    pub budgets: BudgetSettings,
+    pub budgets: Box<BudgetSettings>,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
     /// How often projects that changed are backed up; none for never.
@@ -152,7 +152,7 @@ impl Default for AppOptions {
             events_kept: Some(Duration::from_hours(30 * 24)),
             events_kept_bytes_max: 0,
             quotas: Quotas::default(),
-            budgets: BudgetSettings::default(),
+            budgets: Box::default(),
             resume: ResumePolicy::Manual,
             backup_interval: None,
             backups_kept: BackupSettings::KEPT_DEFAULT,
@@ -205,7 +205,7 @@ impl AppOptions {
             events_kept: self.events_kept,
             events_kept_bytes_max: self.events_kept_bytes_max,
             quotas: self.quotas,
-            budgets: self.budgets,
+            budgets: *self.budgets,
             resume: self.resume,
             backups: BackupSettings {
                 interval: self.backup_interval,

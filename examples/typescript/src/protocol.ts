@@ -53,6 +53,8 @@ export interface Agent {
   tools: string[];
   /** Rules about what its tool calls may touch; the last one that matches counts. */
   permissions?: PermissionSetting[];
+  /** The most that a run may use that it answers, sub-agents included; absent where that is not limited. */
+  budget?: Budget | null;
   /** Whether the server brings it along. */
   builtin: boolean;
 }
@@ -182,6 +184,36 @@ export type BackupId = string;
 /** Why a backup was made, and how long it is kept. */
 export type BackupKind = "manual" | "scheduled" | "export" | "safety";
 
+/** The most that may be used; what is absent has no limit. */
+export interface Budget {
+  /** Model calls. */
+  steps?: number | null;
+  /** Tokens of prompts and answers. */
+  tokens?: number | null;
+  /** Billionths of a US dollar. */
+  costNanoUsd?: number | null;
+  /** Milliseconds in which runs worked. */
+  wallTimeMs?: number | null;
+}
+
+/** A budget that is used up. */
+export interface BudgetExceeded {
+  /** Whose it is. */
+  scope: BudgetScope;
+  /** What it limits. */
+  limit: BudgetLimit;
+  /** The most of that. */
+  max: number;
+  /** What was used of it; null where the price of the model is not known, so that nobody can tell what the next step would cost. */
+  used?: number | null;
+}
+
+/** What a budget limits. */
+export type BudgetLimit = "steps" | "tokens" | "costNanoUsd" | "wallTimeMs";
+
+/** Whose use a budget limits. */
+export type BudgetScope = "run" | "session" | "user" | "userMonth" | "project" | "projectMonth" | "serverUser" | "serverUserMonth";
+
 /** Payload of `closing`. */
 export interface Closing {
   /** The close code that a WebSocket would get. */
@@ -276,6 +308,9 @@ export type ErrorCode = "INVALID_REQUEST" | "UNKNOWN_OPERATION" | "TOKEN_IN_URL"
 /** Why an actor ended, or started again. */
 export type ExitKind = "normal" | "panic" | "error" | "killed" | "restartIntensity" | "parent";
 
+/** Where what is known of a model comes from. */
+export type FactsSource = "catalog" | "override" | "local" | "unknown";
+
 /** A file of a project. */
 export interface File {
   /** Relative to the project's directory, with `/`. */
@@ -365,6 +400,42 @@ export interface JudgedAccess {
   rule?: PermissionRule | null;
   /** One sentence that says why. */
   reason: string;
+}
+
+/** A model that can be asked. */
+export interface ListedModel {
+  /** The name under which the provider is configured. */
+  providerId: string;
+  /** The model's name as that provider knows it. */
+  modelId: string;
+  /** Whether sessions that name none get it. */
+  isDefault: boolean;
+  /** Where the facts come from. */
+  source: FactsSource;
+  /** Tokens of its window, or of a prompt where that is what its provider limits. */
+  contextTokens?: number | null;
+  /** Most tokens of an answer. */
+  outputTokens?: number | null;
+  /** Whether it can be shown images. */
+  images?: boolean | null;
+  /** Whether it can call tools. */
+  tools?: boolean | null;
+  /** Whether it can think before it answers. */
+  reasoning?: boolean | null;
+  /** Whether it decides itself how much it thinks, given an effort. */
+  adaptiveReasoning?: boolean | null;
+  /** The efforts that it knows: `minimal`, `low`, `medium`, `high`, `xhigh`, `max`. */
+  efforts?: string[] | null;
+  /** Whether it can be made to answer by a JSON Schema. */
+  structuredOutput?: boolean | null;
+  /** Whether it takes a temperature and the like. */
+  sampling?: boolean | null;
+  /** The shortest beginning of a prompt that its provider caches, in tokens. */
+  promptCacheMinTokens?: number | null;
+  /** What it costs, from small prompts to large ones. */
+  prices?: PriceTier[] | null;
+  /** The version of the table that the prices are of; absent where they are not known. */
+  priceVersion?: string | null;
 }
 
 /** How a log line looks. */
@@ -573,6 +644,32 @@ export type MessageRole = "user" | "assistant" | "system";
 /** How far a message is. */
 export type MessageState = "streaming" | "complete" | "interrupted" | "error";
 
+/** What is known of a model; what is absent is not known. */
+export interface ModelFacts {
+  /** Tokens of its window, or of a prompt where that is what its provider limits. */
+  contextTokens?: number | null;
+  /** Most tokens of an answer. */
+  outputTokens?: number | null;
+  /** Whether it can be shown images. */
+  images?: boolean | null;
+  /** Whether it can call tools. */
+  tools?: boolean | null;
+  /** Whether it can think before it answers. */
+  reasoning?: boolean | null;
+  /** Whether it decides itself how much it thinks, given an effort. */
+  adaptiveReasoning?: boolean | null;
+  /** The efforts that it knows: `minimal`, `low`, `medium`, `high`, `xhigh`, `max`. */
+  efforts?: string[] | null;
+  /** Whether it can be made to answer by a JSON Schema. */
+  structuredOutput?: boolean | null;
+  /** Whether it takes a temperature and the like. */
+  sampling?: boolean | null;
+  /** The shortest beginning of a prompt that its provider caches, in tokens. */
+  promptCacheMinTokens?: number | null;
+  /** What it costs, from small prompts to large ones. */
+  prices?: PriceTier[] | null;
+}
+
 /** A provider and one of its models. */
 export interface ModelRef {
   /** The name under which the provider is configured. */
@@ -628,6 +725,8 @@ export type Part = {
   index: number;
   /** Of this call alone. */
   usage: Usage;
+  /** The table of prices that the cost is of; absent where the cost is not known. */
+  priceVersion?: string | null;
   /** Why the call ended. */
   finishReason: FinishReason;
 };
@@ -698,6 +797,24 @@ export interface Presence {
 
 /** What somebody who is present says of themselves. */
 export type PresenceStatus = "online" | "away" | "busy";
+
+/** What a million tokens cost, in billionths of a US dollar, from a size of the prompt on. */
+export interface PriceTier {
+  /** The tier counts for prompts of more tokens than this; 0 for the first one. */
+  aboveInputTokens?: number;
+  /** A million tokens of the prompt that have nothing to do with the cache. */
+  inputNanoUsd: number;
+  /** A million tokens of the answer. */
+  outputNanoUsd: number;
+  /** A million tokens that were read from the provider's cache; as others of the prompt without it. */
+  cacheReadNanoUsd?: number | null;
+  /** A million tokens that were written to the provider's cache; as others of the prompt without it. */
+  cacheWriteNanoUsd?: number | null;
+  /** A million tokens that were written to the provider's cache for an hour; unknown without it. */
+  cacheWrite1hNanoUsd?: number | null;
+  /** A million tokens of reasoning; as others of the answer without it. */
+  reasoningNanoUsd?: number | null;
+}
 
 /** A project as its caller sees it. */
 export interface Project {
@@ -924,6 +1041,8 @@ export interface Session {
   messageCount: number;
   /** The sum over all runs. */
   usage: Usage;
+  /** The most that it may use with its sub-agents, where that is limited. */
+  budget?: Budget | null;
 }
 
 export type SessionId = string;
@@ -1110,6 +1229,46 @@ export interface Usage {
   costNanoUsd?: number | null;
 }
 
+/** What one user used of one model on one day. */
+export interface UsageRow {
+  /** The day in UTC, as `2026-11-29`. */
+  day: string;
+  /** The project; absent where all rows are of one. */
+  projectId?: ProjectId | null;
+  /** Who started the runs. */
+  userId: UserId;
+  /** The name under which the provider is configured. */
+  providerId: string;
+  /** The model's name as that provider knows it. */
+  modelId: string;
+  /** The table of prices that the costs are of; absent where they are not known. */
+  priceVersion?: string | null;
+  /** Tokens, and the cost where that of every step is known. */
+  usage: Usage;
+  /** Model calls. */
+  steps: number;
+  /** Those among them whose cost is not known. */
+  unpricedSteps: number;
+  /** What the others cost, in billionths of a US dollar. */
+  knownCostNanoUsd: number;
+  /** How long runs worked, in milliseconds, without the time in which they waited for people. */
+  wallTimeMs: number;
+}
+
+/** What several steps used. */
+export interface UsageTotals {
+  /** Tokens, and the cost where that of every step is known. */
+  usage: Usage;
+  /** Model calls. */
+  steps: number;
+  /** Those among them whose cost is not known. */
+  unpricedSteps: number;
+  /** What the others cost, in billionths of a US dollar. */
+  knownCostNanoUsd: number;
+  /** How long runs worked, in milliseconds, without the time in which they waited for people. */
+  wallTimeMs: number;
+}
+
 /** A user as they see themselves. */
 export interface User {
   /** The user. */
@@ -1124,6 +1283,14 @@ export interface User {
   canExecuteCode: boolean;
   /** Milliseconds since 1970 UTC. */
   createdAt: number;
+}
+
+/** The budgets of a user in all projects together. */
+export interface UserBudgets {
+  /** For ever. */
+  total?: Budget;
+  /** In each month, of UTC. */
+  month?: Budget;
 }
 
 export type UserId = string;
@@ -1595,6 +1762,21 @@ export interface Operations {
       session: Session;
     };
   };
+  /** Sets the most that a session may use with its sub-agents. */
+  "session.budget.set": {
+    /** Sets the most that a session may use with its sub-agents. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** In place of the budget before; an empty one is no limit. */
+      budget: Budget;
+    };
+    /** A session. */
+    response: {
+      /** The session. */
+      session: Session;
+    };
+  };
   /** Makes a session read-only and takes it out of the default list. */
   "session.archive": {
     /** Makes a session read-only and takes it out of the default list. */
@@ -1798,6 +1980,8 @@ export interface Operations {
       tools?: string[] | null;
       /** Rules about what its tool calls may touch; none when absent. */
       permissions?: PermissionSetting[] | null;
+      /** The most that a run may use that it answers; no limit when absent. */
+      budget?: Budget | null;
     };
     /** An agent. */
     response: {
@@ -1846,6 +2030,8 @@ export interface Operations {
       tools?: string[] | null;
       /** Rules about what its tool calls may touch, from the next call on. */
       permissions?: PermissionSetting[] | null;
+      /** The most that a run may use that it answers, from the next step on; an empty one is no limit. */
+      budget?: Budget | null;
     };
     /** An agent. */
     response: {
@@ -2352,6 +2538,50 @@ export interface Operations {
       status: McpStatus;
     };
   };
+  /** Lists the models that can be asked, with what is known of them. */
+  "model.list": {
+    /** Lists the models that can be asked, with what is known of them. */
+    request: {
+      /** Of one provider; of all without it. */
+      providerId?: string | null;
+      /** Most models in one answer. */
+      limit?: number | null;
+      /** Where the answer before this one ended. */
+      cursor?: string | null;
+    };
+    /** Models that can be asked. */
+    response: {
+      /** By provider and name. */
+      models: ListedModel[];
+      /** The version of the catalogue. */
+      catalogVersion: string;
+      /** Where to go on. */
+      nextCursor?: string | null;
+      /** Whether there are more. */
+      hasMore: boolean;
+    };
+  };
+  /** Reads what was used in a project, or in one of its sessions with those of its sub-agents. */
+  "usage.get": {
+    /** Reads what was used in a project, or in one of its sessions with those of its sub-agents. */
+    request: {
+      /** The session; the whole project without it. */
+      sessionId?: SessionId | null;
+      /** The project that the request is about anyway. */
+      projectId?: ProjectId | null;
+      /** From the day on in which this moment lies: milliseconds since 1970 UTC. */
+      from?: number | null;
+      /** Up to the day before the one in which this moment lies, that one included where it is past its beginning: milliseconds since 1970 UTC. */
+      to?: number | null;
+    };
+    /** What was used. */
+    response: {
+      /** All rows together. */
+      total: UsageTotals;
+      /** By day, user, model and table of prices, in this order. */
+      rows: UsageRow[];
+    };
+  };
   /** Reads a file as text. */
   "file.read": {
     /** Reads a file as text. */
@@ -2551,6 +2781,101 @@ export interface Operations {
     response: {
       /** The account. */
       user: User;
+    };
+  };
+  /** Reads the budgets of a user. */
+  "admin.budget.get": {
+    /** Reads the budgets of a user. */
+    request: {
+      /** The user. */
+      userId: UserId;
+    };
+    /** The budgets of a user, and what they used. */
+    response: {
+      /** The user. */
+      userId: UserId;
+      /** What was set for them. */
+      budgets: UserBudgets;
+      /** What counts: what was set, and the configuration where nothing is. */
+      effective: UserBudgets;
+      /** What they used in all. */
+      total: UsageTotals;
+      /** What they used in this month. */
+      month: UsageTotals;
+    };
+  };
+  /** Sets the budgets of a user, in place of those that there were. */
+  "admin.budget.set": {
+    /** Sets the budgets of a user, in place of those that there were. */
+    request: {
+      /** The user. */
+      userId: UserId;
+      /** The budgets; what is absent is as the configuration has it. */
+      budgets: UserBudgets;
+    };
+    /** The budgets of a user, and what they used. */
+    response: {
+      /** The user. */
+      userId: UserId;
+      /** What was set for them. */
+      budgets: UserBudgets;
+      /** What counts: what was set, and the configuration where nothing is. */
+      effective: UserBudgets;
+      /** What they used in all. */
+      total: UsageTotals;
+      /** What they used in this month. */
+      month: UsageTotals;
+    };
+  };
+  /** Reads what users used in all projects, those that are deleted included. */
+  "admin.usage.get": {
+    /** Reads what users used in all projects, those that are deleted included. */
+    request: {
+      /** One user; all without it. */
+      userId?: UserId | null;
+      /** As in `usage.get`. */
+      from?: number | null;
+      /** As in `usage.get`. */
+      to?: number | null;
+    };
+    /** What was used. */
+    response: {
+      /** All rows together. */
+      total: UsageTotals;
+      /** By day, user, model and table of prices, in this order. */
+      rows: UsageRow[];
+    };
+  };
+  /** Sets what is known of a model, in place of what the catalogue says. */
+  "admin.model.set": {
+    /** Sets what is known of a model, in place of what the catalogue says. */
+    request: {
+      /** The name under which the provider is configured. */
+      providerId: string;
+      /** The model's name as that provider knows it. */
+      modelId: string;
+      /** What is known better; what is absent stays as the catalogue has it. */
+      facts: ModelFacts;
+    };
+    /** One model. */
+    response: {
+      /** As it is now. */
+      model: ListedModel;
+    };
+  };
+  /** Forgets what was set of a model. */
+  "admin.model.reset": {
+    /** Forgets what was set of a model. */
+    request: {
+      /** The name under which the provider is configured. */
+      providerId: string;
+      /** The model's name as that provider knows it. */
+      modelId: string;
+    };
+    /** One model. */
+    response: {
+      /** As it is now. */
+      model: ListedModel;
     };
   };
   /** Lists the rules of the server. */
@@ -2789,6 +3114,7 @@ export type SocketOperation =
   | "session.list"
   | "session.get"
   | "session.update"
+  | "session.budget.set"
   | "session.archive"
   | "session.unarchive"
   | "session.delete"
@@ -2830,6 +3156,8 @@ export type SocketOperation =
   | "mcp.delete"
   | "mcp.authorize"
   | "mcp.status"
+  | "model.list"
+  | "usage.get"
   | "file.read"
   | "file.write"
   | "presence.update"
@@ -2997,8 +3325,28 @@ export interface EventPayloads {
     index: number;
     /** Of this call alone. */
     usage: Usage;
+    /** The table of prices that the cost is of; absent where the cost is not known. */
+    priceVersion?: string | null;
     /** Why it ended. */
     finishReason: FinishReason;
+  };
+  /** What a session used changed; told after a moment, for several steps at once. */
+  "usage.updated": {
+    /** The session. */
+    sessionId: SessionId;
+    /** What it used so far, its sub-agents included. */
+    totals: UsageTotals;
+  };
+  /** A run ended because a budget is used up. */
+  "budget.exceeded": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The run that ended. */
+    runId: RunId;
+    /** Which budget it was. */
+    budget: BudgetExceeded;
+    /** What happened and what to do, for people. */
+    message: string;
   };
   /** An answer is whole. */
   "message.complete": {
