@@ -63,6 +63,7 @@ mod tools;
 mod top;
 mod unattended;
 mod webfetch;
+mod wires;
 
 use std::fmt::Debug;
 use std::path::Path;
