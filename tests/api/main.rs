@@ -44,6 +44,7 @@ mod projects;
 mod providers;
 mod questions;
 mod rates;
+mod real_model;
 mod recovering;
 mod remote;
 mod repeating;
