@@ -4,6 +4,7 @@
 mod cancelling;
 mod faults;
 mod fixtures;
+mod formats;
 mod limits;
 mod network;
 

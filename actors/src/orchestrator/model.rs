@@ -11,11 +11,14 @@ use futures_util::stream::{self, BoxStream};
 use iris_agent::permissions::{Access, Judge, Judgement};
 use iris_agent::{
     ApprovalRequest, Input, Opaque, Prompt, ProviderTool, Verdict, Wait, prompt_messages,
+    wanted_format,
 };
-use iris_llm::{Finish, Model, ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
+use iris_llm::{
+    Finish, Model, ModelError, ModelEvent, ModelRequest, ModelStream, OutputSchema, parse_arguments,
+};
 use iris_protocol::{
-    Agent, ApiError, Approval, ApprovalState, ErrorCode, PartId, PermissionAction, Remember, RunId,
-    StreamKind, ToolCallId, UserId,
+    Agent, AnswerFormatPart, ApiError, Approval, ApprovalState, ErrorCode, PartId,
+    PermissionAction, Remember, RunId, StreamKind, ToolCallId, UserId,
 };
 use iris_store::StoreError;
 use iris_store::project::ProviderData;
@@ -127,7 +130,9 @@ impl Orchestrator {
             // The same for all requests of a session, which begin alike.
             let cache_key = Some(place.id.to_string());
             let model = model.model_id;
-            let request = ModelRequest { model, prompt, cache_key, ..Default::default() };
+            let output_schema = wanted_format(&history).map(output_schema);
+            let request =
+                ModelRequest { model, prompt, cache_key, output_schema, ..Default::default() };
             Ok(provider.stream(request))
         };
         let opened = stream::once(opened.instrument(span.clone()));
@@ -181,6 +186,11 @@ impl Orchestrator {
         };
         self.input(input, ctx);
     }
+}
+
+fn output_schema(format: &AnswerFormatPart) -> OutputSchema {
+    let AnswerFormatPart { name, schema, strict, .. } = format;
+    OutputSchema { name: name.clone(), schema: schema.clone(), strict: *strict }
 }
 
 /// What is kept for a model's provider with the conversation, by the parts that it belongs to.
