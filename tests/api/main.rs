@@ -44,6 +44,7 @@ mod projects;
 mod providers;
 mod questions;
 mod rates;
+mod real_model;
 mod recovering;
 mod remote;
 mod repeating;
@@ -63,6 +64,7 @@ mod tools;
 mod top;
 mod unattended;
 mod webfetch;
+mod wires;
 
 use std::fmt::Debug;
 use std::path::Path;
