@@ -3,6 +3,7 @@
 //! Deliberately absent: I/O, clocks, random numbers, threads. Time and ids come in through
 //! [`Clock`] and [`IdSource`].
 
+mod answer_format;
 mod budget;
 mod opaque;
 pub mod permissions;
@@ -12,6 +13,7 @@ mod retry;
 mod turn;
 mod world;
 
+pub use answer_format::wanted_format;
 pub use budget::{BudgetUse, exceeded};
 pub use opaque::{OPAQUE_BYTES_MAX, Opaque};
 pub use progress::Progress;
