@@ -99,7 +99,6 @@ fn hostile_input() -> impl Strategy<Value = Input> {
         1 => Just(fails_for_good()),
         2 => any::<bool>().prop_map(fails_for_now),
         2 => Just(Input::RetryDue),
-        1 => Just(Input::ModelPaused),
         1 => Just(budget_used_up()),
         1 => Just(Input::CancelRequested),
         1 => Just(Input::RecordFailed(disk_full())),
