@@ -325,7 +325,7 @@ async fn accept(
         run_id,
         text: send.text,
         by: send.by,
-        reject_if_busy: send.when_busy == WhenBusy::Reject,
+        when_busy: send.when_busy,
         quotas: place.services.settings.quotas,
         at: place.services.clock.now_ms(),
     };

@@ -243,7 +243,7 @@ fn message(round: usize, number: usize) -> AcceptMessage {
         run_id: RunId::from_bits(bits),
         text: TEXT.to_owned(),
         by: UserId::from_bits(1),
-        reject_if_busy: false,
+        when_busy: iris_protocol::WhenBusy::Queue,
         at: NOW,
     }
 }

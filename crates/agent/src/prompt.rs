@@ -424,6 +424,7 @@ mod tests {
             id: MessageId::from_bits(1),
             session_id: SessionId::from_bits(1),
             run_id: None,
+            after_step: None,
             role,
             agent: None,
             model: None,

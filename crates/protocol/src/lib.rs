@@ -18,6 +18,7 @@ mod payloads;
 mod schema;
 mod supervision;
 mod tools;
+mod turns;
 mod types;
 
 pub use asking::*;
@@ -39,4 +40,5 @@ pub use payloads::*;
 pub use schema::schema_document;
 pub use supervision::*;
 pub use tools::*;
+pub use turns::*;
 pub use types::*;

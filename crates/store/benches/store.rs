@@ -123,7 +123,7 @@ fn message(number: u64) -> AcceptMessage {
         run_id: RunId::from_bits(number.into()),
         text: format!("What is to be said about number {number}, all in all?"),
         by: UserId::from_bits(1),
-        reject_if_busy: false,
+        when_busy: iris_protocol::WhenBusy::Queue,
         quotas: Quotas::default(),
         at: NOW,
     }

@@ -168,7 +168,7 @@ fn message(number: u128) -> AcceptMessage {
         run_id: RunId::from_bits(number),
         text: text(number),
         by: UserId::from_bits(1),
-        reject_if_busy: false,
+        when_busy: iris_protocol::WhenBusy::Queue,
         at: NOW,
     }
 }

@@ -7,6 +7,7 @@ use iris_protocol::limits::{TASK_DEPTH_MAX, TASK_RESULT_BYTES_MAX, TASKS_OPEN_MA
 use iris_protocol::{
     Event, Message, MessageId, MessageRole, ModelRef, Part, PartId, Run, RunId, RunStatus, Session,
     SessionId, SessionState, SessionStatus, SubtaskPart, SubtaskState, ToolCallId, Usage, UserId,
+    WhenBusy,
 };
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
@@ -128,7 +129,7 @@ impl Command for SpawnTask {
             run_id: self.ids.run_id,
             text: self.prompt,
             by: by.clone(),
-            reject_if_busy: true,
+            when_busy: WhenBusy::Reject,
             quotas: self.quotas,
             at: self.at,
         };
@@ -336,7 +337,7 @@ fn wake(
         run_id: ids.run_id,
         text,
         by: run.started_by.clone(),
-        reject_if_busy: false,
+        when_busy: WhenBusy::Queue,
         // What a run that works already writes is not held up.
         quotas: Quotas::default(),
         at,

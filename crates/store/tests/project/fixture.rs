@@ -219,7 +219,7 @@ pub(crate) fn accept(n: u128) -> AcceptMessage {
         run_id: run_id(n),
         text: format!("message {n}"),
         by: ann(),
-        reject_if_busy: false,
+        when_busy: WhenBusy::Queue,
         quotas: Quotas::default(),
         at: NOW,
     }
