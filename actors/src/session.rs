@@ -4,6 +4,7 @@
 mod answering;
 mod approving;
 mod background;
+mod rewriting;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::{Services, record, write};
 
 pub(crate) use answering::Respond;
 pub(crate) use background::{Adopt, Retire};
+pub(crate) use rewriting::Rewrite;
 
 /// Messages that may wait for a session before callers are refused.
 const MAILBOX_LIMIT: u32 = 256;
@@ -211,6 +213,19 @@ pub(crate) struct Answerer {
     pub(crate) model: ModelRef,
 }
 
+/// For whom a run acts: who started it and all whose messages joined it, or a run above it. It may do what
+/// all of them may (INV-12).
+pub(crate) async fn users_of(
+    place: &SessionPlace,
+    run_id: RunId,
+    starter: &UserId,
+) -> Result<Vec<UserId>, StoreError> {
+    let mut users = place.project.reader.joined_by(run_id).await?;
+    users.retain(|user| user != starter);
+    users.push(starter.clone());
+    Ok(users)
+}
+
 /// Finds agent and model of a session.
 ///
 /// # Errors
@@ -295,14 +310,19 @@ impl Handler<SendMessage> for Session {
         Box::pin(accepted.into_actor(self).map(move |accepted, session, ctx| {
             session.asked = session.asked.saturating_sub(1);
             match &accepted {
-                Ok(Committed { replayed: false, .. }) => session.start_next(ctx),
-                Ok(Committed { replayed: true, .. }) => {
-                    session.requests.remove(&run_id);
+                Ok(Committed { output, replayed, .. }) => {
+                    // One that is to join another run starts none, unless that ends before.
+                    if *replayed {
+                        session.requests.remove(&run_id);
+                    }
+                    if let Some(interrupted) = &output.interrupts {
+                        session.cancel_run(interrupted.clone());
+                    }
                     session.start_next(ctx);
                 }
                 Err(_) => drop(session.requests.remove(&run_id)),
             }
-            accepted
+            accepted.map(accepted_message)
         }))
     }
 }
@@ -311,10 +331,9 @@ async fn accept(
     place: SessionPlace,
     run_id: RunId,
     send: SendMessage,
-) -> Result<Committed<MessageAccepted>, ApiError> {
+) -> Result<Committed<AcceptedMessage>, ApiError> {
     if let Err(error) = answerer(&place, &send.session).await {
-        let first = repeated::<AcceptMessage>(&place, send.context, error).await;
-        return first.map(accepted_message);
+        return repeated::<AcceptMessage>(&place, send.context, error).await;
     }
     place.project.mark_unfinished().await?;
     let ids = &place.services.ids;
@@ -330,12 +349,14 @@ async fn accept(
         at: place.services.clock.now_ms(),
     };
     let accepted = write(&place.project.address, command, send.context).await;
-    Ok(accepted_message(accepted.map_err(|error| error.to_api())?))
+    accepted.map_err(|error| error.to_api())
 }
 
 fn accepted_message(accepted: Committed<AcceptedMessage>) -> Committed<MessageAccepted> {
     let Committed { output, seq, replayed } = accepted;
-    let (message_id, run_id) = (output.message.id, output.run.id);
+    // The message names the run that it is to join; a question that is answered again its first one.
+    let joins = output.queued.then_some(output.message.run_id).flatten();
+    let (message_id, run_id) = (output.message.id, joins.unwrap_or(output.run.id));
     let output = MessageAccepted { message_id, run_id, queued: output.queued };
     Committed { output, seq, replayed }
 }
@@ -586,6 +607,13 @@ impl Handler<CancelRun> for Session {
     type Result = ();
 
     fn handle(&mut self, CancelRun(run_id): CancelRun, _: &mut Context<Self>) {
+        self.cancel_run(run_id);
+    }
+}
+
+impl Session {
+    /// Ends a run, now or as soon as it is active.
+    fn cancel_run(&mut self, run_id: RunId) {
         let is_active = matches!(&self.work, Work::Running(active) if active.id == run_id);
         if is_active {
             self.cancel();

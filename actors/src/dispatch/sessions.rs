@@ -58,7 +58,7 @@ fn answer(changed: Committed<SessionResource>) -> Result<Done, ApiError> {
     Ok(done(SessionPayload { session })?.at(seq, replayed))
 }
 
-async fn check_agent(
+pub(super) async fn check_agent(
     project: &ProjectHandle,
     services: &Services,
     name: &str,
@@ -218,13 +218,7 @@ pub(super) async fn send(
     request: MessageSend,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let text = match &request.content {
-        Content::Text(_) | Content::Parts(_) => request.content.text(),
-    };
-    if text.trim().is_empty() {
-        return Err(ApiError::invalid("`content` holds no text").reason("empty_content"));
-    }
-    check_length("content", &text, MESSAGE_TEXT_BYTES_MAX)?;
+    let text = checked_text(&request.content)?;
     if node.is_draining() {
         return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
     }
@@ -234,6 +228,18 @@ pub(super) async fn send(
     let sent = in_session(node, grant, request.session_id, false, message).await?;
     let Committed { output, seq, replayed } = sent?;
     Ok(done(output)?.at(seq, replayed))
+}
+
+/// The text of a message.
+pub(super) fn checked_text(content: &Content) -> Result<String, ApiError> {
+    let text = match content {
+        Content::Text(_) | Content::Parts(_) => content.text(),
+    };
+    if text.trim().is_empty() {
+        return Err(ApiError::invalid("`content` holds no text").reason("empty_content"));
+    }
+    check_length("content", &text, MESSAGE_TEXT_BYTES_MAX)?;
+    Ok(text)
 }
 
 pub(super) async fn cancel(

@@ -18,8 +18,12 @@ use crate::{Command, StoreError, WriteTx, column};
 const JOINING: &str = "SELECT * FROM runs WHERE joins = ?1 ORDER BY number";
 const LAST_JOINED: &str =
     "SELECT max(run_number) FROM messages WHERE run_id = ?1 AND after_step IS NOT NULL";
-const JOINED_BY: &str = "SELECT DISTINCT created_by FROM messages
-     WHERE run_id = ?1 AND after_step IS NOT NULL AND created_by IS NOT NULL LIMIT ?2";
+/// The users whose messages joined a run, or one of those that set it to work.
+const JOINED_BY: &str = "WITH RECURSIVE above (id) AS (
+         SELECT ?1
+         UNION SELECT t.run_id FROM above b JOIN tasks t ON t.child_run_id = b.id
+     ) SELECT DISTINCT m.created_by FROM above b JOIN messages m
+         ON m.run_id = b.id AND m.after_step IS NOT NULL AND m.created_by IS NOT NULL LIMIT ?2";
 const QUESTION: &str =
     "SELECT * FROM messages WHERE session_id = ?1 AND run_number = ?2 AND place = 0";
 
@@ -170,7 +174,7 @@ pub(super) fn has_joining(conn: &Connection, id: &RunId) -> Result<bool, StoreEr
     Ok(conn.prepare_cached(JOINING)?.exists([id.as_str()])?)
 }
 
-/// The users whose messages joined a run.
+/// The users whose messages joined a run, or one above it.
 ///
 /// Fails with `Internal` for more than [`PAGE_MAX`]: nobody could say what a run may do for so many.
 pub(super) fn joined_by(conn: &Connection, id: &RunId) -> Result<Vec<UserId>, StoreError> {

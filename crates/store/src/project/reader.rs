@@ -217,7 +217,7 @@ impl ProjectReader {
         self.reader.read(move |conn| joining::has_joining(conn, &id)).await
     }
 
-    /// The users whose messages joined a run.
+    /// The users whose messages joined a run, or one of those that set it to work as a sub-agent.
     ///
     /// # Errors
     /// As [`Reader::read`].
