@@ -5,9 +5,9 @@
 //! next to start.
 
 use iris_protocol::{
-    Event, Message, MessageId, Run, RunId, RunStatus, SessionId, UserId, WhenBusy, limits::PAGE_MAX,
+    Event, Message, MessageId, Run, RunId, RunStatus, SessionId, UserId, WhenBusy,
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::messages::next_run_number;
 use super::rows::{self, NumberedRun};
@@ -22,8 +22,8 @@ const LAST_JOINED: &str =
 const JOINED_BY: &str = "WITH RECURSIVE above (id) AS (
          SELECT ?1
          UNION SELECT t.run_id FROM above b JOIN tasks t ON t.child_run_id = b.id
-     ) SELECT DISTINCT m.created_by FROM above b JOIN messages m
-         ON m.run_id = b.id AND m.after_step IS NOT NULL AND m.created_by IS NOT NULL LIMIT ?2";
+     ) SELECT m.created_by FROM above b JOIN messages m
+         ON m.run_id = b.id AND m.after_step IS NOT NULL AND m.created_by IS NOT NULL";
 const QUESTION: &str =
     "SELECT * FROM messages WHERE session_id = ?1 AND run_number = ?2 AND place = 0";
 
@@ -176,14 +176,12 @@ pub(super) fn has_joining(conn: &Connection, id: &RunId) -> Result<bool, StoreEr
 
 /// The users whose messages joined a run, or one above it.
 ///
-/// Fails with `Internal` for more than [`PAGE_MAX`]: nobody could say what a run may do for so many.
+/// Bounded by the steps of a run, and by the messages that may wait at each.
 pub(super) fn joined_by(conn: &Connection, id: &RunId) -> Result<Vec<UserId>, StoreError> {
-    let users = queries::all(conn, JOINED_BY, params![id.as_str(), PAGE_MAX + 1], |row| {
-        column::word(row, "created_by")
-    })?;
-    if users.len() > PAGE_MAX as usize {
-        return Err(StoreError::internal("too many users steer one run"));
-    }
+    let read = |row: &Row<'_>| column::word(row, "created_by");
+    let mut users: Vec<UserId> = queries::all(conn, JOINED_BY, [id.as_str()], read)?;
+    users.sort();
+    users.dedup();
     Ok(users)
 }
 
