@@ -36,12 +36,10 @@ impl Handler<Rewrite> for Session {
         }
         let rewritten = rewritten(self.place.clone(), run_id.clone(), rewrite);
         Box::pin(rewritten.into_actor(self).map(move |rewritten, session, ctx| {
-            session.asked = session.asked.saturating_sub(1);
-            if rewritten.as_ref().is_ok_and(|rewritten| !rewritten.replayed) {
-                session.start_next(ctx);
-            } else {
+            if !matches!(&rewritten, Ok(Committed { replayed: false, .. })) {
                 session.requests.remove(&run_id);
             }
+            session.answered(rewritten.is_ok(), ctx);
             rewritten.map(accepted_message)
         }))
     }
