@@ -66,6 +66,7 @@ mod tools;
 mod top;
 mod unattended;
 mod webfetch;
+mod whole_conversation;
 
 use std::fmt::Debug;
 use std::path::Path;
