@@ -74,18 +74,17 @@ async fn begin(conversation: &mut Conversation) -> anyhow::Result<AtWork> {
     let (mut child, mut commands) = (None, Vec::<ToolCallId>::new());
     loop {
         let Update::Event(frame) = conversation.next().await? else { continue };
-        match frame.event {
-            Event::MessageSubtaskUpdated { part, .. } => {
-                ensure!(part.state == SubtaskState::Running, "the sub-agent ended");
-                child = Some((part.child_session_id, part.child_run_id));
-            }
-            Event::MessageToolProgress { tool_call_id, .. } => {
-                if !commands.contains(&tool_call_id) {
-                    commands.push(tool_call_id);
-                }
-            }
-            Event::MessageToolError { error, .. } => bail!("a call failed: {error}"),
-            _ => {}
+        if let Event::MessageSubtaskUpdated { part, .. } = &frame.event {
+            ensure!(part.state == SubtaskState::Running, "the sub-agent ended");
+            child = Some((part.child_session_id.clone(), part.child_run_id.clone()));
+        }
+        if let Event::MessageToolError { error, .. } = &frame.event {
+            bail!("a call failed: {error}");
+        }
+        if let Event::MessageToolProgress { tool_call_id, .. } = frame.event
+            && !commands.contains(&tool_call_id)
+        {
+            commands.push(tool_call_id);
         }
         if let (Some(child), 2) = (&child, commands.len()) {
             return Ok(AtWork { run, child: child.clone() });
