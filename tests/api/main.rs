@@ -67,6 +67,7 @@ mod tools;
 mod top;
 mod unattended;
 mod webfetch;
+mod whole_conversation;
 mod wires;
 
 use std::fmt::Debug;

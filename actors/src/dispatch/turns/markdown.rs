@@ -10,7 +10,7 @@ const FENCE_MIN: usize = 3;
 
 pub(super) fn markdown(session: &Session, messages: &[Message]) -> String {
     let mut text = format!("# {}\n\nSession `{}`", line(&session.title), session.id);
-    text.push_str(&format!(" with the agent `{}`.\n", session.agent));
+    text.extend([format!(" with the agent `{}`.\n", session.agent)]);
     for message in messages.iter().filter(|it| it.state != MessageState::Superseded) {
         write_message(message, &mut text);
     }
@@ -23,14 +23,14 @@ fn write_message(message: &Message, text: &mut String) {
         MessageRole::Assistant => "Assistant",
         MessageRole::System => "System",
     };
-    text.push_str(&format!("\n## {who}\n"));
+    text.extend([format!("\n## {who}\n")]);
     if let Some(steps) = message.after_step {
-        text.push_str(&format!("\n*Said after step {steps} of the answer.*\n"));
+        text.extend([format!("\n*Said after step {steps} of the answer.*\n")]);
     }
     for part in &message.parts {
         match part {
             Part::Text { text: said, .. } if !said.is_empty() => {
-                text.push_str(&format!("\n{said}\n"));
+                text.extend([format!("\n{said}\n")]);
             }
             Part::Reasoning { text: thought, .. } if !thought.is_empty() => {
                 text.push('\n');
@@ -46,7 +46,7 @@ fn write_message(message: &Message, text: &mut String) {
         }
     }
     match (&message.error, message.state) {
-        (Some(error), _) => text.push_str(&format!("\n*Ended by an error: {}*\n", error.message)),
+        (Some(error), _) => text.extend([format!("\n*Ended by an error: {}*\n", error.message)]),
         (None, MessageState::Streaming) => text.push_str("\n*Not done yet.*\n"),
         (
             None,
@@ -69,7 +69,7 @@ fn write_call(call: &ToolPart, text: &mut String) {
         ToolState::Cancelled => "cancelled",
         ToolState::UnknownOutcome => "unknown outcome",
     };
-    text.push_str(&format!("\n**Tool `{}`** ({state})\n", line(&call.tool_name)));
+    text.extend([format!("\n**Tool `{}`** ({state})\n", line(&call.tool_name))]);
     write_fenced("json", &call.input.to_string(), text);
     if let Some(answer) = call.output.as_ref().or(call.error.as_ref()) {
         write_fenced("text", answer, text);
@@ -79,14 +79,14 @@ fn write_call(call: &ToolPart, text: &mut String) {
 fn write_task(task: &SubtaskPart, text: &mut String) {
     let (agent, what) = (line(&task.agent), line(&task.description));
     let id = &task.child_session_id;
-    text.push_str(&format!("\n*Sub-agent `{agent}`: {what} (session `{id}`)*\n"));
+    text.extend([format!("\n*Sub-agent `{agent}`: {what} (session `{id}`)*\n")]);
 }
 
 /// Longer than every run of backticks inside.
 fn write_fenced(language: &str, inside: &str, text: &mut String) {
     let longest = inside.split(|c| c != '`').map(str::len).max().unwrap_or_default();
     let fence = "`".repeat(FENCE_MIN.max(longest + 1));
-    text.push_str(&format!("\n{fence}{language}\n{inside}\n{fence}\n"));
+    text.extend([format!("\n{fence}{language}\n{inside}\n{fence}\n")]);
 }
 
 /// On one line, as headings and names stand.

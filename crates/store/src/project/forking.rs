@@ -180,7 +180,7 @@ impl ForkSession {
             records::insert_message(conn, &copy, number, place)?;
             records::save_message(conn, &copy)?;
             for part in queries::all(conn, PARTS, [message.id.as_str()], StoredPart::of)? {
-                bytes += self.copy_part(conn, &copy.id, part)?;
+                bytes += self.copy_part(conn, &copy.id, &part)?;
                 if bytes > REWRITTEN_BYTES_MAX {
                     return Err(too_large());
                 }
@@ -222,7 +222,7 @@ impl ForkSession {
         &self,
         conn: &Connection,
         message_id: &MessageId,
-        part: StoredPart,
+        part: &StoredPart,
     ) -> Result<usize, StoreError> {
         let id = PartId::from_bits(self.derived(part.id.as_str()));
         let (whole, blob) = match &part.blob {
@@ -265,7 +265,7 @@ impl ForkSession {
         if is_text {
             search::note_text(conn, &id)?;
         }
-        self.copy_what_belongs_to(conn, message_id, &part, &id)?;
+        self.copy_what_belongs_to(conn, message_id, part, &id)?;
         Ok(bytes)
     }
 
