@@ -20,6 +20,7 @@ mod payloads;
 mod schema;
 mod supervision;
 mod tools;
+mod turns;
 mod types;
 mod usage;
 
@@ -44,5 +45,6 @@ pub use payloads::*;
 pub use schema::schema_document;
 pub use supervision::*;
 pub use tools::*;
+pub use turns::*;
 pub use types::*;
 pub use usage::*;

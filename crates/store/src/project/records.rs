@@ -12,8 +12,8 @@ use crate::column::{to_json, to_optional_json, to_word};
 
 pub(super) fn insert_session(conn: &Connection, session: &Session) -> Result<(), StoreError> {
     let sql = "INSERT INTO sessions (id, parent_id, title, agent, model, mode, status, state,
-                 created_by, created_at, updated_at, archived_at, message_count, usage)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+                 created_by, created_at, updated_at, archived_at, message_count, usage, budget)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     conn.prepare_cached(sql)?.execute(params![
         session.id.as_str(),
         session.parent_id.as_ref().map(SessionId::as_str),
@@ -29,6 +29,7 @@ pub(super) fn insert_session(conn: &Connection, session: &Session) -> Result<(),
         session.archived_at,
         session.message_count,
         to_json(&session.usage)?,
+        to_optional_json(session.budget.as_ref())?,
     ])?;
     Ok(())
 }
@@ -94,8 +95,8 @@ pub(super) fn insert_message(
     place: u32,
 ) -> Result<(), StoreError> {
     let sql = "INSERT INTO messages (id, session_id, run_id, run_number, place, role, agent, model,
-                 state, usage, created_by, created_at, completed_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+                 state, usage, created_by, created_at, completed_at, after_step)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     conn.prepare_cached(sql)?.execute(params![
         message.id.as_str(),
         message.session_id.as_str(),
@@ -110,6 +111,7 @@ pub(super) fn insert_message(
         message.created_by.as_ref().map(UserId::as_str),
         message.created_at,
         message.completed_at,
+        message.after_step,
     ])?;
     for part in &message.parts {
         append_part(conn, message, part)?;
