@@ -87,14 +87,14 @@ async fn a_fork_has_all_that_the_model_is_given_and_each_blob_is_counted() {
     assert_eq!(miscounted(&fixture), 0);
     assert_eq!(reader.usage().await.unwrap().rows, rows * 2);
 
-    let copies = reader.messages(fork_id(), 200, None).await.unwrap().messages;
-    assert_eq!(plain(&copies), plain(&source));
-    let run = copies[1].run_id.clone().unwrap();
+    let messages = reader.messages(fork_id(), 200, None).await.unwrap().messages;
+    assert_eq!(plain(&messages), plain(&source));
+    let run = messages[1].run_id.clone().unwrap();
     let opaque = async |session, run| reader.provider_data(session, run, "k".into()).await.unwrap();
     let own = opaque(session_id(), run_id(1)).await;
     let copied = opaque(fork_id(), run.clone()).await;
     assert_eq!((copied.len(), &copied[0].json), (1, &own[0].json));
-    assert_eq!(copied[0].part_id, *copies[1].parts[0].id());
+    assert_eq!(copied[0].part_id, *messages[1].parts[0].id());
     let run = reader.run(run).await.unwrap().unwrap();
     assert_eq!((run.status, run.usage), (RunStatus::Completed, Usage::default()));
     let output = reader.attachment(fork_id(), call_id(1)).await.unwrap();
@@ -104,7 +104,7 @@ async fn a_fork_has_all_that_the_model_is_given_and_each_blob_is_counted() {
     fixture.write(purge).await.unwrap();
     while fixture.write(CollectBlobs).await.unwrap().more {}
     assert_eq!(miscounted(&fixture), 0);
-    assert_eq!(reader.messages(fork_id(), 200, None).await.unwrap().messages, copies);
+    assert_eq!(reader.messages(fork_id(), 200, None).await.unwrap().messages, messages);
     assert!(reader.attachment(fork_id(), call_id(1)).await.unwrap().is_some());
 }
 
@@ -142,4 +142,16 @@ async fn nobody_goes_on_with_a_run_in_a_fork() {
     fixture.write(start(2)).await.unwrap();
     let history = fixture.reader().history(fork_id(), run_id(2)).await.unwrap();
     assert_eq!(history.len(), 4);
+}
+
+#[tokio::test]
+async fn a_fork_may_use_what_its_session_may() {
+    let fixture = Fixture::with_session().await;
+    let budget = Budget { steps: Some(3), ..Budget::default() };
+    let set = SetSessionBudget { id: session_id(), budget, by: ann(), at: NOW };
+    let source = fixture.write(set).await.unwrap();
+    assert!(source.budget.is_some());
+    fixture.write(fork(None)).await.unwrap();
+    let fork = fixture.reader().session(fork_id()).await.unwrap().unwrap();
+    assert_eq!((fork.budget, fork.usage), (source.budget, Usage::default()));
 }
