@@ -8,6 +8,7 @@ mod admin;
 mod agents;
 mod backups;
 mod bodies;
+mod context;
 mod files;
 mod mcp;
 mod outputs;
@@ -481,6 +482,7 @@ async fn perform(
         Command::SessionUnarchive(request) => {
             sessions::unarchive(node, &grant, request.session_id, context).await
         }
+        Command::SessionCompact(request) => context::compact(node, &grant, request, context).await,
         Command::SessionDelete(request) => sessions::delete(node, &grant, request, context).await,
         Command::MessageSend(request) => sessions::send(node, &grant, request, context).await,
         Command::RunCancel(request) => sessions::cancel(node, &grant, request, context).await,

@@ -4,6 +4,7 @@
 mod answering;
 mod approving;
 mod background;
+mod compacting;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::agents::{DEFAULT_AGENT, find_agent};
 use crate::orchestrator::{
-    Answer, Assignment, Cancel, Expiring, Orchestrator, Resumed, end_tasks, may_succeed_later,
+    Answer, Assignment, Cancel, Expiring, Orchestrator, Resumed, ToldInstructions, end_tasks,
+    may_succeed_later,
 };
 use crate::project::{EndStreams, ProjectHandle};
 use crate::supervision::{
@@ -36,6 +38,7 @@ use crate::{Services, record, write};
 
 pub(crate) use answering::Respond;
 pub(crate) use background::{Adopt, Retire};
+pub(crate) use compacting::Compact;
 
 /// Messages that may wait for a session before callers are refused.
 const MAILBOX_LIMIT: u32 = 256;
@@ -85,6 +88,8 @@ pub(crate) struct Session {
     vitals: Arc<Vitals>,
     /// What the model has seen of the project's files.
     read_log: Arc<ReadLog>,
+    /// What it was told of the instructions in the project's directories.
+    told: Arc<ToldInstructions>,
     work: Work,
     /// The run that was last started here.
     last: Option<RunId>,
@@ -141,6 +146,7 @@ impl Session {
             place,
             vitals,
             read_log: Arc::default(),
+            told: Arc::default(),
             work,
             last: None,
             requests: HashMap::new(),
@@ -454,6 +460,7 @@ impl Session {
             answer_id,
             session: me.clone(),
             read_log: Arc::clone(&self.read_log),
+            told: Arc::clone(&self.told),
             resumed,
         };
         let spec = ChildSpec {
@@ -540,7 +547,11 @@ fn holds_lost_calls(answer: &Message, tasks: &[ToolCallId]) -> bool {
             matches!(call.state, ToolState::Running | ToolState::Pending)
                 && !tasks.contains(&call.tool_call_id)
         }
-        Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => false,
+        Part::Text { .. }
+        | Part::Reasoning { .. }
+        | Part::Subtask(_)
+        | Part::Compaction(_)
+        | Part::Step { .. } => false,
     })
 }
 

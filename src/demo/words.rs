@@ -35,6 +35,9 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         Event::MessageToolCall { tool_name, input, .. } => format!("{tool_name} {input}"),
         Event::MessageToolResult { output, .. } => output.clone(),
         Event::MessageToolError { state, error, .. } => format!("{}: {error}", word(state)),
+        Event::SessionCompacted { part, .. } => {
+            format!("a summary of {} entries: {}", part.replaced, part.summary)
+        }
         Event::MessageSubtaskUpdated { part, .. } => {
             format!("the sub-agent {}: {}, {}", part.agent, part.description, word(&part.state))
         }
@@ -138,7 +141,11 @@ fn tokens(usage: &Usage) -> String {
 fn text_of(message: &Message) -> String {
     let texts = message.parts.iter().filter_map(|part| match part {
         Part::Text { text, .. } => Some(text.as_str()),
-        Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => None,
+        Part::Reasoning { .. }
+        | Part::Tool(_)
+        | Part::Subtask(_)
+        | Part::Compaction(_)
+        | Part::Step { .. } => None,
     });
     texts.collect::<Vec<_>>().join(" ")
 }

@@ -225,6 +225,7 @@ impl World {
             | Operation::SessionUpdate
             | Operation::SessionArchive
             | Operation::SessionUnarchive
+            | Operation::SessionCompact
             | Operation::RunCancel
             | Operation::RunList
             | Operation::MessageList

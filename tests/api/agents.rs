@@ -18,6 +18,7 @@ fn agent(name: &str, tools: &[&str]) -> AgentCreate {
         prompt: None,
         model: None,
         tools,
+        tuning: iris_protocol::AgentTuning::default(),
         permissions: None,
     }
 }

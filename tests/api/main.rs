@@ -20,6 +20,7 @@ mod backups;
 mod bad_input;
 mod bash;
 mod conformance;
+mod context;
 mod custom_tools;
 mod files;
 mod growth;

@@ -118,6 +118,7 @@ async fn project(player: &Player<'_>) {
             prompt: None,
             model: None,
             tools: None,
+            tuning: iris_protocol::AgentTuning::default(),
             permissions: None,
         };
         Ok(client.call(id, request).await?)
@@ -132,6 +133,7 @@ async fn project(player: &Player<'_>) {
             prompt,
             model: None,
             tools: None,
+            tuning: iris_protocol::AgentTuning::default(),
             permissions: None,
         };
         Ok(client.call(id, request).await?)

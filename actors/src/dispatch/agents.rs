@@ -1,8 +1,8 @@
 //! Agents.
 
 use iris_protocol::{
-    Agent, AgentCreate, AgentId, AgentPage, AgentPayload, AgentUpdate, ApiError, ErrorCode,
-    PermissionSetting,
+    Agent, AgentCreate, AgentId, AgentPage, AgentPayload, AgentTuning, AgentUpdate, ApiError,
+    ErrorCode, PermissionSetting,
     limits::{
         AGENT_DESCRIPTION_BYTES_MAX, AGENT_PERMISSIONS_MAX, AGENT_TOOLS_MAX, PROMPT_BYTES_MAX,
     },
@@ -32,6 +32,10 @@ fn check_agent_name(name: &str) -> Result<(), ApiError> {
         return Err(ApiError::new(ErrorCode::Conflict, message).reason("builtin_agent"));
     }
     Ok(())
+}
+
+fn check_tuning(tuning: AgentTuning) -> Result<(), ApiError> {
+    tuning.check().map_err(|error| ApiError::invalid(error).reason("invalid_tuning"))
 }
 
 fn check_settings(settings: &[PermissionSetting]) -> Result<(), ApiError> {
@@ -67,6 +71,7 @@ pub(super) async fn create(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     check_agent_name(&request.name)?;
+    check_tuning(request.tuning)?;
     let description = request.description.unwrap_or_default();
     check_length("description", &description, AGENT_DESCRIPTION_BYTES_MAX)?;
     let prompt = request.prompt.unwrap_or_default();
@@ -91,6 +96,7 @@ pub(super) async fn create(
         model: request.model,
         tools,
         permissions,
+        tuning: request.tuning,
         quotas: node.services.settings.quotas,
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
@@ -110,6 +116,7 @@ pub(super) async fn update(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     check_agent_name(&request.name)?;
+    check_tuning(request.tuning)?;
     let description = request.description.as_deref().unwrap_or_default();
     check_length("description", description, AGENT_DESCRIPTION_BYTES_MAX)?;
     check_length("prompt", request.prompt.as_deref().unwrap_or_default(), PROMPT_BYTES_MAX)?;
@@ -128,6 +135,7 @@ pub(super) async fn update(
         model: request.model,
         tools: request.tools,
         permissions: request.permissions,
+        tuning: request.tuning,
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
     };
@@ -151,7 +159,7 @@ pub(super) async fn delete(
 pub(super) async fn list(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
     let project = grant.project(node).await?;
     let agents = agents_of(&project, &node.services).await.map_err(stored)?;
-    done(AgentPage { agents })
+    done(AgentPage { agents, problems: Vec::new() })
 }
 
 pub(super) async fn get(node: &Node, grant: &Grant, name: &str) -> Result<Done, ApiError> {

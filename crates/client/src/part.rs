@@ -71,7 +71,7 @@ impl PartTracker {
                     Part::Text { id, text, .. } | Part::Reasoning { id, text, .. } => {
                         tracker.progress(&message.id, id).text.clone_from(text);
                     }
-                    Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => {}
+                    Part::Tool(_) | Part::Subtask(_) | Part::Compaction(_) | Part::Step { .. } => {}
                 }
             }
         }
@@ -116,6 +116,7 @@ impl PartTracker {
             | Event::MessageToolResult { .. }
             | Event::MessageToolError { .. }
             | Event::MessageSubtaskUpdated { .. }
+            | Event::SessionCompacted { .. }
             | Event::MessageStepFinished { .. }
             | Event::RunStarted { .. }
             | Event::RunCompleted { .. }

@@ -19,6 +19,8 @@ use crate::{Model, Scripted};
 #[derive(Clone, Default)]
 pub struct Models {
     by_provider: BTreeMap<String, Arc<dyn Model>>,
+    /// How many tokens the models of a provider take, as the operator says.
+    windows: BTreeMap<String, u64>,
 }
 
 /// Why there is no model.
@@ -65,6 +67,9 @@ impl Models {
     pub fn new(configs: BTreeMap<String, ProviderConfig>) -> Result<Self, ConfigError> {
         let mut models = Self::default();
         for (name, config) in configs {
+            if let Some(tokens) = config.context_tokens {
+                models.windows.insert(name.clone(), tokens.into());
+            }
             let is_remote = config.kind != ProviderKind::Scripted;
             let mut model = build(&name, &config)?;
             if is_remote {
@@ -95,6 +100,11 @@ impl Models {
         }
         let provider = model.provider_id.clone();
         Err(ModelUnavailable::UnknownProvider { provider, configured: self.configured() })
+    }
+
+    /// How many tokens a model takes in all, where that is known.
+    pub fn context_window(&self, model: &ModelRef) -> Option<u64> {
+        self.windows.get(&model.provider_id).copied()
     }
 
     /// What to say when nobody chose a model.

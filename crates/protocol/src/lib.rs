@@ -3,9 +3,11 @@
 //! Everything a client can send or receive is defined here and nowhere else. Deliberately absent:
 //! I/O, clocks, random numbers, storage rows and any decision about what a caller may do.
 
+mod agents;
 mod asking;
 mod asyncapi;
 mod connection;
+mod context;
 mod envelope;
 mod error;
 mod events;
@@ -20,9 +22,11 @@ mod supervision;
 mod tools;
 mod types;
 
+pub use agents::*;
 pub use asking::*;
 pub use asyncapi::asyncapi;
 pub use connection::{Closing, ConnectionFrame, Draining};
+pub use context::*;
 pub use envelope::{
     EventFrame, EventMeta, FrameError, Position, RequestFrame, ResponseFrame, Room, ServerFrame,
 };

@@ -271,6 +271,7 @@ operations! {
     SessionUpdate = "session.update" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Patch, "/v1/projects/{projectId}/sessions/{sessionId}", 200, Field("session"))), "Changes title, agent or model of a session.";
     SessionArchive = "session.archive" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/archive", 200, Field("session"))), "Makes a session read-only.";
     SessionUnarchive = "session.unarchive" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/unarchive", 200, Field("session"))), "Brings an archived or softly deleted session back.";
+    SessionCompact = "session.compact" -> RunPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/compact", 202, Field("run"))), "Has a run replace the conversation so far by a summary, as far as models are concerned.";
     SessionDelete = "session.delete" -> Done, Right::Project(MemberRole), Any, Some(query(Delete, "/v1/projects/{projectId}/sessions/{sessionId}", Whole, &[("permanent", Boolean)])), "Deletes a session, softly unless told otherwise.";
 
     MessageSend = "session.message.send" -> MessageAccepted, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/messages", 202, Whole)), "Sends a message to the agent of a session.";

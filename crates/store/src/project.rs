@@ -15,6 +15,7 @@ mod approvals;
 mod attachments;
 pub mod blobs;
 mod cancelling;
+mod context;
 mod ending;
 mod family;
 mod files;
@@ -36,6 +37,7 @@ mod sessions;
 mod steps;
 mod streams;
 mod tasks;
+mod titles;
 mod todos;
 mod tools;
 
@@ -56,6 +58,7 @@ pub use approvals::{Decision, ResolveApproval, Yes};
 pub use attachments::StoredAttachment;
 pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use cancelling::{ChooseCancelled, ChosenRun};
+pub use context::{CompactSession, LeaveOutOutputs};
 pub use files::{RecordFileWrite, RecordedChange};
 pub use log::PublishOutbox;
 pub use mcp::{
@@ -84,6 +87,7 @@ pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession}
 pub use steps::{NewApproval, NewAttachment, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 pub use streams::{CheckpointText, TextChunk};
 pub use tasks::{SpawnTask, TaskChild, TaskIds, TaskResult};
+pub use titles::{SetTitle, TITLE_DEFAULT};
 pub use todos::{NewTodo, WriteTodos};
 pub use tools::{CreateTool, DeleteTool, StoredTool, ToolConfig, ToolDefinition, UpdateTool};
 
@@ -93,6 +97,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0002_durable_work.sql"),
     include_str!("../../../migrations/project/0003_permissions.sql"),
     include_str!("../../../migrations/project/0004_agents_and_tools.sql"),
+    include_str!("../../../migrations/project/0006_context.sql"),
 ];
 
 /// The open database of a project.

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use iris_protocol::{
-    Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId,
-    CommandTool, ErrorCode, Event, ExitKind, FinishReason, HttpMethod, HttpTool, JudgedAccess,
-    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId,
-    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
-    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
-    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
-    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, StreamKind,
-    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority,
-    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, Usage, UserId,
+    Agent, AgentId, AgentMode, AgentSource, AgentTuning, ApiError, Approval, ApprovalId,
+    ApprovalState, Attachment, BackupId, CommandTool, CompactionPart, ErrorCode, Event, ExitKind,
+    FinishReason, HttpMethod, HttpTool, JudgedAccess, McpAuthorization, McpOauth, McpServer,
+    McpState, McpTransport, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part,
+    PartId, PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting,
+    Presence, PresenceStatus, ProjectId, Question, QuestionId, QuestionItem, QuestionOption,
+    QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode,
+    SessionState, SessionStatus, StreamKind, SubtaskPart, SubtaskState, SupervisionKind,
+    SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind,
+    ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::json;
 
@@ -163,6 +164,7 @@ fn run() -> Run {
         session_id: session_id(),
         status: RunStatus::Failed,
         started_by: user_id(),
+        compacts: false,
         steps: 2,
         usage: usage(),
         started_at: Some(1),
@@ -308,7 +310,11 @@ fn agent() -> Agent {
             pattern: "*".to_owned(),
             action: PermissionAction::Deny,
         }],
+        tuning: AgentTuning { temperature: Some(0.5), top_p: Some(1.0), max_steps: Some(20) },
         builtin: false,
+        source: AgentSource::File,
+        path: Some(".iris/agents/reader.md".to_owned()),
+        hidden: true,
     }
 }
 
@@ -377,6 +383,18 @@ fn session_events() -> Vec<Event> {
         Event::SessionUpdated { session: session() },
         Event::SessionArchived { session: session() },
         Event::SessionDeleted { session: session() },
+        Event::SessionCompacted {
+            session_id: session_id(),
+            message_id: message_id(),
+            part: CompactionPart {
+                id: part_id(),
+                summary: "They looked for the notes.".to_owned(),
+                replaced: 12,
+                kept_steps: 1,
+                tokens_before: 9_000,
+                tokens_after: 700,
+            },
+        },
         Event::SessionStatus {
             session_id: session_id(),
             state: SessionState::Retrying,

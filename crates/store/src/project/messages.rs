@@ -106,6 +106,7 @@ impl AcceptMessage {
             session_id: self.session_id.clone(),
             status: RunStatus::Queued,
             started_by: self.by.clone(),
+            compacts: false,
             steps: 0,
             usage: Usage::default(),
             started_at: None,
@@ -138,7 +139,8 @@ impl AcceptMessage {
     }
 }
 
-fn next_run_number(tx: &WriteTx<'_>, id: &SessionId) -> Result<u32, StoreError> {
+/// The number of the next run of a session, which it has from then on.
+pub(super) fn next_run_number(tx: &WriteTx<'_>, id: &SessionId) -> Result<u32, StoreError> {
     let sql = "UPDATE sessions SET last_run = last_run + 1 WHERE id = ?1 RETURNING last_run";
     queries::one(tx.conn(), sql, [id.as_str()], |row| row.get(0))
 }

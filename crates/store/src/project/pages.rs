@@ -11,7 +11,7 @@ use iris_protocol::{
 use rusqlite::{Connection, Params, Row, params};
 
 use super::rows::{self, NumberedRun};
-use super::{family, queries, questions, retention, todos};
+use super::{context, family, queries, questions, retention, todos};
 use crate::{StoreError, StoredEvent, column};
 
 /// Most runs of which a conversation's history is read: those just before the run that asks.
@@ -240,14 +240,16 @@ pub(super) fn snapshot(
 }
 
 /// The conversation as a run sees it: the messages of the runs before it and its own, the answer as
-/// far as it is recorded included, oldest first, of the last [`HISTORY_RUNS_MAX`] runs.
+/// far as it is recorded included, oldest first, of the last [`HISTORY_RUNS_MAX`] runs and from the one
+/// with the last summary on.
 pub(super) fn history(
     conn: &Connection,
     session_id: &SessionId,
     run_id: &RunId,
 ) -> Result<Vec<Message>, StoreError> {
     let NumberedRun { number, .. } = queries::existing_run(conn, session_id, run_id)?;
-    let after = number.saturating_sub(HISTORY_RUNS_MAX);
+    let summarized = context::last_compaction(conn, session_id, number)?;
+    let after = number.saturating_sub(HISTORY_RUNS_MAX).max(summarized.saturating_sub(1));
     let found =
         queries::all(conn, HISTORY, params![session_id.as_str(), after, number], rows::message)?;
     all_with_parts(conn, found.into_iter())

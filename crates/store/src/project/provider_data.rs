@@ -7,7 +7,7 @@ use iris_protocol::{MessageId, PartId, RunId, SessionId};
 use rusqlite::{Connection, params};
 
 use super::pages::HISTORY_RUNS_MAX;
-use super::queries;
+use super::{context, queries};
 use crate::{StoreError, column};
 
 /// Most bytes of it that are read for one question to a model: what belongs to the newest answers.
@@ -63,7 +63,8 @@ pub(super) fn of_history(
     kind: &str,
 ) -> Result<Vec<ProviderData>, StoreError> {
     let number = queries::existing_run(conn, session_id, run_id)?.number;
-    let after = number.saturating_sub(HISTORY_RUNS_MAX);
+    let summarized = context::last_compaction(conn, session_id, number)?;
+    let after = number.saturating_sub(HISTORY_RUNS_MAX).max(summarized.saturating_sub(1));
     let mut statement = conn.prepare_cached(OF_HISTORY)?;
     let mut rows = statement.query(params![session_id.as_str(), after, number, kind])?;
     let mut found = Vec::new();

@@ -9,8 +9,9 @@ use iris_protocol::{
 
 use super::{
     BlobHash, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, StoredAttachment,
-    StoredMcpServer, StoredTool, TaskResult, attachments, blobs, family, mcp, pages, permissions,
-    provider_data, queries, questions, quotas, resuming, rows, search, tasks, todos, tools,
+    StoredMcpServer, StoredTool, TaskResult, attachments, blobs, context, family, mcp, pages,
+    permissions, provider_data, queries, questions, quotas, resuming, rows, search, tasks, titles,
+    todos, tools,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -193,6 +194,25 @@ impl ProjectReader {
     ) -> Result<Vec<ProviderData>, StoreError> {
         let read = move |conn: &_| provider_data::of_history(conn, &session_id, &run_id, &kind);
         self.reader.read(read).await
+    }
+
+    /// The last call of which models are not told the output any more, nor of those before it.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn left_out_to(
+        &self,
+        session_id: SessionId,
+    ) -> Result<Option<ToolCallId>, StoreError> {
+        self.reader.read(move |conn| context::left_out_to(conn, &session_id)).await
+    }
+
+    /// Whether a model may give the session a title.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn is_untitled(&self, session_id: SessionId) -> Result<bool, StoreError> {
+        self.reader.read(move |conn| titles::is_untitled(conn, &session_id)).await
     }
 
     /// A run.

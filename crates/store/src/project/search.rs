@@ -57,7 +57,11 @@ pub(super) fn note(conn: &Connection, part: &Part) -> Result<(), StoreError> {
             conn.prepare_cached(NOTE)?.execute([id.as_str()])?;
             Ok(())
         }
-        Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => Ok(()),
+        Part::Reasoning { .. }
+        | Part::Tool(_)
+        | Part::Subtask(_)
+        | Part::Compaction(_)
+        | Part::Step { .. } => Ok(()),
     }
 }
 
@@ -116,7 +120,13 @@ impl Waiting {
         let text = match queries::part(conn, &self.body, self.blob.as_deref()) {
             Ok(Part::Text { text, .. }) => text,
             // What cannot be read cannot be found, and holds up no other part.
-            Ok(Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. })
+            Ok(
+                Part::Reasoning { .. }
+                | Part::Tool(_)
+                | Part::Subtask(_)
+                | Part::Compaction(_)
+                | Part::Step { .. },
+            )
             | Err(StoreError::BlobCorrupt { .. }) => String::new(),
             Err(error) => return Err(error),
         };

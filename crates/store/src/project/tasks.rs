@@ -374,6 +374,7 @@ fn last_text(answer: &Message) -> String {
             | Part::Step { .. }
             | Part::Reasoning { .. }
             | Part::Tool(_)
+            | Part::Compaction(_)
             | Part::Subtask(_) => {}
         }
     }

@@ -177,7 +177,7 @@ impl Fixture {
             Part::Text { text, interrupted, .. } | Part::Reasoning { text, interrupted, .. } => {
                 Some((text, interrupted))
             }
-            Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => None,
+            Part::Tool(_) | Part::Subtask(_) | Part::Compaction(_) | Part::Step { .. } => None,
         });
         texts.collect()
     }
@@ -200,7 +200,7 @@ pub(crate) fn told(event: &StoredEvent) -> String {
 pub(crate) fn create_session(n: u128) -> CreateSession {
     CreateSession {
         id: SessionId::from_bits(n),
-        title: format!("session {n}"),
+        title: Some(format!("session {n}")),
         agent: "default".into(),
         model: None,
         mode: SessionMode::Default,
