@@ -300,3 +300,80 @@ async fn only_members_make_summaries_and_of_something() {
     let error = refusal(bob.client.call(Some(&ann.project), request).await);
     assert_eq!(error.code, ErrorCode::NotFound);
 }
+
+#[tokio::test]
+async fn agents_are_told_where_they_work_in_the_same_words_at_each_step() {
+    let replies = vec![reads("a.txt", 9), chat::says("ok"), chat::says("ok")];
+    let (app, mut ann, provider) = with(None, replies).await;
+    let files = app.data_dir().join("projects").join(ann.project.as_str()).join("files");
+    std::fs::create_dir(files.join(".git")).unwrap();
+    std::fs::write(files.join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+    ann.person.client.file_put(&ann.project, "a.txt", "text").await.unwrap();
+    ann.ask("read it").await;
+    let (first, _) = asked(&provider, 0);
+    let (_, facts) = first.split_once("\n\n# Environment\n\n").unwrap();
+    let platform = format!("- Platform: {} {}", std::env::consts::OS, std::env::consts::ARCH);
+    for fact in [&platform, "- Date: 20", "- Commands: cannot be run", "- Git branch: `main`"] {
+        assert!(facts.lines().any(|line| line.starts_with(fact)), "{fact}: {facts}");
+    }
+    let root = app.data_dir().to_str().unwrap();
+    assert!(facts.contains("; paths are relative to it") && !facts.contains(root), "{facts}");
+    assert_eq!(asked(&provider, 1).0, first, "another beginning");
+    // Another run may find something else.
+    std::fs::write(files.join(".git/HEAD"), "ref: refs/heads/other\n").unwrap();
+    ann.ask("well?").await;
+    assert!(asked(&provider, 2).0.contains("- Git branch: `other`"));
+}
+
+#[tokio::test]
+async fn instructions_of_a_directory_are_told_with_the_first_call_there() {
+    let lists = chat::call("call_1", "list", &json!({ "path": "." }).to_string());
+    let lists = Reply::stream().bytes(lists).bytes(counted(9));
+    let replies = vec![
+        lists,
+        reads("src/deep/a.txt", 9),
+        reads("src/b.txt", 9),
+        chat::says("ok"),
+        reads("src/b.txt", 9),
+        reads("src/secret/c.txt", 9),
+        chat::says("ok"),
+    ];
+    let (_app, mut ann, provider) = with(None, replies).await;
+    for (path, text) in [
+        ("AGENTS.md", "At the top."),
+        ("src/AGENTS.md", "Rhyme in here."),
+        ("src/CLAUDE.md", "Not this one."),
+        ("src/deep/CLAUDE.md", "Go deeper."),
+        ("src/secret/AGENTS.md", "Not for agents."),
+        ("src/deep/a.txt", "a"),
+        ("src/b.txt", "b"),
+        ("src/secret/c.txt", "c"),
+    ] {
+        ann.person.client.file_put(&ann.project, path, text).await.unwrap();
+    }
+    let rule = iris_protocol::PermissionCreate {
+        session_id: None,
+        permission: "read".to_owned(),
+        pattern: "/src/secret/AGENTS.md".to_owned(),
+        action: iris_protocol::PermissionAction::Ask,
+    };
+    ann.call(rule).await.unwrap();
+    let answer = ann.ask("look").await;
+    let outputs: Vec<String> =
+        calls_of(&answer).into_iter().map(|call| call.output.clone().unwrap()).collect();
+    assert!(!outputs[0].contains("Instructions of the project"), "{outputs:?}");
+    let told = "\n\n[Instructions of the project for `src`: `src/AGENTS.md`]\nRhyme in here.\n\n\
+                [Instructions of the project for `src/deep`: `src/deep/CLAUDE.md`]\nGo deeper.";
+    assert!(outputs[1].ends_with(told), "{outputs:?}");
+    assert!(!outputs[2].contains("Instructions"), "told twice: {outputs:?}");
+    let (system, messages) = asked(&provider, 2);
+    assert!(system.ends_with("At the top.") && !system.contains("Rhyme"), "{system}");
+    assert!(contents(&messages)[4].ends_with(told));
+    // Those that changed are told again; those that may not be read are not.
+    ann.person.client.file_put(&ann.project, "src/AGENTS.md", "In prose.").await.unwrap();
+    let answer = ann.ask("look again").await;
+    let outputs: Vec<String> =
+        calls_of(&answer).into_iter().map(|call| call.output.clone().unwrap()).collect();
+    assert!(outputs[0].ends_with("`src/AGENTS.md`]\nIn prose."), "{outputs:?}");
+    assert!(!outputs[1].contains("Instructions"), "{outputs:?}");
+}

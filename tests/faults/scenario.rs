@@ -12,8 +12,8 @@ use iris_agent::Clock;
 use iris_protocol::{
     ActorList, AgentCreate, AgentDelete, AgentUpdate, AuthRegister, MemberAdd, PermissionAction,
     PermissionCreate, PermissionDelete, PermissionUpdate, ProjectArchive, ProjectDelete, ProjectId,
-    ProjectUnarchive, ProjectUpdate, Role, SessionArchive, SessionDelete, SessionGet, SessionId,
-    SessionUnarchive, SessionUpdate, UserGet,
+    ProjectUnarchive, ProjectUpdate, Role, SessionArchive, SessionCompact, SessionDelete,
+    SessionGet, SessionId, SessionUnarchive, SessionUpdate, UserGet,
 };
 use iris_testkit::{PASSWORD, Person, patiently};
 
@@ -185,6 +185,13 @@ async fn sessions(player: &Player<'_>) {
     let (client, id) = (&player.person.client, Some(&project));
     let session_id = || session.clone();
     rename(player, &project, &session).await;
+    invite(player, &project).await;
+    let mut talk = Talk::follow(player, &project, session.clone());
+    talk.run("a run", "chunks 100 word", How::Watch).await;
+    let compact = async || Ok(client.call(id, SessionCompact { session_id: session_id() }).await?);
+    let made = player.insist("session.compact", compact).await;
+    talk.ended(&made.run.id, How::Watch).await;
+    drop(talk);
     let archive = async || Ok(client.call(id, SessionArchive { session_id: session_id() }).await?);
     player.insist("session.archive", archive).await;
     let unarchive =

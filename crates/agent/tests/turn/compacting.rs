@@ -1,4 +1,10 @@
 //! Summaries in place of what came before, by example.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "they end the test"
+)]
 
 use iris_agent::{Effect, Input, SQUEEZES_MAX, StepPart, Summary, Turn, TurnLimits};
 use iris_protocol::{ApiError, CompactionPart, ErrorCode, FinishReason, RunStatus, Usage};

@@ -278,7 +278,10 @@ pub(crate) fn step(n: u128, index: u32, parts: Vec<NewPart>) -> RecordStep {
             options: vec![Remember::Once, Remember::Session],
             expires_at: NOW + 1000,
         }),
-        NewPart::Text { .. } | NewPart::Reasoning { .. } | NewPart::Tool(_) => None,
+        NewPart::Text { .. }
+        | NewPart::Reasoning { .. }
+        | NewPart::Tool(_)
+        | NewPart::Compaction(_) => None,
     });
     let mut approvals: Vec<_> = approvals.collect();
     for (approval, bits) in approvals.iter_mut().zip(1 + n * 1000 + u128::from(index) * 100..) {
