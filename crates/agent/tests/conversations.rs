@@ -1,6 +1,5 @@
 //! Conversations of any shape are told exactly: each call with its one result, thoughts with what their
 //! provider wants back, and summaries in place of what came before them.
-#![expect(clippy::unwrap_used, reason = "a broken promise ends the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -360,7 +360,7 @@ impl Driver {
                 StepPart::Text { id, kind: StreamKind::Reasoning, text, .. } => {
                     self.recorded.push(Part::Reasoning { id, text, interrupted: false });
                 }
-                StepPart::Compaction(_) => panic!("a summary that nobody asked for"),
+                StepPart::Compaction(_) => unreachable!("a summary that nobody asked for"),
                 StepPart::Call { part, .. } => {
                     is_usable |= part.state != ToolState::Error;
                     self.recorded.push(Part::Tool(part.clone()));
@@ -374,7 +374,7 @@ impl Driver {
     }
 
     fn record_summary(&mut self, mut parts: Vec<StepPart>, step: &StepEnd) {
-        let Some(StepPart::Compaction(part)) = parts.pop() else { panic!("no summary") };
+        let Some(StepPart::Compaction(part)) = parts.pop() else { unreachable!("no summary") };
         assert_eq!(parts, []);
         assert!(part.tokens_after < part.tokens_before, "it does not shrink");
         self.is_compacted = true;

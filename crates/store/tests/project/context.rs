@@ -28,7 +28,7 @@ fn compact(n: u128) -> CompactSession {
 }
 
 fn reason(error: &iris_store::StoreError) -> String {
-    error.to_api().details["reason"].as_str().unwrap().to_owned()
+    error.to_api().details.get("reason").unwrap().as_str().unwrap().to_owned()
 }
 
 async fn finished(fixture: &Fixture, n: u128) {
