@@ -5,6 +5,7 @@ mod answering;
 mod approving;
 mod background;
 mod compacting;
+mod titles;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use crate::{Services, record, write};
 pub(crate) use answering::Respond;
 pub(crate) use background::{Adopt, Retire};
 pub(crate) use compacting::Compact;
+use titles::Titles;
 
 /// Messages that may wait for a session before callers are refused.
 const MAILBOX_LIMIT: u32 = 256;
@@ -101,6 +103,8 @@ pub(crate) struct Session {
     decisions: Vec<oneshot::Sender<()>>,
     /// The runs of sub-agents that work in the background.
     background: HashSet<RunId>,
+    /// Whether it has a title.
+    titles: Titles,
     /// Whether it ends as soon as it has nothing to do.
     is_retired: bool,
     /// Requests that are being answered.
@@ -153,6 +157,7 @@ impl Session {
             to_cancel: None,
             decisions: Vec::new(),
             background: HashSet::new(),
+            titles: Titles::default(),
             is_retired: false,
             asked: 0,
             was_used: true,
@@ -160,7 +165,10 @@ impl Session {
     }
 
     fn is_idle(&self) -> bool {
-        matches!(self.work, Work::None) && self.asked == 0 && self.background.is_empty()
+        matches!(self.work, Work::None)
+            && self.asked == 0
+            && self.background.is_empty()
+            && !self.titles.is_making()
     }
 }
 
@@ -451,6 +459,7 @@ impl Session {
     ) {
         self.was_used = true;
         let (run_id, started_by) = (run.id.clone(), run.started_by.clone());
+        self.make_title(&run, ctx);
         self.last = Some(run_id.clone());
         let me = Address::of(ctx, &self.vitals);
         let assignment = Assignment {

@@ -59,6 +59,7 @@ mod streaming;
 mod subscribing;
 mod tasks;
 mod tickets;
+mod titles;
 mod todos;
 mod tools;
 mod top;

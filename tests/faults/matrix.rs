@@ -30,6 +30,7 @@ const KINDS: &[&str] = &[
     "recorder",
     "root",
     "session",
+    "title",
 ];
 /// Messages that are sent while the server stops (`ending.rs` has them), with pings (`heartbeats.rs`),
 /// when a database turns out to be damaged (`corruption.rs`), and while the server starts, before
@@ -63,6 +64,7 @@ const UNASKED: &[&str] = &[
     "OrchestratorExited",
     "Reload",
     "SessionExited",
+    "TitleEnded",
     "Write<ClearUnfinished>",
     "Write<CollectBlobs>",
     "Write<FailRuns>",
@@ -93,7 +95,9 @@ async fn stage(part: Part) -> Stage {
     // that is about it wants that.
     let idle = if part == Part::Idle { Duration::from_millis(50) } else { Duration::from_mins(1) };
     let sockets = SocketSettings { ping_interval: None, ..SocketSettings::default() };
-    let options = AppOptions { project_idle: idle, sockets, ..AppOptions::default() };
+    let mut options = AppOptions { project_idle: idle, sockets, ..AppOptions::default() };
+    options.context.titles = true;
+    options.context.small_model.clone_from(&options.default_model);
     let base = Duration::from_millis(1);
     let retry = RetryLimits { attempts_max: 2, base, ..options.turn.retry };
     let turn = TurnLimits { retry, ..options.turn };

@@ -1,6 +1,6 @@
 //! The models that are configured, by the name of their provider.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ use crate::{Model, Scripted};
 #[derive(Clone, Default)]
 pub struct Models {
     by_provider: BTreeMap<String, Arc<dyn Model>>,
+    /// Those that play scripts.
+    scripted: BTreeSet<String>,
     /// How many tokens the models of a provider take, as the operator says.
     windows: BTreeMap<String, u64>,
 }
@@ -70,6 +72,9 @@ impl Models {
             if let Some(tokens) = config.context_tokens {
                 models.windows.insert(name.clone(), tokens.into());
             }
+            if config.kind == ProviderKind::Scripted {
+                models.scripted.insert(name.clone());
+            }
             let is_remote = config.kind != ProviderKind::Scripted;
             let mut model = build(&name, &config)?;
             if is_remote {
@@ -100,6 +105,11 @@ impl Models {
         }
         let provider = model.provider_id.clone();
         Err(ModelUnavailable::UnknownProvider { provider, configured: self.configured() })
+    }
+
+    /// Whether a model plays a script, whatever it is asked.
+    pub fn is_scripted(&self, model: &ModelRef) -> bool {
+        self.scripted.contains(&model.provider_id)
     }
 
     /// How many tokens a model takes in all, where that is known.

@@ -207,6 +207,14 @@ impl ProjectReader {
         self.reader.read(move |conn| context::left_out_to(conn, &session_id)).await
     }
 
+    /// What was said first in a session; none before anything was.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn first_words(&self, session_id: SessionId) -> Result<Option<String>, StoreError> {
+        self.reader.read(move |conn| titles::first_words(conn, &session_id)).await
+    }
+
     /// Whether a model may give the session a title.
     ///
     /// # Errors

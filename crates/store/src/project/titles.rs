@@ -1,14 +1,16 @@
 //! Titles that a model makes for sessions to which nobody gave one.
 
-use iris_protocol::{Event, SessionId, SessionStatus, Usage};
+use iris_protocol::{Event, Part, SessionId, SessionStatus, Usage};
 use rusqlite::Connection;
 
-use super::{log, queries, records};
+use super::{log, queries, records, rows};
 use crate::{Command, StoreError, WriteTx};
 
 /// The title of a session to which nobody gave one.
 pub const TITLE_DEFAULT: &str = "New session";
 
+const FIRST: &str =
+    "SELECT * FROM messages WHERE session_id = ?1 AND place = 0 ORDER BY run_number LIMIT 1";
 const UNTITLED: &str = "SELECT untitled FROM sessions WHERE id = ?1";
 
 /// Gives a session the title that a model made, unless somebody gave it one meanwhile, and counts what that
@@ -65,4 +67,22 @@ pub(super) fn mark_untitled(conn: &Connection, id: &SessionId) -> Result<(), Sto
     let sql = "UPDATE sessions SET untitled = 1 WHERE id = ?1";
     conn.prepare_cached(sql)?.execute([id.as_str()])?;
     Ok(())
+}
+
+/// What was said first in a session; none before anything was.
+pub(super) fn first_words(conn: &Connection, id: &SessionId) -> Result<Option<String>, StoreError> {
+    let Some(first) = queries::first(conn, FIRST, [id.as_str()], rows::message)? else {
+        return Ok(None);
+    };
+    let parts = queries::with_parts(conn, first)?.parts.into_iter();
+    let texts = parts.filter_map(|part| match part {
+        Part::Text { text, .. } => Some(text),
+        Part::Reasoning { .. }
+        | Part::Tool(_)
+        | Part::Subtask(_)
+        | Part::Compaction(_)
+        | Part::Step { .. } => None,
+    });
+    let text = texts.collect::<Vec<_>>().join("\n");
+    Ok((!text.trim().is_empty()).then_some(text))
 }
