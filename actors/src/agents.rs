@@ -1,7 +1,12 @@
-//! Finding an agent by its name: those that every project has, and those that a project defined.
+//! Finding an agent by its name: those that every project has, those that a project defined, and those in
+//! its files.
+
+mod definition;
+mod files;
+mod front_matter;
 
 use iris_protocol::{
-    Agent, AgentMode, AgentSource, AgentTuning, PermissionAction, PermissionSetting,
+    Agent, AgentMode, AgentProblem, AgentSource, AgentTuning, PermissionAction, PermissionSetting,
 };
 use iris_store::StoreError;
 use iris_tools::ToolRegistry;
@@ -9,6 +14,11 @@ use iris_tools::ToolRegistry;
 use crate::Services;
 use crate::project::ProjectHandle;
 use crate::toolbox::tools_of;
+
+pub(crate) use files::{AgentFiles, LOOK_EVERY, file_agents};
+
+/// Longest name of an agent, in bytes.
+pub(crate) const AGENT_NAME_BYTES_MAX: usize = 64;
 
 /// Name of the agent that answers when nobody chose one. No other one can have it.
 pub(crate) const DEFAULT_AGENT: &str = "default";
@@ -167,15 +177,44 @@ pub(crate) async fn find_agent(
     let builtin = BUILTIN.iter().find(|builtin| builtin.name == name);
     if name != DEFAULT_AGENT {
         let defined = project.reader.agent(name.to_owned()).await?;
-        if defined.is_some() || builtin.is_none() {
+        if defined.is_some() {
             return Ok(defined);
         }
     }
-    let Some(builtin) = builtin else { return Ok(None) };
-    Ok(Some(builtin.agent(&*tools_of(project, services).await?)))
+    let tools = tools_of(project, services).await?;
+    match builtin {
+        Some(builtin) => Ok(Some(builtin.agent(&tools))),
+        // A file takes the place of no other one.
+        None if !is_agent_name(name) => Ok(None),
+        None => Ok(file_agents(project, services).await?.find(name, &tools)),
+    }
 }
 
-/// All agents of a project but hidden ones: the built-in ones, then those that it defined, by name.
+/// All agents of a project but hidden ones: the built-in ones, then those that it defined and those in its
+/// files, by name. What is wrong with its files besides.
+///
+/// # Errors
+/// As the reads of the project's database.
+pub(crate) async fn listed(
+    project: &ProjectHandle,
+    services: &Services,
+) -> Result<(Vec<Agent>, Vec<AgentProblem>), StoreError> {
+    let defined = project.reader.agents().await?;
+    let tools = tools_of(project, services).await?;
+    let in_files = file_agents(project, services).await?;
+    let is_taken = |name: &str| defined.iter().any(|agent| agent.name == name);
+    let stays = |builtin: &&Builtin| {
+        !builtin.hidden && (builtin.name == DEFAULT_AGENT || !is_taken(builtin.name))
+    };
+    let builtin = BUILTIN.iter().filter(stays).map(|builtin| builtin.agent(&tools));
+    let problems = in_files.problems(&tools, is_taken);
+    let others = in_files.all(&tools).filter(|agent| !is_taken(&agent.name));
+    let mut others: Vec<Agent> = others.chain(defined.iter().cloned()).collect();
+    others.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok((builtin.chain(others).collect(), problems))
+}
+
+/// All agents of a project but hidden ones.
 ///
 /// # Errors
 /// As the reads of the project's database.
@@ -183,16 +222,18 @@ pub(crate) async fn agents_of(
     project: &ProjectHandle,
     services: &Services,
 ) -> Result<Vec<Agent>, StoreError> {
-    let defined = project.reader.agents().await?;
-    let tools = tools_of(project, services).await?;
-    let stays = |builtin: &&Builtin| {
-        !builtin.hidden
-            && (builtin.name == DEFAULT_AGENT
-                || defined.iter().all(|agent| agent.name != builtin.name))
-    };
-    let builtin: Vec<Agent> =
-        BUILTIN.iter().filter(stays).map(|builtin| builtin.agent(&tools)).collect();
-    Ok(builtin.into_iter().chain(defined).collect())
+    listed(project, services).await.map(|(agents, _)| agents)
+}
+
+/// Whether an agent may be called so.
+pub(crate) fn is_agent_name(name: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    !name.is_empty() && name.len() <= AGENT_NAME_BYTES_MAX && name.chars().all(is_word)
+}
+
+/// Whether the server brings along an agent of that name.
+fn is_builtin(name: &str) -> bool {
+    BUILTIN.iter().any(|builtin| builtin.name == name)
 }
 
 /// Whether other agents may set it to work.

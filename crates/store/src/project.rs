@@ -18,6 +18,7 @@ mod cancelling;
 mod context;
 mod ending;
 mod family;
+mod file_agents;
 mod files;
 mod mcp;
 mod messages;
@@ -59,6 +60,7 @@ pub use attachments::StoredAttachment;
 pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use cancelling::{ChooseCancelled, ChosenRun};
 pub use context::{CompactSession, LeaveOutOutputs};
+pub use file_agents::TellFileAgents;
 pub use files::{RecordFileWrite, RecordedChange};
 pub use log::PublishOutbox;
 pub use mcp::{

@@ -9,9 +9,9 @@ use iris_protocol::{
 
 use super::{
     BlobHash, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, StoredAttachment,
-    StoredMcpServer, StoredTool, TaskResult, attachments, blobs, context, family, mcp, pages,
-    permissions, provider_data, queries, questions, quotas, resuming, rows, search, tasks, titles,
-    todos, tools,
+    StoredMcpServer, StoredTool, TaskResult, attachments, blobs, context, family, file_agents, mcp,
+    pages, permissions, provider_data, queries, questions, quotas, resuming, rows, search, tasks,
+    titles, todos, tools,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -280,6 +280,15 @@ impl ProjectReader {
     /// As [`Reader::read`].
     pub async fn agent(&self, name: String) -> Result<Option<Agent>, StoreError> {
         self.reader.read(move |conn| queries::agent(conn, &name)).await
+    }
+
+    /// The names of the agents that stood in files when somebody looked last, each with a hash of its file; by
+    /// name.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn file_agents(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.reader.read(file_agents::all).await
     }
 
     /// The tools that the project defined, by name.
