@@ -14,6 +14,7 @@
 mod access;
 mod actors;
 mod admin;
+mod agent_files;
 mod agents;
 mod auth;
 mod backups;
