@@ -35,13 +35,15 @@ const KINDS: &[&str] = &[
 /// Messages that are sent while the server stops (`ending.rs` has them), with pings (`heartbeats.rs`),
 /// when a database turns out to be damaged (`corruption.rs`), and while the server starts, before
 /// anybody could strike; a command that is run as a part of `AcceptImport`; what only parts of the server
-/// itself send (`tests/api/listening.rs`); and what takes an MCP server that answers (`tests/api/mcp.rs`).
+/// itself send (`tests/api/listening.rs`); what takes an MCP server that answers (`tests/api/mcp.rs`), or a
+/// conversation that is nearly too long (`tests/api/context.rs`).
 const ELSEWHERE: &[&str] = &[
     "AskDuringCall",
     "Beat",
     "CloseAll",
     "Damaged",
     "ImportProject",
+    "LeaveOutOutputs",
     "Listen",
     "OpenUnfinished",
     "RoomHeads",
@@ -60,6 +62,8 @@ const UNASKED: &[&str] = &[
     "Inbound",
     "IsIdle",
     "LeaveRooms",
+    "Look",
+    "MoveUp",
     "Observe",
     "OrchestratorExited",
     "Reload",
@@ -74,7 +78,9 @@ const UNASKED: &[&str] = &[
     "Write<RecordSupervision>",
     "Write<RenewMcpTokens>",
     "Write<RecoverRuns>",
+    "Write<SetTitle>",
     "Write<SettleOutbox>",
+    "Write<TellFileAgents>",
     "Write<TrimEvents>",
     START,
 ];

@@ -10,10 +10,10 @@ mod runs;
 use iris_actors::SystemClock;
 use iris_agent::Clock;
 use iris_protocol::{
-    ActorList, AgentCreate, AgentDelete, AgentUpdate, AuthRegister, MemberAdd, PermissionAction,
-    PermissionCreate, PermissionDelete, PermissionUpdate, ProjectArchive, ProjectDelete, ProjectId,
-    ProjectUnarchive, ProjectUpdate, Role, SessionArchive, SessionCompact, SessionDelete,
-    SessionGet, SessionId, SessionUnarchive, SessionUpdate, UserGet,
+    ActorList, AgentCreate, AgentDelete, AgentList, AgentUpdate, AuthRegister, MemberAdd,
+    PermissionAction, PermissionCreate, PermissionDelete, PermissionUpdate, ProjectArchive,
+    ProjectDelete, ProjectId, ProjectUnarchive, ProjectUpdate, Role, SessionArchive,
+    SessionCompact, SessionDelete, SessionGet, SessionId, SessionUnarchive, SessionUpdate, UserGet,
 };
 use iris_testkit::{PASSWORD, Person, patiently};
 
@@ -144,6 +144,11 @@ async fn project(player: &Player<'_>) {
     rules(player, &project).await;
     let put = async || Ok(client.file_put(&project, "b.txt", "hello").await?);
     player.insist("file.write", put).await;
+    let files = player.app.data_dir().join("projects").join(project.as_str()).join("files");
+    std::fs::create_dir_all(files.join(".iris/agents")).unwrap();
+    std::fs::write(files.join(".iris/agents/poet.md"), "---\n---\nRhyme.").unwrap();
+    let list = async || Ok(client.call(id, AgentList {}).await?);
+    assert!(player.insist("agent.list", list).await.agents.iter().any(|it| it.name == "poet"));
     let get = async || Ok(client.file_get(&project, "b.txt").await?);
     assert_eq!(player.insist("file.read", get).await, "hello");
     delete_project(player, &project).await;

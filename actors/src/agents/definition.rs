@@ -1,7 +1,7 @@
 //! An agent as a file of the project defines it.
 //!
-//! Whoever may write files may write one, so that it can only narrow what rules allow: what its agent may do
-//! besides is for administrators to say.
+//! Who puts one there need not be an administrator, so that it can only narrow what rules allow: what its agent
+//! may do besides is for administrators to say.
 
 use iris_agent::permissions::{Glob, check_permission};
 use iris_protocol::limits::{

@@ -101,7 +101,7 @@ impl Handler<TitleEnded> for Session {
 
     fn handle(&mut self, ended: TitleEnded, ctx: &mut Context<Self>) {
         self.titles = Titles { is_settled: ended.is_settled, is_making: false };
-        self.leave_if_retired(ctx);
+        self.leave_if_done(ctx);
     }
 }
 
