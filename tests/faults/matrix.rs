@@ -152,7 +152,7 @@ impl Stage {
             fault: if spot.is_later { Fault::PanicLater } else { Fault::Panic },
             times: 1,
         };
-        if matches!(armed.kind, "project" | "session" | "orchestrator") {
+        if matches!(armed.kind, "project" | "session" | "orchestrator" | "title") {
             return Some(armed);
         }
         self.app.supervision().faults().arm(armed);
