@@ -143,6 +143,7 @@ async fn call_it(app: &App) -> anyhow::Result<String> {
             | Part::Reasoning { .. }
             | Part::Subtask(_)
             | Part::Compaction(_)
+            | Part::AnswerFormat(_)
             | Part::Step { .. } => None,
         });
         if let Some(output) = output {

@@ -145,6 +145,7 @@ fn text_of(message: &Message) -> String {
         | Part::Tool(_)
         | Part::Subtask(_)
         | Part::Compaction(_)
+        | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     });
     texts.collect::<Vec<_>>().join(" ")

@@ -46,6 +46,7 @@ mod projects;
 mod providers;
 mod questions;
 mod rates;
+mod real_model;
 mod recovering;
 mod remote;
 mod repeating;
@@ -66,6 +67,7 @@ mod tools;
 mod top;
 mod unattended;
 mod webfetch;
+mod wires;
 
 use std::fmt::Debug;
 use std::path::Path;

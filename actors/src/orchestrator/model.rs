@@ -153,9 +153,12 @@ impl Orchestrator {
             ModelEvent::Usage(usage) => Input::UsageArrived(usage.tokens),
             ModelEvent::Finish { reason: Finish::Paused, .. } => Input::ModelPaused,
             ModelEvent::Finish { reason, .. } => Input::ModelFinished(reason.reason()),
+            ModelEvent::Start { model, id } => {
+                // Which one answers is for the provider to say, and need not be the one that was asked.
+                return tracing::debug!(answerer = model, answer = id, "a model answers");
+            }
             // A call was judged on its way here.
             ModelEvent::ToolCall { .. }
-            | ModelEvent::Start { .. }
             | ModelEvent::TextStart { .. }
             | ModelEvent::TextEnd { .. }
             | ModelEvent::ReasoningStart { .. }

@@ -67,6 +67,7 @@ pub(super) async fn show_images(
         | Part::Reasoning { .. }
         | Part::Subtask(_)
         | Part::Compaction(_)
+        | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     });
     // Of calls before a summary, and of those whose outputs are left out, nothing is told.

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use iris_agent::compaction::outputs_to_leave_out;
 use iris_agent::tokens::{Correction, entry_tokens, frame_tokens};
-use iris_agent::{Conversation, Opaque, Prompt};
-use iris_llm::{Model, ModelRequest};
-use iris_protocol::{Agent, ApiError, Message, ModelRef, PartId, RunId, ToolCallId, UserId};
+use iris_agent::{Conversation, Opaque, Prompt, wanted_format};
+use iris_llm::{Model, ModelRequest, OutputSchema};
+use iris_protocol::{
+    Agent, AnswerFormatPart, ApiError, Message, ModelRef, PartId, RunId, ToolCallId, UserId,
+};
 use iris_store::project::{LeaveOutOutputs, ProviderData};
 use iris_store::{StoreError, WriteContext};
 
@@ -85,11 +87,13 @@ impl Asker {
         let provider = provider.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
         let opaque = self.kept_for(provider.as_ref()).await.map_err(|error| error.to_api())?;
         let system = self.system().await.map_err(|error| error.to_api())?;
+        let output_schema = wanted_format(&history).map(output_schema);
         let recorded = Recorded { history, opaque, left_out_to };
         let told = self.tell(&recorded, provider.as_ref()).await.map_err(|error| error.to_api())?;
         let (conversation, images) = told;
         let frame = Prompt { system, tools, images, messages: Vec::new() };
         let mut question = Question::new(provider, frame, conversation, &self.model);
+        question.output_schema = output_schema;
         if let Some(threshold) = self.threshold()
             && question.tokens() > threshold
             && let Some(to) = outputs_to_leave_out(&question.conversation, question.room(threshold))
@@ -161,6 +165,8 @@ pub(super) struct Question {
     pub(super) conversation: Conversation,
     /// What estimates are multiplied with.
     pub(super) correction: Correction,
+    /// What the answer has to look like.
+    output_schema: Option<OutputSchema>,
 }
 
 impl Question {
@@ -173,7 +179,7 @@ impl Question {
         // Another model counts otherwise.
         conversation.counted.take_if(|counted| counted.model.as_ref() != Some(model));
         let correction = Correction::of(&conversation, frame_tokens(&frame));
-        Self { provider, frame, conversation, correction }
+        Self { provider, frame, conversation, correction, output_schema: None }
     }
 
     /// The estimated tokens as they are, without the correction.
@@ -206,8 +212,14 @@ impl Question {
             cache_key: Some(asker.place.id.to_string()),
             temperature: asker.agent.tuning.temperature,
             top_p: asker.agent.tuning.top_p,
+            output_schema: self.output_schema,
             ..Default::default()
         };
         (self.provider, request)
     }
+}
+
+fn output_schema(format: &AnswerFormatPart) -> OutputSchema {
+    let AnswerFormatPart { name, schema, strict, .. } = format;
+    OutputSchema { name: name.clone(), schema: schema.clone(), strict: *strict }
 }

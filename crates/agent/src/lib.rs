@@ -3,6 +3,7 @@
 //! Deliberately absent: I/O, clocks, random numbers, threads. Time and ids come in through
 //! [`Clock`] and [`IdSource`].
 
+mod answer_format;
 pub mod compaction;
 mod opaque;
 pub mod permissions;
@@ -13,6 +14,7 @@ pub mod tokens;
 mod turn;
 mod world;
 
+pub use answer_format::wanted_format;
 pub use opaque::{OPAQUE_BYTES_MAX, Opaque};
 pub use progress::Progress;
 pub use prompt::{

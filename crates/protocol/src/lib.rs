@@ -4,6 +4,7 @@
 //! I/O, clocks, random numbers, storage rows and any decision about what a caller may do.
 
 mod agents;
+mod answer_format;
 mod asking;
 mod asyncapi;
 mod connection;
@@ -23,6 +24,7 @@ mod tools;
 mod types;
 
 pub use agents::*;
+pub use answer_format::*;
 pub use asking::*;
 pub use asyncapi::asyncapi;
 pub use connection::{Closing, ConnectionFrame, Draining};

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, AgentSource, AgentTuning, ApiError, ApprovalId, BackupId, CompactionPart, MessageId,
-    PartId, PermissionId, ProjectId, RunId, SessionId, ToolCallId, UserId,
+    AgentId, AgentSource, AgentTuning, AnswerFormatPart, ApiError, ApprovalId, BackupId,
+    CompactionPart, MessageId, PartId, PermissionId, ProjectId, RunId, SessionId, ToolCallId,
+    UserId,
 };
 
 /// A role in a project. The order is the order of power: each role may do all that the ones before it may.
@@ -424,6 +425,8 @@ pub enum Part {
     Subtask(SubtaskPart),
     /// A summary that models are told in place of what came before it.
     Compaction(CompactionPart),
+    /// What the answer to this message has to look like.
+    AnswerFormat(AnswerFormatPart),
     /// The end of one model call.
     Step {
         /// The part.
@@ -445,6 +448,7 @@ impl Part {
             Self::Tool(part) => &part.id,
             Self::Subtask(part) => &part.id,
             Self::Compaction(part) => &part.id,
+            Self::AnswerFormat(part) => &part.id,
         }
     }
 }

@@ -235,6 +235,7 @@ pub fn text_of(message: &Message) -> String {
         | Part::Tool(_)
         | Part::Subtask(_)
         | Part::Compaction(_)
+        | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     });
     texts.collect()
@@ -248,6 +249,7 @@ pub fn calls_of(message: &Message) -> Vec<&ToolPart> {
         | Part::Reasoning { .. }
         | Part::Subtask(_)
         | Part::Compaction(_)
+        | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     });
     calls.collect()

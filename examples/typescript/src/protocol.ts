@@ -293,6 +293,14 @@ export type ContentPart = {
   type: "text";
   /** UTF-8. */
   text: string;
+} | {
+  type: "answerFormat";
+  /** What the provider is told that it is called: 1 to 64 letters, digits, `-` and `_`; `answer` when absent. */
+  name?: string | null;
+  /** JSON Schema of an object; at most 32 KiB. */
+  schema: unknown;
+  /** Whether the provider has to keep to it, which some do only with schemas of a kind of their own; true when absent. */
+  strict?: boolean | null;
 };
 
 /** A message or a piece of work that an actor has begun and not ended. */

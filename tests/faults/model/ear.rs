@@ -24,6 +24,7 @@ impl Known {
                 | Part::Tool(_)
                 | Part::Subtask(_)
                 | Part::Compaction(_)
+                | Part::AnswerFormat(_)
                 | Part::Step { .. } => None,
             });
             (message.id.clone(), texts.collect())
@@ -41,6 +42,7 @@ impl Known {
                     | Part::Tool(_)
                     | Part::Subtask(_)
                     | Part::Compaction(_)
+                    | Part::AnswerFormat(_)
                     | Part::Step { .. } => None,
                 });
                 self.messages.insert(message.id.clone(), texts.collect());

@@ -479,6 +479,7 @@ impl Driver {
             | Part::Reasoning { .. }
             | Part::Subtask(_)
             | Part::Compaction(_)
+            | Part::AnswerFormat(_)
             | Part::Step { .. } => part.clone(),
         });
         Message {

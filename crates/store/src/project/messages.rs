@@ -1,9 +1,11 @@
 //! Taking a user's message: the message and the run that it will start, in one command.
 
+use std::iter;
+
 use iris_protocol::limits::QUEUED_MESSAGES_MAX;
 use iris_protocol::{
-    Event, Message, MessageId, MessageRole, MessageState, Part, PartId, Run, RunId, RunStatus,
-    SessionId, SessionState, Usage, UserId,
+    AnswerFormatPart, Event, Message, MessageId, MessageRole, MessageState, Part, PartId, Run,
+    RunId, RunStatus, SessionId, SessionState, Usage, UserId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,8 @@ pub struct AcceptMessage {
     pub run_id: RunId,
     /// What the user says.
     pub text: String,
+    /// What the answer has to look like, with a new id.
+    pub answer_format: Option<AnswerFormatPart>,
     /// The user.
     pub by: UserId,
     /// Whether to refuse the message while a run is open, instead of queueing it.
@@ -72,7 +76,8 @@ impl AcceptMessage {
         let mut session = active_session(tx, &self.session_id)?;
         let open = queries::open_runs(tx.conn(), &self.session_id)?;
         self.refuse_if_full(&open)?;
-        self.quotas.check_rows(tx.conn(), ROWS)?;
+        let rows = ROWS + u64::from(self.answer_format.is_some());
+        self.quotas.check_rows(tx.conn(), rows)?;
         let (run, message) = (self.queued_run(), self.message(role));
         let number = next_run_number(tx, &self.session_id)?;
         records::insert_run(tx.conn(), &run, number)?;
@@ -115,6 +120,13 @@ impl AcceptMessage {
         }
     }
 
+    fn parts(&self) -> Vec<Part> {
+        let (id, text) = (self.part_id.clone(), self.text.clone());
+        let said = Part::Text { id, text, interrupted: false };
+        let format = self.answer_format.clone().map(Part::AnswerFormat);
+        iter::once(said).chain(format).collect()
+    }
+
     fn message(&self, role: MessageRole) -> Message {
         Message {
             id: self.message_id.clone(),
@@ -123,11 +135,7 @@ impl AcceptMessage {
             role,
             agent: None,
             model: None,
-            parts: vec![Part::Text {
-                id: self.part_id.clone(),
-                text: self.text.clone(),
-                interrupted: false,
-            }],
+            parts: self.parts(),
             state: MessageState::Complete,
             finish_reason: None,
             error: None,

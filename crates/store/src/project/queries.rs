@@ -237,6 +237,7 @@ fn call_of(part: Part) -> Option<ToolPart> {
         | Part::Reasoning { .. }
         | Part::Subtask(_)
         | Part::Compaction(_)
+        | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     }
 }

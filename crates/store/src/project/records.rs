@@ -148,6 +148,7 @@ pub(super) fn append_part(
         | Part::Reasoning { .. }
         | Part::Subtask(_)
         | Part::Compaction(_)
+        | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     };
     let (body, blob) = body_of(conn, part)?;

@@ -61,6 +61,7 @@ pub(super) fn note(conn: &Connection, part: &Part) -> Result<(), StoreError> {
         | Part::Tool(_)
         | Part::Subtask(_)
         | Part::Compaction(_)
+        | Part::AnswerFormat(_)
         | Part::Step { .. } => Ok(()),
     }
 }
@@ -125,6 +126,7 @@ impl Waiting {
                 | Part::Tool(_)
                 | Part::Subtask(_)
                 | Part::Compaction(_)
+                | Part::AnswerFormat(_)
                 | Part::Step { .. },
             )
             | Err(StoreError::BlobCorrupt { .. }) => String::new(),

@@ -134,6 +134,7 @@ impl Command for SpawnTask {
             part_id: self.ids.part_id,
             run_id: self.ids.run_id,
             text: self.prompt,
+            answer_format: None,
             by: by.clone(),
             reject_if_busy: true,
             quotas: self.quotas,
@@ -342,6 +343,7 @@ fn wake(
         part_id: ids.part_id,
         run_id: ids.run_id,
         text,
+        answer_format: None,
         by: run.started_by.clone(),
         reject_if_busy: false,
         // What a run that works already writes is not held up.
@@ -382,6 +384,7 @@ fn last_text(answer: &Message) -> String {
             | Part::Reasoning { .. }
             | Part::Tool(_)
             | Part::Compaction(_)
+            | Part::AnswerFormat(_)
             | Part::Subtask(_) => {}
         }
     }

@@ -81,6 +81,7 @@ pub(super) fn first_words(conn: &Connection, id: &SessionId) -> Result<Option<St
         | Part::Tool(_)
         | Part::Subtask(_)
         | Part::Compaction(_)
+        | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     });
     let text = texts.collect::<Vec<_>>().join("\n");

@@ -177,7 +177,11 @@ impl Fixture {
             Part::Text { text, interrupted, .. } | Part::Reasoning { text, interrupted, .. } => {
                 Some((text, interrupted))
             }
-            Part::Tool(_) | Part::Subtask(_) | Part::Compaction(_) | Part::Step { .. } => None,
+            Part::Tool(_)
+            | Part::Subtask(_)
+            | Part::Compaction(_)
+            | Part::AnswerFormat(_)
+            | Part::Step { .. } => None,
         });
         texts.collect()
     }
@@ -218,6 +222,7 @@ pub(crate) fn accept(n: u128) -> AcceptMessage {
         part_id: PartId::from_bits(1_000_000 + n),
         run_id: run_id(n),
         text: format!("message {n}"),
+        answer_format: None,
         by: ann(),
         reject_if_busy: false,
         quotas: Quotas::default(),

@@ -129,6 +129,7 @@ async fn check(fixture: &Fixture) {
             | Part::Reasoning { .. }
             | Part::Subtask(_)
             | Part::Compaction(_)
+            | Part::AnswerFormat(_)
             | Part::Step { .. } => false,
         });
         assert!(!open || message.state == MessageState::Streaming, "INV-3: {message:?}");
