@@ -87,6 +87,18 @@ export interface AgentProblem {
 /** Where an agent is defined. */
 export type AgentSource = "builtin" | "project" | "file";
 
+/** The answer is to be JSON: said with a message, and part of it. */
+export interface AnswerFormatPart {
+  /** The part. */
+  id: PartId;
+  /** What the provider is told that it is called. */
+  name: string;
+  /** JSON Schema of an object. */
+  schema: unknown;
+  /** Whether the provider has to keep to it. */
+  strict: boolean;
+}
+
 /** An error as a client sees it. */
 export interface ApiError {
   /** For programs. */
@@ -671,6 +683,8 @@ export type Part = {
   type: "subtask";
 } | CompactionPart & {
   type: "compaction";
+} | AnswerFormatPart & {
+  type: "answerFormat";
 } | {
   type: "step";
   /** The part. */
