@@ -53,14 +53,39 @@ export interface Agent {
   tools: string[];
   /** Rules about what its tool calls may touch; the last one that matches counts. */
   permissions?: PermissionSetting[];
+  /** Sampling temperature, 0 to 2; the provider's own when absent. Some models refuse any. */
+  temperature?: number | null;
+  /** Share of the most likely words that are sampled from, above 0 and up to 1; the provider's own when absent. */
+  topP?: number | null;
+  /** Most model calls of one run, at least 1; the server's limit when that is lower or this is absent. */
+  maxSteps?: number | null;
   /** Whether the server brings it along. */
   builtin: boolean;
+  /** Where it is defined. */
+  source?: AgentSource;
+  /** The file that defines it, relative to the project's directory. */
+  path?: string | null;
+  /** Whether only the server sets it to work, and lists leave it out. */
+  hidden?: boolean;
 }
 
 export type AgentId = string;
 
 /** Who may set an agent to work. */
 export type AgentMode = "primary" | "subagent" | "all";
+
+/** Why a file of the project defines no agent. */
+export interface AgentProblem {
+  /** The file, relative to the project's directory. */
+  path: string;
+  /** From 1; 1 where it is about the whole file. */
+  line: number;
+  /** A sentence. */
+  message: string;
+}
+
+/** Where an agent is defined. */
+export type AgentSource = "builtin" | "project" | "file";
 
 /** The answer is to be JSON: said with a message, and part of it. */
 export interface AnswerFormatPart {
@@ -220,6 +245,22 @@ export interface CommandToolSettings {
   workdir?: string | null;
   /** 1 to 600,000; 120,000 when absent. */
   timeoutMs?: number | null;
+}
+
+/** A summary that models are told in place of what came before it. The messages themselves stay. */
+export interface CompactionPart {
+  /** The part. */
+  id: PartId;
+  /** What the model reads. */
+  summary: string;
+  /** For how many entries of the conversation it stands: messages of people, steps of models and results of calls, an earlier summary included. */
+  replaced: number;
+  /** How many of the last steps of the same message before it models are still told as they were. */
+  keptSteps?: number;
+  /** What the model would have been asked without it, in tokens, as far as they can be estimated. */
+  tokensBefore: number;
+  /** The same with it. */
+  tokensAfter: number;
 }
 
 /** Payload of the first frame that a server sends after authentication. */
@@ -640,6 +681,8 @@ export type Part = {
   type: "tool";
 } | SubtaskPart & {
   type: "subtask";
+} | CompactionPart & {
+  type: "compaction";
 } | AnswerFormatPart & {
   type: "answerFormat";
 } | {
@@ -866,6 +909,8 @@ export interface Run {
   status: RunStatus;
   /** The user with whose rights it acts (INV-12). */
   startedBy: UserId;
+  /** Whether it only makes a summary, for `session.compact`: there is no message of a user then. */
+  compacts?: boolean;
   /** Model calls so far. */
   steps: number;
   /** The sum over its steps. */
@@ -1643,6 +1688,19 @@ export interface Operations {
       session: Session;
     };
   };
+  /** Has a session's conversation so far replaced by a summary, as far as models are concerned. */
+  "session.compact": {
+    /** Has a session's conversation so far replaced by a summary, as far as models are concerned. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+    };
+    /** A run. */
+    response: {
+      /** The run. */
+      run: Run;
+    };
+  };
   /** Deletes a session, softly unless told otherwise. */
   "session.delete": {
     /** Deletes a session, softly unless told otherwise. */
@@ -1820,6 +1878,12 @@ export interface Operations {
       tools?: string[] | null;
       /** Rules about what its tool calls may touch; none when absent. */
       permissions?: PermissionSetting[] | null;
+      /** Sampling temperature, 0 to 2; the provider's own when absent. Some models refuse any. */
+      temperature?: number | null;
+      /** Share of the most likely words that are sampled from, above 0 and up to 1; the provider's own when absent. */
+      topP?: number | null;
+      /** Most model calls of one run, at least 1; the server's limit when that is lower or this is absent. */
+      maxSteps?: number | null;
     };
     /** An agent. */
     response: {
@@ -1835,6 +1899,8 @@ export interface Operations {
     response: {
       /** Built-in ones first, then by name. */
       agents: Agent[];
+      /** What is wrong with the files that define none. */
+      problems?: AgentProblem[];
     };
   };
   /** Reads an agent. */
@@ -1868,6 +1934,12 @@ export interface Operations {
       tools?: string[] | null;
       /** Rules about what its tool calls may touch, from the next call on. */
       permissions?: PermissionSetting[] | null;
+      /** Sampling temperature, 0 to 2; the provider's own when absent. Some models refuse any. */
+      temperature?: number | null;
+      /** Share of the most likely words that are sampled from, above 0 and up to 1; the provider's own when absent. */
+      topP?: number | null;
+      /** Most model calls of one run, at least 1; the server's limit when that is lower or this is absent. */
+      maxSteps?: number | null;
     };
     /** An agent. */
     response: {
@@ -2813,6 +2885,7 @@ export type SocketOperation =
   | "session.update"
   | "session.archive"
   | "session.unarchive"
+  | "session.compact"
   | "session.delete"
   | "session.message.send"
   | "session.message.cancel"
@@ -2887,6 +2960,15 @@ export interface EventPayloads {
   "session.deleted": {
     /** As it was last. */
     session: Session;
+  };
+  /** Models are told a summary in place of what came before it, from here on. */
+  "session.compacted": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message that has the summary. */
+    messageId: MessageId;
+    /** The summary; a new part of the message. */
+    part: CompactionPart;
   };
   /** A session does something else than before. */
   "session.status": {
