@@ -90,8 +90,8 @@ pub(crate) async fn say(owner: &Owner, session: &SessionId, text: &str) -> anyho
 
 /// A client in a session.
 pub(crate) struct Conversation {
-    follower: Follower,
-    session: SessionId,
+    pub(crate) follower: Follower,
+    pub(crate) session: SessionId,
 }
 
 /// An answer that came whole.
@@ -149,7 +149,8 @@ impl Conversation {
         }
     }
 
-    async fn next(&mut self) -> anyhow::Result<Update> {
+    /// What is heard next.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Update> {
         let update = tokio::time::timeout(ANSWER_TIMEOUT, self.follower.next()).await;
         Ok(update.context("nothing was heard for a long time")??)
     }

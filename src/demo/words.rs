@@ -29,7 +29,17 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             MessageRole::Assistant => "the agent begins to answer".to_owned(),
             MessageRole::System => text_of(message),
         },
-        Event::MessageUpdated { message, .. } => format!("the answer is {}", word(&message.state)),
+        Event::MessageUpdated { message, .. } => match message.role {
+            MessageRole::User if message.after_step.is_some() => {
+                "a message joins the run".to_owned()
+            }
+            MessageRole::User | MessageRole::System => {
+                format!("a message is {}", word(&message.state))
+            }
+            MessageRole::Assistant => format!("the answer is {}", word(&message.state)),
+        },
+        Event::MessageRemoved { .. } => "a message was taken back".to_owned(),
+        Event::SessionForked { fork, .. } => format!("\"{}\" goes on from here", fork.title),
         Event::MessageTextComplete { length, .. }
         | Event::MessageReasoningComplete { length, .. } => format!("whole: {length} bytes"),
         Event::MessageToolCall { tool_name, input, .. } => format!("{tool_name} {input}"),

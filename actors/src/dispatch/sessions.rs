@@ -21,7 +21,7 @@ use super::{Done, Grant, check_description, check_length, check_model, check_nam
 use crate::agents::{DEFAULT_AGENT, find_agent, is_primary};
 use crate::permissions::check_mode;
 use crate::project::{InSession, ProjectHandle, index_text};
-use crate::session::{CancelRun, Decide, Resume, SendMessage, Session};
+use crate::session::{CancelRun, Decide, Resume, Said, SendMessage, Session};
 use crate::supervision::{AskError, MessageFor};
 use crate::{Node, Services, record, write};
 
@@ -59,7 +59,7 @@ fn answer(changed: Committed<SessionResource>) -> Result<Done, ApiError> {
     Ok(done(SessionPayload { session })?.at(seq, replayed))
 }
 
-async fn check_agent(
+pub(super) async fn check_agent(
     project: &ProjectHandle,
     services: &Services,
     name: &str,
@@ -219,15 +219,7 @@ pub(super) async fn send(
     request: MessageSend,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let text = match &request.content {
-        Content::Text(_) | Content::Parts(_) => request.content.text(),
-    };
-    if text.trim().is_empty() {
-        return Err(ApiError::invalid("`content` holds no text").reason("empty_content"));
-    }
-    check_length("content", &text, MESSAGE_TEXT_BYTES_MAX)?;
-    let format_id = PartId::from_bits(node.services.ids.next_bits());
-    let answer_format = answer_format(&request.content, format_id)?;
+    let Said { text, answer_format } = said(node, &request.content)?;
     if node.is_draining() {
         return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
     }
@@ -237,6 +229,19 @@ pub(super) async fn send(
     let sent = in_session(node, grant, request.session_id, false, message).await?;
     let Committed { output, seq, replayed } = sent?;
     Ok(done(output)?.at(seq, replayed))
+}
+
+/// What a message says.
+pub(super) fn said(node: &Node, content: &Content) -> Result<Said, ApiError> {
+    let text = match content {
+        Content::Text(_) | Content::Parts(_) => content.text(),
+    };
+    if text.trim().is_empty() {
+        return Err(ApiError::invalid("`content` holds no text").reason("empty_content"));
+    }
+    check_length("content", &text, MESSAGE_TEXT_BYTES_MAX)?;
+    let format_id = PartId::from_bits(node.services.ids.next_bits());
+    Ok(Said { text, answer_format: answer_format(content, format_id)? })
 }
 
 pub(super) async fn cancel(

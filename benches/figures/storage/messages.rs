@@ -244,7 +244,7 @@ fn message(round: usize, number: usize) -> AcceptMessage {
         text: TEXT.to_owned(),
         answer_format: None,
         by: UserId::from_bits(1),
-        reject_if_busy: false,
+        when_busy: iris_protocol::WhenBusy::Queue,
         at: NOW,
     }
 }

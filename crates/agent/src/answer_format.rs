@@ -34,6 +34,7 @@ mod tests {
             id: MessageId::from_bits(run),
             session_id: SessionId::from_bits(1),
             run_id: Some(RunId::from_bits(run)),
+            after_step: None,
             role,
             agent: None,
             model: None,

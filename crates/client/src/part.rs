@@ -112,9 +112,11 @@ impl PartTracker {
             | Event::SessionUpdated { .. }
             | Event::SessionArchived { .. }
             | Event::SessionDeleted { .. }
+            | Event::SessionForked { .. }
             | Event::SessionStatus { .. }
             | Event::MessageCreated { .. }
             | Event::MessageUpdated { .. }
+            | Event::MessageRemoved { .. }
             | Event::MessageToolCall { .. }
             | Event::MessageToolResult { .. }
             | Event::MessageToolError { .. }

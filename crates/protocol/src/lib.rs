@@ -19,6 +19,7 @@ mod payloads;
 mod schema;
 mod supervision;
 mod tools;
+mod turns;
 mod types;
 
 pub use answer_format::*;
@@ -41,4 +42,5 @@ pub use payloads::*;
 pub use schema::schema_document;
 pub use supervision::*;
 pub use tools::*;
+pub use turns::*;
 pub use types::*;

@@ -393,7 +393,7 @@ payloads! {
     MessageAccepted {
         /// The message.
         message_id: MessageId,
-        /// The run that it starts.
+        /// The run that it starts, or that it is to join.
         run_id: RunId,
         /// Whether it waits for another run.
         queued: bool,
@@ -564,6 +564,11 @@ pub enum WhenBusy {
     /// It waits for the run to end.
     #[default]
     Queue,
+    /// It joins the run before that asks its model again; where that does not come to it, it is the next
+    /// that is answered.
+    Steer,
+    /// The run is cancelled, and it is the next that is answered.
+    Interrupt,
     /// It is refused with `CONFLICT`.
     Reject,
 }

@@ -293,9 +293,12 @@ pub struct Message {
     pub id: MessageId,
     /// Its session.
     pub session_id: SessionId,
-    /// The run that it started or that produced it.
+    /// The run that it started, that it joins, or that produced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
+    /// On a message that joined a run: how many steps of the run's answer stand before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_step: Option<u32>,
     /// Who speaks.
     pub role: MessageRole,
     /// Name of the agent, on answers.
@@ -370,6 +373,8 @@ pub enum MessageState {
     Interrupted,
     /// Ended by an error.
     Error,
+    /// Another message or another answer took its place: it is kept, and the model does not read it.
+    Superseded,
 }
 
 /// Why an answer, or one step of it, ended.
@@ -756,8 +761,11 @@ pub enum ApprovalState {
 pub struct QueuedMessage {
     /// The message.
     pub message_id: MessageId,
-    /// The run that it will start.
+    /// The run that it will start, or join.
     pub run_id: RunId,
+    /// Whether it joins the run as soon as that asks its model again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub steers: bool,
     /// The user who sent it.
     pub created_by: UserId,
     /// Milliseconds since 1970 UTC.

@@ -115,7 +115,7 @@ fn accept(session: u32, number: u64, at: i64) -> AcceptMessage {
         text: Fill::text(number * 2),
         answer_format: None,
         by: somebody(),
-        reject_if_busy: false,
+        when_busy: iris_protocol::WhenBusy::Queue,
         quotas: Quotas::default(),
         at,
     }

@@ -169,7 +169,7 @@ fn message(number: u128) -> AcceptMessage {
         text: text(number),
         answer_format: None,
         by: UserId::from_bits(1),
-        reject_if_busy: false,
+        when_busy: iris_protocol::WhenBusy::Queue,
         at: NOW,
     }
 }

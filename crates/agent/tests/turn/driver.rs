@@ -430,6 +430,7 @@ impl Driver {
             id: MessageId::from_bits(1),
             session_id: SessionId::from_bits(1),
             run_id: None,
+            after_step: None,
             role: MessageRole::Assistant,
             agent: None,
             model: None,

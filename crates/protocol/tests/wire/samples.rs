@@ -150,6 +150,7 @@ fn message() -> Message {
         id: message_id(),
         session_id: session_id(),
         run_id: Some(run_id()),
+        after_step: Some(1),
         role: MessageRole::Assistant,
         agent: Some("default".to_owned()),
         model: Some(model()),
@@ -384,6 +385,11 @@ fn session_events() -> Vec<Event> {
         Event::SessionUpdated { session: session() },
         Event::SessionArchived { session: session() },
         Event::SessionDeleted { session: session() },
+        Event::SessionForked {
+            session_id: session_id(),
+            message_id: Some(message_id()),
+            fork: session(),
+        },
         Event::SessionStatus {
             session_id: session_id(),
             state: SessionState::Retrying,
@@ -402,6 +408,11 @@ fn message_events() -> Vec<Event> {
         Event::MessageUpdated {
             session_id: session_id.clone(),
             message: Message { parts: Vec::new(), ..message() },
+        },
+        Event::MessageRemoved {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            run_id: run_id(),
         },
         Event::MessageTextComplete {
             session_id: session_id.clone(),

@@ -94,8 +94,8 @@ pub(super) fn insert_message(
     place: u32,
 ) -> Result<(), StoreError> {
     let sql = "INSERT INTO messages (id, session_id, run_id, run_number, place, role, agent, model,
-                 state, usage, created_by, created_at, completed_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+                 state, usage, created_by, created_at, completed_at, after_step)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     conn.prepare_cached(sql)?.execute(params![
         message.id.as_str(),
         message.session_id.as_str(),
@@ -110,6 +110,7 @@ pub(super) fn insert_message(
         message.created_by.as_ref().map(UserId::as_str),
         message.created_at,
         message.completed_at,
+        message.after_step,
     ])?;
     for part in &message.parts {
         append_part(conn, message, part)?;

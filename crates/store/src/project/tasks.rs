@@ -7,6 +7,7 @@ use iris_protocol::limits::{TASK_DEPTH_MAX, TASK_RESULT_BYTES_MAX, TASKS_OPEN_MA
 use iris_protocol::{
     Event, Message, MessageId, MessageRole, ModelRef, Part, PartId, Run, RunId, RunStatus, Session,
     SessionId, SessionState, SessionStatus, SubtaskPart, SubtaskState, ToolCallId, Usage, UserId,
+    WhenBusy,
 };
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
@@ -136,7 +137,7 @@ impl Command for SpawnTask {
             text: self.prompt,
             answer_format: None,
             by: by.clone(),
-            reject_if_busy: true,
+            when_busy: WhenBusy::Reject,
             quotas: self.quotas,
             at: self.at,
         };
@@ -345,7 +346,7 @@ fn wake(
         text,
         answer_format: None,
         by: run.started_by.clone(),
-        reject_if_busy: false,
+        when_busy: WhenBusy::Queue,
         // What a run that works already writes is not held up.
         quotas: Quotas::default(),
         at,
