@@ -6,6 +6,7 @@
 mod accounts;
 mod admin;
 mod agents;
+mod answer_format;
 mod backups;
 mod bodies;
 mod files;

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use iris_protocol::{
-    Agent, ApiError, Approval, ErrorCode, Message, MessageAccepted, MessageId, ModelRef, Part,
-    PartId, Role, Run, RunId, RunStatus, Session as SessionResource, SessionId, ToolCallId,
-    ToolState, UserId, WhenBusy,
+    Agent, AnswerFormatPart, ApiError, Approval, ErrorCode, Message, MessageAccepted, MessageId,
+    ModelRef, Part, PartId, Role, Run, RunId, RunStatus, Session as SessionResource, SessionId,
+    ToolCallId, ToolState, UserId, WhenBusy,
 };
 use iris_store::project::{
     AcceptMessage, AcceptedMessage, Decision, FailRuns, OpenRun, ResolveApproval, ResumeRun,
@@ -294,6 +294,7 @@ async fn find_answerer(
 pub(crate) struct SendMessage {
     pub(crate) session: SessionResource,
     pub(crate) text: String,
+    pub(crate) answer_format: Option<AnswerFormatPart>,
     pub(crate) when_busy: WhenBusy,
     pub(crate) by: UserId,
     pub(crate) context: WriteContext,
@@ -343,6 +344,7 @@ async fn accept(
         part_id: PartId::from_bits(ids.next_bits()),
         run_id,
         text: send.text,
+        answer_format: send.answer_format,
         by: send.by,
         when_busy: send.when_busy,
         quotas: place.services.settings.quotas,
@@ -577,7 +579,11 @@ fn holds_lost_calls(answer: &Message, tasks: &[ToolCallId]) -> bool {
             matches!(call.state, ToolState::Running | ToolState::Pending)
                 && !tasks.contains(&call.tool_call_id)
         }
-        Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => false,
+        Part::Text { .. }
+        | Part::Reasoning { .. }
+        | Part::Subtask(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => false,
     })
 }
 

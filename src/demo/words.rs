@@ -148,7 +148,11 @@ fn tokens(usage: &Usage) -> String {
 fn text_of(message: &Message) -> String {
     let texts = message.parts.iter().filter_map(|part| match part {
         Part::Text { text, .. } => Some(text.as_str()),
-        Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => None,
+        Part::Reasoning { .. }
+        | Part::Tool(_)
+        | Part::Subtask(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => None,
     });
     texts.collect::<Vec<_>>().join(" ")
 }

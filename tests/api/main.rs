@@ -45,6 +45,7 @@ mod projects;
 mod providers;
 mod questions;
 mod rates;
+mod real_model;
 mod recovering;
 mod remote;
 mod repeating;
@@ -67,6 +68,7 @@ mod top;
 mod unattended;
 mod webfetch;
 mod whole_conversation;
+mod wires;
 
 use std::fmt::Debug;
 use std::path::Path;

@@ -2,10 +2,10 @@
 
 use iris_protocol::{
     ApiError, ApprovalGet, ApprovalList, ApprovalPayload, ApprovalState, CancelPayload, Content,
-    ErrorCode, MessageGet, MessageList, MessagePayload, MessageSend, Remember, RunCancel, RunGet,
-    RunList, RunPayload, RunResume, Session as SessionResource, SessionCreate, SessionDelete,
-    SessionGet, SessionId, SessionList, SessionPayload, SessionSearch, SessionStatus,
-    SessionUpdate, ToolApprove, ToolReject,
+    ErrorCode, MessageGet, MessageList, MessagePayload, MessageSend, PartId, Remember, RunCancel,
+    RunGet, RunList, RunPayload, RunResume, Session as SessionResource, SessionCreate,
+    SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionSearch,
+    SessionStatus, SessionUpdate, ToolApprove, ToolReject,
     limits::{MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
 };
 use iris_store::project::{
@@ -14,6 +14,7 @@ use iris_store::project::{
 };
 use iris_store::{Committed, StoreError, WriteContext};
 
+use super::answer_format::answer_format;
 use super::permissions::{require_admin, role_of};
 use super::projects::page_size;
 use super::{Done, Grant, check_description, check_length, check_model, check_name, done, stored};
@@ -219,12 +220,14 @@ pub(super) async fn send(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let text = checked_text(&request.content)?;
+    let format_id = PartId::from_bits(node.services.ids.next_bits());
+    let answer_format = answer_format(&request.content, format_id)?;
     if node.is_draining() {
         return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
     }
     let when_busy = request.when_busy.unwrap_or_default();
     let by = grant.user_id()?.clone();
-    let message = |session| SendMessage { session, text, when_busy, by, context };
+    let message = |session| SendMessage { session, text, answer_format, when_busy, by, context };
     let sent = in_session(node, grant, request.session_id, false, message).await?;
     let Committed { output, seq, replayed } = sent?;
     Ok(done(output)?.at(seq, replayed))

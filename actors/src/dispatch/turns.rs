@@ -5,14 +5,15 @@ mod markdown;
 
 use iris_protocol::limits::EXPORT_BYTES_MAX;
 use iris_protocol::{
-    ApiError, ErrorCode, ExportFormat, Message, MessageDequeue, MessageEdit, MessageId,
-    MessageRetry, Session as SessionResource, SessionDocument, SessionExport, SessionFork,
-    SessionId, SessionMode, SessionPayload,
+    AnswerFormatPart, ApiError, ErrorCode, ExportFormat, Message, MessageDequeue, MessageEdit,
+    MessageId, MessageRetry, PartId, Session as SessionResource, SessionDocument, SessionExport,
+    SessionFork, SessionId, SessionMode, SessionPayload,
 };
 use iris_store::project::{Conversation, DequeueMessage, ForkSession};
 use iris_store::{Committed, WriteContext};
 use serde::Serialize;
 
+use super::answer_format::answer_format;
 use super::permissions::role_of;
 use super::sessions::{check_agent, checked_text, in_session};
 use super::{Done, Grant, check_name, done, internal, stored};
@@ -51,7 +52,9 @@ pub(super) async fn edit(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let text = checked_text(&request.content)?;
-    rewrite(node, grant, request.session_id, request.message_id, Some(text), context).await
+    let format_id = PartId::from_bits(node.services.ids.next_bits());
+    let edit = Some((text, answer_format(&request.content, format_id)?));
+    rewrite(node, grant, request.session_id, request.message_id, edit, context).await
 }
 
 async fn rewrite(
@@ -59,14 +62,14 @@ async fn rewrite(
     grant: &Grant,
     session_id: SessionId,
     message_id: MessageId,
-    text: Option<String>,
+    edit: Option<(String, Option<AnswerFormatPart>)>,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     if node.is_draining() {
         return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
     }
     let by = grant.user_id()?.clone();
-    let message = |session| Rewrite { session, message_id, text, by, context };
+    let message = |session| Rewrite { session, message_id, edit, by, context };
     let rewritten = in_session(node, grant, session_id, false, message).await?;
     let Committed { output, seq, replayed } = rewritten?;
     Ok(done(output)?.at(seq, replayed))

@@ -11,11 +11,14 @@ use futures_util::stream::{self, BoxStream};
 use iris_agent::permissions::{Access, Judge, Judgement};
 use iris_agent::{
     ApprovalRequest, Input, Opaque, Prompt, ProviderTool, Verdict, Wait, prompt_messages,
+    wanted_format,
 };
-use iris_llm::{Finish, Model, ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
+use iris_llm::{
+    Finish, Model, ModelError, ModelEvent, ModelRequest, ModelStream, OutputSchema, parse_arguments,
+};
 use iris_protocol::{
-    Agent, ApiError, Approval, ApprovalState, ErrorCode, PartId, PermissionAction, Remember, RunId,
-    StreamKind, ToolCallId, UserId,
+    Agent, AnswerFormatPart, ApiError, Approval, ApprovalState, ErrorCode, PartId,
+    PermissionAction, Remember, RunId, StreamKind, ToolCallId, UserId,
 };
 use iris_store::StoreError;
 use iris_store::project::ProviderData;
@@ -130,7 +133,9 @@ impl Orchestrator {
             // The same for all requests of a session, which begin alike.
             let cache_key = Some(place.id.to_string());
             let model = model.model_id;
-            let request = ModelRequest { model, prompt, cache_key, ..Default::default() };
+            let output_schema = wanted_format(&history).map(output_schema);
+            let request =
+                ModelRequest { model, prompt, cache_key, output_schema, ..Default::default() };
             Ok(provider.stream(request))
         };
         let opened = stream::once(opened.instrument(span.clone()));
@@ -169,9 +174,12 @@ impl Orchestrator {
             ModelEvent::Usage(usage) => Input::UsageArrived(usage.tokens),
             ModelEvent::Finish { reason: Finish::Paused, .. } => Input::ModelPaused,
             ModelEvent::Finish { reason, .. } => Input::ModelFinished(reason.reason()),
+            ModelEvent::Start { model, id } => {
+                // Which one answers is for the provider to say, and need not be the one that was asked.
+                return tracing::debug!(answerer = model, answer = id, "a model answers");
+            }
             // A call was judged on its way here.
             ModelEvent::ToolCall { .. }
-            | ModelEvent::Start { .. }
             | ModelEvent::TextStart { .. }
             | ModelEvent::TextEnd { .. }
             | ModelEvent::ReasoningStart { .. }
@@ -181,6 +189,11 @@ impl Orchestrator {
         };
         self.input(input, ctx);
     }
+}
+
+fn output_schema(format: &AnswerFormatPart) -> OutputSchema {
+    let AnswerFormatPart { name, schema, strict, .. } = format;
+    OutputSchema { name: name.clone(), schema: schema.clone(), strict: *strict }
 }
 
 /// What is kept for a model's provider with the conversation, by the parts that it belongs to.

@@ -2,7 +2,8 @@
 
 use actix::prelude::*;
 use iris_protocol::{
-    ApiError, MessageAccepted, MessageId, PartId, RunId, Session as SessionResource, UserId,
+    AnswerFormatPart, ApiError, MessageAccepted, MessageId, PartId, RunId,
+    Session as SessionResource, UserId,
 };
 use iris_store::project::{AcceptedMessage, EditMessage, RetryMessage};
 use iris_store::{Command, Committed, WriteContext};
@@ -17,8 +18,8 @@ use crate::write;
 pub(crate) struct Rewrite {
     pub(crate) session: SessionResource,
     pub(crate) message_id: MessageId,
-    /// What is said in place of the message.
-    pub(crate) text: Option<String>,
+    /// What is said in place of the message, and what the answer has to look like.
+    pub(crate) edit: Option<(String, Option<AnswerFormatPart>)>,
     pub(crate) by: UserId,
     pub(crate) context: WriteContext,
 }
@@ -50,18 +51,28 @@ async fn rewritten(
     run_id: RunId,
     rewrite: Rewrite,
 ) -> Result<Committed<AcceptedMessage>, ApiError> {
-    let Rewrite { session, message_id, text, by, context } = rewrite;
+    let Rewrite { session, message_id, edit, by, context } = rewrite;
     let (session_id, quotas) = (place.id.clone(), place.services.settings.quotas);
     let at = place.services.clock.now_ms();
-    let Some(text) = text else {
+    let Some((text, answer_format)) = edit else {
         let command = RetryMessage { session_id, message_id, run_id, by, quotas, at };
         return begun(&place, &session, command, context).await;
     };
     let ids = &place.services.ids;
     let (new_id, part_id) =
         (MessageId::from_bits(ids.next_bits()), PartId::from_bits(ids.next_bits()));
-    let command =
-        EditMessage { session_id, message_id, new_id, part_id, run_id, text, by, quotas, at };
+    let command = EditMessage {
+        session_id,
+        message_id,
+        new_id,
+        part_id,
+        run_id,
+        text,
+        answer_format,
+        by,
+        quotas,
+        at,
+    };
     begun(&place, &session, command, context).await
 }
 

@@ -188,7 +188,9 @@ fn push_answer(
             Part::Text { interrupted: true, .. } if went_on || parts.peek().is_some() => {}
             Part::Text { text, .. } => step.say(text, opaque),
             // Half a thought is none; what a sub-agent did is in the result of its call.
-            Part::Reasoning { interrupted: true, .. } | Part::Subtask(_) => {}
+            Part::Reasoning { interrupted: true, .. }
+            | Part::Subtask(_)
+            | Part::AnswerFormat(_) => {}
             Part::Reasoning { text, .. } => step.think(text, opaque),
             Part::Tool(call) => step.call(call, opaque),
             Part::Step { .. } => {

@@ -71,7 +71,10 @@ impl PartTracker {
                     Part::Text { id, text, .. } | Part::Reasoning { id, text, .. } => {
                         tracker.progress(&message.id, id).text.clone_from(text);
                     }
-                    Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => {}
+                    Part::Tool(_)
+                    | Part::Subtask(_)
+                    | Part::AnswerFormat(_)
+                    | Part::Step { .. } => {}
                 }
             }
         }

@@ -55,7 +55,7 @@ pub const AGENT_TOOLS_MAX: usize = 128;
 pub const AGENT_PERMISSIONS_MAX: usize = 128;
 /// Most tools that one project defines.
 pub const CUSTOM_TOOLS_MAX: u64 = 100;
-/// Largest JSON Schema of a tool that a project defines, in bytes of JSON.
+/// Largest JSON Schema of a tool that a project defines, or of an answer, in bytes of JSON.
 pub const TOOL_SCHEMA_BYTES_MAX: usize = 32 * 1024;
 /// Largest request or command of a tool that a project defines, in bytes of JSON, without its secrets.
 pub const TOOL_CONFIG_BYTES_MAX: usize = 32 * 1024;

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, ApiError, ApprovalId, BackupId, MessageId, PartId, PermissionId, ProjectId, RunId,
-    SessionId, ToolCallId, UserId,
+    AgentId, AnswerFormatPart, ApiError, ApprovalId, BackupId, MessageId, PartId, PermissionId,
+    ProjectId, RunId, SessionId, ToolCallId, UserId,
 };
 
 /// A role in a project. The order is the order of power: each role may do all that the ones before it may.
@@ -427,6 +427,8 @@ pub enum Part {
     Tool(ToolPart),
     /// A sub-agent that a call of `task` set to work.
     Subtask(SubtaskPart),
+    /// What the answer to this message has to look like.
+    AnswerFormat(AnswerFormatPart),
     /// The end of one model call.
     Step {
         /// The part.
@@ -447,6 +449,7 @@ impl Part {
             Self::Text { id, .. } | Self::Reasoning { id, .. } | Self::Step { id, .. } => id,
             Self::Tool(part) => &part.id,
             Self::Subtask(part) => &part.id,
+            Self::AnswerFormat(part) => &part.id,
         }
     }
 }

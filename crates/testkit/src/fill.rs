@@ -113,6 +113,7 @@ fn accept(session: u32, number: u64, at: i64) -> AcceptMessage {
         part_id: PartId::from_bits(u128::from(number) * 2),
         run_id: RunId::from_bits(number.into()),
         text: Fill::text(number * 2),
+        answer_format: None,
         by: somebody(),
         when_busy: iris_protocol::WhenBusy::Queue,
         quotas: Quotas::default(),

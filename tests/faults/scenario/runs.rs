@@ -144,7 +144,8 @@ async fn cancel_with_key(player: &Player<'_>, project: &ProjectId, talk: &Talk<'
 /// What is done with messages besides sending them: one steers, one is taken back, one is answered again
 /// and said differently; and the session goes on elsewhere.
 async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
-    let session_id = || talk.session().clone();
+    let session = talk.session().clone();
+    let session_id = || session.clone();
     let say = |text: &str, when_busy| MessageSend {
         session_id: session_id(),
         content: Content::Text(text.to_owned()),

@@ -38,7 +38,10 @@ fn write_message(message: &Message, text: &mut String) {
             }
             Part::Tool(call) => write_call(call, text),
             Part::Subtask(task) => write_task(task, text),
-            Part::Text { .. } | Part::Reasoning { .. } | Part::Step { .. } => {}
+            Part::Text { .. }
+            | Part::Reasoning { .. }
+            | Part::AnswerFormat(_)
+            | Part::Step { .. } => {}
         }
     }
     match (&message.error, message.state) {

@@ -420,9 +420,11 @@ impl Driver {
                 Some(call) => Part::Tool(call.part.clone()),
                 None => Part::Tool(part.clone()),
             },
-            Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => {
-                part.clone()
-            }
+            Part::Text { .. }
+            | Part::Reasoning { .. }
+            | Part::Subtask(_)
+            | Part::AnswerFormat(_)
+            | Part::Step { .. } => part.clone(),
         });
         Message {
             id: MessageId::from_bits(1),

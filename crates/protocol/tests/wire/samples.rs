@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use iris_protocol::{
-    Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId,
-    CommandTool, ErrorCode, Event, ExitKind, FinishReason, HttpMethod, HttpTool, JudgedAccess,
-    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId,
-    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
-    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
-    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
-    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, StreamKind,
-    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority,
-    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, Usage, UserId,
+    Agent, AgentId, AgentMode, AnswerFormatPart, ApiError, Approval, ApprovalId, ApprovalState,
+    Attachment, BackupId, CommandTool, ErrorCode, Event, ExitKind, FinishReason, HttpMethod,
+    HttpTool, JudgedAccess, McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member,
+    Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction,
+    PermissionId, PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus,
+    ProjectId, Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role,
+    Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus,
+    StreamKind, SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId,
+    TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, Usage,
+    UserId,
 };
 use serde_json::json;
 
@@ -129,6 +130,12 @@ fn parts() -> Vec<Part> {
             ended_at: Some(2),
         }),
         Part::Subtask(subtask()),
+        Part::AnswerFormat(AnswerFormatPart {
+            id: part_id(),
+            name: "person".to_owned(),
+            schema: json!({ "type": "object", "properties": { "name": { "type": "string" } } }),
+            strict: true,
+        }),
         Part::Step {
             id: part_id(),
             index: 0,

@@ -1,9 +1,11 @@
 //! Taking a user's message: the message and the run that it will start, in one command.
 
+use std::iter;
+
 use iris_protocol::limits::QUEUED_MESSAGES_MAX;
 use iris_protocol::{
-    Event, Message, MessageId, MessageRole, MessageState, Part, PartId, Run, RunId, RunStatus,
-    SessionId, SessionState, Usage, UserId, WhenBusy,
+    AnswerFormatPart, Event, Message, MessageId, MessageRole, MessageState, Part, PartId, Run,
+    RunId, RunStatus, SessionId, SessionState, Usage, UserId, WhenBusy,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,8 @@ pub struct AcceptMessage {
     pub run_id: RunId,
     /// What the user says.
     pub text: String,
+    /// What the answer has to look like, with a new id.
+    pub answer_format: Option<AnswerFormatPart>,
     /// The user.
     pub by: UserId,
     /// What becomes of it while a run is open.
@@ -76,7 +80,8 @@ impl AcceptMessage {
         let mut session = active_session(tx, &self.session_id)?;
         let open = queries::open_runs(tx.conn(), &self.session_id)?;
         self.refuse_if_full(&open)?;
-        self.quotas.check_rows(tx.conn(), ROWS)?;
+        let rows = ROWS + u64::from(self.answer_format.is_some());
+        self.quotas.check_rows(tx.conn(), rows)?;
         let (run, mut message) =
             (queued_run(&self.session_id, &self.run_id, &self.by), self.message(role));
         let placed = joining::place(tx, &self.session_id, self.when_busy, &open)?;
@@ -113,6 +118,13 @@ impl AcceptMessage {
         Ok(())
     }
 
+    fn parts(&self) -> Vec<Part> {
+        let (id, text) = (self.part_id.clone(), self.text.clone());
+        let said = Part::Text { id, text, interrupted: false };
+        let format = self.answer_format.clone().map(Part::AnswerFormat);
+        iter::once(said).chain(format).collect()
+    }
+
     fn message(&self, role: MessageRole) -> Message {
         Message {
             id: self.message_id.clone(),
@@ -122,11 +134,7 @@ impl AcceptMessage {
             role,
             agent: None,
             model: None,
-            parts: vec![Part::Text {
-                id: self.part_id.clone(),
-                text: self.text.clone(),
-                interrupted: false,
-            }],
+            parts: self.parts(),
             state: MessageState::Complete,
             finish_reason: None,
             error: None,

@@ -143,7 +143,11 @@ pub(super) fn append_part(
 ) -> Result<(), StoreError> {
     let call = match part {
         Part::Tool(call) => Some(call),
-        Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => None,
+        Part::Text { .. }
+        | Part::Reasoning { .. }
+        | Part::Subtask(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => None,
     };
     let (body, blob) = body_of(conn, part)?;
     let sql = "INSERT INTO message_parts (id, message_id, ordinal, tool_call_id, tool_state, body,

@@ -54,7 +54,11 @@ const INDEXED: &str = "UPDATE search_parts SET indexed = 1 WHERE id = ?1";
 pub(super) fn note(conn: &Connection, part: &Part) -> Result<(), StoreError> {
     match part {
         Part::Text { id, .. } => note_text(conn, id),
-        Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => Ok(()),
+        Part::Reasoning { .. }
+        | Part::Tool(_)
+        | Part::Subtask(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => Ok(()),
     }
 }
 
@@ -119,7 +123,13 @@ impl Waiting {
         let text = match queries::part(conn, &self.body, self.blob.as_deref()) {
             Ok(Part::Text { text, .. }) => text,
             // What cannot be read cannot be found, and holds up no other part.
-            Ok(Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. })
+            Ok(
+                Part::Reasoning { .. }
+                | Part::Tool(_)
+                | Part::Subtask(_)
+                | Part::AnswerFormat(_)
+                | Part::Step { .. },
+            )
             | Err(StoreError::BlobCorrupt { .. }) => String::new(),
             Err(error) => return Err(error),
         };

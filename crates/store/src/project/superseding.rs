@@ -3,8 +3,8 @@
 
 use iris_protocol::limits::SUPERSEDED_MESSAGES_MAX;
 use iris_protocol::{
-    Event, Message, MessageId, MessageRole, MessageState, PartId, RunId, SessionId, SessionState,
-    UserId, WhenBusy,
+    AnswerFormatPart, Event, Message, MessageId, MessageRole, MessageState, PartId, RunId,
+    SessionId, SessionState, UserId, WhenBusy,
 };
 use rusqlite::{Connection, Row, params};
 
@@ -85,6 +85,8 @@ pub struct EditMessage {
     pub run_id: RunId,
     /// What the user says.
     pub text: String,
+    /// What the answer has to look like, with a new id.
+    pub answer_format: Option<AnswerFormatPart>,
     /// The user.
     pub by: UserId,
     /// The most that the project may hold.
@@ -115,6 +117,7 @@ impl Command for EditMessage {
             part_id: self.part_id,
             run_id: self.run_id,
             text: self.text,
+            answer_format: self.answer_format,
             by: self.by,
             when_busy: WhenBusy::Reject,
             quotas: self.quotas,

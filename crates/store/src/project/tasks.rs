@@ -135,6 +135,7 @@ impl Command for SpawnTask {
             part_id: self.ids.part_id,
             run_id: self.ids.run_id,
             text: self.prompt,
+            answer_format: None,
             by: by.clone(),
             when_busy: WhenBusy::Reject,
             quotas: self.quotas,
@@ -343,6 +344,7 @@ fn wake(
         part_id: ids.part_id,
         run_id: ids.run_id,
         text,
+        answer_format: None,
         by: run.started_by.clone(),
         when_busy: WhenBusy::Queue,
         // What a run that works already writes is not held up.
@@ -382,7 +384,8 @@ fn last_text(answer: &Message) -> String {
             | Part::Step { .. }
             | Part::Reasoning { .. }
             | Part::Tool(_)
-            | Part::Subtask(_) => {}
+            | Part::Subtask(_)
+            | Part::AnswerFormat(_) => {}
         }
     }
     if current.is_empty() { last } else { current }

@@ -177,7 +177,7 @@ impl Fixture {
             Part::Text { text, interrupted, .. } | Part::Reasoning { text, interrupted, .. } => {
                 Some((text, interrupted))
             }
-            Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => None,
+            Part::Tool(_) | Part::Subtask(_) | Part::AnswerFormat(_) | Part::Step { .. } => None,
         });
         texts.collect()
     }
@@ -218,6 +218,7 @@ pub(crate) fn accept(n: u128) -> AcceptMessage {
         part_id: PartId::from_bits(1_000_000 + n),
         run_id: run_id(n),
         text: format!("message {n}"),
+        answer_format: None,
         by: ann(),
         when_busy: WhenBusy::Queue,
         quotas: Quotas::default(),
@@ -250,6 +251,7 @@ pub(crate) fn edit(message: MessageId, n: u128) -> EditMessage {
         part_id: PartId::from_bits(1_000_000 + n),
         run_id: run_id(n),
         text: format!("message {n}"),
+        answer_format: None,
         by: bob(),
         quotas: Quotas::default(),
         at: NOW + 6,

@@ -148,9 +148,11 @@ async fn check(fixture: &Fixture) {
     for message in &snapshot.messages {
         let open = message.parts.iter().any(|part| match part {
             Part::Tool(call) => !call.state.is_final(),
-            Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => {
-                false
-            }
+            Part::Text { .. }
+            | Part::Reasoning { .. }
+            | Part::Subtask(_)
+            | Part::AnswerFormat(_)
+            | Part::Step { .. } => false,
         });
         assert!(!open || message.state == MessageState::Streaming, "INV-3: {message:?}");
     }
