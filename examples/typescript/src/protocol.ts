@@ -337,6 +337,9 @@ export type ErrorCode = "INVALID_REQUEST" | "UNKNOWN_OPERATION" | "TOKEN_IN_URL"
 /** Why an actor ended, or started again. */
 export type ExitKind = "normal" | "panic" | "error" | "killed" | "restartIntensity" | "parent";
 
+/** What a conversation is exported as. */
+export type ExportFormat = "json" | "markdown";
+
 /** A file of a project. */
 export interface File {
   /** Relative to the project's directory, with `/`. */
@@ -600,8 +603,10 @@ export interface Message {
   id: MessageId;
   /** Its session. */
   sessionId: SessionId;
-  /** The run that it started or that produced it. */
+  /** The run that it started, that it joins, or that produced it. */
   runId?: RunId | null;
+  /** On a message that joined a run: how many steps of the run's answer stand before it. */
+  afterStep?: number | null;
   /** Who speaks. */
   role: MessageRole;
   /** Name of the agent, on answers. */
@@ -632,7 +637,7 @@ export type MessageId = string;
 export type MessageRole = "user" | "assistant" | "system";
 
 /** How far a message is. */
-export type MessageState = "streaming" | "complete" | "interrupted" | "error";
+export type MessageState = "streaming" | "complete" | "interrupted" | "error" | "superseded";
 
 /** A provider and one of its models. */
 export interface ModelRef {
@@ -852,8 +857,10 @@ export type QuestionState = "pending" | "answered" | "rejected" | "expired" | "c
 export interface QueuedMessage {
   /** The message. */
   messageId: MessageId;
-  /** The run that it will start. */
+  /** The run that it will start, or join. */
   runId: RunId;
+  /** Whether it joins the run as soon as that asks its model again. */
+  steers?: boolean;
   /** The user who sent it. */
   createdBy: UserId;
   /** Milliseconds since 1970 UTC. */
@@ -1196,7 +1203,7 @@ export interface User {
 export type UserId = string;
 
 /** What happens to a message while a run is active. */
-export type WhenBusy = "queue" | "reject";
+export type WhenBusy = "queue" | "steer" | "interrupt" | "reject";
 
 /** Request and response of every operation. */
 export interface Operations {
@@ -1716,6 +1723,40 @@ export interface Operations {
       done: boolean;
     };
   };
+  /** Begins another session with what the model knows of this one. */
+  "session.fork": {
+    /** Begins another session with what the model knows of this one. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The last message that the other one has; the last that is done with when absent. */
+      messageId?: MessageId | null;
+      /** 1 to 200 bytes; that of the session when absent. */
+      title?: string | null;
+    };
+    /** A session. */
+    response: {
+      /** The session. */
+      session: Session;
+    };
+  };
+  /** Reads a whole conversation as one document. */
+  "session.export": {
+    /** Reads a whole conversation as one document. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** `json` when absent. */
+      format?: ExportFormat | null;
+    };
+    /** A conversation as a document. */
+    response: {
+      /** What it is. */
+      mimeType: string;
+      /** All of it. */
+      content: string;
+    };
+  };
   /** Sends a message to the agent of a session. */
   "session.message.send": {
     /** Sends a message to the agent of a session. */
@@ -1731,7 +1772,62 @@ export interface Operations {
     response: {
       /** The message. */
       messageId: MessageId;
-      /** The run that it starts. */
+      /** The run that it starts, or that it is to join. */
+      runId: RunId;
+      /** Whether it waits for another run. */
+      queued: boolean;
+    };
+  };
+  /** Takes back a message that waits. */
+  "session.message.dequeue": {
+    /** Takes back a message that waits. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** A message of its `queue`. */
+      messageId: MessageId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Asks for another answer. What follows the question is superseded. */
+  "session.message.retry": {
+    /** Asks for another answer. What follows the question is superseded. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The question or its answer. */
+      messageId: MessageId;
+    };
+    /** The message was taken; the answer comes as events. */
+    response: {
+      /** The message. */
+      messageId: MessageId;
+      /** The run that it starts, or that it is to join. */
+      runId: RunId;
+      /** Whether it waits for another run. */
+      queued: boolean;
+    };
+  };
+  /** Says something else in place of a message. It is superseded, and all that follows it. */
+  "session.message.edit": {
+    /** Says something else in place of a message. It is superseded, and all that follows it. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** A message of a user. */
+      messageId: MessageId;
+      /** What to say. */
+      content: Content;
+    };
+    /** The message was taken; the answer comes as events. */
+    response: {
+      /** The message. */
+      messageId: MessageId;
+      /** The run that it starts, or that it is to join. */
       runId: RunId;
       /** Whether it waits for another run. */
       queued: boolean;
@@ -2887,7 +2983,12 @@ export type SocketOperation =
   | "session.unarchive"
   | "session.compact"
   | "session.delete"
+  | "session.fork"
+  | "session.export"
   | "session.message.send"
+  | "session.message.dequeue"
+  | "session.message.retry"
+  | "session.message.edit"
   | "session.message.cancel"
   | "run.get"
   | "run.list"
@@ -2961,6 +3062,15 @@ export interface EventPayloads {
     /** As it was last. */
     session: Session;
   };
+  /** Somebody began another session with what the model knows of this one. */
+  "session.forked": {
+    /** This session. */
+    sessionId: SessionId;
+    /** The last message that the other one has; absent where it has none. */
+    messageId?: MessageId | null;
+    /** The other one, as it began. */
+    fork: Session;
+  };
   /** Models are told a summary in place of what came before it, from here on. */
   "session.compacted": {
     /** The session. */
@@ -2992,12 +3102,21 @@ export interface EventPayloads {
     /** As it is now. */
     message: Message;
   };
-  /** A message is in another state than before: an answer that was interrupted goes on. */
+  /** A message is in another state than before: an answer that was interrupted goes on, one that waited joined a run, one was superseded. */
   "message.updated": {
     /** The session. */
     sessionId: SessionId;
     /** As it is now, but for its parts: they stay as they are, and `parts` is empty. */
     message: Message;
+  };
+  /** A message that waited was taken back: it was never answered, and is gone. */
+  "message.removed": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message. */
+    messageId: MessageId;
+    /** The run that it would have started, or joined. */
+    runId: RunId;
   };
   /** A text part is whole, or as much of it as is left. */
   "message.text.complete": {
