@@ -424,6 +424,7 @@ fn services(
             default_model: config.default_model,
             fallback_model: config.fallback_model,
             budgets: config.budgets,
+            context: config.context,
             turn: dependencies.turn,
             approval_timeout: dependencies.approval_timeout,
             resume: config.resume,

@@ -38,7 +38,8 @@ pub use project::PresenceSettings;
 pub use rates::{Rate, RateSettings};
 pub use root::Root;
 pub use services::{
-    LogControl, Registration, ResumePolicy, Services, Settings, SystemClock, SystemIds,
+    ContextSettings, LogControl, Registration, ResumePolicy, Services, Settings, SystemClock,
+    SystemIds,
 };
 pub use tickets::TicketUse;
 pub use write::{Write, record, write};

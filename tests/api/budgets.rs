@@ -98,6 +98,7 @@ async fn the_budget_of_an_agent_limits_the_runs_that_it_answers() {
         prompt: None,
         model: None,
         tools: None,
+        tuning: iris_protocol::AgentTuning::default(),
         permissions: None,
         budget: Some(steps(1)),
     };

@@ -5,11 +5,13 @@
 
 mod answer_format;
 mod budget;
+pub mod compaction;
 mod opaque;
 pub mod permissions;
 mod progress;
 mod prompt;
 mod retry;
+pub mod tokens;
 mod turn;
 mod world;
 
@@ -17,7 +19,10 @@ pub use answer_format::wanted_format;
 pub use budget::{BudgetUse, exceeded};
 pub use opaque::{OPAQUE_BYTES_MAX, Opaque};
 pub use progress::Progress;
-pub use prompt::{Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec, prompt_messages};
+pub use prompt::{
+    Conversation, Counted, Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec,
+    prompt_messages,
+};
 pub use retry::RetryLimits;
 pub use turn::*;
 pub use world::{Clock, IdSource};

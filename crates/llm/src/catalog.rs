@@ -13,11 +13,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use iris_protocol::{FactsSource, ListedModel, ModelFacts, ModelRef, PriceTier};
+use iris_protocol::{FactsSource, ListedModel, ModelFacts, ModelRef, PriceTier, Usage};
 use parking_lot::RwLock;
 
 use self::files::Listed;
 pub use self::money::{check_facts, cost};
+use crate::ReportedUsage;
 use crate::provider::{Effort, ProviderConfig, ProviderKind};
 
 /// The list that the server brings along; where it comes from stands in it.
@@ -72,6 +73,15 @@ impl ModelInfo {
     pub fn prices(&self) -> Option<&[PriceTier]> {
         self.facts.prices.as_deref()
     }
+}
+
+/// What was used, and what it cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    /// The tokens, with the cost where it is known.
+    pub usage: Usage,
+    /// The version of the prices that the cost is of; none where it is not known.
+    pub price_version: Option<String>,
 }
 
 /// What administrators say of a model.
@@ -172,6 +182,14 @@ impl Catalog {
             Some(better) => overridden(info, better),
             None => info,
         }
+    }
+
+    /// What a model used with what it cost, by the prices of this moment.
+    pub fn charge(&self, model: &ModelRef, used: &ReportedUsage) -> Charge {
+        let info = self.info(model);
+        let cost_nano_usd = info.prices().and_then(|prices| cost(prices, used));
+        let price_version = info.price_version.filter(|_| cost_nano_usd.is_some());
+        Charge { usage: Usage { cost_nano_usd, ..used.tokens }, price_version }
     }
 
     fn listed_info(&self, model: &ModelRef) -> ModelInfo {

@@ -42,8 +42,8 @@ mod wire;
 
 pub use calls::CALLS_MAX;
 pub use catalog::{
-    Catalog, CatalogError, CatalogFileError, FactsOverride, ModelInfo, OVERRIDES_MAX, check_facts,
-    cost,
+    Catalog, CatalogError, CatalogFileError, Charge, FactsOverride, ModelInfo, OVERRIDES_MAX,
+    check_facts, cost,
 };
 pub use detect::{Detected, LocalServer, detect};
 pub use error::{ErrorClass, ModelError};

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Agent, AgentMode, Approval, ApprovalState, Backup, BackupId, Budget, ConnectionId, File,
-    JudgedAccess, Member, Message, MessageId, ModelRef, PermissionAction, PermissionId,
-    PermissionRule, PermissionSetting, Position, Presence, PresenceStatus, Project, ProjectId,
-    ProjectType, Question, QuestionId, QuestionState, QueuedMessage, Remember, Role, Run, RunId,
-    SearchHit, ServerBackup, Session, SessionId, SessionMode, Todo, Tool, ToolCallId, User, UserId,
+    Agent, AgentMode, AgentProblem, AgentTuning, Approval, ApprovalState, Backup, BackupId, Budget,
+    ConnectionId, File, JudgedAccess, Member, Message, MessageId, ModelRef, PermissionAction,
+    PermissionId, PermissionRule, PermissionSetting, Position, Presence, PresenceStatus, Project,
+    ProjectId, ProjectType, Question, QuestionId, QuestionState, QueuedMessage, Remember, Role,
+    Run, RunId, SearchHit, ServerBackup, Session, SessionId, SessionMode, Todo, Tool, ToolCallId,
+    User, UserId,
 };
 
 macro_rules! payloads {
@@ -600,6 +601,9 @@ payloads! {
         /// The most that a run may use that it answers; no limit when absent.
         #[serde(default)]
         budget: Option<Budget>,
+        /// How its model is asked.
+        #[serde(flatten)]
+        tuning: AgentTuning,
     }
     /// Changes an agent, from the next run on.
     AgentUpdate {
@@ -626,6 +630,9 @@ payloads! {
         /// The most that a run may use that it answers, from the next step on; an empty one is no limit.
         #[serde(default)]
         budget: Option<Budget>,
+        /// How its model is asked.
+        #[serde(flatten)]
+        tuning: AgentTuning,
     }
     /// Reads an agent.
     AgentGet {
@@ -648,6 +655,9 @@ payloads! {
     AgentPage {
         /// Built-in ones first, then by name.
         agents: Vec<Agent>,
+        /// What is wrong with the files that define none.
+        #[serde(default)]
+        problems: Vec<AgentProblem>,
     }
     /// Lists the tools of a project.
     ToolList {}

@@ -14,8 +14,8 @@ use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
-    BackupSettings, BudgetSettings, Node, PresenceSettings, RateSettings, Registration,
-    ResumePolicy,
+    BackupSettings, BudgetSettings, ContextSettings, Node, PresenceSettings, RateSettings,
+    Registration, ResumePolicy,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::SetupToken;
@@ -56,6 +56,8 @@ pub struct AppOptions {
     pub local_servers: Vec<LocalServer>,
     /// A list of models in place of the one that the server brings along.
     pub model_catalog: Option<PathBuf>,
+    /// How conversations are kept within what models take; sessions get no titles by default.
+    pub context: ContextSettings,
     /// Directories under which projects may have their own.
     pub project_roots: Vec<PathBuf>,
     /// Pages that may call.
@@ -133,6 +135,7 @@ impl Default for AppOptions {
             fallback_model: None,
             local_servers: Vec::new(),
             model_catalog: None,
+            context: ContextSettings { titles: false, ..ContextSettings::default() },
             project_roots: Vec::new(),
             allowed_origins: Vec::new(),
             egress_allow: Vec::new(),
@@ -191,6 +194,7 @@ impl AppOptions {
             fallback_model: self.fallback_model.clone(),
             model_catalog: self.model_catalog.clone(),
             detect_models: true,
+            context: self.context.clone(),
             providers: self.providers.clone(),
             project_roots: self.project_roots.clone(),
             allowed_origins: self.allowed_origins.clone(),

@@ -55,14 +55,39 @@ export interface Agent {
   permissions?: PermissionSetting[];
   /** The most that a run may use that it answers, sub-agents included; absent where that is not limited. */
   budget?: Budget | null;
+  /** Sampling temperature, 0 to 2; the provider's own when absent. Some models refuse any. */
+  temperature?: number | null;
+  /** Share of the most likely words that are sampled from, above 0 and up to 1; the provider's own when absent. */
+  topP?: number | null;
+  /** Most model calls of one run, at least 1; the server's limit when that is lower or this is absent. */
+  maxSteps?: number | null;
   /** Whether the server brings it along. */
   builtin: boolean;
+  /** Where it is defined. */
+  source?: AgentSource;
+  /** The file that defines it, relative to the project's directory. */
+  path?: string | null;
+  /** Whether only the server sets it to work, and lists leave it out. */
+  hidden?: boolean;
 }
 
 export type AgentId = string;
 
 /** Who may set an agent to work. */
 export type AgentMode = "primary" | "subagent" | "all";
+
+/** Why a file of the project defines no agent. */
+export interface AgentProblem {
+  /** The file, relative to the project's directory. */
+  path: string;
+  /** From 1; 1 where it is about the whole file. */
+  line: number;
+  /** A sentence. */
+  message: string;
+}
+
+/** Where an agent is defined. */
+export type AgentSource = "builtin" | "project" | "file";
 
 /** The answer is to be JSON: said with a message, and part of it. */
 export interface AnswerFormatPart {
@@ -254,6 +279,22 @@ export interface CommandToolSettings {
   timeoutMs?: number | null;
 }
 
+/** A summary that models are told in place of what came before it. The messages themselves stay. */
+export interface CompactionPart {
+  /** The part. */
+  id: PartId;
+  /** What the model reads. */
+  summary: string;
+  /** For how many entries of the conversation it stands: messages of people, steps of models and results of calls, an earlier summary included. */
+  replaced: number;
+  /** How many of the last steps of the same message before it models are still told as they were. */
+  keptSteps?: number;
+  /** What the model would have been asked without it, in tokens, as far as they can be estimated. */
+  tokensBefore: number;
+  /** The same with it. */
+  tokensAfter: number;
+}
+
 /** Payload of the first frame that a server sends after authentication. */
 export interface Connected {
   /** The connection. */
@@ -333,6 +374,9 @@ export type ExportFormat = "json" | "markdown";
 
 /** Where what is known of a model comes from. */
 export type FactsSource = "catalog" | "override" | "local" | "unknown";
+
+/** What a conversation is exported as. */
+export type ExportFormat = "json" | "markdown";
 
 /** A file of a project. */
 export interface File {
@@ -742,6 +786,8 @@ export type Part = {
   type: "tool";
 } | SubtaskPart & {
   type: "subtask";
+} | CompactionPart & {
+  type: "compaction";
 } | AnswerFormatPart & {
   type: "answerFormat";
 } | {
@@ -990,6 +1036,8 @@ export interface Run {
   status: RunStatus;
   /** The user with whose rights it acts (INV-12). */
   startedBy: UserId;
+  /** Whether it only makes a summary, for `session.compact`: there is no message of a user then. */
+  compacts?: boolean;
   /** Model calls so far. */
   steps: number;
   /** The sum over its steps. */
@@ -1832,6 +1880,19 @@ export interface Operations {
       session: Session;
     };
   };
+  /** Has a session's conversation so far replaced by a summary, as far as models are concerned. */
+  "session.compact": {
+    /** Has a session's conversation so far replaced by a summary, as far as models are concerned. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+    };
+    /** A run. */
+    response: {
+      /** The run. */
+      run: Run;
+    };
+  };
   /** Deletes a session, softly unless told otherwise. */
   "session.delete": {
     /** Deletes a session, softly unless told otherwise. */
@@ -2100,6 +2161,12 @@ export interface Operations {
       permissions?: PermissionSetting[] | null;
       /** The most that a run may use that it answers; no limit when absent. */
       budget?: Budget | null;
+      /** Sampling temperature, 0 to 2; the provider's own when absent. Some models refuse any. */
+      temperature?: number | null;
+      /** Share of the most likely words that are sampled from, above 0 and up to 1; the provider's own when absent. */
+      topP?: number | null;
+      /** Most model calls of one run, at least 1; the server's limit when that is lower or this is absent. */
+      maxSteps?: number | null;
     };
     /** An agent. */
     response: {
@@ -2115,6 +2182,8 @@ export interface Operations {
     response: {
       /** Built-in ones first, then by name. */
       agents: Agent[];
+      /** What is wrong with the files that define none. */
+      problems?: AgentProblem[];
     };
   };
   /** Reads an agent. */
@@ -2150,6 +2219,12 @@ export interface Operations {
       permissions?: PermissionSetting[] | null;
       /** The most that a run may use that it answers, from the next step on; an empty one is no limit. */
       budget?: Budget | null;
+      /** Sampling temperature, 0 to 2; the provider's own when absent. Some models refuse any. */
+      temperature?: number | null;
+      /** Share of the most likely words that are sampled from, above 0 and up to 1; the provider's own when absent. */
+      topP?: number | null;
+      /** Most model calls of one run, at least 1; the server's limit when that is lower or this is absent. */
+      maxSteps?: number | null;
     };
     /** An agent. */
     response: {
@@ -3235,6 +3310,7 @@ export type SocketOperation =
   | "session.budget.set"
   | "session.archive"
   | "session.unarchive"
+  | "session.compact"
   | "session.delete"
   | "session.fork"
   | "session.export"
@@ -3325,6 +3401,24 @@ export interface EventPayloads {
     messageId?: MessageId | null;
     /** The other one, as it began. */
     fork: Session;
+  };
+  /** Somebody began another session with what the model knows of this one. */
+  "session.forked": {
+    /** This session. */
+    sessionId: SessionId;
+    /** The last message that the other one has; absent where it has none. */
+    messageId?: MessageId | null;
+    /** The other one, as it began. */
+    fork: Session;
+  };
+  /** Models are told a summary in place of what came before it, from here on. */
+  "session.compacted": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message that has the summary. */
+    messageId: MessageId;
+    /** The summary; a new part of the message. */
+    part: CompactionPart;
   };
   /** A session does something else than before. */
   "session.status": {

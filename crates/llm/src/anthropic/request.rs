@@ -56,6 +56,7 @@ pub(super) fn body(request: &ModelRequest, reasoning: Option<Reasoning>) -> Stri
         .with_some("thinking", thinking)
         .with_some("output_config", output_config(request.output_schema.as_ref(), effort))
         .with_some("temperature", temperature)
+        .with_some("top_p", request.top_p)
         .into_text()
 }
 

@@ -1,7 +1,7 @@
 //! The agents that a project defined.
 
 use iris_protocol::{
-    Agent, AgentId, AgentMode, Budget, Event, ModelRef, PermissionSetting, UserId,
+    Agent, AgentId, AgentMode, AgentTuning, Budget, Event, ModelRef, PermissionSetting, UserId,
 };
 use rusqlite::params;
 
@@ -36,6 +36,8 @@ pub struct CreateAgent {
     pub permissions: Vec<PermissionSetting>,
     /// The most that a run may use that it answers.
     pub budget: Option<Budget>,
+    /// How its model is asked.
+    pub tuning: AgentTuning,
     /// The most that the project may hold.
     pub quotas: Quotas,
     /// The user who wants it.
@@ -60,8 +62,8 @@ impl Command for CreateAgent {
         }
         self.quotas.check_rows(tx.conn(), 1)?;
         let sql = "INSERT INTO agents (id, name, prompt, model, tools, created_at, updated_at,
-                     permissions, description, mode, budget)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10)";
+                     permissions, description, mode, temperature, top_p, max_steps, budget)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
         tx.conn().prepare_cached(sql)?.execute(params![
             self.id.as_str(),
             self.name,
@@ -72,6 +74,9 @@ impl Command for CreateAgent {
             column::to_json(&self.permissions)?,
             self.description,
             column::to_word(&self.mode)?,
+            self.tuning.temperature,
+            self.tuning.top_p,
+            self.tuning.max_steps,
             column::to_optional_json(limits(self.budget).as_ref())?,
         ])?;
         let agent = existing_agent(tx, &self.name)?;
@@ -101,6 +106,8 @@ pub struct UpdateAgent {
     pub permissions: Option<Vec<PermissionSetting>>,
     /// The most that a run may use that it answers; `None` leaves it, an empty one is no limit.
     pub budget: Option<Budget>,
+    /// How its model is asked, as far as it is named.
+    pub tuning: AgentTuning,
     /// The user who wants it.
     pub by: UserId,
     /// Now, in milliseconds since 1970 UTC.
@@ -119,8 +126,10 @@ impl Command for UpdateAgent {
         agent.tools = self.tools.unwrap_or(agent.tools);
         agent.permissions = self.permissions.unwrap_or(agent.permissions);
         agent.budget = limits(self.budget.or(agent.budget));
+        agent.tuning = agent.tuning.changed(self.tuning);
         let sql = "UPDATE agents SET prompt = ?2, model = ?3, tools = ?4, updated_at = ?5,
-                     permissions = ?6, description = ?7, mode = ?8, budget = ?9
+                     permissions = ?6, description = ?7, mode = ?8, temperature = ?9, top_p = ?10,
+                     max_steps = ?11, budget = ?12
                    WHERE name = ?1";
         tx.conn().prepare_cached(sql)?.execute(params![
             agent.name,
@@ -131,6 +140,9 @@ impl Command for UpdateAgent {
             column::to_json(&agent.permissions)?,
             agent.description,
             column::to_word(&agent.mode)?,
+            agent.tuning.temperature,
+            agent.tuning.top_p,
+            agent.tuning.max_steps,
             column::to_optional_json(agent.budget.as_ref())?,
         ])?;
         publish(tx, &agent.name, Some(&agent), &self.by, self.at)?;

@@ -49,7 +49,7 @@ impl Command for RecordRetry {
         open.run.usage.add(&self.usage);
         open.session.usage.add(&self.usage);
         let totals = UsageTotals::of_step(self.usage, 0, self.spent.wall_time_ms);
-        usage::count(tx, &open, &self.spent, &totals, self.at)?;
+        usage::count(tx, &open.used(), &self.spent, &totals, self.at)?;
         open.session.state = SessionState::Retrying;
         open.session.updated_at = self.at;
         let is_another = self.model.is_some();

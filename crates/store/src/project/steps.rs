@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use iris_protocol::{
-    Approval, ApprovalId, ApprovalState, Attachment, Event, FinishReason, JudgedAccess, Message,
-    MessageId, Part, PartId, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState,
-    ToolCallId, ToolPart, ToolState, Usage, UsageTotals, UserId,
+    Approval, ApprovalId, ApprovalState, Attachment, CompactionPart, Event, FinishReason,
+    JudgedAccess, Message, MessageId, Part, PartId, Remember, Run, RunId, RunStatus, Session,
+    SessionId, SessionState, ToolCallId, ToolPart, ToolState, Usage, UsageTotals, UserId,
 };
 use serde_json::Value;
 
@@ -15,8 +15,8 @@ use super::files::{RecordedChange, record_change};
 use super::provider_data::{self, ProviderData};
 use super::questions::NewQuestion;
 use super::sessions::save_in_state;
-use super::usage::{self, Spent};
-use super::{attachments, family, log, queries, questions, records, streams};
+use super::usage::{self, Spent, Used};
+use super::{attachments, context, family, log, queries, questions, records, streams};
 use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// A part of an answer that is recorded.
@@ -38,6 +38,8 @@ pub enum NewPart {
     },
     /// A tool call: about to run, waiting for a person, or refused already.
     Tool(ToolPart),
+    /// A summary in place of what came before.
+    Compaction(CompactionPart),
 }
 
 /// The end of one model call.
@@ -245,6 +247,16 @@ pub(super) struct OpenAnswer {
 }
 
 impl OpenAnswer {
+    /// Who uses what is counted with the answer.
+    pub(super) fn used(&self) -> Used<'_> {
+        Used {
+            run: Some(&self.run.id),
+            session: &self.session.id,
+            by: &self.run.started_by,
+            model: self.message.model.as_ref(),
+        }
+    }
+
     pub(super) fn find(
         tx: &WriteTx<'_>,
         session_id: &SessionId,
@@ -276,8 +288,14 @@ pub(super) fn append_parts(
             NewPart::Text { id, text } => Part::Text { id, text, interrupted: false },
             NewPart::Reasoning { id, text } => Part::Reasoning { id, text, interrupted: false },
             NewPart::Tool(call) => Part::Tool(with_times(call, at)),
+            NewPart::Compaction(part) => Part::Compaction(part),
         };
         records::append_part(tx.conn(), message, &part)?;
+        if let Part::Compaction(part) = &part {
+            context::note_compaction(tx.conn(), message, &part.id)?;
+            // What a model had said before it was too much.
+            streams::drop_all(tx.conn(), &message.id)?;
+        }
         streams::drop_part(tx.conn(), &message.id, part.id())?;
         let event = event_of(message, &part);
         log::in_session(tx, &message.session_id, at, by, &event)?;
@@ -335,6 +353,9 @@ pub(super) fn event_of(message: &Message, part: &Part) -> Event {
         Part::Subtask(part) => {
             Event::MessageSubtaskUpdated { session_id, message_id, part: part.clone() }
         }
+        Part::Compaction(part) => {
+            Event::SessionCompacted { session_id, message_id, part: part.clone() }
+        }
         Part::Step { index, usage, price_version, finish_reason, .. } => {
             Event::MessageStepFinished {
                 session_id,
@@ -369,7 +390,7 @@ pub(super) fn end_step(
     records::save_run(tx.conn(), &open.run)?;
     records::save_session(tx.conn(), &open.session)?;
     let totals = UsageTotals::of_step(usage, 1, spent.wall_time_ms);
-    usage::count(tx, open, spent, &totals, at)?;
+    usage::count(tx, &open.used(), spent, &totals, at)?;
     let event = event_of(&open.message, &part);
     log::in_session(tx, &open.session.id, at, Some(&open.run.started_by), &event)
 }

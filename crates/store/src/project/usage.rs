@@ -7,7 +7,6 @@ use iris_protocol::{
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
-use super::steps::OpenAnswer;
 use super::{family, queries};
 use crate::column::{optional_json, to_word, word};
 use crate::totals::{self, Days, TOTALS};
@@ -35,16 +34,28 @@ const AGENT_OF_RUN: &str = "SELECT m.agent FROM runs r
 /// What a step used, or an attempt at one that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Spent {
+    /// The model that was asked, where it is another one than the one that answers.
+    pub model: Option<ModelRef>,
     /// The table of prices that its cost is of; none where that is not known.
     pub price_version: Option<String>,
     /// How long the run worked for it, in milliseconds.
     pub wall_time_ms: u64,
 }
 
-/// Counts what the open run used for itself, all above it and its project.
+/// Who used something.
+pub(super) struct Used<'a> {
+    /// For which run; none where it is for the session alone.
+    pub(super) run: Option<&'a RunId>,
+    pub(super) session: &'a SessionId,
+    pub(super) by: &'a UserId,
+    /// The model that answers.
+    pub(super) model: Option<&'a ModelRef>,
+}
+
+/// Counts what was used for the run, the session, all above them and the project.
 pub(super) fn count(
     tx: &WriteTx<'_>,
-    open: &OpenAnswer,
+    who: &Used<'_>,
     spent: &Spent,
     totals: &UsageTotals,
     at: i64,
@@ -53,12 +64,14 @@ pub(super) fn count(
         return Ok(());
     }
     let (conn, day) = (tx.conn(), totals::day(at));
-    let (user, month) = (open.run.started_by.as_str(), totals::month(day));
-    for run in runs_from(conn, &open.run.id)? {
-        add_total(conn, BudgetScope::Run, run.as_str(), totals)?;
+    let (user, month) = (who.by.as_str(), totals::month(day));
+    if let Some(run) = who.run {
+        for run in runs_from(conn, run)? {
+            add_total(conn, BudgetScope::Run, run.as_str(), totals)?;
+        }
     }
-    let above = family::above(conn, &open.session.id)?;
-    let mut places = vec![open.session.id.to_string()];
+    let above = family::above(conn, who.session)?;
+    let mut places = vec![who.session.to_string()];
     places.extend(above.iter().map(ToString::to_string));
     for session in &places {
         add_total(conn, BudgetScope::Session, session, totals)?;
@@ -69,7 +82,7 @@ pub(super) fn count(
     add_total(conn, BudgetScope::ProjectMonth, &month, totals)?;
     places.push(PROJECT.to_owned());
     for place in &places {
-        add_day(conn, place, day, open, spent, totals)?;
+        add_day(conn, place, day, who, spent, totals)?;
     }
     Ok(())
 }
@@ -115,12 +128,12 @@ fn add_day(
     conn: &Connection,
     session_id: &str,
     day: i64,
-    open: &OpenAnswer,
+    who: &Used<'_>,
     spent: &Spent,
     more: &UsageTotals,
 ) -> Result<(), StoreError> {
-    let user = open.run.started_by.as_str();
-    let model = open.message.model.as_ref();
+    let user = who.by.as_str();
+    let model = spent.model.as_ref().or(who.model);
     let (provider, model) =
         model.map_or(("", ""), |model| (model.provider_id.as_str(), model.model_id.as_str()));
     let version = spent.price_version.as_deref().unwrap_or_default();

@@ -46,6 +46,7 @@ fn agent(name: &str) -> CreateAgent {
         model: None,
         tools: Vec::new(),
         budget: None,
+        tuning: iris_protocol::AgentTuning::default(),
         permissions: vec![],
         quotas: Quotas::default(),
         by: UserId::from_bits(1),

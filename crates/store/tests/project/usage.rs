@@ -6,7 +6,7 @@ use iris_store::project::{FinishRun, PurgeSession, Spent};
 
 use crate::fixture::*;
 
-fn always() -> Days {
+pub(crate) fn always() -> Days {
     Days::between(None, None)
 }
 
@@ -65,7 +65,7 @@ async fn a_cost_that_is_not_known_is_counted_as_such() {
     let mut unknown = step(1, 1, vec![]);
     let end = unknown.step.as_mut().unwrap();
     end.usage = Usage { cost_nano_usd: None, ..usage(5) };
-    end.spent = Spent { price_version: None, wall_time_ms: 3 };
+    end.spent = Spent { wall_time_ms: 3, ..Spent::default() };
     fixture.write(unknown).await.unwrap();
     let report = fixture.reader().usage_report(None, always()).await.unwrap();
     assert_eq!(report.total.usage.cost_nano_usd, None);
