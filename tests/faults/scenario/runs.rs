@@ -239,12 +239,18 @@ async fn without_agent(player: &Player<'_>, project: &ProjectId, talk: &mut Talk
         let request = SessionUpdate { session_id, title: None, agent, model: None, mode: None };
         client.call(id, request).await?;
         let first = talk.try_send(WRITE).await?;
+        // A run that has not begun would be without its agent too.
+        if let Some(ended) = talk.asks(&first).await {
+            return Err(Trouble::RunEnded(ended));
+        }
         let second = talk.try_send("say no").await?;
         client.call(id, AgentDelete { name: name() }).await?;
         cancel_with_key(player, project, talk, &format!("attempt {attempts}")).await;
-        talk.ended(&first, How::Watch).await;
+        let held = talk.ended(&first, How::Watch).await;
         match talk.ended(&second, How::Watch).await {
             RunStatus::Failed => Ok(()),
+            // The first one had ended before it was cancelled: that was the second one.
+            RunStatus::Cancelled => Err(Trouble::RunEnded(held)),
             other => Err(Trouble::RunEnded(other)),
         }
     };
