@@ -1,10 +1,11 @@
 //! Runs: approved, rejected, cancelled, with tools, and one that cannot start.
 
-use iris_client::{Client, ClientError, ConnectOptions};
+use iris_client::{ClientError, ConnectOptions};
 use iris_protocol::{
     AgentCreate, AgentDelete, Content, ErrorCode, Event, MessageDequeue, MessageEdit, MessageRetry,
     MessageSend, PartSync, ProjectId, Room, RunStatus, SessionFork, SessionUpdate, WhenBusy,
 };
+use iris_testkit::moment;
 use serde_json::json;
 
 use super::rooms::subscribe;
@@ -72,7 +73,9 @@ async fn talked_to_at_work(player: &Player<'_>, talk: &mut Talk<'_>) {
             return Err(Trouble::RunEnded(ended));
         }
         talk.say_to_sub_agent("say hi").await?;
-        while !talk.rests().await? {}
+        while !talk.rests().await? {
+            moment().await;
+        }
         Ok(())
     };
     player.insist("message to a sub-agent", talked_to).await;
@@ -83,7 +86,9 @@ async fn talked_to_at_work(player: &Player<'_>, talk: &mut Talk<'_>) {
 async fn in_the_background(player: &Player<'_>, talk: &mut Talk<'_>) {
     talk.run("run with a sub-agent in the background", &task("say hi", true), How::Watch).await;
     let rest = async || {
-        while !talk.rests().await? {}
+        while !talk.rests().await? {
+            moment().await;
+        }
         Ok(())
     };
     player.insist("rest of a sub-agent", rest).await;
@@ -129,10 +134,7 @@ async fn ask_for_a_part(player: &Player<'_>, project: &ProjectId, talk: &mut Tal
 /// A cancel that may be repeated: it ends no later run.
 async fn cancel_with_key(player: &Player<'_>, project: &ProjectId, talk: &Talk<'_>, key: &str) {
     let path = format!("/v1/projects/{project}/sessions/{}/cancel", talk.session());
-    // Connections of the other client were idle for as long as the runs took: the server may be closing
-    // the one that it would take.
-    let client = Client::new(&player.app.url).unwrap();
-    let token = Some(player.person.token());
+    let (client, token) = (&player.person.client, Some(player.person.token()));
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
     let cancel = async || {
         let answer = client.raw("POST", &path, token, &headers, "{}".into()).await?;
@@ -151,7 +153,7 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
         content: Content::Text(text.to_owned()),
         when_busy,
     };
-    let slow = say("delay 10\nchunks 30 tick\ncall list\nstep\nsay ok", None);
+    let held = say(WRITE, None);
     let (steers, waits) = (say("say steered", Some(WhenBusy::Steer)), say("say never", None));
     let (retry, edit) = (
         |message_id| MessageRetry { session_id: session_id(), message_id },
@@ -167,15 +169,16 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
         // What an attempt before may have left.
         while !talk.rests().await? {
             talk.cancel().await;
+            moment().await;
         }
-        let first = talk.call(slow.clone()).await?;
+        let first = talk.call(held.clone()).await?;
         talk.call(steers.clone()).await?;
         let waiting = talk.call(waits.clone()).await?.message_id;
         talk.call(dequeue(waiting)).await.map_err(overtaken)?;
-        completed(talk.ended(&first.run_id, How::Watch).await)?;
+        completed(talk.ended(&first.run_id, How::Approve).await)?;
         let retry = retry(first.message_id.clone());
         let again = talk.call(retry).await.map_err(overtaken)?;
-        completed(talk.ended(&again.run_id, How::Watch).await)?;
+        completed(talk.ended(&again.run_id, How::Approve).await)?;
         let edited = talk.call(edit(first.message_id)).await.map_err(overtaken)?;
         completed(talk.ended(&edited.run_id, How::Watch).await)?;
         talk.call(fork.clone()).await?;
@@ -237,12 +240,18 @@ async fn without_agent(player: &Player<'_>, project: &ProjectId, talk: &mut Talk
         let request = SessionUpdate { session_id, title: None, agent, model: None, mode: None };
         client.call(id, request).await?;
         let first = talk.try_send(WRITE).await?;
+        // A run that has not begun would be without its agent too.
+        if let Some(ended) = talk.asks(&first).await {
+            return Err(Trouble::RunEnded(ended));
+        }
         let second = talk.try_send("say no").await?;
         client.call(id, AgentDelete { name: name() }).await?;
         cancel_with_key(player, project, talk, &format!("attempt {attempts}")).await;
-        talk.ended(&first, How::Watch).await;
+        let held = talk.ended(&first, How::Watch).await;
         match talk.ended(&second, How::Watch).await {
             RunStatus::Failed => Ok(()),
+            // The first one had ended before it was cancelled: that was the second one.
+            RunStatus::Cancelled => Err(Trouble::RunEnded(held)),
             other => Err(Trouble::RunEnded(other)),
         }
     };
