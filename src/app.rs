@@ -17,8 +17,8 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, LogControl, McpHost, Node, NodeError, PresenceSettings, Services, Settings,
-    SystemClock, SystemIds, settle,
+    BackupSettings, LogControl, MailError, Mailer, McpHost, Node, NodeError, PresenceSettings,
+    Services, Settings, SystemClock, SystemIds, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
@@ -35,7 +35,7 @@ use iris_tools::{Tool, ToolError, ToolRegistry, Workshop, webfetch};
 use parking_lot::Mutex;
 
 use crate::config::Config;
-use crate::http::{Gatekeeper, guard, identify, routes};
+use crate::http::{Gatekeeper, TrustedProxies, guard, identify, routes};
 use crate::lock::DataDirLock;
 use crate::logging::LogOfAnother;
 use crate::server;
@@ -86,6 +86,9 @@ pub enum AppError {
     /// A key cannot be used.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The mail server cannot be used.
+    #[error(transparent)]
+    Mail(#[from] MailError),
     /// A provider cannot be set up.
     #[error(transparent)]
     Models(#[from] ModelConfigError),
@@ -239,6 +242,7 @@ impl App {
         let mut hosts = config.allowed_hosts.clone();
         hosts.extend(config.public_url.as_deref().and_then(host_of));
         let gatekeeper = Gatekeeper::new(address.ip(), &hosts, &config.allowed_origins);
+        let proxies = TrustedProxies::new(config.trusted_proxies.clone());
         let (drain, setup) = (config.drain, config.setup_token.clone());
         let watchdog = WatchdogSettings {
             abort_after: config.watchdog_abort.or(dependencies.watchdog.abort_after),
@@ -265,7 +269,9 @@ impl App {
         };
         services.setup_token.lock().clone_from(&setup_token);
         node.remove_leftovers().await?;
-        let http = serve(listener, &node, gatekeeper, Streams::start(stream_comments))?;
+        node.load_choices().await?;
+        let streams = Streams::start(stream_comments);
+        let http = serve(listener, &node, gatekeeper, proxies, streams)?;
         node.open_unfinished();
         Ok(Self { address, setup_token, node, http, drain, _watchdog: watchdog, _lock: lock })
     }
@@ -375,6 +381,13 @@ fn services(
 ) -> Result<Services, AppError> {
     let key = load_or_create_key(&config.jwt_secret_file)?;
     let mut access_tokens = AccessTokens::new(key.as_bytes(), Arc::clone(&dependencies.clock))?;
+    let mut refresh_tokens = RefreshTokens::new(key.as_bytes())?;
+    if let Some(previous) = &config.jwt_secret_previous_file {
+        let previous = load_key(previous)?;
+        access_tokens = access_tokens.previous_key(previous.as_bytes())?;
+        refresh_tokens = refresh_tokens.previous_key(previous.as_bytes())?;
+    }
+    let mailer = config.smtp.as_ref().map(Mailer::start).transpose()?;
     if let Some(lifetime) = dependencies.access_token_lifetime {
         access_tokens = access_tokens.lifetime(lifetime);
     }
@@ -399,7 +412,9 @@ fn services(
         mcp,
         access_tokens,
         sealing,
-        refresh_tokens: RefreshTokens::new(key.as_bytes())?,
+        refresh_tokens,
+        mailer,
+        origins: Arc::default(),
         passwords: Passwords::for_this_machine(),
         setup_token: Mutex::new(None),
         draining: AtomicBool::new(false),
@@ -488,15 +503,17 @@ fn serve(
     listener: TcpListener,
     node: &Node,
     gatekeeper: Gatekeeper,
+    proxies: TrustedProxies,
     streams: Arc<Streams>,
 ) -> Result<ServerHandle, AppError> {
     let (data, gatekeeper) = (Data::new(node.clone()), Data::new(gatekeeper));
-    let streams = Data::from(streams);
+    let (streams, proxies) = (Data::from(streams), Data::new(proxies));
     let app = move || {
         WebApp::new()
             .app_data(data.clone())
             .app_data(gatekeeper.clone())
             .app_data(streams.clone())
+            .app_data(proxies.clone())
             .wrap(gatekeeper.cors())
             .wrap(from_fn(guard))
             .wrap(from_fn(identify))

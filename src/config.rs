@@ -19,8 +19,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directories::ProjectDirs;
+use ipnet::IpNet;
 use iris_actors::connection::SocketSettings;
-use iris_actors::{BackupSettings, Rate, RateSettings, Registration, ResumePolicy};
+use iris_actors::{
+    BackupSettings, MailError, Rate, RateSettings, Registration, ResumePolicy, SmtpSettings,
+};
 use iris_auth::SetupToken;
 use iris_egress::Exception;
 use iris_llm::ProviderConfig;
@@ -83,6 +86,8 @@ pub struct Config {
     pub registration: Registration,
     /// Holds the key that signs access tokens; made when there is none.
     pub jwt_secret_file: PathBuf,
+    /// Holds the key that signed them before: those that have not ended are good.
+    pub jwt_secret_previous_file: Option<PathBuf>,
     /// Holds the key that secrets are sealed with; made when there is none.
     pub master_key_file: PathBuf,
     /// Holds the key that they were sealed with before.
@@ -102,6 +107,10 @@ pub struct Config {
     /// Where browsers reach this server: an origin, without a `/` at its end. `None` where only this machine
     /// does.
     pub public_url: Option<String>,
+    /// Networks of proxies whose word about a client's address is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Sends e-mails; `None` for none.
+    pub smtp: Option<SmtpSettings>,
     /// What tools may fetch besides the public web.
     pub egress_allow: Vec<Exception>,
     /// How commands are run; `None` means that none are, and that there is no tool `bash`.
@@ -207,6 +216,7 @@ impl Config {
             jwt_secret_file: top
                 .parse("jwt_secret_file", parse::path)?
                 .unwrap_or_else(|| data_dir.join(JWT_SECRET_FILE_DEFAULT)),
+            jwt_secret_previous_file: top.parse("jwt_secret_previous_file", parse::path)?,
             master_key_file: top
                 .parse("master_key_file", parse::path)?
                 .unwrap_or_else(|| data_dir.join(MASTER_KEY_FILE_DEFAULT)),
@@ -215,6 +225,8 @@ impl Config {
             allowed_origins: top.parse_list("allowed_origins", parse::origin)?,
             allowed_hosts: top.parse_list("allowed_hosts", parse::host)?,
             public_url: top.parse("public_url", parse::origin)?,
+            trusted_proxies: top.parse_list("trusted_proxies", parse::network)?,
+            smtp: smtp(&mut top)?,
             egress_allow: top.parse_list("egress_allow", parse::egress_exception)?,
             sandbox: sandbox(&mut top)?,
             drain: top.parse("drain_seconds", parse::drain)?.unwrap_or(DRAIN_DEFAULT),
@@ -257,6 +269,27 @@ impl Config {
         };
         debug_assert!(top.keys_left().is_empty(), "keys not read: {:?}", top.keys_left());
         Ok(config)
+    }
+}
+
+/// The mail server. Both keys, or neither.
+fn smtp(top: &mut Section) -> Result<Option<SmtpSettings>, ConfigError> {
+    let bad = |name: &str, problem: &str| ConfigError::BadValue {
+        name: format!("`{name}`"),
+        problem: problem.to_owned(),
+    };
+    let url = top.parse("smtp_url", parse::secret_text)?;
+    let from = top.parse("smtp_from", parse::secret_text)?;
+    let settings = match (url, from) {
+        (None, None) => return Ok(None),
+        (Some(url), Some(from)) => SmtpSettings { url, from },
+        (Some(_), None) => return Err(bad("smtp_from", "is needed with `smtp_url`")),
+        (None, Some(_)) => return Err(bad("smtp_url", "is needed with `smtp_from`")),
+    };
+    match settings.check() {
+        Ok(()) => Ok(Some(settings)),
+        Err(error @ MailError::Url) => Err(bad("smtp_url", &error.to_string())),
+        Err(error @ MailError::From(_)) => Err(bad("smtp_from", &error.to_string())),
     }
 }
 
@@ -335,14 +368,32 @@ fn rates(top: &mut Section) -> Result<RateSettings, ConfigError> {
     let a_second = count("requests_per_second", 50)?;
     let burst = count("requests_burst", 100)?;
     let public = count("public_requests_per_minute", 120)?;
+    let (keys, runs) = (count("key_requests_per_second", 50)?, count("runs_per_minute", 60)?);
+    let uploads = count("uploads_per_minute", 120)?;
+    let failures = count("login_failures_per_10_minutes", 10)?;
+    let unknown = count("unknown_connections_per_address_max", 20)?;
     let connections = count("connections_per_user_max", 8)?;
     let refusals = count("refusals_per_minute_max", 300)?;
+    let a_minute = |count: u32| {
+        let every = Duration::from_mins(1).checked_div(count);
+        every.map(|every| Rate { every, burst: count.div_ceil(2) })
+    };
     let most = |count: u32| (count > 0).then(|| usize::try_from(count).unwrap_or(usize::MAX));
     Ok(RateSettings {
         requests: (Duration::from_secs(1).checked_div(a_second))
             .map(|every| Rate { every, burst: burst.max(1) }),
-        public: (Duration::from_mins(1).checked_div(public))
-            .map(|every| Rate { every, burst: public.div_ceil(2) }),
+        public: a_minute(public),
+        keys: (Duration::from_secs(1).checked_div(keys))
+            .map(|every| Rate { every, burst: keys.saturating_mul(2) }),
+        runs: a_minute(runs),
+        uploads: a_minute(uploads),
+        login_failures: (Duration::from_mins(10).checked_div(failures))
+            .map(|every| Rate { every, burst: failures }),
+        // Ten accounts' worth.
+        login_failures_of_address: (Duration::from_mins(10)
+            .checked_div(failures.saturating_mul(10)))
+        .map(|every| Rate { every, burst: failures.saturating_mul(10) }),
+        unknown_connections_max: most(unknown),
         connections_per_user_max: most(connections),
         refusals_per_minute_max: most(refusals),
     })

@@ -37,6 +37,8 @@ enum Verb {
     Project(maintenance::ProjectOptions),
     /// Check, migrate and compact databases
     Db(maintenance::DatabaseOptions),
+    /// Verify and export the audit: who did what with accounts, rights and the server
+    Audit(maintenance::AuditOptions),
     /// Back up the whole server into a new directory
     Backup(maintenance::BackupOptions),
     /// Say whether a server would work with this configuration, on this machine
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Some(Verb::Logs(options)) => logs::run(&options),
         Some(Verb::Project(options)) => maintenance::project(options),
         Some(Verb::Db(options)) => maintenance::database(&options),
+        Some(Verb::Audit(options)) => maintenance::audit(&options),
         Some(Verb::Backup(options)) => maintenance::backup(&options),
         Some(Verb::Doctor(place)) => maintenance::doctor(&place),
         Some(Verb::Restore(options)) => maintenance::restore(&options),

@@ -4,6 +4,7 @@
 //! What only reads works beside a running server. What changes something takes the lock of the data
 //! directory and does nothing while a server holds it.
 
+mod audit;
 mod data;
 mod database;
 mod doctor;
@@ -142,6 +143,31 @@ enum DatabaseVerb {
     Vacuum,
 }
 
+/// `iris audit`.
+#[derive(Clone, clap::Args)]
+pub struct AuditOptions {
+    #[command(subcommand)]
+    verb: AuditVerb,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Clone, Subcommand)]
+enum AuditVerb {
+    /// Read the audit whole and say whether it is what it was, also while the server runs
+    Verify {
+        /// The head that was kept from an earlier time: shows whether the end is missing
+        #[arg(long, value_name = "ID:HASH")]
+        head: Option<String>,
+    },
+    /// Print the audit as lines of JSON, oldest first, also while the server runs
+    Export {
+        /// Only records behind this number
+        #[arg(long, value_name = "ID", default_value_t = 0)]
+        after: u64,
+    },
+}
+
 /// `iris backup`.
 #[derive(Clone, clap::Args)]
 pub struct BackupOptions {
@@ -236,6 +262,11 @@ pub fn project(options: ProjectOptions) -> ExitCode {
 /// Runs `iris db`.
 pub fn database(options: &DatabaseOptions) -> ExitCode {
     end("db", database::run(options.verb, options.project.as_ref(), &options.place))
+}
+
+/// Runs `iris audit`.
+pub fn audit(options: &AuditOptions) -> ExitCode {
+    end("audit", audit::run(&options.verb, &options.place))
 }
 
 /// Runs `iris doctor`.

@@ -7,13 +7,16 @@
 
 mod agents;
 mod backups;
+mod choices;
 pub mod connection;
 mod directory;
 pub mod dispatch;
 mod leftovers;
+mod mail;
 mod mcp;
 mod node;
 mod orchestrator;
+mod origin;
 mod outbox;
 pub mod owner;
 mod permissions;
@@ -30,10 +33,12 @@ mod write;
 
 pub use backups::{BackupSettings, NewFile, check_about, remove_backups, settle};
 pub use directory::Directory;
+pub use mail::{MailError, Mailer, SmtpSettings};
 pub use mcp::McpHost;
 pub use node::{Node, NodeError};
+pub use origin::{Origin, Origins};
 pub use project::PresenceSettings;
-pub use rates::{Rate, RateSettings};
+pub use rates::{Rate, RateSettings, UnknownSocket};
 pub use root::Root;
 pub use services::{
     LogControl, Registration, ResumePolicy, Services, Settings, SystemClock, SystemIds,

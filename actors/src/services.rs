@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{AccessTokens, Passwords, RefreshTokens, SealingKeys, SetupToken};
 use iris_llm::Models;
-use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef};
+use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef, RegistrationMode, UserId};
 use iris_sandbox::Sandbox;
 use iris_store::Storage;
 use iris_store::project::Quotas;
+use iris_store::root::RecordAudit;
 use iris_tools::{ToolRegistry, Workshop};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
@@ -19,15 +20,28 @@ use serde_json::{Map, Value};
 use crate::connection::SocketSettings;
 use crate::rates::RateSettings;
 use crate::supervision::Supervision;
-use crate::{BackupSettings, McpHost, PresenceSettings};
+use crate::{BackupSettings, Mailer, McpHost, Origins, PresenceSettings};
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
     /// Anybody.
     Open,
+    /// Who was invited.
+    Invite,
     /// Nobody.
     Closed,
+}
+
+impl Registration {
+    /// As clients read it.
+    pub(crate) fn mode(self) -> RegistrationMode {
+        match self {
+            Self::Open => RegistrationMode::Open,
+            Self::Invite => RegistrationMode::Invite,
+            Self::Closed => RegistrationMode::Closed,
+        }
+    }
 }
 
 /// What becomes of runs that were interrupted.
@@ -155,6 +169,10 @@ pub struct Services {
     pub sealing: SealingKeys,
     /// Hashes passwords off the arbiters.
     pub passwords: Passwords,
+    /// Sends e-mails; none where no mail server is configured.
+    pub mailer: Option<Arc<Mailer>>,
+    /// Where the requests come from that are under way.
+    pub origins: Arc<Origins>,
     /// There until somebody is an administrator.
     pub setup_token: Mutex<Option<SetupToken>>,
     /// The log lines of the process.
@@ -171,6 +189,17 @@ impl Services {
     /// Whether the server is stopping: runs may end, none may start.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// What the audit is to say of something that a user did in the current request.
+    pub(crate) fn audit(
+        &self,
+        user_id: &UserId,
+        action: &str,
+        target: &str,
+        details: Value,
+    ) -> RecordAudit {
+        self.origins.audit(self.clock.as_ref(), user_id, action, target, details)
     }
 }
 

@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "setup_token",
     "registration",
     "jwt_secret_file",
+    "jwt_secret_previous_file",
     "master_key_file",
     "master_key_previous_file",
     "default_model",
@@ -27,6 +28,9 @@ const KEYS: &[&str] = &[
     "allowed_origins",
     "allowed_hosts",
     "public_url",
+    "trusted_proxies",
+    "smtp_url",
+    "smtp_from",
     "egress_allow",
     "sandbox_minimum",
     "sandbox_uid",
@@ -53,6 +57,11 @@ const KEYS: &[&str] = &[
     "requests_per_second",
     "requests_burst",
     "public_requests_per_minute",
+    "key_requests_per_second",
+    "runs_per_minute",
+    "uploads_per_minute",
+    "login_failures_per_10_minutes",
+    "unknown_connections_per_address_max",
     "connections_per_user_max",
     "refusals_per_minute_max",
     "watchdog_abort_seconds",
@@ -62,7 +71,7 @@ const KEYS: &[&str] = &[
     "otlp_service_name",
 ];
 /// Keys that are documented and that nothing reads yet.
-const KEYS_NOT_YET: &[&str] = &["model_catalog", "trusted_proxies"];
+const KEYS_NOT_YET: &[&str] = &["model_catalog"];
 /// The table of providers, and the keys of one of them.
 const PROVIDERS: &str = "providers";
 const PROVIDER_KEYS: &[&str] = &[

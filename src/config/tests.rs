@@ -128,6 +128,15 @@ fn each_key_of_the_file_is_read() {
         requests_per_second = 10
         requests_burst = 20
         public_requests_per_minute = 6
+        key_requests_per_second = 0
+        runs_per_minute = 20
+        uploads_per_minute = 4
+        login_failures_per_10_minutes = 5
+        unknown_connections_per_address_max = 4
+        trusted_proxies = ["10.0.0.9/8", "::1"]
+        smtp_url = "smtps://user:secret@mail.example.com"
+        smtp_from = "Iris <iris@example.com>"
+        jwt_secret_previous_file = "/run/secrets/jwt-old"
         connections_per_user_max = 2
         refusals_per_minute_max = 0
         watchdog_abort_seconds = 15
@@ -143,6 +152,12 @@ fn each_key_of_the_file_is_read() {
     assert!(config.setup_token.unwrap().matches("let me in, please"));
     assert_eq!(config.registration, Registration::Open);
     assert_eq!(config.jwt_secret_file, Path::new("/run/secrets/jwt"));
+    assert_eq!(config.jwt_secret_previous_file.as_deref(), Some(Path::new("/run/secrets/jwt-old")));
+    let proxies: Vec<String> = config.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
+    let smtp = config.smtp.unwrap();
+    assert_eq!(smtp.from, "Iris <iris@example.com>");
+    assert!(!format!("{smtp:?}").contains("secret"), "{smtp:?}");
     assert_eq!(config.project_roots, [Path::new("/home/a,b"), Path::new("/srv")]);
     assert_eq!(config.allowed_origins, ["https://app.example.com"]);
     assert_eq!(config.allowed_hosts, ["iris.example.com", "[::1]:4747"]);
@@ -168,6 +183,12 @@ fn each_key_of_the_file_is_read() {
     let rates = RateSettings {
         requests: Some(Rate { every: Duration::from_millis(100), burst: 20 }),
         public: Some(Rate { every: Duration::from_secs(10), burst: 3 }),
+        keys: None,
+        runs: Some(Rate { every: Duration::from_secs(3), burst: 10 }),
+        uploads: Some(Rate { every: Duration::from_secs(15), burst: 2 }),
+        login_failures: Some(Rate { every: Duration::from_mins(2), burst: 5 }),
+        login_failures_of_address: Some(Rate { every: Duration::from_secs(12), burst: 50 }),
+        unknown_connections_max: Some(4),
         connections_per_user_max: Some(2),
         refusals_per_minute_max: None,
     };
@@ -490,7 +511,7 @@ fn the_master_key_and_the_one_before_it_have_files() {
 
 #[test]
 fn what_is_documented_and_not_built_yet_is_refused() {
-    for key in ["model_catalog", "trusted_proxies"] {
+    for key in ["model_catalog"] {
         let name = format!("IRIS_{}", key.to_ascii_uppercase());
         assert_refused(from_env(&[(&name, "x")]), &format!("`{name}` is not supported yet"));
         assert_refused(

@@ -11,17 +11,18 @@ use iris_actors::dispatch::{self, Ask, Done, FileAsk, FileDownload};
 use iris_protocol::limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use iris_protocol::{
     ApiError, Command, Data as Shape, Method, Operation, ProjectId, QueryKind, RestRoute, Right,
+    from_slice_strict, invalid_json,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::archives;
 use super::error::{RestError, status_code};
 use super::parts::body_of;
 use super::{
     PUBLIC_BODY_BYTES_MAX, body, claims, content_length, peer, request_id, require_json,
     undisturbed,
 };
+use super::{archives, audit};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -40,7 +41,7 @@ pub(super) async fn answer(
         node.count(None, &peer(&request))?;
         None
     } else {
-        claims(&node, &request)?
+        claims(&node, &request).await?
     };
     let mut path_fields = Map::new();
     let project_id = fields_of_path(&request, &mut path_fields)?;
@@ -76,13 +77,10 @@ async fn fields_of_body(
         return Ok(Map::new());
     }
     require_json(request)?;
-    match serde_json::from_slice(&body) {
+    match from_slice_strict(&body) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(ApiError::invalid("the body must be a JSON object").reason("invalid_json")),
-        Err(e) => {
-            let message = format!("invalid JSON at line {}, column {}", e.line(), e.column());
-            Err(ApiError::invalid(message).reason("invalid_json"))
-        }
+        Err(e) => Err(ApiError::invalid(invalid_json(&e)).reason("invalid_json")),
     }
 }
 
@@ -205,6 +203,9 @@ async fn bytes(
 ) -> Result<HttpResponse, RestError> {
     let mut fields = Map::new();
     let project_id = fields_of_path(request, &mut fields)?;
+    if operation == Operation::AuditExport {
+        return audit::export(node, request).await;
+    }
     if operation == Operation::ProjectImport {
         fields_of_query(request, route, &mut fields)?;
         let key = idempotency_key(request)?;
@@ -227,7 +228,7 @@ async fn file(
     payload: Payload,
     project_id: ProjectId,
 ) -> Result<HttpResponse, RestError> {
-    let claims = claims(node, request)?;
+    let claims = claims(node, request).await?;
     let path = query(request)?.into_iter().find(|(name, _)| name == "path");
     let Some((_, path)) = path else {
         return Err(ApiError::invalid("the query names no `path`").reason("invalid_path").into());

@@ -15,6 +15,7 @@ mod access;
 mod actors;
 mod admin;
 mod agents;
+mod audit;
 mod auth;
 mod backups;
 mod bad_input;
@@ -26,6 +27,7 @@ mod growth;
 mod heartbeat;
 mod idempotency;
 mod joining;
+mod keys;
 mod listening;
 mod logging;
 mod maintenance;
@@ -36,6 +38,7 @@ mod messages;
 mod models;
 mod passivation;
 mod patience;
+mod people;
 mod permissions;
 mod presence;
 mod process;
@@ -123,6 +126,7 @@ async fn root(server: &ServerProcess) -> Person {
 /// A new user.
 async fn ann(server: &ServerProcess) -> Person {
     let request = AuthRegister {
+        invitation: None,
         email: "ann@example.com".to_owned(),
         username: "ann".to_owned(),
         password: PASSWORD.to_owned(),

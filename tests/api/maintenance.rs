@@ -47,6 +47,7 @@ async fn on(data_dir: &Path, args: &[&str]) -> Said {
 
 async fn register(server: &ServerProcess, name: &str) -> Person {
     let request = AuthRegister {
+        invitation: None,
         email: format!("{name}@example.com"),
         username: name.to_owned(),
         password: PASSWORD.to_owned(),

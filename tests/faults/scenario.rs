@@ -71,7 +71,7 @@ async fn accounts(player: &Player<'_>) {
     let email = format!("{name}@example.com");
     let register = async || {
         let (email, password) = (email.clone(), PASSWORD.to_owned());
-        let request = AuthRegister { email, username: name.clone(), password };
+        let request = AuthRegister { invitation: None, email, username: name.clone(), password };
         Ok(client.register(&request).await?)
     };
     player.insist_done("auth.register", register).await;

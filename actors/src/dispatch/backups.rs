@@ -15,7 +15,7 @@ use iris_protocol::{
     ServerBackupPayload, UserId,
 };
 use iris_store::WriteContext;
-use iris_store::root::{DeleteBackup, RecordAudit, StoredBackup};
+use iris_store::root::{DeleteBackup, StoredBackup};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -28,7 +28,6 @@ use crate::backups::{
     BackUpServer, ImportArchive, NewFile, RestoreBackup, WriteBackup, archive_path, server_backups,
 };
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
-use crate::supervision::current_request;
 use crate::{Node, write};
 
 /// Bytes of an archive that are hashed at a time.
@@ -248,14 +247,7 @@ async fn audit(
     target: &ProjectId,
     details: Value,
 ) -> Result<(), ApiError> {
-    let command = RecordAudit {
-        at: node.services.clock.now_ms(),
-        user_id: user_id.clone(),
-        action: operation.name().to_owned(),
-        target: target.to_string(),
-        request_id: current_request().map(|request| request.to_string()),
-        details,
-    };
+    let command = node.services.audit(user_id, operation.name(), target.as_str(), details);
     write(&node.root, command, WriteContext::default()).await.map(drop).map_err(stored)
 }
 

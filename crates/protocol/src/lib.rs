@@ -5,6 +5,7 @@
 
 mod asking;
 mod asyncapi;
+mod audit;
 mod connection;
 mod envelope;
 mod error;
@@ -14,17 +15,23 @@ pub mod limits;
 mod mcp;
 mod openapi;
 mod operations;
+#[macro_use]
 mod payloads;
+mod people;
 mod schema;
+mod scopes;
+mod strict;
 mod supervision;
 mod tools;
 mod types;
 
 pub use asking::*;
 pub use asyncapi::asyncapi;
+pub use audit::*;
 pub use connection::{Closing, ConnectionFrame, Draining};
 pub use envelope::{
     EventFrame, EventMeta, FrameError, Position, RequestFrame, ResponseFrame, Room, ServerFrame,
+    invalid_json,
 };
 pub use error::{ApiError, ErrorCode};
 pub use events::{Audience, Event, EventKind, EventSpec, StreamKind};
@@ -36,7 +43,10 @@ pub use operations::{
     Right, Transport,
 };
 pub use payloads::*;
+pub use people::*;
 pub use schema::schema_document;
+pub use scopes::*;
+pub use strict::from_slice_strict;
 pub use supervision::*;
 pub use tools::*;
 pub use types::*;

@@ -1,5 +1,5 @@
-//! The root database: users, their logins, projects and who is a member of which; what became of
-//! actors, and what administrators did.
+//! The root database: users and their ways in, projects and who is a member of which; what became of
+//! actors, and who did what.
 //!
 //! Deliberately absent: everything that happens inside a project, which is in the project's own
 //! database, and all secrets: passwords and tokens come in as hashes.
@@ -7,16 +7,20 @@
 mod queries;
 pub(crate) mod rows;
 
+mod accounts;
 mod audit;
 mod backups;
 mod imports;
 mod intents;
+mod invitations;
+mod keys;
 mod logins;
 mod members;
 mod outbox;
 mod permissions;
 mod projects;
 mod reader;
+mod settings;
 mod supervision;
 mod unfinished;
 mod users;
@@ -30,27 +34,39 @@ use crate::condition::Condition;
 use crate::writer::Guards;
 use crate::{Reader, Storage, StoreError, Writer, database};
 
-pub use audit::{AuditRecord, RecordAudit};
+pub use accounts::{BeginPasswordReset, DeleteUser, FinishPasswordReset, SetPassword, UpdateUser};
+pub use audit::{
+    AUDIT_RECORDS_LOOKED_AT_MAX, AuditDamage, AuditHead, AuditQuery, AuditVerdict, DONE,
+    RecordAudit,
+};
+pub(crate) use audit::{after as audit_after, append as append_audit, verify as verify_audit};
 pub use backups::{
     AcceptImport, BackupState, DeleteBackup, LastBackup, RecordBackup, RecordRestore, StoredBackup,
 };
 pub use imports::ImportProject;
 pub use intents::{ForgetDirectory, IntendDirectory, Leftover};
-pub use logins::{
-    BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, REFRESH_GRACE_MS, RefusalReason, RevokeAuthSession,
-    RotateOutcome, RotateRefresh, TokenHash,
+pub use invitations::{
+    AcceptInvitation, Accepted, CreateInvitation, CreateInvitedUser, RevokeInvitation,
 };
-pub use members::{AddMember, RemoveMember, UpdateMember};
+pub use keys::{CreateKey, FoundKey, KEY_USE_NOTED_EVERY_MS, KeyAccess, NoteKeyUse, RevokeKey};
+pub use logins::{
+    BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, EndLogins, REFRESH_GRACE_MS, RefusalReason,
+    RevokeAuthSession, RevokeLogin, RotateOutcome, RotateRefresh, TokenHash,
+};
+pub use members::{AddMember, RemoveMember, TransferProject, UpdateMember};
 pub use outbox::{OUTBOX_PAGE, OutboxEntry, SettleOutbox};
 pub use permissions::{
     CreateServerPermission, DeleteServerPermission, SERVER_PERMISSIONS_MAX, UpdateServerPermission,
 };
-pub use projects::{CreateProject, DeleteProject, SetProjectArchived, UpdateProject};
+pub use projects::{
+    CreateProject, DeleteProject, MergeProjectSettings, SetProjectArchived, UpdateProject,
+};
 pub use queries::{Access, Credentials, ProjectLocation};
 pub use reader::RootReader;
+pub use settings::ChooseSettings;
 pub use supervision::{RecordSupervision, SupervisionQuery};
 pub use unfinished::{ClearUnfinished, MarkUnfinished};
-pub use users::{CreateUser, SetCanExecuteCode};
+pub use users::CreateUser;
 
 /// The migrations, oldest first.
 pub(crate) const SCHEMA: &[&str] = &[
@@ -58,6 +74,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0002_supervision.sql"),
     include_str!("../../../migrations/root/0003_durable_work.sql"),
     include_str!("../../../migrations/root/0004_permissions.sql"),
+    include_str!("../../../migrations/root/0006_access.sql"),
 ];
 
 /// The open root database.

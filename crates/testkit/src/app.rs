@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
 use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
-    BackupSettings, Node, PresenceSettings, RateSettings, Registration, ResumePolicy,
+    BackupSettings, Node, PresenceSettings, RateSettings, Registration, ResumePolicy, SmtpSettings,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::SetupToken;
@@ -45,6 +46,12 @@ pub const REMOTE: &str = "TESTKIT_REMOTE";
 pub struct AppOptions {
     /// Who may create an account.
     pub registration: Registration,
+    /// Holds the key that signed access tokens before; none by default.
+    pub jwt_secret_previous_file: Option<PathBuf>,
+    /// Networks of proxies that are believed; none by default.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Sends e-mails; none by default.
+    pub smtp: Option<SmtpSettings>,
     /// By name; `demo` of kind `scripted` by default.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// `demo/script` by default.
@@ -121,6 +128,9 @@ impl Default for AppOptions {
         let scripted = ProviderConfig::new(ProviderKind::Scripted);
         Self {
             registration: Registration::Open,
+            jwt_secret_previous_file: None,
+            trusted_proxies: Vec::new(),
+            smtp: None,
             providers: BTreeMap::from([("demo".to_owned(), scripted)]),
             default_model: Some(model("demo", "script")),
             fallback_model: None,
@@ -175,6 +185,9 @@ impl AppOptions {
             setup_token: Some(SetupToken::new(SETUP_TOKEN.to_owned()).unwrap()),
             registration: self.registration,
             jwt_secret_file: data_dir.join("jwt.key"),
+            jwt_secret_previous_file: self.jwt_secret_previous_file.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            smtp: self.smtp.clone(),
             master_key_file: data_dir.join("master.key"),
             master_key_previous_file: None,
             default_model: self.default_model.clone(),
@@ -417,6 +430,7 @@ impl TestApp {
     /// When the server refuses.
     pub async fn user(&self, name: &str) -> Person {
         let request = AuthRegister {
+            invitation: None,
             email: format!("{name}@example.com"),
             username: name.to_owned(),
             password: PASSWORD.to_owned(),
