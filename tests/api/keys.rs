@@ -38,7 +38,7 @@ async fn get(app: &TestApp, token: &str, path: &str) -> RestAnswer {
 async fn a_key_works_over_rest_sockets_and_streams_and_is_shown_once() {
     let app = spawn_app().await;
     let ann = app.user("ann").await;
-    let mut talk = ann.conversation().await;
+    let talk = ann.conversation().await;
     let made = key(&ann, json!({ "name": "ci" })).await;
     let token = secret(&made).to_owned();
     assert!(token.starts_with("iris_"));

@@ -71,7 +71,7 @@ impl Command for UpdateUser {
         let conn = tx.conn();
         let before = existing_user(conn, &self.id)?;
         let email = self.email.map(|email| email.to_lowercase());
-        refuse_taken(conn, &self.id, email.as_deref(), self.username.as_deref())?;
+        refuse_taken(conn, Some(&self.id), email.as_deref(), self.username.as_deref())?;
         let loses_admin = self.disabled == Some(true) || self.is_admin == Some(false);
         if before.is_admin && loses_admin {
             refuse_last_admin(conn, &self.id)?;

@@ -37,7 +37,7 @@ impl Command for CreateUser {
             let message = "the server has an administrator already";
             return Err(StoreError::conflict("admin_exists", message));
         }
-        refuse_taken(tx.conn(), &self.id, Some(&email), Some(&self.username))?;
+        refuse_taken(tx.conn(), None, Some(&email), Some(&self.username))?;
         tx.conn()
             .prepare_cached(
                 "INSERT INTO users (id, email, username, password_hash, is_admin, created_at,
@@ -56,22 +56,23 @@ impl Command for CreateUser {
     }
 }
 
-/// Refuses an address or a name that somebody else has.
+/// Refuses an address or a name that somebody has; `except` may keep its own.
 pub(super) fn refuse_taken(
     conn: &Connection,
-    id: &UserId,
+    except: Option<&UserId>,
     email: Option<&str>,
     username: Option<&str>,
 ) -> Result<(), StoreError> {
-    let sql = "SELECT 1 FROM users WHERE email = ?1 AND id <> ?2";
+    let except = except.map(UserId::as_str);
+    let sql = "SELECT 1 FROM users WHERE email = ?1 AND id IS NOT ?2";
     if let Some(email) = email
-        && conn.prepare_cached(sql)?.exists([email, id.as_str()])?
+        && conn.prepare_cached(sql)?.exists(params![email, except])?
     {
         return Err(StoreError::conflict("email_taken", "the email address is taken"));
     }
-    let sql = "SELECT 1 FROM users WHERE username = ?1 AND id <> ?2";
+    let sql = "SELECT 1 FROM users WHERE username = ?1 AND id IS NOT ?2";
     if let Some(username) = username
-        && conn.prepare_cached(sql)?.exists([username, id.as_str()])?
+        && conn.prepare_cached(sql)?.exists(params![username, except])?
     {
         return Err(StoreError::conflict("username_taken", "the user name is taken"));
     }
