@@ -64,6 +64,7 @@ const UNASKED: &[&str] = &[
     "Reload",
     "SessionExited",
     "Write<ClearUnfinished>",
+    "Write<NoteKeyUse>",
     "Write<CollectBlobs>",
     "Write<FailRuns>",
     "Write<IndexParts>",

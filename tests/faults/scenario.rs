@@ -4,6 +4,7 @@
 mod backups;
 mod extensions;
 mod operator;
+mod people;
 mod rooms;
 mod runs;
 
@@ -27,6 +28,7 @@ const WRITE: &str = "call write {\"path\": \"a\", \"content\": \"1\"}\nstep\nsay
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     Accounts,
+    People,
     Project,
     Extensions,
     Sessions,
@@ -40,6 +42,7 @@ pub(crate) enum Part {
 impl Part {
     pub(crate) const ALL: &[Self] = &[
         Self::Accounts,
+        Self::People,
         Self::Project,
         Self::Extensions,
         Self::Sessions,
@@ -53,6 +56,7 @@ impl Part {
     pub(crate) async fn play(self, player: &Player<'_>) {
         match self {
             Self::Accounts => accounts(player).await,
+            Self::People => people::people(player).await,
             Self::Project => project(player).await,
             Self::Extensions => extensions::extensions(player).await,
             Self::Sessions => sessions(player).await,

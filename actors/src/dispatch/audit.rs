@@ -253,7 +253,7 @@ pub(super) async fn refused(
     claims: &AccessClaims,
     operation: Operation,
     project_id: Option<&ProjectId>,
-    payload: &Value,
+    (payload, peer): (&Value, &super::Peer),
     error: &ApiError,
 ) {
     let is_telling = match error.code {
@@ -265,7 +265,13 @@ pub(super) async fn refused(
         return;
     }
     let audit = entry(node, &claims.user_id, operation, project_id, payload);
-    let audit = RecordAudit { result: result_of(error), ..audit };
+    let audit = RecordAudit {
+        result: result_of(error),
+        ip: peer.ip.clone(),
+        credential: Some(claims.credential.id().to_owned()),
+        request_id: audit.request_id.or_else(|| error.request_id.clone()),
+        ..audit
+    };
     if let Err(error) = record(&node.root, audit, WriteContext::default()).await {
         tracing::warn!(%error, "a refusal is not in the audit");
     }

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 
+use super::projects::may_create;
 use super::bodies::{ANSWER_BYTES, Held, PART_BYTES};
 use super::{Done, Grant, check_space, done, internal, stored};
 use crate::backups::{
@@ -303,6 +304,8 @@ impl Upload {
 /// Those of the gate; `OVERLOADED` when too many are received, or one of the same user; `STORAGE_FULL`.
 pub async fn begin_upload(node: &Node, claims: Option<&AccessClaims>) -> Result<Upload, ApiError> {
     let grant = node.gate(claims, Operation::ProjectImport, None).await?;
+    may_create(node, &grant).await?;
+    node.rates.of_uploads(grant.user_id()?)?;
     let sender = node.uploads.begin(grant.user_id()?).ok_or_else(|| {
         let message = "too many archives are being received; try again";
         ApiError::new(ErrorCode::Overloaded, message).retry_after(UPLOADS_RETRY_AFTER_MS)
