@@ -59,6 +59,8 @@ const UNASKED: &[&str] = &[
     "Inbound",
     "IsIdle",
     "LeaveRooms",
+    "Look",
+    "MoveUp",
     "Observe",
     "OrchestratorExited",
     "Reload",

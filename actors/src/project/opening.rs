@@ -298,6 +298,7 @@ impl OpenedProject {
             workspace,
             places,
             epoch,
+            life: 0,
             is_marked,
             holders,
         }
