@@ -223,11 +223,15 @@ impl Node {
             return Err(ApiError::invalid(message).reason("socket_only"));
         }
         let audited = audit::manner(operation) != audit::Manner::Not;
-        let refusable =
-            audited.then(|| (ask.claims.clone(), ask.project_id.clone(), ask.command.to_value()));
+        let refusable = audited.then(|| {
+            let (payload, peer) = (ask.command.to_value(), ask.peer.clone());
+            (ask.claims.clone(), ask.project_id.clone(), payload, peer)
+        });
         let outcome = self.admit_and_run(operation, ask).await;
-        if let (Err(error), Some((Some(claims), project_id, payload))) = (&outcome, refusable) {
-            audit::refused(self, &claims, operation, project_id.as_ref(), &payload, error).await;
+        if let (Err(error), Some((Some(claims), project_id, payload, peer))) = (&outcome, refusable)
+        {
+            let (id, said) = (project_id.as_ref(), (&payload, &peer));
+            audit::refused(self, &claims, operation, id, said, error).await;
         }
         outcome
     }
@@ -282,6 +286,20 @@ impl Node {
             Err(refusal) => {
                 repeat::may_be(self, operation, claims, project_id, idempotency_key, refusal).await
             }
+        }
+    }
+
+    /// Records what [`Node::admits`] refused, where the audit is to hold that.
+    pub async fn note_refusal(
+        &self,
+        claims: Option<&AccessClaims>,
+        operation: Operation,
+        project_id: Option<&ProjectId>,
+        peer: &Peer,
+        error: &ApiError,
+    ) {
+        if let (true, Some(claims)) = (audit::manner(operation) != audit::Manner::Not, claims) {
+            audit::refused(self, claims, operation, project_id, (&Value::Null, peer), error).await;
         }
     }
 

@@ -236,12 +236,12 @@ impl Rates {
     }
 
     /// The password was right.
-    pub(crate) fn login_succeeded(&self, attempt: LoginAttempt) {
+    pub(crate) fn login_succeeded(&self, attempt: &LoginAttempt) {
         let LoginAttempt { account, network } = attempt;
-        self.accounts.lock().give_back(&account, self.settings.login_failures);
+        self.accounts.lock().give_back(account, self.settings.login_failures);
         if let Some(network) = network {
             let rate = self.settings.login_failures_of_address;
-            self.guessers.lock().give_back(&network, rate);
+            self.guessers.lock().give_back(network, rate);
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) async fn answer(
         return Err(ApiError::not_found("route").into());
     };
     if matches!(route.data, Shape::Bytes | Shape::Upload(_)) {
-        return bytes(&node, operation, route, &request, payload).await;
+        return Box::pin(bytes(&node, operation, route, &request, payload)).await;
     }
     // A request that carries its own proof must not fail for an old token beside it.
     let claims = if operation.right() == Right::Public {
@@ -47,7 +47,12 @@ pub(super) async fn answer(
     let project_id = fields_of_path(&request, &mut path_fields)?;
     // Nobody's body is read who may not send it.
     let key = idempotency_key(&request).ok().flatten();
-    node.admits(claims.as_ref(), operation, project_id.as_ref(), key.as_deref()).await?;
+    let (caller, project) = (claims.as_ref(), project_id.as_ref());
+    if let Err(refusal) = node.admits(caller, operation, project, key.as_deref()).await {
+        let refusal = ApiError { request_id: request_id(&request), ..refusal };
+        node.note_refusal(caller, operation, project, &peer(&request), &refusal).await;
+        return Err(refusal.into());
+    }
     let mut fields = match route.method {
         Method::Get => Map::new(),
         Method::Post | Method::Put | Method::Patch | Method::Delete => {
@@ -217,7 +222,7 @@ async fn bytes(
     if operation == Operation::BackupRead {
         return archives::download_backup(node, request, project_id, fields).await;
     }
-    file(node, route, request, payload, project_id).await
+    Box::pin(file(node, route, request, payload, project_id)).await
 }
 
 /// The content of a file of a project.

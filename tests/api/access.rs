@@ -254,7 +254,6 @@ impl World {
             Operation::UserRead | Operation::UserDataRead => {
                 json!({ "userId": self.spare.id() })
             }
-            Operation::KeyCreate => json!({ "name": "new" }),
             Operation::InvitationCreate => json!({ "role": "viewer" }),
             Operation::UserCreate => {
                 let (email, name) = (format!("{caller:?}@made.example"), format!("made {caller:?}"));
@@ -336,7 +335,9 @@ impl World {
             Operation::MessageGet => {
                 json!({ "sessionId": self.session, "messageId": self.message })
             }
-            Operation::ProjectCreate | Operation::AgentCreate => json!({ "name": "new" }),
+            Operation::ProjectCreate | Operation::AgentCreate | Operation::KeyCreate => {
+                json!({ "name": "new" })
+            }
             Operation::AgentGet | Operation::AgentUpdate | Operation::AgentDelete => {
                 json!({ "name": "helper" })
             }

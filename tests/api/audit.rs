@@ -7,7 +7,7 @@ use iris_protocol::{ErrorCode, Role};
 use iris_testkit::{AppOptions, PASSWORD, Person, TestApp, spawn_app, spawn_app_with};
 use serde_json::{Value, json};
 
-use crate::{code_of, iris, rest_refusal};
+use crate::{code_of, rest_refusal};
 
 /// Action, target and result of what the audit holds, oldest first.
 async fn audited(root: &Person, query: &str) -> Vec<(String, String, String)> {
@@ -99,10 +99,13 @@ async fn the_audit_is_exported_line_by_line_and_verified_against_a_head_that_was
     let ids: Vec<u64> = lines.iter().map(|line| line["id"].as_u64().unwrap()).collect();
     assert!(ids.iter().copied().eq(1..=ids.len() as u64), "{ids:?}");
 
+    let command = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_iris"));
+        command.env_clear().arg("audit").args(args).arg("--data-dir").arg(app.data_dir());
+        command.stdin(Stdio::null()).output().unwrap()
+    };
     let verify = |args: &[&str]| {
-        let mut command = iris(app.data_dir());
-        let output = command.args(["audit", "verify"]).args(args).stdin(Stdio::null()).output();
-        let output = output.unwrap();
+        let output = command(&[&["verify"], args].concat());
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(said).unwrap())
     };
@@ -112,8 +115,7 @@ async fn the_audit_is_exported_line_by_line_and_verified_against_a_head_that_was
     assert_eq!(verify(&["--head", &other]).0, Some(1));
     assert_eq!(verify(&["--head", "x"]).0, Some(2));
 
-    let mut command = iris(app.data_dir());
-    let exported = command.args(["audit", "export"]).stdin(Stdio::null()).output().unwrap();
+    let exported = command(&["export"]);
     let exported = String::from_utf8(exported.stdout).unwrap();
     assert!(exported.starts_with(text.lines().next().unwrap()), "{exported}");
 

@@ -19,7 +19,7 @@ pub(super) async fn perform(
         Command::LoginList(_) => people::logins(node, grant).await,
         Command::LoginRevoke(request) => people::end_login(node, grant, request, context).await,
         Command::PasswordChange(request) => passwords::change(node, grant, request, peer).await,
-        Command::PasswordForgot(request) => passwords::forgot(node, request, peer).await,
+        Command::PasswordForgot(request) => passwords::forgot(node, &request, peer),
         Command::PasswordReset(request) => passwords::reset(node, request, peer).await,
         Command::UserUpdate(request) => people::update(node, grant, request, context).await,
         Command::UserDelete(request) => people::delete(node, grant, request).await,

@@ -33,7 +33,7 @@ pub(super) async fn setup(node: &Node, request: AuthSetup, peer: Peer) -> Result
     if !is_right {
         let message = "the setup token is not the one that the server printed when it started";
         let error = ApiError::new(ErrorCode::Unauthenticated, message).reason("setup_token");
-        return Err(stranger_refused(node, "auth.setup", "server", &peer, error).await);
+        return Err(stranger_refused(node, "auth.setup", "server", &peer, error));
     }
     let account = Account {
         email: request.email,
@@ -151,7 +151,7 @@ pub(super) async fn login(node: &Node, request: AuthLogin, peer: Peer) -> Result
         Ok(attempt) => attempt,
         Err(error) => {
             let target = "account";
-            return Err(stranger_refused(node, "auth.login", target, &peer, error).await);
+            return Err(stranger_refused(node, "auth.login", target, &peer, error));
         }
     };
     let found = node.root_reader.user_by_email(&email).await.map_err(stored)?;
@@ -164,15 +164,15 @@ pub(super) async fn login(node: &Node, request: AuthLogin, peer: Peer) -> Result
         let error = ApiError::new(ErrorCode::Unauthenticated, message);
         let error = error.reason("invalid_credentials");
         let target = target.as_deref().unwrap_or("account");
-        return Err(stranger_refused(node, "auth.login", target, &peer, error).await);
+        return Err(stranger_refused(node, "auth.login", target, &peer, error));
     };
-    node.rates.login_succeeded(attempt);
+    node.rates.login_succeeded(&attempt);
     begin(node, found.user, found.epoch, peer).await
 }
 
 /// Records what somebody was refused whom nobody knows. Whether it is written makes no difference to the
 /// time of the answer: nobody waits for it. Answers the refusal.
-async fn stranger_refused(
+fn stranger_refused(
     node: &Node,
     action: &str,
     target: &str,

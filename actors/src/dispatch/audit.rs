@@ -256,11 +256,11 @@ pub(super) async fn refused(
     (payload, peer): (&Value, &super::Peer),
     error: &ApiError,
 ) {
-    let is_telling = match error.code {
-        ErrorCode::Forbidden | ErrorCode::NotFound | ErrorCode::Conflict | ErrorCode::Gone => true,
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the others say nothing of rights")]
-        _ => false,
-    };
+    // The others say nothing of rights.
+    let is_telling = matches!(
+        error.code,
+        ErrorCode::Forbidden | ErrorCode::NotFound | ErrorCode::Conflict | ErrorCode::Gone
+    );
     if !is_telling || !node.rates.may_record_refusal(&claims.user_id) {
         return;
     }

@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 
-use super::projects::may_create;
 use super::bodies::{ANSWER_BYTES, Held, PART_BYTES};
+use super::projects::may_create;
 use super::{Done, Grant, check_space, done, internal, stored};
 use crate::backups::{
     BackUpServer, ImportArchive, NewFile, RestoreBackup, WriteBackup, archive_path, server_backups,

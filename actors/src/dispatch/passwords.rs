@@ -45,11 +45,7 @@ pub(super) async fn change(
 }
 
 /// Answers the same for every address, and at once: whoever asks learns nothing of who has an account.
-pub(super) async fn forgot(
-    node: &Node,
-    request: PasswordForgot,
-    peer: Peer,
-) -> Result<Done, ApiError> {
+pub(super) fn forgot(node: &Node, request: &PasswordForgot, peer: Peer) -> Result<Done, ApiError> {
     let email = request.email.trim().to_lowercase();
     node.rates.count_reset(&email)?;
     if node.services.mailer.is_some() {

@@ -121,7 +121,7 @@ pub(super) async fn prove(
     let attempt = node.rates.begin_login(&found.user.email, None)?;
     let verified = node.services.passwords.verify(password, found.password_hash.clone()).await;
     if verified.map_err(|error| error.to_error())? {
-        node.rates.login_succeeded(attempt);
+        node.rates.login_succeeded(&attempt);
         return Ok(found);
     }
     Err(wrong_password())

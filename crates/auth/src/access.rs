@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use iris_agent::Clock;
 use iris_protocol::{AuthSessionId, KeyId, UserId};
@@ -30,7 +32,7 @@ const KIND: &str = "access";
 const HEADER_TYPE: &str = "JWT";
 /// Keeps the id of a key apart from other uses of it.
 const ID_LABEL: &[u8] = b"iris access token v1: key id";
-/// Hex digits of the id of a key, which tells keys apart and says nothing of them.
+/// Bytes of the id of a key, which tells keys apart and says nothing of them.
 const ID_BYTES: usize = 8;
 
 /// A token and when it ends.
@@ -118,7 +120,8 @@ impl SigningKey {
         let keyed = Hmac::<Sha256>::new_from_slice(key);
         let keyed = keyed.map_err(|error| AuthError::internal(error.to_string()))?;
         let digest = keyed.chain_update(ID_LABEL).finalize().into_bytes();
-        let id = digest.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        let id = digest.iter().copied().take(ID_BYTES).collect::<Vec<u8>>();
+        let id = URL_SAFE_NO_PAD.encode(id);
         let (signing, verifying) = (EncodingKey::from_secret(key), DecodingKey::from_secret(key));
         Ok(Self { id, signing, verifying })
     }

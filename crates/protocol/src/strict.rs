@@ -110,7 +110,7 @@ mod tests {
     fn what_is_no_json_or_too_deep_is_refused() {
         let deep = "[".repeat(10_000);
         for text in ["", "{", "[1]x", "{} {}", "NaN", "1e400", "\u{feff}{}", deep.as_str()] {
-            assert!(from_slice_strict(text.as_bytes()).is_err(), "{:.20}", text);
+            assert!(from_slice_strict(text.as_bytes()).is_err(), "{text:.20}");
         }
     }
 

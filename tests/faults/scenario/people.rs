@@ -1,7 +1,7 @@
 //! What changes and ends accounts, keys, invitations and the owner of a project.
 
-use iris_agent::Clock;
 use iris_actors::SystemClock;
+use iris_agent::Clock;
 use iris_client::RestAnswer;
 use iris_protocol::{AuthRegister, ProjectId};
 use iris_testkit::{PASSWORD, Person};
@@ -57,7 +57,8 @@ async fn invitations(player: &Player<'_>, project: &ProjectId) {
         Ok(made.json["data"].clone())
     };
     let taken_back = player.insist("invitation.create", invite).await;
-    let revoke = format!("{place}/invitations/{}", taken_back["invitation"]["id"].as_str().unwrap());
+    let revoke =
+        format!("{place}/invitations/{}", taken_back["invitation"]["id"].as_str().unwrap());
     let revoke = async || order(owner, "DELETE", &revoke, &json!({})).await;
     player.insist("invitation.revoke", revoke).await;
     let invitation = player.insist("invitation.create", invite).await;
@@ -108,21 +109,26 @@ async fn accounts(player: &Player<'_>) {
     };
     player.insist("a request with a key", by_key).await;
     let path = format!("/v1/api-keys/{}", key["id"].as_str().unwrap());
-    player.insist_done("key.revoke", async || order(&person, "DELETE", &path, &json!({})).await).await;
+    player
+        .insist_done("key.revoke", async || order(&person, "DELETE", &path, &json!({})).await)
+        .await;
     let other = async || {
         client.login(&person.grant.user.email, PASSWORD).await?;
         let logins = order(&person, "GET", "/v1/auth/sessions", &json!({})).await?;
         Ok(logins.json["data"][0]["id"].as_str().unwrap().to_owned())
     };
     let path = format!("/v1/auth/sessions/{}", player.insist("another login", other).await);
-    player.insist("auth.session.revoke", async || order(&person, "DELETE", &path, &json!({})).await).await;
+    player
+        .insist("auth.session.revoke", async || order(&person, "DELETE", &path, &json!({})).await)
+        .await;
 
-    let settings = async || order(operator, "PATCH", "/v1/admin/settings", &json!({ "apiKeys": true })).await;
+    let settings =
+        async || order(operator, "PATCH", "/v1/admin/settings", &json!({ "apiKeys": true })).await;
     player.insist("admin.settings.update", settings).await;
     let place = format!("/v1/admin/users/{}", person.id());
     let link = async || {
-        let made = order(operator, "POST", &format!("{place}/password-reset"), &json!({})).await?;
-        let body = json!({ "token": made.json["data"]["token"], "newPassword": PASSWORD });
+        let grant = order(operator, "POST", &format!("{place}/password-reset"), &json!({})).await?;
+        let body = json!({ "token": grant.json["data"]["token"], "newPassword": PASSWORD });
         let set = client.rest("POST", "/v1/auth/password/reset", None, Some(&body)).await?;
         set.error().map_or(Ok(()), |error| Err(Trouble::Refused(error)))
     };
@@ -135,5 +141,9 @@ async fn accounts(player: &Player<'_>) {
     player.insist("auth.password.change", change).await;
     let logout = async || order(operator, "POST", &format!("{place}/logout"), &json!({})).await;
     player.insist("admin.user.logout", logout).await;
-    player.insist_done("admin.user.delete", async || order(operator, "DELETE", &place, &json!({})).await).await;
+    player
+        .insist_done("admin.user.delete", async || {
+            order(operator, "DELETE", &place, &json!({})).await
+        })
+        .await;
 }

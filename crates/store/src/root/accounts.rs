@@ -22,7 +22,6 @@ pub struct UpdateUser {
     /// The name that others see.
     pub username: Option<String>,
     /// Where there is a picture; `Some(None)` takes it away.
-    #[expect(clippy::option_option, reason = "three cases: leave it, take it away, set it")]
     pub avatar_url: Option<Option<String>>,
     /// Replaces all preferences.
     pub preferences: Option<Map<String, Value>>,
