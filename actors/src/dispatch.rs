@@ -7,6 +7,7 @@ mod access;
 mod accounts;
 mod admin;
 mod agents;
+mod answer_format;
 mod audit;
 mod backups;
 mod bodies;
@@ -27,6 +28,7 @@ mod server_permissions;
 mod sessions;
 mod settings;
 mod tools;
+mod turns;
 mod users;
 
 use iris_auth::{
@@ -262,7 +264,10 @@ impl Node {
             reason = "the others are counted as requests alone"
         )]
         match operation {
-            Operation::MessageSend | Operation::RunResume => self.rates.of_runs(user_id),
+            Operation::MessageSend
+            | Operation::MessageRetry
+            | Operation::MessageEdit
+            | Operation::RunResume => self.rates.of_runs(user_id),
             Operation::FileWrite | Operation::ProjectImport => self.rates.of_uploads(user_id),
             _ => Ok(()),
         }
@@ -421,6 +426,7 @@ fn writes_in_project(operation: Operation) -> bool {
             | Operation::ProjectUnarchive
             | Operation::ProjectDelete
             | Operation::RunCancel
+            | Operation::MessageDequeue
             | Operation::ToolReject
             | Operation::QuestionReject
     );
@@ -708,6 +714,11 @@ async fn perform(
         }
         Command::SessionDelete(request) => sessions::delete(node, &grant, request, context).await,
         Command::MessageSend(request) => sessions::send(node, &grant, request, context).await,
+        Command::MessageDequeue(request) => turns::dequeue(node, &grant, request, context).await,
+        Command::MessageRetry(request) => turns::retry(node, &grant, request, context).await,
+        Command::MessageEdit(request) => turns::edit(node, &grant, request, context).await,
+        Command::SessionFork(request) => turns::fork(node, &grant, request, context).await,
+        Command::SessionExport(request) => turns::export(node, &grant, request).await,
         Command::RunCancel(request) => sessions::cancel(node, &grant, request, context).await,
         Command::RunGet(request) => sessions::run(node, &grant, request).await,
         Command::RunList(request) => sessions::runs(node, &grant, request).await,

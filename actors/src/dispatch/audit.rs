@@ -154,7 +154,12 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::SessionArchive
         | Operation::SessionUnarchive
         | Operation::SessionDelete
+        | Operation::SessionFork
+        | Operation::SessionExport
         | Operation::MessageSend
+        | Operation::MessageDequeue
+        | Operation::MessageRetry
+        | Operation::MessageEdit
         | Operation::RunCancel
         | Operation::RunGet
         | Operation::RunList

@@ -3,6 +3,7 @@
 //! Everything a client can send or receive is defined here and nowhere else. Deliberately absent:
 //! I/O, clocks, random numbers, storage rows and any decision about what a caller may do.
 
+mod answer_format;
 mod asking;
 mod asyncapi;
 mod audit;
@@ -23,8 +24,10 @@ mod scopes;
 mod strict;
 mod supervision;
 mod tools;
+mod turns;
 mod types;
 
+pub use answer_format::*;
 pub use asking::*;
 pub use asyncapi::asyncapi;
 pub use audit::*;
@@ -49,4 +52,5 @@ pub use scopes::*;
 pub use strict::from_slice_strict;
 pub use supervision::*;
 pub use tools::*;
+pub use turns::*;
 pub use types::*;

@@ -138,6 +138,7 @@ impl Operation {
             Self::Subscribe | Self::PartSync | Self::PresenceUpdate => Scope::EventsRead,
             Self::SessionList
             | Self::SessionGet
+            | Self::SessionExport
             | Self::RunGet
             | Self::RunList
             | Self::MessageGet
@@ -150,7 +151,11 @@ impl Operation {
             | Self::SessionArchive
             | Self::SessionUnarchive
             | Self::SessionDelete
+            | Self::SessionFork
             | Self::MessageSend
+            | Self::MessageDequeue
+            | Self::MessageRetry
+            | Self::MessageEdit
             | Self::RunCancel
             | Self::RunResume
             | Self::TypingStart

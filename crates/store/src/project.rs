@@ -15,9 +15,13 @@ mod approvals;
 mod attachments;
 pub mod blobs;
 mod cancelling;
+mod dequeuing;
 mod ending;
+mod exporting;
 mod family;
 mod files;
+mod forking;
+mod joining;
 mod mcp;
 mod messages;
 mod pages;
@@ -35,6 +39,7 @@ mod search;
 mod sessions;
 mod steps;
 mod streams;
+mod superseding;
 mod tasks;
 mod todos;
 mod tools;
@@ -56,7 +61,11 @@ pub use approvals::{Decision, ResolveApproval, Yes};
 pub use attachments::StoredAttachment;
 pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use cancelling::{ChooseCancelled, ChosenRun};
+pub use dequeuing::DequeueMessage;
+pub use exporting::Conversation;
 pub use files::{RecordFileWrite, RecordedChange};
+pub use forking::ForkSession;
+pub use joining::JoinMessages;
 pub use log::PublishOutbox;
 pub use mcp::{
     BeginMcpAuthorization, BegunMcpAuthorization, CreateMcpServer, DeleteMcpServer,
@@ -65,7 +74,7 @@ pub use mcp::{
     UpdateMcpServer,
 };
 pub use messages::{AcceptMessage, AcceptedMessage};
-pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
+pub use pages::{HISTORY_MESSAGES_MAX, PAGE_BYTES_MAX, Replay};
 pub use permissions::{
     CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, PERMISSIONS_OF_SESSION_MAX,
     PERMISSIONS_OF_SESSIONS_MAX, RulePlace, UpdatePermission,
@@ -83,6 +92,7 @@ pub use search::IndexParts;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
 pub use steps::{NewApproval, NewAttachment, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 pub use streams::{CheckpointText, TextChunk};
+pub use superseding::{EditMessage, RetryMessage};
 pub use tasks::{SpawnTask, TaskChild, TaskIds, TaskResult};
 pub use todos::{NewTodo, WriteTodos};
 pub use tools::{CreateTool, DeleteTool, StoredTool, ToolConfig, ToolDefinition, UpdateTool};
@@ -93,6 +103,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0002_durable_work.sql"),
     include_str!("../../../migrations/project/0003_permissions.sql"),
     include_str!("../../../migrations/project/0004_agents_and_tools.sql"),
+    include_str!("../../../migrations/project/0005_turns.sql"),
 ];
 
 /// The open database of a project.
