@@ -22,7 +22,8 @@ use directories::ProjectDirs;
 use ipnet::IpNet;
 use iris_actors::connection::SocketSettings;
 use iris_actors::{
-    BackupSettings, MailError, Rate, RateSettings, Registration, ResumePolicy, SmtpSettings,
+    BackupSettings, ContextSettings, MailError, Rate, RateSettings, Registration, ResumePolicy,
+    SmtpSettings,
 };
 use iris_auth::SetupToken;
 use iris_egress::Exception;
@@ -96,6 +97,9 @@ pub struct Config {
     pub default_model: Option<ModelRef>,
     /// What is asked when a model does not answer. Its provider is in `providers`.
     pub fallback_model: Option<ModelRef>,
+    /// How conversations are kept within what models take, and titles. The provider of a small model is in
+    /// `providers`.
+    pub context: ContextSettings,
     /// By name: lower case letters, digits, `-` and `_`.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Absolute directories under which projects with a path of their own must lie.
@@ -207,6 +211,7 @@ impl Config {
             .collect::<Result<BTreeMap<_, _>, ConfigError>>()?;
         let default_model = top.parse("default_model", |text| parse::model(text, &providers))?;
         let fallback_model = top.parse("fallback_model", |text| parse::model(text, &providers))?;
+        let context = context(&mut top, &providers)?;
         let config = Self {
             bind: top.parse("bind", parse::bind)?.unwrap_or(BIND_DEFAULT),
             setup_token: top.parse("setup_token", parse::setup_token)?,
@@ -265,6 +270,7 @@ impl Config {
             data_dir,
             default_model,
             fallback_model,
+            context,
             providers,
         };
         debug_assert!(top.keys_left().is_empty(), "keys not read: {:?}", top.keys_left());
@@ -295,6 +301,19 @@ fn smtp(top: &mut Section) -> Result<Option<SmtpSettings>, ConfigError> {
 
 /// Only S3 keeps commands from the protected paths of a project: less is for the operator to choose.
 const SANDBOX_MINIMUM_DEFAULT: Tier = Tier::S3;
+
+fn context(
+    top: &mut Section,
+    providers: &BTreeMap<String, ProviderConfig>,
+) -> Result<ContextSettings, ConfigError> {
+    let defaults = ContextSettings::default();
+    let percent = top.parse("compact_at_percent", parse::compact_at_percent)?;
+    Ok(ContextSettings {
+        compact_at_percent: percent.unwrap_or(defaults.compact_at_percent),
+        small_model: top.parse("small_model", |text| parse::model(text, providers))?,
+        titles: top.parse("titles", parse::switch)?.unwrap_or(defaults.titles),
+    })
+}
 
 /// How commands are run. Where none are, the other keys are read all the same: a mistake is a mistake.
 fn sandbox(top: &mut Section) -> Result<Option<SandboxConfig>, ConfigError> {

@@ -11,6 +11,7 @@ mod answer_format;
 mod audit;
 mod backups;
 mod bodies;
+mod context;
 mod files;
 mod invitations;
 mod keys;
@@ -712,6 +713,7 @@ async fn perform(
         Command::SessionUnarchive(request) => {
             sessions::unarchive(node, &grant, request.session_id, context).await
         }
+        Command::SessionCompact(request) => context::compact(node, &grant, request, context).await,
         Command::SessionDelete(request) => sessions::delete(node, &grant, request, context).await,
         Command::MessageSend(request) => sessions::send(node, &grant, request, context).await,
         Command::MessageDequeue(request) => turns::dequeue(node, &grant, request, context).await,

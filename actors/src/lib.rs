@@ -41,7 +41,8 @@ pub use project::PresenceSettings;
 pub use rates::{Rate, RateSettings, UnknownSocket};
 pub use root::Root;
 pub use services::{
-    LogControl, Registration, ResumePolicy, Services, Settings, SystemClock, SystemIds,
+    ContextSettings, LogControl, Registration, ResumePolicy, Services, Settings, SystemClock,
+    SystemIds,
 };
 pub use tickets::TicketUse;
 pub use write::{Write, record, write};

@@ -104,6 +104,7 @@ impl World {
                 prompt: None,
                 model: None,
                 tools: None,
+                tuning: iris_protocol::AgentTuning::default(),
                 permissions: None,
             };
             ann.client.call(Some(&project), request).await.unwrap();
@@ -160,6 +161,13 @@ impl World {
     async fn backup(&self, project: &ProjectId) -> Value {
         let path = format!("/v1/projects/{project}/backup");
         self.ann.post(&path, json!({})).await.json["data"]["id"].clone()
+    }
+
+    /// A session in which something was said.
+    async fn talk(&self) -> SessionId {
+        let mut talk = self.ann.conversation_in(&self.project).await;
+        talk.ask("say hi").await;
+        talk.session.clone()
     }
 
     /// Makes a permission rule and answers its id.
@@ -405,6 +413,10 @@ impl World {
             }
             Operation::SessionArchive | Operation::SessionDelete => {
                 let [one, other] = [session().await, session().await];
+                ann(p, json!({ "sessionId": one }), json!({ "sessionId": other }))
+            }
+            Operation::SessionCompact => {
+                let [one, other] = [self.talk().await, self.talk().await];
                 ann(p, json!({ "sessionId": one }), json!({ "sessionId": other }))
             }
             Operation::SessionUnarchive => {

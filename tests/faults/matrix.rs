@@ -30,17 +30,20 @@ const KINDS: &[&str] = &[
     "recorder",
     "root",
     "session",
+    "title",
 ];
 /// Messages that are sent while the server stops (`ending.rs` has them), with pings (`heartbeats.rs`),
 /// when a database turns out to be damaged (`corruption.rs`), and while the server starts, before
 /// anybody could strike; a command that is run as a part of `AcceptImport`; what only parts of the server
-/// itself send (`tests/api/listening.rs`); and what takes an MCP server that answers (`tests/api/mcp.rs`).
+/// itself send (`tests/api/listening.rs`); what takes an MCP server that answers (`tests/api/mcp.rs`), or a
+/// conversation that is nearly too long (`tests/api/context.rs`).
 const ELSEWHERE: &[&str] = &[
     "AskDuringCall",
     "Beat",
     "CloseAll",
     "Damaged",
     "ImportProject",
+    "LeaveOutOutputs",
     "Listen",
     "OpenUnfinished",
     "RoomHeads",
@@ -65,6 +68,7 @@ const UNASKED: &[&str] = &[
     "OrchestratorExited",
     "Reload",
     "SessionExited",
+    "TitleEnded",
     "Write<ClearUnfinished>",
     "Write<NoteKeyUse>",
     "Write<CollectBlobs>",
@@ -75,7 +79,9 @@ const UNASKED: &[&str] = &[
     "Write<RecordSupervision>",
     "Write<RenewMcpTokens>",
     "Write<RecoverRuns>",
+    "Write<SetTitle>",
     "Write<SettleOutbox>",
+    "Write<TellFileAgents>",
     "Write<TrimEvents>",
     START,
 ];
@@ -96,7 +102,9 @@ async fn stage(part: Part) -> Stage {
     // that is about it wants that.
     let idle = if part == Part::Idle { Duration::from_millis(50) } else { Duration::from_mins(1) };
     let sockets = SocketSettings { ping_interval: None, ..SocketSettings::default() };
-    let options = AppOptions { project_idle: idle, sockets, ..AppOptions::default() };
+    let mut options = AppOptions { project_idle: idle, sockets, ..AppOptions::default() };
+    options.context.titles = true;
+    options.context.small_model.clone_from(&options.default_model);
     let base = Duration::from_millis(1);
     let retry = RetryLimits { attempts_max: 2, base, ..options.turn.retry };
     let turn = TurnLimits { retry, ..options.turn };
@@ -145,7 +153,7 @@ impl Stage {
             fault: if spot.is_later { Fault::PanicLater } else { Fault::Panic },
             times: 1,
         };
-        if matches!(armed.kind, "project" | "session" | "orchestrator") {
+        if matches!(armed.kind, "project" | "session" | "orchestrator" | "title") {
             return Some(armed);
         }
         self.app.supervision().faults().arm(armed);

@@ -155,6 +155,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::SessionUnarchive
         | Operation::SessionDelete
         | Operation::SessionFork
+        | Operation::SessionCompact
         | Operation::SessionExport
         | Operation::MessageSend
         | Operation::MessageDequeue

@@ -3,6 +3,7 @@
 use iris_store::StoredEvent;
 use iris_tools::ToolRegistry;
 
+use crate::agents::AgentFiles;
 use crate::mcp::{self, Desk};
 use crate::permissions::{Cached, ProjectRules};
 
@@ -18,6 +19,8 @@ pub(crate) struct Kept {
     pub(crate) rules: Cached<ProjectRules>,
     /// The server's tools and the project's own.
     pub(crate) tools: Cached<ToolRegistry>,
+    /// The agents in its files.
+    pub(crate) agent_files: AgentFiles,
     /// What is known of the project's MCP servers.
     pub(crate) mcp: Desk,
 }

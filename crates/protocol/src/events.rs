@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, AuthSessionId, BackupId,
-    FinishReason, InvitationId, McpServer, McpState, Member, Message, MessageId, PartId,
-    PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState,
+    CompactionPart, FinishReason, InvitationId, McpServer, McpState, Member, Message, MessageId,
+    PartId, PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState,
     Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionState, SubtaskPart,
     SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId, ToolState, Usage, UserId,
 };
@@ -131,6 +131,15 @@ events! {
         message_id: Option<MessageId>,
         /// The other one, as it began.
         fork: Session,
+    }
+    /// Models are told a summary in place of what came before it, from here on.
+    SessionCompacted = "session.compacted" Durable [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The message that has the summary.
+        message_id: MessageId,
+        /// The summary; a new part of the message.
+        part: CompactionPart,
     }
     /// A session does something else than before.
     SessionStatus = "session.status" Durable [Session, Project] {

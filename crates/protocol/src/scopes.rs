@@ -152,6 +152,7 @@ impl Operation {
             | Self::SessionUnarchive
             | Self::SessionDelete
             | Self::SessionFork
+            | Self::SessionCompact
             | Self::MessageSend
             | Self::MessageDequeue
             | Self::MessageRetry

@@ -19,6 +19,7 @@ const SMALL: &[(&str, &str)] = &[
     ("meta", "one row"),
     ("usage", "one row"),
     ("agents", "at most `AGENTS_MAX` rows"),
+    ("file_agents", "as many rows as files of agents are read"),
     ("mcp_servers", "at most `MCP_SERVERS_MAX` rows"),
     ("mcp_authorizations", "at most `MCP_AUTHORIZATIONS_MAX` rows"),
     ("tools", "at most `CUSTOM_TOOLS_MAX` rows"),

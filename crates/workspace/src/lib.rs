@@ -15,6 +15,7 @@ mod path;
 mod place;
 mod read;
 mod remove;
+mod stamps;
 mod walk;
 mod write;
 
@@ -30,6 +31,7 @@ pub use find::{ListEntry, Listing};
 pub use grep::{GREP_CONTEXT_MAX, GrepFile, GrepLine, GrepOutcome, GrepQuery};
 pub use path::{PATH_BYTES_MAX, PATH_COMPONENTS_MAX, RelPath};
 pub use read::{ContentHash, EntryKind, FileContent, FileInfo, TextContent, content_hash};
+pub use stamps::FileStamp;
 pub use walk::{Cut, SearchLimits};
 pub use write::WriteOutcome;
 

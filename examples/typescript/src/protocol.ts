@@ -53,14 +53,39 @@ export interface Agent {
   tools: string[];
   /** Rules about what its tool calls may touch; the last one that matches counts. */
   permissions?: PermissionSetting[];
+  /** Sampling temperature, 0 to 2; the provider's own when absent. Some models refuse any. */
+  temperature?: number | null;
+  /** Share of the most likely words that are sampled from, above 0 and up to 1; the provider's own when absent. */
+  topP?: number | null;
+  /** Most model calls of one run, at least 1; the server's limit when that is lower or this is absent. */
+  maxSteps?: number | null;
   /** Whether the server brings it along. */
   builtin: boolean;
+  /** Where it is defined. */
+  source?: AgentSource;
+  /** The file that defines it, relative to the project's directory. */
+  path?: string | null;
+  /** Whether only the server sets it to work, and lists leave it out. */
+  hidden?: boolean;
 }
 
 export type AgentId = string;
 
 /** Who may set an agent to work. */
 export type AgentMode = "primary" | "subagent" | "all";
+
+/** Why a file of the project defines no agent. */
+export interface AgentProblem {
+  /** The file, relative to the project's directory. */
+  path: string;
+  /** From 1; 1 where it is about the whole file. */
+  line: number;
+  /** A sentence. */
+  message: string;
+}
+
+/** Where an agent is defined. */
+export type AgentSource = "builtin" | "project" | "file";
 
 /** The answer is to be JSON: said with a message, and part of it. */
 export interface AnswerFormatPart {
@@ -272,6 +297,22 @@ export interface CommandToolSettings {
   timeoutMs?: number | null;
 }
 
+/** A summary that models are told in place of what came before it. The messages themselves stay. */
+export interface CompactionPart {
+  /** The part. */
+  id: PartId;
+  /** What the model reads. */
+  summary: string;
+  /** For how many entries of the conversation it stands: messages of people, steps of models and results of calls, an earlier summary included. */
+  replaced: number;
+  /** How many of the last steps of the same message before it models are still told as they were. */
+  keptSteps?: number;
+  /** What the model would have been asked without it, in tokens, as far as they can be estimated. */
+  tokensBefore: number;
+  /** The same with it. */
+  tokensAfter: number;
+}
+
 /** Payload of the first frame that a server sends after authentication. */
 export interface Connected {
   /** The connection. */
@@ -345,6 +386,9 @@ export type ErrorCode = "INVALID_REQUEST" | "UNKNOWN_OPERATION" | "TOKEN_IN_URL"
 
 /** Why an actor ended, or started again. */
 export type ExitKind = "normal" | "panic" | "error" | "killed" | "restartIntensity" | "parent";
+
+/** What a conversation is exported as. */
+export type ExportFormat = "json" | "markdown";
 
 /** A file of a project. */
 export interface File {
@@ -670,8 +714,10 @@ export interface Message {
   id: MessageId;
   /** Its session. */
   sessionId: SessionId;
-  /** The run that it started or that produced it. */
+  /** The run that it started, that it joins, or that produced it. */
   runId?: RunId | null;
+  /** On a message that joined a run: how many steps of the run's answer stand before it. */
+  afterStep?: number | null;
   /** Who speaks. */
   role: MessageRole;
   /** Name of the agent, on answers. */
@@ -702,7 +748,7 @@ export type MessageId = string;
 export type MessageRole = "user" | "assistant" | "system";
 
 /** How far a message is. */
-export type MessageState = "streaming" | "complete" | "interrupted" | "error";
+export type MessageState = "streaming" | "complete" | "interrupted" | "error" | "superseded";
 
 /** A provider and one of its models. */
 export interface ModelRef {
@@ -751,6 +797,8 @@ export type Part = {
   type: "tool";
 } | SubtaskPart & {
   type: "subtask";
+} | CompactionPart & {
+  type: "compaction";
 } | AnswerFormatPart & {
   type: "answerFormat";
 } | {
@@ -923,8 +971,10 @@ export type QuestionState = "pending" | "answered" | "rejected" | "expired" | "c
 export interface QueuedMessage {
   /** The message. */
   messageId: MessageId;
-  /** The run that it will start. */
+  /** The run that it will start, or join. */
   runId: RunId;
+  /** Whether it joins the run as soon as that asks its model again. */
+  steers?: boolean;
   /** The user who sent it. */
   createdBy: UserId;
   /** Milliseconds since 1970 UTC. */
@@ -983,6 +1033,8 @@ export interface Run {
   status: RunStatus;
   /** The user with whose rights it acts (INV-12). */
   startedBy: UserId;
+  /** Whether it only makes a summary, for `session.compact`: there is no message of a user then. */
+  compacts?: boolean;
   /** Model calls so far. */
   steps: number;
   /** The sum over its steps. */
@@ -1277,7 +1329,7 @@ export interface User {
 export type UserId = string;
 
 /** What happens to a message while a run is active. */
-export type WhenBusy = "queue" | "reject";
+export type WhenBusy = "queue" | "steer" | "interrupt" | "reject";
 
 /** Request and response of every operation. */
 export interface Operations {
@@ -2061,6 +2113,19 @@ export interface Operations {
       session: Session;
     };
   };
+  /** Has a session's conversation so far replaced by a summary, as far as models are concerned. */
+  "session.compact": {
+    /** Has a session's conversation so far replaced by a summary, as far as models are concerned. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+    };
+    /** A run. */
+    response: {
+      /** The run. */
+      run: Run;
+    };
+  };
   /** Deletes a session, softly unless told otherwise. */
   "session.delete": {
     /** Deletes a session, softly unless told otherwise. */
@@ -2074,6 +2139,40 @@ export interface Operations {
     response: {
       /** Always true. */
       done: boolean;
+    };
+  };
+  /** Begins another session with what the model knows of this one. */
+  "session.fork": {
+    /** Begins another session with what the model knows of this one. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The last message that the other one has; the last that is done with when absent. */
+      messageId?: MessageId | null;
+      /** 1 to 200 bytes; that of the session when absent. */
+      title?: string | null;
+    };
+    /** A session. */
+    response: {
+      /** The session. */
+      session: Session;
+    };
+  };
+  /** Reads a whole conversation as one document. */
+  "session.export": {
+    /** Reads a whole conversation as one document. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** `json` when absent. */
+      format?: ExportFormat | null;
+    };
+    /** A conversation as a document. */
+    response: {
+      /** What it is. */
+      mimeType: string;
+      /** All of it. */
+      content: string;
     };
   };
   /** Sends a message to the agent of a session. */
@@ -2091,7 +2190,62 @@ export interface Operations {
     response: {
       /** The message. */
       messageId: MessageId;
-      /** The run that it starts. */
+      /** The run that it starts, or that it is to join. */
+      runId: RunId;
+      /** Whether it waits for another run. */
+      queued: boolean;
+    };
+  };
+  /** Takes back a message that waits. */
+  "session.message.dequeue": {
+    /** Takes back a message that waits. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** A message of its `queue`. */
+      messageId: MessageId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Asks for another answer. What follows the question is superseded. */
+  "session.message.retry": {
+    /** Asks for another answer. What follows the question is superseded. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The question or its answer. */
+      messageId: MessageId;
+    };
+    /** The message was taken; the answer comes as events. */
+    response: {
+      /** The message. */
+      messageId: MessageId;
+      /** The run that it starts, or that it is to join. */
+      runId: RunId;
+      /** Whether it waits for another run. */
+      queued: boolean;
+    };
+  };
+  /** Says something else in place of a message. It is superseded, and all that follows it. */
+  "session.message.edit": {
+    /** Says something else in place of a message. It is superseded, and all that follows it. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** A message of a user. */
+      messageId: MessageId;
+      /** What to say. */
+      content: Content;
+    };
+    /** The message was taken; the answer comes as events. */
+    response: {
+      /** The message. */
+      messageId: MessageId;
+      /** The run that it starts, or that it is to join. */
       runId: RunId;
       /** Whether it waits for another run. */
       queued: boolean;
@@ -2238,6 +2392,12 @@ export interface Operations {
       tools?: string[] | null;
       /** Rules about what its tool calls may touch; none when absent. */
       permissions?: PermissionSetting[] | null;
+      /** Sampling temperature, 0 to 2; the provider's own when absent. Some models refuse any. */
+      temperature?: number | null;
+      /** Share of the most likely words that are sampled from, above 0 and up to 1; the provider's own when absent. */
+      topP?: number | null;
+      /** Most model calls of one run, at least 1; the server's limit when that is lower or this is absent. */
+      maxSteps?: number | null;
     };
     /** An agent. */
     response: {
@@ -2253,6 +2413,8 @@ export interface Operations {
     response: {
       /** Built-in ones first, then by name. */
       agents: Agent[];
+      /** What is wrong with the files that define none. */
+      problems?: AgentProblem[];
     };
   };
   /** Reads an agent. */
@@ -2286,6 +2448,12 @@ export interface Operations {
       tools?: string[] | null;
       /** Rules about what its tool calls may touch, from the next call on. */
       permissions?: PermissionSetting[] | null;
+      /** Sampling temperature, 0 to 2; the provider's own when absent. Some models refuse any. */
+      temperature?: number | null;
+      /** Share of the most likely words that are sampled from, above 0 and up to 1; the provider's own when absent. */
+      topP?: number | null;
+      /** Most model calls of one run, at least 1; the server's limit when that is lower or this is absent. */
+      maxSteps?: number | null;
     };
     /** An agent. */
     response: {
@@ -3497,8 +3665,14 @@ export type SocketOperation =
   | "session.update"
   | "session.archive"
   | "session.unarchive"
+  | "session.compact"
   | "session.delete"
+  | "session.fork"
+  | "session.export"
   | "session.message.send"
+  | "session.message.dequeue"
+  | "session.message.retry"
+  | "session.message.edit"
   | "session.message.cancel"
   | "run.get"
   | "run.list"
@@ -3572,6 +3746,24 @@ export interface EventPayloads {
     /** As it was last. */
     session: Session;
   };
+  /** Somebody began another session with what the model knows of this one. */
+  "session.forked": {
+    /** This session. */
+    sessionId: SessionId;
+    /** The last message that the other one has; absent where it has none. */
+    messageId?: MessageId | null;
+    /** The other one, as it began. */
+    fork: Session;
+  };
+  /** Models are told a summary in place of what came before it, from here on. */
+  "session.compacted": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message that has the summary. */
+    messageId: MessageId;
+    /** The summary; a new part of the message. */
+    part: CompactionPart;
+  };
   /** A session does something else than before. */
   "session.status": {
     /** The session. */
@@ -3594,12 +3786,21 @@ export interface EventPayloads {
     /** As it is now. */
     message: Message;
   };
-  /** A message is in another state than before: an answer that was interrupted goes on. */
+  /** A message is in another state than before: an answer that was interrupted goes on, one that waited joined a run, one was superseded. */
   "message.updated": {
     /** The session. */
     sessionId: SessionId;
     /** As it is now, but for its parts: they stay as they are, and `parts` is empty. */
     message: Message;
+  };
+  /** A message that waited was taken back: it was never answered, and is gone. */
+  "message.removed": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message. */
+    messageId: MessageId;
+    /** The run that it would have started, or joined. */
+    runId: RunId;
   };
   /** A text part is whole, or as much of it as is left. */
   "message.text.complete": {

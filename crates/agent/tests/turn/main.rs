@@ -1,5 +1,7 @@
 //! The turn machine: examples, one test for each limit, and properties over generated runs.
 
+mod cancelled;
+mod compacting;
 mod driver;
 mod examples;
 mod generated;
