@@ -441,6 +441,7 @@ fn services(
             events_kept: config.events_kept,
             events_kept_bytes_max: config.events_kept_bytes_max,
             quotas: config.quotas,
+            audit: config.audit,
             sockets: config.sockets,
             rates: config.rates,
             backups: BackupSettings {

@@ -22,8 +22,8 @@ use directories::ProjectDirs;
 use ipnet::IpNet;
 use iris_actors::connection::SocketSettings;
 use iris_actors::{
-    BackupSettings, ContextSettings, MailError, Rate, RateSettings, Registration, ResumePolicy,
-    SmtpSettings,
+    AuditSettings, BackupSettings, ContextSettings, MailError, Rate, RateSettings, Registration,
+    ResumePolicy, SmtpSettings,
 };
 use iris_auth::SetupToken;
 use iris_egress::Exception;
@@ -133,6 +133,8 @@ pub struct Config {
     pub events_kept_bytes_max: u64,
     /// The most that a project may hold; 0 means no limit.
     pub quotas: Quotas,
+    /// What the audit keeps.
+    pub audit: AuditSettings,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
     /// How connections are watched.
@@ -251,6 +253,7 @@ impl Config {
                 .parse("events_kept_bytes_max", parse::number)?
                 .unwrap_or(EVENTS_KEPT_BYTES_DEFAULT),
             quotas: quotas(&mut top)?,
+            audit: audit(&mut top)?,
             resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
             sockets: sockets(&mut top)?,
             rates: rates(&mut top)?,
@@ -361,6 +364,14 @@ fn quotas(top: &mut Section) -> Result<Quotas, ConfigError> {
         bytes_max: quota("project_bytes_max", QUOTAS_DEFAULT.bytes_max)?,
         files_max: quota("project_files_max", QUOTAS_DEFAULT.files_max)?,
         file_bytes_max: quota("project_file_bytes_max", QUOTAS_DEFAULT.file_bytes_max)?,
+    })
+}
+
+fn audit(top: &mut Section) -> Result<AuditSettings, ConfigError> {
+    let default = AuditSettings::default();
+    Ok(AuditSettings {
+        kept: top.parse("audit_kept_days", parse::days)?.unwrap_or(default.kept),
+        records_max: top.parse("audit_records_max", parse::number)?.unwrap_or(default.records_max),
     })
 }
 

@@ -39,6 +39,8 @@ enum Verb {
     Db(maintenance::DatabaseOptions),
     /// Verify and export the audit: who did what with accounts, rights and the server
     Audit(maintenance::AuditOptions),
+    /// Create accounts
+    User(maintenance::UserOptions),
     /// Back up the whole server into a new directory
     Backup(maintenance::BackupOptions),
     /// Say whether a server would work with this configuration, on this machine
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         Some(Verb::Project(options)) => maintenance::project(options),
         Some(Verb::Db(options)) => maintenance::database(&options),
         Some(Verb::Audit(options)) => maintenance::audit(&options),
+        Some(Verb::User(options)) => maintenance::user(&options),
         Some(Verb::Backup(options)) => maintenance::backup(&options),
         Some(Verb::Doctor(place)) => maintenance::doctor(&place),
         Some(Verb::Restore(options)) => maintenance::restore(&options),

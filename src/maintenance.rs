@@ -11,6 +11,7 @@ mod doctor;
 mod output;
 mod project;
 mod server;
+mod user;
 
 use std::io;
 use std::path::PathBuf;
@@ -168,6 +169,39 @@ enum AuditVerb {
     },
 }
 
+/// `iris user`.
+#[derive(Clone, clap::Args)]
+pub struct UserOptions {
+    #[command(subcommand)]
+    verb: UserVerb,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Clone, Subcommand)]
+enum UserVerb {
+    /// Create an account; the server must not run
+    Create(UserCreation),
+}
+
+/// `iris user create`.
+#[derive(Clone, clap::Args)]
+struct UserCreation {
+    /// The address that they log in with
+    #[arg(long, value_name = "EMAIL")]
+    email: String,
+    /// The name that others see
+    #[arg(long, value_name = "NAME")]
+    username: String,
+    /// They may manage the server, and have programs run on it
+    #[arg(long)]
+    admin: bool,
+    /// Take the first line of this file as the password, `-` for standard input; without it, a random
+    /// password is made and printed once
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
 /// `iris backup`.
 #[derive(Clone, clap::Args)]
 pub struct BackupOptions {
@@ -267,6 +301,11 @@ pub fn database(options: &DatabaseOptions) -> ExitCode {
 /// Runs `iris audit`.
 pub fn audit(options: &AuditOptions) -> ExitCode {
     end("audit", audit::run(&options.verb, &options.place))
+}
+
+/// Runs `iris user`.
+pub fn user(options: &UserOptions) -> ExitCode {
+    end("user", user::run(&options.verb, &options.place))
 }
 
 /// Runs `iris doctor`.

@@ -55,6 +55,7 @@ use crate::supervision::{Panicked, guarded, in_request};
 use crate::tickets::TicketUse;
 use crate::{Node, UnknownSocket, record};
 
+pub use accounts::check_account;
 pub use audit::{AuditReader, export as export_audit};
 pub use backups::{
     BackupAsk, BackupPart, Download, ImportAsk, Upload, begin_upload, disk_failed, download, import,

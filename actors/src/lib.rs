@@ -41,8 +41,8 @@ pub use project::PresenceSettings;
 pub use rates::{Rate, RateSettings, UnknownSocket};
 pub use root::Root;
 pub use services::{
-    ContextSettings, LogControl, Registration, ResumePolicy, Services, Settings, SystemClock,
-    SystemIds,
+    AuditSettings, ContextSettings, LogControl, Registration, ResumePolicy, Services, Settings,
+    SystemClock, SystemIds,
 };
 pub use tickets::TicketUse;
 pub use write::{Write, record, write};

@@ -99,6 +99,21 @@ impl Default for ContextSettings {
     }
 }
 
+/// What the audit keeps. The newest record always stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// How long it keeps a record; none for ever.
+    pub kept: Option<Duration>,
+    /// Most records; 0 for no limit.
+    pub records_max: u64,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self { kept: Some(Duration::from_hours(2 * 365 * 24)), records_max: 1_000_000 }
+    }
+}
+
 /// The operator's choices that actors need.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -142,6 +157,8 @@ pub struct Settings {
     pub events_kept_bytes_max: u64,
     /// The most that a project may hold.
     pub quotas: Quotas,
+    /// What the audit keeps.
+    pub audit: AuditSettings,
     /// How connections are watched.
     pub sockets: SocketSettings,
     /// How often callers may ask.

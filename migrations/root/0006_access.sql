@@ -99,7 +99,22 @@ BEGIN
     SELECT RAISE(ABORT, 'the audit is append-only');
 END;
 
+-- Where the audit begins: the last record that was let go. None before the first time.
+CREATE TABLE audit_anchor (
+    one  INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    id   INTEGER NOT NULL CHECK (id > 0),
+    -- The hash of that record, on which the first one that is left stands.
+    hash BLOB    NOT NULL CHECK (length(hash) = 32)
+) STRICT;
+
 CREATE TRIGGER audit_is_not_shortened BEFORE DELETE ON audit
+WHEN OLD.id > coalesce((SELECT id FROM audit_anchor), 0)
 BEGIN
-    SELECT RAISE(ABORT, 'the audit is append-only');
+    SELECT RAISE(ABORT, 'the audit is append-only: it is shortened from its beginning alone');
+END;
+
+CREATE TRIGGER audit_begins_no_earlier BEFORE UPDATE ON audit_anchor
+WHEN NEW.id < OLD.id
+BEGIN
+    SELECT RAISE(ABORT, 'what was let go does not come back');
 END;

@@ -46,6 +46,8 @@ const KEYS: &[&str] = &[
     "session_idle_seconds",
     "events_kept_days",
     "events_kept_bytes_max",
+    "audit_kept_days",
+    "audit_records_max",
     "project_rows_max",
     "project_bytes_max",
     "project_files_max",

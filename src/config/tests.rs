@@ -77,6 +77,8 @@ fn without_any_source_the_defaults_hold() {
         file_bytes_max: 10 * 1024 * 1024 * 1024,
     };
     assert_eq!(config.quotas, quotas);
+    let kept = Some(Duration::from_hours(2 * 365 * 24));
+    assert_eq!(config.audit, AuditSettings { kept, records_max: 1_000_000 });
     assert_eq!(config.resume, ResumePolicy::Manual);
     let backups =
         BackupSettings { interval: None, kept: 7, import_bytes_max: 4 * 1024 * 1024 * 1024 };
@@ -115,6 +117,8 @@ fn each_key_of_the_file_is_read() {
         session_idle_seconds = 30
         events_kept_days = 0
         events_kept_bytes_max = 1000
+        audit_kept_days = 7
+        audit_records_max = 0
         project_rows_max = 1
         project_bytes_max = 2
         project_files_max = 3
@@ -171,6 +175,8 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.events_kept_bytes_max, 1_000);
     let quotas = Quotas { rows_max: 1, bytes_max: 2, files_max: 3, file_bytes_max: 0 };
     assert_eq!(config.quotas, quotas);
+    let kept = Some(Duration::from_hours(7 * 24));
+    assert_eq!(config.audit, AuditSettings { kept, records_max: 0 });
     assert_eq!(config.resume, ResumePolicy::Auto);
     let interval = Some(Duration::from_hours(24));
     assert_eq!(config.backups, BackupSettings { interval, kept: 3, import_bytes_max: 1000 });

@@ -2,12 +2,19 @@
 //! H9 to H11, H17 of the threat model).
 
 use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
 
+use iris_actors::AuditSettings;
 use iris_protocol::{ErrorCode, Role};
-use iris_testkit::{AppOptions, PASSWORD, Person, TestApp, spawn_app, spawn_app_with};
+use iris_store::maintenance::check_audit;
+use iris_store::root::AuditHead;
+use iris_testkit::{AppOptions, PASSWORD, Person, TestApp, TestClock, spawn_app, spawn_app_with};
 use serde_json::{Value, json};
 
 use crate::{code_of, rest_refusal};
+
+const NOON_MS: i64 = 1_790_000_000_000;
 
 /// Action, target and result of what the audit holds, oldest first.
 async fn audited(root: &Person, query: &str) -> Vec<(String, String, String)> {
@@ -129,6 +136,36 @@ async fn the_audit_is_exported_line_by_line_and_verified_against_a_head_that_was
     let (code, said) = verify(&[]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("record 2"), "{said}");
+}
+
+#[tokio::test]
+async fn old_records_are_let_go_when_the_server_starts_and_the_rest_is_sound() {
+    let clock = Arc::new(TestClock::at(NOON_MS));
+    let audit = AuditSettings { kept: Some(Duration::from_hours(24)), records_max: 0 };
+    let options = AppOptions { clock: Some(clock.clone()), audit, ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
+    let root = app.admin().await;
+    app.user("ann").await;
+    let old = root.get("/v1/admin/audit").await.json["data"][0]["id"].as_u64().unwrap();
+    let head = root.get("/v1/admin/audit").await.json["meta"]["head"].as_str().unwrap().to_owned();
+    clock.advance(Duration::from_hours(25));
+    let app = app.restart().await;
+    let grant = app.client().login("root@example.com", PASSWORD).await.unwrap();
+    let root = Person::new(app.client(), grant);
+    let page = root.get("/v1/admin/audit").await.json;
+    // The newest of the old ones had nobody behind it yet.
+    let of = |record: &Value| {
+        (record["id"].as_u64().unwrap(), record["action"].as_str().unwrap().to_owned())
+    };
+    let found: Vec<_> = page["data"].as_array().unwrap().iter().map(of).collect();
+    let expected = [(old + 2, "auth.login"), (old + 1, "audit.trim"), (old, "auth.login")];
+    let expected = expected.map(|(id, action)| (id, action.to_owned()));
+    assert_eq!(found, expected);
+    assert_eq!(page["meta"]["hasMore"], false);
+    let known = head.split_once(':').unwrap();
+    let known = AuditHead { id: known.0.parse().unwrap(), hash: known.1.to_owned() };
+    let verdict = check_audit(&app.data_dir().join("root.db"), Some(&known)).unwrap();
+    assert_eq!((verdict.let_go, verdict.records, verdict.damage), (old - 1, 3, None));
 }
 
 async fn raw(

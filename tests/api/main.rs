@@ -11,6 +11,7 @@
     reason = "a test names the variants that it is about; all others are its failure or no concern"
 )]
 
+mod abuse;
 mod access;
 mod actors;
 mod admin;

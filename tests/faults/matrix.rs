@@ -49,6 +49,7 @@ const ELSEWHERE: &[&str] = &[
     "RoomHeads",
     "StoreNow",
     "TakeDatabase",
+    "TrimAudit",
     "ToolProgress",
     "Wake",
     "WakeMcp",
@@ -82,6 +83,7 @@ const UNASKED: &[&str] = &[
     "Write<SetTitle>",
     "Write<SettleOutbox>",
     "Write<TellFileAgents>",
+    "Write<TrimAudit>",
     "Write<TrimEvents>",
     START,
 ];

@@ -96,8 +96,7 @@ impl Account {
         invitation: Option<[u8; 32]>,
     ) -> Result<User, ApiError> {
         let email = self.email.trim().to_lowercase();
-        check_email(&email)?;
-        check_name("username", &self.username)?;
+        check_account(&email, &self.username)?;
         let hash = node.services.passwords.hash(self.password, &[&email, &self.username]).await;
         let id = UserId::from_bits(node.services.ids.next_bits());
         let details = json!({ "isAdmin": self.is_admin, "invited": invitation.is_some() });
@@ -126,6 +125,16 @@ impl Account {
         }
         Ok(accepted.user)
     }
+}
+
+/// Refuses an address or a name that no account may have. The address is one without blanks around it, in
+/// lower case.
+///
+/// # Errors
+/// `INVALID_REQUEST`.
+pub fn check_account(email: &str, username: &str) -> Result<(), ApiError> {
+    check_email(email)?;
+    check_name("username", username)
 }
 
 pub(super) fn check_email(email: &str) -> Result<(), ApiError> {

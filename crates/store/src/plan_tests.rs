@@ -18,6 +18,7 @@ use crate::{database, project, root};
 const SMALL: &[(&str, &str)] = &[
     ("meta", "one row"),
     ("usage", "one row"),
+    ("audit_anchor", "one row"),
     ("agents", "at most `AGENTS_MAX` rows"),
     ("file_agents", "as many rows as files of agents are read"),
     ("mcp_servers", "at most `MCP_SERVERS_MAX` rows"),

@@ -36,8 +36,8 @@ use crate::{Reader, Storage, StoreError, Writer, database};
 
 pub use accounts::{BeginPasswordReset, DeleteUser, FinishPasswordReset, SetPassword, UpdateUser};
 pub use audit::{
-    AUDIT_RECORDS_LOOKED_AT_MAX, AuditDamage, AuditHead, AuditQuery, AuditVerdict, DONE,
-    RecordAudit,
+    AUDIT_RECORDS_LOOKED_AT_MAX, AUDIT_RECORDS_TRIMMED_MAX, AuditDamage, AuditHead, AuditQuery,
+    AuditVerdict, DONE, RecordAudit, TrimAudit, Trimmed,
 };
 pub(crate) use audit::{after as audit_after, append as append_audit, verify as verify_audit};
 pub use backups::{

@@ -15,8 +15,8 @@ use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
-    BackupSettings, ContextSettings, Node, PresenceSettings, RateSettings, Registration,
-    ResumePolicy, SmtpSettings,
+    AuditSettings, BackupSettings, ContextSettings, Node, PresenceSettings, RateSettings,
+    Registration, ResumePolicy, SmtpSettings,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::SetupToken;
@@ -99,6 +99,8 @@ pub struct AppOptions {
     pub events_kept_bytes_max: u64,
     /// The most that a project may hold; no limit by default.
     pub quotas: Quotas,
+    /// What the audit keeps.
+    pub audit: AuditSettings,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
     /// How often projects that changed are backed up; none for never.
@@ -157,6 +159,7 @@ impl Default for AppOptions {
             events_kept: Some(Duration::from_hours(30 * 24)),
             events_kept_bytes_max: 0,
             quotas: Quotas::default(),
+            audit: AuditSettings::default(),
             resume: ResumePolicy::Manual,
             backup_interval: None,
             backups_kept: BackupSettings::KEPT_DEFAULT,
@@ -211,6 +214,7 @@ impl AppOptions {
             events_kept: self.events_kept,
             events_kept_bytes_max: self.events_kept_bytes_max,
             quotas: self.quotas,
+            audit: self.audit,
             resume: self.resume,
             backups: BackupSettings {
                 interval: self.backup_interval,
@@ -263,7 +267,8 @@ pub struct TestApp {
     /// Without tokens. One for all: to make one is slow.
     client: Client,
     data_dir: Arc<TempDir>,
-    options: AppOptions,
+    /// In a box: whoever holds a server holds it across waits.
+    options: Box<AppOptions>,
     supervision: Supervision,
     storage: Storage,
     node: Node,
@@ -289,7 +294,7 @@ pub async fn spawn_app() -> TestApp {
 /// # Panics
 /// When it does not start.
 pub async fn spawn_app_with(options: AppOptions) -> TestApp {
-    TestApp::start(options, Arc::new(tempfile::tempdir().unwrap())).await
+    TestApp::start(Box::new(options), Arc::new(tempfile::tempdir().unwrap())).await
 }
 
 /// Starts a server on a directory of the caller's choice.
@@ -297,11 +302,11 @@ pub async fn spawn_app_with(options: AppOptions) -> TestApp {
 /// # Panics
 /// When it does not start.
 pub async fn spawn_app_in(options: AppOptions, data_dir: TempDir) -> TestApp {
-    TestApp::start(options, Arc::new(data_dir)).await
+    TestApp::start(Box::new(options), Arc::new(data_dir)).await
 }
 
 impl TestApp {
-    async fn start(options: AppOptions, data_dir: Arc<TempDir>) -> Self {
+    async fn start(options: Box<AppOptions>, data_dir: Arc<TempDir>) -> Self {
         let hop_texts = Arc::<AtomicU64>::default();
         let config = options.config(data_dir.path());
         let dependencies = options.dependencies(&hop_texts);

@@ -1,8 +1,9 @@
-//! The audit: what was done with accounts, rights and the server. It only grows, and each record has a
-//! hash over itself and the one before, so that a change of any of them shows.
+//! The audit: what was done with accounts, rights and the server. Records are only added, each with a
+//! hash over itself and the one before, so that a change of any of them shows; the oldest are let go.
 
 mod chain;
 mod query;
+mod retention;
 
 use iris_protocol::{AuditRecord, ProjectId, UserId};
 use rusqlite::{Connection, Row, params};
@@ -16,6 +17,7 @@ pub use chain::{AuditDamage, AuditHead, AuditVerdict};
 pub(crate) use query::after;
 pub use query::{AUDIT_RECORDS_LOOKED_AT_MAX, AuditQuery};
 pub(super) use query::{newest, page};
+pub use retention::{AUDIT_RECORDS_TRIMMED_MAX, TrimAudit, Trimmed};
 
 /// The result of what was done.
 pub const DONE: &str = "done";
@@ -77,10 +79,10 @@ impl Command for RecordAudit {
 
 /// Adds a record behind the last one, in the transaction of what it tells of.
 pub(crate) fn append(conn: &Connection, audit: &RecordAudit) -> Result<(), StoreError> {
-    let (last_id, last_hash) = chain::end(conn)?;
+    let last = chain::end(conn)?;
     let details = to_json(&audit.details)?;
     let row = chain::Hashed {
-        id: last_id + 1,
+        id: last.id + 1,
         at: audit.at,
         user_id: audit.user_id.as_ref().map(UserId::as_str),
         credential: audit.credential.as_deref(),
@@ -92,7 +94,7 @@ pub(crate) fn append(conn: &Connection, audit: &RecordAudit) -> Result<(), Store
         request_id: audit.request_id.as_deref(),
         details: &details,
     };
-    let hash = row.hash_after(&last_hash)?;
+    let hash = row.hash_after(&last.hash)?;
     let sql = "INSERT INTO audit (id, at, user_id, credential, ip, action, target, project_id,
                    result, request_id, details, hash)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";

@@ -2,7 +2,10 @@
 
 use iris_store::WriteContext;
 use iris_store::maintenance::check_audit;
-use iris_store::root::{AuditDamage, AuditHead, AuditQuery, RecordAudit, RootDatabase};
+use iris_store::root::{
+    AUDIT_RECORDS_TRIMMED_MAX, AuditDamage, AuditHead, AuditQuery, RecordAudit, RootDatabase,
+    TrimAudit, Trimmed,
+};
 use rusqlite::Connection;
 
 use crate::{NOW, Root, create_user, user_id};
@@ -159,4 +162,91 @@ async fn the_audit_of_an_earlier_version_keeps_its_records() {
     let after = database.reader().audit(9).await.unwrap();
     assert_eq!(after[1..], before);
     assert_eq!(check_audit(&path, None).unwrap().damage, None);
+}
+
+/// Everything older may go, and all but so many.
+fn trim(before: Option<i64>, keep_max: u64) -> TrimAudit {
+    TrimAudit { before, keep_max, at: NOW }
+}
+
+async fn ids(root: &Root) -> Vec<u64> {
+    let page = root.reader.audit_page(AuditQuery { limit: 50, ..AuditQuery::default() }).await;
+    let page = page.unwrap();
+    assert!(!page.has_more);
+    page.records.iter().map(|record| record.id).collect()
+}
+
+#[tokio::test]
+async fn old_records_go_and_the_rest_verifies_against_a_head_that_was_kept() {
+    let root = with_records(6).await;
+    let head = check_audit(&root.path(), None).unwrap().head;
+    assert_eq!(root.run(trim(Some(NOW + 4), 0)).await.unwrap(), Trimmed::Records(3));
+    let verdict = check_audit(&root.path(), Some(&head)).unwrap();
+    assert_eq!((verdict.let_go, verdict.records, verdict.damage), (3, 4, None));
+    // That they went is the newest.
+    assert_eq!(ids(&root).await, [7, 6, 5, 4]);
+    assert_eq!(root.reader.audit(1).await.unwrap()[0].action, "audit.trim");
+    assert_eq!(root.run(trim(Some(NOW + 4), 0)).await.unwrap(), Trimmed::Records(0));
+    assert_eq!(ids(&root).await.len(), 4);
+    root.run(record(9)).await.unwrap();
+    assert_eq!(damage(&root, Some(&head)), None);
+}
+
+#[tokio::test]
+async fn no_more_records_stay_than_are_kept_and_the_newest_always_does() {
+    let root = with_records(6).await;
+    assert_eq!(root.run(trim(None, 0)).await.unwrap(), Trimmed::Records(0));
+    assert_eq!(root.run(trim(None, 9)).await.unwrap(), Trimmed::Records(0));
+    assert_eq!(root.run(trim(None, 2)).await.unwrap(), Trimmed::Records(4));
+    assert_eq!(ids(&root).await, [7, 6, 5]);
+    assert_eq!(root.run(trim(Some(i64::MAX), 1)).await.unwrap(), Trimmed::Records(2));
+    assert_eq!(ids(&root).await, [8, 7]);
+    assert_eq!(damage(&root, None), None);
+}
+
+#[tokio::test]
+async fn many_records_go_in_bites_also_those_without_a_hash() {
+    let root = Root::new();
+    tamper(
+        &root,
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600)
+         INSERT INTO audit (id, at, user_id, action, target, result, details)
+         SELECT i, i, 'usr_1', 'a', 'x', 'done', '{}' FROM n",
+    );
+    let bite = Trimmed::Records(AUDIT_RECORDS_TRIMMED_MAX);
+    assert_eq!(root.run(trim(Some(1_000), 0)).await.unwrap(), bite);
+    let rest = Trimmed::Records(600 - AUDIT_RECORDS_TRIMMED_MAX);
+    assert_eq!(root.run(trim(Some(1_000), 0)).await.unwrap(), rest);
+    let verdict = check_audit(&root.path(), None).unwrap();
+    assert_eq!((verdict.let_go, verdict.records, verdict.damage), (600, 2, None));
+}
+
+#[tokio::test]
+async fn nothing_goes_that_is_not_what_it_was() {
+    let root = with_records(4).await;
+    tamper(&root, "UPDATE audit SET target = 'x' WHERE id = 2");
+    let refused = Trimmed::Damaged(AuditDamage::Changed { id: 2 });
+    assert_eq!(root.run(trim(Some(i64::MAX), 1)).await.unwrap(), refused);
+    assert_eq!(ids(&root).await, [4, 3, 2, 1]);
+}
+
+#[tokio::test]
+async fn what_was_let_go_is_known_by_its_last_record() {
+    let root = with_records(2).await;
+    let second = check_audit(&root.path(), None).unwrap().head;
+    root.run(record(3)).await.unwrap();
+    let third = check_audit(&root.path(), None).unwrap().head;
+    for n in 4..=6 {
+        root.run(record(n)).await.unwrap();
+    }
+    root.run(trim(Some(NOW + 4), 0)).await.unwrap();
+    assert_eq!(damage(&root, Some(&third)), None);
+    assert_eq!(damage(&root, Some(&second)), Some(AuditDamage::LetGo { id: 2 }));
+    let other = AuditHead { hash: second.hash.clone(), ..third };
+    assert_eq!(damage(&root, Some(&other)), Some(AuditDamage::NotTheHead { id: 3 }));
+    // Somebody moves the beginning, or changes what it stands on.
+    tamper(&root, "DELETE FROM audit WHERE id = 4");
+    assert_eq!(damage(&root, None), Some(AuditDamage::Missing { id: 4 }));
+    tamper(&root, "UPDATE audit_anchor SET hash = zeroblob(32), id = 4");
+    assert_eq!(damage(&root, None), Some(AuditDamage::Changed { id: 5 }));
 }

@@ -32,10 +32,10 @@ pub struct AuditQuery {
 
 /// A page, newest first.
 pub(crate) fn page(conn: &Connection, query: &AuditQuery) -> Result<AuditPage, StoreError> {
-    let head = chain::head(conn)?;
+    let (head, anchor) = (chain::head(conn)?, chain::anchor(conn)?);
     let limit = query.limit.clamp(1, limits::PAGE_MAX) as usize;
     let before = query.before.unwrap_or(u64::MAX).min(head.id + 1);
-    let least = before.saturating_sub(AUDIT_RECORDS_LOOKED_AT_MAX).max(1);
+    let least = before.saturating_sub(AUDIT_RECORDS_LOOKED_AT_MAX).max(anchor.id + 1);
     let sql = "SELECT * FROM audit
                WHERE id >= ?1 AND id < ?2
                  AND (?3 IS NULL OR user_id = ?3) AND (?4 IS NULL OR action = ?4)
@@ -58,7 +58,7 @@ pub(crate) fn page(conn: &Connection, query: &AuditQuery) -> Result<AuditPage, S
     // Where the page is full it goes on behind its last record, else behind the last one looked at.
     let reached =
         if records.len() < limit { least } else { records.last().map_or(least, |r| r.id) };
-    let has_more = reached > 1;
+    let has_more = reached > anchor.id + 1;
     let next_cursor = has_more.then(|| reached.to_string());
     Ok(AuditPage { records, head: head.to_string(), next_cursor, has_more })
 }
