@@ -33,6 +33,7 @@ use iris_store::root::RootDatabase;
 use iris_store::{Storage, StoreError};
 use iris_tools::{Tool, ToolError, ToolRegistry, Workshop, webfetch};
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 
 use crate::config::Config;
 use crate::http::{Gatekeeper, TrustedProxies, guard, identify, routes};
@@ -40,6 +41,7 @@ use crate::lock::DataDirLock;
 use crate::logging::LogOfAnother;
 use crate::server;
 use crate::sse::Streams;
+use crate::tls::{Tls, TlsError, Watching};
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +85,9 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A key cannot be used.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -197,6 +202,8 @@ impl Default for Dependencies {
 /// A server that answers.
 pub struct App {
     address: SocketAddr,
+    /// Watches the certificate; none where TLS is left to others.
+    tls: Option<Watching>,
     /// There while nobody is an administrator.
     setup_token: Option<SetupToken>,
     node: Node,
@@ -216,9 +223,10 @@ impl App {
         iris_llm::install_tls_provider();
         make_private(&config.data_dir)?;
         let lock = take_lock(&config.data_dir)?;
+        let clock = Arc::clone(&dependencies.clock);
+        let tls = config.tls.as_ref().map(|files| Tls::load(files, clock.as_ref())).transpose()?;
         let listener = listen(config.bind)?;
         let address = listener.local_addr()?;
-        let clock = Arc::clone(&dependencies.clock);
         let root_path = config.data_dir.join("root.db");
         let storage = Storage::open(&config.data_dir)
             .map_err(|source| AppError::Storage { path: config.data_dir.clone(), source })?;
@@ -271,14 +279,22 @@ impl App {
         node.remove_leftovers().await?;
         node.load_choices().await?;
         let streams = Streams::start(stream_comments);
-        let http = serve(listener, &node, gatekeeper, proxies, streams)?;
+        let secured = tls.as_ref().map(Tls::server_config).transpose()?;
+        let http = serve(listener, &node, secured, gatekeeper, proxies, streams)?;
+        let tls = tls.map(|tls| tls.watch(Arc::clone(&node.services.clock))).transpose()?;
         node.open_unfinished();
-        Ok(Self { address, setup_token, node, http, drain, _watchdog: watchdog, _lock: lock })
+        Ok(Self { address, tls, setup_token, node, http, drain, _watchdog: watchdog, _lock: lock })
     }
 
     /// Where the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the server listens, as clients write it.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// The token that creates the first administrator, while there is none.
@@ -323,7 +339,8 @@ impl App {
 
 /// Where browsers reach the server; none where it listens for others and nobody said how they reach it.
 fn public_url(config: &Config, address: SocketAddr) -> Option<String> {
-    let own = || address.ip().is_loopback().then(|| format!("http://{address}"));
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let own = || address.ip().is_loopback().then(|| format!("{scheme}://{address}"));
     config.public_url.clone().or_else(own)
 }
 
@@ -504,6 +521,7 @@ fn arbiters() -> Vec<ArbiterHandle> {
 fn serve(
     listener: TcpListener,
     node: &Node,
+    tls: Option<Arc<ServerConfig>>,
     gatekeeper: Gatekeeper,
     proxies: TrustedProxies,
     streams: Arc<Streams>,
@@ -521,7 +539,7 @@ fn serve(
             .wrap(from_fn(identify))
             .configure(routes)
     };
-    let server = server::serve(listener, node, app)?;
+    let server = server::serve(listener, node, tls, app)?;
     let handle = server.handle();
     detached(async move {
         if let Err(error) = server.await {

@@ -35,6 +35,8 @@ use iris_store::project::Quotas;
 pub use error::ConfigError;
 use settings::{ENV_PREFIX, Section, Settings};
 
+use crate::tls::TlsFiles;
+
 /// Where the server listens unless told otherwise.
 const BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4747);
 const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
@@ -79,6 +81,8 @@ pub struct Flags {
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub bind: SocketAddr,
+    /// The certificate of the listener; `None` where TLS is left to others.
+    pub tls: Option<TlsFiles>,
     /// Holds everything the server keeps. May not exist yet, may be relative.
     pub data_dir: PathBuf,
     /// Creates the first admin; `None` means a new one at each start.
@@ -216,6 +220,7 @@ impl Config {
         let context = context(&mut top, &providers)?;
         let config = Self {
             bind: top.parse("bind", parse::bind)?.unwrap_or(BIND_DEFAULT),
+            tls: tls(&mut top)?,
             setup_token: top.parse("setup_token", parse::setup_token)?,
             registration: top
                 .parse("registration", parse::registration)?
@@ -278,6 +283,22 @@ impl Config {
         };
         debug_assert!(top.keys_left().is_empty(), "keys not read: {:?}", top.keys_left());
         Ok(config)
+    }
+}
+
+/// Whether the listener speaks TLS. Both keys, or neither.
+fn tls(top: &mut Section) -> Result<Option<TlsFiles>, ConfigError> {
+    let certificate = top.parse("tls_certificate_file", parse::path)?;
+    let key = top.parse("tls_key_file", parse::path)?;
+    let lacking = |name: &str, other: &str| ConfigError::BadValue {
+        name: format!("`{name}`"),
+        problem: format!("is needed with `{other}`"),
+    };
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+        (Some(_), None) => Err(lacking("tls_key_file", "tls_certificate_file")),
+        (None, Some(_)) => Err(lacking("tls_certificate_file", "tls_key_file")),
     }
 }
 

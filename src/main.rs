@@ -149,7 +149,7 @@ async fn run(config: Config, log: Arc<dyn LogControl>) -> Result<(), AppError> {
     let is_token_chosen = config.setup_token.is_some();
     let app =
         App::start(config, Dependencies { log: Some(log), ..Dependencies::default() }).await?;
-    let url = format!("http://{}", app.address());
+    let url = app.url();
     if let Some(token) = app.setup_token() {
         // The operator's own secret stays out of terminals and logs: their shell puts it in.
         let token = if is_token_chosen { SETUP_TOKEN_IN_SHELL } else { token.as_str() };

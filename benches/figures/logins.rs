@@ -32,8 +32,7 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
         // Of the same length: what differs is only whether there is one.
         let nobody = format!("{n:0width$}@x", width = known.len().saturating_sub(2));
         let is_first_known = n % 2 == 0;
-        let (first, second) =
-            if is_first_known { (&known, &nobody) } else { (&nobody, &known) };
+        let (first, second) = if is_first_known { (&known, &nobody) } else { (&nobody, &known) };
         let (first, second) = (refused(&client, first).await?, refused(&client, second).await?);
         let (wrong, unknown) = if is_first_known { (first, second) } else { (second, first) };
         if n >= WARM_UP {

@@ -15,6 +15,8 @@ pub(super) const ENV_PREFIX: &str = "IRIS_";
 /// Keys at the top. In the environment they are upper case behind [`ENV_PREFIX`].
 const KEYS: &[&str] = &[
     "bind",
+    "tls_certificate_file",
+    "tls_key_file",
     "data_dir",
     "setup_token",
     "registration",

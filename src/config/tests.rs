@@ -62,6 +62,7 @@ fn without_any_source_the_defaults_hold() {
     assert!(config.allowed_origins.is_empty());
     assert!(config.allowed_hosts.is_empty());
     assert_eq!(config.public_url, None);
+    assert_eq!(config.tls, None);
     assert!(config.egress_allow.is_empty());
     assert_eq!(config.sandbox.map(|sandbox| sandbox.minimum), Some(Tier::S3));
     assert_eq!(config.drain, Duration::from_secs(30));
@@ -111,6 +112,8 @@ fn each_key_of_the_file_is_read() {
         allowed_origins = ["https://app.example.com"]
         allowed_hosts = ["iris.example.com", "[::1]:4747"]
         public_url = "https://iris.example.com"
+        tls_certificate_file = "/etc/iris/chain.pem"
+        tls_key_file = "/etc/iris/key.pem"
         drain_seconds = 5
         project_idle_seconds = 90
         projects_open_max = 2
@@ -167,6 +170,8 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.allowed_origins, ["https://app.example.com"]);
     assert_eq!(config.allowed_hosts, ["iris.example.com", "[::1]:4747"]);
     assert_eq!(config.public_url.as_deref(), Some("https://iris.example.com"));
+    let (certificate, key) = ("/etc/iris/chain.pem".into(), "/etc/iris/key.pem".into());
+    assert_eq!(config.tls, Some(TlsFiles { certificate, key }));
     assert_eq!(config.drain, Duration::from_secs(5));
     assert_eq!(config.project_idle, Duration::from_secs(90));
     assert_eq!(config.projects_open_max, 2);
@@ -706,4 +711,15 @@ fn a_variable_that_is_not_utf8_is_named_when_it_is_ours() {
     assert_eq!(result.unwrap_err().to_string(), sentence);
     let others = [(OsString::from("OTHER"), bad()), (bad(), bad())];
     assert!(environment(others.into_iter()).unwrap().is_empty());
+}
+
+#[test]
+fn a_certificate_and_its_key_are_named_both_or_neither() {
+    for (variable, lacking) in [
+        ("IRIS_TLS_CERTIFICATE_FILE", "tls_key_file"),
+        ("IRIS_TLS_KEY_FILE", "tls_certificate_file"),
+    ] {
+        let error = load_all(None, &[(variable, "/a")], Flags::default()).unwrap_err();
+        assert!(error.to_string().contains(lacking), "{error}");
+    }
 }

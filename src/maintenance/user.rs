@@ -34,7 +34,7 @@ pub(super) fn run(verb: &UserVerb, place: &Place) -> Result<(), MaintenanceError
 
 fn create(root: &Root, creation: &UserCreation, password: &str) -> Result<User, MaintenanceError> {
     let email = creation.email.trim().to_lowercase();
-    let refused = |message: String| MaintenanceError::Refused(message);
+    let refused = MaintenanceError::Refused;
     check_account(&email, &creation.username).map_err(|error| refused(error.message))?;
     let hash = Passwords::for_this_machine();
     let hash = root.wait(hash.hash(password.to_owned(), &[&email, &creation.username]));

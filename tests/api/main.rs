@@ -69,6 +69,7 @@ mod subscribing;
 mod tasks;
 mod tickets;
 mod titles;
+mod tls;
 mod todos;
 mod tools;
 mod top;

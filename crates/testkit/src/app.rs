@@ -188,6 +188,7 @@ impl AppOptions {
     fn config(&self, data_dir: &Path) -> Config {
         Config {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
             data_dir: data_dir.to_owned(),
             setup_token: Some(SetupToken::new(SETUP_TOKEN.to_owned()).unwrap()),
             registration: self.registration,
