@@ -70,6 +70,8 @@ const UNASKED: &[&str] = &[
     "Reload",
     "SessionExited",
     "TitleEnded",
+    // Of a run that the end of a sub-agent in the background has begun.
+    "Write<CheckpointText>",
     "Write<ClearUnfinished>",
     "Write<NoteKeyUse>",
     "Write<CollectBlobs>",
