@@ -4,15 +4,10 @@
 use std::net::IpAddr;
 
 use actix_cors::Cors;
-use actix_http::ConnectionType;
 use actix_web::HttpResponse;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Version;
-use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
-    TRANSFER_ENCODING,
-};
+use actix_web::http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use iris_protocol::{ApiError, ErrorCode};
@@ -118,19 +113,11 @@ pub(crate) async fn guard<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let framing = check_framing(&request);
-    let is_framed = framing.is_ok();
-    let checked = framing
-        .and_then(|()| check_size(&request))
-        .and_then(|()| gatekeeper.check(request.headers()));
+    let checked = check_size(&request).and_then(|()| gatekeeper.check(request.headers()));
     let mut response = match checked {
         Ok(()) => next.call(request).await?.map_into_left_body(),
         Err(error) => {
-            let mut refusal = HttpResponse::from_error(RestError::from(error));
-            if !is_framed {
-                // Where its body ends and another request begins, nobody can say.
-                refusal.head_mut().set_connection_type(ConnectionType::Close);
-            }
+            let refusal = HttpResponse::from_error(RestError::from(error));
             request.into_response(refusal).map_into_right_body()
         }
     };
@@ -143,18 +130,6 @@ pub(crate) async fn guard<B: MessageBody>(
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     Ok(response)
-}
-
-/// Refuses a request whose length a proxy in front of us may understand otherwise (RFC 9112, section 6.1).
-/// The HTTP library refuses two lengths, and two encodings.
-fn check_framing(request: &ServiceRequest) -> Result<(), ApiError> {
-    let has = |name| request.headers().contains_key(name);
-    let is_ambiguous = has(CONTENT_LENGTH) || request.version() < Version::HTTP_11;
-    if has(TRANSFER_ENCODING) && is_ambiguous {
-        let message = "a body may have a length or an encoding for its transfer, not both";
-        return Err(ApiError::invalid(message).reason("ambiguous_length"));
-    }
-    Ok(())
 }
 
 /// Refuses a request whose head is longer than any that this server needs.
