@@ -241,11 +241,12 @@ fn read(
     check_time(path, first, clock.now_ms().div_euclid(1_000))?;
     let key = PrivateKeyDer::from_pem_slice(&bytes(&files.key)?)
         .map_err(|_| TlsError::Missing { path: files.key.clone(), expected: "private key" })?;
-    CertifiedKey::from_der(certificates, key, provider).map_err(|error| match error {
-        RustlsError::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            TlsError::OtherKey(files.key.clone())
+    let other_key = RustlsError::InconsistentKeys(InconsistentKeys::KeyMismatch);
+    CertifiedKey::from_der(certificates, key, provider).map_err(|error| {
+        if error == other_key {
+            return TlsError::OtherKey(files.key.clone());
         }
-        error => unusable(path, &error),
+        unusable(path, &error)
     })
 }
 

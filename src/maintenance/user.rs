@@ -9,7 +9,7 @@ use iris_auth::{OneTimeSecret, PASSWORD_BYTES_MAX, Passwords};
 use iris_protocol::{Operation, User};
 use iris_store::root::{CreateUser, RecordAudit};
 use iris_store::{StoreError, WriteContext};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::data::{DataDir, Root, new_user_id, now};
@@ -56,9 +56,11 @@ fn create(root: &Root, creation: &UserCreation, password: &str) -> Result<User, 
         ..RecordAudit::default()
     };
     let context = WriteContext { audit: Some(Box::new(audit)), ..WriteContext::default() };
-    root.try_write(command, context).map_err(|error| match error {
-        StoreError::Conflict { message, .. } => refused(message),
-        other => root.failed()(other),
+    root.try_write(command, context).map_err(|error| {
+        if let StoreError::Conflict { message, .. } = error {
+            return refused(message);
+        }
+        root.failed()(error)
     })
 }
 
@@ -91,11 +93,13 @@ fn tell(user: &User, password: Option<&str>, is_json: bool) -> Result<(), Mainte
     let mut output = Output::new(is_json);
     let what = if user.is_admin { "administrator" } else { "user" };
     let mut text = format!("created {what} {} {} {}", user.id, user.username, user.email);
-    let mut value = json!({ "status": "ok", "user": user });
+    let mut value = Map::new();
+    value.insert("status".to_owned(), json!("ok"));
+    value.insert("user".to_owned(), json!(user));
     if let Some(password) = password {
         text = format!("{text} with the password {password}");
-        value["password"] = json!(password);
+        value.insert("password".to_owned(), json!(password));
     }
-    output.done(&text, &value)?;
+    output.done(&text, &Value::Object(value))?;
     output.end()
 }

@@ -1,8 +1,8 @@
 //! Connections that are encrypted: each is opened here, and what is in it goes through a pair of sockets to
 //! the rest of the server, which serves it like any other.
 //!
-//! WebSockets write to their sockets themselves (docs/decisions/0013), which over TLS nobody can. So they
-//! keep a socket of their own, and this copies between that one and the client.
+//! Each WebSocket writes to its socket itself (docs/decisions/0013), which over TLS nobody can. So it
+//! keeps a socket of its own, and this copies between that one and the client.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdTcpStream};
