@@ -144,7 +144,8 @@ async fn http_and_websockets_are_served_over_tls_and_the_client_is_known_by_its_
 
     let stream = connect(&server, &made).await.unwrap();
     let url = format!("wss://{}/v1/ws", authority(&server));
-    let (mut socket, _) = patiently("a WebSocket", client_async(url, stream)).await.unwrap();
+    let (mut socket, _) =
+        patiently("a WebSocket", Box::pin(client_async(url, stream))).await.unwrap();
     let hello = json!({ "id": "1", "type": "hello", "payload": { "token": token } });
     socket.send(Message::text(hello.to_string())).await.unwrap();
     let name = "x".repeat(100);
