@@ -17,8 +17,8 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, LogControl, McpHost, Node, NodeError, PresenceSettings, Services, Settings,
-    SystemClock, SystemIds, settle,
+    BackupSettings, LogControl, MailError, Mailer, McpHost, Node, NodeError, PresenceSettings,
+    Services, Settings, SystemClock, SystemIds, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
@@ -35,13 +35,15 @@ use iris_store::root::RootDatabase;
 use iris_store::{Storage, StoreError};
 use iris_tools::{Tool, ToolError, ToolRegistry, Workshop, webfetch};
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 
 use crate::config::Config;
-use crate::http::{Gatekeeper, guard, identify, routes};
+use crate::http::{Gatekeeper, TrustedProxies, guard, identify, routes};
 use crate::lock::DataDirLock;
 use crate::logging::LogOfAnother;
 use crate::server;
 use crate::sse::Streams;
+use crate::tls::{Tls, TlsError, Watching};
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -85,9 +87,15 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A key cannot be used.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The mail server cannot be used.
+    #[error(transparent)]
+    Mail(#[from] MailError),
     /// A provider cannot be set up.
     #[error(transparent)]
     Models(#[from] ModelConfigError),
@@ -205,6 +213,8 @@ impl Default for Dependencies {
 /// A server that answers.
 pub struct App {
     address: SocketAddr,
+    /// Watches the certificate; none where TLS is left to others.
+    tls: Option<Watching>,
     /// There while nobody is an administrator.
     setup_token: Option<SetupToken>,
     node: Node,
@@ -224,9 +234,10 @@ impl App {
         iris_llm::install_tls_provider();
         make_private(&config.data_dir)?;
         let lock = take_lock(&config.data_dir)?;
+        let clock = Arc::clone(&dependencies.clock);
+        let tls = config.tls.as_ref().map(|files| Tls::load(files, clock.as_ref())).transpose()?;
         let listener = listen(config.bind)?;
         let address = listener.local_addr()?;
-        let clock = Arc::clone(&dependencies.clock);
         let root_path = config.data_dir.join("root.db");
         let storage = Storage::open(&config.data_dir)
             .map_err(|source| AppError::Storage { path: config.data_dir.clone(), source })?;
@@ -250,6 +261,7 @@ impl App {
         let mut hosts = config.allowed_hosts.clone();
         hosts.extend(config.public_url.as_deref().and_then(host_of));
         let gatekeeper = Gatekeeper::new(address.ip(), &hosts, &config.allowed_origins);
+        let proxies = TrustedProxies::new(config.trusted_proxies.clone());
         let (drain, setup) = (config.drain, config.setup_token.clone());
         let watchdog = WatchdogSettings {
             abort_after: config.watchdog_abort.or(dependencies.watchdog.abort_after),
@@ -278,14 +290,24 @@ impl App {
         };
         services.setup_token.lock().clone_from(&setup_token);
         node.remove_leftovers().await?;
-        let http = serve(listener, &node, gatekeeper, Streams::start(stream_comments))?;
+        node.load_choices().await?;
+        let streams = Streams::start(stream_comments);
+        let secured = tls.as_ref().map(Tls::server_config).transpose()?;
+        let http = serve(listener, &node, secured, gatekeeper, proxies, streams)?;
+        let tls = tls.map(|tls| tls.watch(Arc::clone(&node.services.clock))).transpose()?;
         node.open_unfinished();
-        Ok(Self { address, setup_token, node, http, drain, _watchdog: watchdog, _lock: lock })
+        Ok(Self { address, tls, setup_token, node, http, drain, _watchdog: watchdog, _lock: lock })
     }
 
     /// Where the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the server listens, as clients write it.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// The token that creates the first administrator, while there is none.
@@ -330,7 +352,8 @@ impl App {
 
 /// Where browsers reach the server; none where it listens for others and nobody said how they reach it.
 fn public_url(config: &Config, address: SocketAddr) -> Option<String> {
-    let own = || address.ip().is_loopback().then(|| format!("http://{address}"));
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let own = || address.ip().is_loopback().then(|| format!("{scheme}://{address}"));
     config.public_url.clone().or_else(own)
 }
 
@@ -388,6 +411,13 @@ fn services(
 ) -> Result<Services, AppError> {
     let key = load_or_create_key(&config.jwt_secret_file)?;
     let mut access_tokens = AccessTokens::new(key.as_bytes(), Arc::clone(&dependencies.clock))?;
+    let mut refresh_tokens = RefreshTokens::new(key.as_bytes())?;
+    if let Some(previous) = &config.jwt_secret_previous_file {
+        let previous = load_key(previous)?;
+        access_tokens = access_tokens.previous_key(previous.as_bytes())?;
+        refresh_tokens = refresh_tokens.previous_key(previous.as_bytes())?;
+    }
+    let mailer = config.smtp.as_ref().map(Mailer::start).transpose()?;
     if let Some(lifetime) = dependencies.access_token_lifetime {
         access_tokens = access_tokens.lifetime(lifetime);
     }
@@ -413,7 +443,9 @@ fn services(
         mcp,
         access_tokens,
         sealing,
-        refresh_tokens: RefreshTokens::new(key.as_bytes())?,
+        refresh_tokens,
+        mailer,
+        origins: Arc::default(),
         passwords: dependencies.passwords,
         setup_token: Mutex::new(None),
         draining: AtomicBool::new(false),
@@ -441,6 +473,7 @@ fn services(
             events_kept: config.events_kept,
             events_kept_bytes_max: config.events_kept_bytes_max,
             quotas: config.quotas,
+            audit: config.audit,
             sockets: config.sockets,
             rates: config.rates,
             backups: BackupSettings {
@@ -530,22 +563,25 @@ fn arbiters() -> Vec<ArbiterHandle> {
 fn serve(
     listener: TcpListener,
     node: &Node,
+    tls: Option<Arc<ServerConfig>>,
     gatekeeper: Gatekeeper,
+    proxies: TrustedProxies,
     streams: Arc<Streams>,
 ) -> Result<ServerHandle, AppError> {
     let (data, gatekeeper) = (Data::new(node.clone()), Data::new(gatekeeper));
-    let streams = Data::from(streams);
+    let (streams, proxies) = (Data::from(streams), Data::new(proxies));
     let app = move || {
         WebApp::new()
             .app_data(data.clone())
             .app_data(gatekeeper.clone())
             .app_data(streams.clone())
+            .app_data(proxies.clone())
             .wrap(gatekeeper.cors())
             .wrap(from_fn(guard))
             .wrap(from_fn(identify))
             .configure(routes)
     };
-    let server = server::serve(listener, node, app)?;
+    let server = server::serve(listener, node, tls, app)?;
     let handle = server.handle();
     detached(async move {
         if let Err(error) = server.await {

@@ -19,9 +19,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directories::ProjectDirs;
+use ipnet::IpNet;
 use iris_actors::connection::SocketSettings;
 use iris_actors::{
-    BackupSettings, BudgetSettings, ContextSettings, Rate, RateSettings, Registration, ResumePolicy,
+    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, MailError, Rate, RateSettings, Registration,
+    ResumePolicy, SmtpSettings,
 };
 use iris_auth::SetupToken;
 use iris_egress::Exception;
@@ -34,6 +36,8 @@ use iris_store::project::Quotas;
 
 pub use error::ConfigError;
 use settings::{ENV_PREFIX, Section, Settings};
+
+use crate::tls::TlsFiles;
 
 /// Where the server listens unless told otherwise.
 const BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4747);
@@ -79,6 +83,8 @@ pub struct Flags {
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub bind: SocketAddr,
+    /// The certificate of the listener; `None` where TLS is left to others.
+    pub tls: Option<TlsFiles>,
     /// Holds everything the server keeps. May not exist yet, may be relative.
     pub data_dir: PathBuf,
     /// Creates the first admin; `None` means a new one at each start.
@@ -87,6 +93,8 @@ pub struct Config {
     pub registration: Registration,
     /// Holds the key that signs access tokens; made when there is none.
     pub jwt_secret_file: PathBuf,
+    /// Holds the key that signed them before: those that have not ended are good.
+    pub jwt_secret_previous_file: Option<PathBuf>,
     /// Holds the key that secrets are sealed with; made when there is none.
     pub master_key_file: PathBuf,
     /// Holds the key that they were sealed with before.
@@ -113,6 +121,10 @@ pub struct Config {
     /// Where browsers reach this server: an origin, without a `/` at its end. `None` where only this machine
     /// does.
     pub public_url: Option<String>,
+    /// Networks of proxies whose word about a client's address is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Sends e-mails; `None` for none.
+    pub smtp: Option<SmtpSettings>,
     /// What tools may fetch besides the public web.
     pub egress_allow: Vec<Exception>,
     /// How commands are run; `None` means that none are, and that there is no tool `bash`.
@@ -133,6 +145,8 @@ pub struct Config {
     pub quotas: Quotas,
     /// How much may be used where neither a project nor an administrator says otherwise.
     pub budgets: BudgetSettings,
+    /// What the audit keeps.
+    pub audit: AuditSettings,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
     /// How connections are watched.
@@ -214,6 +228,7 @@ impl Config {
         let context = context(&mut top, &providers)?;
         let config = Self {
             bind: top.parse("bind", parse::bind)?.unwrap_or(BIND_DEFAULT),
+            tls: tls(&mut top)?,
             setup_token: top.parse("setup_token", parse::setup_token)?,
             registration: top
                 .parse("registration", parse::registration)?
@@ -221,6 +236,7 @@ impl Config {
             jwt_secret_file: top
                 .parse("jwt_secret_file", parse::path)?
                 .unwrap_or_else(|| data_dir.join(JWT_SECRET_FILE_DEFAULT)),
+            jwt_secret_previous_file: top.parse("jwt_secret_previous_file", parse::path)?,
             master_key_file: top
                 .parse("master_key_file", parse::path)?
                 .unwrap_or_else(|| data_dir.join(MASTER_KEY_FILE_DEFAULT)),
@@ -231,6 +247,8 @@ impl Config {
             allowed_origins: top.parse_list("allowed_origins", parse::origin)?,
             allowed_hosts: top.parse_list("allowed_hosts", parse::host)?,
             public_url: top.parse("public_url", parse::origin)?,
+            trusted_proxies: top.parse_list("trusted_proxies", parse::network)?,
+            smtp: smtp(&mut top)?,
             egress_allow: top.parse_list("egress_allow", parse::egress_exception)?,
             sandbox: sandbox(&mut top)?,
             drain: top.parse("drain_seconds", parse::drain)?.unwrap_or(DRAIN_DEFAULT),
@@ -251,6 +269,7 @@ impl Config {
                 .unwrap_or(EVENTS_KEPT_BYTES_DEFAULT),
             quotas: quotas(&mut top)?,
             budgets: budgets(&mut top)?,
+            audit: audit(&mut top)?,
             resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
             sockets: sockets(&mut top)?,
             rates: rates(&mut top)?,
@@ -275,6 +294,43 @@ impl Config {
         };
         debug_assert!(top.keys_left().is_empty(), "keys not read: {:?}", top.keys_left());
         Ok(config)
+    }
+}
+
+/// Whether the listener speaks TLS. Both keys, or neither.
+fn tls(top: &mut Section) -> Result<Option<TlsFiles>, ConfigError> {
+    let certificate = top.parse("tls_certificate_file", parse::path)?;
+    let key = top.parse("tls_key_file", parse::path)?;
+    let lacking = |name: &str, other: &str| ConfigError::BadValue {
+        name: format!("`{name}`"),
+        problem: format!("is needed with `{other}`"),
+    };
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+        (Some(_), None) => Err(lacking("tls_key_file", "tls_certificate_file")),
+        (None, Some(_)) => Err(lacking("tls_certificate_file", "tls_key_file")),
+    }
+}
+
+/// The mail server. Both keys, or neither.
+fn smtp(top: &mut Section) -> Result<Option<SmtpSettings>, ConfigError> {
+    let bad = |name: &str, problem: &str| ConfigError::BadValue {
+        name: format!("`{name}`"),
+        problem: problem.to_owned(),
+    };
+    let url = top.parse("smtp_url", parse::secret_text)?;
+    let from = top.parse("smtp_from", parse::secret_text)?;
+    let settings = match (url, from) {
+        (None, None) => return Ok(None),
+        (Some(url), Some(from)) => SmtpSettings { url, from },
+        (Some(_), None) => return Err(bad("smtp_from", "is needed with `smtp_url`")),
+        (None, Some(_)) => return Err(bad("smtp_url", "is needed with `smtp_from`")),
+    };
+    match settings.check() {
+        Ok(()) => Ok(Some(settings)),
+        Err(error @ MailError::Url) => Err(bad("smtp_url", &error.to_string())),
+        Err(error @ MailError::From(_)) => Err(bad("smtp_from", &error.to_string())),
     }
 }
 
@@ -361,6 +417,14 @@ fn budgets(top: &mut Section) -> Result<BudgetSettings, ConfigError> {
     })
 }
 
+fn audit(top: &mut Section) -> Result<AuditSettings, ConfigError> {
+    let default = AuditSettings::default();
+    Ok(AuditSettings {
+        kept: top.parse("audit_kept_days", parse::days)?.unwrap_or(default.kept),
+        records_max: top.parse("audit_records_max", parse::number)?.unwrap_or(default.records_max),
+    })
+}
+
 fn sockets(top: &mut Section) -> Result<SocketSettings, ConfigError> {
     let default = SocketSettings::default();
     Ok(SocketSettings {
@@ -384,14 +448,32 @@ fn rates(top: &mut Section) -> Result<RateSettings, ConfigError> {
     let a_second = count("requests_per_second", 50)?;
     let burst = count("requests_burst", 100)?;
     let public = count("public_requests_per_minute", 120)?;
+    let (keys, runs) = (count("key_requests_per_second", 50)?, count("runs_per_minute", 60)?);
+    let uploads = count("uploads_per_minute", 120)?;
+    let failures = count("login_failures_per_10_minutes", 10)?;
+    let unknown = count("unknown_connections_per_address_max", 20)?;
     let connections = count("connections_per_user_max", 8)?;
     let refusals = count("refusals_per_minute_max", 300)?;
+    let a_minute = |count: u32| {
+        let every = Duration::from_mins(1).checked_div(count);
+        every.map(|every| Rate { every, burst: count.div_ceil(2) })
+    };
     let most = |count: u32| (count > 0).then(|| usize::try_from(count).unwrap_or(usize::MAX));
     Ok(RateSettings {
         requests: (Duration::from_secs(1).checked_div(a_second))
             .map(|every| Rate { every, burst: burst.max(1) }),
-        public: (Duration::from_mins(1).checked_div(public))
-            .map(|every| Rate { every, burst: public.div_ceil(2) }),
+        public: a_minute(public),
+        keys: (Duration::from_secs(1).checked_div(keys))
+            .map(|every| Rate { every, burst: keys.saturating_mul(2) }),
+        runs: a_minute(runs),
+        uploads: a_minute(uploads),
+        login_failures: (Duration::from_mins(10).checked_div(failures))
+            .map(|every| Rate { every, burst: failures }),
+        // Ten accounts' worth.
+        login_failures_of_address: (Duration::from_mins(10)
+            .checked_div(failures.saturating_mul(10)))
+        .map(|every| Rate { every, burst: failures.saturating_mul(10) }),
+        unknown_connections_max: most(unknown),
         connections_per_user_max: most(connections),
         refusals_per_minute_max: most(refusals),
     })

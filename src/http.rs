@@ -1,11 +1,13 @@
 //! HTTP: every route, made from the operations table, and what stands before all of them.
 
 mod archives;
+mod audit;
 mod connecting;
 mod csv;
 mod error;
 mod gatekeeper;
 mod parts;
+mod proxies;
 mod request_id;
 mod rest;
 
@@ -34,6 +36,7 @@ pub(crate) use connecting::who_connects;
 pub use error::RestError;
 pub use gatekeeper::Gatekeeper;
 pub(crate) use gatekeeper::guard;
+pub use proxies::TrustedProxies;
 pub(crate) use request_id::{identify, request_id};
 
 use crate::{sse, ws};
@@ -186,7 +189,7 @@ async fn ask(
     payload: Payload,
 ) -> Result<(String, Arc<Patience>, Ask), FrameError> {
     let refused = |id: Option<String>| move |error: ApiError| FrameError { id, error };
-    let claims = claims(node, request).map_err(refused(None))?;
+    let claims = claims(node, request).await.map_err(refused(None))?;
     if claims.is_none() {
         return Err(refused(None)(ApiError::from(ErrorCode::Unauthenticated)));
     }
@@ -220,9 +223,12 @@ fn bearer(request: &HttpRequest) -> Result<Option<&str>, ApiError> {
 }
 
 /// Who asks, which counts as one of their requests.
-fn claims(node: &Node, request: &HttpRequest) -> Result<Option<iris_auth::AccessClaims>, ApiError> {
+async fn claims(
+    node: &Node,
+    request: &HttpRequest,
+) -> Result<Option<iris_auth::AccessClaims>, ApiError> {
     let Some(token) = bearer(request)? else { return Ok(None) };
-    let claims = node.authenticate(token)?;
+    let claims = node.authenticate(token).await?;
     node.count(Some(&claims), &peer(request))?;
     Ok(Some(claims))
 }
@@ -230,8 +236,13 @@ fn claims(node: &Node, request: &HttpRequest) -> Result<Option<iris_auth::Access
 /// Where a request came from.
 pub(crate) fn peer(request: &HttpRequest) -> Peer {
     let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let address = request.peer_addr().map(|address| address.ip());
+    let client = |address| match request.app_data::<Data<TrustedProxies>>() {
+        Some(proxies) => proxies.client(address, request.headers()),
+        None => address,
+    };
     Peer {
-        ip: request.peer_addr().map(|address| address.ip().to_string()),
+        ip: address.map(|address| client(address).to_string()),
         agent: agent.map(|agent| agent.chars().take(200).collect()),
     }
 }

@@ -16,5 +16,6 @@ mod remote;
 mod server;
 mod sockets;
 mod sse;
+pub mod tls;
 pub mod top;
 mod ws;

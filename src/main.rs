@@ -37,6 +37,10 @@ enum Verb {
     Project(maintenance::ProjectOptions),
     /// Check, migrate and compact databases
     Db(maintenance::DatabaseOptions),
+    /// Verify and export the audit: who did what with accounts, rights and the server
+    Audit(maintenance::AuditOptions),
+    /// Create accounts
+    User(maintenance::UserOptions),
     /// Back up the whole server into a new directory
     Backup(maintenance::BackupOptions),
     /// Say whether a server would work with this configuration, on this machine
@@ -81,6 +85,8 @@ fn main() -> ExitCode {
         Some(Verb::Logs(options)) => logs::run(&options),
         Some(Verb::Project(options)) => maintenance::project(options),
         Some(Verb::Db(options)) => maintenance::database(&options),
+        Some(Verb::Audit(options)) => maintenance::audit(&options),
+        Some(Verb::User(options)) => maintenance::user(&options),
         Some(Verb::Backup(options)) => maintenance::backup(&options),
         Some(Verb::Doctor(place)) => maintenance::doctor(&place),
         Some(Verb::Restore(options)) => maintenance::restore(&options),
@@ -143,7 +149,7 @@ async fn run(config: Config, log: Arc<dyn LogControl>) -> Result<(), AppError> {
     let is_token_chosen = config.setup_token.is_some();
     let app =
         App::start(config, Dependencies { log: Some(log), ..Dependencies::default() }).await?;
-    let url = format!("http://{}", app.address());
+    let url = app.url();
     if let Some(token) = app.setup_token() {
         // The operator's own secret stays out of terminals and logs: their shell puts it in.
         let token = if is_token_chosen { SETUP_TOKEN_IN_SHELL } else { token.as_str() };

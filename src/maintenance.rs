@@ -4,12 +4,14 @@
 //! What only reads works beside a running server. What changes something takes the lock of the data
 //! directory and does nothing while a server holds it.
 
+mod audit;
 mod data;
 mod database;
 mod doctor;
 mod output;
 mod project;
 mod server;
+mod user;
 
 use std::io;
 use std::path::PathBuf;
@@ -142,6 +144,64 @@ enum DatabaseVerb {
     Vacuum,
 }
 
+/// `iris audit`.
+#[derive(Clone, clap::Args)]
+pub struct AuditOptions {
+    #[command(subcommand)]
+    verb: AuditVerb,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Clone, Subcommand)]
+enum AuditVerb {
+    /// Read the audit whole and say whether it is what it was, also while the server runs
+    Verify {
+        /// The head that was kept from an earlier time: shows whether the end is missing
+        #[arg(long, value_name = "ID:HASH")]
+        head: Option<String>,
+    },
+    /// Print the audit as lines of JSON, oldest first, also while the server runs
+    Export {
+        /// Only records behind this number
+        #[arg(long, value_name = "ID", default_value_t = 0)]
+        after: u64,
+    },
+}
+
+/// `iris user`.
+#[derive(Clone, clap::Args)]
+pub struct UserOptions {
+    #[command(subcommand)]
+    verb: UserVerb,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Clone, Subcommand)]
+enum UserVerb {
+    /// Create an account; the server must not run
+    Create(UserCreation),
+}
+
+/// `iris user create`.
+#[derive(Clone, clap::Args)]
+struct UserCreation {
+    /// The address that they log in with
+    #[arg(long, value_name = "EMAIL")]
+    email: String,
+    /// The name that others see
+    #[arg(long, value_name = "NAME")]
+    username: String,
+    /// They may manage the server, and have programs run on it
+    #[arg(long)]
+    admin: bool,
+    /// Take the first line of this file as the password, `-` for standard input; without it, a random
+    /// password is made and printed once
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
 /// `iris backup`.
 #[derive(Clone, clap::Args)]
 pub struct BackupOptions {
@@ -236,6 +296,16 @@ pub fn project(options: ProjectOptions) -> ExitCode {
 /// Runs `iris db`.
 pub fn database(options: &DatabaseOptions) -> ExitCode {
     end("db", database::run(options.verb, options.project.as_ref(), &options.place))
+}
+
+/// Runs `iris audit`.
+pub fn audit(options: &AuditOptions) -> ExitCode {
+    end("audit", audit::run(&options.verb, &options.place))
+}
+
+/// Runs `iris user`.
+pub fn user(options: &UserOptions) -> ExitCode {
+    end("user", user::run(&options.verb, &options.place))
 }
 
 /// Runs `iris doctor`.

@@ -3,11 +3,13 @@
 //! It is put together from the library's parts, because its ready-made server keeps every socket to
 //! itself: a WebSocket would go on as the body of a response (docs/decisions/0013).
 
+mod tls;
 mod upgrade;
 
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Server, Service, ServiceFactory, ServiceResponse};
 use iris_actors::Node;
+use rustls::ServerConfig;
+use tokio_rustls::TlsAcceptor;
 
 use crate::sockets;
 
@@ -32,13 +36,14 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const SHUTDOWN_TIMEOUT_SECONDS: u64 = 3;
 
 /// Serves an application on a listener: one worker thread for each core, an application for each of
-/// them. Signals of the process are left to others.
+/// them; over TLS where that is configured. Signals of the process are left to others.
 ///
 /// # Errors
 /// When the listener cannot be used.
 pub(crate) fn serve<App, Factory, Body>(
     listener: TcpListener,
     node: &Node,
+    tls: Option<Arc<ServerConfig>>,
     app: impl Fn() -> App + Clone + Send + 'static,
 ) -> io::Result<Server>
 where
@@ -56,7 +61,7 @@ where
 {
     let builder = Server::build();
     let (stopping, node) = (builder.graceful_shutdown_signal(), node.clone());
-    let service = move || {
+    let http = move || {
         let factory = || map_config(app(), |()| AppConfig::default());
         let stopping = stopping.clone();
         HttpService::build()
@@ -76,12 +81,16 @@ where
             .on_connect_ext(sockets::accepted)
             .upgrade(upgrade::service(factory(), node.clone()))
             .finish(factory().map_err(|error| error.error_response()))
-            .tcp()
     };
-    let server = builder
+    let builder = builder
         .workers(available_parallelism().map_or(1, usize::from))
         .shutdown_timeout(SHUTDOWN_TIMEOUT_SECONDS)
-        .disable_signals()
-        .listen("iris", listener, service)?;
-    Ok(server.run())
+        .disable_signals();
+    let builder = match tls.map(TlsAcceptor::from) {
+        None => builder.listen("iris", listener, move || http().tcp())?,
+        Some(acceptor) => {
+            builder.listen("iris", listener, move || tls::secured(acceptor.clone(), http()))?
+        }
+    };
+    Ok(builder.run())
 }

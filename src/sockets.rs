@@ -29,11 +29,14 @@ pub(crate) fn accepted(stream: &TcpStream, data: &mut Extensions) {
 }
 
 /// A second handle of the socket, for [`abort_of`] while HTTP has the first.
-fn prepared(stream: &TcpStream) -> io::Result<Socket> {
+pub(crate) fn prepared(stream: &TcpStream) -> io::Result<Socket> {
     let socket = SockRef::from(stream);
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    // One end of a pair behind TLS is none of TCP, whose socket was prepared before.
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    if !socket.local_addr()?.is_unix() {
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    }
     socket.try_clone()
 }
 

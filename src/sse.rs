@@ -86,7 +86,7 @@ pub(crate) async fn follow(
     // Whoever put a token into the URL has to hear of that first.
     let purpose = asked.as_ref().map_or(TicketUse::Socket, Asked::purpose);
     let ticket = asked.as_ref().ok().and_then(|asked| asked.ticket.as_deref());
-    let claims = who_connects(&node, &request, ticket, &purpose)?;
+    let claims = who_connects(&node, &request, ticket, &purpose).await?;
     let asked = asked?;
     let project_id = Some(&asked.project_id);
     node.count(claims.as_ref(), &peer(&request))?;
@@ -156,7 +156,7 @@ impl Asked {
 
 fn rooms_of(names: &str) -> Result<Vec<Room>, ApiError> {
     let room = |name: &str| match name.parse() {
-        Ok(Room::Admin) | Err(_) => {
+        Ok(Room::User(_) | Room::Admin) | Err(_) => {
             let message = "`rooms` has to be `session:` and `project:` with ids, between commas";
             Err(ApiError::invalid(message).reason("invalid_rooms"))
         }
@@ -200,6 +200,7 @@ impl Line {
             outbound: Arc::clone(&outbound),
             abort: sockets::abort_of(request),
             claims,
+            unknown: None,
             is_known: Arc::new(AtomicBool::new(true)),
             peer: peer(request),
         };

@@ -32,13 +32,15 @@ pub(crate) async fn connect(
     node: Data<Node>,
     request: HttpRequest,
 ) -> Result<HttpResponse, RestError> {
-    let claims = who_connects(&node, &request, ticket(&request).as_deref(), &TicketUse::Socket)?;
+    let ticket = ticket(&request);
+    let claims = who_connects(&node, &request, ticket.as_deref(), &TicketUse::Socket).await?;
     if claims.is_some() {
         node.count(claims.as_ref(), &peer(&request))?;
         node.admits(claims.as_ref(), Operation::Ping, None, None).await?;
     }
-    let (response, offer) = shake_hands(&request)?;
     let (node, peer) = (Node::clone(&node), peer(&request));
+    let unknown = if claims.is_none() { node.admit_unknown(&peer)? } else { None };
+    let (response, offer) = shake_hands(&request)?;
     offer.accept(|Taken { stream, unsent, came, flusher }| {
         let (stream, outbound) = (Arc::new(stream), Arc::new(Outbound::default()));
         let is_known = Arc::new(AtomicBool::new(claims.is_some()));
@@ -50,6 +52,7 @@ pub(crate) async fn connect(
             outbound: Arc::clone(&outbound),
             abort: sockets::abort(Arc::downgrade(&stream)),
             claims,
+            unknown,
             peer,
         };
         connection.start();

@@ -348,6 +348,7 @@ fn events_are_documented_with_kind_and_rooms() {
         let rooms = spec.rooms.iter().map(|room| match room {
             Audience::Session => "S",
             Audience::Project => "P",
+            Audience::User => "U",
             Audience::Admin => "A",
             Audience::Connection => "the connection",
         });

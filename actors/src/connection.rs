@@ -29,10 +29,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::Node;
 use crate::dispatch::{Ask, Peer};
 use crate::rates::Allowance;
 use crate::supervision::{Address, ChildSpec, RequestTag, Supervise, Vitals, detached, spawn};
+use crate::{Node, UnknownSocket};
 
 use alive::Pulse;
 use limits::Refusals;
@@ -79,6 +79,8 @@ pub struct NewConnection<S> {
     pub abort: Box<dyn Fn() + Send + Sync>,
     /// Who it is, when it said so with the connection itself.
     pub claims: Option<AccessClaims>,
+    /// Its place among those of which nobody knows who they are.
+    pub unknown: Option<UnknownSocket>,
     /// Set once it is known who it is: the transport may then read as much as comes.
     pub is_known: Arc<AtomicBool>,
     /// Where from.
@@ -88,7 +90,7 @@ pub struct NewConnection<S> {
 impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
     /// Starts the connection's actor on the current arbiter.
     pub fn start(self) {
-        let Self { node, inbound, outbound, abort, claims, is_known, peer } = self;
+        let Self { node, inbound, outbound, abort, claims, unknown, is_known, peer } = self;
         let id = ConnectionId::from_bits(node.services.ids.next_bits());
         let top = Arc::clone(&node.top);
         let spec = ChildSpec::new("connection", id.to_string());
@@ -113,6 +115,7 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
                 pulse,
                 heartbeat_is_due: false,
                 claims,
+                unknown,
                 is_known,
                 peer,
                 default_project: None,
@@ -143,6 +146,8 @@ pub struct Connection {
     heartbeat_is_due: bool,
     /// Who it is; none before `hello`.
     claims: Option<AccessClaims>,
+    /// Held until then.
+    unknown: Option<UnknownSocket>,
     peer: Peer,
     /// For requests that name no project.
     default_project: Option<ProjectId>,

@@ -3,18 +3,24 @@
 //! Every transport decodes a command and comes here. The gate looks the caller's rights up in the
 //! root database for each command, so a change of rights counts from the next command on.
 
+mod access;
 mod accounts;
 mod admin;
 mod agents;
 mod answer_format;
+mod audit;
 mod backups;
 mod bodies;
 mod context;
 mod files;
+mod invitations;
+mod keys;
 mod mcp;
 mod models;
 mod outputs;
+mod passwords;
 mod patience;
+mod people;
 mod permissions;
 mod presence;
 mod projects;
@@ -22,28 +28,37 @@ mod questions;
 mod repeat;
 mod server_permissions;
 mod sessions;
+mod settings;
 mod tools;
 mod turns;
 mod usage;
+mod users;
 
-use iris_auth::{AccessClaims, AuthError, Caller, CallerUser, Resource, authorize};
+use iris_auth::{
+    AccessClaims, ApiKeySecret, AuthError, Caller, CallerUser, Credential, KeyRights, NEVER_MS,
+    Resource, authorize,
+};
 use iris_protocol::{
-    ApiError, BackupKind, Command, ConnectionId, ErrorCode, ModelRef, Operation, ProjectId,
+    ApiError, BackupKind, Command, ConnectionId, ErrorCode, KeyId, ModelRef, Operation, ProjectId,
     RequestId, Right, Role, Transport, UserId,
     limits::{DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX},
 };
+use iris_store::root::{KEY_USE_NOTED_EVERY_MS, NoteKeyUse};
 use iris_store::{IdempotencyKey, StoreError, WriteContext};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-use crate::Node;
+use crate::origin::{Origin, UnderWay};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::project::ProjectHandle;
 use crate::supervision::{Panicked, guarded, in_request};
 use crate::tickets::TicketUse;
+use crate::{Node, UnknownSocket, record};
 
+pub use accounts::check_account;
+pub use audit::{AuditReader, export as export_audit};
 pub use backups::{
     BackupAsk, BackupPart, Download, ImportAsk, Upload, begin_upload, disk_failed, download, import,
 };
@@ -100,12 +115,26 @@ pub struct Done {
 }
 
 impl Node {
-    /// Checks an access token; what it may do is checked with each command.
+    /// Checks an access token or an API key; what may be done with it is checked with each command.
+    /// Nobody is asked about a text that cannot be either.
     ///
     /// # Errors
     /// `UNAUTHENTICATED`, or `TOKEN_EXPIRED` when that is all that is wrong with it.
-    pub fn authenticate(&self, token: &str) -> Result<AccessClaims, ApiError> {
-        self.services.access_tokens.verify(token).map_err(|error| error.to_error())
+    pub async fn authenticate(&self, token: &str) -> Result<AccessClaims, ApiError> {
+        if !ApiKeySecret::is_meant(token) {
+            return self.services.access_tokens.verify_access(token).map_err(|e| e.to_error());
+        }
+        if !ApiKeySecret::is_well_formed(token) {
+            return Err(AuthError::Invalid.to_error());
+        }
+        let found = self.root_reader.key_by_hash(ApiKeySecret::hash_of(token)).await;
+        let key = found.map_err(internal)?.ok_or_else(|| AuthError::Invalid.to_error())?;
+        let expires_at_ms = key.expires_at.unwrap_or(NEVER_MS);
+        if expires_at_ms <= self.services.clock.now_ms() {
+            return Err(ApiError::from(ErrorCode::TokenExpired));
+        }
+        let credential = Credential::Key(key.id);
+        Ok(AccessClaims { user_id: key.user_id, credential, epoch: 0, expires_at_ms })
     }
 
     /// Takes a ticket in place of an access token; what may be done with it is checked with each
@@ -119,8 +148,9 @@ impl Node {
         if let Some(claims) = self.tickets.redeem(ticket, purpose, now_ms) {
             return Ok(claims);
         }
-        if self.authenticate(ticket).is_ok() {
-            let message = "an access token is no ticket and must not stand in a URL";
+        let is_token = self.services.access_tokens.verify_access(ticket).is_ok();
+        if is_token || ApiKeySecret::is_meant(ticket) {
+            let message = "an access token or API key is no ticket and must not stand in a URL";
             return Err(ApiError::new(ErrorCode::TokenInUrl, message));
         }
         let message = "the ticket is not good for this, or not any more: ask for a new one";
@@ -134,9 +164,22 @@ impl Node {
     /// `RATE_LIMITED`, and when to try again.
     pub fn count(&self, claims: Option<&AccessClaims>, peer: &Peer) -> Result<(), ApiError> {
         match claims {
-            Some(claims) => self.rates.of_user(&claims.user_id),
+            Some(claims) => {
+                if let Credential::Key(key) = &claims.credential {
+                    self.rates.of_key(key)?;
+                }
+                self.rates.of_user(&claims.user_id)
+            }
             None => self.rates.of_address(peer),
         }
+    }
+
+    /// Takes in a socket on which nobody has said yet who they are, for as long as the answer is held.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED` when its address has too many.
+    pub fn admit_unknown(&self, peer: &Peer) -> Result<Option<UnknownSocket>, ApiError> {
+        self.rates.admit_unknown(peer)
     }
 
     /// Runs a command for a caller.
@@ -185,18 +228,52 @@ impl Node {
             let message = format!("`{}` is about a socket: send it on one", operation.name());
             return Err(ApiError::invalid(message).reason("socket_only"));
         }
+        let audited = audit::manner(operation) != audit::Manner::Not;
+        let refusable = audited.then(|| {
+            let (payload, peer) = (ask.command.to_value(), ask.peer.clone());
+            (ask.claims.clone(), ask.project_id.clone(), payload, peer)
+        });
+        let outcome = self.admit_and_run(operation, ask).await;
+        if let (Err(error), Some((Some(claims), project_id, payload, peer))) = (&outcome, refusable)
+        {
+            let (id, said) = (project_id.as_ref(), (&payload, &peer));
+            audit::refused(self, &claims, operation, id, said, error).await;
+        }
+        outcome
+    }
+
+    async fn admit_and_run(&self, operation: Operation, ask: Ask) -> Result<Done, ApiError> {
         let gate = self.gate(ask.claims.as_ref(), operation, ask.project_id.as_ref());
         let grant = match gate.await {
             Ok(grant) => grant,
             Err(refusal) => return repeat::of_the_last(self, operation, &ask, refusal).await,
         };
+        self.count_work(operation, &grant)?;
         patience::begin(operation)?;
+        let _under_way = grant.enter(self, &ask.peer);
         match operation.right() {
             Right::Project(_) => perform_at_owner(self, &grant, ask).await,
             Right::Public | Right::User | Right::Admin => {
                 let context = grant.write_context(self, operation, &ask)?;
                 perform(self, grant, ask, context).await
             }
+        }
+    }
+
+    /// Counts what costs more than a request.
+    fn count_work(&self, operation: Operation, grant: &Grant) -> Result<(), ApiError> {
+        let Some(user_id) = &grant.user_id else { return Ok(()) };
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the others are counted as requests alone"
+        )]
+        match operation {
+            Operation::MessageSend
+            | Operation::MessageRetry
+            | Operation::MessageEdit
+            | Operation::RunResume => self.rates.of_runs(user_id),
+            Operation::FileWrite | Operation::ProjectImport => self.rates.of_uploads(user_id),
+            _ => Ok(()),
         }
     }
 
@@ -221,6 +298,20 @@ impl Node {
         }
     }
 
+    /// Records what [`Node::admits`] refused, where the audit is to hold that.
+    pub async fn note_refusal(
+        &self,
+        claims: Option<&AccessClaims>,
+        operation: Operation,
+        project_id: Option<&ProjectId>,
+        peer: &Peer,
+        error: &ApiError,
+    ) {
+        if let (true, Some(claims)) = (audit::manner(operation) != audit::Manner::Not, claims) {
+            audit::refused(self, claims, operation, project_id, (&Value::Null, peer), error).await;
+        }
+    }
+
     /// Decides whether a caller may run an operation.
     ///
     /// # Errors
@@ -239,25 +330,19 @@ impl Node {
             if claims.expires_at_ms <= self.services.clock.now_ms() {
                 return Err(ApiError::from(ErrorCode::TokenExpired));
             }
-            let sid = &claims.auth_session_id;
-            let access = self.root_reader.access(&claims.user_id, sid, project_id).await;
-            let access = access.map_err(internal)?.filter(|access| {
-                !access.disabled && !access.session_revoked && access.user_epoch == claims.epoch
-            });
-            let Some(access) = access else {
-                return Err(AuthError::Invalid.to_error());
-            };
-            (role, is_archived) = (access.role, access.project_archived);
+            let standing = self.standing(claims, project_id).await?;
+            let standing = standing.ok_or_else(|| AuthError::Invalid.to_error())?;
+            (role, is_archived) = (standing.role, standing.project_archived);
             caller = Caller::User(CallerUser {
                 user_id: claims.user_id.clone(),
-                auth_session_id: Some(sid.clone()),
-                is_admin: access.is_admin,
+                is_admin: standing.is_admin,
+                key: standing.key,
             });
             grant.user_id = Some(claims.user_id.clone());
         }
         let resource = match operation.right() {
             Right::Public | Right::User | Right::Admin => Resource::Server,
-            Right::Project(_) => Resource::Project { role },
+            Right::Project(_) => Resource::Project { id: project_id, role },
         };
         authorize(&caller, operation, resource).map_err(|denied| match project_id {
             None if matches!(operation.right(), Right::Project(_)) && claims.is_some() => {
@@ -272,13 +357,76 @@ impl Node {
         grant.project_id = project_id.cloned();
         Ok(grant)
     }
+
+    /// What decides over a request: none when its credential is good no more.
+    async fn standing(
+        &self,
+        claims: &AccessClaims,
+        project_id: Option<&ProjectId>,
+    ) -> Result<Option<Standing>, ApiError> {
+        let reader = &self.root_reader;
+        match &claims.credential {
+            Credential::Login(id) => {
+                let access = reader.access(&claims.user_id, id, project_id).await;
+                let access = access.map_err(internal)?.filter(|access| {
+                    !access.disabled && !access.session_revoked && access.user_epoch == claims.epoch
+                });
+                Ok(access.map(|access| Standing {
+                    is_admin: access.is_admin,
+                    role: access.role,
+                    project_archived: access.project_archived,
+                    key: None,
+                }))
+            }
+            Credential::Key(id) => {
+                let access = reader.key_access(id, project_id).await.map_err(internal)?;
+                let Some(access) = access.filter(|access| !access.disabled) else {
+                    return Ok(None);
+                };
+                self.note_use(id, access.last_used_at);
+                let key = KeyRights { scopes: access.scopes, project_id: access.project_id };
+                Ok(Some(Standing {
+                    is_admin: access.is_admin,
+                    role: access.role,
+                    project_archived: access.project_archived,
+                    key: Some(key),
+                }))
+            }
+        }
+    }
+
+    /// Notes now and then that a key is used. Nobody waits for it.
+    fn note_use(&self, id: &KeyId, last_used_at: Option<i64>) {
+        let at = self.services.clock.now_ms();
+        if last_used_at.is_some_and(|last| at.saturating_sub(last) < KEY_USE_NOTED_EVERY_MS) {
+            return;
+        }
+        if self.services.storage.is_full() {
+            return;
+        }
+        let note = NoteKeyUse { id: id.clone(), at };
+        drop(record(&self.root, note, WriteContext::default()));
+    }
+}
+
+/// What a caller is, as the database has it now.
+struct Standing {
+    is_admin: bool,
+    role: Option<Role>,
+    project_archived: bool,
+    /// None for a login.
+    key: Option<KeyRights>,
 }
 
 /// Whether an archived project refuses the operation.
 fn writes_in_project(operation: Operation) -> bool {
     let ends_something = matches!(
         operation,
-        Operation::ProjectArchive
+        Operation::MemberRemove
+            | Operation::InvitationRevoke
+            | Operation::InvitationList
+            | Operation::ProjectTransfer
+            | Operation::ProjectArchive
             | Operation::ProjectUnarchive
             | Operation::ProjectDelete
             | Operation::RunCancel
@@ -334,9 +482,30 @@ impl Grant {
         operation: Operation,
         ask: &Ask,
     ) -> Result<WriteContext, ApiError> {
-        let Some(key) = &ask.idempotency_key else { return Ok(WriteContext::default()) };
-        let body = serde_json::to_vec(&ask.command.to_value()).map_err(internal)?;
-        Ok(self.repeatable(node, operation, key, &body))
+        let mut context = match &ask.idempotency_key {
+            Some(key) => {
+                let body = serde_json::to_vec(&ask.command.to_value()).map_err(internal)?;
+                self.repeatable(node, operation, key, &body)
+            }
+            None => WriteContext::default(),
+        };
+        if let (audit::Manner::WithWrite, Some(user_id)) = (audit::manner(operation), &self.user_id)
+        {
+            let (project_id, payload) = (self.project_id.as_ref(), ask.command.to_value());
+            let entry = audit::entry(node, user_id, operation, project_id, &payload);
+            context.audit = Some(Box::new(entry));
+        }
+        Ok(context)
+    }
+
+    /// Notes for the audit where the request comes from, for as long as it is under way.
+    fn enter(&self, node: &Node, peer: &Peer) -> Option<UnderWay> {
+        node.services.origins.enter(self.user_id.as_ref()?, self.origin(peer))
+    }
+
+    fn origin(&self, peer: &Peer) -> Origin {
+        let credential = self.claims.as_ref().map(|claims| claims.credential.id().to_owned());
+        Origin { ip: peer.ip.clone(), credential }
     }
 
     /// Makes a write repeatable under the caller's key, within the project.
@@ -356,6 +525,7 @@ impl Grant {
                 body_hash: body_hash(node, operation, body),
                 at: node.services.clock.now_ms(),
             }),
+            audit: None,
         }
     }
 }
@@ -366,7 +536,7 @@ impl Grant {
         match (&self.project_id, &self.claims) {
             (Some(project_id), _) => format!("{project_id} {key}"),
             (None, Some(claims)) if operation == Operation::AuthLogout => {
-                format!("{} {key}", claims.auth_session_id)
+                format!("{} {key}", claims.credential.id())
             }
             (None, _) => key.to_owned(),
         }
@@ -383,6 +553,9 @@ fn body_hash(node: &Node, operation: Operation, body: &[u8]) -> String {
             | Operation::McpCreate
             | Operation::McpUpdate
             | Operation::McpAuthorizeFinish
+            | Operation::UserUpdate
+            | Operation::UserCreate
+            | Operation::InvitationAccept
     );
     if holds_secrets {
         node.services.sealing.fingerprint(body)
@@ -402,6 +575,7 @@ async fn perform_at_owner(node: &Node, grant: &Grant, ask: Ask) -> Result<Done, 
         payload,
         idempotency_key: ask.idempotency_key,
         connection_id: ask.connection_id,
+        origin: grant.origin(&ask.peer),
     };
     let answer = node.ask_owner(grant.project_id()?, grant.user_id()?, question, None).await?;
     let OwnerAnswer::Done(done) = answer else { return Err(mismatch()) };
@@ -433,8 +607,30 @@ pub(crate) async fn perform_for(
         connection_id,
     };
     let context = grant.write_context(node, operation, &ask)?;
+    let is_audited = audit::manner(operation) == audit::Manner::Around;
+    let entry = if is_audited && !is_repeat(node, &grant, &context).await? {
+        let (user_id, project_id) = (grant.user_id()?, grant.project_id.as_ref());
+        let payload = ask.command.to_value();
+        Some(audit::entry(node, user_id, operation, project_id, &payload))
+    } else {
+        None
+    };
     // As large as the largest of all operations.
-    Box::pin(perform(node, grant, ask, context)).await
+    let work = Box::pin(perform(node, grant, ask, context));
+    match entry {
+        Some(entry) => audit::around(node, entry, work).await,
+        None => work.await,
+    }
+}
+
+/// Whether a command was run before under its key: then it does nothing that the audit should hold.
+async fn is_repeat(node: &Node, grant: &Grant, context: &WriteContext) -> Result<bool, ApiError> {
+    let Some(key) = &context.idempotency else { return Ok(false) };
+    if node.root_reader.knows(key.clone()).await.map_err(stored)? {
+        return Ok(true);
+    }
+    let project = grant.project(node).await?;
+    project.reader.knows(key.clone()).await.map_err(stored)
 }
 
 #[expect(clippy::too_many_lines, reason = "each operation has its arm")]
@@ -449,10 +645,43 @@ async fn perform(
         Command::AuthSetup(request) => accounts::setup(node, request, peer).await,
         Command::AuthRegister(request) => accounts::register(node, request, peer).await,
         Command::AuthLogin(request) => accounts::login(node, request, peer).await,
-        Command::AuthRotate(request) => accounts::rotate(node, request).await,
-        Command::AuthLogout(_) => accounts::logout(node, &grant, context).await,
+        Command::AuthRotate(request) => accounts::rotate(node, request, peer).await,
+        Command::AuthLogout(request) => accounts::logout(node, &grant, request, context).await,
         Command::AuthTicket(_) => accounts::ticket(node, &grant),
         Command::UserGet(_) => accounts::me(node, &grant).await,
+        command @ (Command::LoginList(_)
+        | Command::LoginRevoke(_)
+        | Command::PasswordChange(_)
+        | Command::PasswordForgot(_)
+        | Command::PasswordReset(_)
+        | Command::UserUpdate(_)
+        | Command::UserDelete(_)
+        | Command::UserExport(_)
+        | Command::KeyCreate(_)
+        | Command::KeyList(_)
+        | Command::KeyRevoke(_)
+        | Command::ProjectSettingsGet(_)
+        | Command::ProjectSettingsUpdate(_)
+        | Command::ProjectTransfer(_)
+        | Command::ProjectLeave(_)
+        | Command::InvitationCreate(_)
+        | Command::InvitationList(_)
+        | Command::InvitationRevoke(_)
+        | Command::InvitationAccept(_)
+        | Command::UserList(_)
+        | Command::UserRead(_)
+        | Command::UserCreate(_)
+        | Command::UserManage(_)
+        | Command::UserLogout(_)
+        | Command::UserPasswordReset(_)
+        | Command::UserRemove(_)
+        | Command::UserDataRead(_)
+        | Command::ServerInvitationCreate(_)
+        | Command::ServerInvitationList(_)
+        | Command::ServerInvitationRevoke(_)
+        | Command::SettingsGet(_)
+        | Command::SettingsUpdate(_)
+        | Command::AuditList(_)) => access::perform(node, &grant, command, peer, context).await,
         Command::ProjectCreate(request) => projects::create(node, &grant, request, context).await,
         Command::ProjectList(request) => projects::list(node, &grant, request).await,
         Command::ProjectGet(_) => projects::get(node, &grant).await,
@@ -574,7 +803,6 @@ async fn perform(
         Command::SupervisionList(request) => admin::supervision(node, request).await,
         Command::ServerBackupCreate(_) => backups::back_up_server(node, &grant, context).await,
         Command::ServerBackupList(_) => backups::list_server(node).await,
-        Command::UserManage(request) => admin::manage(node, &grant, request, context).await,
         Command::ServerPermissionList(request) => server_permissions::list(node, request).await,
         Command::ServerPermissionCreate(request) => {
             server_permissions::create(node, &grant, request, context).await
@@ -589,6 +817,7 @@ async fn perform(
         Command::LogSet(request) => admin::set_log(node, &grant, request, context).await,
         // They have routes of their own, because of their bodies.
         Command::BackupRead(_)
+        | Command::AuditExport(_)
         | Command::ProjectImport(_)
         | Command::Hello(_)
         | Command::AuthRefresh(_)
@@ -616,6 +845,12 @@ impl Done {
         (self.seq, self.replayed) = (seq, replayed);
         self
     }
+}
+
+/// The answer to the repeat of a request whose answer held a secret: that is kept nowhere.
+fn shown_once() -> ApiError {
+    let message = "this was done before under the same key; its secret was shown then";
+    ApiError::new(ErrorCode::Conflict, message).reason("shown_once")
 }
 
 /// The answer to a request that panicked: the supervision log has the cause.

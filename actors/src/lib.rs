@@ -8,13 +8,16 @@
 mod agents;
 mod backups;
 mod budgets;
+mod choices;
 pub mod connection;
 mod directory;
 pub mod dispatch;
 mod leftovers;
+mod mail;
 mod mcp;
 mod node;
 mod orchestrator;
+mod origin;
 mod outbox;
 pub mod owner;
 mod permissions;
@@ -32,14 +35,16 @@ mod write;
 pub use backups::{BackupSettings, NewFile, check_about, remove_backups, settle};
 pub use budgets::BudgetSettings;
 pub use directory::Directory;
+pub use mail::{MailError, Mailer, SmtpSettings};
 pub use mcp::McpHost;
 pub use node::{Node, NodeError};
+pub use origin::{Origin, Origins};
 pub use project::PresenceSettings;
-pub use rates::{Rate, RateSettings};
+pub use rates::{Rate, RateSettings, UnknownSocket};
 pub use root::Root;
 pub use services::{
-    ContextSettings, LogControl, Registration, ResumePolicy, Services, Settings, SystemClock,
-    SystemIds,
+    AuditSettings, ContextSettings, LogControl, Registration, ResumePolicy, Services, Settings,
+    SystemClock, SystemIds,
 };
 pub use tickets::TicketUse;
 pub use write::{Write, record, write};

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::Services;
 use crate::backups::{Backups, Desk};
+use crate::choices::Choices;
 use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
 use crate::dispatch::{Bodies, Uploads};
@@ -47,6 +48,8 @@ pub struct Node {
     pub(crate) root_reader: RootReader,
     /// The permission rules for all projects.
     pub(crate) server_rules: Arc<ServerRules>,
+    /// The settings of the server that can change.
+    pub(crate) choices: Arc<Choices>,
     pub(crate) directory: Address<Directory>,
     recorder: Address<Recorder>,
     pub(crate) backups: Address<Backups>,
@@ -141,6 +144,7 @@ impl Node {
         };
         let connections = Arc::<Connections>::default();
         let rates = Arc::new(Rates::new(services.settings.rates));
+        let choices = Arc::new(Choices::new(services.settings.registration.mode()));
         connections.watch(services.settings.sockets, &top);
         Self {
             services,
@@ -148,6 +152,7 @@ impl Node {
             root,
             root_reader,
             server_rules,
+            choices,
             directory,
             recorder,
             backups,
@@ -158,6 +163,15 @@ impl Node {
             rates,
             hop: None,
         }
+    }
+
+    /// Reads which settings administrators chose. To be called once, before anybody asks for anything.
+    ///
+    /// # Errors
+    /// When the root database cannot be read.
+    pub async fn load_choices(&self) -> Result<(), NodeError> {
+        self.choices.set(self.root_reader.chosen_settings().await?);
+        Ok(())
     }
 
     /// The same node, reaching projects through `hop`.

@@ -20,6 +20,7 @@ use crate::dispatch::{
     BackupPart, Done, FileBytes, FilePart, broken, perform_for, read_file_for, read_file_part_for,
     read_part_for, write_file_for,
 };
+use crate::origin::Origin;
 use crate::project::{Follower, JoinRooms, LeaveRooms, RoomHeads, SendSnapshots};
 use crate::supervision::{AskError, Panicked, current_request, guarded, in_request};
 
@@ -49,6 +50,8 @@ pub enum OwnerAsk {
         idempotency_key: Option<String>,
         /// The connection that it came over, if it came over one.
         connection_id: Option<ConnectionId>,
+        /// Where the request comes from, for the audit.
+        origin: Origin,
     },
     /// Read the beginning of a file.
     ReadFile {
@@ -199,7 +202,8 @@ impl Node {
     ) -> Result<OwnerAnswer, ApiError> {
         let ToOwner { project_id, user_id, request_id: _, ask } = question;
         match ask {
-            OwnerAsk::Perform { operation, payload, idempotency_key, connection_id } => {
+            OwnerAsk::Perform { operation, payload, idempotency_key, connection_id, origin } => {
+                let _under_way = self.services.origins.enter(&user_id, origin);
                 let operation = Operation::from_name(&operation)
                     .ok_or_else(|| ApiError::from(ErrorCode::UnknownOperation))?;
                 let command = Command::decode(operation, payload)?;

@@ -1,11 +1,13 @@
 //! How often callers may ask: a user, one of their connections, an address that nobody is known at.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use iris_protocol::{ApiError, ErrorCode, UserId};
+use iris_protocol::{ApiError, ErrorCode, KeyId, UserId};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -16,6 +18,15 @@ const CALLERS_MAX: usize = 10_000;
 /// How often callers who have all of their allowance back are forgotten, at most.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
 
+/// Refusals of one user that the audit records: some at once, then one in this time.
+const REFUSALS: Rate = Rate { every: Duration::from_secs(2), burst: 30 };
+/// The same for all whom nobody knows together.
+const STRANGERS_REFUSALS: Rate = Rate { every: Duration::from_secs(1), burst: 300 };
+/// How long a socket is told to wait for a place among the unknown ones: so long one has to say who it is.
+const UNKNOWN_RETRY_MS: u64 = 5_000;
+/// Links by e-mail that one address gets.
+const RESETS: Rate = Rate { every: Duration::from_mins(5), burst: 3 };
+
 /// What operators choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateSettings {
@@ -23,6 +34,18 @@ pub struct RateSettings {
     pub requests: Option<Rate>,
     /// Of each address on the routes that anybody may call; none for no limit.
     pub public: Option<Rate>,
+    /// Of each API key, besides what its user may; none for no limit.
+    pub keys: Option<Rate>,
+    /// Of each user: messages that may begin runs, and runs that are resumed; none for no limit.
+    pub runs: Option<Rate>,
+    /// Of each user: files and archives that are sent; none for no limit.
+    pub uploads: Option<Rate>,
+    /// Passwords that are wrong, of each account; none for no limit.
+    pub login_failures: Option<Rate>,
+    /// Passwords that are wrong, from each address over all accounts; none for no limit.
+    pub login_failures_of_address: Option<Rate>,
+    /// Most sockets from one address on which nobody has said yet who they are; none for no limit.
+    pub unknown_connections_max: Option<usize>,
     /// Most connections of one user; none for no limit.
     pub connections_per_user_max: Option<usize>,
     /// Most refusals of one connection in a minute before it is closed; none for no limit.
@@ -34,6 +57,12 @@ impl RateSettings {
     pub const NONE: Self = Self {
         requests: None,
         public: None,
+        keys: None,
+        runs: None,
+        uploads: None,
+        login_failures: None,
+        login_failures_of_address: None,
+        unknown_connections_max: None,
         connections_per_user_max: None,
         refusals_per_minute_max: None,
     };
@@ -44,6 +73,12 @@ impl Default for RateSettings {
         Self {
             requests: Some(Rate { every: Duration::from_millis(20), burst: 100 }),
             public: Some(Rate { every: Duration::from_millis(500), burst: 60 }),
+            keys: Some(Rate { every: Duration::from_millis(20), burst: 100 }),
+            runs: Some(Rate { every: Duration::from_secs(1), burst: 30 }),
+            uploads: Some(Rate { every: Duration::from_millis(500), burst: 60 }),
+            login_failures: Some(Rate { every: Duration::from_mins(1), burst: 10 }),
+            login_failures_of_address: Some(Rate { every: Duration::from_secs(6), burst: 100 }),
+            unknown_connections_max: Some(20),
             connections_per_user_max: Some(8),
             refusals_per_minute_max: Some(300),
         }
@@ -83,6 +118,12 @@ impl Allowance {
         Ok(())
     }
 
+    /// Gives back what was taken.
+    fn give_back(&mut self, rate: Option<Rate>) {
+        let Some(Rate { every, .. }) = rate else { return };
+        self.0 = self.0.and_then(|at| at.checked_sub(every));
+    }
+
     fn is_whole(self, now: Instant) -> bool {
         self.0.is_none_or(|at| at <= now)
     }
@@ -93,11 +134,156 @@ pub(crate) struct Rates {
     settings: RateSettings,
     users: Mutex<Table<UserId>>,
     addresses: Mutex<Table<Network>>,
+    keys: Mutex<Table<KeyId>>,
+    runs: Mutex<Table<UserId>>,
+    uploads: Mutex<Table<UserId>>,
+    /// By the hash of their address, so that no text of strangers is kept.
+    accounts: Mutex<Table<u64>>,
+    guessers: Mutex<Table<Network>>,
+    resets: Mutex<Table<u64>>,
+    unknown: Arc<Mutex<HashMap<Network, usize>>>,
+    refusals: Mutex<Table<UserId>>,
+    refusals_of_strangers: Mutex<Allowance>,
+    hasher: RandomState,
+}
+
+/// The place of a socket on which nobody has said yet who they are.
+#[derive(Debug)]
+pub struct UnknownSocket {
+    network: Network,
+    all: Arc<Mutex<HashMap<Network, usize>>>,
+}
+
+impl Drop for UnknownSocket {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = self.all.lock().entry(self.network) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// An attempt to log in that was counted as a failure until it succeeds.
+pub(crate) struct LoginAttempt {
+    account: u64,
+    network: Option<Network>,
 }
 
 impl Rates {
     pub(crate) fn new(settings: RateSettings) -> Self {
-        Self { settings, users: Mutex::default(), addresses: Mutex::default() }
+        Self {
+            settings,
+            users: Mutex::default(),
+            addresses: Mutex::default(),
+            keys: Mutex::default(),
+            runs: Mutex::default(),
+            uploads: Mutex::default(),
+            accounts: Mutex::default(),
+            guessers: Mutex::default(),
+            resets: Mutex::default(),
+            unknown: Arc::default(),
+            refusals: Mutex::default(),
+            refusals_of_strangers: Mutex::default(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Counts a request with an API key, besides [`Rates::of_user`].
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub(crate) fn of_key(&self, key: &KeyId) -> Result<(), ApiError> {
+        self.keys.lock().take(key, self.settings.keys, Instant::now())
+    }
+
+    /// Counts what may begin a run.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub(crate) fn of_runs(&self, user_id: &UserId) -> Result<(), ApiError> {
+        self.runs.lock().take(user_id, self.settings.runs, Instant::now())
+    }
+
+    /// Counts a file or an archive that is sent.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub(crate) fn of_uploads(&self, user_id: &UserId) -> Result<(), ApiError> {
+        self.uploads.lock().take(user_id, self.settings.uploads, Instant::now())
+    }
+
+    /// Counts a password that is about to be checked as wrong, for its account and, where there is one, for
+    /// its address. The account may be one that there is not: nobody learns which is.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`, before anything is checked.
+    pub(crate) fn begin_login(
+        &self,
+        email: &str,
+        peer: Option<&Peer>,
+    ) -> Result<LoginAttempt, ApiError> {
+        let (now, account) = (Instant::now(), self.hasher.hash_one(email));
+        let network = peer.map(Network::of_peer);
+        if let Some(network) = &network {
+            let rate = self.settings.login_failures_of_address;
+            self.guessers.lock().take(network, rate, now)?;
+        }
+        let taken = self.accounts.lock().take(&account, self.settings.login_failures, now);
+        taken.map_err(|error| error.reason("too_many_failures"))?;
+        Ok(LoginAttempt { account, network })
+    }
+
+    /// The password was right.
+    pub(crate) fn login_succeeded(&self, attempt: &LoginAttempt) {
+        let LoginAttempt { account, network } = attempt;
+        self.accounts.lock().give_back(account, self.settings.login_failures);
+        if let Some(network) = network {
+            let rate = self.settings.login_failures_of_address;
+            self.guessers.lock().give_back(network, rate);
+        }
+    }
+
+    /// Counts a link that is asked for by e-mail: nobody's mailbox is to be filled.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub(crate) fn count_reset(&self, email: &str) -> Result<(), ApiError> {
+        let account = self.hasher.hash_one(email);
+        self.resets.lock().take(
+            &account,
+            self.settings.login_failures.and(Some(RESETS)),
+            Instant::now(),
+        )
+    }
+
+    /// Takes in a socket on which nobody has said yet who they are; none where there is no limit.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED` with reason `unknown_connections` when its address has as many as it may.
+    pub(crate) fn admit_unknown(&self, peer: &Peer) -> Result<Option<UnknownSocket>, ApiError> {
+        let Some(most) = self.settings.unknown_connections_max else { return Ok(None) };
+        let (network, mut all) = (Network::of_peer(peer), self.unknown.lock());
+        let count = all.entry(network).or_default();
+        if *count >= most {
+            let message = "too many sockets of this address have not said who they are";
+            let error = ApiError::new(ErrorCode::RateLimited, message);
+            return Err(error.reason("unknown_connections").retry_after(UNKNOWN_RETRY_MS));
+        }
+        *count += 1;
+        Ok(Some(UnknownSocket { network, all: Arc::clone(&self.unknown) }))
+    }
+
+    /// Whether a refusal to this user is recorded in the audit, which is not to be filled with them.
+    pub(crate) fn may_record_refusal(&self, user_id: &UserId) -> bool {
+        self.refusals.lock().take(user_id, Some(REFUSALS), Instant::now()).is_ok()
+    }
+
+    /// The same for all whom nobody knows.
+    pub(crate) fn may_record_strangers_refusal(&self) -> bool {
+        let rate = Some(STRANGERS_REFUSALS);
+        self.refusals_of_strangers.lock().take(rate, Instant::now()).is_ok()
     }
 
     /// Counts a request of a user, whatever it comes over.
@@ -113,15 +299,14 @@ impl Rates {
     /// # Errors
     /// `RATE_LIMITED`.
     pub(crate) fn of_address(&self, peer: &Peer) -> Result<(), ApiError> {
-        let address = peer.ip.as_deref().and_then(|ip| ip.parse().ok());
-        let network = address.map_or(Network::Unknown, Network::of);
+        let network = Network::of_peer(peer);
         self.addresses.lock().take(&network, self.settings.public, Instant::now())
     }
 }
 
 /// Whose addresses count as one caller's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Network {
+pub(crate) enum Network {
     V4([u8; 4]),
     /// The first 64 bits: whoever has one address of such a network has all of them.
     V6(u128),
@@ -129,6 +314,11 @@ enum Network {
 }
 
 impl Network {
+    pub(crate) fn of_peer(peer: &Peer) -> Self {
+        let address = peer.ip.as_deref().and_then(|ip| ip.parse().ok());
+        address.map_or(Self::Unknown, Self::of)
+    }
+
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.octets()),
@@ -166,6 +356,12 @@ impl<K: Clone + Eq + Hash> Table<K> {
             return self.others.take(rate, now);
         }
         self.callers.entry(caller.clone()).or_default().take(rate, now)
+    }
+
+    fn give_back(&mut self, caller: &K, rate: Option<Rate>) {
+        if let Some(allowance) = self.callers.get_mut(caller) {
+            allowance.give_back(rate);
+        }
     }
 
     fn forget(&mut self, now: Instant) {

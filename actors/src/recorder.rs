@@ -1,11 +1,12 @@
-//! Stores what is abnormal in the supervision log in the root database, in batches. The node starts it.
+//! Stores what is abnormal in the supervision log in the root database, in batches, and lets old records of
+//! the audit go. The node starts it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 use iris_store::WriteContext;
-use iris_store::root::RecordSupervision;
+use iris_store::root::{AUDIT_RECORDS_TRIMMED_MAX, RecordSupervision, TrimAudit, Trimmed};
 use serde_json::{Value, json};
 
 use crate::root::Root;
@@ -20,6 +21,8 @@ const BATCH_MAX: usize = 256;
 const RECORDS_KEPT_MAX: usize = 10_000;
 /// How long they are kept, in milliseconds.
 const KEPT_FOR_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+/// How often old records of the audit are let go.
+const TRIM_EVERY: Duration = Duration::from_hours(1);
 
 /// The recorder actor.
 pub(crate) struct Recorder {
@@ -50,6 +53,30 @@ impl Recorder {
             }
         }
     }
+
+    /// Lets records of the audit go until none is too old or too many; what fails is tried again the next
+    /// time.
+    async fn trim(services: &Services, root: &Address<Root>) {
+        let settings = services.settings.audit;
+        let age = settings.kept.map(|kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+        loop {
+            let at = services.clock.now_ms();
+            let before = age.map(|age| at.saturating_sub(age));
+            let command = TrimAudit { before, keep_max: settings.records_max, at };
+            match record(root, command, WriteContext::default()).await.map(|done| done.output) {
+                Ok(Trimmed::Records(count)) if count >= AUDIT_RECORDS_TRIMMED_MAX => {}
+                Ok(Trimmed::Records(_)) => return,
+                Ok(Trimmed::Damaged(damage)) => {
+                    tracing::error!(%damage, "the audit is not what it was: nothing of it is let go");
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "old records of the audit were not let go");
+                    return;
+                }
+            }
+        }
+    }
 }
 
 impl Actor for Recorder {
@@ -65,6 +92,14 @@ impl Actor for Recorder {
             }
         };
         ctx.spawn(storing.into_actor(self));
+        let (services, root) = (Arc::clone(&self.services), self.root.clone());
+        let trimming = async move {
+            loop {
+                Self::trim(&services, &root).await;
+                tokio::time::sleep(TRIM_EVERY).await;
+            }
+        };
+        ctx.spawn(trimming.into_actor(self));
     }
 }
 

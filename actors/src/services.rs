@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{AccessTokens, Passwords, RefreshTokens, SealingKeys, SetupToken};
 use iris_llm::{Catalog, Models};
-use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef};
+use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef, RegistrationMode, UserId};
 use iris_sandbox::Sandbox;
 use iris_store::Storage;
 use iris_store::project::Quotas;
+use iris_store::root::RecordAudit;
 use iris_tools::{ToolRegistry, Workshop};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
@@ -19,15 +20,28 @@ use serde_json::{Map, Value};
 use crate::connection::SocketSettings;
 use crate::rates::RateSettings;
 use crate::supervision::Supervision;
-use crate::{BackupSettings, BudgetSettings, McpHost, PresenceSettings};
+use crate::{BackupSettings, BudgetSettings, Mailer, McpHost, Origins, PresenceSettings};
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
     /// Anybody.
     Open,
+    /// Who was invited.
+    Invite,
     /// Nobody.
     Closed,
+}
+
+impl Registration {
+    /// As clients read it.
+    pub(crate) fn mode(self) -> RegistrationMode {
+        match self {
+            Self::Open => RegistrationMode::Open,
+            Self::Invite => RegistrationMode::Invite,
+            Self::Closed => RegistrationMode::Closed,
+        }
+    }
 }
 
 /// What becomes of runs that were interrupted.
@@ -85,6 +99,21 @@ impl Default for ContextSettings {
     }
 }
 
+/// What the audit keeps. The newest record always stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// How long it keeps a record; none for ever.
+    pub kept: Option<Duration>,
+    /// Most records; 0 for no limit.
+    pub records_max: u64,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self { kept: Some(Duration::from_hours(2 * 365 * 24)), records_max: 1_000_000 }
+    }
+}
+
 /// The operator's choices that actors need.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -130,6 +159,8 @@ pub struct Settings {
     pub events_kept_bytes_max: u64,
     /// The most that a project may hold.
     pub quotas: Quotas,
+    /// What the audit keeps.
+    pub audit: AuditSettings,
     /// How connections are watched.
     pub sockets: SocketSettings,
     /// How often callers may ask.
@@ -179,6 +210,10 @@ pub struct Services {
     pub sealing: SealingKeys,
     /// Hashes passwords off the arbiters.
     pub passwords: Passwords,
+    /// Sends e-mails; none where no mail server is configured.
+    pub mailer: Option<Arc<Mailer>>,
+    /// Where the requests come from that are under way.
+    pub origins: Arc<Origins>,
     /// There until somebody is an administrator.
     pub setup_token: Mutex<Option<SetupToken>>,
     /// The log lines of the process.
@@ -195,6 +230,17 @@ impl Services {
     /// Whether the server is stopping: runs may end, none may start.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// What the audit is to say of something that a user did in the current request.
+    pub(crate) fn audit(
+        &self,
+        user_id: &UserId,
+        action: &str,
+        target: &str,
+        details: Value,
+    ) -> RecordAudit {
+        self.origins.audit(self.clock.as_ref(), user_id, action, target, details)
     }
 }
 

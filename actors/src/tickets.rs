@@ -179,6 +179,7 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use iris_auth::Credential;
     use iris_protocol::AuthSessionId;
 
     use super::*;
@@ -188,7 +189,7 @@ mod tests {
     fn claims(user: u128) -> AccessClaims {
         AccessClaims {
             user_id: UserId::from_bits(user),
-            auth_session_id: AuthSessionId::from_bits(user),
+            credential: Credential::Login(AuthSessionId::from_bits(user)),
             epoch: 0,
             expires_at_ms: NOW + 900_000,
         }

@@ -25,7 +25,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Somebody who is signed in and owns a project.
 pub(crate) struct Owner {
     pub(crate) client: Client,
-    grant: AuthGrant,
+    pub(crate) grant: AuthGrant,
     pub(crate) project: ProjectId,
 }
 

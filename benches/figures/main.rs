@@ -20,6 +20,7 @@ mod conversation;
 mod crowd;
 #[path = "../../actors/benches/supervision/idle.rs"]
 mod idle;
+mod logins;
 mod mcp;
 mod passivation;
 mod process;
@@ -64,6 +65,9 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if wants("crowd") {
         figures.extend(runtime.block_on(crowd::figures())?);
+    }
+    if wants("logins") {
+        figures.extend(runtime.block_on(logins::figures())?);
     }
     if wants("storage") {
         figures.extend(runtime.block_on(storage::figures())?);

@@ -30,12 +30,6 @@ pub enum ConfigError {
         /// The key and the file, each in backticks.
         name: String,
     },
-    /// The key is in the documentation and this version does nothing with it.
-    #[error("{name} is not supported yet")]
-    Unsupported {
-        /// The key in backticks, and the file it is in.
-        name: String,
-    },
     /// The value cannot be used.
     #[error("bad value of {name}: {problem}")]
     BadValue {

@@ -1,10 +1,11 @@
 //! From the text of one value to its type. A refusal is the second half of a sentence about the key.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use iris_actors::{Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_egress::{Exception, ExceptionError};
@@ -64,9 +65,26 @@ pub(super) fn registration(text: &str) -> Parsed<Registration> {
     match text {
         "open" => Ok(Registration::Open),
         "closed" => Ok(Registration::Closed),
-        "invite" => Err("`invite` is not supported yet; use `open` or `closed`".to_owned()),
-        _ => refuse(text, "`open` or `closed`"),
+        "invite" => Ok(Registration::Invite),
+        _ => refuse(text, "`open`, `invite` or `closed`"),
     }
+}
+
+/// A network, or one address.
+pub(super) fn network(text: &str) -> Parsed<IpNet> {
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse::<IpNet>().ok().or_else(address).map_or_else(
+        || refuse(text, "a network like `10.0.0.0/8`, or an address"),
+        |network| Ok(network.trunc()),
+    )
+}
+
+/// Never shown: it may hold a password.
+pub(super) fn secret_text(text: &str) -> Parsed<String> {
+    if text.trim().is_empty() {
+        return Err("expected a text that is not empty".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 pub(super) fn resume(text: &str) -> Parsed<ResumePolicy> {

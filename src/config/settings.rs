@@ -15,10 +15,13 @@ pub(super) const ENV_PREFIX: &str = "IRIS_";
 /// Keys at the top. In the environment they are upper case behind [`ENV_PREFIX`].
 const KEYS: &[&str] = &[
     "bind",
+    "tls_certificate_file",
+    "tls_key_file",
     "data_dir",
     "setup_token",
     "registration",
     "jwt_secret_file",
+    "jwt_secret_previous_file",
     "master_key_file",
     "master_key_previous_file",
     "default_model",
@@ -32,6 +35,9 @@ const KEYS: &[&str] = &[
     "allowed_origins",
     "allowed_hosts",
     "public_url",
+    "trusted_proxies",
+    "smtp_url",
+    "smtp_from",
     "egress_allow",
     "sandbox_minimum",
     "sandbox_uid",
@@ -44,6 +50,8 @@ const KEYS: &[&str] = &[
     "session_idle_seconds",
     "events_kept_days",
     "events_kept_bytes_max",
+    "audit_kept_days",
+    "audit_records_max",
     "project_rows_max",
     "project_bytes_max",
     "project_files_max",
@@ -66,6 +74,11 @@ const KEYS: &[&str] = &[
     "requests_per_second",
     "requests_burst",
     "public_requests_per_minute",
+    "key_requests_per_second",
+    "runs_per_minute",
+    "uploads_per_minute",
+    "login_failures_per_10_minutes",
+    "unknown_connections_per_address_max",
     "connections_per_user_max",
     "refusals_per_minute_max",
     "watchdog_abort_seconds",
@@ -75,7 +88,6 @@ const KEYS: &[&str] = &[
     "otlp_service_name",
 ];
 /// Keys that are documented and that nothing reads yet.
-const KEYS_NOT_YET: &[&str] = &["trusted_proxies"];
 /// The table of providers, and the keys of one of them.
 const PROVIDERS: &str = "providers";
 const PROVIDER_KEYS: &[&str] = &[
@@ -199,9 +211,6 @@ impl Settings {
                 }
                 continue;
             }
-            if KEYS_NOT_YET.contains(&key.as_str()) {
-                return Err(ConfigError::Unsupported { name });
-            }
             let Some(known) = KEYS.iter().find(|known| **known == key) else {
                 return Err(ConfigError::UnknownKey { name });
             };
@@ -239,9 +248,6 @@ impl Settings {
             let parts: Vec<&str> = path.split("__").collect();
             let name = format!("`{variable}`");
             let slot = match parts.as_slice() {
-                [key] if find_upper(KEYS_NOT_YET, key).is_some() => {
-                    return Err(ConfigError::Unsupported { name });
-                }
                 [key] => find_upper(KEYS, key).map(|known| (&mut self.top, known)),
                 ["PROVIDERS", provider, key] => find_upper(PROVIDER_KEYS, key).map(|known| {
                     let provider = provider.to_ascii_lowercase();

@@ -62,6 +62,7 @@ fn without_any_source_the_defaults_hold() {
     assert!(config.allowed_origins.is_empty());
     assert!(config.allowed_hosts.is_empty());
     assert_eq!(config.public_url, None);
+    assert_eq!(config.tls, None);
     assert!(config.egress_allow.is_empty());
     assert_eq!(config.sandbox.map(|sandbox| sandbox.minimum), Some(Tier::S3));
     assert_eq!(config.drain, Duration::from_secs(30));
@@ -77,6 +78,8 @@ fn without_any_source_the_defaults_hold() {
         file_bytes_max: 10 * 1024 * 1024 * 1024,
     };
     assert_eq!(config.quotas, quotas);
+    let kept = Some(Duration::from_hours(2 * 365 * 24));
+    assert_eq!(config.audit, AuditSettings { kept, records_max: 1_000_000 });
     assert_eq!(config.resume, ResumePolicy::Manual);
     let backups =
         BackupSettings { interval: None, kept: 7, import_bytes_max: 4 * 1024 * 1024 * 1024 };
@@ -96,6 +99,7 @@ fn without_any_source_the_defaults_hold() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "each key has its line")]
 fn each_key_of_the_file_is_read() {
     let config = from_file(
         r#"
@@ -108,12 +112,16 @@ fn each_key_of_the_file_is_read() {
         allowed_origins = ["https://app.example.com"]
         allowed_hosts = ["iris.example.com", "[::1]:4747"]
         public_url = "https://iris.example.com"
+        tls_certificate_file = "/etc/iris/chain.pem"
+        tls_key_file = "/etc/iris/key.pem"
         drain_seconds = 5
         project_idle_seconds = 90
         projects_open_max = 2
         session_idle_seconds = 30
         events_kept_days = 0
         events_kept_bytes_max = 1000
+        audit_kept_days = 7
+        audit_records_max = 0
         project_rows_max = 1
         project_bytes_max = 2
         project_files_max = 3
@@ -128,6 +136,15 @@ fn each_key_of_the_file_is_read() {
         requests_per_second = 10
         requests_burst = 20
         public_requests_per_minute = 6
+        key_requests_per_second = 0
+        runs_per_minute = 20
+        uploads_per_minute = 4
+        login_failures_per_10_minutes = 5
+        unknown_connections_per_address_max = 4
+        trusted_proxies = ["10.0.0.9/8", "::1"]
+        smtp_url = "smtps://user:secret@mail.example.com"
+        smtp_from = "Iris <iris@example.com>"
+        jwt_secret_previous_file = "/run/secrets/jwt-old"
         connections_per_user_max = 2
         refusals_per_minute_max = 0
         watchdog_abort_seconds = 15
@@ -143,10 +160,18 @@ fn each_key_of_the_file_is_read() {
     assert!(config.setup_token.unwrap().matches("let me in, please"));
     assert_eq!(config.registration, Registration::Open);
     assert_eq!(config.jwt_secret_file, Path::new("/run/secrets/jwt"));
+    assert_eq!(config.jwt_secret_previous_file.as_deref(), Some(Path::new("/run/secrets/jwt-old")));
+    let proxies: Vec<String> = config.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
+    let smtp = config.smtp.unwrap();
+    assert_eq!(smtp.from, "Iris <iris@example.com>");
+    assert!(!format!("{smtp:?}").contains("secret"), "{smtp:?}");
     assert_eq!(config.project_roots, [Path::new("/home/a,b"), Path::new("/srv")]);
     assert_eq!(config.allowed_origins, ["https://app.example.com"]);
     assert_eq!(config.allowed_hosts, ["iris.example.com", "[::1]:4747"]);
     assert_eq!(config.public_url.as_deref(), Some("https://iris.example.com"));
+    let (certificate, key) = ("/etc/iris/chain.pem".into(), "/etc/iris/key.pem".into());
+    assert_eq!(config.tls, Some(TlsFiles { certificate, key }));
     assert_eq!(config.drain, Duration::from_secs(5));
     assert_eq!(config.project_idle, Duration::from_secs(90));
     assert_eq!(config.projects_open_max, 2);
@@ -155,6 +180,8 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.events_kept_bytes_max, 1_000);
     let quotas = Quotas { rows_max: 1, bytes_max: 2, files_max: 3, file_bytes_max: 0 };
     assert_eq!(config.quotas, quotas);
+    let kept = Some(Duration::from_hours(7 * 24));
+    assert_eq!(config.audit, AuditSettings { kept, records_max: 0 });
     assert_eq!(config.resume, ResumePolicy::Auto);
     let interval = Some(Duration::from_hours(24));
     assert_eq!(config.backups, BackupSettings { interval, kept: 3, import_bytes_max: 1000 });
@@ -168,6 +195,12 @@ fn each_key_of_the_file_is_read() {
     let rates = RateSettings {
         requests: Some(Rate { every: Duration::from_millis(100), burst: 20 }),
         public: Some(Rate { every: Duration::from_secs(10), burst: 3 }),
+        keys: None,
+        runs: Some(Rate { every: Duration::from_secs(3), burst: 10 }),
+        uploads: Some(Rate { every: Duration::from_secs(15), burst: 2 }),
+        login_failures: Some(Rate { every: Duration::from_mins(2), burst: 5 }),
+        login_failures_of_address: Some(Rate { every: Duration::from_secs(12), burst: 50 }),
+        unknown_connections_max: Some(4),
         connections_per_user_max: Some(2),
         refusals_per_minute_max: None,
     };
@@ -495,12 +528,18 @@ fn the_master_key_and_the_one_before_it_have_files() {
 }
 
 #[test]
-fn what_is_documented_and_not_built_yet_is_refused() {
-    let name = "IRIS_TRUSTED_PROXIES";
-    assert_refused(from_env(&[(name, "x")]), &format!("`{name}` is not supported yet"));
-    assert_refused(
-        from_file("trusted_proxies = 'x'"),
-        "`trusted_proxies` in `/etc/iris.toml` is not supported yet",
+fn mail_takes_a_server_and_a_sender_and_proxies_are_networks() {
+    assert!(from_env(&[("IRIS_SMTP_URL", "smtp://mail.example")]).is_err());
+    assert!(from_env(&[("IRIS_SMTP_FROM", "iris@example.com")]).is_err());
+    let from = ("IRIS_SMTP_FROM", "iris@example.com");
+    for url in ["", "http://mail.example", "nonsense"] {
+        assert!(from_env(&[("IRIS_SMTP_URL", url), from]).is_err(), "{url}");
+    }
+    assert!(from_env(&[("IRIS_SMTP_URL", "smtp://mail.example"), from]).is_ok());
+    assert!(from_env(&[("IRIS_TRUSTED_PROXIES", "10.0.0.0/99")]).is_err());
+    assert_eq!(
+        from_env(&[("IRIS_REGISTRATION", "invite")]).unwrap().registration,
+        Registration::Invite
     );
 }
 
@@ -700,4 +739,15 @@ fn whose_models_a_provider_has_and_whether_they_are_free_is_the_operators_word()
     );
     assert_eq!(config.model_catalog.as_deref(), Some(Path::new("/etc/models.json")));
     assert!(!config.detect_models);
+}
+
+#[test]
+fn a_certificate_and_its_key_are_named_both_or_neither() {
+    for (variable, lacking) in [
+        ("IRIS_TLS_CERTIFICATE_FILE", "tls_key_file"),
+        ("IRIS_TLS_KEY_FILE", "tls_certificate_file"),
+    ] {
+        let error = load_all(None, &[(variable, "/a")], Flags::default()).unwrap_err();
+        assert!(error.to_string().contains(lacking), "{error}");
+    }
 }

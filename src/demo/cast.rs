@@ -190,6 +190,7 @@ async fn setup(client: &Client, token: &str) -> Result<AuthGrant, ClientError> {
 
 async fn register(client: &Client) -> Result<AuthGrant, ClientError> {
     let request = AuthRegister {
+        invitation: None,
         email: "ben@example.com".to_owned(),
         username: Viewer::Ben.name().to_owned(),
         password: PASSWORD.to_owned(),

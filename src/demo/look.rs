@@ -79,6 +79,8 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MemberAdded { .. }
         | Event::MemberUpdated { .. }
         | Event::MemberRemoved { .. }
+        | Event::InvitationReceived { .. }
+        | Event::TokenReused { .. }
         | Event::AgentUpdated { .. }
         | Event::McpStatusChanged { .. }
         | Event::ToolUpdated { .. }

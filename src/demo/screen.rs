@@ -166,6 +166,7 @@ impl Screen {
         let room = match frame.meta.room {
             Room::Session(_) => "session",
             Room::Project(_) => "project",
+            Room::User(_) => "user",
             Room::Admin => "admin",
         };
         let seq = frame.meta.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string());

@@ -94,6 +94,8 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             format!("{} as {}", member.username, word(&member.role))
         }
         Event::MemberRemoved { user_id } => name(user_id).to_owned(),
+        Event::InvitationReceived { by, .. } => format!("from {}", name(by)),
+        Event::TokenReused { .. } => "a login has ended".to_owned(),
         Event::AgentUpdated { name, agent: Some(agent) } => {
             format!("`{name}` with the tools {}", agent.tools.join(", "))
         }

@@ -41,7 +41,7 @@ pub(super) async fn download_backup(
     let Command::BackupRead(read) = Command::decode(Operation::BackupRead, fields.into())? else {
         return Err(ApiError::not_found("route").into());
     };
-    let claims = claims(node, request)?;
+    let claims = claims(node, request).await?;
     let (backup_id, request_id) = (read.backup_id, request_id(request));
     let ask = BackupAsk { claims, project_id, backup_id, request_id };
     let download = download(node, ask).await?;
@@ -111,7 +111,7 @@ pub(super) async fn import_project(
     let Command::ProjectImport(import) = command else {
         return Err(ApiError::not_found("route").into());
     };
-    let claims = claims(node, request)?;
+    let claims = claims(node, request).await?;
     let upload = begin_upload(node, claims.as_ref()).await?;
     let bytes_max = upload.bytes_max;
     if let Some(length) = request.headers().get(CONTENT_LENGTH)

@@ -15,7 +15,7 @@ const TOKEN_PARAMETERS: &[&str] = &["token", "access_token", "api_key", "authori
 ///
 /// # Errors
 /// `TOKEN_IN_URL`; `UNAUTHENTICATED` or `TOKEN_EXPIRED` for a token or a ticket that is not good.
-pub(crate) fn who_connects(
+pub(crate) async fn who_connects(
     node: &Node,
     request: &HttpRequest,
     ticket: Option<&str>,
@@ -23,7 +23,7 @@ pub(crate) fn who_connects(
 ) -> Result<Option<AccessClaims>, ApiError> {
     refuse_token_in_url(request.query_string())?;
     if let Some(token) = bearer(request)? {
-        return node.authenticate(token).map(Some);
+        return node.authenticate(token).await.map(Some);
     }
     ticket.map(|ticket| node.redeem(ticket, purpose)).transpose()
 }

@@ -7,7 +7,7 @@ use actix_cors::Cors;
 use actix_web::HttpResponse;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use actix_web::http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use iris_protocol::{ApiError, ErrorCode};
@@ -29,6 +29,19 @@ const TOLD_HEADERS: &[&str] = &[
     "retry-after",
     "x-iris-file-version",
     "x-request-id",
+];
+/// Longest path and query together, in bytes.
+const URL_BYTES_MAX: usize = 8 * 1024;
+/// Most bytes of all header lines together.
+const HEADER_BYTES_MAX: usize = 32 * 1024;
+/// What every answer tells browsers: it is data, of no page, in no page, for nobody else (OWASP REST Security
+/// Cheat Sheet).
+const TOLD_ALWAYS: &[(&str, &str)] = &[
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-site"),
 ];
 /// How long a browser need not ask again.
 const PREFLIGHT_SECONDS: usize = 3600;
@@ -100,7 +113,7 @@ pub(crate) async fn guard<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let checked = gatekeeper.check(request.headers());
+    let checked = check_size(&request).and_then(|()| gatekeeper.check(request.headers()));
     let mut response = match checked {
         Ok(()) => next.call(request).await?.map_into_left_body(),
         Err(error) => {
@@ -108,9 +121,31 @@ pub(crate) async fn guard<B: MessageBody>(
             request.into_response(refusal).map_into_right_body()
         }
     };
-    let nosniff = HeaderValue::from_static("nosniff");
-    response.headers_mut().insert(HeaderName::from_static("x-content-type-options"), nosniff);
+    let headers = response.headers_mut();
+    for (name, value) in TOLD_ALWAYS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    // What says nothing else is somebody's own, or a secret.
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     Ok(response)
+}
+
+/// Refuses a request whose head is longer than any that this server needs.
+fn check_size(request: &ServiceRequest) -> Result<(), ApiError> {
+    let url = request.uri().path_and_query().map_or(0, |url| url.as_str().len());
+    if url > URL_BYTES_MAX {
+        let message = format!("the URL is longer than {URL_BYTES_MAX} bytes");
+        return Err(ApiError::invalid(message).reason("url_too_long"));
+    }
+    let lines = request.headers().iter();
+    let headers: usize = lines.map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers > HEADER_BYTES_MAX {
+        let message = format!("the headers have more than {HEADER_BYTES_MAX} bytes");
+        return Err(ApiError::invalid(message).reason("headers_too_large"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

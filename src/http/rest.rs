@@ -11,7 +11,7 @@ use iris_actors::dispatch::{self, Ask, Done, FileAsk, FileDownload};
 use iris_protocol::limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use iris_protocol::{
     ApiError, Command, Data as Shape, ErrorCode, Method, Operation, ProjectId, QueryKind,
-    RestRoute, Right, SessionDocument, UsageReport,
+    RestRoute, Right, SessionDocument, UsageReport, from_slice_strict, invalid_json,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -23,6 +23,7 @@ use super::{
     undisturbed,
 };
 use super::{archives, csv};
+use super::{archives, audit};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -34,20 +35,25 @@ pub(super) async fn answer(
         return Err(ApiError::not_found("route").into());
     };
     if matches!(route.data, Shape::Bytes | Shape::Upload(_)) {
-        return bytes(&node, operation, route, &request, payload).await;
+        return Box::pin(bytes(&node, operation, route, &request, payload)).await;
     }
     // A request that carries its own proof must not fail for an old token beside it.
     let claims = if operation.right() == Right::Public {
         node.count(None, &peer(&request))?;
         None
     } else {
-        claims(&node, &request)?
+        claims(&node, &request).await?
     };
     let mut path_fields = Map::new();
     let project_id = fields_of_path(&request, &mut path_fields)?;
     // Nobody's body is read who may not send it.
     let key = idempotency_key(&request).ok().flatten();
-    node.admits(claims.as_ref(), operation, project_id.as_ref(), key.as_deref()).await?;
+    let (caller, project) = (claims.as_ref(), project_id.as_ref());
+    if let Err(refusal) = node.admits(caller, operation, project, key.as_deref()).await {
+        let refusal = ApiError { request_id: request_id(&request), ..refusal };
+        node.note_refusal(caller, operation, project, &peer(&request), &refusal).await;
+        return Err(refusal.into());
+    }
     let mut fields = match route.method {
         Method::Get => Map::new(),
         Method::Post | Method::Put | Method::Patch | Method::Delete => {
@@ -96,13 +102,10 @@ async fn fields_of_body(
         return Ok(Map::new());
     }
     require_json(request)?;
-    match serde_json::from_slice(&body) {
+    match from_slice_strict(&body) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(ApiError::invalid("the body must be a JSON object").reason("invalid_json")),
-        Err(e) => {
-            let message = format!("invalid JSON at line {}, column {}", e.line(), e.column());
-            Err(ApiError::invalid(message).reason("invalid_json"))
-        }
+        Err(e) => Err(ApiError::invalid(invalid_json(&e)).reason("invalid_json")),
     }
 }
 
@@ -241,6 +244,9 @@ async fn bytes(
 ) -> Result<HttpResponse, RestError> {
     let mut fields = Map::new();
     let project_id = fields_of_path(request, &mut fields)?;
+    if operation == Operation::AuditExport {
+        return audit::export(node, request).await;
+    }
     if operation == Operation::ProjectImport {
         fields_of_query(request, route, &mut fields)?;
         let key = idempotency_key(request)?;
@@ -252,7 +258,7 @@ async fn bytes(
     if operation == Operation::BackupRead {
         return archives::download_backup(node, request, project_id, fields).await;
     }
-    file(node, route, request, payload, project_id).await
+    Box::pin(file(node, route, request, payload, project_id)).await
 }
 
 /// The content of a file of a project.
@@ -263,7 +269,7 @@ async fn file(
     payload: Payload,
     project_id: ProjectId,
 ) -> Result<HttpResponse, RestError> {
-    let claims = claims(node, request)?;
+    let claims = claims(node, request).await?;
     let path = query(request)?.into_iter().find(|(name, _)| name == "path");
     let Some((_, path)) = path else {
         return Err(ApiError::invalid("the query names no `path`").reason("invalid_path").into());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use iris_actors::{SystemClock, SystemIds};
 use iris_agent::{Clock, IdSource};
 use iris_backup::{ProjectSource, remove_leftovers};
-use iris_protocol::ProjectId;
+use iris_protocol::{ProjectId, UserId};
 use iris_store::maintenance::{ListedProject, list_projects};
 use iris_store::{Command, RootDatabase, StoreError, WriteContext};
 use tokio::runtime::Runtime;
@@ -99,14 +99,28 @@ impl Root {
     }
 
     /// The error of a database that is this one.
-    fn failed(&self) -> impl Fn(StoreError) -> MaintenanceError {
+    pub(super) fn failed(&self) -> impl Fn(StoreError) -> MaintenanceError {
         let path = self.path.clone();
         move |source| MaintenanceError::Database { path: path.clone(), source }
     }
 
     pub(super) fn write<C: Command>(&self, command: C) -> Result<C::Output, MaintenanceError> {
-        let receipt = self.database.writer().submit(command, WriteContext::default());
-        Ok(self.runtime.block_on(receipt).map_err(self.failed())?.output)
+        self.try_write(command, WriteContext::default()).map_err(self.failed())
+    }
+
+    /// As `write`, for who has a word of their own on what is refused.
+    pub(super) fn try_write<C: Command>(
+        &self,
+        command: C,
+        context: WriteContext,
+    ) -> Result<C::Output, StoreError> {
+        let receipt = self.database.writer().submit(command, context);
+        Ok(self.runtime.block_on(receipt)?.output)
+    }
+
+    /// Waits for something here, where nothing else is done meanwhile.
+    pub(super) fn wait<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
     }
 
     /// The user with an email address, in any case.
@@ -127,6 +141,11 @@ impl Root {
 /// Now, in milliseconds since 1970 UTC.
 pub(super) fn now() -> i64 {
     SystemClock.now_ms()
+}
+
+/// An id that no user has.
+pub(super) fn new_user_id() -> UserId {
+    UserId::from_bits(SystemIds.next_bits())
 }
 
 /// An id that no project has.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 
+use iris_actors::SystemClock;
 use iris_llm::Models;
 use iris_sandbox::{Config as SandboxConfig, Sandbox};
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use super::output::Output;
 use super::{MaintenanceError, Place};
 use crate::config::Config;
 use crate::lock::DataDirLock;
+use crate::tls::{self, TlsFiles};
 
 /// Descriptors below which a server holds few clients: one for each, and five for each open project.
 const DESCRIPTORS_MIN: u64 = 4_096;
@@ -58,6 +60,7 @@ pub(super) fn run(place: &Place) -> Result<(), MaintenanceError> {
     }
     findings.push(data_directory(&config));
     findings.push(address(&config));
+    findings.extend(config.tls.as_ref().map(certificate));
     findings.push(descriptors());
     findings.push(tried_out(config.sandbox.clone()));
     findings.push(model(&config));
@@ -72,6 +75,14 @@ pub(super) fn run(place: &Place) -> Result<(), MaintenanceError> {
         }
     }
     output.end()
+}
+
+fn certificate(files: &TlsFiles) -> Finding {
+    let facts = json!({ "certificate": files.certificate, "key": files.key });
+    match tls::check(files, &SystemClock) {
+        Ok(()) => finding("certificate", State::Good, "it can be shown", facts),
+        Err(error) => finding("certificate", State::Bad, error.to_string(), facts),
+    }
 }
 
 fn data_directory(config: &Config) -> Finding {

@@ -3,8 +3,9 @@
 
 use iris_client::Client;
 use iris_protocol::{
-    BackupId, Command, Data, Method, Operation, PartId, PermissionId, ProjectId, QuestionId, Right,
-    Role, SessionId, ToolCallId, ToolId, Transport,
+    AuthSessionId, BackupId, Command, Data, InvitationId, KeyId, KeyNeeds, Method, Operation,
+    PartId, PermissionId, ProjectId, QuestionId, Right, Role, SessionId, ToolCallId, ToolId,
+    Transport, UserId,
 };
 use iris_testkit::{PASSWORD, Person, TestApp, WireSocket, spawn_app};
 use serde_json::{Value, json};
@@ -13,15 +14,24 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
     Anonymous,
+    /// Had a role until their account was closed.
+    Disabled,
     Stranger,
+    /// Was a member until they were taken out.
+    Removed,
+    /// The owner, with an API key that is for nothing.
+    KeyWithoutScope,
     Has(Role),
     /// An administrator of the server without a role in any project.
     ServerAdmin,
 }
 
-const CALLERS: [Caller; 7] = [
+const CALLERS: [Caller; 10] = [
     Caller::Anonymous,
+    Caller::Disabled,
     Caller::Stranger,
+    Caller::Removed,
+    Caller::KeyWithoutScope,
     Caller::ServerAdmin,
     Caller::Has(Role::Viewer),
     Caller::Has(Role::Member),
@@ -41,18 +51,34 @@ enum Verdict {
 
 fn expected(operation: Operation, caller: Caller) -> Verdict {
     match (operation.right(), caller) {
-        (Right::User | Right::Project(_) | Right::Admin, Caller::Anonymous) => {
+        (Right::User | Right::Project(_) | Right::Admin, Caller::Anonymous | Caller::Disabled) => {
             Verdict::Unauthenticated
         }
-        (Right::Project(_), Caller::Stranger | Caller::ServerAdmin) => Verdict::NoSuchProject,
+        (Right::Project(_), Caller::Stranger | Caller::Removed | Caller::ServerAdmin) => {
+            Verdict::NoSuchProject
+        }
         (Right::Project(needed), Caller::Has(role)) if role < needed => Verdict::Forbidden,
-        (Right::Admin, Caller::Stranger | Caller::Has(_)) => Verdict::Forbidden,
+        (
+            Right::Admin,
+            Caller::Stranger | Caller::Removed | Caller::KeyWithoutScope | Caller::Has(_),
+        ) => Verdict::Forbidden,
+        (Right::User | Right::Project(_), Caller::KeyWithoutScope) => match operation.key_needs() {
+            KeyNeeds::Nothing => Verdict::Passes,
+            KeyNeeds::Scope(_) | KeyNeeds::Login => Verdict::Forbidden,
+        },
         (Right::Public, _)
-        | (Right::User, Caller::Stranger | Caller::Has(_) | Caller::ServerAdmin)
+        | (
+            Right::User,
+            Caller::Stranger | Caller::Removed | Caller::Has(_) | Caller::ServerAdmin,
+        )
         | (Right::Project(_), Caller::Has(_))
         | (Right::Admin, Caller::ServerAdmin) => Verdict::Passes,
     }
 }
+
+/// How the gate forbids; whatever else forbids stands behind it.
+const GATE: &[&str] =
+    &["insufficient_role", "not_admin", "insufficient_scope", "needs_login", "key_of_project"];
 
 fn verdict(status: u16, error: &Value) -> Verdict {
     let reason = error["details"]["reason"].as_str().unwrap_or_default();
@@ -61,7 +87,7 @@ fn verdict(status: u16, error: &Value) -> Verdict {
             Verdict::WrongTransport
         }
         (401, "UNAUTHENTICATED") => Verdict::Unauthenticated,
-        (403, "FORBIDDEN") => Verdict::Forbidden,
+        (403, "FORBIDDEN") if GATE.contains(&reason) => Verdict::Forbidden,
         (404, "NOT_FOUND") if error["message"] == "project not found" => Verdict::NoSuchProject,
         (401 | 403 | 404 | 200..=299 | 400 | 409 | 410, _) => Verdict::Passes,
         other => panic!("{other:?} {error}"),
@@ -78,6 +104,10 @@ struct World {
     spare: Person,
     project: ProjectId,
     doomed_project: ProjectId,
+    /// Whose members leave it.
+    left_project: ProjectId,
+    /// Of the owner, for nothing.
+    key: String,
     session: SessionId,
     doomed_session: SessionId,
     message: String,
@@ -96,7 +126,18 @@ impl World {
         let owner = app.user("owner").await;
         let (newcomer, spare) = (app.user("newcomer").await, app.user("spare").await);
         let (project, doomed_project) = (owner.project("p").await.id, owner.project("d").await.id);
-        for id in [&project, &doomed_project] {
+        let left_project = owner.project("l").await.id;
+        let (disabled, removed) = (app.user("disabled").await, app.user("removed").await);
+        owner.add_member(&project, &disabled, Role::Admin).await;
+        owner.add_member(&project, &removed, Role::Admin).await;
+        let place = format!("/v1/projects/{project}/members/{}", removed.id());
+        assert!(owner.rest("DELETE", &place, None).await.is_success());
+        let account = format!("/v1/admin/users/{}", disabled.id());
+        let close = json!({ "disabled": true });
+        assert!(server_admin.rest("PATCH", &account, Some(close)).await.is_success());
+        let key = owner.post("/v1/api-keys", json!({ "name": "none", "scopes": [] })).await;
+        let key = key.json["data"]["key"].as_str().unwrap().to_owned();
+        for id in [&project, &doomed_project, &left_project] {
             for (person, role) in people[1..].iter().zip([Role::Viewer, Role::Member, Role::Admin])
             {
                 owner.add_member(id, person, role).await;
@@ -111,7 +152,7 @@ impl World {
         owner.client.file_put(&project, "a.txt", "a").await.unwrap();
         let agent = json!({ "name": "helper" });
         owner.post(&format!("/v1/projects/{project}/agents"), agent).await;
-        people.extend([owner, server_admin]);
+        people.extend([owner, server_admin, disabled, removed]);
         let (session, message) = (conversation.session, message.to_string());
         Self {
             client: app.client().clone(),
@@ -121,6 +162,8 @@ impl World {
             spare,
             project,
             doomed_project,
+            left_project,
+            key,
             session,
             doomed_session,
             message,
@@ -135,8 +178,10 @@ impl World {
             Caller::Has(Role::Viewer) => self.people.get(1),
             Caller::Has(Role::Member) => self.people.get(2),
             Caller::Has(Role::Admin) => self.people.get(3),
-            Caller::Has(Role::Owner) => self.people.get(4),
+            Caller::Has(Role::Owner) | Caller::KeyWithoutScope => self.people.get(4),
             Caller::ServerAdmin => self.people.get(5),
+            Caller::Disabled => self.people.get(6),
+            Caller::Removed => self.people.get(7),
         }
     }
 
@@ -147,6 +192,7 @@ impl World {
             Right::Project(_) if operation == Operation::ProjectDelete => {
                 Some(&self.doomed_project)
             }
+            Right::Project(_) if operation == Operation::ProjectLeave => Some(&self.left_project),
             Right::Project(_) => Some(&self.project),
         }
     }
@@ -154,7 +200,10 @@ impl World {
     /// The caller's token. Logging out gets one of its own, because it is gone afterwards.
     async fn token(&self, operation: Operation, caller: Caller) -> Option<String> {
         let person = self.person(caller)?;
-        if operation != Operation::AuthLogout {
+        if caller == Caller::KeyWithoutScope {
+            return Some(self.key.clone());
+        }
+        if operation != Operation::AuthLogout || caller == Caller::Disabled {
             return Some(person.token().to_owned());
         }
         let login = self.client.login(&person.grant.user.email, PASSWORD).await.unwrap();
@@ -168,7 +217,11 @@ impl World {
         let call = json!({ "sessionId": self.session, "toolCallId": ToolCallId::from_bits(1) });
         let account = json!({ "email": format!("{caller:?}@new.example"),
                               "username": format!("new {caller:?}"), "password": PASSWORD });
-        let own_token = self.person(caller).unwrap_or(&self.spare).token();
+        let own_token = match caller {
+            Caller::KeyWithoutScope => &self.key,
+            _ => self.person(caller).unwrap_or(&self.spare).token(),
+        };
+        let nobody = json!({ "userId": UserId::from_bits(1) });
         match operation {
             Operation::AuthSetup => {
                 let mut setup = account;
@@ -180,7 +233,48 @@ impl World {
                 json!({ "email": "spare@example.com", "password": PASSWORD })
             }
             Operation::AuthRotate => json!({ "refreshToken": self.spare.grant.refresh_token }),
+            // The password is wrong: the gate is what is asked here.
+            Operation::PasswordChange => {
+                json!({ "currentPassword": "wrong wrong", "newPassword": PASSWORD })
+            }
+            Operation::UserDelete => json!({ "currentPassword": "wrong wrong" }),
+            Operation::PasswordForgot => json!({ "email": "nobody@example.com" }),
+            // There is none: the gate is what is asked here.
+            Operation::PasswordReset => json!({ "token": "x", "newPassword": PASSWORD }),
+            Operation::LoginRevoke => json!({ "authSessionId": AuthSessionId::from_bits(1) }),
+            Operation::KeyRevoke => json!({ "keyId": KeyId::from_bits(1) }),
+            Operation::InvitationRevoke | Operation::ServerInvitationRevoke => {
+                json!({ "invitationId": InvitationId::from_bits(1) })
+            }
+            Operation::InvitationAccept => json!({ "token": "x" }),
+            Operation::ProjectTransfer
+            | Operation::UserLogout
+            | Operation::UserPasswordReset
+            | Operation::UserRemove => nobody,
+            Operation::UserRead | Operation::UserDataRead => {
+                json!({ "userId": self.spare.id() })
+            }
+            Operation::InvitationCreate => json!({ "role": "viewer" }),
+            Operation::UserCreate => {
+                let (email, name) = (format!("{caller:?}@made.example"), format!("made {caller:?}"));
+                json!({ "email": email, "username": name })
+            }
+            Operation::ProjectSettingsUpdate => json!({ "settings": {} }),
             Operation::AuthLogout
+            | Operation::LoginList
+            | Operation::KeyList
+            | Operation::UserUpdate
+            | Operation::UserExport
+            | Operation::ProjectSettingsGet
+            | Operation::ProjectLeave
+            | Operation::InvitationList
+            | Operation::UserList
+            | Operation::ServerInvitationCreate
+            | Operation::ServerInvitationList
+            | Operation::SettingsGet
+            | Operation::SettingsUpdate
+            | Operation::AuditList
+            | Operation::AuditExport
             | Operation::AuthTicket
             | Operation::UserGet
             | Operation::ProjectList
@@ -254,7 +348,9 @@ impl World {
             Operation::MessageGet | Operation::MessageDequeue | Operation::MessageRetry => {
                 json!({ "sessionId": self.session, "messageId": self.message })
             }
-            Operation::ProjectCreate | Operation::AgentCreate => json!({ "name": "new" }),
+            Operation::ProjectCreate | Operation::AgentCreate | Operation::KeyCreate => {
+                json!({ "name": "new" })
+            }
             Operation::AgentGet | Operation::AgentUpdate | Operation::AgentDelete => {
                 json!({ "name": "helper" })
             }
@@ -333,6 +429,15 @@ impl World {
         }
     }
 
+    async fn socket(&self, caller: Caller) -> WireSocket {
+        let token = self.token(Operation::Ping, caller).await;
+        let mut socket = WireSocket::open(&self.app.url, token.as_deref()).await.unwrap();
+        if token.is_some() {
+            assert_eq!(socket.next_json().await["type"], "connected");
+        }
+        socket
+    }
+
     fn frame(&self, operation: Operation, caller: Caller) -> Value {
         let payload = self.payload(operation, caller);
         Command::decode(operation, payload.clone()).unwrap();
@@ -408,10 +513,12 @@ async fn over_commands_every_caller_gets_what_the_table_says() {
 async fn over_a_socket_every_caller_gets_what_the_table_says() {
     let world = World::new().await;
     for caller in CALLERS {
-        let mut socket = match world.person(caller) {
-            Some(person) => person.wire().await,
-            None => WireSocket::open(&world.app.url, None).await.unwrap(),
-        };
+        if caller == Caller::Disabled {
+            let token = world.person(caller).unwrap().token();
+            assert!(WireSocket::open(&world.app.url, Some(token)).await.is_err());
+            continue;
+        }
+        let mut socket = world.socket(caller).await;
         let mut mistakes = 0;
         for operation in Operation::ALL {
             socket.say(world.frame(*operation, caller).to_string()).await;
@@ -436,10 +543,7 @@ async fn over_a_socket_every_caller_gets_what_the_table_says() {
             // More than twenty mistakes in a minute end a socket.
             if mistakes == 20 {
                 mistakes = 0;
-                socket = match world.person(caller) {
-                    Some(person) => person.wire().await,
-                    None => WireSocket::open(&world.app.url, None).await.unwrap(),
-                };
+                socket = world.socket(caller).await;
             }
             if caller == Caller::Anonymous && found != Verdict::WrongTransport {
                 if found == Verdict::Unauthenticated {

@@ -19,11 +19,16 @@ const NOON_MS: i64 = 1_790_000_000_900;
 
 fn account(name: &str) -> AuthRegister {
     let email = format!("{name}@example.com");
-    AuthRegister { email, username: name.to_owned(), password: PASSWORD.to_owned() }
+    AuthRegister {
+        invitation: None,
+        email,
+        username: name.to_owned(),
+        password: PASSWORD.to_owned(),
+    }
 }
 
 fn setup(token: &str) -> AuthSetup {
-    let AuthRegister { email, username, password } = account("root");
+    let AuthRegister { email, username, password, .. } = account("root");
     AuthSetup { token: token.to_owned(), email, username, password }
 }
 

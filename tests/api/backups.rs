@@ -256,7 +256,8 @@ async fn what_is_done_with_archives_is_in_the_audit() {
     let answer = ann.post(&format!("/v1/projects/{project}/restore"), restore).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let data_dir = app.data_dir().to_owned();
-    let sql = "SELECT group_concat(action || ' ' || target, ', ' ORDER BY id) FROM audit";
+    let sql = "SELECT group_concat(action || ' ' || target, ', ' ORDER BY id) FROM audit
+               WHERE action LIKE 'project.%'";
     let root = rusqlite::Connection::open(data_dir.join("root.db")).unwrap();
     let audit: String = root.query_row(sql, [], |row| row.get(0)).unwrap();
     let expected = ["project.export", "project.backup.read", "project.restore"];

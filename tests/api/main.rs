@@ -11,11 +11,13 @@
     reason = "a test names the variants that it is about; all others are its failure or no concern"
 )]
 
+mod abuse;
 mod access;
 mod actors;
 mod admin;
 mod agent_files;
 mod agents;
+mod audit;
 mod auth;
 mod backups;
 mod bad_input;
@@ -31,6 +33,7 @@ mod growth;
 mod heartbeat;
 mod idempotency;
 mod joining;
+mod keys;
 mod listening;
 mod logging;
 mod maintenance;
@@ -41,6 +44,7 @@ mod messages;
 mod models;
 mod passivation;
 mod patience;
+mod people;
 mod permissions;
 mod presence;
 mod process;
@@ -67,6 +71,7 @@ mod subscribing;
 mod tasks;
 mod tickets;
 mod titles;
+mod tls;
 mod todos;
 mod tools;
 mod top;
@@ -135,6 +140,7 @@ async fn root(server: &ServerProcess) -> Person {
 /// A new user.
 async fn ann(server: &ServerProcess) -> Person {
     let request = AuthRegister {
+        invitation: None,
         email: "ann@example.com".to_owned(),
         username: "ann".to_owned(),
         password: PASSWORD.to_owned(),

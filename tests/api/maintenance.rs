@@ -47,6 +47,7 @@ async fn on(data_dir: &Path, args: &[&str]) -> Said {
 
 async fn register(server: &ServerProcess, name: &str) -> Person {
     let request = AuthRegister {
+        invitation: None,
         email: format!("{name}@example.com"),
         username: name.to_owned(),
         password: PASSWORD.to_owned(),
@@ -463,4 +464,68 @@ async fn the_doctor_says_what_a_server_would_lack() {
     std::fs::write(&file, "").unwrap();
     let said = on(&file, &["doctor"]).await;
     assert_eq!((said.code, about(&said, "data directory").0.as_str()), (Some(1), "failed"));
+}
+
+fn creation<'a>(name: &'a str, email: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["user", "create", "--username", name, "--email", email], more].concat()
+}
+
+#[tokio::test]
+async fn accounts_are_created_without_a_server_and_log_in() {
+    let dir = tempdir().unwrap();
+    let data = dir.path().join("data");
+    let create = async |name: &str, email: &str, more: &[&str]| {
+        on(&data, &creation(name, email, more)).await
+    };
+    let refused = create("op", "op@example.com", &["--admin"]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("is no data directory"), "{}", refused.stderr);
+    let server = ServerProcess::start(serve(&data)).await;
+    let refused = create("op", "op@example.com", &["--admin"]).await;
+    assert_eq!(refused.code, Some(75));
+    assert!(refused.stderr.contains("stop it first"), "{}", refused.stderr);
+    assert!(server.terminate().await.success());
+
+    let made = create("op", "Op@Example.com", &["--admin"]).await;
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    assert_eq!(made.lines[0]["user"]["isAdmin"], true);
+    let password = made.get("password").to_owned();
+    let file = dir.path().join("password");
+    let with_file = ["--password-file", file.to_str().unwrap()];
+    std::fs::write(&file, "vk8!tq2m and more\r\nnot this\n").unwrap();
+    let made = create("eve", "eve@example.com", &with_file).await;
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    assert_eq!(made.lines[0].get("password"), None);
+    for (name, email, secret, said) in [
+        ("op", "other@example.com", "vk8!tq2m and more", "the user name is taken"),
+        ("other", "op@example.com", "vk8!tq2m and more", "the email address is taken"),
+        ("other", "nowhere", "vk8!tq2m and more", "is not an e-mail address"),
+        ("", "other@example.com", "vk8!tq2m and more", "`username` must have"),
+        ("other", "other@example.com", "password1", "tried first"),
+        ("other", "other@example.com", "", "at least 8 characters"),
+    ] {
+        std::fs::write(&file, secret).unwrap();
+        let refused = create(name, email, &with_file).await;
+        assert_eq!(refused.code, Some(1), "{said}");
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+    let refused = create("other", "other@example.com", &["--password-file", "/nowhere"]).await;
+    assert_eq!(refused.code, Some(1));
+
+    let server = ServerProcess::start(serve(&data)).await;
+    let client = server.client();
+    let op = Person::new(&client, client.login("op@example.com", &password).await.unwrap());
+    let eve = client.login("eve@example.com", "vk8!tq2m and more").await.unwrap();
+    assert!(op.grant.user.is_admin && !eve.user.is_admin);
+    // No setup any more: there is an administrator.
+    let setup = serde_json::json!({ "token": iris_testkit::SETUP_TOKEN, "email": "x@example.com",
+        "username": "x", "password": PASSWORD });
+    let setup = client.rest("POST", "/v1/auth/setup", None, Some(&setup)).await.unwrap();
+    assert_eq!(setup.status, 409);
+    let audit = op.get("/v1/admin/audit?action=admin.user.create").await;
+    assert_eq!(audit.json["data"].as_array().unwrap().len(), 2);
+    assert_eq!(audit.json["data"][0]["details"]["commandLine"], true);
+    assert!(!audit.json.to_string().contains(&password));
+    let users = op.get("/v1/admin/users").await;
+    assert_eq!(users.json["data"].as_array().unwrap().len(), 2);
 }

@@ -183,6 +183,18 @@ impl World {
         self.ann.post(&path, tool(name)).await.json["data"]["id"].clone()
     }
 
+    /// Invites whoever has the link.
+    async fn invitation(&self, project: &ProjectId) -> Value {
+        let path = format!("/v1/projects/{project}/invitations");
+        self.ann.post(&path, json!({ "role": "viewer" })).await.json["data"].clone()
+    }
+
+    /// Begins another login and answers its id.
+    async fn login_of_carol(&self) -> Value {
+        self.app.client().login("carol@example.com", PASSWORD).await.unwrap();
+        self.carol.get("/v1/auth/sessions").await.json["data"][0]["id"].clone()
+    }
+
     /// Makes a permission rule of the server and answers its id.
     async fn server_rule(&self) -> Value {
         let made = self.operator.post("/v1/admin/permissions", rule("x")).await;
@@ -242,6 +254,18 @@ impl World {
             | Operation::UsageGet
             | Operation::ServerUsageGet
             | Operation::UserBudgetGet
+            | Operation::LoginList
+            | Operation::KeyList
+            | Operation::UserExport
+            | Operation::ProjectSettingsGet
+            | Operation::InvitationList
+            | Operation::UserList
+            | Operation::UserRead
+            | Operation::UserDataRead
+            | Operation::ServerInvitationList
+            | Operation::SettingsGet
+            | Operation::AuditList
+            | Operation::AuditExport
             | Operation::LogGet => Case::Reads,
             Operation::AuthSetup
             | Operation::AuthRegister
@@ -249,8 +273,89 @@ impl World {
             | Operation::AuthRotate
             | Operation::AuthTicket
             | Operation::McpAuthorize
+            | Operation::PasswordChange
+            | Operation::PasswordForgot
+            | Operation::PasswordReset
+            | Operation::KeyCreate
+            | Operation::InvitationCreate
+            | Operation::ServerInvitationCreate
+            | Operation::UserPasswordReset
             | Operation::McpAuthorizeFinish => {
                 Case::NotKept("the answer or the request is a secret")
+            }
+            Operation::UserDelete => Case::NotKept("what is kept for the user goes with the user"),
+            Operation::LoginRevoke => {
+                let [one, other] = [self.login_of_carol().await, self.login_of_carol().await];
+                let revoke = |id| json!({ "authSessionId": id });
+                somebody(&self.carol, revoke(one), revoke(other))
+            }
+            Operation::KeyRevoke => {
+                let make = async || {
+                    let made = self.ann.post("/v1/api-keys", json!({ "name": "k" })).await;
+                    made.json["data"]["id"].clone()
+                };
+                let [one, other] = [make().await, make().await];
+                somebody(&self.ann, json!({ "keyId": one }), json!({ "keyId": other }))
+            }
+            Operation::UserUpdate => {
+                let update = |n: u32| json!({ "preferences": { "n": n } });
+                somebody(&self.ann, update(1), update(2))
+            }
+            Operation::ProjectSettingsUpdate => {
+                let update = |n: u32| json!({ "settings": { "n": n } });
+                ann(p, update(1), update(2))
+            }
+            Operation::ProjectTransfer => {
+                let given = self.ann.project("given").await.id;
+                for person in [&self.carol, &self.operator] {
+                    self.ann.add_member(&given, person, Role::Viewer).await;
+                }
+                let to = |person: &Person| json!({ "userId": person.id() });
+                ann(&given, to(&self.carol), to(&self.operator))
+            }
+            Operation::ProjectLeave => {
+                let left = self.ann.project("left").await.id;
+                self.ann.add_member(&left, &self.carol, Role::Viewer).await;
+                let (person, project) = (self.carol.clone(), Some(left));
+                Case::Repeats(Box::new(Try { person, project, body: json!({}), other: none }))
+            }
+            Operation::InvitationRevoke => {
+                let [one, other] = [self.invitation(p).await, self.invitation(p).await];
+                let revoke = |it: Value| json!({ "invitationId": it["invitation"]["id"] });
+                ann(p, revoke(one), revoke(other))
+            }
+            Operation::InvitationAccept => {
+                let joined = self.ann.project("joined").await.id;
+                let [one, other] = [self.invitation(&joined).await, self.invitation(&joined).await];
+                let accept = |it: Value| json!({ "token": it["token"] });
+                somebody(&self.carol, accept(one), accept(other))
+            }
+            Operation::UserCreate => {
+                let create =
+                    |name| json!({ "email": format!("{name}@x.example"), "username": name });
+                somebody(&self.operator, create("one"), create("two"))
+            }
+            Operation::UserLogout => {
+                let (erin, faye) = (self.app.user("erin").await, self.app.user("faye").await);
+                let user = |person: &Person| json!({ "userId": person.id() });
+                somebody(&self.operator, user(&erin), user(&faye))
+            }
+            Operation::UserRemove => {
+                let (gail, hana) = (self.app.user("gail").await, self.app.user("hana").await);
+                let user = |person: &Person| json!({ "userId": person.id() });
+                somebody(&self.operator, user(&gail), user(&hana))
+            }
+            Operation::ServerInvitationRevoke => {
+                let make = async || {
+                    let made = self.operator.post("/v1/admin/invitations", json!({})).await;
+                    json!({ "invitationId": made.json["data"]["invitation"]["id"] })
+                };
+                let [one, other] = [make().await, make().await];
+                somebody(&self.operator, one, other)
+            }
+            Operation::SettingsUpdate => {
+                let update = |may: bool| json!({ "apiKeys": may });
+                somebody(&self.operator, update(true), update(false))
             }
             Operation::PresenceUpdate
             | Operation::TypingStart

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use iris_actors::connection::SocketSettings;
-use iris_protocol::{MemberRemove, ProjectId, Role};
+use iris_protocol::{ErrorCode, MemberRemove, ProjectId, Role};
 use iris_testkit::{
     AppOptions, Conversation, EventStream, Incoming, Person, TestApp, WireSocket, spawn_app_with,
 };
 use serde_json::{Value, json};
+
+use crate::rest_refusal;
 
 /// Messages that are more than the kernel buffers for a reader, and less than may wait.
 const MESSAGES: usize = 4;
@@ -114,6 +117,58 @@ async fn what_a_stream_was_to_catch_up_with_is_dropped_when_its_reader_is_remove
 async fn remove(ann: &Person, project: &ProjectId, bob: &Person) {
     let member = format!("/v1/projects/{project}/members/{}", bob.id());
     assert!(ann.rest("DELETE", &member, None).await.is_success());
+}
+
+/// Titles that a session gets from somebody who loses the right to give them meanwhile.
+const WRITES: usize = 12;
+
+/// A write that is under way beside the removal of its writer happens whole or is refused, and none that
+/// begins after the removal was answered happens.
+#[tokio::test]
+async fn a_write_beside_the_removal_of_its_writer_comes_before_it_or_is_refused() {
+    let app = patient_app().await;
+    let (ann, bob) = (app.user("ann").await, app.user("bob").await);
+    for round in 0..6 {
+        let project = ann.project("p").await.id;
+        ann.add_member(&project, &bob, Role::Member).await;
+        let session = ann.session(&project).await.id;
+        let place = format!("/v1/projects/{project}/sessions/{session}");
+        let write =
+            async |title: String| bob.rest("PATCH", &place, Some(json!({ "title": title }))).await;
+        let since = ann.get(&format!("/v1/projects/{project}/sessions")).await;
+        let since = since.json["meta"]["asOf"].clone();
+        let since = format!("{}.{}", since["epoch"].as_str().unwrap(), since["seq"]);
+        let writes = join_all((0..WRITES).map(|n| write(format!("{round} {n}"))));
+        let removal = async {
+            // In each round another number of writes is ahead of it.
+            for _ in 0..round * 2 {
+                assert!(ann.get("/v1/me").await.is_success());
+            }
+            remove(&ann, &project, &bob).await;
+            write("too late".to_owned()).await
+        };
+        let (writes, late) = join(writes, removal).await;
+        assert_eq!(rest_refusal(&late).code, ErrorCode::NotFound);
+        for answer in writes.iter().filter(|answer| !answer.is_success()) {
+            assert_eq!(rest_refusal(answer).code, ErrorCode::NotFound);
+        }
+        let done = writes.iter().filter(|answer| answer.is_success()).count();
+        // Each that was answered as done has its event, and no other has one.
+        let url = format!("/v1/projects/{project}/events?rooms=session:{session}&since={since}");
+        let mut stream = EventStream::open(&app.url, &url, Some(ann.token()), &[]).await.unwrap();
+        ann.rest("PATCH", &place, Some(json!({ "title": "the end" }))).await;
+        let mut told = 0;
+        loop {
+            let event = stream.wait_for("session.updated").await;
+            let title = &event["payload"]["session"]["title"];
+            assert_ne!(title, "too late");
+            if title == "the end" {
+                break;
+            }
+            told += 1;
+        }
+        assert_eq!(told, done);
+    }
 }
 
 #[tokio::test]

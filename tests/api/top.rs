@@ -132,6 +132,7 @@ async fn who_is_refused_or_finds_nobody_is_told_why() {
         ServerProcess::start(ServerProcess::command(env!("CARGO_BIN_EXE_iris"), dir.path()));
     let server = server.await;
     let ann = iris_protocol::AuthRegister {
+        invitation: None,
         email: "ann@example.com".to_owned(),
         username: "ann".to_owned(),
         password: PASSWORD.to_owned(),

@@ -279,6 +279,7 @@ async fn people(client: &Client) -> (Person, Person) {
     };
     let operator = Person::new(client, client.setup(&setup).await.unwrap());
     let register = AuthRegister {
+        invitation: None,
         email: "ann@example.com".to_owned(),
         username: "ann".to_owned(),
         password: PASSWORD.to_owned(),
@@ -474,6 +475,7 @@ async fn a_root_database_that_was_put_back_is_read_and_written_again() {
     assert!(ann.get("/v1/projects").await.status >= 500, "it is noticed");
     assert!(!client.health_ready().await.unwrap());
     let register = AuthRegister {
+        invitation: None,
         email: "ben@example.com".to_owned(),
         username: "ben".to_owned(),
         password: PASSWORD.to_owned(),

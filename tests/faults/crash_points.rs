@@ -31,6 +31,7 @@ fn command(directory: &Path) -> std::process::Command {
 
 async fn ann(server: &ServerProcess) -> Person {
     let request = iris_protocol::AuthRegister {
+        invitation: None,
         email: "ann@example.com".to_owned(),
         username: "ann".to_owned(),
         password: PASSWORD.to_owned(),

@@ -255,6 +255,7 @@ async fn a_cancel_that_not_even_the_reserve_has_room_for_ends_the_run_all_the_sa
     let small = Small::start(dir.path()).await;
     let client = small.server.client();
     let request = AuthRegister {
+        invitation: None,
         email: "ann@example.com".to_owned(),
         username: "ann".to_owned(),
         password: PASSWORD.to_owned(),
@@ -291,6 +292,7 @@ async fn on_a_disk_that_is_really_full_nothing_is_lost_and_all_goes_on_when_ther
     let small = Small::start(dir.path()).await;
     let client = small.server.client();
     let request = AuthRegister {
+        invitation: None,
         email: "ann@example.com".to_owned(),
         username: "ann".to_owned(),
         password: PASSWORD.to_owned(),

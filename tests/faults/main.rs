@@ -22,6 +22,7 @@ mod scenario;
 mod stage;
 mod talk;
 
+mod accounts;
 mod corruption;
 mod crash_points;
 mod disk_full;

@@ -50,6 +50,7 @@ const ELSEWHERE: &[&str] = &[
     "RoomHeads",
     "StoreNow",
     "TakeDatabase",
+    "TrimAudit",
     "ToolProgress",
     "Wake",
     "WakeMcp",
@@ -73,6 +74,7 @@ const UNASKED: &[&str] = &[
     // Of a run that the end of a sub-agent in the background has begun.
     "Write<CheckpointText>",
     "Write<ClearUnfinished>",
+    "Write<NoteKeyUse>",
     "Write<CollectBlobs>",
     "Write<FailRuns>",
     "Write<IndexParts>",
@@ -85,6 +87,7 @@ const UNASKED: &[&str] = &[
     "Write<SetTitle>",
     "Write<SettleOutbox>",
     "Write<TellFileAgents>",
+    "Write<TrimAudit>",
     "Write<TrimEvents>",
     START,
 ];

@@ -72,6 +72,7 @@ async fn people(server: &ServerProcess) -> (Person, Person) {
         password: PASSWORD.to_owned(),
     };
     let register = AuthRegister {
+        invitation: None,
         email: "ann@example.com".to_owned(),
         username: "ann".to_owned(),
         password: PASSWORD.to_owned(),

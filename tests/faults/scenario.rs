@@ -4,6 +4,7 @@
 mod backups;
 mod extensions;
 mod operator;
+mod people;
 mod rooms;
 mod runs;
 
@@ -28,6 +29,7 @@ const WRITE: &str = "call write {\"path\": \"a\", \"content\": \"1\"}\nstep\nsay
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     Accounts,
+    People,
     Project,
     Extensions,
     Sessions,
@@ -41,6 +43,7 @@ pub(crate) enum Part {
 impl Part {
     pub(crate) const ALL: &[Self] = &[
         Self::Accounts,
+        Self::People,
         Self::Project,
         Self::Extensions,
         Self::Sessions,
@@ -54,6 +57,7 @@ impl Part {
     pub(crate) async fn play(self, player: &Player<'_>) {
         match self {
             Self::Accounts => accounts(player).await,
+            Self::People => people::people(player).await,
             Self::Project => project(player).await,
             Self::Extensions => extensions::extensions(player).await,
             Self::Sessions => sessions(player).await,
@@ -72,7 +76,7 @@ async fn accounts(player: &Player<'_>) {
     let email = format!("{name}@example.com");
     let register = async || {
         let (email, password) = (email.clone(), PASSWORD.to_owned());
-        let request = AuthRegister { email, username: name.clone(), password };
+        let request = AuthRegister { invitation: None, email, username: name.clone(), password };
         Ok(client.register(&request).await?)
     };
     player.insist_done("auth.register", register).await;

@@ -78,14 +78,7 @@ impl Desk {
         target: &str,
         details: Value,
     ) -> RecordAudit {
-        RecordAudit {
-            at: self.now_ms(),
-            user_id: by.clone(),
-            action: action.to_owned(),
-            target: target.to_owned(),
-            request_id: current_request().map(|request| request.to_string()),
-            details,
-        }
+        self.services.audit(by, action, target, details)
     }
 
     pub(super) async fn record_audit(&self, audit: RecordAudit) -> Result<(), ApiError> {

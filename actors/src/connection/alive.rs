@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use iris_auth::AccessClaims;
-use iris_protocol::{AuthSessionId, ConnectionFrame, ConnectionId, UserId};
+use iris_auth::{AccessClaims, Credential};
+use iris_protocol::{AuthSessionId, ConnectionFrame, ConnectionId, EventFrame, KeyId, UserId};
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -43,7 +43,7 @@ struct All {
 
 struct Alive {
     outbound: Arc<Outbound>,
-    login: Option<AuthSessionId>,
+    credential: Option<Credential>,
     /// Who it acts for, once that is known.
     user_id: Option<UserId>,
     /// Of the actor, once it runs.
@@ -84,7 +84,7 @@ impl Connections {
     ) {
         let alive = Alive {
             outbound: Arc::clone(outbound),
-            login: None,
+            credential: None,
             user_id: None,
             address: None,
             pulse: Arc::clone(pulse),
@@ -119,7 +119,7 @@ impl Connections {
         let now = Instant::now();
         let All { by_id, of_user, .. } = &mut *self.0.lock();
         let Some(alive) = by_id.get_mut(id) else { return true };
-        alive.login = Some(claims.auth_session_id.clone());
+        alive.credential = Some(claims.credential.clone());
         // A later token is the same user's.
         if alive.user_id.is_some() {
             return true;
@@ -185,10 +185,48 @@ impl Connections {
 
     /// Ends those of a login that has ended.
     pub(crate) fn close_login(&self, login: &AuthSessionId) {
-        for alive in
-            self.0.lock().by_id.values().filter(|alive| alive.login.as_ref() == Some(login))
-        {
-            alive.outbound.cut_off(CloseReason::new(4401, "logged out"));
+        let reason = CloseReason::new(4401, "logged out");
+        let is_its =
+            |credential: &Credential| matches!(credential, Credential::Login(id) if id == login);
+        self.cut_off(&reason, |alive| alive.credential.as_ref().is_some_and(is_its));
+    }
+
+    /// Ends those of an API key that was revoked.
+    pub(crate) fn close_key(&self, key: &KeyId) {
+        let reason = CloseReason::new(4403, "the API key was revoked");
+        let is_its =
+            |credential: &Credential| matches!(credential, Credential::Key(id) if id == key);
+        self.cut_off(&reason, |alive| alive.credential.as_ref().is_some_and(is_its));
+    }
+
+    /// Ends those of every login of a user; those of API keys stay.
+    pub(crate) fn close_logins_of(&self, user_id: &UserId) {
+        let reason = CloseReason::new(4401, "logged out");
+        self.cut_off(&reason, |alive| {
+            alive.user_id.as_ref() == Some(user_id)
+                && matches!(alive.credential, Some(Credential::Login(_)))
+        });
+    }
+
+    /// Ends all of a user.
+    pub(crate) fn close_user(&self, user_id: &UserId, reason: &CloseReason) {
+        self.cut_off(reason, |alive| alive.user_id.as_ref() == Some(user_id));
+    }
+
+    /// Ends those that are meant, whatever still waits for them.
+    fn cut_off(&self, reason: &CloseReason, is_meant: impl Fn(&Alive) -> bool) {
+        for alive in self.0.lock().by_id.values().filter(|alive| is_meant(alive)) {
+            alive.outbound.cut_off(reason.clone());
+        }
+    }
+
+    /// Sends an event to all of a user.
+    pub(crate) fn tell_user(&self, user_id: &UserId, frame: &EventFrame) {
+        let Some(json) = encoded(frame) else { return };
+        let All { by_id, of_user, .. } = &*self.0.lock();
+        let own = of_user.get(user_id).into_iter().flatten();
+        for alive in own.filter_map(|id| by_id.get(id)) {
+            alive.outbound.push(json.clone());
         }
     }
 

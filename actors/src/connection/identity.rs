@@ -14,6 +14,7 @@ use iris_protocol::{
 };
 
 use super::{CloseReason, Connection, value};
+use crate::dispatch::Peer;
 
 /// How long before its end a client is told that its access token ends.
 const EXPIRY_WARNING: Duration = Duration::from_mins(1);
@@ -63,13 +64,13 @@ impl Connection {
         &self,
         token: &str,
     ) -> impl Future<Output = Result<AccessClaims, ApiError>> + use<> {
-        let (node, claims) = (self.node.clone(), self.node.authenticate(token));
+        let (node, token) = (self.node.clone(), token.to_owned());
         // A request of somebody who is known was counted when it came.
         let is_new = self.claims.is_none();
         async move {
-            let claims = claims?;
+            let claims = node.authenticate(&token).await?;
             if is_new {
-                node.rates.of_user(&claims.user_id)?;
+                node.count(Some(&claims), &Peer::default())?;
             }
             node.admits(Some(&claims), Operation::Ping, None, None).await?;
             Ok(claims)
@@ -127,6 +128,7 @@ impl Connection {
     /// closed when it does. Says whether it goes on: a user may have so many at a time.
     pub(super) fn act_for(&mut self, claims: &AccessClaims, ctx: &mut Context<Self>) -> bool {
         self.is_known.store(true, Ordering::Relaxed);
+        drop(self.unknown.take());
         let most = self.node.services.settings.rates.connections_per_user_max;
         if !self.node.connections.authenticated(&self.id, claims, most) {
             self.close(4409, &format!("retryAfterMs={CONNECTION_RETRY_MS}"), ctx);

@@ -3,14 +3,14 @@
 
 use iris_protocol::{
     ActorDetail, ActorGet, ActorList, ActorPage, ActorRestart, ActorStop, ApiError, ErrorCode,
-    LogSet, NodeInfo, SupervisionList, SupervisionPage, SupervisionRecord, UserManage, UserPayload,
+    LogSet, NodeInfo, SupervisionList, SupervisionPage, SupervisionRecord,
     limits::{SUPERVISION_RECORDS_DEFAULT, SUPERVISION_RECORDS_MAX},
 };
-use iris_store::root::{RecordAudit, SetCanExecuteCode, SupervisionQuery};
+use iris_store::root::{RecordAudit, SupervisionQuery};
 use serde_json::{Value, json};
 
 use super::{Done, Grant, done, done_at_length, internal, stored};
-use crate::supervision::{OrderError, RecordFilter, current_request};
+use crate::supervision::{OrderError, RecordFilter};
 use crate::{Node, write};
 use iris_store::{Committed, WriteContext};
 
@@ -131,37 +131,8 @@ async fn audit(
     details: Value,
     context: WriteContext,
 ) -> Result<Committed<Value>, ApiError> {
-    let command = RecordAudit {
-        at: node.services.clock.now_ms(),
-        user_id: grant.user_id()?.clone(),
-        action: action.to_owned(),
-        target: target.to_owned(),
-        request_id: current_request().map(|request| request.to_string()),
-        details,
-    };
+    let command = node.services.audit(grant.user_id()?, action, target, details);
     write(&node.root, command, context).await.map_err(stored)
-}
-
-pub(super) async fn manage(
-    node: &Node,
-    grant: &Grant,
-    request: UserManage,
-    context: WriteContext,
-) -> Result<Done, ApiError> {
-    let UserManage { user_id: id, can_execute_code } = request;
-    // Where the programs would run that this is about.
-    let tier = node.services.sandbox.as_ref().map(|sandbox| sandbox.tier().to_string());
-    let audit = RecordAudit {
-        at: node.services.clock.now_ms(),
-        user_id: grant.user_id()?.clone(),
-        action: "user.update".to_owned(),
-        target: id.to_string(),
-        request_id: current_request().map(|request| request.to_string()),
-        details: json!({ "canExecuteCode": can_execute_code, "sandbox": tier }),
-    };
-    let command = SetCanExecuteCode { id, can_execute_code, audit };
-    let changed = write(&node.root, command, context).await.map_err(stored)?;
-    Ok(done(UserPayload { user: changed.output })?.at(None, changed.replayed))
 }
 
 pub(super) async fn supervision(node: &Node, request: SupervisionList) -> Result<Done, ApiError> {

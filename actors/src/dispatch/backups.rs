@@ -15,7 +15,7 @@ use iris_protocol::{
     ServerBackupPayload, UserId,
 };
 use iris_store::WriteContext;
-use iris_store::root::{DeleteBackup, RecordAudit, StoredBackup};
+use iris_store::root::{DeleteBackup, StoredBackup};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -23,12 +23,12 @@ use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 
 use super::bodies::{ANSWER_BYTES, Held, PART_BYTES};
+use super::projects::may_create;
 use super::{Done, Grant, check_space, done, internal, stored};
 use crate::backups::{
     BackUpServer, ImportArchive, NewFile, RestoreBackup, WriteBackup, archive_path, server_backups,
 };
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
-use crate::supervision::current_request;
 use crate::{Node, write};
 
 /// Bytes of an archive that are hashed at a time.
@@ -248,14 +248,7 @@ async fn audit(
     target: &ProjectId,
     details: Value,
 ) -> Result<(), ApiError> {
-    let command = RecordAudit {
-        at: node.services.clock.now_ms(),
-        user_id: user_id.clone(),
-        action: operation.name().to_owned(),
-        target: target.to_string(),
-        request_id: current_request().map(|request| request.to_string()),
-        details,
-    };
+    let command = node.services.audit(user_id, operation.name(), target.as_str(), details);
     write(&node.root, command, WriteContext::default()).await.map(drop).map_err(stored)
 }
 
@@ -311,6 +304,8 @@ impl Upload {
 /// Those of the gate; `OVERLOADED` when too many are received, or one of the same user; `STORAGE_FULL`.
 pub async fn begin_upload(node: &Node, claims: Option<&AccessClaims>) -> Result<Upload, ApiError> {
     let grant = node.gate(claims, Operation::ProjectImport, None).await?;
+    may_create(node, &grant).await?;
+    node.rates.of_uploads(grant.user_id()?)?;
     let sender = node.uploads.begin(grant.user_id()?).ok_or_else(|| {
         let message = "too many archives are being received; try again";
         ApiError::new(ErrorCode::Overloaded, message).retry_after(UPLOADS_RETRY_AFTER_MS)

@@ -155,6 +155,7 @@ pub(crate) async fn read_file_part_for(
 pub async fn begin_put(node: &Node, ask: &FileAsk, bytes: u64) -> Result<Held, ApiError> {
     let claims = ask.claims.as_ref();
     let grant = node.gate(claims, Operation::FileWrite, Some(&ask.project_id)).await?;
+    node.rates.of_uploads(grant.user_id()?)?;
     node.bodies.hold(grant.user_id()?, bytes)
 }
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use iris_protocol::{
     ApiError, ErrorCode, Member, MemberAdd, MemberPage, MemberPayload, MemberRemove, MemberUpdate,
-    Project, ProjectCreate, ProjectId, ProjectList, ProjectPayload, ProjectUpdate, Role,
-    limits::{PAGE_DEFAULT, PAGE_MAX, SETTINGS_BYTES_MAX},
+    Project, ProjectCreate, ProjectCreation, ProjectId, ProjectList, ProjectPayload, ProjectUpdate,
+    Role, UserId,
+    limits::{PAGE_DEFAULT, PAGE_MAX},
 };
 use iris_store::project::ProjectDatabase;
 use iris_store::root::{
@@ -15,6 +16,7 @@ use iris_store::root::{
 };
 use iris_store::{Committed, StoreError, WriteContext};
 
+use super::settings::check_project_settings;
 use super::{Done, Grant, check_description, check_name, check_space, done, internal, stored};
 use crate::directory::{CloseOne, FindProject, ProjectPlaces};
 use crate::project::EvictUser;
@@ -39,6 +41,7 @@ pub(super) async fn create(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     check_space(node)?;
+    may_create(node, grant).await?;
     check_name("name", &request.name)?;
     check_description("description", request.description.as_deref())?;
     let services = &node.services;
@@ -105,6 +108,19 @@ pub(super) async fn create(
     Ok(done(ProjectPayload { project })?.at(None, replayed))
 }
 
+/// Whether the caller may create projects, as administrators of the server chose.
+pub(super) async fn may_create(node: &Node, grant: &Grant) -> Result<(), ApiError> {
+    if node.choices.now().project_creation == ProjectCreation::Everybody {
+        return Ok(());
+    }
+    let user = node.root_reader.user(grant.user_id()?).await.map_err(stored)?;
+    if user.is_some_and(|user| user.is_admin) {
+        return Ok(());
+    }
+    let message = "administrators of the server alone create projects";
+    Err(ApiError::new(ErrorCode::Forbidden, message).reason("project_creation"))
+}
+
 /// The real path of an existing directory under one of the operator's project roots, apart from the
 /// server's own data and from what tools may not touch.
 async fn allowed_directory(
@@ -151,7 +167,16 @@ pub(super) async fn get(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
 }
 
 async fn project(node: &Node, grant: &Grant) -> Result<Project, ApiError> {
-    let found = node.root_reader.project(grant.user_id()?, grant.project_id()?).await;
+    project_of(node, grant.user_id()?, grant.project_id()?).await
+}
+
+/// A project as one of its members sees it.
+pub(super) async fn project_of(
+    node: &Node,
+    user_id: &UserId,
+    id: &ProjectId,
+) -> Result<Project, ApiError> {
+    let found = node.root_reader.project(user_id, id).await;
     found.map_err(stored)?.ok_or_else(|| ApiError::not_found("project"))
 }
 
@@ -166,11 +191,7 @@ pub(super) async fn update(
     }
     check_description("description", request.description.as_deref())?;
     if let Some(settings) = &request.settings {
-        let json = serde_json::to_string(settings).map_err(internal)?;
-        super::check_length("settings", &json, SETTINGS_BYTES_MAX)?;
-        if !settings.values().all(iris_tools::is_shallow) {
-            return Err(ApiError::invalid("`settings` is nested too deeply").reason("too_deep"));
-        }
+        check_project_settings(settings)?;
         ResumePolicy::check(settings)?;
         budgets::check(settings)?;
     }
@@ -190,7 +211,7 @@ pub(super) async fn update(
 /// Publishes in the project what was committed to the root database with its event. Answers the number
 /// of the event. The change stands whatever becomes of this: an event that cannot be published now is
 /// when the project is opened the next time.
-async fn publish(node: &Node, grant: &Grant, replayed: bool) -> Option<u64> {
+pub(super) async fn publish(node: &Node, grant: &Grant, replayed: bool) -> Option<u64> {
     if replayed {
         return None;
     }
@@ -243,7 +264,7 @@ pub(super) async fn members(node: &Node, grant: &Grant) -> Result<Done, ApiError
     done(MemberPage { members })
 }
 
-fn check_role(role: Role) -> Result<(), ApiError> {
+pub(super) fn check_role(role: Role) -> Result<(), ApiError> {
     match role {
         Role::Viewer | Role::Member | Role::Admin => Ok(()),
         Role::Owner => {

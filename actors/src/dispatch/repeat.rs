@@ -2,10 +2,13 @@
 //! in it or logged out is refused by the gate, and gets the first answer all the same when the request carries its key.
 
 use iris_auth::AccessClaims;
-use iris_protocol::{ApiError, ErrorCode, MemberPayload, Operation, ProjectId};
-use iris_store::root::{DeleteProject, RemoveMember, RevokeAuthSession, UpdateMember};
+use iris_protocol::{ApiError, ErrorCode, MemberPayload, Operation, ProjectId, ProjectPayload};
+use iris_store::root::{
+    DeleteProject, RemoveMember, RevokeAuthSession, TransferProject, UpdateMember,
+};
 use iris_store::{Committed, StoreError, WriteContext};
 
+use super::projects::project_of;
 use super::{Ask, Done, Grant, done, stored};
 use crate::Node;
 
@@ -17,8 +20,10 @@ fn refusal_after(operation: Operation) -> Option<ErrorCode> {
         reason = "all others leave the caller's rights alone"
     )]
     match operation {
-        Operation::ProjectDelete | Operation::MemberRemove => Some(ErrorCode::NotFound),
-        Operation::MemberUpdate => Some(ErrorCode::Forbidden),
+        Operation::ProjectDelete | Operation::MemberRemove | Operation::ProjectLeave => {
+            Some(ErrorCode::NotFound)
+        }
+        Operation::MemberUpdate | Operation::ProjectTransfer => Some(ErrorCode::Forbidden),
         Operation::AuthLogout => Some(ErrorCode::Unauthenticated),
         _ => None,
     }
@@ -47,7 +52,17 @@ pub(super) async fn of_the_last(
             let first = reader.recall::<UpdateMember>(key).await.map_err(stored)?;
             first.map(|first| done(MemberPayload { member: first.output }))
         }
-        Operation::MemberRemove => is_done(reader.recall::<RemoveMember>(key).await)?,
+        Operation::ProjectTransfer => match reader.recall::<TransferProject>(key).await {
+            Ok(Some(_)) => {
+                let project = project_of(node, grant.user_id()?, grant.project_id()?).await?;
+                Some(done(ProjectPayload { project }))
+            }
+            Ok(None) => None,
+            Err(error) => return Err(stored(error)),
+        },
+        Operation::MemberRemove | Operation::ProjectLeave => {
+            is_done(reader.recall::<RemoveMember>(key).await)?
+        }
         Operation::ProjectDelete => is_done(reader.recall::<DeleteProject>(key).await)?,
         _ => is_done(reader.recall::<RevokeAuthSession>(key).await)?,
     };
@@ -77,7 +92,7 @@ pub(super) async fn may_be(
     let (Some(grant), Some(key)) = (grant(claims, project_id), idempotency_key) else {
         return Err(refusal);
     };
-    let WriteContext { idempotency: Some(key) } = grant.repeatable(node, operation, key, &[])
+    let WriteContext { idempotency: Some(key), .. } = grant.repeatable(node, operation, key, &[])
     else {
         return Err(refusal);
     };

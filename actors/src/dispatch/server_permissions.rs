@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use super::permissions::{answer, behind, check_parts, check_setting, page, place_of};
 use super::projects::page_size;
 use super::{Done, Grant, done, internal, stored};
-use crate::supervision::current_request;
 use crate::{Node, write};
 
 pub(super) async fn list(node: &Node, request: ServerPermissionList) -> Result<Done, ApiError> {
@@ -48,14 +47,7 @@ fn audit(
     id: &PermissionId,
     details: Value,
 ) -> Result<RecordAudit, ApiError> {
-    Ok(RecordAudit {
-        at: node.services.clock.now_ms(),
-        user_id: grant.user_id()?.clone(),
-        action: action.to_owned(),
-        target: id.to_string(),
-        request_id: current_request().map(|request| request.to_string()),
-        details,
-    })
+    Ok(node.services.audit(grant.user_id()?, action, id.as_str(), details))
 }
 
 pub(super) async fn create(

@@ -206,7 +206,7 @@ impl Project {
         let is_there = match room {
             Room::Project(id) => *id == self.id,
             Room::Session(id) => self.joinable.contains(id),
-            Room::Admin => false,
+            Room::User(_) | Room::Admin => false,
         };
         if !is_there {
             return None;
@@ -304,7 +304,7 @@ async fn missed(
     };
     let exists = match &room {
         Room::Project(id) => *id == project_id,
-        Room::Admin => false,
+        Room::User(_) | Room::Admin => false,
         Room::Session(id) => {
             let session = reader.session(id.clone()).await.map_err(log)?;
             session.is_some_and(|session| session.status != SessionStatus::Deleted)

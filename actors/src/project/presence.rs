@@ -84,7 +84,7 @@ impl Project {
                 Some(Event::PresenceSnapshot { users: self.presences.people.show() })
             }
             Room::Session(id) => self.presences.typing.show(id),
-            Room::Project(_) | Room::Admin => None,
+            Room::Project(_) | Room::User(_) | Room::Admin => None,
         };
         if let Some(news) = news {
             self.rooms.tell_one(room, &news, &join.by.connection_id);

@@ -2,9 +2,6 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Sha256, Sha512};
@@ -43,7 +40,7 @@ fn login() -> AuthSessionId {
 }
 
 fn good_header() -> Value {
-    json!({"alg": "HS256", "typ": "JWT"})
+    json!({"alg": "HS256", "typ": "JWT", "kid": SigningKey::new(KEY).unwrap().id})
 }
 
 fn good_claims() -> Value {
@@ -75,7 +72,7 @@ fn without(mut value: Value, key: &str) -> Value {
 
 #[track_caller]
 fn assert_invalid(token: &str, what: &str) {
-    let result = tokens().0.verify(token);
+    let result = tokens().0.verify_access(token);
     assert!(matches!(result, Err(AuthError::Invalid)), "{what}: {result:?}");
 }
 
@@ -86,12 +83,12 @@ fn an_issued_token_says_who_it_is_for() {
     assert_eq!(issued.expires_at_ms, NOW_MS + 15 * 60 * 1_000);
     let expected = AccessClaims {
         user_id: user(),
-        auth_session_id: login(),
+        credential: Credential::Login(login()),
         epoch: 3,
         expires_at_ms: issued.expires_at_ms,
     };
-    assert_eq!(tokens.verify(&issued.token).unwrap(), expected);
-    assert_eq!(tokens.verify(&forge(&good_header(), &good_claims())).unwrap(), expected);
+    assert_eq!(tokens.verify_access(&issued.token).unwrap(), expected);
+    assert_eq!(tokens.verify_access(&forge(&good_header(), &good_claims())).unwrap(), expected);
 }
 
 #[test]
@@ -100,9 +97,9 @@ fn a_token_expires_after_its_lifetime_and_five_seconds() {
     let tokens = tokens.lifetime(Duration::from_mins(1));
     let issued = tokens.issue(&user(), &login(), 1).unwrap();
     clock.advance(60_000 + LEEWAY_MS - 1);
-    tokens.verify(&issued.token).unwrap();
+    tokens.verify_access(&issued.token).unwrap();
     clock.advance(1);
-    assert!(matches!(tokens.verify(&issued.token), Err(AuthError::Expired)));
+    assert!(matches!(tokens.verify_access(&issued.token), Err(AuthError::Expired)));
 }
 
 #[test]
@@ -141,14 +138,17 @@ fn a_claim_with_a_wrong_value_is_refused() {
 fn clocks_may_differ_by_the_leeway() {
     for claim in ["iat", "nbf"] {
         let claims = with(good_claims(), claim, json!(NOW_SECONDS + 5));
-        tokens().0.verify(&forge(&good_header(), &claims)).unwrap();
+        tokens().0.verify_access(&forge(&good_header(), &claims)).unwrap();
     }
 }
 
 #[test]
 fn a_foreign_token_is_invalid_even_when_its_time_is_over() {
     let expired = with(good_claims(), "exp", json!(NOW_SECONDS - 30));
-    assert!(matches!(tokens().0.verify(&forge(&good_header(), &expired)), Err(AuthError::Expired)));
+    assert!(matches!(
+        tokens().0.verify_access(&forge(&good_header(), &expired)),
+        Err(AuthError::Expired)
+    ));
     assert_invalid(&forge(&good_header(), &with(expired, "aud", json!("other"))), "aud");
 }
 
@@ -168,11 +168,53 @@ fn only_hs256_without_critical_extensions_is_accepted() {
     }
 }
 
+/// A5 of the threat model.
 #[test]
-fn headers_that_name_another_key_change_nothing() {
-    let header = with(good_header(), "kid", json!("../../dev/null"));
-    let header = with(header, "jku", json!("https://evil.example/keys"));
-    tokens().0.verify(&forge(&header, &good_claims())).unwrap();
+fn a_header_that_names_another_key_is_refused() {
+    let other = SigningKey::new(&[9; 32]).unwrap().id;
+    for kid in ["", "../../dev/null", "/dev/null", "' OR 1=1", "0", other.as_str()] {
+        assert_invalid(&forge(&with(good_header(), "kid", json!(kid)), &good_claims()), kid);
+    }
+    assert_invalid(&forge(&without(good_header(), "kid"), &good_claims()), "no kid");
+    assert_invalid(&forge(&with(good_header(), "kid", json!([])), &good_claims()), "a list");
+    let jwk = json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode(KEY)});
+    for (name, value) in [
+        ("jku", json!("https://evil.example/keys")),
+        ("jwk", jwk),
+        ("x5u", json!("https://evil.example/chain")),
+        ("x5c", json!(["MIIB"])),
+        ("typ", json!("at+jwt")),
+    ] {
+        assert_invalid(&forge(&with(good_header(), name, value), &good_claims()), name);
+    }
+    assert_invalid(&forge(&without(good_header(), "typ"), &good_claims()), "no type");
+}
+
+/// A5 of the threat model: the public key of a pair, or any text, as the secret of an HMAC.
+#[test]
+fn a_token_signed_with_what_everybody_knows_is_refused() {
+    for secret in [&b""[..], b"secret", b"-----BEGIN PUBLIC KEY-----", &[0; 32]] {
+        let message = format!("{}.{}", encode(&good_header()), encode(&good_claims()));
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
+        mac.update(message.as_bytes());
+        let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()));
+        assert_invalid(&token, &String::from_utf8_lossy(secret));
+    }
+}
+
+#[test]
+fn tokens_of_the_key_before_a_rotation_are_good_and_no_new_ones_are_made_with_it() {
+    let (old, clock) = tokens();
+    let token = old.issue(&user(), &login(), 3).unwrap().token;
+    let rotated = AccessTokens::new(&[9; 32], clock.clone()).unwrap();
+    assert!(matches!(rotated.verify_access(&token), Err(AuthError::Invalid)));
+    let rotated = rotated.previous_key(KEY).unwrap();
+    rotated.verify_access(&token).unwrap();
+    let new = rotated.issue(&user(), &login(), 3).unwrap().token;
+    rotated.verify_access(&new).unwrap();
+    assert!(matches!(old.verify_access(&new), Err(AuthError::Invalid)));
+    let short = AccessTokens::new(KEY, clock).unwrap().previous_key(&[1; 31]);
+    assert!(matches!(short, Err(AuthError::KeyTooShort { found: 31 })));
 }
 
 #[test]
@@ -215,11 +257,11 @@ proptest! {
         let position = position.index(bytes.len());
         prop_assume!(bytes[position] != byte);
         bytes[position] = byte;
-        prop_assert!(tokens().0.verify(&String::from_utf8(bytes).unwrap()).is_err());
+        prop_assert!(tokens().0.verify_access(&String::from_utf8(bytes).unwrap()).is_err());
     }
 
     #[test]
     fn any_text_is_answered_without_a_panic(text in ".{0,200}") {
-        prop_assert!(tokens().0.verify(&text).is_err());
+        prop_assert!(tokens().0.verify_access(&text).is_err());
     }
 }

@@ -5,9 +5,11 @@
 //! which comes in through [`iris_agent::Clock`]. No secret has a `Debug` or `Display` that shows it.
 
 mod access;
+mod api_key;
 mod authorize;
 mod error;
 mod keys;
+mod one_time;
 mod passwords;
 mod pkce;
 mod random;
@@ -16,10 +18,14 @@ mod sealing;
 mod setup;
 mod ticket;
 
-pub use access::{ACCESS_LIFETIME_DEFAULT, AccessClaims, AccessToken, AccessTokens};
-pub use authorize::{Caller, CallerUser, Denied, Resource, authorize};
+pub use access::{
+    ACCESS_LIFETIME_DEFAULT, AccessClaims, AccessToken, AccessTokens, Credential, NEVER_MS,
+};
+pub use api_key::ApiKeySecret;
+pub use authorize::{Caller, CallerUser, Denied, KeyRights, Resource, authorize};
 pub use error::AuthError;
 pub use keys::{Key, load_key, load_or_create_key};
+pub use one_time::OneTimeSecret;
 pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PASSWORD_WAITERS_MAX, Passwords};
 pub use pkce::PkceVerifier;
 pub use refresh::{REFRESH_LIFETIME_DEFAULT, RefreshToken, RefreshTokens};

@@ -22,6 +22,11 @@ pub const PASSWORD_BYTES_MAX: usize = 1024;
 /// Most passwords that may wait for a free permit.
 pub const PASSWORD_WAITERS_MAX: usize = 64;
 
+/// Guesses that a new password has to withstand, by the estimate of `zxcvbn`. A word of its list of common
+/// passwords takes as many as it has before it.
+const GUESSES_MIN: u64 = 20_000;
+/// Characters from which on a password is not looked at for being common: to estimate it takes long.
+const COMMON_CHARS_MAX: usize = 40;
 /// What a client is told to wait when the queue is full, in milliseconds.
 const RETRY_AFTER_MS: u64 = 1_000;
 /// Memory of one hash, in KiB. This and the next two: OWASP Password Storage Cheat Sheet, Argon2id.
@@ -74,16 +79,22 @@ impl Passwords {
     /// Hashes a new password into a PHC string that holds its salt and parameters.
     ///
     /// The password is taken as the bytes that were typed, without Unicode normalisation. It is
-    /// wiped from memory afterwards. Waits for at most [`PASSWORD_WAITERS_MAX`] other hashes.
+    /// wiped from memory afterwards. Waits for at most [`PASSWORD_WAITERS_MAX`] other hashes. `about` is
+    /// what everybody knows of its user, such as their name: it makes no password.
     ///
     /// # Errors
-    /// [`AuthError::BadPassword`] when it breaks a rule, [`AuthError::Busy`] when the queue is full,
+    /// [`AuthError::BadPassword`] when it breaks a rule or is one that is tried first, [`AuthError::Busy`] when the queue is full,
     /// [`AuthError::Internal`] when the system fails.
-    pub async fn hash(&self, password: String) -> Result<String, AuthError> {
+    pub async fn hash(&self, password: String, about: &[&str]) -> Result<String, AuthError> {
         let password = Zeroizing::new(password);
         check_new(&password)?;
+        let about: Vec<String> = about.iter().map(|text| (*text).to_owned()).collect();
         let memory_kib = self.memory_kib;
-        self.run(move || hash_now(&password, memory_kib)).await
+        self.run(move || {
+            refuse_common(&password, &about)?;
+            hash_now(&password, memory_kib)
+        })
+        .await
     }
 
     /// Says whether `password` is the one behind `stored`, a string that [`Self::hash`] made.
@@ -140,6 +151,25 @@ fn check_new(password: &str) -> Result<(), AuthError> {
         return Err(bad_password("password_blank", message));
     }
     Ok(())
+}
+
+/// Refuses what whoever guesses passwords tries first: the common ones, their usual variations, runs of
+/// keys, and what is known of the user.
+fn refuse_common(password: &str, about: &[String]) -> Result<(), AuthError> {
+    if password.chars().count() > COMMON_CHARS_MAX {
+        return Ok(());
+    }
+    let about: Vec<&str> = about.iter().flat_map(|text| words(text)).collect();
+    if zxcvbn::zxcvbn(password, &about).guesses() >= GUESSES_MIN {
+        return Ok(());
+    }
+    let message = "the password is one of those that are tried first: take a longer one".to_owned();
+    Err(bad_password("password_common", message))
+}
+
+/// A text and its parts, such as the name in an e-mail address.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).chain([text]).filter(|word| word.len() > 2)
 }
 
 fn check_length(password: &str) -> Result<(), AuthError> {
@@ -200,9 +230,9 @@ mod tests {
     #[tokio::test]
     async fn a_password_matches_its_own_hash_only() {
         let passwords = Passwords::new(1);
-        let stored = passwords.hash("correct horse".to_owned()).await.unwrap();
+        let stored = passwords.hash("correct horse".to_owned(), &[]).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
-        assert_ne!(stored, passwords.hash("correct horse".to_owned()).await.unwrap());
+        assert_ne!(stored, passwords.hash("correct horse".to_owned(), &[]).await.unwrap());
         assert!(passwords.verify("correct horse".to_owned(), Some(stored.clone())).await.unwrap());
         assert!(!passwords.verify("correct horsf".to_owned(), Some(stored.clone())).await.unwrap());
         assert!(!passwords.verify(String::new(), Some(stored)).await.unwrap());
@@ -211,7 +241,7 @@ mod tests {
     #[tokio::test]
     async fn composed_and_decomposed_letters_are_different_passwords() {
         let passwords = Passwords::new(1);
-        let stored = passwords.hash("caf\u{e9} au lait".to_owned()).await.unwrap();
+        let stored = passwords.hash("caf\u{e9} au lait".to_owned(), &[]).await.unwrap();
         let decomposed = "cafe\u{301} au lait".to_owned();
         assert!(!passwords.verify(decomposed, Some(stored)).await.unwrap());
     }
@@ -226,18 +256,34 @@ mod tests {
             (" ".repeat(9), "password_blank"),
             ("x".repeat(PASSWORD_BYTES_MAX + 1), "password_too_long"),
             ("x".repeat(PASSWORD_BYTES_MAX), "accepted"),
-            ("12345678".to_owned(), "accepted"),
+            ("12345678".to_owned(), "password_common"),
+            ("Password1".to_owned(), "password_common"),
+            ("p4ssw0rd".to_owned(), "password_common"),
+            ("qwertyuiop".to_owned(), "password_common"),
+            ("aaaaaaaaaaaa".to_owned(), "password_common"),
+            ("vk8!tq2m".to_owned(), "accepted"),
         ] {
-            assert_eq!(reason(passwords.hash(password.clone()).await), expected, "{password}");
+            assert_eq!(reason(passwords.hash(password.clone(), &[]).await), expected, "{password}");
         }
         let long = "x".repeat(PASSWORD_BYTES_MAX + 1);
         assert_eq!(reason(passwords.verify(long, None).await), "password_too_long");
     }
 
     #[tokio::test]
+    async fn what_is_known_of_a_user_makes_no_password() {
+        let passwords = Passwords::new(1);
+        let about = ["zebulon.quist@example.com", "zquist"];
+        for password in ["zebulon1", "quistzebulon", "Zquist99"] {
+            let found = reason(passwords.hash(password.to_owned(), &about).await);
+            assert_eq!(found, "password_common", "{password}");
+        }
+        assert_eq!(reason(passwords.hash("vk8!tq2m".to_owned(), &about).await), "accepted");
+    }
+
+    #[tokio::test]
     async fn an_unknown_user_costs_what_a_wrong_password_costs() {
         let passwords = Passwords::new(1);
-        let stored = passwords.hash("correct horse".to_owned()).await.unwrap();
+        let stored = passwords.hash("correct horse".to_owned(), &[]).await.unwrap();
         let (real, dummy) =
             (PasswordHash::new(&stored).unwrap(), PasswordHash::new(DUMMY_HASH).unwrap());
         assert_eq!(
@@ -268,14 +314,14 @@ mod tests {
         while passwords.admitted.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        let refused = passwords.hash("correct horse".to_owned()).await;
+        let refused = passwords.hash("correct horse".to_owned(), &[]).await;
         assert!(matches!(refused, Err(AuthError::Busy { retry_after_ms: RETRY_AFTER_MS })));
 
         drop(turn);
         for task in waiting {
             task.await.unwrap().unwrap();
         }
-        assert_eq!(reason(passwords.hash("correct horse".to_owned()).await), "accepted");
+        assert_eq!(reason(passwords.hash("correct horse".to_owned(), &[]).await), "accepted");
     }
 
     #[tokio::test]

@@ -54,6 +54,8 @@ impl fmt::Debug for RefreshToken {
 /// Makes refresh tokens.
 pub struct RefreshTokens {
     derivation: Hmac<Sha256>,
+    /// From before the last rotation of the key: for answers that were lost around it.
+    previous: Option<Hmac<Sha256>>,
 }
 
 impl RefreshTokens {
@@ -65,8 +67,16 @@ impl RefreshTokens {
         if key.len() < KEY_BYTES_MIN {
             return Err(AuthError::KeyTooShort { found: key.len() });
         }
-        let derived = Zeroizing::new(mac(&keyed(key)?, KEY_LABEL));
-        Ok(Self { derivation: keyed(derived.as_slice())? })
+        Ok(Self { derivation: derivation(key)?, previous: None })
+    }
+
+    /// Knows the children that another key made too: the one before a rotation.
+    ///
+    /// # Errors
+    /// As [`RefreshTokens::new`].
+    pub fn previous_key(mut self, key: &[u8]) -> Result<Self, AuthError> {
+        self.previous = Self::new(key)?.derivation.into();
+        Ok(self)
     }
 
     /// Draws the first token of a login.
@@ -84,11 +94,24 @@ impl RefreshTokens {
         )
     }
 
+    /// The child of `parent` that has this hash, made with the key or the one before.
+    pub fn child_with_hash(&self, parent: &str, hash: &[u8; 32]) -> Option<RefreshToken> {
+        let made = |derivation: &Hmac<Sha256>| {
+            RefreshToken::from_bytes(Zeroizing::new(mac(derivation, parent.as_bytes())).as_slice())
+        };
+        let mut children = [Some(&self.derivation), self.previous.as_ref()].into_iter().flatten();
+        children.by_ref().map(made).find(|child| child.hash() == *hash)
+    }
+
     /// The SHA-256 of a token, by which the store finds it. The token has 256 random bits, so a slow
     /// hash would add nothing.
     pub fn hash_of(token: &str) -> [u8; 32] {
         Sha256::digest(token).into()
     }
+}
+
+fn derivation(key: &[u8]) -> Result<Hmac<Sha256>, AuthError> {
+    keyed(Zeroizing::new(mac(&keyed(key)?, KEY_LABEL)).as_slice())
 }
 
 fn keyed(key: &[u8]) -> Result<Hmac<Sha256>, AuthError> {
@@ -125,6 +148,18 @@ mod tests {
         let elsewhere = RefreshTokens::new(&[8; KEY_BYTES_MIN]).unwrap();
         assert_ne!(child, elsewhere.child_of(parent.as_str()));
         assert_eq!(child.as_str().len(), parent.as_str().len());
+    }
+
+    #[test]
+    fn a_child_of_the_key_before_a_rotation_is_found_again() {
+        let parent = tokens().first().unwrap();
+        let child = tokens().child_of(parent.as_str());
+        let rotated = RefreshTokens::new(&[8; KEY_BYTES_MIN]).unwrap();
+        assert_eq!(rotated.child_with_hash(parent.as_str(), &child.hash()), None);
+        let rotated = rotated.previous_key(&[7; KEY_BYTES_MIN]).unwrap();
+        let found = rotated.child_with_hash(parent.as_str(), &child.hash());
+        assert_eq!(found, Some(child.clone()));
+        assert_ne!(rotated.child_of(parent.as_str()), child);
     }
 
     #[test]

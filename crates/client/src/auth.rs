@@ -102,7 +102,8 @@ impl Client {
     /// # Errors
     /// Those of [`Client::rest`]; `Api` when the server refuses.
     pub async fn logout(&self) -> Result<Done, ClientError> {
-        let done = self.resource(&AuthLogout {}, self.token().as_deref()).await?;
+        let done =
+            self.resource(&AuthLogout { everywhere: false }, self.token().as_deref()).await?;
         *self.tokens.current.lock() = Pair::default();
         Ok(done)
     }

@@ -142,6 +142,8 @@ impl PartTracker {
             | Event::MemberAdded { .. }
             | Event::MemberUpdated { .. }
             | Event::MemberRemoved { .. }
+            | Event::InvitationReceived { .. }
+            | Event::TokenReused { .. }
             | Event::AgentUpdated { .. }
             | Event::McpStatusChanged { .. }
             | Event::ToolUpdated { .. }

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     ApiError, Connected, ErrorCode, Event, Heartbeat, ProjectId, SessionId, UserId,
+    from_slice_strict,
     limits::{DEADLINE_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX},
 };
 
@@ -55,10 +56,8 @@ impl RequestFrame {
             id,
             error: ApiError::invalid(message).reason(reason),
         };
-        let value: Value = serde_json::from_slice(text).map_err(|e| {
-            let message = format!("invalid JSON at line {}, column {}", e.line(), e.column());
-            refuse(None, message, "invalid_json")
-        })?;
+        let value =
+            from_slice_strict(text).map_err(|e| refuse(None, invalid_json(&e), "invalid_json"))?;
         let Value::Object(mut object) = value else {
             return Err(refuse(None, "a frame must be a JSON object".into(), "invalid_message"));
         };
@@ -113,6 +112,12 @@ impl RequestFrame {
     }
 }
 
+/// What is wrong with a text that is no JSON, or names a field twice: where, and not what it says there.
+pub fn invalid_json(error: &serde_json::Error) -> String {
+    let what = if error.is_data() { "a field stands twice" } else { "invalid JSON" };
+    format!("{what} at line {}, column {}", error.line(), error.column())
+}
+
 /// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -159,6 +164,8 @@ pub enum Room {
     Session(SessionId),
     /// Session list, files, members and agents of a project.
     Project(ProjectId),
+    /// What one user alone is told, on every connection of theirs; it is joined by itself.
+    User(UserId),
     /// The actors of the server, for its administrators.
     Admin,
 }
@@ -168,6 +175,7 @@ impl fmt::Display for Room {
         match self {
             Self::Session(id) => write!(f, "session:{id}"),
             Self::Project(id) => write!(f, "project:{id}"),
+            Self::User(id) => write!(f, "user:{id}"),
             Self::Admin => f.write_str("admin"),
         }
     }
@@ -180,9 +188,11 @@ impl FromStr for Room {
         match text.split_once(':') {
             Some(("session", id)) => id.parse().map(Self::Session).map_err(|e| e.to_string()),
             Some(("project", id)) => id.parse().map(Self::Project).map_err(|e| e.to_string()),
+            Some(("user", id)) => id.parse().map(Self::User).map_err(|e| e.to_string()),
             None if text == "admin" => Ok(Self::Admin),
             Some(_) | None => {
-                Err("a room is `session:` or `project:` followed by an id, or `admin`".to_owned())
+                let rooms = "`session:`, `project:` or `user:` followed by an id";
+                Err(format!("a room is {rooms}, or `admin`"))
             }
         }
     }

@@ -5,12 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId, BudgetExceeded,
-    CompactionPart, FinishReason, McpServer, McpState, Member, Message, MessageId, PartId,
-    PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState,
-    Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, SubtaskPart,
-    SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId, ToolState, Usage,
-    UsageTotals, UserId,
+    Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, AuthSessionId, BackupId, BudgetExceeded, CompactionPart, FinishReason, InvitationId, McpServer, McpState, Member, Message, MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionState, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId, ToolState, Usage, UsageTotals, UserId,
 };
 
 /// A row of the table of events.
@@ -31,6 +26,8 @@ pub enum Audience {
     Session,
     /// The room of the project.
     Project,
+    /// The room of the user, on all of their connections.
+    User,
     /// The room of the server's administrators.
     Admin,
     /// The one connection that it is about.
@@ -43,6 +40,7 @@ impl Audience {
         match self {
             Self::Session => "session",
             Self::Project => "project",
+            Self::User => "user",
             Self::Admin => "admin",
             Self::Connection => "connection",
         }
@@ -585,6 +583,29 @@ events! {
     MemberRemoved = "member.removed" Durable [Project] {
         /// The user.
         user_id: UserId,
+    }
+    /// Somebody invited the user; the link comes another way.
+    InvitationReceived = "invitation.received" Ephemeral [User] {
+        /// The invitation.
+        invitation_id: InvitationId,
+        /// The project; absent for the server alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        project_id: Option<ProjectId>,
+        /// The role in the project.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
+        /// Who invites.
+        by: UserId,
+        /// When it ends, in milliseconds since 1970 UTC.
+        expires_at: i64,
+    }
+    /// A refresh token was used twice, so that two hold it: its login has ended.
+    TokenReused = "auth.token.reused" Ephemeral [User] {
+        /// The login.
+        auth_session_id: AuthSessionId,
+        /// Where it was used for the second time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ip: Option<String>,
     }
     /// An agent was created, changed or deleted.
     AgentUpdated = "agent.updated" Durable [Project] {

@@ -98,6 +98,10 @@ id_types! {
     UserId = "usr";
     /// One login of a user: the family of refresh tokens that came from it.
     AuthSessionId = "aus";
+    /// A key of a user for programs.
+    KeyId = "key";
+    /// An invitation to a project or to the server.
+    InvitationId = "inv";
     /// A project: one database, one directory, its sessions and agents.
     ProjectId = "prj";
     /// One conversation inside a project.

@@ -7,6 +7,7 @@ mod agents;
 mod answer_format;
 mod asking;
 mod asyncapi;
+mod audit;
 mod connection;
 mod context;
 mod envelope;
@@ -18,8 +19,12 @@ mod mcp;
 mod models;
 mod openapi;
 mod operations;
+#[macro_use]
 mod payloads;
+mod people;
 mod schema;
+mod scopes;
+mod strict;
 mod supervision;
 mod tools;
 mod turns;
@@ -30,10 +35,12 @@ pub use agents::*;
 pub use answer_format::*;
 pub use asking::*;
 pub use asyncapi::asyncapi;
+pub use audit::*;
 pub use connection::{Closing, ConnectionFrame, Draining};
 pub use context::*;
 pub use envelope::{
     EventFrame, EventMeta, FrameError, Position, RequestFrame, ResponseFrame, Room, ServerFrame,
+    invalid_json,
 };
 pub use error::{ApiError, ErrorCode};
 pub use events::{Audience, Event, EventKind, EventSpec, StreamKind};
@@ -46,7 +53,10 @@ pub use operations::{
     Right, Transport,
 };
 pub use payloads::*;
+pub use people::*;
 pub use schema::schema_document;
+pub use scopes::*;
+pub use strict::from_slice_strict;
 pub use supervision::*;
 pub use tools::*;
 pub use turns::*;

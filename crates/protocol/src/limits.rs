@@ -25,6 +25,16 @@ pub const PROTOCOL_ERRORS_PER_MINUTE_MAX: usize = 20;
 pub const TICKETS_PER_USER_MAX: usize = 64;
 /// Most tickets of a server that are good at the same time.
 pub const TICKETS_MAX: usize = 16_384;
+/// Most logins of one user that are kept; the oldest goes when there are more.
+pub const LOGINS_PER_USER_MAX: usize = 100;
+/// Most API keys of one user.
+pub const API_KEYS_PER_USER_MAX: u64 = 100;
+/// Most invitations to one project, or to the server alone, that can be accepted at the same time.
+pub const INVITATIONS_PENDING_MAX: u64 = 200;
+/// Largest preferences of a user, in bytes of JSON.
+pub const PREFERENCES_BYTES_MAX: usize = 16 * 1024;
+/// Longest URL of a picture, in bytes.
+pub const AVATAR_URL_BYTES_MAX: usize = 2048;
 /// Largest text of one message, in bytes.
 pub const MESSAGE_TEXT_BYTES_MAX: usize = 256 * 1024;
 /// Longest name or title, in bytes.

@@ -48,6 +48,9 @@ payloads! {
         username: String,
         /// 8 to 1024 bytes, used as typed.
         password: String,
+        /// The secret of an invitation, where only who is invited may register; it is accepted with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invitation: Option<String>,
     }
     /// Begins an authentication session.
     #[serde(deny_unknown_fields)]
@@ -65,7 +68,11 @@ payloads! {
     }
     /// Ends the caller's authentication session.
     #[serde(deny_unknown_fields)]
-    AuthLogout {}
+    AuthLogout {
+        /// Whether every other login of the user ends with it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        everywhere: bool,
+    }
     /// Asks for a ticket, which may stand in the URL of a WebSocket or of an event stream.
     #[serde(deny_unknown_fields)]
     AuthTicket {}
@@ -911,13 +918,26 @@ payloads! {
         /// What it touches, and which rule decides about each of it.
         accesses: Vec<JudgedAccess>,
     }
-    /// Says whether a user may have programs run on the server.
+    /// Changes an account; what is absent stays.
     #[serde(deny_unknown_fields)]
     UserManage {
         /// The user.
         user_id: UserId,
         /// Whether calls of `bash` and the like may run in their runs and by their approval.
-        can_execute_code: bool,
+        #[serde(default)]
+        can_execute_code: Option<bool>,
+        /// Whether they may manage the server.
+        #[serde(default)]
+        is_admin: Option<bool>,
+        /// Whether the account is closed.
+        #[serde(default)]
+        disabled: Option<bool>,
+        /// Where mail reaches the user; unique.
+        #[serde(default)]
+        email: Option<String>,
+        /// What others see; unique.
+        #[serde(default)]
+        username: Option<String>,
     }
     /// Lists the rules of the server.
     ServerPermissionList {

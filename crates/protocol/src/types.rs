@@ -36,10 +36,19 @@ pub struct User {
     pub email: String,
     /// The name that others see, unique on the server.
     pub username: String,
+    /// Where there is a picture of them: an `https` URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar_url: Option<String>,
     /// May manage users, settings and actors of the server.
     pub is_admin: bool,
     /// May cause code to run on the server's machine.
     pub can_execute_code: bool,
+    /// Whether the account is closed: its user may do nothing at all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+    /// Whatever clients keep for the user; at most 16 KiB of JSON.
+    #[serde(default)]
+    pub preferences: Map<String, Value>,
     /// Milliseconds since 1970 UTC.
     pub created_at: i64,
 }
@@ -92,6 +101,9 @@ pub struct Member {
     pub user_id: UserId,
     /// The name that others see.
     pub username: String,
+    /// Where there is a picture of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar_url: Option<String>,
     /// What they may do.
     pub role: Role,
     /// Milliseconds since 1970 UTC.

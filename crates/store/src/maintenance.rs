@@ -22,7 +22,7 @@ use crate::project::{ProjectUsage, quotas};
 use crate::{StoreError, database, wal};
 
 pub use adopt::{Adoption, adopt_project};
-pub use check::{check_project, check_root};
+pub use check::{audit_after, check_audit, check_project, check_root};
 pub use digest::{Digests, TableDigest, digests};
 pub use listing::{
     ListedMember, ListedProject, detach_directories, list_projects, mark_all_unfinished,

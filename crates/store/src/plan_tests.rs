@@ -18,6 +18,7 @@ use crate::{database, project, root};
 const SMALL: &[(&str, &str)] = &[
     ("meta", "one row"),
     ("usage", "one row"),
+    ("audit_anchor", "one row"),
     ("agents", "at most `AGENTS_MAX` rows"),
     ("file_agents", "as many rows as files of agents are read"),
     ("mcp_servers", "at most `MCP_SERVERS_MAX` rows"),
@@ -28,6 +29,7 @@ const SMALL: &[(&str, &str)] = &[
         "permissions",
         "at most `PERMISSIONS_MAX` or `SERVER_PERMISSIONS_MAX` rows, read once a change",
     ),
+    ("settings", "a row for each setting that an administrator chose"),
     ("sqlite_sequence", "a row for each table that counts"),
     ("unfinished_work", "what is under way is what is asked for, once at the start"),
     ("outbox", "what is under way is what is asked for, once at the start"),

@@ -1,5 +1,5 @@
-//! The root database: users, their logins, projects and who is a member of which; what became of
-//! actors, and what administrators did.
+//! The root database: users and their ways in, projects and who is a member of which; what became of
+//! actors, and who did what.
 //!
 //! Deliberately absent: everything that happens inside a project, which is in the project's own
 //! database, and all secrets: passwords and tokens come in as hashes.
@@ -7,10 +7,13 @@
 mod queries;
 pub(crate) mod rows;
 
+mod accounts;
 mod audit;
 mod backups;
 mod imports;
 mod intents;
+mod invitations;
+mod keys;
 mod logins;
 mod members;
 mod model_facts;
@@ -18,6 +21,7 @@ mod outbox;
 mod permissions;
 mod projects;
 mod reader;
+mod settings;
 mod supervision;
 mod unfinished;
 mod usage;
@@ -33,30 +37,42 @@ use crate::condition::Condition;
 use crate::writer::Guards;
 use crate::{Reader, Storage, StoreError, Writer, database};
 
-pub use audit::{AuditRecord, RecordAudit};
+pub use accounts::{BeginPasswordReset, DeleteUser, FinishPasswordReset, SetPassword, UpdateUser};
+pub use audit::{
+    AUDIT_RECORDS_LOOKED_AT_MAX, AUDIT_RECORDS_TRIMMED_MAX, AuditDamage, AuditHead, AuditQuery,
+    AuditVerdict, DONE, RecordAudit, TrimAudit, Trimmed,
+};
+pub(crate) use audit::{after as audit_after, append as append_audit, verify as verify_audit};
 pub use backups::{
     AcceptImport, BackupState, DeleteBackup, LastBackup, RecordBackup, RecordRestore, StoredBackup,
 };
 pub use imports::ImportProject;
 pub use intents::{ForgetDirectory, IntendDirectory, Leftover};
-pub use logins::{
-    BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, REFRESH_GRACE_MS, RefusalReason, RevokeAuthSession,
-    RotateOutcome, RotateRefresh, TokenHash,
+pub use invitations::{
+    AcceptInvitation, Accepted, CreateInvitation, CreateInvitedUser, RevokeInvitation,
 };
-pub use members::{AddMember, RemoveMember, UpdateMember};
+pub use keys::{CreateKey, FoundKey, KEY_USE_NOTED_EVERY_MS, KeyAccess, NoteKeyUse, RevokeKey};
+pub use logins::{
+    BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, EndLogins, REFRESH_GRACE_MS, RefusalReason,
+    RevokeAuthSession, RevokeLogin, RotateOutcome, RotateRefresh, TokenHash,
+};
+pub use members::{AddMember, RemoveMember, TransferProject, UpdateMember};
 pub use model_facts::{MODEL_FACTS_MAX, ResetModelFacts, SetModelFacts, StoredFacts};
 pub use outbox::{OUTBOX_PAGE, OutboxEntry, SettleOutbox};
 pub use permissions::{
     CreateServerPermission, DeleteServerPermission, SERVER_PERMISSIONS_MAX, UpdateServerPermission,
 };
-pub use projects::{CreateProject, DeleteProject, SetProjectArchived, UpdateProject};
+pub use projects::{
+    CreateProject, DeleteProject, MergeProjectSettings, SetProjectArchived, UpdateProject,
+};
 pub use queries::{Access, Credentials, ProjectLocation};
 pub use reader::RootReader;
+pub use settings::ChooseSettings;
 pub use supervision::{RecordSupervision, SupervisionQuery};
 pub use unfinished::{ClearUnfinished, MarkUnfinished};
 pub use usage::RecordUsage;
 pub use user_budgets::SetUserBudgets;
-pub use users::{CreateUser, SetCanExecuteCode};
+pub use users::CreateUser;
 
 /// The migrations, oldest first.
 pub(crate) const SCHEMA: &[&str] = &[
@@ -65,6 +81,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0003_durable_work.sql"),
     include_str!("../../../migrations/root/0004_permissions.sql"),
     include_str!("../../../migrations/root/0005_usage.sql"),
+    include_str!("../../../migrations/root/0006_access.sql"),
 ];
 
 /// The open root database.

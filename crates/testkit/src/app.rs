@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use iris::app::{App, AppError, Dependencies};
 use iris::config::Config;
 use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
-    BackupSettings, BudgetSettings, ContextSettings, Node, PresenceSettings, RateSettings,
-    Registration, ResumePolicy,
+    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, Node, PresenceSettings, RateSettings,
+    Registration, ResumePolicy, SmtpSettings,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::{Passwords, SetupToken};
@@ -46,6 +47,12 @@ pub const REMOTE: &str = "TESTKIT_REMOTE";
 pub struct AppOptions {
     /// Who may create an account.
     pub registration: Registration,
+    /// Holds the key that signed access tokens before; none by default.
+    pub jwt_secret_previous_file: Option<PathBuf>,
+    /// Networks of proxies that are believed; none by default.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Sends e-mails; none by default.
+    pub smtp: Option<SmtpSettings>,
     /// By name; `demo` of kind `scripted` by default.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// `demo/script` by default.
@@ -98,6 +105,8 @@ pub struct AppOptions {
     pub quotas: Quotas,
     /// How much may be used where nobody says otherwise; no limit by default.
     pub budgets: Box<BudgetSettings>,
+    /// What the audit keeps.
+    pub audit: AuditSettings,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
     /// How often projects that changed are backed up; none for never.
@@ -130,6 +139,9 @@ impl Default for AppOptions {
         let scripted = ProviderConfig::new(ProviderKind::Scripted);
         Self {
             registration: Registration::Open,
+            jwt_secret_previous_file: None,
+            trusted_proxies: Vec::new(),
+            smtp: None,
             providers: BTreeMap::from([("demo".to_owned(), scripted)]),
             default_model: Some(model("demo", "script")),
             fallback_model: None,
@@ -156,6 +168,7 @@ impl Default for AppOptions {
             events_kept_bytes_max: 0,
             quotas: Quotas::default(),
             budgets: Box::default(),
+            audit: AuditSettings::default(),
             resume: ResumePolicy::Manual,
             backup_interval: None,
             backups_kept: BackupSettings::KEPT_DEFAULT,
@@ -184,10 +197,14 @@ impl AppOptions {
     fn config(&self, data_dir: &Path) -> Config {
         Config {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
             data_dir: data_dir.to_owned(),
             setup_token: Some(SetupToken::new(SETUP_TOKEN.to_owned()).unwrap()),
             registration: self.registration,
             jwt_secret_file: data_dir.join("jwt.key"),
+            jwt_secret_previous_file: self.jwt_secret_previous_file.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            smtp: self.smtp.clone(),
             master_key_file: data_dir.join("master.key"),
             master_key_previous_file: None,
             default_model: self.default_model.clone(),
@@ -210,6 +227,7 @@ impl AppOptions {
             events_kept_bytes_max: self.events_kept_bytes_max,
             quotas: self.quotas,
             budgets: *self.budgets,
+            audit: self.audit,
             resume: self.resume,
             backups: BackupSettings {
                 interval: self.backup_interval,
@@ -264,7 +282,8 @@ pub struct TestApp {
     /// Without tokens. One for all: to make one is slow.
     client: Client,
     data_dir: Arc<TempDir>,
-    options: AppOptions,
+    /// In a box: whoever holds a server holds it across waits.
+    options: Box<AppOptions>,
     supervision: Supervision,
     storage: Storage,
     node: Node,
@@ -290,7 +309,7 @@ pub async fn spawn_app() -> TestApp {
 /// # Panics
 /// When it does not start.
 pub async fn spawn_app_with(options: AppOptions) -> TestApp {
-    TestApp::start(options, Arc::new(tempfile::tempdir().unwrap())).await
+    TestApp::start(Box::new(options), Arc::new(tempfile::tempdir().unwrap())).await
 }
 
 /// Starts a server on a directory of the caller's choice.
@@ -298,11 +317,11 @@ pub async fn spawn_app_with(options: AppOptions) -> TestApp {
 /// # Panics
 /// When it does not start.
 pub async fn spawn_app_in(options: AppOptions, data_dir: TempDir) -> TestApp {
-    TestApp::start(options, Arc::new(data_dir)).await
+    TestApp::start(Box::new(options), Arc::new(data_dir)).await
 }
 
 impl TestApp {
-    async fn start(options: AppOptions, data_dir: Arc<TempDir>) -> Self {
+    async fn start(options: Box<AppOptions>, data_dir: Arc<TempDir>) -> Self {
         let hop_texts = Arc::<AtomicU64>::default();
         let config = options.config(data_dir.path());
         let dependencies = options.dependencies(&hop_texts);
@@ -436,6 +455,7 @@ impl TestApp {
     /// When the server refuses.
     pub async fn user(&self, name: &str) -> Person {
         let request = AuthRegister {
+            invitation: None,
             email: format!("{name}@example.com"),
             username: name.to_owned(),
             password: PASSWORD.to_owned(),

@@ -117,6 +117,26 @@ export interface ApiError {
   details?: Record<string, unknown>;
 }
 
+/** A key for programs, without its secret. */
+export interface ApiKey {
+  /** The key's id. */
+  id: KeyId;
+  /** What its owner calls it. */
+  name: string;
+  /** Its first and last characters, with dots between. */
+  hint: string;
+  /** What it may be used for. */
+  scopes: Scope[];
+  /** The only project that it is good for. */
+  projectId?: ProjectId | null;
+  /** Milliseconds since 1970 UTC. */
+  createdAt: number;
+  /** Milliseconds since 1970 UTC; absent for no end. */
+  expiresAt?: number | null;
+  /** Milliseconds since 1970 UTC, up to a minute old. */
+  lastUsedAt?: number | null;
+}
+
 /** A request for a person's decision about one tool call. */
 export interface Approval {
   /** The approval. */
@@ -184,11 +204,41 @@ export interface Attachment {
   size: number;
 }
 
+/** One thing that somebody did, or was refused. */
+export interface AuditRecord {
+  /** Its number, from 1, without gaps. */
+  id: number;
+  /** When, in milliseconds since 1970 UTC. */
+  at: number;
+  /** Who did it; they may be gone. Absent for somebody whom nobody knows. */
+  userId?: UserId | null;
+  /** The id of the login or of the API key that it was done with. */
+  credential?: string | null;
+  /** The address that it came from. */
+  ip?: string | null;
+  /** The name of the operation. */
+  action: string;
+  /** What it was done to: an id, a path, or a name. */
+  target: string;
+  /** The project that it was done in. */
+  projectId?: ProjectId | null;
+  /** `done`; `begun` for what a later record tells the end of; else why it was not done. */
+  result: string;
+  /** Finds the request in the server's log. */
+  requestId?: string | null;
+  /** Further facts, never a secret. */
+  details: unknown;
+  /** SHA-256 over this record and the hash of the one before, 64 hex digits; absent in records of servers that made none, which the first hash counts in. */
+  hash?: string | null;
+}
+
 /** When the socket's access token ends. */
 export interface AuthExpiry {
   /** Milliseconds since 1970 UTC. */
   expiresAt: number;
 }
+
+export type AuthSessionId = string;
 
 /** An archive of a project on the server's disk. */
 export interface Backup {
@@ -455,6 +505,33 @@ export type ImportId = "new" | "same";
 /** What becomes of the members that an archive names. */
 export type ImportMembers = "map" | "drop";
 
+/** An invitation, without its secret. */
+export interface Invitation {
+  /** The invitation. */
+  id: InvitationId;
+  /** The project; absent for the server alone. */
+  projectId?: ProjectId | null;
+  /** The role in the project. */
+  role?: Role | null;
+  /** The only address that may accept it. */
+  email?: string | null;
+  /** Where it stands. */
+  state: InvitationState;
+  /** Who invites. */
+  createdBy: UserId;
+  /** Milliseconds since 1970 UTC. */
+  createdAt: number;
+  /** Milliseconds since 1970 UTC. */
+  expiresAt: number;
+  /** Who accepted it. */
+  acceptedBy?: UserId | null;
+}
+
+export type InvitationId = string;
+
+/** Where an invitation stands. */
+export type InvitationState = "pending" | "accepted" | "revoked" | "expired";
+
 /** One thing that a tool call touches, and what the rules say of it. */
 export interface JudgedAccess {
   /** The permission that it needs: the tool, or what the tool uses. */
@@ -507,6 +584,24 @@ export interface ListedModel {
 
 /** How a log line looks. */
 export type LogFormat = "text" | "json";
+
+/** A login of a user on one device: the family of refresh tokens that came from it. */
+export interface Login {
+  /** The login. */
+  id: AuthSessionId;
+  /** Milliseconds since 1970 UTC. */
+  createdAt: number;
+  /** When a refresh token of it was exchanged last, in milliseconds since 1970 UTC. */
+  lastUsedAt?: number | null;
+  /** When its newest refresh token ends, in milliseconds since 1970 UTC. */
+  expiresAt: number;
+  /** The address that it began from. */
+  ip?: string | null;
+  /** What the client called itself. */
+  agent?: string | null;
+  /** Whether the request was made with it. */
+  current?: boolean;
+}
 
 /** What somebody agreed to at an authorization server. */
 export interface McpAuthorization {
@@ -665,6 +760,20 @@ export interface Member {
   userId: UserId;
   /** The name that others see. */
   username: string;
+  /** Where there is a picture of them. */
+  avatarUrl?: string | null;
+  /** What they may do. */
+  role: Role;
+  /** Milliseconds since 1970 UTC. */
+  joinedAt: number;
+}
+
+/** A place in a project. */
+export interface Membership {
+  /** The project. */
+  projectId: ProjectId;
+  /** Its name. */
+  name: string;
   /** What they may do. */
   role: Role;
   /** Milliseconds since 1970 UTC. */
@@ -915,6 +1024,9 @@ export interface Project {
   archivedAt?: number | null;
 }
 
+/** Who may create projects. */
+export type ProjectCreation = "everybody" | "admins";
+
 export type ProjectId = string;
 
 /** Where the files of a project live. */
@@ -987,6 +1099,9 @@ export interface QueuedMessage {
   createdAt: number;
 }
 
+/** Who may create an account. */
+export type RegistrationMode = "open" | "invite" | "closed";
+
 /** How long an approval holds. */
 export type Remember = "once" | "session" | "project";
 
@@ -1054,6 +1169,9 @@ export type RunId = string;
 
 /** How far a run is. */
 export type RunStatus = "queued" | "running" | "waiting" | "completed" | "failed" | "cancelled" | "interrupted";
+
+/** A group of operations that an API key may be used for. */
+export type Scope = "account:read" | "account:write" | "projects:read" | "projects:write" | "members:read" | "members:write" | "events:read" | "sessions:read" | "sessions:write" | "approvals:read" | "approvals:write" | "agents:read" | "agents:write" | "files:read" | "files:write" | "admin:read" | "admin:write";
 
 /** A text part in which something was found. */
 export interface SearchHit {
@@ -1354,10 +1472,16 @@ export interface User {
   email: string;
   /** The name that others see, unique on the server. */
   username: string;
+  /** Where there is a picture of them: an `https` URL. */
+  avatarUrl?: string | null;
   /** May manage users, settings and actors of the server. */
   isAdmin: boolean;
   /** May cause code to run on the server's machine. */
   canExecuteCode: boolean;
+  /** Whether the account is closed: its user may do nothing at all. */
+  disabled?: boolean;
+  /** Whatever clients keep for the user; at most 16 KiB of JSON. */
+  preferences?: Record<string, unknown>;
   /** Milliseconds since 1970 UTC. */
   createdAt: number;
 }
@@ -1412,6 +1536,8 @@ export interface Operations {
       username: string;
       /** 8 to 1024 bytes, used as typed. */
       password: string;
+      /** The secret of an invitation, where only who is invited may register; it is accepted with it. */
+      invitation?: string | null;
     };
     /** What a caller needs to go on. */
     response: {
@@ -1468,7 +1594,10 @@ export interface Operations {
   /** Ends the caller's authentication session. */
   "auth.logout": {
     /** Ends the caller's authentication session. */
-    request: Record<string, never>;
+    request: {
+      /** Whether every other login of the user ends with it. */
+      everywhere?: boolean;
+    };
     /** It was done. */
     response: {
       /** Always true. */
@@ -1487,6 +1616,136 @@ export interface Operations {
       expiresAt: number;
     };
   };
+  /** Lists the caller's logins. */
+  "auth.session.list": {
+    /** Lists the caller's logins. */
+    request: Record<string, unknown>;
+    /** The logins that have not ended. */
+    response: {
+      /** Newest first. */
+      logins: Login[];
+    };
+  };
+  /** Ends a login of the caller. */
+  "auth.session.revoke": {
+    /** Ends a login of the caller. */
+    request: {
+      /** The login. */
+      authSessionId: AuthSessionId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Sets a new password. Every login ends, this one too; the answer is a new one. */
+  "auth.password.change": {
+    /** Sets a new password. Every login ends, this one too; the answer is a new one. */
+    request: {
+      /** As it is now. */
+      currentPassword: string;
+      /** 8 to 1024 bytes, used as typed. */
+      newPassword: string;
+    };
+    /** What a caller needs to go on. */
+    response: {
+      /** Who the tokens are for. */
+      user: User;
+      /** For `Authorization: Bearer`. */
+      accessToken: string;
+      /** For the next pair; each works once. */
+      refreshToken: string;
+      /** When the access token ends, in milliseconds since 1970 UTC. */
+      expiresAt: number;
+    };
+  };
+  /** Asks for a link by e-mail that sets a new password. The answer is the same for every address. */
+  "auth.password.forgot": {
+    /** Asks for a link by e-mail that sets a new password. The answer is the same for every address. */
+    request: {
+      /** As registered, in any case. */
+      email: string;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Sets a new password with the secret of a link, once. Every login of the user ends. */
+  "auth.password.reset": {
+    /** Sets a new password with the secret of a link, once. Every login of the user ends. */
+    request: {
+      /** The secret of the link. */
+      token: string;
+      /** 8 to 1024 bytes, used as typed. */
+      newPassword: string;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Makes an API key of the caller. */
+  "key.create": {
+    /** Makes an API key of the caller. */
+    request: {
+      /** 1 to 200 bytes. */
+      name: string;
+      /** What it may be used for; everything but administration of the server when absent. */
+      scopes?: Scope[] | null;
+      /** The only project that it is good for. */
+      projectId?: ProjectId | null;
+      /** Milliseconds since 1970 UTC, in the future; absent for no end. */
+      expiresAt?: number | null;
+    };
+    /** A new key. */
+    response: {
+      /** The secret, shown this once. */
+      key: string;
+      /** The key's id. */
+      id: KeyId;
+      /** What its owner calls it. */
+      name: string;
+      /** Its first and last characters, with dots between. */
+      hint: string;
+      /** What it may be used for. */
+      scopes: Scope[];
+      /** The only project that it is good for. */
+      projectId?: ProjectId | null;
+      /** Milliseconds since 1970 UTC. */
+      createdAt: number;
+      /** Milliseconds since 1970 UTC; absent for no end. */
+      expiresAt?: number | null;
+      /** Milliseconds since 1970 UTC, up to a minute old. */
+      lastUsedAt?: number | null;
+    };
+  };
+  /** Lists the caller's API keys. */
+  "key.list": {
+    /** Lists the caller's API keys. */
+    request: Record<string, unknown>;
+    /** The keys that were not revoked. */
+    response: {
+      /** Newest first. */
+      keys: ApiKey[];
+    };
+  };
+  /** Ends an API key of the caller. */
+  "key.revoke": {
+    /** Ends an API key of the caller. */
+    request: {
+      /** The key. */
+      keyId: KeyId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
   /** Reads the caller's own account. */
   "user.get": {
     /** Reads the caller's own account. */
@@ -1495,6 +1754,58 @@ export interface Operations {
     response: {
       /** The account. */
       user: User;
+    };
+  };
+  /** Changes the caller's account; what is absent stays. */
+  "user.update": {
+    /** Changes the caller's account; what is absent stays. */
+    request: {
+      /** What others see; unique. */
+      username?: string | null;
+      /** Where mail reaches the user; unique. Needs `currentPassword`. */
+      email?: string | null;
+      /** As it is now. */
+      currentPassword?: string | null;
+      /** An `https` URL of at most 2048 bytes; null takes it away. */
+      avatarUrl?: string | null;
+      /** Replaces all preferences; at most 16 KiB of JSON. */
+      preferences?: Record<string, unknown> | null;
+    };
+    /** An account. */
+    response: {
+      /** The account. */
+      user: User;
+    };
+  };
+  /** Deletes the caller's account. What they wrote in projects stays there, under an id that names nobody. */
+  "user.delete": {
+    /** Deletes the caller's account. What they wrote in projects stays there, under an id that names nobody. */
+    request: {
+      /** As it is now. */
+      currentPassword: string;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Reads all that the server keeps of the caller besides the content of projects. */
+  "user.export": {
+    /** Reads all that the server keeps of the caller besides the content of projects. */
+    request: Record<string, unknown>;
+    /** What the server keeps of a person besides the content of projects. */
+    response: {
+      /** The account. */
+      user: User;
+      /** The logins that have not ended. */
+      logins: Login[];
+      /** The keys, without their secrets. */
+      apiKeys: ApiKey[];
+      /** The projects that they own or are a member of. */
+      projects: Membership[];
+      /** What the audit holds of them: the newest 1,000 records. */
+      audit: AuditRecord[];
     };
   };
   /** Creates a project that the caller owns. */
@@ -1557,6 +1868,42 @@ export interface Operations {
       description?: string | null;
       /** Replaces the settings; at most 64 KiB of JSON. */
       settings?: Record<string, unknown> | null;
+    };
+    /** A project. */
+    response: {
+      /** The project. */
+      project: Project;
+    };
+  };
+  /** Reads the settings of the project. */
+  "project.settings.get": {
+    /** Reads the settings of the project. */
+    request: Record<string, unknown>;
+    /** The settings of a project. */
+    response: {
+      /** All of them. */
+      settings: Record<string, unknown>;
+    };
+  };
+  /** Changes settings of the project (RFC 7396): null takes a setting away. */
+  "project.settings.update": {
+    /** Changes settings of the project (RFC 7396): null takes a setting away. */
+    request: {
+      /** The settings to change. */
+      settings: Record<string, unknown>;
+    };
+    /** The settings of a project. */
+    response: {
+      /** All of them. */
+      settings: Record<string, unknown>;
+    };
+  };
+  /** Gives the project to another member; its owner becomes an administrator of it. */
+  "project.transfer": {
+    /** Gives the project to another member; its owner becomes an administrator of it. */
+    request: {
+      /** A member of the project. */
+      userId: UserId;
     };
     /** A project. */
     response: {
@@ -1739,6 +2086,75 @@ export interface Operations {
     response: {
       /** Always true. */
       done: boolean;
+    };
+  };
+  /** Leaves the project. */
+  "project.leave": {
+    /** Leaves the project. */
+    request: Record<string, unknown>;
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Invites somebody to the project. */
+  "invitation.create": {
+    /** Invites somebody to the project. */
+    request: {
+      /** Not `owner`. */
+      role: Role;
+      /** The only address that may accept it; whoever has the link when absent. */
+      email?: string | null;
+      /** How long it is good, in hours, 1 to 720; 168 when absent. */
+      expiresInHours?: number | null;
+    };
+    /** A new invitation. */
+    response: {
+      /** The invitation. */
+      invitation: Invitation;
+      /** For `invitation.accept` and `auth.register`, shown this once. */
+      token: string;
+      /** The link with it, where the server knows how browsers reach it. */
+      url?: string | null;
+      /** Whether it is on its way by e-mail. */
+      mailed: boolean;
+    };
+  };
+  /** Lists the invitations to the project. */
+  "invitation.list": {
+    /** Lists the invitations to the project. */
+    request: Record<string, unknown>;
+    /** Invitations, the newest 200. */
+    response: {
+      /** Newest first. */
+      invitations: Invitation[];
+    };
+  };
+  /** Takes an invitation to the project back. */
+  "invitation.revoke": {
+    /** Takes an invitation to the project back. */
+    request: {
+      /** The invitation. */
+      invitationId: InvitationId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Accepts an invitation to a project. */
+  "invitation.accept": {
+    /** Accepts an invitation to a project. */
+    request: {
+      /** The secret of the link. */
+      token: string;
+    };
+    /** A project. */
+    response: {
+      /** The project. */
+      project: Project;
     };
   };
   /** Creates a session. */
@@ -2961,14 +3377,22 @@ export interface Operations {
       backups: ServerBackup[];
     };
   };
-  /** Says whether a user may have programs run on the server. */
+  /** Changes an account; what is absent stays. */
   "admin.user.update": {
-    /** Says whether a user may have programs run on the server. */
+    /** Changes an account; what is absent stays. */
     request: {
       /** The user. */
       userId: UserId;
       /** Whether calls of `bash` and the like may run in their runs and by their approval. */
-      canExecuteCode: boolean;
+      canExecuteCode?: boolean | null;
+      /** Whether they may manage the server. */
+      isAdmin?: boolean | null;
+      /** Whether the account is closed. */
+      disabled?: boolean | null;
+      /** Where mail reaches the user; unique. */
+      email?: string | null;
+      /** What others see; unique. */
+      username?: string | null;
     };
     /** An account. */
     response: {
@@ -3287,10 +3711,14 @@ export interface Operations {
 /** The operations that a WebSocket takes. */
 export type SocketOperation =
   | "user.get"
+  | "user.update"
   | "project.create"
   | "project.list"
   | "project.get"
   | "project.update"
+  | "project.settings.get"
+  | "project.settings.update"
+  | "project.transfer"
   | "project.archive"
   | "project.unarchive"
   | "project.delete"
@@ -3303,6 +3731,11 @@ export type SocketOperation =
   | "project.member.add"
   | "project.member.update"
   | "project.member.remove"
+  | "project.leave"
+  | "invitation.create"
+  | "invitation.list"
+  | "invitation.revoke"
+  | "invitation.accept"
   | "session.create"
   | "session.list"
   | "session.get"
@@ -3836,6 +4269,26 @@ export interface EventPayloads {
   "member.removed": {
     /** The user. */
     userId: UserId;
+  };
+  /** Somebody invited the user; the link comes another way. */
+  "invitation.received": {
+    /** The invitation. */
+    invitationId: InvitationId;
+    /** The project; absent for the server alone. */
+    projectId?: ProjectId | null;
+    /** The role in the project. */
+    role?: Role | null;
+    /** Who invites. */
+    by: UserId;
+    /** When it ends, in milliseconds since 1970 UTC. */
+    expiresAt: number;
+  };
+  /** A refresh token was used twice, so that two hold it: its login has ended. */
+  "auth.token.reused": {
+    /** The login. */
+    authSessionId: AuthSessionId;
+    /** Where it was used for the second time. */
+    ip?: string | null;
   };
   /** An agent was created, changed or deleted. */
   "agent.updated": {

@@ -210,7 +210,8 @@ async fn who_gave_an_order_is_in_the_audit() {
     ann.person.post(&format!("/v1/admin/actors/{session}/stop"), json!({})).await;
 
     let database = rusqlite::Connection::open(app.data_dir().join("root.db")).unwrap();
-    let sql = "SELECT action, target, request_id, details, user_id FROM audit ORDER BY id";
+    let sql = "SELECT action, target, request_id, details, user_id FROM audit
+               WHERE result = 'done' AND action LIKE 'actor.%' ORDER BY id";
     let mut rows = database.prepare(sql).unwrap();
     let rows = rows.query_map([], |row| {
         let texts: [String; 3] = [row.get(0)?, row.get(1)?, row.get(3)?];

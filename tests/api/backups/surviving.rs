@@ -78,6 +78,7 @@ fn archives(names: &[String]) -> usize {
 
 async fn ann(server: &ServerProcess) -> Person {
     let request = iris_protocol::AuthRegister {
+        invitation: None,
         email: "ann@example.com".to_owned(),
         username: "ann".to_owned(),
         password: iris_testkit::PASSWORD.to_owned(),

@@ -192,7 +192,9 @@ impl Line {
                 let list = client.call(project, SESSIONS).await?;
                 (list.as_of, Known::default())
             }
-            Room::Admin => return Err(ClientError::Api(ErrorCode::Internal.into())),
+            Room::User(_) | Room::Admin => {
+                return Err(ClientError::Api(ErrorCode::Internal.into()));
+            }
         };
         self.ear.send_modify(|ear| ear.begin(room, &at, known));
         Ok(at)

@@ -40,7 +40,12 @@ async fn start(data_dir: &TempDir) -> ServerProcess {
 
 async fn register(client: &Client, name: &str) -> Person {
     let email = format!("{name}@example.com");
-    let request = AuthRegister { email, username: name.to_owned(), password: PASSWORD.to_owned() };
+    let request = AuthRegister {
+        invitation: None,
+        email,
+        username: name.to_owned(),
+        password: PASSWORD.to_owned(),
+    };
     Person::new(client, client.register(&request).await.unwrap())
 }
 
@@ -291,7 +296,7 @@ impl Play {
                 Room::Session(session) => {
                     Known::of(&self.owner().snapshot(&self.project, session).await)
                 }
-                Room::Project(_) | Room::Admin => Known::default(),
+                Room::Project(_) | Room::User(_) | Room::Admin => Known::default(),
             };
             for (name, listener) in self.listeners.iter().enumerate() {
                 let ear = listener.ear.borrow();

@@ -179,7 +179,7 @@ fn user(number: u128) -> CreateUser {
         id: UserId::from_bits(number),
         email: format!("user{number}@example.com"),
         username: format!("user{number}"),
-        password_hash: text(number),
+        password_hash: Some(text(number)),
         is_admin: false,
         only_if_no_admin: false,
         at: NOW,

@@ -27,6 +27,7 @@ use super::super::{Done, Grant, check_space, done, internal, stored};
 use super::existing;
 use crate::mcp::authorization::{Begun, Registered, Sealed, Tokens, reach, told};
 use crate::mcp::checks;
+use crate::origin::Origin;
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::project::ProjectHandle;
 use crate::{Node, write};
@@ -227,6 +228,7 @@ pub(in super::super) async fn come_back(
         payload: Command::McpAuthorizeFinish(request).to_value(),
         idempotency_key: None,
         connection_id: None,
+        origin: Origin::default(),
     };
     let answer = node.ask_owner(&project_id, &user_id, ask, None).await?;
     let OwnerAnswer::Done(done) = answer else { return Err(mismatch()) };

@@ -17,7 +17,6 @@ use crate::agents::DEFAULT_AGENT;
 use crate::dispatch::{Done, Grant, done, internal, stored};
 use crate::permissions::{agent_for, judge, judged};
 use crate::project::ProjectHandle;
-use crate::supervision::current_request;
 use crate::toolbox::{Parts, make};
 use crate::{Node, write};
 
@@ -58,14 +57,8 @@ pub(in crate::dispatch) async fn test(
     let _turn = TESTING.try_acquire().map_err(|_| {
         ApiError::new(ErrorCode::Overloaded, "too many tools are being tested").retry_after(1_000)
     })?;
-    let audit = RecordAudit {
-        at: node.services.clock.now_ms(),
-        user_id: grant.user_id()?.clone(),
-        action: "tool.test".to_owned(),
-        target: tool_id.to_string(),
-        request_id: current_request().map(|request| request.to_string()),
-        details: json!({ "projectId": project.id, "name": name }),
-    };
+    let details = json!({ "projectId": project.id, "name": name });
+    let audit = node.services.audit(grant.user_id()?, "tool.test", tool_id.as_str(), details);
     // Another one with the same key may have come first, just now.
     if write(&node.root, audit, context).await.map_err(stored)?.replayed {
         return Err(already_tested());

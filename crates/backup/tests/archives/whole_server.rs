@@ -79,7 +79,7 @@ fn create_user(id: &UserId) -> CreateUser {
         id: id.clone(),
         email: "ann@example.com".to_owned(),
         username: "ann".to_owned(),
-        password_hash: "$argon2id$".to_owned(),
+        password_hash: Some("$argon2id$".to_owned()),
         is_admin: true,
         only_if_no_admin: false,
         at: NOW,

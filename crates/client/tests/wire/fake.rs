@@ -257,6 +257,9 @@ pub(crate) fn user() -> User {
         username: "a".to_owned(),
         is_admin: false,
         can_execute_code: false,
+        avatar_url: None,
+        disabled: false,
+        preferences: serde_json::Map::new(),
         created_at: 0,
     }
 }

@@ -69,11 +69,17 @@ fn every_kind_of_supervision_has_the_event_of_its_name() {
 
 #[test]
 fn rooms_survive_a_round_trip_and_others_are_refused() {
-    let rooms = [Room::Session(SessionId::from_bits(2)), Room::Project(project_id()), Room::Admin];
+    let rooms = [
+        Room::Session(SessionId::from_bits(2)),
+        Room::Project(project_id()),
+        Room::User(UserId::from_bits(7)),
+        Room::Admin,
+    ];
     for room in rooms {
         assert_eq!(room.to_string().parse(), Ok(room));
     }
-    for text in ["", "admin:", "Admin", "admin:x", "session", "session:", "project:ses_1"] {
+    for text in ["", "admin:", "Admin", "admin:x", "session", "session:", "project:ses_1", "user:"]
+    {
         assert!(text.parse::<Room>().is_err(), "{text}");
     }
 }

@@ -4,15 +4,23 @@ use std::collections::BTreeMap;
 
 use iris_protocol::{
     Agent, AgentId, AgentMode, AgentSource, AgentTuning, AnswerFormatPart, ApiError, Approval,
-    ApprovalId, ApprovalState, Attachment, BackupId, Budget, BudgetExceeded, BudgetLimit,
-    BudgetScope, CommandTool, CompactionPart, ErrorCode, Event, ExitKind, FinishReason, HttpMethod,
-    HttpTool, JudgedAccess, McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member,
-    Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction,
-    PermissionId, PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus,
-    ProjectId, Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role,
-    Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus,
-    StreamKind, SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId,
-    TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, Usage,
+    ApprovalId, ApprovalState, Attachment, AuthSessionId, BackupId, Budget, BudgetExceeded, BudgetLimit,
+    BudgetScope, CommandTool, CompactionPart,
+    ErrorCode, Event, ExitKind, FinishReason, HttpMethod,
+    HttpTool, InvitationId, JudgedAccess,
+    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member,
+    Message, MessageId,
+    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction,
+    PermissionId,
+    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus,
+    ProjectId,
+    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role,
+    Run, RunId,
+    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus,
+    StreamKind,
+    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId,
+    TodoPriority,
+    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, Usage,
     UsageTotals, UserId,
 };
 use serde_json::json;
@@ -260,7 +268,13 @@ fn permission_rule() -> PermissionRule {
 }
 
 fn member() -> Member {
-    Member { user_id: user_id(), username: "ann".to_owned(), role: Role::Member, joined_at: 1 }
+    Member {
+        user_id: user_id(),
+        username: "ann".to_owned(),
+        avatar_url: Some("https://example.com/ann.png".to_owned()),
+        role: Role::Member,
+        joined_at: 1,
+    }
 }
 
 fn presence() -> Presence {
@@ -641,6 +655,17 @@ fn project_events() -> Vec<Event> {
         Event::MemberAdded { member: member() },
         Event::MemberUpdated { member: member() },
         Event::MemberRemoved { user_id: user_id() },
+        Event::InvitationReceived {
+            invitation_id: InvitationId::from_bits(16),
+            project_id: Some(project_id()),
+            role: Some(Role::Member),
+            by: user_id(),
+            expires_at: 2,
+        },
+        Event::TokenReused {
+            auth_session_id: AuthSessionId::from_bits(17),
+            ip: Some("192.0.2.1".to_owned()),
+        },
         Event::AgentUpdated { name: "reader".to_owned(), agent: Some(agent()) },
         Event::McpStatusChanged {
             name: "files".to_owned(),

@@ -4,13 +4,14 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use iris_protocol::ProjectId;
+use iris_protocol::{AuditRecord, ProjectId};
 use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 
 use super::{ProjectFacts, facts, facts_of, read_only};
 use crate::head::Head;
 use crate::project::blobs::BLOB_BYTES_MAX;
+use crate::root::{AuditHead, AuditVerdict};
 use crate::{StoreError, database, project, root};
 
 /// Most problems that a report names.
@@ -45,6 +46,32 @@ pub fn check_root(path: &Path) -> Result<u32, StoreError> {
     root::identify(&conn)?;
     check_pages(&conn)?;
     Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+/// Reads the whole audit of a root database and says where it is not what it was. `known` is the head
+/// that somebody kept: then also what is missing at the end shows. Works beside a running server.
+///
+/// # Errors
+/// As [`check_project`].
+pub fn check_audit(path: &Path, known: Option<&AuditHead>) -> Result<AuditVerdict, StoreError> {
+    let conn = read_only(path, root::SCHEMA)?;
+    refuse_foreign_schema(&conn, root::SCHEMA)?;
+    root::identify(&conn)?;
+    // One state of the database, whatever is written meanwhile.
+    let transaction = conn.unchecked_transaction()?;
+    let verdict = root::verify_audit(&transaction, known)?;
+    transaction.finish()?;
+    Ok(verdict)
+}
+
+/// The records of the audit behind a number, oldest first, of a root database that a server may have open.
+///
+/// # Errors
+/// As [`check_project`].
+pub fn audit_after(path: &Path, id: u64, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
+    let conn = read_only(path, root::SCHEMA)?;
+    root::identify(&conn)?;
+    root::audit_after(&conn, id, limit)
 }
 
 /// Pages, indexes and foreign keys. Evaluates what the schema says, which has to be ours by then.

@@ -644,6 +644,14 @@ impl ProjectReader {
         self.reader.read(move |conn| key.recall(conn)).await
     }
 
+    /// Whether a command was written with this idempotency key, with whatever body.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn knows(&self, key: IdempotencyKey) -> Result<bool, StoreError> {
+        self.reader.read(move |conn| key.is_known(conn)).await
+    }
+
     /// The number of the last event of a room; 0 for a room without.
     ///
     /// # Errors

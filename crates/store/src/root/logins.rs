@@ -3,8 +3,8 @@
 //! Tokens are replaced at each use. Whoever presents a spent one either lost the answer to its first
 //! use or stole it; outside a short grace the whole login ends (RFC 9700 section 4.14.2).
 
-use iris_protocol::{AuthSessionId, User, UserId};
-use rusqlite::{Connection, OptionalExtension, params};
+use iris_protocol::{AuthSessionId, Login, User, UserId, limits::LOGINS_PER_USER_MAX};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::rows::{self, USER_COLUMN_COUNT, USER_COLUMNS};
@@ -20,6 +20,9 @@ const FORGET_LOGINS: &str = "DELETE FROM auth_sessions
     WHERE user_id = ?1 AND NOT EXISTS (
         SELECT 1 FROM refresh_tokens t
         WHERE t.auth_session_id = auth_sessions.id AND t.expires_at > ?2)";
+/// All but the newest ones.
+const FORGET_OLDEST: &str = "DELETE FROM auth_sessions WHERE user_id = ?1 AND id IN (
+    SELECT id FROM auth_sessions WHERE user_id = ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2)";
 const FORGET_TOKENS: &str =
     "DELETE FROM refresh_tokens WHERE auth_session_id = ?1 AND expires_at < ?2";
 
@@ -71,6 +74,9 @@ impl Command for BeginAuthSession {
                 self.ip,
                 self.agent
             ])?;
+        tx.conn()
+            .prepare_cached(FORGET_OLDEST)?
+            .execute(params![self.user_id.as_str(), LOGINS_PER_USER_MAX])?;
         insert_token(tx.conn(), &self.id, &self.refresh_hash, None, self.expires_at)
     }
 }
@@ -109,6 +115,8 @@ pub enum RotateOutcome {
         auth_session_id: AuthSessionId,
         /// The user's epoch, for the access token.
         epoch: i64,
+        /// Of the child that it was exchanged for.
+        child_hash: TokenHash,
     },
     /// It is no good.
     Refused {
@@ -149,13 +157,17 @@ impl Command for RotateRefresh {
             return Ok(RotateOutcome::Refused { reason: RefusalReason::Unknown });
         };
         let verdict = judge(token.state, self.at);
-        let Token { user, auth_session_id, epoch, state: _ } = token;
+        let Token { user, auth_session_id, epoch, child_hash, state: _ } = token;
         match verdict {
             Verdict::Rotate => {
                 self.replace(tx.conn(), &auth_session_id)?;
                 Ok(RotateOutcome::Rotated { user, auth_session_id, epoch })
             }
-            Verdict::Repeat => Ok(RotateOutcome::Repeated { user, auth_session_id, epoch }),
+            Verdict::Repeat => {
+                // The verdict is about a child that is there.
+                let child_hash = child_hash.unwrap_or(self.child_hash);
+                Ok(RotateOutcome::Repeated { user, auth_session_id, epoch, child_hash })
+            }
             Verdict::Refuse(reason) => Ok(RotateOutcome::Refused { reason }),
             Verdict::EndLogin => {
                 revoke(tx.conn(), &auth_session_id, self.at)?;
@@ -170,6 +182,8 @@ impl RotateRefresh {
     fn replace(&self, conn: &Connection, login: &AuthSessionId) -> Result<(), StoreError> {
         conn.prepare_cached("UPDATE refresh_tokens SET used_at = ?2 WHERE hash = ?1")?
             .execute(params![self.presented_hash, self.at])?;
+        conn.prepare_cached("UPDATE auth_sessions SET last_used_at = ?2 WHERE id = ?1")?
+            .execute(params![login.as_str(), self.at])?;
         conn.prepare_cached(FORGET_TOKENS)?
             .execute(params![login.as_str(), self.at.saturating_sub(EXPIRED_TOKEN_KEPT_MS)])?;
         let parent = Some(&self.presented_hash);
@@ -198,11 +212,105 @@ impl Command for RevokeAuthSession {
     }
 }
 
+/// Ends a login of a user. Answers whether it had not ended before.
+///
+/// Fails with `NotFound` when the user has no such login.
+#[derive(Debug, Clone)]
+pub struct RevokeLogin {
+    /// The user.
+    pub user_id: UserId,
+    /// The login.
+    pub id: AuthSessionId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for RevokeLogin {
+    type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        let sql = "SELECT 1 FROM auth_sessions WHERE id = ?1 AND user_id = ?2";
+        let key = [self.id.as_str(), self.user_id.as_str()];
+        if !tx.conn().prepare_cached(sql)?.exists(key)? {
+            return Err(StoreError::NotFound { what: "login" });
+        }
+        revoke(tx.conn(), &self.id, self.at)
+    }
+}
+
+/// Ends every login of a user at once: their access tokens are void, their refresh tokens too.
+///
+/// Fails with `NotFound` when there is no such user.
+#[derive(Debug, Clone)]
+pub struct EndLogins {
+    /// The user.
+    pub user_id: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for EndLogins {
+    type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        existing_user(tx.conn(), &self.user_id)?;
+        end_all(tx.conn(), &self.user_id, self.at)
+    }
+}
+
+/// Raises the user's epoch, which voids access tokens, and revokes what could be refreshed.
+pub(super) fn end_all(conn: &Connection, user_id: &UserId, at: i64) -> Result<(), StoreError> {
+    conn.prepare_cached("UPDATE users SET epoch = epoch + 1 WHERE id = ?1")?
+        .execute([user_id.as_str()])?;
+    let sql = "UPDATE auth_sessions SET revoked_at = ?2 WHERE user_id = ?1 AND revoked_at IS NULL";
+    conn.prepare_cached(sql)?.execute(params![user_id.as_str(), at])?;
+    Ok(())
+}
+
+const LOGINS: &str = "SELECT s.id, s.created_at, s.last_used_at, s.ip, s.agent,
+        (SELECT max(t.expires_at) FROM refresh_tokens t WHERE t.auth_session_id = s.id) AS ends
+    FROM auth_sessions s
+    WHERE s.user_id = ?1 AND s.revoked_at IS NULL ORDER BY s.id DESC";
+
+/// The logins of a user that have not ended, newest first.
+pub(super) fn logins(
+    conn: &Connection,
+    user_id: &UserId,
+    at: i64,
+) -> Result<Vec<Login>, StoreError> {
+    let mut statement = conn.prepare_cached(LOGINS)?;
+    let found = statement.query_map([user_id.as_str()], login)?;
+    let found = found.collect::<Result<Vec<_>, _>>()?;
+    Ok(found.into_iter().filter(|login| login.expires_at > at).collect())
+}
+
+fn login(row: &Row<'_>) -> rusqlite::Result<Login> {
+    Ok(Login {
+        id: rows::id(row, 0)?,
+        created_at: row.get(1)?,
+        last_used_at: row.get(2)?,
+        ip: row.get(3)?,
+        agent: row.get(4)?,
+        expires_at: row.get::<_, Option<i64>>(5)?.unwrap_or(0),
+        current: false,
+    })
+}
+
 /// A refresh token with its login and user.
 struct Token {
     user: User,
     auth_session_id: AuthSessionId,
     epoch: i64,
+    /// None while it was not exchanged.
+    child_hash: Option<TokenHash>,
     state: TokenState,
 }
 
@@ -245,7 +353,8 @@ fn judge(token: TokenState, now: i64) -> Verdict {
 fn token_sql() -> String {
     format!(
         "SELECT {USER_COLUMNS}, s.id, u.epoch, t.used_at, t.expires_at,
-                s.revoked_at IS NOT NULL, u.disabled, c.hash IS NOT NULL AND c.used_at IS NULL
+                s.revoked_at IS NOT NULL, u.disabled, c.hash IS NOT NULL AND c.used_at IS NULL,
+                c.hash
          FROM refresh_tokens t
          JOIN auth_sessions s ON s.id = t.auth_session_id
          JOIN users u ON u.id = s.user_id
@@ -261,6 +370,7 @@ fn find_token(conn: &Connection, hash: &TokenHash) -> Result<Option<Token>, Stor
             user: rows::user(row)?,
             auth_session_id: rows::id(row, AFTER_USER)?,
             epoch: row.get(AFTER_USER + 1)?,
+            child_hash: row.get(AFTER_USER + 7)?,
             state: TokenState {
                 used_at: row.get(AFTER_USER + 2)?,
                 expires_at: row.get(AFTER_USER + 3)?,

@@ -120,6 +120,61 @@ impl Command for RemoveMember {
     }
 }
 
+/// Gives a project to another member, and makes its owner an administrator of it. The project is told of
+/// both. Answers the new owner.
+///
+/// Fails with `NotFound` (project, member), or `Conflict` and `owner_role` when they own it already.
+#[derive(Debug, Clone)]
+pub struct TransferProject {
+    /// The project.
+    pub project_id: ProjectId,
+    /// The owner.
+    pub from: UserId,
+    /// A member.
+    pub to: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for TransferProject {
+    type Output = Member;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Member, StoreError> {
+        let owner = existing_member(tx.conn(), &self.project_id, &self.from)?;
+        if owner.role != Role::Owner {
+            return Err(StoreError::NotFound { what: "project" });
+        }
+        let next = existing_member(tx.conn(), &self.project_id, &self.to)?;
+        refuse_owner_role(next.role)?;
+        let sql = "SELECT 1 FROM users WHERE id = ?1 AND disabled = 1";
+        if tx.conn().prepare_cached(sql)?.exists([self.to.as_str()])? {
+            let message = "the account of the new owner is closed";
+            return Err(StoreError::conflict("user_disabled", message));
+        }
+        let sql = "UPDATE projects SET owner_id = ?2, updated_at = ?3 WHERE id = ?1";
+        let values = params![self.project_id.as_str(), self.to.as_str(), self.at];
+        tx.conn().prepare_cached(sql)?.execute(values)?;
+        for (member, role) in [(owner, Role::Admin), (next, Role::Owner)] {
+            let sql = "UPDATE project_members SET role = ?3 WHERE project_id = ?1 AND user_id = ?2";
+            let values =
+                params![self.project_id.as_str(), member.user_id.as_str(), role_text(role)];
+            tx.conn().prepare_cached(sql)?.execute(values)?;
+            let event = Event::MemberUpdated { member: Member { role, ..member } };
+            outbox::put(tx, &self.project_id, &event, &self.from, self.at)?;
+        }
+        existing_member(tx.conn(), &self.project_id, &self.to)
+    }
+}
+
+/// The role of a member; none for who is none.
+pub(super) fn member_role(
+    conn: &Connection,
+    project_id: &ProjectId,
+    user_id: &UserId,
+) -> Result<Option<Role>, StoreError> {
+    Ok(member(conn, project_id, user_id)?.map(|member| member.role))
+}
+
 pub(super) fn insert_member(
     conn: &Connection,
     project_id: &ProjectId,

@@ -1,7 +1,7 @@
 //! The rules about what tools may touch that count for all projects. Each change is in the audit.
 
 use iris_protocol::{
-    PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting,
+    PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting, UserId,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -54,7 +54,7 @@ impl Command for CreateServerPermission {
             permission,
             pattern,
             to_word(&action)?,
-            self.audit.user_id.as_str(),
+            self.audit.user_id.as_ref().map_or("", UserId::as_str),
             self.audit.at,
         ])?;
         self.audit.run(tx)?;

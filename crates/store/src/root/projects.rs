@@ -128,6 +128,49 @@ impl Command for UpdateProject {
     }
 }
 
+/// Changes settings of a project (RFC 7396, one level deep): null takes one away, others are replaced. The
+/// project is told of it. Answers all settings.
+///
+/// Fails with `NotFound` when there is no such project or `by` is not a member, with `Conflict` and
+/// `settings_too_large` when they would be larger than allowed.
+#[derive(Debug, Clone)]
+pub struct MergeProjectSettings {
+    /// The project.
+    pub id: ProjectId,
+    /// The settings to change.
+    pub changes: Map<String, Value>,
+    /// Most bytes that all of them may have as JSON.
+    pub bytes_max: usize,
+    /// The user who changes them.
+    pub by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for MergeProjectSettings {
+    type Output = Map<String, Value>;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<Map<String, Value>, StoreError> {
+        let Project { mut settings, .. } = existing_project(tx.conn(), &self.by, &self.id)?;
+        for (key, value) in self.changes {
+            if value.is_null() {
+                settings.shift_remove(&key);
+            } else {
+                settings.insert(key, value);
+            }
+        }
+        if serde_json::to_string(&settings)?.len() > self.bytes_max {
+            let message =
+                format!("the settings of a project have at most {} bytes", self.bytes_max);
+            return Err(StoreError::conflict("settings_too_large", message));
+        }
+        let (id, by, at) = (self.id, self.by, self.at);
+        let settings = Some(settings);
+        let update = UpdateProject { id, name: None, description: None, settings, by, at };
+        Ok(update.run(tx)?.settings)
+    }
+}
+
 /// Archives a project or brings it back. The project is told of it. Answers the project as `by` sees
 /// it.
 ///

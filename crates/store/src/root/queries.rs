@@ -1,9 +1,10 @@
 //! The queries of the root database, on a connection.
 
 use iris_protocol::{
-    AuthSessionId, Member, Project, ProjectId, ProjectPage, Role, User, UserId, limits,
+    AuthSessionId, Member, Membership, Project, ProjectId, ProjectPage, Role, User, UserId,
+    UserPage, limits,
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Map, Value};
 
 use super::rows::{self, MEMBER_COLUMNS, PROJECT_COLUMNS, USER_COLUMN_COUNT, USER_COLUMNS};
@@ -79,15 +80,72 @@ pub(super) fn user_by_email(
     conn: &Connection,
     email: &str,
 ) -> Result<Option<Credentials>, StoreError> {
-    let found = conn.prepare_cached(&credentials_sql())?.query_row([email.to_lowercase()], |row| {
-        Ok(Credentials {
-            user: rows::user(row)?,
-            password_hash: row.get(USER_COLUMN_COUNT)?,
-            disabled: row.get(USER_COLUMN_COUNT + 1)?,
-            epoch: row.get(USER_COLUMN_COUNT + 2)?,
+    let mut statement = conn.prepare_cached(&credentials_sql())?;
+    Ok(statement.query_row([email.to_lowercase()], credentials_row).optional()?)
+}
+
+fn credentials_of_sql() -> String {
+    format!(
+        "SELECT {USER_COLUMNS}, u.password_hash, u.disabled, u.epoch
+         FROM users u WHERE u.id = ?1"
+    )
+}
+
+/// What checking the password of a user who is known needs.
+pub(super) fn credentials(
+    conn: &Connection,
+    id: &UserId,
+) -> Result<Option<Credentials>, StoreError> {
+    let sql = credentials_of_sql();
+    Ok(conn.prepare_cached(&sql)?.query_row([id.as_str()], credentials_row).optional()?)
+}
+
+fn credentials_row(row: &Row<'_>) -> rusqlite::Result<Credentials> {
+    Ok(Credentials {
+        user: rows::user(row)?,
+        password_hash: row.get(USER_COLUMN_COUNT)?,
+        disabled: row.get(USER_COLUMN_COUNT + 1)?,
+        epoch: row.get(USER_COLUMN_COUNT + 2)?,
+    })
+}
+
+pub(super) fn users_sql() -> String {
+    format!("SELECT {USER_COLUMNS} FROM users u WHERE u.id > ?1 ORDER BY u.id LIMIT ?2")
+}
+
+/// A page of all users, oldest first.
+pub(super) fn users(
+    conn: &Connection,
+    limit: u32,
+    after: Option<&UserId>,
+) -> Result<UserPage, StoreError> {
+    let limit = limit.clamp(1, limits::PAGE_MAX);
+    let after = after.map_or("", UserId::as_str);
+    let mut statement = conn.prepare_cached(&users_sql())?;
+    let rows = statement.query_map(params![after, limit + 1], rows::user)?;
+    let mut users = rows.collect::<Result<Vec<User>, _>>()?;
+    let has_more = users.len() > limit as usize;
+    users.truncate(limit as usize);
+    let next_cursor = users.last().filter(|_| has_more).map(|user| user.id.to_string());
+    Ok(UserPage { users, next_cursor, has_more })
+}
+
+const MEMBERSHIPS: &str = "SELECT m.project_id, p.name, m.role, m.joined_at
+    FROM project_members m JOIN projects p ON p.id = m.project_id
+    WHERE m.user_id = ?1 ORDER BY m.project_id";
+
+/// Where a user is a member.
+pub(super) fn memberships(conn: &Connection, id: &UserId) -> Result<Vec<Membership>, StoreError> {
+    let mut statement = conn.prepare_cached(MEMBERSHIPS)?;
+    let found = statement.query_map([id.as_str()], |row| {
+        Ok(Membership {
+            project_id: rows::id(row, 0)?,
+            name: row.get(1)?,
+            role: rows::role(row, 2)?,
+            joined_at: row.get(3)?,
         })
-    });
-    Ok(found.optional()?)
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
 }
 
 const ACCESS: &str = "SELECT u.epoch, u.disabled, u.is_admin,

@@ -3,13 +3,12 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use iris_protocol::{
-    AuthSessionId, BackupId, Member, PermissionRule, Project, ProjectId, ProjectPage, Role,
-    SupervisionRecord, UsageReport, UsageTotals, User, UserBudgets, UserId,
+    ApiKey, AuditPage, AuditRecord, AuthSessionId, BackupId, Invitation, KeyId, Login, Member, Membership, PermissionRule, Project, ProjectId, ProjectPage, Role, SupervisionRecord, UsageReport, UsageTotals, User, UserBudgets, UserId, UserPage,
 };
 use serde_json::{Map, Value};
 
 use super::RootDatabase;
-use super::audit::{self, AuditRecord};
+use super::audit::{self, AuditQuery};
 use super::backups::{self, BackupState, StoredBackup};
 use super::intents::{self, Leftover};
 use super::model_facts::StoredFacts;
@@ -19,6 +18,8 @@ use super::queries::{self, Access, Credentials, ProjectLocation};
 use super::supervision::{self, SupervisionQuery};
 use super::unfinished;
 use super::{model_facts, usage, user_budgets};
+use super::{FoundKey, KeyAccess, TokenHash};
+use super::{accounts, invitations, keys, logins, settings};
 use crate::maintenance::{ListedProject, listing};
 use crate::totals::Days;
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
@@ -71,6 +72,139 @@ impl RootReader {
     pub async fn user_by_email(&self, email: &str) -> Result<Option<Credentials>, StoreError> {
         let email = email.to_owned();
         self.current().read(move |conn| queries::user_by_email(conn, &email)).await
+    }
+
+    /// A user and what checking their password needs.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn credentials(&self, id: &UserId) -> Result<Option<Credentials>, StoreError> {
+        let id = id.clone();
+        self.current().read(move |conn| queries::credentials(conn, &id)).await
+    }
+
+    /// A page of all users, oldest first; `cursor` is the `next_cursor` of the page before.
+    ///
+    /// # Errors
+    /// `InvalidCursor` for a cursor that no page gave, otherwise as [`Reader::read`].
+    pub async fn users(&self, limit: u32, cursor: Option<&str>) -> Result<UserPage, StoreError> {
+        let invalid = |cursor: &str| StoreError::InvalidCursor { cursor: cursor.to_owned() };
+        let after = cursor.map(|cursor| cursor.parse::<UserId>().map_err(|_| invalid(cursor)));
+        let after = after.transpose()?;
+        self.current().read(move |conn| queries::users(conn, limit, after.as_ref())).await
+    }
+
+    /// Where a user is a member.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn memberships(&self, id: &UserId) -> Result<Vec<Membership>, StoreError> {
+        let id = id.clone();
+        self.current().read(move |conn| queries::memberships(conn, &id)).await
+    }
+
+    /// The logins of a user that have not ended at `at`, newest first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn logins(&self, id: &UserId, at: i64) -> Result<Vec<Login>, StoreError> {
+        let id = id.clone();
+        self.current().read(move |conn| logins::logins(conn, &id, at)).await
+    }
+
+    /// The API keys of a user, newest first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn keys(&self, id: &UserId) -> Result<Vec<ApiKey>, StoreError> {
+        let id = id.clone();
+        self.current().read(move |conn| keys::keys(conn, &id)).await
+    }
+
+    /// The API key of a hash; none for one that was never made or is revoked.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn key_by_hash(&self, hash: TokenHash) -> Result<Option<FoundKey>, StoreError> {
+        self.current().read(move |conn| keys::by_hash(conn, &hash)).await
+    }
+
+    /// All that decides over a request with an API key, in one query; `None` once it is revoked.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn key_access(
+        &self,
+        id: &KeyId,
+        project_id: Option<&ProjectId>,
+    ) -> Result<Option<KeyAccess>, StoreError> {
+        let (id, project_id) = (id.clone(), project_id.cloned());
+        self.current().read(move |conn| keys::access(conn, &id, project_id.as_ref())).await
+    }
+
+    /// Whose password the secret of a link sets at `at`; none when it is not good, or not any more.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn password_reset(
+        &self,
+        hash: TokenHash,
+        at: i64,
+    ) -> Result<Option<UserId>, StoreError> {
+        self.current().read(move |conn| accounts::password_reset(conn, &hash, at)).await
+    }
+
+    /// The invitation of a secret, if this address may accept it at `at`.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn invitation(
+        &self,
+        hash: TokenHash,
+        email: &str,
+        at: i64,
+    ) -> Result<Option<Invitation>, StoreError> {
+        let email = email.to_owned();
+        self.current().read(move |conn| invitations::good(conn, &hash, &email, at)).await
+    }
+
+    /// The invitations to a project, or to the server alone, newest first, as they stand at `at`.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn invitations(
+        &self,
+        project_id: Option<&ProjectId>,
+        at: i64,
+    ) -> Result<Vec<Invitation>, StoreError> {
+        let id = project_id.cloned();
+        self.current().read(move |conn| invitations::list(conn, id.as_ref(), at)).await
+    }
+
+    /// The settings of the server that administrators chose.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn chosen_settings(
+        &self,
+    ) -> Result<std::collections::BTreeMap<String, Value>, StoreError> {
+        self.current().read(settings::chosen).await
+    }
+
+    /// A page of the audit, newest first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        self.current().read(move |conn| audit::page(conn, &query)).await
+    }
+
+    /// The records of the audit behind a number, oldest first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn audit_after(&self, id: u64, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
+        self.current().read(move |conn| audit::after(conn, id, limit)).await
     }
 
     /// All that decides over a request, in one query; `None` when there is no such user.

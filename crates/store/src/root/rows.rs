@@ -7,19 +7,20 @@ use rusqlite::Row;
 use rusqlite::types::Type;
 
 /// The columns that [`user`] reads, of `users u`.
-pub(super) const USER_COLUMNS: &str =
-    "u.id, u.email, u.username, u.is_admin, u.can_execute_code, u.created_at";
+pub(super) const USER_COLUMNS: &str = "u.id, u.email, u.username, u.is_admin, u.can_execute_code, \
+     u.created_at, u.avatar_url, u.preferences, u.disabled";
 /// How many those are: the index of the next column of a statement that begins with them.
-pub(super) const USER_COLUMN_COUNT: usize = 6;
+pub(super) const USER_COLUMN_COUNT: usize = 9;
 
 /// The columns that [`project`] reads, of `projects p` and the caller's `project_members m`.
 pub(super) const PROJECT_COLUMNS: &str = "p.id, p.owner_id, p.name, p.description, p.type, p.path, \
      p.settings, p.created_at, p.updated_at, p.archived_at, m.role";
 
 /// The columns that [`member`] reads, of `project_members m` and `users u`.
-pub(super) const MEMBER_COLUMNS: &str = "m.user_id, u.username, m.role, m.joined_at";
+pub(super) const MEMBER_COLUMNS: &str = "m.user_id, u.username, m.role, m.joined_at, u.avatar_url";
 
 pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+    let preferences: String = row.get(7)?;
     Ok(User {
         id: id(row, 0)?,
         email: row.get(1)?,
@@ -27,6 +28,9 @@ pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<User> {
         is_admin: row.get(3)?,
         can_execute_code: row.get(4)?,
         created_at: row.get(5)?,
+        avatar_url: row.get(6)?,
+        preferences: serde_json::from_str(&preferences).map_err(|error| unreadable(7, error))?,
+        disabled: row.get(8)?,
     })
 }
 
@@ -53,6 +57,7 @@ pub(super) fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
         username: row.get(1)?,
         role: role(row, 2)?,
         joined_at: row.get(3)?,
+        avatar_url: row.get(4)?,
     })
 }
 

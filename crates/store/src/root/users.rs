@@ -3,9 +3,8 @@
 use iris_protocol::{User, UserId};
 use rusqlite::{Connection, params};
 
-use super::audit::RecordAudit;
 use super::queries::{has_admin, user};
-use crate::{Command, StoreError, WhenFull, WriteTx};
+use crate::{Command, StoreError, WriteTx};
 
 /// Creates a user. Answers the user.
 ///
@@ -19,8 +18,8 @@ pub struct CreateUser {
     pub email: String,
     /// The name that others see, never empty.
     pub username: String,
-    /// The password's hash as a PHC string, never the password.
-    pub password_hash: String,
+    /// The password's hash as a PHC string, never the password; none for who never logs in with one.
+    pub password_hash: Option<String>,
     /// May manage the server, and have programs run on it.
     pub is_admin: bool,
     /// Refuses while there is an administrator: for the setup of a new server.
@@ -34,7 +33,11 @@ impl Command for CreateUser {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<User, StoreError> {
         let email = self.email.to_lowercase();
-        refuse_duplicates(tx.conn(), &self, &email)?;
+        if self.only_if_no_admin && has_admin(tx.conn())? {
+            let message = "the server has an administrator already";
+            return Err(StoreError::conflict("admin_exists", message));
+        }
+        refuse_taken(tx.conn(), None, Some(&email), Some(&self.username))?;
         tx.conn()
             .prepare_cached(
                 "INSERT INTO users (id, email, username, password_hash, is_admin, created_at,
@@ -53,54 +56,23 @@ impl Command for CreateUser {
     }
 }
 
-/// Says whether a user may have programs run on the server. Answers the user.
-///
-/// Fails with `NotFound`.
-#[derive(Debug, Clone)]
-pub struct SetCanExecuteCode {
-    /// The user.
-    pub id: UserId,
-    /// Whether they may.
-    pub can_execute_code: bool,
-    /// What the audit says of it: who, when.
-    pub audit: RecordAudit,
-}
-
-impl Command for SetCanExecuteCode {
-    type Output = User;
-
-    /// To take a right away is to clean up.
-    fn when_full(&self) -> WhenFull {
-        if self.can_execute_code { WhenFull::Refuse } else { WhenFull::Allow }
-    }
-
-    fn run(self, tx: &mut WriteTx<'_>) -> Result<User, StoreError> {
-        existing_user(tx.conn(), &self.id)?;
-        let sql = "UPDATE users SET can_execute_code = ?2 WHERE id = ?1";
-        let key = params![self.id.as_str(), self.can_execute_code];
-        tx.conn().prepare_cached(sql)?.execute(key)?;
-        self.audit.run(tx)?;
-        existing_user(tx.conn(), &self.id)
-    }
-}
-
-fn refuse_duplicates(
+/// Refuses an address or a name that somebody has; `except` may keep its own.
+pub(super) fn refuse_taken(
     conn: &Connection,
-    command: &CreateUser,
-    email: &str,
+    except: Option<&UserId>,
+    email: Option<&str>,
+    username: Option<&str>,
 ) -> Result<(), StoreError> {
-    if command.only_if_no_admin && has_admin(conn)? {
-        return Err(StoreError::conflict(
-            "admin_exists",
-            "the server has an administrator already",
-        ));
-    }
-    if conn.prepare_cached("SELECT 1 FROM users WHERE email = ?1")?.exists([email])? {
+    let except = except.map(UserId::as_str);
+    let sql = "SELECT 1 FROM users WHERE email = ?1 AND id IS NOT ?2";
+    if let Some(email) = email
+        && conn.prepare_cached(sql)?.exists(params![email, except])?
+    {
         return Err(StoreError::conflict("email_taken", "the email address is taken"));
     }
-    if conn
-        .prepare_cached("SELECT 1 FROM users WHERE username = ?1")?
-        .exists([&command.username])?
+    let sql = "SELECT 1 FROM users WHERE username = ?1 AND id IS NOT ?2";
+    if let Some(username) = username
+        && conn.prepare_cached(sql)?.exists(params![username, except])?
     {
         return Err(StoreError::conflict("username_taken", "the user name is taken"));
     }

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{Command, Committed, Durability, Guards, StoredEvent, WhenFull, WriteContext, WriteTx};
+use crate::root::append_audit;
 use crate::{CrashPoint, StoreError, crash_point};
 
 /// Most commands of one transaction.
@@ -101,6 +102,9 @@ impl<C: Command> Submitted<C> {
         let command = self.command.take().ok_or(StoreError::Closed)?;
         let mark = events.len();
         let output = command.run(&mut WriteTx::new(conn, events))?;
+        if let Some(audit) = &self.context.audit {
+            append_audit(conn, audit)?;
+        }
         let seq = events.iter().skip(mark).next_back().map(|event| event.seq);
         let committed = Committed { output, seq, replayed: false };
         if let Some(key) = key {

@@ -88,6 +88,7 @@ async fn what_takes_space_is_refused_what_ends_something_runs_and_a_repeat_is_an
             body_hash: String::new(),
             at: 0,
         }),
+        audit: None,
     };
     let first = small.database.writer().submit(agent("a"), key("first")).await.unwrap();
     small.fill();

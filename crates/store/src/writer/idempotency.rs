@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 
 use super::Committed;
 use crate::StoreError;
+use crate::root::RecordAudit;
 
 /// How long a repeat is recognised, in milliseconds.
 pub(super) const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
@@ -33,6 +34,9 @@ pub(super) const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 pub struct WriteContext {
     /// Makes the command repeatable.
     pub idempotency: Option<IdempotencyKey>,
+    /// What the audit says of it, in the command's own transaction. For the root database alone, and not for
+    /// repeats.
+    pub audit: Option<Box<RecordAudit>>,
 }
 
 /// The name of one intended change: who, what, and the client's own key for it.

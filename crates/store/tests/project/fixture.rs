@@ -197,6 +197,7 @@ pub(crate) fn told(event: &StoredEvent) -> String {
     match &event.room {
         Room::Session(_) => format!("S {}", event.name),
         Room::Project(_) => format!("P {}", event.name),
+        Room::User(_) => format!("U {}", event.name),
         Room::Admin => format!("A {}", event.name),
     }
 }

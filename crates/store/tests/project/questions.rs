@@ -158,7 +158,7 @@ async fn a_repeat_with_its_key_answers_the_first_answer() {
         body_hash: "b".into(),
         at: NOW,
     };
-    let context = || WriteContext { idempotency: Some(key()) };
+    let context = || WriteContext { idempotency: Some(key()), audit: None };
     let first = fixture.commit(respond(1, answer()), context()).await.unwrap();
     let second = fixture.commit(respond(1, answer()), context()).await.unwrap();
     assert_eq!((first.replayed, second.replayed), (false, true));

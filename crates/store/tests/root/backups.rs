@@ -40,11 +40,12 @@ fn record(n: u128, kind: BackupKind) -> RecordBackup {
 fn audit(action: &str) -> RecordAudit {
     RecordAudit {
         at: NOW,
-        user_id: user_id(1),
+        user_id: Some(user_id(1)),
         action: action.to_owned(),
         target: project_id(1).to_string(),
         request_id: None,
         details: json!({}),
+        ..RecordAudit::default()
     }
 }
 

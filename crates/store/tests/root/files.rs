@@ -162,6 +162,7 @@ async fn a_repeat_with_the_same_key_answers_what_the_first_one_did() {
             body_hash: body_hash.to_owned(),
             at: NOW,
         }),
+        audit: None,
     };
     let writer = root.db.writer();
     let first = writer.submit(create_user(1), context("a")).await.unwrap();

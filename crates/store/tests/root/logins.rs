@@ -62,7 +62,12 @@ async fn a_lost_answer_can_be_asked_for_again_within_the_grace() {
     assert!(is_rotated(&root.rotate(1, 2, NOW).await));
     let repeat = root.rotate(1, 2, NOW + REFRESH_GRACE_MS).await;
     let user = root.reader.user(&user_id(1)).await.unwrap().unwrap();
-    let expected = RotateOutcome::Repeated { user, auth_session_id: login_id(1), epoch: 0 };
+    let expected = RotateOutcome::Repeated {
+        user,
+        auth_session_id: login_id(1),
+        epoch: 0,
+        child_hash: crate::hash(2),
+    };
     assert_eq!(repeat, expected);
     assert!(is_rotated(&root.rotate(2, 3, NOW + REFRESH_GRACE_MS).await));
 }

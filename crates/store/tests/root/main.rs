@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure ends the test")]
 
+mod accounts;
+mod audit;
 mod backups;
 mod files;
+mod invitations;
+mod keys;
 mod logins;
 mod permissions;
 mod projects;
@@ -94,7 +98,7 @@ fn create_user(n: u128) -> CreateUser {
         id: user_id(n),
         email: format!("user{n}@example.com"),
         username: format!("user{n}"),
-        password_hash: "$argon2id$...".to_owned(),
+        password_hash: Some("$argon2id$...".to_owned()),
         is_admin: false,
         only_if_no_admin: false,
         at: NOW,

@@ -14,11 +14,12 @@ use crate::{NOW, Root, user_id};
 fn audit(action: &str) -> RecordAudit {
     RecordAudit {
         at: NOW,
-        user_id: user_id(1),
+        user_id: Some(user_id(1)),
         action: action.to_owned(),
         target: "permission".to_owned(),
         request_id: None,
         details: json!({}),
+        ..RecordAudit::default()
     }
 }
 

@@ -66,6 +66,7 @@ async fn a_new_project_has_its_owner_as_its_one_member() {
     assert_eq!(read, Some(expected));
     let owner = Member {
         user_id: user_id(1),
+        avatar_url: None,
         username: "user1".to_owned(),
         role: Role::Owner,
         joined_at: NOW,
@@ -230,6 +231,7 @@ async fn members_are_added_changed_and_removed() {
     };
     let viewer = Member {
         user_id: user_id.clone(),
+        avatar_url: None,
         username: "user3".to_owned(),
         role: Role::Viewer,
         joined_at: NOW - 1,

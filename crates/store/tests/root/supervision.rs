@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use iris_protocol::AuditRecord;
 use iris_protocol::{ExitKind, SupervisionKind, SupervisionRecord};
-use iris_store::root::{AuditRecord, RecordAudit, RecordSupervision, SupervisionQuery};
+use iris_store::root::{RecordAudit, RecordSupervision, SupervisionQuery};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -124,11 +125,12 @@ async fn what_is_too_much_or_too_old_is_forgotten() {
 fn restart(target: &str) -> RecordAudit {
     RecordAudit {
         at: NOW,
-        user_id: user_id(1),
+        user_id: Some(user_id(1)),
         action: "admin.actor.restart".to_owned(),
         target: target.to_owned(),
         request_id: Some("req_1".to_owned()),
         details: json!({ "restarts": 1 }),
+        ..RecordAudit::default()
     }
 }
 
@@ -138,12 +140,29 @@ async fn the_audit_keeps_what_was_done_newest_first() {
     for target in ["node/root", "node/directory", "node/x"] {
         root.run(restart(target)).await.unwrap();
     }
-    let expected = |id, target: &str| {
-        let RecordAudit { at, user_id, action, target, request_id, details } = restart(target);
-        AuditRecord { id, at, user_id, action, target, request_id, details }
-    };
     let newest = root.reader.audit(2).await.unwrap();
-    assert_eq!(newest, [expected(3, "node/x"), expected(2, "node/directory")]);
+    let expected = |record: &AuditRecord, target: &str| {
+        let RecordAudit { at, user_id, action, target, request_id, details, .. } = restart(target);
+        let (result, hash) = ("done".to_owned(), record.hash.clone());
+        let (credential, ip, project_id) = (None, None, None);
+        AuditRecord {
+            id: record.id,
+            at,
+            user_id,
+            credential,
+            ip,
+            action,
+            target,
+            project_id,
+            result,
+            request_id,
+            details,
+            hash,
+        }
+    };
+    assert_eq!(newest.iter().map(|record| record.id).collect::<Vec<_>>(), [3, 2]);
+    assert_eq!(newest[0], expected(&newest[0], "node/x"));
+    assert_eq!(newest[1], expected(&newest[1], "node/directory"));
     assert_eq!(root.reader.audit(usize::MAX).await.unwrap().len(), 3);
 }
 

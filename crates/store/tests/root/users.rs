@@ -14,8 +14,11 @@ async fn a_new_user_is_found_by_id_and_by_email_in_any_case() {
         id: user_id(1),
         email: "ada@example.com".to_owned(),
         username: "user1".to_owned(),
+        avatar_url: None,
         is_admin: false,
         can_execute_code: false,
+        disabled: false,
+        preferences: serde_json::Map::new(),
         created_at: NOW,
     };
     assert_eq!(user, expected);

@@ -321,6 +321,7 @@ impl Life {
 
 async fn user(client: &Client, number: usize) -> UserId {
     let request = AuthRegister {
+        invitation: None,
         email: format!("user{number}@example.com"),
         username: format!("user{number}"),
         password: PASSWORD.to_owned(),

@@ -1,0 +1,265 @@
+//! The audit as administrators and operators see it; and the heads of requests that are refused (H1, H3, H7,
+//! H9 to H11, H17 of the threat model).
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use iris_actors::AuditSettings;
+use iris_protocol::{ErrorCode, Role};
+use iris_store::maintenance::check_audit;
+use iris_store::root::AuditHead;
+use iris_testkit::{AppOptions, PASSWORD, Person, TestApp, TestClock, spawn_app, spawn_app_with};
+use serde_json::{Value, json};
+
+use crate::{code_of, rest_refusal};
+
+const NOON_MS: i64 = 1_790_000_000_000;
+
+/// Action, target and result of what the audit holds, oldest first.
+async fn audited(root: &Person, query: &str) -> Vec<(String, String, String)> {
+    let answer = root.get(&format!("/v1/admin/audit?limit=200&{query}")).await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let records = answer.json["data"].as_array().unwrap().iter();
+    records.map(|r| (text(&r["action"]), text(&r["target"]), text(&r["result"]))).rev().collect()
+}
+
+#[tokio::test]
+async fn what_is_done_with_rights_is_recorded_with_who_from_where_with_what_and_the_result() {
+    let app = spawn_app().await;
+    let (root, ann, ben) = (app.admin().await, app.user("ann").await, app.user("ben").await);
+    let project = ann.project("p").await.id;
+    ann.add_member(&project, &ben, Role::Member).await;
+    let place = format!("/v1/projects/{project}");
+    let member = format!("{place}/members/{}", ben.id());
+    ann.rest("PATCH", &member, Some(json!({ "role": "viewer" }))).await;
+    let rule = json!({ "permission": "edit", "pattern": "a", "action": "ask" });
+    ann.post(&format!("{place}/permissions"), rule.clone()).await;
+    assert_eq!(ben.post(&format!("{place}/permissions"), rule).await.status, 403);
+    ann.rest("DELETE", &member, None).await;
+
+    let found = audited(&root, &format!("projectId={project}")).await;
+    let (p, b) = (project.to_string(), ben.id().to_string());
+    let record = |action: &str, target: &str, result: &str| {
+        (action.to_owned(), target.to_owned(), result.to_owned())
+    };
+    assert_eq!(
+        found,
+        [
+            record("project.member.add", &b, "done"),
+            record("project.member.update", &b, "done"),
+            record("permission.create", &p, "begun"),
+            record("permission.create", &p, "done"),
+            record("permission.create", &p, "FORBIDDEN insufficient_role"),
+            record("project.member.remove", &b, "done"),
+        ]
+    );
+    let newest = root.get("/v1/admin/audit?limit=1&action=project.member.update").await;
+    let newest = &newest.json["data"][0];
+    assert_eq!(
+        (&newest["userId"], &newest["details"]["role"]),
+        (&json!(ann.id()), &json!("viewer"))
+    );
+    assert!(newest["ip"].as_str().unwrap().starts_with("127."));
+    assert!(newest["credential"].as_str().unwrap().starts_with("aus_"));
+    assert!(newest["requestId"].is_string());
+    assert_eq!(newest["hash"].as_str().unwrap().len(), 64);
+}
+
+#[tokio::test]
+async fn logins_keys_and_passwords_are_recorded_without_secrets() {
+    let app = spawn_app().await;
+    let (root, ann) = (app.admin().await, app.user("ann").await);
+    assert!(app.client().login("ann@example.com", "wrong wrong").await.is_err());
+    assert!(app.client().login("nobody@example.com", PASSWORD).await.is_err());
+    let made = ann.post("/v1/api-keys", json!({ "name": "k" })).await.json["data"].clone();
+    ann.rest("DELETE", &format!("/v1/api-keys/{}", made["id"].as_str().unwrap()), None).await;
+    ann.post("/v1/auth/logout", json!({})).await;
+    let all = audited(&root, "").await;
+    let has = |action: &str, target: &str, result: &str| {
+        all.iter().any(|(a, t, r)| (a.as_str(), t.as_str(), r.as_str()) == (action, target, result))
+    };
+    let (ann_id, key_id) = (ann.id().as_str(), made["id"].as_str().unwrap());
+    assert!(has("auth.setup", root.id().as_str(), "done"), "{all:?}");
+    assert!(has("auth.register", ann_id, "done"));
+    assert!(has("auth.login", ann_id, "UNAUTHENTICATED invalid_credentials"));
+    assert!(has("auth.login", "account", "UNAUTHENTICATED invalid_credentials"));
+    assert!(has("key.create", key_id, "done") && has("key.revoke", key_id, "done"));
+    assert!(has("auth.logout", ann_id, "done"));
+    let text = root.get("/v1/admin/audit?limit=200").await.json.to_string();
+    for secret in [PASSWORD, "wrong wrong", made["key"].as_str().unwrap(), "nobody@example.com"] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn the_audit_is_exported_line_by_line_and_verified_against_a_head_that_was_kept() {
+    let app = spawn_app().await;
+    let (root, ann) = (app.admin().await, app.user("ann").await);
+    let refused = rest_refusal(&ann.get("/v1/admin/audit/export").await);
+    assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "not_admin"));
+    let head = root.get("/v1/admin/audit").await.json["meta"]["head"].as_str().unwrap().to_owned();
+    let export = root.get("/v1/admin/audit/export").await;
+    let text = String::from_utf8(export.body.to_vec()).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.last().unwrap()["action"], "admin.audit.export");
+    let ids: Vec<u64> = lines.iter().map(|line| line["id"].as_u64().unwrap()).collect();
+    assert!(ids.iter().copied().eq(1..=ids.len() as u64), "{ids:?}");
+
+    let command = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_iris"));
+        command.env_clear().arg("audit").args(args).arg("--data-dir").arg(app.data_dir());
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let verify = |args: &[&str]| {
+        let output = command(&[&["verify"], args].concat());
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = verify(&["--head", &head]);
+    assert_eq!(code, Some(0), "{said}");
+    let other = format!("1:{}", "0".repeat(64));
+    assert_eq!(verify(&["--head", &other]).0, Some(1));
+    assert_eq!(verify(&["--head", "x"]).0, Some(2));
+
+    let exported = command(&["export"]);
+    let exported = String::from_utf8(exported.stdout).unwrap();
+    assert!(exported.starts_with(text.lines().next().unwrap()), "{exported}");
+
+    let path = app.data_dir().join("root.db");
+    let conn = rusqlite::Connection::open(path).unwrap();
+    let trigger = "SELECT sql FROM sqlite_schema WHERE name = 'audit_is_not_changed'";
+    let trigger: String = conn.query_row(trigger, [], |row| row.get(0)).unwrap();
+    conn.execute_batch("DROP TRIGGER audit_is_not_changed").unwrap();
+    conn.execute("UPDATE audit SET target = 'x' WHERE id = 2", []).unwrap();
+    conn.execute_batch(&trigger).unwrap();
+    let (code, said) = verify(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("record 2"), "{said}");
+}
+
+#[tokio::test]
+async fn old_records_are_let_go_when_the_server_starts_and_the_rest_is_sound() {
+    let clock = Arc::new(TestClock::at(NOON_MS));
+    let audit = AuditSettings { kept: Some(Duration::from_hours(24)), records_max: 0 };
+    let options = AppOptions { clock: Some(clock.clone()), audit, ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
+    let root = app.admin().await;
+    app.user("ann").await;
+    let old = root.get("/v1/admin/audit").await.json["data"][0]["id"].as_u64().unwrap();
+    let head = root.get("/v1/admin/audit").await.json["meta"]["head"].as_str().unwrap().to_owned();
+    clock.advance(Duration::from_hours(25));
+    let app = app.restart().await;
+    let grant = app.client().login("root@example.com", PASSWORD).await.unwrap();
+    let root = Person::new(app.client(), grant);
+    let page = root.get("/v1/admin/audit").await.json;
+    // The newest of the old ones had nobody behind it yet.
+    let of = |record: &Value| {
+        (record["id"].as_u64().unwrap(), record["action"].as_str().unwrap().to_owned())
+    };
+    let found: Vec<_> = page["data"].as_array().unwrap().iter().map(of).collect();
+    let expected = [(old + 2, "auth.login"), (old + 1, "audit.trim"), (old, "auth.login")];
+    let expected = expected.map(|(id, action)| (id, action.to_owned()));
+    assert_eq!(found, expected);
+    assert_eq!(page["meta"]["hasMore"], false);
+    let known = head.split_once(':').unwrap();
+    let known = AuditHead { id: known.0.parse().unwrap(), hash: known.1.to_owned() };
+    let verdict = check_audit(&app.data_dir().join("root.db"), Some(&known)).unwrap();
+    assert_eq!((verdict.let_go, verdict.records, verdict.damage), (old - 1, 3, None));
+}
+
+async fn raw(
+    app: &TestApp,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> iris_client::RestAnswer {
+    app.client().raw(method, path, None, headers, body.to_owned().into()).await.unwrap()
+}
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// H1, H7.
+#[tokio::test]
+async fn a_body_with_a_field_twice_or_one_that_nobody_knows_is_refused() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let login = |body: &'static str| raw(&app, "POST", "/v1/auth/login", &[JSON], body);
+    let twice = r#"{"email":"ann@example.com","password":"a","password":"b"}"#;
+    let error = rest_refusal(&login(twice).await);
+    assert_eq!(code_of(&error), (ErrorCode::InvalidRequest, "invalid_json"));
+    assert!(error.message.starts_with("a field stands twice at line 1"), "{error}");
+    for broken in ["{", r#"{"email":"a"} x"#, "[]", r#"{"email":"a","password":"b","x":1}"#] {
+        assert_eq!(rest_refusal(&login(broken).await).code, ErrorCode::InvalidRequest, "{broken}");
+    }
+    // H2.
+    let deep = "[".repeat(10_000);
+    let error = rest_refusal(&raw(&app, "POST", "/v1/auth/login", &[JSON], &deep).await);
+    assert_eq!(code_of(&error), (ErrorCode::InvalidRequest, "invalid_json"));
+    let mut socket = ann.wire().await;
+    socket.say(r#"{"id":"1","type":"ping","payload":{"a":1,"a":2}}"#).await;
+    assert_eq!(socket.next_json().await["error"]["details"]["reason"], "invalid_json");
+}
+
+/// H3, H11.
+#[tokio::test]
+async fn a_head_or_a_body_that_is_too_long_is_refused() {
+    let app = spawn_app().await;
+    let url = format!("/v1/me?x={}", "y".repeat(9 * 1024));
+    let error = rest_refusal(&raw(&app, "GET", &url, &[], "").await);
+    assert_eq!(code_of(&error), (ErrorCode::InvalidRequest, "url_too_long"));
+    let long = "z".repeat(33 * 1024);
+    let error = rest_refusal(&raw(&app, "GET", "/v1/me", &[("x-long", &long)], "").await);
+    assert_eq!(code_of(&error), (ErrorCode::InvalidRequest, "headers_too_large"));
+    let large = "x".repeat(65 * 1024);
+    let refused = rest_refusal(&raw(&app, "POST", "/v1/auth/login", &[JSON], &large).await);
+    assert_eq!(refused.code, ErrorCode::PayloadTooLarge);
+}
+
+/// H17, and what every answer tells browsers.
+#[tokio::test]
+async fn no_page_is_told_that_it_may_call_and_no_answer_is_kept_or_framed() {
+    let options = AppOptions {
+        allowed_origins: vec!["https://app.example".to_owned()],
+        ..AppOptions::default()
+    };
+    let app = spawn_app_with(options).await;
+    let preflight = async |origin: &str| {
+        let headers = [("origin", origin), ("access-control-request-method", "POST")];
+        raw(&app, "OPTIONS", "/v1/auth/login", &headers, "").await
+    };
+    let listed = preflight("https://app.example").await;
+    assert_eq!(listed.headers["access-control-allow-origin"], "https://app.example");
+    for origin in ["https://evil.example", "null", "https://app.example.evil.com"] {
+        let refused = preflight(origin).await;
+        assert!(!refused.headers.contains_key("access-control-allow-origin"), "{origin}");
+        assert_eq!(refused.status, 403);
+    }
+    let answer = raw(&app, "GET", "/health/live", &[], "").await;
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cache-control", "no-store"),
+    ] {
+        assert_eq!(answer.headers[name], value);
+    }
+    assert!(answer.headers.contains_key("content-security-policy"));
+}
+
+/// H10.
+#[tokio::test]
+async fn the_address_of_a_client_is_what_a_trusted_proxy_says_and_nobody_else() {
+    for (trusted, expected) in [(vec![], "127.0.0.1"), (vec!["127.0.0.0/8"], "198.51.100.7")] {
+        let trusted_proxies = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        let app = spawn_app_with(AppOptions { trusted_proxies, ..AppOptions::default() }).await;
+        app.user("ann").await;
+        let body = json!({ "email": "ann@example.com", "password": PASSWORD }).to_string();
+        let headers = [JSON, ("x-forwarded-for", "203.0.113.1, 198.51.100.7")];
+        let login = raw(&app, "POST", "/v1/auth/login", &headers, &body).await;
+        let ann = Person::new(app.client(), login.data().unwrap());
+        let logins = ann.get("/v1/auth/sessions").await;
+        assert_eq!(logins.json["data"][0]["ip"], expected);
+    }
+}
