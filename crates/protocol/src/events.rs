@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId, FinishReason,
-    McpServer, McpState, Member, Message, MessageId, PartId, PermissionId, PermissionRule,
+    Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId, ChangedFile,
+    FileLock, FileSource, FinishReason, McpServer, McpState, Member, Message, MessageId, PartId, PermissionId, PermissionRule,
     Presence, ProjectId, Question, QuestionId, QuestionState, Remember, Run, RunId, RunStatus,
     Session, SessionId, SessionState, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool,
-    ToolCallId, ToolId, ToolState, Usage, UserId,
+    ToolCallId, ToolId, ToolState, UnlockReason, Usage, UserId,
 };
 
 /// A row of the table of events.
@@ -470,29 +470,105 @@ events! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rule: Option<Box<PermissionRule>>,
     }
-    /// A file came into being through Iris.
+    /// A file came into being.
     FileCreated = "file.created" Durable [Project] {
         /// Relative to the project's directory.
         path: String,
-        /// 1.
+        /// The number of the version that says so.
         version: u64,
-        /// The user who caused it.
-        by: UserId,
+        /// The user who caused it; absent where nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
         /// The session whose agent did it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session_id: Option<SessionId>,
+        /// Where the change came from.
+        source: FileSource,
     }
-    /// A file was changed through Iris.
+    /// A file was changed.
     FileUpdated = "file.updated" Durable [Project] {
         /// Relative to the project's directory.
         path: String,
-        /// Number of changes made through Iris.
+        /// The number of the version that says so.
         version: u64,
-        /// The user who caused it.
-        by: UserId,
+        /// The user who caused it; absent where nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
         /// The session whose agent did it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session_id: Option<SessionId>,
+        /// Where the change came from.
+        source: FileSource,
+    }
+    /// A file is gone.
+    FileDeleted = "file.deleted" Durable [Project] {
+        /// Relative to the project's directory.
+        path: String,
+        /// The number of the version that says so.
+        version: u64,
+        /// The user who caused it; absent where nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
+        /// The session whose agent did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_id: Option<SessionId>,
+        /// Where the change came from.
+        source: FileSource,
+    }
+    /// A file has another path.
+    FileMoved = "file.moved" Durable [Project] {
+        /// Relative to the project's directory.
+        path: String,
+        /// The path that it had.
+        from: String,
+        /// The number of the version that says so.
+        version: u64,
+        /// The user who caused it; absent where nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
+        /// The session whose agent did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_id: Option<SessionId>,
+        /// Where the change came from.
+        source: FileSource,
+    }
+    /// Many files changed at once: instead of an event for each of them.
+    FileChanged = "file.changed" Durable [Project] {
+        /// How many versions were recorded.
+        count: u64,
+        /// The user who caused it; absent where nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
+        /// The session whose agent did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_id: Option<SessionId>,
+        /// Where the changes came from.
+        source: FileSource,
+    }
+    /// Somebody has a lock now, also where they had it and it lasts longer.
+    FileLocked = "file.locked" Durable [Project] {
+        /// The lock.
+        lock: FileLock,
+    }
+    /// A lock is over.
+    FileUnlocked = "file.unlocked" Durable [Project] {
+        /// The path that it was on.
+        path: String,
+        /// Whose it was.
+        owner_id: UserId,
+        /// Why: `released`, `expired`, `disconnected` or `takenOver`.
+        reason: UnlockReason,
+    }
+    /// What a run made of the files changed.
+    RunDiffUpdated = "run.diff.updated" Durable [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The run.
+        run_id: RunId,
+        /// All that it changed so far, by path.
+        files: Vec<ChangedFile>,
+        /// Whether there are more than are named here.
+        cut: bool,
     }
     /// Name, description or settings of a project changed.
     ProjectUpdated = "project.updated" Durable [Project] {

@@ -9,6 +9,7 @@ mod connection;
 mod envelope;
 mod error;
 mod events;
+mod files;
 mod ids;
 pub mod limits;
 mod mcp;
@@ -28,6 +29,7 @@ pub use envelope::{
 };
 pub use error::{ApiError, ErrorCode};
 pub use events::{Audience, Event, EventKind, EventSpec, StreamKind};
+pub use files::*;
 pub use ids::*;
 pub use mcp::*;
 pub use openapi::openapi;

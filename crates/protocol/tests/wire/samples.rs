@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use iris_protocol::{
     Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId,
-    CommandTool, ErrorCode, Event, ExitKind, FinishReason, HttpMethod, HttpTool, JudgedAccess,
+    ChangedFile, CommandTool, ErrorCode, Event, ExitKind, FileChange, FileLock, FileSource, FinishReason, HttpMethod, HttpTool, JudgedAccess, LockScope,
     McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId,
     MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
     PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
     Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
     RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, StreamKind,
     SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority,
-    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, Usage, UserId,
+    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, UnlockReason, Usage, UserId,
 };
 use serde_json::json;
 
@@ -564,16 +564,65 @@ fn project_events() -> Vec<Event> {
     let path = || "src/a.rs".to_owned();
     vec![
         Event::FileCreated {
-            path: path(),
-            version: 1,
-            by: user_id(),
+            path: "a/b.txt".to_owned(),
+            version: 2,
+            by: Some(user_id()),
             session_id: Some(session_id()),
+            source: FileSource::Tool,
         },
         Event::FileUpdated {
-            path: path(),
+            path: "a/b.txt".to_owned(),
             version: 2,
-            by: user_id(),
+            by: Some(user_id()),
             session_id: Some(session_id()),
+            source: FileSource::Tool,
+        },
+        Event::FileDeleted {
+            path: "a/b.txt".to_owned(),
+            version: 2,
+            by: Some(user_id()),
+            session_id: Some(session_id()),
+            source: FileSource::Tool,
+        },
+        Event::FileMoved {
+            path: "a/b.txt".to_owned(),
+            from: "b.txt".to_owned(),
+            version: 2,
+            by: Some(user_id()),
+            session_id: Some(session_id()),
+            source: FileSource::Tool,
+        },
+        Event::FileChanged {
+            count: 200,
+            by: Some(user_id()),
+            session_id: Some(session_id()),
+            source: FileSource::External,
+        },
+        Event::FileLocked {
+            lock: FileLock {
+                path: "a".to_owned(),
+                scope: LockScope::Subtree,
+                owner_id: user_id(),
+                while_connected: true,
+                created_at: 1,
+                expires_at: 2,
+            },
+        },
+        Event::FileUnlocked {
+            path: "a".to_owned(),
+            owner_id: user_id(),
+            reason: UnlockReason::TakenOver,
+        },
+        Event::RunDiffUpdated {
+            session_id: session_id(),
+            run_id: run_id(),
+            files: vec![ChangedFile {
+                path: "a/b.txt".to_owned(),
+                change: FileChange::Updated,
+                insertions: Some(1),
+                deletions: Some(2),
+            }],
+            cut: true,
         },
         Event::ProjectUpdated { project_id: project_id(), name: "name".to_owned() },
         Event::ProjectArchived { project_id: project_id() },
