@@ -17,7 +17,7 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, LogControl, McpHost, Node, NodeError, PresenceSettings, Services, Settings,
+    BackupSettings, FileSettings, LogControl, McpHost, Node, NodeError, PresenceSettings, Services, Settings,
     SystemClock, SystemIds, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
@@ -113,6 +113,7 @@ fn what_to_do(error: &StoreError) -> &'static str {
         StoreError::NotFound { .. }
         | StoreError::Conflict { .. }
         | StoreError::VersionConflict
+        | StoreError::Locked { .. }
         | StoreError::IdempotencyConflict
         | StoreError::Gone { .. }
         | StoreError::InvalidCursor { .. }
@@ -149,6 +150,8 @@ pub struct Dependencies {
     pub answer_stall: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
+    /// How the history of files is kept, and how locks end.
+    pub files: FileSettings,
     /// How often a comment is written to each event stream; never zero.
     pub stream_comments: Duration,
     /// How long an access token is good.
@@ -180,6 +183,7 @@ impl Default for Dependencies {
             hello_timeout: Duration::from_secs(5),
             answer_stall: ANSWER_STALL,
             presence: PresenceSettings::default(),
+            files: FileSettings::default(),
             stream_comments: Duration::from_secs(15),
             access_token_lifetime: None,
             watchdog: WatchdogSettings::default(),
@@ -419,6 +423,7 @@ fn services(
             hello_timeout: dependencies.hello_timeout,
             answer_stall: dependencies.answer_stall,
             presence: dependencies.presence,
+            files: dependencies.files,
             project_idle: config.project_idle,
             projects_open_max: config.projects_open_max,
             session_idle: config.session_idle,

@@ -533,6 +533,31 @@ async fn perform(
         Command::McpStatusGet(request) => mcp::status(node, &grant, &request.name).await,
         Command::FileRead(request) => files::read(node, &grant, request).await,
         Command::FileWrite(request) => files::write(node, &grant, request, context).await,
+        Command::FileList(request) => files::browse::list(node, &grant, request).await,
+        Command::FileStat(request) => files::browse::stat(node, &grant, request).await,
+        Command::FileSearch(request) => files::browse::search(node, &grant, request).await,
+        Command::FileEdit(request) => {
+            files::changes::edit(node, &grant, request, context).await
+        }
+        Command::FileMove(request) => {
+            files::changes::move_to(node, &grant, request, context).await
+        }
+        Command::FileDelete(request) => {
+            files::changes::delete(node, &grant, request, context).await
+        }
+        Command::FileVersions(request) => files::history::versions(node, &grant, request).await,
+        Command::FileDiff(request) => files::history::diff(node, &grant, request).await,
+        Command::FileRestore(request) => {
+            files::changes::restore(node, &grant, request, context).await
+        }
+        Command::FileLockTake(request) => {
+            files::changes::lock(node, &grant, request, connection_id, context).await
+        }
+        Command::FileUnlock(request) => {
+            files::changes::unlock(node, &grant, request, context).await
+        }
+        Command::FileLocks(_) => files::changes::locks(node, &grant).await,
+        Command::RunDiff(request) => files::history::run_diff(node, &grant, request).await,
         Command::PresenceUpdate(request) => {
             presence::update(node, &grant, connection_id, request).await
         }

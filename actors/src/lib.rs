@@ -10,6 +10,7 @@ mod backups;
 pub mod connection;
 mod directory;
 pub mod dispatch;
+mod files;
 mod leftovers;
 mod mcp;
 mod node;
@@ -36,7 +37,7 @@ pub use project::PresenceSettings;
 pub use rates::{Rate, RateSettings};
 pub use root::Root;
 pub use services::{
-    LogControl, Registration, ResumePolicy, Services, Settings, SystemClock, SystemIds,
+    FileSettings, LogControl, Registration, ResumePolicy, Services, Settings, SystemClock, SystemIds,
 };
 pub use tickets::TicketUse;
 pub use write::{Write, record, write};

@@ -25,7 +25,7 @@ use iris_protocol::{
 };
 use iris_store::project::{
     Decision, FailQueuedRun, FinishRun, NewApproval, NewAttachment, NewPart, NewQuestion, Outcome,
-    ProviderData, RecordResult, RecordStep, RecordedChange, Reply, StartRun,
+    ProviderData, RecordResult, RecordStep, Reply, StartRun,
     StepEnd as RecordedStep,
 };
 use iris_store::{Command, CrashPoint, FromReserve, StoreError, WriteContext, crash_point};
@@ -518,17 +518,10 @@ impl Orchestrator {
         outcome: iris_agent::ToolOutcome,
     ) -> RecordResult {
         let outcome = match outcome {
-            iris_agent::ToolOutcome::Completed { output, metadata, changes, attachment } => {
-                let changes = changes.into_iter().map(|change| RecordedChange {
-                    path: change.path,
-                    size: change.size,
-                    hash: change.hash,
-                });
-                let (changes, attachment) = (
-                    changes.collect(),
-                    attachment.map(|it| NewAttachment { mime_type: it.mime_type, bytes: it.bytes }),
-                );
-                Outcome::Completed { output, metadata, changes, attachment }
+            iris_agent::ToolOutcome::Completed { output, metadata, attachment } => {
+                let attachment =
+                    attachment.map(|it| NewAttachment { mime_type: it.mime_type, bytes: it.bytes });
+                Outcome::Completed { output, metadata, attachment }
             }
             iris_agent::ToolOutcome::Failed { error } => Outcome::Failed { error },
         };

@@ -6,6 +6,7 @@ mod heads;
 mod joining;
 mod kept;
 mod listeners;
+mod locks;
 mod mcp;
 mod opening;
 mod presence;
@@ -45,6 +46,7 @@ use children::RunEnds;
 use heads::Heads;
 use joining::UnderWay;
 use listeners::Listeners;
+use locks::Locks;
 use opening::OpenDatabase;
 use presence::Presences;
 use ring::Ring;
@@ -58,6 +60,7 @@ pub(crate) use joining::{EvictUser, Follower, JoinRooms, LeaveRooms};
 pub(crate) use kept::Kept;
 pub(crate) use listeners::Listen;
 pub use listeners::{Listener, ListeningEnded, ProjectEvent};
+pub(crate) use locks::IsPresent;
 pub(crate) use mcp::WakeMcp;
 pub(crate) use opening::{Damage, FromRoot, NotOpened, OpenedProject};
 pub use presence::PresenceSettings;
@@ -139,6 +142,8 @@ pub struct Project {
     rooms: Rooms,
     listeners: Listeners,
     presences: Presences,
+    /// The locks on files that somebody may have.
+    locks: Locks,
     heads: Heads,
     /// The last events that were published.
     ring: Ring,
@@ -191,6 +196,7 @@ impl Actor for Project {
         ctx.run_interval(upkeep::EVERY, Self::keep_up);
         self.recover(ctx);
         self.publish_outbox(ctx);
+        self.learn_locks(ctx);
     }
 
     /// Who hears a project that ends comes back with the position that it has.
@@ -274,6 +280,7 @@ impl Supervise for Project {
             rooms: Rooms::new(self.id.clone()),
             listeners: Listeners::new(self.id.clone()),
             presences: Presences::default(),
+            locks: Locks::default(),
             heads: Heads::default(),
             ring: Ring::new(self.id.clone(), head),
             joinable: HashSet::new(),
@@ -350,6 +357,7 @@ impl Handler<Committed> for Project {
             let frame = self.rooms.publish(&event, &mut wakers);
             self.listeners.tell(&self.epoch, &event);
             self.presence_sees(&event, ctx);
+            self.locks_see(&event, ctx);
             self.run_ends.see(&event);
             self.mcp_sees(&event, ctx);
             self.ring.push(event, frame);

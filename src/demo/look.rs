@@ -52,7 +52,13 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MessageSubtaskUpdated { .. }
         | Event::TodoUpdated { .. }
         | Event::FileCreated { .. }
-        | Event::FileUpdated { .. } => Look::Bold,
+        | Event::FileUpdated { .. }
+        | Event::FileDeleted { .. }
+        | Event::FileMoved { .. }
+        | Event::FileChanged { .. }
+        | Event::FileLocked { .. }
+        | Event::FileUnlocked { .. }
+        | Event::RunDiffUpdated { .. } => Look::Bold,
         Event::SessionCreated { .. }
         | Event::SessionUpdated { .. }
         | Event::SessionArchived { .. }

@@ -66,11 +66,18 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             decided(state, by.as_ref().map(name), &said)
         }
         Event::TodoUpdated { todos, .. } => format!("{} to do", todos.len()),
-        Event::FileCreated { path, version, by, session_id }
-        | Event::FileUpdated { path, version, by, session_id } => {
+        Event::FileCreated { path, version, by, session_id, .. }
+        | Event::FileUpdated { path, version, by, session_id, .. }
+        | Event::FileDeleted { path, version, by, session_id, .. }
+        | Event::FileMoved { path, version, by, session_id, .. } => {
             let how = if session_id.is_some() { "the agent, for " } else { "" };
-            format!("`{path}`, version {version}, by {how}{}", name(by))
+            let who = by.as_ref().map_or_else(|| "somebody outside".into(), &name);
+            format!("`{path}`, version {version}, by {how}{who}")
         }
+        Event::FileChanged { count, .. } => format!("{count} files"),
+        Event::FileLocked { lock } => format!("`{}`, by {}", lock.path, name(&lock.owner_id)),
+        Event::FileUnlocked { path, owner_id, .. } => format!("`{path}`, of {}", name(owner_id)),
+        Event::RunDiffUpdated { files, .. } => format!("{} files", files.len()),
         Event::ProjectUpdated { name, .. } => format!("\"{name}\""),
         Event::ProjectArchived { .. } => "now read-only".to_owned(),
         Event::ProjectUnarchived { .. } => "back from the archive".to_owned(),

@@ -297,6 +297,23 @@ impl World {
             Operation::PermissionExplain => {
                 json!({ "toolName": "read", "input": { "path": "a" } })
             }
+            Operation::FileList => json!({}),
+            Operation::FileLocks => json!({}),
+            Operation::FileStat | Operation::FileVersions | Operation::FileDiff => {
+                json!({ "path": "a.txt" })
+            }
+            Operation::FileSearch => json!({ "query": "a" }),
+            Operation::FileEdit => {
+                json!({ "path": "b.txt", "oldString": "b", "newString": "c" })
+            }
+            // There is none: the gate is what is asked here.
+            Operation::FileMove => json!({ "from": "none", "to": "nowhere" }),
+            Operation::FileDelete | Operation::FileUnlock => json!({ "path": "none" }),
+            Operation::FileRestore => json!({ "path": "a.txt", "to": 1 }),
+            Operation::FileLockTake => {
+                json!({ "path": format!("of {caller:?}"), "ttlMs": 60_000 })
+            }
+            Operation::RunDiff => json!({ "sessionId": self.session, "runId": self.run }),
             Operation::FileRead => json!({ "path": "a.txt" }),
             Operation::FileWrite => json!({ "path": "b.txt", "content": "b" }),
             Operation::ActorGet => json!({ "path": "node/directory" }),

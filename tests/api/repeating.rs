@@ -162,6 +162,11 @@ impl World {
         self.ann.post(&path, json!({})).await.json["data"]["id"].clone()
     }
 
+    async fn file(&self, path: &str, content: &str) {
+        let bytes = content.to_owned();
+        self.ann.client.file_put(&self.project, path, bytes).await.unwrap();
+    }
+
     /// Makes a permission rule and answers its id.
     async fn rule(&self, project: &ProjectId) -> Value {
         let path = format!("/v1/projects/{project}/permissions");
@@ -221,6 +226,13 @@ impl World {
             | Operation::PermissionExplain
             | Operation::ServerPermissionList
             | Operation::FileRead
+            | Operation::FileList
+            | Operation::FileStat
+            | Operation::FileSearch
+            | Operation::FileVersions
+            | Operation::FileDiff
+            | Operation::FileLocks
+            | Operation::RunDiff
             | Operation::BackupList
             | Operation::PresenceList
             | Operation::BackupRead
@@ -388,6 +400,36 @@ impl World {
             Operation::FileWrite => {
                 let write = |content| json!({ "path": "b.txt", "content": content });
                 ann(p, write("b"), write("c"))
+            }
+            Operation::FileEdit => {
+                self.file("edited", "one two").await;
+                let edit = |new| json!({ "path": "edited", "oldString": "one", "newString": new });
+                ann(p, edit("1"), edit("2"))
+            }
+            Operation::FileMove => {
+                self.file("moved", "moved").await;
+                let move_to = |to| json!({ "from": "moved", "to": to });
+                ann(p, move_to("there"), move_to("elsewhere"))
+            }
+            Operation::FileDelete => {
+                self.file("deleted", "deleted").await;
+                ann(p, json!({ "path": "deleted" }), json!({ "path": "b.txt" }))
+            }
+            Operation::FileRestore => {
+                self.file("restored", "one").await;
+                self.file("restored", "two").await;
+                let restore = |to| json!({ "path": "restored", "to": to });
+                ann(p, restore(1), restore(2))
+            }
+            Operation::FileLockTake => {
+                ann(p, json!({ "path": "locked" }), json!({ "path": "locked too" }))
+            }
+            Operation::FileUnlock => {
+                let path = format!("/v1/projects/{p}/files/locks");
+                for name in ["unlocked", "locked still"] {
+                    self.ann.post(&path, json!({ "path": name })).await;
+                }
+                ann(p, json!({ "path": "unlocked" }), json!({ "path": "locked still" }))
             }
             Operation::ActorRestart => {
                 let [one, other] = self.watched.each_ref().map(|session| self.actor_of(session));

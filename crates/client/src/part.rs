@@ -126,6 +126,12 @@ impl PartTracker {
             | Event::TodoUpdated { .. }
             | Event::FileCreated { .. }
             | Event::FileUpdated { .. }
+            | Event::FileDeleted { .. }
+            | Event::FileMoved { .. }
+            | Event::FileChanged { .. }
+            | Event::FileLocked { .. }
+            | Event::FileUnlocked { .. }
+            | Event::RunDiffUpdated { .. }
             | Event::ProjectUpdated { .. }
             | Event::ProjectArchived { .. }
             | Event::ProjectUnarchived { .. }

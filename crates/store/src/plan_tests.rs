@@ -18,6 +18,9 @@ use crate::{database, project, root};
 const SMALL: &[(&str, &str)] = &[
     ("meta", "one row"),
     ("usage", "one row"),
+    ("file_locks", "at most `FILE_LOCKS_MAX` rows"),
+    ("file_restores", "one row"),
+    ("below", "the runs of the sub-agents of one run, up to a limit"),
     ("agents", "at most `AGENTS_MAX` rows"),
     ("mcp_servers", "at most `MCP_SERVERS_MAX` rows"),
     ("mcp_authorizations", "at most `MCP_AUTHORIZATIONS_MAX` rows"),

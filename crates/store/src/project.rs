@@ -56,7 +56,11 @@ pub use approvals::{Decision, ResolveApproval, Yes};
 pub use attachments::StoredAttachment;
 pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use cancelling::{ChooseCancelled, ChosenRun};
-pub use files::{RecordFileWrite, RecordedChange};
+pub use files::{
+    Author, ChangedPath, DiskFacts, EndLocks, EndLocksOf, FileAt, FileRetention, FoundContent,
+    FoundFile, KnownFile, NoteFilesKnown, PublishRunDiff, RecordFiles, RecordedFiles, ReleaseLock, TakeLock, TrimVersions,
+    VERSIONS_OF_PATH_MAX, file_of, locked_for_others,
+};
 pub use log::PublishOutbox;
 pub use mcp::{
     BeginMcpAuthorization, BegunMcpAuthorization, CreateMcpServer, DeleteMcpServer,
@@ -93,6 +97,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0002_durable_work.sql"),
     include_str!("../../../migrations/project/0003_permissions.sql"),
     include_str!("../../../migrations/project/0004_agents_and_tools.sql"),
+    include_str!("../../../migrations/project/0008_files.sql"),
 ];
 
 /// The open database of a project.

@@ -14,7 +14,7 @@ use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
-    BackupSettings, Node, PresenceSettings, RateSettings, Registration, ResumePolicy,
+    BackupSettings, FileSettings, Node, PresenceSettings, RateSettings, Registration, ResumePolicy,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::SetupToken;
@@ -69,6 +69,8 @@ pub struct AppOptions {
     pub answer_stall: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
+    /// How the history of files is kept, and how locks end.
+    pub files: FileSettings,
     /// How often a comment is written to each event stream.
     pub stream_comments: Duration,
     /// How long an access token is good, in whole seconds.
@@ -133,6 +135,7 @@ impl Default for AppOptions {
             hello_timeout,
             answer_stall,
             presence: PresenceSettings::default(),
+            files: FileSettings::default(),
             stream_comments,
             access_token_lifetime: None,
             turn: TurnLimits { retry: RetryLimits { attempts_max: 1, ..turn.retry }, ..turn },
@@ -216,6 +219,7 @@ impl AppOptions {
             hello_timeout: self.hello_timeout,
             answer_stall: self.answer_stall,
             presence: self.presence,
+            files: self.files,
             stream_comments: self.stream_comments,
             access_token_lifetime: self.access_token_lifetime,
             watchdog: self.watchdog,

@@ -126,7 +126,6 @@ pub(crate) fn completed(output: &str) -> ToolOutcome {
     ToolOutcome::Completed {
         output: output.to_owned(),
         metadata: None,
-        changes: Vec::new(),
         attachment: None,
     }
 }

@@ -561,7 +561,6 @@ fn run_events() -> Vec<Event> {
 }
 
 fn project_events() -> Vec<Event> {
-    let path = || "src/a.rs".to_owned();
     vec![
         Event::FileCreated {
             path: "a/b.txt".to_owned(),

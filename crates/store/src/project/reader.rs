@@ -1,15 +1,15 @@
 //! The queries of a project's database, off the caller's thread.
 
 use iris_protocol::{
-    Agent, Approval, ApprovalPage, ApprovalState, File, Message, MessageId, MessagePage,
+    Agent, Approval, ApprovalPage, ApprovalState, File, FileLock, FileVersionPage, Message, MessageId, MessagePage,
     PermissionId, PermissionRule, Question, QuestionId, QuestionPage, QuestionState, Room, Run,
     RunId, RunPage, SearchPage, Session, SessionId, SessionPage, SessionSnapshot, Todo, ToolCallId,
     ToolId,
 };
 
 use super::{
-    BlobHash, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, StoredAttachment,
-    StoredMcpServer, StoredTool, TaskResult, attachments, blobs, family, mcp, pages, permissions,
+    BlobHash, ChangedPath, FileAt, KnownFile, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, StoredAttachment,
+    StoredMcpServer, StoredTool, TaskResult, attachments, blobs, family, files, mcp, pages, permissions,
     provider_data, queries, questions, quotas, resuming, rows, search, tasks, todos, tools,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
@@ -472,6 +472,103 @@ impl ProjectReader {
         size: Option<u64>,
     ) -> Result<(), StoreError> {
         self.reader.read(move |conn| quotas.check_file(conn, &path, size)).await
+    }
+
+    /// What is known of a file of that path.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn known_file(&self, path: String) -> Result<Option<KnownFile>, StoreError> {
+        self.reader.read(move |conn| files::known(conn, &path)).await
+    }
+
+    /// The files that are known, by path, from the one after `after` on.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn known_files(
+        &self,
+        after: String,
+        limit: u32,
+    ) -> Result<Vec<KnownFile>, StoreError> {
+        self.reader.read(move |conn| files::known_after(conn, &after, limit)).await
+    }
+
+    /// Whether all files of the project were looked at once.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn files_are_known(&self) -> Result<bool, StoreError> {
+        self.reader.read(files::are_known).await
+    }
+
+    /// A version of a path.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn file_version(
+        &self,
+        path: String,
+        version: u64,
+    ) -> Result<Option<FileAt>, StoreError> {
+        self.reader.read(move |conn| files::one(conn, &path, version)).await
+    }
+
+    /// The newest version of a path, also one that says that it is gone.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn newest_file_version(&self, path: String) -> Result<Option<FileAt>, StoreError> {
+        self.reader.read(move |conn| files::newest(conn, &path)).await
+    }
+
+    /// A page of the versions of a path, newest first. `cursor` is the `next_cursor` of the page before.
+    ///
+    /// # Errors
+    /// `InvalidCursor`, otherwise as [`Reader::read`].
+    pub async fn file_versions(
+        &self,
+        path: String,
+        limit: u32,
+        cursor: Option<String>,
+    ) -> Result<FileVersionPage, StoreError> {
+        self.reader.read(move |conn| files::page(conn, &path, limit, cursor.as_deref())).await
+    }
+
+    /// What a version of a path holds; none where it is not kept.
+    ///
+    /// # Errors
+    /// `BlobCorrupt`, otherwise as [`Reader::read`].
+    pub async fn file_content(
+        &self,
+        path: String,
+        version: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.reader.read(move |conn| files::content(conn, &path, version)).await
+    }
+
+    /// What a run, with the sub-agents that worked for it, made of each path, at most `limit` of them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn changed_by_run(
+        &self,
+        run_id: RunId,
+        limit: usize,
+    ) -> Result<Vec<ChangedPath>, StoreError> {
+        let read = move |conn: &_| {
+            let runs = files::runs_below(conn, &run_id)?;
+            files::changed_by(conn, &runs, limit)
+        };
+        self.reader.read(read).await
+    }
+
+    /// The locks of the project, by path, also those whose time is over.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn file_locks(&self) -> Result<Vec<FileLock>, StoreError> {
+        self.reader.read(files::all_locks).await
     }
 
     /// Whether the project has room for files at all, for work that does not say which.

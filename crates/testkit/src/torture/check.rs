@@ -83,7 +83,8 @@ impl Stored {
             self.rows.insert(Row::new("approvals", call), hash([&*session, &*state, &*by]));
             Ok(())
         })?;
-        each(conn, "SELECT path, hash, version FROM files", |row| {
+        each(conn, "SELECT path, hash, (SELECT count(*) FROM file_versions AS v
+               WHERE v.path = files.path AND v.source IN ('api', 'tool')) FROM files", |row| {
             let version = row.get(2)?;
             self.files.insert(row.get(0)?, (version, row.get(1)?));
             Ok(())
