@@ -17,8 +17,8 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, FileSettings, LogControl, McpHost, Node, NodeError, PresenceSettings, Services, Settings,
-    SystemClock, SystemIds, settle,
+    BackupSettings, FileSettings, LogControl, McpHost, Node, NodeError, PresenceSettings, Services,
+    Settings, SystemClock, SystemIds, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{

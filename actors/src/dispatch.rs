@@ -536,12 +536,8 @@ async fn perform(
         Command::FileList(request) => files::browse::list(node, &grant, request).await,
         Command::FileStat(request) => files::browse::stat(node, &grant, request).await,
         Command::FileSearch(request) => files::browse::search(node, &grant, request).await,
-        Command::FileEdit(request) => {
-            files::changes::edit(node, &grant, request, context).await
-        }
-        Command::FileMove(request) => {
-            files::changes::move_to(node, &grant, request, context).await
-        }
+        Command::FileEdit(request) => files::changes::edit(node, &grant, request, context).await,
+        Command::FileMove(request) => files::changes::move_to(node, &grant, request, context).await,
         Command::FileDelete(request) => {
             files::changes::delete(node, &grant, request, context).await
         }
@@ -557,6 +553,12 @@ async fn perform(
             files::changes::unlock(node, &grant, request, context).await
         }
         Command::FileLocks(_) => files::changes::locks(node, &grant).await,
+        Command::SnapshotCreate(_) => files::snapshots::create(node, &grant, context).await,
+        Command::SnapshotList(request) => files::snapshots::list(node, &grant, request).await,
+        Command::SnapshotDiff(request) => files::snapshots::diff(node, &grant, request).await,
+        Command::SnapshotRestore(request) => {
+            files::snapshots::restore(node, &grant, request, context).await
+        }
         Command::RunDiff(request) => files::history::run_diff(node, &grant, request).await,
         Command::PresenceUpdate(request) => {
             presence::update(node, &grant, connection_id, request).await

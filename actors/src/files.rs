@@ -7,6 +7,7 @@
 mod changing;
 mod guarding;
 mod looking;
+mod restoring;
 mod run_diff;
 mod tooling;
 
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use iris_protocol::{ApiError, ErrorCode};
-use iris_store::{StoreError, StoredEvent, WriteContext};
 use iris_store::project::{RecordFiles, RecordedFiles};
+use iris_store::{StoreError, StoredEvent, WriteContext};
 use iris_workspace::WorkspaceError;
 use tokio::sync::{Notify, OwnedMutexGuard};
 
@@ -24,6 +25,7 @@ use crate::{Services, record};
 
 pub(crate) use changing::{By, Edit, Move, Put, Restore, delete, edit, move_to, put, restore};
 pub(crate) use looking::{look_at, look_at_all};
+pub(crate) use restoring::{difference, restore_snapshot, snapshot, take_turn};
 pub(crate) use run_diff::{difference_of_run, tell_difference};
 pub(crate) use tooling::ToolFiles;
 
@@ -35,13 +37,23 @@ pub(crate) struct Desk {
     commands: AtomicUsize,
     /// Whether all files were looked at once.
     is_known: AtomicBool,
+    /// Whether nothing is left that an earlier life began to put back.
+    is_settled: AtomicBool,
     /// Rings when a lock is over.
     unlocked: Notify,
 }
 
 impl Desk {
-    /// Waits for the turn.
-    pub(crate) async fn turn(&self) -> Turn {
+    fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Acquire)
+    }
+
+    fn settle(&self) {
+        self.is_settled.store(true, Ordering::Release);
+    }
+
+    /// Waits for the turn; [`take_turn`] is what others use.
+    async fn turn(&self) -> Turn {
         Turn { _held: Arc::clone(&self.turn).lock_owned().await }
     }
 

@@ -25,8 +25,7 @@ use iris_protocol::{
 };
 use iris_store::project::{
     Decision, FailQueuedRun, FinishRun, NewApproval, NewAttachment, NewPart, NewQuestion, Outcome,
-    ProviderData, RecordResult, RecordStep, Reply, StartRun,
-    StepEnd as RecordedStep,
+    ProviderData, RecordResult, RecordStep, Reply, StartRun, StepEnd as RecordedStep,
 };
 use iris_store::{Command, CrashPoint, FromReserve, StoreError, WriteContext, crash_point};
 use iris_tools::ReadLog;

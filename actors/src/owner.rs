@@ -221,8 +221,7 @@ impl Node {
             }
             OwnerAsk::WriteFile { path, bytes, version, idempotency_key } => {
                 let put = (path, bytes, version);
-                let written =
-                    write_file_for(self, user_id, project_id, put, idempotency_key).await;
+                let written = write_file_for(self, user_id, project_id, put, idempotency_key).await;
                 written.map(|(file, replayed)| OwnerAnswer::Written(file, replayed))
             }
             OwnerAsk::ReadBackup { backup_id, offset, bytes_max } => {

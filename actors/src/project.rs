@@ -16,6 +16,7 @@ mod sessions;
 mod snapshots;
 mod unfinished;
 mod upkeep;
+mod watching;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -197,6 +198,7 @@ impl Actor for Project {
         self.recover(ctx);
         self.publish_outbox(ctx);
         self.learn_locks(ctx);
+        self.watch_files(ctx);
     }
 
     /// Who hears a project that ends comes back with the position that it has.

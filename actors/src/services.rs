@@ -77,6 +77,8 @@ pub struct FileSettings {
     pub lock_grace: Duration,
     /// How long a tool waits for a lock.
     pub lock_wait: Duration,
+    /// How long after a project was opened its files are looked at and watched.
+    pub watch_after: Duration,
 }
 
 impl Default for FileSettings {
@@ -85,6 +87,7 @@ impl Default for FileSettings {
             kept: FileRetention::default(),
             lock_grace: Duration::from_millis(FILE_LOCK_GRACE_MS),
             lock_wait: Duration::from_millis(FILE_LOCK_WAIT_MS),
+            watch_after: Duration::from_secs(1),
         }
     }
 }

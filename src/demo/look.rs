@@ -58,6 +58,8 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::FileChanged { .. }
         | Event::FileLocked { .. }
         | Event::FileUnlocked { .. }
+        | Event::SnapshotCreated { .. }
+        | Event::SnapshotRestored { .. }
         | Event::RunDiffUpdated { .. } => Look::Bold,
         Event::SessionCreated { .. }
         | Event::SessionUpdated { .. }

@@ -77,6 +77,8 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         Event::FileChanged { count, .. } => format!("{count} files"),
         Event::FileLocked { lock } => format!("`{}`, by {}", lock.path, name(&lock.owner_id)),
         Event::FileUnlocked { path, owner_id, .. } => format!("`{path}`, of {}", name(owner_id)),
+        Event::SnapshotCreated { snapshot } => format!("of {} files", snapshot.file_count),
+        Event::SnapshotRestored { count, .. } => format!("{count} files"),
         Event::RunDiffUpdated { files, .. } => format!("{} files", files.len()),
         Event::ProjectUpdated { name, .. } => format!("\"{name}\""),
         Event::ProjectArchived { .. } => "now read-only".to_owned(),

@@ -4,7 +4,7 @@
 use iris_client::Client;
 use iris_protocol::{
     BackupId, Command, Data, Method, Operation, PartId, PermissionId, ProjectId, QuestionId, Right,
-    Role, SessionId, ToolCallId, ToolId, Transport,
+    Role, SessionId, SnapshotId, ToolCallId, ToolId, Transport,
 };
 use iris_testkit::{PASSWORD, Person, TestApp, WireSocket, spawn_app};
 use serde_json::{Value, json};
@@ -298,7 +298,13 @@ impl World {
                 json!({ "toolName": "read", "input": { "path": "a" } })
             }
             Operation::FileList => json!({}),
-            Operation::FileLocks => json!({}),
+            Operation::FileLocks | Operation::SnapshotCreate | Operation::SnapshotList => {
+                json!({})
+            }
+            // There is none: the gate is what is asked here.
+            Operation::SnapshotDiff | Operation::SnapshotRestore => {
+                json!({ "snapshotId": SnapshotId::from_bits(1) })
+            }
             Operation::FileStat | Operation::FileVersions | Operation::FileDiff => {
                 json!({ "path": "a.txt" })
             }

@@ -4,6 +4,8 @@ mod browsing;
 mod history;
 mod locks;
 mod slow;
+mod snapshots;
+mod watching;
 
 use iris_protocol::{
     ErrorCode, File, FileRead, FileWrite,
@@ -28,7 +30,8 @@ async fn a_file_is_written_and_read_as_bytes_and_as_text() {
     ann.client.call(Some(&project), write.clone()).await.unwrap();
     let second = ann.client.call(Some(&project), write).await.unwrap().file;
     assert_eq!(second.version, 2);
-    let read = ann.client.call(Some(&project), FileRead { path, ..FileRead::default() }).await.unwrap();
+    let read =
+        ann.client.call(Some(&project), FileRead { path, ..FileRead::default() }).await.unwrap();
     let second = File { mime_type: Some("text/plain".to_owned()), ..second };
     assert_eq!((read.content, &read.file), (content, &second));
     let raw = ann.get(&format!("/v1/projects/{project}/files/content?path=notes.txt")).await;
@@ -88,7 +91,8 @@ async fn a_path_that_leads_out_of_the_project_is_refused() {
             [ErrorCode::InvalidRequest, ErrorCode::Forbidden].contains(&write.code),
             "{path}: {write}"
         );
-        let write = FileWrite { path: path.to_owned(), content: "x".to_owned(), ..FileWrite::default() };
+        let write =
+            FileWrite { path: path.to_owned(), content: "x".to_owned(), ..FileWrite::default() };
         assert!(ann.client.call(Some(&project), write).await.is_err(), "{path}");
     }
     let escape = refusal(ann.client.file_get(&project, "link/secret.txt").await);

@@ -233,6 +233,8 @@ impl World {
             | Operation::FileDiff
             | Operation::FileLocks
             | Operation::RunDiff
+            | Operation::SnapshotList
+            | Operation::SnapshotDiff
             | Operation::BackupList
             | Operation::PresenceList
             | Operation::BackupRead
@@ -423,6 +425,15 @@ impl World {
             }
             Operation::FileLockTake => {
                 ann(p, json!({ "path": "locked" }), json!({ "path": "locked too" }))
+            }
+            Operation::SnapshotCreate => ann(p, json!({}), none),
+            Operation::SnapshotRestore => {
+                let path = format!("/v1/projects/{p}/snapshots");
+                let make =
+                    async || self.ann.post(&path, json!({})).await.json["data"]["id"].clone();
+                let [one, other] = [make().await, make().await];
+                self.file("later", "later").await;
+                ann(p, json!({ "snapshotId": one }), json!({ "snapshotId": other }))
             }
             Operation::FileUnlock => {
                 let path = format!("/v1/projects/{p}/files/locks");

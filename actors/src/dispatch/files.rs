@@ -4,6 +4,7 @@
 pub(super) mod browse;
 pub(super) mod changes;
 pub(super) mod history;
+pub(super) mod snapshots;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -293,9 +294,9 @@ pub(super) async fn write(
     let FileWrite { path, content, encoding, version } = request;
     let bytes = match encoding.unwrap_or_default() {
         FileEncoding::Utf8 => content.into_bytes(),
-        FileEncoding::Base64 => STANDARD.decode(content).map_err(|_| {
-            ApiError::invalid("`content` is not base64").reason("invalid_encoding")
-        })?,
+        FileEncoding::Base64 => STANDARD
+            .decode(content)
+            .map_err(|_| ApiError::invalid("`content` is not base64").reason("invalid_encoding"))?,
     };
     let recorded = write_bytes(node, grant, Put { path, bytes, version }, context).await?;
     let file = changes::one(&recorded)?;

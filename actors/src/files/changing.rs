@@ -10,7 +10,8 @@ use iris_workspace::{RelPath, Workspace, WorkspaceError, content_hash};
 
 use super::guarding::{check_locks, check_version};
 use super::looking::facts;
-use super::{Place, Recorded, Turn, look_at, look_at_all, stored};
+use super::{Place, Recorded, Turn, look_at, look_at_all, stored, take_turn};
+use iris_store::{CrashPoint, crash_point};
 
 /// Who asks for a change, and how a repeat of it is known.
 pub(crate) struct By {
@@ -88,7 +89,7 @@ async fn begin(
     targets: &[(String, LockScope)],
     user: &UserId,
 ) -> Result<Turn, ApiError> {
-    let turn = place.project.kept.files.turn().await;
+    let turn = take_turn(place).await?;
     check_locks(place, targets, user).await?;
     Ok(turn)
 }
@@ -140,7 +141,8 @@ pub(crate) async fn edit(place: Place<'_>, by: By, edit: Edit) -> Result<Recorde
         place.blocking(move |workspace| workspace.read_text(&path, FILE_BYTES_MAX as u64)).await?
     };
     let replaced = iris_tools::replace_text(&path, &file.text, &old, &new, all);
-    let (text, _) = replaced.map_err(|error| ApiError::invalid(error.to_string()).reason("edit"))?;
+    let (text, _) =
+        replaced.map_err(|error| ApiError::invalid(error.to_string()).reason("edit"))?;
     check_room(place, &path, text.len() as u64).await?;
     let author = Author::user(by.user, FileSource::Api);
     write(place, author, by.context, path, text.into_bytes().into(), None).await
@@ -172,10 +174,10 @@ async fn write(
         };
         place.blocking(write).await?
     };
+    crash_point(CrashPoint::FileWritten);
     let quotas = (author.source == FileSource::Api).then_some(place.services.settings.quotas);
     let (at, found) = (place.now(), vec![found]);
-    let command =
-        RecordFiles { found, author, quotas, is_quiet: false, ends_restore: false, at };
+    let command = RecordFiles { found, author, quotas, is_quiet: false, ends_restore: None, at };
     place.commit(command, context).await
 }
 
@@ -249,7 +251,8 @@ pub(crate) async fn move_to(place: Place<'_>, by: By, request: Move) -> Result<R
                     mode: seen.as_ref().map_or(0o644, |seen| seen.mode),
                     facts: seen.as_ref().and_then(facts),
                 };
-                let gone = FoundFile { path: path.clone(), content: None, from: None, is_written: true };
+                let gone =
+                    FoundFile { path: path.clone(), content: None, from: None, is_written: true };
                 let (content, from) = (Some(content), Some(path));
                 found.push(FoundFile { path: moved, content, from, is_written: true });
                 found.push(gone);
@@ -258,6 +261,7 @@ pub(crate) async fn move_to(place: Place<'_>, by: By, request: Move) -> Result<R
         }
     };
     let found = place.blocking(rename).await?;
+    crash_point(CrashPoint::FileWritten);
     record_all(place, by, found).await
 }
 
@@ -282,25 +286,26 @@ pub(crate) async fn delete(
     check_version(place, &path, version).await?;
     let known = known_below(place, &path).await?;
     place.blocking(move |workspace| workspace.remove(&path, recursive, FILES_AT_ONCE_MAX)).await?;
+    crash_point(CrashPoint::FileWritten);
     let gone = |path| FoundFile { path, content: None, from: None, is_written: true };
     let found = known.into_iter().map(|(path, _, _)| gone(path)).collect();
     record_all(place, by, found).await
 }
 
-async fn record_all(
-    place: Place<'_>,
-    by: By,
-    found: Vec<FoundFile>,
-) -> Result<Recorded, ApiError> {
+async fn record_all(place: Place<'_>, by: By, found: Vec<FoundFile>) -> Result<Recorded, ApiError> {
     let author = Author::user(by.user, FileSource::Api);
     let at = place.now();
     let command =
-        RecordFiles { found, author, quotas: None, is_quiet: false, ends_restore: false, at };
+        RecordFiles { found, author, quotas: None, is_quiet: false, ends_restore: None, at };
     place.commit(command, by.context).await
 }
 
 /// Puts a file back to what a version of it held.
-pub(crate) async fn restore(place: Place<'_>, by: By, request: Restore) -> Result<Recorded, ApiError> {
+pub(crate) async fn restore(
+    place: Place<'_>,
+    by: By,
+    request: Restore,
+) -> Result<Recorded, ApiError> {
     if let Some(first) = first_outcome(place, &by).await? {
         return Ok(first);
     }
@@ -322,7 +327,7 @@ pub(crate) async fn restore(place: Place<'_>, by: By, request: Restore) -> Resul
         place.blocking(move |workspace| workspace.remove(&path, false, 1)).await?;
         let (at, found) = (place.now(), vec![gone]);
         let command =
-            RecordFiles { found, author, quotas: None, is_quiet: false, ends_restore: false, at };
+            RecordFiles { found, author, quotas: None, is_quiet: false, ends_restore: None, at };
         return place.commit(command, by.context).await;
     }
     let Some(bytes) = reader.file_content(path.clone(), to).await.map_err(stored)? else {

@@ -20,9 +20,8 @@ pub(super) async fn lock_of_other(
 ) -> Result<Option<FileLock>, ApiError> {
     let locks = place.project.reader.file_locks().await.map_err(stored)?;
     let now = place.now();
-    let met = targets
-        .iter()
-        .find_map(|(path, scope)| locked_for_others(&locks, path, *scope, user, now));
+    let met =
+        targets.iter().find_map(|(path, scope)| locked_for_others(&locks, path, *scope, user, now));
     Ok(met.cloned())
 }
 
@@ -49,7 +48,8 @@ pub(super) async fn wait_for_locks(
     targets: Targets<'_>,
     user: &UserId,
 ) -> Result<Option<FileLock>, ApiError> {
-    let wait = Duration::from_millis(FILE_LOCK_WAIT_MS).min(place.services.settings.files.lock_wait);
+    let wait =
+        Duration::from_millis(FILE_LOCK_WAIT_MS).min(place.services.settings.files.lock_wait);
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         // Before the look: a lock that ends right after it is not missed.

@@ -70,11 +70,8 @@ pub(crate) async fn look_at_all(place: Place<'_>, author: &Author) -> Result<Loo
         && !place.project.reader.files_are_known().await.map_err(stored)?;
     let mut known = known_files(place).await?;
     let scan = place.blocking(|workspace| workspace.scan(&scan_limits(), &Cancel::new())).await?;
-    let mut looked = Looked {
-        count: 0,
-        files: scan.files.len() as u64,
-        is_complete: scan.cut.is_none(),
-    };
+    let mut looked =
+        Looked { count: 0, files: scan.files.len() as u64, is_complete: scan.cut.is_none() };
     if let Some(cut) = scan.cut {
         let project = place.project.id.as_str();
         tracing::warn!(project.id = project, ?cut, "not all files of a project are watched");
@@ -132,7 +129,7 @@ async fn save(
     is_quiet: bool,
 ) -> Result<RecordedFiles, ApiError> {
     let (author, at) = (author.clone(), place.now());
-    let command = RecordFiles { found, author, quotas: None, is_quiet, ends_restore: false, at };
+    let command = RecordFiles { found, author, quotas: None, is_quiet, ends_restore: None, at };
     Ok(place.commit(command, WriteContext::default()).await?.files)
 }
 
@@ -180,7 +177,8 @@ fn found_one(
     path: String,
     known: Option<&KnownFile>,
 ) -> Result<Option<FoundFile>, WorkspaceError> {
-    let gone = |path| known.map(|_| FoundFile { path, content: None, from: None, is_written: false });
+    let gone =
+        |path| known.map(|_| FoundFile { path, content: None, from: None, is_written: false });
     let Some(seen) = workspace.look(&path)? else { return Ok(gone(path)) };
     if known.is_some_and(|known| is_same(known, &seen)) {
         return Ok(None);

@@ -44,7 +44,8 @@ async fn changed_file(
         None => None,
     };
     let after = reader.file_version(path.clone(), last).await.map_err(stored)?;
-    let is_there = |version: &iris_store::project::FileAt| version.version.change != FileChange::Deleted;
+    let is_there =
+        |version: &iris_store::project::FileAt| version.version.change != FileChange::Deleted;
     // What came before is there also where it is not kept any more: then it was updated.
     let forgotten = first > 1 && before.is_none();
     let (before, after) = (before.filter(is_there), after.filter(is_there));
@@ -78,7 +79,8 @@ async fn changed_file(
 
 /// Tells the session what its run made of the files so far.
 pub(crate) async fn tell_difference(place: Place<'_>, author: &Author) {
-    let (Some(run_id), Some(session_id)) = (author.run_id.clone(), author.session_id.clone()) else {
+    let (Some(run_id), Some(session_id)) = (author.run_id.clone(), author.session_id.clone())
+    else {
         return;
     };
     let told = async {

@@ -8,7 +8,8 @@ use iris_protocol::LockScope;
 use iris_store::project::Author;
 
 use super::guarding::wait_for_locks;
-use super::{Place, Turn, look_at, look_at_all, tell_difference};
+use super::restoring::snapshot_before;
+use super::{Place, Turn, look_at, look_at_all, take_turn, tell_difference};
 use crate::Services;
 use crate::project::ProjectHandle;
 
@@ -58,7 +59,7 @@ impl ToolFiles {
                 let (path, owner) = (&lock.path, name_of(project, &lock.owner_id).await);
                 return Err(format!("nothing was changed: `{path}` is locked by {owner}"));
             }
-            let turn = project.kept.files.turn().await;
+            let turn = take_turn(place).await.map_err(failed)?;
             // Somebody may have locked it while others had their turn.
             let Some(user) = &author.by else { break turn };
             let lock = super::guarding::lock_of_other(place, &targets, user).await;
@@ -66,6 +67,7 @@ impl ToolFiles {
                 break turn;
             }
         };
+        snapshot_before(place, &author).await.map_err(failed)?;
         let reach = if runs_code {
             look_at_all(place, &Author::OUTSIDE).await.map_err(failed)?;
             project.kept.files.commands.fetch_add(1, Ordering::AcqRel);
@@ -107,7 +109,7 @@ impl Open {
                 looked
             }
             Reach::All => {
-                let turn = project.kept.files.turn().await;
+                let turn = take_turn(place).await;
                 let looked = look_at_all(place, &author).await.map(|looked| looked.count);
                 project.kept.files.commands.fetch_sub(1, Ordering::AcqRel);
                 drop(turn);

@@ -74,7 +74,8 @@ impl Orchestrator {
         let (vitals, storage) = (Arc::clone(&self.vitals), services.storage.clone());
         let (id, tool_name) = (call_id.clone(), tool_name.to_owned());
         let (project, quotas) = (self.assignment.place.project.clone(), services.settings.quotas);
-        let (reader, services) = (project.reader.clone(), Arc::clone(&self.assignment.place.services));
+        let (reader, services) =
+            (project.reader.clone(), Arc::clone(&self.assignment.place.services));
         let author = self.author();
         let running = async move {
             let turn = match writing {

@@ -131,6 +131,8 @@ impl PartTracker {
             | Event::FileChanged { .. }
             | Event::FileLocked { .. }
             | Event::FileUnlocked { .. }
+            | Event::SnapshotCreated { .. }
+            | Event::SnapshotRestored { .. }
             | Event::RunDiffUpdated { .. }
             | Event::ProjectUpdated { .. }
             | Event::ProjectArchived { .. }

@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId, ChangedFile,
-    FileLock, FileSource, FinishReason, McpServer, McpState, Member, Message, MessageId, PartId, PermissionId, PermissionRule,
-    Presence, ProjectId, Question, QuestionId, QuestionState, Remember, Run, RunId, RunStatus,
-    Session, SessionId, SessionState, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool,
-    ToolCallId, ToolId, ToolState, UnlockReason, Usage, UserId,
+    FileLock, FileSource, FinishReason, McpServer, McpState, Member, Message, MessageId, PartId,
+    PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState,
+    Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, Snapshot, SnapshotId,
+    SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId, ToolState,
+    UnlockReason, Usage, UserId,
 };
 
 /// A row of the table of events.
@@ -558,6 +559,21 @@ events! {
         owner_id: UserId,
         /// Why: `released`, `expired`, `disconnected` or `takenOver`.
         reason: UnlockReason,
+    }
+    /// The files can be put back to what they were at this moment.
+    SnapshotCreated = "snapshot.created" Durable [Project] {
+        /// The snapshot.
+        snapshot: Snapshot,
+    }
+    /// The files were put back to what they were; the events of the files come before this one.
+    SnapshotRestored = "snapshot.restored" Durable [Project] {
+        /// The snapshot.
+        snapshot_id: SnapshotId,
+        /// How many files are different now.
+        count: u64,
+        /// The user who did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
     }
     /// What a run made of the files changed.
     RunDiffUpdated = "run.diff.updated" Durable [Session] {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{File, FileType, MessageId, RunId, SessionId, UserId};
+use crate::{File, FileType, MessageId, RunId, SessionId, SnapshotId, UserId};
 
 /// Where a version came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -125,6 +125,32 @@ pub enum FileEncoding {
     Utf8,
     /// As base64 (RFC 4648), for bytes of any kind.
     Base64,
+}
+
+/// A moment of the files of a project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// Its id; later ones sort behind it.
+    pub id: SnapshotId,
+    /// The session whose run it was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<SessionId>,
+    /// The run before whose first change it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
+    /// The answer of that run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<MessageId>,
+    /// How many files it holds.
+    pub file_count: u64,
+    /// Whether all files were looked at; one of a project with too many of them may lack some.
+    pub complete: bool,
+    /// The user who asked for it, or whose run it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<UserId>,
+    /// Milliseconds since 1970 UTC.
+    pub at: i64,
 }
 
 /// How a file differs between two states.
@@ -455,6 +481,52 @@ payloads! {
     FileLockPage {
         /// By path; those that have not ended.
         locks: Vec<FileLock>,
+    }
+    /// Keeps the files as they are now.
+    SnapshotCreate {}
+    /// A snapshot.
+    SnapshotPayload {
+        /// The snapshot.
+        snapshot: Snapshot,
+    }
+    /// Lists snapshots, newest first.
+    SnapshotList {
+        /// At most 200; 50 when absent.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// The `nextCursor` of the page before.
+        #[serde(default)]
+        cursor: Option<String>,
+    }
+    /// A page of snapshots.
+    SnapshotPage {
+        /// Newest first.
+        snapshots: Vec<Snapshot>,
+        /// For the next page; absent at the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_cursor: Option<String>,
+        /// Whether there are more.
+        has_more: bool,
+    }
+    /// Compares a snapshot with another one, or with the files as they are now.
+    SnapshotDiff {
+        /// The earlier one.
+        snapshot_id: SnapshotId,
+        /// The later one; the files as they are now when absent.
+        #[serde(default)]
+        to: Option<SnapshotId>,
+    }
+    /// Which files differ.
+    SnapshotDifference {
+        /// By path.
+        files: Vec<ChangedFile>,
+        /// Whether there are more than are named here.
+        cut: bool,
+    }
+    /// Puts all files back to what they were: all of them, or none.
+    SnapshotRestore {
+        /// The snapshot.
+        snapshot_id: SnapshotId,
     }
     /// Compares the files before a run with what it made of them.
     RunDiff {

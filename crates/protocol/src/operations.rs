@@ -331,6 +331,10 @@ operations! {
     FileLockTake = "file.lock" -> FileLockPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/files/locks", 200, Field("lock"))), "Takes a lock on a file or on all below a directory, or makes it last longer.";
     FileUnlock = "file.unlock" -> Done, Right::Project(MemberRole), Any, Some(query(Delete, "/v1/projects/{projectId}/files/locks", Whole, &[("path", Text)])), "Gives a lock back.";
     FileLocks = "file.locks" -> FileLockPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/files/locks", 200, List("locks"))), "Lists the locks of a project.";
+    SnapshotCreate = "snapshot.create" -> SnapshotPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/snapshots", 201, Field("snapshot"))), "Keeps the files as they are now.";
+    SnapshotList = "snapshot.list" -> SnapshotPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/snapshots", List("snapshots"), &[("limit", Integer), ("cursor", Text)])), "Lists snapshots, newest first.";
+    SnapshotDiff = "snapshot.diff" -> SnapshotDifference, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/snapshots/{snapshotId}/diff", List("files"), &[("to", Text)])), "Compares a snapshot with another one, or with the files as they are now.";
+    SnapshotRestore = "snapshot.restore" -> FilesChanged, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/snapshots/{snapshotId}/restore", 200, Whole)), "Puts all files back to what they were: all of them, or none.";
     RunDiff = "run.diff" -> RunDifference, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/runs/{runId}/diff", 200, Whole)), "Compares the files before a run with what it made of them.";
 
     PresenceUpdate = "presence.update" -> Done, Right::Project(Viewer), Socket, None, "Says which session the user of a socket looks at, and their status.";

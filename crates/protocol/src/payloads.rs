@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Agent, AgentMode, Approval, ApprovalState, Backup, BackupId, ConnectionId, File, FileEncoding, JudgedAccess,
-    Member, Message, MessageId, ModelRef, PermissionAction, PermissionId, PermissionRule,
-    PermissionSetting, Position, Presence, PresenceStatus, Project, ProjectId, ProjectType,
-    Question, QuestionId, QuestionState, QueuedMessage, Remember, Role, Run, RunId, SearchHit,
-    ServerBackup, Session, SessionId, SessionMode, Todo, Tool, ToolCallId, User, UserId,
+    Agent, AgentMode, Approval, ApprovalState, Backup, BackupId, ConnectionId, File, FileEncoding,
+    JudgedAccess, Member, Message, MessageId, ModelRef, PermissionAction, PermissionId,
+    PermissionRule, PermissionSetting, Position, Presence, PresenceStatus, Project, ProjectId,
+    ProjectType, Question, QuestionId, QuestionState, QueuedMessage, Remember, Role, Run, RunId,
+    SearchHit, ServerBackup, Session, SessionId, SessionMode, Todo, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {

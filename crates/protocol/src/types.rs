@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, ApiError, ApprovalId, BackupId, FileLock, MessageId, PartId, PermissionId, ProjectId, RunId,
-    SessionId, ToolCallId, UserId,
+    AgentId, ApiError, ApprovalId, BackupId, FileLock, MessageId, PartId, PermissionId, ProjectId,
+    RunId, SessionId, ToolCallId, UserId,
 };
 
 /// A role in a project. The order is the order of power: each role may do all that the ones before it may.

@@ -16,6 +16,10 @@ pub enum CrashPoint {
     Checkpoint,
     /// The end of a run is about to be recorded.
     Finish,
+    /// A file is written, and its version is not recorded.
+    FileWritten,
+    /// The first of several files is put back, and the others are not.
+    RestoreHalf,
     /// A transaction is committed, and nobody was told: neither those who asked for it nor those who
     /// hear its events. In every database.
     AfterCommitBeforeFanout,
@@ -23,13 +27,15 @@ pub enum CrashPoint {
 
 impl CrashPoint {
     /// Every point, in the order in which a turn comes to them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::BeforeIntent,
         Self::AfterIntent,
         Self::ToolStart,
         Self::ToolEnd,
         Self::Checkpoint,
         Self::Finish,
+        Self::FileWritten,
+        Self::RestoreHalf,
         Self::AfterCommitBeforeFanout,
     ];
 
@@ -42,6 +48,8 @@ impl CrashPoint {
             Self::ToolEnd => "tool_end",
             Self::Checkpoint => "checkpoint",
             Self::Finish => "finish",
+            Self::FileWritten => "file_written",
+            Self::RestoreHalf => "restore_half",
             Self::AfterCommitBeforeFanout => "after_commit_before_fanout",
         }
     }

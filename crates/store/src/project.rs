@@ -57,9 +57,10 @@ pub use attachments::StoredAttachment;
 pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use cancelling::{ChooseCancelled, ChosenRun};
 pub use files::{
-    Author, ChangedPath, DiskFacts, EndLocks, EndLocksOf, FileAt, FileRetention, FoundContent,
-    FoundFile, KnownFile, NoteFilesKnown, PublishRunDiff, RecordFiles, RecordedFiles, ReleaseLock, TakeLock, TrimVersions,
-    VERSIONS_OF_PATH_MAX, file_of, locked_for_others,
+    Author, BeginRestore, ChangedPath, CreateSnapshot, DiskFacts, EndLocks, EndLocksOf, FileAt,
+    FileBetween, FileRetention, FoundContent, FoundFile, KnownFile, NoteFilesKnown, PublishRunDiff,
+    RecordFiles, RecordedFiles, ReleaseLock, RestoreEnd, RestoreTarget, StoredRestore,
+    StoredSnapshot, TakeLock, TrimVersions, VERSIONS_OF_PATH_MAX, file_of, locked_for_others,
 };
 pub use log::PublishOutbox;
 pub use mcp::{

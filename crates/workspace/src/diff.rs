@@ -33,7 +33,12 @@ pub fn compare(old: &[u8], new: &[u8]) -> Option<Difference> {
     let (old, new) = (text(old)?, text(new)?);
     if old.len().max(new.len()) > FILE_DIFF_BYTES_MAX {
         let is_coarse = true;
-        return Some(Difference { insertions: None, deletions: None, is_coarse, hunks: Vec::new() });
+        return Some(Difference {
+            insertions: None,
+            deletions: None,
+            is_coarse,
+            hunks: Vec::new(),
+        });
     }
     let mut config = TextDiff::configure();
     let diff = config.algorithm(Algorithm::Myers).timeout(TIME_MAX).diff_lines(old, new);
@@ -184,9 +189,13 @@ mod tests {
         // One line each: nothing to find, and too much to show.
         let line = vec![b'x'; FILE_DIFF_BYTES_MAX];
         let coarse = compare(&line, b"y").unwrap();
-        assert_eq!((coarse.insertions, coarse.deletions, coarse.is_coarse), (Some(1), Some(1), true));
+        assert_eq!(
+            (coarse.insertions, coarse.deletions, coarse.is_coarse),
+            (Some(1), Some(1), true)
+        );
         // Nothing in common, which takes the longest to find out.
-        let lines = |from: usize| (from..from + 200_000).map(|n| format!("{n}\n")).collect::<String>();
+        let lines =
+            |from: usize| (from..from + 200_000).map(|n| format!("{n}\n")).collect::<String>();
         let different = compare(lines(0).as_bytes(), lines(1_000_000).as_bytes()).unwrap();
         assert_eq!(different.insertions, Some(200_000));
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());

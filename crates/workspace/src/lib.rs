@@ -20,6 +20,7 @@ mod remove;
 mod rename;
 mod seen;
 mod walk;
+mod watch;
 mod write;
 
 use std::fmt;
@@ -39,6 +40,9 @@ pub use read::{ContentHash, EntryKind, FileContent, FileInfo, TextContent, conte
 pub use rename::Moved;
 pub use seen::{Scan, Seen, SeenFile};
 pub use walk::{Cut, SearchLimits};
+#[cfg(target_os = "linux")]
+pub use watch::Watcher;
+pub use watch::{CHANGED_PATHS_MAX, Changes, WATCHED_DIRECTORIES_MAX};
 pub use write::WriteOutcome;
 
 /// The files of one project, below one directory that stays open.

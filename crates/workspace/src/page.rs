@@ -1,12 +1,12 @@
 //! Listing a directory page by page, with facts about each entry.
 
+use crate::Workspace;
 use crate::cancel::Cancel;
 use crate::error::{WorkspaceError, turns};
 use crate::find::invalid_pattern;
 use crate::path::RelPath;
 use crate::read::{EntryKind, modified_ms};
 use crate::walk::{Base, Budget, Cut, Found, SearchLimits, Stop, walk, walk_all};
-use crate::Workspace;
 
 /// One entry of an [`EntryPage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +95,8 @@ fn entry(found: &Found<'_>) -> Option<Entry> {
 /// The path with what does not print, or turns the direction of text, written as `\u{..}`; none where that
 /// is the path itself.
 pub fn shown_path(path: &str) -> Option<String> {
-    let is_plain = |c: char| !turns(c) && (matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1);
+    let is_plain =
+        |c: char| !turns(c) && (matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1);
     let has_outer_space = path.split('/').any(|name| name.trim() != name || name.ends_with('.'));
     if path.chars().all(is_plain) && !has_outer_space {
         return None;

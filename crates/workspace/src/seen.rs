@@ -10,6 +10,7 @@ use crate::path::RelPath;
 use crate::place::look_up;
 use crate::read::{open_file, read_bounded};
 use crate::walk::{Base, Budget, Cut, Found, SearchLimits, walk};
+use crate::watch::WATCHED_DIRECTORIES_MAX;
 use crate::{EntryKind, Workspace, content_hash};
 
 /// Facts that the file system keeps about a file. Where they are the same as before, so is the content.
@@ -99,6 +100,34 @@ impl Workspace {
         };
         let cut = walk(self, &base, usize::MAX, &mut budget, visit)?;
         Ok(Scan { files, cut })
+    }
+
+    /// The directories of the project that `.gitignore` files do not leave out, `.` first, and whether these
+    /// are all.
+    ///
+    /// # Errors
+    ///
+    /// `Io`.
+    pub fn directories(&self) -> Result<(Vec<String>, bool), WorkspaceError> {
+        let base = Base::open(self, &RelPath::ROOT)?;
+        let limits = SearchLimits {
+            results_max: WATCHED_DIRECTORIES_MAX,
+            result_bytes_max: usize::MAX,
+            entries_max: 1_000_000,
+            time_max: Duration::from_secs(60),
+        };
+        let cancel = Cancel::new();
+        let mut budget = Budget::new(&limits, &cancel);
+        let mut directories = vec![RelPath::ROOT.to_string()];
+        let visit = &mut |budget: &mut Budget<'_>, found: &Found<'_>| {
+            if found.kind == EntryKind::Directory {
+                budget.take_result().map_err(crate::walk::Stop::Cut)?;
+                directories.push(found.path.to_string());
+            }
+            Ok(())
+        };
+        let cut = walk(self, &base, usize::MAX, &mut budget, visit)?;
+        Ok((directories, cut.is_none()))
     }
 
     /// Looks at one file without reading it; none where there is no regular file, and where the way there

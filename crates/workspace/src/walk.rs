@@ -275,7 +275,7 @@ fn named(entry: &DirEntry) -> Option<(String, EntryKind)> {
 }
 
 /// The ignore files of the directories above `base`.
-fn ignores_above(root: &Dir, base: &RelPath) -> Ignores {
+pub(crate) fn ignores_above(root: &Dir, base: &RelPath) -> Ignores {
     let mut ignores = Ignores::default();
     let mut above = RelPath::ROOT;
     for name in base.names() {

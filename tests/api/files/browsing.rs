@@ -110,17 +110,32 @@ async fn parts_versions_and_images_are_read() {
     ann.client.file_put(&project, "a.txt", "now").await.unwrap();
     let read = async |request: FileRead| ann.client.call(Some(&project), request).await;
     let path = || "a.txt".to_owned();
-    let part = FileRead { path: path(), version: Some(1), offset: Some(2), limit: Some(3), ..FileRead::default() };
+    let part = FileRead {
+        path: path(),
+        version: Some(1),
+        offset: Some(2),
+        limit: Some(3),
+        ..FileRead::default()
+    };
     let found = read(part).await.unwrap();
     assert_eq!((found.content.as_str(), found.file.version, found.file.size), ("234", 1, 10));
     let png = b"\x89PNG\r\n\x1a\n\0\0".to_vec();
     ann.client.file_put(&project, "a.png", png).await.unwrap();
-    let image = FileRead { path: "a.png".to_owned(), encoding: Some(FileEncoding::Base64), ..FileRead::default() };
+    let image = FileRead {
+        path: "a.png".to_owned(),
+        encoding: Some(FileEncoding::Base64),
+        ..FileRead::default()
+    };
     let found = read(image).await.unwrap();
     assert_eq!(found.file.mime_type.as_deref(), Some("image/png"));
     assert_eq!(found.content, "iVBORw0KGgoAAA==");
     let content = found.content;
-    let write = FileWrite { path: "b.png".to_owned(), content, encoding: Some(FileEncoding::Base64), version: None };
+    let write = FileWrite {
+        path: "b.png".to_owned(),
+        content,
+        encoding: Some(FileEncoding::Base64),
+        version: None,
+    };
     let written = ann.client.call(Some(&project), write.clone()).await.unwrap().file;
     assert_eq!(written.hash, found.file.hash);
     let write = FileWrite { content: "%".to_owned(), ..write };
@@ -154,7 +169,10 @@ async fn facts_are_told_of_files_and_directories() {
         ann.client.call(Some(&project), request).await.map(|found| found.file)
     };
     let file = stat("dir/a.txt").await.unwrap();
-    assert_eq!((file.version, file.r#type, file.updated_by.as_ref()), (1, FileType::File, Some(ann.id())));
+    assert_eq!(
+        (file.version, file.r#type, file.updated_by.as_ref()),
+        (1, FileType::File, Some(ann.id()))
+    );
     assert_eq!(stat("dir").await.unwrap().r#type, FileType::Directory);
     assert_eq!(stat("outside.txt").await.unwrap().version, 0);
     assert_eq!(refusal(stat("none").await).code, ErrorCode::NotFound);
@@ -175,8 +193,19 @@ async fn f1_f2_f3_f5_paths_that_are_none_or_lead_out_are_refused_by_every_operat
     assert!(made.unwrap().success());
     let (long, deep) = ("x".repeat(5_000), "d/".repeat(300));
     let paths = [
-        "../files-evil/f", "/etc/passwd", "a/../../x", "a\0b", ".", "", &long, &deep, "link/f",
-        "loop", "magic/etc/passwd", "zero", "pipe",
+        "../files-evil/f",
+        "/etc/passwd",
+        "a/../../x",
+        "a\0b",
+        ".",
+        "",
+        &long,
+        &deep,
+        "link/f",
+        "loop",
+        "magic/etc/passwd",
+        "zero",
+        "pipe",
     ];
     let route = format!("/v1/projects/{project}/files");
     for path in paths {

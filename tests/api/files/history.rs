@@ -1,9 +1,9 @@
 //! Versions: who changed what, whatever way; differences; what is put back.
 
 use iris_protocol::{
-    ErrorCode, Event, FileChange, FileDelete, FileDiff, FileEdit, FileMove, FileRestore, FileSource,
-    FileVersion, FileVersions, FileWrite, PermissionAction, PermissionCreate, ProjectId, Role,
-    RoomRequest, RunDiff, RunStatus, Subscribe,
+    ErrorCode, Event, FileChange, FileDelete, FileDiff, FileEdit, FileMove, FileRestore,
+    FileSource, FileVersion, FileVersions, FileWrite, PermissionAction, PermissionCreate,
+    ProjectId, Role, RoomRequest, RunDiff, RunStatus, Subscribe,
 };
 use iris_testkit::{Conversation, Person, patiently, spawn_app};
 use serde_json::json;
@@ -83,7 +83,10 @@ async fn each_change_is_a_version_with_its_author_whatever_way_it_was_made() {
     let whole = talk.call(request).await.unwrap();
     assert_eq!(whole.files.len(), 1);
     let changed = &whole.files[0];
-    assert_eq!((changed.change, changed.insertions, changed.deletions), (FileChange::Updated, Some(1), Some(1)));
+    assert_eq!(
+        (changed.change, changed.insertions, changed.deletions),
+        (FileChange::Updated, Some(1), Some(1))
+    );
     assert!(talk.names().contains(&"run.diff.updated"), "{:?}", talk.names());
 }
 
@@ -97,7 +100,8 @@ async fn what_a_command_changes_is_found_and_is_the_work_of_its_run() {
     ann.client.file_put(&project, "kept.txt", "kept").await.unwrap();
     ann.client.file_put(&project, "gone.txt", "gone").await.unwrap();
     let command = "printf made > made.txt; printf changed > kept.txt; rm gone.txt";
-    let run = talk.send_message(&format!("call bash {}", json!({ "command": command }))).await.run_id;
+    let run =
+        talk.send_message(&format!("call bash {}", json!({ "command": command }))).await.run_id;
     assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
     for (path, change, kept) in [
         ("made.txt", FileChange::Created, true),
@@ -105,7 +109,11 @@ async fn what_a_command_changes_is_found_and_is_the_work_of_its_run() {
         ("gone.txt", FileChange::Deleted, false),
     ] {
         let last = versions(&ann, &project, path).await.pop().unwrap();
-        assert_eq!((last.change, last.source, last.kept), (change, FileSource::Tool, kept), "{path}");
+        assert_eq!(
+            (last.change, last.source, last.kept),
+            (change, FileSource::Tool, kept),
+            "{path}"
+        );
         assert_eq!(last.run_id.as_ref(), Some(&run), "{path}");
         assert_eq!(last.by.as_ref(), Some(ann.id()), "{path}");
     }
@@ -236,9 +244,13 @@ async fn two_people_and_an_agent_edit_one_file_and_nothing_is_lost() {
         }
     };
     tokio::join!(people, agent);
-    let text = String::from_utf8(ann.client.file_get(&project, "a.txt").await.unwrap().to_vec()).unwrap();
+    let text =
+        String::from_utf8(ann.client.file_get(&project, "a.txt").await.unwrap().to_vec()).unwrap();
     for n in 0..5 {
-        assert!(text.contains(&format!("ann {n}\n")) && text.contains(&format!("bob {n}\n")), "{text}");
+        assert!(
+            text.contains(&format!("ann {n}\n")) && text.contains(&format!("bob {n}\n")),
+            "{text}"
+        );
     }
     let versions = versions(&ann, &project, "a.txt").await;
     let numbers: Vec<u64> = versions.iter().map(|it| it.version).collect();

@@ -41,7 +41,8 @@ async fn f10_a_lock_is_one_persons_until_it_is_given_back_taken_over_or_over() {
         person.client.call(Some(&project), request).await.map(|it| it.lock)
     };
     let first = call(&bob, take("dir/a.txt")).await.unwrap();
-    let second = call(&bob, FileLockTake { ttl_ms: Some(1_000_000), ..take("dir/a.txt") }).await.unwrap();
+    let second =
+        call(&bob, FileLockTake { ttl_ms: Some(1_000_000), ..take("dir/a.txt") }).await.unwrap();
     assert_eq!((first.created_at, &first.owner_id), (second.created_at, bob.id()));
     assert!(second.expires_at > first.expires_at);
 
@@ -61,14 +62,20 @@ async fn f10_a_lock_is_one_persons_until_it_is_given_back_taken_over_or_over() {
         person.client.call(Some(&project), request).await
     };
     call(&ann, take("ann.txt")).await.unwrap();
-    assert_eq!(code_of(&refusal(unlock(&bob, "ann.txt").await)), (ErrorCode::Forbidden, "not_owner"));
+    assert_eq!(
+        code_of(&refusal(unlock(&bob, "ann.txt").await)),
+        (ErrorCode::Forbidden, "not_owner")
+    );
     let over = FileLockTake { take_over: Some(true), ..take("ann.txt") };
     assert_eq!(code_of(&refusal(call(&bob, over).await)), (ErrorCode::Forbidden, "not_admin"));
     assert_eq!(refusal(unlock(&bob, "none").await).code, ErrorCode::NotFound);
     let over = FileLockTake { take_over: Some(true), ..subtree };
     call(&ann, over).await.unwrap();
     assert_eq!(locks(&bob, &project).await, ["ann.txt", "dir"]);
-    assert_eq!(refusal(bob.client.file_put(&project, "dir/a.txt", "x").await).code, ErrorCode::Locked);
+    assert_eq!(
+        refusal(bob.client.file_put(&project, "dir/a.txt", "x").await).code,
+        ErrorCode::Locked
+    );
     unlock(&ann, "dir").await.unwrap();
     bob.client.file_put(&project, "dir/a.txt", "again").await.unwrap();
 

@@ -23,9 +23,7 @@ impl Drop for Waiting {
 /// Runs what looks at the disk off the arbiter, for as long as somebody waits for it.
 async fn looking<T: Send + 'static>(
     project: &ProjectHandle,
-    work: impl FnOnce(&Workspace, &Cancel) -> Result<T, iris_workspace::WorkspaceError>
-    + Send
-    + 'static,
+    work: impl FnOnce(&Workspace, &Cancel) -> Result<T, iris_workspace::WorkspaceError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let (workspace, waiting) = (project.workspace.clone(), Waiting(Cancel::new()));
     let cancel = waiting.0.clone();

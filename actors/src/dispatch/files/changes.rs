@@ -1,11 +1,11 @@
 //! Changing files by operations.
 
+use iris_protocol::ConnectionId;
 use iris_protocol::{
     ApiError, ErrorCode, File, FileDelete, FileEdit, FileLockPage, FileLockPayload, FileLockTake,
     FileMove, FilePayload, FileRestore, FileUnlock, FilesChanged, LockScope, Role,
     limits::{FILE_LOCK_MS_DEFAULT, FILE_LOCK_MS_MAX},
 };
-use iris_protocol::ConnectionId;
 use iris_store::WriteContext;
 use iris_store::project::{ReleaseLock, TakeLock, file_of};
 use iris_workspace::RelPath;
@@ -82,7 +82,8 @@ pub(in crate::dispatch) async fn restore(
     let project = grant.project(node).await?;
     let place = Place { project: &project, services: &node.services };
     let FileRestore { path, to, version } = request;
-    let recorded = files::restore(place, by(grant, context)?, Restore { path, to, version }).await?;
+    let recorded =
+        files::restore(place, by(grant, context)?, Restore { path, to, version }).await?;
     Ok(done(FilePayload { file: one(&recorded)? })?.at(recorded.seq, recorded.replayed))
 }
 
@@ -149,13 +150,14 @@ pub(in crate::dispatch) async fn unlock(
     let (path, user) = (locked_path(&request.path)?, grant.user_id()?.clone());
     let (of_others, at) = (is_admin(node, grant).await?, node.services.clock.now_ms());
     let command = ReleaseLock { path, by: user, of_others, at };
-    let released = commit(&project.address, command, context).await.map_err(|error| match error {
-        iris_store::StoreError::Locked { .. } => {
-            let message = "the lock is somebody else's";
-            ApiError::new(ErrorCode::Forbidden, message).reason("not_owner")
-        }
-        other => stored(other),
-    })?;
+    let released =
+        commit(&project.address, command, context).await.map_err(|error| match error {
+            iris_store::StoreError::Locked { .. } => {
+                let message = "the lock is somebody else's";
+                ApiError::new(ErrorCode::Forbidden, message).reason("not_owner")
+            }
+            other => stored(other),
+        })?;
     Ok(done(iris_protocol::Done { done: true })?.at(released.seq, released.replayed))
 }
 

@@ -89,17 +89,7 @@ pub(in crate::dispatch) async fn diff(
         Some((it, text)) => (it.is_coarse, it.insertions, it.deletions, it.hunks, text),
         None => (false, None, None, Vec::new(), String::new()),
     };
-    done(FileDifference {
-        path,
-        from,
-        to,
-        binary,
-        coarse,
-        insertions,
-        deletions,
-        hunks,
-        unified,
-    })
+    done(FileDifference { path, from, to, binary, coarse, insertions, deletions, hunks, unified })
 }
 
 /// What stands on the disk; none where no file is.

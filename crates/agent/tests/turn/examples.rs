@@ -2,8 +2,7 @@
 #![expect(clippy::panic, reason = "what should not happen ends the test")]
 
 use iris_agent::{
-    Effect, Input, Retry, RetryLimits, StepPart, ToolOutcome, Turn, TurnEnd,
-    TurnLimits, Verdict,
+    Effect, Input, Retry, RetryLimits, StepPart, ToolOutcome, Turn, TurnEnd, TurnLimits, Verdict,
 };
 use iris_protocol::{ApiError, ErrorCode, FinishReason, RunStatus, StreamKind, Usage};
 use serde_json::json;

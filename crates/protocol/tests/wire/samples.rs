@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use iris_protocol::{
     Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId,
-    ChangedFile, CommandTool, ErrorCode, Event, ExitKind, FileChange, FileLock, FileSource, FinishReason, HttpMethod, HttpTool, JudgedAccess, LockScope,
-    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId,
-    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
-    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
-    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
-    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, StreamKind,
-    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority,
-    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, UnlockReason, Usage, UserId,
+    ChangedFile, CommandTool, ErrorCode, Event, ExitKind, FileChange, FileLock, FileSource,
+    FinishReason, HttpMethod, HttpTool, JudgedAccess, LockScope, McpAuthorization, McpOauth,
+    McpServer, McpState, McpTransport, Member, Message, MessageId, MessageRole, MessageState,
+    ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer, PermissionRule,
+    PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId, QuestionItem,
+    QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId,
+    SessionMode, SessionState, SessionStatus, Snapshot, SnapshotId, StreamKind, SubtaskPart,
+    SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool,
+    ToolCallId, ToolId, ToolKind, ToolPart, ToolState, UnlockReason, Usage, UserId,
 };
 use serde_json::json;
 
@@ -611,6 +612,23 @@ fn project_events() -> Vec<Event> {
             path: "a".to_owned(),
             owner_id: user_id(),
             reason: UnlockReason::TakenOver,
+        },
+        Event::SnapshotCreated {
+            snapshot: Snapshot {
+                id: SnapshotId::from_bits(20),
+                session_id: Some(session_id()),
+                run_id: Some(run_id()),
+                message_id: Some(message_id()),
+                file_count: 3,
+                complete: true,
+                by: Some(user_id()),
+                at: 1,
+            },
+        },
+        Event::SnapshotRestored {
+            snapshot_id: SnapshotId::from_bits(20),
+            count: 2,
+            by: Some(user_id()),
         },
         Event::RunDiffUpdated {
             session_id: session_id(),

@@ -5,13 +5,15 @@
 
 mod history;
 mod locks;
+mod snapshots;
 mod trimming;
 
 use std::sync::Arc;
 
 use iris_protocol::limits::{FILE_EVENTS_AT_ONCE_MAX, FILE_VERSIONS_TOLD_MAX};
 use iris_protocol::{
-    ChangedFile, Event, File, FileChange, FileSource, FileType, FileVersion, MessageId, RunId, SessionId, UserId,
+    ChangedFile, Event, File, FileChange, FileSource, FileType, FileVersion, MessageId, RunId,
+    SessionId, UserId,
 };
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
@@ -21,12 +23,17 @@ use super::{blobs, log, queries};
 use crate::column::{optional_word, to_word, word};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
-pub use history::{ChangedPath, FileAt, KnownFile};
-pub(super) use history::{
-    at_number, changed_by, content, known, known_after, newest, one, page, runs_below,
-};
+pub use history::{ChangedPath, FileAt, FileBetween, KnownFile};
+pub(super) use history::{changed_by, content, known, known_after, newest, one, page, runs_below};
 pub(super) use locks::all as all_locks;
 pub use locks::{EndLocks, EndLocksOf, ReleaseLock, TakeLock, locked_for_others};
+pub use snapshots::{
+    BeginRestore, CreateSnapshot, RestoreEnd, RestoreTarget, StoredRestore, StoredSnapshot,
+};
+pub(super) use snapshots::{
+    begun as begun_restore, changed_between, of_run as snapshot_of_run, one as snapshot,
+    page as snapshots, state_at,
+};
 pub use trimming::{FileRetention, TrimVersions};
 
 /// Most versions of one path that are kept, unless a snapshot holds more of them.
@@ -40,11 +47,11 @@ const SAVE_FILE: &str = "INSERT INTO files (path, size, version, hash, updated_a
      ON CONFLICT (path) DO UPDATE SET size = excluded.size, version = excluded.version,
        hash = excluded.hash, updated_at = excluded.updated_at, updated_by = excluded.updated_by,
        mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, inode = excluded.inode";
-const REFRESH: &str =
-    "UPDATE files SET mtime_ns = ?2, ctime_ns = ?3, inode = ?4 WHERE path = ?1";
+const REFRESH: &str = "UPDATE files SET mtime_ns = ?2, ctime_ns = ?3, inode = ?4 WHERE path = ?1";
 const ADOPT: &str = "UPDATE file_versions SET blob = ?3
      WHERE path = ?1 AND version = ?2 AND blob IS NULL";
-const INSERT: &str = "INSERT INTO file_versions (path, version, change, size, hash, blob, mode, source,
+const INSERT: &str =
+    "INSERT INTO file_versions (path, version, change, size, hash, blob, mode, source,
        caused_by, session_id, run_id, message_id, from_path, at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 const END_LAST: &str = "UPDATE file_versions SET until = ?3
@@ -137,8 +144,8 @@ pub struct RecordFiles {
     pub quotas: Option<Quotas>,
     /// Whether nobody is told: the files were there before anybody looked.
     pub is_quiet: bool,
-    /// Whether what was being put back is complete with this.
-    pub ends_restore: bool,
+    /// What is complete with this, where several files were being put back together.
+    pub ends_restore: Option<RestoreEnd>,
     /// Now, in milliseconds since 1970 UTC.
     pub at: i64,
 }
@@ -173,11 +180,11 @@ impl Command for RecordFiles {
                 recorded.push(version);
             }
         }
-        if self.ends_restore {
-            tx.conn().prepare_cached("DELETE FROM file_restores")?.execute([])?;
-        }
         if !self.is_quiet {
             publish(tx, &recorded, count, &self.author, self.at)?;
+        }
+        if let Some(end) = self.ends_restore {
+            snapshots::end_restore(tx, end, &self.author, self.at)?;
         }
         recorded.truncate(FILE_VERSIONS_TOLD_MAX);
         Ok(RecordedFiles { versions: recorded, count })
@@ -252,7 +259,8 @@ fn record(
         if known.is_none() {
             return Ok(None);
         }
-        let version = append(conn, author, at, New { path: &path, content: None, from: None, known: true })?;
+        let version =
+            append(conn, author, at, New { path: &path, content: None, from: None, known: true })?;
         conn.prepare_cached("DELETE FROM files WHERE path = ?1")?.execute([&path])?;
         return Ok(Some(version));
     };
@@ -266,7 +274,8 @@ fn record(
         refresh(conn, &path, *version, &content)?;
         return Ok(None);
     }
-    let new = New { path: &path, content: Some(&content), from: from.as_deref(), known: known.is_some() };
+    let new =
+        New { path: &path, content: Some(&content), from: from.as_deref(), known: known.is_some() };
     let version = append(conn, author, at, new)?;
     let facts = content.facts;
     conn.prepare_cached(SAVE_FILE)?.execute(params![
@@ -386,8 +395,7 @@ fn publish(
     let by = author.by.as_ref();
     if count > FILE_EVENTS_AT_ONCE_MAX as u64 {
         let (by_whom, session_id) = (author.by.clone(), author.session_id.clone());
-        let event =
-            Event::FileChanged { count, by: by_whom, session_id, source: author.source };
+        let event = Event::FileChanged { count, by: by_whom, session_id, source: author.source };
         return log::in_project(tx, at, by, &event);
     }
     // A file that was moved is told of once: not as one that is gone, too.
@@ -422,12 +430,7 @@ pub fn file_of(version: &FileVersion) -> File {
         version: version.version,
         updated_at: Some(version.at),
         updated_by: version.by.clone(),
-        ..File::unrecorded(
-            version.path.clone(),
-            FileType::File,
-            version.size,
-            version.hash.clone(),
-        )
+        ..File::unrecorded(version.path.clone(), FileType::File, version.size, version.hash.clone())
     }
 }
 

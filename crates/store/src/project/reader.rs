@@ -1,15 +1,16 @@
 //! The queries of a project's database, off the caller's thread.
 
 use iris_protocol::{
-    Agent, Approval, ApprovalPage, ApprovalState, File, FileLock, FileVersionPage, Message, MessageId, MessagePage,
-    PermissionId, PermissionRule, Question, QuestionId, QuestionPage, QuestionState, Room, Run,
-    RunId, RunPage, SearchPage, Session, SessionId, SessionPage, SessionSnapshot, Todo, ToolCallId,
-    ToolId,
+    Agent, Approval, ApprovalPage, ApprovalState, File, FileLock, FileVersionPage, Message,
+    MessageId, MessagePage, PermissionId, PermissionRule, Question, QuestionId, QuestionPage,
+    QuestionState, Room, Run, RunId, RunPage, SearchPage, Session, SessionId, SessionPage,
+    SessionSnapshot, SnapshotId, SnapshotPage, Todo, ToolCallId, ToolId,
 };
 
 use super::{
-    BlobHash, ChangedPath, FileAt, KnownFile, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, StoredAttachment,
-    StoredMcpServer, StoredTool, TaskResult, attachments, blobs, family, files, mcp, pages, permissions,
+    BlobHash, ChangedPath, FileAt, FileBetween, KnownFile, OpenRun, ProjectUsage, ProviderData,
+    Quotas, Replay, RulePlace, StoredAttachment, StoredMcpServer, StoredRestore, StoredSnapshot,
+    StoredTool, TaskResult, attachments, blobs, family, files, mcp, pages, permissions,
     provider_data, queries, questions, quotas, resuming, rows, search, tasks, todos, tools,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
@@ -561,6 +562,72 @@ impl ProjectReader {
             files::changed_by(conn, &runs, limit)
         };
         self.reader.read(read).await
+    }
+
+    /// A snapshot.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn snapshot_of_files(
+        &self,
+        id: SnapshotId,
+    ) -> Result<Option<StoredSnapshot>, StoreError> {
+        self.reader.read(move |conn| files::snapshot(conn, &id)).await
+    }
+
+    /// The snapshot before the first change of a run.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn snapshot_of_run(
+        &self,
+        run_id: RunId,
+    ) -> Result<Option<StoredSnapshot>, StoreError> {
+        self.reader.read(move |conn| files::snapshot_of_run(conn, &run_id)).await
+    }
+
+    /// A page of snapshots, newest first. `cursor` is the `next_cursor` of the page before.
+    ///
+    /// # Errors
+    /// `InvalidCursor`, otherwise as [`Reader::read`].
+    pub async fn snapshots(
+        &self,
+        limit: u32,
+        cursor: Option<String>,
+    ) -> Result<SnapshotPage, StoreError> {
+        self.reader.read(move |conn| files::snapshots(conn, limit, cursor.as_deref())).await
+    }
+
+    /// The paths that differ between two moments of the order of changes, sorted, each with its version at the
+    /// first and at the second, which is now when none is named; and whether there are more than `limit`.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn files_between(
+        &self,
+        from: i64,
+        to: Option<i64>,
+        limit: usize,
+    ) -> Result<(Vec<FileBetween>, bool), StoreError> {
+        let read = move |conn: &_| {
+            let (paths, is_cut) = files::changed_between(conn, from, to, limit)?;
+            let mut between = Vec::with_capacity(paths.len());
+            for path in paths {
+                let before = files::state_at(conn, &path, from)?;
+                let after = files::state_at(conn, &path, to.unwrap_or(i64::MAX))?;
+                between.push(FileBetween { path, before, after });
+            }
+            Ok((between, is_cut))
+        };
+        self.reader.read(read).await
+    }
+
+    /// The files that are being put back together, if any are.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn begun_restore(&self) -> Result<Option<StoredRestore>, StoreError> {
+        self.reader.read(files::begun_restore).await
     }
 
     /// The locks of the project, by path, also those whose time is over.

@@ -60,18 +60,14 @@ pub(crate) fn wrote(path: &str, bytes: &[u8], by: &UserId) -> RecordFiles {
         mode: 0o644,
         facts: None,
     };
-    let found = FoundFile {
-        path: path.into(),
-        content: Some(content),
-        from: None,
-        is_written: true,
-    };
+    let found =
+        FoundFile { path: path.into(), content: Some(content), from: None, is_written: true };
     RecordFiles {
         found: vec![found],
         author: Author::user(by.clone(), FileSource::Api),
         quotas: None,
         is_quiet: false,
-        ends_restore: false,
+        ends_restore: None,
         at: NOW,
     }
 }
@@ -369,11 +365,7 @@ pub(crate) fn result(n: u128, call: u128, outcome: Outcome) -> RecordResult {
 }
 
 pub(crate) fn completed(output: &str) -> Outcome {
-    Outcome::Completed {
-        output: output.into(),
-        metadata: None,
-        attachment: None,
-    }
+    Outcome::Completed { output: output.into(), metadata: None, attachment: None }
 }
 
 pub(crate) fn finish(n: u128, status: RunStatus, finish_reason: FinishReason) -> FinishRun {

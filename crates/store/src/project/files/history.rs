@@ -27,10 +27,6 @@ const RUNS_BELOW: &str = "WITH RECURSIVE below (id) AS (
        UNION SELECT tasks.child_run_id FROM below JOIN tasks ON tasks.run_id = below.id
        LIMIT ?2)
      SELECT id FROM below";
-const AT_NUMBER: &str = "SELECT * FROM file_versions
-     WHERE path > ?1 AND number <= ?2 AND (until IS NULL OR until > ?2) AND change <> 'deleted'
-     ORDER BY path LIMIT ?3";
-
 /// A file as it was looked at last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownFile {
@@ -55,6 +51,17 @@ pub struct FileAt {
     pub number: i64,
     /// Permission bits of the file, where they are known.
     pub mode: Option<u32>,
+}
+
+/// A path at two moments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileBetween {
+    /// Relative to the project's directory, with `/`.
+    pub path: String,
+    /// Its version at the first; none where there was none yet.
+    pub before: Option<FileAt>,
+    /// Its version at the second.
+    pub after: Option<FileAt>,
 }
 
 /// What a run made of a path.
@@ -86,7 +93,7 @@ fn known_file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
     })
 }
 
-fn file_at(row: &Row<'_>) -> rusqlite::Result<FileAt> {
+pub(super) fn file_at(row: &Row<'_>) -> rusqlite::Result<FileAt> {
     Ok(FileAt { version: version(row)?, number: row.get("number")?, mode: row.get("mode")? })
 }
 
@@ -179,16 +186,6 @@ pub(in crate::project) fn changed_by(
     }
     let paths = paths.into_iter().take(limit);
     Ok(paths.map(|(path, (first, last))| ChangedPath { path, first, last }).collect())
-}
-
-/// The files that were there at a moment of the order of changes, by path, from the one after `after` on.
-pub(in crate::project) fn at_number(
-    conn: &Connection,
-    number: i64,
-    after: &str,
-    limit: u32,
-) -> Result<Vec<FileAt>, StoreError> {
-    queries::all(conn, AT_NUMBER, params![after, number, limit], file_at)
 }
 
 impl ChangedPath {

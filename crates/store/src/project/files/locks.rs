@@ -9,7 +9,8 @@ use crate::project::{log, queries};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
 const ALL: &str = "SELECT * FROM file_locks ORDER BY path";
-const SAVE: &str = "INSERT INTO file_locks (path, scope, owner_id, while_connected, created_at, expires_at)
+const SAVE: &str =
+    "INSERT INTO file_locks (path, scope, owner_id, while_connected, created_at, expires_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6)
      ON CONFLICT (path) DO UPDATE SET scope = excluded.scope, owner_id = excluded.owner_id,
        while_connected = excluded.while_connected, created_at = excluded.created_at,
@@ -38,7 +39,8 @@ fn is_below(directory: &str, path: &str) -> bool {
 
 /// Whether a lock is about something that `path`, with all below it if it is a subtree, is too.
 fn meets(lock: &FileLock, path: &str, scope: LockScope) -> bool {
-    let covers = lock.path == path || (lock.scope == LockScope::Subtree && is_below(&lock.path, path));
+    let covers =
+        lock.path == path || (lock.scope == LockScope::Subtree && is_below(&lock.path, path));
     covers || (scope == LockScope::Subtree && is_below(path, &lock.path))
 }
 
@@ -50,9 +52,9 @@ pub fn locked_for_others<'a>(
     user: &UserId,
     now: i64,
 ) -> Option<&'a FileLock> {
-    locks.iter().find(|lock| {
-        lock.owner_id != *user && lock.expires_at > now && meets(lock, path, scope)
-    })
+    locks
+        .iter()
+        .find(|lock| lock.owner_id != *user && lock.expires_at > now && meets(lock, path, scope))
 }
 
 /// Takes a lock, or has it last longer.
@@ -83,7 +85,9 @@ impl Command for TakeLock {
     fn run(self, tx: &mut WriteTx<'_>) -> Result<FileLock, StoreError> {
         let Self { path, scope, owner_id, while_connected, takes_over, expires_at, at } = self;
         let locks = all(tx.conn())?;
-        for other in locks.iter().filter(|lock| lock.owner_id != owner_id && meets(lock, &path, scope)) {
+        for other in
+            locks.iter().filter(|lock| lock.owner_id != owner_id && meets(lock, &path, scope))
+        {
             let reason = if other.expires_at <= at {
                 UnlockReason::Expired
             } else if takes_over {
@@ -98,7 +102,8 @@ impl Command for TakeLock {
             let message = format!("the project has {FILE_LOCKS_MAX} locks already");
             return Err(StoreError::conflict("too_many_locks", message));
         }
-        let created_at = mine.filter(|lock| lock.expires_at > at).map_or(at, |lock| lock.created_at);
+        let created_at =
+            mine.filter(|lock| lock.expires_at > at).map_or(at, |lock| lock.created_at);
         let lock = FileLock { path, scope, owner_id, while_connected, created_at, expires_at };
         tx.conn().prepare_cached(SAVE)?.execute(params![
             lock.path,
@@ -143,7 +148,11 @@ impl Command for ReleaseLock {
         let lock = found.ok_or(StoreError::NotFound { what: "lock" })?;
         if lock.expires_at <= self.at {
             end(tx, lock, UnlockReason::Expired, None, self.at)?;
-            return if lock.owner_id == self.by { Ok(()) } else { Err(StoreError::NotFound { what: "lock" }) };
+            return if lock.owner_id == self.by {
+                Ok(())
+            } else {
+                Err(StoreError::NotFound { what: "lock" })
+            };
         }
         if lock.owner_id != self.by && !self.of_others {
             return Err(StoreError::Locked { lock: Box::new(lock.clone()) });
@@ -219,7 +228,14 @@ mod tests {
     fn lock(path: &str, scope: LockScope) -> FileLock {
         let owner_id = UserId::from_bits(1);
         let (created_at, expires_at) = (0, 10);
-        FileLock { path: path.to_owned(), scope, owner_id, while_connected: false, created_at, expires_at }
+        FileLock {
+            path: path.to_owned(),
+            scope,
+            owner_id,
+            while_connected: false,
+            created_at,
+            expires_at,
+        }
     }
 
     #[test]

@@ -64,6 +64,10 @@ impl Command for TrimVersions {
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Bite, StoreError> {
         let conn = tx.conn();
         let Self { kept, at } = self;
+        if super::begun_restore(conn)?.is_some() {
+            // It needs versions that might be forgotten.
+            return Ok(Bite { rows: 0, more: false });
+        }
         let beyond = params![kept.snapshots_max, TRIMMED_MAX];
         let mut rows = execute(conn, DROP_SNAPSHOTS_BEYOND, beyond)?;
         if let Some(age_ms) = kept.age_ms {
