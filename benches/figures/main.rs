@@ -17,6 +17,7 @@ mod actors;
 mod commit;
 mod conversation;
 mod crowd;
+mod files;
 #[path = "../../actors/benches/supervision/idle.rs"]
 mod idle;
 mod mcp;
@@ -60,6 +61,9 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if wants("crowd") {
         figures.extend(runtime.block_on(crowd::figures())?);
+    }
+    if wants("files") {
+        figures.extend(runtime.block_on(files::figures())?);
     }
     if wants("storage") {
         figures.extend(runtime.block_on(storage::figures())?);

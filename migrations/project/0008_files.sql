@@ -119,19 +119,7 @@ CREATE TABLE file_restores (
     at      INTEGER NOT NULL
 ) STRICT;
 
--- Turns that were undone, each until it is done again or goes on otherwise.
-CREATE TABLE reverts (
-    session_id TEXT    NOT NULL PRIMARY KEY REFERENCES sessions (id) ON DELETE CASCADE,
-    message_id TEXT    NOT NULL,
-    -- The runs whose messages are hidden, from the first on.
-    first_run  INTEGER NOT NULL,
-    last_run   INTEGER NOT NULL,
-    -- Which files were put back, and what they held before.
-    targets    TEXT    NOT NULL CHECK (json_valid(targets)),
-    created_by TEXT    NOT NULL,
-    at         INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
+-- The right of one user to write a path.
 CREATE TABLE file_locks (
     path            TEXT    NOT NULL PRIMARY KEY,
     scope           TEXT    NOT NULL CHECK (scope IN ('file', 'subtree')),

@@ -3,6 +3,7 @@
 mod browsing;
 mod history;
 mod locks;
+mod model;
 mod slow;
 mod snapshots;
 mod watching;

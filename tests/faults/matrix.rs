@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use iris_actors::FileSettings;
 use iris_actors::connection::SocketSettings;
 use iris_actors::supervision::faults::{Armed, Fault, START, Spot};
 use iris_agent::{RetryLimits, TurnLimits};
@@ -34,13 +35,17 @@ const KINDS: &[&str] = &[
 /// Messages that are sent while the server stops (`ending.rs` has them), with pings (`heartbeats.rs`),
 /// when a database turns out to be damaged (`corruption.rs`), and while the server starts, before
 /// anybody could strike; a command that is run as a part of `AcceptImport`; what only parts of the server
-/// itself send (`tests/api/listening.rs`); and what takes an MCP server that answers (`tests/api/mcp.rs`).
+/// itself send (`tests/api/listening.rs`); what takes an MCP server that answers (`tests/api/mcp.rs`); and how
+/// locks end by themselves, and are taken over a socket (`tests/api/files/locks.rs`).
 const ELSEWHERE: &[&str] = &[
     "AskDuringCall",
     "Beat",
     "CloseAll",
     "Damaged",
+    "EndLocks",
+    "EndLocksOf",
     "ImportProject",
+    "IsPresent",
     "Listen",
     "OpenUnfinished",
     "RoomHeads",
@@ -67,13 +72,16 @@ const UNASKED: &[&str] = &[
     "Write<CollectBlobs>",
     "Write<FailRuns>",
     "Write<IndexParts>",
+    "Write<NoteFilesKnown>",
     "Write<PublishMcpStatus>",
     "Write<PublishOutbox>",
+    "Write<RecordFiles>",
     "Write<RecordSupervision>",
     "Write<RenewMcpTokens>",
     "Write<RecoverRuns>",
     "Write<SettleOutbox>",
     "Write<TrimEvents>",
+    "Write<TrimVersions>",
     START,
 ];
 /// Panics that an actor which is always there may have on one server: one more in the minute would be
@@ -93,7 +101,9 @@ async fn stage(part: Part) -> Stage {
     // that is about it wants that.
     let idle = if part == Part::Idle { Duration::from_millis(50) } else { Duration::from_mins(1) };
     let sockets = SocketSettings { ping_interval: None, ..SocketSettings::default() };
-    let options = AppOptions { project_idle: idle, sockets, ..AppOptions::default() };
+    // What is looked at by itself would be looked at at any time.
+    let files = FileSettings { watch_after: Duration::from_hours(1), ..FileSettings::default() };
+    let options = AppOptions { project_idle: idle, sockets, files, ..AppOptions::default() };
     let base = Duration::from_millis(1);
     let retry = RetryLimits { attempts_max: 2, base, ..options.turn.retry };
     let turn = TurnLimits { retry, ..options.turn };

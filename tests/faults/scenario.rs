@@ -3,6 +3,7 @@
 
 mod backups;
 mod extensions;
+mod files;
 mod operator;
 mod rooms;
 mod runs;
@@ -144,6 +145,7 @@ async fn project(player: &Player<'_>) {
     player.insist("file.write", put).await;
     let get = async || Ok(client.file_get(&project, "b.txt").await?);
     assert_eq!(player.insist("file.read", get).await, "hello");
+    files::files(player, &project).await;
     delete_project(player, &project).await;
 }
 

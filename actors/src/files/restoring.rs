@@ -33,7 +33,11 @@ pub(crate) async fn take_turn(place: Place<'_>) -> Result<Turn, ApiError> {
                 project.id = place.project.id.as_str(),
                 "files are put back that were left"
             );
-            put_back(place, restore, WriteContext::default()).await?;
+            let targets = restore.targets.clone();
+            if let Err(error) = put_back(place, restore, WriteContext::default()).await {
+                tracing::error!(%error, "what was left could not be put back: it is called off");
+                undo(place, &targets).await?;
+            }
         }
         desk.settle();
     }
@@ -172,13 +176,11 @@ pub(crate) async fn restore_snapshot(
     let restore = StoredRestore { targets, author, end };
     let begin = BeginRestore { restore: Some(restore.clone()), at: place.now() };
     record(&place.project.address, begin, WriteContext::default()).await.map_err(stored)?;
+    let targets = restore.targets.clone();
     match put_back(place, restore, by.context).await {
         Ok(recorded) => Ok(recorded),
         Err(error) => {
-            undo(place, &paths).await;
-            let call_off = BeginRestore { restore: None, at: place.now() };
-            let done = record(&place.project.address, call_off, WriteContext::default());
-            done.await.map_err(stored)?;
+            undo(place, &targets).await?;
             Err(error)
         }
     }
@@ -260,13 +262,17 @@ async fn put_back_one(place: Place<'_>, target: &RestoreTarget) -> Result<FoundF
         .await
 }
 
-/// Puts back what was there before a restore that failed.
-async fn undo(place: Place<'_>, paths: &[FileBetween]) {
-    for between in paths {
-        let version = is_there(between.after.as_ref()).map(|after| after.version.version);
-        let target = RestoreTarget { path: between.path.clone(), version };
-        if let Err(error) = put_back_one(place, &target).await {
+/// Puts back what was there before a restore that failed, which is what was recorded last, and calls it off.
+async fn undo(place: Place<'_>, targets: &[RestoreTarget]) -> Result<(), ApiError> {
+    for target in targets {
+        let path = target.path.clone();
+        let newest = place.project.reader.newest_file_version(path.clone()).await.map_err(stored)?;
+        let version = is_there(newest.as_ref()).map(|newest| newest.version.version);
+        if let Err(error) = put_back_one(place, &RestoreTarget { path, version }).await {
             tracing::error!(%error, "a file could not be put back as it was before a restore failed");
         }
     }
+    let call_off = BeginRestore { restore: None, at: place.now() };
+    record(&place.project.address, call_off, WriteContext::default()).await.map_err(stored)?;
+    Ok(())
 }
