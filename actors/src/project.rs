@@ -55,7 +55,7 @@ use rooms::{Piece, Rooms};
 use unfinished::Marking;
 use upkeep::Upkeep;
 
-pub(crate) use children::{EndTask, OpenChild, RetireSession};
+pub(crate) use children::{MoveUp, OpenChild, RetireSession};
 pub(crate) use heads::RoomHeads;
 pub(crate) use joining::{EvictUser, Follower, JoinRooms, LeaveRooms};
 pub(crate) use kept::Kept;
@@ -108,6 +108,8 @@ pub struct ProjectHandle {
     pub(crate) places: Arc<Places>,
     /// Of its order of events.
     pub epoch: Arc<str>,
+    /// The life of the registry, counted from 0, that gave it to what works for it.
+    pub(crate) life: u32,
     /// Whether the root database names the project among those with unfinished work.
     is_marked: Arc<AtomicBool>,
     /// Shared by the clones of one handle.
@@ -361,6 +363,7 @@ impl Handler<Committed> for Project {
             self.presence_sees(&event, ctx);
             self.locks_see(&event, ctx);
             self.run_ends.see(&event);
+            self.wake_session(&event, ctx);
             self.mcp_sees(&event, ctx);
             self.ring.push(event, frame);
         }

@@ -35,7 +35,8 @@ use crate::supervision::{
 use crate::{Services, record, write};
 
 pub(crate) use answering::Respond;
-pub(crate) use background::{Adopt, Retire};
+use background::Leaving;
+pub(crate) use background::{Adopt, Look, Retire};
 
 /// Messages that may wait for a session before callers are refused.
 const MAILBOX_LIMIT: u32 = 256;
@@ -49,6 +50,9 @@ pub(crate) struct SessionPlace {
     pub(crate) id: SessionId,
     pub(crate) project: Arc<ProjectHandle>,
     pub(crate) services: Arc<Services>,
+    /// The run of a sub-agent for which the actor stands below whoever set it to work; it does no other. One
+    /// that stands below the registry does whatever is asked of it.
+    pub(crate) serves: Option<RunId>,
     /// Whether what an earlier life of the project left is in order: until then a run that the store has
     /// may be one of that life.
     pub(crate) is_recovered: watch::Receiver<bool>,
@@ -96,8 +100,8 @@ pub(crate) struct Session {
     decisions: Vec<oneshot::Sender<()>>,
     /// The runs of sub-agents that work in the background.
     background: HashSet<RunId>,
-    /// Whether it ends as soon as it has nothing to do.
-    is_retired: bool,
+    /// Whether it stands where nobody needs it: it leaves as soon as it may.
+    leaving: Leaving,
     /// Requests that are being answered.
     asked: usize,
     /// Whether anything happened since the last look for idleness.
@@ -147,7 +151,7 @@ impl Session {
             to_cancel: None,
             decisions: Vec::new(),
             background: HashSet::new(),
-            is_retired: false,
+            leaving: Leaving::No,
             asked: 0,
             was_used: true,
         }
@@ -293,15 +297,10 @@ impl Handler<SendMessage> for Session {
         }
         let accepted = accept(self.place.clone(), run_id.clone(), send);
         Box::pin(accepted.into_actor(self).map(move |accepted, session, ctx| {
-            session.asked = session.asked.saturating_sub(1);
-            match &accepted {
-                Ok(Committed { replayed: false, .. }) => session.start_next(ctx),
-                Ok(Committed { replayed: true, .. }) => {
-                    session.requests.remove(&run_id);
-                    session.start_next(ctx);
-                }
-                Err(_) => drop(session.requests.remove(&run_id)),
+            if !matches!(&accepted, Ok(Committed { replayed: false, .. })) {
+                session.requests.remove(&run_id);
             }
+            session.answered(accepted.is_ok(), ctx);
             accepted
         }))
     }
@@ -353,6 +352,15 @@ async fn repeated<C: Command>(
 }
 
 impl Session {
+    /// A request is answered, after which there is perhaps a run to start.
+    fn answered(&mut self, may_have_run: bool, ctx: &mut Context<Self>) {
+        self.asked = self.asked.saturating_sub(1);
+        if may_have_run {
+            self.start_next(ctx);
+        }
+        self.leave_if_done(ctx);
+    }
+
     /// Starts the run of the first queued message, or lets one go on that nobody runs, unless a run is
     /// active.
     fn start_next(&mut self, ctx: &mut Context<Self>) {
@@ -400,12 +408,17 @@ impl Session {
         if !matches!(self.work, Work::Ending(_)) {
             self.decisions.clear();
         }
-        self.leave_if_retired(ctx);
+        self.leave_if_done(ctx);
     }
 
     /// Starts a run that is queued, and lets one go on that was resumed or that waits.
     fn take_up(&mut self, open: OpenRun, ctx: &mut Context<Self>) {
         let OpenRun { run, answer, approvals, questions, tasks } = open;
+        if self.place.serves.as_ref().is_some_and(|served| *served != run.id) {
+            // People asked for it, and it is not to end with who set the sub-agent to work.
+            self.leaving = Leaving::WithWork;
+            return;
+        }
         let answer = match run.status {
             RunStatus::Running | RunStatus::Waiting => answer,
             RunStatus::Queued
@@ -502,6 +515,8 @@ impl Session {
                     project.tell(EndStreams(answer_id));
                 }
                 session.end_tasks(ctx);
+                // The run may have set one to work without living to say so.
+                session.adopt_all(ctx);
                 session.work = Work::None;
                 session.start_next(ctx);
             }
@@ -585,13 +600,16 @@ pub(crate) struct CancelRun(pub(crate) RunId);
 impl Handler<CancelRun> for Session {
     type Result = ();
 
-    fn handle(&mut self, CancelRun(run_id): CancelRun, _: &mut Context<Self>) {
+    fn handle(&mut self, CancelRun(run_id): CancelRun, ctx: &mut Context<Self>) {
         let is_active = matches!(&self.work, Work::Running(active) if active.id == run_id);
-        if is_active {
-            self.cancel();
-        }
         // It is about to start, or has ended: then no run has this id any more.
         self.to_cancel = Some(run_id).filter(|_| !is_active);
+        if is_active {
+            self.cancel();
+        } else {
+            // What is queued ends when it would begin.
+            self.start_next(ctx);
+        }
     }
 }
 
@@ -634,8 +652,8 @@ impl Session {
                 Box::pin(is_known.then(|_, session, _| session.unless_late(then)))
             }
         };
-        Box::pin(decided.map(|decided, session, _| {
-            session.asked = session.asked.saturating_sub(1);
+        Box::pin(decided.map(|decided, session, ctx| {
+            session.answered(false, ctx);
             decided
         }))
     }
@@ -731,11 +749,10 @@ impl Handler<Resume> for Session {
         }
         let resumed = resumed(self.place.clone(), resume).into_actor(self);
         Box::pin(resumed.map(move |resumed, session, ctx| {
-            session.asked = session.asked.saturating_sub(1);
-            match &resumed {
-                Ok(_) => session.start_next(ctx),
-                Err(_) => drop(session.requests.remove(&run_id)),
+            if resumed.is_err() {
+                session.requests.remove(&run_id);
             }
+            session.answered(resumed.is_ok(), ctx);
             resumed
         }))
     }

@@ -19,6 +19,9 @@ const AT_ONCE: usize = 32;
 /// Readers for whom something is queued before others get theirs.
 const QUEUED_AT_ONCE: usize = 512;
 
+/// Panics over one delivery before it is left: its readers find out that it is missing.
+const PANICS_MAX: u32 = 16;
+
 /// The connections of one thread that have something to write, and what is said to many of them.
 pub(crate) struct Flusher {
     courier: Arc<Courier>,
@@ -39,11 +42,21 @@ impl Flusher {
         let flusher = Self::new();
         let running = Running(Arc::clone(&flusher));
         detached(async move {
+            let (mut scratch, mut panics) = (Scratch::new(), 0);
             loop {
-                running.0.courier.told().await;
                 // A panic is in the supervision log, and the connection that it concerned has ended: the
                 // others get what waits for them.
-                while node.guarded("flush", running.0.flush()).await.is_err() {}
+                match node.guarded("flush", running.0.flush(&mut scratch)).await {
+                    Ok(true) => panics = 0,
+                    Ok(false) => running.0.courier.told().await,
+                    Err(_) => {
+                        panics += 1;
+                        scratch = Scratch::new();
+                        if panics % PANICS_MAX == 0 {
+                            running.0.courier.skip();
+                        }
+                    }
+                }
             }
         });
         flusher
@@ -68,17 +81,12 @@ impl Flusher {
         }
     }
 
-    /// Deliveries and connections get their turns by turns.
-    async fn flush(&self) {
-        let mut scratch = Scratch::new();
-        loop {
-            let delivered = self.deliver(&mut scratch).await;
-            let listed = self.count();
-            self.write(listed, &mut scratch).await;
-            if !delivered && listed == 0 {
-                return;
-            }
-        }
+    /// Deliveries, and then connections, get their turns. Says whether there were any.
+    async fn flush(&self, scratch: &mut Scratch) -> bool {
+        let delivered = self.deliver(scratch).await;
+        let listed = self.count();
+        self.write(listed, scratch).await;
+        delivered || listed > 0
     }
 
     /// Brings what waits to be brought; says whether anything did.
@@ -159,9 +167,10 @@ impl Flusher {
         let flusher = Self::new();
         let running = Running(Arc::clone(&flusher));
         detached(async move {
+            let mut scratch = Scratch::new();
             loop {
                 running.0.courier.told().await;
-                running.0.flush().await;
+                while running.0.flush(&mut scratch).await {}
             }
         });
         flusher

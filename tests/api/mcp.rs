@@ -170,13 +170,34 @@ async fn a_tool_of_a_program_is_approved_and_called_once_somebody_agrees() {
     assert_eq!(tool_names(&talk).await, ["fake__echo", "fake__env"]);
     let run = talk.send_message(&calls("fake__echo", "hello")).await.run_id;
     let approval = talk.approval().await;
-    let expected = "call `echo` of the MCP server `fake` with {\"text\":\"hello\"}";
+    let place = format!("{} tools=echo,env", fake().display());
+    let expected =
+        format!("call `echo` of the MCP server `fake` ({place}) with {{\"text\":\"hello\"}}");
     assert_eq!(approval.message, expected);
     talk.approve(&approval.tool_call_id).await.unwrap();
     assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
     let answer = talk.answer(&run).await;
     assert_eq!(calls_of(&answer)[0].output.as_deref(), Some("hello"));
     assert_eq!(calls_of(&answer)[0].metadata, Some(json!({"server": "fake", "tool": "echo"})));
+}
+
+#[tokio::test]
+async fn m1_an_answer_for_one_place_lets_no_call_go_to_another() {
+    let Some((_app, ann)) = app().await else { return };
+    let mut talk = ann.conversation().await;
+    let mut room = talk.connect_to_project().await;
+    approved(&talk, &mut room, "fake", &["tools=echo"]).await;
+    let run = talk.send_message(&calls("fake__echo", "hello")).await.run_id;
+    let approval = talk.approval().await;
+    // The same tool, but of another program.
+    let moved = McpUpdate { transport: Some(program(&["tools=echo", "x=1"])), ..change("fake") };
+    talk.call(moved).await.unwrap();
+    until(&mut room, "fake", McpState::NeedsApproval).await;
+    approve(&talk, &mut room, "fake").await;
+    let refused = talk.approve(&approval.tool_call_id).await;
+    assert_eq!(code_of(&refusal(refused)), (ErrorCode::Conflict, "tool_changed"));
+    talk.reject(&approval.tool_call_id, "moved").await.unwrap();
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
 }
 
 #[tokio::test]

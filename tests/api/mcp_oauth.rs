@@ -491,9 +491,12 @@ async fn m6_an_archive_brings_no_authorization_no_secret_and_no_program_that_run
         .iter()
         .map(|it| (it.name.as_str(), it.enabled, it.authorization.is_some()))
         .collect();
-    assert_eq!(seen, [("keyed", true, false), ("program", false, false), ("web", true, false)]);
+    assert_eq!(seen, [("keyed", false, false), ("program", false, false), ("web", false, false)]);
     let mut room = theirs.connect_to_project().await;
     assert_eq!(status(&theirs, "program").await.state, McpState::Disabled);
+    for name in ["web", "keyed"] {
+        theirs.call(McpUpdate { enabled: Some(true), ..change(name) }).await.unwrap();
+    }
     status(&theirs, "web").await;
     until(&mut room, "web", McpState::NeedsAuth).await;
     status(&theirs, "keyed").await;

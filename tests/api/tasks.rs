@@ -613,3 +613,88 @@ async fn people_may_talk_to_a_sub_agent_after_its_task() {
     let run = ann.call(send).await.unwrap().run_id;
     assert_eq!(ann.run_ended(&run).await, RunStatus::Completed);
 }
+
+/// Sets `agent` to work in the background.
+fn background(agent: &str, script: &str) -> String {
+    call(&json!({"description": "look", "prompt": script, "agent": agent, "background": true}))
+}
+
+fn is_wake(event: &Event) -> bool {
+    match event {
+        Event::MessageCreated { message, .. } => message.role == MessageRole::System,
+        _ => false,
+    }
+}
+
+/// Waits until a session is woken, and gives what it says to that.
+async fn woken(talk: &mut Conversation) -> String {
+    let frame = talk.wait_until("the session is woken", is_wake).await;
+    let Event::MessageCreated { message, .. } = frame.event else { panic!("{frame:?}") };
+    let run = message.run_id.unwrap();
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
+    text_of(&talk.answer(&run).await)
+}
+
+#[tokio::test]
+async fn a_sub_agent_that_somebody_talked_to_goes_on_for_a_task() {
+    let app = spawn_app().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let part = subtasks(&ann.ask(&one("explore", "say one")).await).pop().unwrap();
+    let mut child = ann.person.join(&ann.project, &part.child_session_id).await;
+    assert_eq!(text_of(&child.ask("say to you too").await), "to you too");
+    let mut input = json!({"description": "more", "prompt": "say two", "agent": "explore"});
+    input["resume"] = json!(part.child_session_id);
+    let answer = ann.ask(&format!("{}\nstep\nsay heard {{{{result}}}}", call(&input))).await;
+    assert!(text_of(&answer).starts_with("heard two"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_a_sub_agent_leaves_at_work_outlives_the_run_above_it_too() {
+    let app = spawn_app().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let middle = format!("{}\nstep\nsay set to work", background("general", WRITE));
+    let run = ann.send_message(&one("general", &middle)).await.run_id;
+    let approval = ann.approval().await;
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Completed);
+    let part = subtasks(&ann.answer(&run).await).pop().unwrap();
+    let mut child = ann.person.join(&ann.project, &part.child_session_id).await;
+    no_actors_below(&app, &ann.session).await;
+    // It works still, and who set it to work is told of its end.
+    ann.approve(&approval.tool_call_id).await.unwrap();
+    let said = woken(&mut child).await;
+    assert!(said.contains("has done \"look\"") && said.ends_with("wrote it"), "{said}");
+}
+
+#[tokio::test]
+async fn what_a_person_asks_of_a_sub_agent_outlives_the_run_that_set_it_to_work() {
+    let app = spawn_app().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let run = ann.send_message(&one("general", WRITE)).await.run_id;
+    let approval = ann.approval().await;
+    let id = approval.child_session_id.clone().unwrap();
+    let mut child = ann.person.join(&ann.project, &id).await;
+    let own = child.send_message("delay 10\nchunks 50 tick").await.run_id;
+    ann.approve(&approval.tool_call_id).await.unwrap();
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Completed);
+    assert_eq!(child.run_ended(&own).await, RunStatus::Completed);
+    no_actors_below(&app, &ann.session).await;
+}
+
+#[tokio::test]
+async fn a_sub_agent_in_the_background_that_is_resumed_wakes_the_session() {
+    let app = spawn_app().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let script = format!("{}\nstep\nsay ok", background("explore", "delay 10\nchunks 50 tick"));
+    let part = subtasks(&ann.ask(&script).await).pop().unwrap();
+    let mut child = ann.person.join(&ann.project, &part.child_session_id).await;
+    child.wait_for("message.text.delta").await;
+    let app = app.restart().await;
+    let mut again = ann.resume(app.again(&ann.person)).await;
+    let (session_id, run_id) = (part.child_session_id.clone(), part.child_run_id.clone());
+    let resume =
+        || iris_protocol::RunResume { session_id: session_id.clone(), run_id: run_id.clone() };
+    // The recovery may not have got there yet.
+    let resumed = async { while again.call(resume()).await.is_err() {} };
+    patiently("the sub-agent to go on", resumed).await;
+    assert!(woken(&mut again).await.contains("has done \"look\""));
+}

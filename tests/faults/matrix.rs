@@ -64,6 +64,8 @@ const UNASKED: &[&str] = &[
     "Inbound",
     "IsIdle",
     "LeaveRooms",
+    "Look",
+    "MoveUp",
     "Observe",
     "OrchestratorExited",
     "Reload",

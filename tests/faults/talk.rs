@@ -3,8 +3,8 @@
 use iris_client::{Backoff, FollowOptions, Follower, Update};
 use iris_protocol::{
     Content, Event, MessageSend, ProjectId, QuestionAnswer, QuestionId, RunCancel, RunId,
-    RunStatus, SessionGet, SessionId, SessionList, SessionState, ToolApprove, ToolCallId,
-    ToolReject,
+    RunStatus, Session, SessionGet, SessionId, SessionList, SessionState, SubtaskState,
+    ToolApprove, ToolCallId, ToolReject,
 };
 use iris_testkit::Person;
 use std::time::Duration;
@@ -160,13 +160,28 @@ impl<'a> Talk<'a> {
 
     /// Whether neither the session nor its sub-agents do anything.
     pub(crate) async fn rests(&self) -> Result<bool, Trouble> {
-        let (session_id, parent_id) = (self.session.clone(), Some(self.session.clone()));
-        let list = SessionList { limit: None, cursor: None, include_archived: None, parent_id };
-        let children = self.owner.call(list).await?.payload.sessions;
+        let children = self.sub_agents().await?;
+        let session_id = self.session.clone();
         let get = SessionGet { session_id, limit: Some(1), before: None };
         let own = self.owner.call(get).await?.payload.session;
         let rests = |state| matches!(state, SessionState::Idle | SessionState::Interrupted);
         Ok(children.iter().all(|child| rests(child.state)) && rests(own.state))
+    }
+
+    async fn sub_agents(&self) -> Result<Vec<Session>, Trouble> {
+        let parent_id = Some(self.session.clone());
+        let list = SessionList { limit: None, cursor: None, include_archived: None, parent_id };
+        Ok(self.owner.call(list).await?.payload.sessions)
+    }
+
+    /// Sends a message to the sub-agent that works.
+    pub(crate) async fn say_to_sub_agent(&self, script: &str) -> Result<(), Trouble> {
+        let children = self.sub_agents().await?.into_iter();
+        let Some(at_work) = children.max_by(|a, b| a.id.cmp(&b.id)) else { return Ok(()) };
+        let content = Content::Text(script.to_owned());
+        let send = MessageSend { session_id: at_work.id, content, when_busy: None };
+        self.owner.call(send).await?;
+        Ok(())
     }
 
     /// Waits until a run has set a sub-agent to work; gives its end when that came first.
@@ -174,7 +189,11 @@ impl<'a> Talk<'a> {
         loop {
             if let Update::Event(frame) = next(self.player, &mut self.owner).await {
                 match frame.event {
-                    Event::MessageSubtaskUpdated { .. } => return None,
+                    Event::MessageSubtaskUpdated { part, .. }
+                        if part.state == SubtaskState::Running =>
+                    {
+                        return None;
+                    }
                     Event::RunCompleted { run_id, status, .. } if run_id == *run => {
                         return Some(status);
                     }

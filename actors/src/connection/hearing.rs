@@ -1,5 +1,6 @@
 //! What a connection hears: joining rooms of projects and the supervision log, leaving them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,8 +154,10 @@ impl Connection {
         if rooms.contains(&Room::Admin) {
             self.hears_log = None;
         }
-        for project_id in self.rooms.keys() {
-            self.leave(project_id.clone(), Some(rooms.clone()));
+        let on_their_way = self.projects_on_their_way.iter();
+        let projects: BTreeSet<_> = self.rooms.keys().chain(on_their_way).cloned().collect();
+        for project_id in projects {
+            self.leave(project_id, Some(rooms.clone()));
         }
         self.forgets(&rooms);
         self.respond(id, value(iris_protocol::Done { done: true }), None);

@@ -266,7 +266,8 @@ async fn put_back_one(place: Place<'_>, target: &RestoreTarget) -> Result<FoundF
 async fn undo(place: Place<'_>, targets: &[RestoreTarget]) -> Result<(), ApiError> {
     for target in targets {
         let path = target.path.clone();
-        let newest = place.project.reader.newest_file_version(path.clone()).await.map_err(stored)?;
+        let newest =
+            place.project.reader.newest_file_version(path.clone()).await.map_err(stored)?;
         let version = is_there(newest.as_ref()).map(|newest| newest.version.version);
         if let Err(error) = put_back_one(place, &RestoreTarget { path, version }).await {
             tracing::error!(%error, "a file could not be put back as it was before a restore failed");

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::Orchestrator;
 use crate::agents::{agents_of, find_agent, is_sub_agent};
-use crate::project::{EndTask, OpenChild, ProjectHandle, RetireSession};
+use crate::project::{OpenChild, ProjectHandle, RetireSession};
 use crate::session::{Adopt, Session, SessionPlace};
 use crate::supervision::{Address, Vitals};
 use crate::write;
@@ -65,17 +65,22 @@ impl SubAgents for CallTasks {
         let (message_id, call_id) = (message_id.clone(), call_id.clone());
         let (session, vitals) = (session.clone(), Arc::clone(vitals));
         Box::pin(async move {
-            let background = task.background;
-            let command = spawning(&place, &run, message_id, call_id, &model, task).await?;
             let project = &place.project;
-            let spawned = write(&project.address, command, WriteContext::default()).await;
-            let part = spawned.map_err(|error| problem(&place, &error))?.output;
+            let begun = project.reader.begun_task(call_id.clone()).await;
+            let part = if let Some(part) = begun.map_err(|error| problem(&place, &error))? {
+                part
+            } else {
+                let command = spawning(&place, &run, message_id, call_id, &model, task).await?;
+                let spawned = write(&project.address, command, WriteContext::default()).await;
+                spawned.map_err(|error| problem(&place, &error))?.output
+            };
             let (id, run_id) = (part.child_session_id, part.child_run_id);
-            if background {
+            if part.background {
                 session.tell(Adopt { id: id.clone(), run_id: run_id.clone() });
             } else {
                 let ends = EndOnDrop { project, task: Some((id.clone(), run_id.clone())) };
-                project.address.tell(OpenChild { id: id.clone(), under: vitals });
+                let under = Some(vitals);
+                project.address.tell(OpenChild { id: id.clone(), run_id: run_id.clone(), under });
                 project.run_end(run_id.clone()).await;
                 ends.disarm();
                 project.address.tell(RetireSession(id.clone()));
@@ -101,7 +106,7 @@ impl EndOnDrop<'_> {
 impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
         if let Some((id, run_id)) = self.task.take() {
-            self.project.address.tell(EndTask { id, run_id });
+            self.project.end_task(id, run_id);
         }
     }
 }
@@ -221,7 +226,7 @@ pub(crate) async fn end_tasks(project: &ProjectHandle, session_id: SessionId) {
         Vec::new()
     });
     let ends = tasks.into_iter().map(|(id, run_id)| {
-        project.address.tell(EndTask { id, run_id: run_id.clone() });
+        project.end_task(id, run_id.clone());
         project.run_end(run_id)
     });
     // What has not ended by then is told to by the end of its parent.

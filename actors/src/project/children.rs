@@ -4,50 +4,79 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use iris_protocol::{RunId, SessionId};
+use iris_protocol::{MessageRole, RunId, SessionId};
 use iris_store::StoredEvent;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{Project, ProjectHandle};
-use crate::session::{CancelRun, Retire};
+use crate::session::{CancelRun, Look, Retire};
 use crate::supervision::Vitals;
 
 /// The event that says that a run ended.
 const RUN_COMPLETED: &str = "run.completed";
+/// The event that says that a message is there.
+const MESSAGE_CREATED: &str = "message.created";
 
-/// Tell: starts the actor of a sub-agent's session below whoever set it to work, unless it runs already.
+/// Tell: has a sub-agent do a run, in an actor below whoever set it to work unless its session has one
+/// already.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct OpenChild {
     pub(crate) id: SessionId,
-    pub(crate) under: Arc<Vitals>,
+    pub(crate) run_id: RunId,
+    /// Who set it to work; none when the sub-agent is to outlive that one.
+    pub(crate) under: Option<Arc<Vitals>>,
 }
 
 impl Handler<OpenChild> for Project {
     type Result = ();
 
-    fn handle(&mut self, OpenChild { id, under }: OpenChild, ctx: &mut Context<Self>) {
-        // Who ends now ends what it set to work too, and would not hear of another one.
-        if under.is_running() {
-            self.session_under(&id, &under, ctx);
-        }
+    fn handle(&mut self, OpenChild { id, run_id, under }: OpenChild, ctx: &mut Context<Self>) {
+        let session = match under {
+            None => self.session(&id, ctx),
+            Some(under) if under.is_running() => self.session_under(&id, &under, run_id, ctx),
+            // Who ends now ends what it set to work too, and would not hear of another one.
+            Some(_) => return,
+        };
+        // One that was there before may not know of the run.
+        session.tell(Look);
+    }
+}
+
+/// Tell: the actor of a sub-agent's session left its place, with something to do that nobody waits for there.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct MoveUp(pub(crate) SessionId);
+
+impl Handler<MoveUp> for Project {
+    type Result = ();
+
+    fn handle(&mut self, MoveUp(id): MoveUp, ctx: &mut Context<Self>) {
+        // It stopped before it said so, whether or not it has been cleaned up after.
+        self.sessions.remove(&id);
+        self.session(&id, ctx);
     }
 }
 
 /// Tell: ends the run that a sub-agent works in.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct EndTask {
-    pub(crate) id: SessionId,
-    pub(crate) run_id: RunId,
+struct EndTask {
+    id: SessionId,
+    run_id: RunId,
+    /// The life of the registry in which it was set to work.
+    life: u32,
 }
 
 impl Handler<EndTask> for Project {
     type Result = ();
 
-    fn handle(&mut self, EndTask { id, run_id }: EndTask, ctx: &mut Context<Self>) {
-        self.session(&id, ctx).tell(CancelRun(run_id));
+    fn handle(&mut self, EndTask { id, run_id, life }: EndTask, ctx: &mut Context<Self>) {
+        // What an earlier life left is for the recovery to end, or to let go on.
+        if life == self.vitals.generation() {
+            self.session(&id, ctx).tell(CancelRun(run_id));
+        }
     }
 }
 
@@ -89,6 +118,33 @@ pub(super) struct RunEnds {
     waiting: HashMap<RunId, Vec<oneshot::Sender<()>>>,
 }
 
+/// The part of a `message.created` that tells who wrote.
+#[derive(Deserialize)]
+struct Created {
+    message: Written,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    session_id: SessionId,
+    role: MessageRole,
+}
+
+impl Project {
+    /// Lets a session answer what it was told by the server itself, of a sub-agent perhaps whose run a person
+    /// resumed.
+    pub(super) fn wake_session(&mut self, event: &StoredEvent, ctx: &mut Context<Self>) {
+        if event.name != MESSAGE_CREATED {
+            return;
+        }
+        let Ok(Created { message }) = serde_json::from_str(&event.payload) else { return };
+        if message.role == MessageRole::System {
+            self.session(&message.session_id, ctx).tell(Look);
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Ended {
@@ -119,6 +175,11 @@ impl RunEnds {
 }
 
 impl ProjectHandle {
+    /// Has the run end that a sub-agent works in.
+    pub(crate) fn end_task(&self, id: SessionId, run_id: RunId) {
+        self.address.tell(EndTask { id, run_id, life: self.life });
+    }
+
     /// Waits until a run has ended, or until the project is closed.
     pub(crate) async fn run_end(&self, run_id: RunId) {
         let (ended, has_ended) = oneshot::channel();

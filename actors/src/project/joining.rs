@@ -9,7 +9,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 use futures_util::stream;
 use iris_protocol::{
-    ConnectionId, ErrorCode, Position, ProjectId, Room, RoomOutcome, RoomRequest, RoomStatus,
+    ConnectionId, ErrorCode, Position, ProjectId, Role, Room, RoomOutcome, RoomRequest, RoomStatus,
     SessionStatus, UserId,
     limits::{REPLAY_BYTES_MAX, REPLAY_EVENTS_MAX},
 };
@@ -64,13 +64,33 @@ impl Handler<JoinRooms> for Project {
     ) -> Self::Result {
         let by = Arc::new(by);
         let number = self.under_way.begin(&by);
-        let joined =
-            wrap_stream(stream::iter(rooms)).then(move |asked, registry: &mut Self, ctx| {
-                let (room, since) = asked.parts();
-                let (room, since, by) = (room.to_owned(), since.cloned(), Arc::clone(&by));
-                registry.join(number, JoinRoom { room, since, by }, ctx)
-            });
-        Box::pin(joined.collect().map(move |outcomes, registry, _| {
+        let (root, project_id, user_id) =
+            (self.root.reader.clone(), self.id.clone(), by.user_id.clone());
+        // Whoever lost the right before this began was not known to be on the way, and is found here.
+        let role = async move { root.role(&user_id, &project_id).await };
+        let role = role.into_actor(self).map(move |role, registry: &mut Self, _| {
+            if let Some(code) = no_right(role) {
+                registry.under_way.refuse(number, code);
+            }
+        });
+        let joined = move |(), _: &mut Self, _: &mut Context<Self>| {
+            let joined = wrap_stream(stream::iter(rooms)).then(
+                move |asked: RoomRequest, registry: &mut Self, ctx| {
+                    let (name, since) = asked.parts();
+                    let (asked_for, since, by) = (name.to_owned(), since.cloned(), Arc::clone(&by));
+                    registry.join(number, JoinRoom { room: asked_for, since, by }, ctx)
+                },
+            );
+            joined.collect()
+        };
+        Box::pin(role.then(joined).map(move |mut outcomes: Vec<RoomOutcome>, registry, _| {
+            // Those that were left while later ones were joined are joined no more.
+            for outcome in &mut outcomes {
+                let Ok(place) = outcome.room.parse() else { continue };
+                if let Some(code) = registry.under_way.refusal(number, &place) {
+                    *outcome = refused(std::mem::take(&mut outcome.room), code);
+                }
+            }
             registry.under_way.end(number);
             outcomes
         }))
@@ -85,14 +105,6 @@ impl Project {
         join: JoinRoom,
         ctx: &mut Context<Self>,
     ) -> ResponseActFuture<Self, RoomOutcome> {
-        let refused = |room: String, code| RoomOutcome {
-            room,
-            status: RoomStatus::Refused,
-            from: 0,
-            to: 0,
-            epoch: String::new(),
-            code: Some(code),
-        };
         let Ok(room) = join.room.parse::<Room>() else {
             return Box::pin(actix::fut::ready(refused(join.room, ErrorCode::InvalidRequest)));
         };
@@ -248,6 +260,23 @@ impl Project {
             code: None,
         }
     }
+}
+
+/// Why who has this role in the project hears nothing of it.
+fn no_right(role: Result<Option<Role>, StoreError>) -> Option<ErrorCode> {
+    match role {
+        Ok(Some(_)) => None,
+        Ok(None) => Some(ErrorCode::NotFound),
+        Err(error) => {
+            tracing::error!(%error, "the role of who joins rooms could not be read");
+            Some(error.code())
+        }
+    }
+}
+
+fn refused(room: String, code: ErrorCode) -> RoomOutcome {
+    let (status, code) = (RoomStatus::Refused, Some(code));
+    RoomOutcome { room, status, from: 0, to: 0, epoch: String::new(), code }
 }
 
 enum Missed {

@@ -300,6 +300,7 @@ impl OpenedProject {
             workspace,
             places,
             epoch,
+            life: 0,
             is_marked,
             holders,
         }

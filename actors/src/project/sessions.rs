@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
-use iris_protocol::{ApiError, ErrorCode, SessionId};
+use iris_protocol::{ApiError, ErrorCode, RunId, SessionId};
 use iris_store::WriteContext;
 use iris_store::project::FailRuns;
 
 use super::{Project, ProjectHandle, RECOVER_AGAIN_AFTER};
 use crate::orchestrator::may_succeed_later;
 use crate::record;
-use crate::session::{Session, SessionPlace};
+use crate::session::{Look, Session, SessionPlace};
 use crate::supervision::{Address, AskError, ExitReason, MessageFor, Vitals};
 
 impl Project {
@@ -21,16 +21,29 @@ impl Project {
         }
     }
 
+    /// The actor of a session; one that does not run is started.
     pub(super) fn session(&mut self, id: &SessionId, ctx: &mut Context<Self>) -> Address<Session> {
         let me = Arc::clone(&self.vitals);
-        self.session_under(id, &me, ctx)
+        self.open_session(id, &me, None, ctx)
     }
 
-    /// The actor of a session; one that does not run is started as a child of `parent`.
+    /// The actor of the session of a sub-agent; one that does not run is started as a child of `parent`, for
+    /// that run.
     pub(super) fn session_under(
         &mut self,
         id: &SessionId,
         parent: &Arc<Vitals>,
+        run_id: RunId,
+        ctx: &mut Context<Self>,
+    ) -> Address<Session> {
+        self.open_session(id, parent, Some(run_id), ctx)
+    }
+
+    fn open_session(
+        &mut self,
+        id: &SessionId,
+        parent: &Arc<Vitals>,
+        serves: Option<RunId>,
         ctx: &mut Context<Self>,
     ) -> Address<Session> {
         if let Some(session) = self.sessions.get(id).filter(|session| session.connected()) {
@@ -38,15 +51,17 @@ impl Project {
         }
         let project = self.shared(ctx);
         let (me, session_id) = (Arc::clone(&project), id.clone());
+        let is_child = serves.is_some();
         let place = SessionPlace {
             id: id.clone(),
             project,
             services: Arc::clone(&self.services),
+            serves,
             is_recovered: self.recovery.is_done.subscribe(),
         };
-        let is_child = !Arc::ptr_eq(parent, &self.vitals);
         let session = place.start(parent, move |exited| {
-            me.address.tell(SessionExited { id: session_id, is_child, reason: exited.reason });
+            let (id, life) = (session_id, me.life);
+            me.address.tell(SessionExited { id, life, is_child, reason: exited.reason });
         });
         self.sessions.insert(id.clone(), session.clone());
         session
@@ -68,6 +83,7 @@ impl Project {
             workspace: self.workspace.clone(),
             places: Arc::clone(&self.places),
             epoch: Arc::clone(&self.epoch),
+            life: self.vitals.generation(),
             is_marked: Arc::clone(&self.is_marked),
             // A session holds up nothing: it is asked whether it is idle.
             holders: Arc::default(),
@@ -116,6 +132,8 @@ impl<M: MessageFor<Session>> Handler<InSession<M>> for Project {
 #[rtype(result = "()")]
 struct SessionExited {
     id: SessionId,
+    /// The life of the registry in which it was started.
+    life: u32,
     /// Whether it was below another actor than the registry.
     is_child: bool,
     reason: ExitReason,
@@ -125,6 +143,10 @@ impl Handler<SessionExited> for Project {
     type Result = ();
 
     fn handle(&mut self, exited: SessionExited, ctx: &mut Context<Self>) {
+        if exited.life != self.vitals.generation() {
+            // What an earlier life left is in order, or will be.
+            return;
+        }
         // Perhaps another one stands in its place already.
         if self.sessions.get(&exited.id).is_some_and(|session| !session.connected()) {
             self.sessions.remove(&exited.id);
@@ -133,19 +155,20 @@ impl Handler<SessionExited> for Project {
             // It had nothing to do, or the registry ended it.
             ExitReason::Normal => {}
             ExitReason::Parent if !exited.is_child => {}
-            ExitReason::Parent
-            | ExitReason::Panic(_)
+            // What people asked of it is for another actor to do.
+            ExitReason::Parent => self.fail_runs(exited.id, true, ctx),
+            ExitReason::Panic(_)
             | ExitReason::Error(_)
             | ExitReason::Killed(_)
-            | ExitReason::RestartIntensity(_) => self.fail_runs(exited.id, ctx),
+            | ExitReason::RestartIntensity(_) => self.fail_runs(exited.id, false, ctx),
         }
     }
 }
 
 impl Project {
-    /// Ends the run of a session that is gone, for as long as it takes. Its queue goes on when somebody
-    /// asks for the session.
-    fn fail_runs(&mut self, session_id: SessionId, ctx: &mut Context<Self>) {
+    /// Ends the run of a session that is gone, for as long as it takes. Its queue `goes_on` at once, or when
+    /// somebody asks for the session.
+    fn fail_runs(&mut self, session_id: SessionId, goes_on: bool, ctx: &mut Context<Self>) {
         let error = ApiError::new(ErrorCode::Internal, "the session ended");
         let command = FailRuns {
             session_id: session_id.clone(),
@@ -162,13 +185,16 @@ impl Project {
                 for answer_id in failed.output {
                     registry.rooms.drop_parts(&answer_id);
                 }
+                if goes_on {
+                    registry.session(&session_id, ctx).tell(Look);
+                }
             }
             Err(error) => {
                 let path = registry.vitals.path();
                 tracing::error!(actor.path = %path, %error, "the run of a session that is gone could not be ended");
                 if may_succeed_later(error.code()) {
-                    ctx.run_later(RECOVER_AGAIN_AFTER, |registry, ctx| {
-                        registry.fail_runs(session_id, ctx);
+                    ctx.run_later(RECOVER_AGAIN_AFTER, move |registry, ctx| {
+                        registry.fail_runs(session_id, goes_on, ctx);
                     });
                 }
             }

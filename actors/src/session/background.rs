@@ -5,8 +5,9 @@ use std::sync::Arc;
 use actix::prelude::*;
 use iris_protocol::{RunId, SessionId};
 
-use super::{START_AGAIN_AFTER, Session};
-use crate::project::{OpenChild, RetireSession};
+use super::{START_AGAIN_AFTER, Session, Work};
+use crate::project::{MoveUp, OpenChild, RetireSession};
+use crate::supervision::Address;
 
 /// Tell: a sub-agent works in the background from now on.
 #[derive(Message)]
@@ -55,7 +56,10 @@ impl Session {
             return;
         }
         let project = Arc::clone(&self.place.project);
-        project.address.tell(OpenChild { id: id.clone(), under: Arc::clone(&self.vitals) });
+        // What a sub-agent leaves at work outlives who set the sub-agent to work.
+        let is_child = self.place.serves.is_some();
+        let under = (!is_child).then(|| Arc::clone(&self.vitals));
+        project.address.tell(OpenChild { id: id.clone(), run_id: run_id.clone(), under });
         let ended = {
             let (project, run_id) = (Arc::clone(&project), run_id.clone());
             async move { project.run_end(run_id).await }
@@ -69,7 +73,32 @@ impl Session {
     }
 }
 
-/// Tell: nobody needs the session where it stands; it ends as soon as it has nothing to do.
+/// Tell: something other than a request may have given the session a run to start.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Look;
+
+impl Handler<Look> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: Look, ctx: &mut Context<Self>) {
+        self.was_used = true;
+        self.start_next(ctx);
+    }
+}
+
+/// Whether a session's actor stands where nobody needs it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaving {
+    No,
+    /// What it served is done.
+    Yes,
+    /// It has something else to do, below the registry.
+    WithWork,
+}
+
+/// Tell: what the session's actor served where it stands is done. It leaves as soon as it may, and goes on
+/// below the registry with what else there is to do.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Retire;
@@ -78,16 +107,28 @@ impl Handler<Retire> for Session {
     type Result = ();
 
     fn handle(&mut self, _: Retire, ctx: &mut Context<Self>) {
-        self.is_retired = true;
-        self.leave_if_retired(ctx);
+        if self.place.serves.is_some() && self.leaving == Leaving::No {
+            self.leaving = Leaving::Yes;
+        }
+        self.leave_if_done(ctx);
     }
 }
 
 impl Session {
-    pub(super) fn leave_if_retired(&mut self, ctx: &mut Context<Self>) {
-        if self.is_retired && self.is_idle() {
-            self.vitals.passivate();
-            ctx.stop();
+    /// Leaves if it is to, unless it works or somebody waits for an answer.
+    pub(super) fn leave_if_done(&mut self, ctx: &mut Context<Self>) {
+        let is_leaving = self.leaving != Leaving::No;
+        if !is_leaving || self.asked > 0 || !matches!(self.work, Work::None) {
+            return;
         }
+        if self.vitals.depth() > 0 {
+            // First what is in the mailbox.
+            return Address::of(ctx, &self.vitals).tell(Retire);
+        }
+        if self.leaving == Leaving::WithWork || !self.background.is_empty() {
+            self.place.project.address.tell(MoveUp(self.place.id.clone()));
+        }
+        self.vitals.passivate();
+        ctx.stop();
     }
 }

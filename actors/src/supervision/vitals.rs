@@ -285,7 +285,7 @@ impl Vitals {
 // Its life.
 impl Vitals {
     /// Restarts since it was spawned; what was queued before a restart is of an older generation.
-    pub(super) fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u32 {
         self.restarts.load(Ordering::Relaxed)
     }
 

@@ -1,5 +1,5 @@
-//! The database of one project: sessions, runs, messages, approvals, agents, files and the log of
-//! events.
+//! The database of one project: sessions, runs, messages, approvals, agents, tools, MCP servers, tasks of
+//! sub-agents, files and the log of events.
 //!
 //! Each command changes rows and publishes the events that say so in one transaction. Deliberately
 //! absent: users and rights, which are in the root database, and the content of files, which is on

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use crate::patiently;
 
 /// Bytes that the kernel may buffer for a reader that does not read.
-const RECEIVE_BUFFER_BYTES: u32 = 4096;
+const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 
 /// What a server sent.
 #[derive(Debug, Clone, PartialEq)]

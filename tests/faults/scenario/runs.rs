@@ -25,6 +25,7 @@ pub(super) async fn runs(player: &Player<'_>) {
     talk.run("run with a list", LIST, How::Watch).await;
     talk.run("run with a sub-agent", &task("say hi", false), How::Watch).await;
     cancelled_with_a_sub_agent(player, &mut talk).await;
+    talked_to_at_work(player, &mut talk).await;
     in_the_background(player, &mut talk).await;
     talk.run("run that says much", &format!("say {}", "word ".repeat(1_200)), How::Watch).await;
     ask_for_a_part(player, &project, &mut talk).await;
@@ -57,6 +58,22 @@ async fn cancelled_with_a_sub_agent(player: &Player<'_>, talk: &mut Talk<'_>) {
         }
     };
     player.insist("cancelled run with a sub-agent", cancelled).await;
+}
+
+/// A sub-agent that a person talks to while it works for a run that goes on after that. Whatever goes wrong, all come to rest.
+async fn talked_to_at_work(player: &Player<'_>, talk: &mut Talk<'_>) {
+    let talked_to = async || {
+        let slow = "delay 5\nchunks 40 tick";
+        let script = task(slow, false).replace("say ok", slow);
+        let run = talk.try_send(&script).await?;
+        if let Some(ended) = talk.set_to_work(&run).await {
+            return Err(Trouble::RunEnded(ended));
+        }
+        talk.say_to_sub_agent("say hi").await?;
+        while !talk.rests().await? {}
+        Ok(())
+    };
+    player.insist("message to a sub-agent", talked_to).await;
 }
 
 /// A run that leaves a sub-agent at work, whose end starts another one. Whatever goes wrong, all come to

@@ -233,6 +233,13 @@ impl Courier {
         }
     }
 
+    /// Leaves the delivery that is next to nobody.
+    pub fn skip(&self) {
+        if let Some(first) = self.first() {
+            self.done(&first);
+        }
+    }
+
     /// Puts what waits for one reader into its queue.
     pub(super) fn settle(&self, outbound: &Outbound) {
         if self.count() == 0 {

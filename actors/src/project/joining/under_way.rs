@@ -55,6 +55,13 @@ impl UnderWay {
         }
     }
 
+    /// This one joins nothing more.
+    pub(super) fn refuse(&mut self, number: u64, code: ErrorCode) {
+        if let Some(arrival) = self.by_number.get_mut(&number) {
+            arrival.refused = Some(code);
+        }
+    }
+
     /// These lost the right to hear the project.
     pub(super) fn evict(&mut self, is_out: impl Fn(&ConnectionId, &UserId) -> bool) {
         for arrival in self.by_number.values_mut() {

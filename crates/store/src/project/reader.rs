@@ -4,7 +4,7 @@ use iris_protocol::{
     Agent, Approval, ApprovalPage, ApprovalState, File, FileLock, FileVersionPage, Message,
     MessageId, MessagePage, PermissionId, PermissionRule, Question, QuestionId, QuestionPage,
     QuestionState, Room, Run, RunId, RunPage, SearchPage, Session, SessionId, SessionPage,
-    SessionSnapshot, SnapshotId, SnapshotPage, Todo, ToolCallId, ToolId,
+    SessionSnapshot, SnapshotId, SnapshotPage, SubtaskPart, Todo, ToolCallId, ToolId,
 };
 
 use super::{
@@ -102,6 +102,17 @@ impl ProjectReader {
         run_id: RunId,
     ) -> Result<TaskResult, StoreError> {
         self.reader.read(move |conn| tasks::result(conn, &session_id, &run_id)).await
+    }
+
+    /// What a call of `task` began, if it did.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn begun_task(
+        &self,
+        tool_call_id: ToolCallId,
+    ) -> Result<Option<SubtaskPart>, StoreError> {
+        self.reader.read(move |conn| tasks::begun(conn, &tool_call_id)).await
     }
 
     /// The sessions and runs of the sub-agents of a session that are to end, because the runs that wait for

@@ -22,9 +22,12 @@ use crate::{Command, StoreError, WriteTx, column};
 /// How many sub-agents of a session work.
 const COUNT_OPEN: &str = "SELECT count(*) FROM tasks t JOIN runs r ON r.id = t.child_run_id
      WHERE t.session_id = ?1 AND r.ended_at IS NULL";
-/// The calls of a run that wait for sub-agents which work.
-const OPEN_CALLS: &str = "SELECT t.tool_call_id FROM tasks t JOIN runs r ON r.id = t.child_run_id
-     WHERE t.run_id = ?1 AND NOT t.background AND r.ended_at IS NULL";
+/// The calls of a run that wait for sub-agents: for those which work, and for the results of those that were
+/// not cut off before anybody took what they said.
+const OPEN_CALLS: &str = "SELECT t.tool_call_id FROM tasks t
+     JOIN message_parts p ON p.tool_call_id = t.tool_call_id AND p.tool_state = 'running'
+     JOIN runs r ON r.id = t.child_run_id AND r.status <> 'interrupted'
+     WHERE t.run_id = ?1 AND NOT t.background";
 /// The sessions of the sub-agents in the background of a session that work.
 const OPEN_BACKGROUND: &str =
     "SELECT t.child_id, t.child_run_id FROM tasks t JOIN runs r ON r.id = t.child_run_id
@@ -39,7 +42,8 @@ const BY_CHILD_RUN: &str = "SELECT * FROM tasks WHERE child_run_id = ?1";
 /// Sets a sub-agent to work for a call that runs: its session, unless it has one, what it is to do, and
 /// the run that does it. Answers what the call began, also when it began that earlier.
 ///
-/// Fails with `NotFound` (session, run, tool call), `QuotaExceeded`, or `Conflict`: `run_ended`,
+/// Fails with `NotFound` (session, run, tool call), `Gone` (a run that somebody cancelled), `QuotaExceeded`, or
+/// `Conflict`: `run_ended`,
 /// `already_final`, `task_too_deep` below [`TASK_DEPTH_MAX`] sessions, `too_many_tasks` when
 /// [`TASKS_OPEN_MAX`] of the session work, `session_busy` when the sub-agent works already,
 /// `session_archived`, `session_deleted`.
@@ -108,6 +112,9 @@ impl Command for SpawnTask {
         let open = OpenAnswer::find(tx, &self.session_id, &self.run_id, &self.message_id)?;
         let call = queries::existing_call(tx.conn(), &self.message_id, &self.tool_call_id)?;
         refuse_final(&call)?;
+        if open.cancel_requested {
+            return Err(StoreError::Gone { what: "run" });
+        }
         refuse_too_many(tx.conn(), &self.session_id)?;
         let by = open.run.started_by.clone();
         let child = self.child_session(tx, &open.session, &by)?;
@@ -399,7 +406,15 @@ pub(super) fn result(
     Ok(TaskResult { run, text: result_text(conn, session_id, run_id)? })
 }
 
-/// The calls of a run that wait for sub-agents which work.
+/// What a call began, if it did.
+pub(super) fn begun(
+    conn: &Connection,
+    tool_call_id: &ToolCallId,
+) -> Result<Option<SubtaskPart>, StoreError> {
+    Ok(find(conn, BY_CALL, tool_call_id.as_str())?.map(|task| task.part))
+}
+
+/// The calls of a run that wait for sub-agents.
 pub(super) fn open_calls(conn: &Connection, run: &Run) -> Result<Vec<ToolCallId>, StoreError> {
     queries::all(conn, OPEN_CALLS, [run.id.as_str()], |row| column::word(row, "tool_call_id"))
 }
@@ -432,10 +447,13 @@ pub(super) fn cancel_background(conn: &Connection, id: &SessionId) -> Result<(),
     Ok(())
 }
 
-/// The session whose actor lets the run of a session go on: of a sub-agent at work, who set it to work.
+/// The session whose actor lets the run of a session go on: of a sub-agent that somebody waits for, who set
+/// it to work.
 pub(super) fn keeper(conn: &Connection, id: SessionId) -> Result<SessionId, StoreError> {
-    let sql = "SELECT t.session_id FROM tasks t JOIN runs r ON r.id = t.child_run_id
-               WHERE t.child_id = ?1 AND r.ended_at IS NULL";
+    let sql = "SELECT t.session_id FROM tasks t
+               JOIN runs r ON r.id = t.child_run_id AND r.ended_at IS NULL
+               JOIN runs q ON q.id = t.run_id
+               WHERE t.child_id = ?1 AND (t.background OR q.ended_at IS NULL)";
     let mut keeper = id;
     for _ in 0..=TASK_DEPTH_MAX {
         let above = queries::first(conn, sql, [keeper.as_str()], |row| {

@@ -1,6 +1,7 @@
 //! Sub-agents: what a call of `task` sets to work, and what becomes of both when one of them ends.
 
 use iris_protocol::*;
+use iris_store::StoreError;
 use iris_store::project::*;
 
 use crate::fixture::*;
@@ -269,6 +270,47 @@ async fn after_a_crash_a_run_waits_for_the_sub_agents_that_go_on() {
     let recovered = copy.write(recover(true)).await.unwrap();
     assert_eq!((recovered.resumed, recovered.waiting), (1, 1));
     assert_eq!(subtasks(&copy).await[0].state, SubtaskState::Running);
+}
+
+#[tokio::test]
+async fn after_a_crash_a_run_gets_what_its_sub_agents_said_before() {
+    let fixture = with_calls(2).await;
+    for n in 1..=2 {
+        fixture.write(spawn(n)).await.unwrap();
+        finish_child(&fixture, n, "here it is", RunStatus::Completed).await;
+    }
+    // The model has the second one's result already.
+    let failed = Outcome::Failed { error: "no".into() };
+    fixture.write(result(1, 2, failed)).await.unwrap();
+    let copy = fixture.crash();
+    assert_eq!(copy.write(recover(false)).await.unwrap().waiting, 1);
+    let open = copy.reader().open_run(session_id()).await.unwrap().unwrap();
+    assert_eq!(open.tasks, [call_id(1)]);
+    let begun = copy.reader().begun_task(call_id(1)).await.unwrap().unwrap();
+    assert_eq!((begun.child_run_id, begun.state), (child_run(1), SubtaskState::Completed));
+    assert_eq!(copy.reader().begun_task(call_id(9)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_sub_agent_that_a_person_resumed_is_kept_by_nobody_who_has_ended() {
+    let fixture = with_calls(1).await;
+    fixture.write(spawn(1)).await.unwrap();
+    fixture.write(start(101)).await.unwrap();
+    let copy = fixture.crash();
+    assert_eq!(copy.write(recover(false)).await.unwrap().interrupted, 2);
+    let resumed = ResumeRun { session_id: child(1), ..resume(101) };
+    copy.write(resumed).await.unwrap();
+    let copy = copy.crash();
+    let recovered = copy.write(recover(true)).await.unwrap();
+    assert_eq!(recovered.unfinished, [child(1)]);
+}
+
+#[tokio::test]
+async fn a_run_that_is_to_end_sets_nobody_to_work() {
+    let fixture = with_calls(1).await;
+    fixture.write(ChooseCancelled { session_id: session_id() }).await.unwrap();
+    let refused = fixture.write(spawn(1)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Gone { what: "run" }), "{refused:?}");
 }
 
 #[tokio::test]
