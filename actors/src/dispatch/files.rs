@@ -336,12 +336,12 @@ async fn read_bytes(
     let content = tokio::task::spawn_blocking(read).await.map_err(internal)?.map_err(refused)?;
     let info = content.info;
     let hash = info.hash.unwrap_or_default();
-    let real = {
+    let led_to = {
         let (workspace, path) = (project.workspace.clone(), info.path.clone());
-        let real = move || workspace.real_path(&path);
-        tokio::task::spawn_blocking(real).await.map_err(internal)?.map_err(refused)?
+        let follow = move || workspace.real_path(&path);
+        tokio::task::spawn_blocking(follow).await.map_err(internal)?.map_err(refused)?
     };
-    let known = project.reader.file(real).await.map_err(stored)?;
+    let known = project.reader.file(led_to).await.map_err(stored)?;
     // What stands in the file now counts; who wrote it is known only if nobody changed it since.
     let known = known.filter(|file| file.hash == hash);
     let file =

@@ -162,7 +162,7 @@ async fn write(
         let write = move |workspace: &Workspace| {
             workspace.write_with_mode(&path, &bytes, mode)?;
             let seen = workspace.look(&path)?;
-            let content = FoundContent {
+            let held = FoundContent {
                 size: bytes.len() as u64,
                 hash: content_hash(&bytes),
                 bytes: Some(Arc::clone(&bytes)),
@@ -170,7 +170,7 @@ async fn write(
                 // Whoever changed it since is found by the next look.
                 facts: seen.filter(|seen| seen.size == bytes.len() as u64).as_ref().and_then(facts),
             };
-            Ok(FoundFile { path, content: Some(content), from: None, is_written: true })
+            Ok(FoundFile { path, content: Some(held), from: None, is_written: true })
         };
         place.blocking(write).await?
     };

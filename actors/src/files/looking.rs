@@ -21,7 +21,7 @@ const KNOWN_PAGE: u32 = 5_000;
 const BATCH_FILES: usize = 200;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// How long a look at all files may take, and how many entries it passes.
-const SCAN_TIME: Duration = Duration::from_secs(60);
+const SCAN_TIME: Duration = Duration::from_mins(1);
 const SCAN_ENTRIES_MAX: usize = 1_000_000;
 
 /// What a look at all files found.

@@ -70,8 +70,8 @@ async fn changed_file(
             None => Ok(Vec::new()),
         };
         let (old, new) = (content(before.as_ref()).await?, content(after.as_ref()).await?);
-        let compared = place.blocking(move |_| Ok(iris_workspace::compare(&old, &new))).await?;
-        counts = compared.map_or((None, None), |it| (it.insertions, it.deletions));
+        let found = place.blocking(move |_| Ok(iris_workspace::compare(&old, &new))).await?;
+        counts = found.map_or((None, None), |it| (it.insertions, it.deletions));
     }
     let (insertions, deletions) = counts;
     Ok(Some(ChangedFile { path, change, insertions, deletions }))

@@ -45,6 +45,7 @@ impl Project {
                 let (root, kept) = (self.root.clone(), Arc::clone(&self.kept));
                 let (workspace, places) = (self.workspace.clone(), Arc::clone(&self.places));
                 let (epoch, is_marked) = (Arc::clone(&self.epoch), Arc::clone(&self.is_marked));
+                let life = self.vitals.generation();
                 Box::new(move |address| ProjectHandle {
                     id: id.clone(),
                     address,
@@ -55,6 +56,7 @@ impl Project {
                     workspace: workspace.clone(),
                     places: Arc::clone(&places),
                     epoch: Arc::clone(&epoch),
+                    life,
                     is_marked: Arc::clone(&is_marked),
                     holders: Arc::default(),
                 })
@@ -99,9 +101,9 @@ impl Watched {
             let Some(project) = self.handle.get() else { return };
             let begun = Instant::now();
             let is_watched = if changes.is_all {
-                let watched = self.look_at_everything(&project, watcher.as_mut()).await;
+                let is_whole = self.look_at_everything(&project, watcher.as_mut()).await;
                 rest_until = Instant::now() + begun.elapsed() * REST_FACTOR;
-                watched
+                is_whole
             } else {
                 self.look_at_some(&project, changes).await;
                 watcher.is_some()

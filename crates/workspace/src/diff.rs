@@ -8,7 +8,7 @@ use iris_protocol::{DiffHunk, DiffLine, DiffLineKind};
 use similar::{Algorithm, ChangeTag, DiffOp, TextDiff};
 
 /// How long the smallest difference is looked for; after that a larger one is taken.
-const TIME_MAX: Duration = Duration::from_millis(1_000);
+const TIME_MAX: Duration = Duration::from_secs(1);
 /// Equal lines around what differs.
 const CONTEXT_LINES: usize = 3;
 

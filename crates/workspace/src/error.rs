@@ -152,10 +152,11 @@ impl WorkspaceError {
             | Self::HardLinked { .. } => ErrorCode::Forbidden,
             Self::NotFound { .. } => ErrorCode::NotFound,
             Self::TooLarge { .. } | Self::TooMany { .. } => ErrorCode::PayloadTooLarge,
-            Self::Exists { .. } | Self::NotEmpty { .. } => ErrorCode::Conflict,
             Self::Changed { .. } => ErrorCode::VersionConflict,
             Self::Cancelled => ErrorCode::Cancelled,
-            Self::RootUnavailable { .. } => ErrorCode::Conflict,
+            Self::Exists { .. } | Self::NotEmpty { .. } | Self::RootUnavailable { .. } => {
+                ErrorCode::Conflict
+            }
             Self::Io { source, .. } => io_code(source.kind()),
         }
     }

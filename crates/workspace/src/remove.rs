@@ -60,7 +60,7 @@ impl Workspace {
         let found = place.dir.symlink_metadata(&place.name).map_err(from_io)?;
         if found.is_dir() {
             let directory = place.dir.open_dir_nofollow(&place.name).map_err(from_io)?;
-            self.check_below(&directory, &path, recursive, count_max)?;
+            check_below(&directory, &path, recursive, count_max)?;
             place.dir.remove_dir_all(&place.name).map_err(from_io)?;
         } else {
             let _guard = self.inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,44 +85,6 @@ impl Workspace {
         }
     }
 
-    fn check_below(
-        &self,
-        directory: &Dir,
-        path: &RelPath,
-        recursive: bool,
-        count_max: usize,
-    ) -> Result<(), WorkspaceError> {
-        let from_io = |source| WorkspaceError::from_io(path, source);
-        if !recursive {
-            let is_empty = directory.entries().map_err(from_io)?.next().is_none();
-            let error = || WorkspaceError::NotEmpty { path: path.to_string() };
-            return if is_empty { Ok(()) } else { Err(error()) };
-        }
-        let mut pending = vec![(directory.try_clone().map_err(from_io)?, 0_usize)];
-        let mut count = 0;
-        while let Some((directory, depth)) = pending.pop() {
-            for entry in directory.entries().map_err(from_io)? {
-                let entry = entry.map_err(from_io)?;
-                count += 1;
-                let name = entry.file_name();
-                if count > count_max || depth > PATH_COMPONENTS_MAX {
-                    return Err(WorkspaceError::TooMany { path: path.to_string(), count_max });
-                }
-                if crate::place::is_protected(&name.to_string_lossy()) {
-                    return Err(WorkspaceError::ProtectedPath { path: path.to_string() });
-                }
-                if entry.file_type().map_err(from_io)?.is_dir() {
-                    match directory.open_dir_nofollow(&name) {
-                        Ok(child) => pending.push((child, depth + 1)),
-                        Err(error) if error.kind() == ErrorKind::NotFound => {}
-                        Err(error) => return Err(from_io(error)),
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Whether [`Workspace::remove_if_unchanged`] would be let to begin: says what is in its way, and
     /// changes nothing.
     ///
@@ -133,6 +95,44 @@ impl Workspace {
         let path = RelPath::file(path)?;
         check_present(&resolve_existing(self, &path, LastLink::Keep)?, &path)
     }
+}
+
+/// Refuses a directory whose removal would take too much along, or something protected.
+fn check_below(
+    directory: &Dir,
+    path: &RelPath,
+    recursive: bool,
+    count_max: usize,
+) -> Result<(), WorkspaceError> {
+    let from_io = |source| WorkspaceError::from_io(path, source);
+    if !recursive {
+        let is_empty = directory.entries().map_err(from_io)?.next().is_none();
+        let error = || WorkspaceError::NotEmpty { path: path.to_string() };
+        return if is_empty { Ok(()) } else { Err(error()) };
+    }
+    let mut pending = vec![(directory.try_clone().map_err(from_io)?, 0_usize)];
+    let mut count = 0;
+    while let Some((directory, depth)) = pending.pop() {
+        for entry in directory.entries().map_err(from_io)? {
+            let entry = entry.map_err(from_io)?;
+            count += 1;
+            let name = entry.file_name();
+            if count > count_max || depth > PATH_COMPONENTS_MAX {
+                return Err(WorkspaceError::TooMany { path: path.to_string(), count_max });
+            }
+            if crate::place::is_protected(&name.to_string_lossy()) {
+                return Err(WorkspaceError::ProtectedPath { path: path.to_string() });
+            }
+            if entry.file_type().map_err(from_io)?.is_dir() {
+                match directory.open_dir_nofollow(&name) {
+                    Ok(child) => pending.push((child, depth + 1)),
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(from_io(error)),
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_present(place: &Place, path: &RelPath) -> Result<(), WorkspaceError> {

@@ -114,7 +114,7 @@ impl Workspace {
             results_max: WATCHED_DIRECTORIES_MAX,
             result_bytes_max: usize::MAX,
             entries_max: 1_000_000,
-            time_max: Duration::from_secs(60),
+            time_max: Duration::from_mins(1),
         };
         let cancel = Cancel::new();
         let mut budget = Budget::new(&limits, &cancel);

@@ -75,9 +75,9 @@ pub(in crate::dispatch) async fn diff(
         let path = path.clone();
         move || {
             let (before, after) = (format!("a/{path}"), format!("b/{path}"));
-            let none = || "/dev/null".to_owned();
-            let before = if old.is_some() { before } else { none() };
-            let after = if new.is_some() { after } else { none() };
+            let nothing = || "/dev/null".to_owned();
+            let before = if old.is_some() { before } else { nothing() };
+            let after = if new.is_some() { after } else { nothing() };
             let compared = compare(&old.unwrap_or_default(), &new.unwrap_or_default())?;
             let text = unified(&before, &after, &compared.hunks);
             Some((compared, text))

@@ -315,6 +315,7 @@ fn refresh(
 }
 
 /// What a new version holds.
+#[derive(Clone, Copy)]
 struct New<'a> {
     path: &'a str,
     /// None for a deletion.
