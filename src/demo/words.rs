@@ -71,14 +71,15 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         | Event::FileDeleted { path, version, by, session_id, .. }
         | Event::FileMoved { path, version, by, session_id, .. } => {
             let how = if session_id.is_some() { "the agent, for " } else { "" };
-            let who = by.as_ref().map_or_else(|| "somebody outside".into(), &name);
+            let who = by.as_ref().map_or_else(|| "somebody outside", &name);
             format!("`{path}`, version {version}, by {how}{who}")
         }
-        Event::FileChanged { count, .. } => format!("{count} files"),
         Event::FileLocked { lock } => format!("`{}`, by {}", lock.path, name(&lock.owner_id)),
         Event::FileUnlocked { path, owner_id, .. } => format!("`{path}`, of {}", name(owner_id)),
         Event::SnapshotCreated { snapshot } => format!("of {} files", snapshot.file_count),
-        Event::SnapshotRestored { count, .. } => format!("{count} files"),
+        Event::FileChanged { count, .. } | Event::SnapshotRestored { count, .. } => {
+            format!("{count} files")
+        }
         Event::RunDiffUpdated { files, .. } => format!("{} files", files.len()),
         Event::ProjectUpdated { name, .. } => format!("\"{name}\""),
         Event::ProjectArchived { .. } => "now read-only".to_owned(),

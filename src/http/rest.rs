@@ -34,7 +34,7 @@ pub(super) async fn answer(
         return Err(ApiError::not_found("route").into());
     };
     if matches!(route.data, Shape::Bytes | Shape::Upload(_)) {
-        return bytes(&node, operation, route, &request, payload).await;
+        return Box::pin(bytes(&node, operation, route, &request, payload)).await;
     }
     // A request that carries its own proof must not fail for an old token beside it.
     let claims = if operation.right() == Right::Public {
@@ -217,7 +217,7 @@ async fn bytes(
     if operation == Operation::BackupRead {
         return archives::download_backup(node, request, project_id, fields).await;
     }
-    file(node, route, request, payload, project_id).await
+    Box::pin(file(node, route, request, payload, project_id)).await
 }
 
 /// The content of a file of a project.

@@ -212,6 +212,10 @@ impl World {
             | Operation::ServerPermissionList
             | Operation::PresenceUpdate
             | Operation::PresenceList
+            | Operation::FileList
+            | Operation::FileLocks
+            | Operation::SnapshotCreate
+            | Operation::SnapshotList
             | Operation::Ping => json!({}),
             // There is none: the gate is what is asked here.
             Operation::BackupRead | Operation::BackupDelete | Operation::ProjectRestore => {
@@ -231,7 +235,7 @@ impl World {
             | Operation::TodoList
             | Operation::TypingStart
             | Operation::TypingStop => session,
-            Operation::RunGet | Operation::RunResume => {
+            Operation::RunGet | Operation::RunResume | Operation::RunDiff => {
                 json!({ "sessionId": self.session, "runId": self.run })
             }
             Operation::SessionSearch => json!({ "query": "hello" }),
@@ -297,16 +301,9 @@ impl World {
             Operation::PermissionExplain => {
                 json!({ "toolName": "read", "input": { "path": "a" } })
             }
-            Operation::FileList => json!({}),
-            Operation::FileLocks | Operation::SnapshotCreate | Operation::SnapshotList => {
-                json!({})
-            }
             // There is none: the gate is what is asked here.
             Operation::SnapshotDiff | Operation::SnapshotRestore => {
                 json!({ "snapshotId": SnapshotId::from_bits(1) })
-            }
-            Operation::FileStat | Operation::FileVersions | Operation::FileDiff => {
-                json!({ "path": "a.txt" })
             }
             Operation::FileSearch => json!({ "query": "a" }),
             Operation::FileEdit => {
@@ -319,8 +316,10 @@ impl World {
             Operation::FileLockTake => {
                 json!({ "path": format!("of {caller:?}"), "ttlMs": 60_000 })
             }
-            Operation::RunDiff => json!({ "sessionId": self.session, "runId": self.run }),
-            Operation::FileRead => json!({ "path": "a.txt" }),
+            Operation::FileRead
+            | Operation::FileStat
+            | Operation::FileVersions
+            | Operation::FileDiff => json!({ "path": "a.txt" }),
             Operation::FileWrite => json!({ "path": "b.txt", "content": "b" }),
             Operation::ActorGet => json!({ "path": "node/directory" }),
             // Nobody stands there: the gate is what is asked here.

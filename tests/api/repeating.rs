@@ -268,7 +268,9 @@ impl World {
             Operation::ProjectImport => {
                 Case::NotKept("its body is an archive: it has its own test in `backups.rs`")
             }
-            Operation::ProjectBackup | Operation::ProjectExport => ann(p, json!({}), none),
+            Operation::ProjectBackup | Operation::ProjectExport | Operation::SnapshotCreate => {
+                ann(p, json!({}), none)
+            }
             Operation::BackupDelete => {
                 let [one, other] = [self.backup(p).await, self.backup(p).await];
                 ann(p, json!({ "backupId": one }), json!({ "backupId": other }))
@@ -426,7 +428,6 @@ impl World {
             Operation::FileLockTake => {
                 ann(p, json!({ "path": "locked" }), json!({ "path": "locked too" }))
             }
-            Operation::SnapshotCreate => ann(p, json!({}), none),
             Operation::SnapshotRestore => {
                 let path = format!("/v1/projects/{p}/snapshots");
                 let make =

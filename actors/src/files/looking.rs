@@ -115,9 +115,10 @@ fn scan_limits() -> SearchLimits {
 async fn known_files(place: Place<'_>) -> Result<HashMap<String, KnownFile>, ApiError> {
     let (mut known, mut after) = (HashMap::new(), String::new());
     loop {
-        let page = place.project.reader.known_files(after, KNOWN_PAGE).await.map_err(stored)?;
+        let page =
+            place.project.reader.known_files(after.clone(), KNOWN_PAGE).await.map_err(stored)?;
         let Some(last) = page.last() else { return Ok(known) };
-        after = last.path.clone();
+        after.clone_from(&last.path);
         known.extend(page.into_iter().map(|file| (file.path.clone(), file)));
     }
 }
@@ -183,9 +184,8 @@ fn found_one(
     if known.is_some_and(|known| is_same(known, &seen)) {
         return Ok(None);
     }
-    let content = match workspace.read_seen(&path, FILE_BYTES_MAX as u64)? {
-        Some(file) => file,
-        None => return Ok(gone(path)),
+    let Some(content) = workspace.read_seen(&path, FILE_BYTES_MAX as u64)? else {
+        return Ok(gone(path));
     };
     let content = FoundContent {
         size: content.seen.size,

@@ -113,13 +113,12 @@ pub(crate) async fn difference(
     to: Option<SnapshotId>,
 ) -> Result<(Vec<ChangedFile>, bool), ApiError> {
     let from = existing(place, from).await?.number;
-    let to = match to {
-        Some(to) => Some(existing(place, to).await?.number),
-        None => {
-            let _turn = take_turn(place).await?;
-            look_at_all(place, &Author::OUTSIDE).await?;
-            None
-        }
+    let to = if let Some(to) = to {
+        Some(existing(place, to).await?.number)
+    } else {
+        let _turn = take_turn(place).await?;
+        look_at_all(place, &Author::OUTSIDE).await?;
+        None
     };
     let limit = RUN_DIFF_FILES_MAX;
     let between = place.project.reader.files_between(from, to, limit).await.map_err(stored)?;
@@ -191,9 +190,8 @@ async fn check_targets(place: Place<'_>, targets: &[RestoreTarget]) -> Result<()
     for target in targets {
         content(place, target).await?;
         let (path, removes) = (target.path.clone(), target.version.is_none());
-        let check = move |workspace: &Workspace| match removes {
-            true => workspace.check_remove(&path),
-            false => workspace.check_write(&path),
+        let check = move |workspace: &Workspace| {
+            if removes { workspace.check_remove(&path) } else { workspace.check_write(&path) }
         };
         place.blocking(check).await?;
     }

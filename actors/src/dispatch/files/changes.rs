@@ -150,14 +150,13 @@ pub(in crate::dispatch) async fn unlock(
     let (path, user) = (locked_path(&request.path)?, grant.user_id()?.clone());
     let (of_others, at) = (is_admin(node, grant).await?, node.services.clock.now_ms());
     let command = ReleaseLock { path, by: user, of_others, at };
-    let released =
-        commit(&project.address, command, context).await.map_err(|error| match error {
-            iris_store::StoreError::Locked { .. } => {
-                let message = "the lock is somebody else's";
-                ApiError::new(ErrorCode::Forbidden, message).reason("not_owner")
-            }
-            other => stored(other),
-        })?;
+    let released = commit(&project.address, command, context).await.map_err(|error| {
+        if matches!(error, iris_store::StoreError::Locked { .. }) {
+            let message = "the lock is somebody else's";
+            return ApiError::new(ErrorCode::Forbidden, message).reason("not_owner");
+        }
+        stored(error)
+    })?;
     Ok(done(iris_protocol::Done { done: true })?.at(released.seq, released.replayed))
 }
 

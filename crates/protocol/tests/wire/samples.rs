@@ -351,6 +351,7 @@ pub(crate) fn events() -> Vec<Event> {
     events.extend(message_events());
     events.extend(stream_events());
     events.extend(run_events());
+    events.extend(file_events());
     events.extend(project_events());
     events.extend(SupervisionKind::ALL.iter().copied().map(record).map(Event::supervision));
     events
@@ -561,7 +562,7 @@ fn run_events() -> Vec<Event> {
     ]
 }
 
-fn project_events() -> Vec<Event> {
+fn file_events() -> Vec<Event> {
     vec![
         Event::FileCreated {
             path: "a/b.txt".to_owned(),
@@ -641,6 +642,11 @@ fn project_events() -> Vec<Event> {
             }],
             cut: true,
         },
+    ]
+}
+
+fn project_events() -> Vec<Event> {
+    vec![
         Event::ProjectUpdated { project_id: project_id(), name: "name".to_owned() },
         Event::ProjectArchived { project_id: project_id() },
         Event::ProjectUnarchived { project_id: project_id() },
