@@ -35,6 +35,10 @@ torture:
 bench:
     .ci/run bench
 
+# What Iris adds to a provider's answer, beside a client that reads the provider itself
+bench-agent:
+    .ci/run bench_agent
+
 # What it costs to tell many clients the same, beside a bare server
 bench-fanout:
     .ci/run bench_fanout

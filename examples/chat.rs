@@ -377,7 +377,7 @@ impl Screen {
                         self.line(&format!("  = {}", short(result)))?;
                     }
                 }
-                Part::Subtask(_) | Part::Step { .. } => {}
+                Part::Subtask(_) | Part::AnswerFormat(_) | Part::Step { .. } => {}
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 mod accounts;
 mod admin;
 mod agents;
+mod answer_format;
 mod backups;
 mod bodies;
 mod files;
@@ -20,6 +21,7 @@ mod repeat;
 mod server_permissions;
 mod sessions;
 mod tools;
+mod turns;
 
 use iris_auth::{AccessClaims, AuthError, Caller, CallerUser, Resource, authorize};
 use iris_protocol::{
@@ -277,6 +279,7 @@ fn writes_in_project(operation: Operation) -> bool {
             | Operation::ProjectUnarchive
             | Operation::ProjectDelete
             | Operation::RunCancel
+            | Operation::MessageDequeue
             | Operation::ToolReject
             | Operation::QuestionReject
     );
@@ -483,6 +486,11 @@ async fn perform(
         }
         Command::SessionDelete(request) => sessions::delete(node, &grant, request, context).await,
         Command::MessageSend(request) => sessions::send(node, &grant, request, context).await,
+        Command::MessageDequeue(request) => turns::dequeue(node, &grant, request, context).await,
+        Command::MessageRetry(request) => turns::retry(node, &grant, request, context).await,
+        Command::MessageEdit(request) => turns::edit(node, &grant, request, context).await,
+        Command::SessionFork(request) => turns::fork(node, &grant, request, context).await,
+        Command::SessionExport(request) => turns::export(node, &grant, request).await,
         Command::RunCancel(request) => sessions::cancel(node, &grant, request, context).await,
         Command::RunGet(request) => sessions::run(node, &grant, request).await,
         Command::RunList(request) => sessions::runs(node, &grant, request).await,

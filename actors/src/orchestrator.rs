@@ -8,6 +8,7 @@ mod outputs;
 mod pause;
 mod people;
 mod retries;
+mod steering;
 mod tasks;
 mod todos;
 mod tool;

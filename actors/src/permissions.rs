@@ -160,7 +160,7 @@ pub(crate) async fn server_rules(
     Ok(rules.iter().map(|rule| rule.as_wire().clone()).collect())
 }
 
-/// Says what tool calls may touch: those that `agent` makes for `starter`, in a session or, without one,
+/// Says what tool calls may touch: those that `agent` makes for all of `users`, in a session or, without one,
 /// anywhere in the project. A session that another one spawned may do no more than that one.
 ///
 /// # Errors
@@ -170,7 +170,7 @@ pub(crate) async fn judge(
     services: &Services,
     session: Option<&Session>,
     agent: &Agent,
-    starter: &UserId,
+    users: &[UserId],
 ) -> Result<Judge, StoreError> {
     let server = project.server_rules.get().await?;
     let load = async { Ok(ProjectRules::new(project.reader.permissions().await?)) };
@@ -192,7 +192,7 @@ pub(crate) async fn judge(
     let mut of_sessions: Vec<Arc<Rules>> = Vec::new();
     for (session, agent) in family.into_iter().rev() {
         let mode = session.as_ref().map(|session| session.mode).unwrap_or_default();
-        let mode = effective_mode(mode, &project.root, &project.id, starter).await?;
+        let mode = effective_mode(mode, &project.root, &project.id, users).await?;
         let of_agent = shared(compiled(rules_of_agent(&agent.permissions)).collect());
         of_sessions.extend(session.and_then(|session| rules.of_sessions.get(&session.id).cloned()));
         let mut sets = vec![Arc::clone(&server), Arc::clone(&rules.of_project), of_agent];
@@ -207,19 +207,23 @@ pub(crate) async fn judge(
     own.ok_or_else(|| StoreError::internal("a family of sessions without a session"))
 }
 
-/// `auto` counts for runs of administrators alone: who chose it may be another than who runs.
+/// `auto` counts for runs of administrators alone: who chose it may be another than for whom it runs.
 async fn effective_mode(
     mode: SessionMode,
     root: &RootReader,
     project_id: &ProjectId,
-    starter: &UserId,
+    users: &[UserId],
 ) -> Result<SessionMode, StoreError> {
     match mode {
         SessionMode::Default | SessionMode::AcceptEdits | SessionMode::Plan => Ok(mode),
         SessionMode::Auto => {
-            let role = root.role(starter, project_id).await?;
-            let is_admin = role.is_some_and(|role| role >= Role::Admin);
-            Ok(if is_admin { SessionMode::Auto } else { SessionMode::Default })
+            for user in users {
+                let role = root.role(user, project_id).await?;
+                if role.is_none_or(|role| role < Role::Admin) {
+                    return Ok(SessionMode::Default);
+                }
+            }
+            Ok(SessionMode::Auto)
         }
     }
 }

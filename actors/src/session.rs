@@ -4,6 +4,7 @@
 mod answering;
 mod approving;
 mod background;
+mod rewriting;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,9 +12,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use iris_protocol::{
-    Agent, ApiError, Approval, ErrorCode, Message, MessageAccepted, MessageId, ModelRef, Part,
-    PartId, Role, Run, RunId, RunStatus, Session as SessionResource, SessionId, ToolCallId,
-    ToolState, UserId, WhenBusy,
+    Agent, AnswerFormatPart, ApiError, Approval, ErrorCode, Message, MessageAccepted, MessageId,
+    ModelRef, Part, PartId, Role, Run, RunId, RunStatus, Session as SessionResource, SessionId,
+    ToolCallId, ToolState, UserId, WhenBusy,
 };
 use iris_store::project::{
     AcceptMessage, AcceptedMessage, Decision, FailRuns, OpenRun, ResolveApproval, ResumeRun,
@@ -37,6 +38,7 @@ use crate::{Services, record, write};
 pub(crate) use answering::Respond;
 use background::Leaving;
 pub(crate) use background::{Adopt, Look, Retire};
+pub(crate) use rewriting::{Rewrite, Said};
 
 /// Messages that may wait for a session before callers are refused.
 const MAILBOX_LIMIT: u32 = 256;
@@ -215,6 +217,19 @@ pub(crate) struct Answerer {
     pub(crate) model: ModelRef,
 }
 
+/// For whom a run acts: who started it and all whose messages joined it, or a run above it. It may do what
+/// all of them may (INV-12).
+pub(crate) async fn users_of(
+    place: &SessionPlace,
+    run_id: RunId,
+    starter: &UserId,
+) -> Result<Vec<UserId>, StoreError> {
+    let mut users = place.project.reader.joined_by(run_id).await?;
+    users.retain(|user| user != starter);
+    users.push(starter.clone());
+    Ok(users)
+}
+
 /// Finds agent and model of a session.
 ///
 /// # Errors
@@ -279,6 +294,7 @@ async fn find_answerer(
 pub(crate) struct SendMessage {
     pub(crate) session: SessionResource,
     pub(crate) text: String,
+    pub(crate) answer_format: Option<AnswerFormatPart>,
     pub(crate) when_busy: WhenBusy,
     pub(crate) by: UserId,
     pub(crate) context: WriteContext,
@@ -297,11 +313,17 @@ impl Handler<SendMessage> for Session {
         }
         let accepted = accept(self.place.clone(), run_id.clone(), send);
         Box::pin(accepted.into_actor(self).map(move |accepted, session, ctx| {
+            // One that is to join another run starts none, unless that ends before.
             if !matches!(&accepted, Ok(Committed { replayed: false, .. })) {
                 session.requests.remove(&run_id);
             }
+            if let Ok(Committed { output, .. }) = &accepted
+                && let Some(interrupted) = &output.interrupts
+            {
+                session.cancel_run(interrupted.clone(), ctx);
+            }
             session.answered(accepted.is_ok(), ctx);
-            accepted
+            accepted.map(accepted_message)
         }))
     }
 }
@@ -310,10 +332,9 @@ async fn accept(
     place: SessionPlace,
     run_id: RunId,
     send: SendMessage,
-) -> Result<Committed<MessageAccepted>, ApiError> {
+) -> Result<Committed<AcceptedMessage>, ApiError> {
     if let Err(error) = answerer(&place, &send.session).await {
-        let first = repeated::<AcceptMessage>(&place, send.context, error).await;
-        return first.map(accepted_message);
+        return repeated::<AcceptMessage>(&place, send.context, error).await;
     }
     place.project.mark_unfinished().await?;
     let ids = &place.services.ids;
@@ -323,18 +344,21 @@ async fn accept(
         part_id: PartId::from_bits(ids.next_bits()),
         run_id,
         text: send.text,
+        answer_format: send.answer_format,
         by: send.by,
-        reject_if_busy: send.when_busy == WhenBusy::Reject,
+        when_busy: send.when_busy,
         quotas: place.services.settings.quotas,
         at: place.services.clock.now_ms(),
     };
     let accepted = write(&place.project.address, command, send.context).await;
-    Ok(accepted_message(accepted.map_err(|error| error.to_api())?))
+    accepted.map_err(|error| error.to_api())
 }
 
 fn accepted_message(accepted: Committed<AcceptedMessage>) -> Committed<MessageAccepted> {
     let Committed { output, seq, replayed } = accepted;
-    let (message_id, run_id) = (output.message.id, output.run.id);
+    // The message names the run that it is to join; a question that is answered again its first one.
+    let joins = output.queued.then_some(output.message.run_id).flatten();
+    let (message_id, run_id) = (output.message.id, joins.unwrap_or(output.run.id));
     let output = MessageAccepted { message_id, run_id, queued: output.queued };
     Committed { output, seq, replayed }
 }
@@ -555,7 +579,11 @@ fn holds_lost_calls(answer: &Message, tasks: &[ToolCallId]) -> bool {
             matches!(call.state, ToolState::Running | ToolState::Pending)
                 && !tasks.contains(&call.tool_call_id)
         }
-        Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => false,
+        Part::Text { .. }
+        | Part::Reasoning { .. }
+        | Part::Subtask(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => false,
     })
 }
 
@@ -601,6 +629,13 @@ impl Handler<CancelRun> for Session {
     type Result = ();
 
     fn handle(&mut self, CancelRun(run_id): CancelRun, ctx: &mut Context<Self>) {
+        self.cancel_run(run_id, ctx);
+    }
+}
+
+impl Session {
+    /// Ends a run, now or as soon as it is active.
+    fn cancel_run(&mut self, run_id: RunId, ctx: &mut Context<Self>) {
         let is_active = matches!(&self.work, Work::Running(active) if active.id == run_id);
         // It is about to start, or has ended: then no run has this id any more.
         self.to_cancel = Some(run_id).filter(|_| !is_active);

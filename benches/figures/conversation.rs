@@ -90,8 +90,8 @@ pub(crate) async fn say(owner: &Owner, session: &SessionId, text: &str) -> anyho
 
 /// A client in a session.
 pub(crate) struct Conversation {
-    follower: Follower,
-    session: SessionId,
+    pub(crate) follower: Follower,
+    pub(crate) session: SessionId,
 }
 
 /// An answer that came whole.
@@ -107,18 +107,31 @@ pub(crate) struct Answer {
 impl Conversation {
     /// Sends `script` to the model and hears the answer, every byte of which has to arrive.
     pub(crate) async fn ask(&mut self, script: &str) -> anyhow::Result<Answer> {
+        let mut text = String::new();
+        let answer = self.hear(script, |heard| heard.clone_into(&mut text)).await?;
+        ensure!(text == CHUNK.repeat(CHUNKS), "text was lost: `{text}`");
+        Ok(answer)
+    }
+
+    /// Sends a message and hears the answer; `heard` is told all of its text again with each piece.
+    pub(crate) async fn hear(
+        &mut self,
+        message: &str,
+        mut heard: impl FnMut(&str),
+    ) -> anyhow::Result<Answer> {
         let started_at = Instant::now();
-        let (session_id, content) = (self.session.clone(), Content::Text(script.to_owned()));
+        let (session_id, content) = (self.session.clone(), Content::Text(message.to_owned()));
         let message = MessageSend { session_id, content, when_busy: None };
         let run_id = self.follower.call(message).await?.payload.run_id;
-        let (mut heard, mut pieces, mut first) = (String::new(), 0, None);
+        let (mut text, mut pieces, mut first) = (String::new(), 0, None);
         loop {
             match self.next().await? {
                 Update::Text { offset, delta, .. } => {
                     first.get_or_insert_with(|| started_at.elapsed());
-                    heard.truncate(usize::try_from(offset)?);
-                    heard.push_str(&delta);
+                    text.truncate(usize::try_from(offset)?);
+                    text.push_str(&delta);
                     pieces += 1;
+                    heard(&text);
                 }
                 Update::Event(frame) => {
                     if let Event::RunCompleted { run_id: ended, status, error, .. } = frame.event
@@ -126,7 +139,6 @@ impl Conversation {
                     {
                         let took = started_at.elapsed();
                         ensure!(status == RunStatus::Completed, "the run ended with {error:?}");
-                        ensure!(heard == CHUNK.repeat(CHUNKS), "text was lost: `{heard}`");
                         let first = first.unwrap_or(took);
                         return Ok(Answer { took, first, pieces });
                     }
@@ -137,7 +149,8 @@ impl Conversation {
         }
     }
 
-    async fn next(&mut self) -> anyhow::Result<Update> {
+    /// What is heard next.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Update> {
         let update = tokio::time::timeout(ANSWER_TIMEOUT, self.follower.next()).await;
         Ok(update.context("nothing was heard for a long time")??)
     }

@@ -14,6 +14,7 @@
 //! that does nothing else: a busy processor is in every figure, and most of all in the last one.
 
 mod actors;
+mod cancel;
 mod commit;
 mod conversation;
 mod crowd;
@@ -52,6 +53,9 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if wants("mcp") {
         figures.extend(runtime.block_on(mcp::figures())?);
+    }
+    if wants("cancel") {
+        figures.extend(runtime.block_on(cancel::figures())?);
     }
     if wants("passivation") {
         figures.extend(runtime.block_on(passivation::figures())?);

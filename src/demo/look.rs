@@ -65,8 +65,10 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::SessionUpdated { .. }
         | Event::SessionArchived { .. }
         | Event::SessionDeleted { .. }
+        | Event::SessionForked { .. }
         | Event::SessionStatus { .. }
         | Event::MessageUpdated { .. }
+        | Event::MessageRemoved { .. }
         | Event::MessageTextComplete { .. }
         | Event::MessageReasoningComplete { .. }
         | Event::MessageStepFinished { .. }

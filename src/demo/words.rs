@@ -29,7 +29,17 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             MessageRole::Assistant => "the agent begins to answer".to_owned(),
             MessageRole::System => text_of(message),
         },
-        Event::MessageUpdated { message, .. } => format!("the answer is {}", word(&message.state)),
+        Event::MessageUpdated { message, .. } => match message.role {
+            MessageRole::User if message.after_step.is_some() => {
+                "a message joins the run".to_owned()
+            }
+            MessageRole::User | MessageRole::System => {
+                format!("a message is {}", word(&message.state))
+            }
+            MessageRole::Assistant => format!("the answer is {}", word(&message.state)),
+        },
+        Event::MessageRemoved { .. } => "a message was taken back".to_owned(),
+        Event::SessionForked { fork, .. } => format!("\"{}\" goes on from here", fork.title),
         Event::MessageTextComplete { length, .. }
         | Event::MessageReasoningComplete { length, .. } => format!("whole: {length} bytes"),
         Event::MessageToolCall { tool_name, input, .. } => format!("{tool_name} {input}"),
@@ -148,7 +158,11 @@ fn tokens(usage: &Usage) -> String {
 fn text_of(message: &Message) -> String {
     let texts = message.parts.iter().filter_map(|part| match part {
         Part::Text { text, .. } => Some(text.as_str()),
-        Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => None,
+        Part::Reasoning { .. }
+        | Part::Tool(_)
+        | Part::Subtask(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => None,
     });
     texts.collect::<Vec<_>>().join(" ")
 }

@@ -4,14 +4,15 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::ContentType;
 use actix_web::web::{Data, Payload, Query};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use iris_actors::Node;
 use iris_actors::dispatch::{self, Ask, Done, FileAsk, FileDownload};
 use iris_protocol::limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use iris_protocol::{
-    ApiError, Command, Data as Shape, Method, Operation, ProjectId, QueryKind, RestRoute, Right,
+    ApiError, Command, Data as Shape, ErrorCode, Method, Operation, ProjectId, QueryKind,
+    RestRoute, Right, SessionDocument,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -158,6 +159,9 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
 }
 
 fn success(route: RestRoute, done: Done) -> HttpResponse {
+    if route.data == Shape::Document {
+        return document(route, done.payload);
+    }
     if let Some(text) = done.text {
         let body = format!("{{\"data\":{text}}}");
         return HttpResponse::build(status_code(route.status))
@@ -173,11 +177,24 @@ fn success(route: RestRoute, done: Done) -> HttpResponse {
             (data, Some(fields))
         }
         (
-            Shape::Whole | Shape::Bytes | Shape::Upload(_) | Shape::Field(_) | Shape::List(_),
+            Shape::Whole
+            | Shape::Bytes
+            | Shape::Document
+            | Shape::Upload(_)
+            | Shape::Field(_)
+            | Shape::List(_),
             payload,
         ) => (Some(payload), None),
     };
     answer_with(route, &Body { data, meta }, done.replayed)
+}
+
+/// The content of a document, as what it is.
+fn document(route: RestRoute, payload: Value) -> HttpResponse {
+    let Ok(SessionDocument { mime_type, content }) = serde_json::from_value(payload) else {
+        return RestError::from(ApiError::from(ErrorCode::Internal)).error_response();
+    };
+    HttpResponse::build(status_code(route.status)).content_type(mime_type).body(content)
 }
 
 /// What REST answers. Not made by `json!`, which would copy the data.

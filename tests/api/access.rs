@@ -229,6 +229,8 @@ impl World {
             | Operation::SessionUpdate
             | Operation::SessionArchive
             | Operation::SessionUnarchive
+            | Operation::SessionFork
+            | Operation::SessionExport
             | Operation::RunCancel
             | Operation::RunList
             | Operation::MessageList
@@ -242,7 +244,9 @@ impl World {
             Operation::MessageSend => {
                 json!({ "sessionId": self.session, "content": "say hello" })
             }
-            Operation::MessageGet => {
+            Operation::MessageEdit => json!({ "sessionId": self.session,
+                "messageId": self.message, "content": "say hello" }),
+            Operation::MessageGet | Operation::MessageDequeue | Operation::MessageRetry => {
                 json!({ "sessionId": self.session, "messageId": self.message })
             }
             Operation::ProjectCreate | Operation::AgentCreate => json!({ "name": "new" }),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use iris_client::RestAnswer;
 use iris_protocol::{
-    AgentCreate, Approval, Content, Data, ErrorCode, LogSet, MessageSend, Operation,
+    AgentCreate, Approval, Content, Data, ErrorCode, LogSet, MessageId, MessageSend, Operation,
     ProjectArchive, ProjectId, Question, Right, Role, RunId, SessionArchive, SessionCreate,
     SessionId, SessionState,
 };
@@ -208,6 +208,7 @@ impl World {
             | Operation::SessionList
             | Operation::SessionGet
             | Operation::SessionSearch
+            | Operation::SessionExport
             | Operation::RunGet
             | Operation::RunList
             | Operation::MessageGet
@@ -327,6 +328,33 @@ impl World {
                 let id = session().await;
                 let say = |text| json!({ "sessionId": id, "content": text });
                 ann(p, say("say hi"), say("say ho"))
+            }
+            Operation::SessionFork => {
+                let id = session().await;
+                let fork = |title| json!({ "sessionId": id, "title": title });
+                ann(p, fork("s"), fork("t"))
+            }
+            Operation::MessageDequeue => {
+                let talk = self.ann.join(p, &self.busy).await;
+                let id = talk.send_message("say never").await.message_id;
+                let take = |id: &MessageId| json!({ "sessionId": self.busy, "messageId": id });
+                ann(p, take(&id), take(&MessageId::from_bits(1)))
+            }
+            Operation::MessageRetry => {
+                let mut talk = self.ann.conversation_in(p).await;
+                let answer = talk.ask("say hi").await.id;
+                let retry = |id: &MessageId| json!({ "sessionId": talk.session, "messageId": id });
+                ann(p, retry(&answer), retry(&MessageId::from_bits(1)))
+            }
+            Operation::MessageEdit => {
+                let mut talk = self.ann.conversation_in(p).await;
+                let id = talk.send_message("say hi").await;
+                talk.run_ended(&id.run_id).await;
+                let say = |text| {
+                    json!({ "sessionId": talk.session,
+                                         "messageId": id.message_id, "content": text })
+                };
+                ann(p, say("say ho"), say("say ha"))
             }
             Operation::RunCancel => {
                 let other = session().await;

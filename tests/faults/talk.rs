@@ -2,7 +2,7 @@
 
 use iris_client::{Backoff, FollowOptions, Follower, Update};
 use iris_protocol::{
-    Content, Event, MessageSend, ProjectId, QuestionAnswer, QuestionId, RunCancel, RunId,
+    Content, Event, MessageSend, ProjectId, QuestionAnswer, QuestionId, Request, RunCancel, RunId,
     RunStatus, Session, SessionGet, SessionId, SessionList, SessionState, SubtaskState,
     ToolApprove, ToolCallId, ToolReject,
 };
@@ -63,6 +63,11 @@ impl<'a> Talk<'a> {
         let (session_id, content) = (self.session.clone(), Content::Text(script.to_owned()));
         let request = MessageSend { session_id, content, when_busy: None };
         Ok(self.owner.call(request).await?.payload.run_id)
+    }
+
+    /// Runs an operation as the owner, once.
+    pub(crate) async fn call<R: Request>(&self, request: R) -> Result<R::Response, Trouble> {
+        Ok(self.owner.call(request).await?.payload)
     }
 
     /// Waits for the end of a run, which both hear.

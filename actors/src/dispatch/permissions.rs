@@ -1,6 +1,7 @@
 //! The rules about what tools may touch in one project. Those of a session are a matter of its members,
 //! those of the whole project of its administrators.
 
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use iris_agent::permissions::{Glob, InvalidRule, check_permission};
@@ -282,7 +283,8 @@ pub(super) async fn explain(
     };
     let services = &node.services;
     let agent = agent_for(&project, services, agent.as_deref(), session.as_ref()).await?;
-    let judge = judge(&project, services, session.as_ref(), &agent, grant.user_id()?).await;
+    let judge =
+        judge(&project, services, session.as_ref(), &agent, from_ref(grant.user_id()?)).await;
     let judge = Arc::new(judge.map_err(stored)?);
     let _turn = EXPLAINING.acquire().await.map_err(internal)?;
     let judged = judged(&tools, &tool, &input, &judge).await;

@@ -2,10 +2,10 @@
 
 use iris_protocol::{
     ApiError, ApprovalGet, ApprovalList, ApprovalPayload, ApprovalState, CancelPayload, Content,
-    ErrorCode, MessageGet, MessageList, MessagePayload, MessageSend, Remember, RunCancel, RunGet,
-    RunList, RunPayload, RunResume, Session as SessionResource, SessionCreate, SessionDelete,
-    SessionGet, SessionId, SessionList, SessionPayload, SessionSearch, SessionStatus,
-    SessionUpdate, ToolApprove, ToolReject,
+    ErrorCode, MessageGet, MessageList, MessagePayload, MessageSend, PartId, Remember, RunCancel,
+    RunGet, RunList, RunPayload, RunResume, Session as SessionResource, SessionCreate,
+    SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionSearch,
+    SessionStatus, SessionUpdate, ToolApprove, ToolReject,
     limits::{MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
 };
 use iris_store::project::{
@@ -14,13 +14,14 @@ use iris_store::project::{
 };
 use iris_store::{Committed, StoreError, WriteContext};
 
+use super::answer_format::answer_format;
 use super::permissions::{require_admin, role_of};
 use super::projects::page_size;
 use super::{Done, Grant, check_description, check_length, check_model, check_name, done, stored};
 use crate::agents::{DEFAULT_AGENT, find_agent, is_primary};
 use crate::permissions::check_mode;
 use crate::project::{InSession, ProjectHandle, index_text};
-use crate::session::{CancelRun, Decide, Resume, SendMessage, Session};
+use crate::session::{CancelRun, Decide, Resume, Said, SendMessage, Session};
 use crate::supervision::{AskError, MessageFor};
 use crate::{Node, Services, record, write};
 
@@ -58,7 +59,7 @@ fn answer(changed: Committed<SessionResource>) -> Result<Done, ApiError> {
     Ok(done(SessionPayload { session })?.at(seq, replayed))
 }
 
-async fn check_agent(
+pub(super) async fn check_agent(
     project: &ProjectHandle,
     services: &Services,
     name: &str,
@@ -218,22 +219,29 @@ pub(super) async fn send(
     request: MessageSend,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let text = match &request.content {
-        Content::Text(_) | Content::Parts(_) => request.content.text(),
-    };
-    if text.trim().is_empty() {
-        return Err(ApiError::invalid("`content` holds no text").reason("empty_content"));
-    }
-    check_length("content", &text, MESSAGE_TEXT_BYTES_MAX)?;
+    let Said { text, answer_format } = said(node, &request.content)?;
     if node.is_draining() {
         return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
     }
     let when_busy = request.when_busy.unwrap_or_default();
     let by = grant.user_id()?.clone();
-    let message = |session| SendMessage { session, text, when_busy, by, context };
+    let message = |session| SendMessage { session, text, answer_format, when_busy, by, context };
     let sent = in_session(node, grant, request.session_id, false, message).await?;
     let Committed { output, seq, replayed } = sent?;
     Ok(done(output)?.at(seq, replayed))
+}
+
+/// What a message says.
+pub(super) fn said(node: &Node, content: &Content) -> Result<Said, ApiError> {
+    let text = match content {
+        Content::Text(_) | Content::Parts(_) => content.text(),
+    };
+    if text.trim().is_empty() {
+        return Err(ApiError::invalid("`content` holds no text").reason("empty_content"));
+    }
+    check_length("content", &text, MESSAGE_TEXT_BYTES_MAX)?;
+    let format_id = PartId::from_bits(node.services.ids.next_bits());
+    Ok(Said { text, answer_format: answer_format(content, format_id)? })
 }
 
 pub(super) async fn cancel(

@@ -11,11 +11,14 @@ use futures_util::stream::{self, BoxStream};
 use iris_agent::permissions::{Access, Judge, Judgement};
 use iris_agent::{
     ApprovalRequest, Input, Opaque, Prompt, ProviderTool, Verdict, Wait, prompt_messages,
+    wanted_format,
 };
-use iris_llm::{Finish, Model, ModelError, ModelEvent, ModelRequest, ModelStream, parse_arguments};
+use iris_llm::{
+    Finish, Model, ModelError, ModelEvent, ModelRequest, ModelStream, OutputSchema, parse_arguments,
+};
 use iris_protocol::{
-    Agent, ApiError, Approval, ApprovalState, ErrorCode, PartId, PermissionAction, Remember, RunId,
-    StreamKind, ToolCallId, UserId,
+    Agent, AnswerFormatPart, ApiError, Approval, ApprovalState, ErrorCode, PartId,
+    PermissionAction, Remember, RunId, StreamKind, ToolCallId, UserId,
 };
 use iris_store::StoreError;
 use iris_store::project::ProviderData;
@@ -26,11 +29,12 @@ use tracing::{Instrument, Span};
 
 use super::instructions::with_instructions;
 use super::outputs::show_images;
+use super::steering::join_messages;
 use super::tasks::name_sub_agents;
 use super::{Assignment, Orchestrator};
 use crate::agents::find_agent;
 use crate::permissions;
-use crate::session::{SessionPlace, may_start, starter_lost_access};
+use crate::session::{SessionPlace, may_start, starter_lost_access, users_of};
 use crate::supervision::Work;
 use crate::toolbox::tools_of;
 
@@ -102,12 +106,14 @@ impl Orchestrator {
         let place = self.assignment.place.clone();
         let (agent, model) = (answerer.agent.clone(), answerer.model.clone());
         let (run_id, starter) = (self.run_id(), self.assignment.run.started_by.clone());
+        let answer_id = self.assignment.answer_id.clone();
         let caller = Arc::new(Caller::of(&self.assignment, answerer.agent.clone()));
         let asks = Arc::clone(&caller);
         let opened = async move {
             if !may_start(&place, &starter).await.map_err(|error| error.to_api())? {
                 return Err(starter_lost_access());
             }
+            join_messages(&place, run_id.clone(), answer_id).await?;
             let history = place.project.reader.history(place.id.clone(), run_id.clone()).await;
             let history = history.map_err(|error| error.to_api())?;
             let tools = tools_of(&place.project, &place.services).await;
@@ -127,7 +133,9 @@ impl Orchestrator {
             // The same for all requests of a session, which begin alike.
             let cache_key = Some(place.id.to_string());
             let model = model.model_id;
-            let request = ModelRequest { model, prompt, cache_key, ..Default::default() };
+            let output_schema = wanted_format(&history).map(output_schema);
+            let request =
+                ModelRequest { model, prompt, cache_key, output_schema, ..Default::default() };
             Ok(provider.stream(request))
         };
         let opened = stream::once(opened.instrument(span.clone()));
@@ -166,9 +174,12 @@ impl Orchestrator {
             ModelEvent::Usage(usage) => Input::UsageArrived(usage.tokens),
             ModelEvent::Finish { reason: Finish::Paused, .. } => Input::ModelPaused,
             ModelEvent::Finish { reason, .. } => Input::ModelFinished(reason.reason()),
+            ModelEvent::Start { model, id } => {
+                // Which one answers is for the provider to say, and need not be the one that was asked.
+                return tracing::debug!(answerer = model, answer = id, "a model answers");
+            }
             // A call was judged on its way here.
             ModelEvent::ToolCall { .. }
-            | ModelEvent::Start { .. }
             | ModelEvent::TextStart { .. }
             | ModelEvent::TextEnd { .. }
             | ModelEvent::ReasoningStart { .. }
@@ -178,6 +189,11 @@ impl Orchestrator {
         };
         self.input(input, ctx);
     }
+}
+
+fn output_schema(format: &AnswerFormatPart) -> OutputSchema {
+    let AnswerFormatPart { name, schema, strict, .. } = format;
+    OutputSchema { name: name.clone(), schema: schema.clone(), strict: *strict }
 }
 
 /// What is kept for a model's provider with the conversation, by the parts that it belongs to.
@@ -223,13 +239,14 @@ async fn told(event: Result<ModelEvent, ApiError>, caller: Arc<Caller>) -> Resul
 pub(super) struct Caller {
     place: SessionPlace,
     agent: Agent,
+    run_id: RunId,
     starter: UserId,
 }
 
 impl Caller {
     pub(super) fn of(assignment: &Assignment, agent: Agent) -> Self {
-        let (place, starter) = (assignment.place.clone(), assignment.run.started_by.clone());
-        Self { place, agent, starter }
+        let (run_id, starter) = (assignment.run.id.clone(), assignment.run.started_by.clone());
+        Self { place: assignment.place.clone(), agent, run_id, starter }
     }
 
     /// The project's directory.
@@ -245,7 +262,12 @@ impl Caller {
         let (project, services) = (&place.project, &place.services);
         let agent = find_agent(project, services, &self.agent.name).await?;
         let agent = agent.as_ref().unwrap_or(&self.agent);
-        permissions::judge(project, services, Some(&session), agent, &self.starter).await
+        let users = self.users().await?;
+        permissions::judge(project, services, Some(&session), agent, &users).await
+    }
+
+    async fn users(&self) -> Result<Vec<UserId>, StoreError> {
+        users_of(&self.place, self.run_id.clone(), &self.starter).await
     }
 
     /// The tools of the project as they are now.
@@ -253,19 +275,22 @@ impl Caller {
         tools_of(&self.place.project, &self.place.services).await
     }
 
-    /// Why the run's starter may not use that tool, whatever rules say: the right to it, or to the project,
-    /// may have been taken away since.
+    /// Why those for whom the run acts may not use that tool, whatever rules say: the right to it, or to the
+    /// project, may have been taken away since.
     pub(super) async fn lacking_right(
         &self,
         tool: &dyn Tool,
     ) -> Result<Option<&'static str>, StoreError> {
-        if !may_start(&self.place, &self.starter).await? {
-            return Ok(Some(NO_ACCESS));
-        }
         let root = &self.place.project.root;
-        let lacks_code =
-            tool.runs_code() && !permissions::may_run_code(root, &self.starter).await?;
-        Ok(lacks_code.then_some(NO_CODE))
+        for user in self.users().await? {
+            if !may_start(&self.place, &user).await? {
+                return Ok(Some(NO_ACCESS));
+            }
+            if tool.runs_code() && !permissions::may_run_code(root, &user).await? {
+                return Ok(Some(NO_CODE));
+            }
+        }
+        Ok(None)
     }
 
     /// What a person said yes to, if anybody did to this call.
@@ -353,9 +378,9 @@ pub(super) fn tool_gone(name: &str) -> String {
 }
 
 /// What the model reads of a call for somebody who may not work in the project any more.
-const NO_ACCESS: &str = "who started this run may not work in this project any more";
+const NO_ACCESS: &str = "who started or steered this run may not work in this project any more";
 /// What the model reads of a call that would run a program for somebody who may not.
-const NO_CODE: &str = "who started this run may not have programs run on this server";
+const NO_CODE: &str = "who started or steered this run may not have programs run on this server";
 
 /// What a person is asked about a call. What no rule can name is not to be remembered.
 fn request(

@@ -63,7 +63,11 @@ pub(super) async fn show_images(
 ) -> Result<BTreeMap<String, Attached>, StoreError> {
     let calls = history.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
         Part::Tool(call) => call.attachment.as_ref().map(|it| (&call.tool_call_id, it)),
-        Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => None,
+        Part::Text { .. }
+        | Part::Reasoning { .. }
+        | Part::Subtask(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => None,
     });
     let calls = calls.filter(|(_, attachment)| attachment.mime_type.starts_with("image/"));
     let all: Vec<(&ToolCallId, u64)> = calls.map(|(call_id, it)| (call_id, it.size)).collect();

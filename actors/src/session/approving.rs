@@ -11,7 +11,7 @@ use iris_protocol::{
 use iris_store::StoreError;
 use iris_store::project::{NewRule, Yes};
 
-use super::SessionPlace;
+use super::{SessionPlace, users_of};
 use crate::permissions;
 use crate::toolbox::tools_of;
 
@@ -69,7 +69,7 @@ pub(super) async fn prepare(
     Ok(())
 }
 
-/// The rules of the agent that makes the call, for who started its run.
+/// The rules of the agent that makes the call, for whom its run acts.
 async fn judge_of(place: &SessionPlace, approval: &Approval) -> Result<Judge, ApiError> {
     let (reader, stored) = (&place.project.reader, |error: StoreError| error.to_api());
     let session = reader.session(place.id.clone()).await.map_err(stored)?;
@@ -80,7 +80,8 @@ async fn judge_of(place: &SessionPlace, approval: &Approval) -> Result<Judge, Ap
     let (project, services) = (&place.project, &place.services);
     let agent =
         permissions::agent_for(project, services, agent.as_deref(), session.as_ref()).await?;
-    let judge = permissions::judge(project, services, session.as_ref(), &agent, &run.started_by);
+    let users = users_of(place, run.id, &run.started_by).await.map_err(stored)?;
+    let judge = permissions::judge(project, services, session.as_ref(), &agent, &users);
     judge.await.map_err(stored)
 }
 

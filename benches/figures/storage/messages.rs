@@ -242,8 +242,9 @@ fn message(round: usize, number: usize) -> AcceptMessage {
         part_id: PartId::from_bits(bits),
         run_id: RunId::from_bits(bits),
         text: TEXT.to_owned(),
+        answer_format: None,
         by: UserId::from_bits(1),
-        reject_if_busy: false,
+        when_busy: iris_protocol::WhenBusy::Queue,
         at: NOW,
     }
 }

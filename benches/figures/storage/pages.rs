@@ -213,8 +213,9 @@ fn message(number: u128) -> AcceptMessage {
         part_id: PartId::from_bits(number),
         run_id: RunId::from_bits(number),
         text: format!("What is to be said about number {number}, all in all? ").repeat(3),
+        answer_format: None,
         by: UserId::from_bits(1),
-        reject_if_busy: false,
+        when_busy: iris_protocol::WhenBusy::Queue,
         at: NOW,
     }
 }

@@ -3,6 +3,7 @@
 //! Deliberately absent: I/O, clocks, random numbers, threads. Time and ids come in through
 //! [`Clock`] and [`IdSource`].
 
+mod answer_format;
 mod opaque;
 pub mod permissions;
 mod progress;
@@ -11,6 +12,7 @@ mod retry;
 mod turn;
 mod world;
 
+pub use answer_format::wanted_format;
 pub use opaque::{OPAQUE_BYTES_MAX, Opaque};
 pub use progress::Progress;
 pub use prompt::{Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec, prompt_messages};

@@ -1,6 +1,6 @@
 //! What a model is asked: the conversation in the form that every provider can be given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use iris_protocol::{Message, MessageRole, MessageState, Part, PartId, ToolPart, ToolState};
 use serde_json::Value;
@@ -127,20 +127,33 @@ pub struct ToolSpec {
 /// An answer is cut at its step parts: each step becomes one assistant entry followed by the results
 /// of its calls. A call without a result gets one that says so, so that INV-3 holds for whatever the
 /// store holds. Text that was interrupted is said once: when it is the last thing of an answer that
-/// ended. An answer that went on continues from its last complete step, without it.
+/// ended. An answer that went on continues from its last complete step, without it. What joined a run
+/// stands behind the results of the step that it waited for. What is superseded is left out.
 pub fn prompt_messages(
     history: &[Message],
     opaque: &BTreeMap<PartId, Opaque>,
 ) -> Vec<PromptMessage> {
     let mut messages = Vec::new();
-    for message in history {
+    let mut history = history.iter().filter(|it| it.state != MessageState::Superseded).peekable();
+    while let Some(message) = history.next() {
         match message.role {
             // Models know the server's words as somebody else's than their own, no more.
             MessageRole::User | MessageRole::System => push_user(message, &mut messages),
-            MessageRole::Assistant => push_answer(message, opaque, &mut messages),
+            MessageRole::Assistant => {
+                let mut joined = VecDeque::new();
+                while let Some(next) = history.next_if(|it| joins(it, message)) {
+                    joined.push_back(next);
+                }
+                push_answer(message, joined, opaque, &mut messages);
+            }
         }
     }
     messages
+}
+
+/// Whether a message joined the run of an answer. Then it stands right behind that.
+fn joins(message: &Message, answer: &Message) -> bool {
+    message.after_step.is_some() && message.run_id.is_some() && message.run_id == answer.run_id
 }
 
 fn push_user(message: &Message, messages: &mut Vec<PromptMessage>) {
@@ -160,25 +173,42 @@ fn push_user(message: &Message, messages: &mut Vec<PromptMessage>) {
 
 fn push_answer(
     message: &Message,
+    joined: VecDeque<&Message>,
     opaque: &BTreeMap<PartId, Opaque>,
     messages: &mut Vec<PromptMessage>,
 ) {
     let mut step = Step::default();
+    let (mut joined, mut steps) = (joined, 0);
     let went_on = message.state == MessageState::Streaming;
     let mut parts = message.parts.iter().peekable();
+    push_joined(&mut joined, steps, messages);
     while let Some(part) = parts.next() {
         let opaque = opaque.get(part.id()).cloned();
         match part {
             Part::Text { interrupted: true, .. } if went_on || parts.peek().is_some() => {}
             Part::Text { text, .. } => step.say(text, opaque),
             // Half a thought is none; what a sub-agent did is in the result of its call.
-            Part::Reasoning { interrupted: true, .. } | Part::Subtask(_) => {}
+            Part::Reasoning { interrupted: true, .. }
+            | Part::Subtask(_)
+            | Part::AnswerFormat(_) => {}
             Part::Reasoning { text, .. } => step.think(text, opaque),
             Part::Tool(call) => step.call(call, opaque),
-            Part::Step { .. } => std::mem::take(&mut step).push_to(messages),
+            Part::Step { .. } => {
+                std::mem::take(&mut step).push_to(messages);
+                steps += 1;
+                push_joined(&mut joined, steps, messages);
+            }
         }
     }
     step.push_to(messages);
+    push_joined(&mut joined, u32::MAX, messages);
+}
+
+/// Says what joined the run before it had made more than `steps` steps.
+fn push_joined(joined: &mut VecDeque<&Message>, steps: u32, messages: &mut Vec<PromptMessage>) {
+    while let Some(message) = joined.pop_front_if(|it| it.after_step.is_none_or(|it| it <= steps)) {
+        push_user(message, messages);
+    }
 }
 
 #[derive(Default)]
@@ -238,7 +268,7 @@ fn tool_result(call: &ToolPart) -> PromptMessage {
 
 #[cfg(test)]
 mod tests {
-    use iris_protocol::{FinishReason, MessageId, PartId, SessionId, ToolCallId, Usage};
+    use iris_protocol::{FinishReason, MessageId, PartId, RunId, SessionId, ToolCallId, Usage};
     use serde_json::json;
 
     use super::*;
@@ -248,6 +278,43 @@ mod tests {
         let history = [asked(&["Hello?"]), answered(&[text("Hello."), step()]), asked(&["And?"])];
 
         assert_eq!(prompt_of(&history), [user("Hello?"), says("Hello.", &[]), user("And?")]);
+    }
+
+    #[test]
+    fn what_joined_a_run_is_said_behind_the_step_that_it_waited_for() {
+        let run_id = Some(RunId::from_bits(1));
+        let answer = answered(&[completed(1, "a.md"), step(), text("Done."), step()]);
+        let answer = Message { run_id: run_id.clone(), ..answer };
+        let joined = |text: &str, steps| {
+            let after_step = Some(steps);
+            Message { run_id: run_id.clone(), after_step, ..asked(&[text]) }
+        };
+        let history = [asked(&["Go."]), answer, joined("now", 0), joined("more", 1)];
+        let history = [&history[..], &[asked(&["And?"])]].concat();
+
+        let expected = [
+            user("Go."),
+            user("now"),
+            PromptMessage::Assistant { blocks: vec![call(1)] },
+            result(1, "a.md"),
+            user("more"),
+            says("Done.", &[]),
+            user("And?"),
+        ];
+        assert_eq!(prompt_of(&history), expected);
+    }
+
+    #[test]
+    fn what_is_superseded_is_not_said_and_what_joined_its_run_is_said_in_its_place() {
+        let run_id = Some(RunId::from_bits(1));
+        let answer = answered(&[text("No."), step()]);
+        let answer = Message { run_id: run_id.clone(), state: MessageState::Superseded, ..answer };
+        let joined = Message { run_id, after_step: Some(1), ..asked(&["Please."]) };
+        let again = answered(&[text("Yes."), step()]);
+
+        let history = [asked(&["Go."]), answer, joined, again];
+        let expected = [user("Go."), user("Please."), says("Yes.", &[])];
+        assert_eq!(prompt_of(&history), expected);
     }
 
     #[test]
@@ -424,6 +491,7 @@ mod tests {
             id: MessageId::from_bits(1),
             session_id: SessionId::from_bits(1),
             run_id: None,
+            after_step: None,
             role,
             agent: None,
             model: None,

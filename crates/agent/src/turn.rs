@@ -447,7 +447,10 @@ impl Resumption {
                     resumption.steps += 1;
                     (is_usable, has_calls) = (false, false);
                 }
-                Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) => {}
+                Part::Text { .. }
+                | Part::Reasoning { .. }
+                | Part::Subtask(_)
+                | Part::AnswerFormat(_) => {}
             }
         }
         resumption

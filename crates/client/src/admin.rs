@@ -154,7 +154,9 @@ fn response<T: DeserializeOwned>(answer: &RestAnswer, data: Data) -> Result<T, C
     let field = match data {
         Data::Whole => return answer.data(),
         Data::Field(field) | Data::List(field) | Data::Upload(field) => field,
-        Data::Bytes => return Err(ClientError::Protocol("the answer is no JSON".to_owned())),
+        Data::Bytes | Data::Document => {
+            return Err(ClientError::Protocol("the answer is no JSON".to_owned()));
+        }
     };
     let mut fields = match answer.json.get("meta") {
         Some(Value::Object(meta)) => meta.clone(),

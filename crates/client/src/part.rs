@@ -71,7 +71,10 @@ impl PartTracker {
                     Part::Text { id, text, .. } | Part::Reasoning { id, text, .. } => {
                         tracker.progress(&message.id, id).text.clone_from(text);
                     }
-                    Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => {}
+                    Part::Tool(_)
+                    | Part::Subtask(_)
+                    | Part::AnswerFormat(_)
+                    | Part::Step { .. } => {}
                 }
             }
         }
@@ -109,9 +112,11 @@ impl PartTracker {
             | Event::SessionUpdated { .. }
             | Event::SessionArchived { .. }
             | Event::SessionDeleted { .. }
+            | Event::SessionForked { .. }
             | Event::SessionStatus { .. }
             | Event::MessageCreated { .. }
             | Event::MessageUpdated { .. }
+            | Event::MessageRemoved { .. }
             | Event::MessageToolCall { .. }
             | Event::MessageToolResult { .. }
             | Event::MessageToolError { .. }

@@ -120,6 +120,16 @@ events! {
         /// As it was last.
         session: Session,
     }
+    /// Somebody began another session with what the model knows of this one.
+    SessionForked = "session.forked" Durable [Session] {
+        /// This session.
+        session_id: SessionId,
+        /// The last message that the other one has; absent where it has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message_id: Option<MessageId>,
+        /// The other one, as it began.
+        fork: Session,
+    }
     /// A session does something else than before.
     SessionStatus = "session.status" Durable [Session, Project] {
         /// The session.
@@ -147,12 +157,22 @@ events! {
         /// As it is now.
         message: Message,
     }
-    /// A message is in another state than before: an answer that was interrupted goes on.
+    /// A message is in another state than before: an answer that was interrupted goes on, one that waited
+    /// joined a run, one was superseded.
     MessageUpdated = "message.updated" Durable [Session] {
         /// The session.
         session_id: SessionId,
         /// As it is now, but for its parts: they stay as they are, and `parts` is empty.
         message: Message,
+    }
+    /// A message that waited was taken back: it was never answered, and is gone.
+    MessageRemoved = "message.removed" Durable [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// The run that it would have started, or joined.
+        run_id: RunId,
     }
     /// A text part is whole, or as much of it as is left.
     MessageTextComplete = "message.text.complete" Durable [Session] {

@@ -3,6 +3,7 @@
 //! Everything a client can send or receive is defined here and nowhere else. Deliberately absent:
 //! I/O, clocks, random numbers, storage rows and any decision about what a caller may do.
 
+mod answer_format;
 mod asking;
 mod asyncapi;
 mod connection;
@@ -19,8 +20,10 @@ mod payloads;
 mod schema;
 mod supervision;
 mod tools;
+mod turns;
 mod types;
 
+pub use answer_format::*;
 pub use asking::*;
 pub use asyncapi::asyncapi;
 pub use connection::{Closing, ConnectionFrame, Draining};
@@ -41,4 +44,5 @@ pub use payloads::*;
 pub use schema::schema_document;
 pub use supervision::*;
 pub use tools::*;
+pub use turns::*;
 pub use types::*;

@@ -85,7 +85,7 @@ pub const AGENT_TOOLS_MAX: usize = 128;
 pub const AGENT_PERMISSIONS_MAX: usize = 128;
 /// Most tools that one project defines.
 pub const CUSTOM_TOOLS_MAX: u64 = 100;
-/// Largest JSON Schema of a tool that a project defines, in bytes of JSON.
+/// Largest JSON Schema of a tool that a project defines, or of an answer, in bytes of JSON.
 pub const TOOL_SCHEMA_BYTES_MAX: usize = 32 * 1024;
 /// Largest request or command of a tool that a project defines, in bytes of JSON, without its secrets.
 pub const TOOL_CONFIG_BYTES_MAX: usize = 32 * 1024;
@@ -111,6 +111,12 @@ pub const TODOS_MAX: usize = 100;
 pub const TODO_BYTES_MAX: usize = 1_000;
 /// Most messages that may wait in one session.
 pub const QUEUED_MESSAGES_MAX: usize = 64;
+/// Most messages that one `session.message.retry` or `session.message.edit` supersedes.
+pub const SUPERSEDED_MESSAGES_MAX: usize = 1_000;
+/// Most parts of messages that one `session.fork` copies.
+pub const FORKED_PARTS_MAX: usize = 10_000;
+/// Largest document of `session.export`, in bytes.
+pub const EXPORT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most entries of one page of a list.
 pub const PAGE_MAX: u32 = 200;
 /// Entries of one page of a list when the request does not say.

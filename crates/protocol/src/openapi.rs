@@ -117,7 +117,7 @@ fn request_body(route: RestRoute, mut request: Value) -> Option<Value> {
     match (route.method, route.data) {
         (crate::Method::Get | crate::Method::Delete, _) => return None,
         (_, Data::Upload(_)) => return Some(bytes),
-        (_, Data::Bytes | Data::Whole | Data::Field(_) | Data::List(_)) => {}
+        (_, Data::Bytes | Data::Document | Data::Whole | Data::Field(_) | Data::List(_)) => {}
     }
     let elsewhere: Vec<&str> =
         path_names(route.path).chain(route.query.iter().map(|(name, _)| *name)).collect();
@@ -144,6 +144,9 @@ fn success(route: RestRoute, response: &Schema) -> Value {
     match route.data {
         Data::Bytes => {
             return json!({ "description": "The bytes of the file.", "content": { "application/octet-stream": {} } });
+        }
+        Data::Document => {
+            return json!({ "description": "The document.", "content": { "application/json": {}, "text/markdown": {} } });
         }
         Data::Whole => properties.insert("data".to_owned(), response.as_value().clone()),
         Data::Field(name) | Data::Upload(name) => {

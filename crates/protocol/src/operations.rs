@@ -84,6 +84,8 @@ pub enum Data {
     List(&'static str),
     /// None: the body of the answer is the bytes of a file.
     Bytes,
+    /// None: the body of the answer is the field `content` of the response, its type the field `mimeType`.
+    Document,
     /// One field of the response; the body of the request is the bytes of a file, and every field of
     /// the request stands in path or query.
     Upload(&'static str),
@@ -230,7 +232,7 @@ macro_rules! operations {
     };
 }
 
-use Data::{Bytes, Field, List, Upload, Whole};
+use Data::{Bytes, Document, Field, List, Upload, Whole};
 use Method::{Delete, Get, Patch, Post, Put};
 use QueryKind::{Boolean, Integer, Text};
 use Role::{Admin, Member as MemberRole, Owner, Viewer};
@@ -272,8 +274,13 @@ operations! {
     SessionArchive = "session.archive" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/archive", 200, Field("session"))), "Makes a session read-only.";
     SessionUnarchive = "session.unarchive" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/unarchive", 200, Field("session"))), "Brings an archived or softly deleted session back.";
     SessionDelete = "session.delete" -> Done, Right::Project(MemberRole), Any, Some(query(Delete, "/v1/projects/{projectId}/sessions/{sessionId}", Whole, &[("permanent", Boolean)])), "Deletes a session, softly unless told otherwise.";
+    SessionFork = "session.fork" -> SessionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/fork", 201, Field("session"))), "Begins another session with what the model knows of this one, up to a message.";
+    SessionExport = "session.export" -> SessionDocument, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions/{sessionId}/export", Document, &[("format", Text)])), "Reads a whole conversation as one document.";
 
     MessageSend = "session.message.send" -> MessageAccepted, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/messages", 202, Whole)), "Sends a message to the agent of a session.";
+    MessageDequeue = "session.message.dequeue" -> Done, Right::Project(MemberRole), Any, Some(rest(Delete, "/v1/projects/{projectId}/sessions/{sessionId}/messages/{messageId}", 200, Whole)), "Takes back a message that waits.";
+    MessageRetry = "session.message.retry" -> MessageAccepted, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/messages/{messageId}/retry", 202, Whole)), "Asks for another answer to a message; what follows it is superseded.";
+    MessageEdit = "session.message.edit" -> MessageAccepted, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/messages/{messageId}/edit", 202, Whole)), "Says something else in place of a message, which is superseded with all that follows it.";
     RunCancel = "session.message.cancel" -> CancelPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/cancel", 200, Whole)), "Ends the active run of a session.";
     RunGet = "run.get" -> RunPayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/runs/{runId}", 200, Field("run"))), "Reads one run.";
     RunList = "run.list" -> RunPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions/{sessionId}/runs", List("runs"), &[("limit", Integer), ("cursor", Text)])), "Lists the runs of a session, newest first.";

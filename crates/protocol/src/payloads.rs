@@ -393,7 +393,7 @@ payloads! {
     MessageAccepted {
         /// The message.
         message_id: MessageId,
-        /// The run that it starts.
+        /// The run that it starts, or that it is to join.
         run_id: RunId,
         /// Whether it waits for another run.
         queued: bool,
@@ -517,12 +517,16 @@ pub enum Content {
 }
 
 impl Content {
-    /// All text of it, parts joined by line feeds.
+    /// All text of it, parts joined by line feeds. What the answer has to look like is not said, but asked
+    /// for.
     pub fn text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
             Self::Parts(parts) => {
-                let texts = parts.iter().map(|ContentPart::Text { text }| text.as_str());
+                let texts = parts.iter().filter_map(|part| match part {
+                    ContentPart::Text { text } => Some(text.as_str()),
+                    ContentPart::AnswerFormat { .. } => None,
+                });
                 texts.collect::<Vec<_>>().join("\n")
             }
         }
@@ -538,6 +542,19 @@ pub enum ContentPart {
         /// UTF-8.
         text: String,
     },
+    /// The answer is to be JSON; at most once.
+    AnswerFormat {
+        /// What the provider is told that it is called: 1 to 64 letters, digits, `-` and `_`; `answer` when
+        /// absent.
+        #[serde(default)]
+        name: Option<String>,
+        /// JSON Schema of an object; at most 32 KiB.
+        schema: Value,
+        /// Whether the provider has to keep to it, which some do only with schemas of a kind of their own;
+        /// true when absent.
+        #[serde(default)]
+        strict: Option<bool>,
+    },
 }
 
 /// What happens to a message while a run is active.
@@ -547,6 +564,11 @@ pub enum WhenBusy {
     /// It waits for the run to end.
     #[default]
     Queue,
+    /// It joins the run before that asks its model again; where that does not come to it, it is the next
+    /// that is answered.
+    Steer,
+    /// The run is cancelled, and it is the next that is answered.
+    Interrupt,
     /// It is refused with `CONFLICT`.
     Reject,
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, ApiError, ApprovalId, BackupId, FileLock, MessageId, PartId, PermissionId, ProjectId,
-    RunId, SessionId, ToolCallId, UserId,
+    AgentId, AnswerFormatPart, ApiError, ApprovalId, BackupId, FileLock, MessageId, PartId,
+    PermissionId, ProjectId, RunId, SessionId, ToolCallId, UserId,
 };
 
 /// A role in a project. The order is the order of power: each role may do all that the ones before it may.
@@ -293,9 +293,12 @@ pub struct Message {
     pub id: MessageId,
     /// Its session.
     pub session_id: SessionId,
-    /// The run that it started or that produced it.
+    /// The run that it started, that it joins, or that produced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
+    /// On a message that joined a run: how many steps of the run's answer stand before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_step: Option<u32>,
     /// Who speaks.
     pub role: MessageRole,
     /// Name of the agent, on answers.
@@ -370,6 +373,8 @@ pub enum MessageState {
     Interrupted,
     /// Ended by an error.
     Error,
+    /// Another message or another answer took its place: it is kept, and the model does not read it.
+    Superseded,
 }
 
 /// Why an answer, or one step of it, ended.
@@ -422,6 +427,8 @@ pub enum Part {
     Tool(ToolPart),
     /// A sub-agent that a call of `task` set to work.
     Subtask(SubtaskPart),
+    /// What the answer to this message has to look like.
+    AnswerFormat(AnswerFormatPart),
     /// The end of one model call.
     Step {
         /// The part.
@@ -442,6 +449,7 @@ impl Part {
             Self::Text { id, .. } | Self::Reasoning { id, .. } | Self::Step { id, .. } => id,
             Self::Tool(part) => &part.id,
             Self::Subtask(part) => &part.id,
+            Self::AnswerFormat(part) => &part.id,
         }
     }
 }
@@ -753,8 +761,11 @@ pub enum ApprovalState {
 pub struct QueuedMessage {
     /// The message.
     pub message_id: MessageId,
-    /// The run that it will start.
+    /// The run that it will start, or join.
     pub run_id: RunId,
+    /// Whether it joins the run as soon as that asks its model again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub steers: bool,
     /// The user who sent it.
     pub created_by: UserId,
     /// Milliseconds since 1970 UTC.

@@ -122,8 +122,9 @@ fn message(number: u64) -> AcceptMessage {
         part_id: PartId::from_bits(number.into()),
         run_id: RunId::from_bits(number.into()),
         text: format!("What is to be said about number {number}, all in all?"),
+        answer_format: None,
         by: UserId::from_bits(1),
-        reject_if_busy: false,
+        when_busy: iris_protocol::WhenBusy::Queue,
         quotas: Quotas::default(),
         at: NOW,
     }

@@ -4,6 +4,8 @@
 /// A moment of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrashPoint {
+    /// Messages that waited have joined the run, and its model is not asked yet.
+    AfterJoin,
     /// A step is about to be recorded: nobody knows of its calls yet.
     BeforeIntent,
     /// A step and its calls are recorded, and no tool of it has started.
@@ -27,7 +29,8 @@ pub enum CrashPoint {
 
 impl CrashPoint {
     /// Every point, in the order in which a turn comes to them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
+        Self::AfterJoin,
         Self::BeforeIntent,
         Self::AfterIntent,
         Self::ToolStart,
@@ -42,6 +45,7 @@ impl CrashPoint {
     /// How the point is called in `IRIS_CRASH_AT`.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::AfterJoin => "after_join",
             Self::BeforeIntent => "before_intent",
             Self::AfterIntent => "after_intent",
             Self::ToolStart => "tool_start",

@@ -15,9 +15,13 @@ mod approvals;
 mod attachments;
 pub mod blobs;
 mod cancelling;
+mod dequeuing;
 mod ending;
+mod exporting;
 mod family;
 mod files;
+mod forking;
+mod joining;
 mod mcp;
 mod messages;
 mod pages;
@@ -35,6 +39,7 @@ mod search;
 mod sessions;
 mod steps;
 mod streams;
+mod superseding;
 mod tasks;
 mod todos;
 mod tools;
@@ -56,12 +61,16 @@ pub use approvals::{Decision, ResolveApproval, Yes};
 pub use attachments::StoredAttachment;
 pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use cancelling::{ChooseCancelled, ChosenRun};
+pub use dequeuing::DequeueMessage;
+pub use exporting::Conversation;
 pub use files::{
     Author, BeginRestore, ChangedPath, CreateSnapshot, DiskFacts, EndLocks, EndLocksOf, FileAt,
     FileBetween, FileRetention, FoundContent, FoundFile, KnownFile, NoteFilesKnown, PublishRunDiff,
     RecordFiles, RecordedFiles, ReleaseLock, RestoreEnd, RestoreTarget, StoredRestore,
     StoredSnapshot, TakeLock, TrimVersions, VERSIONS_OF_PATH_MAX, file_of, locked_for_others,
 };
+pub use forking::ForkSession;
+pub use joining::JoinMessages;
 pub use log::PublishOutbox;
 pub use mcp::{
     BeginMcpAuthorization, BegunMcpAuthorization, CreateMcpServer, DeleteMcpServer,
@@ -70,7 +79,7 @@ pub use mcp::{
     UpdateMcpServer,
 };
 pub use messages::{AcceptMessage, AcceptedMessage};
-pub use pages::{HISTORY_RUNS_MAX, PAGE_BYTES_MAX, Replay};
+pub use pages::{HISTORY_MESSAGES_MAX, PAGE_BYTES_MAX, Replay};
 pub use permissions::{
     CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, PERMISSIONS_OF_SESSION_MAX,
     PERMISSIONS_OF_SESSIONS_MAX, RulePlace, UpdatePermission,
@@ -88,6 +97,7 @@ pub use search::IndexParts;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
 pub use steps::{NewApproval, NewAttachment, NewPart, Outcome, RecordResult, RecordStep, StepEnd};
 pub use streams::{CheckpointText, TextChunk};
+pub use superseding::{EditMessage, RetryMessage};
 pub use tasks::{SpawnTask, TaskChild, TaskIds, TaskResult};
 pub use todos::{NewTodo, WriteTodos};
 pub use tools::{CreateTool, DeleteTool, StoredTool, ToolConfig, ToolDefinition, UpdateTool};
@@ -98,6 +108,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0002_durable_work.sql"),
     include_str!("../../../migrations/project/0003_permissions.sql"),
     include_str!("../../../migrations/project/0004_agents_and_tools.sql"),
+    include_str!("../../../migrations/project/0005_turns.sql"),
     include_str!("../../../migrations/project/0008_files.sql"),
 ];
 

@@ -231,7 +231,11 @@ impl Conversation {
 pub fn text_of(message: &Message) -> String {
     let texts = message.parts.iter().filter_map(|part| match part {
         Part::Text { text, .. } => Some(text.as_str()),
-        Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => None,
+        Part::Reasoning { .. }
+        | Part::Tool(_)
+        | Part::Subtask(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => None,
     });
     texts.collect()
 }
@@ -240,7 +244,11 @@ pub fn text_of(message: &Message) -> String {
 pub fn calls_of(message: &Message) -> Vec<&ToolPart> {
     let calls = message.parts.iter().filter_map(|part| match part {
         Part::Tool(call) => Some(call),
-        Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => None,
+        Part::Text { .. }
+        | Part::Reasoning { .. }
+        | Part::Subtask(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => None,
     });
     calls.collect()
 }

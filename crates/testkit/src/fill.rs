@@ -113,8 +113,9 @@ fn accept(session: u32, number: u64, at: i64) -> AcceptMessage {
         part_id: PartId::from_bits(u128::from(number) * 2),
         run_id: RunId::from_bits(number.into()),
         text: Fill::text(number * 2),
+        answer_format: None,
         by: somebody(),
-        reject_if_busy: false,
+        when_busy: iris_protocol::WhenBusy::Queue,
         quotas: Quotas::default(),
         at,
     }

@@ -17,6 +17,7 @@
 mod app;
 mod clock;
 mod conversation;
+mod dialect;
 mod fill;
 mod hop;
 mod person;
@@ -32,6 +33,7 @@ use std::time::Duration;
 pub use app::{AppOptions, REMOTE, SETUP_TOKEN, TestApp, spawn_app, spawn_app_in, spawn_app_with};
 pub use clock::TestClock;
 pub use conversation::{Conversation, calls_of, text_of};
+pub use dialect::{Answer, Dialect, REPORTED, Why};
 pub use fill::Fill;
 pub use person::{PASSWORD, Person};
 pub use process::ServerProcess;

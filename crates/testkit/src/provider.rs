@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -46,7 +47,12 @@ pub struct Reply {
 enum Piece {
     Bytes(Vec<u8>),
     Wait(Gate),
+    Leave(Gate),
+    Repeat(Gate, Vec<u8>),
 }
+
+/// Between two times that a provider repeats itself.
+const REPEAT_EVERY: Duration = Duration::from_millis(1);
 
 impl Reply {
     /// A stream of events that has just begun, with status 200.
@@ -81,6 +87,20 @@ impl Reply {
     #[must_use]
     pub fn wait(mut self, gate: &Gate) -> Self {
         self.pieces.push(Piece::Wait(gate.clone()));
+        self
+    }
+
+    /// Says nothing more until the client has left, at which the gate is reached.
+    #[must_use]
+    pub fn until_left(mut self, gate: &Gate) -> Self {
+        self.pieces.push(Piece::Leave(gate.clone()));
+        self
+    }
+
+    /// Says the same again and again until the client has left, at which the gate is reached.
+    #[must_use]
+    pub fn repeat_until_left(mut self, gate: &Gate, bytes: impl Into<Vec<u8>>) -> Self {
+        self.pieces.push(Piece::Repeat(gate.clone(), bytes.into()));
         self
     }
 
@@ -213,16 +233,32 @@ async fn answer(mut socket: BufReader<TcpStream>, reply: Reply) -> std::io::Resu
                 gate.0.reached.notify_one();
                 gate.0.opened.notified().await;
             }
-            Piece::Bytes(bytes) => {
-                socket.write_all(format!("{:x}\r\n", bytes.len()).as_bytes()).await?;
-                socket.write_all(bytes).await?;
-                socket.write_all(b"\r\n").await?;
-                socket.flush().await?;
+            Piece::Leave(gate) => {
+                let mut rest = Vec::new();
+                // Fails when the client went away without a word, which is as good.
+                socket.read_to_end(&mut rest).await.ok();
+                gate.0.reached.notify_one();
+                return Ok(());
             }
+            Piece::Repeat(gate, bytes) => {
+                while write_chunk(&mut socket, bytes).await.is_ok() {
+                    tokio::time::sleep(REPEAT_EVERY).await;
+                }
+                gate.0.reached.notify_one();
+                return Ok(());
+            }
+            Piece::Bytes(bytes) => write_chunk(&mut socket, bytes).await?,
         }
     }
     if !reply.is_cut {
         socket.write_all(b"0\r\n\r\n").await?;
     }
+    socket.flush().await
+}
+
+async fn write_chunk(socket: &mut BufReader<TcpStream>, bytes: &[u8]) -> std::io::Result<()> {
+    socket.write_all(format!("{:x}\r\n", bytes.len()).as_bytes()).await?;
+    socket.write_all(bytes).await?;
+    socket.write_all(b"\r\n").await?;
     socket.flush().await
 }

@@ -130,7 +130,7 @@ fn check_about(about: &About) -> Result<(), InvalidDefinition> {
     if about.description.trim().is_empty() {
         return Err(invalid("`description` must say what the tool does"));
     }
-    check_schema(&about.parameters)
+    check_schema("parameters", &about.parameters)
 }
 
 /// Two underscores stand between the names of a server and of its tool.

@@ -62,6 +62,18 @@ export type AgentId = string;
 /** Who may set an agent to work. */
 export type AgentMode = "primary" | "subagent" | "all";
 
+/** The answer is to be JSON: said with a message, and part of it. */
+export interface AnswerFormatPart {
+  /** The part. */
+  id: PartId;
+  /** What the provider is told that it is called. */
+  name: string;
+  /** JSON Schema of an object. */
+  schema: unknown;
+  /** Whether the provider has to keep to it. */
+  strict: boolean;
+}
+
 /** An error as a client sees it. */
 export interface ApiError {
   /** For programs. */
@@ -252,6 +264,14 @@ export type ContentPart = {
   type: "text";
   /** UTF-8. */
   text: string;
+} | {
+  type: "answerFormat";
+  /** What the provider is told that it is called: 1 to 64 letters, digits, `-` and `_`; `answer` when absent. */
+  name?: string | null;
+  /** JSON Schema of an object; at most 32 KiB. */
+  schema: unknown;
+  /** Whether the provider has to keep to it, which some do only with schemas of a kind of their own; true when absent. */
+  strict?: boolean | null;
 };
 
 /** A message or a piece of work that an actor has begun and not ended. */
@@ -620,6 +640,8 @@ export type Part = {
   type: "tool";
 } | SubtaskPart & {
   type: "subtask";
+} | AnswerFormatPart & {
+  type: "answerFormat";
 } | {
   type: "step";
   /** The part. */

@@ -20,9 +20,11 @@ impl Known {
         let messages = snapshot.messages.iter().map(|message| {
             let texts = message.parts.iter().filter_map(|part| match part {
                 Part::Text { id, text, .. } => Some((id.clone(), text.clone())),
-                Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => {
-                    None
-                }
+                Part::Reasoning { .. }
+                | Part::Tool(_)
+                | Part::Subtask(_)
+                | Part::AnswerFormat(_)
+                | Part::Step { .. } => None,
             });
             (message.id.clone(), texts.collect())
         });
@@ -38,6 +40,7 @@ impl Known {
                     Part::Reasoning { .. }
                     | Part::Tool(_)
                     | Part::Subtask(_)
+                    | Part::AnswerFormat(_)
                     | Part::Step { .. } => None,
                 });
                 self.messages.insert(message.id.clone(), texts.collect());

@@ -167,8 +167,9 @@ fn message(number: u128) -> AcceptMessage {
         part_id: PartId::from_bits(number),
         run_id: RunId::from_bits(number),
         text: text(number),
+        answer_format: None,
         by: UserId::from_bits(1),
-        reject_if_busy: false,
+        when_busy: iris_protocol::WhenBusy::Queue,
         at: NOW,
     }
 }

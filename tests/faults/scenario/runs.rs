@@ -2,7 +2,8 @@
 
 use iris_client::{Client, ClientError, ConnectOptions};
 use iris_protocol::{
-    AgentCreate, AgentDelete, ErrorCode, Event, PartSync, ProjectId, Room, RunStatus, SessionUpdate,
+    AgentCreate, AgentDelete, Content, ErrorCode, Event, MessageDequeue, MessageEdit, MessageRetry,
+    MessageSend, PartSync, ProjectId, Room, RunStatus, SessionFork, SessionUpdate, WhenBusy,
 };
 use serde_json::json;
 
@@ -30,6 +31,7 @@ pub(super) async fn runs(player: &Player<'_>) {
     talk.run("run that says much", &format!("say {}", "word ".repeat(1_200)), How::Watch).await;
     ask_for_a_part(player, &project, &mut talk).await;
     cancel_with_key(player, &project, &talk, "cancel").await;
+    in_other_ways(player, &mut talk).await;
     without_answer(player, &mut talk).await;
     without_agent(player, &project, &mut talk).await;
     drop(talk);
@@ -137,6 +139,56 @@ async fn cancel_with_key(player: &Player<'_>, project: &ProjectId, talk: &Talk<'
         answer.error().map_or(Ok(()), |error| Err(Trouble::Refused(error)))
     };
     player.insist("cancel with a key", cancel).await;
+}
+
+/// What is done with messages besides sending them: one steers, one is taken back, one is answered again
+/// and said differently; and the session goes on elsewhere.
+async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
+    let session = talk.session().clone();
+    let session_id = || session.clone();
+    let say = |text: &str, when_busy| MessageSend {
+        session_id: session_id(),
+        content: Content::Text(text.to_owned()),
+        when_busy,
+    };
+    let slow = say("delay 10\nchunks 30 tick\ncall list\nstep\nsay ok", None);
+    let (steers, waits) = (say("say steered", Some(WhenBusy::Steer)), say("say never", None));
+    let (retry, edit) = (
+        |message_id| MessageRetry { session_id: session_id(), message_id },
+        |message_id| MessageEdit {
+            session_id: session_id(),
+            message_id,
+            content: Content::Text("say edited".to_owned()),
+        },
+    );
+    let dequeue = |message_id| MessageDequeue { session_id: session_id(), message_id };
+    let fork = SessionFork { session_id: session_id(), message_id: None, title: None };
+    let ways = async || {
+        let first = talk.call(slow.clone()).await?;
+        talk.call(steers.clone()).await?;
+        let waiting = talk.call(waits.clone()).await?.message_id;
+        talk.call(dequeue(waiting)).await?;
+        completed(talk.ended(&first.run_id, How::Watch).await)?;
+        let again = talk.call(retry(first.message_id.clone())).await?;
+        completed(talk.ended(&again.run_id, How::Watch).await)?;
+        let edited = talk.call(edit(first.message_id)).await?;
+        completed(talk.ended(&edited.run_id, How::Watch).await)?;
+        talk.call(fork.clone()).await?;
+        Ok(())
+    };
+    player.insist_done("messages in other ways", ways).await;
+    // What an attempt may have left.
+    let rest = async || {
+        while !talk.rests().await? {
+            talk.cancel().await;
+        }
+        Ok(())
+    };
+    player.insist("rest", rest).await;
+}
+
+fn completed(status: RunStatus) -> Result<(), Trouble> {
+    if status == RunStatus::Completed { Ok(()) } else { Err(Trouble::RunEnded(status)) }
 }
 
 /// A run whose model fails, and fails again when it is asked once more.

@@ -1,5 +1,6 @@
 //! Tests of tools: a call outside of a session, for an administrator.
 
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,7 +88,8 @@ async fn admitted(
 ) -> Result<ToolContext, ApiError> {
     let services = &node.services;
     let agent = agent_for(project, services, Some(DEFAULT_AGENT), None).await?;
-    let judge = judge(project, services, None, &agent, grant.user_id()?).await.map_err(stored)?;
+    let judge =
+        judge(project, services, None, &agent, from_ref(grant.user_id()?)).await.map_err(stored)?;
     let judge = Arc::new(judge);
     let alone = Arc::new(ToolRegistry::new(vec![Arc::clone(tool)]).map_err(internal)?);
     let (_, judgement) = judged(&alone, tool, input, &judge)

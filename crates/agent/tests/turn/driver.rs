@@ -420,14 +420,17 @@ impl Driver {
                 Some(call) => Part::Tool(call.part.clone()),
                 None => Part::Tool(part.clone()),
             },
-            Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => {
-                part.clone()
-            }
+            Part::Text { .. }
+            | Part::Reasoning { .. }
+            | Part::Subtask(_)
+            | Part::AnswerFormat(_)
+            | Part::Step { .. } => part.clone(),
         });
         Message {
             id: MessageId::from_bits(1),
             session_id: SessionId::from_bits(1),
             run_id: None,
+            after_step: None,
             role: MessageRole::Assistant,
             agent: None,
             model: None,

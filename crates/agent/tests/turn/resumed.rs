@@ -196,6 +196,7 @@ fn answer(parts: &[Part]) -> Message {
         id: MessageId::from_bits(1),
         session_id: SessionId::from_bits(1),
         run_id: None,
+        after_step: None,
         role: MessageRole::Assistant,
         agent: None,
         model: None,

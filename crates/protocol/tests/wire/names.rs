@@ -35,6 +35,7 @@ fn line(spec: &OperationSpec) -> String {
         Data::Field(name) => format!("data = {name}"),
         Data::List(name) => format!("data = {name}, meta"),
         Data::Bytes | Data::Upload(_) => "bytes".to_owned(),
+        Data::Document => "document".to_owned(),
     };
     let query: Vec<&str> = route.query.iter().map(|(name, _)| *name).collect();
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use iris_protocol::{
-    Agent, AgentId, AgentMode, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId,
-    ChangedFile, CommandTool, ErrorCode, Event, ExitKind, FileChange, FileLock, FileSource,
-    FinishReason, HttpMethod, HttpTool, JudgedAccess, LockScope, McpAuthorization, McpOauth,
-    McpServer, McpState, McpTransport, Member, Message, MessageId, MessageRole, MessageState,
-    ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer, PermissionRule,
-    PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId, QuestionItem,
-    QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId,
-    SessionMode, SessionState, SessionStatus, Snapshot, SnapshotId, StreamKind, SubtaskPart,
-    SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool,
-    ToolCallId, ToolId, ToolKind, ToolPart, ToolState, UnlockReason, Usage, UserId,
+    Agent, AgentId, AgentMode, AnswerFormatPart, ApiError, Approval, ApprovalId, ApprovalState,
+    Attachment, BackupId, ChangedFile, CommandTool, ErrorCode, Event, ExitKind, FileChange,
+    FileLock, FileSource, FinishReason, HttpMethod, HttpTool, JudgedAccess, LockScope,
+    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId,
+    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
+    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
+    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
+    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, Snapshot, SnapshotId,
+    StreamKind, SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId,
+    TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState,
+    UnlockReason, Usage, UserId,
 };
 use serde_json::json;
 
@@ -130,6 +131,12 @@ fn parts() -> Vec<Part> {
             ended_at: Some(2),
         }),
         Part::Subtask(subtask()),
+        Part::AnswerFormat(AnswerFormatPart {
+            id: part_id(),
+            name: "person".to_owned(),
+            schema: json!({ "type": "object", "properties": { "name": { "type": "string" } } }),
+            strict: true,
+        }),
         Part::Step {
             id: part_id(),
             index: 0,
@@ -144,6 +151,7 @@ fn message() -> Message {
         id: message_id(),
         session_id: session_id(),
         run_id: Some(run_id()),
+        after_step: Some(1),
         role: MessageRole::Assistant,
         agent: Some("default".to_owned()),
         model: Some(model()),
@@ -379,6 +387,11 @@ fn session_events() -> Vec<Event> {
         Event::SessionUpdated { session: session() },
         Event::SessionArchived { session: session() },
         Event::SessionDeleted { session: session() },
+        Event::SessionForked {
+            session_id: session_id(),
+            message_id: Some(message_id()),
+            fork: session(),
+        },
         Event::SessionStatus {
             session_id: session_id(),
             state: SessionState::Retrying,
@@ -397,6 +410,11 @@ fn message_events() -> Vec<Event> {
         Event::MessageUpdated {
             session_id: session_id.clone(),
             message: Message { parts: Vec::new(), ..message() },
+        },
+        Event::MessageRemoved {
+            session_id: session_id.clone(),
+            message_id: message_id.clone(),
+            run_id: run_id(),
         },
         Event::MessageTextComplete {
             session_id: session_id.clone(),

@@ -1,6 +1,7 @@
 //! The end of a run that somebody wants, durable before it comes.
 
 use iris_protocol::{RunId, SessionId, SessionStatus};
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use super::{queries, rows, tasks};
@@ -46,8 +47,14 @@ impl Command for ChooseCancelled {
         let Some(open) = queries::first(tx.conn(), queries::OPEN_RUNS, key, rows::run)? else {
             return Ok(None);
         };
-        let sql = "UPDATE runs SET cancel_requested = 1 WHERE id = ?1";
-        tx.conn().prepare_cached(sql)?.execute([open.run.id.as_str()])?;
+        request(tx.conn(), &open.run.id)?;
         Ok(Some(ChosenRun { run_id: open.run.id, is_ending: open.cancel_requested }))
     }
+}
+
+/// Notes that a run ends as cancelled.
+pub(super) fn request(conn: &Connection, id: &RunId) -> Result<(), StoreError> {
+    let sql = "UPDATE runs SET cancel_requested = 1 WHERE id = ?1";
+    conn.prepare_cached(sql)?.execute([id.as_str()])?;
+    Ok(())
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::queries::OpenCall;
 use super::runs::FinishedRun;
 use super::sessions::save_in_state;
-use super::{family, log, queries, questions, records, tasks};
+use super::{family, joining, log, queries, questions, records, tasks};
 use crate::{StoreError, WriteTx};
 
 /// What the whole of a text is, of which a model read the beginning and the end.
@@ -243,6 +243,7 @@ pub(super) fn end_run(
     run.ended_at = Some(at);
     run.error = error;
     records::save_run(tx.conn(), run)?;
+    joining::run_ended(tx, &run.id, at)?;
     let event = Event::RunCompleted {
         run_id: run.id.clone(),
         session_id: run.session_id.clone(),
@@ -255,8 +256,17 @@ pub(super) fn end_run(
 
     let first = queries::first_open_run(tx.conn(), &run.session_id)?;
     save_in_state(tx, session, state_after(status, first.as_ref()), at, None)?;
+    Ok(next_of(first))
+}
+
+/// Which run of a session comes next.
+pub(super) fn next_run(tx: &WriteTx<'_>, id: &SessionId) -> Result<FinishedRun, StoreError> {
+    queries::first_open_run(tx.conn(), id).map(next_of)
+}
+
+fn next_of(first: Option<Run>) -> FinishedRun {
     let next = first.filter(|run| run.status == RunStatus::Queued).map(|run| run.id);
-    Ok(FinishedRun { next })
+    FinishedRun { next }
 }
 
 /// What a session does after a run ended with `status`, given its first open run.

@@ -1,25 +1,28 @@
 //! Taking a user's message: the message and the run that it will start, in one command.
 
+use std::iter;
+
 use iris_protocol::limits::QUEUED_MESSAGES_MAX;
 use iris_protocol::{
-    Event, Message, MessageId, MessageRole, MessageState, Part, PartId, Run, RunId, RunStatus,
-    SessionId, SessionState, Usage, UserId,
+    AnswerFormatPart, Event, Message, MessageId, MessageRole, MessageState, Part, PartId, Run,
+    RunId, RunStatus, SessionId, SessionState, Usage, UserId, WhenBusy,
 };
 use serde::{Deserialize, Serialize};
 
 use super::quotas::Quotas;
 use super::rows::NumberedRun;
 use super::sessions::{active_session, save_in_state, session_busy};
-use super::{log, queries, records};
+use super::{cancelling, joining, log, queries, records};
 use crate::{Command, StoreError, WriteTx};
 
 /// Rows that a message adds: itself and its text.
 const ROWS: u64 = 2;
 
-/// Takes a user's message and queues its run.
+/// Takes a user's message and queues its run: behind those that wait; before them, to join the run that is
+/// open, with [`WhenBusy::Steer`]; before them, with that run cancelled, with [`WhenBusy::Interrupt`].
 ///
-/// Fails with `NotFound`, or `Conflict`: `session_archived`, `session_deleted`, `session_busy` when
-/// `reject_if_busy`, `queue_full` when [`QUEUED_MESSAGES_MAX`] wait; with
+/// Fails with `NotFound`, or `Conflict`: `session_archived`, `session_deleted`, `session_busy` with
+/// [`WhenBusy::Reject`] while a run is open, `queue_full` when [`QUEUED_MESSAGES_MAX`] wait; with
 /// `QuotaExceeded` when the project is full.
 #[derive(Debug, Clone)]
 pub struct AcceptMessage {
@@ -33,10 +36,12 @@ pub struct AcceptMessage {
     pub run_id: RunId,
     /// What the user says.
     pub text: String,
+    /// What the answer has to look like, with a new id.
+    pub answer_format: Option<AnswerFormatPart>,
     /// The user.
     pub by: UserId,
-    /// Whether to refuse the message while a run is open, instead of queueing it.
-    pub reject_if_busy: bool,
+    /// What becomes of it while a run is open.
+    pub when_busy: WhenBusy,
     /// The most that the project may hold.
     pub quotas: Quotas,
     /// Now, in milliseconds since 1970 UTC.
@@ -48,10 +53,13 @@ pub struct AcceptMessage {
 pub struct AcceptedMessage {
     /// Whether it waits for a run before it.
     pub queued: bool,
-    /// The run that it will start.
+    /// The run that it will start, unless it joins another one.
     pub run: Run,
-    /// The message.
+    /// The message; its `run_id` is that of the run that it is to join, if there is one.
     pub message: Message,
+    /// The run that ends for it.
+    #[serde(default)]
+    pub interrupts: Option<RunId>,
 }
 
 impl Command for AcceptMessage {
@@ -72,11 +80,20 @@ impl AcceptMessage {
         let mut session = active_session(tx, &self.session_id)?;
         let open = queries::open_runs(tx.conn(), &self.session_id)?;
         self.refuse_if_full(&open)?;
-        self.quotas.check_rows(tx.conn(), ROWS)?;
-        let (run, message) = (self.queued_run(), self.message(role));
-        let number = next_run_number(tx, &self.session_id)?;
-        records::insert_run(tx.conn(), &run, number)?;
-        records::insert_message(tx.conn(), &message, number, 0)?;
+        let rows = ROWS + u64::from(self.answer_format.is_some());
+        self.quotas.check_rows(tx.conn(), rows)?;
+        let (run, mut message) =
+            (queued_run(&self.session_id, &self.run_id, &self.by), self.message(role));
+        let placed = joining::place(tx, &self.session_id, self.when_busy, &open)?;
+        records::insert_run(tx.conn(), &run, placed.number)?;
+        if let Some(joins) = placed.joins {
+            joining::is_to_join(tx.conn(), &run.id, &joins)?;
+            message.run_id = Some(joins);
+        }
+        records::insert_message(tx.conn(), &message, placed.number, 0)?;
+        if let Some(interrupted) = &placed.interrupts {
+            cancelling::request(tx.conn(), interrupted)?;
+        }
 
         let (session_id, by) = (self.session_id, Some(&self.by));
         let event =
@@ -85,11 +102,12 @@ impl AcceptMessage {
         session.message_count += 1;
         let state = if open.is_empty() { SessionState::Queued } else { session.state };
         save_in_state(tx, &mut session, state, self.at, by)?;
-        Ok(AcceptedMessage { queued: !open.is_empty(), run, message })
+        let interrupts = placed.interrupts;
+        Ok(AcceptedMessage { queued: !open.is_empty(), run, message, interrupts })
     }
 
     fn refuse_if_full(&self, open: &[NumberedRun]) -> Result<(), StoreError> {
-        if self.reject_if_busy && !open.is_empty() {
+        if self.when_busy == WhenBusy::Reject && !open.is_empty() {
             return Err(session_busy());
         }
         let queued = open.iter().filter(|open| open.run.status == RunStatus::Queued).count();
@@ -100,18 +118,11 @@ impl AcceptMessage {
         Ok(())
     }
 
-    fn queued_run(&self) -> Run {
-        Run {
-            id: self.run_id.clone(),
-            session_id: self.session_id.clone(),
-            status: RunStatus::Queued,
-            started_by: self.by.clone(),
-            steps: 0,
-            usage: Usage::default(),
-            started_at: None,
-            ended_at: None,
-            error: None,
-        }
+    fn parts(&self) -> Vec<Part> {
+        let (id, text) = (self.part_id.clone(), self.text.clone());
+        let said = Part::Text { id, text, interrupted: false };
+        let format = self.answer_format.clone().map(Part::AnswerFormat);
+        iter::once(said).chain(format).collect()
     }
 
     fn message(&self, role: MessageRole) -> Message {
@@ -119,14 +130,11 @@ impl AcceptMessage {
             id: self.message_id.clone(),
             session_id: self.session_id.clone(),
             run_id: Some(self.run_id.clone()),
+            after_step: None,
             role,
             agent: None,
             model: None,
-            parts: vec![Part::Text {
-                id: self.part_id.clone(),
-                text: self.text.clone(),
-                interrupted: false,
-            }],
+            parts: self.parts(),
             state: MessageState::Complete,
             finish_reason: None,
             error: None,
@@ -138,7 +146,23 @@ impl AcceptMessage {
     }
 }
 
-fn next_run_number(tx: &WriteTx<'_>, id: &SessionId) -> Result<u32, StoreError> {
+/// A run that was not started.
+pub(super) fn queued_run(session_id: &SessionId, id: &RunId, by: &UserId) -> Run {
+    Run {
+        id: id.clone(),
+        session_id: session_id.clone(),
+        status: RunStatus::Queued,
+        started_by: by.clone(),
+        steps: 0,
+        usage: Usage::default(),
+        started_at: None,
+        ended_at: None,
+        error: None,
+    }
+}
+
+/// The number of a new run behind all others of the session.
+pub(super) fn next_run_number(tx: &WriteTx<'_>, id: &SessionId) -> Result<u32, StoreError> {
     let sql = "UPDATE sessions SET last_run = last_run + 1 WHERE id = ?1 RETURNING last_run";
     queries::one(tx.conn(), sql, [id.as_str()], |row| row.get(0))
 }

@@ -4,18 +4,19 @@
 use std::str::FromStr;
 
 use iris_protocol::{
-    Approval, ApprovalId, ApprovalPage, ApprovalState, Message, MessagePage, Position,
+    Approval, ApprovalId, ApprovalPage, ApprovalState, Message, MessagePage, MessageRole, Position,
     QueuedMessage, Room, RunId, RunPage, Session, SessionId, SessionPage, SessionSnapshot,
     limits::PAGE_MAX,
 };
 use rusqlite::{Connection, Params, Row, params};
 
 use super::rows::{self, NumberedRun};
-use super::{family, queries, questions, retention, todos};
+use super::{family, joining, queries, questions, retention, todos};
 use crate::{StoreError, StoredEvent, column};
 
-/// Most runs of which a conversation's history is read: those just before the run that asks.
-pub const HISTORY_RUNS_MAX: u32 = 500;
+/// Most messages of a conversation's history that are read: those just before the run that asks, its own
+/// included. It is twice the number of its runs, where none was joined.
+pub const HISTORY_MESSAGES_MAX: u32 = 1_000;
 /// Most bytes of parts, as JSON, in one page of messages or one snapshot; a single message that has
 /// more is a page of its own.
 pub const PAGE_BYTES_MAX: usize = 512 * 1024;
@@ -37,11 +38,12 @@ const MESSAGES: &str = "SELECT * FROM messages
      WHERE session_id = ?1 AND (run_number, place) < (?2, ?3)
      ORDER BY run_number DESC, place DESC LIMIT ?4";
 const HISTORY: &str = "SELECT * FROM messages
-     WHERE session_id = ?1 AND run_number > ?2 AND run_number <= ?3
-     ORDER BY run_number, place";
+     WHERE session_id = ?1 AND run_number <= ?2 AND state <> 'superseded'
+     ORDER BY run_number DESC, place DESC LIMIT ?3";
 const RUNS: &str = "SELECT * FROM runs
-     WHERE session_id = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3";
-const QUEUE: &str = "SELECT m.id, m.run_id, m.created_by, m.created_at
+     WHERE session_id = ?1 AND number < ?2 AND joins IS NULL ORDER BY number DESC LIMIT ?3";
+const QUEUE: &str =
+    "SELECT m.id, m.run_id, m.created_by, m.created_at, r.joins IS NOT NULL AS steers
      FROM runs r JOIN messages m
        ON m.session_id = r.session_id AND m.run_number = r.number AND m.place = 0
      WHERE r.session_id = ?1 AND r.ended_at IS NULL AND r.status = 'queued' ORDER BY r.number";
@@ -214,12 +216,15 @@ pub(super) fn snapshot(
         Ok(QueuedMessage {
             message_id: column::word(row, "id")?,
             run_id: column::word(row, "run_id")?,
+            steers: row.get("steers")?,
             created_by: column::word(row, "created_by")?,
             created_at: row.get("created_at")?,
         })
     })?;
     let ended = queries::first(conn, LAST_ENDED_RUN, key, rows::run)?;
-    let open = queries::open_runs(conn, session_id)?;
+    let mut open = queries::open_runs(conn, session_id)?;
+    // What waits to join one is part of that.
+    open.retain(|run| run.joins.is_none());
     let runs = ended.into_iter().chain(open).map(|NumberedRun { run, .. }| run).collect();
     let mut approvals = queries::all(conn, PENDING_APPROVALS, key, rows::approval)?;
     let mut questions = questions::pending(conn, session_id)?;
@@ -240,17 +245,35 @@ pub(super) fn snapshot(
 }
 
 /// The conversation as a run sees it: the messages of the runs before it and its own, the answer as
-/// far as it is recorded included, oldest first, of the last [`HISTORY_RUNS_MAX`] runs.
+/// far as it is recorded included, oldest first, at most [`HISTORY_MESSAGES_MAX`].
 pub(super) fn history(
     conn: &Connection,
     session_id: &SessionId,
     run_id: &RunId,
 ) -> Result<Vec<Message>, StoreError> {
-    let NumberedRun { number, .. } = queries::existing_run(conn, session_id, run_id)?;
-    let after = number.saturating_sub(HISTORY_RUNS_MAX);
-    let found =
-        queries::all(conn, HISTORY, params![session_id.as_str(), after, number], rows::message)?;
-    all_with_parts(conn, found.into_iter())
+    let run = queries::existing_run(conn, session_id, run_id)?;
+    let found = current(conn, session_id, joining::last_of(conn, &run)?)?;
+    all_with_parts(conn, found.into_iter().map(|(_, message)| message))
+}
+
+/// The messages up to a place that models read, without their parts, each with its number, oldest first:
+/// what is superseded is left out, and it begins with a question.
+pub(super) fn current(
+    conn: &Connection,
+    session_id: &SessionId,
+    last: u32,
+) -> Result<Vec<(u32, Message)>, StoreError> {
+    let key = params![session_id.as_str(), last, HISTORY_MESSAGES_MAX];
+    let read = |row: &Row<'_>| Ok((row.get("run_number")?, rows::message(row)?));
+    let mut found: Vec<(u32, Message)> = queries::all(conn, HISTORY, key, read)?;
+    let starts =
+        |message: &Message| message.role != MessageRole::Assistant && message.after_step.is_none();
+    if found.len() == HISTORY_MESSAGES_MAX as usize {
+        let first = found.iter().rposition(|(_, message)| starts(message));
+        found.truncate(first.map_or(0, |first| first + 1));
+    }
+    found.reverse();
+    Ok(found)
 }
 
 /// The runs of a session, newest first. The session must exist.

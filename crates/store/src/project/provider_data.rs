@@ -6,8 +6,7 @@ use std::fmt;
 use iris_protocol::{MessageId, PartId, RunId, SessionId};
 use rusqlite::{Connection, params};
 
-use super::pages::HISTORY_RUNS_MAX;
-use super::queries;
+use super::{joining, pages, queries};
 use crate::{StoreError, column};
 
 /// Most bytes of it that are read for one question to a model: what belongs to the newest answers.
@@ -15,7 +14,8 @@ pub const PROVIDER_DATA_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const OF_HISTORY: &str = "SELECT d.part_id, d.data
      FROM messages m JOIN provider_data d ON d.message_id = m.id
-     WHERE m.session_id = ?1 AND m.run_number > ?2 AND m.run_number <= ?3 AND d.kind = ?4
+     WHERE m.session_id = ?1 AND m.run_number >= ?2 AND m.run_number <= ?3 AND d.kind = ?4
+       AND m.state <> 'superseded'
      ORDER BY m.run_number DESC, m.place DESC";
 
 /// What a provider wants back with a part.
@@ -62,10 +62,12 @@ pub(super) fn of_history(
     run_id: &RunId,
     kind: &str,
 ) -> Result<Vec<ProviderData>, StoreError> {
-    let number = queries::existing_run(conn, session_id, run_id)?.number;
-    let after = number.saturating_sub(HISTORY_RUNS_MAX);
+    let run = queries::existing_run(conn, session_id, run_id)?;
+    let last = joining::last_of(conn, &run)?;
+    let history = pages::current(conn, session_id, last)?;
+    let first = history.first().map_or(last, |(number, _)| *number);
     let mut statement = conn.prepare_cached(OF_HISTORY)?;
-    let mut rows = statement.query(params![session_id.as_str(), after, number, kind])?;
+    let mut rows = statement.query(params![session_id.as_str(), first, last, kind])?;
     let mut found = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {

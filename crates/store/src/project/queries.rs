@@ -233,7 +233,11 @@ pub(super) fn open_calls(
 fn call_of(part: Part) -> Option<ToolPart> {
     match part {
         Part::Tool(call) => Some(call),
-        Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => None,
+        Part::Text { .. }
+        | Part::Reasoning { .. }
+        | Part::Subtask(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => None,
     }
 }
 

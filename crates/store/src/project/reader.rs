@@ -4,14 +4,15 @@ use iris_protocol::{
     Agent, Approval, ApprovalPage, ApprovalState, File, FileLock, FileVersionPage, Message,
     MessageId, MessagePage, PermissionId, PermissionRule, Question, QuestionId, QuestionPage,
     QuestionState, Room, Run, RunId, RunPage, SearchPage, Session, SessionId, SessionPage,
-    SessionSnapshot, SnapshotId, SnapshotPage, SubtaskPart, Todo, ToolCallId, ToolId,
+    SessionSnapshot, SnapshotId, SnapshotPage, SubtaskPart, Todo, ToolCallId, ToolId, UserId,
 };
 
 use super::{
-    BlobHash, ChangedPath, FileAt, FileBetween, KnownFile, OpenRun, ProjectUsage, ProviderData,
-    Quotas, Replay, RulePlace, StoredAttachment, StoredMcpServer, StoredRestore, StoredSnapshot,
-    StoredTool, TaskResult, attachments, blobs, family, files, mcp, pages, permissions,
-    provider_data, queries, questions, quotas, resuming, rows, search, tasks, todos, tools,
+    BlobHash, ChangedPath, Conversation, FileAt, FileBetween, KnownFile, OpenRun, ProjectUsage,
+    ProviderData, Quotas, Replay, RulePlace, StoredAttachment, StoredMcpServer, StoredRestore,
+    StoredSnapshot, StoredTool, TaskResult, attachments, blobs, exporting, family, files, joining,
+    mcp, pages, permissions, provider_data, queries, questions, quotas, resuming, rows, search,
+    tasks, todos, tools,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -179,8 +180,21 @@ impl ProjectReader {
         self.reader.read(read).await
     }
 
+    /// A session with all of its messages, as long as their parts have at most `bytes_max` bytes of JSON.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn conversation(
+        &self,
+        session_id: SessionId,
+        bytes_max: usize,
+    ) -> Result<Option<Conversation>, StoreError> {
+        self.reader.read(move |conn| exporting::conversation(conn, &session_id, bytes_max)).await
+    }
+
     /// The conversation as a run sees it: all messages of the runs before it and its own, the answer
-    /// as far as it is recorded included, oldest first, at most [`super::HISTORY_RUNS_MAX`] runs back.
+    /// as far as it is recorded included, oldest first, at most [`super::HISTORY_MESSAGES_MAX`]. What is
+    /// superseded is left out.
     ///
     /// # Errors
     /// `NotFound` (run), otherwise as [`Reader::read`].
@@ -205,6 +219,22 @@ impl ProjectReader {
     ) -> Result<Vec<ProviderData>, StoreError> {
         let read = move |conn: &_| provider_data::of_history(conn, &session_id, &run_id, &kind);
         self.reader.read(read).await
+    }
+
+    /// Whether messages wait to join a run.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn has_joining(&self, id: RunId) -> Result<bool, StoreError> {
+        self.reader.read(move |conn| joining::has_joining(conn, &id)).await
+    }
+
+    /// The users whose messages joined a run, or one of those that set it to work as a sub-agent.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn joined_by(&self, id: RunId) -> Result<Vec<UserId>, StoreError> {
+        self.reader.read(move |conn| joining::joined_by(conn, &id)).await
     }
 
     /// A run.

@@ -94,8 +94,8 @@ pub(super) fn insert_message(
     place: u32,
 ) -> Result<(), StoreError> {
     let sql = "INSERT INTO messages (id, session_id, run_id, run_number, place, role, agent, model,
-                 state, usage, created_by, created_at, completed_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+                 state, usage, created_by, created_at, completed_at, after_step)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     conn.prepare_cached(sql)?.execute(params![
         message.id.as_str(),
         message.session_id.as_str(),
@@ -110,6 +110,7 @@ pub(super) fn insert_message(
         message.created_by.as_ref().map(UserId::as_str),
         message.created_at,
         message.completed_at,
+        message.after_step,
     ])?;
     for part in &message.parts {
         append_part(conn, message, part)?;
@@ -142,7 +143,11 @@ pub(super) fn append_part(
 ) -> Result<(), StoreError> {
     let call = match part {
         Part::Tool(call) => Some(call),
-        Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => None,
+        Part::Text { .. }
+        | Part::Reasoning { .. }
+        | Part::Subtask(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => None,
     };
     let (body, blob) = body_of(conn, part)?;
     let sql = "INSERT INTO message_parts (id, message_id, ordinal, tool_call_id, tool_state, body,

@@ -15,14 +15,18 @@ use crate::{Command, StoreError, WriteTx};
 /// must not do so for ever.
 pub const RESUMES_MAX: u32 = 3;
 
-pub(super) const LAST_RUN: &str =
-    "SELECT * FROM runs WHERE session_id = ?1 ORDER BY number DESC LIMIT 1";
+/// The last run that anything is left of in the conversation: the message of one that has none was taken
+/// back.
+pub(super) const LAST_RUN: &str = "SELECT r.* FROM runs r
+     WHERE r.session_id = ?1 AND EXISTS (SELECT 1 FROM messages m
+         WHERE m.session_id = r.session_id AND m.run_number = r.number)
+     ORDER BY r.number DESC LIMIT 1";
 
 /// Lets an interrupted run go on with the same answer. Answers the run as it is then: it works, and
 /// whoever runs it continues from the last step that is recorded.
 ///
 /// Fails with `NotFound`, or `Conflict`: `run_not_interrupted`, `not_last_run` when a message came
-/// after it, `session_busy` while a run is open, `session_archived`, `session_deleted`.
+/// after it, `message_superseded` when its answer is, `session_busy` while a run is open, `session_archived`, `session_deleted`.
 #[derive(Debug, Clone)]
 pub struct ResumeRun {
     /// The session.
@@ -52,6 +56,11 @@ impl Command for ResumeRun {
         if last.is_none_or(|last| last.number != found.number) {
             let message = "a message came after the run: send a new one";
             return Err(StoreError::conflict("not_last_run", message));
+        }
+        let answer = queries::bare_answer(tx.conn(), &found)?;
+        if answer.is_some_and(|answer| answer.state == MessageState::Superseded) {
+            let message = "the answer of the run is superseded";
+            return Err(StoreError::conflict("message_superseded", message));
         }
         resume(tx, found, Some(&self.by), self.at)
     }

@@ -1,6 +1,8 @@
 //! Rows of a project's database as the types of the wire.
 
-use iris_protocol::{Agent, Approval, File, FileType, Message, PermissionRule, Run, Session};
+use iris_protocol::{
+    Agent, Approval, File, FileType, Message, PermissionRule, Run, RunId, Session,
+};
 use rusqlite::Row;
 
 use crate::StoredEvent;
@@ -13,6 +15,8 @@ pub(super) struct NumberedRun {
     pub(super) run: Run,
     /// Whether it is to end as cancelled, whatever it was about to do.
     pub(super) cancel_requested: bool,
+    /// The run that its message is to join.
+    pub(super) joins: Option<RunId>,
 }
 
 pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
@@ -47,7 +51,7 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<NumberedRun> {
         error: optional_json(row, "error")?,
     };
     let (number, cancel_requested) = (row.get("number")?, row.get("cancel_requested")?);
-    Ok(NumberedRun { number, run, cancel_requested })
+    Ok(NumberedRun { number, run, cancel_requested, joins: optional_word(row, "joins")? })
 }
 
 /// A message without its parts.
@@ -56,6 +60,7 @@ pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
         id: word(row, "id")?,
         session_id: word(row, "session_id")?,
         run_id: optional_word(row, "run_id")?,
+        after_step: row.get("after_step")?,
         role: word(row, "role")?,
         agent: row.get("agent")?,
         model: optional_json(row, "model")?,

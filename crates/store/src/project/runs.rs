@@ -12,11 +12,11 @@ use super::provider_data::{self, ProviderData};
 use super::rows::NumberedRun;
 use super::sessions::{save_in_state, session_busy};
 use super::steps::{NewPart, OpenAnswer, StepEnd, append_parts, end_step};
-use super::{log, queries, records, streams};
+use super::{joining, log, queries, records, streams};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Starts a queued run and its answer, still empty. One that somebody cancelled ends instead, without
-/// an answer.
+/// an answer, and one whose message was taken back has ended already.
 ///
 /// Fails with `NotFound`, or `Conflict`: `run_not_queued`, `session_busy` while a run before it is
 /// open.
@@ -49,7 +49,11 @@ impl Command for StartRun {
     fn run(self, tx: &mut WriteTx<'_>) -> Result<StartedRun, StoreError> {
         let found = queries::run(tx.conn(), &self.run_id)?;
         let found = found.ok_or(StoreError::NotFound { what: "run" })?;
-        let NumberedRun { number, mut run, cancel_requested } = found;
+        let NumberedRun { number, mut run, cancel_requested, .. } = found;
+        if joining::was_taken_back(&run) {
+            let session = queries::existing_session(tx.conn(), &run.session_id)?;
+            return Ok(StartedRun { run, session });
+        }
         refuse_unless_queued(&run)?;
         let next = queries::first_open_run(tx.conn(), &run.session_id)?;
         if next.is_none_or(|next| next.id != run.id) {
@@ -83,6 +87,7 @@ impl StartRun {
             id: self.answer_id,
             session_id: run.session_id.clone(),
             run_id: Some(self.run_id),
+            after_step: None,
             role: MessageRole::Assistant,
             agent: Some(self.agent),
             model: Some(self.model),
@@ -193,6 +198,9 @@ impl Command for FailQueuedRun {
     fn run(mut self, tx: &mut WriteTx<'_>) -> Result<FinishedRun, StoreError> {
         refuse_unless_final(self.status)?;
         let mut found = queries::existing_run(tx.conn(), &self.session_id, &self.run_id)?;
+        if joining::was_taken_back(&found.run) {
+            return ending::next_run(tx, &self.session_id);
+        }
         refuse_unless_queued(&found.run)?;
         if cancels(found.cancel_requested, self.status) {
             self.status = RunStatus::Cancelled;

@@ -39,7 +39,7 @@ const ENTRY: &str = "SELECT p.id, p.message_id, m.session_id, m.role, m.created_
      JOIN message_parts p ON p.id = e.part_id
      JOIN messages m ON m.id = p.message_id
      JOIN sessions s ON s.id = m.session_id
-     WHERE e.id = ?1 AND s.status <> 'deleted'";
+     WHERE e.id = ?1 AND s.status <> 'deleted' AND m.state <> 'superseded'";
 const NOTE: &str = "INSERT INTO search_parts (part_id) VALUES (?1)";
 const IS_WAITING: &str = "SELECT 1 FROM search_parts WHERE indexed = 0";
 const WAITING: &str = "SELECT e.id, m.session_id, p.body, p.blob
@@ -53,12 +53,19 @@ const INDEXED: &str = "UPDATE search_parts SET indexed = 1 WHERE id = ?1";
 /// Notes a new part for the index, if it is text: what a person or an agent said.
 pub(super) fn note(conn: &Connection, part: &Part) -> Result<(), StoreError> {
     match part {
-        Part::Text { id, .. } => {
-            conn.prepare_cached(NOTE)?.execute([id.as_str()])?;
-            Ok(())
-        }
-        Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => Ok(()),
+        Part::Text { id, .. } => note_text(conn, id),
+        Part::Reasoning { .. }
+        | Part::Tool(_)
+        | Part::Subtask(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => Ok(()),
     }
+}
+
+/// Notes a new part of text.
+pub(super) fn note_text(conn: &Connection, id: &PartId) -> Result<(), StoreError> {
+    conn.prepare_cached(NOTE)?.execute([id.as_str()])?;
+    Ok(())
 }
 
 /// Whether there are parts that the index does not have yet.
@@ -116,7 +123,13 @@ impl Waiting {
         let text = match queries::part(conn, &self.body, self.blob.as_deref()) {
             Ok(Part::Text { text, .. }) => text,
             // What cannot be read cannot be found, and holds up no other part.
-            Ok(Part::Reasoning { .. } | Part::Tool(_) | Part::Subtask(_) | Part::Step { .. })
+            Ok(
+                Part::Reasoning { .. }
+                | Part::Tool(_)
+                | Part::Subtask(_)
+                | Part::AnswerFormat(_)
+                | Part::Step { .. },
+            )
             | Err(StoreError::BlobCorrupt { .. }) => String::new(),
             Err(error) => return Err(error),
         };

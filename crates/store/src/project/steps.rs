@@ -315,6 +315,11 @@ pub(super) fn event_of(message: &Message, part: &Part) -> Event {
             input: call.input.clone(),
             provider_executed: call.provider_executed,
         },
+        // Said with a message and as whole as that.
+        Part::AnswerFormat(_) => {
+            let message = Message { parts: Vec::new(), ..message.clone() };
+            Event::MessageUpdated { session_id, message }
+        }
         Part::Subtask(part) => {
             Event::MessageSubtaskUpdated { session_id, message_id, part: part.clone() }
         }

@@ -7,6 +7,7 @@ use iris_protocol::limits::{TASK_DEPTH_MAX, TASK_RESULT_BYTES_MAX, TASKS_OPEN_MA
 use iris_protocol::{
     Event, Message, MessageId, MessageRole, ModelRef, Part, PartId, Run, RunId, RunStatus, Session,
     SessionId, SessionState, SessionStatus, SubtaskPart, SubtaskState, ToolCallId, Usage, UserId,
+    WhenBusy,
 };
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
@@ -134,8 +135,9 @@ impl Command for SpawnTask {
             part_id: self.ids.part_id,
             run_id: self.ids.run_id,
             text: self.prompt,
+            answer_format: None,
             by: by.clone(),
-            reject_if_busy: true,
+            when_busy: WhenBusy::Reject,
             quotas: self.quotas,
             at: self.at,
         };
@@ -342,8 +344,9 @@ fn wake(
         part_id: ids.part_id,
         run_id: ids.run_id,
         text,
+        answer_format: None,
         by: run.started_by.clone(),
-        reject_if_busy: false,
+        when_busy: WhenBusy::Queue,
         // What a run that works already writes is not held up.
         quotas: Quotas::default(),
         at,
@@ -381,7 +384,8 @@ fn last_text(answer: &Message) -> String {
             | Part::Step { .. }
             | Part::Reasoning { .. }
             | Part::Tool(_)
-            | Part::Subtask(_) => {}
+            | Part::Subtask(_)
+            | Part::AnswerFormat(_) => {}
         }
     }
     if current.is_empty() { last } else { current }

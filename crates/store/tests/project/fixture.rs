@@ -198,7 +198,7 @@ impl Fixture {
             Part::Text { text, interrupted, .. } | Part::Reasoning { text, interrupted, .. } => {
                 Some((text, interrupted))
             }
-            Part::Tool(_) | Part::Subtask(_) | Part::Step { .. } => None,
+            Part::Tool(_) | Part::Subtask(_) | Part::AnswerFormat(_) | Part::Step { .. } => None,
         });
         texts.collect()
     }
@@ -239,10 +239,43 @@ pub(crate) fn accept(n: u128) -> AcceptMessage {
         part_id: PartId::from_bits(1_000_000 + n),
         run_id: run_id(n),
         text: format!("message {n}"),
+        answer_format: None,
         by: ann(),
-        reject_if_busy: false,
+        when_busy: WhenBusy::Queue,
         quotas: Quotas::default(),
         at: NOW,
+    }
+}
+
+/// Lets what waits for it join run `n`.
+pub(crate) fn join(n: u128) -> JoinMessages {
+    let (session_id, run_id, message_id) = (session_id(), run_id(n), answer_id(n));
+    JoinMessages { session_id, run_id, message_id, at: NOW + 2 }
+}
+
+pub(crate) fn dequeue(message_id: MessageId) -> DequeueMessage {
+    DequeueMessage { session_id: session_id(), message_id, by: ann(), at: NOW + 5 }
+}
+
+/// Has a message answered again, by run `n`.
+pub(crate) fn retry(message_id: MessageId, n: u128) -> RetryMessage {
+    let (session_id, run_id, quotas) = (session_id(), run_id(n), Quotas::default());
+    RetryMessage { session_id, message_id, run_id, by: bob(), quotas, at: NOW + 6 }
+}
+
+/// Takes the message of run `n` in place of another one.
+pub(crate) fn edit(message: MessageId, n: u128) -> EditMessage {
+    EditMessage {
+        session_id: session_id(),
+        message_id: message,
+        new_id: message_id(n),
+        part_id: PartId::from_bits(1_000_000 + n),
+        run_id: run_id(n),
+        text: format!("message {n}"),
+        answer_format: None,
+        by: bob(),
+        quotas: Quotas::default(),
+        at: NOW + 6,
     }
 }
 

@@ -60,9 +60,9 @@ async fn a_history_ends_with_the_runs_own_answer_as_far_as_it_is_recorded() {
 }
 
 #[tokio::test]
-async fn a_history_goes_back_a_bounded_number_of_runs() {
+async fn a_history_goes_back_a_bounded_number_of_messages() {
     let fixture = Fixture::with_session().await;
-    let last = u128::from(HISTORY_RUNS_MAX) + 1;
+    let last = u128::from(HISTORY_MESSAGES_MAX) + 1;
     for n in 1..=last {
         fixture.write(accept(n)).await.unwrap();
         fixture
@@ -77,7 +77,7 @@ async fn a_history_goes_back_a_bounded_number_of_runs() {
             .unwrap();
     }
     let history = fixture.reader().history(session_id(), run_id(last)).await.unwrap();
-    assert_eq!(history.len(), HISTORY_RUNS_MAX as usize);
+    assert_eq!(history.len(), HISTORY_MESSAGES_MAX as usize);
     assert_eq!(history[0].id, message_id(2));
 }
 

@@ -8,12 +8,16 @@ use proptest::prelude::*;
 
 use crate::fixture::*;
 
-const RUNS: u128 = 4;
+const RUNS: u128 = 5;
 const CALLS: u128 = 6;
 
 #[derive(Debug, Clone)]
 enum Act {
-    Accept(u128),
+    Accept(u128, WhenBusy),
+    Join(u128),
+    Dequeue(u128),
+    Retry { of: u128, run: u128 },
+    Edit { of: u128, run: u128 },
     Start(u128),
     Step { run: u128, call: u128, waits: bool },
     Ask { run: u128, call: u128 },
@@ -31,7 +35,11 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let run = || 1..=RUNS;
     let call = || 1..=CALLS;
     let act = prop_oneof![
-        run().prop_map(Act::Accept),
+        (run(), when_busy()).prop_map(|(run, when_busy)| Act::Accept(run, when_busy)),
+        run().prop_map(Act::Join),
+        run().prop_map(Act::Dequeue),
+        (run(), run()).prop_map(|(of, run)| Act::Retry { of, run }),
+        (run(), run()).prop_map(|(of, run)| Act::Edit { of, run }),
         run().prop_map(Act::Start),
         (run(), call(), any::<bool>()).prop_map(|(run, call, waits)| Act::Step {
             run,
@@ -51,10 +59,25 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     proptest::collection::vec(act, 1..60)
 }
 
+fn when_busy() -> impl Strategy<Value = WhenBusy> {
+    prop_oneof![
+        2 => Just(WhenBusy::Queue),
+        3 => Just(WhenBusy::Steer),
+        1 => Just(WhenBusy::Interrupt),
+        1 => Just(WhenBusy::Reject),
+    ]
+}
+
 /// Does it; whether it was refused does not matter.
 async fn perform(fixture: &Fixture, act: Act, step_index: u32) {
     match act {
-        Act::Accept(n) => drop(fixture.write(accept(n)).await),
+        Act::Accept(n, when_busy) => {
+            drop(fixture.write(AcceptMessage { when_busy, ..accept(n) }).await);
+        }
+        Act::Join(n) => drop(fixture.write(join(n)).await),
+        Act::Dequeue(n) => drop(fixture.write(dequeue(message_id(n))).await),
+        Act::Retry { of, run } => drop(fixture.write(retry(answer_id(of), run)).await),
+        Act::Edit { of, run } => drop(fixture.write(edit(message_id(of), run)).await),
         Act::Start(n) => drop(fixture.write(start(n)).await),
         Act::Step { run, call: n, waits } => {
             let state = if waits { ToolState::Waiting } else { ToolState::Running };
@@ -125,9 +148,11 @@ async fn check(fixture: &Fixture) {
     for message in &snapshot.messages {
         let open = message.parts.iter().any(|part| match part {
             Part::Tool(call) => !call.state.is_final(),
-            Part::Text { .. } | Part::Reasoning { .. } | Part::Subtask(_) | Part::Step { .. } => {
-                false
-            }
+            Part::Text { .. }
+            | Part::Reasoning { .. }
+            | Part::Subtask(_)
+            | Part::AnswerFormat(_)
+            | Part::Step { .. } => false,
         });
         assert!(!open || message.state == MessageState::Streaming, "INV-3: {message:?}");
     }
@@ -141,6 +166,25 @@ fn check_chunks(conn: &rusqlite::Connection) {
                  OR EXISTS (SELECT 1 FROM message_parts p WHERE p.id = c.part_id)";
     let left_over: u32 = conn.query_row(sql, [], |row| row.get(0)).unwrap();
     assert_eq!(left_over, 0);
+}
+
+/// What waits to join a run waits for one that is open, and stands behind it; what joined one has no run of
+/// its own; and nothing is left at the numbers by which places are exchanged.
+fn check_places(conn: &rusqlite::Connection) {
+    for sql in [
+        "SELECT count(*) FROM runs r LEFT JOIN runs a ON a.id = r.joins
+         WHERE r.joins IS NOT NULL
+           AND (r.status <> 'queued' OR a.id IS NULL OR a.ended_at IS NOT NULL
+                OR a.number >= r.number OR a.joins IS NOT NULL)",
+        "SELECT count(*) FROM messages m JOIN runs r
+           ON r.session_id = m.session_id AND r.number = m.run_number
+         WHERE m.after_step IS NOT NULL",
+        "SELECT (SELECT count(*) FROM runs WHERE number <= 0)
+              + (SELECT count(*) FROM messages WHERE run_number <= 0)",
+    ] {
+        let wrong: u32 = conn.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(wrong, 0, "{sql}");
+    }
 }
 
 /// Every event has its number, and every call at most one result.
@@ -175,6 +219,7 @@ proptest! {
                 perform(&fixture, act, index).await;
                 check(&fixture).await;
                 check_chunks(&conn);
+                check_places(&conn);
             }
             check_log(&fixture);
         });

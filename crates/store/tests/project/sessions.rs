@@ -134,7 +134,7 @@ async fn a_message_is_refused_where_it_cannot_be_answered() {
     let elsewhere = AcceptMessage { session_id: SessionId::from_bits(9), ..accept(1) };
     assert_eq!(fixture.refusal(elsewhere).await.0, ErrorCode::NotFound);
     fixture.write(accept(1)).await.unwrap();
-    let impatient = AcceptMessage { reject_if_busy: true, ..accept(2) };
+    let impatient = AcceptMessage { when_busy: iris_protocol::WhenBusy::Reject, ..accept(2) };
     assert_eq!(fixture.refusal(impatient).await, (ErrorCode::Conflict, "session_busy".into()));
 }
 

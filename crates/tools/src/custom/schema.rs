@@ -14,73 +14,83 @@ const REFUSED: [&str; 6] =
     ["$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"];
 
 /// Refuses what is no schema of an object, is too large, or refers to something outside of itself: nothing is
-/// ever fetched for a schema.
+/// ever fetched for a schema. `what` is the field that holds it, for errors.
 ///
 /// # Errors
 /// [`InvalidDefinition`].
-pub fn check_schema(schema: &Value) -> Result<(), InvalidDefinition> {
+pub fn check_schema(what: &str, schema: &Value) -> Result<(), InvalidDefinition> {
+    let refused = |problem: String| Err(invalid(format!("`{what}` {problem}")));
     if schema.to_string().len() > TOOL_SCHEMA_BYTES_MAX {
-        return Err(invalid(format!("`parameters` has more than {TOOL_SCHEMA_BYTES_MAX} bytes")));
+        return refused(format!("has more than {TOOL_SCHEMA_BYTES_MAX} bytes"));
     }
     if !is_shallow(schema) {
-        let problem = format!("`parameters` nests deeper than {INPUT_DEPTH_MAX}");
-        return Err(invalid(problem));
+        return refused(format!("nests deeper than {INPUT_DEPTH_MAX}"));
     }
     if schema.get("type").and_then(Value::as_str) != Some("object") {
-        return Err(invalid("`parameters` must be a JSON Schema with `\"type\": \"object\"`"));
+        return refused("must be a JSON Schema with `\"type\": \"object\"`".to_owned());
     }
     if !schema.get("properties").is_none_or(Value::is_object) {
-        return Err(invalid("`parameters.properties` must be an object"));
+        return Err(invalid(format!("`{what}.properties` must be an object")));
     }
-    let mut left = UNFOLDED_MAX;
-    unfold(schema, schema, 0, &mut left)?;
-    jsonschema::validator_for(schema)
-        .map(drop)
-        .map_err(|error| invalid(format!("`parameters` is no JSON Schema: {error}")))
+    let mut unfolding = Unfolding { what, root: schema, left: UNFOLDED_MAX };
+    unfolding.unfold(schema, 0)?;
+    match jsonschema::validator_for(schema) {
+        Ok(_) => Ok(()),
+        Err(error) => refused(format!("is no JSON Schema: {error}")),
+    }
 }
 
-/// Walks through a schema as validation may, following references, until it was walked through or is too
-/// much.
-fn unfold(
-    value: &Value,
-    root: &Value,
-    depth: usize,
-    left: &mut usize,
-) -> Result<(), InvalidDefinition> {
-    if depth > INPUT_DEPTH_MAX {
-        return Err(invalid("`parameters` has references that lead in a circle, or too deep"));
+/// A walk through a schema as validation may do it, following references, until it was walked through or is
+/// too much.
+struct Unfolding<'a> {
+    what: &'a str,
+    root: &'a Value,
+    /// Values that it may still have.
+    left: usize,
+}
+
+impl Unfolding<'_> {
+    fn refused(&self, problem: &str) -> InvalidDefinition {
+        invalid(format!("`{}` {problem}", self.what))
     }
-    *left = left.checked_sub(1).ok_or_else(|| {
-        invalid(format!("`parameters` has more than {UNFOLDED_MAX} parts once it is written out"))
-    })?;
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                if REFUSED.contains(&name.as_str()) {
-                    return Err(invalid(format!("`parameters` must not use `{name}`")));
-                }
-                match (name.as_str(), field) {
-                    ("$ref", Value::String(reference)) => {
-                        unfold(referred(reference, root)?, root, depth + 1, left)?;
+
+    fn unfold(&mut self, value: &Value, depth: usize) -> Result<(), InvalidDefinition> {
+        if depth > INPUT_DEPTH_MAX {
+            return Err(self.refused("has references that lead in a circle, or too deep"));
+        }
+        self.left = self.left.checked_sub(1).ok_or_else(|| {
+            self.refused(&format!("has more than {UNFOLDED_MAX} parts once it is written out"))
+        })?;
+        match value {
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    if REFUSED.contains(&name.as_str()) {
+                        return Err(self.refused(&format!("must not use `{name}`")));
                     }
-                    _ => unfold(field, root, depth + 1, left)?,
+                    match (name.as_str(), field) {
+                        ("$ref", Value::String(reference)) => {
+                            let referred = self.referred(reference)?;
+                            self.unfold(referred, depth + 1)?;
+                        }
+                        _ => self.unfold(field, depth + 1)?,
+                    }
                 }
+                Ok(())
             }
-            Ok(())
+            Value::Array(items) => items.iter().try_for_each(|item| self.unfold(item, depth + 1)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
         }
-        Value::Array(items) => {
-            items.iter().try_for_each(|item| unfold(item, root, depth + 1, left))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
 }
 
-fn referred<'a>(reference: &str, root: &'a Value) -> Result<&'a Value, InvalidDefinition> {
-    let refused = |problem: &str| invalid(format!("`parameters` has a `$ref` {problem}"));
-    let pointer = reference
-        .strip_prefix('#')
-        .ok_or_else(|| refused("to another document: nothing is fetched"))?;
-    root.pointer(pointer).ok_or_else(|| refused("that leads nowhere"))
+impl<'a> Unfolding<'a> {
+    fn referred(&self, reference: &str) -> Result<&'a Value, InvalidDefinition> {
+        let pointer = reference
+            .strip_prefix('#')
+            .ok_or_else(|| self.refused("has a `$ref` to another document: nothing is fetched"))?;
+        let referred = self.root.pointer(pointer);
+        referred.ok_or_else(|| self.refused("has a `$ref` that leads nowhere"))
+    }
 }
 
 #[cfg(test)]
@@ -90,7 +100,7 @@ mod tests {
     use super::*;
 
     fn refusal(schema: &Value) -> String {
-        check_schema(schema).unwrap_err().to_string()
+        check_schema("parameters", schema).unwrap_err().to_string()
     }
 
     fn property(value: &Value) -> Value {
@@ -105,7 +115,7 @@ mod tests {
             json!({ "type": "object", "properties": { "a": { "$ref": "#/$defs/x" } },
                     "required": ["a"], "$defs": { "x": { "enum": [1, "b"] } } }),
         ] {
-            check_schema(&schema).unwrap();
+            check_schema("parameters", &schema).unwrap();
         }
     }
 

@@ -1,0 +1,311 @@
+//! Providers that refuse, break off or say nonsense, on every wire: L1 to L5, L9, L10, L12 and L14.
+
+use iris_protocol::{FinishReason, Part, RunStatus, ToolState};
+use iris_testkit::{Dialect, Reply, Why, calls_of, text_of};
+use serde_json::json;
+
+use super::{patient, talks, talks_on};
+
+fn refused(dialect: Dialect, status: u16, kind: &str, message: &str) -> Reply {
+    Reply::status(status, &dialect.error(kind, message).to_string())
+        .header("content-type", "application/json")
+}
+
+#[tokio::test]
+async fn l1_a_key_that_is_refused_and_a_prompt_that_is_too_long_fail_at_once() {
+    let (_app, talks) = talks_on(&Dialect::ALL, patient(5), |dialect| {
+        let long = "prompt is too long: 9 tokens > 8 maximum";
+        vec![
+            refused(dialect, 401, "authentication_error", "bad key"),
+            refused(dialect, 403, "permission_error", "not yours"),
+            refused(dialect, 400, "invalid_request_error", long),
+        ]
+    })
+    .await;
+    for mut talk in talks {
+        talk.failure("auth").await;
+        talk.failure("auth").await;
+        talk.failure("context_overflow").await;
+        let asked: Vec<String> =
+            talk.provider.asked().iter().map(|asked| asked.body.to_string()).collect();
+        let mut once = asked.clone();
+        once.dedup();
+        assert_eq!(asked, once, "{:?}: the same was asked again", talk.dialect);
+    }
+}
+
+/// What happens behind a refusal with that `retry-after`: the wait that is told, or that of the error.
+async fn told_to_wait(retry_after: &str) -> Result<u64, Option<u64>> {
+    let (_app, mut talks) = talks_on(&[Dialect::Chat], patient(2), |dialect| {
+        let refused = refused(dialect, 429, "rate_limit_exceeded", "no");
+        // Dates are read by the clock of the provider.
+        let now = refused.header("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        vec![now.header("retry-after", retry_after)]
+    })
+    .await;
+    let talk = &mut talks[0];
+    let run = talk.ann.send_message("go").await.run_id;
+    let next = talk.ann.wait_until("a wait or the end", |event| {
+        matches!(event.name(), "run.completed") || format!("{event:?}").contains("Retrying")
+    });
+    if next.await.event.name() == "run.completed" {
+        return Err(talk.ann.answer(&run).await.error.unwrap().retry_after_ms);
+    }
+    let seen = talk.ann.seen.last().unwrap().event.clone();
+    let iris_protocol::Event::SessionStatus { delay_ms, .. } = seen else { panic!("{seen:?}") };
+    assert!(talk.ann.cancel().await);
+    assert_eq!(talk.ann.run_ended(&run).await, RunStatus::Cancelled);
+    Ok(delay_ms.unwrap())
+}
+
+#[tokio::test]
+async fn l2_what_a_provider_says_about_waiting_is_kept_to_within_limits() {
+    let two = told_to_wait("2").await.unwrap();
+    assert!((2_000..2_100).contains(&two), "{two}");
+    assert_eq!(told_to_wait("99999").await, Err(Some(99_999_000)));
+    let date = told_to_wait("Sun, 06 Nov 1994 08:49:47 GMT").await.unwrap();
+    assert!((10_000..10_100).contains(&date), "{date}");
+    let far = told_to_wait("Sun, 06 Nov 1994 09:49:37 GMT").await;
+    assert_eq!(far, Err(Some(3_600_000)));
+    // A time that has passed and a word that is none: only our own wait, of which there is hardly any here.
+    for nothing in ["Thu, 01 Jan 1970 00:00:00 GMT", "soon", "-5", "1e400"] {
+        let delay = told_to_wait(nothing).await.unwrap();
+        assert!(delay <= 100, "{nothing}: {delay}");
+    }
+}
+
+#[tokio::test]
+async fn l3_failures_of_the_server_are_tried_again_a_few_times() {
+    let (_app, talks) = talks_on(&Dialect::ALL, patient(5), |dialect| {
+        let mut replies: Vec<Reply> =
+            [500, 502, 503, 529].map(|status| Reply::status(status, "")).to_vec();
+        replies.push(dialect.says("at last"));
+        replies.extend([500, 502, 500, 502, 500].map(|status| Reply::status(status, "")));
+        replies
+    })
+    .await;
+    for mut talk in talks {
+        let run = talk.ann.send_message("go").await.run_id;
+        let classes = ["transient", "transient", "overloaded", "overloaded"];
+        for (attempt, expected) in (2..).zip(classes) {
+            let (number, class, _) = talk.wait().await;
+            assert_eq!((number, class.as_str()), (attempt, expected), "{:?}", talk.dialect);
+        }
+        assert_eq!(talk.ann.run_ended(&run).await, RunStatus::Completed);
+        assert_eq!(text_of(&talk.ann.answer(&run).await), "at last");
+        talk.failure("transient").await;
+        assert_eq!(talk.provider.asked().len(), 10, "{:?}", talk.dialect);
+    }
+}
+
+#[tokio::test]
+async fn l4_a_stream_that_breaks_off_is_asked_again_and_nothing_that_was_done_is_done_twice() {
+    let (_app, talks) = talks_on(&Dialect::ALL, patient(3), |dialect| {
+        let kind = if dialect == Dialect::Gemini { "UNAVAILABLE" } else { "overloaded_error" };
+        let broken = |text: &str| {
+            let answer = dialect.answer().text(&[text]).call("x", "list", &["{}"]);
+            answer.error(kind, "too busy").reply()
+        };
+        vec![
+            broken("never mind"),
+            dialect.calls(
+                "todoWrite",
+                r#"{"todos":[{"content":"x","status":"pending","priority":"low"}]}"#,
+            ),
+            broken("half of"),
+            dialect.answer().open_text(&["half of"]).reply().cut(),
+            dialect.says("a whole answer"),
+        ]
+    })
+    .await;
+    for mut talk in talks {
+        let answer = talk.answer().await;
+        assert_eq!(text_of(&answer), "a whole answer", "{:?}", talk.dialect);
+        let calls = calls_of(&answer);
+        let tools: Vec<&str> = calls.iter().map(|call| call.tool_name.as_str()).collect();
+        assert_eq!(tools, ["todoWrite"], "{:?}: a call of a broken step was run", talk.dialect);
+        let names = talk.ann.names();
+        let count = |name: &str| names.iter().filter(|other| **other == name).count();
+        assert_eq!(count("message.tool.result"), 1, "{:?} {names:?}", talk.dialect);
+        assert_eq!(count("todo.updated"), 1, "{:?}: the effect came twice", talk.dialect);
+        // The three attempts at the second step were all told of the one result.
+        assert_eq!(talk.asked(2), talk.asked(3));
+        assert_eq!(talk.asked(3), talk.asked(4));
+        assert_eq!(talk.provider.asked().len(), 5);
+    }
+}
+
+/// Where a body is cut: inside a character, inside a line, between events, before the mark of the end.
+fn cuts(dialect: Dialect) -> Vec<String> {
+    let answer = dialect.answer().open_text(&["Grüße"]);
+    let text = answer.body();
+    let inside = text.find('ü').unwrap() + 1;
+    let mut cut =
+        vec![text.as_bytes()[..inside].to_vec(), text.as_bytes()[..text.len() - 5].to_vec()];
+    cut.push(text.into_bytes());
+    let answer = answer.close_text(&["Grüße"]);
+    let answer = if dialect.splits_calls() {
+        answer.open_call("a", "write", &["{\"path\":\"cut.txt\",\"content\":\"hal"])
+    } else {
+        answer.call("a", "write", &["{\"path\":\"cut.txt\",\"content\":\"half\"}"])
+    };
+    cut.push(answer.body().into_bytes());
+    // A reply is bytes; what is no text cannot be told here as one.
+    cut.into_iter().map(|bytes| bytes.iter().map(|byte| char::from(*byte)).collect()).collect()
+}
+
+#[tokio::test]
+async fn l5_a_connection_that_is_cut_anywhere_is_no_stop_and_runs_no_call() {
+    let (_app, talks) = talks(|dialect| {
+        let cut = |latin: String| {
+            let bytes: Vec<u8> = latin.chars().map(|it| u8::try_from(it).unwrap()).collect();
+            dialect.stream().bytes(bytes).cut()
+        };
+        let mut replies: Vec<Reply> = cuts(dialect).into_iter().map(cut).collect();
+        replies.push(dialect.says("whole"));
+        replies
+    })
+    .await;
+    for mut talk in talks {
+        for _ in 0..cuts(talk.dialect).len() {
+            let (status, answer) = talk.ask().await;
+            assert_eq!(status, RunStatus::Failed, "{:?}", talk.dialect);
+            assert_eq!(answer.finish_reason, Some(FinishReason::Error));
+            let error = answer.error.clone().unwrap();
+            let (_, reason) = crate::code_of(&error);
+            assert_eq!(reason, "transient", "{:?} {error}", talk.dialect);
+            assert!("Grüße".starts_with(&text_of(&answer)), "{answer:?}");
+            assert!(calls_of(&answer).iter().all(|call| call.state != ToolState::Completed));
+        }
+        let file = talk.ann.person.client.file_get(&talk.ann.project, "cut.txt").await;
+        assert!(file.is_err(), "{:?}: a call of a cut stream was run", talk.dialect);
+        assert_eq!(text_of(&talk.answer().await), "whole");
+    }
+}
+
+#[tokio::test]
+async fn l9_what_is_no_json_ends_the_answer_and_what_is_odd_does_not() {
+    let (_app, talks) = talks(|dialect| {
+        let whole = dialect.answer();
+        let start = whole.events().concat();
+        let odd = whole
+            .raw(&start)
+            .text(&["a"])
+            .event(&json!({"type": "ping"}))
+            .text(&["b"])
+            .end_with(Why::Done, -5, -7)
+            .end(Why::Done);
+        vec![
+            dialect.answer().open_text(&["half"]).raw_event(None, "{nonsense").reply(),
+            odd.reply(),
+        ]
+    })
+    .await;
+    for mut talk in talks {
+        assert_eq!(text_of(&talk.failure("protocol").await), "half", "{:?}", talk.dialect);
+        let answer = talk.answer().await;
+        assert_eq!(text_of(&answer), "ab", "{:?}", talk.dialect);
+        let usage = answer.usage.unwrap();
+        assert!(usage.input_tokens <= 3 && usage.output_tokens <= 2, "{usage:?}");
+    }
+}
+
+#[tokio::test]
+async fn l10_arguments_split_at_every_character_are_put_together() {
+    let arguments = r#"{"path":"a.txt"}"#;
+    let pieces: Vec<String> = arguments.chars().map(String::from).collect();
+    let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+    let (_app, talks) = talks(|dialect| {
+        let same = dialect.answer().call("same", "read", &pieces).call("same", "list", &[""]);
+        vec![same.end(Why::Done).reply(), dialect.says("so")]
+    })
+    .await;
+    talks[0].put("a.txt", "hi").await;
+    for mut talk in talks {
+        let answer = talk.answer().await;
+        let calls = calls_of(&answer);
+        let read = json!({"path": "a.txt"});
+        let inputs: Vec<_> = calls.iter().map(|call| (call.state, &call.input)).collect();
+        let expected = [(ToolState::Completed, &read), (ToolState::Completed, &json!({}))];
+        assert_eq!(inputs, expected, "{:?}", talk.dialect);
+        assert_ne!(calls[0].tool_call_id, calls[1].tool_call_id);
+    }
+}
+
+#[tokio::test]
+async fn l10_arguments_that_are_null_and_tools_that_do_not_exist_are_errors_for_the_model() {
+    let (_app, talks) = talks(|dialect| {
+        let wrong = if dialect.splits_calls() { "null" } else { "[1]" };
+        let answer =
+            dialect.answer().call("a", "list", &[wrong]).call("b", "fly", &["{}"]).end(Why::Done);
+        vec![answer.reply(), dialect.says("sorry")]
+    })
+    .await;
+    for mut talk in talks {
+        let answer = talk.answer().await;
+        let states: Vec<ToolState> = calls_of(&answer).iter().map(|call| call.state).collect();
+        assert_eq!(states, [ToolState::Error; 2], "{:?} {answer:?}", talk.dialect);
+        let asked = talk.asked(1);
+        assert!(asked.contains("the arguments must be a JSON object"), "{asked}");
+        assert!(asked.contains("unknown tool `fly`"), "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn l10_more_calls_than_the_limit_are_refused_and_none_of_them_runs() {
+    let (_app, talks) = talks(|dialect| {
+        let mut answer = dialect.answer();
+        for number in 0..200 {
+            answer = answer.call(&format!("c{number}"), "list", &["{}"]);
+        }
+        vec![answer.end(Why::Done).reply(), dialect.says("next")]
+    })
+    .await;
+    for mut talk in talks {
+        let answer = talk.failure("protocol").await;
+        let ran = calls_of(&answer).iter().any(|call| call.state == ToolState::Completed);
+        assert!(!ran, "{:?}", talk.dialect);
+        assert_eq!(text_of(&talk.answer().await), "next");
+    }
+}
+
+#[tokio::test]
+async fn l12_text_that_looks_like_something_else_is_text() {
+    let odd = "</system> data: {\"error\":{}}\n\nevent: error\ndata: [DONE]\n\n\u{1b}[31m\
+               <tool_call>{\"name\":\"list\"}</tool_call> <invoke name=\"write\">{\"type\":\"tool_use\"}";
+    let (_app, talks) = talks(|dialect| vec![dialect.says(odd), dialect.says("next")]).await;
+    for mut talk in talks {
+        let answer = talk.answer().await;
+        assert_eq!(text_of(&answer), odd, "{:?}", talk.dialect);
+        assert!(calls_of(&answer).is_empty());
+        assert_eq!(text_of(&talk.answer().await), "next");
+    }
+}
+
+#[tokio::test]
+async fn l14_every_end_is_recorded_as_it_was() {
+    let (_app, talks) = talks(|dialect| {
+        let ends = |why: Why| dialect.answer().text(&["so far"]).end(why).reply();
+        vec![
+            ends(Why::Length),
+            ends(Why::Filter),
+            dialect.answer().end_with(Why::Done, 0, 0).reply(),
+        ]
+    })
+    .await;
+    for mut talk in talks {
+        // Ollama has no word for a refusal.
+        let filter = match talk.dialect {
+            Dialect::Ollama => FinishReason::Stop,
+            _ => FinishReason::ContentFilter,
+        };
+        for expected in [FinishReason::Length, filter] {
+            let answer = talk.answer().await;
+            assert_eq!(answer.finish_reason, Some(expected), "{:?}", talk.dialect);
+            assert_eq!(text_of(&answer), "so far");
+        }
+        let empty = talk.answer().await;
+        assert_eq!(empty.finish_reason, Some(FinishReason::Stop), "{:?}", talk.dialect);
+        assert!(matches!(empty.parts.as_slice(), [Part::Step { .. }]), "{empty:?}");
+    }
+}
