@@ -377,7 +377,10 @@ impl Screen {
                         self.line(&format!("  = {}", short(result)))?;
                     }
                 }
-                Part::Subtask(_) | Part::AnswerFormat(_) | Part::Step { .. } => {}
+                Part::Subtask(_)
+                | Part::Compaction(_)
+                | Part::AnswerFormat(_)
+                | Part::Step { .. } => {}
             }
         }
         Ok(())

@@ -142,6 +142,7 @@ async fn call_it(app: &App) -> anyhow::Result<String> {
             | Part::Text { .. }
             | Part::Reasoning { .. }
             | Part::Subtask(_)
+            | Part::Compaction(_)
             | Part::AnswerFormat(_)
             | Part::Step { .. } => None,
         });

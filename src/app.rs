@@ -416,6 +416,7 @@ fn services(
             registration: config.registration,
             default_model: config.default_model,
             fallback_model: config.fallback_model,
+            context: config.context,
             turn: dependencies.turn,
             approval_timeout: dependencies.approval_timeout,
             resume: config.resume,

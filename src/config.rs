@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use directories::ProjectDirs;
 use iris_actors::connection::SocketSettings;
-use iris_actors::{BackupSettings, Rate, RateSettings, Registration, ResumePolicy};
+use iris_actors::{
+    BackupSettings, ContextSettings, Rate, RateSettings, Registration, ResumePolicy,
+};
 use iris_auth::SetupToken;
 use iris_egress::Exception;
 use iris_llm::ProviderConfig;
@@ -91,6 +93,9 @@ pub struct Config {
     pub default_model: Option<ModelRef>,
     /// What is asked when a model does not answer. Its provider is in `providers`.
     pub fallback_model: Option<ModelRef>,
+    /// How conversations are kept within what models take, and titles. The provider of a small model is in
+    /// `providers`.
+    pub context: ContextSettings,
     /// By name: lower case letters, digits, `-` and `_`.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Absolute directories under which projects with a path of their own must lie.
@@ -198,6 +203,7 @@ impl Config {
             .collect::<Result<BTreeMap<_, _>, ConfigError>>()?;
         let default_model = top.parse("default_model", |text| parse::model(text, &providers))?;
         let fallback_model = top.parse("fallback_model", |text| parse::model(text, &providers))?;
+        let context = context(&mut top, &providers)?;
         let config = Self {
             bind: top.parse("bind", parse::bind)?.unwrap_or(BIND_DEFAULT),
             setup_token: top.parse("setup_token", parse::setup_token)?,
@@ -253,6 +259,7 @@ impl Config {
             data_dir,
             default_model,
             fallback_model,
+            context,
             providers,
         };
         debug_assert!(top.keys_left().is_empty(), "keys not read: {:?}", top.keys_left());
@@ -262,6 +269,19 @@ impl Config {
 
 /// Only S3 keeps commands from the protected paths of a project: less is for the operator to choose.
 const SANDBOX_MINIMUM_DEFAULT: Tier = Tier::S3;
+
+fn context(
+    top: &mut Section,
+    providers: &BTreeMap<String, ProviderConfig>,
+) -> Result<ContextSettings, ConfigError> {
+    let defaults = ContextSettings::default();
+    let percent = top.parse("compact_at_percent", parse::compact_at_percent)?;
+    Ok(ContextSettings {
+        compact_at_percent: percent.unwrap_or(defaults.compact_at_percent),
+        small_model: top.parse("small_model", |text| parse::model(text, providers))?,
+        titles: top.parse("titles", parse::switch)?.unwrap_or(defaults.titles),
+    })
+}
 
 /// How commands are run. Where none are, the other keys are read all the same: a mistake is a mistake.
 fn sandbox(top: &mut Section) -> Result<Option<SandboxConfig>, ConfigError> {

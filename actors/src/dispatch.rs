@@ -9,6 +9,7 @@ mod agents;
 mod answer_format;
 mod backups;
 mod bodies;
+mod context;
 mod files;
 mod mcp;
 mod outputs;
@@ -484,6 +485,7 @@ async fn perform(
         Command::SessionUnarchive(request) => {
             sessions::unarchive(node, &grant, request.session_id, context).await
         }
+        Command::SessionCompact(request) => context::compact(node, &grant, request, context).await,
         Command::SessionDelete(request) => sessions::delete(node, &grant, request, context).await,
         Command::MessageSend(request) => sessions::send(node, &grant, request, context).await,
         Command::MessageDequeue(request) => turns::dequeue(node, &grant, request, context).await,

@@ -37,8 +37,8 @@ pub use project::PresenceSettings;
 pub use rates::{Rate, RateSettings};
 pub use root::Root;
 pub use services::{
-    FileSettings, LogControl, Registration, ResumePolicy, Services, Settings, SystemClock,
-    SystemIds,
+    ContextSettings, FileSettings, LogControl, Registration, ResumePolicy, Services, Settings,
+    SystemClock, SystemIds,
 };
 pub use tickets::TicketUse;
 pub use write::{Write, record, write};

@@ -2,11 +2,15 @@
 //! it; it ends when the end of its run is recorded.
 
 mod checkpoints;
+mod compaction;
+mod environment;
 mod instructions;
 mod model;
+mod nested;
 mod outputs;
 mod pause;
 mod people;
+mod question;
 mod retries;
 mod steering;
 mod tasks;
@@ -41,9 +45,12 @@ use crate::session::{
 use crate::supervision::{Address, RequestTag, Supervise, Vitals};
 use crate::{Services, mcp, record};
 use checkpoints::{Checkpoints, chunk};
+use compaction::Summaries;
+use environment::Environment;
 use pause::Paused;
 use tool::ToolRuns;
 
+pub(crate) use nested::ToldInstructions;
 pub(crate) use tasks::end_tasks;
 
 /// How long a write may take before the orchestrator counts as stuck.
@@ -63,6 +70,8 @@ pub(crate) struct Assignment {
     pub(crate) session: Address<Session>,
     /// What the model has seen of the project's files in this session.
     pub(crate) read_log: Arc<ReadLog>,
+    /// What it was told of the instructions in the project's directories.
+    pub(crate) told: Arc<ToldInstructions>,
     /// What there is of a run that goes on; none for one that is to start.
     pub(crate) resumed: Option<Resumed>,
 }
@@ -102,6 +111,9 @@ pub(crate) struct Orchestrator {
     /// What the disk had no room for.
     paused: Option<Paused>,
     model: Option<model::Call>,
+    summaries: Summaries,
+    /// Where the agent works.
+    environment: Arc<Environment>,
     /// Whether it waits before it asks a model again that failed.
     waits_to_ask: bool,
     /// Questions to the model so far, those before a cut that were answered included.
@@ -124,7 +136,10 @@ impl Orchestrator {
             resumption.map_or_else(Default::default, |it| Resumption::of(&it.answer, &limits));
         let calls = u64::from(resumption.steps);
         let has_tasks = !resumption.running.is_empty();
-        let turn = Turn::resume(limits, resumption);
+        let mut turn = Turn::resume(limits, resumption);
+        if assignment.run.compacts {
+            turn = turn.compacting_only();
+        }
         let span = tracing::info_span!(
             "run",
             project.id = assignment.place.project.id.as_str(),
@@ -148,6 +163,8 @@ impl Orchestrator {
             is_recording: true,
             paused: None,
             model: None,
+            summaries: Summaries::default(),
+            environment: Arc::default(),
             waits_to_ask: false,
             calls,
             tools: ToolRuns::default(),
@@ -191,6 +208,9 @@ impl Orchestrator {
                     let place = &orchestrator.assignment.place;
                     let starter = &orchestrator.assignment.run.started_by;
                     mcp::warm(place, &answerer.agent.tools, starter);
+                    if let Some(steps_max) = answerer.agent.tuning.max_steps {
+                        orchestrator.turn.limit_steps(steps_max);
+                    }
                     orchestrator.answerer = Some(answerer);
                     orchestrator.is_recording = false;
                     orchestrator.expire_resumed(ctx);
@@ -342,6 +362,7 @@ impl Orchestrator {
     fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
         match effect {
             Effect::CallModel => self.call_model(ctx),
+            Effect::Compact { squeezed } => self.compact(squeezed, ctx),
             Effect::AbortModel => self.abort_model(ctx),
             Effect::Show { part_id, kind, offset, text } => {
                 self.checkpoint_soon(chunk(&part_id, kind, offset, &text), ctx);
@@ -459,7 +480,7 @@ impl Orchestrator {
                     expires_at,
                 })
             }
-            StepPart::Call { .. } | StepPart::Text { .. } => None,
+            StepPart::Call { .. } | StepPart::Text { .. } | StepPart::Compaction(_) => None,
         });
         waiting.collect()
     }
@@ -474,7 +495,7 @@ impl Orchestrator {
                     expires_at,
                 })
             }
-            StepPart::Call { .. } | StepPart::Text { .. } => None,
+            StepPart::Call { .. } | StepPart::Text { .. } | StepPart::Compaction(_) => None,
         });
         waiting.collect()
     }
@@ -617,6 +638,7 @@ fn new_part(part: StepPart) -> NewPart {
             NewPart::Reasoning { id, text }
         }
         StepPart::Call { part, .. } => NewPart::Tool(part),
+        StepPart::Compaction(part) => NewPart::Compaction(part),
     }
 }
 
@@ -626,6 +648,7 @@ fn provider_data(parts: &[StepPart]) -> Vec<ProviderData> {
         let (id, opaque) = match part {
             StepPart::Text { id, opaque, .. } => (id, opaque.as_ref()?),
             StepPart::Call { part, opaque, .. } => (&part.id, opaque.as_ref()?),
+            StepPart::Compaction(_) => return None,
         };
         let (kind, json) = (opaque.kind.clone(), opaque.json.to_string());
         Some(ProviderData { part_id: id.clone(), kind, json })

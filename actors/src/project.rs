@@ -1,6 +1,7 @@
 //! The registry of one project: it owns the project's database, numbers and routes every event, and
 //! knows who hears what. The directory starts it.
 
+mod agents;
 mod children;
 mod heads;
 mod joining;
@@ -36,6 +37,7 @@ use iris_workspace::Workspace;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::agents::LOOK_EVERY;
 use crate::connection::{CloseReason, Wakers, Wants};
 use crate::mcp::McpClient;
 use crate::permissions::ServerRules;
@@ -177,6 +179,8 @@ pub struct Project {
     /// Events of the root database that came with the opening and are not published yet.
     outbox: Vec<OutboxEntry>,
     recovery: Recovery,
+    /// Whether somebody looks for changes of agents in files.
+    looks_for_agents: bool,
 }
 
 /// How far what an earlier life left is put in order. Sessions wait for it.
@@ -197,6 +201,7 @@ impl Actor for Project {
         // Set already after a restart: the address is the same.
         drop(self.committed.set(address.downgrade()));
         ctx.run_interval(upkeep::EVERY, Self::keep_up);
+        ctx.run_interval(LOOK_EVERY, Self::look_for_agents);
         self.recover(ctx);
         self.publish_outbox(ctx);
         self.learn_locks(ctx);
@@ -303,6 +308,7 @@ impl Supervise for Project {
             marking: None,
             outbox: std::mem::take(&mut self.outbox),
             recovery: Recovery::default(),
+            looks_for_agents: false,
         })
     }
 

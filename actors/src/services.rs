@@ -92,6 +92,24 @@ impl Default for FileSettings {
     }
 }
 
+/// How conversations are kept within what models take, and what is done by a small one.
+#[derive(Debug, Clone)]
+pub struct ContextSettings {
+    /// At which share of a model's context window a conversation is made shorter, in percent; 0 for only
+    /// when the model refuses it.
+    pub compact_at_percent: u8,
+    /// The model that makes titles; the one of the session without it.
+    pub small_model: Option<ModelRef>,
+    /// Whether sessions without a title get one.
+    pub titles: bool,
+}
+
+impl Default for ContextSettings {
+    fn default() -> Self {
+        Self { compact_at_percent: 80, small_model: None, titles: true }
+    }
+}
+
 /// The operator's choices that actors need.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -107,6 +125,8 @@ pub struct Settings {
     pub default_model: Option<ModelRef>,
     /// The model that is asked when another one does not answer.
     pub fallback_model: Option<ModelRef>,
+    /// How conversations are kept within what models take.
+    pub context: ContextSettings,
     /// Bounds of one run.
     pub turn: TurnLimits,
     /// How long a tool call waits for a person before the answer is no.

@@ -4,7 +4,9 @@
 mod answering;
 mod approving;
 mod background;
+mod compacting;
 mod rewriting;
+mod titles;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -26,7 +28,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::agents::{DEFAULT_AGENT, find_agent};
 use crate::orchestrator::{
-    Answer, Assignment, Cancel, Expiring, Orchestrator, Resumed, end_tasks, may_succeed_later,
+    Answer, Assignment, Cancel, Expiring, Orchestrator, Resumed, ToldInstructions, end_tasks,
+    may_succeed_later,
 };
 use crate::project::{EndStreams, ProjectHandle};
 use crate::supervision::{
@@ -38,7 +41,9 @@ use crate::{Services, record, write};
 pub(crate) use answering::Respond;
 use background::Leaving;
 pub(crate) use background::{Adopt, Look, Retire};
+pub(crate) use compacting::Compact;
 pub(crate) use rewriting::{Rewrite, Said};
+use titles::Titles;
 
 /// Messages that may wait for a session before callers are refused.
 const MAILBOX_LIMIT: u32 = 256;
@@ -91,6 +96,8 @@ pub(crate) struct Session {
     vitals: Arc<Vitals>,
     /// What the model has seen of the project's files.
     read_log: Arc<ReadLog>,
+    /// What it was told of the instructions in the project's directories.
+    told: Arc<ToldInstructions>,
     work: Work,
     /// The run that was last started here.
     last: Option<RunId>,
@@ -102,6 +109,8 @@ pub(crate) struct Session {
     decisions: Vec<oneshot::Sender<()>>,
     /// The runs of sub-agents that work in the background.
     background: HashSet<RunId>,
+    /// Whether it has a title.
+    titles: Titles,
     /// Whether it stands where nobody needs it: it leaves as soon as it may.
     leaving: Leaving,
     /// Requests that are being answered.
@@ -147,12 +156,14 @@ impl Session {
             place,
             vitals,
             read_log: Arc::default(),
+            told: Arc::default(),
             work,
             last: None,
             requests: HashMap::new(),
             to_cancel: None,
             decisions: Vec::new(),
             background: HashSet::new(),
+            titles: Titles::default(),
             leaving: Leaving::No,
             asked: 0,
             was_used: true,
@@ -160,7 +171,10 @@ impl Session {
     }
 
     fn is_idle(&self) -> bool {
-        matches!(self.work, Work::None) && self.asked == 0 && self.background.is_empty()
+        matches!(self.work, Work::None)
+            && self.asked == 0
+            && self.background.is_empty()
+            && !self.titles.is_making()
     }
 }
 
@@ -482,6 +496,7 @@ impl Session {
     ) {
         self.was_used = true;
         let (run_id, started_by) = (run.id.clone(), run.started_by.clone());
+        self.make_title(&run, ctx);
         self.last = Some(run_id.clone());
         let me = Address::of(ctx, &self.vitals);
         let assignment = Assignment {
@@ -491,6 +506,7 @@ impl Session {
             answer_id,
             session: me.clone(),
             read_log: Arc::clone(&self.read_log),
+            told: Arc::clone(&self.told),
             resumed,
         };
         let spec = ChildSpec {
@@ -582,6 +598,7 @@ fn holds_lost_calls(answer: &Message, tasks: &[ToolCallId]) -> bool {
         Part::Text { .. }
         | Part::Reasoning { .. }
         | Part::Subtask(_)
+        | Part::Compaction(_)
         | Part::AnswerFormat(_)
         | Part::Step { .. } => false,
     })

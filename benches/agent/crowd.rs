@@ -42,7 +42,7 @@ pub(crate) async fn figures(rounds: usize) -> anyhow::Result<Vec<Figure>> {
         let began = Instant::now();
         let late = hear_all(&mut conversations, Plan::Chunks(DELAY_MS)).await?;
         let wall = ms(began.elapsed());
-        let cpu = ms(cpu_time(scene.server.id())? - before);
+        let cpu = ms(cpu_time(scene.server.id())?.saturating_sub(before));
         samples.add(&floor, wall, cpu, percentile(late, 0.99));
     }
     let memory = scene.server.memory_mb("VmHWM")?;
@@ -80,13 +80,13 @@ struct Samples {
 
 impl Samples {
     fn add(&mut self, floor: &Floor, wall: f64, cpu: f64, p99: f64) {
-        self.longer.push((wall / floor.wall_ms - 1.0) * 100.0);
+        self.longer.push((wall / floor.wall - 1.0) * 100.0);
         self.delivery.push(p99);
-        self.times.push(cpu / floor.cpu_ms);
+        self.times.push(cpu / floor.processor);
         self.wall.push(wall);
         self.cpu.push(cpu);
-        let Floor { wall_ms, cpu_ms, p99_ms } = *floor;
-        for (samples, sample) in self.floor.iter_mut().zip([wall_ms, cpu_ms, p99_ms]) {
+        let Floor { wall, processor, delay } = *floor;
+        for (samples, sample) in self.floor.iter_mut().zip([wall, processor, delay]) {
             samples.push(sample);
         }
     }

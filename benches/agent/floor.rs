@@ -60,11 +60,12 @@ pub(crate) async fn read(model: &dyn Model, plan: Plan) -> anyhow::Result<Read> 
     Ok(Read { took, first: first.unwrap_or(took), text, delays: late })
 }
 
-/// What a crowd of readers needed: wall and processor time, and the 99th percentile of the delays.
+/// What a crowd of readers needed, in milliseconds.
 pub(crate) struct Floor {
-    pub(crate) wall_ms: f64,
-    pub(crate) cpu_ms: f64,
-    pub(crate) p99_ms: f64,
+    pub(crate) wall: f64,
+    pub(crate) processor: f64,
+    /// The 99th percentile.
+    pub(crate) delay: f64,
 }
 
 impl Floor {
@@ -74,7 +75,7 @@ impl Floor {
         let said = String::from_utf8(output.stdout)?;
         let mut numbers = said.split_whitespace().map(str::parse::<f64>);
         let mut next = || numbers.next().context("the readers failed").and_then(|it| Ok(it?));
-        Ok(Self { wall_ms: next()?, cpu_ms: next()?, p99_ms: next()? })
+        Ok(Self { wall: next()?, processor: next()?, delay: next()? })
     }
 }
 
@@ -94,7 +95,8 @@ pub(crate) fn run(url: &str) -> anyhow::Result<()> {
         try_join_all((0..SESSIONS).map(|_| read(&*model, Plan::Closing))).await?;
         let (began, before) = (Instant::now(), cpu_time(std::process::id())?);
         let heard: Vec<Read> = all().await?;
-        let (wall, used) = (began.elapsed(), cpu_time(std::process::id())? - before);
+        let wall = began.elapsed();
+        let used = cpu_time(std::process::id())?.saturating_sub(before);
         ensure!(heard.iter().all(|it| it.text.len() == CHUNKS * STAMP_BYTES), "text was lost");
         let late = heard.into_iter().flat_map(|it| it.delays).collect();
         let p99 = percentile(late, 0.99);

@@ -1,6 +1,6 @@
 //! What Iris adds to one answer, and to a turn in which a tool is called.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::ensure;
 
@@ -32,12 +32,12 @@ pub(crate) async fn figures(rounds: usize) -> anyhow::Result<Vec<Figure>> {
     }
     let (mut turn, mut first, mut tool) = (Row::default(), Row::default(), Row::default());
     for _ in 0..rounds {
-        let (took, began) = answer(&scene, Plan::Chunks(0)).await?;
+        let (whole, began) = answer(&scene, Plan::Chunks(0)).await?;
         let own: Read = read(Plan::Chunks(0)).await?;
         let (with_tool, _) = answer(&scene, Plan::Tool).await?;
         let (call, closing) = (read(Plan::Tool).await?, read(Plan::Closing).await?);
         let commit = plain.commit_ms()?;
-        turn.add(took, ms(own.took), commits.of_turn * commit);
+        turn.add(whole, ms(own.took), commits.of_turn * commit);
         first.add(began, ms(own.first), commits.before_text * commit);
         tool.add(with_tool, ms(call.took) + ms(closing.took), commits.of_tool_turn * commit);
     }
@@ -83,7 +83,7 @@ impl Commits {
 }
 
 /// The commits of a turn until its first text, and all of them.
-async fn count(scene: &Scene, log: &PathBuf, plan: Plan) -> anyhow::Result<(f64, f64)> {
+async fn count(scene: &Scene, log: &Path, plan: Plan) -> anyhow::Result<(f64, f64)> {
     let mut conversation = scene.owner.new_session().await?;
     let before = commits_in_log(log)?;
     let mut at_first = None;

@@ -102,6 +102,14 @@ pub(super) fn seconds(text: &str) -> Parsed<Duration> {
     }
 }
 
+/// A share in percent; 0 means never.
+pub(super) fn compact_at_percent(text: &str) -> Parsed<u8> {
+    match text.parse() {
+        Ok(percent @ (0 | 10..=95)) => Ok(percent),
+        Ok(_) | Err(_) => refuse(text, "0, or a whole number, 10 to 95"),
+    }
+}
+
 /// A time in whole seconds; 0 means never.
 pub(super) fn seconds_or_never(text: &str) -> Parsed<Option<Duration>> {
     if text == "0" { Ok(None) } else { seconds(text).map(Some) }

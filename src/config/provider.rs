@@ -84,11 +84,11 @@ fn unused(kind: ProviderKind, section: &Section) -> Vec<&'static str> {
     let of_network =
         ["base_url", "api_key", "images", "reasoning", "max_output_tokens", "proxy", "ca_file"];
     let is_unused = |key: &&'static str| match kind {
-        ProviderKind::Scripted => *key != "script" && *key != "kind",
-        ProviderKind::OpenAiCompatible => matches!(*key, "script" | "context_tokens"),
+        ProviderKind::Scripted => !matches!(*key, "script" | "kind" | "context_tokens"),
+        ProviderKind::OpenAiCompatible => *key == "script",
         ProviderKind::Ollama => *key == "script" || of_chat.contains(key),
         ProviderKind::Anthropic | ProviderKind::OpenAi | ProviderKind::Google => {
-            matches!(*key, "script" | "context_tokens") || of_chat.contains(key)
+            *key == "script" || of_chat.contains(key)
         }
     };
     let keys = ["script", "context_tokens"].into_iter().chain(of_chat).chain(of_network);

@@ -213,6 +213,7 @@ async fn create_session(client: &Client, project: &ProjectId) -> Result<SessionI
         prompt: Some(PROMPT.to_owned()),
         model: None,
         tools,
+        tuning: iris_protocol::AgentTuning::default(),
         permissions: None,
     };
     client.call(Some(project), agent).await?;

@@ -176,7 +176,11 @@ fn stored_texts(evidence: &Evidence) -> Check {
 fn texts(message: &Message) -> impl Iterator<Item = (&PartId, &str)> {
     message.parts.iter().filter_map(|part| match part {
         Part::Text { id, text, .. } | Part::Reasoning { id, text, .. } => Some((id, text.as_str())),
-        Part::Tool(_) | Part::Subtask(_) | Part::AnswerFormat(_) | Part::Step { .. } => None,
+        Part::Tool(_)
+        | Part::Subtask(_)
+        | Part::Compaction(_)
+        | Part::AnswerFormat(_)
+        | Part::Step { .. } => None,
     })
 }
 

@@ -50,6 +50,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MessageToolCall { .. }
         | Event::MessageToolResult { .. }
         | Event::MessageSubtaskUpdated { .. }
+        | Event::SessionCompacted { .. }
         | Event::TodoUpdated { .. }
         | Event::FileCreated { .. }
         | Event::FileUpdated { .. }

@@ -45,6 +45,9 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         Event::MessageToolCall { tool_name, input, .. } => format!("{tool_name} {input}"),
         Event::MessageToolResult { output, .. } => output.clone(),
         Event::MessageToolError { state, error, .. } => format!("{}: {error}", word(state)),
+        Event::SessionCompacted { part, .. } => {
+            format!("a summary of {} entries: {}", part.replaced, part.summary)
+        }
         Event::MessageSubtaskUpdated { part, .. } => {
             format!("the sub-agent {}: {}, {}", part.agent, part.description, word(&part.state))
         }
@@ -161,6 +164,7 @@ fn text_of(message: &Message) -> String {
         Part::Reasoning { .. }
         | Part::Tool(_)
         | Part::Subtask(_)
+        | Part::Compaction(_)
         | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     });

@@ -231,6 +231,7 @@ impl World {
             | Operation::SessionUnarchive
             | Operation::SessionFork
             | Operation::SessionExport
+            | Operation::SessionCompact
             | Operation::RunCancel
             | Operation::RunList
             | Operation::MessageList

@@ -18,6 +18,7 @@ fn agent(name: &str, tools: &[&str]) -> AgentCreate {
         prompt: None,
         model: None,
         tools,
+        tuning: iris_protocol::AgentTuning::default(),
         permissions: None,
     }
 }
@@ -123,7 +124,9 @@ async fn the_model_is_told_the_agents_prompt_and_its_tools_in_their_order() {
     let session = ann.client.call(Some(&project), session_of("poet")).await.unwrap().session;
     ann.join(&project, &session.id).await.ask("hi").await;
     let body = provider.asked()[0].body.clone();
-    assert_eq!(body["messages"][0], json!({ "role": "system", "content": "Rhyme." }));
+    assert_eq!(body["messages"][0]["role"], "system");
+    let system = body["messages"][0]["content"].as_str().unwrap();
+    assert!(system.starts_with("Rhyme.\n\n# Environment\n\n- Platform: "), "{system}");
     let tools: Vec<_> = body["tools"].as_array().unwrap().iter().collect();
     let names: Vec<_> = tools.iter().map(|tool| &tool["function"]["name"]).collect();
     assert_eq!(names, [&json!("write"), &json!("grep")]);

@@ -198,7 +198,7 @@ async fn only_users_who_may_have_programs_run_have_them_run() {
     admin.client.call(Some(&hers.project), echo).await.unwrap();
     let (state, output) = outcome(&mut hers, &runs("echo hi")).await;
     assert_eq!(state, ToolState::Denied);
-    assert_eq!(output, "who started this run may not have programs run on this server");
+    assert_eq!(output, "who started or steered this run may not have programs run on this server");
 
     let_execute_code(&admin, &ann).await;
     assert_eq!(outcome(&mut hers, &runs("echo hi")).await.1, "hi\n(exit code 0)");

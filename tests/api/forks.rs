@@ -100,9 +100,9 @@ async fn a_fork_goes_on_with_what_the_model_knows_up_to_a_message() {
 async fn a_fork_has_the_whole_outputs_and_outlives_the_session() {
     let app = spawn_app().await;
     let mut ann = app.user("ann").await.conversation().await;
-    let long = format!("line {}\n", "of text ".repeat(60)).repeat(1_000);
-    ann.person.client.file_put(&ann.project, "long.txt", long).await.unwrap();
-    let answer = ann.ask("call grep {\"pattern\": \"line\"}\nstep\nsay ok").await;
+    let image = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    ann.person.client.file_put(&ann.project, "a.png", image).await.unwrap();
+    let answer = ann.ask("call read {\"path\": \"a.png\"}\nstep\nsay ok").await;
     let call = calls_of(&answer)[0].clone();
     assert!(call.attachment.is_some(), "{call:?}");
     let forked = ann.call(fork(&ann, None)).await.unwrap().session.id;

@@ -382,6 +382,7 @@ async fn a_verdict_is_explained_with_the_rule_that_decides() {
         prompt: None,
         model: None,
         tools: None,
+        tuning: iris_protocol::AgentTuning::default(),
         permissions: Some(vec![permission.clone()]),
     };
     let agent = talk.call(agent).await.unwrap().agent;

@@ -77,6 +77,7 @@ async fn a_real_model_calls_a_tool_of_the_real_server_on_every_wire() {
             description: None,
             mode: None,
             prompt: None,
+            tuning: iris_protocol::AgentTuning::default(),
             permissions: None,
         };
         let agent = person.client.call(Some(&project), reader).await.unwrap().agent;

@@ -104,6 +104,7 @@ impl World {
                 prompt: None,
                 model: None,
                 tools: None,
+                tuning: iris_protocol::AgentTuning::default(),
                 permissions: None,
             };
             ann.client.call(Some(&project), request).await.unwrap();
@@ -165,6 +166,13 @@ impl World {
     async fn file(&self, path: &str, content: &str) {
         let bytes = content.to_owned();
         self.ann.client.file_put(&self.project, path, bytes).await.unwrap();
+    }
+
+    /// A session in which something was said.
+    async fn talk(&self) -> SessionId {
+        let mut talk = self.ann.conversation_in(&self.project).await;
+        talk.ask("say hi").await;
+        talk.session.clone()
     }
 
     /// Makes a permission rule and answers its id.
@@ -316,6 +324,10 @@ impl World {
             }
             Operation::SessionArchive | Operation::SessionDelete => {
                 let [one, other] = [session().await, session().await];
+                ann(p, json!({ "sessionId": one }), json!({ "sessionId": other }))
+            }
+            Operation::SessionCompact => {
+                let [one, other] = [self.talk().await, self.talk().await];
                 ann(p, json!({ "sessionId": one }), json!({ "sessionId": other }))
             }
             Operation::SessionUnarchive => {

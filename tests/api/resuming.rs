@@ -404,7 +404,7 @@ async fn a_run_that_works_ends_at_its_next_step_once_its_starter_may_start_none_
     let answer = ann.answer(&run).await;
     let [call] = calls_of(&answer)[..] else { panic!("{answer:?}") };
     // Reading is allowed to all agents: the call is refused for the sake of its starter.
-    let why = "who started this run may not work in this project any more";
+    let why = "who started or steered this run may not work in this project any more";
     assert_eq!((call.state, call.error.as_deref()), (ToolState::Denied, Some(why)));
     let request = RunGet { session_id: ann.session.clone(), run_id: run };
     let error = ann.call(request).await.unwrap().run.error.unwrap();

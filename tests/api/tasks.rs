@@ -573,6 +573,7 @@ async fn agents_say_what_they_are_for_and_who_may_set_them_to_work() {
         prompt: None,
         model: None,
         tools: Some(vec!["read".to_owned()]),
+        tuning: iris_protocol::AgentTuning::default(),
         permissions: None,
     };
     let helper = ann.call(create("helper", Some(AgentMode::Subagent))).await.unwrap().agent;

@@ -35,7 +35,7 @@ pub(crate) async fn told_of_one_panic(
     assert_eq!(panic.message.as_deref(), (message != START).then_some(message), "{panic:?}");
     assert_eq!(panic.error.as_deref(), Some("a test wanted this panic"));
     assert!(panic.location.as_ref().is_some_and(|at| at.contains("faults.rs:")), "{panic:?}");
-    let is_temporary = matches!(kind, "orchestrator" | "connection" | "archiver");
+    let is_temporary = matches!(kind, "orchestrator" | "title" | "connection" | "archiver");
     let is_right = match (next.kind, next.reason) {
         (SupervisionKind::Stopped, Some(ExitKind::Panic)) => is_temporary,
         (SupervisionKind::Restarted, Some(ExitKind::Panic)) => !is_temporary,

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use iris_protocol::{
-    FinishReason, Message, MessageRole, MessageState, RunCancel, RunStatus, SessionSnapshot,
-    SessionState, ToolPart, ToolState,
+    FinishReason, Message, MessageRole, MessageState, Part, RunCancel, RunResume, RunStatus,
+    SessionCompact, SessionSnapshot, SessionState, ToolPart, ToolState,
 };
 use iris_store::CrashPoint;
 use iris_testkit::{Conversation, PASSWORD, Person, ServerProcess, calls_of, text_of};
@@ -161,6 +161,65 @@ async fn streaming_text_is_kept_up_to_the_last_checkpoint() {
     let whole = "word ".repeat(400);
     assert!(!text.is_empty() && whole.starts_with(&text), "`{text}`");
     assert!(text.len() < whole.len(), "the run was not cut off");
+}
+
+/// Ends a server at a point of a run that makes a summary, because the model refuses the conversation or
+/// because somebody wants one. The answer as the next server has it.
+async fn cut_summary(point: CrashPoint, because: Option<&str>) -> Message {
+    let directory = TempDir::new().unwrap();
+    let (armed, script) = (directory.path().join("armed"), directory.path().join("script"));
+    // What is no script itself is the question for a summary.
+    std::fs::write(&script, "say They spoke.").unwrap();
+    let command = || {
+        let mut command = command(directory.path());
+        command.env("IRIS_PROVIDERS__DEMO__SCRIPT", &script);
+        command
+    };
+    let mut doomed = command();
+    doomed.env("IRIS_CRASH_AT", point.as_str()).env("IRIS_CRASH_WHEN", &armed);
+    let server = ServerProcess::start(doomed).await;
+    let mut talk = ann(&server).await.conversation().await;
+    talk.ask("chunks 400 word").await;
+    std::fs::write(&armed, "").unwrap();
+    // The answer may not come any more.
+    match because {
+        Some(script) => drop(talk.try_send(script, None).await),
+        None => drop(talk.call(SessionCompact { session_id: talk.session.clone() }).await),
+    }
+    assert!(!server.exited().await.success(), "the server did not come to `{}`", point.as_str());
+    let server = ServerProcess::start(command()).await;
+    let person = Person::new(&server.client(), talk.person.grant.clone());
+    let mut again = talk.resume(person).await;
+    let snapshot = again.person.snapshot(&again.project, &again.session).await;
+    let answer = snapshot.messages.last().unwrap().clone();
+    let run = answer.run_id.clone().unwrap();
+    assert_eq!(again.run_ended(&run).await, RunStatus::Interrupted);
+    // Whatever became of it, the session goes on.
+    if because.is_none() {
+        let session_id = again.session.clone();
+        again.call(RunResume { session_id, run_id: run.clone() }).await.unwrap();
+        assert_eq!(again.run_ended(&run).await, RunStatus::Completed);
+        assert_eq!(summaries(&again.answer(&run).await), 1);
+    }
+    assert_eq!(text_of(&again.ask("say still here").await), "still here");
+    answer
+}
+
+fn summaries(message: &Message) -> usize {
+    message.parts.iter().filter(|part| matches!(part, Part::Compaction(_))).count()
+}
+
+#[tokio::test]
+async fn a_summary_is_there_whole_or_not_at_all() {
+    let too_long = Some("fail context_overflow");
+    for (point, because, expected) in [
+        (CrashPoint::BeforeIntent, too_long, 0),
+        (CrashPoint::AfterIntent, too_long, 1),
+        (CrashPoint::Finish, None, 0),
+    ] {
+        let answer = cut_summary(point, because).await;
+        assert_eq!(summaries(&answer), expected, "{point:?}: {answer:?}");
+    }
 }
 
 #[tokio::test]

@@ -31,12 +31,14 @@ const KINDS: &[&str] = &[
     "recorder",
     "root",
     "session",
+    "title",
 ];
 /// Messages that are sent while the server stops (`ending.rs` has them), with pings (`heartbeats.rs`),
 /// when a database turns out to be damaged (`corruption.rs`), and while the server starts, before
 /// anybody could strike; a command that is run as a part of `AcceptImport`; what only parts of the server
-/// itself send (`tests/api/listening.rs`); what takes an MCP server that answers (`tests/api/mcp.rs`); and how
-/// locks end by themselves, and are taken over a socket (`tests/api/files/locks.rs`).
+/// itself send (`tests/api/listening.rs`); what takes an MCP server that answers (`tests/api/mcp.rs`), or a
+/// conversation that is nearly too long (`tests/api/context.rs`); and how locks end by themselves, and are taken
+/// over a socket (`tests/api/files/locks.rs`).
 const ELSEWHERE: &[&str] = &[
     "AskDuringCall",
     "Beat",
@@ -46,6 +48,7 @@ const ELSEWHERE: &[&str] = &[
     "EndLocksOf",
     "ImportProject",
     "IsPresent",
+    "LeaveOutOutputs",
     "Listen",
     "OpenUnfinished",
     "RoomHeads",
@@ -70,6 +73,7 @@ const UNASKED: &[&str] = &[
     "OrchestratorExited",
     "Reload",
     "SessionExited",
+    "TitleEnded",
     "Write<ClearUnfinished>",
     "Write<CollectBlobs>",
     "Write<FailRuns>",
@@ -81,7 +85,9 @@ const UNASKED: &[&str] = &[
     "Write<RecordSupervision>",
     "Write<RenewMcpTokens>",
     "Write<RecoverRuns>",
+    "Write<SetTitle>",
     "Write<SettleOutbox>",
+    "Write<TellFileAgents>",
     "Write<TrimEvents>",
     "Write<TrimVersions>",
     START,
@@ -105,7 +111,9 @@ async fn stage(part: Part) -> Stage {
     let sockets = SocketSettings { ping_interval: None, ..SocketSettings::default() };
     // What is looked at by itself would be looked at at any time.
     let files = FileSettings { watch_after: Duration::from_hours(1), ..FileSettings::default() };
-    let options = AppOptions { project_idle: idle, sockets, files, ..AppOptions::default() };
+    let mut options = AppOptions { project_idle: idle, sockets, files, ..AppOptions::default() };
+    options.context.titles = true;
+    options.context.small_model.clone_from(&options.default_model);
     let base = Duration::from_millis(1);
     let retry = RetryLimits { attempts_max: 2, base, ..options.turn.retry };
     let turn = TurnLimits { retry, ..options.turn };
@@ -154,7 +162,7 @@ impl Stage {
             fault: if spot.is_later { Fault::PanicLater } else { Fault::Panic },
             times: 1,
         };
-        if matches!(armed.kind, "project" | "session" | "orchestrator") {
+        if matches!(armed.kind, "project" | "session" | "orchestrator" | "title") {
             return Some(armed);
         }
         self.app.supervision().faults().arm(armed);

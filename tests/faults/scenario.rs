@@ -11,10 +11,10 @@ mod runs;
 use iris_actors::SystemClock;
 use iris_agent::Clock;
 use iris_protocol::{
-    ActorList, AgentCreate, AgentDelete, AgentUpdate, AuthRegister, MemberAdd, PermissionAction,
-    PermissionCreate, PermissionDelete, PermissionUpdate, ProjectArchive, ProjectDelete, ProjectId,
-    ProjectUnarchive, ProjectUpdate, Role, SessionArchive, SessionDelete, SessionGet, SessionId,
-    SessionUnarchive, SessionUpdate, UserGet,
+    ActorList, AgentCreate, AgentDelete, AgentList, AgentUpdate, AuthRegister, MemberAdd,
+    PermissionAction, PermissionCreate, PermissionDelete, PermissionUpdate, ProjectArchive,
+    ProjectDelete, ProjectId, ProjectUnarchive, ProjectUpdate, Role, SessionArchive,
+    SessionCompact, SessionDelete, SessionGet, SessionId, SessionUnarchive, SessionUpdate, UserGet,
 };
 use iris_testkit::{PASSWORD, Person, patiently};
 
@@ -119,6 +119,7 @@ async fn project(player: &Player<'_>) {
             prompt: None,
             model: None,
             tools: None,
+            tuning: iris_protocol::AgentTuning::default(),
             permissions: None,
         };
         Ok(client.call(id, request).await?)
@@ -133,6 +134,7 @@ async fn project(player: &Player<'_>) {
             prompt,
             model: None,
             tools: None,
+            tuning: iris_protocol::AgentTuning::default(),
             permissions: None,
         };
         Ok(client.call(id, request).await?)
@@ -143,6 +145,11 @@ async fn project(player: &Player<'_>) {
     rules(player, &project).await;
     let put = async || Ok(client.file_put(&project, "b.txt", "hello").await?);
     player.insist("file.write", put).await;
+    let files = player.app.data_dir().join("projects").join(project.as_str()).join("files");
+    std::fs::create_dir_all(files.join(".iris/agents")).unwrap();
+    std::fs::write(files.join(".iris/agents/poet.md"), "---\n---\nRhyme.").unwrap();
+    let list = async || Ok(client.call(id, AgentList {}).await?);
+    assert!(player.insist("agent.list", list).await.agents.iter().any(|it| it.name == "poet"));
     let get = async || Ok(client.file_get(&project, "b.txt").await?);
     assert_eq!(player.insist("file.read", get).await, "hello");
     files::files(player, &project).await;
@@ -185,6 +192,13 @@ async fn sessions(player: &Player<'_>) {
     let (client, id) = (&player.person.client, Some(&project));
     let session_id = || session.clone();
     rename(player, &project, &session).await;
+    invite(player, &project).await;
+    let mut talk = Talk::follow(player, &project, session.clone());
+    talk.run("a run", "chunks 100 word", How::Watch).await;
+    let compact = async || Ok(client.call(id, SessionCompact { session_id: session_id() }).await?);
+    let made = player.insist("session.compact", compact).await;
+    talk.ended(&made.run.id, How::Watch).await;
+    drop(talk);
     let archive = async || Ok(client.call(id, SessionArchive { session_id: session_id() }).await?);
     player.insist("session.archive", archive).await;
     let unarchive =

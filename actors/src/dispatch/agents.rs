@@ -1,28 +1,25 @@
 //! Agents.
 
 use iris_protocol::{
-    Agent, AgentCreate, AgentId, AgentPage, AgentPayload, AgentUpdate, ApiError, ErrorCode,
-    PermissionSetting,
+    Agent, AgentCreate, AgentId, AgentPage, AgentPayload, AgentTuning, AgentUpdate, ApiError,
+    ErrorCode, PermissionSetting,
     limits::{
         AGENT_DESCRIPTION_BYTES_MAX, AGENT_PERMISSIONS_MAX, AGENT_TOOLS_MAX, PROMPT_BYTES_MAX,
     },
 };
 use iris_store::project::{CreateAgent, DeleteAgent, UpdateAgent};
-use iris_store::{Committed, WriteContext};
+use iris_store::{Committed, StoreError, WriteContext};
 use iris_tools::ToolRegistry;
 
 use super::permissions::{check_code, check_setting};
 use super::{Done, Grant, check_length, check_model, done, stored};
-use crate::agents::{DEFAULT_AGENT, agents_of, find_agent};
+use crate::agents::{AGENT_NAME_BYTES_MAX, DEFAULT_AGENT, find_agent, is_agent_name, listed};
+use crate::project::ProjectHandle;
 use crate::toolbox::tools_of;
 use crate::{Node, write};
 
-/// Longest name of an agent, in bytes.
-const AGENT_NAME_BYTES_MAX: usize = 64;
-
 fn check_agent_name(name: &str) -> Result<(), ApiError> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if name.is_empty() || name.len() > AGENT_NAME_BYTES_MAX || !name.chars().all(is_word) {
+    if !is_agent_name(name) {
         let message =
             format!("`name` must be 1 to {AGENT_NAME_BYTES_MAX} letters, digits, `-` and `_`");
         return Err(ApiError::invalid(message).reason("invalid_name"));
@@ -32,6 +29,10 @@ fn check_agent_name(name: &str) -> Result<(), ApiError> {
         return Err(ApiError::new(ErrorCode::Conflict, message).reason("builtin_agent"));
     }
     Ok(())
+}
+
+fn check_tuning(tuning: AgentTuning) -> Result<(), ApiError> {
+    tuning.check().map_err(|error| ApiError::invalid(error).reason("invalid_tuning"))
 }
 
 fn check_settings(settings: &[PermissionSetting]) -> Result<(), ApiError> {
@@ -67,6 +68,7 @@ pub(super) async fn create(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     check_agent_name(&request.name)?;
+    check_tuning(request.tuning)?;
     let description = request.description.unwrap_or_default();
     check_length("description", &description, AGENT_DESCRIPTION_BYTES_MAX)?;
     let prompt = request.prompt.unwrap_or_default();
@@ -91,6 +93,7 @@ pub(super) async fn create(
         model: request.model,
         tools,
         permissions,
+        tuning: request.tuning,
         quotas: node.services.settings.quotas,
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
@@ -110,6 +113,7 @@ pub(super) async fn update(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     check_agent_name(&request.name)?;
+    check_tuning(request.tuning)?;
     let description = request.description.as_deref().unwrap_or_default();
     check_length("description", description, AGENT_DESCRIPTION_BYTES_MAX)?;
     check_length("prompt", request.prompt.as_deref().unwrap_or_default(), PROMPT_BYTES_MAX)?;
@@ -120,6 +124,7 @@ pub(super) async fn update(
     let permissions = request.permissions.as_deref().unwrap_or_default();
     check_settings(permissions)?;
     check_code(node, grant, permissions).await?;
+    let name = request.name.clone();
     let command = UpdateAgent {
         name: request.name,
         description: request.description,
@@ -128,10 +133,36 @@ pub(super) async fn update(
         model: request.model,
         tools: request.tools,
         permissions: request.permissions,
+        tuning: request.tuning,
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
     };
-    answer(write(&project.address, command, context).await.map_err(stored)?)
+    let updated = write(&project.address, command, context).await;
+    answer(unless_in_file(node, &project, &name, updated).await?)
+}
+
+/// Says of an agent that is not among those of the project where it is, if it is one in a file.
+async fn unless_in_file<T>(
+    node: &Node,
+    project: &ProjectHandle,
+    name: &str,
+    changed: Result<T, StoreError>,
+) -> Result<T, ApiError> {
+    let error = match changed {
+        Ok(changed) => return Ok(changed),
+        Err(error) => error,
+    };
+    if !matches!(error, StoreError::NotFound { .. }) {
+        return Err(stored(error));
+    }
+    let found = find_agent(project, &node.services, name).await.map_err(stored)?;
+    match found.and_then(|agent| agent.path) {
+        Some(path) => {
+            let message = format!("the agent `{name}` stands in `{path}`: change the file");
+            Err(ApiError::new(ErrorCode::Conflict, message).reason("agent_in_file"))
+        }
+        None => Err(stored(error)),
+    }
 }
 
 pub(super) async fn delete(
@@ -142,16 +173,17 @@ pub(super) async fn delete(
 ) -> Result<Done, ApiError> {
     check_agent_name(&name)?;
     let by = grant.user_id()?.clone();
-    let command = DeleteAgent { name, by, at: node.services.clock.now_ms() };
+    let command = DeleteAgent { name: name.clone(), by, at: node.services.clock.now_ms() };
     let project = grant.project(node).await?;
-    let deleted = write(&project.address, command, context).await.map_err(stored)?;
+    let deleted = write(&project.address, command, context).await;
+    let deleted = unless_in_file(node, &project, &name, deleted).await?;
     Ok(done(iris_protocol::Done { done: true })?.at(deleted.seq, deleted.replayed))
 }
 
 pub(super) async fn list(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
     let project = grant.project(node).await?;
-    let agents = agents_of(&project, &node.services).await.map_err(stored)?;
-    done(AgentPage { agents })
+    let (agents, problems) = listed(&project, &node.services).await.map_err(stored)?;
+    done(AgentPage { agents, problems })
 }
 
 pub(super) async fn get(node: &Node, grant: &Grant, name: &str) -> Result<Done, ApiError> {

@@ -25,16 +25,15 @@ use crate::session::{CancelRun, Decide, Resume, Said, SendMessage, Session};
 use crate::supervision::{AskError, MessageFor};
 use crate::{Node, Services, record, write};
 
-const TITLE_DEFAULT: &str = "New session";
-
 pub(super) async fn create(
     node: &Node,
     grant: &Grant,
     request: SessionCreate,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let title = request.title.unwrap_or_else(|| TITLE_DEFAULT.to_owned());
-    check_name("title", &title)?;
+    if let Some(title) = &request.title {
+        check_name("title", title)?;
+    }
     check_model(request.model.as_ref())?;
     let project = grant.project(node).await?;
     let agent = request.agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
@@ -43,7 +42,7 @@ pub(super) async fn create(
     check_mode(mode, role_of(node, grant).await?, node.services.sandbox.as_ref())?;
     let command = CreateSession {
         id: SessionId::from_bits(node.services.ids.next_bits()),
-        title,
+        title: request.title,
         agent,
         model: request.model,
         mode,

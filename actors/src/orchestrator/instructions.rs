@@ -10,7 +10,7 @@ use iris_workspace::Workspace;
 use super::model::Caller;
 
 /// The first one that is there counts.
-const NAMES: [&str; 2] = ["AGENTS.md", "CLAUDE.md"];
+pub(super) const NAMES: [&str; 2] = ["AGENTS.md", "CLAUDE.md"];
 /// Most bytes that models are told of it; the rest is for agents to read.
 const BYTES_MAX: usize = 32 * 1024;
 /// A larger file is none.
@@ -34,7 +34,7 @@ pub(super) async fn with_instructions(
     // A link might lead to what the agent may not read.
     let workspace = caller.workspace().guarded(Arc::new(|_, _| false));
     let found = tokio::task::spawn_blocking(move || {
-        names.into_iter().find_map(|name| Some((name, instructions(&workspace, name)?)))
+        names.into_iter().find_map(|name| Some((name, instructions(&workspace, name, BYTES_MAX)?)))
     });
     Ok(match found.await.map_err(StoreError::internal)? {
         Some((name, text)) => {
@@ -44,10 +44,10 @@ pub(super) async fn with_instructions(
     })
 }
 
-/// What a file says, if it is one of text.
-fn instructions(workspace: &Workspace, name: &str) -> Option<String> {
-    let found = workspace.read_beginning(name, SIZE_MAX, BYTES_MAX as u64).ok()?;
-    let is_cut = found.info.size > BYTES_MAX as u64;
+/// What a file says, if it is one of text: its beginning.
+pub(super) fn instructions(workspace: &Workspace, path: &str, bytes_max: usize) -> Option<String> {
+    let found = workspace.read_beginning(path, SIZE_MAX, bytes_max as u64).ok()?;
+    let is_cut = found.info.size > bytes_max as u64;
     let text = match String::from_utf8(found.bytes) {
         Ok(text) => text,
         // The cut may be inside of a character.
@@ -71,7 +71,7 @@ mod tests {
     fn told(bytes: &[u8]) -> Option<String> {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("AGENTS.md"), bytes).unwrap();
-        instructions(&Workspace::open(directory.path()).unwrap(), "AGENTS.md")
+        instructions(&Workspace::open(directory.path()).unwrap(), "AGENTS.md", BYTES_MAX)
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Asking the model: from the recorded conversation to the inputs of the turn.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,52 +8,52 @@ use actix::prelude::*;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use iris_agent::permissions::{Access, Judge, Judgement};
-use iris_agent::{
-    ApprovalRequest, Input, Opaque, Prompt, ProviderTool, Verdict, Wait, prompt_messages,
-    wanted_format,
-};
-use iris_llm::{
-    Finish, Model, ModelError, ModelEvent, ModelRequest, ModelStream, OutputSchema, parse_arguments,
-};
+use iris_agent::{ApprovalRequest, Input, Opaque, ProviderTool, Verdict, Wait};
+use iris_llm::{Finish, ModelError, ModelEvent, ModelStream, parse_arguments};
 use iris_protocol::{
-    Agent, AnswerFormatPart, ApiError, Approval, ApprovalState, ErrorCode, PartId,
-    PermissionAction, Remember, RunId, StreamKind, ToolCallId, UserId,
+    Agent, ApiError, Approval, ApprovalState, ErrorCode, PermissionAction, Remember, RunId,
+    StreamKind, ToolCallId, UserId,
 };
 use iris_store::StoreError;
-use iris_store::project::ProviderData;
 use iris_tools::{Tool, ToolRegistry, is_shallow};
 use iris_workspace::Workspace;
 use serde_json::Value;
 use tracing::{Instrument, Span};
 
-use super::instructions::with_instructions;
-use super::outputs::show_images;
-use super::steering::join_messages;
-use super::tasks::name_sub_agents;
+use super::compaction::is_too_long;
+use super::question::Asker;
 use super::{Assignment, Orchestrator};
 use crate::agents::find_agent;
 use crate::permissions;
-use crate::session::{SessionPlace, may_start, starter_lost_access, users_of};
+use crate::session::{SessionPlace, may_start, users_of};
 use crate::supervision::Work;
 use crate::toolbox::tools_of;
 
 /// How long a model may say nothing before the orchestrator counts as stuck. Providers give up sooner.
-const MODEL_BUDGET: Duration = Duration::from_mins(4);
+pub(super) const MODEL_BUDGET: Duration = Duration::from_mins(4);
 
 /// A question to the model that is being answered.
 pub(super) struct Call {
     /// Which one of the run it is.
-    number: u64,
-    task: SpawnHandle,
-    work: Work,
+    pub(super) number: u64,
+    pub(super) task: SpawnHandle,
+    pub(super) work: Work,
 }
 
 /// What comes out of a question to the model.
 enum Told {
+    /// The conversation is too long to be asked.
+    TooLong,
     /// Something that needs no look at the rules.
     Event(ModelEvent),
     /// A call of a tool, and what may become of it.
     Call(Input),
+}
+
+/// What came of a question before anything of it was judged.
+enum Asked {
+    Event(ModelEvent),
+    TooLong,
 }
 
 type Events = BoxStream<'static, Result<Told, ApiError>>;
@@ -95,54 +94,33 @@ impl Orchestrator {
         }
     }
 
-    fn model_name(&self) -> Option<String> {
+    pub(super) fn model_name(&self) -> Option<String> {
         let model = self.answerer.as_ref().map(|answerer| &answerer.model)?;
         Some(format!("{}/{}", model.provider_id, model.model_id))
     }
 
     /// The model's answer to everything that is recorded. Dropping the stream ends the request.
     fn ask(&self, span: &Span) -> Events {
-        let Some(answerer) = &self.answerer else { return stream::empty().boxed() };
-        let place = self.assignment.place.clone();
-        let (agent, model) = (answerer.agent.clone(), answerer.model.clone());
-        let (run_id, starter) = (self.run_id(), self.assignment.run.started_by.clone());
-        let answer_id = self.assignment.answer_id.clone();
-        let caller = Arc::new(Caller::of(&self.assignment, answerer.agent.clone()));
-        let asks = Arc::clone(&caller);
+        let Some(asker) = Asker::of(self) else { return stream::empty().boxed() };
+        let caller = Arc::clone(&asker.caller);
+        let may_compact = self.turn.may_compact();
         let opened = async move {
-            if !may_start(&place, &starter).await.map_err(|error| error.to_api())? {
-                return Err(starter_lost_access());
+            let question = asker.next_question().await?;
+            if may_compact && is_too_long(&asker, &question) {
+                return Ok(None);
             }
-            join_messages(&place, run_id.clone(), answer_id).await?;
-            let history = place.project.reader.history(place.id.clone(), run_id.clone()).await;
-            let history = history.map_err(|error| error.to_api())?;
-            let tools = tools_of(&place.project, &place.services).await;
-            let mut tools = tools.map_err(|error| error.to_api())?.specs(&agent.tools);
-            name_sub_agents(&place, &mut tools).await.map_err(|error| error.to_api())?;
-            let provider = place.services.models.get(&model);
-            let provider =
-                provider.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
-            let opaque = kept_for(&place, run_id, provider.as_ref()).await;
-            let opaque = opaque.map_err(|error| error.to_api())?;
-            let mut messages = prompt_messages(&history, &opaque);
-            let images = show_images(&place, &history, &mut messages, provider.as_ref()).await;
-            let images = images.map_err(|error| error.to_api())?;
-            let system = with_instructions(agent.prompt, &asks).await;
-            let system = system.map_err(|error| error.to_api())?;
-            let prompt = Prompt { system, messages, tools, images };
-            // The same for all requests of a session, which begin alike.
-            let cache_key = Some(place.id.to_string());
-            let model = model.model_id;
-            let output_schema = wanted_format(&history).map(output_schema);
-            let request =
-                ModelRequest { model, prompt, cache_key, output_schema, ..Default::default() };
-            Ok(provider.stream(request))
+            let (provider, request) = question.into_request(&asker);
+            Ok(Some(provider.stream(request)))
         };
         let opened = stream::once(opened.instrument(span.clone()));
-        let events = opened.flat_map(|opened: Result<ModelStream, ApiError>| match opened {
-            Ok(events) => events.map(|event| event.map_err(|e| model_error(&e))).boxed(),
-            Err(error) => stream::iter([Err(error)]).boxed(),
-        });
+        let events =
+            opened.flat_map(|opened: Result<Option<ModelStream>, ApiError>| match opened {
+                Ok(Some(events)) => {
+                    events.map(|it| it.map(Asked::Event).map_err(|e| model_error(&e))).boxed()
+                }
+                Ok(None) => stream::iter([Ok(Asked::TooLong)]).boxed(),
+                Err(error) => stream::iter([Err(error)]).boxed(),
+            });
         events.then(move |event| told(event, Arc::clone(&caller))).boxed()
     }
 
@@ -153,6 +131,7 @@ impl Orchestrator {
         let event = match event {
             Ok(Told::Event(event)) => event,
             Ok(Told::Call(input)) => return self.input(input, ctx),
+            Ok(Told::TooLong) => return self.input(Input::ContextFull { error: None }, ctx),
             Err(error) => return self.model_failed(error, ctx),
         };
         let input = match event {
@@ -191,26 +170,6 @@ impl Orchestrator {
     }
 }
 
-fn output_schema(format: &AnswerFormatPart) -> OutputSchema {
-    let AnswerFormatPart { name, schema, strict, .. } = format;
-    OutputSchema { name: name.clone(), schema: schema.clone(), strict: *strict }
-}
-
-/// What is kept for a model's provider with the conversation, by the parts that it belongs to.
-async fn kept_for(
-    place: &SessionPlace,
-    run_id: RunId,
-    model: &dyn Model,
-) -> Result<BTreeMap<PartId, Opaque>, StoreError> {
-    let Some(kind) = model.opaque_kind() else { return Ok(BTreeMap::new()) };
-    let reader = &place.project.reader;
-    let kept = reader.provider_data(place.id.clone(), run_id, kind.to_owned()).await?;
-    let kept = kept
-        .into_iter()
-        .map(|ProviderData { part_id, kind, json }| (part_id, Opaque { kind, json: json.into() }));
-    Ok(kept.collect())
-}
-
 fn provider_tool(
     tool_name: String,
     arguments: String,
@@ -225,8 +184,11 @@ fn provider_tool(
 }
 
 /// Judges the call of a tool on its way from the model to the turn.
-async fn told(event: Result<ModelEvent, ApiError>, caller: Arc<Caller>) -> Result<Told, ApiError> {
-    let event = event?;
+async fn told(event: Result<Asked, ApiError>, caller: Arc<Caller>) -> Result<Told, ApiError> {
+    let event = match event? {
+        Asked::Event(event) => event,
+        Asked::TooLong => return Ok(Told::TooLong),
+    };
     let ModelEvent::ToolCall { name, arguments, is_complete, opaque, .. } = event else {
         return Ok(Told::Event(event));
     };
@@ -401,7 +363,7 @@ fn request(
     ApprovalRequest { message: tool.summary(input), accesses: judged.accesses, options }
 }
 
-fn model_error(error: &ModelError) -> ApiError {
+pub(super) fn model_error(error: &ModelError) -> ApiError {
     let mut wire = ApiError::new(error.code(), error.message.clone()).reason(error.class.as_str());
     if let Some(status) = error.status {
         wire = wire.detail("status", status);

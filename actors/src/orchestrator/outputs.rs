@@ -1,10 +1,10 @@
 //! What tools answered earlier in a session, as `read` reaches it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use futures_util::future::BoxFuture;
-use iris_agent::{Attached, PromptMessage};
+use iris_agent::{Attached, Conversation, PromptMessage};
 use iris_llm::Model;
 use iris_protocol::{Message, Part, SessionId, ToolCallId};
 use iris_store::StoreError;
@@ -58,7 +58,7 @@ impl OutputStore for SessionOutputs {
 pub(super) async fn show_images(
     place: &SessionPlace,
     history: &[Message],
-    messages: &mut [PromptMessage],
+    conversation: &mut Conversation,
     model: &dyn Model,
 ) -> Result<BTreeMap<String, Attached>, StoreError> {
     let calls = history.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
@@ -66,10 +66,18 @@ pub(super) async fn show_images(
         Part::Text { .. }
         | Part::Reasoning { .. }
         | Part::Subtask(_)
+        | Part::Compaction(_)
         | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     });
-    let calls = calls.filter(|(_, attachment)| attachment.mime_type.starts_with("image/"));
+    // Of calls before a summary, and of those whose outputs are left out, nothing is told.
+    let Conversation { messages, left_out, .. } = conversation;
+    let told: BTreeSet<&str> = messages.iter().filter_map(call_of).collect();
+    let calls = calls.filter(|(call_id, attachment)| {
+        let call_id = call_id.as_str();
+        let is_told = told.contains(call_id) && !left_out.contains(call_id);
+        is_told && attachment.mime_type.starts_with("image/")
+    });
     let all: Vec<(&ToolCallId, u64)> = calls.map(|(call_id, it)| (call_id, it.size)).collect();
     let mut images = BTreeMap::new();
     if model.shows_images() {
@@ -94,6 +102,13 @@ pub(super) async fn show_images(
         }
     }
     Ok(images)
+}
+
+fn call_of(message: &PromptMessage) -> Option<&str> {
+    match message {
+        PromptMessage::ToolResult { call_id, .. } => Some(call_id),
+        PromptMessage::User { .. } | PromptMessage::Assistant { .. } => None,
+    }
 }
 
 /// Those of some images, with their sizes, that are shown: the newest first, up to one that is too much.

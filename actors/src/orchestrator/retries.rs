@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_agent::{Input, Retry};
+use iris_agent::{Input, Retry, is_overflow};
 use iris_protocol::{ApiError, ModelRef};
 use iris_store::project::{EndRetry, RecordRetry};
 
@@ -12,8 +12,13 @@ use crate::project::EndStreams;
 
 impl Orchestrator {
     pub(super) fn model_failed(&mut self, error: ApiError, ctx: &mut Context<Self>) {
-        let has_fallback = self.fallback().is_some();
-        self.input(Input::ModelFailed { error, has_fallback }, ctx);
+        let has_fallback = self.asks_summarizer() || self.fallback().is_some();
+        let input = if is_overflow(&error) {
+            Input::ContextFull { error: Some(error) }
+        } else {
+            Input::ModelFailed { error, has_fallback }
+        };
+        self.input(input, ctx);
     }
 
     /// The model that may be asked in place of the one that answers.
@@ -26,7 +31,9 @@ impl Orchestrator {
     pub(super) fn record_retry(&mut self, retry: Retry, ctx: &mut Context<Self>) {
         let Retry { attempt, error, delay, usage, falls_back } = retry;
         self.drop_checkpoints(ctx);
-        let model = self.fallback().filter(|_| falls_back).cloned();
+        let is_summarizer = self.asks_summarizer() && falls_back;
+        self.summaries.has_fallen_back |= is_summarizer;
+        let model = self.fallback().filter(|_| falls_back && !is_summarizer).cloned();
         if let (Some(answerer), Some(model)) = (&mut self.answerer, &model) {
             answerer.model = model.clone();
         }

@@ -17,6 +17,7 @@ use tracing::Instrument;
 
 use super::Orchestrator;
 use super::model::{Caller, tool_gone};
+use super::nested::{self, ToldInstructions};
 use super::outputs::SessionOutputs;
 use super::people::CallPeople;
 use super::todos::SessionTodos;
@@ -57,6 +58,7 @@ impl Orchestrator {
         let caller = Caller::of(&self.assignment, answerer.agent.clone());
         let workspace = self.assignment.place.project.workspace.clone();
         let read_log = Arc::clone(&self.assignment.read_log);
+        let told = Arc::clone(&self.assignment.told);
         let places = Arc::clone(&self.assignment.place.project.places);
         let progress = self.progress_of(&call_id);
         let todos = Arc::new(SessionTodos::of(&self.assignment));
@@ -109,6 +111,7 @@ impl Orchestrator {
                 Err(error) => return ToolOutcome::Failed { error },
             };
             let timeout = tool.time_limit(&input).unwrap_or(tool_timeout);
+            let place = (workspace.clone(), Arc::clone(&judge), accesses.clone());
             let context = ToolContext::new(workspace, read_log, judge).with_accesses(accesses);
             let context = context.with_todos(todos).with_sub_agents(sub_agents);
             let context = context.with_outputs(outputs).with_people(people);
@@ -121,7 +124,7 @@ impl Orchestrator {
             files.end().await;
             drop(turn);
             match ended {
-                Ok(Ok(output)) => completed(output, &id),
+                Ok(Ok(output)) => with_instructions(completed(output, &id), place, told).await,
                 Ok(Err(error)) => ToolOutcome::Failed { error: error.to_string() },
                 Err(_) => {
                     let error = format!("the tool took longer than {} s", timeout.as_secs());
@@ -282,6 +285,23 @@ async fn check_room(
         }
         // Whatever else is wrong with the database shows when the result is recorded.
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A result, and behind it the instructions for where its call was that the model was not told of yet.
+async fn with_instructions(
+    outcome: ToolOutcome,
+    (workspace, judge, accesses): (Workspace, Arc<Judge>, Vec<Access>),
+    told: Arc<ToldInstructions>,
+) -> ToolOutcome {
+    let below = move || nested::below(&workspace, &judge, &told, &accesses);
+    let instructions = tokio::task::spawn_blocking(below).await.unwrap_or_default();
+    match outcome {
+        ToolOutcome::Completed { mut output, metadata, attachment } => {
+            output.push_str(&instructions);
+            ToolOutcome::Completed { output, metadata, attachment }
+        }
+        failed @ ToolOutcome::Failed { .. } => failed,
     }
 }
 

@@ -3,6 +3,7 @@
 use iris_store::StoredEvent;
 use iris_tools::ToolRegistry;
 
+use crate::agents::AgentFiles;
 use crate::files::Desk;
 use crate::mcp;
 use crate::permissions::{Cached, ProjectRules};
@@ -21,6 +22,8 @@ pub(crate) struct Kept {
     pub(crate) tools: Cached<ToolRegistry>,
     /// Whose turn it is to change its files.
     pub(crate) files: Desk,
+    /// The agents in its files.
+    pub(crate) agent_files: AgentFiles,
     /// What is known of the project's MCP servers.
     pub(crate) mcp: mcp::Desk,
 }

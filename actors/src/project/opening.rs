@@ -286,6 +286,7 @@ impl OpenedProject {
                 marking: None,
                 outbox: news.outbox,
                 recovery: Recovery::default(),
+                looks_for_agents: false,
             }
         };
         let address = spawn(parent, spec, create, move |_| on_exit());

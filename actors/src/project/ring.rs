@@ -290,7 +290,7 @@ mod tests {
                     let Some(session) = known else {
                         let command = CreateSession {
                             id,
-                            title: "talk".to_owned(),
+                            title: Some("talk".to_owned()),
                             agent: "default".to_owned(),
                             model: None,
                             mode: SessionMode::Default,

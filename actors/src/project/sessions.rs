@@ -69,7 +69,7 @@ impl Project {
 
     /// One handle for all sessions: there may be thousands. It does not outlive them, so the registry
     /// does not keep itself alive.
-    fn shared(&mut self, ctx: &mut Context<Self>) -> Arc<ProjectHandle> {
+    pub(super) fn shared(&mut self, ctx: &mut Context<Self>) -> Arc<ProjectHandle> {
         if let Some(shared) = self.shared.upgrade() {
             return shared;
         }

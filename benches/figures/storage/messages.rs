@@ -224,7 +224,7 @@ fn session(round: usize, number: usize) -> CreateSession {
     CreateSession {
         quotas: Quotas::default(),
         id: SessionId::from_bits(bits(round, number)),
-        title: "figures".to_owned(),
+        title: Some("figures".to_owned()),
         agent: "default".to_owned(),
         model: None,
         mode: SessionMode::Default,

@@ -196,7 +196,7 @@ pub(super) fn session(number: u128) -> CreateSession {
     CreateSession {
         quotas: Quotas::default(),
         id: SessionId::from_bits(number),
-        title: format!("session {number}"),
+        title: Some(format!("session {number}")),
         agent: "default".to_owned(),
         model: None,
         mode: SessionMode::Default,

@@ -14,6 +14,7 @@ pub fn wanted_format(history: &[Message]) -> Option<&AnswerFormatPart> {
         | Part::Reasoning { .. }
         | Part::Tool(_)
         | Part::Subtask(_)
+        | Part::Compaction(_)
         | Part::Step { .. } => None,
     })
 }

@@ -4,18 +4,23 @@
 //! [`Clock`] and [`IdSource`].
 
 mod answer_format;
+pub mod compaction;
 mod opaque;
 pub mod permissions;
 mod progress;
 mod prompt;
 mod retry;
+pub mod tokens;
 mod turn;
 mod world;
 
 pub use answer_format::wanted_format;
 pub use opaque::{OPAQUE_BYTES_MAX, Opaque};
 pub use progress::Progress;
-pub use prompt::{Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec, prompt_messages};
+pub use prompt::{
+    Conversation, Counted, Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec,
+    prompt_messages,
+};
 pub use retry::RetryLimits;
 pub use turn::*;
 pub use world::{Clock, IdSource};

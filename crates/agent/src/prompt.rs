@@ -1,11 +1,15 @@
 //! What a model is asked: the conversation in the form that every provider can be given.
 
-use std::collections::{BTreeMap, VecDeque};
+mod history;
 
-use iris_protocol::{Message, MessageRole, MessageState, Part, PartId, ToolPart, ToolState};
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::{Attached, Opaque};
+
+pub use history::{Conversation, Counted, prompt_messages};
+pub(crate) use history::{LEFT_OUT_BYTES_MIN, summary_message};
 
 /// One request to a model, without the provider's details.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -121,154 +125,12 @@ pub struct ToolSpec {
     pub parameters: Value,
 }
 
-/// Turns the messages of a session, oldest first, into the conversation for a model. `opaque` is what is
-/// kept for its provider, by the parts that it belongs to.
-///
-/// An answer is cut at its step parts: each step becomes one assistant entry followed by the results
-/// of its calls. A call without a result gets one that says so, so that INV-3 holds for whatever the
-/// store holds. Text that was interrupted is said once: when it is the last thing of an answer that
-/// ended. An answer that went on continues from its last complete step, without it. What joined a run
-/// stands behind the results of the step that it waited for. What is superseded is left out.
-pub fn prompt_messages(
-    history: &[Message],
-    opaque: &BTreeMap<PartId, Opaque>,
-) -> Vec<PromptMessage> {
-    let mut messages = Vec::new();
-    let mut history = history.iter().filter(|it| it.state != MessageState::Superseded).peekable();
-    while let Some(message) = history.next() {
-        match message.role {
-            // Models know the server's words as somebody else's than their own, no more.
-            MessageRole::User | MessageRole::System => push_user(message, &mut messages),
-            MessageRole::Assistant => {
-                let mut joined = VecDeque::new();
-                while let Some(next) = history.next_if(|it| joins(it, message)) {
-                    joined.push_back(next);
-                }
-                push_answer(message, joined, opaque, &mut messages);
-            }
-        }
-    }
-    messages
-}
-
-/// Whether a message joined the run of an answer. Then it stands right behind that.
-fn joins(message: &Message, answer: &Message) -> bool {
-    message.after_step.is_some() && message.run_id.is_some() && message.run_id == answer.run_id
-}
-
-fn push_user(message: &Message, messages: &mut Vec<PromptMessage>) {
-    let mut text = String::new();
-    for part in &message.parts {
-        if let Part::Text { text: piece, .. } = part {
-            if !text.is_empty() {
-                text.push('\n');
-            }
-            text.push_str(piece);
-        }
-    }
-    if !text.is_empty() {
-        messages.push(PromptMessage::User { text });
-    }
-}
-
-fn push_answer(
-    message: &Message,
-    joined: VecDeque<&Message>,
-    opaque: &BTreeMap<PartId, Opaque>,
-    messages: &mut Vec<PromptMessage>,
-) {
-    let mut step = Step::default();
-    let (mut joined, mut steps) = (joined, 0);
-    let went_on = message.state == MessageState::Streaming;
-    let mut parts = message.parts.iter().peekable();
-    push_joined(&mut joined, steps, messages);
-    while let Some(part) = parts.next() {
-        let opaque = opaque.get(part.id()).cloned();
-        match part {
-            Part::Text { interrupted: true, .. } if went_on || parts.peek().is_some() => {}
-            Part::Text { text, .. } => step.say(text, opaque),
-            // Half a thought is none; what a sub-agent did is in the result of its call.
-            Part::Reasoning { interrupted: true, .. }
-            | Part::Subtask(_)
-            | Part::AnswerFormat(_) => {}
-            Part::Reasoning { text, .. } => step.think(text, opaque),
-            Part::Tool(call) => step.call(call, opaque),
-            Part::Step { .. } => {
-                std::mem::take(&mut step).push_to(messages);
-                steps += 1;
-                push_joined(&mut joined, steps, messages);
-            }
-        }
-    }
-    step.push_to(messages);
-    push_joined(&mut joined, u32::MAX, messages);
-}
-
-/// Says what joined the run before it had made more than `steps` steps.
-fn push_joined(joined: &mut VecDeque<&Message>, steps: u32, messages: &mut Vec<PromptMessage>) {
-    while let Some(message) = joined.pop_front_if(|it| it.after_step.is_none_or(|it| it <= steps)) {
-        push_user(message, messages);
-    }
-}
-
-#[derive(Default)]
-struct Step<'a> {
-    blocks: Vec<PromptBlock>,
-    calls: Vec<&'a ToolPart>,
-}
-
-impl<'a> Step<'a> {
-    fn say(&mut self, text: &str, opaque: Option<Opaque>) {
-        if !text.is_empty() || opaque.is_some() {
-            self.blocks.push(PromptBlock::Text { text: text.to_owned(), opaque });
-        }
-    }
-
-    fn think(&mut self, text: &str, opaque: Option<Opaque>) {
-        if !text.is_empty() || opaque.is_some() {
-            self.blocks.push(PromptBlock::Reasoning { text: text.to_owned(), opaque });
-        }
-    }
-
-    fn call(&mut self, call: &'a ToolPart, opaque: Option<Opaque>) {
-        let tool_name = call.tool_name.clone();
-        if call.provider_executed {
-            return self.blocks.push(PromptBlock::ProviderTool { tool_name, opaque });
-        }
-        self.blocks.push(PromptBlock::Call(PromptCall {
-            call_id: call.tool_call_id.to_string(),
-            tool_name,
-            arguments: call.input.clone(),
-            opaque,
-        }));
-        self.calls.push(call);
-    }
-
-    fn push_to(self, messages: &mut Vec<PromptMessage>) {
-        if self.blocks.iter().any(PromptBlock::says_something) {
-            messages.push(PromptMessage::Assistant { blocks: self.blocks });
-            messages.extend(self.calls.into_iter().map(tool_result));
-        }
-    }
-}
-
-fn tool_result(call: &ToolPart) -> PromptMessage {
-    let (output, is_error) = match (&call.output, &call.error) {
-        (Some(output), _) if call.state == ToolState::Completed => (output.clone(), false),
-        (_, Some(error)) => (error.clone(), true),
-        (Some(_) | None, None) => ("the call has no result".to_owned(), true),
-    };
-    PromptMessage::ToolResult {
-        call_id: call.tool_call_id.to_string(),
-        tool_name: call.tool_name.clone(),
-        output,
-        is_error,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use iris_protocol::{FinishReason, MessageId, PartId, RunId, SessionId, ToolCallId, Usage};
+    use iris_protocol::{
+        FinishReason, Message, MessageId, MessageRole, MessageState, Part, PartId, RunId,
+        SessionId, ToolCallId, ToolPart, ToolState, Usage,
+    };
     use serde_json::json;
 
     use super::*;

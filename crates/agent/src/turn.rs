@@ -6,19 +6,24 @@
 //! tool starts before its intent is durable (INV-6). When it cannot be made durable, the effects
 //! after it are dropped and the next input is [`Input::RecordFailed`].
 
+mod compacting;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use iris_protocol::{
-    ApiError, ErrorCode, FinishReason, JudgedAccess, Message, Part, PartId, QuestionItem, Remember,
-    RunStatus, StreamKind, ToolCallId, ToolPart, ToolState, Usage,
+    ApiError, CompactionPart, ErrorCode, FinishReason, JudgedAccess, Message, Part, PartId,
+    QuestionItem, Remember, RunStatus, StreamKind, ToolCallId, ToolPart, ToolState, Usage,
 };
 use serde_json::Value;
 
 use crate::progress::Progress;
 use crate::retry::RetryLimits;
 use crate::{IdSource, OPAQUE_BYTES_MAX, Opaque};
+use compacting::Compacting;
+
+pub use compacting::{SQUEEZES_MAX, Summary, is_overflow};
 
 /// Bounds of one run (INV-7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +107,13 @@ pub enum Input {
         /// Whether another model may be asked in place of this one.
         has_fallback: bool,
     },
+    /// The conversation is too long for the model, or about to be: it was not asked, or refused.
+    ContextFull {
+        /// What the provider said, if it was asked.
+        error: Option<ApiError>,
+    },
+    /// The answer to [`Effect::Compact`].
+    Summarized(Summary),
     /// The wait of [`Effect::AskAgainAfter`] is over.
     RetryDue,
     /// A person let a call run; that is recorded.
@@ -215,6 +227,11 @@ impl fmt::Debug for Attached {
 pub enum Effect {
     /// Ask the model with the recorded conversation.
     CallModel,
+    /// Ask for a summary of the recorded conversation, which takes its place then.
+    Compact {
+        /// How often that was too long already: less of it is to be taken each time.
+        squeezed: u32,
+    },
     /// Drop the model's stream.
     AbortModel,
     /// Show a piece of text.
@@ -303,6 +320,8 @@ pub enum StepPart {
         /// What the provider wants back with it.
         opaque: Option<Opaque>,
     },
+    /// A summary in place of what came before.
+    Compaction(CompactionPart),
 }
 
 impl StepPart {
@@ -320,6 +339,7 @@ impl StepPart {
                 let shown = if part.provider_executed { shown.sum() } else { 0 };
                 shown + bytes_of(opaque.as_ref())
             }
+            Self::Compaction(part) => part.summary.len(),
         }
     }
 }
@@ -367,6 +387,7 @@ pub struct Turn {
     progress: Progress,
     /// Attempts at this step that failed.
     failed: u32,
+    compacting: Compacting,
     parts: Vec<OpenPart>,
     usage: Usage,
     /// Calls without a result, of the step that was recorded last.
@@ -409,8 +430,12 @@ impl Resumption {
     pub fn of(answer: &Message, limits: &TurnLimits) -> Self {
         let mut resumption = Self::default();
         let (mut is_usable, mut has_calls) = (false, false);
+        let mut is_summary = false;
         for part in &answer.parts {
             match part {
+                // The step behind it made the summary, and says nothing of the model's progress.
+                Part::Compaction(_) => is_summary = true,
+                Part::Step { .. } if std::mem::take(&mut is_summary) => resumption.steps += 1,
                 Part::Tool(call) if call.provider_executed => {}
                 Part::Tool(call) => {
                     if !has_calls {
@@ -461,6 +486,8 @@ impl Resumption {
 enum Phase {
     Ready,
     Model,
+    /// Asking for a summary.
+    Compacting,
     /// Between two attempts at a step.
     Pause,
     Tools,
@@ -509,11 +536,17 @@ impl Turn {
             unusable_steps,
             progress,
             failed: 0,
+            compacting: Compacting::default(),
             parts: Vec::new(),
             usage: Usage::default(),
             calls: calls.collect(),
             end_awaits_record: false,
         }
+    }
+
+    /// Lets the run make at most that many steps, where it may make more.
+    pub fn limit_steps(&mut self, steps_max: u32) {
+        self.limits.steps_max = self.limits.steps_max.min(steps_max.max(1));
     }
 
     /// Whether the run has ended: no input has an effect any more, except that the record right
@@ -528,6 +561,7 @@ impl Turn {
         match (self.phase, input) {
             (Phase::Ended, Input::RecordFailed(error)) if end_awaited_record => self.fail(error),
             (Phase::Ended, _) => Vec::new(),
+            (Phase::Ready, Input::Started) if self.compacting.only => self.ask_for_summary(),
             (Phase::Ready, Input::Started) => {
                 self.phase = Phase::Tools;
                 let running = self.calls.iter().filter(|call| call.is_running);
@@ -548,7 +582,7 @@ impl Turn {
             (Phase::Model, Input::ProviderToolArrived(tool)) => {
                 self.add_call(provider_tool(tool, ids))
             }
-            (Phase::Model, Input::UsageArrived(usage)) => {
+            (Phase::Model | Phase::Compacting, Input::UsageArrived(usage)) => {
                 self.usage = usage;
                 Vec::new()
             }
@@ -567,16 +601,16 @@ impl Turn {
             (_, Input::CancelRequested) => {
                 self.end(RunStatus::Cancelled, FinishReason::Cancelled, None)
             }
-            (Phase::Model, Input::ModelFailed { error, has_fallback }) => {
+            (Phase::Model | Phase::Compacting, Input::ModelFailed { error, has_fallback }) => {
                 self.model_failed(error, has_fallback, ids)
             }
-            (Phase::Pause, Input::RetryDue) => {
-                self.phase = Phase::Model;
-                vec![Effect::RecordRetryOver, Effect::CallModel]
-            }
+            (Phase::Model, Input::ContextFull { error }) => self.context_full(error),
+            (Phase::Compacting, Input::ContextFull { error }) => self.summary_overflows(error),
+            (Phase::Compacting, Input::Summarized(summary)) => self.summarized(summary, ids),
+            (Phase::Pause, Input::RetryDue) => self.ask_again(),
             (_, Input::RecordFailed(error)) => self.fail(error),
             (
-                Phase::Ready | Phase::Model | Phase::Pause | Phase::Tools,
+                Phase::Ready | Phase::Model | Phase::Compacting | Phase::Pause | Phase::Tools,
                 Input::Started
                 | Input::TextArrived { .. }
                 | Input::OpaqueArrived { .. }
@@ -586,6 +620,8 @@ impl Turn {
                 | Input::UsageArrived(_)
                 | Input::ModelFinished(_)
                 | Input::ModelFailed { .. }
+                | Input::ContextFull { .. }
+                | Input::Summarized(_)
                 | Input::RetryDue
                 | Input::CallApproved { .. }
                 | Input::CallSettled(_)
@@ -644,7 +680,7 @@ impl Turn {
         let mut parts = self.parts.iter_mut().rev().filter(|open| open.index == Some(index));
         let found = parts.find(|open| match &open.part {
             StepPart::Text { kind, .. } => *kind == of_kind,
-            StepPart::Call { .. } => false,
+            StepPart::Call { .. } | StepPart::Compaction(_) => false,
         });
         found.map(|open| &mut open.part)
     }
@@ -746,8 +782,19 @@ impl Turn {
         vec![Effect::AbortModel, Effect::RecordRetry(retry), Effect::AskAgainAfter(delay)]
     }
 
+    fn ask_again(&mut self) -> Vec<Effect> {
+        let (phase, ask) = if self.compacting.is_asked {
+            (Phase::Compacting, Effect::Compact { squeezed: self.compacting.squeezed })
+        } else {
+            (Phase::Model, Effect::CallModel)
+        };
+        self.phase = phase;
+        vec![Effect::RecordRetryOver, ask]
+    }
+
     fn record_step(&mut self, step: StepEnd) -> Vec<Effect> {
         self.phase = Phase::Tools;
+        self.compacting = Compacting::default();
         let parts: Vec<StepPart> = self.parts.drain(..).map(|open| open.part).collect();
         // A step without calls is one after which a paused provider goes on.
         let mut is_usable = !parts.iter().any(StepPart::is_call);
@@ -848,7 +895,7 @@ impl Turn {
         step: Option<StepEnd>,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if self.phase == Phase::Model && step.is_none() {
+        if matches!(self.phase, Phase::Model | Phase::Compacting) && step.is_none() {
             effects.push(Effect::AbortModel);
         }
         let running = self.calls.drain(..).filter(|call| call.is_running);

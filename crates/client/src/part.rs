@@ -73,6 +73,7 @@ impl PartTracker {
                     }
                     Part::Tool(_)
                     | Part::Subtask(_)
+                    | Part::Compaction(_)
                     | Part::AnswerFormat(_)
                     | Part::Step { .. } => {}
                 }
@@ -121,6 +122,7 @@ impl PartTracker {
             | Event::MessageToolResult { .. }
             | Event::MessageToolError { .. }
             | Event::MessageSubtaskUpdated { .. }
+            | Event::SessionCompacted { .. }
             | Event::MessageStepFinished { .. }
             | Event::RunStarted { .. }
             | Event::RunCompleted { .. }

@@ -42,6 +42,8 @@ pub struct ModelRequest {
     pub max_output_tokens: Option<u32>,
     /// Sampling temperature; the provider's default without it.
     pub temperature: Option<f64>,
+    /// Share of the most likely words that are sampled from; the provider's default without it.
+    pub top_p: Option<f64>,
     /// What the text of the answer has to be; free text without it.
     pub output_schema: Option<OutputSchema>,
     /// What requests with the same beginning have in common, such as the id of their session: providers

@@ -1,6 +1,6 @@
 //! The models that are configured, by the name of their provider.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,6 +19,10 @@ use crate::{Model, Scripted};
 #[derive(Clone, Default)]
 pub struct Models {
     by_provider: BTreeMap<String, Arc<dyn Model>>,
+    /// Those that play scripts.
+    scripted: BTreeSet<String>,
+    /// How many tokens the models of a provider take, as the operator says.
+    windows: BTreeMap<String, u64>,
 }
 
 /// Why there is no model.
@@ -65,6 +69,12 @@ impl Models {
     pub fn new(configs: BTreeMap<String, ProviderConfig>) -> Result<Self, ConfigError> {
         let mut models = Self::default();
         for (name, config) in configs {
+            if let Some(tokens) = config.context_tokens {
+                models.windows.insert(name.clone(), tokens.into());
+            }
+            if config.kind == ProviderKind::Scripted {
+                models.scripted.insert(name.clone());
+            }
             let is_remote = config.kind != ProviderKind::Scripted;
             let mut model = build(&name, &config)?;
             if is_remote {
@@ -95,6 +105,16 @@ impl Models {
         }
         let provider = model.provider_id.clone();
         Err(ModelUnavailable::UnknownProvider { provider, configured: self.configured() })
+    }
+
+    /// Whether a model plays a script, whatever it is asked.
+    pub fn is_scripted(&self, model: &ModelRef) -> bool {
+        self.scripted.contains(&model.provider_id)
+    }
+
+    /// How many tokens a model takes in all, where that is known.
+    pub fn context_window(&self, model: &ModelRef) -> Option<u64> {
+        self.windows.get(&model.provider_id).copied()
     }
 
     /// What to say when nobody chose a model.

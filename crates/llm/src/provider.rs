@@ -28,7 +28,8 @@ pub struct ProviderConfig {
     pub reasoning: Option<Reasoning>,
     /// Most tokens of an answer, for requests without a limit of their own.
     pub max_output_tokens: Option<u32>,
-    /// Tokens of the window that `ollama` is asked for.
+    /// Tokens that its models take in all, as far as the operator says; `ollama` is asked for a window of that
+    /// size.
     pub context_tokens: Option<u32>,
     /// The proxy through which it is reached.
     pub proxy: Option<ProxyUrl>,

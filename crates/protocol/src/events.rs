@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId, ChangedFile,
-    FileLock, FileSource, FinishReason, McpServer, McpState, Member, Message, MessageId, PartId,
-    PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState,
-    Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, Snapshot, SnapshotId,
-    SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId, ToolState,
-    UnlockReason, Usage, UserId,
+    CompactionPart, FileLock, FileSource, FinishReason, McpServer, McpState, Member, Message,
+    MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId,
+    QuestionState, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, Snapshot,
+    SnapshotId, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId,
+    ToolState, UnlockReason, Usage, UserId,
 };
 
 /// A row of the table of events.
@@ -129,6 +129,15 @@ events! {
         message_id: Option<MessageId>,
         /// The other one, as it began.
         fork: Session,
+    }
+    /// Models are told a summary in place of what came before it, from here on.
+    SessionCompacted = "session.compacted" Durable [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The message that has the summary.
+        message_id: MessageId,
+        /// The summary; a new part of the message.
+        part: CompactionPart,
     }
     /// A session does something else than before.
     SessionStatus = "session.status" Durable [Session, Project] {

@@ -3,10 +3,12 @@
 //! Everything a client can send or receive is defined here and nowhere else. Deliberately absent:
 //! I/O, clocks, random numbers, storage rows and any decision about what a caller may do.
 
+mod agents;
 mod answer_format;
 mod asking;
 mod asyncapi;
 mod connection;
+mod context;
 mod envelope;
 mod error;
 mod events;
@@ -23,10 +25,12 @@ mod tools;
 mod turns;
 mod types;
 
+pub use agents::*;
 pub use answer_format::*;
 pub use asking::*;
 pub use asyncapi::asyncapi;
 pub use connection::{Closing, ConnectionFrame, Draining};
+pub use context::*;
 pub use envelope::{
     EventFrame, EventMeta, FrameError, Position, RequestFrame, ResponseFrame, Room, ServerFrame,
 };

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Agent, AgentMode, Approval, ApprovalState, Backup, BackupId, ConnectionId, File, FileEncoding,
-    JudgedAccess, Member, Message, MessageId, ModelRef, PermissionAction, PermissionId,
-    PermissionRule, PermissionSetting, Position, Presence, PresenceStatus, Project, ProjectId,
-    ProjectType, Question, QuestionId, QuestionState, QueuedMessage, Remember, Role, Run, RunId,
-    SearchHit, ServerBackup, Session, SessionId, SessionMode, Todo, Tool, ToolCallId, User, UserId,
+    Agent, AgentMode, AgentProblem, AgentTuning, Approval, ApprovalState, Backup, BackupId,
+    ConnectionId, File, FileEncoding, JudgedAccess, Member, Message, MessageId, ModelRef,
+    PermissionAction, PermissionId, PermissionRule, PermissionSetting, Position, Presence,
+    PresenceStatus, Project, ProjectId, ProjectType, Question, QuestionId, QuestionState,
+    QueuedMessage, Remember, Role, Run, RunId, SearchHit, ServerBackup, Session, SessionId,
+    SessionMode, Todo, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {
@@ -597,6 +598,9 @@ payloads! {
         /// Rules about what its tool calls may touch; none when absent.
         #[serde(default)]
         permissions: Option<Vec<PermissionSetting>>,
+        /// How its model is asked.
+        #[serde(flatten)]
+        tuning: AgentTuning,
     }
     /// Changes an agent, from the next run on.
     AgentUpdate {
@@ -620,6 +624,9 @@ payloads! {
         /// Rules about what its tool calls may touch, from the next call on.
         #[serde(default)]
         permissions: Option<Vec<PermissionSetting>>,
+        /// How its model is asked.
+        #[serde(flatten)]
+        tuning: AgentTuning,
     }
     /// Reads an agent.
     AgentGet {
@@ -642,6 +649,9 @@ payloads! {
     AgentPage {
         /// Built-in ones first, then by name.
         agents: Vec<Agent>,
+        /// What is wrong with the files that define none.
+        #[serde(default)]
+        problems: Vec<AgentProblem>,
     }
     /// Lists the tools of a project.
     ToolList {}

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, AnswerFormatPart, ApiError, ApprovalId, BackupId, FileLock, MessageId, PartId,
-    PermissionId, ProjectId, RunId, SessionId, ToolCallId, UserId,
+    AgentId, AgentSource, AgentTuning, AnswerFormatPart, ApiError, ApprovalId, BackupId,
+    CompactionPart, FileLock, MessageId, PartId, PermissionId, ProjectId, RunId, SessionId,
+    ToolCallId, UserId,
 };
 
 /// A role in a project. The order is the order of power: each role may do all that the ones before it may.
@@ -427,6 +428,8 @@ pub enum Part {
     Tool(ToolPart),
     /// A sub-agent that a call of `task` set to work.
     Subtask(SubtaskPart),
+    /// A summary that models are told in place of what came before it.
+    Compaction(CompactionPart),
     /// What the answer to this message has to look like.
     AnswerFormat(AnswerFormatPart),
     /// The end of one model call.
@@ -449,6 +452,7 @@ impl Part {
             Self::Text { id, .. } | Self::Reasoning { id, .. } | Self::Step { id, .. } => id,
             Self::Tool(part) => &part.id,
             Self::Subtask(part) => &part.id,
+            Self::Compaction(part) => &part.id,
             Self::AnswerFormat(part) => &part.id,
         }
     }
@@ -639,6 +643,9 @@ pub struct Run {
     pub status: RunStatus,
     /// The user with whose rights it acts (INV-12).
     pub started_by: UserId,
+    /// Whether it only makes a summary, for `session.compact`: there is no message of a user then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compacts: bool,
     /// Model calls so far.
     pub steps: u32,
     /// The sum over its steps.
@@ -797,8 +804,20 @@ pub struct Agent {
     /// Rules about what its tool calls may touch; the last one that matches counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<PermissionSetting>,
+    /// How its model is asked.
+    #[serde(flatten)]
+    pub tuning: AgentTuning,
     /// Whether the server brings it along.
     pub builtin: bool,
+    /// Where it is defined.
+    #[serde(default)]
+    pub source: AgentSource,
+    /// The file that defines it, relative to the project's directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Whether only the server sets it to work, and lists leave it out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
 }
 
 /// Who may set an agent to work.

@@ -105,7 +105,7 @@ fn reading(criterion: &mut Criterion) {
 fn session(number: u64) -> CreateSession {
     CreateSession {
         id: SessionId::from_bits(number.into()),
-        title: format!("session {number}"),
+        title: Some(format!("session {number}")),
         agent: "default".to_owned(),
         model: None,
         mode: SessionMode::Default,

@@ -22,6 +22,7 @@ const SMALL: &[(&str, &str)] = &[
     ("file_restores", "one row"),
     ("below", "the runs of the sub-agents of one run, up to a limit"),
     ("agents", "at most `AGENTS_MAX` rows"),
+    ("file_agents", "as many rows as files of agents are read"),
     ("mcp_servers", "at most `MCP_SERVERS_MAX` rows"),
     ("mcp_authorizations", "at most `MCP_AUTHORIZATIONS_MAX` rows"),
     ("tools", "at most `CUSTOM_TOOLS_MAX` rows"),

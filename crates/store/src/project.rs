@@ -15,10 +15,12 @@ mod approvals;
 mod attachments;
 pub mod blobs;
 mod cancelling;
+mod context;
 mod dequeuing;
 mod ending;
 mod exporting;
 mod family;
+mod file_agents;
 mod files;
 mod forking;
 mod joining;
@@ -41,6 +43,7 @@ mod steps;
 mod streams;
 mod superseding;
 mod tasks;
+mod titles;
 mod todos;
 mod tools;
 
@@ -61,8 +64,10 @@ pub use approvals::{Decision, ResolveApproval, Yes};
 pub use attachments::StoredAttachment;
 pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use cancelling::{ChooseCancelled, ChosenRun};
+pub use context::{CompactSession, LeaveOutOutputs};
 pub use dequeuing::DequeueMessage;
 pub use exporting::Conversation;
+pub use file_agents::TellFileAgents;
 pub use files::{
     Author, BeginRestore, ChangedPath, CreateSnapshot, DiskFacts, EndLocks, EndLocksOf, FileAt,
     FileBetween, FileRetention, FoundContent, FoundFile, KnownFile, NoteFilesKnown, PublishRunDiff,
@@ -99,6 +104,7 @@ pub use steps::{NewApproval, NewAttachment, NewPart, Outcome, RecordResult, Reco
 pub use streams::{CheckpointText, TextChunk};
 pub use superseding::{EditMessage, RetryMessage};
 pub use tasks::{SpawnTask, TaskChild, TaskIds, TaskResult};
+pub use titles::{SetTitle, TITLE_DEFAULT};
 pub use todos::{NewTodo, WriteTodos};
 pub use tools::{CreateTool, DeleteTool, StoredTool, ToolConfig, ToolDefinition, UpdateTool};
 
@@ -109,6 +115,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0003_permissions.sql"),
     include_str!("../../../migrations/project/0004_agents_and_tools.sql"),
     include_str!("../../../migrations/project/0005_turns.sql"),
+    include_str!("../../../migrations/project/0006_context.sql"),
     include_str!("../../../migrations/project/0008_files.sql"),
 ];
 

@@ -14,7 +14,8 @@ use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
-    BackupSettings, FileSettings, Node, PresenceSettings, RateSettings, Registration, ResumePolicy,
+    BackupSettings, ContextSettings, FileSettings, Node, PresenceSettings, RateSettings,
+    Registration, ResumePolicy,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::SetupToken;
@@ -51,6 +52,8 @@ pub struct AppOptions {
     pub default_model: Option<ModelRef>,
     /// Asked when another model does not answer; none by default.
     pub fallback_model: Option<ModelRef>,
+    /// How conversations are kept within what models take; sessions get no titles by default.
+    pub context: ContextSettings,
     /// Directories under which projects may have their own.
     pub project_roots: Vec<PathBuf>,
     /// Pages that may call.
@@ -126,6 +129,7 @@ impl Default for AppOptions {
             providers: BTreeMap::from([("demo".to_owned(), scripted)]),
             default_model: Some(model("demo", "script")),
             fallback_model: None,
+            context: ContextSettings { titles: false, ..ContextSettings::default() },
             project_roots: Vec::new(),
             allowed_origins: Vec::new(),
             egress_allow: Vec::new(),
@@ -182,6 +186,7 @@ impl AppOptions {
             master_key_previous_file: None,
             default_model: self.default_model.clone(),
             fallback_model: self.fallback_model.clone(),
+            context: self.context.clone(),
             providers: self.providers.clone(),
             project_roots: self.project_roots.clone(),
             allowed_origins: self.allowed_origins.clone(),

@@ -234,6 +234,7 @@ pub fn text_of(message: &Message) -> String {
         Part::Reasoning { .. }
         | Part::Tool(_)
         | Part::Subtask(_)
+        | Part::Compaction(_)
         | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     });
@@ -247,6 +248,7 @@ pub fn calls_of(message: &Message) -> Vec<&ToolPart> {
         Part::Text { .. }
         | Part::Reasoning { .. }
         | Part::Subtask(_)
+        | Part::Compaction(_)
         | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     });

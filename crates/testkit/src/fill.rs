@@ -96,7 +96,7 @@ fn somebody() -> UserId {
 fn create(session: u32, at: i64) -> CreateSession {
     CreateSession {
         id: Fill::session_id(session),
-        title: format!("session {session}"),
+        title: Some(format!("session {session}")),
         agent: "default".to_owned(),
         model: None,
         mode: SessionMode::Default,

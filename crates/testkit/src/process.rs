@@ -43,6 +43,8 @@ impl ServerProcess {
             .env("IRIS_PROVIDERS__DEMO__KIND", "scripted")
             .env("IRIS_DEFAULT_MODEL", "demo/script")
             .env("IRIS_DRAIN_SECONDS", "0")
+            // Providers here answer what a test expects to be asked.
+            .env("IRIS_TITLES", "false")
             .env("IRIS_REQUESTS_PER_SECOND", "0")
             .env("IRIS_PUBLIC_REQUESTS_PER_MINUTE", "0")
             .env("IRIS_CONNECTIONS_PER_USER_MAX", "0")

@@ -19,6 +19,7 @@ mod read;
 mod remove;
 mod rename;
 mod seen;
+mod stamps;
 mod walk;
 mod watch;
 mod write;
@@ -39,6 +40,7 @@ pub use path::{PATH_BYTES_MAX, PATH_COMPONENTS_MAX, RelPath};
 pub use read::{ContentHash, EntryKind, FileContent, FileInfo, TextContent, content_hash};
 pub use rename::Moved;
 pub use seen::{Scan, Seen, SeenFile};
+pub use stamps::FileStamp;
 pub use walk::{Cut, SearchLimits};
 #[cfg(target_os = "linux")]
 pub use watch::Watcher;

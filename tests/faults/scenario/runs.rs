@@ -218,6 +218,7 @@ async fn without_agent(player: &Player<'_>, project: &ProjectId, talk: &mut Talk
             prompt: None,
             model: None,
             tools: None,
+            tuning: iris_protocol::AgentTuning::default(),
             permissions: None,
         };
         match client.call(id, request).await {

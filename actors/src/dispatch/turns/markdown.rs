@@ -38,6 +38,10 @@ fn write_message(message: &Message, text: &mut String) {
             }
             Part::Tool(call) => write_call(call, text),
             Part::Subtask(task) => write_task(task, text),
+            Part::Compaction(part) => {
+                text.push_str("\n*Models read this in place of what is above:*\n");
+                write_fenced("text", &part.summary, text);
+            }
             Part::AnswerFormat(format) => {
                 text.push_str("\n*The answer has to keep to this schema:*\n");
                 write_fenced("json", &format.schema.to_string(), text);

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use iris_agent::{
-    Effect, Input, PromptBlock, PromptMessage, Resumption, Retry, StepEnd, StepPart, ToolOutcome,
-    Turn, TurnEnd, TurnLimits, prompt_messages,
+    Effect, Input, PromptBlock, PromptMessage, Resumption, Retry, SQUEEZES_MAX, StepEnd, StepPart,
+    ToolOutcome, Turn, TurnEnd, TurnLimits, prompt_messages,
 };
 use iris_protocol::{
     FinishReason, Message, MessageId, MessageRole, MessageState, Part, RunStatus, SessionId,
@@ -31,6 +31,10 @@ pub(crate) struct Driver {
     model_calls: u32,
     attempts: Attempts,
     unusable_steps: u32,
+    /// Whether there was a summary since the last step.
+    is_compacted: bool,
+    /// What questions used that were too long, until the summary counts it.
+    spent: Usage,
     usage_reported: Usage,
     usage_recorded: Usage,
     is_cancelled: bool,
@@ -82,6 +86,8 @@ impl Driver {
             model_calls: 0,
             attempts: Attempts::default(),
             unusable_steps: 0,
+            is_compacted: false,
+            spent: Usage::default(),
             usage_reported: Usage::default(),
             usage_recorded: Usage::default(),
             is_cancelled: false,
@@ -112,6 +118,7 @@ impl Driver {
             }
         }
         self.model_call = None;
+        (self.is_compacted, self.spent) = (false, Usage::default());
         self.attempts = Attempts::default();
         self.usage_reported = self.usage_recorded;
         let is_step = |part: &&Part| matches!(part, Part::Step { .. });
@@ -162,7 +169,9 @@ impl Driver {
         }
         assert!(!must_end || self.end.is_some(), "the run went on");
         assert_eq!(self.turn.is_ended(), self.end.is_some());
-        if let (Some(piece), Some(model_call), None) = (said, &mut self.model_call, &self.end) {
+        if let (Some(piece), Some(model_call), None) = (said, &mut self.model_call, &self.end)
+            && !model_call.is_summary
+        {
             model_call.hear(piece);
             model_call.check_shown();
         }
@@ -189,8 +198,19 @@ impl Driver {
                     model_call.usage = *usage;
                 }
             }
+            Input::Summarized(summary) => {
+                let is_good =
+                    !summary.text.trim().is_empty() && summary.tokens_after < summary.tokens_before;
+                if let Some(model_call) = self.model_call.as_mut().filter(|it| it.is_summary)
+                    && is_good
+                {
+                    model_call.finished = Some(FinishReason::Stop);
+                    self.usage_reported.add(&model_call.usage);
+                    self.usage_reported.add(&self.spent);
+                }
+            }
             Input::ModelFinished(reason) => {
-                if let Some(model_call) = &mut self.model_call {
+                if let Some(model_call) = self.model_call.as_mut().filter(|it| !it.is_summary) {
                     model_call.finished = Some(*reason);
                     self.usage_reported.add(&model_call.usage);
                 }
@@ -210,6 +230,7 @@ impl Driver {
             | Input::OpaqueArrived { .. }
             | Input::ProviderToolArrived(_)
             | Input::ModelPaused
+            | Input::ContextFull { .. }
             | Input::RecordFailed(_) => {}
         }
     }
@@ -235,6 +256,7 @@ impl Driver {
         assert!(self.end.is_none(), "{effect:?} after the end");
         match effect {
             Effect::CallModel => self.call_model(),
+            Effect::Compact { squeezed } => self.compact(squeezed),
             Effect::AbortModel => self.abort_model(),
             Effect::Show { part_id, kind, offset, text } => {
                 assert!(!self.is_cancelled, "text after cancel");
@@ -270,6 +292,20 @@ impl Driver {
         assert!(self.unusable_steps < self.limits.unusable_steps_max);
         self.model_call = Some(ModelCall::default());
         check_prompt(&prompt_messages(&[self.message()], &BTreeMap::new()));
+    }
+
+    /// It takes the place of the question that was too long, or of one for a summary that was.
+    fn compact(&mut self, squeezed: u32) {
+        assert!(squeezed <= SQUEEZES_MAX);
+        assert!(!self.is_compacted, "a second summary before one step");
+        if let Some(too_long) = self.model_call.take() {
+            assert!(too_long.is_aborted && too_long.finished.is_none());
+            self.spent.add(&too_long.usage);
+            self.model_calls -= 1;
+        }
+        self.call_model();
+        let model_call = self.model_call.get_or_insert_default();
+        model_call.is_summary = true;
     }
 
     fn abort_model(&mut self) {
@@ -308,9 +344,13 @@ impl Driver {
 
     fn record_step(&mut self, parts: Vec<StepPart>, step: &StepEnd) {
         let model_call = self.model_call.take().expect("the model was asked");
-        model_call.check_parts(&parts, &self.limits);
         self.check_step(step, &model_call);
         self.attempts.failed = 0;
+        if model_call.is_summary {
+            return self.record_summary(parts, step);
+        }
+        model_call.check_parts(&parts, &self.limits);
+        self.is_compacted = false;
         let mut is_usable = false;
         for part in parts {
             match part {
@@ -320,6 +360,7 @@ impl Driver {
                 StepPart::Text { id, kind: StreamKind::Reasoning, text, .. } => {
                     self.recorded.push(Part::Reasoning { id, text, interrupted: false });
                 }
+                StepPart::Compaction(_) => unreachable!("a summary that nobody asked for"),
                 StepPart::Call { part, .. } => {
                     is_usable |= part.state != ToolState::Error;
                     self.recorded.push(Part::Tool(part.clone()));
@@ -328,6 +369,16 @@ impl Driver {
             }
         }
         self.unusable_steps = if is_usable { 0 } else { self.unusable_steps + 1 };
+        let StepEnd { part_id: id, index, usage, finish_reason } = step.clone();
+        self.recorded.push(Part::Step { id, index, usage, finish_reason });
+    }
+
+    fn record_summary(&mut self, mut parts: Vec<StepPart>, step: &StepEnd) {
+        let Some(StepPart::Compaction(part)) = parts.pop() else { unreachable!("no summary") };
+        assert_eq!(parts, []);
+        assert!(part.tokens_after < part.tokens_before, "it does not shrink");
+        self.is_compacted = true;
+        self.recorded.push(Part::Compaction(part));
         let StepEnd { part_id: id, index, usage, finish_reason } = step.clone();
         self.recorded.push(Part::Step { id, index, usage, finish_reason });
     }
@@ -349,7 +400,11 @@ impl Driver {
 
     fn check_step(&mut self, step: &StepEnd, model_call: &ModelCall) {
         assert_eq!(step.index + 1, self.model_calls);
-        assert_eq!(step.usage, model_call.usage);
+        let mut used = model_call.usage;
+        if model_call.is_summary {
+            used.add(&std::mem::take(&mut self.spent));
+        }
+        assert_eq!(step.usage, used);
         assert_eq!(Some(step.finish_reason), model_call.finished);
         self.usage_recorded.add(&step.usage);
     }
@@ -423,6 +478,7 @@ impl Driver {
             Part::Text { .. }
             | Part::Reasoning { .. }
             | Part::Subtask(_)
+            | Part::Compaction(_)
             | Part::AnswerFormat(_)
             | Part::Step { .. } => part.clone(),
         });

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use iris_agent::{Input, RetryLimits, ToolOutcome, TurnLimits, Verdict};
+use iris_agent::{Input, RetryLimits, Summary, ToolOutcome, TurnLimits, Verdict};
 use iris_protocol::{ApiError, ErrorCode, FinishReason, StreamKind, ToolCallId, Usage};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -71,6 +71,8 @@ fn legal_runs_reach_every_ending() {
     let expected = [
         "Cancelled ",
         "ContentFilter ",
+        "Error \"compaction_no_gain\"",
+        "Error \"context_overflow\"",
         "Error \"output_limit\"",
         "Error \"tool_args_invalid\"",
         "Error PROVIDER_ERROR",
@@ -97,6 +99,8 @@ fn hostile_input() -> impl Strategy<Value = Input> {
         1 => Just(fails_for_good()),
         2 => any::<bool>().prop_map(fails_for_now),
         2 => Just(Input::RetryDue),
+        2 => any::<bool>().prop_map(too_long),
+        3 => any::<bool>().prop_map(summarized),
         1 => Just(Input::CancelRequested),
         1 => Just(Input::RecordFailed(disk_full())),
     ]
@@ -118,6 +122,8 @@ struct Plan {
 
 #[derive(Debug, Clone)]
 struct StepPlan {
+    /// What is between the question and a summary, when there is one.
+    summary: Vec<Input>,
     stream: Vec<Input>,
     finish_reason: FinishReason,
 }
@@ -144,12 +150,14 @@ fn play(plan: Plan) -> Driver {
     let Plan { limits, accident, crashes, .. } = plan;
     let mut player = Player { driver: Driver::new(limits), accident, crashes, inputs: 0 };
     let mut answers = plan.answers.into_iter().cycle();
-    let silence = StepPlan { stream: Vec::new(), finish_reason: FinishReason::Stop };
+    let silence =
+        StepPlan { summary: Vec::new(), stream: Vec::new(), finish_reason: FinishReason::Stop };
     player.feed(Input::Started);
     for step in plan.steps.into_iter().chain([silence]) {
         if !player.driver.model_is_asked() {
             break;
         }
+        step.summary.into_iter().for_each(|input| player.feed(input));
         step.stream.into_iter().for_each(|input| player.feed(input));
         player.feed(Input::ModelFinished(step.finish_reason));
         player.answer_calls(&mut answers);
@@ -239,7 +247,17 @@ fn step_plan() -> impl Strategy<Value = StepPlan> {
     let talks = vec(prop_oneof![4 => text(), 1 => usage()], 0..4);
     let fumbles = vec(refused_call(), 1..3);
     let stream = prop_oneof![8 => works, 1 => talks, 4 => fumbles];
-    (stream, finish_reason()).prop_map(|(stream, finish_reason)| StepPlan { stream, finish_reason })
+    let summary = (
+        vec(prop_oneof![4 => any::<bool>().prop_map(too_long), 1 => usage()], 1..8),
+        any::<bool>(),
+    )
+        .prop_map(|(inputs, is_good)| inputs.into_iter().chain([summarized(is_good)]).collect());
+    let summary = prop_oneof![6 => Just(Vec::new()), 1 => summary];
+    (summary, stream, finish_reason()).prop_map(|(summary, stream, finish_reason)| StepPlan {
+        summary,
+        stream,
+        finish_reason,
+    })
 }
 
 fn text() -> impl Strategy<Value = Input> {
@@ -314,6 +332,21 @@ fn any_call_id() -> impl Strategy<Value = ToolCallId> {
 
 fn failed() -> ToolOutcome {
     ToolOutcome::Failed { error: "no such file".to_owned() }
+}
+
+fn too_long(is_told: bool) -> Input {
+    let error = ApiError::new(ErrorCode::ProviderError, "it is too long");
+    Input::ContextFull { error: is_told.then(|| error.reason("context_overflow")) }
+}
+
+fn summarized(is_good: bool) -> Input {
+    Input::Summarized(Summary {
+        text: "what was said".to_owned(),
+        replaced: 2,
+        kept_steps: 0,
+        tokens_before: 100,
+        tokens_after: if is_good { 10 } else { 100 },
+    })
 }
 
 fn fails_for_good() -> Input {

@@ -13,6 +13,8 @@ pub(crate) struct ModelCall {
     pub(crate) usage: Usage,
     pub(crate) finished: Option<FinishReason>,
     pub(crate) is_aborted: bool,
+    /// Whether a summary is asked for, not an answer.
+    pub(crate) is_summary: bool,
 }
 
 impl ModelCall {
@@ -51,7 +53,7 @@ impl ModelCall {
     pub(crate) fn check_shown(&self) {
         let shown = self.shown.iter().map(|part| match part {
             StepPart::Text { kind, text, .. } => Some((*kind, text.as_str())),
-            StepPart::Call { .. } => None,
+            StepPart::Call { .. } | StepPart::Compaction(_) => None,
         });
         let said = self.said.iter().map(|(kind, _, text)| Some((*kind, text.as_str())));
         assert!(shown.eq(said), "said {:?}, shown {:?}", self.said, self.shown);

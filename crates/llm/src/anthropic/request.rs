@@ -38,6 +38,7 @@ pub(super) fn body(request: &ModelRequest, reasoning: Option<Reasoning>) -> Stri
         .with_some("thinking", reasoning.and_then(thinking))
         .with_some("output_config", output_config(request.output_schema.as_ref(), reasoning))
         .with_some("temperature", request.temperature)
+        .with_some("top_p", request.top_p)
         .into_text()
 }
 

@@ -61,6 +61,7 @@ pub(super) fn body(
     body.with_some(tokens, request.max_output_tokens)
         .with_some("reasoning_effort", effort)
         .with_some("temperature", request.temperature)
+        .with_some("top_p", request.top_p)
         .with_some("response_format", request.output_schema.as_ref().map(response_format))
         .with_some(
             "prompt_cache_key",

@@ -45,6 +45,7 @@ fn generation(request: &ModelRequest, reasoning: Option<Reasoning>) -> Option<Ob
     };
     if request.max_output_tokens.is_none()
         && request.temperature.is_none()
+        && request.top_p.is_none()
         && schema.is_none()
         && thinking.is_none()
     {
@@ -53,6 +54,7 @@ fn generation(request: &ModelRequest, reasoning: Option<Reasoning>) -> Option<Ob
     Some(
         Object::new()
             .with_some("temperature", request.temperature)
+            .with_some("topP", request.top_p)
             .with_some("maxOutputTokens", request.max_output_tokens)
             .with_some("responseMimeType", schema.map(|_| "application/json"))
             .with_some("responseJsonSchema", schema.map(|output| &output.schema))

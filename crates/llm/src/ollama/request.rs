@@ -44,11 +44,13 @@ pub(super) fn body(
     };
     let has_options = context_tokens.is_some()
         || request.max_output_tokens.is_some()
-        || request.temperature.is_some();
+        || request.temperature.is_some()
+        || request.top_p.is_some();
     let options = Object::new()
         .with_some("num_ctx", context_tokens)
         .with_some("num_predict", request.max_output_tokens)
-        .with_some("temperature", request.temperature);
+        .with_some("temperature", request.temperature)
+        .with_some("top_p", request.top_p);
     Object::new()
         .with("model", &request.model)
         .with("messages", messages)

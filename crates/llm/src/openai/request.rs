@@ -34,6 +34,7 @@ pub(super) fn body(request: &ModelRequest, reasoning: Option<Reasoning>) -> Stri
         .with_some("tool_choice", choice)
         .with_some("max_output_tokens", request.max_output_tokens)
         .with_some("temperature", request.temperature)
+        .with_some("top_p", request.top_p)
         .with_some("reasoning", reasoning)
         .with_some("text", request.output_schema.as_ref().map(format))
         .with_some("include", include)

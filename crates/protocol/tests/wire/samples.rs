@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use iris_protocol::{
-    Agent, AgentId, AgentMode, AnswerFormatPart, ApiError, Approval, ApprovalId, ApprovalState,
-    Attachment, BackupId, ChangedFile, CommandTool, ErrorCode, Event, ExitKind, FileChange,
-    FileLock, FileSource, FinishReason, HttpMethod, HttpTool, JudgedAccess, LockScope,
-    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId,
-    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
-    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
-    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
-    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, Snapshot, SnapshotId,
-    StreamKind, SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId,
-    TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState,
-    UnlockReason, Usage, UserId,
+    Agent, AgentId, AgentMode, AgentSource, AgentTuning, AnswerFormatPart, ApiError, Approval,
+    ApprovalId, ApprovalState, Attachment, BackupId, ChangedFile, CommandTool, CompactionPart,
+    ErrorCode, Event, ExitKind, FileChange, FileLock, FileSource, FinishReason, HttpMethod,
+    HttpTool, JudgedAccess, LockScope, McpAuthorization, McpOauth, McpServer, McpState,
+    McpTransport, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId,
+    PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting, Presence,
+    PresenceStatus, ProjectId, Question, QuestionId, QuestionItem, QuestionOption, QuestionState,
+    Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState,
+    SessionStatus, Snapshot, SnapshotId, StreamKind, SubtaskPart, SubtaskState, SupervisionKind,
+    SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind,
+    ToolPart, ToolState, UnlockReason, Usage, UserId,
 };
 use serde_json::json;
 
@@ -172,6 +172,7 @@ fn run() -> Run {
         session_id: session_id(),
         status: RunStatus::Failed,
         started_by: user_id(),
+        compacts: false,
         steps: 2,
         usage: usage(),
         started_at: Some(1),
@@ -317,7 +318,11 @@ fn agent() -> Agent {
             pattern: "*".to_owned(),
             action: PermissionAction::Deny,
         }],
+        tuning: AgentTuning { temperature: Some(0.5), top_p: Some(1.0), max_steps: Some(20) },
         builtin: false,
+        source: AgentSource::File,
+        path: Some(".iris/agents/reader.md".to_owned()),
+        hidden: true,
     }
 }
 
@@ -391,6 +396,18 @@ fn session_events() -> Vec<Event> {
             session_id: session_id(),
             message_id: Some(message_id()),
             fork: session(),
+        },
+        Event::SessionCompacted {
+            session_id: session_id(),
+            message_id: message_id(),
+            part: CompactionPart {
+                id: part_id(),
+                summary: "They looked for the notes.".to_owned(),
+                replaced: 12,
+                kept_steps: 1,
+                tokens_before: 9_000,
+                tokens_after: 700,
+            },
         },
         Event::SessionStatus {
             session_id: session_id(),

@@ -1,6 +1,8 @@
 //! The agents that a project defined.
 
-use iris_protocol::{Agent, AgentId, AgentMode, Event, ModelRef, PermissionSetting, UserId};
+use iris_protocol::{
+    Agent, AgentId, AgentMode, AgentTuning, Event, ModelRef, PermissionSetting, UserId,
+};
 use rusqlite::params;
 
 use super::quotas::Quotas;
@@ -32,6 +34,8 @@ pub struct CreateAgent {
     pub tools: Vec<String>,
     /// Valid rules about what its tool calls may touch.
     pub permissions: Vec<PermissionSetting>,
+    /// How its model is asked.
+    pub tuning: AgentTuning,
     /// The most that the project may hold.
     pub quotas: Quotas,
     /// The user who wants it.
@@ -56,8 +60,8 @@ impl Command for CreateAgent {
         }
         self.quotas.check_rows(tx.conn(), 1)?;
         let sql = "INSERT INTO agents (id, name, prompt, model, tools, created_at, updated_at,
-                     permissions, description, mode)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9)";
+                     permissions, description, mode, temperature, top_p, max_steps)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
         tx.conn().prepare_cached(sql)?.execute(params![
             self.id.as_str(),
             self.name,
@@ -68,6 +72,9 @@ impl Command for CreateAgent {
             column::to_json(&self.permissions)?,
             self.description,
             column::to_word(&self.mode)?,
+            self.tuning.temperature,
+            self.tuning.top_p,
+            self.tuning.max_steps,
         ])?;
         let agent = existing_agent(tx, &self.name)?;
         publish(tx, &agent.name, Some(&agent), &self.by, self.at)?;
@@ -94,6 +101,8 @@ pub struct UpdateAgent {
     pub tools: Option<Vec<String>>,
     /// Valid rules; `None` leaves them.
     pub permissions: Option<Vec<PermissionSetting>>,
+    /// How its model is asked, as far as it is named.
+    pub tuning: AgentTuning,
     /// The user who wants it.
     pub by: UserId,
     /// Now, in milliseconds since 1970 UTC.
@@ -111,8 +120,10 @@ impl Command for UpdateAgent {
         agent.model = self.model.or(agent.model);
         agent.tools = self.tools.unwrap_or(agent.tools);
         agent.permissions = self.permissions.unwrap_or(agent.permissions);
+        agent.tuning = agent.tuning.changed(self.tuning);
         let sql = "UPDATE agents SET prompt = ?2, model = ?3, tools = ?4, updated_at = ?5,
-                     permissions = ?6, description = ?7, mode = ?8
+                     permissions = ?6, description = ?7, mode = ?8, temperature = ?9, top_p = ?10,
+                     max_steps = ?11
                    WHERE name = ?1";
         tx.conn().prepare_cached(sql)?.execute(params![
             agent.name,
@@ -123,6 +134,9 @@ impl Command for UpdateAgent {
             column::to_json(&agent.permissions)?,
             agent.description,
             column::to_word(&agent.mode)?,
+            agent.tuning.temperature,
+            agent.tuning.top_p,
+            agent.tuning.max_steps,
         ])?;
         publish(tx, &agent.name, Some(&agent), &self.by, self.at)?;
         Ok(agent)

@@ -134,6 +134,7 @@ pub(super) fn long_text_of(part: &mut Part) -> Option<&mut String> {
     match part {
         Part::Text { text, .. } | Part::Reasoning { text, .. } => Some(text),
         Part::Tool(call) => call.output.as_mut(),
+        Part::Compaction(part) => Some(&mut part.summary),
         Part::Subtask(_) | Part::AnswerFormat(_) | Part::Step { .. } => None,
     }
 }

@@ -186,8 +186,10 @@ impl ForkSession {
                 }
             }
         }
-        let sql = "UPDATE sessions SET last_run = ?2 WHERE id = ?1";
-        conn.prepare_cached(sql)?.execute(params![self.fork_id.as_str(), last])?;
+        let sql = "UPDATE sessions SET last_run = ?2,
+                   left_out_to = (SELECT left_out_to FROM sessions WHERE id = ?3) WHERE id = ?1";
+        let key = params![self.fork_id.as_str(), last, self.session_id.as_str()];
+        conn.prepare_cached(sql)?.execute(key)?;
         let sql = "INSERT INTO todos (session_id, place, id, content, status, priority)
                    SELECT ?2, place, id, content, status, priority FROM todos WHERE session_id = ?1";
         let key = [self.session_id.as_str(), self.fork_id.as_str()];
@@ -269,7 +271,8 @@ impl ForkSession {
         Ok(bytes)
     }
 
-    /// What a provider wants back with a part, and what its call was answered with besides.
+    /// What a provider wants back with a part, that it is a summary, and what its call was answered with
+    /// besides.
     fn copy_what_belongs_to(
         &self,
         conn: &Connection,
@@ -280,6 +283,10 @@ impl ForkSession {
         let sql = "INSERT INTO provider_data (part_id, message_id, kind, data)
                    SELECT ?2, ?3, kind, data FROM provider_data WHERE part_id = ?1";
         let key = [part.id.as_str(), id.as_str(), message_id.as_str()];
+        conn.prepare_cached(sql)?.execute(key)?;
+        let sql = "INSERT INTO compactions (part_id, message_id, session_id, run_number)
+                   SELECT ?2, ?3, ?4, run_number FROM compactions WHERE part_id = ?1";
+        let key = [part.id.as_str(), id.as_str(), message_id.as_str(), self.fork_id.as_str()];
         conn.prepare_cached(sql)?.execute(key)?;
         let Some(call_id) = &part.tool_call_id else { return Ok(()) };
         let sql = "INSERT INTO tool_outputs (session_id, tool_call_id, mime_type, blob)

@@ -153,6 +153,7 @@ pub(super) fn queued_run(session_id: &SessionId, id: &RunId, by: &UserId) -> Run
         session_id: session_id.clone(),
         status: RunStatus::Queued,
         started_by: by.clone(),
+        compacts: false,
         steps: 0,
         usage: Usage::default(),
         started_at: None,

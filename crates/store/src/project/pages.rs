@@ -11,7 +11,7 @@ use iris_protocol::{
 use rusqlite::{Connection, Params, Row, params};
 
 use super::rows::{self, NumberedRun};
-use super::{family, joining, queries, questions, retention, todos};
+use super::{context, family, joining, queries, questions, retention, todos};
 use crate::{StoreError, StoredEvent, column};
 
 /// Most messages of a conversation's history that are read: those just before the run that asks, its own
@@ -38,7 +38,7 @@ const MESSAGES: &str = "SELECT * FROM messages
      WHERE session_id = ?1 AND (run_number, place) < (?2, ?3)
      ORDER BY run_number DESC, place DESC LIMIT ?4";
 const HISTORY: &str = "SELECT * FROM messages
-     WHERE session_id = ?1 AND run_number <= ?2 AND state <> 'superseded'
+     WHERE session_id = ?1 AND run_number BETWEEN ?4 AND ?2 AND state <> 'superseded'
      ORDER BY run_number DESC, place DESC LIMIT ?3";
 const RUNS: &str = "SELECT * FROM runs
      WHERE session_id = ?1 AND number < ?2 AND joins IS NULL ORDER BY number DESC LIMIT ?3";
@@ -245,7 +245,8 @@ pub(super) fn snapshot(
 }
 
 /// The conversation as a run sees it: the messages of the runs before it and its own, the answer as
-/// far as it is recorded included, oldest first, at most [`HISTORY_MESSAGES_MAX`].
+/// far as it is recorded included, oldest first, from the run with the last summary on, at most
+/// [`HISTORY_MESSAGES_MAX`].
 pub(super) fn history(
     conn: &Connection,
     session_id: &SessionId,
@@ -263,7 +264,8 @@ pub(super) fn current(
     session_id: &SessionId,
     last: u32,
 ) -> Result<Vec<(u32, Message)>, StoreError> {
-    let key = params![session_id.as_str(), last, HISTORY_MESSAGES_MAX];
+    let summarized = context::last_compaction(conn, session_id, last)?;
+    let key = params![session_id.as_str(), last, HISTORY_MESSAGES_MAX, summarized];
     let read = |row: &Row<'_>| Ok((row.get("run_number")?, rows::message(row)?));
     let mut found: Vec<(u32, Message)> = queries::all(conn, HISTORY, key, read)?;
     let starts =

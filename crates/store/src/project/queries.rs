@@ -236,6 +236,7 @@ fn call_of(part: Part) -> Option<ToolPart> {
         Part::Text { .. }
         | Part::Reasoning { .. }
         | Part::Subtask(_)
+        | Part::Compaction(_)
         | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     }

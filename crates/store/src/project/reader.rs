@@ -10,9 +10,9 @@ use iris_protocol::{
 use super::{
     BlobHash, ChangedPath, Conversation, FileAt, FileBetween, KnownFile, OpenRun, ProjectUsage,
     ProviderData, Quotas, Replay, RulePlace, StoredAttachment, StoredMcpServer, StoredRestore,
-    StoredSnapshot, StoredTool, TaskResult, attachments, blobs, exporting, family, files, joining,
-    mcp, pages, permissions, provider_data, queries, questions, quotas, resuming, rows, search,
-    tasks, todos, tools,
+    StoredSnapshot, StoredTool, TaskResult, attachments, blobs, context, exporting, family,
+    file_agents, files, joining, mcp, pages, permissions, provider_data, queries, questions,
+    quotas, resuming, rows, search, tasks, titles, todos, tools,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -237,6 +237,33 @@ impl ProjectReader {
         self.reader.read(move |conn| joining::joined_by(conn, &id)).await
     }
 
+    /// The last call of which models are not told the output any more, nor of those before it.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn left_out_to(
+        &self,
+        session_id: SessionId,
+    ) -> Result<Option<ToolCallId>, StoreError> {
+        self.reader.read(move |conn| context::left_out_to(conn, &session_id)).await
+    }
+
+    /// What was said first in a session; none before anything was.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn first_words(&self, session_id: SessionId) -> Result<Option<String>, StoreError> {
+        self.reader.read(move |conn| titles::first_words(conn, &session_id)).await
+    }
+
+    /// Whether a model may give the session a title.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn is_untitled(&self, session_id: SessionId) -> Result<bool, StoreError> {
+        self.reader.read(move |conn| titles::is_untitled(conn, &session_id)).await
+    }
+
     /// A run.
     ///
     /// # Errors
@@ -294,6 +321,15 @@ impl ProjectReader {
     /// As [`Reader::read`].
     pub async fn agent(&self, name: String) -> Result<Option<Agent>, StoreError> {
         self.reader.read(move |conn| queries::agent(conn, &name)).await
+    }
+
+    /// The names of the agents that stood in files when somebody looked last, each with a hash of its file; by
+    /// name.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn file_agents(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.reader.read(file_agents::all).await
     }
 
     /// The tools that the project defined, by name.

@@ -55,8 +55,9 @@ pub(super) fn save_session(conn: &Connection, session: &Session) -> Result<(), S
 }
 
 pub(super) fn insert_run(conn: &Connection, run: &Run, number: u32) -> Result<(), StoreError> {
-    let sql = "INSERT INTO runs (id, session_id, number, status, started_by, steps, usage)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let sql =
+        "INSERT INTO runs (id, session_id, number, status, started_by, steps, usage, compacts)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     conn.prepare_cached(sql)?.execute(params![
         run.id.as_str(),
         run.session_id.as_str(),
@@ -65,6 +66,7 @@ pub(super) fn insert_run(conn: &Connection, run: &Run, number: u32) -> Result<()
         run.started_by.as_str(),
         run.steps,
         to_json(&run.usage)?,
+        run.compacts,
     ])?;
     Ok(())
 }
@@ -146,6 +148,7 @@ pub(super) fn append_part(
         Part::Text { .. }
         | Part::Reasoning { .. }
         | Part::Subtask(_)
+        | Part::Compaction(_)
         | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     };

@@ -1,7 +1,8 @@
 //! Rows of a project's database as the types of the wire.
 
 use iris_protocol::{
-    Agent, Approval, File, FileType, Message, PermissionRule, Run, RunId, Session,
+    Agent, AgentSource, AgentTuning, Approval, File, FileType, Message, PermissionRule, Run, RunId,
+    Session,
 };
 use rusqlite::Row;
 
@@ -44,6 +45,7 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<NumberedRun> {
         session_id: word(row, "session_id")?,
         status: word(row, "status")?,
         started_by: word(row, "started_by")?,
+        compacts: row.get("compacts")?,
         steps: row.get("steps")?,
         usage: json(row, "usage")?,
         started_at: row.get("started_at")?,
@@ -109,7 +111,15 @@ pub(super) fn agent(row: &Row<'_>) -> rusqlite::Result<Agent> {
         model: optional_json(row, "model")?,
         tools: json(row, "tools")?,
         permissions: json(row, "permissions")?,
+        tuning: AgentTuning {
+            temperature: row.get("temperature")?,
+            top_p: row.get("top_p")?,
+            max_steps: row.get("max_steps")?,
+        },
         builtin: false,
+        source: AgentSource::Project,
+        path: None,
+        hidden: false,
     })
 }
 

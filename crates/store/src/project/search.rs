@@ -57,6 +57,7 @@ pub(super) fn note(conn: &Connection, part: &Part) -> Result<(), StoreError> {
         Part::Reasoning { .. }
         | Part::Tool(_)
         | Part::Subtask(_)
+        | Part::Compaction(_)
         | Part::AnswerFormat(_)
         | Part::Step { .. } => Ok(()),
     }
@@ -127,6 +128,7 @@ impl Waiting {
                 Part::Reasoning { .. }
                 | Part::Tool(_)
                 | Part::Subtask(_)
+                | Part::Compaction(_)
                 | Part::AnswerFormat(_)
                 | Part::Step { .. },
             )

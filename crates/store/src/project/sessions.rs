@@ -7,7 +7,8 @@ use iris_protocol::{
 };
 
 use super::quotas::Quotas;
-use super::{family, log, queries, records};
+use super::titles::TITLE_DEFAULT;
+use super::{family, log, queries, records, titles};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Creates a session. Answers it.
@@ -17,8 +18,8 @@ use crate::{Command, StoreError, WhenFull, WriteTx};
 pub struct CreateSession {
     /// A new id.
     pub id: SessionId,
-    /// Never empty.
-    pub title: String,
+    /// Never empty; none for the title of every new session, which a model may replace.
+    pub title: Option<String>,
     /// Name of an agent.
     pub agent: String,
     /// The model, where the session chooses one.
@@ -41,7 +42,7 @@ impl Command for CreateSession {
         let session = Session {
             id: self.id,
             parent_id: None,
-            title: self.title,
+            title: self.title.clone().unwrap_or_else(|| TITLE_DEFAULT.to_owned()),
             agent: self.agent,
             model: self.model,
             mode: self.mode,
@@ -55,6 +56,9 @@ impl Command for CreateSession {
             usage: Usage::default(),
         };
         records::insert_session(tx.conn(), &session)?;
+        if self.title.is_none() {
+            titles::mark_untitled(tx.conn(), &session.id)?;
+        }
         let event = Event::SessionCreated { session: session.clone() };
         log::in_both(tx, &session.id, self.at, Some(&session.created_by), &event)?;
         Ok(session)
@@ -87,7 +91,10 @@ impl Command for UpdateSession {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Session, StoreError> {
         let mut session = active_session(tx, &self.id)?;
-        session.title = self.title.unwrap_or(session.title);
+        if let Some(title) = self.title {
+            session.title = title;
+            titles::mark_titled(tx.conn(), &session.id)?;
+        }
         session.agent = self.agent.unwrap_or(session.agent);
         session.model = self.model.or(session.model);
         session.mode = self.mode.unwrap_or(session.mode);

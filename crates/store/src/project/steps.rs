@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use iris_protocol::{
-    Approval, ApprovalId, ApprovalState, Attachment, Event, FinishReason, JudgedAccess, Message,
-    MessageId, Part, PartId, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState,
-    ToolCallId, ToolPart, ToolState, Usage, UserId,
+    Approval, ApprovalId, ApprovalState, Attachment, CompactionPart, Event, FinishReason,
+    JudgedAccess, Message, MessageId, Part, PartId, Remember, Run, RunId, RunStatus, Session,
+    SessionId, SessionState, ToolCallId, ToolPart, ToolState, Usage, UserId,
 };
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use super::ending::{fail_call, publish_result};
 use super::provider_data::{self, ProviderData};
 use super::questions::NewQuestion;
 use super::sessions::save_in_state;
-use super::{attachments, family, log, queries, questions, records, streams};
+use super::{attachments, context, family, log, queries, questions, records, streams};
 use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
 /// A part of an answer that is recorded.
@@ -36,6 +36,8 @@ pub enum NewPart {
     },
     /// A tool call: about to run, waiting for a person, or refused already.
     Tool(ToolPart),
+    /// A summary in place of what came before.
+    Compaction(CompactionPart),
 }
 
 /// The end of one model call.
@@ -264,8 +266,14 @@ pub(super) fn append_parts(
             NewPart::Text { id, text } => Part::Text { id, text, interrupted: false },
             NewPart::Reasoning { id, text } => Part::Reasoning { id, text, interrupted: false },
             NewPart::Tool(call) => Part::Tool(with_times(call, at)),
+            NewPart::Compaction(part) => Part::Compaction(part),
         };
         records::append_part(tx.conn(), message, &part)?;
+        if let Part::Compaction(part) = &part {
+            context::note_compaction(tx.conn(), message, &part.id)?;
+            // What a model had said before it was too much.
+            streams::drop_all(tx.conn(), &message.id)?;
+        }
         streams::drop_part(tx.conn(), &message.id, part.id())?;
         let event = event_of(message, &part);
         log::in_session(tx, &message.session_id, at, by, &event)?;
@@ -322,6 +330,9 @@ pub(super) fn event_of(message: &Message, part: &Part) -> Event {
         }
         Part::Subtask(part) => {
             Event::MessageSubtaskUpdated { session_id, message_id, part: part.clone() }
+        }
+        Part::Compaction(part) => {
+            Event::SessionCompacted { session_id, message_id, part: part.clone() }
         }
         Part::Step { index, usage, finish_reason, .. } => Event::MessageStepFinished {
             session_id,

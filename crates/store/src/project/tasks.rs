@@ -384,8 +384,9 @@ fn last_text(answer: &Message) -> String {
             | Part::Step { .. }
             | Part::Reasoning { .. }
             | Part::Tool(_)
-            | Part::Subtask(_)
-            | Part::AnswerFormat(_) => {}
+            | Part::Compaction(_)
+            | Part::AnswerFormat(_)
+            | Part::Subtask(_) => {}
         }
     }
     if current.is_empty() { last } else { current }

@@ -45,6 +45,7 @@ fn agent(name: &str) -> CreateAgent {
         prompt: String::new(),
         model: None,
         tools: Vec::new(),
+        tuning: iris_protocol::AgentTuning::default(),
         permissions: vec![],
         quotas: Quotas::default(),
         by: UserId::from_bits(1),

@@ -198,7 +198,11 @@ impl Fixture {
             Part::Text { text, interrupted, .. } | Part::Reasoning { text, interrupted, .. } => {
                 Some((text, interrupted))
             }
-            Part::Tool(_) | Part::Subtask(_) | Part::AnswerFormat(_) | Part::Step { .. } => None,
+            Part::Tool(_)
+            | Part::Subtask(_)
+            | Part::Compaction(_)
+            | Part::AnswerFormat(_)
+            | Part::Step { .. } => None,
         });
         texts.collect()
     }
@@ -221,7 +225,7 @@ pub(crate) fn told(event: &StoredEvent) -> String {
 pub(crate) fn create_session(n: u128) -> CreateSession {
     CreateSession {
         id: SessionId::from_bits(n),
-        title: format!("session {n}"),
+        title: Some(format!("session {n}")),
         agent: "default".into(),
         model: None,
         mode: SessionMode::Default,
@@ -332,7 +336,10 @@ pub(crate) fn step(n: u128, index: u32, parts: Vec<NewPart>) -> RecordStep {
             options: vec![Remember::Once, Remember::Session],
             expires_at: NOW + 1000,
         }),
-        NewPart::Text { .. } | NewPart::Reasoning { .. } | NewPart::Tool(_) => None,
+        NewPart::Text { .. }
+        | NewPart::Reasoning { .. }
+        | NewPart::Tool(_)
+        | NewPart::Compaction(_) => None,
     });
     let mut approvals: Vec<_> = approvals.collect();
     for (approval, bits) in approvals.iter_mut().zip(1 + n * 1000 + u128::from(index) * 100..) {

@@ -5,6 +5,7 @@
 mod agents_and_files;
 mod approvals;
 mod blobs;
+mod context;
 mod damage;
 mod fixture;
 mod forks;
@@ -27,6 +28,7 @@ mod search;
 mod sessions;
 mod streams;
 mod tasks;
+mod titles;
 mod todos;
 mod tools;
 mod turns;

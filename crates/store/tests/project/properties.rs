@@ -151,6 +151,7 @@ async fn check(fixture: &Fixture) {
             Part::Text { .. }
             | Part::Reasoning { .. }
             | Part::Subtask(_)
+            | Part::Compaction(_)
             | Part::AnswerFormat(_)
             | Part::Step { .. } => false,
         });

@@ -82,6 +82,7 @@ async fn a_database_that_is_too_large_takes_nothing_new_until_something_is_delet
         prompt: String::new(),
         model: None,
         tools: vec![],
+        tuning: iris_protocol::AgentTuning::default(),
         permissions: vec![],
         quotas,
         by: ann(),

@@ -1,0 +1,25 @@
+//! What models are told of a conversation.
+
+use iris_protocol::{ApiError, ErrorCode, RunPayload, SessionCompact};
+use iris_store::{Committed, WriteContext};
+
+use super::sessions::in_session;
+use super::{Done, Grant, done};
+use crate::Node;
+use crate::session::Compact;
+
+pub(super) async fn compact(
+    node: &Node,
+    grant: &Grant,
+    request: SessionCompact,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    if node.is_draining() {
+        return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
+    }
+    let by = grant.user_id()?.clone();
+    let message = |session| Compact { session, by, context };
+    let queued = in_session(node, grant, request.session_id, false, message).await?;
+    let Committed { output: run, seq, replayed } = queued?;
+    Ok(done(RunPayload { run })?.at(seq, replayed))
+}

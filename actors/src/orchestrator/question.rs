@@ -1,0 +1,249 @@
+//! What a model is asked: the conversation as it is recorded, what stands around it, and how long that is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use iris_agent::compaction::outputs_to_leave_out;
+use iris_agent::tokens::{Correction, entry_tokens, frame_tokens};
+use iris_agent::{Conversation, Opaque, Prompt, wanted_format};
+use iris_llm::{Model, ModelRequest, OutputSchema};
+use iris_protocol::{
+    Agent, AnswerFormatPart, ApiError, Message, MessageId, ModelRef, PartId, RunId, ToolCallId,
+    UserId,
+};
+use iris_store::project::{LeaveOutOutputs, ProviderData};
+use iris_store::{StoreError, WriteContext};
+
+use super::Orchestrator;
+use super::environment::Environment;
+use super::instructions::with_instructions;
+use super::model::Caller;
+use super::outputs::show_images;
+use super::steering::join_messages;
+use super::tasks::name_sub_agents;
+use crate::record;
+use crate::session::{SessionPlace, may_start, starter_lost_access};
+use crate::toolbox::tools_of;
+
+/// Who asks which model, and for whom.
+#[derive(Clone)]
+pub(super) struct Asker {
+    pub(super) place: SessionPlace,
+    pub(super) agent: Agent,
+    pub(super) model: ModelRef,
+    pub(super) caller: Arc<Caller>,
+    run_id: RunId,
+    answer_id: MessageId,
+    starter: UserId,
+    environment: Arc<Environment>,
+}
+
+impl Asker {
+    pub(super) fn of(orchestrator: &Orchestrator) -> Option<Self> {
+        let answerer = orchestrator.answerer.as_ref()?;
+        let assignment = &orchestrator.assignment;
+        Some(Self {
+            place: assignment.place.clone(),
+            agent: answerer.agent.clone(),
+            model: answerer.model.clone(),
+            caller: Arc::new(Caller::of(assignment, answerer.agent.clone())),
+            run_id: assignment.run.id.clone(),
+            answer_id: assignment.answer_id.clone(),
+            starter: assignment.run.started_by.clone(),
+            environment: Arc::clone(&orchestrator.environment),
+        })
+    }
+
+    /// How many tokens the model takes, where that is known.
+    pub(super) fn window(&self) -> Option<u64> {
+        self.place.services.models.context_window(&self.model)
+    }
+
+    /// From how many tokens on the conversation is made shorter; none where it never is.
+    pub(super) fn threshold(&self) -> Option<u64> {
+        let percent = u64::from(self.place.services.settings.context.compact_at_percent);
+        let window = self.window().filter(|_| percent > 0)?;
+        Some(window.saturating_mul(percent) / 100)
+    }
+
+    /// The question as it is now. Where it would be too long, outputs of old calls are left out from here on.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` when the run's starter may not work in the project any more, `MODEL_UNAVAILABLE`, and
+    /// as the reads and writes of the project's database.
+    pub(super) async fn question(&self) -> Result<Question, ApiError> {
+        self.check_starter().await?;
+        self.recorded_question().await
+    }
+
+    /// The same for the next step, with the messages that waited for it.
+    ///
+    /// # Errors
+    /// As [`Self::question`].
+    pub(super) async fn next_question(&self) -> Result<Question, ApiError> {
+        self.check_starter().await?;
+        join_messages(&self.place, self.run_id.clone(), self.answer_id.clone()).await?;
+        self.recorded_question().await
+    }
+
+    async fn check_starter(&self) -> Result<(), ApiError> {
+        let may_start = may_start(&self.place, &self.starter).await;
+        if may_start.map_err(|error| error.to_api())? {
+            return Ok(());
+        }
+        Err(starter_lost_access())
+    }
+
+    async fn recorded_question(&self) -> Result<Question, ApiError> {
+        let place = &self.place;
+        let reader = &place.project.reader;
+        let history = reader
+            .history(place.id.clone(), self.run_id.clone())
+            .await
+            .map_err(|error| error.to_api())?;
+        let left_out_to =
+            reader.left_out_to(place.id.clone()).await.map_err(|error| error.to_api())?;
+        let tools =
+            tools_of(&place.project, &place.services).await.map_err(|error| error.to_api())?;
+        let mut tools = tools.specs(&self.agent.tools);
+        name_sub_agents(place, &mut tools).await.map_err(|error| error.to_api())?;
+        let provider = place.services.models.get(&self.model);
+        let provider = provider.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
+        let opaque = self.kept_for(provider.as_ref()).await.map_err(|error| error.to_api())?;
+        let system = self.system().await.map_err(|error| error.to_api())?;
+        let output_schema = wanted_format(&history).map(output_schema);
+        let recorded = Recorded { history, opaque, left_out_to };
+        let told = self.tell(&recorded, provider.as_ref()).await.map_err(|error| error.to_api())?;
+        let (conversation, images) = told;
+        let frame = Prompt { system, tools, images, messages: Vec::new() };
+        let mut question = Question::new(provider, frame, conversation, &self.model);
+        question.output_schema = output_schema;
+        if let Some(threshold) = self.threshold()
+            && question.tokens() > threshold
+            && let Some(to) = outputs_to_leave_out(&question.conversation, question.room(threshold))
+        {
+            self.leave_out(&mut question, recorded, to).await.map_err(|error| error.to_api())?;
+        }
+        Ok(question)
+    }
+
+    /// The instructions: those of the agent, where it works, and those of the project.
+    async fn system(&self) -> Result<String, StoreError> {
+        let facts = self.environment.facts(self).await?;
+        with_instructions(format!("{}\n\n{facts}", self.agent.prompt), &self.caller).await
+    }
+
+    /// What is kept for a model's provider with the conversation, by the parts that it belongs to.
+    async fn kept_for(&self, model: &dyn Model) -> Result<BTreeMap<PartId, Opaque>, StoreError> {
+        let Some(kind) = model.opaque_kind() else { return Ok(BTreeMap::new()) };
+        let reader = &self.place.project.reader;
+        let (session_id, run_id) = (self.place.id.clone(), self.run_id.clone());
+        let kept = reader.provider_data(session_id, run_id, kind.to_owned()).await?;
+        let kept = kept.into_iter().map(|ProviderData { part_id, kind, json }| {
+            (part_id, Opaque { kind, json: json.into() })
+        });
+        Ok(kept.collect())
+    }
+
+    async fn tell(
+        &self,
+        recorded: &Recorded,
+        model: &dyn Model,
+    ) -> Result<(Conversation, BTreeMap<String, iris_agent::Attached>), StoreError> {
+        let Recorded { history, opaque, left_out_to } = recorded;
+        let mut conversation = Conversation::of(history, opaque, left_out_to.as_ref());
+        let images = show_images(&self.place, history, &mut conversation, model).await?;
+        Ok((conversation, images))
+    }
+
+    /// Leaves out outputs, for good: what was left out stays so, so that providers find in their caches what
+    /// they were asked before.
+    async fn leave_out(
+        &self,
+        question: &mut Question,
+        recorded: Recorded,
+        to: ToolCallId,
+    ) -> Result<(), StoreError> {
+        let command = LeaveOutOutputs { session_id: self.place.id.clone(), to: to.clone() };
+        record(&self.place.project.address, command, WriteContext::default()).await?;
+        let recorded = Recorded { left_out_to: Some(to), ..recorded };
+        let (conversation, images) = self.tell(&recorded, question.provider.as_ref()).await?;
+        question.conversation = conversation;
+        question.frame.images = images;
+        Ok(())
+    }
+}
+
+/// What the store has of a conversation.
+struct Recorded {
+    history: Vec<Message>,
+    opaque: BTreeMap<PartId, Opaque>,
+    left_out_to: Option<ToolCallId>,
+}
+
+/// A question to a model.
+pub(super) struct Question {
+    pub(super) provider: Arc<dyn Model>,
+    /// What stands around the conversation.
+    frame: Prompt,
+    pub(super) conversation: Conversation,
+    /// What estimates are multiplied with.
+    pub(super) correction: Correction,
+    /// What the answer has to look like.
+    output_schema: Option<OutputSchema>,
+}
+
+impl Question {
+    fn new(
+        provider: Arc<dyn Model>,
+        frame: Prompt,
+        mut conversation: Conversation,
+        model: &ModelRef,
+    ) -> Self {
+        // Another model counts otherwise.
+        conversation.counted.take_if(|counted| counted.model.as_ref() != Some(model));
+        let correction = Correction::of(&conversation, frame_tokens(&frame));
+        Self { provider, frame, conversation, correction, output_schema: None }
+    }
+
+    /// The estimated tokens as they are, without the correction.
+    fn estimate(&self) -> u64 {
+        frame_tokens(&self.frame) + entry_tokens(&self.conversation.messages)
+    }
+
+    /// How long it is.
+    pub(super) fn tokens(&self) -> u64 {
+        self.correction.apply(self.estimate())
+    }
+
+    /// For how many estimated tokens of conversation there is room within so many true ones.
+    pub(super) fn room(&self, tokens: u64) -> u64 {
+        self.correction.invert(tokens).saturating_sub(frame_tokens(&self.frame))
+    }
+
+    /// How long it will be when so many estimated tokens less are told.
+    pub(super) fn tokens_without(&self, saved: u64) -> u64 {
+        self.correction.apply(self.estimate().saturating_sub(saved))
+    }
+
+    /// As the model's provider is asked it.
+    pub(super) fn into_request(self, asker: &Asker) -> (Arc<dyn Model>, ModelRequest) {
+        let prompt = Prompt { messages: self.conversation.messages, ..self.frame };
+        let request = ModelRequest {
+            model: asker.model.model_id.clone(),
+            prompt,
+            // The same for all requests of a session, which begin alike.
+            cache_key: Some(asker.place.id.to_string()),
+            temperature: asker.agent.tuning.temperature,
+            top_p: asker.agent.tuning.top_p,
+            output_schema: self.output_schema,
+            ..Default::default()
+        };
+        (self.provider, request)
+    }
+}
+
+fn output_schema(format: &AnswerFormatPart) -> OutputSchema {
+    let AnswerFormatPart { name, schema, strict, .. } = format;
+    OutputSchema { name: name.clone(), schema: schema.clone(), strict: *strict }
+}

@@ -1,0 +1,271 @@
+//! The title of a session to which nobody gave one: a model makes it out of the first message, beside the
+//! first run and without it waiting.
+//!
+//! The session starts a `title` actor with a run; one that fails is logged, and tried again with the next
+//! run, as is one that a crash took.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use futures_util::StreamExt;
+use iris_agent::{Prompt, PromptMessage};
+use iris_llm::{Model, ModelEvent, ModelRequest};
+use iris_protocol::{Agent, ModelRef, Run, RunId, Usage};
+use iris_store::WriteContext;
+use iris_store::project::SetTitle;
+use serde_json::{Value, json};
+
+use super::{Session, SessionPlace, answerer};
+use crate::agents::{TITLE_AGENT, find_agent};
+use crate::supervision::{Address, ChildSpec, OnStuck, Supervise, Vitals, spawn};
+use crate::write;
+
+/// How long making a title may take.
+const TITLE_BUDGET: Duration = Duration::from_mins(1);
+/// Most bytes of the first message that a title is made of.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Most bytes that a model says about it; the rest is not waited for.
+const SAID_BYTES_MAX: usize = 16 * 1024;
+/// Longest title, in characters and in bytes.
+const TITLE_CHARS_MAX: usize = 80;
+const TITLE_BYTES_MAX: usize = 200;
+/// What stands around a title that is none of it.
+const AROUND: &[char] = &['"', '\'', '`', '*', '#', '_', '“', '”', '„', '«', '»', '.', ' '];
+/// Where models that think aloud end doing so.
+const THOUGHT_END: &str = "</think>";
+
+/// The title actor. It takes no messages.
+struct Titler {
+    place: SessionPlace,
+    vitals: Arc<Vitals>,
+    is_settled: Arc<AtomicBool>,
+}
+
+impl Actor for Titler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let work = self.vitals.begin("MakeTitle", TITLE_BUDGET);
+        let (place, is_settled) = (self.place.clone(), Arc::clone(&self.is_settled));
+        let made = async move { tokio::time::timeout(TITLE_BUDGET, settle(&place)).await };
+        ctx.spawn(made.into_actor(self).map(move |made, titler, ctx| {
+            drop(work);
+            let failure = match made {
+                Ok(Ok(())) => {
+                    is_settled.store(true, Ordering::Relaxed);
+                    return ctx.stop();
+                }
+                Ok(Err(failure)) => failure,
+                Err(_) => "the model took too long".to_owned(),
+            };
+            let path = titler.vitals.path();
+            tracing::warn!(actor.path = %path, failure, "a session could not be given a title");
+            ctx.stop();
+        }));
+    }
+}
+
+crate::supervised!(Titler);
+
+impl Supervise for Titler {
+    fn observe(&self) -> Value {
+        json!({ "isSettled": self.is_settled.load(Ordering::Relaxed) })
+    }
+}
+
+/// Whether a session has a title, as far as is known in this life of its actor.
+#[derive(Debug, Default)]
+pub(super) struct Titles {
+    is_settled: bool,
+    is_making: bool,
+}
+
+impl Titles {
+    pub(super) fn is_making(&self) -> bool {
+        self.is_making
+    }
+}
+
+/// Tell: the actor that was to make a title has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct TitleEnded {
+    is_settled: bool,
+}
+
+impl Handler<TitleEnded> for Session {
+    type Result = ();
+
+    fn handle(&mut self, ended: TitleEnded, ctx: &mut Context<Self>) {
+        self.titles = Titles { is_settled: ended.is_settled, is_making: false };
+        self.leave_if_done(ctx);
+    }
+}
+
+impl Session {
+    /// Has a title made with a run, where the session may want one.
+    pub(super) fn make_title(&mut self, run: &Run, ctx: &mut Context<Self>) {
+        let wants = self.place.services.settings.context.titles && !run.compacts;
+        if !wants || self.titles.is_settled || self.titles.is_making {
+            return;
+        }
+        self.titles.is_making = true;
+        start(&self.place, &self.vitals, &run.id, Address::of(ctx, &self.vitals));
+    }
+}
+
+fn start(place: &SessionPlace, parent: &Arc<Vitals>, run_id: &RunId, session: Address<Session>) {
+    let spec = ChildSpec { on_stuck: OnStuck::Kill, ..ChildSpec::new("title", run_id.to_string()) };
+    let is_settled = Arc::<AtomicBool>::default();
+    let (place, settled) = (place.clone(), Arc::clone(&is_settled));
+    let create = |_: &mut Context<Titler>, vitals: &Arc<Vitals>| Titler {
+        place,
+        vitals: Arc::clone(vitals),
+        is_settled,
+    };
+    let _: Address<Titler> = spawn(parent, spec, create, move |_| {
+        session.tell(TitleEnded { is_settled: settled.load(Ordering::Relaxed) });
+    });
+}
+
+/// Gives the session a title, if it is to have one. Fails with what is to be logged.
+async fn settle(place: &SessionPlace) -> Result<(), String> {
+    let (reader, id) = (&place.project.reader, &place.id);
+    let failed = |error: iris_store::StoreError| error.to_string();
+    if !reader.is_untitled(id.clone()).await.map_err(failed)? {
+        return Ok(());
+    }
+    let Some(session) = reader.session(id.clone()).await.map_err(failed)? else { return Ok(()) };
+    if session.parent_id.is_some() {
+        return Ok(());
+    }
+    let services = &place.services;
+    let agent = find_agent(&place.project, services, TITLE_AGENT).await.map_err(failed)?;
+    let agent = agent.ok_or("there is no agent for it")?;
+    let chosen = agent.model.as_ref().or(services.settings.context.small_model.as_ref()).cloned();
+    let is_chosen = chosen.is_some();
+    let model = match chosen {
+        Some(model) => model,
+        None => answerer(place, &session).await.map_err(|error| error.to_string())?.model,
+    };
+    // A script is about a conversation, not about titles, unless somebody wants it to be.
+    if services.models.is_scripted(&model) && !is_chosen {
+        return Ok(());
+    }
+    let Some(first) = reader.first_words(id.clone()).await.map_err(failed)? else { return Ok(()) };
+    let provider = services.models.get(&model).map_err(|error| error.to_string())?;
+    let said = ask(provider.as_ref(), request(&agent, model, &first)).await;
+    let title = said.text.as_deref().ok().and_then(clean);
+    let is_set = title.is_some();
+    if is_set || said.usage != Usage::default() {
+        let (session_id, usage, at) = (id.clone(), said.usage, services.clock.now_ms());
+        let command = SetTitle { session_id, title, usage, at };
+        write(&place.project.address, command, WriteContext::default()).await.map_err(failed)?;
+    }
+    said.text?;
+    if is_set { Ok(()) } else { Err("the model said nothing that could be one".to_owned()) }
+}
+
+fn request(agent: &Agent, model: ModelRef, first: &str) -> ModelRequest {
+    let cut = first.get(..first.floor_char_boundary(MESSAGE_BYTES_MAX)).unwrap_or_default();
+    let text = format!("<message>\n{cut}\n</message>\n\nWrite the title of this conversation now.");
+    ModelRequest {
+        model: model.model_id,
+        prompt: Prompt {
+            system: agent.prompt.clone(),
+            messages: vec![PromptMessage::User { text }],
+            ..Prompt::default()
+        },
+        temperature: agent.tuning.temperature,
+        top_p: agent.tuning.top_p,
+        ..Default::default()
+    }
+}
+
+/// What a model said, and what that used.
+struct Said {
+    text: Result<String, String>,
+    usage: Usage,
+}
+
+async fn ask(model: &dyn Model, request: ModelRequest) -> Said {
+    let mut events = model.stream(request);
+    let (mut text, mut usage) = (String::new(), Usage::default());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(ModelEvent::TextDelta { text: piece, .. }) if text.len() < SAID_BYTES_MAX => {
+                text.push_str(&piece);
+            }
+            Ok(ModelEvent::Usage(reported)) => usage = reported.tokens,
+            Ok(_) => {}
+            Err(error) => return Said { text: Err(error.message), usage },
+        }
+    }
+    Said { text: Ok(text), usage }
+}
+
+/// A title out of what a model said: one line, no control characters, not too long.
+fn clean(said: &str) -> Option<String> {
+    let said = said.rsplit_once(THOUGHT_END).map_or(said, |(_, said)| said);
+    let line = said.lines().map(|line| line.trim_matches(AROUND)).find(|line| !line.is_empty())?;
+    let line = line.strip_prefix("Title:").unwrap_or(line).trim_matches(AROUND);
+    let mut title = String::new();
+    for c in line.chars().filter(|c| is_shown(*c)).take(TITLE_CHARS_MAX) {
+        if title.len() + c.len_utf8() > TITLE_BYTES_MAX {
+            break;
+        }
+        let c = if c.is_whitespace() { ' ' } else { c };
+        if c != ' ' || !title.ends_with(' ') {
+            write!(title, "{c}").ok()?;
+        }
+    }
+    let title = title.trim();
+    (!title.is_empty()).then(|| title.to_owned())
+}
+
+/// Whether a character may stand in a title: neither a control character nor one that turns others around
+/// or hides them.
+fn is_shown(c: char) -> bool {
+    let hides = matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}'
+    );
+    !hides && (!c.is_control() || c.is_whitespace())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn title_is_one_clean_line() {
+        for (said, expected) in [
+            ("Notes on rhyme", Some("Notes on rhyme")),
+            ("  \"Notes on rhyme.\"\n\nI chose this because", Some("Notes on rhyme")),
+            ("# **Title: Notes**", Some("Notes")),
+            ("<think>\nwhat?\n</think>\n\nNotes", Some("Notes")),
+            ("a\u{1b}[31m b\u{202e}c\t\td", Some("a[31m bc d")),
+            ("Überblick über Reime", Some("Überblick über Reime")),
+            ("", None),
+            (" \n\"\"\n", None),
+            ("\u{200b}\u{202e}", None),
+        ] {
+            assert_eq!(clean(said).as_deref(), expected, "{said:?}");
+        }
+        let long = clean(&"word ".repeat(100)).unwrap();
+        assert!(long.chars().count() <= TITLE_CHARS_MAX && !long.ends_with(' '), "{long}");
+        let wide = clean(&"🌱".repeat(100)).unwrap();
+        assert!(wide.len() <= TITLE_BYTES_MAX, "{wide}");
+    }
+}
