@@ -117,7 +117,9 @@ async fn a_whole_conversation_with_sub_agents_of_every_fate_goes_on_after_kills(
     assert_eq!(text_of(&last.ask("say still here").await), "still here");
 
     let mut counts = BTreeMap::new();
-    [&talk, &again, &last].into_iter().for_each(|talk| results(talk, &mut counts));
+    for talk in [&talk, &again, &last] {
+        results(talk, &mut counts);
+    }
     assert_eq!(counts.len(), 4);
     assert!(counts.values().all(|count| *count == 1), "INV-3: {counts:?}");
 }

@@ -281,3 +281,35 @@ proptest! {
         }
     }
 }
+
+/// What people said while a run worked is told once, whatever was replaced by summaries meanwhile.
+#[test]
+fn what_joined_a_run_outlives_summaries() {
+    use Piece::{Call, Step, Summary};
+    let called = || [Call(ToolState::Completed, 1), Step];
+    for (first_kept, second_kept, after_step) in
+        (0..3).flat_map(|a| (0..3).flat_map(move |b| (0..7).map(move |c| (a, b, c))))
+    {
+        let mut pieces: Vec<Piece> = called().into_iter().chain(called()).collect();
+        pieces.extend([Summary(first_kept), Step]);
+        pieces.extend(called());
+        pieces.extend([Summary(second_kept), Step]);
+        pieces.extend(called());
+        let Recorded { mut history, opaque } = recorded(&[(true, pieces)]);
+        let run = RunId::from_bits(1);
+        let (id, text) = (PartId::from_bits(1_000), "steered".to_owned());
+        let said = Part::Text { id, text, interrupted: false };
+        let joined = message(MessageRole::User, &run, vec![said]);
+        history.push(Message { after_step: Some(after_step), ..joined });
+        let told = Conversation::of(&history, &opaque, None).messages;
+        check(&told);
+        let places = |wanted: &str| -> Vec<usize> {
+            let wanted = PromptMessage::User { text: wanted.to_owned() };
+            (0..told.len()).filter(|index| told[*index] == wanted).collect()
+        };
+        let (question, steered) = (places("question 0"), places("steered"));
+        let case = (first_kept, second_kept, after_step);
+        assert_eq!((question.len(), steered.len()), (1, 1), "{case:?} {told:?}");
+        assert!(question[0] < steered[0], "{case:?} {told:?}");
+    }
+}

@@ -16,16 +16,17 @@ async fn l1_a_key_that_is_refused_and_a_prompt_that_is_too_long_fail_at_once() {
     let (_app, talks) = talks_on(&Dialect::ALL, patient(5), |dialect| {
         let long = "prompt is too long: 9 tokens > 8 maximum";
         vec![
+            // The first message: there is nothing before it that a summary could stand for.
+            refused(dialect, 400, "invalid_request_error", long),
             refused(dialect, 401, "authentication_error", "bad key"),
             refused(dialect, 403, "permission_error", "not yours"),
-            refused(dialect, 400, "invalid_request_error", long),
         ]
     })
     .await;
     for mut talk in talks {
+        talk.failure("nothing_to_compact").await;
         talk.failure("auth").await;
         talk.failure("auth").await;
-        talk.failure("context_overflow").await;
         let asked: Vec<String> =
             talk.provider.asked().iter().map(|asked| asked.body.to_string()).collect();
         let mut once = asked.clone();

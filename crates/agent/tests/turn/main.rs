@@ -1,5 +1,6 @@
 //! The turn machine: examples, one test for each limit, and properties over generated runs.
 
+mod cancelled;
 mod compacting;
 mod driver;
 mod examples;

@@ -16,6 +16,7 @@ use super::{log, queries};
 use crate::{Command, StoreError, WriteTx, column};
 
 const JOINING: &str = "SELECT * FROM runs WHERE joins = ?1 ORDER BY number";
+const WAITS: &str = "SELECT * FROM runs WHERE id = ?1 AND joins IS NOT NULL";
 const LAST_JOINED: &str =
     "SELECT max(run_number) FROM messages WHERE run_id = ?1 AND after_step IS NOT NULL";
 /// The users whose messages joined a run, or one of those that set it to work.
@@ -136,9 +137,12 @@ impl Command for JoinMessages {
     }
 }
 
-/// A run ended: the messages that were to join it start runs of their own.
+/// A run ended: the messages that were to join it start runs of their own, and so does its own one where it
+/// was to join another.
 pub(super) fn run_ended(tx: &mut WriteTx<'_>, ended: &RunId, at: i64) -> Result<(), StoreError> {
-    for waiting in queries::all(tx.conn(), JOINING, [ended.as_str()], rows::run)? {
+    let mut joining = queries::all(tx.conn(), JOINING, [ended.as_str()], rows::run)?;
+    joining.extend(queries::first(tx.conn(), WAITS, [ended.as_str()], rows::run)?);
+    for waiting in joining {
         let mut message = question_of(tx.conn(), &waiting)?;
         let id = waiting.run.id;
         let sql = "UPDATE messages SET run_id = ?2 WHERE id = ?1";

@@ -137,3 +137,32 @@ async fn outputs_are_left_out_up_to_a_call() {
     let elsewhere = LeaveOutOutputs { session_id: SessionId::from_bits(9), to: call_id(1) };
     assert_eq!(fixture.write(elsewhere).await.unwrap_err().code(), ErrorCode::NotFound);
 }
+
+#[tokio::test]
+async fn a_fork_knows_of_the_summary_and_of_what_is_left_out() {
+    let fixture = Fixture::with_run().await;
+    finished(&fixture, 1).await;
+    let left_out = LeaveOutOutputs { session_id: session_id(), to: call_id(1) };
+    fixture.write(left_out).await.unwrap();
+    fixture.write(compact(2)).await.unwrap();
+    fixture.write(start(2)).await.unwrap();
+    fixture.write(step(2, 0, vec![summary(7, "they spoke")])).await.unwrap();
+    finished(&fixture, 2).await;
+    let fork_id = SessionId::from_bits(77);
+    let fork = ForkSession {
+        session_id: session_id(),
+        message_id: None,
+        fork_id: fork_id.clone(),
+        title: None,
+        mode: SessionMode::Default,
+        by: bob(),
+        quotas: Quotas::default(),
+        at: NOW + 9,
+    };
+    assert_eq!(fixture.write(fork).await.unwrap().message_count, 1);
+    let reader = fixture.reader();
+    assert_eq!(reader.left_out_to(fork_id.clone()).await.unwrap(), Some(call_id(1)));
+    let again = CompactSession { session_id: fork_id, ..compact(3) };
+    let refused = fixture.write(again).await.unwrap_err();
+    assert_eq!(reason(&refused), "nothing_to_compact");
+}

@@ -91,9 +91,9 @@ async fn a_fork_has_all_that_the_model_is_given_and_each_blob_is_counted() {
     let run = copies[1].run_id.clone().unwrap();
     let opaque = async |session, run| reader.provider_data(session, run, "k".into()).await.unwrap();
     let own = opaque(session_id(), run_id(1)).await;
-    let copied = opaque(fork_id(), run.clone()).await;
-    assert_eq!((copied.len(), &copied[0].json), (1, &own[0].json));
-    assert_eq!(copied[0].part_id, *copies[1].parts[0].id());
+    let taken_along = opaque(fork_id(), run.clone()).await;
+    assert_eq!((taken_along.len(), &taken_along[0].json), (1, &own[0].json));
+    assert_eq!(taken_along[0].part_id, *copies[1].parts[0].id());
     let run = reader.run(run).await.unwrap().unwrap();
     assert_eq!((run.status, run.usage), (RunStatus::Completed, Usage::default()));
     let output = reader.attachment(fork_id(), call_id(1)).await.unwrap();
