@@ -28,7 +28,7 @@ use iris_egress::Exception;
 use iris_llm::ProviderConfig;
 use iris_protocol::{LogFormat, ModelRef, limits::IMPORT_BYTES_MAX};
 use iris_sandbox::{Config as SandboxConfig, Tier};
-use iris_store::project::Quotas;
+use iris_store::project::{FileRetention, Quotas};
 
 pub use error::ConfigError;
 use settings::{ENV_PREFIX, Section, Settings};
@@ -125,6 +125,8 @@ pub struct Config {
     pub events_kept_bytes_max: u64,
     /// The most that a project may hold; 0 means no limit.
     pub quotas: Quotas,
+    /// How much of the history of files a project keeps.
+    pub files_kept: FileRetention,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
     /// How connections are watched.
@@ -240,6 +242,7 @@ impl Config {
                 .parse("events_kept_bytes_max", parse::number)?
                 .unwrap_or(EVENTS_KEPT_BYTES_DEFAULT),
             quotas: quotas(&mut top)?,
+            files_kept: files_kept(&mut top)?,
             resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
             sockets: sockets(&mut top)?,
             rates: rates(&mut top)?,
@@ -329,6 +332,24 @@ fn quotas(top: &mut Section) -> Result<Quotas, ConfigError> {
         bytes_max: quota("project_bytes_max", QUOTAS_DEFAULT.bytes_max)?,
         files_max: quota("project_files_max", QUOTAS_DEFAULT.files_max)?,
         file_bytes_max: quota("project_file_bytes_max", QUOTAS_DEFAULT.file_bytes_max)?,
+    })
+}
+
+fn files_kept(top: &mut Section) -> Result<FileRetention, ConfigError> {
+    let default = FileRetention::default();
+    let age = top.parse("file_versions_kept_days", parse::days)?;
+    let age_ms = age.map(|age| age.and_then(|age| i64::try_from(age.as_millis()).ok()));
+    Ok(FileRetention {
+        versions_max: top
+            .parse("file_versions_max", parse::at_least_one)?
+            .map_or(default.versions_max, u64::from),
+        age_ms: age_ms.unwrap_or(default.age_ms),
+        bytes_max: top
+            .parse("file_versions_bytes_max", parse::number)?
+            .unwrap_or(default.bytes_max),
+        snapshots_max: top
+            .parse("snapshots_max", parse::at_least_one)?
+            .unwrap_or(default.snapshots_max),
     })
 }
 

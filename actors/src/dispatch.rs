@@ -19,6 +19,7 @@ mod presence;
 mod projects;
 mod questions;
 mod repeat;
+mod reverting;
 mod server_permissions;
 mod sessions;
 mod tools;
@@ -349,7 +350,7 @@ impl Grant {
         WriteContext {
             idempotency: Some(IdempotencyKey {
                 user_id: user_id.clone(),
-                operation: operation.name(),
+                operation: operation.name().into(),
                 key: self.scoped(operation, key),
                 body_hash: body_hash(node, operation, body),
                 at: node.services.clock.now_ms(),
@@ -492,6 +493,10 @@ async fn perform(
         Command::MessageRetry(request) => turns::retry(node, &grant, request, context).await,
         Command::MessageEdit(request) => turns::edit(node, &grant, request, context).await,
         Command::SessionFork(request) => turns::fork(node, &grant, request, context).await,
+        Command::SessionRevert(request) => reverting::revert(node, &grant, request, context).await,
+        Command::SessionUnrevert(request) => {
+            reverting::unrevert(node, &grant, request, context).await
+        }
         Command::SessionExport(request) => turns::export(node, &grant, request).await,
         Command::RunCancel(request) => sessions::cancel(node, &grant, request, context).await,
         Command::RunGet(request) => sessions::run(node, &grant, request).await,

@@ -8,6 +8,7 @@ mod changing;
 mod guarding;
 mod looking;
 mod restoring;
+mod reverting;
 mod run_diff;
 mod tooling;
 
@@ -26,6 +27,7 @@ use crate::{Services, record};
 pub(crate) use changing::{By, Edit, Move, Put, Restore, delete, edit, move_to, put, restore};
 pub(crate) use looking::{look_at, look_at_all};
 pub(crate) use restoring::{difference, restore_snapshot, snapshot, take_turn};
+pub(crate) use reverting::{Undo, Undone, undo_turns};
 pub(crate) use run_diff::{difference_of_run, tell_difference};
 pub(crate) use tooling::ToolFiles;
 
@@ -50,6 +52,10 @@ impl Desk {
 
     fn settle(&self) {
         self.is_settled.store(true, Ordering::Release);
+    }
+
+    fn unsettle(&self) {
+        self.is_settled.store(false, Ordering::Release);
     }
 
     /// Waits for the turn; [`take_turn`] is what others use.
@@ -85,6 +91,11 @@ pub(crate) struct Place<'a> {
 impl Place<'_> {
     fn now(&self) -> i64 {
         self.services.clock.now_ms()
+    }
+
+    /// Most versions of one path that are kept.
+    fn versions_max(&self) -> u64 {
+        self.services.settings.files.kept.versions_max
     }
 
     /// Runs what takes the disk off the arbiter.

@@ -119,6 +119,25 @@ CREATE TABLE file_restores (
     at      INTEGER NOT NULL
 ) STRICT;
 
+-- Turns that were undone and can be done again: the newest of a session, as long as nothing was said since.
+CREATE TABLE session_reverts (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_id TEXT    NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+    -- The message with which the first turn began that was undone.
+    message_id TEXT    NOT NULL,
+    -- The last run of the session then.
+    last_run   INTEGER NOT NULL,
+    -- What the session did then.
+    state      TEXT    NOT NULL,
+    -- Which messages it superseded, and what each was before.
+    messages   TEXT    NOT NULL CHECK (json_valid(messages)),
+    -- Which files it changed: the version before it and the one that it made.
+    files      TEXT    NOT NULL CHECK (json_valid(files)),
+    at         INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX session_reverts_by_session ON session_reverts (session_id, number);
+
 -- The right of one user to write a path.
 CREATE TABLE file_locks (
     path            TEXT    NOT NULL PRIMARY KEY,

@@ -77,6 +77,7 @@ fn without_any_source_the_defaults_hold() {
         file_bytes_max: 10 * 1024 * 1024 * 1024,
     };
     assert_eq!(config.quotas, quotas);
+    assert_eq!(config.files_kept, FileRetention::default());
     assert_eq!(config.resume, ResumePolicy::Manual);
     let backups =
         BackupSettings { interval: None, kept: 7, import_bytes_max: 4 * 1024 * 1024 * 1024 };
@@ -118,6 +119,10 @@ fn each_key_of_the_file_is_read() {
         project_bytes_max = 2
         project_files_max = 3
         project_file_bytes_max = 0
+        file_versions_max = 3
+        file_versions_kept_days = 2
+        file_versions_bytes_max = 0
+        snapshots_max = 1
         resume = "auto"
         backup_interval_hours = 24
         backups_kept = 3
@@ -155,6 +160,9 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.events_kept_bytes_max, 1_000);
     let quotas = Quotas { rows_max: 1, bytes_max: 2, files_max: 3, file_bytes_max: 0 };
     assert_eq!(config.quotas, quotas);
+    let age_ms = Some(2 * 24 * 60 * 60 * 1000);
+    let kept = FileRetention { versions_max: 3, age_ms, bytes_max: 0, snapshots_max: 1 };
+    assert_eq!(config.files_kept, kept);
     assert_eq!(config.resume, ResumePolicy::Auto);
     let interval = Some(Duration::from_hours(24));
     assert_eq!(config.backups, BackupSettings { interval, kept: 3, import_bytes_max: 1000 });

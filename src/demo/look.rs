@@ -61,6 +61,8 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::FileUnlocked { .. }
         | Event::SnapshotCreated { .. }
         | Event::SnapshotRestored { .. }
+        | Event::SessionReverted { .. }
+        | Event::SessionUnreverted { .. }
         | Event::RunDiffUpdated { .. } => Look::Bold,
         Event::SessionCreated { .. }
         | Event::SessionUpdated { .. }

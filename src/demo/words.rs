@@ -40,6 +40,12 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         },
         Event::MessageRemoved { .. } => "a message was taken back".to_owned(),
         Event::SessionForked { fork, .. } => format!("\"{}\" goes on from here", fork.title),
+        Event::SessionReverted { message_count, file_count, .. } => {
+            format!("{message_count} messages and {file_count} files are undone")
+        }
+        Event::SessionUnreverted { message_count, file_count, .. } => {
+            format!("{message_count} messages and {file_count} files are there again")
+        }
         Event::MessageTextComplete { length, .. }
         | Event::MessageReasoningComplete { length, .. } => format!("whole: {length} bytes"),
         Event::MessageToolCall { tool_name, input, .. } => format!("{tool_name} {input}"),

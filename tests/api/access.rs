@@ -230,6 +230,7 @@ impl World {
             | Operation::SessionArchive
             | Operation::SessionUnarchive
             | Operation::SessionFork
+            | Operation::SessionUnrevert
             | Operation::SessionExport
             | Operation::SessionCompact
             | Operation::RunCancel
@@ -247,7 +248,10 @@ impl World {
             }
             Operation::MessageEdit => json!({ "sessionId": self.session,
                 "messageId": self.message, "content": "say hello" }),
-            Operation::MessageGet | Operation::MessageDequeue | Operation::MessageRetry => {
+            Operation::MessageGet
+            | Operation::MessageDequeue
+            | Operation::MessageRetry
+            | Operation::SessionRevert => {
                 json!({ "sessionId": self.session, "messageId": self.message })
             }
             Operation::ProjectCreate | Operation::AgentCreate => json!({ "name": "new" }),

@@ -4,6 +4,7 @@ mod browsing;
 mod history;
 mod locks;
 mod model;
+mod reverting;
 mod slow;
 mod snapshots;
 mod watching;

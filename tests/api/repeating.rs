@@ -9,7 +9,7 @@ use iris_client::RestAnswer;
 use iris_protocol::{
     AgentCreate, Approval, Content, Data, ErrorCode, LogSet, MessageId, MessageSend, Operation,
     ProjectArchive, ProjectId, Question, Right, Role, RunId, SessionArchive, SessionCreate,
-    SessionId, SessionState,
+    SessionId, SessionRevert, SessionState,
 };
 use iris_testkit::{
     AppOptions, FakeProvider, Gate, PASSWORD, Person, Reply, ServerProcess, TestApp, TestClock,
@@ -351,6 +351,21 @@ impl World {
                 let id = talk.send_message("say never").await.message_id;
                 let take = |id: &MessageId| json!({ "sessionId": self.busy, "messageId": id });
                 ann(p, take(&id), take(&MessageId::from_bits(1)))
+            }
+            Operation::SessionRevert => {
+                let mut talk = self.ann.conversation_in(p).await;
+                let answer = talk.ask("say hi").await.id;
+                let undo = |id: &MessageId| json!({ "sessionId": talk.session, "messageId": id });
+                ann(p, undo(&answer), undo(&MessageId::from_bits(1)))
+            }
+            Operation::SessionUnrevert => {
+                let mut talk = self.ann.conversation_in(p).await;
+                let answer = talk.ask("say hi").await.id;
+                let undo = json!({ "sessionId": talk.session, "messageId": answer });
+                let undo: SessionRevert = serde_json::from_value(undo).unwrap();
+                talk.call(undo).await.unwrap();
+                let redo = |id: &SessionId| json!({ "sessionId": id });
+                ann(p, redo(&talk.session), redo(&SessionId::from_bits(1)))
             }
             Operation::MessageRetry => {
                 let mut talk = self.ann.conversation_in(p).await;

@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use iris_protocol::{
-    AuthRegister, FileSource, FileVersion, FileVersions, ProjectId, SnapshotCreate, SnapshotRestore,
+    AuthRegister, FileSource, FileVersion, FileVersions, MessageState, PermissionAction,
+    PermissionCreate, ProjectId, RunStatus, SessionUnrevert, SnapshotCreate, SnapshotList,
+    SnapshotRestore,
 };
 use iris_store::CrashPoint;
 use iris_testkit::{PASSWORD, Person, ServerProcess};
@@ -118,7 +120,7 @@ async fn a_move_and_a_deletion_whose_records_are_cut_off_are_found() {
 
 #[tokio::test]
 async fn a_restore_that_is_cut_off_between_two_files_is_complete_after_the_next_start() {
-    for point in [CrashPoint::RestoreHalf, CrashPoint::FileWritten] {
+    for point in [CrashPoint::RestoreBegun, CrashPoint::RestoreHalf, CrashPoint::FileWritten] {
         let (mut scene, server) = Scene::new(point).await;
         let project = scene.project.clone();
         for path in ["a.txt", "b.txt", "c.txt"] {
@@ -142,4 +144,108 @@ async fn a_restore_that_is_cut_off_between_two_files_is_complete_after_the_next_
             assert_eq!(last.source, FileSource::Restore, "{path}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_cut_off_is_there_or_not_and_its_repeat_is_the_same_one() {
+    let (mut scene, server) = Scene::new(CrashPoint::AfterCommitBeforeFanout).await;
+    let project = scene.project.clone();
+    scene.person.client.file_put(&project, "a.txt", "old").await.unwrap();
+    scene.arm();
+    let route = format!("/v1/projects/{project}/snapshots");
+    let headers = [("idempotency-key", "key"), ("content-type", "application/json")];
+    let keep = async |person: &Person| {
+        let client = &person.client;
+        client.raw("POST", &route, Some(person.token()), &headers, "{}".into()).await
+    };
+    drop(keep(&scene.person).await);
+    assert!(!server.exited().await.success());
+    let _server = scene.restart().await;
+    let kept = keep(&scene.person).await.unwrap();
+    assert!(kept.is_success());
+    let again = keep(&scene.person).await.unwrap();
+    assert_eq!(again.json["data"]["id"], kept.json["data"]["id"]);
+    let request = SnapshotList { limit: None, cursor: None };
+    let page = scene.person.client.call(Some(&project), request).await.unwrap();
+    assert_eq!(page.snapshots.len(), 1);
+    assert_eq!(page.snapshots[0].file_count, 1);
+}
+
+/// Files and messages are both what they were, or both undone; the repeat of it says what became of it.
+#[tokio::test]
+async fn a_revert_that_is_cut_off_at_any_point_is_whole_after_the_next_start() {
+    for point in [
+        CrashPoint::RestoreBegun,
+        CrashPoint::RestoreHalf,
+        CrashPoint::FileWritten,
+        CrashPoint::AfterCommitBeforeFanout,
+    ] {
+        let (mut scene, server) = Scene::new(point).await;
+        let project = scene.project.clone();
+        let mut talk = scene.person.conversation_in(&project).await;
+        let rule = PermissionCreate {
+            session_id: None,
+            permission: "edit".to_owned(),
+            pattern: "*".to_owned(),
+            action: PermissionAction::Allow,
+        };
+        talk.call(rule).await.unwrap();
+        let write = |path: &str| {
+            format!("call write {}\nstep\n", json!({ "path": path, "content": "new" }))
+        };
+        let sent = talk.send_message(&format!("{}{}say ok", write("a.txt"), write("b.txt"))).await;
+        assert_eq!(talk.run_ended(&sent.run_id).await, RunStatus::Completed);
+        scene.arm();
+        let route = format!("/v1/projects/{project}/sessions/{}/revert", talk.session);
+        let body = json!({ "messageId": sent.message_id }).to_string();
+        let undo = async |person: &Person| {
+            let headers = [("idempotency-key", "key"), ("content-type", "application/json")];
+            let client = &person.client;
+            client.raw("POST", &route, Some(person.token()), &headers, body.clone().into()).await
+        };
+        drop(undo(&scene.person).await);
+        assert!(!server.exited().await.success());
+        let _server = scene.restart().await;
+        assert!(undo(&scene.person).await.unwrap().is_success(), "at {}", point.as_str());
+        for path in ["a.txt", "b.txt"] {
+            assert_eq!(scene.read(path), None, "{path} at {}", point.as_str());
+            let versions = scene.versions(path).await;
+            let sources: Vec<FileSource> = versions.iter().map(|it| it.source).collect();
+            assert_eq!(sources, [FileSource::Tool, FileSource::Restore], "{path}");
+        }
+        let snapshot = scene.person.snapshot(&project, &talk.session).await;
+        let mut states = snapshot.messages.iter().map(|message| message.state);
+        assert!(states.all(|state| state == MessageState::Superseded));
+        let unrevert =
+            SessionUnrevert { session_id: talk.session.clone(), dry_run: None, skip_changed: None };
+        scene.person.client.call(Some(&project), unrevert).await.unwrap();
+        assert_eq!(scene.read("a.txt").as_deref(), Some("new"));
+    }
+}
+
+/// What is written while the server is gone, and a revert is half done, can be gone back to.
+#[tokio::test]
+async fn what_others_write_between_the_crash_and_the_start_is_kept_as_a_version() {
+    let (mut scene, server) = Scene::new(CrashPoint::RestoreHalf).await;
+    let project = scene.project.clone();
+    for path in ["a.txt", "b.txt"] {
+        scene.person.client.file_put(&project, path, "old").await.unwrap();
+    }
+    let call = scene.person.client.call(Some(&project), SnapshotCreate {});
+    let snapshot_id = call.await.unwrap().snapshot.id;
+    for path in ["a.txt", "b.txt"] {
+        scene.person.client.file_put(&project, path, "new").await.unwrap();
+    }
+    scene.arm();
+    let restore = SnapshotRestore { snapshot_id };
+    drop(scene.person.client.call(Some(&project), restore).await);
+    assert!(!server.exited().await.success());
+    std::fs::write(scene.files().join("b.txt"), "somebody's").unwrap();
+    let _server = scene.restart().await;
+    scene.person.client.file_put(&project, "d.txt", "mine").await.unwrap();
+    assert_eq!(scene.read("b.txt").as_deref(), Some("old"));
+    let versions = scene.versions("b.txt").await;
+    let sources: Vec<FileSource> = versions.iter().map(|it| it.source).collect();
+    let expected = [FileSource::Api, FileSource::Api, FileSource::External, FileSource::Restore];
+    assert_eq!(sources, expected);
 }

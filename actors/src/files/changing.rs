@@ -52,7 +52,7 @@ pub(crate) struct Restore {
 }
 
 /// The outcome of an earlier change with the same key: it must not touch the disk again.
-async fn first_outcome(place: Place<'_>, by: &By) -> Result<Option<Recorded>, ApiError> {
+pub(super) async fn first_outcome(place: Place<'_>, by: &By) -> Result<Option<Recorded>, ApiError> {
     let Some(key) = by.context.idempotency.clone() else { return Ok(None) };
     let first = place.project.reader.recall::<RecordFiles>(key).await.map_err(stored)?;
     Ok(first.map(|first| Recorded { files: first.output, seq: first.seq, replayed: true }))
@@ -118,7 +118,11 @@ pub(crate) async fn put(place: Place<'_>, by: By, put: Put) -> Result<Recorded, 
 }
 
 /// Whether a file holds exactly these bytes.
-fn holds(workspace: &Workspace, path: &str, bytes: &[u8]) -> Result<bool, WorkspaceError> {
+pub(super) fn holds(
+    workspace: &Workspace,
+    path: &str,
+    bytes: &[u8],
+) -> Result<bool, WorkspaceError> {
     if workspace.look(path)?.is_none_or(|seen| seen.size != bytes.len() as u64) {
         return Ok(false);
     }
@@ -177,7 +181,16 @@ async fn write(
     crash_point(CrashPoint::FileWritten);
     let quotas = (author.source == FileSource::Api).then_some(place.services.settings.quotas);
     let (at, found) = (place.now(), vec![found]);
-    let command = RecordFiles { found, author, quotas, is_quiet: false, ends_restore: None, at };
+    let versions_max = place.versions_max();
+    let command = RecordFiles {
+        found,
+        author,
+        quotas,
+        is_quiet: false,
+        ends_restore: None,
+        versions_max,
+        at,
+    };
     place.commit(command, context).await
 }
 
@@ -295,8 +308,16 @@ pub(crate) async fn delete(
 async fn record_all(place: Place<'_>, by: By, found: Vec<FoundFile>) -> Result<Recorded, ApiError> {
     let author = Author::user(by.user, FileSource::Api);
     let at = place.now();
-    let command =
-        RecordFiles { found, author, quotas: None, is_quiet: false, ends_restore: None, at };
+    let versions_max = place.versions_max();
+    let command = RecordFiles {
+        found,
+        author,
+        quotas: None,
+        is_quiet: false,
+        ends_restore: None,
+        versions_max,
+        at,
+    };
     place.commit(command, by.context).await
 }
 
@@ -326,8 +347,16 @@ pub(crate) async fn restore(
         let gone = FoundFile { path: path.clone(), content: None, from: None, is_written: true };
         place.blocking(move |workspace| workspace.remove(&path, false, 1)).await?;
         let (at, found) = (place.now(), vec![gone]);
-        let command =
-            RecordFiles { found, author, quotas: None, is_quiet: false, ends_restore: None, at };
+        let versions_max = place.versions_max();
+        let command = RecordFiles {
+            found,
+            author,
+            quotas: None,
+            is_quiet: false,
+            ends_restore: None,
+            versions_max,
+            at,
+        };
         return place.commit(command, by.context).await;
     }
     let Some(bytes) = reader.file_content(path.clone(), to).await.map_err(stored)? else {

@@ -41,7 +41,7 @@ pub(crate) async fn look_at(
     paths: &[String],
     author: &Author,
 ) -> Result<RecordedFiles, ApiError> {
-    let mut sum = RecordedFiles { versions: Vec::new(), count: 0 };
+    let mut sum = RecordedFiles { versions: Vec::new(), count: 0, reverted: None };
     for paths in paths.chunks(BATCH_FILES) {
         let mut known = Vec::with_capacity(paths.len());
         for path in paths {
@@ -130,7 +130,9 @@ async fn save(
     is_quiet: bool,
 ) -> Result<RecordedFiles, ApiError> {
     let (author, at) = (author.clone(), place.now());
-    let command = RecordFiles { found, author, quotas: None, is_quiet, ends_restore: None, at };
+    let versions_max = place.versions_max();
+    let command =
+        RecordFiles { found, author, quotas: None, is_quiet, ends_restore: None, versions_max, at };
     Ok(place.commit(command, WriteContext::default()).await?.files)
 }
 

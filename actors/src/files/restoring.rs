@@ -17,10 +17,10 @@ use iris_store::project::{
 use iris_store::{CrashPoint, WriteContext, crash_point};
 use iris_workspace::{Workspace, WorkspaceError, content_hash};
 
-use super::changing::By;
+use super::changing::{By, first_outcome, holds};
 use super::guarding::check_locks;
 use super::looking::facts;
-use super::{Place, Recorded, Turn, look_at_all, stored};
+use super::{Place, Recorded, Turn, look_at, look_at_all, stored};
 use crate::record;
 
 /// Waits for the turn to change files, and goes on with what a crash cut off.
@@ -29,19 +29,23 @@ pub(crate) async fn take_turn(place: Place<'_>) -> Result<Turn, ApiError> {
     let turn = desk.turn().await;
     if !desk.is_settled() {
         if let Some(restore) = place.project.reader.begun_restore().await.map_err(stored)? {
-            tracing::warn!(
-                project.id = place.project.id.as_str(),
-                "files are put back that were left"
-            );
-            let targets = restore.targets.clone();
-            if let Err(error) = put_back(place, restore, WriteContext::default()).await {
-                tracing::error!(%error, "what was left could not be put back: it is called off");
-                undo(place, &targets).await?;
-            }
+            Box::pin(go_on(place, restore)).await?;
         }
         desk.settle();
     }
     Ok(turn)
+}
+
+/// Puts back what a crash left half done, or calls it off where that is not possible.
+async fn go_on(place: Place<'_>, restore: StoredRestore) -> Result<(), ApiError> {
+    tracing::warn!(project.id = place.project.id.as_str(), "files are put back that were left");
+    let targets = restore.targets.clone();
+    keep_what_strayed(place, &targets).await?;
+    if let Err(error) = put_back(place, restore).await {
+        tracing::error!(%error, "what was left could not be put back: it is called off");
+        undo(place, &targets).await?;
+    }
+    Ok(())
 }
 
 /// Looks at all files and keeps the moment.
@@ -89,7 +93,7 @@ async fn existing(place: Place<'_>, id: SnapshotId) -> Result<StoredSnapshot, Ap
     found.ok_or_else(|| ApiError::not_found("snapshot"))
 }
 
-fn is_there(version: Option<&FileAt>) -> Option<&FileAt> {
+pub(super) fn is_there(version: Option<&FileAt>) -> Option<&FileAt> {
     version.filter(|it| it.version.change != FileChange::Deleted)
 }
 
@@ -141,14 +145,12 @@ pub(crate) async fn restore_snapshot(
     by: By,
     id: SnapshotId,
 ) -> Result<Recorded, ApiError> {
-    if let Some(key) = by.context.idempotency.clone()
-        && let Some(first) =
-            place.project.reader.recall::<RecordFiles>(key).await.map_err(stored)?
-    {
-        return Ok(Recorded { files: first.output, seq: first.seq, replayed: true });
+    let _turn = take_turn(place).await?;
+    // In the turn: what a crash cut off is complete now, and its repeat is known.
+    if let Some(first) = first_outcome(place, &by).await? {
+        return Ok(first);
     }
     let number = existing(place, id.clone()).await?.number;
-    let _turn = take_turn(place).await?;
     // Whatever is there now can be gone back to as well.
     look_at_all(place, &Author::OUTSIDE).await?;
     let limit = FILES_AT_ONCE_MAX;
@@ -159,9 +161,6 @@ pub(crate) async fn restore_snapshot(
         return Err(ApiError::new(ErrorCode::PayloadTooLarge, message).reason("too_many_files"));
     }
     paths.retain(|between| !is_same(between));
-    let locked: Vec<_> =
-        paths.iter().map(|between| (between.path.clone(), LockScope::File)).collect();
-    check_locks(place, &locked, &by.user).await?;
     let targets: Vec<RestoreTarget> = paths
         .iter()
         .map(|between| RestoreTarget {
@@ -169,20 +168,57 @@ pub(crate) async fn restore_snapshot(
             version: is_there(between.before.as_ref()).map(|before| before.version.version),
         })
         .collect();
-    check_targets(place, &targets).await?;
     let author = Author::user(by.user, FileSource::Restore);
-    let end = RestoreEnd { snapshot_id: id };
-    let restore = StoredRestore { targets, author, end };
+    let (end, key) = (RestoreEnd::Snapshot(id), by.context.idempotency);
+    restore_all(place, StoredRestore { targets, author, end, key }).await
+}
+
+/// Puts back several files, all of them or none, for a user whose locks these are. The caller has the turn.
+pub(super) async fn restore_all(
+    place: Place<'_>,
+    restore: StoredRestore,
+) -> Result<Recorded, ApiError> {
+    let targets = restore.targets.clone();
+    if let Some(user) = &restore.author.by {
+        let locked: Vec<_> =
+            targets.iter().map(|target| (target.path.clone(), LockScope::File)).collect();
+        check_locks(place, &locked, user).await?;
+    }
+    check_targets(place, &targets).await?;
+    let desk = &place.project.kept.files;
+    // Until it is complete: whoever has the next turn goes on, should this end on the way.
+    desk.unsettle();
     let begin = BeginRestore { restore: Some(restore.clone()), at: place.now() };
     record(&place.project.address, begin, WriteContext::default()).await.map_err(stored)?;
-    let targets = restore.targets.clone();
-    match put_back(place, restore, by.context).await {
-        Ok(recorded) => Ok(recorded),
-        Err(error) => {
-            undo(place, &targets).await?;
-            Err(error)
+    crash_point(CrashPoint::RestoreBegun);
+    let done = put_back(place, restore).await;
+    if done.is_err() {
+        undo(place, &targets).await?;
+    }
+    desk.settle();
+    done
+}
+
+/// Records what somebody else made of files while they were being put back and nobody watched, so that it
+/// can be gone back to.
+async fn keep_what_strayed(place: Place<'_>, targets: &[RestoreTarget]) -> Result<(), ApiError> {
+    let mut strayed = Vec::new();
+    for target in targets {
+        // What cannot be told is looked at, too.
+        if !is_put_back(place, target).await.unwrap_or(false) {
+            strayed.push(target.path.clone());
         }
     }
+    look_at(place, &strayed, &Author::OUTSIDE).await.map(drop)
+}
+
+async fn is_put_back(place: Place<'_>, target: &RestoreTarget) -> Result<bool, ApiError> {
+    let (path, content) = (target.path.clone(), content(place, target).await?);
+    let check = move |workspace: &Workspace| match content {
+        Some((bytes, _)) => holds(workspace, &path, &bytes),
+        None => workspace.look(&path).map(|seen| seen.is_none()),
+    };
+    place.blocking(check).await
 }
 
 /// Reads everything once, so that nothing is touched when something cannot be put back.
@@ -216,12 +252,8 @@ async fn content(
 }
 
 /// Has each file hold what it is to hold, and records all of them at once.
-async fn put_back(
-    place: Place<'_>,
-    restore: StoredRestore,
-    context: WriteContext,
-) -> Result<Recorded, ApiError> {
-    let StoredRestore { targets, author, end } = restore;
+async fn put_back(place: Place<'_>, restore: StoredRestore) -> Result<Recorded, ApiError> {
+    let StoredRestore { targets, author, end, key } = restore;
     let mut found = Vec::with_capacity(targets.len());
     for target in &targets {
         found.push(put_back_one(place, target).await?);
@@ -229,8 +261,17 @@ async fn put_back(
     }
     crash_point(CrashPoint::FileWritten);
     let (at, ends_restore) = (place.now(), Some(end));
-    let command = RecordFiles { found, author, quotas: None, is_quiet: false, ends_restore, at };
-    place.commit(command, context).await
+    let versions_max = place.versions_max();
+    let command = RecordFiles {
+        found,
+        author,
+        quotas: None,
+        is_quiet: false,
+        ends_restore,
+        versions_max,
+        at,
+    };
+    place.commit(command, WriteContext { idempotency: key }).await
 }
 
 async fn put_back_one(place: Place<'_>, target: &RestoreTarget) -> Result<FoundFile, ApiError> {

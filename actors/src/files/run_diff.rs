@@ -3,13 +3,13 @@
 use iris_protocol::limits::RUN_DIFF_FILES_MAX;
 use iris_protocol::{ApiError, ChangedFile, FileChange, RunId};
 use iris_store::WriteContext;
-use iris_store::project::{Author, ChangedPath, PublishRunDiff};
+use iris_store::project::{Author, ChangedPath, FileAt, PublishRunDiff};
 
 use super::{Place, stored};
 use crate::record;
 
 /// Files of which lines are compared; of more, only the paths are told.
-const COMPARED_FILES_MAX: usize = 100;
+pub(super) const COMPARED_FILES_MAX: usize = 100;
 /// Contents of which lines are compared, in bytes.
 const COMPARED_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -44,8 +44,7 @@ async fn changed_file(
         None => None,
     };
     let after = reader.file_version(path.clone(), last).await.map_err(stored)?;
-    let is_there =
-        |version: &iris_store::project::FileAt| version.version.change != FileChange::Deleted;
+    let is_there = |version: &FileAt| version.version.change != FileChange::Deleted;
     // What came before is there also where it is not kept any more: then it was updated.
     let forgotten = first > 1 && before.is_none();
     let (before, after) = (before.filter(is_there), after.filter(is_there));
@@ -57,24 +56,37 @@ async fn changed_file(
     {
         return Ok(None);
     }
-    let is_kept = |version: &Option<iris_store::project::FileAt>| {
-        version.as_ref().is_none_or(|it| it.version.kept && it.version.size <= COMPARED_BYTES_MAX)
-    };
-    let mut counts = (None, None);
-    if compares && !forgotten && is_kept(&before) && is_kept(&after) {
-        let content = async |version: Option<&iris_store::project::FileAt>| match version {
-            Some(it) => {
-                let read = reader.file_content(path.clone(), it.version.version).await;
-                read.map(Option::unwrap_or_default).map_err(stored)
-            }
-            None => Ok(Vec::new()),
-        };
-        let (old, new) = (content(before.as_ref()).await?, content(after.as_ref()).await?);
-        let found = place.blocking(move |_| Ok(iris_workspace::compare(&old, &new))).await?;
-        counts = found.map_or((None, None), |it| (it.insertions, it.deletions));
-    }
-    let (insertions, deletions) = counts;
+    let compares = compares && !forgotten;
+    let (insertions, deletions) =
+        lines(place, &path, before.as_ref(), after.as_ref(), compares).await?;
     Ok(Some(ChangedFile { path, change, insertions, deletions }))
+}
+
+/// How many lines the second of two versions of a path has more, and how many less; none where they are not
+/// compared.
+pub(super) async fn lines(
+    place: Place<'_>,
+    path: &str,
+    before: Option<&FileAt>,
+    after: Option<&FileAt>,
+    compares: bool,
+) -> Result<(Option<u64>, Option<u64>), ApiError> {
+    let is_kept = |version: Option<&FileAt>| {
+        version.is_none_or(|it| it.version.kept && it.version.size <= COMPARED_BYTES_MAX)
+    };
+    if !compares || !is_kept(before) || !is_kept(after) {
+        return Ok((None, None));
+    }
+    let content = async |version: Option<&FileAt>| match version {
+        Some(it) => {
+            let read = place.project.reader.file_content(path.to_owned(), it.version.version).await;
+            read.map(Option::unwrap_or_default).map_err(stored)
+        }
+        None => Ok(Vec::new()),
+    };
+    let (old, new) = (content(before).await?, content(after).await?);
+    let found = place.blocking(move |_| Ok(iris_workspace::compare(&old, &new))).await?;
+    Ok(found.map_or((None, None), |it| (it.insertions, it.deletions)))
 }
 
 /// Tells the session what its run made of the files so far.

@@ -114,6 +114,8 @@ impl PartTracker {
             | Event::SessionArchived { .. }
             | Event::SessionDeleted { .. }
             | Event::SessionForked { .. }
+            | Event::SessionReverted { .. }
+            | Event::SessionUnreverted { .. }
             | Event::SessionStatus { .. }
             | Event::MessageCreated { .. }
             | Event::MessageUpdated { .. }

@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, BackupId, ChangedFile,
-    CompactionPart, FileLock, FileSource, FinishReason, McpServer, McpState, Member, Message,
-    MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId,
-    QuestionState, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState, Snapshot,
-    SnapshotId, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId,
-    ToolState, UnlockReason, Usage, UserId,
+    ChangedSince, CompactionPart, FileLock, FileSource, FinishReason, McpServer, McpState, Member,
+    Message, MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId, Question,
+    QuestionId, QuestionState, Remember, Run, RunId, RunStatus, Session, SessionId, SessionState,
+    Snapshot, SnapshotId, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId,
+    ToolId, ToolState, UnlockReason, Usage, UserId,
 };
 
 /// A row of the table of events.
@@ -129,6 +129,37 @@ events! {
         message_id: Option<MessageId>,
         /// The other one, as it began.
         fork: Session,
+    }
+    /// A turn and all that followed it was undone, with what it made of the files: those that are named here
+    /// are as they were. Each message is told by its own event before this one.
+    SessionReverted = "session.reverted" Durable [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The message with which the first turn began that is undone.
+        message_id: MessageId,
+        /// How many messages are superseded by it.
+        message_count: u64,
+        /// How many files are different by it.
+        file_count: u64,
+        /// By path, the first 500 of them.
+        files: Vec<ChangedFile>,
+        /// By path, the first 500: files that somebody else changed since, which stayed as they were.
+        changed_since: Vec<ChangedSince>,
+    }
+    /// A revert was undone: messages and files are what they were before it.
+    SessionUnreverted = "session.unreverted" Durable [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The message with which the first turn begins that is there again.
+        message_id: MessageId,
+        /// How many messages are not superseded any more.
+        message_count: u64,
+        /// How many files are different by it.
+        file_count: u64,
+        /// By path, the first 500 of them.
+        files: Vec<ChangedFile>,
+        /// By path, the first 500: files that somebody changed since, which stayed as they were.
+        changed_since: Vec<ChangedSince>,
     }
     /// Models are told a summary in place of what came before it, from here on.
     SessionCompacted = "session.compacted" Durable [Session] {

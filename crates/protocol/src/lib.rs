@@ -19,6 +19,7 @@ mod mcp;
 mod openapi;
 mod operations;
 mod payloads;
+mod reverting;
 mod schema;
 mod supervision;
 mod tools;
@@ -45,6 +46,7 @@ pub use operations::{
     Right, Transport,
 };
 pub use payloads::*;
+pub use reverting::*;
 pub use schema::schema_document;
 pub use supervision::*;
 pub use tools::*;

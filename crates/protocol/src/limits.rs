@@ -22,6 +22,8 @@ pub const FILE_EVENTS_AT_ONCE_MAX: usize = 100;
 pub const FILE_DIFF_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most bytes of lines in one difference; what is beyond them is left out.
 pub const FILE_DIFF_LINES_BYTES_MAX: usize = 256 * 1024;
+/// Most reverts of a session that can be undone, one after the other.
+pub const REVERTS_KEPT_MAX: u32 = 20;
 /// Most locks of one project.
 pub const FILE_LOCKS_MAX: usize = 1000;
 /// Longest time of a lock, in milliseconds.
@@ -111,7 +113,7 @@ pub const TODOS_MAX: usize = 100;
 pub const TODO_BYTES_MAX: usize = 1_000;
 /// Most messages that may wait in one session.
 pub const QUEUED_MESSAGES_MAX: usize = 64;
-/// Most messages that one `session.message.retry` or `session.message.edit` supersedes.
+/// Most messages that one `session.message.retry`, `session.message.edit` or `session.revert` supersedes.
 pub const SUPERSEDED_MESSAGES_MAX: usize = 1_000;
 /// Most parts of messages that one `session.fork` copies.
 pub const FORKED_PARTS_MAX: usize = 10_000;

@@ -20,6 +20,8 @@ pub enum CrashPoint {
     Finish,
     /// A file is written, and its version is not recorded.
     FileWritten,
+    /// Several files are about to be put back, and it is recorded which.
+    RestoreBegun,
     /// The first of several files is put back, and the others are not.
     RestoreHalf,
     /// A transaction is committed, and nobody was told: neither those who asked for it nor those who
@@ -29,7 +31,7 @@ pub enum CrashPoint {
 
 impl CrashPoint {
     /// Every point, in the order in which a turn comes to them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AfterJoin,
         Self::BeforeIntent,
         Self::AfterIntent,
@@ -38,6 +40,7 @@ impl CrashPoint {
         Self::Checkpoint,
         Self::Finish,
         Self::FileWritten,
+        Self::RestoreBegun,
         Self::RestoreHalf,
         Self::AfterCommitBeforeFanout,
     ];
@@ -53,6 +56,7 @@ impl CrashPoint {
             Self::Checkpoint => "checkpoint",
             Self::Finish => "finish",
             Self::FileWritten => "file_written",
+            Self::RestoreBegun => "restore_begun",
             Self::RestoreHalf => "restore_half",
             Self::AfterCommitBeforeFanout => "after_commit_before_fanout",
         }

@@ -36,6 +36,7 @@ mod recovery;
 mod resuming;
 mod retention;
 mod retries;
+mod reverting;
 mod runs;
 mod search;
 mod sessions;
@@ -72,7 +73,7 @@ pub use files::{
     Author, BeginRestore, ChangedPath, CreateSnapshot, DiskFacts, EndLocks, EndLocksOf, FileAt,
     FileBetween, FileRetention, FoundContent, FoundFile, KnownFile, NoteFilesKnown, PublishRunDiff,
     RecordFiles, RecordedFiles, ReleaseLock, RestoreEnd, RestoreTarget, StoredRestore,
-    StoredSnapshot, TakeLock, TrimVersions, VERSIONS_OF_PATH_MAX, file_of, locked_for_others,
+    StoredSnapshot, TakeLock, TrimVersions, file_of, locked_for_others,
 };
 pub use forking::ForkSession;
 pub use joining::JoinMessages;
@@ -97,6 +98,7 @@ pub use recovery::{FailRuns, RecoverRuns, Recovered};
 pub use resuming::{OpenRun, RESUMES_MAX, ResumeRun};
 pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
 pub use retries::{EndRetry, RecordRetry};
+pub use reverting::{EndRevert, PathThen, Undoing};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
 pub use search::IndexParts;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};

@@ -201,6 +201,7 @@ impl AppOptions {
             events_kept: self.events_kept,
             events_kept_bytes_max: self.events_kept_bytes_max,
             quotas: self.quotas,
+            files_kept: self.files.kept,
             resume: self.resume,
             backups: BackupSettings {
                 interval: self.backup_interval,

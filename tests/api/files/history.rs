@@ -18,7 +18,7 @@ async fn versions(person: &Person, project: &ProjectId, path: &str) -> Vec<FileV
     page.versions
 }
 
-async fn allow(talk: &Conversation, permission: &str) {
+pub(super) async fn allow(talk: &Conversation, permission: &str) {
     let request = PermissionCreate {
         session_id: None,
         permission: permission.to_owned(),

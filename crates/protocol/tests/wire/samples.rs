@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use iris_protocol::{
     Agent, AgentId, AgentMode, AgentSource, AgentTuning, AnswerFormatPart, ApiError, Approval,
-    ApprovalId, ApprovalState, Attachment, BackupId, ChangedFile, CommandTool, CompactionPart,
-    ErrorCode, Event, ExitKind, FileChange, FileLock, FileSource, FinishReason, HttpMethod,
-    HttpTool, JudgedAccess, LockScope, McpAuthorization, McpOauth, McpServer, McpState,
+    ApprovalId, ApprovalState, Attachment, BackupId, ChangedFile, ChangedSince, CommandTool,
+    CompactionPart, ErrorCode, Event, ExitKind, FileChange, FileLock, FileSource, FinishReason,
+    HttpMethod, HttpTool, JudgedAccess, LockScope, McpAuthorization, McpOauth, McpServer, McpState,
     McpTransport, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId,
     PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting, Presence,
     PresenceStatus, ProjectId, Question, QuestionId, QuestionItem, QuestionOption, QuestionState,
@@ -396,6 +396,33 @@ fn session_events() -> Vec<Event> {
             session_id: session_id(),
             message_id: Some(message_id()),
             fork: session(),
+        },
+        Event::SessionReverted {
+            session_id: session_id(),
+            message_id: message_id(),
+            message_count: 2,
+            file_count: 1,
+            files: vec![ChangedFile {
+                path: "a/b.txt".to_owned(),
+                change: FileChange::Deleted,
+                insertions: Some(0),
+                deletions: Some(3),
+            }],
+            changed_since: vec![ChangedSince {
+                path: "a/c.txt".to_owned(),
+                version: 3,
+                source: FileSource::Api,
+                by: Some(user_id()),
+                session_id: Some(session_id()),
+            }],
+        },
+        Event::SessionUnreverted {
+            session_id: session_id(),
+            message_id: message_id(),
+            message_count: 2,
+            file_count: 0,
+            files: Vec::new(),
+            changed_since: Vec::new(),
         },
         Event::SessionCompacted {
             session_id: session_id(),

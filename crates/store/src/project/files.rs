@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use iris_protocol::limits::{FILE_EVENTS_AT_ONCE_MAX, FILE_VERSIONS_TOLD_MAX};
 use iris_protocol::{
-    ChangedFile, Event, File, FileChange, FileSource, FileType, FileVersion, MessageId, RunId,
-    SessionId, UserId,
+    ChangedFile, Event, File, FileChange, FileSource, FileType, FileVersion, MessageId,
+    RevertOutcome, RunId, SessionId, UserId,
 };
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
@@ -24,20 +24,19 @@ use crate::column::{optional_word, to_word, word};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
 pub use history::{ChangedPath, FileAt, FileBetween, KnownFile};
-pub(super) use history::{changed_by, content, known, known_after, newest, one, page, runs_below};
+pub(super) use history::{
+    changed_by, content, file_at, known, known_after, newest, one, page, runs_below,
+};
 pub(super) use locks::all as all_locks;
 pub use locks::{EndLocks, EndLocksOf, ReleaseLock, TakeLock, locked_for_others};
 pub use snapshots::{
     BeginRestore, CreateSnapshot, RestoreEnd, RestoreTarget, StoredRestore, StoredSnapshot,
 };
 pub(super) use snapshots::{
-    begun as begun_restore, changed_between, of_run as snapshot_of_run, one as snapshot,
-    page as snapshots, state_at,
+    begun as begun_restore, changed_between, is_reverting, of_run as snapshot_of_run,
+    one as snapshot, page as snapshots, state_at,
 };
 pub use trimming::{FileRetention, TrimVersions};
-
-/// Most versions of one path that are kept, unless a snapshot holds more of them.
-pub const VERSIONS_OF_PATH_MAX: u64 = 200;
 
 const KNOWN_VERSION: &str = "SELECT version, hash, size FROM files WHERE path = ?1";
 const LAST_VERSION: &str = "SELECT coalesce(max(version), 0) FROM file_versions WHERE path = ?1";
@@ -144,6 +143,8 @@ pub struct RecordFiles {
     pub quotas: Option<Quotas>,
     /// Whether nobody is told: the files were there before anybody looked.
     pub is_quiet: bool,
+    /// Most versions of one path that are kept, unless a snapshot holds more of them; at least 1.
+    pub versions_max: u64,
     /// What is complete with this, where several files were being put back together.
     pub ends_restore: Option<RestoreEnd>,
     /// Now, in milliseconds since 1970 UTC.
@@ -157,6 +158,9 @@ pub struct RecordedFiles {
     pub versions: Vec<FileVersion>,
     /// How many there are.
     pub count: u64,
+    /// What became of turns of a session with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted: Option<RevertOutcome>,
 }
 
 impl Command for RecordFiles {
@@ -174,7 +178,9 @@ impl Command for RecordFiles {
             if let (Some(quotas), Some(content)) = (&self.quotas, &found.content) {
                 quotas.check_file(tx.conn(), &found.path, Some(content.size))?;
             }
+            let path = found.path.clone();
             let Some(version) = record(tx, found, &self.author, self.at)? else { continue };
+            drop_old(tx.conn(), &path, version.version, self.versions_max)?;
             count += 1;
             if recorded.len() < FILE_VERSIONS_TOLD_MAX.max(FILE_EVENTS_AT_ONCE_MAX) + 1 {
                 recorded.push(version);
@@ -183,11 +189,12 @@ impl Command for RecordFiles {
         if !self.is_quiet {
             publish(tx, &recorded, count, &self.author, self.at)?;
         }
+        let mut reverted = None;
         if let Some(end) = self.ends_restore {
-            snapshots::end_restore(tx, end, &self.author, self.at)?;
+            reverted = snapshots::end_restore(tx, end, &self.author, self.at)?;
         }
         recorded.truncate(FILE_VERSIONS_TOLD_MAX);
-        Ok(RecordedFiles { versions: recorded, count })
+        Ok(RecordedFiles { versions: recorded, count, reverted })
     }
 }
 
@@ -365,9 +372,6 @@ fn append(
     ])?;
     let number = conn.last_insert_rowid();
     conn.prepare_cached(END_LAST)?.execute(params![path, last, number])?;
-    if let Some(old) = version.checked_sub(VERSIONS_OF_PATH_MAX).filter(|old| *old > 0) {
-        conn.prepare_cached(DROP_OLD)?.execute(params![path, old])?;
-    }
     Ok(FileVersion {
         path: path.to_owned(),
         version,
@@ -383,6 +387,14 @@ fn append(
         from: from.map(str::to_owned),
         at,
     })
+}
+
+/// Forgets the versions of a path that are too many, but for what a snapshot holds.
+fn drop_old(conn: &Connection, path: &str, newest: u64, max: u64) -> Result<(), StoreError> {
+    if let Some(old) = newest.checked_sub(max.max(1)).filter(|old| *old > 0) {
+        conn.prepare_cached(DROP_OLD)?.execute(params![path, old])?;
+    }
+    Ok(())
 }
 
 /// An event for each change, or one for all of them when they are many.

@@ -10,9 +10,9 @@ use iris_protocol::{
 use super::{
     BlobHash, ChangedPath, Conversation, FileAt, FileBetween, KnownFile, OpenRun, ProjectUsage,
     ProviderData, Quotas, Replay, RulePlace, StoredAttachment, StoredMcpServer, StoredRestore,
-    StoredSnapshot, StoredTool, TaskResult, attachments, blobs, context, exporting, family,
-    file_agents, files, joining, mcp, pages, permissions, provider_data, queries, questions,
-    quotas, resuming, rows, search, tasks, titles, todos, tools,
+    StoredSnapshot, StoredTool, TaskResult, Undoing, attachments, blobs, context, exporting,
+    family, file_agents, files, joining, mcp, pages, permissions, provider_data, queries,
+    questions, quotas, resuming, reverting, rows, search, tasks, titles, todos, tools,
 };
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
@@ -705,6 +705,29 @@ impl ProjectReader {
     /// As [`Reader::read`].
     pub async fn begun_restore(&self) -> Result<Option<StoredRestore>, StoreError> {
         self.reader.read(files::begun_restore).await
+    }
+
+    /// What undoing a turn of a session, and all that follows it, would be about.
+    ///
+    /// # Errors
+    /// `NotFound` (session, message), `Conflict`: `session_archived`, `session_deleted`, `session_busy`,
+    /// `message_superseded`, `no_question`, `too_much_follows`, `too_many_files`; otherwise as
+    /// [`Reader::read`].
+    pub async fn plan_revert(
+        &self,
+        session_id: SessionId,
+        message_id: MessageId,
+    ) -> Result<Undoing, StoreError> {
+        self.reader.read(move |conn| reverting::plan_revert(conn, &session_id, &message_id)).await
+    }
+
+    /// What undoing the last revert of a session would be about.
+    ///
+    /// # Errors
+    /// `NotFound` (session), `Conflict`: `session_archived`, `session_deleted`, `session_busy`,
+    /// `not_reverted`; otherwise as [`Reader::read`].
+    pub async fn plan_unrevert(&self, session_id: SessionId) -> Result<Undoing, StoreError> {
+        self.reader.read(move |conn| reverting::plan_unrevert(conn, &session_id)).await
     }
 
     /// The locks of the project, by path, also those whose time is over.

@@ -67,6 +67,7 @@ pub(crate) fn wrote(path: &str, bytes: &[u8], by: &UserId) -> RecordFiles {
         author: Author::user(by.clone(), FileSource::Api),
         quotas: None,
         is_quiet: false,
+        versions_max: 200,
         ends_restore: None,
         at: NOW,
     }

@@ -93,7 +93,7 @@ fn known_file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
     })
 }
 
-pub(super) fn file_at(row: &Row<'_>) -> rusqlite::Result<FileAt> {
+pub(in crate::project) fn file_at(row: &Row<'_>) -> rusqlite::Result<FileAt> {
     Ok(FileAt { version: version(row)?, number: row.get("number")?, mode: row.get("mode")? })
 }
 

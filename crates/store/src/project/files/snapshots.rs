@@ -1,7 +1,7 @@
 //! Snapshots: moments in the order of changes, and going back to one.
 
 use iris_protocol::{
-    Event, MessageId, RunId, SessionId, Snapshot, SnapshotId, SnapshotPage, UserId,
+    Event, MessageId, RevertOutcome, RunId, SessionId, Snapshot, SnapshotId, SnapshotPage, UserId,
 };
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::history::file_at;
 use super::{Author, FileAt};
 use crate::column::{json, optional_word, to_json, word};
+use crate::project::reverting::{self, EndRevert};
 use crate::project::{log, pages, queries};
-use crate::{Command, StoreError, WhenFull, WriteTx};
+use crate::{Command, IdempotencyKey, StoreError, WhenFull, WriteTx};
 
 const ONE: &str = "SELECT * FROM snapshots WHERE id = ?1";
 const OF_RUN: &str = "SELECT * FROM snapshots WHERE run_id = ?1";
@@ -162,11 +163,13 @@ pub struct RestoreTarget {
     pub version: Option<u64>,
 }
 
-/// Several files that are being put back together, in the course of what.
+/// In the course of what several files are put back together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestoreEnd {
-    /// The snapshot that they are put back to.
-    pub snapshot_id: SnapshotId,
+pub enum RestoreEnd {
+    /// All files become what they were at a snapshot.
+    Snapshot(SnapshotId),
+    /// Turns of a session are undone, or are not any more.
+    Turns(Box<EndRevert>),
 }
 
 /// What was begun and is not complete.
@@ -178,6 +181,8 @@ pub struct StoredRestore {
     pub author: Author,
     /// What it is for.
     pub end: RestoreEnd,
+    /// How a repeat of it is known.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// What stands in the column `author`.
@@ -185,12 +190,13 @@ pub struct StoredRestore {
 struct Cause {
     author: Author,
     end: RestoreEnd,
+    key: Option<IdempotencyKey>,
 }
 
 /// Notes that several files are about to be put back: from here on all of them will be, whatever happens,
 /// unless it is called off.
 ///
-/// Fails with `Conflict` (`restore_under_way`).
+/// Fails with `Conflict`: `restore_under_way`, or `session_busy` and `not_reverted` where turns are undone.
 #[derive(Debug, Clone)]
 pub struct BeginRestore {
     /// None calls off what was begun.
@@ -207,7 +213,7 @@ impl Command for BeginRestore {
     }
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
-        let Some(StoredRestore { targets, author, end }) = self.restore else {
+        let Some(StoredRestore { targets, author, end, key }) = self.restore else {
             tx.conn().prepare_cached("DELETE FROM file_restores")?.execute([])?;
             return Ok(());
         };
@@ -215,8 +221,11 @@ impl Command for BeginRestore {
             let message = "files are being put back already";
             return Err(StoreError::conflict("restore_under_way", message));
         }
+        if let RestoreEnd::Turns(end) = &end {
+            reverting::check(tx.conn(), end)?;
+        }
         let sql = "INSERT INTO file_restores (one, targets, author, at) VALUES (1, ?1, ?2, ?3)";
-        let (targets, cause) = (to_json(&targets)?, to_json(&Cause { author, end })?);
+        let (targets, cause) = (to_json(&targets)?, to_json(&Cause { author, end, key })?);
         tx.conn().prepare_cached(sql)?.execute(params![targets, cause, self.at])?;
         Ok(())
     }
@@ -225,22 +234,43 @@ impl Command for BeginRestore {
 /// What was begun and is not complete, if anything was.
 pub(in crate::project) fn begun(conn: &Connection) -> Result<Option<StoredRestore>, StoreError> {
     queries::first(conn, BEGUN, [], |row| {
-        let Cause { author, end } = json(row, "author")?;
-        Ok(StoredRestore { targets: json(row, "targets")?, author, end })
+        let Cause { author, end, key } = json(row, "author")?;
+        Ok(StoredRestore { targets: json(row, "targets")?, author, end, key })
     })
 }
 
-/// What was being put back is.
+/// Whether turns of a session are being undone.
+pub(in crate::project) fn is_reverting(
+    conn: &Connection,
+    id: &SessionId,
+) -> Result<bool, StoreError> {
+    let begun = begun(conn)?;
+    Ok(begun.is_some_and(|restore| match restore.end {
+        RestoreEnd::Snapshot(_) => false,
+        RestoreEnd::Turns(end) => end.outcome.session_id == *id,
+    }))
+}
+
+/// What was being put back is. Answers what became of turns, if it was about them.
 pub(super) fn end_restore(
     tx: &mut WriteTx<'_>,
     end: RestoreEnd,
     author: &Author,
     at: i64,
-) -> Result<(), StoreError> {
+) -> Result<Option<RevertOutcome>, StoreError> {
     let restore = begun(tx.conn())?;
     let count = restore.map_or(0, |restore| restore.targets.len() as u64);
     tx.conn().prepare_cached("DELETE FROM file_restores")?.execute([])?;
-    let (snapshot_id, by) = (end.snapshot_id, author.by.clone());
-    let event = Event::SnapshotRestored { snapshot_id, count, by };
-    log::in_project(tx, at, author.by.as_ref(), &event)
+    match end {
+        RestoreEnd::Snapshot(snapshot_id) => {
+            let by = author.by.clone();
+            let event = Event::SnapshotRestored { snapshot_id, count, by };
+            log::in_project(tx, at, author.by.as_ref(), &event)?;
+            Ok(None)
+        }
+        RestoreEnd::Turns(end) => {
+            reverting::end(tx, &end, author.by.as_ref(), at)?;
+            Ok(Some(end.outcome))
+        }
+    }
 }

@@ -9,6 +9,8 @@ use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Most versions, and most snapshots, that one command forgets.
 const TRIMMED_MAX: u32 = 200;
+/// Most versions that it forgets because there are too many bytes: not many more than have to go.
+const FOR_BYTES_MAX: u32 = 10;
 
 const DROP_SNAPSHOTS_BEYOND: &str = "DELETE FROM snapshots WHERE id IN (
        SELECT id FROM snapshots ORDER BY id DESC LIMIT ?2 OFFSET ?1)";
@@ -30,6 +32,8 @@ const VERSION_BYTES: &str = "SELECT version_bytes FROM usage";
 /// How much of the history of files is kept. The content that files have now always is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileRetention {
+    /// Most versions of one path, at least 1; those that a snapshot holds are kept besides.
+    pub versions_max: u64,
     /// How long earlier versions and snapshots are kept, in milliseconds; none for ever.
     pub age_ms: Option<i64>,
     /// Most bytes of contents of versions; 0 for no limit.
@@ -41,7 +45,8 @@ pub struct FileRetention {
 impl Default for FileRetention {
     fn default() -> Self {
         let age_ms = Some(90 * 24 * 60 * 60 * 1000);
-        Self { age_ms, bytes_max: 2 * 1024 * 1024 * 1024, snapshots_max: 500 }
+        let bytes_max = 2 * 1024 * 1024 * 1024;
+        Self { versions_max: 200, age_ms, bytes_max, snapshots_max: 500 }
     }
 }
 
@@ -78,7 +83,7 @@ impl Command for TrimVersions {
         }
         let held: u64 = queries::one(conn, VERSION_BYTES, [], |row| row.get(0))?;
         if rows == 0 && kept.bytes_max > 0 && held > kept.bytes_max {
-            rows += execute(conn, DROP_VERSIONS, params![i64::MAX, TRIMMED_MAX])?;
+            rows += execute(conn, DROP_VERSIONS, params![i64::MAX, FOR_BYTES_MAX])?;
             if rows == 0 {
                 // Snapshots hold all that could go.
                 rows += execute(conn, DROP_OLDEST_SNAPSHOT, [])?;
