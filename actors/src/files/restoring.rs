@@ -185,6 +185,8 @@ pub(super) async fn restore_all(
         check_locks(place, &locked, user).await?;
     }
     check_targets(place, &targets).await?;
+    // After a crash the project is opened although nobody asks for it.
+    place.project.mark_unfinished().await?;
     let desk = &place.project.kept.files;
     // Until it is complete: whoever has the next turn goes on, should this end on the way.
     desk.unsettle();

@@ -217,8 +217,8 @@ impl ProjectDatabase {
         self.committed_head.load(Ordering::Acquire)
     }
 
-    /// Whether anything in it is unfinished: a run that has not ended, or something that waits for a
-    /// person. Waits for the disk.
+    /// Whether anything in it is unfinished: a run that has not ended, something that waits for a person, or
+    /// files that are being put back. Waits for the disk.
     ///
     /// # Errors
     /// As [`Reader::read`].

@@ -1,10 +1,11 @@
 //! Undoing turns together with what they made of the files, and undoing that.
 
+use iris_client::ClientError;
 use iris_protocol::{
     ErrorCode, Event, FileChange, FileLockTake, FileSource, MessageId, MessageRetry, MessageState,
     ProjectId, RevertOutcome, Role, RunStatus, SessionRevert, SessionUnrevert,
 };
-use iris_testkit::{ClientError, Conversation, Person, spawn_app};
+use iris_testkit::{Conversation, Person, spawn_app};
 use serde_json::json;
 
 use super::browsing::scene;

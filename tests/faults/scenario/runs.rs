@@ -186,7 +186,7 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
 }
 
 /// The last turn is undone and done again, if no attempt before has done so.
-async fn undone_and_back(talk: &Talk<'_>) -> Result<(), Trouble> {
+async fn undone_and_back(talk: &mut Talk<'_>) -> Result<(), Trouble> {
     let session_id = talk.session().clone();
     let sent = talk.call(MessageSend {
         session_id: session_id.clone(),
