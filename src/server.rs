@@ -23,6 +23,9 @@ pub(crate) use upgrade::{Offer, Taken};
 
 /// How long a client may take to send a request's head.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection is kept between requests. Longer than what clients and proxies do with one that
+/// they do not need (a minute and less), so that none is closed by the server as it is taken up again.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a client may take to end a connection that the server has ended.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long connections get to end after they were told to.
@@ -62,6 +65,7 @@ where
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             })
+            .keep_alive(KEEP_ALIVE)
             .client_request_timeout(REQUEST_HEAD_TIMEOUT)
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
             // No client of HTTP sends the end of its half and goes on reading. One that does is gone,

@@ -74,6 +74,8 @@ const UNASKED: &[&str] = &[
     "Reload",
     "SessionExited",
     "TitleEnded",
+    // Of a run that the end of a sub-agent in the background has begun.
+    "Write<CheckpointText>",
     "Write<ClearUnfinished>",
     "Write<CollectBlobs>",
     "Write<FailRuns>",

@@ -72,7 +72,8 @@ impl<'a> Talk<'a> {
 
     /// Waits for the end of a run, which both hear.
     pub(crate) async fn ended(&mut self, run: &RunId, how: How) -> RunStatus {
-        let mut is_cancelled = false;
+        // What was asked before is of an earlier attempt, and is over.
+        let (mut has_started, mut is_cancelled) = (false, false);
         let status = loop {
             match next(self.player, &mut self.owner).await {
                 Update::Text { .. } if how == How::Cancel && !is_cancelled => {
@@ -80,12 +81,15 @@ impl<'a> Talk<'a> {
                     self.cancel().await;
                 }
                 Update::Event(frame) => match frame.event {
+                    Event::RunStarted { run: started } => has_started |= started.id == *run,
                     Event::ToolApprovalRequired { tool_call_id, .. }
-                        if matches!(how, How::Approve | How::Reject) =>
+                        if has_started && matches!(how, How::Approve | How::Reject) =>
                     {
                         self.decide(tool_call_id, how).await;
                     }
-                    Event::QuestionAsked { question_id, .. } if how == How::Approve => {
+                    Event::QuestionAsked { question_id, .. }
+                        if has_started && how == How::Approve =>
+                    {
                         self.reply(question_id).await;
                     }
                     Event::RunCompleted { run_id, status, .. } if run_id == *run => break status,

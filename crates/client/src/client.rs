@@ -13,6 +13,9 @@ use crate::frame::{check_response, decode_payload, request_frame};
 use crate::transport::install_crypto_provider;
 use crate::{ClientError, ConnectOptions, REQUEST_TIMEOUT, RestAnswer, Socket};
 
+/// How long a connection is kept that no request needs: not as long as the server keeps it.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
 /// An HTTP client of one server, with or without the tokens of one user.
 ///
 /// Clones share the tokens: when one of them refreshes, all of them go on with the new pair.
@@ -46,7 +49,12 @@ impl Client {
             let scheme = base_url.scheme();
             return Err(ClientError::Protocol(format!("`{scheme}` is neither `http` nor `https`")));
         }
-        let http = reqwest::Client::builder().timeout(timeout).no_proxy().no_gzip().build()?;
+        let http = reqwest::Client::builder()
+            .timeout(timeout)
+            .pool_idle_timeout(IDLE_MAX)
+            .no_proxy()
+            .no_gzip()
+            .build()?;
         Ok(Self { http, base_url, tokens: Arc::default() })
     }
 

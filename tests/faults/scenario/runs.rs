@@ -1,6 +1,6 @@
 //! Runs: approved, rejected, cancelled, with tools, and one that cannot start.
 
-use iris_client::{Client, ClientError, ConnectOptions};
+use iris_client::{ClientError, ConnectOptions};
 use iris_protocol::{
     AgentCreate, AgentDelete, Content, ErrorCode, Event, MessageAccepted, MessageDequeue,
     MessageEdit, MessageRetry, MessageSend, PartSync, ProjectId, Room, RunStatus, SessionFork,
@@ -130,10 +130,7 @@ async fn ask_for_a_part(player: &Player<'_>, project: &ProjectId, talk: &mut Tal
 /// A cancel that may be repeated: it ends no later run.
 async fn cancel_with_key(player: &Player<'_>, project: &ProjectId, talk: &Talk<'_>, key: &str) {
     let path = format!("/v1/projects/{project}/sessions/{}/cancel", talk.session());
-    // Connections of the other client were idle for as long as the runs took: the server may be closing
-    // the one that it would take.
-    let client = Client::new(&player.app.url).unwrap();
-    let token = Some(player.person.token());
+    let (client, token) = (&player.person.client, Some(player.person.token()));
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
     let cancel = async || {
         let answer = client.raw("POST", &path, token, &headers, "{}".into()).await?;
@@ -152,7 +149,7 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
         content: Content::Text(text.to_owned()),
         when_busy,
     };
-    let slow = say("delay 10\nchunks 30 tick\ncall list\nstep\nsay ok", None);
+    let held = say(WRITE, None);
     let (steers, waits) = (say("say steered", Some(WhenBusy::Steer)), say("say never", None));
     let (retry, edit) = (
         |message_id| MessageRetry { session_id: session_id(), message_id },
@@ -169,14 +166,14 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
         while !talk.rests().await? {
             talk.cancel().await;
         }
-        let first = talk.call(slow.clone()).await?;
+        let first = talk.call(held.clone()).await?;
         talk.call(steers.clone()).await?;
         let waiting = talk.call(waits.clone()).await?.message_id;
         talk.call(dequeue(waiting)).await.map_err(overtaken)?;
-        completed(talk.ended(&first.run_id, How::Watch).await)?;
+        completed(talk.ended(&first.run_id, How::Approve).await)?;
         let retry = retry(first.message_id.clone());
         let again = talk.call(retry).await.map_err(overtaken)?;
-        completed(talk.ended(&again.run_id, How::Watch).await)?;
+        completed(talk.ended(&again.run_id, How::Approve).await)?;
         let edited = talk.call(edit(first.message_id)).await.map_err(overtaken)?;
         completed(talk.ended(&edited.run_id, How::Watch).await)?;
         talk.call(fork.clone()).await?;
