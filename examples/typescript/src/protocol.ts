@@ -231,6 +231,20 @@ export interface ChangedFile {
   deletions?: number | null;
 }
 
+/** A file that somebody else changed since. */
+export interface ChangedSince {
+  /** Relative to the project's directory, with `/`. */
+  path: string;
+  /** The last version that came from elsewhere. */
+  version: number;
+  /** Where it came from. */
+  source: FileSource;
+  /** The user who made it; absent where nobody knows. */
+  by?: UserId | null;
+  /** The session whose agent made it. */
+  sessionId?: SessionId | null;
+}
+
 /** Payload of `closing`. */
 export interface Closing {
   /** The close code that a WebSocket would get. */
@@ -1894,6 +1908,66 @@ export interface Operations {
       session: Session;
     };
   };
+  /** Undoes a turn and all that follows it: the messages are superseded, and the files that its runs changed are what they were before it. All of it, or nothing. */
+  "session.revert": {
+    /** Undoes a turn and all that follows it: the messages are superseded, and the files that its runs changed are what they were before it. All of it, or nothing. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** A message of the first turn that is undone: its question, its answer, or what joined that. */
+      messageId: MessageId;
+      /** Whether to say only what would become of it; `false` when absent. */
+      dryRun?: boolean | null;
+      /** Whether files that somebody else changed since stay as they are; when absent or `false`, one such file has all of it refused. */
+      skipChanged?: boolean | null;
+    };
+    /** What `session.revert` or `session.unrevert` did, or would do. */
+    response: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The message with which the first turn began that is undone. */
+      messageId: MessageId;
+      /** Whether nothing happened: this is what would. */
+      dryRun: boolean;
+      /** How many messages are superseded by it, or are not any more. */
+      messageCount: number;
+      /** How many files are different by it. */
+      fileCount: number;
+      /** By path, the first 500 of them: what becomes of each. */
+      files: ChangedFile[];
+      /** By path, the first 500: files that somebody else changed since, which stay as they are. */
+      changedSince?: ChangedSince[];
+    };
+  };
+  /** Undoes the last `session.revert`, as long as nothing was said in the session since. */
+  "session.unrevert": {
+    /** Undoes the last `session.revert`, as long as nothing was said in the session since. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** Whether to say only what would become of it; `false` when absent. */
+      dryRun?: boolean | null;
+      /** Whether files that somebody changed since stay as they are; when absent or `false`, one such file has all of it refused. */
+      skipChanged?: boolean | null;
+    };
+    /** What `session.revert` or `session.unrevert` did, or would do. */
+    response: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The message with which the first turn began that is undone. */
+      messageId: MessageId;
+      /** Whether nothing happened: this is what would. */
+      dryRun: boolean;
+      /** How many messages are superseded by it, or are not any more. */
+      messageCount: number;
+      /** How many files are different by it. */
+      fileCount: number;
+      /** By path, the first 500 of them: what becomes of each. */
+      files: ChangedFile[];
+      /** By path, the first 500: files that somebody else changed since, which stay as they are. */
+      changedSince?: ChangedSince[];
+    };
+  };
   /** Reads a whole conversation as one document. */
   "session.export": {
     /** Reads a whole conversation as one document. */
@@ -3473,6 +3547,8 @@ export type SocketOperation =
   | "session.compact"
   | "session.delete"
   | "session.fork"
+  | "session.revert"
+  | "session.unrevert"
   | "session.export"
   | "session.message.send"
   | "session.message.dequeue"
@@ -3576,6 +3652,36 @@ export interface EventPayloads {
     messageId?: MessageId | null;
     /** The other one, as it began. */
     fork: Session;
+  };
+  /** A turn and all that followed it was undone, with what it made of the files: those that are named here are as they were. Each message is told by its own event before this one. */
+  "session.reverted": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message with which the first turn began that is undone. */
+    messageId: MessageId;
+    /** How many messages are superseded by it. */
+    messageCount: number;
+    /** How many files are different by it. */
+    fileCount: number;
+    /** By path, the first 500 of them. */
+    files: ChangedFile[];
+    /** By path, the first 500: files that somebody else changed since, which stayed as they were. */
+    changedSince: ChangedSince[];
+  };
+  /** A revert was undone: messages and files are what they were before it. */
+  "session.unreverted": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message with which the first turn begins that is there again. */
+    messageId: MessageId;
+    /** How many messages are not superseded any more. */
+    messageCount: number;
+    /** How many files are different by it. */
+    fileCount: number;
+    /** By path, the first 500 of them. */
+    files: ChangedFile[];
+    /** By path, the first 500: files that somebody changed since, which stayed as they were. */
+    changedSince: ChangedSince[];
   };
   /** Models are told a summary in place of what came before it, from here on. */
   "session.compacted": {
