@@ -17,8 +17,8 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, LogControl, MailError, Mailer, McpHost, Node, NodeError, PresenceSettings,
-    Services, Settings, SystemClock, SystemIds, settle,
+    BackupSettings, FileSettings, LogControl, MailError, Mailer, McpHost, Node, NodeError,
+    PresenceSettings, Services, Settings, SystemClock, SystemIds, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
@@ -126,6 +126,7 @@ fn what_to_do(error: &StoreError) -> &'static str {
         StoreError::NotFound { .. }
         | StoreError::Conflict { .. }
         | StoreError::VersionConflict
+        | StoreError::Locked { .. }
         | StoreError::IdempotencyConflict
         | StoreError::Gone { .. }
         | StoreError::InvalidCursor { .. }
@@ -162,6 +163,8 @@ pub struct Dependencies {
     pub answer_stall: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
+    /// How the history of files is kept, and how locks end.
+    pub files: FileSettings,
     /// How often a comment is written to each event stream; never zero.
     pub stream_comments: Duration,
     /// How long an access token is good.
@@ -197,6 +200,7 @@ impl Default for Dependencies {
             hello_timeout: Duration::from_secs(5),
             answer_stall: ANSWER_STALL,
             presence: PresenceSettings::default(),
+            files: FileSettings::default(),
             stream_comments: Duration::from_secs(15),
             access_token_lifetime: None,
             passwords: Passwords::for_this_machine(),
@@ -467,6 +471,7 @@ fn services(
             hello_timeout: dependencies.hello_timeout,
             answer_stall: dependencies.answer_stall,
             presence: dependencies.presence,
+            files: FileSettings { kept: config.files_kept, ..dependencies.files },
             project_idle: config.project_idle,
             projects_open_max: config.projects_open_max,
             session_idle: config.session_idle,

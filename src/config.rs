@@ -22,8 +22,8 @@ use directories::ProjectDirs;
 use ipnet::IpNet;
 use iris_actors::connection::SocketSettings;
 use iris_actors::{
-    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, MailError, Rate, RateSettings, Registration,
-    ResumePolicy, SmtpSettings,
+    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, MailError, Rate, RateSettings,
+    Registration, ResumePolicy, SmtpSettings,
 };
 use iris_auth::SetupToken;
 use iris_egress::Exception;
@@ -32,7 +32,7 @@ use iris_protocol::{
     Budget, LogFormat, ModelRef, ProjectBudgets, UserBudgets, limits::IMPORT_BYTES_MAX,
 };
 use iris_sandbox::{Config as SandboxConfig, Tier};
-use iris_store::project::Quotas;
+use iris_store::project::{FileRetention, Quotas};
 
 pub use error::ConfigError;
 use settings::{ENV_PREFIX, Section, Settings};
@@ -147,6 +147,8 @@ pub struct Config {
     pub budgets: BudgetSettings,
     /// What the audit keeps.
     pub audit: AuditSettings,
+    /// How much of the history of files a project keeps.
+    pub files_kept: FileRetention,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
     /// How connections are watched.
@@ -270,6 +272,7 @@ impl Config {
             quotas: quotas(&mut top)?,
             budgets: budgets(&mut top)?,
             audit: audit(&mut top)?,
+            files_kept: files_kept(&mut top)?,
             resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
             sockets: sockets(&mut top)?,
             rates: rates(&mut top)?,
@@ -422,6 +425,24 @@ fn audit(top: &mut Section) -> Result<AuditSettings, ConfigError> {
     Ok(AuditSettings {
         kept: top.parse("audit_kept_days", parse::days)?.unwrap_or(default.kept),
         records_max: top.parse("audit_records_max", parse::number)?.unwrap_or(default.records_max),
+    })
+}
+
+fn files_kept(top: &mut Section) -> Result<FileRetention, ConfigError> {
+    let default = FileRetention::default();
+    let age = top.parse("file_versions_kept_days", parse::days)?;
+    let age_ms = age.map(|age| age.and_then(|age| i64::try_from(age.as_millis()).ok()));
+    Ok(FileRetention {
+        versions_max: top
+            .parse("file_versions_max", parse::at_least_one)?
+            .map_or(default.versions_max, u64::from),
+        age_ms: age_ms.unwrap_or(default.age_ms),
+        bytes_max: top
+            .parse("file_versions_bytes_max", parse::number)?
+            .unwrap_or(default.bytes_max),
+        snapshots_max: top
+            .parse("snapshots_max", parse::at_least_one)?
+            .unwrap_or(default.snapshots_max),
     })
 }
 

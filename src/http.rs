@@ -16,7 +16,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use actix_web::http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ContentType, USER_AGENT,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ContentType, USER_AGENT,
 };
 use actix_web::web::{Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route, web};
@@ -262,6 +262,16 @@ fn content_length(request: &HttpRequest) -> Option<usize> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Bodies come as they are: nothing is decompressed, so that a small one cannot become a large one.
+fn require_plain(request: &HttpRequest) -> Result<(), ApiError> {
+    let coding = request.headers().get(CONTENT_ENCODING);
+    if coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let message = "the body must not have a `Content-Encoding`";
+    Err(ApiError::new(ErrorCode::UnsupportedMediaType, message).reason("content_encoding"))
+}
+
 /// The body, of at most `bytes_max` bytes whatever its headers say.
 async fn body(
     request: &HttpRequest,
@@ -275,6 +285,7 @@ async fn body(
     if content_length(request).is_some_and(|length| length > bytes_max) {
         return Err(too_large());
     }
+    require_plain(request)?;
     let mut body = Vec::new();
     let read = async {
         while let Some(chunk) = payload.next().await {

@@ -26,6 +26,7 @@ mod presence;
 mod projects;
 mod questions;
 mod repeat;
+mod reverting;
 mod server_permissions;
 mod sessions;
 mod settings;
@@ -520,7 +521,7 @@ impl Grant {
         WriteContext {
             idempotency: Some(IdempotencyKey {
                 user_id: user_id.clone(),
-                operation: operation.name(),
+                operation: operation.name().into(),
                 key: self.scoped(operation, key),
                 body_hash: body_hash(node, operation, body),
                 at: node.services.clock.now_ms(),
@@ -723,6 +724,10 @@ async fn perform(
         Command::MessageRetry(request) => turns::retry(node, &grant, request, context).await,
         Command::MessageEdit(request) => turns::edit(node, &grant, request, context).await,
         Command::SessionFork(request) => turns::fork(node, &grant, request, context).await,
+        Command::SessionRevert(request) => reverting::revert(node, &grant, request, context).await,
+        Command::SessionUnrevert(request) => {
+            reverting::unrevert(node, &grant, request, context).await
+        }
         Command::SessionExport(request) => turns::export(node, &grant, request).await,
         Command::RunCancel(request) => sessions::cancel(node, &grant, request, context).await,
         Command::RunGet(request) => sessions::run(node, &grant, request).await,
@@ -786,6 +791,33 @@ async fn perform(
         }
         Command::FileRead(request) => files::read(node, &grant, request).await,
         Command::FileWrite(request) => files::write(node, &grant, request, context).await,
+        Command::FileList(request) => files::browse::list(node, &grant, request).await,
+        Command::FileStat(request) => files::browse::stat(node, &grant, request).await,
+        Command::FileSearch(request) => files::browse::search(node, &grant, request).await,
+        Command::FileEdit(request) => files::changes::edit(node, &grant, request, context).await,
+        Command::FileMove(request) => files::changes::move_to(node, &grant, request, context).await,
+        Command::FileDelete(request) => {
+            files::changes::delete(node, &grant, request, context).await
+        }
+        Command::FileVersions(request) => files::history::versions(node, &grant, request).await,
+        Command::FileDiff(request) => files::history::diff(node, &grant, request).await,
+        Command::FileRestore(request) => {
+            files::changes::restore(node, &grant, request, context).await
+        }
+        Command::FileLockTake(request) => {
+            files::changes::lock(node, &grant, request, connection_id, context).await
+        }
+        Command::FileUnlock(request) => {
+            files::changes::unlock(node, &grant, request, context).await
+        }
+        Command::FileLocks(_) => files::changes::locks(node, &grant).await,
+        Command::SnapshotCreate(_) => files::snapshots::create(node, &grant, context).await,
+        Command::SnapshotList(request) => files::snapshots::list(node, &grant, request).await,
+        Command::SnapshotDiff(request) => files::snapshots::diff(node, &grant, request).await,
+        Command::SnapshotRestore(request) => {
+            files::snapshots::restore(node, &grant, request, context).await
+        }
+        Command::RunDiff(request) => files::history::run_diff(node, &grant, request).await,
         Command::PresenceUpdate(request) => {
             presence::update(node, &grant, connection_id, request).await
         }

@@ -12,6 +12,7 @@ mod choices;
 pub mod connection;
 mod directory;
 pub mod dispatch;
+mod files;
 mod leftovers;
 mod mail;
 mod mcp;
@@ -43,8 +44,8 @@ pub use project::PresenceSettings;
 pub use rates::{Rate, RateSettings, UnknownSocket};
 pub use root::Root;
 pub use services::{
-    AuditSettings, ContextSettings, LogControl, Registration, ResumePolicy, Services, Settings,
-    SystemClock, SystemIds,
+    AuditSettings, ContextSettings, FileSettings, LogControl, Registration, ResumePolicy, Services,
+    Settings, SystemClock, SystemIds,
 };
 pub use tickets::TicketUse;
 pub use write::{Write, record, write};

@@ -30,8 +30,7 @@ use iris_protocol::{
 };
 use iris_store::project::{
     Decision, FailQueuedRun, FinishRun, NewApproval, NewAttachment, NewPart, NewQuestion, Outcome,
-    ProviderData, RecordResult, RecordStep, RecordedChange, Reply, Spent, StartRun,
-    StepEnd as RecordedStep,
+    ProviderData, RecordResult, RecordStep, Reply, Spent, StartRun, StepEnd as RecordedStep,
 };
 use iris_store::{Command, CrashPoint, FromReserve, StoreError, WriteContext, crash_point};
 use iris_tools::ReadLog;
@@ -547,17 +546,10 @@ impl Orchestrator {
         outcome: iris_agent::ToolOutcome,
     ) -> RecordResult {
         let outcome = match outcome {
-            iris_agent::ToolOutcome::Completed { output, metadata, changes, attachment } => {
-                let changes = changes.into_iter().map(|change| RecordedChange {
-                    path: change.path,
-                    size: change.size,
-                    hash: change.hash,
-                });
-                let (changes, attachment) = (
-                    changes.collect(),
-                    attachment.map(|it| NewAttachment { mime_type: it.mime_type, bytes: it.bytes }),
-                );
-                Outcome::Completed { output, metadata, changes, attachment }
+            iris_agent::ToolOutcome::Completed { output, metadata, attachment } => {
+                let attachment =
+                    attachment.map(|it| NewAttachment { mime_type: it.mime_type, bytes: it.bytes });
+                Outcome::Completed { output, metadata, attachment }
             }
             iris_agent::ToolOutcome::Failed { error } => Outcome::Failed { error },
         };

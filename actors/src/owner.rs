@@ -57,6 +57,8 @@ pub enum OwnerAsk {
     ReadFile {
         /// Which.
         path: String,
+        /// Which version; what is on the disk where none is named.
+        version: Option<u64>,
     },
     /// Read a part of a file.
     ReadFilePart {
@@ -72,6 +74,8 @@ pub enum OwnerAsk {
         /// All of it.
         #[serde(with = "base64_bytes")]
         bytes: Vec<u8>,
+        /// The version that the caller knows.
+        version: Option<u64>,
         /// Makes a repeat answer what the first one did.
         idempotency_key: Option<String>,
     },
@@ -211,16 +215,17 @@ impl Node {
                     perform_for(self, user_id, project_id, command, idempotency_key, connection_id);
                 done.await.map(OwnerAnswer::Done)
             }
-            OwnerAsk::ReadFile { path } => {
-                read_file_for(self, user_id, project_id, path).await.map(OwnerAnswer::File)
+            OwnerAsk::ReadFile { path, version } => {
+                let read = read_file_for(self, user_id, project_id, path, version).await;
+                read.map(OwnerAnswer::File)
             }
             OwnerAsk::ReadFilePart { path, offset } => {
                 let part = read_file_part_for(self, &project_id, path, offset).await;
                 part.map(OwnerAnswer::FilePart)
             }
-            OwnerAsk::WriteFile { path, bytes, idempotency_key } => {
-                let written =
-                    write_file_for(self, user_id, project_id, path, bytes, idempotency_key).await;
+            OwnerAsk::WriteFile { path, bytes, version, idempotency_key } => {
+                let put = (path, bytes, version);
+                let written = write_file_for(self, user_id, project_id, put, idempotency_key).await;
                 written.map(|(file, replayed)| OwnerAnswer::Written(file, replayed))
             }
             OwnerAsk::ReadBackup { backup_id, offset, bytes_max } => {

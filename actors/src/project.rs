@@ -7,6 +7,7 @@ mod heads;
 mod joining;
 mod kept;
 mod listeners;
+mod locks;
 mod mcp;
 mod opening;
 mod presence;
@@ -17,6 +18,7 @@ mod snapshots;
 mod unfinished;
 mod upkeep;
 mod usage;
+mod watching;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +50,7 @@ use children::RunEnds;
 use heads::Heads;
 use joining::UnderWay;
 use listeners::Listeners;
+use locks::Locks;
 use opening::OpenDatabase;
 use presence::Presences;
 use ring::Ring;
@@ -62,6 +65,7 @@ pub(crate) use joining::{EvictUser, Follower, JoinRooms, LeaveRooms};
 pub(crate) use kept::Kept;
 pub(crate) use listeners::Listen;
 pub use listeners::{Listener, ListeningEnded, ProjectEvent};
+pub(crate) use locks::IsPresent;
 pub(crate) use mcp::WakeMcp;
 pub(crate) use opening::{Damage, FromRoot, NotOpened, OpenedProject};
 pub use presence::PresenceSettings;
@@ -148,6 +152,8 @@ pub struct Project {
     rooms: Rooms,
     listeners: Listeners,
     presences: Presences,
+    /// The locks on files that somebody may have.
+    locks: Locks,
     heads: Heads,
     /// The last events that were published.
     ring: Ring,
@@ -204,6 +210,8 @@ impl Actor for Project {
         ctx.run_interval(LOOK_EVERY, Self::look_for_agents);
         self.recover(ctx);
         self.publish_outbox(ctx);
+        self.learn_locks(ctx);
+        self.watch_files(ctx);
     }
 
     /// Who hears a project that ends comes back with the position that it has.
@@ -288,6 +296,7 @@ impl Supervise for Project {
             rooms: Rooms::new(self.id.clone()),
             listeners: Listeners::new(self.id.clone()),
             presences: Presences::default(),
+            locks: Locks::default(),
             heads: Heads::default(),
             ring: Ring::new(self.id.clone(), head),
             joinable: HashSet::new(),
@@ -367,6 +376,7 @@ impl Handler<Committed> for Project {
             let frame = self.rooms.publish(&event, &mut wakers);
             self.listeners.tell(&self.epoch, &event);
             self.presence_sees(&event, ctx);
+            self.locks_see(&event, ctx);
             self.run_ends.see(&event);
             self.wake_session(&event, ctx);
             self.mcp_sees(&event, ctx);

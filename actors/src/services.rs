@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{AccessTokens, Passwords, RefreshTokens, SealingKeys, SetupToken};
 use iris_llm::{Catalog, Models};
+use iris_protocol::limits::{FILE_LOCK_GRACE_MS, FILE_LOCK_WAIT_MS};
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef, RegistrationMode, UserId};
 use iris_sandbox::Sandbox;
 use iris_store::Storage;
-use iris_store::project::Quotas;
+use iris_store::project::{FileRetention, Quotas};
 use iris_store::root::RecordAudit;
 use iris_tools::{ToolRegistry, Workshop};
 use parking_lot::Mutex;
@@ -78,6 +79,30 @@ impl ResumePolicy {
             return Err(ApiError::invalid(message).reason("invalid_settings"));
         }
         Ok(())
+    }
+}
+
+/// How the history of files is kept, and how locks end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSettings {
+    /// What of the history is kept.
+    pub kept: FileRetention,
+    /// How long a lock stays when its owner has no connection any more.
+    pub lock_grace: Duration,
+    /// How long a tool waits for a lock.
+    pub lock_wait: Duration,
+    /// How long after a project was opened its files are looked at and watched.
+    pub watch_after: Duration,
+}
+
+impl Default for FileSettings {
+    fn default() -> Self {
+        Self {
+            kept: FileRetention::default(),
+            lock_grace: Duration::from_millis(FILE_LOCK_GRACE_MS),
+            lock_wait: Duration::from_millis(FILE_LOCK_WAIT_MS),
+            watch_after: Duration::from_secs(1),
+        }
     }
 }
 
@@ -161,6 +186,8 @@ pub struct Settings {
     pub quotas: Quotas,
     /// What the audit keeps.
     pub audit: AuditSettings,
+    /// How the history of files is kept, and how locks end.
+    pub files: FileSettings,
     /// How connections are watched.
     pub sockets: SocketSettings,
     /// How often callers may ask.

@@ -18,6 +18,7 @@ mod cancel;
 mod commit;
 mod conversation;
 mod crowd;
+mod files;
 #[path = "../../actors/benches/supervision/idle.rs"]
 mod idle;
 mod logins;
@@ -68,6 +69,9 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if wants("logins") {
         figures.extend(runtime.block_on(logins::figures())?);
+    }
+    if wants("files") {
+        figures.extend(runtime.block_on(files::figures())?);
     }
     if wants("storage") {
         figures.extend(runtime.block_on(storage::figures())?);

@@ -158,6 +158,13 @@ pub(super) fn count(text: &str) -> Parsed<u32> {
     }
 }
 
+pub(super) fn at_least_one(text: &str) -> Parsed<u32> {
+    match text.parse() {
+        Ok(count @ 1..) => Ok(count),
+        Ok(_) | Err(_) => refuse(text, "a whole number, at least 1"),
+    }
+}
+
 pub(super) fn projects_open_max(text: &str) -> Parsed<usize> {
     match text.parse() {
         Ok(count @ 1..=PROJECTS_OPEN_MAX) => Ok(count),

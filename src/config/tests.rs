@@ -80,6 +80,7 @@ fn without_any_source_the_defaults_hold() {
     assert_eq!(config.quotas, quotas);
     let kept = Some(Duration::from_hours(2 * 365 * 24));
     assert_eq!(config.audit, AuditSettings { kept, records_max: 1_000_000 });
+    assert_eq!(config.files_kept, FileRetention::default());
     assert_eq!(config.resume, ResumePolicy::Manual);
     let backups =
         BackupSettings { interval: None, kept: 7, import_bytes_max: 4 * 1024 * 1024 * 1024 };
@@ -126,6 +127,10 @@ fn each_key_of_the_file_is_read() {
         project_bytes_max = 2
         project_files_max = 3
         project_file_bytes_max = 0
+        file_versions_max = 3
+        file_versions_kept_days = 2
+        file_versions_bytes_max = 0
+        snapshots_max = 1
         resume = "auto"
         backup_interval_hours = 24
         backups_kept = 3
@@ -182,6 +187,9 @@ fn each_key_of_the_file_is_read() {
     assert_eq!(config.quotas, quotas);
     let kept = Some(Duration::from_hours(7 * 24));
     assert_eq!(config.audit, AuditSettings { kept, records_max: 0 });
+    let age_ms = Some(2 * 24 * 60 * 60 * 1000);
+    let kept = FileRetention { versions_max: 3, age_ms, bytes_max: 0, snapshots_max: 1 };
+    assert_eq!(config.files_kept, kept);
     assert_eq!(config.resume, ResumePolicy::Auto);
     let interval = Some(Duration::from_hours(24));
     assert_eq!(config.backups, BackupSettings { interval, kept: 3, import_bytes_max: 1000 });

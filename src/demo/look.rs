@@ -54,7 +54,17 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::SessionCompacted { .. }
         | Event::TodoUpdated { .. }
         | Event::FileCreated { .. }
-        | Event::FileUpdated { .. } => Look::Bold,
+        | Event::FileUpdated { .. }
+        | Event::FileDeleted { .. }
+        | Event::FileMoved { .. }
+        | Event::FileChanged { .. }
+        | Event::FileLocked { .. }
+        | Event::FileUnlocked { .. }
+        | Event::SnapshotCreated { .. }
+        | Event::SnapshotRestored { .. }
+        | Event::SessionReverted { .. }
+        | Event::SessionUnreverted { .. }
+        | Event::RunDiffUpdated { .. } => Look::Bold,
         Event::SessionCreated { .. }
         | Event::SessionUpdated { .. }
         | Event::SessionArchived { .. }

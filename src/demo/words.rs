@@ -40,6 +40,12 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         },
         Event::MessageRemoved { .. } => "a message was taken back".to_owned(),
         Event::SessionForked { fork, .. } => format!("\"{}\" goes on from here", fork.title),
+        Event::SessionReverted { message_count, file_count, .. } => {
+            format!("{message_count} messages and {file_count} files are undone")
+        }
+        Event::SessionUnreverted { message_count, file_count, .. } => {
+            format!("{message_count} messages and {file_count} files are there again")
+        }
         Event::MessageTextComplete { length, .. }
         | Event::MessageReasoningComplete { length, .. } => format!("whole: {length} bytes"),
         Event::MessageToolCall { tool_name, input, .. } => format!("{tool_name} {input}"),
@@ -81,11 +87,21 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             decided(state, by.as_ref().map(name), &said)
         }
         Event::TodoUpdated { todos, .. } => format!("{} to do", todos.len()),
-        Event::FileCreated { path, version, by, session_id }
-        | Event::FileUpdated { path, version, by, session_id } => {
+        Event::FileCreated { path, version, by, session_id, .. }
+        | Event::FileUpdated { path, version, by, session_id, .. }
+        | Event::FileDeleted { path, version, by, session_id, .. }
+        | Event::FileMoved { path, version, by, session_id, .. } => {
             let how = if session_id.is_some() { "the agent, for " } else { "" };
-            format!("`{path}`, version {version}, by {how}{}", name(by))
+            let who = by.as_ref().map_or_else(|| "somebody outside", &name);
+            format!("`{path}`, version {version}, by {how}{who}")
         }
+        Event::FileLocked { lock } => format!("`{}`, by {}", lock.path, name(&lock.owner_id)),
+        Event::FileUnlocked { path, owner_id, .. } => format!("`{path}`, of {}", name(owner_id)),
+        Event::SnapshotCreated { snapshot } => format!("of {} files", snapshot.file_count),
+        Event::FileChanged { count, .. } | Event::SnapshotRestored { count, .. } => {
+            format!("{count} files")
+        }
+        Event::RunDiffUpdated { files, .. } => format!("{} files", files.len()),
         Event::ProjectUpdated { name, .. } => format!("\"{name}\""),
         Event::ProjectArchived { .. } => "now read-only".to_owned(),
         Event::ProjectUnarchived { .. } => "back from the archive".to_owned(),

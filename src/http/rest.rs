@@ -1,6 +1,7 @@
 //! One REST route: path, query and body become the operation's request; its response becomes `data`
 //! and `meta`.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::ContentType;
 use actix_web::web::{Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
@@ -22,8 +23,8 @@ use super::{
     PUBLIC_BODY_BYTES_MAX, body, claims, content_length, peer, request_id, require_json,
     undisturbed,
 };
-use super::{archives, csv};
 use super::{archives, audit};
+use super::{archives, csv};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -270,19 +271,27 @@ async fn file(
     project_id: ProjectId,
 ) -> Result<HttpResponse, RestError> {
     let claims = claims(node, request).await?;
-    let path = query(request)?.into_iter().find(|(name, _)| name == "path");
-    let Some((_, path)) = path else {
+    let mut fields = Map::new();
+    fields_of_query(request, route, &mut fields)?;
+    let version = fields.get("version").and_then(Value::as_u64);
+    let Some(Value::String(path)) = fields.remove("path") else {
         return Err(ApiError::invalid("the query names no `path`").reason("invalid_path").into());
     };
     let request_id = request_id(request);
-    let ask = FileAsk { claims, project_id, path, request_id };
+    let range = (route.method == Method::Get).then(|| range(request)).flatten();
+    let ask = FileAsk { claims, project_id, path, version, range, request_id };
     if route.method == Method::Get {
         let download = dispatch::download_file(node, ask).await?;
         let (stall, file) = (node.services.settings.answer_stall, &download.file);
-        let size = file.size;
+        let size = download.range().map_or(file.size, |(from, end)| end - from);
         let mut response = HttpResponse::Ok();
+        if let Some((from, end)) = download.range() {
+            let part = format!("bytes {from}-{}/{}", end.saturating_sub(1), file.size);
+            response.status(StatusCode::PARTIAL_CONTENT).insert_header(("Content-Range", part));
+        }
         response
             .content_type("application/octet-stream")
+            .insert_header(("Accept-Ranges", "bytes"))
             .insert_header(("ETag", format!("\"{}\"", file.hash)))
             .insert_header(("X-Iris-File-Version", file.version.to_string()));
         return Ok(response.body(body_of(request, stall, size, bytes_of(download))));
@@ -302,6 +311,15 @@ async fn file(
     Ok(answer_with(route, &json!({ "data": file }), replayed))
 }
 
+/// The one range of bytes that a request asks for (RFC 9110, section 14.2), from its first byte to its last;
+/// none for several ranges, the last bytes, or anything else: then all of it is sent.
+fn range(request: &HttpRequest) -> Option<(u64, Option<u64>)> {
+    let text = request.headers().get("range")?.to_str().ok()?;
+    let (from, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let last = if last.is_empty() { None } else { Some(last.parse().ok()?) };
+    Some((from.parse().ok()?, last))
+}
+
 fn bytes_of(download: FileDownload) -> impl Stream<Item = Result<Bytes, ApiError>> {
     stream::try_unfold(download, async |mut download| {
         let part = download.part().await?;
@@ -311,7 +329,6 @@ fn bytes_of(download: FileDownload) -> impl Stream<Item = Result<Bytes, ApiError
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::StatusCode;
     use actix_web::{App, test, web};
 
     use super::super::{http_method, pattern, routed};

@@ -4,8 +4,8 @@
 use iris_client::Client;
 use iris_protocol::{
     AuthSessionId, BackupId, Command, Data, InvitationId, KeyId, KeyNeeds, Method, Operation,
-    PartId, PermissionId, ProjectId, QuestionId, Right, Role, SessionId, ToolCallId, ToolId,
-    Transport, UserId,
+    PartId, PermissionId, ProjectId, QuestionId, Right, Role, SessionId, SnapshotId, ToolCallId,
+    ToolId, Transport, UserId,
 };
 use iris_testkit::{PASSWORD, Person, TestApp, WireSocket, spawn_app};
 use serde_json::{Value, json};
@@ -309,6 +309,10 @@ impl World {
             | Operation::ModelList
             | Operation::UsageGet
             | Operation::ServerUsageGet
+            | Operation::FileList
+            | Operation::FileLocks
+            | Operation::SnapshotCreate
+            | Operation::SnapshotList
             | Operation::Ping => json!({}),
             // There is none: the gate is what is asked here.
             Operation::BackupRead | Operation::BackupDelete | Operation::ProjectRestore => {
@@ -325,6 +329,7 @@ impl World {
             | Operation::SessionArchive
             | Operation::SessionUnarchive
             | Operation::SessionFork
+            | Operation::SessionUnrevert
             | Operation::SessionExport
             | Operation::SessionCompact
             | Operation::RunCancel
@@ -336,7 +341,7 @@ impl World {
             Operation::SessionBudgetSet => {
                 json!({ "sessionId": self.session, "budget": {} })
             }
-            Operation::RunGet | Operation::RunResume => {
+            Operation::RunGet | Operation::RunResume | Operation::RunDiff => {
                 json!({ "sessionId": self.session, "runId": self.run })
             }
             Operation::SessionSearch => json!({ "query": "hello" }),
@@ -345,7 +350,10 @@ impl World {
             }
             Operation::MessageEdit => json!({ "sessionId": self.session,
                 "messageId": self.message, "content": "say hello" }),
-            Operation::MessageGet | Operation::MessageDequeue | Operation::MessageRetry => {
+            Operation::MessageGet
+            | Operation::MessageDequeue
+            | Operation::MessageRetry
+            | Operation::SessionRevert => {
                 json!({ "sessionId": self.session, "messageId": self.message })
             }
             Operation::ProjectCreate | Operation::AgentCreate | Operation::KeyCreate => {
@@ -412,7 +420,25 @@ impl World {
             Operation::PermissionExplain => {
                 json!({ "toolName": "read", "input": { "path": "a" } })
             }
-            Operation::FileRead => json!({ "path": "a.txt" }),
+            // There is none: the gate is what is asked here.
+            Operation::SnapshotDiff | Operation::SnapshotRestore => {
+                json!({ "snapshotId": SnapshotId::from_bits(1) })
+            }
+            Operation::FileSearch => json!({ "query": "a" }),
+            Operation::FileEdit => {
+                json!({ "path": "b.txt", "oldString": "b", "newString": "c" })
+            }
+            // There is none: the gate is what is asked here.
+            Operation::FileMove => json!({ "from": "none", "to": "nowhere" }),
+            Operation::FileDelete | Operation::FileUnlock => json!({ "path": "none" }),
+            Operation::FileRestore => json!({ "path": "a.txt", "to": 1 }),
+            Operation::FileLockTake => {
+                json!({ "path": format!("of {caller:?}"), "ttlMs": 60_000 })
+            }
+            Operation::FileRead
+            | Operation::FileStat
+            | Operation::FileVersions
+            | Operation::FileDiff => json!({ "path": "a.txt" }),
             Operation::FileWrite => json!({ "path": "b.txt", "content": "b" }),
             Operation::ActorGet => json!({ "path": "node/directory" }),
             // Nobody stands there: the gate is what is asked here.

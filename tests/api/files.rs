@@ -1,9 +1,16 @@
 //! File contents, and paths that lead where nobody may go.
 
+mod browsing;
+mod history;
+mod locks;
+mod model;
+mod reverting;
 mod slow;
+mod snapshots;
+mod watching;
 
 use iris_protocol::{
-    ErrorCode, FileRead, FileWrite,
+    ErrorCode, File, FileRead, FileWrite,
     limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX},
 };
 use iris_testkit::{calls_of, spawn_app, text_of};
@@ -21,12 +28,14 @@ async fn a_file_is_written_and_read_as_bytes_and_as_text() {
     assert_eq!(ann.client.file_get(&project, "dir/raw.bin").await.unwrap(), bytes);
 
     let (path, content) = ("notes.txt".to_owned(), "grüße\n".to_owned());
-    let write = FileWrite { path: path.clone(), content: content.clone() };
+    let write = FileWrite { path: path.clone(), content: content.clone(), ..FileWrite::default() };
     ann.client.call(Some(&project), write.clone()).await.unwrap();
     let second = ann.client.call(Some(&project), write).await.unwrap().file;
     assert_eq!(second.version, 2);
-    let read = ann.client.call(Some(&project), FileRead { path }).await.unwrap();
-    assert_eq!((read.content, read.file), (content, second.clone()));
+    let read =
+        ann.client.call(Some(&project), FileRead { path, ..FileRead::default() }).await.unwrap();
+    let second = File { mime_type: Some("text/plain".to_owned()), ..second };
+    assert_eq!((read.content, &read.file), (content, &second));
     let raw = ann.get(&format!("/v1/projects/{project}/files/content?path=notes.txt")).await;
     assert_eq!(raw.headers["etag"], format!("\"{}\"", second.hash));
     assert_eq!(raw.headers["x-content-type-options"], "nosniff");
@@ -84,7 +93,8 @@ async fn a_path_that_leads_out_of_the_project_is_refused() {
             [ErrorCode::InvalidRequest, ErrorCode::Forbidden].contains(&write.code),
             "{path}: {write}"
         );
-        let write = FileWrite { path: path.to_owned(), content: "x".to_owned() };
+        let write =
+            FileWrite { path: path.to_owned(), content: "x".to_owned(), ..FileWrite::default() };
         assert!(ann.client.call(Some(&project), write).await.is_err(), "{path}");
     }
     let escape = refusal(ann.client.file_get(&project, "link/secret.txt").await);
@@ -151,7 +161,7 @@ async fn a_file_that_fits_in_no_frame_is_read_over_rest() {
     let path = "a.txt".to_owned();
     let bytes = vec![b'x'; FRAME_BYTES_MAX + 1];
     ann.client.file_put(&project, &path, bytes.clone()).await.unwrap();
-    let read = FileRead { path: path.clone() };
+    let read = FileRead { path: path.clone(), ..FileRead::default() };
     let socket = ann.connect().await;
     let over_socket = refusal(socket.call(Some(&project), read.clone()).await);
     let over_commands = refusal(ann.client.call(Some(&project), read.clone()).await);

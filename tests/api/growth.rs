@@ -87,6 +87,7 @@ async fn a_file_that_does_not_fit_is_refused_before_the_disk_is_touched() {
     let write = |path: &str, content: &str| FileWrite {
         path: path.to_owned(),
         content: content.to_owned(),
+        ..FileWrite::default()
     };
     talk.call(write("a.txt", "1234567890")).await.unwrap();
     let many = refusal(talk.call(write("b.txt", "1")).await);

@@ -9,7 +9,7 @@ use iris_client::RestAnswer;
 use iris_protocol::{
     AgentCreate, Approval, Content, Data, ErrorCode, LogSet, MessageId, MessageSend, Operation,
     ProjectArchive, ProjectId, Question, Right, Role, RunId, SessionArchive, SessionCreate,
-    SessionId, SessionState,
+    SessionId, SessionRevert, SessionState,
 };
 use iris_testkit::{
     AppOptions, FakeProvider, Gate, PASSWORD, Person, Reply, ServerProcess, TestApp, TestClock,
@@ -164,6 +164,11 @@ impl World {
         self.ann.post(&path, json!({})).await.json["data"]["id"].clone()
     }
 
+    async fn file(&self, path: &str, content: &str) {
+        let bytes = content.to_owned();
+        self.ann.client.file_put(&self.project, path, bytes).await.unwrap();
+    }
+
     /// A session in which something was said.
     async fn talk(&self) -> SessionId {
         let mut talk = self.ann.conversation_in(&self.project).await;
@@ -243,6 +248,15 @@ impl World {
             | Operation::PermissionExplain
             | Operation::ServerPermissionList
             | Operation::FileRead
+            | Operation::FileList
+            | Operation::FileStat
+            | Operation::FileSearch
+            | Operation::FileVersions
+            | Operation::FileDiff
+            | Operation::FileLocks
+            | Operation::RunDiff
+            | Operation::SnapshotList
+            | Operation::SnapshotDiff
             | Operation::BackupList
             | Operation::PresenceList
             | Operation::BackupRead
@@ -373,7 +387,9 @@ impl World {
             Operation::ProjectImport => {
                 Case::NotKept("its body is an archive: it has its own test in `backups.rs`")
             }
-            Operation::ProjectBackup | Operation::ProjectExport => ann(p, json!({}), none),
+            Operation::ProjectBackup | Operation::ProjectExport | Operation::SnapshotCreate => {
+                ann(p, json!({}), none)
+            }
             Operation::BackupDelete => {
                 let [one, other] = [self.backup(p).await, self.backup(p).await];
                 ann(p, json!({ "backupId": one }), json!({ "backupId": other }))
@@ -450,6 +466,21 @@ impl World {
                 let id = talk.send_message("say never").await.message_id;
                 let take = |id: &MessageId| json!({ "sessionId": self.busy, "messageId": id });
                 ann(p, take(&id), take(&MessageId::from_bits(1)))
+            }
+            Operation::SessionRevert => {
+                let mut talk = self.ann.conversation_in(p).await;
+                let answer = talk.ask("say hi").await.id;
+                let undo = |id: &MessageId| json!({ "sessionId": talk.session, "messageId": id });
+                ann(p, undo(&answer), undo(&MessageId::from_bits(1)))
+            }
+            Operation::SessionUnrevert => {
+                let mut talk = self.ann.conversation_in(p).await;
+                let answer = talk.ask("say hi").await.id;
+                let undo = json!({ "sessionId": talk.session, "messageId": answer });
+                let undo: SessionRevert = serde_json::from_value(undo).unwrap();
+                talk.call(undo).await.unwrap();
+                let redo = |id: &SessionId| json!({ "sessionId": id });
+                ann(p, redo(&talk.session), redo(&SessionId::from_bits(1)))
             }
             Operation::MessageRetry => {
                 let mut talk = self.ann.conversation_in(p).await;
@@ -564,6 +595,44 @@ impl World {
             Operation::FileWrite => {
                 let write = |content| json!({ "path": "b.txt", "content": content });
                 ann(p, write("b"), write("c"))
+            }
+            Operation::FileEdit => {
+                self.file("edited", "one two").await;
+                let edit = |new| json!({ "path": "edited", "oldString": "one", "newString": new });
+                ann(p, edit("1"), edit("2"))
+            }
+            Operation::FileMove => {
+                self.file("moved", "moved").await;
+                let move_to = |to| json!({ "from": "moved", "to": to });
+                ann(p, move_to("there"), move_to("elsewhere"))
+            }
+            Operation::FileDelete => {
+                self.file("deleted", "deleted").await;
+                ann(p, json!({ "path": "deleted" }), json!({ "path": "b.txt" }))
+            }
+            Operation::FileRestore => {
+                self.file("restored", "one").await;
+                self.file("restored", "two").await;
+                let restore = |to| json!({ "path": "restored", "to": to });
+                ann(p, restore(1), restore(2))
+            }
+            Operation::FileLockTake => {
+                ann(p, json!({ "path": "locked" }), json!({ "path": "locked too" }))
+            }
+            Operation::SnapshotRestore => {
+                let path = format!("/v1/projects/{p}/snapshots");
+                let make =
+                    async || self.ann.post(&path, json!({})).await.json["data"]["id"].clone();
+                let [one, other] = [make().await, make().await];
+                self.file("later", "later").await;
+                ann(p, json!({ "snapshotId": one }), json!({ "snapshotId": other }))
+            }
+            Operation::FileUnlock => {
+                let path = format!("/v1/projects/{p}/files/locks");
+                for name in ["unlocked", "locked still"] {
+                    self.ann.post(&path, json!({ "path": name })).await;
+                }
+                ann(p, json!({ "path": "unlocked" }), json!({ "path": "locked still" }))
             }
             Operation::ActorRestart => {
                 let [one, other] = self.watched.each_ref().map(|session| self.actor_of(session));

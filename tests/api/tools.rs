@@ -46,7 +46,7 @@ async fn a_writing_tool_runs_when_somebody_else_of_the_project_lets_it() {
     loop {
         let notice = patiently("file.created", notices.next_event()).await.unwrap();
         if let Event::FileCreated { by, session_id, .. } = notice.event {
-            assert_eq!((by, session_id), (ann.id().clone(), Some(hers.session)));
+            assert_eq!((by, session_id), (Some(ann.id().clone()), Some(hers.session)));
             break;
         }
     }

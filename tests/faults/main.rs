@@ -27,6 +27,7 @@ mod corruption;
 mod crash_points;
 mod disk_full;
 mod ending;
+mod file_crashes;
 mod heartbeats;
 mod limits;
 mod matrix;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
+use iris_actors::FileSettings;
 use iris_actors::connection::SocketSettings;
 use iris_actors::supervision::faults::{Armed, Fault, START, Spot};
 use iris_agent::{RetryLimits, TurnLimits};
@@ -37,13 +38,17 @@ const KINDS: &[&str] = &[
 /// when a database turns out to be damaged (`corruption.rs`), and while the server starts, before
 /// anybody could strike; a command that is run as a part of `AcceptImport`; what only parts of the server
 /// itself send (`tests/api/listening.rs`); what takes an MCP server that answers (`tests/api/mcp.rs`), or a
-/// conversation that is nearly too long (`tests/api/context.rs`).
+/// conversation that is nearly too long (`tests/api/context.rs`); and how locks end by themselves, and are taken
+/// over a socket (`tests/api/files/locks.rs`).
 const ELSEWHERE: &[&str] = &[
     "AskDuringCall",
     "Beat",
     "CloseAll",
     "Damaged",
+    "EndLocks",
+    "EndLocksOf",
     "ImportProject",
+    "IsPresent",
     "LeaveOutOutputs",
     "Listen",
     "OpenUnfinished",
@@ -78,8 +83,10 @@ const UNASKED: &[&str] = &[
     "Write<CollectBlobs>",
     "Write<FailRuns>",
     "Write<IndexParts>",
+    "Write<NoteFilesKnown>",
     "Write<PublishMcpStatus>",
     "Write<PublishOutbox>",
+    "Write<RecordFiles>",
     "Write<RecordSupervision>",
     "Write<RecordUsage>",
     "Write<RenewMcpTokens>",
@@ -89,6 +96,7 @@ const UNASKED: &[&str] = &[
     "Write<TellFileAgents>",
     "Write<TrimAudit>",
     "Write<TrimEvents>",
+    "Write<TrimVersions>",
     START,
 ];
 /// Panics that an actor which is always there may have on one server: one more in the minute would be
@@ -111,7 +119,9 @@ async fn stage(part: Part) -> Stage {
     // that is about it wants that.
     let idle = if part == Part::Idle { Duration::from_millis(50) } else { Duration::from_mins(1) };
     let sockets = SocketSettings { ping_interval: None, ..SocketSettings::default() };
-    let mut options = AppOptions { project_idle: idle, sockets, ..AppOptions::default() };
+    // What is looked at by itself would be looked at at any time.
+    let files = FileSettings { watch_after: Duration::from_hours(1), ..FileSettings::default() };
+    let mut options = AppOptions { project_idle: idle, sockets, files, ..AppOptions::default() };
     options.context.titles = true;
     options.context.small_model.clone_from(&options.default_model);
     let base = Duration::from_millis(1);

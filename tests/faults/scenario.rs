@@ -3,6 +3,7 @@
 
 mod backups;
 mod extensions;
+mod files;
 mod operator;
 mod people;
 mod rooms;
@@ -158,6 +159,7 @@ async fn project(player: &Player<'_>) {
     assert!(player.insist("agent.list", list).await.agents.iter().any(|it| it.name == "poet"));
     let get = async || Ok(client.file_get(&project, "b.txt").await?);
     assert_eq!(player.insist("file.read", get).await, "hello");
+    files::files(player, &project).await;
     delete_project(player, &project).await;
 }
 

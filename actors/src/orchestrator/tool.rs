@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use iris_agent::permissions::{Access, Judge, Target};
-use iris_agent::{FileWritten, Input, ToolOutcome};
-use iris_protocol::{PermissionAction, ToolCallId};
-use iris_store::project::{ProjectReader, Quotas};
+use iris_agent::{Input, ToolOutcome};
+use iris_protocol::{FileSource, PermissionAction, ToolCallId};
+use iris_store::project::{Author, ProjectReader, Quotas};
 use iris_store::{CrashPoint, StoreError, crash_point};
 use iris_tools::{OUTPUT_PREFIX, Progress, TASK, TEXT, Tool, ToolContext, ToolOutput};
 use iris_workspace::Workspace;
@@ -21,6 +21,7 @@ use super::nested::{self, ToldInstructions};
 use super::outputs::SessionOutputs;
 use super::people::CallPeople;
 use super::todos::SessionTodos;
+use crate::files::ToolFiles;
 use crate::permissions::{self, is_what_was_shown};
 use crate::project::ToolProgress;
 
@@ -74,8 +75,10 @@ impl Orchestrator {
         );
         let (vitals, storage) = (Arc::clone(&self.vitals), services.storage.clone());
         let (id, tool_name) = (call_id.clone(), tool_name.to_owned());
-        let (reader, quotas) =
-            (self.assignment.place.project.reader.clone(), services.settings.quotas);
+        let (project, quotas) = (self.assignment.place.project.clone(), services.settings.quotas);
+        let (reader, services) =
+            (project.reader.clone(), Arc::clone(&self.assignment.place.services));
+        let author = self.author();
         let running = async move {
             let turn = match writing {
                 Some(writing) => {
@@ -96,6 +99,17 @@ impl Orchestrator {
             if let Err(error) = check_room(&reader, quotas, &accesses, &input).await {
                 return ToolOutcome::Failed { error };
             }
+            let changing = ToolFiles::begin(
+                &project,
+                &services,
+                author,
+                &accesses,
+                tool.runs_code() && tool.writes(),
+            );
+            let files = match changing.await {
+                Ok(files) => files,
+                Err(error) => return ToolOutcome::Failed { error },
+            };
             let timeout = tool.time_limit(&input).unwrap_or(tool_timeout);
             let place = (workspace.clone(), Arc::clone(&judge), accesses.clone());
             let context = ToolContext::new(workspace, read_log, judge).with_accesses(accesses);
@@ -107,6 +121,7 @@ impl Orchestrator {
             crash_point(CrashPoint::ToolStart);
             let ended = tokio::time::timeout(timeout, tool.run(context, input)).await;
             crash_point(CrashPoint::ToolEnd);
+            files.end().await;
             drop(turn);
             match ended {
                 Ok(Ok(output)) => with_instructions(completed(output, &id), place, told).await,
@@ -127,6 +142,17 @@ impl Orchestrator {
         });
         let task = ctx.spawn(ended);
         self.tools.running.insert(call_id, task);
+    }
+
+    /// Who changes the files that a call changes.
+    fn author(&self) -> Author {
+        Author {
+            by: Some(self.assignment.run.started_by.clone()),
+            source: FileSource::Tool,
+            session_id: Some(self.session_id()),
+            run_id: Some(self.run_id()),
+            message_id: Some(self.assignment.answer_id.clone()),
+        }
     }
 
     /// Whether a call takes its turn among those that write: it does so before the tool is looked up, so
@@ -271,26 +297,20 @@ async fn with_instructions(
     let below = move || nested::below(&workspace, &judge, &told, &accesses);
     let instructions = tokio::task::spawn_blocking(below).await.unwrap_or_default();
     match outcome {
-        ToolOutcome::Completed { mut output, metadata, changes, attachment } => {
+        ToolOutcome::Completed { mut output, metadata, attachment } => {
             output.push_str(&instructions);
-            ToolOutcome::Completed { output, metadata, changes, attachment }
+            ToolOutcome::Completed { output, metadata, attachment }
         }
         failed @ ToolOutcome::Failed { .. } => failed,
     }
 }
 
 fn completed(output: ToolOutput, call_id: &ToolCallId) -> ToolOutcome {
-    let changes = output.changes.into_iter().map(|change| FileWritten {
-        path: change.path,
-        size: change.size,
-        hash: change.hash,
-    });
     let metadata = (!output.metadata.is_null()).then_some(output.metadata);
     let mut text = output.output;
     if output.attachment.as_ref().is_some_and(|it| it.mime_type == TEXT) {
         let how = "\n[all of it can be read: `read` with the path `";
         text.extend([how, OUTPUT_PREFIX, call_id.as_str(), "`]"]);
     }
-    let (changes, attachment) = (changes.collect(), output.attachment);
-    ToolOutcome::Completed { output: text, metadata, changes, attachment }
+    ToolOutcome::Completed { output: text, metadata, attachment: output.attachment }
 }

@@ -4,7 +4,8 @@ use iris_store::StoredEvent;
 use iris_tools::ToolRegistry;
 
 use crate::agents::AgentFiles;
-use crate::mcp::{self, Desk};
+use crate::files::Desk;
+use crate::mcp;
 use crate::permissions::{Cached, ProjectRules};
 
 /// The event that says that a permission rule changed.
@@ -19,15 +20,18 @@ pub(crate) struct Kept {
     pub(crate) rules: Cached<ProjectRules>,
     /// The server's tools and the project's own.
     pub(crate) tools: Cached<ToolRegistry>,
+    /// Whose turn it is to change its files.
+    pub(crate) files: Desk,
     /// The agents in its files.
     pub(crate) agent_files: AgentFiles,
     /// What is known of the project's MCP servers.
-    pub(crate) mcp: Desk,
+    pub(crate) mcp: mcp::Desk,
 }
 
 impl Kept {
     /// Has read again what committed events say is different.
     pub(super) fn outdate(&self, events: &[StoredEvent]) {
+        self.files.sees(events);
         let happened = |name: &str| events.iter().any(|event| event.name == name);
         if happened(PERMISSION_UPDATED) {
             self.rules.outdate();

@@ -22,6 +22,7 @@ use super::children::RunEnds;
 use super::joining::UnderWay;
 use super::kept::Kept;
 use super::listeners::Listeners;
+use super::locks::Locks;
 use super::presence::Presences;
 use super::ring::Ring;
 use super::rooms::Rooms;
@@ -276,6 +277,7 @@ impl OpenedProject {
                 rooms: Rooms::new(self.id.clone()),
                 listeners: Listeners::new(self.id.clone()),
                 presences: Presences::default(),
+                locks: Locks::default(),
                 ring: Ring::new(self.id.clone(), self.head),
                 joinable: HashSet::new(),
                 deletions: 0,

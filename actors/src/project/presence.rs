@@ -61,6 +61,11 @@ pub(super) struct Presences {
 }
 
 impl Presences {
+    /// Whether a user is present.
+    pub(super) fn has(&self, user_id: &UserId) -> bool {
+        self.people.has(user_id)
+    }
+
     /// How much is held in memory, for operators.
     pub(super) fn counts(&self) -> Value {
         let (users, connections) = self.people.counts();

@@ -1,12 +1,12 @@
 //! What a registry does for its database beside its work: new text is brought into the index, the log
-//! is kept to its age and size, and blobs that nothing names are deleted. In bites, each a command of its own, so that whoever writes
+//! and the versions of files are kept to their age and size, and blobs that nothing names are deleted. In bites, each a command of its own, so that whoever writes
 //! meanwhile waits for one of them at most.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_store::project::{CollectBlobs, IndexParts, TrimEvents};
+use iris_store::project::{CollectBlobs, IndexParts, TrimEvents, TrimVersions};
 use iris_store::{StoreError, StoredEvent, WriteContext};
 
 use super::Project;
@@ -125,6 +125,8 @@ async fn keep_up(owner: Address<Project>, services: Arc<Services>) -> Result<(),
             break;
         }
     }
+    let trim = || TrimVersions { kept: settings.files.kept, at: services.clock.now_ms() };
+    while write(&owner, trim(), WriteContext::default()).await?.output.more {}
     while write(&owner, CollectBlobs, WriteContext::default()).await?.output.more {}
     index(owner).await
 }

@@ -202,8 +202,6 @@ pub enum ToolOutcome {
         output: String,
         /// Facts for clients.
         metadata: Option<Value>,
-        /// Files that it changed.
-        changes: Vec<FileWritten>,
         /// What it answered besides.
         attachment: Option<Attached>,
     },
@@ -228,17 +226,6 @@ impl fmt::Debug for Attached {
         let (mime_type, bytes) = (&self.mime_type, self.bytes.len());
         f.debug_struct("Attached").field("mime_type", mime_type).field("bytes", &bytes).finish()
     }
-}
-
-/// A file that a tool wrote.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileWritten {
-    /// Relative to the project's directory.
-    pub path: String,
-    /// Bytes.
-    pub size: u64,
-    /// SHA-256, 64 hex digits.
-    pub hash: String,
 }
 
 /// Something to be done outside, in order.

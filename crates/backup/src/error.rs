@@ -105,6 +105,7 @@ impl BackupError {
             StoreError::NotFound { .. }
             | StoreError::Conflict { .. }
             | StoreError::VersionConflict
+            | StoreError::Locked { .. }
             | StoreError::IdempotencyConflict
             | StoreError::Gone { .. }
             | StoreError::InvalidCursor { .. }

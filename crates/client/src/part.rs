@@ -114,6 +114,8 @@ impl PartTracker {
             | Event::SessionArchived { .. }
             | Event::SessionDeleted { .. }
             | Event::SessionForked { .. }
+            | Event::SessionReverted { .. }
+            | Event::SessionUnreverted { .. }
             | Event::SessionStatus { .. }
             | Event::MessageCreated { .. }
             | Event::MessageUpdated { .. }
@@ -135,6 +137,14 @@ impl PartTracker {
             | Event::TodoUpdated { .. }
             | Event::FileCreated { .. }
             | Event::FileUpdated { .. }
+            | Event::FileDeleted { .. }
+            | Event::FileMoved { .. }
+            | Event::FileChanged { .. }
+            | Event::FileLocked { .. }
+            | Event::FileUnlocked { .. }
+            | Event::SnapshotCreated { .. }
+            | Event::SnapshotRestored { .. }
+            | Event::RunDiffUpdated { .. }
             | Event::ProjectUpdated { .. }
             | Event::ProjectArchived { .. }
             | Event::ProjectUnarchived { .. }

@@ -5,7 +5,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, AuthSessionId, BackupId, BudgetExceeded, CompactionPart, FinishReason, InvitationId, McpServer, McpState, Member, Message, MessageId, PartId, PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionState, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId, ToolState, Usage, UsageTotals, UserId,
+    Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, AuthSessionId, BackupId,
+    BudgetExceeded, ChangedFile, ChangedSince, CompactionPart, FileLock, FileSource, FinishReason,
+    InvitationId, McpServer, McpState, Member, Message, MessageId, PartId, PermissionId,
+    PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState, Remember, Role, Run,
+    RunId, RunStatus, Session, SessionId, SessionState, Snapshot, SnapshotId, SubtaskPart,
+    SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId, ToolState, UnlockReason,
+    Usage, UsageTotals, UserId,
 };
 
 /// A row of the table of events.
@@ -127,6 +133,37 @@ events! {
         message_id: Option<MessageId>,
         /// The other one, as it began.
         fork: Session,
+    }
+    /// A turn and all that followed it was undone, with what it made of the files: those that are named here
+    /// are as they were. Each message is told by its own event before this one.
+    SessionReverted = "session.reverted" Durable [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The message with which the first turn began that is undone.
+        message_id: MessageId,
+        /// How many messages are superseded by it.
+        message_count: u64,
+        /// How many files are different by it.
+        file_count: u64,
+        /// By path, the first 500 of them.
+        files: Vec<ChangedFile>,
+        /// By path, the first 500: files that somebody else changed since, which stayed as they were.
+        changed_since: Vec<ChangedSince>,
+    }
+    /// A revert was undone: messages and files are what they were before it.
+    SessionUnreverted = "session.unreverted" Durable [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The message with which the first turn begins that is there again.
+        message_id: MessageId,
+        /// How many messages are not superseded any more.
+        message_count: u64,
+        /// How many files are different by it.
+        file_count: u64,
+        /// By path, the first 500 of them.
+        files: Vec<ChangedFile>,
+        /// By path, the first 500: files that somebody changed since, which stayed as they were.
+        changed_since: Vec<ChangedSince>,
     }
     /// Models are told a summary in place of what came before it, from here on.
     SessionCompacted = "session.compacted" Durable [Session] {
@@ -519,29 +556,120 @@ events! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rule: Option<Box<PermissionRule>>,
     }
-    /// A file came into being through Iris.
+    /// A file came into being.
     FileCreated = "file.created" Durable [Project] {
         /// Relative to the project's directory.
         path: String,
-        /// 1.
+        /// The number of the version that says so.
         version: u64,
-        /// The user who caused it.
-        by: UserId,
+        /// The user who caused it; absent where nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
         /// The session whose agent did it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session_id: Option<SessionId>,
+        /// Where the change came from.
+        source: FileSource,
     }
-    /// A file was changed through Iris.
+    /// A file was changed.
     FileUpdated = "file.updated" Durable [Project] {
         /// Relative to the project's directory.
         path: String,
-        /// Number of changes made through Iris.
+        /// The number of the version that says so.
         version: u64,
-        /// The user who caused it.
-        by: UserId,
+        /// The user who caused it; absent where nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
         /// The session whose agent did it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session_id: Option<SessionId>,
+        /// Where the change came from.
+        source: FileSource,
+    }
+    /// A file is gone.
+    FileDeleted = "file.deleted" Durable [Project] {
+        /// Relative to the project's directory.
+        path: String,
+        /// The number of the version that says so.
+        version: u64,
+        /// The user who caused it; absent where nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
+        /// The session whose agent did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_id: Option<SessionId>,
+        /// Where the change came from.
+        source: FileSource,
+    }
+    /// A file has another path.
+    FileMoved = "file.moved" Durable [Project] {
+        /// Relative to the project's directory.
+        path: String,
+        /// The path that it had.
+        from: String,
+        /// The number of the version that says so.
+        version: u64,
+        /// The user who caused it; absent where nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
+        /// The session whose agent did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_id: Option<SessionId>,
+        /// Where the change came from.
+        source: FileSource,
+    }
+    /// Many files changed at once: instead of an event for each of them.
+    FileChanged = "file.changed" Durable [Project] {
+        /// How many versions were recorded.
+        count: u64,
+        /// The user who caused it; absent where nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
+        /// The session whose agent did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_id: Option<SessionId>,
+        /// Where the changes came from.
+        source: FileSource,
+    }
+    /// Somebody has a lock now, also where they had it and it lasts longer.
+    FileLocked = "file.locked" Durable [Project] {
+        /// The lock.
+        lock: FileLock,
+    }
+    /// A lock is over.
+    FileUnlocked = "file.unlocked" Durable [Project] {
+        /// The path that it was on.
+        path: String,
+        /// Whose it was.
+        owner_id: UserId,
+        /// Why: `released`, `expired`, `disconnected` or `takenOver`.
+        reason: UnlockReason,
+    }
+    /// The files can be put back to what they were at this moment.
+    SnapshotCreated = "snapshot.created" Durable [Project] {
+        /// The snapshot.
+        snapshot: Snapshot,
+    }
+    /// The files were put back to what they were; the events of the files come before this one.
+    SnapshotRestored = "snapshot.restored" Durable [Project] {
+        /// The snapshot.
+        snapshot_id: SnapshotId,
+        /// How many files are different now.
+        count: u64,
+        /// The user who did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
+    }
+    /// What a run made of the files changed.
+    RunDiffUpdated = "run.diff.updated" Durable [Session] {
+        /// The session.
+        session_id: SessionId,
+        /// The run.
+        run_id: RunId,
+        /// All that it changed so far, by path.
+        files: Vec<ChangedFile>,
+        /// Whether there are more than are named here.
+        cut: bool,
     }
     /// Name, description or settings of a project changed.
     ProjectUpdated = "project.updated" Durable [Project] {

@@ -128,6 +128,8 @@ id_types! {
     PermissionId = "prm";
     /// One archive of a project on the server's disk.
     BackupId = "bkp";
+    /// One moment of the files of a project, which can be gone back to.
+    SnapshotId = "snp";
     /// One WebSocket connection or event stream.
     ConnectionId = "con";
     /// One request, for finding it in the log.

@@ -13,6 +13,7 @@ mod context;
 mod envelope;
 mod error;
 mod events;
+mod files;
 mod ids;
 pub mod limits;
 mod mcp;
@@ -22,6 +23,7 @@ mod operations;
 #[macro_use]
 mod payloads;
 mod people;
+mod reverting;
 mod schema;
 mod scopes;
 mod strict;
@@ -44,6 +46,7 @@ pub use envelope::{
 };
 pub use error::{ApiError, ErrorCode};
 pub use events::{Audience, Event, EventKind, EventSpec, StreamKind};
+pub use files::*;
 pub use ids::*;
 pub use mcp::*;
 pub use models::*;
@@ -54,6 +57,7 @@ pub use operations::{
 };
 pub use payloads::*;
 pub use people::*;
+pub use reverting::*;
 pub use schema::schema_document;
 pub use scopes::*;
 pub use strict::from_slice_strict;

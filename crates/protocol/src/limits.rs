@@ -4,6 +4,38 @@
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Largest content of a file in `PUT .../files/content`, in bytes.
 pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most entries of one page of `file.list`, and most matches of `file.search`.
+pub const FILE_ENTRIES_MAX: u32 = 1000;
+/// Entries of one page of `file.list` when the request does not say.
+pub const FILE_ENTRIES_DEFAULT: u32 = 200;
+/// Matches of `file.search` when the request does not say.
+pub const FILE_MATCHES_DEFAULT: u32 = 100;
+/// Most files that one `file.move` or `file.delete` changes.
+pub const FILES_AT_ONCE_MAX: usize = 10_000;
+/// Most files of one project whose changes are looked for on the disk.
+pub const FILES_WATCHED_MAX: usize = 100_000;
+/// Most versions that the answer of one change names.
+pub const FILE_VERSIONS_TOLD_MAX: usize = 100;
+/// Changes in one transaction from which on they are told in one event, `file.changed`.
+pub const FILE_EVENTS_AT_ONCE_MAX: usize = 100;
+/// Largest text of which a difference is looked for line by line, in bytes.
+pub const FILE_DIFF_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most bytes of lines in one difference; what is beyond them is left out.
+pub const FILE_DIFF_LINES_BYTES_MAX: usize = 256 * 1024;
+/// Most reverts of a session that can be undone, one after the other.
+pub const REVERTS_KEPT_MAX: u32 = 20;
+/// Most locks of one project.
+pub const FILE_LOCKS_MAX: usize = 1000;
+/// Longest time of a lock, in milliseconds.
+pub const FILE_LOCK_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// How long a lock lasts when the request does not say, in milliseconds.
+pub const FILE_LOCK_MS_DEFAULT: u64 = 5 * 60 * 1000;
+/// How long a lock stays when its owner has no connection any more, in milliseconds.
+pub const FILE_LOCK_GRACE_MS: u64 = 30_000;
+/// How long a tool waits for a lock before the model is told who has it, in milliseconds.
+pub const FILE_LOCK_WAIT_MS: u64 = 30_000;
+/// Most files that the difference of a run names.
+pub const RUN_DIFF_FILES_MAX: usize = 500;
 /// Most bytes that a connection may send before it is authenticated.
 pub const HELLO_BYTES_MAX: usize = 4096;
 /// Longest `id` of a request, in bytes.
@@ -91,7 +123,7 @@ pub const TODOS_MAX: usize = 100;
 pub const TODO_BYTES_MAX: usize = 1_000;
 /// Most messages that may wait in one session.
 pub const QUEUED_MESSAGES_MAX: usize = 64;
-/// Most messages that one `session.message.retry` or `session.message.edit` supersedes.
+/// Most messages that one `session.message.retry`, `session.message.edit` or `session.revert` supersedes.
 pub const SUPERSEDED_MESSAGES_MAX: usize = 1_000;
 /// Most parts of messages that one `session.fork` copies.
 pub const FORKED_PARTS_MAX: usize = 10_000;

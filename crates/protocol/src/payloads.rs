@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 
 use crate::{
     Agent, AgentMode, AgentProblem, AgentTuning, Approval, ApprovalState, Backup, BackupId, Budget,
-    ConnectionId, File, JudgedAccess, Member, Message, MessageId, ModelRef, PermissionAction,
-    PermissionId, PermissionRule, PermissionSetting, Position, Presence, PresenceStatus, Project,
-    ProjectId, ProjectType, Question, QuestionId, QuestionState, QueuedMessage, Remember, Role,
-    Run, RunId, SearchHit, ServerBackup, Session, SessionId, SessionMode, Todo, Tool, ToolCallId,
-    User, UserId,
+    ConnectionId, File, FileEncoding, JudgedAccess, Member, Message, MessageId, ModelRef,
+    PermissionAction, PermissionId, PermissionRule, PermissionSetting, Position, Presence,
+    PresenceStatus, Project, ProjectId, ProjectType, Question, QuestionId, QuestionState,
+    QueuedMessage, Remember, Role, Run, RunId, SearchHit, ServerBackup, Session, SessionId,
+    SessionMode, Todo, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {
@@ -983,24 +983,46 @@ payloads! {
 
 // Files.
 payloads! {
-    /// Reads a file as text.
+    /// Reads a file.
+    #[derive(Default)]
     FileRead {
         /// Relative to the project's directory, with `/`.
         path: String,
+        /// From which byte on; from the first when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offset: Option<u64>,
+        /// How many bytes at most; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u64>,
+        /// How the content is to stand in the answer; as text when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        encoding: Option<FileEncoding>,
+        /// Which version; what stands on the disk when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<u64>,
     }
-    /// A file and its text.
+    /// A file and its content.
     FileContent {
         /// The file.
         file: File,
-        /// UTF-8; bytes that are not are replaced by U+FFFD, REST has them as they are.
+        /// How `content` stands here.
+        encoding: FileEncoding,
+        /// As text, bytes that are not UTF-8 are replaced by U+FFFD; as base64, they are as they are.
         content: String,
     }
     /// Writes a file whole.
+    #[derive(Default)]
     FileWrite {
         /// Relative to the project's directory, with `/`.
         path: String,
-        /// UTF-8.
+        /// All of it.
         content: String,
+        /// How `content` stands here; as text when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        encoding: Option<FileEncoding>,
+        /// The version that the caller knows, 0 for no file; another one is refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<u64>,
     }
     /// A file.
     FilePayload {

@@ -113,6 +113,7 @@ impl Operation {
             Self::ProjectList
             | Self::ProjectGet
             | Self::ProjectSettingsGet
+            | Self::UsageGet
             | Self::BackupList
             | Self::BackupRead => Scope::ProjectsRead,
             Self::ProjectCreate
@@ -139,6 +140,7 @@ impl Operation {
             Self::SessionList
             | Self::SessionGet
             | Self::SessionExport
+            | Self::RunDiff
             | Self::RunGet
             | Self::RunList
             | Self::MessageGet
@@ -153,6 +155,9 @@ impl Operation {
             | Self::SessionDelete
             | Self::SessionFork
             | Self::SessionCompact
+            | Self::SessionBudgetSet
+            | Self::SessionRevert
+            | Self::SessionUnrevert
             | Self::MessageSend
             | Self::MessageDequeue
             | Self::MessageRetry
@@ -168,6 +173,7 @@ impl Operation {
             Self::AgentList
             | Self::AgentGet
             | Self::ToolList
+            | Self::ModelList
             | Self::PermissionList
             | Self::PermissionExplain
             | Self::McpList
@@ -186,9 +192,27 @@ impl Operation {
             | Self::McpUpdate
             | Self::McpDelete
             | Self::McpAuthorize => Scope::AgentsWrite,
-            Self::FileRead => Scope::FilesRead,
-            Self::FileWrite => Scope::FilesWrite,
-            Self::ActorList
+            Self::FileRead
+            | Self::FileList
+            | Self::FileStat
+            | Self::FileSearch
+            | Self::FileVersions
+            | Self::FileDiff
+            | Self::FileLocks
+            | Self::SnapshotList
+            | Self::SnapshotDiff => Scope::FilesRead,
+            Self::FileWrite
+            | Self::FileEdit
+            | Self::FileMove
+            | Self::FileDelete
+            | Self::FileRestore
+            | Self::FileLockTake
+            | Self::FileUnlock
+            | Self::SnapshotCreate
+            | Self::SnapshotRestore => Scope::FilesWrite,
+            Self::UserBudgetGet
+            | Self::ServerUsageGet
+            | Self::ActorList
             | Self::ActorGet
             | Self::SupervisionList
             | Self::ServerBackupList
@@ -201,7 +225,10 @@ impl Operation {
             | Self::SettingsGet
             | Self::AuditList
             | Self::AuditExport => Scope::AdminRead,
-            Self::ActorRestart
+            Self::UserBudgetSet
+            | Self::ModelSet
+            | Self::ModelReset
+            | Self::ActorRestart
             | Self::ActorStop
             | Self::ServerBackupCreate
             | Self::UserManage

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     AgentId, AgentSource, AgentTuning, AnswerFormatPart, ApiError, ApprovalId, BackupId, Budget,
-    CompactionPart, MessageId, PartId, PermissionId, ProjectId, RunId, SessionId, ToolCallId,
-    UserId,
+    CompactionPart, FileLock, MessageId, PartId, PermissionId, ProjectId, RunId, SessionId,
+    ToolCallId, UserId,
 };
 
 /// A role in a project. The order is the order of power: each role may do all that the ones before it may.
@@ -866,16 +866,22 @@ pub struct File {
     pub r#type: FileType,
     /// Bytes.
     pub size: u64,
-    /// Number of changes made through Iris; 0 for a file that came from outside.
+    /// What its content is taken for; absent where nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mime_type: Option<String>,
+    /// The number of its newest version; 0 while none is recorded.
     pub version: u64,
-    /// SHA-256 of the content, 64 hex digits.
+    /// SHA-256 of the content, 64 hex digits; empty for a directory and for more than 16 MiB.
     pub hash: String,
-    /// Milliseconds since 1970 UTC; absent for a file that came from outside.
+    /// When its newest version was recorded, in milliseconds since 1970 UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<i64>,
-    /// The user who changed it last, by themselves or through an agent.
+    /// The user who changed it last, by themselves or through an agent; absent where nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_by: Option<UserId>,
+    /// The lock that is on it, where that was looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<FileLock>,
 }
 
 /// What a path names.

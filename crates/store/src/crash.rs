@@ -18,6 +18,12 @@ pub enum CrashPoint {
     Checkpoint,
     /// The end of a run is about to be recorded.
     Finish,
+    /// A file is written, and its version is not recorded.
+    FileWritten,
+    /// Several files are about to be put back, and it is recorded which.
+    RestoreBegun,
+    /// The first of several files is put back, and the others are not.
+    RestoreHalf,
     /// A transaction is committed, and nobody was told: neither those who asked for it nor those who
     /// hear its events. In every database.
     AfterCommitBeforeFanout,
@@ -25,7 +31,7 @@ pub enum CrashPoint {
 
 impl CrashPoint {
     /// Every point, in the order in which a turn comes to them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::AfterJoin,
         Self::BeforeIntent,
         Self::AfterIntent,
@@ -33,6 +39,9 @@ impl CrashPoint {
         Self::ToolEnd,
         Self::Checkpoint,
         Self::Finish,
+        Self::FileWritten,
+        Self::RestoreBegun,
+        Self::RestoreHalf,
         Self::AfterCommitBeforeFanout,
     ];
 
@@ -46,6 +55,9 @@ impl CrashPoint {
             Self::ToolEnd => "tool_end",
             Self::Checkpoint => "checkpoint",
             Self::Finish => "finish",
+            Self::FileWritten => "file_written",
+            Self::RestoreBegun => "restore_begun",
+            Self::RestoreHalf => "restore_half",
             Self::AfterCommitBeforeFanout => "after_commit_before_fanout",
         }
     }

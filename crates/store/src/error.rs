@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use iris_protocol::{ApiError, ErrorCode};
+use iris_protocol::{ApiError, ErrorCode, FileLock};
 use rusqlite::ffi;
 
 /// Why a command or a query has no result.
@@ -28,6 +28,12 @@ pub enum StoreError {
     /// Somebody changed it since the caller read it.
     #[error("it was changed since it was read")]
     VersionConflict,
+    /// Somebody else has a lock on it.
+    #[error("`{}` is locked by `{}`", lock.path, lock.owner_id)]
+    Locked {
+        /// Theirs.
+        lock: Box<FileLock>,
+    },
     /// The idempotency key was used before with another body.
     #[error("the idempotency key was used with another request")]
     IdempotencyConflict,
@@ -118,6 +124,7 @@ impl StoreError {
             Self::NotFound { .. } => ErrorCode::NotFound,
             Self::Conflict { .. } => ErrorCode::Conflict,
             Self::VersionConflict => ErrorCode::VersionConflict,
+            Self::Locked { .. } => ErrorCode::Locked,
             Self::IdempotencyConflict => ErrorCode::IdempotencyConflict,
             Self::Gone { .. } => ErrorCode::Gone,
             Self::InvalidCursor { .. } | Self::InvalidQuery { .. } => ErrorCode::InvalidRequest,
@@ -146,6 +153,11 @@ impl StoreError {
                 error.reason("blob_corrupt").detail("hash", hash.as_str())
             }
             Self::Newer { .. } => error.reason("newer_schema"),
+            Self::Locked { lock } => error
+                .reason("locked")
+                .detail("path", lock.path.as_str())
+                .detail("ownerId", lock.owner_id.as_str())
+                .detail("expiresAt", lock.expires_at),
             Self::Closed => error.reason("database_closed"),
             Self::NotFound { .. }
             | Self::VersionConflict
@@ -167,6 +179,7 @@ impl StoreError {
             Self::NotFound { .. }
             | Self::Conflict { .. }
             | Self::VersionConflict
+            | Self::Locked { .. }
             | Self::IdempotencyConflict
             | Self::Gone { .. }
             | Self::InvalidCursor { .. }

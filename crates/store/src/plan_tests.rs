@@ -19,6 +19,9 @@ const SMALL: &[(&str, &str)] = &[
     ("meta", "one row"),
     ("usage", "one row"),
     ("audit_anchor", "one row"),
+    ("file_locks", "at most `FILE_LOCKS_MAX` rows"),
+    ("file_restores", "one row"),
+    ("below", "the runs of the sub-agents of one run, up to a limit"),
     ("agents", "at most `AGENTS_MAX` rows"),
     ("file_agents", "as many rows as files of agents are read"),
     ("mcp_servers", "at most `MCP_SERVERS_MAX` rows"),
@@ -50,6 +53,7 @@ const SMALL_INDEXES: &[(&str, &str)] = &[
 /// Statements that may step over as many rows as they are told, by a piece of their text, and why.
 const STEPS: &[(&str, &str)] = &[
     ("FROM supervision_log ORDER BY id DESC LIMIT 1 OFFSET ?1", "as many steps as rows are kept"),
+    ("SELECT id FROM snapshots ORDER BY id", "in the order of the key, as many steps as are kept"),
     ("SELECT * FROM audit ORDER BY id DESC LIMIT ?1", "in the order of the key, up to its limit"),
     ("SELECT id FROM projects ORDER BY id", "all ids are what is asked for, once at the start"),
     ("FROM backups ORDER BY id", "all archives are what is asked for, once at the start"),

@@ -36,6 +36,7 @@ mod recovery;
 mod resuming;
 mod retention;
 mod retries;
+mod reverting;
 mod runs;
 mod search;
 mod session_budget;
@@ -70,7 +71,12 @@ pub use context::{CompactSession, LeaveOutOutputs};
 pub use dequeuing::DequeueMessage;
 pub use exporting::Conversation;
 pub use file_agents::TellFileAgents;
-pub use files::{RecordFileWrite, RecordedChange};
+pub use files::{
+    Author, BeginRestore, ChangedPath, CreateSnapshot, DiskFacts, EndLocks, EndLocksOf, FileAt,
+    FileBetween, FileRetention, FoundContent, FoundFile, KnownFile, NoteFilesKnown, PublishRunDiff,
+    RecordFiles, RecordedFiles, ReleaseLock, RestoreEnd, RestoreTarget, StoredRestore,
+    StoredSnapshot, TakeLock, TrimVersions, file_of, locked_for_others,
+};
 pub use forking::ForkSession;
 pub use joining::JoinMessages;
 pub use log::PublishOutbox;
@@ -94,6 +100,7 @@ pub use recovery::{FailRuns, RecoverRuns, Recovered};
 pub use resuming::{OpenRun, RESUMES_MAX, ResumeRun};
 pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
 pub use retries::{EndRetry, RecordRetry};
+pub use reverting::{EndRevert, PathThen, Undoing};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
 pub use search::IndexParts;
 pub use session_budget::SetSessionBudget;
@@ -116,6 +123,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0005_turns.sql"),
     include_str!("../../../migrations/project/0007_usage.sql"),
     include_str!("../../../migrations/project/0006_context.sql"),
+    include_str!("../../../migrations/project/0008_files.sql"),
 ];
 
 /// The open database of a project.
@@ -214,8 +222,8 @@ impl ProjectDatabase {
         self.committed_head.load(Ordering::Acquire)
     }
 
-    /// Whether anything in it is unfinished: a run that has not ended, or something that waits for a
-    /// person. Waits for the disk.
+    /// Whether anything in it is unfinished: a run that has not ended, something that waits for a person, or
+    /// files that are being put back. Waits for the disk.
     ///
     /// # Errors
     /// As [`Reader::read`].

@@ -15,8 +15,8 @@ use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
-    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, Node, PresenceSettings, RateSettings,
-    Registration, ResumePolicy, SmtpSettings,
+    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, FileSettings, Node,
+    PresenceSettings, RateSettings, Registration, ResumePolicy, SmtpSettings,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::{Passwords, SetupToken};
@@ -83,6 +83,8 @@ pub struct AppOptions {
     pub answer_stall: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
+    /// How the history of files is kept, and how locks end.
+    pub files: FileSettings,
     /// How often a comment is written to each event stream.
     pub stream_comments: Duration,
     /// How long an access token is good, in whole seconds.
@@ -157,6 +159,7 @@ impl Default for AppOptions {
             hello_timeout,
             answer_stall,
             presence: PresenceSettings::default(),
+            files: FileSettings::default(),
             stream_comments,
             access_token_lifetime: None,
             turn: TurnLimits { retry: RetryLimits { attempts_max: 1, ..turn.retry }, ..turn },
@@ -228,6 +231,7 @@ impl AppOptions {
             quotas: self.quotas,
             budgets: *self.budgets,
             audit: self.audit,
+            files_kept: self.files.kept,
             resume: self.resume,
             backups: BackupSettings {
                 interval: self.backup_interval,
@@ -251,6 +255,7 @@ impl AppOptions {
             hello_timeout: self.hello_timeout,
             answer_stall: self.answer_stall,
             presence: self.presence,
+            files: self.files,
             stream_comments: self.stream_comments,
             access_token_lifetime: self.access_token_lifetime,
             passwords: Passwords::for_this_machine().cheap(),

@@ -13,6 +13,8 @@ mod multi_edit;
 mod read;
 mod write;
 
+pub use edit::replace_text;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -25,6 +27,11 @@ use crate::Tool;
 use crate::context::ToolContext;
 use crate::error::{Mistake, ToolError};
 use crate::output::{FileChange, ToolOutput};
+
+/// What kind of image begins with `bytes`, as IANA has registered it; none for anything else.
+pub fn image_type(bytes: &[u8]) -> Option<&'static str> {
+    image::kind(bytes).map(image::Kind::mime_type)
+}
 
 /// How much of a path or a pattern a summary shows, in characters.
 const SUMMARY_CHARS_MAX: usize = 200;

@@ -25,6 +25,7 @@ use iris_agent::permissions::Access;
 use iris_protocol::{QuestionItem, ToolKind};
 use serde_json::Value;
 
+pub use builtin::{image_type, replace_text};
 pub use context::{
     People, PeopleReply, Places, Progress, READ_LOG_FILES_MAX, ReadLog, ToolContext,
 };

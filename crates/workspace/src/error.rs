@@ -83,6 +83,32 @@ pub enum WorkspaceError {
         /// The path that was asked for.
         path: String,
     },
+    /// There is something where nothing may be.
+    #[error("`{path}` exists already")]
+    Exists {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// It is a directory with something in it.
+    #[error("`{path}` is a directory that is not empty")]
+    NotEmpty {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// More files than one operation takes.
+    #[error("`{path}` holds more than {count_max} files and directories")]
+    TooMany {
+        /// The path that was asked for.
+        path: String,
+        /// How many may be there.
+        count_max: usize,
+    },
+    /// A directory would be moved into itself.
+    #[error("`{path}` cannot be moved below itself")]
+    BelowItself {
+        /// The path that was asked for.
+        path: String,
+    },
     /// The glob or regular expression does not compile, or is too large.
     #[error("invalid pattern `{pattern}`: {problem}")]
     InvalidPattern {
@@ -118,16 +144,19 @@ impl WorkspaceError {
             | Self::NotAFile { .. }
             | Self::NotADirectory { .. }
             | Self::IsBinary { .. }
+            | Self::BelowItself { .. }
             | Self::InvalidPattern { .. } => ErrorCode::InvalidRequest,
             Self::PathEscape { .. }
             | Self::LinkRefused { .. }
             | Self::ProtectedPath { .. }
             | Self::HardLinked { .. } => ErrorCode::Forbidden,
             Self::NotFound { .. } => ErrorCode::NotFound,
-            Self::TooLarge { .. } => ErrorCode::PayloadTooLarge,
+            Self::TooLarge { .. } | Self::TooMany { .. } => ErrorCode::PayloadTooLarge,
             Self::Changed { .. } => ErrorCode::VersionConflict,
             Self::Cancelled => ErrorCode::Cancelled,
-            Self::RootUnavailable { .. } => ErrorCode::Conflict,
+            Self::Exists { .. } | Self::NotEmpty { .. } | Self::RootUnavailable { .. } => {
+                ErrorCode::Conflict
+            }
             Self::Io { source, .. } => io_code(source.kind()),
         }
     }
@@ -144,6 +173,10 @@ impl WorkspaceError {
             Self::HardLinked { .. } => Some("hard_linked"),
             Self::IsBinary { .. } => Some("is_binary"),
             Self::InvalidPattern { .. } => Some("invalid_pattern"),
+            Self::Exists { .. } => Some("exists"),
+            Self::NotEmpty { .. } => Some("not_empty"),
+            Self::TooMany { .. } => Some("too_many_files"),
+            Self::BelowItself { .. } => Some("below_itself"),
             Self::RootUnavailable { .. } => Some("root_unavailable"),
             Self::NotFound { .. }
             | Self::TooLarge { .. }
@@ -193,10 +226,16 @@ pub(crate) fn shown(text: &str) -> String {
         }
         match character {
             '\\' | '"' | '\'' => short.push(character),
+            other if turns(other) => short.extend(other.escape_unicode()),
             other => short.extend(other.escape_debug()),
         }
     }
     short
+}
+
+/// Whether a character turns the direction of the text behind it, so that a name looks like another one.
+pub(crate) fn turns(character: char) -> bool {
+    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn io_code(kind: ErrorKind) -> ErrorCode {

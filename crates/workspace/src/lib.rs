@@ -4,19 +4,24 @@
 //! handle on, one name at a time, so no link, whenever it appears, leads out (INV-9), and what is opened
 //! is known by its real path. Every call blocks: run it on a blocking thread.
 //!
-//! Deliberately absent: versions, locks and snapshots; permission rules; any path of the host.
+//! Deliberately absent: the history of files, locks and snapshots; permission rules; any path of the host.
 
 mod cancel;
+mod diff;
 mod error;
 mod find;
 mod grep;
 mod ignores;
+mod page;
 mod path;
 mod place;
 mod read;
 mod remove;
+mod rename;
+mod seen;
 mod stamps;
 mod walk;
+mod watch;
 mod write;
 
 use std::fmt;
@@ -26,13 +31,20 @@ use std::sync::{Arc, Mutex};
 use cap_std::fs::Dir;
 
 pub use cancel::Cancel;
+pub use diff::{Difference, compare, unified};
 pub use error::WorkspaceError;
 pub use find::{ListEntry, Listing};
 pub use grep::{GREP_CONTEXT_MAX, GrepFile, GrepLine, GrepOutcome, GrepQuery};
+pub use page::{Entry, EntryPage, shown_path};
 pub use path::{PATH_BYTES_MAX, PATH_COMPONENTS_MAX, RelPath};
 pub use read::{ContentHash, EntryKind, FileContent, FileInfo, TextContent, content_hash};
+pub use rename::Moved;
+pub use seen::{Scan, Seen, SeenFile};
 pub use stamps::FileStamp;
 pub use walk::{Cut, SearchLimits};
+#[cfg(target_os = "linux")]
+pub use watch::Watcher;
+pub use watch::{CHANGED_PATHS_MAX, Changes, WATCHED_DIRECTORIES_MAX};
 pub use write::WriteOutcome;
 
 /// The files of one project, below one directory that stays open.

@@ -24,6 +24,11 @@ const STEPS_MAX: usize = 4096;
 /// the rules that agents are bound by.
 const PROTECTED_NAMES: [&str; 2] = [".git", ".iris"];
 
+/// Whether no write goes through a name.
+pub(crate) fn is_protected(name: &str) -> bool {
+    PROTECTED_NAMES.iter().any(|protected| name.eq_ignore_ascii_case(protected))
+}
+
 /// Where a file is or will be.
 pub(crate) struct Place {
     /// The directory that holds it.
@@ -212,7 +217,7 @@ impl Walker<'_> {
         if self.purpose == Purpose::Read {
             return Ok(());
         }
-        if PROTECTED_NAMES.iter().any(|protected| name.eq_ignore_ascii_case(protected)) {
+        if is_protected(name) {
             return Err(WorkspaceError::ProtectedPath { path: self.path.to_string() });
         }
         Ok(())

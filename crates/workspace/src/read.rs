@@ -297,7 +297,7 @@ fn info_of(path: &RelPath, metadata: &Metadata) -> FileInfo {
     }
 }
 
-fn modified_ms(metadata: &Metadata) -> i64 {
+pub(crate) fn modified_ms(metadata: &Metadata) -> i64 {
     let Ok(modified) = metadata.modified() else { return 0 };
     match modified.into_std().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),

@@ -1,10 +1,14 @@
-//! Removing a file whose content the caller knows.
+//! Removing files: one whose content the caller knows, or whatever is at a path.
 
+use std::io::ErrorKind;
 use std::sync::PoisonError;
+
+use cap_fs_ext::DirExt;
+use cap_std::fs::Dir;
 
 use crate::Workspace;
 use crate::error::WorkspaceError;
-use crate::path::RelPath;
+use crate::path::{PATH_COMPONENTS_MAX, RelPath};
 use crate::place::{LastLink, Place, resolve_existing, sync_dir};
 use crate::write::{check_unchanged, target};
 
@@ -34,6 +38,53 @@ impl Workspace {
         sync_dir(&place.dir).map_err(from_io)
     }
 
+    /// Removes a regular file, an empty directory, or with `recursive` a directory with all that is in it, at
+    /// most `count_max` files and directories. Links in it are removed, not followed.
+    ///
+    /// A directory that is refused is whole; one whose removal fails in the middle, or is cut off, lacks
+    /// some of its files.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidPath`, `PathEscape`, `LinkRefused`, `ProtectedPath`, `NotFound`, `NotAFile`, `HardLinked`,
+    /// `NotEmpty`, `TooMany`, `Io`.
+    pub fn remove(
+        &self,
+        path: &str,
+        recursive: bool,
+        count_max: usize,
+    ) -> Result<(), WorkspaceError> {
+        let path = RelPath::file(path)?;
+        let place = resolve_existing(self, &path, LastLink::Keep)?;
+        let from_io = |source| WorkspaceError::from_io(&path, source);
+        let found = place.dir.symlink_metadata(&place.name).map_err(from_io)?;
+        if found.is_dir() {
+            let directory = place.dir.open_dir_nofollow(&place.name).map_err(from_io)?;
+            check_below(&directory, &path, recursive, count_max)?;
+            place.dir.remove_dir_all(&place.name).map_err(from_io)?;
+        } else {
+            let _guard = self.inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+            check_present(&place, &path)?;
+            place.dir.remove_file(&place.name).map_err(from_io)?;
+        }
+        sync_dir(&place.dir).map_err(from_io)
+    }
+
+    /// Removes the directories from `path` up that are empty, without `path` itself being one of a protected
+    /// name. What cannot be removed stays.
+    pub fn remove_empty_above(&self, path: &str) {
+        let Ok(path) = RelPath::file(path) else { return };
+        let names: Vec<&str> = path.names().collect();
+        for count in (1..names.len()).rev() {
+            let Some(names) = names.get(..count) else { return };
+            let Ok(directory) = RelPath::file(&names.join("/")) else { return };
+            let Ok(place) = resolve_existing(self, &directory, LastLink::Keep) else { return };
+            if place.dir.remove_dir(&place.name).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Whether [`Workspace::remove_if_unchanged`] would be let to begin: says what is in its way, and
     /// changes nothing.
     ///
@@ -44,6 +95,44 @@ impl Workspace {
         let path = RelPath::file(path)?;
         check_present(&resolve_existing(self, &path, LastLink::Keep)?, &path)
     }
+}
+
+/// Refuses a directory whose removal would take too much along, or something protected.
+fn check_below(
+    directory: &Dir,
+    path: &RelPath,
+    recursive: bool,
+    count_max: usize,
+) -> Result<(), WorkspaceError> {
+    let from_io = |source| WorkspaceError::from_io(path, source);
+    if !recursive {
+        let is_empty = directory.entries().map_err(from_io)?.next().is_none();
+        let error = || WorkspaceError::NotEmpty { path: path.to_string() };
+        return if is_empty { Ok(()) } else { Err(error()) };
+    }
+    let mut pending = vec![(directory.try_clone().map_err(from_io)?, 0_usize)];
+    let mut count = 0;
+    while let Some((directory, depth)) = pending.pop() {
+        for entry in directory.entries().map_err(from_io)? {
+            let entry = entry.map_err(from_io)?;
+            count += 1;
+            let name = entry.file_name();
+            if count > count_max || depth > PATH_COMPONENTS_MAX {
+                return Err(WorkspaceError::TooMany { path: path.to_string(), count_max });
+            }
+            if crate::place::is_protected(&name.to_string_lossy()) {
+                return Err(WorkspaceError::ProtectedPath { path: path.to_string() });
+            }
+            if entry.file_type().map_err(from_io)?.is_dir() {
+                match directory.open_dir_nofollow(&name) {
+                    Ok(child) => pending.push((child, depth + 1)),
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(from_io(error)),
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_present(place: &Place, path: &RelPath) -> Result<(), WorkspaceError> {

@@ -174,8 +174,27 @@ pub(crate) fn walk(
     budget: &mut Budget<'_>,
     visit: &mut Visit<'_>,
 ) -> Result<Option<Cut>, WorkspaceError> {
+    let ignores = Some(ignores_above(workspace.root(), &base.path));
+    begin(base, Walk { depth_max: depth_max.min(PATH_COMPONENTS_MAX), ignores }, budget, visit)
+}
+
+/// As [`walk`], with what `.gitignore` files say.
+pub(crate) fn walk_all(
+    base: &Base,
+    depth_max: usize,
+    budget: &mut Budget<'_>,
+    visit: &mut Visit<'_>,
+) -> Result<Option<Cut>, WorkspaceError> {
     let depth_max = depth_max.min(PATH_COMPONENTS_MAX);
-    let mut walk = Walk { depth_max, ignores: ignores_above(workspace.root(), &base.path) };
+    begin(base, Walk { depth_max, ignores: None }, budget, visit)
+}
+
+fn begin(
+    base: &Base,
+    mut walk: Walk,
+    budget: &mut Budget<'_>,
+    visit: &mut Visit<'_>,
+) -> Result<Option<Cut>, WorkspaceError> {
     match walk.directory(&base.dir, &base.path, 1, budget, visit) {
         Ok(()) => Ok(None),
         Err(Stop::Cut(cut)) => Ok(Some(cut)),
@@ -185,7 +204,8 @@ pub(crate) fn walk(
 
 struct Walk {
     depth_max: usize,
-    ignores: Ignores,
+    /// None where they do not count.
+    ignores: Option<Ignores>,
 }
 
 impl Walk {
@@ -198,10 +218,13 @@ impl Walk {
         visit: &mut Visit<'_>,
     ) -> Result<(), Stop> {
         let (entries, listed) = sorted_entries(dir, budget);
-        self.ignores.enter(dir, path);
+        if let Some(ignores) = &mut self.ignores {
+            ignores.enter(dir, path);
+        }
         for (name, kind) in entries {
             let path = path.child(&name);
-            if self.ignores.contains(&path, kind == EntryKind::Directory) {
+            let is_dir = kind == EntryKind::Directory;
+            if self.ignores.as_ref().is_some_and(|ignores| ignores.contains(&path, is_dir)) {
                 continue;
             }
             visit(budget, &Found { dir, name: &name, path: &path, kind })?;
@@ -212,7 +235,9 @@ impl Walk {
                 self.directory(&child, &path, depth + 1, budget, visit)?;
             }
         }
-        self.ignores.leave();
+        if let Some(ignores) = &mut self.ignores {
+            ignores.leave();
+        }
         listed
     }
 }
@@ -250,7 +275,7 @@ fn named(entry: &DirEntry) -> Option<(String, EntryKind)> {
 }
 
 /// The ignore files of the directories above `base`.
-fn ignores_above(root: &Dir, base: &RelPath) -> Ignores {
+pub(crate) fn ignores_above(root: &Dir, base: &RelPath) -> Ignores {
     let mut ignores = Ignores::default();
     let mut above = RelPath::ROOT;
     for name in base.names() {

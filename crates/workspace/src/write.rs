@@ -49,6 +49,22 @@ impl Workspace {
         self.replace(&RelPath::file(path)?, &mut &*bytes, Before::Any)
     }
 
+    /// As [`Workspace::write`], with these permission bits; where none are given, those of the file that is
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::write`].
+    pub fn write_with_mode(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        mode: Option<u32>,
+    ) -> Result<WriteOutcome, WorkspaceError> {
+        let before = mode.map_or(Before::Any, |mode| Before::AnyButBits(mode & MODE_MASK));
+        self.replace(&RelPath::file(path)?, &mut &*bytes, before)
+    }
+
     /// Replaces a file if its content still has the SHA-256 `known_hash`.
     ///
     /// Writers through clones of this workspace cannot come between the check and the replacement;
@@ -118,6 +134,7 @@ impl Workspace {
         let present = target(&place, path)?;
         let mode = match before {
             Before::Nothing { mode } => mode,
+            Before::AnyButBits(mode) => Some(mode),
             Before::Any | Before::Content(_) => present.as_ref().map(mode),
         };
         let mut temp =
@@ -131,7 +148,7 @@ impl Workspace {
             Before::Nothing { .. } if !created => {
                 return Err(WorkspaceError::Changed { path: path.to_string() });
             }
-            Before::Any | Before::Nothing { .. } => {}
+            Before::Any | Before::AnyButBits(_) | Before::Nothing { .. } => {}
         }
         temp.rename(&place.name).map_err(|source| WorkspaceError::from_io(path, source))?;
         drop(guard);
@@ -145,6 +162,8 @@ impl Workspace {
 #[derive(Clone, Copy)]
 enum Before<'a> {
     Any,
+    /// Whatever it is; it has these permission bits then.
+    AnyButBits(u32),
     /// A file with this hash.
     Content(&'a str),
     /// No file; the new one gets these permission bits.

@@ -407,6 +407,31 @@ export interface CurrentWork {
   stuck: boolean;
 }
 
+/** A piece of a difference: lines that belong together, with some that are equal around them. */
+export interface DiffHunk {
+  /** The first line of the earlier text, from 1; 0 where it has none here. */
+  oldStart: number;
+  /** How many lines of the earlier text. */
+  oldLines: number;
+  /** The first line of the later text, from 1; 0 where it has none here. */
+  newStart: number;
+  /** How many lines of the later text. */
+  newLines: number;
+  /** In order. */
+  lines: DiffLine[];
+}
+
+/** One line of a difference. */
+export interface DiffLine {
+  /** In which text it is. */
+  kind: DiffLineKind;
+  /** Without its end. */
+  text: string;
+}
+
+/** In which text a line is. */
+export type DiffLineKind = "equal" | "inserted" | "deleted";
+
 /** Payload of `server.draining`. */
 export interface Draining {
   /** When to try again, in milliseconds from now. */
@@ -436,18 +461,107 @@ export interface File {
   type: FileType;
   /** Bytes. */
   size: number;
-  /** Number of changes made through Iris; 0 for a file that came from outside. */
+  /** What its content is taken for; absent where nobody looked. */
+  mimeType?: string | null;
+  /** The number of its newest version; 0 while none is recorded. */
   version: number;
-  /** SHA-256 of the content, 64 hex digits. */
+  /** SHA-256 of the content, 64 hex digits; empty for a directory and for more than 16 MiB. */
   hash: string;
-  /** Milliseconds since 1970 UTC; absent for a file that came from outside. */
+  /** When its newest version was recorded, in milliseconds since 1970 UTC. */
   updatedAt?: number | null;
-  /** The user who changed it last, by themselves or through an agent. */
+  /** The user who changed it last, by themselves or through an agent; absent where nobody knows. */
   updatedBy?: UserId | null;
+  /** The lock that is on it, where that was looked up. */
+  lock?: FileLock | null;
 }
+
+/** What became of a file with a version. */
+export type FileChange = "created" | "updated" | "moved" | "deleted";
+
+/** How the content of a file stands in JSON. */
+export type FileEncoding = "utf8" | "base64";
+
+/** One entry of a directory. */
+export interface FileEntry {
+  /** Relative to the project's directory, with `/`. */
+  path: string;
+  /** What it is. */
+  type: FileEntryType;
+  /** Bytes; 0 for anything but a file. */
+  size: number;
+  /** When its content was changed last, in milliseconds since 1970 UTC. */
+  modifiedAt: number;
+  /** The path with what does not print, or turns the direction of text, written as `\u{..}`; absent where that is the path itself. */
+  shown?: string | null;
+}
+
+/** What an entry of a directory is. */
+export type FileEntryType = "file" | "directory" | "link" | "other";
+
+/** The right of one user to write a file, or all that is below a directory: others are refused. */
+export interface FileLock {
+  /** Relative to the project's directory, with `/`; `.` is the directory itself. */
+  path: string;
+  /** What it is on. */
+  scope: LockScope;
+  /** Who may write. Agents that act for them may too. */
+  ownerId: UserId;
+  /** Whether it ends 30 s after the owner has no connection any more. */
+  whileConnected: boolean;
+  /** Milliseconds since 1970 UTC. */
+  createdAt: number;
+  /** Milliseconds since 1970 UTC; it is over then unless it is taken again. */
+  expiresAt: number;
+}
+
+/** What a search found. */
+export interface FileMatch {
+  /** Relative to the project's directory, with `/`. */
+  path: string;
+  /** From 1; absent where the name matched. */
+  line?: number | null;
+  /** The line, cut where it is long; absent where the name matched. */
+  text?: string | null;
+}
+
+/** What a search looks at. */
+export type FileSearchKind = "content" | "name";
+
+/** Where a version came from. */
+export type FileSource = "tool" | "api" | "upload" | "restore" | "external";
 
 /** What a path names. */
 export type FileType = "file" | "directory";
+
+/** One version of a file. */
+export interface FileVersion {
+  /** Relative to the project's directory, with `/`. */
+  path: string;
+  /** 1, 2, 3 for this path, also across a deletion. */
+  version: number;
+  /** What became of it. */
+  change: FileChange;
+  /** Bytes; 0 where it was deleted. */
+  size: number;
+  /** SHA-256 of the content, 64 hex digits; empty where it was deleted, and for a content of more than 16 MiB, which is not kept. */
+  hash: string;
+  /** Whether its content can be read and put back. */
+  kept: boolean;
+  /** The user who caused it, by themselves or through an agent; absent where nobody knows. */
+  by?: UserId | null;
+  /** The session whose agent did it. */
+  sessionId?: SessionId | null;
+  /** The run that did it. */
+  runId?: RunId | null;
+  /** The answer that did it. */
+  messageId?: MessageId | null;
+  /** Where it came from. */
+  source: FileSource;
+  /** The path that it had before, where it was moved. */
+  from?: string | null;
+  /** Milliseconds since 1970 UTC. */
+  at: number;
+}
 
 /** Why an answer, or one step of it, ended. */
 export type FinishReason = "stop" | "toolCalls" | "length" | "contentFilter" | "cancelled" | "error" | "budget" | "steps";
@@ -1251,6 +1365,28 @@ export type SessionState = "idle" | "queued" | "running" | "waiting" | "retrying
 /** Whether a session is in use. */
 export type SessionStatus = "active" | "archived" | "deleted";
 
+/** A moment of the files of a project. */
+export interface Snapshot {
+  /** Its id; later ones sort behind it. */
+  id: SnapshotId;
+  /** The session whose run it was made for. */
+  sessionId?: SessionId | null;
+  /** The run before whose first change it was made. */
+  runId?: RunId | null;
+  /** The answer of that run. */
+  messageId?: MessageId | null;
+  /** How many files it holds. */
+  fileCount: number;
+  /** Whether all files were looked at; one of a project with too many of them may lack some. */
+  complete: boolean;
+  /** The user who asked for it, or whose run it is. */
+  by?: UserId | null;
+  /** Milliseconds since 1970 UTC. */
+  at: number;
+}
+
+export type SnapshotId = string;
+
 /** What kind of text a streaming part holds. */
 export type StreamKind = "text" | "reasoning";
 
@@ -1403,6 +1539,9 @@ export interface ToolPart {
 
 /** How far a tool call is. */
 export type ToolState = "pending" | "waiting" | "running" | "completed" | "error" | "denied" | "cancelled" | "unknownOutcome";
+
+/** Why a lock is over. */
+export type UnlockReason = "released" | "expired" | "disconnected" | "takenOver";
 
 /** Tokens and money. Input includes cached tokens; output includes reasoning. */
 export interface Usage {
@@ -2341,6 +2480,66 @@ export interface Operations {
       session: Session;
     };
   };
+  /** Undoes a turn and all that follows it: the messages are superseded, and the files that its runs changed are what they were before it. All of it, or nothing. */
+  "session.revert": {
+    /** Undoes a turn and all that follows it: the messages are superseded, and the files that its runs changed are what they were before it. All of it, or nothing. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** A message of the first turn that is undone: its question, its answer, or what joined that. */
+      messageId: MessageId;
+      /** Whether to say only what would become of it; `false` when absent. */
+      dryRun?: boolean | null;
+      /** Whether files that somebody else changed since stay as they are; when absent or `false`, one such file has all of it refused. */
+      skipChanged?: boolean | null;
+    };
+    /** What `session.revert` or `session.unrevert` did, or would do. */
+    response: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The message with which the first turn began that is undone. */
+      messageId: MessageId;
+      /** Whether nothing happened: this is what would. */
+      dryRun: boolean;
+      /** How many messages are superseded by it, or are not any more. */
+      messageCount: number;
+      /** How many files are different by it. */
+      fileCount: number;
+      /** By path, the first 500 of them: what becomes of each. */
+      files: ChangedFile[];
+      /** By path, the first 500: files that somebody else changed since, which stay as they are. */
+      changedSince?: ChangedSince[];
+    };
+  };
+  /** Undoes the last `session.revert`, as long as nothing was said in the session since. */
+  "session.unrevert": {
+    /** Undoes the last `session.revert`, as long as nothing was said in the session since. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** Whether to say only what would become of it; `false` when absent. */
+      dryRun?: boolean | null;
+      /** Whether files that somebody changed since stay as they are; when absent or `false`, one such file has all of it refused. */
+      skipChanged?: boolean | null;
+    };
+    /** What `session.revert` or `session.unrevert` did, or would do. */
+    response: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The message with which the first turn began that is undone. */
+      messageId: MessageId;
+      /** Whether nothing happened: this is what would. */
+      dryRun: boolean;
+      /** How many messages are superseded by it, or are not any more. */
+      messageCount: number;
+      /** How many files are different by it. */
+      fileCount: number;
+      /** By path, the first 500 of them: what becomes of each. */
+      files: ChangedFile[];
+      /** By path, the first 500: files that somebody else changed since, which stay as they are. */
+      changedSince?: ChangedSince[];
+    };
+  };
   /** Reads a whole conversation as one document. */
   "session.export": {
     /** Reads a whole conversation as one document. */
@@ -3198,11 +3397,34 @@ export interface Operations {
       /** Relative to the project's directory, with `/`. */
       path: string;
     };
-    /** A file and its text. */
+    /** A file. */
     response: {
       /** The file. */
       file: File;
-      /** UTF-8; bytes that are not are replaced by U+FFFD, REST has them as they are. */
+    };
+  };
+  /** Reads a file. */
+  "file.read": {
+    /** Reads a file. */
+    request: {
+      /** Relative to the project's directory, with `/`. */
+      path: string;
+      /** From which byte on; from the first when absent. */
+      offset?: number | null;
+      /** How many bytes at most; all when absent. */
+      limit?: number | null;
+      /** How the content is to stand in the answer; as text when absent. */
+      encoding?: FileEncoding | null;
+      /** Which version; what stands on the disk when absent. */
+      version?: number | null;
+    };
+    /** A file and its content. */
+    response: {
+      /** The file. */
+      file: File;
+      /** How `content` stands here. */
+      encoding: FileEncoding;
+      /** As text, bytes that are not UTF-8 are replaced by U+FFFD; as base64, they are as they are. */
       content: string;
     };
   };
@@ -3212,13 +3434,298 @@ export interface Operations {
     request: {
       /** Relative to the project's directory, with `/`. */
       path: string;
-      /** UTF-8. */
+      /** All of it. */
       content: string;
+      /** How `content` stands here; as text when absent. */
+      encoding?: FileEncoding | null;
+      /** The version that the caller knows, 0 for no file; another one is refused. */
+      version?: number | null;
     };
     /** A file. */
     response: {
       /** The file. */
       file: File;
+    };
+  };
+  /** Replaces a text in a file. */
+  "file.edit": {
+    /** Replaces a text in a file. */
+    request: {
+      /** Relative to the project's directory, with `/`. */
+      path: string;
+      /** As it stands in the file; exactly once, unless `replaceAll`. */
+      oldString: string;
+      /** What is to stand there. */
+      newString: string;
+      /** Whether to replace it wherever it stands; not when absent. */
+      replaceAll?: boolean | null;
+      /** The version that the caller knows; another one is refused. */
+      version?: number | null;
+    };
+    /** A file. */
+    response: {
+      /** The file. */
+      file: File;
+    };
+  };
+  /** Moves a file, or a directory with all that is below it. */
+  "file.move": {
+    /** Moves a file, or a directory with all that is below it. */
+    request: {
+      /** Relative to the project's directory, with `/`. */
+      from: string;
+      /** Where it is to be; nothing may be there, unless `overwrite`. */
+      to: string;
+      /** Whether a file at `to` may be replaced by the file; not when absent. */
+      overwrite?: boolean | null;
+      /** The version of the file that the caller knows; another one is refused. */
+      version?: number | null;
+    };
+    /** What was changed. */
+    response: {
+      /** The new versions, at most 100 of them. */
+      versions: FileVersion[];
+      /** How many there are. */
+      count: number;
+    };
+  };
+  /** Deletes a file, or a directory. */
+  "file.delete": {
+    /** Deletes a file, or a directory. */
+    request: {
+      /** Relative to the project's directory, with `/`. */
+      path: string;
+      /** Whether to delete a directory with all that is below it; not when absent. */
+      recursive?: boolean | null;
+      /** The version of the file that the caller knows; another one is refused. */
+      version?: number | null;
+    };
+    /** What was changed. */
+    response: {
+      /** The new versions, at most 100 of them. */
+      versions: FileVersion[];
+      /** How many there are. */
+      count: number;
+    };
+  };
+  /** Looks for files by what they are called or by what stands in them. */
+  "file.search": {
+    /** Looks for files by what they are called or by what stands in them. */
+    request: {
+      /** A regular expression, or a glob for names. */
+      query: string;
+      /** What it is looked for in; content when absent. */
+      kind?: FileSearchKind | null;
+      /** The directory below which to look; the project's own when absent. */
+      path?: string | null;
+      /** A glob that the names of the files match; for content alone. */
+      include?: string | null;
+      /** Whether case does not count; it does when absent. */
+      ignoreCase?: boolean | null;
+      /** At most 1000; 100 when absent. */
+      limit?: number | null;
+    };
+    /** What was found. */
+    response: {
+      /** By path and line. */
+      matches: FileMatch[];
+      /** Whether a limit ended the search, so that there may be more. */
+      cut: boolean;
+    };
+  };
+  /** Lists the versions of a file, newest first. */
+  "file.versions": {
+    /** Lists the versions of a file, newest first. */
+    request: {
+      /** Relative to the project's directory, with `/`. */
+      path: string;
+      /** At most 200; 50 when absent. */
+      limit?: number | null;
+      /** The `nextCursor` of the page before. */
+      cursor?: string | null;
+    };
+    /** A page of versions. */
+    response: {
+      /** Newest first. */
+      versions: FileVersion[];
+      /** For the next page; absent at the end. */
+      nextCursor?: string | null;
+      /** Whether there are more. */
+      hasMore: boolean;
+    };
+  };
+  /** Compares two versions of a file, or one with what stands on the disk. */
+  "file.diff": {
+    /** Compares two versions of a file, or one with what stands on the disk. */
+    request: {
+      /** Relative to the project's directory, with `/`. */
+      path: string;
+      /** The earlier version; 0 is no file. The one before `to` when absent. */
+      from?: number | null;
+      /** The later version; what stands on the disk when absent. */
+      to?: number | null;
+    };
+    /** How two states of a file differ. */
+    response: {
+      /** Relative to the project's directory, with `/`. */
+      path: string;
+      /** The earlier version; 0 is no file. */
+      from: number;
+      /** The later version; absent for what stands on the disk. */
+      to?: number | null;
+      /** Whether one of them is no text: then there are no lines. */
+      binary: boolean;
+      /** Whether the texts were too large, or too different, to find the smallest difference: what stands here is true and longer than it need be, or left out. */
+      coarse: boolean;
+      /** Lines that were added; absent where there are no lines to count. */
+      insertions?: number | null;
+      /** Lines that were taken out; absent where there are no lines to count. */
+      deletions?: number | null;
+      /** The difference line by line. */
+      hunks: DiffHunk[];
+      /** The same as a unified diff. */
+      unified: string;
+    };
+  };
+  /** Puts a file back to an earlier version, which becomes a new one. */
+  "file.restore": {
+    /** Puts a file back to an earlier version, which becomes a new one. */
+    request: {
+      /** Relative to the project's directory, with `/`. */
+      path: string;
+      /** The version to put back. One that was deleted deletes the file. */
+      to: number;
+      /** The version that the caller knows; another one is refused. */
+      version?: number | null;
+    };
+    /** A file. */
+    response: {
+      /** The file. */
+      file: File;
+    };
+  };
+  /** Takes a lock, or takes it again so that it lasts longer. */
+  "file.lock": {
+    /** Takes a lock, or takes it again so that it lasts longer. */
+    request: {
+      /** Relative to the project's directory, with `/`; `.` is the directory itself, as a subtree. */
+      path: string;
+      /** The file alone when absent. */
+      scope?: LockScope | null;
+      /** How long it lasts, in milliseconds: at most a day; five minutes when absent. */
+      ttlMs?: number | null;
+      /** Whether to take it from somebody else, as an administrator of the project; not when absent. */
+      takeOver?: boolean | null;
+    };
+    /** A lock. */
+    response: {
+      /** The lock. */
+      lock: FileLock;
+    };
+  };
+  /** Gives a lock back; an administrator of the project may give back that of somebody else. */
+  "file.unlock": {
+    /** Gives a lock back; an administrator of the project may give back that of somebody else. */
+    request: {
+      /** The path that it was taken for. */
+      path: string;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Lists the locks of a project. */
+  "file.locks": {
+    /** Lists the locks of a project. */
+    request: Record<string, unknown>;
+    /** Locks. */
+    response: {
+      /** By path; those that have not ended. */
+      locks: FileLock[];
+    };
+  };
+  /** Keeps the files as they are now. */
+  "snapshot.create": {
+    /** Keeps the files as they are now. */
+    request: Record<string, unknown>;
+    /** A snapshot. */
+    response: {
+      /** The snapshot. */
+      snapshot: Snapshot;
+    };
+  };
+  /** Lists snapshots, newest first. */
+  "snapshot.list": {
+    /** Lists snapshots, newest first. */
+    request: {
+      /** At most 200; 50 when absent. */
+      limit?: number | null;
+      /** The `nextCursor` of the page before. */
+      cursor?: string | null;
+    };
+    /** A page of snapshots. */
+    response: {
+      /** Newest first. */
+      snapshots: Snapshot[];
+      /** For the next page; absent at the end. */
+      nextCursor?: string | null;
+      /** Whether there are more. */
+      hasMore: boolean;
+    };
+  };
+  /** Compares a snapshot with another one, or with the files as they are now. */
+  "snapshot.diff": {
+    /** Compares a snapshot with another one, or with the files as they are now. */
+    request: {
+      /** The earlier one. */
+      snapshotId: SnapshotId;
+      /** The later one; the files as they are now when absent. */
+      to?: SnapshotId | null;
+    };
+    /** Which files differ. */
+    response: {
+      /** By path. */
+      files: ChangedFile[];
+      /** Whether there are more than are named here. */
+      cut: boolean;
+    };
+  };
+  /** Puts all files back to what they were: all of them, or none. */
+  "snapshot.restore": {
+    /** Puts all files back to what they were: all of them, or none. */
+    request: {
+      /** The snapshot. */
+      snapshotId: SnapshotId;
+    };
+    /** What was changed. */
+    response: {
+      /** The new versions, at most 100 of them. */
+      versions: FileVersion[];
+      /** How many there are. */
+      count: number;
+    };
+  };
+  /** Compares the files before a run with what it made of them. */
+  "run.diff": {
+    /** Compares the files before a run with what it made of them. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The run. */
+      runId: RunId;
+    };
+    /** What a run made of the files. */
+    response: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The run. */
+      runId: RunId;
+      /** By path. */
+      files: ChangedFile[];
+      /** Whether there are more than are named here. */
+      cut: boolean;
     };
   };
   /** Says what the user of a connection does. It replaces what the connection said before. */
@@ -3746,6 +4253,8 @@ export type SocketOperation =
   | "session.compact"
   | "session.delete"
   | "session.fork"
+  | "session.revert"
+  | "session.unrevert"
   | "session.export"
   | "session.message.send"
   | "session.message.dequeue"
@@ -3792,6 +4301,21 @@ export type SocketOperation =
   | "usage.get"
   | "file.read"
   | "file.write"
+  | "file.edit"
+  | "file.move"
+  | "file.delete"
+  | "file.search"
+  | "file.versions"
+  | "file.diff"
+  | "file.restore"
+  | "file.lock"
+  | "file.unlock"
+  | "file.locks"
+  | "snapshot.create"
+  | "snapshot.list"
+  | "snapshot.diff"
+  | "snapshot.restore"
+  | "run.diff"
   | "presence.update"
   | "presence.list"
   | "typing.start"
@@ -4207,27 +4731,109 @@ export interface EventPayloads {
     /** As it is now; absent when it was deleted. */
     rule?: PermissionRule | null;
   };
-  /** A file came into being through Iris. */
+  /** A file came into being. */
   "file.created": {
     /** Relative to the project's directory. */
     path: string;
-    /** 1. */
+    /** The number of the version that says so. */
     version: number;
-    /** The user who caused it. */
-    by: UserId;
+    /** The user who caused it; absent where nobody knows. */
+    by?: UserId | null;
     /** The session whose agent did it. */
     sessionId?: SessionId | null;
+    /** Where the change came from. */
+    source: FileSource;
   };
-  /** A file was changed through Iris. */
+  /** A file was changed. */
   "file.updated": {
     /** Relative to the project's directory. */
     path: string;
-    /** Number of changes made through Iris. */
+    /** The number of the version that says so. */
     version: number;
-    /** The user who caused it. */
-    by: UserId;
+    /** The user who caused it; absent where nobody knows. */
+    by?: UserId | null;
     /** The session whose agent did it. */
     sessionId?: SessionId | null;
+    /** Where the change came from. */
+    source: FileSource;
+  };
+  /** A file is gone. */
+  "file.deleted": {
+    /** Relative to the project's directory. */
+    path: string;
+    /** The number of the version that says so. */
+    version: number;
+    /** The user who caused it; absent where nobody knows. */
+    by?: UserId | null;
+    /** The session whose agent did it. */
+    sessionId?: SessionId | null;
+    /** Where the change came from. */
+    source: FileSource;
+  };
+  /** A file has another path. */
+  "file.moved": {
+    /** Relative to the project's directory. */
+    path: string;
+    /** The path that it had. */
+    from: string;
+    /** The number of the version that says so. */
+    version: number;
+    /** The user who caused it; absent where nobody knows. */
+    by?: UserId | null;
+    /** The session whose agent did it. */
+    sessionId?: SessionId | null;
+    /** Where the change came from. */
+    source: FileSource;
+  };
+  /** Many files changed at once: instead of an event for each of them. */
+  "file.changed": {
+    /** How many versions were recorded. */
+    count: number;
+    /** The user who caused it; absent where nobody knows. */
+    by?: UserId | null;
+    /** The session whose agent did it. */
+    sessionId?: SessionId | null;
+    /** Where the changes came from. */
+    source: FileSource;
+  };
+  /** Somebody has a lock now, also where they had it and it lasts longer. */
+  "file.locked": {
+    /** The lock. */
+    lock: FileLock;
+  };
+  /** A lock is over. */
+  "file.unlocked": {
+    /** The path that it was on. */
+    path: string;
+    /** Whose it was. */
+    ownerId: UserId;
+    /** Why: `released`, `expired`, `disconnected` or `takenOver`. */
+    reason: UnlockReason;
+  };
+  /** The files can be put back to what they were at this moment. */
+  "snapshot.created": {
+    /** The snapshot. */
+    snapshot: Snapshot;
+  };
+  /** The files were put back to what they were; the events of the files come before this one. */
+  "snapshot.restored": {
+    /** The snapshot. */
+    snapshotId: SnapshotId;
+    /** How many files are different now. */
+    count: number;
+    /** The user who did it. */
+    by?: UserId | null;
+  };
+  /** What a run made of the files changed. */
+  "run.diff.updated": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The run. */
+    runId: RunId;
+    /** All that it changed so far, by path. */
+    files: ChangedFile[];
+    /** Whether there are more than are named here. */
+    cut: boolean;
   };
   /** Name, description or settings of a project changed. */
   "project.updated": {

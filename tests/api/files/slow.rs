@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::{refusal, rest_refusal};
+use crate::{code_of, refusal, rest_refusal};
 
 /// Bytes that the kernel may buffer for a reader that does not read.
 const RECEIVE_BUFFER_BYTES: u32 = 4096;
@@ -144,6 +144,45 @@ async fn an_answer_ends_early_when_its_file_changes_meanwhile() {
         assert_eq!(answer.headers["x-iris-file-version"], file.version.to_string());
         assert_eq!(answer.body, changed);
     }
+}
+
+/// Row H14: what is compressed is refused and not decompressed.
+#[tokio::test]
+async fn h14_a_compressed_body_is_refused_before_it_can_grow() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let headers = [("content-encoding", "gzip")];
+    let (path, bomb) = (content(&project, "bomb"), vec![0; 10 * 1024]);
+    let client = &ann.client;
+    let sent = client.raw("PUT", &path, Some(ann.token()), &headers, bomb.into()).await.unwrap();
+    let refused = rest_refusal(&sent);
+    assert_eq!(code_of(&refused), (ErrorCode::UnsupportedMediaType, "content_encoding"));
+    assert_eq!(refusal(ann.client.file_get(&project, "bomb").await).code, ErrorCode::NotFound);
+    let json = [("content-type", "application/json"), ("content-encoding", "gzip")];
+    let route = "/v1/projects";
+    let sent = client.raw("POST", route, Some(ann.token()), &json, "{}".into()).await.unwrap();
+    assert_eq!(rest_refusal(&sent).code, ErrorCode::UnsupportedMediaType);
+}
+
+/// Row H16: of a content that is cut off nothing is left.
+#[tokio::test]
+async fn h16_a_content_that_is_cut_off_leaves_the_file_as_it_was_and_nothing_else() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    ann.client.file_put(&project, "dir/a", "before").await.unwrap();
+    let line = format!("PUT {}", content(&project, "dir/a"));
+    let mut raw = begin(&app, &ann, &line, 1000).await;
+    raw.write_all(&[b'x'; 500]).await.unwrap();
+    raw.shutdown().await.unwrap();
+    // Answered or not: the end of the connection is the end of the request.
+    rest(raw).await;
+    assert_eq!(ann.client.file_get(&project, "dir/a").await.unwrap(), "before");
+    let files = app.data_dir().join("projects").join(project.as_str()).join("files/dir");
+    assert_eq!(std::fs::read_dir(files).unwrap().count(), 1);
+    let written = ann.client.file_put(&project, "dir/a", "after").await.unwrap();
+    assert_eq!(written.version, 2);
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use iris_client::{ClientError, ConnectOptions};
 use iris_protocol::{
-    AgentCreate, AgentDelete, Content, ErrorCode, Event, MessageDequeue, MessageEdit, MessageRetry,
-    MessageSend, PartSync, ProjectId, Room, RunStatus, SessionFork, SessionUpdate, WhenBusy,
+    AgentCreate, AgentDelete, Content, ErrorCode, Event, MessageAccepted, MessageDequeue,
+    MessageEdit, MessageRetry, MessageSend, PartSync, ProjectId, Room, RunStatus, SessionFork,
+    SessionRevert, SessionUnrevert, SessionUpdate, WhenBusy,
 };
 use iris_testkit::moment;
 use serde_json::json;
@@ -182,9 +183,27 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
         let edited = talk.call(edit(first.message_id)).await.map_err(overtaken)?;
         completed(talk.ended(&edited.run_id, How::Watch).await)?;
         talk.call(fork.clone()).await?;
-        Ok(())
+        undone_and_back(talk).await
     };
     player.insist("messages in other ways", ways).await;
+}
+
+/// The last turn is undone and done again, if no attempt before has done so.
+async fn undone_and_back(talk: &mut Talk<'_>) -> Result<(), Trouble> {
+    let session_id = talk.session().clone();
+    let sent = talk.call(MessageSend {
+        session_id: session_id.clone(),
+        content: Content::Text("say undone".to_owned()),
+        when_busy: None,
+    });
+    let MessageAccepted { message_id, run_id, .. } = sent.await?;
+    completed(talk.ended(&run_id, How::Watch).await)?;
+    let (dry_run, skip_changed) = (None, None);
+    let undo = SessionRevert { session_id: session_id.clone(), message_id, dry_run, skip_changed };
+    talk.call(undo).await.map_err(overtaken)?;
+    let redo = SessionUnrevert { session_id, dry_run, skip_changed };
+    talk.call(redo).await.map_err(overtaken)?;
+    Ok(())
 }
 
 /// Where a run ended before its time, what waited for it has gone on already.

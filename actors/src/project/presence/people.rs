@@ -88,6 +88,10 @@ impl People {
         (self.users.len(), self.connections.len())
     }
 
+    pub(super) fn has(&self, user_id: &UserId) -> bool {
+        self.users.contains_key(user_id)
+    }
+
     pub(super) fn is_counted(&self, connection_id: &ConnectionId) -> bool {
         self.connections.contains_key(connection_id)
     }

@@ -2,8 +2,7 @@
 #![expect(clippy::panic, reason = "what should not happen ends the test")]
 
 use iris_agent::{
-    Effect, FileWritten, Input, Retry, RetryLimits, StepPart, ToolOutcome, Turn, TurnEnd,
-    TurnLimits, Verdict,
+    Effect, Input, Retry, RetryLimits, StepPart, ToolOutcome, Turn, TurnEnd, TurnLimits, Verdict,
 };
 use iris_protocol::{ApiError, ErrorCode, FinishReason, RunStatus, StreamKind, Usage};
 use serde_json::json;
@@ -385,7 +384,6 @@ fn outcome_of_a_tool_is_recorded_as_it_came() {
     let outcome = ToolOutcome::Completed {
         output: "written".to_owned(),
         metadata: Some(json!({ "lines": 1 })),
-        changes: vec![FileWritten { path: "a.md".to_owned(), size: 3, hash: "0".repeat(64) }],
         attachment: None,
     };
     assert_eq!(

@@ -123,12 +123,7 @@ pub(crate) fn part_id(bits: u128) -> PartId {
 }
 
 pub(crate) fn completed(output: &str) -> ToolOutcome {
-    ToolOutcome::Completed {
-        output: output.to_owned(),
-        metadata: None,
-        changes: Vec::new(),
-        attachment: None,
-    }
+    ToolOutcome::Completed { output: output.to_owned(), metadata: None, attachment: None }
 }
 
 // Effects.

@@ -4,24 +4,17 @@ use std::collections::BTreeMap;
 
 use iris_protocol::{
     Agent, AgentId, AgentMode, AgentSource, AgentTuning, AnswerFormatPart, ApiError, Approval,
-    ApprovalId, ApprovalState, Attachment, AuthSessionId, BackupId, Budget, BudgetExceeded, BudgetLimit,
-    BudgetScope, CommandTool, CompactionPart,
-    ErrorCode, Event, ExitKind, FinishReason, HttpMethod,
-    HttpTool, InvitationId, JudgedAccess,
-    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member,
-    Message, MessageId,
-    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction,
-    PermissionId,
-    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus,
-    ProjectId,
-    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role,
-    Run, RunId,
-    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus,
-    StreamKind,
-    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId,
-    TodoPriority,
-    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, Usage,
-    UsageTotals, UserId,
+    ApprovalId, ApprovalState, Attachment, AuthSessionId, BackupId, Budget, BudgetExceeded,
+    BudgetLimit, BudgetScope, ChangedFile, ChangedSince, CommandTool, CompactionPart, ErrorCode,
+    Event, ExitKind, FileChange, FileLock, FileSource, FinishReason, HttpMethod, HttpTool,
+    InvitationId, JudgedAccess, LockScope, McpAuthorization, McpOauth, McpServer, McpState,
+    McpTransport, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId,
+    PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting, Presence,
+    PresenceStatus, ProjectId, Question, QuestionId, QuestionItem, QuestionOption, QuestionState,
+    Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState,
+    SessionStatus, Snapshot, SnapshotId, StreamKind, SubtaskPart, SubtaskState, SupervisionKind,
+    SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind,
+    ToolPart, ToolState, UnlockReason, Usage, UsageTotals, UserId,
 };
 use serde_json::json;
 
@@ -381,6 +374,7 @@ pub(crate) fn events() -> Vec<Event> {
     events.extend(message_events());
     events.extend(stream_events());
     events.extend(run_events());
+    events.extend(file_events());
     events.extend(project_events());
     events.extend(SupervisionKind::ALL.iter().copied().map(record).map(Event::supervision));
     events
@@ -412,6 +406,33 @@ fn session_events() -> Vec<Event> {
             session_id: session_id(),
             message_id: Some(message_id()),
             fork: session(),
+        },
+        Event::SessionReverted {
+            session_id: session_id(),
+            message_id: message_id(),
+            message_count: 2,
+            file_count: 1,
+            files: vec![ChangedFile {
+                path: "a/b.txt".to_owned(),
+                change: FileChange::Deleted,
+                insertions: Some(0),
+                deletions: Some(3),
+            }],
+            changed_since: vec![ChangedSince {
+                path: "a/c.txt".to_owned(),
+                version: 3,
+                source: FileSource::Api,
+                by: Some(user_id()),
+                session_id: Some(session_id()),
+            }],
+        },
+        Event::SessionUnreverted {
+            session_id: session_id(),
+            message_id: message_id(),
+            message_count: 2,
+            file_count: 0,
+            files: Vec::new(),
+            changed_since: Vec::new(),
         },
         Event::SessionCompacted {
             session_id: session_id(),
@@ -629,21 +650,91 @@ fn run_events() -> Vec<Event> {
     ]
 }
 
-fn project_events() -> Vec<Event> {
-    let path = || "src/a.rs".to_owned();
+fn file_events() -> Vec<Event> {
     vec![
         Event::FileCreated {
-            path: path(),
-            version: 1,
-            by: user_id(),
+            path: "a/b.txt".to_owned(),
+            version: 2,
+            by: Some(user_id()),
             session_id: Some(session_id()),
+            source: FileSource::Tool,
         },
         Event::FileUpdated {
-            path: path(),
+            path: "a/b.txt".to_owned(),
             version: 2,
-            by: user_id(),
+            by: Some(user_id()),
             session_id: Some(session_id()),
+            source: FileSource::Tool,
         },
+        Event::FileDeleted {
+            path: "a/b.txt".to_owned(),
+            version: 2,
+            by: Some(user_id()),
+            session_id: Some(session_id()),
+            source: FileSource::Tool,
+        },
+        Event::FileMoved {
+            path: "a/b.txt".to_owned(),
+            from: "b.txt".to_owned(),
+            version: 2,
+            by: Some(user_id()),
+            session_id: Some(session_id()),
+            source: FileSource::Tool,
+        },
+        Event::FileChanged {
+            count: 200,
+            by: Some(user_id()),
+            session_id: Some(session_id()),
+            source: FileSource::External,
+        },
+        Event::FileLocked {
+            lock: FileLock {
+                path: "a".to_owned(),
+                scope: LockScope::Subtree,
+                owner_id: user_id(),
+                while_connected: true,
+                created_at: 1,
+                expires_at: 2,
+            },
+        },
+        Event::FileUnlocked {
+            path: "a".to_owned(),
+            owner_id: user_id(),
+            reason: UnlockReason::TakenOver,
+        },
+        Event::SnapshotCreated {
+            snapshot: Snapshot {
+                id: SnapshotId::from_bits(20),
+                session_id: Some(session_id()),
+                run_id: Some(run_id()),
+                message_id: Some(message_id()),
+                file_count: 3,
+                complete: true,
+                by: Some(user_id()),
+                at: 1,
+            },
+        },
+        Event::SnapshotRestored {
+            snapshot_id: SnapshotId::from_bits(20),
+            count: 2,
+            by: Some(user_id()),
+        },
+        Event::RunDiffUpdated {
+            session_id: session_id(),
+            run_id: run_id(),
+            files: vec![ChangedFile {
+                path: "a/b.txt".to_owned(),
+                change: FileChange::Updated,
+                insertions: Some(1),
+                deletions: Some(2),
+            }],
+            cut: true,
+        },
+    ]
+}
+
+fn project_events() -> Vec<Event> {
+    vec![
         Event::ProjectUpdated { project_id: project_id(), name: "name".to_owned() },
         Event::ProjectArchived { project_id: project_id() },
         Event::ProjectUnarchived { project_id: project_id() },

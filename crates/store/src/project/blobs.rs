@@ -38,6 +38,18 @@ impl BlobHash {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// Of 64 hex digits; none for anything else.
+    pub(super) fn from_hex(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        if text.len() != 64 {
+            return None;
+        }
+        for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(Self(hash))
+    }
+
     /// 64 hex digits.
     pub fn to_hex(self) -> String {
         let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
@@ -59,6 +71,13 @@ impl BlobHash {
 /// `Internal` for more than [`BLOB_BYTES_MAX`]; `StorageFull` and `Internal` as the disk fails.
 pub fn put(tx: &WriteTx<'_>, bytes: &[u8]) -> Result<BlobHash, StoreError> {
     put_on(tx.conn(), bytes)
+}
+
+/// The blob that holds what has this hash, if there is one.
+pub(super) fn existing(conn: &Connection, hex: &str) -> Result<Option<BlobHash>, StoreError> {
+    let Some(hash) = BlobHash::from_hex(hex) else { return Ok(None) };
+    let is_there = conn.prepare_cached("SELECT 1 FROM blobs WHERE hash = ?1")?.exists([hash.0])?;
+    Ok(is_there.then_some(hash))
 }
 
 pub(super) fn put_on(conn: &Connection, bytes: &[u8]) -> Result<BlobHash, StoreError> {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 
 use super::messages::next_run_number;
 use super::quotas::Quotas;
-use super::sessions::{active_session, save_in_state, session_busy};
+use super::sessions::{ready_session, save_in_state, session_busy};
 use super::{queries, records};
 use crate::{Command, StoreError, WriteTx, column};
 
@@ -50,7 +50,7 @@ impl Command for CompactSession {
     type Output = Run;
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Run, StoreError> {
-        let mut session = active_session(tx, &self.session_id)?;
+        let mut session = ready_session(tx, &self.session_id)?;
         if queries::first_open_run(tx.conn(), &self.session_id)?.is_some() {
             return Err(session_busy());
         }

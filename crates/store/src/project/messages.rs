@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::quotas::Quotas;
 use super::rows::NumberedRun;
-use super::sessions::{active_session, save_in_state, session_busy};
+use super::sessions::{ready_session, save_in_state, session_busy};
 use super::{cancelling, joining, log, queries, records};
 use crate::{Command, StoreError, WriteTx};
 
@@ -77,7 +77,7 @@ impl AcceptMessage {
         tx: &mut WriteTx<'_>,
         role: MessageRole,
     ) -> Result<AcceptedMessage, StoreError> {
-        let mut session = active_session(tx, &self.session_id)?;
+        let mut session = ready_session(tx, &self.session_id)?;
         let open = queries::open_runs(tx.conn(), &self.session_id)?;
         self.refuse_if_full(&open)?;
         let rows = ROWS + u64::from(self.answer_format.is_some());

@@ -55,11 +55,12 @@ pub(super) fn outbox_seq(conn: &Connection) -> Result<u64, StoreError> {
     one(conn, "SELECT outbox_seq FROM meta", [], |row| row.get(0))
 }
 
-/// Whether a run has not ended, or something waits for a person.
+/// Whether a run has not ended, something waits for a person, or files are being put back.
 pub(super) fn has_open_work(conn: &Connection) -> Result<bool, StoreError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM runs WHERE ended_at IS NULL)
                OR EXISTS (SELECT 1 FROM approvals WHERE state = 'pending')
-               OR EXISTS (SELECT 1 FROM questions WHERE state = 'pending')";
+               OR EXISTS (SELECT 1 FROM questions WHERE state = 'pending')
+               OR EXISTS (SELECT 1 FROM file_restores)";
     one(conn, sql, [], |row| row.get(0))
 }
 

@@ -1,18 +1,20 @@
 //! The queries of a project's database, off the caller's thread.
 
 use iris_protocol::{
-    Agent, Approval, ApprovalPage, ApprovalState, File, Message, MessageId, MessagePage,
-    PermissionId, PermissionRule, Question, QuestionId, QuestionPage, QuestionState, Room, Run,
-    RunId, RunPage, SearchPage, Session, SessionId, SessionPage, SessionSnapshot, SubtaskPart,
-    Todo, ToolCallId, ToolId, UsageReport, UsageTotals, UserId,
+    Agent, Approval, ApprovalPage, ApprovalState, File, FileLock, FileVersionPage, Message,
+    MessageId, MessagePage, PermissionId, PermissionRule, Question, QuestionId, QuestionPage,
+    QuestionState, Room, Run, RunId, RunPage, SearchPage, Session, SessionId, SessionPage,
+    SessionSnapshot, SnapshotId, SnapshotPage, SubtaskPart, Todo, ToolCallId, ToolId, UsageReport,
+    UsageTotals, UserId,
 };
 
 use super::{
-    BlobHash, Conversation, DayUsed, OpenRun, ProjectUsage, ProviderData, Quotas, Replay,
-    RulePlace, Spending, StoredAttachment, StoredMcpServer, StoredTool, TaskResult, attachments,
-    blobs, context, exporting, family, file_agents, joining, mcp, pages, permissions,
-    provider_data, queries, questions, quotas, resuming, rows, search, tasks, titles, todos, tools,
-    usage,
+    BlobHash, ChangedPath, Conversation, DayUsed, FileAt, FileBetween, KnownFile, OpenRun,
+    ProjectUsage, ProviderData, Quotas, Replay, RulePlace, Spending, StoredAttachment,
+    StoredMcpServer, StoredRestore, StoredSnapshot, StoredTool, TaskResult, Undoing, attachments,
+    blobs, context, exporting, family, file_agents, files, joining, mcp, pages, permissions,
+    provider_data, queries, questions, quotas, resuming, reverting, rows, search, tasks, titles,
+    todos, tools, usage,
 };
 use crate::totals::Days;
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
@@ -597,6 +599,192 @@ impl ProjectReader {
         size: Option<u64>,
     ) -> Result<(), StoreError> {
         self.reader.read(move |conn| quotas.check_file(conn, &path, size)).await
+    }
+
+    /// What is known of a file of that path.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn known_file(&self, path: String) -> Result<Option<KnownFile>, StoreError> {
+        self.reader.read(move |conn| files::known(conn, &path)).await
+    }
+
+    /// The files that are known, by path, from the one after `after` on.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn known_files(
+        &self,
+        after: String,
+        limit: u32,
+    ) -> Result<Vec<KnownFile>, StoreError> {
+        self.reader.read(move |conn| files::known_after(conn, &after, limit)).await
+    }
+
+    /// Whether all files of the project were looked at once.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn files_are_known(&self) -> Result<bool, StoreError> {
+        self.reader.read(files::are_known).await
+    }
+
+    /// A version of a path.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn file_version(
+        &self,
+        path: String,
+        version: u64,
+    ) -> Result<Option<FileAt>, StoreError> {
+        self.reader.read(move |conn| files::one(conn, &path, version)).await
+    }
+
+    /// The newest version of a path, also one that says that it is gone.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn newest_file_version(&self, path: String) -> Result<Option<FileAt>, StoreError> {
+        self.reader.read(move |conn| files::newest(conn, &path)).await
+    }
+
+    /// A page of the versions of a path, newest first. `cursor` is the `next_cursor` of the page before.
+    ///
+    /// # Errors
+    /// `InvalidCursor`, otherwise as [`Reader::read`].
+    pub async fn file_versions(
+        &self,
+        path: String,
+        limit: u32,
+        cursor: Option<String>,
+    ) -> Result<FileVersionPage, StoreError> {
+        self.reader.read(move |conn| files::page(conn, &path, limit, cursor.as_deref())).await
+    }
+
+    /// What a version of a path holds; none where it is not kept.
+    ///
+    /// # Errors
+    /// `BlobCorrupt`, otherwise as [`Reader::read`].
+    pub async fn file_content(
+        &self,
+        path: String,
+        version: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.reader.read(move |conn| files::content(conn, &path, version)).await
+    }
+
+    /// What a run, with the sub-agents that worked for it, made of each path, at most `limit` of them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn changed_by_run(
+        &self,
+        run_id: RunId,
+        limit: usize,
+    ) -> Result<Vec<ChangedPath>, StoreError> {
+        let read = move |conn: &_| {
+            let runs = files::runs_below(conn, &run_id)?;
+            files::changed_by(conn, &runs, limit)
+        };
+        self.reader.read(read).await
+    }
+
+    /// A snapshot.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn snapshot_of_files(
+        &self,
+        id: SnapshotId,
+    ) -> Result<Option<StoredSnapshot>, StoreError> {
+        self.reader.read(move |conn| files::snapshot(conn, &id)).await
+    }
+
+    /// The snapshot before the first change of a run.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn snapshot_of_run(
+        &self,
+        run_id: RunId,
+    ) -> Result<Option<StoredSnapshot>, StoreError> {
+        self.reader.read(move |conn| files::snapshot_of_run(conn, &run_id)).await
+    }
+
+    /// A page of snapshots, newest first. `cursor` is the `next_cursor` of the page before.
+    ///
+    /// # Errors
+    /// `InvalidCursor`, otherwise as [`Reader::read`].
+    pub async fn snapshots(
+        &self,
+        limit: u32,
+        cursor: Option<String>,
+    ) -> Result<SnapshotPage, StoreError> {
+        self.reader.read(move |conn| files::snapshots(conn, limit, cursor.as_deref())).await
+    }
+
+    /// The paths that differ between two moments of the order of changes, sorted, each with its version at the
+    /// first and at the second, which is now when none is named; and whether there are more than `limit`.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn files_between(
+        &self,
+        from: i64,
+        to: Option<i64>,
+        limit: usize,
+    ) -> Result<(Vec<FileBetween>, bool), StoreError> {
+        let read = move |conn: &_| {
+            let (paths, is_cut) = files::changed_between(conn, from, to, limit)?;
+            let mut between = Vec::with_capacity(paths.len());
+            for path in paths {
+                let before = files::state_at(conn, &path, from)?;
+                let after = files::state_at(conn, &path, to.unwrap_or(i64::MAX))?;
+                between.push(FileBetween { path, before, after });
+            }
+            Ok((between, is_cut))
+        };
+        self.reader.read(read).await
+    }
+
+    /// The files that are being put back together, if any are.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn begun_restore(&self) -> Result<Option<StoredRestore>, StoreError> {
+        self.reader.read(files::begun_restore).await
+    }
+
+    /// What undoing a turn of a session, and all that follows it, would be about.
+    ///
+    /// # Errors
+    /// `NotFound` (session, message), `Conflict`: `session_archived`, `session_deleted`, `session_busy`,
+    /// `message_superseded`, `no_question`, `too_much_follows`, `too_many_files`; otherwise as
+    /// [`Reader::read`].
+    pub async fn plan_revert(
+        &self,
+        session_id: SessionId,
+        message_id: MessageId,
+    ) -> Result<Undoing, StoreError> {
+        self.reader.read(move |conn| reverting::plan_revert(conn, &session_id, &message_id)).await
+    }
+
+    /// What undoing the last revert of a session would be about.
+    ///
+    /// # Errors
+    /// `NotFound` (session), `Conflict`: `session_archived`, `session_deleted`, `session_busy`,
+    /// `not_reverted`; otherwise as [`Reader::read`].
+    pub async fn plan_unrevert(&self, session_id: SessionId) -> Result<Undoing, StoreError> {
+        self.reader.read(move |conn| reverting::plan_unrevert(conn, &session_id)).await
+    }
+
+    /// The locks of the project, by path, also those whose time is over.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn file_locks(&self) -> Result<Vec<FileLock>, StoreError> {
+        self.reader.read(files::all_locks).await
     }
 
     /// Whether the project has room for files at all, for work that does not say which.

@@ -7,7 +7,7 @@ use iris_protocol::{
 use rusqlite::Connection;
 
 use super::rows::{self, NumberedRun};
-use super::sessions::{active_session, save_in_state, session_busy};
+use super::sessions::{ready_session, save_in_state, session_busy};
 use super::{log, queries, questions, records, tasks};
 use crate::{Command, StoreError, WriteTx};
 
@@ -43,7 +43,7 @@ impl Command for ResumeRun {
     type Output = Run;
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Run, StoreError> {
-        active_session(tx, &self.session_id)?;
+        ready_session(tx, &self.session_id)?;
         let found = queries::existing_run(tx.conn(), &self.session_id, &self.run_id)?;
         if found.run.status != RunStatus::Interrupted {
             let message = "only a run that was interrupted can be resumed";

@@ -140,14 +140,12 @@ pub(super) fn permission(row: &Row<'_>) -> rusqlite::Result<PermissionRule> {
 }
 
 pub(super) fn file(row: &Row<'_>) -> rusqlite::Result<File> {
+    let (path, size, hash) = (row.get("path")?, row.get("size")?, row.get("hash")?);
     Ok(File {
-        path: row.get("path")?,
-        r#type: FileType::File,
-        size: row.get("size")?,
         version: row.get("version")?,
-        hash: row.get("hash")?,
         updated_at: Some(row.get("updated_at")?),
-        updated_by: Some(word(row, "updated_by")?),
+        updated_by: optional_word(row, "updated_by")?,
+        ..File::unrecorded(path, FileType::File, size, hash)
     })
 }
 

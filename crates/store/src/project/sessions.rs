@@ -5,10 +5,11 @@ use iris_protocol::{
     Event, ModelRef, Room, Session, SessionId, SessionMode, SessionState, SessionStatus, Usage,
     UserId,
 };
+use rusqlite::Connection;
 
 use super::quotas::Quotas;
 use super::titles::TITLE_DEFAULT;
-use super::{family, log, queries, records, titles};
+use super::{family, files, log, queries, records, titles};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
 /// Creates a session. Answers it.
@@ -226,7 +227,20 @@ impl PurgeSession {
 
 /// The session, which must exist and be in use.
 pub(super) fn active_session(tx: &WriteTx<'_>, id: &SessionId) -> Result<Session, StoreError> {
-    let session = queries::existing_session(tx.conn(), id)?;
+    active(tx.conn(), id)
+}
+
+/// The session, which must be in use, for a run that is about to be queued: not while turns of it are undone.
+pub(super) fn ready_session(tx: &WriteTx<'_>, id: &SessionId) -> Result<Session, StoreError> {
+    let session = active(tx.conn(), id)?;
+    if files::is_reverting(tx.conn(), id)? {
+        return Err(session_busy());
+    }
+    Ok(session)
+}
+
+pub(super) fn active(conn: &Connection, id: &SessionId) -> Result<Session, StoreError> {
+    let session = queries::existing_session(conn, id)?;
     match session.status {
         SessionStatus::Active => Ok(session),
         SessionStatus::Archived => {

@@ -11,7 +11,6 @@ use iris_protocol::{
 use serde_json::Value;
 
 use super::ending::{fail_call, publish_result};
-use super::files::{RecordedChange, record_change};
 use super::provider_data::{self, ProviderData};
 use super::questions::NewQuestion;
 use super::sessions::save_in_state;
@@ -135,8 +134,6 @@ pub enum Outcome {
         output: String,
         /// Facts for clients.
         metadata: Option<Value>,
-        /// The files that it changed.
-        changes: Vec<RecordedChange>,
         /// What it answered besides.
         attachment: Option<NewAttachment>,
     },
@@ -166,7 +163,7 @@ impl fmt::Debug for NewAttachment {
     }
 }
 
-/// Records the one result of a tool call and the files that it changed.
+/// Records the one result of a tool call. The files that it changed are recorded before.
 ///
 /// Fails with `NotFound` (tool call), or `Conflict`: `already_final` when the call has its result
 /// (INV-3).
@@ -203,13 +200,11 @@ impl Command for RecordResult {
             .ok_or(StoreError::NotFound { what: "tool call" })?;
         let mut call = queries::existing_call(tx.conn(), &message.id, &self.tool_call_id)?;
         refuse_final(&call)?;
-        let (output, metadata, changes, attachment) = match self.outcome {
+        let (output, metadata, attachment) = match self.outcome {
             Outcome::Failed { error } => {
                 return fail_call(tx, &message, &mut call, ToolState::Error, error, at, by);
             }
-            Outcome::Completed { output, metadata, changes, attachment } => {
-                (output, metadata, changes, attachment)
-            }
+            Outcome::Completed { output, metadata, attachment } => (output, metadata, attachment),
         };
         if let Some(attachment) = &attachment {
             attachments::insert(tx.conn(), &self.session_id, &self.tool_call_id, attachment)?;
@@ -221,11 +216,7 @@ impl Command for RecordResult {
             .map(|it| Attachment { size: it.bytes.len() as u64, mime_type: it.mime_type });
         call.ended_at = Some(at);
         records::save_call(tx.conn(), &call)?;
-        publish_result(tx, &message, &call, at, by)?;
-        for change in changes {
-            record_change(tx, change, &self.by, Some(&self.session_id), at)?;
-        }
-        Ok(())
+        publish_result(tx, &message, &call, at, by)
     }
 }
 

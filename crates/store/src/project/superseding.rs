@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::messages::{AcceptMessage, AcceptedMessage, next_run_number, queued_run};
 use super::quotas::Quotas;
-use super::sessions::{active_session, save_in_state, session_busy};
+use super::sessions::{ready_session, save_in_state, session_busy};
 use super::{log, queries, records, rows};
 use crate::{Command, StoreError, WriteTx};
 
@@ -53,7 +53,7 @@ impl Command for RetryMessage {
     type Output = AcceptedMessage;
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<AcceptedMessage, StoreError> {
-        let mut session = active_session(tx, &self.session_id)?;
+        let mut session = ready_session(tx, &self.session_id)?;
         refuse_busy(tx.conn(), &self.session_id)?;
         let chosen = Placed::chosen(tx.conn(), &self.session_id, &self.message_id)?;
         let question = chosen.question(tx.conn())?;
@@ -99,7 +99,7 @@ impl Command for EditMessage {
     type Output = AcceptedMessage;
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<AcceptedMessage, StoreError> {
-        active_session(tx, &self.session_id)?;
+        ready_session(tx, &self.session_id)?;
         refuse_busy(tx.conn(), &self.session_id)?;
         let chosen = Placed::chosen(tx.conn(), &self.session_id, &self.message_id)?;
         if chosen.message.role != MessageRole::User {
@@ -132,9 +132,9 @@ fn refuse_busy(conn: &Connection, id: &SessionId) -> Result<(), StoreError> {
 }
 
 /// A message and where it stands.
-struct Placed {
-    number: u32,
-    message: Message,
+pub(super) struct Placed {
+    pub(super) number: u32,
+    pub(super) message: Message,
 }
 
 impl Placed {
@@ -142,7 +142,8 @@ impl Placed {
         Ok(Self { number: row.get("run_number")?, message: rows::message(row)? })
     }
 
-    fn chosen(
+    /// A message that is not superseded.
+    pub(super) fn chosen(
         conn: &Connection,
         session_id: &SessionId,
         id: &MessageId,
@@ -157,11 +158,24 @@ impl Placed {
     }
 
     /// The message that started the run which this one belongs to.
-    fn question(&self, conn: &Connection) -> Result<Self, StoreError> {
+    pub(super) fn question(&self, conn: &Connection) -> Result<Self, StoreError> {
         let key = params![self.message.session_id.as_str(), self.number];
         let found = queries::first(conn, QUESTION_BEFORE, key, Self::of)?;
         found.ok_or_else(|| StoreError::conflict("no_question", "nobody asked for that answer"))
     }
+
+    /// What follows a question and is not superseded.
+    pub(super) fn after(&self, conn: &Connection) -> Result<Vec<Self>, StoreError> {
+        let limit = SUPERSEDED_MESSAGES_MAX + 1;
+        let key = params![self.message.session_id.as_str(), self.number, limit];
+        let after = queries::all(conn, AFTER, key, Self::of)?;
+        if after.len() >= limit { Err(too_much_follows()) } else { Ok(after) }
+    }
+}
+
+pub(super) fn too_much_follows() -> StoreError {
+    let message = format!("more than `{SUPERSEDED_MESSAGES_MAX}` messages follow: fork there");
+    StoreError::conflict("too_much_follows", message)
 }
 
 /// Marks what follows a question, but for what joined its runs; of that too what stands at `from` or behind
@@ -173,15 +187,8 @@ fn supersede_after(
     by: &UserId,
     at: i64,
 ) -> Result<(), StoreError> {
-    let limit = SUPERSEDED_MESSAGES_MAX + 1;
-    let key = params![question.message.session_id.as_str(), question.number, limit];
-    let after = queries::all(tx.conn(), AFTER, key, Placed::of)?;
-    if after.len() >= limit {
-        let message = format!("more than `{SUPERSEDED_MESSAGES_MAX}` messages follow: fork there");
-        return Err(StoreError::conflict("too_much_follows", message));
-    }
     let mut belongs = true;
-    for Placed { number, message } in after {
+    for Placed { number, message } in question.after(tx.conn())? {
         belongs &= message.role == MessageRole::Assistant || message.after_step.is_some();
         let joined = belongs && message.after_step.is_some();
         if joined && from.is_none_or(|from| number < from) {
@@ -194,13 +201,24 @@ fn supersede_after(
 
 fn supersede(
     tx: &mut WriteTx<'_>,
-    mut message: Message,
+    message: Message,
     by: &UserId,
     at: i64,
 ) -> Result<(), StoreError> {
-    message.state = MessageState::Superseded;
+    save_in_message_state(tx, message, MessageState::Superseded, Some(by), at)
+}
+
+/// Writes a message that is in `state` from now on, and publishes that.
+pub(super) fn save_in_message_state(
+    tx: &mut WriteTx<'_>,
+    mut message: Message,
+    state: MessageState,
+    by: Option<&UserId>,
+    at: i64,
+) -> Result<(), StoreError> {
+    message.state = state;
     records::save_message(tx.conn(), &message)?;
     let session_id = message.session_id.clone();
     let event = Event::MessageUpdated { session_id: session_id.clone(), message };
-    log::in_session(tx, &session_id, at, Some(by), &event)
+    log::in_session(tx, &session_id, at, by, &event)
 }

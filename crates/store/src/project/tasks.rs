@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::messages::AcceptMessage;
 use super::quotas::Quotas;
 use super::rows::NumberedRun;
-use super::sessions::{active_session, session_busy};
+use super::sessions::{ready_session, session_busy};
 use super::steps::{OpenAnswer, refuse_final};
 use super::{family, log, queries, records};
 use crate::{Command, StoreError, WriteTx, column};
@@ -159,7 +159,7 @@ impl SpawnTask {
         let (id, agent, model) = match &self.child {
             TaskChild::New { id, agent, model } => (id.clone(), agent.clone(), model.clone()),
             TaskChild::Known(id) => {
-                let child = active_session(tx, id)?;
+                let child = ready_session(tx, id)?;
                 if child.parent_id.as_ref() != Some(&parent.id) {
                     return Err(StoreError::NotFound { what: "session" });
                 }

@@ -3,7 +3,9 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use iris_protocol::{
-    ApiKey, AuditPage, AuditRecord, AuthSessionId, BackupId, Invitation, KeyId, Login, Member, Membership, PermissionRule, Project, ProjectId, ProjectPage, Role, SupervisionRecord, UsageReport, UsageTotals, User, UserBudgets, UserId, UserPage,
+    ApiKey, AuditPage, AuditRecord, AuthSessionId, BackupId, Invitation, KeyId, Login, Member,
+    Membership, PermissionRule, Project, ProjectId, ProjectPage, Role, SupervisionRecord,
+    UsageReport, UsageTotals, User, UserBudgets, UserId, UserPage,
 };
 use serde_json::{Map, Value};
 
@@ -17,9 +19,9 @@ use super::permissions;
 use super::queries::{self, Access, Credentials, ProjectLocation};
 use super::supervision::{self, SupervisionQuery};
 use super::unfinished;
-use super::{model_facts, usage, user_budgets};
 use super::{FoundKey, KeyAccess, TokenHash};
 use super::{accounts, invitations, keys, logins, settings};
+use super::{model_facts, usage, user_budgets};
 use crate::maintenance::{ListedProject, listing};
 use crate::totals::Days;
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};

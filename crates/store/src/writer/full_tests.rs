@@ -83,7 +83,7 @@ async fn what_takes_space_is_refused_what_ends_something_runs_and_a_repeat_is_an
     let key = |name: &str| WriteContext {
         idempotency: Some(IdempotencyKey {
             user_id: UserId::from_bits(1),
-            operation: "agent.create",
+            operation: "agent.create".into(),
             key: name.to_owned(),
             body_hash: String::new(),
             at: 0,

@@ -17,10 +17,12 @@
 //! CREATE INDEX idempotency_by_time ON idempotency (at);
 //! ```
 
+use std::borrow::Cow;
+
 use iris_protocol::UserId;
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::Committed;
 use crate::StoreError;
@@ -40,12 +42,12 @@ pub struct WriteContext {
 }
 
 /// The name of one intended change: who, what, and the client's own key for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyKey {
     /// The user who wants it.
     pub user_id: UserId,
     /// The operation's name on the wire.
-    pub operation: &'static str,
+    pub operation: Cow<'static, str>,
     /// The client's key, at most [`iris_protocol::limits::IDEMPOTENCY_KEY_BYTES_MAX`] bytes.
     pub key: String,
     /// Tells one request body from another.

@@ -75,17 +75,12 @@ async fn a_project_has_a_bounded_number_of_agents() {
 #[tokio::test]
 async fn a_file_that_a_user_wrote_has_a_version() {
     let fixture = Fixture::new();
-    let write = RecordFileWrite {
-        path: "src/a.rs".into(),
-        size: 12,
-        hash: "ab".repeat(32),
-        quotas: Quotas::default(),
-        by: ann(),
-        at: NOW,
-    };
-    let file = fixture.write(write.clone()).await.unwrap();
+    let write = wrote("src/a.rs", b"first", &ann());
+    let recorded = fixture.write(write).await.unwrap();
+    let file = file_of(&recorded.versions[0]);
     assert_eq!((file.version, file.updated_at, file.updated_by), (1, Some(NOW), Some(ann())));
-    let file = fixture.write(RecordFileWrite { by: bob(), size: 13, ..write }).await.unwrap();
+    let recorded = fixture.write(wrote("src/a.rs", b"second", &bob())).await.unwrap();
+    let file = file_of(&recorded.versions[0]);
     assert_eq!(fixture.reader().file("src/a.rs".into()).await.unwrap(), Some(file));
     let events = fixture.take_stored();
     assert_eq!(events.iter().map(told).collect::<Vec<_>>(), ["P file.created", "P file.updated"]);

@@ -51,6 +51,28 @@ pub(crate) fn call_id(n: u128) -> ToolCallId {
     ToolCallId::from_bits(n)
 }
 
+/// A path at which somebody wrote these bytes.
+pub(crate) fn wrote(path: &str, bytes: &[u8], by: &UserId) -> RecordFiles {
+    let content = FoundContent {
+        size: bytes.len() as u64,
+        hash: BlobHash::of(bytes).to_hex(),
+        bytes: Some(bytes.into()),
+        mode: 0o644,
+        facts: None,
+    };
+    let found =
+        FoundFile { path: path.into(), content: Some(content), from: None, is_written: true };
+    RecordFiles {
+        found: vec![found],
+        author: Author::user(by.clone(), FileSource::Api),
+        quotas: None,
+        is_quiet: false,
+        versions_max: 200,
+        ends_restore: None,
+        at: NOW,
+    }
+}
+
 pub(crate) struct Fixture {
     directory: TempDir,
     database: Option<ProjectDatabase>,
@@ -391,12 +413,7 @@ pub(crate) fn result(n: u128, call: u128, outcome: Outcome) -> RecordResult {
 }
 
 pub(crate) fn completed(output: &str) -> Outcome {
-    Outcome::Completed {
-        output: output.into(),
-        metadata: None,
-        changes: Vec::new(),
-        attachment: None,
-    }
+    Outcome::Completed { output: output.into(), metadata: None, attachment: None }
 }
 
 pub(crate) fn finish(n: u128, status: RunStatus, finish_reason: FinishReason) -> FinishRun {

@@ -45,7 +45,6 @@ async fn with_conversation() -> Fixture {
     let outcome = Outcome::Completed {
         output: "cut".into(),
         metadata: None,
-        changes: Vec::new(),
         attachment: Some(NewAttachment { mime_type: "text/plain".into(), bytes }),
     };
     fixture.write(result(1, 1, outcome)).await.unwrap();

@@ -9,7 +9,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 fn key(user_id: UserId, key: &str, body_hash: &str, at: i64) -> WriteContext {
     let (key, body_hash) = (key.into(), body_hash.into());
-    let operation = "session.create";
+    let operation = "session.create".into();
     WriteContext {
         idempotency: Some(IdempotencyKey { user_id, operation, key, body_hash, at }),
         audit: None,

@@ -7,6 +7,7 @@ mod approvals;
 mod blobs;
 mod context;
 mod damage;
+mod file_retention;
 mod fixture;
 mod forks;
 mod idempotency;

@@ -153,7 +153,7 @@ async fn a_repeat_with_its_key_answers_the_first_answer() {
     let fixture = asked().await;
     let key = || IdempotencyKey {
         user_id: bob(),
-        operation: "question.answer",
+        operation: "question.answer".into(),
         key: "k".into(),
         body_hash: "b".into(),
         at: NOW,

@@ -17,8 +17,8 @@ async fn over<C: iris_store::Command>(fixture: &Fixture, command: C) -> (String,
     (reason, number("limit"), number("used"))
 }
 
-fn file(path: &str, size: u64, quotas: Quotas) -> RecordFileWrite {
-    RecordFileWrite { path: path.into(), size, hash: "0".repeat(64), quotas, by: ann(), at: NOW }
+fn file(path: &str, size: usize, quotas: Quotas) -> RecordFiles {
+    RecordFiles { quotas: Some(quotas), ..wrote(path, &vec![b'x'; size], &ann()) }
 }
 
 fn cancel(n: u128) -> FailQueuedRun {
@@ -136,15 +136,7 @@ async fn files_fit_until_they_are_too_many_or_too_large() {
 #[tokio::test]
 async fn what_a_tool_wrote_is_recorded_and_counted() {
     let fixture = Fixture::with_run().await;
-    fixture.write(step(1, 0, vec![call(1, ToolState::Running)])).await.unwrap();
-    let change = RecordedChange { path: "a".into(), size: 7, hash: "0".repeat(64) };
-    let outcome = Outcome::Completed {
-        output: "done".into(),
-        metadata: None,
-        changes: vec![change],
-        attachment: None,
-    };
-    fixture.write(result(1, 1, outcome)).await.unwrap();
+    fixture.write(RecordFiles { quotas: None, ..file("a", 7, Quotas::default()) }).await.unwrap();
     let usage = fixture.reader().usage().await.unwrap();
     assert_eq!((usage.files, usage.file_bytes), (1, 7));
 }

@@ -7,13 +7,13 @@ use iris_protocol::{
     Agent, Approval, MessageRole, ProjectId, Room, RunStatus, SessionId, SessionPage,
     SessionSnapshot,
 };
-use iris_store::project::{ProjectDatabase, Quotas, RecordFileWrite, Replay};
+use iris_store::project::{ProjectDatabase, Replay};
 use iris_store::{StoreError, WriteContext};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tempfile::TempDir;
 
-use crate::fixture::{NOW, ann, sha256_of};
+use crate::fixture::{ann, sha256_of, wrote};
 
 /// The newest schema.
 fn newest() -> usize {
@@ -100,14 +100,7 @@ async fn a_database_of_each_released_schema_is_brought_up_to_date_and_reads_as_i
         assert_eq!((file.size, file.version), (8, 1));
 
         // It takes writes, and a copy of it as it was lies beside it.
-        let command = RecordFileWrite {
-            path: "new.txt".into(),
-            size: 1,
-            hash: "0".repeat(64),
-            quotas: Quotas::default(),
-            by: ann(),
-            at: NOW,
-        };
+        let command = wrote("new.txt", b"1", &ann());
         database.writer().submit(command, WriteContext::default()).await.unwrap();
         database.close();
         let copy = directory.path().join(format!("project.db.before-migration-{}", schema + 1));

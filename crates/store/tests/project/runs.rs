@@ -93,25 +93,18 @@ async fn usage_adds_up_in_answer_run_and_session() {
 }
 
 #[tokio::test]
-async fn a_result_comes_once_and_versions_the_files_it_changed() {
+async fn a_result_comes_once() {
     let fixture = Fixture::with_run().await;
     let calls = vec![call(1, ToolState::Running), call(2, ToolState::Running)];
     fixture.write(step(1, 0, calls)).await.unwrap();
     fixture.take_events();
-    let change = RecordedChange { path: "a.txt".into(), size: 3, hash: "00".repeat(32) };
     let outcome = Outcome::Completed {
         output: "done".into(),
         metadata: Some(json!({ "lines": 1 })),
-        changes: vec![change.clone(), change],
         attachment: None,
     };
     fixture.write(result(1, 1, outcome.clone())).await.unwrap();
-    assert_eq!(
-        fixture.take_events(),
-        ["S message.tool.result", "P file.created", "P file.updated"]
-    );
-    let file = fixture.reader().file("a.txt".into()).await.unwrap().unwrap();
-    assert_eq!((file.version, file.size, file.updated_by), (2, 3, Some(ann())));
+    assert_eq!(fixture.take_events(), ["S message.tool.result"]);
 
     assert_eq!(fixture.refusal(result(1, 1, outcome)).await, (CONFLICT, "already_final".into()));
     assert!(fixture.take_events().is_empty());

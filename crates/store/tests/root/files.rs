@@ -157,7 +157,7 @@ async fn a_repeat_with_the_same_key_answers_what_the_first_one_did() {
     let context = |body_hash: &str| WriteContext {
         idempotency: Some(IdempotencyKey {
             user_id: user_id(1),
-            operation: "user.create",
+            operation: "user.create".into(),
             key: "once".to_owned(),
             body_hash: body_hash.to_owned(),
             at: NOW,

@@ -83,11 +83,16 @@ impl Stored {
             self.rows.insert(Row::new("approvals", call), hash([&*session, &*state, &*by]));
             Ok(())
         })?;
-        each(conn, "SELECT path, hash, version FROM files", |row| {
-            let version = row.get(2)?;
-            self.files.insert(row.get(0)?, (version, row.get(1)?));
-            Ok(())
-        })
+        each(
+            conn,
+            "SELECT path, hash, (SELECT count(*) FROM file_versions AS v
+               WHERE v.path = files.path AND v.source IN ('api', 'tool')) FROM files",
+            |row| {
+                let version = row.get(2)?;
+                self.files.insert(row.get(0)?, (version, row.get(1)?));
+                Ok(())
+            },
+        )
     }
 
     /// Numbers without gaps, and in each room every event after the one before it.

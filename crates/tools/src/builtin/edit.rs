@@ -94,6 +94,26 @@ pub(super) fn known_text(ctx: &ToolContext, path: &str) -> Result<TextContent, T
     Ok(file)
 }
 
+/// The text of the file `path` with `new` in the place of `old`, and how often that was replaced: exactly once,
+/// unless `all`.
+///
+/// # Errors
+///
+/// `NothingToChange`, `TextNotFound`, `TextAmbiguous`, and a file that would be too large.
+pub fn replace_text(
+    path: &str,
+    text: &str,
+    old: &str,
+    new: &str,
+    all: bool,
+) -> Result<(String, usize), ToolError> {
+    if old.is_empty() {
+        return Err(ToolError::TextNotFound { path: path.to_owned() });
+    }
+    let (old_string, new_string) = (old.to_owned(), new.to_owned());
+    replace(path, text, &Replacement { old_string, new_string, replace_all: all })
+}
+
 /// The new text and the number of replacements.
 pub(super) fn replace(
     path: &str,

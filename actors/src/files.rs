@@ -1,0 +1,150 @@
+//! Changes of a project's files, recorded as versions. The disk is the truth for content, the database for
+//! history: whoever changes files looks at the disk before and after, and records what is different.
+//!
+//! One change at a time: [`Desk`] is held from the look before to the record after it. A change that a crash
+//! cut off is found by the next look, as one from outside.
+
+mod changing;
+mod guarding;
+mod looking;
+mod restoring;
+mod reverting;
+mod run_diff;
+mod tooling;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use iris_protocol::{ApiError, ErrorCode};
+use iris_store::project::{RecordFiles, RecordedFiles};
+use iris_store::{StoreError, StoredEvent, WriteContext};
+use iris_workspace::WorkspaceError;
+use tokio::sync::{Notify, OwnedMutexGuard};
+
+use crate::project::ProjectHandle;
+use crate::{Services, record};
+
+pub(crate) use changing::{By, Edit, Move, Put, Restore, delete, edit, move_to, put, restore};
+pub(crate) use looking::{look_at, look_at_all};
+pub(crate) use restoring::{difference, restore_snapshot, snapshot, take_turn};
+pub(crate) use reverting::{Undo, Undone, undo_turns};
+pub(crate) use run_diff::{difference_of_run, tell_difference};
+pub(crate) use tooling::ToolFiles;
+
+/// Whose turn it is to change the files of a project.
+#[derive(Default)]
+pub(crate) struct Desk {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Commands that run now, each of which may change any file at any time.
+    commands: AtomicUsize,
+    /// Whether all files were looked at once.
+    is_known: AtomicBool,
+    /// Whether nothing is left that an earlier life began to put back.
+    is_settled: AtomicBool,
+    /// Rings when a lock is over.
+    unlocked: Notify,
+}
+
+impl Desk {
+    fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Acquire)
+    }
+
+    fn settle(&self) {
+        self.is_settled.store(true, Ordering::Release);
+    }
+
+    fn unsettle(&self) {
+        self.is_settled.store(false, Ordering::Release);
+    }
+
+    /// Waits for the turn; [`take_turn`] is what others use.
+    async fn turn(&self) -> Turn {
+        Turn { _held: Arc::clone(&self.turn).lock_owned().await }
+    }
+
+    /// Sees committed events: whoever waits for a lock looks again when one is over.
+    pub(crate) fn sees(&self, events: &[StoredEvent]) {
+        if events.iter().any(|event| event.name == "file.unlocked") {
+            self.unlocked.notify_waiters();
+        }
+    }
+
+    /// Whether a command runs that may change files.
+    pub(crate) fn has_commands(&self) -> bool {
+        self.commands.load(Ordering::Acquire) > 0
+    }
+}
+
+/// The turn to change the files of a project.
+pub(crate) struct Turn {
+    _held: OwnedMutexGuard<()>,
+}
+
+/// Where files are changed.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) project: &'a ProjectHandle,
+    pub(crate) services: &'a Services,
+}
+
+impl Place<'_> {
+    fn now(&self) -> i64 {
+        self.services.clock.now_ms()
+    }
+
+    /// Most versions of one path that are kept.
+    fn versions_max(&self) -> u64 {
+        self.services.settings.files.kept.versions_max
+    }
+
+    /// Runs what takes the disk off the arbiter.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&iris_workspace::Workspace) -> Result<T, WorkspaceError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let workspace = self.project.workspace.clone();
+        let done = tokio::task::spawn_blocking(move || work(&workspace)).await;
+        done.map_err(broken)?.map_err(refused)
+    }
+
+    async fn commit(
+        &self,
+        command: RecordFiles,
+        context: WriteContext,
+    ) -> Result<Recorded, ApiError> {
+        let done = record(&self.project.address, command, context).await.map_err(stored)?;
+        Ok(Recorded { files: done.output, seq: done.seq, replayed: done.replayed })
+    }
+}
+
+/// What was recorded, and with which event.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorded {
+    pub(crate) files: RecordedFiles,
+    pub(crate) seq: Option<u64>,
+    pub(crate) replayed: bool,
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
+pub(crate) fn refused(error: WorkspaceError) -> ApiError {
+    let wire = ApiError::new(error.code(), error.to_string());
+    match error.reason() {
+        Some(reason) => wire.reason(reason),
+        None => wire,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
+fn stored(error: StoreError) -> ApiError {
+    let wire = error.to_api();
+    if wire.code == ErrorCode::Internal {
+        tracing::error!(%error, "versions of files could not be read or recorded");
+    }
+    wire
+}
+
+fn broken(error: impl std::fmt::Display) -> ApiError {
+    tracing::error!(%error, "work with files failed inside the server");
+    ApiError::new(ErrorCode::Internal, "internal error")
+}

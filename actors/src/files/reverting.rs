@@ -1,0 +1,159 @@
+//! Undoing turns of a session together with what they made of the files, and undoing that.
+//!
+//! The files that the runs of those turns changed are put back as a restore of several files is; the commit
+//! that records them has the messages become what belongs to them. Until then the session takes no message.
+
+use iris_protocol::limits::RUN_DIFF_FILES_MAX;
+use iris_protocol::{
+    ApiError, ChangedFile, ChangedSince, ErrorCode, FileSource, MessageId, RevertOutcome, SessionId,
+};
+use iris_store::project::{
+    Author, ChangedPath, EndRevert, FileAt, PathThen, RestoreEnd, RestoreTarget, StoredRestore,
+    Undoing,
+};
+
+use super::changing::{By, first_outcome};
+use super::restoring::restore_all;
+use super::run_diff::{COMPARED_FILES_MAX, lines};
+use super::{Place, Recorded, look_at, stored, take_turn};
+
+/// What is to be undone, and how.
+pub(crate) struct Undo {
+    pub(crate) session_id: SessionId,
+    /// A message of the first turn; none for the last revert.
+    pub(crate) message_id: Option<MessageId>,
+    pub(crate) dry_run: bool,
+    /// Whether files that somebody else changed since stay as they are.
+    pub(crate) skip_changed: bool,
+}
+
+/// What was done, or would be, and with which event.
+pub(crate) struct Undone {
+    pub(crate) outcome: RevertOutcome,
+    pub(crate) seq: Option<u64>,
+    pub(crate) replayed: bool,
+}
+
+/// Undoes turns, or a revert.
+pub(crate) async fn undo_turns(place: Place<'_>, by: By, undo: Undo) -> Result<Undone, ApiError> {
+    let _turn = take_turn(place).await?;
+    // In the turn: what a crash cut off is complete now, and its repeat is known.
+    if let Some(first) = first_outcome(place, &by).await? {
+        return undone(first);
+    }
+    let known = plan(place, &undo).await?;
+    let paths: Vec<String> = known.paths.into_iter().map(|path| path.path).collect();
+    look_at(place, &paths, &Author::OUTSIDE).await?;
+    let mut plan = plan(place, &undo).await?;
+    plan.paths.retain(|path| !is_same(path));
+    let changed_since = take_changed_since(&mut plan.paths);
+    if !changed_since.is_empty() && !undo.dry_run && !undo.skip_changed {
+        return Err(changed_error(&changed_since));
+    }
+    if let Some(path) = plan.paths.iter().find(|path| !is_kept(path)) {
+        return Err(not_kept(path));
+    }
+    let outcome = outcome(place, &undo, &plan, changed_since).await?;
+    if undo.dry_run {
+        return Ok(Undone { outcome, seq: None, replayed: false });
+    }
+    let Undoing { messages, last_run, paths, undoes, .. } = plan;
+    let version = |at: Option<FileAt>| at.map(|at| at.version.version);
+    let (mut targets, mut before) = (Vec::new(), Vec::new());
+    for PathThen { path, now, then, .. } in paths {
+        before.push(RestoreTarget { path: path.clone(), version: version(now) });
+        targets.push(RestoreTarget { path, version: version(then) });
+    }
+    // The session says whose turns these are: a later revert of them knows these versions.
+    let session_id = Some(undo.session_id);
+    let author = Author { session_id, ..Author::user(by.user, FileSource::Restore) };
+    let end = EndRevert { outcome, messages, last_run, before, undoes };
+    let (end, key) = (RestoreEnd::Turns(Box::new(end)), by.context.idempotency);
+    undone(restore_all(place, StoredRestore { targets, author, end, key }).await?)
+}
+
+fn undone(recorded: Recorded) -> Result<Undone, ApiError> {
+    let Recorded { files, seq, replayed } = recorded;
+    let Some(outcome) = files.reverted else {
+        tracing::error!("what was recorded of undone turns does not say what became of them");
+        return Err(ApiError::new(ErrorCode::Internal, "internal error"));
+    };
+    Ok(Undone { outcome, seq, replayed })
+}
+
+async fn plan(place: Place<'_>, undo: &Undo) -> Result<Undoing, ApiError> {
+    let (reader, session_id) = (&place.project.reader, undo.session_id.clone());
+    let plan = match undo.message_id.clone() {
+        Some(message_id) => reader.plan_revert(session_id, message_id).await,
+        None => reader.plan_unrevert(session_id).await,
+    };
+    plan.map_err(stored)
+}
+
+/// Whether a file is what it was before already.
+fn is_same(path: &PathThen) -> bool {
+    match (&path.now, &path.then) {
+        (None, None) => !path.is_forgotten,
+        (Some(now), Some(then)) => {
+            now.version.hash == then.version.hash
+                && now.version.size == then.version.size
+                && !now.version.hash.is_empty()
+        }
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+fn is_kept(path: &PathThen) -> bool {
+    !path.is_forgotten && path.then.as_ref().is_none_or(|then| then.version.kept)
+}
+
+/// Leaves the files that nobody else changed.
+fn take_changed_since(paths: &mut Vec<PathThen>) -> Vec<ChangedSince> {
+    let mut changed = Vec::new();
+    paths.retain(|path| {
+        changed.extend(path.changed_since.clone());
+        path.changed_since.is_none()
+    });
+    changed
+}
+
+fn changed_error(changed: &[ChangedSince]) -> ApiError {
+    let count = changed.len();
+    let message = format!("{count} files were changed by somebody else since");
+    let named: Vec<&ChangedSince> = changed.iter().take(RUN_DIFF_FILES_MAX).collect();
+    let error = ApiError::new(ErrorCode::Conflict, message).reason("files_changed_since");
+    let named = serde_json::to_value(named).unwrap_or_default();
+    error.detail("files", named).detail("fileCount", count)
+}
+
+fn not_kept(path: &PathThen) -> ApiError {
+    let message = format!("what `{}` held before is not kept", path.path);
+    let error = ApiError::new(ErrorCode::Conflict, message).reason("content_not_kept");
+    error.detail("path", path.path.as_str())
+}
+
+async fn outcome(
+    place: Place<'_>,
+    undo: &Undo,
+    plan: &Undoing,
+    mut changed_since: Vec<ChangedSince>,
+) -> Result<RevertOutcome, ApiError> {
+    let compares = plan.paths.len() <= COMPARED_FILES_MAX;
+    let mut files = Vec::new();
+    for PathThen { path, now, then, .. } in plan.paths.iter().take(RUN_DIFF_FILES_MAX) {
+        let Some(change) = ChangedPath::change(now.is_some(), then.is_some()) else { continue };
+        let (insertions, deletions) =
+            lines(place, path, now.as_ref(), then.as_ref(), compares).await?;
+        files.push(ChangedFile { path: path.clone(), change, insertions, deletions });
+    }
+    changed_since.truncate(RUN_DIFF_FILES_MAX);
+    Ok(RevertOutcome {
+        session_id: undo.session_id.clone(),
+        message_id: plan.message_id.clone(),
+        dry_run: undo.dry_run,
+        message_count: plan.messages.len() as u64,
+        file_count: plan.paths.len() as u64,
+        files,
+        changed_since,
+    })
+}

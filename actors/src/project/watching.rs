@@ -1,0 +1,206 @@
+//! Noticing what others change in the project's directory while the project is open: by what the system tells
+//! of it, and by looking at everything now and then where it does not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use iris_store::project::Author;
+use iris_workspace::{Changes, Watcher};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
+
+use super::{Project, ProjectHandle};
+use crate::Services;
+use crate::files::{Place, look_at, look_at_all, take_turn};
+use crate::supervision::{Address, WeakAddress};
+
+/// How long changes are joined before they are looked at.
+const JOIN_CHANGES: Duration = Duration::from_millis(200);
+/// How often everything is looked at where the system does not tell of all changes.
+const SCAN_EVERY: Duration = Duration::from_secs(30);
+/// How much longer than a look at everything took the next one is put off: nobody has the processor to himself.
+const REST_FACTOR: u32 = 10;
+
+impl Project {
+    /// Looks at everything for a start, a moment after the project was opened, and follows what changes.
+    pub(super) fn watch_files(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_later(self.services.settings.files.watch_after, |registry, ctx| {
+            let watched = Watched {
+                handle: registry.own_handle(ctx),
+                services: Arc::clone(&registry.services),
+            };
+            // It ends with the registry.
+            ctx.spawn(watched.follow().into_actor(registry));
+        });
+    }
+
+    /// A handle that holds nobody up, with what is needed to look at files.
+    fn own_handle(&self, ctx: &mut Context<Self>) -> Handle {
+        Handle {
+            address: Address::of(ctx, &self.vitals).downgrade(),
+            make: {
+                let (id, reader) = (self.id.clone(), self.reader.clone());
+                let (root, kept) = (self.root.clone(), Arc::clone(&self.kept));
+                let (workspace, places) = (self.workspace.clone(), Arc::clone(&self.places));
+                let (epoch, is_marked) = (Arc::clone(&self.epoch), Arc::clone(&self.is_marked));
+                let life = self.vitals.generation();
+                Box::new(move |address| ProjectHandle {
+                    id: id.clone(),
+                    address,
+                    reader: reader.clone(),
+                    root: root.reader.clone(),
+                    server_rules: Arc::clone(&root.rules),
+                    kept: Arc::clone(&kept),
+                    workspace: workspace.clone(),
+                    places: Arc::clone(&places),
+                    epoch: Arc::clone(&epoch),
+                    life,
+                    is_marked: Arc::clone(&is_marked),
+                    holders: Arc::default(),
+                })
+            },
+        }
+    }
+}
+
+/// Makes handles of a project that is there still.
+struct Handle {
+    address: WeakAddress<Project>,
+    make: Box<dyn Fn(Address<Project>) -> ProjectHandle>,
+}
+
+impl Handle {
+    fn get(&self) -> Option<ProjectHandle> {
+        self.address.upgrade().map(|address| (self.make)(address))
+    }
+}
+
+struct Watched {
+    handle: Handle,
+    services: Arc<Services>,
+}
+
+impl Watched {
+    async fn follow(self) {
+        let mut watcher = {
+            let Some(project) = self.handle.get() else { return };
+            match Watcher::new(&project.workspace).and_then(readable) {
+                Ok(watcher) => Some(watcher),
+                Err(error) => {
+                    let project = project.id.as_str();
+                    tracing::info!(project.id = project, %error, "changes of files are not told");
+                    None
+                }
+            }
+        };
+        let mut changes = Changes { is_all: true, ..Changes::default() };
+        let mut rest_until = Instant::now();
+        loop {
+            let Some(project) = self.handle.get() else { return };
+            let begun = Instant::now();
+            let is_watched = if changes.is_all {
+                let is_whole = self.look_at_everything(&project, watcher.as_mut()).await;
+                rest_until = Instant::now() + begun.elapsed() * REST_FACTOR;
+                is_whole
+            } else {
+                self.look_at_some(&project, changes).await;
+                watcher.is_some()
+            };
+            drop(project);
+            changes = next(watcher.as_mut(), is_watched).await;
+            tokio::time::sleep_until((Instant::now() + JOIN_CHANGES).max(rest_until)).await;
+            if let Some(watcher) = &mut watcher {
+                changes.extend(watcher.get_mut().changes());
+            }
+        }
+    }
+
+    /// Looks at all files, and watches all directories that are there then. Says whether that is possible.
+    async fn look_at_everything(
+        &self,
+        project: &ProjectHandle,
+        watcher: Option<&mut AsyncFd<Watcher>>,
+    ) -> bool {
+        let mut is_watched = false;
+        if let Some(watcher) = watcher {
+            // First, so that nothing changes unseen in between.
+            let workspace = project.workspace.clone();
+            let directories = tokio::task::spawn_blocking(move || workspace.directories()).await;
+            if let Ok(Ok((directories, is_whole))) = directories {
+                is_watched = watcher.get_mut().watch(&directories) && is_whole;
+            }
+        }
+        let place = Place { project, services: &self.services };
+        // What a command changes is the work of its run: it looks itself.
+        if !project.kept.files.has_commands() {
+            let looked = async {
+                let _turn = take_turn(place).await?;
+                look_at_all(place, &Author::OUTSIDE).await
+            };
+            if let Err(error) = looked.await {
+                tracing::warn!(%error, "the files of a project could not be looked at");
+            }
+        }
+        is_watched
+    }
+
+    async fn look_at_some(&self, project: &ProjectHandle, changes: Changes) {
+        if project.kept.files.has_commands() {
+            return;
+        }
+        let workspace = project.workspace.clone();
+        let paths = tokio::task::spawn_blocking(move || {
+            let mut paths: Vec<String> = changes.paths.into_iter().collect();
+            paths.retain(|path| !workspace.is_ignored(path));
+            paths
+        });
+        let Ok(paths) = paths.await else { return };
+        let place = Place { project, services: &self.services };
+        let looked = async {
+            let _turn = take_turn(place).await?;
+            look_at(place, &paths, &Author::OUTSIDE).await
+        };
+        if let Err(error) = looked.await {
+            tracing::warn!(%error, "files of a project could not be looked at");
+        }
+    }
+}
+
+/// Has the runtime say when something was heard.
+#[expect(
+    deprecated,
+    reason = "the watcher owns its descriptor until it is dropped, as what is safe wants"
+)]
+fn readable(watcher: Watcher) -> std::io::Result<AsyncFd<Watcher>> {
+    AsyncFd::with_interest(watcher, Interest::READABLE)
+}
+
+/// Waits until something changed, or until it is time to look at everything.
+async fn next(watcher: Option<&mut AsyncFd<Watcher>>, is_watched: bool) -> Changes {
+    let all = || Changes { is_all: true, ..Changes::default() };
+    let Some(watcher) = watcher else {
+        tokio::time::sleep(SCAN_EVERY).await;
+        return all();
+    };
+    let deadline = Instant::now() + SCAN_EVERY;
+    loop {
+        let readable = async {
+            let Ok(mut guard) = watcher.readable_mut().await else { return all() };
+            guard.clear_ready();
+            guard.get_inner_mut().changes()
+        };
+        let changes = if is_watched {
+            readable.await
+        } else {
+            match tokio::time::timeout_at(deadline, readable).await {
+                Ok(changes) => changes,
+                Err(_) => return all(),
+            }
+        };
+        if !changes.is_empty() {
+            return changes;
+        }
+    }
+}

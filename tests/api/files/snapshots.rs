@@ -1,0 +1,131 @@
+//! Snapshots: made before runs that change files and on demand; going back to one, whole or not at all.
+
+use iris_protocol::{
+    ErrorCode, FileChange, FileLockTake, PermissionAction, PermissionCreate, Role, RunStatus,
+    SnapshotCreate, SnapshotDiff, SnapshotId, SnapshotList, SnapshotRestore,
+};
+
+use super::browsing::scene;
+use crate::{code_of, refusal};
+
+#[tokio::test]
+async fn the_files_go_back_to_a_snapshot_and_from_there_to_where_they_were() {
+    let (_app, ann, project, files) = scene().await;
+    ann.client.file_put(&project, "a.txt", "a1").await.unwrap();
+    ann.client.file_put(&project, "dir/b.txt", "b1").await.unwrap();
+    std::fs::write(files.join("outside.txt"), "o1").unwrap();
+    let call = async |request| ann.client.call(Some(&project), request).await;
+    let first = call(SnapshotCreate {}).await.unwrap().snapshot;
+    assert_eq!((first.file_count, first.complete, first.by.as_ref()), (3, true, Some(ann.id())));
+
+    std::fs::write(files.join("a.txt"), "a2").unwrap();
+    std::fs::remove_dir_all(files.join("dir")).unwrap();
+    std::fs::create_dir(files.join("new")).unwrap();
+    std::fs::write(files.join("new/c.txt"), "c").unwrap();
+    let diff = SnapshotDiff { snapshot_id: first.id.clone(), to: None };
+    let differs = ann.client.call(Some(&project), diff).await.unwrap();
+    let differs: Vec<_> = differs.files.iter().map(|it| (it.path.as_str(), it.change)).collect();
+    let expected = [
+        ("a.txt", FileChange::Updated),
+        ("dir/b.txt", FileChange::Deleted),
+        ("new/c.txt", FileChange::Created),
+    ];
+    assert_eq!(differs, expected);
+    let second = call(SnapshotCreate {}).await.unwrap().snapshot;
+    let restore = async |id: &SnapshotId| {
+        let request = SnapshotRestore { snapshot_id: id.clone() };
+        ann.client.call(Some(&project), request).await
+    };
+    assert_eq!(restore(&first.id).await.unwrap().count, 3);
+    let read = |path: &str| std::fs::read_to_string(files.join(path)).ok();
+    assert_eq!(read("a.txt").as_deref(), Some("a1"));
+    assert_eq!(read("dir/b.txt").as_deref(), Some("b1"));
+    assert!(!files.join("new").exists());
+    assert_eq!(restore(&first.id).await.unwrap().count, 0);
+    restore(&second.id).await.unwrap();
+    assert_eq!(read("a.txt").as_deref(), Some("a2"));
+    assert_eq!((read("dir/b.txt"), read("new/c.txt").as_deref()), (None, Some("c")));
+
+    let list = SnapshotList { limit: Some(1), cursor: None };
+    let page = ann.client.call(Some(&project), list).await.unwrap();
+    assert_eq!((page.snapshots[0].id.clone(), page.has_more), (second.id.clone(), true));
+    let list = SnapshotList { limit: None, cursor: page.next_cursor };
+    let page = ann.client.call(Some(&project), list).await.unwrap();
+    assert_eq!(page.snapshots.iter().map(|it| &it.id).collect::<Vec<_>>(), [&first.id]);
+    let none = refusal(restore(&SnapshotId::from_bits(9)).await);
+    assert_eq!(none.code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn a_run_that_changes_files_is_preceded_by_one_snapshot_and_others_by_none() {
+    let (_app, ann, project, files) = scene().await;
+    let mut talk = ann.conversation_in(&project).await;
+    let rule = PermissionCreate {
+        session_id: None,
+        permission: "edit".to_owned(),
+        pattern: "*".to_owned(),
+        action: PermissionAction::Allow,
+    };
+    talk.call(rule).await.unwrap();
+    std::fs::write(files.join("a.txt"), "before").unwrap();
+    talk.ask("call read {\"path\": \"a.txt\"}\nstep\nsay read").await;
+    let write = |n| format!("call write {{\"path\": \"a.txt\", \"content\": \"{n}\"}}\nstep\n");
+    let run = talk.send_message(&format!("{}{}say done", write(1), write(2))).await.run_id;
+    assert_eq!(talk.run_ended(&run).await, RunStatus::Completed);
+    let list = SnapshotList { limit: None, cursor: None };
+    let snapshots = ann.client.call(Some(&project), list).await.unwrap().snapshots;
+    assert_eq!(snapshots.len(), 1);
+    assert_eq!(snapshots[0].run_id.as_ref(), Some(&run));
+    let request = SnapshotRestore { snapshot_id: snapshots[0].id.clone() };
+    ann.client.call(Some(&project), request).await.unwrap();
+    assert_eq!(std::fs::read_to_string(files.join("a.txt")).unwrap(), "before");
+}
+
+/// Row F12: what cannot be put back as a whole leaves everything as it is.
+#[tokio::test]
+async fn f12_a_restore_that_cannot_be_whole_changes_nothing() {
+    let (app, ann, project, files) = scene().await;
+    let bob = app.user("bob").await;
+    ann.add_member(&project, &bob, Role::Member).await;
+    ann.client.file_put(&project, "a.txt", "a1").await.unwrap();
+    ann.client.file_put(&project, "b.txt", "b1").await.unwrap();
+    let call = SnapshotCreate {};
+    let first = ann.client.call(Some(&project), call).await.unwrap().snapshot;
+    ann.client.file_put(&project, "a.txt", "a2").await.unwrap();
+    ann.client.file_put(&project, "b.txt", "b2").await.unwrap();
+    let restore = async || {
+        let request = SnapshotRestore { snapshot_id: first.id.clone() };
+        refusal(ann.client.call(Some(&project), request).await)
+    };
+    let unchanged = || {
+        for (path, content) in [("a.txt", "a2"), ("b.txt", "b2")] {
+            assert_eq!(std::fs::read_to_string(files.join(path)).unwrap(), content);
+        }
+    };
+    let lock = FileLockTake { path: "b.txt".into(), scope: None, ttl_ms: None, take_over: None };
+    bob.client.call(Some(&project), lock).await.unwrap();
+    assert_eq!(restore().await.code, ErrorCode::Locked);
+    unchanged();
+    let unlock = iris_protocol::FileUnlock { path: "b.txt".to_owned() };
+    bob.client.call(Some(&project), unlock).await.unwrap();
+
+    // Somebody makes a directory of the path while nobody looks: it is no file that could be replaced.
+    std::fs::remove_file(files.join("b.txt")).unwrap();
+    std::fs::create_dir_all(files.join("b.txt/inside")).unwrap();
+    let refused = restore().await;
+    assert_eq!(code_of(&refused), (ErrorCode::InvalidRequest, "not_regular_file"));
+    assert_eq!(std::fs::read_to_string(files.join("a.txt")).unwrap(), "a2");
+    std::fs::remove_dir_all(files.join("b.txt")).unwrap();
+    std::fs::write(files.join("b.txt"), "b2").unwrap();
+
+    let path = app.data_dir().join("projects").join(project.as_str()).join("project.db");
+    let damage = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute(sql, []).unwrap();
+    damage(
+        "UPDATE blobs SET content = zeroblob(octet_length(content)) WHERE size = 2 AND hash =
+            (SELECT blob FROM file_versions WHERE path = 'b.txt' AND version = 1)",
+    );
+    let refused = restore().await;
+    assert_eq!(code_of(&refused), (ErrorCode::ProjectCorrupt, "blob_corrupt"));
+    assert_eq!(refused.details["hash"].as_str().unwrap().len(), 64);
+    unchanged();
+}

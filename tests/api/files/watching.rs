@@ -1,0 +1,64 @@
+//! What others change in the directory of a project is noticed by itself.
+
+use std::time::Duration;
+
+use iris_actors::FileSettings;
+use iris_protocol::{Event, FileSource, RoomRequest, Subscribe};
+use iris_testkit::{AppOptions, patiently, spawn_app_with};
+
+#[tokio::test]
+async fn changes_from_outside_are_told_while_the_project_is_open_and_those_of_iris_once() {
+    let files = FileSettings { watch_after: Duration::from_millis(1), ..FileSettings::default() };
+    let app = spawn_app_with(AppOptions { files, ..AppOptions::default() }).await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let root = app.data_dir().join("projects").join(project.as_str()).join("files");
+    let socket = ann.connect().await;
+    let rooms = vec![RoomRequest::Live(format!("project:{project}"))];
+    let subscribe = Subscribe { rooms, deltas: None, presence: None };
+    socket.call(Some(&project), subscribe).await.unwrap();
+    // Until the first look, which tells nobody of what is there, a file may be there already.
+    let mut count = 0;
+    let next = async || loop {
+        let told = socket.next_event().await.unwrap();
+        match told.event {
+            Event::FileCreated { path, source, by, .. } => return (path, "created", source, by),
+            Event::FileUpdated { path, source, by, .. } => return (path, "updated", source, by),
+            Event::FileDeleted { path, source, by, .. } => return (path, "deleted", source, by),
+            _ => {}
+        }
+    };
+    let first = loop {
+        count += 1;
+        std::fs::write(root.join(format!("first{count}")), "x").unwrap();
+        if let Ok(told) = tokio::time::timeout(Duration::from_millis(500), next()).await {
+            break told;
+        }
+    };
+    assert_eq!((first.1, first.2, first.3), ("created", FileSource::External, None));
+    let told = async |change: &str, path: &str| loop {
+        let told = patiently(change, next()).await;
+        if told.0 == path {
+            assert_eq!((told.1, told.2), (change, FileSource::External), "{path}");
+            return;
+        }
+    };
+    std::fs::create_dir(root.join("dir")).unwrap();
+    std::fs::write(root.join("dir/a.txt"), "one").unwrap();
+    told("created", "dir/a.txt").await;
+    std::fs::write(root.join("dir/a.txt"), "two and more").unwrap();
+    told("updated", "dir/a.txt").await;
+    std::fs::write(root.join(".gitignore"), "*.log\n").unwrap();
+    told("created", ".gitignore").await;
+    std::fs::write(root.join("dir/a.log"), "ignored").unwrap();
+    ann.client.file_put(&project, "mine.txt", "mine").await.unwrap();
+    let mine = patiently("file.created", next()).await;
+    assert_eq!(
+        (mine.0.as_str(), mine.2, mine.3.as_ref()),
+        ("mine.txt", FileSource::Api, Some(ann.id()))
+    );
+    std::fs::remove_file(root.join("dir/a.txt")).unwrap();
+    // Neither the ignored file nor the one that Iris wrote is told of before.
+    let gone = patiently("file.deleted", next()).await;
+    assert_eq!((gone.0.as_str(), gone.1), ("dir/a.txt", "deleted"));
+}

@@ -1,0 +1,251 @@
+//! The process ends while files are changed: afterwards each holds the old content or the new one, several
+//! that belong together all the old or all the new ones, and the history says so.
+
+use std::path::{Path, PathBuf};
+
+use iris_protocol::{
+    AuthRegister, FileSource, FileVersion, FileVersions, MessageState, PermissionAction,
+    PermissionCreate, ProjectId, RunStatus, SessionUnrevert, SnapshotCreate, SnapshotList,
+    SnapshotRestore,
+};
+use iris_store::CrashPoint;
+use iris_testkit::{PASSWORD, Person, ServerProcess};
+use serde_json::json;
+use tempfile::TempDir;
+
+struct Scene {
+    directory: TempDir,
+    person: Person,
+    project: ProjectId,
+}
+
+fn command(directory: &Path) -> std::process::Command {
+    ServerProcess::command(env!("CARGO_BIN_EXE_iris"), directory)
+}
+
+impl Scene {
+    /// A server that ends at `point` once the file `armed` is there.
+    async fn new(point: CrashPoint) -> (Self, ServerProcess) {
+        let directory = TempDir::new().unwrap();
+        let mut doomed = command(directory.path());
+        doomed.env("IRIS_CRASH_AT", point.as_str());
+        doomed.env("IRIS_CRASH_WHEN", directory.path().join("armed"));
+        let server = ServerProcess::start(doomed).await;
+        let request = AuthRegister {
+            email: "ann@example.com".to_owned(),
+            username: "ann".to_owned(),
+            password: PASSWORD.to_owned(),
+        };
+        let client = server.client();
+        let person = Person::new(&client, client.register(&request).await.unwrap());
+        let project = person.project("p").await.id;
+        (Self { directory, person, project }, server)
+    }
+
+    fn arm(&self) {
+        std::fs::write(self.directory.path().join("armed"), "").unwrap();
+    }
+
+    fn files(&self) -> PathBuf {
+        self.directory.path().join("projects").join(self.project.as_str()).join("files")
+    }
+
+    fn read(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(self.files().join(path)).ok()
+    }
+
+    async fn restart(&mut self) -> ServerProcess {
+        let server = ServerProcess::start(command(self.directory.path())).await;
+        self.person = Person::new(&server.client(), self.person.grant.clone());
+        server
+    }
+
+    async fn versions(&self, path: &str) -> Vec<FileVersion> {
+        let request = FileVersions { path: path.to_owned(), limit: None, cursor: None };
+        let page = self.person.client.call(Some(&self.project), request).await.unwrap();
+        page.versions.into_iter().rev().collect()
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_record_is_cut_off_is_found_and_its_repeat_is_one_version() {
+    let (mut scene, server) = Scene::new(CrashPoint::FileWritten).await;
+    let (project, person) = (scene.project.clone(), scene.person.clone());
+    person.client.file_put(&project, "a.txt", "old").await.unwrap();
+    scene.arm();
+    let route = format!("/v1/projects/{project}/files/content?path=a.txt");
+    let put = async |person: &Person| {
+        let key = [("idempotency-key", "key")];
+        person.client.raw("PUT", &route, Some(person.token()), &key, "new".into()).await
+    };
+    drop(put(&scene.person).await);
+    assert!(!server.exited().await.success());
+    assert_eq!(scene.read("a.txt").as_deref(), Some("new"));
+    let _server = scene.restart().await;
+    assert!(put(&scene.person).await.unwrap().is_success());
+    let versions = scene.versions("a.txt").await;
+    let sources: Vec<FileSource> = versions.iter().map(|it| it.source).collect();
+    assert_eq!(sources, [FileSource::Api, FileSource::Api], "{versions:?}");
+}
+
+#[tokio::test]
+async fn a_move_and_a_deletion_whose_records_are_cut_off_are_found() {
+    for (route, body, gone, there) in [
+        ("move", json!({ "from": "a.txt", "to": "b.txt" }), "a.txt", Some("b.txt")),
+        ("", json!({ "path": "a.txt" }), "a.txt", None),
+    ] {
+        let (mut scene, server) = Scene::new(CrashPoint::FileWritten).await;
+        let project = scene.project.clone();
+        scene.person.client.file_put(&project, "a.txt", "content").await.unwrap();
+        scene.arm();
+        let path = format!("/v1/projects/{project}/files/{route}");
+        let path = path.trim_end_matches('/');
+        let method = if route.is_empty() { "DELETE" } else { "POST" };
+        let token = scene.person.token().to_owned();
+        drop(scene.person.client.rest(method, path, Some(&token), Some(&body)).await);
+        assert!(!server.exited().await.success());
+        let _server = scene.restart().await;
+        // A look at everything.
+        scene.person.client.call(Some(&project), SnapshotCreate {}).await.unwrap();
+        assert_eq!(scene.read(gone), None);
+        let last = scene.versions(gone).await.pop().unwrap();
+        assert_eq!((last.version, last.hash.as_str()), (2, ""));
+        if let Some(there) = there {
+            assert_eq!(scene.read(there).as_deref(), Some("content"));
+            let versions = scene.versions(there).await;
+            assert!(versions.len() == 1 && versions[0].kept, "{versions:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restore_that_is_cut_off_between_two_files_is_complete_after_the_next_start() {
+    for point in [CrashPoint::RestoreBegun, CrashPoint::RestoreHalf, CrashPoint::FileWritten] {
+        let (mut scene, server) = Scene::new(point).await;
+        let project = scene.project.clone();
+        for path in ["a.txt", "b.txt", "c.txt"] {
+            scene.person.client.file_put(&project, path, "old").await.unwrap();
+        }
+        let call = scene.person.client.call(Some(&project), SnapshotCreate {});
+        let snapshot_id = call.await.unwrap().snapshot.id;
+        for path in ["a.txt", "b.txt", "c.txt"] {
+            scene.person.client.file_put(&project, path, "new").await.unwrap();
+        }
+        scene.arm();
+        let restore = SnapshotRestore { snapshot_id };
+        drop(scene.person.client.call(Some(&project), restore).await);
+        assert!(!server.exited().await.success());
+        let _server = scene.restart().await;
+        // Whoever has the next turn goes on.
+        scene.person.client.file_put(&project, "d.txt", "mine").await.unwrap();
+        for path in ["a.txt", "b.txt", "c.txt"] {
+            assert_eq!(scene.read(path).as_deref(), Some("old"), "{path} at {}", point.as_str());
+            let last = scene.versions(path).await.pop().unwrap();
+            assert_eq!(last.source, FileSource::Restore, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_cut_off_is_there_or_not_and_its_repeat_is_the_same_one() {
+    let (mut scene, server) = Scene::new(CrashPoint::AfterCommitBeforeFanout).await;
+    let project = scene.project.clone();
+    scene.person.client.file_put(&project, "a.txt", "old").await.unwrap();
+    scene.arm();
+    let route = format!("/v1/projects/{project}/snapshots");
+    let headers = [("idempotency-key", "key"), ("content-type", "application/json")];
+    let keep = async |person: &Person| {
+        let client = &person.client;
+        client.raw("POST", &route, Some(person.token()), &headers, "{}".into()).await
+    };
+    drop(keep(&scene.person).await);
+    assert!(!server.exited().await.success());
+    let _server = scene.restart().await;
+    let kept = keep(&scene.person).await.unwrap();
+    assert!(kept.is_success());
+    let again = keep(&scene.person).await.unwrap();
+    assert_eq!(again.json["data"]["id"], kept.json["data"]["id"]);
+    let request = SnapshotList { limit: None, cursor: None };
+    let page = scene.person.client.call(Some(&project), request).await.unwrap();
+    assert_eq!(page.snapshots.len(), 1);
+    assert_eq!(page.snapshots[0].file_count, 1);
+}
+
+/// Files and messages are both what they were, or both undone; the repeat of it says what became of it.
+#[tokio::test]
+async fn a_revert_that_is_cut_off_at_any_point_is_whole_after_the_next_start() {
+    for point in [
+        CrashPoint::RestoreBegun,
+        CrashPoint::RestoreHalf,
+        CrashPoint::FileWritten,
+        CrashPoint::AfterCommitBeforeFanout,
+    ] {
+        let (mut scene, server) = Scene::new(point).await;
+        let project = scene.project.clone();
+        let mut talk = scene.person.conversation_in(&project).await;
+        let rule = PermissionCreate {
+            session_id: None,
+            permission: "edit".to_owned(),
+            pattern: "*".to_owned(),
+            action: PermissionAction::Allow,
+        };
+        talk.call(rule).await.unwrap();
+        let write = |path: &str| {
+            format!("call write {}\nstep\n", json!({ "path": path, "content": "new" }))
+        };
+        let sent = talk.send_message(&format!("{}{}say ok", write("a.txt"), write("b.txt"))).await;
+        assert_eq!(talk.run_ended(&sent.run_id).await, RunStatus::Completed);
+        scene.arm();
+        let route = format!("/v1/projects/{project}/sessions/{}/revert", talk.session);
+        let body = json!({ "messageId": sent.message_id }).to_string();
+        let undo = async |person: &Person| {
+            let headers = [("idempotency-key", "key"), ("content-type", "application/json")];
+            let client = &person.client;
+            client.raw("POST", &route, Some(person.token()), &headers, body.clone().into()).await
+        };
+        drop(undo(&scene.person).await);
+        assert!(!server.exited().await.success());
+        let _server = scene.restart().await;
+        assert!(undo(&scene.person).await.unwrap().is_success(), "at {}", point.as_str());
+        for path in ["a.txt", "b.txt"] {
+            assert_eq!(scene.read(path), None, "{path} at {}", point.as_str());
+            let versions = scene.versions(path).await;
+            let sources: Vec<FileSource> = versions.iter().map(|it| it.source).collect();
+            assert_eq!(sources, [FileSource::Tool, FileSource::Restore], "{path}");
+        }
+        let snapshot = scene.person.snapshot(&project, &talk.session).await;
+        let mut states = snapshot.messages.iter().map(|message| message.state);
+        assert!(states.all(|state| state == MessageState::Superseded));
+        let unrevert =
+            SessionUnrevert { session_id: talk.session.clone(), dry_run: None, skip_changed: None };
+        scene.person.client.call(Some(&project), unrevert).await.unwrap();
+        assert_eq!(scene.read("a.txt").as_deref(), Some("new"));
+    }
+}
+
+/// What is written while the server is gone, and a revert is half done, can be gone back to.
+#[tokio::test]
+async fn what_others_write_between_the_crash_and_the_start_is_kept_as_a_version() {
+    let (mut scene, server) = Scene::new(CrashPoint::RestoreHalf).await;
+    let project = scene.project.clone();
+    for path in ["a.txt", "b.txt"] {
+        scene.person.client.file_put(&project, path, "old").await.unwrap();
+    }
+    let call = scene.person.client.call(Some(&project), SnapshotCreate {});
+    let snapshot_id = call.await.unwrap().snapshot.id;
+    for path in ["a.txt", "b.txt"] {
+        scene.person.client.file_put(&project, path, "new").await.unwrap();
+    }
+    scene.arm();
+    let restore = SnapshotRestore { snapshot_id };
+    drop(scene.person.client.call(Some(&project), restore).await);
+    assert!(!server.exited().await.success());
+    std::fs::write(scene.files().join("b.txt"), "somebody's").unwrap();
+    let _server = scene.restart().await;
+    scene.person.client.file_put(&project, "d.txt", "mine").await.unwrap();
+    assert_eq!(scene.read("b.txt").as_deref(), Some("old"));
+    let versions = scene.versions("b.txt").await;
+    let sources: Vec<FileSource> = versions.iter().map(|it| it.source).collect();
+    let expected = [FileSource::Api, FileSource::Api, FileSource::External, FileSource::Restore];
+    assert_eq!(sources, expected);
+}
