@@ -161,6 +161,8 @@ pub struct Dependencies {
     pub stream_comments: Duration,
     /// How long an access token is good.
     pub access_token_lifetime: Option<Duration>,
+    /// Hashes what people type.
+    pub passwords: Passwords,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// How often projects that changed are backed up, in place of what the configuration says.
@@ -190,6 +192,7 @@ impl Default for Dependencies {
             presence: PresenceSettings::default(),
             stream_comments: Duration::from_secs(15),
             access_token_lifetime: None,
+            passwords: Passwords::for_this_machine(),
             watchdog: WatchdogSettings::default(),
             backup_interval: None,
             tools: Vec::new(),
@@ -432,7 +435,7 @@ fn services(
         refresh_tokens,
         mailer,
         origins: Arc::default(),
-        passwords: Passwords::for_this_machine(),
+        passwords: dependencies.passwords,
         setup_token: Mutex::new(None),
         draining: AtomicBool::new(false),
         log,
