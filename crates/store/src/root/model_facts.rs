@@ -1,6 +1,6 @@
 //! What administrators know of models better than the catalogue does.
 
-use iris_protocol::{ModelFacts, ModelRef};
+use iris_protocol::{ModelFacts, ModelRef, UserId};
 use rusqlite::{Connection, params};
 
 use super::audit::RecordAudit;
@@ -55,7 +55,7 @@ impl Command for SetModelFacts {
             self.model.model_id,
             to_json(&self.facts)?,
             revision,
-            self.audit.user_id.as_str(),
+            self.audit.user_id.as_ref().map_or("", UserId::as_str),
             self.audit.at,
         ])?;
         self.audit.run(tx)?;

@@ -36,7 +36,7 @@ impl Command for SetUserBudgets {
         tx.conn().prepare_cached(sql)?.execute(params![
             self.id.as_str(),
             to_json(&self.budgets)?,
-            self.audit.user_id.as_str(),
+            self.audit.user_id.as_ref().map_or("", UserId::as_str),
             self.audit.at,
         ])?;
         self.audit.run(tx)?;
