@@ -156,6 +156,8 @@ pub struct Dependencies {
     pub stream_comments: Duration,
     /// How long an access token is good.
     pub access_token_lifetime: Option<Duration>,
+    /// Hashes what people type.
+    pub passwords: Passwords,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// How often projects that changed are backed up, in place of what the configuration says.
@@ -186,6 +188,7 @@ impl Default for Dependencies {
             files: FileSettings::default(),
             stream_comments: Duration::from_secs(15),
             access_token_lifetime: None,
+            passwords: Passwords::for_this_machine(),
             watchdog: WatchdogSettings::default(),
             backup_interval: None,
             tools: Vec::new(),
@@ -404,7 +407,7 @@ fn services(
         access_tokens,
         sealing,
         refresh_tokens: RefreshTokens::new(key.as_bytes())?,
-        passwords: Passwords::for_this_machine(),
+        passwords: dependencies.passwords,
         setup_token: Mutex::new(None),
         draining: AtomicBool::new(false),
         log,

@@ -12,7 +12,7 @@ use iris_protocol::{
 };
 use iris_sandbox::{Config, Sandbox, Tier};
 use iris_testkit::{
-    AppOptions, Conversation, Person, TestApp, calls_of, patiently, spawn_app_with,
+    AppOptions, Conversation, Person, TestApp, calls_of, moment, patiently, spawn_app_with,
 };
 use serde_json::{Value, json};
 
@@ -89,8 +89,11 @@ async fn let_execute_code(admin: &Person, person: &Person) {
 
 /// Waits until a command made a file.
 async fn made(talk: &Conversation, path: &str) {
-    let is_there =
-        async { while talk.person.client.file_get(&talk.project, path).await.is_err() {} };
+    let is_there = async {
+        while talk.person.client.file_get(&talk.project, path).await.is_err() {
+            moment().await;
+        }
+    };
     patiently(path, is_there).await;
 }
 

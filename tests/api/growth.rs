@@ -8,7 +8,7 @@ use iris_protocol::{
 };
 use iris_store::project::Quotas;
 use iris_testkit::{
-    AppOptions, Conversation, calls_of, patiently, spawn_app, spawn_app_with, text_of,
+    AppOptions, Conversation, calls_of, moment, patiently, spawn_app, spawn_app_with, text_of,
 };
 use serde_json::{Value, json};
 
@@ -178,7 +178,11 @@ async fn who_comes_back_from_before_the_log_begins_reads_a_snapshot() {
     let again = person.join(&talk.project, &talk.session).await;
     rename(&again, "one more").await;
     let again = Conversation { position: talk.position.clone(), ..again };
-    let trimmed = async { while comes_back(&again, start).await != RoomStatus::Reset {} };
+    let trimmed = async {
+        while comes_back(&again, start).await != RoomStatus::Reset {
+            moment().await;
+        }
+    };
     patiently("the log to be trimmed", trimmed).await;
     assert_eq!(comes_back(&again, head).await, RoomStatus::Replayed);
 }

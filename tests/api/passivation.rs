@@ -13,8 +13,8 @@ use iris_protocol::{
     Unsubscribe,
 };
 use iris_testkit::{
-    AppOptions, FakeProvider, Gate, Person, Reply, TestApp, chat, patiently, spawn_app_with,
-    text_of,
+    AppOptions, FakeProvider, Gate, Person, Reply, TestApp, chat, moment, patiently,
+    spawn_app_with, text_of,
 };
 
 use crate::refusal;
@@ -85,7 +85,11 @@ async fn send(
 
 /// Waits, without a socket, until a session is in a state.
 async fn until(person: &Person, project: &ProjectId, session: &SessionId, state: SessionState) {
-    let looking = async { while person.snapshot(project, session).await.session.state != state {} };
+    let looking = async {
+        while person.snapshot(project, session).await.session.state != state {
+            moment().await;
+        }
+    };
     patiently("the state of the session", looking).await;
 }
 
@@ -106,7 +110,7 @@ async fn a_project_that_nobody_needs_is_closed_and_comes_back_with_everything() 
     assert_eq!(passivations(&app, &path_of(&project)), closed + 1);
     let closing = async {
         while open_files(&app, &project) > 0 {
-            tokio::task::yield_now().await;
+            moment().await;
         }
     };
     patiently("the files to close", closing).await;
@@ -248,7 +252,11 @@ async fn when_every_open_project_is_in_use_another_is_refused_until_one_is_not()
     assert_eq!((error.retryable, error.retry_after_ms), (true, Some(1_000)), "{error:?}");
     let [first, second] = talks;
     first.socket.close().await;
-    let opening = async { while ann.client.call(Some(&third), title()).await.is_err() {} };
+    let opening = async {
+        while ann.client.call(Some(&third), title()).await.is_err() {
+            moment().await;
+        }
+    };
     patiently("room for the third", opening).await;
     assert_eq!(text_of(&{ second }.ask("say undisturbed").await), "undisturbed");
 }
@@ -269,7 +277,11 @@ async fn a_project_that_does_not_say_whether_it_may_close_keeps_no_other_from_op
     let title = || SessionCreate { title: None, agent: None, model: None, mode: None };
     for _ in 0..4 {
         let project = ann.project("p").await.id;
-        let opening = async { while ann.client.call(Some(&project), title()).await.is_err() {} };
+        let opening = async {
+            while ann.client.call(Some(&project), title()).await.is_err() {
+                moment().await;
+            }
+        };
         patiently("room beside the frozen one", opening).await;
     }
     assert_eq!(app.supervision().faults().armed().len(), 0);

@@ -11,7 +11,7 @@ use iris_protocol::{
     RoomStatus, SessionArchive, SessionDelete, SessionId, Subscribe, TypingStart, TypingStop,
     Unsubscribe, UserId,
 };
-use iris_testkit::{AppOptions, Conversation, Person, TestApp, patiently, spawn_app_with};
+use iris_testkit::{AppOptions, Conversation, Person, TestApp, moment, patiently, spawn_app_with};
 use serde_json::json;
 
 use crate::{code_of, project_room, refusal, session_room};
@@ -125,7 +125,9 @@ async fn start(socket: &Socket, project: &ProjectId, session: &SessionId) {
 async fn until_connected(app: &TestApp, project: &ProjectId, count: u64) {
     let path = format!("node/directory/project/{project}");
     let waiting = async {
-        while app.supervision().observe(&path).await["presence"]["connections"] != count {}
+        while app.supervision().observe(&path).await["presence"]["connections"] != count {
+            moment().await;
+        }
     };
     patiently("connections to end", waiting).await;
 }

@@ -13,7 +13,7 @@ use iris_protocol::{
     SessionState, ToolState,
 };
 use iris_testkit::{
-    Asked, Conversation, FakeProvider, Gate, Person, Reply, ServerProcess, calls_of, chat,
+    Asked, Conversation, FakeProvider, Gate, Person, Reply, ServerProcess, calls_of, chat, moment,
     patiently, text_of,
 };
 use serde_json::Value;
@@ -387,7 +387,9 @@ async fn a_server_that_drains_lets_a_run_end_and_starts_none() {
     assert!(second.queued);
     let terminated = tokio::spawn(server.terminate());
     let draining = async {
-        while client.rest("GET", "/health/ready", None, None).await.unwrap().status == 200 {}
+        while client.rest("GET", "/health/ready", None, None).await.unwrap().status == 200 {
+            moment().await;
+        }
     };
     patiently("the server to drain", draining).await;
     let refused = crate::refusal(talk.try_send("three", None).await);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use iris_actors::{Rate, RateSettings};
 use iris_client::{Authentication, ClientError, ConnectOptions};
 use iris_protocol::{ErrorCode, SessionId};
-use iris_testkit::{AppOptions, Incoming, PASSWORD, TestApp, WireSocket, spawn_app_with};
+use iris_testkit::{AppOptions, Incoming, PASSWORD, TestApp, WireSocket, moment, spawn_app_with};
 use serde_json::{Value, json};
 
 use crate::{refusal, rest_refusal};
@@ -71,7 +71,9 @@ async fn what_was_used_comes_back() {
         }
     };
     assert!(refused["error"]["retryAfterMs"].as_u64().unwrap() <= 20);
-    while ping(&mut socket).await["success"] == false {}
+    while ping(&mut socket).await["success"] == false {
+        moment().await;
+    }
 }
 
 #[tokio::test]

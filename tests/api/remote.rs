@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use iris_testkit::{AppOptions, REMOTE, patiently, spawn_app_with, text_of};
+use iris_testkit::{AppOptions, REMOTE, moment, patiently, spawn_app_with, text_of};
 
 /// Tests that say nothing about the hop: they start servers as processes, or this very run.
 const SKIPPED: &[&str] = &["process::", "logging::", "top::", "remote::"];
@@ -47,7 +47,10 @@ async fn what_is_about_a_project_crosses_the_hop_and_nothing_else_does() {
     // The owner is told that the connection ended: the session can leave its room.
     talk.socket.close().await;
     let path = format!("node/directory/project/{project}");
-    let leaving =
-        async { while app.supervision().observe(&path).await["rooms"]["subscribers"] != 0 {} };
+    let leaving = async {
+        while app.supervision().observe(&path).await["rooms"]["subscribers"] != 0 {
+            moment().await;
+        }
+    };
     patiently("an empty room", leaving).await;
 }

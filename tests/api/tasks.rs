@@ -2,14 +2,14 @@
 
 use iris_actors::ResumePolicy;
 use iris_protocol::{
-    AgentCreate, AgentMode, ApprovalState, Content, ErrorCode, Event, Message, MessageRole,
-    MessageSend, PermissionAction, PermissionCreate, RunStatus, SessionCreate, SessionDelete,
-    SessionId, SessionList, SessionMode, SessionState, SubtaskPart, SubtaskState, ToolPart,
-    ToolState,
+    AgentCreate, AgentMode, Approval, ApprovalState, Content, ErrorCode, Event, Message,
+    MessageRole, MessageSend, PermissionAction, PermissionCreate, RunId, RunStatus, SessionCreate,
+    SessionDelete, SessionId, SessionList, SessionMode, SessionState, SubtaskPart, SubtaskState,
+    ToolPart, ToolState,
 };
 use iris_testkit::{
-    AppOptions, Conversation, FakeProvider, Gate, Reply, TestApp, calls_of, chat, patiently,
-    spawn_app, spawn_app_with, text_of,
+    AppOptions, Conversation, FakeProvider, Gate, Reply, TestApp, calls_of, chat, moment,
+    patiently, spawn_app, spawn_app_with, text_of,
 };
 use serde_json::{Value, json};
 
@@ -494,7 +494,11 @@ async fn a_cancel_of_the_session_ends_what_works_in_the_background() {
     assert_eq!(patiently("the end", ended).await.status, RunStatus::Cancelled);
     assert_eq!(children(&ann, &ann.session).await.len(), 1);
     let purge = SessionDelete { session_id: ann.session.clone(), permanent: Some(true) };
-    let deleted = async { while ann.call(purge.clone()).await.is_err() {} };
+    let deleted = async {
+        while ann.call(purge.clone()).await.is_err() {
+            moment().await;
+        }
+    };
     patiently("the session is gone", deleted).await;
     let list =
         SessionList { limit: None, cursor: None, include_archived: Some(true), parent_id: None };
@@ -649,14 +653,31 @@ async fn a_sub_agent_that_somebody_talked_to_goes_on_for_a_task() {
     assert!(text_of(&answer).starts_with("heard two"), "{answer:?}");
 }
 
+/// What a sub-agent in the background asks, and the end of the run that left it: either may come first.
+async fn approval_and_end(ann: &mut Conversation, run: &RunId) -> Approval {
+    let (mut asked, mut has_ended) = (None, false);
+    loop {
+        match ann.next().await.event {
+            Event::ToolApprovalRequired { approval, .. } => asked = approval,
+            Event::RunCompleted { run_id, status, .. } if run_id == *run => {
+                assert_eq!(status, RunStatus::Completed);
+                has_ended = true;
+            }
+            _ => {}
+        }
+        if has_ended && let Some(approval) = asked.take() {
+            return *approval;
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_a_sub_agent_leaves_at_work_outlives_the_run_above_it_too() {
     let app = spawn_app().await;
     let mut ann = app.user("ann").await.conversation().await;
     let middle = format!("{}\nstep\nsay set to work", background("general", WRITE));
     let run = ann.send_message(&one("general", &middle)).await.run_id;
-    let approval = ann.approval().await;
-    assert_eq!(ann.run_ended(&run).await, RunStatus::Completed);
+    let approval = approval_and_end(&mut ann, &run).await;
     let part = subtasks(&ann.answer(&run).await).pop().unwrap();
     let mut child = ann.person.join(&ann.project, &part.child_session_id).await;
     no_actors_below(&app, &ann.session).await;
@@ -695,7 +716,11 @@ async fn a_sub_agent_in_the_background_that_is_resumed_wakes_the_session() {
     let resume =
         || iris_protocol::RunResume { session_id: session_id.clone(), run_id: run_id.clone() };
     // The recovery may not have got there yet.
-    let resumed = async { while again.call(resume()).await.is_err() {} };
+    let resumed = async {
+        while again.call(resume()).await.is_err() {
+            moment().await;
+        }
+    };
     patiently("the sub-agent to go on", resumed).await;
     assert!(woken(&mut again).await.contains("has done \"look\""));
 }

@@ -13,7 +13,7 @@ use iris_protocol::{
 };
 use iris_testkit::{
     AppOptions, Conversation, FakeProvider, Gate, Person, Reply, ServerProcess, TestApp, chat,
-    patiently, spawn_app, spawn_app_with,
+    moment, patiently, spawn_app, spawn_app_with,
 };
 use rusqlite::{Connection, OpenFlags, params};
 use serde_json::Value;
@@ -186,7 +186,9 @@ async fn killed_during_a_run() -> (TempDir, Person, ProjectId) {
 /// Waits until the directory says of itself what it should.
 async fn until_directory(operator: &Person, what: &str, is_right: impl Fn(&Value) -> bool) {
     let waiting = async {
-        while !is_right(&operator.client.actor("node/directory").await.unwrap().observed) {}
+        while !is_right(&operator.client.actor("node/directory").await.unwrap().observed) {
+            moment().await;
+        }
     };
     patiently(what, waiting).await;
 }

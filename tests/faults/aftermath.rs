@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use iris_actors::supervision::RecordFilter;
 use iris_actors::supervision::faults::START;
 use iris_protocol::{ExitKind, SupervisionKind, SupervisionRecord};
-use iris_testkit::{TestApp, patiently};
+use iris_testkit::{TestApp, moment, patiently};
 
 /// The id of the last record so far.
 pub(crate) fn mark(app: &TestApp) -> u64 {
@@ -70,7 +70,7 @@ async fn what_became(
             });
             match next {
                 Some((panic, next)) => return (records, panic, next),
-                None => tokio::task::yield_now().await,
+                None => moment().await,
             }
         }
     };
@@ -113,7 +113,7 @@ pub(crate) async fn nothing_is_left(app: &TestApp, spared: &[String]) {
     };
     let closed = async {
         while open_files(&projects).iter().any(|file| !is_theirs(file)) {
-            tokio::task::yield_now().await;
+            moment().await;
         }
     };
     patiently("files to be closed", closed).await;

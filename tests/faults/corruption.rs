@@ -11,7 +11,7 @@ use iris_protocol::{
     AgentList, ApiError, AuthRegister, AuthSetup, ErrorCode, ProjectDelete, ProjectId,
     SessionCreate, SessionId, SessionList, SupervisionKind,
 };
-use iris_testkit::{PASSWORD, Person, SETUP_TOKEN, ServerProcess, patiently, text_of};
+use iris_testkit::{PASSWORD, Person, SETUP_TOKEN, ServerProcess, moment, patiently, text_of};
 use serde_json::json;
 use tempfile::{TempDir, tempdir};
 
@@ -299,7 +299,11 @@ async fn a_damaged_file_is_refused_alone_and_left_as_it_is_and_a_repair_is_notic
 
     // An operator puts the first one back: nobody has to restart anything.
     fs::write(database(&place.directory(&place.victims[0])), sound).unwrap();
-    let repaired = async { while place.sessions(&place.victims[0]).await != Ok(1) {} };
+    let repaired = async {
+        while place.sessions(&place.victims[0]).await != Ok(1) {
+            moment().await;
+        }
+    };
     patiently("the repaired project to open", repaired).await;
     // Another one is given up.
     let given_up = &place.victims[1];
@@ -448,7 +452,11 @@ async fn a_root_database_that_vanishes_below_a_server_is_not_made_anew_and_nothi
     let create = json!({ "name": "lost" });
     let answer = ann.post("/v1/projects", create.clone()).await;
     assert!(answer.status >= 500, "{answer:?}");
-    let gone = async { while client.health_ready().await.unwrap() {} };
+    let gone = async {
+        while client.health_ready().await.unwrap() {
+            moment().await;
+        }
+    };
     patiently("the server to be not ready", gone).await;
     assert!(ann.post("/v1/projects", create).await.status >= 500);
     assert!(!root.exists());
@@ -476,7 +484,11 @@ async fn a_root_database_that_was_put_back_is_read_and_written_again() {
     fs::rename(&aside, &root).unwrap();
 
     // Nobody has to write for that: who balances load sends nobody to a server that is not ready.
-    let ready = async { while !client.health_ready().await.unwrap() {} };
+    let ready = async {
+        while !client.health_ready().await.unwrap() {
+            moment().await;
+        }
+    };
     patiently("the server to be ready again", ready).await;
     assert_eq!(ann.get("/v1/projects").await.status, 200);
     client.register(&register).await.unwrap();

@@ -13,8 +13,8 @@ use iris_protocol::{
     SupervisionKind, WhenBusy,
 };
 use iris_testkit::{
-    AppOptions, Conversation, PASSWORD, Person, ServerProcess, TestApp, patiently, spawn_app,
-    text_of,
+    AppOptions, Conversation, PASSWORD, Person, ServerProcess, TestApp, moment, patiently,
+    spawn_app, text_of,
 };
 use serde_json::json;
 use tempfile::tempdir;
@@ -265,7 +265,11 @@ async fn a_cancel_that_not_even_the_reserve_has_room_for_ends_the_run_all_the_sa
     let run = talk.send_message(&format!("delay 100\nsay {}", "a ".repeat(600))).await.run_id;
     talk.wait_for("message.text.delta").await;
     small.fill();
-    let full = async { while small.storage().await != "full" {} };
+    let full = async {
+        while small.storage().await != "full" {
+            moment().await;
+        }
+    };
     patiently("the disk to be full", full).await;
     small.fill();
     let cancel = RunCancel { session_id: talk.session.clone() };
@@ -322,7 +326,11 @@ async fn on_a_disk_that_is_really_full_nothing_is_lost_and_all_goes_on_when_ther
     ann.client.call(Some(&talk.project), delete).await.unwrap();
 
     small.free();
-    let space = async { while small.storage().await != "ok" {} };
+    let space = async {
+        while small.storage().await != "ok" {
+            moment().await;
+        }
+    };
     patiently("the disk to have space", space).await;
     assert!(small.data_dir.join("reserve").exists());
     let last = talk.send_message("say at last").await;

@@ -6,7 +6,7 @@ use iris_protocol::{
     ErrorCode, ExitKind, ProjectCreate, ProjectType, RunStatus, SessionList, SupervisionKind,
     UserGet,
 };
-use iris_testkit::{AppOptions, TestApp, patiently};
+use iris_testkit::{AppOptions, TestApp, moment, patiently};
 
 use crate::aftermath::{mark, records_since};
 use crate::player::project_path;
@@ -32,7 +32,7 @@ async fn given_up(app: &TestApp, since: u64, path: &str) {
     let gave_up = (SupervisionKind::GaveUp, Some(ExitKind::RestartIntensity));
     let waiting = async {
         while !kinds_of(app, since, path).contains(&gave_up) {
-            tokio::task::yield_now().await;
+            moment().await;
         }
     };
     patiently("an actor to give up", waiting).await;

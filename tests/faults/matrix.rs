@@ -6,12 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use iris_actors::FileSettings;
 use iris_actors::connection::SocketSettings;
 use iris_actors::supervision::faults::{Armed, Fault, START, Spot};
 use iris_agent::{RetryLimits, TurnLimits};
 use iris_protocol::SupervisionRecord;
-use iris_testkit::{AppOptions, patiently};
+use iris_testkit::{AppOptions, moment, patiently};
 
 use crate::aftermath::{mark, nothing_is_left, records_since, told_of_one_panic};
 use crate::bystander::Bystander;
@@ -99,11 +100,14 @@ const UNASKED: &[&str] = &[
 const PANICS_MAX: usize = 5;
 /// Spots that one server is struck at.
 const SPOTS_MAX: usize = 12;
+/// Servers that are struck at once.
+const SERVERS_MAX: usize = 6;
 /// What the clients of what panicked may have to wait for an error or an event, in milliseconds. Half
-/// a second is promised; the rest is for slow machines.
-const TOLD_WITHIN_MS: i64 = 5_000;
+/// a second is promised: `--nocapture` prints what it took. All these servers share the cores with
+/// other tests, so that no more than this is certain.
+const TOLD_WITHIN_MS: i64 = 15_000;
 /// The same for what was struck to work again.
-const BACK_WITHIN_MS: i64 = 5_000;
+const BACK_WITHIN_MS: i64 = 15_000;
 
 /// A server for a part.
 async fn stage(part: Part) -> Stage {
@@ -174,7 +178,7 @@ impl Stage {
     async fn struck(&self, spot: &Spot) {
         let struck = async {
             while !self.app.supervision().faults().armed().is_empty() {
-                tokio::task::yield_now().await;
+                moment().await;
             }
         };
         patiently(&format!("the strike at {spot:?}"), struck).await;
@@ -186,7 +190,7 @@ impl Stage {
 struct Times {
     /// To the first error that a client got; none when no client noticed.
     told: Option<i64>,
-    /// To the end of the first attempt that succeeded at what had failed, or that was under way.
+    /// To the end of the first attempt that succeeded at what had failed first, or that was under way.
     back: i64,
 }
 
@@ -198,10 +202,18 @@ impl Times {
             let after = attempts.iter().filter(|attempt| attempt.ended_at >= at);
             after.take_while(|attempt| attempt.began_at <= at || !is_order(attempt))
         };
-        let troubles = || after().filter(|attempt| attempt.trouble.is_some());
-        let told = troubles().map(|attempt| attempt.ended_at - at).next();
-        let last = troubles().map(|attempt| attempt.ended_at).max().unwrap_or(at);
-        let success = after().find(|a| a.trouble.is_none() && a.ended_at >= last);
+        let trouble = after().find(|attempt| attempt.trouble.is_some());
+        let told = trouble.map(|attempt| attempt.ended_at - at);
+        // What goes wrong later in the same pass, for another reason, has a recovery of its own. Nobody
+        // attempts to follow: whoever lost a connection is back with whatever succeeds next.
+        let is_back = |attempt: &&Attempt| {
+            attempt.trouble.is_none()
+                && trouble.is_none_or(|trouble| {
+                    let is_it = trouble.what == "follow" || trouble.what == attempt.what;
+                    is_it && attempt.ended_at >= trouble.ended_at
+                })
+        };
+        let success = after().find(is_back);
         Self { told, back: success.map_or(0, |attempt| attempt.ended_at - at) }
     }
 }
@@ -219,7 +231,8 @@ async fn a_panic_of_any_actor_over_any_message_harms_nobody_else_and_is_overcome
         }
         times
     });
-    let all: Vec<(Times, Spot)> = join_all(all).await.into_iter().flatten().collect();
+    let all: Vec<Vec<_>> = stream::iter(all).buffer_unordered(SERVERS_MAX).collect().await;
+    let all: Vec<(Times, Spot)> = all.into_iter().flatten().collect();
     report("told after", all.iter().filter_map(|(times, _)| times.told).collect());
     report("back after", all.iter().map(|(times, _)| times.back).collect());
     for (times, spot) in all {

@@ -13,7 +13,7 @@ use iris_protocol::{
     SupervisionKind,
     limits::{QUEUED_MESSAGES_MAX, REQUESTS_IN_FLIGHT_MAX},
 };
-use iris_testkit::{AppOptions, Conversation, patiently, text_of};
+use iris_testkit::{AppOptions, Conversation, moment, patiently, text_of};
 
 use crate::player::project_path;
 use crate::stage::Stage;
@@ -61,7 +61,9 @@ async fn fill<'a>(
 async fn restart_once_one_more_waits(stage: &Stage, path: &str) {
     let waits = MAILBOX_LIMIT as u64 + 1;
     let it_waits = async {
-        while stage.operator.client.actor(path).await.unwrap().actor.mailbox_depth < waits {}
+        while stage.operator.client.actor(path).await.unwrap().actor.mailbox_depth < waits {
+            moment().await;
+        }
     };
     patiently("one more to wait", it_waits).await;
     stage.operator.client.restart_actor(path).await.unwrap();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, stream};
 use iris_protocol::{ActorList, AuthRegister, AuthSetup, ProjectId, SessionList};
-use iris_testkit::{PASSWORD, Person, SETUP_TOKEN, ServerProcess, patiently};
+use iris_testkit::{PASSWORD, Person, SETUP_TOKEN, ServerProcess, moment, patiently};
 
 const PROJECTS: usize = 1_000;
 const OPEN_MAX: usize = 64;
@@ -127,11 +127,12 @@ async fn a_thousand_projects_opened_and_closed_twice_leave_nothing_behind() {
     let list = ActorList { kind: Some("project".to_owned()), under: None };
     let under = directory.path().join("projects");
     let closed = async {
-        // What it takes to answer is time to close in.
         while !operator.client.actors(&list).await.unwrap().actors.is_empty()
             || files(&server).iter().any(|file| file.starts_with(&under))
             || threads(&server).iter().any(|name| name.starts_with("db-project"))
-        {}
+        {
+            moment().await;
+        }
     };
     patiently("the last projects to close", closed).await;
     assert!(files(&server).len() < FILES_OF_SERVER);

@@ -16,7 +16,7 @@ use iris_protocol::{
     ProjectDelete, ProjectId, ProjectUnarchive, ProjectUpdate, Role, SessionArchive,
     SessionCompact, SessionDelete, SessionGet, SessionId, SessionUnarchive, SessionUpdate, UserGet,
 };
-use iris_testkit::{PASSWORD, Person, patiently};
+use iris_testkit::{PASSWORD, Person, moment, patiently};
 
 use crate::player::{Player, project_path};
 use crate::talk::{How, Talk};
@@ -247,8 +247,11 @@ async fn idle(player: &Player<'_>) {
     drop(talk);
     let under = Some(project_path(&project));
     let list = ActorList { kind: None, under };
-    let closed =
-        async { while !player.operator.client.actors(&list).await.unwrap().actors.is_empty() {} };
+    let closed = async {
+        while !player.operator.client.actors(&list).await.unwrap().actors.is_empty() {
+            moment().await;
+        }
+    };
     patiently("the project to close", closed).await;
     let read = async || {
         let request = SessionGet { session_id: session.clone(), limit: None, before: None };

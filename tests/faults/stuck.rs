@@ -9,7 +9,7 @@ use iris_actors::supervision::{RecordFilter, WatchdogSettings};
 use iris_protocol::{
     ErrorCode, Event, ExitKind, RunStatus, SessionCreate, SupervisionKind, SupervisionRecord,
 };
-use iris_testkit::{AppOptions, Conversation, TestApp, patiently, text_of};
+use iris_testkit::{AppOptions, Conversation, TestApp, moment, patiently, text_of};
 
 use crate::bystander::Bystander;
 use crate::player::project_path;
@@ -38,7 +38,7 @@ async fn told(app: &TestApp, kind: SupervisionKind, path: Option<&str>) -> Super
             if let Some(record) = app.supervision().log().records(&filter).into_iter().next() {
                 return record;
             }
-            tokio::task::yield_now().await;
+            moment().await;
         }
     };
     patiently("the log", told).await

@@ -195,19 +195,30 @@ impl<'a> Talk<'a> {
 
     /// Waits until a run has set a sub-agent to work; gives its end when that came first.
     pub(crate) async fn set_to_work(&mut self, run: &RunId) -> Option<RunStatus> {
+        let works = |event: &Event| {
+            let Event::MessageSubtaskUpdated { part, .. } = event else { return false };
+            part.state == SubtaskState::Running
+        };
+        self.comes(run, works).await
+    }
+
+    /// Waits until a tool call of a run asks for a person; gives its end when that came first.
+    pub(crate) async fn asks(&mut self, run: &RunId) -> Option<RunStatus> {
+        self.comes(run, |event| matches!(event, Event::ToolApprovalRequired { .. })).await
+    }
+
+    /// Waits for an event of a run; gives its end when that came first.
+    async fn comes(&mut self, run: &RunId, is_it: impl Fn(&Event) -> bool) -> Option<RunStatus> {
+        let mut has_started = false;
         loop {
-            if let Update::Event(frame) = next(self.player, &mut self.owner).await {
-                match frame.event {
-                    Event::MessageSubtaskUpdated { part, .. }
-                        if part.state == SubtaskState::Running =>
-                    {
-                        return None;
-                    }
-                    Event::RunCompleted { run_id, status, .. } if run_id == *run => {
-                        return Some(status);
-                    }
-                    _ => {}
+            let Update::Event(frame) = next(self.player, &mut self.owner).await else { continue };
+            match frame.event {
+                Event::RunStarted { run: started } => has_started |= started.id == *run,
+                Event::RunCompleted { run_id, status, .. } if run_id == *run => {
+                    return Some(status);
                 }
+                event if has_started && is_it(&event) => return None,
+                _ => {}
             }
         }
     }

@@ -27,6 +27,9 @@ const RETRY_AFTER_MS: u64 = 1_000;
 /// Memory of one hash, in KiB. This and the next two: OWASP Password Storage Cheat Sheet, Argon2id.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
+/// The least that the algorithm takes, in KiB.
+#[cfg(feature = "faults")]
+const CHEAP_MEMORY_KIB: u32 = 8;
 const LANES: u32 = 1;
 const SALT_BYTES: usize = 16;
 /// Stands in for the hash of a user who does not exist; costs the same, matches no password.
@@ -40,6 +43,8 @@ pub struct Passwords {
     running: Arc<Semaphore>,
     /// One permit for each caller that runs or waits.
     admitted: Arc<Semaphore>,
+    /// Memory of one hash, in KiB.
+    memory_kib: u32,
 }
 
 impl Passwords {
@@ -49,12 +54,21 @@ impl Passwords {
         Self {
             running: Arc::new(Semaphore::new(permits)),
             admitted: Arc::new(Semaphore::new(permits.saturating_add(PASSWORD_WAITERS_MAX))),
+            memory_kib: MEMORY_KIB,
         }
     }
 
     /// Allows one hash fewer than the machine has cores, and at least one.
     pub fn for_this_machine() -> Self {
         Self::new(thread::available_parallelism().map_or(1, NonZero::get).saturating_sub(1))
+    }
+
+    /// The same with hashes that protect nobody, for tests that are about something else: hundreds of
+    /// servers with a few people each would spend their time on passwords.
+    #[cfg(feature = "faults")]
+    #[must_use]
+    pub fn cheap(self) -> Self {
+        Self { memory_kib: CHEAP_MEMORY_KIB, ..self }
     }
 
     /// Hashes a new password into a PHC string that holds its salt and parameters.
@@ -68,7 +82,8 @@ impl Passwords {
     pub async fn hash(&self, password: String) -> Result<String, AuthError> {
         let password = Zeroizing::new(password);
         check_new(&password)?;
-        self.run(move || hash_now(&password)).await
+        let memory_kib = self.memory_kib;
+        self.run(move || hash_now(&password, memory_kib)).await
     }
 
     /// Says whether `password` is the one behind `stored`, a string that [`Self::hash`] made.
@@ -141,8 +156,8 @@ fn bad_password(reason: &'static str, message: String) -> AuthError {
     AuthError::BadPassword { reason, message }
 }
 
-fn hash_now(password: &str) -> Result<String, AuthError> {
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(text_error)?;
+fn hash_now(password: &str, memory_kib: u32) -> Result<String, AuthError> {
+    let params = Params::new(memory_kib, PASSES, LANES, None).map_err(text_error)?;
     let salt = random_bytes::<SALT_BYTES>()?;
     let hash: PasswordHash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_with_salt(password.as_bytes(), &salt)

@@ -18,7 +18,7 @@ use iris_actors::{
     Registration, ResumePolicy,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
-use iris_auth::SetupToken;
+use iris_auth::{Passwords, SetupToken};
 use iris_client::Client;
 use iris_egress::Exception;
 use iris_llm::{ProviderConfig, ProviderKind};
@@ -32,7 +32,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use crate::hop::TextHop;
-use crate::{PASSWORD, Person, patiently};
+use crate::{PASSWORD, Person, moment, patiently};
 
 /// Creates the first administrator of every server here.
 pub const SETUP_TOKEN: &str = "the-setup-token-of-every-test";
@@ -228,6 +228,7 @@ impl AppOptions {
             files: self.files,
             stream_comments: self.stream_comments,
             access_token_lifetime: self.access_token_lifetime,
+            passwords: Passwords::for_this_machine().cheap(),
             watchdog: self.watchdog,
             ..Dependencies::default()
         };
@@ -391,12 +392,12 @@ impl TestApp {
     /// Waits until the actors that are alive are the right ones.
     ///
     /// # Panics
-    /// When the server does not answer meanwhile.
+    /// When they never are.
     pub async fn wait_for_actors(&self, what: &str, is_right: impl Fn(&[ActorInfo]) -> bool) {
         let waiting = async {
             while !is_right(&self.supervision.actors(None, None)) {
-                // Nobody tells when an actor ends; what it takes to answer this is time to end in.
-                self.client.rest("GET", "/health/live", None, None).await.unwrap();
+                // Nobody tells when an actor ends.
+                moment().await;
             }
         };
         patiently(what, waiting).await;

@@ -5,7 +5,8 @@
 //! directory of its own. [`Person`] and [`Conversation`] speak in intentions, [`WireSocket`] in frames,
 //! [`FakeProvider`] in bytes. Only this crate knows routes and frames well enough to build them.
 //!
-//! Nothing here waits by sleeping: everything waits for what has to happen, at most [`PATIENCE`].
+//! Nothing here waits by sleeping: everything waits for what has to happen, at most [`PATIENCE`]. What
+//! nobody tells of is looked for again and again, a [`moment`] apart.
 
 #![expect(
     clippy::unwrap_used,
@@ -42,8 +43,17 @@ pub use proxy::{Proxy, Weather};
 pub use stream::{EventStream, Told};
 pub use wire::{Incoming, WireSocket};
 
-/// The longest that a test waits for anything.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest that a test waits for anything, on a machine that does much else.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// From one look at what nobody tells of to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Leaves the cores to what is looked for. A loop without it would take them from the very thing that
+/// it waits for.
+pub async fn moment() {
+    tokio::time::sleep(LOOK_EVERY).await;
+}
 
 /// Waits for `future`, at most [`PATIENCE`].
 ///

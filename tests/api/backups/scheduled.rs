@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iris_protocol::{Backup, BackupKind, ProjectExport, ProjectId};
-use iris_testkit::{AppOptions, Person, TestApp, TestClock, patiently, spawn_app_with};
+use iris_testkit::{AppOptions, Person, TestApp, TestClock, moment, patiently, spawn_app_with};
 use serde_json::Value;
 
 use super::{backup, backups, content_path, tree};
@@ -20,7 +20,12 @@ async fn schedule(root: &Person) -> Value {
 async fn rounds(root: &Person, more: u64) {
     let count = async || schedule(root).await["rounds"].as_u64().unwrap();
     let before = count().await;
-    patiently("rounds", async { while count().await < before + more {} }).await;
+    patiently("rounds", async {
+        while count().await < before + more {
+            moment().await;
+        }
+    })
+    .await;
 }
 
 async fn scheduled(person: &Person, project: &ProjectId) -> Vec<Backup> {
@@ -127,7 +132,12 @@ async fn an_export_is_gone_after_a_day() {
     };
     let gone = get().await;
     assert!(gone == 410 || gone == 404, "{gone} {token}");
-    patiently("the file to go", async { while get().await != 404 {} }).await;
+    patiently("the file to go", async {
+        while get().await != 404 {
+            moment().await;
+        }
+    })
+    .await;
     let name = export.id.to_string();
     let files = tree(&app.data_dir().join("backups").join(project.as_str()));
     assert!(!files.iter().any(|path| path.to_string_lossy().contains(&name)), "{files:?}");

@@ -2,7 +2,7 @@
 //! nothing.
 
 use iris_protocol::{FinishReason, RunStatus, ToolState};
-use iris_testkit::{Dialect, Gate, Reply, calls_of, text_of};
+use iris_testkit::{Dialect, Gate, Reply, calls_of, moment, text_of};
 
 use super::{Talk, patient, talks, talks_on};
 
@@ -98,7 +98,7 @@ async fn l13_a_cancel_while_a_sub_agent_is_at_work() {
         talk.ann.wait_for("message.subtask.updated").await;
         while talk.provider.asked().len() < 2 {
             // The child's events are not those of this room; its request shows that it is at work.
-            tokio::task::yield_now().await;
+            moment().await;
         }
         cancels(&mut talk, &run).await;
         left.of(talk.dialect).reached().await;

@@ -9,7 +9,7 @@ use iris_protocol::{
     MessageSend, Position, ProjectId, Role, Room, RoomRequest, RoomSince, RoomStatus, RunId,
     ServerFrame, SessionId, SessionUpdate, Subscribe,
 };
-use iris_testkit::{PASSWORD, Person, SETUP_TOKEN, ServerProcess, Weather, patiently};
+use iris_testkit::{PASSWORD, Person, SETUP_TOKEN, ServerProcess, Weather, moment, patiently};
 use tempfile::{TempDir, tempdir};
 
 use super::ear::Known;
@@ -199,8 +199,11 @@ impl Play {
         self.clear_up();
         let under = Some(project_path(&self.project));
         let list = ActorList { kind: None, under };
-        let closed =
-            async { while !self.operator.client.actors(&list).await.unwrap().actors.is_empty() {} };
+        let closed = async {
+            while !self.operator.client.actors(&list).await.unwrap().actors.is_empty() {
+                moment().await;
+            }
+        };
         patiently("the project to close", closed).await;
         for (listener, rooms) in self.listeners.iter().zip(wanted) {
             listener.come_back(rooms);

@@ -6,6 +6,7 @@ use iris_protocol::{
     McpState, McpStatusGet, McpTransport, McpUpdate, ProjectId, ToolCreate, ToolDelete, ToolId,
     ToolList, ToolUpdate,
 };
+use iris_testkit::moment;
 use serde_json::json;
 use url::form_urlencoded::Serializer;
 
@@ -143,6 +144,7 @@ async fn authorized_mcp_server(player: &Player<'_>, project: &ProjectId) {
             if status.state == McpState::NeedsApproval {
                 return Ok(());
             }
+            moment().await;
         }
     };
     player.insist("mcp.authorize", authorize).await;

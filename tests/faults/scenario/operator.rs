@@ -3,7 +3,7 @@
 use iris_actors::supervision::faults::Spot;
 use iris_client::ClientError;
 use iris_protocol::{ActorList, ErrorCode, ProjectId, RunResume, RunStatus};
-use iris_testkit::patiently;
+use iris_testkit::{moment, patiently};
 use serde_json::{Value, json};
 
 use super::{WRITE, delete_project, invite};
@@ -40,7 +40,7 @@ pub(super) async fn operator(player: &Player<'_>) {
     let stored = async {
         let is_it = |spot: &Spot| spot.message == "Write<RecordSupervision>";
         while !player.app.supervision().faults().seen().iter().any(is_it) {
-            tokio::task::yield_now().await;
+            moment().await;
         }
     };
     patiently("the log to be stored", stored).await;
@@ -115,7 +115,9 @@ async fn restart(player: &Player<'_>, path: &str) {
     let order = async || {
         let before = client.actor(path).await?.actor.restarts;
         client.restart_actor(path).await?;
-        while client.actor(path).await?.actor.restarts == before {}
+        while client.actor(path).await?.actor.restarts == before {
+            moment().await;
+        }
         Ok(())
     };
     let order_if_there = async || match order().await {

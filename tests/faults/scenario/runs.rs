@@ -6,6 +6,7 @@ use iris_protocol::{
     MessageEdit, MessageRetry, MessageSend, PartSync, ProjectId, Room, RunStatus, SessionFork,
     SessionRevert, SessionUnrevert, SessionUpdate, WhenBusy,
 };
+use iris_testkit::moment;
 use serde_json::json;
 
 use super::rooms::subscribe;
@@ -73,7 +74,9 @@ async fn talked_to_at_work(player: &Player<'_>, talk: &mut Talk<'_>) {
             return Err(Trouble::RunEnded(ended));
         }
         talk.say_to_sub_agent("say hi").await?;
-        while !talk.rests().await? {}
+        while !talk.rests().await? {
+            moment().await;
+        }
         Ok(())
     };
     player.insist("message to a sub-agent", talked_to).await;
@@ -84,7 +87,9 @@ async fn talked_to_at_work(player: &Player<'_>, talk: &mut Talk<'_>) {
 async fn in_the_background(player: &Player<'_>, talk: &mut Talk<'_>) {
     talk.run("run with a sub-agent in the background", &task("say hi", true), How::Watch).await;
     let rest = async || {
-        while !talk.rests().await? {}
+        while !talk.rests().await? {
+            moment().await;
+        }
         Ok(())
     };
     player.insist("rest of a sub-agent", rest).await;
@@ -165,6 +170,7 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
         // What an attempt before may have left.
         while !talk.rests().await? {
             talk.cancel().await;
+            moment().await;
         }
         let first = talk.call(held.clone()).await?;
         talk.call(steers.clone()).await?;
@@ -264,12 +270,18 @@ async fn without_agent(player: &Player<'_>, project: &ProjectId, talk: &mut Talk
         let request = SessionUpdate { session_id, title: None, agent, model: None, mode: None };
         client.call(id, request).await?;
         let first = talk.try_send(WRITE).await?;
+        // A run that has not begun would be without its agent too.
+        if let Some(ended) = talk.asks(&first).await {
+            return Err(Trouble::RunEnded(ended));
+        }
         let second = talk.try_send("say no").await?;
         client.call(id, AgentDelete { name: name() }).await?;
         cancel_with_key(player, project, talk, &format!("attempt {attempts}")).await;
-        talk.ended(&first, How::Watch).await;
+        let held = talk.ended(&first, How::Watch).await;
         match talk.ended(&second, How::Watch).await {
             RunStatus::Failed => Ok(()),
+            // The first one had ended before it was cancelled: that was the second one.
+            RunStatus::Cancelled => Err(Trouble::RunEnded(held)),
             other => Err(Trouble::RunEnded(other)),
         }
     };
