@@ -188,17 +188,16 @@ async fn nothing_is_undone_while_a_run_works_or_a_file_is_locked_or_what_it_held
 
     let path = app.data_dir().join("projects").join(project.as_str()).join("project.db");
     let sql = "UPDATE file_versions SET blob = NULL WHERE path = 'a.txt' AND version = 1";
-    let lose = rusqlite::Connection::open(&path).unwrap();
-    lose.execute_batch(
-        "CREATE TEMP TABLE lost AS SELECT blob FROM file_versions WHERE version = 1",
-    )
-    .unwrap();
-    lose.execute(sql, []).unwrap();
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database
+        .execute_batch("CREATE TEMP TABLE lost AS SELECT blob FROM file_versions WHERE version = 1")
+        .unwrap();
+    database.execute(sql, []).unwrap();
     let lost = refusal(revert(&talk, &hold.message_id).await);
     assert_eq!(code_of(&lost), (ErrorCode::Conflict, "content_not_kept"));
     assert_eq!(std::fs::read_to_string(files.join("a.txt")).unwrap(), "after");
     assert_eq!(superseded(&talk).await, [false; 2]);
-    lose.execute(
+    database.execute(
         "UPDATE file_versions SET blob = (SELECT blob FROM lost) WHERE path = 'a.txt' AND version = 1",
         [],
     )

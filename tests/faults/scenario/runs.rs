@@ -183,14 +183,26 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
         let edited = talk.call(edit(first.message_id)).await.map_err(overtaken)?;
         completed(talk.ended(&edited.run_id, How::Watch).await)?;
         talk.call(fork.clone()).await?;
-        undone_and_back(talk).await
+        Ok(())
     };
     player.insist("messages in other ways", ways).await;
+    player.insist("session.revert", async || undone_and_back(talk).await).await;
 }
 
-/// The last turn is undone and done again, if no attempt before has done so.
+/// A turn is undone and done again.
 async fn undone_and_back(talk: &mut Talk<'_>) -> Result<(), Trouble> {
     let session_id = talk.session().clone();
+    // What an attempt before may have left: a run, or files that are half put back, which the next who has
+    // the turn to write completes.
+    while !talk.rests().await? {
+        talk.cancel().await;
+    }
+    let (dry_run, skip_changed) = (Some(true), None);
+    let settle = SessionUnrevert { session_id: session_id.clone(), dry_run, skip_changed };
+    match talk.call(settle).await.map(drop) {
+        Err(Trouble::Refused(error)) if error.code == ErrorCode::Conflict => {}
+        settled => settled?,
+    }
     let sent = talk.call(MessageSend {
         session_id: session_id.clone(),
         content: Content::Text("say undone".to_owned()),
