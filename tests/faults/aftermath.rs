@@ -41,8 +41,9 @@ pub(crate) async fn told_of_one_panic(
         (SupervisionKind::Restarted, Some(ExitKind::Panic)) => !is_temporary,
         // Nobody had any more use for it.
         (SupervisionKind::Stopped, Some(ExitKind::Parent)) => message == "IsIdle",
+        // It was told to end, or what it stood for was deleted before it was there again.
         (SupervisionKind::Stopped, Some(ExitKind::Normal)) => {
-            matches!(message, "CloseProject" | "CloseToReturn")
+            kind == "mcp" || matches!(message, "CloseProject" | "CloseToReturn")
         }
         _ => false,
     };
