@@ -2,6 +2,7 @@
 //! machine that are found without a word.
 
 use iris_llm::{LocalServer, ProviderConfig, ProviderKind};
+use iris_protocol::{Content, ContentPart, MessageSend, RunStatus};
 use iris_testkit::{AppOptions, FakeProvider, Person, Reply, chat, spawn_app_with, text_of};
 use serde_json::{Value, json};
 
@@ -148,4 +149,27 @@ async fn where_something_is_configured_nothing_is_looked_for() {
     let app = spawn_app_with(AppOptions { local_servers: vec![there], ..AppOptions::default() });
     app.await.stop().await;
     assert_eq!(provider.asked().len(), 0);
+}
+
+#[tokio::test]
+async fn a_model_that_answers_in_no_format_is_not_asked_for_one() {
+    let provider = FakeProvider::start([chat::says("never")]).await;
+    let app = spawn_app_with(AppOptions::with_provider(provider.base_url())).await;
+    let root = app.admin().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    let facts = json!({ "structuredOutput": false });
+    let body = json!({ "providerId": "fake", "modelId": "model", "facts": facts });
+    assert_eq!(root.rest("PUT", "/v1/admin/models", Some(body)).await.status, 200);
+    let schema = json!({ "type": "object" });
+    let parts = vec![
+        ContentPart::Text { text: "hi".to_owned() },
+        ContentPart::AnswerFormat { name: None, schema, strict: None },
+    ];
+    let session_id = ann.session.clone();
+    let send = MessageSend { session_id, content: Content::Parts(parts), when_busy: None };
+    let run = ann.call(send).await.unwrap().run_id;
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Failed);
+    let error = ann.answer(&run).await.error.unwrap();
+    assert_eq!(error.details["reason"], "answer_format_unsupported", "{error:?}");
+    assert!(provider.asked().is_empty());
 }

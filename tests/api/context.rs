@@ -2,7 +2,7 @@
 //! told besides.
 
 use iris_protocol::{
-    CompactionPart, ErrorCode, Event, FinishReason, Message, Part, RunId, RunStatus,
+    CompactionPart, ErrorCode, Event, FinishReason, Message, Part, ProjectUpdate, RunId, RunStatus,
     SessionCompact, SessionState,
 };
 use iris_testkit::{
@@ -240,6 +240,20 @@ async fn compact(ann: &Conversation) -> RunId {
     let run = ann.call(request).await.unwrap().run;
     assert!(run.compacts);
     run.id
+}
+
+#[tokio::test]
+async fn no_summary_is_made_where_a_budget_is_used_up() {
+    let (_app, mut ann, provider) = with_talk(vec![says("They spoke.", 50)]).await;
+    let before = provider.asked().len();
+    let settings = json!({ "budgets": { "session": { "steps": 1 } } }).as_object().cloned();
+    ann.call(ProjectUpdate { name: None, description: None, settings }).await.unwrap();
+    let run = compact(&ann).await;
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Failed);
+    let answer = ann.answer(&run).await;
+    assert_eq!(answer.finish_reason, Some(FinishReason::Budget));
+    assert_eq!(answer.error.unwrap().code, ErrorCode::BudgetExceeded);
+    assert_eq!(provider.asked().len(), before);
 }
 
 #[tokio::test]

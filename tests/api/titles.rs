@@ -1,10 +1,13 @@
 //! Titles that a model makes for sessions to which nobody gave one.
 
 use iris_actors::ContextSettings;
-use iris_protocol::{ActorInfo, Event, ModelRef, SessionCreate, SessionUpdate};
+use iris_protocol::{
+    ActorInfo, Event, ModelRef, ProjectUpdate, RunStatus, SessionCreate, SessionUpdate,
+};
 use iris_testkit::{
     AppOptions, Conversation, FakeProvider, Gate, Reply, TestApp, chat, spawn_app_with, text_of,
 };
+use serde_json::json;
 
 /// A server whose sessions answer by a script and whose titles a provider makes.
 async fn with(replies: Vec<Reply>) -> (TestApp, Conversation, FakeProvider) {
@@ -64,6 +67,22 @@ async fn a_session_gets_a_title_while_its_first_run_works_and_only_one() {
     let runs = ann.call(request).await.unwrap().runs;
     let of_runs: u64 = runs.iter().map(|run| run.usage.input_tokens).sum();
     assert_eq!(snapshot.session.usage.input_tokens, of_runs + 3);
+    let path = format!("/v1/projects/{}/usage?sessionId={}", ann.project, ann.session);
+    let report = ann.person.get(&path).await.json;
+    let rows = report["data"]["rows"].as_array().unwrap();
+    let of_title = rows.iter().find(|row| row["providerId"] == "fake").unwrap();
+    assert_eq!((&of_title["steps"], &of_title["usage"]["inputTokens"]), (&json!(0), &json!(3)));
+}
+
+#[tokio::test]
+async fn no_title_is_made_where_a_budget_is_used_up() {
+    let (app, mut ann, provider) = with(vec![chat::says("Notes")]).await;
+    let settings = json!({ "budgets": { "session": { "steps": 0 } } }).as_object().cloned();
+    ann.call(ProjectUpdate { name: None, description: None, settings }).await.unwrap();
+    let run = ann.send_message("say one").await.run_id;
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Failed);
+    titles_end(&app).await;
+    assert_eq!((title_now(&ann).await.as_str(), provider.asked().len()), ("New session", 0));
 }
 
 #[tokio::test]

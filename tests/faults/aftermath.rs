@@ -39,11 +39,12 @@ pub(crate) async fn told_of_one_panic(
     let is_right = match (next.kind, next.reason) {
         (SupervisionKind::Stopped, Some(ExitKind::Panic)) => is_temporary,
         (SupervisionKind::Restarted, Some(ExitKind::Panic)) => !is_temporary,
-        // Nobody had any more use for it.
-        (SupervisionKind::Stopped, Some(ExitKind::Parent)) => message == "IsIdle",
-        (SupervisionKind::Stopped, Some(ExitKind::Normal)) => {
-            matches!(message, "CloseProject" | "CloseToReturn")
+        // Nobody had any more use for it, or the run that it worked for ended at that moment.
+        (SupervisionKind::Stopped, Some(ExitKind::Parent)) => {
+            message == "IsIdle" || panic.path.contains("/orchestrator/")
         }
+        // It was told to end, or what it stood for was deleted before it was there again.
+        (SupervisionKind::Stopped, Some(ExitKind::Normal)) => matches!(kind, "mcp" | "project"),
         _ => false,
     };
     assert!(is_right, "{next:?} in {records:#?}");

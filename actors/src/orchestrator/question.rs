@@ -8,8 +8,8 @@ use iris_agent::tokens::{Correction, entry_tokens, frame_tokens};
 use iris_agent::{Conversation, Opaque, Prompt, wanted_format};
 use iris_llm::{Model, ModelInfo, ModelRequest, OutputSchema};
 use iris_protocol::{
-    Agent, AnswerFormatPart, ApiError, Message, MessageId, ModelRef, PartId, RunId, ToolCallId,
-    UserId,
+    Agent, AnswerFormatPart, ApiError, ErrorCode, Message, MessageId, ModelRef, PartId, RunId,
+    ToolCallId, UserId,
 };
 use iris_store::project::{LeaveOutOutputs, ProviderData};
 use iris_store::{StoreError, WriteContext};
@@ -90,7 +90,17 @@ impl Asker {
     pub(super) async fn next_question(&self) -> Result<Question, ApiError> {
         self.check_if_allowed().await?;
         join_messages(&self.place, self.run_id.clone(), self.answer_id.clone()).await?;
-        self.recorded_question().await
+        let question = self.recorded_question().await?;
+        let takes_formats = self.info.facts.structured_output != Some(false);
+        if question.output_schema.is_none() || takes_formats {
+            return Ok(question);
+        }
+        let ModelRef { provider_id, model_id } = &self.model;
+        let message = format!(
+            "the model `{provider_id}/{model_id}` does not answer in a format (`answerFormat`): choose another one"
+        );
+        let error = ApiError::new(ErrorCode::ModelUnavailable, message);
+        Err(error.reason("answer_format_unsupported"))
     }
 
     /// Whether the run may ask a model once more.

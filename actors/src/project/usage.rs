@@ -67,9 +67,7 @@ impl Project {
 
     /// Sees the events that were published: each step used something.
     pub(super) fn usage_sees(&mut self, events: &[StoredEvent], ctx: &mut Context<Self>) {
-        for event in events.iter().filter(|event| {
-            matches!(event.name.as_str(), "message.step.finished" | "session.updated")
-        }) {
+        for event in events.iter().filter(|event| event.name == "message.step.finished") {
             if let Room::Session(id) = &event.room {
                 self.usage_news.sessions.insert(id.clone());
             }

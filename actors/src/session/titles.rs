@@ -184,6 +184,10 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
         let (session_id, by) = (id.clone(), starter.clone());
         let command = SetTitle { session_id, title, usage, spent, by, at };
         write(&place.project.address, command, WriteContext::default()).await.map_err(failed)?;
+        if let Err(error) = place.project.usage.tell().await {
+            // It is told with the next step, or when the project closes or is opened again.
+            tracing::warn!(project.id = %place.project.id, %error, "what was used could not be told");
+        }
     }
     said.text?;
     if is_set { Ok(()) } else { Err("the model said nothing that could be one".to_owned()) }

@@ -65,6 +65,7 @@ impl Endpoint {
         request.max_output_tokens = wanted.map(|wanted| wanted.min(most.unwrap_or(u32::MAX)));
         if facts.sampling == Some(false) {
             request.temperature = None;
+            request.top_p = None;
         }
         if facts.structured_output == Some(false) {
             request.output_schema = None;

@@ -121,8 +121,8 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0003_permissions.sql"),
     include_str!("../../../migrations/project/0004_agents_and_tools.sql"),
     include_str!("../../../migrations/project/0005_turns.sql"),
-    include_str!("../../../migrations/project/0007_usage.sql"),
     include_str!("../../../migrations/project/0006_context.sql"),
+    include_str!("../../../migrations/project/0007_usage.sql"),
     include_str!("../../../migrations/project/0008_files.sql"),
 ];
 

@@ -450,9 +450,6 @@ export type ExportFormat = "json" | "markdown";
 /** Where what is known of a model comes from. */
 export type FactsSource = "catalog" | "override" | "local" | "unknown";
 
-/** What a conversation is exported as. */
-export type ExportFormat = "json" | "markdown";
-
 /** A file of a project. */
 export interface File {
   /** Relative to the project's directory, with `/`. */
@@ -4349,15 +4346,6 @@ export interface EventPayloads {
   "session.deleted": {
     /** As it was last. */
     session: Session;
-  };
-  /** Somebody began another session with what the model knows of this one. */
-  "session.forked": {
-    /** This session. */
-    sessionId: SessionId;
-    /** The last message that the other one has; absent where it has none. */
-    messageId?: MessageId | null;
-    /** The other one, as it began. */
-    fork: Session;
   };
   /** Somebody began another session with what the model knows of this one. */
   "session.forked": {
