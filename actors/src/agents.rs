@@ -5,8 +5,11 @@ mod definition;
 mod files;
 mod front_matter;
 
+use iris_agent::{Prompt, PromptMessage};
+use iris_llm::ModelRequest;
 use iris_protocol::{
-    Agent, AgentMode, AgentProblem, AgentSource, AgentTuning, PermissionAction, PermissionSetting,
+    Agent, AgentMode, AgentProblem, AgentSource, AgentTuning, ModelFacts, ModelRef,
+    PermissionAction, PermissionSetting,
 };
 use iris_store::StoreError;
 use iris_tools::ToolRegistry;
@@ -162,6 +165,27 @@ impl Builtin {
             path: None,
             hidden: self.hidden,
         }
+    }
+}
+
+/// One text for the model of an agent that answers with words alone, without a conversation and tools.
+pub(crate) fn request_of(
+    agent: &Agent,
+    model: &ModelRef,
+    facts: ModelFacts,
+    text: String,
+) -> ModelRequest {
+    ModelRequest {
+        model: model.model_id.clone(),
+        prompt: Prompt {
+            system: agent.prompt.clone(),
+            messages: vec![PromptMessage::User { text }],
+            ..Prompt::default()
+        },
+        temperature: agent.tuning.temperature,
+        top_p: agent.tuning.top_p,
+        facts,
+        ..Default::default()
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Node {
     pub(crate) connections: Arc<Connections>,
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) rates: Arc<Rates>,
+    /// Held by whoever has the catalogue know what administrators set.
+    model_facts: Arc<tokio::sync::Mutex<()>>,
     /// The way to projects that other nodes own; none while this one owns them all.
     pub(crate) hop: Option<Arc<dyn Hop>>,
 }
@@ -161,6 +163,7 @@ impl Node {
             tickets: Arc::default(),
             connections,
             rates,
+            model_facts: Arc::default(),
             hop: None,
         }
     }
@@ -185,6 +188,8 @@ impl Node {
     /// # Errors
     /// When the root database cannot be read.
     pub async fn read_model_facts(&self) -> Result<(), StoreError> {
+        // Else one that read earlier could set what it read after one that read later.
+        let _alone = self.model_facts.lock().await;
         let stored = self.root_reader.model_facts().await?;
         let overrides = stored.into_iter().map(|StoredFacts { model, facts, revision }| {
             (model, FactsOverride { facts, revision })

@@ -30,7 +30,7 @@ use iris_protocol::{
 };
 use iris_store::project::{
     Decision, FailQueuedRun, FinishRun, NewApproval, NewAttachment, NewPart, NewQuestion, Outcome,
-    ProviderData, RecordResult, RecordStep, Reply, Spent, StartRun, StepEnd as RecordedStep,
+    ProviderData, RecordResult, RecordStep, Reply, Rest, Spent, StartRun, StepEnd as RecordedStep,
 };
 use iris_store::{Command, CrashPoint, FromReserve, StoreError, WriteContext, crash_point};
 use iris_tools::ReadLog;
@@ -336,6 +336,7 @@ async fn go_on(
         parts: Vec::new(),
         provider_data: Vec::new(),
         step: None,
+        rest: Rest::default(),
         status: RunStatus::Failed,
         finish_reason: FinishReason::Error,
         error: Some(error.clone()),
@@ -568,12 +569,20 @@ impl Orchestrator {
     fn finish(&mut self, mut end: TurnEnd, ctx: &mut Context<Self>) {
         self.drop_checkpoints(ctx);
         let step = end.step.take().map(|step| self.recorded_step(step));
-        self.record_end(end, step, ctx);
+        let spent = if step.is_none() { self.spent() } else { Spent::default() };
+        let rest = Rest { usage: end.usage, spent };
+        self.record_end(end, step, rest, ctx);
     }
 
-    fn record_end(&mut self, end: TurnEnd, step: Option<RecordedStep>, ctx: &mut Context<Self>) {
+    fn record_end(
+        &mut self,
+        end: TurnEnd,
+        step: Option<RecordedStep>,
+        rest: Rest,
+        ctx: &mut Context<Self>,
+    ) {
         self.is_recording = true;
-        let again = (end.clone(), step.clone());
+        let again = (end.clone(), step.clone(), rest.clone());
         let command = FinishRun {
             session_id: self.session_id(),
             run_id: self.run_id(),
@@ -581,6 +590,7 @@ impl Orchestrator {
             provider_data: provider_data(&end.parts),
             parts: end.parts.into_iter().map(new_part).collect(),
             step,
+            rest,
             status: end.status,
             finish_reason: end.finish_reason,
             error: end.error,
@@ -596,7 +606,7 @@ impl Orchestrator {
                 orchestrator.log_failed_record(&error);
                 if may_succeed_later(error.code()) {
                     ctx.run_later(pause::try_again_after(&error), |orchestrator, ctx| {
-                        orchestrator.record_end(again.0, again.1, ctx);
+                        orchestrator.record_end(again.0, again.1, again.2, ctx);
                     });
                     return;
                 }

@@ -70,6 +70,7 @@ ALTER TABLE agents ADD COLUMN budget TEXT CHECK (json_valid(budget));
 
 -- What was used before there were prices: no cost of it is known, and the root database is not told, for
 -- the database may come from elsewhere.
+-- Whatever a provider said, the sums fit.
 CREATE TEMP TABLE used AS
 SELECT r.id AS run_id, r.session_id AS session_id, r.started_by AS user_id,
        coalesce(r.started_at, 0) / 86400000 AS day,
@@ -77,13 +78,13 @@ SELECT r.id AS run_id, r.session_id AS session_id, r.started_by AS user_id,
        coalesce(m.model ->> '$.providerId', '') AS provider_id,
        coalesce(m.model ->> '$.modelId', '') AS model_id,
        r.steps AS steps,
-       coalesce(r.usage ->> '$.inputTokens', 0) AS input_tokens,
-       coalesce(r.usage ->> '$.outputTokens', 0) AS output_tokens,
-       coalesce(r.usage ->> '$.reasoningTokens', 0) AS reasoning_tokens,
-       coalesce(r.usage ->> '$.cacheReadTokens', 0) AS cache_read_tokens,
-       coalesce(r.usage ->> '$.cacheWriteTokens', 0) AS cache_write_tokens,
-       coalesce(r.usage ->> '$.cacheWrite1hTokens', 0) AS cache_write_1h_tokens,
-       coalesce(r.usage ->> '$.serverToolCalls', 0) AS server_tool_calls
+       min(cast(coalesce(r.usage ->> '$.inputTokens', 0) AS INTEGER), 1000000000000) AS input_tokens,
+       min(cast(coalesce(r.usage ->> '$.outputTokens', 0) AS INTEGER), 1000000000000) AS output_tokens,
+       min(cast(coalesce(r.usage ->> '$.reasoningTokens', 0) AS INTEGER), 1000000000000) AS reasoning_tokens,
+       min(cast(coalesce(r.usage ->> '$.cacheReadTokens', 0) AS INTEGER), 1000000000000) AS cache_read_tokens,
+       min(cast(coalesce(r.usage ->> '$.cacheWriteTokens', 0) AS INTEGER), 1000000000000) AS cache_write_tokens,
+       min(cast(coalesce(r.usage ->> '$.cacheWrite1hTokens', 0) AS INTEGER), 1000000000000) AS cache_write_1h_tokens,
+       min(cast(coalesce(r.usage ->> '$.serverToolCalls', 0) AS INTEGER), 1000000000000) AS server_tool_calls
 FROM runs r LEFT JOIN messages m ON m.run_id = r.id AND m.session_id = r.session_id AND m.place = 1
 WHERE r.steps > 0;
 

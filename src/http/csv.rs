@@ -54,8 +54,13 @@ fn push_row(text: &mut String, row: &UsageRow) {
 }
 
 fn field(text: &str) -> String {
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let text = if is_formula { format!("'{text}") } else { text.to_owned() };
+    let is_formula = |piece: &str| {
+        piece.trim_start_matches([' ', '"']).starts_with(['=', '+', '-', '@', '\t', '\r'])
+    };
+    // Where spreadsheets part fields by `;`, no quote around them keeps them together.
+    let said = |piece: &str| if is_formula(piece) { format!("'{piece}") } else { piece.to_owned() };
+    let harmless = text.split(';').map(said).collect::<Vec<_>>().join(";");
+    let (is_formula, text) = (harmless != text, harmless);
     if text.contains(['"', ',', '\n', '\r']) || is_formula {
         return format!("\"{}\"", text.replace('"', "\"\""));
     }
@@ -77,6 +82,9 @@ mod tests {
             ("-2", "\"'-2\""),
             ("+2", "\"'+2\""),
             ("\t=1", "\"'\t=1\""),
+            ("x;=1", "\"x;'=1\""),
+            ("x; \"-1", "\"x;' \"\"-1\""),
+            ("x;y", "x;y"),
             ("a,b\"c", "\"a,b\"\"c\""),
         ] {
             assert_eq!(field(text), expected);

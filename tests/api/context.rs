@@ -11,6 +11,7 @@ use iris_testkit::{
 };
 use serde_json::{Value, json};
 
+use crate::usage::set_price;
 use crate::{code_of, refusal};
 
 /// A server whose provider's models take that many tokens, as far as it knows.
@@ -253,6 +254,26 @@ async fn no_summary_is_made_where_a_budget_is_used_up() {
     let answer = ann.answer(&run).await;
     assert_eq!(answer.finish_reason, Some(FinishReason::Budget));
     assert_eq!(answer.error.unwrap().code, ErrorCode::BudgetExceeded);
+    assert_eq!(provider.asked().len(), before);
+}
+
+#[tokio::test]
+async fn no_summary_is_made_by_a_model_whose_price_nobody_knows_where_money_is_limited() {
+    let (app, mut ann, provider) = with_talk(vec![says("They spoke.", 50)]).await;
+    set_price(&app.admin().await, ("fake", "model"), 1_000, 1_000).await;
+    let agent =
+        json!({ "name": "compaction", "model": { "providerId": "fake", "modelId": "dear" } });
+    let path = format!("/v1/projects/{}/agents", ann.project);
+    let made = ann.person.rest("POST", &path, Some(agent)).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let before = provider.asked().len();
+    let settings = json!({ "budgets": { "session": { "costNanoUsd": 1_000_000_000 } } });
+    let settings = settings.as_object().cloned();
+    ann.call(ProjectUpdate { name: None, description: None, settings }).await.unwrap();
+    let run = compact(&ann).await;
+    assert_eq!(ann.run_ended(&run).await, RunStatus::Failed);
+    let error = ann.answer(&run).await.error.unwrap();
+    assert_eq!(code_of(&error), (ErrorCode::BudgetExceeded, "price_unknown"));
     assert_eq!(provider.asked().len(), before);
 }
 

@@ -39,12 +39,15 @@ pub(crate) async fn told_of_one_panic(
     let is_right = match (next.kind, next.reason) {
         (SupervisionKind::Stopped, Some(ExitKind::Panic)) => is_temporary,
         (SupervisionKind::Restarted, Some(ExitKind::Panic)) => !is_temporary,
-        // Nobody had any more use for it, or the run that it worked for ended at that moment.
+        // Nobody had any more use for it; whoever retires a sub-agent ends itself next.
         (SupervisionKind::Stopped, Some(ExitKind::Parent)) => {
-            message == "IsIdle" || panic.path.contains("/orchestrator/")
+            matches!(message, "IsIdle" | "Retire")
         }
-        // It was told to end, or what it stood for was deleted before it was there again.
-        (SupervisionKind::Stopped, Some(ExitKind::Normal)) => matches!(kind, "mcp" | "project"),
+        // It was told to end; or nobody waits for that message, and what the actor stands for was deleted
+        // meanwhile.
+        (SupervisionKind::Stopped, Some(ExitKind::Normal)) => {
+            matches!(message, "CloseProject" | "CloseToReturn" | "Wake" | "Write<TellFileAgents>")
+        }
         _ => false,
     };
     assert!(is_right, "{next:?} in {records:#?}");

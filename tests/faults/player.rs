@@ -17,9 +17,9 @@ use tokio::time::{Instant, timeout};
 use crate::stage::oauthfake::OauthFake;
 
 /// The longest that anything may take; what takes longer hangs.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// The longest that trying again may take.
-const RECOVERY_MAX: Duration = Duration::from_secs(30);
+const RECOVERY_MAX: Duration = Duration::from_secs(10);
 
 /// What somebody was told who did not get what they wanted.
 #[derive(Debug, Clone)]

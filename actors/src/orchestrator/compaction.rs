@@ -11,15 +11,15 @@ use actix::prelude::*;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use iris_agent::compaction::Draft;
-use iris_agent::{Input, Prompt, PromptMessage, Summary};
-use iris_llm::{Finish, ModelEvent, ModelRequest, ModelStream};
+use iris_agent::{Input, Summary};
+use iris_llm::{Finish, ModelEvent, ModelStream};
 use iris_protocol::{Agent, ApiError, ErrorCode, ModelRef};
 use tracing::{Instrument, Span};
 
 use super::Orchestrator;
 use super::model::{Call, MODEL_BUDGET, model_error};
 use super::question::{Asker, Question};
-use crate::agents::{COMPACTION_AGENT, find_agent};
+use crate::agents::{COMPACTION_AGENT, find_agent, request_of};
 use crate::project::EndStreams;
 
 /// Most bytes of a conversation that one summary is made of.
@@ -123,19 +123,23 @@ impl Orchestrator {
             let models = &asker.place.services.models;
             let question = asker.question().await?;
             let agent = summarizer(&asker).await?;
-            let bytes_max = transcript_bytes(&asker, &question, shrinks, squeezed);
-            let threshold = asker.threshold().unwrap_or_else(|| question.tokens());
-            let room = question.room(threshold);
-            let bytes = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-            let draft = Draft::of(&question.conversation, room, bytes);
-            let draft = draft.ok_or_else(nothing_left)?;
             let own = agent.model.as_ref().filter(|own| !gave_up && **own != asker.model);
             let own = own.and_then(|own| Some((models.get(own).ok()?, own.clone())));
             let is_by_another = own.is_some();
             let answering = || (Arc::clone(&question.provider), asker.model.clone());
             let (provider, model) = own.unwrap_or_else(answering);
-            let facts = asker.place.services.catalog.info(&model).facts;
-            let request = ModelRequest { facts, ..request(&agent, &model, &draft) };
+            let info = asker.place.services.catalog.info(&model);
+            if is_by_another {
+                asker.check_budgets(&info).await?;
+            }
+            let window = asker.window_of(&model, &info);
+            let bytes_max = transcript_bytes(window, &question, shrinks, squeezed);
+            let threshold = asker.threshold().unwrap_or_else(|| question.tokens());
+            let room = question.room(threshold);
+            let bytes = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+            let draft = Draft::of(&question.conversation, room, bytes);
+            let draft = draft.ok_or_else(nothing_left)?;
+            let request = request_of(&agent, &model, info.facts, words(&draft));
             let events = provider.stream(request);
             Ok((Drafted { draft, question, model, is_by_another }, events))
         };
@@ -181,7 +185,7 @@ impl Orchestrator {
     }
 
     fn summarized(&mut self, reason: Finish, ctx: &mut Context<Self>) {
-        let Some(Summarizing { drafted, text }) = self.summaries.writing.take() else { return };
+        let Some(Summarizing { text, .. }) = &self.summaries.writing else { return };
         let is_refused = match reason {
             Finish::ContentFilter => true,
             Finish::Stop
@@ -197,6 +201,7 @@ impl Orchestrator {
             let error = ApiError::new(ErrorCode::ProviderError, message);
             return self.model_failed(error.reason("no_summary"), ctx);
         }
+        let Some(Summarizing { drafted, .. }) = self.summaries.writing.take() else { return };
         let Drafted { draft, question, .. } = drafted;
         let saved = draft.saves(&text);
         let summary = Summary {
@@ -224,10 +229,10 @@ async fn summarizer(asker: &Asker) -> Result<Agent, ApiError> {
     found.map_err(|error| error.to_api())?.ok_or_else(|| ApiError::not_found("agent"))
 }
 
-/// How much of the conversation a summary is made of: what half of a known window takes, else half of what
+/// How much of the conversation a summary is made of: what half of the window of the model that makes it takes, where that is known, else half of what
 /// was too long; half of that each time that it was still too long.
-fn transcript_bytes(asker: &Asker, question: &Question, shrinks: bool, squeezed: u32) -> u64 {
-    let tokens = match asker.window() {
+fn transcript_bytes(window: Option<u64>, question: &Question, shrinks: bool, squeezed: u32) -> u64 {
+    let tokens = match window {
         Some(window) => window / 2,
         None if shrinks => question.tokens() / 2,
         None => question.tokens(),
@@ -237,22 +242,11 @@ fn transcript_bytes(asker: &Asker, question: &Question, shrinks: bool, squeezed:
     bytes.max(TRANSCRIPT_BYTES_MIN)
 }
 
-fn request(agent: &Agent, model: &ModelRef, draft: &Draft) -> ModelRequest {
-    let text = format!(
-        "<conversation>\n{}</conversation>\n\nWrite the summary of this conversation now.",
-        draft.transcript
-    );
-    ModelRequest {
-        model: model.model_id.clone(),
-        prompt: Prompt {
-            system: agent.prompt.clone(),
-            messages: vec![PromptMessage::User { text }],
-            ..Prompt::default()
-        },
-        temperature: agent.tuning.temperature,
-        top_p: agent.tuning.top_p,
-        ..Default::default()
-    }
+fn words(draft: &Draft) -> String {
+    let transcript = &draft.transcript;
+    format!(
+        "<conversation>\n{transcript}</conversation>\n\nWrite the summary of this conversation now."
+    )
 }
 
 /// Nothing can be made shorter.

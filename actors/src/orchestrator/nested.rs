@@ -22,12 +22,12 @@ const DIRECTORIES_MAX: usize = 64;
 const TOLD_MAX: usize = 256;
 
 /// What the model of a session was told of the instructions in its project's directories, in this life of the
-/// session's actor and since the last summary.
+/// session's actor, since the last summary, and since something of the conversation was left out or superseded.
 #[derive(Debug, Default)]
 pub(crate) struct ToldInstructions(Mutex<BTreeMap<String, String>>);
 
 impl ToldInstructions {
-    /// Nothing of it stands in the conversation any more.
+    /// Of nothing of it is known that it stands in the conversation still.
     pub(crate) fn forget(&self) {
         self.0.lock().clear();
     }
@@ -64,11 +64,10 @@ pub(super) fn below(
             let said = instructions(&workspace, &path, BYTES_MAX)?;
             Some((path, said))
         })?;
-        let is_news = told.tell(&path, &said);
-        // One that the call itself was about stands in its output.
+        // One that the call itself was about stands in its output, or as much of it as was asked for.
         let is_shown =
             accesses.iter().any(|it| matches!(&it.target, Target::Path(own) if *own == path));
-        (is_news && !is_shown).then_some((directory, path, said))
+        (!is_shown && told.tell(&path, &said)).then_some((directory, path, said))
     });
     for (directory, path, said) in found.take(FILES_MAX) {
         text.extend([

@@ -18,6 +18,7 @@ use super::Orchestrator;
 use super::environment::Environment;
 use super::instructions::with_instructions;
 use super::model::Caller;
+use super::nested::ToldInstructions;
 use super::outputs::show_images;
 use super::steering::join_messages;
 use super::tasks::name_sub_agents;
@@ -39,6 +40,7 @@ pub(super) struct Asker {
     environment: Arc<Environment>,
     /// What is known of the model.
     info: ModelInfo,
+    told: Arc<ToldInstructions>,
 }
 
 impl Asker {
@@ -48,6 +50,7 @@ impl Asker {
         let info = orchestrator.services().catalog.info(&answerer.model);
         Some(Self {
             info,
+            told: Arc::clone(&assignment.told),
             place: assignment.place.clone(),
             agent: answerer.agent.clone(),
             model: answerer.model.clone(),
@@ -61,9 +64,14 @@ impl Asker {
 
     /// How many tokens the model takes, where that is known.
     pub(super) fn window(&self) -> Option<u64> {
+        self.window_of(&self.model, &self.info)
+    }
+
+    /// The same of another model, of which this is known.
+    pub(super) fn window_of(&self, model: &ModelRef, info: &ModelInfo) -> Option<u64> {
         // What the operator says of a provider wins over what is known of a model.
-        let set = self.place.services.models.context_window(&self.model);
-        set.or(self.info.facts.context_tokens)
+        let set = self.place.services.models.context_window(model);
+        set.or(info.facts.context_tokens)
     }
 
     /// From how many tokens on the conversation is made shorter; none where it never is.
@@ -109,7 +117,12 @@ impl Asker {
         if !may_start.map_err(|error| error.to_api())? {
             return Err(starter_lost_access());
         }
-        let is_price_known = self.info.prices().is_some();
+        self.check_budgets(&self.info).await
+    }
+
+    /// Whether budgets let the run ask a model of which this is known.
+    pub(super) async fn check_budgets(&self, info: &ModelInfo) -> Result<(), ApiError> {
+        let is_price_known = info.prices().is_some();
         refuse_if_used_up(&self.place, &self.run_id, &self.starter, is_price_known).await
     }
 
@@ -186,6 +199,8 @@ impl Asker {
     ) -> Result<(), StoreError> {
         let command = LeaveOutOutputs { session_id: self.place.id.clone(), to: to.clone() };
         record(&self.place.project.address, command, WriteContext::default()).await?;
+        // Instructions may have stood behind them.
+        self.told.forget();
         let recorded = Recorded { left_out_to: Some(to), ..recorded };
         let (conversation, images) = self.tell(&recorded, question.provider.as_ref()).await?;
         question.conversation = conversation;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use iris_agent::{Input, Retry, is_overflow};
 use iris_protocol::{ApiError, ErrorCode, ModelRef};
-use iris_store::project::{EndRetry, RecordRetry};
+use iris_store::project::{EndRetry, RecordRetry, Rest};
 
 use super::Orchestrator;
 use crate::project::EndStreams;
@@ -55,8 +55,7 @@ impl Orchestrator {
             attempt,
             error,
             delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-            usage,
-            spent,
+            used: Rest { usage, spent },
             model,
             at: self.services().clock.now_ms(),
         };

@@ -31,13 +31,10 @@ impl Handler<Compact> for Session {
         }
         let queued = queued(self.place.clone(), run_id.clone(), compact).into_actor(self);
         Box::pin(queued.map(move |queued, session, ctx| {
-            session.asked = session.asked.saturating_sub(1);
             if !matches!(&queued, Ok(queued) if !queued.replayed) {
                 session.requests.remove(&run_id);
             }
-            if queued.is_ok() {
-                session.start_next(ctx);
-            }
+            session.answered(queued.is_ok(), ctx);
             queued
         }))
     }

@@ -44,7 +44,10 @@ impl Handler<Rewrite> for Session {
         }
         let rewritten = rewritten(self.place.clone(), run_id.clone(), rewrite);
         Box::pin(rewritten.into_actor(self).map(move |rewritten, session, ctx| {
-            if !matches!(&rewritten, Ok(Committed { replayed: false, .. })) {
+            if matches!(&rewritten, Ok(Committed { replayed: false, .. })) {
+                // Instructions may stand in what is superseded now.
+                session.told.forget();
+            } else {
                 session.requests.remove(&run_id);
             }
             session.answered(rewritten.is_ok(), ctx);

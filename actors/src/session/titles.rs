@@ -11,15 +11,14 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::StreamExt;
-use iris_agent::{Prompt, PromptMessage};
 use iris_llm::{Charge, Model, ModelEvent, ModelRequest, ReportedUsage};
-use iris_protocol::{Agent, ModelRef, Run, RunId, UserId};
+use iris_protocol::{Run, RunId, UserId};
 use iris_store::WriteContext;
 use iris_store::project::{SetTitle, Spent};
 use serde_json::{Value, json};
 
 use super::{Session, SessionPlace, answerer};
-use crate::agents::{TITLE_AGENT, find_agent};
+use crate::agents::{TITLE_AGENT, find_agent, request_of};
 use crate::budgets::refuse_if_used_up;
 use crate::supervision::{Address, ChildSpec, OnStuck, Supervise, Vitals, spawn};
 use crate::write;
@@ -170,7 +169,7 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
     let info = services.catalog.info(&model);
     let allowed = refuse_if_used_up(place, run_id, starter, info.prices().is_some()).await;
     allowed.map_err(|error| error.message)?;
-    let request = ModelRequest { facts: info.facts, ..request(&agent, &model, &first) };
+    let request = request_of(&agent, &model, info.facts, words(&first));
     let began_at = services.clock.now_ms();
     let said = ask(provider.as_ref(), request).await;
     let title = said.text.as_deref().ok().and_then(clean);
@@ -193,20 +192,9 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
     if is_set { Ok(()) } else { Err("the model said nothing that could be one".to_owned()) }
 }
 
-fn request(agent: &Agent, model: &ModelRef, first: &str) -> ModelRequest {
+fn words(first: &str) -> String {
     let cut = first.get(..first.floor_char_boundary(MESSAGE_BYTES_MAX)).unwrap_or_default();
-    let text = format!("<message>\n{cut}\n</message>\n\nWrite the title of this conversation now.");
-    ModelRequest {
-        model: model.model_id.clone(),
-        prompt: Prompt {
-            system: agent.prompt.clone(),
-            messages: vec![PromptMessage::User { text }],
-            ..Prompt::default()
-        },
-        temperature: agent.tuning.temperature,
-        top_p: agent.tuning.top_p,
-        ..Default::default()
-    }
+    format!("<message>\n{cut}\n</message>\n\nWrite the title of this conversation now.")
 }
 
 /// What a model said, and what that used.

@@ -374,6 +374,8 @@ pub struct TurnEnd {
     pub parts: Vec<StepPart>,
     /// The last model call, where it ended and is not recorded yet.
     pub step: Option<StepEnd>,
+    /// What model calls used that belong to no step: one that was cut off, a summary that came to nothing.
+    pub usage: Usage,
     /// Completed, failed or cancelled.
     pub status: RunStatus,
     /// Why.
@@ -933,7 +935,9 @@ impl Turn {
         self.phase = Phase::Ended;
         let parts = self.parts.drain(..).map(|open| open.part);
         let parts = parts.filter(|part| !part.is_call()).collect();
-        effects.push(Effect::End(TurnEnd { parts, step, status, finish_reason, error: None }));
+        let usage = if step.is_none() { self.unrecorded() } else { Usage::default() };
+        let end = TurnEnd { parts, step, usage, status, finish_reason, error: None };
+        effects.push(Effect::End(end));
         effects
     }
 }

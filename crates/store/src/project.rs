@@ -112,7 +112,7 @@ pub use tasks::{SpawnTask, TaskChild, TaskIds, TaskResult};
 pub use titles::{SetTitle, TITLE_DEFAULT};
 pub use todos::{NewTodo, WriteTodos};
 pub use tools::{CreateTool, DeleteTool, StoredTool, ToolConfig, ToolDefinition, UpdateTool};
-pub use usage::{DayUsed, Spending, Spent, USAGE_ROWS_MAX};
+pub use usage::{DayUsed, Rest, Spending, Spent, USAGE_ROWS_MAX};
 
 /// The migrations, oldest first.
 pub(crate) const SCHEMA: &[&str] = &[

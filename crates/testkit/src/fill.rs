@@ -7,7 +7,7 @@ use iris_protocol::{
     FinishReason, MessageId, ModelRef, PartId, RunId, RunStatus, SessionId, SessionMode, UserId,
 };
 use iris_store::project::{
-    AcceptMessage, CreateSession, FinishRun, NewPart, ProjectDatabase, Quotas, StartRun,
+    AcceptMessage, CreateSession, FinishRun, NewPart, ProjectDatabase, Quotas, Rest, StartRun,
 };
 use iris_store::{Command, WriteContext, Writer};
 
@@ -140,6 +140,7 @@ fn finish(session: u32, number: u64, at: i64) -> FinishRun {
         parts: vec![NewPart::Text { id, text: Fill::text(number * 2 + 1) }],
         provider_data: Vec::new(),
         step: None,
+        rest: Rest::default(),
         status: RunStatus::Completed,
         finish_reason: FinishReason::Stop,
         error: None,

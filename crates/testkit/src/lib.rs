@@ -43,8 +43,8 @@ pub use proxy::{Proxy, Weather};
 pub use stream::{EventStream, Told};
 pub use wire::{Incoming, WireSocket};
 
-/// The longest that a test waits for anything, on a machine that does much else.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+/// The longest that a test waits for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// From one look at what nobody tells of to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(10);

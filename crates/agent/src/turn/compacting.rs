@@ -89,7 +89,15 @@ impl Turn {
 
     fn spend(&mut self) {
         let usage = std::mem::take(&mut self.usage);
-        self.compacting.spent.add(&usage);
+        if usage != Usage::default() {
+            self.compacting.spent.add(&usage);
+        }
+    }
+
+    /// What model calls used that no step has.
+    pub(super) fn unrecorded(&mut self) -> Usage {
+        self.spend();
+        std::mem::take(&mut self.compacting.spent)
     }
 
     pub(super) fn summarized(&mut self, summary: Summary, ids: &dyn IdSource) -> Vec<Effect> {

@@ -1,7 +1,7 @@
 //! Each limit of a run, reached (INV-7).
 
 use iris_agent::{Effect, Input, TurnEnd, TurnLimits, Verdict};
-use iris_protocol::{ApiError, ErrorCode, FinishReason, RunStatus};
+use iris_protocol::{ApiError, ErrorCode, FinishReason, RunStatus, Usage};
 
 use crate::script::{
     Scene, answers, asks, call_id, call_part, calls, end, end_failed, finishes, record_result,
@@ -172,4 +172,13 @@ fn one_usable_call_starts_the_count_of_unusable_steps_anew() {
     scene.step(calls("read", refuses("bad arguments")));
     let effects = scene.step(finishes(FinishReason::ToolCalls));
     assert_eq!(effects.last(), Some(&Effect::CallModel));
+}
+
+#[test]
+fn what_a_call_used_that_was_cut_off_is_handed_on() {
+    let mut scene = Scene::started();
+    let usage = Usage { input_tokens: 7, ..Usage::default() };
+    scene.step(Input::UsageArrived(usage));
+    let end = TurnEnd { usage, ..end(RunStatus::Cancelled, FinishReason::Cancelled) };
+    assert_eq!(scene.step(Input::CancelRequested), [Effect::AbortModel, Effect::End(end)]);
 }

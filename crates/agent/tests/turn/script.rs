@@ -177,7 +177,8 @@ pub(crate) fn step_end(part: u128, index: u32, finish_reason: FinishReason) -> S
 }
 
 pub(crate) fn end(status: RunStatus, finish_reason: FinishReason) -> TurnEnd {
-    TurnEnd { parts: Vec::new(), step: None, status, finish_reason, error: None }
+    let (parts, usage) = (Vec::new(), Usage::default());
+    TurnEnd { parts, step: None, usage, status, finish_reason, error: None }
 }
 
 pub(crate) fn end_failed(error: ApiError) -> TurnEnd {

@@ -19,7 +19,7 @@ use super::blobs::{self, BlobHash};
 use super::quotas::Quotas;
 use super::rows::{self, NumberedRun};
 use super::sessions::session_busy;
-use super::{dequeuing, joining, log, pages, queries, records, search};
+use super::{dequeuing, joining, log, pages, queries, records, search, titles};
 use crate::{Command, StoreError, WriteTx, column};
 
 /// Most bytes of parts that are too long for their rows and are written anew.
@@ -86,6 +86,9 @@ impl Command for ForkSession {
             budget: source.budget,
         };
         records::insert_session(tx.conn(), &fork)?;
+        if self.title.is_none() && titles::is_untitled(tx.conn(), &self.session_id)? {
+            titles::mark_untitled(tx.conn(), &fork.id)?;
+        }
         self.copy(tx.conn(), messages)?;
         let (at, by) = (self.at, Some(&self.by));
         let created = Event::SessionCreated { session: fork.clone() };

@@ -1,12 +1,10 @@
 //! Asking a model again after it failed.
 
-use iris_protocol::{
-    ApiError, Event, MessageId, ModelRef, RunId, SessionId, SessionState, Usage, UsageTotals,
-};
+use iris_protocol::{ApiError, Event, MessageId, ModelRef, RunId, SessionId, SessionState};
 
 use super::sessions::save_in_state;
 use super::steps::OpenAnswer;
-use super::usage::{self, Spent};
+use super::usage::Rest;
 use super::{log, records, streams};
 use crate::{Command, StoreError, WriteTx};
 
@@ -29,9 +27,7 @@ pub struct RecordRetry {
     /// How long the session waits, in milliseconds.
     pub delay_ms: u64,
     /// What the failed attempt used.
-    pub usage: Usage,
-    /// How it was charged for.
-    pub spent: Spent,
+    pub used: Rest,
     /// The model that answers from here on, where it is another one.
     pub model: Option<ModelRef>,
     /// Now, in milliseconds since 1970 UTC.
@@ -43,13 +39,9 @@ impl Command for RecordRetry {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         let mut open = OpenAnswer::find(tx, &self.session_id, &self.run_id, &self.message_id)?;
-        let by = Some(&open.run.started_by);
         streams::drop_all(tx.conn(), &open.message.id)?;
-        open.message.usage.get_or_insert_default().add(&self.usage);
-        open.run.usage.add(&self.usage);
-        open.session.usage.add(&self.usage);
-        let totals = UsageTotals::of_step(self.usage, 0, self.spent.wall_time_ms);
-        usage::count(tx, &open.used(), &self.spent, &totals, self.at)?;
+        open.use_up(tx, &self.used, self.at)?;
+        let by = Some(&open.run.started_by);
         open.session.state = SessionState::Retrying;
         open.session.updated_at = self.at;
         let is_another = self.model.is_some();

@@ -12,6 +12,7 @@ use super::provider_data::{self, ProviderData};
 use super::rows::NumberedRun;
 use super::sessions::{save_in_state, session_busy};
 use super::steps::{NewPart, OpenAnswer, StepEnd, append_parts, end_step};
+use super::usage::Rest;
 use super::{joining, log, queries, records, streams};
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
@@ -121,6 +122,8 @@ pub struct FinishRun {
     pub provider_data: Vec<ProviderData>,
     /// The last model call, where it ended and is not recorded yet.
     pub step: Option<StepEnd>,
+    /// What was used since the last step, where there is no `step` for it.
+    pub rest: Rest,
     /// `Completed`, `Failed` or `Cancelled`.
     pub status: RunStatus,
     /// Why it ended.
@@ -155,8 +158,9 @@ impl Command for FinishRun {
         }
         append_parts(tx, &open, self.parts, self.at)?;
         provider_data::insert(tx.conn(), &open.message.id, &self.provider_data)?;
-        if let Some(step) = self.step {
-            end_step(tx, &mut open, &step, self.at)?;
+        match &self.step {
+            Some(step) => end_step(tx, &mut open, step, self.at)?,
+            None => open.use_up(tx, &self.rest, self.at)?,
         }
         // What a step that could not be recorded left.
         streams::keep_interrupted(tx, &open.run, &open.message, self.at)?;

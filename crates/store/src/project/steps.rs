@@ -14,7 +14,7 @@ use super::ending::{fail_call, publish_result};
 use super::provider_data::{self, ProviderData};
 use super::questions::NewQuestion;
 use super::sessions::save_in_state;
-use super::usage::{self, Spent, Used};
+use super::usage::{self, Rest, Spent, Used};
 use super::{attachments, context, family, log, queries, questions, records, streams};
 use crate::{Command, StoreError, WhenFull, WriteTx, column};
 
@@ -238,6 +238,25 @@ pub(super) struct OpenAnswer {
 }
 
 impl OpenAnswer {
+    /// Adds what was used without being a step to the answer, the run and the session, and counts it. They
+    /// are not saved.
+    pub(super) fn use_up(
+        &mut self,
+        tx: &WriteTx<'_>,
+        rest: &Rest,
+        at: i64,
+    ) -> Result<(), StoreError> {
+        let Rest { usage, spent } = rest;
+        // Nothing has no cost that were not known.
+        if *usage != Usage::default() {
+            self.message.usage.get_or_insert_default().add(usage);
+            self.run.usage.add(usage);
+            self.session.usage.add(usage);
+        }
+        let totals = UsageTotals::of_step(*usage, 0, spent.wall_time_ms);
+        usage::count(tx, &self.used(), spent, &totals, at)
+    }
+
     /// Who uses what is counted with the answer.
     pub(super) fn used(&self) -> Used<'_> {
         Used {

@@ -11,7 +11,8 @@ use crate::{Command, StoreError, WriteTx};
 pub const TITLE_DEFAULT: &str = "New session";
 
 const FIRST: &str =
-    "SELECT * FROM messages WHERE session_id = ?1 AND place = 0 ORDER BY run_number LIMIT 1";
+    "SELECT * FROM messages WHERE session_id = ?1 AND place = 0 AND state <> 'superseded'
+     ORDER BY run_number LIMIT 1";
 const UNTITLED: &str = "SELECT untitled FROM sessions WHERE id = ?1";
 
 /// Gives a session the title that a model made, unless somebody gave it one meanwhile, and counts what that

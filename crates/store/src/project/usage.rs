@@ -2,7 +2,8 @@
 //! about. What it cost is recorded and never computed again.
 
 use iris_protocol::{
-    Budget, BudgetScope, ModelRef, RunId, SessionId, UsageReport, UsageRow, UsageTotals, UserId,
+    Budget, BudgetScope, ModelRef, RunId, SessionId, Usage, UsageReport, UsageRow, UsageTotals,
+    UserId,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
@@ -40,6 +41,16 @@ pub struct Spent {
     pub price_version: Option<String>,
     /// How long the run worked for it, in milliseconds.
     pub wall_time_ms: u64,
+}
+
+/// What was used and is no step: an attempt that failed, a call that was cut off, the work of tools behind
+/// the last step.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rest {
+    /// As far as the provider said it.
+    pub usage: Usage,
+    /// How it was charged for.
+    pub spent: Spent,
 }
 
 /// Who used something.

@@ -39,7 +39,9 @@ impl Command for RecordUsage {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         let Some(last) = self.days.last().map(|day| day.revision) else { return Ok(()) };
-        for day in &self.days {
+        let head = head(tx.conn(), &self.project_id, &self.epoch)?;
+        // Whoever told it read later, and knew more.
+        for day in self.days.iter().filter(|day| day.revision > head) {
             take_in(tx.conn(), &self.project_id, &self.epoch, day)?;
         }
         let sql = "INSERT INTO usage_heads (project_id, epoch, revision) VALUES (?1, ?2, ?3)

@@ -424,6 +424,7 @@ pub(crate) fn finish(n: u128, status: RunStatus, finish_reason: FinishReason) ->
         parts: Vec::new(),
         provider_data: Vec::new(),
         step: None,
+        rest: Rest::default(),
         status,
         finish_reason,
         error: None,

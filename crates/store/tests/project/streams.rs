@@ -122,8 +122,10 @@ fn retry(model: Option<ModelRef>) -> RecordRetry {
         attempt: 2,
         error: ApiError::new(ErrorCode::ProviderError, "too busy").reason("overloaded"),
         delay_ms: 750,
-        usage: Usage { input_tokens: 7, ..Usage::default() },
-        spent: Spent::default(),
+        used: Rest {
+            usage: Usage { input_tokens: 7, ..Usage::default() },
+            spent: Spent::default(),
+        },
         model,
         at: NOW + 5,
     }

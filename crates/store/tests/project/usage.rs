@@ -1,8 +1,8 @@
 //! What was used is counted with the step, for all that it is about, and told with rising numbers.
 
-use iris_protocol::{ErrorCode, FinishReason, Usage, UsageTotals};
+use iris_protocol::{ErrorCode, FinishReason, RunStatus, Usage, UsageTotals};
 use iris_store::Days;
-use iris_store::project::{FinishRun, PurgeSession, Spent};
+use iris_store::project::{FinishRun, PurgeSession, Rest, Spent};
 
 use crate::fixture::*;
 
@@ -98,6 +98,7 @@ async fn what_a_session_used_goes_with_it_and_what_the_project_used_stays() {
         parts: vec![],
         provider_data: vec![],
         step: None,
+        rest: Rest::default(),
         status: iris_protocol::RunStatus::Completed,
         finish_reason: FinishReason::Stop,
         error: None,
@@ -111,4 +112,22 @@ async fn what_a_session_used_goes_with_it_and_what_the_project_used_stays() {
     let spending = fixture.reader().spending(session_id(), run_id(1), ann(), NOW).await.unwrap();
     assert_eq!((spending.runs[0].1.steps, spending.sessions[0].1.steps), (0, 0));
     assert_eq!(spending.project, totals(1));
+}
+
+#[tokio::test]
+async fn what_was_used_behind_the_last_step_counts_without_being_one() {
+    let fixture = Fixture::with_run().await;
+    fixture.write(step(1, 0, vec![])).await.unwrap();
+    let spent = Spent { wall_time_ms: 9, ..Spent::default() };
+    let rest = Rest { usage: Usage { cost_nano_usd: None, ..usage(5) }, spent };
+    let end = finish(1, RunStatus::Cancelled, FinishReason::Cancelled);
+    fixture.write(FinishRun { rest: rest.clone(), ..end }).await.unwrap();
+    let total = fixture.reader().usage_report(None, always()).await.unwrap().total;
+    let before = totals(1);
+    assert_eq!((total.steps, total.unpriced_steps), (1, 1));
+    assert_eq!(total.wall_time_ms, before.wall_time_ms + 9);
+    let output = before.usage.output_tokens + rest.usage.output_tokens;
+    assert_eq!((total.usage.output_tokens, total.usage.cost_nano_usd), (output, None));
+    let session = fixture.reader().session(session_id()).await.unwrap().unwrap();
+    assert_eq!(session.usage.output_tokens, output);
 }

@@ -39,16 +39,20 @@ async fn total(root: &Root) -> UsageTotals {
 #[tokio::test]
 async fn what_is_told_twice_counts_once_and_projects_add_up() {
     let root = Root::new();
-    for steps in [2, 2, 5] {
-        root.run(tell(1, "a", vec![used(steps, 1)])).await.unwrap();
+    for (steps, revision) in [(2, 1), (2, 1), (5, 2)] {
+        root.run(tell(1, "a", vec![used(steps, revision)])).await.unwrap();
     }
+    // Read before the last one, and told after it: what follows is not counted twice.
+    root.run(tell(1, "a", vec![used(2, 1)])).await.unwrap();
+    assert_eq!(total(&root).await.steps, 5);
+    root.run(tell(1, "a", vec![used(5, 3)])).await.unwrap();
     assert_eq!(total(&root).await.steps, 5);
     assert_eq!(total(&root).await.known_cost_nano_usd, 35);
     root.run(tell(2, "a", vec![used(1, 1)])).await.unwrap();
     assert_eq!(total(&root).await.steps, 6);
     root.run(tell(2, "a", vec![])).await.unwrap();
     let head = root.reader.usage_head(&project_id(1), "a").await.unwrap();
-    assert_eq!(head, 1);
+    assert_eq!(head, 3);
     assert_eq!(root.reader.usage_head(&project_id(9), "a").await.unwrap(), 0);
     let nobody = root.reader.usage(Some(user_id(2)), Days::between(None, None)).await.unwrap();
     assert_eq!((nobody.rows.len(), nobody.total.usage.cost_nano_usd), (0, Some(0)));
