@@ -6,13 +6,15 @@ use iris_protocol::{
     ErrorCode, Event, Message, Part, Role, SessionDelete, SubtaskPart, UsageGet, UsageReport,
     UsageTotals,
 };
+use iris_store::CrashPoint;
 use iris_testkit::{
-    AppOptions, Conversation, FakeProvider, Person, calls_of, chat, patiently, spawn_app,
-    spawn_app_with,
+    AppOptions, Conversation, FakeProvider, Person, ServerProcess, calls_of, chat, patiently,
+    spawn_app, spawn_app_with,
 };
 use serde_json::{Value, json};
+use tempfile::tempdir;
 
-use crate::{code_of, refusal};
+use crate::{ann, code_of, iris, refusal, root};
 
 /// Sets the price of a model: so many billionths of a dollar for a million tokens.
 pub(crate) async fn set_price(admin: &Person, model: (&str, &str), input: u64, output: u64) {
@@ -180,6 +182,39 @@ async fn the_server_knows_what_users_used_also_after_a_restart_and_counts_nothin
     assert_eq!(budget.json["data"]["month"]["steps"], 4);
     let refused = ann.person.get("/v1/admin/usage").await;
     assert_eq!(refused.json["error"]["code"], "FORBIDDEN");
+}
+
+#[tokio::test]
+async fn what_users_used_is_counted_once_when_the_server_is_killed_at_any_commit() {
+    let directory = tempdir().unwrap();
+    let armed = directory.path().join("armed");
+    let server = ServerProcess::start(iris(directory.path())).await;
+    let (mut admin, mut talk) = (root(&server).await, ann(&server).await.conversation().await);
+    talk.ask("say one").await;
+    server.kill();
+    for round in 0..6 {
+        let mut doomed = iris(directory.path());
+        let point = CrashPoint::AfterCommitBeforeFanout.as_str();
+        doomed.env("IRIS_CRASH_AT", point).env("IRIS_CRASH_WHEN", &armed);
+        let server = ServerProcess::start(doomed).await;
+        talk = talk.resume(Person::new(&server.client(), talk.person.grant.clone())).await;
+        // What the last server left is answered by then; the sums of this one are on their way.
+        talk.ask(&format!("say round {round}")).await;
+        std::fs::write(&armed, "").unwrap();
+        drop(talk.try_send("say whether it was heard or not", None).await);
+        assert!(!server.exited().await.success(), "it committed nothing");
+        std::fs::remove_file(&armed).unwrap();
+    }
+    let server = ServerProcess::start(iris(directory.path())).await;
+    let client = server.client();
+    admin = Person::new(&client, admin.grant);
+    talk = talk.resume(Person::new(&client, talk.person.grant.clone())).await;
+    talk.ask("say last").await;
+    let recorded = usage(&talk, false).await.total;
+    assert!(recorded.steps >= 8, "{recorded:?}");
+    let is_all = |data: &Value| data["total"]["steps"] == recorded.steps;
+    let all = told(&admin, &talk.person, is_all).await;
+    assert_eq!(serde_json::from_value::<UsageTotals>(all["total"].clone()).unwrap(), recorded);
 }
 
 #[tokio::test]

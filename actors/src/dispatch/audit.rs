@@ -38,6 +38,7 @@ const FIELDS: &[&str] = &[
     "apiKeys",
     "backupId",
     "expiresInHours",
+    "budget",
 ];
 
 /// Fields of requests that name what something is done to, the most telling ones first.
@@ -107,6 +108,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::McpDelete
         | Operation::McpAuthorize
         | Operation::McpAuthorizeFinish
+        | Operation::SessionBudgetSet
         | Operation::BackupDelete => Manner::Around,
         Operation::AuthSetup
         | Operation::AuthRegister
@@ -134,6 +136,9 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::ServerPermissionCreate
         | Operation::ServerPermissionUpdate
         | Operation::ServerPermissionDelete
+        | Operation::ModelSet
+        | Operation::ModelReset
+        | Operation::UserBudgetSet
         | Operation::LogSet => Manner::Itself,
         Operation::AuthTicket
         | Operation::LoginList
@@ -182,8 +187,31 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::PermissionExplain
         | Operation::McpList
         | Operation::McpStatusGet
+        | Operation::FileList
+        | Operation::FileStat
         | Operation::FileRead
+        | Operation::FileSearch
         | Operation::FileWrite
+        | Operation::FileEdit
+        | Operation::FileMove
+        | Operation::FileDelete
+        | Operation::FileVersions
+        | Operation::FileDiff
+        | Operation::FileRestore
+        | Operation::FileLockTake
+        | Operation::FileUnlock
+        | Operation::FileLocks
+        | Operation::SnapshotCreate
+        | Operation::SnapshotList
+        | Operation::SnapshotDiff
+        | Operation::SnapshotRestore
+        | Operation::SessionRevert
+        | Operation::SessionUnrevert
+        | Operation::RunDiff
+        | Operation::ModelList
+        | Operation::UsageGet
+        | Operation::ServerUsageGet
+        | Operation::UserBudgetGet
         | Operation::PresenceUpdate
         | Operation::PresenceList
         | Operation::TypingStart

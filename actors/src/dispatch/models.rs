@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::projects::page_size;
 use super::{Done, Grant, check_model, done, internal, stored};
-use crate::supervision::current_request;
 use crate::{Node, write};
 
 pub(super) fn list(node: &Node, request: ModelList) -> Result<Done, ApiError> {
@@ -102,12 +101,6 @@ fn audit(
     model: &ModelRef,
     details: Value,
 ) -> Result<RecordAudit, ApiError> {
-    Ok(RecordAudit {
-        at: node.services.clock.now_ms(),
-        user_id: grant.user_id()?.clone(),
-        action: action.to_owned(),
-        target: format!("{}/{}", model.provider_id, model.model_id),
-        request_id: current_request().map(|request| request.to_string()),
-        details,
-    })
+    let target = format!("{}/{}", model.provider_id, model.model_id);
+    Ok(node.services.audit(grant.user_id()?, action, &target, details))
 }

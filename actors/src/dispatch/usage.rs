@@ -5,12 +5,11 @@ use iris_protocol::{
     UserBudgetPayload, UserBudgetSet, UserBudgets, UserId,
 };
 use iris_store::project::SetSessionBudget;
-use iris_store::root::{RecordAudit, SetUserBudgets};
+use iris_store::root::SetUserBudgets;
 use iris_store::{Days, WriteContext};
 use serde_json::json;
 
 use super::{Done, Grant, done, done_at_length, stored};
-use crate::supervision::current_request;
 use crate::{Node, budgets, write};
 
 pub(super) async fn get(node: &Node, grant: &Grant, request: UsageGet) -> Result<Done, ApiError> {
@@ -77,14 +76,8 @@ pub(super) async fn set_user_budgets(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let UserBudgetSet { user_id: id, budgets } = request;
-    let audit = RecordAudit {
-        at: node.services.clock.now_ms(),
-        user_id: grant.user_id()?.clone(),
-        action: "budget.set".to_owned(),
-        target: id.to_string(),
-        request_id: current_request().map(|request| request.to_string()),
-        details: json!({ "budgets": budgets }),
-    };
+    let details = json!({ "budgets": budgets });
+    let audit = node.services.audit(grant.user_id()?, "budget.set", id.as_str(), details);
     let command = SetUserBudgets { id: id.clone(), budgets, audit };
     let changed = write(&node.root, command, context).await.map_err(stored)?;
     Ok(done(payload(node, id, changed.output).await?)?.at(None, changed.replayed))

@@ -6,6 +6,8 @@ use serde_json::json;
 
 use super::{patient, talks, talks_on};
 
+const TOO_LONG: &str = "prompt is too long: 9 tokens > 8 maximum";
+
 fn refused(dialect: Dialect, status: u16, kind: &str, message: &str) -> Reply {
     Reply::status(status, &dialect.error(kind, message).to_string())
         .header("content-type", "application/json")
@@ -14,10 +16,9 @@ fn refused(dialect: Dialect, status: u16, kind: &str, message: &str) -> Reply {
 #[tokio::test]
 async fn l1_a_key_that_is_refused_and_a_prompt_that_is_too_long_fail_at_once() {
     let (_app, talks) = talks_on(&Dialect::ALL, patient(5), |dialect| {
-        let long = "prompt is too long: 9 tokens > 8 maximum";
         vec![
             // The first message: there is nothing before it that a summary could stand for.
-            refused(dialect, 400, "invalid_request_error", long),
+            refused(dialect, 400, "invalid_request_error", TOO_LONG),
             refused(dialect, 401, "authentication_error", "bad key"),
             refused(dialect, 403, "permission_error", "not yours"),
         ]
@@ -32,6 +33,35 @@ async fn l1_a_key_that_is_refused_and_a_prompt_that_is_too_long_fail_at_once() {
         let mut once = asked.clone();
         once.dedup();
         assert_eq!(asked, once, "{:?}: the same was asked again", talk.dialect);
+    }
+}
+
+#[tokio::test]
+async fn l1_a_conversation_that_is_too_long_goes_on_with_a_summary() {
+    const SUMMARY: &str = "They spoke of notes.";
+    let (_app, talks) = talks(|dialect| {
+        vec![
+            dialect.says("I see."),
+            refused(dialect, 400, "invalid_request_error", TOO_LONG),
+            dialect.says(SUMMARY),
+            dialect.says("Here they are."),
+        ]
+    })
+    .await;
+    let long = "something about the notes that takes many words to say. ".repeat(200);
+    for mut talk in talks {
+        talk.ann.ask(&long).await;
+        let answer = talk.answer().await;
+        assert_eq!(text_of(&answer), "Here they are.", "{:?}", talk.dialect);
+        let summaries = answer.parts.iter().filter_map(|part| match part {
+            Part::Compaction(part) => Some(part.summary.as_str()),
+            _ => None,
+        });
+        assert_eq!(summaries.collect::<Vec<_>>(), [SUMMARY], "{:?}", talk.dialect);
+        assert_eq!(talk.provider.asked().len(), 4);
+        assert!(talk.asked(2).contains(&long), "{:?}: the model read what it sums up", talk.dialect);
+        let goes_on = talk.asked(3);
+        assert!(goes_on.contains(SUMMARY) && !goes_on.contains(&long), "{:?}", talk.dialect);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use iris_protocol::{
     AnswerFormatPart, Content, ContentPart, ErrorCode, Message, MessageAccepted, MessageRole,
-    MessageSend, Part, RunStatus,
+    MessageSend, Part, RunStatus, WhenBusy,
 };
 use iris_testkit::{Dialect, Gate, Reply, Why, chat, text_of};
 use serde_json::{Value, json};
@@ -193,6 +193,47 @@ async fn a_format_waits_with_its_message_and_outlives_the_server() {
     let asked = talk.provider.asked();
     assert_eq!(told(talk.dialect, &asked[0].body), Value::Null);
     assert_eq!(told(talk.dialect, &asked[1].body), expected(talk.dialect, "answer", true));
+}
+
+#[tokio::test]
+async fn the_format_of_a_message_that_joins_counts_from_then_on_in_its_run_alone() {
+    let write = json!({ "path": "a.txt", "content": "x" }).to_string();
+    let (_app, mut talks) = talks_on(
+        &[Dialect::Chat],
+        |_| {},
+        |dialect| {
+            let round = || [dialect.calls("write", &write), dialect.says("{}")];
+            round().into_iter().chain(round()).chain([dialect.says("free again")]).collect()
+        },
+    )
+    .await;
+    let talk = &mut talks[0];
+    let named = |name: &str| ContentPart::AnswerFormat {
+        name: Some(name.to_owned()),
+        schema: schema(),
+        strict: None,
+    };
+    for round in ["1", "2"] {
+        let (first, joins) = (format!("first{round}"), format!("joins{round}"));
+        let run = send(talk, vec![text("who?"), named(&first)]).await.run_id;
+        let call = talk.ann.approval().await.tool_call_id;
+        let joining = MessageSend {
+            when_busy: Some(WhenBusy::Steer),
+            ..message(talk, vec![text("and who else?"), named(&joins)])
+        };
+        assert_eq!(talk.ann.call(joining).await.unwrap().run_id, run);
+        let plain = talk.ann.try_send("in short", Some(WhenBusy::Steer)).await.unwrap();
+        assert_eq!(plain.run_id, run);
+        talk.ann.approve(&call).await.unwrap();
+        assert_eq!(talk.ann.run_ended(&run).await, RunStatus::Completed);
+    }
+    talk.answer().await;
+    let asked = talk.provider.asked();
+    let names = asked.iter().map(|asked| {
+        told(Dialect::Chat, &asked.body)["json_schema"]["name"].as_str().map(str::to_owned)
+    });
+    let expected = ["first1", "joins1", "first2", "joins2"].map(|name| Some(name.to_owned()));
+    assert_eq!(names.collect::<Vec<_>>(), [&expected[..], &[None]].concat());
 }
 
 #[tokio::test]
