@@ -2,7 +2,7 @@
 
 use iris_actors::supervision::faults::{Armed, Fault};
 use iris_protocol::ErrorCode;
-use iris_testkit::{Conversation, TestApp, spawn_app};
+use iris_testkit::{Conversation, TestApp, moment, patiently, spawn_app};
 use serde_json::{Value, json};
 
 use crate::{code_of, rest_refusal};
@@ -37,7 +37,8 @@ fn code(answer: &Value) -> (&str, &str) {
 #[tokio::test]
 async fn a_command_that_is_under_way_cannot_be_cancelled_and_its_deadline_leaves_its_outcome_open()
 {
-    let (_app, ann) = with_frozen_session().await;
+    let (app, ann) = with_frozen_session().await;
+    let operator = app.admin().await;
     let mut socket = ann.person.wire().await;
     let mut hurried = message("1", &ann);
     hurried["deadlineMs"] = 20.into();
@@ -47,9 +48,13 @@ async fn a_command_that_is_under_way_cannot_be_cancelled_and_its_deadline_leaves
     assert_eq!(answer["error"]["retryable"], true);
 
     socket.say(message("2", &ann).to_string()).await;
-    // What is answered after it was read after it.
-    socket.ask("3", "user.get", None, json!({})).await;
-    socket.response("3").await;
+    let path = format!("node/directory/project/{}/session/{}", ann.project, ann.session);
+    let waits = async {
+        while operator.client.actor(&path).await.unwrap().actor.mailbox_depth == 0 {
+            moment().await;
+        }
+    };
+    patiently("the second message in the mailbox", waits).await;
     socket.ask("4", "cancel", None, json!({ "requestId": "2" })).await;
     assert_eq!(socket.response("4").await["payload"], json!({ "cancelled": false }));
     for nothing in ["1", "none"] {
