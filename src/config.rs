@@ -207,7 +207,7 @@ impl Config {
                 .map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
             settings.add_file(&path, &text)?;
         }
-        let mut warnings = settings.add_environment(variables)?;
+        let mut warnings = settings.add_environment(variables);
         settings.add_flags(flags);
         let config = Self::from_settings(settings, &mut warnings)?;
         Ok((config, warnings))

@@ -178,8 +178,8 @@ impl Node {
             ask,
         };
         match &self.hop {
-            None => self.answer_question(question, outbound).await,
-            Some(hop) => hop.ask(question, outbound).await,
+            None => Box::pin(self.answer_question(question, outbound)).await,
+            Some(hop) => Box::pin(hop.ask(question, outbound)).await,
         }
     }
 

@@ -242,10 +242,7 @@ impl Settings {
 
     /// Adds variables; those that do not begin with [`ENV_PREFIX`] are not ours. Returns a warning
     /// for each one of ours that means nothing.
-    pub(super) fn add_environment(
-        &mut self,
-        variables: BTreeMap<String, String>,
-    ) -> Result<Vec<String>, ConfigError> {
+    pub(super) fn add_environment(&mut self, variables: BTreeMap<String, String>) -> Vec<String> {
         let mut warnings = Vec::new();
         for (variable, value) in variables {
             let Some(path) = variable.strip_prefix(ENV_PREFIX) else { continue };
@@ -266,7 +263,7 @@ impl Settings {
                 None => warnings.push(format!("the environment variable {name} means nothing")),
             }
         }
-        Ok(warnings)
+        warnings
     }
 
     /// Adds what stands on the command line, but for the name of the file.

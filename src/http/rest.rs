@@ -23,8 +23,7 @@ use super::{
     PUBLIC_BODY_BYTES_MAX, body, claims, content_length, peer, request_id, require_json,
     undisturbed,
 };
-use super::{archives, audit};
-use super::{archives, csv};
+use super::{archives, audit, csv};
 
 pub(super) async fn answer(
     node: Data<Node>,

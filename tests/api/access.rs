@@ -251,9 +251,6 @@ impl World {
             | Operation::UserLogout
             | Operation::UserPasswordReset
             | Operation::UserRemove => nobody,
-            Operation::UserRead | Operation::UserDataRead => {
-                json!({ "userId": self.spare.id() })
-            }
             Operation::InvitationCreate => json!({ "role": "viewer" }),
             Operation::UserCreate => {
                 let (email, name) = (format!("{caller:?}@made.example"), format!("made {caller:?}"));
@@ -320,7 +317,10 @@ impl World {
             }
             Operation::MemberAdd => json!({ "userId": self.newcomer.id(), "role": "viewer" }),
             Operation::MemberUpdate => json!({ "userId": self.spare.id(), "role": "member" }),
-            Operation::MemberRemove | Operation::UserBudgetGet => {
+            Operation::UserRead
+            | Operation::UserDataRead
+            | Operation::MemberRemove
+            | Operation::UserBudgetGet => {
                 json!({ "userId": self.spare.id() })
             }
             Operation::SessionDelete => json!({ "sessionId": self.doomed_session }),

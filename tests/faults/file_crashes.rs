@@ -32,6 +32,7 @@ impl Scene {
         doomed.env("IRIS_CRASH_WHEN", directory.path().join("armed"));
         let server = ServerProcess::start(doomed).await;
         let request = AuthRegister {
+            invitation: None,
             email: "ann@example.com".to_owned(),
             username: "ann".to_owned(),
             password: PASSWORD.to_owned(),

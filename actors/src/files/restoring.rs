@@ -273,7 +273,7 @@ async fn put_back(place: Place<'_>, restore: StoredRestore) -> Result<Recorded, 
         versions_max,
         at,
     };
-    place.commit(command, WriteContext { idempotency: key }).await
+    place.commit(command, WriteContext { idempotency: key, ..WriteContext::default() }).await
 }
 
 async fn put_back_one(place: Place<'_>, target: &RestoreTarget) -> Result<FoundFile, ApiError> {

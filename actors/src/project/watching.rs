@@ -45,7 +45,7 @@ impl Project {
                 let (root, kept) = (self.root.clone(), Arc::clone(&self.kept));
                 let (workspace, places) = (self.workspace.clone(), Arc::clone(&self.places));
                 let (epoch, is_marked) = (Arc::clone(&self.epoch), Arc::clone(&self.is_marked));
-                let life = self.vitals.generation();
+                let (usage, life) = (self.usage_teller(), self.vitals.generation());
                 Box::new(move |address| ProjectHandle {
                     id: id.clone(),
                     address,
@@ -59,6 +59,7 @@ impl Project {
                     life,
                     is_marked: Arc::clone(&is_marked),
                     holders: Arc::default(),
+                    usage: usage.clone(),
                 })
             },
         }

@@ -59,7 +59,11 @@ async fn l1_a_conversation_that_is_too_long_goes_on_with_a_summary() {
         });
         assert_eq!(summaries.collect::<Vec<_>>(), [SUMMARY], "{:?}", talk.dialect);
         assert_eq!(talk.provider.asked().len(), 4);
-        assert!(talk.asked(2).contains(&long), "{:?}: the model read what it sums up", talk.dialect);
+        assert!(
+            talk.asked(2).contains(&long),
+            "{:?}: the model read what it sums up",
+            talk.dialect
+        );
         let goes_on = talk.asked(3);
         assert!(goes_on.contains(SUMMARY) && !goes_on.contains(&long), "{:?}", talk.dialect);
     }

@@ -132,7 +132,7 @@ async fn a_format_that_is_wrong_is_refused_and_nothing_is_kept_of_its_message() 
     let (_app, talks) =
         talks_on(&[Dialect::Chat], |_| {}, |dialect| vec![dialect.says("so")]).await;
     let talk = &talks[0];
-    let named = |name: &str| ContentPart::AnswerFormat {
+    let format_of = |name: &str| ContentPart::AnswerFormat {
         name: Some(name.to_owned()),
         schema: schema(),
         strict: None,
@@ -151,9 +151,9 @@ async fn a_format_that_is_wrong_is_refused_and_nothing_is_kept_of_its_message() 
             "nothing is fetched",
         ),
         (vec![format(json!({"type": "object", "a": {"$ref": "#"}}))], "in a circle"),
-        (vec![named("")], "`name` of `answerFormat`"),
-        (vec![named("a b")], "`name` of `answerFormat`"),
-        (vec![named(&"x".repeat(65))], "`name` of `answerFormat`"),
+        (vec![format_of("")], "`name` of `answerFormat`"),
+        (vec![format_of("a b")], "`name` of `answerFormat`"),
+        (vec![format_of(&"x".repeat(65))], "`name` of `answerFormat`"),
     ];
     for (mut parts, problem) in wrong {
         parts.insert(0, text("who?"));
@@ -208,18 +208,18 @@ async fn the_format_of_a_message_that_joins_counts_from_then_on_in_its_run_alone
     )
     .await;
     let talk = &mut talks[0];
-    let named = |name: &str| ContentPart::AnswerFormat {
+    let format_of = |name: &str| ContentPart::AnswerFormat {
         name: Some(name.to_owned()),
         schema: schema(),
         strict: None,
     };
     for round in ["1", "2"] {
         let (first, joins) = (format!("first{round}"), format!("joins{round}"));
-        let run = send(talk, vec![text("who?"), named(&first)]).await.run_id;
+        let run = send(talk, vec![text("who?"), format_of(&first)]).await.run_id;
         let call = talk.ann.approval().await.tool_call_id;
         let joining = MessageSend {
             when_busy: Some(WhenBusy::Steer),
-            ..message(talk, vec![text("and who else?"), named(&joins)])
+            ..message(talk, vec![text("and who else?"), format_of(&joins)])
         };
         assert_eq!(talk.ann.call(joining).await.unwrap().run_id, run);
         let plain = talk.ann.try_send("in short", Some(WhenBusy::Steer)).await.unwrap();

@@ -92,11 +92,11 @@ async fn budgets_are_those_of_users_who_are_there() {
         budgets: serde_json::from_value(json!({ "month": { "steps": steps } })).unwrap(),
         audit: RecordAudit {
             at: NOW,
-            user_id: user_id(1),
+            user_id: Some(user_id(1)),
             action: "budget.set".into(),
             target: "u".into(),
-            request_id: None,
             details: json!({}),
+            ..RecordAudit::default()
         },
     };
     assert_eq!(missing(root.run(set(user_id(1), 1)).await), "user");
