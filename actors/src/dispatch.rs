@@ -12,6 +12,7 @@ mod audit;
 mod backups;
 mod bodies;
 mod context;
+mod credentials;
 mod files;
 mod invitations;
 mod keys;
@@ -557,6 +558,9 @@ fn body_hash(node: &Node, operation: Operation, body: &[u8]) -> String {
             | Operation::UserUpdate
             | Operation::UserCreate
             | Operation::InvitationAccept
+            | Operation::CredentialCreate
+            | Operation::ProjectCredentialCreate
+            | Operation::ServerCredentialCreate
     );
     if holds_secrets {
         node.services.sealing.fingerprint(body)
@@ -661,6 +665,15 @@ async fn perform(
         | Command::KeyCreate(_)
         | Command::KeyList(_)
         | Command::KeyRevoke(_)
+        | Command::CredentialCreate(_)
+        | Command::CredentialList(_)
+        | Command::CredentialDelete(_)
+        | Command::ProjectCredentialCreate(_)
+        | Command::ProjectCredentialList(_)
+        | Command::ProjectCredentialDelete(_)
+        | Command::ServerCredentialCreate(_)
+        | Command::ServerCredentialList(_)
+        | Command::ServerCredentialDelete(_)
         | Command::ProjectSettingsGet(_)
         | Command::ProjectSettingsUpdate(_)
         | Command::ProjectTransfer(_)

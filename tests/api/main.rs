@@ -26,6 +26,7 @@ mod budgets;
 mod catalog;
 mod conformance;
 mod context;
+mod credentials;
 mod custom_tools;
 mod files;
 mod forks;
