@@ -114,7 +114,7 @@ async fn the_key_that_is_nearest_to_who_asks_is_used_and_nobody_reads_it() {
 #[tokio::test]
 async fn a_key_that_is_none_is_refused_and_one_that_the_provider_repeats_is_not_shown() {
     let says_it = json!({ "error": { "message": format!("no such key: {OWN}") } }).to_string();
-    let replies = [Reply::status(401, &says_it).header("content-type", "application/json")];
+    let replies = [Reply::status(400, &says_it).header("content-type", "application/json")];
     let provider = FakeProvider::start(replies).await;
     let app = spawn_app_with(AppOptions::with_provider(provider.base_url())).await;
     let mut ann = app.user("ann").await.conversation().await;
@@ -140,7 +140,7 @@ async fn a_key_that_is_none_is_refused_and_one_that_the_provider_repeats_is_not_
     set(&ann.person, "/v1/credentials", OWN).await;
     let answer = failed(&mut ann).await;
     let told = serde_json::to_string(&answer).unwrap();
-    assert!(told.contains("no such key") && !told.contains(OWN), "{told}");
+    assert!(told.contains("no such key: [redacted]") && !told.contains(OWN), "{told}");
 }
 
 #[tokio::test]
