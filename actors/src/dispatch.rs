@@ -221,7 +221,7 @@ impl Node {
             if error.code == ErrorCode::StorageFull {
                 self.services.storage.suspect_full();
             }
-            ApiError { request_id: Some(request_id), ..error }
+            ApiError { request_id: Some(request_id), ..without_secrets(error) }
         })
     }
 
@@ -543,6 +543,13 @@ impl Grant {
             (None, _) => key.to_owned(),
         }
     }
+}
+
+/// The error as anybody may see it.
+pub(crate) fn without_secrets(mut error: ApiError) -> ApiError {
+    iris_redact::shared().mask_in(&mut error.message);
+    error.details.values_mut().for_each(|value| iris_redact::shared().mask_value(value));
+    error
 }
 
 /// What tells a repeat from another request under the same key. It is kept, and must not give away a secret

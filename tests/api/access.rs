@@ -3,9 +3,9 @@
 
 use iris_client::Client;
 use iris_protocol::{
-    AuthSessionId, BackupId, CredentialId, Command, Data, InvitationId, KeyId, KeyNeeds, Method, Operation,
-    PartId, PermissionId, ProjectId, QuestionId, Right, Role, SessionId, SnapshotId, ToolCallId,
-    ToolId, Transport, UserId,
+    AuthSessionId, BackupId, Command, CredentialId, Data, InvitationId, KeyId, KeyNeeds, Method,
+    Operation, PartId, PermissionId, ProjectId, QuestionId, Right, Role, SessionId, SnapshotId,
+    ToolCallId, ToolId, Transport, UserId,
 };
 use iris_testkit::{PASSWORD, Person, TestApp, WireSocket, spawn_app};
 use serde_json::{Value, json};

@@ -56,6 +56,7 @@ mod questions;
 mod rates;
 mod real_model;
 mod recovering;
+mod redaction;
 mod remote;
 mod repeating;
 mod restart;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AuditRecord, AuthSessionId, InvitationId, KeyId, ProjectId, ProjectPayload, ProviderCredential, Role,
-    Scope, User, UserId,
+    AuditRecord, AuthSessionId, InvitationId, KeyId, ProjectId, ProjectPayload, ProviderCredential,
+    Role, Scope, User, UserId,
 };
 
 /// A field that is absent, null or a value: null takes away what is there.
