@@ -287,6 +287,7 @@ impl App {
         };
         let watchdog = Watchdog::start(&services.supervision, watchdog)?;
         node.read_model_facts().await.map_err(NodeError::from)?;
+        node.seal_credentials_again().await.map_err(NodeError::from)?;
         let setup_token = if node.has_admin().await? {
             None
         } else {

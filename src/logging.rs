@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use iris_actors::LogControl;
 use iris_protocol::{ApiError, ErrorCode, LogFormat, LogSet, LogSettings};
+use iris_redact::Masked;
 use opentelemetry_otlp::ExporterBuildError;
 use parking_lot::Mutex;
 use tracing_subscriber::layer::SubscriberExt;
@@ -23,6 +24,11 @@ pub const FILTER_BYTES_MAX: usize = 1_024;
 const QUIET: &str = "rmcp=off";
 /// The filter of the format that is not chosen.
 const NOTHING: &str = "off";
+
+/// Where log lines go: without the secrets that the process knows.
+fn lines_of_stderr() -> Masked<io::Stderr> {
+    Masked(io::stderr())
+}
 
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 type FilterHandle = reload::Handle<EnvFilter, Registry>;
@@ -97,8 +103,8 @@ impl Lines {
         let ((text, text_handle), (json, json_handle)) =
             (reload::Layer::new(text), reload::Layer::new(json));
         let has_colours = io::stderr().is_terminal();
-        let lines = fmt::layer().with_writer(io::stderr).with_ansi(has_colours);
-        let objects = fmt::layer().with_writer(io::stderr).json().flatten_event(true);
+        let lines = fmt::layer().with_writer(lines_of_stderr).with_ansi(has_colours);
+        let objects = fmt::layer().with_writer(lines_of_stderr).json().flatten_event(true);
         let layers = vec![lines.with_filter(text).boxed(), objects.with_filter(json).boxed()];
         let settings = Mutex::new(settings);
         Ok((Self { settings, text: text_handle, json: json_handle }, layers))

@@ -12,6 +12,7 @@ mod audit;
 mod backups;
 mod bodies;
 mod context;
+mod credentials;
 mod files;
 mod invitations;
 mod keys;
@@ -220,7 +221,7 @@ impl Node {
             if error.code == ErrorCode::StorageFull {
                 self.services.storage.suspect_full();
             }
-            ApiError { request_id: Some(request_id), ..error }
+            ApiError { request_id: Some(request_id), ..without_secrets(error) }
         })
     }
 
@@ -544,6 +545,13 @@ impl Grant {
     }
 }
 
+/// The error as anybody may see it.
+pub(crate) fn without_secrets(mut error: ApiError) -> ApiError {
+    iris_redact::shared().mask_in(&mut error.message);
+    error.details.values_mut().for_each(|value| iris_redact::shared().mask_value(value));
+    error
+}
+
 /// What tells a repeat from another request under the same key. It is kept, and must not give away a secret
 /// that could be guessed.
 fn body_hash(node: &Node, operation: Operation, body: &[u8]) -> String {
@@ -557,6 +565,9 @@ fn body_hash(node: &Node, operation: Operation, body: &[u8]) -> String {
             | Operation::UserUpdate
             | Operation::UserCreate
             | Operation::InvitationAccept
+            | Operation::CredentialCreate
+            | Operation::ProjectCredentialCreate
+            | Operation::ServerCredentialCreate
     );
     if holds_secrets {
         node.services.sealing.fingerprint(body)
@@ -661,6 +672,15 @@ async fn perform(
         | Command::KeyCreate(_)
         | Command::KeyList(_)
         | Command::KeyRevoke(_)
+        | Command::CredentialCreate(_)
+        | Command::CredentialList(_)
+        | Command::CredentialDelete(_)
+        | Command::ProjectCredentialCreate(_)
+        | Command::ProjectCredentialList(_)
+        | Command::ProjectCredentialDelete(_)
+        | Command::ServerCredentialCreate(_)
+        | Command::ServerCredentialList(_)
+        | Command::ServerCredentialDelete(_)
         | Command::ProjectSettingsGet(_)
         | Command::ProjectSettingsUpdate(_)
         | Command::ProjectTransfer(_)

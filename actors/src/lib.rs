@@ -23,6 +23,7 @@ mod outbox;
 pub mod owner;
 mod permissions;
 pub mod project;
+mod provider_keys;
 mod rates;
 mod recorder;
 mod root;

@@ -20,6 +20,7 @@ use crate::dispatch::{Bodies, Uploads};
 use crate::owner::Hop;
 use crate::permissions::ServerRules;
 use crate::project::{Listen, Listener, ProjectHandle};
+use crate::provider_keys;
 use crate::rates::Rates;
 use crate::recorder::{Recorder, StoreNow};
 use crate::root::{OpenRoot, Root, RootAccess, TakeDatabase};
@@ -196,6 +197,14 @@ impl Node {
         });
         self.services.catalog.set_overrides(overrides.collect());
         Ok(())
+    }
+
+    /// Seals the keys for model providers anew that were sealed with the master key before this one.
+    ///
+    /// # Errors
+    /// Those of the root database.
+    pub async fn seal_credentials_again(&self) -> Result<(), StoreError> {
+        provider_keys::seal_again(self).await
     }
 
     /// Opens the projects with unfinished work, a few at a time, so that it goes on although nobody asks

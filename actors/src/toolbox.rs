@@ -208,7 +208,10 @@ impl<'a> SecretOwner<'a> {
 
     fn open(&self, services: &Services, name: &str, sealed: &str) -> SecretHeader {
         let value = services.sealing.open(sealed, &self.parts(name)).ok();
-        let value = value.map(|value| Zeroizing::new(value.expose().to_owned()));
+        let value = value.map(|value| {
+            iris_redact::shared().learn(value.expose());
+            Zeroizing::new(value.expose().to_owned())
+        });
         SecretHeader { name: name.to_owned(), value }
     }
 }

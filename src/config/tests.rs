@@ -370,7 +370,7 @@ fn each_bad_variable_is_named_with_its_value() {
         ("BIND", "127.0.0.1", "not an address with a port like `127.0.0.1:4747`"),
         ("BIND", "127.0.0.1:65536", "not an address with a port like `127.0.0.1:4747`"),
         ("DATA_DIR", "", "not a path"),
-        ("REGISTRATION", "maybe", "not `open` or `closed`"),
+        ("REGISTRATION", "maybe", "not `open`, `invite` or `closed`"),
         ("RESUME", "always", "not `manual` or `auto`"),
         ("JWT_SECRET_FILE", "", "not a path"),
         ("MASTER_KEY_FILE", "", "not a path"),

@@ -3,8 +3,10 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::path::Path;
 
 use iris_actors::SystemClock;
+use iris_agent::Clock;
 use iris_llm::Models;
 use iris_sandbox::{Config as SandboxConfig, Sandbox};
 use serde_json::{Value, json};
@@ -17,6 +19,11 @@ use crate::tls::{self, TlsFiles};
 
 /// Descriptors below which a server holds few clients: one for each, and five for each open project.
 const DESCRIPTORS_MIN: u64 = 4_096;
+
+/// Free bytes of the disk below which a server soon has trouble.
+const DISK_BYTES_MIN: u64 = 1024 * 1024 * 1024;
+/// The beginning of 2026: no clock that is right says less.
+const WRITTEN_MS: i64 = 1_767_225_600_000;
 
 /// What was found about one thing.
 struct Finding {
@@ -59,9 +66,13 @@ pub(super) fn run(place: &Place) -> Result<(), MaintenanceError> {
         findings.push(finding("configuration", State::Good, "understood", Value::Null));
     }
     findings.push(data_directory(&config));
+    findings.extend(permissions(&config));
     findings.push(address(&config));
+    findings.push(exposure(&config));
     findings.extend(config.tls.as_ref().map(certificate));
     findings.push(descriptors());
+    findings.extend(disk(&config));
+    findings.push(clock());
     findings.push(tried_out(config.sandbox.clone()));
     findings.push(model(&config));
 
@@ -105,6 +116,84 @@ fn data_directory(config: &Config) -> Finding {
         Ok(None) => about(State::Good, format!("`{shown}` is used by a server that runs")),
         Err(error) => about(State::Bad, format!("`{shown}`: {error}")),
     }
+}
+
+/// Whether other users of the machine can read what only the server should, as far as it is there.
+fn permissions(config: &Config) -> Vec<Finding> {
+    let private: [(&str, &Path); 3] = [
+        ("the data directory", &config.data_dir),
+        ("the key of tokens", &config.jwt_secret_file),
+        ("the master key", &config.master_key_file),
+    ];
+    let found = private.into_iter().filter_map(|(role, path)| {
+        let mode = mode(path)?;
+        let facts = json!({ "path": path, "mode": format!("{mode:03o}") });
+        let shown = path.display();
+        Some(if mode & 0o077 == 0 {
+            let says = format!("`{shown}`, {role}, is open to its owner alone");
+            finding("permissions", State::Good, says, facts)
+        } else {
+            let says = format!(
+                "`{shown}`, {role}, is open to others ({mode:03o}): run `chmod go= {shown}`"
+            );
+            finding("permissions", State::Warning, says, facts)
+        })
+    });
+    found.collect()
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+
+    Some(fs::metadata(path).ok()?.permissions().mode() & 0o777)
+}
+
+#[cfg(not(unix))]
+fn mode(_: &Path) -> Option<u32> {
+    None
+}
+
+/// Whether passwords would travel in the clear.
+fn exposure(config: &Config) -> Finding {
+    let facts = json!({ "tls": config.tls.is_some(), "proxies": config.trusted_proxies.len() });
+    let about = |state, says: &str| finding("exposure", state, says, facts.clone());
+    if config.tls.is_some() {
+        about(State::Good, "the server speaks TLS itself")
+    } else if config.bind.ip().is_loopback() {
+        about(State::Good, "only this machine reaches the server, a proxy on it among others")
+    } else if config.trusted_proxies.is_empty() {
+        let says = "other machines reach the server without TLS, and passwords travel in the clear: \
+                    set `IRIS_TLS_CERTIFICATE_FILE` and `IRIS_TLS_KEY_FILE`, or bind a loopback address \
+                    behind a proxy that speaks TLS, or name that proxy in `IRIS_TRUSTED_PROXIES`";
+        about(State::Warning, says)
+    } else {
+        about(State::Good, "a proxy stands in front of the server, which has to speak TLS")
+    }
+}
+
+/// None where nobody says how much is left.
+fn disk(config: &Config) -> Option<Finding> {
+    let there = config.data_dir.ancestors().find(|path| path.is_dir())?;
+    let left = iris_store::disk_available(there)?;
+    let (mebibytes, facts) = (left / 1024 / 1024, json!({ "availableBytes": left }));
+    Some(if left >= DISK_BYTES_MIN {
+        finding("disk", State::Good, format!("{mebibytes} MiB are free"), facts)
+    } else {
+        let says = format!("only {mebibytes} MiB are free: writes will soon be refused");
+        finding("disk", State::Warning, says, facts)
+    })
+}
+
+/// Whether tokens and certificates would be good when they should.
+fn clock() -> Finding {
+    let now = SystemClock.now_ms();
+    let facts = json!({ "now": now });
+    if now < WRITTEN_MS {
+        let says = "the clock is at a time before this program was written: set it";
+        return finding("clock", State::Bad, says, facts);
+    }
+    finding("clock", State::Good, "not at a time before this program was written", facts)
 }
 
 fn address(config: &Config) -> Finding {

@@ -3,9 +3,9 @@
 
 use iris_client::Client;
 use iris_protocol::{
-    AuthSessionId, BackupId, Command, Data, InvitationId, KeyId, KeyNeeds, Method, Operation,
-    PartId, PermissionId, ProjectId, QuestionId, Right, Role, SessionId, SnapshotId, ToolCallId,
-    ToolId, Transport, UserId,
+    AuthSessionId, BackupId, Command, CredentialId, Data, InvitationId, KeyId, KeyNeeds, Method,
+    Operation, PartId, PermissionId, ProjectId, QuestionId, Right, Role, SessionId, SnapshotId,
+    ToolCallId, ToolId, Transport, UserId,
 };
 use iris_testkit::{PASSWORD, Person, TestApp, WireSocket, spawn_app};
 use serde_json::{Value, json};
@@ -243,6 +243,18 @@ impl World {
             Operation::PasswordReset => json!({ "token": "x", "newPassword": PASSWORD }),
             Operation::LoginRevoke => json!({ "authSessionId": AuthSessionId::from_bits(1) }),
             Operation::KeyRevoke => json!({ "keyId": KeyId::from_bits(1) }),
+            // There is no such provider: the gate is what is asked here.
+            Operation::CredentialCreate
+            | Operation::ProjectCredentialCreate
+            | Operation::ServerCredentialCreate => {
+                json!({ "providerId": "none", "apiKey": "k" })
+            }
+            // There is none: the gate is what is asked here.
+            Operation::CredentialDelete
+            | Operation::ProjectCredentialDelete
+            | Operation::ServerCredentialDelete => {
+                json!({ "credentialId": CredentialId::from_bits(1) })
+            }
             Operation::InvitationRevoke | Operation::ServerInvitationRevoke => {
                 json!({ "invitationId": InvitationId::from_bits(1) })
             }
@@ -260,6 +272,9 @@ impl World {
             Operation::AuthLogout
             | Operation::LoginList
             | Operation::KeyList
+            | Operation::CredentialList
+            | Operation::ProjectCredentialList
+            | Operation::ServerCredentialList
             | Operation::UserUpdate
             | Operation::UserExport
             | Operation::ProjectSettingsGet

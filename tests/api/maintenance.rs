@@ -1,5 +1,7 @@
 //! The commands of operators, as processes of their own, beside a running server and without one.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -449,6 +451,20 @@ async fn the_doctor_says_what_a_server_would_lack() {
     assert!(state == "ok" && says.ends_with("no server uses it"), "{says}");
     assert_eq!(about(&said, "model").0, "warning");
     assert!(["ok", "warning"].contains(&about(&said, "sandbox").0.as_str()));
+
+    for what in ["exposure", "disk", "clock"] {
+        assert_ne!(about(&said, what).0, "failed");
+    }
+    // What others can read, and where others reach it.
+    let key = directory.path().join("master.key");
+    std::fs::write(&key, [7; 32]).unwrap();
+    std::fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    let mut exposed = Command::new(env!("CARGO_BIN_EXE_iris"));
+    exposed.env_clear().args(["doctor", "--json", "--data-dir"]).arg(directory.path());
+    exposed.env("IRIS_BIND", "0.0.0.0:0");
+    let (_, said, _) = ServerProcess::ended(exposed).await;
+    assert!(said.contains("chmod go= ") && said.contains("travel in the clear"), "{said}");
+    std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
 
     // Beside a server that runs, and with a configuration that is wrong.
     let server = ServerProcess::start(serve(directory.path())).await;

@@ -72,7 +72,8 @@ impl World {
         let held = Gate::default();
         let replies = [Reply::stream().wait(&held), chat::says("on")];
         let provider = FakeProvider::start(replies).await;
-        let options = AppOptions::with_provider(provider.base_url());
+        let mut options = AppOptions::with_provider(provider.base_url());
+        options.providers.insert("spare".to_owned(), options.providers["fake"].clone());
         let (fake, default_model) = (options.default_model, AppOptions::default().default_model);
         let app = spawn_app_with(AppOptions { default_model, ..options }).await;
         let ann = app.user("ann").await;
@@ -270,6 +271,9 @@ impl World {
             | Operation::UserBudgetGet
             | Operation::LoginList
             | Operation::KeyList
+            | Operation::CredentialList
+            | Operation::ProjectCredentialList
+            | Operation::ServerCredentialList
             | Operation::UserExport
             | Operation::ProjectSettingsGet
             | Operation::InvitationList
@@ -310,6 +314,24 @@ impl World {
                 };
                 let [one, other] = [make().await, make().await];
                 somebody(&self.ann, json!({ "keyId": one }), json!({ "keyId": other }))
+            }
+            Operation::CredentialCreate => somebody(&self.ann, api_key("a"), api_key("b")),
+            Operation::ProjectCredentialCreate => ann(p, api_key("a"), api_key("b")),
+            Operation::ServerCredentialCreate => {
+                somebody(&self.operator, api_key("a"), api_key("b"))
+            }
+            Operation::CredentialDelete => {
+                let [one, other] = credentials(&self.ann, "/v1/credentials").await;
+                somebody(&self.ann, one, other)
+            }
+            Operation::ProjectCredentialDelete => {
+                let path = format!("/v1/projects/{p}/credentials");
+                let [one, other] = credentials(&self.ann, &path).await;
+                ann(p, one, other)
+            }
+            Operation::ServerCredentialDelete => {
+                let [one, other] = credentials(&self.operator, "/v1/admin/credentials").await;
+                somebody(&self.operator, one, other)
             }
             Operation::UserUpdate => {
                 let update = |n: u32| json!({ "preferences": { "n": n } });
@@ -695,6 +717,20 @@ impl World {
 }
 
 /// An MCP server that nobody reaches.
+fn api_key(key: &str) -> Value {
+    json!({ "providerId": "fake", "apiKey": key })
+}
+
+/// Sets two keys and answers the requests that take them away.
+async fn credentials(person: &Person, path: &str) -> [Value; 2] {
+    let mut requests = [Value::Null, Value::Null];
+    for (request, provider) in requests.iter_mut().zip(["fake", "spare"]) {
+        let set = person.post(path, json!({ "providerId": provider, "apiKey": "k" })).await;
+        *request = json!({ "credentialId": set.json["data"]["id"] });
+    }
+    requests
+}
+
 fn web_server(name: &str) -> Value {
     let transport = json!({ "type": "http", "url": "https://mcp.example/" });
     json!({ "name": name, "transport": transport, "enabled": false })

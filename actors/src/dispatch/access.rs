@@ -1,9 +1,14 @@
 //! The operations on people and their ways into the server, each with its arm.
 
-use iris_protocol::{ApiError, Command, ErrorCode};
+use iris_protocol::{
+    ApiError, Command, CredentialCreate, ErrorCode, ProjectCredentialCreate, ServerCredentialCreate,
+};
 use iris_store::WriteContext;
+use iris_store::root::CredentialOwner;
 
-use super::{Done, Grant, Peer, audit, invitations, keys, passwords, people, settings, users};
+use super::{
+    Done, Grant, Peer, audit, credentials, invitations, keys, passwords, people, settings, users,
+};
 use crate::Node;
 
 /// Runs one of them; `UNKNOWN_OPERATION` for any other.
@@ -27,6 +32,38 @@ pub(super) async fn perform(
         Command::KeyCreate(request) => keys::create(node, grant, request, context).await,
         Command::KeyList(_) => keys::list(node, grant).await,
         Command::KeyRevoke(request) => keys::revoke(node, grant, request, context).await,
+        Command::CredentialCreate(request) => {
+            let CredentialCreate { provider_id, api_key } = request;
+            let owner = credentials::own(grant)?;
+            credentials::create(node, grant, owner, provider_id, &api_key, context).await
+        }
+        Command::CredentialList(_) => credentials::list(node, credentials::own(grant)?).await,
+        Command::CredentialDelete(request) => {
+            let owner = credentials::own(grant)?;
+            credentials::delete(node, owner, request.credential_id, context).await
+        }
+        Command::ProjectCredentialCreate(request) => {
+            let ProjectCredentialCreate { provider_id, api_key } = request;
+            let owner = credentials::of_project(grant)?;
+            credentials::create(node, grant, owner, provider_id, &api_key, context).await
+        }
+        Command::ProjectCredentialList(_) => {
+            credentials::list(node, credentials::of_project(grant)?).await
+        }
+        Command::ProjectCredentialDelete(request) => {
+            let owner = credentials::of_project(grant)?;
+            credentials::delete(node, owner, request.credential_id, context).await
+        }
+        Command::ServerCredentialCreate(request) => {
+            let ServerCredentialCreate { provider_id, api_key } = request;
+            let owner = CredentialOwner::Server;
+            credentials::create(node, grant, owner, provider_id, &api_key, context).await
+        }
+        Command::ServerCredentialList(_) => credentials::list(node, CredentialOwner::Server).await,
+        Command::ServerCredentialDelete(request) => {
+            let owner = CredentialOwner::Server;
+            credentials::delete(node, owner, request.credential_id, context).await
+        }
         Command::ProjectTransfer(request) => {
             invitations::transfer(node, grant, request, context).await
         }

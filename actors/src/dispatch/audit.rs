@@ -38,6 +38,7 @@ const FIELDS: &[&str] = &[
     "apiKeys",
     "backupId",
     "expiresInHours",
+    "providerId",
     "budget",
 ];
 
@@ -45,6 +46,7 @@ const FIELDS: &[&str] = &[
 const TARGETS: &[&str] = &[
     "userId",
     "keyId",
+    "credentialId",
     "authSessionId",
     "invitationId",
     "permissionId",
@@ -73,6 +75,12 @@ pub(super) fn manner(operation: Operation) -> Manner {
         Operation::AuthLogout
         | Operation::LoginRevoke
         | Operation::KeyRevoke
+        | Operation::CredentialCreate
+        | Operation::CredentialDelete
+        | Operation::ProjectCredentialCreate
+        | Operation::ProjectCredentialDelete
+        | Operation::ServerCredentialCreate
+        | Operation::ServerCredentialDelete
         | Operation::UserUpdate
         | Operation::ProjectUpdate
         | Operation::ProjectSettingsUpdate
@@ -143,6 +151,9 @@ pub(super) fn manner(operation: Operation) -> Manner {
         Operation::AuthTicket
         | Operation::LoginList
         | Operation::KeyList
+        | Operation::CredentialList
+        | Operation::ProjectCredentialList
+        | Operation::ServerCredentialList
         | Operation::UserGet
         | Operation::ProjectCreate
         | Operation::ProjectList

@@ -7,7 +7,9 @@ use iris_protocol::{
     limits::{AVATAR_URL_BYTES_MAX, PREFERENCES_BYTES_MAX},
 };
 use iris_store::WriteContext;
-use iris_store::root::{AuditQuery, Credentials, DeleteUser, RevokeLogin, UpdateUser};
+use iris_store::root::{
+    AuditQuery, CredentialOwner, Credentials, DeleteUser, RevokeLogin, UpdateUser,
+};
 use serde_json::{Map, Value, json};
 
 use super::accounts::{check_email, wrong_password};
@@ -184,6 +186,8 @@ pub(super) async fn person_data(node: &Node, id: &UserId) -> Result<PersonData, 
     let user = user.ok_or_else(|| ApiError::not_found("user"))?;
     let logins = reader.logins(id, node.services.clock.now_ms()).await.map_err(stored)?;
     let api_keys = reader.keys(id).await.map_err(stored)?;
+    let owner = CredentialOwner::User(id.clone());
+    let credentials = reader.credentials(owner).await.map_err(stored)?;
     let projects = reader.memberships(id).await.map_err(stored)?;
     let query = AuditQuery {
         user_id: Some(id.clone()),
@@ -191,7 +195,7 @@ pub(super) async fn person_data(node: &Node, id: &UserId) -> Result<PersonData, 
         ..AuditQuery::default()
     };
     let audit = reader.audit_page(query).await.map_err(stored)?.records;
-    Ok(PersonData { user, logins, api_keys, projects, audit })
+    Ok(PersonData { user, logins, api_keys, credentials, projects, audit })
 }
 
 /// The login that a request was made with; none for one with an API key.

@@ -120,11 +120,14 @@ impl Orchestrator {
         let shrinks = !self.assignment.run.compacts;
         let gave_up = self.summaries.has_fallen_back;
         let opened = async move {
-            let models = &asker.place.services.models;
             let question = asker.question().await?;
             let agent = summarizer(&asker).await?;
             let own = agent.model.as_ref().filter(|own| !gave_up && **own != asker.model);
-            let own = own.and_then(|own| Some((models.get(own).ok()?, own.clone())));
+            let own = match own {
+                Some(own) => asker.model_for(own).await.ok().zip(Some(own)),
+                None => None,
+            };
+            let own = own.map(|(provider, model)| (provider, model.clone()));
             let is_by_another = own.is_some();
             let answering = || (Arc::clone(&question.provider), asker.model.clone());
             let (provider, model) = own.unwrap_or_else(answering);

@@ -380,7 +380,8 @@ fn request(
 }
 
 pub(super) fn model_error(error: &ModelError) -> ApiError {
-    let mut wire = ApiError::new(error.code(), error.message.clone()).reason(error.class.as_str());
+    let message = iris_redact::shared().mask(&error.message).into_owned();
+    let mut wire = ApiError::new(error.code(), message).reason(error.class.as_str());
     if let Some(status) = error.status {
         wire = wire.detail("status", status);
     }

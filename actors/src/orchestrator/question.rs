@@ -23,6 +23,7 @@ use super::outputs::show_images;
 use super::steering::join_messages;
 use super::tasks::name_sub_agents;
 use crate::budgets::refuse_if_used_up;
+use crate::provider_keys;
 use crate::record;
 use crate::session::{SessionPlace, may_start, starter_lost_access};
 use crate::toolbox::tools_of;
@@ -126,6 +127,11 @@ impl Asker {
         refuse_if_used_up(&self.place, &self.run_id, &self.starter, is_price_known).await
     }
 
+    /// A model as the run asks it: with the key that is nearest to whoever started it.
+    pub(super) async fn model_for(&self, model: &ModelRef) -> Result<Arc<dyn Model>, ApiError> {
+        provider_keys::model_for(&self.place, &self.starter, model).await
+    }
+
     async fn recorded_question(&self) -> Result<Question, ApiError> {
         let place = &self.place;
         let reader = &place.project.reader;
@@ -139,8 +145,7 @@ impl Asker {
             tools_of(&place.project, &place.services).await.map_err(|error| error.to_api())?;
         let mut tools = tools.specs(&self.agent.tools);
         name_sub_agents(place, &mut tools).await.map_err(|error| error.to_api())?;
-        let provider = place.services.models.get(&self.model);
-        let provider = provider.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
+        let provider = self.model_for(&self.model).await?;
         let opaque = self.kept_for(provider.as_ref()).await.map_err(|error| error.to_api())?;
         let system = self.system().await.map_err(|error| error.to_api())?;
         let output_schema = wanted_format(&history).map(output_schema);

@@ -1,5 +1,6 @@
 //! Running tools: reads side by side, writes one after the other in the order of their calls.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use actix::prelude::*;
 use iris_agent::permissions::{Access, Judge, Target};
 use iris_agent::{Input, ToolOutcome};
 use iris_protocol::{FileSource, PermissionAction, ToolCallId};
+use iris_redact::MARK;
 use iris_store::project::{Author, ProjectReader, Quotas};
 use iris_store::{CrashPoint, StoreError, crash_point};
 use iris_tools::{OUTPUT_PREFIX, Progress, TASK, TEXT, Tool, ToolContext, ToolOutput};
@@ -96,6 +98,9 @@ impl Orchestrator {
                 Ok(admitted) => admitted,
                 Err(error) => return ToolOutcome::Failed { error },
             };
+            if let Some(error) = writes_a_mark(&accesses, &input) {
+                return ToolOutcome::Failed { error };
+            }
             if let Err(error) = check_room(&reader, quotas, &accesses, &input).await {
                 return ToolOutcome::Failed { error };
             }
@@ -124,8 +129,13 @@ impl Orchestrator {
             files.end().await;
             drop(turn);
             match ended {
-                Ok(Ok(output)) => with_instructions(completed(output, &id), place, told).await,
-                Ok(Err(error)) => ToolOutcome::Failed { error: error.to_string() },
+                Ok(Ok(output)) => {
+                    let outcome = without_secrets(completed(output, &id)).await;
+                    with_instructions(outcome, place, told).await
+                }
+                Ok(Err(error)) => {
+                    without_secrets(ToolOutcome::Failed { error: error.to_string() }).await
+                }
                 Err(_) => {
                     let error = format!("the tool took longer than {} s", timeout.as_secs());
                     ToolOutcome::Failed { error }
@@ -168,7 +178,9 @@ impl Orchestrator {
         let project = self.assignment.place.project.address.clone();
         let (session_id, message_id) = (self.session_id(), self.assignment.answer_id.clone());
         let tool_call_id = call_id.clone();
-        Arc::new(move |progress| {
+        Arc::new(move |Progress { bytes, tail }| {
+            let tail = iris_redact::shared().mask_piece(&tail).into_owned();
+            let progress = Progress { bytes, tail };
             project.tell(ToolProgress {
                 session_id: session_id.clone(),
                 message_id: message_id.clone(),
@@ -303,6 +315,44 @@ async fn with_instructions(
         }
         failed @ ToolOutcome::Failed { .. } => failed,
     }
+}
+
+/// The outcome as the model and everybody else may read it. Off the actor's thread: it may be long.
+async fn without_secrets(outcome: ToolOutcome) -> ToolOutcome {
+    let masked = tokio::task::spawn_blocking(move || masked(outcome)).await;
+    masked.unwrap_or_else(|_| ToolOutcome::Failed { error: "the output is lost".to_owned() })
+}
+
+fn masked(mut outcome: ToolOutcome) -> ToolOutcome {
+    let redactor = iris_redact::shared();
+    match &mut outcome {
+        ToolOutcome::Completed { output, metadata, attachment } => {
+            redactor.mask_in(output);
+            if let Some(metadata) = metadata {
+                redactor.mask_value(metadata);
+            }
+            if let Some(whole) = attachment
+                && let Ok(text) = std::str::from_utf8(&whole.bytes)
+                && let Cow::Owned(masked) = redactor.mask(text)
+            {
+                whole.bytes = masked.into_bytes().into();
+            }
+        }
+        ToolOutcome::Failed { error } => redactor.mask_in(error),
+    }
+    outcome
+}
+
+/// Why a call does not write what the model was not shown, if it is about to.
+fn writes_a_mark(accesses: &[Access], input: &Value) -> Option<String> {
+    let holds_one = |input: &Value| input.to_string().contains(MARK);
+    let is_it = accesses.iter().any(|access| access.is("edit")) && holds_one(input);
+    is_it.then(|| {
+        format!(
+            "nothing was written: `{MARK}` stands for a secret that you are not shown; change what is \
+             around it"
+        )
+    })
 }
 
 fn completed(output: ToolOutput, call_id: &ToolCallId) -> ToolOutcome {

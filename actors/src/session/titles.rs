@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::{Session, SessionPlace, answerer};
 use crate::agents::{TITLE_AGENT, find_agent, request_of};
 use crate::budgets::refuse_if_used_up;
+use crate::provider_keys::model_for;
 use crate::supervision::{Address, ChildSpec, OnStuck, Supervise, Vitals, spawn};
 use crate::write;
 
@@ -165,7 +166,7 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
         return Ok(());
     }
     let Some(first) = reader.first_words(id.clone()).await.map_err(failed)? else { return Ok(()) };
-    let provider = services.models.get(&model).map_err(|error| error.to_string())?;
+    let provider = model_for(place, starter, &model).await.map_err(|error| error.message)?;
     let info = services.catalog.info(&model);
     let allowed = refuse_if_used_up(place, run_id, starter, info.prices().is_some()).await;
     allowed.map_err(|error| error.message)?;

@@ -38,10 +38,11 @@ impl Anthropic {
 
 impl Model for Anthropic {
     fn stream(&self, request: ModelRequest) -> ModelStream {
-        let request = self.endpoint.bounded(request);
-        let body = request::body(&request, self.endpoint.reasoning(&request.facts));
-        let decoder = AnthropicDecoder::redacting(self.endpoint.api_key());
-        decode(self.endpoint.post("/v1/messages", body), decoder)
+        let endpoint = self.endpoint.keyed(request.api_key.as_ref());
+        let request = endpoint.bounded(request);
+        let body = request::body(&request, endpoint.reasoning(&request.facts));
+        let decoder = AnthropicDecoder::redacting(endpoint.api_key());
+        decode(endpoint.post("/v1/messages", body), decoder)
     }
 
     fn shows_images(&self) -> Option<bool> {

@@ -41,10 +41,11 @@ impl OpenAiCompatible {
 
 impl Model for OpenAiCompatible {
     fn stream(&self, request: ModelRequest) -> ModelStream {
-        let request = self.endpoint.bounded(request);
-        let body = request::body(&request, self.switches, self.endpoint.reasoning(&request.facts));
-        let decoder = ChatDecoder::redacting(self.endpoint.api_key());
-        decode(self.endpoint.post("/chat/completions", body), decoder)
+        let endpoint = self.endpoint.keyed(request.api_key.as_ref());
+        let request = endpoint.bounded(request);
+        let body = request::body(&request, self.switches, endpoint.reasoning(&request.facts));
+        let decoder = ChatDecoder::redacting(endpoint.api_key());
+        decode(endpoint.post("/chat/completions", body), decoder)
     }
 
     fn shows_images(&self) -> Option<bool> {

@@ -1,5 +1,7 @@
 //! Where a provider is and how it is asked: what the adapters of all wires have in common.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use iris_protocol::ModelFacts;
@@ -24,7 +26,9 @@ pub(crate) struct Wire {
 }
 
 /// A provider that can be asked.
+#[derive(Clone)]
 pub(crate) struct Endpoint {
+    wire: &'static Wire,
     transport: Transport,
     base_url: String,
     max_output_tokens: Option<u32>,
@@ -54,7 +58,16 @@ impl Endpoint {
         let transport = Transport::new(provider, config, wire, headers)?;
         let max_output_tokens = config.max_output_tokens;
         let (reasoning, shows_images) = (config.reasoning, config.images);
-        Ok(Self { transport, base_url, max_output_tokens, reasoning, shows_images })
+        Ok(Self { wire, transport, base_url, max_output_tokens, reasoning, shows_images })
+    }
+
+    /// The same, known to the provider by that key where there is one.
+    pub(crate) fn keyed(&self, key: Option<&ApiKey>) -> Cow<'_, Self> {
+        let Some(key) = key else { return Cow::Borrowed(self) };
+        // A key that cannot stand in a header is none, as the provider will say.
+        let headers = headers(Some(key), self.wire).unwrap_or_default();
+        let transport = self.transport.with_key(key, headers);
+        Cow::Owned(Self { transport, ..self.clone() })
     }
 
     /// The request with the operator's limit where it has none, without what the model does not take.

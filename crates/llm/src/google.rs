@@ -40,7 +40,8 @@ impl Google {
 
 impl Model for Google {
     fn stream(&self, request: ModelRequest) -> ModelStream {
-        let request = self.endpoint.bounded(request);
+        let endpoint = self.endpoint.keyed(request.api_key.as_ref());
+        let request = endpoint.bounded(request);
         if !is_model_name(&request.model) {
             let message =
                 "the name of the model has characters that this provider's names do not have";
@@ -48,9 +49,9 @@ impl Model for Google {
             return stream::iter([Err(error)]).boxed();
         }
         let path = format!("/v1beta/models/{}:streamGenerateContent?alt=sse", request.model);
-        let body = request::body(&request, self.endpoint.reasoning(&request.facts));
-        let decoder = GoogleDecoder::redacting(self.endpoint.api_key());
-        decode(self.endpoint.post(&path, body), decoder)
+        let body = request::body(&request, endpoint.reasoning(&request.facts));
+        let decoder = GoogleDecoder::redacting(endpoint.api_key());
+        decode(endpoint.post(&path, body), decoder)
     }
 
     fn shows_images(&self) -> Option<bool> {

@@ -1,6 +1,9 @@
 //! What is known of a provider from all that asked it: how long it wants to be left alone, and whether it
-//! answers at all. One limit for a provider and its key, so that many runs do not all find out by themselves.
+//! answers at all. One limit for a provider and a key, so that many runs do not all find out by themselves, and
+//! whoever has a key of their own is not held up by the others.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +13,8 @@ use tokio::time::Instant;
 
 use crate::{ErrorClass, Model, ModelError, ModelEvent, ModelRequest, ModelStream};
 
+/// Most keys of which something is remembered; those that nobody uses are forgotten first.
+const KEYS_KNOWN_MAX: usize = 1024;
 /// Failures in a row after which a provider is left alone.
 const FAILURES_MAX: u32 = 5;
 /// How long it is left alone then, before one request tries whether it is back.
@@ -24,26 +29,43 @@ const HINT_MAX: Duration = Duration::from_mins(10);
 pub(crate) struct Watched {
     provider: Arc<str>,
     model: Arc<dyn Model>,
+    /// With the configured key.
     health: Arc<Mutex<Health>>,
+    /// With each key that requests brought, by a hash that nobody else can compute.
+    by_key: Mutex<HashMap<u64, Arc<Mutex<Health>>>>,
+    hasher: RandomState,
 }
 
 impl Watched {
     pub(crate) fn new(provider: &str, model: Arc<dyn Model>) -> Self {
-        Self { provider: provider.into(), model, health: Arc::default() }
+        Self {
+            provider: provider.into(),
+            model,
+            health: Arc::default(),
+            by_key: Mutex::default(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// What was heard with the key of a request.
+    fn health(&self, request: &ModelRequest) -> Arc<Mutex<Health>> {
+        let Some(key) = &request.api_key else { return Arc::clone(&self.health) };
+        let mut by_key = self.by_key.lock();
+        if by_key.len() >= KEYS_KNOWN_MAX {
+            by_key.retain(|_, health| Arc::strong_count(health) > 1);
+        }
+        Arc::clone(by_key.entry(self.hasher.hash_one(key.expose())).or_default())
     }
 }
 
 impl Model for Watched {
     fn stream(&self, request: ModelRequest) -> ModelStream {
-        let admitted = self.health.lock().admit(Instant::now());
+        let health = self.health(&request);
+        let admitted = health.lock().admit(Instant::now());
         if let Err(refused) = admitted {
             return stream::iter([Err(refused.error(&self.provider))]).boxed();
         }
-        let mut visit = Visit {
-            provider: Arc::clone(&self.provider),
-            health: Arc::clone(&self.health),
-            is_over: false,
-        };
+        let mut visit = Visit { provider: Arc::clone(&self.provider), health, is_over: false };
         self.model.stream(request).inspect(move |event| visit.hear(event)).boxed()
     }
 
@@ -253,6 +275,29 @@ mod tests {
         fn stream(&self, _: ModelRequest) -> ModelStream {
             stream::pending().boxed()
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_heard_with_one_key_says_nothing_of_another() {
+        let watched = Watched::new("p", Arc::new(Silent));
+        let with = |key: Option<&str>| ModelRequest {
+            api_key: key.map(crate::ApiKey::new),
+            ..ModelRequest::default()
+        };
+        let busy = failed(ErrorClass::RateLimited, Some(7_000));
+        watched.health(&with(Some("a"))).lock().learn(Err(&busy), Instant::now());
+        let is_asked = |key: Option<&str>| {
+            let mut answer = watched.stream(with(key));
+            futures_util::FutureExt::now_or_never(answer.next()).is_none()
+        };
+        assert_eq!([Some("a"), Some("b"), None].map(is_asked), [false, true, true]);
+        // Many keys that nobody uses any more are not all remembered.
+        let in_use = watched.health(&with(Some("a")));
+        for other in 0..2 * KEYS_KNOWN_MAX {
+            watched.health(&with(Some(&other.to_string())));
+        }
+        assert!(watched.by_key.lock().len() <= KEYS_KNOWN_MAX + 1);
+        assert!(Arc::ptr_eq(&in_use, &watched.health(&with(Some("a")))));
     }
 
     #[tokio::test]

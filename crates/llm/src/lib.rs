@@ -24,6 +24,7 @@ mod google;
 mod guard;
 mod health;
 mod json;
+mod keyed;
 mod lines;
 mod model;
 mod models;
@@ -51,6 +52,7 @@ pub use guard::{
     COMMENTS_TIMEOUT, CONNECT_TIMEOUT, EVENT_BYTES_MAX, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, Limits,
     STREAM_BYTES_MAX,
 };
+pub use keyed::with_key;
 pub use model::{
     Finish, Model, ModelEvent, ModelRequest, ModelStream, OutputSchema, ReportedUsage,
     parse_arguments,

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::ModelError;
+use crate::provider::ApiKey;
 
 /// Anything that answers prompts.
 pub trait Model: Send + Sync {
@@ -49,6 +50,8 @@ pub struct ModelRequest {
     /// What requests with the same beginning have in common, such as the id of their session: providers
     /// find what they cached of it sooner. Sent where the wire has a field for it.
     pub cache_key: Option<String>,
+    /// Whom the provider knows it by, in place of the configured key.
+    pub api_key: Option<ApiKey>,
     /// What is known of the model; adapters send what it can take.
     pub facts: ModelFacts,
 }

@@ -107,6 +107,11 @@ impl Models {
         Err(ModelUnavailable::UnknownProvider { provider, configured: self.configured() })
     }
 
+    /// Whether a provider of this name is configured that is asked with a key.
+    pub fn takes_key(&self, provider: &str) -> bool {
+        self.by_provider.contains_key(provider) && !self.scripted.contains(provider)
+    }
+
     /// Whether a model plays a script, whatever it is asked.
     pub fn is_scripted(&self, model: &ModelRef) -> bool {
         self.scripted.contains(&model.provider_id)

@@ -36,12 +36,13 @@ impl Ollama {
 
 impl Model for Ollama {
     fn stream(&self, request: ModelRequest) -> ModelStream {
-        let request = self.endpoint.bounded(request);
-        let reasoning = self.endpoint.reasoning(&request.facts);
+        let endpoint = self.endpoint.keyed(request.api_key.as_ref());
+        let request = endpoint.bounded(request);
+        let reasoning = endpoint.reasoning(&request.facts);
         let known = request.facts.context_tokens.and_then(|tokens| u32::try_from(tokens).ok());
         let body = request::body(&request, reasoning, self.context_tokens.or(known));
-        let decoder = OllamaDecoder::redacting(self.endpoint.api_key());
-        decode(self.endpoint.post("/api/chat", body), decoder)
+        let decoder = OllamaDecoder::redacting(endpoint.api_key());
+        decode(endpoint.post("/api/chat", body), decoder)
     }
 
     fn shows_images(&self) -> Option<bool> {

@@ -39,10 +39,11 @@ impl OpenAi {
 
 impl Model for OpenAi {
     fn stream(&self, request: ModelRequest) -> ModelStream {
-        let request = self.endpoint.bounded(request);
-        let body = request::body(&request, self.endpoint.reasoning(&request.facts));
-        let decoder = ResponsesDecoder::redacting(self.endpoint.api_key());
-        decode(self.endpoint.post("/responses", body), decoder)
+        let endpoint = self.endpoint.keyed(request.api_key.as_ref());
+        let request = endpoint.bounded(request);
+        let body = request::body(&request, endpoint.reasoning(&request.facts));
+        let decoder = ResponsesDecoder::redacting(endpoint.api_key());
+        decode(endpoint.post("/responses", body), decoder)
     }
 
     fn shows_images(&self) -> Option<bool> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use iris_protocol::ErrorCode;
+use zeroize::Zeroizing;
 
 use crate::{Limits, ModelError};
 
@@ -299,14 +300,25 @@ impl fmt::Debug for ProxyUrl {
     }
 }
 
-/// A provider's secret; never printed.
+/// Longest key, in bytes.
+const API_KEY_BYTES_MAX: usize = 4096;
+
+/// A provider's secret: never printed, wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(String);
+pub struct ApiKey(Zeroizing<String>);
 
 impl ApiKey {
-    /// Takes the secret. An empty one counts as none.
+    /// Takes the secret, which is hidden from now on where others repeat it. An empty one counts as none.
     pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
+        let secret = Zeroizing::new(secret.into());
+        iris_redact::shared().learn(&secret);
+        Self(secret)
+    }
+
+    /// Whether a text can be a key: 1 to 4096 printable characters of ASCII, so that a header holds it.
+    pub fn is_well_formed(text: &str) -> bool {
+        (1..=API_KEY_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic())
     }
 
     pub(crate) fn expose(&self) -> &str {

@@ -71,6 +71,11 @@ impl Transport {
         Ok(Self { client, wire, api_key, headers, limits })
     }
 
+    /// The same connections with another key and the headers with it.
+    pub(crate) fn with_key(&self, key: &ApiKey, headers: HeaderMap) -> Self {
+        Self { api_key: Some(key.clone()), headers, ..self.clone() }
+    }
+
     /// The key that no error may show.
     pub(crate) fn api_key(&self) -> Option<&ApiKey> {
         self.api_key.as_ref()

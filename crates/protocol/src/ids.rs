@@ -100,6 +100,8 @@ id_types! {
     AuthSessionId = "aus";
     /// A key of a user for programs.
     KeyId = "key";
+    /// A key with which a model provider is asked.
+    CredentialId = "crd";
     /// An invitation to a project or to the server.
     InvitationId = "inv";
     /// A project: one database, one directory, its sessions and agents.

@@ -23,6 +23,7 @@ mod operations;
 #[macro_use]
 mod payloads;
 mod people;
+mod provider_credentials;
 mod reverting;
 mod schema;
 mod scopes;
@@ -57,6 +58,7 @@ pub use operations::{
 };
 pub use payloads::*;
 pub use people::*;
+pub use provider_credentials::*;
 pub use reverting::*;
 pub use schema::schema_document;
 pub use scopes::*;

@@ -252,6 +252,9 @@ operations! {
     KeyCreate = "key.create" -> KeyGrant, Right::User, Rest, Some(rest(Post, "/v1/api-keys", 201, Whole)), "Makes an API key of the caller, which is shown this once.";
     KeyList = "key.list" -> KeyPage, Right::User, Rest, Some(rest(Get, "/v1/api-keys", 200, List("keys"))), "Lists the caller's API keys, newest first.";
     KeyRevoke = "key.revoke" -> Done, Right::User, Rest, Some(rest(Delete, "/v1/api-keys/{keyId}", 200, Whole)), "Ends an API key of the caller.";
+    CredentialCreate = "credential.create" -> CredentialPayload, Right::User, Any, Some(rest(Post, "/v1/credentials", 201, Field("credential"))), "Sets the caller's key for a model provider, in place of the one before.";
+    CredentialList = "credential.list" -> CredentialPage, Right::User, Any, Some(rest(Get, "/v1/credentials", 200, List("credentials"))), "Lists the caller's keys for model providers, without the keys.";
+    CredentialDelete = "credential.delete" -> Done, Right::User, Any, Some(rest(Delete, "/v1/credentials/{credentialId}", 200, Whole)), "Takes a key of the caller for a model provider away.";
     UserGet = "user.get" -> UserPayload, Right::User, Any, Some(rest(Get, "/v1/me", 200, Field("user"))), "Reads the caller's own account.";
     UserUpdate = "user.update" -> UserPayload, Right::User, Any, Some(rest(Patch, "/v1/me", 200, Field("user"))), "Changes name, address, picture or preferences of the caller's account.";
     UserDelete = "user.delete" -> Done, Right::User, Rest, Some(rest(Delete, "/v1/me", 200, Whole)), "Deletes the caller's account.";
@@ -334,6 +337,9 @@ operations! {
     TodoList = "todo.list" -> TodoPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/todos", 200, List("todos"))), "Reads the to-do list of a session.";
 
     PermissionList = "permission.list" -> PermissionPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/permissions", List("rules"), &[("sessionId", Text), ("limit", Integer), ("cursor", Text)])), "Lists the rules about what tools may touch, the most general ones first.";
+    ProjectCredentialCreate = "project.credential.create" -> CredentialPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/credentials", 201, Field("credential"))), "Sets the project's key for a model provider, in place of the one before.";
+    ProjectCredentialList = "project.credential.list" -> CredentialPage, Right::Project(Admin), Any, Some(rest(Get, "/v1/projects/{projectId}/credentials", 200, List("credentials"))), "Lists the project's keys for model providers, without the keys.";
+    ProjectCredentialDelete = "project.credential.delete" -> Done, Right::Project(Admin), Any, Some(rest(Delete, "/v1/projects/{projectId}/credentials/{credentialId}", 200, Whole)), "Takes a key of the project for a model provider away.";
     PermissionCreate = "permission.create" -> PermissionPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/permissions", 201, Whole)), "Makes a rule for a session, or for the whole project as its administrator.";
     PermissionUpdate = "permission.update" -> PermissionPayload, Right::Project(MemberRole), Any, Some(rest(Patch, "/v1/projects/{projectId}/permissions/{permissionId}", 200, Whole)), "Changes a rule; one of the whole project as its administrator.";
     PermissionDelete = "permission.delete" -> Done, Right::Project(MemberRole), Any, Some(rest(Delete, "/v1/projects/{projectId}/permissions/{permissionId}", 200, Whole)), "Deletes a rule; one of the whole project as its administrator.";
@@ -402,6 +408,9 @@ operations! {
     ServerUsageGet = "admin.usage.get" -> UsageReport, Right::Admin, Rest, Some(query(Get, "/v1/admin/usage", Whole, &[("userId", Text), ("from", Integer), ("to", Integer)])), "Reads what users used in all projects.";
     ModelSet = "admin.model.set" -> ModelPayload, Right::Admin, Rest, Some(rest(Put, "/v1/admin/models", 200, Field("model"))), "Sets what is known of a model, in place of what the catalogue says.";
     ModelReset = "admin.model.reset" -> ModelPayload, Right::Admin, Rest, Some(query(Delete, "/v1/admin/models", Field("model"), &[("providerId", Text), ("modelId", Text)])), "Forgets what was set of a model.";
+    ServerCredentialCreate = "admin.credential.create" -> CredentialPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/credentials", 201, Field("credential"))), "Sets the server's key for a model provider, in place of the one before.";
+    ServerCredentialList = "admin.credential.list" -> CredentialPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/credentials", 200, List("credentials"))), "Lists the server's keys for model providers, without the keys.";
+    ServerCredentialDelete = "admin.credential.delete" -> Done, Right::Admin, Rest, Some(rest(Delete, "/v1/admin/credentials/{credentialId}", 200, Whole)), "Takes a key of the server for a model provider away.";
     ServerPermissionList = "admin.permission.list" -> PermissionPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/permissions", List("rules"), &[("limit", Integer), ("cursor", Text)])), "Lists the rules of the server, the oldest first.";
     ServerPermissionCreate = "admin.permission.create" -> PermissionPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/permissions", 201, Whole)), "Makes a rule for all projects.";
     ServerPermissionUpdate = "admin.permission.update" -> PermissionPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Changes a rule of the server.";

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AuditRecord, AuthSessionId, InvitationId, KeyId, ProjectId, ProjectPayload, Role, Scope, User,
-    UserId,
+    AuditRecord, AuthSessionId, InvitationId, KeyId, ProjectId, ProjectPayload, ProviderCredential,
+    Role, Scope, User, UserId,
 };
 
 /// A field that is absent, null or a value: null takes away what is there.
@@ -150,6 +150,8 @@ payloads! {
         logins: Vec<Login>,
         /// The keys, without their secrets.
         api_keys: Vec<ApiKey>,
+        /// Their keys for model providers, without the keys.
+        credentials: Vec<ProviderCredential>,
         /// The projects that they own or are a member of.
         projects: Vec<Membership>,
         /// What the audit holds of them: the newest 1,000 records.

@@ -108,17 +108,22 @@ impl Operation {
             | Self::KeyCreate
             | Self::KeyList
             | Self::KeyRevoke => return KeyNeeds::Login,
-            Self::LoginList | Self::UserExport => Scope::AccountRead,
-            Self::UserUpdate => Scope::AccountWrite,
+            Self::LoginList | Self::UserExport | Self::CredentialList => Scope::AccountRead,
+            Self::UserUpdate | Self::CredentialCreate | Self::CredentialDelete => {
+                Scope::AccountWrite
+            }
             Self::ProjectList
             | Self::ProjectGet
             | Self::ProjectSettingsGet
+            | Self::ProjectCredentialList
             | Self::UsageGet
             | Self::BackupList
             | Self::BackupRead => Scope::ProjectsRead,
             Self::ProjectCreate
             | Self::ProjectUpdate
             | Self::ProjectSettingsUpdate
+            | Self::ProjectCredentialCreate
+            | Self::ProjectCredentialDelete
             | Self::ProjectArchive
             | Self::ProjectUnarchive
             | Self::ProjectDelete
@@ -217,6 +222,7 @@ impl Operation {
             | Self::SupervisionList
             | Self::ServerBackupList
             | Self::ServerPermissionList
+            | Self::ServerCredentialList
             | Self::LogGet
             | Self::UserList
             | Self::UserRead
@@ -239,6 +245,8 @@ impl Operation {
             | Self::ServerInvitationCreate
             | Self::ServerInvitationRevoke
             | Self::SettingsUpdate
+            | Self::ServerCredentialCreate
+            | Self::ServerCredentialDelete
             | Self::ServerPermissionCreate
             | Self::ServerPermissionUpdate
             | Self::ServerPermissionDelete

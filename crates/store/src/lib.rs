@@ -29,7 +29,7 @@ pub use error::StoreError;
 pub use project::{ProjectDatabase, ProjectReader};
 pub use reader::Reader;
 pub use root::{RootDatabase, RootReader};
-pub use storage::{Storage, StorageStatus};
+pub use storage::{Storage, StorageStatus, available as disk_available};
 pub use totals::Days;
 pub use writer::{
     Command, Committed, Durability, FromReserve, IdempotencyKey, QUEUED_COMMANDS_MAX, Receipt,

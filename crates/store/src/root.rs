@@ -10,6 +10,7 @@ pub(crate) mod rows;
 mod accounts;
 mod audit;
 mod backups;
+mod credentials;
 mod imports;
 mod intents;
 mod invitations;
@@ -45,6 +46,9 @@ pub use audit::{
 pub(crate) use audit::{after as audit_after, append as append_audit, verify as verify_audit};
 pub use backups::{
     AcceptImport, BackupState, DeleteBackup, LastBackup, RecordBackup, RecordRestore, StoredBackup,
+};
+pub use credentials::{
+    CredentialOwner, DeleteCredential, FoundCredential, SealAgain, SetCredential,
 };
 pub use imports::ImportProject;
 pub use intents::{ForgetDirectory, IntendDirectory, Leftover};
@@ -82,6 +86,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0004_permissions.sql"),
     include_str!("../../../migrations/root/0005_usage.sql"),
     include_str!("../../../migrations/root/0006_access.sql"),
+    include_str!("../../../migrations/root/0007_credentials.sql"),
 ];
 
 /// The open root database.

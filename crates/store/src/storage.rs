@@ -275,15 +275,16 @@ impl std::fmt::Debug for Storage {
     }
 }
 
-/// Bytes that an ordinary user may still write on the disk of `directory`.
+/// Bytes that an ordinary user may still write on the disk of `directory`; none where nobody says.
 #[cfg(unix)]
-fn available(directory: &Path) -> Option<u64> {
+pub fn available(directory: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(directory).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
+/// Bytes that may still be written on the disk of `directory`; none where nobody says.
 #[cfg(not(unix))]
-fn available(_: &Path) -> Option<u64> {
+pub fn available(_: &Path) -> Option<u64> {
     None
 }
 

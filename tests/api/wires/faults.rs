@@ -48,9 +48,9 @@ async fn l1_a_conversation_that_is_too_long_goes_on_with_a_summary() {
         ]
     })
     .await;
-    let long = "something about the notes that takes many words to say. ".repeat(200);
+    let said = "something about the notes that takes many words to say. ";
     for mut talk in talks {
-        talk.ann.ask(&long).await;
+        talk.ann.ask(&said.repeat(200)).await;
         let answer = talk.answer().await;
         assert_eq!(text_of(&answer), "Here they are.", "{:?}", talk.dialect);
         let summaries = answer.parts.iter().filter_map(|part| match part {
@@ -59,13 +59,9 @@ async fn l1_a_conversation_that_is_too_long_goes_on_with_a_summary() {
         });
         assert_eq!(summaries.collect::<Vec<_>>(), [SUMMARY], "{:?}", talk.dialect);
         assert_eq!(talk.provider.asked().len(), 4);
-        assert!(
-            talk.asked(2).contains(&long),
-            "{:?}: the model read what it sums up",
-            talk.dialect
-        );
+        assert!(talk.asked(2).contains(said), "{:?}: the model read what it sums up", talk.dialect);
         let goes_on = talk.asked(3);
-        assert!(goes_on.contains(SUMMARY) && !goes_on.contains(&long), "{:?}", talk.dialect);
+        assert!(goes_on.contains(SUMMARY) && !goes_on.contains(said), "{:?}", talk.dialect);
     }
 }
 

@@ -254,7 +254,7 @@ pub(super) fn existing(conn: &Connection, id: &ProjectId) -> Result<(), StoreErr
 }
 
 /// The project as a user sees it, who has to be a member.
-fn existing_project(
+pub(super) fn existing_project(
     conn: &Connection,
     user_id: &UserId,
     id: &ProjectId,

@@ -4,8 +4,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use iris_protocol::{
     ApiKey, AuditPage, AuditRecord, AuthSessionId, BackupId, Invitation, KeyId, Login, Member,
-    Membership, PermissionRule, Project, ProjectId, ProjectPage, Role, SupervisionRecord,
-    UsageReport, UsageTotals, User, UserBudgets, UserId, UserPage,
+    Membership, PermissionRule, Project, ProjectId, ProjectPage, ProviderCredential, Role,
+    SupervisionRecord, UsageReport, UsageTotals, User, UserBudgets, UserId, UserPage,
 };
 use serde_json::{Map, Value};
 
@@ -19,8 +19,9 @@ use super::permissions;
 use super::queries::{self, Access, Credentials, ProjectLocation};
 use super::supervision::{self, SupervisionQuery};
 use super::unfinished;
+use super::{CredentialOwner, FoundCredential, accounts, credentials, invitations};
 use super::{FoundKey, KeyAccess, TokenHash};
-use super::{accounts, invitations, keys, logins, settings};
+use super::{keys, logins, settings};
 use super::{model_facts, usage, user_budgets};
 use crate::maintenance::{ListedProject, listing};
 use crate::totals::Days;
@@ -121,6 +122,42 @@ impl RootReader {
     pub async fn keys(&self, id: &UserId) -> Result<Vec<ApiKey>, StoreError> {
         let id = id.clone();
         self.current().read(move |conn| keys::keys(conn, &id)).await
+    }
+
+    /// The credentials of an owner for model providers, by provider.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn credentials(
+        &self,
+        owner: CredentialOwner,
+    ) -> Result<Vec<ProviderCredential>, StoreError> {
+        self.current().read(move |conn| credentials::of(conn, &owner)).await
+    }
+
+    /// The credential with which a provider is asked for a user in a project: theirs, else that of the
+    /// project, else that of the server.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn nearest_credential(
+        &self,
+        provider_id: &str,
+        user_id: &UserId,
+        project_id: &ProjectId,
+    ) -> Result<Option<FoundCredential>, StoreError> {
+        let (provider_id, user_id) = (provider_id.to_owned(), user_id.clone());
+        let project_id = project_id.clone();
+        let find = move |conn: &_| credentials::nearest(conn, &provider_id, &user_id, &project_id);
+        self.current().read(find).await
+    }
+
+    /// All credentials for model providers.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn all_credentials(&self) -> Result<Vec<FoundCredential>, StoreError> {
+        self.current().read(credentials::all).await
     }
 
     /// The API key of a hash; none for one that was never made or is revoked.

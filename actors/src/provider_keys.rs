@@ -1,0 +1,88 @@
+//! The keys with which the models of a run are asked.
+//!
+//! One that does not open is never passed over for another: somebody else would pay.
+
+use std::sync::Arc;
+
+use iris_llm::{ApiKey, Model};
+use iris_protocol::{ApiError, ErrorCode, ModelRef, UserId};
+use iris_store::root::{CredentialOwner, FoundCredential, SealAgain};
+use iris_store::{StoreError, WriteContext};
+
+use crate::services::Services;
+use crate::session::SessionPlace;
+use crate::{Node, write};
+
+/// What a credential's key is sealed for.
+pub(crate) fn place<'a>(owner: &'a CredentialOwner, provider_id: &'a str) -> [&'a str; 4] {
+    let (kind, id) = match owner {
+        CredentialOwner::User(id) => ("user", id.as_str()),
+        CredentialOwner::Project(id) => ("project", id.as_str()),
+        CredentialOwner::Server => ("server", ""),
+    };
+    ["provider", kind, id, provider_id]
+}
+
+/// The model, asked with the key for what `user_id` sets to work in the session: theirs, else that of the
+/// project, else that of the server, else the one of the configuration.
+///
+/// # Errors
+/// `MODEL_UNAVAILABLE` for a provider that is not configured, and with reason `credential_unreadable` for a
+/// key that was sealed with another master key; those of the root database.
+pub(crate) async fn model_for(
+    session: &SessionPlace,
+    user_id: &UserId,
+    model: &ModelRef,
+) -> Result<Arc<dyn Model>, ApiError> {
+    let services = &session.services;
+    let found = services.models.get(model);
+    let found = found.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
+    let (root, project_id) = (&session.project.root, &session.project.id);
+    let credential = root.nearest_credential(&model.provider_id, user_id, project_id).await;
+    match credential.map_err(|error| error.to_api())? {
+        Some(credential) => Ok(iris_llm::with_key(found, open(services, &credential)?)),
+        None => Ok(found),
+    }
+}
+
+fn open(services: &Services, credential: &FoundCredential) -> Result<ApiKey, ApiError> {
+    let FoundCredential { owner, provider_id, sealed, .. } = credential;
+    match services.sealing.open(sealed, &place(owner, provider_id)) {
+        Ok(key) => Ok(ApiKey::new(key.expose())),
+        Err(error) => {
+            tracing::warn!(credential.id = %credential.id, %error, "a key for a model provider cannot be read");
+            let whose = match owner {
+                CredentialOwner::User(_) => "of the user",
+                CredentialOwner::Project(_) => "of the project",
+                CredentialOwner::Server => "of the server",
+            };
+            let message = format!(
+                "the key {whose} for the provider `{provider_id}` cannot be read any more: set it again"
+            );
+            let error = ApiError::new(ErrorCode::ModelUnavailable, message);
+            Err(error
+                .reason("credential_unreadable")
+                .detail("credentialId", credential.id.as_str()))
+        }
+    }
+}
+
+/// Seals with the master key of now what was sealed with the one before, so that the old one can be taken
+/// away. What does not open stays as it is.
+///
+/// # Errors
+/// Those of the root database.
+pub(crate) async fn seal_again(node: &Node) -> Result<(), StoreError> {
+    let sealing = &node.services.sealing;
+    for credential in node.root_reader.all_credentials().await? {
+        let FoundCredential { id, owner, provider_id, sealed: before } = credential;
+        let place = place(&owner, &provider_id);
+        if !sealing.is_outdated(&before) {
+            continue;
+        }
+        let Ok(key) = sealing.open(&before, &place) else { continue };
+        let Ok(sealed) = sealing.seal(&key, &place) else { continue };
+        write(&node.root, SealAgain { id, before, sealed }, WriteContext::default()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! Log lines without secrets.
+
+use std::io::{self, Write};
+
+use crate::shared;
+
+/// Writes text that comes in whole lines, as log lines do, without its secrets.
+#[derive(Debug, Clone, Copy)]
+pub struct Masked<W>(pub W);
+
+impl<W: Write> Write for Masked<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match std::str::from_utf8(bytes) {
+            Ok(line) => self.0.write_all(shared().mask(line).as_bytes()),
+            Err(_) => self.0.write_all(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}

@@ -1,0 +1,209 @@
+//! Keys with which model providers are asked. They come in sealed: the store cannot open them.
+
+use iris_protocol::{CredentialId, ProjectId, ProviderCredential, UserId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::projects::existing_project;
+use super::users::existing_user;
+use crate::column::{optional_word, word};
+use crate::{Command, StoreError, WhenFull, WriteTx};
+
+/// Whose a credential is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialOwner {
+    /// For the runs that this user sets to work, in all projects.
+    User(UserId),
+    /// For the runs of this project.
+    Project(ProjectId),
+    /// For all runs.
+    Server,
+}
+
+impl CredentialOwner {
+    /// The columns `user_id` and `project_id`.
+    fn columns(&self) -> (Option<&str>, Option<&str>) {
+        match self {
+            Self::User(id) => (Some(id.as_str()), None),
+            Self::Project(id) => (None, Some(id.as_str())),
+            Self::Server => (None, None),
+        }
+    }
+}
+
+/// Sets the key of an owner for a provider, in place of the one before.
+///
+/// Fails with `NotFound`: `user`, `project`.
+#[derive(Debug, Clone)]
+pub struct SetCredential {
+    /// A new id.
+    pub id: CredentialId,
+    /// Whose it is.
+    pub owner: CredentialOwner,
+    /// The provider, never empty.
+    pub provider_id: String,
+    /// The key, sealed for its owner and provider.
+    pub sealed: String,
+    /// By what its owner knows it.
+    pub hint: String,
+    /// Who sets it.
+    pub created_by: UserId,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl Command for SetCredential {
+    type Output = ProviderCredential;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<ProviderCredential, StoreError> {
+        let conn = tx.conn();
+        match &self.owner {
+            CredentialOwner::User(id) => drop(existing_user(conn, id)?),
+            CredentialOwner::Project(id) => drop(existing_project(conn, &self.created_by, id)?),
+            CredentialOwner::Server => {}
+        }
+        let (user_id, project_id) = self.owner.columns();
+        let sql = "DELETE FROM provider_credentials
+                   WHERE provider_id = ?1 AND user_id IS ?2 AND project_id IS ?3";
+        conn.prepare_cached(sql)?.execute(params![self.provider_id, user_id, project_id])?;
+        let sql = "INSERT INTO provider_credentials
+                       (id, user_id, project_id, provider_id, sealed, hint, created_by, created_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        conn.prepare_cached(sql)?.execute(params![
+            self.id.as_str(),
+            user_id,
+            project_id,
+            self.provider_id,
+            self.sealed,
+            self.hint,
+            self.created_by.as_str(),
+            self.at,
+        ])?;
+        Ok(ProviderCredential {
+            id: self.id,
+            provider_id: self.provider_id,
+            hint: self.hint,
+            created_by: self.created_by,
+            created_at: self.at,
+        })
+    }
+}
+
+/// Takes a credential of an owner away.
+///
+/// Fails with `NotFound` when they have no such credential.
+#[derive(Debug, Clone)]
+pub struct DeleteCredential {
+    /// Whose it is.
+    pub owner: CredentialOwner,
+    /// The credential.
+    pub id: CredentialId,
+}
+
+impl Command for DeleteCredential {
+    type Output = ();
+
+    fn when_full(&self) -> WhenFull {
+        WhenFull::Allow
+    }
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        let (user_id, project_id) = self.owner.columns();
+        let sql = "DELETE FROM provider_credentials
+                   WHERE id = ?1 AND user_id IS ?2 AND project_id IS ?3";
+        let values = params![self.id.as_str(), user_id, project_id];
+        if tx.conn().prepare_cached(sql)?.execute(values)? == 0 {
+            return Err(StoreError::NotFound { what: "credential" });
+        }
+        Ok(())
+    }
+}
+
+/// Puts a newly sealed text in the place of one that was sealed with the key before, unless the credential
+/// changed meanwhile.
+#[derive(Debug, Clone)]
+pub struct SealAgain {
+    /// The credential.
+    pub id: CredentialId,
+    /// As it was read.
+    pub before: String,
+    /// Sealed with the key of now.
+    pub sealed: String,
+}
+
+impl Command for SealAgain {
+    type Output = ();
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        let sql = "UPDATE provider_credentials SET sealed = ?3 WHERE id = ?1 AND sealed = ?2";
+        let values = params![self.id.as_str(), self.before, self.sealed];
+        tx.conn().prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+}
+
+/// A credential with its sealed key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundCredential {
+    /// The credential.
+    pub id: CredentialId,
+    /// Whose it is.
+    pub owner: CredentialOwner,
+    /// The provider.
+    pub provider_id: String,
+    /// The key, sealed for its owner and provider.
+    pub sealed: String,
+}
+
+fn found(row: &Row<'_>) -> rusqlite::Result<FoundCredential> {
+    let (user_id, project_id) = (optional_word(row, "user_id")?, optional_word(row, "project_id")?);
+    let owner = match (user_id, project_id) {
+        (Some(id), _) => CredentialOwner::User(id),
+        (None, Some(id)) => CredentialOwner::Project(id),
+        (None, None) => CredentialOwner::Server,
+    };
+    let (provider_id, sealed) = (row.get("provider_id")?, row.get("sealed")?);
+    Ok(FoundCredential { id: word(row, "id")?, owner, provider_id, sealed })
+}
+
+/// The key for a run: that of its user, else that of its project, else that of the server.
+pub(super) fn nearest(
+    conn: &Connection,
+    provider_id: &str,
+    user_id: &UserId,
+    project_id: &ProjectId,
+) -> Result<Option<FoundCredential>, StoreError> {
+    let sql = "SELECT * FROM provider_credentials
+               WHERE provider_id = ?1
+                   AND (user_id = ?2 OR project_id = ?3 OR (user_id IS NULL AND project_id IS NULL))
+               ORDER BY user_id IS NULL, project_id IS NULL LIMIT 1";
+    let values = params![provider_id, user_id.as_str(), project_id.as_str()];
+    Ok(conn.prepare_cached(sql)?.query_row(values, found).optional()?)
+}
+
+/// All of them, in no order.
+pub(super) fn all(conn: &Connection) -> Result<Vec<FoundCredential>, StoreError> {
+    let mut statement = conn.prepare("SELECT * FROM provider_credentials")?;
+    let all = statement.query_map([], found)?;
+    Ok(all.collect::<Result<_, _>>()?)
+}
+
+/// The credentials of an owner, by provider.
+pub(super) fn of(
+    conn: &Connection,
+    owner: &CredentialOwner,
+) -> Result<Vec<ProviderCredential>, StoreError> {
+    let (user_id, project_id) = owner.columns();
+    let sql = "SELECT * FROM provider_credentials WHERE user_id IS ?1 AND project_id IS ?2
+               ORDER BY provider_id";
+    let mut statement = conn.prepare_cached(sql)?;
+    let found = statement.query_map(params![user_id, project_id], |row| {
+        Ok(ProviderCredential {
+            id: word(row, "id")?,
+            provider_id: row.get("provider_id")?,
+            hint: row.get("hint")?,
+            created_by: word(row, "created_by")?,
+            created_at: row.get("created_at")?,
+        })
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}

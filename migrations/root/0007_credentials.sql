@@ -1,0 +1,24 @@
+-- Keys with which model providers are asked, sealed with the master key.
+
+CREATE TABLE provider_credentials (
+    id          TEXT    NOT NULL PRIMARY KEY,
+    -- Of a user, of a project, or with neither of the server.
+    user_id     TEXT    REFERENCES users (id) ON DELETE CASCADE,
+    project_id  TEXT    REFERENCES projects (id) ON DELETE CASCADE,
+    -- As the configuration names it.
+    provider_id TEXT    NOT NULL CHECK (provider_id <> ''),
+    -- Bound to its owner and its provider: in another row it does not open.
+    sealed      TEXT    NOT NULL,
+    hint        TEXT    NOT NULL,
+    -- Who set it; they may be gone.
+    created_by  TEXT    NOT NULL,
+    created_at  INTEGER NOT NULL,
+    CHECK (user_id IS NULL OR project_id IS NULL)
+) STRICT;
+
+CREATE UNIQUE INDEX provider_credentials_by_owner
+    ON provider_credentials (provider_id, coalesce(user_id, ''), coalesce(project_id, ''));
+CREATE INDEX provider_credentials_by_user
+    ON provider_credentials (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX provider_credentials_by_project
+    ON provider_credentials (project_id) WHERE project_id IS NOT NULL;
