@@ -127,9 +127,10 @@ fn permissions(config: &Config) -> Vec<Finding> {
     ];
     let found = private.into_iter().filter_map(|(role, path)| {
         let mode = mode(path)?;
+        let of_others = mode & 0o077;
         let facts = json!({ "path": path, "mode": format!("{mode:03o}") });
         let shown = path.display();
-        Some(if mode & 0o077 == 0 {
+        Some(if of_others == 0 {
             let says = format!("`{shown}`, {role}, is open to its owner alone");
             finding("permissions", State::Good, says, facts)
         } else {

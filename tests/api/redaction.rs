@@ -33,7 +33,7 @@ fn leaks(text: &str) -> Vec<String> {
 /// Has the scripted model call a tool, and answers what became of it.
 async fn call(talk: &mut Conversation, name: &str, input: Value) -> (ToolState, String) {
     let answer = talk.ask(&format!("call {name} {input}\nstep\nsay done")).await;
-    let part = calls_of(&answer).remove(0);
+    let part = calls_of(&answer).remove(0).clone();
     (part.state, part.output.or(part.error).unwrap_or_default())
 }
 
@@ -82,7 +82,7 @@ async fn secrets_are_in_no_answer_no_event_no_log_line_and_no_database() {
     let asked = talk.approval().await.tool_call_id;
     talk.approve(&asked).await.unwrap();
     talk.run_ended(&run).await;
-    let part = calls_of(&talk.answer(&run).await).remove(0);
+    let part = calls_of(&talk.answer(&run).await).remove(0).clone();
     assert_eq!(part.state, ToolState::Error);
     assert!(part.error.unwrap().contains("stands for a secret"));
     assert_eq!(talk.person.get(&path).await.json["data"]["content"], json!(lines));
@@ -137,7 +137,7 @@ async fn a_command_that_prints_a_secret_shows_it_neither_while_it_runs_nor_after
     let asked = talk.approval().await.tool_call_id;
     talk.approve(&asked).await.unwrap();
     talk.run_ended(&run).await;
-    let part = calls_of(&talk.answer(&run).await).remove(0);
+    let part = calls_of(&talk.answer(&run).await).remove(0).clone();
     let output = part.output.unwrap();
     assert!(output.matches(MARK).count() == 2 && !output.contains(LOOKS), "{output}");
     let told = talk.seen.iter().filter(|frame| {

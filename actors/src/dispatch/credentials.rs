@@ -65,7 +65,7 @@ fn hint(key: &str) -> String {
 }
 
 pub(super) async fn list(node: &Node, owner: CredentialOwner) -> Result<Done, ApiError> {
-    let credentials = node.root_reader.credentials(owner).await.map_err(stored)?;
+    let credentials = node.root_reader.credentials_of(owner).await.map_err(stored)?;
     done(CredentialPage { credentials })
 }
 

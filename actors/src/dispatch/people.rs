@@ -187,7 +187,7 @@ pub(super) async fn person_data(node: &Node, id: &UserId) -> Result<PersonData, 
     let logins = reader.logins(id, node.services.clock.now_ms()).await.map_err(stored)?;
     let api_keys = reader.keys(id).await.map_err(stored)?;
     let owner = CredentialOwner::User(id.clone());
-    let credentials = reader.credentials(owner).await.map_err(stored)?;
+    let credentials = reader.credentials_of(owner).await.map_err(stored)?;
     let projects = reader.memberships(id).await.map_err(stored)?;
     let query = AuditQuery {
         user_id: Some(id.clone()),

@@ -19,7 +19,7 @@ pub(crate) fn of(secret: &str) -> Vec<String> {
     forms.push(in_url);
     for engine in [&BASE64_STANDARD_NO_PAD, &BASE64_URL_SAFE_NO_PAD] {
         for before in 0..3 {
-            let bytes = [&[0; 2][..before], secret.as_bytes()].concat();
+            let bytes = [vec![0; before], secret.as_bytes().to_vec()].concat();
             let text = engine.encode(&bytes);
             // The first characters hold bits of what stands before, a last one that is not full of what follows.
             let first = (before * 4).div_ceil(3);

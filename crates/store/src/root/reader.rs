@@ -128,7 +128,7 @@ impl RootReader {
     ///
     /// # Errors
     /// As [`Reader::read`].
-    pub async fn credentials(
+    pub async fn credentials_of(
         &self,
         owner: CredentialOwner,
     ) -> Result<Vec<ProviderCredential>, StoreError> {
