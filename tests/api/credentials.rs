@@ -94,7 +94,7 @@ async fn the_key_that_is_nearest_to_who_asks_is_used_and_nobody_reads_it() {
         assert!(audit.to_string().contains(action), "{audit}");
     }
     for key in [OWN, OF_PROJECT, OF_SERVER] {
-        assert!(!is_on_disk(&app.data_dir(), key), "{key} can be read on the disk");
+        assert!(!is_on_disk(app.data_dir(), key), "{key} can be read on the disk");
         assert!(!audit.to_string().contains(key));
     }
 

@@ -57,7 +57,6 @@ async fn secrets_are_in_no_answer_no_event_no_log_line_and_no_database() {
     let mut shown = String::new();
 
     // A file repeats them, and a tool reads it.
-    let path = format!("/v1/projects/{}/files/secrets.txt", talk.project);
     let lines = [KNOWN, LOOKS, &forms()[2], &BASE64_STANDARD.encode(KNOWN), "the end"].join("\n");
     let put = talk.person.client.file_put(&talk.project, "secrets.txt", lines.clone()).await;
     put.unwrap();
@@ -72,8 +71,10 @@ async fn secrets_are_in_no_answer_no_event_no_log_line_and_no_database() {
         shown += &told;
     }
     // Who owns the file reads it as it is.
-    let own = talk.person.get(&path).await;
-    assert_eq!(own.json["data"]["content"], json!(lines));
+    let content = async |talk: &Conversation| {
+        talk.person.client.file_get(&talk.project, "secrets.txt").await.unwrap()
+    };
+    assert_eq!(content(&talk).await, lines);
 
     // The mark is not written in the place of what it stands for.
     let input = json!({ "path": "secrets.txt", "content": format!("{MARK}\n") });
@@ -85,7 +86,7 @@ async fn secrets_are_in_no_answer_no_event_no_log_line_and_no_database() {
     let part = calls_of(&talk.answer(&run).await).remove(0).clone();
     assert_eq!(part.state, ToolState::Error);
     assert!(part.error.unwrap().contains("stands for a secret"));
-    assert_eq!(talk.person.get(&path).await.json["data"]["content"], json!(lines));
+    assert_eq!(content(&talk).await, lines);
 
     // A provider repeats the key that it was asked with.
     let model = ModelRef { provider_id: "fake".to_owned(), model_id: "m".to_owned() };
