@@ -16,9 +16,10 @@ CREATE TABLE provider_credentials (
     CHECK (user_id IS NULL OR project_id IS NULL)
 ) STRICT;
 
-CREATE UNIQUE INDEX provider_credentials_by_owner
-    ON provider_credentials (provider_id, coalesce(user_id, ''), coalesce(project_id, ''));
-CREATE INDEX provider_credentials_by_user
-    ON provider_credentials (user_id) WHERE user_id IS NOT NULL;
-CREATE INDEX provider_credentials_by_project
-    ON provider_credentials (project_id) WHERE project_id IS NOT NULL;
+-- One for each owner and provider.
+CREATE UNIQUE INDEX provider_credentials_of_user
+    ON provider_credentials (user_id, provider_id) WHERE user_id IS NOT NULL;
+CREATE UNIQUE INDEX provider_credentials_of_project
+    ON provider_credentials (project_id, provider_id) WHERE project_id IS NOT NULL;
+CREATE UNIQUE INDEX provider_credentials_of_server
+    ON provider_credentials (provider_id) WHERE user_id IS NULL AND project_id IS NULL;

@@ -130,6 +130,12 @@ async fn changes_of_a_file_are_told_and_count_for_the_next_run() {
         (&json!(0.25), &json!(0.5))
     );
     assert_eq!(asked[1].body.get("temperature"), None);
+    // Half of a file lifts no limit: what it said before counts.
+    place.put("poet.md", "---\ntemperature: [");
+    talk.ask("hello").await;
+    assert_eq!(provider.asked()[2].body["messages"][0], asked[1].body["messages"][0]);
+    let page = place.list().await;
+    assert!(problems(&page)[0].2.ends_with("counts until it is mended"), "{:?}", page.problems);
     // Gone, also while the server was not there: told once.
     place.remove("poet.md");
     assert_eq!(told(&mut socket).await, ("poet".to_owned(), None));

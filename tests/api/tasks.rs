@@ -191,10 +191,13 @@ async fn one_sub_agent_needs_approval_one_fails_and_one_is_cancelled() {
     let approval = ann.approval().await;
     let endless = async {
         loop {
-            let mut children = children(&ann, &ann.session).await.into_iter();
-            let found = children.find(|child| child.state == SessionState::Running);
-            if let Some(child) = found {
-                break child;
+            // The one that fails runs for a moment, too.
+            let children = children(&ann, &ann.session).await.into_iter();
+            for child in children.filter(|child| child.state == SessionState::Running) {
+                let snapshot = ann.person.snapshot(&ann.project, &child.id).await;
+                if snapshot.messages.first().is_some_and(|asked| text_of(asked) == ENDLESS) {
+                    return child;
+                }
             }
         }
     };

@@ -11,6 +11,7 @@ use iris_actors::FileSettings;
 use iris_actors::connection::SocketSettings;
 use iris_actors::supervision::faults::{Armed, Fault, START, Spot};
 use iris_agent::{RetryLimits, TurnLimits};
+use iris_llm::{ProviderConfig, ProviderKind};
 use iris_protocol::SupervisionRecord;
 use iris_testkit::{AppOptions, moment, patiently};
 
@@ -38,7 +39,8 @@ const KINDS: &[&str] = &[
 /// when a database turns out to be damaged (`corruption.rs`), and while the server starts, before
 /// anybody could strike; a command that is run as a part of `AcceptImport`; what only parts of the server
 /// itself send (`tests/api/listening.rs`); what takes an MCP server that answers (`tests/api/mcp.rs`), or a
-/// conversation that is nearly too long (`tests/api/context.rs`); and how locks end by themselves, and are taken
+/// conversation that is nearly too long (`tests/api/context.rs`), or another master key
+/// (`tests/api/credentials.rs`); and how locks end by themselves, and are taken
 /// over a socket (`tests/api/files/locks.rs`).
 const ELSEWHERE: &[&str] = &[
     "AskDuringCall",
@@ -53,6 +55,7 @@ const ELSEWHERE: &[&str] = &[
     "Listen",
     "OpenUnfinished",
     "RoomHeads",
+    "SealAgain",
     "StoreNow",
     "TakeDatabase",
     "TrimAudit",
@@ -121,6 +124,12 @@ async fn stage(part: Part) -> Stage {
     // What is looked at by itself would be looked at at any time.
     let files = FileSettings { watch_after: Duration::from_hours(1), ..FileSettings::default() };
     let mut options = AppOptions { project_idle: idle, sockets, files, ..AppOptions::default() };
+    let keyed = ProviderConfig {
+        // Nobody asks it.
+        base_url: Some("http://127.0.0.1:9/v1".to_owned()),
+        ..ProviderConfig::new(ProviderKind::OpenAiCompatible)
+    };
+    options.providers.insert("keyed".to_owned(), keyed);
     options.context.titles = true;
     options.context.small_model.clone_from(&options.default_model);
     let base = Duration::from_millis(1);

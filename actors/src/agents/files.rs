@@ -33,7 +33,7 @@ pub(crate) struct FileAgents {
     problems: Vec<AgentProblem>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Defined {
     definition: Definition,
     /// Of the file.
@@ -48,6 +48,16 @@ impl FileAgents {
 
     pub(super) fn all<'a>(&'a self, tools: &'a ToolRegistry) -> impl Iterator<Item = Agent> + 'a {
         self.defined.iter().map(|it| it.definition.resolved(tools))
+    }
+
+    /// What a file defines.
+    fn of_file(&self, path: &str) -> Option<&Defined> {
+        self.defined.iter().find(|it| it.definition.agent.path.as_deref() == Some(path))
+    }
+
+    /// Whether an agent of that name is defined.
+    fn names(&self, name: &str) -> bool {
+        self.defined.iter().any(|it| it.definition.agent.name == name)
     }
 
     /// What is wrong, with tools that the project does not have among it; `is_taken` for names of agents that
@@ -116,11 +126,11 @@ pub(crate) async fn file_agents(
     let mut seen = project.kept.agent_files.0.lock().await;
     // A link might lead to what is no agent.
     let workspace = project.workspace.clone().guarded(Arc::new(|_, _| false));
-    let before = seen.stamps.clone();
+    let (before, known) = (seen.stamps.clone(), Arc::clone(&seen.agents));
     let looked = tokio::task::spawn_blocking(move || {
         let stamps = workspace.stamps(DIRECTORY, SUFFIX, FILES_MAX + 1).unwrap_or_default();
         let is_new = before.as_ref() != Some(&stamps);
-        let agents = is_new.then(|| read_all(&workspace, &stamps));
+        let agents = is_new.then(|| read_all(&workspace, &stamps, &known));
         (stamps, agents)
     });
     let (stamps, agents) = looked.await.map_err(StoreError::internal)?;
@@ -157,8 +167,10 @@ async fn tell(
     Ok(told.is_ok())
 }
 
-/// Reads files; of two that define an agent of one name the first by their names counts.
-fn read_all(workspace: &Workspace, stamps: &[FileStamp]) -> FileAgents {
+/// Reads files; of two that define an agent of one name the first by their names counts. Of one that cannot be
+/// understood any more what it said before counts on: half of a file must not lift the limits of an agent that
+/// is at work.
+fn read_all(workspace: &Workspace, stamps: &[FileStamp], known: &FileAgents) -> FileAgents {
     let mut agents = FileAgents::default();
     for stamp in stamps.iter().take(FILES_MAX) {
         let path = format!("{DIRECTORY}/{}", stamp.name);
@@ -176,7 +188,13 @@ fn read_all(workspace: &Workspace, stamps: &[FileStamp]) -> FileAgents {
         });
         match read {
             Ok(defined) => agents.defined.push(defined),
-            Err(Wrong { line, message }) => {
+            Err(Wrong { line, mut message }) => {
+                if let Some(before) = known.of_file(&path)
+                    && !agents.names(&before.definition.agent.name)
+                {
+                    message.push_str("; what the file said before counts until it is mended");
+                    agents.defined.push(before.clone());
+                }
                 agents.problems.push(AgentProblem { path, line, message });
             }
         }

@@ -25,3 +25,21 @@ impl<W: Write> Write for Masked<W> {
         self.0.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MARK;
+
+    #[test]
+    fn lines_are_written_without_their_secrets() {
+        shared().learn("canary-of-the-lines");
+        let mut written = Masked(Vec::new());
+        written.write_all(b"INFO it is canary-of-the-lines\n").unwrap();
+        assert_eq!(written.write(b"next\n").unwrap(), 5);
+        // What is no text is left as it is.
+        written.write_all(&[0xff, b'\n']).unwrap();
+        let expected = format!("INFO it is {MARK}\nnext\n");
+        assert_eq!(written.0, [expected.as_bytes(), &[0xff, b'\n']].concat());
+    }
+}

@@ -33,7 +33,7 @@ const PATTERNS: &str = r"(?x-u)
     # The credentials of a request (RFC 6750, RFC 7617)
     | (?P<keep>\b(?:[Bb]earer|[Bb]asic)\x20) [A-Za-z0-9+/=._~-]{16,}
     # The password of a URL
-    | (?P<keep_user>[A-Za-z]://(?u:[^/\x20\t\r\n:@\x22']){0,64}:) (?u:[^/\x20\t\r\n:@\x22'\[]){3,128} (?P<keep_at>@)
+    | (?P<keep_user>://(?u:[^/\x20\t\r\n:@\x22']){0,64}:) (?u:[^/\x20\t\r\n:@\x22'\[]){3,128} (?P<keep_at>@)
 ";
 
 static SECRETS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(PATTERNS).ok());

@@ -43,6 +43,7 @@ const SMALL: &[(&str, &str)] = &[
 
 /// Partial indexes that may be read from end to end, and why.
 const SMALL_INDEXES: &[(&str, &str)] = &[
+    ("provider_credentials_of_server", "as many rows as providers are configured"),
     ("approvals_pending", "approvals that nobody decided: calls that wait for a person"),
     ("questions_pending", "questions that nobody answered: calls that wait for a person"),
     ("runs_open", "runs that have not ended: the queues of the sessions"),
@@ -56,6 +57,10 @@ const STEPS: &[(&str, &str)] = &[
     ("SELECT id FROM snapshots ORDER BY id", "in the order of the key, as many steps as are kept"),
     ("SELECT * FROM audit ORDER BY id DESC LIMIT ?1", "in the order of the key, up to its limit"),
     ("SELECT id FROM projects ORDER BY id", "all ids are what is asked for, once at the start"),
+    (
+        "SELECT * FROM provider_credentials ORDER BY id",
+        "all of them are asked for, once at the start",
+    ),
     ("FROM backups ORDER BY id", "all archives are what is asked for, once at the start"),
     ("SELECT p.id, b.at, b.epoch, b.seq", "every project is asked for, once in an interval"),
 ];

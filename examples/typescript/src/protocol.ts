@@ -301,6 +301,32 @@ export type BudgetLimit = "steps" | "tokens" | "costNanoUsd" | "wallTimeMs";
 /** Whose use a budget limits. */
 export type BudgetScope = "run" | "session" | "user" | "userMonth" | "project" | "projectMonth" | "serverUser" | "serverUserMonth";
 
+/** How a file differs between two states. */
+export interface ChangedFile {
+  /** Relative to the project's directory, with `/`. */
+  path: string;
+  /** What became of it between the two. */
+  change: FileChange;
+  /** Lines that the later one has and the earlier one has not; absent for bytes that are no text, for what is not kept, and where there are too many files or too large ones to compare lines. */
+  insertions?: number | null;
+  /** Lines that the earlier one has and the later one has not; absent as `insertions`. */
+  deletions?: number | null;
+}
+
+/** A file that somebody else changed since. */
+export interface ChangedSince {
+  /** Relative to the project's directory, with `/`. */
+  path: string;
+  /** The last version that came from elsewhere. */
+  version: number;
+  /** Where it came from. */
+  source: FileSource;
+  /** The user who made it; absent where nobody knows. */
+  by?: UserId | null;
+  /** The session whose agent made it. */
+  sessionId?: SessionId | null;
+}
+
 /** Payload of `closing`. */
 export interface Closing {
   /** The close code that a WebSocket would get. */
@@ -396,6 +422,8 @@ export type ContentPart = {
   /** Whether the provider has to keep to it, which some do only with schemas of a kind of their own; true when absent. */
   strict?: boolean | null;
 };
+
+export type CredentialId = string;
 
 /** A message or a piece of work that an actor has begun and not ended. */
 export interface CurrentWork {
@@ -657,6 +685,8 @@ export interface JudgedAccess {
   reason: string;
 }
 
+export type KeyId = string;
+
 /** A model that can be asked. */
 export interface ListedModel {
   /** The name under which the provider is configured. */
@@ -692,6 +722,9 @@ export interface ListedModel {
   /** The version of the table that the prices are of; absent where they are not known. */
   priceVersion?: string | null;
 }
+
+/** What a lock is on. */
+export type LockScope = "file" | "subtree";
 
 /** How a log line looks. */
 export type LogFormat = "text" | "json";
@@ -1142,6 +1175,20 @@ export type ProjectId = string;
 
 /** Where the files of a project live. */
 export type ProjectType = "local";
+
+/** A key with which a provider is asked, without its secret. */
+export interface ProviderCredential {
+  /** The credential. */
+  id: CredentialId;
+  /** The provider, as the configuration names it. */
+  providerId: string;
+  /** The last four characters of a key of 16 or more, by which its owner knows it; empty for others. */
+  hint: string;
+  /** Who set it. */
+  createdBy: UserId;
+  /** Milliseconds since 1970 UTC. */
+  createdAt: number;
+}
 
 /** One call of the tool `question`: the run waits until somebody answers all of it. */
 export interface Question {
@@ -1882,6 +1929,44 @@ export interface Operations {
       done: boolean;
     };
   };
+  /** Sets the caller's key for a provider, in place of the one before. */
+  "credential.create": {
+    /** Sets the caller's key for a provider, in place of the one before. */
+    request: {
+      /** The provider, as the configuration names it. */
+      providerId: string;
+      /** The key: 1 to 4096 printable ASCII characters. */
+      apiKey: SecretText;
+    };
+    /** One credential. */
+    response: {
+      /** What is known of it. */
+      credential: ProviderCredential;
+    };
+  };
+  /** Lists the caller's credentials. */
+  "credential.list": {
+    /** Lists the caller's credentials. */
+    request: Record<string, unknown>;
+    /** All credentials of one owner. */
+    response: {
+      /** By the names of their providers; one for each at most. */
+      credentials: ProviderCredential[];
+    };
+  };
+  /** Takes a credential of the caller away. */
+  "credential.delete": {
+    /** Takes a credential of the caller away. */
+    request: {
+      /** The credential. */
+      credentialId: CredentialId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
   /** Reads the caller's own account. */
   "user.get": {
     /** Reads the caller's own account. */
@@ -1938,6 +2023,8 @@ export interface Operations {
       logins: Login[];
       /** The keys, without their secrets. */
       apiKeys: ApiKey[];
+      /** Their keys for model providers, without the keys. */
+      credentials: ProviderCredential[];
       /** The projects that they own or are a member of. */
       projects: Membership[];
       /** What the audit holds of them: the newest 1,000 records. */
@@ -3141,6 +3228,44 @@ export interface Operations {
       hasMore: boolean;
     };
   };
+  /** Sets the project's key for a provider, in place of the one before. */
+  "project.credential.create": {
+    /** Sets the project's key for a provider, in place of the one before. */
+    request: {
+      /** The provider, as the configuration names it. */
+      providerId: string;
+      /** The key: 1 to 4096 printable ASCII characters. */
+      apiKey: SecretText;
+    };
+    /** One credential. */
+    response: {
+      /** What is known of it. */
+      credential: ProviderCredential;
+    };
+  };
+  /** Lists the credentials of a project. */
+  "project.credential.list": {
+    /** Lists the credentials of a project. */
+    request: Record<string, unknown>;
+    /** All credentials of one owner. */
+    response: {
+      /** By the names of their providers; one for each at most. */
+      credentials: ProviderCredential[];
+    };
+  };
+  /** Takes a credential of a project away. */
+  "project.credential.delete": {
+    /** Takes a credential of a project away. */
+    request: {
+      /** The credential. */
+      credentialId: CredentialId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
   /** Makes a rule for a project, or for one session of it. */
   "permission.create": {
     /** Makes a rule for a project, or for one session of it. */
@@ -3387,9 +3512,36 @@ export interface Operations {
       rows: UsageRow[];
     };
   };
-  /** Reads a file as text. */
-  "file.read": {
-    /** Reads a file as text. */
+  /** Lists what is below a directory, sorted by name, a directory before what is in it. */
+  "file.list": {
+    /** Lists what is below a directory, sorted by name, a directory before what is in it. */
+    request: {
+      /** The directory; the project's own when absent. */
+      path?: string | null;
+      /** How many levels deep; 1, its own entries, when absent. */
+      depth?: number | null;
+      /** Whether to list what `.gitignore` files leave out; not when absent. */
+      ignored?: boolean | null;
+      /** At most 1000; 200 when absent. */
+      limit?: number | null;
+      /** The `nextCursor` of the page before. */
+      cursor?: string | null;
+    };
+    /** A page of entries. */
+    response: {
+      /** In order. */
+      entries: FileEntry[];
+      /** For the next page; absent at the end. */
+      nextCursor?: string | null;
+      /** Whether there are more. */
+      hasMore: boolean;
+      /** Whether a limit ended the walk, so that there may be more that no page shows. */
+      cut: boolean;
+    };
+  };
+  /** Reads facts about a file or a directory. */
+  "file.stat": {
+    /** Reads facts about a file or a directory. */
     request: {
       /** Relative to the project's directory, with `/`. */
       path: string;
@@ -3904,6 +4056,257 @@ export interface Operations {
       user: User;
     };
   };
+  /** Lists the accounts of the server, oldest first. */
+  "admin.user.list": {
+    /** Lists the accounts of the server, oldest first. */
+    request: {
+      /** At most 200; 50 when absent. */
+      limit?: number | null;
+      /** `nextCursor` of the page before. */
+      cursor?: string | null;
+      /** Only the account with this address. */
+      email?: string | null;
+    };
+    /** A page of accounts. */
+    response: {
+      /** Oldest first. */
+      users: User[];
+      /** For the next page. */
+      nextCursor?: string | null;
+      /** Whether there are more. */
+      hasMore: boolean;
+    };
+  };
+  /** Reads an account. */
+  "admin.user.get": {
+    /** Reads an account. */
+    request: {
+      /** The user. */
+      userId: UserId;
+    };
+    /** An account. */
+    response: {
+      /** The account. */
+      user: User;
+    };
+  };
+  /** Creates an account, whatever the mode of registration. */
+  "admin.user.create": {
+    /** Creates an account, whatever the mode of registration. */
+    request: {
+      /** Where mail reaches the user; unique. */
+      email: string;
+      /** What others see; unique. */
+      username: string;
+      /** 8 to 1024 bytes; without one the user sets it with a link (`admin.user.passwordReset`). */
+      password?: string | null;
+      /** Whether they may manage the server. */
+      isAdmin?: boolean;
+    };
+    /** An account. */
+    response: {
+      /** The account. */
+      user: User;
+    };
+  };
+  /** Ends every login of a user at once. */
+  "admin.user.logout": {
+    /** Ends every login of a user at once. */
+    request: {
+      /** The user. */
+      userId: UserId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Makes a link with which a user sets a new password, once. */
+  "admin.user.password.reset": {
+    /** Makes a link with which a user sets a new password, once. */
+    request: {
+      /** The user. */
+      userId: UserId;
+    };
+    /** What sets a new password, shown this once. */
+    response: {
+      /** For `auth.password.reset`; a secret. */
+      token: string;
+      /** The link with it, where the server knows how browsers reach it. */
+      url?: string | null;
+      /** Milliseconds since 1970 UTC. */
+      expiresAt: number;
+    };
+  };
+  /** Deletes an account. */
+  "admin.user.delete": {
+    /** Deletes an account. */
+    request: {
+      /** The user. */
+      userId: UserId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Reads all that the server keeps of a user besides the content of projects. */
+  "admin.user.export": {
+    /** Reads all that the server keeps of a user besides the content of projects. */
+    request: {
+      /** The user. */
+      userId: UserId;
+    };
+    /** What the server keeps of a person besides the content of projects. */
+    response: {
+      /** The account. */
+      user: User;
+      /** The logins that have not ended. */
+      logins: Login[];
+      /** The keys, without their secrets. */
+      apiKeys: ApiKey[];
+      /** Their keys for model providers, without the keys. */
+      credentials: ProviderCredential[];
+      /** The projects that they own or are a member of. */
+      projects: Membership[];
+      /** What the audit holds of them: the newest 1,000 records. */
+      audit: AuditRecord[];
+    };
+  };
+  /** Invites somebody to the server. */
+  "admin.invitation.create": {
+    /** Invites somebody to the server. */
+    request: {
+      /** The only address that may accept it; whoever has the link when absent. */
+      email?: string | null;
+      /** How long it is good, in hours, 1 to 720; 168 when absent. */
+      expiresInHours?: number | null;
+    };
+    /** A new invitation. */
+    response: {
+      /** The invitation. */
+      invitation: Invitation;
+      /** For `invitation.accept` and `auth.register`, shown this once. */
+      token: string;
+      /** The link with it, where the server knows how browsers reach it. */
+      url?: string | null;
+      /** Whether it is on its way by e-mail. */
+      mailed: boolean;
+    };
+  };
+  /** Lists the invitations to the server alone. */
+  "admin.invitation.list": {
+    /** Lists the invitations to the server alone. */
+    request: Record<string, unknown>;
+    /** Invitations, the newest 200. */
+    response: {
+      /** Newest first. */
+      invitations: Invitation[];
+    };
+  };
+  /** Takes an invitation to the server back. */
+  "admin.invitation.revoke": {
+    /** Takes an invitation to the server back. */
+    request: {
+      /** The invitation. */
+      invitationId: InvitationId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Reads the settings of the server. */
+  "admin.settings.get": {
+    /** Reads the settings of the server. */
+    request: Record<string, unknown>;
+    /** The settings of the server that can change while it runs, as they count now. */
+    response: {
+      /** Who may create an account. */
+      registration: RegistrationMode;
+      /** Who may create projects. */
+      projectCreation: ProjectCreation;
+      /** Whether users may make API keys. */
+      apiKeys: boolean;
+      /** Names of those that an administrator chose, in place of the configuration. */
+      chosen: string[];
+    };
+  };
+  /** Changes settings of the server; what is absent stays, null goes back to the configuration. */
+  "admin.settings.update": {
+    /** Changes settings of the server; what is absent stays, null goes back to the configuration. */
+    request: {
+      /** Who may create an account. */
+      registration?: RegistrationMode | null;
+      /** Who may create projects. */
+      projectCreation?: ProjectCreation | null;
+      /** Whether users may make API keys. */
+      apiKeys?: boolean | null;
+    };
+    /** The settings of the server that can change while it runs, as they count now. */
+    response: {
+      /** Who may create an account. */
+      registration: RegistrationMode;
+      /** Who may create projects. */
+      projectCreation: ProjectCreation;
+      /** Whether users may make API keys. */
+      apiKeys: boolean;
+      /** Names of those that an administrator chose, in place of the configuration. */
+      chosen: string[];
+    };
+  };
+  /** Reads the audit, newest first. A page looks at 5,000 records at most: it may be empty and have a next one. */
+  "admin.audit.list": {
+    /** Reads the audit, newest first. A page looks at 5,000 records at most: it may be empty and have a next one. */
+    request: {
+      /** Only what this user did. */
+      userId?: UserId | null;
+      /** Only this operation. */
+      action?: string | null;
+      /** Only what was done to this. */
+      target?: string | null;
+      /** Only what was done in this project. */
+      projectId?: ProjectId | null;
+      /** Only what was done at or after this time, in milliseconds since 1970 UTC. */
+      from?: number | null;
+      /** Only what was done before this time, in milliseconds since 1970 UTC. */
+      to?: number | null;
+      /** At most 200; 50 when absent. */
+      limit?: number | null;
+      /** `nextCursor` of the page before. */
+      cursor?: string | null;
+    };
+    /** A page of the audit. */
+    response: {
+      /** Newest first. */
+      records: AuditRecord[];
+      /** The number and the hash of the newest record of all, `<id>:<hash>`: kept elsewhere, it shows later that nothing was taken away at the end. */
+      head: string;
+      /** For the next page. */
+      nextCursor?: string | null;
+      /** Whether there may be more. */
+      hasMore: boolean;
+    };
+  };
+  /** Reads the whole audit, oldest first, one record a line. */
+  "admin.audit.export": {
+    /** Reads the whole audit, oldest first, one record a line. */
+    request: Record<string, unknown>;
+    /** A page of the audit. */
+    response: {
+      /** Newest first. */
+      records: AuditRecord[];
+      /** The number and the hash of the newest record of all, `<id>:<hash>`: kept elsewhere, it shows later that nothing was taken away at the end. */
+      head: string;
+      /** For the next page. */
+      nextCursor?: string | null;
+      /** Whether there may be more. */
+      hasMore: boolean;
+    };
+  };
   /** Reads the budgets of a user. */
   "admin.budget.get": {
     /** Reads the budgets of a user. */
@@ -3997,6 +4400,44 @@ export interface Operations {
     response: {
       /** As it is now. */
       model: ListedModel;
+    };
+  };
+  /** Sets the server's key for a provider, in place of the one before. */
+  "admin.credential.create": {
+    /** Sets the server's key for a provider, in place of the one before. */
+    request: {
+      /** The provider, as the configuration names it. */
+      providerId: string;
+      /** The key: 1 to 4096 printable ASCII characters. */
+      apiKey: SecretText;
+    };
+    /** One credential. */
+    response: {
+      /** What is known of it. */
+      credential: ProviderCredential;
+    };
+  };
+  /** Lists the credentials of the server. */
+  "admin.credential.list": {
+    /** Lists the credentials of the server. */
+    request: Record<string, unknown>;
+    /** All credentials of one owner. */
+    response: {
+      /** By the names of their providers; one for each at most. */
+      credentials: ProviderCredential[];
+    };
+  };
+  /** Takes a credential of the server away. */
+  "admin.credential.delete": {
+    /** Takes a credential of the server away. */
+    request: {
+      /** The credential. */
+      credentialId: CredentialId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
     };
   };
   /** Lists the rules of the server. */
@@ -4214,6 +4655,9 @@ export interface Operations {
 
 /** The operations that a WebSocket takes. */
 export type SocketOperation =
+  | "credential.create"
+  | "credential.list"
+  | "credential.delete"
   | "user.get"
   | "user.update"
   | "project.create"
@@ -4284,6 +4728,9 @@ export type SocketOperation =
   | "question.reject"
   | "todo.list"
   | "permission.list"
+  | "project.credential.create"
+  | "project.credential.list"
+  | "project.credential.delete"
   | "permission.create"
   | "permission.update"
   | "permission.delete"
@@ -4296,6 +4743,8 @@ export type SocketOperation =
   | "mcp.status"
   | "model.list"
   | "usage.get"
+  | "file.list"
+  | "file.stat"
   | "file.read"
   | "file.write"
   | "file.edit"
@@ -4355,6 +4804,36 @@ export interface EventPayloads {
     messageId?: MessageId | null;
     /** The other one, as it began. */
     fork: Session;
+  };
+  /** A turn and all that followed it was undone, with what it made of the files: those that are named here are as they were. Each message is told by its own event before this one. */
+  "session.reverted": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message with which the first turn began that is undone. */
+    messageId: MessageId;
+    /** How many messages are superseded by it. */
+    messageCount: number;
+    /** How many files are different by it. */
+    fileCount: number;
+    /** By path, the first 500 of them. */
+    files: ChangedFile[];
+    /** By path, the first 500: files that somebody else changed since, which stayed as they were. */
+    changedSince: ChangedSince[];
+  };
+  /** A revert was undone: messages and files are what they were before it. */
+  "session.unreverted": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The message with which the first turn begins that is there again. */
+    messageId: MessageId;
+    /** How many messages are not superseded any more. */
+    messageCount: number;
+    /** How many files are different by it. */
+    fileCount: number;
+    /** By path, the first 500 of them. */
+    files: ChangedFile[];
+    /** By path, the first 500: files that somebody changed since, which stayed as they were. */
+    changedSince: ChangedSince[];
   };
   /** Models are told a summary in place of what came before it, from here on. */
   "session.compacted": {

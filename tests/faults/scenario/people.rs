@@ -112,6 +112,17 @@ async fn accounts(player: &Player<'_>) {
     player
         .insist_done("key.revoke", async || order(&person, "DELETE", &path, &json!({})).await)
         .await;
+    let set = async || {
+        let key = json!({ "providerId": "keyed", "apiKey": "k" });
+        let set = order(&person, "POST", "/v1/credentials", &key).await?;
+        Ok(set.json["data"]["id"].as_str().unwrap().to_owned())
+    };
+    let path = format!("/v1/credentials/{}", player.insist("credential.create", set).await);
+    player
+        .insist_done("credential.delete", async || {
+            order(&person, "DELETE", &path, &json!({})).await
+        })
+        .await;
     let other = async || {
         client.login(&person.grant.user.email, PASSWORD).await?;
         let logins = order(&person, "GET", "/v1/auth/sessions", &json!({})).await?;

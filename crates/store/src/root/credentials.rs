@@ -1,7 +1,7 @@
 //! Keys with which model providers are asked. They come in sealed: the store cannot open them.
 
 use iris_protocol::{CredentialId, ProjectId, ProviderCredential, UserId};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::projects::existing_project;
 use super::users::existing_user;
@@ -61,10 +61,11 @@ impl Command for SetCredential {
             CredentialOwner::Project(id) => drop(existing_project(conn, &self.created_by, id)?),
             CredentialOwner::Server => {}
         }
+        if let Some(before) = find(conn, &self.owner, &self.provider_id)? {
+            let sql = "DELETE FROM provider_credentials WHERE id = ?1";
+            conn.prepare_cached(sql)?.execute([before.id.as_str()])?;
+        }
         let (user_id, project_id) = self.owner.columns();
-        let sql = "DELETE FROM provider_credentials
-                   WHERE provider_id = ?1 AND user_id IS ?2 AND project_id IS ?3";
-        conn.prepare_cached(sql)?.execute(params![self.provider_id, user_id, project_id])?;
         let sql = "INSERT INTO provider_credentials
                        (id, user_id, project_id, provider_id, sealed, hint, created_by, created_at)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -165,24 +166,53 @@ fn found(row: &Row<'_>) -> rusqlite::Result<FoundCredential> {
     Ok(FoundCredential { id: word(row, "id")?, owner, provider_id, sealed })
 }
 
+/// The key of an owner for a provider.
+fn find(
+    conn: &Connection,
+    owner: &CredentialOwner,
+    provider_id: &str,
+) -> Result<Option<FoundCredential>, StoreError> {
+    let of_user = "SELECT * FROM provider_credentials WHERE user_id = ?1 AND provider_id = ?2";
+    let of_project =
+        "SELECT * FROM provider_credentials WHERE project_id = ?1 AND provider_id = ?2";
+    let of_server = "SELECT * FROM provider_credentials
+                     WHERE user_id IS NULL AND project_id IS NULL AND provider_id = ?1";
+    let row = match owner {
+        CredentialOwner::User(id) => {
+            conn.prepare_cached(of_user)?.query_row([id.as_str(), provider_id], found)
+        }
+        CredentialOwner::Project(id) => {
+            conn.prepare_cached(of_project)?.query_row([id.as_str(), provider_id], found)
+        }
+        CredentialOwner::Server => conn.prepare_cached(of_server)?.query_row([provider_id], found),
+    };
+    Ok(row.optional()?)
+}
+
 /// The key for a run: that of its user, else that of its project, else that of the server.
 pub(super) fn nearest(
     conn: &Connection,
     provider_id: &str,
-    user_id: &UserId,
-    project_id: &ProjectId,
+    user_id: UserId,
+    project_id: ProjectId,
 ) -> Result<Option<FoundCredential>, StoreError> {
-    let sql = "SELECT * FROM provider_credentials
-               WHERE provider_id = ?1
-                   AND (user_id = ?2 OR project_id = ?3 OR (user_id IS NULL AND project_id IS NULL))
-               ORDER BY user_id IS NULL, project_id IS NULL LIMIT 1";
-    let values = params![provider_id, user_id.as_str(), project_id.as_str()];
-    Ok(conn.prepare_cached(sql)?.query_row(values, found).optional()?)
+    let owners = [
+        CredentialOwner::User(user_id),
+        CredentialOwner::Project(project_id),
+        CredentialOwner::Server,
+    ];
+    for owner in owners {
+        let found = find(conn, &owner, provider_id)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
-/// All of them, in no order.
+/// All of them.
 pub(super) fn all(conn: &Connection) -> Result<Vec<FoundCredential>, StoreError> {
-    let mut statement = conn.prepare("SELECT * FROM provider_credentials")?;
+    let mut statement = conn.prepare("SELECT * FROM provider_credentials ORDER BY id")?;
     let all = statement.query_map([], found)?;
     Ok(all.collect::<Result<_, _>>()?)
 }
@@ -192,11 +222,18 @@ pub(super) fn of(
     conn: &Connection,
     owner: &CredentialOwner,
 ) -> Result<Vec<ProviderCredential>, StoreError> {
-    let (user_id, project_id) = owner.columns();
-    let sql = "SELECT * FROM provider_credentials WHERE user_id IS ?1 AND project_id IS ?2
-               ORDER BY provider_id";
+    let of_user = "SELECT * FROM provider_credentials WHERE user_id = ?1 ORDER BY provider_id";
+    let of_project =
+        "SELECT * FROM provider_credentials WHERE project_id = ?1 ORDER BY provider_id";
+    let of_server = "SELECT * FROM provider_credentials
+                     WHERE user_id IS NULL AND project_id IS NULL ORDER BY provider_id";
+    let (sql, id) = match owner {
+        CredentialOwner::User(id) => (of_user, Some(id.as_str())),
+        CredentialOwner::Project(id) => (of_project, Some(id.as_str())),
+        CredentialOwner::Server => (of_server, None),
+    };
     let mut statement = conn.prepare_cached(sql)?;
-    let found = statement.query_map(params![user_id, project_id], |row| {
+    let found = statement.query_map(params_from_iter(id), |row| {
         Ok(ProviderCredential {
             id: word(row, "id")?,
             provider_id: row.get("provider_id")?,

@@ -148,7 +148,7 @@ impl RootReader {
     ) -> Result<Option<FoundCredential>, StoreError> {
         let (provider_id, user_id) = (provider_id.to_owned(), user_id.clone());
         let project_id = project_id.clone();
-        let find = move |conn: &_| credentials::nearest(conn, &provider_id, &user_id, &project_id);
+        let find = move |conn: &_| credentials::nearest(conn, &provider_id, user_id, project_id);
         self.current().read(find).await
     }
 
