@@ -48,6 +48,9 @@ static LAST_READ: Mutex<Vec<Weak<Connections>>> = Mutex::new(Vec::new());
 /// The pool of one database; none before it is read, and none once many others were.
 type Connections = Mutex<Option<Pool<SqliteConnectionManager>>>;
 
+/// Anything that is read.
+type Query = Box<dyn FnOnce(&Connection) -> Result<(), StoreError> + Send>;
+
 /// Runs queries on one database. A clone reads through the same pool.
 #[derive(Debug, Clone)]
 pub struct Reader {
@@ -91,12 +94,25 @@ impl Reader {
         &self,
         f: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let found = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&found);
+        let query = move |conn: &Connection| {
+            *place.lock() = Some(f(conn)?);
+            Ok(())
+        };
+        self.run(Box::new(query)).await?;
+        let found = found.lock().take();
+        found.ok_or_else(|| StoreError::internal("a query has no answer"))
+    }
+
+    /// One function for all queries: the compiler would make hundreds of what runs them.
+    async fn run(&self, query: Query) -> Result<(), StoreError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(StoreError::internal)?;
         let permit = PERMITS.acquire().await.map_err(StoreError::internal)?;
         let reader = self.clone();
         let query = move || {
             let _held = (turn, permit);
-            reader.read_blocking(f)
+            reader.read_blocking(query)
         };
         spawn_blocking(query).await.map_err(StoreError::internal)?
     }
