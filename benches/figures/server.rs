@@ -22,11 +22,16 @@ pub(crate) const OK: &str = "HTTP/1.1 200 ";
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_iris");
 
 /// Everybody here is one user who does much.
-const LIMITS_OFF: [(&str, &str); 4] = [
+const LIMITS_OFF: [(&str, &str); 9] = [
     ("IRIS_REQUESTS_PER_SECOND", "0"),
     ("IRIS_CONNECTIONS_PER_USER_MAX", "0"),
     ("IRIS_REFUSALS_PER_MINUTE_MAX", "0"),
     ("IRIS_PUBLIC_REQUESTS_PER_MINUTE", "0"),
+    ("IRIS_KEY_REQUESTS_PER_SECOND", "0"),
+    ("IRIS_RUNS_PER_MINUTE", "0"),
+    ("IRIS_UPLOADS_PER_MINUTE", "0"),
+    ("IRIS_LOGIN_FAILURES_PER_10_MINUTES", "0"),
+    ("IRIS_UNKNOWN_CONNECTIONS_PER_ADDRESS_MAX", "0"),
 ];
 
 /// A server that runs until it is stopped or dropped.
