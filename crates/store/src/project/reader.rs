@@ -587,7 +587,7 @@ impl ProjectReader {
     }
 
     /// Whether the project may hold a file of `size` bytes at `path`, for work that has to be done
-    /// before its command: [`super::RecordFileWrite`] checks again. Without a size, whether it has room
+    /// before its command: [`super::RecordFiles`] checks again. Without a size, whether it has room
     /// at all.
     ///
     /// # Errors
