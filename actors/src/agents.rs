@@ -5,6 +5,8 @@ mod definition;
 mod files;
 mod front_matter;
 
+use std::sync::Arc;
+
 use iris_agent::{Prompt, PromptMessage};
 use iris_llm::ModelRequest;
 use iris_protocol::{
@@ -201,9 +203,9 @@ pub(crate) async fn find_agent(
 ) -> Result<Option<Agent>, StoreError> {
     let builtin = BUILTIN.iter().find(|builtin| builtin.name == name);
     if name != DEFAULT_AGENT {
-        let defined = project.reader.agent(name.to_owned()).await?;
-        if defined.is_some() {
-            return Ok(defined);
+        let defined = defined_agents(project).await?;
+        if let Some(agent) = defined.iter().find(|agent| agent.name == name) {
+            return Ok(Some(agent.clone()));
         }
     }
     let tools = tools_of(project, services).await?;
@@ -215,6 +217,11 @@ pub(crate) async fn find_agent(
     }
 }
 
+/// The agents that a project defined, by name.
+async fn defined_agents(project: &ProjectHandle) -> Result<Arc<Vec<Agent>>, StoreError> {
+    project.kept.agents.get(project.reader.agents()).await
+}
+
 /// All agents of a project but hidden ones: the built-in ones, then those that it defined and those in its
 /// files, by name. What is wrong with its files besides.
 ///
@@ -224,7 +231,7 @@ pub(crate) async fn listed(
     project: &ProjectHandle,
     services: &Services,
 ) -> Result<(Vec<Agent>, Vec<AgentProblem>), StoreError> {
-    let defined = project.reader.agents().await?;
+    let defined = defined_agents(project).await?;
     let tools = tools_of(project, services).await?;
     let in_files = file_agents(project, services).await?;
     let is_taken = |name: &str| defined.iter().any(|agent| agent.name == name);

@@ -1,9 +1,12 @@
 //! The budgets that count for a run, and whether one of them is used up.
 
 use iris_agent::{BudgetUse, exceeded};
-use iris_protocol::{ApiError, Budget, BudgetScope, ProjectBudgets, RunId, UserBudgets, UserId};
+use iris_protocol::{
+    ApiError, Budget, BudgetScope, ModelRef, ProjectBudgets, RunId, UserBudgets, UserId,
+};
 use iris_store::StoreError;
 use iris_store::project::Spending;
+use iris_store::root::RunFacts;
 use serde_json::{Map, Value};
 
 use crate::agents::find_agent;
@@ -42,11 +45,25 @@ pub(crate) fn of_user(set: UserBudgets, settings: &BudgetSettings) -> UserBudget
     UserBudgets { total: set.total.or(total), month: set.month.or(month) }
 }
 
+/// What the root database says of a run of `starter` that asks a model.
+///
+/// # Errors
+/// Those of the root database.
+pub(crate) async fn run_facts(
+    place: &SessionPlace,
+    starter: &UserId,
+    model: &ModelRef,
+) -> Result<RunFacts, ApiError> {
+    let (root, project_id) = (&place.project.root, &place.project.id);
+    let facts = root.run_facts(starter, project_id, &model.provider_id).await;
+    facts.map_err(|error| error.to_api())
+}
+
 /// Refuses the next step of a run where a budget is used up: `BUDGET_EXCEEDED`.
 pub(crate) async fn refuse_if_used_up(
     place: &SessionPlace,
     run_id: &RunId,
-    starter: &UserId,
+    starter: (&UserId, &RunFacts),
     is_price_known: bool,
 ) -> Result<(), ApiError> {
     let uses = uses(place, run_id, starter).await.map_err(|error| error.to_api())?;
@@ -59,13 +76,13 @@ pub(crate) async fn refuse_if_used_up(
 async fn uses(
     place: &SessionPlace,
     run_id: &RunId,
-    starter: &UserId,
+    (starter, facts): (&UserId, &RunFacts),
 ) -> Result<Vec<BudgetUse>, StoreError> {
     let (project, services) = (&place.project, &place.services);
     let at = services.clock.now_ms();
-    let settings = project.root.project_settings(&project.id).await?;
     // What was written before anybody checked it limits nothing.
-    let of_project = read(&settings).unwrap_or_default().or(services.settings.budgets.project);
+    let of_project =
+        read(&facts.settings).unwrap_or_default().or(services.settings.budgets.project);
     let spending =
         project.reader.spending(place.id.clone(), run_id.clone(), starter.clone(), at).await?;
     let mut uses = of_spending(&of_project, &spending);
@@ -75,8 +92,7 @@ async fn uses(
         let budget = agent.and_then(|agent| agent.budget).unwrap_or_default();
         uses.push(BudgetUse { scope: BudgetScope::Run, budget, used: *used });
     }
-    let set = project.root.user_budgets(starter).await?;
-    let UserBudgets { total, month } = of_user(set, &services.settings.budgets);
+    let UserBudgets { total, month } = of_user(facts.budgets.clone(), &services.settings.budgets);
     if !total.is_empty() || !month.is_empty() {
         // What they used here counts, too. Where that cannot be told, it counts a little later.
         if let Err(error) = project.usage.tell().await {

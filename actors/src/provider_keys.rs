@@ -34,13 +34,25 @@ pub(crate) async fn model_for(
     user_id: &UserId,
     model: &ModelRef,
 ) -> Result<Arc<dyn Model>, ApiError> {
-    let services = &session.services;
-    let found = services.models.get(model);
-    let found = found.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
     let (root, project_id) = (&session.project.root, &session.project.id);
     let credential = root.nearest_credential(&model.provider_id, user_id, project_id).await;
-    match credential.map_err(|error| error.to_api())? {
-        Some(credential) => Ok(iris_llm::with_key(found, open(services, &credential)?)),
+    let credential = credential.map_err(|error| error.to_api())?;
+    model_with(&session.services, model, credential.as_ref())
+}
+
+/// The same with a credential that was found already.
+///
+/// # Errors
+/// As [`model_for`], but for those of the root database.
+pub(crate) fn model_with(
+    services: &Services,
+    model: &ModelRef,
+    credential: Option<&FoundCredential>,
+) -> Result<Arc<dyn Model>, ApiError> {
+    let found = services.models.get(model);
+    let found = found.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
+    match credential {
+        Some(credential) => Ok(iris_llm::with_key(found, open(services, credential)?)),
         None => Ok(found),
     }
 }

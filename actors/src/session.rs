@@ -238,10 +238,15 @@ pub(crate) async fn users_of(
     run_id: RunId,
     starter: &UserId,
 ) -> Result<Vec<UserId>, StoreError> {
-    let mut users = place.project.reader.joined_by(run_id).await?;
-    users.retain(|user| user != starter);
-    users.push(starter.clone());
-    Ok(users)
+    let joined = place.project.reader.joined_by(run_id).await?;
+    Ok(with_starter(joined, starter))
+}
+
+/// Those whose messages joined a run, and who started it.
+pub(crate) fn with_starter(mut joined: Vec<UserId>, starter: &UserId) -> Vec<UserId> {
+    joined.retain(|user| user != starter);
+    joined.push(starter.clone());
+    joined
 }
 
 /// Finds agent and model of a session.

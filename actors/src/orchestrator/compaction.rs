@@ -133,7 +133,7 @@ impl Orchestrator {
             let (provider, model) = own.unwrap_or_else(answering);
             let info = asker.place.services.catalog.info(&model);
             if is_by_another {
-                asker.check_budgets(&info).await?;
+                asker.check_budgets_for(&model, &info).await?;
             }
             let window = asker.window_of(&model, &info);
             let bytes_max = transcript_bytes(window, &question, shrinks, squeezed);

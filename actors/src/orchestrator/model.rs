@@ -27,7 +27,7 @@ use super::question::Asker;
 use super::{Assignment, Charged, Orchestrator};
 use crate::agents::find_agent;
 use crate::permissions;
-use crate::session::{SessionPlace, may_start, users_of};
+use crate::session::{SessionPlace, may_start, users_of, with_starter};
 use crate::supervision::Work;
 use crate::toolbox::tools_of;
 
@@ -235,12 +235,12 @@ impl Caller {
     /// The rules as they are now; those of the agent as they were last when it is deleted.
     pub(super) async fn judge(&self) -> Result<Judge, StoreError> {
         let place = &self.place;
-        let session = place.project.reader.session(place.id.clone()).await?;
-        let session = session.ok_or(StoreError::NotFound { what: "session" })?;
+        let found = place.project.reader.session_of_run(place.id.clone(), self.run_id.clone());
+        let (session, joined) = found.await?.ok_or(StoreError::NotFound { what: "session" })?;
         let (project, services) = (&place.project, &place.services);
         let agent = find_agent(project, services, &self.agent.name).await?;
         let agent = agent.as_ref().unwrap_or(&self.agent);
-        let users = self.users().await?;
+        let users = with_starter(joined, &self.starter);
         permissions::judge(project, services, Some(&session), agent, &users).await
     }
 

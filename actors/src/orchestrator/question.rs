@@ -8,10 +8,11 @@ use iris_agent::tokens::{Correction, entry_tokens, frame_tokens};
 use iris_agent::{Conversation, Opaque, Prompt, wanted_format};
 use iris_llm::{Model, ModelInfo, ModelRequest, OutputSchema};
 use iris_protocol::{
-    Agent, AnswerFormatPart, ApiError, ErrorCode, Message, MessageId, ModelRef, PartId, RunId,
-    ToolCallId, UserId,
+    Agent, AnswerFormatPart, ApiError, ErrorCode, Message, MessageId, ModelRef, PartId, Role,
+    RunId, ToolCallId, UserId,
 };
-use iris_store::project::{LeaveOutOutputs, ProviderData};
+use iris_store::project::{AskedAbout, LeaveOutOutputs, ProviderData};
+use iris_store::root::{FoundCredential, RunFacts};
 use iris_store::{StoreError, WriteContext};
 
 use super::Orchestrator;
@@ -22,10 +23,10 @@ use super::nested::ToldInstructions;
 use super::outputs::show_images;
 use super::steering::join_messages;
 use super::tasks::name_sub_agents;
-use crate::budgets::refuse_if_used_up;
+use crate::budgets::{refuse_if_used_up, run_facts};
 use crate::provider_keys;
 use crate::record;
-use crate::session::{SessionPlace, may_start, starter_lost_access};
+use crate::session::{SessionPlace, starter_lost_access};
 use crate::toolbox::tools_of;
 
 /// Who asks which model, and for whom.
@@ -88,8 +89,8 @@ impl Asker {
     /// `FORBIDDEN` when the run's starter may not work in the project any more, `BUDGET_EXCEEDED`,
     /// `MODEL_UNAVAILABLE`, and as the reads and writes of the project's database.
     pub(super) async fn question(&self) -> Result<Question, ApiError> {
-        self.check_if_allowed().await?;
-        self.recorded_question().await
+        let facts = self.allowed().await?;
+        self.recorded_question(facts.credential.as_ref()).await
     }
 
     /// The same for the next step, with the messages that waited for it.
@@ -97,9 +98,9 @@ impl Asker {
     /// # Errors
     /// As [`Self::question`].
     pub(super) async fn next_question(&self) -> Result<Question, ApiError> {
-        self.check_if_allowed().await?;
+        let facts = self.allowed().await?;
         join_messages(&self.place, self.run_id.clone(), self.answer_id.clone()).await?;
-        let question = self.recorded_question().await?;
+        let question = self.recorded_question(facts.credential.as_ref()).await?;
         let takes_formats = self.info.facts.structured_output != Some(false);
         if question.output_schema.is_none() || takes_formats {
             return Ok(question);
@@ -112,19 +113,30 @@ impl Asker {
         Err(error.reason("answer_format_unsupported"))
     }
 
-    /// Whether the run may ask a model once more.
-    async fn check_if_allowed(&self) -> Result<(), ApiError> {
-        let may_start = may_start(&self.place, &self.starter).await;
-        if !may_start.map_err(|error| error.to_api())? {
+    /// What the root database says of the run, where it may ask its model once more.
+    async fn allowed(&self) -> Result<RunFacts, ApiError> {
+        let facts = run_facts(&self.place, &self.starter, &self.model).await?;
+        if facts.role.is_none_or(|role| role < Role::Member) {
             return Err(starter_lost_access());
         }
-        self.check_budgets(&self.info).await
+        self.check_budgets(&self.info, &facts).await?;
+        Ok(facts)
     }
 
-    /// Whether budgets let the run ask a model of which this is known.
-    pub(super) async fn check_budgets(&self, info: &ModelInfo) -> Result<(), ApiError> {
+    /// Refuses to ask another model, of which this is known, where budgets do not allow it.
+    pub(super) async fn check_budgets_for(
+        &self,
+        model: &ModelRef,
+        info: &ModelInfo,
+    ) -> Result<(), ApiError> {
+        let facts = run_facts(&self.place, &self.starter, model).await?;
+        self.check_budgets(info, &facts).await
+    }
+
+    async fn check_budgets(&self, info: &ModelInfo, facts: &RunFacts) -> Result<(), ApiError> {
         let is_price_known = info.prices().is_some();
-        refuse_if_used_up(&self.place, &self.run_id, &self.starter, is_price_known).await
+        let starter = (&self.starter, facts);
+        refuse_if_used_up(&self.place, &self.run_id, starter, is_price_known).await
     }
 
     /// A model as the run asks it: with the key that is nearest to whoever started it.
@@ -132,24 +144,19 @@ impl Asker {
         provider_keys::model_for(&self.place, &self.starter, model).await
     }
 
-    async fn recorded_question(&self) -> Result<Question, ApiError> {
+    async fn recorded_question(
+        &self,
+        credential: Option<&FoundCredential>,
+    ) -> Result<Question, ApiError> {
         let place = &self.place;
-        let reader = &place.project.reader;
-        let history = reader
-            .history(place.id.clone(), self.run_id.clone())
-            .await
-            .map_err(|error| error.to_api())?;
-        let left_out_to =
-            reader.left_out_to(place.id.clone()).await.map_err(|error| error.to_api())?;
+        let provider = provider_keys::model_with(&place.services, &self.model, credential)?;
+        let recorded = self.recorded(provider.as_ref()).await.map_err(|error| error.to_api())?;
         let tools =
             tools_of(&place.project, &place.services).await.map_err(|error| error.to_api())?;
         let mut tools = tools.specs(&self.agent.tools);
-        name_sub_agents(place, &mut tools).await.map_err(|error| error.to_api())?;
-        let provider = self.model_for(&self.model).await?;
-        let opaque = self.kept_for(provider.as_ref()).await.map_err(|error| error.to_api())?;
+        name_sub_agents(place, recorded.depth, &mut tools).await.map_err(|error| error.to_api())?;
         let system = self.system().await.map_err(|error| error.to_api())?;
-        let output_schema = wanted_format(&history).map(output_schema);
-        let recorded = Recorded { history, opaque, left_out_to };
+        let output_schema = wanted_format(&recorded.history).map(output_schema);
         let told = self.tell(&recorded, provider.as_ref()).await.map_err(|error| error.to_api())?;
         let (conversation, images) = told;
         let frame = Prompt { system, tools, images, messages: Vec::new() };
@@ -170,16 +177,16 @@ impl Asker {
         with_instructions(format!("{}\n\n{facts}", self.agent.prompt), &self.caller).await
     }
 
-    /// What is kept for a model's provider with the conversation, by the parts that it belongs to.
-    async fn kept_for(&self, model: &dyn Model) -> Result<BTreeMap<PartId, Opaque>, StoreError> {
-        let Some(kind) = model.opaque_kind() else { return Ok(BTreeMap::new()) };
+    /// The conversation, and what is kept with it for the model's provider.
+    async fn recorded(&self, model: &dyn Model) -> Result<Recorded, StoreError> {
         let reader = &self.place.project.reader;
         let (session_id, run_id) = (self.place.id.clone(), self.run_id.clone());
-        let kept = reader.provider_data(session_id, run_id, kind.to_owned()).await?;
-        let kept = kept.into_iter().map(|ProviderData { part_id, kind, json }| {
+        let about = reader.asked_about(session_id, run_id, model.opaque_kind()).await?;
+        let AskedAbout { history, provider_data, left_out_to, depth } = about;
+        let opaque = provider_data.into_iter().map(|ProviderData { part_id, kind, json }| {
             (part_id, Opaque { kind, json: json.into() })
         });
-        Ok(kept.collect())
+        Ok(Recorded { history, opaque: opaque.collect(), left_out_to, depth })
     }
 
     async fn tell(
@@ -187,7 +194,7 @@ impl Asker {
         recorded: &Recorded,
         model: &dyn Model,
     ) -> Result<(Conversation, BTreeMap<String, iris_agent::Attached>), StoreError> {
-        let Recorded { history, opaque, left_out_to } = recorded;
+        let Recorded { history, opaque, left_out_to, depth: _ } = recorded;
         let mut conversation = Conversation::of(history, opaque, left_out_to.as_ref());
         let can_see = model.shows_images().or(self.info.facts.images).unwrap_or(false);
         let images = show_images(&self.place, history, &mut conversation, can_see).await?;
@@ -217,8 +224,11 @@ impl Asker {
 /// What the store has of a conversation.
 struct Recorded {
     history: Vec<Message>,
+    /// By the parts that it belongs to.
     opaque: BTreeMap<PartId, Opaque>,
     left_out_to: Option<ToolCallId>,
+    /// How many sessions are above this one.
+    depth: usize,
 }
 
 /// A question to a model.

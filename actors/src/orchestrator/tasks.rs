@@ -200,14 +200,15 @@ async fn sub_agents(place: &SessionPlace) -> Result<Vec<Agent>, StoreError> {
     Ok(agents)
 }
 
-/// Tells the model of the agents that it may set to work; of no `task` where sub-agents are too deep.
+/// Tells the model of the agents that it may set to work; of no `task` where sub-agents are too deep: `depth`
+/// is how many sessions are above this one.
 pub(super) async fn name_sub_agents(
     place: &SessionPlace,
+    depth: usize,
     specs: &mut Vec<ToolSpec>,
 ) -> Result<(), StoreError> {
     let Some(spec) = specs.iter_mut().find(|spec| spec.name == TASK) else { return Ok(()) };
-    let above = place.project.reader.sessions_above(place.id.clone()).await?;
-    if above.len() >= TASK_DEPTH_MAX {
+    if depth >= TASK_DEPTH_MAX {
         specs.retain(|spec| spec.name != TASK);
         return Ok(());
     }

@@ -1,5 +1,6 @@
-//! What is kept in memory of a project's database because each call of a tool needs it.
+//! What is kept in memory of a project's database because each step and each call of a tool needs it.
 
+use iris_protocol::Agent;
 use iris_store::StoredEvent;
 use iris_tools::ToolRegistry;
 
@@ -8,6 +9,8 @@ use crate::files::Desk;
 use crate::mcp;
 use crate::permissions::{Cached, ProjectRules};
 
+/// The event that says that an agent changed.
+const AGENT_UPDATED: &str = "agent.updated";
 /// The event that says that a permission rule changed.
 const PERMISSION_UPDATED: &str = "permission.updated";
 /// The event that says that a tool of the project changed.
@@ -18,6 +21,8 @@ const TOOL_UPDATED: &str = "tool.updated";
 pub(crate) struct Kept {
     /// The permission rules of the project and of its sessions.
     pub(crate) rules: Cached<ProjectRules>,
+    /// The agents that the project defined, by name.
+    pub(crate) agents: Cached<Vec<Agent>>,
     /// The server's tools and the project's own.
     pub(crate) tools: Cached<ToolRegistry>,
     /// Whose turn it is to change its files.
@@ -33,6 +38,9 @@ impl Kept {
     pub(super) fn outdate(&self, events: &[StoredEvent]) {
         self.files.sees(events);
         let happened = |name: &str| events.iter().any(|event| event.name == name);
+        if happened(AGENT_UPDATED) {
+            self.agents.outdate();
+        }
         if happened(PERMISSION_UPDATED) {
             self.rules.outdate();
         }

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 
 use super::{Session, SessionPlace, answerer};
 use crate::agents::{TITLE_AGENT, find_agent, request_of};
-use crate::budgets::refuse_if_used_up;
-use crate::provider_keys::model_for;
+use crate::budgets::{refuse_if_used_up, run_facts};
+use crate::provider_keys::model_with;
 use crate::supervision::{Address, ChildSpec, OnStuck, Supervise, Vitals, spawn};
 use crate::write;
 
@@ -166,9 +166,12 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
         return Ok(());
     }
     let Some(first) = reader.first_words(id.clone()).await.map_err(failed)? else { return Ok(()) };
-    let provider = model_for(place, starter, &model).await.map_err(|error| error.message)?;
+    let facts = run_facts(place, starter, &model).await.map_err(|error| error.message)?;
+    let provider = model_with(services, &model, facts.credential.as_ref());
+    let provider = provider.map_err(|error| error.message)?;
     let info = services.catalog.info(&model);
-    let allowed = refuse_if_used_up(place, run_id, starter, info.prices().is_some()).await;
+    let is_price_known = info.prices().is_some();
+    let allowed = refuse_if_used_up(place, run_id, (starter, &facts), is_price_known).await;
     allowed.map_err(|error| error.message)?;
     let request = request_of(&agent, &model, info.facts, words(&first));
     let began_at = services.clock.now_ms();

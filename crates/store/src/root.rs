@@ -70,7 +70,7 @@ pub use projects::{
     CreateProject, DeleteProject, MergeProjectSettings, SetProjectArchived, UpdateProject,
 };
 pub use queries::{Access, Credentials, ProjectLocation};
-pub use reader::RootReader;
+pub use reader::{RootReader, RunFacts};
 pub use settings::ChooseSettings;
 pub use supervision::{RecordSupervision, SupervisionQuery};
 pub use unfinished::{ClearUnfinished, MarkUnfinished};

@@ -19,6 +19,20 @@ use super::{
 use crate::totals::Days;
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
+/// What a model is asked about.
+#[derive(Debug)]
+pub struct AskedAbout {
+    /// The conversation, as [`ProjectReader::history`] has it.
+    pub history: Vec<Message>,
+    /// What is kept with it for the model's provider: of the newest answers, at most
+    /// [`super::PROVIDER_DATA_BYTES_MAX`].
+    pub provider_data: Vec<ProviderData>,
+    /// The last call of which models are not told the output any more, nor of those before it.
+    pub left_out_to: Option<ToolCallId>,
+    /// How many sessions are above this one: 0 for one of people.
+    pub depth: usize,
+}
+
 /// Reads the database of a project. Cheap to clone.
 ///
 /// Each query sees one state of the database and waits for its turn among all readers of the
@@ -40,6 +54,23 @@ impl ProjectReader {
     /// As [`Reader::read`].
     pub async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         self.reader.read(move |conn| queries::session(conn, &id)).await
+    }
+
+    /// The session of a run with those whose messages joined it, in one query: every call of a tool asks for
+    /// both. None for a session that is not there.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn session_of_run(
+        &self,
+        id: SessionId,
+        run_id: RunId,
+    ) -> Result<Option<(Session, Vec<UserId>)>, StoreError> {
+        let read = move |conn: &_| {
+            let Some(session) = queries::session(conn, &id)? else { return Ok(None) };
+            Ok(Some((session, joining::joined_by(conn, &run_id)?)))
+        };
+        self.reader.read(read).await
     }
 
     /// A page of sessions, newest first, deleted ones never: those of the sub-agents of `parent_id`, or
@@ -255,18 +286,26 @@ impl ProjectReader {
         self.reader.read(move |conn| pages::history(conn, &session_id, &run_id)).await
     }
 
-    /// What is kept for providers of this kind with that conversation: of the newest answers, at most
-    /// [`super::PROVIDER_DATA_BYTES_MAX`].
+    /// What a model is asked about, in one query: each has its way to another thread, and every step of every
+    /// run asks for all of it. `kind` is that of the data of its provider; none for one that keeps nothing.
     ///
     /// # Errors
-    /// `NotFound` (run), otherwise as [`Reader::read`].
-    pub async fn provider_data(
+    /// As [`ProjectReader::history`].
+    pub async fn asked_about(
         &self,
         session_id: SessionId,
         run_id: RunId,
-        kind: String,
-    ) -> Result<Vec<ProviderData>, StoreError> {
-        let read = move |conn: &_| provider_data::of_history(conn, &session_id, &run_id, &kind);
+        kind: Option<&'static str>,
+    ) -> Result<AskedAbout, StoreError> {
+        let read = move |conn: &_| {
+            let data = |kind| provider_data::of_history(conn, &session_id, &run_id, kind);
+            Ok(AskedAbout {
+                history: pages::history(conn, &session_id, &run_id)?,
+                provider_data: kind.map(data).transpose()?.unwrap_or_default(),
+                left_out_to: context::left_out_to(conn, &session_id)?,
+                depth: family::above(conn, &session_id)?.len(),
+            })
+        };
         self.reader.read(read).await
     }
 
@@ -362,14 +401,6 @@ impl ProjectReader {
     pub async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
         let sql = "SELECT * FROM agents ORDER BY name";
         self.reader.read(move |conn| queries::all(conn, sql, [], rows::agent)).await
-    }
-
-    /// An agent that the project defined.
-    ///
-    /// # Errors
-    /// As [`Reader::read`].
-    pub async fn agent(&self, name: String) -> Result<Option<Agent>, StoreError> {
-        self.reader.read(move |conn| queries::agent(conn, &name)).await
     }
 
     /// The names of the agents that stood in files when somebody looked last, each with a hash of its file; by

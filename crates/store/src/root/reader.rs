@@ -27,6 +27,19 @@ use crate::maintenance::{ListedProject, listing};
 use crate::totals::Days;
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
 
+/// What decides whether a run may ask a model.
+#[derive(Debug, Clone)]
+pub struct RunFacts {
+    /// The role of who started it; none for whoever may do nothing in the project any more.
+    pub role: Option<Role>,
+    /// The settings of the project.
+    pub settings: Map<String, Value>,
+    /// What was set for who started it.
+    pub budgets: UserBudgets,
+    /// The key for the model's provider.
+    pub credential: Option<FoundCredential>,
+}
+
 /// Reads the root database. Cheap to clone.
 ///
 /// Each query sees one state of the database and waits for its turn among all readers of the process.
@@ -277,6 +290,30 @@ impl RootReader {
     ) -> Result<Option<Role>, StoreError> {
         let (user_id, project_id) = (user_id.clone(), project_id.clone());
         self.current().read(move |conn| queries::role(conn, &user_id, &project_id)).await
+    }
+
+    /// What decides whether a run of a user may ask a model, and with which key, in one query: each has its
+    /// way to another thread, and every step of every run asks for all of it.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn run_facts(
+        &self,
+        user_id: &UserId,
+        project_id: &ProjectId,
+        provider_id: &str,
+    ) -> Result<RunFacts, StoreError> {
+        let (user_id, project_id) = (user_id.clone(), project_id.clone());
+        let provider_id = provider_id.to_owned();
+        let read = move |conn: &_| {
+            Ok(RunFacts {
+                role: queries::role(conn, &user_id, &project_id)?,
+                settings: queries::project_settings(conn, &project_id)?,
+                budgets: user_budgets::of_user(conn, &user_id)?,
+                credential: credentials::nearest(conn, &provider_id, user_id, project_id)?,
+            })
+        };
+        self.current().read(read).await
     }
 
     /// The permission rules of the server, in the order in which they count.

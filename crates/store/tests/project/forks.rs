@@ -89,7 +89,9 @@ async fn a_fork_has_all_that_the_model_is_given_and_each_blob_is_counted() {
     let messages = reader.messages(fork_id(), 200, None).await.unwrap().messages;
     assert_eq!(plain(&messages), plain(&source));
     let run = messages[1].run_id.clone().unwrap();
-    let opaque = async |session, run| reader.provider_data(session, run, "k".into()).await.unwrap();
+    let opaque = async |session, run| {
+        reader.asked_about(session, run, Some("k")).await.unwrap().provider_data
+    };
     let own = opaque(session_id(), run_id(1)).await;
     let taken_along = opaque(fork_id(), run.clone()).await;
     assert_eq!((taken_along.len(), &taken_along[0].json), (1, &own[0].json));

@@ -14,9 +14,9 @@ fn data(part: u128, kind: &str, json: &str) -> ProviderData {
     ProviderData { part_id: PartId::from_bits(part), kind: kind.into(), json: json.into() }
 }
 
-async fn kept(fixture: &Fixture, run: u128, kind: &str) -> Vec<ProviderData> {
+async fn kept(fixture: &Fixture, run: u128, kind: &'static str) -> Vec<ProviderData> {
     let reader = fixture.database().reader();
-    reader.provider_data(session_id(), run_id(run), kind.to_owned()).await.unwrap()
+    reader.asked_about(session_id(), run_id(run), Some(kind)).await.unwrap().provider_data
 }
 
 #[tokio::test]
