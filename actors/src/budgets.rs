@@ -92,7 +92,7 @@ async fn uses(
         let budget = agent.and_then(|agent| agent.budget).unwrap_or_default();
         uses.push(BudgetUse { scope: BudgetScope::Run, budget, used: *used });
     }
-    let UserBudgets { total, month } = of_user(facts.budgets.clone(), &services.settings.budgets);
+    let UserBudgets { total, month } = of_user(facts.budgets, &services.settings.budgets);
     if !total.is_empty() || !month.is_empty() {
         // What they used here counts, too. Where that cannot be told, it counts a little later.
         if let Err(error) = project.usage.tell().await {
