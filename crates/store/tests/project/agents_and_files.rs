@@ -29,7 +29,7 @@ fn create_agent(n: u128) -> CreateAgent {
 async fn an_agent_is_created_changed_and_deleted() {
     let fixture = Fixture::new();
     let created = fixture.write(create_agent(1)).await.unwrap();
-    assert_eq!(fixture.reader().agents().await.unwrap(), [created.clone()]);
+    assert_eq!(fixture.reader().agents().await.unwrap(), std::slice::from_ref(&created));
     let twice = CreateAgent { id: AgentId::from_bits(2), ..create_agent(1) };
     assert_eq!(fixture.refusal(twice).await, (ErrorCode::Conflict, "name_taken".into()));
 
