@@ -472,7 +472,11 @@ fn services(
             hello_timeout: dependencies.hello_timeout,
             answer_stall: dependencies.answer_stall,
             presence: dependencies.presence,
-            files: FileSettings { kept: config.files_kept, ..dependencies.files },
+            files: FileSettings {
+                kept: config.files_kept,
+                transfer_bytes_max: config.transfer_bytes_max,
+                ..dependencies.files
+            },
             project_idle: config.project_idle,
             projects_open_max: config.projects_open_max,
             session_idle: config.session_idle,

@@ -29,7 +29,8 @@ use iris_auth::SetupToken;
 use iris_egress::Exception;
 use iris_llm::ProviderConfig;
 use iris_protocol::{
-    Budget, LogFormat, ModelRef, ProjectBudgets, UserBudgets, limits::IMPORT_BYTES_MAX,
+    Budget, LogFormat, ModelRef, ProjectBudgets, UserBudgets,
+    limits::{IMPORT_BYTES_MAX, TRANSFER_BYTES_MAX},
 };
 use iris_sandbox::{Config as SandboxConfig, Tier};
 use iris_store::project::{FileRetention, Quotas};
@@ -149,6 +150,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// How much of the history of files a project keeps.
     pub files_kept: FileRetention,
+    /// Largest file that is sent part by part, either way, in bytes.
+    pub transfer_bytes_max: u64,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
     /// How connections are watched.
@@ -273,6 +276,9 @@ impl Config {
             budgets: budgets(&mut top)?,
             audit: audit(&mut top)?,
             files_kept: files_kept(&mut top)?,
+            transfer_bytes_max: top
+                .parse("transfer_bytes_max", parse::bytes)?
+                .unwrap_or(TRANSFER_BYTES_MAX),
             resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
             sockets: sockets(&mut top)?,
             rates: rates(&mut top)?,
@@ -282,7 +288,7 @@ impl Config {
                     .parse("backups_kept", parse::backups_kept)?
                     .unwrap_or(BackupSettings::KEPT_DEFAULT),
                 import_bytes_max: top
-                    .parse("import_bytes_max", parse::import_bytes_max)?
+                    .parse("import_bytes_max", parse::bytes)?
                     .unwrap_or(IMPORT_BYTES_MAX),
             },
             watchdog_abort: top.parse("watchdog_abort_seconds", parse::seconds_or_never)?.flatten(),

@@ -3,11 +3,13 @@
 mod archives;
 mod audit;
 mod connecting;
+mod contents;
 mod csv;
 mod error;
 mod gatekeeper;
 mod parts;
 mod proxies;
+mod ranges;
 mod request_id;
 mod rest;
 
@@ -89,12 +91,15 @@ pub fn routes(config: &mut ServiceConfig) {
         let mut allowed = Vec::new();
         for (operation, route) in same_path {
             let operation = *operation;
+            let answer = move |node: Data<Node>, request: HttpRequest, payload: Payload| {
+                rest::answer(node, operation, request, payload)
+            };
             allowed.push(route.method.as_str());
-            resource = resource.route(web::route().method(http_method(route.method)).to(
-                move |node: Data<Node>, request: HttpRequest, payload: Payload| {
-                    rest::answer(node, operation, request, payload)
-                },
-            ));
+            resource = resource.route(web::method(http_method(route.method)).to(answer));
+            if operation == Operation::FileRead {
+                allowed.push("HEAD");
+                resource = resource.route(web::head().to(answer));
+            }
         }
         let allowed = allowed.join(", ");
         config.service(resource.default_service(web::route().to(move || {

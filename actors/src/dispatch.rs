@@ -59,6 +59,7 @@ use crate::supervision::{Panicked, guarded, in_request};
 use crate::tickets::TicketUse;
 use crate::{Node, UnknownSocket, record};
 
+pub use crate::files::Before;
 pub use accounts::check_account;
 pub use audit::{AuditReader, export as export_audit};
 pub use backups::{
@@ -68,9 +69,9 @@ pub(crate) use backups::{Uploads, read_part_for};
 pub(crate) use bodies::Bodies;
 pub use bodies::{ANSWER_STALL, Held};
 pub use files::{
-    FileAsk, FileBytes, FileDownload, FilePart, begin_put, download_file, put_file_bytes,
+    FileAsk, FileDownload, FilePart, FilePut, OpenedFile, begin_put, download_file, put_file_bytes,
 };
-pub(crate) use files::{read_file_for, read_file_part_for, write_file_for};
+pub(crate) use files::{OpenFiles, open_file_for, read_file_for, write_file_for};
 pub use patience::Patience;
 pub(crate) use patience::given_up;
 

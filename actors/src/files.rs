@@ -25,7 +25,8 @@ use crate::project::ProjectHandle;
 use crate::{Services, record};
 
 pub(crate) use changing::{By, Edit, Move, Put, Restore, delete, edit, move_to, put, restore};
-pub(crate) use looking::{look_at, look_at_all};
+pub use guarding::Before;
+pub(crate) use looking::{is_same, look_at, look_at_all};
 pub(crate) use restoring::{difference, restore_snapshot, snapshot, take_turn};
 pub(crate) use reverting::{Undo, Undone, undo_turns};
 pub(crate) use run_diff::{difference_of_run, tell_difference};

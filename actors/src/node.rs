@@ -16,7 +16,7 @@ use crate::backups::{Backups, Desk};
 use crate::choices::Choices;
 use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
-use crate::dispatch::{Bodies, Uploads};
+use crate::dispatch::{Bodies, OpenFiles, Uploads};
 use crate::owner::Hop;
 use crate::permissions::ServerRules;
 use crate::project::{Listen, Listener, ProjectHandle};
@@ -58,6 +58,8 @@ pub struct Node {
     pub(crate) uploads: Arc<Uploads>,
     /// Whose files and archives are in memory.
     pub(crate) bodies: Arc<Bodies>,
+    /// The files that are being sent.
+    pub(crate) open_files: Arc<OpenFiles>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) rates: Arc<Rates>,
@@ -161,6 +163,7 @@ impl Node {
             backups,
             uploads: Arc::default(),
             bodies: Arc::default(),
+            open_files: Arc::default(),
             tickets: Arc::default(),
             connections,
             rates,

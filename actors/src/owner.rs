@@ -17,8 +17,8 @@ use crate::Node;
 use crate::connection::Outbound;
 use crate::directory::FindProject;
 use crate::dispatch::{
-    BackupPart, Done, FileBytes, FilePart, broken, perform_for, read_file_for, read_file_part_for,
-    read_part_for, write_file_for,
+    BackupPart, Done, FilePart, FilePut, OpenedFile, broken, open_file_for, perform_for,
+    read_file_for, read_part_for, write_file_for,
 };
 use crate::origin::Origin;
 use crate::project::{Follower, JoinRooms, LeaveRooms, RoomHeads, SendSnapshots};
@@ -53,29 +53,31 @@ pub enum OwnerAsk {
         /// Where the request comes from, for the audit.
         origin: Origin,
     },
-    /// Read the beginning of a file.
-    ReadFile {
+    /// Open a file, to read it part by part.
+    OpenFile {
         /// Which.
         path: String,
         /// Which version; what is on the disk where none is named.
         version: Option<u64>,
     },
-    /// Read a part of a file.
-    ReadFilePart {
-        /// Which.
-        path: String,
+    /// Read a part of a file that is open.
+    ReadFile {
+        /// Which, as the answer to `OpenFile` names it.
+        handle: String,
         /// From where.
         offset: u64,
+        /// How much at most.
+        bytes_max: u64,
+    },
+    /// Close a file.
+    CloseFile {
+        /// Which, as the answer to `OpenFile` names it.
+        handle: String,
     },
     /// Write a file whole.
     WriteFile {
-        /// Which.
-        path: String,
-        /// All of it.
-        #[serde(with = "base64_bytes")]
-        bytes: Vec<u8>,
-        /// The version that the caller knows.
-        version: Option<u64>,
+        /// Which, and what it is to hold.
+        put: FilePut,
         /// Makes a repeat answer what the first one did.
         idempotency_key: Option<String>,
     },
@@ -133,10 +135,12 @@ pub enum OwnerAsk {
 pub enum OwnerAnswer {
     /// To `Perform`.
     Done(Done),
+    /// To `OpenFile`.
+    Opened(OpenedFile),
     /// To `ReadFile`.
-    File(FileBytes),
-    /// To `ReadFilePart`.
     FilePart(FilePart),
+    /// To `CloseFile`.
+    Closed,
     /// To `WriteFile`: the file, and whether it was a repeat.
     Written(File, bool),
     /// To `ReadBackup`.
@@ -215,16 +219,19 @@ impl Node {
                     perform_for(self, user_id, project_id, command, idempotency_key, connection_id);
                 done.await.map(OwnerAnswer::Done)
             }
-            OwnerAsk::ReadFile { path, version } => {
-                let read = read_file_for(self, user_id, project_id, path, version).await;
-                read.map(OwnerAnswer::File)
+            OwnerAsk::OpenFile { path, version } => {
+                let opened = open_file_for(self, user_id, project_id, path, version).await;
+                opened.map(OwnerAnswer::Opened)
             }
-            OwnerAsk::ReadFilePart { path, offset } => {
-                let part = read_file_part_for(self, &project_id, path, offset).await;
+            OwnerAsk::ReadFile { handle, offset, bytes_max } => {
+                let part = read_file_for(self, &user_id, &handle, offset, bytes_max).await;
                 part.map(OwnerAnswer::FilePart)
             }
-            OwnerAsk::WriteFile { path, bytes, version, idempotency_key } => {
-                let put = (path, bytes, version);
+            OwnerAsk::CloseFile { handle } => {
+                self.open_files.close(&user_id, &handle);
+                Ok(OwnerAnswer::Closed)
+            }
+            OwnerAsk::WriteFile { put, idempotency_key } => {
                 let written = write_file_for(self, user_id, project_id, put, idempotency_key).await;
                 written.map(|(file, replayed)| OwnerAnswer::Written(file, replayed))
             }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{AccessTokens, Passwords, RefreshTokens, SealingKeys, SetupToken};
 use iris_llm::{Catalog, Models};
-use iris_protocol::limits::{FILE_LOCK_GRACE_MS, FILE_LOCK_WAIT_MS};
+use iris_protocol::limits::{FILE_LOCK_GRACE_MS, FILE_LOCK_WAIT_MS, TRANSFER_BYTES_MAX};
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef, RegistrationMode, UserId};
 use iris_sandbox::Sandbox;
 use iris_store::Storage;
@@ -93,6 +93,8 @@ pub struct FileSettings {
     pub lock_wait: Duration,
     /// How long after a project was opened its files are looked at and watched.
     pub watch_after: Duration,
+    /// Largest file that is sent part by part, either way, in bytes.
+    pub transfer_bytes_max: u64,
 }
 
 impl Default for FileSettings {
@@ -102,6 +104,7 @@ impl Default for FileSettings {
             lock_grace: Duration::from_millis(FILE_LOCK_GRACE_MS),
             lock_wait: Duration::from_millis(FILE_LOCK_WAIT_MS),
             watch_after: Duration::from_secs(1),
+            transfer_bytes_max: TRANSFER_BYTES_MAX,
         }
     }
 }

@@ -190,7 +190,7 @@ pub(super) fn backups_kept(text: &str) -> Parsed<usize> {
     }
 }
 
-pub(super) fn import_bytes_max(text: &str) -> Parsed<u64> {
+pub(super) fn bytes(text: &str) -> Parsed<u64> {
     match text.parse() {
         Ok(bytes @ 1..) => Ok(bytes),
         Ok(_) | Err(_) => refuse(text, "a number of bytes, at least 1"),

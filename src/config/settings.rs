@@ -68,6 +68,7 @@ const KEYS: &[&str] = &[
     "file_versions_kept_days",
     "file_versions_bytes_max",
     "snapshots_max",
+    "transfer_bytes_max",
     "resume",
     "backup_interval_hours",
     "backups_kept",

@@ -131,6 +131,7 @@ fn each_key_of_the_file_is_read() {
         file_versions_kept_days = 2
         file_versions_bytes_max = 0
         snapshots_max = 1
+        transfer_bytes_max = 2000
         resume = "auto"
         backup_interval_hours = 24
         backups_kept = 3
@@ -190,6 +191,7 @@ fn each_key_of_the_file_is_read() {
     let age_ms = Some(2 * 24 * 60 * 60 * 1000);
     let kept = FileRetention { versions_max: 3, age_ms, bytes_max: 0, snapshots_max: 1 };
     assert_eq!(config.files_kept, kept);
+    assert_eq!(config.transfer_bytes_max, 2_000);
     assert_eq!(config.resume, ResumePolicy::Auto);
     let interval = Some(Duration::from_hours(24));
     assert_eq!(config.backups, BackupSettings { interval, kept: 3, import_bytes_max: 1000 });

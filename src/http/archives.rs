@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_LENGTH, ETAG, Header, IF_RANGE, Range};
+use actix_web::http::header::{CONTENT_LENGTH, ETAG};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::RestError;
 use super::parts::body_of;
+use super::ranges::{Asked, content_range, not_satisfiable};
 use super::{claims, request_id, undisturbed};
 
 /// How long a client may send nothing of an archive.
@@ -43,18 +44,21 @@ pub(super) async fn download_backup(
     };
     let claims = claims(node, request).await?;
     let (backup_id, request_id) = (read.backup_id, request_id(request));
-    let ask = BackupAsk { claims, project_id, backup_id, request_id };
+    let ask = BackupAsk { claims, project_id, backup_id, request_id: request_id.clone() };
     let download = download(node, ask).await?;
     let (total, sha256) = (download.backup.bytes, download.backup.sha256.clone());
     let etag = format!("\"{sha256}\"");
-    let range = asked_range(request, &etag, total);
-    let (first, last) = range.unwrap_or((0, total.saturating_sub(1)));
-    let length = if total == 0 { 0 } else { last - first + 1 };
     let mut response = HttpResponse::Ok();
-    if range.is_some() {
-        response.status(StatusCode::PARTIAL_CONTENT);
-        response.insert_header(("Content-Range", format!("bytes {first}-{last}/{total}")));
-    }
+    let (first, end) = match Asked::of(request, &etag, total) {
+        Asked::Whole => (0, total),
+        Asked::Part(first, end) => {
+            response.status(StatusCode::PARTIAL_CONTENT);
+            response.insert_header(content_range(first, end, total));
+            (first, end)
+        }
+        Asked::Beyond => return Ok(not_satisfiable(total, request_id)),
+    };
+    let length = end - first;
     let name = format!("{}.tar.zst", download.backup.id);
     response
         .content_type("application/zstd")
@@ -63,24 +67,6 @@ pub(super) async fn download_backup(
         .insert_header(("Content-Disposition", format!("attachment; filename=\"{name}\"")));
     let stall = node.services.settings.answer_stall;
     Ok(response.body(body_of(request, stall, length, bytes_of(download, first, length))))
-}
-
-/// The first and last byte of the one range that a request asks for. One that makes no sense, and
-/// several, are answered with all of it, as a server may.
-fn asked_range(request: &HttpRequest, etag: &str, total: u64) -> Option<(u64, u64)> {
-    if request.headers().get(IF_RANGE).is_some_and(|given| given.as_bytes() != etag.as_bytes()) {
-        return None;
-    }
-    if !request.headers().contains_key("range") {
-        return None;
-    }
-    match Range::parse(request).ok()? {
-        Range::Bytes(ranges) => match ranges.as_slice() {
-            [range] => range.to_satisfiable_range(total),
-            _ => None,
-        },
-        Range::Unregistered(..) => None,
-    }
 }
 
 fn bytes_of(

@@ -18,10 +18,19 @@ use super::RestError;
 const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
 
 /// Headers that a page may send.
-const ASKED_HEADERS: &[&str] =
-    &["authorization", "content-type", "idempotency-key", "if-range", "last-event-id", "range"];
+const ASKED_HEADERS: &[&str] = &[
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "if-none-match",
+    "if-range",
+    "last-event-id",
+    "range",
+];
 /// Headers of answers that a page may read.
 const TOLD_HEADERS: &[&str] = &[
+    "accept-ranges",
     "content-disposition",
     "content-range",
     "etag",

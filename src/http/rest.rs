@@ -1,15 +1,12 @@
 //! One REST route: path, query and body become the operation's request; its response becomes `data`
 //! and `meta`.
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::ContentType;
 use actix_web::web::{Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use bytes::Bytes;
-use futures_util::{Stream, stream};
 use iris_actors::Node;
-use iris_actors::dispatch::{self, Ask, Done, FileAsk, FileDownload};
-use iris_protocol::limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
+use iris_actors::dispatch::{Ask, Done};
+use iris_protocol::limits::{FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use iris_protocol::{
     ApiError, Command, Data as Shape, ErrorCode, Method, Operation, ProjectId, QueryKind,
     RestRoute, Right, SessionDocument, UsageReport, from_slice_strict, invalid_json,
@@ -18,12 +15,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::error::{RestError, status_code};
-use super::parts::body_of;
-use super::{
-    PUBLIC_BODY_BYTES_MAX, body, claims, content_length, peer, request_id, require_json,
-    undisturbed,
-};
-use super::{archives, audit, csv};
+use super::{PUBLIC_BODY_BYTES_MAX, body, claims, peer, request_id, require_json, undisturbed};
+use super::{archives, audit, contents, csv};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -114,7 +107,7 @@ fn query(request: &HttpRequest) -> Result<Vec<(String, String)>, ApiError> {
     query.map(Query::into_inner).map_err(|_| ApiError::invalid("the query is not well formed"))
 }
 
-fn fields_of_query(
+pub(super) fn fields_of_query(
     request: &HttpRequest,
     route: RestRoute,
     fields: &mut Map<String, Value>,
@@ -168,7 +161,7 @@ fn is_id(text: &str) -> bool {
     })
 }
 
-fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
+pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     let Some(header) = request.headers().get("idempotency-key") else { return Ok(None) };
     let key = header.to_str().ok().filter(|k| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&k.len()));
     let key = key.ok_or_else(|| {
@@ -226,7 +219,7 @@ struct Body {
     meta: Option<Map<String, Value>>,
 }
 
-fn answer_with(route: RestRoute, body: &impl Serialize, replayed: bool) -> HttpResponse {
+pub(super) fn answer_with(route: RestRoute, body: &impl Serialize, replayed: bool) -> HttpResponse {
     let mut response = HttpResponse::build(status_code(route.status));
     if replayed {
         response.insert_header(("Idempotent-Replay", "true"));
@@ -258,76 +251,12 @@ async fn bytes(
     if operation == Operation::BackupRead {
         return archives::download_backup(node, request, project_id, fields).await;
     }
-    Box::pin(file(node, route, request, payload, project_id)).await
-}
-
-/// The content of a file of a project.
-async fn file(
-    node: &Node,
-    route: RestRoute,
-    request: &HttpRequest,
-    payload: Payload,
-    project_id: ProjectId,
-) -> Result<HttpResponse, RestError> {
-    let claims = claims(node, request).await?;
-    let mut fields = Map::new();
-    fields_of_query(request, route, &mut fields)?;
-    let version = fields.get("version").and_then(Value::as_u64);
-    let Some(Value::String(path)) = fields.remove("path") else {
-        return Err(ApiError::invalid("the query names no `path`").reason("invalid_path").into());
-    };
-    let request_id = request_id(request);
-    let range = (route.method == Method::Get).then(|| range(request)).flatten();
-    let ask = FileAsk { claims, project_id, path, version, range, request_id };
-    if route.method == Method::Get {
-        let download = dispatch::download_file(node, ask).await?;
-        let (stall, file) = (node.services.settings.answer_stall, &download.file);
-        let size = download.range().map_or(file.size, |(from, end)| end - from);
-        let mut response = HttpResponse::Ok();
-        if let Some((from, end)) = download.range() {
-            let part = format!("bytes {from}-{}/{}", end.saturating_sub(1), file.size);
-            response.status(StatusCode::PARTIAL_CONTENT).insert_header(("Content-Range", part));
-        }
-        response
-            .content_type("application/octet-stream")
-            .insert_header(("Accept-Ranges", "bytes"))
-            .insert_header(("ETag", format!("\"{}\"", file.hash)))
-            .insert_header(("X-Iris-File-Version", file.version.to_string()));
-        return Ok(response.body(body_of(request, stall, size, bytes_of(download))));
-    }
-    let key = idempotency_key(request)?;
-    // One of unknown length may be as long as any.
-    let length = content_length(request).unwrap_or(FILE_BYTES_MAX).min(FILE_BYTES_MAX);
-    let held = dispatch::begin_put(node, &ask, length as u64).await?;
-    let bytes = body(request, payload, FILE_BYTES_MAX).await?;
-    let node = node.clone();
-    let put = async move {
-        let put = dispatch::put_file_bytes(&node, ask, bytes, key).await;
-        drop(held);
-        put
-    };
-    let (file, replayed) = undisturbed(put).await?;
-    Ok(answer_with(route, &json!({ "data": file }), replayed))
-}
-
-/// The one range of bytes that a request asks for (RFC 9110, section 14.2), from its first byte to its last;
-/// none for several ranges, the last bytes, or anything else: then all of it is sent.
-fn range(request: &HttpRequest) -> Option<(u64, Option<u64>)> {
-    let text = request.headers().get("range")?.to_str().ok()?;
-    let (from, last) = text.strip_prefix("bytes=")?.split_once('-')?;
-    let last = if last.is_empty() { None } else { Some(last.parse().ok()?) };
-    Some((from.parse().ok()?, last))
-}
-
-fn bytes_of(download: FileDownload) -> impl Stream<Item = Result<Bytes, ApiError>> {
-    stream::try_unfold(download, async |mut download| {
-        let part = download.part().await?;
-        Ok(part.map(|bytes| (Bytes::from(bytes), download)))
-    })
+    Box::pin(contents::answer(node, route, request, payload, project_id)).await
 }
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::StatusCode;
     use actix_web::{App, test, web};
 
     use super::super::{http_method, pattern, routed};

@@ -4,6 +4,7 @@ mod browsing;
 mod history;
 mod locks;
 mod model;
+mod ranges;
 mod reverting;
 mod slow;
 mod snapshots;

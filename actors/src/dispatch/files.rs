@@ -4,6 +4,7 @@
 pub(super) mod browse;
 pub(super) mod changes;
 pub(super) mod history;
+mod sending;
 pub(super) mod snapshots;
 
 use base64::Engine;
@@ -15,23 +16,22 @@ use iris_protocol::{
     limits::{FILE_BYTES_MAX, FRAME_BYTES_MAX},
 };
 use iris_store::WriteContext;
-use iris_workspace::{ContentHash, content_hash};
+use iris_workspace::content_hash;
 use serde::{Deserialize, Serialize};
 
-use super::bodies::{ANSWER_BYTES, Held, PART_BYTES};
+use super::bodies::Held;
 use super::{Done, Grant, done, internal, stored};
 use crate::Node;
-use crate::files::{By, Place, Put, Recorded, put, refused};
+use crate::files::{Before, By, Place, Put, Recorded, put, refused};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 
+pub use sending::{FileDownload, FilePart, OpenedFile, download_file};
+pub(crate) use sending::{OpenFiles, open_file_for, read_file_for};
+
 /// A file and its bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileBytes {
-    /// The file.
-    pub file: File,
-    /// All of them, or the first ones.
-    #[serde(with = "crate::owner::base64_bytes")]
-    pub bytes: Vec<u8>,
+struct FileBytes {
+    file: File,
+    bytes: Vec<u8>,
 }
 
 /// Where the content of a file is asked for, by whom.
@@ -45,155 +45,24 @@ pub struct FileAsk {
     pub path: String,
     /// To read: which version, or what is on the disk. To write: the version that the caller knows.
     pub version: Option<u64>,
-    /// To read: from which byte on, and up to which, that one included.
-    pub range: Option<(u64, Option<u64>)>,
+    /// To write: what has to be there.
+    pub before: Before,
     /// Names the request in logs and errors, when the caller or the transport gave it a name.
     pub request_id: Option<String>,
 }
 
-/// A file that may be read. Its bytes come part by part.
-pub struct FileDownload {
-    /// What it is.
-    pub file: File,
-    node: Node,
-    project_id: ProjectId,
-    user_id: UserId,
-    path: String,
-    /// The first part, until it is taken.
-    first: Option<Vec<u8>>,
-    /// Where the next byte stands in the file.
-    offset: u64,
-    /// Where the last one does, and one more.
-    end: u64,
-    /// That of the bytes that were taken; none where these are not all of the file.
-    hash: Option<ContentHash>,
-    _held: Held,
-}
-
-/// Begins to read a file, for a caller who may `file.read`.
-///
-/// # Errors
-/// Those of the gate; `INVALID_REQUEST`, `FORBIDDEN`, `NOT_FOUND`, `PAYLOAD_TOO_LARGE` for the path;
-/// `OVERLOADED` when too much is being sent and read.
-pub async fn download_file(node: &Node, ask: FileAsk) -> Result<FileDownload, ApiError> {
-    let FileAsk { claims, project_id, path, version, range, request_id } = ask;
-    let begin = async {
-        let grant = node.gate(claims.as_ref(), Operation::FileRead, Some(&project_id)).await?;
-        let user_id = grant.user_id()?.clone();
-        let held = node.bodies.hold(&user_id, ANSWER_BYTES)?;
-        let ask = OwnerAsk::ReadFile { path: path.clone(), version };
-        let answer = node.ask_owner(&project_id, &user_id, ask, None).await?;
-        let OwnerAnswer::File(FileBytes { file, bytes }) = answer else { return Err(mismatch()) };
-        let (offset, end) = part_of(&file, range)?;
-        let is_whole = offset == 0 && end == file.size;
-        // The first bytes are at hand already; of a version, all of them.
-        let at_hand = usize::try_from(offset).ok().and_then(|from| bytes.get(from..));
-        let first = at_hand.filter(|bytes| !bytes.is_empty()).map(<[u8]>::to_vec);
-        Ok(FileDownload {
-            file,
-            node: node.clone(),
-            project_id: project_id.clone(),
-            user_id,
-            path,
-            first,
-            offset,
-            end,
-            hash: is_whole.then(ContentHash::default),
-            _held: held,
-        })
-    };
-    node.request(request_id, Operation::FileRead, Some(&project_id), begin).await
-}
-
-impl FileDownload {
-    /// The next bytes; none at the end. The last ones come only when all of them together are the
-    /// content that was begun with.
-    ///
-    /// # Errors
-    /// `CONFLICT` when the file changed meanwhile; those of reading it.
-    pub async fn part(&mut self) -> Result<Option<Vec<u8>>, ApiError> {
-        if self.offset == self.end {
-            return Ok(None);
-        }
-        let mut bytes = if let Some(first) = self.first.take() {
-            first
-        } else {
-            let ask = OwnerAsk::ReadFilePart { path: self.path.clone(), offset: self.offset };
-            let asked = self.node.ask_owner(&self.project_id, &self.user_id, ask, None);
-            let OwnerAnswer::FilePart(part) = asked.await? else { return Err(mismatch()) };
-            part.bytes
-        };
-        let changed = || ApiError::new(ErrorCode::Conflict, "the file changed while it was read");
-        if bytes.is_empty() {
-            return Err(changed());
-        }
-        let Some(hash) = &mut self.hash else {
-            // A part of it has no hash to compare with.
-            bytes.truncate(usize::try_from(self.end - self.offset).unwrap_or(usize::MAX));
-            self.offset += bytes.len() as u64;
-            return Ok(Some(bytes));
-        };
-        self.offset += bytes.len() as u64;
-        hash.update(&bytes);
-        let is_too_long = self.offset > self.end;
-        let is_last = self.offset == self.end;
-        if is_too_long || (is_last && hash.clone().finish() != self.file.hash) {
-            return Err(changed());
-        }
-        Ok(Some(bytes))
-    }
-
-    /// The part of the file that this is, where it is not all of it: its first byte and the one behind its last.
-    pub fn range(&self) -> Option<(u64, u64)> {
-        self.hash.is_none().then_some((self.offset, self.end))
-    }
-}
-
-/// The part of a file that somebody asks for.
-fn part_of(file: &File, range: Option<(u64, Option<u64>)>) -> Result<(u64, u64), ApiError> {
-    let Some((from, last)) = range else { return Ok((0, file.size)) };
-    let end = last.map_or(file.size, |last| last.saturating_add(1).min(file.size));
-    if from >= end {
-        let message = format!("the file has {} bytes", file.size);
-        return Err(ApiError::invalid(message).reason("range_not_satisfiable"));
-    }
-    Ok((from, end))
-}
-
-/// Reads the beginning of a file as the owner of the project.
-pub(crate) async fn read_file_for(
-    node: &Node,
-    user_id: UserId,
-    project_id: ProjectId,
-    path: String,
-    version: Option<u64>,
-) -> Result<FileBytes, ApiError> {
-    let grant = Grant::of(user_id, project_id);
-    if let Some(version) = version {
-        return read_version(node, &grant, path, version).await;
-    }
-    read_bytes(node, &grant, path, FILE_BYTES_MAX as u64, PART_BYTES).await
-}
-
-/// A part of a file.
+/// A file that is to hold these bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FilePart {
-    /// Some bytes from the offset on; none at the end.
+pub struct FilePut {
+    /// Where.
+    pub path: String,
+    /// All of them.
     #[serde(with = "crate::owner::base64_bytes")]
     pub bytes: Vec<u8>,
-}
-
-/// Reads a part of a file as the owner of the project.
-pub(crate) async fn read_file_part_for(
-    node: &Node,
-    project_id: &ProjectId,
-    path: String,
-    offset: u64,
-) -> Result<FilePart, ApiError> {
-    let workspace = node.project(project_id).await?.workspace;
-    let read = move || workspace.read_part(&path, offset, PART_BYTES);
-    let bytes = tokio::task::spawn_blocking(read).await.map_err(internal)?.map_err(refused)?;
-    Ok(FilePart { bytes })
+    /// The version that the caller knows.
+    pub version: Option<u64>,
+    /// What has to be there.
+    pub before: Before,
 }
 
 /// Makes room for a file of so many bytes that a caller sends, who may `file.write`.
@@ -219,10 +88,11 @@ pub async fn put_file_bytes(
     bytes: Vec<u8>,
     idempotency_key: Option<String>,
 ) -> Result<(File, bool), ApiError> {
-    let FileAsk { claims, project_id, path, version, request_id, .. } = ask;
+    let FileAsk { claims, project_id, path, version, before, request_id } = ask;
     let write = async {
         let grant = node.gate(claims.as_ref(), Operation::FileWrite, Some(&project_id)).await?;
-        let ask = OwnerAsk::WriteFile { path, bytes, version, idempotency_key };
+        let put = FilePut { path, bytes, version, before };
+        let ask = OwnerAsk::WriteFile { put, idempotency_key };
         let answer = node.ask_owner(&project_id, grant.user_id()?, ask, None).await?;
         let OwnerAnswer::Written(file, replayed) = answer else { return Err(mismatch()) };
         Ok((file, replayed))
@@ -235,16 +105,19 @@ pub(crate) async fn write_file_for(
     node: &Node,
     user_id: UserId,
     project_id: ProjectId,
-    put: (String, Vec<u8>, Option<u64>),
+    put: FilePut,
     idempotency_key: Option<String>,
 ) -> Result<(File, bool), ApiError> {
-    let (path, bytes, version) = put;
+    let FilePut { path, bytes, version, before } = put;
     let grant = Grant::of(user_id, project_id);
     let context = idempotency_key.map_or_else(WriteContext::default, |key| {
-        let body = format!("{}\n{path}\n{version:?}", content_hash(&bytes));
+        let mut body = format!("{}\n{path}\n{version:?}", content_hash(&bytes));
+        if before != Before::Any {
+            body.push_str(&format!("\n{before:?}"));
+        }
         grant.repeatable(node, Operation::FileWrite, &key, body.as_bytes())
     });
-    let recorded = write_bytes(node, &grant, Put { path, bytes, version }, context).await?;
+    let recorded = write_bytes(node, &grant, Put { path, bytes, version, before }, context).await?;
     Ok((changes::one(&recorded)?, recorded.replayed))
 }
 
@@ -299,7 +172,8 @@ pub(super) async fn write(
             .decode(content)
             .map_err(|_| ApiError::invalid("`content` is not base64").reason("invalid_encoding"))?,
     };
-    let recorded = write_bytes(node, grant, Put { path, bytes, version }, context).await?;
+    let before = Before::Any;
+    let recorded = write_bytes(node, grant, Put { path, bytes, version, before }, context).await?;
     let file = changes::one(&recorded)?;
     Ok(done(FilePayload { file })?.at(recorded.seq, recorded.replayed))
 }

@@ -8,7 +8,7 @@ use iris_store::WriteContext;
 use iris_store::project::{Author, FoundContent, FoundFile, RecordFiles};
 use iris_workspace::{RelPath, Workspace, WorkspaceError, content_hash};
 
-use super::guarding::{check_locks, check_version};
+use super::guarding::{Before, check_before, check_locks, check_version};
 use super::looking::facts;
 use super::{Place, Recorded, Turn, look_at, look_at_all, stored, take_turn};
 use iris_store::{CrashPoint, crash_point};
@@ -25,6 +25,7 @@ pub(crate) struct Put {
     pub(crate) bytes: Vec<u8>,
     /// The version that the caller knows.
     pub(crate) version: Option<u64>,
+    pub(crate) before: Before,
 }
 
 /// A text that is to stand in place of another.
@@ -113,6 +114,7 @@ pub(crate) async fn put(place: Place<'_>, by: By, put: Put) -> Result<Recorded, 
         look_at(place, std::slice::from_ref(&path), &Author::OUTSIDE).await?;
     }
     check_version(place, &path, put.version).await?;
+    check_before(place, &path, &put.before).await?;
     let author = Author::user(by.user, FileSource::Api);
     write(place, author, by.context, path, bytes, None).await
 }

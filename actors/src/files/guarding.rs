@@ -5,7 +5,8 @@ use std::time::Duration;
 use iris_protocol::limits::FILE_LOCK_WAIT_MS;
 use iris_protocol::{ApiError, ErrorCode, FileLock, LockScope, UserId};
 use iris_store::StoreError;
-use iris_store::project::locked_for_others;
+use iris_store::project::{KnownFile, locked_for_others};
+use serde::{Deserialize, Serialize};
 
 use super::{Place, stored};
 
@@ -80,7 +81,51 @@ pub(super) async fn check_version(
         return Ok(());
     }
     let message = format!("the file is in version {current}, not {expected}: read it again");
-    let hash = known.map(|known| known.hash).unwrap_or_default();
+    Err(conflict(path, known, message))
+}
+
+fn conflict(path: &str, known: Option<KnownFile>, message: String) -> ApiError {
+    let (version, hash) = known.map(|known| (known.version, known.hash)).unwrap_or_default();
     let error = ApiError::new(ErrorCode::VersionConflict, message).reason("version_conflict");
-    Err(error.detail("path", path).detail("currentVersion", current).detail("currentHash", hash))
+    error.detail("path", path).detail("currentVersion", version).detail("currentHash", hash)
+}
+
+/// What has to be there before a file is written, by what it holds (RFC 9110, section 13.1).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Before {
+    /// Whatever it is.
+    #[default]
+    Any,
+    /// No file.
+    Nothing,
+    /// Some file.
+    Something,
+    /// A file with one of these hashes.
+    OneOf(Vec<String>),
+    /// No file with one of these hashes.
+    NoneOf(Vec<String>),
+}
+
+/// Refuses to change what is not there as the caller knows it.
+pub(super) async fn check_before(
+    place: Place<'_>,
+    path: &str,
+    before: &Before,
+) -> Result<(), ApiError> {
+    if *before == Before::Any {
+        return Ok(());
+    }
+    let known = place.project.reader.known_file(path.to_owned()).await.map_err(stored)?;
+    let hash = known.as_ref().map(|known| &known.hash);
+    let is_met = match before {
+        Before::Any => true,
+        Before::Nothing => hash.is_none(),
+        Before::Something => hash.is_some(),
+        Before::OneOf(hashes) => hash.is_some_and(|hash| hashes.contains(hash)),
+        Before::NoneOf(hashes) => hash.is_none_or(|hash| !hashes.contains(hash)),
+    };
+    if is_met {
+        return Ok(());
+    }
+    Err(conflict(path, known, "the file is not what the request names: read it again".to_owned()))
 }

@@ -137,7 +137,7 @@ async fn save(
 }
 
 /// Whether the file system says the same of a file as when it was looked at last.
-fn is_same(known: &KnownFile, seen: &Seen) -> bool {
+pub(crate) fn is_same(known: &KnownFile, seen: &Seen) -> bool {
     known.size == seen.size && known.facts.is_some() && known.facts == facts(seen)
 }
 

@@ -4,6 +4,8 @@
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Largest content of a file in `PUT .../files/content`, in bytes.
 pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Largest file that is sent part by part, either way, in bytes.
+pub const TRANSFER_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Most entries of one page of `file.list`, and most matches of `file.search`.
 pub const FILE_ENTRIES_MAX: u32 = 1000;
 /// Entries of one page of `file.list` when the request does not say.

@@ -232,6 +232,7 @@ impl AppOptions {
             budgets: *self.budgets,
             audit: self.audit,
             files_kept: self.files.kept,
+            transfer_bytes_max: self.files.transfer_bytes_max,
             resume: self.resume,
             backups: BackupSettings {
                 interval: self.backup_interval,

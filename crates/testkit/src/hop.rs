@@ -240,8 +240,9 @@ async fn serve(node: Node, mut questions: UnboundedReceiver<String>, back: Wire)
                     OwnerAsk::Heads { connection_id: id, .. }
                     | OwnerAsk::Snapshots { connection_id: id, .. } => connections.get(id).cloned(),
                     OwnerAsk::Perform { .. }
+                    | OwnerAsk::OpenFile { .. }
                     | OwnerAsk::ReadFile { .. }
-                    | OwnerAsk::ReadFilePart { .. }
+                    | OwnerAsk::CloseFile { .. }
                     | OwnerAsk::WriteFile { .. }
                     | OwnerAsk::ReadBackup { .. }
                     | OwnerAsk::Leave { .. } => None,

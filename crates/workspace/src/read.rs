@@ -1,6 +1,6 @@
 //! Reading one file, and facts about one file.
 
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read};
 use std::time::UNIX_EPOCH;
 
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
@@ -127,26 +127,6 @@ impl Workspace {
         }
         let info = FileInfo { size, hash: Some(hash.finish()), ..info_of(&path, &metadata) };
         Ok(FileContent { bytes, info })
-    }
-
-    /// Reads at most `bytes_max` bytes of a regular file from `offset` on; none behind its end.
-    ///
-    /// # Errors
-    ///
-    /// As [`Workspace::read_bytes`], but for `TooLarge`.
-    pub fn read_part(
-        &self,
-        path: &str,
-        offset: u64,
-        bytes_max: u64,
-    ) -> Result<Vec<u8>, WorkspaceError> {
-        let path = RelPath::file(path)?;
-        let (mut file, _) = self.open_to_read(&path)?;
-        let mut bytes = Vec::new();
-        let read = file.seek(SeekFrom::Start(offset));
-        let read = read.and_then(|_| file.take(bytes_max).read_to_end(&mut bytes));
-        read.map_err(|source| WorkspaceError::from_io(&path, source))?;
-        Ok(bytes)
     }
 
     /// Reads a whole UTF-8 file of at most `size_max` bytes.

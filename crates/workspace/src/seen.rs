@@ -36,7 +36,7 @@ pub struct Seen {
 const TICK: Duration = Duration::from_millis(50);
 
 impl Seen {
-    fn of(metadata: &Metadata, looked_at: SystemTime) -> Self {
+    pub(crate) fn of(metadata: &Metadata, looked_at: SystemTime) -> Self {
         let ctime_ns = nanoseconds(metadata.ctime(), metadata.ctime_nsec());
         let looked_at = looked_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let fresh_from = looked_at.saturating_sub(TICK).as_nanos();
@@ -180,7 +180,7 @@ impl Workspace {
 }
 
 #[expect(clippy::disallowed_methods, reason = "compared with the times of the file system")]
-fn now() -> SystemTime {
+pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
 

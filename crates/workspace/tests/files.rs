@@ -101,18 +101,17 @@ fn a_file_is_read_part_by_part() {
         let beginning = workspace.read_beginning("a", 200_000, bytes_max.into()).unwrap();
         assert_eq!(beginning.info, whole.info);
         assert_eq!(beginning.bytes, bytes[..bytes_max.min(200_000) as usize]);
-        let rest = workspace.read_part("a", beginning.bytes.len() as u64, 200_000).unwrap();
+        let open = workspace.open_file("a", 200_000).unwrap();
+        let rest = open.read_at(beginning.bytes.len() as u64, 200_000).unwrap();
         assert_eq!([beginning.bytes, rest].concat(), bytes);
     }
-    assert_eq!(workspace.read_part("a", 7, 3).unwrap(), bytes[7..10]);
-    assert_eq!(workspace.read_part("a", 200_001, 3).unwrap(), b"");
     let error = workspace.read_beginning("a", 199_999, 3).unwrap_err();
     assert_eq!(error.code(), ErrorCode::PayloadTooLarge);
     std::os::unix::fs::symlink("/etc/passwd", temp.path().join("link")).unwrap();
     for (path, reason) in [("link", "path_escape"), ("../x", "invalid_path")] {
         let read = workspace.read_beginning(path, 9, 9);
         assert_eq!(read.unwrap_err().reason(), Some(reason));
-        assert_eq!(workspace.read_part(path, 0, 9).unwrap_err().reason(), Some(reason));
+        assert_eq!(workspace.open_file(path, 9).unwrap_err().reason(), Some(reason));
     }
 }
 

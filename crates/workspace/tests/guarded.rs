@@ -60,7 +60,7 @@ fn a_directory_that_became_a_link_leads_no_operation_elsewhere() {
     let file = refusal("notes/file", "secret/file");
     assert_eq!(refused(workspace.read_bytes("notes/file", SIZE_MAX)), file);
     assert_eq!(refused(workspace.read_beginning("notes/file", SIZE_MAX, 1)), file);
-    assert_eq!(refused(workspace.read_part("notes/file", 0, 1)), file);
+    assert_eq!(refused(workspace.open_file("notes/file", SIZE_MAX)), file);
     assert_eq!(refused(workspace.read_text("notes/file", SIZE_MAX)), file);
     assert_eq!(refused(workspace.stat("notes/file")), file);
     assert_eq!(refused(workspace.write("notes/file", b"x")), file);

@@ -143,20 +143,6 @@ async fn parts_versions_and_images_are_read() {
     assert_eq!(code_of(&refused), (ErrorCode::InvalidRequest, "invalid_encoding"));
     let none = FileRead { path: path(), version: Some(9), ..FileRead::default() };
     assert_eq!(refusal(read(none).await).code, ErrorCode::NotFound);
-
-    let route = format!("/v1/projects/{project}/files/content?path=a.txt&version=1");
-    let get = async |range: &str| {
-        let headers = [("range", range)];
-        let sent = ann.client.raw("GET", &route, Some(ann.token()), &headers, Vec::new().into());
-        sent.await.unwrap()
-    };
-    let part = get("bytes=3-5").await;
-    assert_eq!((part.status, &part.body[..]), (206, &b"345"[..]));
-    assert_eq!(part.headers["content-range"], "bytes 3-5/10");
-    assert_eq!(&get("bytes=8-").await.body[..], b"89");
-    let whole = get("bytes=-2").await;
-    assert_eq!((whole.status, &whole.body[..]), (200, &b"0123456789"[..]));
-    assert_eq!(get("bytes=10-").await.status, 400);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::{code_of, refusal, rest_refusal};
 /// Bytes that the kernel may buffer for a reader that does not read.
 const RECEIVE_BUFFER_BYTES: u32 = 4096;
 /// More than the server and the kernel buffer of an answer.
-const LARGE_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const LARGE_BYTES: usize = 4 * 1024 * 1024;
 /// Answers of one user that may be on their way.
 const ANSWERS_OF_USER_MAX: usize = 64;
 
@@ -47,7 +47,7 @@ async fn status(raw: &mut TcpStream) -> u16 {
 }
 
 /// Begins to read and does not go on.
-async fn stall(app: &TestApp, person: &Person, path: &str) -> TcpStream {
+pub(super) async fn stall(app: &TestApp, person: &Person, path: &str) -> TcpStream {
     let mut raw = begin(app, person, &format!("GET {path}"), 0).await;
     assert_eq!(status(&mut raw).await, 200);
     raw
