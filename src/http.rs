@@ -12,6 +12,7 @@ mod proxies;
 mod ranges;
 mod request_id;
 mod rest;
+mod uploads;
 
 use std::cmp::Reverse;
 use std::sync::{Arc, LazyLock};

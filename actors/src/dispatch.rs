@@ -69,9 +69,13 @@ pub(crate) use backups::{Uploads, read_part_for};
 pub(crate) use bodies::Bodies;
 pub use bodies::{ANSWER_STALL, Held};
 pub use files::{
-    FileAsk, FileDownload, FilePart, FilePut, OpenedFile, begin_put, download_file, put_file_bytes,
+    FileAsk, FileDownload, FilePart, FilePut, FileUpload, OpenedFile, ReceivedFile, UploadAsk,
+    UploadPart, begin_file_upload, begin_put, download_file, put_file_bytes,
 };
-pub(crate) use files::{OpenFiles, open_file_for, read_file_for, write_file_for};
+pub(crate) use files::{
+    OpenFiles, Receivings, open_file_for, place_for, read_file_for, stage_for, stage_part_for,
+    write_file_for,
+};
 pub use patience::Patience;
 pub(crate) use patience::given_up;
 
@@ -869,7 +873,8 @@ async fn perform(
         Command::LogGet(_) => admin::log_settings(node),
         Command::LogSet(request) => admin::set_log(node, &grant, request, context).await,
         // They have routes of their own, because of their bodies.
-        Command::BackupRead(_)
+        Command::FileUpload(_)
+        | Command::BackupRead(_)
         | Command::AuditExport(_)
         | Command::ProjectImport(_)
         | Command::Hello(_)

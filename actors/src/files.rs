@@ -7,6 +7,7 @@
 mod changing;
 mod guarding;
 mod looking;
+mod placing;
 mod restoring;
 mod reverting;
 mod run_diff;
@@ -24,9 +25,12 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use crate::project::ProjectHandle;
 use crate::{Services, record};
 
-pub(crate) use changing::{By, Edit, Move, Put, Restore, delete, edit, move_to, put, restore};
+pub(crate) use changing::{
+    By, Edit, Move, Put, Restore, check_room, delete, edit, move_to, put, restore,
+};
 pub use guarding::Before;
 pub(crate) use looking::{is_same, look_at, look_at_all};
+pub(crate) use placing::{Arrived, place_all};
 pub(crate) use restoring::{difference, restore_snapshot, snapshot, take_turn};
 pub(crate) use reverting::{Undo, Undone, undo_turns};
 pub(crate) use run_diff::{difference_of_run, tell_difference};

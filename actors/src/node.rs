@@ -16,7 +16,7 @@ use crate::backups::{Backups, Desk};
 use crate::choices::Choices;
 use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
-use crate::dispatch::{Bodies, OpenFiles, Uploads};
+use crate::dispatch::{Bodies, OpenFiles, Receivings, Uploads};
 use crate::owner::Hop;
 use crate::permissions::ServerRules;
 use crate::project::{Listen, Listener, ProjectHandle};
@@ -60,6 +60,8 @@ pub struct Node {
     pub(crate) bodies: Arc<Bodies>,
     /// The files that are being sent.
     pub(crate) open_files: Arc<OpenFiles>,
+    /// The files that are being received.
+    pub(crate) receivings: Arc<Receivings>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) rates: Arc<Rates>,
@@ -164,6 +166,7 @@ impl Node {
             uploads: Arc::default(),
             bodies: Arc::default(),
             open_files: Arc::default(),
+            receivings: Arc::default(),
             tickets: Arc::default(),
             connections,
             rates,

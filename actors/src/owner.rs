@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use iris_protocol::{
     ApiError, BackupId, Command, ConnectionId, ErrorCode, File, Operation, PartId, Position,
-    ProjectId, Room, RoomOutcome, RoomRequest, UserId,
+    ProjectId, Room, RoomOutcome, RoomRequest, UploadedFile, UserId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,8 +17,9 @@ use crate::Node;
 use crate::connection::Outbound;
 use crate::directory::FindProject;
 use crate::dispatch::{
-    BackupPart, Done, FilePart, FilePut, OpenedFile, broken, open_file_for, perform_for,
-    read_file_for, read_part_for, write_file_for,
+    BackupPart, Done, FilePart, FilePut, OpenedFile, ReceivedFile, UploadPart, broken,
+    open_file_for, perform_for, place_for, read_file_for, read_part_for, stage_for, stage_part_for,
+    write_file_for,
 };
 use crate::origin::Origin;
 use crate::project::{Follower, JoinRooms, LeaveRooms, RoomHeads, SendSnapshots};
@@ -80,6 +81,28 @@ pub enum OwnerAsk {
         put: FilePut,
         /// Makes a repeat answer what the first one did.
         idempotency_key: Option<String>,
+    },
+    /// Begin to receive a file.
+    StageFile {
+        /// Where it will belong.
+        path: String,
+    },
+    /// Receive the next part of a file.
+    StagePart {
+        /// Which file, and the bytes.
+        part: UploadPart,
+    },
+    /// Put files where they belong that were received whole.
+    PlaceFiles {
+        /// Which.
+        files: Vec<ReceivedFile>,
+        /// Makes a repeat answer what the first one did.
+        idempotency_key: Option<String>,
+    },
+    /// Give files up that were being received.
+    GiveUpFiles {
+        /// Which, as the answers to `StageFile` name them.
+        ids: Vec<String>,
     },
     /// Read a part of the archive of a backup.
     ReadBackup {
@@ -143,6 +166,14 @@ pub enum OwnerAnswer {
     Closed,
     /// To `WriteFile`: the file, and whether it was a repeat.
     Written(File, bool),
+    /// To `StageFile`: names the file from then on.
+    Staged(String),
+    /// To `StagePart`.
+    StagedPart,
+    /// To `PlaceFiles`: what became of each, and whether all were repeats.
+    Placed(Vec<UploadedFile>, bool),
+    /// To `GiveUpFiles`.
+    GivenUp,
     /// To `ReadBackup`.
     BackupPart(BackupPart),
     /// To `Join`: what became of each room, in their order.
@@ -234,6 +265,22 @@ impl Node {
             OwnerAsk::WriteFile { put, idempotency_key } => {
                 let written = write_file_for(self, user_id, project_id, put, idempotency_key).await;
                 written.map(|(file, replayed)| OwnerAnswer::Written(file, replayed))
+            }
+            OwnerAsk::StageFile { path } => {
+                let staged = stage_for(self, user_id, &project_id, path).await;
+                staged.map(OwnerAnswer::Staged)
+            }
+            OwnerAsk::StagePart { part } => {
+                let staged = stage_part_for(self, &user_id, part).await;
+                staged.map(|()| OwnerAnswer::StagedPart)
+            }
+            OwnerAsk::PlaceFiles { files, idempotency_key } => {
+                let placed = place_for(self, user_id, project_id, files, idempotency_key).await;
+                placed.map(|(files, replayed)| OwnerAnswer::Placed(files, replayed))
+            }
+            OwnerAsk::GiveUpFiles { ids } => {
+                self.receivings.give_up(&user_id, &ids);
+                Ok(OwnerAnswer::GivenUp)
             }
             OwnerAsk::ReadBackup { backup_id, offset, bytes_max } => {
                 let part = read_part_for(self, project_id, backup_id, offset, bytes_max).await;

@@ -68,6 +68,7 @@ fn before(request: &HttpRequest) -> Result<Before, ApiError> {
         (true, false) => match IfMatch::parse(request).map_err(|_| malformed("If-Match"))? {
             IfMatch::Any => Ok(Before::Something),
             // One that is weak matches nothing.
+            IfMatch::Items(tags) if tags.is_empty() => Err(malformed("If-Match")),
             IfMatch::Items(mut tags) => {
                 tags.retain(|tag| !tag.weak);
                 Ok(Before::OneOf(hashes(tags)))
@@ -76,6 +77,7 @@ fn before(request: &HttpRequest) -> Result<Before, ApiError> {
         (false, true) => {
             match IfNoneMatch::parse(request).map_err(|_| malformed("If-None-Match"))? {
                 IfNoneMatch::Any => Ok(Before::Nothing),
+                IfNoneMatch::Items(tags) if tags.is_empty() => Err(malformed("If-None-Match")),
                 IfNoneMatch::Items(tags) => Ok(Before::NoneOf(hashes(tags))),
             }
         }

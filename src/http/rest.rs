@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::{RestError, status_code};
 use super::{PUBLIC_BODY_BYTES_MAX, body, claims, peer, request_id, require_json, undisturbed};
-use super::{archives, audit, contents, csv};
+use super::{archives, audit, contents, csv, uploads};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -27,7 +27,7 @@ pub(super) async fn answer(
     let Some(route) = operation.spec().rest else {
         return Err(ApiError::not_found("route").into());
     };
-    if matches!(route.data, Shape::Bytes | Shape::Upload(_)) {
+    if matches!(route.data, Shape::Bytes | Shape::Upload(_) | Shape::Form(_)) {
         return Box::pin(bytes(&node, operation, route, &request, payload)).await;
     }
     // A request that carries its own proof must not fail for an old token beside it.
@@ -195,6 +195,7 @@ fn success(route: RestRoute, done: Done) -> HttpResponse {
             | Shape::Bytes
             | Shape::Document
             | Shape::Upload(_)
+            | Shape::Form(_)
             | Shape::Field(_)
             | Shape::List(_),
             payload,
@@ -250,6 +251,11 @@ async fn bytes(
     let project_id = project_id.ok_or_else(|| ApiError::not_found("project"))?;
     if operation == Operation::BackupRead {
         return archives::download_backup(node, request, project_id, fields).await;
+    }
+    if operation == Operation::FileUpload {
+        let key = idempotency_key(request)?;
+        let (files, replayed) = uploads::receive(node, request, payload, project_id, key).await?;
+        return Ok(answer_with(route, &json!({ "data": files }), replayed));
     }
     Box::pin(contents::answer(node, route, request, payload, project_id)).await
 }

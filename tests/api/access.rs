@@ -300,6 +300,7 @@ impl World {
             | Operation::ProjectExport
             // Its archive is none: the gate is what is asked here.
             | Operation::ProjectImport
+            | Operation::FileUpload
             | Operation::ServerBackupCreate
             | Operation::ServerBackupList
             | Operation::MemberList
@@ -505,7 +506,7 @@ async fn over_rest_every_caller_gets_what_the_table_says() {
                 }
             }
             let client = &world.client;
-            let answer = if matches!(route.data, Data::Upload(_)) {
+            let answer = if matches!(route.data, Data::Upload(_) | Data::Form(_)) {
                 let method = route.method.as_str();
                 client.raw(method, &path, token.as_deref(), &[], "b".into()).await
             } else {

@@ -8,6 +8,7 @@ mod ranges;
 mod reverting;
 mod slow;
 mod snapshots;
+mod uploads;
 mod watching;
 
 use iris_protocol::{

@@ -406,6 +406,9 @@ impl World {
             Operation::LogSet => {
                 Case::NotKept("refused where another program writes the log: it has its own test")
             }
+            Operation::FileUpload => {
+                Case::NotKept("its body is a form: it has its own test in `files/uploads.rs`")
+            }
             Operation::ProjectImport => {
                 Case::NotKept("its body is an archive: it has its own test in `backups.rs`")
             }

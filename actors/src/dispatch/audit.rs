@@ -203,6 +203,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::FileRead
         | Operation::FileSearch
         | Operation::FileWrite
+        | Operation::FileUpload
         | Operation::FileEdit
         | Operation::FileMove
         | Operation::FileDelete

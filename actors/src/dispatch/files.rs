@@ -4,6 +4,7 @@
 pub(super) mod browse;
 pub(super) mod changes;
 pub(super) mod history;
+mod receiving;
 mod sending;
 pub(super) mod snapshots;
 
@@ -25,6 +26,8 @@ use crate::Node;
 use crate::files::{Before, By, Place, Put, Recorded, put, refused};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 
+pub use receiving::{FileUpload, ReceivedFile, UploadAsk, UploadPart, begin_file_upload};
+pub(crate) use receiving::{Receivings, place_for, stage_for, stage_part_for};
 pub use sending::{FileDownload, FilePart, OpenedFile, download_file};
 pub(crate) use sending::{OpenFiles, open_file_for, read_file_for};
 

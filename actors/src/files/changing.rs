@@ -60,13 +60,13 @@ pub(super) async fn first_outcome(place: Place<'_>, by: &By) -> Result<Option<Re
 }
 
 /// Where the path leads: versions are of files, however they are called.
-async fn real(place: Place<'_>, path: String) -> Result<String, ApiError> {
+pub(super) async fn real(place: Place<'_>, path: String) -> Result<String, ApiError> {
     // Refuses first what a write refuses, so that the error is about the path as it was given.
     place.blocking(move |workspace| workspace.real_path(&path)).await
 }
 
 /// Refuses what the project has no room for, before the disk is touched.
-async fn check_room(place: Place<'_>, path: &str, size: u64) -> Result<(), ApiError> {
+pub(crate) async fn check_room(place: Place<'_>, path: &str, size: u64) -> Result<(), ApiError> {
     let quotas = place.services.settings.quotas;
     let checked = place.project.reader.check_file(quotas, path.to_owned(), Some(size)).await;
     checked.map_err(stored)?;

@@ -224,6 +224,14 @@ impl OpenedProject {
             tracing::error!(project.id = %id, %error, "the project's directory could not be opened");
             ApiError::new(ErrorCode::ReadOnly, "the project's directory cannot be opened")
         })?;
+        // Nobody receives them any more.
+        match workspace.sweep_staged(&|_| false) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(project.id = %id, count, "files of uploads were left over"),
+            Err(error) => {
+                tracing::warn!(project.id = %id, %error, "files of uploads are left over");
+            }
+        }
         Ok(Self {
             id,
             database,

@@ -153,7 +153,7 @@ fn text(value: Option<Value>) -> String {
 fn response<T: DeserializeOwned>(answer: &RestAnswer, data: Data) -> Result<T, ClientError> {
     let field = match data {
         Data::Whole => return answer.data(),
-        Data::Field(field) | Data::List(field) | Data::Upload(field) => field,
+        Data::Field(field) | Data::List(field) | Data::Upload(field) | Data::Form(field) => field,
         Data::Bytes | Data::Document => {
             return Err(ClientError::Protocol("the answer is no JSON".to_owned()));
         }

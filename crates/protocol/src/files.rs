@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{File, FileType, MessageId, RunId, SessionId, SnapshotId, UserId};
+use crate::{ApiError, File, FileType, MessageId, RunId, SessionId, SnapshotId, UserId};
 
 /// Where a version came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -574,4 +574,31 @@ impl File {
             lock: None,
         }
     }
+}
+
+/// Asks for the files of a form to be written: they are its body.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FileUpload {}
+
+/// What became of one file of a form.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UploadedFile {
+    /// Relative to the project's directory, with `/`.
+    pub path: String,
+    /// The file, with its new version; absent where it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<File>,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+}
+
+/// What became of the files of a form, in the order in which they stood there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UploadedFiles {
+    /// Each of them.
+    pub files: Vec<UploadedFile>,
 }

@@ -6,6 +6,10 @@ pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest file that is sent part by part, either way, in bytes.
 pub const TRANSFER_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Most files of one upload.
+pub const UPLOAD_FILES_MAX: usize = 256;
+/// Longest name of a file that is uploaded, in bytes.
+pub const FILE_NAME_BYTES_MAX: usize = 255;
 /// Most entries of one page of `file.list`, and most matches of `file.search`.
 pub const FILE_ENTRIES_MAX: u32 = 1000;
 /// Entries of one page of `file.list` when the request does not say.

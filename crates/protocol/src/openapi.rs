@@ -117,6 +117,9 @@ fn request_body(route: RestRoute, mut request: Value) -> Option<Value> {
     match (route.method, route.data) {
         (crate::Method::Get | crate::Method::Delete, _) => return None,
         (_, Data::Upload(_)) => return Some(bytes),
+        (_, Data::Form(_)) => {
+            return Some(json!({ "required": true, "content": { "multipart/form-data": {} } }));
+        }
         (_, Data::Bytes | Data::Document | Data::Whole | Data::Field(_) | Data::List(_)) => {}
     }
     let elsewhere: Vec<&str> =
@@ -149,7 +152,7 @@ fn success(route: RestRoute, response: &Schema) -> Value {
             return json!({ "description": "The document.", "content": { "application/json": {}, "text/markdown": {} } });
         }
         Data::Whole => properties.insert("data".to_owned(), response.as_value().clone()),
-        Data::Field(name) | Data::Upload(name) => {
+        Data::Field(name) | Data::Upload(name) | Data::Form(name) => {
             properties.insert("data".to_owned(), property(name))
         }
         Data::List(name) => {

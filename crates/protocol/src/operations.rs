@@ -89,6 +89,8 @@ pub enum Data {
     /// One field of the response; the body of the request is the bytes of a file, and every field of
     /// the request stands in path or query.
     Upload(&'static str),
+    /// One field of the response; the body of the request is a form with files (RFC 7578).
+    Form(&'static str),
 }
 
 /// How the text of a query parameter is read.
@@ -232,7 +234,7 @@ macro_rules! operations {
     };
 }
 
-use Data::{Bytes, Document, Field, List, Upload, Whole};
+use Data::{Bytes, Document, Field, Form, List, Upload, Whole};
 use Method::{Delete, Get, Patch, Post, Put};
 use QueryKind::{Boolean, Integer, Text};
 use Role::{Admin, Member as MemberRole, Owner, Viewer};
@@ -360,6 +362,7 @@ operations! {
     FileStat = "file.stat" -> FilePayload, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/stat", Field("file"), &[("path", Text)])), "Reads facts about a file or a directory.";
     FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes, &[("path", Text), ("version", Integer)])), "Reads a file, as it is or as it was.";
     FileWrite = "file.write" -> FilePayload, Right::Project(MemberRole), Any, Some(RestRoute { method: Put, path: "/v1/projects/{projectId}/files/content", query: &[("path", Text), ("version", Integer)], status: 200, data: Upload("file") }), "Writes a file whole.";
+    FileUpload = "file.upload" -> UploadedFiles, Right::Project(MemberRole), Rest, Some(rest(Post, "/v1/projects/{projectId}/uploads", 200, Form("files"))), "Writes the files of a form, in a directory and with paths of their own.";
     FileEdit = "file.edit" -> FilePayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/files/edit", 200, Field("file"))), "Replaces a text in a file.";
     FileMove = "file.move" -> FilesChanged, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/files/move", 200, Whole)), "Moves a file, or a directory with all that is below it.";
     FileDelete = "file.delete" -> FilesChanged, Right::Project(MemberRole), Any, Some(query(Delete, "/v1/projects/{projectId}/files", Whole, &[("path", Text), ("recursive", Boolean), ("version", Integer)])), "Deletes a file, or a directory.";

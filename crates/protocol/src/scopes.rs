@@ -207,6 +207,7 @@ impl Operation {
             | Self::SnapshotList
             | Self::SnapshotDiff => Scope::FilesRead,
             Self::FileWrite
+            | Self::FileUpload
             | Self::FileEdit
             | Self::FileMove
             | Self::FileDelete

@@ -244,6 +244,10 @@ async fn serve(node: Node, mut questions: UnboundedReceiver<String>, back: Wire)
                     | OwnerAsk::ReadFile { .. }
                     | OwnerAsk::CloseFile { .. }
                     | OwnerAsk::WriteFile { .. }
+                    | OwnerAsk::StageFile { .. }
+                    | OwnerAsk::StagePart { .. }
+                    | OwnerAsk::PlaceFiles { .. }
+                    | OwnerAsk::GiveUpFiles { .. }
                     | OwnerAsk::ReadBackup { .. }
                     | OwnerAsk::Leave { .. } => None,
                 };

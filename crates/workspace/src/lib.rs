@@ -20,6 +20,7 @@ mod read;
 mod remove;
 mod rename;
 mod seen;
+mod staging;
 mod stamps;
 mod walk;
 mod watch;
@@ -42,6 +43,7 @@ pub use path::{PATH_BYTES_MAX, PATH_COMPONENTS_MAX, RelPath};
 pub use read::{ContentHash, EntryKind, FileContent, FileInfo, TextContent, content_hash};
 pub use rename::Moved;
 pub use seen::{Scan, Seen, SeenFile};
+pub use staging::StagedFile;
 pub use stamps::FileStamp;
 pub use walk::{Cut, SearchLimits};
 #[cfg(target_os = "linux")]

@@ -14,6 +14,7 @@ use cap_std::fs::{Dir, Metadata};
 use crate::Workspace;
 use crate::error::WorkspaceError;
 use crate::path::RelPath;
+use crate::write::TEMP_PREFIX;
 
 /// Most links that one path may go through; Linux has the same bound.
 const LINKS_MAX: usize = 40;
@@ -24,9 +25,10 @@ const STEPS_MAX: usize = 4096;
 /// the rules that agents are bound by.
 const PROTECTED_NAMES: [&str; 2] = [".git", ".iris"];
 
-/// Whether no write goes through a name.
+/// Whether no write goes through a name. Those of files that are being written are the writers' own.
 pub(crate) fn is_protected(name: &str) -> bool {
     PROTECTED_NAMES.iter().any(|protected| name.eq_ignore_ascii_case(protected))
+        || name.starts_with(TEMP_PREFIX)
 }
 
 /// Where a file is or will be.

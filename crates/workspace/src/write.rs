@@ -172,7 +172,7 @@ enum Before<'a> {
     },
 }
 
-fn mode(metadata: &Metadata) -> u32 {
+pub(crate) fn mode(metadata: &Metadata) -> u32 {
     metadata.permissions().mode() & MODE_MASK
 }
 

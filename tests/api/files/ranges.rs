@@ -47,10 +47,7 @@ async fn a_part_of_a_file_or_of_a_version_is_read() {
             (beyond.status, beyond.headers["content-range"].as_bytes()),
             (416, &b"bytes */10"[..])
         );
-        assert_eq!(
-            code_of(&rest_refusal(&beyond)),
-            (ErrorCode::InvalidRequest, "range_not_satisfiable")
-        );
+        assert_eq!(beyond.json["error"]["details"]["reason"], "range_not_satisfiable");
         let same = get(&[("range", "bytes=3-5"), ("if-range", etag)]).await;
         assert_eq!((same.status, &same.body[..]), (206, &b"345"[..]));
         for other in ["\"other\"", "Wed, 21 Oct 2015 07:28:00 GMT"] {

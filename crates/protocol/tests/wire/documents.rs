@@ -95,7 +95,7 @@ fn routes_name_fields_of_their_requests_and_responses() {
             assert!(known || name == "projectId", "`{name}` of `{}`", spec.name);
         }
         match route.data {
-            Data::Field(name) | Data::List(name) | Data::Upload(name) => {
+            Data::Field(name) | Data::List(name) | Data::Upload(name) | Data::Form(name) => {
                 assert!(schemas["response"]["properties"].get(name).is_some(), "{}", spec.name);
             }
             Data::Whole | Data::Bytes | Data::Document => {}

@@ -35,6 +35,7 @@ fn line(spec: &OperationSpec) -> String {
         Data::Field(name) => format!("data = {name}"),
         Data::List(name) => format!("data = {name}, meta"),
         Data::Bytes | Data::Upload(_) => "bytes".to_owned(),
+        Data::Form(name) => format!("form, data = {name}"),
         Data::Document => "document".to_owned(),
     };
     let query: Vec<&str> = route.query.iter().map(|(name, _)| *name).collect();

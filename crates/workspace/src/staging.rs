@@ -1,0 +1,320 @@
+//! Files that are being received: each grows in a directory of the project that nothing lists, looks at or
+//! watches, and takes its place by one rename.
+
+use std::fs::{File, Permissions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::PoisonError;
+
+use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt};
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+
+use crate::place::{resolve, sync_dir};
+use crate::read::open_file;
+use crate::write::{TEMP_PREFIX, mode, target};
+use crate::{ContentHash, RelPath, Workspace, WorkspaceError, WriteOutcome};
+
+/// The directory, in that of the project: on the same file system, so that a rename is enough.
+fn directory_name() -> String {
+    format!("{TEMP_PREFIX}uploads")
+}
+
+/// Bytes that are hashed at a time.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// What a file that replaces none may be used for, before the process' umask.
+const MODE_NEW: u32 = 0o666;
+
+/// A file that is being received. Dropping it leaves it: see [`Workspace::discard_staged`].
+#[derive(Debug)]
+pub struct StagedFile {
+    file: File,
+    name: String,
+    size: u64,
+    hash: ContentHash,
+}
+
+impl StagedFile {
+    /// The name that it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many bytes it has.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The hash of them.
+    pub fn hash(&self) -> String {
+        self.hash.clone().finish()
+    }
+
+    /// Goes on with these bytes.
+    ///
+    /// # Errors
+    ///
+    /// `Io`; how much of them is there then nobody knows.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), WorkspaceError> {
+        self.file.write_all(bytes).map_err(|source| self.failed(source))?;
+        self.hash.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Returns when all of it is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// `Io`.
+    pub fn sync(&self) -> Result<(), WorkspaceError> {
+        self.file.sync_data().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: std::io::Error) -> WorkspaceError {
+        WorkspaceError::Io { path: self.name.clone(), source }
+    }
+}
+
+impl Workspace {
+    /// Makes an empty file to receive into. The name is one of the caller's, and of one file alone.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidPath` for a name that is none, `Io`, also where there is one of that name.
+    pub fn stage(&self, name: &str) -> Result<StagedFile, WorkspaceError> {
+        let path = RelPath::file(name)?;
+        let from_io = |source| WorkspaceError::from_io(&path, source);
+        let directory = match self.staging(&path)? {
+            Some(directory) => directory,
+            None => {
+                let created = self.root().create_dir(directory_name());
+                if let Err(error) = created
+                    && error.kind() != ErrorKind::AlreadyExists
+                {
+                    return Err(from_io(error));
+                }
+                let made = self.staging(&path)?;
+                made.ok_or_else(|| from_io(ErrorKind::NotFound.into()))?
+            }
+        };
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).follow(FollowSymlinks::No).mode(MODE_NEW);
+        let file = directory.open_with(name, &options).map_err(from_io)?.into_std();
+        sync_dir(&directory).map_err(from_io)?;
+        Ok(StagedFile { file, name: name.to_owned(), size: 0, hash: ContentHash::default() })
+    }
+
+    /// Goes on with a file of which `size` bytes are known to be there; what is behind them goes. None where
+    /// it is gone, or has less.
+    ///
+    /// # Errors
+    ///
+    /// `Io`.
+    pub fn resume_staged(
+        &self,
+        name: &str,
+        size: u64,
+    ) -> Result<Option<StagedFile>, WorkspaceError> {
+        let path = RelPath::file(name)?;
+        let from_io = |source| WorkspaceError::from_io(&path, source);
+        let Some(directory) = self.staging(&path)? else { return Ok(None) };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).follow(FollowSymlinks::No);
+        let mut file = match directory.open_with(name, &options) {
+            Ok(file) => file.into_std(),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(from_io(error)),
+        };
+        let metadata = file.metadata().map_err(from_io)?;
+        if !metadata.is_file() || metadata.len() < size {
+            return Ok(None);
+        }
+        file.set_len(size).map_err(from_io)?;
+        let (mut hash, mut chunk) = (ContentHash::default(), vec![0; CHUNK_BYTES]);
+        loop {
+            let count = file.read(&mut chunk).map_err(from_io)?;
+            let Some(bytes) = chunk.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+            hash.update(bytes);
+        }
+        file.seek(SeekFrom::Start(size)).map_err(from_io)?;
+        Ok(Some(StagedFile { file, name: name.to_owned(), size, hash }))
+    }
+
+    /// All bytes of a file that has been received; none where it has more than `size_max`.
+    ///
+    /// # Errors
+    ///
+    /// `Io`, `NotFound` where somebody took it away.
+    pub fn read_staged(
+        &self,
+        staged: &StagedFile,
+        size_max: u64,
+    ) -> Result<Option<Vec<u8>>, WorkspaceError> {
+        if staged.size > size_max {
+            return Ok(None);
+        }
+        let path = RelPath::file(&staged.name)?;
+        let directory = self.staging(&path)?.ok_or_else(|| gone(&path))?;
+        let (mut file, _) = open_file(&directory, &path, &staged.name)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|source| WorkspaceError::from_io(&path, source))?;
+        Ok(Some(bytes))
+    }
+
+    /// Puts a file that has been received where it belongs, in place of what is there, and creates the
+    /// directories that are missing on the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::write`], but for its size; `NotFound` where somebody took it away.
+    pub fn place_staged(
+        &self,
+        staged: &StagedFile,
+        path: &str,
+    ) -> Result<WriteOutcome, WorkspaceError> {
+        let path = RelPath::file(path)?;
+        let from_io = |source| WorkspaceError::from_io(&path, source);
+        let directory = self.staging(&path)?.ok_or_else(|| gone(&path))?;
+        let place = resolve(self, &path)?;
+        staged.sync()?;
+        let guard = self.inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = target(&place, &path)?;
+        if let Some(present) = &present {
+            let permissions = Permissions::from_mode(mode(present));
+            staged.file.set_permissions(permissions).map_err(from_io)?;
+        }
+        directory.rename(&staged.name, &place.dir, &place.name).map_err(from_io)?;
+        drop(guard);
+        sync_dir(&place.dir).map_err(from_io)?;
+        Ok(WriteOutcome {
+            path: path.to_string(),
+            created: present.is_none(),
+            size: staged.size,
+            hash: staged.hash(),
+        })
+    }
+
+    /// Removes a file that was being received, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// `Io`.
+    pub fn discard_staged(&self, name: &str) -> Result<(), WorkspaceError> {
+        let path = RelPath::file(name)?;
+        let Some(directory) = self.staging(&path)? else { return Ok(()) };
+        match directory.remove_file(name) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(WorkspaceError::from_io(&path, error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes files that were being received, but for those of which `keep` says yes to the name. Says how
+    /// many were removed.
+    ///
+    /// # Errors
+    ///
+    /// `Io`.
+    pub fn sweep_staged(&self, keep: &dyn Fn(&str) -> bool) -> Result<usize, WorkspaceError> {
+        let path = RelPath::ROOT;
+        let from_io = |source| WorkspaceError::from_io(&path, source);
+        let Some(directory) = self.staging(&path)? else { return Ok(0) };
+        let (mut removed, mut kept) = (0, 0);
+        for entry in directory.entries().map_err(from_io)? {
+            let name = entry.map_err(from_io)?.file_name();
+            if name.to_str().is_some_and(keep) {
+                kept += 1;
+            } else {
+                directory.remove_file(&name).map_err(from_io)?;
+                removed += 1;
+            }
+        }
+        if kept == 0 {
+            self.root().remove_dir(directory_name()).map_err(from_io)?;
+        }
+        Ok(removed)
+    }
+
+    /// The directory of files that are being received, if it is there.
+    fn staging(&self, path: &RelPath) -> Result<Option<Dir>, WorkspaceError> {
+        match self.root().open_dir_nofollow(directory_name()) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(WorkspaceError::from_io(path, error)),
+        }
+    }
+}
+
+fn gone(path: &RelPath) -> WorkspaceError {
+    WorkspaceError::NotFound { path: path.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cancel, SearchLimits, content_hash};
+
+    fn workspace() -> (tempfile::TempDir, Workspace) {
+        let root = tempfile::tempdir().unwrap();
+        let workspace = Workspace::open(root.path()).unwrap();
+        (root, workspace)
+    }
+
+    #[test]
+    fn a_file_that_was_received_takes_its_place_and_nobody_sees_it_before() {
+        let (root, workspace) = workspace();
+        workspace.write_with_mode("dir/a", b"old", Some(0o750)).unwrap();
+        let mut staged = workspace.stage("one").unwrap();
+        staged.write(b"hello ").unwrap();
+        staged.write(b"there").unwrap();
+        let seen = workspace.scan(&SearchLimits::default(), &Cancel::new()).unwrap();
+        assert_eq!(seen.files.len(), 1);
+        let protected = workspace.write(".iris-tmp-uploads/one", b"x").unwrap_err();
+        assert_eq!(protected.reason(), Some("protected_path"));
+        assert_eq!(workspace.read_staged(&staged, 11).unwrap().unwrap(), b"hello there");
+        assert_eq!(workspace.read_staged(&staged, 10).unwrap(), None);
+        assert_eq!(
+            workspace.place_staged(&staged, ".git/x").unwrap_err().reason(),
+            Some("protected_path")
+        );
+        let placed = workspace.place_staged(&staged, "dir/a").unwrap();
+        assert_eq!(
+            (placed.created, placed.size, placed.hash),
+            (false, 11, content_hash(b"hello there"))
+        );
+        assert_eq!(workspace.read_bytes("dir/a", 99).unwrap().bytes, b"hello there");
+        let mode = std::fs::metadata(root.path().join("dir/a")).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, 0o750);
+        assert!(matches!(
+            workspace.place_staged(&staged, "b"),
+            Err(WorkspaceError::NotFound { .. })
+        ));
+        assert_eq!(workspace.sweep_staged(&|_| false).unwrap(), 0);
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_received_is_gone_on_with_and_what_nobody_knows_is_swept() {
+        let (root, workspace) = workspace();
+        let mut staged = workspace.stage("one").unwrap();
+        staged.write(b"0123456789").unwrap();
+        assert!(workspace.stage("one").is_err());
+        drop(staged);
+        workspace.stage("two").unwrap();
+        assert!(workspace.resume_staged("one", 11).unwrap().is_none());
+        assert!(workspace.resume_staged("none", 0).unwrap().is_none());
+        let mut staged = workspace.resume_staged("one", 4).unwrap().unwrap();
+        staged.write(b"x").unwrap();
+        assert_eq!((staged.size(), staged.hash()), (5, content_hash(b"0123x")));
+        assert_eq!(workspace.read_staged(&staged, 99).unwrap().unwrap(), b"0123x");
+        assert_eq!(workspace.sweep_staged(&|name| name == "one").unwrap(), 1);
+        assert!(workspace.resume_staged("one", 5).unwrap().is_some());
+        workspace.discard_staged("one").unwrap();
+        workspace.discard_staged("one").unwrap();
+        assert!(workspace.resume_staged("one", 5).unwrap().is_none());
+        assert_eq!(workspace.sweep_staged(&|_| true).unwrap(), 0);
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+        assert!(workspace.stage("../x").is_err());
+    }
+}
