@@ -289,7 +289,7 @@ impl Line {
                     self.lives();
                     continue;
                 }
-                Some(OutFrame::Pong(_)) => continue,
+                Some(OutFrame::Pong(_) | OutFrame::Binary(_)) => continue,
                 Some(OutFrame::Close(reason)) => return Err(closed(&reason)),
                 None => return Err(overloaded()),
             };
@@ -454,6 +454,8 @@ impl Body {
                 to.extend_from_slice(b":\n\n");
             }
             OutFrame::Pong(_) => to.extend_from_slice(b":\n\n"),
+            // An event stream has no streams of files.
+            OutFrame::Binary(_) => {}
             OutFrame::Close(CloseReason { code, text }) => {
                 let payload = Closing { code, reason: text };
                 if let Ok(frame) = encoded(&ConnectionFrame::Closing { payload }) {

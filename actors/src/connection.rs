@@ -10,6 +10,7 @@ mod limits;
 mod outbound;
 mod requests;
 mod settings;
+mod transfers;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::{Node, UnknownSocket};
 use alive::Pulse;
 use limits::Refusals;
 use requests::Requests;
+use transfers::{About as AboutStream, Streams};
 
 pub(crate) use alive::Connections;
 pub use outbound::{
@@ -55,8 +57,8 @@ const PROTOCOL_ERROR_WINDOW: Duration = Duration::from_mins(1);
 pub enum Inbound {
     /// A whole text message.
     Text(Bytes),
-    /// A whole binary message; the protocol has none yet.
-    Binary,
+    /// A whole binary message: a chunk of a file.
+    Binary(Bytes),
     /// A WebSocket ping and its payload.
     Ping(Bytes),
     /// A WebSocket pong.
@@ -124,6 +126,7 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
                 rooms_on_their_way: 0,
                 projects_on_their_way: Vec::new(),
                 requests: Requests::new(),
+                streams: Streams::default(),
                 protocol_errors: VecDeque::new(),
                 allowance: Allowance::default(),
                 refusals: Refusals::default(),
@@ -162,6 +165,8 @@ pub struct Connection {
     /// Where they are, one for each subscription.
     projects_on_their_way: Vec<ProjectId>,
     requests: Requests,
+    /// Files that are on their way.
+    streams: Streams,
     /// When the protocol errors inside the window happened.
     protocol_errors: VecDeque<Instant>,
     /// How many requests it may make now.
@@ -233,11 +238,7 @@ impl Connection {
     fn inbound(&mut self, frame: Inbound, ctx: &mut Context<Self>) {
         match frame {
             Inbound::Text(text) => self.text(&text, ctx),
-            Inbound::Binary => {
-                let message = "binary frames are not part of this protocol version";
-                let error = ApiError::invalid(message).reason("invalid_message");
-                self.protocol_error(FrameError { id: None, error }, ctx);
-            }
+            Inbound::Binary(frame) => self.chunk(&frame, ctx),
             Inbound::Ping(payload) => self.outbound.push_pong(payload),
             Inbound::Pong => self.pulse.beat(),
             Inbound::Closed => self.close(1000, "closed", ctx),
@@ -325,6 +326,24 @@ impl Connection {
                 self.subscribe((id, deadline_ms), project_id, subscribe, ctx);
             }
             Command::Unsubscribe(unsubscribe) => self.unsubscribe(id, &unsubscribe),
+            Command::UploadBegin(begin) => {
+                self.begin_upload(AboutStream { id, deadline_ms, project_id }, begin, ctx);
+            }
+            Command::UploadCommit(commit) => {
+                let about = AboutStream { id, deadline_ms, project_id };
+                self.commit_upload(about, commit.stream, ctx);
+            }
+            Command::UploadCancel(cancel) => {
+                let about = AboutStream { id, deadline_ms, project_id };
+                self.cancel_upload(about, cancel.stream, ctx);
+            }
+            Command::DownloadBegin(begin) => {
+                self.begin_download(AboutStream { id, deadline_ms, project_id }, begin, ctx);
+            }
+            Command::DownloadCancel(cancel) => {
+                let about = AboutStream { id, deadline_ms, project_id };
+                self.cancel_download(about, cancel.stream, ctx);
+            }
             command => {
                 let (claims, peer) = (self.claims.clone(), self.peer.clone());
                 let (request_id, connection_id) = (None, Some(self.id.clone()));

@@ -68,13 +68,14 @@ pub use backups::{
 pub(crate) use backups::{Uploads, read_part_for};
 pub(crate) use bodies::Bodies;
 pub use bodies::{ANSWER_STALL, Held};
+pub(crate) use files::{
+    CurrentClaims, DownloadStream, OpenFiles, Receivings, UploadStream, begin_download_stream,
+    begin_upload_for, begin_upload_stream, cancel_upload_for, commit_upload_for, open_file_for,
+    place_for, read_file_for, stage_for, stage_part_for, write_file_for, write_upload_for,
+};
 pub use files::{
     FileAsk, FileDownload, FilePart, FilePut, FileUpload, OpenedFile, ReceivedFile, UploadAsk,
-    UploadPart, begin_file_upload, begin_put, download_file, put_file_bytes,
-};
-pub(crate) use files::{
-    OpenFiles, Receivings, open_file_for, place_for, read_file_for, stage_for, stage_part_for,
-    write_file_for,
+    UploadOpen, UploadPart, begin_file_upload, begin_put, download_file, put_file_bytes,
 };
 pub use patience::Patience;
 pub(crate) use patience::given_up;
@@ -872,8 +873,13 @@ async fn perform(
         }
         Command::LogGet(_) => admin::log_settings(node),
         Command::LogSet(request) => admin::set_log(node, &grant, request, context).await,
-        // They have routes of their own, because of their bodies.
+        // They have routes of their own, because of their bodies, or are about a connection.
         Command::FileUpload(_)
+        | Command::UploadBegin(_)
+        | Command::UploadCommit(_)
+        | Command::UploadCancel(_)
+        | Command::DownloadBegin(_)
+        | Command::DownloadCancel(_)
         | Command::BackupRead(_)
         | Command::AuditExport(_)
         | Command::ProjectImport(_)

@@ -30,7 +30,7 @@ pub(crate) use changing::{
 };
 pub use guarding::Before;
 pub(crate) use looking::{is_same, look_at, look_at_all};
-pub(crate) use placing::{Arrived, place_all};
+pub(crate) use placing::{Arrived, check_upload, place_all};
 pub(crate) use restoring::{difference, restore_snapshot, snapshot, take_turn};
 pub(crate) use reverting::{Undo, Undone, undo_turns};
 pub(crate) use run_diff::{difference_of_run, tell_difference};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use iris_protocol::{
     ApiError, BackupId, Command, ConnectionId, ErrorCode, File, Operation, PartId, Position,
-    ProjectId, Room, RoomOutcome, RoomRequest, UploadedFile, UserId,
+    ProjectId, Room, RoomOutcome, RoomRequest, UploadBegin, UploadedFile, UserId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,9 +17,10 @@ use crate::Node;
 use crate::connection::Outbound;
 use crate::directory::FindProject;
 use crate::dispatch::{
-    BackupPart, Done, FilePart, FilePut, OpenedFile, ReceivedFile, UploadPart, broken,
-    open_file_for, perform_for, place_for, read_file_for, read_part_for, stage_for, stage_part_for,
-    write_file_for,
+    BackupPart, Done, FilePart, FilePut, OpenedFile, ReceivedFile, UploadOpen, UploadPart,
+    begin_upload_for, broken, cancel_upload_for, commit_upload_for, open_file_for, perform_for,
+    place_for, read_file_for, read_part_for, stage_for, stage_part_for, write_file_for,
+    write_upload_for,
 };
 use crate::origin::Origin;
 use crate::project::{Follower, JoinRooms, LeaveRooms, RoomHeads, SendSnapshots};
@@ -104,6 +105,31 @@ pub enum OwnerAsk {
         /// Which, as the answers to `StageFile` name them.
         ids: Vec<String>,
     },
+    /// Begin to receive a file over a socket, or go on with it.
+    BeginUpload {
+        /// Which.
+        begin: UploadBegin,
+    },
+    /// Receive the next bytes of such a file.
+    WriteUpload {
+        /// Which, as the answer to `BeginUpload` names it.
+        handle: String,
+        /// Where they begin.
+        offset: u64,
+        /// The bytes.
+        #[serde(with = "base64_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// Make a version of such a file, which has come whole.
+    CommitUpload {
+        /// Which, as the answer to `BeginUpload` names it.
+        handle: String,
+    },
+    /// Give such a file up.
+    CancelUpload {
+        /// Which, as the answer to `BeginUpload` names it.
+        handle: String,
+    },
     /// Read a part of the archive of a backup.
     ReadBackup {
         /// Which.
@@ -156,7 +182,7 @@ pub enum OwnerAsk {
 /// What an owner answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum OwnerAnswer {
-    /// To `Perform`.
+    /// To `Perform` and `CommitUpload`.
     Done(Done),
     /// To `OpenFile`.
     Opened(OpenedFile),
@@ -172,8 +198,12 @@ pub enum OwnerAnswer {
     StagedPart,
     /// To `PlaceFiles`: what became of each, and whether all were repeats.
     Placed(Vec<UploadedFile>, bool),
-    /// To `GiveUpFiles`.
+    /// To `GiveUpFiles` and `CancelUpload`.
     GivenUp,
+    /// To `BeginUpload`.
+    UploadOpen(UploadOpen),
+    /// To `WriteUpload`: how many bytes are on the disk.
+    Received(u64),
     /// To `ReadBackup`.
     BackupPart(BackupPart),
     /// To `Join`: what became of each room, in their order.
@@ -281,6 +311,22 @@ impl Node {
             OwnerAsk::GiveUpFiles { ids } => {
                 self.receivings.give_up(&user_id, &ids);
                 Ok(OwnerAnswer::GivenUp)
+            }
+            OwnerAsk::BeginUpload { begin } => {
+                let open = begin_upload_for(self, user_id, &project_id, begin).await;
+                open.map(OwnerAnswer::UploadOpen)
+            }
+            OwnerAsk::WriteUpload { handle, offset, bytes } => {
+                let received = write_upload_for(self, &user_id, &handle, offset, bytes).await;
+                received.map(OwnerAnswer::Received)
+            }
+            OwnerAsk::CommitUpload { handle } => {
+                let done = commit_upload_for(self, user_id, &handle).await;
+                done.map(OwnerAnswer::Done)
+            }
+            OwnerAsk::CancelUpload { handle } => {
+                let cancelled = cancel_upload_for(self, &user_id, &handle).await;
+                cancelled.map(|()| OwnerAnswer::GivenUp)
             }
             OwnerAsk::ReadBackup { backup_id, offset, bytes_max } => {
                 let part = read_part_for(self, project_id, backup_id, offset, bytes_max).await;

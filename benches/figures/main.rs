@@ -29,6 +29,7 @@ mod server;
 mod sessions;
 mod storage;
 mod table;
+mod transfer;
 mod turn;
 
 use std::process::ExitCode;
@@ -72,6 +73,9 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if wants("files") {
         figures.extend(runtime.block_on(files::figures())?);
+    }
+    if wants("transfer") {
+        figures.extend(runtime.block_on(transfer::figures())?);
     }
     if wants("storage") {
         figures.extend(runtime.block_on(storage::figures())?);

@@ -38,7 +38,7 @@ impl From<Heard> for Inbound {
     fn from(heard: Heard) -> Self {
         match heard {
             Heard::Text(text) => Self::Text(text),
-            Heard::Binary(_) => Self::Binary,
+            Heard::Binary(bytes) => Self::Binary(bytes),
             Heard::Ping(payload) => Self::Ping(payload),
             Heard::Pong => Self::Pong,
             Heard::Closed(_) => Self::Closed,

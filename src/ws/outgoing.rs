@@ -278,6 +278,7 @@ fn encode(frame: &OutFrame, codec: &mut Codec, to: &mut BytesMut) {
         | OutFrame::Snapshot(_, json)
         | OutFrame::Latest(_, json)
         | OutFrame::Left(_, json) => return encode_text(json, to),
+        OutFrame::Binary(bytes) => return encode_whole(LAST_BINARY, bytes, to),
         OutFrame::Ping => Message::Ping(Bytes::new()),
         OutFrame::Pong(payload) => Message::Pong(payload.clone()),
         OutFrame::Close(reason) => close(reason.clone()),
@@ -295,9 +296,16 @@ pub(super) fn close(CloseReason { code, text }: CloseReason) -> Message {
 /// Writes a text frame (RFC 6455, section 5.2). The codec would look at every byte of JSON for every
 /// reader, whether it is UTF-8; JSON from serde is.
 pub(super) fn encode_text(json: &[u8], to: &mut BytesMut) {
-    const LAST_TEXT: u8 = 0x81;
-    to.put_u8(LAST_TEXT);
-    match (u8::try_from(json.len()), u16::try_from(json.len())) {
+    encode_whole(LAST_TEXT, json, to);
+}
+
+/// The first byte of a text message in one frame, and of a binary one.
+const LAST_TEXT: u8 = 0x81;
+const LAST_BINARY: u8 = 0x82;
+
+fn encode_whole(first: u8, payload: &[u8], to: &mut BytesMut) {
+    to.put_u8(first);
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
         (Ok(length @ 0..=125), _) => to.put_u8(length),
         (_, Ok(length)) => {
             to.put_u8(126);
@@ -305,10 +313,10 @@ pub(super) fn encode_text(json: &[u8], to: &mut BytesMut) {
         }
         (_, Err(_)) => {
             to.put_u8(127);
-            to.put_u64(json.len() as u64);
+            to.put_u64(payload.len() as u64);
         }
     }
-    to.put_slice(json);
+    to.put_slice(payload);
 }
 
 #[cfg(test)]

@@ -451,7 +451,15 @@ impl World {
             Operation::FileLockTake => {
                 json!({ "path": format!("of {caller:?}"), "ttlMs": 60_000 })
             }
-            Operation::FileRead
+            // There is no such stream: the gate is what is asked here.
+            Operation::UploadCommit | Operation::UploadCancel | Operation::DownloadCancel => {
+                json!({ "stream": 99 })
+            }
+            Operation::UploadBegin => {
+                json!({ "path": "c.txt", "size": 1, "sha256": "0".repeat(64) })
+            }
+            Operation::DownloadBegin
+            | Operation::FileRead
             | Operation::FileStat
             | Operation::FileVersions
             | Operation::FileDiff => json!({ "path": "a.txt" }),

@@ -8,6 +8,7 @@ mod ranges;
 mod reverting;
 mod slow;
 mod snapshots;
+mod streams;
 mod uploads;
 mod watching;
 

@@ -393,7 +393,12 @@ impl World {
                 let update = |may: bool| json!({ "apiKeys": may });
                 somebody(&self.operator, update(true), update(false))
             }
-            Operation::PresenceUpdate
+            Operation::UploadBegin
+            | Operation::UploadCommit
+            | Operation::UploadCancel
+            | Operation::DownloadBegin
+            | Operation::DownloadCancel
+            | Operation::PresenceUpdate
             | Operation::TypingStart
             | Operation::TypingStop
             | Operation::Hello

@@ -181,7 +181,7 @@ async fn what_waits_for_a_login_that_ends_is_dropped() {
     assert!(bob.post("/v1/auth/logout", Value::Object(serde_json::Map::new())).await.is_success());
     let is_closed = |incoming: &Incoming| match incoming {
         Incoming::Closed { code, .. } => *code == 4401,
-        Incoming::Json(_) | Incoming::Pong(_) => false,
+        Incoming::Json(_) | Incoming::Binary(_) | Incoming::Pong(_) => false,
     };
     let heard = long_until(&mut socket, is_closed).await;
     assert!(heard < MESSAGES, "{heard}");

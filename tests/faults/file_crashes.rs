@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use iris_protocol::{
-    AuthRegister, FileSource, FileVersion, FileVersions, MessageState, PermissionAction,
-    PermissionCreate, ProjectId, RunStatus, SessionUnrevert, SnapshotCreate, SnapshotList,
-    SnapshotRestore,
+    AuthRegister, Chunk, ChunkKind, FileSource, FileVersion, FileVersions, MessageState,
+    PermissionAction, PermissionCreate, ProjectId, RunStatus, SessionUnrevert, SnapshotCreate,
+    SnapshotList, SnapshotRestore,
 };
 use iris_store::CrashPoint;
-use iris_testkit::{PASSWORD, Person, ServerProcess};
+use iris_testkit::{Incoming, PASSWORD, Person, ServerProcess, WireSocket};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -249,4 +249,77 @@ async fn what_others_write_between_the_crash_and_the_start_is_kept_as_a_version(
     let sources: Vec<FileSource> = versions.iter().map(|it| it.source).collect();
     let expected = [FileSource::Api, FileSource::Api, FileSource::External, FileSource::Restore];
     assert_eq!(sources, expected);
+}
+
+/// A socket that has begun to send `a.bin`: its stream, and how much of it is on the disk.
+async fn begin(server: &ServerProcess, scene: &Scene, bytes: &[u8]) -> (WireSocket, u32, usize) {
+    let url = server.url.clone();
+    let mut socket = WireSocket::open(&url, Some(scene.person.token())).await.unwrap();
+    let upload = json!({
+        "path": "a.bin", "size": bytes.len(), "sha256": iris_workspace::content_hash(bytes),
+    });
+    socket.ask("1", "upload.begin", Some(scene.project.as_str()), upload).await;
+    let begun = socket.response("1").await;
+    let stream = begun["payload"]["stream"].as_u64().unwrap().try_into().unwrap();
+    let received = begun["payload"]["received"].as_u64().unwrap().try_into().unwrap();
+    (socket, stream, received)
+}
+
+/// Sends some bytes and waits until they are acknowledged.
+async fn send(socket: &mut WireSocket, stream: u32, bytes: &[u8], from: usize, to: usize) {
+    let (kind, offset) = (ChunkKind::Up, from.try_into().unwrap());
+    let chunk = Chunk { kind, is_last: false, stream, offset, bytes: &bytes[from..to] };
+    socket.say_bytes(chunk.encode()).await;
+    let Incoming::Binary(ack) = socket.next().await else { panic!("no acknowledgement") };
+    assert_eq!(Chunk::decode(&ack).unwrap(), Chunk::ack(stream, to.try_into().unwrap()));
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_from_what_was_acknowledged_before_the_process_was_killed() {
+    let (mut scene, mut server) = Scene::new(CrashPoint::FileWritten).await;
+    let bytes: Vec<u8> = (0_u32..40_000).flat_map(u32::to_le_bytes).collect();
+    let mut has = 0;
+    for end in [30_000, 30_001, 100_000, bytes.len()] {
+        let (mut socket, stream, received) = begin(&server, &scene, &bytes).await;
+        assert_eq!(received, has);
+        while has < end {
+            let next = (has + 40_000).min(end);
+            send(&mut socket, stream, &bytes, has, next).await;
+            has = next;
+        }
+        server.kill();
+        assert!(scene.read("a.bin").is_none());
+        server = scene.restart().await;
+    }
+    let (mut socket, stream, received) = begin(&server, &scene, &bytes).await;
+    assert_eq!(received, bytes.len());
+    let commit = json!({ "stream": stream });
+    socket.ask("2", "upload.commit", Some(scene.project.as_str()), commit).await;
+    assert_eq!(socket.response("2").await["payload"]["file"]["version"], 1);
+    assert_eq!(std::fs::read(scene.files().join("a.bin")).unwrap(), bytes);
+    let versions = scene.versions("a.bin").await;
+    assert_eq!((versions.len(), versions[0].source), (1, FileSource::Upload));
+}
+
+#[tokio::test]
+async fn an_upload_that_is_cut_off_before_its_record_is_there_and_can_be_sent_again() {
+    let (mut scene, server) = Scene::new(CrashPoint::FileWritten).await;
+    let bytes = b"all of it";
+    let (mut socket, stream, _) = begin(&server, &scene, bytes).await;
+    send(&mut socket, stream, bytes, 0, bytes.len()).await;
+    scene.arm();
+    let project = scene.project.clone();
+    socket.ask("2", "upload.commit", Some(project.as_str()), json!({ "stream": stream })).await;
+    assert!(!server.exited().await.success());
+    assert_eq!(scene.read("a.bin").as_deref(), Some("all of it"));
+    let server = scene.restart().await;
+    let (mut socket, stream, received) = begin(&server, &scene, bytes).await;
+    assert_eq!(received, 0);
+    send(&mut socket, stream, bytes, 0, bytes.len()).await;
+    socket.ask("2", "upload.commit", Some(project.as_str()), json!({ "stream": stream })).await;
+    assert_eq!(socket.response("2").await["success"], true);
+    let last = scene.versions("a.bin").await.pop().unwrap();
+    assert_eq!((last.source, last.kept), (FileSource::Upload, true));
+    let staged = std::fs::read_dir(scene.files().join(".iris-tmp-uploads"));
+    assert_eq!(staged.map_or(0, Iterator::count), 0);
 }

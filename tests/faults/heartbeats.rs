@@ -23,7 +23,7 @@ async fn beat(socket: &mut WireSocket) -> Result<Value, u16> {
             Incoming::Json(mut frame) if frame["type"] == "heartbeat" => {
                 return Ok(frame["payload"]["rooms"].take());
             }
-            Incoming::Json(_) | Incoming::Pong(_) => {}
+            Incoming::Json(_) | Incoming::Binary(_) | Incoming::Pong(_) => {}
             Incoming::Closed { code, .. } => return Err(code),
         }
     }

@@ -128,6 +128,7 @@ impl Connection {
     /// closed when it does. Says whether it goes on: a user may have so many at a time.
     pub(super) fn act_for(&mut self, claims: &AccessClaims, ctx: &mut Context<Self>) -> bool {
         self.is_known.store(true, Ordering::Relaxed);
+        *self.streams.claims.lock() = Some(claims.clone());
         drop(self.unknown.take());
         let most = self.node.services.settings.rates.connections_per_user_max;
         if !self.node.connections.authenticated(&self.id, claims, most) {

@@ -76,6 +76,23 @@ impl Outbound {
         self.offer(&Arc::new(OutFrame::Text(json)))
     }
 
+    /// Queues a binary frame that is small, among the others. Says as [`Outbound::push`] whether it was taken.
+    pub(super) fn push_binary(&self, frame: Bytes) -> bool {
+        self.offer(&Arc::new(OutFrame::Binary(frame)))
+    }
+
+    /// Queues a chunk of a file, which lets everything else go first: at most one goes out each time that
+    /// what waits besides is written. Whoever queues them bounds their number. Says whether it was taken.
+    pub(super) fn push_chunk(&self, frame: Bytes) -> bool {
+        let mut queue = self.settled();
+        if queue.is_closed {
+            return false;
+        }
+        queue.chunks.push_back(Arc::new(OutFrame::Binary(frame)));
+        queue.wake();
+        true
+    }
+
     /// Queues a frame of any class. Says as [`Outbound::push`] whether the connection goes on.
     ///
     /// While its reader is slow, a piece of a streaming part is left out, and so are those after it
@@ -91,6 +108,7 @@ impl Outbound {
             OutFrame::Text(_)
             | OutFrame::Delta(..)
             | OutFrame::Latest(..)
+            | OutFrame::Binary(_)
             | OutFrame::Snapshot(..) => {
                 return self.admit(&mut self.settled(), frame, wakers);
             }
@@ -112,6 +130,7 @@ impl Outbound {
             OutFrame::Text(_)
             | OutFrame::Replay(_)
             | OutFrame::Left(..)
+            | OutFrame::Binary(_)
             | OutFrame::Ping
             | OutFrame::Pong(_)
             | OutFrame::Close(_) => {}
@@ -324,13 +343,14 @@ impl Outbound {
     /// The next frame, for the transport; `None` once everything after a close was taken.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<OutFrame>> {
         let mut queue = self.queue.lock();
-        match queue.next() {
+        match queue.next().or_else(|| queue.chunks.pop_front()) {
             Some(frame) => Poll::Ready(Some(Arc::unwrap_or_clone(frame))),
             None => self.wait(queue, cx),
         }
     }
 
-    /// Adds the next frames to `frames`: of at most `bytes_max` bytes of JSON, but at least one. Says
+    /// Adds the next frames to `frames`: of at most `bytes_max` bytes of JSON, but at least one, and at most
+    /// one chunk of a file behind them. Says
     /// whether there was any, which is false once everything after a close was taken; else as
     /// [`Outbound::poll_next`].
     pub fn poll_some(
@@ -341,7 +361,11 @@ impl Outbound {
     ) -> Poll<bool> {
         let mut queue = self.queue.lock();
         let Some(first) = queue.next() else {
-            return self.wait::<()>(queue, cx).map(|none| none.is_some());
+            let Some(chunk) = queue.chunks.pop_front() else {
+                return self.wait::<()>(queue, cx).map(|none| none.is_some());
+            };
+            frames.push(chunk);
+            return Poll::Ready(true);
         };
         let mut bytes = first.json().map_or(0, Bytes::len);
         frames.push(first);
@@ -352,6 +376,7 @@ impl Outbound {
             }
             frames.extend(queue.next());
         }
+        frames.extend(queue.chunks.pop_front());
         Poll::Ready(true)
     }
 

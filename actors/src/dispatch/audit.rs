@@ -224,6 +224,11 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::UsageGet
         | Operation::ServerUsageGet
         | Operation::UserBudgetGet
+        | Operation::UploadBegin
+        | Operation::UploadCommit
+        | Operation::UploadCancel
+        | Operation::DownloadBegin
+        | Operation::DownloadCancel
         | Operation::PresenceUpdate
         | Operation::PresenceList
         | Operation::TypingStart

@@ -7,6 +7,7 @@ pub(super) mod history;
 mod receiving;
 mod sending;
 pub(super) mod snapshots;
+mod streams;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +31,11 @@ pub use receiving::{FileUpload, ReceivedFile, UploadAsk, UploadPart, begin_file_
 pub(crate) use receiving::{Receivings, place_for, stage_for, stage_part_for};
 pub use sending::{FileDownload, FilePart, OpenedFile, download_file};
 pub(crate) use sending::{OpenFiles, open_file_for, read_file_for};
+pub use streams::UploadOpen;
+pub(crate) use streams::{
+    CurrentClaims, DownloadStream, UploadStream, begin_download_stream, begin_upload_for,
+    begin_upload_stream, cancel_upload_for, commit_upload_for, write_upload_for,
+};
 
 /// A file and its bytes.
 struct FileBytes {

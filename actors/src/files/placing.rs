@@ -10,7 +10,7 @@ use iris_store::project::{Author, FoundContent, FoundFile, Quotas, RecordFiles, 
 use iris_store::{CrashPoint, crash_point};
 use iris_workspace::{StagedFile, Workspace, WorkspaceError};
 
-use super::changing::{first_outcome, real};
+use super::changing::{check_room, first_outcome, real};
 use super::guarding::{check_locks, check_version};
 use super::looking::facts;
 use super::{By, Place, look_at, stored, take_turn};
@@ -44,6 +44,28 @@ pub(crate) struct Placed {
 
 /// How a repeat of one of several files is known: by its path and its hash.
 pub(crate) type ContextOf<'a> = &'a dyn Fn(&Arrived) -> WriteContext;
+
+/// Refuses a file before it is sent that could have no place now, and says where its path leads. All of it is
+/// looked at again once it has come.
+pub(crate) async fn check_upload(
+    place: Place<'_>,
+    user: &UserId,
+    path: String,
+    size: u64,
+    version: Option<u64>,
+) -> Result<String, ApiError> {
+    let path = {
+        let check = move |workspace: &Workspace| {
+            workspace.check_write(&path)?;
+            workspace.real_path(&path)
+        };
+        place.blocking(check).await?
+    };
+    check_locks(place, &[(path.clone(), LockScope::File)], user).await?;
+    check_room(place, &path, size).await?;
+    check_version(place, &path, version).await?;
+    Ok(path)
+}
 
 /// Has files take their places, in one turn. Those of one transaction are told of together, unless each has
 /// a key of its own.

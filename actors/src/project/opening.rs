@@ -224,8 +224,10 @@ impl OpenedProject {
             tracing::error!(project.id = %id, %error, "the project's directory could not be opened");
             ApiError::new(ErrorCode::ReadOnly, "the project's directory cannot be opened")
         })?;
-        // Nobody receives them any more.
-        match workspace.sweep_staged(&|_| false) {
+        let uploads = database.uploads()?;
+        // But for what a client may come back to, nobody receives them any more.
+        let is_kept = |name: &str| uploads.iter().any(|upload| upload.id == name);
+        match workspace.sweep_staged(&is_kept) {
             Ok(0) => {}
             Ok(count) => tracing::info!(project.id = %id, count, "files of uploads were left over"),
             Err(error) => {

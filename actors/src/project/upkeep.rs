@@ -1,13 +1,15 @@
 //! What a registry does for its database beside its work: new text is brought into the index, the log
-//! and the versions of files are kept to their age and size, and blobs that nothing names are deleted. In bites, each a command of its own, so that whoever writes
+//! and the versions of files are kept to their age and size, uploads that nobody goes on with are given up,
+//! and blobs that nothing names are deleted. In bites, each a command of its own, so that whoever writes
 //! meanwhile waits for one of them at most.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_store::project::{CollectBlobs, IndexParts, TrimEvents, TrimVersions};
+use iris_store::project::{CollectBlobs, ExpireUploads, IndexParts, TrimEvents, TrimVersions};
 use iris_store::{StoreError, StoredEvent, WriteContext};
+use iris_workspace::Workspace;
 
 use super::Project;
 use crate::supervision::Address;
@@ -52,7 +54,8 @@ impl Project {
         }
         self.upkeep.is_running = true;
         self.upkeep.events = 0;
-        let kept = keep_up(Address::of(ctx, &self.vitals), Arc::clone(&self.services));
+        let (services, workspace) = (Arc::clone(&self.services), self.workspace.clone());
+        let kept = keep_up(Address::of(ctx, &self.vitals), services, workspace);
         ctx.spawn(kept.into_actor(self).map(|kept, registry, ctx| {
             registry.upkeep.is_running = false;
             if let Err(error) = kept {
@@ -114,7 +117,11 @@ pub(crate) async fn index(owner: Address<Project>) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn keep_up(owner: Address<Project>, services: Arc<Services>) -> Result<(), StoreError> {
+async fn keep_up(
+    owner: Address<Project>,
+    services: Arc<Services>,
+    workspace: Workspace,
+) -> Result<(), StoreError> {
     let settings = &services.settings;
     let kept_ms = settings.events_kept.map(|kept| i64::try_from(kept.as_millis()));
     loop {
@@ -124,6 +131,12 @@ async fn keep_up(owner: Address<Project>, services: Arc<Services>) -> Result<(),
         if !write(&owner, trim, WriteContext::default()).await?.output.more {
             break;
         }
+    }
+    let expire = ExpireUploads { at: services.clock.now_ms() };
+    let expired = write(&owner, expire, WriteContext::default()).await?.output;
+    let discard = move || expired.iter().try_for_each(|id| workspace.discard_staged(id));
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(discard).await {
+        tracing::warn!(%error, "a file that nobody sends any more could not be removed");
     }
     let trim = || TrimVersions { kept: settings.files.kept, at: services.clock.now_ms() };
     while write(&owner, trim(), WriteContext::default()).await?.output.more {}

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AuthExpiry, Connected, Heartbeat, ProjectId, SubscribePayload};
+use crate::{AuthExpiry, Connected, Heartbeat, ProjectId, SubscribePayload, TransferFailure};
 
 /// A frame that a server sends by itself over a WebSocket or an event stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +32,12 @@ pub enum ConnectionFrame {
     Draining {
         /// When to come back.
         payload: Draining,
+    },
+    /// A stream of a file has ended by itself. Over WebSockets alone.
+    #[serde(rename = "transfer.failed")]
+    TransferFailed {
+        /// Which, and why.
+        payload: TransferFailure,
     },
     /// What became of the rooms that an event stream asked for. Over event streams alone.
     #[serde(rename = "subscribed", rename_all = "camelCase")]

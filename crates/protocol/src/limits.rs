@@ -10,6 +10,20 @@ pub const TRANSFER_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const UPLOAD_FILES_MAX: usize = 256;
 /// Longest name of a file that is uploaded, in bytes.
 pub const FILE_NAME_BYTES_MAX: usize = 255;
+/// Most bytes of one chunk of a file over a WebSocket.
+pub const CHUNK_BYTES_MAX: usize = 48 * 1024;
+/// Bytes of the head of a chunk.
+pub const CHUNK_HEAD_BYTES: usize = 24;
+/// Most chunks of one stream that wait to be acknowledged.
+pub const CHUNKS_UNACKNOWLEDGED_MAX: usize = 4;
+/// Most streams of one connection.
+pub const STREAMS_PER_CONNECTION_MAX: usize = 8;
+/// Most files that one user sends into one project over sockets and that are not there whole.
+pub const UPLOADS_PER_USER_MAX: usize = 32;
+/// Most such files of all users in one project.
+pub const UPLOADS_MAX: usize = 1_000;
+/// How long what came of a file is kept after its sender began or went on with it, in milliseconds.
+pub const UPLOAD_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 /// Most entries of one page of `file.list`, and most matches of `file.search`.
 pub const FILE_ENTRIES_MAX: u32 = 1000;
 /// Entries of one page of `file.list` when the request does not say.

@@ -379,6 +379,11 @@ operations! {
     SnapshotRestore = "snapshot.restore" -> FilesChanged, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/snapshots/{snapshotId}/restore", 200, Whole)), "Puts all files back to what they were: all of them, or none.";
     RunDiff = "run.diff" -> RunDifference, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/runs/{runId}/diff", 200, Whole)), "Compares the files before a run with what it made of them.";
 
+    UploadBegin = "upload.begin" -> UploadBegun, Right::Project(MemberRole), Socket, None, "Begins to send a file in chunks, or goes on with one.";
+    UploadCommit = "upload.commit" -> FilePayload, Right::Project(MemberRole), Socket, None, "Makes a version of a file that was sent whole.";
+    UploadCancel = "upload.cancel" -> Done, Right::Project(MemberRole), Socket, None, "Gives up a file that is being sent, and what came of it.";
+    DownloadBegin = "download.begin" -> DownloadBegun, Right::Project(Viewer), Socket, None, "Begins to receive a file in chunks.";
+    DownloadCancel = "download.cancel" -> Done, Right::Project(Viewer), Socket, None, "Ends a file that is being received.";
     PresenceUpdate = "presence.update" -> Done, Right::Project(Viewer), Socket, None, "Says which session the user of a socket looks at, and their status.";
     PresenceList = "presence.list" -> PresencePage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/presence", 200, List("users"))), "Lists who is present in a project.";
     TypingStart = "typing.start" -> Done, Right::Project(MemberRole), Socket, None, "Says that the user is writing a message; to be repeated while they do.";

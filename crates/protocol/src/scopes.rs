@@ -197,7 +197,9 @@ impl Operation {
             | Self::McpUpdate
             | Self::McpDelete
             | Self::McpAuthorize => Scope::AgentsWrite,
-            Self::FileRead
+            Self::DownloadBegin
+            | Self::DownloadCancel
+            | Self::FileRead
             | Self::FileList
             | Self::FileStat
             | Self::FileSearch
@@ -206,7 +208,10 @@ impl Operation {
             | Self::FileLocks
             | Self::SnapshotList
             | Self::SnapshotDiff => Scope::FilesRead,
-            Self::FileWrite
+            Self::UploadBegin
+            | Self::UploadCommit
+            | Self::UploadCancel
+            | Self::FileWrite
             | Self::FileUpload
             | Self::FileEdit
             | Self::FileMove

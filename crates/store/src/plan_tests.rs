@@ -21,6 +21,7 @@ const SMALL: &[(&str, &str)] = &[
     ("audit_anchor", "one row"),
     ("file_locks", "at most `FILE_LOCKS_MAX` rows"),
     ("file_restores", "one row"),
+    ("uploads", "at most `UPLOADS_MAX` rows"),
     ("below", "the runs of the sub-agents of one run, up to a limit"),
     ("agents", "at most `AGENTS_MAX` rows"),
     ("file_agents", "as many rows as files of agents are read"),

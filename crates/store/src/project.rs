@@ -48,6 +48,7 @@ mod tasks;
 mod titles;
 mod todos;
 mod tools;
+mod uploads;
 mod usage;
 
 use std::path::Path;
@@ -112,6 +113,7 @@ pub use tasks::{SpawnTask, TaskChild, TaskIds, TaskResult};
 pub use titles::{SetTitle, TITLE_DEFAULT};
 pub use todos::{NewTodo, WriteTodos};
 pub use tools::{CreateTool, DeleteTool, StoredTool, ToolConfig, ToolDefinition, UpdateTool};
+pub use uploads::{BeginUpload, EndUpload, ExpireUploads, StoredUpload};
 pub use usage::{DayUsed, Rest, Spending, Spent, USAGE_ROWS_MAX};
 
 /// The migrations, oldest first.
@@ -124,6 +126,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0006_context.sql"),
     include_str!("../../../migrations/project/0007_usage.sql"),
     include_str!("../../../migrations/project/0008_files.sql"),
+    include_str!("../../../migrations/project/0009_uploads.sql"),
 ];
 
 /// The open database of a project.
@@ -229,6 +232,14 @@ impl ProjectDatabase {
     /// As [`Reader::read`].
     pub fn has_open_work(&self) -> Result<bool, StoreError> {
         self.reader.read_blocking(queries::has_open_work)
+    }
+
+    /// The files that are being received over sockets.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn uploads(&self) -> Result<Vec<StoredUpload>, StoreError> {
+        self.reader.read_blocking(uploads::all)
     }
 
     /// What is wrong with the files, once anybody who reads or writes noticed.

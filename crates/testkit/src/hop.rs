@@ -47,6 +47,7 @@ enum Frame {
     Left(ProjectId, String),
     Ping,
     Pong(Vec<u8>),
+    Binary(Vec<u8>),
     Close { code: u16, text: String },
 }
 
@@ -62,6 +63,7 @@ impl From<OutFrame> for Frame {
             OutFrame::Left(project_id, json) => Self::Left(project_id, text(json)),
             OutFrame::Ping => Self::Ping,
             OutFrame::Pong(payload) => Self::Pong(payload.into()),
+            OutFrame::Binary(bytes) => Self::Binary(bytes.into()),
             OutFrame::Close(CloseReason { code, text }) => Self::Close { code, text },
         }
     }
@@ -78,6 +80,7 @@ impl From<Frame> for OutFrame {
             Frame::Left(project_id, json) => Self::Left(project_id, json.into()),
             Frame::Ping => Self::Ping,
             Frame::Pong(payload) => Self::Pong(payload.into()),
+            Frame::Binary(bytes) => Self::Binary(bytes.into()),
             Frame::Close { code, text } => Self::Close(CloseReason { code, text }),
         }
     }
@@ -248,6 +251,10 @@ async fn serve(node: Node, mut questions: UnboundedReceiver<String>, back: Wire)
                     | OwnerAsk::StagePart { .. }
                     | OwnerAsk::PlaceFiles { .. }
                     | OwnerAsk::GiveUpFiles { .. }
+                    | OwnerAsk::BeginUpload { .. }
+                    | OwnerAsk::WriteUpload { .. }
+                    | OwnerAsk::CommitUpload { .. }
+                    | OwnerAsk::CancelUpload { .. }
                     | OwnerAsk::ReadBackup { .. }
                     | OwnerAsk::Leave { .. } => None,
                 };

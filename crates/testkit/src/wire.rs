@@ -23,6 +23,8 @@ const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 pub enum Incoming {
     /// A JSON frame.
     Json(Value),
+    /// A binary frame.
+    Binary(Bytes),
     /// The answer to a ping.
     Pong(Bytes),
     /// The end; 1006 without a close frame.
@@ -86,6 +88,11 @@ impl WireSocket {
         self.stream.send(Message::text(text.into())).await.unwrap();
     }
 
+    /// Sends a binary frame.
+    pub async fn say_bytes(&mut self, bytes: Vec<u8>) {
+        self.stream.send(Message::binary(bytes)).await.unwrap();
+    }
+
     /// Sends a request of this operation.
     pub async fn ask(&mut self, id: &str, operation: &str, project: Option<&str>, payload: Value) {
         let mut frame = serde_json::json!({ "id": id, "type": operation, "payload": payload });
@@ -122,7 +129,8 @@ impl WireSocket {
                 Some(Ok(Message::Close(None))) => {
                     Incoming::Closed { code: 1005, reason: String::new() }
                 }
-                Some(Ok(Message::Ping(_) | Message::Binary(_) | Message::Frame(_))) => continue,
+                Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
+                Some(Ok(Message::Ping(_) | Message::Frame(_))) => continue,
                 Some(Err(error)) => Incoming::Closed { code: 1006, reason: error.to_string() },
                 None => Incoming::Closed { code: 1006, reason: String::new() },
             };
@@ -133,7 +141,9 @@ impl WireSocket {
     pub async fn next_json(&mut self) -> Value {
         match self.next().await {
             Incoming::Json(frame) => frame,
-            other @ (Incoming::Pong(_) | Incoming::Closed { .. }) => panic!("{other:?}"),
+            other @ (Incoming::Binary(_) | Incoming::Pong(_) | Incoming::Closed { .. }) => {
+                panic!("{other:?}")
+            }
         }
     }
 

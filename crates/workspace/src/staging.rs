@@ -2,7 +2,7 @@
 //! watches, and takes its place by one rename.
 
 use std::fs::{File, Permissions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::PoisonError;
 
@@ -104,17 +104,12 @@ impl Workspace {
         Ok(StagedFile { file, name: name.to_owned(), size: 0, hash: ContentHash::default() })
     }
 
-    /// Goes on with a file of which `size` bytes are known to be there; what is behind them goes. None where
-    /// it is gone, or has less.
+    /// Goes on with a file behind what is there of it, which is read once. None where it is gone.
     ///
     /// # Errors
     ///
     /// `Io`.
-    pub fn resume_staged(
-        &self,
-        name: &str,
-        size: u64,
-    ) -> Result<Option<StagedFile>, WorkspaceError> {
+    pub fn resume_staged(&self, name: &str) -> Result<Option<StagedFile>, WorkspaceError> {
         let path = RelPath::file(name)?;
         let from_io = |source| WorkspaceError::from_io(&path, source);
         let Some(directory) = self.staging(&path)? else { return Ok(None) };
@@ -125,18 +120,17 @@ impl Workspace {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(from_io(error)),
         };
-        let metadata = file.metadata().map_err(from_io)?;
-        if !metadata.is_file() || metadata.len() < size {
+        if !file.metadata().map_err(from_io)?.is_file() {
             return Ok(None);
         }
-        file.set_len(size).map_err(from_io)?;
-        let (mut hash, mut chunk) = (ContentHash::default(), vec![0; CHUNK_BYTES]);
+        let (mut hash, mut size) = (ContentHash::default(), 0);
+        let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             let count = file.read(&mut chunk).map_err(from_io)?;
             let Some(bytes) = chunk.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
             hash.update(bytes);
+            size += count as u64;
         }
-        file.seek(SeekFrom::Start(size)).map_err(from_io)?;
         Ok(Some(StagedFile { file, name: name.to_owned(), size, hash }))
     }
 
@@ -302,17 +296,17 @@ mod tests {
         assert!(workspace.stage("one").is_err());
         drop(staged);
         workspace.stage("two").unwrap();
-        assert!(workspace.resume_staged("one", 11).unwrap().is_none());
-        assert!(workspace.resume_staged("none", 0).unwrap().is_none());
-        let mut staged = workspace.resume_staged("one", 4).unwrap().unwrap();
+        assert!(workspace.resume_staged("none").unwrap().is_none());
+        let mut staged = workspace.resume_staged("one").unwrap().unwrap();
+        assert_eq!(staged.size(), 10);
         staged.write(b"x").unwrap();
-        assert_eq!((staged.size(), staged.hash()), (5, content_hash(b"0123x")));
-        assert_eq!(workspace.read_staged(&staged, 99).unwrap().unwrap(), b"0123x");
+        assert_eq!((staged.size(), staged.hash()), (11, content_hash(b"0123456789x")));
+        assert_eq!(workspace.read_staged(&staged, 99).unwrap().unwrap(), b"0123456789x");
         assert_eq!(workspace.sweep_staged(&|name| name == "one").unwrap(), 1);
-        assert!(workspace.resume_staged("one", 5).unwrap().is_some());
+        assert!(workspace.resume_staged("one").unwrap().is_some());
         workspace.discard_staged("one").unwrap();
         workspace.discard_staged("one").unwrap();
-        assert!(workspace.resume_staged("one", 5).unwrap().is_none());
+        assert!(workspace.resume_staged("one").unwrap().is_none());
         assert_eq!(workspace.sweep_staged(&|_| true).unwrap(), 0);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
         assert!(workspace.stage("../x").is_err());

@@ -21,6 +21,8 @@ pub enum OutFrame {
     Latest(About, Bytes),
     /// A JSON frame that says that a room of this project is heard no more.
     Left(ProjectId, Bytes),
+    /// A binary frame: a chunk of a file, or an acknowledgement.
+    Binary(Bytes),
     /// A WebSocket ping.
     Ping,
     /// The answer to a WebSocket ping, with the ping's payload.
@@ -39,7 +41,7 @@ impl OutFrame {
             | Self::Snapshot(_, json)
             | Self::Latest(_, json)
             | Self::Left(_, json) => Some(json),
-            Self::Ping | Self::Pong(_) | Self::Close(_) => None,
+            Self::Binary(_) | Self::Ping | Self::Pong(_) | Self::Close(_) => None,
         }
     }
 
@@ -51,7 +53,7 @@ impl OutFrame {
             | Self::Snapshot(_, json)
             | Self::Latest(_, json)
             | Self::Left(_, json) => json.len(),
-            Self::Replay(_) | Self::Ping | Self::Pong(_) | Self::Close(_) => 0,
+            Self::Replay(_) | Self::Binary(_) | Self::Ping | Self::Pong(_) | Self::Close(_) => 0,
         }
     }
 }

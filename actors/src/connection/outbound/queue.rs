@@ -44,6 +44,8 @@ pub(super) struct Queue {
     pub(super) is_closed: bool,
     /// The transport is gone.
     pub(super) is_abandoned: bool,
+    /// Chunks of files, which go out when nothing else waits, or one behind what does.
+    pub(super) chunks: VecDeque<Arc<OutFrame>>,
     /// Of replays, which count against no limit but their own.
     pub(super) replay_bytes: usize,
     /// Projects that were lost since somebody asked.
@@ -262,6 +264,7 @@ impl Queue {
             | OutFrame::Snapshot(..)
             | OutFrame::Latest(..)
             | OutFrame::Left(..)
+            | OutFrame::Binary(_)
             | OutFrame::Ping
             | OutFrame::Pong(_)
             | OutFrame::Close(_) => self.is_less_by(frame),
@@ -312,6 +315,7 @@ impl Queue {
             if let Some(slow) = &mut self.slow {
                 slow.latest.clear();
             }
+            self.chunks.clear();
             self.live_frames += 1;
             self.frames.push_back(Arc::new(OutFrame::Close(reason)));
             self.is_closed = true;

@@ -9,6 +9,7 @@ use iris_auth::AccessClaims;
 use iris_protocol::limits::{FILE_NAME_BYTES_MAX, UPLOAD_FILES_MAX};
 use iris_protocol::{ApiError, ErrorCode, Operation, ProjectId, UploadedFile, UserId};
 use iris_store::WriteContext;
+use iris_store::project::StoredUpload;
 use iris_workspace::{RelPath, StagedFile};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -33,17 +34,40 @@ const UPLOAD_BYTES: u64 = 4 * PART_BYTES;
 #[derive(Default)]
 pub(crate) struct Receivings(Mutex<HashMap<String, Arc<Receiving>>>);
 
-/// One of them. What was not put where it belongs goes when this is dropped.
-struct Receiving {
+/// One of them. What was not put where it belongs goes when this is dropped, unless its sender may come back.
+pub(super) struct Receiving {
     user_id: UserId,
     /// Keeps it open: what nobody receives is removed when it is opened.
-    project: ProjectHandle,
-    file: Arc<tokio::sync::Mutex<Option<StagedFile>>>,
+    pub(super) project: ProjectHandle,
+    pub(super) file: Arc<tokio::sync::Mutex<Option<StagedFile>>>,
+    /// What the sender may go on with.
+    pub(super) upload: Option<StoredUpload>,
     used_at: Mutex<Instant>,
+}
+
+impl Receiving {
+    fn new(user_id: UserId, project: ProjectHandle, staged: StagedFile) -> Self {
+        let file = Arc::new(tokio::sync::Mutex::new(Some(staged)));
+        Self { user_id, project, file, upload: None, used_at: Mutex::new(Instant::now()) }
+    }
+
+    pub(super) fn of_upload(
+        user_id: UserId,
+        project: ProjectHandle,
+        staged: StagedFile,
+        upload: StoredUpload,
+    ) -> Self {
+        let mut receiving = Self::new(user_id, project, staged);
+        receiving.upload = Some(upload);
+        receiving
+    }
 }
 
 impl Drop for Receiving {
     fn drop(&mut self) {
+        if self.upload.is_some() {
+            return;
+        }
         let Some(staged) = self.file.try_lock().ok().and_then(|mut file| file.take()) else {
             return;
         };
@@ -61,14 +85,14 @@ impl Drop for Receiving {
 }
 
 impl Receivings {
-    fn add(&self, id: String, receiving: Receiving) {
+    pub(super) fn add(&self, id: String, receiving: Receiving) {
         let mut all = self.0.lock();
         let now = Instant::now();
         all.retain(|_, other| now.duration_since(*other.used_at.lock()) < IDLE_MAX);
         all.insert(id, Arc::new(receiving));
     }
 
-    fn get(&self, user_id: &UserId, id: &str) -> Result<Arc<Receiving>, ApiError> {
+    pub(super) fn get(&self, user_id: &UserId, id: &str) -> Result<Arc<Receiving>, ApiError> {
         let all = self.0.lock();
         let found = all.get(id).filter(|receiving| receiving.user_id == *user_id);
         let found = found.ok_or_else(given_up)?;
@@ -76,7 +100,17 @@ impl Receivings {
         Ok(Arc::clone(found))
     }
 
-    fn take(&self, user_id: &UserId, id: &str) -> Option<Arc<Receiving>> {
+    /// The one that receives what a stored upload is about.
+    pub(super) fn take_upload(&self, upload_id: &str) -> Option<Arc<Receiving>> {
+        let mut all = self.0.lock();
+        let is_it = |receiving: &Receiving| {
+            receiving.upload.as_ref().is_some_and(|upload| upload.id == upload_id)
+        };
+        let handle = all.iter().find(|(_, receiving)| is_it(receiving))?.0.clone();
+        all.remove(&handle)
+    }
+
+    pub(super) fn take(&self, user_id: &UserId, id: &str) -> Option<Arc<Receiving>> {
         let mut all = self.0.lock();
         all.get(id).filter(|receiving| receiving.user_id == *user_id)?;
         all.remove(id)
@@ -90,7 +124,7 @@ impl Receivings {
     }
 }
 
-fn given_up() -> ApiError {
+pub(super) fn given_up() -> ApiError {
     let message = "the upload was given up: begin again";
     ApiError::new(ErrorCode::Conflict, message).reason("upload_given_up")
 }
@@ -102,7 +136,7 @@ pub struct UploadPart {
     pub id: String,
     /// Where it will belong.
     pub path: String,
-    /// Bytes of all files of the upload, with these.
+    /// Bytes of all files of the upload that are not refused, with these.
     pub total: u64,
     /// The next bytes.
     #[serde(with = "crate::owner::base64_bytes")]
@@ -132,9 +166,7 @@ pub(crate) async fn stage_for(
     let (workspace, name) = (project.workspace.clone(), id.clone());
     let staged = spawn_blocking(move || workspace.stage(&name)).await;
     let staged = staged.map_err(internal)?.map_err(refused)?;
-    let file = Arc::new(tokio::sync::Mutex::new(Some(staged)));
-    let used_at = Mutex::new(Instant::now());
-    node.receivings.add(id.clone(), Receiving { user_id, project, file, used_at });
+    node.receivings.add(id.clone(), Receiving::new(user_id, project, staged));
     Ok(id)
 }
 
@@ -228,6 +260,7 @@ struct Sent {
     path: String,
     /// None once it is refused.
     id: Option<String>,
+    size: u64,
     error: Option<ApiError>,
 }
 
@@ -282,7 +315,7 @@ impl FileUpload {
             Ok(_) => return Err(mismatch()),
             Err(error) => (None, Some(error)),
         };
-        self.files.push(Sent { path, id, error });
+        self.files.push(Sent { path, id, size: 0, error });
         Ok(())
     }
 
@@ -298,8 +331,14 @@ impl FileUpload {
             let message = format!("the files have more than {bytes_max} bytes");
             return Err(ApiError::new(ErrorCode::PayloadTooLarge, message));
         }
+        if let Some(file) = self.files.last_mut() {
+            file.size += bytes.len() as u64;
+        }
+        // What is refused takes no room.
+        let kept = self.files.iter().filter(|file| file.id.is_some());
+        let total = kept.map(|file| file.size).sum();
         let Some(Sent { path, id: Some(id), .. }) = self.files.last() else { return Ok(()) };
-        let part = UploadPart { id: id.clone(), path: path.clone(), total: self.total, bytes };
+        let part = UploadPart { id: id.clone(), path: path.clone(), total, bytes };
         let (node, user_id) = (self.node.clone(), self.user_id.clone());
         let project_id = self.ask.project_id.clone();
         self.writing = Some(detached(async move {

@@ -249,7 +249,7 @@ pub async fn download_file(node: &Node, ask: FileAsk) -> Result<FileDownload, Ap
     node.request(request_id, Operation::FileRead, Some(&project_id), begin).await
 }
 
-async fn open(
+pub(super) async fn open(
     node: &Node,
     user_id: UserId,
     project_id: ProjectId,
@@ -278,6 +278,11 @@ impl FileDownload {
         if (self.offset, self.end) != (0, self.file.size) {
             self.hash = None;
         }
+    }
+
+    /// Where the next byte stands in the file.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// How many bytes are to come.
