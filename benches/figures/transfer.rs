@@ -14,7 +14,8 @@ use crate::conversation::Owner;
 use crate::server::{OK, Server, data_dir};
 use crate::table::{Figure, median};
 
-const FILE_BYTES: usize = 512 * 1024 * 1024;
+const FILE_MEGABYTES: u32 = 512;
+const MEGABYTE: usize = 1024 * 1024;
 const RUNS: usize = 5;
 /// Bytes that a client gives the kernel at a time.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -26,7 +27,8 @@ const GROWTH_MAX: f64 = 32.0;
 
 pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
     let is_quick = std::env::args().any(|argument| argument == "--quick");
-    let bytes = if is_quick { FILE_BYTES / 8 } else { FILE_BYTES };
+    let megabytes = if is_quick { FILE_MEGABYTES / 8 } else { FILE_MEGABYTES };
+    let bytes = usize::try_from(megabytes)? * MEGABYTE;
     let data_dir = data_dir()?;
     let server = Server::start(data_dir.path())?;
     let owner = Owner::of(&server).await?;
@@ -44,21 +46,21 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
     }
     let peak = server.memory_mb("VmHWM")?;
     server.stop()?;
-    let speed = |seconds: &[f64]| bytes as f64 / 1e6 / median(seconds);
+    let speed = |seconds: &[f64]| f64::from(megabytes) / median(seconds);
     Ok(vec![
         Figure {
             name: "upload of a file, as long as a plain copy to the disk",
             target: Some(TIMES_MAX),
             unit: "times",
             samples: times,
-            comparison: format!("{:.0} MB/s, plain {:.0} MB/s", speed(&uploads), speed(&copies)),
+            comparison: format!("{:.0} MiB/s, plain {:.0} MiB/s", speed(&uploads), speed(&copies)),
         },
         Figure {
             name: "growth of the server by uploads",
             target: Some(GROWTH_MAX),
             unit: "MB",
             samples: vec![peak - before],
-            comparison: format!("{RUNS} files of {} MB", bytes / 1_000_000),
+            comparison: format!("{RUNS} files of {megabytes} MiB"),
         },
     ])
 }

@@ -76,8 +76,9 @@ fn described(field: &Field) -> Result<Described, ApiError> {
     let file_name = disposition.and_then(|disposition| disposition.get_filename());
     match (field.name().unwrap_or_default(), file_name) {
         (DIRECTORY, None) => Ok(Described::Directory),
-        (FILE, Some(path)) => Ok(Described::File(path.to_owned())),
-        (path, Some(_)) => Ok(Described::File(path.to_owned())),
+        (name, Some(path)) => {
+            Ok(Described::File(if name == FILE { path } else { name }.to_owned()))
+        }
         (name, None) => {
             let error = ApiError::invalid("a field of the form is no file and not `directory`");
             Err(error.reason("unknown_field").detail("field", name))
@@ -141,14 +142,15 @@ async fn in_time<T>(
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn broken(error: MultipartError) -> ApiError {
-    let message = format!("the form is broken: {error}");
-    match error {
+    let is_none = matches!(
+        error,
         MultipartError::ContentTypeMissing
-        | MultipartError::ContentTypeParse
-        | MultipartError::ContentTypeIncompatible => {
-            let message = "the body must be `multipart/form-data`";
-            ApiError::new(ErrorCode::UnsupportedMediaType, message)
-        }
-        _ => ApiError::invalid(message).reason("invalid_form"),
+            | MultipartError::ContentTypeParse
+            | MultipartError::ContentTypeIncompatible
+    );
+    if is_none {
+        let message = "the body must be `multipart/form-data`";
+        return ApiError::new(ErrorCode::UnsupportedMediaType, message);
     }
+    ApiError::invalid(format!("the form is broken: {error}")).reason("invalid_form")
 }

@@ -84,6 +84,7 @@ const UNASKED: &[&str] = &[
     "Write<ClearUnfinished>",
     "Write<NoteKeyUse>",
     "Write<CollectBlobs>",
+    "Write<ExpireUploads>",
     "Write<FailRuns>",
     "Write<IndexParts>",
     "Write<NoteFilesKnown>",

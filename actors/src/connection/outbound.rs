@@ -83,12 +83,12 @@ impl Outbound {
 
     /// Queues a chunk of a file, which lets everything else go first: at most one goes out each time that
     /// what waits besides is written. Whoever queues them bounds their number. Says whether it was taken.
-    pub(super) fn push_chunk(&self, frame: Bytes) -> bool {
+    pub(super) fn push_chunk(&self, project_id: &ProjectId, frame: Bytes) -> bool {
         let mut queue = self.settled();
         if queue.is_closed {
             return false;
         }
-        queue.chunks.push_back(Arc::new(OutFrame::Binary(frame)));
+        queue.chunks.push_back((project_id.clone(), Arc::new(OutFrame::Binary(frame))));
         queue.wake();
         true
     }
@@ -343,7 +343,7 @@ impl Outbound {
     /// The next frame, for the transport; `None` once everything after a close was taken.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<OutFrame>> {
         let mut queue = self.queue.lock();
-        match queue.next().or_else(|| queue.chunks.pop_front()) {
+        match queue.next().or_else(|| queue.next_chunk()) {
             Some(frame) => Poll::Ready(Some(Arc::unwrap_or_clone(frame))),
             None => self.wait(queue, cx),
         }
@@ -361,7 +361,7 @@ impl Outbound {
     ) -> Poll<bool> {
         let mut queue = self.queue.lock();
         let Some(first) = queue.next() else {
-            let Some(chunk) = queue.chunks.pop_front() else {
+            let Some(chunk) = queue.next_chunk() else {
                 return self.wait::<()>(queue, cx).map(|none| none.is_some());
             };
             frames.push(chunk);
@@ -376,7 +376,7 @@ impl Outbound {
             }
             frames.extend(queue.next());
         }
-        frames.extend(queue.chunks.pop_front());
+        frames.extend(queue.next_chunk());
         Poll::Ready(true)
     }
 

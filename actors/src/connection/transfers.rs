@@ -124,8 +124,8 @@ impl Connection {
     ) {
         let (node, claims) = (self.node.clone(), Arc::clone(&self.streams.claims));
         let (project_id, size) = (about.project_id.clone(), begin.size);
-        let begun = async move { begin_upload_stream(&node, claims, project_id, begin).await };
-        self.begin(about, begun, ctx, move |connection, upload| {
+        let work = async move { begin_upload_stream(&node, claims, project_id, begin).await };
+        self.begin(about, work, ctx, move |connection, upload| {
             let (project_id, received) = (upload.project_id().clone(), upload.received());
             let outbound = Arc::clone(&connection.outbound);
             let stream = connection.streams.add(|number| {
@@ -149,8 +149,8 @@ impl Connection {
     ) {
         let (node, claims) = (self.node.clone(), Arc::clone(&self.streams.claims));
         let project_id = about.project_id.clone();
-        let begun = async move { begin_download_stream(&node, claims, project_id, begin).await };
-        self.begin(about, begun, ctx, move |connection, download| {
+        let work = async move { begin_download_stream(&node, claims, project_id, begin).await };
+        self.begin(about, work, ctx, move |connection, download| {
             let project_id = download.project_id().clone();
             let (size, etag) = (download.file.file.size, download.file.file.hash.clone());
             let outbound = Arc::clone(&connection.outbound);
@@ -201,19 +201,17 @@ impl Connection {
 
     pub(super) fn commit_upload(&mut self, about: About, number: u32, ctx: &mut Context<Self>) {
         let stream = self.streams.take(number, about.project_id.as_ref(), true);
-        self.end(about, Operation::UploadCommit, stream, ctx, async |upload| upload.commit().await);
+        self.end(about, Operation::UploadCommit, stream, ctx, UploadStream::commit);
     }
 
     pub(super) fn cancel_upload(&mut self, about: About, number: u32, ctx: &mut Context<Self>) {
         let stream = self.streams.take(number, about.project_id.as_ref(), true);
-        self.end(about, Operation::UploadCancel, stream, ctx, async |upload| upload.cancel().await);
+        self.end(about, Operation::UploadCancel, stream, ctx, UploadStream::cancel);
     }
 
     pub(super) fn cancel_download(&mut self, about: About, number: u32, ctx: &mut Context<Self>) {
         let stream = self.streams.take(number, about.project_id.as_ref(), false);
-        self.end(about, Operation::DownloadCancel, stream, ctx, async |upload| {
-            upload.cancel().await
-        });
+        self.end(about, Operation::DownloadCancel, stream, ctx, UploadStream::cancel);
     }
 
     /// Ends a stream, once what came of it is written, in a task of its own.
@@ -418,7 +416,7 @@ impl Sending {
             let is_last = download.file.bytes_left() == 0;
             let (kind, stream, offset) = (ChunkKind::Down, self.number, sent);
             let chunk = Chunk { kind, is_last, stream, offset, bytes: &bytes };
-            if !self.outbound.push_chunk(chunk.encode().into()) {
+            if !self.outbound.push_chunk(download.project_id(), chunk.encode().into()) {
                 return Ok(());
             }
             sent += bytes.len() as u64;

@@ -120,10 +120,9 @@ pub(crate) async fn write_file_for(
     let FilePut { path, bytes, version, before } = put;
     let grant = Grant::of(user_id, project_id);
     let context = idempotency_key.map_or_else(WriteContext::default, |key| {
-        let mut body = format!("{}\n{path}\n{version:?}", content_hash(&bytes));
-        if before != Before::Any {
-            body.push_str(&format!("\n{before:?}"));
-        }
+        let body = format!("{}\n{path}\n{version:?}", content_hash(&bytes));
+        // As before there were conditions, where there are none.
+        let body = if before == Before::Any { body } else { format!("{body}\n{before:?}") };
         grant.repeatable(node, Operation::FileWrite, &key, body.as_bytes())
     });
     let recorded = write_bytes(node, &grant, Put { path, bytes, version, before }, context).await?;

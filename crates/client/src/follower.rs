@@ -175,6 +175,7 @@ impl Worker {
                 }
                 // The close that follows says when to come back.
                 ServerFrame::Draining { .. }
+                | ServerFrame::TransferFailed(_)
                 | ServerFrame::Connected(_)
                 | ServerFrame::Response(_)
                 | ServerFrame::Unknown(_) => {}

@@ -194,6 +194,7 @@ impl Socket {
                 | ServerFrame::AuthExpiring { .. }
                 | ServerFrame::Heartbeat(_)
                 | ServerFrame::Draining { .. }
+                | ServerFrame::TransferFailed(_)
                 | ServerFrame::Unknown(_) => {}
             }
         }
@@ -282,6 +283,7 @@ impl Socket {
                 | ServerFrame::AuthExpiring { .. }
                 | ServerFrame::Heartbeat(_)
                 | ServerFrame::Draining { .. }
+                | ServerFrame::TransferFailed(_)
                 | ServerFrame::Unknown(_) => {}
             }
         }

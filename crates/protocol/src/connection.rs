@@ -33,7 +33,7 @@ pub enum ConnectionFrame {
         /// When to come back.
         payload: Draining,
     },
-    /// A stream of a file has ended by itself. Over WebSockets alone.
+    /// A stream of a file has ended by itself. Never over event streams.
     #[serde(rename = "transfer.failed")]
     TransferFailed {
         /// Which, and why.

@@ -150,9 +150,12 @@ impl WireSocket {
     /// The response to a request; other frames before it are dropped.
     pub async fn response(&mut self, id: &str) -> Value {
         loop {
-            let frame = self.next_json().await;
-            if frame["type"] == "response" && frame["id"] == id {
-                return frame;
+            match self.next().await {
+                Incoming::Json(frame) if frame["type"] == "response" && frame["id"] == id => {
+                    return frame;
+                }
+                Incoming::Json(_) | Incoming::Binary(_) => {}
+                other @ (Incoming::Pong(_) | Incoming::Closed { .. }) => panic!("{other:?}"),
             }
         }
     }

@@ -84,18 +84,17 @@ impl Workspace {
     pub fn stage(&self, name: &str) -> Result<StagedFile, WorkspaceError> {
         let path = RelPath::file(name)?;
         let from_io = |source| WorkspaceError::from_io(&path, source);
-        let directory = match self.staging(&path)? {
-            Some(directory) => directory,
-            None => {
-                let created = self.root().create_dir(directory_name());
-                if let Err(error) = created
-                    && error.kind() != ErrorKind::AlreadyExists
-                {
-                    return Err(from_io(error));
-                }
-                let made = self.staging(&path)?;
-                made.ok_or_else(|| from_io(ErrorKind::NotFound.into()))?
+        let directory = if let Some(directory) = self.staging(&path)? {
+            directory
+        } else {
+            let created = self.root().create_dir(directory_name());
+            if let Err(error) = created
+                && error.kind() != ErrorKind::AlreadyExists
+            {
+                return Err(from_io(error));
             }
+            let made = self.staging(&path)?;
+            made.ok_or_else(|| from_io(ErrorKind::NotFound.into()))?
         };
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).follow(FollowSymlinks::No).mode(MODE_NEW);

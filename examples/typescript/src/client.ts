@@ -183,6 +183,7 @@ export class Client {
       case "server.draining": // The close that follows says when to come back.
       case "subscribed":
       case "closing":
+      case "transfer.failed": // This client sends no files in chunks.
         return;
       case "room.left":
         return this.#left(frame.payload.room, frame.payload.code);

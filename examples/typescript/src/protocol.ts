@@ -1584,8 +1584,26 @@ export interface ToolPart {
 /** How far a tool call is. */
 export type ToolState = "pending" | "waiting" | "running" | "completed" | "error" | "denied" | "cancelled" | "unknownOutcome";
 
+/** Payload of `transfer.failed`: a stream that has ended by itself. */
+export interface TransferFailure {
+  /** Which. */
+  stream: number;
+  /** Why. */
+  error: ApiError;
+}
+
 /** Why a lock is over. */
 export type UnlockReason = "released" | "expired" | "disconnected" | "takenOver";
+
+/** What became of one file of a form. */
+export interface UploadedFile {
+  /** Relative to the project's directory, with `/`. */
+  path: string;
+  /** The file, with its new version; absent where it was refused. */
+  file?: File | null;
+  /** Why it was refused. */
+  error?: ApiError | null;
+}
 
 /** Tokens and money. Input includes cached tokens; output includes reasoning. */
 export interface Usage {
@@ -3596,6 +3614,16 @@ export interface Operations {
       file: File;
     };
   };
+  /** Asks for the files of a form to be written: they are its body. */
+  "file.upload": {
+    /** Asks for the files of a form to be written: they are its body. */
+    request: Record<string, unknown>;
+    /** What became of the files of a form, in the order in which they stood there. */
+    response: {
+      /** Each of them. */
+      files: UploadedFile[];
+    };
+  };
   /** Replaces a text in a file. */
   "file.edit": {
     /** Replaces a text in a file. */
@@ -3875,6 +3903,87 @@ export interface Operations {
       files: ChangedFile[];
       /** Whether there are more than are named here. */
       cut: boolean;
+    };
+  };
+  /** Begins to send a file, or goes on with one: a repeat with the same fields continues what was cut. */
+  "upload.begin": {
+    /** Begins to send a file, or goes on with one: a repeat with the same fields continues what was cut. */
+    request: {
+      /** Relative to the project's directory. */
+      path: string;
+      /** Bytes of the whole file. */
+      size: number;
+      /** SHA-256 of the whole file, 64 hex digits in lower case. */
+      sha256: string;
+      /** The newest version that the caller knows, 0 for none; any where it is absent. */
+      version?: number | null;
+    };
+    /** A stream that takes chunks. */
+    response: {
+      /** Names it in chunks of this connection. */
+      stream: number;
+      /** How many bytes are on the disk already: where to go on. */
+      received: number;
+    };
+  };
+  /** Makes a version of a file that was sent whole. */
+  "upload.commit": {
+    /** Makes a version of a file that was sent whole. */
+    request: {
+      /** Its stream, which ends. */
+      stream: number;
+    };
+    /** A file. */
+    response: {
+      /** The file. */
+      file: File;
+    };
+  };
+  /** Gives up a file that is being sent, and what came of it. */
+  "upload.cancel": {
+    /** Gives up a file that is being sent, and what came of it. */
+    request: {
+      /** Its stream, which ends. */
+      stream: number;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
+    };
+  };
+  /** Begins to receive a file. */
+  "download.begin": {
+    /** Begins to receive a file. */
+    request: {
+      /** Relative to the project's directory. */
+      path: string;
+      /** The first byte that is wanted; 0 where it is absent. */
+      offset?: number | null;
+      /** The version that is wanted; what is on the disk where it is absent. */
+      version?: number | null;
+    };
+    /** A stream of which chunks come. */
+    response: {
+      /** Names it in chunks of this connection. */
+      stream: number;
+      /** Bytes of the whole file. */
+      size: number;
+      /** SHA-256 of the whole file: another one than before means that it is another file. */
+      etag: string;
+    };
+  };
+  /** Ends a stream of which chunks come. */
+  "download.cancel": {
+    /** Ends a stream of which chunks come. */
+    request: {
+      /** Which. */
+      stream: number;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
     };
   };
   /** Says what the user of a connection does. It replaces what the connection said before. */
@@ -4762,6 +4871,11 @@ export type SocketOperation =
   | "snapshot.diff"
   | "snapshot.restore"
   | "run.diff"
+  | "upload.begin"
+  | "upload.commit"
+  | "upload.cancel"
+  | "download.begin"
+  | "download.cancel"
   | "presence.update"
   | "presence.list"
   | "typing.start"
@@ -5796,6 +5910,13 @@ export interface ServerDrainingFrame {
   payload: Draining;
 }
 
+/** A stream of a file has ended by itself. Never over event streams. */
+export interface TransferFailedFrame {
+  type: "transfer.failed";
+  /** Which, and why. */
+  payload: TransferFailure;
+}
+
 /** What became of the rooms that an event stream asked for. Over event streams alone. */
 export interface SubscribedFrame {
   type: "subscribed";
@@ -5813,4 +5934,4 @@ export interface ClosingFrame {
 }
 
 /** Anything that a server sends. */
-export type ServerFrame = ResponseFrame | ErrorFrame | EventFrame | ConnectedFrame | HeartbeatFrame | AuthExpiringFrame | ServerDrainingFrame | SubscribedFrame | ClosingFrame;
+export type ServerFrame = ResponseFrame | ErrorFrame | EventFrame | ConnectedFrame | HeartbeatFrame | AuthExpiringFrame | ServerDrainingFrame | TransferFailedFrame | SubscribedFrame | ClosingFrame;

@@ -8,6 +8,7 @@ use iris_protocol::limits::{
     CHUNK_BYTES_MAX, CHUNKS_UNACKNOWLEDGED_MAX, STREAMS_PER_CONNECTION_MAX, UPLOADS_PER_USER_MAX,
 };
 use iris_protocol::{Chunk, ChunkKind, ProjectId, Role};
+use iris_store::project::Quotas;
 use iris_testkit::{AppOptions, Incoming, Person, TestApp, WireSocket, spawn_app, spawn_app_with};
 use iris_workspace::content_hash;
 use serde_json::{Value, json};
@@ -213,6 +214,22 @@ async fn an_upload_that_may_not_be_is_refused_before_it_is_sent() {
     }
     let short = json!({ "path": "a", "size": 1, "sha256": "ab" });
     assert_eq!(reason(&talk.ask("upload.begin", short).await), ("INVALID_REQUEST", "invalid_hash"));
+}
+
+/// What is being received counts before it is there.
+#[tokio::test]
+async fn uploads_together_have_the_room_of_the_project() {
+    let quotas = Quotas { file_bytes_max: 1_000, ..Quotas::default() };
+    let app = spawn_app_with(AppOptions { quotas, ..AppOptions::default() }).await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let mut talk = Talk::new(&app, &ann, &project).await;
+    let (first, _) = talk.begin("a", &[1; 600], None).await;
+    let refused = talk.ask("upload.begin", upload("b", &[2; 600], None)).await;
+    assert_eq!(reason(&refused), ("QUOTA_EXCEEDED", "file_bytes_quota"));
+    talk.begin("b", &[2; 400], None).await;
+    assert_eq!(talk.ask("upload.cancel", json!({ "stream": first })).await["success"], true);
+    talk.begin("a", &[3; 600], None).await;
 }
 
 #[tokio::test]

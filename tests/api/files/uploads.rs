@@ -131,10 +131,10 @@ async fn what_is_refused_of_one_file_leaves_it_and_the_others_are_written() {
         file("locked.txt", b"new"),
         file("dir", b"a directory is there"),
         file(".git/hooks/x", b"x"),
-        file("large", &[1; 400_000]),
+        file("large", &vec![1; 400_000]),
         // What was refused before takes no room.
-        file("b.bin", &[1; 299_000]),
-        file("c.bin", &[1; 299_000]),
+        file("b.bin", &vec![1; 299_000]),
+        file("c.bin", &vec![1; 299_000]),
         file("d.txt", b"d"),
     ]);
     let answer = send(&bob, &project, None, sent).await;
@@ -183,7 +183,7 @@ async fn h15_a_form_that_is_none_or_names_what_is_no_path_is_refused_whole() {
             &path,
             Some(ann.token()),
             &headers,
-            form(&[good.clone()]).into(),
+            form(std::slice::from_ref(&good)).into(),
         );
         assert!((400..=415).contains(&sent.await.unwrap().status));
     }

@@ -44,8 +44,8 @@ pub(super) struct Queue {
     pub(super) is_closed: bool,
     /// The transport is gone.
     pub(super) is_abandoned: bool,
-    /// Chunks of files, which go out when nothing else waits, or one behind what does.
-    pub(super) chunks: VecDeque<Arc<OutFrame>>,
+    /// Chunks of files of projects, which go out when nothing else waits, or one behind what does.
+    pub(super) chunks: VecDeque<(ProjectId, Arc<OutFrame>)>,
     /// Of replays, which count against no limit but their own.
     pub(super) replay_bytes: usize,
     /// Projects that were lost since somebody asked.
@@ -99,6 +99,11 @@ impl Queue {
         Some(frame)
     }
 
+    /// The chunk that goes out next.
+    pub(super) fn next_chunk(&mut self) -> Option<Arc<OutFrame>> {
+        self.chunks.pop_front().map(|(_, chunk)| chunk)
+    }
+
     /// Ends the connection: its reader is too slow.
     pub(super) fn give_up(&mut self) {
         if !self.is_closed {
@@ -128,6 +133,7 @@ impl Queue {
                 self.frames.push_back(frame);
             }
         }
+        self.chunks.retain(|(of, _)| of != project_id);
         let (mut dropped, mut bytes) = (0, 0);
         if let Some(slow) = &mut self.slow {
             slow.latest.retain(|_, frame| {

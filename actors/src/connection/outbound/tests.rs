@@ -303,3 +303,30 @@ fn what_was_queued_before_a_close_still_goes_out() {
     assert!(!outbound.push(Bytes::from_static(b"{}")));
     assert_eq!(drain(&outbound).len(), 2);
 }
+
+#[test]
+fn chunks_of_files_hold_up_nothing_else_and_go_with_the_right_to_their_project() {
+    let (outbound, cx) = (Outbound::default(), Context::from_waker(Waker::noop()));
+    let [one, other] = [1, 2].map(ProjectId::from_bits);
+    for project_id in [&one, &other, &one] {
+        assert!(outbound.push_chunk(project_id, Bytes::from(vec![b'c'; 48 * 1024])));
+    }
+    let event = Bytes::from(vec![b'e'; 1024]);
+    for _ in 0..40 {
+        assert!(outbound.push(event.clone()));
+    }
+    // As long as events wait there is one chunk behind each write of them.
+    let flush = || {
+        let mut frames = Vec::new();
+        let is_some = outbound.poll_some(32 * 1024, &cx, &mut frames).is_ready();
+        let chunks = frames.iter().filter(|frame| matches!(***frame, OutFrame::Binary(_)));
+        is_some.then(|| (frames.len(), chunks.count()))
+    };
+    assert_eq!([flush(), flush()], [Some((33, 1)), Some((9, 1))]);
+    outbound.lose(&one, []);
+    assert_eq!(flush(), None);
+    assert!(outbound.push_chunk(&other, Bytes::from_static(b"c")));
+    outbound.close(CloseReason::new(1000, "closed"));
+    assert_eq!(drain(&outbound), [OutFrame::Close(CloseReason::new(1000, "closed"))]);
+    assert!(!outbound.push_chunk(&other, Bytes::from_static(b"c")));
+}

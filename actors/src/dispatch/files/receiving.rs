@@ -185,7 +185,15 @@ pub(crate) async fn stage_part_for(
         Some(staged) => staged.write(&bytes).map_err(refused),
         None => Err(given_up()),
     };
-    spawn_blocking(write).await.map_err(internal)?
+    spawn_blocking(write).await.map_err(internal)?.map_err(|error| noticed(node, error))
+}
+
+/// A failure of the disk, of which no writer of a database knows perhaps.
+pub(super) fn noticed(node: &Node, error: ApiError) -> ApiError {
+    if error.code == ErrorCode::StorageFull {
+        node.services.storage.suspect_full();
+    }
+    error
 }
 
 /// Puts files that were received where they belong, as the owner of the project. Says too whether all are
@@ -343,10 +351,8 @@ impl FileUpload {
         let project_id = self.ask.project_id.clone();
         self.writing = Some(detached(async move {
             let ask = OwnerAsk::StagePart { part };
-            match node.ask_owner(&project_id, &user_id, ask, None).await? {
-                OwnerAnswer::StagedPart => Ok(()),
-                _ => Err(mismatch()),
-            }
+            let answer = node.ask_owner(&project_id, &user_id, ask, None).await?;
+            if answer == OwnerAnswer::StagedPart { Ok(()) } else { Err(mismatch()) }
         }));
         Ok(())
     }

@@ -113,15 +113,12 @@ pub(crate) async fn open_file_for(
     version: Option<u64>,
 ) -> Result<OpenedFile, ApiError> {
     let grant = Grant::of(user_id.clone(), project_id.clone());
-    let (file, content) = match version {
-        Some(version) => {
-            let FileBytes { file, bytes } = read_version(node, &grant, path, version).await?;
-            (file, Content::Version(bytes))
-        }
-        None => {
-            let (file, open) = open_on_disk(node, &grant, project_id, path).await?;
-            (file, Content::OnDisk(open))
-        }
+    let (file, content) = if let Some(version) = version {
+        let FileBytes { file, bytes } = read_version(node, &grant, path, version).await?;
+        (file, Content::Version(bytes))
+    } else {
+        let (file, open) = open_on_disk(node, &grant, project_id, path).await?;
+        (file, Content::OnDisk(open))
     };
     let content = Arc::new(content);
     let bytes = content_part(&content, 0, PART_BYTES).await?;
@@ -148,14 +145,14 @@ async fn open_on_disk(
     let known = project.reader.known_file(real.clone()).await.map_err(stored)?;
     let known = known.filter(|known| is_same(known, &seen)).map(|known| known.hash);
     let known = known.filter(|hash| !hash.is_empty());
-    let (hash, open) = match known.or_else(|| node.open_files.hash(&project_id, &seen)) {
-        Some(hash) => (hash, open),
-        None => {
-            let hashed = tokio::task::spawn_blocking(move || Ok((open.hash()?, open)));
-            let (hash, open) = hashed.await.map_err(internal)?.map_err(failed)?;
-            node.open_files.remember(project_id, seen, hash.clone());
-            (hash, open)
-        }
+    let known = known.or_else(|| node.open_files.hash(&project_id, &seen));
+    let (hash, open) = if let Some(hash) = known {
+        (hash, open)
+    } else {
+        let hashed = tokio::task::spawn_blocking(move || Ok((open.hash()?, open)));
+        let (hash, open) = hashed.await.map_err(internal)?.map_err(failed)?;
+        node.open_files.remember(project_id, seen, hash.clone());
+        (hash, open)
     };
     // What stands in the file now counts; who wrote it is known only if nobody changed it since.
     let recorded = project.reader.file(real).await.map_err(stored)?;
@@ -200,10 +197,7 @@ async fn content_part(
 }
 
 fn failed(error: WorkspaceError) -> ApiError {
-    match error {
-        WorkspaceError::Changed { .. } => changed(),
-        error => refused(error),
-    }
+    if matches!(error, WorkspaceError::Changed { .. }) { changed() } else { refused(error) }
 }
 
 fn changed() -> ApiError {

@@ -15,12 +15,12 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-use super::receiving::{Receiving, given_up};
+use super::receiving::{Receiving, given_up, noticed};
 use super::sending::{FileDownload, open};
 use crate::dispatch::bodies::Held;
 use crate::dispatch::patience;
 use crate::dispatch::{Done, done, internal, stored};
-use crate::files::{Arrived, Place, check_upload, place_all, refused};
+use crate::files::{Arrived, Place, check_room, check_upload, place_all, refused};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::project::ProjectHandle;
 use crate::supervision::detached;
@@ -71,8 +71,10 @@ pub(crate) async fn begin_upload_for(
     let expires_at = at.saturating_add(i64::try_from(UPLOAD_KEPT_MS).unwrap_or(i64::MAX));
     let user = user_id.clone();
     let upload = StoredUpload { id, user_id: user, path, size, sha256, version, expires_at };
-    let begun = write(&project.address, BeginUpload { upload, at }, WriteContext::default()).await;
-    let upload = begun.map_err(stored)?.output;
+    let quotas = node.services.settings.quotas;
+    let command = BeginUpload { upload, quotas, at };
+    let noted = write(&project.address, command, WriteContext::default()).await;
+    let upload = noted.map_err(stored)?.output;
     // Whoever else sends it, over a connection that is perhaps cut already, does so no more.
     if let Some(before) = node.receivings.take_upload(&upload.id) {
         before.file.lock().await.take();
@@ -108,6 +110,8 @@ pub(crate) async fn write_upload_for(
     let receiving = node.receivings.get(user_id, handle)?;
     let upload = receiving.upload.as_ref().ok_or_else(given_up)?;
     let size = upload.size;
+    let place = Place { project: &receiving.project, services: &node.services };
+    check_room(place, &upload.path, size).await?;
     let mut file = Arc::clone(&receiving.file).lock_owned().await;
     let write = move || {
         let staged = file.as_mut().ok_or_else(given_up)?;
@@ -123,7 +127,7 @@ pub(crate) async fn write_upload_for(
         staged.write(&bytes).and_then(|()| staged.sync()).map_err(refused)?;
         Ok(staged.size())
     };
-    spawn_blocking(write).await.map_err(internal)?
+    spawn_blocking(write).await.map_err(internal)?.map_err(|error| noticed(node, error))
 }
 
 /// Makes a version of a file that has come whole.
@@ -232,13 +236,10 @@ impl UploadStream {
     pub(crate) async fn write(&mut self, bytes: Vec<u8>) -> Result<(), ApiError> {
         self.check(Operation::UploadBegin).await?;
         let (handle, offset) = (self.handle()?, self.received);
-        match self.ask(OwnerAsk::WriteUpload { handle, offset, bytes }).await? {
-            OwnerAnswer::Received(received) => {
-                self.received = received;
-                Ok(())
-            }
-            _ => Err(mismatch()),
-        }
+        let answer = self.ask(OwnerAsk::WriteUpload { handle, offset, bytes }).await?;
+        let OwnerAnswer::Received(received) = answer else { return Err(mismatch()) };
+        self.received = received;
+        Ok(())
     }
 
     /// Makes a version of it.
@@ -248,10 +249,9 @@ impl UploadStream {
             self.check(Operation::UploadCommit).await?;
             patience::begin(Operation::UploadCommit)?;
             let handle = self.handle.take().ok_or_else(given_up)?;
-            match self.ask(OwnerAsk::CommitUpload { handle }).await? {
-                OwnerAnswer::Done(done) => Ok(done),
-                _ => Err(mismatch()),
-            }
+            let answer = self.ask(OwnerAsk::CommitUpload { handle }).await?;
+            let OwnerAnswer::Done(done) = answer else { return Err(mismatch()) };
+            Ok(done)
         };
         node.request(None, Operation::UploadCommit, Some(&project_id), work).await
     }
@@ -259,10 +259,11 @@ impl UploadStream {
     /// Gives it up.
     pub(crate) async fn cancel(mut self) -> Result<Done, ApiError> {
         let handle = self.handle.take().ok_or_else(given_up)?;
-        match self.ask(OwnerAsk::CancelUpload { handle }).await? {
-            OwnerAnswer::GivenUp => done(iris_protocol::Done { done: true }),
-            _ => Err(mismatch()),
+        let answer = self.ask(OwnerAsk::CancelUpload { handle }).await?;
+        if answer != OwnerAnswer::GivenUp {
+            return Err(mismatch());
         }
+        done(iris_protocol::Done { done: true })
     }
 
     async fn check(&self, operation: Operation) -> Result<(), ApiError> {

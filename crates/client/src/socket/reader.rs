@@ -119,6 +119,7 @@ async fn deliver(frame: ServerFrame, frames: &mpsc::Sender<ServerFrame>, shared:
         | ServerFrame::AuthExpiring { .. }
         | ServerFrame::Heartbeat(_)
         | ServerFrame::Draining { .. }
+        | ServerFrame::TransferFailed(_)
         | ServerFrame::Unknown(_)) => other,
     };
     // Fails when the socket is being closed: nobody reads any more.

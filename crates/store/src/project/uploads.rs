@@ -7,6 +7,7 @@ use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::queries;
+use super::quotas::Quotas;
 use crate::column::word;
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
@@ -55,11 +56,14 @@ fn upload(row: &Row<'_>) -> rusqlite::Result<StoredUpload> {
 /// Notes that a file is being received, or goes on with the one that is the same but for its id; then that is
 /// the answer, and its time begins anew.
 ///
-/// Fails with `QuotaExceeded` (`uploads_quota`) when its sender, or all together, have too many.
+/// Fails with `QuotaExceeded`: (`uploads_quota`) when its sender, or all together, have too many, and when the
+/// project would have no room for all of them.
 #[derive(Debug, Clone)]
 pub struct BeginUpload {
     /// What is to be received.
     pub upload: StoredUpload,
+    /// The most that the project may hold, with all that is being received.
+    pub quotas: Quotas,
     /// Now, in milliseconds since 1970 UTC.
     pub at: i64,
 }
@@ -68,7 +72,7 @@ impl Command for BeginUpload {
     type Output = StoredUpload;
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<StoredUpload, StoreError> {
-        let Self { upload, at } = self;
+        let Self { upload, quotas, at } = self;
         let mut known = all(tx.conn())?;
         known.retain(|other| other.expires_at > at);
         let same = known.iter().find(|other| {
@@ -86,6 +90,9 @@ impl Command for BeginUpload {
                 return Err(StoreError::QuotaExceeded { reason: "uploads_quota", limit, used });
             }
         }
+        let pending: u64 = known.iter().map(|other| other.size).sum();
+        let size = pending.saturating_add(upload.size);
+        quotas.check_file(tx.conn(), &upload.path, Some(size))?;
         tx.conn().prepare_cached(INSERT)?.execute(params![
             upload.id,
             upload.user_id.as_str(),
