@@ -287,7 +287,10 @@ impl App {
         };
         let watchdog = Watchdog::start(&services.supervision, watchdog)?;
         node.read_model_facts().await.map_err(NodeError::from)?;
-        node.seal_credentials_again().await.map_err(NodeError::from)?;
+        if let Err(error) = node.seal_credentials_again().await {
+            // They open with the previous key still: no reason not to start.
+            tracing::warn!(%error, "keys for model providers are not sealed with the new master key yet");
+        }
         let setup_token = if node.has_admin().await? {
             None
         } else {

@@ -62,7 +62,7 @@ use usage::UsageNews;
 pub(crate) use children::{MoveUp, OpenChild, RetireSession};
 pub(crate) use heads::RoomHeads;
 pub(crate) use joining::{EvictUser, Follower, JoinRooms, LeaveRooms};
-pub(crate) use kept::Kept;
+pub(crate) use kept::{Kept, Secrets};
 pub(crate) use listeners::Listen;
 pub use listeners::{Listener, ListeningEnded, ProjectEvent};
 pub(crate) use locks::IsPresent;

@@ -131,7 +131,13 @@ impl Parts {
             (Some(id), Some(http)) => {
                 let owner = SecretOwner::new(project, id, &http.url);
                 let secrets = stored.secrets.iter();
-                secrets.map(|(name, sealed)| owner.open(services, name, sealed)).collect()
+                let opened = secrets.map(|(name, sealed)| owner.open(services, name, sealed));
+                let learnt = opened.inspect(|header| {
+                    if let Some(value) = &header.value {
+                        project.kept.secrets.learn_chosen(value);
+                    }
+                });
+                learnt.collect()
             }
             (None, _) | (_, None) => Vec::new(),
         };
@@ -208,10 +214,7 @@ impl<'a> SecretOwner<'a> {
 
     fn open(&self, services: &Services, name: &str, sealed: &str) -> SecretHeader {
         let value = services.sealing.open(sealed, &self.parts(name)).ok();
-        let value = value.map(|value| {
-            iris_redact::shared().learn(value.expose());
-            Zeroizing::new(value.expose().to_owned())
-        });
+        let value = value.map(|value| Zeroizing::new(value.expose().to_owned()));
         SecretHeader { name: name.to_owned(), value }
     }
 }

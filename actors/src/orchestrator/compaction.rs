@@ -117,6 +117,7 @@ impl Orchestrator {
     /// The model's summary. Dropping the stream ends the request.
     fn summary(&self, squeezed: u32, span: &Span) -> Events {
         let Some(asker) = Asker::of(self) else { return stream::empty().boxed() };
+        let secrets = asker.place.project.kept.secrets.clone();
         let shrinks = !self.assignment.run.compacts;
         let gave_up = self.summaries.has_fallen_back;
         let opened = async move {
@@ -148,10 +149,12 @@ impl Orchestrator {
         };
         let opened = stream::once(opened.instrument(span.clone()));
         let events =
-            opened.flat_map(|opened: Result<(Drafted, ModelStream), ApiError>| match opened {
+            opened.flat_map(move |opened: Result<(Drafted, ModelStream), ApiError>| match opened {
                 Ok((drafted, events)) => {
                     let drafted = stream::iter([Ok(Told::Drafted(Box::new(drafted)))]);
-                    let events = events.map(|it| it.map(Told::Event).map_err(|e| model_error(&e)));
+                    let secrets = secrets.clone();
+                    let error = move |error| model_error(&secrets, &error);
+                    let events = events.map(move |it| it.map(Told::Event).map_err(&error));
                     drafted.chain(events).boxed()
                 }
                 Err(error) => stream::iter([Err(error)]).boxed(),

@@ -27,6 +27,7 @@ use super::question::Asker;
 use super::{Assignment, Charged, Orchestrator};
 use crate::agents::find_agent;
 use crate::permissions;
+use crate::project::Secrets;
 use crate::session::{SessionPlace, may_start, users_of, with_starter};
 use crate::supervision::Work;
 use crate::toolbox::tools_of;
@@ -105,6 +106,7 @@ impl Orchestrator {
     fn ask(&self, span: &Span) -> Events {
         let Some(asker) = Asker::of(self) else { return stream::empty().boxed() };
         let caller = Arc::clone(&asker.caller);
+        let secrets = asker.place.project.kept.secrets.clone();
         let may_compact = self.turn.may_compact();
         let opened = async move {
             let question = asker.next_question().await?;
@@ -116,9 +118,11 @@ impl Orchestrator {
         };
         let opened = stream::once(opened.instrument(span.clone()));
         let events =
-            opened.flat_map(|opened: Result<Option<ModelStream>, ApiError>| match opened {
+            opened.flat_map(move |opened: Result<Option<ModelStream>, ApiError>| match opened {
                 Ok(Some(events)) => {
-                    events.map(|it| it.map(Asked::Event).map_err(|e| model_error(&e))).boxed()
+                    let secrets = secrets.clone();
+                    let error = move |error| model_error(&secrets, &error);
+                    events.map(move |it| it.map(Asked::Event).map_err(&error)).boxed()
                 }
                 Ok(None) => stream::iter([Ok(Asked::TooLong)]).boxed(),
                 Err(error) => stream::iter([Err(error)]).boxed(),
@@ -379,8 +383,8 @@ fn request(
     ApprovalRequest { message: tool.summary(input), accesses: judged.accesses, options }
 }
 
-pub(super) fn model_error(error: &ModelError) -> ApiError {
-    let message = iris_redact::shared().mask(&error.message).into_owned();
+pub(super) fn model_error(secrets: &Secrets, error: &ModelError) -> ApiError {
+    let message = secrets.mask(&error.message).into_owned();
     let mut wire = ApiError::new(error.code(), message).reason(error.class.as_str());
     if let Some(status) = error.status {
         wire = wire.detail("status", status);

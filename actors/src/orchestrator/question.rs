@@ -149,7 +149,8 @@ impl Asker {
         credential: Option<&FoundCredential>,
     ) -> Result<Question, ApiError> {
         let place = &self.place;
-        let provider = provider_keys::model_with(&place.services, &self.model, credential)?;
+        let provider =
+            provider_keys::model_with(&place.project, &place.services, &self.model, credential)?;
         let recorded = self.recorded(provider.as_ref()).await.map_err(|error| error.to_api())?;
         let tools =
             tools_of(&place.project, &place.services).await.map_err(|error| error.to_api())?;

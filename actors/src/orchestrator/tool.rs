@@ -9,7 +9,7 @@ use actix::prelude::*;
 use iris_agent::permissions::{Access, Judge, Target};
 use iris_agent::{Input, ToolOutcome};
 use iris_protocol::{FileSource, PermissionAction, ToolCallId};
-use iris_redact::MARK;
+use iris_redact::{MARK, Redactor};
 use iris_store::project::{Author, ProjectReader, Quotas};
 use iris_store::{CrashPoint, StoreError, crash_point};
 use iris_tools::{OUTPUT_PREFIX, Progress, TASK, TEXT, Tool, ToolContext, ToolOutput};
@@ -25,7 +25,7 @@ use super::people::CallPeople;
 use super::todos::SessionTodos;
 use crate::files::ToolFiles;
 use crate::permissions::{self, is_what_was_shown};
-use crate::project::ToolProgress;
+use crate::project::{Secrets, ToolProgress};
 
 /// How long after its timeout a tool call makes the orchestrator count as stuck.
 const TOOL_GRACE: Duration = Duration::from_secs(10);
@@ -81,6 +81,7 @@ impl Orchestrator {
         let (reader, services) =
             (project.reader.clone(), Arc::clone(&self.assignment.place.services));
         let author = self.author();
+        let secrets = project.kept.secrets.clone();
         let running = async move {
             let turn = match writing {
                 Some(writing) => {
@@ -130,11 +131,12 @@ impl Orchestrator {
             drop(turn);
             match ended {
                 Ok(Ok(output)) => {
-                    let outcome = without_secrets(completed(output, &id)).await;
+                    let outcome = without_secrets(secrets, completed(output, &id)).await;
                     with_instructions(outcome, place, told).await
                 }
                 Ok(Err(error)) => {
-                    without_secrets(ToolOutcome::Failed { error: error.to_string() }).await
+                    let failed = ToolOutcome::Failed { error: error.to_string() };
+                    without_secrets(secrets, failed).await
                 }
                 Err(_) => {
                     let error = format!("the tool took longer than {} s", timeout.as_secs());
@@ -175,11 +177,12 @@ impl Orchestrator {
 
     /// Takes what a call says of itself while it runs to those who look at the session.
     fn progress_of(&self, call_id: &ToolCallId) -> Arc<dyn Fn(Progress) + Send + Sync> {
-        let project = self.assignment.place.project.address.clone();
+        let project = &self.assignment.place.project;
+        let (project, secrets) = (project.address.clone(), project.kept.secrets.clone());
         let (session_id, message_id) = (self.session_id(), self.assignment.answer_id.clone());
         let tool_call_id = call_id.clone();
         Arc::new(move |Progress { bytes, tail }| {
-            let tail = iris_redact::shared().mask_piece(&tail).into_owned();
+            let tail = secrets.mask_piece(&tail).into_owned();
             let progress = Progress { bytes, tail };
             project.tell(ToolProgress {
                 session_id: session_id.clone(),
@@ -318,13 +321,12 @@ async fn with_instructions(
 }
 
 /// The outcome as the model and everybody else may read it. Off the actor's thread: it may be long.
-async fn without_secrets(outcome: ToolOutcome) -> ToolOutcome {
-    let masked = tokio::task::spawn_blocking(move || masked(outcome)).await;
+async fn without_secrets(secrets: Secrets, outcome: ToolOutcome) -> ToolOutcome {
+    let masked = tokio::task::spawn_blocking(move || masked(&secrets, outcome)).await;
     masked.unwrap_or_else(|_| ToolOutcome::Failed { error: "the output is lost".to_owned() })
 }
 
-fn masked(mut outcome: ToolOutcome) -> ToolOutcome {
-    let redactor = iris_redact::shared();
+fn masked(redactor: &Redactor, mut outcome: ToolOutcome) -> ToolOutcome {
     match &mut outcome {
         ToolOutcome::Completed { output, metadata, attachment } => {
             redactor.mask_in(output);
