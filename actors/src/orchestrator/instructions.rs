@@ -16,15 +16,12 @@ const BYTES_MAX: usize = 32 * 1024;
 /// A larger file is none.
 const SIZE_MAX: u64 = 1024 * 1024;
 
-/// The prompt of an agent, and behind it the instructions of the project: as they are now, where the agent
+/// What stands behind the prompt of an agent: the instructions of the project as they are now, where the agent
 /// may read them without a question.
 ///
 /// # Errors
 /// As the reads of the project's database.
-pub(super) async fn with_instructions(
-    prompt: String,
-    caller: &Caller,
-) -> Result<String, StoreError> {
+pub(super) async fn instructions_of_project(caller: &Caller) -> Result<Option<String>, StoreError> {
     let judge = caller.judge().await?;
     let may_read = |name: &&str| {
         let access = Access::read("read", Target::Path((*name).to_owned()));
@@ -36,12 +33,8 @@ pub(super) async fn with_instructions(
     let found = tokio::task::spawn_blocking(move || {
         names.into_iter().find_map(|name| Some((name, instructions(&workspace, name, BYTES_MAX)?)))
     });
-    Ok(match found.await.map_err(StoreError::internal)? {
-        Some((name, text)) => {
-            format!("{prompt}\n\n# Instructions of the project (`{name}`)\n\n{text}")
-        }
-        None => prompt,
-    })
+    let found = found.await.map_err(StoreError::internal)?;
+    Ok(found.map(|(name, text)| format!("\n\n# Instructions of the project (`{name}`)\n\n{text}")))
 }
 
 /// What a file says, if it is one of text: its beginning.

@@ -20,6 +20,7 @@ use iris_store::StoreError;
 use iris_tools::{Tool, ToolRegistry, is_shallow};
 use iris_workspace::Workspace;
 use serde_json::Value;
+use tokio::try_join;
 use tracing::{Instrument, Span};
 
 use super::compaction::is_too_long;
@@ -329,10 +330,11 @@ impl Caller {
         if let Some(error) = tool.unavailable() {
             return Ok(Verdict::Refuse(error.to_string()));
         }
-        if let Some(lacking) = self.lacking_right(tool.as_ref()).await? {
+        let (lacking, judge) = try_join!(self.lacking_right(tool.as_ref()), self.judge())?;
+        if let Some(lacking) = lacking {
             return Ok(Verdict::Deny(lacking.to_owned()));
         }
-        let judge = Arc::new(self.judge().await?);
+        let judge = Arc::new(judge);
         let judged = permissions::judged(&tools, &tool, input, &judge).await;
         let asked = judged.and_then(|judged| Ok((judged, tool.asks(input)?)));
         let ((accesses, judgement), asks) = match asked {

@@ -15,6 +15,7 @@ use iris_store::{CrashPoint, StoreError, crash_point};
 use iris_tools::{OUTPUT_PREFIX, Progress, TASK, TEXT, Tool, ToolContext, ToolOutput};
 use iris_workspace::Workspace;
 use serde_json::Value;
+use tokio::try_join;
 use tracing::Instrument;
 
 use super::Orchestrator;
@@ -224,10 +225,12 @@ async fn admitted(
     };
     let tools = caller.tools().await.map_err(unknown)?;
     let tool = tools.get(tool_name).ok_or_else(|| tool_gone(tool_name))?;
-    if let Some(lacking) = caller.lacking_right(tool.as_ref()).await.map_err(unknown)? {
+    let (lacking, judge) =
+        try_join!(caller.lacking_right(tool.as_ref()), caller.judge()).map_err(unknown)?;
+    if let Some(lacking) = lacking {
         return Err(lacking.to_owned());
     }
-    let judge = Arc::new(caller.judge().await.map_err(unknown)?);
+    let judge = Arc::new(judge);
     let judged = permissions::judged(&tools, &tool, input, &judge).await;
     let (accesses, judgement) = judged.map_err(|error| error.to_string())?;
     match judgement.action {

@@ -31,6 +31,8 @@ pub struct AskedAbout {
     pub left_out_to: Option<ToolCallId>,
     /// How many sessions are above this one: 0 for one of people.
     pub depth: usize,
+    /// Whether messages wait to join the run.
+    pub waits_to_join: bool,
 }
 
 /// Reads the database of a project. Cheap to clone.
@@ -304,17 +306,10 @@ impl ProjectReader {
                 provider_data: kind.map(data).transpose()?.unwrap_or_default(),
                 left_out_to: context::left_out_to(conn, &session_id)?,
                 depth: family::above(conn, &session_id)?.len(),
+                waits_to_join: joining::has_joining(conn, &run_id)?,
             })
         };
         self.reader.read(read).await
-    }
-
-    /// Whether messages wait to join a run.
-    ///
-    /// # Errors
-    /// As [`Reader::read`].
-    pub async fn has_joining(&self, id: RunId) -> Result<bool, StoreError> {
-        self.reader.read(move |conn| joining::has_joining(conn, &id)).await
     }
 
     /// The users whose messages joined a run, or one of those that set it to work as a sub-agent.
