@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::{Session, SessionPlace, answerer};
 use crate::agents::{TITLE_AGENT, find_agent, request_of};
 use crate::asking::ask;
-use crate::budgets::{refuse_if_used_up, run_facts};
+use crate::budgets::{refuse_if_used_up, run_facts, spending};
 use crate::provider_keys::model_with;
 use crate::supervision::{Address, ChildSpec, OnStuck, Supervise, Vitals, spawn};
 use crate::write;
@@ -172,7 +172,8 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
     let provider = provider.map_err(|error| error.message)?;
     let info = services.catalog.info(&model);
     let is_price_known = info.prices().is_some();
-    let allowed = refuse_if_used_up(place, run_id, (starter, &facts), is_price_known).await;
+    let spending = spending(place, run_id, starter).await.map_err(|error| error.message)?;
+    let allowed = refuse_if_used_up(place, (starter, &facts), &spending, is_price_known).await;
     allowed.map_err(|error| error.message)?;
     let request = request_of(&agent, &model, info.facts, words(&first));
     let began_at = services.clock.now_ms();
