@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use iris_protocol::{
-    ApiError, BackupId, Command, ConnectionId, ErrorCode, File, Operation, PartId, Position,
-    ProjectId, Room, RoomOutcome, RoomRequest, UserId,
+    ApiError, BackupId, Command, ConnectionId, ErrorCode, File, MessageId, Operation, PartId,
+    Position, ProjectId, Room, RoomOutcome, RoomRequest, SessionId, UserId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,8 +17,8 @@ use crate::Node;
 use crate::connection::Outbound;
 use crate::directory::FindProject;
 use crate::dispatch::{
-    BackupPart, Done, FileBytes, FilePart, broken, perform_for, read_file_for, read_file_part_for,
-    read_part_for, write_file_for,
+    AttachmentBytes, BackupPart, Done, FileBytes, FilePart, broken, perform_for,
+    read_attachment_for, read_file_for, read_file_part_for, read_part_for, write_file_for,
 };
 use crate::origin::Origin;
 use crate::project::{Follower, JoinRooms, LeaveRooms, RoomHeads, SendSnapshots};
@@ -66,6 +66,15 @@ pub enum OwnerAsk {
         path: String,
         /// From where.
         offset: u64,
+    },
+    /// Read what a file held that went with a message.
+    ReadAttachment {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// Which of its attachments, from 0.
+        index: u32,
     },
     /// Write a file whole.
     WriteFile {
@@ -137,6 +146,8 @@ pub enum OwnerAnswer {
     File(FileBytes),
     /// To `ReadFilePart`.
     FilePart(FilePart),
+    /// To `ReadAttachment`.
+    Attachment(AttachmentBytes),
     /// To `WriteFile`: the file, and whether it was a repeat.
     Written(File, bool),
     /// To `ReadBackup`.
@@ -222,6 +233,10 @@ impl Node {
             OwnerAsk::ReadFilePart { path, offset } => {
                 let part = read_file_part_for(self, &project_id, path, offset).await;
                 part.map(OwnerAnswer::FilePart)
+            }
+            OwnerAsk::ReadAttachment { session_id, message_id, index } => {
+                let read = read_attachment_for(self, &project_id, session_id, message_id, index);
+                read.await.map(OwnerAnswer::Attachment)
             }
             OwnerAsk::WriteFile { path, bytes, version, idempotency_key } => {
                 let put = (path, bytes, version);

@@ -168,7 +168,7 @@ fn check(messages: &[PromptMessage]) {
                 assert!(!open.is_empty(), "a result without a call");
                 assert_eq!(open.remove(0), call_id);
             }
-            PromptMessage::User { text } => {
+            PromptMessage::User { text, .. } => {
                 assert!(open.is_empty() && !text.is_empty());
             }
             PromptMessage::Assistant { blocks } => {
@@ -195,7 +195,7 @@ fn check(messages: &[PromptMessage]) {
 }
 
 fn is_summary(message: &PromptMessage) -> bool {
-    matches!(message, PromptMessage::User { text } if text.contains("summary "))
+    matches!(message, PromptMessage::User { text, .. } if text.contains("summary "))
 }
 
 proptest! {
@@ -305,7 +305,7 @@ fn what_joined_a_run_outlives_summaries() {
         let told = Conversation::of(&history, &opaque, None).messages;
         check(&told);
         let places = |wanted: &str| -> Vec<usize> {
-            let wanted = PromptMessage::User { text: wanted.to_owned() };
+            let wanted = PromptMessage::asked(wanted);
             (0..told.len()).filter(|index| told[*index] == wanted).collect()
         };
         let (question, steered) = (places("question 0"), places("steered"));

@@ -153,6 +153,7 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
         session_id: session_id(),
         content: Content::Text(text.to_owned()),
         when_busy,
+        attachments: Vec::new(),
     };
     let held = say(WRITE, None);
     let (steers, waits) = (say("say steered", Some(WhenBusy::Steer)), say("say never", None));
@@ -162,6 +163,7 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
             session_id: session_id(),
             message_id,
             content: Content::Text("say edited".to_owned()),
+            attachments: Vec::new(),
         },
     );
     let dequeue = |message_id| MessageDequeue { session_id: session_id(), message_id };
@@ -207,6 +209,7 @@ async fn undone_and_back(talk: &mut Talk<'_>) -> Result<(), Trouble> {
         session_id: session_id.clone(),
         content: Content::Text("say undone".to_owned()),
         when_busy: None,
+        attachments: Vec::new(),
     });
     let MessageAccepted { message_id, run_id, .. } = sent.await?;
     completed(talk.ended(&run_id, How::Watch).await)?;
