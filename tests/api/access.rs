@@ -371,6 +371,9 @@ impl World {
             | Operation::SessionRevert => {
                 json!({ "sessionId": self.session, "messageId": self.message })
             }
+            // There is none: the gate is what is asked here.
+            Operation::MessageAttachment => json!({ "sessionId": self.session,
+                "messageId": self.message, "index": 0 }),
             Operation::ProjectCreate | Operation::AgentCreate | Operation::KeyCreate => {
                 json!({ "name": "new" })
             }

@@ -6,8 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use iris_auth::AccessClaims;
 use iris_protocol::limits::{ATTACHMENTS_BYTES_MAX, ATTACHMENTS_MAX};
 use iris_protocol::{
-    ApiError, AttachmentPart, ErrorCode, MessageAttachment, MessageId, NewAttachment, Operation,
-    Part, ProjectId, SessionId,
+    ApiError, AttachmentPart, ErrorCode, MessageAttachment, MessageId, Operation, Part, ProjectId,
+    SentAttachment, SessionId,
 };
 use iris_store::project::StoredAttachment;
 use serde::{Deserialize, Serialize};
@@ -111,7 +111,7 @@ pub(super) async fn piece(
 ///
 /// # Errors
 /// `INVALID_REQUEST` with the reason `invalid_attachment`; `PAYLOAD_TOO_LARGE` for too many.
-pub(super) fn attached(attachments: Vec<NewAttachment>) -> Result<Vec<Attached>, ApiError> {
+pub(super) fn attached(attachments: Vec<SentAttachment>) -> Result<Vec<Attached>, ApiError> {
     if attachments.len() > ATTACHMENTS_MAX {
         let message = format!("a message has at most {ATTACHMENTS_MAX} attachments");
         let error = ApiError::new(ErrorCode::PayloadTooLarge, message);
@@ -120,17 +120,17 @@ pub(super) fn attached(attachments: Vec<NewAttachment>) -> Result<Vec<Attached>,
     attachments.into_iter().map(one).collect()
 }
 
-fn one(new: NewAttachment) -> Result<Attached, ApiError> {
+fn one(new: SentAttachment) -> Result<Attached, ApiError> {
     match new {
-        NewAttachment { path: Some(path), version, name: None, data: None } => {
+        SentAttachment { path: Some(path), version, name: None, data: None } => {
             Ok(Attached::File { path, version })
         }
-        NewAttachment { path: None, version: None, name: Some(name), data: Some(data) } => {
+        SentAttachment { path: None, version: None, name: Some(name), data: Some(data) } => {
             check_name("name", &name)?;
             let bytes = STANDARD.decode(data).map_err(|_| invalid("`data` is not base64"))?;
             Ok(Attached::Data { name, bytes })
         }
-        NewAttachment { .. } => Err(invalid(
+        SentAttachment { .. } => Err(invalid(
             "an attachment has either `path` and perhaps `version`, or `name` and `data`",
         )),
     }

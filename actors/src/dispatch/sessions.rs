@@ -2,8 +2,8 @@
 
 use iris_protocol::{
     ApiError, ApprovalGet, ApprovalList, ApprovalPayload, ApprovalState, CancelPayload, Content,
-    ErrorCode, MessageGet, MessageList, MessagePayload, MessageSend, NewAttachment, PartId,
-    Remember, RunCancel, RunGet, RunList, RunPayload, RunResume, Session as SessionResource,
+    ErrorCode, MessageGet, MessageList, MessagePayload, MessageSend, PartId, Remember, RunCancel,
+    RunGet, RunList, RunPayload, RunResume, SentAttachment, Session as SessionResource,
     SessionCreate, SessionDelete, SessionGet, SessionId, SessionList, SessionPayload,
     SessionSearch, SessionStatus, SessionUpdate, ToolApprove, ToolReject, UserId,
     limits::{ATTACHMENTS_BYTES_MAX, MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
@@ -247,7 +247,7 @@ pub(super) fn hold_attachments(
 pub(super) fn said(
     node: &Node,
     content: &Content,
-    attachments: Vec<NewAttachment>,
+    attachments: Vec<SentAttachment>,
 ) -> Result<Said, ApiError> {
     let text = match content {
         Content::Text(_) | Content::Parts(_) => content.text(),

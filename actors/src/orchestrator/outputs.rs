@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_newest_images_are_shown_by_number_and_by_size() {
-        let shown = |sizes: &[u64]| newest(sizes.iter().copied().zip(0..));
+        let shown = |sizes: &[u64]| newest(sizes.iter().copied().zip(0..sizes.len()));
         assert_eq!(shown(&[1; 9]), [8, 7, 6, 5, 4, 3, 2, 1]);
         assert_eq!(shown(&[1, 3_750_000, 3_750_000, 3_750_000, 3_750_000]), [4, 3, 2]);
         assert_eq!(shown(&[ATTACHED_IMAGES_BYTES_MAX, 1]), [1]);

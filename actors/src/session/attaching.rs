@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use iris_protocol::limits::{
     ATTACHED_IMAGES_BYTES_MAX, ATTACHED_IMAGES_MAX, ATTACHED_TEXT_BYTES_MAX, ATTACHMENTS_BYTES_MAX,
-    FILE_BYTES_MAX, IMAGE_BYTES_MAX,
+    FILE_BYTES_MAX, IMAGE_BYTES_MAX, IMAGE_SIDE_MAX,
 };
 use iris_protocol::{
     ApiError, AttachmentGiven, AttachmentPart, ErrorCode, ModelRef, PartId,
@@ -101,12 +101,8 @@ fn look_at(found: Found, id: PartId) -> Result<AttachedFile, ApiError> {
     {
         bytes = masked.into_bytes();
     }
-    if given == AttachmentGiven::Image && bytes.len() as u64 > IMAGE_BYTES_MAX {
-        let message = format!(
-            "`{name}` is an image of {} bytes; models are shown {IMAGE_BYTES_MAX} at most",
-            bytes.len()
-        );
-        return Err(too_large(message, "image_too_large"));
+    if given == AttachmentGiven::Image {
+        check_image(&name, &bytes)?;
     }
     let part = AttachmentPart {
         id,
@@ -119,6 +115,26 @@ fn look_at(found: Found, id: PartId) -> Result<AttachedFile, ApiError> {
         given,
     };
     Ok(AttachedFile { part, bytes })
+}
+
+/// Refuses an image that no provider would take: then every question of the session would fail.
+fn check_image(name: &str, bytes: &[u8]) -> Result<(), ApiError> {
+    let size = imagesize::blob_size(bytes).map_err(|_| {
+        let message = format!("`{name}` begins like an image and is none");
+        ApiError::new(ErrorCode::UnsupportedMediaType, message).reason("invalid_image")
+    })?;
+    let (side_max, side) = (IMAGE_SIDE_MAX, size.width.max(size.height));
+    if bytes.len() as u64 <= IMAGE_BYTES_MAX && side <= side_max as usize {
+        return Ok(());
+    }
+    let message = format!(
+        "`{name}` is an image of {} bytes and {} by {} pixels; models are shown {IMAGE_BYTES_MAX} bytes and \
+         {side_max} by {side_max} pixels at most",
+        bytes.len(),
+        size.width,
+        size.height
+    );
+    Err(too_large(message, "image_too_large"))
 }
 
 /// Refuses more images than a model is shown at once, and any for a model that is shown none.

@@ -8,7 +8,7 @@ use crate::{MessageId, PartId, SessionId};
 /// A file that goes with a new message: one of the project, or one that comes with the request.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct NewAttachment {
+pub struct SentAttachment {
     /// A file of the project. Either this or `data`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -23,7 +23,7 @@ pub struct NewAttachment {
     pub data: Option<String>,
 }
 
-impl NewAttachment {
+impl SentAttachment {
     /// A file of the project as it is now.
     pub fn of_path(path: impl Into<String>) -> Self {
         Self { path: Some(path.into()), ..Self::default() }

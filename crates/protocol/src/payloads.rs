@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 use crate::{
     Agent, AgentMode, AgentProblem, AgentTuning, Approval, ApprovalState, Backup, BackupId, Budget,
     ConnectionId, File, FileEncoding, JudgedAccess, Member, Message, MessageId, ModelRef,
-    NewAttachment, PermissionAction, PermissionId, PermissionRule, PermissionSetting, Position,
-    Presence, PresenceStatus, Project, ProjectId, ProjectType, Question, QuestionId, QuestionState,
-    QueuedMessage, Remember, Role, Run, RunId, SearchHit, ServerBackup, Session, SessionId,
-    SessionMode, Todo, Tool, ToolCallId, User, UserId,
+    PermissionAction, PermissionId, PermissionRule, PermissionSetting, Position, Presence,
+    PresenceStatus, Project, ProjectId, ProjectType, Question, QuestionId, QuestionState,
+    QueuedMessage, Remember, Role, Run, RunId, SearchHit, SentAttachment, ServerBackup, Session,
+    SessionId, SessionMode, Todo, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {
@@ -398,7 +398,7 @@ payloads! {
         when_busy: Option<WhenBusy>,
         /// Files that go with it, at most 20, of 16 MiB together.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        attachments: Vec<NewAttachment>,
+        attachments: Vec<SentAttachment>,
     }
     /// The message was taken; the answer comes as events.
     MessageAccepted {
