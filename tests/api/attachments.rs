@@ -240,7 +240,7 @@ async fn what_a_file_held_stays_with_its_message_whatever_becomes_of_the_file() 
 
 #[tokio::test]
 async fn an_image_for_a_model_that_is_shown_none_is_refused_and_an_older_one_is_named() {
-    let World { mut ann, blind, .. } = world([chat::says("a dot")]).await;
+    let World { app: _app, mut ann, blind, .. } = world([chat::says("a dot")]).await;
     put(&ann, "a.png", PNG).await;
     let first = ask(&mut ann, "look", of_paths(&["a.png"])).await;
     choose_model(&ann, "blind").await;
@@ -310,7 +310,7 @@ async fn what_cannot_go_with_a_message_is_refused_and_nothing_is_kept_of_it() {
 
 #[tokio::test]
 async fn a_repeat_answers_what_the_first_one_did_though_the_file_is_gone() {
-    let World { mut ann, .. } = world([chat::says("one")]).await;
+    let World { app: _app, mut ann, .. } = world([chat::says("one")]).await;
     put(&ann, "a.txt", "a").await;
     let path = format!("/v1/projects/{}/sessions/{}/messages", ann.project, ann.session);
     let person = ann.person.clone();
@@ -341,7 +341,7 @@ async fn messages_that_wait_or_join_or_are_said_anew_keep_what_goes_with_them() 
         chat::says("retried"),
         chat::says("forked"),
     ];
-    let World { mut ann, sees, .. } = world(replies).await;
+    let World { app: _app, mut ann, sees, .. } = world(replies).await;
     for name in ["a", "b", "c", "d"] {
         put(&ann, &format!("{name}.txt"), name).await;
     }
@@ -405,7 +405,7 @@ async fn messages_that_wait_or_join_or_are_said_anew_keep_what_goes_with_them() 
 
 #[tokio::test]
 async fn long_texts_are_cut_and_longer_ones_are_named() {
-    let World { mut ann, sees, .. } = world([chat::says("long")]).await;
+    let World { app: _app, mut ann, sees, .. } = world([chat::says("long")]).await;
     put(&ann, "a.txt", "x".repeat(70_000)).await;
     put(&ann, "b.txt", "x".repeat(ATTACHED_TEXT_BYTES_MAX + 1)).await;
     ask(&mut ann, "look", of_paths(&["a.txt", "b.txt"])).await;
@@ -419,7 +419,7 @@ async fn long_texts_are_cut_and_longer_ones_are_named() {
 #[tokio::test]
 async fn secrets_in_files_are_hidden_and_what_people_paste_stays_as_it_is() {
     const KEY: &str = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
-    let World { mut ann, sees, .. } = world([chat::says("so")]).await;
+    let World { app: _app, mut ann, sees, .. } = world([chat::says("so")]).await;
     put(&ann, ".env", format!("KEY={KEY}\n")).await;
     let mut attachments = of_paths(&[".env"]);
     // The same text, pasted.
