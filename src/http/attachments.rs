@@ -28,7 +28,8 @@ pub(super) async fn download(
     mut fields: Map<String, Value>,
 ) -> Result<HttpResponse, RestError> {
     let index = fields.get("index").and_then(Value::as_str).and_then(|text| text.parse().ok());
-    let index: u32 = index.ok_or_else(|| ApiError::not_found("attachment"))?;
+    // What is no number is that of none.
+    let index: u32 = index.unwrap_or(u32::MAX);
     fields.insert("index".to_owned(), index.into());
     let command = Command::decode(Operation::MessageAttachment, fields.into())?;
     let Command::MessageAttachment(read) = command else {
