@@ -25,6 +25,8 @@ pub(crate) const PNG_BASE64: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcS
 /// Keeps a run waiting for a person.
 const HOLD: &str = r#"{"path": "held.txt", "content": "x"}"#;
 
+const READ: &str = r#"{"path": "a.png"}"#;
+
 /// A server whose model `fake/m` is shown images and `blind/m` is not, each with a provider of its own that
 /// answers as long as it is asked.
 struct World {
@@ -401,6 +403,40 @@ async fn messages_that_wait_or_join_or_are_said_anew_keep_what_goes_with_them() 
     assert!(markdown.contains("\n*Attached: `d.txt`, text/plain, 1 bytes*\n"), "{markdown}");
     let json = ann.call(export(ExportFormat::Json)).await.unwrap().content;
     assert!(json.contains("\"type\":\"attachment\"") && json.contains("\"d.txt\""), "{json}");
+}
+
+#[tokio::test]
+async fn of_many_images_those_of_the_question_and_the_newest_others_are_shown() {
+    let replies = [chat::says("many"), chat::calls("read", READ), chat::says("two more")];
+    let World { app: _app, mut ann, sees, .. } = world(replies).await;
+    for name in ["a.png", "b.png"] {
+        put(&ann, name, PNG).await;
+    }
+    let mut first = of_paths(&["a.png"; ATTACHED_IMAGES_MAX - 1]);
+    first.insert(0, pasted("p.png", PNG_BASE64));
+    ask(&mut ann, "many", first).await;
+    ask(&mut ann, "more", of_paths(&["b.png", "b.png"])).await;
+    let asked = sees.asked();
+    let shown = |body: &Value| {
+        let users = said(body).into_iter();
+        let gist = users.map(|text| {
+            let (text, count) = text.rsplit_once(" +").unwrap();
+            (text.matches("; it is not shown any more").count(), count.to_owned())
+        });
+        gist.collect::<Vec<_>>()
+    };
+    let expected = |all: &[(usize, &str)]| {
+        all.iter().map(|(named, count)| (*named, (*count).to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&asked[0].body), expected(&[(0, "8")]));
+    assert_eq!(shown(&asked[1].body), expected(&[(2, "6"), (0, "2")]));
+    let named = said(&asked[1].body).remove(0);
+    assert!(named.contains("\"p.png\": image/png, 70 bytes; it is not shown any more]"), "{named}");
+    let again =
+        "\"a.png\": image/png, 70 bytes; it is not shown any more: read it again to see it]";
+    assert!(named.contains(again), "{named}");
+    // What a tool read since counts too, and takes nothing from the question.
+    assert_eq!(shown(&asked[2].body), expected(&[(3, "5"), (0, "2"), (0, "1")]));
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ fn told(part: &AttachmentPart, content: &str, most: usize) -> String {
     if most < content.len() {
         let rest = content.len() - most;
         let how = if part.path.is_some() { "; the tool `read` shows them" } else { "" };
-        text.push_str(&format!("\n[{rest} bytes more of {} are left out{how}]", shown(part)));
+        text.extend([format!("\n[{rest} bytes more of {} are left out{how}]", shown(part))]);
     }
     text
 }
