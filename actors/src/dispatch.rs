@@ -61,8 +61,8 @@ use crate::tickets::TicketUse;
 use crate::{Node, UnknownSocket, record};
 
 pub use accounts::check_account;
-pub(crate) use attachments::read_attachment_for;
-pub use attachments::{AttachmentAsk, AttachmentBytes, download_attachment};
+pub use attachments::{AttachmentAsk, AttachmentDownload, download_attachment};
+pub(crate) use attachments::{find_attachment_for, read_attachment_for};
 pub use audit::{AuditReader, export as export_audit};
 pub use backups::{
     BackupAsk, BackupPart, Download, ImportAsk, Upload, begin_upload, disk_failed, download, import,

@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use iris_actors::Node;
-use iris_actors::dispatch::{AttachmentAsk, AttachmentBytes, Held, download_attachment};
+use iris_actors::dispatch::{AttachmentAsk, Held, download_attachment};
 use iris_protocol::{ApiError, AttachmentGiven, Command, Operation, ProjectId};
 use serde_json::{Map, Value};
 
@@ -43,7 +43,8 @@ pub(super) async fn download(
         index,
         request_id: request_id(request),
     };
-    let (AttachmentBytes { part, bytes }, held) = download_attachment(node, ask).await?;
+    let found = download_attachment(node, ask).await?;
+    let part = found.part.clone();
     let etag = EntityTag::new_strong(part.hash.clone());
     let is_known = match IfNoneMatch::parse(request) {
         Ok(IfNoneMatch::Any) => true,
@@ -56,6 +57,7 @@ pub(super) async fn download(
     if is_known {
         return Ok(response.finish());
     }
+    let (bytes, held) = found.bytes().await?;
     let content_type = match part.given {
         AttachmentGiven::Image => part.mime_type.as_str(),
         AttachmentGiven::Text => "text/plain; charset=utf-8",

@@ -4,29 +4,42 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use iris_auth::AccessClaims;
-use iris_protocol::limits::{ATTACHMENTS_BYTES_MAX, ATTACHMENTS_MAX};
+use iris_protocol::limits::ATTACHMENTS_MAX;
 use iris_protocol::{
     ApiError, AttachmentPart, ErrorCode, MessageAttachment, MessageId, Operation, Part, ProjectId,
     SentAttachment, SessionId,
 };
 use iris_store::project::StoredAttachment;
-use serde::{Deserialize, Serialize};
 
 use super::bodies::Held;
+use super::files::FilePart;
 use super::outputs::piece_within;
 use super::{Done, Grant, check_name, stored};
 use crate::Node;
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::session::Attached;
 
-/// A file that went with a message, and what it held.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttachmentBytes {
+/// A file that went with a message and may be read.
+pub struct AttachmentDownload {
     /// As it is part of the message.
     pub part: AttachmentPart,
-    /// All of them.
-    #[serde(with = "crate::owner::base64_bytes")]
-    pub bytes: Vec<u8>,
+    node: Node,
+    project_id: ProjectId,
+    user_id: UserId,
+}
+
+impl AttachmentDownload {
+    /// What it held. What comes with it is room for the answer, to be kept until that is sent.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when too much is being sent and read; `PROJECT_CORRUPT` where it is damaged.
+    pub async fn bytes(self) -> Result<(Vec<u8>, Held), ApiError> {
+        let held = self.node.bodies.hold(&self.user_id, self.part.size)?;
+        let ask = OwnerAsk::ReadAttachment { hash: self.part.hash };
+        let answer = self.node.ask_owner(&self.project_id, &self.user_id, ask, None).await?;
+        let OwnerAnswer::FilePart(FilePart { bytes }) = answer else { return Err(mismatch()) };
+        Ok((bytes, held))
+    }
 }
 
 /// Which file is asked for, and by whom.
@@ -46,37 +59,35 @@ pub struct AttachmentAsk {
     pub request_id: Option<String>,
 }
 
-/// Reads what a file held, for a caller who may `session.message.attachment`. What comes with it is room for
-/// the answer, to be kept until that is sent.
+/// Finds a file, for a caller who may `session.message.attachment`.
 ///
 /// # Errors
-/// Those of the gate; `NOT_FOUND`; `OVERLOADED` when too much is being sent and read.
+/// Those of the gate; `NOT_FOUND`.
 pub async fn download_attachment(
     node: &Node,
     ask: AttachmentAsk,
-) -> Result<(AttachmentBytes, Held), ApiError> {
+) -> Result<AttachmentDownload, ApiError> {
     let AttachmentAsk { claims, project_id, session_id, message_id, index, request_id } = ask;
     let operation = Operation::MessageAttachment;
-    let read = async {
+    let find = async {
         let grant = node.gate(claims.as_ref(), operation, Some(&project_id)).await?;
-        let user_id = grant.user_id()?;
-        let held = node.bodies.hold(user_id, ATTACHMENTS_BYTES_MAX as u64)?;
-        let ask = OwnerAsk::ReadAttachment { session_id, message_id, index };
-        let answer = node.ask_owner(&project_id, user_id, ask, None).await?;
-        let OwnerAnswer::Attachment(found) = answer else { return Err(mismatch()) };
-        Ok((found, held))
+        let user_id = grant.user_id()?.clone();
+        let ask = OwnerAsk::FindAttachment { session_id, message_id, index };
+        let answer = node.ask_owner(&project_id, &user_id, ask, None).await?;
+        let OwnerAnswer::Attachment(part) = answer else { return Err(mismatch()) };
+        Ok(AttachmentDownload { part, node: node.clone(), project_id: project_id.clone(), user_id })
     };
-    node.request(request_id, operation, Some(&project_id), read).await
+    node.request(request_id, operation, Some(&project_id), find).await
 }
 
-/// Reads what a file held as the owner of the project.
-pub(crate) async fn read_attachment_for(
+/// Finds a file as the owner of the project.
+pub(crate) async fn find_attachment_for(
     node: &Node,
     project_id: &ProjectId,
     session_id: SessionId,
     message_id: MessageId,
     index: u32,
-) -> Result<AttachmentBytes, ApiError> {
+) -> Result<AttachmentPart, ApiError> {
     let reader = node.project(project_id).await?.reader;
     let message = reader.message(session_id, message_id).await.map_err(stored)?;
     let message = message.ok_or_else(|| ApiError::not_found("message"))?;
@@ -90,9 +101,17 @@ pub(crate) async fn read_attachment_for(
         | Part::AnswerFormat(_)
         | Part::Step { .. } => None,
     });
-    let part = attachments.nth(index as usize).ok_or_else(|| ApiError::not_found("attachment"))?;
-    let bytes = reader.attached(part.hash.clone()).await.map_err(stored)?;
-    Ok(AttachmentBytes { part, bytes })
+    attachments.nth(index as usize).ok_or_else(|| ApiError::not_found("attachment"))
+}
+
+/// Reads what a file held as the owner of the project.
+pub(crate) async fn read_attachment_for(
+    node: &Node,
+    project_id: &ProjectId,
+    hash: String,
+) -> Result<FilePart, ApiError> {
+    let bytes = node.project(project_id).await?.reader.attached(hash).await.map_err(stored)?;
+    Ok(FilePart { bytes })
 }
 
 pub(super) async fn piece(
@@ -102,8 +121,8 @@ pub(super) async fn piece(
 ) -> Result<Done, ApiError> {
     let MessageAttachment { session_id, message_id, index, offset, limit } = request;
     let project_id = grant.project_id()?;
-    let found = read_attachment_for(node, project_id, session_id, message_id, index).await?;
-    let AttachmentBytes { part, bytes } = found;
+    let part = find_attachment_for(node, project_id, session_id, message_id, index).await?;
+    let FilePart { bytes } = read_attachment_for(node, project_id, part.hash).await?;
     piece_within(&StoredAttachment { mime_type: part.mime_type, bytes }, offset, limit)
 }
 

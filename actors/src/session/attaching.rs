@@ -123,13 +123,13 @@ fn check_image(name: &str, bytes: &[u8]) -> Result<(), ApiError> {
         let message = format!("`{name}` begins like an image and is none");
         ApiError::new(ErrorCode::UnsupportedMediaType, message).reason("invalid_image")
     })?;
-    let (side_max, side) = (IMAGE_SIDE_MAX, size.width.max(size.height));
-    if bytes.len() as u64 <= IMAGE_BYTES_MAX && side <= side_max as usize {
+    let longest = size.width.max(size.height);
+    if bytes.len() as u64 <= IMAGE_BYTES_MAX && longest <= IMAGE_SIDE_MAX as usize {
         return Ok(());
     }
     let message = format!(
         "`{name}` is an image of {} bytes and {} by {} pixels; models are shown {IMAGE_BYTES_MAX} bytes and \
-         {side_max} by {side_max} pixels at most",
+         {IMAGE_SIDE_MAX} by {IMAGE_SIDE_MAX} pixels at most",
         bytes.len(),
         size.width,
         size.height
