@@ -7,7 +7,7 @@ use iris_auth::AccessClaims;
 use iris_protocol::limits::ATTACHMENTS_MAX;
 use iris_protocol::{
     ApiError, AttachmentPart, ErrorCode, MessageAttachment, MessageId, Operation, Part, ProjectId,
-    SentAttachment, SessionId,
+    SentAttachment, SessionId, UserId,
 };
 use iris_store::project::StoredAttachment;
 
