@@ -137,6 +137,7 @@ async fn choose_model(talk: &Conversation, provider: &str) {
 
 #[tokio::test]
 async fn what_goes_with_a_message_is_part_of_it_and_whoever_reads_that_gets_the_bytes() {
+    use AttachmentGiven::{Image, Named, Text};
     let World { app, mut ann, sees, .. } = world([chat::says("a dot")]).await;
     put(&ann, "shots/dot.txt", PNG).await;
     put(&ann, "b.html", "<b>é</b>").await;
@@ -150,7 +151,6 @@ async fn what_goes_with_a_message_is_part_of_it_and_whoever_reads_that_gets_the_
         let AttachmentPart { name, path, version, mime_type, size, given, .. } = part;
         (name.as_str(), path.as_deref(), *version, mime_type.as_str(), *size, *given)
     });
-    use AttachmentGiven::{Image, Named, Text};
     let expected = [
         ("dot.txt", Some("shots/dot.txt"), Some(1), "image/png", 70, Image),
         ("b.html", Some("b.html"), Some(1), "text/plain", 9, Text),
