@@ -1,6 +1,7 @@
 //! HTTP: every route, made from the operations table, and what stands before all of them.
 
 mod archives;
+mod attachments;
 mod audit;
 mod connecting;
 mod csv;

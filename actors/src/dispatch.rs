@@ -8,6 +8,7 @@ mod accounts;
 mod admin;
 mod agents;
 mod answer_format;
+mod attachments;
 mod audit;
 mod backups;
 mod bodies;
@@ -60,6 +61,8 @@ use crate::tickets::TicketUse;
 use crate::{Node, UnknownSocket, record};
 
 pub use accounts::check_account;
+pub use attachments::{AttachmentAsk, AttachmentDownload, download_attachment};
+pub(crate) use attachments::{find_attachment_for, read_attachment_for};
 pub use audit::{AuditReader, export as export_audit};
 pub use backups::{
     BackupAsk, BackupPart, Download, ImportAsk, Upload, begin_upload, disk_failed, download, import,
@@ -70,7 +73,9 @@ pub use bodies::{ANSWER_STALL, Held};
 pub use files::{
     FileAsk, FileBytes, FileDownload, FilePart, begin_put, download_file, put_file_bytes,
 };
-pub(crate) use files::{read_file_for, read_file_part_for, write_file_for};
+pub(crate) use files::{
+    mime_type, read_bytes, read_file_for, read_file_part_for, read_version, write_file_for,
+};
 pub use patience::Patience;
 pub(crate) use patience::given_up;
 
@@ -769,6 +774,7 @@ async fn perform(
         Command::ToolApprove(request) => sessions::approve(node, &grant, request, context).await,
         Command::ToolReject(request) => sessions::reject(node, &grant, request, context).await,
         Command::ApprovalList(request) => sessions::approvals(node, &grant, request).await,
+        Command::MessageAttachment(request) => attachments::piece(node, &grant, request).await,
         Command::ToolOutput(request) => outputs::piece(node, &grant, request).await,
         Command::ApprovalGet(request) => sessions::approval(node, &grant, request).await,
         Command::QuestionList(request) => questions::list(node, &grant, request).await,

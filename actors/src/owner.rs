@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use iris_protocol::{
-    ApiError, BackupId, Command, ConnectionId, ErrorCode, File, Operation, PartId, Position,
-    ProjectId, Room, RoomOutcome, RoomRequest, UserId,
+    ApiError, AttachmentPart, BackupId, Command, ConnectionId, ErrorCode, File, MessageId,
+    Operation, PartId, Position, ProjectId, Room, RoomOutcome, RoomRequest, SessionId, UserId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,8 +17,8 @@ use crate::Node;
 use crate::connection::Outbound;
 use crate::directory::FindProject;
 use crate::dispatch::{
-    BackupPart, Done, FileBytes, FilePart, broken, perform_for, read_file_for, read_file_part_for,
-    read_part_for, write_file_for,
+    BackupPart, Done, FileBytes, FilePart, broken, find_attachment_for, perform_for,
+    read_attachment_for, read_file_for, read_file_part_for, read_part_for, write_file_for,
 };
 use crate::origin::Origin;
 use crate::project::{Follower, JoinRooms, LeaveRooms, RoomHeads, SendSnapshots};
@@ -66,6 +66,20 @@ pub enum OwnerAsk {
         path: String,
         /// From where.
         offset: u64,
+    },
+    /// Find a file that goes with a message.
+    FindAttachment {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// Which of its attachments, from 0.
+        index: u32,
+    },
+    /// Read what such a file held.
+    ReadAttachment {
+        /// SHA-256 of it.
+        hash: String,
     },
     /// Write a file whole.
     WriteFile {
@@ -135,8 +149,10 @@ pub enum OwnerAnswer {
     Done(Done),
     /// To `ReadFile`.
     File(FileBytes),
-    /// To `ReadFilePart`.
+    /// To `ReadFilePart` and `ReadAttachment`.
     FilePart(FilePart),
+    /// To `FindAttachment`.
+    Attachment(AttachmentPart),
     /// To `WriteFile`: the file, and whether it was a repeat.
     Written(File, bool),
     /// To `ReadBackup`.
@@ -221,6 +237,14 @@ impl Node {
             }
             OwnerAsk::ReadFilePart { path, offset } => {
                 let part = read_file_part_for(self, &project_id, path, offset).await;
+                part.map(OwnerAnswer::FilePart)
+            }
+            OwnerAsk::FindAttachment { session_id, message_id, index } => {
+                let find = find_attachment_for(self, &project_id, session_id, message_id, index);
+                find.await.map(OwnerAnswer::Attachment)
+            }
+            OwnerAsk::ReadAttachment { hash } => {
+                let part = read_attachment_for(self, &project_id, hash).await;
                 part.map(OwnerAnswer::FilePart)
             }
             OwnerAsk::WriteFile { path, bytes, version, idempotency_key } => {

@@ -23,7 +23,7 @@ use super::{
     PUBLIC_BODY_BYTES_MAX, body, claims, content_length, peer, request_id, require_json,
     undisturbed,
 };
-use super::{archives, audit, csv};
+use super::{archives, attachments, audit, csv};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -257,6 +257,9 @@ async fn bytes(
     let project_id = project_id.ok_or_else(|| ApiError::not_found("project"))?;
     if operation == Operation::BackupRead {
         return archives::download_backup(node, request, project_id, fields).await;
+    }
+    if operation == Operation::MessageAttachment {
+        return attachments::download(node, request, project_id, fields).await;
     }
     Box::pin(file(node, route, request, payload, project_id)).await
 }

@@ -371,6 +371,9 @@ impl World {
             | Operation::SessionRevert => {
                 json!({ "sessionId": self.session, "messageId": self.message })
             }
+            // There is none: the gate is what is asked here.
+            Operation::MessageAttachment => json!({ "sessionId": self.session,
+                "messageId": self.message, "index": 0 }),
             Operation::ProjectCreate | Operation::AgentCreate | Operation::KeyCreate => {
                 json!({ "name": "new" })
             }
@@ -498,8 +501,11 @@ async fn over_rest_every_caller_gets_what_the_table_says() {
             let mut path = route.path.replace("{projectId}", &project);
             let mut body = world.payload(*operation, caller);
             for (field, value) in body.as_object().unwrap().clone() {
-                let text = value.as_str().unwrap_or_default();
-                path = path.replace(&format!("{{{field}}}"), text);
+                let text = match &value {
+                    Value::Number(number) => number.to_string(),
+                    other => other.as_str().unwrap_or_default().to_owned(),
+                };
+                path = path.replace(&format!("{{{field}}}"), &text);
                 if route.query.iter().any(|(name, _)| *name == field) {
                     path = format!("{path}?{field}={text}");
                 }

@@ -17,6 +17,7 @@ mod actors;
 mod admin;
 mod agent_files;
 mod agents;
+mod attachments;
 mod audit;
 mod auth;
 mod backups;

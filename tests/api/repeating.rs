@@ -235,6 +235,7 @@ impl World {
             | Operation::RunList
             | Operation::MessageGet
             | Operation::MessageList
+            | Operation::MessageAttachment
             | Operation::AgentList
             | Operation::AgentGet
             | Operation::ToolList
@@ -802,7 +803,12 @@ async fn a_repeat_of_every_operation_answers_the_first_answer_and_does_nothing_a
             // A later run, which the repeat must not end.
             world.settled().await;
             let content = Content::Text(WAITS.to_owned());
-            let request = MessageSend { session_id: world.busy.clone(), content, when_busy: None };
+            let request = MessageSend {
+                session_id: world.busy.clone(),
+                content,
+                when_busy: None,
+                attachments: Vec::new(),
+            };
             let mut talk = world.ann.join(&world.project, &world.busy).await;
             talk.call(request).await.unwrap();
             talk.approval().await;

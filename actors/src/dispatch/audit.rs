@@ -183,6 +183,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::RunResume
         | Operation::MessageGet
         | Operation::MessageList
+        | Operation::MessageAttachment
         | Operation::SessionSearch
         | Operation::AgentList
         | Operation::AgentGet

@@ -22,7 +22,7 @@ use super::environment::Environment;
 use super::instructions::instructions_of_project;
 use super::model::Caller;
 use super::nested::ToldInstructions;
-use super::outputs::show_images;
+use super::outputs::{show_images, tell_texts};
 use super::steering::join_messages;
 use super::tasks::{name_sub_agents, sub_agents};
 use crate::budgets::{refuse_if_used_up, run_facts, spending};
@@ -227,6 +227,7 @@ impl Asker {
     ) -> Result<(Conversation, BTreeMap<String, iris_agent::Attached>), StoreError> {
         let Recorded { history, opaque, left_out_to, .. } = recorded;
         let mut conversation = Conversation::of(history, opaque, left_out_to.as_ref());
+        tell_texts(&self.place, &mut conversation).await?;
         let can_see = model.shows_images().or(self.info.facts.images).unwrap_or(false);
         let images = show_images(&self.place, history, &mut conversation, can_see).await?;
         Ok((conversation, images))

@@ -313,6 +313,7 @@ operations! {
     RunResume = "run.resume" -> RunPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/runs/{runId}/resume", 200, Field("run"))), "Lets an interrupted run go on from its last complete step.";
     MessageGet = "session.message.get" -> MessagePayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/messages/{messageId}", 200, Field("message"))), "Reads one message.";
     MessageList = "session.message.list" -> MessagePage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions/{sessionId}/messages", List("messages"), &[("limit", Integer), ("before", Text)])), "Lists messages, the last page first.";
+    MessageAttachment = "session.message.attachment" -> ToolOutputPiece, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/messages/{messageId}/attachments/{index}", 200, Bytes)), "Reads what a file held that went with a message.";
     SessionSearch = "session.search" -> SearchPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/search", List("hits"), &[("query", Text), ("sessionId", Text), ("limit", Integer), ("cursor", Text)])), "Looks for words in what people and agents said, newest first.";
 
     AgentCreate = "agent.create" -> AgentPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/agents", 201, Field("agent"))), "Creates an agent.";

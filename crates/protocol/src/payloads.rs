@@ -12,8 +12,8 @@ use crate::{
     ConnectionId, File, FileEncoding, JudgedAccess, Member, Message, MessageId, ModelRef,
     PermissionAction, PermissionId, PermissionRule, PermissionSetting, Position, Presence,
     PresenceStatus, Project, ProjectId, ProjectType, Question, QuestionId, QuestionState,
-    QueuedMessage, Remember, Role, Run, RunId, SearchHit, ServerBackup, Session, SessionId,
-    SessionMode, Todo, Tool, ToolCallId, User, UserId,
+    QueuedMessage, Remember, Role, Run, RunId, SearchHit, SentAttachment, ServerBackup, Session,
+    SessionId, SessionMode, Todo, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {
@@ -396,6 +396,9 @@ payloads! {
         /// What to do while a run is active; `queue` when absent.
         #[serde(default)]
         when_busy: Option<WhenBusy>,
+        /// Files that go with it, at most 20, of 16 MiB together.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<SentAttachment>,
     }
     /// The message was taken; the answer comes as events.
     MessageAccepted {

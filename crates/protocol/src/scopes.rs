@@ -150,6 +150,7 @@ impl Operation {
             | Self::RunList
             | Self::MessageGet
             | Self::MessageList
+            | Self::MessageAttachment
             | Self::SessionSearch
             | Self::ToolOutput
             | Self::TodoList => Scope::SessionsRead,

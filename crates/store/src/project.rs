@@ -86,7 +86,7 @@ pub use mcp::{
     McpSecrets, PublishMcpStatus, RenewMcpTokens, StoredMcpServer, TakeMcpAuthorization,
     UpdateMcpServer,
 };
-pub use messages::{AcceptMessage, AcceptedMessage};
+pub use messages::{AcceptMessage, AcceptedMessage, AttachedFile};
 pub use pages::{HISTORY_MESSAGES_MAX, PAGE_BYTES_MAX, Replay};
 pub use permissions::{
     CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, PERMISSIONS_OF_SESSION_MAX,

@@ -242,6 +242,8 @@ async fn serve(node: Node, mut questions: UnboundedReceiver<String>, back: Wire)
                     OwnerAsk::Perform { .. }
                     | OwnerAsk::ReadFile { .. }
                     | OwnerAsk::ReadFilePart { .. }
+                    | OwnerAsk::FindAttachment { .. }
+                    | OwnerAsk::ReadAttachment { .. }
                     | OwnerAsk::WriteFile { .. }
                     | OwnerAsk::ReadBackup { .. }
                     | OwnerAsk::Leave { .. } => None,

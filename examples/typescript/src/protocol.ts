@@ -204,6 +204,29 @@ export interface Attachment {
   size: number;
 }
 
+/** What a model gets of a file that goes with a message. */
+export type AttachmentGiven = "image" | "text" | "named";
+
+/** A file that goes with a message. What it held when the message was taken is kept with the message, whatever becomes of the file. */
+export interface AttachmentPart {
+  /** The part. */
+  id: PartId;
+  /** Without directories. */
+  name: string;
+  /** Relative to the project's directory; absent for what came with the request. */
+  path?: string | null;
+  /** The version of the file that this is, where that was recorded. */
+  version?: number | null;
+  /** That of an image, `text/plain`, or `application/octet-stream`: as the bytes say. */
+  mimeType: string;
+  /** Bytes. */
+  size: number;
+  /** SHA-256 of what is kept, 64 hex digits. */
+  hash: string;
+  /** What the model gets of it. */
+  given: AttachmentGiven;
+}
+
 /** One thing that somebody did, or was refused. */
 export interface AuditRecord {
   /** Its number, from 1, without gaps. */
@@ -1043,6 +1066,8 @@ export type Part = {
   type: "compaction";
 } | AnswerFormatPart & {
   type: "answerFormat";
+} | AttachmentPart & {
+  type: "attachment";
 } | {
   type: "step";
   /** The part. */
@@ -1349,6 +1374,18 @@ export interface SearchHit {
 
 /** A secret on its way in. No answer and no event has one; it does not show itself and is wiped from memory when dropped. */
 export type SecretText = string;
+
+/** A file that goes with a new message: one of the project, or one that comes with the request. */
+export interface SentAttachment {
+  /** A file of the project. Either this or `data`. */
+  path?: string | null;
+  /** Which version of it; as it is now when absent. */
+  version?: number | null;
+  /** How `data` is called, 1 to 200 bytes; needed with it, and not taken with `path`. */
+  name?: string | null;
+  /** What the file holds, in base64 (RFC 4648, section 4). What it is is told by its bytes. */
+  data?: string | null;
+}
 
 /** A backup of the whole server: the root database and an archive of each project. */
 export interface ServerBackup {
@@ -2651,6 +2688,8 @@ export interface Operations {
       content: Content;
       /** What to do while a run is active; `queue` when absent. */
       whenBusy?: WhenBusy | null;
+      /** Files that go with it, at most 20, of 16 MiB together. */
+      attachments?: SentAttachment[];
     };
     /** The message was taken; the answer comes as events. */
     response: {
@@ -2706,6 +2745,8 @@ export interface Operations {
       messageId: MessageId;
       /** What to say. */
       content: Content;
+      /** Files that go with it, as with a new message. Those of the message in whose place it stands do not. */
+      attachments?: SentAttachment[];
     };
     /** The message was taken; the answer comes as events. */
     response: {
@@ -2815,6 +2856,35 @@ export interface Operations {
       nextCursor?: string | null;
       /** Whether there is a page before. */
       hasMore: boolean;
+    };
+  };
+  /** Reads what a file held that went with a message, piece by piece. */
+  "session.message.attachment": {
+    /** Reads what a file held that went with a message, piece by piece. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The message. */
+      messageId: MessageId;
+      /** Which of its attachments, from 0. */
+      index: number;
+      /** Bytes before the piece; 0 when absent. */
+      offset?: number | null;
+      /** Most bytes of the piece, at most 262,144, which it is when absent. */
+      limit?: number | null;
+    };
+    /** A piece of what a tool answered. */
+    response: {
+      /** Of all of it. */
+      mimeType: string;
+      /** Of all of it, in bytes. */
+      size: number;
+      /** Bytes before the piece; less than was asked for where that was inside a character. */
+      offset: number;
+      /** The piece: a text as it is, anything else in base64 (RFC 4648, section 4). */
+      content: string;
+      /** Where the next piece begins; absent when this is the last one. */
+      nextOffset?: number | null;
     };
   };
   /** Looks for text that people and agents said. */
@@ -4707,6 +4777,7 @@ export type SocketOperation =
   | "run.resume"
   | "session.message.get"
   | "session.message.list"
+  | "session.message.attachment"
   | "session.search"
   | "agent.create"
   | "agent.list"

@@ -17,9 +17,12 @@ pub(super) const OPEN_RUNS: &str =
 /// The parts of a message.
 pub(super) const PARTS: &str =
     "SELECT body, blob FROM message_parts WHERE message_id = ?1 ORDER BY ordinal";
-/// How long the parts of a message are together.
-pub(super) const PARTS_BYTES: &str =
-    "SELECT COALESCE(SUM(octet_length(p.body) + COALESCE(b.size, 0)), 0)
+/// How long the parts of a message are together, without the files that go with it.
+pub(super) const PARTS_BYTES: &str = "SELECT COALESCE(SUM(octet_length(p.body) + CASE
+         WHEN p.blob IS NULL THEN 0
+         WHEN p.body = '' THEN b.size
+         WHEN p.body ->> '$.type' = 'attachment' THEN 0
+         ELSE b.size END), 0)
      FROM message_parts p LEFT JOIN blobs b ON b.hash = p.blob WHERE p.message_id = ?1";
 /// The tool calls of a message that have no result.
 pub(super) const OPEN_CALLS: &str =
@@ -154,14 +157,18 @@ fn parts(conn: &Connection, sql: &str, key: impl Params) -> Result<Vec<Part>, St
 }
 
 /// A part whose body stands in its row; where a blob is named, that holds its long text, or all of it
-/// when nothing stands in the row.
+/// when nothing stands in the row, or the file that goes with a message, which is no part of the part.
 pub(super) fn part(conn: &Connection, body: &str, blob: Option<&[u8]>) -> Result<Part, StoreError> {
     let Some(hash) = blob else { return Ok(serde_json::from_str(body)?) };
-    let bytes = blobs::get(conn, BlobHash::from_column(hash)?)?;
+    let hash = BlobHash::from_column(hash)?;
     if body.is_empty() {
-        return Ok(serde_json::from_slice(&bytes)?);
+        return Ok(serde_json::from_slice(&blobs::get(conn, hash)?)?);
     }
     let mut part = serde_json::from_str(body)?;
+    if let Part::Attachment(_) = part {
+        return Ok(part);
+    }
+    let bytes = blobs::get(conn, hash)?;
     let place = blobs::long_text_of(&mut part);
     *place.ok_or_else(|| StoreError::internal("a blob of a part without a text"))? =
         String::from_utf8(bytes).map_err(StoreError::internal)?;
@@ -239,6 +246,7 @@ fn call_of(part: Part) -> Option<ToolPart> {
         | Part::Subtask(_)
         | Part::Compaction(_)
         | Part::AnswerFormat(_)
+        | Part::Attachment(_)
         | Part::Step { .. } => None,
     }
 }

@@ -551,6 +551,18 @@ impl ProjectReader {
         self.reader.read(move |conn| attachments::get(conn, &session_id, &call_id)).await
     }
 
+    /// What a file holds that goes with a message, by its hash.
+    ///
+    /// # Errors
+    /// `BlobCorrupt`, otherwise as [`Reader::read`].
+    pub async fn attached(&self, hash: String) -> Result<Vec<u8>, StoreError> {
+        let read = move |conn: &_| {
+            let hash = BlobHash::from_hex(&hash).ok_or(StoreError::BlobCorrupt { hash })?;
+            blobs::get(conn, hash)
+        };
+        self.reader.read(read).await
+    }
+
     /// A file that was changed through Iris.
     ///
     /// # Errors
