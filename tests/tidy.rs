@@ -81,6 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("iris-egress", &[]),
     ("iris-backup", &["iris-protocol", "iris-store"]),
     ("iris-auth", &["iris-agent", "iris-protocol"]),
+    ("iris-identity", &["iris-auth", "iris-egress"]),
     ("iris-llm", &["iris-agent", "iris-protocol", "iris-redact"]),
     ("iris-mcp", &["iris-egress", "iris-redact", "iris-sandbox"]),
     (
@@ -101,6 +102,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "iris-auth",
             "iris-backup",
             "iris-egress",
+            "iris-identity",
             "iris-llm",
             "iris-mcp",
             "iris-protocol",
@@ -120,6 +122,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "iris-backup",
             "iris-client",
             "iris-egress",
+            "iris-identity",
             "iris-llm",
             "iris-protocol",
             "iris-redact",

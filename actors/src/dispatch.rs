@@ -18,6 +18,7 @@ mod invitations;
 mod keys;
 mod mcp;
 mod models;
+mod oauth;
 mod outputs;
 mod passwords;
 mod patience;
@@ -38,7 +39,7 @@ mod users;
 
 use iris_auth::{
     AccessClaims, ApiKeySecret, AuthError, Caller, CallerUser, Credential, KeyRights, NEVER_MS,
-    Resource, authorize,
+    PlainSecret, Resource, authorize,
 };
 use iris_protocol::{
     ApiError, BackupKind, Command, ConnectionId, ErrorCode, KeyId, ModelRef, Operation, ProjectId,
@@ -100,6 +101,8 @@ pub struct Peer {
     pub ip: Option<String>,
     /// What the client calls itself.
     pub agent: Option<String>,
+    /// What binds a login that was begun to the browser that comes back; none for all other requests.
+    pub browser: Option<PlainSecret>,
 }
 
 /// What was done.
@@ -661,7 +664,15 @@ async fn perform(
         Command::AuthLogout(request) => accounts::logout(node, &grant, request, context).await,
         Command::AuthTicket(_) => accounts::ticket(node, &grant),
         Command::UserGet(_) => accounts::me(node, &grant).await,
-        command @ (Command::LoginList(_)
+        command @ (Command::OauthList(_)
+        | Command::OauthStart(_)
+        | Command::OauthCallback(_)
+        | Command::OauthRedeem(_)
+        | Command::IdentityList(_)
+        | Command::IdentityLink(_)
+        | Command::IdentityCreate(_)
+        | Command::IdentityDelete(_)
+        | Command::LoginList(_)
         | Command::LoginRevoke(_)
         | Command::PasswordChange(_)
         | Command::PasswordForgot(_)

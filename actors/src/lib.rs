@@ -14,6 +14,7 @@ mod directory;
 pub mod dispatch;
 mod files;
 mod leftovers;
+mod logins;
 mod mail;
 mod mcp;
 mod node;

@@ -22,6 +22,7 @@ mod openapi;
 mod operations;
 #[macro_use]
 mod payloads;
+mod oauth;
 mod people;
 mod provider_credentials;
 mod reverting;
@@ -51,6 +52,7 @@ pub use files::*;
 pub use ids::*;
 pub use mcp::*;
 pub use models::*;
+pub use oauth::*;
 pub use openapi::openapi;
 pub use operations::{
     Command, Data, Method, Operation, OperationSpec, QueryKind, QueryParam, Request, RestRoute,

@@ -125,6 +125,7 @@ fn begin_login(n: u128, user: u128, token: u8) -> BeginAuthSession {
         expires_at: NOW + LIFETIME,
         ip: Some("127.0.0.1".to_owned()),
         agent: None,
+        identity: None,
         at: NOW,
     }
 }
