@@ -15,7 +15,9 @@ use iris_auth::PkceVerifier;
 use iris_client::RestAnswer;
 use iris_identity::{ProviderKind, ProviderSettings};
 use iris_protocol::{AuthGrant, ErrorCode};
-use iris_testkit::{AppOptions, Browser, IdentityProvider, Page, Person, TestApp, spawn_app_with};
+use iris_testkit::{
+    AppOptions, Browser, IdentityProvider, Page, Person, TestApp, moment, patiently, spawn_app_with,
+};
 use serde_json::{Value, json};
 use url::Url;
 use url::form_urlencoded::Serializer;
@@ -129,6 +131,22 @@ async fn audited(admin: &Person, action: &str) -> Vec<(String, Value)> {
         (record["result"].as_str().unwrap().to_owned(), record["details"]["provider"].clone())
     });
     told.collect()
+}
+
+/// Waits until the audit holds that many refusals of an action, all of them with this result.
+async fn refusals(admin: &Person, action: &str, result: &str, count: usize) {
+    let all = async {
+        loop {
+            let found = audited(admin, action).await;
+            assert!(found.iter().all(|(found, _)| found == result), "{found:?}");
+            if found.len() == count {
+                return;
+            }
+            // Nobody tells when a refusal is recorded.
+            moment().await;
+        }
+    };
+    patiently("refusals in the audit", all).await;
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ server.listen(0, "127.0.0.1", () => {
   start(issuer);
   console.log(issuer);
 });
+// Nobody reads more than that line, and the provider has more to say.
+process.stdout.on("error", () => {});
 // Whoever started it is gone.
 process.stdin.on("end", () => process.exit(0)).resume();
 

@@ -15,7 +15,7 @@ use iris_protocol::{
 use serde_json::Value;
 use url::Url;
 
-use super::accounts::{begin, stranger_refused};
+use super::accounts::{begin, check_email, stranger_refused};
 use super::{Done, Peer, done, stored};
 use crate::Node;
 use crate::logins::{Begun, Came, Finished, Purpose, Target, Through, WantedLink};
@@ -156,6 +156,7 @@ pub(super) async fn callback(
     request: OauthCallback,
     peer: Peer,
 ) -> Result<Done, ApiError> {
+    provider(node, &request.provider)?;
     let target = request.provider.clone();
     let refused = |error| stranger_refused(node, "auth.oauth.callback", &target, &peer, error);
     let attempt = node.rates.begin_exchange(&peer).map_err(refused)?;
@@ -228,7 +229,9 @@ async fn come_back(
         from: iss.as_deref(),
     };
     let person = from.identify(back, node.services.clock.now_ms()).await;
-    let person = person.map_err(|error| told(&name, &error))?;
+    let mut person = person.map_err(|error| told(&name, &error))?;
+    let email = person.email.map(|email| email.trim().to_lowercase());
+    person.email = email.filter(|email| check_email(email).is_ok());
     match &begun.purpose {
         Purpose::LogIn { invitation } => {
             arrival::arrive(node, name, person, *invitation, peer).await
@@ -263,7 +266,7 @@ async fn log_in(
 
 fn invalid_code() -> ApiError {
     let message = "the code is wrong, used, older than a minute, or for somebody else: begin again";
-    ApiError::new(ErrorCode::Unauthenticated, message).reason("invalid_code")
+    ApiError::invalid(message).reason("invalid_code")
 }
 
 /// Takes what came back with a code, for whoever began it. A wrong guess is the last one.

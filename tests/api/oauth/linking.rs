@@ -99,7 +99,7 @@ async fn a_link_is_made_by_whoever_prepared_it_and_by_nobody_else() {
         begun.json["data"]["url"].as_str().unwrap().to_owned()
     };
     let refused_code = |answer: &RestAnswer| {
-        assert_refused(answer, ErrorCode::Unauthenticated, "invalid_code");
+        assert_refused(answer, ErrorCode::InvalidRequest, "invalid_code");
     };
     // Ann opens what Eve prepared: what comes of it is no use to either.
     let opened = url(&eve).await;

@@ -35,9 +35,7 @@ async fn a14_a_state_that_is_wrong_missing_or_used_leads_nowhere() {
     grant(&browser.open(&back).await);
     assert_eq!(refused(&browser.open(&back).await), not_begun(), "it is good once");
     assert_eq!(provider.times_asked("POST /token"), 1);
-    let refusals = audited(&admin, "auth.oauth.callback").await;
-    assert_eq!(refusals.len(), 5);
-    assert!(refusals.iter().all(|(result, _)| result == "INVALID_REQUEST login_not_begun"));
+    refusals(&admin, "auth.oauth.callback", "INVALID_REQUEST login_not_begun", 5).await;
 }
 
 #[tokio::test]
@@ -109,7 +107,7 @@ async fn a_login_takes_ten_minutes_at_most_and_a_code_one() {
     let code = program.code(&app, &provider, "ann").await;
     clock.advance(Duration::from_mins(1));
     let late = rest_refusal(&program.redeem(&app, &code).await);
-    assert_eq!(code_of(&late), (ErrorCode::Unauthenticated, "invalid_code"));
+    assert_eq!(code_of(&late), (ErrorCode::InvalidRequest, "invalid_code"));
     let code = program.code(&app, &provider, "ann").await;
     clock.advance(Duration::from_secs(59));
     assert!(program.redeem(&app, &code).await.is_success());
@@ -129,7 +127,7 @@ async fn whoever_brings_too_much_that_is_wrong_has_to_wait() {
     let wrong = back.replace(&query(&back)["state"], "irt_wrong");
     assert_eq!(refused(&browser.open(&wrong).await), not_begun());
     let code = rest_refusal(&redeem(&app, "irt_wrong", "x").await);
-    assert_eq!(code.code, ErrorCode::Unauthenticated);
+    assert_eq!(code.code, ErrorCode::InvalidRequest);
     for page in [browser.open(&wrong).await, browser.open(&back).await] {
         assert_eq!(refused(&page).0, ErrorCode::RateLimited);
     }

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use iris_auth::PlainSecret;
-use iris_testkit::patiently;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 

@@ -8,7 +8,7 @@ use iris_store::root::{
 use iris_store::{StoreError, WriteContext};
 use serde_json::json;
 
-use super::super::accounts::{check_email, check_invitation, may_register};
+use super::super::accounts::{check_invitation, may_register};
 use super::super::invitations::joined;
 use super::super::{Peer, stored};
 use super::conflict;
@@ -39,22 +39,16 @@ pub(super) async fn arrive(
     invitation: Option<TokenHash>,
     peer: &Peer,
 ) -> Result<Came, ApiError> {
-    let known = node.root_reader.identity(&person.issuer, &person.subject).await;
-    if let Some((id, account)) = known.map_err(stored)? {
-        if account.disabled {
-            return Err(disabled());
-        }
-        let through = Through { provider, identity: IdentityUse { id, email: person.email } };
-        return Ok(Came::In { user_id: account.user.id, through });
+    if let Some(came) = known(node, &provider, &person).await? {
+        return Ok(came);
     }
-    let email = person.email.as_deref().map(|email| email.trim().to_lowercase());
-    if let Some(email) = &email
+    if let Some(email) = &person.email
         && node.root_reader.user_by_email(email).await.map_err(stored)?.is_some()
     {
         return Err(link_required());
     }
     may_register(node, invitation.as_ref())?;
-    let email = email.filter(|email| person.email_verified && check_email(email).is_ok());
+    let email = person.email.clone().filter(|_| person.email_verified);
     let email = email.ok_or_else(|| {
         let message = format!("`{provider}` tells no e-mail address that it knows to be yours");
         ApiError::new(ErrorCode::Forbidden, message).reason("email_not_verified")
@@ -63,6 +57,18 @@ pub(super) async fn arrive(
         check_invitation(node, hash, &email).await?;
     }
     register(node, provider, person, email, invitation, peer).await
+}
+
+/// The user who is linked with this person already.
+async fn known(node: &Node, provider: &str, person: &Person) -> Result<Option<Came>, ApiError> {
+    let found = node.root_reader.identity(&person.issuer, &person.subject).await;
+    let Some((id, account)) = found.map_err(stored)? else { return Ok(None) };
+    if account.disabled {
+        return Err(disabled());
+    }
+    let identity = IdentityUse { id, email: person.email.clone() };
+    let through = Through { provider: provider.to_owned(), identity };
+    Ok(Some(Came::In { user_id: account.user.id, through }))
 }
 
 async fn register(
@@ -113,7 +119,11 @@ async fn register(
             Ok(created) => break created.output,
             Err(StoreError::Conflict { reason: "username_taken", .. })
                 if tried <= NAMES_TRIED_MAX => {}
-            Err(StoreError::Conflict { reason: "email_taken", .. }) => return Err(link_required()),
+            // Perhaps they were made a moment ago, by another browser of theirs.
+            Err(StoreError::Conflict { reason: "email_taken" | "identity_taken", .. }) => {
+                let made = known(node, &provider, &person).await?;
+                return made.ok_or_else(link_required);
+            }
             Err(error) => return Err(stored(error)),
         }
     };
