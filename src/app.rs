@@ -358,7 +358,7 @@ impl App {
 }
 
 /// Where browsers reach the server; none where it listens for others and nobody said how they reach it.
-fn public_url(config: &Config, address: SocketAddr) -> Option<String> {
+pub(crate) fn public_url(config: &Config, address: SocketAddr) -> Option<String> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let own = || address.ip().is_loopback().then(|| format!("{scheme}://{address}"));
     config.public_url.clone().or_else(own)

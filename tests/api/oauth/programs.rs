@@ -35,6 +35,43 @@ async fn a_program_on_the_same_machine_gets_a_login_and_no_token_is_in_a_url() {
 }
 
 #[tokio::test]
+async fn nothing_that_is_secret_of_a_login_is_kept_or_told() {
+    let (app, provider) = lab().await;
+    let admin = app.admin().await;
+    let program = Program::new();
+    let mut browser = browser_of(&provider, "ann");
+    let begun = browser.open(&program.start(&app)).await;
+    let there = query(begun.location.as_deref().unwrap());
+    let (back, _) = browser.go(begun.location.as_deref().unwrap(), PROGRAM).await;
+    let code = query(&back)["code"].clone();
+    let grant: AuthGrant = program.redeem(&app, &code).await.data().unwrap();
+    let cookie = begun.cookies[0].split(['=', ';']).nth(1).unwrap().to_owned();
+    let secrets = [
+        cookie,
+        there["state"].clone(),
+        there["nonce"].clone(),
+        code,
+        program.verifier.as_str().to_owned(),
+        grant.refresh_token,
+        "the secret of the client".to_owned(),
+        // The token of the provider, and the code for it.
+        "access-2".to_owned(),
+        "code-1".to_owned(),
+    ];
+    let audit = admin.get("/v1/admin/audit").await.json.to_string();
+    assert!(audit.contains("auth.register"));
+    let mut texts = vec![audit];
+    for entry in std::fs::read_dir(app.data_dir()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap_or_default();
+        texts.push(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    assert!(texts.iter().any(|text| text.contains("ann@example.com")));
+    for secret in secrets {
+        assert!(!texts.iter().any(|text| text.contains(&secret)), "{secret}");
+    }
+}
+
+#[tokio::test]
 async fn a14_a_code_is_good_once_and_for_whoever_began() {
     let (app, provider) = lab().await;
     let admin = app.admin().await;
