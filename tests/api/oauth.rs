@@ -154,7 +154,10 @@ async fn somebody_who_logs_in_elsewhere_gets_an_account_and_finds_it_again() {
     let (app, provider) = lab().await;
     let admin = app.admin().await;
     let listed = app.client().rest("GET", "/v1/auth/oauth", None, None).await.unwrap();
-    assert_eq!(listed.json["data"], json!([{ "id": "fake", "title": "Fake" }]));
+    assert_eq!(
+        listed.json["data"],
+        json!([{ "id": "fake", "title": "Fake", "startUrl": start(&app, &[]).trim_end_matches('?') }])
+    );
 
     let mut browser = browser_of(&provider, "ann");
     let begun = browser.open(&start(&app, &[])).await;

@@ -38,8 +38,9 @@ fn conflict(message: impl Into<String>, reason: &str) -> ApiError {
 pub(super) fn list(node: &Node) -> Result<Done, ApiError> {
     let all = node.services.identity_providers.iter();
     let providers = all.map(|(id, provider)| {
-        let title = provider.settings().title.clone();
-        OauthProvider { id: id.clone(), title }
+        let place = node.services.settings.public_url.as_ref();
+        let start_url = place.map(|place| format!("{place}/v1/auth/oauth/{id}/start"));
+        OauthProvider { id: id.clone(), title: provider.settings().title.clone(), start_url }
     });
     done(OauthProviderPage { providers: providers.collect() })
 }

@@ -15,6 +15,10 @@ payloads! {
         id: String,
         /// What people are shown.
         title: String,
+        /// Where a browser begins a login, without a query: the host to which it comes back. Absent where the
+        /// server does not know how browsers reach it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start_url: Option<String>,
     }
     /// Lists the providers at which people may log in.
     OauthList {}
