@@ -72,12 +72,13 @@ impl ProviderKeys {
 /// Whether a key is one to check signatures with, and sound.
 fn is_usable(key: &Jwk) -> bool {
     let length = |text: &str| URL_SAFE_NO_PAD.decode(text).map_or(0, |bytes| bytes.len());
-    let is_sound = match &key.algorithm {
-        AlgorithmParameters::RSA(rsa) => length(&rsa.n) >= RSA_BYTES_MIN,
-        AlgorithmParameters::EllipticCurve(_) => true,
-        AlgorithmParameters::OctetKeyPair(pair) => length(&pair.x) == ED25519_BYTES,
-        // With one that is shared others could sign too. The enum is open.
-        _ => false,
+    let is_sound = if let AlgorithmParameters::RSA(rsa) = &key.algorithm {
+        length(&rsa.n) >= RSA_BYTES_MIN
+    } else if let AlgorithmParameters::OctetKeyPair(pair) = &key.algorithm {
+        length(&pair.x) == ED25519_BYTES
+    } else {
+        // With one that is shared others could sign too.
+        matches!(key.algorithm, AlgorithmParameters::EllipticCurve(_))
     };
     let is_for_signatures =
         key.common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature);
@@ -252,10 +253,11 @@ fn signed(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Claims
     signature_only.validate_exp = false;
     signature_only.validate_aud = false;
     let decoded = jsonwebtoken::decode::<Value>(token, key, &signature_only);
-    let decoded = decoded.map_err(|error| match error.kind() {
-        ErrorKind::Json(_) | ErrorKind::Base64(_) | ErrorKind::Utf8(_) => IdTokenError::Malformed,
-        // The enum is open.
-        _ => IdTokenError::Signature,
+    let is_malformed = |kind: &ErrorKind| {
+        matches!(kind, ErrorKind::Json(_) | ErrorKind::Base64(_) | ErrorKind::Utf8(_))
+    };
+    let decoded = decoded.map_err(|error| {
+        if is_malformed(error.kind()) { IdTokenError::Malformed } else { IdTokenError::Signature }
     })?;
     serde_json::from_value(decoded.claims).map_err(|_| IdTokenError::Malformed)
 }

@@ -33,7 +33,7 @@ struct User {
 }
 
 #[derive(Deserialize)]
-struct Email {
+struct Address {
     email: String,
     primary: bool,
     verified: bool,
@@ -76,7 +76,7 @@ pub(crate) async fn identify(way: Way<'_>, back: Return<'_>) -> Result<Person, I
 }
 
 /// The one that somebody reads, if it is known to be theirs; else another one that is.
-fn best(emails: Vec<Email>) -> Option<Email> {
+fn best(emails: Vec<Address>) -> Option<Address> {
     emails.into_iter().max_by_key(|email| (email.verified, email.primary))
 }
 
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_verified_address_is_better_than_a_primary_one() {
         let email =
-            |email: &str, primary, verified| Email { email: email.to_owned(), primary, verified };
+            |email: &str, primary, verified| Address { email: email.to_owned(), primary, verified };
         let best = |emails| best(emails).map(|email| email.email);
         let all = || vec![email("a", false, true), email("b", true, true), email("c", true, false)];
         assert_eq!(best(all()).as_deref(), Some("b"));
