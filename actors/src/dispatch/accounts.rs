@@ -228,10 +228,10 @@ pub(super) async fn begin(
     let services = &node.services;
     let refresh = services.refresh_tokens.first().map_err(|error| error.to_error())?;
     let id = AuthSessionId::from_bits(services.ids.next_bits());
-    let mut details = json!({ "agent": peer.agent });
-    if let Some(through) = &through {
-        details["provider"] = through.provider.as_str().into();
-    }
+    let details = match &through {
+        Some(through) => json!({ "agent": peer.agent, "provider": through.provider }),
+        None => json!({ "agent": peer.agent }),
+    };
     let audit = RecordAudit {
         ip: peer.ip.clone(),
         credential: Some(id.to_string()),

@@ -91,14 +91,14 @@ pub(super) async fn start(node: &Node, request: OauthStart) -> Result<Done, ApiE
     let random = || Ticket::random().map_err(|error| error.to_error());
     let (state, browser, nonce) = (random()?, random()?, random()?);
     let verifier = PkceVerifier::random().map_err(|error| error.to_error())?;
-    let begin = Begin {
+    let away = Begin {
         redirect_uri: &redirect_uri,
         state: state.as_str(),
         nonce: nonce.as_str(),
         challenge: &verifier.challenge(),
     };
     let now = node.services.clock.now_ms();
-    let url = from.begin(begin, now).await.map_err(|error| told(&name, &error))?.to_string();
+    let url = from.begin(away, now).await.map_err(|error| told(&name, &error))?.to_string();
     let begun = Begun {
         provider: name,
         browser: Ticket::hash_of(browser.as_str()),
