@@ -1056,6 +1056,8 @@ export interface OauthProvider {
   id: string;
   /** What people are shown. */
   title: string;
+  /** Where a browser begins a login, without a query: the host to which it comes back. Absent where the server does not know how browsers reach it. */
+  startUrl?: string | null;
 }
 
 /** A piece of a message. */
