@@ -300,8 +300,7 @@ impl State {
                 Answer::json(200, &with(told, &state.ways.userinfo))
             }),
             "/api/v3/user" => self.about(request, |_, who| {
-                let id = u64::from_str_radix(&number_of(who), 16).unwrap();
-                Answer::json(200, &json!({ "id": id, "login": who, "name": null }))
+                Answer::json(200, &json!({ "id": number_of(who), "login": who, "name": null }))
             }),
             "/api/v3/user/emails" => self.about(request, |state, _| match &state.ways.emails {
                 Some(emails) => Answer::json(200, emails),
@@ -406,7 +405,7 @@ impl State {
     }
 }
 
-/// A number for a name, the same each time, in hexadecimal digits.
-fn number_of(who: &str) -> String {
-    who.bytes().take(6).map(|byte| format!("{byte:02x}")).collect()
+/// A number for a name, the same each time.
+fn number_of(who: &str) -> u64 {
+    who.bytes().take(6).fold(0, |number, byte| number << 8 | u64::from(byte))
 }
