@@ -1,5 +1,6 @@
 //! The server, put together: from a configuration to an address that answers, and back to nothing.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use iris_auth::{
     load_or_create_key,
 };
 use iris_egress::{Config as EgressConfig, Egress, Exception};
+use iris_identity::{Provider, ProviderSettings, exceptions};
 use iris_llm::{
     Catalog, CatalogFileError, ConfigError as ModelConfigError, Detected, LocalServer, Models,
 };
@@ -359,7 +361,7 @@ impl App {
 }
 
 /// Where browsers reach the server; none where it listens for others and nobody said how they reach it.
-fn public_url(config: &Config, address: SocketAddr) -> Option<String> {
+pub(crate) fn public_url(config: &Config, address: SocketAddr) -> Option<String> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let own = || address.ip().is_loopback().then(|| format!("{scheme}://{address}"));
     config.public_url.clone().or_else(own)
@@ -431,6 +433,7 @@ fn services(
     }
     let sealing = sealing(&config.master_key_file, config.master_key_previous_file.as_deref())?;
     let egress = egress(config.egress_allow.clone());
+    let identity_providers = identity_providers(config.oauth, &config.egress_allow);
     let log = dependencies.log.unwrap_or_else(|| {
         let settings = LogSettings { filter: config.log, format: config.log_format };
         Arc::new(LogOfAnother(settings))
@@ -453,6 +456,7 @@ fn services(
         access_tokens,
         sealing,
         refresh_tokens,
+        identity_providers,
         mailer,
         origins: Arc::default(),
         passwords: dependencies.passwords,
@@ -464,6 +468,7 @@ fn services(
             data_dir: config.data_dir,
             project_roots: config.project_roots,
             public_url: config.public_url,
+            oauth_redirects: config.oauth_redirects,
             registration: config.registration,
             default_model: config.default_model,
             fallback_model: config.fallback_model,
@@ -546,6 +551,30 @@ fn egress(allow: Vec<Exception>) -> Option<Arc<Egress>> {
         tracing::warn!(?error, "there is no tool `webfetch`: has the system certificates?");
     });
     egress.ok().map(Arc::new)
+}
+
+/// The providers at which people log in. They have a way out of their own: that they are where only this machine
+/// gets lets no tool go there.
+fn identity_providers(
+    all: BTreeMap<String, ProviderSettings>,
+    allow: &[Exception],
+) -> BTreeMap<String, Provider> {
+    if all.is_empty() {
+        return BTreeMap::new();
+    }
+    let allow = [allow.to_vec(), exceptions(all.values())].concat();
+    let egress = Egress::new(EgressConfig { allow, ..EgressConfig::default() });
+    let egress = egress.inspect_err(|error| {
+        tracing::warn!(?error, "nobody can log in at a provider: has the system certificates?");
+    });
+    let Ok(egress) = egress.map(Arc::new) else { return BTreeMap::new() };
+    let provider = |settings: ProviderSettings| {
+        if let Some(secret) = &settings.client_secret {
+            iris_redact::shared().learn(secret.expose());
+        }
+        Provider::new(settings, Arc::clone(&egress))
+    };
+    all.into_iter().map(|(name, settings)| (name, provider(settings))).collect()
 }
 
 /// The tools of the server.

@@ -7,6 +7,7 @@ mod connecting;
 mod csv;
 mod error;
 mod gatekeeper;
+mod oauth;
 mod parts;
 mod proxies;
 mod request_id;
@@ -245,6 +246,7 @@ pub(crate) fn peer(request: &HttpRequest) -> Peer {
     Peer {
         ip: address.map(|address| client(address).to_string()),
         agent: agent.map(|agent| agent.chars().take(200).collect()),
+        browser: None,
     }
 }
 

@@ -81,6 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("iris-egress", &[]),
     ("iris-backup", &["iris-protocol", "iris-store"]),
     ("iris-auth", &["iris-agent", "iris-protocol"]),
+    ("iris-identity", &["iris-auth", "iris-egress"]),
     ("iris-llm", &["iris-agent", "iris-protocol", "iris-redact"]),
     ("iris-mcp", &["iris-egress", "iris-redact", "iris-sandbox"]),
     (
@@ -101,6 +102,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "iris-auth",
             "iris-backup",
             "iris-egress",
+            "iris-identity",
             "iris-llm",
             "iris-mcp",
             "iris-protocol",
@@ -120,6 +122,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "iris-backup",
             "iris-client",
             "iris-egress",
+            "iris-identity",
             "iris-llm",
             "iris-protocol",
             "iris-redact",
@@ -406,7 +409,8 @@ fn every_key_of_the_configuration_is_in_the_readme() {
     let top = list("KEYS").into_iter().map(|key| format!("IRIS_{key}"));
     let providers = list("PROVIDER_KEYS").into_iter();
     let providers = providers.map(|key| format!("IRIS_PROVIDERS__NAME__{key}"));
-    let mut expected: BTreeSet<String> = top.chain(providers).collect();
+    let logins = list("OAUTH_KEYS").into_iter().map(|key| format!("IRIS_OAUTH__NAME__{key}"));
+    let mut expected: BTreeSet<String> = top.chain(providers).chain(logins).collect();
     expected.insert("IRIS_CONFIG".to_owned());
     let documented: BTreeSet<String> =
         readme.into_keys().filter(|name| name.starts_with("IRIS_")).collect();

@@ -19,6 +19,7 @@ mod invitations;
 mod keys;
 mod mcp;
 mod models;
+mod oauth;
 mod outputs;
 mod passwords;
 mod patience;
@@ -39,7 +40,7 @@ mod users;
 
 use iris_auth::{
     AccessClaims, ApiKeySecret, AuthError, Caller, CallerUser, Credential, KeyRights, NEVER_MS,
-    Resource, authorize,
+    PlainSecret, Resource, authorize,
 };
 use iris_protocol::{
     ApiError, BackupKind, Command, ConnectionId, ErrorCode, KeyId, ModelRef, Operation, ProjectId,
@@ -105,6 +106,8 @@ pub struct Peer {
     pub ip: Option<String>,
     /// What the client calls itself.
     pub agent: Option<String>,
+    /// What binds a login that was begun to the browser that comes back; none for all other requests.
+    pub browser: Option<PlainSecret>,
 }
 
 /// What was done.
@@ -666,7 +669,15 @@ async fn perform(
         Command::AuthLogout(request) => accounts::logout(node, &grant, request, context).await,
         Command::AuthTicket(_) => accounts::ticket(node, &grant),
         Command::UserGet(_) => accounts::me(node, &grant).await,
-        command @ (Command::LoginList(_)
+        command @ (Command::OauthList(_)
+        | Command::OauthStart(_)
+        | Command::OauthCallback(_)
+        | Command::OauthRedeem(_)
+        | Command::IdentityList(_)
+        | Command::IdentityLink(_)
+        | Command::IdentityCreate(_)
+        | Command::IdentityDelete(_)
+        | Command::LoginList(_)
         | Command::LoginRevoke(_)
         | Command::PasswordChange(_)
         | Command::PasswordForgot(_)

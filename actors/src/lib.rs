@@ -15,6 +15,7 @@ mod directory;
 pub mod dispatch;
 mod files;
 mod leftovers;
+mod logins;
 mod mail;
 mod mcp;
 mod node;

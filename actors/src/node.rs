@@ -17,6 +17,7 @@ use crate::choices::Choices;
 use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
 use crate::dispatch::{Bodies, Uploads};
+use crate::logins::Logins;
 use crate::owner::Hop;
 use crate::permissions::ServerRules;
 use crate::project::{Listen, Listener, ProjectHandle};
@@ -60,6 +61,7 @@ pub struct Node {
     pub(crate) bodies: Arc<Bodies>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) tickets: Arc<Tickets>,
+    pub(crate) logins: Arc<Logins>,
     pub(crate) rates: Arc<Rates>,
     /// Held by whoever has the catalogue know what administrators set.
     model_facts: Arc<tokio::sync::Mutex<()>>,
@@ -162,6 +164,7 @@ impl Node {
             uploads: Arc::default(),
             bodies: Arc::default(),
             tickets: Arc::default(),
+            logins: Arc::default(),
             connections,
             rates,
             model_facts: Arc::default(),

@@ -1,5 +1,6 @@
 //! What every actor may use: clock, ids, models, tools, keys and settings. No actor is among them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{AccessTokens, Passwords, RefreshTokens, SealingKeys, SetupToken};
+use iris_identity::Provider;
 use iris_llm::{Catalog, Models};
 use iris_protocol::limits::{FILE_LOCK_GRACE_MS, FILE_LOCK_WAIT_MS};
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef, RegistrationMode, UserId};
@@ -148,6 +150,8 @@ pub struct Settings {
     pub project_roots: Vec<PathBuf>,
     /// Where browsers reach this server: an origin, without a `/` at its end. None where nobody said.
     pub public_url: Option<String>,
+    /// Where browsers may be sent after a login at a provider, exactly.
+    pub oauth_redirects: Vec<String>,
     /// Who may create an account.
     pub registration: Registration,
     /// The model of sessions and agents that chose none.
@@ -235,6 +239,8 @@ pub struct Services {
     pub access_tokens: AccessTokens,
     /// Makes refresh tokens.
     pub refresh_tokens: RefreshTokens,
+    /// The providers at which people may log in, by their names in the configuration.
+    pub identity_providers: BTreeMap<String, Provider>,
     /// Seals secrets at rest.
     pub sealing: SealingKeys,
     /// Hashes passwords off the arbiters.

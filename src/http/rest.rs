@@ -23,7 +23,7 @@ use super::{
     PUBLIC_BODY_BYTES_MAX, body, claims, content_length, peer, request_id, require_json,
     undisturbed,
 };
-use super::{archives, attachments, audit, csv};
+use super::{archives, attachments, audit, csv, oauth};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -66,11 +66,21 @@ pub(super) async fn answer(
     fields.extend(path_fields);
     let command = Command::decode(operation, Value::Object(fields))?;
     let idempotency_key = idempotency_key(&request)?;
-    let (peer, request_id) = (peer(&request), request_id(&request));
+    let (mut peer, request_id) = (peer(&request), request_id(&request));
+    if operation == Operation::OauthCallback {
+        peer.browser = oauth::browser(&node, &request);
+    }
     let wants_csv = csv::is_wanted(&request);
     let ask =
         Ask { claims, project_id, command, idempotency_key, peer, request_id, connection_id: None };
-    let done = undisturbed(async move { node.dispatch(ask).await }).await?;
+    let dispatching = node.clone();
+    let done = undisturbed(async move { dispatching.dispatch(ask).await }).await?;
+    if operation == Operation::OauthStart {
+        return oauth::begun(&node, done.payload);
+    }
+    if operation == Operation::OauthCallback {
+        return oauth::finished(&node, done.payload);
+    }
     if matches!(operation, Operation::UsageGet | Operation::ServerUsageGet) && wants_csv {
         return table(done);
     }
@@ -201,6 +211,7 @@ fn success(route: RestRoute, done: Done) -> HttpResponse {
             Shape::Whole
             | Shape::Bytes
             | Shape::Document
+            | Shape::Redirect
             | Shape::Upload(_)
             | Shape::Field(_)
             | Shape::List(_),

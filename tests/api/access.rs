@@ -3,9 +3,9 @@
 
 use iris_client::Client;
 use iris_protocol::{
-    AuthSessionId, BackupId, Command, CredentialId, Data, InvitationId, KeyId, KeyNeeds, Method,
-    Operation, PartId, PermissionId, ProjectId, QuestionId, Right, Role, SessionId, SnapshotId,
-    ToolCallId, ToolId, Transport, UserId,
+    AuthSessionId, BackupId, Command, CredentialId, Data, IdentityId, InvitationId, KeyId,
+    KeyNeeds, Method, Operation, PartId, PermissionId, ProjectId, QuestionId, Right, Role,
+    SessionId, SnapshotId, ToolCallId, ToolId, Transport, UserId,
 };
 use iris_testkit::{PASSWORD, Person, TestApp, WireSocket, spawn_app};
 use serde_json::{Value, json};
@@ -238,6 +238,18 @@ impl World {
                 json!({ "currentPassword": "wrong wrong", "newPassword": PASSWORD })
             }
             Operation::UserDelete => json!({ "currentPassword": "wrong wrong" }),
+            // There is no such provider: the gate is what is asked here.
+            Operation::OauthStart => json!({ "provider": "none" }),
+            Operation::OauthCallback => json!({ "provider": "none", "state": "x" }),
+            Operation::IdentityLink => {
+                json!({ "provider": "none", "redirect": "x", "codeChallenge": "x" })
+            }
+            // Nobody began it.
+            Operation::OauthRedeem | Operation::IdentityCreate => {
+                json!({ "code": "x", "codeVerifier": "x" })
+            }
+            // There is none: the gate is what is asked here.
+            Operation::IdentityDelete => json!({ "identityId": IdentityId::from_bits(1) }),
             Operation::PasswordForgot => json!({ "email": "nobody@example.com" }),
             // There is none: the gate is what is asked here.
             Operation::PasswordReset => json!({ "token": "x", "newPassword": PASSWORD }),
@@ -271,6 +283,8 @@ impl World {
             Operation::ProjectSettingsUpdate => json!({ "settings": {} }),
             Operation::AuthLogout
             | Operation::LoginList
+            | Operation::OauthList
+            | Operation::IdentityList
             | Operation::KeyList
             | Operation::CredentialList
             | Operation::ProjectCredentialList

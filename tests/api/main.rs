@@ -44,6 +44,7 @@ mod mcp_oauth;
 mod mcp_web;
 mod messages;
 mod models;
+mod oauth;
 mod passivation;
 mod patience;
 mod people;

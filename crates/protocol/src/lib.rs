@@ -23,6 +23,7 @@ mod openapi;
 mod operations;
 #[macro_use]
 mod payloads;
+mod oauth;
 mod people;
 mod provider_credentials;
 mod reverting;
@@ -53,6 +54,7 @@ pub use files::*;
 pub use ids::*;
 pub use mcp::*;
 pub use models::*;
+pub use oauth::*;
 pub use openapi::openapi;
 pub use operations::{
     Command, Data, Method, Operation, OperationSpec, QueryKind, QueryParam, Request, RestRoute,

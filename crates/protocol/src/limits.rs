@@ -61,6 +61,8 @@ pub const TICKETS_MAX: usize = 16_384;
 pub const LOGINS_PER_USER_MAX: usize = 100;
 /// Most API keys of one user.
 pub const API_KEYS_PER_USER_MAX: u64 = 100;
+/// Most identities of one user at providers of logins.
+pub const IDENTITIES_PER_USER_MAX: usize = 20;
 /// Most invitations to one project, or to the server alone, that can be accepted at the same time.
 pub const INVITATIONS_PENDING_MAX: u64 = 200;
 /// Largest preferences of a user, in bytes of JSON.

@@ -117,7 +117,15 @@ fn request_body(route: RestRoute, mut request: Value) -> Option<Value> {
     match (route.method, route.data) {
         (crate::Method::Get | crate::Method::Delete, _) => return None,
         (_, Data::Upload(_)) => return Some(bytes),
-        (_, Data::Bytes | Data::Document | Data::Whole | Data::Field(_) | Data::List(_)) => {}
+        (
+            _,
+            Data::Bytes
+            | Data::Document
+            | Data::Redirect
+            | Data::Whole
+            | Data::Field(_)
+            | Data::List(_),
+        ) => {}
     }
     let elsewhere: Vec<&str> =
         path_names(route.path).chain(route.query.iter().map(|(name, _)| *name)).collect();
@@ -147,6 +155,11 @@ fn success(route: RestRoute, response: &Schema) -> Value {
         }
         Data::Document => {
             return json!({ "description": "The document.", "content": { "application/json": {}, "text/markdown": {} } });
+        }
+        Data::Redirect => {
+            let location =
+                json!({ "required": true, "schema": { "type": "string", "format": "uri" } });
+            return json!({ "description": "Where the browser goes.", "headers": { "Location": location } });
         }
         Data::Whole => properties.insert("data".to_owned(), response.as_value().clone()),
         Data::Field(name) | Data::Upload(name) => {

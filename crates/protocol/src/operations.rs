@@ -86,6 +86,8 @@ pub enum Data {
     Bytes,
     /// None: the body of the answer is the field `content` of the response, its type the field `mimeType`.
     Document,
+    /// None: the answer has no body and sends a browser on, to the field `url` of the response.
+    Redirect,
     /// One field of the response; the body of the request is the bytes of a file, and every field of
     /// the request stands in path or query.
     Upload(&'static str),
@@ -232,7 +234,7 @@ macro_rules! operations {
     };
 }
 
-use Data::{Bytes, Document, Field, List, Upload, Whole};
+use Data::{Bytes, Document, Field, List, Redirect, Upload, Whole};
 use Method::{Delete, Get, Patch, Post, Put};
 use QueryKind::{Boolean, Integer, Text};
 use Role::{Admin, Member as MemberRole, Owner, Viewer};
@@ -249,6 +251,10 @@ operations! {
     PasswordChange = "auth.password.change" -> AuthGrant, Right::User, Rest, Some(rest(Put, "/v1/auth/password", 200, Whole)), "Sets a new password, ends every login and begins another one.";
     PasswordForgot = "auth.password.forgot" -> Done, Right::Public, Rest, Some(rest(Post, "/v1/auth/password/forgot", 202, Whole)), "Sends a link by e-mail that sets a new password.";
     PasswordReset = "auth.password.reset" -> Done, Right::Public, Rest, Some(rest(Post, "/v1/auth/password/reset", 200, Whole)), "Sets a new password with the secret of a link, once.";
+    OauthList = "auth.oauth.list" -> OauthProviderPage, Right::Public, Rest, Some(rest(Get, "/v1/auth/oauth", 200, List("providers"))), "Lists the providers at which people may log in.";
+    OauthStart = "auth.oauth.start" -> OauthStarted, Right::Public, Rest, Some(RestRoute { status: 303, ..query(Get, "/v1/auth/oauth/{provider}/start", Redirect, &[("redirect", Text), ("codeChallenge", Text), ("codeChallengeMethod", Text), ("invitation", Text), ("link", Text)]) }), "Sends a browser to a provider to log in there.";
+    OauthCallback = "auth.oauth.callback" -> OauthReturned, Right::Public, Rest, Some(query(Get, "/v1/auth/oauth/{provider}/callback", Field("grant"), &[("state", Text), ("code", Text), ("error", Text), ("iss", Text)])), "Finishes a login in the browser that comes back from a provider, or sends it on.";
+    OauthRedeem = "auth.oauth.redeem" -> AuthGrant, Right::Public, Rest, Some(rest(Post, "/v1/auth/oauth/token", 200, Whole)), "Begins an authentication session with the code that a browser brought from a login.";
     KeyCreate = "key.create" -> KeyGrant, Right::User, Rest, Some(rest(Post, "/v1/api-keys", 201, Whole)), "Makes an API key of the caller, which is shown this once.";
     KeyList = "key.list" -> KeyPage, Right::User, Rest, Some(rest(Get, "/v1/api-keys", 200, List("keys"))), "Lists the caller's API keys, newest first.";
     KeyRevoke = "key.revoke" -> Done, Right::User, Rest, Some(rest(Delete, "/v1/api-keys/{keyId}", 200, Whole)), "Ends an API key of the caller.";
@@ -259,6 +265,10 @@ operations! {
     UserUpdate = "user.update" -> UserPayload, Right::User, Any, Some(rest(Patch, "/v1/me", 200, Field("user"))), "Changes name, address, picture or preferences of the caller's account.";
     UserDelete = "user.delete" -> Done, Right::User, Rest, Some(rest(Delete, "/v1/me", 200, Whole)), "Deletes the caller's account.";
     UserExport = "user.export" -> PersonData, Right::User, Rest, Some(rest(Get, "/v1/me/export", 200, Whole)), "Reads all that the server keeps of the caller besides the content of projects.";
+    IdentityList = "identity.list" -> IdentityPage, Right::User, Rest, Some(rest(Get, "/v1/me/identities", 200, List("identities"))), "Lists who the caller is at other providers.";
+    IdentityLink = "identity.link" -> IdentityLinkStarted, Right::User, Rest, Some(rest(Post, "/v1/me/identities/link", 200, Whole)), "Prepares a link with who the caller is at another provider, for a browser to open.";
+    IdentityCreate = "identity.create" -> IdentityPayload, Right::User, Rest, Some(rest(Post, "/v1/me/identities", 201, Field("identity"))), "Links the caller's account with who they turned out to be at another provider.";
+    IdentityDelete = "identity.delete" -> Done, Right::User, Rest, Some(rest(Delete, "/v1/me/identities/{identityId}", 200, Whole)), "Takes away who the caller is at another provider.";
 
     ProjectCreate = "project.create" -> ProjectPayload, Right::User, Any, Some(rest(Post, "/v1/projects", 201, Field("project"))), "Creates a project that the caller owns.";
     ProjectList = "project.list" -> ProjectPage, Right::User, Any, Some(query(Get, "/v1/projects", List("projects"), &[("limit", Integer), ("cursor", Text), ("includeArchived", Boolean)])), "Lists the caller's projects, newest first.";

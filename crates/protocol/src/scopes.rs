@@ -91,6 +91,10 @@ impl Operation {
             | Self::AuthRegister
             | Self::AuthLogin
             | Self::AuthRotate
+            | Self::OauthList
+            | Self::OauthStart
+            | Self::OauthCallback
+            | Self::OauthRedeem
             | Self::PasswordForgot
             | Self::PasswordReset
             | Self::McpAuthorizeFinish
@@ -105,10 +109,15 @@ impl Operation {
             | Self::LoginRevoke
             | Self::PasswordChange
             | Self::UserDelete
+            | Self::IdentityLink
+            | Self::IdentityCreate
+            | Self::IdentityDelete
             | Self::KeyCreate
             | Self::KeyList
             | Self::KeyRevoke => return KeyNeeds::Login,
-            Self::LoginList | Self::UserExport | Self::CredentialList => Scope::AccountRead,
+            Self::LoginList | Self::UserExport | Self::CredentialList | Self::IdentityList => {
+                Scope::AccountRead
+            }
             Self::UserUpdate | Self::CredentialCreate | Self::CredentialDelete => {
                 Scope::AccountWrite
             }

@@ -11,6 +11,7 @@ mod accounts;
 mod audit;
 mod backups;
 mod credentials;
+mod identities;
 mod imports;
 mod intents;
 mod invitations;
@@ -50,6 +51,7 @@ pub use backups::{
 pub use credentials::{
     CredentialOwner, DeleteCredential, FoundCredential, SealAgain, SetCredential,
 };
+pub use identities::{CreateLinkedUser, IdentityUse, LinkIdentity, NewIdentity, UnlinkIdentity};
 pub use imports::ImportProject;
 pub use intents::{ForgetDirectory, IntendDirectory, Leftover};
 pub use invitations::{
@@ -87,6 +89,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0005_usage.sql"),
     include_str!("../../../migrations/root/0006_access.sql"),
     include_str!("../../../migrations/root/0007_credentials.sql"),
+    include_str!("../../../migrations/root/0008_identities.sql"),
 ];
 
 /// The open root database.

@@ -22,6 +22,7 @@ use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::{Passwords, SetupToken};
 use iris_client::Client;
 use iris_egress::Exception;
+use iris_identity::ProviderSettings;
 use iris_llm::{LocalServer, ProviderConfig, ProviderKind};
 use iris_protocol::{
     ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef, limits::IMPORT_BYTES_MAX,
@@ -45,8 +46,14 @@ pub const REMOTE: &str = "TESTKIT_REMOTE";
 /// registration, whose runs are cut off when it stops.
 #[derive(Clone)]
 pub struct AppOptions {
+    /// Where it listens; 0, the default, for a free one.
+    pub port: u16,
     /// Who may create an account.
     pub registration: Registration,
+    /// Providers at which people may log in, by name; none by default.
+    pub oauth: BTreeMap<String, ProviderSettings>,
+    /// Where browsers may be sent after such a login; nowhere by default.
+    pub oauth_redirects: Vec<String>,
     /// Holds the key that signed access tokens before; none by default.
     pub jwt_secret_previous_file: Option<PathBuf>,
     /// Networks of proxies that are believed; none by default.
@@ -140,7 +147,10 @@ impl Default for AppOptions {
         } = Dependencies::default();
         let scripted = ProviderConfig::new(ProviderKind::Scripted);
         Self {
+            port: 0,
             registration: Registration::Open,
+            oauth: BTreeMap::new(),
+            oauth_redirects: Vec::new(),
             jwt_secret_previous_file: None,
             trusted_proxies: Vec::new(),
             smtp: None,
@@ -199,7 +209,7 @@ impl AppOptions {
 
     fn config(&self, data_dir: &Path) -> Config {
         Config {
-            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
             tls: None,
             data_dir: data_dir.to_owned(),
             setup_token: Some(SetupToken::new(SETUP_TOKEN.to_owned()).unwrap()),
@@ -220,6 +230,8 @@ impl AppOptions {
             allowed_origins: self.allowed_origins.clone(),
             allowed_hosts: Vec::new(),
             public_url: None,
+            oauth: self.oauth.clone(),
+            oauth_redirects: self.oauth_redirects.clone(),
             egress_allow: self.egress_allow.clone(),
             sandbox: self.sandbox.clone(),
             drain: self.drain,
@@ -384,6 +396,17 @@ impl TestApp {
         let (stopped, again) = self.try_restart().await;
         stopped.unwrap();
         again
+    }
+
+    /// The same with other options.
+    ///
+    /// # Panics
+    /// When it does not stop cleanly, or does not start.
+    pub async fn restart_with(self, change: impl FnOnce(&mut AppOptions)) -> Self {
+        let (mut options, data_dir) = (self.options.clone(), Arc::clone(&self.data_dir));
+        change(&mut options);
+        self.stop().await;
+        Self::start(options, data_dir).await
     }
 
     /// Stops the server, whatever became of it before, and starts it again as [`TestApp::restart`].

@@ -261,6 +261,18 @@ export interface AuthExpiry {
   expiresAt: number;
 }
 
+/** What a caller needs to go on. */
+export interface AuthGrant {
+  /** Who the tokens are for. */
+  user: User;
+  /** For `Authorization: Bearer`. */
+  accessToken: string;
+  /** For the next pair; each works once. */
+  refreshToken: string;
+  /** When the access token ends, in milliseconds since 1970 UTC. */
+  expiresAt: number;
+}
+
 export type AuthSessionId = string;
 
 /** An archive of a project on the server's disk. */
@@ -661,6 +673,26 @@ export interface HttpToolSettings {
   timeoutMs?: number | null;
 }
 
+/** Who a user is at another provider: they may log in there. */
+export interface Identity {
+  /** The identity. */
+  id: IdentityId;
+  /** The provider, as the configuration named it when it was linked. */
+  provider: string;
+  /** What the provider calls itself. */
+  issuer: string;
+  /** What the provider calls the user. */
+  subject: string;
+  /** The address that the provider told last; it decides nothing. */
+  email?: string | null;
+  /** Milliseconds since 1970 UTC. */
+  createdAt: number;
+  /** When the user logged in with it last, in milliseconds since 1970 UTC. */
+  lastLoginAt?: number | null;
+}
+
+export type IdentityId = string;
+
 /** Which id a project gets that is created from an archive. */
 export type ImportId = "new" | "same";
 
@@ -1039,6 +1071,16 @@ export interface NodeInfo {
   draining: boolean;
   /** Abnormal records of the supervision log that could not be stored. */
   recordsDropped: number;
+}
+
+/** A provider at which people may log in. */
+export interface OauthProvider {
+  /** As the configuration names it, and as it stands in URLs. */
+  id: string;
+  /** What people are shown. */
+  title: string;
+  /** Where a browser begins a login, without a query: the host to which it comes back. Absent where the server does not know how browsers reach it. */
+  startUrl?: string | null;
 }
 
 /** A piece of a message. */
@@ -1863,8 +1905,8 @@ export interface Operations {
   "auth.password.change": {
     /** Sets a new password. Every login ends, this one too; the answer is a new one. */
     request: {
-      /** As it is now. */
-      currentPassword: string;
+      /** As it is now. An account without a password needs a login that is not older than five minutes. */
+      currentPassword?: string | null;
       /** 8 to 1024 bytes, used as typed. */
       newPassword: string;
     };
@@ -1906,6 +1948,85 @@ export interface Operations {
     response: {
       /** Always true. */
       done: boolean;
+    };
+  };
+  /** Lists the providers at which people may log in. */
+  "auth.oauth.list": {
+    /** Lists the providers at which people may log in. */
+    request: Record<string, unknown>;
+    /** The providers at which people may log in. */
+    response: {
+      /** By their ids. */
+      providers: OauthProvider[];
+    };
+  };
+  /** Begins a login in a browser, or a link that `identity.link` prepared. */
+  "auth.oauth.start": {
+    /** Begins a login in a browser, or a link that `identity.link` prepared. */
+    request: {
+      /** The provider. */
+      provider: string;
+      /** Where the browser goes in the end, with a code for `auth.oauth.redeem`: one of the configured places, or `http://127.0.0.1:PORT/callback` or `http://[::1]:PORT/callback` for a program on the same machine. Without one the answer to the browser is the grant itself. */
+      redirect?: string | null;
+      /** SHA-256 of the verifier that `auth.oauth.redeem` is going to show, in base64url without padding (RFC 7636 section 4.2). Needed with `redirect`. */
+      codeChallenge?: string | null;
+      /** `S256`, if anything. */
+      codeChallengeMethod?: string | null;
+      /** The secret of an invitation, for who has no account yet. */
+      invitation?: string | null;
+      /** What `identity.link` gave; with it nothing else is given. */
+      link?: string | null;
+    };
+    /** Where a browser is sent, and what binds the login to it. */
+    response: {
+      /** For the header `Location`. */
+      url: string;
+      /** For a cookie that only this server gets back; a secret. */
+      browser: string;
+    };
+  };
+  /** What a browser brings back from a provider. */
+  "auth.oauth.callback": {
+    /** What a browser brings back from a provider. */
+    request: {
+      /** The provider. */
+      provider: string;
+      /** Names what was begun. */
+      state?: string | null;
+      /** For the provider's tokens. */
+      code?: string | null;
+      /** Why there is no code, such as `access_denied`. */
+      error?: string | null;
+      /** Which provider it comes from, where it says so (RFC 9207). */
+      iss?: string | null;
+    };
+    /** What became of a login in a browser: one of the two. */
+    response: {
+      /** Where the browser is sent, with a `code`, or with an `error`. */
+      url?: string | null;
+      /** The login, where there is nowhere to be sent. */
+      grant?: AuthGrant | null;
+    };
+  };
+  /** Begins an authentication session with the code that a browser brought from a login, once and within a minute. */
+  "auth.oauth.redeem": {
+    /** Begins an authentication session with the code that a browser brought from a login, once and within a minute. */
+    request: {
+      /** The code. */
+      code: string;
+      /** Whose SHA-256 was told when the login began: 43 to 128 characters (RFC 7636 section 4.1). */
+      codeVerifier: string;
+    };
+    /** What a caller needs to go on. */
+    response: {
+      /** Who the tokens are for. */
+      user: User;
+      /** For `Authorization: Bearer`. */
+      accessToken: string;
+      /** For the next pair; each works once. */
+      refreshToken: string;
+      /** When the access token ends, in milliseconds since 1970 UTC. */
+      expiresAt: number;
     };
   };
   /** Makes an API key of the caller. */
@@ -2020,7 +2141,7 @@ export interface Operations {
     request: {
       /** What others see; unique. */
       username?: string | null;
-      /** Where mail reaches the user; unique. Needs `currentPassword`. */
+      /** Where mail reaches the user; unique. Needs `currentPassword`; an account without a password needs a login that is not older than five minutes. */
       email?: string | null;
       /** As it is now. */
       currentPassword?: string | null;
@@ -2039,8 +2160,8 @@ export interface Operations {
   "user.delete": {
     /** Deletes the caller's account. What they wrote in projects stays there, under an id that names nobody. */
     request: {
-      /** As it is now. */
-      currentPassword: string;
+      /** As it is now. An account without a password needs a login that is not older than five minutes. */
+      currentPassword?: string | null;
     };
     /** It was done. */
     response: {
@@ -2060,12 +2181,73 @@ export interface Operations {
       logins: Login[];
       /** The keys, without their secrets. */
       apiKeys: ApiKey[];
+      /** Who they are at other providers of logins. */
+      identities: Identity[];
       /** Their keys for model providers, without the keys. */
       credentials: ProviderCredential[];
       /** The projects that they own or are a member of. */
       projects: Membership[];
       /** What the audit holds of them: the newest 1,000 records. */
       audit: AuditRecord[];
+    };
+  };
+  /** Lists the identities of the caller. */
+  "identity.list": {
+    /** Lists the identities of the caller. */
+    request: Record<string, unknown>;
+    /** The identities of a user. */
+    response: {
+      /** Oldest first. */
+      identities: Identity[];
+    };
+  };
+  /** Prepares a link of the caller's account with who they are at a provider. */
+  "identity.link": {
+    /** Prepares a link of the caller's account with who they are at a provider. */
+    request: {
+      /** The provider. */
+      provider: string;
+      /** Where the browser goes in the end, with a code for `identity.create`; as for `auth.oauth.start`. */
+      redirect: string;
+      /** As for `auth.oauth.start`. */
+      codeChallenge: string;
+      /** As it is now. An account without a password needs a login that is not older than five minutes. */
+      currentPassword?: string | null;
+    };
+    /** Where a link begins. */
+    response: {
+      /** What the user opens in a browser, once. */
+      url: string;
+      /** Until when, in milliseconds since 1970 UTC. */
+      expiresAt: number;
+    };
+  };
+  /** Links the caller's account with who they turned out to be at the provider. */
+  "identity.create": {
+    /** Links the caller's account with who they turned out to be at the provider. */
+    request: {
+      /** What the browser brought. */
+      code: string;
+      /** Whose SHA-256 was told to `identity.link`. */
+      codeVerifier: string;
+    };
+    /** One identity. */
+    response: {
+      /** What is known of it. */
+      identity: Identity;
+    };
+  };
+  /** Takes an identity of the caller away. */
+  "identity.delete": {
+    /** Takes an identity of the caller away. */
+    request: {
+      /** The identity. */
+      identityId: IdentityId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
     };
   };
   /** Creates a project that the caller owns. */
@@ -4237,6 +4419,8 @@ export interface Operations {
       logins: Login[];
       /** The keys, without their secrets. */
       apiKeys: ApiKey[];
+      /** Who they are at other providers of logins. */
+      identities: Identity[];
       /** Their keys for model providers, without the keys. */
       credentials: ProviderCredential[];
       /** The projects that they own or are a member of. */

@@ -36,6 +36,7 @@ fn line(spec: &OperationSpec) -> String {
         Data::List(name) => format!("data = {name}, meta"),
         Data::Bytes | Data::Upload(_) => "bytes".to_owned(),
         Data::Document => "document".to_owned(),
+        Data::Redirect => "redirect".to_owned(),
     };
     let query: Vec<&str> = route.query.iter().map(|(name, _)| *name).collect();
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };

@@ -3,9 +3,10 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use iris_protocol::{
-    ApiKey, AuditPage, AuditRecord, AuthSessionId, BackupId, Invitation, KeyId, Login, Member,
-    Membership, PermissionRule, Project, ProjectId, ProjectPage, ProviderCredential, Role,
-    SupervisionRecord, UsageReport, UsageTotals, User, UserBudgets, UserId, UserPage,
+    ApiKey, AuditPage, AuditRecord, AuthSessionId, BackupId, Identity, IdentityId, Invitation,
+    KeyId, Login, Member, Membership, PermissionRule, Project, ProjectId, ProjectPage,
+    ProviderCredential, Role, SupervisionRecord, UsageReport, UsageTotals, User, UserBudgets,
+    UserId, UserPage,
 };
 use serde_json::{Map, Value};
 
@@ -19,7 +20,7 @@ use super::permissions;
 use super::queries::{self, Access, Credentials, ProjectLocation};
 use super::supervision::{self, SupervisionQuery};
 use super::unfinished;
-use super::{CredentialOwner, FoundCredential, accounts, credentials, invitations};
+use super::{CredentialOwner, FoundCredential, accounts, credentials, identities, invitations};
 use super::{FoundKey, KeyAccess, TokenHash};
 use super::{keys, logins, settings};
 use super::{model_facts, usage, user_budgets};
@@ -135,6 +136,28 @@ impl RootReader {
     pub async fn keys(&self, id: &UserId) -> Result<Vec<ApiKey>, StoreError> {
         let id = id.clone();
         self.current().read(move |conn| keys::keys(conn, &id)).await
+    }
+
+    /// The identities of a user at providers of logins, oldest first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn identities(&self, id: &UserId) -> Result<Vec<Identity>, StoreError> {
+        let id = id.clone();
+        self.current().read(move |conn| identities::of(conn, &id)).await
+    }
+
+    /// The identity that a provider vouches for, and the account that it is linked with.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn identity(
+        &self,
+        issuer: &str,
+        subject: &str,
+    ) -> Result<Option<(IdentityId, Credentials)>, StoreError> {
+        let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
+        self.current().read(move |conn| identities::by_subject(conn, &issuer, &subject)).await
     }
 
     /// The credentials of an owner for model providers, by provider.
