@@ -766,7 +766,7 @@ async fn send(operation: Operation, who: &Try, body: &Value, key: &str) -> RestA
         path = path.replace(&place, value.as_str().unwrap_or_default());
         !is_in_path
     });
-    let body = if matches!(route.data, Data::Bytes | Data::Upload(_)) {
+    let body = if matches!(route.data, Data::Bytes(_) | Data::Upload(_)) {
         path = format!("{path}?path={}", fields["path"].as_str().unwrap());
         fields["content"].as_str().unwrap().to_owned()
     } else {

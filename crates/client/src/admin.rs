@@ -154,7 +154,7 @@ fn response<T: DeserializeOwned>(answer: &RestAnswer, data: Data) -> Result<T, C
     let field = match data {
         Data::Whole => return answer.data(),
         Data::Field(field) | Data::List(field) | Data::Upload(field) => field,
-        Data::Bytes | Data::Document => {
+        Data::Bytes(_) | Data::Document => {
             return Err(ClientError::Protocol("the answer is no JSON".to_owned()));
         }
     };
