@@ -17,13 +17,13 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, FileSettings, LogControl, MailError, Mailer, McpHost, Node, NodeError,
-    PresenceSettings, Services, Settings, SystemClock, SystemIds, settle,
+    BackupSettings, FileSettings, KEY_SETTLES, LogControl, MailError, Mailer, McpHost, Node,
+    NodeError, PresenceSettings, Services, Settings, SystemClock, SystemIds, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
-    AccessTokens, AuthError, Passwords, RefreshTokens, SealingKeys, SetupToken, load_key,
-    load_or_create_key,
+    AccessTokens, AuthError, ChangingKey, Passwords, RefreshTokens, SealingKeys, SetupToken,
+    load_key, load_or_create_key,
 };
 use iris_egress::{Config as EgressConfig, Egress, Exception};
 use iris_llm::{
@@ -171,6 +171,8 @@ pub struct Dependencies {
     pub access_token_lifetime: Option<Duration>,
     /// Hashes what people type.
     pub passwords: Passwords,
+    /// How long what was sealed with the old master key may be on its way to a database.
+    pub key_settles: Duration,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// How often projects that changed are backed up, in place of what the configuration says.
@@ -204,6 +206,7 @@ impl Default for Dependencies {
             stream_comments: Duration::from_secs(15),
             access_token_lifetime: None,
             passwords: Passwords::for_this_machine(),
+            key_settles: KEY_SETTLES,
             watchdog: WatchdogSettings::default(),
             backup_interval: None,
             tools: Vec::new(),
@@ -288,6 +291,7 @@ impl App {
         let watchdog = Watchdog::start(&services.supervision, watchdog)?;
         node.read_model_facts().await.map_err(NodeError::from)?;
         node.seal_credentials_again().await.map_err(NodeError::from)?;
+        node.finish_rotation();
         let setup_token = if node.has_admin().await? {
             None
         } else {
@@ -426,7 +430,8 @@ fn services(
     if let Some(lifetime) = dependencies.access_token_lifetime {
         access_tokens = access_tokens.lifetime(lifetime);
     }
-    let sealing = sealing(&config.master_key_file, config.master_key_previous_file.as_deref())?;
+    let master_key = ChangingKey::new(config.master_key_file);
+    let sealing = sealing(&master_key, config.master_key_previous_file.as_deref())?;
     let egress = egress(config.egress_allow.clone());
     let log = dependencies.log.unwrap_or_else(|| {
         let settings = LogSettings { filter: config.log, format: config.log_format };
@@ -458,6 +463,8 @@ fn services(
         storage,
         settings: Settings {
             data_dir: config.data_dir,
+            master_key,
+            key_settles: dependencies.key_settles,
             project_roots: config.project_roots,
             public_url: config.public_url,
             registration: config.registration,
@@ -529,9 +536,12 @@ async fn sandbox(config: SandboxConfig) -> Sandbox {
 }
 
 /// The keys that secrets at rest are sealed with and opened by.
-fn sealing(current: &Path, previous: Option<&Path>) -> Result<SealingKeys, AuthError> {
-    let previous = previous.map(load_key).transpose()?;
-    SealingKeys::new(&load_or_create_key(current)?, previous.as_ref())
+fn sealing(file: &ChangingKey, previous: Option<&Path>) -> Result<SealingKeys, AuthError> {
+    let configured = previous.map(load_key).transpose()?;
+    let (current, changing) = file.load()?;
+    let keys = SealingKeys::new(&current, configured.as_ref())?;
+    changing.map_or(Ok(()), |key| keys.open_with(&key))?;
+    Ok(keys)
 }
 
 /// The way out for tools. A server without certificates to verify others with, as in a bare container, works

@@ -866,6 +866,7 @@ async fn perform(
             server_permissions::delete(node, &grant, request, context).await
         }
         Command::LogGet(_) => admin::log_settings(node),
+        Command::KeysRotate(_) => admin::rotate_keys(node, &grant, context).await,
         Command::LogSet(request) => admin::set_log(node, &grant, request, context).await,
         // They have routes of their own, because of their bodies.
         Command::BackupRead(_)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iris_agent::{Clock, IdSource, TurnLimits};
-use iris_auth::{AccessTokens, Passwords, RefreshTokens, SealingKeys, SetupToken};
+use iris_auth::{AccessTokens, ChangingKey, Passwords, RefreshTokens, SealingKeys, SetupToken};
 use iris_llm::{Catalog, Models};
 use iris_protocol::limits::{FILE_LOCK_GRACE_MS, FILE_LOCK_WAIT_MS};
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef, RegistrationMode, UserId};
@@ -144,6 +144,10 @@ impl Default for AuditSettings {
 pub struct Settings {
     /// Holds the root database and everything of the projects.
     pub data_dir: PathBuf,
+    /// Holds the key that secrets are sealed with, and can be changed.
+    pub master_key: ChangingKey,
+    /// How long what was sealed with the old key may be on its way to a database.
+    pub key_settles: Duration,
     /// Directories under which a project may name its own directory.
     pub project_roots: Vec<PathBuf>,
     /// Where browsers reach this server: an origin, without a `/` at its end. None where nobody said.

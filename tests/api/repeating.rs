@@ -422,7 +422,9 @@ impl World {
                 let restore = |backup: &Value| json!({ "backupId": backup });
                 ann(&self.put_back, restore(&one), restore(&other))
             }
-            Operation::ServerBackupCreate => somebody(&self.operator, json!({}), none),
+            Operation::ServerBackupCreate | Operation::KeysRotate => {
+                somebody(&self.operator, json!({}), none)
+            }
             Operation::AuthLogout => somebody(&self.dave, json!({}), none),
             Operation::ProjectCreate => {
                 somebody(&self.ann, json!({ "name": "new" }), json!({ "name": "other" }))

@@ -24,7 +24,7 @@ pub use access::{
 pub use api_key::ApiKeySecret;
 pub use authorize::{Caller, CallerUser, Denied, KeyRights, Resource, authorize};
 pub use error::AuthError;
-pub use keys::{Key, load_key, load_or_create_key};
+pub use keys::{ChangingKey, Key, load_key, load_or_create_key};
 pub use one_time::OneTimeSecret;
 pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PASSWORD_WAITERS_MAX, Passwords};
 pub use pkce::PkceVerifier;

@@ -237,6 +237,7 @@ impl Operation {
             | Self::ActorRestart
             | Self::ActorStop
             | Self::ServerBackupCreate
+            | Self::KeysRotate
             | Self::UserManage
             | Self::UserCreate
             | Self::UserLogout

@@ -48,7 +48,8 @@ pub use backups::{
     AcceptImport, BackupState, DeleteBackup, LastBackup, RecordBackup, RecordRestore, StoredBackup,
 };
 pub use credentials::{
-    CredentialOwner, DeleteCredential, FoundCredential, SealAgain, SetCredential,
+    CredentialOwner, DeleteCredential, FoundCredential, SEALED_AT_ONCE_MAX, SealCredentialsAgain,
+    SealedAgain, SetCredential,
 };
 pub use imports::ImportProject;
 pub use intents::{ForgetDirectory, IntendDirectory, Leftover};
