@@ -357,6 +357,7 @@ class Story:
         call("project.transfer", {"userId": self.ben}, **project)
         call("project.leave", **project)
         call("project.delete", projectId=copy)
+        call("admin.keys.rotate")
         call("admin.backup.create")
         call("admin.backup.list")
 

@@ -56,7 +56,9 @@ fn decision() -> anyhow::Result<Figure> {
     let operations = Operation::ALL;
     let samples = per_call(|n| {
         let operation = operations.get(n % operations.len()).context("there are operations")?;
-        black_box(authorize(black_box(&caller), black_box(*operation), black_box(resource)).is_ok());
+        black_box(
+            authorize(black_box(&caller), black_box(*operation), black_box(resource)).is_ok(),
+        );
         Ok(())
     })?;
     let walk = per_call(|n| {
@@ -123,7 +125,8 @@ async fn echo(server: &Server, owner: &Owner) -> anyhow::Result<Figure> {
             let email = format!("nobody{n}@example.com");
             match client.login(&email, "not the password").await {
                 Err(ClientError::Api(error))
-                    if [ErrorCode::Unauthenticated, ErrorCode::Overloaded].contains(&error.code) =>
+                    if [ErrorCode::Unauthenticated, ErrorCode::Overloaded]
+                        .contains(&error.code) =>
                 {
                     Ok(error.code)
                 }

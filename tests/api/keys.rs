@@ -168,7 +168,8 @@ async fn a_refresh_token_from_before_the_last_one_is_reuse_at_once() {
         let body = json!({ "refreshToken": token });
         app.client().rest("POST", "/v1/auth/refresh", None, Some(&body)).await.unwrap()
     };
-    let token = |answer: &RestAnswer| answer.json["data"]["refreshToken"].as_str().unwrap().to_owned();
+    let token =
+        |answer: &RestAnswer| answer.json["data"]["refreshToken"].as_str().unwrap().to_owned();
     let first = &ann.grant.refresh_token;
     let second = token(&refresh(first).await);
     let third = token(&refresh(&second).await);

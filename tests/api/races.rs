@@ -24,7 +24,12 @@ async fn titles(person: &Person, sessions: &str) -> BTreeSet<String> {
 }
 
 /// Writes until it is refused. Answers what was accepted; nothing is that was begun after the right had gone.
-async fn write(person: &Person, sessions: &str, writer: usize, is_gone: &AtomicBool) -> Vec<String> {
+async fn write(
+    person: &Person,
+    sessions: &str,
+    writer: usize,
+    is_gone: &AtomicBool,
+) -> Vec<String> {
     let mut accepted = Vec::new();
     for n in 0..WRITES_MAX {
         let title = format!("{writer}-{n}");

@@ -100,7 +100,9 @@ async fn only_the_servers_host_and_listed_pages_are_served() {
         opened.map(drop)
     };
     assert_eq!(refusal(open(("host", "evil.example")).await).code, ErrorCode::BadHost);
-    for origin in ["https://evil.example", "null", "https://app.example.evil.com", "http://app.example"] {
+    for origin in
+        ["https://evil.example", "null", "https://app.example.evil.com", "http://app.example"]
+    {
         let evil = refusal(open(("origin", origin)).await);
         assert_eq!(code_of(&evil), (ErrorCode::Forbidden, "origin"), "{origin}");
     }

@@ -91,9 +91,9 @@ pub(crate) fn paths(data: &[u8]) {
         assert!(!matches!(name, "" | "." | "..") && !name.contains('/'), "{text:?} is {path}");
     }
     let walked = std::path::Path::new(path.as_str()).components();
-    let stays = walked.into_iter().all(|part| {
-        matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir)
-    });
+    let stays = walked
+        .into_iter()
+        .all(|part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
     assert!(stays, "{text:?} leads out as {path}");
 }
 

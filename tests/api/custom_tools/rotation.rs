@@ -180,7 +180,8 @@ async fn a_change_that_was_cut_off_anywhere_goes_on_at_the_next_start() {
     let key = data_dir.join("master.key");
 
     // The old one stands beside itself, and the new one is not there yet.
-    let app = app.restart_after(|| drop(fs::copy(&key, previous(&data_dir)).unwrap())).await;
+    let copied = || assert!(fs::copy(&key, previous(&data_dir)).unwrap() > 0);
+    let app = app.restart_after(copied).await;
     works(&app.again(&admin), &site, &secrets).await;
     let before = fs::read(&key).unwrap();
     old_key_is_gone(&data_dir).await;
