@@ -22,8 +22,8 @@ use iris_actors::{
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
-    AccessTokens, AuthError, ChangingKey, Passwords, RefreshTokens, SealingKeys, SetupToken,
-    load_key, load_or_create_key,
+    AccessTokens, AuthError, ChangingKey, Fingerprints, Passwords, RefreshTokens, SealingKeys,
+    SetupToken, load_key, load_or_create_key,
 };
 use iris_egress::{Config as EgressConfig, Egress, Exception};
 use iris_llm::{
@@ -453,6 +453,7 @@ fn services(
         mcp,
         access_tokens,
         sealing,
+        fingerprints: Fingerprints::new(key.as_bytes())?,
         refresh_tokens,
         mailer,
         origins: Arc::default(),

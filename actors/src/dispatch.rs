@@ -570,7 +570,7 @@ fn body_hash(node: &Node, operation: Operation, body: &[u8]) -> String {
             | Operation::ServerCredentialCreate
     );
     if holds_secrets {
-        node.services.sealing.fingerprint(body)
+        node.services.fingerprints.of(body)
     } else {
         iris_workspace::content_hash(body)
     }

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iris_agent::{Clock, IdSource, TurnLimits};
-use iris_auth::{AccessTokens, ChangingKey, Passwords, RefreshTokens, SealingKeys, SetupToken};
+use iris_auth::{
+    AccessTokens, ChangingKey, Fingerprints, Passwords, RefreshTokens, SealingKeys, SetupToken,
+};
 use iris_llm::{Catalog, Models};
 use iris_protocol::limits::{FILE_LOCK_GRACE_MS, FILE_LOCK_WAIT_MS};
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef, RegistrationMode, UserId};
@@ -239,6 +241,8 @@ pub struct Services {
     pub refresh_tokens: RefreshTokens,
     /// Seals secrets at rest.
     pub sealing: SealingKeys,
+    /// Tells requests with secrets in them apart.
+    pub fingerprints: Fingerprints,
     /// Hashes passwords off the arbiters.
     pub passwords: Passwords,
     /// Sends e-mails; none where no mail server is configured.

@@ -8,6 +8,7 @@ mod access;
 mod api_key;
 mod authorize;
 mod error;
+mod fingerprint;
 mod keys;
 mod one_time;
 mod passwords;
@@ -24,6 +25,7 @@ pub use access::{
 pub use api_key::ApiKeySecret;
 pub use authorize::{Caller, CallerUser, Denied, KeyRights, Resource, authorize};
 pub use error::AuthError;
+pub use fingerprint::Fingerprints;
 pub use keys::{ChangingKey, Key, load_key, load_or_create_key};
 pub use one_time::OneTimeSecret;
 pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PASSWORD_WAITERS_MAX, Passwords};

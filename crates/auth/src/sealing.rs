@@ -28,7 +28,6 @@ const ID_BYTES: usize = 6;
 /// Keep what is derived from the master key apart from other uses of it.
 const KEY_LABEL: &[u8] = b"iris secrets at rest v1: key";
 const ID_LABEL: &[u8] = b"iris secrets at rest v1: id";
-const FINGERPRINT_LABEL: &[u8] = b"iris secrets at rest v1: fingerprint";
 
 /// A secret in the clear, wiped from memory when dropped. It does not show itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -178,14 +177,6 @@ impl SealingKeys {
         }
     }
 
-    /// What tells one text with a secret in it from another and says nothing of the secret, 43 characters: a
-    /// plain hash could be tried out.
-    pub fn fingerprint(&self, text: &[u8]) -> String {
-        let mut keyed = self.current().fingerprints.clone();
-        keyed.update(text);
-        URL_SAFE_NO_PAD.encode(keyed.finalize().into_bytes())
-    }
-
     /// Whether a text was sealed with a key that is on its way out.
     pub fn is_outdated(&self, sealed: &str) -> bool {
         let Some(id) = sealed.split('.').nth(1) else { return false };
@@ -212,7 +203,6 @@ struct SealingKey {
     /// Has no dot in it.
     id: String,
     cipher: XChaCha20Poly1305,
-    fingerprints: Hmac<Sha256>,
 }
 
 impl SealingKey {
@@ -222,20 +212,15 @@ impl SealingKey {
         let id = URL_SAFE_NO_PAD.encode(id.get(..ID_BYTES).unwrap_or_default());
         let cipher = XChaCha20Poly1305::new_from_slice(key.as_slice());
         let cipher = cipher.map_err(|_| AuthError::internal("a key has the wrong length"))?;
-        let fingerprints = keyed(&mac(master, FINGERPRINT_LABEL)?)?;
-        Ok(Self { id, cipher, fingerprints })
+        Ok(Self { id, cipher })
     }
 }
 
 fn mac(master: &Key, label: &[u8]) -> Result<[u8; 32], AuthError> {
-    let mut keyed = keyed(master.as_bytes())?;
+    let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(master.as_bytes());
+    let mut keyed = keyed.map_err(|_| AuthError::internal("a key cannot be used"))?;
     keyed.update(label);
     Ok(keyed.finalize().into_bytes().into())
-}
-
-fn keyed(key: &[u8]) -> Result<Hmac<Sha256>, AuthError> {
-    let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(key);
-    keyed.map_err(|_| AuthError::internal("a key cannot be used"))
 }
 
 /// The parts, each with its length before it: no two lists of parts are the same text.
@@ -328,15 +313,6 @@ mod tests {
         assert_eq!(keeping.open(&sealed, &OWNER), Ok(secret()));
         let only_new = SealingKeys::new(&new, None).unwrap();
         assert_eq!(only_new.open(&again, &OWNER), Ok(secret()));
-    }
-
-    #[test]
-    fn fingerprints_tell_texts_apart_and_need_the_key() {
-        let keys = SealingKeys::new(&key(), None).unwrap();
-        let others = SealingKeys::new(&key(), None).unwrap();
-        assert_eq!(keys.fingerprint(b"a"), keys.fingerprint(b"a"));
-        assert_ne!(keys.fingerprint(b"a"), keys.fingerprint(b"b"));
-        assert_ne!(keys.fingerprint(b"a"), others.fingerprint(b"a"));
     }
 
     #[test]
