@@ -4,6 +4,7 @@
 //! next start finds both and goes on. What a request sealed a moment before the change is written a moment
 //! after it, therefore everything is looked through again later before the old key goes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use iris_auth::{AuthError, ChangingKey};
 use iris_protocol::{ApiError, ErrorCode, KeysRotated, ProjectId};
 use iris_store::project::{McpSealedAgain, McpSecret, SealAgain, StoredTool, ToolSealedAgain};
 use iris_store::root::{SealCredentialsAgain, SealedAgain};
-use iris_store::{StoreError, WriteContext};
+use iris_store::{CrashPoint, StoreError, WriteContext, crash_point};
 use tokio::sync::Mutex;
 
 use crate::mcp::authorization::Sealed;
@@ -55,28 +56,34 @@ impl Node {
     /// Makes a new master key and seals everything anew; goes on with a change that is not done yet.
     ///
     /// # Errors
-    /// `CONFLICT` where the server cannot change the file of the key: `key_kept_elsewhere`, `key_not_writable`.
+    /// `CONFLICT` where the server cannot change the file of the key: `key_kept_elsewhere`, `key_not_writable`,
+    /// `key_replaced`.
     pub(crate) async fn rotate_keys(&self) -> Result<KeysRotated, ApiError> {
         let _alone = self.rotation.alone.lock().await;
         let is_new = self.take_key_over().await.map_err(|error| refused(&error))?;
-        let Look { sealed, left } = self.seal_again().await.map_err(|error| error.to_api())?;
+        crash_point(CrashPoint::KeyChanged);
+        let look = self.seal_again().await;
+        // Also where some of it failed: there are two keys now.
         self.forget_key_later();
+        let Look { sealed, left } = look.map_err(|error| error.to_api())?;
         Ok(KeysRotated { is_new, sealed, projects_left: left })
     }
 
     /// Seals with the newest key: that of a change which is not done yet, else a new one. Tells whether it is
     /// new.
     async fn take_key_over(&self) -> Result<bool, AuthError> {
-        let file = self.rotation.file.clone();
-        let take = move || match file.load()? {
-            (key, Some(_)) => Ok((key, false)),
-            (_, None) => Ok((file.change()?, true)),
+        let (file, services) = (self.rotation.file.clone(), Arc::clone(&self.services));
+        let take = move || {
+            let (key, previous) = file.read()?;
+            let is_new = previous.is_none();
+            if is_new && !services.sealing.seals_with(&key)? {
+                return Err(AuthError::KeyReplaced { path: file.path().to_owned() });
+            }
+            services.sealing.seal_with(&if is_new { file.change()? } else { key })?;
+            Ok(is_new)
         };
         let taken = tokio::task::spawn_blocking(take).await;
-        let (key, is_new) =
-            taken.map_err(|error| AuthError::Internal { source: error.into() })??;
-        self.services.sealing.seal_with(&key)?;
-        Ok(is_new)
+        taken.map_err(|error| AuthError::Internal { source: error.into() })?
     }
 
     /// Goes on with a change of the master key from before the start, without anybody waiting for it.
@@ -94,10 +101,10 @@ impl Node {
         }
         let node = self.clone();
         detached(async move {
-            let finish = node.guarded("rotation", node.forget_key());
-            // Its panic is in the supervision log; the next call or start goes on.
-            finish.await.ok();
-            node.rotation.is_finishing.store(false, Ordering::Release);
+            // A panic is in the supervision log; the next call or start goes on.
+            if node.guarded("rotation", node.forget_key()).await.is_err() {
+                node.rotation.is_finishing.store(false, Ordering::Release);
+            }
         });
     }
 
@@ -109,7 +116,8 @@ impl Node {
             let _alone = self.rotation.alone.lock().await;
             match self.seal_again().await {
                 Ok(Look { sealed: 0, left: 0 }) => match self.forget_key_now().await {
-                    Ok(()) => return,
+                    // Before somebody else may begin another change.
+                    Ok(()) => return self.rotation.is_finishing.store(false, Ordering::Release),
                     Err(error) => tracing::error!(?error, "the old master key cannot be removed"),
                 },
                 Ok(Look { sealed, left }) => {
@@ -122,10 +130,19 @@ impl Node {
     }
 
     async fn forget_key_now(&self) -> Result<(), AuthError> {
-        let file = self.rotation.file.clone();
-        let forgotten = tokio::task::spawn_blocking(move || file.forget_previous()).await;
+        let (file, services) = (self.rotation.file.clone(), Arc::clone(&self.services));
+        let forget = move || {
+            let (key, previous) = file.read()?;
+            if previous.is_some() && !services.sealing.seals_with(&key)? {
+                // What was sealed since needs the one that would go.
+                return Err(AuthError::KeyReplaced { path: file.path().to_owned() });
+            }
+            file.forget_previous()?;
+            services.sealing.forget_previous();
+            Ok(())
+        };
+        let forgotten = tokio::task::spawn_blocking(forget).await;
         forgotten.map_err(|error| AuthError::Internal { source: error.into() })??;
-        self.services.sealing.forget_previous();
         tracing::info!("everything is sealed with the new master key: the old one is forgotten");
         Ok(())
     }
@@ -133,6 +150,7 @@ impl Node {
     /// Seals anew, in bounded steps, what a key sealed that is on its way out. What does not open stays.
     async fn seal_again(&self) -> Result<Look, StoreError> {
         let mut look = Look { sealed: self.seal_credentials_again().await?, left: 0 };
+        crash_point(CrashPoint::CredentialsSealed);
         for id in self.root_reader.all_project_ids().await? {
             match self.seal_project_again(&id).await {
                 Ok(sealed) => look.sealed += sealed,
@@ -260,6 +278,7 @@ async fn save(project: &ProjectHandle, again: SealAgain) -> Result<u64, ApiError
 
 /// What an administrator can do where the server cannot change its key by itself.
 fn refused(error: &AuthError) -> ApiError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are no state of the key's file")]
     let (what, reason) = match error {
         AuthError::KeyIsLink { .. } => (
             "the file of the master key is a link: something else keeps the key",
@@ -268,6 +287,10 @@ fn refused(error: &AuthError) -> ApiError {
         AuthError::KeyFile { .. } => {
             ("the file of the master key cannot be changed by the server", "key_not_writable")
         }
+        AuthError::KeyReplaced { .. } => (
+            "the file of the master key holds another key than the server seals with",
+            "key_replaced",
+        ),
         other => {
             tracing::error!(error = ?other, "the master key was not changed");
             return other.to_error();

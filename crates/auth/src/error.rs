@@ -61,6 +61,12 @@ pub enum AuthError {
         /// Where it stands.
         path: PathBuf,
     },
+    /// A key file holds another key than the one that is in use.
+    #[error("the key file `{}` holds another key than the one in use", path.display())]
+    KeyReplaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// A key file is a link: whoever keeps what it leads to would undo a change.
     #[error("the key file `{}` is a link, so something else keeps the key: change it there", path.display())]
     KeyIsLink {
@@ -92,6 +98,7 @@ impl AuthError {
             | Self::KeyFileSize { .. }
             | Self::KeyFile { .. }
             | Self::KeyChanging { .. }
+            | Self::KeyReplaced { .. }
             | Self::KeyIsLink { .. }
             | Self::Internal { .. } => ErrorCode::Internal,
         }
@@ -110,6 +117,7 @@ impl AuthError {
             | Self::KeyFileSize { .. }
             | Self::KeyFile { .. }
             | Self::KeyChanging { .. }
+            | Self::KeyReplaced { .. }
             | Self::KeyIsLink { .. }
             | Self::Internal { .. } => ApiError::new(self.code(), "internal error"),
         }

@@ -71,6 +71,11 @@ impl ChangingKey {
         Self { path }
     }
 
+    /// Where the key stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the key before stands while it is needed.
     pub fn previous_path(&self) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
@@ -84,6 +89,14 @@ impl ChangingKey {
     /// As [`load_or_create_key`].
     pub fn load(&self) -> Result<(Key, Option<Key>), AuthError> {
         Ok((load_or_create_key(&self.path)?, load(&self.previous_path())?))
+    }
+
+    /// The same, where there has to be a key.
+    ///
+    /// # Errors
+    /// As [`load_key`].
+    pub fn read(&self) -> Result<(Key, Option<Key>), AuthError> {
+        Ok((load_key(&self.path)?, load(&self.previous_path())?))
     }
 
     /// Makes a new key in the place of this one, which becomes the one before. At each moment, whatever

@@ -120,6 +120,14 @@ impl SealingKeys {
         Ok(())
     }
 
+    /// Whether `key` is the one that is sealed with.
+    ///
+    /// # Errors
+    /// As [`SealingKeys::new`].
+    pub fn seals_with(&self, key: &Key) -> Result<bool, AuthError> {
+        Ok(SealingKey::derived(key)?.id == self.current().id)
+    }
+
     /// Opens no more with the keys that were current before, but for those that were there from the beginning.
     pub fn forget_previous(&self) {
         let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -299,6 +307,7 @@ mod tests {
         assert!(!keys.has_previous());
         keys.seal_with(&new).unwrap();
         keys.seal_with(&new).unwrap();
+        assert!(keys.seals_with(&new).unwrap() && !keys.seals_with(&old).unwrap());
         assert!(keys.has_previous() && keys.is_outdated(&sealed));
         assert_eq!(keys.open(&sealed, &OWNER), Ok(secret()));
         let again = keys.renewed(&sealed, &OWNER).unwrap().unwrap();

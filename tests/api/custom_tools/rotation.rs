@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use iris_auth::ChangingKey;
 use iris_protocol::ErrorCode;
+use iris_store::CrashPoint;
 use iris_testkit::{PASSWORD, ServerProcess, patiently, spawn_app_in};
 use serde_json::json;
 use tokio::time::sleep;
@@ -198,6 +199,48 @@ async fn a_change_that_was_cut_off_anywhere_goes_on_at_the_next_start() {
     works(&app.again(&admin), &site, &secrets).await;
 }
 
+/// The process ends between two steps: each secret opens with one of the two keys, and the same command goes on.
+#[tokio::test]
+async fn killed_between_two_steps_of_a_change_the_server_loses_no_secret() {
+    let site = Site::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let serve = |point: Option<CrashPoint>| {
+        let mut command = iris(&data);
+        command.env("IRIS_EGRESS_ALLOW", site.address.to_string());
+        if let Some(point) = point {
+            command.env("IRIS_CRASH_AT", point.as_str());
+        }
+        command
+    };
+    let server = ServerProcess::start(serve(None)).await;
+    let admin = root(&server).await;
+    let secrets = secrets(&admin, &site).await;
+    server.kill();
+    for point in [CrashPoint::KeyChanged, CrashPoint::CredentialsSealed] {
+        let key = fs::read(data.join("master.key")).unwrap();
+        let server = ServerProcess::start(serve(Some(point))).await;
+        let doomed = Person::new(&server.client(), admin.grant.clone());
+        // The answer does not come.
+        drop(doomed.client.rotate_keys().await);
+        assert!(!server.exited().await.success(), "the server did not come to {point:?}");
+        assert_eq!(fs::read(previous(&data)).unwrap(), key);
+        assert_ne!(fs::read(data.join("master.key")).unwrap(), key);
+
+        let server = ServerProcess::start(serve(None)).await;
+        let again = Person::new(&server.client(), admin.grant.clone());
+        works(&again, &site, &secrets).await;
+        let rotated = rotate(&again).await;
+        assert_eq!(rotated, json!({ "isNew": false, "sealed": 2, "projectsLeft": 0 }));
+        server.kill();
+        // As if it had been finished.
+        fs::remove_file(previous(&data)).unwrap();
+        let server = ServerProcess::start(serve(None)).await;
+        works(&Person::new(&server.client(), admin.grant.clone()), &site, &secrets).await;
+        server.kill();
+    }
+}
+
 #[tokio::test]
 async fn a_project_that_cannot_be_opened_keeps_the_old_key_until_it_can() {
     let site = Site::start().await;
@@ -228,7 +271,7 @@ async fn keys(data_dir: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     command.env_clear().arg("keys").args(args);
     if args[0] == "rotate-offline" {
         command.arg("--data-dir").arg(data_dir);
-    } else {
+    } else if !args.contains(&"--token") {
         command.env("IRIS_PASSWORD", PASSWORD).args(["--email", "root@example.com"]);
     }
     ServerProcess::ended(command).await
@@ -245,15 +288,18 @@ async fn the_command_changes_the_key_of_a_server_that_runs_or_does_not_and_a_kil
         command
     };
     let server = ServerProcess::start(serve()).await;
-    root(&server).await;
+    let operator = root(&server).await;
     let ann = register(&server).await;
     let secrets = secrets(&ann, &site).await;
     let (code, said, why) = keys(&data, &["rotate", "--json", "--url", &server.url]).await;
     assert_eq!(code, Some(0), "{why}");
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said, json!({ "isNew": true, "sealed": 2, "projectsLeft": 0 }));
-    let (code, said, _) = keys(&data, &["rotate", "--url", &server.url]).await;
-    assert_eq!(code, Some(0));
+    let key = json!({ "name": "of the operator", "scopes": ["admin:write"] });
+    let key = operator.post("/v1/api-keys", key).await.json["data"]["key"].take();
+    let with_key = ["rotate", "--url", &server.url, "--token", key.as_str().unwrap()];
+    let (code, said, why) = keys(&data, &with_key).await;
+    assert_eq!(code, Some(0), "{why}");
     assert!(said.starts_with("sealed 0 secrets with the master key of a change before"), "{said}");
     let (code, _, why) = keys(&data, &["rotate-offline"]).await;
     assert_eq!(code, Some(75), "{why}");
@@ -289,5 +335,11 @@ async fn a_key_that_something_else_keeps_is_left_alone() {
     assert_eq!(code_of(&refused), (ErrorCode::Conflict, "key_kept_elsewhere"));
     assert!(refused.message.contains("IRIS_MASTER_KEY_PREVIOUS_FILE"), "{refused}");
     assert_eq!(fs::read(&key).unwrap(), [7; 32]);
+    assert!(!previous(app.data_dir()).exists());
+    // Whoever put another one there has not started the server since.
+    fs::remove_file(app.data_dir().join("master.key")).unwrap();
+    fs::write(app.data_dir().join("master.key"), [8; 32]).unwrap();
+    let refused = rest_refusal(&admin.post("/v1/admin/keys/rotate", json!({})).await);
+    assert_eq!(code_of(&refused), (ErrorCode::Conflict, "key_replaced"));
     assert!(!previous(app.data_dir()).exists());
 }
