@@ -43,11 +43,9 @@ fn audit(data: &DataDir) -> Result<(), MaintenanceError> {
 }
 
 fn refused(error: &AuthError) -> MaintenanceError {
-    let text = match error {
-        AuthError::KeyChanging { .. } => {
-            format!("{error}: start the server, which finishes the change")
-        }
-        other => other.to_string(),
-    };
+    let mut text = error.to_string();
+    if matches!(error, AuthError::KeyChanging { .. }) {
+        text += ": start the server, which finishes the change";
+    }
     MaintenanceError::Refused(text)
 }
