@@ -18,13 +18,13 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, FileSettings, LogControl, MailError, Mailer, McpHost, Node, NodeError,
-    PresenceSettings, Services, Settings, SystemClock, SystemIds, Threads, settle,
+    BackupSettings, FileSettings, KEY_SETTLES, LogControl, MailError, Mailer, McpHost, Node,
+    NodeError, PresenceSettings, Services, Settings, SystemClock, SystemIds, Threads, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
-    AccessTokens, AuthError, Passwords, RefreshTokens, SealingKeys, SetupToken, load_key,
-    load_or_create_key,
+    AccessTokens, AuthError, ChangingKey, Fingerprints, Passwords, RefreshTokens, SealingKeys,
+    SetupToken, load_key, load_or_create_key,
 };
 use iris_egress::{Config as EgressConfig, Egress, Exception};
 use iris_identity::{Provider, ProviderSettings, exceptions};
@@ -173,6 +173,8 @@ pub struct Dependencies {
     pub access_token_lifetime: Option<Duration>,
     /// Hashes what people type.
     pub passwords: Passwords,
+    /// How long what was sealed with the old master key may be on its way to a database.
+    pub key_settles: Duration,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// How often projects that changed are backed up, in place of what the configuration says.
@@ -206,6 +208,7 @@ impl Default for Dependencies {
             stream_comments: Duration::from_secs(15),
             access_token_lifetime: None,
             passwords: Passwords::for_this_machine(),
+            key_settles: KEY_SETTLES,
             watchdog: WatchdogSettings::default(),
             backup_interval: None,
             tools: Vec::new(),
@@ -293,6 +296,7 @@ impl App {
             // They open with the previous key still: no reason not to start.
             tracing::warn!(%error, "keys for model providers are not sealed with the new master key yet");
         }
+        node.finish_rotation();
         let setup_token = if node.has_admin().await? {
             None
         } else {
@@ -431,7 +435,8 @@ fn services(
     if let Some(lifetime) = dependencies.access_token_lifetime {
         access_tokens = access_tokens.lifetime(lifetime);
     }
-    let sealing = sealing(&config.master_key_file, config.master_key_previous_file.as_deref())?;
+    let master_key = ChangingKey::new(config.master_key_file);
+    let sealing = sealing(&master_key, config.master_key_previous_file.as_deref())?;
     let egress = egress(config.egress_allow.clone());
     let identity_providers = identity_providers(config.oauth, &config.egress_allow);
     let log = dependencies.log.unwrap_or_else(|| {
@@ -455,6 +460,7 @@ fn services(
         mcp,
         access_tokens,
         sealing,
+        fingerprints: Fingerprints::new(key.as_bytes())?,
         refresh_tokens,
         identity_providers,
         mailer,
@@ -466,6 +472,8 @@ fn services(
         storage,
         settings: Settings {
             data_dir: config.data_dir,
+            master_key,
+            key_settles: dependencies.key_settles,
             project_roots: config.project_roots,
             public_url: config.public_url,
             oauth_redirects: config.oauth_redirects,
@@ -538,9 +546,12 @@ async fn sandbox(config: SandboxConfig) -> Sandbox {
 }
 
 /// The keys that secrets at rest are sealed with and opened by.
-fn sealing(current: &Path, previous: Option<&Path>) -> Result<SealingKeys, AuthError> {
-    let previous = previous.map(load_key).transpose()?;
-    SealingKeys::new(&load_or_create_key(current)?, previous.as_ref())
+fn sealing(file: &ChangingKey, previous: Option<&Path>) -> Result<SealingKeys, AuthError> {
+    let configured = previous.map(load_key).transpose()?;
+    let (current, changing) = file.load()?;
+    let keys = SealingKeys::new(&current, configured.as_ref())?;
+    changing.map_or(Ok(()), |key| keys.open_with(&key))?;
+    Ok(keys)
 }
 
 /// The way out for tools. A server without certificates to verify others with, as in a bare container, works

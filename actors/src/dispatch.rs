@@ -578,7 +578,7 @@ fn body_hash(node: &Node, operation: Operation, body: &[u8]) -> String {
             | Operation::ServerCredentialCreate
     );
     if holds_secrets {
-        node.services.sealing.fingerprint(body)
+        node.services.fingerprints.of(body)
     } else {
         iris_workspace::content_hash(body)
     }
@@ -883,6 +883,7 @@ async fn perform(
             server_permissions::delete(node, &grant, request, context).await
         }
         Command::LogGet(_) => admin::log_settings(node),
+        Command::KeysRotate(_) => admin::rotate_keys(node, &grant, context).await,
         Command::LogSet(request) => admin::set_log(node, &grant, request, context).await,
         // They have routes of their own, because of their bodies.
         Command::BackupRead(_)

@@ -29,6 +29,7 @@ mod provider_keys;
 mod rates;
 mod recorder;
 mod root;
+mod rotation;
 mod services;
 mod session;
 pub mod supervision;
@@ -47,6 +48,7 @@ pub use origin::{Origin, Origins};
 pub use project::PresenceSettings;
 pub use rates::{Rate, RateSettings, UnknownSocket};
 pub use root::Root;
+pub use rotation::KEY_SETTLES;
 pub use services::{
     AuditSettings, ContextSettings, FileSettings, LogControl, Registration, ResumePolicy, Services,
     Settings, SystemClock, SystemIds,

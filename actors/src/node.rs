@@ -21,10 +21,10 @@ use crate::logins::Logins;
 use crate::owner::Hop;
 use crate::permissions::ServerRules;
 use crate::project::{Listen, Listener, ProjectHandle};
-use crate::provider_keys;
 use crate::rates::Rates;
 use crate::recorder::{Recorder, StoreNow};
 use crate::root::{OpenRoot, Root, RootAccess, TakeDatabase};
+use crate::rotation::Rotation;
 use crate::supervision::{
     Address, AskError, ChildSpec, Intensity, Panicked, RestartPolicy, Vitals, guarded, spawn,
 };
@@ -65,6 +65,8 @@ pub struct Node {
     pub(crate) rates: Arc<Rates>,
     /// Held by whoever has the catalogue know what administrators set.
     model_facts: Arc<tokio::sync::Mutex<()>>,
+    /// How far the change of the master key is.
+    pub(crate) rotation: Arc<Rotation>,
     /// The way to projects that other nodes own; none while this one owns them all.
     pub(crate) hop: Option<Arc<dyn Hop>>,
 }
@@ -151,6 +153,7 @@ impl Node {
         let rates = Arc::new(Rates::new(services.settings.rates));
         let choices = Arc::new(Choices::new(services.settings.registration.mode()));
         connections.watch(services.settings.sockets, &top);
+        let rotation = Arc::new(Rotation::new(services.settings.master_key.clone()));
         Self {
             services,
             top,
@@ -168,6 +171,7 @@ impl Node {
             connections,
             rates,
             model_facts: Arc::default(),
+            rotation,
             hop: None,
         }
     }
@@ -200,14 +204,6 @@ impl Node {
         });
         self.services.catalog.set_overrides(overrides.collect());
         Ok(())
-    }
-
-    /// Seals the keys for model providers anew that were sealed with the master key before this one.
-    ///
-    /// # Errors
-    /// Those of the root database.
-    pub async fn seal_credentials_again(&self) -> Result<(), StoreError> {
-        provider_keys::seal_again(self).await
     }
 
     /// Opens the projects with unfinished work, a few at a time, so that it goes on although nobody asks

@@ -6,13 +6,11 @@ use std::sync::Arc;
 
 use iris_llm::{ApiKey, Model};
 use iris_protocol::{ApiError, ErrorCode, ModelRef, UserId};
-use iris_store::root::{CredentialOwner, FoundCredential, SealAgain};
-use iris_store::{StoreError, WriteContext};
+use iris_store::root::{CredentialOwner, FoundCredential};
 
 use crate::project::ProjectHandle;
 use crate::services::Services;
 use crate::session::SessionPlace;
-use crate::{Node, write};
 
 /// What a credential's key is sealed for.
 pub(crate) fn place<'a>(owner: &'a CredentialOwner, provider_id: &'a str) -> [&'a str; 4] {
@@ -93,24 +91,4 @@ fn open(
                 .detail("credentialId", credential.id.as_str()))
         }
     }
-}
-
-/// Seals with the master key of now what was sealed with the one before, so that the old one can be taken
-/// away. What does not open stays as it is.
-///
-/// # Errors
-/// Those of the root database.
-pub(crate) async fn seal_again(node: &Node) -> Result<(), StoreError> {
-    let sealing = &node.services.sealing;
-    for credential in node.root_reader.all_credentials().await? {
-        let FoundCredential { id, owner, provider_id, sealed: before } = credential;
-        let place = place(&owner, &provider_id);
-        if !sealing.is_outdated(&before) {
-            continue;
-        }
-        let Ok(key) = sealing.open(&before, &place) else { continue };
-        let Ok(sealed) = sealing.seal(&key, &place) else { continue };
-        write(&node.root, SealAgain { id, before, sealed }, WriteContext::default()).await?;
-    }
-    Ok(())
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iris_agent::{Clock, IdSource, TurnLimits};
-use iris_auth::{AccessTokens, Passwords, RefreshTokens, SealingKeys, SetupToken};
+use iris_auth::{
+    AccessTokens, ChangingKey, Fingerprints, Passwords, RefreshTokens, SealingKeys, SetupToken,
+};
 use iris_identity::Provider;
 use iris_llm::{Catalog, Models};
 use iris_protocol::limits::{FILE_LOCK_GRACE_MS, FILE_LOCK_WAIT_MS};
@@ -146,6 +148,10 @@ impl Default for AuditSettings {
 pub struct Settings {
     /// Holds the root database and everything of the projects.
     pub data_dir: PathBuf,
+    /// Holds the key that secrets are sealed with, and can be changed.
+    pub master_key: ChangingKey,
+    /// How long what was sealed with the old key may be on its way to a database.
+    pub key_settles: Duration,
     /// Directories under which a project may name its own directory.
     pub project_roots: Vec<PathBuf>,
     /// Where browsers reach this server: an origin, without a `/` at its end. None where nobody said.
@@ -243,6 +249,8 @@ pub struct Services {
     pub identity_providers: BTreeMap<String, Provider>,
     /// Seals secrets at rest.
     pub sealing: SealingKeys,
+    /// Tells requests with secrets in them apart.
+    pub fingerprints: Fingerprints,
     /// Hashes passwords off the arbiters.
     pub passwords: Passwords,
     /// Sends e-mails; none where no mail server is configured.

@@ -203,13 +203,8 @@ impl<'a> SecretOwner<'a> {
         name: &str,
         sealed: String,
     ) -> Result<String, AuthError> {
-        if !services.sealing.is_outdated(&sealed) {
-            return Ok(sealed);
-        }
-        match services.sealing.open(&sealed, &self.parts(name)) {
-            Ok(secret) => self.seal(services, name, &secret),
-            Err(_) => Ok(sealed),
-        }
+        let renewed = services.sealing.renewed(&sealed, &self.parts(name))?;
+        Ok(renewed.unwrap_or(sealed))
     }
 
     fn open(&self, services: &Services, name: &str, sealed: &str) -> SecretHeader {

@@ -34,7 +34,7 @@ pub(super) async fn answer(
     let Some(route) = operation.spec().rest else {
         return Err(ApiError::not_found("route").into());
     };
-    if matches!(route.data, Shape::Bytes | Shape::Upload(_)) {
+    if matches!(route.data, Shape::Bytes(_) | Shape::Upload(_)) {
         return Box::pin(bytes(&node, operation, route, &request, payload)).await;
     }
     // A request that carries its own proof must not fail for an old token beside it.
@@ -209,7 +209,7 @@ fn success(route: RestRoute, done: Done) -> HttpResponse {
         }
         (
             Shape::Whole
-            | Shape::Bytes
+            | Shape::Bytes(_)
             | Shape::Document
             | Shape::Redirect
             | Shape::Upload(_)

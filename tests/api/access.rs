@@ -316,6 +316,7 @@ impl World {
             | Operation::ProjectImport
             | Operation::ServerBackupCreate
             | Operation::ServerBackupList
+            | Operation::KeysRotate
             | Operation::MemberList
             | Operation::SessionCreate
             | Operation::SessionList

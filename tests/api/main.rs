@@ -55,6 +55,7 @@ mod project_paths;
 mod projects;
 mod providers;
 mod questions;
+mod races;
 mod rates;
 mod real_model;
 mod recovering;

@@ -433,7 +433,9 @@ impl World {
                 let restore = |backup: &Value| json!({ "backupId": backup });
                 ann(&self.put_back, restore(&one), restore(&other))
             }
-            Operation::ServerBackupCreate => somebody(&self.operator, json!({}), none),
+            Operation::ServerBackupCreate | Operation::KeysRotate => {
+                somebody(&self.operator, json!({}), none)
+            }
             Operation::AuthLogout => somebody(&self.dave, json!({}), none),
             Operation::ProjectCreate => {
                 somebody(&self.ann, json!({ "name": "new" }), json!({ "name": "other" }))
@@ -777,7 +779,7 @@ async fn send(operation: Operation, who: &Try, body: &Value, key: &str) -> RestA
         path = path.replace(&place, value.as_str().unwrap_or_default());
         !is_in_path
     });
-    let body = if matches!(route.data, Data::Bytes | Data::Upload(_)) {
+    let body = if matches!(route.data, Data::Bytes(_) | Data::Upload(_)) {
         path = format!("{path}?path={}", fields["path"].as_str().unwrap());
         fields["content"].as_str().unwrap().to_owned()
     } else {

@@ -1,5 +1,5 @@
 //! What administrators of the server do: look at the actors, restart and stop them, read the
-//! supervision log, change the log lines. What changes something is in the audit first.
+//! supervision log, change the log lines and the master key. What changes something is in the audit first.
 
 use iris_protocol::{
     ActorDetail, ActorGet, ActorList, ActorPage, ActorRestart, ActorStop, ApiError, ErrorCode,
@@ -185,5 +185,21 @@ pub(super) async fn set_log(
     let settings = node.services.log.set(request)?;
     let details = serde_json::to_value(&settings).map_err(internal)?;
     let audited = audit(node, grant, "log.set", "log", details, context).await?;
+    Ok(done(audited.output)?.at(None, audited.replayed))
+}
+
+/// The audit has that it was asked for, first, and then what came of it.
+pub(super) async fn rotate_keys(
+    node: &Node,
+    grant: &Grant,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    if let Some(first) = recalled(node, &context).await? {
+        return Ok(done(first)?.at(None, true));
+    }
+    let (action, target, alone) = ("keys.rotate", "master key", WriteContext::default());
+    audit(node, grant, action, target, json!({ "asked": true }), alone).await?;
+    let rotated = serde_json::to_value(node.rotate_keys().await?).map_err(internal)?;
+    let audited = audit(node, grant, action, target, rotated, context).await?;
     Ok(done(audited.output)?.at(None, audited.replayed))
 }

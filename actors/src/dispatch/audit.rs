@@ -146,6 +146,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::ProjectImport
         | Operation::ToolTest
         | Operation::ServerBackupCreate
+        | Operation::KeysRotate
         | Operation::ActorRestart
         | Operation::ActorStop
         | Operation::ServerPermissionCreate

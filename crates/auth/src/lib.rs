@@ -8,6 +8,7 @@ mod access;
 mod api_key;
 mod authorize;
 mod error;
+mod fingerprint;
 mod id_token;
 mod keys;
 mod one_time;
@@ -25,8 +26,9 @@ pub use access::{
 pub use api_key::ApiKeySecret;
 pub use authorize::{Caller, CallerUser, Denied, KeyRights, Resource, authorize};
 pub use error::AuthError;
+pub use fingerprint::Fingerprints;
 pub use id_token::{IdClaims, IdTokenError, IdTokenRules, ProviderKeys, verify_id_token};
-pub use keys::{Key, load_key, load_or_create_key};
+pub use keys::{ChangingKey, Key, load_key, load_or_create_key};
 pub use one_time::OneTimeSecret;
 pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PASSWORD_WAITERS_MAX, Passwords};
 pub use pkce::PkceVerifier;

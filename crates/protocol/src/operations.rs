@@ -82,8 +82,8 @@ pub enum Data {
     Field(&'static str),
     /// One field of the response; its other fields are `meta`.
     List(&'static str),
-    /// None: the body of the answer is the bytes of a file.
-    Bytes,
+    /// None: the body of the answer is bytes of this media type.
+    Bytes(&'static str),
     /// None: the body of the answer is the field `content` of the response, its type the field `mimeType`.
     Document,
     /// None: the answer has no body and sends a browser on, to the field `url` of the response.
@@ -283,7 +283,7 @@ operations! {
 
     ProjectBackup = "project.backup" -> BackupPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/backup", 201, Field("backup"))), "Writes an archive of a project to the server's disk.";
     BackupList = "project.backup.list" -> BackupPage, Right::Project(Admin), Any, Some(rest(Get, "/v1/projects/{projectId}/backups", 200, List("backups"))), "Lists the backups of a project, newest first.";
-    BackupRead = "project.backup.read" -> BackupPayload, Right::Project(Admin), Rest, Some(rest(Get, "/v1/projects/{projectId}/backups/{backupId}/content", 200, Bytes)), "Downloads a backup.";
+    BackupRead = "project.backup.read" -> BackupPayload, Right::Project(Admin), Rest, Some(rest(Get, "/v1/projects/{projectId}/backups/{backupId}/content", 200, Bytes("application/zstd"))), "Downloads a backup.";
     BackupDelete = "project.backup.delete" -> Done, Right::Project(Owner), Any, Some(rest(Delete, "/v1/projects/{projectId}/backups/{backupId}", 200, Whole)), "Deletes a backup.";
     ProjectRestore = "project.restore" -> RestorePayload, Right::Project(Owner), Any, Some(rest(Post, "/v1/projects/{projectId}/restore", 200, Whole)), "Puts a project back to a backup, after a backup of what it is now.";
     ProjectExport = "project.export" -> BackupPayload, Right::Project(Owner), Any, Some(rest(Post, "/v1/projects/{projectId}/export", 201, Field("backup"))), "Writes an archive of a project that is kept for a day, to be downloaded.";
@@ -369,7 +369,7 @@ operations! {
 
     FileList = "file.list" -> FilePage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files", List("entries"), &[("path", Text), ("depth", Integer), ("ignored", Boolean), ("limit", Integer), ("cursor", Text)])), "Lists what is below a directory, sorted by name.";
     FileStat = "file.stat" -> FilePayload, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/stat", Field("file"), &[("path", Text)])), "Reads facts about a file or a directory.";
-    FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes, &[("path", Text), ("version", Integer)])), "Reads a file, as it is or as it was.";
+    FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes("application/octet-stream"), &[("path", Text), ("version", Integer)])), "Reads a file, as it is or as it was.";
     FileWrite = "file.write" -> FilePayload, Right::Project(MemberRole), Any, Some(RestRoute { method: Put, path: "/v1/projects/{projectId}/files/content", query: &[("path", Text), ("version", Integer)], status: 200, data: Upload("file") }), "Writes a file whole.";
     FileEdit = "file.edit" -> FilePayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/files/edit", 200, Field("file"))), "Replaces a text in a file.";
     FileMove = "file.move" -> FilesChanged, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/files/move", 200, Whole)), "Moves a file, or a directory with all that is below it.";
@@ -413,7 +413,7 @@ operations! {
     SettingsGet = "admin.settings.get" -> ServerSettings, Right::Admin, Rest, Some(rest(Get, "/v1/admin/settings", 200, Whole)), "Reads the settings of the server.";
     SettingsUpdate = "admin.settings.update" -> ServerSettings, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/settings", 200, Whole)), "Changes settings of the server.";
     AuditList = "admin.audit.list" -> AuditPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/audit", List("records"), &[("userId", Text), ("action", Text), ("target", Text), ("projectId", Text), ("from", Integer), ("to", Integer), ("limit", Integer), ("cursor", Text)])), "Reads the audit, newest first.";
-    AuditExport = "admin.audit.export" -> AuditPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/audit/export", 200, Bytes)), "Reads the whole audit as lines of JSON, oldest first.";
+    AuditExport = "admin.audit.export" -> AuditPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/audit/export", 200, Bytes("application/x-ndjson"))), "Reads the whole audit as lines of JSON, oldest first.";
     UserBudgetGet = "admin.budget.get" -> UserBudgetPayload, Right::Admin, Rest, Some(rest(Get, "/v1/admin/users/{userId}/budget", 200, Whole)), "Reads what a user may use in all projects, and what they used.";
     UserBudgetSet = "admin.budget.set" -> UserBudgetPayload, Right::Admin, Rest, Some(rest(Put, "/v1/admin/users/{userId}/budget", 200, Whole)), "Sets what a user may use in all projects.";
     ServerUsageGet = "admin.usage.get" -> UsageReport, Right::Admin, Rest, Some(query(Get, "/v1/admin/usage", Whole, &[("userId", Text), ("from", Integer), ("to", Integer)])), "Reads what users used in all projects.";
@@ -426,6 +426,7 @@ operations! {
     ServerPermissionCreate = "admin.permission.create" -> PermissionPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/permissions", 201, Whole)), "Makes a rule for all projects.";
     ServerPermissionUpdate = "admin.permission.update" -> PermissionPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Changes a rule of the server.";
     ServerPermissionDelete = "admin.permission.delete" -> Done, Right::Admin, Rest, Some(rest(Delete, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Deletes a rule of the server.";
+    KeysRotate = "admin.keys.rotate" -> KeysRotated, Right::Admin, Rest, Some(rest(Post, "/v1/admin/keys/rotate", 200, Whole)), "Makes a new master key and seals everything anew that is secret at rest.";
     LogGet = "admin.log.get" -> LogSettings, Right::Admin, Rest, Some(rest(Get, "/v1/admin/log", 200, Whole)), "Says which log lines are written and how.";
     LogSet = "admin.log.set" -> LogSettings, Right::Admin, Rest, Some(rest(Put, "/v1/admin/log", 200, Whole)), "Changes which log lines are written and how, until the server stops.";
 

@@ -1253,6 +1253,17 @@ payloads! {
         /// The backup.
         backup: ServerBackup,
     }
+    /// Makes a new master key and seals everything anew; goes on with a change that is not done yet.
+    KeysRotate {}
+    /// How far the change of the master key is. The old key is forgotten when nothing needs it any more.
+    KeysRotated {
+        /// Whether a new key was made; no where a change from before is not done yet.
+        is_new: bool,
+        /// How many secrets were sealed anew just now.
+        sealed: u64,
+        /// How many projects could not be looked through yet; the server tries again by itself.
+        projects_left: u64,
+    }
     /// Lists the backups of the whole server.
     ServerBackupList {}
     /// The backups of the whole server.

@@ -247,6 +247,7 @@ impl Operation {
             | Self::ActorRestart
             | Self::ActorStop
             | Self::ServerBackupCreate
+            | Self::KeysRotate
             | Self::UserManage
             | Self::UserCreate
             | Self::UserLogout

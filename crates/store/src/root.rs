@@ -49,7 +49,8 @@ pub use backups::{
     AcceptImport, BackupState, DeleteBackup, LastBackup, RecordBackup, RecordRestore, StoredBackup,
 };
 pub use credentials::{
-    CredentialOwner, DeleteCredential, FoundCredential, SealAgain, SetCredential,
+    CredentialOwner, DeleteCredential, FoundCredential, SEALED_AT_ONCE_MAX, SealCredentialsAgain,
+    SealedAgain, SetCredential,
 };
 pub use identities::{CreateLinkedUser, IdentityUse, LinkIdentity, NewIdentity, UnlinkIdentity};
 pub use imports::ImportProject;

@@ -15,8 +15,8 @@ use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
-    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, FileSettings, Node,
-    PresenceSettings, RateSettings, Registration, ResumePolicy, SmtpSettings,
+    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, FileSettings, KEY_SETTLES,
+    Node, PresenceSettings, RateSettings, Registration, ResumePolicy, SmtpSettings,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::{Passwords, SetupToken};
@@ -96,6 +96,8 @@ pub struct AppOptions {
     pub stream_comments: Duration,
     /// How long an access token is good, in whole seconds.
     pub access_token_lifetime: Option<Duration>,
+    /// How long what was sealed with the old master key may be on its way to a database.
+    pub key_settles: Duration,
     /// Bounds of one run.
     pub turn: TurnLimits,
     /// How long runs may go on while the server stops.
@@ -172,6 +174,7 @@ impl Default for AppOptions {
             files: FileSettings::default(),
             stream_comments,
             access_token_lifetime: None,
+            key_settles: KEY_SETTLES,
             turn: TurnLimits { retry: RetryLimits { attempts_max: 1, ..turn.retry }, ..turn },
             drain: Duration::ZERO,
             project_idle: Duration::from_mins(1),
@@ -270,6 +273,7 @@ impl AppOptions {
             files: self.files,
             stream_comments: self.stream_comments,
             access_token_lifetime: self.access_token_lifetime,
+            key_settles: self.key_settles,
             passwords: Passwords::for_this_machine().cheap(),
             watchdog: self.watchdog,
             local_servers: self.local_servers.clone(),
@@ -406,6 +410,17 @@ impl TestApp {
         let (mut options, data_dir) = (self.options.clone(), Arc::clone(&self.data_dir));
         change(&mut options);
         self.stop().await;
+        Self::start(options, data_dir).await
+    }
+
+    /// The same, with something done to the data directory between the two.
+    ///
+    /// # Panics
+    /// As [`TestApp::restart`].
+    pub async fn restart_after(self, meanwhile: impl FnOnce()) -> Self {
+        let (options, data_dir) = (self.options.clone(), Arc::clone(&self.data_dir));
+        self.try_stop().await.unwrap();
+        meanwhile();
         Self::start(options, data_dir).await
     }
 

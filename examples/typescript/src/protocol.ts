@@ -4766,6 +4766,20 @@ export interface Operations {
       done: boolean;
     };
   };
+  /** Makes a new master key and seals everything anew; goes on with a change that is not done yet. */
+  "admin.keys.rotate": {
+    /** Makes a new master key and seals everything anew; goes on with a change that is not done yet. */
+    request: Record<string, unknown>;
+    /** How far the change of the master key is. The old key is forgotten when nothing needs it any more. */
+    response: {
+      /** Whether a new key was made; no where a change from before is not done yet. */
+      isNew: boolean;
+      /** How many secrets were sealed anew just now. */
+      sealed: number;
+      /** How many projects could not be looked through yet; the server tries again by itself. */
+      projectsLeft: number;
+    };
+  };
   /** `admin.log.get`. */
   "admin.log.get": {
     /** `admin.log.get`. */

@@ -34,7 +34,7 @@ fn line(spec: &OperationSpec) -> String {
         Data::Whole => "data".to_owned(),
         Data::Field(name) => format!("data = {name}"),
         Data::List(name) => format!("data = {name}, meta"),
-        Data::Bytes | Data::Upload(_) => "bytes".to_owned(),
+        Data::Bytes(_) | Data::Upload(_) => "bytes".to_owned(),
         Data::Document => "document".to_owned(),
         Data::Redirect => "redirect".to_owned(),
     };

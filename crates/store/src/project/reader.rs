@@ -9,12 +9,12 @@ use iris_protocol::{
 };
 
 use super::{
-    BlobHash, ChangedPath, Conversation, DayUsed, FileAt, FileBetween, KnownFile, OpenRun,
-    ProjectUsage, ProviderData, Quotas, Replay, RulePlace, Spending, StoredAttachment,
-    StoredMcpServer, StoredRestore, StoredSnapshot, StoredTool, TaskResult, Undoing, attachments,
-    blobs, context, exporting, family, file_agents, files, joining, mcp, pages, permissions,
-    provider_data, queries, questions, quotas, resuming, reverting, rows, search, tasks, titles,
-    todos, tools, usage,
+    BegunAuthorization, BlobHash, ChangedPath, Conversation, DayUsed, FileAt, FileBetween,
+    KnownFile, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, Spending,
+    StoredAttachment, StoredMcpServer, StoredRestore, StoredSnapshot, StoredTool, TaskResult,
+    Undoing, attachments, blobs, context, exporting, family, file_agents, files, joining, mcp,
+    pages, permissions, provider_data, queries, questions, quotas, resuming, reverting, rows,
+    sealing, search, tasks, titles, todos, tools, usage,
 };
 use crate::totals::Days;
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
@@ -499,6 +499,14 @@ impl ProjectReader {
     /// As [`Reader::read`].
     pub async fn mcp_server(&self, name: String) -> Result<Option<StoredMcpServer>, StoreError> {
         self.reader.read(move |conn| mcp::one(conn, &name)).await
+    }
+
+    /// The authorizations of MCP servers that were begun, with what is sealed of them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn begun_mcp_authorizations(&self) -> Result<Vec<BegunAuthorization>, StoreError> {
+        self.reader.read(sealing::begun).await
     }
 
     /// What an agent asked in a session.

@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use iris_protocol::{
-    ApiKey, AuditPage, AuditRecord, AuthSessionId, BackupId, Identity, IdentityId, Invitation,
-    KeyId, Login, Member, Membership, PermissionRule, Project, ProjectId, ProjectPage,
+    ApiKey, AuditPage, AuditRecord, AuthSessionId, BackupId, CredentialId, Identity, IdentityId,
+    Invitation, KeyId, Login, Member, Membership, PermissionRule, Project, ProjectId, ProjectPage,
     ProviderCredential, Role, SupervisionRecord, UsageReport, UsageTotals, User, UserBudgets,
     UserId, UserPage,
 };
@@ -188,12 +188,17 @@ impl RootReader {
         self.current().read(find).await
     }
 
-    /// All credentials for model providers.
+    /// The next credentials for model providers behind an id, at most
+    /// [`SEALED_AT_ONCE_MAX`](super::SEALED_AT_ONCE_MAX), in the order of their ids; the first ones for none.
     ///
     /// # Errors
     /// As [`Reader::read`].
-    pub async fn all_credentials(&self) -> Result<Vec<FoundCredential>, StoreError> {
-        self.current().read(credentials::all).await
+    pub async fn credentials_after(
+        &self,
+        id: Option<&CredentialId>,
+    ) -> Result<Vec<FoundCredential>, StoreError> {
+        let id = id.map(ToString::to_string).unwrap_or_default();
+        self.current().read(move |conn| credentials::after(conn, &id)).await
     }
 
     /// The API key of a hash; none for one that was never made or is revoked.
