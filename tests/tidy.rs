@@ -143,6 +143,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("r2d2_sqlite", &["iris-store"]),
     ("reqwest", &["iris-client", "iris-egress", "iris-llm"]),
     ("eventsource-client", &["iris-llm"]),
+    ("prometheus-client", &["iris-actors"]),
     ("rmcp", &["iris-mcp"]),
     ("launchdarkly-sdk-transport", &["iris-llm"]),
     ("cap-std", &["iris-backup", "iris-workspace"]),

@@ -287,6 +287,7 @@ impl World {
             | Operation::SettingsUpdate
             | Operation::AuditList
             | Operation::AuditExport
+            | Operation::MetricsRead
             | Operation::AuthTicket
             | Operation::UserGet
             | Operation::ProjectList

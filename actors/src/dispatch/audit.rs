@@ -149,6 +149,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::UserBudgetSet
         | Operation::LogSet => Manner::Itself,
         Operation::AuthTicket
+        | Operation::MetricsRead
         | Operation::LoginList
         | Operation::KeyList
         | Operation::CredentialList

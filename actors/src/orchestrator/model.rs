@@ -27,6 +27,7 @@ use super::compaction::is_too_long;
 use super::question::Asker;
 use super::{Assignment, Charged, Orchestrator};
 use crate::agents::find_agent;
+use crate::metrics::counted;
 use crate::permissions;
 use crate::project::Secrets;
 use crate::session::{SessionPlace, may_start, users_of, with_starter};
@@ -115,7 +116,8 @@ impl Orchestrator {
                 return Ok(None);
             }
             let (provider, request) = question.into_request(&asker);
-            Ok(Some(provider.stream(request)))
+            let events = provider.stream(request);
+            Ok(Some(counted(&asker.place.services, &asker.model, events)))
         };
         let opened = stream::once(opened.instrument(span.clone()));
         let events =

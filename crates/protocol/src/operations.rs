@@ -415,6 +415,7 @@ operations! {
     ServerPermissionCreate = "admin.permission.create" -> PermissionPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/permissions", 201, Whole)), "Makes a rule for all projects.";
     ServerPermissionUpdate = "admin.permission.update" -> PermissionPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Changes a rule of the server.";
     ServerPermissionDelete = "admin.permission.delete" -> Done, Right::Admin, Rest, Some(rest(Delete, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Deletes a rule of the server.";
+    MetricsRead = "admin.metrics" -> MetricsDocument, Right::Admin, Rest, Some(rest(Get, "/metrics", 200, Document)), "Reads what the server counts of itself, as Prometheus reads it.";
     LogGet = "admin.log.get" -> LogSettings, Right::Admin, Rest, Some(rest(Get, "/v1/admin/log", 200, Whole)), "Says which log lines are written and how.";
     LogSet = "admin.log.set" -> LogSettings, Right::Admin, Rest, Some(rest(Put, "/v1/admin/log", 200, Whole)), "Changes which log lines are written and how, until the server stops.";
 
