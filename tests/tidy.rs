@@ -416,8 +416,17 @@ fn every_key_of_the_configuration_is_in_the_readme() {
 
 #[test]
 fn paths_and_links_in_documents_exist() {
-    const FOLDERS: &[&str] =
-        &["actors/", "benches/", "crates/", "docs/", "examples/", "migrations/", "src/", "tests/"];
+    const FOLDERS: &[&str] = &[
+        "actors/",
+        "benches/",
+        "crates/",
+        "deploy/",
+        "docs/",
+        "examples/",
+        "migrations/",
+        "src/",
+        "tests/",
+    ];
     for document in files(&[".md"]) {
         let text = read(&document);
         let here = Path::new(&document).parent().expect("a folder");

@@ -35,6 +35,10 @@ const REQUEST_SECONDS: [f64; 12] =
 const WORK_SECONDS: [f64; 12] =
     [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
 
+/// What the rate of requests is limited by.
+const LIMITS: [&str; 7] =
+    ["user", "key", "address", "connection", "runs", "uploads", "unknown_connections"];
+
 /// A histogram for each value of a label.
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -238,10 +242,18 @@ impl Metrics {
         };
         // What may never happen can be watched from the beginning.
         drop(metrics.connections_closed.get_or_create(&CodeLabel { code: SLOW_READER }));
+        for limit in LIMITS {
+            drop(metrics.rate_limited.get_or_create(&LimitLabel { limit }));
+        }
         for status in
             [RunStatus::Completed, RunStatus::Failed, RunStatus::Cancelled, RunStatus::Interrupted]
         {
             drop(metrics.runs_ended.get_or_create(&StatusLabel { status: status_name(status) }));
+        }
+        for state in [ApprovalState::Approved, ApprovalState::Rejected, ApprovalState::Expired] {
+            drop(
+                metrics.approvals_resolved.get_or_create(&StateLabel { state: state_name(state) }),
+            );
         }
         metrics.count_open(&OpenWork::default(), &OpenWork::default());
         metrics
@@ -290,6 +302,7 @@ impl Metrics {
         limit: &'static str,
         taken: Result<T, ApiError>,
     ) -> Result<T, ApiError> {
+        debug_assert!(LIMITS.contains(&limit), "a limit that nobody sees from the beginning");
         taken.inspect_err(|_| {
             self.rate_limited.get_or_create(&LimitLabel { limit }).inc();
         })
@@ -339,13 +352,7 @@ impl Metrics {
     }
 
     pub(crate) fn approval_resolved(&self, state: ApprovalState) {
-        let state = match state {
-            ApprovalState::Pending => "pending",
-            ApprovalState::Approved => "approved",
-            ApprovalState::Rejected => "rejected",
-            ApprovalState::Expired => "expired",
-            ApprovalState::Cancelled => "cancelled",
-        };
+        let state = state_name(state);
         self.approvals_resolved.get_or_create(&StateLabel { state }).inc();
     }
 
@@ -383,5 +390,15 @@ fn status_name(status: RunStatus) -> &'static str {
         RunStatus::Failed => "failed",
         RunStatus::Cancelled => "cancelled",
         RunStatus::Interrupted => "interrupted",
+    }
+}
+
+fn state_name(state: ApprovalState) -> &'static str {
+    match state {
+        ApprovalState::Pending => "pending",
+        ApprovalState::Approved => "approved",
+        ApprovalState::Rejected => "rejected",
+        ApprovalState::Expired => "expired",
+        ApprovalState::Cancelled => "cancelled",
     }
 }

@@ -42,6 +42,7 @@ mod mcp;
 mod mcp_oauth;
 mod mcp_web;
 mod messages;
+mod metrics;
 mod models;
 mod passivation;
 mod patience;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use iris_agent::ToolOutcome;
+use iris_tools::ToolRegistry;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -52,6 +53,16 @@ impl Counters {
     }
 }
 
+/// Only tools of the server have their names: others are whatever somebody in a project called them.
+fn label<'a>(tools: &ToolRegistry, name: &'a str) -> &'a str {
+    match name {
+        name if tools.get(name).is_some() => name,
+        // No other tool has this in its name.
+        name if name.contains("__") => "mcp",
+        _ => "custom",
+    }
+}
+
 /// A call of a tool that runs; counted when it ends, however it does.
 pub(crate) struct ToolCall {
     services: Arc<Services>,
@@ -61,14 +72,8 @@ pub(crate) struct ToolCall {
 }
 
 impl ToolCall {
-    /// Only tools of the server have their names: others are whatever somebody in a project called them.
     pub(crate) fn begin(services: &Arc<Services>, name: &str) -> Self {
-        let tool = match name {
-            name if services.tools.get(name).is_some() => name,
-            // No other tool has this in its name.
-            name if name.contains("__") => "mcp",
-            _ => "custom",
-        };
+        let tool = label(&services.tools, name);
         services.metrics.tools.running.inc();
         let (services, tool) = (Arc::clone(services), tool.to_owned());
         Self { services, tool, began_at: Instant::now(), outcome: "aborted" }
@@ -90,5 +95,23 @@ impl Drop for ToolCall {
         counters.calls.get_or_create(&Ended { tool, outcome }).inc();
         let tool = Tool { tool: self.tool.clone() };
         counters.seconds.get_or_create(&tool).observe(self.began_at.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tools_of_the_server_have_their_names() {
+        let tools = ToolRegistry::builtin().unwrap();
+        for (name, expected) in [
+            ("read", "read"),
+            ("write", "write"),
+            ("salaries_of_ann", "custom"),
+            ("tracker__delete", "mcp"),
+        ] {
+            assert_eq!(label(&tools, name), expected);
+        }
     }
 }
