@@ -224,6 +224,7 @@ impl Now {
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
+    #[expect(clippy::needless_pass_by_value, reason = "a number")]
     fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
     }

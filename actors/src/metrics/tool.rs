@@ -79,11 +79,14 @@ impl ToolCall {
         Self { services, tool, began_at: Instant::now(), outcome: "aborted" }
     }
 
-    pub(crate) fn end(mut self, outcome: &ToolOutcome) {
+    /// Runs the call; dropped before its end it was aborted.
+    pub(crate) async fn watch(mut self, call: impl Future<Output = ToolOutcome>) -> ToolOutcome {
+        let outcome = call.await;
         self.outcome = match outcome {
             ToolOutcome::Completed { .. } => "completed",
             ToolOutcome::Failed { .. } => "failed",
         };
+        outcome
     }
 }
 

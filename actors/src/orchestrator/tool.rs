@@ -147,13 +147,7 @@ impl Orchestrator {
                 }
             }
         };
-        let running = async move {
-            let outcome = running.await;
-            call.end(&outcome);
-            outcome
-        };
-        let running = running.instrument(span);
-        let ended = running.into_actor(self).map({
+        let ended = call.watch(running).instrument(span).into_actor(self).map({
             let call_id = call_id.clone();
             move |outcome, orchestrator, ctx| {
                 orchestrator.tools.running.remove(&call_id);
