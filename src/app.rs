@@ -18,7 +18,7 @@ use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
     BackupSettings, FileSettings, LogControl, MailError, Mailer, McpHost, Node, NodeError,
-    PresenceSettings, Services, Settings, SystemClock, SystemIds, settle,
+    PresenceSettings, Services, Settings, SystemClock, SystemIds, Threads, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
@@ -440,6 +440,7 @@ fn services(
         McpHost::without_web()
     });
     Ok(Services {
+        provider_threads: Threads::new("provider"),
         supervision: Supervision::new(Arc::clone(&dependencies.clock)),
         clock: dependencies.clock,
         ids: dependencies.ids,

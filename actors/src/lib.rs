@@ -6,6 +6,7 @@
 //! `backups` has work with archives done; `metrics` is what operators watch; `connection` is one client; `owner` is what passes between a connection and a project. Deliberately absent: HTTP, JSON routes, SQL, providers.
 
 mod agents;
+mod asking;
 mod backups;
 mod budgets;
 mod choices;
@@ -31,6 +32,7 @@ mod root;
 mod services;
 mod session;
 pub mod supervision;
+mod threads;
 mod tickets;
 mod toolbox;
 mod write;
@@ -50,5 +52,6 @@ pub use services::{
     AuditSettings, ContextSettings, FileSettings, LogControl, Registration, ResumePolicy, Services,
     Settings, SystemClock, SystemIds,
 };
+pub use threads::Threads;
 pub use tickets::TicketUse;
 pub use write::{Write, record, write};

@@ -21,7 +21,9 @@ use serde_json::{Map, Value};
 use crate::connection::SocketSettings;
 use crate::rates::RateSettings;
 use crate::supervision::Supervision;
-use crate::{BackupSettings, BudgetSettings, Mailer, McpHost, Metrics, Origins, PresenceSettings};
+use crate::{
+    BackupSettings, BudgetSettings, Mailer, McpHost, Metrics, Origins, PresenceSettings, Threads,
+};
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +221,8 @@ pub struct Services {
     pub supervision: Supervision,
     /// The configured providers.
     pub models: Models,
+    /// Where their answers are read.
+    pub provider_threads: Threads,
     /// What is known of their models.
     pub catalog: Catalog,
     /// The tools of this server.

@@ -20,6 +20,7 @@ use super::Orchestrator;
 use super::model::{Call, MODEL_BUDGET, model_error};
 use super::question::{Asker, Question};
 use crate::agents::{COMPACTION_AGENT, find_agent, request_of};
+use crate::asking::ask;
 use crate::metrics::counted;
 use crate::project::EndStreams;
 
@@ -145,7 +146,8 @@ impl Orchestrator {
             let draft = Draft::of(&question.conversation, room, bytes);
             let draft = draft.ok_or_else(nothing_left)?;
             let request = request_of(&agent, &model, info.facts, words(&draft));
-            let events = counted(&asker.place.services, &model, provider.stream(request));
+            let events = ask(&asker.place.services, &provider, request);
+            let events = counted(&asker.place.services, &model, events);
             Ok((Drafted { draft, question, model, is_by_another }, events))
         };
         let opened = stream::once(opened.instrument(span.clone()));

@@ -27,6 +27,7 @@ use super::compaction::is_too_long;
 use super::question::Asker;
 use super::{Assignment, Charged, Orchestrator};
 use crate::agents::find_agent;
+use crate::asking::ask;
 use crate::metrics::counted;
 use crate::permissions;
 use crate::project::Secrets;
@@ -116,7 +117,7 @@ impl Orchestrator {
                 return Ok(None);
             }
             let (provider, request) = question.into_request(&asker);
-            let events = provider.stream(request);
+            let events = ask(&asker.place.services, &provider, request);
             Ok(Some(counted(&asker.place.services, &asker.model, events)))
         };
         let opened = stream::once(opened.instrument(span.clone()));

@@ -25,7 +25,7 @@ use super::nested::ToldInstructions;
 use super::outputs::show_images;
 use super::steering::join_messages;
 use super::tasks::{name_sub_agents, sub_agents};
-use crate::budgets::{refuse_if_used_up, run_facts};
+use crate::budgets::{refuse_if_used_up, run_facts, spending};
 use crate::provider_keys;
 use crate::record;
 use crate::session::{SessionPlace, starter_lost_access};
@@ -123,12 +123,7 @@ impl Asker {
 
     /// What the root database says of the run, where it may ask its model once more.
     async fn allowed(&self) -> Result<RunFacts, ApiError> {
-        let facts = run_facts(&self.place, &self.starter, &self.model).await?;
-        if facts.role.is_none_or(|role| role < Role::Member) {
-            return Err(starter_lost_access());
-        }
-        self.check_budgets(&self.info, &facts).await?;
-        Ok(facts)
+        self.facts_within_budgets(&self.model, &self.info).await
     }
 
     /// Refuses to ask another model, of which this is known, where budgets do not allow it.
@@ -137,14 +132,23 @@ impl Asker {
         model: &ModelRef,
         info: &ModelInfo,
     ) -> Result<(), ApiError> {
-        let facts = run_facts(&self.place, &self.starter, model).await?;
-        self.check_budgets(info, &facts).await
+        self.facts_within_budgets(model, info).await.map(drop)
     }
 
-    async fn check_budgets(&self, info: &ModelInfo, facts: &RunFacts) -> Result<(), ApiError> {
+    async fn facts_within_budgets(
+        &self,
+        model: &ModelRef,
+        info: &ModelInfo,
+    ) -> Result<RunFacts, ApiError> {
+        let (place, starter) = (&self.place, &self.starter);
+        let facts = run_facts(place, starter, model);
+        let (facts, spending) = try_join!(facts, spending(place, &self.run_id, starter))?;
+        if facts.role.is_none_or(|role| role < Role::Member) {
+            return Err(starter_lost_access());
+        }
         let is_price_known = info.prices().is_some();
-        let starter = (&self.starter, facts);
-        refuse_if_used_up(&self.place, &self.run_id, starter, is_price_known).await
+        refuse_if_used_up(place, (starter, &facts), &spending, is_price_known).await?;
+        Ok(facts)
     }
 
     /// A model as the run asks it: with the key that is nearest to whoever started it.
