@@ -469,6 +469,7 @@ fn services(
         setup_token: Mutex::new(None),
         draining: AtomicBool::new(false),
         log,
+        metrics: Arc::default(),
         storage,
         settings: Settings {
             data_dir: config.data_dir,

@@ -146,6 +146,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("r2d2_sqlite", &["iris-store"]),
     ("reqwest", &["iris-client", "iris-egress", "iris-llm"]),
     ("eventsource-client", &["iris-llm"]),
+    ("prometheus-client", &["iris-actors"]),
     ("rmcp", &["iris-mcp"]),
     ("launchdarkly-sdk-transport", &["iris-llm"]),
     ("cap-std", &["iris-backup", "iris-workspace"]),
@@ -419,8 +420,17 @@ fn every_key_of_the_configuration_is_in_the_readme() {
 
 #[test]
 fn paths_and_links_in_documents_exist() {
-    const FOLDERS: &[&str] =
-        &["actors/", "benches/", "crates/", "docs/", "examples/", "migrations/", "src/", "tests/"];
+    const FOLDERS: &[&str] = &[
+        "actors/",
+        "benches/",
+        "crates/",
+        "deploy/",
+        "docs/",
+        "examples/",
+        "migrations/",
+        "src/",
+        "tests/",
+    ];
     for document in files(&[".md"]) {
         let text = read(&document);
         let here = Path::new(&document).parent().expect("a folder");

@@ -43,7 +43,7 @@ pub use outbound::{
     About, CloseReason, Courier, Delivery, OutFrame, Outbound, REPLAY_QUEUE_BYTES_MAX, Reader,
     Transport,
 };
-pub(crate) use outbound::{Wakers, Wants};
+pub(crate) use outbound::{Queued, Wakers, Wants};
 pub use settings::SocketSettings;
 
 /// The window in which protocol errors are counted.
@@ -98,6 +98,8 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
         let on_exit = {
             let (id, outbound) = (id.clone(), Arc::clone(&outbound));
             let connections = Arc::clone(&node.connections);
+            outbound.counts_in(&node.services.metrics);
+            node.services.metrics.connection_opened();
             connections.add(&id, &outbound, &pulse, abort);
             move |_| {
                 // One that panicked or was stopped tells its client to come back; any other has closed.
@@ -232,7 +234,10 @@ impl StreamHandler<Inbound> for Connection {
 impl Connection {
     fn inbound(&mut self, frame: Inbound, ctx: &mut Context<Self>) {
         match frame {
-            Inbound::Text(text) => self.text(&text, ctx),
+            Inbound::Text(text) => {
+                self.node.services.metrics.frame_received();
+                self.text(&text, ctx);
+            }
             Inbound::Binary => {
                 let message = "binary frames are not part of this protocol version";
                 let error = ApiError::invalid(message).reason("invalid_message");

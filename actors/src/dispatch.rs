@@ -51,6 +51,7 @@ use iris_store::root::{KEY_USE_NOTED_EVERY_MS, NoteKeyUse};
 use iris_store::{IdempotencyKey, StoreError, WriteContext};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
@@ -62,6 +63,7 @@ use crate::tickets::TicketUse;
 use crate::{Node, UnknownSocket, record};
 
 pub use accounts::check_account;
+pub(crate) use admin::rss_bytes;
 pub use attachments::{AttachmentAsk, AttachmentDownload, download_attachment};
 pub(crate) use attachments::{find_attachment_for, read_attachment_for};
 pub use audit::{AuditReader, export as export_audit};
@@ -173,14 +175,15 @@ impl Node {
     /// # Errors
     /// `RATE_LIMITED`, and when to try again.
     pub fn count(&self, claims: Option<&AccessClaims>, peer: &Peer) -> Result<(), ApiError> {
+        let metrics = &self.services.metrics;
         match claims {
             Some(claims) => {
                 if let Credential::Key(key) = &claims.credential {
-                    self.rates.of_key(key)?;
+                    metrics.limited("key", self.rates.of_key(key))?;
                 }
-                self.rates.of_user(&claims.user_id)
+                metrics.limited("user", self.rates.of_user(&claims.user_id))
             }
-            None => self.rates.of_address(peer),
+            None => metrics.limited("address", self.rates.of_address(peer)),
         }
     }
 
@@ -189,7 +192,7 @@ impl Node {
     /// # Errors
     /// `RATE_LIMITED` when its address has too many.
     pub fn admit_unknown(&self, peer: &Peer) -> Result<Option<UnknownSocket>, ApiError> {
-        self.rates.admit_unknown(peer)
+        self.services.metrics.limited("unknown_connections", self.rates.admit_unknown(peer))
     }
 
     /// Runs a command for a caller.
@@ -223,7 +226,10 @@ impl Node {
         );
         let run = guarded(&self.top, operation.name(), work);
         let run = in_request(request_id.as_str().into(), run);
+        let began_at = Instant::now();
         let done = run.instrument(span).await.unwrap_or_else(|Panicked| Err(broken()));
+        let failed = done.as_ref().err().map(|error| error.code);
+        self.services.metrics.requested(operation.name(), failed, began_at.elapsed());
         done.map_err(|error| {
             // Perhaps of a file, of whose disk no writer knows.
             if error.code == ErrorCode::StorageFull {
@@ -273,6 +279,7 @@ impl Node {
     /// Counts what costs more than a request.
     fn count_work(&self, operation: Operation, grant: &Grant) -> Result<(), ApiError> {
         let Some(user_id) = &grant.user_id else { return Ok(()) };
+        let metrics = &self.services.metrics;
         #[expect(
             clippy::wildcard_enum_match_arm,
             reason = "the others are counted as requests alone"
@@ -281,8 +288,10 @@ impl Node {
             Operation::MessageSend
             | Operation::MessageRetry
             | Operation::MessageEdit
-            | Operation::RunResume => self.rates.of_runs(user_id),
-            Operation::FileWrite | Operation::ProjectImport => self.rates.of_uploads(user_id),
+            | Operation::RunResume => metrics.limited("runs", self.rates.of_runs(user_id)),
+            Operation::FileWrite | Operation::ProjectImport => {
+                metrics.limited("uploads", self.rates.of_uploads(user_id))
+            }
             _ => Ok(()),
         }
     }
@@ -882,6 +891,7 @@ async fn perform(
         Command::ServerPermissionDelete(request) => {
             server_permissions::delete(node, &grant, request, context).await
         }
+        Command::MetricsRead(_) => admin::metrics(node).await,
         Command::LogGet(_) => admin::log_settings(node),
         Command::KeysRotate(_) => admin::rotate_keys(node, &grant, context).await,
         Command::LogSet(request) => admin::set_log(node, &grant, request, context).await,

@@ -3,7 +3,7 @@
 //! Read in this order: `supervision` starts every actor; `dispatch` is the one way from a caller's
 //! command to the actors; `directory` finds a project; `project` owns its database, its order of
 //! events and its rooms; `session` owns one conversation; `orchestrator` performs one run;
-//! `backups` has work with archives done; `connection` is one client; `owner` is what passes between a connection and a project. Deliberately absent: HTTP, JSON routes, SQL, providers.
+//! `backups` has work with archives done; `metrics` is what operators watch; `connection` is one client; `owner` is what passes between a connection and a project. Deliberately absent: HTTP, JSON routes, SQL, providers.
 
 mod agents;
 mod asking;
@@ -18,6 +18,7 @@ mod leftovers;
 mod logins;
 mod mail;
 mod mcp;
+mod metrics;
 mod node;
 mod orchestrator;
 mod origin;
@@ -43,6 +44,7 @@ pub use budgets::BudgetSettings;
 pub use directory::Directory;
 pub use mail::{MailError, Mailer, SmtpSettings};
 pub use mcp::McpHost;
+pub use metrics::Metrics;
 pub use node::{Node, NodeError};
 pub use origin::{Origin, Origins};
 pub use project::PresenceSettings;

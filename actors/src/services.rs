@@ -25,7 +25,9 @@ use serde_json::{Map, Value};
 use crate::connection::SocketSettings;
 use crate::rates::RateSettings;
 use crate::supervision::Supervision;
-use crate::{BackupSettings, BudgetSettings, Mailer, McpHost, Origins, PresenceSettings, Threads};
+use crate::{
+    BackupSettings, BudgetSettings, Mailer, McpHost, Metrics, Origins, PresenceSettings, Threads,
+};
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,6 +263,8 @@ pub struct Services {
     pub setup_token: Mutex<Option<SetupToken>>,
     /// The log lines of the process.
     pub log: Arc<dyn LogControl>,
+    /// What is counted for operators.
+    pub metrics: Arc<Metrics>,
     /// The disk of the data directory.
     pub storage: Storage,
     /// The operator's choices.

@@ -301,6 +301,7 @@ impl World {
             | Operation::SettingsUpdate
             | Operation::AuditList
             | Operation::AuditExport
+            | Operation::MetricsRead
             | Operation::AuthTicket
             | Operation::UserGet
             | Operation::ProjectList

@@ -43,6 +43,7 @@ mod mcp;
 mod mcp_oauth;
 mod mcp_web;
 mod messages;
+mod metrics;
 mod models;
 mod oauth;
 mod passivation;

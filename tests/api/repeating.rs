@@ -287,6 +287,7 @@ impl World {
             | Operation::SettingsGet
             | Operation::AuditList
             | Operation::AuditExport
+            | Operation::MetricsRead
             | Operation::LogGet => Case::Reads,
             Operation::AuthSetup
             | Operation::AuthRegister

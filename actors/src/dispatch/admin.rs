@@ -3,13 +3,14 @@
 
 use iris_protocol::{
     ActorDetail, ActorGet, ActorList, ActorPage, ActorRestart, ActorStop, ApiError, ErrorCode,
-    LogSet, NodeInfo, SupervisionList, SupervisionPage, SupervisionRecord,
+    LogSet, MetricsDocument, NodeInfo, SupervisionList, SupervisionPage, SupervisionRecord,
     limits::{SUPERVISION_RECORDS_DEFAULT, SUPERVISION_RECORDS_MAX},
 };
 use iris_store::root::{RecordAudit, SupervisionQuery};
 use serde_json::{Value, json};
 
 use super::{Done, Grant, done, done_at_length, internal, stored};
+use crate::metrics::{MEDIA_TYPE, Metrics};
 use crate::supervision::{OrderError, RecordFilter};
 use crate::{Node, write};
 use iris_store::{Committed, WriteContext};
@@ -23,6 +24,13 @@ pub(super) async fn actors(node: &Node, request: ActorList) -> Result<Done, ApiE
         done_at_length(&ActorPage { node: node_info(&node), actors })
     };
     tokio::task::spawn_blocking(list).await.map_err(internal)?
+}
+
+pub(super) async fn metrics(node: &Node) -> Result<Done, ApiError> {
+    let node = node.clone();
+    let text = tokio::task::spawn_blocking(move || Metrics::text(&node)).await.map_err(internal)?;
+    let content = text.map_err(internal)?;
+    done(MetricsDocument { mime_type: MEDIA_TYPE.to_owned(), content })
 }
 
 fn node_info(node: &Node) -> NodeInfo {
@@ -39,7 +47,7 @@ fn node_info(node: &Node) -> NodeInfo {
 }
 
 /// Resident memory, as Linux says it in `/proc/self/statm` (proc(5)): the second field, in pages.
-fn rss_bytes() -> u64 {
+pub(crate) fn rss_bytes() -> u64 {
     const PAGE_BYTES: u64 = 4096;
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());

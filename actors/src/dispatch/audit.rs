@@ -157,6 +157,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::UserBudgetSet
         | Operation::LogSet => Manner::Itself,
         Operation::AuthTicket
+        | Operation::MetricsRead
         | Operation::LoginList
         | Operation::OauthList
         | Operation::OauthStart

@@ -21,6 +21,7 @@ use super::model::{Call, MODEL_BUDGET, model_error};
 use super::question::{Asker, Question};
 use crate::agents::{COMPACTION_AGENT, find_agent, request_of};
 use crate::asking::ask;
+use crate::metrics::counted;
 use crate::project::EndStreams;
 
 /// Most bytes of a conversation that one summary is made of.
@@ -146,6 +147,7 @@ impl Orchestrator {
             let draft = draft.ok_or_else(nothing_left)?;
             let request = request_of(&agent, &model, info.facts, words(&draft));
             let events = ask(&asker.place.services, &provider, request);
+            let events = counted(&asker.place.services, &model, events);
             Ok((Drafted { draft, question, model, is_by_another }, events))
         };
         let opened = stream::once(opened.instrument(span.clone()));

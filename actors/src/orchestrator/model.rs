@@ -28,6 +28,7 @@ use super::question::Asker;
 use super::{Assignment, Charged, Orchestrator};
 use crate::agents::find_agent;
 use crate::asking::ask;
+use crate::metrics::counted;
 use crate::permissions;
 use crate::project::Secrets;
 use crate::session::{SessionPlace, may_start, users_of, with_starter};
@@ -116,7 +117,8 @@ impl Orchestrator {
                 return Ok(None);
             }
             let (provider, request) = question.into_request(&asker);
-            Ok(Some(ask(&asker.place.services, &provider, request)))
+            let events = ask(&asker.place.services, &provider, request);
+            Ok(Some(counted(&asker.place.services, &asker.model, events)))
         };
         let opened = stream::once(opened.instrument(span.clone()));
         let events =

@@ -25,6 +25,7 @@ use super::outputs::SessionOutputs;
 use super::people::CallPeople;
 use super::todos::SessionTodos;
 use crate::files::ToolFiles;
+use crate::metrics::ToolCall;
 use crate::permissions::{self, is_what_was_shown};
 use crate::project::{Secrets, ToolProgress};
 
@@ -77,6 +78,7 @@ impl Orchestrator {
             tool.call_id = call_id.as_str(),
         );
         let (vitals, storage) = (Arc::clone(&self.vitals), services.storage.clone());
+        let call = ToolCall::begin(&self.assignment.place.services, tool_name);
         let (id, tool_name) = (call_id.clone(), tool_name.to_owned());
         let (project, quotas) = (self.assignment.place.project.clone(), services.settings.quotas);
         let (reader, services) =
@@ -145,8 +147,7 @@ impl Orchestrator {
                 }
             }
         };
-        let running = running.instrument(span);
-        let ended = running.into_actor(self).map({
+        let ended = call.watch(running).instrument(span).into_actor(self).map({
             let call_id = call_id.clone();
             move |outcome, orchestrator, ctx| {
                 orchestrator.tools.running.remove(&call_id);

@@ -21,6 +21,7 @@ use super::{Session, SessionPlace, answerer};
 use crate::agents::{TITLE_AGENT, find_agent, request_of};
 use crate::asking::ask;
 use crate::budgets::{refuse_if_used_up, run_facts, spending};
+use crate::metrics::counted;
 use crate::provider_keys::model_with;
 use crate::supervision::{Address, ChildSpec, OnStuck, Supervise, Vitals, spawn};
 use crate::write;
@@ -177,7 +178,7 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
     allowed.map_err(|error| error.message)?;
     let request = request_of(&agent, &model, info.facts, words(&first));
     let began_at = services.clock.now_ms();
-    let said = said(ask(services, &provider, request)).await;
+    let said = said(counted(services, &model, ask(services, &provider, request))).await;
     let title = said.text.as_deref().ok().and_then(clean);
     let is_set = title.is_some();
     if is_set || said.usage.is_some() {

@@ -427,6 +427,7 @@ operations! {
     ServerPermissionUpdate = "admin.permission.update" -> PermissionPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Changes a rule of the server.";
     ServerPermissionDelete = "admin.permission.delete" -> Done, Right::Admin, Rest, Some(rest(Delete, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Deletes a rule of the server.";
     KeysRotate = "admin.keys.rotate" -> KeysRotated, Right::Admin, Rest, Some(rest(Post, "/v1/admin/keys/rotate", 200, Whole)), "Makes a new master key and seals everything anew that is secret at rest.";
+    MetricsRead = "admin.metrics" -> MetricsDocument, Right::Admin, Rest, Some(rest(Get, "/metrics", 200, Document)), "Reads what the server counts of itself, as Prometheus reads it.";
     LogGet = "admin.log.get" -> LogSettings, Right::Admin, Rest, Some(rest(Get, "/v1/admin/log", 200, Whole)), "Says which log lines are written and how.";
     LogSet = "admin.log.set" -> LogSettings, Right::Admin, Rest, Some(rest(Put, "/v1/admin/log", 200, Whole)), "Changes which log lines are written and how, until the server stops.";
 

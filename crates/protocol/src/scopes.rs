@@ -62,12 +62,14 @@ scopes! {
     AdminRead = "admin:read";
     /// What administrators of the server do.
     AdminWrite = "admin:write";
+    /// The metrics of the server.
+    MetricsRead = "metrics:read";
 }
 
 impl Scope {
     /// Whether it is about administration of the server.
     pub fn is_of_admins(self) -> bool {
-        matches!(self, Self::AdminRead | Self::AdminWrite)
+        matches!(self, Self::AdminRead | Self::AdminWrite | Self::MetricsRead)
     }
 }
 
@@ -241,6 +243,7 @@ impl Operation {
             | Self::SettingsGet
             | Self::AuditList
             | Self::AuditExport => Scope::AdminRead,
+            Self::MetricsRead => Scope::MetricsRead,
             Self::UserBudgetSet
             | Self::ModelSet
             | Self::ModelReset

@@ -96,7 +96,7 @@ pub use permissions::{
 pub use provider_data::{PROVIDER_DATA_BYTES_MAX, ProviderData};
 pub use questions::{AskDuringCall, NewQuestion, Reply, ResolveQuestion};
 pub use quotas::{ProjectUsage, Quotas};
-pub use reader::{AskedAbout, ProjectReader};
+pub use reader::{AskedAbout, OpenWork, ProjectReader};
 pub use recovery::{FailRuns, RecoverRuns, Recovered};
 pub use resuming::{OpenRun, RESUMES_MAX, ResumeRun};
 pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
@@ -247,7 +247,7 @@ impl ProjectDatabase {
 
     /// Lets the writer know of the disk: it says when it is full, and then refuses what takes space.
     pub fn use_storage(&self, storage: &Storage) {
-        self.condition.use_storage(storage);
+        self.condition.use_storage(storage, &self.writer);
     }
 
     /// Ends the writer's thread by a panic outside of a command.

@@ -129,7 +129,7 @@ impl RootDatabase {
 
     /// Lets the writer know of the disk: it says when it is full, and then refuses what takes space.
     pub fn use_storage(&self, storage: &Storage) {
-        self.condition.use_storage(storage);
+        self.condition.use_storage(storage, &self.writer);
     }
 
     /// Where commands go.

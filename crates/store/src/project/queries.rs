@@ -7,6 +7,7 @@ use iris_protocol::{
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde_json::{Map, Value};
 
+use super::OpenWork;
 use super::blobs::{self, BlobHash};
 use super::rows::{self, NumberedRun};
 use crate::{StoreError, column};
@@ -65,6 +66,25 @@ pub(super) fn has_open_work(conn: &Connection) -> Result<bool, StoreError> {
                OR EXISTS (SELECT 1 FROM questions WHERE state = 'pending')
                OR EXISTS (SELECT 1 FROM file_restores)";
     one(conn, sql, [], |row| row.get(0))
+}
+
+/// What is open of a project.
+pub(super) fn open_work(conn: &Connection) -> Result<OpenWork, StoreError> {
+    let sql = "SELECT count(*) FILTER (WHERE status = 'queued') AS queued,
+                      count(*) FILTER (WHERE status = 'running') AS running,
+                      count(*) FILTER (WHERE status = 'waiting') AS waiting,
+                      (SELECT count(*) FROM approvals WHERE state = 'pending') AS approvals,
+                      (SELECT count(*) FROM questions WHERE state = 'pending') AS questions
+               FROM runs WHERE ended_at IS NULL";
+    one(conn, sql, [], |row| {
+        Ok(OpenWork {
+            queued: row.get("queued")?,
+            running: row.get("running")?,
+            waiting: row.get("waiting")?,
+            approvals: row.get("approvals")?,
+            questions: row.get("questions")?,
+        })
+    })
 }
 
 /// The number of the last event of a room; 0 for a room without.

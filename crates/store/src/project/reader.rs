@@ -35,6 +35,21 @@ pub struct AskedAbout {
     pub waits_to_join: bool,
 }
 
+/// How much of a project has not ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenWork {
+    /// Runs that wait for others.
+    pub queued: u64,
+    /// Runs that work.
+    pub running: u64,
+    /// Runs that wait for a person.
+    pub waiting: u64,
+    /// Approvals that nobody decided.
+    pub approvals: u64,
+    /// Questions that nobody answered.
+    pub questions: u64,
+}
+
 /// Reads the database of a project. Cheap to clone.
 ///
 /// Each query sees one state of the database and waits for its turn among all readers of the
@@ -48,6 +63,14 @@ pub struct ProjectReader {
 impl ProjectReader {
     pub(super) fn new(reader: Reader) -> Self {
         Self { reader }
+    }
+
+    /// What is open: read through the indexes of that alone.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn open_work(&self) -> Result<OpenWork, StoreError> {
+        self.reader.read(queries::open_work).await
     }
 
     /// A session, whatever its status.
