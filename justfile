@@ -27,6 +27,10 @@ faults:
 clients:
     .ci/run clients
 
+# The real server against its OpenAPI document
+schemathesis:
+    .ci/run schemathesis
+
 # The real server, killed 500 times under load
 torture:
     .ci/run torture

@@ -184,7 +184,12 @@ impl Chat {
 
     async fn send(&mut self, text: &str) -> io::Result<()> {
         let content = Content::Text(text.to_owned());
-        let request = MessageSend { session_id: self.session.clone(), content, when_busy: None };
+        let request = MessageSend {
+            session_id: self.session.clone(),
+            content,
+            when_busy: None,
+            attachments: Vec::new(),
+        };
         match self.follower.call(request).await {
             Ok(reply) => {
                 self.runs.insert(reply.payload.run_id, reply.seq.unwrap_or(0));
@@ -380,6 +385,7 @@ impl Screen {
                 Part::Subtask(_)
                 | Part::Compaction(_)
                 | Part::AnswerFormat(_)
+                | Part::Attachment(_)
                 | Part::Step { .. } => {}
             }
         }

@@ -130,7 +130,12 @@ async fn call_it(app: &App) -> anyhow::Result<String> {
     let session = SessionCreate { title: None, agent: None, model: None, mode: None };
     let session_id = client.call(Some(&project), session).await?.session.id;
     let content = Content::Text("call roll {\"dice\": 2}\nstep\nsay done".to_owned());
-    let message = MessageSend { session_id: session_id.clone(), content, when_busy: None };
+    let message = MessageSend {
+        session_id: session_id.clone(),
+        content,
+        when_busy: None,
+        attachments: Vec::new(),
+    };
     client.call(Some(&project), message).await?;
     loop {
         let request = SessionGet { session_id: session_id.clone(), limit: None, before: None };
@@ -144,6 +149,7 @@ async fn call_it(app: &App) -> anyhow::Result<String> {
             | Part::Subtask(_)
             | Part::Compaction(_)
             | Part::AnswerFormat(_)
+            | Part::Attachment(_)
             | Part::Step { .. } => None,
         });
         if let Some(output) = output {

@@ -1,5 +1,6 @@
 //! The server, put together: from a configuration to an address that answers, and back to nothing.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -17,15 +18,16 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, FileSettings, LogControl, MailError, Mailer, McpHost, Node, NodeError,
-    PresenceSettings, Services, Settings, SystemClock, SystemIds, settle,
+    BackupSettings, FileSettings, KEY_SETTLES, LogControl, MailError, Mailer, McpHost, Node,
+    NodeError, PresenceSettings, Services, Settings, SystemClock, SystemIds, Threads, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
-    AccessTokens, AuthError, Passwords, RefreshTokens, SealingKeys, SetupToken, load_key,
-    load_or_create_key,
+    AccessTokens, AuthError, ChangingKey, Fingerprints, Passwords, RefreshTokens, SealingKeys,
+    SetupToken, load_key, load_or_create_key,
 };
 use iris_egress::{Config as EgressConfig, Egress, Exception};
+use iris_identity::{Provider, ProviderSettings, exceptions};
 use iris_llm::{
     Catalog, CatalogFileError, ConfigError as ModelConfigError, Detected, LocalServer, Models,
 };
@@ -171,6 +173,8 @@ pub struct Dependencies {
     pub access_token_lifetime: Option<Duration>,
     /// Hashes what people type.
     pub passwords: Passwords,
+    /// How long what was sealed with the old master key may be on its way to a database.
+    pub key_settles: Duration,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// How often projects that changed are backed up, in place of what the configuration says.
@@ -204,6 +208,7 @@ impl Default for Dependencies {
             stream_comments: Duration::from_secs(15),
             access_token_lifetime: None,
             passwords: Passwords::for_this_machine(),
+            key_settles: KEY_SETTLES,
             watchdog: WatchdogSettings::default(),
             backup_interval: None,
             tools: Vec::new(),
@@ -287,7 +292,11 @@ impl App {
         };
         let watchdog = Watchdog::start(&services.supervision, watchdog)?;
         node.read_model_facts().await.map_err(NodeError::from)?;
-        node.seal_credentials_again().await.map_err(NodeError::from)?;
+        if let Err(error) = node.seal_credentials_again().await {
+            // They open with the previous key still: no reason not to start.
+            tracing::warn!(%error, "keys for model providers are not sealed with the new master key yet");
+        }
+        node.finish_rotation();
         let setup_token = if node.has_admin().await? {
             None
         } else {
@@ -356,7 +365,7 @@ impl App {
 }
 
 /// Where browsers reach the server; none where it listens for others and nobody said how they reach it.
-fn public_url(config: &Config, address: SocketAddr) -> Option<String> {
+pub(crate) fn public_url(config: &Config, address: SocketAddr) -> Option<String> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let own = || address.ip().is_loopback().then(|| format!("{scheme}://{address}"));
     config.public_url.clone().or_else(own)
@@ -426,8 +435,10 @@ fn services(
     if let Some(lifetime) = dependencies.access_token_lifetime {
         access_tokens = access_tokens.lifetime(lifetime);
     }
-    let sealing = sealing(&config.master_key_file, config.master_key_previous_file.as_deref())?;
+    let master_key = ChangingKey::new(config.master_key_file);
+    let sealing = sealing(&master_key, config.master_key_previous_file.as_deref())?;
     let egress = egress(config.egress_allow.clone());
+    let identity_providers = identity_providers(config.oauth, &config.egress_allow);
     let log = dependencies.log.unwrap_or_else(|| {
         let settings = LogSettings { filter: config.log, format: config.log_format };
         Arc::new(LogOfAnother(settings))
@@ -437,6 +448,7 @@ fn services(
         McpHost::without_web()
     });
     Ok(Services {
+        provider_threads: Threads::new("provider"),
         supervision: Supervision::new(Arc::clone(&dependencies.clock)),
         clock: dependencies.clock,
         ids: dependencies.ids,
@@ -448,18 +460,24 @@ fn services(
         mcp,
         access_tokens,
         sealing,
+        fingerprints: Fingerprints::new(key.as_bytes())?,
         refresh_tokens,
+        identity_providers,
         mailer,
         origins: Arc::default(),
         passwords: dependencies.passwords,
         setup_token: Mutex::new(None),
         draining: AtomicBool::new(false),
         log,
+        metrics: Arc::default(),
         storage,
         settings: Settings {
             data_dir: config.data_dir,
+            master_key,
+            key_settles: dependencies.key_settles,
             project_roots: config.project_roots,
             public_url: config.public_url,
+            oauth_redirects: config.oauth_redirects,
             registration: config.registration,
             default_model: config.default_model,
             fallback_model: config.fallback_model,
@@ -533,9 +551,12 @@ async fn sandbox(config: SandboxConfig) -> Sandbox {
 }
 
 /// The keys that secrets at rest are sealed with and opened by.
-fn sealing(current: &Path, previous: Option<&Path>) -> Result<SealingKeys, AuthError> {
-    let previous = previous.map(load_key).transpose()?;
-    SealingKeys::new(&load_or_create_key(current)?, previous.as_ref())
+fn sealing(file: &ChangingKey, previous: Option<&Path>) -> Result<SealingKeys, AuthError> {
+    let configured = previous.map(load_key).transpose()?;
+    let (current, changing) = file.load()?;
+    let keys = SealingKeys::new(&current, configured.as_ref())?;
+    changing.map_or(Ok(()), |key| keys.open_with(&key))?;
+    Ok(keys)
 }
 
 /// The way out for tools. A server without certificates to verify others with, as in a bare container, works
@@ -546,6 +567,30 @@ fn egress(allow: Vec<Exception>) -> Option<Arc<Egress>> {
         tracing::warn!(?error, "there is no tool `webfetch`: has the system certificates?");
     });
     egress.ok().map(Arc::new)
+}
+
+/// The providers at which people log in. They have a way out of their own: that they are where only this machine
+/// gets lets no tool go there.
+fn identity_providers(
+    all: BTreeMap<String, ProviderSettings>,
+    allow: &[Exception],
+) -> BTreeMap<String, Provider> {
+    if all.is_empty() {
+        return BTreeMap::new();
+    }
+    let allow = [allow.to_vec(), exceptions(all.values())].concat();
+    let egress = Egress::new(EgressConfig { allow, ..EgressConfig::default() });
+    let egress = egress.inspect_err(|error| {
+        tracing::warn!(?error, "nobody can log in at a provider: has the system certificates?");
+    });
+    let Ok(egress) = egress.map(Arc::new) else { return BTreeMap::new() };
+    let provider = |settings: ProviderSettings| {
+        if let Some(secret) = &settings.client_secret {
+            iris_redact::shared().learn(secret.expose());
+        }
+        Provider::new(settings, Arc::clone(&egress))
+    };
+    all.into_iter().map(|(name, settings)| (name, provider(settings))).collect()
 }
 
 /// The tools of the server.

@@ -4,6 +4,7 @@
 //! the place where it was set; secrets are never shown.
 
 mod error;
+mod oauth;
 mod parse;
 mod provider;
 mod settings;
@@ -27,6 +28,7 @@ use iris_actors::{
 };
 use iris_auth::SetupToken;
 use iris_egress::Exception;
+use iris_identity::ProviderSettings;
 use iris_llm::ProviderConfig;
 use iris_protocol::{
     Budget, LogFormat, ModelRef, ProjectBudgets, UserBudgets,
@@ -122,6 +124,10 @@ pub struct Config {
     /// Where browsers reach this server: an origin, without a `/` at its end. `None` where only this machine
     /// does.
     pub public_url: Option<String>,
+    /// Providers at which people may log in, by name: lower case letters, digits, `-` and `_`.
+    pub oauth: BTreeMap<String, ProviderSettings>,
+    /// Where browsers may be sent after such a login, exactly.
+    pub oauth_redirects: Vec<String>,
     /// Networks of proxies whose word about a client's address is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Sends e-mails; `None` for none.
@@ -217,7 +223,7 @@ impl Config {
     }
 
     fn from_settings(settings: Settings, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
-        let Settings { mut top, providers } = settings;
+        let Settings { mut top, providers, oauth } = settings;
         let data_dir = match top.parse("data_dir", parse::path)? {
             Some(data_dir) => data_dir,
             None => data_dir_default()?,
@@ -227,6 +233,10 @@ impl Config {
             .map(|(name, section)| {
                 Ok((name.clone(), provider::provider(&name, section, warnings)?))
             })
+            .collect::<Result<BTreeMap<_, _>, ConfigError>>()?;
+        let oauth = oauth
+            .into_iter()
+            .map(|(name, section)| Ok((name.clone(), oauth::provider(&name, section)?)))
             .collect::<Result<BTreeMap<_, _>, ConfigError>>()?;
         let default_model = top.parse("default_model", |text| parse::model(text, &providers))?;
         let fallback_model = top.parse("fallback_model", |text| parse::model(text, &providers))?;
@@ -252,6 +262,8 @@ impl Config {
             allowed_origins: top.parse_list("allowed_origins", parse::origin)?,
             allowed_hosts: top.parse_list("allowed_hosts", parse::host)?,
             public_url: top.parse("public_url", parse::origin)?,
+            oauth,
+            oauth_redirects: top.parse_list("oauth_redirects", parse::redirect)?,
             trusted_proxies: top.parse_list("trusted_proxies", parse::network)?,
             smtp: smtp(&mut top)?,
             egress_allow: top.parse_list("egress_allow", parse::egress_exception)?,

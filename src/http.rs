@@ -1,12 +1,14 @@
 //! HTTP: every route, made from the operations table, and what stands before all of them.
 
 mod archives;
+mod attachments;
 mod audit;
 mod connecting;
 mod contents;
 mod csv;
 mod error;
 mod gatekeeper;
+mod oauth;
 mod parts;
 mod proxies;
 mod ranges;
@@ -22,7 +24,7 @@ use actix_web::http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ContentType, USER_AGENT,
 };
 use actix_web::web::{Data, Payload, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, Route, web};
+use actix_web::{HttpRequest, HttpResponse, Resource, Route, web};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use iris_actors::Node;
@@ -65,21 +67,23 @@ fn document(json: &'static LazyLock<Bytes>) -> Route {
     })
 }
 
+/// A path with one method.
+fn fixed(path: &str, method: &'static str, route: Route) -> Resource {
+    let other = move || async move { RestError::method_not_allowed(method) };
+    web::resource(path).route(route).default_service(web::route().to(other))
+}
+
 /// Adds every route of the server.
 pub fn routes(config: &mut ServiceConfig) {
     config
-        .route("/health/live", web::get().to(live))
-        .route("/health/ready", web::get().to(ready))
-        .route("/v1/openapi.json", document(&OPENAPI))
-        .route("/v1/asyncapi.json", document(&ASYNCAPI))
-        .route("/v1/schema.json", document(&SCHEMA))
-        .route("/v1/ws", web::get().to(ws::connect))
-        .route("/v1/commands", web::post().to(command))
-        .service(
-            web::resource("/v1/projects/{projectId}/events")
-                .route(web::get().to(sse::follow))
-                .default_service(web::route().to(async || RestError::method_not_allowed("GET"))),
-        );
+        .service(fixed("/health/live", "GET", web::get().to(live)))
+        .service(fixed("/health/ready", "GET", web::get().to(ready)))
+        .service(fixed("/v1/openapi.json", "GET", document(&OPENAPI)))
+        .service(fixed("/v1/asyncapi.json", "GET", document(&ASYNCAPI)))
+        .service(fixed("/v1/schema.json", "GET", document(&SCHEMA)))
+        .service(fixed("/v1/ws", "GET", web::get().to(ws::connect)))
+        .service(fixed("/v1/commands", "POST", web::post().to(command)))
+        .service(fixed("/v1/projects/{projectId}/events", "GET", web::get().to(sse::follow)));
     #[cfg(feature = "echo")]
     config.route("/echo", web::get().to(ws::echo::connect));
     let routed = routed();
@@ -250,6 +254,7 @@ pub(crate) fn peer(request: &HttpRequest) -> Peer {
     Peer {
         ip: address.map(|address| client(address).to_string()),
         agent: agent.map(|agent| agent.chars().take(200).collect()),
+        browser: None,
     }
 }
 

@@ -8,6 +8,7 @@ pub mod app;
 pub mod config;
 pub mod demo;
 pub mod http;
+pub mod keys;
 mod lock;
 pub mod logging;
 pub mod logs;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use iris::app::{App, AppError, Dependencies};
 use iris::config::{Config, Flags};
 use iris::demo::{self, DemoOptions};
-use iris::{http, logging, logs, maintenance, top};
+use iris::{http, keys, logging, logs, maintenance, top};
 use iris_actors::LogControl;
 use iris_sandbox::LAUNCHER_ARGUMENT;
 use tokio::signal;
@@ -41,6 +41,8 @@ enum Verb {
     Audit(maintenance::AuditOptions),
     /// Create accounts
     User(maintenance::UserOptions),
+    /// Change the master key
+    Keys(keys::KeysOptions),
     /// Back up the whole server into a new directory
     Backup(maintenance::BackupOptions),
     /// Say whether a server would work with this configuration, on this machine
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Some(Verb::Db(options)) => maintenance::database(&options),
         Some(Verb::Audit(options)) => maintenance::audit(&options),
         Some(Verb::User(options)) => maintenance::user(&options),
+        Some(Verb::Keys(options)) => keys::run(&options),
         Some(Verb::Backup(options)) => maintenance::backup(&options),
         Some(Verb::Doctor(place)) => maintenance::doctor(&place),
         Some(Verb::Restore(options)) => maintenance::restore(&options),

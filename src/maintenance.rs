@@ -8,6 +8,7 @@ mod audit;
 mod data;
 mod database;
 mod doctor;
+mod keys;
 mod output;
 mod project;
 mod server;
@@ -306,6 +307,11 @@ pub fn audit(options: &AuditOptions) -> ExitCode {
 /// Runs `iris user`.
 pub fn user(options: &UserOptions) -> ExitCode {
     end("user", user::run(&options.verb, &options.place))
+}
+
+/// Runs `iris keys rotate-offline`.
+pub fn rotate_offline(place: &Place) -> ExitCode {
+    end("keys", keys::rotate(place))
 }
 
 /// Runs `iris doctor`.

@@ -58,7 +58,15 @@ impl Remote {
     /// # Errors
     /// `Usage` when the URL is none, `Client` when the login fails.
     pub(crate) async fn client(&self) -> Result<Client, RemoteError> {
-        let client = Client::with_timeout(&self.url, REQUEST_TIMEOUT)
+        self.client_within(REQUEST_TIMEOUT).await
+    }
+
+    /// The same, for requests that may take this long.
+    ///
+    /// # Errors
+    /// As [`Remote::client`].
+    pub(crate) async fn client_within(&self, timeout: Duration) -> Result<Client, RemoteError> {
+        let client = Client::with_timeout(&self.url, timeout)
             .map_err(|error| RemoteError::Usage(explain(&error)))?;
         let (Some(email), Some(password)) = (&self.email, &self.password) else {
             return Ok(client.with_token(self.token.clone().unwrap_or_default()));

@@ -81,6 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("iris-egress", &[]),
     ("iris-backup", &["iris-protocol", "iris-store"]),
     ("iris-auth", &["iris-agent", "iris-protocol"]),
+    ("iris-identity", &["iris-auth", "iris-egress"]),
     ("iris-llm", &["iris-agent", "iris-protocol", "iris-redact"]),
     ("iris-mcp", &["iris-egress", "iris-redact", "iris-sandbox"]),
     (
@@ -101,6 +102,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "iris-auth",
             "iris-backup",
             "iris-egress",
+            "iris-identity",
             "iris-llm",
             "iris-mcp",
             "iris-protocol",
@@ -120,6 +122,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "iris-backup",
             "iris-client",
             "iris-egress",
+            "iris-identity",
             "iris-llm",
             "iris-protocol",
             "iris-redact",
@@ -143,6 +146,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("r2d2_sqlite", &["iris-store"]),
     ("reqwest", &["iris-client", "iris-egress", "iris-llm"]),
     ("eventsource-client", &["iris-llm"]),
+    ("prometheus-client", &["iris-actors"]),
     ("rmcp", &["iris-mcp"]),
     ("launchdarkly-sdk-transport", &["iris-llm"]),
     ("cap-std", &["iris-backup", "iris-workspace"]),
@@ -406,7 +410,8 @@ fn every_key_of_the_configuration_is_in_the_readme() {
     let top = list("KEYS").into_iter().map(|key| format!("IRIS_{key}"));
     let providers = list("PROVIDER_KEYS").into_iter();
     let providers = providers.map(|key| format!("IRIS_PROVIDERS__NAME__{key}"));
-    let mut expected: BTreeSet<String> = top.chain(providers).collect();
+    let logins = list("OAUTH_KEYS").into_iter().map(|key| format!("IRIS_OAUTH__NAME__{key}"));
+    let mut expected: BTreeSet<String> = top.chain(providers).chain(logins).collect();
     expected.insert("IRIS_CONFIG".to_owned());
     let documented: BTreeSet<String> =
         readme.into_keys().filter(|name| name.starts_with("IRIS_")).collect();
@@ -415,8 +420,17 @@ fn every_key_of_the_configuration_is_in_the_readme() {
 
 #[test]
 fn paths_and_links_in_documents_exist() {
-    const FOLDERS: &[&str] =
-        &["actors/", "benches/", "crates/", "docs/", "examples/", "migrations/", "src/", "tests/"];
+    const FOLDERS: &[&str] = &[
+        "actors/",
+        "benches/",
+        "crates/",
+        "deploy/",
+        "docs/",
+        "examples/",
+        "migrations/",
+        "src/",
+        "tests/",
+    ];
     for document in files(&[".md"]) {
         let text = read(&document);
         let here = Path::new(&document).parent().expect("a folder");
@@ -438,7 +452,7 @@ fn every_test_that_shows_a_promise_exists() {
     // Sentences; what has fewer words is the name of something else.
     const WORDS_MIN: usize = 6;
     let sources: String = files(&[".rs"]).iter().map(|path| read(path)).collect();
-    let document = read("docs/durability.md");
+    let document = read("docs/durability.md") + &read("docs/conformance.md");
     let mut count = 0;
     for span in document.lines().flat_map(|line| line.split('`').skip(1).step_by(2)) {
         let is_name =

@@ -181,7 +181,7 @@ pub(crate) fn request_of(
         model: model.model_id.clone(),
         prompt: Prompt {
             system: agent.prompt.clone(),
-            messages: vec![PromptMessage::User { text }],
+            messages: vec![PromptMessage::asked(text)],
             ..Prompt::default()
         },
         temperature: agent.tuning.temperature,

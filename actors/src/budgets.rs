@@ -59,14 +59,28 @@ pub(crate) async fn run_facts(
     facts.map_err(|error| error.to_api())
 }
 
+/// What the project knows of what was used, as far as it counts for a run of `starter`.
+///
+/// # Errors
+/// Those of the project's database.
+pub(crate) async fn spending(
+    place: &SessionPlace,
+    run_id: &RunId,
+    starter: &UserId,
+) -> Result<Spending, ApiError> {
+    let (id, at) = (place.id.clone(), place.services.clock.now_ms());
+    let spending = place.project.reader.spending(id, run_id.clone(), starter.clone(), at).await;
+    spending.map_err(|error| error.to_api())
+}
+
 /// Refuses the next step of a run where a budget is used up: `BUDGET_EXCEEDED`.
 pub(crate) async fn refuse_if_used_up(
     place: &SessionPlace,
-    run_id: &RunId,
     starter: (&UserId, &RunFacts),
+    spending: &Spending,
     is_price_known: bool,
 ) -> Result<(), ApiError> {
-    let uses = uses(place, run_id, starter).await.map_err(|error| error.to_api())?;
+    let uses = uses(place, starter, spending).await.map_err(|error| error.to_api())?;
     match exceeded(&uses, is_price_known) {
         Some(exceeded) => Err(exceeded.to_error()),
         None => Ok(()),
@@ -75,17 +89,15 @@ pub(crate) async fn refuse_if_used_up(
 
 async fn uses(
     place: &SessionPlace,
-    run_id: &RunId,
     (starter, facts): (&UserId, &RunFacts),
+    spending: &Spending,
 ) -> Result<Vec<BudgetUse>, StoreError> {
     let (project, services) = (&place.project, &place.services);
     let at = services.clock.now_ms();
     // What was written before anybody checked it limits nothing.
     let of_project =
         read(&facts.settings).unwrap_or_default().or(services.settings.budgets.project);
-    let spending =
-        project.reader.spending(place.id.clone(), run_id.clone(), starter.clone(), at).await?;
-    let mut uses = of_spending(&of_project, &spending);
+    let mut uses = of_spending(&of_project, spending);
     for (agent, used) in &spending.runs {
         let Some(name) = agent else { continue };
         let agent = find_agent(project, services, name).await?;

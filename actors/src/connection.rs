@@ -45,7 +45,7 @@ pub use outbound::{
     About, CloseReason, Courier, Delivery, OutFrame, Outbound, REPLAY_QUEUE_BYTES_MAX, Reader,
     Transport,
 };
-pub(crate) use outbound::{Wakers, Wants};
+pub(crate) use outbound::{Queued, Wakers, Wants};
 pub use settings::SocketSettings;
 
 /// The window in which protocol errors are counted.
@@ -100,6 +100,8 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
         let on_exit = {
             let (id, outbound) = (id.clone(), Arc::clone(&outbound));
             let connections = Arc::clone(&node.connections);
+            outbound.counts_in(&node.services.metrics);
+            node.services.metrics.connection_opened();
             connections.add(&id, &outbound, &pulse, abort);
             move |_| {
                 // One that panicked or was stopped tells its client to come back; any other has closed.
@@ -237,8 +239,14 @@ impl StreamHandler<Inbound> for Connection {
 impl Connection {
     fn inbound(&mut self, frame: Inbound, ctx: &mut Context<Self>) {
         match frame {
-            Inbound::Text(text) => self.text(&text, ctx),
-            Inbound::Binary(frame) => self.chunk(&frame, ctx),
+            Inbound::Text(text) => {
+                self.node.services.metrics.frame_received();
+                self.text(&text, ctx);
+            }
+            Inbound::Binary(frame) => {
+                self.node.services.metrics.frame_received();
+                self.chunk(&frame, ctx);
+            }
             Inbound::Ping(payload) => self.outbound.push_pong(payload),
             Inbound::Pong => self.pulse.beat(),
             Inbound::Closed => self.close(1000, "closed", ctx),

@@ -8,6 +8,7 @@ mod accounts;
 mod admin;
 mod agents;
 mod answer_format;
+mod attachments;
 mod audit;
 mod backups;
 mod bodies;
@@ -18,6 +19,7 @@ mod invitations;
 mod keys;
 mod mcp;
 mod models;
+mod oauth;
 mod outputs;
 mod passwords;
 mod patience;
@@ -38,7 +40,7 @@ mod users;
 
 use iris_auth::{
     AccessClaims, ApiKeySecret, AuthError, Caller, CallerUser, Credential, KeyRights, NEVER_MS,
-    Resource, authorize,
+    PlainSecret, Resource, authorize,
 };
 use iris_protocol::{
     ApiError, BackupKind, Command, ConnectionId, ErrorCode, KeyId, ModelRef, Operation, ProjectId,
@@ -49,6 +51,7 @@ use iris_store::root::{KEY_USE_NOTED_EVERY_MS, NoteKeyUse};
 use iris_store::{IdempotencyKey, StoreError, WriteContext};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
@@ -61,6 +64,9 @@ use crate::{Node, UnknownSocket, record};
 
 pub use crate::files::Before;
 pub use accounts::check_account;
+pub(crate) use admin::rss_bytes;
+pub use attachments::{AttachmentAsk, AttachmentDownload, download_attachment};
+pub(crate) use attachments::{find_attachment_for, read_attachment_for};
 pub use audit::{AuditReader, export as export_audit};
 pub use backups::{
     BackupAsk, BackupPart, Download, ImportAsk, Upload, begin_upload, disk_failed, download, import,
@@ -77,6 +83,7 @@ pub use files::{
     FileAsk, FileDownload, FilePart, FilePut, FileUpload, OpenedFile, ReceivedFile, UploadAsk,
     UploadOpen, UploadPart, begin_file_upload, begin_put, download_file, put_file_bytes,
 };
+pub(crate) use files::{FileBytes, mime_type, read_bytes, read_version};
 pub use patience::Patience;
 pub(crate) use patience::given_up;
 
@@ -106,6 +113,8 @@ pub struct Peer {
     pub ip: Option<String>,
     /// What the client calls itself.
     pub agent: Option<String>,
+    /// What binds a login that was begun to the browser that comes back; none for all other requests.
+    pub browser: Option<PlainSecret>,
 }
 
 /// What was done.
@@ -171,14 +180,15 @@ impl Node {
     /// # Errors
     /// `RATE_LIMITED`, and when to try again.
     pub fn count(&self, claims: Option<&AccessClaims>, peer: &Peer) -> Result<(), ApiError> {
+        let metrics = &self.services.metrics;
         match claims {
             Some(claims) => {
                 if let Credential::Key(key) = &claims.credential {
-                    self.rates.of_key(key)?;
+                    metrics.limited("key", self.rates.of_key(key))?;
                 }
-                self.rates.of_user(&claims.user_id)
+                metrics.limited("user", self.rates.of_user(&claims.user_id))
             }
-            None => self.rates.of_address(peer),
+            None => metrics.limited("address", self.rates.of_address(peer)),
         }
     }
 
@@ -187,7 +197,7 @@ impl Node {
     /// # Errors
     /// `RATE_LIMITED` when its address has too many.
     pub fn admit_unknown(&self, peer: &Peer) -> Result<Option<UnknownSocket>, ApiError> {
-        self.rates.admit_unknown(peer)
+        self.services.metrics.limited("unknown_connections", self.rates.admit_unknown(peer))
     }
 
     /// Runs a command for a caller.
@@ -221,7 +231,10 @@ impl Node {
         );
         let run = guarded(&self.top, operation.name(), work);
         let run = in_request(request_id.as_str().into(), run);
+        let began_at = Instant::now();
         let done = run.instrument(span).await.unwrap_or_else(|Panicked| Err(broken()));
+        let failed = done.as_ref().err().map(|error| error.code);
+        self.services.metrics.requested(operation.name(), failed, began_at.elapsed());
         done.map_err(|error| {
             // Perhaps of a file, of whose disk no writer knows.
             if error.code == ErrorCode::StorageFull {
@@ -271,6 +284,7 @@ impl Node {
     /// Counts what costs more than a request.
     fn count_work(&self, operation: Operation, grant: &Grant) -> Result<(), ApiError> {
         let Some(user_id) = &grant.user_id else { return Ok(()) };
+        let metrics = &self.services.metrics;
         #[expect(
             clippy::wildcard_enum_match_arm,
             reason = "the others are counted as requests alone"
@@ -279,8 +293,10 @@ impl Node {
             Operation::MessageSend
             | Operation::MessageRetry
             | Operation::MessageEdit
-            | Operation::RunResume => self.rates.of_runs(user_id),
-            Operation::FileWrite | Operation::ProjectImport => self.rates.of_uploads(user_id),
+            | Operation::RunResume => metrics.limited("runs", self.rates.of_runs(user_id)),
+            Operation::FileWrite | Operation::ProjectImport => {
+                metrics.limited("uploads", self.rates.of_uploads(user_id))
+            }
             _ => Ok(()),
         }
     }
@@ -576,7 +592,7 @@ fn body_hash(node: &Node, operation: Operation, body: &[u8]) -> String {
             | Operation::ServerCredentialCreate
     );
     if holds_secrets {
-        node.services.sealing.fingerprint(body)
+        node.services.fingerprints.of(body)
     } else {
         iris_workspace::content_hash(body)
     }
@@ -667,7 +683,15 @@ async fn perform(
         Command::AuthLogout(request) => accounts::logout(node, &grant, request, context).await,
         Command::AuthTicket(_) => accounts::ticket(node, &grant),
         Command::UserGet(_) => accounts::me(node, &grant).await,
-        command @ (Command::LoginList(_)
+        command @ (Command::OauthList(_)
+        | Command::OauthStart(_)
+        | Command::OauthCallback(_)
+        | Command::OauthRedeem(_)
+        | Command::IdentityList(_)
+        | Command::IdentityLink(_)
+        | Command::IdentityCreate(_)
+        | Command::IdentityDelete(_)
+        | Command::LoginList(_)
         | Command::LoginRevoke(_)
         | Command::PasswordChange(_)
         | Command::PasswordForgot(_)
@@ -775,6 +799,7 @@ async fn perform(
         Command::ToolApprove(request) => sessions::approve(node, &grant, request, context).await,
         Command::ToolReject(request) => sessions::reject(node, &grant, request, context).await,
         Command::ApprovalList(request) => sessions::approvals(node, &grant, request).await,
+        Command::MessageAttachment(request) => attachments::piece(node, &grant, request).await,
         Command::ToolOutput(request) => outputs::piece(node, &grant, request).await,
         Command::ApprovalGet(request) => sessions::approval(node, &grant, request).await,
         Command::QuestionList(request) => questions::list(node, &grant, request).await,
@@ -871,7 +896,9 @@ async fn perform(
         Command::ServerPermissionDelete(request) => {
             server_permissions::delete(node, &grant, request, context).await
         }
+        Command::MetricsRead(_) => admin::metrics(node).await,
         Command::LogGet(_) => admin::log_settings(node),
+        Command::KeysRotate(_) => admin::rotate_keys(node, &grant, context).await,
         Command::LogSet(request) => admin::set_log(node, &grant, request, context).await,
         // They have routes of their own, because of their bodies, or are about a connection.
         Command::FileUpload(_)

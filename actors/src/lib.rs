@@ -3,9 +3,10 @@
 //! Read in this order: `supervision` starts every actor; `dispatch` is the one way from a caller's
 //! command to the actors; `directory` finds a project; `project` owns its database, its order of
 //! events and its rooms; `session` owns one conversation; `orchestrator` performs one run;
-//! `backups` has work with archives done; `connection` is one client; `owner` is what passes between a connection and a project. Deliberately absent: HTTP, JSON routes, SQL, providers.
+//! `backups` has work with archives done; `metrics` is what operators watch; `connection` is one client; `owner` is what passes between a connection and a project. Deliberately absent: HTTP, JSON routes, SQL, providers.
 
 mod agents;
+mod asking;
 mod backups;
 mod budgets;
 mod choices;
@@ -14,8 +15,10 @@ mod directory;
 pub mod dispatch;
 mod files;
 mod leftovers;
+mod logins;
 mod mail;
 mod mcp;
+mod metrics;
 mod node;
 mod orchestrator;
 mod origin;
@@ -27,9 +30,11 @@ mod provider_keys;
 mod rates;
 mod recorder;
 mod root;
+mod rotation;
 mod services;
 mod session;
 pub mod supervision;
+mod threads;
 mod tickets;
 mod toolbox;
 mod write;
@@ -39,14 +44,17 @@ pub use budgets::BudgetSettings;
 pub use directory::Directory;
 pub use mail::{MailError, Mailer, SmtpSettings};
 pub use mcp::McpHost;
+pub use metrics::Metrics;
 pub use node::{Node, NodeError};
 pub use origin::{Origin, Origins};
 pub use project::PresenceSettings;
 pub use rates::{Rate, RateSettings, UnknownSocket};
 pub use root::Root;
+pub use rotation::KEY_SETTLES;
 pub use services::{
     AuditSettings, ContextSettings, FileSettings, LogControl, Registration, ResumePolicy, Services,
     Settings, SystemClock, SystemIds,
 };
+pub use threads::Threads;
 pub use tickets::TicketUse;
 pub use write::{Write, record, write};

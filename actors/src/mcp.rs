@@ -24,16 +24,15 @@ use iris_protocol::{McpTransport, ProjectId, UserId};
 use iris_store::project::StoredMcpServer;
 use iris_store::{StoreError, StoredEvent};
 use iris_tools::Tool;
-use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Handle;
 
-use crate::Services;
 use crate::permissions::may_run_code;
 use crate::project::{ProjectHandle, WakeMcp};
 use crate::session::SessionPlace;
 use crate::supervision::detached;
 use crate::toolbox::tell_of_rotation;
+use crate::{Services, Threads};
 
 pub(crate) use client::{McpClient, McpPlace, Reload, Wake};
 pub(crate) use offer::{Offer, model_names, statuses};
@@ -41,8 +40,6 @@ use seat::Configured;
 pub(crate) use seat::Desk;
 use tool::McpTool;
 
-/// Threads that speak with servers, apart from those of the actors: a server may send megabytes of JSON.
-const THREADS: usize = 2;
 /// The longest that one answer over HTTP may take, with all that people are asked in between.
 const EXCHANGE_MAX: Duration = Duration::from_mins(20);
 /// Most bytes of one answer over HTTP.
@@ -51,8 +48,8 @@ const EXCHANGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Where connections to MCP servers live, and their way out.
 pub struct McpHost {
     egress: Option<Arc<Egress>>,
-    /// There once a server is reached.
-    runtime: Mutex<Option<Runtime>>,
+    /// What is sent is read there. A program ends when its connection does, and at the latest with the server.
+    threads: Threads,
 }
 
 impl McpHost {
@@ -70,41 +67,21 @@ impl McpHost {
             requests_per_host_max: 64,
             ..EgressConfig::default()
         };
-        Ok(Self { egress: Some(Arc::new(Egress::new(config)?)), runtime: Mutex::default() })
+        Ok(Self { egress: Some(Arc::new(Egress::new(config)?)), threads: Threads::new("mcp") })
     }
 
     /// A host that reaches no server on the web.
     pub fn without_web() -> Self {
-        Self { egress: None, runtime: Mutex::default() }
+        Self { egress: None, threads: Threads::new("mcp") }
     }
 
     pub(crate) fn egress(&self) -> Option<Arc<Egress>> {
         self.egress.clone()
     }
 
-    /// The threads for connections, which are started for the first one.
+    /// The threads for connections.
     fn handle(&self) -> io::Result<Handle> {
-        let mut runtime = self.runtime.lock();
-        if let Some(runtime) = &*runtime {
-            return Ok(runtime.handle().clone());
-        }
-        let started = Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .thread_name("mcp")
-            .enable_all()
-            .build()?;
-        let handle = started.handle().clone();
-        *runtime = Some(started);
-        Ok(handle)
-    }
-}
-
-impl Drop for McpHost {
-    /// Waits for nothing: a program ends when its connection does, and at the latest with the server.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.get_mut().take() {
-            runtime.shutdown_background();
-        }
+        self.threads.handle()
     }
 }
 

@@ -17,13 +17,14 @@ use crate::choices::Choices;
 use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
 use crate::dispatch::{Bodies, OpenFiles, Receivings, Uploads};
+use crate::logins::Logins;
 use crate::owner::Hop;
 use crate::permissions::ServerRules;
 use crate::project::{Listen, Listener, ProjectHandle};
-use crate::provider_keys;
 use crate::rates::Rates;
 use crate::recorder::{Recorder, StoreNow};
 use crate::root::{OpenRoot, Root, RootAccess, TakeDatabase};
+use crate::rotation::Rotation;
 use crate::supervision::{
     Address, AskError, ChildSpec, Intensity, Panicked, RestartPolicy, Vitals, guarded, spawn,
 };
@@ -64,9 +65,12 @@ pub struct Node {
     pub(crate) receivings: Arc<Receivings>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) tickets: Arc<Tickets>,
+    pub(crate) logins: Arc<Logins>,
     pub(crate) rates: Arc<Rates>,
     /// Held by whoever has the catalogue know what administrators set.
     model_facts: Arc<tokio::sync::Mutex<()>>,
+    /// How far the change of the master key is.
+    pub(crate) rotation: Arc<Rotation>,
     /// The way to projects that other nodes own; none while this one owns them all.
     pub(crate) hop: Option<Arc<dyn Hop>>,
 }
@@ -153,6 +157,7 @@ impl Node {
         let rates = Arc::new(Rates::new(services.settings.rates));
         let choices = Arc::new(Choices::new(services.settings.registration.mode()));
         connections.watch(services.settings.sockets, &top);
+        let rotation = Arc::new(Rotation::new(services.settings.master_key.clone()));
         Self {
             services,
             top,
@@ -168,9 +173,11 @@ impl Node {
             open_files: Arc::default(),
             receivings: Arc::default(),
             tickets: Arc::default(),
+            logins: Arc::default(),
             connections,
             rates,
             model_facts: Arc::default(),
+            rotation,
             hop: None,
         }
     }
@@ -203,14 +210,6 @@ impl Node {
         });
         self.services.catalog.set_overrides(overrides.collect());
         Ok(())
-    }
-
-    /// Seals the keys for model providers anew that were sealed with the master key before this one.
-    ///
-    /// # Errors
-    /// Those of the root database.
-    pub async fn seal_credentials_again(&self) -> Result<(), StoreError> {
-        provider_keys::seal_again(self).await
     }
 
     /// Opens the projects with unfinished work, a few at a time, so that it goes on although nobody asks

@@ -35,6 +35,7 @@ use iris_store::project::{
 use iris_store::{Command, CrashPoint, FromReserve, StoreError, WriteContext, crash_point};
 use iris_tools::ReadLog;
 use serde_json::{Value, json};
+use tokio::join;
 use tracing::{Instrument, Span};
 
 use crate::project::{EndStreams, Stream};
@@ -207,7 +208,8 @@ impl Actor for Orchestrator {
 impl Orchestrator {
     fn begin(&mut self, ctx: &mut Context<Self>) {
         let work = self.vitals.begin("StartRun", WRITE_BUDGET);
-        let began = begin(self.assignment.clone()).instrument(self.span.clone()).into_actor(self);
+        let began = begin(self.assignment.clone(), Arc::clone(&self.environment));
+        let began = began.instrument(self.span.clone()).into_actor(self);
         ctx.spawn(began.map(move |began, orchestrator, ctx| {
             drop(work);
             match began {
@@ -276,17 +278,18 @@ enum Began {
     Unknown(StoreError),
 }
 
-async fn begin(assignment: Assignment) -> Result<Began, StoreError> {
+async fn begin(assignment: Assignment, environment: Arc<Environment>) -> Result<Began, StoreError> {
     let Assignment { place, run, answer_id, resumed, .. } = assignment;
-    let may_start = match may_start(&place, &run.started_by).await {
+    let (may_start, session) =
+        join!(may_start(&place, &run.started_by), place.project.reader.session(place.id.clone()));
+    let may_start = match may_start {
         Ok(may_start) => may_start,
         Err(error) => return Ok(Began::Unknown(error)),
     };
     if let Some(resumed) = resumed {
         return go_on(&place, run, &resumed.answer, may_start).await;
     }
-    let session = place.project.reader.session(place.id.clone()).await?;
-    let found = match session {
+    let found = match session? {
         Some(session) if may_start => answerer(&place, &session).await,
         Some(_) => Err(starter_lost_access()),
         None => Err(ApiError::not_found("session")),
@@ -296,7 +299,11 @@ async fn begin(assignment: Assignment) -> Result<Began, StoreError> {
         Ok(answerer) => {
             let (agent, model) = (answerer.agent.name.clone(), answerer.model.clone());
             let command = StartRun { run_id: run.id, answer_id, agent, model, at };
-            let started = record(project, command, WriteContext::default()).await?;
+            // What the first question says of them is found out meanwhile; if it cannot be, the question is
+            // where that counts.
+            let started = record(project, command, WriteContext::default());
+            let (started, _) = join!(started, environment.facts(&place));
+            let started = started?;
             if started.output.run.status == RunStatus::Cancelled {
                 return Ok(Began::Cancelled);
             }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use iris_protocol::{
-    ApiError, BackupId, Command, ConnectionId, ErrorCode, File, Operation, PartId, Position,
-    ProjectId, Room, RoomOutcome, RoomRequest, UploadBegin, UploadedFile, UserId,
+    ApiError, AttachmentPart, BackupId, Command, ConnectionId, ErrorCode, File, MessageId,
+    Operation, PartId, Position, ProjectId, Room, RoomOutcome, RoomRequest, SessionId, UploadBegin,
+    UploadedFile, UserId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,9 +19,9 @@ use crate::connection::Outbound;
 use crate::directory::FindProject;
 use crate::dispatch::{
     BackupPart, Done, FilePart, FilePut, OpenedFile, ReceivedFile, UploadOpen, UploadPart,
-    begin_upload_for, broken, cancel_upload_for, commit_upload_for, open_file_for, perform_for,
-    place_for, read_file_for, read_part_for, stage_for, stage_part_for, write_file_for,
-    write_upload_for,
+    begin_upload_for, broken, cancel_upload_for, commit_upload_for, find_attachment_for,
+    open_file_for, perform_for, place_for, read_attachment_for, read_file_for, read_part_for,
+    stage_for, stage_part_for, write_file_for, write_upload_for,
 };
 use crate::origin::Origin;
 use crate::project::{Follower, JoinRooms, LeaveRooms, RoomHeads, SendSnapshots};
@@ -75,6 +76,20 @@ pub enum OwnerAsk {
     CloseFile {
         /// Which, as the answer to `OpenFile` names it.
         handle: String,
+    },
+    /// Find a file that goes with a message.
+    FindAttachment {
+        /// The session.
+        session_id: SessionId,
+        /// The message.
+        message_id: MessageId,
+        /// Which of its attachments, from 0.
+        index: u32,
+    },
+    /// Read what such a file held.
+    ReadAttachment {
+        /// SHA-256 of it.
+        hash: String,
     },
     /// Write a file whole.
     WriteFile {
@@ -186,10 +201,12 @@ pub enum OwnerAnswer {
     Done(Done),
     /// To `OpenFile`.
     Opened(OpenedFile),
-    /// To `ReadFile`.
+    /// To `ReadFile` and `ReadAttachment`.
     FilePart(FilePart),
     /// To `CloseFile`.
     Closed,
+    /// To `FindAttachment`.
+    Attachment(AttachmentPart),
     /// To `WriteFile`: the file, and whether it was a repeat.
     Written(File, bool),
     /// To `StageFile`: names the file from then on.
@@ -291,6 +308,14 @@ impl Node {
             OwnerAsk::CloseFile { handle } => {
                 self.open_files.close(&user_id, &handle);
                 Ok(OwnerAnswer::Closed)
+            }
+            OwnerAsk::FindAttachment { session_id, message_id, index } => {
+                let find = find_attachment_for(self, &project_id, session_id, message_id, index);
+                find.await.map(OwnerAnswer::Attachment)
+            }
+            OwnerAsk::ReadAttachment { hash } => {
+                let part = read_attachment_for(self, &project_id, hash).await;
+                part.map(OwnerAnswer::FilePart)
             }
             OwnerAsk::WriteFile { put, idempotency_key } => {
                 let written = write_file_for(self, user_id, project_id, put, idempotency_key).await;

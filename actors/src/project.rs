@@ -9,6 +9,7 @@ mod kept;
 mod listeners;
 mod locks;
 mod mcp;
+mod metering;
 mod opening;
 mod presence;
 mod ring;
@@ -51,6 +52,7 @@ use heads::Heads;
 use joining::UnderWay;
 use listeners::Listeners;
 use locks::Locks;
+use metering::Metering;
 use opening::OpenDatabase;
 use presence::Presences;
 use ring::Ring;
@@ -62,7 +64,7 @@ use usage::UsageNews;
 pub(crate) use children::{MoveUp, OpenChild, RetireSession};
 pub(crate) use heads::RoomHeads;
 pub(crate) use joining::{EvictUser, Follower, JoinRooms, LeaveRooms};
-pub(crate) use kept::Kept;
+pub(crate) use kept::{Kept, Secrets};
 pub(crate) use listeners::Listen;
 pub use listeners::{Listener, ListeningEnded, ProjectEvent};
 pub(crate) use locks::IsPresent;
@@ -163,6 +165,7 @@ pub struct Project {
     deletions: u64,
     upkeep: Upkeep,
     usage_news: UsageNews,
+    metering: Metering,
     sessions: HashMap<SessionId, Address<Session>>,
     run_ends: RunEnds,
     /// The clients of the MCP servers that somebody needed.
@@ -239,6 +242,7 @@ impl Project {
                 }
                 registry.keep_up(ctx);
                 registry.tell_usage(ctx);
+                registry.count_open_soon(ctx);
             }
             Err(error) => {
                 let path = registry.vitals.path();
@@ -293,7 +297,7 @@ impl Supervise for Project {
             places: Arc::clone(&self.places),
             epoch: Arc::clone(&self.epoch),
             committed: Arc::clone(&self.committed),
-            rooms: Rooms::new(self.id.clone()),
+            rooms: Rooms::new(self.id.clone(), &self.services.metrics),
             listeners: Listeners::new(self.id.clone()),
             presences: Presences::default(),
             locks: Locks::default(),
@@ -303,6 +307,7 @@ impl Supervise for Project {
             deletions: 0,
             upkeep: Upkeep::default(),
             usage_news: UsageNews::default(),
+            metering: Metering::new(&self.services.metrics),
             sessions: HashMap::new(),
             run_ends: RunEnds::default(),
             mcp: HashMap::new(),
@@ -378,6 +383,7 @@ impl Handler<Committed> for Project {
             self.presence_sees(&event, ctx);
             self.locks_see(&event, ctx);
             self.run_ends.see(&event);
+            self.meter(&event, ctx);
             self.wake_session(&event, ctx);
             self.mcp_sees(&event, ctx);
             self.ring.push(event, frame);

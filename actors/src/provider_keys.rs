@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use iris_llm::{ApiKey, Model};
 use iris_protocol::{ApiError, ErrorCode, ModelRef, UserId};
-use iris_store::root::{CredentialOwner, FoundCredential, SealAgain};
-use iris_store::{StoreError, WriteContext};
+use iris_store::root::{CredentialOwner, FoundCredential};
 
+use crate::project::ProjectHandle;
 use crate::services::Services;
 use crate::session::SessionPlace;
-use crate::{Node, write};
 
 /// What a credential's key is sealed for.
 pub(crate) fn place<'a>(owner: &'a CredentialOwner, provider_id: &'a str) -> [&'a str; 4] {
@@ -37,14 +36,16 @@ pub(crate) async fn model_for(
     let (root, project_id) = (&session.project.root, &session.project.id);
     let credential = root.nearest_credential(&model.provider_id, user_id, project_id).await;
     let credential = credential.map_err(|error| error.to_api())?;
-    model_with(&session.services, model, credential.as_ref())
+    model_with(&session.project, &session.services, model, credential.as_ref())
 }
 
-/// The same with a credential that was found already.
+/// The same with a credential that was found already. Its key is hidden from now on where others repeat it:
+/// that of the server everywhere, others in the project.
 ///
 /// # Errors
 /// As [`model_for`], but for those of the root database.
 pub(crate) fn model_with(
+    project: &ProjectHandle,
     services: &Services,
     model: &ModelRef,
     credential: Option<&FoundCredential>,
@@ -52,15 +53,28 @@ pub(crate) fn model_with(
     let found = services.models.get(model);
     let found = found.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
     match credential {
-        Some(credential) => Ok(iris_llm::with_key(found, open(services, credential)?)),
+        Some(credential) => Ok(iris_llm::with_key(found, open(project, services, credential)?)),
         None => Ok(found),
     }
 }
 
-fn open(services: &Services, credential: &FoundCredential) -> Result<ApiKey, ApiError> {
+fn open(
+    project: &ProjectHandle,
+    services: &Services,
+    credential: &FoundCredential,
+) -> Result<ApiKey, ApiError> {
     let FoundCredential { owner, provider_id, sealed, .. } = credential;
     match services.sealing.open(sealed, &place(owner, provider_id)) {
-        Ok(key) => Ok(ApiKey::new(key.expose())),
+        Ok(key) => {
+            let key = key.expose();
+            match owner {
+                CredentialOwner::Server => iris_redact::shared().learn(key),
+                CredentialOwner::User(_) | CredentialOwner::Project(_) => {
+                    project.kept.secrets.learn_chosen(key);
+                }
+            }
+            Ok(ApiKey::new(key))
+        }
         Err(error) => {
             tracing::warn!(credential.id = %credential.id, %error, "a key for a model provider cannot be read");
             let whose = match owner {
@@ -77,24 +91,4 @@ fn open(services: &Services, credential: &FoundCredential) -> Result<ApiKey, Api
                 .detail("credentialId", credential.id.as_str()))
         }
     }
-}
-
-/// Seals with the master key of now what was sealed with the one before, so that the old one can be taken
-/// away. What does not open stays as it is.
-///
-/// # Errors
-/// Those of the root database.
-pub(crate) async fn seal_again(node: &Node) -> Result<(), StoreError> {
-    let sealing = &node.services.sealing;
-    for credential in node.root_reader.all_credentials().await? {
-        let FoundCredential { id, owner, provider_id, sealed: before } = credential;
-        let place = place(&owner, &provider_id);
-        if !sealing.is_outdated(&before) {
-            continue;
-        }
-        let Ok(key) = sealing.open(&before, &place) else { continue };
-        let Ok(sealed) = sealing.seal(&key, &place) else { continue };
-        write(&node.root, SealAgain { id, before, sealed }, WriteContext::default()).await?;
-    }
-    Ok(())
 }

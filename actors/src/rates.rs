@@ -167,7 +167,8 @@ impl Drop for UnknownSocket {
 
 /// An attempt to log in that was counted as a failure until it succeeds.
 pub(crate) struct LoginAttempt {
-    account: u64,
+    /// None where nobody said which.
+    account: Option<u64>,
     network: Option<Network>,
 }
 
@@ -232,13 +233,27 @@ impl Rates {
         }
         let taken = self.accounts.lock().take(&account, self.settings.login_failures, now);
         taken.map_err(|error| error.reason("too_many_failures"))?;
-        Ok(LoginAttempt { account, network })
+        Ok(LoginAttempt { account: Some(account), network })
     }
 
-    /// The password was right.
+    /// Counts what a browser or a program brings from a login elsewhere as wrong, for its address alone: nobody
+    /// says whose account it is.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`, before anything is looked at.
+    pub(crate) fn begin_exchange(&self, peer: &Peer) -> Result<LoginAttempt, ApiError> {
+        let network = Network::of_peer(peer);
+        let rate = self.settings.login_failures_of_address;
+        self.guessers.lock().take(&network, rate, Instant::now())?;
+        Ok(LoginAttempt { account: None, network: Some(network) })
+    }
+
+    /// The password was right, or what was brought.
     pub(crate) fn login_succeeded(&self, attempt: &LoginAttempt) {
         let LoginAttempt { account, network } = attempt;
-        self.accounts.lock().give_back(account, self.settings.login_failures);
+        if let Some(account) = account {
+            self.accounts.lock().give_back(account, self.settings.login_failures);
+        }
         if let Some(network) = network {
             let rate = self.settings.login_failures_of_address;
             self.guessers.lock().give_back(network, rate);

@@ -1,12 +1,16 @@
 //! What every actor may use: clock, ids, models, tools, keys and settings. No actor is among them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iris_agent::{Clock, IdSource, TurnLimits};
-use iris_auth::{AccessTokens, Passwords, RefreshTokens, SealingKeys, SetupToken};
+use iris_auth::{
+    AccessTokens, ChangingKey, Fingerprints, Passwords, RefreshTokens, SealingKeys, SetupToken,
+};
+use iris_identity::Provider;
 use iris_llm::{Catalog, Models};
 use iris_protocol::limits::{FILE_LOCK_GRACE_MS, FILE_LOCK_WAIT_MS, TRANSFER_BYTES_MAX};
 use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef, RegistrationMode, UserId};
@@ -21,7 +25,9 @@ use serde_json::{Map, Value};
 use crate::connection::SocketSettings;
 use crate::rates::RateSettings;
 use crate::supervision::Supervision;
-use crate::{BackupSettings, BudgetSettings, Mailer, McpHost, Origins, PresenceSettings};
+use crate::{
+    BackupSettings, BudgetSettings, Mailer, McpHost, Metrics, Origins, PresenceSettings, Threads,
+};
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,10 +153,16 @@ impl Default for AuditSettings {
 pub struct Settings {
     /// Holds the root database and everything of the projects.
     pub data_dir: PathBuf,
+    /// Holds the key that secrets are sealed with, and can be changed.
+    pub master_key: ChangingKey,
+    /// How long what was sealed with the old key may be on its way to a database.
+    pub key_settles: Duration,
     /// Directories under which a project may name its own directory.
     pub project_roots: Vec<PathBuf>,
     /// Where browsers reach this server: an origin, without a `/` at its end. None where nobody said.
     pub public_url: Option<String>,
+    /// Where browsers may be sent after a login at a provider, exactly.
+    pub oauth_redirects: Vec<String>,
     /// Who may create an account.
     pub registration: Registration,
     /// The model of sessions and agents that chose none.
@@ -222,6 +234,8 @@ pub struct Services {
     pub supervision: Supervision,
     /// The configured providers.
     pub models: Models,
+    /// Where their answers are read.
+    pub provider_threads: Threads,
     /// What is known of their models.
     pub catalog: Catalog,
     /// The tools of this server.
@@ -236,8 +250,12 @@ pub struct Services {
     pub access_tokens: AccessTokens,
     /// Makes refresh tokens.
     pub refresh_tokens: RefreshTokens,
+    /// The providers at which people may log in, by their names in the configuration.
+    pub identity_providers: BTreeMap<String, Provider>,
     /// Seals secrets at rest.
     pub sealing: SealingKeys,
+    /// Tells requests with secrets in them apart.
+    pub fingerprints: Fingerprints,
     /// Hashes passwords off the arbiters.
     pub passwords: Passwords,
     /// Sends e-mails; none where no mail server is configured.
@@ -248,6 +266,8 @@ pub struct Services {
     pub setup_token: Mutex<Option<SetupToken>>,
     /// The log lines of the process.
     pub log: Arc<dyn LogControl>,
+    /// What is counted for operators.
+    pub metrics: Arc<Metrics>,
     /// The disk of the data directory.
     pub storage: Storage,
     /// The operator's choices.

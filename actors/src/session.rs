@@ -3,6 +3,7 @@
 
 mod answering;
 mod approving;
+mod attaching;
 mod background;
 mod compacting;
 mod rewriting;
@@ -14,9 +15,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use iris_protocol::{
-    Agent, AnswerFormatPart, ApiError, Approval, ErrorCode, Message, MessageAccepted, MessageId,
-    ModelRef, Part, PartId, Role, Run, RunId, RunStatus, Session as SessionResource, SessionId,
-    ToolCallId, ToolState, UserId, WhenBusy,
+    Agent, ApiError, Approval, ErrorCode, Message, MessageAccepted, MessageId, ModelRef, Part,
+    PartId, Role, Run, RunId, RunStatus, Session as SessionResource, SessionId, ToolCallId,
+    ToolState, UserId, WhenBusy,
 };
 use iris_store::project::{
     AcceptMessage, AcceptedMessage, Decision, FailRuns, OpenRun, ResolveApproval, ResumeRun,
@@ -39,6 +40,8 @@ use crate::supervision::{
 use crate::{Services, record, write};
 
 pub(crate) use answering::Respond;
+pub(crate) use attaching::Attached;
+use attaching::attach;
 use background::Leaving;
 pub(crate) use background::{Adopt, Look, Retire};
 pub(crate) use compacting::Compact;
@@ -312,8 +315,7 @@ async fn find_answerer(
 #[rtype(result = "Result<Committed<MessageAccepted>, ApiError>")]
 pub(crate) struct SendMessage {
     pub(crate) session: SessionResource,
-    pub(crate) text: String,
-    pub(crate) answer_format: Option<AnswerFormatPart>,
+    pub(crate) said: Said,
     pub(crate) when_busy: WhenBusy,
     pub(crate) by: UserId,
     pub(crate) context: WriteContext,
@@ -352,9 +354,11 @@ async fn accept(
     run_id: RunId,
     send: SendMessage,
 ) -> Result<Committed<AcceptedMessage>, ApiError> {
-    if let Err(error) = answerer(&place, &send.session).await {
-        return repeated::<AcceptMessage>(&place, send.context, error).await;
-    }
+    let Said { text, answer_format, attachments } = send.said;
+    let attachments = match attach(&place, &send.session, attachments).await {
+        Ok(attachments) => attachments,
+        Err(error) => return repeated::<AcceptMessage>(&place, send.context, error).await,
+    };
     place.project.mark_unfinished().await?;
     let ids = &place.services.ids;
     let command = AcceptMessage {
@@ -362,8 +366,9 @@ async fn accept(
         message_id: MessageId::from_bits(ids.next_bits()),
         part_id: PartId::from_bits(ids.next_bits()),
         run_id,
-        text: send.text,
-        answer_format: send.answer_format,
+        text,
+        answer_format,
+        attachments,
         by: send.by,
         when_busy: send.when_busy,
         quotas: place.services.settings.quotas,
@@ -605,6 +610,7 @@ fn holds_lost_calls(answer: &Message, tasks: &[ToolCallId]) -> bool {
         | Part::Subtask(_)
         | Part::Compaction(_)
         | Part::AnswerFormat(_)
+        | Part::Attachment(_)
         | Part::Step { .. } => false,
     })
 }

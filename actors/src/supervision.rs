@@ -42,6 +42,7 @@ pub use path::ActorPath;
 pub use request::{Panicked, guarded};
 pub use running::{RequestTag, current_request, in_request};
 pub use spec::{ChildExited, ChildSpec, ExitReason, Intensity, OnStuck, RestartPolicy, Strategy};
+pub(crate) use tree::Census;
 pub use tree::{OrderError, Supervision};
 pub use vitals::Vitals;
 pub use watchdog::{Watchdog, WatchdogSettings};

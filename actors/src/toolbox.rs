@@ -131,7 +131,13 @@ impl Parts {
             (Some(id), Some(http)) => {
                 let owner = SecretOwner::new(project, id, &http.url);
                 let secrets = stored.secrets.iter();
-                secrets.map(|(name, sealed)| owner.open(services, name, sealed)).collect()
+                let opened = secrets.map(|(name, sealed)| owner.open(services, name, sealed));
+                let learnt = opened.inspect(|header| {
+                    if let Some(value) = &header.value {
+                        project.kept.secrets.learn_chosen(value);
+                    }
+                });
+                learnt.collect()
             }
             (None, _) | (_, None) => Vec::new(),
         };
@@ -197,21 +203,13 @@ impl<'a> SecretOwner<'a> {
         name: &str,
         sealed: String,
     ) -> Result<String, AuthError> {
-        if !services.sealing.is_outdated(&sealed) {
-            return Ok(sealed);
-        }
-        match services.sealing.open(&sealed, &self.parts(name)) {
-            Ok(secret) => self.seal(services, name, &secret),
-            Err(_) => Ok(sealed),
-        }
+        let renewed = services.sealing.renewed(&sealed, &self.parts(name))?;
+        Ok(renewed.unwrap_or(sealed))
     }
 
     fn open(&self, services: &Services, name: &str, sealed: &str) -> SecretHeader {
         let value = services.sealing.open(sealed, &self.parts(name)).ok();
-        let value = value.map(|value| {
-            iris_redact::shared().learn(value.expose());
-            Zeroizing::new(value.expose().to_owned())
-        });
+        let value = value.map(|value| Zeroizing::new(value.expose().to_owned()));
         SecretHeader { name: name.to_owned(), value }
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn model(url: &str) -> anyhow::Result<Arc<dyn Model>> {
 
 /// Asks for an answer and reads it to its end.
 pub(crate) async fn read(model: &dyn Model, plan: Plan) -> anyhow::Result<Read> {
-    let messages = vec![PromptMessage::User { text: plan.message() }];
+    let messages = vec![PromptMessage::asked(plan.message())];
     let prompt = Prompt { messages, ..Prompt::default() };
     let request = ModelRequest { model: "m".to_owned(), prompt, ..ModelRequest::default() };
     let began = Instant::now();

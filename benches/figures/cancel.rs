@@ -69,7 +69,7 @@ async fn begin(conversation: &mut Conversation) -> anyhow::Result<AtWork> {
     let command = json!({ "command": "echo begun; sleep 600", "description": "wait" });
     let text = format!("call task {task}\ncall bash {command}\ncall bash {command}");
     let (session_id, content) = (conversation.session.clone(), Content::Text(text));
-    let message = MessageSend { session_id, content, when_busy: None };
+    let message = MessageSend { session_id, content, when_busy: None, attachments: Vec::new() };
     let run = conversation.follower.call(message).await?.payload.run_id;
     let (mut child, mut commands) = (None, Vec::<ToolCallId>::new());
     loop {

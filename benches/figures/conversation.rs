@@ -84,7 +84,7 @@ pub(crate) async fn new_session(client: &Client, project: &ProjectId) -> anyhow:
 /// Sends a message.
 pub(crate) async fn say(owner: &Owner, session: &SessionId, text: &str) -> anyhow::Result<()> {
     let (session_id, content) = (session.clone(), Content::Text(text.to_owned()));
-    let message = MessageSend { session_id, content, when_busy: None };
+    let message = MessageSend { session_id, content, when_busy: None, attachments: Vec::new() };
     Ok(owner.client.call(Some(&owner.project), message).await.map(drop)?)
 }
 
@@ -121,7 +121,7 @@ impl Conversation {
     ) -> anyhow::Result<Answer> {
         let started_at = Instant::now();
         let (session_id, content) = (self.session.clone(), Content::Text(message.to_owned()));
-        let message = MessageSend { session_id, content, when_busy: None };
+        let message = MessageSend { session_id, content, when_busy: None, attachments: Vec::new() };
         let run_id = self.follower.call(message).await?.payload.run_id;
         let (mut text, mut pieces, mut first) = (String::new(), 0, None);
         loop {
@@ -170,7 +170,7 @@ pub(crate) fn model() -> anyhow::Result<Arc<dyn Model>> {
 
 /// How long the model itself takes to say all of `script`.
 pub(crate) async fn drive(model: &dyn Model, script: &str) -> anyhow::Result<Duration> {
-    let messages = vec![PromptMessage::User { text: script.to_owned() }];
+    let messages = vec![PromptMessage::asked(script)];
     let prompt = Prompt { messages, ..Prompt::default() };
     let started_at = Instant::now();
     let mut stream = model.stream(ModelRequest { prompt, ..ModelRequest::default() });

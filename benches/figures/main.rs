@@ -13,6 +13,7 @@
 //! Ends with 1 when the median of a figure misses its target. Needs Linux for `/proc`, and a machine
 //! that does nothing else: a busy processor is in every figure, and most of all in the last one.
 
+mod access;
 mod actors;
 mod cancel;
 mod commit;
@@ -70,6 +71,9 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if wants("logins") {
         figures.extend(runtime.block_on(logins::figures())?);
+    }
+    if wants("access") {
+        figures.extend(runtime.block_on(access::figures())?);
     }
     if wants("files") {
         figures.extend(runtime.block_on(files::figures())?);

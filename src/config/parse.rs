@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use iris_actors::{Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_egress::{Exception, ExceptionError};
+use iris_identity::ProviderKind as IdentityKind;
 use iris_llm::{ApiKey, KindError, ProviderConfig, ProviderKind, ProxyUrl, Reasoning};
 use iris_protocol::{Budget, LogFormat, ModelRef, limits::BACKUPS_MAX};
 use iris_sandbox::Tier;
@@ -85,6 +86,50 @@ pub(super) fn secret_text(text: &str) -> Parsed<String> {
         return Err("expected a text that is not empty".to_owned());
     }
     Ok(text.to_owned())
+}
+
+pub(super) fn identity_kind(text: &str) -> Parsed<IdentityKind> {
+    IdentityKind::from_name(text).map_or_else(|| refuse(text, "`github`, `google` or `oidc`"), Ok)
+}
+
+/// RFC 6749 section 3.3.
+pub(super) fn oauth_scope(text: &str) -> Parsed<String> {
+    let is_plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+    if text.is_empty() || !text.bytes().all(is_plain) {
+        return refuse(text, "a scope: visible characters but `\"` and `\\`");
+    }
+    Ok(text.to_owned())
+}
+
+/// Where browsers may be sent after a login. It is compared as text, so it has to be as a browser writes it.
+pub(super) fn redirect(text: &str) -> Parsed<String> {
+    let is_one = Url::parse(text).is_ok_and(|url| {
+        let is_local = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        let is_reached = match url.scheme() {
+            "https" => true,
+            "http" => is_local,
+            // Of a program on the same device (RFC 8252 section 7.1).
+            scheme => scheme.contains('.'),
+        };
+        is_reached
+            && url.as_str() == text
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+    });
+    if is_one {
+        return Ok(text.to_owned());
+    }
+    refuse(
+        text,
+        "a URL without user and fragment, as browsers write it: `https`, `http` on this machine, or a \
+         scheme with a dot like `com.example.app:/callback`",
+    )
 }
 
 pub(super) fn resume(text: &str) -> Parsed<ResumePolicy> {

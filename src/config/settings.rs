@@ -35,6 +35,7 @@ const KEYS: &[&str] = &[
     "allowed_origins",
     "allowed_hosts",
     "public_url",
+    "oauth_redirects",
     "trusted_proxies",
     "smtp_url",
     "smtp_from",
@@ -92,8 +93,7 @@ const KEYS: &[&str] = &[
     "otlp_endpoint",
     "otlp_service_name",
 ];
-/// Keys that are documented and that nothing reads yet.
-/// The table of providers, and the keys of one of them.
+/// The table of providers of models, and the keys of one of them.
 const PROVIDERS: &str = "providers";
 const PROVIDER_KEYS: &[&str] = &[
     "kind",
@@ -113,6 +113,19 @@ const PROVIDER_KEYS: &[&str] = &[
     "max_tokens_name",
     "reasoning_replay",
     "prompt_cache_key",
+];
+
+/// The table of providers of logins, and the keys of one of them.
+const OAUTH: &str = "oauth";
+const OAUTH_KEYS: &[&str] = &[
+    "kind",
+    "title",
+    "issuer",
+    "client_id",
+    "client_secret",
+    "client_secret_file",
+    "scopes",
+    "trust_email",
 ];
 
 /// One value and where it was set. Has no `Debug`: the value may be a secret.
@@ -176,6 +189,23 @@ impl Section {
         self.0.remove(key).map_or(Ok(Vec::new()), |setting| setting.parse_list(parse))
     }
 
+    /// Adds the table of one provider in the file.
+    fn add(
+        &mut self,
+        table: Table,
+        keys: &[&'static str],
+        name_of: impl Fn(&str) -> String,
+    ) -> Result<(), ConfigError> {
+        for (key, value) in table {
+            let name = name_of(&key);
+            let Some(known) = keys.iter().find(|known| **known == key) else {
+                return Err(ConfigError::UnknownKey { name });
+            };
+            self.0.insert(known, file_setting(name, value)?);
+        }
+        Ok(())
+    }
+
     /// Whether a source has it and nobody took it out.
     pub(super) fn has(&self, key: &str) -> bool {
         self.0.contains_key(key)
@@ -191,8 +221,10 @@ impl Section {
 #[derive(Default)]
 pub(super) struct Settings {
     pub(super) top: Section,
-    /// By the provider's name.
+    /// Of models, by the provider's name.
     pub(super) providers: BTreeMap<String, Section>,
+    /// Of logins, by the provider's name.
+    pub(super) oauth: BTreeMap<String, Section>,
 }
 
 impl Settings {
@@ -207,12 +239,17 @@ impl Settings {
         let name_of = |key: &str| format!("`{key}` in `{}`", path.display());
         for (key, value) in table {
             let name = name_of(&key);
-            if key == PROVIDERS {
+            let of_providers = match key.as_str() {
+                PROVIDERS => Some((&mut self.providers, PROVIDER_KEYS)),
+                OAUTH => Some((&mut self.oauth, OAUTH_KEYS)),
+                _ => None,
+            };
+            if let Some((sections, keys)) = of_providers {
                 for (provider, value) in table_of(name, value)? {
-                    let key = format!("{PROVIDERS}.{provider}");
-                    self.add_file_provider(provider, table_of(name_of(&key), value)?, |field| {
-                        name_of(&format!("{key}.{field}"))
-                    })?;
+                    let key = format!("{key}.{provider}");
+                    let table = table_of(name_of(&key), value)?;
+                    let section = sections.entry(provider).or_default();
+                    section.add(table, keys, |field| name_of(&format!("{key}.{field}")))?;
                 }
                 continue;
             }
@@ -220,23 +257,6 @@ impl Settings {
                 return Err(ConfigError::UnknownKey { name });
             };
             self.top.0.insert(known, file_setting(name, value)?);
-        }
-        Ok(())
-    }
-
-    fn add_file_provider(
-        &mut self,
-        provider: String,
-        table: Table,
-        name_of: impl Fn(&str) -> String,
-    ) -> Result<(), ConfigError> {
-        let section = self.providers.entry(provider).or_default();
-        for (key, value) in table {
-            let name = name_of(&key);
-            let Some(known) = PROVIDER_KEYS.iter().find(|known| **known == key) else {
-                return Err(ConfigError::UnknownKey { name });
-            };
-            section.0.insert(known, file_setting(name, value)?);
         }
         Ok(())
     }
@@ -254,6 +274,10 @@ impl Settings {
                 ["PROVIDERS", provider, key] => find_upper(PROVIDER_KEYS, key).map(|known| {
                     let provider = provider.to_ascii_lowercase();
                     (self.providers.entry(provider).or_default(), known)
+                }),
+                ["OAUTH", provider, key] => find_upper(OAUTH_KEYS, key).map(|known| {
+                    let provider = provider.to_ascii_lowercase();
+                    (self.oauth.entry(provider).or_default(), known)
                 }),
                 _ => None,
             };

@@ -668,6 +668,111 @@ fn a_provider_needs_a_good_name_a_kind_and_where_to_find_it() {
     );
 }
 
+const COMPANY: [(&str, &str); 3] = [
+    ("IRIS_OAUTH__COMPANY__KIND", "oidc"),
+    ("IRIS_OAUTH__COMPANY__ISSUER", "https://login.example/realms/a"),
+    ("IRIS_OAUTH__COMPANY__CLIENT_ID", "iris"),
+];
+
+#[test]
+fn providers_of_logins_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    fs::write(&path, "canary-of-a-file\n").unwrap();
+    let file = "[oauth.github]\nkind = 'github'\nclient_id = 'a'\nclient_secret = 'canary-b'\n
+        [oauth.company]\nscopes = ['openid', 'groups']";
+    let mut variables = COMPANY.to_vec();
+    variables.extend([
+        ("IRIS_OAUTH__COMPANY__TITLE", "The company"),
+        ("IRIS_OAUTH__COMPANY__CLIENT_SECRET_FILE", path.to_str().unwrap()),
+        ("IRIS_OAUTH__COMPANY__TRUST_EMAIL", "true"),
+        ("IRIS_OAUTH_REDIRECTS", "https://a.example/in, com.example.app:/in"),
+    ]);
+    let (config, warnings) = load_all(Some(file), &variables, Flags::default()).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(config.oauth_redirects, ["https://a.example/in", "com.example.app:/in"]);
+    let secret =
+        |name: &str| config.oauth[name].client_secret.as_ref().unwrap().expose().to_owned();
+    assert_eq!(
+        (secret("company"), secret("github")),
+        ("canary-of-a-file".into(), "canary-b".into())
+    );
+    let (company, github) = (&config.oauth["company"], &config.oauth["github"]);
+    assert_eq!(company.issuer, "https://login.example/realms/a");
+    assert_eq!((company.title.as_str(), github.title.as_str()), ("The company", "GitHub"));
+    assert_eq!(company.scopes, ["openid", "groups"]);
+    assert_eq!(github.scopes, ["read:user", "user:email"]);
+    assert_eq!((company.trusts_email, github.trusts_email), (true, false));
+    assert!(!format!("{config:?}").contains("canary"), "{config:?}");
+}
+
+#[test]
+fn providers_of_logins_that_cannot_be_are_refused_and_no_secret_is_shown() {
+    for (name, value, problem) in [
+        ("KIND", "saml", "`IRIS_OAUTH__COMPANY__KIND`: `saml` is not `github`, `google` or `oidc`"),
+        (
+            "ISSUER",
+            "http://login.example",
+            "`oauth.company`: has an `issuer` that is no `https` URL",
+        ),
+        ("CLIENT_ID", " ", "`IRIS_OAUTH__COMPANY__CLIENT_ID`: expected a text that is not empty"),
+        ("SCOPES", "email", "`oauth.company`: has `scopes` without `openid`"),
+        ("SCOPES", "openid,a b", "`IRIS_OAUTH__COMPANY__SCOPES`: `a b` is not a scope"),
+        (
+            "TRUST_EMAIL",
+            "yes",
+            "`IRIS_OAUTH__COMPANY__TRUST_EMAIL`: `yes` is not `true` or `false`",
+        ),
+        ("CLIENT_SECRET_FILE", "/none", "`oauth.company`: has a `client_secret_file` that cannot"),
+        ("KIND", "google", "`oauth.company`: needs a `client_secret` or a `client_secret_file`"),
+    ] {
+        let name = format!("IRIS_OAUTH__COMPANY__{name}");
+        let mut variables = COMPANY.to_vec();
+        variables.push((&name, value));
+        let error = from_env(&variables).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("bad value of {problem}")), "{error}");
+    }
+    for missing in 0..COMPANY.len() {
+        let mut variables = COMPANY.to_vec();
+        variables.remove(missing);
+        let error = from_env(&variables).unwrap_err().to_string();
+        assert!(error.starts_with("bad value of `oauth.company`: needs a"), "{error}");
+    }
+    let both = [
+        ("IRIS_OAUTH__COMPANY__CLIENT_SECRET", "canary"),
+        ("IRIS_OAUTH__COMPANY__CLIENT_SECRET_FILE", "/none"),
+    ];
+    let error = from_env(&[&COMPANY[..], &both].concat()).unwrap_err();
+    assert!(!format!("{error:?} {error}").contains("canary"), "{error}");
+    assert!(
+        from_file("[oauth.My-Login]\nkind = 'oidc'")
+            .unwrap_err()
+            .to_string()
+            .contains("lower case")
+    );
+    assert!(from_file("[oauth.a]\nkey = 'x'").is_err());
+}
+
+#[test]
+fn redirects_are_as_browsers_write_them() {
+    for bad in [
+        "http://a.example/",
+        "https://a.example",
+        "https://A.example/",
+        "https://a.example/#x",
+        "https://u@a.example/",
+        "https://a.example:443/",
+        "javascript:alert(1)",
+        "a.example/in",
+    ] {
+        assert!(from_env(&[("IRIS_OAUTH_REDIRECTS", bad)]).is_err(), "{bad}");
+    }
+    for good in ["https://a.example/", "http://localhost:5173/in?x=y", "com.example.app:/in"] {
+        let config = from_env(&[("IRIS_OAUTH_REDIRECTS", good)]).unwrap();
+        assert_eq!(config.oauth_redirects, [good]);
+    }
+}
+
 #[test]
 fn a_file_that_is_not_toml_names_its_line_and_none_of_its_text() {
     let error = from_file("log = 'info'\n[providers.a]\napi_key = sk-canary").unwrap_err();

@@ -133,7 +133,12 @@ impl Cast {
     /// Ann says something to the agent.
     pub(super) async fn send(&self, message: &str) -> Result<RunId, ClientError> {
         let content = Content::Text(message.to_owned());
-        let request = MessageSend { session_id: self.session.clone(), content, when_busy: None };
+        let request = MessageSend {
+            session_id: self.session.clone(),
+            content,
+            when_busy: None,
+            attachments: Vec::new(),
+        };
         Ok(self.ann.socket.call(Some(&self.project), request).await?.payload.run_id)
     }
 

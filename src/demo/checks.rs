@@ -180,6 +180,7 @@ fn texts(message: &Message) -> impl Iterator<Item = (&PartId, &str)> {
         | Part::Subtask(_)
         | Part::Compaction(_)
         | Part::AnswerFormat(_)
+        | Part::Attachment(_)
         | Part::Step { .. } => None,
     })
 }

@@ -176,6 +176,7 @@ fn text_of(message: &Message) -> String {
         | Part::Subtask(_)
         | Part::Compaction(_)
         | Part::AnswerFormat(_)
+        | Part::Attachment(_)
         | Part::Step { .. } => None,
     });
     texts.collect::<Vec<_>>().join(" ")

@@ -50,7 +50,9 @@ pub(crate) async fn identify<B: MessageBody>(
         duration_ms = Empty,
     );
     let started = Instant::now();
+    let method = request.method().clone();
     let mut response = next.call(request).instrument(span.clone()).await?;
+    node.services.metrics.responded(method.as_str(), response.status().as_u16());
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(HEADER, id);
     }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::{RestError, status_code};
 use super::{PUBLIC_BODY_BYTES_MAX, body, claims, peer, request_id, require_json, undisturbed};
-use super::{archives, audit, contents, csv, uploads};
+use super::{archives, attachments, audit, contents, csv, oauth, uploads};
 
 pub(super) async fn answer(
     node: Data<Node>,
@@ -27,7 +27,7 @@ pub(super) async fn answer(
     let Some(route) = operation.spec().rest else {
         return Err(ApiError::not_found("route").into());
     };
-    if matches!(route.data, Shape::Bytes | Shape::Upload(_) | Shape::Form(_)) {
+    if matches!(route.data, Shape::Bytes(_) | Shape::Upload(_) | Shape::Form(_)) {
         return Box::pin(bytes(&node, operation, route, &request, payload)).await;
     }
     // A request that carries its own proof must not fail for an old token beside it.
@@ -59,11 +59,21 @@ pub(super) async fn answer(
     fields.extend(path_fields);
     let command = Command::decode(operation, Value::Object(fields))?;
     let idempotency_key = idempotency_key(&request)?;
-    let (peer, request_id) = (peer(&request), request_id(&request));
+    let (mut peer, request_id) = (peer(&request), request_id(&request));
+    if operation == Operation::OauthCallback {
+        peer.browser = oauth::browser(&node, &request);
+    }
     let wants_csv = csv::is_wanted(&request);
     let ask =
         Ask { claims, project_id, command, idempotency_key, peer, request_id, connection_id: None };
-    let done = undisturbed(async move { node.dispatch(ask).await }).await?;
+    let dispatching = node.clone();
+    let done = undisturbed(async move { dispatching.dispatch(ask).await }).await?;
+    if operation == Operation::OauthStart {
+        return oauth::begun(&node, done.payload);
+    }
+    if operation == Operation::OauthCallback {
+        return oauth::finished(&node, done.payload);
+    }
     if matches!(operation, Operation::UsageGet | Operation::ServerUsageGet) && wants_csv {
         return table(done);
     }
@@ -192,8 +202,9 @@ fn success(route: RestRoute, done: Done) -> HttpResponse {
         }
         (
             Shape::Whole
-            | Shape::Bytes
+            | Shape::Bytes(_)
             | Shape::Document
+            | Shape::Redirect
             | Shape::Upload(_)
             | Shape::Form(_)
             | Shape::Field(_)
@@ -251,6 +262,9 @@ async fn bytes(
     let project_id = project_id.ok_or_else(|| ApiError::not_found("project"))?;
     if operation == Operation::BackupRead {
         return archives::download_backup(node, request, project_id, fields).await;
+    }
+    if operation == Operation::MessageAttachment {
+        return attachments::download(node, request, project_id, fields).await;
     }
     if operation == Operation::FileUpload {
         let key = idempotency_key(request)?;

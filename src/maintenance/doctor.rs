@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::output::Output;
 use super::{MaintenanceError, Place};
+use crate::app::public_url;
 use crate::config::Config;
 use crate::lock::DataDirLock;
 use crate::tls::{self, TlsFiles};
@@ -75,6 +76,7 @@ pub(super) fn run(place: &Place) -> Result<(), MaintenanceError> {
     findings.push(clock());
     findings.push(tried_out(config.sandbox.clone()));
     findings.push(model(&config));
+    findings.extend(logins(&config));
 
     let mut output = Output::new(place.json);
     for Finding { what, state, says, facts } in findings {
@@ -272,4 +274,18 @@ fn model(config: &Config) -> Finding {
         }
         Err(error) => about(State::Bad, error.to_string()),
     }
+}
+
+/// Whether browsers come back from where people log in; none where they log in here alone. No provider is
+/// asked.
+fn logins(config: &Config) -> Option<Finding> {
+    let names: Vec<&str> = config.oauth.keys().map(String::as_str).collect();
+    let (first, facts) = (names.first()?, json!({ "providers": names }));
+    let about = |state, says: String| Some(finding("logins", state, says, facts.clone()));
+    let Some(url) = public_url(config, config.bind) else {
+        let says = "nobody can log in at a provider: set `IRIS_PUBLIC_URL`";
+        return about(State::Warning, says.to_owned());
+    };
+    let says = format!("browsers come back to `{url}/v1/auth/oauth/{first}/callback` and the like");
+    about(State::Good, says)
 }

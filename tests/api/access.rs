@@ -3,9 +3,9 @@
 
 use iris_client::Client;
 use iris_protocol::{
-    AuthSessionId, BackupId, Command, CredentialId, Data, InvitationId, KeyId, KeyNeeds, Method,
-    Operation, PartId, PermissionId, ProjectId, QuestionId, Right, Role, SessionId, SnapshotId,
-    ToolCallId, ToolId, Transport, UserId,
+    AuthSessionId, BackupId, Command, CredentialId, Data, IdentityId, InvitationId, KeyId,
+    KeyNeeds, Method, Operation, PartId, PermissionId, ProjectId, QuestionId, Right, Role,
+    SessionId, SnapshotId, ToolCallId, ToolId, Transport, UserId,
 };
 use iris_testkit::{PASSWORD, Person, TestApp, WireSocket, spawn_app};
 use serde_json::{Value, json};
@@ -238,6 +238,18 @@ impl World {
                 json!({ "currentPassword": "wrong wrong", "newPassword": PASSWORD })
             }
             Operation::UserDelete => json!({ "currentPassword": "wrong wrong" }),
+            // There is no such provider: the gate is what is asked here.
+            Operation::OauthStart => json!({ "provider": "none" }),
+            Operation::OauthCallback => json!({ "provider": "none", "state": "x" }),
+            Operation::IdentityLink => {
+                json!({ "provider": "none", "redirect": "x", "codeChallenge": "x" })
+            }
+            // Nobody began it.
+            Operation::OauthRedeem | Operation::IdentityCreate => {
+                json!({ "code": "x", "codeVerifier": "x" })
+            }
+            // There is none: the gate is what is asked here.
+            Operation::IdentityDelete => json!({ "identityId": IdentityId::from_bits(1) }),
             Operation::PasswordForgot => json!({ "email": "nobody@example.com" }),
             // There is none: the gate is what is asked here.
             Operation::PasswordReset => json!({ "token": "x", "newPassword": PASSWORD }),
@@ -271,6 +283,8 @@ impl World {
             Operation::ProjectSettingsUpdate => json!({ "settings": {} }),
             Operation::AuthLogout
             | Operation::LoginList
+            | Operation::OauthList
+            | Operation::IdentityList
             | Operation::KeyList
             | Operation::CredentialList
             | Operation::ProjectCredentialList
@@ -287,6 +301,7 @@ impl World {
             | Operation::SettingsUpdate
             | Operation::AuditList
             | Operation::AuditExport
+            | Operation::MetricsRead
             | Operation::AuthTicket
             | Operation::UserGet
             | Operation::ProjectList
@@ -303,6 +318,7 @@ impl World {
             | Operation::FileUpload
             | Operation::ServerBackupCreate
             | Operation::ServerBackupList
+            | Operation::KeysRotate
             | Operation::MemberList
             | Operation::SessionCreate
             | Operation::SessionList
@@ -372,6 +388,9 @@ impl World {
             | Operation::SessionRevert => {
                 json!({ "sessionId": self.session, "messageId": self.message })
             }
+            // There is none: the gate is what is asked here.
+            Operation::MessageAttachment => json!({ "sessionId": self.session,
+                "messageId": self.message, "index": 0 }),
             Operation::ProjectCreate | Operation::AgentCreate | Operation::KeyCreate => {
                 json!({ "name": "new" })
             }
@@ -507,8 +526,11 @@ async fn over_rest_every_caller_gets_what_the_table_says() {
             let mut path = route.path.replace("{projectId}", &project);
             let mut body = world.payload(*operation, caller);
             for (field, value) in body.as_object().unwrap().clone() {
-                let text = value.as_str().unwrap_or_default();
-                path = path.replace(&format!("{{{field}}}"), text);
+                let text = match &value {
+                    Value::Number(number) => number.to_string(),
+                    other => other.as_str().unwrap_or_default().to_owned(),
+                };
+                path = path.replace(&format!("{{{field}}}"), &text);
                 if route.query.iter().any(|(name, _)| *name == field) {
                     path = format!("{path}?{field}={text}");
                 }

@@ -214,7 +214,7 @@ async fn a_change_of_an_agent_is_told_to_the_project() {
     assert_eq!((told.meta.seq, told.meta.by.as_ref()), (reply.seq, Some(ann.id())));
     let session_id = ann.session(&project).await.id;
     let content = iris_protocol::Content::Text("say x".to_owned());
-    let send = MessageSend { session_id, content, when_busy: None };
+    let send = MessageSend { session_id, content, when_busy: None, attachments: Vec::new() };
     assert!(socket.call(Some(&project), send).await.unwrap().seq > reply.seq);
 }
 

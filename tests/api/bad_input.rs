@@ -180,6 +180,20 @@ async fn a_route_says_which_methods_it_has() {
     let answer = ann.rest("PUT", "/v1/projects", None).await;
     assert_eq!(rest_refusal(&answer).code, ErrorCode::MethodNotAllowed);
     assert_eq!(answer.headers["allow"], "POST, GET");
+    for (path, allowed) in [
+        ("/health/live", "GET"),
+        ("/health/ready", "GET"),
+        ("/v1/openapi.json", "GET"),
+        ("/v1/asyncapi.json", "GET"),
+        ("/v1/schema.json", "GET"),
+        ("/v1/ws", "GET"),
+        ("/v1/commands", "POST"),
+        ("/v1/projects/prj_1/events", "GET"),
+    ] {
+        let answer = ann.rest("TRACE", path, None).await;
+        assert_eq!(rest_refusal(&answer).code, ErrorCode::MethodNotAllowed, "{path}");
+        assert_eq!(answer.headers["allow"], allowed, "{path}");
+    }
     assert_eq!(rest_refusal(&ann.get("/v1/nowhere").await).code, ErrorCode::NotFound);
     assert_eq!(rest_refusal(&ann.get("/v1/projects/prj_1").await).code, ErrorCode::NotFound);
     let answer = ann.get("/v1/projects?limit=many").await;

@@ -166,7 +166,12 @@ async fn a_model_that_answers_in_no_format_is_not_asked_for_one() {
         ContentPart::AnswerFormat { name: None, schema, strict: None },
     ];
     let session_id = ann.session.clone();
-    let send = MessageSend { session_id, content: Content::Parts(parts), when_busy: None };
+    let send = MessageSend {
+        session_id,
+        content: Content::Parts(parts),
+        when_busy: None,
+        attachments: Vec::new(),
+    };
     let run = ann.call(send).await.unwrap().run_id;
     assert_eq!(ann.run_ended(&run).await, RunStatus::Failed);
     let error = ann.answer(&run).await.error.unwrap();

@@ -4,6 +4,7 @@ mod changing;
 mod commands;
 mod defining;
 mod requests;
+mod rotation;
 mod secrets;
 mod testing;
 

@@ -129,7 +129,12 @@ async fn a_fork_leaves_out_what_is_superseded_and_what_is_not_done() {
     let sent = ann.send_message("say one").await;
     ann.run_ended(&sent.run_id).await;
     let (session_id, content) = (ann.session.clone(), Content::Text("say two".to_owned()));
-    let edit = MessageEdit { session_id, message_id: sent.message_id.clone(), content };
+    let edit = MessageEdit {
+        session_id,
+        message_id: sent.message_id.clone(),
+        content,
+        attachments: Vec::new(),
+    };
     let edited = ann.call(edit).await.unwrap();
     ann.run_ended(&edited.run_id).await;
     let open = ann.send_message(HOLD).await;

@@ -159,6 +159,27 @@ async fn fifty_refreshes_of_one_token_at_once_give_one_child() {
     assert!(next.is_success(), "{next:?}");
 }
 
+/// A9: the one before the newest alone may be asked with again, an earlier one not even at once.
+#[tokio::test]
+async fn a_refresh_token_from_before_the_last_one_is_reuse_at_once() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    let refresh = async |token: &str| {
+        let body = json!({ "refreshToken": token });
+        app.client().rest("POST", "/v1/auth/refresh", None, Some(&body)).await.unwrap()
+    };
+    let token =
+        |answer: &RestAnswer| answer.json["data"]["refreshToken"].as_str().unwrap().to_owned();
+    let first = &ann.grant.refresh_token;
+    let second = token(&refresh(first).await);
+    let third = token(&refresh(&second).await);
+    assert_eq!(token(&refresh(&second).await), third);
+    assert_eq!(rest_refusal(&refresh(first).await).code, ErrorCode::Unauthenticated);
+    for ended in [&second, &third] {
+        assert_eq!(rest_refusal(&refresh(ended).await).code, ErrorCode::Unauthenticated);
+    }
+}
+
 /// A7: whoever holds the login too hears that it was stolen.
 #[tokio::test]
 async fn a_reused_refresh_token_is_told_and_in_the_audit() {

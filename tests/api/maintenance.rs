@@ -462,8 +462,12 @@ async fn the_doctor_says_what_a_server_would_lack() {
     let mut exposed = Command::new(env!("CARGO_BIN_EXE_iris"));
     exposed.env_clear().args(["doctor", "--json", "--data-dir"]).arg(directory.path());
     exposed.env("IRIS_BIND", "0.0.0.0:0");
+    for (key, value) in [("KIND", "github"), ("CLIENT_ID", "a"), ("CLIENT_SECRET", "b")] {
+        exposed.env(format!("IRIS_OAUTH__GITHUB__{key}"), value);
+    }
     let (_, said, _) = ServerProcess::ended(exposed).await;
     assert!(said.contains("chmod go= ") && said.contains("travel in the clear"), "{said}");
+    assert!(said.contains("nobody can log in at a provider: set `IRIS_PUBLIC_URL`"), "{said}");
     std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
 
     // Beside a server that runs, and with a configuration that is wrong.
@@ -472,6 +476,13 @@ async fn the_doctor_says_what_a_server_would_lack() {
     assert!(about(&said, "data directory").1.ends_with("is used by a server that runs"));
     server.kill();
     let config = directory.path().join("iris.toml");
+    let login = "public_url = 'https://iris.example'\n[oauth.github]\nkind = 'github'\n\
+                 client_id = 'a'\nclient_secret = 'b'";
+    std::fs::write(&config, login).unwrap();
+    let said = good(directory.path(), &["doctor", "--config", config.to_str().unwrap()]).await;
+    let expected =
+        "browsers come back to `https://iris.example/v1/auth/oauth/github/callback` and the like";
+    assert_eq!(about(&said, "logins"), ("ok".to_owned(), expected.to_owned()));
     std::fs::write(&config, "default_model = 'nowhere/small'").unwrap();
     let said = on(directory.path(), &["doctor", "--config", config.to_str().unwrap()]).await;
     assert_eq!(said.code, Some(78));

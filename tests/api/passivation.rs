@@ -79,7 +79,12 @@ async fn send(
     text: &str,
 ) -> Result<MessageAccepted, ClientError> {
     let content = Content::Text(text.to_owned());
-    let request = MessageSend { session_id: session.clone(), content, when_busy: None };
+    let request = MessageSend {
+        session_id: session.clone(),
+        content,
+        when_busy: None,
+        attachments: Vec::new(),
+    };
     person.client.call(Some(project), request).await
 }
 

@@ -54,7 +54,7 @@ impl Held {
     async fn send(&self) -> Result<MessageAccepted, iris_client::ClientError> {
         let session_id = self.before.session.clone();
         let content = Content::Text("two".to_owned());
-        let request = MessageSend { session_id, content, when_busy: None };
+        let request = MessageSend { session_id, content, when_busy: None, attachments: Vec::new() };
         self.person.client.call(Some(&self.before.project), request).await
     }
 

@@ -6,7 +6,7 @@ use std::fs;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use iris_protocol::{Event, ModelRef, RunStatus, SessionCreate, ToolState};
-use iris_testkit::{Conversation, FakeProvider, Reply, ServerProcess, calls_of};
+use iris_testkit::{Conversation, FakeProvider, Reply, ServerProcess, calls_of, spawn_app};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -124,6 +124,31 @@ async fn secrets_are_in_no_answer_no_event_no_log_line_and_no_database() {
 
     let logged = fs::read_to_string(&log).unwrap();
     assert!(!logged.is_empty() && leaks(&logged).is_empty(), "{:?}", leaks(&logged));
+}
+
+#[tokio::test]
+async fn what_a_member_has_hidden_is_hidden_in_their_project_alone() {
+    const CHOSEN: &str = "ch0sen-by-ann";
+    let app = spawn_app().await;
+    let mut told = Vec::new();
+    for name in ["ann", "bob"] {
+        let mut talk = app.user(name).await.conversation().await;
+        if name == "ann" {
+            let http = json!({ "method": "GET", "url": "https://tool.example/",
+                               "secretHeaders": { "x-key": CHOSEN, "x-word": "password" } });
+            let tool = json!({ "name": "weather", "description": "d", "http": http,
+                               "parameters": { "type": "object" } });
+            let path = format!("/v1/projects/{}/tools", talk.project);
+            let made = talk.person.post(&path, tool).await;
+            assert_eq!(made.status, 201, "{made:?}");
+        }
+        let text = format!("the password is {CHOSEN}");
+        talk.person.client.file_put(&talk.project, "notes.txt", text).await.unwrap();
+        told.push(call(&mut talk, "read", json!({ "path": "notes.txt" })).await.1);
+    }
+    let hidden = format!("the password is {MARK}");
+    assert!(told[0].contains(&hidden), "it is hidden, ordinary words are not: {}", told[0]);
+    assert!(told[1].contains(CHOSEN), "{}", told[1]);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ fn retry(talk: &Conversation, id: &MessageId) -> MessageRetry {
 
 fn edit(talk: &Conversation, id: &MessageId, text: &str) -> MessageEdit {
     let (session_id, content) = (talk.session.clone(), Content::Text(text.to_owned()));
-    MessageEdit { session_id, message_id: id.clone(), content }
+    MessageEdit { session_id, message_id: id.clone(), content, attachments: Vec::new() }
 }
 
 /// The question and its answer, once that is there.

@@ -100,8 +100,12 @@ async fn only_the_servers_host_and_listed_pages_are_served() {
         opened.map(drop)
     };
     assert_eq!(refusal(open(("host", "evil.example")).await).code, ErrorCode::BadHost);
-    let evil = refusal(open(("origin", "https://evil.example")).await);
-    assert_eq!(code_of(&evil), (ErrorCode::Forbidden, "origin"));
+    for origin in
+        ["https://evil.example", "null", "https://app.example.evil.com", "http://app.example"]
+    {
+        let evil = refusal(open(("origin", origin)).await);
+        assert_eq!(code_of(&evil), (ErrorCode::Forbidden, "origin"), "{origin}");
+    }
     open(("origin", "https://app.example")).await.unwrap();
     open(("host", "localhost")).await.unwrap();
 

@@ -618,6 +618,7 @@ async fn people_may_talk_to_a_sub_agent_after_its_task() {
         session_id: ann.session.clone(),
         content: Content::Text("say back".to_owned()),
         when_busy: None,
+        attachments: Vec::new(),
     };
     let run = ann.call(send).await.unwrap().run_id;
     assert_eq!(ann.run_ended(&run).await, RunStatus::Completed);

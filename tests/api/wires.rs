@@ -1,6 +1,7 @@
 //! The whole server with a provider on each wire: every fixture and every fault of a stream, on all wires
 //! that have it.
 
+mod attachments;
 mod cancelling;
 mod faults;
 mod fixtures;

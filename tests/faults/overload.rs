@@ -35,7 +35,7 @@ async fn freeze(stage: &Stage, path: &str) {
 
 async fn send(socket: &Socket, talk: &Conversation) -> Result<MessageAccepted, ClientError> {
     let (session_id, content) = (talk.session.clone(), Content::Text("say ok".to_owned()));
-    let request = MessageSend { session_id, content, when_busy: None };
+    let request = MessageSend { session_id, content, when_busy: None, attachments: Vec::new() };
     Ok(socket.call(Some(&talk.project), request).await?.payload)
 }
 

@@ -11,7 +11,7 @@ use iris_client::ClientError;
 use iris_protocol::{
     ApiError, ErrorCode, ProjectCreate, ProjectId, ProjectType, RunStatus, SessionCreate, SessionId,
 };
-use iris_testkit::{Person, TestApp};
+use iris_testkit::{IdentityProvider, Person, TestApp};
 use tokio::time::{Instant, timeout};
 
 use crate::stage::oauthfake::OauthFake;
@@ -81,6 +81,8 @@ pub(crate) struct Player<'a> {
     pub(crate) operator: &'a Person,
     /// A place on the web that may be reached.
     pub(crate) login: &'a OauthFake,
+    /// Where people may log in.
+    pub(crate) identities: &'a IdentityProvider,
     /// Paths of actors that are somebody else's.
     pub(crate) spared: Vec<String>,
     /// Goes wrong in the next project that is created.

@@ -13,7 +13,8 @@ use std::cell::{Cell, RefCell};
 
 use iris_actors::supervision::faults::Armed;
 use iris_actors::supervision::install_panic_hook;
-use iris_testkit::{AppOptions, Person, TestApp, spawn_app_with};
+use iris_identity::ProviderKind;
+use iris_testkit::{AppOptions, IdentityProvider, Person, TestApp, spawn_app_with};
 
 use crate::player::Player;
 use oauthfake::OauthFake;
@@ -25,6 +26,7 @@ pub(crate) struct Stage {
     pub(crate) person: Person,
     pub(crate) friend: Person,
     login: OauthFake,
+    identities: IdentityProvider,
 }
 
 impl Stage {
@@ -33,10 +35,13 @@ impl Stage {
         install_panic_hook();
         let login = OauthFake::start().await;
         options.egress_allow.push(login.address.to_string().parse().unwrap());
+        let identities = IdentityProvider::start().await;
+        let settings = identities.settings(ProviderKind::Oidc);
+        options.oauth.insert("fake".to_owned(), settings);
         let app = spawn_app_with(options).await;
         let operator = app.admin().await;
         let (person, friend) = (app.user("ann").await, app.user("fay").await);
-        Self { app, operator, person, friend, login }
+        Self { app, operator, person, friend, login, identities }
     }
 
     /// Somebody who leaves the actors at these paths alone, and in whose first project something goes
@@ -48,6 +53,7 @@ impl Stage {
             friend: &self.friend,
             operator: &self.operator,
             login: &self.login,
+            identities: &self.identities,
             spared: spared.to_vec(),
             armed: Cell::new(armed),
             attempts: RefCell::default(),

@@ -61,7 +61,7 @@ impl<'a> Talk<'a> {
     /// Sends a message, once.
     pub(crate) async fn try_send(&self, script: &str) -> Result<RunId, Trouble> {
         let (session_id, content) = (self.session.clone(), Content::Text(script.to_owned()));
-        let request = MessageSend { session_id, content, when_busy: None };
+        let request = MessageSend { session_id, content, when_busy: None, attachments: Vec::new() };
         Ok(self.owner.call(request).await?.payload.run_id)
     }
 
@@ -188,7 +188,12 @@ impl<'a> Talk<'a> {
         let children = self.sub_agents().await?.into_iter();
         let Some(at_work) = children.max_by(|a, b| a.id.cmp(&b.id)) else { return Ok(()) };
         let content = Content::Text(script.to_owned());
-        let send = MessageSend { session_id: at_work.id, content, when_busy: None };
+        let send = MessageSend {
+            session_id: at_work.id,
+            content,
+            when_busy: None,
+            attachments: Vec::new(),
+        };
         self.owner.call(send).await?;
         Ok(())
     }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::heartbeat::Beat;
-use super::{CloseReason, Connection, Outbound, SocketSettings, encoded};
+use super::{CloseReason, Connection, Outbound, Queued, SocketSettings, encoded};
 use crate::supervision::{Vitals, WeakAddress, detached, guarded};
 
 /// Most time between two looks at all connections.
@@ -164,6 +164,19 @@ impl Connections {
                 ids.remove();
             }
         }
+    }
+
+    /// How many there are, and what waits for their readers.
+    pub(crate) fn queued(&self) -> (usize, Queued) {
+        let all: Vec<Arc<Outbound>> = {
+            let all = self.0.lock();
+            all.by_id.values().map(|alive| Arc::clone(&alive.outbound)).collect()
+        };
+        let mut queued = Queued::default();
+        for outbound in &all {
+            outbound.add_to(&mut queued);
+        }
+        (all.len(), queued)
     }
 
     /// Sends a frame to all of them.

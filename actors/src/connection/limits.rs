@@ -36,9 +36,13 @@ impl Connection {
     /// # Errors
     /// `RATE_LIMITED`.
     pub(super) fn count_request(&mut self) -> Result<(), ApiError> {
-        self.allowance.take(self.node.services.settings.rates.requests, Instant::now())?;
+        let services = &self.node.services;
+        let taken = self.allowance.take(services.settings.rates.requests, Instant::now());
+        services.metrics.limited("connection", taken)?;
         match &self.claims {
-            Some(claims) => self.node.rates.of_user(&claims.user_id),
+            Some(claims) => {
+                services.metrics.limited("user", self.node.rates.of_user(&claims.user_id))
+            }
             // It may send `hello` or is sent away.
             None => Ok(()),
         }

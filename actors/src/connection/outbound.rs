@@ -26,8 +26,13 @@ pub use courier::{Courier, Delivery, Reader, Transport};
 pub use frame::{About, CloseReason, OutFrame};
 use queue::Queue;
 
+use crate::Metrics;
+
 /// Most bytes of replays that may wait for a reader: a few rooms at their limit.
 pub const REPLAY_QUEUE_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
+
+/// The code that the connection of a reader ends with who is too slow.
+const SLOW_READER: u16 = 4008;
 
 /// Readers that are woken when this is dropped, after everything was said to all of them: one that
 /// runs meanwhile would write what it has by then, and the rest in further writes.
@@ -49,6 +54,15 @@ impl Drop for Wakers {
     }
 }
 
+/// What waits for readers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Queued {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+    /// Of the reader for whom most do.
+    pub(crate) frames_most: usize,
+}
+
 /// The queue of one connection. What every frame looks at is in one cache line.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
@@ -62,6 +76,8 @@ pub struct Outbound {
     drained: Notify,
     /// How what is said to many comes to this one.
     way: OnceLock<Way>,
+    /// Where is counted what is left out, and why the connection ends.
+    metrics: OnceLock<Arc<Metrics>>,
 }
 
 impl Outbound {
@@ -69,6 +85,19 @@ impl Outbound {
     /// would ask for a snapshot.
     pub fn relay() -> Self {
         Self { is_relay: true, ..Self::default() }
+    }
+
+    /// From now on what is left out, and why the connection ends, is counted there.
+    pub(super) fn counts_in(&self, metrics: &Arc<Metrics>) {
+        // Of one server: the first one counts.
+        drop(self.metrics.set(Arc::clone(metrics)));
+    }
+
+    /// Counts the end of the connection, if nothing ended it before.
+    fn count_end(&self, queue: &Queue, code: u16) {
+        if let Some(metrics) = self.metrics.get().filter(|_| !queue.is_closed) {
+            metrics.connection_closed(code);
+        }
     }
 
     /// Queues a JSON frame. Says whether it was taken; when it was not, the connection is ending.
@@ -153,6 +182,7 @@ impl Outbound {
     }
 
     fn give_up(&self, queue: &mut Queue) {
+        self.count_end(queue, SLOW_READER);
         queue.give_up();
         self.closed.notify_waiters();
     }
@@ -193,6 +223,8 @@ impl Outbound {
         let goes_on = is_behind || queue.leave_out(part_id);
         if !goes_on {
             self.give_up(queue);
+        } else if let Some(metrics) = self.metrics.get() {
+            metrics.piece_skipped();
         }
         goes_on
     }
@@ -286,14 +318,29 @@ impl Outbound {
 
     /// Drops what is queued and ends the connection: its caller may hear nothing any more.
     pub(super) fn cut_off(&self, reason: CloseReason) {
-        self.queue.lock().end(reason);
+        let mut queue = self.queue.lock();
+        self.count_end(&queue, reason.code);
+        queue.end(reason);
+        drop(queue);
         self.closed.notify_waiters();
     }
 
     /// Lets what is queued go out, then ends the connection.
     pub fn close(&self, reason: CloseReason) {
-        self.settled().close(reason);
+        let mut queue = self.settled();
+        self.count_end(&queue, reason.code);
+        queue.close(reason);
+        drop(queue);
         self.closed.notify_waiters();
+    }
+
+    /// Adds what waits here.
+    pub(super) fn add_to(&self, queued: &mut Queued) {
+        let queue = self.queue.lock();
+        let frames = queue.frames.len();
+        queued.frames += frames;
+        queued.bytes += queue.live_bytes + queue.replay_bytes;
+        queued.frames_most = queued.frames_most.max(frames);
     }
 
     /// What waits, for operators.

@@ -7,7 +7,8 @@ use iris_store::WriteContext;
 use iris_store::root::CredentialOwner;
 
 use super::{
-    Done, Grant, Peer, audit, credentials, invitations, keys, passwords, people, settings, users,
+    Done, Grant, Peer, audit, credentials, invitations, keys, oauth, passwords, people, settings,
+    users,
 };
 use crate::Node;
 
@@ -21,6 +22,14 @@ pub(super) async fn perform(
 ) -> Result<Done, ApiError> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others have their arms elsewhere")]
     match command {
+        Command::OauthList(_) => oauth::list(node),
+        Command::OauthStart(request) => oauth::start(node, request).await,
+        Command::OauthCallback(request) => oauth::callback(node, request, peer).await,
+        Command::OauthRedeem(request) => oauth::redeem(node, request, peer).await,
+        Command::IdentityList(_) => oauth::identities(node, grant).await,
+        Command::IdentityLink(request) => oauth::link(node, grant, request).await,
+        Command::IdentityCreate(request) => oauth::create(node, grant, request).await,
+        Command::IdentityDelete(request) => oauth::delete(node, grant, request, context).await,
         Command::LoginList(_) => people::logins(node, grant).await,
         Command::LoginRevoke(request) => people::end_login(node, grant, request, context).await,
         Command::PasswordChange(request) => passwords::change(node, grant, request, peer).await,

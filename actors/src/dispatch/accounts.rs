@@ -10,7 +10,7 @@ use iris_protocol::{
 use iris_store::WriteContext;
 use iris_store::root::{
     BeginAuthSession, CreateInvitedUser, CreateUser, EndLogins, RecordAudit, RefusalReason,
-    RevokeAuthSession, RotateOutcome, RotateRefresh,
+    RevokeAuthSession, RotateOutcome, RotateRefresh, TokenHash,
 };
 use serde_json::json;
 
@@ -18,6 +18,7 @@ use super::audit::result_of;
 use super::invitations::{event_of, joined};
 use super::people::login_of;
 use super::{Done, Grant, Peer, check_name, done, internal, stored};
+use crate::logins::Through;
 use crate::supervision::current_request;
 use crate::{Node, record, write};
 
@@ -43,7 +44,7 @@ pub(super) async fn setup(node: &Node, request: AuthSetup, peer: Peer) -> Result
     };
     let user = account.create(node, "auth.setup", &peer, None).await?;
     *node.services.setup_token.lock() = None;
-    begin(node, user, 0, peer).await
+    done(begin(node, user, 0, peer, None).await?)
 }
 
 pub(super) async fn register(
@@ -52,22 +53,10 @@ pub(super) async fn register(
     peer: Peer,
 ) -> Result<Done, ApiError> {
     let invitation = request.invitation.as_deref().map(OneTimeSecret::hash_of);
-    match (node.choices.now().registration, &invitation) {
-        (RegistrationMode::Open, _) | (RegistrationMode::Invite, Some(_)) => {}
-        (RegistrationMode::Invite, None) => {
-            let message = "only who is invited may register on this server";
-            return Err(ApiError::new(ErrorCode::Forbidden, message).reason("invitation_needed"));
-        }
-        (RegistrationMode::Closed, _) => {
-            let message = "registration is closed on this server";
-            return Err(ApiError::new(ErrorCode::Forbidden, message).reason("registration_closed"));
-        }
-    }
+    may_register(node, invitation.as_ref())?;
     if let Some(hash) = invitation {
         // Before the password is hashed, which is work that nobody should get for nothing.
-        let (email, now) = (request.email.trim().to_lowercase(), node.services.clock.now_ms());
-        let good = node.root_reader.invitation(hash, &email, now).await.map_err(stored)?;
-        good.ok_or_else(|| ApiError::not_found("invitation"))?;
+        check_invitation(node, hash, &request.email.trim().to_lowercase()).await?;
     }
     let account = Account {
         email: request.email,
@@ -76,7 +65,32 @@ pub(super) async fn register(
         is_admin: false,
     };
     let user = account.create(node, "auth.register", &peer, invitation).await?;
-    begin(node, user, 0, peer).await
+    done(begin(node, user, 0, peer, None).await?)
+}
+
+/// Whether somebody without an account may have one, with an invitation or without.
+pub(super) fn may_register(node: &Node, invitation: Option<&TokenHash>) -> Result<(), ApiError> {
+    let (message, reason) = match (node.choices.now().registration, invitation) {
+        (RegistrationMode::Open, _) | (RegistrationMode::Invite, Some(_)) => return Ok(()),
+        (RegistrationMode::Invite, None) => {
+            ("only who is invited may register on this server", "invitation_needed")
+        }
+        (RegistrationMode::Closed, _) => {
+            ("registration is closed on this server", "registration_closed")
+        }
+    };
+    Err(ApiError::new(ErrorCode::Forbidden, message).reason(reason))
+}
+
+/// Refuses an invitation that is not good for this address, or not any more.
+pub(super) async fn check_invitation(
+    node: &Node,
+    hash: TokenHash,
+    email: &str,
+) -> Result<(), ApiError> {
+    let now = node.services.clock.now_ms();
+    let good = node.root_reader.invitation(hash, email, now).await.map_err(stored)?;
+    good.map(drop).ok_or_else(|| ApiError::not_found("invitation"))
 }
 
 struct Account {
@@ -176,12 +190,12 @@ pub(super) async fn login(node: &Node, request: AuthLogin, peer: Peer) -> Result
         return Err(stranger_refused(node, "auth.login", target, &peer, error));
     };
     node.rates.login_succeeded(&attempt);
-    begin(node, found.user, found.epoch, peer).await
+    done(begin(node, found.user, found.epoch, peer, None).await?)
 }
 
 /// Records what somebody was refused whom nobody knows. Whether it is written makes no difference to the
 /// time of the answer: nobody waits for it. Answers the refusal.
-fn stranger_refused(
+pub(super) fn stranger_refused(
     node: &Node,
     action: &str,
     target: &str,
@@ -203,20 +217,25 @@ fn stranger_refused(
     error
 }
 
-/// Begins an authentication session of a user who proved who they are.
+/// Begins an authentication session of a user who proved who they are, here or at another provider.
 pub(super) async fn begin(
     node: &Node,
     user: User,
     epoch: i64,
     peer: Peer,
-) -> Result<Done, ApiError> {
+    through: Option<Through>,
+) -> Result<AuthGrant, ApiError> {
     let services = &node.services;
     let refresh = services.refresh_tokens.first().map_err(|error| error.to_error())?;
     let id = AuthSessionId::from_bits(services.ids.next_bits());
+    let details = match &through {
+        Some(through) => json!({ "agent": peer.agent, "provider": through.provider }),
+        None => json!({ "agent": peer.agent }),
+    };
     let audit = RecordAudit {
         ip: peer.ip.clone(),
         credential: Some(id.to_string()),
-        ..services.audit(&user.id, "auth.login", user.id.as_str(), json!({ "agent": peer.agent }))
+        ..services.audit(&user.id, "auth.login", user.id.as_str(), details)
     };
     let command = BeginAuthSession {
         id: id.clone(),
@@ -225,6 +244,7 @@ pub(super) async fn begin(
         expires_at: refresh_expiry(node),
         ip: peer.ip,
         agent: peer.agent,
+        identity: through.map(|through| through.identity),
         at: services.clock.now_ms(),
     };
     let context = WriteContext { audit: Some(Box::new(audit)), ..WriteContext::default() };
@@ -243,10 +263,10 @@ fn grant(
     auth_session_id: &AuthSessionId,
     epoch: i64,
     refresh: &RefreshToken,
-) -> Result<Done, ApiError> {
+) -> Result<AuthGrant, ApiError> {
     let access = node.services.access_tokens.issue(&user.id, auth_session_id, epoch);
     let access = access.map_err(internal)?;
-    done(AuthGrant {
+    Ok(AuthGrant {
         user,
         access_token: access.token,
         refresh_token: refresh.as_str().to_owned(),
@@ -266,13 +286,13 @@ pub(super) async fn rotate(node: &Node, request: AuthRotate, peer: Peer) -> Resu
     let rotated = write(&node.root, command, WriteContext::default()).await.map_err(stored)?;
     match rotated.output {
         RotateOutcome::Rotated { user, auth_session_id, epoch } => {
-            grant(node, user, &auth_session_id, epoch, &child)
+            done(grant(node, user, &auth_session_id, epoch, &child)?)
         }
         RotateOutcome::Repeated { user, auth_session_id, epoch, child_hash } => {
             // Perhaps the key was rotated since the child was made.
             let child = tokens.child_with_hash(&request.refresh_token, &child_hash);
             let child = child.ok_or_else(|| AuthError::Invalid.to_error())?;
-            grant(node, user, &auth_session_id, epoch, &child)
+            done(grant(node, user, &auth_session_id, epoch, &child)?)
         }
         RotateOutcome::Refused { reason } => {
             if let RefusalReason::Reused { user_id, auth_session_id } = reason {

@@ -1,15 +1,16 @@
 //! What administrators of the server do: look at the actors, restart and stop them, read the
-//! supervision log, change the log lines. What changes something is in the audit first.
+//! supervision log, change the log lines and the master key. What changes something is in the audit first.
 
 use iris_protocol::{
     ActorDetail, ActorGet, ActorList, ActorPage, ActorRestart, ActorStop, ApiError, ErrorCode,
-    LogSet, NodeInfo, SupervisionList, SupervisionPage, SupervisionRecord,
+    LogSet, MetricsDocument, NodeInfo, SupervisionList, SupervisionPage, SupervisionRecord,
     limits::{SUPERVISION_RECORDS_DEFAULT, SUPERVISION_RECORDS_MAX},
 };
 use iris_store::root::{RecordAudit, SupervisionQuery};
 use serde_json::{Value, json};
 
 use super::{Done, Grant, done, done_at_length, internal, stored};
+use crate::metrics::{MEDIA_TYPE, Metrics};
 use crate::supervision::{OrderError, RecordFilter};
 use crate::{Node, write};
 use iris_store::{Committed, WriteContext};
@@ -23,6 +24,13 @@ pub(super) async fn actors(node: &Node, request: ActorList) -> Result<Done, ApiE
         done_at_length(&ActorPage { node: node_info(&node), actors })
     };
     tokio::task::spawn_blocking(list).await.map_err(internal)?
+}
+
+pub(super) async fn metrics(node: &Node) -> Result<Done, ApiError> {
+    let node = node.clone();
+    let text = tokio::task::spawn_blocking(move || Metrics::text(&node)).await.map_err(internal)?;
+    let content = text.map_err(internal)?;
+    done(MetricsDocument { mime_type: MEDIA_TYPE.to_owned(), content })
 }
 
 fn node_info(node: &Node) -> NodeInfo {
@@ -39,7 +47,7 @@ fn node_info(node: &Node) -> NodeInfo {
 }
 
 /// Resident memory, as Linux says it in `/proc/self/statm` (proc(5)): the second field, in pages.
-fn rss_bytes() -> u64 {
+pub(crate) fn rss_bytes() -> u64 {
     const PAGE_BYTES: u64 = 4096;
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
@@ -185,5 +193,21 @@ pub(super) async fn set_log(
     let settings = node.services.log.set(request)?;
     let details = serde_json::to_value(&settings).map_err(internal)?;
     let audited = audit(node, grant, "log.set", "log", details, context).await?;
+    Ok(done(audited.output)?.at(None, audited.replayed))
+}
+
+/// The audit has that it was asked for, first, and then what came of it.
+pub(super) async fn rotate_keys(
+    node: &Node,
+    grant: &Grant,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    if let Some(first) = recalled(node, &context).await? {
+        return Ok(done(first)?.at(None, true));
+    }
+    let (action, target, alone) = ("keys.rotate", "master key", WriteContext::default());
+    audit(node, grant, action, target, json!({ "asked": true }), alone).await?;
+    let rotated = serde_json::to_value(node.rotate_keys().await?).map_err(internal)?;
+    let audited = audit(node, grant, action, target, rotated, context).await?;
     Ok(done(audited.output)?.at(None, audited.replayed))
 }

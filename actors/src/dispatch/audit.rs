@@ -38,6 +38,7 @@ const FIELDS: &[&str] = &[
     "apiKeys",
     "backupId",
     "expiresInHours",
+    "provider",
     "providerId",
     "budget",
 ];
@@ -47,6 +48,7 @@ const TARGETS: &[&str] = &[
     "userId",
     "keyId",
     "credentialId",
+    "identityId",
     "authSessionId",
     "invitationId",
     "permissionId",
@@ -75,6 +77,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         Operation::AuthLogout
         | Operation::LoginRevoke
         | Operation::KeyRevoke
+        | Operation::IdentityDelete
         | Operation::CredentialCreate
         | Operation::CredentialDelete
         | Operation::ProjectCredentialCreate
@@ -122,6 +125,10 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::AuthRegister
         | Operation::AuthLogin
         | Operation::AuthRotate
+        | Operation::OauthCallback
+        | Operation::OauthRedeem
+        | Operation::IdentityLink
+        | Operation::IdentityCreate
         | Operation::PasswordChange
         | Operation::PasswordForgot
         | Operation::PasswordReset
@@ -139,6 +146,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::ProjectImport
         | Operation::ToolTest
         | Operation::ServerBackupCreate
+        | Operation::KeysRotate
         | Operation::ActorRestart
         | Operation::ActorStop
         | Operation::ServerPermissionCreate
@@ -149,7 +157,11 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::UserBudgetSet
         | Operation::LogSet => Manner::Itself,
         Operation::AuthTicket
+        | Operation::MetricsRead
         | Operation::LoginList
+        | Operation::OauthList
+        | Operation::OauthStart
+        | Operation::IdentityList
         | Operation::KeyList
         | Operation::CredentialList
         | Operation::ProjectCredentialList
@@ -183,6 +195,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::RunResume
         | Operation::MessageGet
         | Operation::MessageList
+        | Operation::MessageAttachment
         | Operation::SessionSearch
         | Operation::AgentList
         | Operation::AgentGet

@@ -41,7 +41,6 @@ pub(super) async fn create(
         let message = "`apiKey` must be 1 to 4096 printable ASCII characters";
         return Err(ApiError::invalid(message).reason("invalid_api_key"));
     }
-    iris_redact::shared().learn(api_key.expose());
     let secret = PlainSecret::new(api_key.expose().to_owned());
     let place = provider_keys::place(&owner, &provider_id);
     let sealed = services.sealing.seal(&secret, &place).map_err(internal)?;

@@ -26,6 +26,7 @@ use super::{Done, Grant, done, internal, stored};
 use crate::Node;
 use crate::files::{Before, By, Place, Put, Recorded, put, refused};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
+use crate::project::ProjectHandle;
 
 pub use receiving::{FileUpload, ReceivedFile, UploadAsk, UploadPart, begin_file_upload};
 pub(crate) use receiving::{Receivings, place_for, stage_for, stage_part_for};
@@ -38,9 +39,9 @@ pub(crate) use streams::{
 };
 
 /// A file and its bytes.
-struct FileBytes {
-    file: File,
-    bytes: Vec<u8>,
+pub(crate) struct FileBytes {
+    pub(crate) file: File,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Where the content of a file is asked for, by whom.
@@ -135,10 +136,11 @@ pub(super) async fn read(node: &Node, grant: &Grant, request: FileRead) -> Resul
     let FileRead { path, offset, limit, encoding, version } = request;
     let is_part = offset.is_some() || limit.is_some();
     let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(whole).min(whole));
+    let project = grant.project(node).await?;
     let FileBytes { file, mut bytes } = match version {
-        Some(version) => read_version(node, grant, path, version).await?,
-        None if is_part => read_bytes(node, grant, path, FILE_BYTES_MAX as u64, u64::MAX).await?,
-        None => read_bytes(node, grant, path, whole, whole).await?,
+        Some(version) => read_version(&project, path, version).await?,
+        None if is_part => read_bytes(&project, path, FILE_BYTES_MAX as u64, u64::MAX).await?,
+        None => read_bytes(&project, path, whole, whole).await?,
     };
     let file = File { mime_type: Some(mime_type(&bytes).to_owned()), ..file };
     if is_part {
@@ -159,7 +161,7 @@ pub(super) async fn read(node: &Node, grant: &Grant, request: FileRead) -> Resul
 }
 
 /// What bytes are taken for: an image by how they begin, text, or anything.
-fn mime_type(bytes: &[u8]) -> &'static str {
+pub(crate) fn mime_type(bytes: &[u8]) -> &'static str {
     if let Some(image) = iris_tools::image_type(bytes) {
         return image;
     }
@@ -187,15 +189,13 @@ pub(super) async fn write(
 }
 
 /// Reads a version of a file.
-async fn read_version(
-    node: &Node,
-    grant: &Grant,
+pub(crate) async fn read_version(
+    project: &ProjectHandle,
     path: String,
     version: u64,
 ) -> Result<FileBytes, ApiError> {
-    let project = grant.project(node).await?;
     let path = iris_workspace::RelPath::file(&path).map_err(refused)?.as_str().to_owned();
-    let bytes = history::content_of(&project, &path, version).await?;
+    let bytes = history::content_of(project, &path, version).await?;
     let bytes = bytes.ok_or_else(|| ApiError::not_found("version"))?;
     let found = project.reader.file_version(path, version).await.map_err(stored)?;
     let found = found.ok_or_else(|| ApiError::not_found("version"))?;
@@ -203,14 +203,12 @@ async fn read_version(
 }
 
 /// Reads the first bytes of a file that has at most `size_max`.
-async fn read_bytes(
-    node: &Node,
-    grant: &Grant,
+pub(crate) async fn read_bytes(
+    project: &ProjectHandle,
     path: String,
     size_max: u64,
     bytes_max: u64,
 ) -> Result<FileBytes, ApiError> {
-    let project = grant.project(node).await?;
     let workspace = project.workspace.clone();
     let read = {
         let path = path.clone();

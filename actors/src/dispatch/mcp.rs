@@ -91,22 +91,19 @@ fn resealed(
     before: &StoredMcpServer,
 ) -> Result<(Option<McpSecrets>, Option<String>), ApiError> {
     let (sealing, name) = (&node.services.sealing, before.server.name.as_str());
-    let outdated = |sealed: &&String| sealing.is_outdated(sealed);
-    let owner = secrets_owner(grant.project_id()?, name);
-    let owner = owner.each_ref().map(String::as_str);
-    let headers = before.secrets.as_ref().filter(outdated);
-    let headers = headers.and_then(|sealed| sealing.open(sealed, &owner).ok());
-    let headers = headers.map(|opened| sealing.seal(&opened, &owner)).transpose();
-    let headers = headers.map_err(internal)?.map(|sealed| McpSecrets {
+    let renewed = |sealed: Option<&String>, owner: &[String]| {
+        let owner: Vec<&str> = owner.iter().map(String::as_str).collect();
+        let renewed = sealed.map(|sealed| sealing.renewed(sealed, &owner)).transpose();
+        renewed.map(Option::flatten).map_err(internal)
+    };
+    let id = grant.project_id()?;
+    let headers = renewed(before.secrets.as_ref(), &secrets_owner(id, name))?;
+    let headers = headers.map(|sealed| McpSecrets {
         names: before.server.secret_headers.clone(),
         sealed: Some(sealed),
     });
-    let owner = (grant.project_id()?, name);
-    let client = before.client_secret.as_ref().filter(outdated);
-    let client = client
-        .and_then(|sealed| Sealed::ClientSecret.open::<String>(&node.services, owner, sealed));
-    let seal = |secret| Sealed::ClientSecret.seal(&node.services, owner, &secret);
-    Ok((headers, client.map(seal).transpose().map_err(internal)?))
+    let owner = Sealed::ClientSecret.owner(id, name);
+    Ok((headers, renewed(before.client_secret.as_ref(), &owner)?))
 }
 
 pub(super) async fn create(

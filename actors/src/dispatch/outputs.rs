@@ -15,17 +15,26 @@ pub(super) async fn piece(
     request: ToolOutput,
 ) -> Result<Done, ApiError> {
     let ToolOutput { session_id, tool_call_id, offset, limit } = request;
+    let project = grant.project(node).await?;
+    let found = project.reader.attachment(session_id, tool_call_id).await.map_err(stored)?;
+    let found = found.ok_or_else(|| ApiError::not_found("output"))?;
+    piece_within(&found, offset, limit)
+}
+
+/// A piece of something, as the request wants it.
+pub(super) fn piece_within(
+    whole: &StoredAttachment,
+    offset: Option<u64>,
+    limit: Option<u32>,
+) -> Result<Done, ApiError> {
     let limit = limit.map_or(OUTPUT_PIECE_BYTES_MAX, |limit| limit as usize);
     // Less than four bytes may hold no character.
     if !(4..=OUTPUT_PIECE_BYTES_MAX).contains(&limit) {
         let message = format!("`limit` must be 4 to {OUTPUT_PIECE_BYTES_MAX}");
         return Err(ApiError::invalid(message));
     }
-    let project = grant.project(node).await?;
-    let found = project.reader.attachment(session_id, tool_call_id).await.map_err(stored)?;
-    let found = found.ok_or_else(|| ApiError::not_found("output"))?;
     let offset = usize::try_from(offset.unwrap_or_default()).unwrap_or(usize::MAX);
-    done(piece_of(&found, offset, limit))
+    done(piece_of(whole, offset, limit))
 }
 
 fn piece_of(whole: &StoredAttachment, offset: usize, limit: usize) -> ToolOutputPiece {

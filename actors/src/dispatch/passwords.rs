@@ -28,7 +28,7 @@ pub(super) async fn change(
     peer: Peer,
 ) -> Result<Done, ApiError> {
     let user_id = grant.user_id()?;
-    let found = prove(node, user_id, request.current_password).await?;
+    let found = prove(node, grant, request.current_password).await?;
     let about = [found.user.email.as_str(), &found.user.username];
     let hash = node.services.passwords.hash(request.new_password, &about).await;
     let audit = node.services.audit(user_id, "auth.password.change", user_id.as_str(), json!({}));
@@ -41,7 +41,7 @@ pub(super) async fn change(
     let context = WriteContext { audit: Some(Box::new(audit)), ..WriteContext::default() };
     let epoch = write(&node.root, command, context).await.map_err(stored)?.output;
     node.connections.close_logins_of(user_id);
-    begin(node, found.user, epoch, peer).await
+    done(begin(node, found.user, epoch, peer, None).await?)
 }
 
 /// Answers the same for every address, and at once: whoever asks learns nothing of who has an account.

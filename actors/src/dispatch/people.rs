@@ -21,6 +21,8 @@ use crate::{Node, outbox, record, write};
 
 /// Records of the audit that an export of a person has.
 const EXPORTED_RECORDS_MAX: u32 = 200;
+/// How old the login of an account without a password may be where others show their password, in milliseconds.
+const FRESH_MS: i64 = 5 * 60 * 1_000;
 
 pub(super) async fn logins(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
     let now = node.services.clock.now_ms();
@@ -67,11 +69,7 @@ pub(super) async fn update(
     if let Some(email) = &email {
         check_email(email)?;
         // Where mail goes decides who can set a password: a login that lies open is not enough.
-        let password = current_password.ok_or_else(|| {
-            let message = "a new `email` needs `currentPassword`";
-            ApiError::invalid(message).reason("current_password_missing")
-        })?;
-        prove(node, user_id, password).await?;
+        prove(node, grant, current_password).await?;
     }
     let at = node.services.clock.now_ms();
     let command = UpdateUser {
@@ -108,18 +106,27 @@ fn check_preferences(preferences: &Map<String, Value>) -> Result<(), ApiError> {
     Err(ApiError::invalid("`preferences` is nested too deeply").reason("too_deep"))
 }
 
-/// Checks the password of a caller who is logged in. It counts like a login: whoever has a token must not
-/// guess here as often as they like.
+/// Has a caller who is logged in prove again who they are: by their password, or where the account has none
+/// by a login that began a moment ago. A password counts like a login: whoever has a token must not guess here
+/// as often as they like.
 ///
 /// # Errors
-/// `FORBIDDEN` and `wrong_password`; `RATE_LIMITED`; `OVERLOADED`.
+/// `INVALID_REQUEST` and `current_password_missing`; `FORBIDDEN` and `wrong_password` or `login_too_old`;
+/// `RATE_LIMITED`; `OVERLOADED`.
 pub(super) async fn prove(
     node: &Node,
-    user_id: &UserId,
-    password: String,
+    grant: &Grant,
+    password: Option<String>,
 ) -> Result<Credentials, ApiError> {
-    let found = node.root_reader.credentials(user_id).await.map_err(stored)?;
+    let found = node.root_reader.credentials(grant.user_id()?).await.map_err(stored)?;
     let found = found.ok_or_else(|| ApiError::from(ErrorCode::Unauthenticated))?;
+    let Some(password) = password else {
+        if found.password_hash.is_some() {
+            let message = "this needs `currentPassword`";
+            return Err(ApiError::invalid(message).reason("current_password_missing"));
+        }
+        return if is_fresh(node, grant).await? { Ok(found) } else { Err(login_too_old()) };
+    };
     let attempt = node.rates.begin_login(&found.user.email, None)?;
     let verified = node.services.passwords.verify(password, found.password_hash.clone()).await;
     if verified.map_err(|error| error.to_error())? {
@@ -129,13 +136,26 @@ pub(super) async fn prove(
     Err(wrong_password())
 }
 
+fn login_too_old() -> ApiError {
+    let message = "this needs a login that is not older than five minutes: log in again";
+    ApiError::new(ErrorCode::Forbidden, message).reason("login_too_old")
+}
+
+/// Whether the caller's login began a moment ago: no API key, and no token that was refreshed since.
+async fn is_fresh(node: &Node, grant: &Grant) -> Result<bool, ApiError> {
+    let now = node.services.clock.now_ms();
+    let logins = node.root_reader.logins(grant.user_id()?, now).await.map_err(stored)?;
+    let own = logins.iter().find(|login| Some(&login.id) == login_of(grant));
+    Ok(own.is_some_and(|login| now.saturating_sub(login.created_at) <= FRESH_MS))
+}
+
 pub(super) async fn delete(
     node: &Node,
     grant: &Grant,
     request: UserDelete,
 ) -> Result<Done, ApiError> {
+    prove(node, grant, request.current_password).await?;
     let user_id = grant.user_id()?;
-    prove(node, user_id, request.current_password).await?;
     let audit = node.services.audit(user_id, "user.delete", user_id.as_str(), json!({}));
     let context = WriteContext { audit: Some(Box::new(audit)), ..WriteContext::default() };
     delete_account(node, user_id, user_id, context).await?;
@@ -186,6 +206,7 @@ pub(super) async fn person_data(node: &Node, id: &UserId) -> Result<PersonData, 
     let user = user.ok_or_else(|| ApiError::not_found("user"))?;
     let logins = reader.logins(id, node.services.clock.now_ms()).await.map_err(stored)?;
     let api_keys = reader.keys(id).await.map_err(stored)?;
+    let identities = reader.identities(id).await.map_err(stored)?;
     let owner = CredentialOwner::User(id.clone());
     let credentials = reader.credentials_of(owner).await.map_err(stored)?;
     let projects = reader.memberships(id).await.map_err(stored)?;
@@ -195,7 +216,7 @@ pub(super) async fn person_data(node: &Node, id: &UserId) -> Result<PersonData, 
         ..AuditQuery::default()
     };
     let audit = reader.audit_page(query).await.map_err(stored)?.records;
-    Ok(PersonData { user, logins, api_keys, credentials, projects, audit })
+    Ok(PersonData { user, logins, api_keys, identities, credentials, projects, audit })
 }
 
 /// The login that a request was made with; none for one with an API key.

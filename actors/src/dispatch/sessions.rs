@@ -3,10 +3,10 @@
 use iris_protocol::{
     ApiError, ApprovalGet, ApprovalList, ApprovalPayload, ApprovalState, CancelPayload, Content,
     ErrorCode, MessageGet, MessageList, MessagePayload, MessageSend, PartId, Remember, RunCancel,
-    RunGet, RunList, RunPayload, RunResume, Session as SessionResource, SessionCreate,
-    SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionSearch,
-    SessionStatus, SessionUpdate, ToolApprove, ToolReject,
-    limits::{MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
+    RunGet, RunList, RunPayload, RunResume, SentAttachment, Session as SessionResource,
+    SessionCreate, SessionDelete, SessionGet, SessionId, SessionList, SessionPayload,
+    SessionSearch, SessionStatus, SessionUpdate, ToolApprove, ToolReject, UserId,
+    limits::{ATTACHMENTS_BYTES_MAX, MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
 };
 use iris_store::project::{
     ChooseCancelled, ChosenRun, CreateSession, Decision, PurgeSession, SetSessionStatus,
@@ -15,6 +15,8 @@ use iris_store::project::{
 use iris_store::{Committed, StoreError, WriteContext};
 
 use super::answer_format::answer_format;
+use super::attachments::attached;
+use super::bodies::Held;
 use super::permissions::{require_admin, role_of};
 use super::projects::page_size;
 use super::{Done, Grant, check_description, check_length, check_model, check_name, done, stored};
@@ -218,20 +220,35 @@ pub(super) async fn send(
     request: MessageSend,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let Said { text, answer_format } = said(node, &request.content)?;
+    let said = said(node, &request.content, request.attachments)?;
     if node.is_draining() {
         return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
     }
     let when_busy = request.when_busy.unwrap_or_default();
     let by = grant.user_id()?.clone();
-    let message = |session| SendMessage { session, text, answer_format, when_busy, by, context };
+    let _held = hold_attachments(node, &by, &said)?;
+    let message = |session| SendMessage { session, said, when_busy, by, context };
     let sent = in_session(node, grant, request.session_id, false, message).await?;
     let Committed { output, seq, replayed } = sent?;
     Ok(done(output)?.at(seq, replayed))
 }
 
+/// Makes room for what goes with a message, if anything does, until it is taken.
+pub(super) fn hold_attachments(
+    node: &Node,
+    by: &UserId,
+    said: &Said,
+) -> Result<Option<Held>, ApiError> {
+    let has_some = !said.attachments.is_empty();
+    has_some.then(|| node.bodies.hold(by, ATTACHMENTS_BYTES_MAX as u64)).transpose()
+}
+
 /// What a message says.
-pub(super) fn said(node: &Node, content: &Content) -> Result<Said, ApiError> {
+pub(super) fn said(
+    node: &Node,
+    content: &Content,
+    attachments: Vec<SentAttachment>,
+) -> Result<Said, ApiError> {
     let text = match content {
         Content::Text(_) | Content::Parts(_) => content.text(),
     };
@@ -240,7 +257,8 @@ pub(super) fn said(node: &Node, content: &Content) -> Result<Said, ApiError> {
     }
     check_length("content", &text, MESSAGE_TEXT_BYTES_MAX)?;
     let format_id = PartId::from_bits(node.services.ids.next_bits());
-    Ok(Said { text, answer_format: answer_format(content, format_id)? })
+    let answer_format = answer_format(content, format_id)?;
+    Ok(Said { text, answer_format, attachments: attached(attachments)? })
 }
 
 pub(super) async fn cancel(

@@ -14,7 +14,7 @@ use iris_store::{Committed, WriteContext};
 use serde::Serialize;
 
 use super::permissions::role_of;
-use super::sessions::{check_agent, in_session, said};
+use super::sessions::{check_agent, hold_attachments, in_session, said};
 use super::{Done, Grant, check_name, done, internal, stored};
 use crate::permissions::check_mode;
 use crate::session::{Rewrite, Said};
@@ -50,7 +50,7 @@ pub(super) async fn edit(
     request: MessageEdit,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let said = said(node, &request.content)?;
+    let said = said(node, &request.content, request.attachments)?;
     rewrite(node, grant, request.session_id, request.message_id, Some(said), context).await
 }
 
@@ -66,6 +66,7 @@ async fn rewrite(
         return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
     }
     let by = grant.user_id()?.clone();
+    let _held = said.as_ref().map(|said| hold_attachments(node, &by, said)).transpose()?;
     let message = |session| Rewrite { session, message_id, said, by, context };
     let rewritten = in_session(node, grant, session_id, false, message).await?;
     let Committed { output, seq, replayed } = rewritten?;

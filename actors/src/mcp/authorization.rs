@@ -45,7 +45,7 @@ pub(crate) enum Sealed {
 
 impl Sealed {
     /// It opens for this project and server, and as this alone.
-    fn owner(self, project_id: &ProjectId, name: &str) -> [String; 4] {
+    pub(crate) fn owner(self, project_id: &ProjectId, name: &str) -> [String; 4] {
         let what = match self {
             Self::ClientSecret => "client secret",
             Self::Client => "client",

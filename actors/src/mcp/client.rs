@@ -312,6 +312,7 @@ impl McpClient {
             }
             match renewed {
                 Ok(Some(Good { secret, renew_in })) => {
+                    client.place.kept.secrets.learn_chosen(secret.expose());
                     client.token.replace(secret);
                     client.renew(renew_in, ctx);
                 }
@@ -370,7 +371,7 @@ impl McpClient {
 
     /// The connection ended, or there was none: the server is reached again, a few times.
     fn lost(&mut self, error: &McpError, ctx: &mut Context<Self>) {
-        let reason = error.to_string();
+        let reason = self.place.kept.secrets.mask(&error.to_string()).into_owned();
         self.let_go();
         let now = Instant::now();
         while self.restarts.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {

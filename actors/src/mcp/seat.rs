@@ -58,7 +58,7 @@ impl Desk {
 pub(crate) struct Seat {
     standing: watch::Sender<Standing>,
     /// Held while its tokens are renewed: two at once would use up the same one.
-    pub(super) renewing: AsyncMutex<()>,
+    pub(crate) renewing: AsyncMutex<()>,
 }
 
 impl Default for Seat {

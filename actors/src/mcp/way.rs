@@ -40,6 +40,7 @@ pub(super) async fn connected(
     let good = authorization::token(place, seat, refused).await.map_err(unheard)?;
     let renew_in = good.as_ref().and_then(|good| good.renew_in);
     if let Some(Good { secret, .. }) = good {
+        place.kept.secrets.learn_chosen(secret.expose());
         token.replace(secret);
     }
     let target = target(place, stored, token).await.map_err(unheard)?;
@@ -84,7 +85,11 @@ async fn target(
             let egress = egress.ok_or_else(|| closed("this server reaches no web".to_owned()))?;
             let url = iris_egress::parse_url(url)?;
             let mut headers = headers.clone();
-            headers.extend(opened(place, stored).map_err(closed)?);
+            let secret = opened(place, stored).map_err(closed)?;
+            for value in secret.values() {
+                place.kept.secrets.learn_chosen(value);
+            }
+            headers.extend(secret);
             let headers = headers.into_iter().map(|(name, value)| (name, Secret::new(value)));
             Ok(Target::Http(HttpServer { egress, url, headers: headers.collect(), token }))
         }

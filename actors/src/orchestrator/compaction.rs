@@ -20,6 +20,8 @@ use super::Orchestrator;
 use super::model::{Call, MODEL_BUDGET, model_error};
 use super::question::{Asker, Question};
 use crate::agents::{COMPACTION_AGENT, find_agent, request_of};
+use crate::asking::ask;
+use crate::metrics::counted;
 use crate::project::EndStreams;
 
 /// Most bytes of a conversation that one summary is made of.
@@ -117,6 +119,7 @@ impl Orchestrator {
     /// The model's summary. Dropping the stream ends the request.
     fn summary(&self, squeezed: u32, span: &Span) -> Events {
         let Some(asker) = Asker::of(self) else { return stream::empty().boxed() };
+        let secrets = asker.place.project.kept.secrets.clone();
         let shrinks = !self.assignment.run.compacts;
         let gave_up = self.summaries.has_fallen_back;
         let opened = async move {
@@ -143,15 +146,18 @@ impl Orchestrator {
             let draft = Draft::of(&question.conversation, room, bytes);
             let draft = draft.ok_or_else(nothing_left)?;
             let request = request_of(&agent, &model, info.facts, words(&draft));
-            let events = provider.stream(request);
+            let events = ask(&asker.place.services, &provider, request);
+            let events = counted(&asker.place.services, &model, events);
             Ok((Drafted { draft, question, model, is_by_another }, events))
         };
         let opened = stream::once(opened.instrument(span.clone()));
         let events =
-            opened.flat_map(|opened: Result<(Drafted, ModelStream), ApiError>| match opened {
+            opened.flat_map(move |opened: Result<(Drafted, ModelStream), ApiError>| match opened {
                 Ok((drafted, events)) => {
                     let drafted = stream::iter([Ok(Told::Drafted(Box::new(drafted)))]);
-                    let events = events.map(|it| it.map(Told::Event).map_err(|e| model_error(&e)));
+                    let secrets = secrets.clone();
+                    let error = move |error| model_error(&secrets, &error);
+                    let events = events.map(move |it| it.map(Told::Event).map_err(&error));
                     drafted.chain(events).boxed()
                 }
                 Err(error) => stream::iter([Err(error)]).boxed(),

@@ -10,7 +10,7 @@ use iris_workspace::Workspace;
 use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 
-use super::question::Asker;
+use crate::session::SessionPlace;
 
 /// Where git says what is checked out.
 const HEAD: &str = ".git/HEAD";
@@ -28,20 +28,20 @@ pub(super) struct Environment {
 impl Environment {
     /// # Errors
     /// As the reads of the root database.
-    pub(super) async fn facts(&self, asker: &Asker) -> Result<&str, StoreError> {
-        self.facts.get_or_try_init(|| find_out(asker)).await.map(String::as_str)
+    pub(super) async fn facts(&self, place: &SessionPlace) -> Result<&str, StoreError> {
+        self.facts.get_or_try_init(|| find_out(place)).await.map(String::as_str)
     }
 }
 
-async fn find_out(asker: &Asker) -> Result<String, StoreError> {
-    let (project, services) = (&asker.place.project, &asker.place.services);
+async fn find_out(place: &SessionPlace) -> Result<String, StoreError> {
+    let (project, services) = (&place.project, &place.services);
+    // A link might lead out of what the agent may read.
+    let workspace = project.workspace.clone().guarded(Arc::new(|_, _| false));
+    let branch = tokio::task::spawn_blocking(move || branch(&workspace));
     let listed = project.root.listed_project(&project.id).await?;
     let (name, path) = listed.map(|listed| (listed.name, listed.path)).unwrap_or_default();
     let path = path.as_deref().and_then(|path| Path::new(path).file_name()?.to_str());
     let directory = one_line(path.unwrap_or(&name));
-    // A link might lead out of what the agent may read.
-    let workspace = project.workspace.clone().guarded(Arc::new(|_, _| false));
-    let branch = tokio::task::spawn_blocking(move || branch(&workspace));
     let branch = branch.await.map_err(StoreError::internal)?;
     let commands = match &services.sandbox {
         Some(sandbox) => format!("run in a sandbox ({})", sandbox.tier()),

@@ -16,32 +16,26 @@ const BYTES_MAX: usize = 32 * 1024;
 /// A larger file is none.
 const SIZE_MAX: u64 = 1024 * 1024;
 
-/// The prompt of an agent, and behind it the instructions of the project: as they are now, where the agent
+/// What stands behind the prompt of an agent: the instructions of the project as they are now, where the agent
 /// may read them without a question.
 ///
 /// # Errors
 /// As the reads of the project's database.
-pub(super) async fn with_instructions(
-    prompt: String,
-    caller: &Caller,
-) -> Result<String, StoreError> {
-    let judge = caller.judge().await?;
-    let may_read = |name: &&str| {
-        let access = Access::read("read", Target::Path((*name).to_owned()));
-        judge.judge(&[access]).action == PermissionAction::Allow
-    };
-    let names: Vec<&str> = NAMES.iter().copied().filter(may_read).collect();
+pub(super) async fn instructions_of_project(caller: &Caller) -> Result<Option<String>, StoreError> {
     // A link might lead to what the agent may not read.
     let workspace = caller.workspace().guarded(Arc::new(|_, _| false));
     let found = tokio::task::spawn_blocking(move || {
-        names.into_iter().find_map(|name| Some((name, instructions(&workspace, name, BYTES_MAX)?)))
+        let found = |name| Some((name, instructions(&workspace, name, BYTES_MAX)?));
+        NAMES.into_iter().filter_map(found).collect::<Vec<_>>()
     });
-    Ok(match found.await.map_err(StoreError::internal)? {
-        Some((name, text)) => {
-            format!("{prompt}\n\n# Instructions of the project (`{name}`)\n\n{text}")
-        }
-        None => prompt,
-    })
+    let judge = caller.judge().await?;
+    let may_read = |name: &str| {
+        let access = Access::read("read", Target::Path(name.to_owned()));
+        judge.judge(&[access]).action == PermissionAction::Allow
+    };
+    let found = found.await.map_err(StoreError::internal)?;
+    let told = found.into_iter().find(|(name, _)| may_read(name));
+    Ok(told.map(|(name, text)| format!("\n\n# Instructions of the project (`{name}`)\n\n{text}")))
 }
 
 /// What a file says, if it is one of text: its beginning.

@@ -20,13 +20,17 @@ use iris_store::StoreError;
 use iris_tools::{Tool, ToolRegistry, is_shallow};
 use iris_workspace::Workspace;
 use serde_json::Value;
+use tokio::try_join;
 use tracing::{Instrument, Span};
 
 use super::compaction::is_too_long;
 use super::question::Asker;
 use super::{Assignment, Charged, Orchestrator};
 use crate::agents::find_agent;
+use crate::asking::ask;
+use crate::metrics::counted;
 use crate::permissions;
+use crate::project::Secrets;
 use crate::session::{SessionPlace, may_start, users_of, with_starter};
 use crate::supervision::Work;
 use crate::toolbox::tools_of;
@@ -105,6 +109,7 @@ impl Orchestrator {
     fn ask(&self, span: &Span) -> Events {
         let Some(asker) = Asker::of(self) else { return stream::empty().boxed() };
         let caller = Arc::clone(&asker.caller);
+        let secrets = asker.place.project.kept.secrets.clone();
         let may_compact = self.turn.may_compact();
         let opened = async move {
             let question = asker.next_question().await?;
@@ -112,13 +117,16 @@ impl Orchestrator {
                 return Ok(None);
             }
             let (provider, request) = question.into_request(&asker);
-            Ok(Some(provider.stream(request)))
+            let events = ask(&asker.place.services, &provider, request);
+            Ok(Some(counted(&asker.place.services, &asker.model, events)))
         };
         let opened = stream::once(opened.instrument(span.clone()));
         let events =
-            opened.flat_map(|opened: Result<Option<ModelStream>, ApiError>| match opened {
+            opened.flat_map(move |opened: Result<Option<ModelStream>, ApiError>| match opened {
                 Ok(Some(events)) => {
-                    events.map(|it| it.map(Asked::Event).map_err(|e| model_error(&e))).boxed()
+                    let secrets = secrets.clone();
+                    let error = move |error| model_error(&secrets, &error);
+                    events.map(move |it| it.map(Asked::Event).map_err(&error)).boxed()
                 }
                 Ok(None) => stream::iter([Ok(Asked::TooLong)]).boxed(),
                 Err(error) => stream::iter([Err(error)]).boxed(),
@@ -325,10 +333,11 @@ impl Caller {
         if let Some(error) = tool.unavailable() {
             return Ok(Verdict::Refuse(error.to_string()));
         }
-        if let Some(lacking) = self.lacking_right(tool.as_ref()).await? {
+        let (lacking, judge) = try_join!(self.lacking_right(tool.as_ref()), self.judge())?;
+        if let Some(lacking) = lacking {
             return Ok(Verdict::Deny(lacking.to_owned()));
         }
-        let judge = Arc::new(self.judge().await?);
+        let judge = Arc::new(judge);
         let judged = permissions::judged(&tools, &tool, input, &judge).await;
         let asked = judged.and_then(|judged| Ok((judged, tool.asks(input)?)));
         let ((accesses, judgement), asks) = match asked {
@@ -379,8 +388,8 @@ fn request(
     ApprovalRequest { message: tool.summary(input), accesses: judged.accesses, options }
 }
 
-pub(super) fn model_error(error: &ModelError) -> ApiError {
-    let message = iris_redact::shared().mask(&error.message).into_owned();
+pub(super) fn model_error(secrets: &Secrets, error: &ModelError) -> ApiError {
+    let message = secrets.mask(&error.message).into_owned();
     let mut wire = ApiError::new(error.code(), message).reason(error.class.as_str());
     if let Some(status) = error.status {
         wire = wire.detail("status", status);

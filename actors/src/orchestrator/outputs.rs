@@ -4,20 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use futures_util::future::BoxFuture;
-use iris_agent::{Attached, Conversation, PromptMessage};
-use iris_protocol::{Message, Part, SessionId, ToolCallId};
+use iris_agent::{Attached, Conversation, PromptAttachment, PromptMessage, TextRoom};
+use iris_protocol::limits::{ATTACHED_IMAGES_BYTES_MAX, ATTACHED_IMAGES_MAX};
+use iris_protocol::{AttachmentGiven, Message, Part, SessionId, ToolCallId};
 use iris_store::StoreError;
 use iris_store::project::ProjectReader;
 use iris_tools::OutputStore;
 
 use super::Assignment;
 use crate::session::SessionPlace;
-
-/// Most images of a conversation that a model is shown at once: the newest ones.
-const IMAGES_MAX: usize = 8;
-/// Most bytes of them: in base64, with all that is said, they stay below the smallest request that a provider
-/// takes, 20 MB.
-const IMAGES_BYTES_MAX: u64 = 12 * 1024 * 1024;
 
 /// What the tools of one session answered besides what the model read at once.
 pub(super) struct SessionOutputs {
@@ -52,71 +47,164 @@ impl OutputStore for SessionOutputs {
     }
 }
 
-/// The newest images that calls of a conversation were answered with, for a model that is shown some. Of the
-/// others the results say that they are not.
+/// An image that a model may be shown.
+struct Candidate {
+    /// The id of its call, or of its part of a message.
+    key: String,
+    size: u64,
+    kept: Kept,
+    /// Whether it goes with what the run in progress was asked.
+    is_asked: bool,
+}
+
+/// Where an image is kept.
+enum Kept {
+    OfCall(ToolCallId),
+    OfMessage { mime_type: String, hash: String },
+}
+
+/// The images of a conversation for a model that is shown some: those that go with what the run was asked, and
+/// the newest others. Of those that are not shown, results and messages say so.
 pub(super) async fn show_images(
     place: &SessionPlace,
     history: &[Message],
     conversation: &mut Conversation,
     can_see: bool,
 ) -> Result<BTreeMap<String, Attached>, StoreError> {
-    let calls = history.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
-        Part::Tool(call) => call.attachment.as_ref().map(|it| (&call.tool_call_id, it)),
-        Part::Text { .. }
-        | Part::Reasoning { .. }
-        | Part::Subtask(_)
-        | Part::Compaction(_)
-        | Part::AnswerFormat(_)
-        | Part::Step { .. } => None,
-    });
-    // Of calls before a summary, and of those whose outputs are left out, nothing is told.
-    let Conversation { messages, left_out, .. } = conversation;
-    let told: BTreeSet<&str> = messages.iter().filter_map(call_of).collect();
-    let calls = calls.filter(|(call_id, attachment)| {
-        let call_id = call_id.as_str();
-        let is_told = told.contains(call_id) && !left_out.contains(call_id);
-        is_told && attachment.mime_type.starts_with("image/")
-    });
-    let all: Vec<(&ToolCallId, u64)> = calls.map(|(call_id, it)| (call_id, it.size)).collect();
+    let all = candidates(history, conversation);
+    let keys: BTreeSet<String> = all.iter().map(|it| it.key.clone()).collect();
     let mut images = BTreeMap::new();
     if can_see {
-        for call_id in newest(&all) {
-            let found = place.project.reader.attachment(place.id.clone(), call_id.clone()).await?;
-            let image =
-                found.map(|it| Attached { mime_type: it.mime_type, bytes: it.bytes.into() });
-            images.extend(image.map(|image| (call_id.to_string(), image)));
+        let (asked, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.is_asked);
+        let sized = |it: Candidate| (it.size, it);
+        for Candidate { key, kept, .. } in newest(others.into_iter().chain(asked).map(sized)) {
+            let image = load(place, kept).await?;
+            images.extend(image.map(|image| (key, image)));
         }
     }
-    for message in messages {
-        if let PromptMessage::ToolResult { call_id, output, .. } = message
-            && !images.contains_key(call_id)
-            && all.iter().any(|(other, _)| other.as_str() == call_id)
-        {
-            let why = if can_see {
-                "it is not shown any more: read it again to see it"
-            } else {
-                "this model is shown no images"
-            };
-            output.extend([" (", why, ")"]);
+    for message in &mut conversation.messages {
+        match message {
+            PromptMessage::ToolResult { call_id, output, .. } => {
+                if keys.contains(call_id) && !images.contains_key(call_id) {
+                    output.extend([" (", not_shown(can_see, true), ")"]);
+                }
+            }
+            PromptMessage::User { attachments, .. } => {
+                for it in attachments {
+                    let id = it.part().id.as_str();
+                    if keys.contains(id) && !images.contains_key(id) {
+                        let is_file = it.part().path.is_some();
+                        it.name(not_shown(can_see, is_file));
+                    }
+                }
+            }
+            PromptMessage::Assistant { .. } => {}
         }
     }
     Ok(images)
 }
 
-fn call_of(message: &PromptMessage) -> Option<&str> {
-    match message {
-        PromptMessage::ToolResult { call_id, .. } => Some(call_id),
-        PromptMessage::User { .. } | PromptMessage::Assistant { .. } => None,
+fn not_shown(can_see: bool, is_file: bool) -> &'static str {
+    match (can_see, is_file) {
+        (false, _) => "this model is shown no images",
+        (true, true) => "it is not shown any more: read it again to see it",
+        (true, false) => "it is not shown any more",
     }
 }
 
+/// The images of a conversation, in its order. Of calls and messages before a summary, and of what is left
+/// out, nothing is told.
+fn candidates(history: &[Message], conversation: &Conversation) -> Vec<Candidate> {
+    let parts = history.iter().flat_map(|message| &message.parts);
+    let calls = parts.filter_map(|part| match part {
+        Part::Tool(call) => {
+            call.attachment.as_ref().map(|it| (call.tool_call_id.as_str(), (call, it)))
+        }
+        Part::Text { .. }
+        | Part::Reasoning { .. }
+        | Part::Subtask(_)
+        | Part::Compaction(_)
+        | Part::AnswerFormat(_)
+        | Part::Attachment(_)
+        | Part::Step { .. } => None,
+    });
+    let calls: BTreeMap<&str, _> =
+        calls.filter(|(_, (_, it))| it.mime_type.starts_with("image/")).collect();
+    let mut all = Vec::new();
+    for (index, message) in conversation.messages.iter().enumerate() {
+        match message {
+            PromptMessage::ToolResult { call_id, .. } => {
+                let call = calls.get(call_id.as_str());
+                if let Some((call, it)) = call.filter(|_| !conversation.left_out.contains(call_id))
+                {
+                    all.push(Candidate {
+                        key: call_id.clone(),
+                        size: it.size,
+                        kept: Kept::OfCall(call.tool_call_id.clone()),
+                        is_asked: false,
+                    });
+                }
+            }
+            PromptMessage::User { attachments, .. } => {
+                let is_image = |it: &&PromptAttachment| {
+                    it.part().given == AttachmentGiven::Image && !it.left_out()
+                };
+                let images = attachments.iter().filter(is_image).map(PromptAttachment::part);
+                all.extend(images.map(|part| Candidate {
+                    key: part.id.to_string(),
+                    size: part.size,
+                    kept: Kept::OfMessage {
+                        mime_type: part.mime_type.clone(),
+                        hash: part.hash.clone(),
+                    },
+                    is_asked: conversation.is_asked(index),
+                }));
+            }
+            PromptMessage::Assistant { .. } => {}
+        }
+    }
+    all
+}
+
+async fn load(place: &SessionPlace, kept: Kept) -> Result<Option<Attached>, StoreError> {
+    let reader = &place.project.reader;
+    match kept {
+        Kept::OfCall(call_id) => {
+            let found = reader.attachment(place.id.clone(), call_id).await?;
+            Ok(found.map(|it| Attached { mime_type: it.mime_type, bytes: it.bytes.into() }))
+        }
+        Kept::OfMessage { mime_type, hash } => {
+            let bytes = reader.attached(hash).await?.into();
+            Ok(Some(Attached { mime_type, bytes }))
+        }
+    }
+}
+
+/// Tells what stands in the texts that go with messages.
+pub(super) async fn tell_texts(
+    place: &SessionPlace,
+    conversation: &mut Conversation,
+) -> Result<(), StoreError> {
+    for message in &mut conversation.messages {
+        let PromptMessage::User { attachments, .. } = message else { continue };
+        let mut room = TextRoom::default();
+        for it in attachments {
+            if it.part().given == AttachmentGiven::Text && !it.left_out() {
+                let bytes = place.project.reader.attached(it.part().hash.clone()).await?;
+                it.tell(&String::from_utf8_lossy(&bytes), &mut room);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Those of some images, with their sizes, that are shown: the newest first, up to one that is too much.
-fn newest<'a>(all: &[(&'a ToolCallId, u64)]) -> Vec<&'a ToolCallId> {
-    let mut left = IMAGES_BYTES_MAX;
-    let newest_first = all.iter().rev().take(IMAGES_MAX);
-    let shown = newest_first.map_while(|(call_id, size)| {
-        left = left.checked_sub(*size)?;
-        Some(*call_id)
+fn newest<T>(all: impl DoubleEndedIterator<Item = (u64, T)>) -> Vec<T> {
+    let mut left = ATTACHED_IMAGES_BYTES_MAX;
+    let newest_first = all.rev().take(ATTACHED_IMAGES_MAX);
+    let shown = newest_first.map_while(|(size, image)| {
+        left = left.checked_sub(size)?;
+        Some(image)
     });
     shown.collect()
 }
@@ -127,15 +215,10 @@ mod tests {
 
     #[test]
     fn the_newest_images_are_shown_by_number_and_by_size() {
-        let ids: Vec<ToolCallId> = (1..=9).map(ToolCallId::from_bits).collect();
-        let shown = |sizes: &[u64]| {
-            let all: Vec<_> = ids.iter().zip(sizes.iter().copied()).collect();
-            let shown = newest(&all).into_iter();
-            shown.map(|id| ids.iter().position(|it| it == id).unwrap()).collect::<Vec<_>>()
-        };
+        let shown = |sizes: &[u64]| newest(sizes.iter().copied().zip(0..sizes.len()));
         assert_eq!(shown(&[1; 9]), [8, 7, 6, 5, 4, 3, 2, 1]);
         assert_eq!(shown(&[1, 3_750_000, 3_750_000, 3_750_000, 3_750_000]), [4, 3, 2]);
-        assert_eq!(shown(&[IMAGES_BYTES_MAX, 1]), [1]);
-        assert_eq!(shown(&[1, IMAGES_BYTES_MAX + 1]), [0_usize; 0]);
+        assert_eq!(shown(&[ATTACHED_IMAGES_BYTES_MAX, 1]), [1]);
+        assert_eq!(shown(&[1, ATTACHED_IMAGES_BYTES_MAX + 1]), [0_usize; 0]);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use iris_agent::compaction::outputs_to_leave_out;
 use iris_agent::tokens::{Correction, entry_tokens, frame_tokens};
-use iris_agent::{Conversation, Opaque, Prompt, wanted_format};
+use iris_agent::{Conversation, Opaque, Prompt, ToolSpec, wanted_format};
 use iris_llm::{Model, ModelInfo, ModelRequest, OutputSchema};
 use iris_protocol::{
     Agent, AnswerFormatPart, ApiError, ErrorCode, Message, MessageId, ModelRef, PartId, Role,
@@ -14,16 +14,18 @@ use iris_protocol::{
 use iris_store::project::{AskedAbout, LeaveOutOutputs, ProviderData};
 use iris_store::root::{FoundCredential, RunFacts};
 use iris_store::{StoreError, WriteContext};
+use iris_tools::TASK;
+use tokio::try_join;
 
 use super::Orchestrator;
 use super::environment::Environment;
-use super::instructions::with_instructions;
+use super::instructions::instructions_of_project;
 use super::model::Caller;
 use super::nested::ToldInstructions;
-use super::outputs::show_images;
+use super::outputs::{show_images, tell_texts};
 use super::steering::join_messages;
-use super::tasks::name_sub_agents;
-use crate::budgets::{refuse_if_used_up, run_facts};
+use super::tasks::{name_sub_agents, sub_agents};
+use crate::budgets::{refuse_if_used_up, run_facts, spending};
 use crate::provider_keys;
 use crate::record;
 use crate::session::{SessionPlace, starter_lost_access};
@@ -89,8 +91,8 @@ impl Asker {
     /// `FORBIDDEN` when the run's starter may not work in the project any more, `BUDGET_EXCEEDED`,
     /// `MODEL_UNAVAILABLE`, and as the reads and writes of the project's database.
     pub(super) async fn question(&self) -> Result<Question, ApiError> {
-        let facts = self.allowed().await?;
-        self.recorded_question(facts.credential.as_ref()).await
+        let (facts, around, recorded) = try_join!(self.allowed(), self.around(), self.recorded())?;
+        self.question_of(facts.credential.as_ref(), around, recorded).await
     }
 
     /// The same for the next step, with the messages that waited for it.
@@ -98,9 +100,15 @@ impl Asker {
     /// # Errors
     /// As [`Self::question`].
     pub(super) async fn next_question(&self) -> Result<Question, ApiError> {
-        let facts = self.allowed().await?;
-        join_messages(&self.place, self.run_id.clone(), self.answer_id.clone()).await?;
-        let question = self.recorded_question(facts.credential.as_ref()).await?;
+        // Each of them goes to other threads and back, some several times: side by side, and what was read is
+        // read again if messages join.
+        let (facts, around, mut recorded) =
+            try_join!(self.allowed(), self.around(), self.recorded())?;
+        if recorded.waits_to_join {
+            join_messages(&self.place, self.run_id.clone(), self.answer_id.clone()).await;
+            recorded = self.recorded().await?;
+        }
+        let question = self.question_of(facts.credential.as_ref(), around, recorded).await?;
         let takes_formats = self.info.facts.structured_output != Some(false);
         if question.output_schema.is_none() || takes_formats {
             return Ok(question);
@@ -115,12 +123,7 @@ impl Asker {
 
     /// What the root database says of the run, where it may ask its model once more.
     async fn allowed(&self) -> Result<RunFacts, ApiError> {
-        let facts = run_facts(&self.place, &self.starter, &self.model).await?;
-        if facts.role.is_none_or(|role| role < Role::Member) {
-            return Err(starter_lost_access());
-        }
-        self.check_budgets(&self.info, &facts).await?;
-        Ok(facts)
+        self.facts_within_budgets(&self.model, &self.info).await
     }
 
     /// Refuses to ask another model, of which this is known, where budgets do not allow it.
@@ -129,14 +132,23 @@ impl Asker {
         model: &ModelRef,
         info: &ModelInfo,
     ) -> Result<(), ApiError> {
-        let facts = run_facts(&self.place, &self.starter, model).await?;
-        self.check_budgets(info, &facts).await
+        self.facts_within_budgets(model, info).await.map(drop)
     }
 
-    async fn check_budgets(&self, info: &ModelInfo, facts: &RunFacts) -> Result<(), ApiError> {
+    async fn facts_within_budgets(
+        &self,
+        model: &ModelRef,
+        info: &ModelInfo,
+    ) -> Result<RunFacts, ApiError> {
+        let (place, starter) = (&self.place, &self.starter);
+        let facts = run_facts(place, starter, model);
+        let (facts, spending) = try_join!(facts, spending(place, &self.run_id, starter))?;
+        if facts.role.is_none_or(|role| role < Role::Member) {
+            return Err(starter_lost_access());
+        }
         let is_price_known = info.prices().is_some();
-        let starter = (&self.starter, facts);
-        refuse_if_used_up(&self.place, &self.run_id, starter, is_price_known).await
+        refuse_if_used_up(place, (starter, &facts), &spending, is_price_known).await?;
+        Ok(facts)
     }
 
     /// A model as the run asks it: with the key that is nearest to whoever started it.
@@ -144,18 +156,16 @@ impl Asker {
         provider_keys::model_for(&self.place, &self.starter, model).await
     }
 
-    async fn recorded_question(
+    async fn question_of(
         &self,
         credential: Option<&FoundCredential>,
+        Around { system, mut tools, sub_agents }: Around,
+        recorded: Recorded,
     ) -> Result<Question, ApiError> {
         let place = &self.place;
-        let provider = provider_keys::model_with(&place.services, &self.model, credential)?;
-        let recorded = self.recorded(provider.as_ref()).await.map_err(|error| error.to_api())?;
-        let tools =
-            tools_of(&place.project, &place.services).await.map_err(|error| error.to_api())?;
-        let mut tools = tools.specs(&self.agent.tools);
-        name_sub_agents(place, recorded.depth, &mut tools).await.map_err(|error| error.to_api())?;
-        let system = self.system().await.map_err(|error| error.to_api())?;
+        let provider =
+            provider_keys::model_with(&place.project, &place.services, &self.model, credential)?;
+        name_sub_agents(&sub_agents, recorded.depth, &mut tools);
         let output_schema = wanted_format(&recorded.history).map(output_schema);
         let told = self.tell(&recorded, provider.as_ref()).await.map_err(|error| error.to_api())?;
         let (conversation, images) = told;
@@ -171,22 +181,43 @@ impl Asker {
         Ok(question)
     }
 
-    /// The instructions: those of the agent, where it works, and those of the project.
-    async fn system(&self) -> Result<String, StoreError> {
-        let facts = self.environment.facts(self).await?;
-        with_instructions(format!("{}\n\n{facts}", self.agent.prompt), &self.caller).await
+    /// What stands around the conversation: the instructions of the agent, where it works, those of the
+    /// project, and its tools.
+    async fn around(&self) -> Result<Around, ApiError> {
+        let place = &self.place;
+        let around = async {
+            let tools = tools_of(&place.project, &place.services).await?;
+            let tools = tools.specs(&self.agent.tools);
+            let sub_agents = async {
+                if tools.iter().any(|spec| spec.name == TASK) {
+                    sub_agents(place).await
+                } else {
+                    Ok(Vec::new())
+                }
+            };
+            let facts = self.environment.facts(place);
+            let instructions = instructions_of_project(&self.caller);
+            let (facts, instructions, sub_agents) = try_join!(facts, instructions, sub_agents)?;
+            let mut system = format!("{}\n\n{facts}", self.agent.prompt);
+            system.extend(instructions);
+            Ok(Around { system, tools, sub_agents })
+        };
+        around.await.map_err(|error: StoreError| error.to_api())
     }
 
     /// The conversation, and what is kept with it for the model's provider.
-    async fn recorded(&self, model: &dyn Model) -> Result<Recorded, StoreError> {
+    async fn recorded(&self) -> Result<Recorded, ApiError> {
+        let model = self.place.services.models.get(&self.model);
+        let model = model.map_err(|error| ApiError::new(error.code(), error.to_string()))?;
         let reader = &self.place.project.reader;
         let (session_id, run_id) = (self.place.id.clone(), self.run_id.clone());
-        let about = reader.asked_about(session_id, run_id, model.opaque_kind()).await?;
-        let AskedAbout { history, provider_data, left_out_to, depth } = about;
+        let about = reader.asked_about(session_id, run_id, model.opaque_kind()).await;
+        let about = about.map_err(|error| error.to_api())?;
+        let AskedAbout { history, provider_data, left_out_to, depth, waits_to_join } = about;
         let opaque = provider_data.into_iter().map(|ProviderData { part_id, kind, json }| {
             (part_id, Opaque { kind, json: json.into() })
         });
-        Ok(Recorded { history, opaque: opaque.collect(), left_out_to, depth })
+        Ok(Recorded { history, opaque: opaque.collect(), left_out_to, depth, waits_to_join })
     }
 
     async fn tell(
@@ -194,8 +225,9 @@ impl Asker {
         recorded: &Recorded,
         model: &dyn Model,
     ) -> Result<(Conversation, BTreeMap<String, iris_agent::Attached>), StoreError> {
-        let Recorded { history, opaque, left_out_to, depth: _ } = recorded;
+        let Recorded { history, opaque, left_out_to, .. } = recorded;
         let mut conversation = Conversation::of(history, opaque, left_out_to.as_ref());
+        tell_texts(&self.place, &mut conversation).await?;
         let can_see = model.shows_images().or(self.info.facts.images).unwrap_or(false);
         let images = show_images(&self.place, history, &mut conversation, can_see).await?;
         Ok((conversation, images))
@@ -229,6 +261,16 @@ struct Recorded {
     left_out_to: Option<ToolCallId>,
     /// How many sessions are above this one.
     depth: usize,
+    /// Whether messages wait to join the run.
+    waits_to_join: bool,
+}
+
+/// What stands around a conversation.
+struct Around {
+    system: String,
+    tools: Vec<ToolSpec>,
+    /// Those that the agent may set to work.
+    sub_agents: Vec<Agent>,
 }
 
 /// A question to a model.

@@ -34,6 +34,9 @@ impl Orchestrator {
     pub(super) fn record_retry(&mut self, retry: Retry, ctx: &mut Context<Self>) {
         let Retry { attempt, error, delay, usage, falls_back } = retry;
         self.drop_checkpoints(ctx);
+        if let Some(answerer) = &self.answerer {
+            self.services().metrics.retried(&answerer.model.provider_id);
+        }
         let is_summarizer = self.asks_summarizer() && falls_back;
         self.summaries.has_fallen_back |= is_summarizer;
         let model = self.fallback().filter(|_| falls_back && !is_summarizer).cloned();

@@ -194,7 +194,7 @@ async fn spawning(
     })
 }
 
-async fn sub_agents(place: &SessionPlace) -> Result<Vec<Agent>, StoreError> {
+pub(super) async fn sub_agents(place: &SessionPlace) -> Result<Vec<Agent>, StoreError> {
     let mut agents = agents_of(&place.project, &place.services).await?;
     agents.retain(is_sub_agent);
     Ok(agents)
@@ -202,21 +202,16 @@ async fn sub_agents(place: &SessionPlace) -> Result<Vec<Agent>, StoreError> {
 
 /// Tells the model of the agents that it may set to work; of no `task` where sub-agents are too deep: `depth`
 /// is how many sessions are above this one.
-pub(super) async fn name_sub_agents(
-    place: &SessionPlace,
-    depth: usize,
-    specs: &mut Vec<ToolSpec>,
-) -> Result<(), StoreError> {
-    let Some(spec) = specs.iter_mut().find(|spec| spec.name == TASK) else { return Ok(()) };
+pub(super) fn name_sub_agents(agents: &[Agent], depth: usize, specs: &mut Vec<ToolSpec>) {
+    let Some(spec) = specs.iter_mut().find(|spec| spec.name == TASK) else { return };
     if depth >= TASK_DEPTH_MAX {
         specs.retain(|spec| spec.name != TASK);
-        return Ok(());
+        return;
     }
     spec.description.push_str(" Agents:");
-    for agent in sub_agents(place).await? {
+    for agent in agents {
         spec.description.extend(["\n- `", &agent.name, "`: ", &agent.description]);
     }
-    Ok(())
 }
 
 /// Ends the sub-agents of a run that has ended, and waits for it a while.

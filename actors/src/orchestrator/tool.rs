@@ -9,12 +9,13 @@ use actix::prelude::*;
 use iris_agent::permissions::{Access, Judge, Target};
 use iris_agent::{Input, ToolOutcome};
 use iris_protocol::{FileSource, PermissionAction, ToolCallId};
-use iris_redact::MARK;
+use iris_redact::{MARK, Redactor};
 use iris_store::project::{Author, ProjectReader, Quotas};
 use iris_store::{CrashPoint, StoreError, crash_point};
 use iris_tools::{OUTPUT_PREFIX, Progress, TASK, TEXT, Tool, ToolContext, ToolOutput};
 use iris_workspace::Workspace;
 use serde_json::Value;
+use tokio::try_join;
 use tracing::Instrument;
 
 use super::Orchestrator;
@@ -24,8 +25,9 @@ use super::outputs::SessionOutputs;
 use super::people::CallPeople;
 use super::todos::SessionTodos;
 use crate::files::ToolFiles;
+use crate::metrics::ToolCall;
 use crate::permissions::{self, is_what_was_shown};
-use crate::project::ToolProgress;
+use crate::project::{Secrets, ToolProgress};
 
 /// How long after its timeout a tool call makes the orchestrator count as stuck.
 const TOOL_GRACE: Duration = Duration::from_secs(10);
@@ -76,11 +78,13 @@ impl Orchestrator {
             tool.call_id = call_id.as_str(),
         );
         let (vitals, storage) = (Arc::clone(&self.vitals), services.storage.clone());
+        let call = ToolCall::begin(&self.assignment.place.services, tool_name);
         let (id, tool_name) = (call_id.clone(), tool_name.to_owned());
         let (project, quotas) = (self.assignment.place.project.clone(), services.settings.quotas);
         let (reader, services) =
             (project.reader.clone(), Arc::clone(&self.assignment.place.services));
         let author = self.author();
+        let secrets = project.kept.secrets.clone();
         let running = async move {
             let turn = match writing {
                 Some(writing) => {
@@ -130,11 +134,12 @@ impl Orchestrator {
             drop(turn);
             match ended {
                 Ok(Ok(output)) => {
-                    let outcome = without_secrets(completed(output, &id)).await;
+                    let outcome = without_secrets(secrets, completed(output, &id)).await;
                     with_instructions(outcome, place, told).await
                 }
                 Ok(Err(error)) => {
-                    without_secrets(ToolOutcome::Failed { error: error.to_string() }).await
+                    let failed = ToolOutcome::Failed { error: error.to_string() };
+                    without_secrets(secrets, failed).await
                 }
                 Err(_) => {
                     let error = format!("the tool took longer than {} s", timeout.as_secs());
@@ -142,8 +147,7 @@ impl Orchestrator {
                 }
             }
         };
-        let running = running.instrument(span);
-        let ended = running.into_actor(self).map({
+        let ended = call.watch(running).instrument(span).into_actor(self).map({
             let call_id = call_id.clone();
             move |outcome, orchestrator, ctx| {
                 orchestrator.tools.running.remove(&call_id);
@@ -175,11 +179,12 @@ impl Orchestrator {
 
     /// Takes what a call says of itself while it runs to those who look at the session.
     fn progress_of(&self, call_id: &ToolCallId) -> Arc<dyn Fn(Progress) + Send + Sync> {
-        let project = self.assignment.place.project.address.clone();
+        let project = &self.assignment.place.project;
+        let (project, secrets) = (project.address.clone(), project.kept.secrets.clone());
         let (session_id, message_id) = (self.session_id(), self.assignment.answer_id.clone());
         let tool_call_id = call_id.clone();
         Arc::new(move |Progress { bytes, tail }| {
-            let tail = iris_redact::shared().mask_piece(&tail).into_owned();
+            let tail = secrets.mask_piece(&tail).into_owned();
             let progress = Progress { bytes, tail };
             project.tell(ToolProgress {
                 session_id: session_id.clone(),
@@ -221,10 +226,12 @@ async fn admitted(
     };
     let tools = caller.tools().await.map_err(unknown)?;
     let tool = tools.get(tool_name).ok_or_else(|| tool_gone(tool_name))?;
-    if let Some(lacking) = caller.lacking_right(tool.as_ref()).await.map_err(unknown)? {
+    let (lacking, judge) =
+        try_join!(caller.lacking_right(tool.as_ref()), caller.judge()).map_err(unknown)?;
+    if let Some(lacking) = lacking {
         return Err(lacking.to_owned());
     }
-    let judge = Arc::new(caller.judge().await.map_err(unknown)?);
+    let judge = Arc::new(judge);
     let judged = permissions::judged(&tools, &tool, input, &judge).await;
     let (accesses, judgement) = judged.map_err(|error| error.to_string())?;
     match judgement.action {
@@ -318,13 +325,12 @@ async fn with_instructions(
 }
 
 /// The outcome as the model and everybody else may read it. Off the actor's thread: it may be long.
-async fn without_secrets(outcome: ToolOutcome) -> ToolOutcome {
-    let masked = tokio::task::spawn_blocking(move || masked(outcome)).await;
+async fn without_secrets(secrets: Secrets, outcome: ToolOutcome) -> ToolOutcome {
+    let masked = tokio::task::spawn_blocking(move || masked(&secrets, outcome)).await;
     masked.unwrap_or_else(|_| ToolOutcome::Failed { error: "the output is lost".to_owned() })
 }
 
-fn masked(mut outcome: ToolOutcome) -> ToolOutcome {
-    let redactor = iris_redact::shared();
+fn masked(redactor: &Redactor, mut outcome: ToolOutcome) -> ToolOutcome {
     match &mut outcome {
         ToolOutcome::Completed { output, metadata, attachment } => {
             redactor.mask_in(output);

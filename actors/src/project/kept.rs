@@ -1,6 +1,10 @@
 //! What is kept in memory of a project's database because each step and each call of a tool needs it.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use iris_protocol::Agent;
+use iris_redact::Redactor;
 use iris_store::StoredEvent;
 use iris_tools::ToolRegistry;
 
@@ -31,6 +35,27 @@ pub(crate) struct Kept {
     pub(crate) agent_files: AgentFiles,
     /// What is known of the project's MCP servers.
     pub(crate) mcp: mcp::Desk,
+    /// What is hidden in what its tools and providers say.
+    pub(crate) secrets: Secrets,
+}
+
+/// The secrets that its members brought, once they are used. Those who do not work in the project are told
+/// nothing by what is hidden, and nobody hides words from them.
+#[derive(Clone)]
+pub(crate) struct Secrets(Arc<Redactor>);
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self(Arc::new(Redactor::within_shared()))
+    }
+}
+
+impl Deref for Secrets {
+    type Target = Redactor;
+
+    fn deref(&self) -> &Redactor {
+        &self.0
+    }
 }
 
 impl Kept {

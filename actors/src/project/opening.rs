@@ -23,6 +23,7 @@ use super::joining::UnderWay;
 use super::kept::Kept;
 use super::listeners::Listeners;
 use super::locks::Locks;
+use super::metering::Metering;
 use super::presence::Presences;
 use super::ring::Ring;
 use super::rooms::Rooms;
@@ -284,7 +285,7 @@ impl OpenedProject {
             let is_marked = Arc::clone(&is_marked);
             move |_: &mut Context<Project>, vitals: &Arc<Vitals>| Project {
                 heads: super::heads::Heads::default(),
-                rooms: Rooms::new(self.id.clone()),
+                rooms: Rooms::new(self.id.clone(), &services.metrics),
                 listeners: Listeners::new(self.id.clone()),
                 presences: Presences::default(),
                 locks: Locks::default(),
@@ -293,6 +294,7 @@ impl OpenedProject {
                 deletions: 0,
                 upkeep: Upkeep::default(),
                 usage_news: UsageNews::default(),
+                metering: Metering::new(&services.metrics),
                 vitals: Arc::clone(vitals),
                 reader,
                 kept: self.kept,

@@ -17,6 +17,7 @@ use iris_protocol::{
 use iris_store::StoredEvent;
 use serde_json::{Value, json};
 
+use crate::Metrics;
 use crate::connection::{About, CloseReason, OutFrame, Outbound, Wakers, Wants};
 
 use audience::Audience;
@@ -59,11 +60,13 @@ pub(super) struct Rooms {
     /// No room is empty.
     audiences: HashMap<Room, Audience>,
     live: HashMap<PartId, LivePart>,
+    metrics: Arc<Metrics>,
 }
 
 impl Rooms {
-    pub(super) fn new(project_id: ProjectId) -> Self {
-        Self { project_id, audiences: HashMap::new(), live: HashMap::new() }
+    pub(super) fn new(project_id: ProjectId, metrics: &Arc<Metrics>) -> Self {
+        let metrics = Arc::clone(metrics);
+        Self { project_id, audiences: HashMap::new(), live: HashMap::new(), metrics }
     }
 
     /// Forgets subscribers whose connections have ended; says whether anybody is left.
@@ -99,8 +102,8 @@ impl Rooms {
 
     /// Adds a subscriber; one of the same connection is replaced.
     pub(super) fn join(&mut self, room: Room, subscriber: Subscriber) {
-        let connection_id = subscriber.who.connection_id.clone();
-        self.audiences.entry(room).or_default().change().insert(connection_id, subscriber);
+        let audience = self.audiences.entry(room);
+        audience.or_insert_with(|| Audience::new(&self.metrics)).insert(subscriber);
     }
 
     pub(super) fn leave(&mut self, room: &Room, connection_id: &ConnectionId) {

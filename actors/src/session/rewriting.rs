@@ -8,6 +8,7 @@ use iris_protocol::{
 use iris_store::project::{AcceptedMessage, EditMessage, RetryMessage};
 use iris_store::{Command, Committed, WriteContext};
 
+use super::attaching::{Attached, attach};
 use super::{Session, SessionPlace, accepted_message, answerer, repeated};
 use crate::supervision::current_request;
 use crate::write;
@@ -29,6 +30,8 @@ pub(crate) struct Said {
     pub(crate) text: String,
     /// What the answer has to look like.
     pub(crate) answer_format: Option<AnswerFormatPart>,
+    /// What goes with it.
+    pub(crate) attachments: Vec<Attached>,
 }
 
 impl Handler<Rewrite> for Session {
@@ -64,9 +67,16 @@ async fn rewritten(
     let Rewrite { session, message_id, said, by, context } = rewrite;
     let (session_id, quotas) = (place.id.clone(), place.services.settings.quotas);
     let at = place.services.clock.now_ms();
-    let Some(Said { text, answer_format }) = said else {
+    let Some(Said { text, answer_format, attachments }) = said else {
         let command = RetryMessage { session_id, message_id, run_id, by, quotas, at };
-        return begun(&place, &session, command, context).await;
+        if let Err(error) = answerer(&place, &session).await {
+            return repeated::<RetryMessage>(&place, context, error).await;
+        }
+        return begun(&place, command, context).await;
+    };
+    let attachments = match attach(&place, &session, attachments).await {
+        Ok(attachments) => attachments,
+        Err(error) => return repeated::<EditMessage>(&place, context, error).await,
     };
     let ids = &place.services.ids;
     let (new_id, part_id) =
@@ -79,23 +89,20 @@ async fn rewritten(
         run_id,
         text,
         answer_format,
+        attachments,
         by,
         quotas,
         at,
     };
-    begun(&place, &session, command, context).await
+    begun(&place, command, context).await
 }
 
-/// Commits what begins a run, unless there is nobody to answer.
+/// Commits what begins a run that somebody can answer.
 async fn begun<C: Command<Output = AcceptedMessage>>(
     place: &SessionPlace,
-    session: &SessionResource,
     command: C,
     context: WriteContext,
 ) -> Result<Committed<AcceptedMessage>, ApiError> {
-    if let Err(error) = answerer(place, session).await {
-        return repeated::<C>(place, context, error).await;
-    }
     place.project.mark_unfinished().await?;
     let begun = write(&place.project.address, command, context).await;
     begun.map_err(|error| error.to_api())

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::StreamExt;
-use iris_llm::{Charge, Model, ModelEvent, ModelRequest, ReportedUsage};
+use iris_llm::{Charge, ModelEvent, ModelStream, ReportedUsage};
 use iris_protocol::{Run, RunId, UserId};
 use iris_store::WriteContext;
 use iris_store::project::{SetTitle, Spent};
@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 
 use super::{Session, SessionPlace, answerer};
 use crate::agents::{TITLE_AGENT, find_agent, request_of};
-use crate::budgets::{refuse_if_used_up, run_facts};
+use crate::asking::ask;
+use crate::budgets::{refuse_if_used_up, run_facts, spending};
+use crate::metrics::counted;
 use crate::provider_keys::model_with;
 use crate::supervision::{Address, ChildSpec, OnStuck, Supervise, Vitals, spawn};
 use crate::write;
@@ -167,15 +169,16 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
     }
     let Some(first) = reader.first_words(id.clone()).await.map_err(failed)? else { return Ok(()) };
     let facts = run_facts(place, starter, &model).await.map_err(|error| error.message)?;
-    let provider = model_with(services, &model, facts.credential.as_ref());
+    let provider = model_with(&place.project, services, &model, facts.credential.as_ref());
     let provider = provider.map_err(|error| error.message)?;
     let info = services.catalog.info(&model);
     let is_price_known = info.prices().is_some();
-    let allowed = refuse_if_used_up(place, run_id, (starter, &facts), is_price_known).await;
+    let spending = spending(place, run_id, starter).await.map_err(|error| error.message)?;
+    let allowed = refuse_if_used_up(place, (starter, &facts), &spending, is_price_known).await;
     allowed.map_err(|error| error.message)?;
     let request = request_of(&agent, &model, info.facts, words(&first));
     let began_at = services.clock.now_ms();
-    let said = ask(provider.as_ref(), request).await;
+    let said = said(counted(services, &model, ask(services, &provider, request))).await;
     let title = said.text.as_deref().ok().and_then(clean);
     let is_set = title.is_some();
     if is_set || said.usage.is_some() {
@@ -207,8 +210,7 @@ struct Said {
     usage: Option<ReportedUsage>,
 }
 
-async fn ask(model: &dyn Model, request: ModelRequest) -> Said {
-    let mut events = model.stream(request);
+async fn said(mut events: ModelStream) -> Said {
     let (mut text, mut usage) = (String::new(), None);
     while let Some(event) = events.next().await {
         match event {

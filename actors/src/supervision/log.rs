@@ -44,6 +44,8 @@ pub struct SupervisionLog {
     /// Told when something waits.
     has_waiting: Notify,
     dropped: AtomicU64,
+    /// Records since the start, by what they tell and the kind of actor.
+    counts: Mutex<BTreeMap<SupervisionKind, BTreeMap<String, u64>>>,
 }
 
 #[derive(Default)]
@@ -89,6 +91,7 @@ impl SupervisionLog {
             waiting: Mutex::default(),
             has_waiting: Notify::new(),
             dropped: AtomicU64::new(0),
+            counts: Mutex::default(),
         }
     }
 
@@ -110,6 +113,24 @@ impl SupervisionLog {
     /// Abnormal records that could not be stored since the start.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Records since the start, by what they tell and the kind of actor.
+    pub(crate) fn counted(&self) -> Vec<(SupervisionKind, String, u64)> {
+        let counts = self.counts.lock();
+        let all = counts.iter().flat_map(|(record, kinds)| {
+            kinds.iter().map(|(kind, count)| (*record, kind.clone(), *count))
+        });
+        all.collect()
+    }
+
+    fn count(&self, record: &SupervisionRecord) {
+        let mut counts = self.counts.lock();
+        let kinds = counts.entry(record.kind).or_default();
+        match kinds.get_mut(&record.actor_kind) {
+            Some(count) => *count += 1,
+            None => drop(kinds.insert(record.actor_kind.clone(), 1)),
+        }
     }
 
     /// Waits until abnormal records wait to be stored.
@@ -260,6 +281,7 @@ impl SupervisionLog {
     /// Tells a record. One lock is held from its id on until it was sent, so that whoever has a record
     /// has, or finds in memory, all that were before it.
     fn say(&self, mut record: SupervisionRecord) {
+        self.count(&record);
         let mut live = self.live.lock();
         record.id = self.next_id.fetch_add(1, Ordering::Relaxed);
         if record.is_abnormal() {

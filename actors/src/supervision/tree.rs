@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle};
 use iris_agent::Clock;
-use iris_protocol::{ActorInfo, CurrentWork, SupervisionRecord};
+use iris_protocol::{ActorInfo, ActorState, CurrentWork, SupervisionRecord};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -48,6 +48,26 @@ pub(super) struct Thread {
     pub(super) pulse: Arc<Pulse>,
     /// None for a thread that is no arbiter's.
     pub(super) arbiter: Option<ArbiterHandle>,
+}
+
+/// The actors of one kind that are in one state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) kind: &'static str,
+    pub(crate) state: &'static str,
+    pub(crate) actors: u64,
+    /// What waits in all their mailboxes.
+    pub(crate) messages: u64,
+    /// What waits in the fullest one.
+    pub(crate) messages_most: u64,
+}
+
+fn state_name(state: ActorState) -> &'static str {
+    match state {
+        ActorState::Running => "running",
+        ActorState::Restarting => "restarting",
+        ActorState::Stopping => "stopping",
+    }
 }
 
 /// Why an operator's order was refused.
@@ -230,6 +250,21 @@ impl Supervision {
             *counts.entry(vitals.kind.to_owned()).or_insert(0) += 1;
         }
         counts
+    }
+
+    /// How many actors are alive, and how much waits for them, by kind and state.
+    pub(crate) fn census(&self) -> Vec<Census> {
+        let mut all: BTreeMap<(&'static str, &'static str), Census> = BTreeMap::new();
+        for vitals in self.all() {
+            let (kind, state) = (vitals.kind, state_name(vitals.state()));
+            let empty = Census { kind, state, actors: 0, messages: 0, messages_most: 0 };
+            let census = all.entry((kind, state)).or_insert(empty);
+            let messages = u64::from(vitals.depth());
+            census.actors += 1;
+            census.messages += messages;
+            census.messages_most = census.messages_most.max(messages);
+        }
+        all.into_values().collect()
     }
 
     /// How many actors of a kind are alive.

@@ -294,6 +294,11 @@ impl Vitals {
         self.state.load(Ordering::Relaxed) == ActorState::Running as u8
     }
 
+    pub(super) fn state(&self) -> ActorState {
+        let state = STATES.get(usize::from(self.state.load(Ordering::Relaxed)));
+        state.copied().unwrap_or(ActorState::Running)
+    }
+
     pub(super) fn set_state(&self, state: ActorState) {
         self.state.store(state as u8, Ordering::Relaxed);
     }
@@ -362,12 +367,11 @@ impl Vitals {
 
     /// All but what it works on and how many children it has.
     pub(super) fn info(&self) -> ActorInfo {
-        let state = STATES.get(usize::from(self.state.load(Ordering::Relaxed)));
         ActorInfo {
             path: self.path.to_string(),
             parent: self.parent.as_ref().map_or_else(String::new, |up| up.path.to_string()),
             kind: self.kind.to_owned(),
-            state: state.copied().unwrap_or(ActorState::Running),
+            state: self.state(),
             mailbox_depth: self.depth().into(),
             mailbox_limit: self.mailbox_limit.into(),
             handled: self.handled(),

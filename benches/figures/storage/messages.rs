@@ -212,7 +212,7 @@ async fn say(
     text: &str,
 ) -> anyhow::Result<()> {
     let (session_id, content) = (session_id.clone(), Content::Text(text.to_owned()));
-    let message = MessageSend { session_id, content, when_busy: None };
+    let message = MessageSend { session_id, content, when_busy: None, attachments: Vec::new() };
     Ok(socket.call(Some(project), message).await.map(drop)?)
 }
 
@@ -243,6 +243,7 @@ fn message(round: usize, number: usize) -> AcceptMessage {
         run_id: RunId::from_bits(bits),
         text: TEXT.to_owned(),
         answer_format: None,
+        attachments: Vec::new(),
         by: UserId::from_bits(1),
         when_busy: iris_protocol::WhenBusy::Queue,
         at: NOW,

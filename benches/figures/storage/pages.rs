@@ -214,6 +214,7 @@ fn message(number: u128) -> AcceptMessage {
         run_id: RunId::from_bits(number),
         text: format!("What is to be said about number {number}, all in all? ").repeat(3),
         answer_format: None,
+        attachments: Vec::new(),
         by: UserId::from_bits(1),
         when_busy: iris_protocol::WhenBusy::Queue,
         at: NOW,

@@ -15,6 +15,7 @@ pub fn wanted_format(history: &[Message]) -> Option<&AnswerFormatPart> {
         | Part::Tool(_)
         | Part::Subtask(_)
         | Part::Compaction(_)
+        | Part::Attachment(_)
         | Part::Step { .. } => None,
     })
 }

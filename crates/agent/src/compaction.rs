@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use iris_protocol::ToolCallId;
 
 use crate::prompt::{
-    Conversation, LEFT_OUT_BYTES_MIN, PromptBlock, PromptMessage, summary_message,
+    Conversation, LEFT_OUT_BYTES_MIN, PromptBlock, PromptMessage, said_with, summary_message,
 };
-use crate::tokens::{entry_tokens, text_tokens};
+use crate::tokens::{attachment_tokens, entry_tokens, text_tokens};
 
 /// Most bytes of one message of a person in what a summary is made of.
 const SAID_BYTES_MAX: usize = 16 * 1024;
@@ -38,9 +38,20 @@ pub fn outputs_to_leave_out(conversation: &Conversation, room: u64) -> Option<To
     let read = conversation.messages.iter().rposition(|it| !is_result(it)).unwrap_or(0);
     let (mut kept, mut saved) = (0, 0);
     let mut last = None;
+    // What goes with the question of the last of these calls stays.
+    let mut is_before_question = false;
     for message in conversation.messages.get(..read)?.iter().rev() {
-        let PromptMessage::ToolResult { call_id, output, is_error: false, .. } = message else {
-            continue;
+        let (call_id, output) = match message {
+            PromptMessage::ToolResult { call_id, output, is_error: false, .. } => (call_id, output),
+            PromptMessage::User { attachments, .. } if last.is_some() => {
+                if std::mem::replace(&mut is_before_question, true) {
+                    saved += attachments.iter().map(attachment_tokens).sum::<u64>();
+                }
+                continue;
+            }
+            PromptMessage::User { .. }
+            | PromptMessage::Assistant { .. }
+            | PromptMessage::ToolResult { .. } => continue,
         };
         if output.len() < LEFT_OUT_BYTES_MIN || conversation.left_out.contains(call_id) {
             continue;
@@ -113,8 +124,8 @@ impl Draft {
 }
 
 fn is_summary(message: &PromptMessage) -> bool {
-    let PromptMessage::User { text } = message else { return false };
-    let PromptMessage::User { text: begin } = summary_message("") else { return false };
+    let PromptMessage::User { text, .. } = message else { return false };
+    let PromptMessage::User { text: begin, .. } = summary_message("") else { return false };
     text.starts_with(&begin)
 }
 
@@ -153,8 +164,9 @@ fn transcript<'a>(
     }
     text.push_str(&entries.get(tail..).unwrap_or_default().concat());
     for question in asked {
-        if let PromptMessage::User { text: question } = question {
-            let question = cut(question, ANSWER_BYTES_MAX);
+        if let PromptMessage::User { text: question, attachments } = question {
+            let question = said_with(question, attachments);
+            let question = cut(&question, ANSWER_BYTES_MAX);
             write!(text, "[the request in progress, which stays as it is]\n{question}\n")
                 .unwrap_or_default();
         }
@@ -164,8 +176,9 @@ fn transcript<'a>(
 
 fn entry(message: &PromptMessage, bytes_max: usize) -> String {
     match message {
-        PromptMessage::User { text } => {
-            format!("[user]\n{}\n", cut(text, SAID_BYTES_MAX.min(bytes_max)))
+        PromptMessage::User { text, attachments } => {
+            let text = said_with(text, attachments);
+            format!("[user]\n{}\n", cut(&text, SAID_BYTES_MAX.min(bytes_max)))
         }
         PromptMessage::Assistant { blocks } => {
             let mut text = "[assistant]\n".to_owned();

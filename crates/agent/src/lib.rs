@@ -20,8 +20,8 @@ pub use budget::{BudgetUse, exceeded};
 pub use opaque::{OPAQUE_BYTES_MAX, Opaque};
 pub use progress::Progress;
 pub use prompt::{
-    Conversation, Counted, Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec,
-    prompt_messages,
+    Conversation, Counted, Prompt, PromptAttachment, PromptBlock, PromptCall, PromptMessage,
+    TextRoom, ToolSpec, prompt_messages, said_with,
 };
 pub use retry::RetryLimits;
 pub use turn::*;

@@ -1,5 +1,6 @@
 //! What a model is asked: the conversation in the form that every provider can be given.
 
+mod attachments;
 mod history;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use crate::{Attached, Opaque};
 
+pub use attachments::{PromptAttachment, TextRoom, said_with};
 pub use history::{Conversation, Counted, prompt_messages};
 pub(crate) use history::{LEFT_OUT_BYTES_MIN, summary_message};
 
@@ -21,7 +23,8 @@ pub struct Prompt {
     pub messages: Vec<PromptMessage>,
     /// The tools that the model may call, in this order.
     pub tools: Vec<ToolSpec>,
-    /// Images that calls were answered with, by the ids of the calls; only for models that are shown some.
+    /// Images that calls were answered with, by the ids of the calls, and that go with messages, by the ids
+    /// of their parts; only for models that are shown some.
     pub images: BTreeMap<String, Attached>,
 }
 
@@ -30,8 +33,10 @@ pub struct Prompt {
 pub enum PromptMessage {
     /// What a person said.
     User {
-        /// UTF-8, never empty.
+        /// UTF-8; never empty without attachments.
         text: String,
+        /// What goes with it; [`said_with`] is the text with what stands in it of these.
+        attachments: Vec<PromptAttachment>,
     },
     /// What the model said in one step.
     Assistant {
@@ -52,6 +57,11 @@ pub enum PromptMessage {
 }
 
 impl PromptMessage {
+    /// What a person said, with nothing attached.
+    pub fn asked(text: impl Into<String>) -> Self {
+        Self::User { text: text.into(), attachments: Vec::new() }
+    }
+
     /// An answer that is nothing but text.
     pub fn said(text: impl Into<String>) -> Self {
         Self::Assistant { blocks: vec![PromptBlock::Text { text: text.into(), opaque: None }] }
@@ -424,7 +434,7 @@ mod tests {
     }
 
     fn user(text: &str) -> PromptMessage {
-        PromptMessage::User { text: text.to_owned() }
+        PromptMessage::asked(text)
     }
 
     fn speaks(text: &str) -> PromptBlock {

@@ -1,7 +1,9 @@
 //! How long a prompt is, estimated without the model's own tokenizer and corrected by what its provider
 //! counted last.
 
-use crate::prompt::{Conversation, Prompt, PromptBlock, PromptMessage};
+use iris_protocol::AttachmentGiven;
+
+use crate::prompt::{Conversation, Prompt, PromptAttachment, PromptBlock, PromptMessage};
 
 /// Bytes of plain text to a token, as a rule.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -29,13 +31,29 @@ pub fn entry_tokens(messages: &[PromptMessage]) -> u64 {
 
 fn of_entry(message: &PromptMessage) -> u64 {
     let tokens = match message {
-        PromptMessage::User { text } => text_tokens(text),
+        PromptMessage::User { text, attachments } => {
+            // Images are counted as what stands around the conversation.
+            let attached = attachments.iter().map(|it| text_tokens(it.text()));
+            text_tokens(text) + attached.sum::<u64>()
+        }
         PromptMessage::Assistant { blocks } => blocks.iter().map(of_block).sum(),
         PromptMessage::ToolResult { output, tool_name, .. } => {
             text_tokens(output) + text_tokens(tool_name)
         }
     };
     tokens + ENTRY_TOKENS
+}
+
+/// Estimates what is saved where a file that goes with a message is only named any more.
+pub(crate) fn attachment_tokens(attachment: &PromptAttachment) -> u64 {
+    if attachment.left_out() {
+        return 0;
+    }
+    match attachment.part().given {
+        AttachmentGiven::Image => IMAGE_TOKENS,
+        AttachmentGiven::Text => text_tokens(attachment.text()),
+        AttachmentGiven::Named => 0,
+    }
 }
 
 fn of_block(block: &PromptBlock) -> u64 {
@@ -101,7 +119,7 @@ mod tests {
     use crate::prompt::Counted;
 
     fn user(text: &str) -> PromptMessage {
-        PromptMessage::User { text: text.to_owned() }
+        PromptMessage::asked(text)
     }
 
     #[test]

@@ -488,7 +488,8 @@ impl Resumption {
                 Part::Text { .. }
                 | Part::Reasoning { .. }
                 | Part::Subtask(_)
-                | Part::AnswerFormat(_) => {}
+                | Part::AnswerFormat(_)
+                | Part::Attachment(_) => {}
             }
         }
         resumption

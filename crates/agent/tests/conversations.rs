@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use iris_agent::compaction::{Draft, outputs_to_leave_out};
 use iris_agent::tokens::entry_tokens;
-use iris_agent::{Conversation, Opaque, PromptBlock, PromptMessage};
+use iris_agent::{
+    Conversation, Opaque, PromptAttachment, PromptBlock, PromptMessage, TextRoom, said_with,
+};
 use iris_protocol::{
-    CompactionPart, FinishReason, Message, MessageId, MessageRole, MessageState, Part, PartId,
-    RunId, SessionId, ToolCallId, ToolPart, ToolState, Usage,
+    AttachmentGiven, AttachmentPart, CompactionPart, FinishReason, Message, MessageId, MessageRole,
+    MessageState, Part, PartId, RunId, SessionId, ToolCallId, ToolPart, ToolState, Usage,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -168,7 +170,7 @@ fn check(messages: &[PromptMessage]) {
                 assert!(!open.is_empty(), "a result without a call");
                 assert_eq!(open.remove(0), call_id);
             }
-            PromptMessage::User { text } => {
+            PromptMessage::User { text, .. } => {
                 assert!(open.is_empty() && !text.is_empty());
             }
             PromptMessage::Assistant { blocks } => {
@@ -195,7 +197,7 @@ fn check(messages: &[PromptMessage]) {
 }
 
 fn is_summary(message: &PromptMessage) -> bool {
-    matches!(message, PromptMessage::User { text } if text.contains("summary "))
+    matches!(message, PromptMessage::User { text, .. } if text.contains("summary "))
 }
 
 proptest! {
@@ -305,7 +307,7 @@ fn what_joined_a_run_outlives_summaries() {
         let told = Conversation::of(&history, &opaque, None).messages;
         check(&told);
         let places = |wanted: &str| -> Vec<usize> {
-            let wanted = PromptMessage::User { text: wanted.to_owned() };
+            let wanted = PromptMessage::asked(wanted);
             (0..told.len()).filter(|index| told[*index] == wanted).collect()
         };
         let (question, steered) = (places("question 0"), places("steered"));
@@ -313,4 +315,96 @@ fn what_joined_a_run_outlives_summaries() {
         assert_eq!((question.len(), steered.len()), (1, 1), "{case:?} {told:?}");
         assert!(question[0] < steered[0], "{case:?} {told:?}");
     }
+}
+
+/// A question with a text and an image.
+fn asked_with(number: u128, run: &RunId) -> Message {
+    let attached = |bits: u128, given| {
+        Part::Attachment(AttachmentPart {
+            id: PartId::from_bits(bits),
+            name: "a".to_owned(),
+            path: None,
+            version: None,
+            mime_type: "text/plain".to_owned(),
+            size: 1,
+            hash: String::new(),
+            given,
+        })
+    };
+    let text = Part::Text {
+        id: PartId::from_bits(number),
+        text: format!("question {number}"),
+        interrupted: false,
+    };
+    let files = [
+        attached(number + 1, AttachmentGiven::Text),
+        attached(number + 2, AttachmentGiven::Image),
+        attached(number + 3, AttachmentGiven::Named),
+    ];
+    message(MessageRole::User, run, [text].into_iter().chain(files).collect())
+}
+
+/// Whether what goes with each message is left out.
+fn left_out(told: &Conversation) -> Vec<Vec<bool>> {
+    let users = told.messages.iter().filter_map(|message| match message {
+        PromptMessage::User { attachments, .. } => Some(attachments),
+        PromptMessage::Assistant { .. } | PromptMessage::ToolResult { .. } => None,
+    });
+    users.map(|files| files.iter().map(PromptAttachment::left_out).collect()).collect()
+}
+
+#[test]
+fn what_goes_with_earlier_messages_is_left_out_with_the_outputs_of_later_turns() {
+    let (first, second) = (RunId::from_bits(1), RunId::from_bits(2));
+    let answer = |run: &RunId, calls: [(u128, usize); 2]| {
+        let done = |bits, bytes| call(bits, ToolState::Completed, bytes, false);
+        let parts = calls
+            .iter()
+            .flat_map(|&(bits, bytes)| [done(bits, bytes), part(&Piece::Step, bits + 50)]);
+        message(MessageRole::Assistant, run, parts.collect())
+    };
+    let joined = Message { after_step: Some(1), ..asked_with(30, &first) };
+    let history = [
+        asked_with(10, &first),
+        answer(&first, [(1, 9), (2, 9)]),
+        joined,
+        asked_with(20, &second),
+        answer(&second, [(3, 600), (4, 4_000)]),
+        message(
+            MessageRole::User,
+            &RunId::from_bits(3),
+            vec![part(&Piece::Text("so?", false), 99)],
+        ),
+    ];
+    let told = |mark: Option<u128>| {
+        let mark = mark.map(ToolCallId::from_bits);
+        let mut told = Conversation::of(&history, &BTreeMap::new(), mark.as_ref());
+        for message in &mut told.messages {
+            let PromptMessage::User { attachments, .. } = message else { continue };
+            for it in attachments.iter_mut().take(1).filter(|it| !it.left_out()) {
+                it.tell(&"word ".repeat(4_000), &mut TextRoom::default());
+            }
+        }
+        told
+    };
+    let (all, gone, plain) = (vec![false; 3], vec![true, true, false], Vec::new());
+    let kept = [all.clone(), all.clone(), all.clone(), plain.clone()];
+    assert_eq!(left_out(&told(None)), kept);
+    // With a call of the first turn its own question stays.
+    assert_eq!(left_out(&told(Some(1))), kept);
+    let later = told(Some(3));
+    assert_eq!(left_out(&later), [gone.clone(), gone, all, plain]);
+    let PromptMessage::User { text, attachments } = &later.messages[0] else { unreachable!() };
+    let said = said_with(text, attachments);
+    assert!(said.starts_with("question 10\n\n[attached file \"a\": text/plain, 1 bytes; left out"));
+    let mut whole = told(None);
+    assert!(entry_tokens(&later.messages) + 9_000 < entry_tokens(&whole.messages));
+
+    // It counts in whether it is worth it: the output alone is too short.
+    assert_eq!(outputs_to_leave_out(&whole, 4_400), Some(ToolCallId::from_bits(3)));
+    for message in &mut whole.messages {
+        let PromptMessage::User { attachments, .. } = message else { continue };
+        attachments.clear();
+    }
+    assert_eq!(outputs_to_leave_out(&whole, 4_400), None);
 }

@@ -190,6 +190,62 @@ fn a_header_that_names_another_key_is_refused() {
     assert_invalid(&forge(&without(good_header(), "typ"), &good_claims()), "no type");
 }
 
+/// A5 and A6 of the threat model: what readers of tokens were ever led astray by, rightly signed with our key.
+#[test]
+fn a_token_that_can_be_read_in_two_ways_is_refused() {
+    let signed = |header: &str, claims: &str| {
+        let message =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let mut mac = Hmac::<Sha256>::new_from_slice(KEY).unwrap();
+        mac.update(message.as_bytes());
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+    };
+    let (header, claims) = (good_header().to_string(), good_claims().to_string());
+    tokens().0.verify_access(&signed(&header, &claims)).unwrap();
+    let also = |text: &str, field: &str| text.replacen('{', &format!("{{{field},"), 1);
+    for (header, claims) in [
+        (also(&header, r#""alg":"none""#), claims.clone()),
+        (also(&header, r#""kid":"0""#), claims.clone()),
+        (header.clone(), also(&claims, r#""aud":"evil""#)),
+        (header.clone(), also(&claims, &format!(r#""sub":"{}""#, UserId::from_bits(9)))),
+        (header.clone(), also(&claims, r#""exp":1"#)),
+        (header.clone(), format!("{claims}{claims}")),
+        (header.clone(), format!("[{claims}]")),
+        (format!("[{header}]"), claims.clone()),
+        (String::new(), claims.clone()),
+        (header.clone(), String::new()),
+    ] {
+        assert_invalid(&signed(&header, &claims), &format!("{header} {claims}"));
+    }
+    for alg in ["hs256", "HS384", "RS384", "PS256", "ES256", "ES384", "EdDSA", "HS256 ", "nOnE"] {
+        assert_invalid(&forge(&with(good_header(), "alg", json!(alg)), &good_claims()), alg);
+    }
+    for exp in [json!(-1), json!(i64::MIN), json!(0)] {
+        let past = forge(&good_header(), &with(good_claims(), "exp", exp.clone()));
+        assert!(matches!(tokens().0.verify_access(&past), Err(AuthError::Expired)), "{exp}");
+    }
+    let good = forge(&good_header(), &good_claims());
+    let parts: Vec<&str> = good.split('.').collect();
+    for text in [
+        format!(" {good}"),
+        format!("{good} "),
+        format!("{good}\n"),
+        format!("{good}="),
+        format!("{good}\0"),
+        format!("Bearer {good}"),
+        good.replace('.', ". "),
+        good.replacen('.', "=.", 1),
+        // An encrypted token (RFC 7516) has five parts.
+        format!("{good}.{}.{}", parts[0], parts[1]),
+        format!("{}..{}", parts[0], parts[2]),
+        format!(".{}.{}", parts[1], parts[2]),
+        good.to_uppercase(),
+        format!("{good},{good}"),
+    ] {
+        assert_invalid(&text, &text);
+    }
+}
+
 /// A5 of the threat model: the public key of a pair, or any text, as the secret of an HMAC.
 #[test]
 fn a_token_signed_with_what_everybody_knows_is_refused() {

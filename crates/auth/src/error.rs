@@ -55,6 +55,24 @@ pub enum AuthError {
         /// What the system said.
         source: io::Error,
     },
+    /// A key was changed, and the one before is still needed.
+    #[error("the key before is still needed: `{}` is there", path.display())]
+    KeyChanging {
+        /// Where it stands.
+        path: PathBuf,
+    },
+    /// A key file holds another key than the one that is in use.
+    #[error("the key file `{}` holds another key than the one in use", path.display())]
+    KeyReplaced {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key file is a link: whoever keeps what it leads to would undo a change.
+    #[error("the key file `{}` is a link, so something else keeps the key: change it there", path.display())]
+    KeyIsLink {
+        /// The file.
+        path: PathBuf,
+    },
     /// Nobody can act on it: no randomness, a broken stored hash, a lost worker.
     #[error("internal error of authentication")]
     Internal {
@@ -79,6 +97,9 @@ impl AuthError {
             | Self::KeyTooShort { .. }
             | Self::KeyFileSize { .. }
             | Self::KeyFile { .. }
+            | Self::KeyChanging { .. }
+            | Self::KeyReplaced { .. }
+            | Self::KeyIsLink { .. }
             | Self::Internal { .. } => ErrorCode::Internal,
         }
     }
@@ -95,6 +116,9 @@ impl AuthError {
             | Self::KeyTooShort { .. }
             | Self::KeyFileSize { .. }
             | Self::KeyFile { .. }
+            | Self::KeyChanging { .. }
+            | Self::KeyReplaced { .. }
+            | Self::KeyIsLink { .. }
             | Self::Internal { .. } => ApiError::new(self.code(), "internal error"),
         }
     }

@@ -1,9 +1,9 @@
 //! Key files: the secrets of the server, made on the first start and kept for the next ones.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
@@ -58,6 +58,87 @@ pub fn load_key(path: &Path) -> Result<Key, AuthError> {
     load(path)?.ok_or_else(|| AuthError::KeyFile { path: path.to_owned(), source: missing() })
 }
 
+/// A key file that can be changed while both keys are needed: the key before stands beside it, in a file of the
+/// same name with `.previous` behind it, until whoever needs it says that nobody does.
+#[derive(Debug, Clone)]
+pub struct ChangingKey {
+    path: PathBuf,
+}
+
+impl ChangingKey {
+    /// The key at this path.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where the key stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the key before stands while it is needed.
+    pub fn previous_path(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".previous");
+        name.into()
+    }
+
+    /// The key, which is made when there is none, and the one before where that is still needed.
+    ///
+    /// # Errors
+    /// As [`load_or_create_key`].
+    pub fn load(&self) -> Result<(Key, Option<Key>), AuthError> {
+        Ok((load_or_create_key(&self.path)?, load(&self.previous_path())?))
+    }
+
+    /// The same, where there has to be a key.
+    ///
+    /// # Errors
+    /// As [`load_key`].
+    pub fn read(&self) -> Result<(Key, Option<Key>), AuthError> {
+        Ok((load_key(&self.path)?, load(&self.previous_path())?))
+    }
+
+    /// Makes a new key in the place of this one, which becomes the one before. At each moment, whatever
+    /// stops the process or the machine, the files hold the key of everything that was sealed: first the
+    /// key of now is written beside itself, then the new one takes its place in one step.
+    ///
+    /// # Errors
+    /// [`AuthError::KeyChanging`] while there is one before, [`AuthError::KeyIsLink`] for a file that something else
+    /// keeps, [`AuthError::KeyFile`] when the directory cannot be written; otherwise as [`load_or_create_key`].
+    pub fn change(&self) -> Result<Key, AuthError> {
+        let path = &self.path;
+        let failed = |source| AuthError::KeyFile { path: path.clone(), source };
+        let previous = self.previous_path();
+        if load(&previous)?.is_some() {
+            return Err(AuthError::KeyChanging { path: previous });
+        }
+        if fs::symlink_metadata(path).map_err(failed)?.is_symlink() {
+            return Err(AuthError::KeyIsLink { path: path.clone() });
+        }
+        let current = load_key(path)?;
+        let bytes = Zeroizing::new(random_bytes::<KEY_BYTES_MIN>()?);
+        let new = written(path, bytes.as_slice()).map_err(failed)?;
+        create(&previous, current.as_bytes()).map_err(failed)?;
+        new.persist(path).map_err(|error| failed(error.error))?;
+        synced(path).map_err(failed)?;
+        Ok(Key(Zeroizing::new(bytes.to_vec())))
+    }
+
+    /// Removes the key before: nothing needs it any more.
+    ///
+    /// # Errors
+    /// [`AuthError::KeyFile`].
+    pub fn forget_previous(&self) -> Result<(), AuthError> {
+        let path = self.previous_path();
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| synced(&path)),
+        };
+        removed.map_err(|source| AuthError::KeyFile { path, source })
+    }
+}
+
 fn load(path: &Path) -> Result<Option<Key>, AuthError> {
     let failed = |source| AuthError::KeyFile { path: path.to_owned(), source };
     let file = match File::open(path) {
@@ -73,20 +154,32 @@ fn load(path: &Path) -> Result<Option<Key>, AuthError> {
     Ok(Some(Key(bytes)))
 }
 
-/// Writes a file beside `path` (created exclusively, mode 0600), then gives it that name unless
-/// another file has it by now.
+/// Writes a file beside `path`, then gives it that name unless another file has it by now.
 fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    };
-    let mut file = NamedTempFile::new_in(directory)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
-        Ok(_) => File::open(directory)?.sync_all(),
+    match written(path, bytes)?.persist_noclobber(path) {
+        Ok(_) => synced(path),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error.error),
+    }
+}
+
+/// A new file beside `path`, created exclusively with mode 0600, on the disk.
+fn written(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    let mut file = NamedTempFile::new_in(directory_of(path))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+/// Brings the names of the directory that holds `path` to the disk.
+fn synced(path: &Path) -> io::Result<()> {
+    File::open(directory_of(path))?.sync_all()
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
     }
 }
 
@@ -144,6 +237,39 @@ mod tests {
         create(&path, &[1; 32]).unwrap();
         create(&path, &[2; 32]).unwrap();
         assert_eq!(load_or_create_key(&path).unwrap().as_bytes(), [1; 32]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_is_changed_beside_the_one_before() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        let key = ChangingKey::new(path.clone());
+        assert!(matches!(key.change(), Err(AuthError::KeyFile { .. })), "there is none yet");
+        let (first, previous) = key.load().unwrap();
+        assert!(previous.is_none());
+        let second = key.change().unwrap();
+        assert_ne!(first.as_bytes(), second.as_bytes());
+        let loaded = key.load().unwrap();
+        assert_eq!(loaded.0.as_bytes(), second.as_bytes());
+        assert_eq!(loaded.1.unwrap().as_bytes(), first.as_bytes());
+        for path in [&path, &key.previous_path()] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let refused = key.change().unwrap_err();
+        assert!(refused.to_string().contains("master.key.previous"), "{refused}");
+        assert_eq!(key.load().unwrap().0.as_bytes(), second.as_bytes());
+        key.forget_previous().unwrap();
+        key.forget_previous().unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+
+        let link = directory.path().join("link.key");
+        symlink(&path, &link).unwrap();
+        let refused = ChangingKey::new(link).change().unwrap_err();
+        assert!(matches!(refused, AuthError::KeyIsLink { .. }), "{refused}");
+        assert_eq!(key.load().unwrap().0.as_bytes(), second.as_bytes());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Deliberately absent: storage; when something is sealed anew.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -27,7 +28,6 @@ const ID_BYTES: usize = 6;
 /// Keep what is derived from the master key apart from other uses of it.
 const KEY_LABEL: &[u8] = b"iris secrets at rest v1: key";
 const ID_LABEL: &[u8] = b"iris secrets at rest v1: id";
-const FINGERPRINT_LABEL: &[u8] = b"iris secrets at rest v1: fingerprint";
 
 /// A secret in the clear, wiped from memory when dropped. It does not show itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -62,27 +62,92 @@ pub enum Unopened {
     NotOurs,
 }
 
-/// The keys that secrets are sealed with and opened by.
-pub struct SealingKeys {
-    current: SealingKey,
-    /// From before the last rotation: it opens and does not seal.
-    previous: Option<SealingKey>,
+/// The keys that secrets are sealed with and opened by. They can be changed while others seal and open.
+pub struct SealingKeys(RwLock<Ring>);
+
+/// The keys at one moment.
+struct Ring {
+    current: Arc<SealingKey>,
+    /// From before a rotation: they open and do not seal.
+    previous: Vec<Arc<SealingKey>>,
+    /// How many of them, from the first one on, somebody wants to be kept.
+    kept: usize,
 }
 
 impl fmt::Debug for SealingKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealingKeys").field("current", &self.current.id).finish_non_exhaustive()
+        f.debug_struct("SealingKeys").field("current", &self.current().id).finish_non_exhaustive()
     }
 }
 
 impl SealingKeys {
-    /// Seals with a key made from `current`; opens with it and with one made from `previous`.
+    /// Seals with a key made from `current`; opens with it and with those made from `previous`.
     ///
     /// # Errors
     /// [`AuthError::Internal`], which would be a mistake in this crate.
-    pub fn new(current: &Key, previous: Option<&Key>) -> Result<Self, AuthError> {
-        let previous = previous.map(SealingKey::derived).transpose()?;
-        Ok(Self { current: SealingKey::derived(current)?, previous })
+    pub fn new<'a>(
+        current: &Key,
+        previous: impl IntoIterator<Item = &'a Key>,
+    ) -> Result<Self, AuthError> {
+        let derived = |key: &Key| SealingKey::derived(key).map(Arc::new);
+        let previous = previous.into_iter().map(derived).collect::<Result<Vec<_>, _>>()?;
+        let (current, kept) = (derived(current)?, previous.len());
+        Ok(Self(RwLock::new(Ring { current, previous, kept })))
+    }
+
+    /// Opens with a key made from `key` too, until it is forgotten.
+    ///
+    /// # Errors
+    /// As [`SealingKeys::new`].
+    pub fn open_with(&self, key: &Key) -> Result<(), AuthError> {
+        let key = Arc::new(SealingKey::derived(key)?);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).previous.push(key);
+        Ok(())
+    }
+
+    /// Seals with a key made from `key` from now on; what opens now goes on to. Does nothing where that is
+    /// the key already.
+    ///
+    /// # Errors
+    /// As [`SealingKeys::new`]; nothing is changed then.
+    pub fn seal_with(&self, key: &Key) -> Result<(), AuthError> {
+        let new = Arc::new(SealingKey::derived(key)?);
+        let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if ring.current.id != new.id {
+            let before = std::mem::replace(&mut ring.current, new);
+            ring.previous.push(before);
+        }
+        Ok(())
+    }
+
+    /// Whether `key` is the one that is sealed with.
+    ///
+    /// # Errors
+    /// As [`SealingKeys::new`].
+    pub fn seals_with(&self, key: &Key) -> Result<bool, AuthError> {
+        Ok(SealingKey::derived(key)?.id == self.current().id)
+    }
+
+    /// Opens no more with the keys that were current before, but for those that were there from the beginning.
+    pub fn forget_previous(&self) {
+        let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = ring.kept;
+        ring.previous.truncate(kept);
+    }
+
+    /// Whether there is a key that opens and does not seal.
+    pub fn has_previous(&self) -> bool {
+        !self.0.read().unwrap_or_else(PoisonError::into_inner).previous.is_empty()
+    }
+
+    fn current(&self) -> Arc<SealingKey> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).current)
+    }
+
+    fn by_id(&self, id: &str) -> Option<Arc<SealingKey>> {
+        let ring = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = std::iter::once(&ring.current).chain(&ring.previous);
+        keys.find(|key| key.id == id).cloned()
     }
 
     /// Seals `secret` for what `owner` names, part by part from the general to the specific.
@@ -92,10 +157,11 @@ impl SealingKeys {
     pub fn seal(&self, secret: &PlainSecret, owner: &[&str]) -> Result<String, AuthError> {
         let nonce = random_bytes::<NONCE_BYTES>()?;
         let (msg, aad) = (secret.expose().as_bytes(), &associated_data(owner));
-        let sealed = self.current.cipher.encrypt(&nonce.into(), Payload { msg, aad });
+        let key = self.current();
+        let sealed = key.cipher.encrypt(&nonce.into(), Payload { msg, aad });
         let sealed = sealed.map_err(|_| AuthError::internal("a secret could not be sealed"))?;
         let text = URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat());
-        Ok(format!("{VERSION}.{}.{text}", self.current.id))
+        Ok(format!("{VERSION}.{}.{text}", key.id))
     }
 
     /// Opens a text that was sealed for what `owner` names.
@@ -108,8 +174,7 @@ impl SealingKeys {
         else {
             return Err(Unopened::NotOurs);
         };
-        let keys = [Some(&self.current), self.previous.as_ref()];
-        let key = keys.into_iter().flatten().find(|key| key.id == id).ok_or(Unopened::OtherKey)?;
+        let key = self.by_id(id).ok_or(Unopened::OtherKey)?;
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| Unopened::NotOurs)?;
         let (nonce, msg) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(Unopened::NotOurs)?;
         let payload = Payload { msg, aad: &associated_data(owner) };
@@ -120,18 +185,24 @@ impl SealingKeys {
         }
     }
 
-    /// What tells one text with a secret in it from another and says nothing of the secret, 43 characters: a
-    /// plain hash could be tried out.
-    pub fn fingerprint(&self, text: &[u8]) -> String {
-        let mut keyed = self.current.fingerprints.clone();
-        keyed.update(text);
-        URL_SAFE_NO_PAD.encode(keyed.finalize().into_bytes())
-    }
-
     /// Whether a text was sealed with a key that is on its way out.
     pub fn is_outdated(&self, sealed: &str) -> bool {
-        let id = sealed.split('.').nth(1);
-        self.previous.as_ref().is_some_and(|key| id == Some(&key.id) && key.id != self.current.id)
+        let Some(id) = sealed.split('.').nth(1) else { return false };
+        let ring = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        ring.current.id != id && ring.previous.iter().any(|key| key.id == id)
+    }
+
+    /// The text sealed anew for the same owner; none for one that the current key sealed, and for one that
+    /// does not open.
+    ///
+    /// # Errors
+    /// As [`SealingKeys::seal`].
+    pub fn renewed(&self, sealed: &str, owner: &[&str]) -> Result<Option<String>, AuthError> {
+        if !self.is_outdated(sealed) {
+            return Ok(None);
+        }
+        let opened = self.open(sealed, owner).ok();
+        opened.map(|secret| self.seal(&secret, owner)).transpose()
     }
 }
 
@@ -140,7 +211,6 @@ struct SealingKey {
     /// Has no dot in it.
     id: String,
     cipher: XChaCha20Poly1305,
-    fingerprints: Hmac<Sha256>,
 }
 
 impl SealingKey {
@@ -150,20 +220,15 @@ impl SealingKey {
         let id = URL_SAFE_NO_PAD.encode(id.get(..ID_BYTES).unwrap_or_default());
         let cipher = XChaCha20Poly1305::new_from_slice(key.as_slice());
         let cipher = cipher.map_err(|_| AuthError::internal("a key has the wrong length"))?;
-        let fingerprints = keyed(&mac(master, FINGERPRINT_LABEL)?)?;
-        Ok(Self { id, cipher, fingerprints })
+        Ok(Self { id, cipher })
     }
 }
 
 fn mac(master: &Key, label: &[u8]) -> Result<[u8; 32], AuthError> {
-    let mut keyed = keyed(master.as_bytes())?;
+    let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(master.as_bytes());
+    let mut keyed = keyed.map_err(|_| AuthError::internal("a key cannot be used"))?;
     keyed.update(label);
     Ok(keyed.finalize().into_bytes().into())
-}
-
-fn keyed(key: &[u8]) -> Result<Hmac<Sha256>, AuthError> {
-    let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(key);
-    keyed.map_err(|_| AuthError::internal("a key cannot be used"))
 }
 
 /// The parts, each with its length before it: no two lists of parts are the same text.
@@ -234,12 +299,29 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_tell_texts_apart_and_need_the_key() {
-        let keys = SealingKeys::new(&key(), None).unwrap();
-        let others = SealingKeys::new(&key(), None).unwrap();
-        assert_eq!(keys.fingerprint(b"a"), keys.fingerprint(b"a"));
-        assert_ne!(keys.fingerprint(b"a"), keys.fingerprint(b"b"));
-        assert_ne!(keys.fingerprint(b"a"), others.fingerprint(b"a"));
+    fn keys_change_while_they_are_in_use() {
+        let (old, new) = (key(), key());
+        let keys = SealingKeys::new(&old, None).unwrap();
+        let sealed = keys.seal(&secret(), &OWNER).unwrap();
+        assert_eq!(keys.renewed(&sealed, &OWNER).unwrap(), None, "it is of the current key");
+        assert!(!keys.has_previous());
+        keys.seal_with(&new).unwrap();
+        keys.seal_with(&new).unwrap();
+        assert!(keys.seals_with(&new).unwrap() && !keys.seals_with(&old).unwrap());
+        assert!(keys.has_previous() && keys.is_outdated(&sealed));
+        assert_eq!(keys.open(&sealed, &OWNER), Ok(secret()));
+        let again = keys.renewed(&sealed, &OWNER).unwrap().unwrap();
+        assert_eq!(keys.renewed(&again, &OWNER).unwrap(), None);
+        assert_eq!(keys.renewed(&sealed, &OWNER[..1]).unwrap(), None, "it is of somebody else");
+        keys.forget_previous();
+        assert_eq!(keys.open(&sealed, &OWNER), Err(Unopened::OtherKey));
+        assert_eq!(keys.open(&again, &OWNER), Ok(secret()));
+        let keeping = SealingKeys::new(&new, Some(&old)).unwrap();
+        keeping.open_with(&key()).unwrap();
+        keeping.forget_previous();
+        assert_eq!(keeping.open(&sealed, &OWNER), Ok(secret()));
+        let only_new = SealingKeys::new(&new, None).unwrap();
+        assert_eq!(only_new.open(&again, &OWNER), Ok(secret()));
     }
 
     #[test]

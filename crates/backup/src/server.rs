@@ -31,6 +31,8 @@ const ROOT: &str = "root.db";
 /// The key that signs access tokens, and the one that secrets are sealed with.
 const JWT_KEY: &str = "jwt.key";
 const MASTER_KEY: &str = "master.key";
+/// There while the master key is being changed: what is not sealed anew yet needs it.
+const MASTER_KEY_BEFORE: &str = "master.key.previous";
 const PROJECTS: &str = "projects";
 /// Largest manifest that is read.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -194,9 +196,13 @@ pub fn write_server(
     if let Some(ServerKeys { jwt, master }) = &source.keys {
         copy_private(jwt, &work.path().join(JWT_KEY))?;
         files.push(file_of(work.path(), JWT_KEY)?);
-        if master.try_exists().map_err(BackupError::io(master))? {
-            copy_private(master, &work.path().join(MASTER_KEY))?;
-            files.push(file_of(work.path(), MASTER_KEY)?);
+        let mut before = master.clone().into_os_string();
+        before.push(".previous");
+        for (key, name) in [(master, MASTER_KEY), (&PathBuf::from(before), MASTER_KEY_BEFORE)] {
+            if key.try_exists().map_err(BackupError::io(key))? {
+                copy_private(key, &work.path().join(name))?;
+                files.push(file_of(work.path(), name)?);
+            }
         }
     }
     let manifest = ServerManifest {
@@ -339,7 +345,7 @@ pub fn verify_server(directory: &Path) -> Result<ServerManifest, BackupError> {
 fn check_name(path: &str) -> Result<(), BackupError> {
     let archive = path.strip_prefix("projects/").and_then(|name| name.strip_suffix(".tar.zst"));
     let is_archive = archive.is_some_and(|id| id.parse::<ProjectId>().is_ok());
-    if is_archive || matches!(path, ROOT | JWT_KEY | MASTER_KEY) {
+    if is_archive || matches!(path, ROOT | JWT_KEY | MASTER_KEY | MASTER_KEY_BEFORE) {
         return Ok(());
     }
     Err(BackupError::corrupt(format!("the path `{path}`")))
@@ -420,7 +426,7 @@ pub fn restore_server(
             fs::create_dir(&unpacked.files).map_err(&failed)?;
         }
     }
-    for key in [JWT_KEY, MASTER_KEY] {
+    for key in [JWT_KEY, MASTER_KEY, MASTER_KEY_BEFORE] {
         if manifest.files.iter().any(|file| file.path == key) {
             copy_private(&from.join(key), &work.path().join(key))?;
         }

@@ -5,8 +5,8 @@ mod follower;
 
 use iris_protocol::{
     ActorDetail, ActorGet, ActorList, ActorPage, ActorRestart, ActorStop, Data, Done, ErrorCode,
-    LogGet, LogSet, LogSettings, Method, Operation, Request, RestRoute, SupervisionList,
-    SupervisionPage,
+    KeysRotate, KeysRotated, LogGet, LogSet, LogSettings, Method, Operation, Request, RestRoute,
+    SupervisionList, SupervisionPage,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -79,6 +79,14 @@ impl Client {
     /// As said above; `Api` with `INVALID_REQUEST` when the filter cannot be read.
     pub async fn set_log(&self, request: &LogSet) -> Result<LogSettings, ClientError> {
         self.administer(request).await
+    }
+
+    /// Makes a new master key and seals everything anew: as long as it takes to open every project.
+    ///
+    /// # Errors
+    /// As said above; `Api` with `CONFLICT` where the server cannot change the file of the key.
+    pub async fn rotate_keys(&self) -> Result<KeysRotated, ClientError> {
+        self.administer(&KeysRotate {}).await
     }
 
     /// Runs an operation over its REST route. An expired access token is refreshed once.
@@ -154,7 +162,7 @@ fn response<T: DeserializeOwned>(answer: &RestAnswer, data: Data) -> Result<T, C
     let field = match data {
         Data::Whole => return answer.data(),
         Data::Field(field) | Data::List(field) | Data::Upload(field) | Data::Form(field) => field,
-        Data::Bytes | Data::Document => {
+        Data::Bytes(_) | Data::Document | Data::Redirect => {
             return Err(ClientError::Protocol("the answer is no JSON".to_owned()));
         }
     };

@@ -75,6 +75,7 @@ impl PartTracker {
                     | Part::Subtask(_)
                     | Part::Compaction(_)
                     | Part::AnswerFormat(_)
+                    | Part::Attachment(_)
                     | Part::Step { .. } => {}
                 }
             }

@@ -61,7 +61,8 @@ impl ModelUnavailable {
 }
 
 impl Models {
-    /// Sets up every configured provider. Reads script files; connects to nothing.
+    /// Sets up every configured provider, whose keys are hidden from now on where others repeat them. Reads
+    /// script files; connects to nothing.
     ///
     /// # Errors
     ///
@@ -74,6 +75,10 @@ impl Models {
             }
             if config.kind == ProviderKind::Scripted {
                 models.scripted.insert(name.clone());
+            }
+            // It is of those who run the server: nobody else is to see it.
+            if let Some(key) = &config.api_key {
+                iris_redact::shared().learn(key.expose());
             }
             let is_remote = config.kind != ProviderKind::Scripted;
             let mut model = build(&name, &config)?;

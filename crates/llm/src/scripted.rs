@@ -129,7 +129,7 @@ impl<'a> Position<'a> {
         let mut position = Self { user_text: "", turn: 0, step: 0 };
         for message in &prompt.messages {
             match message {
-                PromptMessage::User { text } => {
+                PromptMessage::User { text, .. } => {
                     position = Self { user_text: text, turn: users, step: 0 };
                     users += 1;
                 }

@@ -102,6 +102,8 @@ id_types! {
     KeyId = "key";
     /// A key with which a model provider is asked.
     CredentialId = "crd";
+    /// Who a user is at another provider of logins.
+    IdentityId = "idn";
     /// An invitation to a project or to the server.
     InvitationId = "inv";
     /// A project: one database, one directory, its sessions and agents.

@@ -7,6 +7,7 @@ mod agents;
 mod answer_format;
 mod asking;
 mod asyncapi;
+mod attachments;
 mod audit;
 mod connection;
 mod context;
@@ -22,6 +23,7 @@ mod openapi;
 mod operations;
 #[macro_use]
 mod payloads;
+mod oauth;
 mod people;
 mod provider_credentials;
 mod reverting;
@@ -39,6 +41,7 @@ pub use agents::*;
 pub use answer_format::*;
 pub use asking::*;
 pub use asyncapi::asyncapi;
+pub use attachments::*;
 pub use audit::*;
 pub use connection::{Closing, ConnectionFrame, Draining};
 pub use context::*;
@@ -52,6 +55,7 @@ pub use files::*;
 pub use ids::*;
 pub use mcp::*;
 pub use models::*;
+pub use oauth::*;
 pub use openapi::openapi;
 pub use operations::{
     Command, Data, Method, Operation, OperationSpec, QueryKind, QueryParam, Request, RestRoute,

@@ -81,6 +81,8 @@ pub const TICKETS_MAX: usize = 16_384;
 pub const LOGINS_PER_USER_MAX: usize = 100;
 /// Most API keys of one user.
 pub const API_KEYS_PER_USER_MAX: u64 = 100;
+/// Most identities of one user at providers of logins.
+pub const IDENTITIES_PER_USER_MAX: usize = 20;
 /// Most invitations to one project, or to the server alone, that can be accepted at the same time.
 pub const INVITATIONS_PENDING_MAX: u64 = 200;
 /// Largest preferences of a user, in bytes of JSON.
@@ -89,6 +91,25 @@ pub const PREFERENCES_BYTES_MAX: usize = 16 * 1024;
 pub const AVATAR_URL_BYTES_MAX: usize = 2048;
 /// Largest text of one message, in bytes.
 pub const MESSAGE_TEXT_BYTES_MAX: usize = 256 * 1024;
+/// Most files that go with one message.
+pub const ATTACHMENTS_MAX: usize = 20;
+/// Most bytes of all files that go with one message together.
+pub const ATTACHMENTS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most images among them.
+pub const ATTACHED_IMAGES_MAX: usize = 8;
+/// Most bytes of these together: in base64, with all that is said, they stay below the smallest request that a
+/// provider takes, 20 MB.
+pub const ATTACHED_IMAGES_BYTES_MAX: u64 = 12 * 1024 * 1024;
+/// Largest image that models are shown, in bytes: in base64 it is 5 MB, the most that every provider takes.
+pub const IMAGE_BYTES_MAX: u64 = 3_750_000;
+/// Longest side of an image that models are shown, in pixels: the most that every provider takes.
+pub const IMAGE_SIDE_MAX: u32 = 8_000;
+/// Longest attached text of which models read anything without asking for it, in bytes.
+pub const ATTACHED_TEXT_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes of one attached text that models read without asking for it.
+pub const ATTACHED_TEXT_TOLD_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of all texts attached to one message together that they do.
+pub const ATTACHED_TEXTS_TOLD_BYTES_MAX: usize = 256 * 1024;
 /// Longest name or title, in bytes.
 pub const NAME_BYTES_MAX: usize = 200;
 /// Longest description or reason, in bytes.

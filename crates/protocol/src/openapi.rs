@@ -59,6 +59,12 @@ fn route_object(
                 "type": "object", "properties": { "error": error }, "required": ["error"] })) },
         },
     });
+    if matches!(spec.name, "usage.get" | "admin.usage.get") {
+        let status = object.pointer_mut(&format!("/responses/{}/content", route.status));
+        if let Some(content) = status {
+            set(content, "text/csv", json!({}));
+        }
+    }
     if let Some(body) = request_body(route, request) {
         set(&mut object, "requestBody", body);
     }
@@ -115,12 +121,20 @@ fn parameters(route: RestRoute, request: &Value) -> Vec<Value> {
 fn request_body(route: RestRoute, mut request: Value) -> Option<Value> {
     let bytes = json!({ "required": true, "content": { "application/octet-stream": {} } });
     match (route.method, route.data) {
-        (crate::Method::Get | crate::Method::Delete, _) => return None,
+        (crate::Method::Get, _) => return None,
         (_, Data::Upload(_)) => return Some(bytes),
         (_, Data::Form(_)) => {
             return Some(json!({ "required": true, "content": { "multipart/form-data": {} } }));
         }
-        (_, Data::Bytes | Data::Document | Data::Whole | Data::Field(_) | Data::List(_)) => {}
+        (
+            _,
+            Data::Bytes(_)
+            | Data::Document
+            | Data::Redirect
+            | Data::Whole
+            | Data::Field(_)
+            | Data::List(_),
+        ) => {}
     }
     let elsewhere: Vec<&str> =
         path_names(route.path).chain(route.query.iter().map(|(name, _)| *name)).collect();
@@ -132,10 +146,11 @@ fn request_body(route: RestRoute, mut request: Value) -> Option<Value> {
     }
     let is_empty = request.get("properties").and_then(Value::as_object).is_none_or(Map::is_empty);
     if is_empty {
-        None
-    } else {
-        Some(json!({ "required": true, "content": json_content(&request) }))
+        return None;
     }
+    // An empty body counts as `{}`.
+    let required = request.get("required").and_then(Value::as_array).is_some_and(|r| !r.is_empty());
+    Some(json!({ "required": required, "content": json_content(&request) }))
 }
 
 fn success(route: RestRoute, response: &Schema) -> Value {
@@ -145,11 +160,16 @@ fn success(route: RestRoute, response: &Schema) -> Value {
     };
     let mut properties = Map::new();
     match route.data {
-        Data::Bytes => {
-            return json!({ "description": "The bytes of the file.", "content": { "application/octet-stream": {} } });
+        Data::Bytes(media_type) => {
+            return json!({ "description": "The bytes.", "content": { (media_type): {} } });
         }
         Data::Document => {
             return json!({ "description": "The document.", "content": { "application/json": {}, "text/markdown": {} } });
+        }
+        Data::Redirect => {
+            let location =
+                json!({ "required": true, "schema": { "type": "string", "format": "uri" } });
+            return json!({ "description": "Where the browser goes.", "headers": { "Location": location } });
         }
         Data::Whole => properties.insert("data".to_owned(), response.as_value().clone()),
         Data::Field(name) | Data::Upload(name) | Data::Form(name) => {
@@ -158,12 +178,18 @@ fn success(route: RestRoute, response: &Schema) -> Value {
         Data::List(name) => {
             let all = response.as_value().get("properties").and_then(Value::as_object);
             let rest = all.into_iter().flatten().filter(|(key, _)| *key != name);
-            let rest: Map<String, Value> = rest.map(|(k, v)| (k.clone(), v.clone())).collect();
-            properties.insert("meta".to_owned(), json!({ "type": "object", "properties": rest }));
+            let mut rest: Map<String, Value> = rest.map(|(k, v)| (k.clone(), v.clone())).collect();
+            rest.entry("nextCursor").or_insert_with(|| json!({ "type": ["string", "null"] }));
+            rest.entry("hasMore").or_insert_with(|| json!({ "type": "boolean" }));
+            let meta = json!({ "type": "object", "properties": rest,
+                "required": ["nextCursor", "hasMore"] });
+            properties.insert("meta".to_owned(), meta);
             properties.insert("data".to_owned(), property(name))
         }
     };
-    let schema = json!({ "type": "object", "properties": properties, "required": ["data"] });
+    let mut required = vec!["data"];
+    required.extend(properties.contains_key("meta").then_some("meta"));
+    let schema = json!({ "type": "object", "properties": properties, "required": required });
     json!({ "description": "Success.", "content": json_content(&schema) })
 }
 
@@ -212,6 +238,7 @@ fn event_stream(error: &Value) -> Value {
             parameter("rooms", "query", "string"),
             parameter("since", "query", "string"),
             parameter("deltas", "query", "boolean"),
+            parameter("presence", "query", "boolean"),
             parameter("Last-Event-ID", "header", "string"),
         ],
         "responses": {

@@ -82,10 +82,12 @@ pub enum Data {
     Field(&'static str),
     /// One field of the response; its other fields are `meta`.
     List(&'static str),
-    /// None: the body of the answer is the bytes of a file.
-    Bytes,
+    /// None: the body of the answer is bytes of this media type.
+    Bytes(&'static str),
     /// None: the body of the answer is the field `content` of the response, its type the field `mimeType`.
     Document,
+    /// None: the answer has no body and sends a browser on, to the field `url` of the response.
+    Redirect,
     /// One field of the response; the body of the request is the bytes of a file, and every field of
     /// the request stands in path or query.
     Upload(&'static str),
@@ -234,7 +236,7 @@ macro_rules! operations {
     };
 }
 
-use Data::{Bytes, Document, Field, Form, List, Upload, Whole};
+use Data::{Bytes, Document, Field, Form, List, Redirect, Upload, Whole};
 use Method::{Delete, Get, Patch, Post, Put};
 use QueryKind::{Boolean, Integer, Text};
 use Role::{Admin, Member as MemberRole, Owner, Viewer};
@@ -251,6 +253,10 @@ operations! {
     PasswordChange = "auth.password.change" -> AuthGrant, Right::User, Rest, Some(rest(Put, "/v1/auth/password", 200, Whole)), "Sets a new password, ends every login and begins another one.";
     PasswordForgot = "auth.password.forgot" -> Done, Right::Public, Rest, Some(rest(Post, "/v1/auth/password/forgot", 202, Whole)), "Sends a link by e-mail that sets a new password.";
     PasswordReset = "auth.password.reset" -> Done, Right::Public, Rest, Some(rest(Post, "/v1/auth/password/reset", 200, Whole)), "Sets a new password with the secret of a link, once.";
+    OauthList = "auth.oauth.list" -> OauthProviderPage, Right::Public, Rest, Some(rest(Get, "/v1/auth/oauth", 200, List("providers"))), "Lists the providers at which people may log in.";
+    OauthStart = "auth.oauth.start" -> OauthStarted, Right::Public, Rest, Some(RestRoute { status: 303, ..query(Get, "/v1/auth/oauth/{provider}/start", Redirect, &[("redirect", Text), ("codeChallenge", Text), ("codeChallengeMethod", Text), ("invitation", Text), ("link", Text)]) }), "Sends a browser to a provider to log in there.";
+    OauthCallback = "auth.oauth.callback" -> OauthReturned, Right::Public, Rest, Some(query(Get, "/v1/auth/oauth/{provider}/callback", Field("grant"), &[("state", Text), ("code", Text), ("error", Text), ("iss", Text)])), "Finishes a login in the browser that comes back from a provider, or sends it on.";
+    OauthRedeem = "auth.oauth.redeem" -> AuthGrant, Right::Public, Rest, Some(rest(Post, "/v1/auth/oauth/token", 200, Whole)), "Begins an authentication session with the code that a browser brought from a login.";
     KeyCreate = "key.create" -> KeyGrant, Right::User, Rest, Some(rest(Post, "/v1/api-keys", 201, Whole)), "Makes an API key of the caller, which is shown this once.";
     KeyList = "key.list" -> KeyPage, Right::User, Rest, Some(rest(Get, "/v1/api-keys", 200, List("keys"))), "Lists the caller's API keys, newest first.";
     KeyRevoke = "key.revoke" -> Done, Right::User, Rest, Some(rest(Delete, "/v1/api-keys/{keyId}", 200, Whole)), "Ends an API key of the caller.";
@@ -261,6 +267,10 @@ operations! {
     UserUpdate = "user.update" -> UserPayload, Right::User, Any, Some(rest(Patch, "/v1/me", 200, Field("user"))), "Changes name, address, picture or preferences of the caller's account.";
     UserDelete = "user.delete" -> Done, Right::User, Rest, Some(rest(Delete, "/v1/me", 200, Whole)), "Deletes the caller's account.";
     UserExport = "user.export" -> PersonData, Right::User, Rest, Some(rest(Get, "/v1/me/export", 200, Whole)), "Reads all that the server keeps of the caller besides the content of projects.";
+    IdentityList = "identity.list" -> IdentityPage, Right::User, Rest, Some(rest(Get, "/v1/me/identities", 200, List("identities"))), "Lists who the caller is at other providers.";
+    IdentityLink = "identity.link" -> IdentityLinkStarted, Right::User, Rest, Some(rest(Post, "/v1/me/identities/link", 200, Whole)), "Prepares a link with who the caller is at another provider, for a browser to open.";
+    IdentityCreate = "identity.create" -> IdentityPayload, Right::User, Rest, Some(rest(Post, "/v1/me/identities", 201, Field("identity"))), "Links the caller's account with who they turned out to be at another provider.";
+    IdentityDelete = "identity.delete" -> Done, Right::User, Rest, Some(rest(Delete, "/v1/me/identities/{identityId}", 200, Whole)), "Takes away who the caller is at another provider.";
 
     ProjectCreate = "project.create" -> ProjectPayload, Right::User, Any, Some(rest(Post, "/v1/projects", 201, Field("project"))), "Creates a project that the caller owns.";
     ProjectList = "project.list" -> ProjectPage, Right::User, Any, Some(query(Get, "/v1/projects", List("projects"), &[("limit", Integer), ("cursor", Text), ("includeArchived", Boolean)])), "Lists the caller's projects, newest first.";
@@ -275,7 +285,7 @@ operations! {
 
     ProjectBackup = "project.backup" -> BackupPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/backup", 201, Field("backup"))), "Writes an archive of a project to the server's disk.";
     BackupList = "project.backup.list" -> BackupPage, Right::Project(Admin), Any, Some(rest(Get, "/v1/projects/{projectId}/backups", 200, List("backups"))), "Lists the backups of a project, newest first.";
-    BackupRead = "project.backup.read" -> BackupPayload, Right::Project(Admin), Rest, Some(rest(Get, "/v1/projects/{projectId}/backups/{backupId}/content", 200, Bytes)), "Downloads a backup.";
+    BackupRead = "project.backup.read" -> BackupPayload, Right::Project(Admin), Rest, Some(rest(Get, "/v1/projects/{projectId}/backups/{backupId}/content", 200, Bytes("application/zstd"))), "Downloads a backup.";
     BackupDelete = "project.backup.delete" -> Done, Right::Project(Owner), Any, Some(rest(Delete, "/v1/projects/{projectId}/backups/{backupId}", 200, Whole)), "Deletes a backup.";
     ProjectRestore = "project.restore" -> RestorePayload, Right::Project(Owner), Any, Some(rest(Post, "/v1/projects/{projectId}/restore", 200, Whole)), "Puts a project back to a backup, after a backup of what it is now.";
     ProjectExport = "project.export" -> BackupPayload, Right::Project(Owner), Any, Some(rest(Post, "/v1/projects/{projectId}/export", 201, Field("backup"))), "Writes an archive of a project that is kept for a day, to be downloaded.";
@@ -315,6 +325,7 @@ operations! {
     RunResume = "run.resume" -> RunPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/sessions/{sessionId}/runs/{runId}/resume", 200, Field("run"))), "Lets an interrupted run go on from its last complete step.";
     MessageGet = "session.message.get" -> MessagePayload, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/messages/{messageId}", 200, Field("message"))), "Reads one message.";
     MessageList = "session.message.list" -> MessagePage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/sessions/{sessionId}/messages", List("messages"), &[("limit", Integer), ("before", Text)])), "Lists messages, the last page first.";
+    MessageAttachment = "session.message.attachment" -> ToolOutputPiece, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/messages/{messageId}/attachments/{index}", 200, Bytes("application/octet-stream"))), "Reads what a file held that went with a message.";
     SessionSearch = "session.search" -> SearchPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/search", List("hits"), &[("query", Text), ("sessionId", Text), ("limit", Integer), ("cursor", Text)])), "Looks for words in what people and agents said, newest first.";
 
     AgentCreate = "agent.create" -> AgentPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/agents", 201, Field("agent"))), "Creates an agent.";
@@ -360,7 +371,7 @@ operations! {
 
     FileList = "file.list" -> FilePage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files", List("entries"), &[("path", Text), ("depth", Integer), ("ignored", Boolean), ("limit", Integer), ("cursor", Text)])), "Lists what is below a directory, sorted by name.";
     FileStat = "file.stat" -> FilePayload, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/stat", Field("file"), &[("path", Text)])), "Reads facts about a file or a directory.";
-    FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes, &[("path", Text), ("version", Integer)])), "Reads a file, as it is or as it was.";
+    FileRead = "file.read" -> FileContent, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/files/content", Bytes("application/octet-stream"), &[("path", Text), ("version", Integer)])), "Reads a file, as it is or as it was.";
     FileWrite = "file.write" -> FilePayload, Right::Project(MemberRole), Any, Some(RestRoute { method: Put, path: "/v1/projects/{projectId}/files/content", query: &[("path", Text), ("version", Integer)], status: 200, data: Upload("file") }), "Writes a file whole.";
     FileUpload = "file.upload" -> UploadedFiles, Right::Project(MemberRole), Rest, Some(rest(Post, "/v1/projects/{projectId}/uploads", 200, Form("files"))), "Writes the files of a form, in a directory and with paths of their own.";
     FileEdit = "file.edit" -> FilePayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/files/edit", 200, Field("file"))), "Replaces a text in a file.";
@@ -410,7 +421,7 @@ operations! {
     SettingsGet = "admin.settings.get" -> ServerSettings, Right::Admin, Rest, Some(rest(Get, "/v1/admin/settings", 200, Whole)), "Reads the settings of the server.";
     SettingsUpdate = "admin.settings.update" -> ServerSettings, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/settings", 200, Whole)), "Changes settings of the server.";
     AuditList = "admin.audit.list" -> AuditPage, Right::Admin, Rest, Some(query(Get, "/v1/admin/audit", List("records"), &[("userId", Text), ("action", Text), ("target", Text), ("projectId", Text), ("from", Integer), ("to", Integer), ("limit", Integer), ("cursor", Text)])), "Reads the audit, newest first.";
-    AuditExport = "admin.audit.export" -> AuditPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/audit/export", 200, Bytes)), "Reads the whole audit as lines of JSON, oldest first.";
+    AuditExport = "admin.audit.export" -> AuditPage, Right::Admin, Rest, Some(rest(Get, "/v1/admin/audit/export", 200, Bytes("application/x-ndjson"))), "Reads the whole audit as lines of JSON, oldest first.";
     UserBudgetGet = "admin.budget.get" -> UserBudgetPayload, Right::Admin, Rest, Some(rest(Get, "/v1/admin/users/{userId}/budget", 200, Whole)), "Reads what a user may use in all projects, and what they used.";
     UserBudgetSet = "admin.budget.set" -> UserBudgetPayload, Right::Admin, Rest, Some(rest(Put, "/v1/admin/users/{userId}/budget", 200, Whole)), "Sets what a user may use in all projects.";
     ServerUsageGet = "admin.usage.get" -> UsageReport, Right::Admin, Rest, Some(query(Get, "/v1/admin/usage", Whole, &[("userId", Text), ("from", Integer), ("to", Integer)])), "Reads what users used in all projects.";
@@ -423,6 +434,8 @@ operations! {
     ServerPermissionCreate = "admin.permission.create" -> PermissionPayload, Right::Admin, Rest, Some(rest(Post, "/v1/admin/permissions", 201, Whole)), "Makes a rule for all projects.";
     ServerPermissionUpdate = "admin.permission.update" -> PermissionPayload, Right::Admin, Rest, Some(rest(Patch, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Changes a rule of the server.";
     ServerPermissionDelete = "admin.permission.delete" -> Done, Right::Admin, Rest, Some(rest(Delete, "/v1/admin/permissions/{permissionId}", 200, Whole)), "Deletes a rule of the server.";
+    KeysRotate = "admin.keys.rotate" -> KeysRotated, Right::Admin, Rest, Some(rest(Post, "/v1/admin/keys/rotate", 200, Whole)), "Makes a new master key and seals everything anew that is secret at rest.";
+    MetricsRead = "admin.metrics" -> MetricsDocument, Right::Admin, Rest, Some(rest(Get, "/metrics", 200, Document)), "Reads what the server counts of itself, as Prometheus reads it.";
     LogGet = "admin.log.get" -> LogSettings, Right::Admin, Rest, Some(rest(Get, "/v1/admin/log", 200, Whole)), "Says which log lines are written and how.";
     LogSet = "admin.log.set" -> LogSettings, Right::Admin, Rest, Some(rest(Put, "/v1/admin/log", 200, Whole)), "Changes which log lines are written and how, until the server stops.";
 

@@ -12,8 +12,8 @@ use crate::{
     ConnectionId, File, FileEncoding, JudgedAccess, Member, Message, MessageId, ModelRef,
     PermissionAction, PermissionId, PermissionRule, PermissionSetting, Position, Presence,
     PresenceStatus, Project, ProjectId, ProjectType, Question, QuestionId, QuestionState,
-    QueuedMessage, Remember, Role, Run, RunId, SearchHit, ServerBackup, Session, SessionId,
-    SessionMode, Todo, Tool, ToolCallId, User, UserId,
+    QueuedMessage, Remember, Role, Run, RunId, SearchHit, SentAttachment, ServerBackup, Session,
+    SessionId, SessionMode, Todo, Tool, ToolCallId, User, UserId,
 };
 
 macro_rules! payloads {
@@ -396,6 +396,9 @@ payloads! {
         /// What to do while a run is active; `queue` when absent.
         #[serde(default)]
         when_busy: Option<WhenBusy>,
+        /// Files that go with it, at most 20, of 16 MiB together.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<SentAttachment>,
     }
     /// The message was taken; the answer comes as events.
     MessageAccepted {
@@ -1249,6 +1252,17 @@ payloads! {
     ServerBackupPayload {
         /// The backup.
         backup: ServerBackup,
+    }
+    /// Makes a new master key and seals everything anew; goes on with a change that is not done yet.
+    KeysRotate {}
+    /// How far the change of the master key is. The old key is forgotten when nothing needs it any more.
+    KeysRotated {
+        /// Whether a new key was made; no where a change from before is not done yet.
+        is_new: bool,
+        /// How many secrets were sealed anew just now.
+        sealed: u64,
+        /// How many projects could not be looked through yet; the server tries again by itself.
+        projects_left: u64,
     }
     /// Lists the backups of the whole server.
     ServerBackupList {}

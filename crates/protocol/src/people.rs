@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AuditRecord, AuthSessionId, InvitationId, KeyId, ProjectId, ProjectPayload, ProviderCredential,
-    Role, Scope, User, UserId,
+    AuditRecord, AuthSessionId, Identity, InvitationId, KeyId, ProjectId, ProjectPayload,
+    ProviderCredential, Role, Scope, User, UserId,
 };
 
 /// A field that is absent, null or a value: null takes away what is there.
@@ -96,8 +96,9 @@ payloads! {
     /// Sets a new password. Every login ends, this one too; the answer is a new one.
     #[serde(deny_unknown_fields)]
     PasswordChange {
-        /// As it is now.
-        current_password: String,
+        /// As it is now. An account without a password needs a login that is not older than five minutes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        current_password: Option<String>,
         /// 8 to 1024 bytes, used as typed.
         new_password: String,
     }
@@ -121,7 +122,8 @@ payloads! {
         /// What others see; unique.
         #[serde(default)]
         username: Option<String>,
-        /// Where mail reaches the user; unique. Needs `currentPassword`.
+        /// Where mail reaches the user; unique. Needs `currentPassword`; an account without a password needs a
+        /// login that is not older than five minutes.
         #[serde(default)]
         email: Option<String>,
         /// As it is now.
@@ -137,8 +139,9 @@ payloads! {
     /// Deletes the caller's account. What they wrote in projects stays there, under an id that names nobody.
     #[serde(deny_unknown_fields)]
     UserDelete {
-        /// As it is now.
-        current_password: String,
+        /// As it is now. An account without a password needs a login that is not older than five minutes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        current_password: Option<String>,
     }
     /// Reads all that the server keeps of the caller besides the content of projects.
     UserExport {}
@@ -150,6 +153,8 @@ payloads! {
         logins: Vec<Login>,
         /// The keys, without their secrets.
         api_keys: Vec<ApiKey>,
+        /// Who they are at other providers of logins.
+        identities: Vec<Identity>,
         /// Their keys for model providers, without the keys.
         credentials: Vec<ProviderCredential>,
         /// The projects that they own or are a member of.

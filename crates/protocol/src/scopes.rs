@@ -62,12 +62,14 @@ scopes! {
     AdminRead = "admin:read";
     /// What administrators of the server do.
     AdminWrite = "admin:write";
+    /// The metrics of the server.
+    MetricsRead = "metrics:read";
 }
 
 impl Scope {
     /// Whether it is about administration of the server.
     pub fn is_of_admins(self) -> bool {
-        matches!(self, Self::AdminRead | Self::AdminWrite)
+        matches!(self, Self::AdminRead | Self::AdminWrite | Self::MetricsRead)
     }
 }
 
@@ -91,6 +93,10 @@ impl Operation {
             | Self::AuthRegister
             | Self::AuthLogin
             | Self::AuthRotate
+            | Self::OauthList
+            | Self::OauthStart
+            | Self::OauthCallback
+            | Self::OauthRedeem
             | Self::PasswordForgot
             | Self::PasswordReset
             | Self::McpAuthorizeFinish
@@ -105,10 +111,15 @@ impl Operation {
             | Self::LoginRevoke
             | Self::PasswordChange
             | Self::UserDelete
+            | Self::IdentityLink
+            | Self::IdentityCreate
+            | Self::IdentityDelete
             | Self::KeyCreate
             | Self::KeyList
             | Self::KeyRevoke => return KeyNeeds::Login,
-            Self::LoginList | Self::UserExport | Self::CredentialList => Scope::AccountRead,
+            Self::LoginList | Self::UserExport | Self::CredentialList | Self::IdentityList => {
+                Scope::AccountRead
+            }
             Self::UserUpdate | Self::CredentialCreate | Self::CredentialDelete => {
                 Scope::AccountWrite
             }
@@ -150,6 +161,7 @@ impl Operation {
             | Self::RunList
             | Self::MessageGet
             | Self::MessageList
+            | Self::MessageAttachment
             | Self::SessionSearch
             | Self::ToolOutput
             | Self::TodoList => Scope::SessionsRead,
@@ -237,12 +249,14 @@ impl Operation {
             | Self::SettingsGet
             | Self::AuditList
             | Self::AuditExport => Scope::AdminRead,
+            Self::MetricsRead => Scope::MetricsRead,
             Self::UserBudgetSet
             | Self::ModelSet
             | Self::ModelReset
             | Self::ActorRestart
             | Self::ActorStop
             | Self::ServerBackupCreate
+            | Self::KeysRotate
             | Self::UserManage
             | Self::UserCreate
             | Self::UserLogout

@@ -18,6 +18,21 @@ pub enum ActorState {
     Stopping,
 }
 
+/// Reads what the server counts of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricsRead {}
+
+/// What a server counts of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricsDocument {
+    /// The text format of Prometheus, with its version.
+    pub mime_type: String,
+    /// All of it.
+    pub content: String,
+}
+
 /// One actor from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

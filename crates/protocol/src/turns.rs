@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Content, MessageId, SessionId};
+use crate::{Content, MessageId, SentAttachment, SessionId};
 
 /// Takes back a message that waits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +36,9 @@ pub struct MessageEdit {
     pub message_id: MessageId,
     /// What to say.
     pub content: Content,
+    /// Files that go with it, as with a new message. Those of the message in whose place it stands do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<SentAttachment>,
 }
 
 /// Begins another session with what the model knows of this one.

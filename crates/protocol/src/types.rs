@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, AgentSource, AgentTuning, AnswerFormatPart, ApiError, ApprovalId, BackupId, Budget,
-    CompactionPart, FileLock, MessageId, PartId, PermissionId, ProjectId, RunId, SessionId,
-    ToolCallId, UserId,
+    AgentId, AgentSource, AgentTuning, AnswerFormatPart, ApiError, ApprovalId, AttachmentPart,
+    BackupId, Budget, CompactionPart, FileLock, MessageId, PartId, PermissionId, ProjectId, RunId,
+    SessionId, ToolCallId, UserId,
 };
 
 /// A role in a project. The order is the order of power: each role may do all that the ones before it may.
@@ -449,6 +449,8 @@ pub enum Part {
     Compaction(CompactionPart),
     /// What the answer to this message has to look like.
     AnswerFormat(AnswerFormatPart),
+    /// A file that goes with this message.
+    Attachment(AttachmentPart),
     /// The end of one model call.
     Step {
         /// The part.
@@ -474,6 +476,7 @@ impl Part {
             Self::Subtask(part) => &part.id,
             Self::Compaction(part) => &part.id,
             Self::AnswerFormat(part) => &part.id,
+            Self::Attachment(part) => &part.id,
         }
     }
 }

@@ -4,17 +4,19 @@ use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use parking_lot::RwLock;
 
 use crate::{MARK, forms};
 
 /// Most secrets that are remembered; the oldest are forgotten first.
-pub(crate) const SECRETS_MAX: usize = 1024;
+pub(crate) const SECRETS_MAX: usize = 256;
+/// Most bytes of all of them: what finds them is made anew with each, and takes many times their size.
+const BYTES_MAX: usize = 32 * 1024;
 /// Shorter ones would be found in ordinary words.
 const SECRET_BYTES_MIN: usize = 8;
 /// A longer text is no secret that anything is shown of.
-const SECRET_BYTES_MAX: usize = 64 * 1024;
+const SECRET_BYTES_MAX: usize = 4 * 1024;
 /// Fewer characters of a secret at the edge of a piece say nothing.
 const CUT_BYTES_MIN: usize = 4;
 
@@ -26,34 +28,30 @@ struct Secrets {
     /// Oldest first.
     all: VecDeque<String>,
     set: HashSet<String>,
+    /// Of all of them.
+    bytes: usize,
     /// Finds every form of all of them; none while there are none.
     finder: Option<AhoCorasick>,
 }
 
 impl Known {
     pub(crate) fn learn(&self, secret: &str) {
-        if self.note(secret) {
-            self.0.write().find_all();
-        }
-    }
-
-    /// Remembers a secret that is not looked for before the next one is learnt. Says whether it is new.
-    pub(crate) fn note(&self, secret: &str) -> bool {
         let is_one = (SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&secret.len());
         if !is_one || self.0.read().set.contains(secret) {
-            return false;
+            return;
         }
         let mut secrets = self.0.write();
         if !secrets.set.insert(secret.to_owned()) {
-            return false;
+            return;
         }
+        secrets.bytes += secret.len();
         secrets.all.push_back(secret.to_owned());
-        if secrets.all.len() > SECRETS_MAX
-            && let Some(oldest) = secrets.all.pop_front()
-        {
+        while secrets.all.len() > SECRETS_MAX || secrets.bytes > BYTES_MAX {
+            let Some(oldest) = secrets.all.pop_front() else { break };
             secrets.set.remove(&oldest);
+            secrets.bytes -= oldest.len();
         }
-        true
+        secrets.find_all();
     }
 
     pub(crate) fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
@@ -98,9 +96,11 @@ impl Secrets {
     fn find_all(&mut self) {
         let forms = self.all.iter().flat_map(|secret| forms::of(secret));
         let mut builder = AhoCorasick::builder();
-        // The longest form, so that nothing of it is left behind a shorter one. More of them than the
-        // automaton takes are not a mistake of ours: what was found before is found still.
-        if let Ok(finder) = builder.match_kind(MatchKind::LeftmostLongest).build(forms) {
+        // The longest form, so that nothing of it is left behind a shorter one. The kind is the one that is
+        // made fast, as happens with each secret. More forms than it takes are not a mistake of ours: what was
+        // found before is found still.
+        builder.match_kind(MatchKind::LeftmostLongest).kind(Some(AhoCorasickKind::ContiguousNFA));
+        if let Ok(finder) = builder.build(forms) {
             self.finder = Some(finder);
         }
     }

@@ -12,12 +12,16 @@ mod lines;
 mod patterns;
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use serde_json::Value;
 
 use known::Known;
 pub use lines::Masked;
+
+/// Shorter texts are ordinary words, as far as a user chose them.
+const CHOSEN_BYTES_MIN: usize = 12;
 
 /// Stands in the place of a secret.
 pub const MARK: &str = "[redacted secret]";
@@ -26,15 +30,23 @@ pub const MARK: &str = "[redacted secret]";
 #[derive(Default)]
 pub struct Redactor {
     known: Known,
+    /// Knows more, and hides that too.
+    wider: Option<&'static Redactor>,
 }
 
-/// The one of this process: log lines are of the process too.
+/// The one of this process, for the secrets of those who run it: what it knows is hidden from everybody, in
+/// log lines too.
 pub fn shared() -> &'static Redactor {
     static SHARED: LazyLock<Redactor> = LazyLock::new(Redactor::default);
     &SHARED
 }
 
 impl Redactor {
+    /// One that hides what [`shared`] hides, and besides what it is told itself.
+    pub fn within_shared() -> Self {
+        Self { known: Known::default(), wider: Some(shared()) }
+    }
+
     /// Hides a secret from now on: as it is, in base64 (also within a longer text that is encoded), as it
     /// stands in a URL and in JSON. Of a header's value such as `Bearer x` also what follows the scheme.
     /// One of fewer than eight bytes is left alone: it would be found in ordinary words.
@@ -47,18 +59,35 @@ impl Redactor {
         }
     }
 
+    /// Hides a secret that a user chose, as [`learn`](Self::learn) does, if it looks like one: twelve bytes or
+    /// more with letters and digits. Else they could hide words of their choice from those who work with them.
+    pub fn learn_chosen(&self, secret: &str) {
+        let has = |is_it: fn(&u8) -> bool| secret.as_bytes().iter().any(is_it);
+        let looks_like_one = secret.len() >= CHOSEN_BYTES_MIN
+            && has(u8::is_ascii_alphabetic)
+            && has(u8::is_ascii_digit);
+        if looks_like_one {
+            self.learn(secret);
+        }
+    }
+
     /// The text with [`MARK`] in the place of each secret.
     pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        match self.known.mask(text) {
-            Cow::Borrowed(text) => patterns::mask(text),
-            Cow::Owned(masked) => Cow::Owned(patterns::mask(&masked).into_owned()),
+        // The wider one first: no secret of a few breaks up one that is hidden from all.
+        let masked = match self.wider {
+            Some(wider) => wider.mask(text),
+            None => patterns::mask(text),
+        };
+        match masked {
+            Cow::Borrowed(text) => self.known.mask(text),
+            Cow::Owned(masked) => Cow::Owned(self.known.mask(&masked).into_owned()),
         }
     }
 
     /// The same for a piece of a longer text, such as the newest lines of an output: known secrets that are
     /// cut off at its beginning or at its end are hidden too.
     pub fn mask_piece<'t>(&self, piece: &'t str) -> Cow<'t, str> {
-        let whole = self.known.within_cuts(piece);
+        let whole = self.within_cuts(piece);
         let is_cut = whole.len() != piece.len();
         let (start, end) = (whole.start, whole.end);
         let masked = self.mask(piece.get(whole).unwrap_or_default());
@@ -70,6 +99,14 @@ impl Redactor {
         text.push_str(&masked);
         text.push_str(if end < piece.len() { MARK } else { "" });
         Cow::Owned(text)
+    }
+
+    fn within_cuts(&self, piece: &str) -> Range<usize> {
+        let own = self.known.within_cuts(piece);
+        let Some(wider) = self.wider else { return own };
+        let wider = wider.known.within_cuts(piece);
+        let start = own.start.max(wider.start);
+        start..own.end.min(wider.end).max(start)
     }
 
     /// Hides secrets in a text, which stays as it is if there are none.
@@ -144,6 +181,31 @@ mod tests {
     }
 
     #[test]
+    fn what_users_choose_is_hidden_only_if_it_looks_like_a_secret() {
+        let redactor = Redactor::default();
+        for word in ["permission", "permission denied", "2026-11-29T12:00", "abc123"] {
+            redactor.learn_chosen(word);
+            assert_eq!(redactor.mask(word), word);
+        }
+        redactor.learn_chosen("Bearer a1b2c3d4e5f6");
+        assert_eq!(redactor.mask("it is a1b2c3d4e5f6"), format!("it is {MARK}"));
+    }
+
+    #[test]
+    fn what_all_hide_one_hides_too_but_not_the_other_way_round() {
+        shared().learn("canary-of-everybody");
+        let narrow = Redactor::within_shared();
+        narrow.learn("canary-of-a-few");
+        let text = "canary-of-everybody canary-of-a-few";
+        assert_eq!(narrow.mask(text), format!("{MARK} {MARK}"));
+        assert_eq!(shared().mask(text), format!("{MARK} canary-of-a-few"));
+        assert_eq!(narrow.mask_piece("everybody canary-of"), format!("{MARK} {MARK}"));
+        // A few cannot break up what is hidden from all.
+        narrow.learn("canary-of-every");
+        assert_eq!(narrow.mask("canary-of-everybody"), MARK);
+    }
+
+    #[test]
     fn a_piece_shows_nothing_of_a_secret_that_is_cut_off() {
         let redactor = knowing("0123456789abcdef");
         for cut in 1..16 {
@@ -170,7 +232,7 @@ mod tests {
         let redactor = Redactor::default();
         let secret = |n: usize| format!("secret-number-{n:05}");
         for n in 0..known::SECRETS_MAX + 10 {
-            redactor.known.note(&secret(n));
+            redactor.learn(&secret(n));
         }
         redactor.learn("the-last-one");
         assert_eq!(redactor.mask(&secret(0)), secret(0));

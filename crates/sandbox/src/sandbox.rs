@@ -5,6 +5,7 @@ mod cgroup;
 mod open;
 mod run;
 mod self_test;
+mod spare;
 mod supervisor;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::error::SandboxError;
 use crate::policy::Identity;
 use crate::request::{Finished, Request};
 use crate::talk::Talk;
+use spare::Spare;
 
 pub use open::Running;
 
@@ -28,6 +30,8 @@ pub struct Sandbox {
 struct Shared {
     config: Config,
     launcher: PathBuf,
+    /// Saves commands the start of it.
+    spare: Arc<Spare>,
     /// Who commands run as; absent when that is who the server is.
     identity: Option<Identity>,
     tier: Tier,
@@ -43,6 +47,7 @@ impl Sandbox {
         let mut shared = Shared {
             launcher: config.launcher.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe")),
             config,
+            spare: Arc::default(),
             identity: None,
             tier: Tier::S0,
             missing: Vec::new(),

@@ -123,6 +123,7 @@ fn message(number: u64) -> AcceptMessage {
         run_id: RunId::from_bits(number.into()),
         text: format!("What is to be said about number {number}, all in all?"),
         answer_format: None,
+        attachments: Vec::new(),
         by: UserId::from_bits(1),
         when_busy: iris_protocol::WhenBusy::Queue,
         quotas: Quotas::default(),

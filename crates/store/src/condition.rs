@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::{Storage, StoreError, database};
+use crate::{Storage, StoreError, Writer, database};
 
 /// Told the reason, once.
 type Listener = Box<dyn FnOnce(&str) + Send>;
@@ -120,10 +120,12 @@ impl Condition {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets it know of the disk that it is on.
-    pub(crate) fn use_storage(&self, storage: &Storage) {
+    /// Lets it, and what is written to it by `writer`, know of the disk that it is on.
+    pub(crate) fn use_storage(&self, storage: &Storage, writer: &Writer) {
         // A database stays on its disk: the first one counts.
-        drop(self.storage.set(storage.clone()));
+        if self.storage.set(storage.clone()).is_ok() {
+            storage.figures().opened(self.log_path.clone(), writer.waiting());
+        }
     }
 
     /// The disk, where somebody watches it.

@@ -1,7 +1,7 @@
 //! The points at which a process may be cut off, for tests of what is left then. Without the feature
 //! `faults` they are nothing.
 
-/// A moment of a turn.
+/// A moment of a turn, or of another work in several steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrashPoint {
     /// Messages that waited have joined the run, and its model is not asked yet.
@@ -24,6 +24,10 @@ pub enum CrashPoint {
     RestoreBegun,
     /// The first of several files is put back, and the others are not.
     RestoreHalf,
+    /// There is a new master key, and nothing is sealed with it.
+    KeyChanged,
+    /// The keys for model providers are sealed with the new master key, and what projects have is not.
+    CredentialsSealed,
     /// A transaction is committed, and nobody was told: neither those who asked for it nor those who
     /// hear its events. In every database.
     AfterCommitBeforeFanout,
@@ -31,7 +35,7 @@ pub enum CrashPoint {
 
 impl CrashPoint {
     /// Every point, in the order in which a turn comes to them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::AfterJoin,
         Self::BeforeIntent,
         Self::AfterIntent,
@@ -42,6 +46,8 @@ impl CrashPoint {
         Self::FileWritten,
         Self::RestoreBegun,
         Self::RestoreHalf,
+        Self::KeyChanged,
+        Self::CredentialsSealed,
         Self::AfterCommitBeforeFanout,
     ];
 
@@ -58,6 +64,8 @@ impl CrashPoint {
             Self::FileWritten => "file_written",
             Self::RestoreBegun => "restore_begun",
             Self::RestoreHalf => "restore_half",
+            Self::KeyChanged => "key_changed",
+            Self::CredentialsSealed => "credentials_sealed",
             Self::AfterCommitBeforeFanout => "after_commit_before_fanout",
         }
     }

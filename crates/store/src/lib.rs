@@ -10,6 +10,7 @@ mod condition;
 mod crash;
 mod database;
 mod error;
+mod figures;
 mod head;
 mod migration;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub mod root;
 
 pub use crash::{CrashPoint, crash_point};
 pub use error::StoreError;
+pub use figures::{Distribution, WriterFigures};
 pub use project::{ProjectDatabase, ProjectReader};
 pub use reader::Reader;
 pub use root::{RootDatabase, RootReader};

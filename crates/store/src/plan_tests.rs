@@ -58,10 +58,6 @@ const STEPS: &[(&str, &str)] = &[
     ("SELECT id FROM snapshots ORDER BY id", "in the order of the key, as many steps as are kept"),
     ("SELECT * FROM audit ORDER BY id DESC LIMIT ?1", "in the order of the key, up to its limit"),
     ("SELECT id FROM projects ORDER BY id", "all ids are what is asked for, once at the start"),
-    (
-        "SELECT * FROM provider_credentials ORDER BY id",
-        "all of them are asked for, once at the start",
-    ),
     ("FROM backups ORDER BY id", "all archives are what is asked for, once at the start"),
     ("SELECT p.id, b.at, b.epoch, b.seq", "every project is asked for, once in an interval"),
 ];

@@ -38,6 +38,7 @@ mod retention;
 mod retries;
 mod reverting;
 mod runs;
+mod sealing;
 mod search;
 mod session_budget;
 mod sessions;
@@ -87,7 +88,7 @@ pub use mcp::{
     McpSecrets, PublishMcpStatus, RenewMcpTokens, StoredMcpServer, TakeMcpAuthorization,
     UpdateMcpServer,
 };
-pub use messages::{AcceptMessage, AcceptedMessage};
+pub use messages::{AcceptMessage, AcceptedMessage, AttachedFile};
 pub use pages::{HISTORY_MESSAGES_MAX, PAGE_BYTES_MAX, Replay};
 pub use permissions::{
     CreatePermission, DeletePermission, NewRule, PERMISSIONS_MAX, PERMISSIONS_OF_SESSION_MAX,
@@ -96,13 +97,14 @@ pub use permissions::{
 pub use provider_data::{PROVIDER_DATA_BYTES_MAX, ProviderData};
 pub use questions::{AskDuringCall, NewQuestion, Reply, ResolveQuestion};
 pub use quotas::{ProjectUsage, Quotas};
-pub use reader::{AskedAbout, ProjectReader};
+pub use reader::{AskedAbout, OpenWork, ProjectReader};
 pub use recovery::{FailRuns, RecoverRuns, Recovered};
 pub use resuming::{OpenRun, RESUMES_MAX, ResumeRun};
 pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
 pub use retries::{EndRetry, RecordRetry};
 pub use reverting::{EndRevert, PathThen, Undoing};
 pub use runs::{FailQueuedRun, FinishRun, FinishedRun, StartRun, StartedRun};
+pub use sealing::{BegunAuthorization, McpSealedAgain, McpSecret, SealAgain, ToolSealedAgain};
 pub use search::IndexParts;
 pub use session_budget::SetSessionBudget;
 pub use sessions::{CreateSession, PurgeSession, SetSessionStatus, UpdateSession};
@@ -256,7 +258,7 @@ impl ProjectDatabase {
 
     /// Lets the writer know of the disk: it says when it is full, and then refuses what takes space.
     pub fn use_storage(&self, storage: &Storage) {
-        self.condition.use_storage(storage);
+        self.condition.use_storage(storage, &self.writer);
     }
 
     /// Ends the writer's thread by a panic outside of a command.

@@ -11,6 +11,7 @@ mod accounts;
 mod audit;
 mod backups;
 mod credentials;
+mod identities;
 mod imports;
 mod intents;
 mod invitations;
@@ -48,8 +49,10 @@ pub use backups::{
     AcceptImport, BackupState, DeleteBackup, LastBackup, RecordBackup, RecordRestore, StoredBackup,
 };
 pub use credentials::{
-    CredentialOwner, DeleteCredential, FoundCredential, SealAgain, SetCredential,
+    CredentialOwner, DeleteCredential, FoundCredential, SEALED_AT_ONCE_MAX, SealCredentialsAgain,
+    SealedAgain, SetCredential,
 };
+pub use identities::{CreateLinkedUser, IdentityUse, LinkIdentity, NewIdentity, UnlinkIdentity};
 pub use imports::ImportProject;
 pub use intents::{ForgetDirectory, IntendDirectory, Leftover};
 pub use invitations::{
@@ -87,6 +90,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0005_usage.sql"),
     include_str!("../../../migrations/root/0006_access.sql"),
     include_str!("../../../migrations/root/0007_credentials.sql"),
+    include_str!("../../../migrations/root/0008_identities.sql"),
 ];
 
 /// The open root database.
@@ -125,7 +129,7 @@ impl RootDatabase {
 
     /// Lets the writer know of the disk: it says when it is full, and then refuses what takes space.
     pub fn use_storage(&self, storage: &Storage) {
-        self.condition.use_storage(storage);
+        self.condition.use_storage(storage, &self.writer);
     }
 
     /// Where commands go.

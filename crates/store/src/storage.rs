@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::StoreError;
+use crate::figures::{Figures, WriterFigures};
 
 /// The reserve, in the data directory.
 const RESERVE_NAME: &str = "reserve";
@@ -51,6 +52,7 @@ struct Inner {
     changing: Mutex<()>,
     is_watched: AtomicBool,
     listener: Mutex<Option<Listener>>,
+    figures: Figures,
     /// What tests want to be free; [`u64::MAX`] for what is.
     #[cfg(any(test, feature = "faults"))]
     pretended: AtomicU64,
@@ -81,6 +83,7 @@ impl Storage {
             changing: Mutex::default(),
             is_watched: AtomicBool::new(false),
             listener: Mutex::new(None),
+            figures: Figures::default(),
             #[cfg(any(test, feature = "faults"))]
             pretended: AtomicU64::new(u64::MAX),
         }));
@@ -157,6 +160,16 @@ impl Storage {
             reserve_bytes: self.0.reserve_bytes.load(Ordering::Relaxed),
             available_bytes: self.0.available(),
         }
+    }
+
+    /// What its writers did, and what they have before them. Waits for the system, not for the disk.
+    pub fn writers(&self) -> WriterFigures {
+        self.0.figures.read()
+    }
+
+    /// Where its writers count.
+    pub(crate) fn figures(&self) -> &Figures {
+        &self.0.figures
     }
 
     /// Makes the disk look as if that many bytes were free, or again as it is.

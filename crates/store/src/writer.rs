@@ -15,8 +15,8 @@ mod tx;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::mpsc::{SendError, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
@@ -176,6 +176,11 @@ impl Writer {
     /// into the queue.
     pub fn queue_depth(&self) -> usize {
         Arc::strong_count(&self.waiting) - 1
+    }
+
+    /// Gone with the writer; held by it and by each command that waits.
+    pub(crate) fn waiting(&self) -> Weak<()> {
+        Arc::downgrade(&self.waiting)
     }
 
     /// False once a thread panicked outside of a command: then nothing is written any more, and every command, those that waited too, answers `Closed`, perhaps a moment before

@@ -15,13 +15,14 @@ use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
-    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, FileSettings, Node,
-    PresenceSettings, RateSettings, Registration, ResumePolicy, SmtpSettings,
+    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, FileSettings, KEY_SETTLES,
+    Node, PresenceSettings, RateSettings, Registration, ResumePolicy, SmtpSettings,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::{Passwords, SetupToken};
 use iris_client::Client;
 use iris_egress::Exception;
+use iris_identity::ProviderSettings;
 use iris_llm::{LocalServer, ProviderConfig, ProviderKind};
 use iris_protocol::{
     ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef, limits::IMPORT_BYTES_MAX,
@@ -45,8 +46,14 @@ pub const REMOTE: &str = "TESTKIT_REMOTE";
 /// registration, whose runs are cut off when it stops.
 #[derive(Clone)]
 pub struct AppOptions {
+    /// Where it listens; 0, the default, for a free one.
+    pub port: u16,
     /// Who may create an account.
     pub registration: Registration,
+    /// Providers at which people may log in, by name; none by default.
+    pub oauth: BTreeMap<String, ProviderSettings>,
+    /// Where browsers may be sent after such a login; nowhere by default.
+    pub oauth_redirects: Vec<String>,
     /// Holds the key that signed access tokens before; none by default.
     pub jwt_secret_previous_file: Option<PathBuf>,
     /// Networks of proxies that are believed; none by default.
@@ -89,6 +96,8 @@ pub struct AppOptions {
     pub stream_comments: Duration,
     /// How long an access token is good, in whole seconds.
     pub access_token_lifetime: Option<Duration>,
+    /// How long what was sealed with the old master key may be on its way to a database.
+    pub key_settles: Duration,
     /// Bounds of one run.
     pub turn: TurnLimits,
     /// How long runs may go on while the server stops.
@@ -140,7 +149,10 @@ impl Default for AppOptions {
         } = Dependencies::default();
         let scripted = ProviderConfig::new(ProviderKind::Scripted);
         Self {
+            port: 0,
             registration: Registration::Open,
+            oauth: BTreeMap::new(),
+            oauth_redirects: Vec::new(),
             jwt_secret_previous_file: None,
             trusted_proxies: Vec::new(),
             smtp: None,
@@ -162,6 +174,7 @@ impl Default for AppOptions {
             files: FileSettings::default(),
             stream_comments,
             access_token_lifetime: None,
+            key_settles: KEY_SETTLES,
             turn: TurnLimits { retry: RetryLimits { attempts_max: 1, ..turn.retry }, ..turn },
             drain: Duration::ZERO,
             project_idle: Duration::from_mins(1),
@@ -199,7 +212,7 @@ impl AppOptions {
 
     fn config(&self, data_dir: &Path) -> Config {
         Config {
-            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
             tls: None,
             data_dir: data_dir.to_owned(),
             setup_token: Some(SetupToken::new(SETUP_TOKEN.to_owned()).unwrap()),
@@ -220,6 +233,8 @@ impl AppOptions {
             allowed_origins: self.allowed_origins.clone(),
             allowed_hosts: Vec::new(),
             public_url: None,
+            oauth: self.oauth.clone(),
+            oauth_redirects: self.oauth_redirects.clone(),
             egress_allow: self.egress_allow.clone(),
             sandbox: self.sandbox.clone(),
             drain: self.drain,
@@ -259,6 +274,7 @@ impl AppOptions {
             files: self.files,
             stream_comments: self.stream_comments,
             access_token_lifetime: self.access_token_lifetime,
+            key_settles: self.key_settles,
             passwords: Passwords::for_this_machine().cheap(),
             watchdog: self.watchdog,
             local_servers: self.local_servers.clone(),
@@ -385,6 +401,28 @@ impl TestApp {
         let (stopped, again) = self.try_restart().await;
         stopped.unwrap();
         again
+    }
+
+    /// The same with other options.
+    ///
+    /// # Panics
+    /// When it does not stop cleanly, or does not start.
+    pub async fn restart_with(self, change: impl FnOnce(&mut AppOptions)) -> Self {
+        let (mut options, data_dir) = (self.options.clone(), Arc::clone(&self.data_dir));
+        change(&mut options);
+        self.stop().await;
+        Self::start(options, data_dir).await
+    }
+
+    /// The same, with something done to the data directory between the two.
+    ///
+    /// # Panics
+    /// As [`TestApp::restart`].
+    pub async fn restart_after(self, meanwhile: impl FnOnce()) -> Self {
+        let (options, data_dir) = (self.options.clone(), Arc::clone(&self.data_dir));
+        self.try_stop().await.unwrap();
+        meanwhile();
+        Self::start(options, data_dir).await
     }
 
     /// Stops the server, whatever became of it before, and starts it again as [`TestApp::restart`].

@@ -83,7 +83,8 @@ impl Conversation {
     ) -> Result<MessageAccepted, ClientError> {
         let content = Content::Text(text.to_owned());
         let session_id = self.session.clone();
-        self.call(MessageSend { session_id, content, when_busy }).await
+        let attachments = Vec::new();
+        self.call(MessageSend { session_id, content, when_busy, attachments }).await
     }
 
     /// Sends a message that the server takes.
@@ -236,6 +237,7 @@ pub fn text_of(message: &Message) -> String {
         | Part::Subtask(_)
         | Part::Compaction(_)
         | Part::AnswerFormat(_)
+        | Part::Attachment(_)
         | Part::Step { .. } => None,
     });
     texts.collect()
@@ -250,6 +252,7 @@ pub fn calls_of(message: &Message) -> Vec<&ToolPart> {
         | Part::Subtask(_)
         | Part::Compaction(_)
         | Part::AnswerFormat(_)
+        | Part::Attachment(_)
         | Part::Step { .. } => None,
     });
     calls.collect()

@@ -114,6 +114,7 @@ fn accept(session: u32, number: u64, at: i64) -> AcceptMessage {
         run_id: RunId::from_bits(number.into()),
         text: Fill::text(number * 2),
         answer_format: None,
+        attachments: Vec::new(),
         by: somebody(),
         when_busy: iris_protocol::WhenBusy::Queue,
         quotas: Quotas::default(),

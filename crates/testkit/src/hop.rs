@@ -246,6 +246,8 @@ async fn serve(node: Node, mut questions: UnboundedReceiver<String>, back: Wire)
                     | OwnerAsk::OpenFile { .. }
                     | OwnerAsk::ReadFile { .. }
                     | OwnerAsk::CloseFile { .. }
+                    | OwnerAsk::FindAttachment { .. }
+                    | OwnerAsk::ReadAttachment { .. }
                     | OwnerAsk::WriteFile { .. }
                     | OwnerAsk::StageFile { .. }
                     | OwnerAsk::StagePart { .. }

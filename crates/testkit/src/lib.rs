@@ -16,11 +16,13 @@
 )]
 
 mod app;
+mod browser;
 mod clock;
 mod conversation;
 mod dialect;
 mod fill;
 mod hop;
+mod identity;
 mod person;
 mod process;
 mod provider;
@@ -32,10 +34,12 @@ mod wire;
 use std::time::Duration;
 
 pub use app::{AppOptions, REMOTE, SETUP_TOKEN, TestApp, spawn_app, spawn_app_in, spawn_app_with};
+pub use browser::{Browser, Page};
 pub use clock::TestClock;
 pub use conversation::{Conversation, calls_of, text_of};
 pub use dialect::{Answer, Dialect, REPORTED, Why};
 pub use fill::Fill;
+pub use identity::{Bad, IdentityProvider, Ways};
 pub use person::{PASSWORD, Person};
 pub use process::ServerProcess;
 pub use provider::{Asked, FakeProvider, Gate, Reply, chat};

@@ -6,13 +6,14 @@ mod rendering;
 use std::sync::{Arc, LazyLock};
 
 use iris_agent::permissions::{Access, Judge, Target};
-use iris_egress::{Config as EgressConfig, Egress};
+use iris_egress::{Config as EgressConfig, Egress, URL_BYTES_MAX, parse_url};
 use iris_protocol::{PermissionAction, SessionMode};
 use iris_sandbox::{Config as SandboxConfig, Sandbox};
 use iris_tools::patch::{
     Applying, Change, FILES_MAX, HEADINGS_MAX, HUNKS_MAX, Hunk, LineKind, Patch, PatchError, parse,
 };
 use iris_tools::{ToolRegistry, webfetch};
+use iris_workspace::{PATH_BYTES_MAX, PATH_COMPONENTS_MAX, RelPath};
 use serde_json::Value;
 
 pub(crate) use applying::applies;
@@ -54,6 +55,46 @@ pub(crate) fn patches(data: &[u8]) {
             Change::Delete { hunks } | Change::Update { hunks, .. } => put_in(text, hunks),
         }
     }
+}
+
+/// A URL that may be asked for is one of the web, without a user, and says of itself what it is: read again it
+/// is the same.
+pub(crate) fn urls(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Ok(url) = parse_url(&text) else { return };
+    assert!(matches!(url.scheme(), "http" | "https"), "{text:?} is {url}");
+    assert!(url.username().is_empty() && url.password().is_none(), "{text:?} is {url}");
+    assert!(url.host_str().is_some_and(|host| !host.is_empty()), "{text:?} has no host: {url}");
+    assert!(url.as_str().len() <= URL_BYTES_MAX, "{url} is long");
+    assert!(url.as_str().chars().all(|c| c.is_ascii_graphic()), "{text:?} is {url}");
+    let again = parse_url(url.as_str()).map(String::from);
+    assert_eq!(again.ok().as_deref(), Some(url.as_str()), "{text:?} is read in two ways");
+}
+
+/// A path that is taken stays below the project's directory, and is the same when it is read again.
+pub(crate) fn paths(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let path = match RelPath::dir(&text) {
+        Ok(path) => path,
+        Err(error) => {
+            assert!(error.to_string().len() < 300, "{error}");
+            assert!(RelPath::file(&text).is_err(), "{text:?} is a file of nothing");
+            return;
+        }
+    };
+    let again = RelPath::dir(path.as_str()).ok();
+    assert_eq!(again.as_ref(), Some(&path), "{text:?} is read in two ways");
+    assert_eq!(RelPath::file(&text).is_ok(), !path.is_root(), "{text:?}");
+    assert!(path.as_str().len() <= PATH_BYTES_MAX && !path.as_str().contains('\0'), "{path}");
+    assert!(path.names().count() <= PATH_COMPONENTS_MAX, "{path}");
+    for name in path.names() {
+        assert!(!matches!(name, "" | "." | "..") && !name.contains('/'), "{text:?} is {path}");
+    }
+    let walked = std::path::Path::new(path.as_str()).components();
+    let stays = walked
+        .into_iter()
+        .all(|part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
+    assert!(stays, "{text:?} leads out as {path}");
 }
 
 /// An error is short and names a line that exists.

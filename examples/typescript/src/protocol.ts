@@ -204,6 +204,29 @@ export interface Attachment {
   size: number;
 }
 
+/** What a model gets of a file that goes with a message. */
+export type AttachmentGiven = "image" | "text" | "named";
+
+/** A file that goes with a message. What it held when the message was taken is kept with the message, whatever becomes of the file. */
+export interface AttachmentPart {
+  /** The part. */
+  id: PartId;
+  /** Without directories. */
+  name: string;
+  /** Relative to the project's directory; absent for what came with the request. */
+  path?: string | null;
+  /** The version of the file that this is, where that was recorded. */
+  version?: number | null;
+  /** That of an image, `text/plain`, or `application/octet-stream`: as the bytes say. */
+  mimeType: string;
+  /** Bytes. */
+  size: number;
+  /** SHA-256 of what is kept, 64 hex digits. */
+  hash: string;
+  /** What the model gets of it. */
+  given: AttachmentGiven;
+}
+
 /** One thing that somebody did, or was refused. */
 export interface AuditRecord {
   /** Its number, from 1, without gaps. */
@@ -235,6 +258,18 @@ export interface AuditRecord {
 /** When the socket's access token ends. */
 export interface AuthExpiry {
   /** Milliseconds since 1970 UTC. */
+  expiresAt: number;
+}
+
+/** What a caller needs to go on. */
+export interface AuthGrant {
+  /** Who the tokens are for. */
+  user: User;
+  /** For `Authorization: Bearer`. */
+  accessToken: string;
+  /** For the next pair; each works once. */
+  refreshToken: string;
+  /** When the access token ends, in milliseconds since 1970 UTC. */
   expiresAt: number;
 }
 
@@ -638,6 +673,26 @@ export interface HttpToolSettings {
   timeoutMs?: number | null;
 }
 
+/** Who a user is at another provider: they may log in there. */
+export interface Identity {
+  /** The identity. */
+  id: IdentityId;
+  /** The provider, as the configuration named it when it was linked. */
+  provider: string;
+  /** What the provider calls itself. */
+  issuer: string;
+  /** What the provider calls the user. */
+  subject: string;
+  /** The address that the provider told last; it decides nothing. */
+  email?: string | null;
+  /** Milliseconds since 1970 UTC. */
+  createdAt: number;
+  /** When the user logged in with it last, in milliseconds since 1970 UTC. */
+  lastLoginAt?: number | null;
+}
+
+export type IdentityId = string;
+
 /** Which id a project gets that is created from an archive. */
 export type ImportId = "new" | "same";
 
@@ -1018,6 +1073,16 @@ export interface NodeInfo {
   recordsDropped: number;
 }
 
+/** A provider at which people may log in. */
+export interface OauthProvider {
+  /** As the configuration names it, and as it stands in URLs. */
+  id: string;
+  /** What people are shown. */
+  title: string;
+  /** Where a browser begins a login, without a query: the host to which it comes back. Absent where the server does not know how browsers reach it. */
+  startUrl?: string | null;
+}
+
 /** A piece of a message. */
 export type Part = {
   type: "text";
@@ -1043,6 +1108,8 @@ export type Part = {
   type: "compaction";
 } | AnswerFormatPart & {
   type: "answerFormat";
+} | AttachmentPart & {
+  type: "attachment";
 } | {
   type: "step";
   /** The part. */
@@ -1349,6 +1416,18 @@ export interface SearchHit {
 
 /** A secret on its way in. No answer and no event has one; it does not show itself and is wiped from memory when dropped. */
 export type SecretText = string;
+
+/** A file that goes with a new message: one of the project, or one that comes with the request. */
+export interface SentAttachment {
+  /** A file of the project. Either this or `data`. */
+  path?: string | null;
+  /** Which version of it; as it is now when absent. */
+  version?: number | null;
+  /** How `data` is called, 1 to 200 bytes; needed with it, and not taken with `path`. */
+  name?: string | null;
+  /** What the file holds, in base64 (RFC 4648, section 4). What it is is told by its bytes. */
+  data?: string | null;
+}
 
 /** A backup of the whole server: the root database and an archive of each project. */
 export interface ServerBackup {
@@ -1844,8 +1923,8 @@ export interface Operations {
   "auth.password.change": {
     /** Sets a new password. Every login ends, this one too; the answer is a new one. */
     request: {
-      /** As it is now. */
-      currentPassword: string;
+      /** As it is now. An account without a password needs a login that is not older than five minutes. */
+      currentPassword?: string | null;
       /** 8 to 1024 bytes, used as typed. */
       newPassword: string;
     };
@@ -1887,6 +1966,85 @@ export interface Operations {
     response: {
       /** Always true. */
       done: boolean;
+    };
+  };
+  /** Lists the providers at which people may log in. */
+  "auth.oauth.list": {
+    /** Lists the providers at which people may log in. */
+    request: Record<string, unknown>;
+    /** The providers at which people may log in. */
+    response: {
+      /** By their ids. */
+      providers: OauthProvider[];
+    };
+  };
+  /** Begins a login in a browser, or a link that `identity.link` prepared. */
+  "auth.oauth.start": {
+    /** Begins a login in a browser, or a link that `identity.link` prepared. */
+    request: {
+      /** The provider. */
+      provider: string;
+      /** Where the browser goes in the end, with a code for `auth.oauth.redeem`: one of the configured places, or `http://127.0.0.1:PORT/callback` or `http://[::1]:PORT/callback` for a program on the same machine. Without one the answer to the browser is the grant itself. */
+      redirect?: string | null;
+      /** SHA-256 of the verifier that `auth.oauth.redeem` is going to show, in base64url without padding (RFC 7636 section 4.2). Needed with `redirect`. */
+      codeChallenge?: string | null;
+      /** `S256`, if anything. */
+      codeChallengeMethod?: string | null;
+      /** The secret of an invitation, for who has no account yet. */
+      invitation?: string | null;
+      /** What `identity.link` gave; with it nothing else is given. */
+      link?: string | null;
+    };
+    /** Where a browser is sent, and what binds the login to it. */
+    response: {
+      /** For the header `Location`. */
+      url: string;
+      /** For a cookie that only this server gets back; a secret. */
+      browser: string;
+    };
+  };
+  /** What a browser brings back from a provider. */
+  "auth.oauth.callback": {
+    /** What a browser brings back from a provider. */
+    request: {
+      /** The provider. */
+      provider: string;
+      /** Names what was begun. */
+      state?: string | null;
+      /** For the provider's tokens. */
+      code?: string | null;
+      /** Why there is no code, such as `access_denied`. */
+      error?: string | null;
+      /** Which provider it comes from, where it says so (RFC 9207). */
+      iss?: string | null;
+    };
+    /** What became of a login in a browser: one of the two. */
+    response: {
+      /** Where the browser is sent, with a `code`, or with an `error`. */
+      url?: string | null;
+      /** The login, where there is nowhere to be sent. */
+      grant?: AuthGrant | null;
+    };
+  };
+  /** Begins an authentication session with the code that a browser brought from a login, once and within a minute. */
+  "auth.oauth.redeem": {
+    /** Begins an authentication session with the code that a browser brought from a login, once and within a minute. */
+    request: {
+      /** The code. */
+      code: string;
+      /** Whose SHA-256 was told when the login began: 43 to 128 characters (RFC 7636 section 4.1). */
+      codeVerifier: string;
+    };
+    /** What a caller needs to go on. */
+    response: {
+      /** Who the tokens are for. */
+      user: User;
+      /** For `Authorization: Bearer`. */
+      accessToken: string;
+      /** For the next pair; each works once. */
+      refreshToken: string;
+      /** When the access token ends, in milliseconds since 1970 UTC. */
+      expiresAt: number;
     };
   };
   /** Makes an API key of the caller. */
@@ -2001,7 +2159,7 @@ export interface Operations {
     request: {
       /** What others see; unique. */
       username?: string | null;
-      /** Where mail reaches the user; unique. Needs `currentPassword`. */
+      /** Where mail reaches the user; unique. Needs `currentPassword`; an account without a password needs a login that is not older than five minutes. */
       email?: string | null;
       /** As it is now. */
       currentPassword?: string | null;
@@ -2020,8 +2178,8 @@ export interface Operations {
   "user.delete": {
     /** Deletes the caller's account. What they wrote in projects stays there, under an id that names nobody. */
     request: {
-      /** As it is now. */
-      currentPassword: string;
+      /** As it is now. An account without a password needs a login that is not older than five minutes. */
+      currentPassword?: string | null;
     };
     /** It was done. */
     response: {
@@ -2041,12 +2199,73 @@ export interface Operations {
       logins: Login[];
       /** The keys, without their secrets. */
       apiKeys: ApiKey[];
+      /** Who they are at other providers of logins. */
+      identities: Identity[];
       /** Their keys for model providers, without the keys. */
       credentials: ProviderCredential[];
       /** The projects that they own or are a member of. */
       projects: Membership[];
       /** What the audit holds of them: the newest 1,000 records. */
       audit: AuditRecord[];
+    };
+  };
+  /** Lists the identities of the caller. */
+  "identity.list": {
+    /** Lists the identities of the caller. */
+    request: Record<string, unknown>;
+    /** The identities of a user. */
+    response: {
+      /** Oldest first. */
+      identities: Identity[];
+    };
+  };
+  /** Prepares a link of the caller's account with who they are at a provider. */
+  "identity.link": {
+    /** Prepares a link of the caller's account with who they are at a provider. */
+    request: {
+      /** The provider. */
+      provider: string;
+      /** Where the browser goes in the end, with a code for `identity.create`; as for `auth.oauth.start`. */
+      redirect: string;
+      /** As for `auth.oauth.start`. */
+      codeChallenge: string;
+      /** As it is now. An account without a password needs a login that is not older than five minutes. */
+      currentPassword?: string | null;
+    };
+    /** Where a link begins. */
+    response: {
+      /** What the user opens in a browser, once. */
+      url: string;
+      /** Until when, in milliseconds since 1970 UTC. */
+      expiresAt: number;
+    };
+  };
+  /** Links the caller's account with who they turned out to be at the provider. */
+  "identity.create": {
+    /** Links the caller's account with who they turned out to be at the provider. */
+    request: {
+      /** What the browser brought. */
+      code: string;
+      /** Whose SHA-256 was told to `identity.link`. */
+      codeVerifier: string;
+    };
+    /** One identity. */
+    response: {
+      /** What is known of it. */
+      identity: Identity;
+    };
+  };
+  /** Takes an identity of the caller away. */
+  "identity.delete": {
+    /** Takes an identity of the caller away. */
+    request: {
+      /** The identity. */
+      identityId: IdentityId;
+    };
+    /** It was done. */
+    response: {
+      /** Always true. */
+      done: boolean;
     };
   };
   /** Creates a project that the caller owns. */
@@ -2669,6 +2888,8 @@ export interface Operations {
       content: Content;
       /** What to do while a run is active; `queue` when absent. */
       whenBusy?: WhenBusy | null;
+      /** Files that go with it, at most 20, of 16 MiB together. */
+      attachments?: SentAttachment[];
     };
     /** The message was taken; the answer comes as events. */
     response: {
@@ -2724,6 +2945,8 @@ export interface Operations {
       messageId: MessageId;
       /** What to say. */
       content: Content;
+      /** Files that go with it, as with a new message. Those of the message in whose place it stands do not. */
+      attachments?: SentAttachment[];
     };
     /** The message was taken; the answer comes as events. */
     response: {
@@ -2833,6 +3056,35 @@ export interface Operations {
       nextCursor?: string | null;
       /** Whether there is a page before. */
       hasMore: boolean;
+    };
+  };
+  /** Reads what a file held that went with a message, piece by piece. */
+  "session.message.attachment": {
+    /** Reads what a file held that went with a message, piece by piece. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The message. */
+      messageId: MessageId;
+      /** Which of its attachments, from 0. */
+      index: number;
+      /** Bytes before the piece; 0 when absent. */
+      offset?: number | null;
+      /** Most bytes of the piece, at most 262,144, which it is when absent. */
+      limit?: number | null;
+    };
+    /** A piece of what a tool answered. */
+    response: {
+      /** Of all of it. */
+      mimeType: string;
+      /** Of all of it, in bytes. */
+      size: number;
+      /** Bytes before the piece; less than was asked for where that was inside a character. */
+      offset: number;
+      /** The piece: a text as it is, anything else in base64 (RFC 4648, section 4). */
+      content: string;
+      /** Where the next piece begins; absent when this is the last one. */
+      nextOffset?: number | null;
     };
   };
   /** Looks for text that people and agents said. */
@@ -4276,6 +4528,8 @@ export interface Operations {
       logins: Login[];
       /** The keys, without their secrets. */
       apiKeys: ApiKey[];
+      /** Who they are at other providers of logins. */
+      identities: Identity[];
       /** Their keys for model providers, without the keys. */
       credentials: ProviderCredential[];
       /** The projects that they own or are a member of. */
@@ -4621,6 +4875,20 @@ export interface Operations {
       done: boolean;
     };
   };
+  /** Makes a new master key and seals everything anew; goes on with a change that is not done yet. */
+  "admin.keys.rotate": {
+    /** Makes a new master key and seals everything anew; goes on with a change that is not done yet. */
+    request: Record<string, unknown>;
+    /** How far the change of the master key is. The old key is forgotten when nothing needs it any more. */
+    response: {
+      /** Whether a new key was made; no where a change from before is not done yet. */
+      isNew: boolean;
+      /** How many secrets were sealed anew just now. */
+      sealed: number;
+      /** How many projects could not be looked through yet; the server tries again by itself. */
+      projectsLeft: number;
+    };
+  };
   /** `admin.log.get`. */
   "admin.log.get": {
     /** `admin.log.get`. */
@@ -4816,6 +5084,7 @@ export type SocketOperation =
   | "run.resume"
   | "session.message.get"
   | "session.message.list"
+  | "session.message.attachment"
   | "session.search"
   | "agent.create"
   | "agent.list"

@@ -2,7 +2,8 @@
 
 use iris_client::RestAnswer;
 use iris_protocol::{
-    ErrorCode, Member, MemberList, Project, ProjectExport, ProjectId, ProjectUpdate, Role,
+    Content, ErrorCode, Member, MemberList, MessageSend, Project, ProjectExport, ProjectId,
+    ProjectUpdate, Role, SentAttachment,
 };
 use iris_store::project::Quotas;
 use iris_testkit::{AppOptions, Person, TestApp, patiently, spawn_app, spawn_app_with, text_of};
@@ -61,8 +62,16 @@ async fn an_exported_project_is_whole_on_another_server_and_its_members_are_mapp
     };
     ann.person.client.call(Some(&ann.project), update).await.unwrap();
     ann.ask("say one").await;
-    ann.ask("call list {\"path\": \".\"}\nstep\nsay two").await;
     ann.person.client.file_put(&ann.project, "dir/a.txt", "hello").await.unwrap();
+    let with_file = MessageSend {
+        session_id: ann.session.clone(),
+        content: Content::Text("say with a file".to_owned()),
+        when_busy: None,
+        attachments: vec![SentAttachment::of_path("dir/a.txt")],
+    };
+    let with_file = ann.call(with_file).await.unwrap();
+    ann.run_ended(&with_file.run_id).await;
+    ann.ask("call list {\"path\": \".\"}\nstep\nsay two").await;
     let archive = export(&ann.person, &ann.project).await;
     let before = ann.person.snapshot(&ann.project, &ann.session).await;
 
@@ -92,6 +101,9 @@ async fn an_exported_project_is_whole_on_another_server_and_its_members_are_mapp
     }
     assert_ne!(after.as_of.epoch, before.as_of.epoch);
     assert_eq!(dan.client.file_get(&project.id, "dir/a.txt").await.unwrap(), "hello");
+    let messages = format!("/v1/projects/{}/sessions/{}/messages", project.id, ann.session);
+    let attached = format!("{messages}/{}/attachments/0", with_file.message_id);
+    assert_eq!(dan.get(&attached).await.body, "hello");
     nothing_is_received(&there);
 
     // It lives: who became a member talks in it, also after a restart.

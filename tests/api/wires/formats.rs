@@ -29,7 +29,12 @@ fn format(schema: Value) -> ContentPart {
 
 fn message(talk: &Talk, parts: Vec<ContentPart>) -> MessageSend {
     let session_id = talk.ann.session.clone();
-    MessageSend { session_id, content: Content::Parts(parts), when_busy: None }
+    MessageSend {
+        session_id,
+        content: Content::Parts(parts),
+        when_busy: None,
+        attachments: Vec::new(),
+    }
 }
 
 async fn send(talk: &Talk, parts: Vec<ContentPart>) -> MessageAccepted {

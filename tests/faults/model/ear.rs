@@ -25,6 +25,7 @@ impl Known {
                 | Part::Subtask(_)
                 | Part::Compaction(_)
                 | Part::AnswerFormat(_)
+                | Part::Attachment(_)
                 | Part::Step { .. } => None,
             });
             (message.id.clone(), texts.collect())
@@ -43,6 +44,7 @@ impl Known {
                     | Part::Subtask(_)
                     | Part::Compaction(_)
                     | Part::AnswerFormat(_)
+                    | Part::Attachment(_)
                     | Part::Step { .. } => None,
                 });
                 self.messages.insert(message.id.clone(), texts.collect());

@@ -162,7 +162,7 @@ impl Play {
     async fn say(&mut self, session: usize, words: usize) {
         let script = format!("delay 2\nchunks {words} word");
         let (session_id, content) = (self.sessions[session].clone(), Content::Text(script));
-        let request = MessageSend { session_id, content, when_busy: None };
+        let request = MessageSend { session_id, content, when_busy: None, attachments: Vec::new() };
         let accepted = self.owner().client.call(Some(&self.project), request).await.unwrap();
         self.runs.insert(accepted.run_id);
     }

@@ -168,6 +168,7 @@ fn message(number: u128) -> AcceptMessage {
         run_id: RunId::from_bits(number),
         text: text(number),
         answer_format: None,
+        attachments: Vec::new(),
         by: UserId::from_bits(1),
         when_busy: iris_protocol::WhenBusy::Queue,
         at: NOW,

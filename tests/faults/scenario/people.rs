@@ -2,9 +2,10 @@
 
 use iris_actors::SystemClock;
 use iris_agent::Clock;
+use iris_auth::PkceVerifier;
 use iris_client::RestAnswer;
-use iris_protocol::{AuthRegister, ProjectId};
-use iris_testkit::{PASSWORD, Person};
+use iris_protocol::{AuthGrant, AuthRegister, ProjectId};
+use iris_testkit::{Browser, PASSWORD, Page, Person};
 use serde_json::{Value, json};
 
 use super::delete_project;
@@ -42,6 +43,7 @@ pub(super) async fn people(player: &Player<'_>) {
     let project = player.project().await;
     invitations(player, &project).await;
     accounts(player).await;
+    identities(player).await;
     delete_project(player, &project).await;
 }
 
@@ -157,4 +159,43 @@ async fn accounts(player: &Player<'_>) {
             order(operator, "DELETE", &place, &json!({})).await
         })
         .await;
+}
+
+/// Somebody who has no password: they come from another provider, become somebody there besides, and go.
+async fn identities(player: &Player<'_>) {
+    let (provider, app) = (player.identities, player.app);
+    let name = format!("elsewhere{}", SystemClock.now_ms());
+    let browser = |name: &str| Browser::default().with_cookie(&provider.issuer(), "who", name);
+    let refusal = |page: &Page| {
+        let error = serde_json::from_value(page.json["error"].clone());
+        Trouble::Refused(error.unwrap_or_else(|_| panic!("{page:?}")))
+    };
+    let enter = async || {
+        let start = format!("{}/v1/auth/oauth/fake/start", app.url);
+        let (_, page) = browser(&name).go(&start, "nowhere").await;
+        let grant: AuthGrant =
+            serde_json::from_value(page.json["data"].clone()).map_err(|_| refusal(&page))?;
+        Ok(Person::new(app.client(), grant))
+    };
+    let person = player.insist("auth.oauth.callback", enter).await;
+    let link = async || {
+        let (verifier, redirect) = (PkceVerifier::random().unwrap(), "http://127.0.0.1:9/callback");
+        let body = json!({ "provider": "fake", "redirect": redirect,
+            "codeChallenge": verifier.challenge() });
+        let begun = order(&person, "POST", "/v1/me/identities/link", &body).await?;
+        let url = begun.json["data"]["url"].as_str().unwrap();
+        let (back, page) = browser(&format!("{name}two")).go(url, redirect).await;
+        let code = back.split_once("?code=").ok_or_else(|| refusal(&page))?.1;
+        let body = json!({ "code": code, "codeVerifier": verifier.as_str() });
+        order(&person, "POST", "/v1/me/identities", &body).await
+    };
+    player.insist_done("identity.create", link).await;
+    let own = async || order(&person, "GET", "/v1/me/identities", &json!({})).await;
+    let own = player.insist("identity.list", own).await.json["data"].clone();
+    let place = format!("/v1/me/identities/{}", own[1]["id"].as_str().unwrap());
+    let unlink = async || order(&person, "DELETE", &place, &json!({})).await;
+    player.insist_done("identity.delete", unlink).await;
+    let account = format!("/v1/admin/users/{}", person.id());
+    let delete = async || order(player.operator, "DELETE", &account, &json!({})).await;
+    player.insist_done("admin.user.delete", delete).await;
 }

@@ -2,9 +2,9 @@
 
 use iris_client::{ClientError, ConnectOptions};
 use iris_protocol::{
-    AgentCreate, AgentDelete, Content, ErrorCode, Event, MessageAccepted, MessageDequeue,
-    MessageEdit, MessageRetry, MessageSend, PartSync, ProjectId, Room, RunStatus, SessionFork,
-    SessionRevert, SessionUnrevert, SessionUpdate, WhenBusy,
+    AgentCreate, AgentDelete, Content, ErrorCode, Event, MessageAccepted, MessageAttachment,
+    MessageDequeue, MessageEdit, MessageRetry, MessageSend, PartSync, ProjectId, Room, RunStatus,
+    SentAttachment, SessionFork, SessionRevert, SessionUnrevert, SessionUpdate, WhenBusy,
 };
 use iris_testkit::moment;
 use serde_json::json;
@@ -13,6 +13,10 @@ use super::rooms::subscribe;
 use super::{WRITE, delete_project, invite};
 use crate::player::{Player, Trouble};
 use crate::talk::{How, Talk};
+
+/// What goes with messages, and the same in base64.
+const NOTE: &str = "note";
+const NOTE_BASE64: &str = "bm90ZQ==";
 
 pub(super) async fn runs(player: &Player<'_>) {
     let project = player.project().await;
@@ -153,6 +157,7 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
         session_id: session_id(),
         content: Content::Text(text.to_owned()),
         when_busy,
+        attachments: vec![note()],
     };
     let held = say(WRITE, None);
     let (steers, waits) = (say("say steered", Some(WhenBusy::Steer)), say("say never", None));
@@ -162,6 +167,7 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
             session_id: session_id(),
             message_id,
             content: Content::Text("say edited".to_owned()),
+            attachments: vec![note()],
         },
     );
     let dequeue = |message_id| MessageDequeue { session_id: session_id(), message_id };
@@ -182,11 +188,21 @@ async fn in_other_ways(player: &Player<'_>, talk: &mut Talk<'_>) {
         completed(talk.ended(&again.run_id, How::Approve).await)?;
         let edited = talk.call(edit(first.message_id)).await.map_err(overtaken)?;
         completed(talk.ended(&edited.run_id, How::Watch).await)?;
+        let (message_id, index) = (edited.message_id, 0);
+        let (offset, limit) = (None, None);
+        let kept = MessageAttachment { session_id: session_id(), message_id, index, offset, limit };
+        assert_eq!(talk.call(kept).await?.content, NOTE);
         talk.call(fork.clone()).await?;
         Ok(())
     };
     player.insist("messages in other ways", ways).await;
     player.insist("session.revert", async || undone_and_back(talk).await).await;
+}
+
+/// A file that goes with a message.
+fn note() -> SentAttachment {
+    let (name, data) = (Some("note.txt".to_owned()), Some(NOTE_BASE64.to_owned()));
+    SentAttachment { name, data, ..SentAttachment::default() }
 }
 
 /// A turn is undone and done again.
@@ -207,6 +223,7 @@ async fn undone_and_back(talk: &mut Talk<'_>) -> Result<(), Trouble> {
         session_id: session_id.clone(),
         content: Content::Text("say undone".to_owned()),
         when_busy: None,
+        attachments: Vec::new(),
     });
     let MessageAccepted { message_id, run_id, .. } = sent.await?;
     completed(talk.ended(&run_id, How::Watch).await)?;

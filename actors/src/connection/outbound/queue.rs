@@ -107,7 +107,7 @@ impl Queue {
     /// Ends the connection: its reader is too slow.
     pub(super) fn give_up(&mut self) {
         if !self.is_closed {
-            self.end(CloseReason::new(4008, "slow reader"));
+            self.end(CloseReason::new(super::SLOW_READER, "slow reader"));
         }
     }
 

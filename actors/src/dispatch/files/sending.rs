@@ -114,7 +114,8 @@ pub(crate) async fn open_file_for(
 ) -> Result<OpenedFile, ApiError> {
     let grant = Grant::of(user_id.clone(), project_id.clone());
     let (file, content) = if let Some(version) = version {
-        let FileBytes { file, bytes } = read_version(node, &grant, path, version).await?;
+        let FileBytes { file, bytes } =
+            read_version(&grant.project(node).await?, path, version).await?;
         (file, Content::Version(bytes))
     } else {
         let (file, open) = open_on_disk(node, &grant, project_id, path).await?;

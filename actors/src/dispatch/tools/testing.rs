@@ -63,7 +63,15 @@ pub(in crate::dispatch) async fn test(
     if write(&node.root, audit, context).await.map_err(stored)?.replayed {
         return Err(already_tested());
     }
-    done(run(node, tool.as_ref(), context_of_call, input).await)
+    let mut tested = run(node, tool.as_ref(), context_of_call, input).await;
+    let secrets = &project.kept.secrets;
+    for text in tested.output.iter_mut().chain(&mut tested.error) {
+        secrets.mask_in(text);
+    }
+    if let Some(value) = &mut tested.metadata {
+        secrets.mask_value(value);
+    }
+    done(tested)
 }
 
 fn already_tested() -> ApiError {

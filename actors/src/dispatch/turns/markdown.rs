@@ -2,7 +2,8 @@
 //! said, and what tools were given and answered stands in fences that none of it can end.
 
 use iris_protocol::{
-    Message, MessageRole, MessageState, Part, Session, SubtaskPart, ToolPart, ToolState,
+    AttachmentPart, Message, MessageRole, MessageState, Part, Session, SubtaskPart, ToolPart,
+    ToolState,
 };
 
 /// Shortest fence around a text.
@@ -45,6 +46,11 @@ fn write_message(message: &Message, text: &mut String) {
             Part::AnswerFormat(format) => {
                 text.push_str("\n*The answer has to keep to this schema:*\n");
                 write_fenced("json", &format.schema.to_string(), text);
+            }
+            Part::Attachment(file) => {
+                let name = line(file.path.as_ref().unwrap_or(&file.name)).replace('`', "'");
+                let AttachmentPart { mime_type, size, .. } = file;
+                text.extend([format!("\n*Attached: `{name}`, {mime_type}, {size} bytes*\n")]);
             }
             Part::Text { .. } | Part::Reasoning { .. } | Part::Step { .. } => {}
         }

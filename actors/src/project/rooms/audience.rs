@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use iris_protocol::{ConnectionId, UserId, limits::OUTBOUND_FRAMES_MAX};
 
+use crate::Metrics;
 use crate::connection::{CloseReason, Courier, OutFrame, Outbound, Reader, Wakers, Wants};
 
 /// A connection in a room.
@@ -38,11 +39,14 @@ pub(in crate::project) struct Who {
 pub(in crate::project) struct Held(pub(super) Vec<(u64, Bytes)>);
 
 /// All of a room.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Audience {
     subscribers: HashMap<ConnectionId, Subscriber>,
     /// How to reach them; made when something is said, and anew after one of them changed.
     ways: Option<Ways>,
+    metrics: Arc<Metrics>,
+    /// How many the metrics count.
+    counted: usize,
 }
 
 #[derive(Debug)]
@@ -51,9 +55,44 @@ struct Ways {
     couriers: Vec<(Arc<Courier>, Arc<[Reader]>)>,
     /// Whether there are others, who are spoken to one by one.
     has_others: bool,
+    /// How many there are in all, and of them those who want streaming text, and who is present.
+    all: usize,
+    deltas: usize,
+    presence: usize,
+}
+
+impl Drop for Audience {
+    fn drop(&mut self) {
+        self.subscribers.clear();
+        self.count();
+        self.metrics.rooms_changed(-1, 0);
+    }
 }
 
 impl Audience {
+    /// Of a room that somebody is about to join.
+    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
+        metrics.rooms_changed(1, 0);
+        let metrics = Arc::clone(metrics);
+        Self { subscribers: HashMap::new(), ways: None, metrics, counted: 0 }
+    }
+
+    /// Has the metrics count those who are there.
+    fn count(&mut self) {
+        let (before, now) = (self.counted, self.subscribers.len());
+        if before != now {
+            self.metrics.rooms_changed(0, now.cast_signed() as i64 - before.cast_signed() as i64);
+            self.counted = now;
+        }
+    }
+
+    /// Adds one, in place of an earlier one of the same connection.
+    pub(super) fn insert(&mut self, subscriber: Subscriber) {
+        let connection_id = subscriber.who.connection_id.clone();
+        self.change().insert(connection_id, subscriber);
+        self.count();
+    }
+
     pub(super) fn all(&self) -> &HashMap<ConnectionId, Subscriber> {
         &self.subscribers
     }
@@ -68,6 +107,7 @@ impl Audience {
     pub(super) fn remove(&mut self, connection_id: &ConnectionId) -> bool {
         if self.subscribers.remove(connection_id).is_some() {
             self.ways = None;
+            self.count();
         }
         !self.subscribers.is_empty()
     }
@@ -78,6 +118,7 @@ impl Audience {
         self.subscribers.retain(|_, subscriber| keep(subscriber));
         if self.subscribers.len() < count {
             self.ways = None;
+            self.count();
         }
         !self.subscribers.is_empty()
     }
@@ -91,8 +132,9 @@ impl Audience {
         seq: Option<u64>,
         wakers: &mut Wakers,
     ) {
-        let Self { subscribers, ways } = self;
+        let Self { subscribers, ways, metrics, .. } = self;
         let ways = ways.get_or_insert_with(|| Ways::to(subscribers));
+        metrics.delivered(ways.count(wants));
         for (courier, readers) in &ways.couriers {
             courier.send(frame, wants, readers, wakers);
         }
@@ -102,6 +144,7 @@ impl Audience {
                     || !wants.is_met(subscriber.deltas, subscriber.presence)
                     || subscriber.hear(frame, seq, wakers)
             });
+            self.count();
         }
     }
 }
@@ -127,7 +170,20 @@ impl Ways {
             readers.sort_unstable_by_key(Reader::place);
             (courier, Arc::from(readers))
         });
-        Self { couriers: sorted.collect(), has_others }
+        let couriers = sorted.collect();
+        let all = subscribers.values();
+        let deltas = all.clone().filter(|subscriber| subscriber.deltas).count();
+        let presence = all.filter(|subscriber| subscriber.presence).count();
+        Self { couriers, has_others, all: subscribers.len(), deltas, presence }
+    }
+
+    /// How many want these.
+    fn count(&self, wants: Wants) -> usize {
+        match wants {
+            Wants::Everything => self.all,
+            Wants::Deltas => self.deltas,
+            Wants::Presence => self.presence,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use iris_protocol::{
     ToolPart, ToolState, Usage,
 };
 
-use super::{PromptBlock, PromptCall, PromptMessage};
+use super::{PromptAttachment, PromptBlock, PromptCall, PromptMessage};
 use crate::Opaque;
 
 /// What stands before each summary.
@@ -64,8 +64,14 @@ pub fn prompt_messages(
 }
 
 impl Conversation {
-    /// As [`prompt_messages`]; outputs of calls up to `left_out_to` are left out where they are long. Where
-    /// there is no such call none are.
+    /// Whether the message of that number is of what the run in progress was asked.
+    pub fn is_asked(&self, index: usize) -> bool {
+        self.question.contains(&index)
+    }
+
+    /// As [`prompt_messages`]; outputs of calls up to `left_out_to` are left out where they are long, and so is
+    /// what goes with messages before those that ask for the answer in which this call is. Where there is no
+    /// such call nothing is.
     pub fn of(
         history: &[Message],
         opaque: &BTreeMap<PartId, Opaque>,
@@ -76,16 +82,25 @@ impl Conversation {
             parts.any(|part| matches!(part, Part::Tool(call) if call.tool_call_id == *mark))
         });
         let left_out_to = left_out_to.filter(|_| has_mark);
-        let mut builder = Builder { opaque, left_out_to, run: None, told: Self::default() };
         let is_told = |message: &&Message| message.state != MessageState::Superseded;
-        let mut history = history.iter().filter(is_told).peekable();
-        while let Some(message) = history.next() {
+        let history: Vec<&Message> = history.iter().filter(is_told).collect();
+        let turn = left_out_to.map_or(0, |mark| turn_with(&history, mark));
+        let mut builder = Builder {
+            opaque,
+            left_out_to,
+            leaves_files_out: false,
+            run: None,
+            told: Self::default(),
+        };
+        let mut history = history.into_iter().enumerate().peekable();
+        while let Some((index, message)) = history.next() {
+            builder.leaves_files_out = index < turn;
             match message.role {
                 // Models know the server's words as somebody else's than their own, no more.
                 MessageRole::User | MessageRole::System => builder.push_user(message),
                 MessageRole::Assistant => {
                     let mut joined = VecDeque::new();
-                    while let Some(next) = history.next_if(|it| joins(it, message)) {
+                    while let Some((_, next)) = history.next_if(|(_, it)| joins(it, message)) {
                         joined.push_back(next);
                     }
                     builder.push_answer(message, joined);
@@ -94,6 +109,19 @@ impl Conversation {
         }
         builder.told
     }
+}
+
+/// Where the messages begin that ask for the answer in which a call is.
+fn turn_with(history: &[&Message], call_id: &ToolCallId) -> usize {
+    let has_call = |message: &&Message| {
+        let mut parts = message.parts.iter();
+        parts.any(|part| matches!(part, Part::Tool(call) if call.tool_call_id == *call_id))
+    };
+    let answer = history.iter().position(has_call).unwrap_or(0);
+    let is_of_another =
+        |message: &&Message| message.role == MessageRole::Assistant || message.after_step.is_some();
+    let before = history.get(..answer).unwrap_or_default();
+    before.iter().rposition(is_of_another).map_or(0, |last| last + 1)
 }
 
 /// Whether a message joined the run of an answer. Then it stands right behind that.
@@ -105,6 +133,8 @@ struct Builder<'a> {
     opaque: &'a BTreeMap<PartId, Opaque>,
     /// The last call whose output is left out, until it has come.
     left_out_to: Option<&'a ToolCallId>,
+    /// Whether what goes with the messages of this turn is left out.
+    leaves_files_out: bool,
     /// The run of the last message.
     run: Option<&'a RunId>,
     told: Conversation,
@@ -134,18 +164,29 @@ impl<'a> Builder<'a> {
     }
 
     fn say(&mut self, message: &Message) {
-        let mut text = String::new();
+        let (mut text, mut attachments) = (String::new(), Vec::new());
         for part in &message.parts {
-            if let Part::Text { text: piece, .. } = part {
-                if !text.is_empty() {
-                    text.push('\n');
+            match part {
+                Part::Text { text: piece, .. } => {
+                    if !text.is_empty() {
+                        text.push('\n');
+                    }
+                    text.push_str(piece);
                 }
-                text.push_str(piece);
+                Part::Attachment(part) => {
+                    attachments.push(PromptAttachment::new(part.clone(), self.leaves_files_out));
+                }
+                Part::Reasoning { .. }
+                | Part::Tool(_)
+                | Part::Subtask(_)
+                | Part::Compaction(_)
+                | Part::AnswerFormat(_)
+                | Part::Step { .. } => {}
             }
         }
-        if !text.is_empty() {
+        if !text.is_empty() || !attachments.is_empty() {
             self.told.question.push(self.told.messages.len());
-            self.told.messages.push(PromptMessage::User { text });
+            self.told.messages.push(PromptMessage::User { text, attachments });
         }
     }
 
@@ -165,7 +206,9 @@ impl<'a> Builder<'a> {
                 // Half a thought is none; what a sub-agent did is in the result of its call.
                 Part::Reasoning { interrupted: true, .. }
                 | Part::Subtask(_)
-                | Part::AnswerFormat(_) => {}
+                | Part::AnswerFormat(_)
+                // What goes with a message stands in that.
+                | Part::Attachment(_) => {}
                 Part::Reasoning { text, .. } => step.think(text, opaque),
                 Part::Tool(call) => step.call(call, opaque),
                 Part::Compaction(summary) => {
@@ -250,7 +293,7 @@ impl<'a> Builder<'a> {
 
 /// What a model reads of a summary.
 pub(crate) fn summary_message(summary: &str) -> PromptMessage {
-    PromptMessage::User { text: format!("{SUMMARY_INTRO}\n\n{summary}") }
+    PromptMessage::asked(format!("{SUMMARY_INTRO}\n\n{summary}"))
 }
 
 #[derive(Default)]

@@ -489,6 +489,7 @@ impl Driver {
             | Part::Subtask(_)
             | Part::Compaction(_)
             | Part::AnswerFormat(_)
+            | Part::Attachment(_)
             | Part::Step { .. } => part.clone(),
         });
         Message {

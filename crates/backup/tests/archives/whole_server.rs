@@ -155,6 +155,7 @@ fn what_was_being_made_or_removed_is_not_in_a_copy() {
 #[test]
 fn keys_come_along_when_asked_for_and_own_directories_can_be_kept() {
     let server = Server::new();
+    fs::write(server.data_dir().join("master.key.previous"), "the one before").unwrap();
     let backup = server.back_up(true).unwrap();
     fs::write(server.path("elsewhere/name"), "newer").unwrap();
     let new = server.path("new");
@@ -162,6 +163,7 @@ fn keys_come_along_when_asked_for_and_own_directories_can_be_kept() {
     restore_server(&backup.directory, &new, OwnDirectories::Kept).unwrap();
     assert_eq!(fs::read(new.join("jwt.key")).unwrap(), b"a secret");
     assert_eq!(fs::read(new.join("master.key")).unwrap(), b"another");
+    assert_eq!(fs::read(new.join("master.key.previous")).unwrap(), b"the one before");
     let listed = list_projects(&new.join("root.db")).unwrap();
     assert_eq!(listed[1].path.as_deref(), server.path("elsewhere").to_str());
     assert_eq!(fs::read(server.path("elsewhere/name")).unwrap(), b"newer");

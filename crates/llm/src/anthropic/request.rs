@@ -1,6 +1,8 @@
 //! Writes a request in the form of Messages.
 
-use iris_agent::{Attached, Opaque, Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec};
+use iris_agent::{
+    Attached, Opaque, Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec, said_with,
+};
 use iris_protocol::ModelFacts;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -9,7 +11,7 @@ use serde_json::value::RawValue;
 use super::KIND;
 use crate::body::{Object, foreign};
 use crate::provider::{Effort, Reasoning};
-use crate::request::{arguments, base64_of};
+use crate::request::{arguments, base64_of, shown_with};
 use crate::{ModelRequest, OutputSchema};
 
 /// Most tokens of an answer that nobody set a limit for, of a model of which nothing is known: the wire
@@ -76,7 +78,7 @@ fn may_be_cached(request: &ModelRequest) -> bool {
 
 fn said_bytes(message: &PromptMessage) -> usize {
     match message {
-        PromptMessage::User { text } => text.len(),
+        PromptMessage::User { text, attachments } => said_with(text, attachments).len(),
         PromptMessage::ToolResult { output, .. } => output.len(),
         PromptMessage::Assistant { blocks } => blocks.iter().map(block_bytes).sum(),
     }
@@ -164,7 +166,12 @@ fn messages(prompt: &Prompt, is_marked: bool) -> Vec<Object> {
     let mut messages: Vec<Message> = Vec::new();
     for entry in &prompt.messages {
         let (role, blocks) = match entry {
-            PromptMessage::User { text } => ("user", text_block(text).into_iter().collect()),
+            PromptMessage::User { text, attachments } => {
+                let text = text_block(&said_with(text, attachments));
+                let images = shown_with(attachments, &prompt.images).into_iter();
+                let images = images.map(|it| Block::Own(image_block(it)));
+                ("user", text.into_iter().chain(images).collect())
+            }
             PromptMessage::Assistant { blocks } => {
                 ("assistant", blocks.iter().flat_map(answer_blocks).collect())
             }
@@ -254,12 +261,16 @@ fn result(call_id: &str, output: &str, is_error: bool, image: Option<&Attached>)
     let object = match image {
         None => object.with("content", output),
         Some(image) => {
-            let data = base64_of(image);
-            let source = json!({"type": "base64", "media_type": image.mime_type, "data": data});
             let text = text_block(output).map(|block| block.raw());
-            let image = Object::new().with("type", "image").with("source", source).raw();
+            let image = image_block(image).raw();
             object.with("content", text.into_iter().chain([image]).collect::<Vec<_>>())
         }
     };
     object.with_some("is_error", is_error.then_some(true))
+}
+
+fn image_block(image: &Attached) -> Object {
+    let data = base64_of(image);
+    let source = json!({"type": "base64", "media_type": image.mime_type, "data": data});
+    Object::new().with("type", "image").with("source", source)
 }

@@ -1,13 +1,13 @@
 //! Writes a request in the form of Chat Completions.
 
-use iris_agent::{Attached, PromptBlock, PromptCall, PromptMessage, ToolSpec};
+use iris_agent::{Attached, Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec, said_with};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::KIND;
 use crate::body::{Object, foreign};
 use crate::provider::{ChatSwitches, MaxTokensName, Reasoning, ReasoningReplay};
-use crate::request::{arguments, data_url, tool_text};
+use crate::request::{arguments, data_url, shown_with, tool_text};
 use crate::{ModelRequest, OutputSchema};
 
 /// The JSON body. Tools stand in the order given, and so do the properties of their schemas.
@@ -32,7 +32,7 @@ pub(super) fn body(
                 messages.append(&mut images);
             }
         }
-        messages.extend(message(entry, switches.reasoning));
+        messages.extend(message(entry, prompt, switches.reasoning));
     }
     messages.append(&mut images);
     let mut body = Object::new()
@@ -70,10 +70,18 @@ pub(super) fn body(
         .into_text()
 }
 
-fn message(message: &PromptMessage, reasoning: ReasoningReplay) -> Option<Object> {
+fn message(message: &PromptMessage, prompt: &Prompt, reasoning: ReasoningReplay) -> Option<Object> {
     match message {
-        PromptMessage::User { text } => {
-            Some(Object::new().with("role", "user").with("content", text))
+        PromptMessage::User { text, attachments } => {
+            let (said, text) = (Object::new().with("role", "user"), said_with(text, attachments));
+            let images = shown_with(attachments, &prompt.images);
+            // A text alone stands as such: there are servers that know nothing else.
+            if images.is_empty() {
+                return Some(said.with("content", text));
+            }
+            let text = json!({"type": "text", "text": text});
+            let content = [text].into_iter().chain(images.into_iter().map(image_item));
+            Some(said.with("content", content.collect::<Vec<Value>>()))
         }
         PromptMessage::Assistant { blocks } => answer(blocks, reasoning),
         PromptMessage::ToolResult { call_id, output, is_error, .. } => {
@@ -130,9 +138,13 @@ fn shown(call_id: &str, image: &Attached) -> Object {
         "content",
         json!([
             {"type": "text", "text": text},
-            {"type": "image_url", "image_url": {"url": data_url(image)}},
+            image_item(image),
         ]),
     )
+}
+
+fn image_item(image: &Attached) -> Value {
+    json!({"type": "image_url", "image_url": {"url": data_url(image)}})
 }
 
 fn call(call: &PromptCall) -> Object {
@@ -192,7 +204,7 @@ mod tests {
             is_error,
         };
         vec![
-            PromptMessage::User { text: "hi".into() },
+            PromptMessage::asked("hi"),
             PromptMessage::Assistant {
                 blocks: vec![
                     PromptBlock::Reasoning { text: "secret".into(), opaque: Some(kept("[1.50]")) },

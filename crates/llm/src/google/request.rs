@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use iris_agent::{Attached, Opaque, Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec};
+use iris_agent::{
+    Attached, Opaque, Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec, said_with,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -11,7 +13,7 @@ use super::KIND;
 use crate::ModelRequest;
 use crate::body::Object;
 use crate::provider::Reasoning;
-use crate::request::{arguments, base64_of};
+use crate::request::{arguments, base64_of, shown_with};
 
 /// What stands for the signature of a call that another model made: newer models refuse the first call
 /// of a step without one.
@@ -82,7 +84,11 @@ fn contents(prompt: &Prompt) -> Vec<Object> {
             push(&mut contents, "user", std::mem::take(&mut images));
         }
         let (role, parts) = match entry {
-            PromptMessage::User { text } => ("user", vec![text_part(text).raw()]),
+            PromptMessage::User { text, attachments } => {
+                let text = text_part(&said_with(text, attachments)).raw();
+                let images = shown_with(attachments, &prompt.images).into_iter();
+                ("user", [text].into_iter().chain(images.map(|it| image(it).raw())).collect())
+            }
             PromptMessage::Assistant { blocks } => ("model", answer(blocks, &mut ids)),
             PromptMessage::ToolResult { call_id, tool_name, output, is_error } => {
                 // All results of a step stand together: images come behind them.

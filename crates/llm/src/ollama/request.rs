@@ -1,13 +1,13 @@
 //! Writes a request in the form of Ollama.
 
-use iris_agent::{Attached, PromptBlock, PromptCall, PromptMessage};
+use iris_agent::{Attached, Prompt, PromptBlock, PromptCall, PromptMessage, said_with};
 use serde_json::json;
 
 use crate::ModelRequest;
 use crate::body::Object;
 use crate::chat::tool;
 use crate::provider::Reasoning;
-use crate::request::{arguments, base64_of, tool_text};
+use crate::request::{arguments, base64_of, shown_with, tool_text};
 
 /// The JSON body. `context_tokens` is the size of the window: without it the server takes a small one and
 /// drops what does not fit without a word.
@@ -32,7 +32,7 @@ pub(super) fn body(
                 messages.append(&mut images);
             }
         }
-        messages.extend(message(entry));
+        messages.extend(message(entry, prompt));
     }
     messages.append(&mut images);
     let tools =
@@ -62,10 +62,14 @@ pub(super) fn body(
         .into_text()
 }
 
-fn message(message: &PromptMessage) -> Option<Object> {
+fn message(message: &PromptMessage, prompt: &Prompt) -> Option<Object> {
     match message {
-        PromptMessage::User { text } => {
-            Some(Object::new().with("role", "user").with("content", text))
+        PromptMessage::User { text, attachments } => {
+            let said = Object::new().with("role", "user");
+            let said = said.with("content", said_with(text, attachments));
+            let images = shown_with(attachments, &prompt.images).into_iter();
+            let images: Vec<String> = images.map(base64_of).collect();
+            Some(said.with_some("images", (!images.is_empty()).then_some(images)))
         }
         PromptMessage::Assistant { blocks } => answer(blocks),
         PromptMessage::ToolResult { tool_name, output, is_error, .. } => {

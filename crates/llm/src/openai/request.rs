@@ -1,14 +1,16 @@
 //! Writes a request in the form of Responses.
 
-use iris_agent::{Attached, Opaque, Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec};
+use iris_agent::{
+    Attached, Opaque, Prompt, PromptBlock, PromptCall, PromptMessage, ToolSpec, said_with,
+};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::KIND;
 use crate::body::{Object, foreign};
 use crate::provider::Reasoning;
-use crate::request::{arguments, data_url, tool_text};
+use crate::request::{arguments, data_url, shown_with, tool_text};
 use crate::{ModelRequest, OutputSchema};
 
 /// The JSON body.
@@ -63,8 +65,11 @@ fn input(prompt: &Prompt) -> Vec<Box<RawValue>> {
     let mut items = Vec::new();
     for entry in &prompt.messages {
         match entry {
-            PromptMessage::User { text } => {
-                let content = json!([{"type": "input_text", "text": text}]);
+            PromptMessage::User { text, attachments } => {
+                let text = said_with(text, attachments);
+                let text = json!({"type": "input_text", "text": text});
+                let images = shown_with(attachments, &prompt.images).into_iter().map(image_item);
+                let content: Vec<Value> = [text].into_iter().chain(images).collect();
                 items.push(message("user").with("content", content).raw());
             }
             PromptMessage::Assistant { blocks } => items.extend(answer(blocks)),
@@ -136,8 +141,12 @@ fn result(call_id: &str, output: &str, image: Option<&Attached>) -> Object {
             "output",
             json!([
                 {"type": "input_text", "text": output},
-                {"type": "input_image", "image_url": data_url(image), "detail": "auto"},
+                image_item(image),
             ]),
         ),
     }
+}
+
+fn image_item(image: &Attached) -> Value {
+    json!({"type": "input_image", "image_url": data_url(image), "detail": "auto"})
 }

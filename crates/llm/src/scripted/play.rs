@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use iris_agent::{PromptBlock, PromptMessage};
+use iris_agent::{PromptBlock, PromptMessage, said_with};
 use iris_protocol::Usage;
 
 use super::line::Line;
@@ -30,7 +30,7 @@ impl Scene {
         let mut result = "";
         for message in &request.prompt.messages {
             input_words += match message {
-                PromptMessage::User { text } => words(text),
+                PromptMessage::User { text, attachments } => words(&said_with(text, attachments)),
                 PromptMessage::Assistant { blocks } => blocks.iter().map(words_of).sum(),
                 PromptMessage::ToolResult { output, .. } => {
                     result = output;
@@ -229,7 +229,7 @@ mod tests {
     use crate::{ErrorClass, Model};
 
     fn user(text: &str) -> PromptMessage {
-        PromptMessage::User { text: text.into() }
+        PromptMessage::asked(text)
     }
 
     /// An answer with one call, and its result.

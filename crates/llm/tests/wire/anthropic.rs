@@ -285,7 +285,7 @@ async fn the_next_request_has_everything_that_the_provider_wants_back() {
         reasoning: Some("minimal".parse().unwrap()),
         ..ProviderConfig::new(KIND)
     });
-    let asked = PromptMessage::User { text: "hi".into() };
+    let asked = PromptMessage::asked("hi");
     let prompt = Prompt {
         system: "be kind".into(),
         messages: vec![asked.clone()],
@@ -306,7 +306,7 @@ async fn the_next_request_has_everything_that_the_provider_wants_back() {
         PromptMessage::Assistant { blocks: kept },
         result("toolu_3", "content", false),
         result("toolu_4", "failed", true),
-        PromptMessage::User { text: "and?".into() },
+        PromptMessage::asked("and?"),
     ];
     again.prompt.images = [("toolu_3".to_owned(), image)].into();
     again.max_output_tokens = Some(9);

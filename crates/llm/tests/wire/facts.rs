@@ -14,7 +14,7 @@ async fn sent(config: ProviderConfig, facts: ModelFacts, max_output_tokens: Opti
     let model = crate::configured(ProviderConfig { base_url: Some(base_url), ..config });
     let tool = ToolSpec { name: "read".into(), description: "d".into(), parameters: json!({}) };
     let prompt = Prompt {
-        messages: vec![PromptMessage::User { text: "hi".into() }],
+        messages: vec![PromptMessage::asked("hi")],
         tools: vec![tool],
         ..Prompt::default()
     };

@@ -57,7 +57,7 @@ fn configured(config: ProviderConfig) -> Arc<dyn Model> {
 }
 
 fn request() -> ModelRequest {
-    let messages = vec![PromptMessage::User { text: "hi".into() }];
+    let messages = vec![PromptMessage::asked("hi")];
     let prompt = Prompt { messages, ..Prompt::default() };
     ModelRequest { model: "m".into(), prompt, ..ModelRequest::default() }
 }

@@ -99,7 +99,7 @@ async fn the_next_request_has_the_calls_and_what_led_to_them() {
         context_tokens: Some(32_768),
         ..ProviderConfig::new(KIND)
     });
-    let asked = PromptMessage::User { text: "hi".into() };
+    let asked = PromptMessage::asked("hi");
     let tool =
         ToolSpec { name: "read".into(), description: "d".into(), parameters: json!({"z": 1}) };
     let prompt = Prompt {

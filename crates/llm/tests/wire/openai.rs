@@ -276,7 +276,7 @@ async fn the_next_request_has_everything_that_the_provider_wants_back() {
         reasoning: Some("xhigh".parse().unwrap()),
         ..ProviderConfig::new(KIND)
     });
-    let asked = PromptMessage::User { text: "hi".into() };
+    let asked = PromptMessage::asked("hi");
     let tool =
         ToolSpec { name: "read".into(), description: "d".into(), parameters: json!({"z": 1}) };
     let prompt = Prompt {

@@ -50,7 +50,7 @@ async fn a_real_model_calls_a_tool_and_reads_its_result_on_every_wire_of_its_ser
             parameters: json!({"type": "object", "properties": {argument: {"type": "string"}},
                 "required": [argument]}),
         });
-        let asked = PromptMessage::User { text: "Use the tool read: README.md".into() };
+        let asked = PromptMessage::asked("Use the tool read: README.md");
         let prompt = Prompt { messages: vec![asked], tools: tools.to_vec(), ..Prompt::default() };
         let mut request = ModelRequest {
             model: "smollm2-135m-instruct".into(),

@@ -98,13 +98,13 @@ fn routes_name_fields_of_their_requests_and_responses() {
             Data::Field(name) | Data::List(name) | Data::Upload(name) | Data::Form(name) => {
                 assert!(schemas["response"]["properties"].get(name).is_some(), "{}", spec.name);
             }
-            Data::Whole | Data::Bytes | Data::Document => {}
+            Data::Whole | Data::Bytes(_) | Data::Document | Data::Redirect => {}
         }
     }
 }
 
 #[test]
-fn reading_routes_have_no_body_and_no_two_routes_are_the_same() {
+fn bodies_stand_where_routes_take_them_and_no_two_routes_are_the_same() {
     let document = openapi("1");
     let mut routes = HashSet::new();
     for operation in Operation::ALL {
@@ -116,7 +116,11 @@ fn reading_routes_have_no_body_and_no_two_routes_are_the_same() {
         assert!(routes.insert((route.method.as_str(), route.path)), "{}", spec.name);
         let object = &document["paths"][route.path][route.method.as_str().to_lowercase()];
         match route.method {
-            Method::Get | Method::Delete => assert!(object["requestBody"].is_null()),
+            Method::Get => assert!(object["requestBody"].is_null()),
+            // Whoever deletes their account says their password, which stands in no URL.
+            Method::Delete => {
+                assert_eq!(object["requestBody"].is_null(), spec.name != "user.delete");
+            }
             Method::Post | Method::Put | Method::Patch => {}
         }
         let mut required = Vec::new();

@@ -34,9 +34,10 @@ fn line(spec: &OperationSpec) -> String {
         Data::Whole => "data".to_owned(),
         Data::Field(name) => format!("data = {name}"),
         Data::List(name) => format!("data = {name}, meta"),
-        Data::Bytes | Data::Upload(_) => "bytes".to_owned(),
+        Data::Bytes(_) | Data::Upload(_) => "bytes".to_owned(),
         Data::Form(name) => format!("form, data = {name}"),
         Data::Document => "document".to_owned(),
+        Data::Redirect => "redirect".to_owned(),
     };
     let query: Vec<&str> = route.query.iter().map(|(name, _)| *name).collect();
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use iris_protocol::{
     Agent, AgentId, AgentMode, AgentSource, AgentTuning, AnswerFormatPart, ApiError, Approval,
-    ApprovalId, ApprovalState, Attachment, AuthSessionId, BackupId, Budget, BudgetExceeded,
-    BudgetLimit, BudgetScope, ChangedFile, ChangedSince, CommandTool, CompactionPart, ErrorCode,
-    Event, ExitKind, FileChange, FileLock, FileSource, FinishReason, HttpMethod, HttpTool,
-    InvitationId, JudgedAccess, LockScope, McpAuthorization, McpOauth, McpServer, McpState,
-    McpTransport, Member, Message, MessageId, MessageRole, MessageState, ModelRef, Part, PartId,
-    PermissionAction, PermissionId, PermissionLayer, PermissionRule, PermissionSetting, Presence,
-    PresenceStatus, ProjectId, Question, QuestionId, QuestionItem, QuestionOption, QuestionState,
-    Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState,
-    SessionStatus, Snapshot, SnapshotId, StreamKind, SubtaskPart, SubtaskState, SupervisionKind,
-    SupervisionRecord, Todo, TodoId, TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind,
-    ToolPart, ToolState, UnlockReason, Usage, UsageTotals, UserId,
+    ApprovalId, ApprovalState, Attachment, AttachmentGiven, AttachmentPart, AuthSessionId,
+    BackupId, Budget, BudgetExceeded, BudgetLimit, BudgetScope, ChangedFile, ChangedSince,
+    CommandTool, CompactionPart, ErrorCode, Event, ExitKind, FileChange, FileLock, FileSource,
+    FinishReason, HttpMethod, HttpTool, InvitationId, JudgedAccess, LockScope, McpAuthorization,
+    McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId, MessageRole,
+    MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer,
+    PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId,
+    QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session,
+    SessionId, SessionMode, SessionState, SessionStatus, Snapshot, SnapshotId, StreamKind,
+    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority,
+    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, UnlockReason, Usage,
+    UsageTotals, UserId,
 };
 use serde_json::json;
 
@@ -138,6 +139,16 @@ fn parts() -> Vec<Part> {
             name: "person".to_owned(),
             schema: json!({ "type": "object", "properties": { "name": { "type": "string" } } }),
             strict: true,
+        }),
+        Part::Attachment(AttachmentPart {
+            id: part_id(),
+            name: "plan.png".to_owned(),
+            path: Some("docs/plan.png".to_owned()),
+            version: Some(3),
+            mime_type: "image/png".to_owned(),
+            size: 70,
+            hash: "0".repeat(64),
+            given: AttachmentGiven::Image,
         }),
         Part::Step {
             id: part_id(),

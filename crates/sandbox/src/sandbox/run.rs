@@ -1,25 +1,21 @@
 //! One command: starts the launcher, gives it its policy, and hands both to a supervisor.
 
-use std::io::{self, PipeReader};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::sync::Arc;
 
-use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
-use tokio::process::{Child, Command as Process};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Shared;
 use super::cgroup::Group;
+use super::spare::start;
 use super::supervisor::{Ended, Supervisor};
 use crate::config::Limits;
 use crate::error::SandboxError;
 use crate::policy::{Policy, Report, write_frame, write_json};
 use crate::request::{Command, Finished, Request};
-use crate::{LAUNCHER_ARGUMENT, validation};
+use crate::validation;
 
 /// Where programs are looked for, and what shells use, unless a request says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -47,7 +43,10 @@ pub(super) async fn run(
     let begun = Instant::now();
     let frames = frames(shared, &mut request, has_namespaces, visible, shared.config.limits)?;
     let group = Group::make(shared.config.cgroup.as_deref(), &shared.config.limits)?;
-    let started = start(&shared.launcher).map_err(|source| SandboxError::Launcher { source })?;
+    let started = match shared.spare.take() {
+        Some(started) => started,
+        None => start(&shared.launcher).map_err(|source| SandboxError::Launcher { source })?,
+    };
     let (stop, stopped) = oneshot::channel();
     let supervisor = Supervisor::new(
         started.launcher,
@@ -72,6 +71,7 @@ pub(super) async fn run(
     });
     let ended = task.await.map_err(|error| SandboxError::Launcher { source: error.into() })?;
     drop(stop);
+    Arc::clone(&shared.spare).refill(shared.launcher.clone());
     let Ended { report, status, output } =
         ended.map_err(|source| SandboxError::Launcher { source })?;
     refuse(report)?;
@@ -145,31 +145,4 @@ fn environment(request: &Request) -> Vec<(String, String)> {
     let places = ["HOME", "TMPDIR"].map(|name| (name.to_owned(), scratch.clone()));
     // The last value of a name is the one that counts.
     fixed.into_iter().chain(places).chain(request.env.iter().cloned()).collect()
-}
-
-/// A launcher that waits for its policy.
-struct Started {
-    launcher: Child,
-    lifeline: UnixStream,
-    output: pipe::Receiver,
-}
-
-fn start(launcher: &Path) -> io::Result<Started> {
-    let (ours, theirs) = StdUnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    let (output, writer): (PipeReader, _) = io::pipe()?;
-    // One pipe for both, so that the order of what is written is kept.
-    let launcher = Process::new(launcher)
-        .arg(LAUNCHER_ARGUMENT)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .spawn()?;
-    Ok(Started {
-        launcher,
-        lifeline: UnixStream::from_std(ours)?,
-        output: pipe::Receiver::from_owned_fd(OwnedFd::from(output))?,
-    })
 }

@@ -39,7 +39,7 @@ impl BlobHash {
     }
 
     /// Of 64 hex digits; none for anything else.
-    pub(super) fn from_hex(text: &str) -> Option<Self> {
+    pub fn from_hex(text: &str) -> Option<Self> {
         let mut hash = [0; 32];
         if text.len() != 64 {
             return None;
@@ -135,7 +135,7 @@ pub(super) fn long_text_of(part: &mut Part) -> Option<&mut String> {
         Part::Text { text, .. } | Part::Reasoning { text, .. } => Some(text),
         Part::Tool(call) => call.output.as_mut(),
         Part::Compaction(part) => Some(&mut part.summary),
-        Part::Subtask(_) | Part::AnswerFormat(_) | Part::Step { .. } => None,
+        Part::Subtask(_) | Part::AnswerFormat(_) | Part::Attachment(_) | Part::Step { .. } => None,
     }
 }
 

@@ -4,15 +4,15 @@ use std::iter;
 
 use iris_protocol::limits::QUEUED_MESSAGES_MAX;
 use iris_protocol::{
-    AnswerFormatPart, Event, Message, MessageId, MessageRole, MessageState, Part, PartId, Run,
-    RunId, RunStatus, SessionId, SessionState, Usage, UserId, WhenBusy,
+    AnswerFormatPart, AttachmentPart, Event, Message, MessageId, MessageRole, MessageState, Part,
+    PartId, Run, RunId, RunStatus, SessionId, SessionState, Usage, UserId, WhenBusy,
 };
 use serde::{Deserialize, Serialize};
 
 use super::quotas::Quotas;
 use super::rows::NumberedRun;
 use super::sessions::{ready_session, save_in_state, session_busy};
-use super::{cancelling, joining, log, queries, records};
+use super::{blobs, cancelling, joining, log, queries, records};
 use crate::{Command, StoreError, WriteTx};
 
 /// Rows that a message adds: itself and its text.
@@ -38,6 +38,8 @@ pub struct AcceptMessage {
     pub text: String,
     /// What the answer has to look like, with a new id.
     pub answer_format: Option<AnswerFormatPart>,
+    /// What goes with it.
+    pub attachments: Vec<AttachedFile>,
     /// The user.
     pub by: UserId,
     /// What becomes of it while a run is open.
@@ -46,6 +48,15 @@ pub struct AcceptMessage {
     pub quotas: Quotas,
     /// Now, in milliseconds since 1970 UTC.
     pub at: i64,
+}
+
+/// A file that goes with a message, with what it holds.
+#[derive(Debug, Clone)]
+pub struct AttachedFile {
+    /// As it will be part of the message, with a new id and the hash of the bytes.
+    pub part: AttachmentPart,
+    /// At most [`super::blobs::BLOB_BYTES_MAX`].
+    pub bytes: Vec<u8>,
 }
 
 /// A message that was taken.
@@ -80,7 +91,8 @@ impl AcceptMessage {
         let mut session = ready_session(tx, &self.session_id)?;
         let open = queries::open_runs(tx.conn(), &self.session_id)?;
         self.refuse_if_full(&open)?;
-        let rows = ROWS + u64::from(self.answer_format.is_some());
+        let more = self.attachments.len() + usize::from(self.answer_format.is_some());
+        let rows = ROWS + more as u64;
         self.quotas.check_rows(tx.conn(), rows)?;
         let (run, mut message) =
             (queued_run(&self.session_id, &self.run_id, &self.by), self.message(role));
@@ -89,6 +101,9 @@ impl AcceptMessage {
         if let Some(joins) = placed.joins {
             joining::is_to_join(tx.conn(), &run.id, &joins)?;
             message.run_id = Some(joins);
+        }
+        for file in &self.attachments {
+            blobs::put(tx, &file.bytes)?;
         }
         records::insert_message(tx.conn(), &message, placed.number, 0)?;
         if let Some(interrupted) = &placed.interrupts {
@@ -122,7 +137,8 @@ impl AcceptMessage {
         let (id, text) = (self.part_id.clone(), self.text.clone());
         let said = Part::Text { id, text, interrupted: false };
         let format = self.answer_format.clone().map(Part::AnswerFormat);
-        iter::once(said).chain(format).collect()
+        let files = self.attachments.iter().map(|file| Part::Attachment(file.part.clone()));
+        iter::once(said).chain(files).chain(format).collect()
     }
 
     fn message(&self, role: MessageRole) -> Message {

@@ -7,6 +7,7 @@ use iris_protocol::{
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde_json::{Map, Value};
 
+use super::OpenWork;
 use super::blobs::{self, BlobHash};
 use super::rows::{self, NumberedRun};
 use crate::{StoreError, column};
@@ -17,9 +18,12 @@ pub(super) const OPEN_RUNS: &str =
 /// The parts of a message.
 pub(super) const PARTS: &str =
     "SELECT body, blob FROM message_parts WHERE message_id = ?1 ORDER BY ordinal";
-/// How long the parts of a message are together.
-pub(super) const PARTS_BYTES: &str =
-    "SELECT COALESCE(SUM(octet_length(p.body) + COALESCE(b.size, 0)), 0)
+/// How long the parts of a message are together, without the files that go with it.
+pub(super) const PARTS_BYTES: &str = "SELECT COALESCE(SUM(octet_length(p.body) + CASE
+         WHEN p.blob IS NULL THEN 0
+         WHEN p.body = '' THEN b.size
+         WHEN p.body ->> '$.type' = 'attachment' THEN 0
+         ELSE b.size END), 0)
      FROM message_parts p LEFT JOIN blobs b ON b.hash = p.blob WHERE p.message_id = ?1";
 /// The tool calls of a message that have no result.
 pub(super) const OPEN_CALLS: &str =
@@ -62,6 +66,25 @@ pub(super) fn has_open_work(conn: &Connection) -> Result<bool, StoreError> {
                OR EXISTS (SELECT 1 FROM questions WHERE state = 'pending')
                OR EXISTS (SELECT 1 FROM file_restores)";
     one(conn, sql, [], |row| row.get(0))
+}
+
+/// What is open of a project.
+pub(super) fn open_work(conn: &Connection) -> Result<OpenWork, StoreError> {
+    let sql = "SELECT count(*) FILTER (WHERE status = 'queued') AS queued,
+                      count(*) FILTER (WHERE status = 'running') AS running,
+                      count(*) FILTER (WHERE status = 'waiting') AS waiting,
+                      (SELECT count(*) FROM approvals WHERE state = 'pending') AS approvals,
+                      (SELECT count(*) FROM questions WHERE state = 'pending') AS questions
+               FROM runs WHERE ended_at IS NULL";
+    one(conn, sql, [], |row| {
+        Ok(OpenWork {
+            queued: row.get("queued")?,
+            running: row.get("running")?,
+            waiting: row.get("waiting")?,
+            approvals: row.get("approvals")?,
+            questions: row.get("questions")?,
+        })
+    })
 }
 
 /// The number of the last event of a room; 0 for a room without.
@@ -154,14 +177,18 @@ fn parts(conn: &Connection, sql: &str, key: impl Params) -> Result<Vec<Part>, St
 }
 
 /// A part whose body stands in its row; where a blob is named, that holds its long text, or all of it
-/// when nothing stands in the row.
+/// when nothing stands in the row, or the file that goes with a message, which is no part of the part.
 pub(super) fn part(conn: &Connection, body: &str, blob: Option<&[u8]>) -> Result<Part, StoreError> {
     let Some(hash) = blob else { return Ok(serde_json::from_str(body)?) };
-    let bytes = blobs::get(conn, BlobHash::from_column(hash)?)?;
+    let hash = BlobHash::from_column(hash)?;
     if body.is_empty() {
-        return Ok(serde_json::from_slice(&bytes)?);
+        return Ok(serde_json::from_slice(&blobs::get(conn, hash)?)?);
     }
     let mut part = serde_json::from_str(body)?;
+    if let Part::Attachment(_) = part {
+        return Ok(part);
+    }
+    let bytes = blobs::get(conn, hash)?;
     let place = blobs::long_text_of(&mut part);
     *place.ok_or_else(|| StoreError::internal("a blob of a part without a text"))? =
         String::from_utf8(bytes).map_err(StoreError::internal)?;
@@ -239,6 +266,7 @@ fn call_of(part: Part) -> Option<ToolPart> {
         | Part::Subtask(_)
         | Part::Compaction(_)
         | Part::AnswerFormat(_)
+        | Part::Attachment(_)
         | Part::Step { .. } => None,
     }
 }

@@ -9,12 +9,12 @@ use iris_protocol::{
 };
 
 use super::{
-    BlobHash, ChangedPath, Conversation, DayUsed, FileAt, FileBetween, KnownFile, OpenRun,
-    ProjectUsage, ProviderData, Quotas, Replay, RulePlace, Spending, StoredAttachment,
-    StoredMcpServer, StoredRestore, StoredSnapshot, StoredTool, TaskResult, Undoing, attachments,
-    blobs, context, exporting, family, file_agents, files, joining, mcp, pages, permissions,
-    provider_data, queries, questions, quotas, resuming, reverting, rows, search, tasks, titles,
-    todos, tools, usage,
+    BegunAuthorization, BlobHash, ChangedPath, Conversation, DayUsed, FileAt, FileBetween,
+    KnownFile, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, Spending,
+    StoredAttachment, StoredMcpServer, StoredRestore, StoredSnapshot, StoredTool, TaskResult,
+    Undoing, attachments, blobs, context, exporting, family, file_agents, files, joining, mcp,
+    pages, permissions, provider_data, queries, questions, quotas, resuming, reverting, rows,
+    sealing, search, tasks, titles, todos, tools, usage,
 };
 use crate::totals::Days;
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
@@ -31,6 +31,23 @@ pub struct AskedAbout {
     pub left_out_to: Option<ToolCallId>,
     /// How many sessions are above this one: 0 for one of people.
     pub depth: usize,
+    /// Whether messages wait to join the run.
+    pub waits_to_join: bool,
+}
+
+/// How much of a project has not ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenWork {
+    /// Runs that wait for others.
+    pub queued: u64,
+    /// Runs that work.
+    pub running: u64,
+    /// Runs that wait for a person.
+    pub waiting: u64,
+    /// Approvals that nobody decided.
+    pub approvals: u64,
+    /// Questions that nobody answered.
+    pub questions: u64,
 }
 
 /// Reads the database of a project. Cheap to clone.
@@ -46,6 +63,14 @@ pub struct ProjectReader {
 impl ProjectReader {
     pub(super) fn new(reader: Reader) -> Self {
         Self { reader }
+    }
+
+    /// What is open: read through the indexes of that alone.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn open_work(&self) -> Result<OpenWork, StoreError> {
+        self.reader.read(queries::open_work).await
     }
 
     /// A session, whatever its status.
@@ -304,17 +329,10 @@ impl ProjectReader {
                 provider_data: kind.map(data).transpose()?.unwrap_or_default(),
                 left_out_to: context::left_out_to(conn, &session_id)?,
                 depth: family::above(conn, &session_id)?.len(),
+                waits_to_join: joining::has_joining(conn, &run_id)?,
             })
         };
         self.reader.read(read).await
-    }
-
-    /// Whether messages wait to join a run.
-    ///
-    /// # Errors
-    /// As [`Reader::read`].
-    pub async fn has_joining(&self, id: RunId) -> Result<bool, StoreError> {
-        self.reader.read(move |conn| joining::has_joining(conn, &id)).await
     }
 
     /// The users whose messages joined a run, or one of those that set it to work as a sub-agent.
@@ -506,6 +524,14 @@ impl ProjectReader {
         self.reader.read(move |conn| mcp::one(conn, &name)).await
     }
 
+    /// The authorizations of MCP servers that were begun, with what is sealed of them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn begun_mcp_authorizations(&self) -> Result<Vec<BegunAuthorization>, StoreError> {
+        self.reader.read(sealing::begun).await
+    }
+
     /// What an agent asked in a session.
     ///
     /// # Errors
@@ -554,6 +580,18 @@ impl ProjectReader {
         call_id: ToolCallId,
     ) -> Result<Option<StoredAttachment>, StoreError> {
         self.reader.read(move |conn| attachments::get(conn, &session_id, &call_id)).await
+    }
+
+    /// What a file holds that goes with a message, by its hash.
+    ///
+    /// # Errors
+    /// `BlobCorrupt`, otherwise as [`Reader::read`].
+    pub async fn attached(&self, hash: String) -> Result<Vec<u8>, StoreError> {
+        let read = move |conn: &_| {
+            let hash = BlobHash::from_hex(&hash).ok_or(StoreError::BlobCorrupt { hash })?;
+            blobs::get(conn, hash)
+        };
+        self.reader.read(read).await
     }
 
     /// A file that was changed through Iris.

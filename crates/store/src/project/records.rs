@@ -151,6 +151,7 @@ pub(super) fn append_part(
         | Part::Subtask(_)
         | Part::Compaction(_)
         | Part::AnswerFormat(_)
+        | Part::Attachment(_)
         | Part::Step { .. } => None,
     };
     let (body, blob) = body_of(conn, part)?;
@@ -171,8 +172,15 @@ pub(super) fn append_part(
 
 /// What stands in a part's row: the part itself, or what is left of it without its long text and the
 /// name of the blob that holds that, or the name of the blob that holds all of it. Ids differ from
-/// part to part, so that only a text alone can be shared by many.
+/// part to part, so that only a text alone can be shared by many. Of a file that goes with a message it is
+/// the part, and the name of the blob that holds the file.
 fn body_of(conn: &Connection, part: &Part) -> Result<(String, Option<[u8; 32]>), StoreError> {
+    if let Part::Attachment(file) = part {
+        let hash = BlobHash::from_hex(&file.hash);
+        let BlobHash(hash) =
+            hash.ok_or_else(|| StoreError::internal("an attachment without a hash"))?;
+        return Ok((to_json(part)?, Some(hash)));
+    }
     let mut rest = part.clone();
     let long = blobs::long_text_of(&mut rest).filter(|text| text.len() >= BLOB_BYTES_MIN);
     if let Some(text) = long.map(std::mem::take) {

@@ -59,6 +59,7 @@ pub(super) fn note(conn: &Connection, part: &Part) -> Result<(), StoreError> {
         | Part::Subtask(_)
         | Part::Compaction(_)
         | Part::AnswerFormat(_)
+        | Part::Attachment(_)
         | Part::Step { .. } => Ok(()),
     }
 }
@@ -130,6 +131,7 @@ impl Waiting {
                 | Part::Subtask(_)
                 | Part::Compaction(_)
                 | Part::AnswerFormat(_)
+                | Part::Attachment(_)
                 | Part::Step { .. },
             )
             | Err(StoreError::BlobCorrupt { .. }) => String::new(),

@@ -356,7 +356,7 @@ pub(super) fn event_of(message: &Message, part: &Part) -> Event {
             provider_executed: call.provider_executed,
         },
         // Said with a message and as whole as that.
-        Part::AnswerFormat(_) => {
+        Part::AnswerFormat(_) | Part::Attachment(_) => {
             let message = Message { parts: Vec::new(), ..message.clone() };
             Event::MessageUpdated { session_id, message }
         }

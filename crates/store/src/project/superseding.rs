@@ -8,7 +8,7 @@ use iris_protocol::{
 };
 use rusqlite::{Connection, Row, params};
 
-use super::messages::{AcceptMessage, AcceptedMessage, next_run_number, queued_run};
+use super::messages::{AcceptMessage, AcceptedMessage, AttachedFile, next_run_number, queued_run};
 use super::quotas::Quotas;
 use super::sessions::{ready_session, save_in_state, session_busy};
 use super::{log, queries, records, rows};
@@ -87,6 +87,8 @@ pub struct EditMessage {
     pub text: String,
     /// What the answer has to look like, with a new id.
     pub answer_format: Option<AnswerFormatPart>,
+    /// What goes with it.
+    pub attachments: Vec<AttachedFile>,
     /// The user.
     pub by: UserId,
     /// The most that the project may hold.
@@ -118,6 +120,7 @@ impl Command for EditMessage {
             run_id: self.run_id,
             text: self.text,
             answer_format: self.answer_format,
+            attachments: self.attachments,
             by: self.by,
             when_busy: WhenBusy::Reject,
             quotas: self.quotas,

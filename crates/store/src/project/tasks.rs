@@ -136,6 +136,7 @@ impl Command for SpawnTask {
             run_id: self.ids.run_id,
             text: self.prompt,
             answer_format: None,
+            attachments: Vec::new(),
             by: by.clone(),
             when_busy: WhenBusy::Reject,
             quotas: self.quotas,
@@ -346,6 +347,7 @@ fn wake(
         run_id: ids.run_id,
         text,
         answer_format: None,
+        attachments: Vec::new(),
         by: run.started_by.clone(),
         when_busy: WhenBusy::Queue,
         // What a run that works already writes is not held up.
@@ -387,6 +389,7 @@ fn last_text(answer: &Message) -> String {
             | Part::Tool(_)
             | Part::Compaction(_)
             | Part::AnswerFormat(_)
+            | Part::Attachment(_)
             | Part::Subtask(_) => {}
         }
     }

@@ -92,6 +92,7 @@ pub(super) fn first_words(conn: &Connection, id: &SessionId) -> Result<Option<St
         | Part::Subtask(_)
         | Part::Compaction(_)
         | Part::AnswerFormat(_)
+        | Part::Attachment(_)
         | Part::Step { .. } => None,
     });
     let text = texts.collect::<Vec<_>>().join("\n");

@@ -119,10 +119,20 @@ impl Command for DeleteCredential {
     }
 }
 
-/// Puts a newly sealed text in the place of one that was sealed with the key before, unless the credential
-/// changed meanwhile.
+/// Most credentials that are sealed anew in one transaction.
+pub const SEALED_AT_ONCE_MAX: u32 = 100;
+
+/// Puts newly sealed texts in the place of those that were sealed with the key before, but for credentials that
+/// changed meanwhile. Answers how many did not.
 #[derive(Debug, Clone)]
-pub struct SealAgain {
+pub struct SealCredentialsAgain(
+    /// At most [`SEALED_AT_ONCE_MAX`].
+    pub Vec<SealedAgain>,
+);
+
+/// A credential whose key is sealed anew.
+#[derive(Debug, Clone)]
+pub struct SealedAgain {
     /// The credential.
     pub id: CredentialId,
     /// As it was read.
@@ -131,14 +141,17 @@ pub struct SealAgain {
     pub sealed: String,
 }
 
-impl Command for SealAgain {
-    type Output = ();
+impl Command for SealCredentialsAgain {
+    type Output = u64;
 
-    fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<u64, StoreError> {
         let sql = "UPDATE provider_credentials SET sealed = ?3 WHERE id = ?1 AND sealed = ?2";
-        let values = params![self.id.as_str(), self.before, self.sealed];
-        tx.conn().prepare_cached(sql)?.execute(values)?;
-        Ok(())
+        let mut update = tx.conn().prepare_cached(sql)?;
+        let mut count = 0;
+        for SealedAgain { id, before, sealed } in self.0 {
+            count += update.execute(params![id.as_str(), before, sealed])? as u64;
+        }
+        Ok(count)
     }
 }
 
@@ -210,12 +223,15 @@ pub(super) fn nearest(
     Ok(None)
 }
 
-/// All of them.
-pub(super) fn all(conn: &Connection) -> Result<Vec<FoundCredential>, StoreError> {
-    let mut statement = conn.prepare("SELECT * FROM provider_credentials ORDER BY id")?;
-    let all = statement.query_map([], found)?;
-    Ok(all.collect::<Result<_, _>>()?)
+/// The next ones behind an id, in the order of their ids; the first ones for an empty one.
+pub(super) fn after(conn: &Connection, id: &str) -> Result<Vec<FoundCredential>, StoreError> {
+    let mut statement = conn.prepare_cached(AFTER_SQL)?;
+    let after = statement.query_map(params![id, SEALED_AT_ONCE_MAX], found)?;
+    Ok(after.collect::<Result<_, _>>()?)
 }
+
+pub(super) const AFTER_SQL: &str =
+    "SELECT * FROM provider_credentials WHERE id > ?1 ORDER BY id LIMIT ?2";
 
 /// The credentials of an owner, by provider.
 pub(super) fn of(

@@ -178,7 +178,7 @@ impl Command for CreateInvitedUser {
     }
 }
 
-fn accept(
+pub(super) fn accept(
     tx: &mut WriteTx<'_>,
     user: User,
     hash: &TokenHash,

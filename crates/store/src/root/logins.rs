@@ -7,6 +7,7 @@ use iris_protocol::{AuthSessionId, Login, User, UserId, limits::LOGINS_PER_USER_
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
+use super::identities::{IdentityUse, note_login};
 use super::rows::{self, USER_COLUMN_COUNT, USER_COLUMNS};
 use super::users::existing_user;
 use crate::{Command, StoreError, WhenFull, WriteTx};
@@ -31,7 +32,7 @@ pub type TokenHash = [u8; 32];
 
 /// Begins a login with its first refresh token, and forgets logins of the user whose time is over.
 ///
-/// Fails with `NotFound` when there is no such user.
+/// Fails with `NotFound` when there is no such user, or no such identity any more.
 #[derive(Debug, Clone)]
 pub struct BeginAuthSession {
     /// The new login.
@@ -46,6 +47,8 @@ pub struct BeginAuthSession {
     pub ip: Option<String>,
     /// What the client calls itself.
     pub agent: Option<String>,
+    /// The identity that somebody logged in with; none for a password.
+    pub identity: Option<IdentityUse>,
     /// Now, in milliseconds since 1970 UTC.
     pub at: i64,
 }
@@ -59,6 +62,9 @@ impl Command for BeginAuthSession {
 
     fn run(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         existing_user(tx.conn(), &self.user_id)?;
+        if let Some(used) = &self.identity {
+            note_login(tx.conn(), used, self.at)?;
+        }
         tx.conn()
             .prepare_cached(FORGET_LOGINS)?
             .execute(params![self.user_id.as_str(), self.at])?;

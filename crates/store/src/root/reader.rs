@@ -3,9 +3,10 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use iris_protocol::{
-    ApiKey, AuditPage, AuditRecord, AuthSessionId, BackupId, Invitation, KeyId, Login, Member,
-    Membership, PermissionRule, Project, ProjectId, ProjectPage, ProviderCredential, Role,
-    SupervisionRecord, UsageReport, UsageTotals, User, UserBudgets, UserId, UserPage,
+    ApiKey, AuditPage, AuditRecord, AuthSessionId, BackupId, CredentialId, Identity, IdentityId,
+    Invitation, KeyId, Login, Member, Membership, PermissionRule, Project, ProjectId, ProjectPage,
+    ProviderCredential, Role, SupervisionRecord, UsageReport, UsageTotals, User, UserBudgets,
+    UserId, UserPage,
 };
 use serde_json::{Map, Value};
 
@@ -19,7 +20,7 @@ use super::permissions;
 use super::queries::{self, Access, Credentials, ProjectLocation};
 use super::supervision::{self, SupervisionQuery};
 use super::unfinished;
-use super::{CredentialOwner, FoundCredential, accounts, credentials, invitations};
+use super::{CredentialOwner, FoundCredential, accounts, credentials, identities, invitations};
 use super::{FoundKey, KeyAccess, TokenHash};
 use super::{keys, logins, settings};
 use super::{model_facts, usage, user_budgets};
@@ -137,6 +138,28 @@ impl RootReader {
         self.current().read(move |conn| keys::keys(conn, &id)).await
     }
 
+    /// The identities of a user at providers of logins, oldest first.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn identities(&self, id: &UserId) -> Result<Vec<Identity>, StoreError> {
+        let id = id.clone();
+        self.current().read(move |conn| identities::of(conn, &id)).await
+    }
+
+    /// The identity that a provider vouches for, and the account that it is linked with.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn identity(
+        &self,
+        issuer: &str,
+        subject: &str,
+    ) -> Result<Option<(IdentityId, Credentials)>, StoreError> {
+        let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
+        self.current().read(move |conn| identities::by_subject(conn, &issuer, &subject)).await
+    }
+
     /// The credentials of an owner for model providers, by provider.
     ///
     /// # Errors
@@ -165,12 +188,17 @@ impl RootReader {
         self.current().read(find).await
     }
 
-    /// All credentials for model providers.
+    /// The next credentials for model providers behind an id, at most
+    /// [`SEALED_AT_ONCE_MAX`](super::SEALED_AT_ONCE_MAX), in the order of their ids; the first ones for none.
     ///
     /// # Errors
     /// As [`Reader::read`].
-    pub async fn all_credentials(&self) -> Result<Vec<FoundCredential>, StoreError> {
-        self.current().read(credentials::all).await
+    pub async fn credentials_after(
+        &self,
+        id: Option<&CredentialId>,
+    ) -> Result<Vec<FoundCredential>, StoreError> {
+        let id = id.map(ToString::to_string).unwrap_or_default();
+        self.current().read(move |conn| credentials::after(conn, &id)).await
     }
 
     /// The API key of a hash; none for one that was never made or is revoked.

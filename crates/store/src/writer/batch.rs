@@ -206,7 +206,13 @@ impl Batches {
         on_commit: &impl Fn(Vec<StoredEvent>),
     ) -> Option<Box<dyn Job>> {
         let mut batch = Batch { jobs: vec![first], events: Vec::new(), next: None };
+        let began = Instant::now();
         let lost = self.attempt(queue, &mut batch).err();
+        match (self.guards.figures(), &lost) {
+            (Some(figures), None) => figures.committed(batch.jobs.len(), began.elapsed()),
+            (Some(figures), Some(_)) => figures.lost(),
+            (None, _) => {}
+        }
         let lost = lost.map(|error| self.guards.explain(error, &self.conn));
         let Batch { jobs, events, next } = batch;
         match &lost {

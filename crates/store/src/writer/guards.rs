@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use crate::condition::Condition;
+use crate::figures::Figures;
 use crate::head::HeadFile;
-use crate::{StoreError, database};
+use crate::{Storage, StoreError, database};
 
 /// The guards of one writer.
 pub(crate) struct Guards {
@@ -32,7 +33,12 @@ impl Guards {
 
     /// Whether the disk is full.
     pub(super) fn is_full(&self) -> bool {
-        self.condition.storage().is_some_and(crate::Storage::is_full)
+        self.condition.storage().is_some_and(Storage::is_full)
+    }
+
+    /// Where is counted what is written.
+    pub(super) fn figures(&self) -> Option<&Figures> {
+        self.condition.storage().map(Storage::figures)
     }
 
     /// Writes down the last event of a commit that is on the disk.

@@ -225,3 +225,47 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn a_file_is_kept_as_long_as_a_message_names_it_and_is_no_part_of_its_length() {
+    let fixture = Fixture::with_session().await;
+    let bytes = vec![7; PAGE_BYTES_MAX + 1];
+    let attached = |n: u128| {
+        let part = AttachmentPart {
+            id: PartId::from_bits(1_000 + n),
+            name: "a.bin".to_owned(),
+            path: Some("a.bin".to_owned()),
+            version: None,
+            mime_type: "application/octet-stream".to_owned(),
+            size: bytes.len() as u64,
+            hash: BlobHash::of(&bytes).to_hex(),
+            given: AttachmentGiven::Named,
+        };
+        let attachments = vec![AttachedFile { part, bytes: bytes.clone() }];
+        AcceptMessage { attachments, ..accept(n) }
+    };
+    for n in 1..=3 {
+        fixture.write(attached(n)).await.unwrap();
+    }
+    assert_eq!((blobs(&fixture), count(&fixture, "SELECT refs FROM blobs")), (1, 3));
+    assert_counted(&fixture);
+    let page = fixture.reader().messages(session_id(), 50, None).await.unwrap();
+    assert_eq!((page.messages.len(), page.has_more), (3, false));
+    let whole = fixture.reader().conversation(session_id(), 10_000).await.unwrap().unwrap();
+    assert_eq!(whole.messages.as_ref(), Some(&page.messages));
+    let [Part::Text { .. }, Part::Attachment(part)] = &page.messages[2].parts[..] else {
+        panic!("{:?}", page.messages[2])
+    };
+    assert_eq!(fixture.reader().attached(part.hash.clone()).await.unwrap(), bytes);
+
+    let (session_id, by, at) = (session_id(), ann(), NOW);
+    for n in [2, 3] {
+        let (session_id, by, message_id) = (session_id.clone(), by.clone(), message_id(n));
+        fixture.write(DequeueMessage { session_id, message_id, by, at }).await.unwrap();
+    }
+    assert_counted(&fixture);
+    assert_eq!(fixture.write(CollectBlobs).await.unwrap().rows, 0);
+    assert_eq!(fixture.reader().attached(part.hash.clone()).await.unwrap(), bytes);
+    fixture.write(PurgeSession { id: session_id, by, at }).await.map(drop).unwrap_err();
+    assert_eq!(blobs(&fixture), 1);
+}

@@ -203,6 +203,7 @@ impl Fixture {
             | Part::Subtask(_)
             | Part::Compaction(_)
             | Part::AnswerFormat(_)
+            | Part::Attachment(_)
             | Part::Step { .. } => None,
         });
         texts.collect()
@@ -246,6 +247,7 @@ pub(crate) fn accept(n: u128) -> AcceptMessage {
         run_id: run_id(n),
         text: format!("message {n}"),
         answer_format: None,
+        attachments: Vec::new(),
         by: ann(),
         when_busy: WhenBusy::Queue,
         quotas: Quotas::default(),
@@ -279,6 +281,7 @@ pub(crate) fn edit(message: MessageId, n: u128) -> EditMessage {
         run_id: run_id(n),
         text: format!("message {n}"),
         answer_format: None,
+        attachments: Vec::new(),
         by: bob(),
         quotas: Quotas::default(),
         at: NOW + 6,

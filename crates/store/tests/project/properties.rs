@@ -153,6 +153,7 @@ async fn check(fixture: &Fixture) {
             | Part::Subtask(_)
             | Part::Compaction(_)
             | Part::AnswerFormat(_)
+            | Part::Attachment(_)
             | Part::Step { .. } => false,
         });
         assert!(!open || message.state == MessageState::Streaming, "INV-3: {message:?}");

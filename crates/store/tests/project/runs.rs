@@ -70,7 +70,7 @@ async fn a_step_is_recorded_part_by_part() {
         Part::Reasoning { .. } => "reasoning",
         Part::Tool(_) => "tool",
         Part::Subtask(_) => "subtask",
-        Part::Compaction(_) | Part::AnswerFormat(_) => "compaction",
+        Part::Compaction(_) | Part::AnswerFormat(_) | Part::Attachment(_) => "compaction",
         Part::Step { .. } => "step",
     });
     assert_eq!(kinds.collect::<Vec<_>>(), ["reasoning", "text", "tool", "tool", "step"]);

@@ -69,18 +69,23 @@ async fn what_steers_stands_before_what_waits_and_what_interrupts_before_both() 
     assert!(queue(&fixture).await.is_empty());
 }
 
+async fn waits_to_join(fixture: &Fixture) -> bool {
+    let about = fixture.reader().asked_about(session_id(), run_id(1), None).await;
+    about.unwrap().waits_to_join
+}
+
 #[tokio::test]
 async fn what_joins_a_run_is_said_with_the_step_and_has_no_run_of_its_own() {
     let fixture = Fixture::with_run().await;
     let accepted = fixture.write(send(2, WhenBusy::Steer)).await.unwrap();
     assert_eq!(accepted.message.run_id, Some(run_id(1)));
-    assert!(fixture.reader().has_joining(run_id(1)).await.unwrap());
+    assert!(waits_to_join(&fixture).await);
     fixture.write(step(1, 0, vec![text(1, "looks")])).await.unwrap();
     fixture.take_events();
     assert_eq!(fixture.write(join(1)).await.unwrap(), 1);
     assert_eq!(fixture.take_events(), ["S message.updated"]);
     assert_eq!(fixture.write(join(1)).await.unwrap(), 0, "once");
-    assert!(!fixture.reader().has_joining(run_id(1)).await.unwrap());
+    assert!(!waits_to_join(&fixture).await);
     assert_eq!(fixture.reader().joined_by(run_id(1)).await.unwrap(), [ann()]);
     assert_eq!(fixture.reader().run(run_id(2)).await.unwrap(), None);
     assert_eq!(history(&fixture, 1).await, [message_id(1), answer_id(1), message_id(2)]);

@@ -6,6 +6,7 @@ mod accounts;
 mod audit;
 mod backups;
 mod files;
+mod identities;
 mod invitations;
 mod keys;
 mod logins;
@@ -125,6 +126,7 @@ fn begin_login(n: u128, user: u128, token: u8) -> BeginAuthSession {
         expires_at: NOW + LIFETIME,
         ip: Some("127.0.0.1".to_owned()),
         agent: None,
+        identity: None,
         at: NOW,
     }
 }

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use iris_agent::Attached;
 use iris_agent::permissions::{Access, Target};
 use iris_protocol::ToolCallId;
-use iris_protocol::limits::FILE_BYTES_MAX;
+use iris_protocol::limits::{FILE_BYTES_MAX, IMAGE_BYTES_MAX};
 use iris_workspace::WorkspaceError;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,8 +20,6 @@ const NAME: &str = "read";
 const LINES_MAX: usize = 2000;
 /// Characters of one line.
 const LINE_CHARS_MAX: usize = 2000;
-/// Largest image that is shown to models, in bytes: in base64 it is 5 MB, the most that every provider takes.
-const IMAGE_BYTES_MAX: u64 = 3_750_000;
 /// Bytes of lines in one answer; the rest is for the notes below them.
 const PAGE_BYTES_MAX: usize = OUTPUT_BYTES_MAX - 1024;
 

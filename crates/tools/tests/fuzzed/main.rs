@@ -97,6 +97,13 @@ const ARGUMENT_PIECES: &[&str] = &[
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 ];
 
+/// What means something in a URL or in a path.
+const PLACE_PIECES: &[&str] = &[
+    "http://", "https:", "//", "/", "\\", "@", ":", ":80", "[::1]", "[", "]", "%", "%00", "%2e%2e",
+    "%2f", "..", "../", "./", ".", "?", "#", "127.1", "0x7f", "xn--", "。", "ß", "é", "\u{202e}",
+    "\u{ad}", "\0", "\t", "\r\n", " ",
+];
+
 /// The files of a corpus, by name.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
@@ -137,4 +144,14 @@ fn arguments_of_every_tool_are_checked_and_said_in_bounded_words() {
         assert!(corpus.iter().any(begins), "nothing in the corpus is about {tool}");
     }
     over_mutations(bodies::arguments, &corpus, ARGUMENT_PIECES);
+}
+
+#[test]
+fn a_url_is_one_of_the_web_and_reads_the_same_again() {
+    over_mutations(bodies::urls, &corpus("urls"), PLACE_PIECES);
+}
+
+#[test]
+fn a_path_stays_below_its_directory_and_reads_the_same_again() {
+    over_mutations(bodies::paths, &corpus("paths"), PLACE_PIECES);
 }

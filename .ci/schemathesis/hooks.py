@@ -1,0 +1,100 @@
+"""For `schemathesis run`: it asks for what the story left, with what the story said as examples."""
+
+import itertools
+import json
+import os
+
+import requests
+import schemathesis
+
+with open(os.environ["IRIS_STORY"]) as file:
+    STORY = json.load(file)
+URL, COUNT = STORY["url"], itertools.count()
+# What ends the login that it is asked with gets that of another user each time.
+ENDS_LOGIN = ["auth.logout", "auth.password.change", "user.delete"]
+# What takes away, or closes, what all others are about gets another one of that.
+ENDS_PROJECT = ["project.delete", "project.archive", "project.transfer", "project.restore"]
+ENDS_SESSION = ["session.delete", "session.archive"]
+# There is one provider that answers, and commands may have no sandbox here: anything else is refused with a
+# status of the kind of which none is to be seen.
+NARROWED = {
+    "ModelRef": {"enum": [{"providerId": "demo", "modelId": "script"}]},
+    "SessionMode": {"enum": ["default", "plan"]},
+}
+
+
+@schemathesis.hook
+def before_load_schema(context, schema):
+    for path in schema["paths"].values():
+        for operation in path.values():
+            tell(operation, STORY["told"][operation["operationId"]])
+            narrow(operation)
+    for name, narrowed in NARROWED.items():
+        schema["components"]["schemas"][f"Known{name}"] = narrowed
+
+
+def tell(operation, told):
+    """Ids are those of the story, all else is an example of what it said."""
+    for parameter in operation.get("parameters", []):
+        name = parameter["name"]
+        if parameter["in"] == "path":
+            parameter["schema"] = {"type": "string", "enum": [told["path"][name]]}
+            parameter["example"] = told["path"][name]
+        elif name in told["query"]:
+            parameter["example"] = told["query"][name]
+    if told["body"] is not None and "requestBody" in operation:
+        operation["requestBody"]["content"]["application/json"]["example"] = told["body"]
+
+
+def narrow(operation):
+    if "requestBody" not in operation:
+        return
+    text = json.dumps(operation["requestBody"])
+    for name in NARROWED:
+        text = text.replace(f"#/components/schemas/{name}\"", f"#/components/schemas/Known{name}\"")
+    operation["requestBody"] = json.loads(text)
+
+
+def ask(path, body, token=STORY["token"]):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    response = requests.post(URL + path, json=body, headers=headers, timeout=30)
+    response.raise_for_status()
+    return response.json()["data"]
+
+
+def operation_of(case):
+    return case.operation.definition.raw["operationId"]
+
+
+@schemathesis.auth(refresh_interval=None)
+class Login:
+    def get(self, case, context):
+        if operation_of(case) in ENDS_LOGIN:
+            name = f"spare-{next(COUNT)}"
+            login = {"email": f"{name}@example.com", "password": STORY["password"]}
+            ask("/v1/admin/users", {**login, "username": name})
+            return ask("/v1/auth/login", login, token=None)["accessToken"]
+        return STORY["tokens"].get(operation_of(case), STORY["token"])
+
+    def set(self, case, token, context):
+        case.headers["Authorization"] = f"Bearer {token}"
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    operation, path = operation_of(case), case.path_parameters
+    told = STORY["told"][operation]
+    if operation in ENDS_PROJECT and path == told["path"]:
+        path["projectId"] = project = ask("/v1/projects", {"name": "spare"})["id"]
+        if operation == "project.transfer" and case.body == told["body"]:
+            ask(f"/v1/projects/{project}/members", {**told["body"], "role": "admin"})
+        elif operation == "project.restore" and case.body == told["body"]:
+            case.body = {"backupId": ask(f"/v1/projects/{project}/backup", {})["id"]}
+    elif operation in ENDS_SESSION and path == told["path"]:
+        path["sessionId"] = ask(f"/v1/projects/{path['projectId']}/sessions", {})["id"]
+
+
+@schemathesis.hook
+def after_call(context, case, response):
+    with open(os.environ["IRIS_ANSWERS"], "a") as file:
+        file.write(f"{operation_of(case)} {response.status_code}\n")

@@ -1,0 +1,120 @@
+"""A server of one's own with the scripted model, and the place on the web that its tools and MCP servers ask."""
+
+import http.server
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import urllib.parse
+
+SETUP_TOKEN = "a token for the first user"
+# What limits callers would be all that is tested otherwise.
+UNLIMITED = [
+    "REQUESTS_PER_SECOND", "PUBLIC_REQUESTS_PER_MINUTE", "KEY_REQUESTS_PER_SECOND", "RUNS_PER_MINUTE",
+    "UPLOADS_PER_MINUTE", "LOGIN_FAILURES_PER_10_MINUTES",
+]
+
+
+class Iris:
+    """A running `iris serve` on a fresh data directory."""
+
+    def __init__(self, binary, web):
+        self.binary, self.web = binary, web
+        self.dir = tempfile.mkdtemp(prefix="iris-schemathesis-")
+        self.log = os.path.join(self.dir, "log")
+        self.start()
+
+    def start(self):
+        data = os.path.join(self.dir, "data")
+        command = [self.binary, "serve", "--bind", "127.0.0.1:0", "--data-dir", data]
+        environment = {f"IRIS_{name}": "0" for name in UNLIMITED} | {
+            "IRIS_SETUP_TOKEN": SETUP_TOKEN,
+            "IRIS_REGISTRATION": "open",
+            "IRIS_PROVIDERS__DEMO__KIND": "scripted",
+            # Never asked: they are there to have keys.
+            "IRIS_PROVIDERS__OTHER__KIND": "openai-compatible",
+            "IRIS_PROVIDERS__OTHER__BASE_URL": f"{self.web.url}/v1",
+            "IRIS_PROVIDERS__THIRD__KIND": "openai-compatible",
+            "IRIS_PROVIDERS__THIRD__BASE_URL": f"{self.web.url}/v1",
+            "IRIS_DEFAULT_MODEL": "demo/script",
+            "IRIS_EGRESS_ALLOW": self.web.url.removeprefix("http://"),
+        }
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        self.url = self.process.stdout.readline().strip().removeprefix("listening on ")
+        if not self.url:
+            raise RuntimeError(f"the server did not start:\n{self.lines()}")
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+
+    def lines(self):
+        """What it logged, the end of it."""
+        with open(self.log) as log:
+            return "".join(log.readlines()[-40:])
+
+    def remove(self):
+        self.kill()
+        shutil.rmtree(self.dir)
+
+
+class Web:
+    """A tool, an MCP server that wants an authorization, and who gives it."""
+
+    def __init__(self):
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+        self.url = "http://127.0.0.1:%d" % self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        origin = "http://" + self.headers["host"]
+        pages = {
+            "/tool": {"fine": True},
+            "/.well-known/oauth-protected-resource/mcp": {
+                "resource": f"{origin}/mcp", "authorization_servers": [origin],
+            },
+            "/.well-known/oauth-authorization-server": {
+                "issuer": origin,
+                "authorization_endpoint": f"{origin}/agree",
+                "token_endpoint": f"{origin}/token",
+                "registration_endpoint": f"{origin}/register",
+                "code_challenge_methods_supported": ["S256"],
+            },
+        }
+        path = urllib.parse.urlsplit(self.path).path
+        self.answer(200 if path in pages else 404, pages.get(path, {}))
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self.path == "/register":
+            self.answer(201, {"client_id": "iris"})
+        elif self.path == "/token":
+            self.answer(200, {"access_token": "let-me-in", "token_type": "Bearer", "expires_in": 3600})
+        elif self.path == "/mcp" and "authorization" not in self.headers:
+            where = f"http://{self.headers['host']}/.well-known/oauth-protected-resource/mcp"
+            self.answer(401, {}, {"www-authenticate": f'Bearer resource_metadata="{where}"'})
+        else:
+            self.answer(404, {})
+
+    def answer(self, status, body, headers=None):
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"content-type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
