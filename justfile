@@ -27,6 +27,10 @@ faults:
 clients:
     .ci/run clients
 
+# What is in deploy/, by the tools of those who read it
+deploy:
+    .ci/run deploy
+
 # The real server, killed 500 times under load
 torture:
     .ci/run torture
