@@ -97,6 +97,11 @@ async fn busy() -> (TestApp, Person, Conversation) {
     assert_eq!(ann.run_ended(&failing).await, RunStatus::Failed);
     let missing = ann.send_message("call read {\"path\": \"none\"}\nstep\nsay so").await.run_id;
     assert_eq!(ann.run_ended(&missing).await, RunStatus::Completed);
+    // Of a model without a price.
+    let path = format!("/v1/projects/{}/sessions/{}", ann.project, ann.session);
+    let model = json!({ "model": { "providerId": "demo", "modelId": "other" } });
+    assert!(ann.person.rest("PATCH", &path, Some(model)).await.is_success());
+    ann.ask("say for nothing").await;
     (app, root, ann)
 }
 
@@ -110,8 +115,8 @@ async fn what_happened_is_what_is_counted() {
     };
     let scrape = scraped(&root, "the end of all runs", is_over).await;
     for (series, expected) in [
-        ("iris_runs_started_total", 4),
-        ("iris_runs_ended_total{status=\"completed\"}", 3),
+        ("iris_runs_started_total", 5),
+        ("iris_runs_ended_total{status=\"completed\"}", 4),
         ("iris_runs_ended_total{status=\"failed\"}", 1),
         ("iris_runs_ended_total{status=\"cancelled\"}", 0),
         ("iris_approvals_waiting", 0),
@@ -122,9 +127,10 @@ async fn what_happened_is_what_is_counted() {
         ("iris_tool_calls_total{tool=\"read\",outcome=\"failed\"}", 1),
         ("iris_tool_call_duration_seconds_count{tool=\"write\"}", 1),
         ("iris_tools_running", 0),
-        ("iris_model_calls_total{provider=\"demo\",outcome=\"finished\"}", 5),
+        ("iris_model_calls_total{provider=\"demo\",outcome=\"finished\"}", 6),
         ("iris_model_calls_total{provider=\"demo\",outcome=\"failed\"}", 2),
-        ("iris_model_call_duration_seconds_count{provider=\"demo\"}", 7),
+        ("iris_model_call_duration_seconds_count{provider=\"demo\"}", 8),
+        ("iris_model_calls_unpriced_total{provider=\"demo\"}", 1),
         ("iris_provider_errors_total{provider=\"demo\",class=\"rate_limited\"}", 2),
         ("iris_provider_retries_total{provider=\"demo\"}", 1),
         ("iris_connections", 1),
@@ -139,8 +145,8 @@ async fn what_happened_is_what_is_counted() {
         ("iris_draining", 0),
         ("iris_actors{kind=\"project\",state=\"running\"}", 1),
         ("iris_actors{kind=\"connection\",state=\"running\"}", 1),
-        ("iris_requests_total{operation=\"session.message.send\",status=\"2xx\"}", 4),
-        ("iris_request_duration_seconds_count{operation=\"session.message.send\"}", 4),
+        ("iris_requests_total{operation=\"session.message.send\",status=\"2xx\"}", 5),
+        ("iris_request_duration_seconds_count{operation=\"session.message.send\"}", 5),
         ("iris_requests_total{operation=\"tool.approve\",status=\"2xx\"}", 1),
         ("iris_rate_limited_total{limit=\"user\"}", 0),
     ] {
@@ -186,7 +192,8 @@ fn is_about_nobody(scrape: &Scrape, app: &TestApp, ann: &Conversation) {
         _ => None,
     });
     let directory = app.data_dir().to_str().unwrap();
-    let words = ["ann", "root@", "example.com", "conversation", directory, "127.0.0.1", "script"];
+    let words =
+        ["ann", "root@", "example.com", "conversation", directory, "127.0.0.1", "script", "other"];
     for word in own.into_iter().chain(run).chain(words) {
         assert!(!labels.contains(word), "a label has `{word}`");
     }
