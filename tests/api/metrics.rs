@@ -185,7 +185,7 @@ async fn what_happened_is_what_is_counted() {
 /// No label says who or where.
 fn is_about_nobody(scrape: &Scrape, app: &TestApp, ann: &Conversation) {
     let braces = scrape.0.lines().filter_map(|line| line.split_once('{')?.1.split_once('}'));
-    let labels: String = braces.map(|(labels, _)| format!("{labels}\n")).collect();
+    let labels = braces.map(|(labels, _)| labels).collect::<Vec<_>>().join("\n");
     let own = [ann.person.id().as_str(), ann.project.as_str(), ann.session.as_str()];
     let run = ann.seen.iter().find_map(|frame| match &frame.event {
         Event::RunStarted { run } => Some(run.id.as_str()),
