@@ -262,7 +262,7 @@ fn is_what_documents_name(scrape: &Scrape) {
     );
     let alerts = file("deploy/prometheus/alerts.yml");
     let conditions = alerts.lines().filter_map(|line| line.trim().strip_prefix("expr:"));
-    queries.extend(conditions.map(str::to_owned));
+    queries.extend(conditions.map(|condition| condition.trim().to_owned()));
     for query in &queries {
         let names = names_in(query);
         // Prometheus says of every target whether it is up.
@@ -356,4 +356,21 @@ async fn what_a_restart_did_is_counted() {
     let restarted =
         |scrape: &Scrape| scrape.find(series) == Some("1") && scrape.get("iris_rooms") == 0;
     scraped(&root, "the restart of a project", restarted).await;
+}
+
+#[tokio::test]
+async fn what_waits_is_counted_after_a_restart_before_anybody_comes() {
+    let app = spawn_app().await;
+    let root = app.admin().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    ann.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await;
+    ann.approval().await;
+    let app = app.restart().await;
+    let root = app.again(&root);
+    let waits = |scrape: &Scrape| {
+        let runs = scrape.get("iris_runs{state=\"waiting\"}");
+        (runs, scrape.get("iris_approvals_waiting")) == (1, 1)
+    };
+    let scrape = scraped(&root, "a run that waits", waits).await;
+    assert_eq!((scrape.get("iris_connections"), scrape.get("iris_runs_started_total")), (0, 0));
 }
