@@ -97,6 +97,11 @@ async fn busy() -> (TestApp, Person, Conversation) {
     assert_eq!(ann.run_ended(&failing).await, RunStatus::Failed);
     let missing = ann.send_message("call read {\"path\": \"none\"}\nstep\nsay so").await.run_id;
     assert_eq!(ann.run_ended(&missing).await, RunStatus::Completed);
+    // Of a model without a price.
+    let path = format!("/v1/projects/{}/sessions/{}", ann.project, ann.session);
+    let model = json!({ "model": { "providerId": "demo", "modelId": "other" } });
+    assert!(ann.person.rest("PATCH", &path, Some(model)).await.is_success());
+    ann.ask("say for nothing").await;
     (app, root, ann)
 }
 
@@ -110,8 +115,8 @@ async fn what_happened_is_what_is_counted() {
     };
     let scrape = scraped(&root, "the end of all runs", is_over).await;
     for (series, expected) in [
-        ("iris_runs_started_total", 4),
-        ("iris_runs_ended_total{status=\"completed\"}", 3),
+        ("iris_runs_started_total", 5),
+        ("iris_runs_ended_total{status=\"completed\"}", 4),
         ("iris_runs_ended_total{status=\"failed\"}", 1),
         ("iris_runs_ended_total{status=\"cancelled\"}", 0),
         ("iris_approvals_waiting", 0),
@@ -122,9 +127,10 @@ async fn what_happened_is_what_is_counted() {
         ("iris_tool_calls_total{tool=\"read\",outcome=\"failed\"}", 1),
         ("iris_tool_call_duration_seconds_count{tool=\"write\"}", 1),
         ("iris_tools_running", 0),
-        ("iris_model_calls_total{provider=\"demo\",outcome=\"finished\"}", 5),
+        ("iris_model_calls_total{provider=\"demo\",outcome=\"finished\"}", 6),
         ("iris_model_calls_total{provider=\"demo\",outcome=\"failed\"}", 2),
-        ("iris_model_call_duration_seconds_count{provider=\"demo\"}", 7),
+        ("iris_model_call_duration_seconds_count{provider=\"demo\"}", 8),
+        ("iris_model_calls_unpriced_total{provider=\"demo\"}", 1),
         ("iris_provider_errors_total{provider=\"demo\",class=\"rate_limited\"}", 2),
         ("iris_provider_retries_total{provider=\"demo\"}", 1),
         ("iris_connections", 1),
@@ -139,8 +145,8 @@ async fn what_happened_is_what_is_counted() {
         ("iris_draining", 0),
         ("iris_actors{kind=\"project\",state=\"running\"}", 1),
         ("iris_actors{kind=\"connection\",state=\"running\"}", 1),
-        ("iris_requests_total{operation=\"session.message.send\",status=\"2xx\"}", 4),
-        ("iris_request_duration_seconds_count{operation=\"session.message.send\"}", 4),
+        ("iris_requests_total{operation=\"session.message.send\",status=\"2xx\"}", 5),
+        ("iris_request_duration_seconds_count{operation=\"session.message.send\"}", 5),
         ("iris_requests_total{operation=\"tool.approve\",status=\"2xx\"}", 1),
         ("iris_rate_limited_total{limit=\"user\"}", 0),
     ] {
@@ -179,14 +185,15 @@ async fn what_happened_is_what_is_counted() {
 /// No label says who or where.
 fn is_about_nobody(scrape: &Scrape, app: &TestApp, ann: &Conversation) {
     let braces = scrape.0.lines().filter_map(|line| line.split_once('{')?.1.split_once('}'));
-    let labels: String = braces.map(|(labels, _)| format!("{labels}\n")).collect();
+    let labels = braces.map(|(labels, _)| labels).collect::<Vec<_>>().join("\n");
     let own = [ann.person.id().as_str(), ann.project.as_str(), ann.session.as_str()];
     let run = ann.seen.iter().find_map(|frame| match &frame.event {
         Event::RunStarted { run } => Some(run.id.as_str()),
         _ => None,
     });
     let directory = app.data_dir().to_str().unwrap();
-    let words = ["ann", "root@", "example.com", "conversation", directory, "127.0.0.1", "script"];
+    let words =
+        ["ann", "root@", "example.com", "conversation", directory, "127.0.0.1", "script", "other"];
     for word in own.into_iter().chain(run).chain(words) {
         assert!(!labels.contains(word), "a label has `{word}`");
     }
@@ -240,6 +247,8 @@ fn is_what_documents_name(scrape: &Scrape) {
     let dashboard: Value = serde_json::from_str(&file("deploy/grafana/iris.json")).unwrap();
     let mut queries = Vec::new();
     expressions(&dashboard, &mut queries);
+    queries.sort();
+    queries.dedup();
     assert!(queries.len() >= 20, "{queries:?}");
     // As rules, because these can be checked; JSON is YAML.
     let rule = |query: &String| {
@@ -253,7 +262,7 @@ fn is_what_documents_name(scrape: &Scrape) {
     );
     let alerts = file("deploy/prometheus/alerts.yml");
     let conditions = alerts.lines().filter_map(|line| line.trim().strip_prefix("expr:"));
-    queries.extend(conditions.map(str::to_owned));
+    queries.extend(conditions.map(|condition| condition.trim().to_owned()));
     for query in &queries {
         let names = names_in(query);
         // Prometheus says of every target whether it is up.
@@ -347,4 +356,21 @@ async fn what_a_restart_did_is_counted() {
     let restarted =
         |scrape: &Scrape| scrape.find(series) == Some("1") && scrape.get("iris_rooms") == 0;
     scraped(&root, "the restart of a project", restarted).await;
+}
+
+#[tokio::test]
+async fn what_waits_is_counted_after_a_restart_before_anybody_comes() {
+    let app = spawn_app().await;
+    let root = app.admin().await;
+    let mut ann = app.user("ann").await.conversation().await;
+    ann.send_message("call write {\"path\": \"a\", \"content\": \"\"}").await;
+    ann.approval().await;
+    let app = app.restart().await;
+    let root = app.again(&root);
+    let waits = |scrape: &Scrape| {
+        let runs = scrape.get("iris_runs{state=\"waiting\"}");
+        (runs, scrape.get("iris_approvals_waiting")) == (1, 1)
+    };
+    let scrape = scraped(&root, "a run that waits", waits).await;
+    assert_eq!((scrape.get("iris_connections"), scrape.get("iris_runs_started_total")), (0, 0));
 }

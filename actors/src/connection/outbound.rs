@@ -33,6 +33,8 @@ pub const REPLAY_QUEUE_BYTES_MAX: usize = 16 * REPLAY_BYTES_MAX;
 
 /// The code that the connection of a reader ends with who is too slow.
 const SLOW_READER: u16 = 4008;
+/// The code of one that ends without any (RFC 6455 section 7.1.5).
+const ABNORMAL: u16 = 1006;
 
 /// Readers that are woken when this is dropped, after everything was said to all of them: one that
 /// runs meanwhile would write what it has by then, and the rest in further writes.
@@ -383,6 +385,7 @@ impl Outbound {
     /// The transport is gone: frees what waits and takes nothing more.
     pub fn abandon(&self) {
         let mut queue = self.queue.lock();
+        self.count_end(&queue, ABNORMAL);
         *queue = Queue::abandoned();
         self.closed.notify_waiters();
     }

@@ -1396,7 +1396,7 @@ export type RunId = string;
 export type RunStatus = "queued" | "running" | "waiting" | "completed" | "failed" | "cancelled" | "interrupted";
 
 /** A group of operations that an API key may be used for. */
-export type Scope = "account:read" | "account:write" | "projects:read" | "projects:write" | "members:read" | "members:write" | "events:read" | "sessions:read" | "sessions:write" | "approvals:read" | "approvals:write" | "agents:read" | "agents:write" | "files:read" | "files:write" | "admin:read" | "admin:write";
+export type Scope = "account:read" | "account:write" | "projects:read" | "projects:write" | "members:read" | "members:write" | "events:read" | "sessions:read" | "sessions:write" | "approvals:read" | "approvals:write" | "agents:read" | "agents:write" | "files:read" | "files:write" | "admin:read" | "admin:write" | "metrics:read";
 
 /** A text part in which something was found. */
 export interface SearchHit {
@@ -4875,6 +4875,7 @@ export interface Operations {
       done: boolean;
     };
   };
+<<<<<<< HEAD
   /** Makes a new master key and seals everything anew; goes on with a change that is not done yet. */
   "admin.keys.rotate": {
     /** Makes a new master key and seals everything anew; goes on with a change that is not done yet. */
@@ -4887,6 +4888,18 @@ export interface Operations {
       sealed: number;
       /** How many projects could not be looked through yet; the server tries again by itself. */
       projectsLeft: number;
+=======
+  /** Reads what the server counts of itself. */
+  "admin.metrics": {
+    /** Reads what the server counts of itself. */
+    request: Record<string, unknown>;
+    /** What a server counts of itself. */
+    response: {
+      /** The text format of Prometheus, with its version. */
+      mimeType: string;
+      /** All of it. */
+      content: string;
+>>>>>>> metrics
     };
   };
   /** `admin.log.get`. */
