@@ -298,8 +298,8 @@ impl Node {
                 done.await.map(OwnerAnswer::Done)
             }
             OwnerAsk::OpenFile { path, version } => {
-                let opened = open_file_for(self, user_id, project_id, path, version).await;
-                opened.map(OwnerAnswer::Opened)
+                let open = open_file_for(self, user_id, project_id, path, version);
+                open.await.map(OwnerAnswer::Opened)
             }
             OwnerAsk::ReadFile { handle, offset, bytes_max } => {
                 let part = read_file_for(self, &user_id, &handle, offset, bytes_max).await;
@@ -314,8 +314,7 @@ impl Node {
                 find.await.map(OwnerAnswer::Attachment)
             }
             OwnerAsk::ReadAttachment { hash } => {
-                let part = read_attachment_for(self, &project_id, hash).await;
-                part.map(OwnerAnswer::FilePart)
+                read_attachment_for(self, &project_id, hash).await.map(OwnerAnswer::FilePart)
             }
             OwnerAsk::WriteFile { put, idempotency_key } => {
                 let written = write_file_for(self, user_id, project_id, put, idempotency_key).await;
