@@ -255,7 +255,7 @@ async fn what_the_rfc_allows_is_understood() {
     raw.send(&binary.concat()).await;
     let (_, refused) = raw.frame().await.unwrap();
     let refused: Value = serde_json::from_slice(&refused).unwrap();
-    assert_eq!(refused["error"]["details"]["reason"], "invalid_message");
+    assert_eq!(refused["error"]["details"]["reason"], "chunk_magic");
     raw.send(&frame(LAST | TEXT, REQUEST)).await;
     assert!(raw.is_answered().await, "after a binary message");
 }
