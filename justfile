@@ -30,6 +30,7 @@ clients:
 # The real server against its OpenAPI document
 schemathesis:
     .ci/run schemathesis
+
 # What is in deploy/, by the tools of those who read it
 deploy:
     .ci/run deploy

@@ -448,7 +448,7 @@ fn services(
         McpHost::without_web()
     });
     Ok(Services {
-        provider_threads: Threads::new("provider"),
+        provider_threads: Threads::for_providers(),
         supervision: Supervision::new(Arc::clone(&dependencies.clock)),
         clock: dependencies.clock,
         ids: dependencies.ids,

@@ -83,7 +83,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("iris-auth", &["iris-agent", "iris-protocol"]),
     ("iris-identity", &["iris-auth", "iris-egress"]),
     ("iris-llm", &["iris-agent", "iris-protocol", "iris-redact"]),
-    ("iris-mcp", &["iris-egress", "iris-redact", "iris-sandbox"]),
+    ("iris-mcp", &["iris-egress", "iris-sandbox"]),
     (
         "iris-tools",
         &[

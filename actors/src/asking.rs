@@ -1,7 +1,6 @@
 //! Asking models, whose answers are read on threads of their own: all of a project share one thread, which
 //! would be busy with the JSON of providers while the others wait.
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
@@ -55,9 +54,9 @@ impl Reading {
         if let Some(batch) = self.from.recv().await {
             return Some(batch);
         }
-        // It is the actor that asked that fails with it.
         match (&mut self.task).await {
-            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            #[expect(clippy::panic, reason = "the actor that asked fails as if it had read itself")]
+            Err(error) if error.is_panic() => panic!("reading the answer of a provider panicked"),
             Ok(()) | Err(_) => None,
         }
     }

@@ -269,6 +269,10 @@ impl Node {
             Ok(grant) => grant,
             Err(refusal) => return repeat::of_the_last(self, operation, &ask, refusal).await,
         };
+        if attachments::names_files(&ask.command) {
+            // A key that may send messages is not one that may read the files of the project.
+            self.gate(ask.claims.as_ref(), Operation::FileRead, ask.project_id.as_ref()).await?;
+        }
         self.count_work(operation, &grant)?;
         patience::begin(operation)?;
         let _under_way = grant.enter(self, &ask.peer);

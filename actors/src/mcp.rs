@@ -67,12 +67,12 @@ impl McpHost {
             requests_per_host_max: 64,
             ..EgressConfig::default()
         };
-        Ok(Self { egress: Some(Arc::new(Egress::new(config)?)), threads: Threads::new("mcp") })
+        Ok(Self { egress: Some(Arc::new(Egress::new(config)?)), threads: Threads::for_mcp() })
     }
 
     /// A host that reaches no server on the web.
     pub fn without_web() -> Self {
-        Self { egress: None, threads: Threads::new("mcp") }
+        Self { egress: None, threads: Threads::for_mcp() }
     }
 
     pub(crate) fn egress(&self) -> Option<Arc<Egress>> {

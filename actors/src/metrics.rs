@@ -172,7 +172,7 @@ impl Metrics {
             frames_received: add(
                 r,
                 "iris_socket_frames_received",
-                "Text frames that came over WebSockets",
+                "Text and binary frames that came over WebSockets",
                 Counter::default(),
             ),
             pieces_skipped: add(

@@ -43,7 +43,7 @@ use crate::session::{
     Answerer, Decide, Respond, Session, SessionPlace, answerer, answerer_of, may_start,
     starter_lost_access,
 };
-use crate::supervision::{Address, RequestTag, Supervise, Vitals};
+use crate::supervision::{Address, RequestTag, Supervise, Vitals, detached};
 use crate::{Services, mcp, record};
 use checkpoints::{Checkpoints, chunk};
 use compaction::Summaries;
@@ -301,9 +301,9 @@ async fn begin(assignment: Assignment, environment: Arc<Environment>) -> Result<
             let command = StartRun { run_id: run.id, answer_id, agent, model, at };
             // What the first question says of them is found out meanwhile; if it cannot be, the question is
             // where that counts.
-            let started = record(project, command, WriteContext::default());
-            let (started, _) = join!(started, environment.facts(&place));
-            let started = started?;
+            let there = place.clone();
+            detached(async move { environment.facts(&there).await.map(drop).ok() });
+            let started = record(project, command, WriteContext::default()).await?;
             if started.output.run.status == RunStatus::Cancelled {
                 return Ok(Began::Cancelled);
             }

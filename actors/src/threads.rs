@@ -17,9 +17,17 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// Threads that are called so.
-    pub fn new(name: &'static str) -> Self {
-        Self { name, runtime: Mutex::default() }
+    /// What all of them are called.
+    pub(crate) const NAMES: [&'static str; 2] = ["mcp", "provider"];
+
+    /// Those that speak with MCP servers.
+    pub fn for_mcp() -> Self {
+        Self { name: "mcp", runtime: Mutex::default() }
+    }
+
+    /// Those that read the answers of model providers.
+    pub fn for_providers() -> Self {
+        Self { name: "provider", runtime: Mutex::default() }
     }
 
     /// Where tasks are spawned on them.

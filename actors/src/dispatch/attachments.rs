@@ -6,8 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use iris_auth::AccessClaims;
 use iris_protocol::limits::ATTACHMENTS_MAX;
 use iris_protocol::{
-    ApiError, AttachmentPart, ErrorCode, MessageAttachment, MessageId, Operation, Part, ProjectId,
-    SentAttachment, SessionId, UserId,
+    ApiError, AttachmentPart, Command, ErrorCode, MessageAttachment, MessageId, Operation, Part,
+    ProjectId, SentAttachment, SessionId, UserId,
 };
 use iris_store::project::StoredAttachment;
 
@@ -124,6 +124,17 @@ pub(super) async fn piece(
     let part = find_attachment_for(node, project_id, session_id, message_id, index).await?;
     let FilePart { bytes } = read_attachment_for(node, project_id, part.hash).await?;
     piece_within(&StoredAttachment { mime_type: part.mime_type, bytes }, offset, limit)
+}
+
+/// Whether a command has files of the project go with a message.
+pub(super) fn names_files(command: &Command) -> bool {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others say no message")]
+    let attachments = match command {
+        Command::MessageSend(send) => &send.attachments,
+        Command::MessageEdit(edit) => &edit.attachments,
+        _ => return false,
+    };
+    attachments.iter().any(|attachment| attachment.path.is_some())
 }
 
 /// What is to go with a message, as far as the request says it.

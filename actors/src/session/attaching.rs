@@ -10,6 +10,7 @@ use iris_protocol::{
     ApiError, AttachmentGiven, AttachmentPart, ErrorCode, ModelRef, PartId,
     Session as SessionResource,
 };
+use iris_redact::Redactor;
 use iris_store::project::AttachedFile;
 use iris_workspace::content_hash;
 
@@ -59,7 +60,8 @@ pub(super) async fn attach(
             return Err(too_large(message, "attachments_too_large"));
         }
         let id = PartId::from_bits(place.services.ids.next_bits());
-        let looked_at = tokio::task::spawn_blocking(move || look_at(found, id)).await;
+        let secrets = place.project.kept.secrets.clone();
+        let looked_at = tokio::task::spawn_blocking(move || look_at(found, id, &secrets)).await;
         files.push(looked_at.map_err(|_| ApiError::from(ErrorCode::Internal))??);
     }
     check_images(&files, &place.services, &answerer.model)?;
@@ -86,7 +88,7 @@ async fn find(place: &SessionPlace, attached: Attached) -> Result<Found, ApiErro
 
 /// Finds out what a file is and what a model gets of it. Secrets in texts of the project are hidden, as in
 /// what tools read; what people send themselves stays as it is.
-fn look_at(found: Found, id: PartId) -> Result<AttachedFile, ApiError> {
+fn look_at(found: Found, id: PartId, secrets: &Redactor) -> Result<AttachedFile, ApiError> {
     let Found { name, path, version, mut bytes } = found;
     let mime_type = mime_type(&bytes);
     let given = match mime_type {
@@ -97,7 +99,7 @@ fn look_at(found: Found, id: PartId) -> Result<AttachedFile, ApiError> {
     if given == AttachmentGiven::Text
         && path.is_some()
         && let Ok(text) = std::str::from_utf8(&bytes)
-        && let Cow::Owned(masked) = iris_redact::shared().mask(text)
+        && let Cow::Owned(masked) = secrets.mask(text)
     {
         bytes = masked.into_bytes();
     }

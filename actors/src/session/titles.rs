@@ -195,7 +195,9 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
             tracing::warn!(project.id = %place.project.id, %error, "what was used could not be told");
         }
     }
-    said.text?;
+    // It goes to the log, and may say the key again that the provider was asked with.
+    let secrets = &place.project.kept.secrets;
+    said.text.map_err(|error| secrets.mask(&error).into_owned())?;
     if is_set { Ok(()) } else { Err("the model said nothing that could be one".to_owned()) }
 }
 

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_h
 use std::sync::Once;
 
 use super::running::{RequestTag, running, short_name};
+use crate::Threads;
 
 /// Most characters of a panic's text that are kept.
 const TEXT_CHARS_MAX: usize = 200;
@@ -30,7 +31,8 @@ thread_local! {
 
 /// Makes every panic of an actor a record with the actor's path, its message and the location.
 ///
-/// Panics outside actors are shown as before. A second call has no effect.
+/// Panics outside actors are shown as before, but those of [`Threads`](crate::Threads) without what they say:
+/// that may be of what somebody sent. A second call has no effect.
 pub fn install_panic_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(install);
@@ -44,8 +46,16 @@ fn install() {
             request: running.request,
             ..describe(info)
         })),
+        None if is_of_threads() => {
+            let PanicReport { text, location, .. } = describe(info);
+            tracing::error!(text, location, "what somebody sent could not be read");
+        }
         None => previous(info),
     }));
+}
+
+fn is_of_threads() -> bool {
+    std::thread::current().name().is_some_and(|name| Threads::NAMES.contains(&name))
 }
 
 fn describe(info: &PanicHookInfo<'_>) -> PanicReport {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use iris_protocol::ToolCallId;
 
 use crate::prompt::{
-    Conversation, LEFT_OUT_BYTES_MIN, PromptBlock, PromptMessage, said_with, summary_message,
+    Conversation, LEFT_OUT_BYTES_MIN, PromptAttachment, PromptBlock, PromptMessage, summary_message,
 };
 use crate::tokens::{attachment_tokens, entry_tokens, text_tokens};
 
@@ -165,8 +165,7 @@ fn transcript<'a>(
     text.push_str(&entries.get(tail..).unwrap_or_default().concat());
     for question in asked {
         if let PromptMessage::User { text: question, attachments } = question {
-            let question = said_with(question, attachments);
-            let question = cut(&question, ANSWER_BYTES_MAX);
+            let question = said_within(question, attachments, ANSWER_BYTES_MAX);
             write!(text, "[the request in progress, which stays as it is]\n{question}\n")
                 .unwrap_or_default();
         }
@@ -174,11 +173,22 @@ fn transcript<'a>(
     text
 }
 
+/// What a person said, within about so many bytes: no file is cut, so that its fence ends where it should.
+fn said_within(text: &str, attachments: &[PromptAttachment], bytes_max: usize) -> String {
+    let mut said = cut(text, bytes_max);
+    for attachment in attachments {
+        let has_room = said.len() + attachment.text().len() <= bytes_max;
+        said.push_str("\n\n");
+        said.push_str(&if has_room { attachment.text().to_owned() } else { attachment.named() });
+    }
+    said
+}
+
 fn entry(message: &PromptMessage, bytes_max: usize) -> String {
     match message {
         PromptMessage::User { text, attachments } => {
-            let text = said_with(text, attachments);
-            format!("[user]\n{}\n", cut(&text, SAID_BYTES_MAX.min(bytes_max)))
+            let text = said_within(text, attachments, SAID_BYTES_MAX.min(bytes_max));
+            format!("[user]\n{text}\n")
         }
         PromptMessage::Assistant { blocks } => {
             let mut text = "[assistant]\n".to_owned();

@@ -10,9 +10,9 @@ use parking_lot::RwLock;
 use crate::{MARK, forms};
 
 /// Most secrets that are remembered; the oldest are forgotten first.
-pub(crate) const SECRETS_MAX: usize = 256;
-/// Most bytes of all of them: what finds them is made anew with each, and takes many times their size.
-const BYTES_MAX: usize = 32 * 1024;
+pub(crate) const SECRETS_MAX: usize = 64;
+/// Most bytes of all of them: what finds them takes many times their size.
+const BYTES_MAX: usize = 8 * 1024;
 /// Shorter ones would be found in ordinary words.
 const SECRET_BYTES_MIN: usize = 8;
 /// A longer text is no secret that anything is shown of.
@@ -32,6 +32,8 @@ struct Secrets {
     bytes: usize,
     /// Finds every form of all of them; none while there are none.
     finder: Option<AhoCorasick>,
+    /// Whether others have come since it was made: it is made anew when it is needed.
+    is_stale: bool,
 }
 
 impl Known {
@@ -51,12 +53,26 @@ impl Known {
             secrets.set.remove(&oldest);
             secrets.bytes -= oldest.len();
         }
-        secrets.find_all();
+        secrets.is_stale = true;
+    }
+
+    fn finder(&self) -> Option<AhoCorasick> {
+        {
+            let secrets = self.0.read();
+            if !secrets.is_stale {
+                return secrets.finder.clone();
+            }
+        }
+        let mut secrets = self.0.write();
+        if std::mem::take(&mut secrets.is_stale) {
+            secrets.find_all();
+        }
+        secrets.finder.clone()
     }
 
     pub(crate) fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let secrets = self.0.read();
-        let Some(finder) = &secrets.finder else { return Cow::Borrowed(text) };
+        // Nobody waits until a long text is looked through.
+        let Some(finder) = self.finder() else { return Cow::Borrowed(text) };
         let mut masked = String::new();
         let mut kept_to = 0;
         for found in finder.find_iter(text) {
@@ -97,8 +113,7 @@ impl Secrets {
         let forms = self.all.iter().flat_map(|secret| forms::of(secret));
         let mut builder = AhoCorasick::builder();
         // The longest form, so that nothing of it is left behind a shorter one. The kind is the one that is
-        // made fast, as happens with each secret. More forms than it takes are not a mistake of ours: what was
-        // found before is found still.
+        // made fast. More forms than it takes are not a mistake of ours: what was found before is found still.
         builder.match_kind(MatchKind::LeftmostLongest).kind(Some(AhoCorasickKind::ContiguousNFA));
         if let Ok(finder) = builder.build(forms) {
             self.finder = Some(finder);

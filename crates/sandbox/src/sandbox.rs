@@ -16,7 +16,7 @@ use crate::error::SandboxError;
 use crate::policy::Identity;
 use crate::request::{Finished, Request};
 use crate::talk::Talk;
-use spare::Spare;
+use spare::Spares;
 
 pub use open::Running;
 
@@ -31,7 +31,7 @@ struct Shared {
     config: Config,
     launcher: PathBuf,
     /// Saves commands the start of it.
-    spare: Arc<Spare>,
+    spares: Arc<Spares>,
     /// Who commands run as; absent when that is who the server is.
     identity: Option<Identity>,
     tier: Tier,
@@ -47,7 +47,7 @@ impl Sandbox {
         let mut shared = Shared {
             launcher: config.launcher.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe")),
             config,
-            spare: Arc::default(),
+            spares: Arc::default(),
             identity: None,
             tier: Tier::S0,
             missing: Vec::new(),

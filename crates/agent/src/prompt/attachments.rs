@@ -41,6 +41,11 @@ impl PromptAttachment {
         &self.text
     }
 
+    /// Its name and kind alone.
+    pub(crate) fn named(&self) -> String {
+        named(&self.part, Some(LEFT_OUT))
+    }
+
     /// Says why it is only named.
     pub fn name(&mut self, why: &str) {
         self.text = named(&self.part, Some(why));

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -43,7 +42,7 @@ pub(super) async fn run(
     let begun = Instant::now();
     let frames = frames(shared, &mut request, has_namespaces, visible, shared.config.limits)?;
     let group = Group::make(shared.config.cgroup.as_deref(), &shared.config.limits)?;
-    let started = match shared.spare.take() {
+    let started = match shared.spares.take() {
         Some(started) => started,
         None => start(&shared.launcher).map_err(|source| SandboxError::Launcher { source })?,
     };
@@ -71,7 +70,7 @@ pub(super) async fn run(
     });
     let ended = task.await.map_err(|error| SandboxError::Launcher { source: error.into() })?;
     drop(stop);
-    Arc::clone(&shared.spare).refill(shared.launcher.clone());
+    shared.spares.refill(shared.launcher.clone());
     let Ended { report, status, output } =
         ended.map_err(|source| SandboxError::Launcher { source })?;
     refuse(report)?;

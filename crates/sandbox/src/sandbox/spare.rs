@@ -1,13 +1,15 @@
 //! Launchers that wait for their policy. One is started ahead, when a command has ended, so that the next
 //! command does not wait until the executable is loaded.
 
+use std::collections::HashMap;
 use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread::{ThreadId, current};
+use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -48,56 +50,66 @@ pub(super) fn start(launcher: &Path) -> io::Result<Started> {
     })
 }
 
-/// The launcher that is started ahead, if there is one.
+/// The launchers that are started ahead, one at most for each thread that runs commands: what one says is read
+/// by the runtime that started it, and another one may be busy.
 #[derive(Debug, Default)]
-pub(super) struct Spare(Mutex<Option<Waiting>>);
+pub(super) struct Spares(Mutex<HashMap<ThreadId, Waiting>>);
 
 #[derive(Debug)]
 struct Waiting {
     started: Started,
+    since: Instant,
     /// Ends it when nobody wants it for too long.
     ending: AbortHandle,
 }
 
-impl Spare {
-    /// The one that waits, unless somebody has killed it.
+impl Spares {
+    /// The one that waits for this thread, unless somebody has killed it.
     pub(super) fn take(&self) -> Option<Started> {
-        let Waiting { mut started, ending } = self.waiting().take()?;
+        let Waiting { mut started, ending, .. } = self.waiting().remove(&current().id())?;
         ending.abort();
         let is_alive = matches!(started.launcher.try_wait(), Ok(None));
         is_alive.then_some(started)
     }
 
-    /// Has one started for the next command. What goes wrong, that command will meet and tell itself.
-    pub(super) fn refill(self: Arc<Self>, launcher: PathBuf) {
+    /// Has one started for the next command of this thread. What goes wrong, that command will meet and tell
+    /// itself.
+    pub(super) fn refill(self: &Arc<Self>, launcher: PathBuf) {
         self.refill_for(launcher, IDLE);
     }
 
-    fn refill_for(self: Arc<Self>, launcher: PathBuf, idle: Duration) {
-        if self.waiting().is_some() {
-            return;
+    fn refill_for(self: &Arc<Self>, launcher: PathBuf, idle: Duration) {
+        let thread = current().id();
+        {
+            let mut waiting = self.waiting();
+            // Those whose runtime has ended are ended by nobody else.
+            waiting.retain(|_, waiting| waiting.since.elapsed() < 2 * IDLE);
+            if waiting.contains_key(&thread) {
+                return;
+            }
         }
+        let spares = Arc::clone(self);
         // Starting a process takes about a millisecond of the thread.
         tokio::task::spawn_blocking(move || {
             let Ok(started) = start(&launcher) else { return };
-            let spare = Arc::downgrade(&self);
+            let weak = Arc::downgrade(&spares);
             let ending = tokio::spawn(async move {
                 sleep(idle).await;
-                let waiting = spare.upgrade().and_then(|spare| spare.waiting().take());
+                let waiting = weak.upgrade().and_then(|spares| spares.waiting().remove(&thread));
                 if let Some(Waiting { mut started, .. }) = waiting {
                     drop(started.lifeline);
                     drop(started.launcher.wait().await);
                 }
             });
-            let ending = ending.abort_handle();
+            let waiting = Waiting { started, since: Instant::now(), ending: ending.abort_handle() };
             // Another command may have ended meanwhile, and been faster.
-            if let Some(before) = self.waiting().replace(Waiting { started, ending }) {
+            if let Some(before) = spares.waiting().insert(thread, waiting) {
                 before.ending.abort();
             }
         });
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<ThreadId, Waiting>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -106,16 +118,16 @@ impl Spare {
 mod tests {
     use super::*;
 
-    /// Waits for its policy as a launcher does: until the end of its standard input.
-    const CAT: &str = "/bin/cat";
+    /// Waits as a launcher does, until the end of its standard input: the argument is a pattern to it.
+    const GREP: &str = "/bin/grep";
 
-    async fn filled(idle: Duration) -> (Arc<Spare>, u32) {
-        let spare = Arc::new(Spare::default());
-        Arc::clone(&spare).refill_for(CAT.into(), idle);
+    async fn filled(idle: Duration) -> (Arc<Spares>, u32) {
+        let spares = Arc::new(Spares::default());
+        spares.refill_for(GREP.into(), idle);
         loop {
-            let pid = spare.waiting().as_ref().and_then(|waiting| waiting.started.launcher.id());
+            let pid = spares.waiting().values().next().and_then(|it| it.started.launcher.id());
             match pid {
-                Some(pid) => return (spare, pid),
+                Some(pid) => return (spares, pid),
                 None => tokio::task::yield_now().await,
             }
         }
@@ -129,37 +141,50 @@ mod tests {
 
     #[tokio::test]
     async fn one_waits_for_one_command() {
-        let (spare, pid) = filled(IDLE).await;
-        Arc::clone(&spare).refill(CAT.into());
-        let mut started = spare.take().unwrap();
+        let (spares, pid) = filled(IDLE).await;
+        spares.refill(GREP.into());
+        let mut started = spares.take().unwrap();
         assert_eq!(started.launcher.id(), Some(pid));
-        assert!(spare.take().is_none());
+        assert!(spares.take().is_none());
         drop(started.lifeline);
         assert!(started.launcher.wait().await.is_ok());
     }
 
     #[tokio::test]
+    async fn one_of_another_thread_is_left_there() {
+        let (spares, _) = filled(IDLE).await;
+        let others = Arc::clone(&spares);
+        assert!(std::thread::spawn(move || others.take().is_none()).join().unwrap());
+        assert!(spares.take().is_some());
+    }
+
+    #[tokio::test]
     async fn one_that_was_killed_is_not_given_out() {
-        let (spare, pid) = filled(IDLE).await;
+        let (spares, pid) = filled(IDLE).await;
         let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        while spare.waiting().as_mut().unwrap().started.launcher.try_wait().unwrap().is_none() {
+        let is_alive = || {
+            let mut waiting = spares.waiting();
+            let waiting = waiting.values_mut().next().unwrap();
+            waiting.started.launcher.try_wait().unwrap().is_none()
+        };
+        while is_alive() {
             tokio::task::yield_now().await;
         }
-        assert!(spare.take().is_none());
+        assert!(spares.take().is_none());
     }
 
     #[tokio::test]
     async fn one_that_nobody_wants_ends() {
-        let (spare, pid) = filled(Duration::from_millis(1)).await;
+        let (spares, pid) = filled(Duration::from_millis(1)).await;
         gone(pid).await;
-        assert!(spare.take().is_none());
+        assert!(spares.take().is_none());
     }
 
     #[tokio::test]
     async fn one_ends_with_the_server() {
-        let (spare, pid) = filled(IDLE).await;
-        drop(spare);
+        let (spares, pid) = filled(IDLE).await;
+        drop(spares);
         gone(pid).await;
     }
 }
