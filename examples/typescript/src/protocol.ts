@@ -4875,7 +4875,6 @@ export interface Operations {
       done: boolean;
     };
   };
-<<<<<<< HEAD
   /** Makes a new master key and seals everything anew; goes on with a change that is not done yet. */
   "admin.keys.rotate": {
     /** Makes a new master key and seals everything anew; goes on with a change that is not done yet. */
@@ -4888,7 +4887,8 @@ export interface Operations {
       sealed: number;
       /** How many projects could not be looked through yet; the server tries again by itself. */
       projectsLeft: number;
-=======
+    };
+  };
   /** Reads what the server counts of itself. */
   "admin.metrics": {
     /** Reads what the server counts of itself. */
@@ -4899,7 +4899,6 @@ export interface Operations {
       mimeType: string;
       /** All of it. */
       content: string;
->>>>>>> metrics
     };
   };
   /** `admin.log.get`. */
