@@ -229,22 +229,19 @@ async fn an_upload_that_is_begun_twice_at_once_has_one_writer() {
     let begun = talks.into_iter().map(async |mut talk| {
         let (stream, received) = talk.begin("a", &bytes, None).await;
         assert_eq!(received, 0);
-        talk.up(stream, 0, &bytes[..CHUNK_BYTES_MAX]).await;
         (talk, stream)
     });
     let mut writers = Vec::new();
     for (mut talk, stream) in futures_util::future::join_all(begun).await {
-        talk.up(stream, CHUNK_BYTES_MAX, &bytes[CHUNK_BYTES_MAX..2 * CHUNK_BYTES_MAX]).await;
-        let mut has = 0;
-        let has_failed = loop {
-            match talk.socket.next().await {
-                Incoming::Binary(ack) => has = Chunk::decode(&ack).unwrap().offset,
-                Incoming::Json(frame) => break frame["type"] == "transfer.failed",
-                other => panic!("{other:?}"),
+        talk.up(stream, 0, &bytes[..CHUNK_BYTES_MAX]).await;
+        let has_failed = match talk.socket.next().await {
+            Incoming::Binary(ack) => {
+                let expected = Chunk::ack(stream, CHUNK_BYTES_MAX as u64);
+                assert_eq!(Chunk::decode(&ack).unwrap(), expected);
+                false
             }
-            if has == 2 * CHUNK_BYTES_MAX as u64 {
-                break false;
-            }
+            Incoming::Json(frame) => frame["type"] == "transfer.failed",
+            other => panic!("{other:?}"),
         };
         if !has_failed {
             writers.push((talk, stream));
@@ -252,7 +249,7 @@ async fn an_upload_that_is_begun_twice_at_once_has_one_writer() {
     }
     assert_eq!((writers.len(), staged(&files)), (1, 1));
     let (mut talk, stream) = writers.pop().unwrap();
-    talk.send(stream, &bytes, 2 * CHUNK_BYTES_MAX, bytes.len()).await;
+    talk.send(stream, &bytes, CHUNK_BYTES_MAX, bytes.len()).await;
     assert_eq!(talk.commit(stream).await["success"], true);
     assert_eq!(ann.client.file_get(&project, "a").await.unwrap(), bytes);
     assert_eq!(staged(&files), 0);
@@ -273,7 +270,7 @@ async fn another_upload_to_the_same_path_takes_the_place_of_the_one_before() {
     assert_eq!(reason(&talk.failed(first).await), ("CONFLICT", "upload_given_up"));
     talk.send(second, &[2; 700], 0, 700).await;
     assert_eq!(talk.commit(second).await["success"], true);
-    assert_eq!(ann.client.file_get(&project, "a").await.unwrap(), [2; 700]);
+    assert_eq!(ann.client.file_get(&project, "a").await.unwrap(), vec![2; 700]);
 }
 
 /// What is being received counts before it is there.
