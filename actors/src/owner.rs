@@ -102,6 +102,8 @@ pub enum OwnerAsk {
     StageFile {
         /// Where it will belong.
         path: String,
+        /// Names the form that it is in.
+        form: String,
     },
     /// Receive the next part of a file.
     StagePart {
@@ -320,8 +322,8 @@ impl Node {
                 let written = write_file_for(self, user_id, project_id, put, idempotency_key).await;
                 written.map(|(file, replayed)| OwnerAnswer::Written(file, replayed))
             }
-            OwnerAsk::StageFile { path } => {
-                let staged = stage_for(self, user_id, &project_id, path).await;
+            OwnerAsk::StageFile { path, form } => {
+                let staged = stage_for(self, user_id, &project_id, path, form).await;
                 staged.map(OwnerAnswer::Staged)
             }
             OwnerAsk::StagePart { part } => {

@@ -17,6 +17,8 @@ use super::{claims, content_length, request_id, require_plain, undisturbed};
 
 /// How long a client may send nothing of a form.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long bytes wait until a part is full.
+const PART_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a form may take.
 const FORM_TIMEOUT: Duration = Duration::from_hours(1);
 /// What a form may have besides its files, for each of its parts, in bytes.
@@ -108,14 +110,17 @@ impl Form {
         String::from_utf8(text).map_err(|_| ApiError::invalid("a field is not UTF-8"))
     }
 
-    /// Passes a file on, in parts of one size, so that small chunks cost no more than large ones.
+    /// Passes a file on, in parts of one size, so that small chunks cost no more than large ones. What comes
+    /// slowly is passed on before: who receives it gives up what it hears nothing of.
     async fn file(&self, mut field: Field, upload: &mut FileUpload) -> Result<(), ApiError> {
         let part_bytes = upload.part_bytes();
         let mut part = Vec::with_capacity(part_bytes);
+        let mut passed_on = Instant::now();
         while let Some(bytes) = in_time(self.deadline, field.next()).await? {
             let bytes = bytes.map_err(broken)?;
             part.extend_from_slice(&bytes);
-            if part.len() >= part_bytes {
+            if part.len() >= part_bytes || passed_on.elapsed() >= PART_TIMEOUT {
+                passed_on = Instant::now();
                 let full = std::mem::replace(&mut part, Vec::with_capacity(part_bytes));
                 upload.part(full).await?;
             }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_protocol::limits::{CHUNKS_UNACKNOWLEDGED_MAX, STREAMS_PER_CONNECTION_MAX};
+use iris_protocol::limits::{
+    CHUNK_BYTES_MIN, CHUNKS_UNACKNOWLEDGED_MAX, STREAMS_PER_CONNECTION_MAX,
+};
 use iris_protocol::{
     ApiError, Chunk, ChunkError, ChunkKind, ConnectionFrame, DownloadBegin, DownloadBegun,
     ErrorCode, FrameError, Operation, ProjectId, ResponseFrame, TransferFailure, UploadBegin,
@@ -319,6 +321,10 @@ impl Connection {
         } else if chunk.is_last && end != up.size {
             let message = format!("the chunk is called the last one, but ends at {end}");
             Some(ApiError::invalid(message).reason("chunk_flags"))
+        } else if end != up.size && chunk.bytes.len() < CHUNK_BYTES_MIN {
+            // Each is synced to the disk.
+            let message = format!("a chunk but the last one has at least {CHUNK_BYTES_MIN} bytes");
+            Some(ApiError::invalid(message).reason("chunk_length"))
         } else if up.unacknowledged.load(Ordering::Acquire) >= CHUNKS_UNACKNOWLEDGED_MAX {
             let message = format!("{CHUNKS_UNACKNOWLEDGED_MAX} chunks wait to be acknowledged");
             Some(ApiError::new(ErrorCode::RateLimited, message).reason("over_credit"))

@@ -12,6 +12,8 @@ pub const UPLOAD_FILES_MAX: usize = 256;
 pub const FILE_NAME_BYTES_MAX: usize = 255;
 /// Most bytes of one chunk of a file over a WebSocket.
 pub const CHUNK_BYTES_MAX: usize = 48 * 1024;
+/// Fewest bytes of such a chunk from a client, but of the last one.
+pub const CHUNK_BYTES_MIN: usize = 16 * 1024;
 /// Bytes of the head of a chunk.
 pub const CHUNK_HEAD_BYTES: usize = 24;
 /// Most chunks of one stream that wait to be acknowledged.

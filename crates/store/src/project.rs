@@ -115,7 +115,7 @@ pub use tasks::{SpawnTask, TaskChild, TaskIds, TaskResult};
 pub use titles::{SetTitle, TITLE_DEFAULT};
 pub use todos::{NewTodo, WriteTodos};
 pub use tools::{CreateTool, DeleteTool, StoredTool, ToolConfig, ToolDefinition, UpdateTool};
-pub use uploads::{BeginUpload, EndUpload, ExpireUploads, StoredUpload};
+pub use uploads::{BeginUpload, BegunUpload, EndUpload, ExpireUploads, StoredUpload};
 pub use usage::{DayUsed, Rest, Spending, Spent, USAGE_ROWS_MAX};
 
 /// The migrations, oldest first.

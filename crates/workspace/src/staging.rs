@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::PoisonError;
 
-use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt};
+use cap_fs_ext::{DirExt, FollowSymlinks, MetadataExt as _, OpenOptionsFollowExt};
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 
 use crate::place::{resolve, sync_dir};
@@ -70,6 +70,14 @@ impl StagedFile {
         self.file.sync_data().map_err(|source| self.failed(source))
     }
 
+    /// Whether what has its name is the file that was written, whole and with no other name.
+    fn is_at(&self, directory: &Dir) -> std::io::Result<bool> {
+        let (named, own) = (directory.symlink_metadata(&self.name)?, self.file.metadata()?);
+        Ok(named.is_file()
+            && (named.dev(), named.ino(), named.nlink()) == (own.dev(), own.ino(), 1)
+            && named.len() == self.size)
+    }
+
     fn failed(&self, source: std::io::Error) -> WorkspaceError {
         WorkspaceError::Io { path: self.name.clone(), source }
     }
@@ -103,7 +111,8 @@ impl Workspace {
         Ok(StagedFile { file, name: name.to_owned(), size: 0, hash: ContentHash::default() })
     }
 
-    /// Goes on with a file behind what is there of it, which is read once. None where it is gone.
+    /// Goes on with a file behind what is there of it, which is read once. None where it is gone, or is none of
+    /// ours.
     ///
     /// # Errors
     ///
@@ -119,7 +128,9 @@ impl Workspace {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(from_io(error)),
         };
-        if !file.metadata().map_err(from_io)?.is_file() {
+        let metadata = file.metadata().map_err(from_io)?;
+        // One of two names is perhaps a file that somebody else put here.
+        if !metadata.is_file() || metadata.nlink() != 1 {
             return Ok(None);
         }
         let (mut hash, mut size) = (ContentHash::default(), 0);
@@ -176,6 +187,10 @@ impl Workspace {
             let permissions = Permissions::from_mode(mode(present));
             staged.file.set_permissions(permissions).map_err(from_io)?;
         }
+        // A program in the project may have put another file in its place.
+        if !staged.is_at(&directory).map_err(from_io)? {
+            return Err(gone(&path));
+        }
         directory.rename(&staged.name, &place.dir, &place.name).map_err(from_io)?;
         drop(guard);
         sync_dir(&place.dir).map_err(from_io)?;
@@ -203,8 +218,8 @@ impl Workspace {
         }
     }
 
-    /// Removes files that were being received, but for those of which `keep` says yes to the name. Says how
-    /// many were removed.
+    /// Removes files that were being received, but for those of which `keep` says yes to the name, and what
+    /// cannot be removed. Says how many were removed.
     ///
     /// # Errors
     ///
@@ -216,10 +231,9 @@ impl Workspace {
         let (mut removed, mut kept) = (0, 0);
         for entry in directory.entries().map_err(from_io)? {
             let name = entry.map_err(from_io)?.file_name();
-            if name.to_str().is_some_and(keep) {
+            if name.to_str().is_some_and(keep) || directory.remove_file(&name).is_err() {
                 kept += 1;
             } else {
-                directory.remove_file(&name).map_err(from_io)?;
                 removed += 1;
             }
         }
@@ -288,12 +302,48 @@ mod tests {
     }
 
     #[test]
+    fn what_took_the_name_of_a_file_that_was_received_takes_no_place() {
+        let (root, workspace) = workspace();
+        let staged_at = root.path().join(directory_name()).join("one");
+        let aside = root.path().join("aside");
+        let refused = |staged: &StagedFile| {
+            let refused = workspace.place_staged(staged, "a").unwrap_err();
+            assert!(matches!(refused, WorkspaceError::NotFound { .. }), "{refused}");
+            assert!(!root.path().join("a").exists());
+        };
+        let mut staged = workspace.stage("one").unwrap();
+        staged.write(b"good").unwrap();
+        std::fs::hard_link(&staged_at, &aside).unwrap();
+        refused(&staged);
+        assert!(workspace.resume_staged("one").unwrap().is_none());
+        std::fs::remove_file(&staged_at).unwrap();
+        refused(&staged);
+        std::os::unix::fs::symlink(&aside, &staged_at).unwrap();
+        refused(&staged);
+        std::fs::remove_file(&staged_at).unwrap();
+        std::fs::write(&staged_at, b"evil").unwrap();
+        refused(&staged);
+        std::fs::rename(&aside, &staged_at).unwrap();
+        std::fs::write(&staged_at, b"more than was received").unwrap();
+        refused(&staged);
+        std::fs::write(&staged_at, b"good").unwrap();
+        workspace.place_staged(&staged, "a").unwrap();
+        assert_eq!(workspace.read_bytes("a", 99).unwrap().bytes, b"good");
+    }
+
+    #[test]
     fn what_was_received_is_gone_on_with_and_what_nobody_knows_is_swept() {
         let (root, workspace) = workspace();
         let mut staged = workspace.stage("one").unwrap();
         staged.write(b"0123456789").unwrap();
         assert!(workspace.stage("one").is_err());
         drop(staged);
+        workspace.stage("two").unwrap();
+        // What a program put there and is no file does not keep the rest.
+        let foreign = root.path().join(directory_name()).join("dir");
+        std::fs::create_dir(&foreign).unwrap();
+        assert_eq!(workspace.sweep_staged(&|name| name == "one").unwrap(), 1);
+        std::fs::remove_dir(foreign).unwrap();
         workspace.stage("two").unwrap();
         assert!(workspace.resume_staged("none").unwrap().is_none());
         let mut staged = workspace.resume_staged("one").unwrap().unwrap();

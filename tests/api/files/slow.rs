@@ -146,6 +146,23 @@ async fn an_answer_ends_early_when_its_file_changes_meanwhile() {
     }
 }
 
+/// Whoever loses the right while an answer is on its way gets no more of it.
+#[tokio::test]
+async fn an_answer_ends_early_when_its_reader_is_taken_out_or_signs_out() {
+    let app = spawn_app().await;
+    let (ann, bob) = (app.user("ann").await, app.user("bob").await);
+    let project = ann.project("p").await.id;
+    ann.add_member(&project, &bob, Role::Viewer).await;
+    ann.client.file_put(&project, "a", vec![b'o'; LARGE_BYTES]).await.unwrap();
+    let of_bob = stall(&app, &bob, &content(&project, "a")).await;
+    let of_ann = stall(&app, &ann, &content(&project, "a")).await;
+    let member = format!("/v1/projects/{project}/members/{}", bob.id());
+    assert!(ann.rest("DELETE", &member, None).await.is_success());
+    assert!(rest(of_bob).await < LARGE_BYTES);
+    assert!(ann.post("/v1/auth/logout", json!({})).await.is_success());
+    assert!(rest(of_ann).await < LARGE_BYTES);
+}
+
 /// Row H14: what is compressed is refused and not decompressed.
 #[tokio::test]
 async fn h14_a_compressed_body_is_refused_before_it_can_grow() {

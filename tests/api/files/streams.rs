@@ -5,7 +5,8 @@ use std::path::Path;
 use bytes::Bytes;
 use iris_actors::FileSettings;
 use iris_protocol::limits::{
-    CHUNK_BYTES_MAX, CHUNKS_UNACKNOWLEDGED_MAX, STREAMS_PER_CONNECTION_MAX, UPLOADS_PER_USER_MAX,
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_UNACKNOWLEDGED_MAX, STREAMS_PER_CONNECTION_MAX,
+    UPLOADS_PER_USER_MAX,
 };
 use iris_protocol::{Chunk, ChunkKind, ProjectId, Role};
 use iris_store::project::Quotas;
@@ -162,7 +163,7 @@ async fn a_file_is_sent_in_chunks_and_goes_on_after_a_cut_and_a_restart() {
 }
 
 #[tokio::test]
-async fn an_empty_file_has_no_chunks_and_a_conflict_leaves_what_came() {
+async fn an_empty_file_has_no_chunks_and_a_conflict_ends_the_upload() {
     let (app, ann, project, files) = scene().await;
     let mut talk = Talk::new(&app, &ann, &project).await;
     let (stream, received) = talk.begin("empty", b"", None).await;
@@ -176,7 +177,7 @@ async fn an_empty_file_has_no_chunks_and_a_conflict_leaves_what_came() {
     assert_eq!(ann.client.file_get(&project, "a.txt").await.unwrap(), "theirs");
     let refused = talk.ask("upload.begin", upload("a.txt", b"mine", Some(0))).await;
     assert_eq!(reason(&refused).0, "VERSION_CONFLICT");
-    assert_eq!(staged(&files), 1);
+    assert_eq!(staged(&files), 0);
     // Another content than was said is none.
     let (stream, _) = talk.begin("b.txt", b"good", None).await;
     talk.send(stream, b"evil", 0, 4).await;
@@ -214,6 +215,62 @@ async fn an_upload_that_may_not_be_is_refused_before_it_is_sent() {
     }
     let short = json!({ "path": "a", "size": 1, "sha256": "ab" });
     assert_eq!(reason(&talk.ask("upload.begin", short).await), ("INVALID_REQUEST", "invalid_hash"));
+}
+
+/// However many begin the same upload at once, one of them writes into it.
+#[tokio::test]
+async fn an_upload_that_is_begun_twice_at_once_has_one_writer() {
+    let (app, ann, project, files) = scene().await;
+    let bytes = random(3 * CHUNK_BYTES_MAX);
+    let mut talks = Vec::new();
+    for _ in 0..6 {
+        talks.push(Talk::new(&app, &ann, &project).await);
+    }
+    let begun = talks.into_iter().map(async |mut talk| {
+        let (stream, received) = talk.begin("a", &bytes, None).await;
+        assert_eq!(received, 0);
+        (talk, stream)
+    });
+    let mut writers = Vec::new();
+    for (mut talk, stream) in futures_util::future::join_all(begun).await {
+        talk.up(stream, 0, &bytes[..CHUNK_BYTES_MAX]).await;
+        let has_failed = match talk.socket.next().await {
+            Incoming::Binary(ack) => {
+                let expected = Chunk::ack(stream, CHUNK_BYTES_MAX as u64);
+                assert_eq!(Chunk::decode(&ack).unwrap(), expected);
+                false
+            }
+            Incoming::Json(frame) => frame["type"] == "transfer.failed",
+            other => panic!("{other:?}"),
+        };
+        if !has_failed {
+            writers.push((talk, stream));
+        }
+    }
+    assert_eq!((writers.len(), staged(&files)), (1, 1));
+    let (mut talk, stream) = writers.pop().unwrap();
+    talk.send(stream, &bytes, CHUNK_BYTES_MAX, bytes.len()).await;
+    assert_eq!(talk.commit(stream).await["success"], true);
+    assert_eq!(ann.client.file_get(&project, "a").await.unwrap(), bytes);
+    assert_eq!(staged(&files), 0);
+}
+
+#[tokio::test]
+async fn another_upload_to_the_same_path_takes_the_place_of_the_one_before() {
+    let quotas = Quotas { file_bytes_max: 1_000, ..Quotas::default() };
+    let app = spawn_app_with(AppOptions { quotas, ..AppOptions::default() }).await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let files = app.data_dir().join("projects").join(project.as_str()).join("files");
+    let mut talk = Talk::new(&app, &ann, &project).await;
+    let (first, _) = talk.begin("a", &[1; 600], None).await;
+    let (second, _) = talk.begin("a", &[2; 700], None).await;
+    assert_eq!(staged(&files), 1);
+    talk.up(first, 0, &[1; 600]).await;
+    assert_eq!(reason(&talk.failed(first).await), ("CONFLICT", "upload_given_up"));
+    talk.send(second, &[2; 700], 0, 700).await;
+    assert_eq!(talk.commit(second).await["success"], true);
+    assert_eq!(ann.client.file_get(&project, "a").await.unwrap(), vec![2; 700]);
 }
 
 /// What is being received counts before it is there.
@@ -269,6 +326,15 @@ async fn a_chunk_that_is_wrong_ends_its_stream_and_a_frame_that_is_none_does_not
         frame[index] = byte;
         frame
     };
+    // But for the last one.
+    let (stream, _) = talk.begin("short", &bytes[..=CHUNK_BYTES_MIN], None).await;
+    talk.send(stream, &bytes[..=CHUNK_BYTES_MIN], 0, CHUNK_BYTES_MIN).await;
+    talk.up(stream, CHUNK_BYTES_MIN, &bytes[CHUNK_BYTES_MIN..=CHUNK_BYTES_MIN]).await;
+    assert_eq!(talk.acknowledged(stream).await, CHUNK_BYTES_MIN + 1);
+    let (stream, _) = talk.begin("short", &bytes, None).await;
+    talk.up(stream, 0, &bytes[..CHUNK_BYTES_MIN - 1]).await;
+    assert_eq!(reason(&talk.failed(stream).await), ("INVALID_REQUEST", "chunk_length"));
+
     for (frame, expected) in [
         (good.clone(), "unknown_stream"),
         (with(0, 0), "chunk_magic"),
@@ -357,8 +423,8 @@ async fn a_member_who_is_taken_out_loses_the_streams() {
     let bytes = random(20 * CHUNK_BYTES_MAX);
     ann.client.file_put(&project, "there", bytes.clone()).await.unwrap();
     let mut talk = Talk::new(&app, &bob, &project).await;
-    let (up, _) = talk.begin("a", b"ab", None).await;
-    talk.send(up, b"ab", 0, 1).await;
+    let (up, _) = talk.begin("a", &bytes, None).await;
+    talk.send(up, &bytes, 0, CHUNK_BYTES_MAX).await;
     let (whole, _) = talk.begin("b", b"b", None).await;
     talk.send(whole, b"b", 0, 1).await;
     let begun = talk.ask("download.begin", json!({ "path": "there" })).await;
@@ -368,7 +434,7 @@ async fn a_member_who_is_taken_out_loses_the_streams() {
     }
     let member = format!("/v1/projects/{project}/members/{}", bob.id());
     assert!(ann.rest("DELETE", &member, None).await.is_success());
-    talk.up(up, 1, b"b").await;
+    talk.up(up, CHUNK_BYTES_MAX, &bytes[CHUNK_BYTES_MAX..2 * CHUNK_BYTES_MAX]).await;
     assert_eq!(reason(&talk.failed(up).await).0, "NOT_FOUND");
     talk.socket.say_bytes(Chunk::ack(down, CHUNK_BYTES_MAX as u64).encode()).await;
     assert_eq!(reason(&talk.failed(down).await).0, "NOT_FOUND");

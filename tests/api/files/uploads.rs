@@ -272,6 +272,36 @@ async fn begin(app: &TestApp, ann: &Person, project: &ProjectId, bytes: &[u8]) -
     raw
 }
 
+/// What a user has on the way in forms has a limit: each of these files is open.
+#[tokio::test]
+async fn forms_that_are_on_their_way_have_a_number_of_files_for_a_user() {
+    let (app, ann, project, files) = scene().await;
+    let mut forms = Vec::new();
+    for nth in 0..2 {
+        let many = (0..UPLOAD_FILES_MAX).map(|n| file(&format!("{nth}/{n}"), b"x"));
+        let many: Vec<u8> = many.collect::<Vec<_>>().concat();
+        forms.push(begin(&app, &ann, &project, &many).await);
+    }
+    patiently("all files", async {
+        let is_there = || std::fs::read_dir(files.join(STAGING)).map_or(0, Iterator::count);
+        while is_there() < 2 * UPLOAD_FILES_MAX {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let answer = send(&ann, &project, None, form(&[file("more", b"x")])).await;
+    assert_eq!(told(&answer), [("more", "OVERLOADED".into())]);
+    drop(forms);
+    patiently("that nothing is left", async {
+        while !is_clean(&files) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let answer = send(&ann, &project, None, form(&[file("more", b"x")])).await;
+    assert_eq!(told(&answer), [("more", Value::from(1))]);
+}
+
 async fn staged(files: &Path) -> u64 {
     patiently("a file that is being received", async {
         loop {

@@ -2,7 +2,7 @@
 //! put where they belong once all have come.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use iris_auth::AccessClaims;
@@ -10,9 +10,10 @@ use iris_protocol::limits::{FILE_NAME_BYTES_MAX, UPLOAD_FILES_MAX};
 use iris_protocol::{ApiError, ErrorCode, Operation, ProjectId, UploadedFile, UserId};
 use iris_store::WriteContext;
 use iris_store::project::StoredUpload;
-use iris_workspace::{RelPath, StagedFile};
+use iris_workspace::{RelPath, StagedFile, Workspace};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
@@ -27,12 +28,21 @@ use crate::supervision::detached;
 
 /// How long nothing may come of a file before it is given up: a node that went away says nothing.
 const IDLE_MAX: Duration = Duration::from_mins(5);
+/// Most files of forms that one user has on the way at one node: each is open.
+const FORM_FILES_PER_USER_MAX: usize = 2 * UPLOAD_FILES_MAX;
 /// What is in memory of one upload: a part that is being written, the next one, and what the parser holds.
 const UPLOAD_BYTES: u64 = 4 * PART_BYTES;
 
 /// The files that are being received at the owner of their project.
 #[derive(Default)]
-pub(crate) struct Receivings(Mutex<HashMap<String, Arc<Receiving>>>);
+pub(crate) struct Receivings {
+    all: Mutex<HashMap<String, Arc<Receiving>>>,
+    /// Those who begin or end a stored upload of one file, one after the other.
+    lanes: Mutex<HashMap<LaneKey, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// The project, the user and the path of an upload.
+type LaneKey = (ProjectId, UserId, String);
 
 /// One of them. What was not put where it belongs goes when this is dropped, unless its sender may come back.
 pub(super) struct Receiving {
@@ -42,13 +52,23 @@ pub(super) struct Receiving {
     pub(super) file: Arc<tokio::sync::Mutex<Option<StagedFile>>>,
     /// What the sender may go on with.
     pub(super) upload: Option<StoredUpload>,
-    used_at: Mutex<Instant>,
+    /// The form that it is in.
+    form: Option<String>,
+    /// Shared by the files of a form: those that have come wait for the others.
+    used_at: Arc<Mutex<Instant>>,
 }
 
 impl Receiving {
     fn new(user_id: UserId, project: ProjectHandle, staged: StagedFile) -> Self {
         let file = Arc::new(tokio::sync::Mutex::new(Some(staged)));
-        Self { user_id, project, file, upload: None, used_at: Mutex::new(Instant::now()) }
+        let used_at = Arc::new(Mutex::new(Instant::now()));
+        Self { user_id, project, file, upload: None, form: None, used_at }
+    }
+
+    fn of_form(user_id: UserId, project: ProjectHandle, staged: StagedFile, form: String) -> Self {
+        let mut receiving = Self::new(user_id, project, staged);
+        receiving.form = Some(form);
+        receiving
     }
 
     pub(super) fn of_upload(
@@ -71,29 +91,96 @@ impl Drop for Receiving {
         let Some(staged) = self.file.try_lock().ok().and_then(|mut file| file.take()) else {
             return;
         };
-        let workspace = self.project.workspace.clone();
-        let discard = move || {
-            if let Err(error) = workspace.discard_staged(staged.name()) {
-                tracing::warn!(%error, "a file that was not received whole could not be removed");
-            }
-        };
+        let names = vec![staged.name().to_owned()];
+        drop(Leftovers { workspace: self.project.workspace.clone(), names });
+    }
+}
+
+/// Files that have no place, which are removed at the latest when this is dropped.
+struct Leftovers {
+    workspace: Workspace,
+    names: Vec<String>,
+}
+
+impl Leftovers {
+    /// Returns when they are gone.
+    async fn discard(mut self) {
+        let (workspace, names) = (self.workspace.clone(), std::mem::take(&mut self.names));
+        if let Err(error) = spawn_blocking(move || discard(&workspace, &names)).await {
+            tracing::warn!(%error, "files that have no place may be left");
+        }
+    }
+}
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        let names = std::mem::take(&mut self.names);
+        if names.is_empty() {
+            return;
+        }
+        let workspace = self.workspace.clone();
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(discard)),
-            Err(_) => discard(),
+            Ok(runtime) => drop(runtime.spawn_blocking(move || discard(&workspace, &names))),
+            Err(_) => discard(&workspace, &names),
+        }
+    }
+}
+
+fn discard(workspace: &Workspace, names: &[String]) {
+    for name in names {
+        if let Err(error) = workspace.discard_staged(name) {
+            tracing::warn!(%error, "a file that has no place could not be removed");
         }
     }
 }
 
 impl Receivings {
-    pub(super) fn add(&self, id: String, receiving: Receiving) {
-        let mut all = self.0.lock();
+    /// Fails with `OVERLOADED` for a file of a form when its sender has too many of them on the way.
+    pub(super) fn add(&self, id: String, mut receiving: Receiving) -> Result<(), ApiError> {
+        let mut all = self.all.lock();
         let now = Instant::now();
         all.retain(|_, other| now.duration_since(*other.used_at.lock()) < IDLE_MAX);
+        if receiving.form.is_some() {
+            let is_own = |other: &&Arc<Receiving>| {
+                other.form.is_some() && other.user_id == receiving.user_id
+            };
+            if all.values().filter(is_own).count() >= FORM_FILES_PER_USER_MAX {
+                let message = "too many files are on the way: finish another upload first";
+                return Err(ApiError::new(ErrorCode::Overloaded, message));
+            }
+            let mut others = all.values().filter(is_own);
+            if let Some(other) = others.find(|other| other.form == receiving.form) {
+                let used_at = Arc::clone(&other.used_at);
+                *used_at.lock() = now;
+                receiving.used_at = used_at;
+            }
+        }
         all.insert(id, Arc::new(receiving));
+        Ok(())
+    }
+
+    /// Waits until nobody else begins or ends an upload of this file.
+    pub(super) async fn lane(
+        &self,
+        project_id: &ProjectId,
+        user_id: &UserId,
+        path: &str,
+    ) -> OwnedMutexGuard<()> {
+        let lane = {
+            let mut lanes = self.lanes.lock();
+            let key = (project_id.clone(), user_id.clone(), path.to_owned());
+            lanes.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+                lanes.retain(|_, lane| lane.strong_count() > 0);
+                let lane = Arc::default();
+                lanes.insert(key, Arc::downgrade(&lane));
+                lane
+            })
+        };
+        lane.lock_owned().await
     }
 
     pub(super) fn get(&self, user_id: &UserId, id: &str) -> Result<Arc<Receiving>, ApiError> {
-        let all = self.0.lock();
+        let all = self.all.lock();
         let found = all.get(id).filter(|receiving| receiving.user_id == *user_id);
         let found = found.ok_or_else(given_up)?;
         *found.used_at.lock() = Instant::now();
@@ -102,7 +189,7 @@ impl Receivings {
 
     /// The one that receives what a stored upload is about.
     pub(super) fn take_upload(&self, upload_id: &str) -> Option<Arc<Receiving>> {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         let is_it = |receiving: &Receiving| {
             receiving.upload.as_ref().is_some_and(|upload| upload.id == upload_id)
         };
@@ -111,7 +198,7 @@ impl Receivings {
     }
 
     pub(super) fn take(&self, user_id: &UserId, id: &str) -> Option<Arc<Receiving>> {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         all.get(id).filter(|receiving| receiving.user_id == *user_id)?;
         all.remove(id)
     }
@@ -158,6 +245,7 @@ pub(crate) async fn stage_for(
     user_id: UserId,
     project_id: &ProjectId,
     path: String,
+    form: String,
 ) -> Result<String, ApiError> {
     let project = node.project(project_id).await?;
     let place = Place { project: &project, services: &node.services };
@@ -166,7 +254,7 @@ pub(crate) async fn stage_for(
     let (workspace, name) = (project.workspace.clone(), id.clone());
     let staged = spawn_blocking(move || workspace.stage(&name)).await;
     let staged = staged.map_err(internal)?.map_err(refused)?;
-    node.receivings.add(id.clone(), Receiving::new(user_id, project, staged));
+    node.receivings.add(id.clone(), Receiving::of_form(user_id, project, staged, form))?;
     Ok(id)
 }
 
@@ -206,13 +294,14 @@ pub(crate) async fn place_for(
     idempotency_key: Option<String>,
 ) -> Result<(Vec<UploadedFile>, bool), ApiError> {
     let project = node.project(&project_id).await?;
-    let mut arrived = Vec::with_capacity(files.len());
-    for ReceivedFile { id, path } in &files {
-        let receiving = node.receivings.take(&user_id, id).ok_or_else(given_up)?;
-        let staged = receiving.file.lock().await.take().ok_or_else(given_up)?;
-        arrived.push(Arrived { path: path.clone(), staged, version: None });
+    let mut leftovers = Leftovers { workspace: project.workspace.clone(), names: Vec::new() };
+    let (mut arrived, mut is_there) = (Vec::with_capacity(files.len()), Vec::new());
+    for file in &files {
+        let staged = take_synced(node, &user_id, &file.id, &mut leftovers).await;
+        is_there.push(staged.map(|staged| {
+            arrived.push(Arrived { path: file.path.clone(), staged, version: None });
+        }));
     }
-    let names: Vec<String> = arrived.iter().map(|file| file.staged.name().to_owned()).collect();
     let grant = Grant::of(user_id.clone(), project_id);
     let context_of = idempotency_key.map(|key| {
         move |file: &Arrived| -> WriteContext {
@@ -223,14 +312,13 @@ pub(crate) async fn place_for(
     });
     let place = Place { project: &project, services: &node.services };
     let context_of = context_of.as_ref().map(|of| of as &dyn Fn(&Arrived) -> WriteContext);
-    let outcomes = place_all(place, &user_id, arrived, context_of).await;
-    let workspace = project.workspace.clone();
+    let placed = place_all(place, &user_id, arrived, context_of).await;
     // Those that were refused; the others are there no more.
-    let discard = move || names.iter().try_for_each(|name| workspace.discard_staged(name));
-    if let Err(error) = spawn_blocking(discard).await.map_err(internal)? {
-        tracing::warn!(%error, "a file that was refused could not be removed");
-    }
-    let outcomes = outcomes?;
+    leftovers.discard().await;
+    let mut placed = placed?.into_iter();
+    let outcomes = is_there.into_iter();
+    let outcomes = outcomes.map(|file| file.and_then(|()| placed.next().ok_or_else(mismatch)?));
+    let outcomes: Vec<_> = outcomes.collect();
     let replayed = outcomes.iter().all(|file| file.as_ref().is_ok_and(|file| file.replayed));
     let told =
         files.into_iter().zip(outcomes).map(|(ReceivedFile { path, .. }, outcome)| match outcome {
@@ -238,6 +326,20 @@ pub(crate) async fn place_for(
             Err(error) => UploadedFile { path, file: None, error: Some(error) },
         });
     Ok((told.collect(), replayed))
+}
+
+/// Takes a file that has come; it is on the disk then, so that nobody waits for that in the turn.
+async fn take_synced(
+    node: &Node,
+    user_id: &UserId,
+    id: &str,
+    leftovers: &mut Leftovers,
+) -> Result<StagedFile, ApiError> {
+    let receiving = node.receivings.take(user_id, id).ok_or_else(given_up)?;
+    let staged = receiving.file.lock().await.take().ok_or_else(given_up)?;
+    leftovers.names.push(staged.name().to_owned());
+    let synced = spawn_blocking(move || staged.sync().map(|()| staged)).await;
+    synced.map_err(internal)?.map_err(refused).map_err(|error| noticed(node, error))
 }
 
 /// Who uploads, and where to.
@@ -256,6 +358,8 @@ pub struct FileUpload {
     node: Node,
     ask: UploadAsk,
     user_id: UserId,
+    /// Names it at the owner of the project.
+    form: String,
     files: Vec<Sent>,
     total: u64,
     /// A part that is being written.
@@ -284,7 +388,8 @@ pub async fn begin_file_upload(node: &Node, ask: UploadAsk) -> Result<FileUpload
     let held = node.bodies.hold(&user_id, UPLOAD_BYTES)?;
     check_space(node)?;
     let (node, files, writing) = (node.clone(), Vec::new(), None);
-    Ok(FileUpload { node, ask, user_id, files, total: 0, writing, _held: held })
+    let form = format!("{:032x}", node.services.ids.next_bits());
+    Ok(FileUpload { node, ask, user_id, form, files, total: 0, writing, _held: held })
 }
 
 impl FileUpload {
@@ -317,7 +422,7 @@ impl FileUpload {
             let message = format!("an upload has at most {UPLOAD_FILES_MAX} files");
             return Err(ApiError::invalid(message).reason("too_many_files"));
         }
-        let ask = OwnerAsk::StageFile { path: path.clone() };
+        let ask = OwnerAsk::StageFile { path: path.clone(), form: self.form.clone() };
         let (id, error) = match self.ask_owner(ask).await {
             Ok(OwnerAnswer::Staged(id)) => (Some(id), None),
             Ok(_) => return Err(mismatch()),
@@ -345,7 +450,11 @@ impl FileUpload {
         // What is refused takes no room.
         let kept = self.files.iter().filter(|file| file.id.is_some());
         let total = kept.map(|file| file.size).sum();
-        let Some(Sent { path, id: Some(id), .. }) = self.files.last() else { return Ok(()) };
+        // While one comes that is refused, a part without bytes says that those before it are wanted.
+        let is_refused = self.files.last().is_none_or(|file| file.id.is_none());
+        let bytes = if is_refused { Vec::new() } else { bytes };
+        let last = self.files.iter().rev().find(|file| file.id.is_some());
+        let Some(Sent { path, id: Some(id), .. }) = last else { return Ok(()) };
         let part = UploadPart { id: id.clone(), path: path.clone(), total, bytes };
         let (node, user_id) = (self.node.clone(), self.user_id.clone());
         let project_id = self.ask.project_id.clone();
@@ -363,7 +472,7 @@ impl FileUpload {
         let written = writing.await.unwrap_or_else(|error| Err(internal(error)));
         if let (Err(error), Some(file)) = (written, self.files.last_mut()) {
             let id = file.id.take();
-            file.error = Some(error);
+            file.error.get_or_insert(error);
             self.give_up(id.into_iter().collect());
         }
     }
@@ -385,8 +494,8 @@ impl FileUpload {
         let commit = async {
             let operation = Operation::FileUpload;
             node.gate(ask.claims.as_ref(), operation, Some(&ask.project_id)).await?;
-            let files = self.files.iter_mut().filter_map(|file| {
-                Some(ReceivedFile { id: file.id.take()?, path: file.path.clone() })
+            let files = self.files.iter().filter_map(|file| {
+                Some(ReceivedFile { id: file.id.clone()?, path: file.path.clone() })
             });
             let ask = OwnerAsk::PlaceFiles { files: files.collect(), idempotency_key };
             let OwnerAnswer::Placed(mut placed, replayed) = self.ask_owner(ask).await? else {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use iris_auth::AccessClaims;
 use iris_protocol::{ApiError, ErrorCode, File, FileType, Operation, ProjectId, UserId};
 use iris_workspace::{ContentHash, OpenFile, Seen, WorkspaceError};
 use parking_lot::Mutex;
@@ -218,6 +219,8 @@ pub struct FileDownload {
     end: u64,
     /// That of the bytes that were taken; none where these are not all of the file.
     hash: Option<ContentHash>,
+    /// For whom it is; none where another gate stands before it.
+    claims: Option<AccessClaims>,
     _held: (Held, Option<Held>),
 }
 
@@ -239,7 +242,14 @@ pub async fn download_file(node: &Node, ask: FileAsk) -> Result<FileDownload, Ap
     let FileAsk { claims, project_id, path, version, request_id, .. } = ask;
     let begin = async {
         let grant = node.gate(claims.as_ref(), Operation::FileRead, Some(&project_id)).await?;
-        open(node, grant.user_id()?.clone(), project_id.clone(), path, version).await
+        let user_id = grant.user_id()?.clone();
+        let mut download = open(node, user_id, project_id.clone(), path, version).await?;
+        // A token that ends while the file is on its way cannot be renewed, and was good when it was asked
+        // for; what it stands for has to be good to the end.
+        download.claims = claims
+            .as_ref()
+            .map(|claims| AccessClaims { expires_at_ms: i64::MAX, ..claims.clone() });
+        Ok(download)
     };
     node.request(request_id, Operation::FileRead, Some(&project_id), begin).await
 }
@@ -263,7 +273,8 @@ pub(super) async fn open(
     let is_held = version.is_some() && source.handle.is_some();
     let whole = is_held.then(|| source.node.bodies.hold(&source.user_id, end)).transpose()?;
     let (first, hash) = (Some(bytes), Some(ContentHash::default()));
-    Ok(FileDownload { file, source, first, offset: 0, end, hash, _held: (held, whole) })
+    let held = (held, whole);
+    Ok(FileDownload { file, source, first, offset: 0, end, hash, claims: None, _held: held })
 }
 
 impl FileDownload {
@@ -289,8 +300,11 @@ impl FileDownload {
     /// together are the content that was begun with.
     ///
     /// # Errors
-    /// `CONFLICT` when the file changed meanwhile; those of reading it.
+    /// Those of the gate, which is asked each time: a right that has ended ends the answer. `CONFLICT` when the
+    /// file changed meanwhile; those of reading it.
     pub async fn part(&mut self) -> Result<Option<Vec<u8>>, ApiError> {
+        let Source { node, project_id, .. } = &self.source;
+        node.gate(self.claims.as_ref(), Operation::FileRead, Some(project_id)).await?;
         self.part_of(PART_BYTES).await
     }
 

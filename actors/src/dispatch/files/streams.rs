@@ -9,7 +9,7 @@ use iris_protocol::{
     ApiError, DownloadBegin, ErrorCode, FilePayload, Operation, ProjectId, UploadBegin, UserId,
 };
 use iris_store::WriteContext;
-use iris_store::project::{BeginUpload, EndUpload, StoredUpload};
+use iris_store::project::{BeginUpload, BegunUpload, EndUpload, StoredUpload};
 use iris_workspace::{StagedFile, Workspace, WorkspaceError};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,7 @@ pub(crate) async fn begin_upload_for(
     let project = node.project(project_id).await?;
     let place = Place { project: &project, services: &node.services };
     let path = check_upload(place, &user_id, path, size, version).await?;
+    let _lane = node.receivings.lane(project_id, &user_id, &path).await;
     let (id, at) =
         (format!("{:032x}", node.services.ids.next_bits()), node.services.clock.now_ms());
     let expires_at = at.saturating_add(i64::try_from(UPLOAD_KEPT_MS).unwrap_or(i64::MAX));
@@ -74,28 +75,34 @@ pub(crate) async fn begin_upload_for(
     let quotas = node.services.settings.quotas;
     let command = BeginUpload { upload, quotas, at };
     let noted = write(&project.address, command, WriteContext::default()).await;
-    let upload = noted.map_err(stored)?.output;
+    let BegunUpload { upload, replaced } = noted.map_err(stored)?.output;
     // Whoever else sends it, over a connection that is perhaps cut already, does so no more.
-    if let Some(before) = node.receivings.take_upload(&upload.id) {
-        before.file.lock().await.take();
+    for id in replaced.iter().chain([&upload.id]) {
+        if let Some(before) = node.receivings.take_upload(id) {
+            before.file.lock().await.take();
+        }
     }
     let (workspace, name) = (project.workspace.clone(), upload.id.clone());
-    let staged = spawn_blocking(move || resume(&workspace, &name, size)).await;
+    let resume = move || {
+        replaced.iter().try_for_each(|id| workspace.discard_staged(id))?;
+        resume(&workspace, &name, size)
+    };
+    let staged = spawn_blocking(resume).await;
     let staged = staged.map_err(internal)?.map_err(refused)?;
     let received = staged.size();
     let handle = format!("{:032x}", node.services.ids.next_bits());
-    node.receivings.add(handle.clone(), Receiving::of_upload(user_id, project, staged, upload));
+    node.receivings.add(handle.clone(), Receiving::of_upload(user_id, project, staged, upload))?;
     Ok(UploadOpen { handle, received })
 }
 
 fn resume(workspace: &Workspace, name: &str, size: u64) -> Result<StagedFile, WorkspaceError> {
     match workspace.resume_staged(name)? {
         Some(staged) if staged.size() <= size => Ok(staged),
-        Some(_) => {
+        // Also what is there and is no file of ours goes.
+        Some(_) | None => {
             workspace.discard_staged(name)?;
             workspace.stage(name)
         }
-        None => workspace.stage(name),
     }
 }
 
@@ -136,8 +143,11 @@ pub(crate) async fn commit_upload_for(
     user_id: UserId,
     handle: &str,
 ) -> Result<Done, ApiError> {
-    let receiving = node.receivings.take(&user_id, handle).ok_or_else(given_up)?;
+    let receiving = node.receivings.get(&user_id, handle)?;
     let upload = receiving.upload.clone().ok_or_else(given_up)?;
+    // Until all of it is over nobody else begins to write into it.
+    let _lane = node.receivings.lane(&receiving.project.id, &user_id, &upload.path).await;
+    node.receivings.take(&user_id, handle).ok_or_else(given_up)?;
     let staged = receiving.file.lock().await.take().ok_or_else(given_up)?;
     let StoredUpload { id, path, size, sha256, version, .. } = upload;
     let received = staged.size();
@@ -154,8 +164,12 @@ pub(crate) async fn commit_upload_for(
     let place = Place { project, services: &node.services };
     let arrived = vec![Arrived { path, staged, version }];
     let outcome = place_all(place, &user_id, arrived, None).await?.pop().ok_or_else(mismatch)?;
+    // One whose version has passed can never be: it is not kept.
+    let is_over = |error: &ApiError| error.code == ErrorCode::VersionConflict;
+    if outcome.as_ref().err().is_none_or(is_over) {
+        end(project, id).await?;
+    }
     let placed = outcome?;
-    end(project, id).await?;
     Ok(done(FilePayload { file: placed.file })?.at(placed.seq, placed.replayed))
 }
 
@@ -165,8 +179,10 @@ pub(crate) async fn cancel_upload_for(
     user_id: &UserId,
     handle: &str,
 ) -> Result<(), ApiError> {
-    let receiving = node.receivings.take(user_id, handle).ok_or_else(given_up)?;
+    let receiving = node.receivings.get(user_id, handle)?;
     let upload = receiving.upload.clone().ok_or_else(given_up)?;
+    let _lane = node.receivings.lane(&receiving.project.id, user_id, &upload.path).await;
+    node.receivings.take(user_id, handle).ok_or_else(given_up)?;
     receiving.file.lock().await.take();
     end(&receiving.project, upload.id).await
 }

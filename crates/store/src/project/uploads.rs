@@ -54,7 +54,7 @@ fn upload(row: &Row<'_>) -> rusqlite::Result<StoredUpload> {
 }
 
 /// Notes that a file is being received, or goes on with the one that is the same but for its id; then that is
-/// the answer, and its time begins anew.
+/// the answer, and its time begins anew. Forgets what its sender began to send to the same path before.
 ///
 /// Fails with `QuotaExceeded`: (`uploads_quota`) when its sender, or all together, have too many, and when the
 /// project would have no room for all of them.
@@ -68,20 +68,37 @@ pub struct BeginUpload {
     pub at: i64,
 }
 
-impl Command for BeginUpload {
-    type Output = StoredUpload;
+/// A file that is received from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BegunUpload {
+    /// What is to be received.
+    pub upload: StoredUpload,
+    /// The ids of those whose place it takes.
+    pub replaced: Vec<String>,
+}
 
-    fn run(self, tx: &mut WriteTx<'_>) -> Result<StoredUpload, StoreError> {
+impl Command for BeginUpload {
+    type Output = BegunUpload;
+
+    fn run(self, tx: &mut WriteTx<'_>) -> Result<BegunUpload, StoreError> {
         let Self { upload, quotas, at } = self;
         let mut known = all(tx.conn())?;
         known.retain(|other| other.expires_at > at);
-        let same = known.iter().find(|other| {
-            let other = (&other.user_id, &other.path, other.size, &other.sha256, other.version);
-            other == (&upload.user_id, &upload.path, upload.size, &upload.sha256, upload.version)
-        });
-        if let Some(same) = same {
+        let is_same = |other: &StoredUpload| {
+            (other.size, &other.sha256, other.version)
+                == (upload.size, &upload.sha256, upload.version)
+        };
+        let before = known
+            .extract_if(.., |other| other.user_id == upload.user_id && other.path == upload.path);
+        let (same, replaced): (Vec<_>, Vec<_>) = before.partition(is_same);
+        let replaced: Vec<String> = replaced.into_iter().map(|other| other.id).collect();
+        for id in &replaced {
+            tx.conn().prepare_cached(DELETE)?.execute([id])?;
+        }
+        if let Some(same) = same.into_iter().next() {
             tx.conn().prepare_cached(PROLONG)?.execute(params![same.id, upload.expires_at])?;
-            return Ok(StoredUpload { expires_at: upload.expires_at, ..same.clone() });
+            let upload = StoredUpload { expires_at: upload.expires_at, ..same };
+            return Ok(BegunUpload { upload, replaced });
         }
         let own = known.iter().filter(|other| other.user_id == upload.user_id).count();
         for (used, limit) in [(own, UPLOADS_PER_USER_MAX), (known.len(), UPLOADS_MAX)] {
@@ -103,7 +120,7 @@ impl Command for BeginUpload {
             at,
             upload.expires_at,
         ])?;
-        Ok(upload)
+        Ok(BegunUpload { upload, replaced })
     }
 }
 
