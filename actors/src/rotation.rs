@@ -75,7 +75,8 @@ impl Node {
         let (file, services) = (self.rotation.file.clone(), Arc::clone(&self.services));
         let take = move || {
             let (key, previous) = file.read()?;
-            let is_new = previous.is_none();
+            // The same one twice is left of a change that was cut off before there was a new key.
+            let is_new = previous.is_none_or(|previous| previous.is_same(&key));
             if is_new && !services.sealing.seals_with(&key)? {
                 return Err(AuthError::KeyReplaced { path: file.path().to_owned() });
             }
