@@ -13,6 +13,7 @@ use super::super::people::prove;
 use super::super::{Done, Grant, done, stored};
 use super::{invalid_code, provider, public_url, take_finished, target};
 use crate::logins::{Came, WantedLink};
+use crate::mail::Mail;
 use crate::{Node, record, write};
 
 pub(in super::super) async fn list(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
@@ -49,6 +50,7 @@ pub(in super::super) async fn create(
     IdentityCreate { code, code_verifier }: IdentityCreate,
 ) -> Result<Done, ApiError> {
     let user_id = grant.user_id()?;
+    let user = node.root_reader.user(user_id).await.map_err(stored)?;
     let (provider, person) = match take_finished(node, &code, &code_verifier)? {
         Came::Linking { user_id: by, provider, person } if by == *user_id => (provider, person),
         Came::Linking { .. } | Came::In { .. } => return Err(invalid_code()),
@@ -69,6 +71,14 @@ pub(in super::super) async fn create(
     };
     let context = WriteContext { audit: Some(Box::new(audit)), ..WriteContext::default() };
     let identity = write(&node.root, command, context).await.map_err(stored)?.output;
+    if let (Some(mailer), Some(user)) = (&node.services.mailer, user) {
+        let text = format!(
+            "Your account can be logged in to with `{}` from now on.\n\n\
+             If it was not you, set a new password with a link by e-mail: that takes this way in away.\n",
+            identity.provider
+        );
+        mailer.send(Mail { to: user.email, subject: "Another way to log in", text });
+    }
     done(IdentityPayload { identity })
 }
 
