@@ -160,12 +160,18 @@ pub(super) async fn callback(
     provider(node, &request.provider)?;
     let target = request.provider.clone();
     let refused = |error| stranger_refused(node, "auth.oauth.callback", &target, &peer, error);
+    if peer.browser.is_none() {
+        // Any page can make a browser come here: that is not to cost its user their own logins.
+        let state = request.state.as_deref();
+        let begun =
+            state.and_then(|state| node.logins.begun.take(state, node.services.clock.now_ms()));
+        return Err(if begun.is_some() { refused(not_begun()) } else { not_begun() });
+    }
     let attempt = node.rates.begin_exchange(&peer).map_err(refused)?;
     let begun = take_begun(node, &request, &peer).map_err(refused)?;
+    // What the provider makes of it is no guess.
+    node.rates.login_succeeded(&attempt);
     let came = come_back(node, &begun, request, &peer).await.map_err(refused);
-    if came.is_ok() {
-        node.rates.login_succeeded(&attempt);
-    }
     let Some(Target { redirect, challenge }) = begun.target else {
         let (user_id, through) = match came? {
             Came::In { user_id, through } => (user_id, through),
