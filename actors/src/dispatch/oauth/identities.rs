@@ -9,7 +9,7 @@ use iris_store::WriteContext;
 use iris_store::root::{LinkIdentity, NewIdentity, UnlinkIdentity};
 use serde_json::json;
 
-use super::super::people::prove;
+use super::super::people::{login_of, prove};
 use super::super::{Done, Grant, done, stored};
 use super::{invalid_code, provider, public_url, take_finished, target};
 use crate::logins::{Came, WantedLink};
@@ -90,7 +90,10 @@ pub(in super::super) async fn delete(
 ) -> Result<Done, ApiError> {
     let providers = node.services.identity_providers.values();
     let issuers = providers.map(|provider| provider.settings().issuer.clone()).collect();
-    let command = UnlinkIdentity { user_id: grant.user_id()?.clone(), id, issuers };
+    let (user_id, keep) = (grant.user_id()?.clone(), login_of(grant));
+    let at = node.services.clock.now_ms();
+    let command = UnlinkIdentity { user_id: user_id.clone(), id, issuers, keep: keep.cloned(), at };
     let taken = write(&node.root, command, context).await.map_err(stored)?;
+    node.connections.close_other_logins_of(&user_id, keep);
     Ok(done(iris_protocol::Done { done: true })?.at(None, taken.replayed))
 }

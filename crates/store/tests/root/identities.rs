@@ -28,7 +28,7 @@ fn link(user: u128, n: usize) -> LinkIdentity {
 
 fn unlink(user: u128, n: usize) -> UnlinkIdentity {
     let issuers = vec!["https://i.example".to_owned()];
-    UnlinkIdentity { user_id: user_id(user), id: identity_id(n), issuers }
+    UnlinkIdentity { user_id: user_id(user), id: identity_id(n), issuers, keep: None, at: NOW }
 }
 
 fn stranger(user: u128, n: usize) -> CreateLinkedUser {
