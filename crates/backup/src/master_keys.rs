@@ -63,7 +63,7 @@ mod tests {
         keys.look(&master).unwrap();
         let seen = keys.0.clone();
         let kept = keys.kept().unwrap();
-        assert_eq!(kept, [(MASTER_KEY, b"two".into()), (MASTER_KEY_BEFORE, b"one".into())]);
+        assert_eq!(kept, [(MASTER_KEY, b"two".to_vec()), (MASTER_KEY_BEFORE, b"one".to_vec())]);
 
         let mut keys = MasterKeys(seen);
         fs::rename(&master, directory.path().join(MASTER_KEY_BEFORE)).unwrap();
