@@ -552,11 +552,25 @@ async fn sandbox(config: SandboxConfig) -> Sandbox {
 
 /// The keys that secrets at rest are sealed with and opened by.
 fn sealing(file: &ChangingKey, previous: Option<&Path>) -> Result<SealingKeys, AuthError> {
-    let configured = previous.map(load_key).transpose()?;
+    let own = file.previous_path();
+    let given = previous.filter(|path| !is_same_place(path, &own));
+    if given != previous {
+        // It goes with the end of the change: that is not to keep the next start from being one.
+        tracing::warn!(
+            "`IRIS_MASTER_KEY_PREVIOUS_FILE` names the file that the server writes and removes by \
+             itself: the setting is left out"
+        );
+    }
+    let configured = given.map(load_key).transpose()?;
     let (current, changing) = file.load()?;
     let keys = SealingKeys::new(&current, configured.as_ref())?;
     changing.map_or(Ok(()), |key| keys.open_with(&key))?;
     Ok(keys)
+}
+
+fn is_same_place(a: &Path, b: &Path) -> bool {
+    let same = |one: io::Result<PathBuf>, other: io::Result<PathBuf>| matches!((one, other), (Ok(one), Ok(other)) if one == other);
+    same(std::path::absolute(a), std::path::absolute(b)) || same(a.canonicalize(), b.canonicalize())
 }
 
 /// The way out for tools. A server without certificates to verify others with, as in a bare container, works

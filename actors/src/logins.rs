@@ -83,7 +83,12 @@ pub(crate) struct WantedLink {
 #[derive(Debug)]
 pub(crate) enum Came {
     /// A user of ours.
-    In { user_id: UserId, through: Through },
+    In {
+        user_id: UserId,
+        /// Of the user when they came: what ends all their logins ends this one too.
+        epoch: i64,
+        through: Through,
+    },
     /// Somebody whom this user wants to be known as.
     Linking { user_id: UserId, provider: String, person: Person },
 }

@@ -4,6 +4,8 @@
 //! next start finds both and goes on. What a request sealed a moment before the change is written a moment
 //! after it, therefore everything is looked through again later before the old key goes.
 
+use std::collections::HashSet;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -35,20 +37,37 @@ pub(crate) struct Rotation {
     alone: Mutex<()>,
     /// Whether somebody will forget the old key.
     is_finishing: AtomicBool,
+    /// Secrets that do not open with the old key, of which was told.
+    unopened: parking_lot::Mutex<HashSet<String>>,
 }
 
 /// What came of looking through everything that is sealed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Look {
-    /// Secrets that were sealed anew.
+    /// What needed the old key still.
+    found: u64,
+    /// Secrets that were sealed anew: fewer where somebody changed some of them meanwhile.
     sealed: u64,
     /// Projects that could not be looked through.
     left: u64,
 }
 
+impl AddAssign for Look {
+    fn add_assign(&mut self, other: Self) {
+        self.found += other.found;
+        self.sealed += other.sealed;
+        self.left += other.left;
+    }
+}
+
 impl Rotation {
     pub(crate) fn new(file: ChangingKey) -> Self {
-        Self { file, alone: Mutex::default(), is_finishing: AtomicBool::default() }
+        Self {
+            file,
+            alone: Mutex::default(),
+            is_finishing: AtomicBool::default(),
+            unopened: parking_lot::Mutex::default(),
+        }
     }
 }
 
@@ -65,7 +84,7 @@ impl Node {
         let look = self.seal_again().await;
         // Also where some of it failed: there are two keys now.
         self.forget_key_later();
-        let Look { sealed, left } = look.map_err(|error| error.to_api())?;
+        let Look { sealed, left, .. } = look.map_err(|error| error.to_api())?;
         Ok(KeysRotated { is_new, sealed, projects_left: left })
     }
 
@@ -75,7 +94,8 @@ impl Node {
         let (file, services) = (self.rotation.file.clone(), Arc::clone(&self.services));
         let take = move || {
             let (key, previous) = file.read()?;
-            let is_new = previous.is_none();
+            // The same one twice is left of a change that was cut off before there was a new key.
+            let is_new = previous.is_none_or(|previous| previous.is_same(&key));
             if is_new && !services.sealing.seals_with(&key)? {
                 return Err(AuthError::KeyReplaced { path: file.path().to_owned() });
             }
@@ -115,13 +135,13 @@ impl Node {
             tokio::time::sleep(settles * times).await;
             let _alone = self.rotation.alone.lock().await;
             match self.seal_again().await {
-                Ok(Look { sealed: 0, left: 0 }) => match self.forget_key_now().await {
+                Ok(Look { found: 0, left: 0, .. }) => match self.forget_key_now().await {
                     // Before somebody else may begin another change.
                     Ok(()) => return self.rotation.is_finishing.store(false, Ordering::Release),
                     Err(error) => tracing::error!(?error, "the old master key cannot be removed"),
                 },
-                Ok(Look { sealed, left }) => {
-                    tracing::info!(sealed, projects_left = left, "secrets were sealed anew");
+                Ok(Look { found, sealed, left }) => {
+                    tracing::info!(found, sealed, projects_left = left, "secrets were sealed anew");
                 }
                 Err(error) => tracing::error!(%error, "what is sealed cannot be looked through"),
             }
@@ -149,11 +169,11 @@ impl Node {
 
     /// Seals anew, in bounded steps, what a key sealed that is on its way out. What does not open stays.
     async fn seal_again(&self) -> Result<Look, StoreError> {
-        let mut look = Look { sealed: self.seal_credentials_again().await?, left: 0 };
+        let mut look = self.look_at_credentials().await?;
         crash_point(CrashPoint::CredentialsSealed);
         for id in self.root_reader.all_project_ids().await? {
             match self.seal_project_again(&id).await {
-                Ok(sealed) => look.sealed += sealed,
+                Ok(of_project) => look += of_project,
                 // Deleted meanwhile.
                 Err(error) if error.code == ErrorCode::NotFound => {}
                 Err(error) => {
@@ -165,32 +185,52 @@ impl Node {
         Ok(look)
     }
 
-    /// The same for the keys for model providers alone. Tells how many.
+    /// The same for the keys for model providers alone.
     ///
     /// # Errors
     /// Those of the root database.
-    pub async fn seal_credentials_again(&self) -> Result<u64, StoreError> {
-        let (mut sealed, mut last) = (0, None);
+    pub async fn seal_credentials_again(&self) -> Result<(), StoreError> {
+        self.look_at_credentials().await.map(drop)
+    }
+
+    async fn look_at_credentials(&self) -> Result<Look, StoreError> {
+        let (mut look, mut last) = (Look::default(), None);
         loop {
             let some = self.root_reader.credentials_after(last.as_ref()).await?;
-            let Some(end) = some.last() else { return Ok(sealed) };
+            let Some(end) = some.last() else { return Ok(look) };
             last = Some(end.id.clone());
             let mut again = Vec::new();
             for found in some {
                 let owner = provider_keys::place(&found.owner, &found.provider_id);
                 let renewed = self.services.sealing.renewed(&found.sealed, &owner);
-                if let Some(sealed) = renewed.map_err(StoreError::internal)? {
-                    again.push(SealedAgain { id: found.id, before: found.sealed, sealed });
+                match renewed.map_err(StoreError::internal)? {
+                    Some(sealed) => {
+                        again.push(SealedAgain { id: found.id, before: found.sealed, sealed });
+                    }
+                    None => self.tell_of_unopened(&found.sealed, &owner),
                 }
             }
             if !again.is_empty() {
+                look.found += again.len() as u64;
                 let command = SealCredentialsAgain(again);
-                sealed += write(&self.root, command, WriteContext::default()).await?.output;
+                look.sealed += write(&self.root, command, WriteContext::default()).await?.output;
             }
         }
     }
 
-    async fn seal_project_again(&self, id: &ProjectId) -> Result<u64, ApiError> {
+    /// Says once of each secret that the old key sealed and does not open: it has to be set again.
+    fn tell_of_unopened(&self, sealed: &str, owner: &[&str]) {
+        if self.services.sealing.is_outdated(sealed)
+            && self.rotation.unopened.lock().insert(sealed.to_owned())
+        {
+            tracing::warn!(
+                ?owner,
+                "a secret does not open with the old master key: it has to be set again"
+            );
+        }
+    }
+
+    async fn seal_project_again(&self, id: &ProjectId) -> Result<Look, ApiError> {
         let project = self.project(id).await?;
         let mut again = SealAgain::default();
         let failed = |error: StoreError| error.to_api();
@@ -202,11 +242,11 @@ impl Node {
             let (of, sealed) = (begun.state_hash, Some(begun.sealed));
             again.mcp.extend(self.mcp_again(McpSecret::Begun, of, sealed, &owner)?);
         }
-        let mut sealed = save(&project, again).await?;
+        let mut look = save(&project, again).await?;
         for stored in project.reader.mcp_servers().await.map_err(failed)? {
-            sealed += self.seal_server_again(&project, stored.server.name).await?;
+            look += self.seal_server_again(&project, stored.server.name).await?;
         }
-        Ok(sealed)
+        Ok(look)
     }
 
     fn tool_again(
@@ -220,6 +260,7 @@ impl Node {
         let mut sealed = before.clone();
         for (name, text) in &mut sealed {
             *text = owner.renewed(&self.services, name, std::mem::take(text))?;
+            self.tell_of_unopened(text, &[project.id.as_str(), id.as_str(), name]);
         }
         let is_changed = sealed != before;
         Ok(is_changed.then_some(ToolSealedAgain { id, before, sealed }))
@@ -231,11 +272,13 @@ impl Node {
         &self,
         project: &ProjectHandle,
         name: String,
-    ) -> Result<u64, ApiError> {
+    ) -> Result<Look, ApiError> {
         let seat = project.kept.mcp.seat(&name);
         let _nobody_renews = seat.renewing.lock().await;
         let stored = project.reader.mcp_server(name.clone()).await;
-        let Some(stored) = stored.map_err(|error| error.to_api())? else { return Ok(0) };
+        let Some(stored) = stored.map_err(|error| error.to_api())? else {
+            return Ok(Look::default());
+        };
         let id = &project.id;
         let headers = secrets_owner(id, &name);
         let [client_secret, client, tokens] =
@@ -264,16 +307,20 @@ impl Node {
         let owner: Vec<&str> = owner.iter().map(String::as_str).collect();
         let renewed = self.services.sealing.renewed(&before, &owner);
         let renewed = renewed.map_err(|error| error.to_error())?;
+        if renewed.is_none() {
+            self.tell_of_unopened(&before, &owner);
+        }
         Ok(renewed.map(|sealed| McpSealedAgain { secret, of, before, sealed }))
     }
 }
 
-async fn save(project: &ProjectHandle, again: SealAgain) -> Result<u64, ApiError> {
-    if again.tools.is_empty() && again.mcp.is_empty() {
-        return Ok(0);
+async fn save(project: &ProjectHandle, again: SealAgain) -> Result<Look, ApiError> {
+    let found = (again.tools.len() + again.mcp.len()) as u64;
+    if found == 0 {
+        return Ok(Look::default());
     }
     let saved = write(&project.address, again, WriteContext::default()).await;
-    Ok(saved.map_err(|error| error.to_api())?.output)
+    Ok(Look { found, sealed: saved.map_err(|error| error.to_api())?.output, left: 0 })
 }
 
 /// What an administrator can do where the server cannot change its key by itself.

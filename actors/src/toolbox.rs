@@ -93,7 +93,7 @@ pub(crate) fn tell_of_rotation<'a>(
             project.id = %project.id,
             kind,
             name,
-            "a secret is sealed with the previous master key: any change of what has it seals it anew"
+            "a secret is sealed with the previous master key, which is needed until it is sealed anew"
         );
     }
 }

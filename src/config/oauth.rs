@@ -27,6 +27,9 @@ pub(super) fn provider(name: &str, mut section: Section) -> Result<ProviderSetti
     let file = section.parse("client_secret_file", parse::path)?;
     let scopes = section.parse_list("scopes", parse::oauth_scope)?;
     let trusts_email = section.parse("trust_email", parse::switch)?.unwrap_or(false);
+    if trusts_email && kind == ProviderKind::GitHub {
+        return Err(bad("has `trust_email`, and GitHub says itself which addresses are verified"));
+    }
     debug_assert!(section.keys_left().is_empty(), "keys not read: {:?}", section.keys_left());
 
     let title = title.unwrap_or_else(|| title_of(kind, name));

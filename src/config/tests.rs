@@ -732,6 +732,11 @@ fn providers_of_logins_that_cannot_be_are_refused_and_no_secret_is_shown() {
         let error = from_env(&variables).unwrap_err().to_string();
         assert!(error.starts_with(&format!("bad value of {problem}")), "{error}");
     }
+    let file =
+        "[oauth.github]\nkind = 'github'\nclient_id = 'a'\nclient_secret = 'b'\ntrust_email = ";
+    assert!(from_file(&format!("{file}false")).is_ok());
+    let error = from_file(&format!("{file}true")).unwrap_err().to_string();
+    assert!(error.contains("`oauth.github`: has `trust_email`"), "{error}");
     for missing in 0..COMPANY.len() {
         let mut variables = COMPANY.to_vec();
         variables.remove(missing);

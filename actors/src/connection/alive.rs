@@ -214,10 +214,15 @@ impl Connections {
 
     /// Ends those of every login of a user; those of API keys stay.
     pub(crate) fn close_logins_of(&self, user_id: &UserId) {
+        self.close_other_logins_of(user_id, None);
+    }
+
+    /// Ends those of every login of a user but one; those of API keys stay.
+    pub(crate) fn close_other_logins_of(&self, user_id: &UserId, keep: Option<&AuthSessionId>) {
         let reason = CloseReason::new(4401, "logged out");
         self.cut_off(&reason, |alive| {
             alive.user_id.as_ref() == Some(user_id)
-                && matches!(alive.credential, Some(Credential::Login(_)))
+                && matches!(&alive.credential, Some(Credential::Login(id)) if Some(id) != keep)
         });
     }
 

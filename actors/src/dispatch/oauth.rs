@@ -9,7 +9,7 @@ mod identities;
 use iris_auth::{OneTimeSecret, PkceVerifier, Ticket};
 use iris_identity::{Begin, IdentityError, Provider, Return};
 use iris_protocol::{
-    ApiError, ErrorCode, OauthCallback, OauthProvider, OauthProviderPage, OauthRedeem,
+    ApiError, AuthGrant, ErrorCode, OauthCallback, OauthProvider, OauthProviderPage, OauthRedeem,
     OauthReturned, OauthStart, OauthStarted,
 };
 use serde_json::Value;
@@ -18,7 +18,7 @@ use url::Url;
 use super::accounts::{begin, check_email, stranger_refused};
 use super::{Done, Peer, done, stored};
 use crate::Node;
-use crate::logins::{Begun, Came, Finished, Purpose, Target, Through, WantedLink};
+use crate::logins::{Begun, Came, Finished, Purpose, Target, WantedLink};
 
 pub(super) use identities::{create, delete, link, list as identities};
 
@@ -160,18 +160,21 @@ pub(super) async fn callback(
     provider(node, &request.provider)?;
     let target = request.provider.clone();
     let refused = |error| stranger_refused(node, "auth.oauth.callback", &target, &peer, error);
+    if peer.browser.is_none() {
+        // Any page can make a browser come here: that is not to cost its user their own logins.
+        let state = request.state.as_deref();
+        let begun =
+            state.and_then(|state| node.logins.begun.take(state, node.services.clock.now_ms()));
+        return Err(if begun.is_some() { refused(not_begun()) } else { not_begun() });
+    }
     let attempt = node.rates.begin_exchange(&peer).map_err(refused)?;
     let begun = take_begun(node, &request, &peer).map_err(refused)?;
+    // What the provider makes of it is no guess.
+    node.rates.login_succeeded(&attempt);
     let came = come_back(node, &begun, request, &peer).await.map_err(refused);
-    if came.is_ok() {
-        node.rates.login_succeeded(&attempt);
-    }
     let Some(Target { redirect, challenge }) = begun.target else {
-        let (user_id, through) = match came? {
-            Came::In { user_id, through } => (user_id, through),
-            Came::Linking { .. } => return Err(not_begun()),
-        };
-        let grant = Some(log_in(node, user_id, through, peer).await?);
+        let came = came?;
+        let grant = Some(log_in(node, came, peer).await?.ok_or_else(not_begun)?);
         return done(OauthReturned { url: None, grant });
     };
     let answer = match came {
@@ -254,15 +257,15 @@ fn told(name: &str, error: &IdentityError) -> ApiError {
     ApiError::new(code, format!("the login at `{name}` failed: {error}")).reason(reason)
 }
 
-async fn log_in(
-    node: &Node,
-    user_id: iris_protocol::UserId,
-    through: Through,
-    peer: Peer,
-) -> Result<iris_protocol::AuthGrant, ApiError> {
+/// Logs somebody in who came; none for who came for something else, or whose logins all ended since.
+async fn log_in(node: &Node, came: Came, peer: Peer) -> Result<Option<AuthGrant>, ApiError> {
+    let Came::In { user_id, epoch, through } = came else { return Ok(None) };
     let found = node.root_reader.credentials(&user_id).await.map_err(stored)?;
     let found = found.filter(|found| !found.disabled).ok_or_else(arrival::disabled)?;
-    begin(node, found.user, found.epoch, peer, Some(through)).await
+    if found.epoch != epoch {
+        return Ok(None);
+    }
+    begin(node, found.user, epoch, peer, Some(through)).await.map(Some)
 }
 
 fn invalid_code() -> ApiError {
@@ -284,13 +287,11 @@ pub(super) async fn redeem(
 ) -> Result<Done, ApiError> {
     let refused = |error| stranger_refused(node, "auth.oauth.redeem", "account", &peer, error);
     let attempt = node.rates.begin_exchange(&peer).map_err(refused)?;
-    let came = take_finished(node, &code, &code_verifier).and_then(|came| match came {
-        Came::In { user_id, through } => Ok((user_id, through)),
-        Came::Linking { .. } => Err(invalid_code()),
-    });
-    let (user_id, through) = came.map_err(refused)?;
+    let came = take_finished(node, &code, &code_verifier).map_err(&refused)?;
+    let grant =
+        log_in(node, came, peer.clone()).await?.ok_or_else(invalid_code).map_err(refused)?;
     node.rates.login_succeeded(&attempt);
-    done(log_in(node, user_id, through, peer).await?)
+    done(grant)
 }
 
 #[cfg(test)]

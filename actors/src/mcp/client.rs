@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use iris_mcp::{Connection, Definition, McpError, NotOpened, Secret, Token};
+use iris_mcp::{Connection, Definition, McpError, NotOpened, Report, Secret, Token};
 use iris_protocol::{McpState, ProjectId};
 use iris_store::WriteContext;
 use iris_store::project::{ProjectReader, PublishMcpStatus, StoredMcpServer};
@@ -256,7 +256,6 @@ impl McpClient {
     /// Reaches the server, with another token than `refused`.
     fn connect(&mut self, after: Duration, refused: Option<Secret>, ctx: &mut Context<Self>) {
         self.let_go();
-        let Some(stored) = self.stored.clone() else { return };
         let (generation, place) = (self.generation, self.place.clone());
         let restarts = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
         self.seat.change(|standing| standing.restarts = restarts);
@@ -265,14 +264,22 @@ impl McpClient {
         self.token = token.clone();
         let connected = async move {
             sleep(after).await;
-            connected(&place, &seat, &stored, token, refused).await
+            let stored = configuration(&place).await?;
+            let opened = connected(&place, &seat, &stored, token, refused).await?;
+            Ok((opened, stored.secrets))
         };
         ctx.spawn(connected.into_actor(self).map(move |connected, client, ctx| {
             if client.generation != generation {
                 return;
             }
             match connected {
-                Ok(opened) => client.connected(opened, ctx),
+                Ok((opened, secrets)) => {
+                    // Sealed anew they are the same ones.
+                    if let Some(stored) = &mut client.stored {
+                        stored.secrets = secrets;
+                    }
+                    client.connected(opened, ctx);
+                }
                 Err(NotOpened { error, report }) => {
                     client.lost(&error, ctx);
                     client.seat.change(|standing| standing.last_report = Some(report));
@@ -473,6 +480,17 @@ enum Heard {
     Over(McpError),
     /// The server has these tools now.
     Tools(Vec<Definition>),
+}
+
+/// How a server is configured now. What was read before may be sealed with a key that is gone.
+async fn configuration(place: &McpPlace) -> Result<StoredMcpServer, NotOpened> {
+    let stored = place.reader.mcp_server(place.name.clone()).await;
+    let reason = match stored {
+        Ok(Some(stored)) => return Ok(stored),
+        Ok(None) => "it is not configured any more".to_owned(),
+        Err(error) => format!("its configuration cannot be read: {error}"),
+    };
+    Err(NotOpened { error: McpError::Closed { reason }, report: Report::default() })
 }
 
 /// Whether nothing changed that a connection depends on.

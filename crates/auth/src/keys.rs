@@ -23,6 +23,11 @@ impl Key {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// Whether it is the same secret.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
 }
 
 impl fmt::Debug for Key {
@@ -45,7 +50,11 @@ pub fn load_or_create_key(path: &Path) -> Result<Key, AuthError> {
         return Ok(key);
     }
     let bytes = Zeroizing::new(random_bytes::<KEY_BYTES_MIN>()?);
-    create(path, bytes.as_slice()).map_err(failed)?;
+    match create(path, bytes.as_slice()) {
+        // Another server was faster: its key is the key.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        created => created.map_err(failed)?,
+    }
     load(path)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
 }
 
@@ -101,7 +110,8 @@ impl ChangingKey {
 
     /// Makes a new key in the place of this one, which becomes the one before. At each moment, whatever
     /// stops the process or the machine, the files hold the key of everything that was sealed: first the
-    /// key of now is written beside itself, then the new one takes its place in one step.
+    /// key of now is written beside itself, then the new one takes its place in one step. A change that was
+    /// cut off between the two left the same key twice: it is no change, and this one goes on from there.
     ///
     /// # Errors
     /// [`AuthError::KeyChanging`] while there is one before, [`AuthError::KeyIsLink`] for a file that something else
@@ -110,17 +120,26 @@ impl ChangingKey {
         let path = &self.path;
         let failed = |source| AuthError::KeyFile { path: path.clone(), source };
         let previous = self.previous_path();
-        if load(&previous)?.is_some() {
-            return Err(AuthError::KeyChanging { path: previous });
-        }
         if fs::symlink_metadata(path).map_err(failed)?.is_symlink() {
             return Err(AuthError::KeyIsLink { path: path.clone() });
         }
         let current = load_key(path)?;
+        let before = load(&previous)?;
+        if before.as_ref().is_some_and(|before| !before.is_same(&current)) {
+            return Err(AuthError::KeyChanging { path: previous });
+        }
         let bytes = Zeroizing::new(random_bytes::<KEY_BYTES_MIN>()?);
         let new = written(path, bytes.as_slice()).map_err(failed)?;
-        create(&previous, current.as_bytes()).map_err(failed)?;
-        new.persist(path).map_err(|error| failed(error.error))?;
+        if before.is_none() {
+            create(&previous, current.as_bytes()).map_err(failed)?;
+        }
+        if let Err(error) = new.persist(path) {
+            // Nothing was changed: the key stands where it stood.
+            if load_key(path)?.is_same(&current) {
+                self.forget_previous()?;
+            }
+            return Err(failed(error.error));
+        }
         synced(path).map_err(failed)?;
         Ok(Key(Zeroizing::new(bytes.to_vec())))
     }
@@ -154,13 +173,10 @@ fn load(path: &Path) -> Result<Option<Key>, AuthError> {
     Ok(Some(Key(bytes)))
 }
 
-/// Writes a file beside `path`, then gives it that name unless another file has it by now.
+/// Writes a file beside `path`, then gives it that name; fails with `AlreadyExists` where another file has it.
 fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match written(path, bytes)?.persist_noclobber(path) {
-        Ok(_) => synced(path),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error.error),
-    }
+    written(path, bytes)?.persist_noclobber(path).map_err(|error| error.error)?;
+    synced(path)
 }
 
 /// A new file beside `path`, created exclusively with mode 0600, on the disk.
@@ -235,7 +251,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("jwt.key");
         create(&path, &[1; 32]).unwrap();
-        create(&path, &[2; 32]).unwrap();
+        let refused = create(&path, &[2; 32]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(load_or_create_key(&path).unwrap().as_bytes(), [1; 32]);
     }
 
@@ -270,6 +287,19 @@ mod tests {
         let refused = ChangingKey::new(link).change().unwrap_err();
         assert!(matches!(refused, AuthError::KeyIsLink { .. }), "{refused}");
         assert_eq!(key.load().unwrap().0.as_bytes(), second.as_bytes());
+    }
+
+    #[test]
+    fn a_change_that_was_cut_off_before_the_new_key_was_there_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = ChangingKey::new(directory.path().join("master.key"));
+        let (first, _) = key.load().unwrap();
+        fs::copy(key.path(), key.previous_path()).unwrap();
+        let second = key.change().unwrap();
+        assert!(!second.is_same(&first));
+        let (current, previous) = key.load().unwrap();
+        assert!(current.is_same(&second) && previous.unwrap().is_same(&first));
+        assert!(matches!(key.change(), Err(AuthError::KeyChanging { .. })));
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub enum BackupError {
     /// The project was put back to a backup each time while it was read.
     #[error("the project was put back to a backup meanwhile: try again")]
     Replaced,
+    /// The master key of the server was changed more than once while it was copied.
+    #[error("the master key was changed more than once meanwhile: try again")]
+    KeysChanged,
     /// A project was not replaced, but its files elsewhere were before that.
     #[error("{cause}; files were replaced before that, and those that were there are kept in `{}`", files.display())]
     FilesKept {
@@ -133,7 +136,7 @@ impl BackupError {
             Self::TooLarge { .. } => ErrorCode::PayloadTooLarge,
             Self::Exists { .. } => ErrorCode::Conflict,
             Self::NotFound { .. } => ErrorCode::NotFound,
-            Self::Replaced => ErrorCode::Overloaded,
+            Self::Replaced | Self::KeysChanged => ErrorCode::Overloaded,
             Self::FilesKept { cause, .. } => cause.code(),
             Self::StorageFull => ErrorCode::StorageFull,
             Self::Database(error) => error.code(),
@@ -151,6 +154,7 @@ impl BackupError {
             Self::FilesKept { cause, .. } => cause.reason(),
             Self::NotFound { .. }
             | Self::Replaced
+            | Self::KeysChanged
             | Self::StorageFull
             | Self::Database(_)
             | Self::Io { .. } => None,
@@ -164,6 +168,7 @@ impl BackupError {
             | Self::Newer { .. }
             | Self::TooLarge { .. }
             | Self::Replaced
+            | Self::KeysChanged
             | Self::StorageFull => self.to_string(),
             Self::Exists { .. } => "there is one already".to_owned(),
             Self::NotFound { .. } => "the archive is not there".to_owned(),

@@ -9,6 +9,7 @@
 mod error;
 mod hashing;
 mod manifest;
+mod master_keys;
 mod name;
 
 mod archive;

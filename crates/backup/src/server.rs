@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use iris_protocol::ProjectId;
@@ -17,6 +17,7 @@ use crate::archive::verify;
 use crate::disk;
 use crate::error::BackupError;
 use crate::hashing::Hashing;
+use crate::master_keys::{MASTER_KEY, MASTER_KEY_BEFORE, MasterKeys};
 use crate::name::backup_name;
 use crate::place::{Identity, adopt, random_epoch};
 use crate::unpack::{Bounds, unpack};
@@ -28,11 +29,8 @@ const FORMAT: &str = "iris-server";
 const FORMAT_VERSION: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const ROOT: &str = "root.db";
-/// The key that signs access tokens, and the one that secrets are sealed with.
+/// The key that signs access tokens.
 const JWT_KEY: &str = "jwt.key";
-const MASTER_KEY: &str = "master.key";
-/// There while the master key is being changed: what is not sealed anew yet needs it.
-const MASTER_KEY_BEFORE: &str = "master.key.previous";
 const PROJECTS: &str = "projects";
 /// Largest manifest that is read.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -148,8 +146,8 @@ impl ServerManifest {
 /// now, in milliseconds since 1970 UTC.
 ///
 /// # Errors
-/// `Database` when the root database is not usable; `StorageFull`; `Io`. There is no new directory
-/// then.
+/// `Database` when the root database is not usable; `KeysChanged`; `StorageFull`; `Io`. There is no new
+/// directory then.
 pub fn write_server(
     source: &ServerSource,
     to: &Path,
@@ -158,6 +156,13 @@ pub fn write_server(
     disk::make_directories(to)?;
     let work = disk::work_directory(to)?;
     let (root, live) = (work.path().join(ROOT), source.data_dir.join(ROOT));
+    // The server may change its master key meanwhile: what is copied needs the key of that moment.
+    let mut master_keys = MasterKeys::default();
+    let mut look_at_keys = || match &source.keys {
+        Some(keys) => master_keys.look(&keys.master),
+        None => Ok(()),
+    };
+    look_at_keys()?;
     maintenance::snapshot_root(&live, &root).map_err(BackupError::of_source)?;
     let schema_version = maintenance::check_root(&root).map_err(BackupError::of_source)?;
     let listed = maintenance::list_projects(&root).map_err(BackupError::of_source)?;
@@ -192,17 +197,16 @@ pub fn write_server(
             name: project.name.clone(),
             outcome,
         });
+        look_at_keys()?;
     }
-    if let Some(ServerKeys { jwt, master }) = &source.keys {
-        copy_private(jwt, &work.path().join(JWT_KEY))?;
-        files.push(file_of(work.path(), JWT_KEY)?);
-        let mut before = master.clone().into_os_string();
-        before.push(".previous");
-        for (key, name) in [(master, MASTER_KEY), (&PathBuf::from(before), MASTER_KEY_BEFORE)] {
-            if key.try_exists().map_err(BackupError::io(key))? {
-                copy_private(key, &work.path().join(name))?;
-                files.push(file_of(work.path(), name)?);
-            }
+    if let Some(ServerKeys { jwt, .. }) = &source.keys {
+        // Also of a server without projects.
+        look_at_keys()?;
+        let jwt_key = fs::read(jwt).map_err(BackupError::io(jwt))?;
+        let kept = [(JWT_KEY, jwt_key)].into_iter().chain(master_keys.kept()?);
+        for (name, key) in kept {
+            write_private(&work.path().join(name), &key)?;
+            files.push(file_of(work.path(), name)?);
         }
     }
     let manifest = ServerManifest {
@@ -256,13 +260,17 @@ fn file_of(directory: &Path, path: &str) -> Result<ServerFile, BackupError> {
 
 /// Copies a file that nobody else may read.
 fn copy_private(from: &Path, to: &Path) -> Result<(), BackupError> {
+    write_private(to, &fs::read(from).map_err(BackupError::io(from))?)
+}
+
+/// Writes a file that nobody else may read.
+fn write_private(to: &Path, bytes: &[u8]) -> Result<(), BackupError> {
     let mut options = File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut source = File::open(from).map_err(BackupError::io(from))?;
-    let mut copy = options.open(to).map_err(BackupError::io(to))?;
-    io::copy(&mut source, &mut copy).and_then(|_| copy.sync_all()).map_err(BackupError::io(to))
+    let mut file = options.open(to).map_err(BackupError::io(to))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(BackupError::io(to))
 }
 
 /// What the backup of a server says that it holds; whether it does is [`verify_server`]'s to tell.

@@ -9,6 +9,9 @@ pub enum IdentityError {
     /// It could not be asked, or did not answer within the bounds.
     #[error("the provider could not be asked: {0}")]
     Egress(#[from] EgressError),
+    /// It could not be asked a moment ago, or others wait for its answer already.
+    #[error("the provider does not answer: try again in a few seconds")]
+    Silent,
     /// Neither TLS nor this machine.
     #[error("`{origin}` is not reached over https")]
     Insecure {

@@ -1,8 +1,11 @@
 //! What an `OpenID` provider says of itself (`OpenID` Connect Discovery 1.0), and its keys.
 
+use std::time::Duration;
+
 use iris_auth::{IdClaims, IdTokenError, IdTokenRules, ProviderKeys, verify_id_token};
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::ask::{self, Exchange, SecretPlace, Way, safe_url};
@@ -14,11 +17,55 @@ const KNOWN_MS: i64 = 60 * 60 * 1_000;
 /// How often the keys are asked for again because a token names one that is not known, in milliseconds.
 const KEYS_AGAIN_MS: i64 = 60 * 1_000;
 
+/// How long a provider that could not be asked is left alone: nobody queues up for one that is silent.
+const SILENT: Duration = Duration::from_secs(5);
+
 /// What is known of a provider; asked for when it is needed.
 #[derive(Debug, Default)]
 pub(crate) struct Oidc {
-    metadata: Mutex<Option<Known<Metadata>>>,
-    keys: Mutex<Option<Known<ProviderKeys>>>,
+    metadata: Mutex<Asked<Metadata>>,
+    keys: Mutex<Asked<ProviderKeys>>,
+}
+
+/// What came of asking.
+#[derive(Debug)]
+struct Asked<T> {
+    known: Option<Known<T>>,
+    /// When nobody answered last.
+    silent_at: Option<Instant>,
+}
+
+impl<T> Default for Asked<T> {
+    fn default() -> Self {
+        Self { known: None, silent_at: None }
+    }
+}
+
+impl<T: Clone> Asked<T> {
+    fn within(&self, bound_ms: i64, now_ms: i64) -> Option<T> {
+        let known = self.known.as_ref().filter(|known| known.is_within(bound_ms, now_ms));
+        known.map(|known| known.what.clone())
+    }
+
+    /// Asks one place, unless it was silent a moment ago.
+    async fn document(&mut self, way: Way<'_>, place: &Url) -> Result<Vec<u8>, IdentityError> {
+        if self.silent_at.is_some_and(|at| at.elapsed() < SILENT) {
+            return Err(IdentityError::Silent);
+        }
+        let answer = ask::get(way, place, None).await;
+        let is_silent = matches!(answer, Err(IdentityError::Egress(_)));
+        self.silent_at = is_silent.then(Instant::now);
+        answer
+    }
+}
+
+/// Waits for whoever asks already, no longer than they do.
+async fn turn<'a, T>(
+    asked: &'a Mutex<Asked<T>>,
+    way: Way<'_>,
+) -> Result<MutexGuard<'a, Asked<T>>, IdentityError> {
+    let turn = tokio::time::timeout(way.settings.answer_max, asked.lock()).await;
+    turn.map_err(|_| IdentityError::Silent)
 }
 
 #[derive(Debug, Clone)]
@@ -97,14 +144,14 @@ impl Oidc {
         now_ms: i64,
     ) -> Result<Metadata, IdentityError> {
         let issuer = way.settings.issuer.as_str();
-        let mut known = self.metadata.lock().await;
-        if let Some(known) = known.as_ref().filter(|known| known.is_within(KNOWN_MS, now_ms)) {
-            return Ok(known.what.clone());
+        let mut asked = turn(&self.metadata, way).await?;
+        if let Some(known) = asked.within(KNOWN_MS, now_ms) {
+            return Ok(known);
         }
         let place = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let document = ask::get(way, &safe_url(&place)?, None).await?;
+        let document = asked.document(way, &safe_url(&place)?).await?;
         let what = Metadata::read(&document, issuer)?;
-        *known = Some(Known { what: what.clone(), since: now_ms });
+        asked.known = Some(Known { what: what.clone(), since: now_ms });
         Ok(what)
     }
 
@@ -116,12 +163,12 @@ impl Oidc {
         bound_ms: i64,
         now_ms: i64,
     ) -> Result<ProviderKeys, IdentityError> {
-        let mut known = self.keys.lock().await;
-        if let Some(known) = known.as_ref().filter(|known| known.is_within(bound_ms, now_ms)) {
-            return Ok(known.what.clone());
+        let mut asked = turn(&self.keys, way).await?;
+        if let Some(known) = asked.within(bound_ms, now_ms) {
+            return Ok(known);
         }
-        let what = ProviderKeys::read(&ask::get(way, place, None).await?)?;
-        *known = Some(Known { what: what.clone(), since: now_ms });
+        let what = ProviderKeys::read(&asked.document(way, place).await?)?;
+        asked.known = Some(Known { what: what.clone(), since: now_ms });
         Ok(what)
     }
 

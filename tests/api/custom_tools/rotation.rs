@@ -320,6 +320,18 @@ async fn the_command_changes_the_key_of_a_server_that_runs_or_does_not_and_a_kil
         works(&Person::new(&server.client(), ann.grant.clone()), &site, &secrets).await;
         server.kill();
     }
+    // The place where the server keeps the old key is no setting: the file goes by itself.
+    for _ in 0..2 {
+        let mut command = serve();
+        command.env("IRIS_MASTER_KEY_PREVIOUS_FILE", previous(&data));
+        let server = ServerProcess::start(command).await;
+        let ann = Person::new(&server.client(), ann.grant.clone());
+        works(&ann, &site, &secrets).await;
+        let rotated = rotate(&Person::new(&server.client(), operator.grant.clone())).await;
+        assert_eq!(rotated["projectsLeft"], json!(0));
+        server.kill();
+        fs::remove_file(previous(&data)).unwrap();
+    }
 }
 
 #[tokio::test]

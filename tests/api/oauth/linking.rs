@@ -71,6 +71,9 @@ async fn an_account_is_linked_by_its_user_and_logs_in_by_that_from_then_on() {
     let ben = app.user("ben").await;
     let place = format!("/v1/me/identities/{id}");
     assert_refused(&ben.rest("DELETE", &place, None).await, ErrorCode::NotFound, "");
+    let other = app.client().login("ann@example.com", PASSWORD).await.unwrap();
+    let other = Person::new(app.client(), other);
+    assert!(other.get("/v1/me").await.is_success());
     let unlink = async || {
         let key = [("idempotency-key", "k-1")];
         app.client()
@@ -79,6 +82,9 @@ async fn an_account_is_linked_by_its_user_and_logs_in_by_that_from_then_on() {
             .unwrap()
     };
     assert!(unlink().await.is_success());
+    // Who came another way, perhaps that one, is out; who took it away is not.
+    assert_eq!(other.get("/v1/me").await.status, 401);
+    assert!(ann.get("/v1/me").await.is_success());
     let again = unlink().await;
     assert!(again.is_success(), "{again:?}");
     assert_refused(&ann.rest("DELETE", &place, None).await, ErrorCode::NotFound, "");

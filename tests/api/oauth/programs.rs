@@ -98,6 +98,20 @@ async fn a14_a_code_is_good_once_and_for_whoever_began() {
 }
 
 #[tokio::test]
+async fn a_code_ends_with_all_logins_of_its_user() {
+    let (app, provider) = lab().await;
+    let program = Program::new();
+    let ann = Person::new(app.client(), grant(&log_in(&app, &provider, "ann").await));
+    let code = program.code(&app, &provider, "ann").await;
+    let everywhere = ann.post("/v1/auth/logout", json!({ "everywhere": true })).await;
+    assert!(everywhere.is_success(), "{everywhere:?}");
+    let late = rest_refusal(&program.redeem(&app, &code).await);
+    assert_eq!(code_of(&late), (ErrorCode::InvalidRequest, "invalid_code"));
+    let code = program.code(&app, &provider, "ann").await;
+    assert!(program.redeem(&app, &code).await.is_success());
+}
+
+#[tokio::test]
 async fn a14_browsers_are_sent_only_where_somebody_allowed_it() {
     let allowed = ["https://app.example/in?tenant=1", "com.example.app:/in"];
     let oauth_redirects = allowed.map(str::to_owned).to_vec();

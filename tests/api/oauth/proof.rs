@@ -129,5 +129,9 @@ async fn a_provider_that_is_gone_is_an_error_and_no_more() {
     let app = spawn_app_with(known(AppOptions::default(), nobody)).await;
     let page = Browser::default().open(&start(&app, &[])).await;
     assert_eq!(refused(&page), (ErrorCode::ProviderError, "provider_failed".to_owned()));
+    // It is left alone for a moment.
+    let page = Browser::default().open(&start(&app, &[])).await;
+    let error = page.json["error"]["message"].as_str().unwrap();
+    assert!(error.contains("does not answer: try again in a few seconds"), "{error}");
     assert!(app.user("ann").await.get("/v1/me").await.is_success());
 }

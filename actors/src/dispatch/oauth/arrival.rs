@@ -68,7 +68,7 @@ async fn known(node: &Node, provider: &str, person: &Person) -> Result<Option<Ca
     }
     let identity = IdentityUse { id, email: person.email.clone() };
     let through = Through { provider: provider.to_owned(), identity };
-    Ok(Some(Came::In { user_id: account.user.id, through }))
+    Ok(Some(Came::In { user_id: account.user.id, epoch: account.epoch, through }))
 }
 
 async fn register(
@@ -131,7 +131,9 @@ async fn register(
         joined(node, project_id).await;
     }
     let identity = IdentityUse { id: identity.id, email: identity.email };
-    Ok(Came::In { user_id: user.id, through: Through { provider, identity } })
+    let through = Through { provider, identity };
+    // That of a user who was just made.
+    Ok(Came::In { user_id: user.id, epoch: 0, through })
 }
 
 /// What somebody is called, if nobody is called so yet: what they want, or how their address begins.

@@ -9,10 +9,11 @@ use iris_store::WriteContext;
 use iris_store::root::{LinkIdentity, NewIdentity, UnlinkIdentity};
 use serde_json::json;
 
-use super::super::people::prove;
+use super::super::people::{login_of, prove};
 use super::super::{Done, Grant, done, stored};
 use super::{invalid_code, provider, public_url, take_finished, target};
 use crate::logins::{Came, WantedLink};
+use crate::mail::Mail;
 use crate::{Node, record, write};
 
 pub(in super::super) async fn list(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
@@ -49,6 +50,7 @@ pub(in super::super) async fn create(
     IdentityCreate { code, code_verifier }: IdentityCreate,
 ) -> Result<Done, ApiError> {
     let user_id = grant.user_id()?;
+    let user = node.root_reader.user(user_id).await.map_err(stored)?;
     let (provider, person) = match take_finished(node, &code, &code_verifier)? {
         Came::Linking { user_id: by, provider, person } if by == *user_id => (provider, person),
         Came::Linking { .. } | Came::In { .. } => return Err(invalid_code()),
@@ -69,6 +71,14 @@ pub(in super::super) async fn create(
     };
     let context = WriteContext { audit: Some(Box::new(audit)), ..WriteContext::default() };
     let identity = write(&node.root, command, context).await.map_err(stored)?.output;
+    if let (Some(mailer), Some(user)) = (&node.services.mailer, user) {
+        let text = format!(
+            "Your account can be logged in to with `{}` from now on.\n\n\
+             If it was not you, set a new password with a link by e-mail: that takes this way in away.\n",
+            identity.provider
+        );
+        mailer.send(Mail { to: user.email, subject: "Another way to log in", text });
+    }
     done(IdentityPayload { identity })
 }
 
@@ -80,7 +90,10 @@ pub(in super::super) async fn delete(
 ) -> Result<Done, ApiError> {
     let providers = node.services.identity_providers.values();
     let issuers = providers.map(|provider| provider.settings().issuer.clone()).collect();
-    let command = UnlinkIdentity { user_id: grant.user_id()?.clone(), id, issuers };
+    let (user_id, keep) = (grant.user_id()?.clone(), login_of(grant));
+    let at = node.services.clock.now_ms();
+    let command = UnlinkIdentity { user_id: user_id.clone(), id, issuers, keep: keep.cloned(), at };
     let taken = write(&node.root, command, context).await.map_err(stored)?;
+    node.connections.close_other_logins_of(&user_id, keep);
     Ok(done(iris_protocol::Done { done: true })?.at(None, taken.replayed))
 }

@@ -183,8 +183,8 @@ impl Command for BeginPasswordReset {
     }
 }
 
-/// Sets a password with the secret of a link, which is used up. Answers whose it was; none when the secret
-/// is not good, or not any more.
+/// Sets a password with the secret of a link, which is used up, and takes every identity away: whoever got in
+/// before may have linked one. Answers whose it was; none when the secret is not good, or not any more.
 #[derive(Debug, Clone)]
 pub struct FinishPasswordReset {
     /// Of the secret.
@@ -201,6 +201,8 @@ impl Command for FinishPasswordReset {
     fn run(self, tx: &mut WriteTx<'_>) -> Result<Option<UserId>, StoreError> {
         let Some(id) = password_reset(tx.conn(), &self.hash, self.at)? else { return Ok(None) };
         set_password(tx.conn(), &id, &self.password_hash, self.at)?;
+        let sql = "DELETE FROM identities WHERE user_id = ?1";
+        tx.conn().prepare_cached(sql)?.execute([id.as_str()])?;
         Ok(Some(id))
     }
 }

@@ -1,11 +1,11 @@
 //! Who users are at other providers of logins. Issuer and subject alone decide who somebody is; an address
 //! never does.
 
-use iris_protocol::{Identity, IdentityId, UserId, limits::IDENTITIES_PER_USER_MAX};
+use iris_protocol::{AuthSessionId, Identity, IdentityId, UserId, limits::IDENTITIES_PER_USER_MAX};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::invitations::{Accepted, accept};
-use super::logins::TokenHash;
+use super::logins::{TokenHash, end_others};
 use super::queries::{Credentials, credentials};
 use super::users::{CreateUser, existing_user};
 use crate::column::word;
@@ -77,7 +77,8 @@ impl Command for CreateLinkedUser {
 }
 
 /// Takes an identity of a user away, but never the last way in: one that has a password may lose all of them,
-/// any other keeps one at a provider that is still there.
+/// any other keeps one at a provider that is still there. The user's other logins end: one of them may have come
+/// that way.
 ///
 /// Fails with `NotFound`: `identity`; with `Conflict`: `last_way_in`.
 #[derive(Debug, Clone)]
@@ -88,6 +89,10 @@ pub struct UnlinkIdentity {
     pub id: IdentityId,
     /// What the providers call themselves at which people may log in.
     pub issuers: Vec<String>,
+    /// The login that goes on.
+    pub keep: Option<AuthSessionId>,
+    /// Now, in milliseconds since 1970 UTC.
+    pub at: i64,
 }
 
 impl Command for UnlinkIdentity {
@@ -113,7 +118,7 @@ impl Command for UnlinkIdentity {
         }
         let sql = "DELETE FROM identities WHERE id = ?1";
         conn.prepare_cached(sql)?.execute([self.id.as_str()])?;
-        Ok(())
+        end_others(conn, &self.user_id, self.keep.as_ref(), self.at)
     }
 }
 

@@ -281,6 +281,20 @@ pub(super) fn end_all(conn: &Connection, user_id: &UserId, at: i64) -> Result<()
     Ok(())
 }
 
+/// Revokes every login of a user but one; access tokens of revoked logins are void too.
+pub(super) fn end_others(
+    conn: &Connection,
+    user_id: &UserId,
+    keep: Option<&AuthSessionId>,
+    at: i64,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE auth_sessions SET revoked_at = ?2
+               WHERE user_id = ?1 AND revoked_at IS NULL AND id IS NOT ?3";
+    let keep = keep.map(AuthSessionId::as_str);
+    conn.prepare_cached(sql)?.execute(params![user_id.as_str(), at, keep])?;
+    Ok(())
+}
+
 const LOGINS: &str = "SELECT s.id, s.created_at, s.last_used_at, s.ip, s.agent,
         (SELECT max(t.expires_at) FROM refresh_tokens t WHERE t.auth_session_id = s.id) AS ends
     FROM auth_sessions s

@@ -2,8 +2,8 @@
 
 use iris_protocol::{Identity, IdentityId, limits::IDENTITIES_PER_USER_MAX};
 use iris_store::root::{
-    BeginAuthSession, CreateLinkedUser, CreateUser, DeleteUser, IdentityUse, LinkIdentity,
-    NewIdentity, UnlinkIdentity,
+    BeginAuthSession, BeginPasswordReset, CreateLinkedUser, CreateUser, DeleteUser,
+    FinishPasswordReset, IdentityUse, LinkIdentity, NewIdentity, UnlinkIdentity,
 };
 
 use crate::{NOW, Root, begin_login, conflict, create_user, hash, missing, user_id};
@@ -28,7 +28,7 @@ fn link(user: u128, n: usize) -> LinkIdentity {
 
 fn unlink(user: u128, n: usize) -> UnlinkIdentity {
     let issuers = vec!["https://i.example".to_owned()];
-    UnlinkIdentity { user_id: user_id(user), id: identity_id(n), issuers }
+    UnlinkIdentity { user_id: user_id(user), id: identity_id(n), issuers, keep: None, at: NOW }
 }
 
 fn stranger(user: u128, n: usize) -> CreateLinkedUser {
@@ -47,6 +47,25 @@ async fn whose(root: &Root, n: usize) -> Option<iris_protocol::UserId> {
         assert_eq!(id, identity_id(n));
         account.user.id
     })
+}
+
+/// Whoever got in before may have linked one.
+#[tokio::test]
+async fn a_password_that_is_set_with_a_link_leaves_no_other_way_in() {
+    let root = Root::new();
+    root.user(1).await;
+    root.user(2).await;
+    for command in [link(1, 1), link(1, 2), link(2, 3)] {
+        root.run(command).await.unwrap();
+    }
+    let begin = BeginPasswordReset { user_id: user_id(1), hash: hash(1), expires_at: NOW + 10 };
+    root.run(begin).await.unwrap();
+    let finish = |n| FinishPasswordReset { hash: hash(n), password_hash: "$new".into(), at: NOW };
+    assert_eq!(root.run(finish(2)).await.unwrap(), None);
+    assert_eq!(own(&root, 1).await.len(), 2);
+    assert_eq!(root.run(finish(1)).await.unwrap(), Some(user_id(1)));
+    assert!(own(&root, 1).await.is_empty());
+    assert_eq!(whose(&root, 3).await, Some(user_id(2)));
 }
 
 #[tokio::test]
