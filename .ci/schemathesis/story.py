@@ -93,6 +93,8 @@ class Story:
         call("user.get")
         call("user.update", {"preferences": {"theme": "dark"}})
         call("user.export")
+        call("identity.list")
+        call("auth.oauth.list")
 
         other = call("auth.login", {"email": "ann@example.com", "password": PASSWORD})
         login = call("auth.session.list")[0]["id"]
@@ -284,6 +286,10 @@ class Story:
         call("session.update", {"title": "of the run"}, **here)
         call("session.budget.set", {"budget": {"steps": 1000}}, **here)
         call("todo.list", **here)
+        with_file = {"content": "say seen", "attachments": [{"name": "a.txt", "data": "YQo="}]}
+        seen = call("session.message.send", with_file, **here)
+        self.ended(self.session, seen["runId"])
+        call("session.message.attachment", messageId=seen["messageId"], index="0", **here)
         call("session.search", query={"query": "read"}, **project)
         call("session.export", query={"format": "markdown"}, **here)
         call("session.fork", {}, **here)
@@ -358,6 +364,7 @@ class Story:
         call("project.leave", **project)
         call("project.delete", projectId=copy)
         call("admin.keys.rotate")
+        call("admin.metrics")
         call("admin.backup.create")
         call("admin.backup.list")
 

@@ -164,7 +164,7 @@ fn success(route: RestRoute, response: &Schema) -> Value {
             return json!({ "description": "The bytes.", "content": { (media_type): {} } });
         }
         Data::Document => {
-            return json!({ "description": "The document.", "content": { "application/json": {}, "text/markdown": {} } });
+            return json!({ "description": "The document.", "content": { "application/json": {}, "text/markdown": {}, "text/plain": {} } });
         }
         Data::Redirect => {
             let location =
