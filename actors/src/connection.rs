@@ -30,14 +30,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::dispatch::{Ask, Peer};
+use crate::dispatch::{Ask, Done, Peer};
 use crate::rates::Allowance;
 use crate::supervision::{Address, ChildSpec, RequestTag, Supervise, Vitals, detached, spawn};
 use crate::{Node, UnknownSocket};
 
 use alive::Pulse;
 use limits::Refusals;
-use requests::Requests;
+use requests::{InFlight, Requests};
 use transfers::{About as AboutStream, Streams};
 
 pub(crate) use alive::Connections;
@@ -388,17 +388,7 @@ impl Connection {
                 drop(permit);
                 done
             };
-            let done = Arc::clone(&in_flight.patience).bear(work).await;
-            let id = in_flight.id.clone();
-            // From the answer on the client may use the id again.
-            drop(in_flight);
-            push(
-                &outbound,
-                &match done {
-                    Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
-                    Err(error) => ResponseFrame::failure(Some(id), error),
-                },
-            );
+            answer(in_flight, &outbound, work).await;
         });
     }
 
@@ -425,6 +415,23 @@ struct Request {
     command: Command,
     idempotency_key: Option<String>,
     deadline_ms: Option<u64>,
+}
+
+/// Does the work of a request as long as somebody waits for it, and answers it.
+async fn answer(
+    in_flight: InFlight,
+    outbound: &Outbound,
+    work: impl Future<Output = Result<Done, ApiError>> + 'static,
+) {
+    let done = Arc::clone(&in_flight.patience).bear(work).await;
+    let id = in_flight.id.clone();
+    // From the answer on the client may use the id again.
+    drop(in_flight);
+    let response = match done {
+        Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
+        Err(error) => ResponseFrame::failure(Some(id), error),
+    };
+    push(outbound, &response);
 }
 
 fn push(outbound: &Outbound, frame: &impl Serialize) {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use iris_protocol::{ApiError, ErrorCode};
-use iris_store::project::{RecordFiles, RecordedFiles};
+use iris_store::project::{Author, FoundFile, RecordFiles, RecordedFiles};
 use iris_store::{StoreError, StoredEvent, WriteContext};
 use iris_workspace::WorkspaceError;
 use tokio::sync::{Notify, OwnedMutexGuard};
@@ -111,6 +111,19 @@ impl Place<'_> {
         let workspace = self.project.workspace.clone();
         let done = tokio::task::spawn_blocking(move || work(&workspace)).await;
         done.map_err(broken)?.map_err(refused)
+    }
+
+    /// What records that files are different now, if it is told, and quotas were looked at before.
+    fn change(&self, found: Vec<FoundFile>, author: Author) -> RecordFiles {
+        RecordFiles {
+            found,
+            author,
+            quotas: None,
+            is_quiet: false,
+            ends_restore: None,
+            versions_max: self.versions_max(),
+            at: self.now(),
+        }
     }
 
     async fn commit(

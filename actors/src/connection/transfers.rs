@@ -12,14 +12,13 @@ use iris_protocol::limits::{
 };
 use iris_protocol::{
     ApiError, Chunk, ChunkError, ChunkKind, ConnectionFrame, DownloadBegin, DownloadBegun,
-    ErrorCode, FrameError, Operation, ProjectId, ResponseFrame, TransferFailure, UploadBegin,
-    UploadBegun,
+    ErrorCode, FrameError, Operation, ProjectId, TransferFailure, UploadBegin, UploadBegun,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Connection, Outbound, push, value};
+use super::{Connection, Outbound, answer, push, value};
 use crate::dispatch::{
     CurrentClaims, Done, DownloadStream, UploadStream, begin_download_stream, begin_upload_stream,
     broken,
@@ -255,16 +254,7 @@ impl Connection {
                 drop(permit);
                 done
             };
-            let done = Arc::clone(&in_flight.patience).bear(work).await;
-            let id = in_flight.id.clone();
-            drop(in_flight);
-            push(
-                &outbound,
-                &match done {
-                    Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
-                    Err(error) => ResponseFrame::failure(Some(id), error),
-                },
-            );
+            answer(in_flight, &outbound, work).await;
         });
     }
 

@@ -182,17 +182,7 @@ async fn write(
     };
     crash_point(CrashPoint::FileWritten);
     let quotas = (author.source == FileSource::Api).then_some(place.services.settings.quotas);
-    let (at, found) = (place.now(), vec![found]);
-    let versions_max = place.versions_max();
-    let command = RecordFiles {
-        found,
-        author,
-        quotas,
-        is_quiet: false,
-        ends_restore: None,
-        versions_max,
-        at,
-    };
+    let command = RecordFiles { quotas, ..place.change(vec![found], author) };
     place.commit(command, context).await
 }
 
@@ -309,18 +299,7 @@ pub(crate) async fn delete(
 
 async fn record_all(place: Place<'_>, by: By, found: Vec<FoundFile>) -> Result<Recorded, ApiError> {
     let author = Author::user(by.user, FileSource::Api);
-    let at = place.now();
-    let versions_max = place.versions_max();
-    let command = RecordFiles {
-        found,
-        author,
-        quotas: None,
-        is_quiet: false,
-        ends_restore: None,
-        versions_max,
-        at,
-    };
-    place.commit(command, by.context).await
+    place.commit(place.change(found, author), by.context).await
 }
 
 /// Puts a file back to what a version of it held.
@@ -348,18 +327,7 @@ pub(crate) async fn restore(
         }
         let gone = FoundFile { path: path.clone(), content: None, from: None, is_written: true };
         place.blocking(move |workspace| workspace.remove(&path, false, 1)).await?;
-        let (at, found) = (place.now(), vec![gone]);
-        let versions_max = place.versions_max();
-        let command = RecordFiles {
-            found,
-            author,
-            quotas: None,
-            is_quiet: false,
-            ends_restore: None,
-            versions_max,
-            at,
-        };
-        return place.commit(command, by.context).await;
+        return place.commit(place.change(vec![gone], author), by.context).await;
     }
     let Some(bytes) = reader.file_content(path.clone(), to).await.map_err(stored)? else {
         let message = format!("the content of version {to} is not kept");

@@ -129,10 +129,7 @@ async fn save(
     author: &Author,
     is_quiet: bool,
 ) -> Result<RecordedFiles, ApiError> {
-    let (author, at) = (author.clone(), place.now());
-    let versions_max = place.versions_max();
-    let command =
-        RecordFiles { found, author, quotas: None, is_quiet, ends_restore: None, versions_max, at };
+    let command = RecordFiles { is_quiet, ..place.change(found, author.clone()) };
     Ok(place.commit(command, WriteContext::default()).await?.files)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use iris_protocol::limits::FILE_BYTES_MAX;
 use iris_protocol::{ApiError, File, FileSource, LockScope, UserId};
 use iris_store::WriteContext;
-use iris_store::project::{Author, FoundContent, FoundFile, Quotas, RecordFiles, file_of};
+use iris_store::project::{Author, FoundContent, FoundFile, Quotas, file_of};
 use iris_store::{CrashPoint, crash_point};
 use iris_workspace::{StagedFile, Workspace, WorkspaceError};
 
@@ -231,18 +231,7 @@ async fn record(place: Place<'_>, by: By, group: &mut Group, outcomes: &mut [Opt
         return;
     }
     let author = Author::user(by.user, FileSource::Upload);
-    let (versions_max, at) = (place.versions_max(), place.now());
-    let command = RecordFiles {
-        found,
-        author,
-        // They were checked before the disk was touched.
-        quotas: None,
-        is_quiet: false,
-        ends_restore: None,
-        versions_max,
-        at,
-    };
-    match place.commit(command, by.context).await {
+    match place.commit(place.change(found, author), by.context).await {
         Ok(recorded) => {
             for (nth, index) in indexes.into_iter().enumerate() {
                 let versions = &recorded.files.versions;

@@ -262,17 +262,7 @@ async fn put_back(place: Place<'_>, restore: StoredRestore) -> Result<Recorded, 
         crash_point(CrashPoint::RestoreHalf);
     }
     crash_point(CrashPoint::FileWritten);
-    let (at, ends_restore) = (place.now(), Some(end));
-    let versions_max = place.versions_max();
-    let command = RecordFiles {
-        found,
-        author,
-        quotas: None,
-        is_quiet: false,
-        ends_restore,
-        versions_max,
-        at,
-    };
+    let command = RecordFiles { ends_restore: Some(end), ..place.change(found, author) };
     place.commit(command, WriteContext { idempotency: key, ..WriteContext::default() }).await
 }
 

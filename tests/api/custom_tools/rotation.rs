@@ -8,9 +8,8 @@ use std::time::Duration;
 use iris_auth::ChangingKey;
 use iris_protocol::ErrorCode;
 use iris_store::CrashPoint;
-use iris_testkit::{PASSWORD, ServerProcess, patiently, spawn_app_in};
+use iris_testkit::{PASSWORD, ServerProcess, moment, patiently, spawn_app_in};
 use serde_json::json;
-use tokio::time::sleep;
 
 use super::*;
 use crate::{ann as register, code_of, iris, rest_refusal, root};
@@ -61,7 +60,7 @@ fn previous(data_dir: &Path) -> PathBuf {
 async fn old_key_is_gone(data_dir: &Path) {
     let gone = async {
         while previous(data_dir).exists() {
-            sleep(Duration::from_millis(10)).await;
+            moment().await;
         }
     };
     patiently("the end of the old key", gone).await;
