@@ -18,8 +18,9 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, FileSettings, KEY_SETTLES, LogControl, MailError, Mailer, McpHost, Node,
-    NodeError, PresenceSettings, Services, Settings, SystemClock, SystemIds, Threads, settle,
+    BackupSettings, FileSettings, KEY_SETTLES, Line, LogControl, MailError, Mailer, McpHost,
+    Metrics, Node, NodeError, PresenceSettings, Services, Settings, SystemClock, SystemIds,
+    Threads, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
@@ -36,13 +37,16 @@ use iris_sandbox::{Config as SandboxConfig, Sandbox};
 use iris_store::root::RootDatabase;
 use iris_store::{Storage, StoreError};
 use iris_tools::{Tool, ToolError, ToolRegistry, Workshop, webfetch};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 
-use crate::config::Config;
+use crate::config::{Config, Flags};
 use crate::http::{Gatekeeper, TrustedProxies, guard, identify, routes};
 use crate::lock::DataDirLock;
+use crate::lodging::Lodging;
 use crate::logging::LogOfAnother;
+use crate::notify::{self, Notifier};
+use crate::reload::{Reloaded, Reloading};
 use crate::server;
 use crate::sse::Streams;
 use crate::tls::{Tls, TlsError, Watching};
@@ -60,6 +64,18 @@ pub enum AppError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The data directory is on another machine.
+    #[error(
+        "the data directory `{}` is on {kind}, a file system over a network, which databases do not survive: choose \
+         a directory of this machine",
+        .path.display()
+    )]
+    Network {
+        /// The directory.
+        path: PathBuf,
+        /// The kind of file system.
+        kind: &'static str,
     },
     /// The root database cannot be used; its file is untouched.
     #[error(
@@ -229,6 +245,9 @@ pub struct App {
     node: Node,
     http: ServerHandle,
     drain: Duration,
+    /// What a running server takes of a changed configuration.
+    reloading: Arc<Reloading>,
+    notifier: Arc<Notifier>,
     _watchdog: Watchdog,
     _lock: DataDirLock,
 }
@@ -241,6 +260,7 @@ impl App {
     /// See [`AppError`].
     pub async fn start(config: Config, dependencies: Dependencies) -> Result<Self, AppError> {
         iris_llm::install_tls_provider();
+        refuse_network(&config.data_dir)?;
         make_private(&config.data_dir)?;
         let lock = take_lock(&config.data_dir)?;
         let clock = Arc::clone(&dependencies.clock);
@@ -267,10 +287,10 @@ impl App {
             Ok(root)
         };
         let config = Config { public_url: public_url(&config, address), ..config };
-        let mut hosts = config.allowed_hosts.clone();
-        hosts.extend(config.public_url.as_deref().and_then(host_of));
+        let hosts = hosts(&config);
         let gatekeeper = Gatekeeper::new(address.ip(), &hosts, &config.allowed_origins);
         let proxies = TrustedProxies::new(config.trusted_proxies.clone());
+        let (gates, configured) = ((gatekeeper.clone(), proxies.clone()), config.clone());
         let (drain, setup) = (config.drain, config.setup_token.clone());
         let watchdog = WatchdogSettings {
             abort_after: config.watchdog_abort.or(dependencies.watchdog.abort_after),
@@ -310,7 +330,39 @@ impl App {
         let http = serve(listener, &node, secured, gatekeeper, proxies, streams)?;
         let tls = tls.map(|tls| tls.watch(Arc::clone(&node.services.clock))).transpose()?;
         node.open_unfinished();
-        Ok(Self { address, tls, setup_token, node, http, drain, _watchdog: watchdog, _lock: lock })
+        let reloading = Arc::new(Reloading::new(configured, address, gates, node.clone()));
+        let notifier = Arc::new(Notifier::default());
+        Ok(Self {
+            address,
+            tls,
+            setup_token,
+            node,
+            http,
+            drain,
+            reloading,
+            notifier,
+            _watchdog: watchdog,
+            _lock: lock,
+        })
+    }
+
+    /// Tells the service manager that the server is ready, and from then on that it is alive; and reads the
+    /// configuration again on SIGHUP, which was read with these flags before.
+    ///
+    /// # Errors
+    /// When the signal cannot be waited for.
+    pub fn serve_system(&mut self, flags: Flags, notifier: Notifier) -> io::Result<()> {
+        self.notifier = Arc::new(notifier);
+        Arc::clone(&self.reloading).on_hang_up(flags, Arc::clone(&self.notifier))?;
+        self.notifier.ready(&format!("Listening on {}", self.url()));
+        notify::watch(Arc::clone(&self.notifier), self.node.clone());
+        Ok(())
+    }
+
+    /// Takes what can be taken of a changed configuration.
+    pub fn reload(&self, config: Config) -> impl Future<Output = Result<Reloaded, AppError>> {
+        let reloading = Arc::clone(&self.reloading);
+        async move { reloading.take(config).await }
     }
 
     /// Where the server listens.
@@ -357,6 +409,7 @@ impl App {
     /// # Errors
     /// As [`App::stop`].
     pub async fn stop_or_hurry(self, hurry: impl Future<Output = ()>) -> Result<(), AppError> {
+        self.notifier.stopping();
         self.node.drain(self.drain, hurry).await;
         let closed = self.node.close().await;
         self.http.stop(true).await;
@@ -371,9 +424,29 @@ pub(crate) fn public_url(config: &Config, address: SocketAddr) -> Option<String>
     config.public_url.clone().or_else(own)
 }
 
+/// The names that the server is, besides its address.
+pub(crate) fn hosts(config: &Config) -> Vec<String> {
+    let own = config.public_url.as_deref().and_then(host_of);
+    config.allowed_hosts.iter().cloned().chain(own).collect()
+}
+
 /// The `Host` of requests to an origin.
 fn host_of(origin: &str) -> Option<String> {
     origin.split_once("://").map(|(_, host)| host.to_owned())
+}
+
+fn refuse_network(path: &Path) -> Result<(), AppError> {
+    match Lodging::of(path) {
+        Lodging::Elsewhere(kind) => Err(AppError::Network { path: path.to_owned(), kind }),
+        Lodging::Perhaps(kind) => {
+            tracing::warn!(
+                kind,
+                "the data directory may be on another machine, which databases do not survive"
+            );
+            Ok(())
+        }
+        Lodging::Here => Ok(()),
+    }
 }
 
 /// Makes the data directory, for its owner alone. One that is there already may be shared on
@@ -447,6 +520,7 @@ fn services(
         tracing::warn!(?error, "no MCP servers on the web: has the system certificates?");
         McpHost::without_web()
     });
+    let metrics = Arc::<Metrics>::default();
     Ok(Services {
         provider_threads: Threads::for_providers(),
         supervision: Supervision::new(Arc::clone(&dependencies.clock)),
@@ -469,7 +543,16 @@ fn services(
         setup_token: Mutex::new(None),
         draining: AtomicBool::new(false),
         log,
-        metrics: Arc::default(),
+        budgets: RwLock::new(config.budgets),
+        runs: Line::new(config.shares.runs, {
+            let metrics = Arc::clone(&metrics);
+            move |time| metrics.run_waited(time)
+        }),
+        commands: Line::new(config.shares.commands, {
+            let metrics = Arc::clone(&metrics);
+            move |time| metrics.command_waited(time)
+        }),
+        metrics,
         storage,
         settings: Settings {
             data_dir: config.data_dir,
@@ -481,7 +564,6 @@ fn services(
             registration: config.registration,
             default_model: config.default_model,
             fallback_model: config.fallback_model,
-            budgets: config.budgets,
             context: config.context,
             turn: dependencies.turn,
             approval_timeout: dependencies.approval_timeout,
@@ -504,6 +586,7 @@ fn services(
             audit: config.audit,
             sockets: config.sockets,
             rates: config.rates,
+            shares: config.shares,
             backups: BackupSettings {
                 interval: dependencies.backup_interval.or(config.backups.interval),
                 ..config.backups
@@ -529,7 +612,7 @@ async fn with_local_models(mut config: Config, servers: &[LocalServer]) -> Confi
 }
 
 /// The list of models: the one of the operator, or the one that the server brings along.
-fn catalog(path: Option<&Path>) -> Result<Catalog, AppError> {
+pub(crate) fn catalog(path: Option<&Path>) -> Result<Catalog, AppError> {
     let Some(path) = path else {
         let builtin = Catalog::builtin();
         let path = PathBuf::from("(built in)");

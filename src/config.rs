@@ -7,6 +7,7 @@ mod error;
 mod oauth;
 mod parse;
 mod provider;
+mod reference;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -23,8 +24,8 @@ use directories::ProjectDirs;
 use ipnet::IpNet;
 use iris_actors::connection::SocketSettings;
 use iris_actors::{
-    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, MailError, Rate, RateSettings,
-    Registration, ResumePolicy, SmtpSettings,
+    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, LineLimits, MailError, Rate,
+    RateSettings, Registration, ResumePolicy, Shares, SmtpSettings,
 };
 use iris_auth::SetupToken;
 use iris_egress::Exception;
@@ -34,10 +35,11 @@ use iris_protocol::{
     Budget, LogFormat, ModelRef, ProjectBudgets, UserBudgets,
     limits::{IMPORT_BYTES_MAX, TRANSFER_BYTES_MAX},
 };
-use iris_sandbox::{Config as SandboxConfig, Tier};
+use iris_sandbox::{Config as SandboxConfig, Limits as SandboxLimits, Tier};
 use iris_store::project::{FileRetention, Quotas};
 
 pub use error::ConfigError;
+pub use settings::Given;
 use settings::{ENV_PREFIX, Section, Settings};
 
 use crate::tls::TlsFiles;
@@ -84,6 +86,8 @@ pub struct Flags {
 /// The configuration of one server.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// What the sources say.
+    pub given: Given,
     /// Where to listen; port 0 takes a free one.
     pub bind: SocketAddr,
     /// The certificate of the listener; `None` where TLS is left to others.
@@ -164,6 +168,8 @@ pub struct Config {
     pub sockets: SocketSettings,
     /// How often callers may ask.
     pub rates: RateSettings,
+    /// How many runs and commands work at once.
+    pub shares: Shares,
     /// How backups are made and archives taken.
     pub backups: BackupSettings,
     /// How long a thread may be blocked before the process aborts; `None` means for ever.
@@ -223,6 +229,7 @@ impl Config {
     }
 
     fn from_settings(settings: Settings, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
+        let given = settings.given();
         let Settings { mut top, providers, oauth } = settings;
         let data_dir = match top.parse("data_dir", parse::path)? {
             Some(data_dir) => data_dir,
@@ -242,9 +249,10 @@ impl Config {
         let fallback_model = top.parse("fallback_model", |text| parse::model(text, &providers))?;
         let context = context(&mut top, &providers)?;
         let config = Self {
+            given,
             bind: top.parse("bind", parse::bind)?.unwrap_or(BIND_DEFAULT),
             tls: tls(&mut top)?,
-            setup_token: top.parse("setup_token", parse::setup_token)?,
+            setup_token: top.parse_secret("setup_token", parse::setup_token)?,
             registration: top
                 .parse("registration", parse::registration)?
                 .unwrap_or(Registration::Closed),
@@ -294,6 +302,7 @@ impl Config {
             resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
             sockets: sockets(&mut top)?,
             rates: rates(&mut top)?,
+            shares: shares(&mut top)?,
             backups: BackupSettings {
                 interval: top.parse("backup_interval_hours", parse::backup_interval)?.flatten(),
                 kept: top
@@ -318,6 +327,25 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The keys whose values differ from those of `before`: those that a server takes while it runs, and those that
+    /// take a restart.
+    pub fn changes(&self, before: &Self) -> (Vec<String>, Vec<String>) {
+        let changed = self.given.differences(&before.given);
+        changed.into_iter().partition(|key| reference::is_live(key))
+    }
+}
+
+/// Every setting at its default as a file, with comments; with all that is known of each when `explain`.
+pub fn reference_file(explain: bool) -> String {
+    reference::file(explain)
+}
+
+/// What is known of every setting, for programs.
+pub fn reference_json() -> serde_json::Value {
+    reference::describe()
+}
+
 /// Whether the listener speaks TLS. Both keys, or neither.
 fn tls(top: &mut Section) -> Result<Option<TlsFiles>, ConfigError> {
     let certificate = top.parse("tls_certificate_file", parse::path)?;
@@ -340,7 +368,7 @@ fn smtp(top: &mut Section) -> Result<Option<SmtpSettings>, ConfigError> {
         name: format!("`{name}`"),
         problem: problem.to_owned(),
     };
-    let url = top.parse("smtp_url", parse::secret_text)?;
+    let url = top.parse_secret("smtp_url", parse::secret_text)?;
     let from = top.parse("smtp_from", parse::secret_text)?;
     let settings = match (url, from) {
         (None, None) => return Ok(None),
@@ -380,6 +408,14 @@ fn sandbox(top: &mut Section) -> Result<Option<SandboxConfig>, ConfigError> {
         gid: top.parse("sandbox_gid", parse::unprivileged_id)?,
         extra_read_only: top.parse_list("sandbox_read_only", parse::absolute_path)?,
         cgroup: top.parse("sandbox_cgroup", parse::absolute_path)?,
+        limits: SandboxLimits {
+            nice: top.parse("sandbox_nice", parse::nice)?.unwrap_or(defaults.limits.nice),
+            cpu_percent: top.parse("sandbox_cpu_percent", parse::cpu_percent)?,
+            memory_bytes: top
+                .parse("sandbox_memory_bytes_max", parse::memory_bytes)?
+                .unwrap_or(defaults.limits.memory_bytes),
+            ..defaults.limits
+        },
         ..defaults
     };
     Ok(minimum
@@ -518,10 +554,30 @@ fn rates(top: &mut Section) -> Result<RateSettings, ConfigError> {
     })
 }
 
+fn shares(top: &mut Section) -> Result<Shares, ConfigError> {
+    let mut most = |key: &str, default: u32| -> Result<Option<usize>, ConfigError> {
+        let count = top.parse(key, parse::count)?.unwrap_or(default);
+        Ok((count > 0).then(|| usize::try_from(count).unwrap_or(usize::MAX)))
+    };
+    Ok(Shares {
+        runs: LineLimits {
+            server: most("runs_working_max", 1_024)?,
+            project: most("runs_working_per_project_max", 512)?,
+            user: most("runs_working_per_user_max", 256)?,
+        },
+        commands: LineLimits {
+            server: most("commands_running_max", 64)?,
+            project: most("commands_running_per_project_max", 32)?,
+            user: most("commands_running_per_user_max", 16)?,
+        },
+    })
+}
+
 fn otlp(top: &mut Section, warnings: &mut Vec<String>) -> Result<Option<Otlp>, ConfigError> {
     let endpoint = top.parse("otlp_endpoint", parse::otlp_endpoint)?;
     let service_name = top.parse("otlp_service_name", parse::otlp_service_name)?;
-    if endpoint.is_none() && service_name.is_some() {
+    let is_named = service_name.as_deref().is_some_and(|name| name != OTLP_SERVICE_NAME_DEFAULT);
+    if endpoint.is_none() && is_named {
         warnings.push("`otlp_service_name` has no effect: there is no `otlp_endpoint`".to_owned());
     }
     Ok(endpoint.map(|endpoint| Otlp {

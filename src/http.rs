@@ -147,7 +147,7 @@ async fn live() -> HttpResponse {
 }
 
 async fn ready(node: Data<Node>) -> Result<HttpResponse, RestError> {
-    if node.is_ready().await {
+    let Some(reason) = node.unready().await else {
         // A full disk is no reason to send people elsewhere: they can read, cancel and delete.
         let storage = if node.services.storage.is_full() { "full" } else { "ok" };
         let sandbox = match &node.services.sandbox {
@@ -155,11 +155,18 @@ async fn ready(node: Data<Node>) -> Result<HttpResponse, RestError> {
             Some(_) => "unavailable".to_owned(),
             None => "off".to_owned(),
         };
-        let ready = json!({ "status": "ready", "storage": storage, "sandbox": sandbox });
+        // So it is with maintenance; and what was begun goes on.
+        let maintenance = node.maintenance().is_some();
+        let ready = json!({
+            "status": "ready",
+            "storage": storage,
+            "sandbox": sandbox,
+            "maintenance": maintenance,
+        });
         return Ok(HttpResponse::Ok().json(ready));
-    }
+    };
     let code = if node.is_draining() { ErrorCode::ShuttingDown } else { ErrorCode::Overloaded };
-    Err(ApiError::from(code).into())
+    Err(ApiError::from(code).reason(reason).into())
 }
 
 /// Runs work in a task of its own: a client that goes away stops listening, not the work.

@@ -8,7 +8,8 @@ use clap::{Parser, Subcommand};
 use iris::app::{App, AppError, Dependencies};
 use iris::config::{Config, Flags};
 use iris::demo::{self, DemoOptions};
-use iris::{http, keys, logging, logs, maintenance, top};
+use iris::notify::Notifier;
+use iris::{http, keys, logging, logs, maintenance, settings_command, top};
 use iris_actors::LogControl;
 use iris_sandbox::LAUNCHER_ARGUMENT;
 use tokio::signal;
@@ -49,6 +50,8 @@ enum Verb {
     Doctor(maintenance::Place),
     /// Build a new data directory from the backup of a whole server
     Restore(maintenance::RestoreOptions),
+    /// Check the configuration, or print every setting there is
+    Config(settings_command::ConfigOptions),
     /// Print the OpenAPI document of the REST routes
     Openapi,
     /// Print the AsyncAPI document of the WebSocket
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Some(Verb::Backup(options)) => maintenance::backup(&options),
         Some(Verb::Doctor(place)) => maintenance::doctor(&place),
         Some(Verb::Restore(options)) => maintenance::restore(&options),
+        Some(Verb::Config(options)) => settings_command::run(options),
         Some(Verb::Openapi) => print_json(&iris_protocol::openapi(http::VERSION)),
         Some(Verb::Asyncapi) => print_json(&iris_protocol::asyncapi(http::VERSION)),
         Some(Verb::Schema) => print_json(&iris_protocol::schema_document()),
@@ -115,7 +119,7 @@ fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
 fn serve(flags: Flags) -> ExitCode {
     // Before anything secret is read; the environment may hold some from the beginning.
     let hidden = iris_sandbox::hide_memory();
-    let (config, warnings) = match Config::from_process(flags) {
+    let (config, warnings) = match Config::from_process(flags.clone()) {
         Ok(loaded) => loaded,
         Err(error) => return fail(EXIT_CONFIG, error),
     };
@@ -137,7 +141,7 @@ fn serve(flags: Flags) -> ExitCode {
     if let Err(error) = rlimit::increase_nofile_limit(rlimit::INFINITY) {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }
-    let ended = actix_rt::System::new().block_on(run(config, logging.control()));
+    let ended = actix_rt::System::new().block_on(run(config, flags, logging.control()));
     logging.stop();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -148,9 +152,9 @@ fn serve(flags: Flags) -> ExitCode {
     }
 }
 
-async fn run(config: Config, log: Arc<dyn LogControl>) -> Result<(), AppError> {
+async fn run(config: Config, flags: Flags, log: Arc<dyn LogControl>) -> Result<(), AppError> {
     let is_token_chosen = config.setup_token.is_some();
-    let app =
+    let mut app =
         App::start(config, Dependencies { log: Some(log), ..Dependencies::default() }).await?;
     let url = app.url();
     if let Some(token) = app.setup_token() {
@@ -160,6 +164,7 @@ async fn run(config: Config, log: Arc<dyn LogControl>) -> Result<(), AppError> {
     }
     // Whoever reads that the server listens may tell it to stop at once.
     let mut signals = StopSignals::new()?;
+    app.serve_system(flags, Notifier::of_process())?;
     writeln!(io::stdout(), "listening on {url}")?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops the runs at once");

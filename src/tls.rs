@@ -185,21 +185,21 @@ pub(crate) struct Watching {
 }
 
 /// The signal to read configuration again.
-struct HangUp(#[cfg(unix)] tokio::signal::unix::Signal);
+pub(crate) struct HangUp(#[cfg(unix)] tokio::signal::unix::Signal);
 
 impl HangUp {
     #[cfg(unix)]
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self(signal(SignalKind::hangup())?))
     }
 
     #[cfg(not(unix))]
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self())
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         #[cfg(unix)]
         if self.0.recv().await.is_some() {
             return;

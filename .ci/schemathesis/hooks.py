@@ -15,11 +15,12 @@ ENDS_LOGIN = ["auth.logout", "auth.password.change", "user.delete"]
 # What takes away, or closes, what all others are about gets another one of that.
 ENDS_PROJECT = ["project.delete", "project.archive", "project.transfer", "project.restore"]
 ENDS_SESSION = ["session.delete", "session.archive"]
-# There is one provider that answers, and commands may have no sandbox here: anything else is refused with a
-# status of the kind of which none is to be seen.
+# There is one provider that answers, commands may have no sandbox here, and in maintenance no run begins: anything
+# else is refused with a status of the kind of which none is to be seen.
 NARROWED = {
     "ModelRef": {"enum": [{"providerId": "demo", "modelId": "script"}]},
     "SessionMode": {"enum": ["default", "plan"]},
+    "Maintenance": {"type": "null"},
 }
 
 

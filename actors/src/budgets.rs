@@ -95,8 +95,7 @@ async fn uses(
     let (project, services) = (&place.project, &place.services);
     let at = services.clock.now_ms();
     // What was written before anybody checked it limits nothing.
-    let of_project =
-        read(&facts.settings).unwrap_or_default().or(services.settings.budgets.project);
+    let of_project = read(&facts.settings).unwrap_or_default().or(services.budgets.read().project);
     let mut uses = of_spending(&of_project, spending);
     for (agent, used) in &spending.runs {
         let Some(name) = agent else { continue };
@@ -104,7 +103,7 @@ async fn uses(
         let budget = agent.and_then(|agent| agent.budget).unwrap_or_default();
         uses.push(BudgetUse { scope: BudgetScope::Run, budget, used: *used });
     }
-    let UserBudgets { total, month } = of_user(facts.budgets, &services.settings.budgets);
+    let UserBudgets { total, month } = of_user(facts.budgets, &services.budgets.read());
     if !total.is_empty() || !month.is_empty() {
         // What they used here counts, too. Where that cannot be told, it counts a little later.
         if let Err(error) = project.usage.tell().await {

@@ -12,16 +12,22 @@ use serde_json::Value;
 pub(crate) const REGISTRATION: &str = "registration";
 pub(crate) const PROJECT_CREATION: &str = "projectCreation";
 pub(crate) const API_KEYS: &str = "apiKeys";
+pub(crate) const MAINTENANCE: &str = "maintenance";
 
 /// What counts now.
 pub(crate) struct Choices {
-    configured: RegistrationMode,
+    configured: RwLock<RegistrationMode>,
     chosen: RwLock<BTreeMap<String, Value>>,
 }
 
 impl Choices {
     pub(crate) fn new(configured: RegistrationMode) -> Self {
-        Self { configured, chosen: RwLock::default() }
+        Self { configured: RwLock::new(configured), chosen: RwLock::default() }
+    }
+
+    /// Another configuration counts from now on.
+    pub(crate) fn configure(&self, registration: RegistrationMode) {
+        *self.configured.write() = registration;
     }
 
     /// Takes what the root database holds.
@@ -32,9 +38,10 @@ impl Choices {
     pub(crate) fn now(&self) -> ServerSettings {
         let chosen = self.chosen.read();
         ServerSettings {
-            registration: read(&chosen, REGISTRATION).unwrap_or(self.configured),
+            registration: read(&chosen, REGISTRATION).unwrap_or(*self.configured.read()),
             project_creation: read(&chosen, PROJECT_CREATION).unwrap_or(ProjectCreation::Everybody),
             api_keys: read(&chosen, API_KEYS).unwrap_or(true),
+            maintenance: read(&chosen, MAINTENANCE),
             chosen: chosen.keys().cloned().collect(),
         }
     }

@@ -99,6 +99,8 @@ pub struct Metrics {
     runs: Family<StateLabel, Gauge>,
     runs_started: Counter,
     runs_ended: Family<StatusLabel, Counter>,
+    run_waits: Histogram,
+    command_waits: Histogram,
     run_steps: Counter,
     approvals_waiting: Gauge,
     questions_waiting: Gauge,
@@ -213,6 +215,18 @@ impl Metrics {
                 Counter::default(),
             ),
             runs_ended: add(r, "iris_runs_ended", "Runs that ended", Family::default()),
+            run_waits: add(
+                r,
+                "iris_run_wait_seconds",
+                "How long runs waited for a place among those that work, of those that had to",
+                Histogram::new(WORK_SECONDS),
+            ),
+            command_waits: add(
+                r,
+                "iris_tool_command_wait_seconds",
+                "How long commands of agents waited for a place among those that run, of those that had to",
+                Histogram::new(WORK_SECONDS),
+            ),
             run_steps: add(
                 r,
                 "iris_run_steps",
@@ -307,6 +321,16 @@ impl Metrics {
         taken.inspect_err(|_| {
             self.rate_limited.get_or_create(&LimitLabel { limit }).inc();
         })
+    }
+
+    /// A run had to wait for a place.
+    pub fn run_waited(&self, time: Duration) {
+        self.run_waits.observe(time.as_secs_f64());
+    }
+
+    /// A command of an agent had to wait for a place.
+    pub fn command_waited(&self, time: Duration) {
+        self.command_waits.observe(time.as_secs_f64());
     }
 
     pub(crate) fn connection_opened(&self) {

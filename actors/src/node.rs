@@ -1,14 +1,19 @@
 //! The node: starts the actors that are always there, and is what transports hold.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
 use iris_llm::FactsOverride;
-use iris_protocol::{ApiError, ConnectionFrame, Draining, Position, ProjectId};
+use iris_protocol::{
+    ApiError, ConnectionFrame, Draining, ErrorCode, Maintenance, MaintenanceNotice, Position,
+    ProjectId,
+};
 use iris_store::StoreError;
 use iris_store::root::{RootDatabase, RootReader, StoredFacts};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::Services;
@@ -30,6 +35,8 @@ use crate::supervision::{
 };
 use crate::tickets::Tickets;
 
+/// When clients are told to try again during maintenance, in milliseconds.
+const MAINTENANCE_RETRY_MS: u64 = 60_000;
 /// How often a draining node looks whether runs are alive.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
 /// How long after its last run a server that is started again takes clients, with time to spare.
@@ -157,6 +164,7 @@ impl Node {
         let rates = Arc::new(Rates::new(services.settings.rates));
         let choices = Arc::new(Choices::new(services.settings.registration.mode()));
         connections.watch(services.settings.sockets, &top);
+        services.runs.inform();
         let rotation = Arc::new(Rotation::new(services.settings.master_key.clone()));
         Self {
             services,
@@ -187,7 +195,7 @@ impl Node {
     /// # Errors
     /// When the root database cannot be read.
     pub async fn load_choices(&self) -> Result<(), NodeError> {
-        self.choices.set(self.root_reader.chosen_settings().await?);
+        self.choose(self.root_reader.chosen_settings().await?);
         Ok(())
     }
 
@@ -263,18 +271,59 @@ impl Node {
         Ok(self.root_reader.has_admin().await?)
     }
 
-    /// Whether the node takes work: its threads and its root database answer.
-    pub async fn is_ready(&self) -> bool {
-        !self.is_draining()
-            && !self.services.supervision.is_blocked()
-            && self.root.connected()
-            && self.directory.connected()
-            && self.root_reader.has_admin().await.is_ok()
+    /// Why the node takes no work; nothing while its threads and its root database answer.
+    pub async fn unready(&self) -> Option<&'static str> {
+        if self.is_draining() {
+            Some("draining")
+        } else if self.services.supervision.is_blocked() {
+            Some("thread_blocked")
+        } else if !self.root.connected() || !self.directory.connected() {
+            Some("restarting")
+        } else {
+            self.root_reader.has_admin().await.is_err().then_some("root_database")
+        }
     }
 
     /// Whether the node is stopping: runs may end, none may start.
     pub fn is_draining(&self) -> bool {
         self.services.is_draining()
+    }
+
+    /// Whether runs may begin.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN`, and `OVERLOADED` with reason `maintenance`.
+    pub(crate) fn takes_runs(&self) -> Result<(), ApiError> {
+        if self.is_draining() {
+            return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
+        }
+        let Some(maintenance) = self.choices.now().maintenance else { return Ok(()) };
+        let message = maintenance.message.map_or_else(
+            || "the server is in maintenance and begins no runs".to_owned(),
+            |message| format!("the server is in maintenance and begins no runs: {message}"),
+        );
+        let error = ApiError::new(ErrorCode::Overloaded, message).reason("maintenance");
+        Err(error.retry_after(MAINTENANCE_RETRY_MS))
+    }
+
+    /// Whether the server is in maintenance.
+    pub fn maintenance(&self) -> Option<Maintenance> {
+        self.choices.now().maintenance
+    }
+
+    /// Has what administrators chose count.
+    pub(crate) fn choose(&self, chosen: BTreeMap<String, Value>) {
+        let before = self.choices.now().maintenance;
+        self.choices.set(chosen);
+        let now = self.choices.now().maintenance;
+        self.services.runs.open(now.is_none());
+        if now == before {
+            return;
+        }
+        let active = now.is_some();
+        tracing::warn!(active, "maintenance changed");
+        let payload = MaintenanceNotice { active, message: now.and_then(|it| it.message) };
+        self.connections.tell_all(&ConnectionFrame::Maintenance { payload });
     }
 
     /// Takes no messages any more, tells every client, and waits for the runs that are alive, at most

@@ -18,7 +18,7 @@ mod todos;
 mod tool;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -38,6 +38,7 @@ use serde_json::{Value, json};
 use tokio::join;
 use tracing::{Instrument, Span};
 
+use crate::line::Place;
 use crate::project::{EndStreams, Stream};
 use crate::session::{
     Answerer, Decide, Respond, Session, SessionPlace, answerer, answerer_of, may_start,
@@ -75,6 +76,8 @@ pub(crate) struct Assignment {
     pub(crate) told: Arc<ToldInstructions>,
     /// What there is of a run that goes on; none for one that is to start.
     pub(crate) resumed: Option<Resumed>,
+    /// Its place among the runs that work, which the session holds.
+    pub(crate) work_place: Weak<Place>,
 }
 
 /// A run that was cut off, as far as it had come.
@@ -371,6 +374,18 @@ impl Orchestrator {
             } else {
                 break;
             }
+        }
+        self.rest_while_people_think();
+    }
+
+    /// A run that does nothing but wait for people leaves its place to others.
+    fn rest_while_people_think(&self) {
+        let waits = !self.expiries.is_empty()
+            && !self.is_recording
+            && self.model.is_none()
+            && self.tools.count() == 0;
+        if let Some(place) = self.assignment.work_place.upgrade() {
+            place.rest(waits);
         }
     }
 

@@ -29,7 +29,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use iris_protocol::{
-    ErrorCode, Event, MessageId, PartId, ProjectId, Room, SessionId, StreamKind, ToolCallId,
+    ErrorCode, Event, MessageId, PartId, ProjectId, Room, RunId, SessionId, StreamKind, ToolCallId,
 };
 use iris_store::project::{ProjectReader, RecoverRuns};
 use iris_store::root::{OutboxEntry, RootReader};
@@ -41,6 +41,7 @@ use tokio::sync::watch;
 
 use crate::agents::LOOK_EVERY;
 use crate::connection::{CloseReason, Wakers, Wants};
+use crate::line::Standing;
 use crate::mcp::McpClient;
 use crate::permissions::ServerRules;
 use crate::root::RootAccess;
@@ -459,6 +460,27 @@ impl Handler<ToolProgress> for Project {
         let event =
             Event::MessageToolProgress { session_id, message_id, tool_call_id, bytes, tail };
         self.rooms.tell(&room, &event, Wants::Deltas);
+    }
+}
+
+/// Tell: a queued run stands somewhere else in the line.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct TellQueued {
+    pub(crate) session_id: SessionId,
+    pub(crate) run_id: RunId,
+    pub(crate) standing: Standing,
+}
+
+impl Handler<TellQueued> for Project {
+    type Result = ();
+
+    fn handle(&mut self, told: TellQueued, _: &mut Context<Self>) {
+        let TellQueued { session_id, run_id, standing: Standing { position, reason } } = told;
+        let room = Room::Session(session_id.clone());
+        let event = Event::RunQueued { session_id, run_id, position, reason };
+        self.rooms.tell(&room, &event, Wants::Everything);
+        self.rooms.tell(&Room::Project(self.id.clone()), &event, Wants::Everything);
     }
 }
 

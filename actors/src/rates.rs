@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iris_protocol::{ApiError, ErrorCode, KeyId, UserId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use crate::dispatch::Peer;
@@ -131,7 +131,7 @@ impl Allowance {
 
 /// The rates of everybody.
 pub(crate) struct Rates {
-    settings: RateSettings,
+    settings: RwLock<RateSettings>,
     users: Mutex<Table<UserId>>,
     addresses: Mutex<Table<Network>>,
     keys: Mutex<Table<KeyId>>,
@@ -175,7 +175,7 @@ pub(crate) struct LoginAttempt {
 impl Rates {
     pub(crate) fn new(settings: RateSettings) -> Self {
         Self {
-            settings,
+            settings: RwLock::new(settings),
             users: Mutex::default(),
             addresses: Mutex::default(),
             keys: Mutex::default(),
@@ -191,12 +191,22 @@ impl Rates {
         }
     }
 
+    /// The limits as they are now.
+    pub(crate) fn settings(&self) -> RateSettings {
+        *self.settings.read()
+    }
+
+    /// Other limits, from now on. What was counted stays.
+    pub(crate) fn limit(&self, settings: RateSettings) {
+        *self.settings.write() = settings;
+    }
+
     /// Counts a request with an API key, besides [`Rates::of_user`].
     ///
     /// # Errors
     /// `RATE_LIMITED`.
     pub(crate) fn of_key(&self, key: &KeyId) -> Result<(), ApiError> {
-        self.keys.lock().take(key, self.settings.keys, Instant::now())
+        self.keys.lock().take(key, self.settings().keys, Instant::now())
     }
 
     /// Counts what may begin a run.
@@ -204,7 +214,7 @@ impl Rates {
     /// # Errors
     /// `RATE_LIMITED`.
     pub(crate) fn of_runs(&self, user_id: &UserId) -> Result<(), ApiError> {
-        self.runs.lock().take(user_id, self.settings.runs, Instant::now())
+        self.runs.lock().take(user_id, self.settings().runs, Instant::now())
     }
 
     /// Counts a file or an archive that is sent.
@@ -212,7 +222,7 @@ impl Rates {
     /// # Errors
     /// `RATE_LIMITED`.
     pub(crate) fn of_uploads(&self, user_id: &UserId) -> Result<(), ApiError> {
-        self.uploads.lock().take(user_id, self.settings.uploads, Instant::now())
+        self.uploads.lock().take(user_id, self.settings().uploads, Instant::now())
     }
 
     /// Counts a password that is about to be checked as wrong, for its account and, where there is one, for
@@ -228,10 +238,10 @@ impl Rates {
         let (now, account) = (Instant::now(), self.hasher.hash_one(email));
         let network = peer.map(Network::of_peer);
         if let Some(network) = &network {
-            let rate = self.settings.login_failures_of_address;
+            let rate = self.settings().login_failures_of_address;
             self.guessers.lock().take(network, rate, now)?;
         }
-        let taken = self.accounts.lock().take(&account, self.settings.login_failures, now);
+        let taken = self.accounts.lock().take(&account, self.settings().login_failures, now);
         taken.map_err(|error| error.reason("too_many_failures"))?;
         Ok(LoginAttempt { account: Some(account), network })
     }
@@ -243,7 +253,7 @@ impl Rates {
     /// `RATE_LIMITED`, before anything is looked at.
     pub(crate) fn begin_exchange(&self, peer: &Peer) -> Result<LoginAttempt, ApiError> {
         let network = Network::of_peer(peer);
-        let rate = self.settings.login_failures_of_address;
+        let rate = self.settings().login_failures_of_address;
         self.guessers.lock().take(&network, rate, Instant::now())?;
         Ok(LoginAttempt { account: None, network: Some(network) })
     }
@@ -252,10 +262,10 @@ impl Rates {
     pub(crate) fn login_succeeded(&self, attempt: &LoginAttempt) {
         let LoginAttempt { account, network } = attempt;
         if let Some(account) = account {
-            self.accounts.lock().give_back(account, self.settings.login_failures);
+            self.accounts.lock().give_back(account, self.settings().login_failures);
         }
         if let Some(network) = network {
-            let rate = self.settings.login_failures_of_address;
+            let rate = self.settings().login_failures_of_address;
             self.guessers.lock().give_back(network, rate);
         }
     }
@@ -268,7 +278,7 @@ impl Rates {
         let account = self.hasher.hash_one(email);
         self.resets.lock().take(
             &account,
-            self.settings.login_failures.and(Some(RESETS)),
+            self.settings().login_failures.and(Some(RESETS)),
             Instant::now(),
         )
     }
@@ -278,7 +288,7 @@ impl Rates {
     /// # Errors
     /// `RATE_LIMITED` with reason `unknown_connections` when its address has as many as it may.
     pub(crate) fn admit_unknown(&self, peer: &Peer) -> Result<Option<UnknownSocket>, ApiError> {
-        let Some(most) = self.settings.unknown_connections_max else { return Ok(None) };
+        let Some(most) = self.settings().unknown_connections_max else { return Ok(None) };
         let (network, mut all) = (Network::of_peer(peer), self.unknown.lock());
         let count = all.entry(network).or_default();
         if *count >= most {
@@ -306,7 +316,7 @@ impl Rates {
     /// # Errors
     /// `RATE_LIMITED`.
     pub(crate) fn of_user(&self, user_id: &UserId) -> Result<(), ApiError> {
-        self.users.lock().take(user_id, self.settings.requests, Instant::now())
+        self.users.lock().take(user_id, self.settings().requests, Instant::now())
     }
 
     /// Counts a request from somewhere that may come from anybody.
@@ -315,7 +325,7 @@ impl Rates {
     /// `RATE_LIMITED`.
     pub(crate) fn of_address(&self, peer: &Peer) -> Result<(), ApiError> {
         let network = Network::of_peer(peer);
-        self.addresses.lock().take(&network, self.settings.public, Instant::now())
+        self.addresses.lock().take(&network, self.settings().public, Instant::now())
     }
 }
 

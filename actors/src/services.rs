@@ -19,10 +19,11 @@ use iris_store::Storage;
 use iris_store::project::{FileRetention, Quotas};
 use iris_store::root::RecordAudit;
 use iris_tools::{ToolRegistry, Workshop};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value};
 
 use crate::connection::SocketSettings;
+use crate::line::{Line, Shares};
 use crate::rates::RateSettings;
 use crate::supervision::Supervision;
 use crate::{
@@ -169,8 +170,6 @@ pub struct Settings {
     pub default_model: Option<ModelRef>,
     /// The model that is asked when another one does not answer.
     pub fallback_model: Option<ModelRef>,
-    /// How much may be used where nobody says otherwise.
-    pub budgets: BudgetSettings,
     /// How conversations are kept within what models take.
     pub context: ContextSettings,
     /// Bounds of one run.
@@ -207,6 +206,8 @@ pub struct Settings {
     pub sockets: SocketSettings,
     /// How often callers may ask.
     pub rates: RateSettings,
+    /// How many runs and commands work at once, at the start.
+    pub shares: Shares,
     /// How backups are made and archives taken.
     pub backups: BackupSettings,
 }
@@ -268,6 +269,12 @@ pub struct Services {
     pub log: Arc<dyn LogControl>,
     /// What is counted for operators.
     pub metrics: Arc<Metrics>,
+    /// How much may be used where nobody says otherwise.
+    pub budgets: RwLock<BudgetSettings>,
+    /// Which runs work, and which wait for a place.
+    pub runs: Line,
+    /// Which commands of agents run, and which wait.
+    pub commands: Line,
     /// The disk of the data directory.
     pub storage: Storage,
     /// The operator's choices.

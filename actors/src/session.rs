@@ -6,6 +6,7 @@ mod approving;
 mod attaching;
 mod background;
 mod compacting;
+mod queueing;
 mod rewriting;
 mod titles;
 
@@ -28,6 +29,7 @@ use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
 use crate::agents::{DEFAULT_AGENT, find_agent};
+use crate::line::Place;
 use crate::orchestrator::{
     Answer, Assignment, Cancel, Expiring, Orchestrator, Resumed, ToldInstructions, end_tasks,
     may_succeed_later,
@@ -45,6 +47,7 @@ use attaching::attach;
 use background::Leaving;
 pub(crate) use background::{Adopt, Look, Retire};
 pub(crate) use compacting::Compact;
+use queueing::Turn;
 pub(crate) use rewriting::{Rewrite, Said};
 use titles::Titles;
 
@@ -102,6 +105,8 @@ pub(crate) struct Session {
     /// What it was told of the instructions in the project's directories.
     told: Arc<ToldInstructions>,
     work: Work,
+    /// The run that waits for a place among those that work, or has one and is about to start.
+    turn: Option<Turn>,
     /// The run that was last started here.
     last: Option<RunId>,
     /// The requests that caused the runs that are queued, as far as they came in this life.
@@ -141,6 +146,8 @@ struct ActiveRun {
     started_by: UserId,
     orchestrator: Address<Orchestrator>,
     is_cancelling: bool,
+    /// Its place among those that work.
+    _place: Arc<Place>,
 }
 
 /// Runs that cannot go on.
@@ -161,6 +168,7 @@ impl Session {
             read_log: Arc::default(),
             told: Arc::default(),
             work,
+            turn: None,
             last: None,
             requests: HashMap::new(),
             to_cancel: None,
@@ -176,6 +184,7 @@ impl Session {
     fn is_idle(&self) -> bool {
         matches!(self.work, Work::None)
             && self.asked == 0
+            && self.turn.is_none()
             && self.background.is_empty()
             && !self.titles.is_making()
     }
@@ -222,6 +231,7 @@ impl Supervise for Session {
         json!({
             "work": work,
             "runId": run,
+            "runInLine": self.turn.as_ref().map(Turn::run_id),
             "requestsInFlight": self.asked,
             "subAgentsInBackground": self.background.len(),
         })
@@ -439,9 +449,13 @@ impl Session {
         match next {
             Ok(Some(open)) => self.take_up(open, ctx),
             Ok(None) if look_again => return self.start_next(ctx),
-            // Nothing is queued, so nobody asks for one of these any more.
-            Ok(None) if self.asked == 0 => self.requests.clear(),
-            Ok(None) => {}
+            Ok(None) => {
+                self.turn = None;
+                // Nothing is queued, so nobody asks for one of these any more.
+                if self.asked == 0 {
+                    self.requests.clear();
+                }
+            }
             // Of its answer, which nobody can go on with then: a queued run has none.
             Err(error @ StoreError::BlobCorrupt { .. }) => {
                 let error = error.to_api();
@@ -474,8 +488,9 @@ impl Session {
             | RunStatus::Failed
             | RunStatus::Cancelled
             | RunStatus::Interrupted => {
+                let Some(place) = self.place_of(&run, ctx) else { return };
                 let answer_id = MessageId::from_bits(self.place.services.ids.next_bits());
-                return self.start(run, answer_id, None, ctx);
+                return self.start(run, answer_id, None, place, ctx);
             }
         };
         // Its orchestrator has left without recording the end: another one would fare no better.
@@ -494,7 +509,9 @@ impl Session {
             .into_iter()
             .map(|it| (it.tool_call_id, Expiring::Question(it.id), it.expires_at));
         let (id, expiries) = (answer.id.clone(), approvals.chain(questions).collect());
-        self.start(run, id, Some(Resumed { answer, expiries }), ctx);
+        // What goes on does not wait again.
+        let place = self.place.services.runs.join(self.whose(&run));
+        self.start(run, id, Some(Resumed { answer, expiries }), place, ctx);
     }
 
     fn start(
@@ -502,8 +519,10 @@ impl Session {
         run: Run,
         answer_id: MessageId,
         resumed: Option<Resumed>,
+        place: Place,
         ctx: &mut Context<Self>,
     ) {
+        let work_place = Arc::new(place);
         self.was_used = true;
         let (run_id, started_by) = (run.id.clone(), run.started_by.clone());
         self.make_title(&run, ctx);
@@ -518,6 +537,7 @@ impl Session {
             read_log: Arc::clone(&self.read_log),
             told: Arc::clone(&self.told),
             resumed,
+            work_place: Arc::downgrade(&work_place),
         };
         let spec = ChildSpec {
             on_stuck: OnStuck::Kill,
@@ -531,8 +551,13 @@ impl Session {
             move |exited| me.tell(OrchestratorExited { run_id, reason: exited.reason })
         });
         let is_cancelled = self.to_cancel.take_if(|to_cancel| *to_cancel == run_id).is_some();
-        self.work =
-            Work::Running(ActiveRun { id: run_id, started_by, orchestrator, is_cancelling: false });
+        self.work = Work::Running(ActiveRun {
+            id: run_id,
+            started_by,
+            orchestrator,
+            is_cancelling: false,
+            _place: work_place,
+        });
         if is_cancelled {
             self.cancel();
         }

@@ -25,10 +25,12 @@ pub enum ConfigError {
         message: String,
     },
     /// The file has a key that means nothing.
-    #[error("unknown key {name}")]
+    #[error("unknown key {name}{}", .meant.map_or_else(String::new, |key| format!("; did you mean `{key}`?")))]
     UnknownKey {
-        /// The key and the file, each in backticks.
+        /// The key and the file, each in backticks, and the line.
         name: String,
+        /// The key that is like it.
+        meant: Option<&'static str>,
     },
     /// The value cannot be used.
     #[error("bad value of {name}: {problem}")]
@@ -64,4 +66,20 @@ pub enum ConfigError {
     /// The platform does not say where programs keep data.
     #[error("no data directory: give `--data-dir` or set `IRIS_DATA_DIR`")]
     NoDataDir,
+}
+
+impl ConfigError {
+    /// The key, flag or variable that is wrong; none where that is the file as a whole.
+    pub fn key(&self) -> Option<String> {
+        match self {
+            Self::UnknownKey { name, .. } | Self::BadValue { name, .. } => {
+                name.split('`').nth(1).map(str::to_owned)
+            }
+            Self::ProviderName { name } => Some(format!("providers.{name}")),
+            Self::Missing { provider, field } => Some(format!("providers.{provider}.{field}")),
+            Self::NotUtf8 { name } => Some(name.clone()),
+            Self::NoDataDir => Some("data_dir".to_owned()),
+            Self::Unreadable { .. } | Self::Syntax { .. } => None,
+        }
+    }
 }

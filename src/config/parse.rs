@@ -23,19 +23,27 @@ pub(super) type Parsed<T> = Result<T, String>;
 /// Longest time for runs to end after the signal to stop, in seconds.
 pub(super) const DRAIN_SECONDS_MAX: u64 = 3_600;
 /// Longest other time: a day.
-const SECONDS_MAX: u64 = 24 * 60 * 60;
+pub(super) const SECONDS_MAX: u64 = 24 * 60 * 60;
 /// A hundred years.
-const DAYS_MAX: u64 = 36_500;
+pub(super) const DAYS_MAX: u64 = 36_500;
 /// What SQLite can hold.
-const NUMBER_MAX: u64 = i64::MAX.cast_unsigned();
+pub(super) const NUMBER_MAX: u64 = i64::MAX.cast_unsigned();
 /// Most of what is counted by the second or minute, or by the user.
-const COUNT_MAX: u32 = 1_000_000;
+pub(super) const COUNT_MAX: u64 = 1_000_000;
 /// Most tokens that a window or an answer is said to have.
-const TOKENS_MAX: u32 = 10_000_000;
+pub(super) const TOKENS_MAX: u64 = 10_000_000;
 /// Longest time between two backups, in hours: a year.
-const BACKUP_HOURS_MAX: u64 = 366 * 24;
+pub(super) const BACKUP_HOURS_MAX: u64 = 366 * 24;
 /// Most projects that a server may be told to hold open; each takes three descriptors or more.
-const PROJECTS_OPEN_MAX: usize = 100_000;
+pub(super) const PROJECTS_OPEN_MAX: u64 = 100_000;
+/// Largest share at which a conversation is made shorter, in percent.
+pub(super) const COMPACT_AT_MAX: u64 = 95;
+/// The nicest that a process can be.
+pub(super) const NICE_MAX: u64 = 19;
+/// Most processor time of a command: a hundred processors.
+pub(super) const CPU_PERCENT_MAX: u64 = 10_000;
+/// Less memory than this starts no program that is of use.
+pub(super) const MEMORY_BYTES_MIN: u64 = 64 << 20;
 
 fn refuse<T>(text: &str, expected: &str) -> Parsed<T> {
     Err(format!("`{text}` is not {expected}"))
@@ -168,8 +176,8 @@ pub(super) fn seconds(text: &str) -> Parsed<Duration> {
 /// A share in percent; 0 means never.
 pub(super) fn compact_at_percent(text: &str) -> Parsed<u8> {
     match text.parse() {
-        Ok(percent @ (0 | 10..=95)) => Ok(percent),
-        Ok(_) | Err(_) => refuse(text, "0, or a whole number, 10 to 95"),
+        Ok(percent @ (0 | 10..=COMPACT_AT_MAX)) => Ok(u8::try_from(percent).unwrap_or(0)),
+        Ok(_) | Err(_) => refuse(text, &format!("0, or a whole number, 10 to {COMPACT_AT_MAX}")),
     }
 }
 
@@ -197,8 +205,8 @@ pub(super) fn number(text: &str) -> Parsed<u64> {
 
 /// How many there may be of something that is counted; 0 means no limit.
 pub(super) fn count(text: &str) -> Parsed<u32> {
-    match text.parse() {
-        Ok(count @ 0..=COUNT_MAX) => Ok(count),
+    match text.parse::<u64>() {
+        Ok(count @ 0..=COUNT_MAX) => Ok(u32::try_from(count).unwrap_or(u32::MAX)),
         Ok(_) | Err(_) => refuse(text, &format!("a whole number up to {COUNT_MAX}")),
     }
 }
@@ -211,8 +219,8 @@ pub(super) fn at_least_one(text: &str) -> Parsed<u32> {
 }
 
 pub(super) fn projects_open_max(text: &str) -> Parsed<usize> {
-    match text.parse() {
-        Ok(count @ 1..=PROJECTS_OPEN_MAX) => Ok(count),
+    match text.parse::<u64>() {
+        Ok(count @ 1..=PROJECTS_OPEN_MAX) => Ok(usize::try_from(count).unwrap_or(usize::MAX)),
         Ok(_) | Err(_) => refuse(text, &format!("a whole number, 1 to {PROJECTS_OPEN_MAX}")),
     }
 }
@@ -239,6 +247,29 @@ pub(super) fn bytes(text: &str) -> Parsed<u64> {
     match text.parse() {
         Ok(bytes @ 1..) => Ok(bytes),
         Ok(_) | Err(_) => refuse(text, "a number of bytes, at least 1"),
+    }
+}
+
+/// How nice commands are.
+pub(super) fn nice(text: &str) -> Parsed<u8> {
+    match text.parse::<u64>() {
+        Ok(nice @ 0..=NICE_MAX) => Ok(u8::try_from(nice).unwrap_or(0)),
+        Ok(_) | Err(_) => refuse(text, &format!("a whole number, 0 to {NICE_MAX}")),
+    }
+}
+
+/// A share of one processor, in percent.
+pub(super) fn cpu_percent(text: &str) -> Parsed<u64> {
+    match text.parse() {
+        Ok(percent @ 1..=CPU_PERCENT_MAX) => Ok(percent),
+        Ok(_) | Err(_) => refuse(text, &format!("a whole number, 1 to {CPU_PERCENT_MAX}")),
+    }
+}
+
+pub(super) fn memory_bytes(text: &str) -> Parsed<u64> {
+    match text.parse() {
+        Ok(bytes @ MEMORY_BYTES_MIN..) => Ok(bytes),
+        Ok(_) | Err(_) => refuse(text, &format!("a number of bytes, at least {MEMORY_BYTES_MIN}")),
     }
 }
 
@@ -397,8 +428,8 @@ pub(super) fn vendor(text: &str) -> Parsed<String> {
 
 /// How many tokens; not 0.
 pub(super) fn tokens(text: &str) -> Parsed<u32> {
-    match text.parse() {
-        Ok(tokens @ 1..=TOKENS_MAX) => Ok(tokens),
+    match text.parse::<u64>() {
+        Ok(tokens @ 1..=TOKENS_MAX) => Ok(u32::try_from(tokens).unwrap_or(u32::MAX)),
         Ok(_) | Err(_) => refuse(text, &format!("a whole number, 1 to {TOKENS_MAX}")),
     }
 }

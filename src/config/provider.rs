@@ -19,7 +19,7 @@ pub(super) fn provider(
     let unused = unused(kind, &section);
     let mut settings = ProviderConfig::new(kind);
     settings.base_url = section.parse("base_url", parse::base_url)?;
-    settings.api_key = section.parse("api_key", parse::api_key)?;
+    settings.api_key = section.parse_secret("api_key", parse::api_key)?;
     settings.script = section.parse("script", parse::path)?;
     settings.images = section.parse("images", parse::switch)?;
     settings.catalog = section.parse("catalog", parse::vendor)?;
@@ -27,7 +27,7 @@ pub(super) fn provider(
     settings.reasoning = section.parse("reasoning", parse::reasoning)?;
     settings.max_output_tokens = section.parse("max_output_tokens", parse::tokens)?;
     settings.context_tokens = section.parse("context_tokens", parse::tokens)?;
-    settings.proxy = section.parse("proxy", parse::proxy)?;
+    settings.proxy = section.parse_secret("proxy", parse::proxy)?;
     settings.ca_file = section.parse("ca_file", parse::path)?;
     settings.chat = chat(&mut section)?;
     debug_assert!(section.keys_left().is_empty(), "keys not read: {:?}", section.keys_left());
@@ -86,12 +86,14 @@ fn unused(kind: ProviderKind, section: &Section) -> Vec<&'static str> {
     let of_network = [
         "base_url",
         "api_key",
+        "api_key_file",
         "images",
         "catalog",
         "free",
         "reasoning",
         "max_output_tokens",
         "proxy",
+        "proxy_file",
         "ca_file",
     ];
     let is_unused = |key: &&'static str| match kind {

@@ -1,132 +1,26 @@
 //! The sources of the configuration, merged key by key. Values stay text here; `parse` types them.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::path::Path;
 
+use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::parse::Parsed;
+use super::parse::{self, Parsed};
+use super::reference::{self, Key, OAUTH, PROVIDERS, TOP};
 use super::{ConfigError, Flags};
 
 /// Begins the name of each environment variable of ours.
 pub(super) const ENV_PREFIX: &str = "IRIS_";
 
-/// Keys at the top. In the environment they are upper case behind [`ENV_PREFIX`].
-const KEYS: &[&str] = &[
-    "bind",
-    "tls_certificate_file",
-    "tls_key_file",
-    "data_dir",
-    "setup_token",
-    "registration",
-    "jwt_secret_file",
-    "jwt_secret_previous_file",
-    "master_key_file",
-    "master_key_previous_file",
-    "default_model",
-    "fallback_model",
-    "model_catalog",
-    "detect_models",
-    "small_model",
-    "titles",
-    "compact_at_percent",
-    "project_roots",
-    "allowed_origins",
-    "allowed_hosts",
-    "public_url",
-    "oauth_redirects",
-    "trusted_proxies",
-    "smtp_url",
-    "smtp_from",
-    "egress_allow",
-    "sandbox_minimum",
-    "sandbox_uid",
-    "sandbox_gid",
-    "sandbox_read_only",
-    "sandbox_cgroup",
-    "drain_seconds",
-    "project_idle_seconds",
-    "projects_open_max",
-    "session_idle_seconds",
-    "events_kept_days",
-    "events_kept_bytes_max",
-    "audit_kept_days",
-    "audit_records_max",
-    "project_rows_max",
-    "project_bytes_max",
-    "project_files_max",
-    "project_file_bytes_max",
-    "budget_run",
-    "budget_session",
-    "budget_project",
-    "budget_project_month",
-    "budget_project_user",
-    "budget_project_user_month",
-    "budget_user",
-    "budget_user_month",
-    "file_versions_max",
-    "file_versions_kept_days",
-    "file_versions_bytes_max",
-    "snapshots_max",
-    "transfer_bytes_max",
-    "resume",
-    "backup_interval_hours",
-    "backups_kept",
-    "import_bytes_max",
-    "ping_interval_seconds",
-    "pong_timeout_seconds",
-    "frame_age_max_seconds",
-    "requests_per_second",
-    "requests_burst",
-    "public_requests_per_minute",
-    "key_requests_per_second",
-    "runs_per_minute",
-    "uploads_per_minute",
-    "login_failures_per_10_minutes",
-    "unknown_connections_per_address_max",
-    "connections_per_user_max",
-    "refusals_per_minute_max",
-    "watchdog_abort_seconds",
-    "log",
-    "log_format",
-    "otlp_endpoint",
-    "otlp_service_name",
-];
-/// The table of providers of models, and the keys of one of them.
-const PROVIDERS: &str = "providers";
-const PROVIDER_KEYS: &[&str] = &[
-    "kind",
-    "base_url",
-    "api_key",
-    "script",
-    "images",
-    "catalog",
-    "free",
-    "reasoning",
-    "max_output_tokens",
-    "context_tokens",
-    "proxy",
-    "ca_file",
-    "stream_options",
-    "parallel_tool_calls",
-    "max_tokens_name",
-    "reasoning_replay",
-    "prompt_cache_key",
-];
-
-/// The table of providers of logins, and the keys of one of them.
-const OAUTH: &str = "oauth";
-const OAUTH_KEYS: &[&str] = &[
-    "kind",
-    "title",
-    "issuer",
-    "client_id",
-    "client_secret",
-    "client_secret_file",
-    "scopes",
-    "trust_email",
-];
+/// The table of providers of models.
+const TABLE_OF_PROVIDERS: &str = "providers";
+/// The table of providers of logins.
+const TABLE_OF_OAUTH: &str = "oauth";
 
 /// One value and where it was set. Has no `Debug`: the value may be a secret.
 pub(super) struct Setting {
@@ -135,6 +29,7 @@ pub(super) struct Setting {
     content: Content,
 }
 
+#[derive(Hash)]
 enum Content {
     /// A single value of the file.
     Single(String),
@@ -180,6 +75,27 @@ impl Section {
         self.0.remove(key).map(|setting| setting.parse(parse)).transpose()
     }
 
+    /// As [`Section::parse`] for a secret, which may be in the file that `KEY_file` names.
+    pub(super) fn parse_secret<T>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Parsed<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(file) = self.0.remove(format!("{key}_file").as_str()) else {
+            return self.parse(key, parse);
+        };
+        let name = file.name.clone();
+        let bad = |problem: String| ConfigError::BadValue { name: name.clone(), problem };
+        if let Some(other) = self.0.remove(key) {
+            return Err(bad(format!("{} is set too: one of them is enough", other.name)));
+        }
+        let path = file.parse(parse::path)?;
+        let read = fs::read_to_string(&path);
+        let text = read.map_err(|error| bad(format!("the file cannot be read: {error}")))?;
+        let text = text.trim_end_matches(['\r', '\n']).to_owned();
+        Setting { name, content: Content::Single(text) }.parse(parse).map(Some)
+    }
+
     /// Takes out the setting and gives its elements their type; empty when no source has it.
     pub(super) fn parse_list<T>(
         &mut self,
@@ -193,14 +109,12 @@ impl Section {
     fn add(
         &mut self,
         table: Table,
-        keys: &[&'static str],
+        keys: &[Key],
         name_of: impl Fn(&str) -> String,
     ) -> Result<(), ConfigError> {
         for (key, value) in table {
             let name = name_of(&key);
-            let Some(known) = keys.iter().find(|known| **known == key) else {
-                return Err(ConfigError::UnknownKey { name });
-            };
+            let known = known(keys, &key, &name)?;
             self.0.insert(known, file_setting(name, value)?);
         }
         Ok(())
@@ -236,12 +150,16 @@ impl Settings {
             line: line_of(text, error.span()),
             message: error.message().to_owned(),
         })?;
-        let name_of = |key: &str| format!("`{key}` in `{}`", path.display());
+        let lines = lines_of(text);
+        let name_of = |key: &str| {
+            let line = lines.get(key).map_or_else(String::new, |line| format!(", line {line}"));
+            format!("`{key}` in `{}`{line}", path.display())
+        };
         for (key, value) in table {
             let name = name_of(&key);
             let of_providers = match key.as_str() {
-                PROVIDERS => Some((&mut self.providers, PROVIDER_KEYS)),
-                OAUTH => Some((&mut self.oauth, OAUTH_KEYS)),
+                TABLE_OF_PROVIDERS => Some((&mut self.providers, PROVIDERS)),
+                TABLE_OF_OAUTH => Some((&mut self.oauth, OAUTH)),
                 _ => None,
             };
             if let Some((sections, keys)) = of_providers {
@@ -253,9 +171,7 @@ impl Settings {
                 }
                 continue;
             }
-            let Some(known) = KEYS.iter().find(|known| **known == key) else {
-                return Err(ConfigError::UnknownKey { name });
-            };
+            let known = known(TOP, &key, &name)?;
             self.top.0.insert(known, file_setting(name, value)?);
         }
         Ok(())
@@ -270,12 +186,12 @@ impl Settings {
             let parts: Vec<&str> = path.split("__").collect();
             let name = format!("`{variable}`");
             let slot = match parts.as_slice() {
-                [key] => find_upper(KEYS, key).map(|known| (&mut self.top, known)),
-                ["PROVIDERS", provider, key] => find_upper(PROVIDER_KEYS, key).map(|known| {
+                [key] => find_upper(TOP, key).map(|known| (&mut self.top, known)),
+                ["PROVIDERS", provider, key] => find_upper(PROVIDERS, key).map(|known| {
                     let provider = provider.to_ascii_lowercase();
                     (self.providers.entry(provider).or_default(), known)
                 }),
-                ["OAUTH", provider, key] => find_upper(OAUTH_KEYS, key).map(|known| {
+                ["OAUTH", provider, key] => find_upper(OAUTH, key).map(|known| {
                     let provider = provider.to_ascii_lowercase();
                     (self.oauth.entry(provider).or_default(), known)
                 }),
@@ -285,7 +201,12 @@ impl Settings {
                 Some((section, known)) => {
                     section.0.insert(known, Setting { name, content: Content::Flat(value) });
                 }
-                None => warnings.push(format!("the environment variable {name} means nothing")),
+                None => {
+                    let meant = reference::nearest(path, TOP).map_or_else(String::new, |key| {
+                        format!("; did you mean `{ENV_PREFIX}{}`?", key.to_ascii_uppercase())
+                    });
+                    warnings.push(format!("the environment variable {name} means nothing{meant}"));
+                }
             }
         }
         warnings
@@ -309,9 +230,97 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// What is given, to compare it with what is given later.
+    pub(super) fn given(&self) -> Given {
+        let of = |prefix: String, section: &Section| {
+            let keys = section.0.iter();
+            keys.map(|(key, setting)| (format!("{prefix}{key}"), setting.fingerprint()))
+                .collect::<Vec<_>>()
+        };
+        let mut all = of(String::new(), &self.top);
+        for (table, sections) in
+            [(TABLE_OF_PROVIDERS, &self.providers), (TABLE_OF_OAUTH, &self.oauth)]
+        {
+            all.extend(sections.iter().flat_map(|(name, it)| of(format!("{table}.{name}."), it)));
+        }
+        Given(all.into_iter().collect())
+    }
+}
+
+impl Setting {
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.content.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// What the sources say, as far as it takes to see what changed. Shows no value: some are secret.
+#[derive(Clone, Default)]
+pub struct Given(BTreeMap<String, u64>);
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Given").finish_non_exhaustive()
+    }
+}
+
+impl Given {
+    /// The same, but for `keys`, which are as in `other`.
+    #[must_use]
+    pub(crate) fn with(&self, other: &Self, keys: &[String]) -> Self {
+        let mut all = self.0.clone();
+        for key in keys {
+            match other.0.get(key) {
+                Some(given) => all.insert(key.clone(), *given),
+                None => all.remove(key),
+            };
+        }
+        Self(all)
+    }
+
+    /// The keys that only one of both has, or that differ, as in `log` and `providers.local.kind`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut keys: Vec<&String> = self.0.keys().chain(other.0.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        keys.retain(|key| self.0.get(*key) != other.0.get(*key));
+        keys.into_iter().cloned().collect()
+    }
+}
+
+/// The key of that name.
+fn known(keys: &[Key], key: &str, name: &str) -> Result<&'static str, ConfigError> {
+    let found = keys.iter().find(|known| known.name == key).map(|known| known.name);
+    found.ok_or_else(|| ConfigError::UnknownKey {
+        name: name.to_owned(),
+        meant: reference::nearest(key, keys),
+    })
+}
+
 /// The key whose upper-case form is `upper`.
-fn find_upper(keys: &[&'static str], upper: &str) -> Option<&'static str> {
-    keys.iter().copied().find(|key| key.to_ascii_uppercase() == upper)
+fn find_upper(keys: &[Key], upper: &str) -> Option<&'static str> {
+    keys.iter().find(|key| key.name.to_ascii_uppercase() == upper).map(|key| key.name)
+}
+
+/// In which line each key of a file is, by its path.
+fn lines_of(text: &str) -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    if let Ok(table) = DeTable::parse(text) {
+        note_lines(text, "", table.get_ref(), &mut lines);
+    }
+    lines
+}
+
+fn note_lines(text: &str, prefix: &str, table: &DeTable<'_>, lines: &mut BTreeMap<String, usize>) {
+    for (key, value) in table {
+        let path = format!("{prefix}{}", key.get_ref());
+        lines.insert(path.clone(), line_of(text, Some(key.span())));
+        if let DeValue::Table(inner) = value.get_ref() {
+            note_lines(text, &format!("{path}."), inner, lines);
+        }
+    }
 }
 
 fn table_of(name: String, value: Value) -> Result<Table, ConfigError> {

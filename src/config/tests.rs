@@ -460,12 +460,12 @@ fn what_tools_may_fetch_is_a_list_and_a_bad_entry_is_named() {
 fn a_bad_value_names_the_file_or_the_flag_it_came_from() {
     assert_refused(
         from_file("bind = 4747"),
-        "bad value of `bind` in `/etc/iris.toml`: `4747` is not an address with a port like \
+        "bad value of `bind` in `/etc/iris.toml`, line 1: `4747` is not an address with a port like \
          `127.0.0.1:4747`",
     );
     assert_refused(
         from_file("[providers.x]\nkind = 'y'"),
-        "bad value of `providers.x.kind` in `/etc/iris.toml`: `y` is not `anthropic`, `google`, `ollama`, \
+        "bad value of `providers.x.kind` in `/etc/iris.toml`, line 2: `y` is not `anthropic`, `google`, `ollama`, \
          `openai`, `openai-compatible` or \
          `scripted`",
     );
@@ -479,18 +479,21 @@ fn a_bad_value_names_the_file_or_the_flag_it_came_from() {
 #[test]
 fn values_of_the_wrong_shape_are_refused() {
     for (text, sentence) in [
-        ("log = ['a']", "`log` in `/etc/iris.toml`: expected one value, not an array"),
-        ("[bind]\nport = 1", "`bind` in `/etc/iris.toml`: expected a value, not a table"),
+        ("log = ['a']", "`log` in `/etc/iris.toml`, line 1: expected one value, not an array"),
+        ("[bind]\nport = 1", "`bind` in `/etc/iris.toml`, line 1: expected a value, not a table"),
         (
             "project_roots = '/a'",
-            "`project_roots` in `/etc/iris.toml`: expected an array of strings",
+            "`project_roots` in `/etc/iris.toml`, line 1: expected an array of strings",
         ),
         (
             "allowed_hosts = [1]",
-            "`allowed_hosts` in `/etc/iris.toml`: expected only strings in the array",
+            "`allowed_hosts` in `/etc/iris.toml`, line 1: expected only strings in the array",
         ),
-        ("providers = 'x'", "`providers` in `/etc/iris.toml`: expected a table"),
-        ("[providers]\nlocal = 1", "`providers.local` in `/etc/iris.toml`: expected a table"),
+        ("providers = 'x'", "`providers` in `/etc/iris.toml`, line 1: expected a table"),
+        (
+            "[providers]\nlocal = 1",
+            "`providers.local` in `/etc/iris.toml`, line 2: expected a table",
+        ),
     ] {
         assert_refused(from_file(text), &format!("bad value of {sentence}"));
     }
@@ -498,15 +501,19 @@ fn values_of_the_wrong_shape_are_refused() {
 
 #[test]
 fn an_unknown_key_of_the_file_is_refused() {
-    for (text, key) in [
-        ("colour = 'red'", "colour"),
-        ("BIND = '127.0.0.1:1'", "BIND"),
-        ("config = 'x'", "config"),
-        ("[server]\nbind = 'x'", "server"),
-        ("'providers.a.kind' = 'scripted'", "providers.a.kind"),
-        ("[providers.a]\nkind = 'scripted'\ncolour = 1", "providers.a.colour"),
+    for (text, key, line, meant) in [
+        ("colour = 'red'", "colour", 1, None),
+        ("log = 'info'\n\nBIND = '127.0.0.1:1'", "BIND", 3, Some("bind")),
+        ("drain-second = 3", "drain-second", 1, Some("drain_seconds")),
+        ("config = 'x'", "config", 1, None),
+        ("[server]\nbind = 'x'", "server", 1, None),
+        ("'providers.a.kind' = 'scripted'", "providers.a.kind", 1, None),
+        ("[providers.a]\nkind = 'scripted'\ncolour = 1", "providers.a.colour", 3, None),
+        ("[providers.a]\nkind = 'scripted'\napikey = 1", "providers.a.apikey", 3, Some("api_key")),
     ] {
-        assert_refused(from_file(text), &format!("unknown key `{key}` in `/etc/iris.toml`"));
+        let meant = meant.map_or_else(String::new, |key| format!("; did you mean `{key}`?"));
+        let sentence = format!("unknown key `{key}` in `/etc/iris.toml`, line {line}{meant}");
+        assert_refused(from_file(text), &sentence);
     }
 }
 
@@ -522,8 +529,15 @@ fn an_unknown_variable_of_ours_is_a_warning() {
     ];
     let (config, warnings) = load_all(None, &variables, Flags::default()).unwrap();
     assert!(config.providers.is_empty());
-    let expected = ["", "BINDD", "PROVIDERS__A", "PROVIDERS__A__COLOUR", "bind"]
-        .map(|name| format!("the environment variable `IRIS_{name}` means nothing"));
+    let meant = "; did you mean `IRIS_BIND`?";
+    let expected = [
+        ("", ""),
+        ("BINDD", meant),
+        ("PROVIDERS__A", ""),
+        ("PROVIDERS__A__COLOUR", ""),
+        ("bind", meant),
+    ]
+    .map(|(name, meant)| format!("the environment variable `IRIS_{name}` means nothing{meant}"));
     assert_eq!(warnings, expected);
 }
 
@@ -870,4 +884,160 @@ fn a_certificate_and_its_key_are_named_both_or_neither() {
         let error = load_all(None, &[(variable, "/a")], Flags::default()).unwrap_err();
         assert!(error.to_string().contains(lacking), "{error}");
     }
+}
+
+#[test]
+fn limits_of_runs_and_commands_are_read() {
+    let config = from_env(&[
+        ("IRIS_RUNS_WORKING_MAX", "3"),
+        ("IRIS_RUNS_WORKING_PER_PROJECT_MAX", "0"),
+        ("IRIS_COMMANDS_RUNNING_PER_USER_MAX", "1"),
+        ("IRIS_SANDBOX_NICE", "0"),
+        ("IRIS_SANDBOX_CPU_PERCENT", "150"),
+        ("IRIS_SANDBOX_MEMORY_BYTES_MAX", "1073741824"),
+    ])
+    .unwrap();
+    let runs = LineLimits { server: Some(3), project: None, user: Some(256) };
+    let commands = LineLimits { server: Some(64), project: Some(32), user: Some(1) };
+    assert_eq!(config.shares, Shares { runs, commands });
+    let limits = config.sandbox.unwrap().limits;
+    assert_eq!((limits.nice, limits.cpu_percent), (0, Some(150)));
+    assert_eq!(limits.memory_bytes, 1 << 30);
+}
+
+#[test]
+fn a_secret_may_be_in_a_file_and_is_not_given_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    let at = path.to_str().unwrap();
+    fs::write(&path, "canary of a file, long enough\r\n").unwrap();
+    let config = from_env(&[("IRIS_SETUP_TOKEN_FILE", at)]).unwrap();
+    assert!(config.setup_token.unwrap().matches("canary of a file, long enough"));
+    fs::write(&path, "sk-canary\n").unwrap();
+    let mut variables = LOCAL.to_vec();
+    variables.push(("IRIS_PROVIDERS__LOCAL__API_KEY_FILE", at));
+    let config = from_env(&variables).unwrap();
+    assert_eq!(config.providers["local"].api_key, Some(ApiKey::new("sk-canary")));
+    variables.push(("IRIS_PROVIDERS__LOCAL__API_KEY", "sk-other"));
+    assert_refused(
+        from_env(&variables),
+        "bad value of `IRIS_PROVIDERS__LOCAL__API_KEY_FILE`: `IRIS_PROVIDERS__LOCAL__API_KEY` is set too: \
+         one of them is enough",
+    );
+    let error = from_env(&[("IRIS_SETUP_TOKEN_FILE", "/none")]).unwrap_err().to_string();
+    let beginning = "bad value of `IRIS_SETUP_TOKEN_FILE`: the file cannot be read: ";
+    assert!(error.starts_with(beginning), "{error}");
+    let error = from_env(&[("IRIS_SETUP_TOKEN_FILE", at)]).unwrap_err();
+    assert!(!format!("{error:?} {error}").contains("canary"), "{error}");
+}
+
+/// Without what is there to tell changes by.
+fn shown(config: Config) -> String {
+    format!("{:?}", Config { given: Given::default(), ..config })
+}
+
+#[test]
+fn the_printed_file_has_every_key_and_says_what_holds_without_it() {
+    let defaults = shown(from_env(&[]).unwrap());
+    for explain in [false, true] {
+        let text = reference_file(explain);
+        assert_eq!(shown(from_file(&text).unwrap()), defaults);
+        for (_, key) in reference::all() {
+            let line = format!("{} = ", key.name);
+            let has =
+                |text: &str| text.lines().any(|it| it.trim_start_matches("# ").starts_with(&line));
+            assert!(has(&text), "{line}");
+        }
+        assert!(text.lines().all(|line| line.len() <= 102), "{text}");
+    }
+    // With the marks of the examples taken away it is TOML still.
+    let text: String = reference_file(false)
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ")
+                .filter(|it| it.contains(" = ") || it.starts_with('['))
+                .unwrap_or(line)
+        })
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let error = toml::from_str::<toml::Table>(&text).err();
+    assert!(error.is_none(), "{error:?}\n{text}");
+}
+
+/// Sets one key in the environment, with what it needs beside it.
+fn with_one(table: Option<&str>, name: &str, value: &str) -> Result<Config, ConfigError> {
+    let upper = name.to_ascii_uppercase();
+    let mut variables = match table {
+        None => Vec::new(),
+        Some("providers") => LOCAL.to_vec(),
+        Some(_) => COMPANY.to_vec(),
+    };
+    let variable = match table {
+        None => format!("IRIS_{upper}"),
+        Some("providers") => format!("IRIS_PROVIDERS__LOCAL__{upper}"),
+        Some(_) => format!("IRIS_OAUTH__COMPANY__{upper}"),
+    };
+    variables.retain(|(known, _)| *known != variable);
+    variables.push((&variable, value));
+    from_env(&variables)
+}
+
+#[test]
+fn what_the_reference_says_of_values_is_what_is_taken() {
+    use reference::Shape;
+
+    for (table, key) in reference::all() {
+        let name = key.name;
+        let taken = |value: &str| with_one(table, name, value).is_ok();
+        match key.shape {
+            Shape::Whole(_, min, max) => {
+                assert!(taken(&min.to_string()), "{name} {min}");
+                assert!(taken(&max.to_string()), "{name} {max}");
+                assert!(min == 0 || !taken(&(min - 1).to_string()), "{name} below {min}");
+                let is_bounded = max < parse::NUMBER_MAX && max < u64::from(u32::MAX);
+                assert!(!is_bounded || !taken(&(max + 1).to_string()), "{name} above {max}");
+                assert!(!taken("many"), "{name}");
+            }
+            Shape::Switch => {
+                assert!(taken("true") && taken("false") && !taken("yes"), "{name}");
+            }
+            Shape::OneOf(words) => {
+                // The kinds of logins need each other things beside them.
+                let is_free = (table, name) != (Some("oauth"), "kind");
+                assert!(!is_free || words.iter().all(|word| taken(word)), "{name}");
+                assert!(!taken("something-else"), "{name}");
+            }
+            Shape::Path(_) | Shape::Text(..) | Shape::Secret(_) | Shape::List(..) => {}
+        }
+    }
+}
+
+/// The table is the reference in another form: `key.row` says how a line has to be.
+#[test]
+fn the_table_of_the_documents_says_what_the_reference_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents = vec![root.join("README.md")];
+    documents.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let read = |path: &PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let text: String = documents.iter().map(read).collect();
+    // A link leads from where the table is.
+    let plain = |line: &str| line.replace("](docs/", "](");
+    let lines: Vec<String> = text.lines().map(plain).collect();
+    for (table, key) in reference::all() {
+        let row = plain(&key.row(table));
+        assert!(lines.contains(&row), "no line of the table is\n{row}");
+    }
+}
+
+#[test]
+fn what_changed_is_named_by_its_key_and_by_whether_it_counts_at_once() {
+    let before = from_file("log = 'info'\nbind = '127.0.0.1:1'\nrequests_burst = 5").unwrap();
+    let text = "log = 'debug'\nrequests_burst = 5\n[providers.a]\nkind = 'scripted'";
+    let after = from_file(text).unwrap();
+    let (live, waiting) = after.changes(&before);
+    assert_eq!(live, ["log"]);
+    assert_eq!(waiting, ["bind", "providers.a.kind"]);
+    let (live, waiting) = after.changes(&after);
+    assert!(live.is_empty() && waiting.is_empty());
 }

@@ -80,6 +80,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MessageComplete { .. }
         | Event::MessagePartRemoved { .. }
         | Event::MessageToolProgress { .. }
+        | Event::RunQueued { .. }
         | Event::RunStarted { .. }
         | Event::RunCompleted { .. }
         | Event::ProjectUpdated { .. }

@@ -71,6 +71,7 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         | Event::MessagePartSnapshot { text, .. } => text.clone(),
         Event::MessageToolProgress { bytes, .. } => format!("{bytes} bytes of output so far"),
         Event::MessagePartRemoved { .. } => "a part that will not be completed".to_owned(),
+        Event::RunQueued { position, .. } => format!("number {position} of those who wait"),
         Event::RunStarted { run } => format!("with the rights of {}", name(&run.started_by)),
         Event::RunCompleted { status, error: Some(error), .. } => {
             format!("{}: {}", word(status), said(error))

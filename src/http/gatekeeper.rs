@@ -2,6 +2,7 @@
 //! page that may ask? (DNS rebinding and cross-site WebSocket hijacking.)
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use actix_cors::Cors;
 use actix_web::HttpResponse;
@@ -11,6 +12,7 @@ use actix_web::http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderName, Header
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use iris_protocol::{ApiError, ErrorCode};
+use parking_lot::RwLock;
 
 use super::RestError;
 
@@ -55,9 +57,12 @@ const TOLD_ALWAYS: &[(&str, &str)] = &[
 /// How long a browser need not ask again.
 const PREFLIGHT_SECONDS: usize = 3600;
 
-/// Which hosts the server is and which pages may call it.
+/// Which hosts the server is and which pages may call it. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Gatekeeper {
+pub struct Gatekeeper(Arc<RwLock<Listed>>);
+
+#[derive(Debug, Default)]
+struct Listed {
     /// Host names, lower case; one with a port stands for that port alone.
     hosts: Vec<String>,
     /// Origins as browsers send them.
@@ -68,6 +73,13 @@ impl Gatekeeper {
     /// Lets requests through that name a loopback host, the address that the server is bound to, or
     /// one of `hosts`, and that come from no page or from one of `origins`.
     pub fn new(bound: IpAddr, hosts: &[String], origins: &[String]) -> Self {
+        let gatekeeper = Self::default();
+        gatekeeper.list(bound, hosts, origins);
+        gatekeeper
+    }
+
+    /// Other hosts and origins, from the next request on.
+    pub(crate) fn list(&self, bound: IpAddr, hosts: &[String], origins: &[String]) {
         let mut hosts: Vec<String> = hosts.iter().map(|host| host.to_lowercase()).collect();
         hosts.extend(LOOPBACK.iter().map(|host| (*host).to_owned()));
         match bound {
@@ -75,7 +87,7 @@ impl Gatekeeper {
             IpAddr::V6(address) if !address.is_unspecified() => hosts.push(format!("[{address}]")),
             IpAddr::V4(_) | IpAddr::V6(_) => {}
         }
-        Self { hosts, origins: origins.to_vec() }
+        *self.0.write() = Listed { hosts, origins: origins.to_vec() };
     }
 
     /// Tells browsers what pages of the listed origins may do (the CORS protocol of
@@ -86,19 +98,26 @@ impl Gatekeeper {
             .allowed_headers(ASKED_HEADERS.iter().copied())
             .expose_headers(TOLD_HEADERS.iter().copied())
             .max_age(PREFLIGHT_SECONDS);
-        self.origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+        let gatekeeper = self.clone();
+        cors.allowed_origin_fn(move |origin, _| gatekeeper.lists(origin))
+    }
+
+    fn lists(&self, origin: &HeaderValue) -> bool {
+        let listed = self.0.read();
+        origin.to_str().is_ok_and(|origin| listed.origins.iter().any(|known| known == origin))
     }
 
     fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let host = host.to_lowercase();
         let name = without_port(&host);
-        if !self.hosts.iter().any(|known| *known == host || known == name) {
+        let is_known = |known: &String| *known == host || known == name;
+        if !self.0.read().hosts.iter().any(is_known) {
             let message = "the `Host` header names a host that this server is not";
             return Err(ApiError::new(ErrorCode::BadHost, message));
         }
         let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-        if origin.to_str().is_ok_and(|origin| self.origins.iter().any(|known| known == origin)) {
+        if self.lists(origin) {
             return Ok(());
         }
         let message = "pages of this origin may not call this server";

@@ -2,23 +2,30 @@
 //! else's word is.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use actix_web::http::header::HeaderMap;
 use ipnet::IpNet;
+use parking_lot::RwLock;
 
 /// Where a proxy notes whom it speaks for; each proxy adds the address that it saw at the end.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// Addresses of one request that are looked at, from the last one on.
 const HOPS_MAX: usize = 16;
 
-/// The networks of proxies that are believed.
+/// The networks of proxies that are believed. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct TrustedProxies(Vec<IpNet>);
+pub struct TrustedProxies(Arc<RwLock<Vec<IpNet>>>);
 
 impl TrustedProxies {
     /// Believes proxies of these networks.
     pub fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
+        Self(Arc::new(RwLock::new(networks)))
+    }
+
+    /// Believes others, from the next request on.
+    pub(crate) fn believe(&self, networks: Vec<IpNet>) {
+        *self.0.write() = networks;
     }
 
     /// The address of the client behind a connection: the last one that no proxy of ours has. Where one of
@@ -42,7 +49,7 @@ impl TrustedProxies {
     }
 
     fn is_one(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
+        self.0.read().iter().any(|network| network.contains(&address))
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
+use std::time::Duration;
 
 use iris_actors::SystemClock;
 use iris_agent::Clock;
+use iris_auth::load_key;
 use iris_llm::Models;
 use iris_sandbox::{Config as SandboxConfig, Sandbox};
 use serde_json::{Value, json};
@@ -16,6 +18,7 @@ use super::{MaintenanceError, Place};
 use crate::app::public_url;
 use crate::config::Config;
 use crate::lock::DataDirLock;
+use crate::lodging::Lodging;
 use crate::tls::{self, TlsFiles};
 
 /// Descriptors below which a server holds few clients: one for each, and five for each open project.
@@ -25,6 +28,11 @@ const DESCRIPTORS_MIN: u64 = 4_096;
 const DISK_BYTES_MIN: u64 = 1024 * 1024 * 1024;
 /// The beginning of 2026: no clock that is right says less.
 const WRITTEN_MS: i64 = 1_767_225_600_000;
+
+/// How long a proxy has to take a connection.
+const PROXY_PATIENCE: Duration = Duration::from_secs(2);
+/// By how much a file may be newer than the clock: file systems and clocks are not exact.
+const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
 
 /// What was found about one thing.
 struct Finding {
@@ -67,13 +75,16 @@ pub(super) fn run(place: &Place) -> Result<(), MaintenanceError> {
         findings.push(finding("configuration", State::Good, "understood", Value::Null));
     }
     findings.push(data_directory(&config));
+    findings.push(file_system(&config));
     findings.extend(permissions(&config));
+    findings.extend(keys(&config));
     findings.push(address(&config));
     findings.push(exposure(&config));
     findings.extend(config.tls.as_ref().map(certificate));
     findings.push(descriptors());
     findings.extend(disk(&config));
-    findings.push(clock());
+    findings.push(clock(&config));
+    findings.extend(proxies(&config));
     findings.push(tried_out(config.sandbox.clone()));
     findings.push(model(&config));
     findings.extend(logins(&config));
@@ -118,6 +129,72 @@ fn data_directory(config: &Config) -> Finding {
         Ok(None) => about(State::Good, format!("`{shown}` is used by a server that runs")),
         Err(error) => about(State::Bad, format!("`{shown}`: {error}")),
     }
+}
+
+/// Whether databases can live where the data directory is.
+fn file_system(config: &Config) -> Finding {
+    let about = |state, says: String, kind: Option<&str>| {
+        finding("file system", state, says, json!({ "network": kind }))
+    };
+    match Lodging::of(&config.data_dir) {
+        Lodging::Here => about(State::Good, "of this machine".to_owned(), None),
+        Lodging::Perhaps(kind) => {
+            let says = format!(
+                "{kind}, behind which another machine may be: databases need one of this machine"
+            );
+            about(State::Warning, says, Some(kind))
+        }
+        Lodging::Elsewhere(kind) => {
+            let says = format!("{kind} is over a network: choose a data directory of this machine");
+            about(State::Bad, says, Some(kind))
+        }
+    }
+}
+
+/// Whether the keys that are there can be used.
+fn keys(config: &Config) -> Vec<Finding> {
+    let previous = [
+        ("the key of tokens from before", config.jwt_secret_previous_file.as_deref()),
+        ("the master key from before", config.master_key_previous_file.as_deref()),
+    ];
+    let current = [
+        ("the key of tokens", Some(config.jwt_secret_file.as_path())),
+        ("the master key", Some(config.master_key_file.as_path())),
+    ];
+    let found =
+        current.into_iter().chain(previous).enumerate().filter_map(|(index, (role, path))| {
+            let path = path?;
+            let (shown, facts) = (path.display(), json!({ "path": path }));
+            let about = |state, says: String| Some(finding("keys", state, says, facts));
+            // Those that are to be made are the first two.
+            if index < 2 && !path.exists() {
+                return about(State::Good, format!("`{shown}`, {role}, will be made"));
+            }
+            match load_key(path) {
+                Ok(_) => about(State::Good, format!("`{shown}`, {role}, can be used")),
+                Err(error) => about(State::Bad, format!("`{shown}`, {role}: {error}")),
+            }
+        });
+    found.collect()
+}
+
+/// Whether the proxies in front of providers of models answer. Nothing is sent through them.
+fn proxies(config: &Config) -> Vec<Finding> {
+    let used = config.providers.iter().filter_map(|(name, it)| Some((name, it.proxy.as_ref()?)));
+    let found = used.map(|(name, proxy)| {
+        let (host, port) = proxy.place();
+        let facts = json!({ "provider": name, "host": host, "port": port });
+        let answers = (host.as_str(), port).to_socket_addrs().is_ok_and(|mut all| {
+            all.any(|address| TcpStream::connect_timeout(&address, PROXY_PATIENCE).is_ok())
+        });
+        let place = format!("{host}:{port}, before provider `{name}`");
+        if answers {
+            finding("proxy", State::Good, format!("{place}, answers"), facts)
+        } else {
+            finding("proxy", State::Warning, format!("{place}, does not answer"), facts)
+        }
+    });
+    found.collect()
 }
 
 /// Whether other users of the machine can read what only the server should, as far as it is there.
@@ -189,14 +266,30 @@ fn disk(config: &Config) -> Option<Finding> {
 }
 
 /// Whether tokens and certificates would be good when they should.
-fn clock() -> Finding {
+fn clock(config: &Config) -> Finding {
     let now = SystemClock.now_ms();
     let facts = json!({ "now": now });
+    if let Some(ahead) = newest_write_ahead(&config.data_dir) {
+        let says = format!(
+            "the data directory was written {} s after the time of the clock: set it",
+            ahead.as_secs()
+        );
+        return finding("clock", State::Warning, says, facts);
+    }
     if now < WRITTEN_MS {
         let says = "the clock is at a time before this program was written: set it";
         return finding("clock", State::Bad, says, facts);
     }
     finding("clock", State::Good, "not at a time before this program was written", facts)
+}
+
+/// By how much what the server wrote last is after now, where that is more than a moment.
+fn newest_write_ahead(data_dir: &Path) -> Option<Duration> {
+    let names = ["root.db", "root.db-wal", "lock"];
+    let written =
+        names.iter().filter_map(|name| fs::metadata(data_dir.join(name)).ok()?.modified().ok());
+    let ahead = written.filter_map(|at| at.elapsed().err().map(|error| error.duration())).max()?;
+    (ahead > CLOCK_TOLERANCE).then_some(ahead)
 }
 
 fn address(config: &Config) -> Finding {

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use iris_client::SupervisionUpdate;
 use iris_protocol::{
-    ActorInfo, ActorList, ActorPage, ActorState, ArbiterInfo, CurrentWork, ExitKind, NodeInfo,
-    SupervisionKind, SupervisionRecord,
+    ActorInfo, ActorList, ActorPage, ActorState, ArbiterInfo, CurrentWork, ExitKind, LineInfo,
+    NodeInfo, SupervisionKind, SupervisionRecord,
 };
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -83,6 +83,8 @@ fn page() -> ActorPage {
         actors: kinds,
         arbiters: vec![arbiter("arbiter-1"), arbiter("arbiter-2")],
         draining: false,
+        runs: LineInfo::default(),
+        commands: LineInfo::default(),
         records_dropped: 0,
     };
     ActorPage { node, actors }

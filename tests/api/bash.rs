@@ -76,7 +76,7 @@ fn rule(
     PermissionCreate { session_id: session_id.cloned(), permission, pattern, action }
 }
 
-async fn allow(talk: &Conversation, permission: &str, pattern: &str) -> PermissionId {
+pub(crate) async fn allow(talk: &Conversation, permission: &str, pattern: &str) -> PermissionId {
     let made = talk.call(rule(None, permission, pattern, PermissionAction::Allow)).await.unwrap();
     made.rule.id.unwrap()
 }

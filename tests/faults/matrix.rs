@@ -38,7 +38,7 @@ const KINDS: &[&str] = &[
 /// Messages that are sent while the server stops (`ending.rs` has them), with pings (`heartbeats.rs`),
 /// when a database turns out to be damaged (`corruption.rs`), and while the server starts, before
 /// anybody could strike; a command that is run as a part of `AcceptImport`; what only parts of the server
-/// itself send (`tests/api/listening.rs`); what takes an MCP server that answers (`tests/api/mcp.rs`), or a
+/// itself send (`tests/api/listening.rs`); what is told of runs that wait (`tests/api/queueing.rs`); what takes an MCP server that answers (`tests/api/mcp.rs`), or a
 /// conversation that is nearly too long (`tests/api/context.rs`), or another master key
 /// (`tests/api/credentials.rs`, `tests/api/custom_tools/rotation.rs`); and how locks end by themselves, and are taken
 /// over a socket (`tests/api/files/locks.rs`).
@@ -59,6 +59,7 @@ const ELSEWHERE: &[&str] = &[
     "SealCredentialsAgain",
     "StoreNow",
     "TakeDatabase",
+    "TellQueued",
     "TrimAudit",
     "ToolProgress",
     "Wake",

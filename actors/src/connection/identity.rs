@@ -130,7 +130,7 @@ impl Connection {
         self.is_known.store(true, Ordering::Relaxed);
         *self.streams.claims.lock() = Some(claims.clone());
         drop(self.unknown.take());
-        let most = self.node.services.settings.rates.connections_per_user_max;
+        let most = self.node.rates.settings().connections_per_user_max;
         if !self.node.connections.authenticated(&self.id, claims, most) {
             self.close(4409, &format!("retryAfterMs={CONNECTION_RETRY_MS}"), ctx);
             return false;

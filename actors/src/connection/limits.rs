@@ -37,7 +37,7 @@ impl Connection {
     /// `RATE_LIMITED`.
     pub(super) fn count_request(&mut self) -> Result<(), ApiError> {
         let services = &self.node.services;
-        let taken = self.allowance.take(services.settings.rates.requests, Instant::now());
+        let taken = self.allowance.take(self.node.rates.settings().requests, Instant::now());
         services.metrics.limited("connection", taken)?;
         match &self.claims {
             Some(claims) => {
@@ -51,7 +51,7 @@ impl Connection {
     /// Answers a request of a client that asks too much. One that does not listen is closed.
     pub(super) fn refuse(&mut self, id: String, error: ApiError, ctx: &mut Context<Self>) {
         self.respond(id, Err(error), None);
-        let Some(most) = self.node.services.settings.rates.refusals_per_minute_max else { return };
+        let Some(most) = self.node.rates.settings().refusals_per_minute_max else { return };
         if let Some(wait) = self.refusals.note(most, Instant::now()) {
             self.close(4029, &format!("retryAfterMs={}", wait.as_millis()), ctx);
         }

@@ -3,13 +3,15 @@
 
 use iris_protocol::{
     ActorDetail, ActorGet, ActorList, ActorPage, ActorRestart, ActorStop, ApiError, ErrorCode,
-    LogSet, MetricsDocument, NodeInfo, SupervisionList, SupervisionPage, SupervisionRecord,
+    LineInfo, LogSet, MetricsDocument, NodeInfo, SupervisionList, SupervisionPage,
+    SupervisionRecord,
     limits::{SUPERVISION_RECORDS_DEFAULT, SUPERVISION_RECORDS_MAX},
 };
 use iris_store::root::{RecordAudit, SupervisionQuery};
 use serde_json::{Value, json};
 
 use super::{Done, Grant, done, done_at_length, internal, stored};
+use crate::line::LineFigures;
 use crate::metrics::{MEDIA_TYPE, Metrics};
 use crate::supervision::{OrderError, RecordFilter};
 use crate::{Node, write};
@@ -42,7 +44,17 @@ fn node_info(node: &Node) -> NodeInfo {
         actors: supervision.count_by_kind(),
         arbiters: supervision.threads(),
         draining: node.is_draining(),
+        runs: line_info(node.services.runs.figures()),
+        commands: line_info(node.services.commands.figures()),
         records_dropped: supervision.log().dropped(),
+    }
+}
+
+fn line_info(figures: LineFigures) -> LineInfo {
+    LineInfo {
+        working: figures.working as u64,
+        waiting: figures.waiting as u64,
+        longest_wait_ms: u64::try_from(figures.longest.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What models are told of a conversation.
 
-use iris_protocol::{ApiError, ErrorCode, RunPayload, SessionCompact};
+use iris_protocol::{ApiError, RunPayload, SessionCompact};
 use iris_store::{Committed, WriteContext};
 
 use super::sessions::in_session;
@@ -14,9 +14,7 @@ pub(super) async fn compact(
     request: SessionCompact,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    if node.is_draining() {
-        return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
-    }
+    node.takes_runs()?;
     let by = grant.user_id()?.clone();
     let message = |session| Compact { session, by, context };
     let queued = in_session(node, grant, request.session_id, false, message).await?;

@@ -29,7 +29,7 @@ pub(super) fn list(node: &Node, request: ModelList) -> Result<Done, ApiError> {
     models.truncate(limit);
     let last = models.last().filter(|_| has_more);
     let next_cursor = last.map(|it| format!("{}/{}", it.model.provider_id, it.model.model_id));
-    let catalog_version = services.catalog.version().to_owned();
+    let catalog_version = services.catalog.version();
     done(ModelPage { models, catalog_version, next_cursor, has_more })
 }
 

@@ -2,8 +2,8 @@
 
 use iris_protocol::{
     ApiError, ApprovalGet, ApprovalList, ApprovalPayload, ApprovalState, CancelPayload, Content,
-    ErrorCode, MessageGet, MessageList, MessagePayload, MessageSend, PartId, Remember, RunCancel,
-    RunGet, RunList, RunPayload, RunResume, SentAttachment, Session as SessionResource,
+    MessageGet, MessageList, MessagePayload, MessageSend, PartId, Remember, Run, RunCancel, RunGet,
+    RunList, RunPayload, RunResume, RunStatus, SentAttachment, Session as SessionResource,
     SessionCreate, SessionDelete, SessionGet, SessionId, SessionList, SessionPayload,
     SessionSearch, SessionStatus, SessionUpdate, ToolApprove, ToolReject, UserId,
     limits::{ATTACHMENTS_BYTES_MAX, MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
@@ -221,9 +221,7 @@ pub(super) async fn send(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let said = said(node, &request.content, request.attachments)?;
-    if node.is_draining() {
-        return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
-    }
+    node.takes_runs()?;
     let when_busy = request.when_busy.unwrap_or_default();
     let by = grant.user_id()?.clone();
     let _held = hold_attachments(node, &by, &said)?;
@@ -301,14 +299,27 @@ pub(super) async fn run(node: &Node, grant: &Grant, request: RunGet) -> Result<D
     let project = grant.project(node).await?;
     let found = project.reader.run(request.run_id).await.map_err(stored)?;
     let found = found.filter(|run| run.session_id == request.session_id);
-    done(RunPayload { run: found.ok_or_else(|| ApiError::not_found("run"))? })
+    let mut run = found.ok_or_else(|| ApiError::not_found("run"))?;
+    place_in_line(node, grant, &mut run)?;
+    done(RunPayload { run })
 }
 
 pub(super) async fn runs(node: &Node, grant: &Grant, request: RunList) -> Result<Done, ApiError> {
     let limit = page_size(request.limit)?;
     let project = grant.project(node).await?;
     let page = project.reader.runs(request.session_id, limit, request.cursor).await;
-    done(page.map_err(stored)?)
+    let mut page = page.map_err(stored)?;
+    page.runs.iter_mut().try_for_each(|run| place_in_line(node, grant, run))?;
+    done(page)
+}
+
+/// Says where a run stands that waits for a place.
+fn place_in_line(node: &Node, grant: &Grant, run: &mut Run) -> Result<(), ApiError> {
+    if run.status == RunStatus::Queued {
+        let standing = node.services.runs.standing(grant.project_id()?, run.id.as_str());
+        run.position = standing.map(|it| it.position);
+    }
+    Ok(())
 }
 
 pub(super) async fn resume(
@@ -317,9 +328,7 @@ pub(super) async fn resume(
     request: RunResume,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    if node.is_draining() {
-        return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
-    }
+    node.takes_runs()?;
     let RunResume { session_id, run_id } = request;
     let by = grant.user_id()?.clone();
     let resume = |_| Resume { run_id, by, context };

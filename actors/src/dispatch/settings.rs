@@ -1,7 +1,8 @@
 //! Settings of projects and of the server.
 
 use iris_protocol::{
-    ApiError, ProjectSettings, ProjectSettingsUpdate, SettingsUpdate, limits::SETTINGS_BYTES_MAX,
+    ApiError, ProjectSettings, ProjectSettingsUpdate, SettingsUpdate,
+    limits::{MAINTENANCE_MESSAGE_BYTES_MAX, SETTINGS_BYTES_MAX},
 };
 use iris_store::WriteContext;
 use iris_store::root::{ChooseSettings, MergeProjectSettings};
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::projects::publish;
 use super::{Done, Grant, check_length, done, internal, stored};
-use crate::choices::{API_KEYS, PROJECT_CREATION, REGISTRATION};
+use crate::choices::{API_KEYS, MAINTENANCE, PROJECT_CREATION, REGISTRATION};
 use crate::{Node, ResumePolicy, write};
 
 /// Refuses settings of a project that cannot be kept.
@@ -59,7 +60,7 @@ pub(super) async fn update(
     request: SettingsUpdate,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let SettingsUpdate { registration, project_creation, api_keys } = request;
+    let SettingsUpdate { registration, project_creation, api_keys, maintenance } = request;
     let mut changes = Vec::new();
     if let Some(mode) = registration {
         changes.push((REGISTRATION, mode.map(|mode| json!(mode))));
@@ -70,9 +71,15 @@ pub(super) async fn update(
     if let Some(may) = api_keys {
         changes.push((API_KEYS, may.map(|may| json!(may))));
     }
+    if let Some(maintenance) = maintenance {
+        if let Some(message) = maintenance.as_ref().and_then(|it| it.message.as_deref()) {
+            check_length("maintenance.message", message, MAINTENANCE_MESSAGE_BYTES_MAX)?;
+        }
+        changes.push((MAINTENANCE, maintenance.map(|it| json!(it))));
+    }
     let command = ChooseSettings { changes, at: node.services.clock.now_ms() };
     let chosen = write(&node.root, command, context).await.map_err(stored)?;
     // Not what this write answered: another one may have come behind it.
-    node.choices.set(node.root_reader.chosen_settings().await.map_err(stored)?);
+    node.choose(node.root_reader.chosen_settings().await.map_err(stored)?);
     Ok(done(node.choices.now())?.at(None, chosen.replayed))
 }

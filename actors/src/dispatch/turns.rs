@@ -62,9 +62,7 @@ async fn rewrite(
     said: Option<Said>,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    if node.is_draining() {
-        return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
-    }
+    node.takes_runs()?;
     let by = grant.user_id()?.clone();
     let _held = said.as_ref().map(|said| hold_attachments(node, &by, said)).transpose()?;
     let message = |session| Rewrite { session, message_id, said, by, context };

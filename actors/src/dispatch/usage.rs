@@ -65,7 +65,7 @@ async fn payload(
 ) -> Result<UserBudgetPayload, ApiError> {
     let now = node.services.clock.now_ms();
     let (total, month) = node.root_reader.usage_of_user(&user_id, now).await.map_err(stored)?;
-    let effective = budgets::of_user(budgets, &node.services.settings.budgets);
+    let effective = budgets::of_user(budgets, &node.services.budgets.read());
     Ok(UserBudgetPayload { user_id, budgets, effective, total, month })
 }
 

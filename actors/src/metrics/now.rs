@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 
 use crate::Node;
 use crate::connection::Queued;
+use crate::line::LineFigures;
 use crate::supervision::Census;
 
 /// One look at a server.
@@ -26,6 +27,9 @@ pub(super) struct Now {
     writers: WriterFigures,
     disk: StorageStatus,
     projects_open_max: usize,
+    runs: LineFigures,
+    commands: LineFigures,
+    is_in_maintenance: bool,
     is_draining: bool,
     started_at_seconds: f64,
     process: Process,
@@ -70,6 +74,9 @@ impl Now {
             writers: services.storage.writers(),
             disk: services.storage.status(),
             projects_open_max: services.settings.projects_open_max,
+            runs: services.runs.figures(),
+            commands: services.commands.figures(),
+            is_in_maintenance: node.maintenance().is_some(),
             is_draining: services.is_draining(),
             started_at_seconds,
             process: Process::look(),
@@ -82,6 +89,7 @@ impl Collector for Now {
         let mut page = Page(encoder);
         self.encode_actors(&mut page)?;
         self.encode_queues(&mut page)?;
+        self.encode_lines(&mut page)?;
         self.encode_writers(&mut page)?;
         self.encode_disk(&mut page)?;
         self.encode_process(&mut page)
@@ -150,6 +158,32 @@ impl Now {
             "iris_outbound_frames_max",
             "Frames that wait for the reader for whom most do",
             frames_most,
+        )
+    }
+
+    fn encode_lines(&self, page: &mut Page<'_>) -> fmt::Result {
+        let (runs, commands) = (&self.runs, &self.commands);
+        page.gauge(
+            "iris_runs_working",
+            "Runs that have a place among those that work",
+            runs.working,
+        )?;
+        page.gauge("iris_runs_in_line", "Runs that wait for a place", runs.waiting)?;
+        page.gauge(
+            "iris_runs_in_line_longest_seconds",
+            "How long the run has waited for a place that waits longest",
+            runs.longest.as_secs_f64(),
+        )?;
+        page.gauge("iris_tool_commands_running", "Commands of agents that run", commands.working)?;
+        page.gauge(
+            "iris_tool_commands_in_line",
+            "Commands of agents that wait for a place",
+            commands.waiting,
+        )?;
+        page.gauge(
+            "iris_maintenance",
+            "1 while the server is in maintenance and begins no runs",
+            u64::from(self.is_in_maintenance),
         )
     }
 

@@ -25,6 +25,7 @@ use super::outputs::SessionOutputs;
 use super::people::CallPeople;
 use super::todos::SessionTodos;
 use crate::files::ToolFiles;
+use crate::line::Whose;
 use crate::metrics::ToolCall;
 use crate::permissions::{self, is_what_was_shown};
 use crate::project::{Secrets, ToolProgress};
@@ -70,6 +71,7 @@ impl Orchestrator {
         let sub_agents = Arc::new(self.call_tasks(&call_id, &answerer.model));
         let people = Arc::new(CallPeople::of(&self.assignment, &call_id, &self.asked));
         let writing = self.may_write(tool_name).then(|| Arc::clone(&self.tools.writing));
+        let command = self.may_run_code(tool_name).then(|| self.command_place());
         let span = tracing::info_span!(
             parent: &self.span,
             "tool",
@@ -92,6 +94,11 @@ impl Orchestrator {
                     storage.has_space().await;
                     Some(turn)
                 }
+                None => None,
+            };
+            // Before it is looked at for the last time: the wait may be long.
+            let _place = match command {
+                Some(whose) => Some(services.commands.wait(whose).await),
                 None => None,
             };
             let admitted = admitted(&caller, &workspace, &tool_name, &id, &input).await;
@@ -175,6 +182,22 @@ impl Orchestrator {
         let tools = self.assignment.place.project.kept.tools.latest();
         let tool = tools.and_then(|tools| tools.get(tool_name));
         tool.is_none_or(|tool| tool.writes())
+    }
+
+    /// Whether a call takes a place among the commands, which it does before the tool is looked up as well.
+    fn may_run_code(&self, tool_name: &str) -> bool {
+        let tools = self.assignment.place.project.kept.tools.latest();
+        let tool = tools.and_then(|tools| tools.get(tool_name));
+        tool.is_none_or(|tool| tool.runs_code())
+    }
+
+    /// For whom a command runs. Those of one user take their turns in the order in which they came.
+    fn command_place(&self) -> Whose {
+        Whose {
+            project: self.assignment.place.project.id.clone(),
+            user: self.assignment.run.started_by.clone(),
+            rank: String::new(),
+        }
     }
 
     /// Takes what a call says of itself while it runs to those who look at the session.

@@ -175,6 +175,7 @@ impl Worker {
                 }
                 // The close that follows says when to come back.
                 ServerFrame::Draining { .. }
+                | ServerFrame::Maintenance(_)
                 | ServerFrame::TransferFailed(_)
                 | ServerFrame::Connected(_)
                 | ServerFrame::Response(_)

@@ -129,6 +129,7 @@ impl PartTracker {
             | Event::MessageStepFinished { .. }
             | Event::UsageUpdated { .. }
             | Event::BudgetExceeded { .. }
+            | Event::RunQueued { .. }
             | Event::RunStarted { .. }
             | Event::RunCompleted { .. }
             | Event::ToolApprovalRequired { .. }

@@ -194,6 +194,7 @@ impl Socket {
                 | ServerFrame::AuthExpiring { .. }
                 | ServerFrame::Heartbeat(_)
                 | ServerFrame::Draining { .. }
+                | ServerFrame::Maintenance(_)
                 | ServerFrame::TransferFailed(_)
                 | ServerFrame::Unknown(_) => {}
             }
@@ -283,6 +284,7 @@ impl Socket {
                 | ServerFrame::AuthExpiring { .. }
                 | ServerFrame::Heartbeat(_)
                 | ServerFrame::Draining { .. }
+                | ServerFrame::Maintenance(_)
                 | ServerFrame::TransferFailed(_)
                 | ServerFrame::Unknown(_) => {}
             }

@@ -102,18 +102,24 @@ struct Shelf {
     is_free: bool,
 }
 
+/// One list of models.
+struct Edition {
+    listed: Listed,
+    version: String,
+}
+
 /// Says what is known of the models of all configured providers. Cheap to clone.
 #[derive(Clone)]
 pub struct Catalog {
-    listed: Arc<Listed>,
-    version: Arc<str>,
+    edition: Arc<RwLock<Arc<Edition>>>,
     shelves: Arc<BTreeMap<String, Shelf>>,
     overrides: Arc<RwLock<BTreeMap<ModelRef, FactsOverride>>>,
 }
 
 impl fmt::Debug for Catalog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (version, models) = (&self.version, self.listed.len());
+        let edition = self.edition();
+        let (version, models) = (&edition.version, edition.listed.len());
         let mut shown = f.debug_struct("Catalog");
         shown.field("version", version).field("models", &models).finish_non_exhaustive()
     }
@@ -150,8 +156,7 @@ impl Catalog {
             (Some(file), _) => format!("{file}@{:016x}", digest(text)),
         };
         Ok(Self {
-            listed: Arc::new(listed),
-            version: version.into(),
+            edition: Arc::new(RwLock::new(Arc::new(Edition { listed, version }))),
             shelves: Arc::default(),
             overrides: Arc::default(),
         })
@@ -171,8 +176,17 @@ impl Catalog {
     }
 
     /// The version of the list.
-    pub fn version(&self) -> &str {
-        &self.version
+    pub fn version(&self) -> String {
+        self.edition().version.clone()
+    }
+
+    /// Takes the list of another catalogue in place of its own. What administrators say goes on.
+    pub fn take_list(&self, other: &Self) {
+        *self.edition.write() = other.edition();
+    }
+
+    fn edition(&self) -> Arc<Edition> {
+        Arc::clone(&self.edition.read())
     }
 
     /// What is known of a model.
@@ -195,8 +209,9 @@ impl Catalog {
     fn listed_info(&self, model: &ModelRef) -> ModelInfo {
         let place = self.shelves.get(&model.provider_id);
         let vendor = place.and_then(|shelf| shelf.vendor.clone());
-        let found =
-            vendor.and_then(|vendor| self.listed.get(&(vendor, model.model_id.clone())).cloned());
+        let edition = self.edition();
+        let found = vendor
+            .and_then(|vendor| edition.listed.get(&(vendor, model.model_id.clone())).cloned());
         if place.is_some_and(|shelf| shelf.is_free) {
             let prices = Some(vec![PriceTier::default()]);
             let facts = ModelFacts { prices, ..found.unwrap_or_default() };
@@ -207,16 +222,17 @@ impl Catalog {
             let facts = ModelFacts::default();
             return ModelInfo { facts, source: FactsSource::Unknown, price_version: None };
         };
-        let price_version = facts.prices.as_ref().map(|_| self.version.to_string());
+        let price_version = facts.prices.as_ref().map(|_| edition.version.clone());
         ModelInfo { facts, source: FactsSource::Catalog, price_version }
     }
 
     /// All models of the configured providers of which something is known, and `others`, by name.
     pub fn list(&self, others: &[ModelRef], default: Option<&ModelRef>) -> Vec<ListedModel> {
+        let edition = self.edition();
         let mut names: BTreeSet<(String, String)> = BTreeSet::new();
         for (provider, shelf) in self.shelves.iter() {
             let Some(vendor) = &shelf.vendor else { continue };
-            let of_vendor = self.listed.range((vendor.clone(), String::new())..);
+            let of_vendor = edition.listed.range((vendor.clone(), String::new())..);
             let of_vendor = of_vendor.take_while(|((found, _), _)| found == vendor);
             names.extend(of_vendor.map(|((_, name), _)| (provider.clone(), name.clone())));
         }

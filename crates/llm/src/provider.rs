@@ -273,6 +273,14 @@ impl FromStr for Reasoning {
 pub struct ProxyUrl(String);
 
 impl ProxyUrl {
+    /// Its host and port.
+    pub fn place(&self) -> (String, u16) {
+        let url = reqwest::Url::parse(&self.0).ok();
+        let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        (host, url.and_then(|url| url.port_or_known_default()).unwrap_or(80))
+    }
+
     pub(crate) fn to_proxy(&self, provider: &str) -> Result<reqwest::Proxy, ConfigError> {
         let bad = || ConfigError::BadProxy { provider: provider.to_owned() };
         reqwest::Proxy::all(&self.0).map_err(|_| bad())

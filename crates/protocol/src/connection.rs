@@ -33,6 +33,12 @@ pub enum ConnectionFrame {
         /// When to come back.
         payload: Draining,
     },
+    /// Maintenance began or ended.
+    #[serde(rename = "server.maintenance")]
+    Maintenance {
+        /// Which, and why.
+        payload: MaintenanceNotice,
+    },
     /// A stream of a file has ended by itself. Never over event streams.
     #[serde(rename = "transfer.failed")]
     TransferFailed {
@@ -61,6 +67,17 @@ pub enum ConnectionFrame {
 pub struct Draining {
     /// When to try again, in milliseconds from now.
     pub retry_after_ms: u64,
+}
+
+/// Payload of `server.maintenance`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MaintenanceNotice {
+    /// Whether the server is in maintenance now, and begins no runs.
+    pub active: bool,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// Payload of `closing`.

@@ -9,8 +9,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::{
-    ApiError, Connected, ErrorCode, Event, Heartbeat, ProjectId, SessionId, TransferFailure,
-    UserId, from_slice_strict,
+    ApiError, Connected, ErrorCode, Event, Heartbeat, MaintenanceNotice, ProjectId, SessionId,
+    TransferFailure, UserId, from_slice_strict,
     limits::{DEADLINE_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX},
 };
 
@@ -295,6 +295,8 @@ pub enum ServerFrame {
         /// When to try again, in milliseconds from now.
         retry_after_ms: u64,
     },
+    /// Maintenance began or ended.
+    Maintenance(MaintenanceNotice),
     /// A stream of a file has ended by itself.
     TransferFailed(Box<TransferFailure>),
     /// A frame that this client does not know; to be ignored.
@@ -322,6 +324,7 @@ impl ServerFrame {
                     payload().get("retryAfterMs").and_then(Value::as_u64).unwrap_or(0);
                 Ok(Self::Draining { retry_after_ms })
             }
+            Some("server.maintenance") => serde_json::from_value(payload()).map(Self::Maintenance),
             Some("transfer.failed") => serde_json::from_value(payload()).map(Self::TransferFailed),
             Some(name) if Event::ALL.iter().any(|spec| spec.name == name) => {
                 serde_json::from_value(value).map(Self::Event)

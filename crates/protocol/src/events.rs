@@ -8,10 +8,10 @@ use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, AuthSessionId, BackupId,
     BudgetExceeded, ChangedFile, ChangedSince, CompactionPart, FileLock, FileSource, FinishReason,
     InvitationId, McpServer, McpState, Member, Message, MessageId, PartId, PermissionId,
-    PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState, Remember, Role, Run,
-    RunId, RunStatus, Session, SessionId, SessionState, Snapshot, SnapshotId, SubtaskPart,
-    SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId, ToolState, UnlockReason,
-    Usage, UsageTotals, UserId,
+    PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState, QueueReason,
+    Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionState, Snapshot, SnapshotId,
+    SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId, ToolState,
+    UnlockReason, Usage, UsageTotals, UserId,
 };
 
 /// A row of the table of events.
@@ -438,6 +438,18 @@ events! {
         bytes: u64,
         /// The end of the output so far, at most 2 KiB.
         tail: String,
+    }
+    /// A queued run waits for a place among those that work, or has another position in the line; told at most
+    /// once a second.
+    RunQueued = "run.queued" Ephemeral [Session, Project] {
+        /// The session.
+        session_id: SessionId,
+        /// The run.
+        run_id: RunId,
+        /// As many places have to become free, from 1.
+        position: u32,
+        /// What it waits for.
+        reason: QueueReason,
     }
     /// A run began, or goes on after it was interrupted.
     RunStarted = "run.started" Durable [Session] {

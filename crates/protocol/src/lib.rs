@@ -43,7 +43,7 @@ pub use asking::*;
 pub use asyncapi::asyncapi;
 pub use attachments::*;
 pub use audit::*;
-pub use connection::{Closing, ConnectionFrame, Draining};
+pub use connection::{Closing, ConnectionFrame, Draining, MaintenanceNotice};
 pub use context::*;
 pub use envelope::{
     EventFrame, EventMeta, FrameError, Position, RequestFrame, ResponseFrame, Room, ServerFrame,

@@ -132,6 +132,8 @@ pub const PROMPT_BYTES_MAX: usize = 64 * 1024;
 pub const IMPORT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Most backups of one project that are kept at the same time.
 pub const BACKUPS_MAX: usize = 200;
+/// Longest reason of a maintenance, in bytes.
+pub const MAINTENANCE_MESSAGE_BYTES_MAX: usize = 500;
 /// Largest settings document of a project, in bytes of JSON.
 pub const SETTINGS_BYTES_MAX: usize = 64 * 1024;
 /// Most tools of one agent.

@@ -427,6 +427,15 @@ payloads! {
 /// What an invitation led to.
 pub type InvitationAccepted = ProjectPayload;
 
+/// That the server begins no runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Maintenance {
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
 // Settings of the server.
 payloads! {
     /// Reads the settings of the server.
@@ -443,6 +452,9 @@ payloads! {
         /// Whether users may make API keys.
         #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
         api_keys: Option<Option<bool>>,
+        /// Whether the server is in maintenance: it begins no runs then, and those that work go on.
+        #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+        maintenance: Option<Option<Maintenance>>,
     }
     /// The settings of the server that can change while it runs, as they count now.
     ServerSettings {
@@ -452,6 +464,9 @@ payloads! {
         project_creation: ProjectCreation,
         /// Whether users may make API keys.
         api_keys: bool,
+        /// There while the server is in maintenance.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        maintenance: Option<Maintenance>,
         /// Names of those that an administrator chose, in place of the configuration.
         chosen: Vec<String>,
     }

@@ -112,8 +112,26 @@ pub struct NodeInfo {
     pub arbiters: Vec<ArbiterInfo>,
     /// Whether the server is stopping.
     pub draining: bool,
+    /// Runs that work, and those that wait for a place.
+    #[serde(default)]
+    pub runs: LineInfo,
+    /// The same of commands of agents.
+    #[serde(default)]
+    pub commands: LineInfo,
     /// Abnormal records of the supervision log that could not be stored.
     pub records_dropped: u64,
+}
+
+/// How much of something goes on at once, and how much waits for a place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LineInfo {
+    /// As many have a place.
+    pub working: u64,
+    /// As many wait for one.
+    pub waiting: u64,
+    /// How long the one has waited that waits longest, in milliseconds.
+    pub longest_wait_ms: u64,
 }
 
 /// One thread that actors run on.

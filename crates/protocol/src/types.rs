@@ -673,6 +673,9 @@ pub struct Run {
     pub steps: u32,
     /// The sum over its steps.
     pub usage: Usage,
+    /// While it waits for a place among those that work: its position in the line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u32>,
     /// Milliseconds since 1970 UTC; absent while it is queued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<i64>,
@@ -682,6 +685,20 @@ pub struct Run {
     /// Why it failed, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ApiError>,
+}
+
+/// What a run in the line waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum QueueReason {
+    /// As many runs work as the server takes.
+    Server,
+    /// As many runs of the project work as may.
+    Project,
+    /// As many runs of the user work as may.
+    User,
+    /// The server begins no runs while it is looked after.
+    Maintenance,
 }
 
 /// How far a run is.

@@ -74,6 +74,10 @@ pub struct Limits {
     pub open_files: u64,
     /// Seconds of processor time of a process.
     pub cpu_seconds: u64,
+    /// By how much the command stands behind the server when processor time is scarce (`nice(2)`).
+    pub nice: u8,
+    /// With a cgroup the most processor time of the whole command, in percent of one processor.
+    pub cpu_percent: Option<u64>,
 }
 
 impl Default for Limits {
@@ -86,6 +90,8 @@ impl Default for Limits {
             file_bytes: 2 * GIB,
             open_files: 1024,
             cpu_seconds: 3600,
+            nice: 10,
+            cpu_percent: None,
         }
     }
 }

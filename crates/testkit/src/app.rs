@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use iris::app::{App, AppError, Dependencies};
-use iris::config::Config;
+use iris::config::{Config, Given};
 use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
     AuditSettings, BackupSettings, BudgetSettings, ContextSettings, FileSettings, KEY_SETTLES,
-    Node, PresenceSettings, RateSettings, Registration, ResumePolicy, SmtpSettings,
+    Node, PresenceSettings, RateSettings, Registration, ResumePolicy, Shares, SmtpSettings,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::{Passwords, SetupToken};
@@ -130,6 +130,8 @@ pub struct AppOptions {
     pub sockets: SocketSettings,
     /// How often callers may ask; no limit by default.
     pub rates: RateSettings,
+    /// How many runs and commands work at once; no limit by default.
+    pub shares: Shares,
     /// How often the watchdog looks, and how long a thread may be silent.
     pub watchdog: WatchdogSettings,
     /// Whether projects are reached as on another machine: over text, through another thread. By
@@ -191,6 +193,7 @@ impl Default for AppOptions {
             import_bytes_max: IMPORT_BYTES_MAX,
             sockets: SocketSettings::default(),
             rates: RateSettings::NONE,
+            shares: Shares::NONE,
             watchdog: WatchdogSettings::default(),
             remote: std::env::var_os(REMOTE).is_some(),
         }
@@ -212,6 +215,7 @@ impl AppOptions {
 
     fn config(&self, data_dir: &Path) -> Config {
         Config {
+            given: Given::default(),
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
             tls: None,
             data_dir: data_dir.to_owned(),
@@ -256,6 +260,7 @@ impl AppOptions {
             },
             sockets: self.sockets,
             rates: self.rates,
+            shares: self.shares,
             watchdog_abort: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,

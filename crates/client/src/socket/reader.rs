@@ -119,6 +119,7 @@ async fn deliver(frame: ServerFrame, frames: &mpsc::Sender<ServerFrame>, shared:
         | ServerFrame::AuthExpiring { .. }
         | ServerFrame::Heartbeat(_)
         | ServerFrame::Draining { .. }
+        | ServerFrame::Maintenance(_)
         | ServerFrame::TransferFailed(_)
         | ServerFrame::Unknown(_)) => other,
     };

@@ -36,8 +36,9 @@ fn the_list_that_is_brought_along_is_whole_and_has_a_date() {
     assert!(models.len() >= 40 && value["source"].as_str().unwrap().contains("litellm"));
     let names: usize =
         models.iter().map(|model| 1 + model["aliases"].as_array().map_or(0, Vec::len)).sum();
-    assert_eq!(catalog.listed.len(), names, "no name stands there twice");
-    for (name, facts) in catalog.listed.iter() {
+    let edition = catalog.edition();
+    assert_eq!(edition.listed.len(), names, "no name stands there twice");
+    for (name, facts) in &edition.listed {
         // What could not be read would be absent.
         assert!(facts.prices.is_some() && facts.context_tokens.is_some(), "{name:?}");
     }
@@ -191,9 +192,21 @@ fn the_version_of_a_file_says_which_one_it_was() {
             format!("{{\"models\": [{{\"vendor\": \"v\", \"id\": \"{name}\"}}]}}"),
         )
         .unwrap();
-        Catalog::from_file(&path).unwrap().version().to_owned()
+        Catalog::from_file(&path).unwrap().version()
     };
     let (a, b) = (version("a"), version("b"));
     assert!(a.starts_with("prices.json@") && a != b);
     assert_eq!(version("a"), a);
+}
+
+#[test]
+fn another_list_is_taken_for_all_who_share_the_catalogue() {
+    let catalog = Catalog::builtin().unwrap();
+    let shared = catalog.clone();
+    let other = Catalog::builtin().unwrap();
+    *other.edition.write() =
+        Arc::new(Edition { listed: Listed::new(), version: "another".to_owned() });
+    catalog.take_list(&other);
+    assert_eq!(shared.version(), "another");
+    assert_eq!(other.version(), "another");
 }

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use iris_protocol::{
     AuthExpiry, Closing, Connected, ConnectionFrame, ConnectionId, ConnectionLimits, Data,
-    Draining, ErrorCode, Event, EventKind, Heartbeat, Method, Operation, ProjectId, ServerFrame,
-    SubscribePayload, TransferFailure, Transport, UserId, asyncapi, openapi, schema_document,
+    Draining, ErrorCode, Event, EventKind, Heartbeat, MaintenanceNotice, Method, Operation,
+    ProjectId, ServerFrame, SubscribePayload, TransferFailure, Transport, UserId, asyncapi,
+    openapi, schema_document,
 };
 use serde_json::{Value, json};
 
@@ -222,6 +223,9 @@ fn every_frame_of_the_connection_is_in_the_documents_and_is_understood() {
         ConnectionFrame::Heartbeat { payload: heartbeat },
         ConnectionFrame::AuthExpiring { payload: AuthExpiry { expires_at: 1 } },
         ConnectionFrame::Draining { payload: Draining { retry_after_ms: 1 } },
+        ConnectionFrame::Maintenance {
+            payload: MaintenanceNotice { active: true, message: Some("an update".to_owned()) },
+        },
         ConnectionFrame::TransferFailed {
             payload: TransferFailure { stream: 1, error: ErrorCode::NotFound.into() },
         },

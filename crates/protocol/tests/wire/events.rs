@@ -1,8 +1,8 @@
 //! Every event survives the way over the wire.
 
 use iris_protocol::{
-    Event, EventFrame, EventKind, EventMeta, Heartbeat, Position, Room, ServerFrame, SessionId,
-    SupervisionKind, UserId,
+    Event, EventFrame, EventKind, EventMeta, Heartbeat, MaintenanceNotice, Position, Room,
+    ServerFrame, SessionId, SupervisionKind, UserId,
 };
 use serde_json::{Value, json};
 
@@ -109,6 +109,10 @@ fn frames_that_a_client_does_not_know_are_kept_and_broken_ones_refused() {
     let draining = json!({ "type": "server.draining", "payload": { "retryAfterMs": 5 } });
     let draining = ServerFrame::parse(&draining.to_string()).unwrap();
     assert_eq!(draining, ServerFrame::Draining { retry_after_ms: 5 });
+    let notice = json!({ "type": "server.maintenance", "payload": { "active": false } });
+    let notice = ServerFrame::parse(&notice.to_string()).unwrap();
+    let expected = MaintenanceNotice { active: false, message: None };
+    assert_eq!(notice, ServerFrame::Maintenance(expected));
     let payload = json!({ "rooms": { "project:p": { "epoch": "e", "seq": 3 } }, "at": 5 });
     let heartbeat = json!({ "type": "heartbeat", "payload": payload });
     let position = Position { epoch: "e".to_owned(), seq: 3 };

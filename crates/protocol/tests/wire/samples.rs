@@ -11,11 +11,11 @@ use iris_protocol::{
     McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId, MessageRole,
     MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer,
     PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId,
-    QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session,
-    SessionId, SessionMode, SessionState, SessionStatus, Snapshot, SnapshotId, StreamKind,
-    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority,
-    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, UnlockReason, Usage,
-    UsageTotals, UserId,
+    QuestionItem, QuestionOption, QuestionState, QueueReason, Remember, Role, Run, RunId,
+    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, Snapshot, SnapshotId,
+    StreamKind, SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId,
+    TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState,
+    UnlockReason, Usage, UsageTotals, UserId,
 };
 use serde_json::json;
 
@@ -189,6 +189,7 @@ fn run() -> Run {
         compacts: false,
         steps: 2,
         usage: usage(),
+        position: Some(2),
         started_at: Some(1),
         ended_at: Some(2),
         error: Some(error()),
@@ -608,6 +609,12 @@ fn stream_events() -> Vec<Event> {
 
 fn run_events() -> Vec<Event> {
     vec![
+        Event::RunQueued {
+            session_id: session_id(),
+            run_id: run_id(),
+            position: 3,
+            reason: QueueReason::Project,
+        },
         Event::RunStarted { run: run() },
         Event::RunCompleted {
             run_id: run_id(),

@@ -29,6 +29,8 @@ pub(super) fn apply(limits: &Limits, has_namespaces: bool) -> Result<(), Trouble
         (Resource::Cpu, limits.cpu_seconds),
         (Resource::Nproc, processes),
     ];
+    // It can only become nicer, so a server that is nicer itself stays as it is.
+    rustix::process::nice(i32::from(limits.nice)).at("niceness")?;
     for (resource, wanted) in all {
         // An ordinary process cannot have more than its own limit.
         let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);

@@ -1,6 +1,7 @@
 //! A control group (cgroup v2) for one command: its processes and memory counted together, and killed
 //! together.
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use crate::error::SandboxError;
 const PREFIX: &str = "iris-sandbox-";
 /// Processes and threads of a launcher, which is in the group too.
 const LAUNCHER_TASKS: u64 = 8;
+/// In which processor time is shared out, in microseconds.
+const CPU_PERIOD_US: u64 = 100_000;
 /// How often, and how many times, a group is looked at that still has processes in it.
 const EMPTY_WAIT: Duration = Duration::from_millis(5);
 const EMPTY_LOOKS: usize = 200;
@@ -57,19 +60,25 @@ impl Group {
         group.limit("pids.max", limits.processes.saturating_add(LAUNCHER_TASKS))?;
         group.limit("memory.max", limits.memory_bytes)?;
         group.limit("memory.swap.max", 0)?;
+        if let Some(percent) = limits.cpu_percent {
+            let quota = percent.saturating_mul(CPU_PERIOD_US / 100);
+            group.limit("cpu.max", format_args!("{quota} {CPU_PERIOD_US}"))?;
+        }
         Ok(group)
     }
 
     /// Sets a limit, if the controller is switched on for groups here.
-    fn limit(&self, name: &str, value: u64) -> io::Result<()> {
+    fn limit(&self, name: &str, value: impl Display) -> io::Result<()> {
         let path = self.path.join(name);
         if path.exists() { fs::write(path, value.to_string()) } else { Ok(()) }
     }
 
     /// Which limits are not set, because their controllers are not switched on.
-    pub(super) fn absent_limits(&self) -> Vec<&'static str> {
+    pub(super) fn absent_limits(&self, limits: &Limits) -> Vec<&'static str> {
+        let wanted = limits.cpu_percent.map(|_| "cpu.max");
         ["pids.max", "memory.max"]
             .into_iter()
+            .chain(wanted)
             .filter(|name| !self.path.join(name).exists())
             .collect()
     }

@@ -185,7 +185,7 @@ fn cgroup_missing(shared: &Shared) -> Option<Missing> {
     match Group::make(shared.config.cgroup.as_deref(), &shared.config.limits) {
         Ok(None) => missing("none is configured; limits count by process".to_owned()),
         Ok(Some(group)) => {
-            let absent = group.absent_limits();
+            let absent = group.absent_limits(&shared.config.limits);
             if absent.is_empty() { None } else { missing(format!("no {}", absent.join(", "))) }
         }
         Err(error) => missing(error.to_string()),

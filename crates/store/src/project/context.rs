@@ -69,6 +69,7 @@ impl Command for CompactSession {
             compacts: true,
             steps: 0,
             usage: Usage::default(),
+            position: None,
             started_at: None,
             ended_at: None,
             error: None,

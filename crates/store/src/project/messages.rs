@@ -172,6 +172,7 @@ pub(super) fn queued_run(session_id: &SessionId, id: &RunId, by: &UserId) -> Run
         compacts: false,
         steps: 0,
         usage: Usage::default(),
+        position: None,
         started_at: None,
         ended_at: None,
         error: None,

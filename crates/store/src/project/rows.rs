@@ -49,6 +49,7 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<NumberedRun> {
         compacts: row.get("compacts")?,
         steps: row.get("steps")?,
         usage: json(row, "usage")?,
+        position: None,
         started_at: row.get("started_at")?,
         ended_at: row.get("ended_at")?,
         error: optional_json(row, "error")?,
