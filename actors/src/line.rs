@@ -629,18 +629,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_who_wait_are_told_where_they_stand_once_a_second() {
-        let line = line(LineLimits { server: Some(1), ..LineLimits::NONE });
-        let works = place(line.enter(whose(1, 1, 0)));
-        line.inform();
-        let mut first = waiting(line.enter(whose(1, 1, 1)));
-        let mut second = waiting(line.enter(whose(1, 1, 2)));
-        second.stands.changed().await.expect("news");
-        let at = Instant::now();
-        assert_eq!(second.stands.borrow_and_update().map(|it| it.position), Some(2));
-        drop(works);
-        let _first = first.entered.try_recv().expect("a place");
-        second.stands.changed().await.expect("news");
-        assert_eq!(second.stands.borrow().map(|it| it.position), Some(1));
-        assert!(at.elapsed() >= TELL_EVERY);
+        let telling = async {
+            let line = line(LineLimits { server: Some(1), ..LineLimits::NONE });
+            let works = place(line.enter(whose(1, 1, 0)));
+            line.inform();
+            let mut first = waiting(line.enter(whose(1, 1, 1)));
+            let mut second = waiting(line.enter(whose(1, 1, 2)));
+            second.stands.changed().await.expect("news");
+            let at = Instant::now();
+            assert_eq!(second.stands.borrow_and_update().map(|it| it.position), Some(2));
+            drop(works);
+            let _first = first.entered.try_recv().expect("a place");
+            second.stands.changed().await.expect("news");
+            assert_eq!(second.stands.borrow().map(|it| it.position), Some(1));
+            assert!(at.elapsed() >= TELL_EVERY);
+        };
+        tokio::task::LocalSet::new().run_until(telling).await;
     }
 }

@@ -12,6 +12,7 @@ mod mcp;
 mod metering;
 mod opening;
 mod presence;
+mod queued;
 mod ring;
 mod rooms;
 mod sessions;
@@ -41,7 +42,6 @@ use tokio::sync::watch;
 
 use crate::agents::LOOK_EVERY;
 use crate::connection::{CloseReason, Wakers, Wants};
-use crate::line::Standing;
 use crate::mcp::McpClient;
 use crate::permissions::ServerRules;
 use crate::root::RootAccess;
@@ -56,6 +56,7 @@ use locks::Locks;
 use metering::Metering;
 use opening::OpenDatabase;
 use presence::Presences;
+use queued::QueuedRuns;
 use ring::Ring;
 use rooms::{Piece, Rooms};
 use unfinished::Marking;
@@ -73,6 +74,7 @@ pub(crate) use mcp::WakeMcp;
 pub(crate) use opening::{Damage, FromRoot, NotOpened, OpenedProject};
 pub use presence::PresenceSettings;
 pub(crate) use presence::{ListPresence, StartTyping, StopTyping, UpdatePresence};
+pub(crate) use queued::TellQueued;
 pub(crate) use sessions::InSession;
 pub(crate) use snapshots::SendSnapshots;
 pub(crate) use upkeep::index as index_text;
@@ -166,6 +168,8 @@ pub struct Project {
     deletions: u64,
     upkeep: Upkeep,
     usage_news: UsageNews,
+    /// The runs that wait for a place.
+    queued: QueuedRuns,
     metering: Metering,
     sessions: HashMap<SessionId, Address<Session>>,
     run_ends: RunEnds,
@@ -308,6 +312,7 @@ impl Supervise for Project {
             deletions: 0,
             upkeep: Upkeep::default(),
             usage_news: UsageNews::default(),
+            queued: QueuedRuns::default(),
             metering: Metering::new(&self.services.metrics),
             sessions: HashMap::new(),
             run_ends: RunEnds::default(),
@@ -373,6 +378,7 @@ impl Handler<Committed> for Project {
     fn handle(&mut self, Committed(events): Committed, ctx: &mut Context<Self>) {
         self.count_events(&events, ctx);
         self.usage_sees(&events, ctx);
+        self.queued.see(&events);
         // After a restart the head is ahead of what was queued for the earlier life.
         let (known, mut wakers) = (self.head, Wakers::default());
         for event in events.into_iter().filter(|event| event.seq > known) {
@@ -460,27 +466,6 @@ impl Handler<ToolProgress> for Project {
         let event =
             Event::MessageToolProgress { session_id, message_id, tool_call_id, bytes, tail };
         self.rooms.tell(&room, &event, Wants::Deltas);
-    }
-}
-
-/// Tell: a queued run stands somewhere else in the line.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct TellQueued {
-    pub(crate) session_id: SessionId,
-    pub(crate) run_id: RunId,
-    pub(crate) standing: Standing,
-}
-
-impl Handler<TellQueued> for Project {
-    type Result = ();
-
-    fn handle(&mut self, told: TellQueued, _: &mut Context<Self>) {
-        let TellQueued { session_id, run_id, standing: Standing { position, reason } } = told;
-        let room = Room::Session(session_id.clone());
-        let event = Event::RunQueued { session_id, run_id, position, reason };
-        self.rooms.tell(&room, &event, Wants::Everything);
-        self.rooms.tell(&Room::Project(self.id.clone()), &event, Wants::Everything);
     }
 }
 

@@ -82,6 +82,8 @@ async fn a_greedy_project_does_not_hold_up_the_first_run_of_another() {
     }
     let run = bob.send_message("modest").await.run_id;
     assert_eq!(queued(&mut bob, &run).await, (2, QueueReason::Server));
+    let mut later = bob.person.join(&bob.project, &bob.session).await;
+    assert_eq!(queued(&mut later, &run).await, (2, QueueReason::Server), "who comes later is told");
     let seen = run_of(&bob, &run).await;
     assert_eq!((&seen["status"], &seen["position"]), (&json!("queued"), &json!(2)));
     let seen = node(&root).await["runs"].clone();
@@ -281,7 +283,7 @@ async fn in_maintenance_no_run_begins_until_it_ends_and_a_restart_does_not_end_i
 
     let long = json!({ "maintenance": { "message": "x".repeat(501) } });
     let refused = root.rest("PATCH", "/v1/admin/settings", Some(long)).await;
-    assert_eq!(rest_refusal(&refused).code, ErrorCode::InvalidRequest);
+    assert_eq!(rest_refusal(&refused).code, ErrorCode::PayloadTooLarge);
 }
 
 /// Commands take their turns too.

@@ -25,6 +25,7 @@ use super::listeners::Listeners;
 use super::locks::Locks;
 use super::metering::Metering;
 use super::presence::Presences;
+use super::queued::QueuedRuns;
 use super::ring::Ring;
 use super::rooms::Rooms;
 use super::upkeep::Upkeep;
@@ -294,6 +295,7 @@ impl OpenedProject {
                 deletions: 0,
                 upkeep: Upkeep::default(),
                 usage_news: UsageNews::default(),
+                queued: QueuedRuns::default(),
                 metering: Metering::new(&services.metrics),
                 vitals: Arc::clone(vitals),
                 reader,

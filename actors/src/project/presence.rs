@@ -94,6 +94,9 @@ impl Project {
         if let Some(news) = news {
             self.rooms.tell_one(room, &news, &join.by.connection_id);
         }
+        if let Room::Session(id) = room {
+            self.tell_queued(id, &join.by.connection_id);
+        }
         self.presence_changed(ctx);
     }
 

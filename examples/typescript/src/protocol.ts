@@ -742,6 +742,16 @@ export interface JudgedAccess {
 
 export type KeyId = string;
 
+/** How much of something goes on at once, and how much waits for a place. */
+export interface LineInfo {
+  /** As many have a place. */
+  working: number;
+  /** As many wait for one. */
+  waiting: number;
+  /** How long the one has waited that waits longest, in milliseconds. */
+  longestWaitMs: number;
+}
+
 /** A model that can be asked. */
 export interface ListedModel {
   /** The name under which the provider is configured. */
@@ -800,6 +810,20 @@ export interface Login {
   agent?: string | null;
   /** Whether the request was made with it. */
   current?: boolean;
+}
+
+/** That the server begins no runs. */
+export interface Maintenance {
+  /** Why, for people. */
+  message?: string | null;
+}
+
+/** Payload of `server.maintenance`. */
+export interface MaintenanceNotice {
+  /** Whether the server is in maintenance now, and begins no runs. */
+  active: boolean;
+  /** Why, for people. */
+  message?: string | null;
 }
 
 /** What somebody agreed to at an authorization server. */
@@ -1069,6 +1093,10 @@ export interface NodeInfo {
   arbiters: ArbiterInfo[];
   /** Whether the server is stopping. */
   draining: boolean;
+  /** Runs that work, and those that wait for a place. */
+  runs?: LineInfo;
+  /** The same of commands of agents. */
+  commands?: LineInfo;
   /** Abnormal records of the supervision log that could not be stored. */
   recordsDropped: number;
 }
@@ -1310,6 +1338,9 @@ export interface QuestionOption {
 /** How far a question is. */
 export type QuestionState = "pending" | "answered" | "rejected" | "expired" | "cancelled";
 
+/** What a run in the line waits for. */
+export type QueueReason = "server" | "project" | "user" | "maintenance";
+
 /** A message that waits for the run before it. */
 export interface QueuedMessage {
   /** The message. */
@@ -1382,6 +1413,8 @@ export interface Run {
   steps: number;
   /** The sum over its steps. */
   usage: Usage;
+  /** While it waits for a place among those that work: its position in the line, from 1. */
+  position?: number | null;
   /** Milliseconds since 1970 UTC; absent while it is queued. */
   startedAt?: number | null;
   /** Milliseconds since 1970 UTC. */
@@ -4594,6 +4627,8 @@ export interface Operations {
       projectCreation: ProjectCreation;
       /** Whether users may make API keys. */
       apiKeys: boolean;
+      /** There while the server is in maintenance. */
+      maintenance?: Maintenance | null;
       /** Names of those that an administrator chose, in place of the configuration. */
       chosen: string[];
     };
@@ -4608,6 +4643,8 @@ export interface Operations {
       projectCreation?: ProjectCreation | null;
       /** Whether users may make API keys. */
       apiKeys?: boolean | null;
+      /** Whether the server is in maintenance: it begins no runs then, and those that work go on. */
+      maintenance?: Maintenance | null;
     };
     /** The settings of the server that can change while it runs, as they count now. */
     response: {
@@ -4617,6 +4654,8 @@ export interface Operations {
       projectCreation: ProjectCreation;
       /** Whether users may make API keys. */
       apiKeys: boolean;
+      /** There while the server is in maintenance. */
+      maintenance?: Maintenance | null;
       /** Names of those that an administrator chose, in place of the configuration. */
       chosen: string[];
     };
@@ -5491,6 +5530,17 @@ export interface EventPayloads {
     /** The end of the output so far, at most 2 KiB. */
     tail: string;
   };
+  /** A queued run waits for a place among those that work, or has another position in the line; told at most once a second. */
+  "run.queued": {
+    /** The session. */
+    sessionId: SessionId;
+    /** The run. */
+    runId: RunId;
+    /** As many places have to become free, from 1. */
+    position: number;
+    /** What it waits for. */
+    reason: QueueReason;
+  };
   /** A run began, or goes on after it was interrupted. */
   "run.started": {
     /** As it is now. */
@@ -6191,6 +6241,13 @@ export interface ServerDrainingFrame {
   payload: Draining;
 }
 
+/** Maintenance began or ended. */
+export interface ServerMaintenanceFrame {
+  type: "server.maintenance";
+  /** Which, and why. */
+  payload: MaintenanceNotice;
+}
+
 /** A stream of a file has ended by itself. Never over event streams. */
 export interface TransferFailedFrame {
   type: "transfer.failed";
@@ -6215,4 +6272,4 @@ export interface ClosingFrame {
 }
 
 /** Anything that a server sends. */
-export type ServerFrame = ResponseFrame | ErrorFrame | EventFrame | ConnectedFrame | HeartbeatFrame | AuthExpiringFrame | ServerDrainingFrame | TransferFailedFrame | SubscribedFrame | ClosingFrame;
+export type ServerFrame = ResponseFrame | ErrorFrame | EventFrame | ConnectedFrame | HeartbeatFrame | AuthExpiringFrame | ServerDrainingFrame | ServerMaintenanceFrame | TransferFailedFrame | SubscribedFrame | ClosingFrame;
