@@ -181,6 +181,7 @@ export class Client {
       case "auth.expiring":
         return void this.#renew();
       case "server.draining": // The close that follows says when to come back.
+      case "server.maintenance": // Messages that would begin runs are refused meanwhile.
       case "subscribed":
       case "closing":
       case "transfer.failed": // This client sends no files in chunks.
