@@ -400,17 +400,20 @@ fn limits_are_documented_with_their_values() {
 
 #[test]
 fn every_key_of_the_configuration_is_in_the_readme() {
-    let source = read("src/config/settings.rs");
+    let source = read("src/config/reference.rs");
     let readme = rows(&read("README.md"));
     let list = |name: &str| {
-        let (_, after) = source.split_once(&format!("const {name}: &[&str] = &[")).expect("a list");
-        let list = after.split("];").next().unwrap_or_default().to_owned();
-        list.split('"').skip(1).step_by(2).map(str::to_uppercase).collect::<Vec<_>>()
+        let (_, after) = source.split_once(&format!("const {name}: &[Key] = &[")).expect("a list");
+        let list = after.split("\n];").next().unwrap_or_default().to_owned();
+        let entries = list.replace("live(", "key(");
+        let entries = entries.split("key(").skip(1);
+        let names = entries.filter_map(|entry| entry.split('"').nth(1).map(str::to_uppercase));
+        names.collect::<Vec<_>>()
     };
-    let top = list("KEYS").into_iter().map(|key| format!("IRIS_{key}"));
-    let providers = list("PROVIDER_KEYS").into_iter();
+    let top = list("TOP").into_iter().map(|key| format!("IRIS_{key}"));
+    let providers = list("PROVIDERS").into_iter();
     let providers = providers.map(|key| format!("IRIS_PROVIDERS__NAME__{key}"));
-    let logins = list("OAUTH_KEYS").into_iter().map(|key| format!("IRIS_OAUTH__NAME__{key}"));
+    let logins = list("OAUTH").into_iter().map(|key| format!("IRIS_OAUTH__NAME__{key}"));
     let mut expected: BTreeSet<String> = top.chain(providers).chain(logins).collect();
     expected.insert("IRIS_CONFIG".to_owned());
     let documented: BTreeSet<String> =
