@@ -294,9 +294,7 @@ impl Node {
     /// # Errors
     /// `SHUTTING_DOWN`, and `OVERLOADED` with reason `maintenance`.
     pub(crate) fn takes_runs(&self) -> Result<(), ApiError> {
-        if self.is_draining() {
-            return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
-        }
+        self.takes_messages()?;
         let Some(maintenance) = self.choices.now().maintenance else { return Ok(()) };
         let message = maintenance.message.map_or_else(
             || "the server is in maintenance and begins no runs".to_owned(),
@@ -304,6 +302,17 @@ impl Node {
         );
         let error = ApiError::new(ErrorCode::Overloaded, message).reason("maintenance");
         Err(error.retry_after(MAINTENANCE_RETRY_MS))
+    }
+
+    /// Whether messages are taken that are to join runs.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN`.
+    pub(crate) fn takes_messages(&self) -> Result<(), ApiError> {
+        if self.is_draining() {
+            return Err(ApiError::from(ErrorCode::ShuttingDown).retry_after(5_000));
+        }
+        Ok(())
     }
 
     /// Whether the server is in maintenance.

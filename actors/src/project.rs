@@ -30,7 +30,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use iris_protocol::{
-    ErrorCode, Event, MessageId, PartId, ProjectId, Room, RunId, SessionId, StreamKind, ToolCallId,
+    ErrorCode, Event, MessageId, PartId, ProjectId, Room, SessionId, StreamKind, ToolCallId,
 };
 use iris_store::project::{ProjectReader, RecoverRuns};
 use iris_store::root::{OutboxEntry, RootReader};

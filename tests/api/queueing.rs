@@ -3,7 +3,7 @@
 use iris_actors::{LineLimits, Shares};
 use iris_protocol::{
     ErrorCode, Event, MaintenanceNotice, ProjectId, QueueReason, Role, RunId, RunStatus,
-    ServerFrame, SessionId,
+    ServerFrame, SessionId, WhenBusy,
 };
 use iris_testkit::{
     AppOptions, Conversation, FakeProvider, Gate, Person, Reply, TestApp, chat, moment, patiently,
@@ -263,6 +263,8 @@ async fn in_maintenance_no_run_begins_until_it_ends_and_a_restart_does_not_end_i
     let error = refusal(talk.try_send("say no", None).await);
     assert_eq!(code_of(&error), (ErrorCode::Overloaded, "maintenance"));
     assert!(error.message.contains("new disks") && error.retry_after_ms.is_some(), "{error}");
+    let joins = talk.try_send("say joined", Some(WhenBusy::Steer)).await.unwrap();
+    assert_eq!(joins.run_id, works, "what works goes on");
     let ready = app.client().rest("GET", "/health/ready", None, None).await.unwrap();
     assert_eq!((ready.status, &ready.json["maintenance"]), (200, &json!(true)));
 

@@ -5,7 +5,7 @@ use iris_protocol::{
     MessageGet, MessageList, MessagePayload, MessageSend, PartId, Remember, Run, RunCancel, RunGet,
     RunList, RunPayload, RunResume, RunStatus, SentAttachment, Session as SessionResource,
     SessionCreate, SessionDelete, SessionGet, SessionId, SessionList, SessionPayload,
-    SessionSearch, SessionStatus, SessionUpdate, ToolApprove, ToolReject, UserId,
+    SessionSearch, SessionStatus, SessionUpdate, ToolApprove, ToolReject, UserId, WhenBusy,
     limits::{ATTACHMENTS_BYTES_MAX, MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
 };
 use iris_store::project::{
@@ -221,8 +221,11 @@ pub(super) async fn send(
     context: WriteContext,
 ) -> Result<Done, ApiError> {
     let said = said(node, &request.content, request.attachments)?;
-    node.takes_runs()?;
     let when_busy = request.when_busy.unwrap_or_default();
+    match when_busy {
+        WhenBusy::Steer => node.takes_messages()?,
+        WhenBusy::Queue | WhenBusy::Interrupt => node.takes_runs()?,
+    }
     let by = grant.user_id()?.clone();
     let _held = hold_attachments(node, &by, &said)?;
     let message = |session| SendMessage { session, said, when_busy, by, context };

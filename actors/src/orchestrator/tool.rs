@@ -11,10 +11,11 @@ use iris_agent::{Input, ToolOutcome};
 use iris_protocol::{FileSource, PermissionAction, ToolCallId};
 use iris_redact::{MARK, Redactor};
 use iris_store::project::{Author, ProjectReader, Quotas};
-use iris_store::{CrashPoint, StoreError, crash_point};
+use iris_store::{CrashPoint, Storage, StoreError, crash_point};
 use iris_tools::{OUTPUT_PREFIX, Progress, TASK, TEXT, Tool, ToolContext, ToolOutput};
 use iris_workspace::Workspace;
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 use tokio::try_join;
 use tracing::Instrument;
 
@@ -24,8 +25,9 @@ use super::nested::{self, ToldInstructions};
 use super::outputs::SessionOutputs;
 use super::people::CallPeople;
 use super::todos::SessionTodos;
+use crate::Services;
 use crate::files::ToolFiles;
-use crate::line::Whose;
+use crate::line::{Place, Whose};
 use crate::metrics::ToolCall;
 use crate::permissions::{self, is_what_was_shown};
 use crate::project::{Secrets, ToolProgress};
@@ -88,19 +90,9 @@ impl Orchestrator {
         let author = self.author();
         let secrets = project.kept.secrets.clone();
         let running = async move {
-            let turn = match writing {
-                Some(writing) => {
-                    let turn = writing.lock_owned().await;
-                    storage.has_space().await;
-                    Some(turn)
-                }
-                None => None,
-            };
+            let turn = turn_to_write(writing, &storage).await;
             // Before it is looked at for the last time: the wait may be long.
-            let _place = match command {
-                Some(whose) => Some(services.commands.wait(whose).await),
-                None => None,
-            };
+            let _place = place_to_run(&services, command).await;
             let admitted = admitted(&caller, &workspace, &tool_name, &id, &input).await;
             let Admitted { tool, accesses, judge } = match admitted {
                 Ok(admitted) if admitted.tool.writes() && turn.is_none() => {
@@ -223,6 +215,21 @@ impl Orchestrator {
             ctx.cancel_future(task);
         }
     }
+}
+
+/// The turn of a tool that writes, once the disk has room.
+async fn turn_to_write(
+    writing: Option<Arc<tokio::sync::Mutex<()>>>,
+    storage: &Storage,
+) -> Option<OwnedMutexGuard<()>> {
+    let turn = writing?.lock_owned().await;
+    storage.has_space().await;
+    Some(turn)
+}
+
+/// The place of a command among those that run, once there is one.
+async fn place_to_run(services: &Services, command: Option<Whose>) -> Option<Place> {
+    Some(services.commands.wait(command?).await)
 }
 
 /// A call that may run now.

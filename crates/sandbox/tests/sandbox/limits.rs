@@ -98,6 +98,16 @@ async fn commands_are_the_first_to_go_when_memory_runs_out() {
     assert_eq!(score, "1000");
 }
 
+/// `nice` without a command says how nice it is (nice(1)).
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_stand_behind_the_server_when_processor_time_is_scarce() {
+    let limits = Limits { nice: 7, ..Limits::default() };
+    let Some(lab) = Lab::with(Config { limits, ..config() }).await else { return };
+    let outside = std::process::Command::new("nice").output().expect("a number").stdout;
+    let outside: i32 = String::from_utf8_lossy(&outside).trim().parse().expect("a number");
+    assert_eq!(lab.text("nice").await, (outside + 7).min(19).to_string());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_of_the_kernel_is_used_and_removed() {
     let Some(parent) = std::env::var_os("IRIS_TEST_CGROUP").map(std::path::PathBuf::from) else {
@@ -109,8 +119,14 @@ async fn a_group_of_the_kernel_is_used_and_removed() {
         let mine = format!("iris-sandbox-{}-", std::process::id());
         names.filter(|name| name.file_name().to_string_lossy().starts_with(&mine)).count()
     };
-    let Some(lab) = Lab::with(Config { cgroup: Some(parent.clone()), ..config() }).await else {
-        return;
+    // Half of a processor.
+    let limits = Limits { cpu_percent: Some(50), ..Limits::default() };
+    let config = Config { cgroup: Some(parent.clone()), limits, ..config() };
+    let Some(lab) = Lab::with(config).await else { return };
+    let quotas = |parent: &std::path::Path| {
+        let groups = std::fs::read_dir(parent).expect("a directory").filter_map(Result::ok);
+        let read = |group: std::fs::DirEntry| std::fs::read_to_string(group.path().join("cpu.max"));
+        groups.filter_map(|group| read(group).ok()).collect::<Vec<_>>()
     };
     let mut request = lab.shell("echo up; sleep 99999");
     let (progress, mut pieces) = tokio::sync::mpsc::channel(4);
@@ -119,6 +135,9 @@ async fn a_group_of_the_kernel_is_used_and_removed() {
     let look = async {
         pieces.recv().await.expect("a line");
         let count = groups(&parent);
+        // There is none where the controller is not switched on.
+        let quotas = quotas(&parent);
+        assert!(quotas.is_empty() || quotas.contains(&"50000 100000\n".to_owned()), "{quotas:?}");
         cancel.send(()).expect("a run");
         count
     };
