@@ -224,7 +224,7 @@ pub(super) async fn send(
     let when_busy = request.when_busy.unwrap_or_default();
     match when_busy {
         WhenBusy::Steer => node.takes_messages()?,
-        WhenBusy::Queue | WhenBusy::Interrupt => node.takes_runs()?,
+        WhenBusy::Queue | WhenBusy::Interrupt | WhenBusy::Reject => node.takes_runs()?,
     }
     let by = grant.user_id()?.clone();
     let _held = hold_attachments(node, &by, &said)?;
