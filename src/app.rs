@@ -360,6 +360,9 @@ impl App {
     }
 
     /// Takes what can be taken of a changed configuration.
+    ///
+    /// # Errors
+    /// When the list of models or the filter of log lines is wrong; then nothing has changed.
     pub fn reload(&self, config: Config) -> impl Future<Output = Result<Reloaded, AppError>> {
         let reloading = Arc::clone(&self.reloading);
         async move { reloading.take(config).await }

@@ -13,6 +13,7 @@ const EXIT_CONFIG: u8 = 78;
 
 /// What `iris config` is asked for.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct ConfigOptions {
     #[command(flatten)]
     flags: Flags,
@@ -53,9 +54,10 @@ fn checked(flags: Flags, as_json: bool) -> (String, ExitCode) {
             (format!("{}\n", json!({ "ok": true, "warnings": warnings })), ExitCode::SUCCESS)
         }
         Ok((_, warnings)) => {
-            let warnings: String =
+            let mut lines: Vec<String> =
                 warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-            (format!("{warnings}the configuration is right\n"), ExitCode::SUCCESS)
+            lines.push("the configuration is right\n".to_owned());
+            (lines.concat(), ExitCode::SUCCESS)
         }
         Err(error) => {
             let mut says = error.to_string();

@@ -1,8 +1,6 @@
 //! What can be set: every key with its default, what it may be and what it is for. The one source of what is read,
 //! of `iris config` and of the table in the README; tests hold all of them together.
 
-use std::fmt::Write as _;
-
 use serde_json::{Value, json};
 
 use super::parse::{
@@ -871,7 +869,9 @@ pub(super) fn file(explain: bool) -> String {
         key.write(None, explain, &mut text);
     }
     for (table, example, keys) in TABLES {
-        let _ = writeln!(text, "# [{table}.{example}]\n");
+        for part in ["# [", table, ".", example, "]\n\n"] {
+            text.push_str(part);
+        }
         for key in keys {
             key.write(Some(table), explain, &mut text);
         }

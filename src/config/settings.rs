@@ -197,17 +197,14 @@ impl Settings {
                 }),
                 _ => None,
             };
-            match slot {
-                Some((section, known)) => {
-                    section.0.insert(known, Setting { name, content: Content::Flat(value) });
-                }
-                None => {
-                    let meant = reference::nearest(path, TOP).map_or_else(String::new, |key| {
-                        format!("; did you mean `{ENV_PREFIX}{}`?", key.to_ascii_uppercase())
-                    });
-                    warnings.push(format!("the environment variable {name} means nothing{meant}"));
-                }
+            if let Some((section, known)) = slot {
+                section.0.insert(known, Setting { name, content: Content::Flat(value) });
+                continue;
             }
+            let meant = reference::nearest(path, TOP).map_or_else(String::new, |key| {
+                format!("; did you mean `{ENV_PREFIX}{}`?", key.to_ascii_uppercase())
+            });
+            warnings.push(format!("the environment variable {name} means nothing{meant}"));
         }
         warnings
     }
