@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::process::{getppid, test_kill_process};
 
 use super::syscalls::Filter;
-use super::{At, Trouble, accesses, directory, namespaces};
+use super::{At, Trouble, accesses, directory, limits, namespaces};
 use crate::policy::{Policy, Report};
 
 /// How long killed processes get before they are killed again.
@@ -81,6 +81,7 @@ fn start_command(policy: &Policy, opened: &Receiver<Places>) -> Result<u32, Trou
     }
     let filter = Filter::new(policy.network, policy.has_namespaces)?;
     let places = opened.recv().at("a thread")?;
+    limits::be_nice(&policy.limits)?;
     confine(policy, &places, &filter)?;
     spawn(policy, places)
 }

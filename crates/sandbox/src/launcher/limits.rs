@@ -29,8 +29,6 @@ pub(super) fn apply(limits: &Limits, has_namespaces: bool) -> Result<(), Trouble
         (Resource::Cpu, limits.cpu_seconds),
         (Resource::Nproc, processes),
     ];
-    // It can only become nicer, so a server that is nicer itself stays as it is.
-    rustix::process::nice(i32::from(limits.nice)).at("niceness")?;
     for (resource, wanted) in all {
         // An ordinary process cannot have more than its own limit.
         let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
@@ -38,6 +36,12 @@ pub(super) fn apply(limits: &Limits, has_namespaces: bool) -> Result<(), Trouble
         setrlimit(resource, Rlimit { current: value, maximum: value }).at("limits")?;
     }
     Ok(())
+}
+
+/// Puts this thread, and what it starts, behind others when processor time is scarce. The kernel counts by thread
+/// (setpriority(2)).
+pub(super) fn be_nice(limits: &Limits) -> Result<(), Trouble> {
+    rustix::process::nice(i32::from(limits.nice)).map(drop).at("niceness")
 }
 
 /// Processes and threads of the whole machine: after the slash in `/proc/loadavg` (`proc_loadavg(5)`).
