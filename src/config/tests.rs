@@ -382,7 +382,7 @@ fn each_bad_variable_is_named_with_its_value() {
         ("PROJECT_ROOTS", "home", "not an absolute path"),
         ("ALLOWED_ORIGINS", "*", "not an origin like `https://app.example.com`"),
         ("ALLOWED_ORIGINS", "https://a/", "not an origin like `https://app.example.com`"),
-        ("ALLOWED_ORIGINS", "null", "not an origin like `https://app.example.com`"),
+        ("PUBLIC_URL", "null", "not an origin like `https://app.example.com`"),
         ("ALLOWED_ORIGINS", "ftp://a", "not an origin like `https://app.example.com`"),
         ("DRAIN_SECONDS", "-1", "not a whole number of seconds up to 3600"),
         ("DRAIN_SECONDS", "3601", "not a whole number of seconds up to 3600"),
