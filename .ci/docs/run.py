@@ -1,0 +1,253 @@
+"""What the documents tell a reader to type or send, tried: `run.py path/to/target/debug [DOCUMENT..]`.
+
+Every block of `sh` or `json` says in a comment on the line before it what becomes of it here:
+
+    <!-- run -->                      it is run, after those before it in the same document
+    <!-- run: serve -->               the same; its last command is a server, which stays until the end of the document
+    <!-- run: for 3 s -->             it has no end and is stopped after that time
+    <!-- run, says: some text -->     it is run, and prints that
+    <!-- not run: reason -->          it is not
+    <!-- frames -->                   each line is a frame of the wire
+    <!-- request: tool.create -->     it is the payload of that operation
+    <!-- part of a request -->        it is JSON
+
+Wherever they stand, command lines of `iris` have to be ones that the command knows, and routes ones that it has.
+"""
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import jsonschema
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
+DOCUMENTS += sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("examples/*/README.md"))
+BLOCK = re.compile(r"^(?:<!-- (?P<mark>[^\n]*) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+MARK = re.compile(r"run(?:: (?P<serve>serve)|: for (?P<seconds>\d+) s|, says: (?P<says>.+))?$")
+# A program that a document says how to build is there already. The port is replaced later.
+STANDS_FOR = [
+    ("cargo run --release --example chat --", "chat --url http://127.0.0.1:4747"),
+    ("cargo run --release --", "iris"),
+]
+PLACEHOLDER = re.compile(r"\b([a-z]{3})_\.\.")
+LIMIT = 120
+
+
+class Wrong(Exception):
+    """A document is wrong."""
+
+
+def blocks(document):
+    text = (ROOT / document).read_text()
+    for found in BLOCK.finditer(text):
+        line = text.count("\n", 0, found.start("text"))
+        yield f"{document}:{line}", found["kind"], found["mark"] or "", found["text"]
+
+
+# What is run.
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def script(document, directory, port):
+    """All blocks of a document that are run, one after the other in one shell."""
+    lines, says = ["set -aeuo pipefail", f"cd {directory}"], []
+    for place, kind, mark, text in blocks(document):
+        if kind != "sh":
+            continue
+        how = MARK.match(mark)
+        if not how:
+            if not re.match(r"not run: .{8}", mark):
+                raise Wrong(f"{place}: is it run? `{mark}` does not say")
+            continue
+        for written, command in STANDS_FOR:
+            text = text.replace(written, command)
+        text = text.replace("/tmp/", f"{directory}/").replace(":4747", f":{port}").rstrip()
+        lines.append(f"echo; echo '== {place}'")
+        if how["serve"]:
+            before, _, last = text.rpartition("\n")
+            lines += [before, f"{last} --bind 127.0.0.1:{port} >/dev/null 2>{directory}/log &"]
+            health = f"curl -sf http://127.0.0.1:{port}/health/ready"
+            lines.append(f"for _ in {{1..200}}; do {health} >/dev/null && break; sleep 0.1; done")
+        elif how["seconds"]:
+            # Ended by us, and by nothing else.
+            lines.append(f"timeout -s INT {how['seconds']} bash -c {shlex.quote(text)} || [ $? = 124 ]")
+        else:
+            lines.append(text)
+        says += [(place, how["says"])] if how["says"] else []
+    return "\n".join(lines) + "\n", says
+
+
+def run(document, programs):
+    with tempfile.TemporaryDirectory(prefix="iris-docs-") as directory:
+        port = free_port()
+        text, says = script(document, directory, port)
+        if text.count("\n") == 2:
+            return
+        bin = Path(directory, "bin")
+        bin.mkdir()
+        for name, program in {"iris": "iris", "chat": "examples/chat"}.items():
+            (bin / name).symlink_to(programs / program)
+        environment = {"PATH": f"{bin}:{os.environ['PATH']}", "HOME": directory}
+        # What `top` and `logs` take for the default address.
+        environment["IRIS_URL"] = f"http://127.0.0.1:{port}"
+        output = Path(directory, "output")
+        with output.open("w") as to:
+            child = subprocess.Popen(
+                ["bash", "-c", text], env=environment, stdin=subprocess.DEVNULL, stdout=to,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        try:
+            child.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            print(f"{document}: it takes longer than {LIMIT} s")
+        finally:
+            # What it left in the background goes, too.
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        said = output.read_text()
+        print(said, flush=True)
+        if child.returncode:
+            raise Wrong(f"{document}: a command ended with {child.returncode}, see above")
+        for place, expected in says:
+            of_block = said.split(f"== {place}\n")[-1].split("\n== ")[0]
+            if expected not in of_block:
+                raise Wrong(f"{place}: it does not say `{expected}`")
+
+
+# What is read.
+
+
+def command_lines(document):
+    """Whatever a document writes as a command line of `iris`."""
+    for place, kind, _, text in blocks(document):
+        if kind == "sh":
+            for line in text.replace("\\\n", " ").splitlines():
+                for written, command in STANDS_FOR:
+                    line = line.replace(written, command)
+                # Variables before it, and what follows it, belong to the shell.
+                found = re.match(r"(?:\w+=(?:'[^']*'|\"[^\"]*\"|\S*) )*iris( [^|;&#]*)?", line)
+                if found:
+                    yield place, found[1] or ""
+    for number, line in enumerate((ROOT / document).read_text().splitlines(), 1):
+        for span in re.findall(r"`iris( [^`]+)`", line):
+            yield f"{document}:{number}", span
+
+
+# What stands for a value in a command line.
+VALUES = {
+    "PROJECT": "prj_" + "0" * 32,
+    "$project": "prj_" + "0" * 32,
+    "ID:HASH": "1:" + "0" * 64,
+}
+
+
+def check_command_line(place, line, iris):
+    """`--help` at its end has everything before it read, and nothing done."""
+    words = shlex.split(re.sub(r"[\[\]]", " ", PLACEHOLDER.sub(lambda m: f"{m[1]}_{'0' * 32}", line)))
+    words = [VALUES.get(word.rstrip(".…"), word) for word in words if word.strip(".…")]
+    # A document may speak of what no reader types.
+    if any(word.startswith(("<", "__")) for word in words):
+        return
+    read = subprocess.run([iris, *words, "--help"], capture_output=True, text=True, env={})
+    if read.returncode:
+        raise Wrong(f"{place}: `iris{line}`: {read.stderr.strip()}")
+
+
+METHODS = "GET|POST|PUT|PATCH|DELETE"
+
+
+def check_routes(document, routes):
+    """The routes that `curl` is sent to, and those in spans like `GET /v1/me`."""
+    for place, kind, _, text in blocks(document):
+        for line in text.replace("\\\n", " ").splitlines() if kind == "sh" else []:
+            for call in re.findall(r"curl [^|]*", line):
+                url = re.search(r"(?:\$url|https?://[\w.:-]+)(/[^\s\"'?]*)", call)
+                if not url:
+                    continue
+                method = re.search(rf"-X ({METHODS})\b", call)
+                body = re.search(r"(^| )(-d|--data\S*) ", call)
+                check_route(place, method[1] if method else "POST" if body else "GET", url[1], routes)
+    for number, line in enumerate((ROOT / document).read_text().splitlines(), 1):
+        for method, path in re.findall(rf"`({METHODS}) (/[^`\s?]*)[^`]*`", line):
+            check_route(f"{document}:{number}", method, path, routes)
+
+
+# Routes that are no operations (docs/protocol.md).
+PLAIN = {("GET", "/v1/ws"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"), ("POST", "/v1/commands")}
+
+
+def check_route(place, method, path, routes):
+    if (method, path) in PLAIN:
+        return
+    like = re.sub(r"\$\w+|\{\w+\}|\b[a-z]{3}_\.\.", "{}", path)
+    pattern = lambda route: re.sub(r"\\\{\w*\\\}", ".+", re.escape(route))
+    if not any(method == known and re.fullmatch(pattern(route), like) for known, route in routes):
+        raise Wrong(f"{place}: there is no route `{method} {path}`")
+
+
+def check_json(place, mark, text, wire):
+    text = PLACEHOLDER.sub(lambda m: f"{m[1]}_{'0' * 32}", text)
+    definitions = {"$defs": wire["$defs"]}
+    if mark == "frames":
+        for frame in map(json.loads, text.splitlines()):
+            name = frame["type"]
+            if name == "response":
+                schema = wire["frames"]["response" if frame["success"] else "error"]
+            elif "id" in frame:
+                schema = wire["frames"]["request"]
+                check(place, frame["payload"], {**wire["operations"][name]["request"], **definitions})
+            else:
+                schema = wire["frames"].get(name) or wire["frames"]["event"]
+            check(place, frame, {**schema, **definitions})
+    elif found := re.match(r"request: (\S+)$", mark):
+        check(place, json.loads(text), {**wire["operations"][found[1]]["request"], **definitions})
+    elif mark == "part of a request":
+        json.loads(text)
+    else:
+        raise Wrong(f"{place}: what is it? `{mark}` does not say")
+
+
+def check(place, value, schema):
+    try:
+        jsonschema.validate(value, schema)
+    except jsonschema.ValidationError as error:
+        raise Wrong(f"{place}: {error.json_path}: {error.message}") from None
+
+
+def main():
+    programs, documents = Path(sys.argv[1]).resolve(), sys.argv[2:] or DOCUMENTS
+    iris = programs / "iris"
+    printed = lambda what: json.loads(subprocess.check_output([iris, what]))
+    wire, paths = printed("schema"), printed("openapi")["paths"]
+    routes = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+    failures = 0
+    for document in documents:
+        try:
+            for place, kind, mark, text in blocks(document):
+                if kind == "json":
+                    check_json(place, mark, text, wire)
+            for place, line in command_lines(document):
+                check_command_line(place, line, iris)
+            check_routes(document, routes)
+            run(document, programs)
+        except (Wrong, ValueError) as error:
+            print(f"FAILED {document}: {error}", flush=True)
+            failures += 1
+    sys.exit(f"{failures} documents are wrong" if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
