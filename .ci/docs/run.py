@@ -11,6 +11,7 @@ Every block of `sh` or `json` says in a comment on the line before it what becom
     <!-- request: tool.create -->     it is the payload of that operation
     <!-- part of a request -->        it is JSON
 
+Blocks of `toml` are files of settings; there are none of `rust`, which stands in `examples/`, where it is compiled.
 Wherever they stand, command lines of `iris` have to be ones that the command knows, and routes ones that it has.
 """
 
@@ -220,6 +221,17 @@ def check_json(place, mark, text, wire):
         raise Wrong(f"{place}: what is it? `{mark}` does not say")
 
 
+def check_settings(place, text, iris):
+    """A file of settings is one that `iris doctor` can read, whatever it says of this machine."""
+    with tempfile.TemporaryDirectory(prefix="iris-docs-") as directory:
+        file = Path(directory, "iris.toml")
+        file.write_text(text)
+        command = [iris, "doctor", "--config", file, "--data-dir", directory, "--json"]
+        read = subprocess.run(command, capture_output=True, text=True, env={})
+        if not read.stdout:
+            raise Wrong(f"{place}: {read.stderr.strip()}")
+
+
 def check(place, value, schema):
     try:
         jsonschema.validate(value, schema)
@@ -239,6 +251,10 @@ def main():
             for place, kind, mark, text in blocks(document):
                 if kind == "json":
                     check_json(place, mark, text, wire)
+                elif kind == "toml":
+                    check_settings(place, text, iris)
+                elif kind == "rust":
+                    raise Wrong(f"{place}: nothing compiles it; name a file of `examples/`")
             for place, line in command_lines(document):
                 check_command_line(place, line, iris)
             check_routes(document, routes)
