@@ -182,11 +182,13 @@ pub struct Dependencies {
     pub backup_interval: Option<Duration>,
     /// Tools besides those that every server has, behind them in the order in which models are told.
     pub tools: Vec<Arc<dyn Tool>>,
-    /// Providers of models besides those that are configured, by their names.
+    /// Providers of models besides those that are configured, by their names: what stands before the `/` of a
+    /// model. A name that is configured already is refused.
     pub models: Vec<(String, Arc<dyn Model>)>,
     /// Changes the log lines of this process; none where another program writes them.
     pub log: Option<Arc<dyn LogControl>>,
-    /// Where servers of models on this machine are looked for when no provider is configured.
+    /// Where servers of models on this machine are looked for when no provider is configured, and none is
+    /// among `models`.
     pub local_servers: Vec<LocalServer>,
     /// Makes the way from connections to the owners of projects, given the node that owns them all;
     /// none for the direct one.

@@ -547,9 +547,10 @@ fn log_lines(level: &str) -> BTreeSet<String> {
             path.contains("src/") && !path.contains("test") && !path.contains("/fuzz/");
         let text = if is_of_server { read(&path) } else { String::new() };
         for after in text.split(&format!("tracing::{level}!(")).skip(1) {
-            let call = after.split(");").next().unwrap_or_default();
             // The text stands last; what is before it are fields.
-            let text = call.rsplit('"').nth(1).unwrap_or_default();
+            let ends = after.match_indices(')').map(|(end, _)| after[..end].trim_end());
+            let call = ends.map(|call| call.trim_end_matches(',')).find(|call| call.ends_with('"'));
+            let text = call.and_then(|call| call.rsplit('"').nth(1)).unwrap_or_default();
             found.insert(text.to_owned());
         }
     }
