@@ -12,7 +12,8 @@ Every block of `sh` or `json` says in a comment on the line before it what becom
     <!-- part of a request -->        it is JSON
 
 Blocks of `toml` are files of settings; there are none of `rust`, which stands in `examples/`, where it is compiled.
-Wherever they stand, command lines of `iris` have to be ones that the command knows, and routes ones that it has.
+Wherever they stand, command lines of `iris` have to be ones that the command knows, routes ones that it has, and
+what `cargo`, `just` and `.ci/run` are told to do something with has to be there.
 """
 
 import json
@@ -73,8 +74,8 @@ def script(document, directory, port):
             if not re.match(r"not run: .{8}", mark):
                 raise Wrong(f"{place}: is it run? `{mark}` does not say")
             continue
-        for written, command in STANDS_FOR:
-            text = text.replace(written, command)
+        for told, command in STANDS_FOR:
+            text = text.replace(told, command)
         text = text.replace("/tmp/", f"{directory}/").replace(":4747", f":{port}").rstrip()
         lines.append(f"echo; echo '== {place}'")
         if how["serve"]:
@@ -131,20 +132,24 @@ def run(document, programs):
 # What is read.
 
 
-def command_lines(document):
-    """Whatever a document writes as a command line of `iris`."""
+def written(document):
+    """Each line of a block of `sh`, and each span of code."""
     for place, kind, _, text in blocks(document):
         if kind == "sh":
-            for line in text.replace("\\\n", " ").splitlines():
-                for written, command in STANDS_FOR:
-                    line = line.replace(written, command)
-                # Variables before it, and what follows it, belong to the shell.
-                found = re.match(r"(?:\w+=(?:'[^']*'|\"[^\"]*\"|\S*) )*iris( [^|;&#]*)?", line)
-                if found:
-                    yield place, found[1] or ""
+            yield from ((place, line) for line in text.replace("\\\n", " ").splitlines())
     for number, line in enumerate((ROOT / document).read_text().splitlines(), 1):
-        for span in re.findall(r"`iris( [^`]+)`", line):
-            yield f"{document}:{number}", span
+        yield from ((f"{document}:{number}", span) for span in re.findall(r"`([^`]+)`", line))
+
+
+def command_lines(document):
+    """Whatever a document writes as a command line of `iris`."""
+    for place, line in written(document):
+        for told, command in STANDS_FOR:
+            line = line.replace(told, command)
+        # Variables before it, and what follows it, belong to the shell.
+        found = re.match(r"(?:\w+=(?:'[^']*'|\"[^\"]*\"|\S*) )*iris(?=\s|$)([^|;&#]*)", line)
+        if found:
+            yield place, found[1]
 
 
 # What stands for a value in a command line.
@@ -167,27 +172,55 @@ def check_command_line(place, line, iris):
         raise Wrong(f"{place}: `iris{line}`: {read.stderr.strip()}")
 
 
+class Workspace:
+    """What there is to build, to test and to call."""
+
+    def __init__(self):
+        command = ["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"]
+        packages = json.loads(subprocess.check_output(command, cwd=ROOT))["packages"]
+        targets = [(kind, target["name"]) for p in packages for target in p["targets"] for kind in target["kind"]]
+        of_kind = lambda kind: {name for found, name in targets if found == kind}
+        self.names = {
+            "p": {package["name"] for package in packages},
+            "package": {package["name"] for package in packages},
+            "features": {feature for package in packages for feature in package["features"]},
+            **{kind: of_kind(kind) for kind in ("bench", "bin", "example", "test")},
+        }
+        self.steps = set(re.findall(r"^step_(\w+)\(\)", (ROOT / ".ci/run").read_text(), re.M))
+        self.recipes = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "justfile").read_text(), re.M))
+
+    def check(self, place, line):
+        for call in re.findall(r"cargo (?:bench|build|run|test)\b([^|;&#]*)", line):
+            # What follows is for the program.
+            for option, name in re.findall(r" --?([a-z]+) (\w[\w-]*)", call.split(" -- ")[0]):
+                if name not in self.names.get(option, {name}):
+                    raise Wrong(f"{place}: `{line}`: there is no {option} `{name}`")
+        for step in re.findall(r"(?:^|\s)\.ci/run ([a-z]\w*)", line):
+            if step not in self.steps:
+                raise Wrong(f"{place}: `{line}`: there is no step `{step}`")
+        for recipe in re.findall(r"^just ([a-z][\w-]*)$", line):
+            if recipe not in self.recipes:
+                raise Wrong(f"{place}: `{line}`: there is no recipe `{recipe}`")
+
+
 METHODS = "GET|POST|PUT|PATCH|DELETE"
 
 
 def check_routes(document, routes):
-    """The routes that `curl` is sent to, and those in spans like `GET /v1/me`."""
-    for place, kind, _, text in blocks(document):
-        for line in text.replace("\\\n", " ").splitlines() if kind == "sh" else []:
-            for call in re.findall(r"curl [^|]*", line):
-                url = re.search(r"(?:\$url|https?://[\w.:-]+)(/[^\s\"'?]*)", call)
-                if not url:
-                    continue
-                method = re.search(rf"-X ({METHODS})\b", call)
-                body = re.search(r"(^| )(-d|--data\S*) ", call)
+    """The routes that `curl` is sent to, and those that are named like `GET /v1/me`."""
+    for place, line in written(document):
+        for call in re.findall(r"curl [^|]*", line):
+            url = re.search(r"(?:\$url|https?://[\w.:-]+)(/[^\s\"'?]*)", call)
+            method = re.search(rf"-X ({METHODS})\b", call)
+            body = re.search(r" (-d|--data\S*) ", call)
+            if url:
                 check_route(place, method[1] if method else "POST" if body else "GET", url[1], routes)
-    for number, line in enumerate((ROOT / document).read_text().splitlines(), 1):
-        for method, path in re.findall(rf"`({METHODS}) (/[^`\s?]*)[^`]*`", line):
-            check_route(f"{document}:{number}", method, path, routes)
+        if found := re.match(rf"({METHODS}) (/[^\s?]*)", line):
+            check_route(place, *found.groups(), routes)
 
 
 # Routes that are no operations (docs/protocol.md).
-PLAIN = {("GET", "/v1/ws"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"), ("POST", "/v1/commands")}
+PLAIN = {("GET", path) for path in ("/v1/ws", "/health/live", "/health/ready", "/metrics")} | {("POST", "/v1/commands")}
 
 
 def check_route(place, method, path, routes):
@@ -245,7 +278,7 @@ def main():
     printed = lambda what: json.loads(subprocess.check_output([iris, what]))
     wire, paths = printed("schema"), printed("openapi")["paths"]
     routes = [(method.upper(), path) for path, methods in paths.items() for method in methods]
-    failures = 0
+    workspace, failures = Workspace(), 0
     for document in documents:
         try:
             for place, kind, mark, text in blocks(document):
@@ -258,6 +291,8 @@ def main():
             for place, line in command_lines(document):
                 check_command_line(place, line, iris)
             check_routes(document, routes)
+            for place, line in written(document):
+                workspace.check(place, line)
             run(document, programs)
         except (Wrong, ValueError) as error:
             print(f"FAILED {document}: {error}", flush=True)
