@@ -16,6 +16,7 @@ Wherever they stand, command lines of `iris` have to be ones that the command kn
 what `cargo`, `just` and `.ci/run` are told to do something with has to be there.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -117,7 +118,8 @@ def run(document, programs):
             print(f"{document}: it takes longer than {LIMIT} s")
         finally:
             # What it left in the background goes, too.
-            os.killpg(child.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         said = output.read_text()
         print(said, flush=True)

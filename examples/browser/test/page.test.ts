@@ -13,7 +13,8 @@ import { Iris, Wire } from "../../typescript/test/server.js";
 const LIMIT = { timeout: 60_000 };
 const HERE = resolve(".");
 const FOUND = [process.env.CHROMIUM ?? "", "/usr/bin/chromium", "/usr/bin/chromium-browser"].find(existsSync);
-const skip = !FOUND && process.env.CI !== "true" && "there is no Chromium: install the package `chromium`, or set CHROMIUM";
+const MISSING = "there is no Chromium: install the package `chromium`, or set CHROMIUM";
+const skip = !FOUND && process.env.CI !== "true" && MISSING;
 
 let iris: Iris;
 let browser: Browser;
@@ -27,7 +28,7 @@ const web = createServer((request, response) => {
 
 before(async () => {
   if (skip) return;
-  assert.ok(FOUND, "there is no Chromium: install the package `chromium`, or set CHROMIUM");
+  assert.ok(FOUND, MISSING);
   web.listen(0, "127.0.0.1");
   await new Promise((listening) => web.once("listening", listening));
   iris = await Iris.start({ IRIS_ALLOWED_ORIGINS: `null,${webUrl()}` });
