@@ -27,6 +27,10 @@ faults:
 clients:
     .ci/run clients
 
+# The book, and the command lines of the documents
+docs:
+    .ci/run docs
+
 # The real server against its OpenAPI document
 schemathesis:
     .ci/run schemathesis

@@ -30,7 +30,8 @@ use iris_auth::{
 use iris_egress::{Config as EgressConfig, Egress, Exception};
 use iris_identity::{Provider, ProviderSettings, exceptions};
 use iris_llm::{
-    Catalog, CatalogFileError, ConfigError as ModelConfigError, Detected, LocalServer, Models,
+    Catalog, CatalogFileError, ConfigError as ModelConfigError, Detected, LocalServer, Model,
+    Models, ProviderConfig,
 };
 use iris_protocol::LogSettings;
 use iris_sandbox::{Config as SandboxConfig, Sandbox};
@@ -197,9 +198,13 @@ pub struct Dependencies {
     pub backup_interval: Option<Duration>,
     /// Tools besides those that every server has, behind them in the order in which models are told.
     pub tools: Vec<Arc<dyn Tool>>,
+    /// Providers of models besides those that are configured, by their names: what stands before the `/` of a
+    /// model. A name that is configured already is refused.
+    pub models: Vec<(String, Arc<dyn Model>)>,
     /// Changes the log lines of this process; none where another program writes them.
     pub log: Option<Arc<dyn LogControl>>,
-    /// Where servers of models on this machine are looked for when no provider is configured.
+    /// Where servers of models on this machine are looked for when no provider is configured, and none is
+    /// among `models`.
     pub local_servers: Vec<LocalServer>,
     /// Makes the way from connections to the owners of projects, given the node that owns them all;
     /// none for the direct one.
@@ -228,6 +233,7 @@ impl Default for Dependencies {
             watchdog: WatchdogSettings::default(),
             backup_interval: None,
             tools: Vec::new(),
+            models: Vec::new(),
             log: None,
             local_servers: LocalServer::usual(),
             hop: None,
@@ -301,7 +307,11 @@ impl App {
             Some(config) => Some(sandbox(config).await),
             None => None,
         };
-        let config = with_local_models(config, &dependencies.local_servers).await;
+        let config = if dependencies.models.is_empty() {
+            with_local_models(config, &dependencies.local_servers).await
+        } else {
+            config
+        };
         let services = Arc::new(services(config, storage, sandbox, dependencies)?);
         let supervision = services.supervision.clone();
         services.storage.on_change(move |is_full| supervision.log().disk(is_full));
@@ -530,7 +540,7 @@ fn services(
         clock: dependencies.clock,
         ids: dependencies.ids,
         catalog: catalog(config.model_catalog.as_deref())?.of_providers(&config.providers),
-        models: Models::new(config.providers)?,
+        models: models(config.providers, dependencies.models)?,
         tools: Arc::new(tools(egress.as_ref(), sandbox.as_ref(), dependencies.tools)?),
         workshop: Workshop::new(egress, sandbox.clone()),
         sandbox,
@@ -691,6 +701,18 @@ fn identity_providers(
         Provider::new(settings, Arc::clone(&egress))
     };
     all.into_iter().map(|(name, settings)| (name, provider(settings))).collect()
+}
+
+/// The models that are configured, then those that the embedding program brings.
+fn models(
+    configured: BTreeMap<String, ProviderConfig>,
+    others: Vec<(String, Arc<dyn Model>)>,
+) -> Result<Models, ModelConfigError> {
+    let mut models = Models::new(configured)?;
+    for (name, model) in others {
+        models.bring(&name, model)?;
+    }
+    Ok(models)
 }
 
 /// The tools of the server.

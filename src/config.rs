@@ -267,7 +267,7 @@ impl Config {
             model_catalog: top.parse("model_catalog", parse::path)?,
             detect_models: top.parse("detect_models", parse::switch)?.unwrap_or(true),
             project_roots: top.parse_list("project_roots", parse::absolute_path)?,
-            allowed_origins: top.parse_list("allowed_origins", parse::origin)?,
+            allowed_origins: top.parse_list("allowed_origins", parse::allowed_origin)?,
             allowed_hosts: top.parse_list("allowed_hosts", parse::host)?,
             public_url: top.parse("public_url", parse::origin)?,
             oauth,

@@ -1,6 +1,6 @@
 //! What a linter cannot see: arrows between crates, orphan migrations, documents that lie.
 //!
-//! Everything here reads files of the repository; nothing starts a server.
+//! Everything here reads files of the repository, and makes databases where it has to; nothing starts a server.
 
 #![expect(
     clippy::expect_used,
@@ -13,7 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use iris_protocol::{Audience, ErrorCode, Event, EventKind, Operation, Right, Role};
+use iris_protocol::{
+    Audience, ErrorCode, Event, EventKind, Operation, ProjectId, Right, Role, SupervisionKind,
+};
+use iris_store::project::ProjectDatabase;
+use iris_store::root::RootDatabase;
 use toml::{Table, Value};
 
 // The repository.
@@ -301,12 +305,16 @@ fn rows(text: &str) -> BTreeMap<String, Vec<String>> {
     rows
 }
 
-/// The rows of one section (`## heading`) of docs/protocol.md.
-fn section(heading: &str) -> BTreeMap<String, Vec<String>> {
-    let protocol = read("docs/protocol.md");
+/// One section (`## heading`) of a document.
+fn section_of<'a>(document: &'a str, heading: &str) -> &'a str {
     let mark = format!("\n## {heading}\n");
-    let (_, after) = protocol.split_once(&mark).unwrap_or_else(|| panic!("no section `{heading}`"));
-    rows(after.split("\n## ").next().unwrap_or_default())
+    let (_, after) = document.split_once(&mark).unwrap_or_else(|| panic!("no section `{heading}`"));
+    after.split("\n## ").next().unwrap_or_default()
+}
+
+/// The rows of one section of docs/protocol.md.
+fn section(heading: &str) -> BTreeMap<String, Vec<String>> {
+    rows(section_of(&read("docs/protocol.md"), heading))
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
@@ -447,6 +455,127 @@ fn paths_and_links_in_documents_exist() {
             let path = here.join(link.split('#').next().unwrap_or_default());
             assert!(root().join(path).exists(), "{document} links to `{link}`");
         }
+    }
+}
+
+/// The documents of the book.
+fn documents() -> impl Iterator<Item = String> {
+    files(&[".md"]).into_iter().filter(|path| path.starts_with("docs/"))
+}
+
+#[test]
+fn the_book_has_every_document_once() {
+    let summary = read("docs/SUMMARY.md");
+    let links = summary.split("](").skip(1).filter_map(|after| after.split(')').next());
+    let chapters: Vec<String> = links.map(|link| format!("docs/{link}")).collect();
+    let mut sorted = chapters.clone();
+    sorted.sort();
+    let expected: Vec<String> = documents().filter(|path| path != "docs/SUMMARY.md").collect();
+    assert_eq!(sorted, expected, "docs/SUMMARY.md against docs/");
+}
+
+/// The anchors of a document's headings, as GitHub and mdBook make them.
+fn anchors(document: &str) -> BTreeSet<String> {
+    let mut is_code = false;
+    let mut found = BTreeSet::new();
+    for line in read(document).lines() {
+        is_code ^= line.trim_start().starts_with("```");
+        let heading = line.trim_start_matches('#');
+        if is_code || heading == line || !heading.starts_with(' ') {
+            continue;
+        }
+        let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+        let text: String = heading.trim().to_lowercase().chars().filter(kept).collect();
+        let anchor = text.replace(' ', "-");
+        let again = (1..).map(|number| format!("{anchor}-{number}"));
+        let free = std::iter::once(anchor.clone()).chain(again).find(|one| !found.contains(one));
+        found.extend(free);
+    }
+    found
+}
+
+#[test]
+fn links_into_documents_find_their_headings() {
+    for document in files(&[".md"]) {
+        let text = read(&document);
+        let here = Path::new(&document).parent().expect("a folder");
+        let links = text.split("](").skip(1).filter_map(|after| after.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            let Some((path, anchor)) = link.split_once('#') else { continue };
+            let target = if path.is_empty() { PathBuf::from(&document) } else { here.join(path) };
+            let target = target.to_str().expect("a path of text");
+            assert!(anchors(target).contains(anchor), "{document} links to `{link}`");
+        }
+    }
+}
+
+/// The tables of a database with their columns, but for those that SQLite keeps for itself.
+fn tables(database: &Path) -> BTreeMap<String, Vec<String>> {
+    let conn = rusqlite::Connection::open(database).expect("a database");
+    let names = |sql: &str| {
+        let mut query = conn.prepare(sql).expect("SQL");
+        let rows = query.query_map([], |row| row.get::<_, String>(0)).expect("rows");
+        rows.map(|name| name.expect("a name")).collect::<Vec<_>>()
+    };
+    let own = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'shadow'
+        AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
+    let columns = |table: &String| names(&format!("SELECT name FROM pragma_table_info('{table}')"));
+    names(own).into_iter().map(|table| (table.clone(), columns(&table))).collect()
+}
+
+#[test]
+fn every_table_and_column_is_in_the_data_model() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (root, project) = (directory.path().join("root.db"), directory.path().join("project.db"));
+    RootDatabase::open_or_create(&root, 0).expect("a root database").close();
+    let id: ProjectId = format!("prj_{:032}", 0).parse().expect("an id");
+    ProjectDatabase::create(&project, &id, "epoch", 0).expect("a project database");
+    let document = read("docs/data-model.md");
+    for (heading, database) in [("The root database", root), ("A project's database", project)] {
+        let documented = rows(section_of(&document, heading)).into_iter().map(|(table, cells)| {
+            let columns = cells[0].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            (table, columns)
+        });
+        let documented: BTreeMap<String, Vec<String>> = documented.collect();
+        assert_eq!(documented, tables(&database), "docs/data-model.md, \"{heading}\"");
+    }
+}
+
+/// What the log lines of one level say, wherever the server writes one.
+fn log_lines(level: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for path in files(&[".rs"]) {
+        let is_of_server =
+            path.contains("src/") && !path.contains("test") && !path.contains("/fuzz/");
+        let text = if is_of_server { read(&path) } else { String::new() };
+        for after in text.split(&format!("tracing::{level}!(")).skip(1) {
+            // The text stands last; what is before it are fields.
+            let ends = after.match_indices(')').map(|(end, _)| after[..end].trim_end());
+            let call = ends.map(|call| call.trim_end_matches(',')).find(|call| call.ends_with('"'));
+            let text = call.and_then(|call| call.rsplit('"').nth(1)).unwrap_or_default();
+            found.insert(text.to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_guide_to_incidents_knows_every_error_and_names_no_line_that_is_not_written() {
+    let guide = read("docs/incidents.md");
+    let spans =
+        |line: &str| line.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let first_cells = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+    let named: BTreeSet<String> = first_cells.flat_map(|cell| spans(&format!("`{cell}"))).collect();
+    let errors = log_lines("error");
+    let missing: Vec<_> = errors.difference(&named).collect();
+    assert!(missing.is_empty(), "docs/incidents.md lacks {missing:?}");
+    let kinds = SupervisionKind::ALL.iter().map(|kind| kind.as_str().to_owned());
+    let mut written: BTreeSet<String> = errors.into_iter().chain(kinds.clone()).collect();
+    written.extend(log_lines("warn"));
+    let stale: Vec<_> = named.difference(&written).collect();
+    assert!(stale.is_empty(), "no log line says {stale:?}");
+    for kind in kinds {
+        assert!(guide.contains(&format!("| `{kind}`")), "docs/incidents.md lacks `{kind}`");
     }
 }
 

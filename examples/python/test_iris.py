@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import unittest
 
+from bot import Bot
 from iris import CallError, Client, Closed, rest
 from parts import Part, Parts
 
@@ -95,10 +96,10 @@ class Talk:
     """A session that is followed, with all that was heard of it."""
 
     @classmethod
-    async def begin(cls, client):
+    async def begin(cls, client, project=None):
         talk = cls()
         talk.client, talk.events, talk.text, talk.resets = client, [], "", 0
-        talk.project = (await client.call("project.create", name="p"))["project"]["id"]
+        talk.project = project or (await client.call("project.create", name="p"))["project"]["id"]
         talk.session = (await client.call("session.create", talk.project))["session"]["id"]
         talk.as_of = (await talk.snapshot())["asOf"]
         talk.room = client.follow(f"session:{talk.session}", talk.project, talk.as_of, talk.reset)
@@ -257,6 +258,91 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
             with self.assertRaises(Closed) as closed:
                 await client.call("user.get")
         self.assertEqual(closed.exception.code, 4401)
+
+
+class BotTest(unittest.IsolatedAsyncioTestCase):
+    """A bot with an API key of its own account, in a project with a person."""
+
+    async def asyncSetUp(self):
+        self.iris = await asyncio.to_thread(Iris)
+        self.addCleanup(self.iris.remove)
+        token = await asyncio.to_thread(self.iris.set_up)
+        self.ann = await self.enterAsyncContext(Client(self.iris.url, token))
+        self.talk = await Talk.begin(self.ann)
+        account = {"email": "bot@example.com", "username": "bot", "password": "a password of a bot"}
+        user = await self.post("/v1/admin/users", account, token)
+        member = {"userId": user["id"], "role": "member"}
+        await self.post(f"/v1/projects/{self.talk.project}/members", member, token)
+        login = {"email": account["email"], "password": account["password"]}
+        grant = await self.post("/v1/auth/login", login)
+        self.key = (await self.post("/v1/api-keys", {"name": "bot"}, grant["accessToken"]))["key"]
+
+    async def post(self, *asked):
+        return await asyncio.to_thread(rest, self.iris.url, "POST", *asked)
+
+    async def start(self, *rules, url=None):
+        client = await self.enterAsyncContext(Client(url or self.iris.url, self.key))
+        bot = Bot(client, self.talk.project, rules)
+        running = asyncio.create_task(bot.run())
+
+        async def stop():
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+        self.addAsyncCleanup(stop)
+        return bot
+
+    async def answer(self, talk, text):
+        """What the bot answers to a mention: a message of its own."""
+        await talk.send(text)
+        is_mine = True
+        while is_mine:
+            message = (await talk.event("message.created"))["message"]
+            is_mine = message["role"] != "user" or message["parts"][0]["text"] == text
+        return message["parts"][0]["text"]
+
+    async def test_a_bot_approves_by_rule_leaves_the_rest_to_people_and_tells(self):
+        async with asyncio.timeout(LIMIT):
+            # The first call waits before the bot comes.
+            run = await self.talk.send('call write {"path": "notes/a.txt", "content": "1"}\nstep\nsay one')
+            await self.talk.event("tool.approval.required")
+            await self.start("write:notes/*")
+            self.assertEqual(await self.talk.ended(run), "completed")
+
+            # A session that begins later, and a call that no rule covers.
+            later = await Talk.begin(self.ann, self.talk.project)
+            run = await later.send('call write {"path": "other/b.txt", "content": "2"}\nstep\nsay two')
+            call = (await later.event("tool.approval.required"))["toolCallId"]
+            self.assertEqual(len((await later.snapshot())["approvals"]), 1)
+            await self.ann.call("tool.reject", later.project, sessionId=later.session, toolCallId=call)
+            self.assertEqual(await later.ended(run), "completed")
+            run = await later.send('call write {"path": "notes/c.txt", "content": "3"}\nstep\nsay three')
+            self.assertEqual(await later.ended(run), "completed")
+
+            told = await self.answer(later, "@bot summary")
+            self.assertEqual(told, "Since I came:\n1 x call approved\n2 x run completed")
+            self.assertIn("summary", await self.answer(later, "@bot who are you?"))
+
+    async def test_a_bot_comes_back_after_its_connection_was_cut(self):
+        async with asyncio.timeout(LIMIT), Wire(self.iris.port) as wire:
+            bot = await self.start("write:*", url=wire.url)
+            for number in range(3):
+                content = f'call write {{"path": "{number}.txt", "content": ""}}\nstep\nsay done'
+                run = await self.talk.send(content)
+                self.assertEqual(await self.talk.ended(run), "completed")
+                wire.cut()
+            self.assertGreater(bot.client.connections, 1)
+
+
+class RulesTest(unittest.TestCase):
+    def test_no_rule_covers_what_leaves_its_directory_or_has_no_path(self):
+        bot = Bot(None, "prj_1", ["write:notes/*"])
+        is_allowed = lambda tool, **input: bot.is_allowed({"toolName": tool, "input": input})
+        self.assertTrue(is_allowed("write", path="notes/a.txt"))
+        for path in ("notes/../b.txt", "other/notes/a.txt", "notes", None, 1):
+            self.assertFalse(is_allowed("write", path=path), path)
+        self.assertFalse(is_allowed("bash", path="notes/a.txt"))
+        self.assertFalse(is_allowed("write"))
 
 
 class PartsTest(unittest.TestCase):

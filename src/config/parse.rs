@@ -10,6 +10,7 @@ use iris_actors::{Registration, ResumePolicy};
 use iris_auth::SetupToken;
 use iris_egress::{Exception, ExceptionError};
 use iris_identity::ProviderKind as IdentityKind;
+pub(super) use iris_llm::is_provider_name;
 use iris_llm::{ApiKey, KindError, ProviderConfig, ProviderKind, ProxyUrl, Reasoning};
 use iris_protocol::{Budget, LogFormat, ModelRef, limits::BACKUPS_MAX};
 use iris_sandbox::Tier;
@@ -282,6 +283,11 @@ pub(super) fn origin(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
+/// An origin whose pages may call, or `null`, the one of pages that were opened from a disk.
+pub(super) fn allowed_origin(text: &str) -> Parsed<String> {
+    if text == "null" { Ok(text.to_owned()) } else { origin(text) }
+}
+
 /// A host with or without a port, as in the `Host` header. Made lower case.
 pub(super) fn host(text: &str) -> Parsed<String> {
     let text = text.to_ascii_lowercase();
@@ -330,12 +336,6 @@ pub(super) fn model(text: &str, providers: &BTreeMap<String, ProviderConfig>) ->
         return Err(format!("no provider `{provider}` is configured (in `{text}`)"));
     }
     Ok(ModelRef { provider_id: provider.to_owned(), model_id: model.to_owned() })
-}
-
-/// A name that can stand before the `/` of a model and in a variable, there in upper case.
-pub(super) fn is_provider_name(name: &str) -> bool {
-    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
-    !name.is_empty() && name.chars().all(is_part)
 }
 
 pub(super) fn provider_kind(text: &str) -> Parsed<ProviderKind> {

@@ -278,7 +278,7 @@ fn the_environment_says_the_same_as_the_file() {
         ("IRIS_MASTER_KEY_PREVIOUS_FILE", "/run/secrets/master.old"),
         ("IRIS_DEFAULT_MODEL", "local/m"),
         ("IRIS_PROJECT_ROOTS", "/home/a, /srv"),
-        ("IRIS_ALLOWED_ORIGINS", "https://a.example,http://localhost:3000"),
+        ("IRIS_ALLOWED_ORIGINS", "https://a.example,http://localhost:3000,null"),
         ("IRIS_ALLOWED_HOSTS", ""),
         ("IRIS_DRAIN_SECONDS", "0"),
         ("IRIS_LOG", "debug"),
@@ -292,7 +292,7 @@ fn the_environment_says_the_same_as_the_file() {
     assert_eq!(config.bind.to_string(), "0.0.0.0:0");
     assert!(config.setup_token.unwrap().matches("let me in, please"));
     assert_eq!(config.project_roots, [Path::new("/home/a"), Path::new("/srv")]);
-    assert_eq!(config.allowed_origins, ["https://a.example", "http://localhost:3000"]);
+    assert_eq!(config.allowed_origins, ["https://a.example", "http://localhost:3000", "null"]);
     assert!(config.allowed_hosts.is_empty());
     assert_eq!(config.drain, Duration::ZERO);
     let collector = Otlp {
@@ -382,7 +382,7 @@ fn each_bad_variable_is_named_with_its_value() {
         ("PROJECT_ROOTS", "home", "not an absolute path"),
         ("ALLOWED_ORIGINS", "*", "not an origin like `https://app.example.com`"),
         ("ALLOWED_ORIGINS", "https://a/", "not an origin like `https://app.example.com`"),
-        ("ALLOWED_ORIGINS", "null", "not an origin like `https://app.example.com`"),
+        ("PUBLIC_URL", "null", "not an origin like `https://app.example.com`"),
         ("ALLOWED_ORIGINS", "ftp://a", "not an origin like `https://app.example.com`"),
         ("DRAIN_SECONDS", "-1", "not a whole number of seconds up to 3600"),
         ("DRAIN_SECONDS", "3601", "not a whole number of seconds up to 3600"),

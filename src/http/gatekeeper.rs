@@ -226,5 +226,10 @@ mod tests {
         {
             assert_eq!(check("localhost", Some(origin)), Err(ErrorCode::Forbidden), "{origin}");
         }
+        let from_disk = Gatekeeper::new(IpAddr::from([127, 0, 0, 1]), &[], &["null".to_owned()]);
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("localhost"));
+        headers.insert(ORIGIN, HeaderValue::from_static("null"));
+        assert!(from_disk.check(&headers).is_ok());
     }
 }

@@ -84,6 +84,7 @@ mod todos;
 mod tools;
 mod top;
 mod unattended;
+mod upgrade;
 mod usage;
 mod webfetch;
 mod whole_conversation;

@@ -60,7 +60,7 @@ pub use model::{
 pub use models::{ModelUnavailable, Models};
 pub use provider::{
     ApiKey, ChatSwitches, ConfigError, Effort, KindError, MaxTokensName, ProviderConfig,
-    ProviderKind, ProxyUrl, Reasoning, ReasoningReplay,
+    ProviderKind, ProxyUrl, Reasoning, ReasoningReplay, is_provider_name,
 };
 pub use replay::replay;
 pub use scripted::Scripted;

@@ -12,7 +12,7 @@ use crate::google::Google;
 use crate::health::Watched;
 use crate::ollama::Ollama;
 use crate::openai::OpenAi;
-use crate::provider::{ConfigError, ProviderConfig, ProviderKind};
+use crate::provider::{ConfigError, ProviderConfig, ProviderKind, is_provider_name};
 use crate::{Model, Scripted};
 
 /// The registry of providers. What is not in it does not exist: there is no fallback.
@@ -21,6 +21,8 @@ pub struct Models {
     by_provider: BTreeMap<String, Arc<dyn Model>>,
     /// Those that play scripts.
     scripted: BTreeSet<String>,
+    /// Those that an embedding program brought.
+    brought: BTreeSet<String>,
     /// How many tokens the models of a provider take, as the operator says.
     windows: BTreeMap<String, u64>,
 }
@@ -95,6 +97,26 @@ impl Models {
         self.by_provider.insert(provider.into(), model);
     }
 
+    /// Adds a provider that an embedding program brings, which is left alone for a while when it only fails, as
+    /// those are that are configured. Users set no keys for it: who may ask it, it knows itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::BadName`] and [`ConfigError::NameTaken`].
+    pub fn bring(&mut self, provider: &str, model: Arc<dyn Model>) -> Result<(), ConfigError> {
+        let provider = provider.to_owned();
+        if !is_provider_name(&provider) {
+            return Err(ConfigError::BadName { provider });
+        }
+        if self.by_provider.contains_key(&provider) {
+            return Err(ConfigError::NameTaken { provider });
+        }
+        let watched = Watched::new(&provider, model);
+        self.brought.insert(provider.clone());
+        self.insert(provider, Arc::new(watched));
+        Ok(())
+    }
+
     /// The model that answers for `model`. Whether its provider knows `model_id` shows only when it
     /// is asked.
     ///
@@ -114,7 +136,9 @@ impl Models {
 
     /// Whether a provider of this name is configured that is asked with a key.
     pub fn takes_key(&self, provider: &str) -> bool {
-        self.by_provider.contains_key(provider) && !self.scripted.contains(provider)
+        self.by_provider.contains_key(provider)
+            && !self.scripted.contains(provider)
+            && !self.brought.contains(provider)
     }
 
     /// Whether a model plays a script, whatever it is asked.
@@ -239,6 +263,22 @@ mod tests {
         let error = one(config).unwrap_err();
         assert!(matches!(&error, ConfigError::BadScript { source, .. }
             if source.message.starts_with("line 2 of the script")));
+    }
+
+    #[test]
+    fn a_provider_that_is_brought_has_a_name_of_its_own_and_takes_no_keys() {
+        let mut models = one(chat("http://127.0.0.1:8081/v1/")).unwrap();
+        models.bring("own", Arc::new(Scripted::default())).unwrap();
+        assert!(models.get(&reference("own")).is_ok());
+        assert!(models.takes_key("local") && !models.takes_key("own"));
+        for name in ["local", "own"] {
+            let error = models.bring(name, Arc::new(Scripted::default())).unwrap_err();
+            assert!(matches!(error, ConfigError::NameTaken { .. }), "{error}");
+        }
+        for name in ["", "Own", "a/b", "a b"] {
+            let error = models.bring(name, Arc::new(Scripted::default())).unwrap_err();
+            assert!(matches!(error, ConfigError::BadName { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -9,6 +9,12 @@ use zeroize::Zeroizing;
 
 use crate::{Limits, ModelError};
 
+/// Whether a text can name a provider: it stands before the `/` of a model and in variables, there in upper case.
+pub fn is_provider_name(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    !name.is_empty() && name.chars().all(is_part)
+}
+
 /// One provider, as the configuration names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderConfig {
@@ -341,6 +347,18 @@ impl fmt::Debug for ApiKey {
 /// Why a provider cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// A name that no model can be chosen by.
+    #[error("`{provider}` names no provider: lower case letters, digits, `-` and `_` do")]
+    BadName {
+        /// The name.
+        provider: String,
+    },
+    /// Two providers of one name.
+    #[error("there are two providers `{provider}`")]
+    NameTaken {
+        /// The name.
+        provider: String,
+    },
     /// `openai-compatible` without an address.
     #[error("the provider `{provider}` needs a base url")]
     NoBaseUrl {
@@ -418,7 +436,9 @@ impl ConfigError {
     /// The code on the wire.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::NoBaseUrl { .. }
+            Self::BadName { .. }
+            | Self::NameTaken { .. }
+            | Self::NoBaseUrl { .. }
             | Self::BadBaseUrl { .. }
             | Self::BadApiKey { .. }
             | Self::BadProxy { .. }

@@ -18,8 +18,11 @@ export class Iris {
   readonly #dir = mkdtempSync(join(tmpdir(), "iris-"));
   #child: ChildProcess | undefined;
 
-  static async start(): Promise<Iris> {
-    const iris = new Iris();
+  /** `environment` has more variables of its configuration. */
+  constructor(private environment: Record<string, string> = {}) {}
+
+  static async start(environment: Record<string, string> = {}): Promise<Iris> {
+    const iris = new Iris(environment);
     await iris.start(0);
     return iris;
   }
@@ -31,6 +34,7 @@ export class Iris {
         IRIS_SETUP_TOKEN: SETUP_TOKEN,
         IRIS_PROVIDERS__DEMO__KIND: "scripted",
         IRIS_DEFAULT_MODEL: "demo/script",
+        ...this.environment,
       },
       stdio: ["ignore", "pipe", "ignore"],
     });
