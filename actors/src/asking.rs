@@ -1,12 +1,17 @@
 //! Asking models, whose answers are read on threads of their own: all of a project share one thread, which
 //! would be busy with the JSON of providers while the others wait.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::stream::ReadyChunks;
 use futures_util::{StreamExt, stream};
 use iris_llm::{Model, ModelError, ModelEvent, ModelRequest, ModelStream};
+use tokio::select;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, Span};
 
 use crate::Services;
@@ -15,6 +20,9 @@ use crate::Services;
 const EVENTS_MAX: usize = 64;
 /// Most such batches that wait for whoever asked; then the provider waits.
 const BATCHES_MAX: usize = 8;
+
+/// How long pieces of a streaming part are joined before they are sent as one frame.
+const JOIN_PIECES: Duration = Duration::from_millis(30);
 
 type Event = Result<ModelEvent, ModelError>;
 
@@ -29,9 +37,9 @@ pub(crate) fn ask(
     let (to, from) = channel(BATCHES_MAX);
     let model = Arc::clone(model);
     let reading = async move {
-        let mut events = model.stream(request).ready_chunks(EVENTS_MAX);
-        while let Some(batch) = events.next().await {
-            if to.send(joined(batch)).await.is_err() {
+        let mut joining = Joining::of(model.stream(request));
+        while let Some(batch) = joining.next().await {
+            if to.send(batch).await.is_err() {
                 return;
             }
         }
@@ -41,6 +49,52 @@ pub(crate) fn ask(
         .map(stream::iter)
         .flatten()
         .boxed()
+}
+
+/// What comes of an answer, joined where it is read: the actors and their clients have that much less to do.
+struct Joining {
+    events: ReadyChunks<ModelStream>,
+    /// When the next pieces are taken along.
+    due: Instant,
+}
+
+impl Joining {
+    fn of(events: ModelStream) -> Self {
+        Self { events: events.ready_chunks(EVENTS_MAX), due: Instant::now() }
+    }
+
+    /// Pieces that came since the last ones, once those are old enough; anything else at once, and so the
+    /// first piece of a part.
+    async fn next(&mut self) -> Option<Vec<Event>> {
+        let mut batch = Vec::new();
+        join(&mut batch, self.events.next().await?);
+        let mut is_due = pin!(sleep_until(self.due));
+        while batch.iter().all(is_piece) {
+            select! {
+                biased;
+                () = &mut is_due => break,
+                more = self.events.next() => match more {
+                    Some(more) => join(&mut batch, more),
+                    None => break,
+                },
+            }
+        }
+        self.due = Instant::now();
+        if batch.last().is_some_and(is_piece) {
+            self.due += JOIN_PIECES;
+        }
+        Some(batch)
+    }
+}
+
+/// Whether it is a piece of something, of which more will come.
+fn is_piece(event: &Event) -> bool {
+    matches!(
+        event,
+        Ok(ModelEvent::TextDelta { .. }
+            | ModelEvent::ReasoningDelta { .. }
+            | ModelEvent::ToolInputDelta { .. })
+    )
 }
 
 /// What is read on another thread. Dropped, it ends that.
@@ -68,11 +122,10 @@ impl Drop for Reading {
     }
 }
 
-/// The same events, with neighbouring pieces of a text as one.
-fn joined(batch: Vec<Event>) -> Vec<Event> {
-    let mut events: Vec<Event> = Vec::with_capacity(batch.len());
-    for event in batch {
-        match (events.last_mut(), event) {
+/// Adds what came to a batch, neighbouring pieces of a text as one.
+fn join(batch: &mut Vec<Event>, came: Vec<Event>) {
+    for event in came {
+        match (batch.last_mut(), event) {
             (
                 Some(Ok(ModelEvent::TextDelta { index, text })),
                 Ok(ModelEvent::TextDelta { index: next, text: more }),
@@ -81,14 +134,16 @@ fn joined(batch: Vec<Event>) -> Vec<Event> {
                 Some(Ok(ModelEvent::ReasoningDelta { index, text })),
                 Ok(ModelEvent::ReasoningDelta { index: next, text: more }),
             ) if *index == next => text.push_str(&more),
-            (_, event) => events.push(event),
+            (_, event) => batch.push(event),
         }
     }
-    events
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::stream;
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
     use super::*;
 
     fn text(index: u32, text: &str) -> ModelEvent {
@@ -120,8 +175,52 @@ mod tests {
             end(),
             text(1, "g"),
         ];
-        let joined: Result<Vec<_>, _> =
-            joined(batch.into_iter().map(Ok).collect()).into_iter().collect();
+        let mut joined = Vec::new();
+        join(&mut joined, batch.into_iter().map(Ok).collect());
+        let joined: Result<Vec<_>, _> = joined.into_iter().collect();
         assert_eq!(joined.unwrap(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pieces_wait_for_each_other_and_nothing_else_for_them() {
+        let (says, hears) = answer();
+        let mut joining = Joining::of(hears);
+        let start = || ModelEvent::TextStart { index: 0 };
+        for event in [start(), text(0, "a")] {
+            says.send(Ok(event)).unwrap();
+        }
+        let began = Instant::now();
+        assert_eq!(batch(&mut joining).await, [start(), text(0, "a")]);
+        assert_eq!(began.elapsed(), Duration::ZERO, "the first of a part");
+        says.send(Ok(text(0, "b"))).unwrap();
+        let later = async {
+            tokio::time::sleep(JOIN_PIECES / 2).await;
+            says.send(Ok(text(0, "c"))).unwrap();
+        };
+        let (came, ()) = tokio::join!(batch(&mut joining), later);
+        assert_eq!((came, began.elapsed()), (vec![text(0, "bc")], JOIN_PIECES));
+        for event in [text(0, "d"), ModelEvent::TextEnd { index: 0 }] {
+            says.send(Ok(event)).unwrap();
+        }
+        let end = [text(0, "d"), ModelEvent::TextEnd { index: 0 }];
+        assert_eq!((batch(&mut joining).await, began.elapsed()), (end.to_vec(), JOIN_PIECES));
+        says.send(Ok(text(1, "e"))).unwrap();
+        assert_eq!(batch(&mut joining).await, [text(1, "e")]);
+        assert_eq!(began.elapsed(), JOIN_PIECES, "the first of the next part");
+        says.send(Ok(text(1, "f"))).unwrap();
+        drop(says);
+        assert_eq!(batch(&mut joining).await, [text(1, "f")]);
+        assert_eq!(began.elapsed(), JOIN_PIECES, "nothing more will come");
+        assert!(joining.next().await.is_none());
+    }
+
+    fn answer() -> (UnboundedSender<Event>, ModelStream) {
+        let (says, hears) = unbounded_channel();
+        let events = stream::unfold(hears, async |mut hears| Some((hears.recv().await?, hears)));
+        (says, events.boxed())
+    }
+
+    async fn batch(joining: &mut Joining) -> Vec<ModelEvent> {
+        joining.next().await.unwrap().into_iter().map(Result::unwrap).collect()
     }
 }

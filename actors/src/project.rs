@@ -80,9 +80,6 @@ pub(crate) use snapshots::SendSnapshots;
 pub(crate) use upkeep::index as index_text;
 pub(crate) use usage::UsageTeller;
 
-/// How long pieces of a streaming part are joined before they are sent as one frame.
-const JOIN_DELTAS: Duration = Duration::from_millis(30);
-
 /// How long a registry waits before it tries again to end the runs of an earlier life.
 const RECOVER_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -179,8 +176,6 @@ pub struct Project {
     shared: Weak<ProjectHandle>,
     /// The last event that was published.
     head: u64,
-    /// Whether a flush of streaming text is due.
-    flush_is_due: bool,
     /// How often rooms were joined.
     joins: u64,
     under_way: UnderWay,
@@ -319,7 +314,6 @@ impl Supervise for Project {
             mcp: HashMap::new(),
             shared: Weak::new(),
             head,
-            flush_is_due: false,
             joins: 0,
             under_way: UnderWay::default(),
             handed_on: 0,
@@ -431,17 +425,10 @@ pub(crate) struct Stream {
 impl Handler<Stream> for Project {
     type Result = ();
 
-    fn handle(&mut self, piece: Stream, ctx: &mut Context<Self>) {
+    /// Sends it: whoever reads the answer joined what came in a short while.
+    fn handle(&mut self, piece: Stream, _: &mut Context<Self>) {
         let Stream { session_id, message_id, part_id, kind, offset, text } = piece;
-        let is_first =
-            self.rooms.stream(Piece { session_id, message_id, part_id, kind, offset, text });
-        if !is_first && !self.flush_is_due {
-            self.flush_is_due = true;
-            ctx.run_later(JOIN_DELTAS, |registry, _| {
-                registry.flush_is_due = false;
-                registry.rooms.flush();
-            });
-        }
+        self.rooms.stream(Piece { session_id, message_id, part_id, kind, offset, text });
     }
 }
 

@@ -320,7 +320,6 @@ impl OpenedProject {
                 mcp: HashMap::new(),
                 shared: Weak::new(),
                 head: self.head,
-                flush_is_due: false,
                 joins: 0,
                 under_way: UnderWay::default(),
                 handed_on: 0,

@@ -31,10 +31,9 @@ struct LivePart {
     session_id: SessionId,
     message_id: MessageId,
     kind: StreamKind,
+    /// What was sent.
     text: String,
-    /// Bytes of `text` that were sent.
-    sent: usize,
-    /// The frame that says them all at once, until more is sent: many slow readers ask for the same one.
+    /// The frame that says it all at once, until more is sent: many slow readers ask for the same one.
     snapshot: Option<Bytes>,
 }
 
@@ -232,7 +231,7 @@ impl Rooms {
 
     /// Sends a committed event to its room; answers its frame where somebody hears it.
     pub(super) fn publish(&mut self, event: &StoredEvent, wakers: &mut Wakers) -> Option<Bytes> {
-        self.end_of_part(event, wakers);
+        self.end_of_part(event);
         let audience = self.audiences.get_mut(&event.room)?;
         let frame = durable_frame(&self.project_id, event)?;
         let text = Arc::new(OutFrame::Text(frame.clone()));
@@ -241,36 +240,45 @@ impl Rooms {
         Some(frame)
     }
 
-    /// Takes a piece of streaming text. Says whether it was the first of its part, which goes out at
-    /// once; later ones wait for [`Rooms::flush`].
-    pub(super) fn stream(&mut self, piece: Piece) -> bool {
+    /// Sends a piece of streaming text, and keeps it for those who join later.
+    pub(super) fn stream(&mut self, piece: Piece) {
         let known = self.live.get(&piece.part_id).map_or(0, |part| part.text.len() as u64);
         if known != piece.offset {
             // The rest of a part whose beginning went down with an earlier life of the registry.
-            return true;
+            return;
         }
         let part = self.live.entry(piece.part_id.clone()).or_insert_with(|| LivePart {
             id: Arc::new(piece.part_id.clone()),
-            session_id: piece.session_id,
-            message_id: piece.message_id,
+            session_id: piece.session_id.clone(),
+            message_id: piece.message_id.clone(),
             kind: piece.kind,
             text: String::new(),
-            sent: 0,
             snapshot: None,
         });
-        let is_first = part.text.is_empty();
         part.text.push_str(&piece.text);
-        if is_first {
-            self.flush_part(&piece.part_id, &mut Wakers::default());
+        part.snapshot = None;
+        let (sent, room) = (Arc::clone(&part.id), Room::Session(part.session_id.clone()));
+        if !self.is_joined(&room) {
+            return;
         }
-        is_first
-    }
-
-    /// Sends what came since the last flush, one frame a part.
-    pub(super) fn flush(&mut self) {
-        let mut wakers = Wakers::default();
-        for part_id in self.live.keys().cloned().collect::<Vec<_>>() {
-            self.flush_part(&part_id, &mut wakers);
+        let Piece { session_id, message_id, part_id, kind, offset, text: delta } = piece;
+        let r#gen = GENERATION;
+        let event = match kind {
+            StreamKind::Text => {
+                Event::MessageTextDelta { session_id, message_id, part_id, r#gen, offset, delta }
+            }
+            StreamKind::Reasoning => Event::MessageReasoningDelta {
+                session_id,
+                message_id,
+                part_id,
+                r#gen,
+                offset,
+                delta,
+            },
+        };
+        if let Some(frame) = self.ephemeral(&room, &event) {
+            let frame = Arc::new(OutFrame::Delta(sent, frame));
+            self.send(&room, &frame, Wants::Deltas, &mut Wakers::default());
         }
     }
 
@@ -289,54 +297,16 @@ impl Rooms {
         }
     }
 
-    /// Sends what came of a part since the last flush, if anything did.
-    fn flush_part(&mut self, part_id: &PartId, wakers: &mut Wakers) {
-        let part = self.live.get_mut(part_id);
-        let Some(part) = part.filter(|part| part.sent < part.text.len()) else { return };
-        let room = Room::Session(part.session_id.clone());
-        let offset = part.sent as u64;
-        let delta = part.text.get(part.sent..).unwrap_or_default().to_owned();
-        (part.sent, part.snapshot) = (part.text.len(), None);
-        let (session_id, message_id) = (part.session_id.clone(), part.message_id.clone());
-        let (part_id, r#gen) = (part_id.clone(), GENERATION);
-        let sent = Arc::clone(&part.id);
-        let event = match part.kind {
-            StreamKind::Text => {
-                Event::MessageTextDelta { session_id, message_id, part_id, r#gen, offset, delta }
-            }
-            StreamKind::Reasoning => Event::MessageReasoningDelta {
-                session_id,
-                message_id,
-                part_id,
-                r#gen,
-                offset,
-                delta,
-            },
-        };
-        if self.is_joined(&room)
-            && let Some(frame) = self.ephemeral(&room, &event)
-        {
-            let frame = Arc::new(OutFrame::Delta(sent, frame));
-            self.send(&room, &frame, Wants::Deltas, wakers);
-        }
-    }
-
-    /// A durable event that completes a part ends its stream; what was not sent goes out before it,
-    /// so that the pieces are the whole text. Of a text that was interrupted the pieces may be more than
-    /// what is left.
-    fn end_of_part(&mut self, event: &StoredEvent, wakers: &mut Wakers) {
+    /// A durable event that completes a part ends its stream. Of a text that was interrupted the pieces may
+    /// be more than what is left.
+    fn end_of_part(&mut self, event: &StoredEvent) {
         if matches!(event.name.as_str(), "message.text.complete" | "message.reasoning.complete") {
             #[derive(serde::Deserialize)]
             #[serde(rename_all = "camelCase")]
             struct Completed {
                 part_id: PartId,
-                #[serde(default)]
-                interrupted: bool,
             }
-            if let Ok(Completed { part_id, interrupted }) = serde_json::from_str(&event.payload) {
-                if !interrupted {
-                    self.flush_part(&part_id, wakers);
-                }
+            if let Ok(Completed { part_id }) = serde_json::from_str(&event.payload) {
                 self.live.remove(&part_id);
             }
         }
@@ -355,7 +325,7 @@ impl Rooms {
         if let Some(frame) = &part.snapshot {
             return Some(frame.clone());
         }
-        let text = part.text.get(..part.sent).unwrap_or_default().to_owned();
+        let text = part.text.clone();
         let event = Event::MessagePartSnapshot {
             session_id: part.session_id.clone(),
             message_id: part.message_id.clone(),
