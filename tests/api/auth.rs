@@ -249,7 +249,7 @@ async fn processes_that_share_a_login_exchange_its_token_once() {
             // A second exchange of the same token would end the login.
             client.call(None, iris_protocol::UserGet {}).await.unwrap();
         }
-        let used = clients.each_ref().map(|client| client.token());
+        let used = clients.each_ref().map(iris_client::Client::token);
         assert_eq!(used, [0, 1].map(|_| Some(kept.lock().access.clone())));
     }
 }
