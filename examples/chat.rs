@@ -261,6 +261,7 @@ impl Chat {
                 self.screen.text(&part_id, kind, offset, &delta)
             }
             Update::Event(frame) => self.show_event(*frame),
+            Update::Presence(_) => Ok(()),
             Update::Reconnecting { reason, delay } => {
                 self.is_connected = false;
                 self.screen.reconnecting(&reason, delay)

@@ -214,6 +214,7 @@ impl Config {
     ) -> Result<(Self, Vec<String>), ConfigError> {
         let mut variables: BTreeMap<String, String> = environment.collect();
         let file_from_environment = variables.remove("IRIS_CONFIG");
+        variables.retain(|name, _| !crate::remote::VARIABLES.contains(&name.as_str()));
         let file = flags.config.clone().or(file_from_environment).map(PathBuf::from);
 
         let mut settings = Settings::default();

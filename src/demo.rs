@@ -52,6 +52,9 @@ pub struct DemoOptions {
     /// Any text: no colour, even on a terminal (<https://no-color.org>)
     #[arg(long, env = "NO_COLOR", hide = true)]
     pub no_color: Option<String>,
+    /// Print what was checked in the end, each as one line of JSON, and nothing of the story
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Why the demo could not go on.
@@ -81,7 +84,9 @@ enum DemoError {
 pub fn run(options: DemoOptions) -> ExitCode {
     let no_color = options.no_color.as_ref().is_some_and(|value| !value.is_empty());
     let is_coloured = io::stdout().is_terminal() && !no_color;
-    let mut screen = Screen::new(Box::new(io::stdout()), is_coloured);
+    let out: Box<dyn Write> =
+        if options.json { Box::new(io::sink()) } else { Box::new(io::stdout()) };
+    let mut screen = Screen::new(out, is_coloured);
     match actix_rt::System::new().block_on(perform(options, &mut screen)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -97,6 +102,7 @@ pub fn run(options: DemoOptions) -> ExitCode {
 /// was expected did happen.
 async fn perform(options: DemoOptions, screen: &mut Screen) -> Result<bool, DemoError> {
     let started = Instant::now();
+    let is_json = options.json;
     let stage = Stage::set(options)?;
     let app = App::start(stage.config()?, Dependencies::default()).await?;
     let mut evidence = Evidence::default();
@@ -113,6 +119,11 @@ async fn perform(options: DemoOptions, screen: &mut Screen) -> Result<bool, Demo
         checks.extend(plot::checks(&evidence));
     }
     screen.verdict(&checks, &evidence, started.elapsed()).map_err(DemoError::Screen)?;
+    if is_json {
+        for check in &checks {
+            writeln!(io::stdout(), "{}", check.json()).map_err(DemoError::Screen)?;
+        }
+    }
     Ok(checks.iter().all(Check::holds))
 }
 

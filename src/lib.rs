@@ -4,18 +4,24 @@
 //! happens behind them is in `iris-actors` and below. Deliberately absent: any decision about agents,
 //! rights or storage.
 
+pub mod account;
 pub mod app;
+pub mod chat;
 pub mod config;
 pub mod demo;
+pub mod exit;
 pub mod http;
 pub mod keys;
 mod lock;
 mod lodging;
 pub mod logging;
+pub mod login;
 pub mod logs;
 pub mod maintenance;
 pub mod notify;
 pub mod reload;
+pub mod manual;
+pub mod models;
 mod remote;
 mod server;
 pub mod settings_command;

@@ -4,12 +4,15 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use iris::app::{App, AppError, Dependencies};
 use iris::config::{Config, Flags};
 use iris::demo::{self, DemoOptions};
 use iris::notify::Notifier;
-use iris::{http, keys, logging, logs, maintenance, settings_command, top};
+use iris::{
+    account, chat, exit, http, keys, logging, login, logs, maintenance, manual, models,
+    settings_command, top,
+};
 use iris_actors::LogControl;
 use iris_sandbox::LAUNCHER_ARGUMENT;
 use tokio::signal;
@@ -27,9 +30,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the server (the default)
-    Serve(Flags),
+    Serve(ServeOptions),
     /// Show the server at work: two people and an agent share a session
     Demo(DemoOptions),
+    /// Talk with an agent of a server, in the terminal or in a pipe
+    Chat(chat::ChatOptions),
+    /// Log in at a server, for the commands that follow
+    Login(login::LoginOptions),
+    /// End that login
+    Logout(login::LoginOptions),
     /// Watch the actors of a server
     Top(top::TopOptions),
     /// Print the supervision log of a server
@@ -40,8 +49,12 @@ enum Verb {
     Db(maintenance::DatabaseOptions),
     /// Verify and export the audit: who did what with accounts, rights and the server
     Audit(maintenance::AuditOptions),
-    /// Create accounts
-    User(maintenance::UserOptions),
+    /// List, create, close and open accounts
+    User(account::UserOptions),
+    /// List, make and revoke your API keys
+    Key(account::KeyOptions),
+    /// List the models that a server can ask
+    Model(models::ModelOptions),
     /// Change the master key
     Keys(keys::KeysOptions),
     /// Back up the whole server into a new directory
@@ -53,11 +66,33 @@ enum Verb {
     /// Check the configuration, or print every setting there is
     Config(settings_command::ConfigOptions),
     /// Print the OpenAPI document of the REST routes
-    Openapi,
+    Openapi(DocumentOptions),
     /// Print the AsyncAPI document of the WebSocket
-    Asyncapi,
+    Asyncapi(DocumentOptions),
     /// Print the JSON Schema of the wire protocol
-    Schema,
+    Schema(DocumentOptions),
+    /// Print what a shell runs to complete these commands
+    Completions(manual::CompletionsOptions),
+    /// Print the manual of these commands, or write its pages into a directory
+    Man(manual::ManOptions),
+}
+
+/// How the server runs, and how it says where.
+#[derive(clap::Args)]
+struct ServeOptions {
+    #[command(flatten)]
+    flags: Flags,
+    /// Say where it listens as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How to print a document, which is JSON in any case.
+#[derive(clap::Args)]
+struct DocumentOptions {
+    /// On one line
+    #[arg(long)]
+    json: bool,
 }
 
 /// What `--version` tells. The test kit has the whole workspace built with what tests break the server
@@ -69,10 +104,6 @@ const VERSION: &str = if IS_BREAKABLE {
 };
 /// Whether variables of the environment can make this server fail.
 const IS_BREAKABLE: bool = cfg!(feature = "faults");
-/// Another server uses the data directory (`EX_TEMPFAIL` of sysexits.h).
-const EXIT_LOCKED: u8 = 75;
-/// The configuration is wrong (`EX_CONFIG` of sysexits.h).
-const EXIT_CONFIG: u8 = 78;
 /// The configured setup token inside of a text in single quotes: ends them, expands, begins them again.
 const SETUP_TOKEN_IN_SHELL: &str = "'\"$IRIS_SETUP_TOKEN\"'";
 
@@ -83,28 +114,40 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     match cli.command {
-        None => serve(cli.flags),
-        Some(Verb::Serve(flags)) => serve(flags),
+        None => serve(cli.flags, false),
+        Some(Verb::Serve(options)) => serve(options.flags, options.json),
         Some(Verb::Demo(options)) => demo::run(options),
+        Some(Verb::Chat(options)) => chat::run(&options),
+        Some(Verb::Login(options)) => login::login(&options),
+        Some(Verb::Logout(options)) => login::logout(&options),
         Some(Verb::Top(options)) => top::run(&options),
         Some(Verb::Logs(options)) => logs::run(&options),
         Some(Verb::Project(options)) => maintenance::project(options),
         Some(Verb::Db(options)) => maintenance::database(&options),
         Some(Verb::Audit(options)) => maintenance::audit(&options),
-        Some(Verb::User(options)) => maintenance::user(&options),
+        Some(Verb::User(options)) => account::user(&options),
+        Some(Verb::Key(options)) => account::key(&options),
+        Some(Verb::Model(options)) => models::run(&options),
         Some(Verb::Keys(options)) => keys::run(&options),
         Some(Verb::Backup(options)) => maintenance::backup(&options),
         Some(Verb::Doctor(place)) => maintenance::doctor(&place),
         Some(Verb::Restore(options)) => maintenance::restore(&options),
         Some(Verb::Config(options)) => settings_command::run(options),
-        Some(Verb::Openapi) => print_json(&iris_protocol::openapi(http::VERSION)),
-        Some(Verb::Asyncapi) => print_json(&iris_protocol::asyncapi(http::VERSION)),
-        Some(Verb::Schema) => print_json(&iris_protocol::schema_document()),
+        Some(Verb::Openapi(options)) => {
+            print_json(&options, &iris_protocol::openapi(http::VERSION))
+        }
+        Some(Verb::Asyncapi(options)) => {
+            print_json(&options, &iris_protocol::asyncapi(http::VERSION))
+        }
+        Some(Verb::Schema(options)) => print_json(&options, &iris_protocol::schema_document()),
+        Some(Verb::Completions(options)) => manual::completions(Cli::command(), &options),
+        Some(Verb::Man(options)) => manual::man(Cli::command(), &options),
     }
 }
 
-fn print_json(document: &serde_json::Value) -> ExitCode {
-    match writeln!(io::stdout(), "{document:#}") {
+fn print_json(options: &DocumentOptions, document: &serde_json::Value) -> ExitCode {
+    let text = if options.json { document.to_string() } else { format!("{document:#}") };
+    match writeln!(io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -116,16 +159,16 @@ fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn serve(flags: Flags) -> ExitCode {
+fn serve(flags: Flags, is_json: bool) -> ExitCode {
     // Before anything secret is read; the environment may hold some from the beginning.
     let hidden = iris_sandbox::hide_memory();
     let (config, warnings) = match Config::from_process(flags.clone()) {
         Ok(loaded) => loaded,
-        Err(error) => return fail(EXIT_CONFIG, error),
+        Err(error) => return fail(exit::CONFIG, error),
     };
     let logging = match logging::start(&config) {
         Ok(logging) => logging,
-        Err(error) => return fail(EXIT_CONFIG, error),
+        Err(error) => return fail(exit::CONFIG, error),
     };
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -141,18 +184,25 @@ fn serve(flags: Flags) -> ExitCode {
     if let Err(error) = rlimit::increase_nofile_limit(rlimit::INFINITY) {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }
-    let ended = actix_rt::System::new().block_on(run(config, flags, logging.control()));
+    let ended =
+        actix_rt::System::new().block_on(run(config, flags, logging.control(), is_json));
     logging.stop();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = if matches!(error, AppError::Locked(_)) { EXIT_LOCKED } else { 1 };
+            let code =
+                if matches!(error, AppError::Locked(_)) { exit::LOCKED } else { exit::FAILED };
             fail(code, error)
         }
     }
 }
 
-async fn run(config: Config, flags: Flags, log: Arc<dyn LogControl>) -> Result<(), AppError> {
+async fn run(
+    config: Config,
+    flags: Flags,
+    log: Arc<dyn LogControl>,
+    is_json: bool,
+) -> Result<(), AppError> {
     let is_token_chosen = config.setup_token.is_some();
     let mut app =
         App::start(config, Dependencies { log: Some(log), ..Dependencies::default() }).await?;
@@ -165,7 +215,11 @@ async fn run(config: Config, flags: Flags, log: Arc<dyn LogControl>) -> Result<(
     // Whoever reads that the server listens may tell it to stop at once.
     let mut signals = StopSignals::new()?;
     app.serve_system(flags, Notifier::of_process())?;
-    writeln!(io::stdout(), "listening on {url}")?;
+    if is_json {
+        writeln!(io::stdout(), "{}", serde_json::json!({ "url": url }))?;
+    } else {
+        writeln!(io::stdout(), "listening on {url}")?;
+    }
     signals.next().await;
     tracing::info!("stopping; a second signal stops the runs at once");
     app.stop_or_hurry(signals.next()).await
@@ -224,6 +278,49 @@ impl StopSignals {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    /// The commands without commands of their own, each with its whole name.
+    fn leaves(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
+        let mut found = Vec::new();
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            let path = format!("{path} {}", below.get_name());
+            if below.has_subcommands() {
+                found.extend(leaves(below, &path));
+            } else {
+                found.push((path, below.clone()));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_command_that_prints_something_prints_json() {
+        // What they print is for a shell and for `man`.
+        let others = ["iris completions", "iris man"];
+        let mut commands = Cli::command();
+        // Spreads the arguments that count for all commands below one.
+        commands.build();
+        for (path, command) in leaves(&commands, "iris") {
+            let has_json =
+                command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+            assert!(has_json || others.contains(&path.as_str()), "`{path}` has no `--json`");
+        }
+    }
+
+    #[test]
+    fn every_command_is_in_the_manual() {
+        let text = include_str!("../docs/cli.md");
+        let mut commands = Cli::command();
+        commands.build();
+        for (path, _) in leaves(&commands, "iris") {
+            assert!(text.contains(&format!("`{path}")), "docs/cli.md does not tell of `{path}`");
+        }
+    }
+
+    #[test]
+    fn the_definition_of_the_commands_is_sound() {
+        Cli::command().debug_assert();
+    }
 
     /// What `curl` would send, in a shell that knows `IRIS_SETUP_TOKEN`.
     #[expect(clippy::unwrap_used, reason = "a helper of a test fails like the test itself")]

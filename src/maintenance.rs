@@ -5,6 +5,7 @@
 //! directory and does nothing while a server holds it.
 
 mod audit;
+mod bar;
 mod data;
 mod database;
 mod doctor;
@@ -22,20 +23,14 @@ use clap::Subcommand;
 use iris_backup::BackupError;
 use iris_protocol::ProjectId;
 use iris_store::StoreError;
+use zeroize::Zeroizing;
 
 use crate::config::{ConfigError, Flags};
-use crate::remote::say;
+use crate::exit;
+use crate::remote::{Remote, say};
 
+pub use output::Manner;
 pub use project::{IdChoice, ImportOptions, MembersChoice};
-
-/// Another process uses the data directory (`EX_TEMPFAIL` of sysexits.h).
-const EXIT_LOCKED: u8 = 75;
-/// The configuration is wrong (`EX_CONFIG` of sysexits.h).
-const EXIT_CONFIG: u8 = 78;
-/// The command line asks for what cannot be, as clap itself says it.
-const EXIT_USAGE: u8 = 2;
-/// Something failed.
-const EXIT_FAILED: u8 = 1;
 
 /// Which data directory, and how to answer.
 #[derive(Clone, clap::Args)]
@@ -46,9 +41,9 @@ pub struct Place {
     /// Directory for everything the server keeps [env: `IRIS_DATA_DIR`]
     #[arg(long, value_name = "DIR", global = true)]
     pub data_dir: Option<String>,
-    /// Print one line of JSON for each thing
-    #[arg(long, global = true)]
-    pub json: bool,
+    /// How to answer.
+    #[command(flatten)]
+    pub manner: Manner,
 }
 
 impl Place {
@@ -170,37 +165,45 @@ enum AuditVerb {
     },
 }
 
-/// `iris user`.
-#[derive(Clone, clap::Args)]
-pub struct UserOptions {
-    #[command(subcommand)]
-    verb: UserVerb,
-    #[command(flatten)]
-    place: Place,
-}
-
-#[derive(Clone, Subcommand)]
-enum UserVerb {
-    /// Create an account; the server must not run
-    Create(UserCreation),
-}
-
 /// `iris user create`.
 #[derive(Clone, clap::Args)]
-struct UserCreation {
+pub struct UserCreation {
     /// The address that they log in with
     #[arg(long, value_name = "EMAIL")]
-    email: String,
+    pub(crate) email: String,
     /// The name that others see
     #[arg(long, value_name = "NAME")]
-    username: String,
+    pub(crate) username: String,
     /// They may manage the server, and have programs run on it
     #[arg(long)]
-    admin: bool,
+    pub(crate) admin: bool,
     /// Take the first line of this file as the password, `-` for standard input; without it, a random
     /// password is made and printed once
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// Ask the server that runs there, as the administrator of `IRIS_TOKEN` or `iris login`
+    #[arg(long, conflicts_with_all = ["config", "data_dir"])]
+    url: Option<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl UserCreation {
+    /// Whether a server is to do it.
+    pub(crate) fn is_online(&self) -> bool {
+        self.url.is_some()
+    }
+
+    /// The server that is to do it.
+    pub(crate) fn remote(&self) -> Remote {
+        let token = std::env::var("IRIS_TOKEN").ok();
+        Remote { url: self.url.clone().unwrap_or_default(), token, email: None, password: None }
+    }
+
+    /// How to answer.
+    pub(crate) fn manner(&self) -> Manner {
+        self.place.manner
+    }
 }
 
 /// `iris backup`.
@@ -232,9 +235,8 @@ pub struct RestoreOptions {
     /// Only read the backup whole and say whether it is sound
     #[arg(long, conflicts_with = "data_dir")]
     verify: bool,
-    /// Print one line of JSON for each thing
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    manner: Manner,
 }
 
 /// Why a command did not do what it should.
@@ -275,16 +277,44 @@ enum MaintenanceError {
 impl MaintenanceError {
     fn exit(&self) -> u8 {
         match self {
-            Self::Config(_) => EXIT_CONFIG,
-            Self::Locked(_) => EXIT_LOCKED,
-            Self::Usage(_) => EXIT_USAGE,
+            Self::Config(_) => exit::CONFIG,
+            Self::Locked(_) => exit::LOCKED,
+            Self::Usage(_) => exit::USAGE,
             Self::NoData(_)
             | Self::Refused(_)
             | Self::Some { .. }
             | Self::Backup(_)
             | Self::Database { .. }
             | Self::Io { .. }
-            | Self::Output(_) => EXIT_FAILED,
+            | Self::Output(_) => exit::FAILED,
+        }
+    }
+
+    /// What to do about it; nothing where the failure says so itself.
+    fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::NoData(_) => {
+                Some("name the data directory of a server with `--data-dir` or `IRIS_DATA_DIR`")
+            }
+            Self::Some { .. } => Some("the lines above say which and why"),
+            Self::Backup(BackupError::StorageFull) => Some("make room on the disk"),
+            Self::Backup(BackupError::Exists { .. }) => {
+                Some("choose another name, or move it away")
+            }
+            Self::Backup(BackupError::Newer { .. }) => Some("use a newer version of iris"),
+            Self::Backup(BackupError::Corrupt { .. }) => {
+                Some("use another archive, or another backup")
+            }
+            Self::Database { .. } => Some(
+                "`iris db check` says which databases are sound, `iris project restore` puts one back",
+            ),
+            Self::Config(_)
+            | Self::Locked(_)
+            | Self::Usage(_)
+            | Self::Refused(_)
+            | Self::Backup(_)
+            | Self::Io { .. }
+            | Self::Output(_) => None,
         }
     }
 }
@@ -304,9 +334,16 @@ pub fn audit(options: &AuditOptions) -> ExitCode {
     end("audit", audit::run(&options.verb, &options.place))
 }
 
-/// Runs `iris user`.
-pub fn user(options: &UserOptions) -> ExitCode {
-    end("user", user::run(&options.verb, &options.place))
+/// Runs `iris user create` without a server.
+pub(crate) fn create_user(creation: &UserCreation) -> ExitCode {
+    end("user", user::run(creation))
+}
+
+/// The password that was given for a new account; none where one is to be made.
+pub(crate) fn given_password(
+    creation: &UserCreation,
+) -> Result<Option<Zeroizing<String>>, impl std::error::Error> {
+    creation.password_file.as_deref().map(user::read_password).transpose()
 }
 
 /// Runs `iris keys rotate-offline`.
@@ -333,7 +370,8 @@ fn end(verb: &str, outcome: Result<(), MaintenanceError>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(verb, &error.to_string());
+            let next = error.next_step().map(|next| format!("; {next}")).unwrap_or_default();
+            say(verb, &format!("{error}{next}"));
             ExitCode::from(error.exit())
         }
     }

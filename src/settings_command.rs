@@ -7,9 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::config::{Config, Flags, reference_file, reference_json};
-
-/// The configuration is wrong (`EX_CONFIG` of sysexits.h).
-const EXIT_CONFIG: u8 = 78;
+use crate::exit;
 
 /// What `iris config` is asked for.
 #[derive(Debug, Args)]
@@ -69,7 +67,7 @@ fn checked(flags: Flags, as_json: bool) -> (String, ExitCode) {
             } else {
                 format!("failed: {says}\n`iris config --explain` says what each setting may be\n")
             };
-            (text, ExitCode::from(EXIT_CONFIG))
+            (text, ExitCode::from(exit::CONFIG))
         }
     }
 }

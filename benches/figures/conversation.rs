@@ -143,7 +143,7 @@ impl Conversation {
                         return Ok(Answer { took, first, pieces });
                     }
                 }
-                Update::Connected | Update::Reset(_) => {}
+                Update::Connected | Update::Reset(_) | Update::Presence(_) => {}
                 Update::Reconnecting { reason, .. } => bail!("the connection was lost: {reason}"),
             }
         }

@@ -75,6 +75,11 @@ impl Check {
     pub(super) fn holds(&self) -> bool {
         self.failures.is_empty()
     }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        let status = if self.holds() { "ok" } else { "failed" };
+        serde_json::json!({ "claim": self.claim, "status": status, "failures": self.failures })
+    }
 }
 
 /// What must hold for any model.

@@ -91,7 +91,7 @@ impl Stage {
 
     /// The settings of the one provider.
     fn provider(&self, script: String) -> Vec<(String, String)> {
-        let DemoOptions { model: _, base_url, api_key, no_color: _ } = &self.options;
+        let DemoOptions { model: _, base_url, api_key, no_color: _, json: _ } = &self.options;
         let (name, settings) = match base_url {
             None => ("DEMO", vec![("KIND", "scripted".to_owned()), ("SCRIPT", script)]),
             Some(base_url) => {
@@ -118,6 +118,7 @@ mod tests {
             base_url: model.and_then(|_| "http://127.0.0.1:8081/v1".parse().ok()),
             api_key: Some("key".to_owned()),
             no_color: None,
+            json: false,
         }
     }
 

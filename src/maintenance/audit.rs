@@ -5,7 +5,7 @@ use iris_store::root::AuditHead;
 use serde_json::{json, to_value};
 
 use super::data::DataDir;
-use super::output::Output;
+use super::output::{Manner, Output};
 use super::{AuditVerb, MaintenanceError, Place};
 
 /// Records that are read at a time.
@@ -14,18 +14,18 @@ const RECORDS_AT_ONCE: u32 = 1_000;
 pub(super) fn run(verb: &AuditVerb, place: &Place) -> Result<(), MaintenanceError> {
     let data = DataDir::find(place)?;
     match verb {
-        AuditVerb::Verify { head } => verify(&data, head.as_deref(), place.json),
+        AuditVerb::Verify { head } => verify(&data, head.as_deref(), place.manner),
         AuditVerb::Export { after } => export(&data, *after),
     }
 }
 
-fn verify(data: &DataDir, head: Option<&str>, is_json: bool) -> Result<(), MaintenanceError> {
+fn verify(data: &DataDir, head: Option<&str>, manner: Manner) -> Result<(), MaintenanceError> {
     let head = head.map(parse_head).transpose()?;
     let path = data.root();
     let verdict = check_audit(&path, head.as_ref())
         .map_err(|source| MaintenanceError::Database { path: path.clone(), source })?;
     let (records, head) = (verdict.records, verdict.head.to_string());
-    let mut output = Output::new(is_json);
+    let mut output = Output::new(manner);
     match verdict.damage {
         None => {
             let text = format!("ok      {records} records, the head is {head}");
@@ -42,7 +42,7 @@ fn verify(data: &DataDir, head: Option<&str>, is_json: bool) -> Result<(), Maint
 
 /// Prints every record behind a number as a line of JSON, oldest first.
 fn export(data: &DataDir, mut after: u64) -> Result<(), MaintenanceError> {
-    let (path, output) = (data.root(), Output::new(true));
+    let (path, output) = (data.root(), Output::new(Manner { json: true, quiet: true }));
     loop {
         let records = audit_after(&path, after, RECORDS_AT_ONCE)
             .map_err(|source| MaintenanceError::Database { path: path.clone(), source })?;

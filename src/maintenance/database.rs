@@ -27,14 +27,15 @@ pub(super) fn run(
         DatabaseVerb::Check => None,
         DatabaseVerb::Migrate | DatabaseVerb::Vacuum => Some(data.lock()?),
     };
-    let mut output = Output::new(place.json);
+    let mut output = Output::new(place.manner);
     // Even when the root database is damaged, what is wrong with it should be said like the rest.
     if project.is_none() {
         work(verb, &(data.root(), None), &mut output)?;
     }
     let ids: Vec<ProjectId> = project.cloned().into_iter().collect();
     let projects = data.listed(&ids)?;
-    for project in &projects {
+    for (done, project) in projects.iter().enumerate() {
+        output.at(done, projects.len(), verb.doing());
         let subject = (data.source(project).database, Some(project.id.clone()));
         work(verb, &subject, &mut output)?;
     }
@@ -43,6 +44,17 @@ pub(super) fn run(
         tell_strangers(&data, &known, &output)?;
     }
     output.end()
+}
+
+impl DatabaseVerb {
+    /// What is being done, for who waits.
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Migrate => "migrating databases",
+            Self::Check => "reading databases",
+            Self::Vacuum => "compacting databases",
+        }
+    }
 }
 
 fn work(

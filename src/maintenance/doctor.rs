@@ -89,7 +89,7 @@ pub(super) fn run(place: &Place) -> Result<(), MaintenanceError> {
     findings.push(model(&config));
     findings.extend(logins(&config));
 
-    let mut output = Output::new(place.json);
+    let mut output = Output::new(place.manner);
     for Finding { what, state, says, facts } in findings {
         let text = format!("{:<8} {what}: {says}", state.as_str());
         let value = json!({ "what": what, "state": state.as_str(), "says": says, "facts": facts });

@@ -16,7 +16,7 @@ pub(super) fn rotate(place: &Place) -> Result<(), MaintenanceError> {
     let key = ChangingKey::new(data.config.master_key_file.clone());
     audit(&data)?;
     key.change().map_err(|error| refused(&error))?;
-    let mut output = Output::new(place.json);
+    let mut output = Output::new(place.manner);
     let previous = key.previous_path();
     let text = format!(
         "a new master key is in place; leave `{}` where it is: the server removes it when it has sealed \

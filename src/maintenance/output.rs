@@ -1,22 +1,55 @@
 //! One line for each thing that was done or found, for people or for programs.
 
 use std::io::{self, Write};
+use std::rc::Rc;
 
+use iris_backup::{Progress, watched};
 use serde_json::Value;
 
 use super::MaintenanceError;
+use super::bar::Bar;
 use crate::remote::text::{json_line, visible};
+
+/// How a command answers.
+#[derive(Clone, Copy, Default, clap::Args)]
+pub struct Manner {
+    /// Print one line of JSON for each thing
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Do not show how far it is
+    #[arg(long, global = true)]
+    pub quiet: bool,
+}
 
 /// Where answers go.
 pub(super) struct Output {
     json: bool,
     all: usize,
     failed: usize,
+    bar: Rc<Bar>,
 }
 
 impl Output {
-    pub(super) fn new(json: bool) -> Self {
-        Self { json, all: 0, failed: 0 }
+    pub(super) fn new(manner: Manner) -> Self {
+        let bar = if manner.json || manner.quiet { Bar::hidden() } else { Bar::new() };
+        Self { json: manner.json, all: 0, failed: 0, bar: Rc::new(bar) }
+    }
+
+    /// Does something that takes a while, and shows how far it is.
+    pub(super) fn watch<T>(&self, work: impl FnOnce() -> T) -> T {
+        let done = watched(Rc::<Bar>::clone(&self.bar), work);
+        self.bar.clear();
+        done
+    }
+
+    /// A project of several is next.
+    pub(super) fn project(&self, done: usize, all: usize) {
+        self.bar.project(done, all);
+    }
+
+    /// Shows how many of several things are done.
+    pub(super) fn at(&self, done: usize, all: usize, what: &str) {
+        self.bar.at(done, all, what);
     }
 
     /// Something that went well.
@@ -39,6 +72,7 @@ impl Output {
         } else {
             visible(text)
         };
+        self.bar.clear();
         match writeln!(io::stdout(), "{line}") {
             // Who read the output has gone; the work is done all the same.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -48,6 +82,7 @@ impl Output {
 
     /// Whether all went well.
     pub(super) fn end(self) -> Result<(), MaintenanceError> {
+        self.bar.clear();
         if self.failed > 0 {
             return Err(MaintenanceError::Some { failed: self.failed, all: self.all });
         }

@@ -56,7 +56,7 @@ pub enum MembersChoice {
 }
 
 pub(super) fn run(verb: ProjectVerb, place: &Place) -> Result<(), MaintenanceError> {
-    let mut output = Output::new(place.json);
+    let mut output = Output::new(place.manner);
     if let ProjectVerb::Verify { archives, .. } = &verb
         && !archives.is_empty()
     {
@@ -110,8 +110,10 @@ fn list(data: &DataDir, output: &mut Output) -> Result<(), MaintenanceError> {
 }
 
 fn back_up(data: &DataDir, ids: &[ProjectId], output: &mut Output) -> Result<(), MaintenanceError> {
-    for project in data.listed(ids)? {
-        match write_backup(data, &project) {
+    let projects = data.listed(ids)?;
+    for (done, project) in projects.iter().enumerate() {
+        output.project(done, projects.len());
+        match output.watch(|| write_backup(data, project)) {
             Ok((path, info)) => tell_archive(&path, &info, output)?,
             // It would be the same for all that follow.
             Err(BackupError::StorageFull) => return Err(BackupError::StorageFull.into()),
@@ -139,7 +141,8 @@ fn export(
     output: &mut Output,
 ) -> Result<(), MaintenanceError> {
     let project = one(data, id)?;
-    let info = write_project(&data.source(&project), to, now())?;
+    let source = data.source(&project);
+    let info = output.watch(|| write_project(&source, to, now()))?;
     tell_archive(to, &info, output)
 }
 
@@ -163,7 +166,7 @@ fn restore(
         let text = format!("the archive is of the project `{other}`: import it instead");
         return Err(MaintenanceError::Refused(text));
     }
-    let unpacked = unpack_beside(data, from)?;
+    let unpacked = output.watch(|| unpack_beside(data, from))?;
     let restored = put_back(data, &project, &unpacked, output);
     if restored.is_err() {
         discard(&unpacked);
@@ -220,7 +223,7 @@ fn back_up_what_is_there(
     project: &ListedProject,
     output: &mut Output,
 ) -> Result<Option<BackupError>, MaintenanceError> {
-    match write_backup(data, project) {
+    match output.watch(|| write_backup(data, project)) {
         Ok((path, info)) => tell_archive(&path, &info, output).map(|()| None),
         Err(BackupError::StorageFull) => Err(BackupError::StorageFull.into()),
         Err(error) => Ok(Some(error)),
@@ -263,7 +266,7 @@ fn import_into(
         MembersChoice::Map => users_by_email(root, &manifest.about.members)?,
         MembersChoice::Drop => BTreeMap::new(),
     };
-    let unpacked = unpack_beside(data, &options.archive)?;
+    let unpacked = output.watch(|| unpack_beside(data, &options.archive))?;
     let identity = Identity {
         id: id.clone(),
         epoch: random_epoch()?,
@@ -342,9 +345,11 @@ fn verify_projects(
     ids: &[ProjectId],
     output: &mut Output,
 ) -> Result<(), MaintenanceError> {
-    for project in data.listed(ids)? {
+    let projects = data.listed(ids)?;
+    for (done, project) in projects.iter().enumerate() {
+        output.at(done, projects.len(), "reading databases");
         let id = &project.id;
-        match check_project(&data.source(&project).database, Some(id)) {
+        match check_project(&data.source(project).database, Some(id)) {
             Ok(facts) => {
                 let (seq, version) = (facts.seq, facts.schema_version);
                 let value =
@@ -358,7 +363,7 @@ fn verify_projects(
 }
 
 fn verify_archive(archive: &Path, output: &mut Output) -> Result<(), MaintenanceError> {
-    match verify(archive) {
+    match output.watch(|| verify(archive)) {
         Ok(info) => tell_archive(archive, &info, output),
         Err(error) => {
             let (path, reason) = (archive.display(), error.to_string());

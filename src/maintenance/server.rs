@@ -12,13 +12,13 @@ use super::{BackupOptions, MaintenanceError, RestoreOptions};
 
 pub(super) fn back_up(options: &BackupOptions) -> Result<(), MaintenanceError> {
     let data = DataDir::find(&options.place)?;
-    let mut output = Output::new(options.place.json);
+    let mut output = Output::new(options.place.manner);
     let keys = options.with_keys.then(|| ServerKeys {
         jwt: data.config.jwt_secret_file.clone(),
         master: data.config.master_key_file.clone(),
     });
     let source = ServerSource { data_dir: data.path, keys };
-    let backup = write_server(&source, &options.to, now())?;
+    let backup = output.watch(|| write_server(&source, &options.to, now()))?;
     tell(&backup.manifest, &mut output)?;
     let path = backup.directory.display();
     output.line(&format!("backup {path}"), &json!({ "backup": backup.directory }))?;
@@ -26,14 +26,15 @@ pub(super) fn back_up(options: &BackupOptions) -> Result<(), MaintenanceError> {
 }
 
 pub(super) fn restore(options: &RestoreOptions) -> Result<(), MaintenanceError> {
-    let mut output = Output::new(options.json);
+    let mut output = Output::new(options.manner);
     let Some(data_dir) = &options.data_dir else {
-        tell(&verify_server(&options.from)?, &mut output)?;
+        let manifest = output.watch(|| verify_server(&options.from))?;
+        tell(&manifest, &mut output)?;
         return output.end();
     };
     let own =
         if options.keep_directories { OwnDirectories::Kept } else { OwnDirectories::Collected };
-    let manifest = restore_server(&options.from, data_dir, own)?;
+    let manifest = output.watch(|| restore_server(&options.from, data_dir, own))?;
     tell(&manifest, &mut output)?;
     let path = data_dir.display();
     output.line(&format!("data directory {path}"), &json!({ "dataDir": data_dir }))?;

@@ -13,14 +13,14 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::data::{DataDir, Root, new_user_id, now};
-use super::output::Output;
-use super::{MaintenanceError, Place, UserCreation, UserVerb};
+use super::output::{Manner, Output};
+use super::{MaintenanceError, UserCreation};
 
 /// In place of a file: standard input.
 const STANDARD_INPUT: &str = "-";
 
-pub(super) fn run(verb: &UserVerb, place: &Place) -> Result<(), MaintenanceError> {
-    let UserVerb::Create(creation) = verb;
+pub(super) fn run(creation: &UserCreation) -> Result<(), MaintenanceError> {
+    let place = &creation.place;
     let data = DataDir::find(place)?;
     let _lock = data.lock()?;
     let given = creation.password_file.as_deref().map(read_password).transpose()?;
@@ -29,7 +29,7 @@ pub(super) fn run(verb: &UserVerb, place: &Place) -> Result<(), MaintenanceError
     let root = Root::open(&data)?;
     let user = create(&root, creation, &password)?;
     root.close();
-    tell(&user, (!is_given).then_some(password.as_str()), place.json)
+    tell(&user, (!is_given).then_some(password.as_str()), place.manner)
 }
 
 fn create(root: &Root, creation: &UserCreation, password: &str) -> Result<User, MaintenanceError> {
@@ -65,7 +65,7 @@ fn create(root: &Root, creation: &UserCreation, password: &str) -> Result<User, 
 }
 
 /// The first line, without its end.
-fn read_password(path: &Path) -> Result<Zeroizing<String>, MaintenanceError> {
+pub(super) fn read_password(path: &Path) -> Result<Zeroizing<String>, MaintenanceError> {
     let failed = |source| MaintenanceError::Io { path: path.to_owned(), source };
     // One byte more than there may be, and the end of the line.
     let most = PASSWORD_BYTES_MAX as u64 + 3;
@@ -89,8 +89,8 @@ fn random_password() -> Result<Zeroizing<String>, MaintenanceError> {
 }
 
 /// `password` is one that was made, which nobody knows yet.
-fn tell(user: &User, password: Option<&str>, is_json: bool) -> Result<(), MaintenanceError> {
-    let mut output = Output::new(is_json);
+fn tell(user: &User, password: Option<&str>, manner: Manner) -> Result<(), MaintenanceError> {
+    let mut output = Output::new(manner);
     let what = if user.is_admin { "administrator" } else { "user" };
     let mut text = format!("created {what} {} {} {}", user.id, user.username, user.email);
     let mut value = Map::new();

@@ -213,6 +213,47 @@ async fn a_token_that_is_none_is_refused() {
     assert_eq!(rest_refusal(&answer).code, ErrorCode::Unauthenticated);
 }
 
+/// Where two processes find the tokens of their login. Nothing here happens at the same time.
+#[derive(Clone)]
+struct Shared(Arc<parking_lot::Mutex<iris_client::LoginTokens>>);
+
+impl iris_client::TokenStore for Shared {
+    fn lock(&self) -> std::io::Result<Box<dyn iris_client::LockedTokens>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl iris_client::LockedTokens for Shared {
+    fn tokens(&self) -> Option<iris_client::LoginTokens> {
+        Some(self.0.lock().clone())
+    }
+
+    fn keep(&mut self, tokens: &iris_client::LoginTokens) {
+        self.0.lock().clone_from(tokens);
+    }
+}
+
+#[tokio::test]
+async fn processes_that_share_a_login_exchange_its_token_once() {
+    let clock = Arc::new(TestClock::at(NOON_MS));
+    let options = AppOptions { clock: Some(clock.clone()), ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
+    let ann = app.user("ann").await;
+    let tokens = iris_client::LoginTokens::from(&ann.grant);
+    let kept = Arc::new(parking_lot::Mutex::new(tokens.clone()));
+    let clients = [0, 1]
+        .map(|_| app.client().with_store(tokens.clone(), Arc::new(Shared(Arc::clone(&kept)))));
+    for _ in 0..2 {
+        clock.advance(Duration::from_mins(16));
+        for client in &clients {
+            // A second exchange of the same token would end the login.
+            client.call(None, iris_protocol::UserGet {}).await.unwrap();
+        }
+        let used = clients.each_ref().map(iris_client::Client::token);
+        assert_eq!(used, [0, 1].map(|_| Some(kept.lock().access.clone())));
+    }
+}
+
 #[tokio::test]
 async fn an_expired_token_is_refused_by_name_and_refreshed_by_the_client() {
     let clock = Arc::new(TestClock::at(NOON_MS));

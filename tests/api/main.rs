@@ -13,6 +13,7 @@
 
 mod abuse;
 mod access;
+mod accounts;
 mod actors;
 mod admin;
 mod agent_files;
@@ -25,6 +26,7 @@ mod bad_input;
 mod bash;
 mod budgets;
 mod catalog;
+mod chat;
 mod conformance;
 mod context;
 mod credentials;

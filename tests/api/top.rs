@@ -139,12 +139,12 @@ async fn who_is_refused_or_finds_nobody_is_told_why() {
     };
     let ann = server.client().register(&ann).await.unwrap().access_token;
     for (url, token, args, code, words) in [
-        (server.url.as_str(), ann.as_str(), "top --once", 1, "FORBIDDEN: "),
-        (&server.url, &ann, "logs", 1, "FORBIDDEN: "),
-        (&server.url, &ann, "logs --follow", 1, "FORBIDDEN: "),
-        (&server.url, "nonsense", "top --once", 1, "UNAUTHENTICATED: "),
-        ("http://127.0.0.1:1", &ann, "top --once", 1, "no connection to the server: "),
-        ("http://127.0.0.1:1", &ann, "logs --follow", 1, "no connection to the server: "),
+        (server.url.as_str(), ann.as_str(), "top --once", 77, "FORBIDDEN: "),
+        (&server.url, &ann, "logs", 77, "FORBIDDEN: "),
+        (&server.url, &ann, "logs --follow", 77, "FORBIDDEN: "),
+        (&server.url, "nonsense", "top --once", 77, "log in with `iris login`"),
+        ("http://127.0.0.1:1", &ann, "top --once", 69, "no connection to the server: "),
+        ("http://127.0.0.1:1", &ann, "logs --follow", 69, "no connection to the server: "),
         ("nowhere", &ann, "top --once", 2, "`nowhere`"),
         (&server.url, &ann, "top", 2, "use `--once`"),
         (&server.url, &ann, "top --json", 2, "--once"),

@@ -15,6 +15,7 @@ use crate::error::BackupError;
 use crate::hashing::Hashing;
 use crate::manifest::{ArchiveInfo, FORMAT, FORMAT_VERSION, Manifest, MemberFile};
 use crate::name::{ArchivedPath, PATH_BYTES_MAX};
+use crate::progress::{self, Stage};
 
 /// The first entry.
 pub(crate) const MANIFEST: &str = "manifest.json";
@@ -116,6 +117,7 @@ impl Content<'_> {
                 return Ok(());
             };
             to.write_all(bytes).map_err(BackupError::io(place))?;
+            progress::passed(count);
         }
     }
 }
@@ -131,6 +133,7 @@ pub(crate) fn read(
     let mut stream = Stream::new(&mut tar)?;
     let manifest = stream.manifest()?;
     on_manifest(&manifest)?;
+    progress::begin(Stage::Reading, || manifest.contents_bytes());
     for expected in &manifest.entries {
         let name = &expected.path;
         let Some((path, mut entry)) = stream.next()? else {

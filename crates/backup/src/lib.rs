@@ -16,6 +16,7 @@ mod archive;
 mod contents;
 mod disk;
 mod place;
+mod progress;
 mod unpack;
 mod write;
 
@@ -33,5 +34,6 @@ pub use place::{
     Identity, Kept, adopt, backups_of, new_backup_path, new_kept_path, random_epoch, replace,
     replace_kept, unpacking_path,
 };
+pub use progress::{Progress, Stage, watched};
 pub use unpack::{Bounds, Unpacked, unpack};
 pub use write::{ProjectSource, write_project};

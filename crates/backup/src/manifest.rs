@@ -41,6 +41,13 @@ pub struct Manifest {
     pub skipped: Vec<Skipped>,
 }
 
+impl Manifest {
+    /// The sum of the sizes of all files in it.
+    pub fn contents_bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.size).fold(0, u64::saturating_add)
+    }
+}
+
 /// What the root database knows of a project and an archive carries along. No secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

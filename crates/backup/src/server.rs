@@ -20,6 +20,7 @@ use crate::hashing::Hashing;
 use crate::master_keys::{MASTER_KEY, MASTER_KEY_BEFORE, MasterKeys};
 use crate::name::backup_name;
 use crate::place::{Identity, adopt, random_epoch};
+use crate::progress;
 use crate::unpack::{Bounds, unpack};
 use crate::write::{ProjectSource, write_project};
 
@@ -171,7 +172,8 @@ pub fn write_server(
     let archives = work.path().join(PROJECTS);
     fs::create_dir(&archives).map_err(BackupError::io(&archives))?;
     let mut projects = Vec::with_capacity(listed.len());
-    for project in &listed {
+    for (done, project) in listed.iter().enumerate() {
+        progress::project(done, listed.len());
         let path = format!("{PROJECTS}/{}.tar.zst", project.id);
         let written = write_project(
             &ProjectSource::listed(&source.data_dir, project),
@@ -336,7 +338,8 @@ pub fn verify_server(directory: &Path) -> Result<ServerManifest, BackupError> {
     if !listed.eq(manifest.projects.iter().map(|project| &project.id)) {
         return Err(BackupError::corrupt("the projects are not those of the root database"));
     }
-    for project in &manifest.projects {
+    for (done, project) in manifest.projects.iter().enumerate() {
+        progress::project(done, manifest.projects.len());
         let Outcome::Archived { path, .. } = &project.outcome else { continue };
         if !named.contains(path) {
             return Err(BackupError::corrupt(format!("`{path}` is not in the manifest")));
@@ -421,7 +424,8 @@ pub fn restore_server(
 
     let projects = work.path().join(PROJECTS);
     fs::create_dir(&projects).map_err(BackupError::io(&projects))?;
-    for project in &manifest.projects {
+    for (done, project) in manifest.projects.iter().enumerate() {
+        progress::project(done, manifest.projects.len());
         let Outcome::Archived { path, .. } = &project.outcome else { continue };
         let place = projects.join(project.id.as_str());
         let unpacked = unpack(&from.join(path), &place, Bounds::default())?;

@@ -9,7 +9,7 @@ use crate::archive::{self, DATABASE, FILES_MAX, FILES_PREFIX};
 use crate::contents::MODE_MASK;
 use crate::disk;
 use crate::error::BackupError;
-use crate::manifest::{Manifest, MemberFile};
+use crate::manifest::Manifest;
 use crate::name::ArchivedPath;
 
 /// Bits that the owner keeps on each directory, so that it can be changed and removed.
@@ -117,9 +117,7 @@ fn check_bounds(manifest: &Manifest, bounds: Bounds) -> Result<(), BackupError> 
     if count > bounds.files_max {
         return Err(BackupError::TooLarge { what: "files", max: bounds.files_max });
     }
-    let sizes = manifest.entries.iter().map(|entry: &MemberFile| entry.size);
-    let bytes = sizes.fold(0_u64, u64::saturating_add);
-    if bytes > bounds.bytes_max {
+    if manifest.contents_bytes() > bounds.bytes_max {
         return Err(BackupError::TooLarge { what: "bytes", max: bounds.bytes_max });
     }
     Ok(())

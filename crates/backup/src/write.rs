@@ -19,6 +19,7 @@ use crate::manifest::{
     ArchiveInfo, ArchivedMember, FORMAT, FORMAT_VERSION, Manifest, MemberFile, ProjectAbout,
 };
 use crate::name::ArchivedPath;
+use crate::progress::{self, Stage, Watched};
 
 /// Of zstd: fast, and small enough.
 const LEVEL: i32 = 3;
@@ -108,6 +109,7 @@ fn write_once(
     let facts = maintenance::snapshot_project(&source.database, &source.id, &snapshot)
         .map_err(BackupError::of_source)?;
 
+    progress::begin(Stage::Writing, || contents_bytes(&snapshot, &source.files));
     let body = Body::start(work.path())?;
     let written = body.write(&snapshot, &source.files, at);
     // Also when that failed: it may be because what was being read went away. One that is gone for
@@ -143,6 +145,18 @@ fn write_once(
     }
     disk::rename_new(&whole, to)?;
     Ok(Some(info))
+}
+
+/// How much there is to write, as far as that is known before it is read.
+fn contents_bytes(database: &Path, files: &Path) -> u64 {
+    let mut bytes = std::fs::metadata(database).map_or(0, |database| database.len());
+    let visited = contents::visit(files, |_, _, metadata| {
+        bytes = bytes.saturating_add(metadata.len());
+        Ok(())
+    });
+    // What cannot be read is said by the reading itself.
+    drop(visited);
+    bytes
 }
 
 /// Everything behind the manifest, which can only be written when all of this is known.
@@ -218,7 +232,7 @@ impl<'a> Body<'a> {
         if self.entries.len() as u64 >= FILES_MAX {
             return Err(BackupError::TooLarge { what: "files", max: FILES_MAX });
         }
-        let mut content = Hashing::new(content);
+        let mut content = Hashing::new(Watched(content));
         let name = path.to_path().ok_or_else(|| BackupError::corrupt("a path without a name"))?;
         self.tar
             .append_data(&mut entry.header(), name, &mut content)

@@ -27,7 +27,7 @@ impl Client {
     /// # Errors
     /// As said above.
     pub async fn actors(&self, request: &ActorList) -> Result<ActorPage, ClientError> {
-        self.administer(request).await
+        self.over_rest(request).await
     }
 
     /// One actor with what it says of itself.
@@ -35,7 +35,7 @@ impl Client {
     /// # Errors
     /// As said above; `Api` with `NOT_FOUND` when no actor is there.
     pub async fn actor(&self, path: &str) -> Result<ActorDetail, ClientError> {
-        self.administer(&ActorGet { path: path.to_owned() }).await
+        self.over_rest(&ActorGet { path: path.to_owned() }).await
     }
 
     /// Starts an actor again with fresh state.
@@ -43,7 +43,7 @@ impl Client {
     /// # Errors
     /// As said above; `Api` with `NOT_FOUND` when no actor is there.
     pub async fn restart_actor(&self, path: &str) -> Result<Done, ClientError> {
-        self.administer(&ActorRestart { path: path.to_owned() }).await
+        self.over_rest(&ActorRestart { path: path.to_owned() }).await
     }
 
     /// Ends an actor and those under it.
@@ -51,7 +51,7 @@ impl Client {
     /// # Errors
     /// As said above; `Api` with `NOT_FOUND` when no actor is there.
     pub async fn stop_actor(&self, path: &str) -> Result<Done, ClientError> {
-        self.administer(&ActorStop { path: path.to_owned() }).await
+        self.over_rest(&ActorStop { path: path.to_owned() }).await
     }
 
     /// One page of the supervision log, oldest record first.
@@ -62,7 +62,7 @@ impl Client {
         &self,
         request: &SupervisionList,
     ) -> Result<SupervisionPage, ClientError> {
-        self.administer(request).await
+        self.over_rest(request).await
     }
 
     /// Which log lines the server writes, and how.
@@ -70,7 +70,7 @@ impl Client {
     /// # Errors
     /// As said above.
     pub async fn log_settings(&self) -> Result<LogSettings, ClientError> {
-        self.administer(&LogGet {}).await
+        self.over_rest(&LogGet {}).await
     }
 
     /// Changes which log lines the server writes, and how, until it stops. Gives what holds now.
@@ -78,7 +78,7 @@ impl Client {
     /// # Errors
     /// As said above; `Api` with `INVALID_REQUEST` when the filter cannot be read.
     pub async fn set_log(&self, request: &LogSet) -> Result<LogSettings, ClientError> {
-        self.administer(request).await
+        self.over_rest(request).await
     }
 
     /// Makes a new master key and seals everything anew: as long as it takes to open every project.
@@ -86,11 +86,15 @@ impl Client {
     /// # Errors
     /// As said above; `Api` with `CONFLICT` where the server cannot change the file of the key.
     pub async fn rotate_keys(&self) -> Result<KeysRotated, ClientError> {
-        self.administer(&KeysRotate {}).await
+        self.over_rest(&KeysRotate {}).await
     }
 
-    /// Runs an operation over its REST route. An expired access token is refreshed once.
-    async fn administer<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
+    /// Runs an operation over its REST route, which names no project. An expired access token is
+    /// refreshed once.
+    ///
+    /// # Errors
+    /// `Api` with the server's error; otherwise those of [`Client::rest`].
+    pub async fn over_rest<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
         let (route, path, body) = address(R::OPERATION, request)?;
         let ask = async |token: Option<&str>| {
             let answer = self.rest(route.method.as_str(), &path, token, body.as_ref()).await?;
@@ -139,7 +143,7 @@ fn address<R: Request>(
         }
     }
     for (name, _) in route.query {
-        if let Some(value) = fields.remove(*name) {
+        if let Some(value) = fields.remove(*name).filter(|value| !value.is_null()) {
             url.query_pairs_mut().append_pair(name, &text(Some(value)));
         }
     }

@@ -1,5 +1,8 @@
 //! Accounts and tokens: setup, register, login, refresh, logout. REST only.
 
+use std::io;
+use std::sync::Arc;
+
 use iris_protocol::{
     AuthGrant, AuthLogin, AuthLogout, AuthRegister, AuthRotate, AuthSetup, Done, ErrorCode,
     Request, RestRoute,
@@ -14,6 +17,35 @@ pub(crate) struct Tokens {
     pub(crate) current: Mutex<Pair>,
     /// Held while a refresh token is exchanged: each of them works once.
     exchange: tokio::sync::Mutex<()>,
+    /// Where other processes find the tokens, when they do.
+    store: Option<Arc<dyn TokenStore>>,
+}
+
+/// The tokens of a login that several processes use.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LoginTokens {
+    /// For `Authorization: Bearer`.
+    pub access: String,
+    /// For the next pair; works once.
+    pub refresh: String,
+}
+
+/// Keeps the tokens of a login for several processes, of which one at a time exchanges them.
+pub trait TokenStore: Send + Sync {
+    /// Waits until no other process is at it, and keeps others out until what it answers is dropped. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn lock(&self) -> io::Result<Box<dyn LockedTokens>>;
+}
+
+/// A [`TokenStore`] that no other process changes.
+pub trait LockedTokens: Send {
+    /// What is kept now; nothing after a logout.
+    fn tokens(&self) -> Option<LoginTokens>;
+
+    /// Keeps other tokens. Where that fails, other processes have to log in again.
+    fn keep(&mut self, tokens: &LoginTokens);
 }
 
 /// What one grant gave.
@@ -32,6 +64,25 @@ impl std::fmt::Debug for Tokens {
 impl From<Pair> for Tokens {
     fn from(pair: Pair) -> Self {
         Self { current: Mutex::new(pair), ..Self::default() }
+    }
+}
+
+impl From<LoginTokens> for Pair {
+    fn from(tokens: LoginTokens) -> Self {
+        Self { access: Some(tokens.access), refresh: Some(tokens.refresh) }
+    }
+}
+
+impl From<&AuthGrant> for LoginTokens {
+    fn from(grant: &AuthGrant) -> Self {
+        Self { access: grant.access_token.clone(), refresh: grant.refresh_token.clone() }
+    }
+}
+
+impl Tokens {
+    /// Tokens that are kept in a store too.
+    pub(crate) fn kept(tokens: LoginTokens, store: Arc<dyn TokenStore>) -> Self {
+        Self { store: Some(store), ..Self::from(Pair::from(tokens)) }
     }
 }
 
@@ -82,8 +133,21 @@ impl Client {
     /// Refreshes, unless another clone has done so since `stale` was the access token.
     pub(crate) async fn renew(&self, stale: Option<&str>) -> Result<(), ClientError> {
         let _exchange = self.tokens.exchange.lock().await;
-        if self.token().as_deref() == stale {
-            self.exchange().await?;
+        if self.token().as_deref() != stale {
+            return Ok(());
+        }
+        let Some(store) = self.tokens.store.clone() else {
+            return self.exchange().await.map(drop);
+        };
+        let locked = tokio::task::spawn_blocking(move || store.lock()).await;
+        let locked = locked.map_err(io::Error::from).flatten();
+        let mut locked = locked.map_err(|e| ClientError::protocol("the kept tokens", e))?;
+        match locked.tokens() {
+            // Another process was first.
+            Some(tokens) if Some(tokens.access.as_str()) != stale => {
+                *self.tokens.current.lock() = Pair::from(tokens);
+            }
+            Some(_) | None => locked.keep(&LoginTokens::from(&self.exchange().await?)),
         }
         Ok(())
     }

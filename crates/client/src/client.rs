@@ -8,7 +8,7 @@ use iris_protocol::{AuthGrant, ErrorCode, File, ProjectId, Request, ResponseFram
 use serde_json::Value;
 use url::Url;
 
-use crate::auth::{Pair, Tokens};
+use crate::auth::{LoginTokens, Pair, TokenStore, Tokens};
 use crate::frame::{check_response, decode_payload, request_frame};
 use crate::transport::install_crypto_provider;
 use crate::{ClientError, ConnectOptions, REQUEST_TIMEOUT, RestAnswer, Socket};
@@ -70,8 +70,19 @@ impl Client {
         self.with_pair(Pair::from(grant))
     }
 
+    /// The same server for the user of a login that other processes use too. Expired access tokens are
+    /// refreshed, by one process at a time, and the new ones kept in the store.
+    #[must_use]
+    pub fn with_store(&self, tokens: LoginTokens, store: Arc<dyn TokenStore>) -> Self {
+        self.with_tokens(Tokens::kept(tokens, store))
+    }
+
     fn with_pair(&self, pair: Pair) -> Self {
-        let tokens = Arc::new(Tokens::from(pair));
+        self.with_tokens(Tokens::from(pair))
+    }
+
+    fn with_tokens(&self, tokens: Tokens) -> Self {
+        let tokens = Arc::new(tokens);
         Self { http: self.http.clone(), base_url: self.base_url.clone(), tokens }
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use iris_protocol::{
-    Event, EventFrame, Heartbeat, MessageId, PartId, Position, Room, SessionId, SessionSnapshot,
-    StreamKind,
+    Event, EventFrame, Heartbeat, MessageId, PartId, Position, Presence, Room, SessionId,
+    SessionSnapshot, StreamKind,
 };
 
 use crate::{Admission, PartChange, PartTracker, RoomTracker};
@@ -32,6 +32,8 @@ pub enum Update {
     },
     /// Something happened. Never a delta or a snapshot of a part: these come as `Text`.
     Event(Box<EventFrame>),
+    /// Who is present in the project now, in the order of their ids; where that was asked for.
+    Presence(Vec<Presence>),
     /// The connection is gone and will be tried again. Nothing is lost.
     Reconnecting {
         /// Why it is gone.

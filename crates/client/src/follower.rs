@@ -1,12 +1,13 @@
 //! Follows one session for as long as it lives, through lost connections, restarts and new tokens.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use iris_protocol::{
-    AuthRefresh, ErrorCode, Event, Position, ProjectId, Request, RoomRequest, RoomSince,
-    RoomStatus, ServerFrame, SessionGet, SessionId, Subscribe,
+    AuthRefresh, ErrorCode, Event, Position, Presence, PresenceUpdate, ProjectId, Request, Room,
+    RoomRequest, RoomSince, RoomStatus, ServerFrame, SessionGet, SessionId, Subscribe, UserId,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -27,6 +28,8 @@ pub struct FollowOptions {
     pub since: Option<Position>,
     /// Whether text is wanted while it streams; without it text comes when a part is whole.
     pub deltas: bool,
+    /// Whether to say that the user looks at the session, and to hear who else is in the project.
+    pub presence: bool,
     /// How to connect.
     pub connect: ConnectOptions,
     /// How long to wait between attempts.
@@ -40,6 +43,7 @@ impl Default for FollowOptions {
         Self {
             since: None,
             deltas: true,
+            presence: false,
             connect: ConnectOptions::default(),
             backoff: Backoff::default(),
             failures_max: u32::MAX,
@@ -51,10 +55,78 @@ impl Default for FollowOptions {
 #[derive(Debug)]
 pub struct Follower {
     updates: mpsc::Receiver<Result<Update, ClientError>>,
+    caller: Caller,
+    task: JoinHandle<()>,
+}
+
+/// Runs operations on the connection of a [`Follower`], whichever that is at the moment. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Caller {
     socket: watch::Receiver<Option<Arc<Socket>>>,
     project: ProjectId,
     request_timeout: Duration,
-    task: JoinHandle<()>,
+}
+
+impl Caller {
+    /// Whether there is a connection at the moment.
+    pub fn is_connected(&self) -> bool {
+        self.socket.borrow().is_some()
+    }
+
+    /// Runs an operation in the session's project, waiting for a connection to be there as long as a
+    /// request may take. Never repeated by itself.
+    ///
+    /// # Errors
+    /// Those of [`Socket::call`]; `Closed` with 1000 when the follower has ended.
+    pub async fn call<R: Request>(&self, request: R) -> Result<Reply<R::Response>, ClientError> {
+        let mut watched = self.socket.clone();
+        let connected = connected(&mut watched, None);
+        let connected = tokio::time::timeout(self.request_timeout, connected).await;
+        connected.map_err(|_| ClientError::Timeout)??.call(Some(&self.project), request).await
+    }
+
+    /// Runs an operation that changes something, once, however often the connection is lost: repeats it
+    /// under one idempotency key on the connections that follow until it is answered. Waits without a
+    /// bound for the server to be there; safe to abandon.
+    ///
+    /// # Errors
+    /// `Api` with the server's error; `Protocol`; `Closed` with 1000 when the follower has ended.
+    pub async fn call_once<R: Request>(
+        &self,
+        request: R,
+    ) -> Result<Reply<R::Response>, ClientError> {
+        let random = [getrandom::u64(), getrandom::u64()];
+        let [Ok(high), Ok(low)] = random else {
+            // Without a key it may only be tried once.
+            return self.call(request).await;
+        };
+        let key = format!("{high:016x}{low:016x}");
+        let mut watched = self.socket.clone();
+        let mut lost = None;
+        loop {
+            let socket = connected(&mut watched, lost.as_ref()).await?;
+            match socket.call_keyed(Some(&self.project), &request, Some(&key)).await {
+                // It may have been done; on this connection or another the repeat tells.
+                Err(ClientError::Timeout) => {}
+                Err(ClientError::Closed { .. } | ClientError::Transport(_)) => lost = Some(socket),
+                Err(ClientError::Api(error)) if error.code == ErrorCode::ShuttingDown => {
+                    lost = Some(socket);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// Waits for a connection that is not the one that was lost.
+async fn connected(
+    watched: &mut watch::Receiver<Option<Arc<Socket>>>,
+    lost: Option<&Arc<Socket>>,
+) -> Result<Arc<Socket>, ClientError> {
+    let is_lost = |socket: &Arc<Socket>| lost.is_some_and(|lost| Arc::ptr_eq(lost, socket));
+    let found = watched.wait_for(|socket| socket.as_ref().is_some_and(|socket| !is_lost(socket)));
+    let found = found.await.map_err(|_| ended())?.clone();
+    found.ok_or_else(ended)
 }
 
 impl Follower {
@@ -77,10 +149,11 @@ impl Follower {
             feed,
             updates: updates_tx,
             socket: socket_tx,
+            present: BTreeMap::new(),
             failures: 0,
         };
         let task = tokio::spawn(worker.run());
-        Self { updates, socket, project, request_timeout, task }
+        Self { updates, caller: Caller { socket, project, request_timeout }, task }
     }
 
     /// The next update. Waits without a bound; safe to abandon.
@@ -92,18 +165,17 @@ impl Follower {
         self.updates.recv().await.unwrap_or_else(|| Err(ended()))
     }
 
-    /// Runs an operation in the session's project on the follower's connection, waiting for it to be
-    /// there as long as a request may take. Never repeated by itself.
+    /// Runs an operation as [`Caller::call`] does.
     ///
     /// # Errors
-    /// Those of [`Socket::call`]; `Closed` with 1000 when the follower has ended.
+    /// As [`Caller::call`].
     pub async fn call<R: Request>(&self, request: R) -> Result<Reply<R::Response>, ClientError> {
-        let mut watched = self.socket.clone();
-        let connected = watched.wait_for(Option::is_some);
-        let connected = tokio::time::timeout(self.request_timeout, connected).await;
-        let socket = connected.map_err(|_| ClientError::Timeout)?.map_err(|_| ended())?.clone();
-        let socket = socket.ok_or_else(ended)?;
-        socket.call(Some(&self.project), request).await
+        self.caller.call(request).await
+    }
+
+    /// What runs operations beside the reading of updates.
+    pub fn caller(&self) -> Caller {
+        self.caller.clone()
     }
 }
 
@@ -126,6 +198,8 @@ struct Worker {
     feed: Option<SessionFeed>,
     updates: mpsc::Sender<Result<Update, ClientError>>,
     socket: watch::Sender<Option<Arc<Socket>>>,
+    /// Who is in the project, where that was asked for.
+    present: BTreeMap<UserId, Presence>,
     /// Attempts that failed since the session was last joined.
     failures: u32,
 }
@@ -150,9 +224,16 @@ impl Worker {
         self.failures = 0;
         self.socket.send_replace(Some(Arc::clone(&socket)));
         self.tell(Update::Connected).await;
+        if self.options.presence {
+            self.appear(&socket).await?;
+        }
         loop {
             match socket.next_frame().await? {
                 ServerFrame::Event(frame) => {
+                    if matches!(frame.meta.room, Room::Project(_)) {
+                        self.hear_of(frame.event).await;
+                        continue;
+                    }
                     let Some(feed) = &mut self.feed else { continue };
                     let left = left(&frame.event, feed);
                     let received = feed.receive(*frame);
@@ -214,6 +295,40 @@ impl Worker {
             }
         }
         Err(ClientError::Protocol(format!("`subscribe` answered `reset` {RESETS_MAX} times")))
+    }
+
+    /// Says which session the user looks at, and joins the room that tells who else is there. Who may do
+    /// neither follows the session all the same.
+    async fn appear(&mut self, socket: &Socket) -> Result<(), ClientError> {
+        let rooms = vec![RoomRequest::Live(Room::Project(self.project.clone()).to_string())];
+        let subscribe = Subscribe { rooms, deltas: Some(false), presence: Some(true) };
+        let update = PresenceUpdate { session_id: Some(self.session.clone()), status: None };
+        self.present.clear();
+        let joined = socket.call(Some(&self.project), subscribe).await.map(drop);
+        let said = match joined {
+            Ok(()) => socket.call(Some(&self.project), update).await.map(drop),
+            refused => refused,
+        };
+        match said {
+            Err(ClientError::Api(_)) => Ok(()),
+            said => said,
+        }
+    }
+
+    /// Takes an event of the project's room, which tells who is there among other things.
+    async fn hear_of(&mut self, event: Event) {
+        if let Event::PresenceSnapshot { users } = event {
+            self.present = users.into_iter().map(|user| (user.user_id.clone(), user)).collect();
+        } else if let Event::PresenceJoined { presence } | Event::PresenceUpdated { presence } =
+            event
+        {
+            self.present.insert(presence.user_id.clone(), presence);
+        } else if let Event::PresenceLeft { presence } = event {
+            self.present.remove(&presence.user_id);
+        } else {
+            return;
+        }
+        self.tell(Update::Presence(self.present.values().cloned().collect())).await;
     }
 
     async fn snapshot(&mut self, socket: &Socket) -> Result<SessionFeed, ClientError> {

@@ -41,10 +41,11 @@ mod reconnect;
 mod room;
 
 pub use admin::{SupervisionFollowOptions, SupervisionFollower, SupervisionUpdate};
+pub use auth::{LockedTokens, LoginTokens, TokenStore};
 pub use client::Client;
 pub use error::ClientError;
 pub use feed::{Received, SessionFeed, Update};
-pub use follower::{FollowOptions, Follower};
+pub use follower::{Caller, FollowOptions, Follower};
 pub use part::{PartChange, PartTracker, Piece};
 pub use reconnect::{Backoff, Reconnect};
 pub use rest::RestAnswer;

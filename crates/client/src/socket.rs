@@ -166,8 +166,23 @@ impl Socket {
         project: Option<&ProjectId>,
         request: R,
     ) -> Result<Reply<R::Response>, ClientError> {
+        self.call_keyed(project, &request, None).await
+    }
+
+    /// The same under an idempotency key: a repeat with the same key, also on another connection, has no
+    /// other effect and the same answer.
+    ///
+    /// # Errors
+    /// As [`Socket::call`]; `Api` with `IDEMPOTENCY_CONFLICT` for another request under the key.
+    pub async fn call_keyed<R: Request>(
+        &self,
+        project: Option<&ProjectId>,
+        request: &R,
+        key: Option<&str>,
+    ) -> Result<Reply<R::Response>, ClientError> {
         let id = format!("c-{}", self.next_id.fetch_add(1, Ordering::Relaxed));
-        let frame = request_frame(id.clone(), project, &request)?;
+        let mut frame = request_frame(id.clone(), project, request)?;
+        frame.idempotency_key = key.map(str::to_owned);
         let (response_tx, response) = oneshot::channel();
         let waiting = self.register(id, response_tx)?;
         let exchange = async {

@@ -1,14 +1,16 @@
 //! A whole server: backed up, verified, restored. What a running server does meanwhile is in
 //! tests/api/maintenance.rs.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use iris_backup::BackupError;
 use iris_backup::server::{
     Outcome, OwnDirectories, ServerBackup, ServerKeys, ServerManifest, ServerSource,
     restore_server, verify_server, write_server,
 };
+use iris_backup::{BackupError, Progress, Stage, watched};
 use iris_protocol::{ProjectId, UserId};
 use iris_store::maintenance::{digests, list_projects, project_facts};
 use iris_store::root::{CreateProject, CreateUser, IntendDirectory};
@@ -250,4 +252,45 @@ fn whatever_is_wrong_with_a_backup_is_found_before_anything_is_restored() {
     bytes[middle] ^= 1;
     fs::write(&path, bytes).unwrap();
     assert!(refusal(&server, &backup.directory).contains("not what its hash says"));
+}
+
+/// What was told of a backup: how many projects were done, of how many; and each stage with the bytes
+/// that were to go by and those that did.
+#[derive(Default)]
+struct Told {
+    projects: RefCell<Vec<(usize, usize)>>,
+    stages: RefCell<Vec<(Stage, u64, u64)>>,
+}
+
+impl Progress for Told {
+    fn project(&self, done: usize, all: usize) {
+        self.projects.borrow_mut().push((done, all));
+    }
+
+    fn begin(&self, stage: Stage, bytes: u64) {
+        self.stages.borrow_mut().push((stage, bytes, 0));
+    }
+
+    fn passed(&self, bytes: u64) {
+        self.stages.borrow_mut().last_mut().unwrap().2 += bytes;
+    }
+}
+
+#[test]
+fn who_waits_is_told_how_far_it_is_until_it_is_done() {
+    let server = Server::new();
+    let told = Rc::new(Told::default());
+    let source = ServerSource { data_dir: server.data_dir(), keys: None };
+    let written = watched(Rc::clone(&told) as Rc<dyn Progress>, || {
+        write_server(&source, &server.path("backups"), NOW)
+    });
+    // Each archive is written, and read back.
+    let stages = told.stages.take();
+    let kinds: Vec<Stage> = stages.iter().map(|stage| stage.0).collect();
+    assert_eq!(kinds, [Stage::Writing, Stage::Reading, Stage::Writing, Stage::Reading]);
+    assert!(stages.iter().all(|(_, all, passed)| all == passed && *all > 0), "{stages:?}");
+    assert_eq!(told.projects.take(), [(0, 2), (1, 2)]);
+    // Nobody is told of what comes later.
+    verify_server(&written.unwrap().directory).unwrap();
+    assert!(told.stages.take().is_empty());
 }
