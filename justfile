@@ -39,6 +39,10 @@ schemathesis:
 deploy:
     .ci/run deploy
 
+# The archive of a release, with what it is made of, in target/dist/release
+dist:
+    deploy/dist.sh
+
 # The real server, killed 500 times under load
 torture:
     .ci/run torture

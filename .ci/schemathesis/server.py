@@ -1,6 +1,8 @@
-"""A server of one's own with the scripted model, and the place on the web that its tools and MCP servers ask."""
+"""A server of one's own with the scripted model, and the place on the web that its tools, its MCP servers and its
+logins ask."""
 
 import http.server
+import itertools
 import json
 import os
 import shutil
@@ -10,12 +12,21 @@ import tempfile
 import threading
 import urllib.parse
 
+from login import PROVIDER, challenge_of
+
 SETUP_TOKEN = "a token for the first user"
 # What limits callers would be all that is tested otherwise.
 UNLIMITED = [
     "REQUESTS_PER_SECOND", "PUBLIC_REQUESTS_PER_MINUTE", "KEY_REQUESTS_PER_SECOND", "RUNS_PER_MINUTE",
     "UPLOADS_PER_MINUTE", "LOGIN_FAILURES_PER_10_MINUTES",
 ]
+# What the provider of logins knows the server as.
+CLIENT = {"client_id": "iris", "client_secret": "a secret of the server"}
+
+
+def is_success(documented, status):
+    """Whether a request did what it is for: a browser that is sent on is, where the document has it so."""
+    return 200 <= status < 300 or 300 <= status < 400 and str(status) in documented
 
 
 class Iris:
@@ -40,6 +51,10 @@ class Iris:
             "IRIS_PROVIDERS__THIRD__KIND": "openai-compatible",
             "IRIS_PROVIDERS__THIRD__BASE_URL": f"{self.web.url}/v1",
             "IRIS_DEFAULT_MODEL": "demo/script",
+            f"IRIS_OAUTH__{PROVIDER.upper()}__KIND": "github",
+            f"IRIS_OAUTH__{PROVIDER.upper()}__ISSUER": self.web.url,
+            f"IRIS_OAUTH__{PROVIDER.upper()}__CLIENT_ID": CLIENT["client_id"],
+            f"IRIS_OAUTH__{PROVIDER.upper()}__CLIENT_SECRET": CLIENT["client_secret"],
             "IRIS_EGRESS_ALLOW": self.web.url.removeprefix("http://"),
         }
         with open(self.log, "a") as log:
@@ -66,7 +81,7 @@ class Iris:
 
 
 class Web:
-    """A tool, an MCP server that wants an authorization, and who gives it."""
+    """A tool, an MCP server that wants an authorization, who gives it, and a provider of logins like GitHub."""
 
     def __init__(self):
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
@@ -76,8 +91,14 @@ class Web:
 
 class Page(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Whoever comes to log in is somebody new. The codes that they were sent back with, and for which challenge.
+    people, codes = itertools.count(1), {}
 
     def do_GET(self):
+        if self.path.startswith("/login/oauth/authorize?"):
+            return self.agree()
+        if self.path in ["/api/v3/user", "/api/v3/user/emails"]:
+            return self.tell_of_person()
         origin = "http://" + self.headers["host"]
         pages = {
             "/tool": {"fine": True},
@@ -96,8 +117,10 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.answer(200 if path in pages else 404, pages.get(path, {}))
 
     def do_POST(self):
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        if self.path == "/register":
+        body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
+        if self.path == "/login/oauth/access_token":
+            self.exchange(dict(urllib.parse.parse_qsl(body)))
+        elif self.path == "/register":
             self.answer(201, {"client_id": "iris"})
         elif self.path == "/token":
             self.answer(200, {"access_token": "let-me-in", "token_type": "Bearer", "expires_in": 3600})
@@ -106,6 +129,27 @@ class Page(http.server.BaseHTTPRequestHandler):
             self.answer(401, {}, {"www-authenticate": f'Bearer resource_metadata="{where}"'})
         else:
             self.answer(404, {})
+
+    def agree(self):
+        asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
+        code = str(next(self.people))
+        self.codes[code] = asked["code_challenge"]
+        back = urllib.parse.urlencode({"code": code, "state": asked["state"]})
+        self.answer(302, {}, {"location": f"{asked['redirect_uri']}?{back}"})
+
+    def exchange(self, form):
+        is_ours = {name: form.get(name) for name in CLIENT} == CLIENT
+        challenge = self.codes.pop(form.get("code"), None)
+        if is_ours and challenge == challenge_of(form.get("code_verifier", "")):
+            self.answer(200, {"access_token": f"of-{form['code']}", "token_type": "bearer"})
+        else:
+            self.answer(400, {"error": "bad_verification_code"})
+
+    def tell_of_person(self):
+        number = int(self.headers["authorization"].rpartition("-")[2])
+        email = {"email": f"octo-{number}@example.com", "primary": True, "verified": True}
+        user = {"id": number, "login": f"octo-{number}", "name": None}
+        self.answer(200, [email] if self.path.endswith("/emails") else user)
 
     def answer(self, status, body, headers=None):
         text = json.dumps(body).encode()

@@ -13,7 +13,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from server import SETUP_TOKEN
+from login import PROVIDER, Browser, Program, code_from, query_of
+from server import SETUP_TOKEN, is_success
 
 CHECKS = [
     content_type_conformance, response_headers_conformance, response_schema_conformance,
@@ -37,7 +38,8 @@ class Story:
     def connect(self):
         self.schema = openapi.from_url(f"{self.iris.url}/v1/openapi.json")
 
-    def call(self, operation_id, /, body=NOT_SET, query=None, token=None, keep=True, **path):
+    def call(self, operation_id, /, body=NOT_SET, query=None, token=None, keep=True, browser=None,
+             media_type="application/json", **path):
         """Sends what has to succeed, and checks the answer against the document."""
         token = token or self.token
         operation = self.schema.find_operation_by_id(operation_id)
@@ -46,10 +48,10 @@ class Story:
             path_parameters=path, query=query, body=body,
             headers={"Authorization": f"Bearer {token}"} if token else {},
             media_type=None if body is NOT_SET else
-            "application/octet-stream" if is_bytes else "application/json",
+            "application/octet-stream" if is_bytes else media_type,
         )
-        response = case.call(timeout=LIMIT)
-        if not 200 <= response.status_code < 300:
+        response = case.call(session=browser, timeout=LIMIT)
+        if not is_success(operation.definition.raw["responses"], response.status_code):
             raise RuntimeError(f"{operation_id}: {response.status_code} {response.text}\n{self.iris.lines()}")
         try:
             case.validate_response(response, checks=CHECKS)
@@ -93,7 +95,6 @@ class Story:
         call("user.get")
         call("user.update", {"preferences": {"theme": "dark"}})
         call("user.export")
-        call("identity.list")
         call("auth.oauth.list")
 
         other = call("auth.login", {"email": "ann@example.com", "password": PASSWORD})
@@ -117,6 +118,25 @@ class Story:
             made = call(f"{kind}credential.create", secret)["id"]
             call(f"{kind}credential.list")
             call(f"{kind}credential.delete", credentialId=made)
+
+    def elsewhere(self):
+        """Logins at another provider, answered in the browser and for a program, and links with it."""
+        call, place = self.call, {"provider": PROVIDER}
+        for program in [None, Program()]:
+            browser, asks = Browser(), program.asks if program else {}
+            begun = call("auth.oauth.start", query=asks, browser=browser, **place)
+            back = query_of(browser.sent_to(begun.headers["location"][0]))
+            # Not with the token of somebody who is logged in: it is a browser.
+            ended = call("auth.oauth.callback", query=back, browser=browser, **place)
+        call("auth.oauth.redeem", program.shows(ended.headers["location"][0]))
+        for _ in range(2):
+            program = Program()
+            link = call("identity.link", {**place, **program.asks, "currentPassword": PASSWORD})
+            made = call("identity.create", code_from(link["url"], program))["id"]
+        call("identity.list")
+        call("identity.delete", identityId=made)
+        # The other one is for the run to come.
+        self.told["identity.delete"]["path"] = {"identityId": call("identity.list")[0]["id"]}
 
     def server(self):
         call, eve = self.call, self.call("admin.user.list", query={"email": "eve@example.com"})[0]["id"]
@@ -241,6 +261,10 @@ class Story:
         for name in ["a.md", "gone.md"]:
             call("file.write", b"one\n", query={"path": name}, **project)
         call("file.delete", query={"path": "gone.md"}, **project)
+        # Later ones are further versions of it.
+        form = {"directory": "forms", "file": ["one\n"]}
+        sent = call("file.upload", form, media_type="multipart/form-data", **project)
+        assert [file["path"] for file in sent] == ["forms/file"] and "file" in sent[0], sent
         call("file.lock", {"path": "b.md"}, **project)
         call("file.locks", **project)
         call("file.unlock", query={"path": "b.md"}, **project)
@@ -500,7 +524,7 @@ class Story:
 
     def tell(self):
         for part in [
-            self.people, self.server, self.project, self.rules_and_tools, self.mcp, self.files,
+            self.people, self.elsewhere, self.server, self.project, self.rules_and_tools, self.mcp, self.files,
             self.talk, self.people_decide, self.crash, self.backups, self.actors, self.documents,
             self.leave,
         ]:

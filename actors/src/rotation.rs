@@ -220,7 +220,7 @@ impl Node {
 
     /// Says once of each secret that the old key sealed and does not open: it has to be set again.
     fn tell_of_unopened(&self, sealed: &str, owner: &[&str]) {
-        if self.services.sealing.is_outdated(sealed)
+        if self.services.sealing.needs_previous(sealed)
             && self.rotation.unopened.lock().insert(sealed.to_owned())
         {
             tracing::warn!(

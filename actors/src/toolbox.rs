@@ -88,7 +88,7 @@ pub(crate) fn tell_of_rotation<'a>(
     name: &str,
     secrets: impl IntoIterator<Item = &'a String>,
 ) {
-    if secrets.into_iter().any(|sealed| services.sealing.is_outdated(sealed)) {
+    if secrets.into_iter().any(|sealed| services.sealing.needs_previous(sealed)) {
         tracing::info!(
             project.id = %project.id,
             kind,

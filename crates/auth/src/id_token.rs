@@ -58,14 +58,20 @@ impl ProviderKeys {
         Ok(Self(keys.filter(is_usable).take(KEYS_MAX).collect()))
     }
 
-    /// The key of that name, if it is for this algorithm.
-    fn find(&self, id: &str, algorithm: Algorithm) -> Option<&Jwk> {
+    /// The key that a token names, or the only one where it names none (section 10.1), if it is for this
+    /// algorithm. Which of several keys is meant is not tried out.
+    fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&Jwk> {
         let fits = |key: &&Jwk| {
             let named = key.common.key_algorithm;
-            key.common.key_id.as_deref() == Some(id)
-                && named.is_none_or(|named| named == KeyAlgorithm::from(algorithm))
+            named.is_none_or(|named| named == KeyAlgorithm::from(algorithm))
         };
-        self.0.iter().find(fits)
+        match (id, self.0.as_slice()) {
+            (Some(id), keys) => {
+                keys.iter().filter(fits).find(|key| key.common.key_id.as_deref() == Some(id))
+            }
+            (None, [key]) => Some(key).filter(fits),
+            (None, _) => None,
+        }
     }
 }
 
@@ -230,8 +236,7 @@ pub fn verify_id_token(
     if !TAKEN.contains(&header.alg) {
         return Err(IdTokenError::Algorithm);
     }
-    let id = header.kid.as_deref().ok_or(IdTokenError::UnknownKey)?;
-    let key = keys.find(id, header.alg).ok_or(IdTokenError::UnknownKey)?;
+    let key = keys.find(header.kid.as_deref(), header.alg).ok_or(IdTokenError::UnknownKey)?;
     let key = DecodingKey::from_jwk(key).map_err(|_| IdTokenError::UnknownKey)?;
     let claims = signed(token, &key, header.alg)?;
     check(&claims, rules)?;

@@ -183,6 +183,43 @@ fn no_token_decides_how_it_is_checked() {
 }
 
 #[test]
+fn a_token_that_names_no_key_is_good_where_there_is_only_one() {
+    let [(_, rsa), (_, ec), (_, ed)] = signers();
+    let of =
+        |keys: Value| ProviderKeys::read(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
+    let nameless = |key: Value| with(key, &json!({ "kid": null }));
+    let [rsa_key, ec_key] = [(Algorithm::RS256, &rsa), (Algorithm::ES256, &ec)]
+        .map(|(algorithm, key)| published("one", algorithm, key));
+    let unnamed = token(&json!({ "alg": "ES256" }), &claims(), &ec);
+    let check = |token: &str, keys: Value| {
+        verify_id_token(token, &of(keys), RULES).map(|claims| claims.subject)
+    };
+    let ann = Ok("ann".to_owned());
+    assert_eq!(check(&unnamed, json!([ec_key])), ann);
+    assert_eq!(check(&unnamed, json!([nameless(ec_key.clone())])), ann);
+    // Of keys that are for something else there may be more.
+    let for_secrets = with(rsa_key.clone(), &json!({ "use": "enc" }));
+    assert_eq!(check(&unnamed, json!([for_secrets, ec_key])), ann);
+
+    let unknown = Err(IdTokenError::UnknownKey);
+    assert_eq!(check(&unnamed, json!([])), unknown);
+    for two in [json!([ec_key, rsa_key]), json!([ec_key, nameless(ec_key.clone())])] {
+        assert_eq!(check(&unnamed, two), unknown);
+    }
+    // It is for another algorithm, or another key signed.
+    let for_other = with(ec_key.clone(), &json!({ "alg": "ES384" }));
+    assert_eq!(check(&unnamed, json!([for_other])), unknown);
+    let of_other = token(&json!({ "alg": "EdDSA" }), &claims(), &ed);
+    assert_eq!(check(&of_other, json!([ec_key])), unknown);
+    let for_any = with(ec_key.clone(), &json!({ "alg": null }));
+    assert_eq!(check(&of_other, json!([for_any])), Err(IdTokenError::Signature));
+    // A name that is not there is not the same as none.
+    let named = token(&json!({ "alg": "ES256", "kid": "two" }), &claims(), &ec);
+    assert_eq!(check(&named, json!([ec_key])), unknown);
+    assert_eq!(check(&named, json!([nameless(ec_key.clone())])), unknown);
+}
+
+#[test]
 fn what_was_changed_or_is_no_token_is_refused() {
     let good = signed_with(&json!({}));
     let (signed, signature) = good.rsplit_once('.').unwrap();

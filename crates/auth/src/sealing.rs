@@ -1,8 +1,11 @@
 //! Secrets at rest: sealed with the master key, so that a copy of a database gives none of them away.
 //!
-//! XChaCha20-Poly1305 with a random nonce for each secret. What a secret belongs to is sealed with it, as
-//! associated data: a text that is moved to another row, project or server does not open there.
+//! Each in an envelope: a key of its own, which the master key wraps. What a secret belongs to is sealed with
+//! it, as associated data: a text that is moved to another row, project or server does not open there.
 //! Deliberately absent: storage; when something is sealed anew.
+
+mod direct;
+mod envelope;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,23 +13,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::XChaCha20Poly1305;
-use chacha20poly1305::aead::{Aead, Payload};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use self::envelope::Wrapping;
 use crate::AuthError;
 use crate::keys::Key;
-use crate::random::random_bytes;
 
-/// Begins each sealed text: another way to seal gets another one.
-const VERSION: &str = "s1";
-/// The nonce of `XChaCha20` (draft-irtf-cfrg-xchacha section 2), in bytes.
-const NONCE_BYTES: usize = 24;
 /// Bytes of a key's id, which tells keys apart and says nothing of them.
 const ID_BYTES: usize = 6;
-/// Keep what is derived from the master key apart from other uses of it.
-const KEY_LABEL: &[u8] = b"iris secrets at rest v1: key";
+/// Says what the master key makes its id for. It is the same in each form of texts.
 const ID_LABEL: &[u8] = b"iris secrets at rest v1: id";
 
 /// A secret in the clear, wiped from memory when dropped. It does not show itself.
@@ -76,7 +73,7 @@ struct Ring {
 
 impl fmt::Debug for SealingKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealingKeys").field("current", &self.current().id).finish_non_exhaustive()
+        f.debug_struct("SealingKeys").field("current", &self.current().id()).finish_non_exhaustive()
     }
 }
 
@@ -113,7 +110,7 @@ impl SealingKeys {
     pub fn seal_with(&self, key: &Key) -> Result<(), AuthError> {
         let new = Arc::new(SealingKey::derived(key)?);
         let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if ring.current.id != new.id {
+        if ring.current.id() != new.id() {
             let before = std::mem::replace(&mut ring.current, new);
             ring.previous.push(before);
         }
@@ -125,7 +122,7 @@ impl SealingKeys {
     /// # Errors
     /// As [`SealingKeys::new`].
     pub fn seals_with(&self, key: &Key) -> Result<bool, AuthError> {
-        Ok(SealingKey::derived(key)?.id == self.current().id)
+        Ok(SealingKey::derived(key)?.id() == self.current().id())
     }
 
     /// Opens no more with the keys that were current before, but for those that were there from the beginning.
@@ -147,7 +144,7 @@ impl SealingKeys {
     fn by_id(&self, id: &str) -> Option<Arc<SealingKey>> {
         let ring = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut keys = std::iter::once(&ring.current).chain(&ring.previous);
-        keys.find(|key| key.id == id).cloned()
+        keys.find(|key| key.id() == id).cloned()
     }
 
     /// Seals `secret` for what `owner` names, part by part from the general to the specific.
@@ -155,13 +152,22 @@ impl SealingKeys {
     /// # Errors
     /// [`AuthError::Internal`] when the operating system has no random bytes.
     pub fn seal(&self, secret: &PlainSecret, owner: &[&str]) -> Result<String, AuthError> {
-        let nonce = random_bytes::<NONCE_BYTES>()?;
-        let (msg, aad) = (secret.expose().as_bytes(), &associated_data(owner));
+        self.current().wrapping.seal(secret, owner)
+    }
+
+    /// Seals as servers did from before there were envelopes.
+    ///
+    /// # Errors
+    /// As [`SealingKeys::seal`].
+    #[cfg(any(test, feature = "faults"))]
+    pub fn seal_as_before(
+        &self,
+        secret: &PlainSecret,
+        owner: &[&str],
+    ) -> Result<String, AuthError> {
         let key = self.current();
-        let sealed = key.cipher.encrypt(&nonce.into(), Payload { msg, aad });
-        let sealed = sealed.map_err(|_| AuthError::internal("a secret could not be sealed"))?;
-        let text = URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat());
-        Ok(format!("{VERSION}.{}.{text}", key.id))
+        let text = direct::seal(&key.direct, secret, owner)?;
+        Ok(format!("{}.{}.{text}", direct::VERSION, key.id()))
     }
 
     /// Opens a text that was sealed for what `owner` names.
@@ -169,31 +175,34 @@ impl SealingKeys {
     /// # Errors
     /// [`Unopened`].
     pub fn open(&self, sealed: &str, owner: &[&str]) -> Result<PlainSecret, Unopened> {
-        let mut parts = sealed.splitn(3, '.');
-        let (Some(VERSION), Some(id), Some(text)) = (parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Unopened::NotOurs);
+        let sealed = Sealed::read(sealed).ok_or(Unopened::NotOurs)?;
+        let key = self.by_id(sealed.key_id).ok_or(Unopened::OtherKey)?;
+        let opened = match sealed.form {
+            Form::Envelope => key.wrapping.open(sealed.text, owner)?,
+            Form::Direct => direct::open(&key.direct, sealed.text, owner)?,
         };
-        let key = self.by_id(id).ok_or(Unopened::OtherKey)?;
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| Unopened::NotOurs)?;
-        let (nonce, msg) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(Unopened::NotOurs)?;
-        let payload = Payload { msg, aad: &associated_data(owner) };
-        let opened = key.cipher.decrypt(nonce.into(), payload).map_err(|_| Unopened::NotOurs)?;
-        match String::from_utf8(opened) {
-            Ok(secret) => Ok(PlainSecret::new(secret)),
-            Err(_) => Err(Unopened::NotOurs),
+        let secret = std::str::from_utf8(&opened).map_err(|_| Unopened::NotOurs)?;
+        Ok(PlainSecret::new(secret.to_owned()))
+    }
+
+    /// Whether a key that is on its way out is needed to open a text.
+    pub fn needs_previous(&self, sealed: &str) -> bool {
+        let Some(Sealed { key_id, .. }) = Sealed::read(sealed) else { return false };
+        self.by_id(key_id).is_some() && self.current().id() != key_id
+    }
+
+    /// Whether a text that one of the keys sealed is to be sealed anew: because the key is on its way out, or
+    /// because it is in a form that is.
+    pub fn is_outdated(&self, sealed: &str) -> bool {
+        let Some(Sealed { form, key_id, .. }) = Sealed::read(sealed) else { return false };
+        match form {
+            Form::Envelope => self.needs_previous(sealed),
+            Form::Direct => self.by_id(key_id).is_some(),
         }
     }
 
-    /// Whether a text was sealed with a key that is on its way out.
-    pub fn is_outdated(&self, sealed: &str) -> bool {
-        let Some(id) = sealed.split('.').nth(1) else { return false };
-        let ring = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        ring.current.id != id && ring.previous.iter().any(|key| key.id == id)
-    }
-
-    /// The text sealed anew for the same owner; none for one that the current key sealed, and for one that
-    /// does not open.
+    /// The text sealed anew for the same owner: of an envelope only the key, without a look at the secret. None
+    /// for one that is not outdated, and for one that does not open.
     ///
     /// # Errors
     /// As [`SealingKeys::seal`].
@@ -201,26 +210,65 @@ impl SealingKeys {
         if !self.is_outdated(sealed) {
             return Ok(None);
         }
-        let opened = self.open(sealed, owner).ok();
-        opened.map(|secret| self.seal(&secret, owner)).transpose()
+        let renewed = match Sealed::read(sealed) {
+            Some(Sealed { form: Form::Envelope, key_id, text }) => self
+                .by_id(key_id)
+                .and_then(|key| key.wrapping.rewrapped(text, owner, &self.current().wrapping).ok()),
+            Some(Sealed { form: Form::Direct, .. }) | None => {
+                self.open(sealed, owner).ok().map(|secret| self.seal(&secret, owner))
+            }
+        };
+        renewed.transpose()
     }
 }
 
-/// One key; the cipher wipes it when dropped.
+/// A sealed text, taken apart.
+struct Sealed<'a> {
+    form: Form,
+    key_id: &'a str,
+    /// What stands behind.
+    text: &'a str,
+}
+
+/// How a text is sealed, which its first part says.
+#[derive(Clone, Copy)]
+enum Form {
+    Envelope,
+    /// It is opened, and sealed anew as an envelope.
+    Direct,
+}
+
+impl<'a> Sealed<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        let (version, text) = text.split_once('.')?;
+        let form = match version {
+            envelope::VERSION => Form::Envelope,
+            direct::VERSION => Form::Direct,
+            _ => return None,
+        };
+        let (key_id, text) = text.split_once('.')?;
+        Some(Self { form, key_id, text })
+    }
+}
+
+/// What is made of one master key; the ciphers wipe their keys when dropped.
 struct SealingKey {
-    /// Has no dot in it.
-    id: String,
-    cipher: XChaCha20Poly1305,
+    wrapping: Wrapping,
+    direct: XChaCha20Poly1305,
 }
 
 impl SealingKey {
     fn derived(master: &Key) -> Result<Self, AuthError> {
-        let key = Zeroizing::new(mac(master, KEY_LABEL)?);
-        let id = mac(master, ID_LABEL)?;
+        let made = |label| mac(master, label).map(Zeroizing::new);
+        let id = made(ID_LABEL)?;
         let id = URL_SAFE_NO_PAD.encode(id.get(..ID_BYTES).unwrap_or_default());
-        let cipher = XChaCha20Poly1305::new_from_slice(key.as_slice());
-        let cipher = cipher.map_err(|_| AuthError::internal("a key has the wrong length"))?;
-        Ok(Self { id, cipher })
+        let direct = XChaCha20Poly1305::new((&*made(direct::KEY_LABEL)?).into());
+        Ok(Self { wrapping: Wrapping::new(id, &*made(envelope::KEY_LABEL)?), direct })
+    }
+
+    /// Has no dot in it.
+    fn id(&self) -> &str {
+        self.wrapping.key_id()
     }
 }
 
@@ -231,10 +279,11 @@ fn mac(master: &Key, label: &[u8]) -> Result<[u8; 32], AuthError> {
     Ok(keyed.finalize().into_bytes().into())
 }
 
-/// The parts, each with its length before it: no two lists of parts are the same text.
-fn associated_data(owner: &[&str]) -> Vec<u8> {
-    let mut data = VERSION.as_bytes().to_vec();
-    for part in owner {
+/// The label, which says what is sealed and in which form, and the parts, each with its length before it: no two
+/// lists of parts are the same data.
+fn associated_data<'a>(label: &str, parts: impl IntoIterator<Item = &'a &'a str>) -> Vec<u8> {
+    let mut data = label.as_bytes().to_vec();
+    for part in parts {
         data.extend((part.len() as u64).to_be_bytes());
         data.extend(part.as_bytes());
     }
@@ -246,16 +295,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::load_or_create_key;
+    use crate::{load_key, load_or_create_key};
 
-    const OWNER: [&str; 3] = ["prj_1", "tol_1", "authorization"];
+    pub(super) const OWNER: [&str; 3] = ["prj_1", "tol_1", "authorization"];
+    /// As a server sealed it that knew no envelopes, with the key of [`old_key`].
+    const OLD_TEXT: &str =
+        "s1.R8rOrWxW.ZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXp7gPrMGnfKq8Fr4l5IRmvOlMyoMlF7LFOSxUeXAlvcMYQ6";
+
+    pub(super) fn key_of(bytes: &[u8]) -> Key {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        std::fs::write(&path, bytes).unwrap();
+        load_key(&path).unwrap()
+    }
+
+    fn old_key() -> Key {
+        key_of(&std::array::from_fn::<u8, 32, _>(|at| u8::try_from(at).unwrap()))
+    }
 
     fn key() -> Key {
         let directory = tempfile::tempdir().unwrap();
         load_or_create_key(&directory.path().join("master.key")).unwrap()
     }
 
-    fn secret() -> PlainSecret {
+    pub(super) fn secret() -> PlainSecret {
         PlainSecret::new("Bearer 0123456789".to_owned())
     }
 
@@ -272,8 +335,91 @@ mod tests {
             &["prj_1tol_1", "authorization"],
             &[],
         ];
-        for other in others {
-            assert_eq!(keys.open(&sealed, other), Err(Unopened::NotOurs), "{other:?}");
+        for text in [sealed, keys.seal_as_before(&secret(), &OWNER).unwrap()] {
+            assert_eq!(keys.open(&text, &OWNER), Ok(secret()));
+            for other in others {
+                assert_eq!(keys.open(&text, other), Err(Unopened::NotOurs), "{other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_from_before_the_envelopes_opens_and_becomes_one() {
+        let (old, new) = (old_key(), key());
+        let keys = SealingKeys::new(&old, None).unwrap();
+        assert_eq!(keys.open(OLD_TEXT, &OWNER), Ok(secret()));
+        assert_eq!(keys.open(OLD_TEXT, &OWNER[..2]), Err(Unopened::NotOurs));
+        // Its key is the one of now, its form is not.
+        assert!(keys.is_outdated(OLD_TEXT) && !keys.needs_previous(OLD_TEXT));
+        let envelope = keys.renewed(OLD_TEXT, &OWNER).unwrap().unwrap();
+        assert!(envelope.starts_with("s2.R8rOrWxW.") && !keys.is_outdated(&envelope));
+        keys.seal_with(&new).unwrap();
+        assert!(keys.needs_previous(OLD_TEXT));
+        let of_new = keys.renewed(OLD_TEXT, &OWNER).unwrap().unwrap();
+        keys.forget_previous();
+        assert!(of_new.starts_with("s2.") && !of_new.contains("R8rOrWxW"));
+        assert_eq!(keys.open(&of_new, &OWNER), Ok(secret()));
+        assert_eq!(keys.open(OLD_TEXT, &OWNER), Err(Unopened::OtherKey));
+        assert!(!keys.is_outdated(OLD_TEXT), "nothing can be done about it");
+    }
+
+    #[test]
+    fn a_rotation_wraps_the_key_of_a_secret_anew_and_leaves_the_secret() {
+        let keys = SealingKeys::new(&key(), None).unwrap();
+        let sealed = keys.seal(&secret(), &OWNER).unwrap();
+        keys.seal_with(&key()).unwrap();
+        let again = keys.renewed(&sealed, &OWNER).unwrap().unwrap();
+        let [before, after] = [&sealed, &again].map(|text| text.split('.').collect::<Vec<_>>());
+        assert_eq!((before.len(), after.len()), (4, 4));
+        assert_eq!((before[0], before[3]), (after[0], after[3]));
+        assert!(before[1] != after[1] && before[2] != after[2], "{again}");
+        assert_eq!(keys.open(&again, &OWNER), Ok(secret()));
+    }
+
+    #[test]
+    fn no_part_of_a_text_goes_with_another_text() {
+        let keys = SealingKeys::new(&key(), None).unwrap();
+        let texts = [(); 2].map(|()| keys.seal(&secret(), &OWNER).unwrap());
+        let [one, other] = texts.each_ref().map(|text| text.split('.').collect::<Vec<_>>());
+        for part in [2, 3] {
+            let mut mixed = one.clone();
+            mixed[part] = other[part];
+            assert_eq!(keys.open(&mixed.join("."), &OWNER), Err(Unopened::NotOurs), "{part}");
+        }
+        let swapped = [one[0], one[1], one[3], one[2]].join(".");
+        assert_eq!(keys.open(&swapped, &OWNER), Err(Unopened::NotOurs));
+        // A key by which it can be opened too, but did not wrap it.
+        keys.seal_with(&key()).unwrap();
+        let of_new = keys.seal(&secret(), &OWNER).unwrap();
+        let id = of_new.split('.').nth(1).unwrap();
+        let renamed = [one[0], id, one[2], one[3]].join(".");
+        assert_eq!(keys.open(&renamed, &OWNER), Err(Unopened::NotOurs));
+        let downgraded = format!("s1.{}.{}", one[1], one[3]);
+        assert_eq!(keys.open(&downgraded, &OWNER), Err(Unopened::NotOurs));
+    }
+
+    #[test]
+    fn each_byte_of_each_part_counts() {
+        let keys = SealingKeys::new(&key(), None).unwrap();
+        let sealed = keys.seal(&secret(), &OWNER).unwrap();
+        let parts: Vec<&str> = sealed.split('.').collect();
+        for part in [2, 3] {
+            let bytes = URL_SAFE_NO_PAD.decode(parts[part]).unwrap();
+            for at in 0..bytes.len() {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1;
+                let mut parts = parts.clone();
+                let changed = URL_SAFE_NO_PAD.encode(changed);
+                parts[part] = &changed;
+                let opened = keys.open(&parts.join("."), &OWNER);
+                assert_eq!(opened, Err(Unopened::NotOurs), "{part} {at}");
+            }
+            for length in 0..bytes.len() {
+                let mut parts = parts.clone();
+                let cut = URL_SAFE_NO_PAD.encode(&bytes[..length]);
+                parts[part] = &cut;
+                assert_eq!(keys.open(&parts.join("."), &OWNER), Err(Unopened::NotOurs));
+            }
         }
     }
 
@@ -333,7 +479,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_that_was_changed_does_not_open(place in 0_usize..80, to in any::<char>()) {
+        fn a_text_that_was_changed_does_not_open(place in 0_usize..200, to in any::<char>()) {
             let keys = SealingKeys::new(&key(), None).unwrap();
             let sealed = keys.seal(&secret(), &OWNER).unwrap();
             let mut changed: Vec<char> = sealed.chars().collect();

@@ -49,6 +49,7 @@ const PIECES: &[&str] = &[
     "\"aud\":\"iris\",",
     "irk_",
     "s1.",
+    "s2.",
     "prj_",
     "ping",
     "=",

@@ -65,6 +65,11 @@ fn route_object(
             set(content, "text/csv", json!({}));
         }
     }
+    if spec.name == "auth.oauth.callback"
+        && let Some(responses) = object.get_mut("responses")
+    {
+        set(responses, "303", redirect());
+    }
     if let Some(body) = request_body(route, request) {
         set(&mut object, "requestBody", body);
     }
@@ -123,9 +128,7 @@ fn request_body(route: RestRoute, mut request: Value) -> Option<Value> {
     match (route.method, route.data) {
         (crate::Method::Get, _) => return None,
         (_, Data::Upload(_)) => return Some(bytes),
-        (_, Data::Form(_)) => {
-            return Some(json!({ "required": true, "content": { "multipart/form-data": {} } }));
-        }
+        (_, Data::Form(_)) => return Some(form()),
         (
             _,
             Data::Bytes(_)
@@ -166,11 +169,7 @@ fn success(route: RestRoute, response: &Schema) -> Value {
         Data::Document => {
             return json!({ "description": "The document.", "content": { "application/json": {}, "text/markdown": {}, "text/plain": {} } });
         }
-        Data::Redirect => {
-            let location =
-                json!({ "required": true, "schema": { "type": "string", "format": "uri" } });
-            return json!({ "description": "Where the browser goes.", "headers": { "Location": location } });
-        }
+        Data::Redirect => return redirect(),
         Data::Whole => properties.insert("data".to_owned(), response.as_value().clone()),
         Data::Field(name) | Data::Upload(name) | Data::Form(name) => {
             properties.insert("data".to_owned(), property(name))
@@ -191,6 +190,25 @@ fn success(route: RestRoute, response: &Schema) -> Value {
     required.extend(properties.contains_key("meta").then_some("meta"));
     let schema = json!({ "type": "object", "properties": properties, "required": required });
     json!({ "description": "Success.", "content": json_content(&schema) })
+}
+
+fn redirect() -> Value {
+    let location = json!({ "required": true, "schema": { "type": "string", "format": "uri" } });
+    json!({ "description": "Where the browser goes.", "headers": { "Location": location } })
+}
+
+/// A form with files: those in fields named `file` say their paths in `filename`, others by their names.
+fn form() -> Value {
+    let file = json!({ "type": "string", "format": "binary" });
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "directory": { "type": "string" },
+            "file": { "type": "array", "items": &file },
+        },
+        "additionalProperties": file,
+    });
+    json!({ "required": true, "content": { "multipart/form-data": { "schema": schema } } })
 }
 
 fn json_content(schema: &Value) -> Value {

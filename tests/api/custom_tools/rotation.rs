@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use iris_auth::ChangingKey;
+use iris_auth::{ChangingKey, SealingKeys};
 use iris_protocol::ErrorCode;
 use iris_store::CrashPoint;
 use iris_testkit::{PASSWORD, ServerProcess, moment, patiently, spawn_app_in};
@@ -66,7 +66,7 @@ async fn old_key_is_gone(data_dir: &Path) {
     patiently("the end of the old key", gone).await;
 }
 
-/// The ids of the keys that sealed what the databases hold: `s1.<id>.`, wherever it stands in the files.
+/// The forms and ids of the keys that sealed what the databases hold: `s2.<id>`, wherever it stands in the files.
 fn sealed_by(data_dir: &Path) -> Vec<String> {
     let mut ids = Vec::new();
     let mut directories = vec![data_dir.to_owned()];
@@ -94,8 +94,11 @@ fn ids_in(database: &rusqlite::Connection) -> Vec<String> {
         // Each database has some of these tables.
         let Ok(mut statement) = database.prepare(sql) else { continue };
         let texts = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        let id = |text: String| text.split("s1.").nth(1).unwrap()[..8].to_owned();
-        ids.extend(texts.map(|text| id(text.unwrap())));
+        let head = |text: &str| {
+            let at = ["s1.", "s2."].iter().find_map(|form| text.find(form)).unwrap();
+            text[at..at + "s2.01234567".len()].to_owned()
+        };
+        ids.extend(texts.map(|text| head(&text.unwrap())));
     }
     ids
 }
@@ -132,6 +135,68 @@ async fn everything_is_sealed_anew_while_the_server_goes_on_and_the_old_key_goes
     let records = audit["data"].as_array().unwrap();
     assert_eq!(records.len(), 4, "what was asked for and what came of it, twice: {audit}");
     assert_eq!(records[2]["details"]["sealed"], json!(4), "{audit}");
+    let app = app.restart().await;
+    works(&app.again(&admin), &site, &secrets).await;
+}
+
+/// Seals a secret again as servers did that knew no envelopes.
+fn seal_as_before(database: &Path, [select, update]: [&str; 2], owner: &[&str]) {
+    let data_dir = database.ancestors().find(|path| path.join("master.key").exists()).unwrap();
+    let (key, _) = ChangingKey::new(data_dir.join("master.key")).read().unwrap();
+    let keys = SealingKeys::new(&key, None).unwrap();
+    let database = rusqlite::Connection::open(database).unwrap();
+    let sealed: String = database.query_row(select, [], |row| row.get(0)).unwrap();
+    let opened = keys.open(&sealed, owner).unwrap();
+    let before = keys.seal_as_before(&opened, owner).unwrap();
+    assert_eq!(database.execute(update, [before]).unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_was_sealed_before_there_were_envelopes_opens_and_becomes_one_by_a_rotation() {
+    let site = Site::start().await;
+    let mut options = options(&site);
+    options.providers.insert("other".to_owned(), iris_llm_provider(&site));
+    let app = spawn_app_with(options).await;
+    let admin = app.admin().await;
+    let secrets = secrets(&admin, &site).await;
+    let key = json!({ "providerId": "other", "apiKey": "sk-0123456789" });
+    for path in ["/v1/credentials", "/v1/admin/credentials"] {
+        assert_eq!(admin.post(path, key.clone()).await.status, 201);
+    }
+    let data_dir = app.data_dir().to_owned();
+    let (project, tool) = &secrets;
+    let origin = site.url("/");
+    let sealed_before = || {
+        let statements = [
+            "SELECT sealed FROM provider_credentials WHERE user_id IS NULL",
+            "UPDATE provider_credentials SET sealed = ?1 WHERE user_id IS NULL",
+        ];
+        let root = data_dir.join("root.db");
+        seal_as_before(&root, statements, &["provider", "server", "", "other"]);
+        let statements = [
+            "SELECT secrets ->> '$.x-key' FROM tools",
+            "UPDATE tools SET secrets = json_object('x-key', ?1)",
+        ];
+        let database = data_dir.join("projects").join(project.as_str()).join("project.db");
+        let owner = [project.as_str(), tool.as_str(), "x-key", origin.strip_suffix('/').unwrap()];
+        seal_as_before(&database, statements, &owner);
+        let forms = sealed_by(&data_dir).iter().filter(|text| text.starts_with("s1.")).count();
+        assert_eq!(forms, 2);
+    };
+    let app = app.restart_after(sealed_before).await;
+    let admin = app.again(&admin);
+    works(&admin, &site, &secrets).await;
+    let before = sealed_by(&data_dir);
+    let old = before.iter().filter(|text| text.starts_with("s1.")).count();
+    assert_eq!(old, 1, "keys for providers became envelopes at the start: {before:?}");
+
+    let rotated = rotate(&admin).await;
+    assert_eq!(rotated, json!({ "isNew": true, "sealed": 4, "projectsLeft": 0 }));
+    works(&admin, &site, &secrets).await;
+    old_key_is_gone(&data_dir).await;
+    let after = sealed_by(&data_dir);
+    assert!(after.len() == 4 && after.iter().all(|text| text.starts_with("s2.")), "{after:?}");
+    assert!(after.iter().all(|text| !before.contains(text)), "{before:?} {after:?}");
     let app = app.restart().await;
     works(&app.again(&admin), &site, &secrets).await;
 }
