@@ -2,6 +2,7 @@
 //! knows who hears what. The directory starts it.
 
 mod agents;
+mod captures;
 mod children;
 mod heads;
 mod joining;
@@ -165,6 +166,8 @@ pub struct Project {
     deletions: u64,
     upkeep: Upkeep,
     usage_news: UsageNews,
+    /// Looks whether a recording is over.
+    capture_timer: Option<SpawnHandle>,
     metering: Metering,
     sessions: HashMap<SessionId, Address<Session>>,
     run_ends: RunEnds,
@@ -215,6 +218,7 @@ impl Actor for Project {
         self.publish_outbox(ctx);
         self.learn_locks(ctx);
         self.watch_files(ctx);
+        self.watch_captures(ctx);
     }
 
     /// Who hears a project that ends comes back with the position that it has.
@@ -307,6 +311,7 @@ impl Supervise for Project {
             deletions: 0,
             upkeep: Upkeep::default(),
             usage_news: UsageNews::default(),
+            capture_timer: None,
             metering: Metering::new(&self.services.metrics),
             sessions: HashMap::new(),
             run_ends: RunEnds::default(),
@@ -372,6 +377,7 @@ impl Handler<Committed> for Project {
     fn handle(&mut self, Committed(events): Committed, ctx: &mut Context<Self>) {
         self.count_events(&events, ctx);
         self.usage_sees(&events, ctx);
+        self.captures_see(&events, ctx);
         // After a restart the head is ahead of what was queued for the earlier life.
         let (known, mut wakers) = (self.head, Wakers::default());
         for event in events.into_iter().filter(|event| event.seq > known) {

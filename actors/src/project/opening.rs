@@ -294,6 +294,7 @@ impl OpenedProject {
                 deletions: 0,
                 upkeep: Upkeep::default(),
                 usage_news: UsageNews::default(),
+                capture_timer: None,
                 metering: Metering::new(&services.metrics),
                 vitals: Arc::clone(vitals),
                 reader,
