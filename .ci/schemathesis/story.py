@@ -289,7 +289,7 @@ class Story:
         call("session.read", {"messageId": answer["id"]}, **here)
         call("session.capture.start", {"minutes": 5}, **here)
         self.recorded(here)
-        call("session.capture.stop", query={"discard": False}, **here)
+        call("session.capture.stop", query={"discard": "false"}, **here)
         with_file = {"content": "say seen", "attachments": [{"name": "a.txt", "data": "YQo="}]}
         seen = call("session.message.send", with_file, **here)
         self.ended(self.session, seen["runId"])

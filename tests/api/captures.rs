@@ -308,25 +308,26 @@ async fn records_are_kept_for_a_week() {
 
 #[tokio::test]
 async fn the_oldest_make_room_and_too_many_captures_are_refused() {
-    // Each answer fills a quarter of what is kept.
-    let long = "x".repeat(CAPTURE_BYTES_MIN as usize / 5);
-    let replies = (0..6).map(|_| chat::says(&long)).collect();
+    // Together with what is asked again, three of them are more than is kept.
+    let long = chat::text(&"x".repeat(900_000));
+    let says = || Reply::stream().bytes(long.clone()).bytes(long.clone()).bytes(chat::end("stop"));
+    let replies = (0..3).map(|_| says()).collect();
     let (_app, mut ann, _provider) = with(replies, |_| {}).await;
     let request = CaptureStart { bytes_max: Some(CAPTURE_BYTES_MIN), ..start(&ann.session) };
     ann.call(request).await.unwrap();
-    for _ in 0..6 {
+    for _ in 0..3 {
         ann.ask("go").await;
     }
     let kept = async {
         loop {
             let page = page(&ann).await;
-            if page.capture.records + page.capture.dropped == 6 {
+            if page.capture.records + page.capture.dropped == 3 {
                 return page;
             }
             moment().await;
         }
     };
-    let page = patiently("six records", kept).await;
+    let page = patiently("three records", kept).await;
     assert!(page.capture.dropped > 0 && page.capture.bytes <= CAPTURE_BYTES_MIN, "{page:?}");
     assert_eq!(page.records.len() as u64, page.capture.records);
 

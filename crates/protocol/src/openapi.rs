@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use self::examples::example;
 use crate::schema::{generator, set};
 use crate::{
-    ApiError, Data, Deprecation, Deprecations, Method, Operation, OperationSpec, QueryKind,
-    RestRoute, Right, Role,
+    ApiError, Data, Deprecation, Deprecations, Method, Operation, OperationSpec, ProjectId,
+    QueryKind, RestRoute, Right, Role,
 };
 
 /// The OpenAPI 3.1 document of every REST route (spec.openapis.org/oas/v3.1.0).
@@ -111,7 +111,7 @@ fn route_object(
 ) -> Value {
     let request = (spec.request_schema)(generator).to_value();
     let response = (spec.response_schema)(generator);
-    let mut parameters = parameters(route, &request);
+    let mut parameters = parameters(route, &request, generator);
     parameters.extend(headers::of_request(spec, route));
     let mut object = json!({
         "operationId": spec.name,
@@ -207,25 +207,51 @@ fn path_names(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
 }
 
-fn parameters(route: RestRoute, request: &Value) -> Vec<Value> {
+fn parameters(route: RestRoute, request: &Value, generator: &mut SchemaGenerator) -> Vec<Value> {
+    // It stands beside the request.
+    let project_id = reference::<ProjectId>(generator);
     let property = |name: &str| {
         let schema = request.pointer(&format!("/properties/{name}"));
-        schema.cloned().unwrap_or_else(|| json!({ "type": "string" }))
+        schema.cloned().unwrap_or_else(|| project_id.clone())
     };
     let in_path = path_names(route.path).map(
         |name| json!({ "name": name, "in": "path", "required": true, "schema": property(name) }),
     );
     let in_query = route.query.iter().map(|(name, kind)| {
-        let r#type = match kind {
-            QueryKind::Text => "string",
-            QueryKind::Integer => "integer",
-            QueryKind::Boolean => "boolean",
-        };
         let required = request.get("required").and_then(Value::as_array);
         let required = required.is_some_and(|names| names.iter().any(|n| n == name));
-        json!({ "name": name, "in": "query", "required": required, "schema": { "type": r#type } })
+        let schema = query_schema(&property(name), *kind);
+        json!({ "name": name, "in": "query", "required": required, "schema": schema })
     });
     in_path.chain(in_query).collect()
+}
+
+/// What a field of a request is where it stands in the query: it is there or not, and never null.
+fn query_schema(property: &Value, kind: QueryKind) -> Value {
+    let r#type = match kind {
+        QueryKind::Text => "string",
+        QueryKind::Integer => "integer",
+        QueryKind::Boolean => "boolean",
+    };
+    let alternatives = property.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    let mut named = std::iter::once(property).chain(alternatives);
+    if let Some(reference) = named.find_map(|schema| schema.get("$ref")) {
+        return json!({ "$ref": reference });
+    }
+    let mut schema = property.clone();
+    let has_type = match property.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == r#type),
+        Some(kind) => kind == r#type,
+        None => false,
+    };
+    if !has_type {
+        return json!({ "type": r#type });
+    }
+    set(&mut schema, "type", json!(r#type));
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("default");
+    }
+    schema
 }
 
 fn request_body(route: RestRoute, mut request: Value) -> Option<Value> {

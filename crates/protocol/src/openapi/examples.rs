@@ -48,6 +48,9 @@ const TEXTS: &[(&str, &str)] = &[
     ("version", "1.0.0"),
 ];
 
+/// Fields that may be left out, and are where the other one is there: they exclude each other.
+const INSTEAD: &[(&str, &str)] = &[("expiresAt", "minutes"), ("email", "userId")];
+
 /// An example of what a schema describes. `name` is what it is called where it stands.
 pub(super) fn example(schema: &Value, definitions: &Map<String, Value>, name: &str) -> Value {
     Maker { definitions }.make(schema, name, 0)
@@ -116,7 +119,9 @@ impl Maker<'_> {
         for (name, property) in properties.into_iter().flatten() {
             // Nobody has made a mistake, and what goes deep goes on without what may be left out.
             let is_wanted = depth < DEPTH_MAX && name != "error" && name != "warnings";
-            if is_required(name) || is_wanted {
+            let has = |other: &str| properties.is_some_and(|all| all.contains_key(other));
+            let is_other = INSTEAD.iter().any(|(this, other)| *this == name.as_str() && has(other));
+            if is_required(name) || (is_wanted && !is_other) {
                 made.insert(name.clone(), self.make(property, name, depth + 1));
             }
         }
