@@ -68,8 +68,9 @@ fn codes(spec: &OperationSpec, route: RestRoute) -> Vec<ErrorCode> {
     let mut codes = ANY.to_vec();
     match spec.right {
         Right::Public => {}
-        Right::User => codes.extend([ErrorCode::Unauthenticated, ErrorCode::Forbidden]),
-        Right::Admin => codes.extend([ErrorCode::Unauthenticated, ErrorCode::Forbidden]),
+        Right::User | Right::Admin => {
+            codes.extend([ErrorCode::Unauthenticated, ErrorCode::Forbidden]);
+        }
         Right::Project(_) => codes.extend([
             ErrorCode::Unauthenticated,
             ErrorCode::Forbidden,

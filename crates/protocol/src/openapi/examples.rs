@@ -206,7 +206,7 @@ fn integer(schema: &Map<String, Value>, name: &str) -> i64 {
         "limit" => 50,
         _ => 1,
     };
-    let bound = |key: &str| schema.get(key).and_then(|value| value.as_f64());
+    let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
     let of_format = match schema.get("format").and_then(Value::as_str) {
         Some("uint8") => Some(255),
         Some("uint16" | "int16") => Some(32_767),
