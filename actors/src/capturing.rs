@@ -215,14 +215,18 @@ fn hide_pieces(secrets: &Secrets, value: &mut Value) -> bool {
             *text = masked;
             is_changed
         }
-        Value::Array(items) => {
-            items.iter_mut().fold(false, |changed, item| hide_pieces(secrets, item) || changed)
-        }
-        Value::Object(fields) => {
-            fields.values_mut().fold(false, |changed, item| hide_pieces(secrets, item) || changed)
-        }
+        Value::Array(items) => hide_in_all(secrets, items.iter_mut()),
+        Value::Object(fields) => hide_in_all(secrets, fields.values_mut()),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
+}
+
+fn hide_in_all<'v>(secrets: &Secrets, values: impl Iterator<Item = &'v mut Value>) -> bool {
+    let mut is_changed = false;
+    for value in values {
+        is_changed |= hide_pieces(secrets, value);
+    }
+    is_changed
 }
 
 /// The answer on its way to whoever asked. Dropped before its end, nobody waits for it any more.
