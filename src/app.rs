@@ -33,7 +33,7 @@ use iris_llm::{
     Catalog, CatalogFileError, ConfigError as ModelConfigError, Detected, LocalServer, Model,
     Models, ProviderConfig,
 };
-use iris_protocol::LogSettings;
+use iris_protocol::{Deprecations, LogSettings};
 use iris_sandbox::{Config as SandboxConfig, Sandbox};
 use iris_store::root::RootDatabase;
 use iris_store::{Storage, StoreError};
@@ -209,6 +209,8 @@ pub struct Dependencies {
     /// Makes the way from connections to the owners of projects, given the node that owns them all;
     /// none for the direct one.
     pub hop: Option<MakeHop>,
+    /// The operations that are on their way out.
+    pub deprecations: Deprecations,
 }
 
 /// Makes a way to the owners of projects (docs/decisions/0008).
@@ -237,6 +239,7 @@ impl Default for Dependencies {
             log: None,
             local_servers: LocalServer::usual(),
             hop: None,
+            deprecations: Deprecations::CURRENT,
         }
     }
 }
@@ -604,6 +607,7 @@ fn services(
                 interval: dependencies.backup_interval.or(config.backups.interval),
                 ..config.backups
             },
+            deprecations: dependencies.deprecations,
         },
     })
 }

@@ -6,6 +6,7 @@ mod audit;
 mod connecting;
 mod contents;
 mod csv;
+mod deprecated;
 mod error;
 mod gatekeeper;
 mod oauth;
@@ -73,17 +74,30 @@ fn fixed(path: &str, method: &'static str, route: Route) -> Resource {
     web::resource(path).route(route).default_service(web::route().to(other))
 }
 
+/// The routes that are no operations: path, method, and what answers.
+fn fixed_routes() -> [(&'static str, &'static str, Route); 8] {
+    [
+        ("/health/live", "GET", web::get().to(live)),
+        ("/health/ready", "GET", web::get().to(ready)),
+        ("/v1/openapi.json", "GET", document(&OPENAPI)),
+        ("/v1/asyncapi.json", "GET", document(&ASYNCAPI)),
+        ("/v1/schema.json", "GET", document(&SCHEMA)),
+        ("/v1/ws", "GET", web::get().to(ws::connect)),
+        ("/v1/commands", "POST", web::post().to(command)),
+        ("/v1/projects/{projectId}/events", "GET", web::get().to(sse::follow)),
+    ]
+}
+
+/// Whether the head of an answer can be asked for alone.
+fn takes_head(operation: Operation) -> bool {
+    operation == Operation::FileRead
+}
+
 /// Adds every route of the server.
 pub fn routes(config: &mut ServiceConfig) {
-    config
-        .service(fixed("/health/live", "GET", web::get().to(live)))
-        .service(fixed("/health/ready", "GET", web::get().to(ready)))
-        .service(fixed("/v1/openapi.json", "GET", document(&OPENAPI)))
-        .service(fixed("/v1/asyncapi.json", "GET", document(&ASYNCAPI)))
-        .service(fixed("/v1/schema.json", "GET", document(&SCHEMA)))
-        .service(fixed("/v1/ws", "GET", web::get().to(ws::connect)))
-        .service(fixed("/v1/commands", "POST", web::post().to(command)))
-        .service(fixed("/v1/projects/{projectId}/events", "GET", web::get().to(sse::follow)));
+    for (path, method, route) in fixed_routes() {
+        config.service(fixed(path, method, route));
+    }
     #[cfg(feature = "echo")]
     config.route("/echo", web::get().to(ws::echo::connect));
     let routed = routed();
@@ -97,11 +111,11 @@ pub fn routes(config: &mut ServiceConfig) {
         for (operation, route) in same_path {
             let operation = *operation;
             let answer = move |node: Data<Node>, request: HttpRequest, payload: Payload| {
-                rest::answer(node, operation, request, payload)
+                deprecated::answer(node, operation, request, payload)
             };
             allowed.push(route.method.as_str());
             resource = resource.route(web::method(http_method(route.method)).to(answer));
-            if operation == Operation::FileRead {
+            if takes_head(operation) {
                 allowed.push("HEAD");
                 resource = resource.route(web::head().to(answer));
             }
@@ -181,10 +195,14 @@ async fn undisturbed<T: 'static>(
 async fn command(node: Data<Node>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let frame = match ask(&node, &request, payload).await {
         Ok((id, patience, ask)) => {
-            match undisturbed(patience.bear(async move { node.dispatch(ask).await })).await {
-                Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
-                Err(error) => ResponseFrame::failure(Some(id), error),
-            }
+            let operation = ask.command.operation();
+            let warnings = node.services.settings.deprecations.warnings(operation);
+            let frame =
+                match undisturbed(patience.bear(async move { node.dispatch(ask).await })).await {
+                    Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
+                    Err(error) => ResponseFrame::failure(Some(id), error),
+                };
+            frame.with_warnings(warnings)
         }
         Err(refused) => {
             let request_id = request_id(&request);
@@ -321,4 +339,30 @@ async fn body(
         ApiError::new(ErrorCode::DeadlineExceeded, message)
     })??;
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_openapi_document_has_the_routes_of_the_router_and_no_others() {
+        let fixed = fixed_routes().map(|(path, method, _)| format!("{method} {path}"));
+        let routed = routed().into_iter().flat_map(|(operation, route)| {
+            let head = takes_head(operation).then(|| format!("HEAD {}", route.path));
+            std::iter::once(format!("{} {}", route.method.as_str(), route.path)).chain(head)
+        });
+        let taken: BTreeSet<String> = fixed.into_iter().chain(routed).collect();
+        let document = openapi(VERSION);
+        let paths = document["paths"].as_object().unwrap().iter();
+        let described: BTreeSet<String> = paths
+            .flat_map(|(path, item)| {
+                let methods = item.as_object().unwrap().keys();
+                methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+            })
+            .collect();
+        assert_eq!(taken, described);
+    }
 }

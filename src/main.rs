@@ -184,8 +184,7 @@ fn serve(flags: Flags, is_json: bool) -> ExitCode {
     if let Err(error) = rlimit::increase_nofile_limit(rlimit::INFINITY) {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }
-    let ended =
-        actix_rt::System::new().block_on(run(config, flags, logging.control(), is_json));
+    let ended = actix_rt::System::new().block_on(run(config, flags, logging.control(), is_json));
     logging.stop();
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -31,11 +31,24 @@ NARROWED = {
 def before_load_schema(context, schema):
     for path in schema["paths"].values():
         for operation in path.values():
+            forget_examples(operation)
             if told := STORY["told"].get(operation["operationId"]):
                 tell(operation, told)
             narrow(operation)
     for name, narrowed in NARROWED.items():
         schema["components"]["schemas"][f"Known{name}"] = narrowed
+
+
+def forget_examples(operation):
+    """Those of the document name what is not there. Headers make requests repeats of others, or conditional."""
+    parameters = operation.get("parameters", [])
+    operation["parameters"] = [it for it in parameters if it["in"] != "header"]
+    answers = [it for it in operation["responses"].values() if "content" in it]
+    for part in [*answers, operation.get("requestBody", {"content": {}})]:
+        for media in part["content"].values():
+            media.pop("example", None)
+    for parameter in operation["parameters"]:
+        parameter.pop("example", None)
 
 
 def tell(operation, told):

@@ -12,8 +12,10 @@ from server import Iris, Web
 from story import PASSWORD, Story
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+# Without a body of its own, and a socket, which is no answer: `tests/api/socket.rs`.
+ELSEWHERE = ["file.read.head", "socket"]
 # Has no end, so the story alone looks at it.
-LEFT_OUT = ["events"]
+LEFT_OUT = ["events", *ELSEWHERE]
 # What cannot succeed again: there is one first administrator, what a browser brings back is good once, and
 # an archive is no example.
 STORY_ALONE = ["auth.setup", "mcp.authorize.finish", "project.import"]
@@ -32,7 +34,7 @@ def told(iris):
     documented = {
         result.ok().definition.raw["operationId"] for result in story.schema.get_all_operations()
     }
-    missing = sorted(documented - story.told.keys())
+    missing = sorted(documented - story.told.keys() - set(ELSEWHERE))
     if missing:
         print(f"no request succeeded of: {', '.join(missing)}", file=sys.stderr)
     print(f"{len(documented)} routes, {len(story.told)} of them succeeded in the story")

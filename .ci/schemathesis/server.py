@@ -45,7 +45,7 @@ class Iris:
             "IRIS_SETUP_TOKEN": SETUP_TOKEN,
             "IRIS_REGISTRATION": "open",
             "IRIS_PROVIDERS__DEMO__KIND": "scripted",
-            # Never asked: they are there to have keys.
+            # They are there to have keys, and to say that there is nothing where one is asked.
             "IRIS_PROVIDERS__OTHER__KIND": "openai-compatible",
             "IRIS_PROVIDERS__OTHER__BASE_URL": f"{self.web.url}/v1",
             "IRIS_PROVIDERS__THIRD__KIND": "openai-compatible",

@@ -310,6 +310,10 @@ class Story:
         call("session.update", {"title": "of the run"}, **here)
         call("session.budget.set", {"budget": {"steps": 1000}}, **here)
         call("todo.list", **here)
+        call("session.read", {"messageId": answer["id"]}, **here)
+        call("session.capture.start", {"minutes": 5}, **here)
+        self.recorded(here)
+        call("session.capture.stop", query={"discard": "false"}, **here)
         with_file = {"content": "say seen", "attachments": [{"name": "a.txt", "data": "YQo="}]}
         seen = call("session.message.send", with_file, **here)
         self.ended(self.session, seen["runId"])
@@ -335,6 +339,18 @@ class Story:
         call("session.archive", **there)
         call("session.unarchive", **there)
         call("session.delete", **there)
+
+    def recorded(self, here):
+        """What a provider with a wire is asked."""
+        call = self.call
+        call("session.update", {"model": {"providerId": "third", "modelId": "m"}}, keep=False, **here)
+        sent = self.say(here["sessionId"], "hello")
+        self.until("the end of a run", lambda: call(
+            "run.get", runId=sent["runId"], **here)["status"] in ["completed", "failed"])
+        call("session.update", {"model": {"providerId": "demo", "modelId": "script"}}, keep=False, **here)
+        record = self.until("a record", lambda: call(
+            "session.capture.list", query={"limit": 5}, **here))[0]
+        call("session.capture.read", captureId=record["id"], **here)
 
     def people_decide(self):
         call, project = self.call, {"projectId": self.id}

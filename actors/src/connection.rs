@@ -23,7 +23,7 @@ use futures_util::Stream;
 use iris_auth::AccessClaims;
 use iris_protocol::{
     ApiError, CancelPayload, Command, ConnectionId, ErrorCode, FrameError, Operation, Pong,
-    ProjectId, RequestFrame, RequestId, ResponseFrame, Room,
+    ProjectId, RequestFrame, RequestId, ResponseFrame, Room, Warning,
     limits::PROTOCOL_ERRORS_PER_MINUTE_MAX,
 };
 use serde::Serialize;
@@ -382,13 +382,14 @@ impl Connection {
             Err((id, error)) => return self.refuse(id, error, ctx),
         };
         let (node, outbound) = (self.node.clone(), Arc::clone(&self.outbound));
+        let warnings = node.services.settings.deprecations.warnings(ask.command.operation());
         detached(async move {
             let work = async move {
                 let done = node.dispatch(ask).await;
                 drop(permit);
                 done
             };
-            answer(in_flight, &outbound, work).await;
+            answer(in_flight, &outbound, warnings, work).await;
         });
     }
 
@@ -421,6 +422,7 @@ struct Request {
 async fn answer(
     in_flight: InFlight,
     outbound: &Outbound,
+    warnings: Vec<Warning>,
     work: impl Future<Output = Result<Done, ApiError>> + 'static,
 ) {
     let done = Arc::clone(&in_flight.patience).bear(work).await;
@@ -431,7 +433,7 @@ async fn answer(
         Ok(done) => ResponseFrame::success(id, done.payload, done.seq),
         Err(error) => ResponseFrame::failure(Some(id), error),
     };
-    push(outbound, &response);
+    push(outbound, &response.with_warnings(warnings));
 }
 
 fn push(outbound: &Outbound, frame: &impl Serialize) {

@@ -12,6 +12,7 @@ mod attachments;
 mod audit;
 mod backups;
 mod bodies;
+mod captures;
 mod context;
 mod credentials;
 mod files;
@@ -461,7 +462,9 @@ fn writes_in_project(operation: Operation) -> bool {
             | Operation::MessageDequeue
             | Operation::ToolReject
             | Operation::QuestionReject
+            | Operation::CaptureStop
     );
+    let reads = matches!(operation, Operation::CaptureList | Operation::CaptureRead);
     // An archive of it changes nothing in it.
     let archives = matches!(
         operation,
@@ -473,6 +476,7 @@ fn writes_in_project(operation: Operation) -> bool {
     );
     !ends_something
         && !archives
+        && !reads
         && matches!(operation.right(), Right::Project(role) if role > Role::Viewer)
 }
 
@@ -764,6 +768,11 @@ async fn perform(
         Command::SessionCreate(request) => sessions::create(node, &grant, request, context).await,
         Command::SessionList(request) => sessions::list(node, &grant, request).await,
         Command::SessionGet(request) => sessions::get(node, &grant, request).await,
+        Command::SessionRead(request) => sessions::read(node, &grant, request, context).await,
+        Command::CaptureStart(request) => captures::start(node, &grant, request, context).await,
+        Command::CaptureStop(request) => captures::stop(node, &grant, request, context).await,
+        Command::CaptureList(request) => captures::list(node, &grant, request).await,
+        Command::CaptureRead(request) => captures::read(node, &grant, request).await,
         Command::SessionUpdate(request) => sessions::update(node, &grant, request, context).await,
         Command::SessionArchive(request) => {
             sessions::archive(node, &grant, request.session_id, context).await

@@ -9,6 +9,7 @@ mod agents;
 mod asking;
 mod backups;
 mod budgets;
+mod capturing;
 mod choices;
 pub mod connection;
 mod directory;

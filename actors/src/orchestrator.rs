@@ -122,6 +122,8 @@ pub(crate) struct Orchestrator {
     waits_to_ask: bool,
     /// Questions to the model so far, those before a cut that were answered included.
     calls: u64,
+    /// Which attempt at its step the next question is.
+    attempt: u32,
     tools: ToolRuns,
     /// What calls asked that run.
     asked: people::Asked,
@@ -176,6 +178,7 @@ impl Orchestrator {
             environment: Arc::default(),
             waits_to_ask: false,
             calls,
+            attempt: 1,
             tools: ToolRuns::default(),
             asked: people::Asked::default(),
             checkpoints: Checkpoints::default(),

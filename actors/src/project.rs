@@ -2,6 +2,7 @@
 //! knows who hears what. The directory starts it.
 
 mod agents;
+mod captures;
 mod children;
 mod heads;
 mod joining;
@@ -167,6 +168,8 @@ pub struct Project {
     usage_news: UsageNews,
     /// The runs that wait for a place.
     queued: QueuedRuns,
+    /// Looks whether a recording is over.
+    capture_timer: Option<SpawnHandle>,
     metering: Metering,
     sessions: HashMap<SessionId, Address<Session>>,
     run_ends: RunEnds,
@@ -215,6 +218,7 @@ impl Actor for Project {
         self.publish_outbox(ctx);
         self.learn_locks(ctx);
         self.watch_files(ctx);
+        self.watch_captures(ctx);
     }
 
     /// Who hears a project that ends comes back with the position that it has.
@@ -308,6 +312,7 @@ impl Supervise for Project {
             upkeep: Upkeep::default(),
             usage_news: UsageNews::default(),
             queued: QueuedRuns::default(),
+            capture_timer: None,
             metering: Metering::new(&self.services.metrics),
             sessions: HashMap::new(),
             run_ends: RunEnds::default(),
@@ -373,6 +378,7 @@ impl Handler<Committed> for Project {
         self.count_events(&events, ctx);
         self.usage_sees(&events, ctx);
         self.queued.see(&events);
+        self.captures_see(&events, ctx);
         // After a restart the head is ahead of what was queued for the earlier life.
         let (known, mut wakers) = (self.head, Wakers::default());
         for event in events.into_iter().filter(|event| event.seq > known) {

@@ -13,7 +13,9 @@ use iris_auth::{
 use iris_identity::Provider;
 use iris_llm::{Catalog, Models};
 use iris_protocol::limits::{FILE_LOCK_GRACE_MS, FILE_LOCK_WAIT_MS, TRANSFER_BYTES_MAX};
-use iris_protocol::{ApiError, LogSet, LogSettings, ModelRef, RegistrationMode, UserId};
+use iris_protocol::{
+    ApiError, Deprecations, LogSet, LogSettings, ModelRef, RegistrationMode, UserId,
+};
 use iris_sandbox::Sandbox;
 use iris_store::Storage;
 use iris_store::project::{FileRetention, Quotas};
@@ -210,6 +212,8 @@ pub struct Settings {
     pub shares: Shares,
     /// How backups are made and archives taken.
     pub backups: BackupSettings,
+    /// The operations that are on their way out.
+    pub deprecations: Deprecations,
 }
 
 /// The log lines of the process: which are written, and how.

@@ -70,6 +70,8 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::SessionArchived { .. }
         | Event::SessionDeleted { .. }
         | Event::SessionForked { .. }
+        | Event::SessionCaptureStarted { .. }
+        | Event::SessionCaptureEnded { .. }
         | Event::SessionStatus { .. }
         | Event::MessageUpdated { .. }
         | Event::MessageRemoved { .. }
@@ -91,6 +93,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MemberUpdated { .. }
         | Event::MemberRemoved { .. }
         | Event::InvitationReceived { .. }
+        | Event::SessionUnread { .. }
         | Event::TokenReused { .. }
         | Event::AgentUpdated { .. }
         | Event::McpStatusChanged { .. }

@@ -39,6 +39,9 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             MessageRole::Assistant => format!("the answer is {}", word(&message.state)),
         },
         Event::MessageRemoved { .. } => "a message was taken back".to_owned(),
+        Event::SessionCaptureStarted { .. } => "its model's requests are recorded".to_owned(),
+        Event::SessionCaptureEnded { .. } => "they are recorded no more".to_owned(),
+        Event::SessionUnread { unread, .. } => format!("{} messages are unread", unread.count),
         Event::SessionForked { fork, .. } => format!("\"{}\" goes on from here", fork.title),
         Event::SessionReverted { message_count, file_count, .. } => {
             format!("{message_count} messages and {file_count} files are undone")

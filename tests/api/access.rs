@@ -3,8 +3,8 @@
 
 use iris_client::Client;
 use iris_protocol::{
-    AuthSessionId, BackupId, Command, CredentialId, Data, IdentityId, InvitationId, KeyId,
-    KeyNeeds, Method, Operation, PartId, PermissionId, ProjectId, QuestionId, Right, Role,
+    AuthSessionId, BackupId, CaptureId, Command, CredentialId, Data, IdentityId, InvitationId,
+    KeyId, KeyNeeds, Method, Operation, PartId, PermissionId, ProjectId, QuestionId, Right, Role,
     SessionId, SnapshotId, ToolCallId, ToolId, Transport, UserId,
 };
 use iris_testkit::{PASSWORD, Person, TestApp, WireSocket, spawn_app};
@@ -363,6 +363,9 @@ impl World {
             | Operation::SessionFork
             | Operation::SessionUnrevert
             | Operation::SessionExport
+            | Operation::CaptureStart
+            | Operation::CaptureStop
+            | Operation::CaptureList
             | Operation::SessionCompact
             | Operation::RunCancel
             | Operation::RunList
@@ -382,7 +385,12 @@ impl World {
             }
             Operation::MessageEdit => json!({ "sessionId": self.session,
                 "messageId": self.message, "content": "say hello" }),
+            // There is none: the gate is what is asked here.
+            Operation::CaptureRead => {
+                json!({ "sessionId": self.session, "captureId": CaptureId::from_bits(1) })
+            }
             Operation::MessageGet
+            | Operation::SessionRead
             | Operation::MessageDequeue
             | Operation::MessageRetry
             | Operation::SessionRevert => {

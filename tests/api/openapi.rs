@@ -14,10 +14,11 @@ async fn the_server_answers_every_route_of_the_table() {
         let Some(route) = operation.spec().rest else { continue };
         let path = route.path.replace(['{', '}'], "");
         let answer = client.rest(route.method.as_str(), &path, None, None).await.unwrap();
-        let error = answer.error().unwrap();
+        assert!(answer.status < 500, "{answer:?}");
+        // Some tell anybody.
+        let Some(error) = answer.error() else { continue };
         assert_ne!(error.message, "route not found", "{} {}", route.method.as_str(), route.path);
         assert_ne!(error.code, ErrorCode::MethodNotAllowed, "{}", operation.name());
-        assert!(answer.status < 500, "{answer:?}");
     }
 }
 
@@ -62,6 +63,7 @@ async fn a_list_that_has_no_pages_is_its_only_page() {
     for list in ["members", "agents", "tools"] {
         let answer = ann.get(&format!("/v1/projects/{project}/{list}")).await.json;
         assert!(!answer["data"].as_array().unwrap().is_empty(), "{list}");
-        assert_eq!(answer["meta"], json!({ "nextCursor": null, "hasMore": false }), "{list}");
+        let page = (&answer["meta"]["nextCursor"], &answer["meta"]["hasMore"]);
+        assert_eq!(page, (&Value::Null, &json!(false)), "{list}");
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use iris_client::RestAnswer;
 use iris_protocol::{
-    AgentCreate, Approval, Content, Data, ErrorCode, LogSet, MessageId, MessageSend, Operation,
-    ProjectArchive, ProjectId, Question, Right, Role, RunId, SessionArchive, SessionCreate,
-    SessionId, SessionRevert, SessionState,
+    AgentCreate, Approval, CaptureStart, Content, Data, ErrorCode, LogSet, MessageId, MessageSend,
+    Operation, ProjectArchive, ProjectId, Question, Right, Role, RunId, SessionArchive,
+    SessionCreate, SessionId, SessionRevert, SessionState,
 };
 use iris_testkit::{
     AppOptions, FakeProvider, Gate, PASSWORD, Person, Reply, ServerProcess, TestApp, TestClock,
@@ -229,6 +229,8 @@ impl World {
             | Operation::MemberList
             | Operation::SessionList
             | Operation::SessionGet
+            | Operation::CaptureList
+            | Operation::CaptureRead
             | Operation::SessionSearch
             | Operation::SessionExport
             | Operation::RunGet
@@ -480,6 +482,24 @@ impl World {
                 let id = session().await;
                 let set = |steps| json!({ "sessionId": id, "budget": { "steps": steps } });
                 ann(p, set(1), set(2))
+            }
+            Operation::SessionRead => {
+                let talk = self.talk().await;
+                let messages = self.ann.snapshot(p, &talk).await.messages;
+                let read = |at: usize| json!({ "sessionId": talk, "messageId": messages[at].id });
+                ann(p, read(0), read(1))
+            }
+            Operation::CaptureStart => {
+                let id = session().await;
+                let start = |minutes| json!({ "sessionId": id, "minutes": minutes });
+                ann(p, start(1), start(2))
+            }
+            Operation::CaptureStop => {
+                let id = session().await;
+                let (session_id, minutes) = (id.clone(), None);
+                let start = CaptureStart { session_id, minutes, expires_at: None, bytes_max: None };
+                self.ann.client.call(Some(p), start).await.unwrap();
+                ann(p, json!({ "sessionId": id }), json!({ "sessionId": id, "discard": true }))
             }
             Operation::SessionArchive | Operation::SessionDelete => {
                 let [one, other] = [session().await, session().await];

@@ -70,7 +70,7 @@ async fn talks(replies: impl Fn(Dialect) -> Vec<Reply>) -> (TestApp, Vec<Talk>) 
 }
 
 /// Has models asked up to `attempts` times, soon after one another.
-fn patient(attempts: u32) -> impl FnOnce(&mut AppOptions) {
+pub(crate) fn patient(attempts: u32) -> impl FnOnce(&mut AppOptions) {
     move |options| {
         let base = Duration::from_millis(1);
         options.turn.retry = RetryLimits { attempts_max: attempts, base, ..options.turn.retry };

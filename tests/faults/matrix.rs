@@ -39,7 +39,7 @@ const KINDS: &[&str] = &[
 /// when a database turns out to be damaged (`corruption.rs`), and while the server starts, before
 /// anybody could strike; a command that is run as a part of `AcceptImport`; what only parts of the server
 /// itself send (`tests/api/listening.rs`); what is told of runs that wait (`tests/api/queueing.rs`); what takes an MCP server that answers (`tests/api/mcp.rs`), or a
-/// conversation that is nearly too long (`tests/api/context.rs`), or another master key
+/// conversation that is nearly too long (`tests/api/context.rs`), a provider with a wire (`tests/api/captures.rs`), or another master key
 /// (`tests/api/credentials.rs`, `tests/api/custom_tools/rotation.rs`); and how locks end by themselves, and are taken
 /// over a socket (`tests/api/files/locks.rs`).
 const ELSEWHERE: &[&str] = &[
@@ -51,6 +51,7 @@ const ELSEWHERE: &[&str] = &[
     "EndLocksOf",
     "ImportProject",
     "IsPresent",
+    "KeepExchange",
     "LeaveOutOutputs",
     "Listen",
     "OpenUnfinished",
@@ -86,6 +87,7 @@ const UNASKED: &[&str] = &[
     "Write<ClearUnfinished>",
     "Write<NoteKeyUse>",
     "Write<CollectBlobs>",
+    "Write<ExpireCaptures>",
     "Write<ExpireUploads>",
     "Write<FailRuns>",
     "Write<IndexParts>",

@@ -12,11 +12,11 @@ mod runs;
 use iris_actors::SystemClock;
 use iris_agent::Clock;
 use iris_protocol::{
-    ActorList, AgentCreate, AgentDelete, AgentList, AgentUpdate, AuthRegister, Budget, MemberAdd,
-    PermissionAction, PermissionCreate, PermissionDelete, PermissionUpdate, ProjectArchive,
-    ProjectDelete, ProjectId, ProjectUnarchive, ProjectUpdate, Role, SessionArchive,
-    SessionBudgetSet, SessionCompact, SessionDelete, SessionGet, SessionId, SessionUnarchive,
-    SessionUpdate, UserGet,
+    ActorList, AgentCreate, AgentDelete, AgentList, AgentUpdate, AuthRegister, Budget,
+    CaptureStart, CaptureStop, MemberAdd, PermissionAction, PermissionCreate, PermissionDelete,
+    PermissionUpdate, ProjectArchive, ProjectDelete, ProjectId, ProjectUnarchive, ProjectUpdate,
+    Role, SessionArchive, SessionBudgetSet, SessionCompact, SessionDelete, SessionGet, SessionId,
+    SessionRead, SessionUnarchive, SessionUpdate, UserGet,
 };
 use iris_testkit::{PASSWORD, Person, moment, patiently};
 
@@ -206,6 +206,7 @@ async fn sessions(player: &Player<'_>) {
     let made = player.insist("session.compact", compact).await;
     talk.ended(&made.run.id, How::Watch).await;
     drop(talk);
+    mark_read(player, &project, &session).await;
     let archive = async || Ok(client.call(id, SessionArchive { session_id: session_id() }).await?);
     player.insist("session.archive", archive).await;
     let unarchive =
@@ -239,6 +240,33 @@ async fn rename(player: &Player<'_>, project: &ProjectId, session: &SessionId) {
         Ok(player.person.client.call(Some(project), request).await?)
     };
     player.insist("session.budget.set", limit).await;
+    record(player, project, session).await;
+}
+
+/// Has the session recorded, for a while.
+async fn record(player: &Player<'_>, project: &ProjectId, session: &SessionId) {
+    let begin = async || {
+        let (session_id, minutes) = (session.clone(), Some(1));
+        let request = CaptureStart { session_id, minutes, expires_at: None, bytes_max: None };
+        Ok(player.person.client.call(Some(project), request).await?)
+    };
+    player.insist("session.capture.start", begin).await;
+    let end = async || {
+        let request = CaptureStop { session_id: session.clone(), discard: None };
+        Ok(player.person.client.call(Some(project), request).await?)
+    };
+    player.insist("session.capture.stop", end).await;
+}
+
+/// Notes how far the user has read the session.
+async fn mark_read(player: &Player<'_>, project: &ProjectId, session: &SessionId) {
+    let last = player.person.snapshot(project, session).await.messages.pop();
+    let Some(last) = last else { return };
+    let read = async || {
+        let (session_id, message_id) = (session.clone(), last.id.clone());
+        Ok(player.person.client.call(Some(project), SessionRead { session_id, message_id }).await?)
+    };
+    player.insist("session.read", read).await;
 }
 
 /// Lets the operator follow the sessions of the project too.

@@ -231,6 +231,7 @@ impl Connection {
             Err((id, error)) => return self.refuse(id, error, ctx),
         };
         let (node, outbound) = (self.node.clone(), Arc::clone(&self.outbound));
+        let warnings = node.services.settings.deprecations.warnings(operation);
         let claims = self.claims.clone();
         let project_id = stream.as_ref().map(|stream| stream.project_id().clone()).or(project_id);
         detached(async move {
@@ -254,7 +255,7 @@ impl Connection {
                 drop(permit);
                 done
             };
-            answer(in_flight, &outbound, work).await;
+            answer(in_flight, &outbound, warnings, work).await;
         });
     }
 

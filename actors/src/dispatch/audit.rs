@@ -41,6 +41,9 @@ const FIELDS: &[&str] = &[
     "provider",
     "providerId",
     "budget",
+    "minutes",
+    "discard",
+    "captureId",
 ];
 
 /// Fields of requests that name what something is done to, the most telling ones first.
@@ -55,6 +58,7 @@ const TARGETS: &[&str] = &[
     "toolId",
     "toolCallId",
     "backupId",
+    "captureId",
     "name",
 ];
 
@@ -120,6 +124,9 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::McpAuthorize
         | Operation::McpAuthorizeFinish
         | Operation::SessionBudgetSet
+        | Operation::CaptureStart
+        | Operation::CaptureStop
+        | Operation::CaptureRead
         | Operation::BackupDelete => Manner::Around,
         Operation::AuthSetup
         | Operation::AuthRegister
@@ -178,6 +185,8 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::SessionCreate
         | Operation::SessionList
         | Operation::SessionGet
+        | Operation::SessionRead
+        | Operation::CaptureList
         | Operation::SessionUpdate
         | Operation::SessionArchive
         | Operation::SessionUnarchive

@@ -2,14 +2,15 @@
 
 use iris_protocol::{
     ApiError, ApprovalGet, ApprovalList, ApprovalPayload, ApprovalState, CancelPayload, Content,
-    MessageGet, MessageList, MessagePayload, MessageSend, PartId, Remember, Run, RunCancel, RunGet,
-    RunList, RunPayload, RunResume, RunStatus, SentAttachment, Session as SessionResource,
-    SessionCreate, SessionDelete, SessionGet, SessionId, SessionList, SessionPayload,
-    SessionSearch, SessionStatus, SessionUpdate, ToolApprove, ToolReject, UserId, WhenBusy,
+    ErrorCode, Event, MessageGet, MessageList, MessagePayload, MessageSend, PartId, Remember, Run,
+    RunCancel, RunGet, RunList, RunPayload, RunResume, RunStatus, SentAttachment,
+    Session as SessionResource, SessionCreate, SessionDelete, SessionGet, SessionId, SessionList,
+    SessionPayload, SessionRead, SessionSearch, SessionStatus, SessionUpdate, ToolApprove,
+    ToolReject, UnreadPayload, UserId, WhenBusy,
     limits::{ATTACHMENTS_BYTES_MAX, MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
 };
 use iris_store::project::{
-    ChooseCancelled, ChosenRun, CreateSession, Decision, PurgeSession, SetSessionStatus,
+    ChooseCancelled, ChosenRun, CreateSession, Decision, MarkRead, PurgeSession, SetSessionStatus,
     UpdateSession, Yes,
 };
 use iris_store::{Committed, StoreError, WriteContext};
@@ -17,6 +18,7 @@ use iris_store::{Committed, StoreError, WriteContext};
 use super::answer_format::answer_format;
 use super::attachments::attached;
 use super::bodies::Held;
+use super::invitations::event_of;
 use super::permissions::{require_admin, role_of};
 use super::projects::page_size;
 use super::{Done, Grant, check_description, check_length, check_model, check_name, done, stored};
@@ -82,7 +84,9 @@ pub(super) async fn list(
     let limit = page_size(request.limit)?;
     let archived = request.include_archived.unwrap_or(false);
     let project = grant.project(node).await?;
-    let page = project.reader.sessions(limit, request.cursor, archived, request.parent_id).await;
+    let (user_id, cursor) = (grant.user_id()?.clone(), request.cursor);
+    let page =
+        project.reader.sessions_for(user_id, limit, cursor, archived, request.parent_id).await;
     done(page.map_err(stored)?)
 }
 
@@ -112,8 +116,30 @@ pub(super) async fn search(
 pub(super) async fn get(node: &Node, grant: &Grant, request: SessionGet) -> Result<Done, ApiError> {
     let limit = page_size(request.limit)?;
     let project = grant.project(node).await?;
-    let snapshot = project.reader.snapshot(request.session_id, limit, request.before).await;
+    let (user_id, before) = (grant.user_id()?.clone(), request.before);
+    let snapshot = project.reader.snapshot_for(user_id, request.session_id, limit, before).await;
     done(snapshot.map_err(stored)?.ok_or_else(|| ApiError::not_found("session"))?)
+}
+
+/// Notes how far the caller has read, and tells their connections, and nobody else.
+pub(super) async fn read(
+    node: &Node,
+    grant: &Grant,
+    request: SessionRead,
+    context: WriteContext,
+) -> Result<Done, ApiError> {
+    let project = grant.project(node).await?;
+    let user_id = grant.user_id()?.clone();
+    let SessionRead { session_id, message_id } = request;
+    let at = node.services.clock.now_ms();
+    let command = MarkRead { session_id, message_id, user_id: user_id.clone(), at };
+    let marked = write(&project.address, command, context).await.map_err(stored)?;
+    let Committed { output: (unread, is_news), seq, replayed } = marked;
+    if is_news && !replayed {
+        let event = Event::SessionUnread { project_id: project.id.clone(), unread: unread.clone() };
+        node.connections.tell_user(&user_id, &event_of(&user_id, event));
+    }
+    Ok(done(UnreadPayload { unread })?.at(seq, replayed))
 }
 
 pub(super) async fn update(

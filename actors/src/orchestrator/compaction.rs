@@ -13,14 +13,13 @@ use futures_util::stream::{self, BoxStream};
 use iris_agent::compaction::Draft;
 use iris_agent::{Input, Summary};
 use iris_llm::{Finish, ModelEvent, ModelStream};
-use iris_protocol::{Agent, ApiError, ErrorCode, ModelRef};
+use iris_protocol::{Agent, ApiError, CapturePurpose, ErrorCode, ModelRef};
 use tracing::{Instrument, Span};
 
 use super::Orchestrator;
 use super::model::{Call, MODEL_BUDGET, model_error};
 use super::question::{Asker, Question};
 use crate::agents::{COMPACTION_AGENT, find_agent, request_of};
-use crate::asking::ask;
 use crate::metrics::counted;
 use crate::project::EndStreams;
 
@@ -97,6 +96,7 @@ impl Orchestrator {
             model = self.model_name(),
         );
         let events = self.summary(squeezed, &span);
+        self.attempt = 1;
         let handled = wrap_stream::<_, Self>(events).map(move |event, orchestrator, ctx| {
             span.in_scope(|| orchestrator.summary_event(event, ctx));
         });
@@ -146,7 +146,7 @@ impl Orchestrator {
             let draft = Draft::of(&question.conversation, room, bytes);
             let draft = draft.ok_or_else(nothing_left)?;
             let request = request_of(&agent, &model, info.facts, words(&draft));
-            let events = ask(&asker.place.services, &provider, request);
+            let events = asker.ask(CapturePurpose::Summary, &model, &provider, request).await;
             let events = counted(&asker.place.services, &model, events);
             Ok((Drafted { draft, question, model, is_by_another }, events))
         };

@@ -13,8 +13,8 @@ use iris_llm::{
     Charge, Finish, ModelError, ModelEvent, ModelStream, ReportedUsage, parse_arguments,
 };
 use iris_protocol::{
-    Agent, ApiError, Approval, ApprovalState, ErrorCode, ModelRef, PermissionAction, Remember,
-    RunId, StreamKind, ToolCallId, Usage, UserId,
+    Agent, ApiError, Approval, ApprovalState, CapturePurpose, ErrorCode, ModelRef,
+    PermissionAction, Remember, RunId, StreamKind, ToolCallId, Usage, UserId,
 };
 use iris_store::StoreError;
 use iris_tools::{Tool, ToolRegistry, is_shallow};
@@ -27,7 +27,6 @@ use super::compaction::is_too_long;
 use super::question::Asker;
 use super::{Assignment, Charged, Orchestrator};
 use crate::agents::find_agent;
-use crate::asking::ask;
 use crate::metrics::counted;
 use crate::permissions;
 use crate::project::Secrets;
@@ -79,6 +78,7 @@ impl Orchestrator {
             model = self.model_name(),
         );
         let mut events = self.ask(&span);
+        self.attempt = 1;
         let events = stream::poll_fn({
             let span = span.clone();
             move |task| span.in_scope(|| events.poll_next_unpin(task))
@@ -117,7 +117,8 @@ impl Orchestrator {
                 return Ok(None);
             }
             let (provider, request) = question.into_request(&asker);
-            let events = ask(&asker.place.services, &provider, request);
+            let purpose = CapturePurpose::Answer;
+            let events = asker.ask(purpose, &asker.model, &provider, request).await;
             Ok(Some(counted(&asker.place.services, &asker.model, events)))
         };
         let opened = stream::once(opened.instrument(span.clone()));

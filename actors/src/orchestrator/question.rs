@@ -6,10 +6,10 @@ use std::sync::Arc;
 use iris_agent::compaction::outputs_to_leave_out;
 use iris_agent::tokens::{Correction, entry_tokens, frame_tokens};
 use iris_agent::{Conversation, Opaque, Prompt, ToolSpec, wanted_format};
-use iris_llm::{Model, ModelInfo, ModelRequest, OutputSchema};
+use iris_llm::{Model, ModelInfo, ModelRequest, ModelStream, OutputSchema};
 use iris_protocol::{
-    Agent, AnswerFormatPart, ApiError, ErrorCode, Message, MessageId, ModelRef, PartId, Role,
-    RunId, ToolCallId, UserId,
+    Agent, AnswerFormatPart, ApiError, CapturePurpose, ErrorCode, Message, MessageId, ModelRef,
+    PartId, Role, RunId, ToolCallId, UserId,
 };
 use iris_store::project::{AskedAbout, LeaveOutOutputs, ProviderData};
 use iris_store::root::{FoundCredential, RunFacts};
@@ -26,6 +26,7 @@ use super::outputs::{show_images, tell_texts};
 use super::steering::join_messages;
 use super::tasks::{name_sub_agents, sub_agents};
 use crate::budgets::{refuse_if_used_up, run_facts, spending};
+use crate::capturing::{Occasion, ask_on};
 use crate::provider_keys;
 use crate::record;
 use crate::session::{SessionPlace, starter_lost_access};
@@ -41,6 +42,9 @@ pub(super) struct Asker {
     run_id: RunId,
     answer_id: MessageId,
     starter: UserId,
+    /// Which question of the run it is, and which attempt at its step.
+    number: u64,
+    attempt: u32,
     environment: Arc<Environment>,
     /// What is known of the model.
     info: ModelInfo,
@@ -62,8 +66,29 @@ impl Asker {
             run_id: assignment.run.id.clone(),
             answer_id: assignment.answer_id.clone(),
             starter: assignment.run.started_by.clone(),
+            number: orchestrator.calls,
+            attempt: orchestrator.attempt,
             environment: Arc::clone(&orchestrator.environment),
         })
+    }
+
+    /// Has a model asked for the run, and recorded where its session is.
+    pub(super) async fn ask(
+        &self,
+        purpose: CapturePurpose,
+        model: &ModelRef,
+        provider: &Arc<dyn Model>,
+        request: ModelRequest,
+    ) -> ModelStream {
+        let occasion = Occasion {
+            run_id: self.run_id.clone(),
+            message_id: Some(self.answer_id.clone()),
+            purpose,
+            number: self.number,
+            attempt: self.attempt,
+            model: model.clone(),
+        };
+        ask_on(&self.place, occasion, provider, request).await
     }
 
     /// How many tokens the model takes, where that is known.

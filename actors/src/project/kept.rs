@@ -9,6 +9,7 @@ use iris_store::StoredEvent;
 use iris_tools::ToolRegistry;
 
 use crate::agents::AgentFiles;
+use crate::capturing::Captures;
 use crate::files::Desk;
 use crate::mcp;
 use crate::permissions::{Cached, ProjectRules};
@@ -19,6 +20,10 @@ const AGENT_UPDATED: &str = "agent.updated";
 const PERMISSION_UPDATED: &str = "permission.updated";
 /// The event that says that a tool of the project changed.
 const TOOL_UPDATED: &str = "tool.updated";
+
+/// The events that may say that other sessions are recorded.
+const RECORDED: &[&str] =
+    &["session.capture.ended", "session.capture.started", "session.created", "session.deleted"];
 
 /// What is read once and again after a change.
 #[derive(Default)]
@@ -35,6 +40,8 @@ pub(crate) struct Kept {
     pub(crate) agent_files: AgentFiles,
     /// What is known of the project's MCP servers.
     pub(crate) mcp: mcp::Desk,
+    /// The sessions whose providers are listened to.
+    pub(crate) captures: Cached<Captures>,
     /// What is hidden in what its tools and providers say.
     pub(crate) secrets: Secrets,
 }
@@ -63,6 +70,10 @@ impl Kept {
     pub(super) fn outdate(&self, events: &[StoredEvent]) {
         self.files.sees(events);
         let happened = |name: &str| events.iter().any(|event| event.name == name);
+        // A session may be that of a sub-agent of one that is recorded.
+        if events.iter().any(|event| RECORDED.contains(&event.name.as_str())) {
+            self.captures.outdate();
+        }
         if happened(AGENT_UPDATED) {
             self.agents.outdate();
         }

@@ -296,6 +296,7 @@ impl OpenedProject {
                 upkeep: Upkeep::default(),
                 usage_news: UsageNews::default(),
                 queued: QueuedRuns::default(),
+                capture_timer: None,
                 metering: Metering::new(&services.metrics),
                 vitals: Arc::clone(vitals),
                 reader,

@@ -11,7 +11,7 @@ use iris_store::project::{CollectBlobs, ExpireUploads, IndexParts, TrimEvents, T
 use iris_store::{StoreError, StoredEvent, WriteContext};
 use iris_workspace::Workspace;
 
-use super::Project;
+use super::{Project, captures};
 use crate::supervision::Address;
 use crate::{Services, write};
 
@@ -132,6 +132,7 @@ async fn keep_up(
             break;
         }
     }
+    write(&owner, captures::expire(&services), WriteContext::default()).await?;
     let expire = ExpireUploads { at: services.clock.now_ms() };
     let expired = write(&owner, expire, WriteContext::default()).await?.output;
     let discard = move || expired.iter().try_for_each(|id| workspace.discard_staged(id));

@@ -12,15 +12,15 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::StreamExt;
 use iris_llm::{Charge, ModelEvent, ModelStream, ReportedUsage};
-use iris_protocol::{Run, RunId, UserId};
+use iris_protocol::{CapturePurpose, Run, RunId, UserId};
 use iris_store::WriteContext;
 use iris_store::project::{SetTitle, Spent};
 use serde_json::{Value, json};
 
 use super::{Session, SessionPlace, answerer};
 use crate::agents::{TITLE_AGENT, find_agent, request_of};
-use crate::asking::ask;
 use crate::budgets::{refuse_if_used_up, run_facts, spending};
+use crate::capturing::{Occasion, ask_on};
 use crate::metrics::counted;
 use crate::provider_keys::model_with;
 use crate::supervision::{Address, ChildSpec, OnStuck, Supervise, Vitals, spawn};
@@ -178,7 +178,16 @@ async fn settle(place: &SessionPlace, run_id: &RunId, starter: &UserId) -> Resul
     allowed.map_err(|error| error.message)?;
     let request = request_of(&agent, &model, info.facts, words(&first));
     let began_at = services.clock.now_ms();
-    let said = said(counted(services, &model, ask(services, &provider, request))).await;
+    let occasion = Occasion {
+        run_id: run_id.clone(),
+        message_id: None,
+        purpose: CapturePurpose::Title,
+        number: 1,
+        attempt: 1,
+        model: model.clone(),
+    };
+    let events = ask_on(place, occasion, &provider, request).await;
+    let said = said(counted(services, &model, events)).await;
     let title = said.text.as_deref().ok().and_then(clean);
     let is_set = title.is_some();
     if is_set || said.usage.is_some() {

@@ -115,6 +115,8 @@ impl PartTracker {
             | Event::SessionArchived { .. }
             | Event::SessionDeleted { .. }
             | Event::SessionForked { .. }
+            | Event::SessionCaptureStarted { .. }
+            | Event::SessionCaptureEnded { .. }
             | Event::SessionReverted { .. }
             | Event::SessionUnreverted { .. }
             | Event::SessionStatus { .. }
@@ -155,6 +157,7 @@ impl PartTracker {
             | Event::MemberUpdated { .. }
             | Event::MemberRemoved { .. }
             | Event::InvitationReceived { .. }
+            | Event::SessionUnread { .. }
             | Event::TokenReused { .. }
             | Event::AgentUpdated { .. }
             | Event::McpStatusChanged { .. }

@@ -38,7 +38,7 @@ impl Anthropic {
 
 impl Model for Anthropic {
     fn stream(&self, request: ModelRequest) -> ModelStream {
-        let endpoint = self.endpoint.keyed(request.api_key.as_ref());
+        let endpoint = self.endpoint.asked_by(&request);
         let request = endpoint.bounded(request);
         let body = request::body(&request, endpoint.reasoning(&request.facts));
         let decoder = AnthropicDecoder::redacting(endpoint.api_key());

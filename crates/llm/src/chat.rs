@@ -41,7 +41,7 @@ impl OpenAiCompatible {
 
 impl Model for OpenAiCompatible {
     fn stream(&self, request: ModelRequest) -> ModelStream {
-        let endpoint = self.endpoint.keyed(request.api_key.as_ref());
+        let endpoint = self.endpoint.asked_by(&request);
         let request = endpoint.bounded(request);
         let body = request::body(&request, self.switches, endpoint.reasoning(&request.facts));
         let decoder = ChatDecoder::redacting(endpoint.api_key());

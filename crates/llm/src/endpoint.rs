@@ -61,13 +61,18 @@ impl Endpoint {
         Ok(Self { wire, transport, base_url, max_output_tokens, reasoning, shows_images })
     }
 
-    /// The same, known to the provider by that key where there is one.
-    pub(crate) fn keyed(&self, key: Option<&ApiKey>) -> Cow<'_, Self> {
-        let Some(key) = key else { return Cow::Borrowed(self) };
-        // A key that cannot stand in a header is none, as the provider will say.
-        let headers = headers(Some(key), self.wire).unwrap_or_default();
-        let transport = self.transport.with_key(key, headers);
-        Cow::Owned(Self { transport, ..self.clone() })
+    /// The same as a request asks it: known to the provider by its key, and heard by its tap.
+    pub(crate) fn asked_by(&self, request: &ModelRequest) -> Cow<'_, Self> {
+        let mut endpoint = Cow::Borrowed(self);
+        if let Some(key) = &request.api_key {
+            // A key that cannot stand in a header is none, as the provider will say.
+            let headers = headers(Some(key), self.wire).unwrap_or_default();
+            endpoint.to_mut().transport = self.transport.with_key(key, headers);
+        }
+        if let Some(tap) = &request.tap {
+            endpoint.to_mut().transport.tap = Some(tap.clone());
+        }
+        endpoint
     }
 
     /// The request with the operator's limit where it has none, without what the model does not take.

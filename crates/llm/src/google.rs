@@ -40,7 +40,7 @@ impl Google {
 
 impl Model for Google {
     fn stream(&self, request: ModelRequest) -> ModelStream {
-        let endpoint = self.endpoint.keyed(request.api_key.as_ref());
+        let endpoint = self.endpoint.asked_by(&request);
         let request = endpoint.bounded(request);
         if !is_model_name(&request.model) {
             let message =

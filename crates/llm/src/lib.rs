@@ -37,6 +37,7 @@ mod request;
 mod retry;
 pub mod scripted;
 mod sse;
+mod tap;
 mod transport;
 mod usage;
 mod wire;
@@ -64,4 +65,5 @@ pub use provider::{
 };
 pub use replay::replay;
 pub use scripted::Scripted;
+pub use tap::{Exchange, HeardBody, Tap, Tapped};
 pub use transport::install_tls_provider;

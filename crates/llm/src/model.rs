@@ -6,8 +6,8 @@ use iris_protocol::{FinishReason, ModelFacts, Usage};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use crate::ModelError;
 use crate::provider::ApiKey;
+use crate::{ModelError, Tapped};
 
 /// Anything that answers prompts.
 pub trait Model: Send + Sync {
@@ -54,6 +54,8 @@ pub struct ModelRequest {
     pub api_key: Option<ApiKey>,
     /// What is known of the model; adapters send what it can take.
     pub facts: ModelFacts,
+    /// Who hears what goes over the wire; what has no wire is not heard.
+    pub tap: Option<Tapped>,
 }
 
 /// An answer in JSON.

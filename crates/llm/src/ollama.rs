@@ -36,7 +36,7 @@ impl Ollama {
 
 impl Model for Ollama {
     fn stream(&self, request: ModelRequest) -> ModelStream {
-        let endpoint = self.endpoint.keyed(request.api_key.as_ref());
+        let endpoint = self.endpoint.asked_by(&request);
         let request = endpoint.bounded(request);
         let reasoning = endpoint.reasoning(&request.facts);
         let known = request.facts.context_tokens.and_then(|tokens| u32::try_from(tokens).ok());

@@ -39,7 +39,7 @@ impl OpenAi {
 
 impl Model for OpenAi {
     fn stream(&self, request: ModelRequest) -> ModelStream {
-        let endpoint = self.endpoint.keyed(request.api_key.as_ref());
+        let endpoint = self.endpoint.asked_by(&request);
         let request = endpoint.bounded(request);
         let body = request::body(&request, endpoint.reasoning(&request.facts));
         let decoder = ResponsesDecoder::redacting(endpoint.api_key());

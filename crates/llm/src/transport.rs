@@ -19,7 +19,8 @@ use crate::failure::{excerpt, from_event, from_response};
 pub(crate) use crate::guard::Framing;
 use crate::guard::{Limits, guard, silent};
 use crate::provider::{ApiKey, ConfigError, ProviderConfig};
-use crate::{ErrorClass, ModelError};
+use crate::tap::Hearing;
+use crate::{ErrorClass, ModelError, Tapped};
 
 /// Most bytes of an error's body that are read.
 const ERROR_BODY_BYTES_MAX: usize = 16 * 1024;
@@ -40,6 +41,8 @@ pub(crate) struct Transport {
     /// With the key among them.
     headers: HeaderMap,
     limits: Limits,
+    /// Who hears what is sent and what comes.
+    pub(crate) tap: Option<Tapped>,
 }
 
 impl Transport {
@@ -68,7 +71,7 @@ impl Transport {
         let client = client
             .build()
             .map_err(|source| ConfigError::HttpClient { provider: provider.to_owned(), source })?;
-        Ok(Self { client, wire, api_key, headers, limits })
+        Ok(Self { client, wire, api_key, headers, limits, tap: None })
     }
 
     /// The same connections with another key and the headers with it.
@@ -90,6 +93,10 @@ impl Transport {
         request: Request<Option<Bytes>>,
     ) -> Result<Response<ByteStream>, ModelError> {
         let mut request = request.map(Option::unwrap_or_default);
+        // Before the key is among its headers.
+        let hearing = self.tap.as_ref();
+        let hearing =
+            hearing.map(|tap| Hearing::begin(tap, request.uri().to_string(), request.body()));
         for (name, value) in &self.headers {
             request.headers_mut().insert(name, value.clone());
         }
@@ -98,17 +105,22 @@ impl Transport {
         let response = sent
             .map_err(|_| silent(self.limits.first_byte))?
             .map_err(|error| unreachable_provider(&error))?;
-        self.accept(response).await
+        self.accept(response, hearing).await
     }
 
     /// Takes an event stream; anything else is an error, read from the answer.
     async fn accept(
         &self,
         response: reqwest::Response,
+        hearing: Option<Hearing>,
     ) -> Result<Response<ByteStream>, ModelError> {
         let status = response.status();
         let headers = response.headers().clone();
-        let body = Box::pin(response.bytes_stream().map_err(TransportError::new));
+        let mut body: ByteStream = Box::pin(response.bytes_stream().map_err(TransportError::new));
+        if let Some(mut hearing) = hearing {
+            hearing.answered(status, &headers);
+            body = hearing.of(body);
+        }
         let body = guard(body, self.wire.framing, self.limits);
         if !status.is_success() {
             let body = error_body(body).await;

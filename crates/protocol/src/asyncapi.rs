@@ -5,11 +5,11 @@ use serde_json::{Map, Value, json};
 
 use crate::openapi::right_text;
 use crate::schema::{
-    by_type, connection_frames, failure, generator, require, schema, set_property, success,
+    by_type, connection_frames, failure, generator, require, schema, set, set_property, success,
 };
 use crate::{
-    Event, EventKind, EventMeta, EventSpec, Operation, OperationSpec, RequestFrame, ResponseFrame,
-    Right, Transport,
+    Deprecations, Event, EventKind, EventMeta, EventSpec, Operation, OperationSpec, RequestFrame,
+    ResponseFrame, Right, Transport,
 };
 
 /// Where the messages of the socket stand in the document.
@@ -22,6 +22,11 @@ const OF_STREAMS: &[&str] = &["subscribed", "closing"];
 /// The AsyncAPI 3.0 document of `/v1/ws` (asyncapi.com/docs/reference/specification/v3.0.0), from the
 /// side of the server: it receives requests, each answered by one response, and sends events.
 pub fn asyncapi(version: &str) -> Value {
+    asyncapi_of(version, Deprecations::CURRENT)
+}
+
+/// The same where other operations are deprecated.
+pub fn asyncapi_of(version: &str, deprecations: Deprecations) -> Value {
     let mut generator = generator("/components/schemas");
     let mut document = Document::default();
     let response = schema::<ResponseFrame>(&mut generator);
@@ -35,6 +40,9 @@ pub fn asyncapi(version: &str) -> Value {
         match spec.transport {
             Transport::Any | Transport::Socket => {
                 document.request(spec, &response, &mut generator);
+                if deprecations.of(*operation).is_some() {
+                    document.deprecate(spec.name);
+                }
             }
             Transport::Rest => {}
         }
@@ -117,6 +125,15 @@ impl Document {
                 },
             }),
         );
+    }
+
+    /// Says that an operation is deprecated, where the specification has a word for it: in the schema of its
+    /// request.
+    fn deprecate(&mut self, name: &str) {
+        let request = self.messages.get_mut(&format!("{name}.request"));
+        if let Some(payload) = request.and_then(|message| message.get_mut("payload")) {
+            set(payload, "deprecated", Value::Bool(true));
+        }
     }
 
     fn events(&mut self, generator: &mut SchemaGenerator) {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     ApiError, Connected, ErrorCode, Event, Heartbeat, MaintenanceNotice, ProjectId, SessionId,
-    TransferFailure, UserId, from_slice_strict,
+    TransferFailure, UserId, Warning, from_slice_strict,
     limits::{DEADLINE_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX},
 };
 
@@ -137,19 +137,30 @@ pub struct ResponseFrame {
     /// What went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ApiError>,
+    /// What the client should know besides, such as that the operation is deprecated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
 }
 
 impl ResponseFrame {
+    /// The same with what the client should know besides.
+    #[must_use]
+    pub fn with_warnings(self, warnings: Vec<Warning>) -> Self {
+        Self { warnings, ..self }
+    }
+
     /// The answer to a request that was done.
     pub fn success(id: String, payload: Value, seq: Option<u64>) -> Self {
         let r#type = "response".to_owned();
-        Self { id: Some(id), r#type, success: true, payload: Some(payload), seq, error: None }
+        let (error, warnings) = (None, Vec::new());
+        Self { id: Some(id), r#type, success: true, payload: Some(payload), seq, error, warnings }
     }
 
     /// The answer to a request that was not.
     pub fn failure(id: Option<String>, error: ApiError) -> Self {
         let r#type = "response".to_owned();
-        Self { id, r#type, success: false, payload: None, seq: None, error: Some(error) }
+        let (error, warnings) = (Some(error), Vec::new());
+        Self { id, r#type, success: false, payload: None, seq: None, error, warnings }
     }
 }
 

@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, AuthSessionId, BackupId,
-    BudgetExceeded, ChangedFile, ChangedSince, CompactionPart, FileLock, FileSource, FinishReason,
-    InvitationId, McpServer, McpState, Member, Message, MessageId, PartId, PermissionId,
-    PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState, QueueReason,
-    Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionState, Snapshot, SnapshotId,
-    SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId, ToolState,
-    UnlockReason, Usage, UsageTotals, UserId,
+    BudgetExceeded, CaptureEnd, ChangedFile, ChangedSince, CompactionPart, FileLock, FileSource,
+    FinishReason, InvitationId, McpServer, McpState, Member, Message, MessageId, PartId,
+    PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState,
+    QueueReason, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionState, Snapshot,
+    SnapshotId, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId,
+    ToolState, UnlockReason, Unread, Usage, UsageTotals, UserId,
 };
 
 /// A row of the table of events.
@@ -123,6 +123,19 @@ events! {
     SessionDeleted = "session.deleted" Durable [Session, Project] {
         /// As it was last.
         session: Session,
+    }
+    /// What a session asks model providers is recorded from now on, for the administrators of its project; or
+    /// longer than before. Told of the sessions of its sub-agents too.
+    SessionCaptureStarted = "session.capture.started" Durable [Session, Project] {
+        /// As it is now.
+        session: Session,
+    }
+    /// What a session asks model providers is not recorded any more.
+    SessionCaptureEnded = "session.capture.ended" Durable [Session, Project] {
+        /// As it is now.
+        session: Session,
+        /// Why.
+        reason: CaptureEnd,
     }
     /// Somebody began another session with what the model knows of this one.
     SessionForked = "session.forked" Durable [Session] {
@@ -723,6 +736,13 @@ events! {
     MemberRemoved = "member.removed" Durable [Project] {
         /// The user.
         user_id: UserId,
+    }
+    /// The user has read a session further than before, on one of their devices.
+    SessionUnread = "session.unread" Ephemeral [User] {
+        /// The project.
+        project_id: ProjectId,
+        /// What they have not read of it now.
+        unread: Unread,
     }
     /// Somebody invited the user; the link comes another way.
     InvitationReceived = "invitation.received" Ephemeral [User] {

@@ -134,6 +134,8 @@ id_types! {
     BackupId = "bkp";
     /// One moment of the files of a project, which can be gone back to.
     SnapshotId = "snp";
+    /// One recorded request to a model provider.
+    CaptureId = "cap";
     /// One WebSocket connection or event stream.
     ConnectionId = "con";
     /// One request, for finding it in the log.

@@ -11,6 +11,7 @@ mod attachments;
 mod audit;
 mod connection;
 mod context;
+mod deprecation;
 mod envelope;
 mod error;
 mod events;
@@ -23,9 +24,11 @@ mod openapi;
 mod operations;
 #[macro_use]
 mod payloads;
+mod captures;
 mod oauth;
 mod people;
 mod provider_credentials;
+mod reading;
 mod reverting;
 mod schema;
 mod scopes;
@@ -40,11 +43,13 @@ mod usage;
 pub use agents::*;
 pub use answer_format::*;
 pub use asking::*;
-pub use asyncapi::asyncapi;
+pub use asyncapi::{asyncapi, asyncapi_of};
 pub use attachments::*;
 pub use audit::*;
+pub use captures::*;
 pub use connection::{Closing, ConnectionFrame, Draining, MaintenanceNotice};
 pub use context::*;
+pub use deprecation::*;
 pub use envelope::{
     EventFrame, EventMeta, FrameError, Position, RequestFrame, ResponseFrame, Room, ServerFrame,
     invalid_json,
@@ -56,7 +61,7 @@ pub use ids::*;
 pub use mcp::*;
 pub use models::*;
 pub use oauth::*;
-pub use openapi::openapi;
+pub use openapi::{openapi, openapi_of};
 pub use operations::{
     Command, Data, Method, Operation, OperationSpec, QueryKind, QueryParam, Request, RestRoute,
     Right, Transport,
@@ -64,8 +69,9 @@ pub use operations::{
 pub use payloads::*;
 pub use people::*;
 pub use provider_credentials::*;
+pub use reading::*;
 pub use reverting::*;
-pub use schema::schema_document;
+pub use schema::{schema_document, schema_document_of};
 pub use scopes::*;
 pub use strict::from_slice_strict;
 pub use supervision::*;

@@ -174,6 +174,28 @@ pub const SUPERSEDED_MESSAGES_MAX: usize = 1_000;
 pub const FORKED_PARTS_MAX: usize = 10_000;
 /// Largest document of `session.export`, in bytes.
 pub const EXPORT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest that a capture lasts, in minutes.
+pub const CAPTURE_MINUTES_MAX: u32 = 1_440;
+/// How long a capture lasts when the request does not say, in minutes.
+pub const CAPTURE_MINUTES_DEFAULT: u32 = 60;
+/// Most bytes that a capture keeps, and can be asked to.
+pub const CAPTURE_BYTES_MAX: u64 = 67_108_864;
+/// Fewest bytes that a capture can be asked to keep.
+pub const CAPTURE_BYTES_MIN: u64 = 8_388_608;
+/// Bytes that a capture keeps when the request does not say.
+pub const CAPTURE_BYTES_DEFAULT: u64 = 16_777_216;
+/// Most bytes of one captured body, either way; what is beyond them is left out.
+pub const CAPTURE_BODY_BYTES_MAX: usize = 2_097_152;
+/// Most records that a capture keeps; beyond them the oldest go.
+pub const CAPTURE_RECORDS_MAX: u64 = 500;
+/// Most pieces of one captured answer whose times are kept; the last one stands for all that follow.
+pub const CAPTURE_CHUNKS_MAX: usize = 4_096;
+/// Most sessions of one project that are captured, or of which captures are kept, at the same time.
+pub const CAPTURES_MAX: u64 = 10;
+/// How long a captured request is kept, in milliseconds.
+pub const CAPTURE_KEPT_MS: u64 = 604_800_000;
+/// From how many unread messages on they are not counted any more.
+pub const UNREAD_MAX: u32 = 100;
 /// Most entries of one page of a list.
 pub const PAGE_MAX: u32 = 200;
 /// Entries of one page of a list when the request does not say.

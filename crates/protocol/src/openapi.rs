@@ -1,32 +1,57 @@
 //! The OpenAPI document of the REST routes, made from the operations table.
 
+mod errors;
+mod examples;
+mod fixed;
+mod headers;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use self::examples::example;
 use crate::schema::{generator, set};
-use crate::{ApiError, Data, Operation, OperationSpec, QueryKind, RestRoute, Right, Role};
+use crate::{
+    ApiError, Data, Deprecation, Deprecations, Method, Operation, OperationSpec, ProjectId,
+    QueryKind, RestRoute, Right, Role,
+};
 
 /// The OpenAPI 3.1 document of every REST route (spec.openapis.org/oas/v3.1.0).
 pub fn openapi(version: &str) -> Value {
+    openapi_of(version, Deprecations::CURRENT)
+}
+
+/// The same where other operations are deprecated.
+pub fn openapi_of(version: &str, deprecations: Deprecations) -> Value {
     let mut generator = generator("/components/schemas");
     let error = reference::<ApiError>(&mut generator);
     let mut paths: Map<String, Value> = Map::new();
     for operation in Operation::ALL {
         let spec = operation.spec();
         let Some(route) = spec.rest else { continue };
+        let deprecation = deprecations.of(*operation);
+        let object = route_object(spec, route, deprecation, &error, &mut generator);
         let item = paths.entry(route.path).or_insert_with(|| json!({}));
-        if let Value::Object(item) = item {
-            let method = route.method.as_str().to_lowercase();
-            item.insert(method, route_object(spec, route, &error, &mut generator));
+        if *operation == Operation::FileRead {
+            set(item, "head", fixed::head_of(&object));
         }
+        set(item, &route.method.as_str().to_lowercase(), object);
     }
-    add_fixed_routes(&mut paths, &error);
+    fixed::add(&mut paths, &error, &mut generator);
+    let schemas = generator.take_definitions(true);
+    add_examples(&mut paths, &schemas);
     json!({
         "openapi": "3.1.0",
-        "info": { "title": "Iris", "version": version, "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" } },
+        "info": {
+            "title": "Iris",
+            "version": version,
+            "description": "Every route of a server. Each answer of an operation has `data`, that of a list `meta` too; each error has `error`.",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
         "paths": paths,
         "components": {
-            "schemas": generator.take_definitions(true),
+            "schemas": schemas,
+            "responses": errors::components(&error),
             "securitySchemes": {
                 "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
                 "ticket": { "type": "apiKey", "in": "query", "name": "ticket" },
@@ -39,44 +64,127 @@ fn reference<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
     generator.subschema_for::<T>().to_value()
 }
 
+/// The error in its envelope.
+fn any_error(error: &Value) -> Value {
+    json!({ "description": "Any other error.", "content": json_content(&json!({
+        "type": "object", "properties": { "error": error }, "required": ["error"] })) })
+}
+
+/// Adds an example to each parameter, body and answer that is described by a schema and has none.
+fn add_examples(paths: &mut Map<String, Value>, definitions: &Map<String, Value>) {
+    let objects = paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut);
+    for object in objects {
+        let parameters = object.get_mut("parameters").and_then(Value::as_array_mut);
+        for parameter in parameters.into_iter().flatten() {
+            let name = parameter.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            add_example(parameter, definitions, &name);
+        }
+        let content = object.pointer_mut("/requestBody/content").and_then(Value::as_object_mut);
+        for media in content.into_iter().flat_map(Map::values_mut) {
+            add_example(media, definitions, "");
+        }
+        let responses = object.get_mut("responses").and_then(Value::as_object_mut);
+        for response in responses.into_iter().flat_map(Map::values_mut) {
+            let content = response.get_mut("content").and_then(Value::as_object_mut);
+            for media in content.into_iter().flat_map(Map::values_mut) {
+                add_example(media, definitions, "");
+            }
+        }
+    }
+}
+
+fn add_example(described: &mut Value, definitions: &Map<String, Value>, name: &str) {
+    if described.get("example").is_some() {
+        return;
+    }
+    let Some(schema) = described.get("schema") else { return };
+    let made = example(schema, definitions, name);
+    set(described, "example", made);
+}
+
 fn route_object(
     spec: &OperationSpec,
     route: RestRoute,
+    deprecation: Option<Deprecation>,
     error: &Value,
     generator: &mut SchemaGenerator,
 ) -> Value {
     let request = (spec.request_schema)(generator).to_value();
     let response = (spec.response_schema)(generator);
+    let mut parameters = parameters(route, &request, generator);
+    parameters.extend(headers::of_request(spec, route));
     let mut object = json!({
         "operationId": spec.name,
         "summary": spec.summary,
         "description": right_text(spec.right),
         "tags": [spec.name.split('.').next().unwrap_or(spec.name)],
-        "parameters": parameters(route, &request),
-        "responses": {
-            (route.status.to_string()): success(route, &response),
-            "default": { "description": "The error.", "content": json_content(&json!({
-                "type": "object", "properties": { "error": error }, "required": ["error"] })) },
-        },
+        "parameters": parameters,
+        "responses": responses(spec, route, &response, deprecation, error),
     });
-    if matches!(spec.name, "usage.get" | "admin.usage.get") {
-        let status = object.pointer_mut(&format!("/responses/{}/content", route.status));
-        if let Some(content) = status {
-            set(content, "text/csv", json!({}));
-        }
-    }
-    if spec.name == "auth.oauth.callback"
-        && let Some(responses) = object.get_mut("responses")
-    {
-        set(responses, "303", redirect());
-    }
     if let Some(body) = request_body(route, request) {
         set(&mut object, "requestBody", body);
     }
     if spec.right != Right::Public {
         set(&mut object, "security", json!([{ "bearer": [] }]));
     }
+    if let Some(deprecation) = deprecation {
+        set(&mut object, "deprecated", json!(true));
+        let instead = deprecation.instead.map(Operation::name);
+        let told =
+            json!({ "since": deprecation.since, "sunset": deprecation.sunset, "instead": instead });
+        set(&mut object, "x-iris-deprecation", told);
+    }
     object
+}
+
+/// Every answer of a route, by status.
+fn responses(
+    spec: &OperationSpec,
+    route: RestRoute,
+    response: &Schema,
+    deprecation: Option<Deprecation>,
+    error: &Value,
+) -> Value {
+    let mut responses = errors::of_route(spec, route);
+    let mut success = success(route, response);
+    if matches!(spec.name, "usage.get" | "admin.usage.get")
+        && let Some(content) = success.get_mut("content")
+    {
+        set(content, "text/csv", json!({}));
+    }
+    add_headers(&mut success, headers::of_success(spec, route, deprecation));
+    let is_read = route.method == Method::Get;
+    if is_read && headers::has_ranges(spec) {
+        let mut part = success.clone();
+        set(&mut part, "description", json!("One range of the bytes."));
+        let range = headers::text("Which bytes of how many.");
+        add_headers(&mut part, [("Content-Range".to_owned(), range.clone())].into_iter().collect());
+        responses.insert("206".to_owned(), part);
+        let mut beyond = any_error(error);
+        set(&mut beyond, "description", json!("The range is behind the end: `INVALID_REQUEST`."));
+        add_headers(&mut beyond, [("Content-Range".to_owned(), range)].into_iter().collect());
+        responses.insert("416".to_owned(), beyond);
+    }
+    if is_read && headers::has_conditions(spec) {
+        let etag = headers::text("What the content is.");
+        responses.insert(
+            "304".to_owned(),
+            json!({ "description": "It is what `If-None-Match` names.", "headers": { "ETag": etag } }),
+        );
+    }
+    if spec.name == "auth.oauth.callback" {
+        responses.insert("303".to_owned(), redirect());
+    }
+    responses.insert(route.status.to_string(), success);
+    responses.insert("default".to_owned(), any_error(error));
+    Value::Object(responses)
+}
+
+fn add_headers(response: &mut Value, more: Map<String, Value>) {
+    match response.get_mut("headers").and_then(Value::as_object_mut) {
+        Some(headers) => headers.extend(more),
+        None => set(response, "headers", Value::Object(more)),
+    }
 }
 
 pub(crate) fn right_text(right: Right) -> String {
@@ -102,31 +210,57 @@ fn path_names(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
 }
 
-fn parameters(route: RestRoute, request: &Value) -> Vec<Value> {
+fn parameters(route: RestRoute, request: &Value, generator: &mut SchemaGenerator) -> Vec<Value> {
+    // It stands beside the request.
+    let project_id = reference::<ProjectId>(generator);
     let property = |name: &str| {
         let schema = request.pointer(&format!("/properties/{name}"));
-        schema.cloned().unwrap_or_else(|| json!({ "type": "string" }))
+        schema.cloned().unwrap_or_else(|| project_id.clone())
     };
     let in_path = path_names(route.path).map(
         |name| json!({ "name": name, "in": "path", "required": true, "schema": property(name) }),
     );
     let in_query = route.query.iter().map(|(name, kind)| {
-        let r#type = match kind {
-            QueryKind::Text => "string",
-            QueryKind::Integer => "integer",
-            QueryKind::Boolean => "boolean",
-        };
         let required = request.get("required").and_then(Value::as_array);
         let required = required.is_some_and(|names| names.iter().any(|n| n == name));
-        json!({ "name": name, "in": "query", "required": required, "schema": { "type": r#type } })
+        let schema = query_schema(&property(name), *kind);
+        json!({ "name": name, "in": "query", "required": required, "schema": schema })
     });
     in_path.chain(in_query).collect()
+}
+
+/// What a field of a request is where it stands in the query: it is there or not, and never null.
+fn query_schema(property: &Value, kind: QueryKind) -> Value {
+    let r#type = match kind {
+        QueryKind::Text => "string",
+        QueryKind::Integer => "integer",
+        QueryKind::Boolean => "boolean",
+    };
+    let alternatives = property.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    let mut named = std::iter::once(property).chain(alternatives);
+    if let Some(reference) = named.find_map(|schema| schema.get("$ref")) {
+        return json!({ "$ref": reference });
+    }
+    let mut schema = property.clone();
+    let has_type = match property.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == r#type),
+        Some(kind) => kind == r#type,
+        None => false,
+    };
+    if !has_type {
+        return json!({ "type": r#type });
+    }
+    set(&mut schema, "type", json!(r#type));
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("default");
+    }
+    schema
 }
 
 fn request_body(route: RestRoute, mut request: Value) -> Option<Value> {
     let bytes = json!({ "required": true, "content": { "application/octet-stream": {} } });
     match (route.method, route.data) {
-        (crate::Method::Get, _) => return None,
+        (Method::Get, _) => return None,
         (_, Data::Upload(_)) => return Some(bytes),
         (_, Data::Form(_)) => return Some(form()),
         (
@@ -213,54 +347,4 @@ fn form() -> Value {
 
 fn json_content(schema: &Value) -> Value {
     json!({ "application/json": { "schema": schema } })
-}
-
-/// Routes that are no operations: the command envelope, health and the documents themselves.
-fn add_fixed_routes(paths: &mut Map<String, Value>, error: &Value) {
-    let plain = |id: &str, summary: &str| {
-        json!({ "get": { "operationId": id, "summary": summary, "responses": {
-            "200": { "description": "Success." },
-            "default": { "description": "The error.", "content": json_content(error) } } } })
-    };
-    paths.insert("/health/live".into(), plain("health.live", "Whether the process answers."));
-    paths.insert("/health/ready".into(), plain("health.ready", "Whether it takes work."));
-    paths.insert("/v1/openapi.json".into(), plain("openapi", "This document."));
-    paths.insert("/v1/asyncapi.json".into(), plain("asyncapi", "The WebSocket as AsyncAPI."));
-    paths.insert("/v1/schema.json".into(), plain("schema", "JSON Schema of the wire."));
-    paths.insert("/v1/projects/{projectId}/events".into(), event_stream(error));
-    paths.insert(
-        "/v1/commands".into(),
-        json!({ "post": {
-            "operationId": "commands",
-            "summary": "Runs one operation given in the WebSocket envelope.",
-            "security": [{ "bearer": [] }],
-            "requestBody": { "required": true, "content": json_content(&json!({ "type": "object" })) },
-            "responses": {
-                "200": { "description": "The response frame." },
-                "default": { "description": "The response frame with the error.", "content": json_content(&json!({ "type": "object" })) } } } }),
-    );
-}
-
-fn event_stream(error: &Value) -> Value {
-    let parameter = |name: &str, place: &str, r#type: &str| {
-        let required = matches!(name, "projectId" | "rooms");
-        json!({ "name": name, "in": place, "required": required, "schema": { "type": r#type } })
-    };
-    json!({ "get": {
-        "operationId": "events",
-        "summary": "Follows rooms of a project as an event stream (SSE).",
-        "description": right_text(Right::Project(Role::Viewer)),
-        "security": [{ "bearer": [] }, { "ticket": [] }],
-        "parameters": [
-            parameter("projectId", "path", "string"),
-            parameter("rooms", "query", "string"),
-            parameter("since", "query", "string"),
-            parameter("deltas", "query", "boolean"),
-            parameter("presence", "query", "boolean"),
-            parameter("Last-Event-ID", "header", "string"),
-        ],
-        "responses": {
-            "200": { "description": "The events.", "content": { "text/event-stream": {} } },
-            "default": { "description": "The error.", "content": json_content(&json!({
-                "type": "object", "properties": { "error": error }, "required": ["error"] })) } } } })
 }

@@ -13,7 +13,7 @@ use crate::{
     PermissionAction, PermissionId, PermissionRule, PermissionSetting, Position, Presence,
     PresenceStatus, Project, ProjectId, ProjectType, Question, QuestionId, QuestionState,
     QueuedMessage, Remember, Role, Run, RunId, SearchHit, SentAttachment, ServerBackup, Session,
-    SessionId, SessionMode, Todo, Tool, ToolCallId, User, UserId,
+    SessionId, SessionMode, Todo, Tool, ToolCallId, Unread, User, UserId,
 };
 
 macro_rules! payloads {
@@ -317,6 +317,9 @@ payloads! {
         /// The to-do list, in its order.
         #[serde(default)]
         todos: Vec<Todo>,
+        /// What the caller has not read of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unread: Option<Unread>,
         /// The last durable event that this snapshot holds.
         as_of: Position,
     }
@@ -339,6 +342,9 @@ payloads! {
     SessionPage {
         /// Newest first.
         sessions: Vec<Session>,
+        /// What the caller has not read of each of them, in the same order.
+        #[serde(default)]
+        unread: Vec<Unread>,
         /// For the next page; null on the last.
         next_cursor: Option<String>,
         /// Whether there is a next page.

@@ -3,11 +3,18 @@
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::{ConnectionFrame, Event, EventFrame, Operation, RequestFrame, ResponseFrame};
+use crate::{
+    ConnectionFrame, Deprecations, Event, EventFrame, Operation, RequestFrame, ResponseFrame,
+};
 
 /// JSON Schema (draft 2020-12) of every operation's request and response, of every event, and of the
 /// frames that they travel in.
 pub fn schema_document() -> Value {
+    schema_document_of(Deprecations::CURRENT)
+}
+
+/// The same where other operations are deprecated.
+pub fn schema_document_of(deprecations: Deprecations) -> Value {
     let mut generator = generator("/$defs");
     let mut operations = Map::new();
     for operation in Operation::ALL {
@@ -15,10 +22,12 @@ pub fn schema_document() -> Value {
         let request = (spec.request_schema)(&mut generator);
         let response = (spec.response_schema)(&mut generator);
         let transport = spec.transport.as_str();
-        operations.insert(
-            spec.name.to_owned(),
-            json!({ "transport": transport, "request": request, "response": response }),
-        );
+        let mut described =
+            json!({ "transport": transport, "request": request, "response": response });
+        if deprecations.of(*operation).is_some() {
+            set(&mut described, "deprecated", Value::Bool(true));
+        }
+        operations.insert(spec.name.to_owned(), described);
     }
     let events = Event::json_schema(&mut generator);
     let frames = frames(&mut generator);

@@ -155,6 +155,7 @@ impl Operation {
             Self::Subscribe | Self::PartSync | Self::PresenceUpdate => Scope::EventsRead,
             Self::SessionList
             | Self::SessionGet
+            | Self::SessionRead
             | Self::SessionExport
             | Self::RunDiff
             | Self::RunGet
@@ -173,6 +174,10 @@ impl Operation {
             | Self::SessionFork
             | Self::SessionCompact
             | Self::SessionBudgetSet
+            | Self::CaptureStart
+            | Self::CaptureStop
+            | Self::CaptureList
+            | Self::CaptureRead
             | Self::SessionRevert
             | Self::SessionUnrevert
             | Self::MessageSend

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     AgentId, AgentSource, AgentTuning, AnswerFormatPart, ApiError, ApprovalId, AttachmentPart,
-    BackupId, Budget, CompactionPart, FileLock, MessageId, PartId, PermissionId, ProjectId, RunId,
-    SessionId, ToolCallId, UserId,
+    BackupId, Budget, Capturing, CompactionPart, FileLock, MessageId, PartId, PermissionId,
+    ProjectId, RunId, SessionId, ToolCallId, UserId,
 };
 
 /// A role in a project. The order is the order of power: each role may do all that the ones before it may.
@@ -160,6 +160,9 @@ pub struct Session {
     /// The most that it may use with its sub-agents, where that is limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// There while what it asks model providers is recorded, until `until` of it at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capturing: Option<Capturing>,
 }
 
 /// How a session judges tool calls.

@@ -15,6 +15,7 @@ mod approvals;
 mod attachments;
 pub mod blobs;
 mod cancelling;
+mod captures;
 mod context;
 mod dequeuing;
 mod ending;
@@ -32,6 +33,7 @@ mod provider_data;
 mod questions;
 pub(crate) mod quotas;
 mod reader;
+mod reading;
 mod recovery;
 mod resuming;
 mod retention;
@@ -69,6 +71,7 @@ pub use approvals::{Decision, ResolveApproval, Yes};
 pub use attachments::StoredAttachment;
 pub use blobs::{Bite, BlobHash, CollectBlobs};
 pub use cancelling::{ChooseCancelled, ChosenRun};
+pub use captures::{ExpireCaptures, KeepExchange, StartCapture, StopCapture};
 pub use context::{CompactSession, LeaveOutOutputs};
 pub use dequeuing::DequeueMessage;
 pub use exporting::Conversation;
@@ -98,6 +101,7 @@ pub use provider_data::{PROVIDER_DATA_BYTES_MAX, ProviderData};
 pub use questions::{AskDuringCall, NewQuestion, Reply, ResolveQuestion};
 pub use quotas::{ProjectUsage, Quotas};
 pub use reader::{AskedAbout, OpenWork, ProjectReader};
+pub use reading::MarkRead;
 pub use recovery::{FailRuns, RecoverRuns, Recovered};
 pub use resuming::{OpenRun, RESUMES_MAX, ResumeRun};
 pub use retention::{TRIMMED_EVENTS_MAX, TrimEvents, Trimmed};
@@ -129,6 +133,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/project/0007_usage.sql"),
     include_str!("../../../migrations/project/0008_files.sql"),
     include_str!("../../../migrations/project/0009_uploads.sql"),
+    include_str!("../../../migrations/project/0010_reading_and_captures.sql"),
 ];
 
 /// The open database of a project.

@@ -25,7 +25,7 @@ use iris_egress::Exception;
 use iris_identity::ProviderSettings;
 use iris_llm::{LocalServer, ProviderConfig, ProviderKind};
 use iris_protocol::{
-    ActorInfo, AuthRegister, AuthSetup, LogFormat, ModelRef, limits::IMPORT_BYTES_MAX,
+    ActorInfo, AuthRegister, AuthSetup, Deprecations, LogFormat, ModelRef, limits::IMPORT_BYTES_MAX,
 };
 use iris_sandbox::Config as SandboxConfig;
 use iris_store::Storage;
@@ -137,6 +137,8 @@ pub struct AppOptions {
     /// Whether projects are reached as on another machine: over text, through another thread. By
     /// default when [`REMOTE`] is set.
     pub remote: bool,
+    /// The operations that are on their way out; none by default.
+    pub deprecations: Deprecations,
 }
 
 impl Default for AppOptions {
@@ -195,6 +197,7 @@ impl Default for AppOptions {
             rates: RateSettings::NONE,
             shares: Shares::NONE,
             watchdog: WatchdogSettings::default(),
+            deprecations: Deprecations::CURRENT,
             remote: std::env::var_os(REMOTE).is_some(),
         }
     }
@@ -283,6 +286,7 @@ impl AppOptions {
             passwords: Passwords::for_this_machine().cheap(),
             watchdog: self.watchdog,
             local_servers: self.local_servers.clone(),
+            deprecations: self.deprecations,
             ..Dependencies::default()
         };
         if let Some(clock) = &self.clock {

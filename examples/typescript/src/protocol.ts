@@ -336,6 +336,105 @@ export type BudgetLimit = "steps" | "tokens" | "costNanoUsd" | "wallTimeMs";
 /** Whose use a budget limits. */
 export type BudgetScope = "run" | "session" | "user" | "userMonth" | "project" | "projectMonth" | "serverUser" | "serverUserMonth";
 
+/** The recording of a session. */
+export interface Capture {
+  /** The session. */
+  sessionId: SessionId;
+  /** Who wanted it last. */
+  by: UserId;
+  /** Milliseconds since 1970 UTC. */
+  since: number;
+  /** When it ends by itself; milliseconds since 1970 UTC. */
+  until: number;
+  /** When it ended; absent while it goes on. Milliseconds since 1970 UTC. */
+  endedAt?: number | null;
+  /** Most bytes that are kept. */
+  bytesMax: number;
+  /** Records that are kept. */
+  records: number;
+  /** Their bytes. */
+  bytes: number;
+  /** Records that had to make room for newer ones. */
+  dropped: number;
+}
+
+/** Why a capture ended. */
+export type CaptureEnd = "stopped" | "expired";
+
+export type CaptureId = string;
+
+/** How a captured exchange ended. */
+export type CaptureOutcome = "complete" | "failed" | "abandoned";
+
+/** What a provider was asked for. */
+export type CapturePurpose = "answer" | "summary" | "title";
+
+/** One request to a provider and what came of it. Each attempt is one of its own. */
+export interface CaptureRecord {
+  /** The record. */
+  id: CaptureId;
+  /** The session that asked: the recorded one, or that of a sub-agent. */
+  sessionId: SessionId;
+  /** The run for which it was asked. */
+  runId: RunId;
+  /** The answer that it was to become, or to become a part of. */
+  messageId?: MessageId | null;
+  /** What for. */
+  purpose: CapturePurpose;
+  /** Which request of the run it is in this life of its orchestrator, from 1. */
+  number: number;
+  /** Which attempt in a row it is of that step, from 1. */
+  attempt: number;
+  /** Who was asked. */
+  model: ModelRef;
+  /** When it was sent; milliseconds since 1970 UTC. */
+  at: number;
+  /** The HTTP status of the answer; absent where none came. */
+  status?: number | null;
+  /** How it ended. */
+  outcome: CaptureOutcome;
+  /** What went wrong, as the run was told it. */
+  error?: string | null;
+  /** How long until the head of the answer came, in milliseconds. */
+  headMs?: number | null;
+  /** How long until the first byte of its body came, in milliseconds. */
+  firstByteMs?: number | null;
+  /** How long it took in all, in milliseconds. */
+  durationMs: number;
+  /** Bytes of the body that was sent. */
+  requestBytes: number;
+  /** Bytes of the body that came. */
+  responseBytes: number;
+}
+
+/** When bytes of a body came. */
+export interface CapturedChunk {
+  /** Since the request was sent, in milliseconds. */
+  atMs: number;
+  /** How many bytes came. */
+  bytes: number;
+}
+
+/** A header that says nothing of keys. */
+export interface CapturedHeader {
+  /** Lower case. */
+  name: string;
+  /** Its value. */
+  value: string;
+}
+
+/** Of a session that is being recorded: what goes to its model providers and comes back is kept for the administrators of its project. */
+export interface Capturing {
+  /** The session that was asked for: this one, or one above it. */
+  sessionId: SessionId;
+  /** Who wants it. */
+  by: UserId;
+  /** Milliseconds since 1970 UTC. */
+  since: number;
+  /** When it ends by itself; milliseconds since 1970 UTC. */
+  until: number;
+}
+
 /** How a file differs between two states. */
 export interface ChangedFile {
   /** Relative to the project's directory, with `/`. */
@@ -1508,6 +1607,8 @@ export interface Session {
   usage: Usage;
   /** The most that it may use with its sub-agents, where that is limited. */
   budget?: Budget | null;
+  /** There while what it asks model providers is recorded, until `until` of it at most. */
+  capturing?: Capturing | null;
 }
 
 export type SessionId = string;
@@ -1707,6 +1808,18 @@ export interface TransferFailure {
 /** Why a lock is over. */
 export type UnlockReason = "released" | "expired" | "disconnected" | "takenOver";
 
+/** What the caller has not read of a session. */
+export interface Unread {
+  /** The session. */
+  sessionId: SessionId;
+  /** Messages of others, and of agents, that came after the last one that was read: at most 100, which stands for 100 or more. */
+  count: number;
+  /** The first of them. */
+  firstMessageId?: MessageId | null;
+  /** The last message that was read; absent where none was. */
+  readMessageId?: MessageId | null;
+}
+
 /** What became of one file of a form. */
 export interface UploadedFile {
   /** Relative to the project's directory, with `/`. */
@@ -1808,6 +1921,23 @@ export interface UserBudgets {
 }
 
 export type UserId = string;
+
+/** What a client should know besides the answer to its request. */
+export interface Warning {
+  /** What it is about, for programs. */
+  code: WarningCode;
+  /** The same for people. */
+  message: string;
+  /** Of an operation that is deprecated: since when; milliseconds since 1970 UTC. */
+  since?: number | null;
+  /** When it goes, where that is known; milliseconds since 1970 UTC. */
+  sunset?: number | null;
+  /** The operation to use in its place. */
+  instead?: string | null;
+}
+
+/** What a warning is about. There may be more. */
+export type WarningCode = "DEPRECATED" | "OTHER";
 
 /** What happens to a message while a run is active. */
 export type WhenBusy = "queue" | "steer" | "interrupt" | "reject";
@@ -2686,6 +2816,8 @@ export interface Operations {
     response: {
       /** Newest first. */
       sessions: Session[];
+      /** What the caller has not read of each of them, in the same order. */
+      unread?: Unread[];
       /** For the next page; null on the last. */
       nextCursor?: string | null;
       /** Whether there is a next page. */
@@ -2723,6 +2855,8 @@ export interface Operations {
       questions?: Question[];
       /** The to-do list, in its order. */
       todos?: Todo[];
+      /** What the caller has not read of it. */
+      unread?: Unread | null;
       /** The last durable event that this snapshot holds. */
       asOf: Position;
     };
@@ -2909,6 +3043,107 @@ export interface Operations {
       mimeType: string;
       /** All of it. */
       content: string;
+    };
+  };
+  /** Says how far the caller has read a session. It only ever moves forward. */
+  "session.read": {
+    /** Says how far the caller has read a session. It only ever moves forward. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The newest message that was read. */
+      messageId: MessageId;
+    };
+    /** What the caller has not read of a session. */
+    response: {
+      /** As it is now. */
+      unread: Unread;
+    };
+  };
+  /** Begins to record what a session and its sub-agents ask model providers, or makes it last longer. Where neither `minutes` nor `expiresAt` is there, it lasts an hour. */
+  "session.capture.start": {
+    /** Begins to record what a session and its sub-agents ask model providers, or makes it last longer. Where neither `minutes` nor `expiresAt` is there, it lasts an hour. */
+    request: {
+      /** The session; none of a sub-agent, which is recorded with the one above it. */
+      sessionId: SessionId;
+      /** How long, from now on: 1 to 1440. */
+      minutes?: number | null;
+      /** In place of `minutes`: until when, at most a day from now. Milliseconds since 1970 UTC. */
+      expiresAt?: number | null;
+      /** Most bytes that are kept, 8 MiB to 64 MiB; beyond them the oldest records go. 16 MiB when absent. */
+      bytesMax?: number | null;
+    };
+    /** A recording. */
+    response: {
+      /** As it is now. */
+      capture: Capture;
+    };
+  };
+  /** Ends the recording of a session. */
+  "session.capture.stop": {
+    /** Ends the recording of a session. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** Whether what was recorded is deleted too; kept when absent. */
+      discard?: boolean | null;
+    };
+    /** A recording. */
+    response: {
+      /** As it is now. */
+      capture: Capture;
+    };
+  };
+  /** Lists what was recorded of a session and its sub-agents, newest first. */
+  "session.capture.list": {
+    /** Lists what was recorded of a session and its sub-agents, newest first. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** At most 200; 50 when absent. */
+      limit?: number | null;
+      /** `nextCursor` of the page before. */
+      cursor?: string | null;
+    };
+    /** What was recorded. */
+    response: {
+      /** The recording. */
+      capture: Capture;
+      /** Newest first. */
+      records: CaptureRecord[];
+      /** For the next page; null on the last. */
+      nextCursor?: string | null;
+      /** Whether there is a next page. */
+      hasMore: boolean;
+    };
+  };
+  /** Reads one recorded request with its response. */
+  "session.capture.read": {
+    /** Reads one recorded request with its response. */
+    request: {
+      /** The session. */
+      sessionId: SessionId;
+      /** The record. */
+      captureId: CaptureId;
+    };
+    /** A request to a provider and its response. Secrets that are known stand in neither. */
+    response: {
+      /** What is listed of it. */
+      record: CaptureRecord;
+      /** Where the request went. */
+      url: string;
+      /** Its body, as it was sent. */
+      request: string;
+      /** Whether that is only its beginning. */
+      requestTruncated: boolean;
+      /** Some headers of the answer. */
+      responseHeaders: CapturedHeader[];
+      /** The body of the answer, as it came. */
+      response: string;
+      /** Whether that is only its beginning. */
+      responseTruncated: boolean;
+      /** When the pieces of the answer came, in order. */
+      chunks: CapturedChunk[];
     };
   };
   /** Sends a message to the agent of a session. */
@@ -5125,6 +5360,10 @@ export type SocketOperation =
   | "session.revert"
   | "session.unrevert"
   | "session.export"
+  | "session.read"
+  | "session.capture.start"
+  | "session.capture.stop"
+  | "session.capture.list"
   | "session.message.send"
   | "session.message.dequeue"
   | "session.message.retry"
@@ -5229,6 +5468,18 @@ export interface EventPayloads {
   "session.deleted": {
     /** As it was last. */
     session: Session;
+  };
+  /** What a session asks model providers is recorded from now on, for the administrators of its project; or longer than before. Told of the sessions of its sub-agents too. */
+  "session.capture.started": {
+    /** As it is now. */
+    session: Session;
+  };
+  /** What a session asks model providers is not recorded any more. */
+  "session.capture.ended": {
+    /** As it is now. */
+    session: Session;
+    /** Why. */
+    reason: CaptureEnd;
   };
   /** Somebody began another session with what the model knows of this one. */
   "session.forked": {
@@ -5788,6 +6039,13 @@ export interface EventPayloads {
     /** The user. */
     userId: UserId;
   };
+  /** The user has read a session further than before, on one of their devices. */
+  "session.unread": {
+    /** The project. */
+    projectId: ProjectId;
+    /** What they have not read of it now. */
+    unread: Unread;
+  };
   /** Somebody invited the user; the link comes another way. */
   "invitation.received": {
     /** The invitation. */
@@ -6186,6 +6444,8 @@ export interface ResponseFrame {
   payload: unknown;
   /** The last durable event that the command caused: wait for it to read your own write. */
   seq?: number | null;
+  /** What the client should know besides, such as that the operation is deprecated. */
+  warnings?: Warning[];
 }
 
 /** The answer to a request that was not done. */
@@ -6194,6 +6454,8 @@ export interface ErrorFrame {
   id: string | null;
   type: "response";
   success: false;
+  /** What the client should know besides, such as that the operation is deprecated. */
+  warnings?: Warning[];
   error: ApiError;
 }
 

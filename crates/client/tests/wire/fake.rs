@@ -292,6 +292,7 @@ pub(crate) fn snapshot(as_of_seq: u64) -> SessionSnapshot {
             message_count: 0,
             usage: Usage::default(),
             budget: None,
+            capturing: None,
         },
         messages: Vec::new(),
         next_cursor: None,
@@ -300,6 +301,7 @@ pub(crate) fn snapshot(as_of_seq: u64) -> SessionSnapshot {
         approvals: Vec::new(),
         questions: Vec::new(),
         todos: Vec::new(),
+        unread: None,
         as_of: Position { epoch: "e1".to_owned(), seq: as_of_seq },
     }
 }

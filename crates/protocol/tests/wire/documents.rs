@@ -1,12 +1,13 @@
 //! OpenAPI, AsyncAPI and JSON Schema are whole and hang together.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 
 use iris_protocol::{
-    AuthExpiry, Closing, Connected, ConnectionFrame, ConnectionId, ConnectionLimits, Data,
-    Draining, ErrorCode, Event, EventKind, Heartbeat, MaintenanceNotice, Method, Operation,
-    ProjectId, ServerFrame, SubscribePayload, TransferFailure, Transport, UserId, asyncapi,
-    openapi, schema_document,
+    AuthExpiry, Closing, Command, Connected, ConnectionFrame, ConnectionId, ConnectionLimits, Data,
+    Deprecation, Deprecations, Draining, ErrorCode, Event, EventKind, Heartbeat, MaintenanceNotice,
+    Method, Operation, ProjectId, ServerFrame, SubscribePayload, TransferFailure, Transport,
+    UserId, asyncapi, asyncapi_of, openapi, openapi_of, schema_document, schema_document_of,
 };
 use serde_json::{Value, json};
 
@@ -72,6 +73,187 @@ fn every_route_is_in_the_openapi_document() {
             assert_eq!(declared, names, "{}", spec.name);
         }
     }
+}
+
+/// Each object of a path with its method.
+fn objects(document: &Value) -> impl Iterator<Item = (String, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths.iter().flat_map(|(path, item)| {
+        let item = item.as_object().unwrap().iter();
+        item.map(move |(method, object)| (format!("{method} {path}"), object))
+    })
+}
+
+/// Every example of a document with the schema that it stands beside, by its place.
+fn examples(document: &Value) -> Vec<(String, &Value)> {
+    let mut found = Vec::new();
+    for (place, object) in objects(document) {
+        for parameter in object["parameters"].as_array().into_iter().flatten() {
+            found.push((format!("{place}, {}", parameter["name"]), parameter));
+        }
+        let body = object["requestBody"]["content"].as_object().into_iter().flatten();
+        found.extend(body.map(|(media, it)| (format!("{place}, body, {media}"), it)));
+        for (status, response) in object["responses"].as_object().unwrap() {
+            let content = response["content"].as_object().into_iter().flatten();
+            found.extend(content.map(|(media, it)| (format!("{place}, {status}, {media}"), it)));
+        }
+    }
+    for (name, response) in document["components"]["responses"].as_object().unwrap() {
+        found.push((name.clone(), &response["content"]["application/json"]));
+    }
+    found
+}
+
+#[test]
+fn every_parameter_body_and_answer_has_an_example_that_is_valid() {
+    let document = openapi("1");
+    let (mut schemas, mut instance) = (json!({}), json!({}));
+    for (place, described) in examples(&document) {
+        let Some(schema) = described.get("schema") else {
+            // A document may be of any of its types.
+            let is_document = place.contains("/export,") || place.contains("/metrics,");
+            assert!(!place.ends_with("application/json") || is_document, "{place}");
+            continue;
+        };
+        let example = described.get("example").unwrap_or_else(|| panic!("{place} has no example"));
+        schemas[&place] = schema.clone();
+        instance[&place] = example.clone();
+    }
+    let definitions = &document["components"]["schemas"];
+    let schema = json!({ "properties": schemas, "components": { "schemas": definitions } });
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let wrong: Vec<_> = validator
+        .iter_errors(&instance)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn requests_of_examples_can_be_read() {
+    let document = openapi("1");
+    for operation in Operation::ALL {
+        let Some(route) = operation.spec().rest else { continue };
+        let object = &document["paths"][route.path][route.method.as_str().to_lowercase()];
+        if matches!(route.data, Data::Upload(_) | Data::Form(_)) {
+            continue;
+        }
+        let mut request = object["requestBody"]["content"]["application/json"]["example"].clone();
+        if request.is_null() {
+            request = json!({});
+        }
+        for parameter in object["parameters"].as_array().unwrap() {
+            let name = parameter["name"].as_str().unwrap();
+            if parameter["in"] != "header" && name != "projectId" {
+                request[name] = parameter["example"].clone();
+            }
+        }
+        // Where it says two things that exclude each other, the server says so, not the reader.
+        let read = Command::decode(*operation, request.clone());
+        assert!(read.is_ok(), "{}: {read:?} {request}", operation.name());
+    }
+}
+
+#[test]
+fn every_error_code_is_told_with_its_status_and_every_route_names_those_it_may_give() {
+    let document = openapi("1");
+    let responses = document["components"]["responses"].as_object().unwrap();
+    for code in ErrorCode::ALL {
+        let response = &responses[&format!("Error{}", code.http_status())];
+        let mut enums = Vec::new();
+        all(response, "enum", &mut enums);
+        let is_told = enums.iter().any(|codes| {
+            codes.as_array().is_some_and(|codes| codes.contains(&json!(code.as_str())))
+        });
+        assert!(is_told, "{}", code.as_str());
+    }
+    for (place, object) in objects(&document) {
+        let told = object["responses"].as_object().unwrap();
+        assert!(told.contains_key("default"), "{place}");
+        let needs_token = object["security"].as_array().is_some();
+        if place.contains("/v1/") && needs_token && !place.ends_with("/v1/commands") {
+            assert!(told.contains_key("401") && told.contains_key("429"), "{place}");
+        }
+        if place.contains("{projectId}") {
+            assert!(told.contains_key("404") && told.contains_key("403"), "{place}");
+        }
+    }
+}
+
+#[test]
+fn contents_are_described_with_their_conditions_and_ranges() {
+    let document = openapi("1");
+    let content = &document["paths"]["/v1/projects/{projectId}/files/content"];
+    for method in ["get", "head", "put"] {
+        let parameters = content[method]["parameters"].as_array().unwrap();
+        let names: Vec<_> = parameters.iter().map(|it| it["name"].as_str().unwrap()).collect();
+        let is_read = method != "put";
+        assert!(names.contains(&"If-Match") && names.contains(&"If-None-Match"), "{names:?}");
+        assert_eq!(names.contains(&"Range"), is_read, "{method}");
+        assert_eq!(names.contains(&"Idempotency-Key"), !is_read, "{method}");
+        assert_eq!(content[method]["responses"]["304"].is_object(), is_read, "{method}");
+        assert_eq!(content[method]["responses"]["206"].is_object(), method == "get");
+    }
+    assert!(content["get"]["responses"]["200"]["headers"]["ETag"].is_object());
+    let busy = &document["components"]["responses"]["Error429"]["headers"]["Retry-After"];
+    assert!(busy.is_object());
+}
+
+#[test]
+fn what_is_deprecated_is_so_in_every_document() {
+    const OLD: Deprecations = Deprecations::new(&[(
+        Operation::SessionList,
+        Deprecation { since: 1, sunset: Some(2), instead: Some(Operation::SessionSearch) },
+    )]);
+    let document = openapi_of("1", OLD);
+    let old: Vec<_> = objects(&document).filter(|(_, it)| it["deprecated"] == true).collect();
+    assert_eq!(old.len(), 1);
+    let (_, object) = &old[0];
+    assert_eq!(object["operationId"], "session.list");
+    assert_eq!(object["x-iris-deprecation"]["instead"], "session.search");
+    let headers = &object["responses"]["200"]["headers"];
+    assert!(headers["Deprecation"].is_object() && headers["Sunset"].is_object());
+    let schemas = schema_document_of(OLD);
+    assert_eq!(schemas["operations"]["session.list"]["deprecated"], true);
+    let socket = asyncapi_of("1", OLD);
+    let messages = &socket["channels"]["socket"]["messages"];
+    assert_eq!(messages["session.list.request"]["payload"]["deprecated"], true);
+    assert!(messages["session.get.request"]["payload"]["deprecated"].is_null());
+    for document in [openapi("1"), asyncapi("1"), schema_document()] {
+        let mut marks = Vec::new();
+        all(&document, "deprecated", &mut marks);
+        assert!(marks.is_empty());
+    }
+}
+
+/// The document without what is made from the rest of it.
+#[test]
+fn the_openapi_document_is_as_it_was() {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                if object.contains_key("schema") || object.contains_key("content") {
+                    object.remove("example");
+                }
+                object.values_mut().for_each(strip);
+            }
+            Value::Array(list) => list.iter_mut().for_each(strip),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let mut document = openapi("0");
+    strip(&mut document);
+    // A line for each route and each schema: a change shows where it is.
+    let mut text = String::new();
+    for (place, object) in objects(&document) {
+        writeln!(text, "{place} {object}").unwrap();
+    }
+    for (kind, components) in document["components"].as_object().unwrap() {
+        for (name, component) in components.as_object().unwrap() {
+            writeln!(text, "{kind} {name} {component}").unwrap();
+        }
+    }
+    insta::assert_snapshot!(text);
 }
 
 #[test]

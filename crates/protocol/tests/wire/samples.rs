@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use iris_protocol::{
     Agent, AgentId, AgentMode, AgentSource, AgentTuning, AnswerFormatPart, ApiError, Approval,
     ApprovalId, ApprovalState, Attachment, AttachmentGiven, AttachmentPart, AuthSessionId,
-    BackupId, Budget, BudgetExceeded, BudgetLimit, BudgetScope, ChangedFile, ChangedSince,
-    CommandTool, CompactionPart, ErrorCode, Event, ExitKind, FileChange, FileLock, FileSource,
-    FinishReason, HttpMethod, HttpTool, InvitationId, JudgedAccess, LockScope, McpAuthorization,
-    McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId, MessageRole,
-    MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer,
-    PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId,
-    QuestionItem, QuestionOption, QuestionState, QueueReason, Remember, Role, Run, RunId,
-    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, Snapshot, SnapshotId,
-    StreamKind, SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId,
-    TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState,
-    UnlockReason, Usage, UsageTotals, UserId,
+    BackupId, Budget, BudgetExceeded, BudgetLimit, BudgetScope, CaptureEnd, Capturing, ChangedFile,
+    ChangedSince, CommandTool, CompactionPart, ErrorCode, Event, ExitKind, FileChange, FileLock,
+    FileSource, FinishReason, HttpMethod, HttpTool, InvitationId, JudgedAccess, LockScope,
+    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId,
+    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
+    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
+    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, QueueReason, Remember, Role,
+    Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, Snapshot,
+    SnapshotId, StreamKind, SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo,
+    TodoId, TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState,
+    UnlockReason, Unread, Usage, UsageTotals, UserId,
 };
 use serde_json::json;
 
@@ -91,6 +91,12 @@ fn session() -> Session {
         message_count: 4,
         usage: Usage::default(),
         budget: Some(Budget { steps: Some(9), ..Budget::default() }),
+        capturing: Some(Capturing {
+            session_id: SessionId::from_bits(1),
+            by: user_id(),
+            since: 1,
+            until: 2,
+        }),
     }
 }
 
@@ -414,6 +420,8 @@ fn session_events() -> Vec<Event> {
         Event::SessionUpdated { session: session() },
         Event::SessionArchived { session: session() },
         Event::SessionDeleted { session: session() },
+        Event::SessionCaptureStarted { session: session() },
+        Event::SessionCaptureEnded { session: session(), reason: CaptureEnd::Expired },
         Event::SessionForked {
             session_id: session_id(),
             message_id: Some(message_id()),
@@ -764,6 +772,15 @@ fn project_events() -> Vec<Event> {
         Event::MemberAdded { member: member() },
         Event::MemberUpdated { member: member() },
         Event::MemberRemoved { user_id: user_id() },
+        Event::SessionUnread {
+            project_id: project_id(),
+            unread: Unread {
+                session_id: session_id(),
+                count: 2,
+                first_message_id: Some(message_id()),
+                read_message_id: Some(MessageId::from_bits(2)),
+            },
+        },
         Event::InvitationReceived {
             invitation_id: InvitationId::from_bits(16),
             project_id: Some(project_id()),

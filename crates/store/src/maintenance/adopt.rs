@@ -75,6 +75,13 @@ fn disown(conn: &Connection, importer: &UserId) -> Result<(), StoreError> {
     let sql = "UPDATE runs SET started_by = ?1 WHERE ended_at IS NULL OR status = 'interrupted'";
     conn.execute(sql, [importer.as_str()])?;
     conn.execute("UPDATE sessions SET mode = 'default' WHERE mode = 'auto'", [])?;
+    // What others have read, and what was recorded, is nothing of this server's. An archive may say otherwise.
+    if conn.table_exists(None, "captures")? {
+        conn.execute_batch(
+            "DELETE FROM read_positions; DELETE FROM capture_records; DELETE FROM captures;
+             UPDATE sessions SET capturing = NULL WHERE capturing IS NOT NULL;",
+        )?;
+    }
     if conn.table_exists(None, "usage")? {
         conn.execute("UPDATE meta SET outbox_id = 0, outbox_seq = 0", [])?;
         let held = usage(conn)?;

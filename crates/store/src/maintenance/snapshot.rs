@@ -71,6 +71,13 @@ fn copy_to(conn: &Connection, to: &Path) -> Result<(), StoreError> {
     if copy.table_exists(None, "directory_intents")? {
         copy.execute("DELETE FROM directory_intents", [])?;
     }
+    // What somebody recorded to find a mistake is no part of what is kept.
+    if copy.table_exists(None, "captures")? {
+        copy.execute_batch(
+            "DELETE FROM capture_records; DELETE FROM captures;
+             UPDATE sessions SET capturing = NULL WHERE capturing IS NOT NULL;",
+        )?;
+    }
     copy.close().map_err(|(_, error)| error)?;
     File::open(to)?.sync_all()?;
     Ok(())

@@ -84,6 +84,7 @@ impl Command for ForkSession {
             message_count: messages.len() as u64,
             usage: Usage::default(),
             budget: source.budget,
+            capturing: None,
         };
         records::insert_session(tx.conn(), &fork)?;
         if self.title.is_none() && titles::is_untitled(tx.conn(), &self.session_id)? {

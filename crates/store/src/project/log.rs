@@ -3,7 +3,7 @@
 use iris_protocol::{Event, Room, SessionId, UserId};
 use rusqlite::params;
 
-use super::queries;
+use super::{queries, reading};
 use crate::root::OutboxEntry;
 use crate::{Command, StoreError, WhenFull, WriteTx};
 
@@ -30,6 +30,9 @@ impl Command for PublishOutbox {
         for OutboxEntry { id, event, by, at } in self.entries {
             if id <= last {
                 continue;
+            }
+            if let Event::MemberRemoved { user_id } = &event {
+                reading::forget(tx.conn(), user_id)?;
             }
             seq = tx.publish(room.clone(), at, Some(&by), &event)?;
             let sql = "UPDATE meta SET outbox_id = ?1, outbox_seq = ?2";

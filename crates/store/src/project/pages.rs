@@ -121,7 +121,8 @@ pub(super) fn sessions(
     let has_more = cut(&mut sessions, limit);
     let last = sessions.last().map(|session: &Session| session.id.to_string());
     let next_cursor = last.filter(|_| has_more);
-    Ok(SessionPage { sessions, next_cursor, has_more, as_of: position(conn)? })
+    let unread = Vec::new();
+    Ok(SessionPage { sessions, unread, next_cursor, has_more, as_of: position(conn)? })
 }
 
 pub(super) fn approvals(
@@ -240,6 +241,7 @@ pub(super) fn snapshot(
         approvals,
         questions,
         todos: todos::of_session(conn, session_id)?,
+        unread: None,
         as_of: position(conn)?,
     }))
 }

@@ -1,20 +1,20 @@
 //! The queries of a project's database, off the caller's thread.
 
 use iris_protocol::{
-    Agent, Approval, ApprovalPage, ApprovalState, File, FileLock, FileVersionPage, Message,
-    MessageId, MessagePage, PermissionId, PermissionRule, Question, QuestionId, QuestionPage,
-    QuestionState, Room, Run, RunId, RunPage, SearchPage, Session, SessionId, SessionPage,
-    SessionSnapshot, SnapshotId, SnapshotPage, SubtaskPart, Todo, ToolCallId, ToolId, UsageReport,
-    UsageTotals, UserId,
+    Agent, Approval, ApprovalPage, ApprovalState, CaptureId, CapturePage, CapturedExchange,
+    Capturing, File, FileLock, FileVersionPage, Message, MessageId, MessagePage, PermissionId,
+    PermissionRule, Question, QuestionId, QuestionPage, QuestionState, Room, Run, RunId, RunPage,
+    SearchPage, Session, SessionId, SessionPage, SessionSnapshot, SnapshotId, SnapshotPage,
+    SubtaskPart, Todo, ToolCallId, ToolId, UsageReport, UsageTotals, UserId,
 };
 
 use super::{
     BegunAuthorization, BlobHash, ChangedPath, Conversation, DayUsed, FileAt, FileBetween,
     KnownFile, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, Spending,
     StoredAttachment, StoredMcpServer, StoredRestore, StoredSnapshot, StoredTool, TaskResult,
-    Undoing, attachments, blobs, context, exporting, family, file_agents, files, joining, mcp,
-    pages, permissions, provider_data, queries, questions, quotas, resuming, reverting, rows,
-    sealing, search, tasks, titles, todos, tools, usage,
+    Undoing, attachments, blobs, captures, context, exporting, family, file_agents, files, joining,
+    mcp, pages, permissions, provider_data, queries, questions, quotas, reading, resuming,
+    reverting, rows, sealing, search, tasks, titles, todos, tools, usage,
 };
 use crate::totals::Days;
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
@@ -114,6 +114,70 @@ impl ProjectReader {
             pages::sessions(conn, limit, cursor.as_deref(), include_archived, parent_id.as_ref())
         };
         self.reader.read(read).await
+    }
+
+    /// The same as a user is shown it, who has not read all of them.
+    ///
+    /// # Errors
+    /// As [`Self::sessions`].
+    pub async fn sessions_for(
+        &self,
+        user_id: UserId,
+        limit: u32,
+        cursor: Option<String>,
+        include_archived: bool,
+        parent_id: Option<SessionId>,
+    ) -> Result<SessionPage, StoreError> {
+        let read = move |conn: &_| {
+            let (cursor, parent) = (cursor.as_deref(), parent_id.as_ref());
+            let page = pages::sessions(conn, limit, cursor, include_archived, parent)?;
+            let unread = |session: &Session| reading::unread(conn, &session.id, &user_id);
+            let unread = page.sessions.iter().map(unread).collect::<Result<_, _>>()?;
+            Ok(SessionPage { unread, ..page })
+        };
+        self.reader.read(read).await
+    }
+
+    /// The sessions that are recorded, those of sub-agents too.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn captures(&self) -> Result<Vec<(SessionId, Capturing)>, StoreError> {
+        self.reader.read(captures::on).await
+    }
+
+    /// When the next capture ends by itself, in milliseconds since 1970 UTC.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn next_end_of_capture(&self) -> Result<Option<i64>, StoreError> {
+        self.reader.read(captures::next_end).await
+    }
+
+    /// A page of what was recorded of a session and its sub-agents, newest first.
+    ///
+    /// # Errors
+    /// `NotFound` (session, capture), `InvalidCursor`, otherwise as [`Reader::read`].
+    pub async fn capture(
+        &self,
+        session_id: SessionId,
+        limit: u32,
+        cursor: Option<String>,
+    ) -> Result<CapturePage, StoreError> {
+        let read = move |conn: &_| captures::page(conn, &session_id, limit, cursor.as_deref());
+        self.reader.read(read).await
+    }
+
+    /// One recorded request to a provider with its response.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn captured(
+        &self,
+        session_id: SessionId,
+        id: CaptureId,
+    ) -> Result<Option<CapturedExchange>, StoreError> {
+        self.reader.read(move |conn| captures::exchange(conn, &session_id, &id)).await
     }
 
     /// What a session used with its sub-agents, or the whole project.
@@ -255,6 +319,26 @@ impl ProjectReader {
         before: Option<String>,
     ) -> Result<Option<SessionSnapshot>, StoreError> {
         let read = move |conn: &_| pages::snapshot(conn, &session_id, limit, before.as_deref());
+        self.reader.read(read).await
+    }
+
+    /// The same as a user is shown it, who has not read all of it.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`].
+    pub async fn snapshot_for(
+        &self,
+        user_id: UserId,
+        session_id: SessionId,
+        limit: u32,
+        before: Option<String>,
+    ) -> Result<Option<SessionSnapshot>, StoreError> {
+        let read = move |conn: &_| {
+            let found = pages::snapshot(conn, &session_id, limit, before.as_deref())?;
+            let Some(snapshot) = found else { return Ok(None) };
+            let unread = Some(reading::unread(conn, &session_id, &user_id)?);
+            Ok(Some(SessionSnapshot { unread, ..snapshot }))
+        };
         self.reader.read(read).await
     }
 

@@ -12,8 +12,9 @@ use crate::column::{to_json, to_optional_json, to_word};
 
 pub(super) fn insert_session(conn: &Connection, session: &Session) -> Result<(), StoreError> {
     let sql = "INSERT INTO sessions (id, parent_id, title, agent, model, mode, status, state,
-                 created_by, created_at, updated_at, archived_at, message_count, usage, budget)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+                 created_by, created_at, updated_at, archived_at, message_count, usage, budget,
+                 capturing)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
     conn.prepare_cached(sql)?.execute(params![
         session.id.as_str(),
         session.parent_id.as_ref().map(SessionId::as_str),
@@ -30,6 +31,7 @@ pub(super) fn insert_session(conn: &Connection, session: &Session) -> Result<(),
         session.message_count,
         to_json(&session.usage)?,
         to_optional_json(session.budget.as_ref())?,
+        to_optional_json(session.capturing.as_ref())?,
     ])?;
     Ok(())
 }

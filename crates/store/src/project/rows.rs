@@ -37,6 +37,7 @@ pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         message_count: row.get("message_count")?,
         usage: json(row, "usage")?,
         budget: optional_json(row, "budget")?,
+        capturing: optional_json(row, "capturing")?,
     })
 }
 

@@ -56,6 +56,7 @@ impl Command for CreateSession {
             message_count: 0,
             usage: Usage::default(),
             budget: None,
+            capturing: None,
         };
         records::insert_session(tx.conn(), &session)?;
         if self.title.is_none() {

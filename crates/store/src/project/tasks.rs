@@ -191,6 +191,7 @@ impl SpawnTask {
             message_count: 0,
             usage: Usage::default(),
             budget: None,
+            capturing: parent.capturing.clone(),
         };
         records::insert_session(tx.conn(), &child)?;
         let event = Event::SessionCreated { session: child.clone() };
