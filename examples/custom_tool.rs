@@ -118,6 +118,7 @@ async fn call_it(app: &App) -> anyhow::Result<String> {
         description: None,
         r#type: ProjectType::Local,
         path: None,
+        git: None,
     };
     let project = client.call(None, project).await?.project.id;
     let rule = PermissionCreate {

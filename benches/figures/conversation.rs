@@ -70,8 +70,13 @@ impl Owner {
 /// Makes a project.
 pub(crate) async fn new_project(client: &Client) -> anyhow::Result<ProjectId> {
     let name = "figures".to_owned();
-    let create =
-        ProjectCreate { name, description: None, r#type: ProjectType::default(), path: None };
+    let create = ProjectCreate {
+        name,
+        description: None,
+        r#type: ProjectType::default(),
+        path: None,
+        git: None,
+    };
     Ok(client.call(None, create).await?.project.id)
 }
 

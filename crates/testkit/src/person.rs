@@ -60,6 +60,7 @@ impl Person {
             description: None,
             r#type: ProjectType::Local,
             path: None,
+            git: None,
         };
         self.client.call(None, request).await.unwrap().project
     }

@@ -7,7 +7,9 @@ use iris_protocol::{
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Map, Value};
 
-use super::rows::{self, MEMBER_COLUMNS, PROJECT_COLUMNS, USER_COLUMN_COUNT, USER_COLUMNS};
+use super::rows::{
+    self, MEMBER_COLUMNS, PROJECT_COLUMNS, PROJECT_TABLES, USER_COLUMN_COUNT, USER_COLUMNS,
+};
 use crate::StoreError;
 
 /// Sorts after every id.
@@ -193,7 +195,7 @@ pub(super) fn role(
 pub(super) fn projects_sql() -> String {
     format!(
         "SELECT {PROJECT_COLUMNS}
-         FROM project_members m JOIN projects p ON p.id = m.project_id
+         FROM {PROJECT_TABLES}
          WHERE m.user_id = ?1 AND m.project_id < ?2 AND (?3 OR p.archived_at IS NULL)
          ORDER BY m.project_id DESC LIMIT ?4"
     )
@@ -223,7 +225,7 @@ pub(super) fn projects(
 fn project_sql() -> String {
     format!(
         "SELECT {PROJECT_COLUMNS}
-         FROM project_members m JOIN projects p ON p.id = m.project_id
+         FROM {PROJECT_TABLES}
          WHERE m.project_id = ?2 AND m.user_id = ?1"
     )
 }
