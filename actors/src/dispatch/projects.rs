@@ -44,8 +44,12 @@ pub(super) async fn create(
     may_create(node, grant).await?;
     check_name("name", &request.name)?;
     check_description("description", request.description.as_deref())?;
-    if request.r#type != ProjectType::Local || request.git.is_some() {
+    if request.r#type == ProjectType::Git || request.git.is_some() {
         let message = "this server has no projects of that type yet";
+        return Err(ApiError::invalid(message).reason("project_type"));
+    }
+    if request.r#type == ProjectType::Remote && request.path.is_some() {
+        let message = "a project of the type `remote` has no `path`: its files are in its database";
         return Err(ApiError::invalid(message).reason("project_type"));
     }
     let services = &node.services;

@@ -63,7 +63,7 @@ impl Orchestrator {
         let workspace = self.assignment.place.project.workspace.clone();
         let read_log = Arc::clone(&self.assignment.read_log);
         let told = Arc::clone(&self.assignment.told);
-        let places = Arc::clone(&self.assignment.place.project.places);
+        let places = self.assignment.place.project.places.clone();
         let progress = self.progress_of(&call_id);
         let todos = Arc::new(SessionTodos::of(&self.assignment));
         let outputs = Arc::new(SessionOutputs::of(&self.assignment));
@@ -120,8 +120,9 @@ impl Orchestrator {
                 Err(error) => return ToolOutcome::Failed { error },
             };
             let timeout = tool.time_limit(&input).unwrap_or(tool_timeout);
-            let place = (workspace.clone(), Arc::clone(&judge), accesses.clone());
-            let context = ToolContext::new(workspace, read_log, judge).with_accesses(accesses);
+            let place = (workspace, Arc::clone(&judge), accesses.clone());
+            let context = ToolContext::new(files.workspace().clone(), read_log, judge);
+            let context = context.with_accesses(accesses);
             let context = context.with_todos(todos).with_sub_agents(sub_agents);
             let context = context.with_outputs(outputs).with_people(people);
             let context = context.with_places(places).with_progress(progress);
@@ -130,8 +131,11 @@ impl Orchestrator {
             crash_point(CrashPoint::ToolStart);
             let ended = tokio::time::timeout(timeout, tool.run(context, input)).await;
             crash_point(CrashPoint::ToolEnd);
-            files.end().await;
+            let recorded = files.end(matches!(ended, Ok(Ok(_)))).await;
             drop(turn);
+            if let Err(error) = recorded {
+                return ToolOutcome::Failed { error };
+            }
             match ended {
                 Ok(Ok(output)) => {
                     let outcome = without_secrets(secrets, completed(output, &id)).await;
