@@ -171,7 +171,10 @@ impl Workspace {
         let path = RelPath::dir(path)?;
         let root = match &self.files {
             Files::Directory(directory) => directory.root(),
-            Files::Stored(_) => return Ok(path.to_string()),
+            Files::Stored(stored) => {
+                stored.check_way(&path)?;
+                return Ok(path.to_string());
+            }
         };
         let names: Vec<&str> = path.names().collect();
         for existing in (0..=names.len()).rev() {

@@ -33,6 +33,9 @@ impl Workspace {
         files_max: usize,
     ) -> Result<Vec<FileStamp>, WorkspaceError> {
         let path = RelPath::dir(path)?;
+        if self.is_stored() {
+            return Ok(Vec::new());
+        }
         let Folder::Disk(directory) = look_up(self, &path)?.directory(&path)? else {
             return Ok(Vec::new());
         };

@@ -267,52 +267,29 @@ impl Stored {
     /// Whether any file is below a path.
     fn is_directory(&self, path: &RelPath) -> Result<bool, WorkspaceError> {
         let prefix = below(path);
-        let (is_drafted, has_gone) = match self.drafts() {
-            Some(drafts) => {
-                let below = drafts.range(prefix.clone()..);
-                let mut below = below.take_while(|(path, _)| path.starts_with(&prefix)).peekable();
-                let has_any = below.peek().is_some();
-                (below.any(|(_, draft)| draft.is_some()), has_any)
-            }
-            None => (false, false),
-        };
-        if is_drafted {
-            return Ok(true);
-        }
-        if !has_gone {
-            return Ok(!self.store.entries(key(path), 1).map_err(failed)?.is_empty());
-        }
-        // Some of what the store holds there is to be gone.
-        let mut is_there = false;
-        self.visit_store(path, &mut |file, _| {
-            is_there |= self.drafted_at(file.as_str()).is_none();
-            !is_there
-        })?;
-        Ok(is_there)
+        let is_drafted = self.drafts().is_some_and(|drafts| {
+            drafts.range(prefix.clone()..).next().is_some_and(|(path, _)| path.starts_with(&prefix))
+        });
+        // Some of what the store has there may be gone in the draft.
+        let entries_max = if is_drafted { usize::MAX } else { 1 };
+        Ok(!self.entries(path, entries_max)?.is_empty())
     }
 
-    /// The files of the store below a directory, until `visit` says that it is enough. Says how many files and
-    /// directories were met.
-    fn visit_store(
-        &self,
-        directory: &RelPath,
-        visit: &mut dyn FnMut(&RelPath, StoredFile) -> bool,
-    ) -> Result<usize, WorkspaceError> {
-        let (mut pending, mut count) = (vec![directory.clone()], 0);
-        while let Some(directory) = pending.pop() {
-            for entry in self.store.entries(key(&directory), usize::MAX).map_err(failed)? {
-                count += 1;
-                let path = directory.child(&entry.name);
-                let Some(file) = entry.file else {
-                    pending.push(path);
-                    continue;
-                };
-                if !visit(&path, file) {
-                    return Ok(count);
-                }
+    /// Refuses a path with a file on the way: nothing is there, nor can be.
+    pub(crate) fn check_way(&self, path: &RelPath) -> Result<(), WorkspaceError> {
+        if self.has_file_above(path)? { Err(not_found(path)) } else { Ok(()) }
+    }
+
+    fn has_file_above(&self, path: &RelPath) -> Result<bool, WorkspaceError> {
+        let names: Vec<&str> = path.names().collect();
+        let mut above = RelPath::ROOT;
+        for name in names.split_last().map_or(names.as_slice(), |(_, above)| above) {
+            above = above.child(name);
+            if self.file(above.as_str())?.is_some() {
+                return Ok(true);
             }
         }
-        Ok(count)
+        Ok(false)
     }
 
     /// Where a path leads, for reading.
@@ -341,13 +318,8 @@ impl Stored {
         if let Some(file) = self.file(path.as_str())? {
             return Ok(Some(file));
         }
-        let names: Vec<&str> = path.names().collect();
-        let mut above = RelPath::ROOT;
-        for name in names.split_last().map_or(names.as_slice(), |(_, above)| above) {
-            above = above.child(name);
-            if self.file(above.as_str())?.is_some() {
-                return Err(WorkspaceError::NotADirectory { path: path.to_string() });
-            }
+        if self.has_file_above(path)? {
+            return Err(WorkspaceError::NotADirectory { path: path.to_string() });
         }
         if self.is_directory(path)? {
             return Err(WorkspaceError::NotAFile { path: path.to_string() });
@@ -420,38 +392,29 @@ impl Stored {
         if !recursive {
             return Err(WorkspaceError::NotEmpty { path: path.to_string() });
         }
-        for (path, _) in self.below(path, count_max)? {
+        for path in self.below(path, count_max)? {
             self.set(&path, None)?;
         }
         Ok(())
     }
 
     /// The files below a directory, at most `count_max` of them with the directories.
-    fn below(
-        &self,
-        directory: &RelPath,
-        count_max: usize,
-    ) -> Result<Vec<(RelPath, StoredFile)>, WorkspaceError> {
-        let mut files = BTreeMap::new();
-        let count = self.visit_store(directory, &mut |path, file| {
-            if self.drafted_at(path.as_str()).is_none() {
-                files.insert(path.clone(), file);
-            }
-            files.len() <= count_max
-        })?;
-        if count > count_max {
-            return Err(WorkspaceError::TooMany { path: directory.to_string(), count_max });
-        }
-        let prefix = below(directory);
-        if let Some(drafts) = self.drafts() {
-            let drafts = drafts.range(prefix.clone()..);
-            for (path, draft) in drafts.take_while(|(path, _)| path.starts_with(&prefix)) {
-                if let Some(draft) = draft {
-                    files.insert(RelPath::file(path)?, draft.file.clone());
+    fn below(&self, directory: &RelPath, count_max: usize) -> Result<Vec<RelPath>, WorkspaceError> {
+        let (mut files, mut pending, mut count) = (Vec::new(), vec![directory.clone()], 0);
+        while let Some(folder) = pending.pop() {
+            for StoredEntry { name, file } in self.entries(&folder, usize::MAX)? {
+                count += 1;
+                if count > count_max {
+                    let path = directory.to_string();
+                    return Err(WorkspaceError::TooMany { path, count_max });
+                }
+                match file {
+                    Some(_) => files.push(folder.child(&name)),
+                    None => pending.push(folder.child(&name)),
                 }
             }
         }
-        Ok(files.into_iter().collect())
+        Ok(files)
     }
 
     /// Says whether a directory was moved.
@@ -480,7 +443,7 @@ impl Stored {
         }
         let prefix = below(from);
         let files = self.below(from, usize::MAX)?;
-        let moved = files.into_iter().map(|(path, _)| {
+        let moved = files.into_iter().map(|path| {
             let rest = path.as_str().strip_prefix(&prefix).unwrap_or_default();
             Ok((RelPath::file(&format!("{to}/{rest}"))?, path))
         });
@@ -554,5 +517,177 @@ impl StoredFolder {
             return Err(WorkspaceError::NotAFile { path: path.to_string() });
         }
         Err(not_found(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Cancel, GrepQuery, SearchLimits, Workspace};
+
+    /// A store in memory.
+    #[derive(Default)]
+    struct Memory {
+        files: Mutex<BTreeMap<String, (StoredFile, Vec<u8>)>>,
+    }
+
+    impl Memory {
+        fn commit(&self, drafted: Vec<Drafted>) {
+            let mut files = self.files.lock().unwrap();
+            let before = files.clone();
+            for Drafted { path, file, bytes } in drafted {
+                let Some(file) = file else {
+                    files.remove(&path);
+                    continue;
+                };
+                let bytes = bytes.map(|bytes| bytes.to_vec()).unwrap_or_else(|| {
+                    let kept = before.values().find(|(kept, _)| kept.hash == file.hash);
+                    kept.unwrap().1.clone()
+                });
+                files.insert(path, (file, bytes));
+            }
+        }
+    }
+
+    impl FileStore for Memory {
+        fn file(&self, path: &str) -> Result<Option<StoredFile>, ApiError> {
+            Ok(self.files.lock().unwrap().get(path).map(|(file, _)| file.clone()))
+        }
+
+        fn read(&self, path: &str) -> Result<Option<(StoredFile, Vec<u8>)>, ApiError> {
+            Ok(self.files.lock().unwrap().get(path).cloned())
+        }
+
+        fn entries(&self, directory: &str, max: usize) -> Result<Vec<StoredEntry>, ApiError> {
+            let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+            let mut entries = BTreeMap::new();
+            for (path, (file, _)) in self.files.lock().unwrap().iter() {
+                let Some(rest) = path.strip_prefix(&prefix) else { continue };
+                match rest.split_once('/') {
+                    Some((name, _)) => entries.insert(name.to_owned(), None),
+                    None => entries.insert(rest.to_owned(), Some(file.clone())),
+                };
+            }
+            let entries = entries.into_iter().map(|(name, file)| StoredEntry { name, file });
+            Ok(entries.take(max).collect())
+        }
+    }
+
+    fn stored(staging: &std::path::Path) -> (Arc<Memory>, Workspace) {
+        let memory: Arc<Memory> = Arc::default();
+        let store: Arc<dyn FileStore> = memory.clone();
+        (memory, Workspace::stored(store, staging).unwrap())
+    }
+
+    const PATHS: [&str; 9] =
+        ["a", "b", "a/b", "dir", "dir/a", "dir/deep/b", "dir/deep", ".gitignore", ".git/x"];
+
+    /// What a caller is told of a change.
+    fn change(workspace: &Workspace, kind: u8, one: &str, other: &str, content: &str) -> String {
+        let told = |done: Result<String, WorkspaceError>| match done {
+            Ok(done) => done,
+            Err(error) => format!("{:?} {:?} {error}", error.code(), error.reason()),
+        };
+        let written = |outcome: WriteOutcome| format!("{outcome:?}");
+        let done = match kind {
+            0 | 1 => workspace.write(one, content.as_bytes()).map(written),
+            2 => workspace.write_if_absent(one, content.as_bytes(), Some(other)).map(written),
+            3 => {
+                let hash = content_hash(b"x\n");
+                workspace.write_if_unchanged(one, content.as_bytes(), &hash).map(written)
+            }
+            4 => workspace.rename(one, other, content == "x\n").map(|moved| format!("{moved:?}")),
+            5 => workspace.remove(one, content == "x\n", 2).map(|()| String::new()),
+            6 => workspace.remove_if_unchanged(one, &content_hash(b"x\n")).map(|()| String::new()),
+            7 => workspace.check_write(one).map(|()| String::new()),
+            _ => workspace.check_remove(one).map(|()| String::new()),
+        };
+        // A store has none.
+        workspace.remove_empty_above(one);
+        workspace.remove_empty_above(other);
+        told(done)
+    }
+
+    /// All that a caller may see.
+    fn seen(workspace: &Workspace) -> Vec<String> {
+        let (limits, cancel) = (SearchLimits::default(), Cancel::new());
+        let mut seen = vec![
+            format!("{:?}", workspace.list(".", 9, &limits, &cancel)),
+            format!("{:?}", workspace.list("dir", 1, &limits, &cancel)),
+            format!("{:?}", workspace.glob("**/b", ".", &limits, &cancel)),
+        ];
+        let query =
+            GrepQuery { pattern: "x".to_owned(), path: ".".to_owned(), ..GrepQuery::default() };
+        seen.push(format!("{:?}", workspace.grep(&query, &|_| true, &limits, &cancel)));
+        for path in PATHS {
+            seen.push(format!("{:?}", workspace.read_text(path, 99)));
+            let info = workspace.stat(path).map(|info| (info.kind, info.size, info.hash));
+            seen.push(format!("{info:?} {:?}", workspace.real_path(path)));
+            seen.push(format!("{:?}", workspace.look(path).map(|it| it.map(|it| it.size))));
+            seen.push(format!("{}", workspace.is_ignored(path)));
+            let page = workspace.list_page(".", 9, true, Some(path), 2, &cancel).map(|page| {
+                let entries = page.entries.into_iter().map(|it| (it.path, it.kind, it.size));
+                (entries.collect::<Vec<_>>(), page.has_more)
+            });
+            seen.push(format!("{page:?}"));
+        }
+        seen
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        /// Whatever is done, and whether it is committed at once or later, a store answers as a directory does.
+        #[test]
+        fn a_store_answers_as_a_directory_does(
+            steps in proptest::collection::vec((0_u8..9, 0..9_usize, 0..9_usize, 0..3_usize, any::<bool>()), 1..40),
+        ) {
+            let (root, staging) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let directory = Workspace::open(root.path()).unwrap();
+            let (memory, base) = stored(staging.path());
+            let mut draft = base.draft();
+            for (kind, one, other, content, commits) in steps {
+                let content = ["x\n", "y\nx\n", "b\n"][content];
+                let (one, other) = (PATHS[one], PATHS[other]);
+                let expected = change(&directory, kind, one, other, content);
+                let found = change(&draft, kind, one, other, content);
+                prop_assert_eq!(&found, &expected, "{} {} {}", kind, one, other);
+                prop_assert_eq!(seen(&draft), seen(&directory), "{} {} {}", kind, one, other);
+                if commits {
+                    memory.commit(draft.drafted());
+                    draft = base.draft();
+                    prop_assert_eq!(seen(&base), seen(&directory));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_changed_but_in_a_draft_and_a_draft_is_seen_by_its_owner_alone() {
+        let staging = tempfile::tempdir().unwrap();
+        let (memory, base) = stored(staging.path());
+        let refused = base.write("a", b"x").unwrap_err();
+        assert_eq!(refused.code(), iris_protocol::ErrorCode::ReadOnly);
+        let (one, other) = (base.draft(), base.draft());
+        one.write("a", b"x").unwrap();
+        assert!(base.look("a").unwrap().is_none() && other.look("a").unwrap().is_none());
+        assert_eq!(one.clone().read_bytes("a", 9).unwrap().bytes, b"x");
+        let held = one.open_file("a", 9).unwrap();
+        assert!(held.is_held() && held.read_at(0, 9).unwrap() == b"x");
+        assert_eq!(held.known_hash(), Some(&*held.hash().unwrap()));
+        memory.commit(one.drafted());
+        assert!(base.look("a").unwrap().is_some() && base.drafted().is_empty());
+
+        let large = vec![0; FILE_BYTES_MAX + 1];
+        assert!(matches!(one.write("b", &large), Err(WorkspaceError::TooLarge { .. })));
+        let mut staged = base.stage("one").unwrap();
+        staged.write(b"received").unwrap();
+        one.place_staged(&staged, "dir/c").unwrap();
+        assert_eq!(one.read_bytes("dir/c", 9).unwrap().bytes, b"received");
+        base.discard_staged("one").unwrap();
+        let long = "n".repeat(FILE_NAME_BYTES_MAX + 1);
+        assert_eq!(one.write(&long, b"x").unwrap_err().reason(), Some("invalid_path"));
+        assert_eq!(one.stat(&long).unwrap_err().reason(), Some("invalid_path"));
     }
 }

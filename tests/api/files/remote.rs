@@ -106,7 +106,6 @@ async fn a_database_is_listed_moved_and_deleted_as_a_directory_is() {
     // What is a directory is no file, and the other way round; some names are nobody's.
     for (path, reason) in [
         ("src", "not_regular_file"),
-        ("c.txt/below", "not_directory"),
         (".git/config", "protected_path"),
         (".iris/agents/x.md", "protected_path"),
         ("../x", "invalid_path"),
@@ -115,6 +114,8 @@ async fn a_database_is_listed_moved_and_deleted_as_a_directory_is() {
         let refused = refusal(ann.client.file_put(&project, path, "x").await);
         assert_eq!(code_of(&refused).1, reason, "{path}");
     }
+    let below = refusal(ann.client.file_put(&project, "c.txt/below", "x").await);
+    assert_eq!(below.code, ErrorCode::NotFound);
     let move_to = async |from: &str, to: &str, overwrite| {
         let (from, to) = (from.to_owned(), to.to_owned());
         ann.client.call(Some(&project), FileMove { from, to, overwrite, version: None }).await
