@@ -232,7 +232,7 @@ async fn a_call_in_a_database_that_is_cut_off_before_its_record_changed_nothing(
     let patch = "*** Begin Patch\n*** Update File: a.txt\n@@\n-old\n+new\n*** Add File: b.txt\n+b\n\
                  *** End Patch";
     let script = format!("call applyPatch {}\nstep\nsay ok", json!({ "patch": patch }));
-    talk.send_message(&script).await;
+    drop(talk.try_send(&script, None).await);
     assert!(!server.exited().await.success());
     let _server = scene.restart().await;
     assert_eq!(scene.told("a.txt").await.as_deref(), Some("old\n"));

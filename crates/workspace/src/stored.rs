@@ -78,22 +78,27 @@ pub struct Drafted {
     pub bytes: Option<Arc<[u8]>>,
 }
 
-/// A file of a draft.
+/// What is to be at a path.
 #[derive(Debug, Clone)]
-struct Draft {
-    file: StoredFile,
-    content: Content,
+enum Draft {
+    Gone,
+    /// A file with this content.
+    New(StoredFile, Arc<[u8]>),
+    /// A file with the content that the store holds at this path.
+    Moved(StoredFile, String),
 }
 
-#[derive(Debug, Clone)]
-enum Content {
-    Bytes(Arc<[u8]>),
-    /// What the store holds at this path.
-    Of(String),
+impl Draft {
+    fn file(&self) -> Option<&StoredFile> {
+        match self {
+            Self::Gone => None,
+            Self::New(file, _) | Self::Moved(file, _) => Some(file),
+        }
+    }
 }
 
-/// By path; none for what is to be gone.
-type Drafts = BTreeMap<String, Option<Draft>>;
+/// By path.
+type Drafts = BTreeMap<String, Draft>;
 
 /// Files in a store, and what is to become of some of them.
 #[derive(Clone)]
@@ -168,12 +173,11 @@ impl Stored {
     pub(crate) fn drafted(&self) -> Vec<Drafted> {
         let Some(drafts) = self.drafts() else { return Vec::new() };
         let drafted = drafts.iter().map(|(path, draft)| {
-            let bytes = match draft.as_ref().map(|draft| &draft.content) {
-                Some(Content::Bytes(bytes)) => Some(Arc::clone(bytes)),
-                Some(Content::Of(_)) | None => None,
+            let bytes = match draft {
+                Draft::New(_, bytes) => Some(Arc::clone(bytes)),
+                Draft::Gone | Draft::Moved(..) => None,
             };
-            let file = draft.as_ref().map(|draft| draft.file.clone());
-            Drafted { path: path.clone(), file, bytes }
+            Drafted { path: path.clone(), file: draft.file().cloned(), bytes }
         });
         drafted.collect()
     }
@@ -183,12 +187,11 @@ impl Stored {
         Some(drafts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What is drafted for a path: outside none where nothing is, inside none where it is to be gone.
-    fn drafted_at(&self, path: &str) -> Option<Option<Draft>> {
+    fn drafted_at(&self, path: &str) -> Option<Draft> {
         self.drafts()?.get(path).cloned()
     }
 
-    fn set(&self, path: &RelPath, draft: Option<Draft>) -> Result<(), WorkspaceError> {
+    fn set(&self, path: &RelPath, draft: Draft) -> Result<(), WorkspaceError> {
         let Some(mut drafts) = self.drafts() else {
             let source = ErrorKind::ReadOnlyFilesystem.into();
             return Err(WorkspaceError::Io { path: path.to_string(), source });
@@ -199,21 +202,21 @@ impl Stored {
 
     fn file(&self, path: &str) -> Result<Option<StoredFile>, WorkspaceError> {
         match self.drafted_at(path) {
-            Some(draft) => Ok(draft.map(|draft| draft.file)),
+            Some(draft) => Ok(draft.file().cloned()),
             None => self.store.file(path).map_err(failed),
         }
     }
 
     fn read(&self, path: &str) -> Result<Option<(StoredFile, Arc<[u8]>)>, WorkspaceError> {
-        let from_store = |path: &str| {
-            let read = self.store.read(path).map_err(failed)?;
-            Ok(read.map(|(file, bytes)| (file, Arc::from(bytes))))
+        let from_store = |path: &str| match self.store.read(path) {
+            Ok(read) => Ok(read.map(|(file, bytes)| (file, Arc::<[u8]>::from(bytes)))),
+            Err(error) => Err(failed(error)),
         };
         match self.drafted_at(path) {
             None => from_store(path),
-            Some(None) => Ok(None),
-            Some(Some(Draft { file, content: Content::Bytes(bytes) })) => Ok(Some((file, bytes))),
-            Some(Some(Draft { file, content: Content::Of(path) })) => {
+            Some(Draft::Gone) => Ok(None),
+            Some(Draft::New(file, bytes)) => Ok(Some((file, bytes))),
+            Some(Draft::Moved(file, path)) => {
                 Ok(from_store(&path)?.map(|(_, bytes)| (file, bytes)))
             }
         }
@@ -231,9 +234,7 @@ impl Stored {
             Some(drafts) => {
                 let below = drafts.range(prefix.clone()..);
                 let below = below.take_while(|(path, _)| path.starts_with(&prefix));
-                below
-                    .map(|(path, it)| (path.clone(), it.as_ref().map(|it| it.file.clone())))
-                    .collect()
+                below.map(|(path, it)| (path.clone(), it.file().cloned())).collect()
             }
             None => Vec::new(),
         };
@@ -363,7 +364,7 @@ impl Stored {
         };
         let hash = content_hash(&bytes);
         let file = StoredFile { size, hash: hash.clone(), mode, modified_ms: 0 };
-        self.set(path, Some(Draft { file, content: Content::Bytes(bytes.into()) }))?;
+        self.set(path, Draft::New(file, bytes.into()))?;
         Ok(WriteOutcome { path: path.to_string(), created, size, hash })
     }
 
@@ -375,7 +376,7 @@ impl Stored {
         if self.present(path)?.hash != known_hash {
             return Err(WorkspaceError::Changed { path: path.to_string() });
         }
-        self.set(path, None)
+        self.set(path, Draft::Gone)
     }
 
     pub(crate) fn remove(
@@ -385,7 +386,7 @@ impl Stored {
         count_max: usize,
     ) -> Result<(), WorkspaceError> {
         match self.present(path) {
-            Ok(_) => return self.set(path, None),
+            Ok(_) => return self.set(path, Draft::Gone),
             Err(WorkspaceError::NotAFile { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -393,7 +394,7 @@ impl Stored {
             return Err(WorkspaceError::NotEmpty { path: path.to_string() });
         }
         for path in self.below(path, count_max)? {
-            self.set(&path, None)?;
+            self.set(&path, Draft::Gone)?;
         }
         Ok(())
     }
@@ -457,16 +458,17 @@ impl Stored {
     /// Moves one file.
     fn carry(&self, from: &RelPath, to: &RelPath) -> Result<(), WorkspaceError> {
         let draft = match self.drafted_at(from.as_str()) {
-            Some(draft) => draft.ok_or_else(|| not_found(from))?,
+            Some(Draft::Gone) => return Err(not_found(from)),
+            Some(draft) => draft,
             None => {
                 // The store knows its permission bits here alone.
                 let file = self.store.file(from.as_str()).map_err(failed)?;
                 let file = file.ok_or_else(|| not_found(from))?;
-                Draft { file, content: Content::Of(from.as_str().to_owned()) }
+                Draft::Moved(file, from.as_str().to_owned())
             }
         };
-        self.set(to, Some(draft))?;
-        self.set(from, None)
+        self.set(to, draft)?;
+        self.set(from, Draft::Gone)
     }
 }
 
