@@ -249,8 +249,16 @@ async fn an_agent_works_in_a_database_with_all_tools_on_files() {
             && it.message_id.as_ref() == Some(&answer.id)
     };
     assert!(made.iter().all(of_run), "{made:?}");
-    let created = patiently("file.created", socket.next_event()).await.unwrap().event;
-    assert!(matches!(created, Event::FileCreated { ref path, .. } if path == "src/a.rs"));
+    let created = async {
+        loop {
+            let told = socket.next_event().await.unwrap().event;
+            if let Event::FileCreated { path, session_id, .. } = told {
+                return (path, session_id);
+            }
+        }
+    };
+    let created = patiently("file.created", created).await;
+    assert_eq!(created, ("src/a.rs".to_owned(), Some(talk.session.clone())));
     let diff = RunDiff { session_id: talk.session.clone(), run_id: run.clone() };
     let diff = talk.call(diff).await.unwrap().files;
     let diff: Vec<_> = diff.iter().map(|it| (it.path.as_str(), it.change)).collect();
