@@ -91,19 +91,20 @@ impl ToolFiles {
         &self.workspace
     }
 
-    /// Looks at what the call changed, or records its draft if it is done. Fails with what the model reads where
-    /// that is not possible: then nothing was changed.
-    pub(crate) async fn end(mut self, is_done: bool) -> Result<(), String> {
-        let Some(open) = self.open.take() else { return Ok(()) };
+    /// Looks at what the call changed, or records its draft if it is done. Where that is not possible nothing
+    /// was changed, and the call fails with what the model reads.
+    pub(crate) async fn end<T>(mut self, ended: Result<T, String>) -> Result<T, String> {
+        let Some(open) = self.open.take() else { return ended };
         if !self.workspace.is_stored() {
             open.close().await;
-            return Ok(());
+            return ended;
         }
+        let done = ended?;
         let drafted = self.workspace.drafted();
-        if drafted.is_empty() || !is_done {
-            return Ok(());
+        if !drafted.is_empty() {
+            open.record(drafted).await?;
         }
-        open.record(drafted).await
+        Ok(done)
     }
 }
 

@@ -12,7 +12,7 @@ use iris_protocol::{FileSource, PermissionAction, ToolCallId};
 use iris_redact::{MARK, Redactor};
 use iris_store::project::{Author, ProjectReader, Quotas};
 use iris_store::{CrashPoint, StoreError, crash_point};
-use iris_tools::{OUTPUT_PREFIX, Progress, TASK, TEXT, Tool, ToolContext, ToolOutput};
+use iris_tools::{OUTPUT_PREFIX, Progress, TASK, TEXT, Tool, ToolContext, ToolError, ToolOutput};
 use iris_workspace::Workspace;
 use serde_json::Value;
 use tokio::try_join;
@@ -129,26 +129,16 @@ impl Orchestrator {
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
             crash_point(CrashPoint::ToolStart);
-            let ended = tokio::time::timeout(timeout, tool.run(context, input)).await;
+            let ended = in_time(timeout, tool.run(context, input)).await;
             crash_point(CrashPoint::ToolEnd);
-            let recorded = files.end(matches!(ended, Ok(Ok(_)))).await;
+            let ended = files.end(ended).await;
             drop(turn);
-            if let Err(error) = recorded {
-                return ToolOutcome::Failed { error };
-            }
             match ended {
-                Ok(Ok(output)) => {
+                Ok(output) => {
                     let outcome = without_secrets(secrets, completed(output, &id)).await;
                     with_instructions(outcome, place, told).await
                 }
-                Ok(Err(error)) => {
-                    let failed = ToolOutcome::Failed { error: error.to_string() };
-                    without_secrets(secrets, failed).await
-                }
-                Err(_) => {
-                    let error = format!("the tool took longer than {} s", timeout.as_secs());
-                    ToolOutcome::Failed { error }
-                }
+                Err(error) => without_secrets(secrets, ToolOutcome::Failed { error }).await,
             }
         };
         let ended = call.watch(running).instrument(span).into_actor(self).map({
@@ -203,6 +193,17 @@ impl Orchestrator {
         if let Some(task) = self.tools.running.remove(call_id) {
             ctx.cancel_future(task);
         }
+    }
+}
+
+/// What a call answers, or what the model reads where it fails or takes too long.
+async fn in_time(
+    timeout: Duration,
+    call: impl Future<Output = Result<ToolOutput, ToolError>>,
+) -> Result<ToolOutput, String> {
+    match tokio::time::timeout(timeout, call).await {
+        Ok(ended) => ended.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the tool took longer than {} s", timeout.as_secs())),
     }
 }
 

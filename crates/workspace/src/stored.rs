@@ -544,10 +544,11 @@ mod tests {
                     files.remove(&path);
                     continue;
                 };
-                let bytes = bytes.map(|bytes| bytes.to_vec()).unwrap_or_else(|| {
+                let kept = || {
                     let kept = before.values().find(|(kept, _)| kept.hash == file.hash);
                     kept.unwrap().1.clone()
-                });
+                };
+                let bytes = bytes.map_or_else(kept, |bytes| bytes.to_vec());
                 files.insert(path, (file, bytes));
             }
         }
