@@ -97,6 +97,9 @@ impl Draft {
     }
 }
 
+/// A file with all of its content.
+type WithContent = (StoredFile, Arc<[u8]>);
+
 /// By path.
 type Drafts = BTreeMap<String, Draft>;
 
@@ -207,7 +210,7 @@ impl Stored {
         }
     }
 
-    fn read(&self, path: &str) -> Result<Option<(StoredFile, Arc<[u8]>)>, WorkspaceError> {
+    fn read(&self, path: &str) -> Result<Option<WithContent>, WorkspaceError> {
         let from_store = |path: &str| match self.store.read(path) {
             Ok(read) => Ok(read.map(|(file, bytes)| (file, Arc::<[u8]>::from(bytes)))),
             Err(error) => Err(failed(error)),
