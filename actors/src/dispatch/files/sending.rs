@@ -150,12 +150,11 @@ async fn open_on_disk(
     let open = move || workspace.open_file(&path, size_max);
     let open = tokio::task::spawn_blocking(open).await.map_err(internal)?.map_err(refused)?;
     let (seen, real) = (*open.seen(), open.real_path().to_owned());
-    let known = match open.known_hash() {
-        Some(hash) => Some(hash.to_owned()),
-        None => {
-            let known = project.reader.known_file(real.clone()).await.map_err(stored)?;
-            known.filter(|known| is_same(known, &seen)).map(|known| known.hash)
-        }
+    let known = if let Some(hash) = open.known_hash() {
+        Some(hash.to_owned())
+    } else {
+        let known = project.reader.known_file(real.clone()).await.map_err(stored)?;
+        known.filter(|known| is_same(known, &seen)).map(|known| known.hash)
     };
     let known = known.filter(|hash| !hash.is_empty());
     let known = known.or_else(|| node.open_files.hash(&project_id, &seen));
