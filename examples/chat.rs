@@ -77,8 +77,13 @@ async fn main() -> anyhow::Result<()> {
 
 async fn create_project(client: &Client) -> Result<ProjectId, ClientError> {
     let name = "chat".to_owned();
-    let request =
-        ProjectCreate { name, description: None, r#type: ProjectType::default(), path: None };
+    let request = ProjectCreate {
+        name,
+        description: None,
+        r#type: ProjectType::default(),
+        path: None,
+        git: None,
+    };
     Ok(client.call(None, request).await?.project.id)
 }
 

@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::join_all;
-use iris_protocol::{ApiError, ErrorCode, ProjectId};
+use iris_protocol::{ApiError, ErrorCode, ProjectId, ProjectType};
 use iris_tools::Places;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::project::{
-    CloseIfIdle, CloseProject, CloseToReturn, Damage, FromRoot, NotOpened, OpenedProject,
+    CloseIfIdle, CloseProject, CloseToReturn, Damage, FilesAt, FromRoot, NotOpened, OpenedProject,
     ProjectHandle,
 };
 use crate::root::RootAccess;
@@ -460,8 +460,13 @@ impl Start {
         let storage = self.services.storage.clone();
         let open = move || {
             let database = places.database;
-            let places = Places::new(absolute(&files)?, absolute(&places.scratch)?);
-            OpenedProject::open(id, &database, places, &storage, lease, resume)
+            let files = match location.r#type {
+                ProjectType::Local | ProjectType::Git => {
+                    FilesAt::Directory(Places::new(absolute(&files)?, absolute(&places.scratch)?))
+                }
+                ProjectType::Remote => FilesAt::Database { staging: files },
+            };
+            OpenedProject::open(id, &database, files, &storage, lease, resume)
         };
         let opened = tokio::task::spawn_blocking(open).await.map_err(|_| lost())??;
         let (started, handle) = oneshot::channel();

@@ -1,6 +1,9 @@
 //! Changes of a project's files, recorded as versions. The disk is the truth for content, the database for
 //! history: whoever changes files looks at the disk before and after, and records what is different.
 //!
+//! In a project without a directory the newest versions are the files. A change is a draft until it is recorded,
+//! which is all there is to it: no look finds anything.
+//!
 //! One change at a time: [`Desk`] is held from the look before to the record after it. A change that a crash
 //! cut off is found by the next look, as one from outside.
 
@@ -11,6 +14,7 @@ mod placing;
 mod restoring;
 mod reverting;
 mod run_diff;
+mod storing;
 mod tooling;
 
 use std::sync::Arc;
@@ -26,7 +30,7 @@ use crate::project::ProjectHandle;
 use crate::{Services, record};
 
 pub(crate) use changing::{
-    By, Edit, Move, Put, Restore, check_room, delete, edit, move_to, put, restore,
+    By, Edit, Move, Put, Restore, check_held, check_room, delete, edit, move_to, put, restore,
 };
 pub use guarding::Before;
 pub(crate) use looking::{is_same, look_at, look_at_all};
@@ -34,6 +38,7 @@ pub(crate) use placing::{Arrived, check_upload, place_all};
 pub(crate) use restoring::{difference, restore_snapshot, snapshot, take_turn};
 pub(crate) use reverting::{Undo, Undone, undo_turns};
 pub(crate) use run_diff::{difference_of_run, tell_difference};
+pub(crate) use storing::ProjectFiles;
 pub(crate) use tooling::ToolFiles;
 
 /// Whose turn it is to change the files of a project.
@@ -103,12 +108,18 @@ impl Place<'_> {
         self.services.settings.files.kept.versions_max
     }
 
-    /// Runs what takes the disk off the arbiter.
+    /// Whether the files are in the database, where nobody changes them but through Iris.
+    fn is_stored(&self) -> bool {
+        self.project.workspace.is_stored()
+    }
+
+    /// Runs what takes the disk off the arbiter. What it changes of stored files is a draft of its own: they are
+    /// changed by recording what it found.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&iris_workspace::Workspace) -> Result<T, WorkspaceError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let workspace = self.project.workspace.clone();
+        let workspace = self.project.workspace.draft();
         let done = tokio::task::spawn_blocking(move || work(&workspace)).await;
         done.map_err(broken)?.map_err(refused)
     }
@@ -120,6 +131,7 @@ impl Place<'_> {
             author,
             quotas: None,
             is_quiet: false,
+            keeps_all: self.is_stored(),
             ends_restore: None,
             versions_max: self.versions_max(),
             at: self.now(),
@@ -144,8 +156,10 @@ pub(crate) struct Recorded {
     pub(crate) replayed: bool,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 pub(crate) fn refused(error: WorkspaceError) -> ApiError {
+    if let WorkspaceError::Store { error } = error {
+        return *error;
+    }
     let wire = ApiError::new(error.code(), error.to_string());
     match error.reason() {
         Some(reason) => wire.reason(reason),

@@ -72,7 +72,7 @@ pub(crate) use listeners::Listen;
 pub use listeners::{Listener, ListeningEnded, ProjectEvent};
 pub(crate) use locks::IsPresent;
 pub(crate) use mcp::WakeMcp;
-pub(crate) use opening::{Damage, FromRoot, NotOpened, OpenedProject};
+pub(crate) use opening::{Damage, FilesAt, FromRoot, NotOpened, OpenedProject};
 pub use presence::PresenceSettings;
 pub(crate) use presence::{ListPresence, StartTyping, StopTyping, UpdatePresence};
 pub(crate) use queued::TellQueued;
@@ -112,8 +112,8 @@ pub struct ProjectHandle {
     pub(crate) kept: Arc<Kept>,
     /// Its files.
     pub workspace: Workspace,
-    /// Where its commands run.
-    pub(crate) places: Arc<Places>,
+    /// Where its commands run; none where there is no directory for them.
+    pub(crate) places: Option<Arc<Places>>,
     /// Of its order of events.
     pub epoch: Arc<str>,
     /// The life of the registry, counted from 0, that gave it to what works for it.
@@ -149,7 +149,7 @@ pub struct Project {
     reader: ProjectReader,
     kept: Arc<Kept>,
     workspace: Workspace,
-    places: Arc<Places>,
+    places: Option<Arc<Places>>,
     epoch: Arc<str>,
     committed: Registry,
     rooms: Rooms,
@@ -298,7 +298,7 @@ impl Supervise for Project {
             reader: self.reader.clone(),
             kept: Arc::clone(&self.kept),
             workspace: self.workspace.clone(),
-            places: Arc::clone(&self.places),
+            places: self.places.clone(),
             epoch: Arc::clone(&self.epoch),
             committed: Arc::clone(&self.committed),
             rooms: Rooms::new(self.id.clone(), &self.services.metrics),

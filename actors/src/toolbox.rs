@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use iris_auth::{AuthError, PlainSecret};
-use iris_protocol::{ProjectId, Tool as WireTool, ToolId};
+use iris_protocol::{ApiError, ProjectId, Tool as WireTool, ToolId};
 use iris_store::StoreError;
 use iris_store::project::StoredTool;
 use iris_tools::{About, InvalidDefinition, SecretHeader, Tool, ToolRegistry, Workshop, origin_of};
@@ -42,8 +42,13 @@ async fn with_own(
     services: &Services,
     own: Vec<Arc<dyn Tool>>,
 ) -> Result<ToolRegistry, StoreError> {
-    let tools = Arc::clone(&services.tools);
-    let (tools, refused) = off_thread(move || tools.extended(own)).await?;
+    let (tools, stored) = (Arc::clone(&services.tools), project.workspace.is_stored());
+    let extend = move || {
+        let (tools, refused) = tools.extended(own);
+        // There is no directory to run programs in.
+        (if stored { tools.without_code() } else { tools }, refused)
+    };
+    let (tools, refused) = off_thread(extend).await?;
     for error in refused {
         tracing::warn!(project.id = %project.id, %error, "a tool of the project is left out");
     }
@@ -116,6 +121,26 @@ pub(crate) type Made = Result<Arc<dyn Tool>, InvalidDefinition>;
 pub(crate) async fn make(services: &Services, parts: Vec<Parts>) -> Result<Vec<Made>, StoreError> {
     let workshop = services.workshop.clone();
     off_thread(move || parts.into_iter().map(|parts| parts.make(&workshop)).collect()).await
+}
+
+/// Why a tool of the server is none of the project's; none where nothing keeps it away.
+pub(crate) fn kept_away(
+    project: &ProjectHandle,
+    services: &Services,
+    name: &str,
+) -> Option<String> {
+    let runs_code = services.tools.get(name).is_some_and(|tool| tool.runs_code());
+    (runs_code && project.workspace.is_stored())
+        .then(|| format!("`{name}` runs programs, and this project has no directory for them"))
+}
+
+/// Refuses what runs programs in a project without a directory for them.
+pub(crate) fn check_directory(project: &ProjectHandle) -> Result<(), ApiError> {
+    if !project.workspace.is_stored() {
+        return Ok(());
+    }
+    let message = "no programs run in a project of this type: it has no directory";
+    Err(ApiError::invalid(message).reason("no_directory"))
 }
 
 async fn off_thread<T: Send + 'static>(

@@ -69,9 +69,16 @@ impl Owner {
 
 /// Makes a project.
 pub(crate) async fn new_project(client: &Client) -> anyhow::Result<ProjectId> {
+    new_project_of(client, ProjectType::default()).await
+}
+
+/// Makes a project of a type.
+pub(crate) async fn new_project_of(
+    client: &Client,
+    r#type: ProjectType,
+) -> anyhow::Result<ProjectId> {
     let name = "figures".to_owned();
-    let create =
-        ProjectCreate { name, description: None, r#type: ProjectType::default(), path: None };
+    let create = ProjectCreate { name, description: None, r#type, path: None, git: None };
     Ok(client.call(None, create).await?.project.id)
 }
 

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::ensure;
-use iris_protocol::{FileDiff, FileList, FileWrite, SnapshotCreate};
+use iris_protocol::{FileDiff, FileList, FileWrite, ProjectId, ProjectType, SnapshotCreate};
 
-use crate::conversation::Owner;
+use crate::conversation::{Owner, new_project_of};
 use crate::server::{Server, data_dir};
 use crate::table::{Figure, median, ms};
 
@@ -28,7 +28,12 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
     let server = Server::start(data_dir.path())?;
     let owner = Owner::of(&server).await?;
     let root = data_dir.path().join("projects").join(owner.project.as_str()).join("files");
-    let mut figures = vec![writes(&owner, data_dir.path()).await?];
+    let stored = new_project_of(&owner.client, ProjectType::Remote).await?;
+    let beside = data_dir.path();
+    let mut figures = vec![
+        writes(&owner, &owner.project, beside, "write of a file with its version").await?,
+        writes(&owner, &stored, beside, "write of a file into a database").await?,
+    ];
     figures.push(differences(&owner).await?);
     figures.push(pages(&owner, &root, LIST_ENTRIES / part).await?);
     figures.extend(snapshots(&owner, &root, TREE_FILES / part).await?);
@@ -37,7 +42,12 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
 }
 
 /// A small write with its version, beside a plain file that is written and synced as durably.
-async fn writes(owner: &Owner, beside: &Path) -> anyhow::Result<Figure> {
+async fn writes(
+    owner: &Owner,
+    project: &ProjectId,
+    beside: &Path,
+    name: &'static str,
+) -> anyhow::Result<Figure> {
     let (mut samples, mut plain) = (Vec::new(), Vec::new());
     for n in 0..WRITES {
         let content = format!("{n}\n").repeat(100);
@@ -52,17 +62,11 @@ async fn writes(owner: &Owner, beside: &Path) -> anyhow::Result<Figure> {
         let request =
             FileWrite { path: "written.txt".to_owned(), content, encoding: None, version: None };
         let began = Instant::now();
-        owner.client.call(Some(&owner.project), request).await?;
+        owner.client.call(Some(project), request).await?;
         samples.push(ms(began.elapsed()));
     }
     let comparison = format!("a plain file, synced and renamed {:.2} ms", median(&plain));
-    Ok(Figure {
-        name: "write of a file with its version",
-        target: None,
-        unit: "ms",
-        samples,
-        comparison,
-    })
+    Ok(Figure { name, target: None, unit: "ms", samples, comparison })
 }
 
 async fn differences(owner: &Owner) -> anyhow::Result<Figure> {

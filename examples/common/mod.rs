@@ -62,6 +62,7 @@ impl Guest {
             description: None,
             r#type: ProjectType::Local,
             path: None,
+            git: None,
         };
         let project = client.call(None, project).await?.project.id;
         let session = SessionCreate { title: None, agent: None, model: None, mode: None };

@@ -82,7 +82,7 @@ pub(super) async fn project(
         [] => {
             let name = NAME.to_owned();
             let r#type = ProjectType::default();
-            let request = ProjectCreate { name, description: None, r#type, path: None };
+            let request = ProjectCreate { name, description: None, r#type, path: None, git: None };
             Ok(client.call(None, request).await?.project.id)
         }
         [only] => Ok(only.id.clone()),

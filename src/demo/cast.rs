@@ -205,8 +205,13 @@ async fn register(client: &Client) -> Result<AuthGrant, ClientError> {
 
 async fn create_project(client: &Client) -> Result<ProjectId, ClientError> {
     let name = "Party".to_owned();
-    let request =
-        ProjectCreate { name, description: None, r#type: ProjectType::default(), path: None };
+    let request = ProjectCreate {
+        name,
+        description: None,
+        r#type: ProjectType::default(),
+        path: None,
+        git: None,
+    };
     Ok(client.call(None, request).await?.project.id)
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn sandbox() -> Config {
 }
 
 /// One in which nothing runs, on any machine; the tool `bash` is there all the same.
-fn broken_sandbox() -> Config {
+pub(crate) fn broken_sandbox() -> Config {
     Config { launcher: Some(PathBuf::from("/bin/false")), ..sandbox() }
 }
 

@@ -13,6 +13,7 @@ fn at(path: &str) -> ProjectCreate {
         description: None,
         r#type: ProjectType::Local,
         path: Some(path.to_owned()),
+        git: None,
     }
 }
 

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 
 use iris_protocol::{
     AuthRegister, Chunk, ChunkKind, FileSource, FileVersion, FileVersions, MessageState,
-    PermissionAction, PermissionCreate, ProjectId, RunStatus, SessionUnrevert, SnapshotCreate,
-    SnapshotList, SnapshotRestore,
+    PermissionAction, PermissionCreate, ProjectId, ProjectType, RunStatus, SessionUnrevert,
+    SnapshotCreate, SnapshotList, SnapshotRestore,
 };
 use iris_store::CrashPoint;
 use iris_testkit::{Incoming, PASSWORD, Person, ServerProcess, WireSocket};
 use serde_json::json;
 use tempfile::TempDir;
+
+/// The types of projects whose files behave alike.
+const TYPES: [ProjectType; 2] = [ProjectType::Local, ProjectType::Remote];
 
 struct Scene {
     directory: TempDir,
@@ -26,6 +29,11 @@ fn command(directory: &Path) -> std::process::Command {
 impl Scene {
     /// A server that ends at `point` once the file `armed` is there.
     async fn new(point: CrashPoint) -> (Self, ServerProcess) {
+        Self::of(point, ProjectType::Local).await
+    }
+
+    /// As [`Scene::new`], with a project of a type.
+    async fn of(point: CrashPoint, r#type: ProjectType) -> (Self, ServerProcess) {
         let directory = TempDir::new().unwrap();
         let mut doomed = command(directory.path());
         doomed.env("IRIS_CRASH_AT", point.as_str());
@@ -39,7 +47,7 @@ impl Scene {
         };
         let client = server.client();
         let person = Person::new(&client, client.register(&request).await.unwrap());
-        let project = person.project("p").await.id;
+        let project = person.project_of("p", r#type).await.id;
         (Self { directory, person, project }, server)
     }
 
@@ -53,6 +61,12 @@ impl Scene {
 
     fn read(&self, path: &str) -> Option<String> {
         std::fs::read_to_string(self.files().join(path)).ok()
+    }
+
+    /// What a file of any project holds, as the server says.
+    async fn told(&self, path: &str) -> Option<String> {
+        let bytes = self.person.client.file_get(&self.project, path).await.ok()?;
+        Some(String::from_utf8(bytes.to_vec()).unwrap())
     }
 
     async fn restart(&mut self) -> ServerProcess {
@@ -121,8 +135,10 @@ async fn a_move_and_a_deletion_whose_records_are_cut_off_are_found() {
 
 #[tokio::test]
 async fn a_restore_that_is_cut_off_between_two_files_is_complete_after_the_next_start() {
-    for point in [CrashPoint::RestoreBegun, CrashPoint::RestoreHalf, CrashPoint::FileWritten] {
-        let (mut scene, server) = Scene::new(point).await;
+    let points = [CrashPoint::RestoreBegun, CrashPoint::RestoreHalf, CrashPoint::FileWritten];
+    let all = TYPES.iter().flat_map(|it| points.map(|point| (point, *it)));
+    for (point, r#type) in all {
+        let (mut scene, server) = Scene::of(point, r#type).await;
         let project = scene.project.clone();
         for path in ["a.txt", "b.txt", "c.txt"] {
             scene.person.client.file_put(&project, path, "old").await.unwrap();
@@ -140,11 +156,88 @@ async fn a_restore_that_is_cut_off_between_two_files_is_complete_after_the_next_
         // Whoever has the next turn goes on.
         scene.person.client.file_put(&project, "d.txt", "mine").await.unwrap();
         for path in ["a.txt", "b.txt", "c.txt"] {
-            assert_eq!(scene.read(path).as_deref(), Some("old"), "{path} at {}", point.as_str());
+            let held = scene.told(path).await;
+            assert_eq!(held.as_deref(), Some("old"), "{path} at {}", point.as_str());
             let last = scene.versions(path).await.pop().unwrap();
             assert_eq!(last.source, FileSource::Restore, "{path}");
         }
     }
+}
+
+/// In a database a file and its version are one commit: a change that is cut off before it never was, one that
+/// is cut off after it is known when it is repeated.
+#[tokio::test]
+async fn a_change_in_a_database_that_is_cut_off_happened_whole_or_not_at_all() {
+    let put = ("PUT", "/files/content?path=a.txt", None);
+    let moved = ("POST", "/files/move", Some(json!({ "from": "a.txt", "to": "b.txt" })));
+    let gone = ("DELETE", "/files", Some(json!({ "path": "a.txt" })));
+    let restored = ("POST", "/files/restore", Some(json!({ "path": "a.txt", "to": 1 })));
+    for (method, route, body) in [put, moved, gone, restored] {
+        for (point, happened) in
+            [(CrashPoint::FileWritten, false), (CrashPoint::AfterCommitBeforeFanout, true)]
+        {
+            let (mut scene, server) = Scene::of(point, ProjectType::Remote).await;
+            let project = scene.project.clone();
+            for content in ["first", "old"] {
+                scene.person.client.file_put(&project, "a.txt", content).await.unwrap();
+            }
+            scene.arm();
+            let path = format!("/v1/projects/{project}{route}");
+            let change = async |person: &Person| {
+                let kind = if body.is_some() { "application/json" } else { "text/plain" };
+                let headers = [("idempotency-key", "key"), ("content-type", kind)];
+                let bytes = body.as_ref().map_or("new".to_owned(), ToString::to_string);
+                let client = &person.client;
+                client.raw(method, &path, Some(person.token()), &headers, bytes.into()).await
+            };
+            drop(change(&scene.person).await);
+            assert!(!server.exited().await.success());
+            let _server = scene.restart().await;
+            let context = format!("{method} {route} at {}", point.as_str());
+            let count = scene.versions("a.txt").await.len();
+            assert_eq!(count, if happened { 3 } else { 2 }, "{context}");
+            let (a, b) = (scene.told("a.txt").await, scene.told("b.txt").await);
+            let after = match route {
+                "/files/content?path=a.txt" => (Some("new"), None),
+                "/files/move" => (None, Some("old")),
+                "/files/restore" => (Some("first"), None),
+                _ => (None, None),
+            };
+            let expected = if happened { after } else { (Some("old"), None) };
+            assert_eq!((a.as_deref(), b.as_deref()), expected, "{context}");
+            let repeated = change(&scene.person).await.unwrap();
+            assert!(repeated.is_success(), "{context}: {repeated:?}");
+            let (a, b) = (scene.told("a.txt").await, scene.told("b.txt").await);
+            assert_eq!((a.as_deref(), b.as_deref()), after, "{context}");
+            assert_eq!(scene.versions("a.txt").await.len(), 3, "{context}");
+        }
+    }
+}
+
+/// What a tool drafted is nothing until it is recorded.
+#[tokio::test]
+async fn a_call_in_a_database_that_is_cut_off_before_its_record_changed_nothing() {
+    let (mut scene, server) = Scene::of(CrashPoint::ToolEnd, ProjectType::Remote).await;
+    let project = scene.project.clone();
+    scene.person.client.file_put(&project, "a.txt", "old\n").await.unwrap();
+    let talk = scene.person.conversation_in(&project).await;
+    let rule = PermissionCreate {
+        session_id: None,
+        permission: "edit".to_owned(),
+        pattern: "*".to_owned(),
+        action: PermissionAction::Allow,
+    };
+    talk.call(rule).await.unwrap();
+    scene.arm();
+    let patch = "*** Begin Patch\n*** Update File: a.txt\n@@\n-old\n+new\n*** Add File: b.txt\n+b\n\
+                 *** End Patch";
+    let script = format!("call applyPatch {}\nstep\nsay ok", json!({ "patch": patch }));
+    drop(talk.try_send(&script, None).await);
+    assert!(!server.exited().await.success());
+    let _server = scene.restart().await;
+    assert_eq!(scene.told("a.txt").await.as_deref(), Some("old\n"));
+    assert_eq!(scene.told("b.txt").await, None);
+    assert_eq!(scene.versions("a.txt").await.len(), 1);
 }
 
 #[tokio::test]
@@ -175,13 +268,14 @@ async fn a_snapshot_that_is_cut_off_is_there_or_not_and_its_repeat_is_the_same_o
 /// Files and messages are both what they were, or both undone; the repeat of it says what became of it.
 #[tokio::test]
 async fn a_revert_that_is_cut_off_at_any_point_is_whole_after_the_next_start() {
-    for point in [
+    let points = [
         CrashPoint::RestoreBegun,
         CrashPoint::RestoreHalf,
         CrashPoint::FileWritten,
         CrashPoint::AfterCommitBeforeFanout,
-    ] {
-        let (mut scene, server) = Scene::new(point).await;
+    ];
+    for (point, r#type) in TYPES.iter().flat_map(|it| points.map(|point| (point, *it))) {
+        let (mut scene, server) = Scene::of(point, r#type).await;
         let project = scene.project.clone();
         let mut talk = scene.person.conversation_in(&project).await;
         let rule = PermissionCreate {
@@ -209,7 +303,7 @@ async fn a_revert_that_is_cut_off_at_any_point_is_whole_after_the_next_start() {
         let _server = scene.restart().await;
         assert!(undo(&scene.person).await.unwrap().is_success(), "at {}", point.as_str());
         for path in ["a.txt", "b.txt"] {
-            assert_eq!(scene.read(path), None, "{path} at {}", point.as_str());
+            assert_eq!(scene.told(path).await, None, "{path} at {}", point.as_str());
             let versions = scene.versions(path).await;
             let sources: Vec<FileSource> = versions.iter().map(|it| it.source).collect();
             assert_eq!(sources, [FileSource::Tool, FileSource::Restore], "{path}");
@@ -220,7 +314,7 @@ async fn a_revert_that_is_cut_off_at_any_point_is_whole_after_the_next_start() {
         let unrevert =
             SessionUnrevert { session_id: talk.session.clone(), dry_run: None, skip_changed: None };
         scene.person.client.call(Some(&project), unrevert).await.unwrap();
-        assert_eq!(scene.read("a.txt").as_deref(), Some("new"));
+        assert_eq!(scene.told("a.txt").await.as_deref(), Some("new"));
     }
 }
 

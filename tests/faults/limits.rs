@@ -91,6 +91,7 @@ async fn without_its_root_the_server_is_not_ready_and_says_why() {
             description: None,
             r#type: ProjectType::Local,
             path: None,
+            git: None,
         };
         let refused = stage.person.client.call(None, request).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::Overloaded, "{refused}");

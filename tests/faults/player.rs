@@ -155,6 +155,7 @@ impl Player<'_> {
                 description: None,
                 r#type: ProjectType::Local,
                 path: None,
+                git: None,
             };
             Ok(self.person.client.call(None, request).await?.project.id)
         };

@@ -22,7 +22,7 @@ use crate::mcp::authorization::{self, Sealed};
 use crate::mcp::{Offer, checks, definitions_of, secrets_owner, statuses};
 use crate::permissions::check_may_run_code;
 use crate::project::{ProjectHandle, WakeMcp};
-use crate::toolbox::tools_of;
+use crate::toolbox::{check_directory, tools_of};
 use crate::{Node, write};
 
 pub(super) use authorize::{begin as authorize, come_back, finish};
@@ -47,6 +47,14 @@ async fn check_code(
         return Ok(());
     }
     check_may_run_code(&node.root_reader, grant.user_id()?, ", nor say which ones are").await
+}
+
+/// Refuses a program where there is no directory to run it in.
+fn check_place(project: &ProjectHandle, transport: &McpTransport) -> Result<(), ApiError> {
+    match transport {
+        McpTransport::Stdio { .. } => check_directory(project),
+        McpTransport::Http { .. } => Ok(()),
+    }
 }
 
 /// What is kept secret, as it is stored.
@@ -119,6 +127,8 @@ pub(super) async fn create(
     checks::check_secrets(&transport, &secret_headers.clone().unwrap_or_default())?;
     checks::check_timeouts(initialize, answer_within)?;
     check_code(node, grant, &[&transport]).await?;
+    let project = grant.project(node).await?;
+    check_place(&project, &transport)?;
     let secrets = sealed(node, grant, &name, secret_headers)?;
     let oauth = asked_how(node, grant, &name, &transport, oauth)?.unwrap_or_default();
     let nothing = McpSecrets { names: Vec::new(), sealed: None };
@@ -135,7 +145,6 @@ pub(super) async fn create(
         by: grant.user_id()?.clone(),
         at: node.services.clock.now_ms(),
     };
-    let project = grant.project(node).await?;
     answer(write(&project.address, command, context).await.map_err(stored)?)
 }
 
@@ -165,6 +174,9 @@ pub(super) async fn update(
     let target = transport.as_ref().unwrap_or(&before.server.transport);
     check_code(node, grant, &[target, &before.server.transport]).await?;
     checks::check_transport(target)?;
+    if transport.is_some() {
+        check_place(&project, target)?;
+    }
     if transport.is_some() && secret_headers.is_none() && !before.server.secret_headers.is_empty() {
         let message =
             "another transport takes all `secretHeaders` anew: they were for another place";

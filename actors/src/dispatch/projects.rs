@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use iris_protocol::{
     ApiError, ErrorCode, Member, MemberAdd, MemberPage, MemberPayload, MemberRemove, MemberUpdate,
-    Project, ProjectCreate, ProjectCreation, ProjectId, ProjectList, ProjectPayload, ProjectUpdate,
-    Role, UserId,
+    Project, ProjectCreate, ProjectCreation, ProjectId, ProjectList, ProjectPayload, ProjectType,
+    ProjectUpdate, Role, UserId,
     limits::{PAGE_DEFAULT, PAGE_MAX},
 };
 use iris_store::project::ProjectDatabase;
@@ -44,6 +44,14 @@ pub(super) async fn create(
     may_create(node, grant).await?;
     check_name("name", &request.name)?;
     check_description("description", request.description.as_deref())?;
+    if request.r#type == ProjectType::Git || request.git.is_some() {
+        let message = "this server has no projects of that type yet";
+        return Err(ApiError::invalid(message).reason("project_type"));
+    }
+    if request.r#type == ProjectType::Remote && request.path.is_some() {
+        let message = "a project of the type `remote` has no `path`: its files are in its database";
+        return Err(ApiError::invalid(message).reason("project_type"));
+    }
     let services = &node.services;
     // A repeat must not make a directory that nobody needs.
     if let Some(key) = context.idempotency.clone()

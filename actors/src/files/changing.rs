@@ -84,6 +84,12 @@ fn check_size(size: usize) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Refuses a file that is too large to be kept where the database alone keeps it.
+pub(crate) fn check_held(place: Place<'_>, size: u64) -> Result<(), ApiError> {
+    let is_large = size > FILE_BYTES_MAX as u64;
+    if place.is_stored() && is_large { check_size(usize::MAX) } else { Ok(()) }
+}
+
 /// Waits for the turn, and refuses what somebody else has locked.
 async fn begin(
     place: Place<'_>,
@@ -106,7 +112,7 @@ pub(crate) async fn put(place: Place<'_>, by: By, put: Put) -> Result<Recorded, 
     let _turn = begin(place, &[(path.clone(), LockScope::File)], &by.user).await?;
     let bytes: Arc<[u8]> = put.bytes.into();
     // A write that was cut off before it was recorded is no change of somebody else.
-    let is_there = {
+    let is_there = place.is_stored() || {
         let (path, bytes) = (path.clone(), Arc::clone(&bytes));
         place.blocking(move |workspace| holds(workspace, &path, &bytes)).await?
     };

@@ -42,6 +42,9 @@ pub(crate) async fn look_at(
     author: &Author,
 ) -> Result<RecordedFiles, ApiError> {
     let mut sum = RecordedFiles { versions: Vec::new(), count: 0, reverted: None };
+    if place.is_stored() {
+        return Ok(sum);
+    }
     for paths in paths.chunks(BATCH_FILES) {
         let mut known = Vec::with_capacity(paths.len());
         for path in paths {
@@ -65,6 +68,9 @@ pub(crate) async fn look_at(
 /// Looks at all files that `.gitignore` files do not leave out, and at all that are known. The caller has the
 /// turn. The first look ever tells nobody: the files were there before.
 pub(crate) async fn look_at_all(place: Place<'_>, author: &Author) -> Result<Looked, ApiError> {
+    if place.is_stored() {
+        return Ok(Looked { is_complete: true, ..Looked::default() });
+    }
     let desk = &place.project.kept.files;
     let is_first = !desk.is_known.load(Ordering::Acquire)
         && !place.project.reader.files_are_known().await.map_err(stored)?;

@@ -10,7 +10,7 @@ use iris_store::project::{Author, FoundContent, FoundFile, Quotas, file_of};
 use iris_store::{CrashPoint, crash_point};
 use iris_workspace::{StagedFile, Workspace, WorkspaceError};
 
-use super::changing::{check_room, first_outcome, real};
+use super::changing::{check_held, check_room, first_outcome, real};
 use super::guarding::{check_locks, check_version};
 use super::looking::facts;
 use super::{By, Place, look_at, stored, take_turn};
@@ -61,6 +61,7 @@ pub(crate) async fn check_upload(
         };
         place.blocking(check).await?
     };
+    check_held(place, size)?;
     check_locks(place, &[(path.clone(), LockScope::File)], user).await?;
     check_room(place, &path, size).await?;
     check_version(place, &path, version).await?;
@@ -161,8 +162,9 @@ async fn prepare(
 ) -> Result<FoundFile, ApiError> {
     let Arrived { path, staged, version } = arrived;
     let path = real(place, path).await?;
-    check_locks(place, &[(path.clone(), LockScope::File)], user).await?;
     let size = staged.size();
+    check_held(place, size)?;
+    check_locks(place, &[(path.clone(), LockScope::File)], user).await?;
     let quotas = group.left_of(place.services.settings.quotas);
     let checked = place.project.reader.check_file(quotas, path.clone(), Some(size)).await;
     checked.map_err(stored)?;
@@ -171,7 +173,7 @@ async fn prepare(
     }
     let hash = staged.hash();
     // One that was cut off before it was recorded is no change of somebody else.
-    let is_there = {
+    let is_there = place.is_stored() || {
         let (path, hash) = (path.clone(), hash.clone());
         place.blocking(move |workspace| has_hash(workspace, &path, size, &hash)).await?
     };

@@ -204,6 +204,9 @@ pub(super) async fn restore_all(
 /// Records what somebody else made of files while they were being put back and nobody watched, so that it
 /// can be gone back to.
 async fn keep_what_strayed(place: Place<'_>, targets: &[RestoreTarget]) -> Result<(), ApiError> {
+    if place.is_stored() {
+        return Ok(());
+    }
     let mut strayed = Vec::new();
     for target in targets {
         // What cannot be told is looked at, too.

@@ -1,11 +1,14 @@
-//! What tools change: their paths are looked at before and after a call, and all files around a command.
+//! What tools change: their paths are looked at before and after a call, and all files around a command. Of files
+//! in the database a call changes a draft, which is recorded as a whole when it is done.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use iris_agent::permissions::{Access, Target};
 use iris_protocol::LockScope;
-use iris_store::project::Author;
+use iris_store::WriteContext;
+use iris_store::project::{Author, FoundContent, FoundFile};
+use iris_workspace::{Drafted, Workspace};
 
 use super::guarding::wait_for_locks;
 use super::restoring::snapshot_before;
@@ -14,8 +17,10 @@ use crate::Services;
 use crate::project::ProjectHandle;
 
 /// The files that a call may change, from the look before it to the one after it. When the call is given up
-/// in between, the look after it happens all the same.
+/// in between, the look after it happens all the same; of a draft nothing is left.
 pub(crate) struct ToolFiles {
+    /// What the call works with.
+    workspace: Workspace,
     open: Option<Open>,
 }
 
@@ -46,7 +51,7 @@ impl ToolFiles {
         let place = Place { project, services };
         let paths = changed_paths(place, accesses).await?;
         if paths.is_empty() && !runs_code {
-            return Ok(Self { open: None });
+            return Ok(Self { workspace: project.workspace.clone(), open: None });
         }
         let failed = |error: iris_protocol::ApiError| {
             format!("the files could not be looked at: {}", error.message)
@@ -77,20 +82,36 @@ impl ToolFiles {
             Reach::Paths(paths, turn)
         };
         let (project, services) = (project.clone(), Arc::clone(services));
-        Ok(Self { open: Some(Open { project, services, author, reach }) })
+        let workspace = project.workspace.draft();
+        Ok(Self { workspace, open: Some(Open { project, services, author, reach }) })
     }
 
-    /// Looks at what the call changed.
-    pub(crate) async fn end(mut self) {
-        if let Some(open) = self.open.take() {
+    /// The files as the call is to see and change them.
+    pub(crate) fn workspace(&self) -> &Workspace {
+        &self.workspace
+    }
+
+    /// Looks at what the call changed, or records its draft if it is done. Where that is not possible nothing
+    /// was changed, and the call fails with what the model reads.
+    pub(crate) async fn end<T>(mut self, ended: Result<T, String>) -> Result<T, String> {
+        let Some(open) = self.open.take() else { return ended };
+        if !self.workspace.is_stored() {
             open.close().await;
+            return ended;
         }
+        let done = ended?;
+        let drafted = self.workspace.drafted();
+        if !drafted.is_empty() {
+            open.record(drafted).await?;
+        }
+        Ok(done)
     }
 }
 
 impl Drop for ToolFiles {
     fn drop(&mut self) {
         if let Some(open) = self.open.take()
+            && !self.workspace.is_stored()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(open.close());
@@ -99,6 +120,21 @@ impl Drop for ToolFiles {
 }
 
 impl Open {
+    /// Records a draft, all of it or nothing.
+    async fn record(self, drafted: Vec<Drafted>) -> Result<(), String> {
+        let place = Place { project: &self.project, services: &self.services };
+        let found = drafted.into_iter().map(found).collect();
+        let recorded =
+            place.commit(place.change(found, self.author.clone()), WriteContext::default());
+        let recorded = recorded.await.map_err(|error| {
+            format!("nothing was changed: the files could not be recorded: {}", error.message)
+        })?;
+        if recorded.files.count > 0 {
+            tell_difference(place, &self.author).await;
+        }
+        Ok(())
+    }
+
     async fn close(self) {
         let Self { project, services, author, reach } = self;
         let place = Place { project: &project, services: &services };
@@ -123,6 +159,18 @@ impl Open {
             Err(error) => tracing::warn!(%error, "what a tool changed could not be recorded"),
         }
     }
+}
+
+/// A path of a draft as it is recorded.
+fn found(Drafted { path, file, bytes }: Drafted) -> FoundFile {
+    let content = file.map(|file| FoundContent {
+        size: file.size,
+        hash: file.hash,
+        bytes,
+        mode: file.mode.unwrap_or(0o644),
+        facts: None,
+    });
+    FoundFile { path, content, from: None, is_written: false }
 }
 
 /// The paths that a call changes, where links lead to.

@@ -47,7 +47,7 @@ pub(crate) struct McpPlace {
     pub(crate) name: String,
     pub(crate) project: WeakAddress<Project>,
     pub(crate) reader: ProjectReader,
-    pub(crate) places: Arc<Places>,
+    pub(crate) places: Option<Arc<Places>>,
     pub(crate) kept: Arc<Kept>,
     pub(crate) services: Arc<Services>,
 }

@@ -60,6 +60,9 @@ pub(super) async fn connected(
     opening.await.unwrap_or_else(|error| Err(closed(error.into())))
 }
 
+/// Why a program is not started in a project whose files are in its database.
+const NO_DIRECTORY: &str = "the project has no directory to run programs in";
+
 /// Where a server is.
 async fn target(
     place: &McpPlace,
@@ -72,10 +75,12 @@ async fn target(
             let sandbox = place.services.sandbox.clone();
             let sandbox =
                 sandbox.ok_or_else(|| closed("this server runs no programs".to_owned()))?;
-            let prepared = place.places.prepare(&sandbox).await;
+            let places = place.places.as_ref();
+            let places = places.ok_or_else(|| closed(NO_DIRECTORY.to_owned()))?;
+            let prepared = places.prepare(&sandbox).await;
             prepared.map_err(|error| closed(format!("its directories cannot be made: {error}")))?;
             let arguments = [std::slice::from_ref(command), args].concat();
-            let (project, scratch) = (place.places.project.clone(), place.places.scratch.clone());
+            let (project, scratch) = (places.project.clone(), places.scratch.clone());
             let mut request = Request::new(Program::Arguments(arguments), project, scratch);
             request.env = env.clone().into_iter().collect();
             Ok(Target::Program { sandbox, request: Box::new(request) })

@@ -43,7 +43,8 @@ async fn find_out(place: &SessionPlace) -> Result<String, StoreError> {
     let path = path.as_deref().and_then(|path| Path::new(path).file_name()?.to_str());
     let directory = one_line(path.unwrap_or(&name));
     let branch = branch.await.map_err(StoreError::internal)?;
-    let commands = match &services.sandbox {
+    let sandbox = services.sandbox.as_ref().filter(|_| !project.workspace.is_stored());
+    let commands = match sandbox {
         Some(sandbox) => format!("run in a sandbox ({})", sandbox.tier()),
         None => "cannot be run".to_owned(),
     };

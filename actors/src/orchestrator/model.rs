@@ -32,7 +32,7 @@ use crate::permissions;
 use crate::project::Secrets;
 use crate::session::{SessionPlace, may_start, users_of, with_starter};
 use crate::supervision::Work;
-use crate::toolbox::tools_of;
+use crate::toolbox::{kept_away, tools_of};
 
 /// How long a model may say nothing before the orchestrator counts as stuck. Providers give up sooner.
 pub(super) const MODEL_BUDGET: Duration = Duration::from_mins(4);
@@ -320,6 +320,9 @@ impl Caller {
     }
 
     async fn verdict(&self, tool_name: &str, input: &Value) -> Result<Verdict, StoreError> {
+        if let Some(error) = kept_away(&self.place.project, &self.place.services, tool_name) {
+            return Ok(Verdict::Refuse(error));
+        }
         let (tools, allowed) = (self.tools().await?, &self.agent.tools);
         if !allowed.iter().any(|name| name == tool_name) {
             // An agent may name tools that do not exist any more.

@@ -12,7 +12,7 @@ use iris_protocol::{FileSource, PermissionAction, ToolCallId};
 use iris_redact::{MARK, Redactor};
 use iris_store::project::{Author, ProjectReader, Quotas};
 use iris_store::{CrashPoint, Storage, StoreError, crash_point};
-use iris_tools::{OUTPUT_PREFIX, Progress, TASK, TEXT, Tool, ToolContext, ToolOutput};
+use iris_tools::{OUTPUT_PREFIX, Progress, TASK, TEXT, Tool, ToolContext, ToolError, ToolOutput};
 use iris_workspace::Workspace;
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
@@ -66,7 +66,7 @@ impl Orchestrator {
         let workspace = self.assignment.place.project.workspace.clone();
         let read_log = Arc::clone(&self.assignment.read_log);
         let told = Arc::clone(&self.assignment.told);
-        let places = Arc::clone(&self.assignment.place.project.places);
+        let places = self.assignment.place.project.places.clone();
         let progress = self.progress_of(&call_id);
         let todos = Arc::new(SessionTodos::of(&self.assignment));
         let outputs = Arc::new(SessionOutputs::of(&self.assignment));
@@ -119,31 +119,25 @@ impl Orchestrator {
                 Err(error) => return ToolOutcome::Failed { error },
             };
             let timeout = tool.time_limit(&input).unwrap_or(tool_timeout);
-            let place = (workspace.clone(), Arc::clone(&judge), accesses.clone());
-            let context = ToolContext::new(workspace, read_log, judge).with_accesses(accesses);
+            let place = (workspace, Arc::clone(&judge), accesses.clone());
+            let context = ToolContext::new(files.workspace().clone(), read_log, judge);
+            let context = context.with_accesses(accesses);
             let context = context.with_todos(todos).with_sub_agents(sub_agents);
             let context = context.with_outputs(outputs).with_people(people);
             let context = context.with_places(places).with_progress(progress);
             // Its own timeout comes first.
             let _work = vitals.begin("RunTool", timeout + TOOL_GRACE);
             crash_point(CrashPoint::ToolStart);
-            let ended = tokio::time::timeout(timeout, tool.run(context, input)).await;
+            let ended = in_time(timeout, tool.run(context, input)).await;
             crash_point(CrashPoint::ToolEnd);
-            files.end().await;
+            let ended = files.end(ended).await;
             drop(turn);
             match ended {
-                Ok(Ok(output)) => {
+                Ok(output) => {
                     let outcome = without_secrets(secrets, completed(output, &id)).await;
                     with_instructions(outcome, place, told).await
                 }
-                Ok(Err(error)) => {
-                    let failed = ToolOutcome::Failed { error: error.to_string() };
-                    without_secrets(secrets, failed).await
-                }
-                Err(_) => {
-                    let error = format!("the tool took longer than {} s", timeout.as_secs());
-                    ToolOutcome::Failed { error }
-                }
+                Err(error) => without_secrets(secrets, ToolOutcome::Failed { error }).await,
             }
         };
         let ended = call.watch(running).instrument(span).into_actor(self).map({
@@ -230,6 +224,17 @@ async fn turn_to_write(
 /// The place of a command among those that run, once there is one.
 async fn place_to_run(services: &Services, command: Option<Whose>) -> Option<Place> {
     Some(services.commands.wait(command?).await)
+}
+
+/// What a call answers, or what the model reads where it fails or takes too long.
+async fn in_time(
+    timeout: Duration,
+    call: impl Future<Output = Result<ToolOutput, ToolError>>,
+) -> Result<ToolOutput, String> {
+    match tokio::time::timeout(timeout, call).await {
+        Ok(ended) => ended.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the tool took longer than {} s", timeout.as_secs())),
+    }
 }
 
 /// A call that may run now.

@@ -33,7 +33,7 @@ impl Project {
             name: name.clone(),
             project: Address::of(ctx, &self.vitals).downgrade(),
             reader: self.reader.clone(),
-            places: Arc::clone(&self.places),
+            places: self.places.clone(),
             kept: Arc::clone(&self.kept),
             services: Arc::clone(&self.services),
         };

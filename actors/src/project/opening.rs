@@ -1,7 +1,7 @@
 //! Opening and closing a project: its database and files, checked, and the right to have them.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use iris_store::project::{ProjectDatabase, RecoverRuns};
 use iris_store::root::{ClearUnfinished, OutboxEntry};
 use iris_store::{Storage, StoreError, WriteContext, WriteTx};
 use iris_tools::Places;
-use iris_workspace::Workspace;
+use iris_workspace::{Workspace, WorkspaceError};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
@@ -31,6 +31,7 @@ use super::rooms::Rooms;
 use super::upkeep::Upkeep;
 use super::usage::{UsageNews, UsageTeller};
 use super::{Committed, Damaged, MAILBOX_LIMIT, Project, ProjectHandle, Recovery, Registry};
+use crate::files::ProjectFiles;
 use crate::root::RootAccess;
 use crate::supervision::{ChildSpec, Intensity, RestartPolicy, Vitals, WeakAddress, spawn};
 use crate::{ResumePolicy, Services, record};
@@ -178,6 +179,15 @@ impl From<StoreError> for NotOpened {
     }
 }
 
+/// Where the files of a project are.
+pub(crate) enum FilesAt {
+    Directory(Places),
+    /// What is received for them grows below this directory.
+    Database {
+        staging: PathBuf,
+    },
+}
+
 /// Says what is wrong with the database of a project, if anybody noticed anything.
 pub(crate) type Damage = Arc<OnceLock<String>>;
 
@@ -188,7 +198,7 @@ pub(crate) struct OpenedProject {
     lease: OwnedMutexGuard<()>,
     kept: Arc<Kept>,
     workspace: Workspace,
-    places: Arc<Places>,
+    places: Option<Arc<Places>>,
     head: u64,
     committed: Registry,
     resume: ResumePolicy,
@@ -196,11 +206,11 @@ pub(crate) struct OpenedProject {
 }
 
 impl OpenedProject {
-    /// Opens the database and the directory of a project. Blocks: not for an arbiter.
+    /// Opens the database and the files of a project. Blocks: not for an arbiter.
     pub(crate) fn open(
         id: ProjectId,
         database: &Path,
-        places: Places,
+        files: FilesAt,
         storage: &Storage,
         lease: OwnedMutexGuard<()>,
         resume: ResumePolicy,
@@ -222,7 +232,16 @@ impl OpenedProject {
         let damage = watch(&database, &committed);
         database.use_storage(storage);
         let head = database.committed_head();
-        let workspace = Workspace::open(&places.project).map_err(|error| {
+        let (workspace, places) = match files {
+            FilesAt::Directory(places) => (Workspace::open(&places.project), Some(places)),
+            FilesAt::Database { staging } => {
+                let made = std::fs::create_dir_all(&staging);
+                let files = Arc::new(ProjectFiles::new(database.reader()));
+                let made = made.map_err(|source| WorkspaceError::RootUnavailable { source });
+                (made.and_then(|()| Workspace::stored(files, &staging)), None)
+            }
+        };
+        let workspace = workspace.map_err(|error| {
             tracing::error!(project.id = %id, %error, "the project's directory could not be opened");
             ApiError::new(ErrorCode::ReadOnly, "the project's directory cannot be opened")
         })?;
@@ -242,7 +261,7 @@ impl OpenedProject {
             lease,
             kept,
             workspace,
-            places: Arc::new(places),
+            places: places.map(Arc::new),
             head,
             committed,
             resume,
@@ -270,7 +289,7 @@ impl OpenedProject {
         };
         let is_marked: Arc<AtomicBool> = Arc::default();
         let (id, workspace) = (self.id.clone(), self.workspace.clone());
-        let places = Arc::clone(&self.places);
+        let places = self.places.clone();
         let (reader, epoch) = (self.database.reader(), Arc::from(self.database.epoch()));
         let (root, server_rules) = (news.root.reader.clone(), Arc::clone(&news.root.rules));
         let kept = Arc::clone(&self.kept);

@@ -81,7 +81,7 @@ impl Project {
             server_rules: Arc::clone(&self.root.rules),
             kept: Arc::clone(&self.kept),
             workspace: self.workspace.clone(),
-            places: Arc::clone(&self.places),
+            places: self.places.clone(),
             epoch: Arc::clone(&self.epoch),
             life: self.vitals.generation(),
             is_marked: Arc::clone(&self.is_marked),

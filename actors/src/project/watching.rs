@@ -24,8 +24,12 @@ const SCAN_EVERY: Duration = Duration::from_secs(30);
 const REST_FACTOR: u32 = 10;
 
 impl Project {
-    /// Looks at everything for a start, a moment after the project was opened, and follows what changes.
+    /// Looks at everything for a start, a moment after the project was opened, and follows what changes. In the
+    /// database nobody changes anything unseen.
     pub(super) fn watch_files(&mut self, ctx: &mut Context<Self>) {
+        if self.workspace.is_stored() {
+            return;
+        }
         ctx.run_later(self.services.settings.files.watch_after, |registry, ctx| {
             let watched = Watched {
                 handle: registry.own_handle(ctx),
@@ -43,7 +47,7 @@ impl Project {
             make: {
                 let (id, reader) = (self.id.clone(), self.reader.clone());
                 let (root, kept) = (self.root.clone(), Arc::clone(&self.kept));
-                let (workspace, places) = (self.workspace.clone(), Arc::clone(&self.places));
+                let (workspace, places) = (self.workspace.clone(), self.places.clone());
                 let (epoch, is_marked) = (Arc::clone(&self.epoch), Arc::clone(&self.is_marked));
                 let (usage, life) = (self.usage_teller(), self.vitals.generation());
                 Box::new(move |address| ProjectHandle {
@@ -54,7 +58,7 @@ impl Project {
                     server_rules: Arc::clone(&root.rules),
                     kept: Arc::clone(&kept),
                     workspace: workspace.clone(),
-                    places: Arc::clone(&places),
+                    places: places.clone(),
                     epoch: Arc::clone(&epoch),
                     life,
                     is_marked: Arc::clone(&is_marked),

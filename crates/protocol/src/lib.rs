@@ -16,6 +16,7 @@ mod envelope;
 mod error;
 mod events;
 mod files;
+mod git;
 mod ids;
 pub mod limits;
 mod mcp;
@@ -57,6 +58,7 @@ pub use envelope::{
 pub use error::{ApiError, ErrorCode};
 pub use events::{Audience, Event, EventKind, EventSpec, StreamKind};
 pub use files::*;
+pub use git::*;
 pub use ids::*;
 pub use mcp::*;
 pub use models::*;

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     Agent, AgentMode, AgentProblem, AgentTuning, Approval, ApprovalState, Backup, BackupId, Budget,
-    ConnectionId, File, FileEncoding, JudgedAccess, Member, Message, MessageId, ModelRef,
-    PermissionAction, PermissionId, PermissionRule, PermissionSetting, Position, Presence,
-    PresenceStatus, Project, ProjectId, ProjectType, Question, QuestionId, QuestionState,
+    ConnectionId, File, FileEncoding, GitSource, JudgedAccess, Member, Message, MessageId,
+    ModelRef, PermissionAction, PermissionId, PermissionRule, PermissionSetting, Position,
+    Presence, PresenceStatus, Project, ProjectId, ProjectType, Question, QuestionId, QuestionState,
     QueuedMessage, Remember, Role, Run, RunId, SearchHit, SentAttachment, ServerBackup, Session,
     SessionId, SessionMode, Todo, Tool, ToolCallId, Unread, User, UserId,
 };
@@ -128,6 +128,9 @@ payloads! {
         /// in the data directory.
         #[serde(default)]
         path: Option<String>,
+        /// Where a project of the type `git` is cloned from; with no other type.
+        #[serde(default)]
+        git: Option<GitSource>,
     }
     /// Lists the caller's projects, newest first.
     ProjectList {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     AgentId, AgentSource, AgentTuning, AnswerFormatPart, ApiError, ApprovalId, AttachmentPart,
-    BackupId, Budget, Capturing, CompactionPart, FileLock, MessageId, PartId, PermissionId,
+    BackupId, Budget, Capturing, CompactionPart, FileLock, MessageId, PartId, PermissionId, ProjectGit,
     ProjectId, RunId, SessionId, ToolCallId, UserId,
 };
 
@@ -69,6 +69,9 @@ pub struct Project {
     /// The directory that holds the project's files, where it lies outside the data directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Where a project of the type `git` was cloned from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<ProjectGit>,
     /// The user who may do everything with it.
     pub owner_id: UserId,
     /// The caller's own role.
@@ -91,6 +94,10 @@ pub enum ProjectType {
     /// A directory on the server's machine.
     #[default]
     Local,
+    /// A directory of the server that was cloned with git.
+    Git,
+    /// The project's database: there is no directory.
+    Remote,
 }
 
 /// A user's place in a project.

@@ -80,7 +80,7 @@ pub use files::{
     Author, BeginRestore, ChangedPath, CreateSnapshot, DiskFacts, EndLocks, EndLocksOf, FileAt,
     FileBetween, FileRetention, FoundContent, FoundFile, KnownFile, NoteFilesKnown, PublishRunDiff,
     RecordFiles, RecordedFiles, ReleaseLock, RestoreEnd, RestoreTarget, StoredRestore,
-    StoredSnapshot, TakeLock, TrimVersions, file_of, locked_for_others,
+    StoredSnapshot, TakeLock, TreeEntry, TreeFile, TrimVersions, file_of, locked_for_others,
 };
 pub use forking::ForkSession;
 pub use joining::JoinMessages;

@@ -117,6 +117,20 @@ impl Reader {
         spawn_blocking(query).await.map_err(StoreError::internal)?
     }
 
+    /// As [`Reader::read`], on this thread: for work on a blocking thread that reads again and again.
+    ///
+    /// # Errors
+    /// As [`Reader::read`]; `Internal` outside of a runtime.
+    pub(crate) fn read_here<T>(
+        &self,
+        f: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(StoreError::internal)?;
+        let _turn = runtime.block_on(self.turns.acquire()).map_err(StoreError::internal)?;
+        let _permit = runtime.block_on(PERMITS.acquire()).map_err(StoreError::internal)?;
+        self.read_blocking(f)
+    }
+
     /// As [`Reader::read`], on this thread and without a permit: for opening a database.
     pub(crate) fn read_blocking<T>(
         &self,

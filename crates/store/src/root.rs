@@ -91,6 +91,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../../../migrations/root/0006_access.sql"),
     include_str!("../../../migrations/root/0007_credentials.sql"),
     include_str!("../../../migrations/root/0008_identities.sql"),
+    include_str!("../../../migrations/root/0009_project_types.sql"),
 ];
 
 /// The open root database.

@@ -55,11 +55,17 @@ impl Person {
 
     /// Creates a project.
     pub async fn project(&self, name: &str) -> Project {
+        self.project_of(name, ProjectType::Local).await
+    }
+
+    /// Creates a project of a type.
+    pub async fn project_of(&self, name: &str, r#type: ProjectType) -> Project {
         let request = ProjectCreate {
             name: name.to_owned(),
             description: None,
-            r#type: ProjectType::Local,
+            r#type,
             path: None,
+            git: None,
         };
         self.client.call(None, request).await.unwrap().project
     }

@@ -134,10 +134,10 @@ impl ToolContext {
         Self { workspace: self.workspace.guarded(Arc::new(admits)), ..self }
     }
 
-    /// A context for a call that may run commands.
+    /// A context for a call that may run commands, where there is a directory for them.
     #[must_use]
-    pub fn with_places(self, places: Arc<Places>) -> Self {
-        Self { places: Some(places), ..self }
+    pub fn with_places(self, places: Option<Arc<Places>>) -> Self {
+        Self { places, ..self }
     }
 
     /// The same with the to-do list of the session.

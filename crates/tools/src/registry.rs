@@ -81,6 +81,13 @@ impl ToolRegistry {
         (registry, refused)
     }
 
+    /// A copy without the tools that run programs.
+    #[must_use]
+    pub fn without_code(&self) -> Self {
+        let entries = self.entries.iter().filter(|entry| !entry.tool.runs_code());
+        Self { entries: entries.cloned().collect() }
+    }
+
     /// The same registry with one more tool at its end.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-use iris_protocol::ErrorCode;
+use iris_protocol::{ApiError, ErrorCode};
 
 use crate::RelPath;
 
@@ -126,6 +126,12 @@ pub enum WorkspaceError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The store of the files failed.
+    #[error("{error}")]
+    Store {
+        /// What it said.
+        error: Box<ApiError>,
+    },
     /// The operating system refused.
     #[error("`{path}`: {source}")]
     Io {
@@ -154,6 +160,7 @@ impl WorkspaceError {
             Self::TooLarge { .. } | Self::TooMany { .. } => ErrorCode::PayloadTooLarge,
             Self::Changed { .. } => ErrorCode::VersionConflict,
             Self::Cancelled => ErrorCode::Cancelled,
+            Self::Store { error } => error.code,
             Self::Exists { .. } | Self::NotEmpty { .. } | Self::RootUnavailable { .. } => {
                 ErrorCode::Conflict
             }
@@ -182,6 +189,7 @@ impl WorkspaceError {
             | Self::TooLarge { .. }
             | Self::Changed { .. }
             | Self::Cancelled
+            | Self::Store { .. }
             | Self::Io { .. } => None,
         }
     }

@@ -5,7 +5,6 @@
 
 use std::io::{self, Read};
 
-use cap_std::fs::File;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{
     BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkFinish, SinkMatch,
@@ -13,8 +12,8 @@ use grep_searcher::{
 use iris_protocol::limits::FILE_BYTES_MAX;
 
 use crate::find::{NameFilter, PATTERN_BYTES_MAX, invalid_pattern};
+use crate::folder::Body;
 use crate::place::look_up;
-use crate::read::open_file;
 use crate::walk::{Base, Budget, Cut, SearchLimits, Stop, Time, walk};
 use crate::{Cancel, EntryKind, RelPath, Workspace, WorkspaceError};
 
@@ -99,9 +98,8 @@ impl Workspace {
         let mut grep = Grep::new(query)?;
         let mut budget = Budget::new(limits, cancel);
         let spot = look_up(self, &path)?;
-        if !spot.metadata(&path)?.is_dir() {
-            let place = spot.file(&path)?;
-            let (file, _) = open_file(&place.dir, &path, &place.name)?;
+        if spot.facts(&path)?.kind != EntryKind::Directory {
+            let file = spot.open(&path)?.body;
             return grep.single_file(file, &path, &mut budget);
         }
         let base = Base::at(spot, &path)?;
@@ -117,12 +115,11 @@ impl Workspace {
                 grep.outcome.withheld_count += 1;
                 return Ok(());
             }
-            let opened = open_file(found.dir, found.path, found.name);
-            let Ok((file, _)) = opened else {
+            let Ok(opened) = found.dir.open(found.path, found.name) else {
                 grep.outcome.skipped_count += 1;
                 return Ok(());
             };
-            grep.file(file, found.path, budget)
+            grep.file(opened.body, found.path, budget)
         })?;
         Ok(GrepOutcome { cut, ..grep.outcome })
     }
@@ -162,7 +159,7 @@ impl Grep {
 
     fn single_file(
         mut self,
-        file: File,
+        file: Body,
         path: &RelPath,
         budget: &mut Budget<'_>,
     ) -> Result<GrepOutcome, WorkspaceError> {
@@ -175,9 +172,9 @@ impl Grep {
     }
 
     /// Searches one file and keeps what was found in it, unless it turns out to be binary.
-    fn file(&mut self, file: File, path: &RelPath, budget: &mut Budget<'_>) -> Result<(), Stop> {
+    fn file(&mut self, file: Body, path: &RelPath, budget: &mut Budget<'_>) -> Result<(), Stop> {
         budget.time.check()?;
-        if file.metadata().map_or(u64::MAX, |metadata| metadata.len()) > FILE_BYTES_MAX as u64 {
+        if file.size().unwrap_or(u64::MAX) > FILE_BYTES_MAX as u64 {
             self.outcome.skipped_count += 1;
             return Ok(());
         }

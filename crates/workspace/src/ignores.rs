@@ -2,14 +2,13 @@
 
 use std::io::Read;
 
-use cap_std::fs::Dir;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+use crate::folder::Folder;
 use crate::path::RelPath;
-use crate::read::open_file;
 
-const FILE_NAME: &str = ".gitignore";
+pub(crate) const IGNORE_FILE: &str = ".gitignore";
 /// How much of one `.gitignore` counts, in bytes.
 const IGNORE_FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -21,8 +20,13 @@ pub(crate) struct Ignores {
 
 impl Ignores {
     /// Enters `dir`, whose path is `path`. A file that is missing or broken ignores nothing.
-    pub(crate) fn enter(&mut self, dir: &Dir, path: &RelPath) {
-        self.files.push(read(dir, path).unwrap_or_else(Gitignore::empty));
+    pub(crate) fn enter(&mut self, folder: &Folder, path: &RelPath) {
+        self.files.push(read(folder, path).unwrap_or_else(Gitignore::empty));
+    }
+
+    /// Enters a directory that has none.
+    pub(crate) fn enter_without(&mut self) {
+        self.files.push(Gitignore::empty());
     }
 
     /// Leaves the directory entered last.
@@ -43,8 +47,8 @@ impl Ignores {
     }
 }
 
-fn read(dir: &Dir, path: &RelPath) -> Option<Gitignore> {
-    let (file, _) = open_file(dir, path, FILE_NAME).ok()?;
+fn read(folder: &Folder, path: &RelPath) -> Option<Gitignore> {
+    let file = folder.open(&path.child(IGNORE_FILE), IGNORE_FILE).ok()?.body;
     let mut bytes = Vec::new();
     file.take(IGNORE_FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     let mut builder = GitignoreBuilder::new(if path.is_root() { "" } else { path.as_str() });

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
+use crate::folder::{Body, Opened};
 use crate::place::look_up;
-use crate::read::open_file;
 use crate::seen::now;
 use crate::{ContentHash, RelPath, Seen, Workspace, WorkspaceError};
 
@@ -15,10 +16,18 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// A regular file that is read part by part, through one handle.
 #[derive(Debug)]
 pub struct OpenFile {
-    file: File,
+    content: Content,
     path: String,
     real: String,
     seen: Seen,
+    hash: Option<String>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Disk(File),
+    /// All of it.
+    Stored(Arc<[u8]>),
 }
 
 impl Workspace {
@@ -29,17 +38,18 @@ impl Workspace {
     /// `InvalidPath`, `PathEscape`, `LinkRefused`, `NotFound`, `NotAFile`, `TooLarge`, `Io`.
     pub fn open_file(&self, path: &str, size_max: u64) -> Result<OpenFile, WorkspaceError> {
         let path = RelPath::file(path)?;
-        let looked_at = now();
         let spot = look_up(self, &path)?;
         let real = spot.real.to_string();
-        let place = spot.file(&path)?;
-        let (file, metadata) = open_file(&place.dir, &path, &place.name)?;
-        let seen = Seen::of(&metadata, looked_at);
-        let (file, path) = (file.into_std(), path.to_string());
+        let Opened { body, facts } = spot.open(&path)?;
+        let (seen, hash, path) = (facts.seen, facts.hash, path.to_string());
         if seen.size > size_max {
             return Err(WorkspaceError::TooLarge { path, size: seen.size, size_max });
         }
-        Ok(OpenFile { file, path, real, seen })
+        let content = match body {
+            Body::Disk(file) => Content::Disk(file.into_std()),
+            Body::Stored(bytes) => Content::Stored(bytes.into_inner()),
+        };
+        Ok(OpenFile { content, path, real, seen, hash })
     }
 }
 
@@ -59,7 +69,17 @@ impl OpenFile {
         &self.seen
     }
 
-    /// The hash of all of it, which is never held at once.
+    /// The hash of all of it, where that is known without reading it.
+    pub fn known_hash(&self) -> Option<&str> {
+        self.hash.as_deref()
+    }
+
+    /// Whether all of it is in memory for as long as this is open.
+    pub fn is_held(&self) -> bool {
+        matches!(self.content, Content::Stored(_))
+    }
+
+    /// The hash of all of it, which is read part by part.
     ///
     /// # Errors
     ///
@@ -98,8 +118,20 @@ impl OpenFile {
     }
 
     fn read(&self, offset: u64, to: &mut [u8]) -> Result<usize, WorkspaceError> {
+        let file = match &self.content {
+            Content::Disk(file) => file,
+            Content::Stored(bytes) => {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX);
+                let rest = bytes.get(from..).unwrap_or_default();
+                let count = rest.len().min(to.len());
+                if let (Some(to), Some(bytes)) = (to.get_mut(..count), rest.get(..count)) {
+                    to.copy_from_slice(bytes);
+                }
+                return Ok(count);
+            }
+        };
         loop {
-            match self.file.read_at(to, offset) {
+            match file.read_at(to, offset) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 read => return read.map_err(|error| self.failed(error)),
             }
@@ -108,7 +140,8 @@ impl OpenFile {
 
     /// Whether nobody wrote into it. Another file under its name is no change of this one.
     fn check(&self) -> Result<(), WorkspaceError> {
-        let metadata = self.file.metadata().map_err(|error| self.failed(error))?;
+        let Content::Disk(file) = &self.content else { return Ok(()) };
+        let metadata = file.metadata().map_err(|error| self.failed(error))?;
         let metadata = cap_std::fs::Metadata::from_just_metadata(metadata);
         let found = Seen::of(&metadata, now());
         if (found.size, found.mtime_ns) == (self.seen.size, self.seen.mtime_ns) {

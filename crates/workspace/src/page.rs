@@ -5,7 +5,7 @@ use crate::cancel::Cancel;
 use crate::error::{WorkspaceError, turns};
 use crate::find::invalid_pattern;
 use crate::path::RelPath;
-use crate::read::{EntryKind, modified_ms};
+use crate::read::EntryKind;
 use crate::walk::{Base, Budget, Cut, Found, SearchLimits, Stop, walk, walk_all};
 
 /// One entry of an [`EntryPage`].
@@ -83,13 +83,9 @@ fn comes_after(path: &RelPath, names: &[&str]) -> bool {
 }
 
 fn entry(found: &Found<'_>) -> Option<Entry> {
-    let metadata = found.dir.symlink_metadata(found.name).ok()?;
-    Some(Entry {
-        path: found.path.to_string(),
-        kind: EntryKind::of(metadata.file_type()),
-        size: if metadata.is_file() { metadata.len() } else { 0 },
-        modified_ms: modified_ms(&metadata),
-    })
+    let facts = found.facts()?;
+    let (size, modified_ms) = (facts.size(), facts.modified_ms());
+    Some(Entry { path: found.path.to_string(), kind: facts.kind, size, modified_ms })
 }
 
 /// The path with what does not print, or turns the direction of text, written as `\u{..}`; none where that

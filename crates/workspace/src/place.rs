@@ -9,12 +9,13 @@ use std::io::ErrorKind;
 use std::path::{Component, Path};
 
 use cap_fs_ext::DirExt;
-use cap_std::fs::{Dir, Metadata};
+use cap_std::fs::Dir;
 
-use crate::Workspace;
 use crate::error::WorkspaceError;
+use crate::folder::{Facts, Folder, Opened};
 use crate::path::RelPath;
 use crate::write::TEMP_PREFIX;
+use crate::{Directory, Files, Workspace};
 
 /// Most links that one path may go through; Linux has the same bound.
 const LINKS_MAX: usize = 40;
@@ -42,7 +43,7 @@ pub(crate) struct Place {
 /// Where a path leads.
 pub(crate) struct Spot {
     /// The directory that holds it.
-    dir: Dir,
+    folder: Folder,
     /// Its name there, not a link when it was looked at; none for that directory itself.
     name: Option<String>,
     /// The path without links.
@@ -50,25 +51,29 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    /// The place of a file.
+    /// What has that name in a folder; none for the folder itself.
+    pub(crate) fn new(folder: Folder, name: Option<String>, real: RelPath) -> Self {
+        Self { folder, name, real }
+    }
+
+    /// Opens the regular file that is there.
     ///
     /// # Errors
     ///
-    /// `NotAFile` when the path ends in a directory that needs no name.
-    pub(crate) fn file(self, path: &RelPath) -> Result<Place, WorkspaceError> {
-        match self.name {
-            Some(name) => Ok(Place { dir: self.dir, name }),
+    /// `NotAFile`, `NotFound`, `PathEscape` for what became a link meanwhile, `Io`.
+    pub(crate) fn open(&self, path: &RelPath) -> Result<Opened, WorkspaceError> {
+        match &self.name {
+            Some(name) => self.folder.open(path, name),
             None => Err(WorkspaceError::NotAFile { path: path.to_string() }),
         }
     }
 
     /// Facts about what is there.
-    pub(crate) fn metadata(&self, path: &RelPath) -> Result<Metadata, WorkspaceError> {
-        let metadata = match &self.name {
-            Some(name) => self.dir.symlink_metadata(name),
-            None => self.dir.dir_metadata(),
-        };
-        metadata.map_err(|source| WorkspaceError::from_io(path, source))
+    pub(crate) fn facts(&self, path: &RelPath) -> Result<Facts, WorkspaceError> {
+        match &self.name {
+            Some(name) => self.folder.facts(path, name),
+            None => self.folder.own_facts(path),
+        }
     }
 
     /// Opens the directory that is there.
@@ -76,14 +81,32 @@ impl Spot {
     /// # Errors
     ///
     /// `NotADirectory`, `NotFound`, `PathEscape` for what became a link meanwhile, `Io`.
-    pub(crate) fn directory(self, path: &RelPath) -> Result<Dir, WorkspaceError> {
-        let Some(name) = self.name else { return Ok(self.dir) };
-        self.dir.open_dir_nofollow(name).map_err(|error| {
-            if error.kind() == ErrorKind::NotADirectory {
-                return WorkspaceError::NotADirectory { path: path.to_string() };
-            }
-            WorkspaceError::from_io(path, error)
-        })
+    pub(crate) fn directory(self, path: &RelPath) -> Result<Folder, WorkspaceError> {
+        match self.name {
+            Some(name) => self.folder.child(path, &name),
+            None => Ok(self.folder),
+        }
+    }
+}
+
+/// Where the way of a path in a directory ends.
+struct End {
+    dir: Dir,
+    name: Option<String>,
+    real: RelPath,
+}
+
+impl End {
+    /// The place of a file.
+    ///
+    /// # Errors
+    ///
+    /// `NotAFile` when the path ends in a directory that needs no name.
+    fn file(self, path: &RelPath) -> Result<Place, WorkspaceError> {
+        match self.name {
+            Some(name) => Ok(Place { dir: self.dir, name }),
+            None => Err(WorkspaceError::NotAFile { path: path.to_string() }),
+        }
     }
 }
 
@@ -116,8 +139,8 @@ pub(crate) enum LastLink {
 ///
 /// `PathEscape` for a link that leads out or in a circle, `LinkRefused`, `ProtectedPath`,
 /// `NotADirectory` for a file on the way, `NotAFile` when the path ends in a directory, `Io`.
-pub(crate) fn resolve(workspace: &Workspace, path: &RelPath) -> Result<Place, WorkspaceError> {
-    walk_to(workspace, path, Purpose::Write, Missing::Create, LastLink::Follow)?.file(path)
+pub(crate) fn resolve(directory: &Directory, path: &RelPath) -> Result<Place, WorkspaceError> {
+    walk_to(directory, path, Purpose::Write, Missing::Create, LastLink::Follow)?.file(path)
 }
 
 /// Resolves `path` like [`resolve`] and changes nothing.
@@ -126,11 +149,11 @@ pub(crate) fn resolve(workspace: &Workspace, path: &RelPath) -> Result<Place, Wo
 ///
 /// As [`resolve`], and `NotFound` when a directory is missing on the way.
 pub(crate) fn resolve_existing(
-    workspace: &Workspace,
+    directory: &Directory,
     path: &RelPath,
     last: LastLink,
 ) -> Result<Place, WorkspaceError> {
-    walk_to(workspace, path, Purpose::Write, Missing::Report, last)?.file(path)
+    walk_to(directory, path, Purpose::Write, Missing::Report, last)?.file(path)
 }
 
 /// Resolves `path` for reading.
@@ -139,22 +162,26 @@ pub(crate) fn resolve_existing(
 ///
 /// `PathEscape` for a link that leads out or in a circle, `LinkRefused`, `NotFound`, `Io`.
 pub(crate) fn look_up(workspace: &Workspace, path: &RelPath) -> Result<Spot, WorkspaceError> {
-    match walk_to(workspace, path, Purpose::Read, Missing::Report, LastLink::Follow) {
+    let directory = match &workspace.files {
+        Files::Directory(directory) => directory,
+        Files::Stored(stored) => return stored.look_up(path),
+    };
+    match walk_to(directory, path, Purpose::Read, Missing::Report, LastLink::Follow) {
         Err(WorkspaceError::NotADirectory { path }) => Err(WorkspaceError::NotFound { path }),
-        found => found,
+        found => found.map(|End { dir, name, real }| Spot::new(Folder::Disk(dir), name, real)),
     }
 }
 
 fn walk_to(
-    workspace: &Workspace,
+    directory: &Directory,
     path: &RelPath,
     purpose: Purpose,
     missing: Missing,
     last: LastLink,
-) -> Result<Spot, WorkspaceError> {
+) -> Result<End, WorkspaceError> {
     let pending = path.names().map(str::to_owned).collect();
     let (below, links) = (Vec::new(), 0);
-    let mut walker = Walker { workspace, path, purpose, missing, below, pending, links };
+    let mut walker = Walker { directory, path, purpose, missing, below, pending, links };
     for _ in 0..STEPS_MAX {
         let Some(name) = walker.pending.pop_front() else { return walker.end(None) };
         walker.check_protected(&name)?;
@@ -170,7 +197,7 @@ fn walk_to(
 }
 
 struct Walker<'a> {
-    workspace: &'a Workspace,
+    directory: &'a Directory,
     path: &'a RelPath,
     purpose: Purpose,
     missing: Missing,
@@ -183,18 +210,18 @@ struct Walker<'a> {
 
 impl Walker<'_> {
     fn current(&self) -> &Dir {
-        self.below.last().map_or(self.workspace.root(), |(_, dir)| dir)
+        self.below.last().map_or(self.directory.root(), |(_, dir)| dir)
     }
 
     /// The end of the way: `name` in the current directory, or that directory itself.
-    fn end(mut self, name: Option<String>) -> Result<Spot, WorkspaceError> {
+    fn end(mut self, name: Option<String>) -> Result<End, WorkspaceError> {
         let real = self.real(name.as_deref());
         self.check_links(&real)?;
         let dir = match self.below.pop() {
             Some((_, dir)) => dir,
-            None => self.workspace.root().try_clone().map_err(|source| self.io(source))?,
+            None => self.directory.root().try_clone().map_err(|source| self.io(source))?,
         };
-        Ok(Spot { dir, name, real })
+        Ok(End { dir, name, real })
     }
 
     /// The path of the current directory, and of more names from there on.
@@ -209,7 +236,7 @@ impl Walker<'_> {
             return Ok(());
         }
         let (path, real) = (self.path.as_str(), real.as_str());
-        if self.workspace.admits.as_ref().is_none_or(|admits| admits(path, real)) {
+        if self.directory.admits.as_ref().is_none_or(|admits| admits(path, real)) {
             return Ok(());
         }
         Err(WorkspaceError::LinkRefused { path: path.to_owned(), real: real.to_owned() })

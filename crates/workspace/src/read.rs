@@ -1,15 +1,15 @@
 //! Reading one file, and facts about one file.
 
 use std::io::{ErrorKind, Read};
-use std::time::UNIX_EPOCH;
 
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
 use cap_std::fs::{Dir, File, FileType, Metadata, OpenOptions};
 use iris_protocol::limits::FILE_BYTES_MAX;
 use sha2::{Digest, Sha256};
 
+use crate::folder::{Body, Facts, Opened};
 use crate::place::look_up;
-use crate::{RelPath, Workspace, WorkspaceError};
+use crate::{Files, RelPath, Workspace, WorkspaceError};
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +85,9 @@ impl Workspace {
     /// file grows), `Io`.
     pub fn read_bytes(&self, path: &str, size_max: u64) -> Result<FileContent, WorkspaceError> {
         let path = RelPath::file(path)?;
-        let (file, metadata) = self.open_to_read(&path)?;
-        let bytes = read_bounded(file, &path, size_max)?;
-        let info = FileInfo { hash: Some(content_hash(&bytes)), ..info_of(&path, &metadata) };
+        let Opened { body, facts } = look_up(self, &path)?.open(&path)?;
+        let bytes = read_bounded(body, &path, size_max)?;
+        let info = FileInfo { hash: Some(content_hash(&bytes)), ..info_of(&path, facts) };
         Ok(FileContent { bytes, info })
     }
 
@@ -104,13 +104,13 @@ impl Workspace {
         bytes_max: u64,
     ) -> Result<FileContent, WorkspaceError> {
         let path = RelPath::file(path)?;
-        let (file, metadata) = self.open_to_read(&path)?;
+        let Opened { body, facts } = look_up(self, &path)?.open(&path)?;
         let too_large = |size| WorkspaceError::TooLarge { path: path.to_string(), size, size_max };
-        if metadata.len() > size_max {
-            return Err(too_large(metadata.len()));
+        if facts.seen.size > size_max {
+            return Err(too_large(facts.seen.size));
         }
         let from_io = |source| WorkspaceError::from_io(&path, source);
-        let mut file = file.take(size_max.saturating_add(1));
+        let mut file = body.take(size_max.saturating_add(1));
         let mut bytes = Vec::new();
         file.by_ref().take(bytes_max).read_to_end(&mut bytes).map_err(from_io)?;
         let (mut size, mut hash) = (bytes.len() as u64, ContentHash::default());
@@ -125,7 +125,7 @@ impl Workspace {
         if size > size_max {
             return Err(too_large(size));
         }
-        let info = FileInfo { size, hash: Some(hash.finish()), ..info_of(&path, &metadata) };
+        let info = FileInfo { size, hash: Some(hash.finish()), ..info_of(&path, facts) };
         Ok(FileContent { bytes, info })
     }
 
@@ -146,21 +146,17 @@ impl Workspace {
         }
     }
 
-    fn open_to_read(&self, path: &RelPath) -> Result<(File, Metadata), WorkspaceError> {
-        let place = look_up(self, path)?.file(path)?;
-        open_file(&place.dir, path, &place.name)
-    }
-
-    /// Facts about a file or directory; reads a regular file of up to 16 MiB to hash it.
+    /// Facts about a file or directory; reads a regular file of up to 16 MiB to hash it, unless that is known.
     ///
     /// # Errors
     ///
     /// `InvalidPath`, `PathEscape`, `NotFound`, `Io`.
     pub fn stat(&self, path: &str) -> Result<FileInfo, WorkspaceError> {
         let path = RelPath::dir(path)?;
-        let metadata = look_up(self, &path)?.metadata(&path)?;
-        if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX as u64 {
-            return Ok(info_of(&path, &metadata));
+        let facts = look_up(self, &path)?.facts(&path)?;
+        let is_large = facts.seen.size > FILE_BYTES_MAX as u64;
+        if facts.kind != EntryKind::File || is_large || facts.hash.is_some() {
+            return Ok(info_of(&path, facts));
         }
         Ok(self.read_bytes(path.as_str(), FILE_BYTES_MAX as u64)?.info)
     }
@@ -173,14 +169,21 @@ impl Workspace {
     /// `InvalidPath`, `PathEscape` also for a link that leads nowhere, `Io`.
     pub fn real_path(&self, path: &str) -> Result<String, WorkspaceError> {
         let path = RelPath::dir(path)?;
+        let root = match &self.files {
+            Files::Directory(directory) => directory.root(),
+            Files::Stored(stored) => {
+                stored.check_way(&path)?;
+                return Ok(path.to_string());
+            }
+        };
         let names: Vec<&str> = path.names().collect();
         for existing in (0..=names.len()).rev() {
             let (known, rest) = names.split_at(existing);
             let known = if known.is_empty() { ".".to_owned() } else { known.join("/") };
-            let real = match self.root().canonicalize(&known) {
+            let real = match root.canonicalize(&known) {
                 Ok(real) => real,
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    let is_link = self.root().symlink_metadata(&known).is_ok();
+                    let is_link = root.symlink_metadata(&known).is_ok();
                     if is_link {
                         return Err(WorkspaceError::PathEscape { path: path.to_string() });
                     }
@@ -249,13 +252,13 @@ pub(crate) fn open_file(
 
 /// Reads all of an open regular file, or none of it when it has more than `size_max` bytes.
 pub(crate) fn read_bounded(
-    file: File,
+    file: Body,
     path: &RelPath,
     size_max: u64,
 ) -> Result<Vec<u8>, WorkspaceError> {
     let from_io = |source| WorkspaceError::from_io(path, source);
     let too_large = |size| WorkspaceError::TooLarge { path: path.to_string(), size, size_max };
-    let size = file.metadata().map_err(from_io)?.len();
+    let size = file.size().map_err(from_io)?;
     if size > size_max {
         return Err(too_large(size));
     }
@@ -267,20 +270,12 @@ pub(crate) fn read_bounded(
     Ok(bytes)
 }
 
-fn info_of(path: &RelPath, metadata: &Metadata) -> FileInfo {
+fn info_of(path: &RelPath, facts: Facts) -> FileInfo {
     FileInfo {
         path: path.to_string(),
-        kind: EntryKind::of(metadata.file_type()),
-        size: if metadata.is_file() { metadata.len() } else { 0 },
-        hash: None,
-        modified_ms: modified_ms(metadata),
-    }
-}
-
-pub(crate) fn modified_ms(metadata: &Metadata) -> i64 {
-    let Ok(modified) = metadata.modified() else { return 0 };
-    match modified.into_std().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+        kind: facts.kind,
+        size: facts.size(),
+        modified_ms: facts.modified_ms(),
+        hash: facts.hash,
     }
 }

@@ -1,16 +1,15 @@
 //! Removing files: one whose content the caller knows, or whatever is at a path.
 
 use std::io::ErrorKind;
-use std::sync::PoisonError;
 
 use cap_fs_ext::DirExt;
 use cap_std::fs::Dir;
 
-use crate::Workspace;
 use crate::error::WorkspaceError;
 use crate::path::{PATH_COMPONENTS_MAX, RelPath};
 use crate::place::{LastLink, Place, resolve_existing, sync_dir};
 use crate::write::{check_unchanged, target};
+use crate::{Directory, Files, Workspace};
 
 impl Workspace {
     /// Removes a regular file if its content still has the SHA-256 `known_hash`. Its directory stays,
@@ -26,10 +25,14 @@ impl Workspace {
     /// `NotADirectory`, `HardLinked`, `Changed` when the content is another one, `Io`.
     pub fn remove_if_unchanged(&self, path: &str, known_hash: &str) -> Result<(), WorkspaceError> {
         let path = RelPath::file(path)?;
-        let place = resolve_existing(self, &path, LastLink::Keep)?;
+        let directory = match &self.files {
+            Files::Directory(directory) => directory,
+            Files::Stored(stored) => return stored.remove_if_unchanged(&path, known_hash),
+        };
+        let place = resolve_existing(directory, &path, LastLink::Keep)?;
         let from_io = |source| WorkspaceError::from_io(&path, source);
 
-        let guard = self.inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = directory.replacing();
         check_present(&place, &path)?;
         check_unchanged(&place, &path, known_hash)?;
         place.dir.remove_file(&place.name).map_err(from_io)?;
@@ -55,33 +58,18 @@ impl Workspace {
         count_max: usize,
     ) -> Result<(), WorkspaceError> {
         let path = RelPath::file(path)?;
-        let place = resolve_existing(self, &path, LastLink::Keep)?;
-        let from_io = |source| WorkspaceError::from_io(&path, source);
-        let found = place.dir.symlink_metadata(&place.name).map_err(from_io)?;
-        if found.is_dir() {
-            let directory = place.dir.open_dir_nofollow(&place.name).map_err(from_io)?;
-            check_below(&directory, &path, recursive, count_max)?;
-            place.dir.remove_dir_all(&place.name).map_err(from_io)?;
-        } else {
-            let _guard = self.inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-            check_present(&place, &path)?;
-            place.dir.remove_file(&place.name).map_err(from_io)?;
-        }
-        sync_dir(&place.dir).map_err(from_io)
+        let directory = match &self.files {
+            Files::Directory(directory) => directory,
+            Files::Stored(stored) => return stored.remove(&path, recursive, count_max),
+        };
+        directory.remove(&path, recursive, count_max)
     }
 
     /// Removes the directories from `path` up that are empty, without `path` itself being one of a protected
-    /// name. What cannot be removed stays.
+    /// name. What cannot be removed stays. In a store no directory is empty.
     pub fn remove_empty_above(&self, path: &str) {
-        let Ok(path) = RelPath::file(path) else { return };
-        let names: Vec<&str> = path.names().collect();
-        for count in (1..names.len()).rev() {
-            let Some(names) = names.get(..count) else { return };
-            let Ok(directory) = RelPath::file(&names.join("/")) else { return };
-            let Ok(place) = resolve_existing(self, &directory, LastLink::Keep) else { return };
-            if place.dir.remove_dir(&place.name).is_err() {
-                return;
-            }
+        if let (Files::Directory(directory), Ok(path)) = (&self.files, RelPath::file(path)) {
+            directory.remove_empty_above(&path);
         }
     }
 
@@ -93,7 +81,47 @@ impl Workspace {
     /// As [`Workspace::remove_if_unchanged`], but for `Changed`.
     pub fn check_remove(&self, path: &str) -> Result<(), WorkspaceError> {
         let path = RelPath::file(path)?;
-        check_present(&resolve_existing(self, &path, LastLink::Keep)?, &path)
+        match &self.files {
+            Files::Directory(directory) => {
+                check_present(&resolve_existing(directory, &path, LastLink::Keep)?, &path)
+            }
+            Files::Stored(stored) => stored.present(&path).map(drop),
+        }
+    }
+}
+
+impl Directory {
+    fn remove(
+        &self,
+        path: &RelPath,
+        recursive: bool,
+        count_max: usize,
+    ) -> Result<(), WorkspaceError> {
+        let place = resolve_existing(self, path, LastLink::Keep)?;
+        let from_io = |source| WorkspaceError::from_io(path, source);
+        let found = place.dir.symlink_metadata(&place.name).map_err(from_io)?;
+        if found.is_dir() {
+            let directory = place.dir.open_dir_nofollow(&place.name).map_err(from_io)?;
+            check_below(&directory, path, recursive, count_max)?;
+            place.dir.remove_dir_all(&place.name).map_err(from_io)?;
+        } else {
+            let _guard = self.replacing();
+            check_present(&place, path)?;
+            place.dir.remove_file(&place.name).map_err(from_io)?;
+        }
+        sync_dir(&place.dir).map_err(from_io)
+    }
+
+    fn remove_empty_above(&self, path: &RelPath) {
+        let names: Vec<&str> = path.names().collect();
+        for count in (1..names.len()).rev() {
+            let Some(names) = names.get(..count) else { return };
+            let Ok(directory) = RelPath::file(&names.join("/")) else { return };
+            let Ok(place) = resolve_existing(self, &directory, LastLink::Keep) else { return };
+            if place.dir.remove_dir(&place.name).is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -1,15 +1,14 @@
 //! Giving a file or a directory another path.
 
 use std::io::ErrorKind;
-use std::sync::PoisonError;
 
 use cap_std::fs::Metadata;
 
-use crate::Workspace;
 use crate::error::WorkspaceError;
 use crate::path::RelPath;
 use crate::place::{LastLink, resolve, resolve_existing, sync_dir};
 use crate::write::target;
+use crate::{Directory, Files, Workspace};
 
 /// What a rename did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,22 +35,38 @@ impl Workspace {
         if below(&from, &to) {
             return Err(WorkspaceError::BelowItself { path: from.to_string() });
         }
-        let source = resolve_existing(self, &from, LastLink::Keep)?;
+        let is_directory = match &self.files {
+            Files::Directory(directory) => directory.rename(&from, &to, overwrite)?,
+            Files::Stored(stored) => stored.rename(&from, &to, overwrite)?,
+        };
+        Ok(Moved { from: from.to_string(), to: to.to_string(), is_directory })
+    }
+}
+
+impl Directory {
+    /// Says whether a directory was moved.
+    fn rename(
+        &self,
+        from: &RelPath,
+        to: &RelPath,
+        overwrite: bool,
+    ) -> Result<bool, WorkspaceError> {
+        let source = resolve_existing(self, from, LastLink::Keep)?;
         let found = source.dir.symlink_metadata(&source.name);
-        let found = found.map_err(|error| WorkspaceError::from_io(&from, error))?;
+        let found = found.map_err(|error| WorkspaceError::from_io(from, error))?;
         let is_directory = found.is_dir();
-        check_source(&found, &from)?;
+        check_source(&found, from)?;
         if !is_directory {
             // Refuses a second name of it too.
-            target(&source, &from)?;
+            target(&source, from)?;
         }
-        let place = resolve(self, &to)?;
-        let from_io = |error| WorkspaceError::from_io(&to, error);
+        let place = resolve(self, to)?;
+        let from_io = |error| WorkspaceError::from_io(to, error);
 
-        let guard = self.inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = self.replacing();
         match place.dir.symlink_metadata(&place.name) {
             Ok(present) if overwrite && present.is_file() && !is_directory => {
-                target(&place, &to)?;
+                target(&place, to)?;
             }
             Ok(_) => return Err(WorkspaceError::Exists { path: to.to_string() }),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -67,8 +82,8 @@ impl Workspace {
 
         // The new name first: a file with two names after a crash is better than one with none.
         sync_dir(&place.dir).map_err(from_io)?;
-        sync_dir(&source.dir).map_err(|error| WorkspaceError::from_io(&from, error))?;
-        Ok(Moved { from: from.to_string(), to: to.to_string(), is_directory })
+        sync_dir(&source.dir).map_err(|error| WorkspaceError::from_io(from, error))?;
+        Ok(is_directory)
     }
 }
 

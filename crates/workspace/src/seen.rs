@@ -6,9 +6,10 @@ use cap_std::fs::{Metadata, MetadataExt};
 
 use crate::cancel::Cancel;
 use crate::error::WorkspaceError;
+use crate::folder::Opened;
 use crate::path::RelPath;
 use crate::place::look_up;
-use crate::read::{open_file, read_bounded};
+use crate::read::read_bounded;
 use crate::walk::{Base, Budget, Cut, Found, SearchLimits, walk};
 use crate::watch::WATCHED_DIRECTORIES_MAX;
 use crate::{EntryKind, Workspace, content_hash};
@@ -85,16 +86,15 @@ impl Workspace {
         let base = Base::open(self, &RelPath::ROOT)?;
         let mut budget = Budget::new(limits, cancel);
         let mut files = Vec::new();
-        let now = now();
         let visit = &mut |budget: &mut Budget<'_>, found: &Found<'_>| {
             if found.kind != EntryKind::File {
                 return Ok(());
             }
-            if let Ok(metadata) = found.dir.symlink_metadata(found.name)
-                && metadata.is_file()
+            if let Some(facts) = found.facts()
+                && facts.kind == EntryKind::File
             {
                 budget.take_result().map_err(crate::walk::Stop::Cut)?;
-                files.push((found.path.to_string(), Seen::of(&metadata, now)));
+                files.push((found.path.to_string(), facts.seen));
             }
             Ok(())
         };
@@ -138,13 +138,11 @@ impl Workspace {
     /// `Io`, also where the directory on the way may not be read.
     pub fn look(&self, path: &str) -> Result<Option<Seen>, WorkspaceError> {
         let path = RelPath::file(path)?;
-        let looked_at = now();
-        let metadata = match look_up(self, &path).and_then(|spot| spot.metadata(&path)) {
-            Ok(metadata) => metadata,
-            Err(error) if is_absence(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        Ok(metadata.is_file().then(|| Seen::of(&metadata, looked_at)))
+        match look_up(self, &path).and_then(|spot| spot.facts(&path)) {
+            Ok(facts) => Ok((facts.kind == EntryKind::File).then_some(facts.seen)),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads a file together with the facts about what was read; none where there is no regular file. More
@@ -155,16 +153,12 @@ impl Workspace {
     /// `Io`.
     pub fn read_seen(&self, path: &str, size_max: u64) -> Result<Option<SeenFile>, WorkspaceError> {
         let path = RelPath::file(path)?;
-        let looked_at = now();
-        let opened = look_up(self, &path)
-            .and_then(|spot| spot.file(&path))
-            .and_then(|place| open_file(&place.dir, &path, &place.name));
-        let (file, metadata) = match opened {
-            Ok(opened) => opened,
+        let opened = look_up(self, &path).and_then(|spot| spot.open(&path));
+        let (file, seen) = match opened {
+            Ok(Opened { body, facts }) => (body, facts.seen),
             Err(error) if is_absence(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let seen = Seen::of(&metadata, looked_at);
         match read_bounded(file, &path, size_max) {
             // Somebody who writes into it meanwhile changes what the next look sees.
             Ok(bytes) => {

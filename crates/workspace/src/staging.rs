@@ -1,18 +1,19 @@
 //! Files that are being received: each grows in a directory of the project that nothing lists, looks at or
-//! watches, and takes its place by one rename.
+//! watches, and takes its place by one rename; one for a store grows beside that and is read into it.
 
 use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::PoisonError;
 
 use cap_fs_ext::{DirExt, FollowSymlinks, MetadataExt as _, OpenOptionsFollowExt};
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 
+use crate::folder::Body;
 use crate::place::{resolve, sync_dir};
-use crate::read::open_file;
-use crate::write::{TEMP_PREFIX, mode, target};
-use crate::{ContentHash, RelPath, Workspace, WorkspaceError, WriteOutcome};
+use crate::read::{open_file, read_bounded};
+use crate::write::{Before, TEMP_PREFIX, mode, target};
+use crate::{ContentHash, Directory, Files, RelPath, Workspace, WorkspaceError, WriteOutcome};
+use iris_protocol::limits::FILE_BYTES_MAX;
 
 /// The directory, in that of the project: on the same file system, so that a rename is enough.
 fn directory_name() -> String {
@@ -95,7 +96,7 @@ impl Workspace {
         let directory = if let Some(directory) = self.staging(&path)? {
             directory
         } else {
-            let created = self.root().create_dir(directory_name());
+            let created = self.staging_root().create_dir(directory_name());
             if let Err(error) = created
                 && error.kind() != ErrorKind::AlreadyExists
             {
@@ -166,40 +167,27 @@ impl Workspace {
     }
 
     /// Puts a file that has been received where it belongs, in place of what is there, and creates the
-    /// directories that are missing on the way.
+    /// directories that are missing on the way. In a store it is a draft then, and stays to be discarded.
     ///
     /// # Errors
     ///
-    /// As [`Workspace::write`], but for its size; `NotFound` where somebody took it away.
+    /// As [`Workspace::write`], but in a directory for its size; `NotFound` where somebody took it away.
     pub fn place_staged(
         &self,
         staged: &StagedFile,
         path: &str,
     ) -> Result<WriteOutcome, WorkspaceError> {
         let path = RelPath::file(path)?;
-        let from_io = |source| WorkspaceError::from_io(&path, source);
-        let directory = self.staging(&path)?.ok_or_else(|| gone(&path))?;
-        let place = resolve(self, &path)?;
-        staged.sync()?;
-        let guard = self.inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = target(&place, &path)?;
-        if let Some(present) = &present {
-            let permissions = Permissions::from_mode(mode(present));
-            staged.file.set_permissions(permissions).map_err(from_io)?;
+        let staging = self.staging(&path)?.ok_or_else(|| gone(&path))?;
+        match &self.files {
+            Files::Directory(directory) => directory.place_staged(&staging, staged, &path),
+            Files::Stored(stored) => {
+                // The database keeps it whole.
+                let (file, _) = open_file(&staging, &path, &staged.name)?;
+                let bytes = read_bounded(Body::Disk(file), &path, FILE_BYTES_MAX as u64)?;
+                stored.replace(&path, &mut bytes.as_slice(), Before::Any)
+            }
         }
-        // A program in the project may have put another file in its place.
-        if !staged.is_at(&directory).map_err(from_io)? {
-            return Err(gone(&path));
-        }
-        directory.rename(&staged.name, &place.dir, &place.name).map_err(from_io)?;
-        drop(guard);
-        sync_dir(&place.dir).map_err(from_io)?;
-        Ok(WriteOutcome {
-            path: path.to_string(),
-            created: present.is_none(),
-            size: staged.size,
-            hash: staged.hash(),
-        })
     }
 
     /// Removes a file that was being received, if it is there.
@@ -238,18 +226,50 @@ impl Workspace {
             }
         }
         if kept == 0 {
-            self.root().remove_dir(directory_name()).map_err(from_io)?;
+            self.staging_root().remove_dir(directory_name()).map_err(from_io)?;
         }
         Ok(removed)
     }
 
     /// The directory of files that are being received, if it is there.
     fn staging(&self, path: &RelPath) -> Result<Option<Dir>, WorkspaceError> {
-        match self.root().open_dir_nofollow(directory_name()) {
+        match self.staging_root().open_dir_nofollow(directory_name()) {
             Ok(directory) => Ok(Some(directory)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(WorkspaceError::from_io(path, error)),
         }
+    }
+}
+
+impl Directory {
+    fn place_staged(
+        &self,
+        staging: &Dir,
+        staged: &StagedFile,
+        path: &RelPath,
+    ) -> Result<WriteOutcome, WorkspaceError> {
+        let from_io = |source| WorkspaceError::from_io(path, source);
+        let place = resolve(self, path)?;
+        staged.sync()?;
+        let guard = self.replacing();
+        let present = target(&place, path)?;
+        if let Some(present) = &present {
+            let permissions = Permissions::from_mode(mode(present));
+            staged.file.set_permissions(permissions).map_err(from_io)?;
+        }
+        // A program in the project may have put another file in its place.
+        if !staged.is_at(staging).map_err(from_io)? {
+            return Err(gone(path));
+        }
+        staging.rename(&staged.name, &place.dir, &place.name).map_err(from_io)?;
+        drop(guard);
+        sync_dir(&place.dir).map_err(from_io)?;
+        Ok(WriteOutcome {
+            path: path.to_string(),
+            created: present.is_none(),
+            size: staged.size,
+            hash: staged.hash(),
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use crate::error::WorkspaceError;
+use crate::folder::Folder;
 use crate::place::look_up;
 use crate::{RelPath, Workspace};
 
@@ -20,7 +21,7 @@ pub struct FileStamp {
 impl Workspace {
     /// The regular files in the directory `path` itself whose names end with `suffix`, sorted by name:
     /// also those that `.gitignore` files leave out, but not those whose names are not UTF-8. Of more than
-    /// `files_max` any so many.
+    /// `files_max` any so many; of stored files none.
     ///
     /// # Errors
     ///
@@ -32,7 +33,12 @@ impl Workspace {
         files_max: usize,
     ) -> Result<Vec<FileStamp>, WorkspaceError> {
         let path = RelPath::dir(path)?;
-        let directory = look_up(self, &path)?.directory(&path)?;
+        if self.is_stored() {
+            return Ok(Vec::new());
+        }
+        let Folder::Disk(directory) = look_up(self, &path)?.directory(&path)? else {
+            return Ok(Vec::new());
+        };
         let failed = |source| WorkspaceError::Io { path: path.to_string(), source };
         let mut stamps = Vec::new();
         for entry in directory.entries().map_err(failed)? {

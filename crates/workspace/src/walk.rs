@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use cap_fs_ext::DirExt;
-use cap_std::fs::{Dir, DirEntry};
-
 use crate::Workspace;
 use crate::cancel::Cancel;
 use crate::error::WorkspaceError;
-use crate::ignores::Ignores;
+use crate::folder::{Facts, Folder, Named};
+use crate::ignores::{IGNORE_FILE, Ignores};
 use crate::path::{PATH_COMPONENTS_MAX, RelPath};
 use crate::place::{Spot, look_up};
 use crate::read::EntryKind;
@@ -122,12 +120,21 @@ impl<'a> Budget<'a> {
 /// One thing met on a walk.
 pub(crate) struct Found<'a> {
     /// The directory that holds it.
-    pub(crate) dir: &'a Dir,
+    pub(crate) dir: &'a Folder,
     /// Its name there.
     pub(crate) name: &'a str,
     /// Relative to the project's directory.
     pub(crate) path: &'a RelPath,
     pub(crate) kind: EntryKind,
+    /// Where they came along with the name.
+    known: Option<&'a Facts>,
+}
+
+impl Found<'_> {
+    /// Facts about it; none where it is gone.
+    pub(crate) fn facts(&self) -> Option<Facts> {
+        self.known.cloned().or_else(|| self.dir.facts(self.path, self.name).ok())
+    }
 }
 
 /// What is done with each entry.
@@ -135,7 +142,7 @@ pub(crate) type Visit<'a> = dyn FnMut(&mut Budget<'_>, &Found<'_>) -> Result<(),
 
 /// The directory that a walk begins in.
 pub(crate) struct Base {
-    dir: Dir,
+    dir: Folder,
     /// Without links: paths of what is below it begin so.
     pub(crate) path: RelPath,
 }
@@ -174,7 +181,7 @@ pub(crate) fn walk(
     budget: &mut Budget<'_>,
     visit: &mut Visit<'_>,
 ) -> Result<Option<Cut>, WorkspaceError> {
-    let ignores = Some(ignores_above(workspace.root(), &base.path));
+    let ignores = Some(ignores_above(workspace, &base.path));
     begin(base, Walk { depth_max: depth_max.min(PATH_COMPONENTS_MAX), ignores }, budget, visit)
 }
 
@@ -211,7 +218,7 @@ struct Walk {
 impl Walk {
     fn directory(
         &mut self,
-        dir: &Dir,
+        dir: &Folder,
         path: &RelPath,
         depth: usize,
         budget: &mut Budget<'_>,
@@ -219,18 +226,20 @@ impl Walk {
     ) -> Result<(), Stop> {
         let (entries, listed) = sorted_entries(dir, budget);
         if let Some(ignores) = &mut self.ignores {
-            ignores.enter(dir, path);
+            let has_rules = entries.iter().any(|entry| entry.name == IGNORE_FILE);
+            if has_rules { ignores.enter(dir, path) } else { ignores.enter_without() }
         }
-        for (name, kind) in entries {
+        for Named { name, kind, facts } in entries {
             let path = path.child(&name);
             let is_dir = kind == EntryKind::Directory;
             if self.ignores.as_ref().is_some_and(|ignores| ignores.contains(&path, is_dir)) {
                 continue;
             }
-            visit(budget, &Found { dir, name: &name, path: &path, kind })?;
+            let known = facts.as_ref();
+            visit(budget, &Found { dir, name: &name, path: &path, kind, known })?;
             if kind == EntryKind::Directory
                 && depth < self.depth_max
-                && let Ok(child) = dir.open_dir_nofollow(&name)
+                && let Ok(child) = dir.child(&path, &name)
             {
                 self.directory(&child, &path, depth + 1, budget, visit)?;
             }
@@ -243,44 +252,35 @@ impl Walk {
 }
 
 /// The entries of `dir` in order, and whether the budget allowed to look at all of them.
-fn sorted_entries(
-    dir: &Dir,
-    budget: &mut Budget<'_>,
-) -> (Vec<(String, EntryKind)>, Result<(), Stop>) {
+fn sorted_entries(dir: &Folder, budget: &mut Budget<'_>) -> (Vec<Named>, Result<(), Stop>) {
     let mut entries = Vec::new();
     let mut listed = Ok(());
-    let Ok(in_dir) = dir.entries() else { return (entries, listed) };
-    for entry in in_dir.flatten() {
+    let in_dir = match dir.entries(budget.entries_left.saturating_add(1)) {
+        Ok(in_dir) => in_dir,
+        Err(error) => return (entries, Err(Stop::Failed(error))),
+    };
+    for entry in in_dir {
         listed = budget.take_entry();
         if listed.is_err() {
             break;
         }
-        entries.extend(named(&entry));
+        entries.extend(entry.filter(|entry| is_walked(&entry.name)));
     }
-    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     (entries, listed)
 }
 
-fn named(entry: &DirEntry) -> Option<(String, EntryKind)> {
-    let name = entry.file_name().into_string().ok()?;
-    if name == GIT_DIR || name.starts_with(TEMP_PREFIX) {
-        return None;
-    }
-    let kind = match EntryKind::of(entry.file_type().ok()?) {
-        // Some file systems do not tell the kind along with the name.
-        EntryKind::Other => EntryKind::of(entry.metadata().ok()?.file_type()),
-        known @ (EntryKind::File | EntryKind::Directory | EntryKind::Link) => known,
-    };
-    Some((name, kind))
+fn is_walked(name: &str) -> bool {
+    name != GIT_DIR && !name.starts_with(TEMP_PREFIX)
 }
 
 /// The ignore files of the directories above `base`.
-pub(crate) fn ignores_above(root: &Dir, base: &RelPath) -> Ignores {
+pub(crate) fn ignores_above(workspace: &Workspace, base: &RelPath) -> Ignores {
     let mut ignores = Ignores::default();
     let mut above = RelPath::ROOT;
     for name in base.names() {
-        if let Ok(dir) = root.open_dir(above.as_str()) {
-            ignores.enter(&dir, &above);
+        if let Ok(folder) = look_up(workspace, &above).and_then(|spot| spot.directory(&above)) {
+            ignores.enter(&folder, &above);
         }
         above = above.child(name);
     }

@@ -46,7 +46,7 @@ impl Workspace {
     /// Whether `.gitignore` files leave out a file; one of a path that is none is.
     pub fn is_ignored(&self, path: &str) -> bool {
         let Ok(path) = RelPath::file(path) else { return true };
-        let mut ignores: Ignores = ignores_above(self.root(), &path);
+        let mut ignores: Ignores = ignores_above(self, &path);
         let names: Vec<&str> = path.names().collect();
         let mut at = RelPath::ROOT;
         for (index, name) in names.iter().enumerate() {
@@ -74,14 +74,14 @@ mod linux {
     use rustix::io::Errno;
 
     use super::{Changes, WATCHED_DIRECTORIES_MAX, io};
-    use crate::Workspace;
     use crate::write::TEMP_PREFIX;
+    use crate::{Directory, Files, Workspace};
 
     /// Hears what changes in the directories of a project. Its descriptor is readable when something did.
     #[derive(Debug)]
     pub struct Watcher {
         heard: OwnedFd,
-        workspace: Workspace,
+        directory: Directory,
         /// Paths of directories by the numbers of their watches.
         directories: HashMap<i32, String>,
     }
@@ -91,16 +91,20 @@ mod linux {
         ///
         /// # Errors
         ///
-        /// What the system said: it has a bound for watchers.
+        /// What the system said: it has a bound for watchers. `Unsupported` for stored files, which nobody
+        /// changes unseen.
         pub fn new(workspace: &Workspace) -> io::Result<Self> {
+            let Files::Directory(directory) = &workspace.files else {
+                return Err(io::ErrorKind::Unsupported.into());
+            };
             let heard = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-            Ok(Self { heard, workspace: workspace.clone(), directories: HashMap::new() })
+            Ok(Self { heard, directory: directory.clone(), directories: HashMap::new() })
         }
 
         /// Watches these directories too, `.` among them. Says whether that is possible for all of them; one
         /// that is gone needs no watch.
         pub fn watch(&mut self, directories: &[String]) -> bool {
-            let root = self.workspace.root().as_fd().as_raw_fd();
+            let root = self.directory.root().as_fd().as_raw_fd();
             let flags = WatchFlags::CREATE
                 | WatchFlags::CLOSE_WRITE
                 | WatchFlags::DELETE

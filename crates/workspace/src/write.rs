@@ -1,7 +1,6 @@
 //! Replacing a file as a whole: afterwards it has the old content or the new one, never a mixture.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::sync::PoisonError;
 
 use cap_fs_ext::{FollowSymlinks, MetadataExt, OpenOptionsFollowExt};
 use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt, Permissions, PermissionsExt};
@@ -9,10 +8,11 @@ use iris_protocol::limits::FILE_BYTES_MAX;
 use sha2::{Digest, Sha256};
 
 use crate::error::WorkspaceError;
+use crate::folder::Body;
 use crate::path::RelPath;
 use crate::place::{LastLink, Place, resolve, resolve_existing, sync_dir};
 use crate::read::{hex, open_file, read_bounded};
-use crate::{Workspace, content_hash};
+use crate::{Directory, Files, Workspace, content_hash};
 
 /// How the name of a file that is being written begins. Listing and search leave such files out.
 pub(crate) const TEMP_PREFIX: &str = ".iris-tmp-";
@@ -108,7 +108,11 @@ impl Workspace {
     /// As [`Workspace::write`], but for `TooLarge`.
     pub fn check_write(&self, path: &str) -> Result<(), WorkspaceError> {
         let path = RelPath::file(path)?;
-        match resolve_existing(self, &path, LastLink::Follow) {
+        let directory = match &self.files {
+            Files::Directory(directory) => directory,
+            Files::Stored(stored) => return stored.target(&path).map(drop),
+        };
+        match resolve_existing(directory, &path, LastLink::Follow) {
             Ok(place) => target(&place, &path).map(drop),
             // The directories that are missing would be created.
             Err(WorkspaceError::NotFound { .. }) => Ok(()),
@@ -117,13 +121,31 @@ impl Workspace {
     }
 
     fn mode_of(&self, path: &RelPath) -> Result<Option<u32>, WorkspaceError> {
-        match resolve_existing(self, path, LastLink::Follow) {
+        let directory = match &self.files {
+            Files::Directory(directory) => directory,
+            Files::Stored(stored) => return Ok(stored.target(path)?.and_then(|file| file.mode)),
+        };
+        match resolve_existing(directory, path, LastLink::Follow) {
             Ok(place) => Ok(target(&place, path)?.as_ref().map(mode)),
             Err(WorkspaceError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
+    fn replace(
+        &self,
+        path: &RelPath,
+        content: &mut dyn Read,
+        before: Before<'_>,
+    ) -> Result<WriteOutcome, WorkspaceError> {
+        match &self.files {
+            Files::Directory(directory) => directory.replace(path, content, before),
+            Files::Stored(stored) => stored.replace(path, content, before),
+        }
+    }
+}
+
+impl Directory {
     fn replace(
         &self,
         path: &RelPath,
@@ -141,7 +163,7 @@ impl Workspace {
             TempFile::create(&place.dir, mode).map_err(|e| WorkspaceError::from_io(path, e))?;
         let (size, hash) = temp.fill(path, content)?;
 
-        let guard = self.inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = self.replacing();
         let created = target(&place, path)?.is_none();
         match before {
             Before::Content(known_hash) => check_unchanged(&place, path, known_hash)?,
@@ -160,7 +182,7 @@ impl Workspace {
 
 /// What has to be there before a write.
 #[derive(Clone, Copy)]
-enum Before<'a> {
+pub(crate) enum Before<'a> {
     Any,
     /// Whatever it is; it has these permission bits then.
     AnyButBits(u32),
@@ -200,7 +222,7 @@ pub(crate) fn check_unchanged(
 ) -> Result<(), WorkspaceError> {
     let changed = || WorkspaceError::Changed { path: path.to_string() };
     let bytes = match open_file(&place.dir, path, &place.name)
-        .and_then(|(file, _)| read_bounded(file, path, FILE_BYTES_MAX as u64))
+        .and_then(|(file, _)| read_bounded(Body::Disk(file), path, FILE_BYTES_MAX as u64))
     {
         Ok(bytes) => bytes,
         Err(WorkspaceError::NotFound { .. } | WorkspaceError::TooLarge { .. }) => {

@@ -102,6 +102,7 @@ async fn slow_project(ann: &Person) -> ProjectId {
         description: None,
         r#type: ProjectType::Local,
         path: None,
+        git: None,
     };
     let project = ann.client.call(None, request).await.unwrap().project.id;
     for n in 0..4_u64 {

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 
 use iris_protocol::{
     ErrorCode, FileEncoding, FileEntryType, FileList, FileRead, FileSearch, FileSearchKind,
-    FileStat, FileType, FileWrite, ProjectId,
+    FileStat, FileType, FileWrite, ProjectId, ProjectType,
 };
 use iris_testkit::{Person, TestApp, spawn_app};
 
@@ -12,11 +12,30 @@ use crate::{code_of, refusal};
 
 /// A person with a project, and where its files are.
 pub(super) async fn scene() -> (TestApp, Person, ProjectId, std::path::PathBuf) {
+    scene_of(ProjectType::Local).await
+}
+
+/// As [`scene`], in a project of a type.
+pub(super) async fn scene_of(
+    r#type: ProjectType,
+) -> (TestApp, Person, ProjectId, std::path::PathBuf) {
     let app = spawn_app().await;
     let ann = app.user("ann").await;
-    let project = ann.project("p").await.id;
+    let project = ann.project_of("p", r#type).await.id;
     let files = app.data_dir().join("projects").join(project.as_str()).join("files");
     (app, ann, project, files)
+}
+
+/// The types of projects whose files behave alike.
+pub(super) const TYPES: [ProjectType; 2] = [ProjectType::Local, ProjectType::Remote];
+
+/// Plays a test in a project of each of them.
+pub(super) async fn in_each_type(play: impl AsyncFn(TestApp, Person, ProjectId)) {
+    for r#type in TYPES {
+        eprintln!("in a project of the type {type:?}");
+        let (app, ann, project, _) = scene_of(r#type).await;
+        play(app, ann, project).await;
+    }
 }
 
 fn list(path: Option<&str>, depth: u32) -> FileList {
@@ -62,87 +81,93 @@ async fn a_directory_is_listed_in_pages_without_what_is_ignored() {
 
 #[tokio::test]
 async fn files_are_found_by_name_and_by_what_stands_in_them() {
-    let (_app, ann, project, _) = scene().await;
-    ann.client.file_put(&project, "src/a.rs", "fn Main() {}\nother\n").await.unwrap();
-    ann.client.file_put(&project, "b.txt", "main\n").await.unwrap();
-    let search = async |query: &str, kind, ignore_case| {
-        let query = query.to_owned();
-        let request = FileSearch {
-            query,
-            kind: Some(kind),
-            path: None,
-            include: None,
-            ignore_case: Some(ignore_case),
-            limit: None,
+    in_each_type(async |_app, ann, project| {
+        ann.client.file_put(&project, "src/a.rs", "fn Main() {}\nother\n").await.unwrap();
+        ann.client.file_put(&project, "b.txt", "main\n").await.unwrap();
+        let search = async |query: &str, kind, ignore_case| {
+            let query = query.to_owned();
+            let request = FileSearch {
+                query,
+                kind: Some(kind),
+                path: None,
+                include: None,
+                ignore_case: Some(ignore_case),
+                limit: None,
+            };
+            ann.client.call(Some(&project), request).await
         };
-        ann.client.call(Some(&project), request).await
-    };
-    let found = search("main", FileSearchKind::Content, true).await.unwrap();
-    let lines: Vec<_> = found.matches.iter().map(|it| (it.path.as_str(), it.line)).collect();
-    assert_eq!(lines, [("b.txt", Some(1)), ("src/a.rs", Some(1))]);
-    assert_eq!(search("main", FileSearchKind::Content, false).await.unwrap().matches.len(), 1);
-    let named = search("**/*.rs", FileSearchKind::Name, false).await.unwrap();
-    assert_eq!(named.matches[0].path, "src/a.rs");
-    let broken = refusal(search("(", FileSearchKind::Content, false).await);
-    assert_eq!(code_of(&broken), (ErrorCode::InvalidRequest, "invalid_pattern"));
+        let found = search("main", FileSearchKind::Content, true).await.unwrap();
+        let lines: Vec<_> = found.matches.iter().map(|it| (it.path.as_str(), it.line)).collect();
+        assert_eq!(lines, [("b.txt", Some(1)), ("src/a.rs", Some(1))]);
+        assert_eq!(search("main", FileSearchKind::Content, false).await.unwrap().matches.len(), 1);
+        let named = search("**/*.rs", FileSearchKind::Name, false).await.unwrap();
+        assert_eq!(named.matches[0].path, "src/a.rs");
+        let broken = refusal(search("(", FileSearchKind::Content, false).await);
+        assert_eq!(code_of(&broken), (ErrorCode::InvalidRequest, "invalid_pattern"));
+    })
+    .await;
 }
 
 /// The engine takes linear time for a pattern that takes others for ever.
 #[tokio::test]
 async fn f11_a_pattern_that_looks_harmless_takes_no_time() {
-    let (_app, ann, project, _) = scene().await;
-    ann.client.file_put(&project, "a.txt", "a".repeat(100_000)).await.unwrap();
-    let request = FileSearch {
-        query: "(a+)+$b".to_owned(),
-        kind: None,
-        path: None,
-        include: None,
-        ignore_case: None,
-        limit: None,
-    };
-    assert!(ann.client.call(Some(&project), request).await.unwrap().matches.is_empty());
+    in_each_type(async |_app, ann, project| {
+        ann.client.file_put(&project, "a.txt", "a".repeat(100_000)).await.unwrap();
+        let request = FileSearch {
+            query: "(a+)+$b".to_owned(),
+            kind: None,
+            path: None,
+            include: None,
+            ignore_case: None,
+            limit: None,
+        };
+        assert!(ann.client.call(Some(&project), request).await.unwrap().matches.is_empty());
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn parts_versions_and_images_are_read() {
-    let (_app, ann, project, _) = scene().await;
-    ann.client.file_put(&project, "a.txt", "0123456789").await.unwrap();
-    ann.client.file_put(&project, "a.txt", "now").await.unwrap();
-    let read = async |request: FileRead| ann.client.call(Some(&project), request).await;
-    let path = || "a.txt".to_owned();
-    let part = FileRead {
-        path: path(),
-        version: Some(1),
-        offset: Some(2),
-        limit: Some(3),
-        ..FileRead::default()
-    };
-    let found = read(part).await.unwrap();
-    assert_eq!((found.content.as_str(), found.file.version, found.file.size), ("234", 1, 10));
-    let png = b"\x89PNG\r\n\x1a\n\0\0".to_vec();
-    ann.client.file_put(&project, "a.png", png).await.unwrap();
-    let image = FileRead {
-        path: "a.png".to_owned(),
-        encoding: Some(FileEncoding::Base64),
-        ..FileRead::default()
-    };
-    let found = read(image).await.unwrap();
-    assert_eq!(found.file.mime_type.as_deref(), Some("image/png"));
-    assert_eq!(found.content, "iVBORw0KGgoAAA==");
-    let content = found.content;
-    let write = FileWrite {
-        path: "b.png".to_owned(),
-        content,
-        encoding: Some(FileEncoding::Base64),
-        version: None,
-    };
-    let written = ann.client.call(Some(&project), write.clone()).await.unwrap().file;
-    assert_eq!(written.hash, found.file.hash);
-    let write = FileWrite { content: "%".to_owned(), ..write };
-    let refused = refusal(ann.client.call(Some(&project), write).await);
-    assert_eq!(code_of(&refused), (ErrorCode::InvalidRequest, "invalid_encoding"));
-    let none = FileRead { path: path(), version: Some(9), ..FileRead::default() };
-    assert_eq!(refusal(read(none).await).code, ErrorCode::NotFound);
+    in_each_type(async |_app, ann, project| {
+        ann.client.file_put(&project, "a.txt", "0123456789").await.unwrap();
+        ann.client.file_put(&project, "a.txt", "now").await.unwrap();
+        let read = async |request: FileRead| ann.client.call(Some(&project), request).await;
+        let path = || "a.txt".to_owned();
+        let part = FileRead {
+            path: path(),
+            version: Some(1),
+            offset: Some(2),
+            limit: Some(3),
+            ..FileRead::default()
+        };
+        let found = read(part).await.unwrap();
+        assert_eq!((found.content.as_str(), found.file.version, found.file.size), ("234", 1, 10));
+        let png = b"\x89PNG\r\n\x1a\n\0\0".to_vec();
+        ann.client.file_put(&project, "a.png", png).await.unwrap();
+        let image = FileRead {
+            path: "a.png".to_owned(),
+            encoding: Some(FileEncoding::Base64),
+            ..FileRead::default()
+        };
+        let found = read(image).await.unwrap();
+        assert_eq!(found.file.mime_type.as_deref(), Some("image/png"));
+        assert_eq!(found.content, "iVBORw0KGgoAAA==");
+        let content = found.content;
+        let write = FileWrite {
+            path: "b.png".to_owned(),
+            content,
+            encoding: Some(FileEncoding::Base64),
+            version: None,
+        };
+        let written = ann.client.call(Some(&project), write.clone()).await.unwrap().file;
+        assert_eq!(written.hash, found.file.hash);
+        let write = FileWrite { content: "%".to_owned(), ..write };
+        let refused = refusal(ann.client.call(Some(&project), write).await);
+        assert_eq!(code_of(&refused), (ErrorCode::InvalidRequest, "invalid_encoding"));
+        let none = FileRead { path: path(), version: Some(9), ..FileRead::default() };
+        assert_eq!(refusal(read(none).await).code, ErrorCode::NotFound);
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -245,18 +270,20 @@ async fn f6_f7_second_names_and_protected_names_are_left_alone() {
 /// Row F8: names are kept byte by byte, and shown so that none looks like another.
 #[tokio::test]
 async fn f8_names_that_look_alike_are_kept_apart_and_shown_escaped() {
-    let (_app, ann, project, _) = scene().await;
-    let names = ["a.txt", "A.txt", "\u{e9}", "e\u{301}", "x\u{202e}txt.exe", "dot.", "space "];
-    for (index, name) in names.iter().enumerate() {
-        ann.client.file_put(&project, name, index.to_string()).await.unwrap();
-    }
-    let page = ann.client.call(Some(&project), list(None, 1)).await.unwrap();
-    assert_eq!(page.entries.len(), names.len());
-    for (index, name) in names.iter().enumerate() {
-        assert_eq!(ann.client.file_get(&project, name).await.unwrap(), index.to_string());
-        let entry = page.entries.iter().find(|entry| entry.path == *name).unwrap();
-        assert_eq!(entry.r#type, FileEntryType::File);
-        let plain = index < 3;
-        assert_eq!(entry.shown.is_none(), plain, "{entry:?}");
-    }
+    in_each_type(async |_app, ann, project| {
+        let names = ["a.txt", "A.txt", "\u{e9}", "e\u{301}", "x\u{202e}txt.exe", "dot.", "space "];
+        for (index, name) in names.iter().enumerate() {
+            ann.client.file_put(&project, name, index.to_string()).await.unwrap();
+        }
+        let page = ann.client.call(Some(&project), list(None, 1)).await.unwrap();
+        assert_eq!(page.entries.len(), names.len());
+        for (index, name) in names.iter().enumerate() {
+            assert_eq!(ann.client.file_get(&project, name).await.unwrap(), index.to_string());
+            let entry = page.entries.iter().find(|entry| entry.path == *name).unwrap();
+            assert_eq!(entry.r#type, FileEntryType::File);
+            let plain = index < 3;
+            assert_eq!(entry.shown.is_none(), plain, "{entry:?}");
+        }
+    })
+    .await;
 }

@@ -8,7 +8,7 @@ use iris_protocol::{
 use iris_testkit::{Conversation, Person, patiently, spawn_app};
 use serde_json::json;
 
-use super::browsing::scene;
+use super::browsing::{in_each_type, scene};
 use crate::{code_of, refusal};
 
 async fn versions(person: &Person, project: &ProjectId, path: &str) -> Vec<FileVersion> {
@@ -264,13 +264,15 @@ async fn two_people_and_an_agent_edit_one_file_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn binary_files_are_compared_and_put_back() {
-    let (_app, ann, project, _) = scene().await;
-    ann.client.file_put(&project, "a.bin", vec![0, 1, 2]).await.unwrap();
-    ann.client.file_put(&project, "a.bin", vec![0, 9]).await.unwrap();
-    let request = FileDiff { path: "a.bin".to_owned(), from: Some(1), to: Some(2) };
-    let found = ann.client.call(Some(&project), request).await.unwrap();
-    assert!(found.binary && found.hunks.is_empty() && found.insertions.is_none());
-    let restore = FileRestore { path: "a.bin".to_owned(), to: 1, version: Some(2) };
-    ann.client.call(Some(&project), restore).await.unwrap();
-    assert_eq!(ann.client.file_get(&project, "a.bin").await.unwrap(), vec![0, 1, 2]);
+    in_each_type(async |_app, ann, project| {
+        ann.client.file_put(&project, "a.bin", vec![0, 1, 2]).await.unwrap();
+        ann.client.file_put(&project, "a.bin", vec![0, 9]).await.unwrap();
+        let request = FileDiff { path: "a.bin".to_owned(), from: Some(1), to: Some(2) };
+        let found = ann.client.call(Some(&project), request).await.unwrap();
+        assert!(found.binary && found.hunks.is_empty() && found.insertions.is_none());
+        let restore = FileRestore { path: "a.bin".to_owned(), to: 1, version: Some(2) };
+        ann.client.call(Some(&project), restore).await.unwrap();
+        assert_eq!(ann.client.file_get(&project, "a.bin").await.unwrap(), vec![0, 1, 2]);
+    })
+    .await;
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use iris_protocol::{
-    FileDelete, FileEdit, FileMove, FileRead, FileRestore, FileWrite, MessageId, RevertOutcome,
-    RunStatus, SessionRevert, SessionUnrevert, SnapshotCreate, SnapshotId, SnapshotRestore,
+    FileDelete, FileEdit, FileMove, FileRead, FileRestore, FileWrite, MessageId, ProjectType,
+    RevertOutcome, RunStatus, SessionRevert, SessionUnrevert, SnapshotCreate, SnapshotId,
+    SnapshotRestore,
 };
 use iris_testkit::Conversation;
 use serde_json::json;
 
-use super::browsing::scene;
+use super::browsing::scene_of;
 use super::history::allow;
 use crate::refusal;
 
@@ -147,14 +148,21 @@ fn told(outcome: RevertOutcome) -> (Vec<String>, Vec<String>) {
 #[tokio::test]
 async fn any_sequence_of_changes_equals_a_simple_model_and_each_version_can_be_read() {
     for seed in 0..SEEDS {
-        play(seed).await;
+        play(seed, ProjectType::Local).await;
+    }
+}
+
+#[tokio::test]
+async fn any_sequence_of_changes_in_a_database_equals_a_simple_model() {
+    for seed in 0..SEEDS {
+        play(seed, ProjectType::Remote).await;
     }
 }
 
 #[expect(clippy::too_many_lines, reason = "each kind of change has its arm")]
-async fn play(seed: u64) {
+async fn play(seed: u64, r#type: ProjectType) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let (_app, ann, project, root) = scene().await;
+    let (_app, ann, project, root) = scene_of(r#type).await;
     let mut talk = ann.conversation_in(&project).await;
     allow(&talk, "edit").await;
     let mut model = Model::default();
@@ -287,7 +295,15 @@ async fn play(seed: u64) {
             }
         }
         for path in PATHS {
-            let found = std::fs::read_to_string(root.join(path)).ok();
+            let found = match r#type {
+                ProjectType::Local | ProjectType::Git => {
+                    std::fs::read_to_string(root.join(path)).ok()
+                }
+                ProjectType::Remote => {
+                    let found = ann.client.file_get(&project, path).await.ok();
+                    found.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+                }
+            };
             assert_eq!(found.as_ref(), model.files.get(path), "{path}: {seed} {plan:?}");
         }
     }

@@ -8,7 +8,7 @@ use iris_protocol::{
 use iris_testkit::{Conversation, Person, spawn_app};
 use serde_json::json;
 
-use super::browsing::scene;
+use super::browsing::{TYPES, scene, scene_of};
 use super::history::allow;
 use crate::{code_of, refusal};
 
@@ -56,66 +56,78 @@ fn told(outcome: &RevertOutcome) -> Vec<(&str, FileChange, Option<u64>, Option<u
 
 #[tokio::test]
 async fn turns_are_undone_with_their_files_alone_and_can_be_done_again() {
-    let (_app, ann, project, files) = scene().await;
-    let mut talk = ann.conversation_in(&project).await;
-    allow(&talk, "edit").await;
-    let read = |path: &str| std::fs::read_to_string(files.join(path)).ok();
-    put(&ann, &project, "a.txt", "a\n").await;
-    let first = turn(&mut talk, &write("a.txt", "a\none\n")).await;
-    let second = turn(&mut talk, &(write("a.txt", "a\ntwo\n") + &write("new/b.txt", "b\n"))).await;
-    put(&ann, &project, "mine.txt", "mine").await;
+    for r#type in TYPES {
+        let (_app, ann, project, _) = scene_of(r#type).await;
+        let mut talk = ann.conversation_in(&project).await;
+        allow(&talk, "edit").await;
+        let read = async |path: &str| {
+            let found = ann.client.file_get(&project, path).await.ok();
+            found.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+        };
+        put(&ann, &project, "a.txt", "a\n").await;
+        let first = turn(&mut talk, &write("a.txt", "a\none\n")).await;
+        let second =
+            turn(&mut talk, &(write("a.txt", "a\ntwo\n") + &write("new/b.txt", "b\n"))).await;
+        put(&ann, &project, "mine.txt", "mine").await;
 
-    let dry = SessionRevert { dry_run: Some(true), ..of(&talk, &second) };
-    let would = talk.call(dry).await.unwrap();
-    let expected = [
-        ("a.txt", FileChange::Updated, Some(1), Some(1)),
-        ("new/b.txt", FileChange::Deleted, Some(0), Some(1)),
-    ];
-    assert_eq!(told(&would), expected);
-    assert_eq!((would.dry_run, would.message_count, would.file_count), (true, 2, 2));
-    assert_eq!(
-        (read("a.txt").as_deref(), read("new/b.txt").as_deref()),
-        (Some("a\ntwo\n"), Some("b\n"))
-    );
-    assert_eq!(superseded(&talk).await, [false; 4]);
+        let dry = SessionRevert { dry_run: Some(true), ..of(&talk, &second) };
+        let would = talk.call(dry).await.unwrap();
+        let expected = [
+            ("a.txt", FileChange::Updated, Some(1), Some(1)),
+            ("new/b.txt", FileChange::Deleted, Some(0), Some(1)),
+        ];
+        assert_eq!(told(&would), expected);
+        assert_eq!((would.dry_run, would.message_count, would.file_count), (true, 2, 2));
+        assert_eq!(
+            (read("a.txt").await.as_deref(), read("new/b.txt").await.as_deref()),
+            (Some("a\ntwo\n"), Some("b\n"))
+        );
+        assert_eq!(superseded(&talk).await, [false; 4]);
 
-    let done = revert(&talk, &second).await.unwrap();
-    assert_eq!(RevertOutcome { dry_run: true, ..done }, would);
-    assert_eq!((read("a.txt").as_deref(), read("new/b.txt")), (Some("a\none\n"), None));
-    assert!(!files.join("new").exists() && read("mine.txt").is_some());
-    assert_eq!(superseded(&talk).await, [false, false, true, true]);
-    let event = talk.wait_for("session.reverted").await.event;
-    let Event::SessionReverted { message_id, message_count, files: named, .. } = event else {
-        panic!("another event")
-    };
-    assert_eq!((&message_id, message_count, &named), (&second, 2, &would.files));
+        let done = revert(&talk, &second).await.unwrap();
+        assert_eq!(RevertOutcome { dry_run: true, ..done }, would);
+        assert_eq!(
+            (read("a.txt").await.as_deref(), read("new/b.txt").await),
+            (Some("a\none\n"), None)
+        );
+        assert!(read("mine.txt").await.is_some());
+        assert_eq!(superseded(&talk).await, [false, false, true, true]);
+        let event = talk.wait_for("session.reverted").await.event;
+        let Event::SessionReverted { message_id, message_count, files: named, .. } = event else {
+            panic!("another event")
+        };
+        assert_eq!((&message_id, message_count, &named), (&second, 2, &would.files));
 
-    // One more, by the answer of the first turn; then both come back, the last one first.
-    let answer = ann.snapshot(&project, &talk.session).await.messages[1].id.clone();
-    assert_eq!(revert(&talk, &answer).await.unwrap().message_id, first);
-    assert_eq!((read("a.txt").as_deref(), superseded(&talk).await), (Some("a\n"), vec![true; 4]));
-    assert_eq!(unrevert(&talk).await.unwrap().message_id, first);
-    assert_eq!(read("a.txt").as_deref(), Some("a\none\n"));
-    let again = unrevert(&talk).await.unwrap();
-    assert_eq!((again.message_id, again.file_count), (second.clone(), 2));
-    assert_eq!(
-        (read("a.txt").as_deref(), read("new/b.txt").as_deref()),
-        (Some("a\ntwo\n"), Some("b\n"))
-    );
-    assert_eq!(superseded(&talk).await, [false; 4]);
-    talk.wait_for("session.unreverted").await;
-    let none = refusal(unrevert(&talk).await);
-    assert_eq!(code_of(&none), (ErrorCode::Conflict, "not_reverted"));
+        // One more, by the answer of the first turn; then both come back, the last one first.
+        let answer = ann.snapshot(&project, &talk.session).await.messages[1].id.clone();
+        assert_eq!(revert(&talk, &answer).await.unwrap().message_id, first);
+        assert_eq!(
+            (read("a.txt").await.as_deref(), superseded(&talk).await),
+            (Some("a\n"), vec![true; 4])
+        );
+        assert_eq!(unrevert(&talk).await.unwrap().message_id, first);
+        assert_eq!(read("a.txt").await.as_deref(), Some("a\none\n"));
+        let again = unrevert(&talk).await.unwrap();
+        assert_eq!((again.message_id, again.file_count), (second.clone(), 2));
+        assert_eq!(
+            (read("a.txt").await.as_deref(), read("new/b.txt").await.as_deref()),
+            (Some("a\ntwo\n"), Some("b\n"))
+        );
+        assert_eq!(superseded(&talk).await, [false; 4]);
+        talk.wait_for("session.unreverted").await;
+        let none = refusal(unrevert(&talk).await);
+        assert_eq!(code_of(&none), (ErrorCode::Conflict, "not_reverted"));
 
-    // What is said since makes it final.
-    revert(&talk, &second).await.unwrap();
-    talk.ask("say something else").await;
-    let late = refusal(unrevert(&talk).await);
-    assert_eq!(code_of(&late), (ErrorCode::Conflict, "not_reverted"));
-    let gone = refusal(revert(&talk, &second).await);
-    assert_eq!(code_of(&gone), (ErrorCode::Conflict, "message_superseded"));
-    let unknown = refusal(revert(&talk, &MessageId::from_bits(1)).await);
-    assert_eq!(unknown.code, ErrorCode::NotFound);
+        // What is said since makes it final.
+        revert(&talk, &second).await.unwrap();
+        talk.ask("say something else").await;
+        let late = refusal(unrevert(&talk).await);
+        assert_eq!(code_of(&late), (ErrorCode::Conflict, "not_reverted"));
+        let gone = refusal(revert(&talk, &second).await);
+        assert_eq!(code_of(&gone), (ErrorCode::Conflict, "message_superseded"));
+        let unknown = refusal(revert(&talk, &MessageId::from_bits(1)).await);
+        assert_eq!(unknown.code, ErrorCode::NotFound);
+    }
 }
 
 #[tokio::test]

@@ -14,17 +14,17 @@ use iris_testkit::{AppOptions, Incoming, Person, TestApp, WireSocket, spawn_app,
 use iris_workspace::content_hash;
 use serde_json::{Value, json};
 
-use super::browsing::scene;
+use super::browsing::{TYPES, scene, scene_of};
 
 /// A socket whose chunks the test sends and takes.
-struct Talk {
+pub(super) struct Talk {
     socket: WireSocket,
     project: ProjectId,
     asked: u32,
 }
 
 impl Talk {
-    async fn new(app: &TestApp, person: &Person, project: &ProjectId) -> Self {
+    pub(super) async fn new(app: &TestApp, person: &Person, project: &ProjectId) -> Self {
         let socket = WireSocket::open(&app.url, Some(person.token())).await.unwrap();
         let mut talk = Self { socket, project: project.clone(), asked: 0 };
         assert_eq!(talk.socket.next_json().await["type"], "connected");
@@ -32,7 +32,7 @@ impl Talk {
     }
 
     /// The answer to a request; chunks before it are an error.
-    async fn ask(&mut self, operation: &str, payload: Value) -> Value {
+    pub(super) async fn ask(&mut self, operation: &str, payload: Value) -> Value {
         self.asked += 1;
         let id = self.asked.to_string();
         self.socket.ask(&id, operation, Some(self.project.as_str()), payload).await;
@@ -124,65 +124,69 @@ fn staged(files: &Path) -> usize {
 
 #[tokio::test]
 async fn a_file_is_sent_in_chunks_and_goes_on_after_a_cut_and_a_restart() {
-    let (app, ann, project, files) = scene().await;
-    let bytes = random(10 * CHUNK_BYTES_MAX + 7);
-    let mut talk = Talk::new(&app, &ann, &project).await;
-    let (stream, received) = talk.begin("dir/large", &bytes, Some(0)).await;
-    assert_eq!(received, 0);
-    talk.send(stream, &bytes, 0, 5 * CHUNK_BYTES_MAX).await;
-    assert!(!files.join("dir").exists());
-    let incomplete = talk.commit(stream).await;
-    assert_eq!(reason(&incomplete), ("INVALID_REQUEST", "upload_incomplete"));
-    assert_eq!(incomplete["error"]["details"]["received"], 5 * CHUNK_BYTES_MAX);
-    drop(talk);
+    for r#type in TYPES {
+        let (app, ann, project, files) = scene_of(r#type).await;
+        let bytes = random(10 * CHUNK_BYTES_MAX + 7);
+        let mut talk = Talk::new(&app, &ann, &project).await;
+        let (stream, received) = talk.begin("dir/large", &bytes, Some(0)).await;
+        assert_eq!(received, 0);
+        talk.send(stream, &bytes, 0, 5 * CHUNK_BYTES_MAX).await;
+        assert!(!files.join("dir").exists());
+        let incomplete = talk.commit(stream).await;
+        assert_eq!(reason(&incomplete), ("INVALID_REQUEST", "upload_incomplete"));
+        assert_eq!(incomplete["error"]["details"]["received"], 5 * CHUNK_BYTES_MAX);
+        drop(talk);
 
-    let mut talk = Talk::new(&app, &ann, &project).await;
-    let (stream, received) = talk.begin("dir/large", &bytes, Some(0)).await;
-    assert_eq!(received, 5 * CHUNK_BYTES_MAX);
-    talk.send(stream, &bytes, received, 7 * CHUNK_BYTES_MAX).await;
-    drop(talk);
+        let mut talk = Talk::new(&app, &ann, &project).await;
+        let (stream, received) = talk.begin("dir/large", &bytes, Some(0)).await;
+        assert_eq!(received, 5 * CHUNK_BYTES_MAX);
+        talk.send(stream, &bytes, received, 7 * CHUNK_BYTES_MAX).await;
+        drop(talk);
 
-    let app = app.restart().await;
-    let ann = app.again(&ann);
-    let mut talk = Talk::new(&app, &ann, &project).await;
-    let (stream, received) = talk.begin("dir/large", &bytes, Some(0)).await;
-    assert_eq!(received, 7 * CHUNK_BYTES_MAX);
-    talk.send(stream, &bytes, received, bytes.len()).await;
-    let done = talk.commit(stream).await;
-    assert_eq!(done["payload"]["file"]["version"], 1, "{done}");
-    assert_eq!(done["payload"]["file"]["hash"], content_hash(&bytes));
-    assert!(done["seq"].as_u64().is_some());
-    assert_eq!(ann.client.file_get(&project, "dir/large").await.unwrap(), bytes);
-    assert_eq!(staged(&files), 0);
-    assert_eq!(reason(&talk.commit(stream).await).0, "NOT_FOUND");
-    // It is a new file of the same content, not the one before.
-    let (stream, received) = talk.begin("dir/large", &bytes, None).await;
-    assert_eq!(received, 0);
-    assert_eq!(talk.ask("upload.cancel", json!({ "stream": stream })).await["success"], true);
-    assert_eq!(staged(&files), 0);
+        let app = app.restart().await;
+        let ann = app.again(&ann);
+        let mut talk = Talk::new(&app, &ann, &project).await;
+        let (stream, received) = talk.begin("dir/large", &bytes, Some(0)).await;
+        assert_eq!(received, 7 * CHUNK_BYTES_MAX);
+        talk.send(stream, &bytes, received, bytes.len()).await;
+        let done = talk.commit(stream).await;
+        assert_eq!(done["payload"]["file"]["version"], 1, "{done}");
+        assert_eq!(done["payload"]["file"]["hash"], content_hash(&bytes));
+        assert!(done["seq"].as_u64().is_some());
+        assert_eq!(ann.client.file_get(&project, "dir/large").await.unwrap(), bytes);
+        assert_eq!(staged(&files), 0);
+        assert_eq!(reason(&talk.commit(stream).await).0, "NOT_FOUND");
+        // It is a new file of the same content, not the one before.
+        let (stream, received) = talk.begin("dir/large", &bytes, None).await;
+        assert_eq!(received, 0);
+        assert_eq!(talk.ask("upload.cancel", json!({ "stream": stream })).await["success"], true);
+        assert_eq!(staged(&files), 0);
+    }
 }
 
 #[tokio::test]
 async fn an_empty_file_has_no_chunks_and_a_conflict_ends_the_upload() {
-    let (app, ann, project, files) = scene().await;
-    let mut talk = Talk::new(&app, &ann, &project).await;
-    let (stream, received) = talk.begin("empty", b"", None).await;
-    assert_eq!(received, 0);
-    assert_eq!(talk.commit(stream).await["payload"]["file"]["size"], 0);
+    for r#type in TYPES {
+        let (app, ann, project, files) = scene_of(r#type).await;
+        let mut talk = Talk::new(&app, &ann, &project).await;
+        let (stream, received) = talk.begin("empty", b"", None).await;
+        assert_eq!(received, 0);
+        assert_eq!(talk.commit(stream).await["payload"]["file"]["size"], 0);
 
-    let (stream, _) = talk.begin("a.txt", b"mine", Some(0)).await;
-    talk.send(stream, b"mine", 0, 4).await;
-    ann.client.file_put(&project, "a.txt", "theirs").await.unwrap();
-    assert_eq!(reason(&talk.commit(stream).await), ("VERSION_CONFLICT", "version_conflict"));
-    assert_eq!(ann.client.file_get(&project, "a.txt").await.unwrap(), "theirs");
-    let refused = talk.ask("upload.begin", upload("a.txt", b"mine", Some(0))).await;
-    assert_eq!(reason(&refused).0, "VERSION_CONFLICT");
-    assert_eq!(staged(&files), 0);
-    // Another content than was said is none.
-    let (stream, _) = talk.begin("b.txt", b"good", None).await;
-    talk.send(stream, b"evil", 0, 4).await;
-    assert_eq!(reason(&talk.commit(stream).await), ("INVALID_REQUEST", "hash_mismatch"));
-    assert_eq!(talk.begin("b.txt", b"good", None).await.1, 0);
+        let (stream, _) = talk.begin("a.txt", b"mine", Some(0)).await;
+        talk.send(stream, b"mine", 0, 4).await;
+        ann.client.file_put(&project, "a.txt", "theirs").await.unwrap();
+        assert_eq!(reason(&talk.commit(stream).await), ("VERSION_CONFLICT", "version_conflict"));
+        assert_eq!(ann.client.file_get(&project, "a.txt").await.unwrap(), "theirs");
+        let refused = talk.ask("upload.begin", upload("a.txt", b"mine", Some(0))).await;
+        assert_eq!(reason(&refused).0, "VERSION_CONFLICT");
+        assert_eq!(staged(&files), 0);
+        // Another content than was said is none.
+        let (stream, _) = talk.begin("b.txt", b"good", None).await;
+        talk.send(stream, b"evil", 0, 4).await;
+        assert_eq!(reason(&talk.commit(stream).await), ("INVALID_REQUEST", "hash_mismatch"));
+        assert_eq!(talk.begin("b.txt", b"good", None).await.1, 0);
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::browsing::scene;
+use super::browsing::{TYPES, scene, scene_of};
 use crate::{code_of, rest_refusal};
 
 const BOUNDARY: &str = "7MA4YWxkTrZu0gW";
@@ -27,15 +27,15 @@ fn field(disposition: &str, bytes: &[u8]) -> Vec<u8> {
     [head.as_bytes(), bytes, b"\r\n"].concat()
 }
 
-fn file(path: &str, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn file(path: &str, bytes: &[u8]) -> Vec<u8> {
     field(&format!("name=\"file\"; filename=\"{path}\""), bytes)
 }
 
-fn form(fields: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn form(fields: &[Vec<u8>]) -> Vec<u8> {
     [fields.concat(), format!("--{BOUNDARY}--\r\n").into_bytes()].concat()
 }
 
-async fn send(
+pub(super) async fn send(
     person: &Person,
     project: &ProjectId,
     key: Option<&str>,
@@ -50,7 +50,7 @@ async fn send(
 }
 
 /// The paths of an answer, and the version or the error code of each.
-fn told(answer: &RestAnswer) -> Vec<(&str, Value)> {
+pub(super) fn told(answer: &RestAnswer) -> Vec<(&str, Value)> {
     assert_eq!(answer.status, 200, "{answer:?}");
     let files = answer.json["data"].as_array().unwrap().iter();
     let told = files.map(|file| {
@@ -68,48 +68,50 @@ fn is_clean(files: &Path) -> bool {
 
 #[tokio::test]
 async fn a_folder_of_files_is_written_and_each_is_one_version_of_an_upload() {
-    let (_app, ann, project, files) = scene().await;
-    ann.client.file_put(&project, "in/b.txt", "old").await.unwrap();
-    let socket = ann.connect().await;
-    let rooms = vec![RoomRequest::Live(format!("project:{project}"))];
-    let subscribe = Subscribe { rooms, deltas: None, presence: None };
-    socket.call(Some(&project), subscribe).await.unwrap();
-    // More than is held at a time, with what looks like the end of a part in it.
-    let mut large = vec![7; 700_000];
-    large.extend_from_slice(
-        format!("\r\n--{BOUNDARX}\r\n", BOUNDARX = "7MA4YWxkTrZu0gX").as_bytes(),
-    );
-    let sent = form(&[
-        file("top.bin", &large),
-        field("name=\"directory\"", b"in"),
-        file("deep/a.txt", b""),
-        file("b.txt", b"new"),
-        field("name=\"by/its name.txt\"; filename=\"x\"", "grüße".as_bytes()),
-    ]);
-    let answer = send(&ann, &project, None, sent).await;
-    let expected =
-        [("top.bin", 1), ("in/deep/a.txt", 1), ("in/b.txt", 2), ("in/by/its name.txt", 1)];
-    assert_eq!(told(&answer), expected.map(|(path, version)| (path, Value::from(version))));
-    assert_eq!(ann.client.file_get(&project, "top.bin").await.unwrap(), large);
-    assert_eq!(ann.client.file_get(&project, "in/deep/a.txt").await.unwrap(), "");
-    assert_eq!(ann.client.file_get(&project, "in/b.txt").await.unwrap(), "new");
-    assert_eq!(ann.client.file_get(&project, "in/by/its name.txt").await.unwrap(), "grüße");
-    let versions = FileVersions { path: "in/b.txt".to_owned(), limit: None, cursor: None };
-    let versions = ann.client.call(Some(&project), versions).await.unwrap().versions;
-    assert_eq!(
-        (versions.len(), versions[0].source, versions[0].kept),
-        (2, FileSource::Upload, true)
-    );
-    for path in ["top.bin", "in/deep/a.txt", "in/b.txt", "in/by/its name.txt"] {
-        let event = patiently(path, socket.next_event()).await.unwrap().event;
-        let (Event::FileCreated { path: told, source, .. }
-        | Event::FileUpdated { path: told, source, .. }) = event
-        else {
-            panic!("another event: {event:?}")
-        };
-        assert_eq!((told.as_str(), source), (path, FileSource::Upload));
+    for r#type in TYPES {
+        let (_app, ann, project, files) = scene_of(r#type).await;
+        ann.client.file_put(&project, "in/b.txt", "old").await.unwrap();
+        let socket = ann.connect().await;
+        let rooms = vec![RoomRequest::Live(format!("project:{project}"))];
+        let subscribe = Subscribe { rooms, deltas: None, presence: None };
+        socket.call(Some(&project), subscribe).await.unwrap();
+        // More than is held at a time, with what looks like the end of a part in it.
+        let mut large = vec![7; 700_000];
+        large.extend_from_slice(
+            format!("\r\n--{BOUNDARX}\r\n", BOUNDARX = "7MA4YWxkTrZu0gX").as_bytes(),
+        );
+        let sent = form(&[
+            file("top.bin", &large),
+            field("name=\"directory\"", b"in"),
+            file("deep/a.txt", b""),
+            file("b.txt", b"new"),
+            field("name=\"by/its name.txt\"; filename=\"x\"", "grüße".as_bytes()),
+        ]);
+        let answer = send(&ann, &project, None, sent).await;
+        let expected =
+            [("top.bin", 1), ("in/deep/a.txt", 1), ("in/b.txt", 2), ("in/by/its name.txt", 1)];
+        assert_eq!(told(&answer), expected.map(|(path, version)| (path, Value::from(version))));
+        assert_eq!(ann.client.file_get(&project, "top.bin").await.unwrap(), large);
+        assert_eq!(ann.client.file_get(&project, "in/deep/a.txt").await.unwrap(), "");
+        assert_eq!(ann.client.file_get(&project, "in/b.txt").await.unwrap(), "new");
+        assert_eq!(ann.client.file_get(&project, "in/by/its name.txt").await.unwrap(), "grüße");
+        let versions = FileVersions { path: "in/b.txt".to_owned(), limit: None, cursor: None };
+        let versions = ann.client.call(Some(&project), versions).await.unwrap().versions;
+        assert_eq!(
+            (versions.len(), versions[0].source, versions[0].kept),
+            (2, FileSource::Upload, true)
+        );
+        for path in ["top.bin", "in/deep/a.txt", "in/b.txt", "in/by/its name.txt"] {
+            let event = patiently(path, socket.next_event()).await.unwrap().event;
+            let (Event::FileCreated { path: told, source, .. }
+            | Event::FileUpdated { path: told, source, .. }) = event
+            else {
+                panic!("another event: {event:?}")
+            };
+            assert_eq!((told.as_str(), source), (path, FileSource::Upload));
+        }
+        assert!(is_clean(&files));
     }
-    assert!(is_clean(&files));
 }
 
 #[tokio::test]
@@ -158,46 +160,61 @@ async fn what_is_refused_of_one_file_leaves_it_and_the_others_are_written() {
 /// Row H15: nothing of such a form is written.
 #[tokio::test]
 async fn h15_a_form_that_is_none_or_names_what_is_no_path_is_refused_whole() {
-    let (_app, ann, project, files) = scene().await;
-    let refused = async |form: Vec<u8>| rest_refusal(&send(&ann, &project, None, form).await);
-    let reason = async |form: Vec<u8>| code_of(&refused(form).await).1.to_owned();
-    let good = file("good.txt", b"good");
-    for path in ["../x", "/etc/passwd", "a/../../x", "", ".", &"n".repeat(256), &"d/".repeat(65)] {
-        assert_eq!(reason(form(&[good.clone(), file(path, b"x")])).await, "invalid_path", "{path}");
-    }
-    assert_eq!(reason(form(&[good.clone(), file("./good.txt", b"x")])).await, "duplicate_path");
-    let many: Vec<_> = (0..=UPLOAD_FILES_MAX).map(|n| file(&format!("{n}"), b"")).collect();
-    assert_eq!(reason(form(&many)).await, "too_many_files");
-    assert_eq!(reason(form(&[])).await, "no_files");
-    assert_eq!(reason(form(&[good.clone(), field("name=\"other\"", b"x")])).await, "unknown_field");
-    assert_eq!(reason(good.clone()).await, "invalid_form");
-    assert_eq!(reason(b"nothing".to_vec()).await, "invalid_form");
-    assert_eq!(reason(form(&[good.clone(), field("filename=\"x\"", b"x")])).await, "invalid_form");
-    let long = field("name=\"directory\"", &[b'a'; 5_000]);
-    assert_eq!(refused(form(&[good.clone(), long])).await.code, ErrorCode::PayloadTooLarge);
-    let path = format!("/v1/projects/{project}/uploads");
-    for content_type in ["application/json", "multipart/form-data"] {
-        let headers = [("content-type", content_type)];
-        let sent = ann.client.raw(
-            "POST",
-            &path,
-            Some(ann.token()),
-            &headers,
-            form(std::slice::from_ref(&good)).into(),
-        );
-        assert!((400..=415).contains(&sent.await.unwrap().status));
-    }
-    let packed =
-        [("content-type", "multipart/form-data; boundary=x"), ("content-encoding", "gzip")];
-    let sent = ann.client.raw("POST", &path, Some(ann.token()), &packed, "x".into()).await.unwrap();
-    assert_eq!(rest_refusal(&sent).code, ErrorCode::UnsupportedMediaType);
-    assert!(!files.join("good.txt").exists());
-    patiently("that nothing is left", async {
-        while !is_clean(&files) {
-            tokio::task::yield_now().await;
+    for r#type in TYPES {
+        let (_app, ann, project, files) = scene_of(r#type).await;
+        let refused = async |form: Vec<u8>| rest_refusal(&send(&ann, &project, None, form).await);
+        let reason = async |form: Vec<u8>| code_of(&refused(form).await).1.to_owned();
+        let good = file("good.txt", b"good");
+        for path in
+            ["../x", "/etc/passwd", "a/../../x", "", ".", &"n".repeat(256), &"d/".repeat(65)]
+        {
+            assert_eq!(
+                reason(form(&[good.clone(), file(path, b"x")])).await,
+                "invalid_path",
+                "{path}"
+            );
         }
-    })
-    .await;
+        assert_eq!(reason(form(&[good.clone(), file("./good.txt", b"x")])).await, "duplicate_path");
+        let many: Vec<_> = (0..=UPLOAD_FILES_MAX).map(|n| file(&format!("{n}"), b"")).collect();
+        assert_eq!(reason(form(&many)).await, "too_many_files");
+        assert_eq!(reason(form(&[])).await, "no_files");
+        assert_eq!(
+            reason(form(&[good.clone(), field("name=\"other\"", b"x")])).await,
+            "unknown_field"
+        );
+        assert_eq!(reason(good.clone()).await, "invalid_form");
+        assert_eq!(reason(b"nothing".to_vec()).await, "invalid_form");
+        assert_eq!(
+            reason(form(&[good.clone(), field("filename=\"x\"", b"x")])).await,
+            "invalid_form"
+        );
+        let long = field("name=\"directory\"", &[b'a'; 5_000]);
+        assert_eq!(refused(form(&[good.clone(), long])).await.code, ErrorCode::PayloadTooLarge);
+        let path = format!("/v1/projects/{project}/uploads");
+        for content_type in ["application/json", "multipart/form-data"] {
+            let headers = [("content-type", content_type)];
+            let sent = ann.client.raw(
+                "POST",
+                &path,
+                Some(ann.token()),
+                &headers,
+                form(std::slice::from_ref(&good)).into(),
+            );
+            assert!((400..=415).contains(&sent.await.unwrap().status));
+        }
+        let packed =
+            [("content-type", "multipart/form-data; boundary=x"), ("content-encoding", "gzip")];
+        let sent =
+            ann.client.raw("POST", &path, Some(ann.token()), &packed, "x".into()).await.unwrap();
+        assert_eq!(rest_refusal(&sent).code, ErrorCode::UnsupportedMediaType);
+        assert!(!files.join("good.txt").exists());
+        patiently("that nothing is left", async {
+            while !is_clean(&files) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
@@ -319,26 +336,29 @@ async fn staged(files: &Path) -> u64 {
 /// Row H16, and what a stop of the server in the middle leaves.
 #[tokio::test]
 async fn h16_an_upload_that_is_cut_leaves_nothing_also_over_a_restart() {
-    let (app, ann, project, files) = scene().await;
-    let beginning = [file("whole.txt", b"whole"), file("cut.bin", &vec![1; 2_000_000])].concat();
-    let raw = begin(&app, &ann, &project, &beginning).await;
-    assert!(staged(&files).await > 0);
-    let listed = ann.get(&format!("/v1/projects/{project}/files")).await;
-    assert_eq!(listed.json["data"], serde_json::json!([]));
-    drop(raw);
-    patiently("that nothing is left", async {
-        while !is_clean(&files) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    assert!(!files.join("whole.txt").exists() && !files.join("cut.bin").exists());
+    for r#type in TYPES {
+        let (app, ann, project, files) = scene_of(r#type).await;
+        let beginning =
+            [file("whole.txt", b"whole"), file("cut.bin", &vec![1; 2_000_000])].concat();
+        let raw = begin(&app, &ann, &project, &beginning).await;
+        assert!(staged(&files).await > 0);
+        let listed = ann.get(&format!("/v1/projects/{project}/files")).await;
+        assert_eq!(listed.json["data"], serde_json::json!([]));
+        drop(raw);
+        patiently("that nothing is left", async {
+            while !is_clean(&files) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert!(!files.join("whole.txt").exists() && !files.join("cut.bin").exists());
 
-    std::fs::create_dir_all(files.join(STAGING)).unwrap();
-    std::fs::write(files.join(STAGING).join("left over"), "x").unwrap();
-    let app = app.restart().await;
-    assert!(app.again(&ann).get(&format!("/v1/projects/{project}/files")).await.is_success());
-    assert!(!files.join(STAGING).exists());
+        std::fs::create_dir_all(files.join(STAGING)).unwrap();
+        std::fs::write(files.join(STAGING).join("left over"), "x").unwrap();
+        let app = app.restart().await;
+        assert!(app.again(&ann).get(&format!("/v1/projects/{project}/files")).await.is_success());
+        assert!(!files.join(STAGING).exists());
+    }
 }
 
 /// Whoever loses the right while a form comes writes nothing any more.

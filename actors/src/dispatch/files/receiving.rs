@@ -21,7 +21,7 @@ use super::Grant;
 use crate::Node;
 use crate::dispatch::bodies::{Held, PART_BYTES};
 use crate::dispatch::{check_space, internal};
-use crate::files::{Arrived, Place, check_room, place_all, refused};
+use crate::files::{Arrived, Place, check_held, check_room, place_all, refused};
 use crate::owner::{OwnerAnswer, OwnerAsk, mismatch};
 use crate::project::ProjectHandle;
 use crate::supervision::detached;
@@ -269,6 +269,8 @@ pub(crate) async fn stage_part_for(
     let place = Place { project: &receiving.project, services: &node.services };
     check_room(place, &path, total).await?;
     let mut file = Arc::clone(&receiving.file).lock_owned().await;
+    let size = file.as_ref().map_or(0, StagedFile::size);
+    check_held(place, size + bytes.len() as u64)?;
     let write = move || match file.as_mut() {
         Some(staged) => staged.write(&bytes).map_err(refused),
         None => Err(given_up()),

@@ -95,6 +95,8 @@ pub struct OpenedFile {
     pub bytes: Vec<u8>,
     /// Names it where there are more of them.
     pub handle: Option<String>,
+    /// Whether all of it is in memory as long as it is open.
+    pub is_held: bool,
 }
 
 /// A part of a file.
@@ -122,6 +124,10 @@ pub(crate) async fn open_file_for(
         let (file, open) = open_on_disk(node, &grant, project_id, path).await?;
         (file, Content::OnDisk(open))
     };
+    let is_held = match &content {
+        Content::OnDisk(open) => open.is_held(),
+        Content::Version(_) => true,
+    };
     let content = Arc::new(content);
     let bytes = content_part(&content, 0, PART_BYTES).await?;
     let is_all = bytes.len() as u64 >= file.size;
@@ -129,7 +135,7 @@ pub(crate) async fn open_file_for(
     if let Some(handle) = handle.clone() {
         node.open_files.open(handle, user_id, content);
     }
-    Ok(OpenedFile { file, bytes, handle })
+    Ok(OpenedFile { file, bytes, handle, is_held })
 }
 
 async fn open_on_disk(
@@ -144,8 +150,12 @@ async fn open_on_disk(
     let open = move || workspace.open_file(&path, size_max);
     let open = tokio::task::spawn_blocking(open).await.map_err(internal)?.map_err(refused)?;
     let (seen, real) = (*open.seen(), open.real_path().to_owned());
-    let known = project.reader.known_file(real.clone()).await.map_err(stored)?;
-    let known = known.filter(|known| is_same(known, &seen)).map(|known| known.hash);
+    let known = if let Some(hash) = open.known_hash() {
+        Some(hash.to_owned())
+    } else {
+        let known = project.reader.known_file(real.clone()).await.map_err(stored)?;
+        known.filter(|known| is_same(known, &seen)).map(|known| known.hash)
+    };
     let known = known.filter(|hash| !hash.is_empty());
     let known = known.or_else(|| node.open_files.hash(&project_id, &seen));
     let (hash, open) = if let Some(hash) = known {
@@ -264,13 +274,12 @@ pub(super) async fn open(
     let held = node.bodies.hold(&user_id, ANSWER_BYTES)?;
     let ask = OwnerAsk::OpenFile { path, version };
     let answer = node.ask_owner(&project_id, &user_id, ask, None).await?;
-    let OwnerAnswer::Opened(OpenedFile { file, bytes, handle }) = answer else {
+    let OwnerAnswer::Opened(OpenedFile { file, bytes, handle, is_held }) = answer else {
         return Err(mismatch());
     };
     let (node, end) = (node.clone(), file.size);
     let source = Source { node, project_id, user_id, handle };
-    // A version is in memory whole.
-    let is_held = version.is_some() && source.handle.is_some();
+    let is_held = is_held && source.handle.is_some();
     let whole = is_held.then(|| source.node.bodies.hold(&source.user_id, end)).transpose()?;
     let (first, hash) = (Some(bytes), Some(ContentHash::default()));
     let held = (held, whole);

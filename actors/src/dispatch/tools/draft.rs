@@ -21,7 +21,7 @@ use super::{check_may_run, invalid};
 use crate::Node;
 use crate::dispatch::{Grant, check_length, internal, stored};
 use crate::project::ProjectHandle;
-use crate::toolbox::{Parts, SecretOwner, make};
+use crate::toolbox::{Parts, SecretOwner, check_directory, make};
 
 /// A tool that is about to be written.
 pub(super) struct Draft {
@@ -114,6 +114,9 @@ impl Draft {
         project: &ProjectHandle,
     ) -> Result<ToolDefinition, ApiError> {
         check_length("description", &self.description, DESCRIPTION_BYTES_MAX)?;
+        if matches!(self.written, Written::Command(_)) {
+            check_directory(project)?;
+        }
         let tool = self.check(node).await?;
         let writes = tool.writes();
         let enabled = self.enabled.unwrap_or(true);

@@ -104,7 +104,7 @@ async fn admitted(
         }
     }
     let context = ToolContext::new(project.workspace.clone(), Arc::new(ReadLog::new()), judge);
-    Ok(context.with_places(Arc::clone(&project.places)))
+    Ok(context.with_places(project.places.clone()))
 }
 
 async fn run(node: &Node, tool: &dyn Tool, context: ToolContext, input: Value) -> ToolTestPayload {

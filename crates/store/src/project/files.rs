@@ -1,4 +1,5 @@
-//! Versions of files: what the disk holds is looked at by others and recorded here.
+//! Versions of files: what the disk holds is looked at by others and recorded here; in a project without a
+//! directory the newest versions are the files.
 //!
 //! `files` has a row for each file that is there, `file_versions` one for each change, in one order of the
 //! project. A version's content is a blob. Deliberately absent: any look at the disk.
@@ -6,6 +7,7 @@
 mod history;
 mod locks;
 mod snapshots;
+mod tree;
 mod trimming;
 
 use std::sync::Arc;
@@ -36,6 +38,8 @@ pub(super) use snapshots::{
     begun as begun_restore, changed_between, is_reverting, of_run as snapshot_of_run,
     one as snapshot, page as snapshots, state_at,
 };
+pub use tree::{TreeEntry, TreeFile};
+pub(super) use tree::{entries as tree_entries, file as tree_file, read as tree_read};
 pub use trimming::{FileRetention, TrimVersions};
 
 const KNOWN_VERSION: &str = "SELECT version, hash, size FROM files WHERE path = ?1";
@@ -145,6 +149,8 @@ pub struct RecordFiles {
     pub is_quiet: bool,
     /// Most versions of one path that are kept, unless a snapshot holds more of them; at least 1.
     pub versions_max: u64,
+    /// Whether a file is there by its version alone: none is recorded without its content.
+    pub keeps_all: bool,
     /// What is complete with this, where several files were being put back together.
     pub ends_restore: Option<RestoreEnd>,
     /// Now, in milliseconds since 1970 UTC.
@@ -180,6 +186,11 @@ impl Command for RecordFiles {
             }
             let path = found.path.clone();
             let Some(version) = record(tx, found, &self.author, self.at)? else { continue };
+            let is_there = version.change != FileChange::Deleted;
+            if self.keeps_all && is_there && !version.kept {
+                let message = format!("what `{path}` is to hold is not kept");
+                return Err(StoreError::conflict("content_not_kept", message));
+            }
             drop_old(tx.conn(), &path, version.version, self.versions_max)?;
             count += 1;
             if recorded.len() < FILE_VERSIONS_TOLD_MAX.max(FILE_EVENTS_AT_ONCE_MAX) + 1 {

@@ -12,8 +12,7 @@ use super::{
     BegunAuthorization, BlobHash, ChangedPath, Conversation, DayUsed, FileAt, FileBetween,
     KnownFile, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, Spending,
     StoredAttachment, StoredMcpServer, StoredRestore, StoredSnapshot, StoredTool, TaskResult,
-    Undoing, attachments, blobs, captures, context, exporting, family, file_agents, files, joining,
-    mcp, pages, permissions, provider_data, queries, questions, quotas, reading, resuming,
+    TreeEntry, TreeFile, Undoing, attachments, blobs, captures, context, exporting, family, file_agents, files, joining, mcp, pages, permissions, provider_data, queries, questions, quotas, reading, resuming,
     reverting, rows, sealing, search, tasks, titles, todos, tools, usage,
 };
 use crate::totals::Days;
@@ -772,6 +771,35 @@ impl ProjectReader {
         limit: u32,
     ) -> Result<Vec<KnownFile>, StoreError> {
         self.reader.read(move |conn| files::known_after(conn, &after, limit)).await
+    }
+
+    /// The file at a path of a project without a directory. On this thread, which may block.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn tree_file(&self, path: &str) -> Result<Option<TreeFile>, StoreError> {
+        self.reader.read_here(|conn| files::tree_file(conn, path))
+    }
+
+    /// The file at a path of a project without a directory, with its content. On this thread, which may block.
+    ///
+    /// # Errors
+    /// `BlobCorrupt`, otherwise as [`Reader::read`].
+    pub fn tree_read(&self, path: &str) -> Result<Option<(TreeFile, Vec<u8>)>, StoreError> {
+        self.reader.read_here(|conn| files::tree_read(conn, path))
+    }
+
+    /// What stands in a directory of a project without one on the disk, at most `entries_max` names. The path
+    /// is empty for that of the project. On this thread, which may block.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn tree_entries(
+        &self,
+        directory: &str,
+        entries_max: usize,
+    ) -> Result<Vec<TreeEntry>, StoreError> {
+        self.reader.read_here(|conn| files::tree_entries(conn, directory, entries_max))
     }
 
     /// Whether all files of the project were looked at once.

@@ -1,13 +1,15 @@
 //! The queries of the root database, on a connection.
 
 use iris_protocol::{
-    AuthSessionId, Member, Membership, Project, ProjectId, ProjectPage, Role, User, UserId,
-    UserPage, limits,
+    AuthSessionId, Member, Membership, Project, ProjectId, ProjectPage, ProjectType, Role, User,
+    UserId, UserPage, limits,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Map, Value};
 
-use super::rows::{self, MEMBER_COLUMNS, PROJECT_COLUMNS, USER_COLUMN_COUNT, USER_COLUMNS};
+use super::rows::{
+    self, MEMBER_COLUMNS, PROJECT_COLUMNS, PROJECT_TABLES, USER_COLUMN_COUNT, USER_COLUMNS,
+};
 use crate::StoreError;
 
 /// Sorts after every id.
@@ -49,6 +51,8 @@ pub struct Access {
 pub struct ProjectLocation {
     /// `None`: in the data directory.
     pub path: Option<String>,
+    /// Where its files are.
+    pub r#type: ProjectType,
     /// Whether the project is read-only.
     pub archived: bool,
     /// Whether it stands among those with unfinished work.
@@ -193,7 +197,7 @@ pub(super) fn role(
 pub(super) fn projects_sql() -> String {
     format!(
         "SELECT {PROJECT_COLUMNS}
-         FROM project_members m JOIN projects p ON p.id = m.project_id
+         FROM {PROJECT_TABLES}
          WHERE m.user_id = ?1 AND m.project_id < ?2 AND (?3 OR p.archived_at IS NULL)
          ORDER BY m.project_id DESC LIMIT ?4"
     )
@@ -223,7 +227,7 @@ pub(super) fn projects(
 fn project_sql() -> String {
     format!(
         "SELECT {PROJECT_COLUMNS}
-         FROM project_members m JOIN projects p ON p.id = m.project_id
+         FROM {PROJECT_TABLES}
          WHERE m.project_id = ?2 AND m.user_id = ?1"
     )
 }
@@ -237,7 +241,8 @@ pub(super) fn project(
     Ok(statement.query_row([user_id.as_str(), id.as_str()], rows::project).optional()?)
 }
 
-const PROJECT_LOCATION: &str = "SELECT p.path, p.archived_at IS NOT NULL, u.project_id IS NOT NULL
+const PROJECT_LOCATION: &str =
+    "SELECT p.path, p.archived_at IS NOT NULL, u.project_id IS NOT NULL, p.type
     FROM projects p LEFT JOIN unfinished_work u ON u.project_id = p.id WHERE p.id = ?1";
 
 pub(super) fn project_location(
@@ -245,7 +250,12 @@ pub(super) fn project_location(
     id: &ProjectId,
 ) -> Result<Option<ProjectLocation>, StoreError> {
     let found = conn.prepare_cached(PROJECT_LOCATION)?.query_row([id.as_str()], |row| {
-        Ok(ProjectLocation { path: row.get(0)?, archived: row.get(1)?, is_unfinished: row.get(2)? })
+        Ok(ProjectLocation {
+            path: row.get(0)?,
+            r#type: rows::project_type(row, 3)?,
+            archived: row.get(1)?,
+            is_unfinished: row.get(2)?,
+        })
     });
     Ok(found.optional()?)
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use iris_protocol::{Member, Project, ProjectType, Role, User};
+use iris_protocol::{CloneState, Member, Project, ProjectGit, ProjectType, Role, User};
 use rusqlite::Row;
 use rusqlite::types::Type;
 
@@ -12,9 +12,13 @@ pub(super) const USER_COLUMNS: &str = "u.id, u.email, u.username, u.is_admin, u.
 /// How many those are: the index of the next column of a statement that begins with them.
 pub(super) const USER_COLUMN_COUNT: usize = 9;
 
-/// The columns that [`project`] reads, of `projects p` and the caller's `project_members m`.
+/// The columns that [`project`] reads, of [`PROJECT_TABLES`].
 pub(super) const PROJECT_COLUMNS: &str = "p.id, p.owner_id, p.name, p.description, p.type, p.path, \
-     p.settings, p.created_at, p.updated_at, p.archived_at, m.role";
+     p.settings, p.created_at, p.updated_at, p.archived_at, m.role, g.url, g.branch, g.state, g.error";
+
+/// Projects with the caller's place in them, and where they were cloned from.
+pub(super) const PROJECT_TABLES: &str = "project_members m JOIN projects p ON p.id = m.project_id \
+     LEFT JOIN project_git g ON g.project_id = p.id";
 
 /// The columns that [`member`] reads, of `project_members m` and `users u`.
 pub(super) const MEMBER_COLUMNS: &str = "m.user_id, u.username, m.role, m.joined_at, u.avatar_url";
@@ -43,12 +47,30 @@ pub(super) fn project(row: &Row<'_>) -> rusqlite::Result<Project> {
         description: row.get(3)?,
         r#type: project_type(row, 4)?,
         path: row.get(5)?,
+        git: project_git(row)?,
         settings: serde_json::from_str(&settings).map_err(|error| unreadable(6, error))?,
         created_at: row.get(7)?,
         updated_at: row.get(8)?,
         archived_at: row.get(9)?,
         role: role(row, 10)?,
     })
+}
+
+/// The last columns of [`PROJECT_COLUMNS`].
+fn project_git(row: &Row<'_>) -> rusqlite::Result<Option<ProjectGit>> {
+    let Some(url) = row.get(11)? else { return Ok(None) };
+    let (branch, error) = (row.get(12)?, row.get(14)?);
+    Ok(Some(ProjectGit { url, branch, state: clone_state(row, 13)?, error }))
+}
+
+fn clone_state(row: &Row<'_>, index: usize) -> rusqlite::Result<CloneState> {
+    let text: String = row.get(index)?;
+    match text.as_str() {
+        "cloning" => Ok(CloneState::Cloning),
+        "ready" => Ok(CloneState::Ready),
+        "failed" => Ok(CloneState::Failed),
+        other => Err(unreadable(index, format!("unknown state of a clone `{other}`"))),
+    }
 }
 
 pub(super) fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
@@ -104,6 +126,8 @@ pub(crate) fn project_type(row: &Row<'_>, index: usize) -> rusqlite::Result<Proj
     let text: String = row.get(index)?;
     match text.as_str() {
         "local" => Ok(ProjectType::Local),
+        "git" => Ok(ProjectType::Git),
+        "remote" => Ok(ProjectType::Remote),
         other => Err(unreadable(index, format!("unknown project type `{other}`"))),
     }
 }
@@ -111,6 +135,8 @@ pub(crate) fn project_type(row: &Row<'_>, index: usize) -> rusqlite::Result<Proj
 pub(super) fn project_type_text(kind: ProjectType) -> &'static str {
     match kind {
         ProjectType::Local => "local",
+        ProjectType::Git => "git",
+        ProjectType::Remote => "remote",
     }
 }
 

@@ -68,6 +68,7 @@ pub(crate) fn wrote(path: &str, bytes: &[u8], by: &UserId) -> RecordFiles {
         quotas: None,
         is_quiet: false,
         versions_max: 200,
+        keeps_all: false,
         ends_restore: None,
         at: NOW,
     }

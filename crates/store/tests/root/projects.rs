@@ -54,6 +54,7 @@ async fn a_new_project_has_its_owner_as_its_one_member() {
         description: Some("For tests".to_owned()),
         r#type: ProjectType::Local,
         path: Some("/srv/one".to_owned()),
+        git: None,
         owner_id: user_id(1),
         role: Role::Owner,
         settings: Map::new(),
@@ -74,6 +75,7 @@ async fn a_new_project_has_its_owner_as_its_one_member() {
     assert_eq!(root.reader.members(&project_id(1)).await.unwrap(), vec![owner]);
     let location = ProjectLocation {
         path: Some("/srv/one".to_owned()),
+        r#type: ProjectType::Local,
         archived: false,
         is_unfinished: false,
     };

@@ -331,7 +331,13 @@ async fn user(client: &Client, number: usize) -> UserId {
 
 async fn place(client: &Client, number: usize, sessions: usize) -> Place {
     let name = format!("project {number}");
-    let create = ProjectCreate { name, description: None, r#type: ProjectType::Local, path: None };
+    let create = ProjectCreate {
+        name,
+        description: None,
+        r#type: ProjectType::Local,
+        path: None,
+        git: None,
+    };
     let project = client.call(None, create).await.unwrap().project.id;
     let mut made = Vec::new();
     for _ in 0..sessions {
