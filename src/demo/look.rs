@@ -82,6 +82,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::MessageToolProgress { .. }
         | Event::RunStarted { .. }
         | Event::RunCompleted { .. }
+        | Event::GitChanged { .. }
         | Event::ProjectUpdated { .. }
         | Event::ProjectArchived { .. }
         | Event::ProjectUnarchived { .. }

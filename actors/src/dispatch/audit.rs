@@ -41,6 +41,7 @@ const FIELDS: &[&str] = &[
     "provider",
     "providerId",
     "budget",
+    "branch",
 ];
 
 /// Fields of requests that name what something is done to, the most telling ones first.
@@ -85,6 +86,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::ServerCredentialCreate
         | Operation::ServerCredentialDelete
         | Operation::UserUpdate
+        | Operation::GitCredentialsSet
         | Operation::ProjectUpdate
         | Operation::ProjectSettingsUpdate
         | Operation::ProjectArchive
@@ -120,6 +122,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::McpAuthorize
         | Operation::McpAuthorizeFinish
         | Operation::SessionBudgetSet
+        | Operation::GitPush
         | Operation::BackupDelete => Manner::Around,
         Operation::AuthSetup
         | Operation::AuthRegister
@@ -232,6 +235,16 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::SnapshotRestore
         | Operation::SessionRevert
         | Operation::SessionUnrevert
+        | Operation::GitClone
+        | Operation::GitCancel
+        | Operation::GitStatus
+        | Operation::GitDiff
+        | Operation::GitLog
+        | Operation::GitBranches
+        | Operation::GitSwitch
+        | Operation::GitCommit
+        | Operation::GitFetch
+        | Operation::GitPull
         | Operation::RunDiff
         | Operation::ModelList
         | Operation::UsageGet

@@ -15,7 +15,6 @@ mod envelope;
 mod error;
 mod events;
 mod files;
-mod git;
 mod ids;
 pub mod limits;
 mod mcp;
@@ -24,6 +23,7 @@ mod openapi;
 mod operations;
 #[macro_use]
 mod payloads;
+mod git;
 mod oauth;
 mod people;
 mod provider_credentials;

@@ -114,6 +114,7 @@ fn create_project(n: u128, owner: u128) -> CreateProject {
         description: None,
         r#type: ProjectType::Local,
         path: None,
+        git: None,
         at: NOW,
     }
 }
