@@ -15,6 +15,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # What takes a provider that proves who somebody is, or a form: `tests/api/oauth` and `tests/api/files` have it.
 ELSEWHERE = [
     "auth.oauth.callback", "auth.oauth.redeem", "auth.oauth.start", "file.upload",
+    # They take a sandbox and a repository (`tests/api/git`).
+    "git.branches", "git.cancel", "git.clone", "git.commit", "git.credentials.set", "git.diff",
+    "git.fetch", "git.log", "git.pull", "git.push", "git.status", "git.switch",
     "identity.create", "identity.delete", "identity.link",
 ]
 # Has no end, so the story alone looks at it.

@@ -31,6 +31,7 @@ mod credentials;
 mod custom_tools;
 mod files;
 mod forks;
+mod git;
 mod growth;
 mod heartbeat;
 mod idempotency;

@@ -40,23 +40,29 @@ const KINDS: &[&str] = &[
 /// anybody could strike; a command that is run as a part of `AcceptImport`; what only parts of the server
 /// itself send (`tests/api/listening.rs`); what takes an MCP server that answers (`tests/api/mcp.rs`), or a
 /// conversation that is nearly too long (`tests/api/context.rs`), or another master key
-/// (`tests/api/credentials.rs`, `tests/api/custom_tools/rotation.rs`); and how locks end by themselves, and are taken
+/// (`tests/api/credentials.rs`, `tests/api/custom_tools/rotation.rs`), or a repository and a sandbox (`tests/api/git`);
+/// and how locks end by themselves, and are taken
 /// over a socket (`tests/api/files/locks.rs`).
 const ELSEWHERE: &[&str] = &[
     "AskDuringCall",
     "Beat",
+    "BeginClone",
     "CloseAll",
     "Damaged",
+    "EndClone",
     "EndLocks",
     "EndLocksOf",
     "ImportProject",
     "IsPresent",
     "LeaveOutOutputs",
     "Listen",
+    "NoteGit",
     "OpenUnfinished",
     "RoomHeads",
     "SealAgain",
     "SealCredentialsAgain",
+    "SealGitAgain",
+    "SetGitCredentials",
     "StoreNow",
     "TakeDatabase",
     "TrimAudit",

@@ -76,10 +76,10 @@ impl Repository<'_> {
         let paths = paths.into_iter().map(plain).collect::<Result<Vec<_>, _>>()?;
         let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
         let _turn = take_turn(self.place()).await?;
-        self.ask(&[&["add", "--all", "--"], &paths[..]].concat()).await?;
+        self.ask(&[&["add", "--all", "--"][..], &paths].concat()).await?;
         let fixed =
             ["diff", "--cached", "--quiet", "--no-ext-diff", "--ignore-submodules=all", "--"];
-        let compared = self.look(&[&fixed, &paths[..]].concat(), super::SHORT).await?;
+        let compared = self.look(&[&fixed[..], &paths].concat(), super::SHORT).await?;
         if compared.code == 0 {
             return Err(conflict("nothing_to_commit", "nothing differs from the last commit"));
         }

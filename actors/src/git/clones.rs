@@ -14,7 +14,6 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard, Semaphore, watch};
 use super::command::Run;
 use super::{Home, Repository, broken, text_of};
 use crate::files::{look_at_all, take_turn};
-use crate::project::ProjectHandle;
 use crate::supervision::detached;
 use crate::{Node, NodeError, outbox, record};
 
@@ -143,12 +142,12 @@ async fn clone(node: &Node, id: &ProjectId) -> Result<(), ApiError> {
     let _alone = node.clones.alone(id).await;
     repository.mirror(&git).await?;
     crash_point(CrashPoint::CloneHalf);
-    repository.check_out(&project, &git).await
+    repository.check_out(&git).await
 }
 
 impl Repository<'_> {
     /// Makes the repository among the files, and the files.
-    async fn check_out(&self, project: &ProjectHandle, git: &StoredGit) -> Result<(), ApiError> {
+    async fn check_out(&self, git: &StoredGit) -> Result<(), ApiError> {
         self.home.write_template(&git.source.url).await?;
         let branch = match &git.source.branch {
             Some(branch) => Some(branch.clone()),
@@ -180,8 +179,6 @@ impl Repository<'_> {
             }
         }
         let author = Author::user(git.by.clone(), FileSource::Api);
-        look_at_all(crate::files::Place { project, services: &self.node.services }, &author)
-            .await?;
-        Ok(())
+        look_at_all(self.place(), &author).await.map(drop)
     }
 }

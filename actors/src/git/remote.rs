@@ -163,14 +163,14 @@ impl Repository<'_> {
         let place = format!("--git-dir={}", text_of(&mirror)?);
         let files = self.project.places.project.clone();
         let taken = format!("+{here}:{SENT}");
-        let arguments = [&place, "fetch", "--quiet", "--no-tags", "--", text_of(&files)?, &taken];
+        let arguments = [&*place, "fetch", "--quiet", "--no-tags", "--", text_of(&files)?, &taken];
         let protocol = Some("file");
         let run = Run { protocol, read_only: vec![files.clone()], ..self.beside(&arguments) };
         run.within(self.sandbox).await?.worked()?;
         let way = way(&self.node.services, self.project, &git).await?;
         let (url, sent) = (way.url.clone(), format!("{SENT}:{here}"));
         self.reach(
-            way.to_write(),
+            way.into_writing(),
             &[&place, "push", "--porcelain", "--no-verify", "--", &url, &sent],
         )
         .await?;

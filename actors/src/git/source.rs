@@ -258,7 +258,7 @@ pub(super) async fn way(
 
 impl Way {
     /// The same for what is sent there.
-    pub(super) fn to_write(mut self) -> Self {
+    pub(super) fn into_writing(mut self) -> Self {
         self.writable = self.read_only.pop();
         self
     }

@@ -7,15 +7,15 @@ use iris_protocol::{
     ApprovalId, ApprovalState, Attachment, AttachmentGiven, AttachmentPart, AuthSessionId,
     BackupId, Budget, BudgetExceeded, BudgetLimit, BudgetScope, ChangedFile, ChangedSince,
     CommandTool, CompactionPart, ErrorCode, Event, ExitKind, FileChange, FileLock, FileSource,
-    FinishReason, HttpMethod, HttpTool, InvitationId, JudgedAccess, LockScope, McpAuthorization,
-    McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId, MessageRole,
-    MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId, PermissionLayer,
-    PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId, Question, QuestionId,
-    QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId, RunStatus, Session,
-    SessionId, SessionMode, SessionState, SessionStatus, Snapshot, SnapshotId, StreamKind,
-    SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId, TodoPriority,
-    TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState, UnlockReason, Usage,
-    UsageTotals, UserId,
+    FinishReason, GitAction, HttpMethod, HttpTool, InvitationId, JudgedAccess, LockScope,
+    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId,
+    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
+    PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
+    Question, QuestionId, QuestionItem, QuestionOption, QuestionState, Remember, Role, Run, RunId,
+    RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, Snapshot, SnapshotId,
+    StreamKind, SubtaskPart, SubtaskState, SupervisionKind, SupervisionRecord, Todo, TodoId,
+    TodoPriority, TodoStatus, Tool, ToolCallId, ToolId, ToolKind, ToolPart, ToolState,
+    UnlockReason, Usage, UsageTotals, UserId,
 };
 use serde_json::json;
 
@@ -746,6 +746,13 @@ fn file_events() -> Vec<Event> {
 
 fn project_events() -> Vec<Event> {
     vec![
+        Event::GitChanged {
+            project_id: project_id(),
+            action: GitAction::Pushed,
+            branch: Some("main".to_owned()),
+            commit: Some("0".repeat(40)),
+            error: None,
+        },
         Event::ProjectUpdated { project_id: project_id(), name: "name".to_owned() },
         Event::ProjectArchived { project_id: project_id() },
         Event::ProjectUnarchived { project_id: project_id() },
