@@ -9,9 +9,7 @@ mod working;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use iris_actors::GitSettings;
 use iris_client::Socket;
 use iris_protocol::{
     CloneState, ErrorCode, Event, GitAction, GitSource, Project, ProjectCreate, ProjectGet,
@@ -105,7 +103,6 @@ fn options(roots: &[&Path]) -> AppOptions {
     AppOptions {
         sandbox: Some(sandbox()),
         project_roots: roots.iter().map(|root| (*root).to_owned()).collect(),
-        git: GitSettings { stall: Duration::from_secs(1), ..GitSettings::default() },
         ..AppOptions::default()
     }
 }

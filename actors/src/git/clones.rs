@@ -86,8 +86,9 @@ pub(crate) fn begin_clone(node: &Node, id: &ProjectId) {
     }
     let (node, id) = (node.clone(), id.clone());
     detached(async move {
-        // A panic is in the supervision log.
-        drop(node.guarded("clone", clone_and_tell(&node, &id, &stop)).await);
+        if node.guarded("clone", clone_and_tell(&node, &id, &stop)).await.is_err() {
+            tracing::error!(project.id = %id, "a clone panicked: the next start begins it anew");
+        }
         node.clones.under_way.lock().remove(&id);
         drop(ending);
     });

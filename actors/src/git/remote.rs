@@ -169,11 +169,7 @@ impl Repository<'_> {
         run.within(self.sandbox).await?.worked()?;
         let way = way(&self.node.services, self.project, &git).await?;
         let (url, sent) = (way.url.clone(), format!("{SENT}:{here}"));
-        self.reach(
-            way.into_writing(),
-            &[&place, "push", "--porcelain", "--no-verify", "--", &url, &sent],
-        )
-        .await?;
+        self.reach(way.into_writing(), &[&place, "push", "--no-verify", "--", &url, &sent]).await?;
         // What was sent is what the other side has.
         let tracked = format!("refs/remotes/origin/{branch}");
         self.ask(&["update-ref", &tracked, &commit]).await?;

@@ -1,5 +1,7 @@
 //! Addresses that nobody may clone from, and servers that do not do what they should.
 
+use std::time::Duration;
+
 use iris_protocol::{
     CloneState, ErrorCode, FileWrite, GitCancel, GitClone, GitSource, ProjectDelete,
 };
@@ -64,7 +66,9 @@ async fn addresses_of_this_network_and_tricks_are_refused_before_anything_runs()
 async fn a_server_that_is_silent_or_stops_in_the_middle_ends_in_an_error_and_can_be_tried_again() {
     let origin = Origin::new();
     let server = Server::start(origin.top(), Manner::Silent).await;
-    let Some((app, ann)) = scene(open_options(&origin)).await else { return };
+    let mut options = open_options(&origin);
+    options.git.stall = Duration::from_secs(2);
+    let Some((app, ann)) = scene(options).await else { return };
     let (id, error) = failure(&ann, from(server.url())).await;
     assert!(error.contains("does not send anything"), "{error}");
     server.behave(Manner::Begins);

@@ -6,6 +6,8 @@ use iris_protocol::{
 };
 use iris_testkit::AppOptions;
 
+use crate::idempotency::with_key;
+
 use super::serving::{Manner, Server};
 use super::*;
 
@@ -95,9 +97,15 @@ async fn a_repository_of_this_machine_is_cloned_worked_with_and_sent_back() {
         assert_eq!(error.code, ErrorCode::InvalidRequest, "{bad}");
     }
 
-    let sent = ann.client.call(Some(&id), GitPush { branch: None }).await.unwrap();
-    assert_eq!(sent.commit.as_deref(), Some(made.id.as_str()));
+    let path = format!("/v1/projects/{id}/git/push");
+    for is_replay in [false, true] {
+        let sent = with_key(&ann, "POST", &path, "{}").await;
+        assert_eq!(sent.json["data"]["commit"], made.id.as_str(), "{sent:?}");
+        assert_eq!(sent.headers.contains_key("idempotent-replay"), is_replay);
+    }
     assert_eq!(origin.says(&["rev-parse", "mine"]), made.id);
+    let audit = ann.get("/v1/admin/audit?action=git.push").await;
+    assert_eq!(audit.json["data"].as_array().unwrap().len(), 2, "begun and done: {audit:?}");
     let me = ann.get("/v1/me").await.json["data"].clone();
     let (name, email) = (me["username"].as_str().unwrap(), me["email"].as_str().unwrap());
     let who = origin.says(&["log", "-1", "--format=%an %ae %cn %ce", "mine"]);
