@@ -32,6 +32,9 @@ impl Origin {
         let dir = tempfile::tempdir().unwrap();
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).unwrap();
+        // The repositories may be of another user, who sends to them.
+        let trust = "[safe]\n\tdirectory = *\n";
+        std::fs::write(dir.path().join("gitconfig"), trust).unwrap();
         let origin = Self { dir };
         git(origin.top(), &["init", "-q", "--bare", "-b", "main", "origin.git"]);
         git(origin.top(), &["init", "-q", "-b", "main", "work"]);
@@ -81,14 +84,13 @@ impl Origin {
 
 /// Runs git without the configuration of this machine.
 fn git(at: &Path, arguments: &[&str]) -> String {
+    let config = at.ancestors().map(|it| it.join("gitconfig")).find(|it| it.exists());
     let ran = Command::new("git")
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("HOME", "/nonexistent")
         .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_COUNT", "1")
-        .env("GIT_CONFIG_KEY_0", "safe.directory")
-        .env("GIT_CONFIG_VALUE_0", "*")
+        .env("GIT_CONFIG_GLOBAL", config.unwrap())
         .envs(["AUTHOR", "COMMITTER"].map(|who| (format!("GIT_{who}_NAME"), "Eve")))
         .envs(["AUTHOR", "COMMITTER"].map(|who| (format!("GIT_{who}_EMAIL"), "eve@example.com")))
         .current_dir(at)
@@ -168,7 +170,7 @@ async fn hear(person: &Person, id: &ProjectId) -> Socket {
 
 /// Waits until the clone of a project has ended.
 async fn ended(person: &Person, id: &ProjectId) -> ProjectGit {
-    let mut socket = hear(person, id).await;
+    let socket = hear(person, id).await;
     let now = state(person, id).await;
     if now.state != CloneState::Cloning {
         return now;

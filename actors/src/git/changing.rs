@@ -43,9 +43,10 @@ impl Repository<'_> {
         if let Some(commit) = start.as_ref().or(local.as_ref()) {
             self.check_tree(commit).await?;
         }
-        let mut arguments = vec!["switch", "--quiet", "--no-guess", "--no-track"];
+        let mut arguments = vec!["switch", "--quiet", "--no-guess"];
         if create || local.is_none() {
-            arguments.push("--create");
+            // A command cannot write to the repository's configuration, nor need it: the names are the same.
+            arguments.extend(["--no-track", "--create"]);
         }
         arguments.push(&branch);
         arguments.extend(start.as_deref());

@@ -58,6 +58,10 @@ impl Repository<'_> {
             ran = run.within(self.sandbox) => ran?,
             error = too_large(self.home.directory().to_owned(), bytes_max) => return Err(error),
         };
+        // One that was there before it was looked at.
+        if measured(self.home.directory()).await > bytes_max {
+            return Err(over(bytes_max));
+        }
         let ran = if ran.code == 0 { Ok(ran) } else { Err(ran.refusal_of_other_side()) };
         ran.map_err(|mut error| {
             self.project.kept.secrets.mask_in(&mut error.message);
@@ -183,11 +187,18 @@ impl Repository<'_> {
 async fn too_large(directory: PathBuf, bytes_max: u64) -> ApiError {
     loop {
         tokio::time::sleep(MEASURED_EVERY).await;
-        let measured = directory.clone();
-        let size = tokio::task::spawn_blocking(move || size_of(&measured)).await;
-        if size.unwrap_or_default() > bytes_max {
-            let message = format!("the repository has more than {bytes_max} bytes");
-            return ApiError::new(ErrorCode::PayloadTooLarge, message).reason("git_too_large");
+        if measured(&directory).await > bytes_max {
+            return over(bytes_max);
         }
     }
+}
+
+async fn measured(directory: &Path) -> u64 {
+    let directory = directory.to_owned();
+    tokio::task::spawn_blocking(move || size_of(&directory)).await.unwrap_or_default()
+}
+
+fn over(bytes_max: u64) -> ApiError {
+    let message = format!("the repository has more than {bytes_max} bytes");
+    ApiError::new(ErrorCode::PayloadTooLarge, message).reason("git_too_large")
 }

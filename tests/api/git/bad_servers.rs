@@ -160,7 +160,7 @@ async fn a_clone_is_given_up_when_somebody_says_so_and_with_its_project() {
 async fn a_repository_that_is_too_large_is_not_taken() {
     let origin = Origin::new();
     let mut options = open_options(&origin);
-    options.quotas.file_bytes_max = 10;
+    options.quotas.file_bytes_max = 5;
     let Some((_app, ann)) = scene(options).await else { return };
     let (_, error) = failure(&ann, from(origin.bare().display().to_string())).await;
     assert!(error.contains("more than"), "{error}");

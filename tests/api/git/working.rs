@@ -69,7 +69,7 @@ async fn a_repository_of_this_machine_is_cloned_worked_with_and_sent_back() {
     let in_the_way = refusal(ann.client.call(Some(&id), switch("feature", false)).await);
     assert_eq!(code_of(&in_the_way), (ErrorCode::Conflict, "local_changes"));
 
-    let mut socket = hear(&ann, &id).await;
+    let socket = hear(&ann, &id).await;
     let made = ann.client.call(Some(&id), message("--amend\n\nBody")).await.unwrap().commit;
     assert_eq!((made.message.as_str(), made.parents.len()), ("--amend\n\nBody", 1));
     let told = patiently("an event", async {
