@@ -144,7 +144,6 @@ fn sandbox(node: &Node) -> Result<&Sandbox, ApiError> {
 }
 
 /// What people are told of a command that did not run.
-#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn not_run(error: SandboxError) -> ApiError {
     match &error {
         SandboxError::Unavailable { .. } | SandboxError::NetworkUnavailable { .. } => {

@@ -116,12 +116,12 @@ impl Run {
 
     fn request(self) -> Request {
         let fixed = CONFIG.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let mut config = [fixed.to_vec(), self.config].concat();
+        let config = [fixed.to_vec(), self.config].concat();
         let mut env = self.env;
         // Decides over what any configuration says.
         env.push(("GIT_ALLOW_PROTOCOL".to_owned(), self.protocol.unwrap_or("none").to_owned()));
         env.push(("GIT_CONFIG_COUNT".to_owned(), config.len().to_string()));
-        for (at, (name, value)) in config.drain(..).enumerate() {
+        for (at, (name, value)) in config.into_iter().enumerate() {
             env.push((format!("GIT_CONFIG_KEY_{at}"), name));
             env.push((format!("GIT_CONFIG_VALUE_{at}"), value));
         }

@@ -8,7 +8,8 @@ use iris_protocol::{
 use iris_testkit::{AppOptions, patiently};
 
 use super::serving::{Manner, Server};
-use super::*;
+use super::{Origin, clone, ended, failure, files_of, from, options, refused, scene, with_token};
+use crate::{code_of, refusal};
 
 const TOKEN: &str = "correct-horse-battery-staple";
 

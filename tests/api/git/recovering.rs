@@ -1,9 +1,12 @@
 //! A server that ends in the middle of a clone.
 
+use iris_protocol::CloneState;
+use iris_sandbox::{Sandbox, Tier};
 use iris_store::CrashPoint;
-use iris_testkit::ServerProcess;
+use iris_testkit::{Person, ServerProcess};
 
-use super::*;
+use super::{Origin, clone, ended, from, open};
+use crate::bash::sandbox;
 
 #[tokio::test]
 async fn a_clone_that_a_crash_cut_off_is_begun_anew_at_the_next_start() {

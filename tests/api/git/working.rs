@@ -1,15 +1,16 @@
 //! What people do with a repository.
 
 use iris_protocol::{
-    FileSource, FileVersions, GitBranches, GitCommit, GitDiff, GitFetch, GitFileState, GitLog,
-    GitPull, GitPush, GitStatus, GitSwitch, Role,
+    ErrorCode, Event, FileSource, FileVersions, GitAction, GitBranches, GitCommit,
+    GitCredentialsSet, GitDiff, GitFetch, GitFileState, GitLog, GitPull, GitPush, GitSource,
+    GitStatus, GitSwitch, Role,
 };
-use iris_testkit::AppOptions;
-
-use crate::idempotency::with_key;
+use iris_testkit::{AppOptions, patiently};
 
 use super::serving::{Manner, Server};
-use super::*;
+use super::{Origin, failure, files_of, from, git, hear, options, ready, scene, state};
+use crate::idempotency::with_key;
+use crate::{code_of, refusal};
 
 fn switch(branch: &str, create: bool) -> GitSwitch {
     GitSwitch { branch: branch.to_owned(), create, from: None }
@@ -196,7 +197,7 @@ async fn a_project_without_a_repository_says_so() {
     let id = ann.project("p").await.id;
     let error = refusal(ann.client.call(Some(&id), GitStatus {}).await);
     assert_eq!(code_of(&error), (ErrorCode::Conflict, "not_a_repository"));
-    let credentials = iris_protocol::GitCredentialsSet { username: None, token: None };
+    let credentials = GitCredentialsSet { username: None, token: None };
     let error = refusal(ann.client.call(Some(&id), credentials).await);
     assert_eq!(code_of(&error), (ErrorCode::Conflict, "not_git"));
 }

@@ -152,6 +152,7 @@ pub(super) fn by_hash(conn: &Connection, hash: &TokenHash) -> Result<Option<Foun
 
 /// What decides over a request with an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each from its own row")]
 pub struct KeyAccess {
     /// Whether the user may do nothing at all.
     pub disabled: bool,

@@ -6,6 +6,7 @@ mod accounts;
 mod audit;
 mod backups;
 mod files;
+mod git;
 mod identities;
 mod invitations;
 mod keys;
