@@ -180,8 +180,8 @@ async fn answer(
     let event =
         Event::GitChanged { project_id: project_id.clone(), action, branch, commit, error: None };
     let at = node.services.clock.now_ms();
-    let note = NoteGit { project_id, event, answer, by, at };
-    let noted = write(&node.root, note, context).await.map_err(stored)?;
+    let command = NoteGit { project_id, event, answer, by, at };
+    let noted = write(&node.root, command, context).await.map_err(stored)?;
     let seq = publish(node, grant, noted.replayed).await;
     Ok(done(noted.output)?.at(seq, noted.replayed))
 }
