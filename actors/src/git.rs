@@ -70,12 +70,11 @@ impl<'a> Repository<'a> {
     /// # Errors
     /// `SANDBOX_UNAVAILABLE`; `CONFLICT` with reason `not_a_repository`.
     pub(crate) async fn open(node: &'a Node, project: &'a ProjectHandle) -> Result<Self, ApiError> {
-        let repository = Self::prepare(node, project).await?;
         let at = project.places.project.join(".git");
         let found = tokio::task::spawn_blocking(move || at.symlink_metadata()).await;
         // A file or a link leads elsewhere, where the sandbox has nothing.
         if found.map_err(broken)?.is_ok_and(|found| found.is_dir()) {
-            return Ok(repository);
+            return Self::prepare(node, project).await;
         }
         let message = "the project's directory is not the top of a git work tree";
         Err(ApiError::new(ErrorCode::Conflict, message).reason("not_a_repository"))
