@@ -166,6 +166,7 @@ impl Repository<'_> {
 }
 
 /// A path as git is given it.
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map`")]
 pub(super) fn plain(path: String) -> Result<String, ApiError> {
     Ok(RelPath::dir(&path).map_err(crate::files::refused)?.as_str().to_owned())
 }

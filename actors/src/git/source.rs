@@ -32,8 +32,9 @@ pub(crate) fn sealed_for(id: &ProjectId) -> [&str; 2] {
 /// Refuses what cannot be the name of a branch (git-check-ref-format(1)), or could be taken for an option.
 pub(crate) fn check_branch(field: &str, name: &str) -> Result<(), ApiError> {
     let is_bad = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
-    let is_part =
-        |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    let is_part = |part: &str| {
+        !part.is_empty() && !part.starts_with('.') && part.strip_suffix(".lock").is_none()
+    };
     let is_name = !name.is_empty()
         && name.len() <= NAME_BYTES_MAX
         && !name.starts_with('-')
