@@ -31,9 +31,9 @@ fn begin(n: u128) -> BeginClone {
 
 async fn told(root: &Root, n: u128) -> Vec<GitAction> {
     let entries = root.reader.outbox(&project_id(n)).await.unwrap();
-    let actions = entries.into_iter().map(|entry| match entry.event {
-        Event::GitChanged { action, .. } => action,
-        other => panic!("{other:?}"),
+    let actions = entries.into_iter().filter_map(|entry| {
+        let Event::GitChanged { action, .. } = entry.event else { return None };
+        Some(action)
     });
     actions.collect()
 }
