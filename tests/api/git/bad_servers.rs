@@ -144,7 +144,7 @@ async fn a_clone_is_given_up_when_somebody_says_so_and_with_its_project() {
     let origin = Origin::new();
     let server = Server::start(origin.top(), Manner::Silent).await;
     let mut options = open_options(&origin);
-    options.git.stall = Duration::from_secs(600);
+    options.git.stall = Duration::from_mins(10);
     let Some((app, ann)) = scene(options).await else { return };
     let id = clone(&ann, from(server.url())).await.id;
     patiently("a request", server.asked()).await;
