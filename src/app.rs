@@ -18,9 +18,9 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, FileSettings, KEY_SETTLES, Line, LogControl, MailError, Mailer, McpHost,
-    Metrics, Node, NodeError, PresenceSettings, Services, Settings, SystemClock, SystemIds,
-    Threads, settle,
+    BackupSettings, FileSettings, GitSettings, KEY_SETTLES, Line, LogControl, MailError, Mailer,
+    McpHost, Metrics, Node, NodeError, PresenceSettings, Services, Settings, SystemClock,
+    SystemIds, Threads, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
@@ -184,6 +184,8 @@ pub struct Dependencies {
     pub presence: PresenceSettings,
     /// How the history of files is kept, and how locks end.
     pub files: FileSettings,
+    /// How git works.
+    pub git: GitSettings,
     /// How often a comment is written to each event stream; never zero.
     pub stream_comments: Duration,
     /// How long an access token is good.
@@ -227,6 +229,7 @@ impl Default for Dependencies {
             hello_timeout: Duration::from_secs(5),
             answer_stall: ANSWER_STALL,
             presence: PresenceSettings::default(),
+            git: GitSettings::default(),
             files: FileSettings::default(),
             stream_comments: Duration::from_secs(15),
             access_token_lifetime: None,
@@ -343,6 +346,7 @@ impl App {
         let http = serve(listener, &node, secured, gatekeeper, proxies, streams)?;
         let tls = tls.map(|tls| tls.watch(Arc::clone(&node.services.clock))).transpose()?;
         node.open_unfinished();
+        node.resume_clones().await?;
         let reloading = Arc::new(Reloading::new(configured, address, gates, node.clone()));
         let notifier = Arc::new(Notifier::default());
         Ok(Self {
@@ -545,7 +549,8 @@ fn services(
         catalog: catalog(config.model_catalog.as_deref())?.of_providers(&config.providers),
         models: models(config.providers, dependencies.models)?,
         tools: Arc::new(tools(egress.as_ref(), sandbox.as_ref(), dependencies.tools)?),
-        workshop: Workshop::new(egress, sandbox.clone()),
+        workshop: Workshop::new(egress.clone(), sandbox.clone()),
+        egress,
         sandbox,
         mcp,
         access_tokens,
@@ -600,6 +605,7 @@ fn services(
             events_kept_bytes_max: config.events_kept_bytes_max,
             quotas: config.quotas,
             audit: config.audit,
+            git: dependencies.git,
             sockets: config.sockets,
             rates: config.rates,
             shares: config.shares,

@@ -16,6 +16,7 @@ mod captures;
 mod context;
 mod credentials;
 mod files;
+mod git;
 mod invitations;
 mod keys;
 mod mcp;
@@ -355,6 +356,7 @@ impl Node {
     ) -> Result<Grant, ApiError> {
         let mut grant = Grant { user_id: None, claims: claims.cloned(), project_id: None };
         let (mut role, mut is_archived, mut caller) = (None, false, Caller::Anonymous);
+        let mut is_uncloned = false;
         if let Some(claims) = claims {
             if claims.expires_at_ms <= self.services.clock.now_ms() {
                 return Err(ApiError::from(ErrorCode::TokenExpired));
@@ -362,6 +364,7 @@ impl Node {
             let standing = self.standing(claims, project_id).await?;
             let standing = standing.ok_or_else(|| AuthError::Invalid.to_error())?;
             (role, is_archived) = (standing.role, standing.project_archived);
+            is_uncloned = standing.project_uncloned;
             caller = Caller::User(CallerUser {
                 user_id: claims.user_id.clone(),
                 is_admin: standing.is_admin,
@@ -382,6 +385,10 @@ impl Node {
         if is_archived && writes_in_project(operation) {
             let message = "the project is archived: unarchive it first";
             return Err(ApiError::new(ErrorCode::Conflict, message).reason("project_archived"));
+        }
+        if is_uncloned && needs_files(operation) {
+            let message = "the files of the project are not cloned yet, or could not be";
+            return Err(ApiError::new(ErrorCode::Conflict, message).reason("project_not_cloned"));
         }
         grant.project_id = project_id.cloned();
         Ok(grant)
@@ -404,6 +411,7 @@ impl Node {
                     is_admin: access.is_admin,
                     role: access.role,
                     project_archived: access.project_archived,
+                    project_uncloned: access.project_uncloned,
                     key: None,
                 }))
             }
@@ -418,6 +426,7 @@ impl Node {
                     is_admin: access.is_admin,
                     role: access.role,
                     project_archived: access.project_archived,
+                    project_uncloned: access.project_uncloned,
                     key: Some(key),
                 }))
             }
@@ -443,6 +452,7 @@ struct Standing {
     is_admin: bool,
     role: Option<Role>,
     project_archived: bool,
+    project_uncloned: bool,
     /// None for a login.
     key: Option<KeyRights>,
 }
@@ -478,6 +488,50 @@ fn writes_in_project(operation: Operation) -> bool {
         && !archives
         && !reads
         && matches!(operation.right(), Right::Project(role) if role > Role::Viewer)
+}
+
+/// Whether a project whose files are not there yet refuses the operation.
+fn needs_files(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::FileList
+            | Operation::FileStat
+            | Operation::FileRead
+            | Operation::FileSearch
+            | Operation::FileWrite
+            | Operation::FileUpload
+            | Operation::FileEdit
+            | Operation::FileMove
+            | Operation::FileDelete
+            | Operation::FileVersions
+            | Operation::FileDiff
+            | Operation::FileRestore
+            | Operation::UploadBegin
+            | Operation::UploadCommit
+            | Operation::DownloadBegin
+            | Operation::SnapshotCreate
+            | Operation::SnapshotDiff
+            | Operation::SnapshotRestore
+            | Operation::MessageSend
+            | Operation::MessageRetry
+            | Operation::MessageEdit
+            | Operation::RunResume
+            | Operation::SessionRevert
+            | Operation::SessionUnrevert
+            | Operation::ToolTest
+            | Operation::ProjectBackup
+            | Operation::ProjectExport
+            | Operation::ProjectRestore
+            | Operation::GitStatus
+            | Operation::GitDiff
+            | Operation::GitLog
+            | Operation::GitBranches
+            | Operation::GitSwitch
+            | Operation::GitCommit
+            | Operation::GitFetch
+            | Operation::GitPull
+            | Operation::GitPush
+    )
 }
 
 /// Proof that the gate let a command through.
@@ -592,6 +646,8 @@ fn body_hash(node: &Node, operation: Operation, body: &[u8]) -> String {
             | Operation::McpCreate
             | Operation::McpUpdate
             | Operation::McpAuthorizeFinish
+            | Operation::ProjectCreate
+            | Operation::GitCredentialsSet
             | Operation::UserUpdate
             | Operation::UserCreate
             | Operation::InvitationAccept
@@ -881,6 +937,20 @@ async fn perform(
         Command::SnapshotRestore(request) => {
             files::snapshots::restore(node, &grant, request, context).await
         }
+        Command::GitClone(_) => git::clone_again(node, &grant, context).await,
+        Command::GitCancel(_) => git::cancel(node, &grant).await,
+        Command::GitCredentialsSet(request) => {
+            git::set_credentials(node, &grant, request, context).await
+        }
+        Command::GitStatus(_) => git::status(node, &grant).await,
+        Command::GitDiff(request) => git::diff(node, &grant, request).await,
+        Command::GitLog(request) => git::log(node, &grant, request).await,
+        Command::GitBranches(_) => git::branches(node, &grant).await,
+        Command::GitSwitch(request) => git::switch(node, &grant, request, context).await,
+        Command::GitCommit(request) => git::commit(node, &grant, request, context).await,
+        Command::GitFetch(_) => git::fetch(node, &grant, context).await,
+        Command::GitPull(request) => git::pull(node, &grant, request, context).await,
+        Command::GitPush(request) => git::push(node, &grant, request, context).await,
         Command::RunDiff(request) => files::history::run_diff(node, &grant, request).await,
         Command::PresenceUpdate(request) => {
             presence::update(node, &grant, connection_id, request).await

@@ -22,6 +22,7 @@ use crate::choices::Choices;
 use crate::connection::{CloseReason, Connections};
 use crate::directory::{CloseAll, Directory, OpenProject, OpenUnfinished};
 use crate::dispatch::{Bodies, OpenFiles, Receivings, Uploads};
+use crate::git::Clones;
 use crate::logins::Logins;
 use crate::owner::Hop;
 use crate::permissions::ServerRules;
@@ -76,6 +77,8 @@ pub struct Node {
     pub(crate) rates: Arc<Rates>,
     /// Held by whoever has the catalogue know what administrators set.
     model_facts: Arc<tokio::sync::Mutex<()>>,
+    /// The clones under way.
+    pub(crate) clones: Arc<Clones>,
     /// How far the change of the master key is.
     pub(crate) rotation: Arc<Rotation>,
     /// The way to projects that other nodes own; none while this one owns them all.
@@ -185,6 +188,7 @@ impl Node {
             connections,
             rates,
             model_facts: Arc::default(),
+            clones: Arc::default(),
             rotation,
             hop: None,
         }

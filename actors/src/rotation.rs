@@ -13,10 +13,11 @@ use std::time::Duration;
 use iris_auth::{AuthError, ChangingKey};
 use iris_protocol::{ApiError, ErrorCode, KeysRotated, ProjectId};
 use iris_store::project::{McpSealedAgain, McpSecret, SealAgain, StoredTool, ToolSealedAgain};
-use iris_store::root::{SealCredentialsAgain, SealedAgain};
+use iris_store::root::{SealCredentialsAgain, SealGitAgain, SealedAgain};
 use iris_store::{CrashPoint, StoreError, WriteContext, crash_point};
 use tokio::sync::Mutex;
 
+use crate::git::sealed_for;
 use crate::mcp::authorization::Sealed;
 use crate::mcp::secrets_owner;
 use crate::project::ProjectHandle;
@@ -172,6 +173,7 @@ impl Node {
         let mut look = self.look_at_credentials().await?;
         crash_point(CrashPoint::CredentialsSealed);
         for id in self.root_reader.all_project_ids().await? {
+            look += self.seal_git_again(&id).await?;
             match self.seal_project_again(&id).await {
                 Ok(of_project) => look += of_project,
                 // Deleted meanwhile.
@@ -216,6 +218,23 @@ impl Node {
                 look.sealed += write(&self.root, command, WriteContext::default()).await?.output;
             }
         }
+    }
+
+    /// The token for git of a project that was cloned.
+    async fn seal_git_again(&self, id: &ProjectId) -> Result<Look, StoreError> {
+        let stored = self.root_reader.git(id).await?;
+        let Some(before) = stored.and_then(|git| git.source.sealed) else {
+            return Ok(Look::default());
+        };
+        let owner = sealed_for(id);
+        let renewed = self.services.sealing.renewed(&before, &owner);
+        let Some(sealed) = renewed.map_err(StoreError::internal)? else {
+            self.tell_of_unopened(&before, &owner);
+            return Ok(Look::default());
+        };
+        let again = SealGitAgain { project_id: id.clone(), before, sealed };
+        let saved = write(&self.root, again, WriteContext::default()).await?;
+        Ok(Look { found: 1, sealed: u64::from(saved.output), left: 0 })
     }
 
     /// Says once of each secret that the old key sealed and does not open: it has to be set again.

@@ -10,6 +10,7 @@ use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
     AccessTokens, ChangingKey, Fingerprints, Passwords, RefreshTokens, SealingKeys, SetupToken,
 };
+use iris_egress::Egress;
 use iris_identity::Provider;
 use iris_llm::{Catalog, Models};
 use iris_protocol::limits::{FILE_LOCK_GRACE_MS, FILE_LOCK_WAIT_MS, TRANSFER_BYTES_MAX};
@@ -29,7 +30,8 @@ use crate::line::{Line, Shares};
 use crate::rates::RateSettings;
 use crate::supervision::Supervision;
 use crate::{
-    BackupSettings, BudgetSettings, Mailer, McpHost, Metrics, Origins, PresenceSettings, Threads,
+    BackupSettings, BudgetSettings, GitSettings, Mailer, McpHost, Metrics, Origins,
+    PresenceSettings, Threads,
 };
 
 /// Who may create an account.
@@ -204,6 +206,8 @@ pub struct Settings {
     pub audit: AuditSettings,
     /// How the history of files is kept, and how locks end.
     pub files: FileSettings,
+    /// How git works.
+    pub git: GitSettings,
     /// How connections are watched.
     pub sockets: SocketSettings,
     /// How often callers may ask.
@@ -247,6 +251,8 @@ pub struct Services {
     pub tools: Arc<ToolRegistry>,
     /// Makes the tools that projects define.
     pub workshop: Workshop,
+    /// Judges where git may go; none where nobody is reached.
+    pub egress: Option<Arc<Egress>>,
     /// Where commands run; none where none may.
     pub sandbox: Option<Sandbox>,
     /// Where connections to MCP servers live.

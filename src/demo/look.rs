@@ -85,6 +85,7 @@ pub(super) fn look(event: &Event) -> Look {
         | Event::RunQueued { .. }
         | Event::RunStarted { .. }
         | Event::RunCompleted { .. }
+        | Event::GitChanged { .. }
         | Event::ProjectUpdated { .. }
         | Event::ProjectArchived { .. }
         | Event::ProjectUnarchived { .. }

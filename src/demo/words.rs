@@ -106,6 +106,7 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
             format!("{count} files")
         }
         Event::RunDiffUpdated { files, .. } => format!("{} files", files.len()),
+        Event::GitChanged { action, .. } => word(action),
         Event::ProjectUpdated { name, .. } => format!("\"{name}\""),
         Event::ProjectArchived { .. } => "now read-only".to_owned(),
         Event::ProjectUnarchived { .. } => "back from the archive".to_owned(),

@@ -341,6 +341,16 @@ impl World {
             | Operation::FileList
             | Operation::FileLocks
             | Operation::SnapshotCreate
+            | Operation::GitClone
+            | Operation::GitCancel
+            | Operation::GitCredentialsSet
+            | Operation::GitStatus
+            | Operation::GitDiff
+            | Operation::GitLog
+            | Operation::GitBranches
+            | Operation::GitFetch
+            | Operation::GitPull
+            | Operation::GitPush
             | Operation::SnapshotList
             | Operation::Ping => json!({}),
             // There is none: the gate is what is asked here.
@@ -467,6 +477,9 @@ impl World {
             Operation::SnapshotDiff | Operation::SnapshotRestore => {
                 json!({ "snapshotId": SnapshotId::from_bits(1) })
             }
+            // There is no repository: the gate is what is asked here.
+            Operation::GitSwitch => json!({ "branch": "b" }),
+            Operation::GitCommit => json!({ "message": "b" }),
             Operation::FileSearch => json!({ "query": "a" }),
             Operation::FileEdit => {
                 json!({ "path": "b.txt", "oldString": "b", "newString": "c" })

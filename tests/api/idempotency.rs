@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::rest_refusal;
 
-async fn with_key(person: &Person, method: &str, path: &str, body: &str) -> RestAnswer {
+pub(crate) async fn with_key(person: &Person, method: &str, path: &str, body: &str) -> RestAnswer {
     let headers = [("content-type", "application/json"), ("idempotency-key", "key-1")];
     let sent =
         person.client.raw(method, path, Some(person.token()), &headers, body.to_owned().into());

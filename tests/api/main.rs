@@ -35,6 +35,7 @@ mod custom_tools;
 mod deprecation;
 mod files;
 mod forks;
+mod git;
 mod growth;
 mod heartbeat;
 mod idempotency;

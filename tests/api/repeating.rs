@@ -261,6 +261,10 @@ impl World {
             | Operation::RunDiff
             | Operation::SnapshotList
             | Operation::SnapshotDiff
+            | Operation::GitStatus
+            | Operation::GitDiff
+            | Operation::GitLog
+            | Operation::GitBranches
             | Operation::BackupList
             | Operation::PresenceList
             | Operation::BackupRead
@@ -314,6 +318,16 @@ impl World {
             }
             Operation::IdentityDelete => {
                 Case::NotKept("it needs a provider of logins: it has its own test in `oauth.rs`")
+            }
+            Operation::GitClone
+            | Operation::GitCancel
+            | Operation::GitCredentialsSet
+            | Operation::GitSwitch
+            | Operation::GitCommit
+            | Operation::GitFetch
+            | Operation::GitPull
+            | Operation::GitPush => {
+                Case::NotKept("it needs a sandbox and a repository: it has its own test in `git`")
             }
             Operation::UserDelete => Case::NotKept("what is kept for the user goes with the user"),
             Operation::LoginRevoke => {

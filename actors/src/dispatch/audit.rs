@@ -44,6 +44,7 @@ const FIELDS: &[&str] = &[
     "minutes",
     "discard",
     "captureId",
+    "branch",
 ];
 
 /// Fields of requests that name what something is done to, the most telling ones first.
@@ -89,6 +90,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::ServerCredentialCreate
         | Operation::ServerCredentialDelete
         | Operation::UserUpdate
+        | Operation::GitCredentialsSet
         | Operation::ProjectUpdate
         | Operation::ProjectSettingsUpdate
         | Operation::ProjectArchive
@@ -127,6 +129,7 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::CaptureStart
         | Operation::CaptureStop
         | Operation::CaptureRead
+        | Operation::GitPush
         | Operation::BackupDelete => Manner::Around,
         Operation::AuthSetup
         | Operation::AuthRegister
@@ -241,6 +244,16 @@ pub(super) fn manner(operation: Operation) -> Manner {
         | Operation::SnapshotRestore
         | Operation::SessionRevert
         | Operation::SessionUnrevert
+        | Operation::GitClone
+        | Operation::GitCancel
+        | Operation::GitStatus
+        | Operation::GitDiff
+        | Operation::GitLog
+        | Operation::GitBranches
+        | Operation::GitSwitch
+        | Operation::GitCommit
+        | Operation::GitFetch
+        | Operation::GitPull
         | Operation::RunDiff
         | Operation::ModelList
         | Operation::UsageGet

@@ -19,6 +19,7 @@ use iris_store::{Committed, StoreError, WriteContext};
 use super::settings::check_project_settings;
 use super::{Done, Grant, check_description, check_name, check_space, done, internal, stored};
 use crate::directory::{CloseOne, FindProject, ProjectPlaces};
+use crate::git::{begin_clone, check_source, stop_clone};
 use crate::project::EvictUser;
 use crate::supervision::AskError;
 use crate::{Node, ResumePolicy, budgets, leftovers, outbox, write};
@@ -44,14 +45,7 @@ pub(super) async fn create(
     may_create(node, grant).await?;
     check_name("name", &request.name)?;
     check_description("description", request.description.as_deref())?;
-    if request.r#type == ProjectType::Git || request.git.is_some() {
-        let message = "this server has no projects of that type yet";
-        return Err(ApiError::invalid(message).reason("project_type"));
-    }
-    if request.r#type == ProjectType::Remote && request.path.is_some() {
-        let message = "a project of the type `remote` has no `path`: its files are in its database";
-        return Err(ApiError::invalid(message).reason("project_type"));
-    }
+    check_type(&request)?;
     let services = &node.services;
     // A repeat must not make a directory that nobody needs.
     if let Some(key) = context.idempotency.clone()
@@ -68,6 +62,10 @@ pub(super) async fn create(
         None => None,
     };
     let id = ProjectId::from_bits(services.ids.next_bits());
+    let git = match request.git {
+        Some(source) => Some(check_source(services, &id, source).await?),
+        None => None,
+    };
     let epoch = format!("{:032x}", services.ids.next_bits());
     let at = services.clock.now_ms();
     // The database first: a project in the root database always has one. What a crash leaves between
@@ -101,6 +99,7 @@ pub(super) async fn create(
         description: request.description,
         r#type: request.r#type,
         path,
+        git,
         at,
     };
     let created = write(&node.root, command, context).await;
@@ -113,7 +112,30 @@ pub(super) async fn create(
         leftovers::remove(node, Leftover { project_id: id, with_backups: false }).await;
     }
     let Committed { output: project, replayed, .. } = created.map_err(stored)?;
+    if project.git.is_some() && !is_unused {
+        begin_clone(node, &project.id);
+    }
     Ok(done(ProjectPayload { project })?.at(None, replayed))
+}
+
+/// Refuses what does not go together.
+fn check_type(request: &ProjectCreate) -> Result<(), ApiError> {
+    let message = match (request.r#type, &request.git, &request.path) {
+        (ProjectType::Local, None, _)
+        | (ProjectType::Git, Some(_), None)
+        | (ProjectType::Remote, None, None) => return Ok(()),
+        (ProjectType::Git, None, _) => "a project of the type `git` needs `git.url`",
+        (ProjectType::Git, Some(_), Some(_)) => {
+            "a project of the type `git` has no `path`: it lies in the data directory"
+        }
+        (ProjectType::Local | ProjectType::Remote, Some(_), _) => {
+            "`git` is for projects of the type `git`"
+        }
+        (ProjectType::Remote, None, Some(_)) => {
+            "a project of the type `remote` has no `path`: its files are in its database"
+        }
+    };
+    Err(ApiError::invalid(message).reason("project_type"))
 }
 
 /// Whether the caller may create projects, as administrators of the server chose.
@@ -260,6 +282,7 @@ pub(super) async fn delete(
     if deleted.map_err(stored)?.replayed {
         return Ok(done(iris_protocol::Done { done: true })?.at(None, true));
     }
+    stop_clone(node, &id).await;
     // Nobody can open it any more; what is open closes before its files go.
     let closed = node.directory.insist(|| CloseOne(id.clone())).await;
     closed.map_err(AskError::to_api)?;

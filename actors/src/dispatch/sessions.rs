@@ -2,11 +2,11 @@
 
 use iris_protocol::{
     ApiError, ApprovalGet, ApprovalList, ApprovalPayload, ApprovalState, CancelPayload, Content,
-    ErrorCode, Event, MessageGet, MessageList, MessagePayload, MessageSend, PartId, Remember, Run,
-    RunCancel, RunGet, RunList, RunPayload, RunResume, RunStatus, SentAttachment,
-    Session as SessionResource, SessionCreate, SessionDelete, SessionGet, SessionId, SessionList,
-    SessionPayload, SessionRead, SessionSearch, SessionStatus, SessionUpdate, ToolApprove,
-    ToolReject, UnreadPayload, UserId, WhenBusy,
+    Event, MessageGet, MessageList, MessagePayload, MessageSend, PartId, Remember, Run, RunCancel,
+    RunGet, RunList, RunPayload, RunResume, RunStatus, SentAttachment, Session as SessionResource,
+    SessionCreate, SessionDelete, SessionGet, SessionId, SessionList, SessionPayload, SessionRead,
+    SessionSearch, SessionStatus, SessionUpdate, ToolApprove, ToolReject, UnreadPayload, UserId,
+    WhenBusy,
     limits::{ATTACHMENTS_BYTES_MAX, MESSAGE_TEXT_BYTES_MAX, SEARCH_HITS_DEFAULT, SEARCH_HITS_MAX},
 };
 use iris_store::project::{

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use iris_protocol::{ProjectId, UserId};
+use iris_protocol::{ProjectId, ProjectType, UserId};
 use iris_store::maintenance::{self, Adoption};
 use iris_store::root::ImportProject;
 
@@ -45,7 +45,11 @@ impl Identity {
             name: about.name.clone(),
             description: about.description.clone(),
             settings: about.settings.clone(),
-            r#type: about.project_type,
+            r#type: match about.project_type {
+                // Where it came from and with what is not in the archive; its files are.
+                ProjectType::Git => ProjectType::Local,
+                other @ (ProjectType::Local | ProjectType::Remote) => other,
+            },
             created_at: about.created_at,
             at,
         }

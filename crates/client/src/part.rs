@@ -149,6 +149,7 @@ impl PartTracker {
             | Event::SnapshotCreated { .. }
             | Event::SnapshotRestored { .. }
             | Event::RunDiffUpdated { .. }
+            | Event::GitChanged { .. }
             | Event::ProjectUpdated { .. }
             | Event::ProjectArchived { .. }
             | Event::ProjectUnarchived { .. }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use futures_util::StreamExt;
 use http::HeaderValue;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use reqwest::redirect::Policy as Redirects;
-use tokio::time::{Instant, timeout_at};
-use url::Url;
+use tokio::time::{Instant, timeout, timeout_at};
+use url::{Host, Url};
 
 use crate::body::Body;
 use crate::config::Config;
@@ -29,6 +30,7 @@ const USER_AGENT: &str = concat!("Iris/", env!("CARGO_PKG_VERSION"));
 /// was made for somebody else, and each request is judged anew.
 pub struct Egress {
     config: Config,
+    lookup: Arc<dyn Lookup>,
     policy: Arc<Policy>,
     checked: reqwest::Client,
     /// For destinations that the operator named; `None` if there are none.
@@ -49,6 +51,15 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The decoded body.
     pub body: Body,
+}
+
+/// A destination that was looked up and judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// As it is asked for.
+    pub url: Url,
+    /// Where it is, in the order in which they should be tried; never empty.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A whole answer.
@@ -95,9 +106,43 @@ impl Egress {
         } else {
             None
         };
-        let checked = client(&config, resolver(lookup, Trust::Checked))?;
+        let checked = client(&config, resolver(Arc::clone(&lookup), Trust::Checked))?;
         let gate = Gate::new(&config);
-        Ok(Self { config, policy, checked, named, gate })
+        Ok(Self { config, lookup, policy, checked, named, gate })
+    }
+
+    /// Looks a destination up and judges it, for a program that makes the connection itself: it may connect to
+    /// these addresses and to no other. Plain `http` is for what the operator let through.
+    ///
+    /// # Errors
+    ///
+    /// `BadUrl`, `BlockedScheme`, `BlockedPort`, `BlockedAddress`, `Dns`, `TimedOut`.
+    pub async fn pin(&self, url: &str) -> Result<Pinned, EgressError> {
+        let url = parse_url(url)?;
+        let trust = self.policy.judge(&url)?;
+        let host = host_of(&url).to_owned();
+        let addresses = match url.host() {
+            Some(Host::Ipv4(address)) => vec![address.into()],
+            Some(Host::Ipv6(address)) => vec![address.into()],
+            Some(Host::Domain(name)) => {
+                let resolver = Resolver {
+                    lookup: Arc::clone(&self.lookup),
+                    policy: Arc::clone(&self.policy),
+                    trust,
+                };
+                let limit = self.config.connect_timeout;
+                let found = timeout(limit, resolver.addresses(name.to_owned())).await;
+                let found = found.map_err(|_| EgressError::TimedOut { limit })?;
+                found.map_err(|error| unresolved(&error, host))?
+            }
+            None => Vec::new(),
+        };
+        let is_let_through =
+            trust == Trust::Named || addresses.iter().all(|it| self.policy.is_excepted(*it));
+        if url.scheme() == "http" && !is_let_through {
+            return Err(EgressError::BlockedScheme { scheme: "http".to_owned() });
+        }
+        Ok(Pinned { url, addresses })
     }
 
     /// Sends `request`, follows redirects and reads the body as far as the limit allows.
@@ -234,6 +279,13 @@ fn host_of(url: &Url) -> &str {
     url.host_str().unwrap_or_default()
 }
 
+fn unresolved(error: &Unresolved, host: String) -> EgressError {
+    match error {
+        Unresolved::Blocked => EgressError::BlockedAddress { host },
+        Unresolved::Empty | Unresolved::Failed(_) => EgressError::Dns { host },
+    }
+}
+
 /// What went wrong before there was an answer: the reason lies somewhere in the chain of causes.
 fn failure(host: &str, error: reqwest::Error, connect_timeout: Duration) -> EgressError {
     let host = host.to_owned();
@@ -242,10 +294,7 @@ fn failure(host: &str, error: reqwest::Error, connect_timeout: Duration) -> Egre
     let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(current) = cause {
         if let Some(unresolved) = current.downcast_ref::<Unresolved>() {
-            return match unresolved {
-                Unresolved::Blocked => EgressError::BlockedAddress { host },
-                Unresolved::Empty | Unresolved::Failed(_) => EgressError::Dns { host },
-            };
+            return self::unresolved(unresolved, host);
         }
         if let Some(problem) = current.downcast_ref::<rustls::Error>() {
             return EgressError::Tls { host, problem: problem.to_string() };

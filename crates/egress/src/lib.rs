@@ -21,7 +21,7 @@ mod target;
 
 pub use address::is_public;
 pub use body::Body;
-pub use client::{Answer, Egress, Response};
+pub use client::{Answer, Egress, Pinned, Response};
 pub use config::Config;
 pub use error::EgressError;
 pub use exception::{Exception, ExceptionError};

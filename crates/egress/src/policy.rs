@@ -45,7 +45,12 @@ impl Policy {
 
     /// Whether a connection to `address` may be made.
     pub(crate) fn admits(&self, address: IpAddr) -> bool {
-        is_public(address) || self.nets.iter().any(|net| net.contains(&address))
+        is_public(address) || self.is_excepted(address)
+    }
+
+    /// Whether the operator let `address` through by a network.
+    pub(crate) fn is_excepted(&self, address: IpAddr) -> bool {
+        self.nets.iter().any(|net| net.contains(&address))
     }
 
     /// Judges a URL before anything is resolved or connected: its port, and its address if it holds one,

@@ -50,6 +50,18 @@ pub(crate) enum Unresolved {
     Failed(#[source] io::Error),
 }
 
+impl Resolver {
+    /// The addresses that may be connected to.
+    pub(crate) async fn addresses(&self, name: String) -> Result<Vec<IpAddr>, Unresolved> {
+        let addresses = self.lookup.lookup(name).await.map_err(Unresolved::Failed)?;
+        match self.trust {
+            Trust::Checked => judge(&self.policy, addresses),
+            Trust::Named if addresses.is_empty() => Err(Unresolved::Empty),
+            Trust::Named => Ok(addresses),
+        }
+    }
+}
+
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let looking = self.lookup.lookup(name.as_str().to_owned());

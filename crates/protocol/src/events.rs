@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     Agent, ApiError, Approval, ApprovalId, ApprovalState, Attachment, AuthSessionId, BackupId,
     BudgetExceeded, CaptureEnd, ChangedFile, ChangedSince, CompactionPart, FileLock, FileSource,
-    FinishReason, InvitationId, McpServer, McpState, Member, Message, MessageId, PartId,
+    FinishReason, GitAction, InvitationId, McpServer, McpState, Member, Message, MessageId, PartId,
     PermissionId, PermissionRule, Presence, ProjectId, Question, QuestionId, QuestionState,
     QueueReason, Remember, Role, Run, RunId, RunStatus, Session, SessionId, SessionState, Snapshot,
     SnapshotId, SubtaskPart, SupervisionKind, SupervisionRecord, Todo, Tool, ToolCallId, ToolId,
@@ -695,6 +695,22 @@ events! {
         files: Vec<ChangedFile>,
         /// Whether there are more than are named here.
         cut: bool,
+    }
+    /// Something became of the repository of a project.
+    GitChanged = "git.changed" Durable [Project] {
+        /// The project.
+        project_id: ProjectId,
+        /// What became of it.
+        action: GitAction,
+        /// The branch that it is about.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        branch: Option<String>,
+        /// The newest commit of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        commit: Option<String>,
+        /// Why it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
     }
     /// Name, description or settings of a project changed.
     ProjectUpdated = "project.updated" Durable [Project] {

@@ -16,7 +16,6 @@ mod envelope;
 mod error;
 mod events;
 mod files;
-mod git;
 mod ids;
 pub mod limits;
 mod mcp;
@@ -26,6 +25,7 @@ mod operations;
 #[macro_use]
 mod payloads;
 mod captures;
+mod git;
 mod oauth;
 mod people;
 mod provider_credentials;

@@ -56,6 +56,16 @@ pub const FILE_LOCK_MS_DEFAULT: u64 = 5 * 60 * 1000;
 pub const FILE_LOCK_GRACE_MS: u64 = 30_000;
 /// How long a tool waits for a lock before the model is told who has it, in milliseconds.
 pub const FILE_LOCK_WAIT_MS: u64 = 30_000;
+/// Most files, and most branches, that one answer about a repository names.
+pub const GIT_ENTRIES_MAX: usize = 1000;
+/// Most bytes of the text of a difference of two commits.
+pub const GIT_DIFF_BYTES_MAX: usize = 256 * 1024;
+/// Most bytes of the message of a commit that are shown.
+pub const GIT_MESSAGE_BYTES_MAX: usize = 4096;
+/// Longest message of a commit that is made, in bytes.
+pub const GIT_COMMIT_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Most files and directories that one commit names.
+pub const GIT_COMMIT_PATHS_MAX: usize = 1000;
 /// Most files that the difference of a run names.
 pub const RUN_DIFF_FILES_MAX: usize = 500;
 /// Most bytes that a connection may send before it is authenticated.

@@ -396,6 +396,19 @@ operations! {
     SnapshotRestore = "snapshot.restore" -> FilesChanged, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/snapshots/{snapshotId}/restore", 200, Whole)), "Puts all files back to what they were: all of them, or none.";
     RunDiff = "run.diff" -> RunDifference, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/sessions/{sessionId}/runs/{runId}/diff", 200, Whole)), "Compares the files before a run with what it made of them.";
 
+    GitClone = "git.clone" -> ProjectPayload, Right::Project(Admin), Any, Some(rest(Post, "/v1/projects/{projectId}/git/clone", 202, Field("project"))), "Clones a project again whose clone failed.";
+    GitCancel = "git.cancel" -> ProjectPayload, Right::Project(Admin), Any, Some(rest(Delete, "/v1/projects/{projectId}/git/clone", 200, Field("project"))), "Gives the clone of a project up.";
+    GitCredentialsSet = "git.credentials.set" -> ProjectPayload, Right::Project(Admin), Any, Some(rest(Put, "/v1/projects/{projectId}/git/credentials", 200, Field("project"))), "Sets name and token with which the other side of a repository is asked.";
+    GitStatus = "git.status" -> GitStatusInfo, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/git/status", 200, Whole)), "Compares the files with the last commit.";
+    GitDiff = "git.diff" -> GitDifference, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/git/diff", Whole, &[("path", Text), ("from", Text), ("to", Text)])), "Compares two commits, or one with the files.";
+    GitLog = "git.log" -> GitCommitPage, Right::Project(Viewer), Any, Some(query(Get, "/v1/projects/{projectId}/git/commits", List("commits"), &[("from", Text), ("path", Text), ("limit", Integer), ("cursor", Text)])), "Lists commits, newest first.";
+    GitBranches = "git.branches" -> GitBranchPage, Right::Project(Viewer), Any, Some(rest(Get, "/v1/projects/{projectId}/git/branches", 200, List("branches"))), "Lists branches of both sides.";
+    GitSwitch = "git.switch" -> GitHead, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/git/switch", 200, Whole)), "Checks another branch out, or makes one.";
+    GitCommit = "git.commit" -> GitCommitPayload, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/git/commits", 201, Field("commit"))), "Commits what differs.";
+    GitFetch = "git.fetch" -> GitBranchPage, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/git/fetch", 200, List("branches"))), "Looks at the branches of the other side.";
+    GitPull = "git.pull" -> GitHead, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/git/pull", 200, Whole)), "Brings what the other side has into the current branch.";
+    GitPush = "git.push" -> GitHead, Right::Project(MemberRole), Any, Some(rest(Post, "/v1/projects/{projectId}/git/push", 200, Whole)), "Sends a branch to the other side.";
+
     UploadBegin = "upload.begin" -> UploadBegun, Right::Project(MemberRole), Socket, None, "Begins to send a file in chunks, or goes on with one.";
     UploadCommit = "upload.commit" -> FilePayload, Right::Project(MemberRole), Socket, None, "Makes a version of a file that was sent whole.";
     UploadCancel = "upload.cancel" -> Done, Right::Project(MemberRole), Socket, None, "Gives up a file that is being sent, and what came of it.";

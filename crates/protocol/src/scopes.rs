@@ -130,7 +130,10 @@ impl Operation {
             | Self::UsageGet
             | Self::BackupList
             | Self::BackupRead => Scope::ProjectsRead,
-            Self::ProjectCreate
+            Self::GitCredentialsSet
+            | Self::GitClone
+            | Self::GitCancel
+            | Self::ProjectCreate
             | Self::ProjectUpdate
             | Self::ProjectSettingsUpdate
             | Self::ProjectCredentialCreate
@@ -224,7 +227,11 @@ impl Operation {
             | Self::FileDiff
             | Self::FileLocks
             | Self::SnapshotList
-            | Self::SnapshotDiff => Scope::FilesRead,
+            | Self::SnapshotDiff
+            | Self::GitStatus
+            | Self::GitDiff
+            | Self::GitLog
+            | Self::GitBranches => Scope::FilesRead,
             Self::UploadBegin
             | Self::UploadCommit
             | Self::UploadCancel
@@ -237,7 +244,12 @@ impl Operation {
             | Self::FileLockTake
             | Self::FileUnlock
             | Self::SnapshotCreate
-            | Self::SnapshotRestore => Scope::FilesWrite,
+            | Self::SnapshotRestore
+            | Self::GitSwitch
+            | Self::GitCommit
+            | Self::GitFetch
+            | Self::GitPull
+            | Self::GitPush => Scope::FilesWrite,
             Self::UserBudgetGet
             | Self::ServerUsageGet
             | Self::ActorList

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     AgentId, AgentSource, AgentTuning, AnswerFormatPart, ApiError, ApprovalId, AttachmentPart,
-    BackupId, Budget, Capturing, CompactionPart, FileLock, MessageId, PartId, PermissionId, ProjectGit,
-    ProjectId, RunId, SessionId, ToolCallId, UserId,
+    BackupId, Budget, Capturing, CompactionPart, FileLock, MessageId, PartId, PermissionId,
+    ProjectGit, ProjectId, RunId, SessionId, ToolCallId, UserId,
 };
 
 /// A role in a project. The order is the order of power: each role may do all that the ones before it may.

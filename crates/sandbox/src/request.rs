@@ -27,6 +27,9 @@ pub struct Request {
     pub project: PathBuf,
     /// A directory for temporary files, absolute, outside of the project; `HOME` and `TMPDIR`.
     pub scratch: PathBuf,
+    /// Absolute paths that it may read and execute besides those of the configuration. One that does not exist is
+    /// left out.
+    pub read_only: Vec<PathBuf>,
     /// Where the command starts, relative to the project; empty is the project itself.
     pub workdir: PathBuf,
     /// What it can reach over sockets.
@@ -54,6 +57,7 @@ impl Request {
             command,
             project,
             scratch,
+            read_only: Vec::new(),
             workdir: PathBuf::new(),
             network: Network::Off,
             env: Vec::new(),

@@ -24,6 +24,8 @@ pub enum CrashPoint {
     RestoreBegun,
     /// The first of several files is put back, and the others are not.
     RestoreHalf,
+    /// Our own repository of a project is there, and its files are not.
+    CloneHalf,
     /// There is a new master key, and nothing is sealed with it.
     KeyChanged,
     /// The keys for model providers are sealed with the new master key, and what projects have is not.
@@ -35,7 +37,7 @@ pub enum CrashPoint {
 
 impl CrashPoint {
     /// Every point, in the order in which a turn comes to them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AfterJoin,
         Self::BeforeIntent,
         Self::AfterIntent,
@@ -46,6 +48,7 @@ impl CrashPoint {
         Self::FileWritten,
         Self::RestoreBegun,
         Self::RestoreHalf,
+        Self::CloneHalf,
         Self::KeyChanged,
         Self::CredentialsSealed,
         Self::AfterCommitBeforeFanout,
@@ -64,6 +67,7 @@ impl CrashPoint {
             Self::FileWritten => "file_written",
             Self::RestoreBegun => "restore_begun",
             Self::RestoreHalf => "restore_half",
+            Self::CloneHalf => "clone_half",
             Self::KeyChanged => "key_changed",
             Self::CredentialsSealed => "credentials_sealed",
             Self::AfterCommitBeforeFanout => "after_commit_before_fanout",

@@ -45,6 +45,7 @@ const SMALL: &[(&str, &str)] = &[
 
 /// Partial indexes that may be read from end to end, and why.
 const SMALL_INDEXES: &[(&str, &str)] = &[
+    ("project_git_cloning", "clones under way are what is asked for, once at the start"),
     ("provider_credentials_of_server", "as many rows as providers are configured"),
     ("approvals_pending", "approvals that nobody decided: calls that wait for a person"),
     ("questions_pending", "questions that nobody answered: calls that wait for a person"),

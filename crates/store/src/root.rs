@@ -11,6 +11,7 @@ mod accounts;
 mod audit;
 mod backups;
 mod credentials;
+mod git;
 mod identities;
 mod imports;
 mod intents;
@@ -52,6 +53,7 @@ pub use credentials::{
     CredentialOwner, DeleteCredential, FoundCredential, SEALED_AT_ONCE_MAX, SealCredentialsAgain,
     SealedAgain, SetCredential,
 };
+pub use git::{BeginClone, EndClone, NewGit, NoteGit, SealGitAgain, SetGitCredentials, StoredGit};
 pub use identities::{CreateLinkedUser, IdentityUse, LinkIdentity, NewIdentity, UnlinkIdentity};
 pub use imports::ImportProject;
 pub use intents::{ForgetDirectory, IntendDirectory, Leftover};

@@ -15,8 +15,9 @@ use iris_actors::connection::SocketSettings;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, WatchdogSettings};
 use iris_actors::{
-    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, FileSettings, KEY_SETTLES,
-    Node, PresenceSettings, RateSettings, Registration, ResumePolicy, Shares, SmtpSettings,
+    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, FileSettings, GitSettings,
+    KEY_SETTLES, Node, PresenceSettings, RateSettings, Registration, ResumePolicy, Shares,
+    SmtpSettings,
 };
 use iris_agent::{Clock, RetryLimits, TurnLimits};
 use iris_auth::{Passwords, SetupToken};
@@ -92,6 +93,8 @@ pub struct AppOptions {
     pub presence: PresenceSettings,
     /// How the history of files is kept, and how locks end.
     pub files: FileSettings,
+    /// How git works.
+    pub git: GitSettings,
     /// How often a comment is written to each event stream.
     pub stream_comments: Duration,
     /// How long an access token is good, in whole seconds.
@@ -176,6 +179,7 @@ impl Default for AppOptions {
             answer_stall,
             presence: PresenceSettings::default(),
             files: FileSettings::default(),
+            git: GitSettings::default(),
             stream_comments,
             access_token_lifetime: None,
             key_settles: KEY_SETTLES,
@@ -280,6 +284,7 @@ impl AppOptions {
             answer_stall: self.answer_stall,
             presence: self.presence,
             files: self.files,
+            git: self.git,
             stream_comments: self.stream_comments,
             access_token_lifetime: self.access_token_lifetime,
             key_settles: self.key_settles,

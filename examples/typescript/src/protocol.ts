@@ -461,6 +461,9 @@ export interface ChangedSince {
   sessionId?: SessionId | null;
 }
 
+/** How far the clone of a project is. */
+export type CloneState = "cloning" | "ready" | "failed";
+
 /** Payload of `closing`. */
 export interface Closing {
   /** The close code that a WebSocket would get. */
@@ -724,6 +727,80 @@ export interface FileVersion {
 
 /** Why an answer, or one step of it, ended. */
 export type FinishReason = "stop" | "toolCalls" | "length" | "contentFilter" | "cancelled" | "error" | "budget" | "steps";
+
+/** What became of a project's repository. */
+export type GitAction = "cloning" | "cloned" | "cloneFailed" | "switched" | "committed" | "fetched" | "pulled" | "pushed" | "credentials";
+
+/** A branch. */
+export interface GitBranch {
+  /** Its name, without `refs/heads/` and `origin/`. */
+  name: string;
+  /** Whether it is one of the other side, as it was there when it was looked at last. */
+  remote: boolean;
+  /** Whether it is checked out. */
+  current: boolean;
+  /** Its newest commit. */
+  commit: string;
+}
+
+/** A commit. */
+export interface GitCommitInfo {
+  /** Its hash. */
+  id: string;
+  /** Those before it; none for the first, several for a merge. */
+  parents: string[];
+  /** Who wrote it. */
+  author: GitPerson;
+  /** Who committed it. */
+  committer: GitPerson;
+  /** At most 4096 bytes of its message. */
+  message: string;
+}
+
+/** A file that differs from the last commit. */
+export interface GitFile {
+  /** Relative to the project's directory, with `/`. */
+  path: string;
+  /** How it differs. */
+  state: GitFileState;
+  /** Whether some of it was added for the next commit. */
+  staged: boolean;
+}
+
+/** How much of a file differs. */
+export interface GitFileStat {
+  /** Relative to the project's directory, with `/`. */
+  path: string;
+  /** Lines that are new; absent for a binary file. */
+  insertions?: number | null;
+  /** Lines that are gone; absent for a binary file. */
+  deletions?: number | null;
+}
+
+/** How a file differs from the last commit. */
+export type GitFileState = "modified" | "added" | "deleted" | "untracked" | "conflicted";
+
+/** Who made a commit, and when. */
+export interface GitPerson {
+  /** What the commit says. */
+  name: string;
+  /** What the commit says; nobody checked it. */
+  email: string;
+  /** Milliseconds since 1970 UTC. */
+  at: number;
+}
+
+/** Where a project is cloned from. */
+export interface GitSource {
+  /** `https`, without a name and a password, or where the server allows it another one: at most 2048 bytes. */
+  url: string;
+  /** The branch to begin with; that of the repository when absent. */
+  branch?: string | null;
+  /** The name that goes with the token. */
+  username?: string | null;
+  /** A token or password. No answer has it. */
+  token?: SecretText | null;
+}
 
 /** Payload of `heartbeat`: how far the rooms of a connection are. */
 export interface Heartbeat {
@@ -1348,6 +1425,8 @@ export interface Project {
   type: ProjectType;
   /** The directory that holds the project's files, where it lies outside the data directory. */
   path?: string | null;
+  /** Where a project of the type `git` was cloned from. */
+  git?: ProjectGit | null;
   /** The user who may do everything with it. */
   ownerId: UserId;
   /** The caller's own role. */
@@ -1365,10 +1444,22 @@ export interface Project {
 /** Who may create projects. */
 export type ProjectCreation = "everybody" | "admins";
 
+/** What is known of a project's repository. */
+export interface ProjectGit {
+  /** Where it was cloned from, without credentials. */
+  url: string;
+  /** The branch that was asked for. */
+  branch?: string | null;
+  /** How far the clone is. */
+  state: CloneState;
+  /** Why it failed. */
+  error?: string | null;
+}
+
 export type ProjectId = string;
 
 /** Where the files of a project live. */
-export type ProjectType = "local";
+export type ProjectType = "local" | "git" | "remote";
 
 /** A key with which a provider is asked, without its secret. */
 export interface ProviderCredential {
@@ -2443,6 +2534,8 @@ export interface Operations {
       type?: ProjectType;
       /** An existing directory under one of the server's project roots; without it the files live in the data directory. */
       path?: string | null;
+      /** Where a project of the type `git` is cloned from; with no other type. */
+      git?: GitSource | null;
     };
     /** A project. */
     response: {
@@ -4425,6 +4518,193 @@ export interface Operations {
       cut: boolean;
     };
   };
+  /** Clones a project again whose clone failed. */
+  "git.clone": {
+    /** Clones a project again whose clone failed. */
+    request: Record<string, unknown>;
+    /** A project. */
+    response: {
+      /** The project. */
+      project: Project;
+    };
+  };
+  /** Gives the clone of a project up. */
+  "git.cancel": {
+    /** Gives the clone of a project up. */
+    request: Record<string, unknown>;
+    /** A project. */
+    response: {
+      /** The project. */
+      project: Project;
+    };
+  };
+  /** Sets name and token for the other side, in place of those before; without a token there are none. */
+  "git.credentials.set": {
+    /** Sets name and token for the other side, in place of those before; without a token there are none. */
+    request: {
+      /** The name that goes with the token. */
+      username?: string | null;
+      /** A token or password. No answer has it. */
+      token?: SecretText | null;
+    };
+    /** A project. */
+    response: {
+      /** The project. */
+      project: Project;
+    };
+  };
+  /** Compares the files with the last commit. */
+  "git.status": {
+    /** Compares the files with the last commit. */
+    request: Record<string, unknown>;
+    /** How the files differ from the last commit. */
+    response: {
+      /** The branch that is checked out; absent where none is. */
+      branch?: string | null;
+      /** The last commit; absent where there is none. */
+      commit?: string | null;
+      /** Commits of the branch that the other side does not have; absent where it has no such branch. */
+      ahead?: number | null;
+      /** Commits that the other side has and the branch does not, as far as is known. */
+      behind?: number | null;
+      /** The first 1000 of them. */
+      files: GitFile[];
+      /** Whether there are more. */
+      truncated: boolean;
+    };
+  };
+  /** Compares two commits, or one with the files. */
+  "git.diff": {
+    /** Compares two commits, or one with the files. */
+    request: {
+      /** One file, or all below a directory. */
+      path?: string | null;
+      /** A branch, a tag or a commit; the last commit when absent. */
+      from?: string | null;
+      /** A branch, a tag or a commit; the files as they are when absent. */
+      to?: string | null;
+    };
+    /** What differs. Files that git does not know are not among it. */
+    response: {
+      /** The first 1000 files. */
+      files: GitFileStat[];
+      /** Unified, at most 256 KiB; empty where it would be longer: `files` says what differs then. */
+      text: string;
+      /** Whether `text` or `files` do not say everything. */
+      truncated: boolean;
+    };
+  };
+  /** Lists commits, newest first. */
+  "git.log": {
+    /** Lists commits, newest first. */
+    request: {
+      /** A branch, a tag or a commit; the last commit when absent. */
+      from?: string | null;
+      /** Those alone that changed this file, or something below this directory. */
+      path?: string | null;
+      /** At most 200; 50 when absent. */
+      limit?: number | null;
+      /** `nextCursor` of the page before. */
+      cursor?: string | null;
+    };
+    /** A page of commits. */
+    response: {
+      /** Newest first. */
+      commits: GitCommitInfo[];
+      /** For the next page; null on the last. */
+      nextCursor?: string | null;
+      /** Whether there is a next page. */
+      hasMore: boolean;
+    };
+  };
+  /** Lists branches. */
+  "git.branches": {
+    /** Lists branches. */
+    request: Record<string, unknown>;
+    /** Branches. */
+    response: {
+      /** The first 1000, by name, those of the other side last. */
+      branches: GitBranch[];
+      /** Whether there are more. */
+      truncated: boolean;
+    };
+  };
+  /** Checks another branch out. */
+  "git.switch": {
+    /** Checks another branch out. */
+    request: {
+      /** A branch of this or the other side, or the name of a new one. */
+      branch: string;
+      /** Whether to make it. */
+      create?: boolean;
+      /** Where a new one begins: a branch, a tag or a commit; the last commit when absent. */
+      from?: string | null;
+    };
+    /** Where a branch is now. */
+    response: {
+      /** The branch; absent where none is checked out. */
+      branch?: string | null;
+      /** Its newest commit; absent where there is none. */
+      commit?: string | null;
+    };
+  };
+  /** Commits what differs. */
+  "git.commit": {
+    /** Commits what differs. */
+    request: {
+      /** 1 to 65,536 bytes. */
+      message: string;
+      /** Files and directories; everything when absent. At most 1000. */
+      paths?: string[] | null;
+    };
+    /** A commit. */
+    response: {
+      /** The commit. */
+      commit: GitCommitInfo;
+    };
+  };
+  /** Looks at the branches of the other side. */
+  "git.fetch": {
+    /** Looks at the branches of the other side. */
+    request: Record<string, unknown>;
+    /** Branches. */
+    response: {
+      /** The first 1000, by name, those of the other side last. */
+      branches: GitBranch[];
+      /** Whether there are more. */
+      truncated: boolean;
+    };
+  };
+  /** Brings what the other side has into the current branch. */
+  "git.pull": {
+    /** Brings what the other side has into the current branch. */
+    request: {
+      /** Whether to merge where both sides have commits of their own; refused otherwise. */
+      merge?: boolean;
+    };
+    /** Where a branch is now. */
+    response: {
+      /** The branch; absent where none is checked out. */
+      branch?: string | null;
+      /** Its newest commit; absent where there is none. */
+      commit?: string | null;
+    };
+  };
+  /** Sends a branch to the other side. */
+  "git.push": {
+    /** Sends a branch to the other side. */
+    request: {
+      /** The branch; the current one when absent. */
+      branch?: string | null;
+    };
+    /** Where a branch is now. */
+    response: {
+      /** The branch; absent where none is checked out. */
+      branch?: string | null;
+      /** Its newest commit; absent where there is none. */
+      commit?: string | null;
+    };
+  };
   /** Begins to send a file, or goes on with one: a repeat with the same fields continues what was cut. */
   "upload.begin": {
     /** Begins to send a file, or goes on with one: a repeat with the same fields continues what was cut. */
@@ -5430,6 +5710,18 @@ export type SocketOperation =
   | "snapshot.diff"
   | "snapshot.restore"
   | "run.diff"
+  | "git.clone"
+  | "git.cancel"
+  | "git.credentials.set"
+  | "git.status"
+  | "git.diff"
+  | "git.log"
+  | "git.branches"
+  | "git.switch"
+  | "git.commit"
+  | "git.fetch"
+  | "git.pull"
+  | "git.push"
   | "upload.begin"
   | "upload.commit"
   | "upload.cancel"
@@ -5997,6 +6289,19 @@ export interface EventPayloads {
     files: ChangedFile[];
     /** Whether there are more than are named here. */
     cut: boolean;
+  };
+  /** Something became of the repository of a project. */
+  "git.changed": {
+    /** The project. */
+    projectId: ProjectId;
+    /** What became of it. */
+    action: GitAction;
+    /** The branch that it is about. */
+    branch?: string | null;
+    /** The newest commit of it. */
+    commit?: string | null;
+    /** Why it failed. */
+    error?: string | null;
   };
   /** Name, description or settings of a project changed. */
   "project.updated": {

@@ -96,6 +96,7 @@ fn create_project(id: &ProjectId, path: Option<String>) -> CreateProject {
         description: None,
         r#type: iris_protocol::ProjectType::Local,
         path,
+        git: None,
         at: NOW,
     }
 }

@@ -179,3 +179,42 @@ async fn a_place_that_the_operator_named_is_reached_wherever_its_name_leads() {
     assert_eq!(code(&egress, &server.url("/")).await, "blocked_address");
     assert_eq!(server.accepted(), 1);
 }
+
+/// What a program is given that makes the connection itself.
+#[tokio::test]
+async fn addresses_for_a_program_are_judged_like_those_of_the_client() {
+    let names = Names::new(&[
+        ("public.example", &[&["93.184.215.14", "2606:2800::1"]]),
+        ("inside.example", &[&["10.0.0.1"]]),
+        ("mixed.example", &[&["93.184.215.14", "10.0.0.1"]]),
+        ("empty.example", &[&[]]),
+        ("open.example", &[&["10.1.0.1"]]),
+        ("named.example", &[&["10.9.9.9"]]),
+    ]);
+    let config = allowing(&["10.1.0.0/16", "named.example:8080"]);
+    let egress = Egress::with_lookup(config, names).expect("a client");
+    let pin = async |url: &str| match egress.pin(url).await {
+        Ok(pinned) => Ok(pinned.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        Err(error) => Err(error.code()),
+    };
+    let both = ["93.184.215.14", "2606:2800::1"].map(str::to_owned).to_vec();
+    assert_eq!(pin("https://public.example/a.git").await, Ok(both));
+    assert_eq!(pin("https://93.184.215.14/").await, Ok(vec!["93.184.215.14".to_owned()]));
+    for (url, code) in [
+        ("http://public.example/", "blocked_scheme"),
+        ("https://inside.example/", "blocked_address"),
+        ("https://mixed.example/", "blocked_address"),
+        ("https://127.0.0.1/", "blocked_address"),
+        ("https://public.example:25/", "blocked_port"),
+        ("https://empty.example/", "dns"),
+        ("https://none.example/", "dns"),
+        ("https://named.example/", "blocked_address"),
+        ("ssh://public.example/", "blocked_scheme"),
+        ("https://ann:x@public.example/", "bad_url"),
+    ] {
+        assert_eq!(pin(url).await, Err(code), "{url}");
+    }
+    for url in ["http://open.example/", "https://open.example/", "http://named.example:8080/"] {
+        assert!(pin(url).await.is_ok(), "{url}");
+    }
+}

@@ -7,9 +7,9 @@ use iris_protocol::{
     ApprovalId, ApprovalState, Attachment, AttachmentGiven, AttachmentPart, AuthSessionId,
     BackupId, Budget, BudgetExceeded, BudgetLimit, BudgetScope, CaptureEnd, Capturing, ChangedFile,
     ChangedSince, CommandTool, CompactionPart, ErrorCode, Event, ExitKind, FileChange, FileLock,
-    FileSource, FinishReason, HttpMethod, HttpTool, InvitationId, JudgedAccess, LockScope,
-    McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message, MessageId,
-    MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
+    FileSource, FinishReason, GitAction, HttpMethod, HttpTool, InvitationId, JudgedAccess,
+    LockScope, McpAuthorization, McpOauth, McpServer, McpState, McpTransport, Member, Message,
+    MessageId, MessageRole, MessageState, ModelRef, Part, PartId, PermissionAction, PermissionId,
     PermissionLayer, PermissionRule, PermissionSetting, Presence, PresenceStatus, ProjectId,
     Question, QuestionId, QuestionItem, QuestionOption, QuestionState, QueueReason, Remember, Role,
     Run, RunId, RunStatus, Session, SessionId, SessionMode, SessionState, SessionStatus, Snapshot,
@@ -761,6 +761,13 @@ fn file_events() -> Vec<Event> {
 
 fn project_events() -> Vec<Event> {
     vec![
+        Event::GitChanged {
+            project_id: project_id(),
+            action: GitAction::Pushed,
+            branch: Some("main".to_owned()),
+            commit: Some("0".repeat(40)),
+            error: None,
+        },
         Event::ProjectUpdated { project_id: project_id(), name: "name".to_owned() },
         Event::ProjectArchived { project_id: project_id() },
         Event::ProjectUnarchived { project_id: project_id() },

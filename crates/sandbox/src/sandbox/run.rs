@@ -110,7 +110,7 @@ pub(super) fn frames(
         arguments: arguments(&request.command),
         env: environment(request),
         limits,
-        extra_read_only: configured.chain(visible).cloned().collect(),
+        extra_read_only: configured.chain(visible).chain(&request.read_only).cloned().collect(),
         has_stdin: request.stdin.is_some(),
     };
     let mut frames = Vec::new();

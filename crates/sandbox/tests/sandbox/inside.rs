@@ -232,3 +232,16 @@ async fn commands_do_not_see_each_other() {
         assert!(killed.lines().count() <= 1, "killed {killed}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_request_lets_be_read_is_read_and_not_written() {
+    for lab in labs().await {
+        let line = "cat $OUT/secret; echo changed > $OUT/secret";
+        assert!(!lab.run(line).await.output.text().starts_with("secret"));
+        let mut request = lab.shell(line);
+        request.read_only = vec![lab.path("outside"), lab.path("nothing")];
+        let finished = lab.sandbox.run(request).await.expect("a run");
+        assert!(finished.output.text().starts_with("secret"), "{finished:?}");
+        assert_eq!(std::fs::read_to_string(lab.path("outside/secret")).expect("a file"), "secret");
+    }
+}

@@ -12,8 +12,10 @@ use super::{
     BegunAuthorization, BlobHash, ChangedPath, Conversation, DayUsed, FileAt, FileBetween,
     KnownFile, OpenRun, ProjectUsage, ProviderData, Quotas, Replay, RulePlace, Spending,
     StoredAttachment, StoredMcpServer, StoredRestore, StoredSnapshot, StoredTool, TaskResult,
-    TreeEntry, TreeFile, Undoing, attachments, blobs, captures, context, exporting, family, file_agents, files, joining, mcp, pages, permissions, provider_data, queries, questions, quotas, reading, resuming,
-    reverting, rows, sealing, search, tasks, titles, todos, tools, usage,
+    TreeEntry, TreeFile, Undoing, attachments, blobs, captures, context, exporting, family,
+    file_agents, files, joining, mcp, pages, permissions, provider_data, queries, questions,
+    quotas, reading, resuming, reverting, rows, sealing, search, tasks, titles, todos, tools,
+    usage,
 };
 use crate::totals::Days;
 use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};

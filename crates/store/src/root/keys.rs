@@ -152,6 +152,7 @@ pub(super) fn by_hash(conn: &Connection, hash: &TokenHash) -> Result<Option<Foun
 
 /// What decides over a request with an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each from its own row")]
 pub struct KeyAccess {
     /// Whether the user may do nothing at all.
     pub disabled: bool,
@@ -167,13 +168,17 @@ pub struct KeyAccess {
     pub role: Option<Role>,
     /// Whether the project is read-only; false without a role.
     pub project_archived: bool,
+    /// Whether the project has no files yet, because it is not cloned; false without a role.
+    pub project_uncloned: bool,
 }
 
 const ACCESS: &str = "SELECT u.disabled, u.is_admin, k.scopes, k.project_id, k.last_used_at,
-        m.role, p.archived_at IS NOT NULL AS is_archived
+        m.role, p.archived_at IS NOT NULL AS is_archived,
+        g.state IS NOT NULL AND g.state <> 'ready' AS is_uncloned
     FROM api_keys k JOIN users u ON u.id = k.user_id
     LEFT JOIN project_members m ON m.project_id = ?2 AND m.user_id = u.id
     LEFT JOIN projects p ON p.id = m.project_id
+    LEFT JOIN project_git g ON g.project_id = m.project_id
     WHERE k.id = ?1";
 
 /// None once the key is revoked.
@@ -192,6 +197,7 @@ pub(super) fn access(
             last_used_at: row.get("last_used_at")?,
             role: optional_word(row, "role")?,
             project_archived: row.get("is_archived")?,
+            project_uncloned: row.get("is_uncloned")?,
         })
     });
     Ok(found.optional()?)

@@ -6,6 +6,7 @@ use iris_protocol::{Event, Project, ProjectId, ProjectType, Role, UserId};
 use rusqlite::{Connection, params};
 use serde_json::{Map, Value};
 
+use super::git::{self, NewGit};
 use super::intents::{self, Intent};
 use super::members::insert_member;
 use super::outbox;
@@ -34,6 +35,8 @@ pub struct CreateProject {
     /// The directory of its files where that lies outside the data directory: absolute, and without
     /// links, since it is compared with others by its text.
     pub path: Option<String>,
+    /// Where a project of the type `git` is cloned from.
+    pub git: Option<NewGit>,
     /// Now, in milliseconds since 1970 UTC.
     pub at: i64,
 }
@@ -61,6 +64,9 @@ impl Command for CreateProject {
                 self.path,
                 self.at,
             ])?;
+        if let Some(git) = &self.git {
+            git::insert(tx.conn(), &self.id, git, &self.owner_id, self.at)?;
+        }
         insert_member(tx.conn(), &self.id, &self.owner_id, Role::Owner, self.at)?;
         intents::end(tx, &self.id)?;
         existing_project(tx.conn(), &self.owner_id, &self.id)

@@ -44,6 +44,8 @@ pub struct Access {
     pub role: Option<Role>,
     /// Whether the project is read-only; false without a role.
     pub project_archived: bool,
+    /// Whether the project has no files yet, because it is not cloned; false without a role.
+    pub project_uncloned: bool,
 }
 
 /// Where a project's files are.
@@ -153,11 +155,13 @@ pub(super) fn memberships(conn: &Connection, id: &UserId) -> Result<Vec<Membersh
 }
 
 const ACCESS: &str = "SELECT u.epoch, u.disabled, u.is_admin,
-        s.id IS NULL OR s.revoked_at IS NOT NULL, m.role, p.archived_at IS NOT NULL
+        s.id IS NULL OR s.revoked_at IS NOT NULL, m.role, p.archived_at IS NOT NULL,
+        g.state IS NOT NULL AND g.state <> 'ready'
     FROM users u
     LEFT JOIN auth_sessions s ON s.id = ?2 AND s.user_id = u.id
     LEFT JOIN project_members m ON m.project_id = ?3 AND m.user_id = u.id
     LEFT JOIN projects p ON p.id = m.project_id
+    LEFT JOIN project_git g ON g.project_id = m.project_id
     WHERE u.id = ?1";
 
 pub(super) fn access(
@@ -176,6 +180,7 @@ pub(super) fn access(
             session_revoked: row.get(3)?,
             role: rows::optional_role(row, 4)?,
             project_archived: row.get(5)?,
+            project_uncloned: row.get(6)?,
         })
     });
     Ok(found.optional()?)

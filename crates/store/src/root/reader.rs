@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::RootDatabase;
 use super::audit::{self, AuditQuery};
 use super::backups::{self, BackupState, StoredBackup};
+use super::git::{self, StoredGit};
 use super::intents::{self, Leftover};
 use super::model_facts::StoredFacts;
 use super::outbox::{self, OutboxEntry};
@@ -199,6 +200,23 @@ impl RootReader {
     ) -> Result<Vec<FoundCredential>, StoreError> {
         let id = id.map(ToString::to_string).unwrap_or_default();
         self.current().read(move |conn| credentials::after(conn, &id)).await
+    }
+
+    /// What is known of a project's repository; none for a project of another type.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn git(&self, id: &ProjectId) -> Result<Option<StoredGit>, StoreError> {
+        let id = id.clone();
+        self.current().read(move |conn| git::find(conn, &id)).await
+    }
+
+    /// The projects whose clone did not end.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn cloning(&self) -> Result<Vec<ProjectId>, StoreError> {
+        self.current().read(git::cloning).await
     }
 
     /// The API key of a hash; none for one that was never made or is revoked.

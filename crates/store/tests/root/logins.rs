@@ -142,6 +142,7 @@ async fn a_disabled_user_gets_no_token() {
         session_revoked: false,
         role: None,
         project_archived: false,
+        project_uncloned: false,
     };
     assert_eq!(access, Some(expected));
 }

@@ -6,6 +6,7 @@ mod accounts;
 mod audit;
 mod backups;
 mod files;
+mod git;
 mod identities;
 mod invitations;
 mod keys;
@@ -114,6 +115,7 @@ fn create_project(n: u128, owner: u128) -> CreateProject {
         description: None,
         r#type: ProjectType::Local,
         path: None,
+        git: None,
         at: NOW,
     }
 }

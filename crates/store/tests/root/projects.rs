@@ -325,6 +325,7 @@ async fn access_tells_role_and_archive_of_the_project_asked_for() {
         session_revoked: false,
         role: None,
         project_archived: false,
+        project_uncloned: false,
     };
     let inside = Access { role: Some(Role::Member), ..outside };
     assert_eq!(access(None).await, Some(outside));

@@ -1,0 +1,182 @@
+//! Changing what stands among the files, with the turn of the project held: what git made of them is recorded as
+//! versions before anybody else changes one.
+
+use iris_protocol::limits::{GIT_COMMIT_PATHS_MAX, GIT_COMMIT_TEXT_BYTES_MAX};
+use iris_protocol::{
+    ApiError, ErrorCode, FileSource, GitCommit, GitCommitInfo, GitHead, GitSwitch, User,
+};
+use iris_store::StoreError;
+use iris_store::project::Author;
+
+use super::command::Run;
+use super::reading::plain;
+use super::{Repository, check_branch, conflict, identity, parse};
+use crate::files::{look_at_all, take_turn};
+
+/// Most bytes of the list of a tree that are read.
+const TREE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+impl Repository<'_> {
+    /// Checks another branch out.
+    pub(crate) async fn switch(&self, by: &User, request: GitSwitch) -> Result<GitHead, ApiError> {
+        let GitSwitch { branch, create, from } = request;
+        check_branch("branch", &branch)?;
+        let _turn = take_turn(self.place()).await?;
+        self.check_locks(by).await?;
+        let local = self.commit_of(&format!("refs/heads/{branch}")).await?;
+        let start = match (create, &from) {
+            (true, _) if local.is_some() => {
+                return Err(conflict("branch_exists", "there is a branch of that name"));
+            }
+            (true, Some(from)) => Some(self.named("from", from).await?),
+            (true, None) => None,
+            (false, Some(_)) => {
+                let message = "`from` is for a new branch: set `create`";
+                return Err(ApiError::invalid(message).reason("from_without_create"));
+            }
+            (false, None) if local.is_some() => None,
+            (false, None) => {
+                let other = self.commit_of(&format!("refs/remotes/origin/{branch}")).await?;
+                Some(other.ok_or_else(|| ApiError::not_found("branch"))?)
+            }
+        };
+        if let Some(commit) = start.as_ref().or(local.as_ref()) {
+            self.check_tree(commit).await?;
+        }
+        let mut arguments = vec!["switch", "--quiet", "--no-guess"];
+        if create || local.is_none() {
+            // A command cannot write to the repository's configuration, nor need it: the names are the same.
+            arguments.extend(["--no-track", "--create"]);
+        }
+        arguments.push(&branch);
+        arguments.extend(start.as_deref());
+        self.change(by, self.run(&arguments)).await?;
+        self.head().await
+    }
+
+    /// Commits what differs.
+    pub(crate) async fn commit(
+        &self,
+        by: &User,
+        request: GitCommit,
+    ) -> Result<GitCommitInfo, ApiError> {
+        let GitCommit { message, paths } = request;
+        if message.trim().is_empty() || message.contains('\0') {
+            let message = "`message` must not be empty";
+            return Err(ApiError::invalid(message).reason("invalid_message"));
+        }
+        if message.len() > GIT_COMMIT_TEXT_BYTES_MAX {
+            let message = format!("`message` is longer than {GIT_COMMIT_TEXT_BYTES_MAX} bytes");
+            return Err(ApiError::new(ErrorCode::PayloadTooLarge, message));
+        }
+        let paths = paths.unwrap_or_else(|| vec![".".to_owned()]);
+        if paths.is_empty() || paths.len() > GIT_COMMIT_PATHS_MAX {
+            let message = format!("`paths` must name 1 to {GIT_COMMIT_PATHS_MAX} files");
+            return Err(ApiError::invalid(message).reason("invalid_paths"));
+        }
+        let paths = paths.into_iter().map(plain).collect::<Result<Vec<_>, _>>()?;
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let _turn = take_turn(self.place()).await?;
+        self.ask(&[&["add", "--all", "--"][..], &paths].concat()).await?;
+        let fixed =
+            ["diff", "--cached", "--quiet", "--no-ext-diff", "--ignore-submodules=all", "--"];
+        let compared = self.look(&[&fixed[..], &paths].concat(), super::SHORT).await?;
+        if compared.code == 0 {
+            return Err(conflict("nothing_to_commit", "nothing differs from the last commit"));
+        }
+        let mut arguments = vec!["commit", "--quiet", "--no-verify", "--file=-"];
+        if paths != ["."] {
+            arguments.push("--only");
+            arguments.push("--");
+            arguments.extend(&paths);
+        }
+        let mut run = self.run(&arguments);
+        run.env.extend(identity(by));
+        run.input = message.into_bytes();
+        run.within(self.sandbox).await?.worked()?;
+        let commit = self.commit_of("HEAD").await?;
+        let commit = commit.ok_or_else(|| super::broken("a commit was made and is not there"))?;
+        self.commit_info(&commit).await
+    }
+
+    /// Brings a branch of the other side into the current one. The caller has what it has by now.
+    pub(super) async fn merge(&self, by: &User, is_merge: bool) -> Result<GitHead, ApiError> {
+        let _turn = take_turn(self.place()).await?;
+        self.check_locks(by).await?;
+        let branch = self.current_branch().await?;
+        let branch = branch.ok_or_else(|| conflict("no_branch", "no branch is checked out"))?;
+        let other = self.commit_of(&format!("refs/remotes/origin/{branch}")).await?;
+        let message = "the other side has no branch of that name";
+        let other = other.ok_or_else(|| conflict("git_branch", message))?;
+        self.check_tree(&other).await?;
+        let title = format!("Merge branch '{branch}' of the other side");
+        let kind = if is_merge { "--ff" } else { "--ff-only" };
+        let arguments =
+            ["merge", "--quiet", "--no-verify", "--no-stat", "-m", &title, kind, &other];
+        let mut run = self.run(&arguments);
+        run.env.extend(identity(by));
+        if let Err(error) = self.change(by, run).await {
+            return Err(self.unmerge(by, error).await?);
+        }
+        self.head().await
+    }
+
+    /// Takes a merge back that did not work, and says why it did not.
+    async fn unmerge(&self, by: &User, error: ApiError) -> Result<ApiError, ApiError> {
+        let arguments = ["diff", "--name-only", "--diff-filter=U", "-z", "--no-ext-diff"];
+        let ran = self.look(&arguments, super::SHORT).await?;
+        let paths = String::from_utf8_lossy(&ran.output).into_owned();
+        let paths: Vec<_> = paths.split('\0').filter(|path| !path.is_empty()).collect();
+        if !paths.is_empty() {
+            self.change(by, self.run(&["merge", "--abort"])).await?;
+            let message = "both sides changed the same lines: nothing was merged";
+            return Ok(conflict("merge_conflict", message).detail("paths", paths));
+        }
+        if error.message.contains("fast-forward") || error.message.contains("iverging branches") {
+            let message =
+                "both sides have commits of their own: set `merge` to bring them together";
+            return Ok(conflict("diverged", message));
+        }
+        Ok(error)
+    }
+
+    /// Runs what changes files, between two looks at them. The caller has the turn.
+    pub(super) async fn change(&self, by: &User, run: Run) -> Result<(), ApiError> {
+        let place = self.place();
+        look_at_all(place, &Author::OUTSIDE).await?;
+        let ran = run.within(self.sandbox).await;
+        // Whatever came of it.
+        look_at_all(place, &Author::user(by.id.clone(), FileSource::Api)).await?;
+        ran?.worked().map(drop)
+    }
+
+    /// Refuses to change all files while somebody else has locked one.
+    async fn check_locks(&self, by: &User) -> Result<(), ApiError> {
+        let locks = self.project.reader.file_locks().await.map_err(|error| error.to_api())?;
+        let now = self.node.services.clock.now_ms();
+        let others = locks.into_iter().find(|it| it.owner_id != by.id && it.expires_at > now);
+        match others {
+            Some(lock) => Err(StoreError::Locked { lock: Box::new(lock) }.to_api()),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a commit with more files than the project may have.
+    pub(super) async fn check_tree(&self, commit: &str) -> Result<(), ApiError> {
+        let quotas = self.node.services.settings.quotas;
+        if quotas.files_max == 0 && quotas.file_bytes_max == 0 {
+            return Ok(());
+        }
+        let arguments = ["ls-tree", "-r", "-l", "-z", "--full-tree", commit];
+        let ran = self.look(&arguments, TREE_BYTES_MAX).await?.worked()?;
+        let (count, bytes) = parse::tree(&ran.output);
+        let is_over = |max: u64, found: u64| max > 0 && found > max;
+        if ran.is_cut || is_over(quotas.files_max, count) || is_over(quotas.file_bytes_max, bytes) {
+            let message = format!(
+                "the commit has {count} files with {bytes} bytes, more than a project may have"
+            );
+            return Err(ApiError::new(ErrorCode::QuotaExceeded, message).reason("files"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! Clones under way. They belong to the server, not to who asked for them: one that a crash cut off is begun anew at
+//! the next start.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use iris_protocol::{ApiError, ErrorCode, FileSource, ProjectId};
+use iris_store::WriteContext;
+use iris_store::project::Author;
+use iris_store::root::{EndClone, StoredGit};
+use iris_store::{CrashPoint, crash_point};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, Semaphore, watch};
+
+use super::command::Run;
+use super::{Home, Repository, broken, text_of};
+use crate::files::{look_at_all, take_turn};
+use crate::supervision::detached;
+use crate::{Node, NodeError, outbox, record};
+
+/// Most clones that work at once; the others wait.
+const AT_ONCE: usize = 4;
+
+/// The clones of a node, and whose turn it is with the other side of a project.
+pub(crate) struct Clones {
+    under_way: parking_lot::Mutex<HashMap<ProjectId, UnderWay>>,
+    turns: parking_lot::Mutex<HashMap<ProjectId, Weak<Mutex<()>>>>,
+    room: Semaphore,
+}
+
+#[derive(Clone)]
+struct UnderWay {
+    stop: Arc<Notify>,
+    /// Closed when nothing of it works any more.
+    ended: watch::Receiver<()>,
+}
+
+impl Default for Clones {
+    fn default() -> Self {
+        let room = Semaphore::new(AT_ONCE);
+        Self {
+            under_way: parking_lot::Mutex::default(),
+            turns: parking_lot::Mutex::default(),
+            room,
+        }
+    }
+}
+
+impl Clones {
+    /// Waits until nobody else talks with the other side of the project.
+    pub(super) async fn alone(&self, id: &ProjectId) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock();
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let known = turns.get(id).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let turn = Arc::new(Mutex::new(()));
+                turns.insert(id.clone(), Arc::downgrade(&turn));
+                turn
+            })
+        };
+        turn.lock_owned().await
+    }
+}
+
+impl Node {
+    /// Begins the clones anew that did not end before the last stop or crash.
+    ///
+    /// # Errors
+    /// When the root database cannot be read.
+    pub async fn resume_clones(&self) -> Result<(), NodeError> {
+        for id in self.root_reader.cloning().await? {
+            tracing::info!(project.id = %id, "a clone that was cut off is begun anew");
+            begin_clone(self, &id);
+        }
+        Ok(())
+    }
+}
+
+/// Clones a project whose row says that it is being cloned. Returns at once.
+pub(crate) fn begin_clone(node: &Node, id: &ProjectId) {
+    let (ending, ended) = watch::channel(());
+    let stop = Arc::new(Notify::new());
+    let under_way = UnderWay { stop: Arc::clone(&stop), ended };
+    if node.clones.under_way.lock().insert(id.clone(), under_way).is_some() {
+        tracing::error!(project.id = %id, "two clones of a project are under way");
+    }
+    let (node, id) = (node.clone(), id.clone());
+    detached(async move {
+        if node.guarded("clone", clone_and_tell(&node, &id, &stop)).await.is_err() {
+            tracing::error!(project.id = %id, "a clone panicked: the next start begins it anew");
+        }
+        node.clones.under_way.lock().remove(&id);
+        drop(ending);
+    });
+}
+
+/// Gives a clone up, and waits until nothing of it works any more.
+pub(crate) async fn stop_clone(node: &Node, id: &ProjectId) {
+    let under_way = node.clones.under_way.lock().get(id).cloned();
+    let Some(UnderWay { stop, mut ended }) = under_way else { return };
+    stop.notify_one();
+    while ended.changed().await.is_ok() {}
+}
+
+async fn clone_and_tell(node: &Node, id: &ProjectId, stop: &Notify) {
+    let cloned = tokio::select! {
+        cloned = clone(node, id) => cloned,
+        () = stop.notified() => Err(ApiError::new(ErrorCode::Cancelled, "it was given up")),
+    };
+    // The next start begins it anew.
+    if cloned.is_err() && node.is_draining() {
+        return;
+    }
+    let error = cloned.err().map(|error| error.message);
+    if let Some(error) = &error {
+        tracing::info!(project.id = %id, error, "a project was not cloned");
+        let home = Home::of(&node.services.settings.data_dir, id);
+        drop(home.clear().await);
+    }
+    let at = node.services.clock.now_ms();
+    let end = EndClone { project_id: id.clone(), error, at };
+    if let Err(error) = record(&node.root, end, WriteContext::default()).await {
+        // Deleted meanwhile; otherwise the next start begins it anew.
+        return tracing::warn!(project.id = %id, %error, "the end of a clone is not noted");
+    }
+    let told = async {
+        let project = node.project(id).await?;
+        outbox::deliver(&project, &node.root_access()).await.map_err(|error| error.to_api())
+    };
+    if let Err(error) = told.await {
+        tracing::warn!(project.id = %id, %error, "the end of a clone is told later");
+    }
+}
+
+async fn clone(node: &Node, id: &ProjectId) -> Result<(), ApiError> {
+    let _room = node.clones.room.acquire().await.map_err(broken)?;
+    let found = node.root_reader.git(id).await.map_err(|error| error.to_api())?;
+    let git = found.ok_or_else(|| ApiError::not_found("project"))?;
+    let home = Home::of(&node.services.settings.data_dir, id);
+    home.clear().await?;
+    let project = node.project(id).await?;
+    let repository = Repository::prepare(node, &project).await?;
+    let _alone = node.clones.alone(id).await;
+    repository.mirror(&git).await?;
+    crash_point(CrashPoint::CloneHalf);
+    repository.check_out(&git).await
+}
+
+impl Repository<'_> {
+    /// Makes the repository among the files, and the files.
+    async fn check_out(&self, git: &StoredGit) -> Result<(), ApiError> {
+        self.home.write_template(&git.source.url).await?;
+        let branch = match &git.source.branch {
+            Some(branch) => Some(branch.clone()),
+            None => self.mirrored_branch().await?,
+        };
+        let _turn = take_turn(self.place()).await?;
+        let template = self.home.template();
+        let template = format!("--template={}", text_of(&template)?);
+        let first = format!("--initial-branch={}", branch.as_deref().unwrap_or("main"));
+        self.ask(&["init", "--quiet", &template, &first]).await?;
+        self.track().await?;
+        if let Some(branch) = branch {
+            let other = self.commit_of(&format!("refs/remotes/origin/{branch}")).await?;
+            // One without any commit has no branch either.
+            if let Some(commit) = other {
+                self.check_tree(&commit).await?;
+                let arguments = [
+                    "switch",
+                    "--quiet",
+                    "--no-guess",
+                    "--no-track",
+                    "--force-create",
+                    &branch,
+                    &commit,
+                ];
+                let time = self.node.services.settings.git.time;
+                let run = Run { time, ..self.run(&arguments) };
+                run.within(self.sandbox).await?.worked()?;
+            }
+        }
+        let author = Author::user(git.by.clone(), FileSource::Api);
+        look_at_all(self.place(), &author).await.map(drop)
+    }
+}

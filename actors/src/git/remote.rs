@@ -1,0 +1,204 @@
+//! The other side: what it has comes into our own repository first, and goes out from there.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use iris_protocol::{ApiError, ErrorCode, GitBranchPage, GitHead, GitPull, User};
+use iris_store::root::StoredGit;
+
+use super::command::{Ran, Run};
+use super::home::size_of;
+use super::source::{Way, is_there, way};
+use super::{Repository, broken, check_branch, conflict, text_of};
+
+/// How often it is looked how large a repository has become.
+const MEASURED_EVERY: Duration = Duration::from_millis(500);
+/// Where a branch waits in our own repository that is sent.
+const SENT: &str = "refs/iris/sent";
+/// What our own repository has of the other side.
+const MIRRORED: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+/// What the repository among the files has of it.
+const TRACKED: [&str; 2] = ["+refs/heads/*:refs/remotes/origin/*", "refs/tags/*:refs/tags/*"];
+
+impl Repository<'_> {
+    /// Where the project was cloned from.
+    async fn stored(&self) -> Result<StoredGit, ApiError> {
+        let found = self.node.root_reader.git(&self.project.id).await;
+        let found = found.map_err(|error| error.to_api())?;
+        let message = "the project was not cloned from a repository";
+        found.ok_or_else(|| conflict("not_git", message))
+    }
+
+    /// A run of git in our own repository's directory, which reaches nobody.
+    fn beside(&self, arguments: &[&str]) -> Run {
+        Run::new(self.home.directory(), self.home.scratch(), &self.home, arguments)
+    }
+
+    /// Runs git where it reaches the other side, as long and as far as the settings allow.
+    async fn reach(&self, way: Way, arguments: &[&str]) -> Result<Ran, ApiError> {
+        let settings = self.node.services.settings.git;
+        let Way { protocol, network, read_only, writable, config, .. } = way;
+        let mut run = Run {
+            protocol: Some(protocol),
+            network,
+            read_only,
+            config,
+            time: settings.time,
+            ..self.beside(arguments)
+        };
+        if let Some(writable) = writable {
+            // The second place that a command may write to; nothing temporary goes there.
+            run.scratch = writable;
+            let home = self.home.directory().display().to_string();
+            run.env.extend(["HOME", "TMPDIR"].map(|name| (name.to_owned(), home.clone())));
+        }
+        let quota = self.node.services.settings.quotas.file_bytes_max;
+        let bytes_max = if quota == 0 { settings.bytes_max } else { quota.min(settings.bytes_max) };
+        let ran = tokio::select! {
+            ran = run.within(self.sandbox) => ran?,
+            error = too_large(self.home.directory().to_owned(), bytes_max) => return Err(error),
+        };
+        // One that was there before it was looked at.
+        if measured(self.home.directory()).await > bytes_max {
+            return Err(over(bytes_max));
+        }
+        let ran = if ran.code == 0 { Ok(ran) } else { Err(ran.refusal_of_other_side()) };
+        ran.map_err(|mut error| {
+            self.project.kept.secrets.mask_in(&mut error.message);
+            error
+        })
+    }
+
+    /// Has our own repository have what the other side has.
+    pub(super) async fn mirror(&self, git: &StoredGit) -> Result<(), ApiError> {
+        let way = way(&self.node.services, self.project, git).await?;
+        let (mirror, url) = (self.home.mirror(), way.url.clone());
+        let mirror = text_of(&mirror)?;
+        if is_there(Path::new(mirror)).await? {
+            let place = format!("--git-dir={mirror}");
+            let mut arguments =
+                vec![&*place, "fetch", "--quiet", "--prune", "--force", "--", &*url];
+            arguments.extend(MIRRORED);
+            return self.reach(way, &arguments).await.map(drop);
+        }
+        let branch = git.source.branch.as_ref().map(|branch| format!("--branch={branch}"));
+        let mut arguments =
+            vec!["clone", "--quiet", "--bare", "--no-local", "--no-hardlinks", "--template="];
+        arguments.extend(branch.as_deref());
+        // Under another name until it is whole.
+        let half = format!("{mirror}.half");
+        self.remove(PathBuf::from(&half)).await?;
+        arguments.extend(["--", &url, &half]);
+        self.reach(way, &arguments).await?;
+        let (half, mirror) = (PathBuf::from(half), PathBuf::from(mirror));
+        let place = move || std::fs::rename(half, mirror);
+        tokio::task::spawn_blocking(place).await.map_err(broken)?.map_err(broken)
+    }
+
+    async fn remove(&self, directory: PathBuf) -> Result<(), ApiError> {
+        let remove = move || match std::fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        };
+        tokio::task::spawn_blocking(remove).await.map_err(broken)?.map_err(broken)
+    }
+
+    /// The branch that the other side has checked out.
+    pub(super) async fn mirrored_branch(&self) -> Result<Option<String>, ApiError> {
+        let place = format!("--git-dir={}", text_of(&self.home.mirror())?);
+        let run = self.beside(&[&place, "symbolic-ref", "--quiet", "--short", "HEAD"]);
+        let ran = run.within(self.sandbox).await?;
+        let name = String::from_utf8_lossy(&ran.output).trim().to_owned();
+        Ok((ran.code == 0 && check_branch("branch", &name).is_ok()).then_some(name))
+    }
+
+    /// Has the repository among the files know what our own one has.
+    pub(super) async fn track(&self) -> Result<(), ApiError> {
+        let mirror = self.home.mirror();
+        let fixed =
+            ["fetch", "--quiet", "--prune", "--no-write-fetch-head", "--no-auto-maintenance", "--"];
+        let mut arguments = [&fixed[..], &[text_of(&mirror)?]].concat();
+        arguments.extend(TRACKED);
+        let run = Run { protocol: Some("file"), ..self.run(&arguments) };
+        let ran = run.within(self.sandbox).await?;
+        // A tag that is another one here stays.
+        if ran.code == 0 || ran.errors.contains("would clobber existing tag") {
+            return Ok(());
+        }
+        Err(ran.refusal())
+    }
+
+    /// Looks at the branches of the other side.
+    pub(crate) async fn fetch(&self) -> Result<GitBranchPage, ApiError> {
+        let git = self.stored().await?;
+        let _alone = self.node.clones.alone(&self.project.id).await;
+        self.mirror(&git).await?;
+        self.track().await?;
+        self.branches().await
+    }
+
+    /// Brings what the other side has into the current branch.
+    pub(crate) async fn pull(&self, by: &User, request: &GitPull) -> Result<GitHead, ApiError> {
+        let git = self.stored().await?;
+        let _alone = self.node.clones.alone(&self.project.id).await;
+        self.mirror(&git).await?;
+        self.track().await?;
+        self.merge(by, request.merge).await
+    }
+
+    /// Sends a branch to the other side.
+    pub(crate) async fn push(&self, branch: Option<String>) -> Result<GitHead, ApiError> {
+        let git = self.stored().await?;
+        let branch = match branch {
+            Some(branch) => branch,
+            None => self
+                .current_branch()
+                .await?
+                .ok_or_else(|| conflict("no_branch", "no branch is checked out"))?,
+        };
+        check_branch("branch", &branch)?;
+        let here = format!("refs/heads/{branch}");
+        let commit = self.commit_of(&here).await?.ok_or_else(|| ApiError::not_found("branch"))?;
+        let _alone = self.node.clones.alone(&self.project.id).await;
+        let mirror = self.home.mirror();
+        if !is_there(&mirror).await? {
+            self.mirror(&git).await?;
+        }
+        let place = format!("--git-dir={}", text_of(&mirror)?);
+        let files = self.places.project.clone();
+        let taken = format!("+{here}:{SENT}");
+        let arguments = [&*place, "fetch", "--quiet", "--no-tags", "--", text_of(&files)?, &taken];
+        let protocol = Some("file");
+        let run = Run { protocol, read_only: vec![files.clone()], ..self.beside(&arguments) };
+        run.within(self.sandbox).await?.worked()?;
+        let way = way(&self.node.services, self.project, &git).await?;
+        let (url, sent) = (way.url.clone(), format!("{SENT}:{here}"));
+        self.reach(way.into_writing(), &[&place, "push", "--no-verify", "--", &url, &sent]).await?;
+        // What was sent is what the other side has.
+        let tracked = format!("refs/remotes/origin/{branch}");
+        self.ask(&["update-ref", &tracked, &commit]).await?;
+        let run = self.beside(&[&place, "update-ref", &here, SENT]);
+        run.within(self.sandbox).await?.worked()?;
+        Ok(GitHead { branch: Some(branch), commit: Some(commit) })
+    }
+}
+
+/// Ends when a directory is larger than that.
+async fn too_large(directory: PathBuf, bytes_max: u64) -> ApiError {
+    loop {
+        tokio::time::sleep(MEASURED_EVERY).await;
+        if measured(&directory).await > bytes_max {
+            return over(bytes_max);
+        }
+    }
+}
+
+async fn measured(directory: &Path) -> u64 {
+    let directory = directory.to_owned();
+    tokio::task::spawn_blocking(move || size_of(&directory)).await.unwrap_or_default()
+}
+
+fn over(bytes_max: u64) -> ApiError {
+    let message = format!("the repository has more than {bytes_max} bytes");
+    ApiError::new(ErrorCode::PayloadTooLarge, message).reason("git_too_large")
+}
