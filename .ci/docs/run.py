@@ -151,13 +151,16 @@ def command_lines(document):
         # Variables before it, and what follows it, belong to the shell.
         found = re.match(r"(?:\w+=(?:'[^']*'|\"[^\"]*\"|\S*) )*iris(?=\s|$)([^|;&#]*)", line)
         if found:
-            yield place, found[1]
+            yield place, found[1].split(" > ")[0]
 
 
 # What stands for a value in a command line.
 VALUES = {
+    "COMMAND": "serve",
+    "SHELL": "bash",
     "PROJECT": "prj_" + "0" * 32,
     "$project": "prj_" + "0" * 32,
+    "$session": "ses_" + "0" * 32,
     "ID:HASH": "1:" + "0" * 64,
 }
 

@@ -238,7 +238,7 @@ pub(super) const TOP: &[Key] = &[
         "project_roots",
         "none",
         List("absolute paths", "/srv/projects"),
-        "absolute directories under which a project may have its own",
+        "absolute directories under which a project may have its own, or be cloned from",
     ),
     live(
         "allowed_origins",
@@ -305,7 +305,7 @@ pub(super) const TOP: &[Key] = &[
         "egress_allow",
         "none",
         List("networks, and hosts with a port", "docs.internal:8080"),
-        "what tools may fetch besides the public web: networks like `10.1.0.0/16`, and places like `docs.internal:8080`; see [docs/egress.md](docs/egress.md)",
+        "what tools may fetch, and git may clone, besides the public web: networks like `10.1.0.0/16`, and places like `docs.internal:8080`; see [docs/egress.md](docs/egress.md)",
     ),
     key(
         "drain_seconds",
