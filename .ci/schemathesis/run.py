@@ -12,18 +12,13 @@ from server import Iris, Web
 from story import PASSWORD, Story
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# Without a body of its own; a socket, which is no answer (`tests/api/socket.rs`); what takes a sandbox and a
-# repository (`tests/api/git`).
-ELSEWHERE = [
-    "file.read.head", "socket",
-    "git.branches", "git.cancel", "git.clone", "git.commit", "git.credentials.set", "git.diff",
-    "git.fetch", "git.log", "git.pull", "git.push", "git.status", "git.switch",
-]
+# Without a body of its own, and a socket, which is no answer: `tests/api/socket.rs`.
+ELSEWHERE = ["file.read.head", "socket"]
 # Has no end, so the story alone looks at it.
 LEFT_OUT = ["events", *ELSEWHERE]
-# What cannot succeed again: there is one first administrator, what a browser brings back is good once, and
-# an archive is no example.
-STORY_ALONE = ["auth.setup", "mcp.authorize.finish", "project.import"]
+# What cannot succeed again: there is one first administrator, what a browser brings back is good once, an archive
+# is no example, a clone was given up, and everything is committed.
+STORY_ALONE = ["auth.setup", "mcp.authorize.finish", "project.import", "git.cancel", "git.commit"]
 CHECKS = [
     "not_a_server_error", "status_code_conformance", "content_type_conformance",
     "response_headers_conformance", "response_schema_conformance", "ignored_auth",

@@ -22,11 +22,27 @@ UNLIMITED = [
 ]
 # What the provider of logins knows the server as.
 CLIENT = {"client_id": "iris", "client_secret": "a secret of the server"}
+NOBODY = "65534"
 
 
 def is_success(documented, status):
     """Whether a request did what it is for: a browser that is sent on is, where the document has it so."""
     return 200 <= status < 300 or 300 <= status < 400 and str(status) in documented
+
+
+def repository(directory):
+    """A bare repository with one commit, to clone and to push to."""
+    here, bare = os.path.join(directory, "work"), os.path.join(directory, "bare.git")
+    git = ["git", "-c", "user.name=Ann", "-c", "user.email=ann@example.com", "-c", "init.defaultBranch=main"]
+    subprocess.run([*git, "init", "--quiet", here], check=True)
+    with open(os.path.join(here, "a.md"), "w") as file:
+        file.write("one\n")
+    subprocess.run([*git, "-C", here, "add", "."], check=True)
+    subprocess.run([*git, "-C", here, "commit", "--quiet", "-m", "begin"], check=True)
+    subprocess.run([*git, "clone", "--quiet", "--bare", here, bare], check=True)
+    if os.getuid() == 0:
+        subprocess.run(["chown", "-R", NOBODY, bare], check=True)
+    return bare
 
 
 class Iris:
@@ -36,6 +52,9 @@ class Iris:
         self.binary, self.web = binary, web
         self.dir = tempfile.mkdtemp(prefix="iris-schemathesis-")
         self.log = os.path.join(self.dir, "log")
+        # Commands of another user find their way.
+        os.chmod(self.dir, 0o711)
+        self.repository = repository(os.path.join(self.dir, "repositories"))
         self.start()
 
     def start(self):
@@ -55,8 +74,12 @@ class Iris:
             f"IRIS_OAUTH__{PROVIDER.upper()}__ISSUER": self.web.url,
             f"IRIS_OAUTH__{PROVIDER.upper()}__CLIENT_ID": CLIENT["client_id"],
             f"IRIS_OAUTH__{PROVIDER.upper()}__CLIENT_SECRET": CLIENT["client_secret"],
+            "IRIS_PROJECT_ROOTS": os.path.dirname(self.repository),
             "IRIS_EGRESS_ALLOW": self.web.url.removeprefix("http://"),
         }
+        if os.getuid() == 0:
+            # Commands of root run as somebody else.
+            environment |= {"IRIS_SANDBOX_UID": NOBODY, "IRIS_SANDBOX_GID": NOBODY}
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
                 command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
@@ -95,6 +118,10 @@ class Page(http.server.BaseHTTPRequestHandler):
     people, codes = itertools.count(1), {}
 
     def do_GET(self):
+        if self.path.startswith("/hangs.git/"):
+            # Until whoever asks is gone.
+            self.rfile.read(1)
+            return
         if self.path.startswith("/login/oauth/authorize?"):
             return self.agree()
         if self.path in ["/api/v3/user", "/api/v3/user/emails"]:

@@ -273,6 +273,30 @@ class Story:
         call("snapshot.diff", snapshotId=snapshot, **project)
         call("snapshot.restore", snapshotId=snapshot, **project)
 
+    def cloned(self, url, state):
+        """A project that is cloned from there, and what became of that."""
+        made = self.call("project.create", {"name": "cloned", "type": "git", "git": {"url": url}}, keep=False)
+        return {"projectId": made["id"]}, self.until(f"a clone that is {state}", lambda: state == self.call(
+            "project.get", keep=False, projectId=made["id"])["git"]["state"])
+
+    def repositories(self):
+        call, web = self.call, self.iris.web.url
+        slow, _ = self.cloned(f"{web}/hangs.git", "cloning")
+        call("git.cancel", **slow)
+        gone, _ = self.cloned(f"{web}/gone.git", "failed")
+        call("git.credentials.set", {"username": "ann", "token": "let-me-in"}, **gone)
+        call("git.clone", **gone)
+        here, _ = self.cloned(self.iris.repository, "ready")
+        call("git.branches", **here)
+        call("git.log", query={"limit": 1}, **here)
+        call("file.write", b"two\n", query={"path": "a.md"}, keep=False, **here)
+        call("git.status", **here)
+        call("git.diff", query={"path": "a.md"}, **here)
+        call("git.commit", {"message": "say two"}, **here)
+        for name in ["push", "fetch", "pull"]:
+            call(f"git.{name}", {}, **here)
+        call("git.switch", {"branch": "main"}, **here)
+
     def say(self, session, text):
         sent = {"content": text}
         return self.call("session.message.send", sent, projectId=self.id, sessionId=session)
@@ -541,7 +565,7 @@ class Story:
     def tell(self):
         for part in [
             self.people, self.elsewhere, self.server, self.project, self.rules_and_tools, self.mcp, self.files,
-            self.talk, self.people_decide, self.crash, self.backups, self.actors, self.documents,
+            self.repositories, self.talk, self.people_decide, self.crash, self.backups, self.actors, self.documents,
             self.leave,
         ]:
             part()

@@ -103,7 +103,7 @@ async fn each_kind_says_what_it_holds() {
     assert_eq!(said["epoch"], ann.position.epoch.as_str());
     assert!(said["head"].as_u64().unwrap() >= ann.position.seq && said["commandsWaiting"] == 0);
     let expected = json!({
-        "work": "running", "runId": run_id, "requestsInFlight": 0, "subAgentsInBackground": 0,
+        "work": "running", "runId": run_id, "runInLine": null, "requestsInFlight": 0, "subAgentsInBackground": 0,
     });
     assert_eq!(observed(&session).await, expected);
     let expected = json!({

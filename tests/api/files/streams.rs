@@ -62,10 +62,16 @@ impl Talk {
 
     /// How far the next acknowledgement says that a stream is.
     async fn acknowledged(&mut self, stream: u32) -> usize {
-        let frame = self.binary().await;
-        let ack = Chunk::decode(&frame).unwrap();
-        assert_eq!((ack.kind, ack.stream), (ChunkKind::Ack, stream));
-        ack.offset.try_into().unwrap()
+        loop {
+            let frame = self.binary().await;
+            let ack = Chunk::decode(&frame).unwrap();
+            // What was taken of a stream before it ended may be said after that.
+            if ack.stream < stream {
+                continue;
+            }
+            assert_eq!((ack.kind, ack.stream), (ChunkKind::Ack, stream));
+            return ack.offset.try_into().unwrap();
+        }
     }
 
     /// Sends what is left of a file, as its credit allows, up to `end`.
