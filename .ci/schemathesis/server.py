@@ -54,6 +54,7 @@ class Iris:
         self.log = os.path.join(self.dir, "log")
         # Commands of another user find their way.
         os.chmod(self.dir, 0o711)
+        os.mkdir(os.path.join(self.dir, "data"), 0o711)
         self.repository = repository(os.path.join(self.dir, "repositories"))
         self.start()
 

@@ -244,7 +244,7 @@ pub(super) const TOP: &[Key] = &[
         "allowed_origins",
         "none",
         List("origins", "https://app.example.com"),
-        "origins of web pages that may call",
+        "origins of web pages that may call; `null` for [pages from the disk](examples/browser/README.md#what-the-server-has-to-allow)",
     ),
     live(
         "allowed_hosts",
