@@ -104,7 +104,8 @@ impl Reloading {
         let read = tokio::task::spawn_blocking(move || catalog(path.as_deref())).await;
         let catalog = read.map_err(io::Error::other)??;
         self.set_log(&config, &changed)?;
-        let config = Config { public_url: public_url(&config, self.address), ..config };
+        // Another one waits for the next start, as logins come back to the one before.
+        let config = Config { public_url: public_url(&current, self.address), ..config };
         self.gatekeeper.list(self.address.ip(), &hosts(&config), &config.allowed_origins);
         self.proxies.believe(config.trusted_proxies.clone());
         self.node.reload(Changeable {

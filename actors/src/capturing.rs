@@ -170,10 +170,10 @@ impl Recorder {
             record,
             url: hidden(&url),
             request_truncated: request.is_cut(),
-            request: hidden(&text_of(&request)),
+            request: body_without(secrets, &request),
             response_headers: headers.into_iter().map(header).collect(),
             response_truncated: response.is_cut(),
-            response: stream_without(secrets, &text_of(&response)),
+            response: stream_without(secrets, &response),
             chunks: chunks.into_iter().map(chunk).collect(),
         }
     }
@@ -183,14 +183,17 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn text_of(body: &HeardBody) -> String {
-    String::from_utf8_lossy(&body.bytes).into_owned()
+/// A body without secrets, nor the beginning of one at its end where that was cut off.
+fn body_without(secrets: &Secrets, body: &HeardBody) -> String {
+    let text = String::from_utf8_lossy(&body.bytes);
+    let masked = if body.is_cut() { secrets.mask_piece(&text) } else { secrets.mask(&text) };
+    masked.into_owned()
 }
 
 /// A stream of JSON without secrets: also of those that it brings in pieces, each in a line of its own. Lines that
 /// hold none stay as they came.
-fn stream_without(secrets: &Secrets, text: &str) -> String {
-    let whole = secrets.mask(text);
+fn stream_without(secrets: &Secrets, body: &HeardBody) -> String {
+    let whole = body_without(secrets, body);
     let lines = whole.split_inclusive('\n').map(|line| {
         let start = line.find('{').unwrap_or(line.len());
         let (before, json) = line.split_at(start);
@@ -268,17 +271,25 @@ mod tests {
         let secrets = Secrets::default();
         secrets.learn("canary-4f1c9a7be2");
         let kept = "event: x\ndata: {\"b\": 1.50,\"a\":\"plain\"}\n\n: ping\r\n";
-        assert_eq!(stream_without(&secrets, kept), kept);
+        let heard = |text: &str, more: u64| HeardBody {
+            bytes: text.as_bytes().to_vec(),
+            total: text.len() as u64 + more,
+        };
+        assert_eq!(stream_without(&secrets, &heard(kept, 0)), kept);
         let whole = "data: {\"text\":\"it is canary-4f1c9a7be2!\"}\n";
         let pieces =
             "data: {\"text\":\"it is canary-4f1\"}\n\ndata: {\"text\":\"c9a7be2 indeed\"}\r\n";
         for told in [whole, pieces] {
-            let hidden = stream_without(&secrets, told);
+            let hidden = stream_without(&secrets, &heard(told, 0));
             for piece in ["canary-4f1", "c9a7be2"] {
                 assert!(!hidden.contains(piece), "{hidden}");
             }
             assert!(hidden.contains("it is "), "{hidden}");
         }
-        assert!(stream_without(&secrets, pieces).ends_with("indeed\"}\r\n"));
+        assert!(stream_without(&secrets, &heard(pieces, 0)).ends_with("indeed\"}\r\n"));
+        let cut = heard("data: {\"text\":\"it is canary-4f1c9a7be", 1);
+        for hidden in [stream_without(&secrets, &cut), body_without(&secrets, &cut)] {
+            assert!(hidden.contains("it is ") && !hidden.contains("canary"), "{hidden}");
+        }
     }
 }

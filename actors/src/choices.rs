@@ -18,11 +18,17 @@ pub(crate) const MAINTENANCE: &str = "maintenance";
 pub(crate) struct Choices {
     configured: RwLock<RegistrationMode>,
     chosen: RwLock<BTreeMap<String, Value>>,
+    /// Held from the read of what is chosen until all of it counts, so that what was read later wins.
+    pub(crate) order: tokio::sync::Mutex<()>,
 }
 
 impl Choices {
     pub(crate) fn new(configured: RegistrationMode) -> Self {
-        Self { configured: RwLock::new(configured), chosen: RwLock::default() }
+        Self {
+            configured: RwLock::new(configured),
+            chosen: RwLock::default(),
+            order: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Another configuration counts from now on.

@@ -1,9 +1,12 @@
 //! A chat without a terminal: one message, and all that comes of it, for people or as lines of JSON.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 
 use iris_client::{Caller, ClientError, Follower, Update};
-use iris_protocol::{Event, RunGet, RunId, RunStatus, SessionId};
+use iris_protocol::{
+    Event, Message, MessageId, Part, RunGet, RunId, RunStatus, SessionGet, SessionId,
+};
 use serde_json::{Value, json};
 use tokio::signal::ctrl_c;
 use tokio::sync::mpsc;
@@ -26,6 +29,47 @@ enum Out {
     People(Box<Room>, Paper),
 }
 
+/// What the run of this chat has set to work.
+#[derive(Debug, Default)]
+struct Own {
+    messages: HashSet<MessageId>,
+    /// Sessions of its sub-agents.
+    children: HashSet<SessionId>,
+}
+
+impl Own {
+    /// Takes what an update tells of the run.
+    fn learn(&mut self, update: &Update, run: &RunId) {
+        if let Update::Reset(snapshot) = update {
+            for message in &snapshot.messages {
+                self.message(message, run);
+            }
+        }
+        let Update::Event(frame) = update else { return };
+        if let Event::MessageCreated { message, .. } | Event::MessageUpdated { message, .. } =
+            &frame.event
+        {
+            self.message(message, run);
+        } else if let Event::MessageSubtaskUpdated { message_id, part, .. } = &frame.event
+            && self.messages.contains(message_id)
+        {
+            self.children.insert(part.child_session_id.clone());
+        }
+    }
+
+    fn message(&mut self, message: &Message, run: &RunId) {
+        if message.run_id.as_ref() != Some(run) {
+            return;
+        }
+        self.messages.insert(message.id.clone());
+        for part in &message.parts {
+            if let Part::Subtask(part) = part {
+                self.children.insert(part.child_session_id.clone());
+            }
+        }
+    }
+}
+
 /// A chat about one message.
 pub(super) struct Pipe {
     caller: Caller,
@@ -33,6 +77,7 @@ pub(super) struct Pipe {
     out: Out,
     /// Whether questions are left to others.
     leaves_questions: bool,
+    own: Own,
     /// Asked by the run, and refused because nobody was there.
     refused: usize,
     /// Ctrl-C was pressed.
@@ -45,12 +90,21 @@ impl Pipe {
     }
 
     pub(super) fn people(follower: &Follower, place: &Place, room: Room, style: Style) -> Self {
-        Self::new(follower, place, Out::People(Box::new(room), Paper::new(style)))
+        let room = Box::new(room.showing_all());
+        Self::new(follower, place, Out::People(room, Paper::new(style)))
     }
 
     fn new(follower: &Follower, place: &Place, out: Out) -> Self {
         let (caller, session) = (follower.caller(), place.session.clone());
-        Self { caller, session, out, leaves_questions: false, refused: 0, is_interrupted: false }
+        Self {
+            caller,
+            session,
+            out,
+            leaves_questions: false,
+            own: Own::default(),
+            refused: 0,
+            is_interrupted: false,
+        }
     }
 
     /// Others answer what is asked, if anybody does.
@@ -180,6 +234,7 @@ impl Pipe {
         update: Update,
         run: &RunId,
     ) -> Result<Option<RunStatus>, RemoteError> {
+        self.own.learn(&update, run);
         let mut ended = None;
         let mut asks = Vec::new();
         match &update {
@@ -212,14 +267,39 @@ impl Pipe {
             | Update::Presence(_) => {}
         }
         self.show(update)?;
-        asks.retain(|ask| ask.is_of(run));
         if self.leaves_questions {
             asks.clear();
         }
         for ask in asks {
-            self.refuse(ask).await?;
+            if self.is_own(&ask, run).await? {
+                self.refuse(ask).await?;
+            }
         }
         Ok(ended)
+    }
+
+    /// Whether the run of this chat asks, or a sub-agent below it: what others began is theirs to answer.
+    async fn is_own(&self, ask: &Ask, run: &RunId) -> Result<bool, ClientError> {
+        let (by, child) = ask.by();
+        let Some(child) = child else { return Ok(by == run) };
+        let mut above = child.clone();
+        // A sub-agent of a sub-agent is told of in the session between alone.
+        while above != self.session {
+            if self.own.children.contains(&above) {
+                return Ok(true);
+            }
+            let request = SessionGet { session_id: above, limit: Some(1), before: None };
+            above = match self.caller.call(request).await {
+                Ok(reply) => match reply.payload.session.parent_id {
+                    Some(parent) => parent,
+                    None => return Ok(false),
+                },
+                // Deleted meanwhile, and what it asked with it.
+                Err(ClientError::Api(_)) => return Ok(false),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(false)
     }
 
     /// How a run is of which nothing was heard.
@@ -289,4 +369,50 @@ fn print(lines: &[String]) -> io::Result<()> {
         writeln!(out, "{line}")?;
     }
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use iris_protocol::{EventFrame, PartId, ProjectId, ToolCallId};
+
+    use super::*;
+
+    fn event(name: &str, payload: &Value) -> Update {
+        let event = serde_json::from_value(json!({ "type": name, "payload": payload })).unwrap();
+        let meta = iris_protocol::EventMeta {
+            project_id: Some(ProjectId::from_bits(1)),
+            room: iris_protocol::Room::Session(SessionId::from_bits(1)),
+            seq: None,
+            prev: None,
+            at: None,
+            by: None,
+        };
+        Update::Event(Box::new(EventFrame { event, meta }))
+    }
+
+    fn answer(n: u128) -> Update {
+        let session = SessionId::from_bits(1);
+        let message = json!({ "id": MessageId::from_bits(n), "sessionId": session,
+            "runId": RunId::from_bits(n), "role": "assistant", "agent": "default",
+            "state": "streaming", "createdAt": 0, "parts": [] });
+        event("message.created", &json!({ "sessionId": session, "message": message }))
+    }
+
+    fn task(n: u128) -> Update {
+        let part = json!({ "id": PartId::from_bits(n), "toolCallId": ToolCallId::from_bits(n),
+            "childSessionId": SessionId::from_bits(10 + n), "childRunId": RunId::from_bits(10 + n),
+            "agent": "explore", "description": "look", "state": "running" });
+        let payload = json!({ "sessionId": SessionId::from_bits(1),
+            "messageId": MessageId::from_bits(n), "part": part });
+        event("message.subtask.updated", &payload)
+    }
+
+    #[test]
+    fn sub_agents_of_other_runs_are_not_of_this_one() {
+        let (mut own, run) = (Own::default(), RunId::from_bits(2));
+        for update in [answer(1), task(1), answer(2), task(2)] {
+            own.learn(&update, &run);
+        }
+        assert_eq!(own.children, HashSet::from([SessionId::from_bits(12)]));
+    }
 }

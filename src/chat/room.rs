@@ -17,8 +17,10 @@ use super::paper::{Ink, Show};
 const SHOWN_CHARS_MAX: usize = 160;
 /// Lines of a tool's output that are shown.
 const TOOL_LINES_MAX: usize = 4;
-/// Lines of a sub-agent's result, or of what is to be approved, that are shown.
+/// Lines of a sub-agent's result that are shown.
 const RESULT_LINES_MAX: usize = 20;
+/// Bytes of what is to be approved that are shown: an answer is for all of it.
+const INPUT_BYTES_MAX: usize = 64 * 1024;
 /// Before what belongs to a sub-agent.
 const BELOW: &str = "    ";
 
@@ -32,22 +34,26 @@ pub(super) enum Ask {
 }
 
 impl Ask {
-    fn call(&self) -> &ToolCallId {
+    pub(super) fn call(&self) -> &ToolCallId {
         match self {
             Self::Approval(approval) => &approval.tool_call_id,
             Self::Question(question, _) => &question.tool_call_id,
         }
     }
-}
 
-impl Ask {
-    /// Whether a run asks, or a sub-agent, which works while the run does.
-    pub(super) fn is_of(&self, run: &RunId) -> bool {
-        let (by, child) = match self {
-            Self::Approval(approval) => (&approval.run_id, &approval.child_session_id),
-            Self::Question(question, _) => (&question.run_id, &question.child_session_id),
-        };
-        by == run || child.is_some()
+    /// The run that waits, and the session of the sub-agent whose run it is.
+    pub(super) fn by(&self) -> (&RunId, Option<&SessionId>) {
+        match self {
+            Self::Approval(approval) => (&approval.run_id, approval.child_session_id.as_ref()),
+            Self::Question(question, _) => (&question.run_id, question.child_session_id.as_ref()),
+        }
+    }
+
+    fn created_at(&self) -> i64 {
+        match self {
+            Self::Approval(approval) => approval.created_at,
+            Self::Question(question, _) => question.created_at,
+        }
     }
 }
 
@@ -62,6 +68,12 @@ pub(super) struct Room {
     state: SessionState,
     /// Oldest first.
     asks: VecDeque<Ask>,
+    /// The one that was shown last: what is typed answers it.
+    asked: Option<ToolCallId>,
+    /// How many others were said to wait behind it.
+    more: usize,
+    /// Whether each of them is shown when it comes: nobody answers them here.
+    shows_all: bool,
     /// Runs that have not ended.
     runs: Vec<RunId>,
     present: Vec<Presence>,
@@ -90,6 +102,9 @@ impl Room {
             agent: "agent".to_owned(),
             state: SessionState::Idle,
             asks: VecDeque::new(),
+            asked: None,
+            more: 0,
+            shows_all: false,
             runs: Vec::new(),
             present: Vec::new(),
             typing: Vec::new(),
@@ -101,6 +116,11 @@ impl Room {
             is_known: false,
             outage: None,
         }
+    }
+
+    /// The same where nobody answers: whatever asks is shown at once.
+    pub(super) fn showing_all(self) -> Self {
+        Self { shows_all: true, ..self }
     }
 
     /// Who reads, and what others are called.
@@ -125,7 +145,39 @@ impl Room {
 
     /// Gives it back: it was not answered.
     pub(super) fn return_ask(&mut self, ask: Ask) {
+        // A snapshot may have told of it again meanwhile.
+        self.asks.retain(|other| other.call() != ask.call());
         self.asks.push_front(ask);
+    }
+
+    /// What is to be answered next, unless it was shown last, and how many others wait.
+    pub(super) fn next_ask(&mut self) -> Vec<Show> {
+        if self.shows_all {
+            return self.new_asks();
+        }
+        let front = self.asks.front();
+        let call = front.map(|ask| ask.call().clone());
+        let is_other = call != self.asked;
+        let mut shows = front.filter(|_| is_other).map_or_else(Vec::new, |ask| self.asking(ask));
+        let more = self.asks.len().saturating_sub(1);
+        if more > 0 && (is_other || more > self.more) {
+            shows.push(note(format!("[{more} more to answer after this]")));
+        }
+        (self.asked, self.more) = (call, more);
+        shows
+    }
+
+    /// The same, also when it was shown last.
+    pub(super) fn ask_again(&mut self) -> Vec<Show> {
+        self.asked = None;
+        self.next_ask()
+    }
+
+    fn new_asks(&mut self) -> Vec<Show> {
+        let asks = self.asks.iter();
+        let asks = asks.filter(|ask| self.shown.insert(format!("ask {}", ask.call())));
+        let asks: Vec<Ask> = asks.cloned().collect();
+        asks.iter().flat_map(|ask| self.asking(ask)).collect()
     }
 
     /// The turn that another answer can be asked for.
@@ -233,17 +285,20 @@ impl Room {
         for message in &snapshot.messages {
             shows.extend(self.message(message));
         }
-        let before: HashSet<ToolCallId> = self.asks.iter().map(|ask| ask.call().clone()).collect();
-        self.asks.clear();
+        // What was answered of a question stays answered.
+        let begun = self.asks.drain(..).filter_map(|ask| match ask {
+            Ask::Question(question, answers) => Some((question.tool_call_id, answers)),
+            Ask::Approval(_) => None,
+        });
+        let mut begun: HashMap<ToolCallId, Vec<Vec<String>>> = begun.collect();
         let approvals = snapshot.approvals.into_iter().map(|it| Ask::Approval(Box::new(it)));
-        let questions = snapshot.questions.into_iter();
-        let questions = questions.map(|it| Ask::Question(Box::new(it), Vec::new()));
-        for ask in approvals.chain(questions) {
-            if !before.contains(ask.call()) {
-                shows.extend(self.asking(&ask));
-            }
-            self.asks.push_back(ask);
-        }
+        let questions = snapshot.questions.into_iter().map(|it| {
+            let answers = begun.remove(&it.tool_call_id).unwrap_or_default();
+            Ask::Question(Box::new(it), answers)
+        });
+        self.asks.extend(approvals.chain(questions));
+        self.asks.make_contiguous().sort_by_key(Ask::created_at);
+        shows.extend(self.next_ask());
         shows
     }
 
@@ -433,7 +488,9 @@ impl Room {
                 self.asks.retain(|ask| *ask.call() != tool_call_id);
                 let who =
                     decided.or(by).map_or("the server".to_owned(), |by| self.name(&by).to_owned());
-                vec![note(decision(state, &who, reason.as_deref(), remember))]
+                let mut shows = vec![note(decision(state, &who, reason.as_deref(), remember))];
+                shows.extend(self.next_ask());
+                shows
             }
             Event::QuestionAsked { question: Some(question), .. } => {
                 self.wait_for(Ask::Question(question, Vec::new()))
@@ -454,7 +511,9 @@ impl Room {
                 };
                 let texts = answers.into_iter().flatten().flatten().chain(reason);
                 let texts: Vec<String> = texts.collect();
-                vec![note(format!("[{how} {who}: {}]", texts.join(", ")))]
+                let mut shows = vec![note(format!("[{how} {who}: {}]", texts.join(", ")))];
+                shows.extend(self.next_ask());
+                shows
             }
             Event::TodoUpdated { todos, .. } => todos.iter().map(todo).collect(),
             Event::RunStarted { run } => {
@@ -514,9 +573,8 @@ impl Room {
     }
 
     fn wait_for(&mut self, ask: Ask) -> Vec<Show> {
-        let shows = self.asking(&ask);
         self.asks.push_back(ask);
-        shows
+        self.next_ask()
     }
 
     /// What somebody has to know to answer.
@@ -536,6 +594,8 @@ impl Room {
     fn asking_approval(&self, approval: &Approval) -> Vec<Show> {
         let (indent, who) = self.below(approval.child_session_id.as_ref());
         let input = serde_json::to_string_pretty(&approval.input).unwrap_or_default();
+        let (input, hidden) = input.split_at(input.floor_char_boundary(INPUT_BYTES_MAX));
+        let input: Vec<String> = input.lines().map(|line| format!("{indent}  {line}")).collect();
         let keys = approval.options.iter().map(|option| match option {
             Remember::Once => "y once",
             Remember::Session => "s for this session",
@@ -544,11 +604,18 @@ impl Room {
         let keys: Vec<&str> = keys.chain(["n and why"]).collect();
         let mut shows = vec![
             line(Ink::Question, format!("{indent}? {who}{}", approval.message)),
-            line(Ink::Plain, short_lines(&input, RESULT_LINES_MAX, &format!("{indent}  "))),
+            line(Ink::Plain, input.join("\n")),
         ];
         shows.extend(approval.accesses.iter().map(|access| {
             note(format!("{indent}  {} {}: {}", access.permission, access.target, access.reason))
         }));
+        if !hidden.is_empty() {
+            let text = format!(
+                "{indent}  [the last {} bytes of it are NOT shown, and an answer is for all of it]",
+                hidden.len()
+            );
+            shows.push(line(Ink::Failure, text));
+        }
         shows.push(line(Ink::Question, format!("{indent}  [{}]", keys.join(", "))));
         shows
     }

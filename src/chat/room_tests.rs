@@ -187,7 +187,7 @@ fn what_waits_is_asked_once_and_stays_until_it_is_answered() {
     assert_eq!(told.first().map(String::as_str), Some("? write a"));
     assert_eq!(lines(&mut room, vec![snapshot(&[], &[approval(None)])]), Vec::<String>::new());
     let ask = room.take_ask().unwrap();
-    assert!(ask.is_of(&RunId::from_bits(1)) && !ask.is_of(&RunId::from_bits(2)));
+    assert_eq!(ask.by(), (&RunId::from_bits(1), None));
     room.return_ask(ask);
     assert!(room.ask().is_some());
     // Another client answered while this one was away.
@@ -195,9 +195,83 @@ fn what_waits_is_asked_once_and_stays_until_it_is_answered() {
     assert!(room.ask().is_none());
 }
 
+fn required(n: u128) -> Update {
+    let mut approval = approval(None);
+    approval["toolCallId"] = json!(ToolCallId::from_bits(n));
+    approval["message"] = json!(format!("write {n}"));
+    let payload = json!({ "sessionId": session(), "toolCallId": ToolCallId::from_bits(n),
+        "toolName": "write", "message": "write", "approval": approval });
+    event("tool.approval.required", payload)
+}
+
+fn resolved(n: u128) -> Update {
+    let payload = json!({ "sessionId": session(), "approvalId": ApprovalId::from_bits(n),
+        "toolCallId": ToolCallId::from_bits(n), "state": "approved", "by": ben() });
+    event("tool.approval.resolved", payload)
+}
+
 #[test]
-fn answers_to_questions_are_numbers_or_texts() {
-    let question: Question = serde_json::from_value(json!({
+fn what_is_answered_next_is_what_was_asked_last() {
+    let mut room = room();
+    let told = lines(&mut room, vec![required(1), required(2), required(3)]);
+    assert_eq!(told[0], "? write 1");
+    assert_eq!(told[5..], ["[1 more to answer after this]", "[2 more to answer after this]"]);
+    assert_eq!(lines(&mut room, vec![resolved(2)]), ["[approved by ben]"]);
+    let told = lines(&mut room, vec![resolved(1)]);
+    assert_eq!(told[..2], ["[approved by ben]", "? write 3"]);
+    assert_eq!(room.ask().map(Ask::call), Some(&ToolCallId::from_bits(3)));
+    // One that is answered makes room for the next, and is asked again when that failed.
+    lines(&mut room, vec![required(4)]);
+    let ask = room.take_ask().unwrap();
+    assert_eq!(room.next_ask()[0], line(Ink::Question, "? write 4"));
+    room.return_ask(ask);
+    let shows = room.next_ask();
+    assert_eq!(shows[0], line(Ink::Question, "? write 3"));
+    assert_eq!(shows.last(), Some(&note("[1 more to answer after this]")));
+    assert!(room.next_ask().is_empty());
+
+    // Nobody answers in a pipe: all of them are shown.
+    let mut room = self::room().showing_all();
+    let told = lines(&mut room, vec![required(1), required(2), resolved(1)]);
+    let asked = told.iter().filter(|line| line.starts_with("? ")).count();
+    assert_eq!((asked, told.len()), (2, 11));
+}
+
+#[test]
+fn an_approval_shows_all_that_it_is_for() {
+    let asked = |bytes: usize| {
+        let mut approval = approval(None);
+        approval["input"] = json!({ "content": "x".repeat(bytes), "then": "the end" });
+        let mut room = room();
+        lines(&mut room, vec![snapshot(&[], &[approval])])
+    };
+    let told = asked(10_000);
+    assert!(told[2].len() > 10_000 && told[3].ends_with("\"the end\""), "{told:?}");
+    assert!(!told.concat().contains("NOT shown"));
+    let told = asked(INPUT_BYTES_MAX);
+    assert!(told[told.len() - 2].contains("bytes of it are NOT shown"), "{}", told[told.len() - 2]);
+}
+
+#[test]
+fn a_snapshot_keeps_what_was_answered_of_a_question() {
+    let mut room = room();
+    let with_question = || {
+        let Update::Reset(mut snapshot) = snapshot(&[], &[]) else { unreachable!() };
+        snapshot.questions.push(question());
+        Update::Reset(snapshot)
+    };
+    let told = lines(&mut room, vec![with_question()]);
+    assert_eq!(told[0], "? which?");
+    let Some(Ask::Question(question, mut answers)) = room.take_ask() else { panic!("no question") };
+    answers.push(vec!["red".to_owned()]);
+    let ask = Ask::Question(question, answers);
+    room.return_ask(ask.clone());
+    assert_eq!(lines(&mut room, vec![with_question()]), Vec::<String>::new());
+    assert_eq!(room.ask(), Some(&ask));
+}
+
+fn question() -> Question {
+    serde_json::from_value(json!({
         "id": QuestionId::from_bits(1), "sessionId": session(), "runId": RunId::from_bits(1),
         "messageId": MessageId::from_bits(2), "toolCallId": ToolCallId::from_bits(1),
         "questions": [
@@ -206,7 +280,12 @@ fn answers_to_questions_are_numbers_or_texts() {
         ],
         "state": "pending", "createdAt": 0, "expiresAt": 1,
     }))
-    .unwrap();
+    .unwrap()
+}
+
+#[test]
+fn answers_to_questions_are_numbers_or_texts() {
+    let question = question();
     assert_eq!(chosen(&question, 0, " 2 "), ["green"]);
     assert_eq!(chosen(&question, 0, "blue, 1"), ["blue, 1"]);
     assert_eq!(chosen(&question, 0, "0"), ["0"]);

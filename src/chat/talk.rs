@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use iris_client::{Caller, ClientError, Follower};
-use iris_protocol::{ErrorCode, Remember, Session, SessionId, TypingStart, TypingStop};
+use iris_protocol::{ErrorCode, Remember, Session, SessionId, ToolCallId, TypingStart, TypingStop};
 use ratatui::crossterm::event::{self, Event, KeyEvent, KeyEventKind};
 use tokio::sync::mpsc;
 
@@ -114,6 +114,8 @@ pub(super) struct Talk<'a> {
     is_leaving: bool,
     /// When others were told last that something is typed.
     typing: Option<Instant>,
+    /// The call that waited for an answer when the line was begun.
+    begun: Option<ToolCallId>,
 }
 
 impl<'a> Talk<'a> {
@@ -142,6 +144,7 @@ impl<'a> Talk<'a> {
             listed: Vec::new(),
             is_leaving: false,
             typing: None,
+            begun: None,
         }
     }
 
@@ -218,25 +221,46 @@ impl<'a> Talk<'a> {
                 self.listed = sessions;
                 shows
             }
-            Done::Session(snapshot) => {
+            Done::Session(mut snapshot) => {
                 let (me, names) = self.room.people();
                 let mut again = Room::new(self.session.clone(), me, names);
-                again.update(iris_client::Update::Reset(snapshot))
+                // What is answered here is what this room says.
+                snapshot.approvals.clear();
+                snapshot.questions.clear();
+                let mut shows = again.update(iris_client::Update::Reset(snapshot));
+                shows.extend(self.room.ask_again());
+                shows
             }
             Done::Failed(act, error) => self.failed(act, &error),
         }
     }
 
     fn failed(&mut self, act: Act, error: &ClientError) -> Vec<Show> {
-        let shows = vec![line(Ink::Failure, format!("[{}]", explain(error)))];
+        let mut shows = vec![line(Ink::Failure, format!("[{}]", explain(error)))];
         // Somebody else was first: an event says who.
         let is_over = matches!(error.code(), ErrorCode::Conflict | ErrorCode::NotFound);
         match act {
-            Act::Send(text) => self.editor.give_back(text),
+            Act::Send(text) => {
+                if self.editor.text().is_empty() {
+                    // It was no answer, and is none to what waits now.
+                    self.begun = None;
+                }
+                self.editor.give_back(text);
+            }
             Act::Approve(approval, _) | Act::Reject(approval, _) if !is_over => {
                 self.room.return_ask(Ask::Approval(approval));
             }
-            Act::Answer(question, _) | Act::Refuse(question, _) if !is_over => {
+            Act::Answer(question, mut answers) if !is_over => {
+                if error.code() == ErrorCode::InvalidRequest {
+                    // Any of them may be the one that is not taken.
+                    answers.clear();
+                } else {
+                    // The last one sends them all again.
+                    answers.pop();
+                }
+                self.room.return_ask(Ask::Question(question, answers));
+            }
+            Act::Refuse(question, _) if !is_over => {
                 self.room.return_ask(Ask::Question(question, Vec::new()));
             }
             Act::Approve(..)
@@ -249,6 +273,7 @@ impl<'a> Talk<'a> {
             | Act::List
             | Act::Read => {}
         }
+        shows.extend(self.room.next_ask());
         shows
     }
 
@@ -258,23 +283,34 @@ impl<'a> Talk<'a> {
             Input::Gone => ControlFlow::Break(Next::Leave),
             Input::Resized => ControlFlow::Continue(Vec::new()),
             Input::Pasted(text) => {
+                self.begin();
                 self.editor.paste(&text);
                 self.tell_typing();
                 ControlFlow::Continue(Vec::new())
             }
-            Input::Key(key) => match self.editor.key(key) {
-                Typed::Edited => {
-                    self.tell_typing();
-                    ControlFlow::Continue(Vec::new())
+            Input::Key(key) => {
+                self.begin();
+                match self.editor.key(key) {
+                    Typed::Edited => {
+                        self.tell_typing();
+                        ControlFlow::Continue(Vec::new())
+                    }
+                    Typed::Line(line) => {
+                        self.typing = None;
+                        self.line(&line)
+                    }
+                    Typed::End => ControlFlow::Break(Next::Leave),
+                    Typed::Interrupt if was_leaving => ControlFlow::Break(Next::Leave),
+                    Typed::Interrupt => ControlFlow::Continue(self.interrupt()),
                 }
-                Typed::Line(line) => {
-                    self.typing = None;
-                    self.line(&line)
-                }
-                Typed::End => ControlFlow::Break(Next::Leave),
-                Typed::Interrupt if was_leaving => ControlFlow::Break(Next::Leave),
-                Typed::Interrupt => ControlFlow::Continue(self.interrupt()),
-            },
+            }
+        }
+    }
+
+    /// Remembers for what a line is that is begun now.
+    fn begin(&mut self) {
+        if self.editor.text().is_empty() {
+            self.begun = self.room.ask().map(|ask| ask.call().clone());
         }
     }
 
@@ -310,7 +346,13 @@ impl<'a> Talk<'a> {
     }
 
     fn line(&mut self, text: &str) -> ControlFlow<Next, Vec<Show>> {
-        let shows = match Command::parse(text) {
+        let command = Command::parse(text);
+        let may_answer =
+            matches!(command, Command::Approve(_) | Command::Deny(_) | Command::Say(_));
+        if may_answer && self.begun.as_ref() != self.room.ask().map(Ask::call) {
+            return ControlFlow::Continue(self.stray(text));
+        }
+        let shows = match command {
             Command::Nothing => Vec::new(),
             Command::Help => HELP.lines().map(note).collect(),
             Command::Sessions => self.act(Act::List),
@@ -334,6 +376,18 @@ impl<'a> Talk<'a> {
             Command::Wrong(why) => vec![line(Ink::Failure, format!("[{why}]"))],
         };
         ControlFlow::Continue(shows)
+    }
+
+    /// What was begun when something else waited, or nothing, or is over meanwhile, answers nothing.
+    fn stray(&mut self, text: &str) -> Vec<Show> {
+        let text = text.trim();
+        if text.starts_with('/') || Command::verdict(text).is_some() {
+            // Not in the line again, where Enter pressed twice would send it.
+            return vec![note("[not sent: what waits has changed; the arrow up brings it back]")];
+        }
+        self.editor.give_back(text.to_owned());
+        self.begun = self.room.ask().map(|ask| ask.call().clone());
+        vec![note("[not sent: what waits has changed; Enter sends it now]")]
     }
 
     /// The session that `/open` means.
@@ -368,7 +422,7 @@ impl<'a> Talk<'a> {
     fn approve(&mut self, remember: Remember) -> Vec<Show> {
         match self.room.take_ask() {
             Some(Ask::Approval(approval)) if approval.options.contains(&remember) => {
-                self.act(Act::Approve(approval, remember))
+                self.settle(Act::Approve(approval, remember))
             }
             Some(ask @ Ask::Approval(_)) => {
                 self.room.return_ask(ask);
@@ -384,10 +438,17 @@ impl<'a> Talk<'a> {
 
     fn deny(&mut self, reason: Option<String>) -> Vec<Show> {
         match self.room.take_ask() {
-            Some(Ask::Approval(approval)) => self.act(Act::Reject(approval, reason)),
-            Some(Ask::Question(question, _)) => self.act(Act::Refuse(question, reason)),
+            Some(Ask::Approval(approval)) => self.settle(Act::Reject(approval, reason)),
+            Some(Ask::Question(question, _)) => self.settle(Act::Refuse(question, reason)),
             None => vec![note("[nothing waits for an answer]")],
         }
+    }
+
+    /// Answers what waited longest, and shows what waits next.
+    fn settle(&mut self, act: Act) -> Vec<Show> {
+        let mut shows = self.act(act);
+        shows.extend(self.room.next_ask());
+        shows
     }
 
     fn answer(&mut self, text: &str) -> Vec<Show> {
@@ -396,7 +457,7 @@ impl<'a> Talk<'a> {
         };
         answers.push(chosen(&question, answers.len(), text));
         if answers.len() == question.questions.len() {
-            return self.act(Act::Answer(question, answers));
+            return self.settle(Act::Answer(question, answers));
         }
         let next = Ask::Question(question, answers);
         let shows = self.room.asking(&next);

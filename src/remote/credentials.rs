@@ -31,6 +31,8 @@ type Logins = BTreeMap<String, Kept>;
 pub(crate) struct Store {
     path: PathBuf,
     url: String,
+    /// Of the user for whom a command runs: it never goes on as another.
+    email: Option<String>,
 }
 
 /// The tokens of the login at a server, and where others find them; none without a login.
@@ -40,7 +42,10 @@ pub(crate) struct Store {
 pub(crate) fn of(url: &str) -> io::Result<Option<(LoginTokens, Arc<dyn TokenStore>)>> {
     let store = Store::new(url)?;
     let login = read(&store.path)?.remove(url);
-    Ok(login.map(|login| (LoginTokens::from(login), Arc::new(store) as Arc<dyn TokenStore>)))
+    Ok(login.map(|login| {
+        let store = Store { email: Some(login.email.clone()), ..store };
+        (LoginTokens::from(login), Arc::new(store) as Arc<dyn TokenStore>)
+    }))
 }
 
 impl From<Kept> for LoginTokens {
@@ -55,7 +60,7 @@ impl Store {
     /// # Errors
     /// When this user has no directory for it.
     pub(crate) fn new(url: &str) -> io::Result<Self> {
-        Ok(Self { path: path()?, url: url.to_owned() })
+        Ok(Self { path: path()?, url: url.to_owned(), email: None })
     }
 
     /// The file.
@@ -98,7 +103,8 @@ impl Store {
         let lock = options.open(self.path.with_extension("lock"))?;
         lock.lock()?;
         let logins = read(&self.path)?;
-        Ok(Locked { _lock: lock, path: self.path.clone(), url: self.url.clone(), logins })
+        let (path, url, email) = (self.path.clone(), self.url.clone(), self.email.clone());
+        Ok(Locked { _lock: lock, path, url, email, logins })
     }
 }
 
@@ -113,10 +119,16 @@ struct Locked {
     _lock: File,
     path: PathBuf,
     url: String,
+    email: Option<String>,
     logins: Logins,
 }
 
 impl Locked {
+    /// Whether a login is that of another user, who logged in meanwhile.
+    fn is_of_another(&self, login: &Kept) -> bool {
+        self.email.as_ref().is_some_and(|email| *email != login.email)
+    }
+
     fn write(&self) -> io::Result<()> {
         let directory = self.path.parent().unwrap_or(Path::new("."));
         // Open to its owner alone from the beginning.
@@ -131,11 +143,15 @@ impl Locked {
 
 impl LockedTokens for Locked {
     fn tokens(&self) -> Option<LoginTokens> {
-        self.logins.get(&self.url).cloned().map(LoginTokens::from)
+        let login = self.logins.get(&self.url).filter(|login| !self.is_of_another(login));
+        login.cloned().map(LoginTokens::from)
     }
 
     fn keep(&mut self, tokens: &LoginTokens) {
         // Logged out meanwhile: nothing is to be kept any more.
+        if self.tokens().is_none() {
+            return;
+        }
         let Some(login) = self.logins.get_mut(&self.url) else { return };
         login.access_token.clone_from(&tokens.access);
         login.refresh_token.clone_from(&tokens.refresh);
@@ -188,7 +204,7 @@ mod tests {
     fn a_login_is_kept_for_its_owner_alone_until_it_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new").join("credentials.json");
-        let store = |url: &str| Store { path: path.clone(), url: url.to_owned() };
+        let store = |url: &str| Store { path: path.clone(), url: url.to_owned(), email: None };
         let (here, there) = (store("http://here/"), store("http://there/"));
         here.put("ann@example.com", tokens(1)).unwrap();
         there.put("ann@example.com", tokens(2)).unwrap();
@@ -207,5 +223,26 @@ mod tests {
         assert!(here.lock().unwrap().tokens().is_none());
         fs::write(&path, "nonsense").unwrap();
         assert!(there.locked().is_err());
+    }
+
+    #[test]
+    fn a_command_does_not_go_on_as_another_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("credentials.json");
+        let store = |email: Option<&str>| Store {
+            path: path.clone(),
+            url: "http://here/".to_owned(),
+            email: email.map(ToOwned::to_owned),
+        };
+        let (anyone, ann) = (store(None), store(Some("ann@example.com")));
+        anyone.put("ann@example.com", tokens(1)).unwrap();
+        assert!(ann.lock().unwrap().tokens() == Some(tokens(1)));
+        // She logged in again: that is still her.
+        anyone.put("ann@example.com", tokens(2)).unwrap();
+        assert!(ann.lock().unwrap().tokens() == Some(tokens(2)));
+        anyone.put("ben@example.com", tokens(3)).unwrap();
+        assert!(ann.lock().unwrap().tokens().is_none());
+        ann.lock().unwrap().keep(&tokens(4));
+        assert!(anyone.lock().unwrap().tokens() == Some(tokens(3)));
     }
 }

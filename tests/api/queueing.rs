@@ -2,8 +2,8 @@
 
 use iris_actors::{LineLimits, Shares};
 use iris_protocol::{
-    ErrorCode, Event, MaintenanceNotice, ProjectId, QueueReason, Role, RunId, RunStatus,
-    ServerFrame, SessionId, WhenBusy,
+    ErrorCode, Event, MaintenanceNotice, MessageDequeue, ProjectId, QueueReason, Role, RunId,
+    RunStatus, ServerFrame, SessionId, WhenBusy,
 };
 use iris_testkit::{
     AppOptions, Conversation, FakeProvider, Gate, Person, Reply, TestApp, chat, moment, patiently,
@@ -67,6 +67,27 @@ async fn run_of(talk: &Conversation, run: &RunId) -> Value {
 
 async fn node(admin: &Person) -> Value {
     admin.get("/v1/admin/actors").await.json["data"]["node"].clone()
+}
+
+#[tokio::test]
+async fn a_message_that_is_taken_out_of_the_queue_leaves_the_line() {
+    let (app, _provider, gate) = held(1, of_server(1)).await;
+    let (root, ann) = (app.admin().await, app.user("ann").await);
+    let project = ann.project("busy").await.id;
+    say(&ann, &project, "works").await;
+    gate.reached().await;
+    let mut bob = app.user("bob").await.conversation().await;
+    let sent = bob.send_message("never mind").await;
+    queued(&mut bob, &sent.run_id).await;
+    let (session_id, message_id) = (bob.session.clone(), sent.message_id);
+    let dequeue = MessageDequeue { session_id, message_id };
+    bob.person.client.call(Some(&bob.project), dequeue).await.unwrap();
+    patiently("an empty line", async {
+        while node(&root).await["runs"]["waiting"] != 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -147,14 +147,35 @@ async fn on_sighup_a_server_takes_what_can_change_and_names_the_rest() {
     assert!(server.terminate().await.success());
 }
 
+#[tokio::test]
+async fn the_name_of_a_server_stays_the_one_that_logins_come_back_to_until_it_starts_again() {
+    let dir = tempdir().unwrap();
+    let (file, log) = (dir.path().join("iris.toml"), dir.path().join("stderr"));
+    std::fs::write(&file, "public_url = 'https://a.example'\n").unwrap();
+    let mut command = iris(&dir.path().join("data"));
+    command.env("IRIS_CONFIG", &file);
+    let server = ServerProcess::start_logging(command, &log).await;
+    std::fs::write(&file, "public_url = 'https://b.example'\n").unwrap();
+    hang_up(&server);
+    let line = logged(&log, &["WARN", "counts with the next start"]).await;
+    assert!(line.contains("public_url"), "{line}");
+    assert_eq!(status_at(&server, "Host: a.example").await, 200);
+    assert_ne!(status_at(&server, "Host: b.example").await, 200);
+    assert!(server.terminate().await.success());
+}
+
 /// The status of a request from a page of this origin.
 async fn status_for(server: &ServerProcess, origin: &str) -> u16 {
+    let address = server.url.strip_prefix("http://").unwrap();
+    status_at(server, &format!("Host: {address}\r\nOrigin: {origin}")).await
+}
+
+/// The status of a request with these headers.
+async fn status_at(server: &ServerProcess, headers: &str) -> u16 {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let address = server.url.strip_prefix("http://").unwrap();
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let head = format!(
-        "GET /health/live HTTP/1.1\r\nHost: {address}\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n"
-    );
+    let head = format!("GET /health/live HTTP/1.1\r\n{headers}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
     patiently("an answer", stream.read_to_string(&mut answer)).await.unwrap();

@@ -80,6 +80,7 @@ pub(super) async fn update(
     let command = ChooseSettings { changes, at: node.services.clock.now_ms() };
     let chosen = write(&node.root, command, context).await.map_err(stored)?;
     // Not what this write answered: another one may have come behind it.
+    let _order = node.choices.order.lock().await;
     node.choose(node.root_reader.chosen_settings().await.map_err(stored)?);
     Ok(done(node.choices.now())?.at(None, chosen.replayed))
 }

@@ -82,6 +82,11 @@ pub(crate) async fn place_all(
     for (index, file) in arrived.into_iter().enumerate() {
         let context = context_of.map(|of| of(&file)).unwrap_or_default();
         let by = By { user: user.clone(), context };
+        // A file cannot be where a directory is; only what is recorded is known of.
+        if place.is_stored() && group.is_around(&file.path) {
+            let by = By { user: user.clone(), context: WriteContext::default() };
+            record(place, by, &mut group, &mut outcomes).await;
+        }
         let outcome = match first_outcome(place, &by).await {
             Ok(Some(first)) => Some(placed(&first.files.versions, 0, first.seq, true)),
             Ok(None) => match prepare(place, user, file, &group).await {
@@ -135,6 +140,14 @@ impl Group {
         }
         self.indexes.push(index);
         self.found.push(found);
+    }
+
+    /// Whether one of them is above or below a path.
+    fn is_around(&self, path: &str) -> bool {
+        let is_above = |above: &str, below: &str| {
+            below.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
+        };
+        self.found.iter().any(|it| is_above(&it.path, path) || is_above(path, &it.path))
     }
 
     fn is_full(&self) -> bool {

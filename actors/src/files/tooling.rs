@@ -17,7 +17,7 @@ use crate::Services;
 use crate::project::ProjectHandle;
 
 /// The files that a call may change, from the look before it to the one after it. When the call is given up
-/// in between, the look after it happens all the same; of a draft nothing is left.
+/// in between, the look after it happens all the same; of a draft nothing is left, unless it is being recorded.
 pub(crate) struct ToolFiles {
     /// What the call works with.
     workspace: Workspace,
@@ -102,7 +102,9 @@ impl ToolFiles {
         let done = ended?;
         let drafted = self.workspace.drafted();
         if !drafted.is_empty() {
-            open.record(drafted).await?;
+            // What is on its way is committed even if the call is given up: nobody has the turn before it is.
+            let recorded = tokio::spawn(open.record(drafted)).await;
+            recorded.map_err(|_| "whether the files were recorded is not known".to_owned())??;
         }
         Ok(done)
     }

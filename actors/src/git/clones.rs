@@ -81,15 +81,18 @@ pub(crate) fn begin_clone(node: &Node, id: &ProjectId) {
     let (ending, ended) = watch::channel(());
     let stop = Arc::new(Notify::new());
     let under_way = UnderWay { stop: Arc::clone(&stop), ended };
-    if node.clones.under_way.lock().insert(id.clone(), under_way).is_some() {
-        tracing::error!(project.id = %id, "two clones of a project are under way");
-    }
+    // One that has just ended, and is to be tried again, may still be there.
+    node.clones.under_way.lock().insert(id.clone(), under_way);
     let (node, id) = (node.clone(), id.clone());
     detached(async move {
         if node.guarded("clone", clone_and_tell(&node, &id, &stop)).await.is_err() {
             tracing::error!(project.id = %id, "a clone panicked: the next start begins it anew");
         }
-        node.clones.under_way.lock().remove(&id);
+        let mut under_way = node.clones.under_way.lock();
+        if under_way.get(&id).is_some_and(|it| Arc::ptr_eq(&it.stop, &stop)) {
+            under_way.remove(&id);
+        }
+        drop(under_way);
         drop(ending);
     });
 }

@@ -125,6 +125,25 @@ fn empty(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes the packs that were not received whole, and the locks of who did not live to give them back.
+pub(super) fn remove_halves(repository: &Path) -> std::io::Result<()> {
+    let is_half = |name: &str| name.starts_with("tmp_") || name.ends_with(".lock");
+    for directory in ["", "objects", "objects/pack"] {
+        let Ok(entries) = fs::read_dir(repository.join(directory)) else { continue };
+        for entry in entries.flatten() {
+            if !entry.file_name().to_str().is_some_and(is_half) {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// How many bytes the files below a directory have. What goes away meanwhile does not count.
 pub(super) fn size_of(directory: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(directory) else { return 0 };

@@ -41,7 +41,9 @@ pub(super) fn status(output: &[u8], is_cut: bool) -> GitStatusInfo {
     };
     for piece in pieces(output, is_cut) {
         if let Some(head) = piece.strip_prefix("# branch.head ") {
-            status.branch = check_branch("branch", head).is_ok().then(|| head.to_owned());
+            // What git says where none is checked out could be the name of one.
+            let is_name = head != "(detached)" && check_branch("branch", head).is_ok();
+            status.branch = is_name.then(|| head.to_owned());
         } else if let Some(commit) = piece.strip_prefix("# branch.oid ") {
             status.commit = is_hash(commit).then(|| commit.to_owned());
         } else if let Some(file) = file(&piece) {
@@ -167,6 +169,8 @@ mod tests {
              1 .D N... 100644 100644 000000 {HASH} {HASH} gone\0\
              u UU N... 100644 100644 100644 100644 {HASH} {HASH} {HASH} both\0? -odd\0"
         );
+        let detached = text.replace("head main", "head (detached)");
+        assert_eq!(super::status(detached.as_bytes(), false).branch, None);
         let status = status(text.as_bytes(), false);
         assert_eq!(
             (status.branch.as_deref(), status.commit.as_deref()),

@@ -7,7 +7,7 @@ use iris_protocol::{ApiError, ErrorCode, GitBranchPage, GitHead, GitPull, User};
 use iris_store::root::StoredGit;
 
 use super::command::{Ran, Run};
-use super::home::size_of;
+use super::home::{remove_halves, size_of};
 use super::source::{Way, is_there, way};
 use super::{Repository, broken, check_branch, conflict, text_of};
 
@@ -17,8 +17,9 @@ const MEASURED_EVERY: Duration = Duration::from_millis(500);
 const SENT: &str = "refs/iris/sent";
 /// What our own repository has of the other side.
 const MIRRORED: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
-/// What the repository among the files has of it.
-const TRACKED: [&str; 2] = ["+refs/heads/*:refs/remotes/origin/*", "refs/tags/*:refs/tags/*"];
+/// What the repository among the files has of it: branches that are gone go, tags that were made here stay.
+const TRACKED: [(&str, &str); 2] =
+    [("--prune", "+refs/heads/*:refs/remotes/origin/*"), ("--no-prune", "refs/tags/*:refs/tags/*")];
 
 impl Repository<'_> {
     /// Where the project was cloned from.
@@ -52,6 +53,7 @@ impl Repository<'_> {
             let home = self.home.directory().display().to_string();
             run.env.extend(["HOME", "TMPDIR"].map(|name| (name.to_owned(), home.clone())));
         }
+        self.remove_halves().await?;
         let quota = self.node.services.settings.quotas.file_bytes_max;
         let bytes_max = if quota == 0 { settings.bytes_max } else { quota.min(settings.bytes_max) };
         let ran = tokio::select! {
@@ -95,6 +97,13 @@ impl Repository<'_> {
         tokio::task::spawn_blocking(place).await.map_err(broken)?.map_err(broken)
     }
 
+    /// Removes what runs that were cut off left in our own repository. Only one works there at a time.
+    async fn remove_halves(&self) -> Result<(), ApiError> {
+        let mirror = self.home.mirror();
+        let remove = move || remove_halves(&mirror);
+        tokio::task::spawn_blocking(remove).await.map_err(broken)?.map_err(broken)
+    }
+
     async fn remove(&self, directory: PathBuf) -> Result<(), ApiError> {
         let remove = move || match std::fs::remove_dir_all(directory) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
@@ -115,17 +124,27 @@ impl Repository<'_> {
     /// Has the repository among the files know what our own one has.
     pub(super) async fn track(&self) -> Result<(), ApiError> {
         let mirror = self.home.mirror();
-        let fixed =
-            ["fetch", "--quiet", "--prune", "--no-write-fetch-head", "--no-auto-maintenance", "--"];
-        let mut arguments = [&fixed[..], &[text_of(&mirror)?]].concat();
-        arguments.extend(TRACKED);
-        let run = Run { protocol: Some("file"), ..self.run(&arguments) };
-        let ran = run.within(self.sandbox).await?;
-        // A tag that is another one here stays.
-        if ran.code == 0 || ran.errors.contains("would clobber existing tag") {
-            return Ok(());
+        for (prune, refs) in TRACKED {
+            let place = text_of(&mirror)?;
+            let arguments = [
+                "fetch",
+                "--quiet",
+                prune,
+                "--no-tags",
+                "--no-write-fetch-head",
+                "--no-auto-maintenance",
+                "--",
+                place,
+                refs,
+            ];
+            let run = Run { protocol: Some("file"), ..self.run(&arguments) };
+            let ran = run.within(self.sandbox).await?;
+            // A tag that is another one here stays.
+            if ran.code != 0 && !ran.errors.contains("would clobber existing tag") {
+                return Err(ran.refusal());
+            }
         }
-        Err(ran.refusal())
+        Ok(())
     }
 
     /// Looks at the branches of the other side.
@@ -173,7 +192,13 @@ impl Repository<'_> {
         run.within(self.sandbox).await?.worked()?;
         let way = way(&self.node.services, self.project, &git).await?;
         let (url, sent) = (way.url.clone(), format!("{SENT}:{here}"));
-        self.reach(way.into_writing(), &[&place, "push", "--no-verify", "--", &url, &sent]).await?;
+        let mut arguments = vec![&*place, "push", "--no-verify"];
+        if way.protocol == "file" {
+            // It runs here, where nothing of our configuration reaches it.
+            arguments.push("--receive-pack=git -c core.hooksPath=/dev/null receive-pack");
+        }
+        arguments.extend(["--", &url, &sent]);
+        self.reach(way.into_writing(), &arguments).await?;
         // What was sent is what the other side has.
         let tracked = format!("refs/remotes/origin/{branch}");
         self.ask(&["update-ref", &tracked, &commit]).await?;

@@ -158,6 +158,11 @@ async fn allowed(services: &Services, path: PathBuf) -> Result<PathBuf, ApiError
         if real.starts_with(&data_dir) || data_dir.starts_with(&real) {
             return None;
         }
+        // What belongs to a work tree is no repository of its own.
+        if real.components().any(|name| matches!(name.as_os_str().to_str(), Some(".git" | ".iris")))
+        {
+            return None;
+        }
         let mut roots = roots.iter().filter_map(|root| root.canonicalize().ok());
         roots.any(|root| real.starts_with(root)).then_some(real)
     };

@@ -121,6 +121,11 @@ impl Tool for McpTool {
         self.is_program
     }
 
+    /// The program runs between the calls as well, and a call may wait long for people.
+    fn is_command(&self) -> bool {
+        false
+    }
+
     /// The arguments, in one spelling. Long ones are cut, so that no rule can name them exactly.
     fn accesses(&self, input: &Value) -> Vec<Access> {
         let target = Target::Text(cut(&canonical_json(input), TARGET_BYTES_MAX));

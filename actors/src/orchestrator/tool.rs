@@ -73,7 +73,7 @@ impl Orchestrator {
         let sub_agents = Arc::new(self.call_tasks(&call_id, &answerer.model));
         let people = Arc::new(CallPeople::of(&self.assignment, &call_id, &self.asked));
         let writing = self.may_write(tool_name).then(|| Arc::clone(&self.tools.writing));
-        let command = self.may_run_code(tool_name).then(|| self.command_place());
+        let command = self.may_be_command(tool_name).then(|| self.command_place());
         let span = tracing::info_span!(
             parent: &self.span,
             "tool",
@@ -171,10 +171,10 @@ impl Orchestrator {
     }
 
     /// Whether a call takes a place among the commands, which it does before the tool is looked up as well.
-    fn may_run_code(&self, tool_name: &str) -> bool {
+    fn may_be_command(&self, tool_name: &str) -> bool {
         let tools = self.assignment.place.project.kept.tools.latest();
         let tool = tools.and_then(|tools| tools.get(tool_name));
-        tool.is_none_or(|tool| tool.runs_code())
+        tool.is_none_or(|tool| tool.is_command())
     }
 
     /// For whom a command runs. Those of one user take their turns in the order in which they came.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use iris_protocol::{MessageRole, RunId, SessionId};
+use iris_protocol::{MessageRole, Room, RunId, SessionId};
 use iris_store::StoredEvent;
 use serde::Deserialize;
 use tokio::sync::oneshot;
@@ -15,6 +15,8 @@ use crate::supervision::Vitals;
 
 /// The event that says that a run ended.
 const RUN_COMPLETED: &str = "run.completed";
+/// The event that says that a message was taken out of the queue.
+const MESSAGE_REMOVED: &str = "message.removed";
 /// The event that says that a message is there.
 const MESSAGE_CREATED: &str = "message.created";
 
@@ -135,6 +137,13 @@ impl Project {
     /// Lets a session answer what it was told by the server itself, of a sub-agent perhaps whose run a person
     /// resumed.
     pub(super) fn wake_session(&mut self, event: &StoredEvent, ctx: &mut Context<Self>) {
+        // One that was taken out of the queue waits for no place any more.
+        if event.name == MESSAGE_REMOVED
+            && let Room::Session(id) = &event.room
+            && let Some(session) = self.sessions.get(id)
+        {
+            session.tell(Look);
+        }
         if event.name != MESSAGE_CREATED {
             return;
         }

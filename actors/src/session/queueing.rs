@@ -52,8 +52,8 @@ impl Session {
                 self.turn = Some(turn);
                 return None;
             }
-            // Another run was the next one.
-            Some(Turn::Has(..) | Turn::Waits(..)) | None => {}
+            // Another run was the next one. Its place becomes free before this one asks for its own.
+            other @ (Some(Turn::Has(..) | Turn::Waits(..)) | None) => drop(other),
         }
         match line.enter(self.whose(run)) {
             Entry::In(place) => Some(place),

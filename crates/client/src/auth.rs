@@ -41,7 +41,7 @@ pub trait TokenStore: Send + Sync {
 
 /// A [`TokenStore`] that no other process changes.
 pub trait LockedTokens: Send {
-    /// What is kept now; nothing after a logout.
+    /// What is kept now; nothing after a logout, or when another user logged in.
     fn tokens(&self) -> Option<LoginTokens>;
 
     /// Keeps other tokens. Where that fails, other processes have to log in again.
@@ -132,6 +132,14 @@ impl Client {
 
     /// Refreshes, unless another clone has done so since `stale` was the access token.
     pub(crate) async fn renew(&self, stale: Option<&str>) -> Result<(), ClientError> {
+        let (client, stale) = (self.clone(), stale.map(ToOwned::to_owned));
+        // On its own: who waits for it may be aborted, and a token that was used and not replaced ends
+        // the login.
+        let renewed = tokio::spawn(async move { client.renew_whole(stale.as_deref()).await }).await;
+        renewed.unwrap_or_else(|e| Err(ClientError::protocol("renewing the tokens", e)))
+    }
+
+    async fn renew_whole(&self, stale: Option<&str>) -> Result<(), ClientError> {
         let _exchange = self.tokens.exchange.lock().await;
         if self.token().as_deref() != stale {
             return Ok(());

@@ -192,7 +192,8 @@ payloads! {
         /// How many bytes came.
         bytes: u64,
     }
-    /// A request to a provider and its response. Secrets that are known stand in neither.
+    /// A request to a provider and its response. Secrets that are known stand in neither, unless a provider sent one in
+    /// more than two pieces.
     CapturedExchange {
         /// What is listed of it.
         record: CaptureRecord,

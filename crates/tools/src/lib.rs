@@ -82,6 +82,11 @@ pub trait Tool: Send + Sync {
         false
     }
 
+    /// Whether a call of it is a command that takes a place among those that run at once.
+    fn is_command(&self) -> bool {
+        self.runs_code()
+    }
+
     /// Why it cannot run on this server at all; then nobody is asked about a call.
     fn unavailable(&self) -> Option<ToolError> {
         None

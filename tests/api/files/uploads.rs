@@ -333,6 +333,19 @@ async fn staged(files: &Path) -> u64 {
     .await
 }
 
+#[tokio::test]
+async fn a_file_of_a_form_is_not_put_below_another_one() {
+    for r#type in TYPES {
+        let (_app, ann, project, _) = scene_of(r#type).await;
+        let answer = send(&ann, &project, None, form(&[file("a", b"x"), file("a/b", b"y")])).await;
+        let told = told(&answer);
+        assert_eq!(told[0], ("a", Value::from(1)), "{told:?}");
+        assert!(told[1].1.is_string(), "{told:?}");
+        assert!(ann.client.file_get(&project, "a/b").await.is_err());
+        assert_eq!(ann.client.file_get(&project, "a").await.unwrap(), "x");
+    }
+}
+
 /// Row H16, and what a stop of the server in the middle leaves.
 #[tokio::test]
 async fn h16_an_upload_that_is_cut_leaves_nothing_also_over_a_restart() {

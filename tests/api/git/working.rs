@@ -1,9 +1,11 @@
 //! What people do with a repository.
 
+use std::os::unix::fs::PermissionsExt;
+
 use iris_protocol::{
     ErrorCode, Event, FileSource, FileVersions, GitAction, GitBranches, GitCommit,
     GitCredentialsSet, GitDiff, GitFetch, GitFileState, GitLog, GitPull, GitPush, GitSource,
-    GitStatus, GitSwitch, Role,
+    GitStatus, GitSwitch, ProjectCreate, ProjectType, Role,
 };
 use iris_testkit::{AppOptions, patiently};
 
@@ -22,6 +24,25 @@ fn message(message: &str) -> GitCommit {
 
 const DIFF: GitDiff = GitDiff { path: None, from: None, to: None };
 const LOG: GitLog = GitLog { from: None, path: None, limit: None, cursor: None };
+
+#[tokio::test]
+async fn the_directory_of_another_project_is_not_cloned() {
+    let origin = Origin::new();
+    let Some((app, ann)) = scene(options(&[origin.top()])).await else { return };
+    let (bob, work) = (app.user("bob").await, origin.work().canonicalize().unwrap());
+    let path = Some(work.to_str().unwrap().to_owned());
+    let (name, r#type) = ("work".to_owned(), ProjectType::Local);
+    let local = ProjectCreate { name, description: None, r#type, path, git: None };
+    bob.client.call(None, local).await.unwrap();
+    for (place, reason) in
+        [("", "path_taken"), ("/b", "path_taken"), ("/.git", "outside_project_roots")]
+    {
+        let git = Some(from(format!("file://{}{place}", work.display())));
+        let (name, r#type) = ("stolen".to_owned(), ProjectType::Git);
+        let stolen = ProjectCreate { name, description: None, r#type, path: None, git };
+        assert_eq!(code_of(&refusal(ann.client.call(None, stolen).await)).1, reason, "{place}");
+    }
+}
 
 #[tokio::test]
 async fn a_repository_of_this_machine_is_cloned_worked_with_and_sent_back() {
@@ -98,6 +119,15 @@ async fn a_repository_of_this_machine_is_cloned_worked_with_and_sent_back() {
         assert_eq!(error.code, ErrorCode::InvalidRequest, "{bad}");
     }
 
+    // What the other side would run here is not run.
+    let hook = origin.bare().join("hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    std::fs::write(&hook, "#!/bin/sh\nexit 1\n").unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let files_at = files.to_str().unwrap();
+    git(&origin.work(), &["-C", files_at, "tag", "made-here"]);
+    ann.client.call(Some(&id), GitFetch {}).await.unwrap();
+    assert_eq!(git(&origin.work(), &["-C", files_at, "tag"]), "made-here");
     let path = format!("/v1/projects/{id}/git/push");
     for is_replay in [false, true] {
         let sent = with_key(&ann, "POST", &path, "{}").await;

@@ -49,6 +49,10 @@ impl Command for CreateProject {
         if let Some(path) = &self.path {
             refuse_taken_path(tx.conn(), Path::new(path))?;
         }
+        // Whoever clones what another project has sees all of it, members or not.
+        if let Some(path) = self.git.as_ref().and_then(|git| git.url.strip_prefix("file://")) {
+            refuse_taken_path(tx.conn(), Path::new(path))?;
+        }
         tx.conn()
             .prepare_cached(
                 "INSERT INTO projects
@@ -88,7 +92,7 @@ fn refuse_taken_path(conn: &Connection, path: &Path) -> Result<(), StoreError> {
         is_taken |= at.exists([ancestor])?;
     }
     if is_taken || conn.prepare_cached(BELOW_PATH)?.exists([place])? {
-        let message = "`path` is, holds or lies in the directory of another project";
+        let message = "the path is, holds or lies in the directory of another project";
         return Err(StoreError::conflict("path_taken", message));
     }
     Ok(())
