@@ -2,10 +2,10 @@
 
 mod browsing;
 mod history;
+mod in_database;
 mod locks;
 mod model;
 mod ranges;
-mod remote;
 mod reverting;
 mod slow;
 mod snapshots;
