@@ -3219,7 +3219,7 @@ export interface Operations {
       /** The record. */
       captureId: CaptureId;
     };
-    /** A request to a provider and its response. Secrets that are known stand in neither. */
+    /** A request to a provider and its response. Secrets that are known stand in neither, unless a provider sent one in more than two pieces. */
     response: {
       /** What is listed of it. */
       record: CaptureRecord;
