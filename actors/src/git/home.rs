@@ -127,17 +127,18 @@ fn empty(directory: &Path) -> io::Result<()> {
 
 /// Removes the packs that were not received whole, and the locks of who did not live to give them back.
 pub(super) fn remove_halves(repository: &Path) -> std::io::Result<()> {
-    let is_half = |name: &str| name.starts_with("tmp_") || name.ends_with(".lock");
     for directory in ["", "objects", "objects/pack"] {
         let Ok(entries) = fs::read_dir(repository.join(directory)) else { continue };
         for entry in entries.flatten() {
-            if !entry.file_name().to_str().is_some_and(is_half) {
+            let path = entry.path();
+            let is_half = entry.file_name().to_str().is_some_and(|name| name.starts_with("tmp_"));
+            if !is_half && path.extension().is_none_or(|it| it != "lock") {
                 continue;
             }
             if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
+                fs::remove_dir_all(path)?;
             } else {
-                fs::remove_file(entry.path())?;
+                fs::remove_file(path)?;
             }
         }
     }
