@@ -19,7 +19,7 @@ use iris_store::{Committed, StoreError, WriteContext};
 use super::settings::check_project_settings;
 use super::{Done, Grant, check_description, check_name, check_space, done, internal, stored};
 use crate::directory::{CloseOne, FindProject, ProjectPlaces};
-use crate::git::{begin_clone, check_source, stop_clone};
+use crate::git::{begin_clone, check_source, while_gone};
 use crate::project::EvictUser;
 use crate::supervision::AskError;
 use crate::{Node, ResumePolicy, budgets, leftovers, outbox, write};
@@ -282,11 +282,14 @@ pub(super) async fn delete(
     if deleted.map_err(stored)?.replayed {
         return Ok(done(iris_protocol::Done { done: true })?.at(None, true));
     }
-    stop_clone(node, &id).await;
-    // Nobody can open it any more; what is open closes before its files go.
-    let closed = node.directory.insist(|| CloseOne(id.clone())).await;
-    closed.map_err(AskError::to_api)?;
-    leftovers::remove(node, Leftover { project_id: id, with_backups: true }).await;
+    let remove = async {
+        // Nobody can open it any more; what is open closes before its files go.
+        node.directory.insist(|| CloseOne(id.clone())).await.map_err(AskError::to_api)?;
+        let leftover = Leftover { project_id: id.clone(), with_backups: true };
+        leftovers::remove(node, leftover).await;
+        Ok::<_, ApiError>(())
+    };
+    while_gone(node, &id, remove).await?;
     done(iris_protocol::Done { done: true })
 }
 

@@ -1,7 +1,7 @@
 //! Clones under way. They belong to the server, not to who asked for them: one that a crash cut off is begun anew at
 //! the next start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use iris_protocol::{ApiError, ErrorCode, FileSource, ProjectId};
@@ -25,6 +25,8 @@ pub(crate) struct Clones {
     under_way: parking_lot::Mutex<HashMap<ProjectId, UnderWay>>,
     turns: parking_lot::Mutex<HashMap<ProjectId, Weak<Mutex<()>>>>,
     room: Semaphore,
+    /// Projects that are being deleted: whoever talks with the other side of one is to stop.
+    gone: parking_lot::Mutex<HashSet<ProjectId>>,
 }
 
 #[derive(Clone)]
@@ -41,11 +43,17 @@ impl Default for Clones {
             under_way: parking_lot::Mutex::default(),
             turns: parking_lot::Mutex::default(),
             room,
+            gone: parking_lot::Mutex::default(),
         }
     }
 }
 
 impl Clones {
+    /// Whether a project is being deleted.
+    pub(super) fn is_gone(&self, id: &ProjectId) -> bool {
+        self.gone.lock().contains(id)
+    }
+
     /// Waits until nobody else talks with the other side of the project.
     pub(super) async fn alone(&self, id: &ProjectId) -> OwnedMutexGuard<()> {
         let turn = {
@@ -95,6 +103,21 @@ pub(crate) fn begin_clone(node: &Node, id: &ProjectId) {
         drop(under_way);
         drop(ending);
     });
+}
+
+/// Ends whatever works with the other side of a project that is being deleted, before `remove` takes what is left.
+pub(crate) async fn while_gone<T>(
+    node: &Node,
+    id: &ProjectId,
+    remove: impl Future<Output = T>,
+) -> T {
+    node.clones.gone.lock().insert(id.clone());
+    stop_clone(node, id).await;
+    let alone = node.clones.alone(id).await;
+    let removed = remove.await;
+    drop(alone);
+    node.clones.gone.lock().remove(id);
+    removed
 }
 
 /// Gives a clone up, and waits until nothing of it works any more.

@@ -58,7 +58,7 @@ impl Repository<'_> {
         let bytes_max = if quota == 0 { settings.bytes_max } else { quota.min(settings.bytes_max) };
         let ran = tokio::select! {
             ran = run.within(self.sandbox) => ran?,
-            error = too_large(self.home.directory().to_owned(), bytes_max) => return Err(error),
+            error = self.hindered(bytes_max) => return Err(error),
         };
         // One that was there before it was looked at.
         if measured(self.home.directory()).await > bytes_max {
@@ -69,6 +69,19 @@ impl Repository<'_> {
             self.project.kept.secrets.mask_in(&mut error.message);
             error
         })
+    }
+
+    /// Ends when what is kept is larger than that, or when the project is being deleted.
+    async fn hindered(&self, bytes_max: u64) -> ApiError {
+        loop {
+            tokio::time::sleep(MEASURED_EVERY).await;
+            if self.node.clones.is_gone(&self.project.id) {
+                return ApiError::not_found("project");
+            }
+            if measured(self.home.directory()).await > bytes_max {
+                return over(bytes_max);
+            }
+        }
     }
 
     /// Has our own repository have what the other side has.
@@ -205,16 +218,6 @@ impl Repository<'_> {
         let run = self.beside(&[&place, "update-ref", &here, SENT]);
         run.within(self.sandbox).await?.worked()?;
         Ok(GitHead { branch: Some(branch), commit: Some(commit) })
-    }
-}
-
-/// Ends when a directory is larger than that.
-async fn too_large(directory: PathBuf, bytes_max: u64) -> ApiError {
-    loop {
-        tokio::time::sleep(MEASURED_EVERY).await;
-        if measured(&directory).await > bytes_max {
-            return over(bytes_max);
-        }
     }
 }
 

@@ -56,6 +56,8 @@ pub const FILE_LOCK_MS_DEFAULT: u64 = 5 * 60 * 1000;
 pub const FILE_LOCK_GRACE_MS: u64 = 30_000;
 /// How long a tool waits for a lock before the model is told who has it, in milliseconds.
 pub const FILE_LOCK_WAIT_MS: u64 = 30_000;
+/// Most clones that one user has under way.
+pub const CLONES_PER_USER_MAX: u64 = 2;
 /// Most files, and most branches, that one answer about a repository names.
 pub const GIT_ENTRIES_MAX: usize = 1000;
 /// Most bytes of the text of a difference of two commits.

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use iris_protocol::{
-    CloneState, ErrorCode, FileWrite, GitCancel, GitClone, GitSource, ProjectDelete,
+    CloneState, ErrorCode, FileWrite, GitCancel, GitClone, GitFetch, GitSource, ProjectDelete,
 };
 use iris_testkit::{AppOptions, patiently};
 
 use super::serving::{Manner, Server};
-use super::{Origin, clone, ended, failure, files_of, from, options, refused, scene, with_token};
+use super::{
+    Origin, clone, ended, failure, files_of, from, options, ready, refused, scene, with_token,
+};
 use crate::{code_of, refusal};
 
 const TOKEN: &str = "correct-horse-battery-staple";
@@ -155,6 +157,49 @@ async fn a_clone_is_given_up_when_somebody_says_so_and_with_its_project() {
     patiently("a request", server.asked()).await;
     ann.client.call(Some(&id), ProjectDelete {}).await.unwrap();
     assert!(!app.data_dir().join("projects").join(id.as_str()).exists());
+}
+
+#[tokio::test]
+async fn one_user_has_two_clones_under_way_at_most() {
+    let origin = Origin::new();
+    let server = Server::start(origin.top(), Manner::Silent).await;
+    let mut options = open_options(&origin);
+    options.git.stall = Duration::from_mins(10);
+    let Some((app, ann)) = scene(options).await else { return };
+    let bob = app.user("bob").await;
+    let first = clone(&ann, from(server.url())).await.id;
+    clone(&ann, from(server.url())).await;
+    let found = refused(&ann, from(server.url())).await;
+    assert_eq!(found, (ErrorCode::Conflict, "too_many_clones".to_owned()));
+    clone(&bob, from(server.url())).await;
+    ann.client.call(Some(&first), GitCancel {}).await.unwrap();
+    clone(&ann, from(server.url())).await;
+    let error = refusal(ann.client.call(Some(&first), GitClone {}).await);
+    assert_eq!(code_of(&error), (ErrorCode::Conflict, "too_many_clones"));
+}
+
+#[tokio::test]
+async fn a_deletion_ends_what_talks_with_the_other_side() {
+    let origin = Origin::new();
+    let server = Server::start(origin.top(), Manner::Well).await;
+    let mut options = open_options(&origin);
+    options.git.stall = Duration::from_mins(10);
+    let Some((app, ann)) = scene(options).await else { return };
+    let id = ready(&ann, from(server.url())).await;
+    server.behave(Manner::Silent);
+    let (client, project) = (ann.client.clone(), id.clone());
+    let before = server.count();
+    let fetching =
+        tokio::spawn(async move { refusal(client.call(Some(&project), GitFetch {}).await) });
+    patiently("a request", async {
+        while server.count() == before {
+            server.asked().await;
+        }
+    })
+    .await;
+    patiently("the deletion", ann.client.call(Some(&id), ProjectDelete {})).await.unwrap();
+    assert!(!app.data_dir().join("projects").join(id.as_str()).exists());
+    assert_eq!(patiently("an error", fetching).await.unwrap().code, ErrorCode::NotFound);
 }
 
 #[tokio::test]

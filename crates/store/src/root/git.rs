@@ -1,6 +1,7 @@
 //! Projects that are cloned with git: where from, with which credentials, and how far it is. The token comes in
 //! sealed: the store cannot open it.
 
+use iris_protocol::limits::CLONES_PER_USER_MAX;
 use iris_protocol::{CloneState, Event, GitAction, Project, ProjectId, UserId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
@@ -43,6 +44,7 @@ pub(super) fn insert(
     by: &UserId,
     at: i64,
 ) -> Result<(), StoreError> {
+    refuse_too_many(conn, by)?;
     let sql = "INSERT INTO project_git
                    (project_id, url, branch, username, sealed, state, by, changed_at)
                VALUES (?1, ?2, ?3, ?4, ?5, 'cloning', ?6, ?7)";
@@ -58,6 +60,19 @@ pub(super) fn insert(
     Ok(())
 }
 
+/// The server has room for a few clones at once, and nobody is to take all of it.
+fn refuse_too_many(conn: &Connection, by: &UserId) -> Result<(), StoreError> {
+    let sql = "SELECT count(*) FROM project_git WHERE state = 'cloning' AND by = ?1";
+    let under_way: u64 = conn.prepare_cached(sql)?.query_row([by.as_str()], |row| row.get(0))?;
+    if under_way >= CLONES_PER_USER_MAX {
+        let message = format!(
+            "{CLONES_PER_USER_MAX} clones that you asked for are under way: wait, or give one up"
+        );
+        return Err(StoreError::conflict("too_many_clones", message));
+    }
+    Ok(())
+}
+
 fn changed(project_id: &ProjectId, action: GitAction, error: Option<String>) -> Event {
     let project_id = project_id.clone();
     Event::GitChanged { project_id, action, branch: None, commit: None, error }
@@ -66,7 +81,7 @@ fn changed(project_id: &ProjectId, action: GitAction, error: Option<String>) -> 
 /// Begins the clone of a project again that failed. The project is told of it. Answers the project as `by` sees
 /// it.
 ///
-/// Fails with `NotFound` for no project, with `Conflict`: `not_git`, `clone_not_failed`.
+/// Fails with `NotFound` for no project, with `Conflict`: `not_git`, `clone_not_failed`, `too_many_clones`.
 #[derive(Debug, Clone)]
 pub struct BeginClone {
     /// The project.
@@ -86,6 +101,7 @@ impl Command for BeginClone {
             let message = "the project is being cloned, or was";
             return Err(StoreError::conflict("clone_not_failed", message));
         }
+        refuse_too_many(tx.conn(), &self.by)?;
         let sql = "UPDATE project_git SET state = 'cloning', error = NULL, by = ?2, changed_at = ?3
                    WHERE project_id = ?1";
         let values = params![self.project_id.as_str(), self.by.as_str(), self.at];
