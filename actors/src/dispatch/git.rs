@@ -6,14 +6,14 @@ use iris_protocol::{
     GitPull, GitPush, GitSwitch, ProjectPayload, User,
 };
 use iris_store::WriteContext;
-use iris_store::root::{BeginClone, NoteGit, SetGitCredentials};
+use iris_store::root::{BeginClone, EndClone, NoteGit, SetGitCredentials};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::projects::{page_size, project_of, publish};
 use super::{Done, Grant, check_space, done, internal, stored};
-use crate::git::{Repository, begin_clone, seal, stop_clone};
-use crate::{Node, write};
+use crate::git::{GIVEN_UP, Repository, begin_clone, seal, stop_clone};
+use crate::{Node, record, write};
 
 pub(super) async fn clone_again(
     node: &Node,
@@ -36,6 +36,11 @@ pub(super) async fn clone_again(
 pub(super) async fn cancel(node: &Node, grant: &Grant) -> Result<Done, ApiError> {
     let id = grant.project_id()?;
     stop_clone(node, id).await;
+    // Its end may not have been written: then nobody works on what is still called a clone under way.
+    let (error, at) = (Some(GIVEN_UP.to_owned()), node.services.clock.now_ms());
+    let end = EndClone { project_id: id.clone(), error, at };
+    record(&node.root, end, WriteContext::default()).await.map_err(stored)?;
+    publish(node, grant, false).await;
     done(ProjectPayload { project: project_of(node, grant.user_id()?, id).await? })
 }
 

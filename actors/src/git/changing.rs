@@ -77,6 +77,12 @@ impl Repository<'_> {
         let paths = paths.into_iter().map(plain).collect::<Result<Vec<_>, _>>()?;
         let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
         let _turn = take_turn(self.place()).await?;
+        // To add them would say that they are resolved, with the marks of the conflict in them.
+        let unmerged = self.unmerged().await?;
+        if !unmerged.is_empty() {
+            let message = "a merge is under way that is not resolved";
+            return Err(conflict("merge_conflict", message).detail("paths", unmerged));
+        }
         self.ask(&[&["add", "--all", "--"][..], &paths].concat()).await?;
         let fixed =
             ["diff", "--cached", "--quiet", "--no-ext-diff", "--ignore-submodules=all", "--"];
@@ -103,6 +109,11 @@ impl Repository<'_> {
     pub(super) async fn merge(&self, by: &User, is_merge: bool) -> Result<GitHead, ApiError> {
         let _turn = take_turn(self.place()).await?;
         self.check_locks(by).await?;
+        // Only what begins here is taken back here.
+        if self.commit_of("MERGE_HEAD").await?.is_some() {
+            let message = "a merge is under way: end it, or have an agent run `git merge --abort`";
+            return Err(conflict("merge_under_way", message));
+        }
         let branch = self.current_branch().await?;
         let branch = branch.ok_or_else(|| conflict("no_branch", "no branch is checked out"))?;
         let other = self.commit_of(&format!("refs/remotes/origin/{branch}")).await?;
@@ -121,12 +132,17 @@ impl Repository<'_> {
         self.head().await
     }
 
-    /// Takes a merge back that did not work, and says why it did not.
-    async fn unmerge(&self, by: &User, error: ApiError) -> Result<ApiError, ApiError> {
+    /// The files in which both sides of a merge changed the same lines.
+    async fn unmerged(&self) -> Result<Vec<String>, ApiError> {
         let arguments = ["diff", "--name-only", "--diff-filter=U", "-z", "--no-ext-diff"];
         let ran = self.look(&arguments, super::SHORT).await?;
         let paths = String::from_utf8_lossy(&ran.output).into_owned();
-        let paths: Vec<_> = paths.split('\0').filter(|path| !path.is_empty()).collect();
+        Ok(paths.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// Takes a merge back that did not work, and says why it did not.
+    async fn unmerge(&self, by: &User, error: ApiError) -> Result<ApiError, ApiError> {
+        let paths = self.unmerged().await?;
         if !paths.is_empty() {
             self.change(by, self.run(&["merge", "--abort"])).await?;
             let message = "both sides changed the same lines: nothing was merged";

@@ -20,6 +20,9 @@ use crate::{Node, NodeError, outbox, record};
 /// Most clones that work at once; the others wait.
 const AT_ONCE: usize = 4;
 
+/// Why a clone ended that somebody ended.
+pub(crate) const GIVEN_UP: &str = "it was given up";
+
 /// The clones of a node, and whose turn it is with the other side of a project.
 pub(crate) struct Clones {
     under_way: parking_lot::Mutex<HashMap<ProjectId, UnderWay>>,
@@ -131,7 +134,7 @@ pub(crate) async fn stop_clone(node: &Node, id: &ProjectId) {
 async fn clone_and_tell(node: &Node, id: &ProjectId, stop: &Notify) {
     let cloned = tokio::select! {
         cloned = clone(node, id) => cloned,
-        () = stop.notified() => Err(ApiError::new(ErrorCode::Cancelled, "it was given up")),
+        () = stop.notified() => Err(ApiError::new(ErrorCode::Cancelled, GIVEN_UP)),
     };
     // The next start begins it anew.
     if cloned.is_err() && node.is_draining() {

@@ -142,6 +142,20 @@ pub(super) fn remove_halves(repository: &Path) -> std::io::Result<()> {
             }
         }
     }
+    remove_locks(&repository.join("refs"))
+}
+
+/// No ref has a name that ends like this.
+fn remove_locks(directory: &Path) -> std::io::Result<()> {
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            remove_locks(&path)?;
+        } else if path.extension().is_some_and(|it| it == "lock") {
+            fs::remove_file(path)?;
+        }
+    }
     Ok(())
 }
 

@@ -190,8 +190,9 @@ impl Repository<'_> {
         };
         check_branch("branch", &branch)?;
         let here = format!("refs/heads/{branch}");
-        let commit = self.commit_of(&here).await?.ok_or_else(|| ApiError::not_found("branch"))?;
         let _alone = self.node.clones.alone(&self.project.id).await;
+        self.remove_halves().await?;
+        self.commit_of(&here).await?.ok_or_else(|| ApiError::not_found("branch"))?;
         let mirror = self.home.mirror();
         if !is_there(&mirror).await? {
             self.mirror(&git).await?;
@@ -203,6 +204,10 @@ impl Repository<'_> {
         let protocol = Some("file");
         let run = Run { protocol, read_only: vec![files.clone()], ..self.beside(&arguments) };
         run.within(self.sandbox).await?.worked()?;
+        // Whatever the branch has become since, this is what is sent.
+        let read = self.beside(&[&place, "rev-parse", "--verify", SENT]);
+        let read = read.within(self.sandbox).await?.worked()?;
+        let commit = String::from_utf8_lossy(&read.output).trim().to_owned();
         let way = way(&self.node.services, self.project, &git).await?;
         let (url, sent) = (way.url.clone(), format!("{SENT}:{here}"));
         let mut arguments = vec![&*place, "push", "--no-verify"];

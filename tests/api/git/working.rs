@@ -26,6 +26,31 @@ const DIFF: GitDiff = GitDiff { path: None, from: None, to: None };
 const LOG: GitLog = GitLog { from: None, path: None, limit: None, cursor: None };
 
 #[tokio::test]
+async fn a_merge_that_somebody_else_began_is_neither_committed_nor_taken_back() {
+    let origin = Origin::new();
+    let Some((app, ann)) = scene(options(&[origin.top()])).await else { return };
+    let id = ready(&ann, from(origin.bare().display().to_string())).await;
+    ann.client.file_put(&id, "a.txt", "here\n").await.unwrap();
+    ann.client.call(Some(&id), message("Here")).await.unwrap();
+    let files = files_of(&app, &id);
+    let merging = std::process::Command::new("git")
+        .env("GIT_CONFIG_GLOBAL", origin.top().join("gitconfig"))
+        .args(["-c", "user.name=Eve", "-c", "user.email=eve@example.com", "merge", "-q"])
+        .arg("origin/feature")
+        .current_dir(&files)
+        .output()
+        .unwrap();
+    assert!(!merging.status.success(), "{merging:?}");
+    let held = std::fs::read_to_string(files.join("a.txt")).unwrap();
+    assert!(held.contains("<<<<<<<"), "{held}");
+    let error = refusal(ann.client.call(Some(&id), message("All")).await);
+    assert_eq!(code_of(&error), (ErrorCode::Conflict, "merge_conflict"));
+    let error = refusal(ann.client.call(Some(&id), GitPull { merge: true }).await);
+    assert_eq!(code_of(&error), (ErrorCode::Conflict, "merge_under_way"));
+    assert_eq!(std::fs::read_to_string(files.join("a.txt")).unwrap(), held);
+}
+
+#[tokio::test]
 async fn the_directory_of_another_project_is_not_cloned() {
     let origin = Origin::new();
     let Some((app, ann)) = scene(options(&[origin.top()])).await else { return };
