@@ -353,6 +353,11 @@ impl Handler<SendMessage> for Session {
             {
                 session.cancel_run(interrupted.clone(), ctx);
             }
+            if let Ok(Committed { output, replayed: false, .. }) = &accepted
+                && !output.queued
+            {
+                session.take_up_first(output.run.clone(), ctx);
+            }
             session.answered(accepted.is_ok(), ctx);
             accepted.map(accepted_message)
         }))
@@ -435,6 +440,14 @@ impl Session {
             place.project.reader.open_run(place.id).await
         };
         ctx.spawn(next.into_actor(self).map(|next, session, ctx| session.looked_up(next, ctx)));
+    }
+
+    /// Takes up a queued run before which there was none, without a look at what the store just said.
+    fn take_up_first(&mut self, run: Run, ctx: &mut Context<Self>) {
+        let is_free = matches!(self.work, Work::None) && !self.place.services.is_draining();
+        if is_free && *self.place.is_recovered.borrow() {
+            self.take_up(OpenRun::queued(run), ctx);
+        }
     }
 
     fn looked_up(&mut self, next: Result<Option<OpenRun>, StoreError>, ctx: &mut Context<Self>) {

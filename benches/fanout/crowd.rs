@@ -211,6 +211,11 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    /// The same with so much less processor time.
+    pub(crate) fn without(self, cpu: Duration) -> Self {
+        Self { cpu: self.cpu.saturating_sub(cpu), ..self }
+    }
+
     /// Processor microseconds for each delivery, which is as many seconds for a million.
     pub(crate) fn micros_each(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / float(self.deliveries)

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
+use iris_protocol::SessionId;
+
 use crate::bare::{Bare, Publishing};
 use crate::crowd::{Crowd, Rooms, Usage, percentile};
+use crate::machine::cpu_time;
 use crate::scene::Scene;
 use crate::table::{Figure, median, ms};
 use crate::wire::Target;
@@ -38,6 +42,7 @@ pub(crate) const CROWDS: [(&str, Size); 2] = [
             count: 1_000,
             bare: "bare, 1000 x 200 B, full speed",
             steady: "delivery to 1000, 20000/s, times bare",
+            apart: "the same without the events' own cost",
             full: "delivery to 1000, full speed, times bare",
             delay: "durable event to 1000, 20000/s, p99",
             delay_max: Some(DELAY_MS_MAX),
@@ -49,6 +54,7 @@ pub(crate) const CROWDS: [(&str, Size); 2] = [
             count: 5_000,
             bare: "bare, 5000 x 200 B, full speed",
             steady: "delivery to 5000, 20000/s, times bare",
+            apart: "the same without the events' own cost",
             full: "delivery to 5000, full speed, times bare",
             delay: "durable event to 5000, 20000/s, p99",
             delay_max: None,
@@ -61,6 +67,8 @@ pub(crate) struct Size {
     count: usize,
     bare: &'static str,
     steady: &'static str,
+    /// Without what it costs to make the events for nobody, which the bare server does not do.
+    apart: &'static str,
     full: &'static str,
     delay: &'static str,
     /// To 5,000 one event alone is work for longer than what is asked for 1,000.
@@ -75,6 +83,12 @@ struct Samples {
 }
 
 impl Samples {
+    /// The same where Iris used so much less in each window.
+    fn without(&self, cpu: Duration) -> Self {
+        let iris = self.iris.iter().map(|usage| usage.without(cpu)).collect();
+        Self { iris, bare: self.bare.clone() }
+    }
+
     fn figure(&self, name: &'static str, bytes: usize) -> Figure {
         let each = |usages: &[Usage]| usages.iter().map(Usage::micros_each).collect::<Vec<_>>();
         let rate = |usages: &[Usage]| median(&usages.iter().map(Usage::rate).collect::<Vec<_>>());
@@ -104,6 +118,8 @@ impl Size {
         let scene = Scene::start().await?;
         let sessions = scene.sessions(ROUND / count).await?;
         let rooms = scene.rooms(&sessions);
+        let rate = STEADY / subscribers;
+        let events = events_alone(&scene, &sessions, rate).await?;
         let listeners = Crowd::gather(&scene.target, &rooms, count, SAMPLED).await?;
 
         let mut bare = Bare::start()?;
@@ -113,7 +129,6 @@ impl Size {
             (Samples::default(), Samples::default(), Vec::new());
         let (mut steady_bytes, mut full_bytes) = (0, 0);
         let mut delays = Vec::new();
-        let rate = STEADY / subscribers;
         let first = sessions.first().into_iter();
         for _ in 0..rounds {
             for session in first.clone() {
@@ -153,6 +168,7 @@ impl Size {
                 comparison: format!("{rate:.0} deliveries/s"),
             },
             steady.figure(names.steady, steady_bytes),
+            Figure { target: None, ..steady.without(events).figure(names.apart, steady_bytes) },
             full.figure(names.full, full_bytes),
             Figure {
                 name: names.delay,
@@ -165,6 +181,22 @@ impl Size {
             },
         ])
     }
+}
+
+/// What the steady events of a window cost the server while nobody hears them: requests and commits.
+async fn events_alone(
+    scene: &Scene,
+    sessions: &[SessionId],
+    rate: u32,
+) -> anyhow::Result<Duration> {
+    let editor = scene.editor(sessions.first().context("no session")?).await?;
+    let editing = editor.edit_steadily(Arc::default(), rate);
+    tokio::time::sleep(WARM_UP).await;
+    let before = cpu_time(scene.server.id())?;
+    tokio::time::sleep(WINDOW).await;
+    let used = cpu_time(scene.server.id())?.saturating_sub(before);
+    drop(editing);
+    Ok(used)
 }
 
 /// The bare server while it publishes.

@@ -143,6 +143,14 @@ pub struct OpenRun {
     pub tasks: Vec<ToolCallId>,
 }
 
+impl OpenRun {
+    /// One that was just queued: there is nothing of it yet.
+    pub fn queued(run: Run) -> Self {
+        let (approvals, questions, tasks) = (Vec::new(), Vec::new(), Vec::new());
+        Self { run, answer: None, approvals, questions, tasks }
+    }
+}
+
 pub(super) fn first_open_run(
     conn: &Connection,
     session_id: &SessionId,
