@@ -15,6 +15,7 @@ mod bodies;
 mod captures;
 mod context;
 mod credentials;
+mod departing;
 mod files;
 mod git;
 mod invitations;

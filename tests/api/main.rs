@@ -32,6 +32,7 @@ mod conformance;
 mod context;
 mod credentials;
 mod custom_tools;
+mod departing;
 mod deprecation;
 mod files;
 mod forks;

@@ -12,8 +12,8 @@ use iris_store::root::{
 };
 
 use super::accounts::check_email;
+use super::departing::left;
 use super::passwords::{link, text};
-use super::people::left;
 use super::projects::{check_role, project_of, publish};
 use super::{Done, Grant, done, shown_once, stored};
 use crate::mail::Mail;
