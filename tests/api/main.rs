@@ -44,6 +44,7 @@ mod joining;
 mod keys;
 mod listening;
 mod logging;
+mod mails;
 mod maintenance;
 mod mcp;
 mod mcp_oauth;
