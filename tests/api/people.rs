@@ -1,13 +1,14 @@
 //! Accounts from end to end: passwords, profiles, invitations, what ends them; rows A3, A11 and A16 to A18
 //! of the threat model.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use iris_actors::{Rate, RateSettings, Registration};
 use iris_protocol::{ErrorCode, Ping, ProjectId, Role};
 use iris_testkit::{
-    AppOptions, PASSWORD, Person, SETUP_TOKEN, TestApp, WireSocket, patiently, spawn_app,
-    spawn_app_with,
+    AppOptions, PASSWORD, Person, SETUP_TOKEN, TestApp, TestClock, WireSocket, patiently,
+    spawn_app, spawn_app_with,
 };
 use serde_json::{Value, json};
 
@@ -241,7 +242,10 @@ async fn an_administrators_link_sets_a_password_once() {
 async fn a_forgotten_password_is_set_with_a_link_from_a_mail_and_nobody_learns_who_has_an_account()
 {
     let (smtp, mut mails) = mail_server().await;
-    let app = spawn_app_with(AppOptions { smtp: Some(smtp), ..AppOptions::default() }).await;
+    let clock = Arc::new(TestClock::at(1_790_000_000_000));
+    let options =
+        AppOptions { smtp: Some(smtp), clock: Some(clock.clone()), ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
     app.user("ann").await;
     let forgot = async |email: &str| {
         let body = json!({ "email": email });
@@ -252,11 +256,21 @@ async fn a_forgotten_password_is_set_with_a_link_from_a_mail_and_nobody_learns_w
     assert_eq!((unknown.status, &unknown.json), (202, &known.json));
     let mail = patiently("the mail", mails.recv()).await.unwrap();
     assert!(mail.contains("To: ann@example.com"), "{mail}");
-    let (_, token) = mail.split_once("#reset=").unwrap();
-    let token = token.split_whitespace().next().unwrap();
-    let body = json!({ "token": token, "newPassword": NEW_PASSWORD });
-    let reset = app.client().rest("POST", "/v1/auth/password/reset", None, Some(&body)).await;
-    assert!(reset.unwrap().is_success());
+    let reset = async |mail: &str, password: &str| {
+        let (_, token) = mail.split_once("#reset=").unwrap();
+        let token = token.split_whitespace().next().unwrap();
+        let body = json!({ "token": token, "newPassword": password });
+        app.client().rest("POST", "/v1/auth/password/reset", None, Some(&body)).await.unwrap()
+    };
+    clock.advance(Duration::from_mins(10));
+    let late = reset(&mail, NEW_PASSWORD).await;
+    assert_refused(&late, ErrorCode::InvalidRequest, "invalid_or_expired");
+    forgot("ann@example.com").await;
+    let mail = patiently("another mail", mails.recv()).await.unwrap();
+    clock.advance(Duration::from_secs(599));
+    assert!(reset(&mail, NEW_PASSWORD).await.is_success());
+    let again = reset(&mail, "yet another battery staple").await;
+    assert_refused(&again, ErrorCode::InvalidRequest, "invalid_or_expired");
     login(&app, "ann", NEW_PASSWORD).await.unwrap();
 }
 

@@ -70,6 +70,8 @@ pub const GIT_COMMIT_TEXT_BYTES_MAX: usize = 64 * 1024;
 pub const GIT_COMMIT_PATHS_MAX: usize = 1000;
 /// Most files that the difference of a run names.
 pub const RUN_DIFF_FILES_MAX: usize = 500;
+/// Most fragments of one WebSocket message.
+pub const FRAGMENTS_MAX: usize = 16 * 1024;
 /// Most bytes that a connection may send before it is authenticated.
 pub const HELLO_BYTES_MAX: usize = 4096;
 /// Longest `id` of a request, in bytes.
