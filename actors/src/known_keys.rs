@@ -241,7 +241,7 @@ mod tests {
         let reader = scene.root.reader();
         for n in 0..=KNOWN_MAX as u128 {
             let key = (key_id(), Some(ProjectId::from_bits(n)));
-            let found = async { Ok(some_access()) };
+            let found = async { Ok(Some(some_access())) };
             scene.keys.look_up(&reader, |known| &mut known.access, key, || found).await.unwrap();
         }
         assert_eq!(scene.keys.0.lock().access.len(), 1);
@@ -252,8 +252,8 @@ mod tests {
         assert!(scene.keys.0.lock().found.is_empty(), "of what is no key nothing is kept");
     }
 
-    fn some_access() -> Option<KeyAccess> {
-        Some(KeyAccess {
+    fn some_access() -> KeyAccess {
+        KeyAccess {
             disabled: false,
             is_admin: false,
             scopes: Vec::new(),
@@ -262,6 +262,6 @@ mod tests {
             role: None,
             project_archived: false,
             project_uncloned: false,
-        })
+        }
     }
 }

@@ -247,6 +247,30 @@ async fn who_is_removed_from_one_project_goes_on_in_the_others() {
     assert_eq!(goes_on.run_ended(&run).await, RunStatus::Completed);
 }
 
+/// A11: a login is not its user, whose work belongs to the server.
+#[tokio::test]
+async fn a_login_that_ends_ends_no_run() {
+    let app = spawn_app().await;
+    let (olga, bob) = (app.user("olga").await, app.user("bob").await);
+    let project = olga.project("p").await.id;
+    olga.add_member(&project, &bob, Role::Member).await;
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let mut hers = olga.join(&project, &bob.session(&project).await.id).await;
+        let his = bob.join(&project, &hers.session).await;
+        let run = his.send_message(WRITE).await.run_id;
+        let call = hers.approval().await.tool_call_id;
+        runs.push((hers, run, call));
+    }
+    let change = json!({ "currentPassword": PASSWORD, "newPassword": "another battery staple" });
+    assert!(bob.rest("PUT", "/v1/auth/password", Some(change)).await.is_success());
+    assert_eq!(rest_refusal(&bob.get("/v1/me").await).code, ErrorCode::Unauthenticated);
+    for (mut hers, run, call) in runs {
+        hers.approve(&call).await.unwrap();
+        assert_eq!(hers.run_ended(&run).await, RunStatus::Completed);
+    }
+}
+
 /// What ends so says so to everybody who looks at it.
 #[tokio::test]
 async fn everybody_hears_that_what_waited_for_them_does_so_no_more() {
