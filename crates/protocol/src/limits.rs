@@ -93,7 +93,7 @@ pub const PROTOCOL_ERRORS_PER_MINUTE_MAX: usize = 20;
 pub const TICKETS_PER_USER_MAX: usize = 64;
 /// Most tickets of a server that are good at the same time.
 pub const TICKETS_MAX: usize = 16_384;
-/// Most logins of one user that are kept; the oldest goes when there are more.
+/// Most logins of one user that are kept; those that ended go when there are more, and then the oldest.
 pub const LOGINS_PER_USER_MAX: usize = 100;
 /// Most API keys of one user.
 pub const API_KEYS_PER_USER_MAX: u64 = 100;
