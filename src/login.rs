@@ -42,10 +42,19 @@ async fn log_in(options: &LoginOptions) -> Result<(), RemoteError> {
     let password = options.remote.password_of(&email)?;
     let grant = client.login(&email, &password).await?;
     let store = Store::new(client.base_url()).map_err(RemoteError::Credentials)?;
-    if let Err(error) = store.put(&grant.user.email, LoginTokens::from(&grant)) {
-        // Nobody would ever use it.
-        client.with_grant(&grant).logout().await.ok();
-        return Err(RemoteError::Credentials(error));
+    let before = match store.put(&grant.user.email, LoginTokens::from(&grant)) {
+        Ok(before) => before,
+        Err(error) => {
+            // Nobody would ever use it.
+            client.with_grant(&grant).logout().await.ok();
+            return Err(RemoteError::Credentials(error));
+        }
+    };
+    if let Some(before) = before
+        && let Err(error) = end(&client.with_login(before)).await
+    {
+        let why = remote::explain(&error);
+        say("login", &format!("the login before ends at the server in 30 days: {why}"));
     }
     let (name, path) = (&grant.user.username, store.path());
     let text = format!("logged in as {name}; `{}` keeps it until `iris logout`", path.display());

@@ -70,6 +70,96 @@ fn dependencies(manifest: &Table, sections: &[&str]) -> BTreeSet<String> {
     tables.flat_map(|table| table.keys().cloned()).collect()
 }
 
+// Fuzz targets, which nothing here compiles: what they run is compiled and run by tests.
+
+/// The crates that have fuzz targets, as directories.
+fn fuzzed() -> Vec<String> {
+    let all = files(&["fuzz/Cargo.toml"]);
+    all.iter().map(|path| path.trim_end_matches("/fuzz/Cargo.toml").to_owned()).collect()
+}
+
+/// The names behind this beginning of a line, up to what is no part of a name.
+fn names_after<'a>(text: &'a str, beginning: &str) -> BTreeSet<&'a str> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(beginning));
+    let is_end = |c: char| !c.is_alphanumeric() && c != '_';
+    lines.map(|rest| rest.split(is_end).next().unwrap_or_default()).collect()
+}
+
+#[test]
+fn each_fuzz_target_runs_a_body_that_a_test_runs_too() {
+    let all = fuzzed();
+    assert!(all.len() >= 4, "{all:?}");
+    for of in &all {
+        let manifest: Table = read(&format!("{of}/fuzz/Cargo.toml")).parse().expect("TOML");
+        let targets: BTreeSet<&str> = manifest["bin"]
+            .as_array()
+            .expect("targets")
+            .iter()
+            .map(|target| {
+                let name = target["name"].as_str().expect("a name");
+                assert_eq!(target["path"].as_str(), Some(&*format!("fuzz_targets/{name}.rs")));
+                name
+            })
+            .collect();
+        let bodies = read(&format!("{of}/fuzz/bodies.rs"));
+        // Those of a module of their own are handed on.
+        let mut known = names_after(&bodies, "pub(crate) fn ");
+        known.extend(names_after(&bodies, "pub(crate) use applying::"));
+        let tests =
+            files(&[".rs"]).into_iter().filter(|path| path.starts_with(&format!("{of}/tests/")));
+        let tests: String = tests.map(|path| read(&path)).collect();
+        for name in &targets {
+            assert!(known.contains(name), "`{of}` has a target `{name}` without a body");
+            assert!(tests.contains(&format!("bodies::{name}")), "no test of `{of}` runs `{name}`");
+            let code = read(&format!("{of}/fuzz/fuzz_targets/{name}.rs"));
+            let unused = "#[expect(dead_code, reason = \"each target runs one of the bodies\")]\n";
+            let unused = if targets.len() > 1 { unused } else { "" };
+            let expected = format!(
+                "//! Fuzzes `bodies::{name}`.\n\n#![no_main]\n\n{unused}#[path = \"../bodies.rs\"]\nmod bodies;\n\n\
+                 libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::{name}(data));\n"
+            );
+            assert_eq!(code, expected, "{of}");
+        }
+        let files = files(&[".rs"]);
+        let targets_on_disk =
+            files.iter().filter(|path| path.starts_with(&format!("{of}/fuzz/fuzz_targets/")));
+        assert_eq!(targets_on_disk.count(), targets.len(), "{of}");
+    }
+}
+
+#[test]
+fn fuzz_targets_depend_on_what_their_bodies_use() {
+    for of in fuzzed() {
+        let manifest: Table = read(&format!("{of}/fuzz/Cargo.toml")).parse().expect("TOML");
+        let crate_manifest: Table = read(&format!("{of}/Cargo.toml")).parse().expect("TOML");
+        let known = dependencies(&manifest, &["dependencies"]);
+        let in_fuzz = format!("{of}/fuzz/");
+        let code = files(&[".rs"]).into_iter().filter(|path| path.starts_with(&in_fuzz));
+        let code: String = code.map(|path| read(&path)).collect();
+        let mut used: BTreeSet<String> =
+            names_after(&code, "use ").iter().map(|name| name.replace('_', "-")).collect();
+        used.extend(
+            ["serde_json", "tempfile", "tokio"]
+                .into_iter()
+                .filter(|name| code.contains(&format!("{name}::")))
+                .map(|name| name.replace('_', "-")),
+        );
+        for own in ["std", "super", "crate", "applying"] {
+            used.remove(own);
+        }
+        used.insert("libfuzzer-sys".to_owned());
+        let known: BTreeSet<String> = known.iter().map(|name| name.replace('_', "-")).collect();
+        assert_eq!(used, known, "what `{of}/fuzz` uses is what its Cargo.toml names");
+        // Else no test could compile the bodies.
+        let tested = dependencies(&crate_manifest, &["dependencies", "dev-dependencies"]);
+        let tested: BTreeSet<String> = tested.iter().map(|name| name.replace('_', "-")).collect();
+        let own = format!("iris-{}", of.trim_start_matches("crates/"));
+        for name in used.iter().filter(|name| **name != own && *name != "libfuzzer-sys") {
+            assert!(tested.contains(name), "the tests of `{of}` lack `{name}`");
+        }
+    }
+}
+
 // Manifests.
 
 /// What each crate may depend on among ours: the arrows of docs/architecture.md.

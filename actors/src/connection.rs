@@ -131,6 +131,7 @@ impl<S: Stream<Item = Inbound> + 'static> NewConnection<S> {
                 streams: Streams::default(),
                 protocol_errors: VecDeque::new(),
                 allowance: Allowance::default(),
+                control_allowance: Allowance::default(),
                 refusals: Refusals::default(),
                 expiry: Vec::new(),
             }
@@ -173,6 +174,8 @@ pub struct Connection {
     protocol_errors: VecDeque<Instant>,
     /// How many requests it may make now.
     allowance: Allowance,
+    /// How many pings and pongs.
+    control_allowance: Allowance,
     refusals: Refusals,
     expiry: Vec<SpawnHandle>,
 }
@@ -247,8 +250,16 @@ impl Connection {
                 self.node.services.metrics.frame_received();
                 self.chunk(&frame, ctx);
             }
-            Inbound::Ping(payload) => self.outbound.push_pong(payload),
-            Inbound::Pong => self.pulse.beat(),
+            Inbound::Ping(payload) => {
+                if self.counts_control(ctx) {
+                    self.outbound.push_pong(payload);
+                }
+            }
+            Inbound::Pong => {
+                if self.counts_control(ctx) {
+                    self.pulse.beat();
+                }
+            }
             Inbound::Closed => self.close(1000, "closed", ctx),
             Inbound::Broken(reason) => {
                 self.outbound.close(reason);

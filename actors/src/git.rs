@@ -29,7 +29,7 @@ use crate::project::ProjectHandle;
 use command::{Ran, Run};
 use home::Home;
 
-pub(crate) use clones::{Clones, GIVEN_UP, begin_clone, stop_clone, while_gone};
+pub(crate) use clones::{Clones, GIVEN_UP, begin_clone, stop_clone, stop_clones_of, while_gone};
 pub(crate) use source::{check_branch, check_source, seal, sealed_for};
 
 /// How git works.

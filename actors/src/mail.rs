@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
+use lettre::message::header::ContentType;
 use lettre::transport::smtp::AsyncSmtpTransport;
 use lettre::{AsyncTransport, Message, Tokio1Executor};
 use tokio::sync::mpsc;
@@ -110,7 +111,8 @@ async fn deliver(transport: &Transport, from: &Mailbox, mail: Mail) {
         return tracing::warn!("a mail was not sent: its address cannot be written to");
     };
     let message = Message::builder().from(from.clone()).to(to).subject(mail.subject);
-    let message = match message.body(mail.text) {
+    // Names of people and projects have letters of all kinds.
+    let message = match message.header(ContentType::TEXT_PLAIN).body(mail.text) {
         Ok(message) => message,
         Err(error) => return tracing::warn!(%error, "a mail was not sent"),
     };

@@ -26,6 +26,9 @@ const STRANGERS_REFUSALS: Rate = Rate { every: Duration::from_secs(1), burst: 30
 const UNKNOWN_RETRY_MS: u64 = 5_000;
 /// Links by e-mail that one address gets.
 const RESETS: Rate = Rate { every: Duration::from_mins(5), burst: 3 };
+/// Invitations by e-mail that one address gets, and that one user sends.
+const INVITATIONS_TO: Rate = Rate { every: Duration::from_mins(5), burst: 3 };
+const INVITATIONS_BY: Rate = Rate { every: Duration::from_mins(1), burst: 30 };
 
 /// What operators choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +144,8 @@ pub(crate) struct Rates {
     accounts: Mutex<Table<u64>>,
     guessers: Mutex<Table<Network>>,
     resets: Mutex<Table<u64>>,
+    invitations_to: Mutex<Table<u64>>,
+    invitations_by: Mutex<Table<UserId>>,
     unknown: Arc<Mutex<HashMap<Network, usize>>>,
     refusals: Mutex<Table<UserId>>,
     refusals_of_strangers: Mutex<Allowance>,
@@ -184,6 +189,8 @@ impl Rates {
             accounts: Mutex::default(),
             guessers: Mutex::default(),
             resets: Mutex::default(),
+            invitations_to: Mutex::default(),
+            invitations_by: Mutex::default(),
             unknown: Arc::default(),
             refusals: Mutex::default(),
             refusals_of_strangers: Mutex::default(),
@@ -281,6 +288,20 @@ impl Rates {
             self.settings().login_failures.and(Some(RESETS)),
             Instant::now(),
         )
+    }
+
+    /// Counts an invitation that goes out by e-mail: nobody fills a mailbox, and nobody writes to everybody.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED` with reason `too_many_mails`.
+    pub(crate) fn count_invitation(&self, by: &UserId, email: &str) -> Result<(), ApiError> {
+        let (now, is_limited) = (Instant::now(), self.settings().login_failures.is_some());
+        let rate = |rate| is_limited.then_some(rate);
+        let to = self.hasher.hash_one(email);
+        let taken = self.invitations_by.lock().take(by, rate(INVITATIONS_BY), now);
+        let taken =
+            taken.and_then(|()| self.invitations_to.lock().take(&to, rate(INVITATIONS_TO), now));
+        taken.map_err(|error| error.reason("too_many_mails"))
     }
 
     /// Takes in a socket on which nobody has said yet who they are; none where there is no limit.

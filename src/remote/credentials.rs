@@ -68,19 +68,20 @@ impl Store {
         &self.path
     }
 
-    /// Keeps a login in place of the one before.
+    /// Keeps a login in place of the one before, which it answers.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(crate) fn put(&self, email: &str, tokens: LoginTokens) -> io::Result<()> {
+    pub(crate) fn put(&self, email: &str, tokens: LoginTokens) -> io::Result<Option<LoginTokens>> {
         let mut locked = self.locked()?;
         let kept = Kept {
             email: email.to_owned(),
             access_token: tokens.access,
             refresh_token: tokens.refresh,
         };
-        locked.logins.insert(self.url.clone(), kept);
-        locked.write()
+        let before = locked.logins.insert(self.url.clone(), kept);
+        locked.write()?;
+        Ok(before.map(LoginTokens::from))
     }
 
     /// Forgets the login.
@@ -206,8 +207,8 @@ mod tests {
         let path = dir.path().join("new").join("credentials.json");
         let store = |url: &str| Store { path: path.clone(), url: url.to_owned(), email: None };
         let (here, there) = (store("http://here/"), store("http://there/"));
-        here.put("ann@example.com", tokens(1)).unwrap();
-        there.put("ann@example.com", tokens(2)).unwrap();
+        assert!(here.put("ann@example.com", tokens(1)).unwrap().is_none());
+        assert!(there.put("ann@example.com", tokens(2)).unwrap().is_none());
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -240,7 +241,7 @@ mod tests {
         // She logged in again: that is still her.
         anyone.put("ann@example.com", tokens(2)).unwrap();
         assert!(ann.lock().unwrap().tokens() == Some(tokens(2)));
-        anyone.put("ben@example.com", tokens(3)).unwrap();
+        assert!(anyone.put("ben@example.com", tokens(3)).unwrap() == Some(tokens(2)));
         assert!(ann.lock().unwrap().tokens().is_none());
         ann.lock().unwrap().keep(&tokens(4));
         assert!(anyone.lock().unwrap().tokens() == Some(tokens(3)));

@@ -11,7 +11,7 @@ use actix_web::rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use iris_actors::connection::{CloseReason, Inbound};
-use iris_protocol::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
+use iris_protocol::limits::{FRAGMENTS_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use tokio_util::codec::Decoder;
 
 /// Of the head of a frame that is masked, as those of clients are.
@@ -47,6 +47,13 @@ impl From<Heard> for Inbound {
     }
 }
 
+/// What came of a message that is not whole yet.
+struct Fragments {
+    is_text: bool,
+    bytes: BytesMut,
+    count: usize,
+}
+
 /// What the client sends, as whole messages.
 pub(super) struct Incoming {
     stream: Arc<TcpStream>,
@@ -54,8 +61,8 @@ pub(super) struct Incoming {
     came: BytesMut,
     codec: Codec,
     buffer: BytesMut,
-    /// The fragments of a message that is not whole yet, and whether it is text.
-    fragments: Option<(bool, BytesMut)>,
+    /// A message that is not whole yet.
+    fragments: Option<Fragments>,
     is_ended: bool,
     /// Set by the connection once it knows who the client is; until then few bytes are read.
     is_known: Arc<AtomicBool>,
@@ -174,24 +181,32 @@ impl Incoming {
     }
 
     fn fragment(&mut self, item: Item) -> Option<Heard> {
-        let out_of_order = || Some(Heard::Broken(CloseReason::new(1002, "fragment out of order")));
-        let (is_text, mut whole, bytes, is_last) = match (item, self.fragments.take()) {
-            (Item::FirstText(bytes), None) => (true, BytesMut::new(), bytes, false),
-            (Item::FirstBinary(bytes), None) => (false, BytesMut::new(), bytes, false),
-            (Item::Continue(bytes), Some((is_text, whole))) => (is_text, whole, bytes, false),
-            (Item::Last(bytes), Some((is_text, whole))) => (is_text, whole, bytes, true),
+        let broken = |code, reason| Some(Heard::Broken(CloseReason::new(code, reason)));
+        let first = |is_text| Fragments { is_text, bytes: BytesMut::new(), count: 0 };
+        let (mut whole, bytes, is_last) = match (item, self.fragments.take()) {
+            (Item::FirstText(bytes), None) => (first(true), bytes, false),
+            (Item::FirstBinary(bytes), None) => (first(false), bytes, false),
+            (Item::Continue(bytes), Some(whole)) => (whole, bytes, false),
+            (Item::Last(bytes), Some(whole)) => (whole, bytes, true),
             (Item::FirstText(_) | Item::FirstBinary(_), Some(_))
-            | (Item::Continue(_) | Item::Last(_), None) => return out_of_order(),
+            | (Item::Continue(_) | Item::Last(_), None) => {
+                return broken(1002, "fragment out of order");
+            }
         };
-        if whole.len() + bytes.len() > FRAME_BYTES_MAX {
-            return Some(Heard::Broken(CloseReason::new(1009, "message too big")));
+        if whole.bytes.len() + bytes.len() > FRAME_BYTES_MAX {
+            return broken(1009, "message too big");
         }
-        whole.extend_from_slice(&bytes);
+        whole.bytes.extend_from_slice(&bytes);
+        whole.count += 1;
+        // Empty ones never make a message that is too big.
+        if whole.count > FRAGMENTS_MAX {
+            return broken(1008, "too many fragments");
+        }
         if !is_last {
-            self.fragments = Some((is_text, whole));
+            self.fragments = Some(whole);
             return None;
         }
-        let whole = whole.freeze();
+        let (is_text, whole) = (whole.is_text, whole.bytes.freeze());
         Some(if is_text { text(whole) } else { Heard::Binary(whole) })
     }
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use iris_protocol::{ProjectList, UserGet};
-use iris_testkit::{PASSWORD, ServerProcess};
-use serde_json::Value;
+use iris_protocol::{LoginList, ProjectList, UserGet, UserId, UserList, UserLogout};
+use iris_testkit::{PASSWORD, Person, ServerProcess};
+use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::{iris as serve, root};
@@ -21,11 +21,16 @@ async fn iris(url: &str, credentials: &Path, args: &str) -> (Option<i32>, String
     ServerProcess::ended(command).await
 }
 
+async fn user_of(admin: &Person, email: &str) -> UserId {
+    let list = UserList { limit: None, cursor: None, email: Some(email.to_owned()) };
+    admin.client.over_rest(&list).await.unwrap().users[0].id.clone()
+}
+
 #[tokio::test]
 async fn a_login_is_used_by_the_commands_that_follow_until_it_ends() {
     let dir = tempdir().unwrap();
     let server = ServerProcess::start(serve(&dir.path().join("data"))).await;
-    root(&server).await;
+    let root = root(&server).await;
     let credentials = dir.path().join("own").join("credentials.json");
     let run = async |args: &str| iris(&server.url, &credentials, args).await;
     let good = async |args: &str| {
@@ -83,6 +88,43 @@ async fn a_login_is_used_by_the_commands_that_follow_until_it_ends() {
     assert_eq!(good("logout --json").await[0]["endedAtServer"], true);
     assert_eq!(good("logout --json").await[0]["loggedOut"], false);
     assert_eq!(run("user list").await.0, Some(2));
+
+    // Of logins that follow each other the last one is left, with the one that `root` has from the beginning.
+    let logins = async || {
+        let listed = root.client.over_rest(&LoginList {}).await.unwrap().logins;
+        listed.iter().map(|login| login.id.clone()).collect::<Vec<_>>()
+    };
+    let own = logins().await;
+    assert_eq!(own.len(), 1);
+    let mut before = Vec::new();
+    for _ in 0..3 {
+        good("login --email root@example.com --json").await;
+        let now = logins().await;
+        assert_eq!(now.len(), 2, "the login before has ended");
+        assert!(now.contains(&own[0]) && now != before);
+        before = now;
+        assert_eq!(good("user list --json").await.len(), 2);
+    }
+    // That of another user ends too.
+    let admin = json!({ "email": "root2@example.com", "username": "root2", "password": PASSWORD });
+    assert!(root.post("/v1/admin/users", admin).await.is_success());
+    good("login --email root2@example.com --json").await;
+    assert_eq!(logins().await, own);
+    // One that has ended already is nothing to speak of; one that cannot be ended is, and the new one counts.
+    let user_id = user_of(&root, "root2@example.com").await;
+    root.client.over_rest(&UserLogout { user_id }).await.unwrap();
+    good("login --email root@example.com --json").await;
+    assert_eq!(logins().await.len(), 2);
+    let mut kept: Value = serde_json::from_slice(&std::fs::read(&credentials).unwrap()).unwrap();
+    let login = kept.as_object_mut().unwrap().values_mut().next().unwrap();
+    login["accessToken"] = json!("not\na token");
+    std::fs::write(&credentials, kept.to_string()).unwrap();
+    let (code, text, errors) = run("login --email root@example.com --json").await;
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(errors.contains("the login before ends at the server in 30 days"), "{errors}");
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["user"]["username"], "root");
+    assert_eq!(good("user list --json").await.len(), 3);
+    good("logout --json").await;
 
     // A login for one command alone is not kept.
     good("user list --email root@example.com --json").await;

@@ -1,12 +1,13 @@
 //! API keys over REST, WebSocket and SSE: rows A12 and A13 of the threat model; the kinds of tokens that are
 //! none (A5, A6, W2, W3), tokens that are refreshed at once (A10), keys that are rotated.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use iris_actors::{Rate, RateSettings};
 use iris_client::RestAnswer;
 use iris_protocol::{AuthGrant, ErrorCode, Role};
@@ -117,6 +118,107 @@ async fn a_key_that_is_broken_over_or_for_something_else_is_refused() {
     }
     clock.advance(Duration::from_mins(1));
     assert_eq!(get(&app, token, &project(&own)).await.status, 401);
+}
+
+/// Every change counts from its answer on, however well the key was known before (decision 0021).
+#[tokio::test]
+async fn what_is_taken_away_from_a_key_that_is_in_use_is_gone_with_the_answer() {
+    let clock = Arc::new(TestClock::at(NOON_MS));
+    let options = AppOptions { clock: Some(clock.clone()), ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
+    let (root, ann, ben) = (app.admin().await, app.user("ann").await, app.user("ben").await);
+    let project = ann.project("p").await.id;
+    ann.add_member(&project, &ben, Role::Member).await;
+    let (path, member) =
+        (format!("/v1/projects/{project}"), format!("/v1/projects/{project}/members/{}", ben.id()));
+    let sessions = format!("{path}/sessions");
+    let body = json!({ "name": "k", "expiresAt": NOON_MS + 600_000 });
+    let made = key(&ben, body).await;
+    let token = secret(&made);
+    let post =
+        async || app.client().rest("POST", &sessions, Some(token), Some(&json!({}))).await.unwrap();
+    // So that it is known, in the project and out of it.
+    let warm = async || {
+        for _ in 0..3 {
+            assert!(get(&app, token, &path).await.is_success());
+            assert!(get(&app, token, "/v1/me").await.is_success());
+        }
+    };
+    let code = |answer: &RestAnswer| rest_refusal(answer).code;
+
+    warm().await;
+    assert!(post().await.is_success());
+    assert!(ann.rest("PATCH", &member, Some(json!({ "role": "viewer" }))).await.is_success());
+    assert_eq!(code(&post().await), ErrorCode::Forbidden);
+    assert!(ann.rest("PATCH", &member, Some(json!({ "role": "member" }))).await.is_success());
+    warm().await;
+    assert!(ann.post(&format!("{path}/archive"), json!({})).await.is_success());
+    assert_eq!(code_of(&rest_refusal(&post().await)).1, "project_archived");
+    assert!(ann.post(&format!("{path}/unarchive"), json!({})).await.is_success());
+    warm().await;
+    assert!(ann.rest("DELETE", &member, None).await.is_success());
+    assert_eq!(code(&get(&app, token, &path).await), ErrorCode::NotFound);
+    ann.add_member(&project, &ben, Role::Member).await;
+    warm().await;
+    let account = format!("/v1/admin/users/{}", ben.id());
+    let close = async |disabled: bool| {
+        root.rest("PATCH", &account, Some(json!({ "disabled": disabled }))).await
+    };
+    assert!(close(true).await.is_success());
+    assert_eq!(code(&get(&app, token, "/v1/me").await), ErrorCode::Unauthenticated);
+    assert!(close(false).await.is_success());
+    warm().await;
+
+    // The last use goes on to be noted. The logins of a closed account have ended.
+    let grant = app.client().login("ben@example.com", PASSWORD).await.unwrap();
+    let ben = Person::new(app.client(), grant);
+    let used = async |at: i64| {
+        while ben.get("/v1/api-keys").await.json["data"][0]["lastUsedAt"] != at {}
+    };
+    patiently("the first use", used(NOON_MS)).await;
+    clock.advance(Duration::from_secs(31));
+    assert!(get(&app, token, "/v1/me").await.is_success());
+    patiently("a later use", used(NOON_MS + 31_000)).await;
+
+    // Time needs nobody to tell of it.
+    warm().await;
+    clock.advance(Duration::from_secs(600 - 31 - 1));
+    assert!(get(&app, token, "/v1/me").await.is_success());
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(code(&get(&app, token, "/v1/me").await), ErrorCode::TokenExpired);
+}
+
+/// Programs that ask all the time with a key that is revoked: whoever asks after the answer is refused.
+#[tokio::test]
+async fn no_request_that_begins_after_a_revocation_gets_through() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    for _ in 0..5 {
+        let made = key(&ann, json!({ "name": "k" })).await;
+        let (token, is_revoked) = (secret(&made), Cell::new(false));
+        let asking = join_all((0..8).map(async |_| {
+            let mut served = 0;
+            loop {
+                let is_late = is_revoked.get();
+                let answer = get(&app, token, "/v1/me").await;
+                assert!(!is_late || !answer.is_success(), "served after {served} others");
+                if !answer.is_success() {
+                    return served;
+                }
+                served += 1;
+            }
+        }));
+        let revoking = async {
+            for _ in 0..20 {
+                assert!(ann.get("/v1/me").await.is_success());
+            }
+            let place = format!("/v1/api-keys/{}", made["id"].as_str().unwrap());
+            assert!(ann.rest("DELETE", &place, None).await.is_success());
+            is_revoked.set(true);
+        };
+        let (served, ()) = patiently("the end of a key", join(asking, revoking)).await;
+        assert!(served.iter().sum::<usize>() > 0, "nobody asked before");
+    }
 }
 
 #[tokio::test]

@@ -1,18 +1,18 @@
 //! Accounts from end to end: passwords, profiles, invitations, what ends them; rows A3, A11 and A16 to A18
 //! of the threat model.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use iris_actors::{Rate, RateSettings, Registration, SmtpSettings};
+use iris_actors::{Rate, RateSettings, Registration};
 use iris_protocol::{ErrorCode, Ping, ProjectId, Role};
 use iris_testkit::{
-    AppOptions, PASSWORD, Person, SETUP_TOKEN, TestApp, WireSocket, patiently, spawn_app,
-    spawn_app_with,
+    AppOptions, PASSWORD, Person, SETUP_TOKEN, TestApp, TestClock, WireSocket, patiently,
+    spawn_app, spawn_app_with,
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
 
+use crate::mails::mail_server;
 use crate::{code_of, refusal, rest_refusal};
 
 const NEW_PASSWORD: &str = "another battery staple";
@@ -238,48 +238,14 @@ async fn an_administrators_link_sets_a_password_once() {
     login(&app, "ann", NEW_PASSWORD).await.unwrap();
 }
 
-/// A mail server that takes one mail and gives its text.
-async fn mail_server() -> (SmtpSettings, tokio::task::JoinHandle<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("smtp://{}", listener.local_addr().unwrap());
-    let mail = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let (read, mut write) = stream.into_split();
-        let mut lines = BufReader::new(read).lines();
-        write.write_all(b"220 mail.example\r\n").await.unwrap();
-        let (mut mail, mut in_data) = (String::new(), false);
-        while let Some(line) = lines.next_line().await.unwrap() {
-            let answer: &[u8] = if in_data {
-                if line != "." {
-                    mail.push_str(&line);
-                    mail.push('\n');
-                    continue;
-                }
-                in_data = false;
-                b"250 taken\r\n"
-            } else if line == "DATA" {
-                in_data = true;
-                b"354 go on\r\n"
-            } else if line == "QUIT" {
-                break;
-            } else {
-                b"250 ok\r\n"
-            };
-            write.write_all(answer).await.unwrap();
-            if answer.starts_with(b"250 taken") {
-                break;
-            }
-        }
-        mail
-    });
-    (SmtpSettings { url, from: "Iris <iris@example.com>".to_owned() }, mail)
-}
-
 #[tokio::test]
 async fn a_forgotten_password_is_set_with_a_link_from_a_mail_and_nobody_learns_who_has_an_account()
 {
-    let (smtp, mail) = mail_server().await;
-    let app = spawn_app_with(AppOptions { smtp: Some(smtp), ..AppOptions::default() }).await;
+    let (smtp, mut mails) = mail_server().await;
+    let clock = Arc::new(TestClock::at(1_790_000_000_000));
+    let options =
+        AppOptions { smtp: Some(smtp), clock: Some(clock.clone()), ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
     app.user("ann").await;
     let forgot = async |email: &str| {
         let body = json!({ "email": email });
@@ -288,15 +254,23 @@ async fn a_forgotten_password_is_set_with_a_link_from_a_mail_and_nobody_learns_w
     };
     let (unknown, known) = (forgot("nobody@example.com").await, forgot("ANN@example.com").await);
     assert_eq!((unknown.status, &unknown.json), (202, &known.json));
-    let mail = patiently("the mail", mail).await.unwrap();
-    // Quoted-printable breaks long lines.
-    let mail = mail.replace("=\n", "").replace("=3D", "=");
+    let mail = patiently("the mail", mails.recv()).await.unwrap();
     assert!(mail.contains("To: ann@example.com"), "{mail}");
-    let (_, token) = mail.split_once("#reset=").unwrap();
-    let token = token.split_whitespace().next().unwrap();
-    let body = json!({ "token": token, "newPassword": NEW_PASSWORD });
-    let reset = app.client().rest("POST", "/v1/auth/password/reset", None, Some(&body)).await;
-    assert!(reset.unwrap().is_success());
+    let reset = async |mail: &str, password: &str| {
+        let (_, token) = mail.split_once("#reset=").unwrap();
+        let token = token.split_whitespace().next().unwrap();
+        let body = json!({ "token": token, "newPassword": password });
+        app.client().rest("POST", "/v1/auth/password/reset", None, Some(&body)).await.unwrap()
+    };
+    clock.advance(Duration::from_mins(10));
+    let late = reset(&mail, NEW_PASSWORD).await;
+    assert_refused(&late, ErrorCode::InvalidRequest, "invalid_or_expired");
+    forgot("ann@example.com").await;
+    let mail = patiently("another mail", mails.recv()).await.unwrap();
+    clock.advance(Duration::from_secs(599));
+    assert!(reset(&mail, NEW_PASSWORD).await.is_success());
+    let again = reset(&mail, "yet another battery staple").await;
+    assert_refused(&again, ErrorCode::InvalidRequest, "invalid_or_expired");
     login(&app, "ann", NEW_PASSWORD).await.unwrap();
 }
 
@@ -506,6 +480,57 @@ async fn an_account_whose_password_is_guessed_is_closed_for_a_while_and_not_for_
     // The right password works again once there is an attempt left.
     let right = async { while login(&app, "ann", PASSWORD).await.is_err() {} };
     patiently("another attempt", right).await;
+}
+
+/// A3: one address that tries a password at many accounts, each too seldom to be noticed there.
+#[tokio::test]
+async fn an_address_that_tries_a_password_at_many_accounts_is_stopped_and_nobody_else_is() {
+    const ACCOUNTS: usize = 100;
+    let login_failures_of_address = RateSettings::default().login_failures_of_address;
+    let rates = RateSettings { login_failures_of_address, ..RateSettings::default() };
+    // All else that would stop it first.
+    let rates = RateSettings { public: None, ..rates };
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let options = AppOptions { rates, trusted_proxies, ..AppOptions::default() };
+    let app = spawn_app_with(options).await;
+    let root = app.admin().await;
+    app.user("ann").await;
+    let login = async |from: &str, name: &str, password: &str| {
+        let email = format!("{name}@example.com");
+        let body = json!({ "email": email, "password": password }).to_string();
+        let headers = [("content-type", "application/json"), ("x-forwarded-for", from)];
+        app.client().raw("POST", "/v1/auth/login", None, &headers, body.into()).await.unwrap()
+    };
+    let (sprayer, other) = ("203.0.113.1", "203.0.113.2");
+    for n in 0..ACCOUNTS {
+        let refused = login(sprayer, &format!("u{n}"), "Spring2026!").await;
+        assert_refused(&refused, ErrorCode::Unauthenticated, "invalid_credentials");
+    }
+    // One comes back every few seconds, however long the hundred took.
+    let mut more = 0;
+    let limited = async {
+        loop {
+            let refused = login(sprayer, &format!("more{more}"), "Spring2026!").await;
+            if rest_refusal(&refused).code == ErrorCode::RateLimited {
+                break refused;
+            }
+            more += 1;
+        }
+    };
+    let limited = patiently("the limit", limited).await;
+    assert!(more <= 20, "{more} more");
+    let wait = rest_refusal(&limited).retry_after_ms.unwrap();
+    assert!((1..=6_000).contains(&wait), "{wait}: it is no lock for ever");
+    assert!(limited.headers.contains_key("retry-after"));
+    // The right password is not tried either, and its account is as open as before to everybody else.
+    let stopped = rest_refusal(&login(sprayer, "ann", PASSWORD).await);
+    assert_eq!(stopped.code, ErrorCode::RateLimited);
+    assert!(login(other, "ann", PASSWORD).await.is_success());
+    let audit = root.get("/v1/admin/audit?action=auth.login&limit=200").await;
+    let records = audit.json["data"].as_array().unwrap();
+    let of_sprayer = records.iter().filter(|it| it["ip"] == sprayer).count();
+    let limited = records.iter().filter(|it| it["ip"] == sprayer && it["result"] == "RATE_LIMITED");
+    assert!(of_sprayer > ACCOUNTS && limited.count() >= 1, "{of_sprayer} in the audit");
 }
 
 /// H18, for what is dearer than a request.

@@ -349,7 +349,8 @@ async fn who_lost_access_has_no_questions_answered_and_may_have_them_refused() {
     let question = his.question().await;
     let mut hers = owner.join(&project, &his.session).await;
     let path = format!("/v1/projects/{project}/members/{}", bob.id());
-    assert!(owner.rest("DELETE", &path, None).await.is_success());
+    let viewer = owner.rest("PATCH", &path, Some(json!({ "role": "viewer" }))).await;
+    assert!(viewer.is_success());
     let refused = refusal(hers.answer_question(&question.id, &[&["a"]]).await);
     assert_eq!(code_of(&refused), (ErrorCode::Forbidden, "starter_lost_access"));
     hers.reject_question(&question.id, None).await.unwrap();

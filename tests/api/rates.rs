@@ -171,6 +171,34 @@ async fn a_hello_and_the_rooms_of_a_subscription_count_as_requests() {
     assert_eq!(socket.close_code().await, 4029);
 }
 
+/// W12: as many as requests are answered, and who goes on is closed.
+#[tokio::test]
+async fn a_flood_of_pings_is_not_answered_and_ends_the_socket() {
+    let rates = RateSettings {
+        requests: Some(at_once(2)),
+        refusals_per_minute_max: Some(3),
+        ..RateSettings::NONE
+    };
+    let app = app(rates).await;
+    let (ann, ben) = (app.user("ann").await, app.user("ben").await);
+    let (mut socket, mut other) = (ann.wire().await, ben.wire().await);
+    for _ in 0..2 {
+        socket.ping(b"x").await;
+        assert_eq!(socket.next().await, Incoming::Pong("x".into()));
+    }
+    for _ in 0..4 {
+        socket.ping(b"y").await;
+    }
+    let Incoming::Closed { code, reason } = socket.next().await else { panic!("still open") };
+    assert_eq!((code, reason.starts_with("retryAfterMs=")), (4029, true), "{reason}");
+    // Others do not notice, and pings take nothing from requests.
+    for _ in 0..2 {
+        other.ping(b"z").await;
+        assert_eq!(other.next().await, Incoming::Pong("z".into()));
+    }
+    assert_eq!(ping(&mut other).await["success"], true);
+}
+
 #[tokio::test]
 async fn who_does_not_listen_to_refusals_is_closed() {
     let rates = RateSettings {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use iris_actors::ResumePolicy;
 use iris_protocol::{
-    ApprovalState, ErrorCode, Event, MemberRemove, MemberUpdate, Message, MessageState, Part,
-    ProjectUpdate, Role, RunGet, RunId, RunList, RunResume, RunStatus, SessionState, ToolState,
+    ApprovalState, ErrorCode, Event, MemberUpdate, Message, MessageState, Part, ProjectUpdate,
+    Role, RunGet, RunId, RunList, RunResume, RunStatus, SessionState, ToolState,
 };
 use iris_testkit::{
     AppOptions, Conversation, FakeProvider, Gate, Person, Reply, TestApp, TestClock, calls_of,
@@ -398,7 +398,7 @@ async fn a_run_that_works_ends_at_its_next_step_once_its_starter_may_start_none_
     ann.person.add_member(&ann.project, &bob, Role::Member).await;
     let run = bob.join(&ann.project, &ann.session).await.send_message("look").await.run_id;
     gate.reached().await;
-    ann.call(MemberRemove { user_id: bob.id().clone() }).await.unwrap();
+    demote(&ann, &bob).await;
     gate.open();
     assert_eq!(ann.run_ended(&run).await, RunStatus::Failed);
     let answer = ann.answer(&run).await;

@@ -6,7 +6,7 @@ use iris_actors::connection::SocketSettings;
 use iris_client::{Authentication, ConnectOptions};
 use iris_protocol::{
     ActorInfo, ErrorCode, Ping, ProjectGet,
-    limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX},
+    limits::{FRAGMENTS_MAX, FRAME_BYTES_MAX, HELLO_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX},
 };
 use iris_testkit::{
     AppOptions, FakeProvider, Incoming, PASSWORD, Person, WireSocket, patiently, spawn_app,
@@ -215,6 +215,25 @@ async fn what_breaks_the_transports_rules_closes_the_socket_with_the_code_for_it
     fits.resize(FRAME_BYTES_MAX, b' ');
     whole.frame(Data::Text, &fits, true).await;
     assert_eq!(whole.response("1").await["success"], true);
+}
+
+/// W6: also of fragments without a byte there are so many in a message.
+#[tokio::test]
+async fn a_message_of_too_many_fragments_closes_the_socket() {
+    let app = spawn_app().await;
+    let ann = app.user("ann").await;
+    for (count, is_too_many) in [(FRAGMENTS_MAX, false), (FRAGMENTS_MAX + 1, true)] {
+        let mut socket = ann.wire().await;
+        socket.frame(Data::Text, br#"{"id":"1","type":"ping"}"#, false).await;
+        for n in 2..=count {
+            socket.frame(Data::Continue, b"", n == count).await;
+        }
+        if is_too_many {
+            assert_eq!(socket.close_code().await, 1008);
+        } else {
+            assert_eq!(socket.response("1").await["success"], true);
+        }
+    }
 }
 
 #[tokio::test]

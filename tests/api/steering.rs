@@ -1,7 +1,7 @@
 //! Messages that do not wait behind others while a run is active: they join it, or end it.
 
 use iris_protocol::{
-    Event, FinishReason, MemberRemove, Message, MessageAccepted, Role, RunId, RunList, RunStatus,
+    Event, FinishReason, MemberUpdate, Message, MessageAccepted, Role, RunId, RunList, RunStatus,
     ToolState, WhenBusy,
 };
 use iris_testkit::{
@@ -211,8 +211,8 @@ async fn a_run_that_somebody_steers_does_nothing_that_they_may_not() {
     let call = ann.approval().await.tool_call_id;
     let steering = bob.join(&ann.project, &ann.session).await;
     steer(&steering, "call list\nstep\nsay {{result}}").await;
-    let remove = MemberRemove { user_id: bob.id().clone() };
-    ann.call(remove).await.unwrap();
+    let demote = MemberUpdate { user_id: bob.id().clone(), role: Role::Viewer };
+    ann.call(demote).await.unwrap();
     ann.approve(&call).await.unwrap();
     assert_eq!(ann.run_ended(&run).await, RunStatus::Completed);
     let answer = ann.answer(&run).await;

@@ -51,6 +51,22 @@ impl Connection {
     /// Answers a request of a client that asks too much. One that does not listen is closed.
     pub(super) fn refuse(&mut self, id: String, error: ApiError, ctx: &mut Context<Self>) {
         self.respond(id, Err(error), None);
+        self.note_refusal(ctx);
+    }
+
+    /// Counts a ping or a pong, of which a socket may send as many as requests. Says whether it is answered;
+    /// those that are not count as requests that were refused.
+    pub(super) fn counts_control(&mut self, ctx: &mut Context<Self>) -> bool {
+        let rate = self.node.rates.settings().requests;
+        let taken = self.control_allowance.take(rate, Instant::now());
+        let is_allowed = self.node.services.metrics.limited("connection", taken).is_ok();
+        if !is_allowed {
+            self.note_refusal(ctx);
+        }
+        is_allowed
+    }
+
+    fn note_refusal(&mut self, ctx: &mut Context<Self>) {
         let Some(most) = self.node.rates.settings().refusals_per_minute_max else { return };
         if let Some(wait) = self.refusals.note(most, Instant::now()) {
             self.close(4029, &format!("retryAfterMs={}", wait.as_millis()), ctx);

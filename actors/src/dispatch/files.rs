@@ -35,7 +35,7 @@ pub(crate) use sending::{OpenFiles, open_file_for, read_file_for};
 pub use streams::UploadOpen;
 pub(crate) use streams::{
     CurrentClaims, DownloadStream, UploadStream, begin_download_stream, begin_upload_for,
-    begin_upload_stream, cancel_upload_for, commit_upload_for, write_upload_for,
+    begin_upload_stream, cancel_upload_for, commit_upload_for, give_up_uploads, write_upload_for,
 };
 
 /// A file and its bytes.

@@ -12,8 +12,8 @@ use iris_store::root::{
 };
 
 use super::accounts::check_email;
+use super::departing::left;
 use super::passwords::{link, text};
-use super::people::left;
 use super::projects::{check_role, project_of, publish};
 use super::{Done, Grant, done, shown_once, stored};
 use crate::mail::Mail;
@@ -63,6 +63,9 @@ async fn invite(
         let message = format!("`expiresInHours` must be 1 to {HOURS_MAX}");
         return Err(ApiError::invalid(message).reason("expires_in_hours"));
     }
+    if let (Some(email), true) = (&email, node.services.mailer.is_some()) {
+        node.rates.count_invitation(grant.user_id()?, email)?;
+    }
     let secret = OneTimeSecret::random().map_err(|error| error.to_error())?;
     let at = node.services.clock.now_ms();
     let command = CreateInvitation {
@@ -79,18 +82,37 @@ async fn invite(
         return Err(shown_once());
     }
     let invitation = created.output;
-    let mailed = mail(node, &invitation, &secret);
+    let mailed = mail(node, &invitation, &secret, hours).await;
     tell(node, &invitation).await;
     let (token, url) = (secret.as_str().to_owned(), link(node, "invitation", &secret));
     done(InvitationGrant { invitation, token, url, mailed })
 }
 
-fn mail(node: &Node, invitation: &Invitation, secret: &OneTimeSecret) -> bool {
+/// Sends an invitation to the address that it is for. Says whether it is on its way: without an address, without
+/// a mail server, and where too many mails wait, whoever invites hands the link over.
+async fn mail(node: &Node, invitation: &Invitation, secret: &OneTimeSecret, hours: u32) -> bool {
     let (Some(mailer), Some(to)) = (&node.services.mailer, invitation.email.clone()) else {
         return false;
     };
-    let text = text(node, "invitation", secret, "You are invited to work together on this server.");
+    let why = who_invites(node, invitation).await;
+    let bounds = format!(
+        "It is good once, for {hours} hours, and for this address alone. If you know nothing of it, do nothing."
+    );
+    let text = text(node, "invitation", secret, &why, &bounds);
     mailer.send(Mail { to, subject: "You are invited", text })
+}
+
+/// Who invites, and where to, as far as that can be found out now.
+async fn who_invites(node: &Node, invitation: &Invitation) -> String {
+    let by = node.root_reader.user(&invitation.created_by).await.ok().flatten();
+    let by = by.map_or_else(|| "Somebody".to_owned(), |user| user.username);
+    let Some(project_id) = &invitation.project_id else {
+        return format!("{by} invites you to work together on this server.");
+    };
+    match project_of(node, &invitation.created_by, project_id).await {
+        Ok(project) => format!("{by} invites you to the project \"{}\".", project.name),
+        Err(_) => format!("{by} invites you to a project."),
+    }
 }
 
 /// Tells whoever has the address that is invited, where they are connected.

@@ -128,7 +128,8 @@ fn wanted(node: &Node, request: OauthStart) -> Result<(Option<Target>, Purpose),
         let prepared = node.logins.links.take(&link, node.services.clock.now_ms());
         let prepared = prepared.filter(|prepared| prepared.provider == provider);
         let WantedLink { user_id, target, .. } = prepared.ok_or_else(|| {
-            let message = "this link was not prepared, is used, or is older than ten minutes";
+            let message = "this link was not prepared, is used, is older than ten minutes, or the \
+                           server started again meanwhile: prepare another one";
             ApiError::invalid(message).reason("invalid_link")
         })?;
         return Ok((Some(target), Purpose::Link { user_id }));
@@ -147,8 +148,8 @@ fn wanted(node: &Node, request: OauthStart) -> Result<(Option<Target>, Purpose),
 
 /// What a browser brings is wrong, old, used or another browser's: which of them is nobody's business.
 fn not_begun() -> ApiError {
-    let message = "this login was not begun in this browser, is finished, or took longer than ten \
-                   minutes: begin again";
+    let message = "this login was not begun in this browser, is finished, took longer than ten \
+                   minutes, or the server started again meanwhile: begin again";
     ApiError::invalid(message).reason("login_not_begun")
 }
 
@@ -269,7 +270,8 @@ async fn log_in(node: &Node, came: Came, peer: Peer) -> Result<Option<AuthGrant>
 }
 
 fn invalid_code() -> ApiError {
-    let message = "the code is wrong, used, older than a minute, or for somebody else: begin again";
+    let message = "the code is wrong, used, older than a minute, for somebody else, or from before the \
+                   server started again: begin again";
     ApiError::invalid(message).reason("invalid_code")
 }
 

@@ -82,20 +82,30 @@ async fn send_link(node: &Node, email: &str, peer: Peer) -> Result<(), ApiError>
     mailer.send(Mail {
         to: found.user.email,
         subject: "Set a new password",
-        text: text(node, "reset", &secret, "Somebody, perhaps you, asked to set a new password."),
+        text: text(
+            node,
+            "reset",
+            &secret,
+            "Somebody, perhaps you, asked to set a new password.",
+            "It is good once, for ten minutes. If it was not you, do nothing.",
+        ),
     });
     Ok(())
 }
 
 /// A mail with a secret and, where it is known, the link to the page that takes it.
-pub(super) fn text(node: &Node, page: &str, secret: &OneTimeSecret, why: &str) -> String {
+pub(super) fn text(
+    node: &Node,
+    page: &str,
+    secret: &OneTimeSecret,
+    why: &str,
+    bounds: &str,
+) -> String {
     let place = match link(node, page, secret) {
         Some(link) => format!("Open this link:\n\n{link}\n"),
         None => format!("This is the code for it:\n\n{}\n", secret.as_str()),
     };
-    format!(
-        "{why}\n{place}\nIt is good once and for a short time. If it was not you, do nothing.\n"
-    )
+    format!("{why}\n{place}\n{bounds}\n")
 }
 
 pub(super) async fn reset(

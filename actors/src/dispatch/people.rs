@@ -2,8 +2,8 @@
 
 use iris_auth::Credential;
 use iris_protocol::{
-    ApiError, ErrorCode, LoginPage, LoginRevoke, PersonData, ProjectId, UserDelete, UserId,
-    UserPayload, UserUpdate,
+    ApiError, ErrorCode, LoginPage, LoginRevoke, PersonData, UserDelete, UserId, UserPayload,
+    UserUpdate,
     limits::{AVATAR_URL_BYTES_MAX, PREFERENCES_BYTES_MAX},
 };
 use iris_store::WriteContext;
@@ -13,11 +13,10 @@ use iris_store::root::{
 use serde_json::{Map, Value, json};
 
 use super::accounts::{check_email, wrong_password};
+use super::departing::left;
 use super::{Done, Grant, check_length, check_name, done, internal, stored};
 use crate::connection::CloseReason;
-use crate::directory::FindProject;
-use crate::project::EvictUser;
-use crate::{Node, outbox, record, write};
+use crate::{Node, record, write};
 
 /// Records of the audit that an export of a person has.
 const EXPORTED_RECORDS_MAX: u32 = 200;
@@ -179,17 +178,6 @@ pub(super) async fn delete_account(
         left(node, project_id, id).await;
     }
     Ok(false)
-}
-
-/// Takes somebody out of the rooms of a project who is no member of it any more, and has it told. Where
-/// the project is not open nobody hears it, and it is told when it is opened.
-pub(super) async fn left(node: &Node, project_id: &ProjectId, user_id: &UserId) {
-    let open = node.directory.urge(FindProject(project_id.clone())).await.ok().flatten();
-    let Some(project) = open else { return };
-    project.address.tell(EvictUser(user_id.clone()));
-    if let Err(error) = outbox::deliver(&project, &node.root_access()).await {
-        tracing::warn!(%error, "an event is published later");
-    }
 }
 
 pub(super) async fn export(node: &Node, grant: &Grant) -> Result<Done, ApiError> {

@@ -16,11 +16,11 @@ use iris_store::root::{
 };
 use iris_store::{Committed, StoreError, WriteContext};
 
+use super::departing::left;
 use super::settings::check_project_settings;
 use super::{Done, Grant, check_description, check_name, check_space, done, internal, stored};
-use crate::directory::{CloseOne, FindProject, ProjectPlaces};
+use crate::directory::{CloseOne, ProjectPlaces};
 use crate::git::{begin_clone, check_source, while_gone};
-use crate::project::EvictUser;
 use crate::supervision::AskError;
 use crate::{Node, ResumePolicy, budgets, leftovers, outbox, write};
 
@@ -382,9 +382,8 @@ pub(super) async fn remove_member(
     let removed = write(&node.root, command, context).await.map_err(stored)?;
     // They hear nothing more, also where the event cannot be published now. Who opens the project does
     // that before anything else.
-    let open = node.directory.urge(FindProject(grant.project_id()?.clone())).await.ok().flatten();
-    if let Some(project) = open.filter(|_| !removed.replayed) {
-        project.address.tell(EvictUser(request.user_id));
+    if !removed.replayed {
+        left(node, grant.project_id()?, &request.user_id).await;
     }
     let seq = publish(node, grant, removed.replayed).await;
     Ok(done(iris_protocol::Done { done: true })?.at(seq, removed.replayed))

@@ -10,6 +10,7 @@ use iris_store::root::{BeginPasswordReset, CreateUser, EndLogins, UpdateUser};
 use serde_json::json;
 
 use super::accounts::check_email;
+use super::departing::closed;
 use super::passwords::link;
 use super::people::{delete_account, person_data};
 use super::projects::page_size;
@@ -103,6 +104,7 @@ pub(super) async fn manage(
     let changed = write(&node.root, command, context).await.map_err(stored)?;
     if disabled == Some(true) {
         node.connections.close_user(&id, &CloseReason::new(4403, "the account is closed"));
+        closed(node, &id).await;
     }
     Ok(done(UserPayload { user: changed.output })?.at(None, changed.replayed))
 }

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
-use iris_protocol::{ApiError, ErrorCode, FileSource, ProjectId};
+use iris_protocol::{ApiError, ErrorCode, FileSource, ProjectId, UserId};
 use iris_store::WriteContext;
 use iris_store::project::Author;
 use iris_store::root::{EndClone, StoredGit};
@@ -123,6 +123,19 @@ pub(crate) async fn while_gone<T>(
     removed
 }
 
+/// Gives the clones up that somebody asked for who may not any more, in one project or in all.
+pub(crate) async fn stop_clones_of(node: &Node, user_id: &UserId, project_id: Option<&ProjectId>) {
+    let mut under_way: Vec<ProjectId> = node.clones.under_way.lock().keys().cloned().collect();
+    under_way.retain(|id| project_id.is_none_or(|wanted| wanted == id));
+    for id in under_way {
+        match node.root_reader.git(&id).await {
+            Ok(Some(git)) if git.by == *user_id => stop_clone(node, &id).await,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(project.id = %id, %error, "a clone was not given up"),
+        }
+    }
+}
+
 /// Gives a clone up, and waits until nothing of it works any more.
 pub(crate) async fn stop_clone(node: &Node, id: &ProjectId) {
     let under_way = node.clones.under_way.lock().get(id).cloned();
@@ -165,6 +178,11 @@ async fn clone(node: &Node, id: &ProjectId) -> Result<(), ApiError> {
     let _room = node.clones.room.acquire().await.map_err(broken)?;
     let found = node.root_reader.git(id).await.map_err(|error| error.to_api())?;
     let git = found.ok_or_else(|| ApiError::not_found("project"))?;
+    // It may be the end of a server that left it, and that of an account or a membership before.
+    let role = node.root_reader.role(&git.by, id).await.map_err(|error| error.to_api())?;
+    if role.is_none() {
+        return Err(ApiError::new(ErrorCode::Forbidden, GIVEN_UP));
+    }
     let home = Home::of(&node.services.settings.data_dir, id);
     home.clear().await?;
     let project = node.project(id).await?;

@@ -351,6 +351,38 @@ mod tests {
         assert_eq!(most.load(SeqCst), PERMITS);
     }
 
+    /// Whoever waits for a permit holds no thread: of two one is left for whatever else blocks.
+    #[test]
+    fn hashes_that_wait_leave_the_threads_to_others() {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.max_blocking_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let passwords = Passwords::new(1);
+            let (go_on, held) = std::sync::mpsc::channel::<()>();
+            let first = tokio::spawn({
+                let passwords = passwords.clone();
+                async move { passwords.run(move || Ok(held.recv().is_ok())).await }
+            });
+            let waiting: Vec<_> = (0..PASSWORD_WAITERS_MAX)
+                .map(|_| {
+                    let passwords = passwords.clone();
+                    tokio::spawn(async move { passwords.run(|| Ok(())).await })
+                })
+                .collect();
+            while passwords.admitted.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            let read = tokio::task::spawn_blocking(|| "read");
+            let read = tokio::time::timeout(Duration::from_secs(10), read).await;
+            assert_eq!(read.unwrap().unwrap(), "read");
+            go_on.send(()).unwrap();
+            assert!(first.await.unwrap().unwrap());
+            for task in waiting {
+                task.await.unwrap().unwrap();
+            }
+        });
+    }
+
     #[tokio::test]
     async fn a_broken_stored_hash_is_an_internal_error() {
         let result = Passwords::new(1).verify("x".to_owned(), Some("plain".to_owned())).await;

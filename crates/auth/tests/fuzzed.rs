@@ -9,16 +9,15 @@
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
+#[path = "../../tools/tests/fuzzed/corpus.rs"]
+mod corpus;
 #[path = "../../shell/tests/shell/mutations.rs"]
 mod mutations;
 
-use std::fs;
-use std::path::Path;
+use corpus::corpus;
+use mutations::over_mutations;
 
-use mutations::mutated;
-
-const ROUNDS: usize = 12_000;
-const SEED: u64 = 24;
+const ROUNDS_AND_SEED: (usize, u64) = (12_000, 24);
 
 /// What means something in a token or in a frame.
 const PIECES: &[&str] = &[
@@ -60,30 +59,12 @@ const PIECES: &[&str] = &[
     "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
 ];
 
-fn over_mutations(body: fn(&[u8]), name: &str) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
-    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<_> = entries.collect();
-    paths.sort();
-    let corpus: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
-    assert!(corpus.len() > 10, "{}", corpus.len());
-    for entry in &corpus {
-        body(entry);
-    }
-    let mut random = fastrand::Rng::with_seed(SEED);
-    for _ in 0..ROUNDS {
-        let base = &corpus[random.usize(0..corpus.len())];
-        let other = &corpus[random.usize(0..corpus.len())];
-        body(&mutated(base, other, PIECES, &mut random));
-    }
-}
-
 #[test]
 fn a_token_is_taken_only_where_header_and_claims_say_what_they_must() {
-    over_mutations(bodies::tokens, "tokens");
+    over_mutations(bodies::tokens, &corpus("tokens"), PIECES, ROUNDS_AND_SEED);
 }
 
 #[test]
 fn a_frame_is_refused_in_few_words_or_reads_the_same_again() {
-    over_mutations(bodies::envelopes, "envelopes");
+    over_mutations(bodies::envelopes, &corpus("envelopes"), PIECES, ROUNDS_AND_SEED);
 }

@@ -70,6 +70,12 @@ impl Client {
         self.with_pair(Pair::from(grant))
     }
 
+    /// The same server for the user of a login. Expired access tokens are refreshed, and kept nowhere.
+    #[must_use]
+    pub fn with_login(&self, tokens: LoginTokens) -> Self {
+        self.with_pair(Pair::from(tokens))
+    }
+
     /// The same server for the user of a login that other processes use too. Expired access tokens are
     /// refreshed, by one process at a time, and the new ones kept in the store.
     #[must_use]

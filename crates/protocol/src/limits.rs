@@ -70,6 +70,8 @@ pub const GIT_COMMIT_TEXT_BYTES_MAX: usize = 64 * 1024;
 pub const GIT_COMMIT_PATHS_MAX: usize = 1000;
 /// Most files that the difference of a run names.
 pub const RUN_DIFF_FILES_MAX: usize = 500;
+/// Most fragments of one WebSocket message.
+pub const FRAGMENTS_MAX: usize = 16 * 1024;
 /// Most bytes that a connection may send before it is authenticated.
 pub const HELLO_BYTES_MAX: usize = 4096;
 /// Longest `id` of a request, in bytes.
@@ -91,7 +93,7 @@ pub const PROTOCOL_ERRORS_PER_MINUTE_MAX: usize = 20;
 pub const TICKETS_PER_USER_MAX: usize = 64;
 /// Most tickets of a server that are good at the same time.
 pub const TICKETS_MAX: usize = 16_384;
-/// Most logins of one user that are kept; the oldest goes when there are more.
+/// Most logins of one user that are kept; those that ended go when there are more, and then the oldest.
 pub const LOGINS_PER_USER_MAX: usize = 100;
 /// Most API keys of one user.
 pub const API_KEYS_PER_USER_MAX: u64 = 100;

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::{Storage, StoreError, Writer, database};
@@ -24,6 +25,8 @@ pub(crate) struct Condition {
     damage: OnceLock<String>,
     listener: Mutex<Option<Listener>>,
     storage: OnceLock<Storage>,
+    /// Transactions that ended, also those that were lost.
+    transactions: AtomicU64,
 }
 
 impl Condition {
@@ -37,6 +40,7 @@ impl Condition {
             damage: OnceLock::new(),
             listener: Mutex::new(None),
             storage: OnceLock::new(),
+            transactions: AtomicU64::new(0),
         })
     }
 
@@ -131,6 +135,16 @@ impl Condition {
     /// The disk, where somebody watches it.
     pub(crate) fn storage(&self) -> Option<&Storage> {
         self.storage.get()
+    }
+
+    /// A transaction ended: what was read before may not hold any more. Noted before anybody hears of the end.
+    pub(crate) fn transaction_ended(&self) {
+        self.transactions.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Which transaction ended last.
+    pub(crate) fn transactions(&self) -> u64 {
+        self.transactions.load(Ordering::Acquire)
     }
 
     /// What the database is in.

@@ -29,7 +29,7 @@ pub use crash::{CrashPoint, crash_point};
 pub use error::StoreError;
 pub use figures::{Distribution, WriterFigures};
 pub use project::{ProjectDatabase, ProjectReader};
-pub use reader::Reader;
+pub use reader::{Reader, State};
 pub use root::{RootDatabase, RootReader};
 pub use storage::{Storage, StorageStatus, available as disk_available};
 pub use totals::Days;

@@ -53,6 +53,24 @@ type Connections = Mutex<Option<Pool<SqliteConnectionManager>>>;
 /// Anything that is read.
 type Query = Box<dyn FnOnce(&Connection) -> Result<(), StoreError> + Send>;
 
+/// One state of an open database, or a later one: from its first transaction that ends on there is another.
+///
+/// What was read after this was taken holds for as long as it is equal to the newest one: a change that
+/// anybody has heard of makes another.
+#[derive(Debug, Clone)]
+pub struct State {
+    condition: Arc<Condition>,
+    transaction: u64,
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.transaction == other.transaction && Arc::ptr_eq(&self.condition, &other.condition)
+    }
+}
+
+impl Eq for State {}
+
 /// Runs queries on one database. A clone reads through the same pool.
 #[derive(Debug, Clone)]
 pub struct Reader {
@@ -68,6 +86,13 @@ impl Reader {
     pub(crate) fn new(condition: Arc<Condition>) -> Self {
         let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
         Self { connections: Arc::default(), turns, condition }
+    }
+
+    /// The state that a query would see now or later; none once damage was seen.
+    pub(crate) fn state(&self) -> Option<State> {
+        let transaction = self.condition.transactions();
+        let condition = Arc::clone(&self.condition);
+        self.condition.damage().is_none().then_some(State { condition, transaction })
     }
 
     fn pool(&self) -> Pool<SqliteConnectionManager> {

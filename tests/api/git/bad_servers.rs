@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use iris_protocol::{
     CloneState, ErrorCode, FileWrite, GitCancel, GitClone, GitFetch, GitSource, ProjectDelete,
+    ProjectTransfer, Role,
 };
 use iris_testkit::{AppOptions, patiently};
+use serde_json::json;
 
 use super::serving::{Manner, Server};
 use super::{
-    Origin, clone, ended, failure, files_of, from, options, ready, refused, scene, with_token,
+    Origin, clone, ended, failure, files_of, from, options, ready, refused, scene, state,
+    with_token,
 };
 use crate::{code_of, refusal};
 
@@ -157,6 +160,66 @@ async fn a_clone_is_given_up_when_somebody_says_so_and_with_its_project() {
     patiently("a request", server.asked()).await;
     ann.client.call(Some(&id), ProjectDelete {}).await.unwrap();
     assert!(!app.data_dir().join("projects").join(id.as_str()).exists());
+}
+
+#[tokio::test]
+async fn a_clone_ends_with_the_account_or_the_membership_of_who_asked_for_it() {
+    let origin = Origin::new();
+    let server = Server::start(origin.top(), Manner::Silent).await;
+    let mut options = open_options(&origin);
+    options.git.stall = Duration::from_mins(10);
+    let Some((app, ann)) = scene(options).await else { return };
+    for how in ["closed", "removed"] {
+        let bob = app.user(how).await;
+        let id = clone(&bob, from(server.url())).await.id;
+        patiently("a request", server.asked()).await;
+        bob.add_member(&id, &ann, Role::Admin).await;
+        let other = clone(&ann, from(server.url())).await.id;
+        patiently("a request", server.asked()).await;
+        let ended = if how == "closed" {
+            let account = format!("/v1/admin/users/{}", bob.id());
+            ann.rest("PATCH", &account, Some(json!({ "disabled": true }))).await
+        } else {
+            bob.client
+                .call(Some(&id), ProjectTransfer { user_id: ann.id().clone() })
+                .await
+                .unwrap();
+            let member = format!("/v1/projects/{id}/members/{}", bob.id());
+            ann.rest("DELETE", &member, None).await
+        };
+        assert!(ended.is_success(), "{ended:?}");
+        let found = state(&ann, &id).await;
+        let given_up = (CloneState::Failed, Some("it was given up".to_owned()));
+        assert_eq!((found.state, found.error), given_up, "{how}");
+        // Who is still there goes on, and may try again what was given up.
+        assert_eq!(state(&ann, &other).await.state, CloneState::Cloning, "{how}");
+        ann.client.call(Some(&other), GitCancel {}).await.unwrap();
+        ann.client.call(Some(&id), GitClone {}).await.unwrap();
+        patiently("a request", server.asked()).await;
+        ann.client.call(Some(&id), GitCancel {}).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_clone_of_somebody_whose_account_is_closed_is_not_begun_anew() {
+    let origin = Origin::new();
+    let server = Server::start(origin.top(), Manner::Silent).await;
+    let mut options = open_options(&origin);
+    options.git.stall = Duration::from_mins(10);
+    let Some((app, ann)) = scene(options).await else { return };
+    let bob = app.user("bob").await;
+    let id = clone(&bob, from(server.url())).await.id;
+    patiently("a request", server.asked()).await;
+    bob.add_member(&id, &ann, Role::Viewer).await;
+    let (root, user) = (app.data_dir().join("root.db"), bob.id().to_string());
+    let app = app
+        .restart_after(|| {
+            let root = rusqlite::Connection::open(root).unwrap();
+            root.execute("UPDATE users SET disabled = 1 WHERE id = ?1", [user]).unwrap();
+        })
+        .await;
+    let found = ended(&app.again(&ann), &id).await;
+    assert_eq!(found.error.as_deref(), Some("it was given up"));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iris_actors::{Rate, RateSettings};
-use iris_testkit::TestClock;
+use iris_testkit::{PASSWORD, TestClock};
 
 use super::*;
 
@@ -88,6 +88,38 @@ async fn a_provider_that_says_it_names_itself_has_to() {
     assert_eq!(refused(&log_in(&app, &provider, "ann").await), wrong);
     provider.ways().iss = Some(provider.issuer());
     grant(&log_in(&app, &provider, "ann").await);
+}
+
+/// What is under way is in memory alone: people are told to begin again, and can.
+#[tokio::test]
+async fn what_was_begun_before_the_server_started_again_says_so_and_is_begun_anew() {
+    let (app, provider) = lab().await;
+    let (ann, program) = (app.user("ann").await, Program::new());
+    let mut browser = browser_of(&provider, "somebody");
+    let begun = browser.open(&start(&app, &[])).await;
+    let cookie = begun.cookies[0].split_once("; ").unwrap().0.split_once('=').unwrap().1.to_owned();
+    let callback = format!("{}/v1/auth/oauth/fake/callback", app.url);
+    let (back, _) = browser.go(&begun.location.unwrap(), &callback).await;
+    let code = program.code(&app, &provider, "somebody").await;
+    let body = json!({ "provider": "fake", "redirect": program.redirect,
+        "codeChallenge": program.verifier.challenge(), "currentPassword": PASSWORD });
+    let link = ann.post("/v1/me/identities/link", body).await;
+    let link = link.json["data"]["url"].as_str().unwrap().to_owned();
+    let (tokens, before) = (provider.times_asked("POST /token"), app.url.clone());
+
+    let app = app.restart().await;
+    let mut browser = browser.with_cookie(&app.url, "iris_login", &cookie);
+    let page = browser.open(&back.replace(&before, &app.url)).await;
+    assert_eq!(refused(&page), not_begun());
+    assert!(page.text.contains("the server started again meanwhile: begin again"), "{page:?}");
+    let late = rest_refusal(&program.redeem(&app, &code).await);
+    assert_eq!(code_of(&late), (ErrorCode::InvalidRequest, "invalid_code"));
+    assert!(late.message.contains("begin again"), "{late}");
+    let page = browser.open(&link.replace(&before, &app.url)).await;
+    assert_eq!(refused(&page), (ErrorCode::InvalidRequest, "invalid_link".to_owned()));
+    assert!(page.text.contains("prepare another one"), "{page:?}");
+    assert_eq!(provider.times_asked("POST /token"), tokens, "nobody was asked who it is");
+    grant(&log_in(&app, &provider, "somebody").await);
 }
 
 #[tokio::test]

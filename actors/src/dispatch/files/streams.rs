@@ -187,6 +187,21 @@ pub(crate) async fn cancel_upload_for(
     end(&receiving.project, upload.id).await
 }
 
+/// Ends the uploads of somebody who may not send any more, which the store forgot already.
+pub(crate) async fn give_up_uploads(node: &Node, project: &ProjectHandle, ids: Vec<String>) {
+    for id in ids {
+        if let Some(receiving) = node.receivings.take_upload(&id) {
+            receiving.file.lock().await.take();
+        }
+        let workspace = project.workspace.clone();
+        match spawn_blocking(move || workspace.discard_staged(&id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "what came of an upload is left"),
+            Err(error) => tracing::warn!(%error, "what came of an upload may be left"),
+        }
+    }
+}
+
 /// Forgets an upload, and then what came of it: what is left over a crash nobody asks for.
 async fn end(project: &ProjectHandle, id: String) -> Result<(), ApiError> {
     let forget = EndUpload { id: id.clone() };

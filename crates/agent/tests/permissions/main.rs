@@ -9,16 +9,15 @@
 
 #[path = "../../fuzz/bodies.rs"]
 mod bodies;
+#[path = "../../../tools/tests/fuzzed/corpus.rs"]
+mod corpus;
 #[path = "../../../shell/tests/shell/mutations.rs"]
 mod mutations;
 
-use std::fs;
-use std::path::Path;
+use corpus::corpus;
+use mutations::over_mutations;
 
-use mutations::mutated;
-
-const ROUNDS: usize = 20_000;
-const SEED: u64 = 21;
+const ROUNDS_AND_SEED: (usize, u64) = (20_000, 21);
 
 /// What means something in a pattern or in a path, and what nearly does.
 const PIECES: &[&str] = &[
@@ -27,26 +26,7 @@ const PIECES: &[&str] = &[
     ".env", ".git",
 ];
 
-/// The files of the corpus, by name.
-fn corpus() -> Vec<Vec<u8>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/rules");
-    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<_> = entries.collect();
-    paths.sort();
-    paths.iter().map(|path| fs::read(path).unwrap()).collect()
-}
-
 #[test]
 fn rules_of_any_pattern_about_anything_mean_what_they_say() {
-    let corpus = corpus();
-    assert!(corpus.len() > 20, "{}", corpus.len());
-    for entry in &corpus {
-        bodies::rules(entry);
-    }
-    let mut random = fastrand::Rng::with_seed(SEED);
-    for _ in 0..ROUNDS {
-        let base = &corpus[random.usize(0..corpus.len())];
-        let other = &corpus[random.usize(0..corpus.len())];
-        bodies::rules(&mutated(base, other, PIECES, &mut random));
-    }
+    over_mutations(bodies::rules, &corpus("rules"), PIECES, ROUNDS_AND_SEED);
 }

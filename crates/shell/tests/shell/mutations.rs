@@ -1,13 +1,28 @@
 //! Inputs that are nearly those of a corpus.
 
+/// Runs the body of a fuzz target over all of a corpus, and then over so many mutations of it, the same ones for
+/// the same seed.
+pub(crate) fn over_mutations(
+    body: fn(&[u8]),
+    corpus: &[Vec<u8>],
+    pieces: &[&str],
+    (rounds, seed): (usize, u64),
+) {
+    assert!(corpus.len() > 10, "{}", corpus.len());
+    for entry in corpus {
+        body(entry);
+    }
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..rounds {
+        let base = &corpus[random.usize(0..corpus.len())];
+        let other = &corpus[random.usize(0..corpus.len())];
+        body(&mutated(base, other, pieces, &mut random));
+    }
+}
+
 /// `base` with one to four changes: bytes or lines that go or are others, an end that is cut off or that of
 /// `other`, and pieces that mean something.
-pub(crate) fn mutated(
-    base: &[u8],
-    other: &[u8],
-    pieces: &[&str],
-    random: &mut fastrand::Rng,
-) -> Vec<u8> {
+fn mutated(base: &[u8], other: &[u8], pieces: &[&str], random: &mut fastrand::Rng) -> Vec<u8> {
     let mut bytes = base.to_vec();
     for _ in 0..random.usize(1..=4) {
         let at = random.usize(0..=bytes.len());

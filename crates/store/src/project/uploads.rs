@@ -144,6 +144,17 @@ impl Command for EndUpload {
     }
 }
 
+/// Forgets the files that a user sends, and answers their ids.
+pub(super) fn give_up_of(conn: &Connection, user_id: &UserId) -> Result<Vec<String>, StoreError> {
+    let mut given_up = all(conn)?;
+    given_up.retain(|upload| upload.user_id == *user_id);
+    let mut delete = conn.prepare_cached(DELETE)?;
+    for upload in &given_up {
+        delete.execute([&upload.id])?;
+    }
+    Ok(given_up.into_iter().map(|upload| upload.id).collect())
+}
+
 /// Forgets the files whose time is over, and answers their ids.
 #[derive(Debug, Clone, Copy)]
 pub struct ExpireUploads {

@@ -21,6 +21,10 @@ const FORGET_LOGINS: &str = "DELETE FROM auth_sessions
     WHERE user_id = ?1 AND NOT EXISTS (
         SELECT 1 FROM refresh_tokens t
         WHERE t.auth_session_id = auth_sessions.id AND t.expires_at > ?2)";
+/// Those that ended, where there are too many: they are not to take the place of any that has not.
+const FORGET_ENDED: &str = "DELETE FROM auth_sessions
+    WHERE user_id = ?1 AND revoked_at IS NOT NULL
+      AND (SELECT count(*) FROM auth_sessions WHERE user_id = ?1) > ?2";
 /// All but the newest ones.
 const FORGET_OLDEST: &str = "DELETE FROM auth_sessions WHERE user_id = ?1 AND id IN (
     SELECT id FROM auth_sessions WHERE user_id = ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2)";
@@ -80,9 +84,10 @@ impl Command for BeginAuthSession {
                 self.ip,
                 self.agent
             ])?;
-        tx.conn()
-            .prepare_cached(FORGET_OLDEST)?
-            .execute(params![self.user_id.as_str(), LOGINS_PER_USER_MAX])?;
+        for sql in [FORGET_ENDED, FORGET_OLDEST] {
+            let bound = params![self.user_id.as_str(), LOGINS_PER_USER_MAX];
+            tx.conn().prepare_cached(sql)?.execute(bound)?;
+        }
         insert_token(tx.conn(), &self.id, &self.refresh_hash, None, self.expires_at)
     }
 }

@@ -27,7 +27,7 @@ use super::{keys, logins, settings};
 use super::{model_facts, usage, user_budgets};
 use crate::maintenance::{ListedProject, listing};
 use crate::totals::Days;
-use crate::{Command, Committed, IdempotencyKey, Reader, StoreError};
+use crate::{Command, Committed, IdempotencyKey, Reader, State, StoreError};
 
 /// What decides whether a run may ask a model.
 #[derive(Debug, Clone)]
@@ -60,6 +60,11 @@ impl RootReader {
     pub fn follow(&self, database: &RootDatabase) {
         let opened = database.reader.current();
         *self.reader.write().unwrap_or_else(PoisonError::into_inner) = opened;
+    }
+
+    /// The state that the database is in, for whoever keeps what they read of it; none once damage was seen.
+    pub fn state(&self) -> Option<State> {
+        self.current().state()
     }
 
     fn current(&self) -> Reader {

@@ -208,6 +208,7 @@ impl Batches {
         let mut batch = Batch { jobs: vec![first], events: Vec::new(), next: None };
         let began = Instant::now();
         let lost = self.attempt(queue, &mut batch).err();
+        self.guards.transaction_ended();
         match (self.guards.figures(), &lost) {
             (Some(figures), None) => figures.committed(batch.jobs.len(), began.elapsed()),
             (Some(figures), Some(_)) => figures.lost(),

@@ -31,6 +31,11 @@ impl Guards {
         self.condition.check_committed()
     }
 
+    /// Notes that a transaction ended, one way or the other.
+    pub(super) fn transaction_ended(&self) {
+        self.condition.transaction_ended();
+    }
+
     /// Whether the disk is full.
     pub(super) fn is_full(&self) -> bool {
         self.condition.storage().is_some_and(Storage::is_full)

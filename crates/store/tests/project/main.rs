@@ -7,6 +7,7 @@ mod approvals;
 mod blobs;
 mod context;
 mod damage;
+mod departing;
 mod file_retention;
 mod fixture;
 mod forks;

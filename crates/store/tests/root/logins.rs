@@ -1,5 +1,6 @@
 //! Logins and their refresh tokens.
 
+use iris_protocol::limits::LOGINS_PER_USER_MAX;
 use iris_store::WriteContext;
 use iris_store::root::{
     Access, BeginAuthSession, EXPIRED_TOKEN_KEPT_MS, REFRESH_GRACE_MS, RefusalReason,
@@ -191,4 +192,32 @@ async fn a_spent_token_is_forgotten_when_its_expiry_is_long_past() {
     assert!(is_rotated(&root.rotate(3, 4, forgotten_at + 1).await));
     assert_eq!(count(&conn), 3);
     assert_eq!(root.rotate(1, 2, forgotten_at + 1).await, refused(RefusalReason::Unknown));
+}
+
+#[tokio::test]
+async fn logins_that_ended_take_no_place_from_those_that_have_not() {
+    let root = Root::new();
+    root.user(1).await;
+    root.begin_login(1, 1, 1).await;
+    let is_good = async |n: u128| {
+        let access = root.reader.access(&user_id(1), &login_id(n), None).await.unwrap();
+        access.is_some_and(|access| !access.session_revoked)
+    };
+    let most = LOGINS_PER_USER_MAX as u128;
+    // A program that logs in for each thing that it does, and out again.
+    for n in 2..=2 * most {
+        let mut login = begin_login(n, 1, 0);
+        login.refresh_hash[..16].copy_from_slice(&n.to_be_bytes());
+        root.run(login).await.unwrap();
+        root.run(RevokeAuthSession { id: login_id(n), at: NOW }).await.unwrap();
+    }
+    assert!(is_good(1).await, "the login that stays is there");
+    // Of those that have not ended the oldest goes.
+    for n in 2 * most + 1..=3 * most {
+        assert!(is_good(1).await, "{n}");
+        let mut login = begin_login(n, 1, 0);
+        login.refresh_hash[..16].copy_from_slice(&n.to_be_bytes());
+        root.run(login).await.unwrap();
+    }
+    assert!(!is_good(1).await && is_good(2 * most + 1).await && is_good(3 * most).await);
 }

@@ -10,16 +10,14 @@
 
 #[path = "../../fuzz/bodies.rs"]
 mod bodies;
+mod corpus;
 #[path = "../../../shell/tests/shell/mutations.rs"]
 mod mutations;
 
-use std::fs;
-use std::path::Path;
+use corpus::corpus;
+use mutations::over_mutations;
 
-use mutations::mutated;
-
-const ROUNDS: usize = 12_000;
-const SEED: u64 = 22;
+const ROUNDS_AND_SEED: (usize, u64) = (12_000, 22);
 
 /// What means something in a patch.
 const PATCH_PIECES: &[&str] = &[
@@ -104,36 +102,14 @@ const PLACE_PIECES: &[&str] = &[
     "\u{ad}", "\0", "\t", "\r\n", " ",
 ];
 
-/// The files of a corpus, by name.
-fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
-    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<_> = entries.collect();
-    paths.sort();
-    paths.iter().map(|path| fs::read(path).unwrap()).collect()
-}
-
-fn over_mutations(body: fn(&[u8]), corpus: &[Vec<u8>], pieces: &[&str]) {
-    assert!(corpus.len() > 10, "{}", corpus.len());
-    for entry in corpus {
-        body(entry);
-    }
-    let mut random = fastrand::Rng::with_seed(SEED);
-    for _ in 0..ROUNDS {
-        let base = &corpus[random.usize(0..corpus.len())];
-        let other = &corpus[random.usize(0..corpus.len())];
-        body(&mutated(base, other, pieces, &mut random));
-    }
-}
-
 #[test]
 fn patches_are_read_within_their_limits_and_say_the_same_when_they_are_written_down() {
-    over_mutations(bodies::patches, &corpus("patches"), PATCH_PIECES);
+    over_mutations(bodies::patches, &corpus("patches"), PATCH_PIECES, ROUNDS_AND_SEED);
 }
 
 #[test]
 fn a_patch_does_what_the_tool_says_or_nothing() {
-    over_mutations(bodies::applies, &corpus("patches"), PATCH_PIECES);
+    over_mutations(bodies::applies, &corpus("patches"), PATCH_PIECES, ROUNDS_AND_SEED);
 }
 
 #[test]
@@ -143,15 +119,15 @@ fn arguments_of_every_tool_are_checked_and_said_in_bounded_words() {
         let begins = |entry: &Vec<u8>| entry.starts_with(format!("{tool}\n").as_bytes());
         assert!(corpus.iter().any(begins), "nothing in the corpus is about {tool}");
     }
-    over_mutations(bodies::arguments, &corpus, ARGUMENT_PIECES);
+    over_mutations(bodies::arguments, &corpus, ARGUMENT_PIECES, ROUNDS_AND_SEED);
 }
 
 #[test]
 fn a_url_is_one_of_the_web_and_reads_the_same_again() {
-    over_mutations(bodies::urls, &corpus("urls"), PLACE_PIECES);
+    over_mutations(bodies::urls, &corpus("urls"), PLACE_PIECES, ROUNDS_AND_SEED);
 }
 
 #[test]
 fn a_path_stays_below_its_directory_and_reads_the_same_again() {
-    over_mutations(bodies::paths, &corpus("paths"), PLACE_PIECES);
+    over_mutations(bodies::paths, &corpus("paths"), PLACE_PIECES, ROUNDS_AND_SEED);
 }
