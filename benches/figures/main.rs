@@ -26,12 +26,16 @@ mod logins;
 mod mcp;
 mod passivation;
 mod process;
+mod projects;
+mod scrape;
 mod server;
 mod sessions;
 mod storage;
 mod table;
 mod transfer;
 mod turn;
+#[path = "../fanout/wire.rs"]
+mod wire;
 
 use std::process::ExitCode;
 
@@ -62,6 +66,12 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if wants("passivation") {
         figures.extend(runtime.block_on(passivation::figures())?);
+    }
+    if wants("projects") {
+        figures.extend(runtime.block_on(projects::figures())?);
+    }
+    if wants("scrape") {
+        figures.extend(runtime.block_on(scrape::figures())?);
     }
     if wants("sessions") {
         figures.extend(runtime.block_on(sessions::figures())?);

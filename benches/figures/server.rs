@@ -163,14 +163,15 @@ pub(crate) fn memory_mb(process: &str, line: &str) -> anyhow::Result<f64> {
     Ok(kib * 1024.0 / 1e6)
 }
 
-/// The shortest that a process of this binary can live.
-pub(crate) fn bare_process() -> anyhow::Result<Duration> {
+/// How long a process of this binary lives that only answers a flag.
+pub(crate) fn bare_process(flag: &str) -> anyhow::Result<Duration> {
     let spawned_at = Instant::now();
-    let output = Command::new(BINARY).arg("--version").env_clear().output()?;
-    if !output.status.success() {
-        bail!("`--version` failed: {}", output.status);
+    let output = Command::new(BINARY).arg(flag).env_clear().output()?;
+    let took = spawned_at.elapsed();
+    if !output.status.success() || output.stdout.is_empty() {
+        bail!("`{flag}` failed: {}", output.status);
     }
-    Ok(spawned_at.elapsed())
+    Ok(took)
 }
 
 /// The write-ahead log of the only project of a data directory.
