@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use iris_protocol::{ApiError, ErrorCode, ProjectId, ProjectType};
+use iris_sandbox::Space;
 use iris_tools::Places;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p iris --bench figures
 //! cargo bench -p iris --bench figures -- storage
+//! IRIS=path/to/iris cargo bench -p iris --bench figures -- process projects scrape
 //! ```
 //!
 //! What supervision costs is measured in this process, beside plain actix. For everything else the server
