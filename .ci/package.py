@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import tomllib
 from pathlib import Path
 
@@ -41,7 +42,10 @@ def main():
     paths = {}
     for archive in sorted(packed.glob("*.crate")):
         with tarfile.open(archive) as files:
-            files.extractall(place, filter="data")
+            for member in files:
+                # Packed files have a time long ago, by which cargo would take them for what it knows.
+                member.mtime = time.time()
+                files.extract(member, place, filter="data")
         name = tomllib.loads((place / archive.stem / "Cargo.toml").read_text())["package"]["name"]
         paths[name] = archive.stem
         print(f"{archive.name}: {archive.stat().st_size / 1000:.0f} kB")
