@@ -79,6 +79,14 @@ bench-shell:
 bench-tools:
     .ci/run bench_tools
 
+# Every package, compiled from what is packed for a registry
+package:
+    .ci/run package
+
+# What is in the dependency tree, and what is known against it
+deny:
+    .ci/run deny
+
 # The documentation of the code, with warnings as errors
 doc:
     .ci/run doc

@@ -53,10 +53,11 @@ if [ "${target:-$host}" = "$host" ]; then
 fi
 rmdir "$tree/completions" "$tree/man" 2>/dev/null || true
 
-# What debuggers and profilers read goes into a file of its own; names of functions stay, for backtraces.
+# What debuggers and profilers read goes into a file of its own, the names of functions with it: they are a fifth
+# of the program.
 if command -v objcopy >/dev/null; then
   objcopy --only-keep-debug "$tree/iris" "$work/iris.debug"
-  (cd "$work" && objcopy --strip-debug --add-gnu-debuglink=iris.debug "$tree/iris")
+  (cd "$work" && objcopy --strip-all --add-gnu-debuglink=iris.debug "$tree/iris")
   gzip -n "-${COMPRESSION:-9}" <"$work/iris.debug" >"$out/$name.debug.gz"
 fi
 size=$(($(wc -c <"$tree/iris")))

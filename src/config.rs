@@ -46,6 +46,8 @@ use crate::tls::TlsFiles;
 
 /// Where the server listens unless told otherwise.
 const BIND_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4747);
+/// What commands leave free on the disk.
+const DISK_FREE_BYTES_MIN_DEFAULT: u64 = 256 * 1024 * 1024;
 const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
 const IDLE_DEFAULT: Duration = Duration::from_mins(1);
 const PROJECTS_OPEN_DEFAULT: usize = 512;
@@ -556,11 +558,13 @@ fn rates(top: &mut Section) -> Result<RateSettings, ConfigError> {
 }
 
 fn shares(top: &mut Section) -> Result<Shares, ConfigError> {
+    let disk_free = top.parse("commands_disk_free_bytes_min", parse::number)?;
     let mut most = |key: &str, default: u32| -> Result<Option<usize>, ConfigError> {
         let count = top.parse(key, parse::count)?.unwrap_or(default);
         Ok((count > 0).then(|| usize::try_from(count).unwrap_or(usize::MAX)))
     };
     Ok(Shares {
+        disk_free_bytes_min: disk_free.unwrap_or(DISK_FREE_BYTES_MIN_DEFAULT),
         runs: LineLimits {
             server: most("runs_working_max", 1_024)?,
             project: most("runs_working_per_project_max", 512)?,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use iris_protocol::{ApiError, ErrorCode, ProjectId, ProjectType};
+use iris_sandbox::Space;
 use iris_tools::Places;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
@@ -445,6 +446,12 @@ impl Start {
         let settings = self.root.reader.project_settings(&self.id).await.map_err(|e| e.to_api())?;
         let resume = ResumePolicy::of_project(&settings).unwrap_or(self.services.settings.resume);
         let places = ProjectPlaces::new(&self.services.settings.data_dir, &self.id);
+        let settings = &self.services.settings;
+        let space = Space {
+            free_bytes_min: settings.shares.disk_free_bytes_min,
+            // What was there before, and is not ours, is not bounded.
+            bytes_max: if location.path.is_none() { settings.quotas.file_bytes_max } else { 0 },
+        };
         let files = location.path.map_or(places.files, PathBuf::from);
         let outbox = self.root.reader.outbox(&self.id).await.unwrap_or_else(|error| {
             tracing::error!(project.id = %self.id, %error, "events on their way could not be read");
@@ -462,7 +469,8 @@ impl Start {
             let database = places.database;
             let files = match location.r#type {
                 ProjectType::Local | ProjectType::Git => {
-                    FilesAt::Directory(Places::new(absolute(&files)?, absolute(&places.scratch)?))
+                    let (files, scratch) = (absolute(&files)?, absolute(&places.scratch)?);
+                    FilesAt::Directory(Places::new(files, scratch, space))
                 }
                 ProjectType::Remote => FilesAt::Database { staging: files },
             };

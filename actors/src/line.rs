@@ -44,11 +44,14 @@ pub struct Shares {
     pub runs: LineLimits,
     /// Commands of agents that run.
     pub commands: LineLimits,
+    /// Bytes of the disk that each of them leaves free; 0 for no limit.
+    pub disk_free_bytes_min: u64,
 }
 
 impl Shares {
     /// No limit at all.
-    pub const NONE: Self = Self { runs: LineLimits::NONE, commands: LineLimits::NONE };
+    pub const NONE: Self =
+        Self { runs: LineLimits::NONE, commands: LineLimits::NONE, disk_free_bytes_min: 0 };
 }
 
 /// For whom a place is, and which comes first of those of one user.
@@ -249,15 +252,23 @@ impl Line {
         Entry::Waits(Waiting { ticket, entered, stands: standing })
     }
 
-    /// A place, as soon as there is one.
-    pub(crate) async fn wait(&self, whose: Whose) -> Place {
-        match self.enter(whose.clone()) {
-            Entry::In(place) => place,
-            Entry::Waits(Waiting { ticket: _ticket, entered, .. }) => match entered.await {
-                Ok(place) => place,
-                // Nobody is forgotten while they hold a ticket.
-                Err(_) => self.join(whose),
-            },
+    /// A place, as soon as there is one. Whoever has to wait hears where it stands, and in the end that it
+    /// does not wait any more.
+    pub(crate) async fn wait(&self, whose: Whose, stands: impl Fn(Option<Standing>)) -> Place {
+        let Waiting { ticket: _ticket, mut entered, stands: mut standing } =
+            match self.enter(whose.clone()) {
+                Entry::In(place) => return place,
+                Entry::Waits(waiting) => waiting,
+            };
+        loop {
+            tokio::select! {
+                place = &mut entered => {
+                    stands(None);
+                    // Nobody is forgotten while they hold a ticket.
+                    return place.unwrap_or_else(|_| self.join(whose));
+                }
+                Ok(()) = standing.changed() => stands(*standing.borrow_and_update()),
+            }
         }
     }
 

@@ -171,6 +171,7 @@ impl Node {
         let choices = Arc::new(Choices::new(services.settings.registration.mode()));
         connections.watch(services.settings.sockets, &top);
         services.runs.inform();
+        services.commands.inform();
         let rotation = Arc::new(Rotation::new(services.settings.master_key.clone()));
         Self {
             services,

@@ -43,6 +43,7 @@ use tokio::sync::watch;
 
 use crate::agents::LOOK_EVERY;
 use crate::connection::{CloseReason, Wakers, Wants};
+use crate::line::Standing;
 use crate::mcp::McpClient;
 use crate::permissions::ServerRules;
 use crate::root::RootAccess;
@@ -446,6 +447,8 @@ pub(crate) struct ToolProgress {
     pub(crate) message_id: MessageId,
     pub(crate) tool_call_id: ToolCallId,
     pub(crate) progress: Progress,
+    /// Where it stands while it waits for others.
+    pub(crate) standing: Option<Standing>,
 }
 
 impl Handler<ToolProgress> for Project {
@@ -453,11 +456,19 @@ impl Handler<ToolProgress> for Project {
 
     /// For those who hear what streams.
     fn handle(&mut self, told: ToolProgress, _: &mut Context<Self>) {
-        let ToolProgress { session_id, message_id, tool_call_id, progress } = told;
+        let ToolProgress { session_id, message_id, tool_call_id, progress, standing } = told;
         let room = Room::Session(session_id.clone());
         let Progress { bytes, tail } = progress;
-        let event =
-            Event::MessageToolProgress { session_id, message_id, tool_call_id, bytes, tail };
+        let (position, reason) = standing.map(|it| (it.position, it.reason)).unzip();
+        let event = Event::MessageToolProgress {
+            session_id,
+            message_id,
+            tool_call_id,
+            bytes,
+            tail,
+            position,
+            reason,
+        };
         self.rooms.tell(&room, &event, Wants::Deltas);
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use crate::conversation::{Owner, new_session, say};
 use crate::crowd::{Heard, Rooms};
 use crate::machine::{SERVER_CORE, pinned};
-use crate::server::{BINARY, Server, data_dir};
+use crate::server::{Server, binary, data_dir};
 use crate::wire::{Target, Wire, request};
 
 /// Between two pieces of one answer: about as often as the server sends what came.
@@ -32,7 +32,7 @@ pub(crate) struct Scene {
 impl Scene {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let data_dir = data_dir()?;
-        let command: Command = pinned(SERVER_CORE, BINARY);
+        let command: Command = pinned(SERVER_CORE, binary());
         let server = Server::start_as(command, data_dir.path(), &[])?;
         let owner = Owner::of(&server).await?;
         let address = server.url().strip_prefix("http://").context("not an address")?.parse()?;

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p iris --bench figures
 //! cargo bench -p iris --bench figures -- storage
+//! IRIS=path/to/iris cargo bench -p iris --bench figures -- process projects scrape
 //! ```
 //!
 //! What supervision costs is measured in this process, beside plain actix. For everything else the server
@@ -26,12 +27,16 @@ mod logins;
 mod mcp;
 mod passivation;
 mod process;
+mod projects;
+mod scrape;
 mod server;
 mod sessions;
 mod storage;
 mod table;
 mod transfer;
 mod turn;
+#[path = "../fanout/wire.rs"]
+mod wire;
 
 use std::process::ExitCode;
 
@@ -62,6 +67,12 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if wants("passivation") {
         figures.extend(runtime.block_on(passivation::figures())?);
+    }
+    if wants("projects") {
+        figures.extend(runtime.block_on(projects::figures())?);
+    }
+    if wants("scrape") {
+        figures.extend(runtime.block_on(scrape::figures())?);
     }
     if wants("sessions") {
         figures.extend(runtime.block_on(sessions::figures())?);

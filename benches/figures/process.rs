@@ -1,4 +1,4 @@
-//! What a server costs before anybody uses it: memory and time to start.
+//! What a server costs before anybody uses it: memory, time to start, and that of the command line.
 
 use std::thread;
 use std::time::Duration;
@@ -9,15 +9,28 @@ use crate::table::{Figure, median, ms};
 /// Megabytes (10^6 bytes) of resident memory.
 const IDLE_MEMORY_MB_MAX: f64 = 30.0;
 const COLD_START_MS_MAX: f64 = 100.0;
+const HELP_MS_MAX: f64 = 5.0;
 const SERVERS: usize = 3;
 const STARTS: usize = 11;
+const HELPS: usize = 41;
 /// How long a server is left alone before its memory is read again.
 const IDLE_FOR: Duration = Duration::from_secs(1);
 
-/// Measures idle memory and cold starts.
+/// Measures idle memory, cold starts and the command line.
 pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     let (fresh, existing) = cold_starts()?;
-    Ok(vec![idle_memory()?, fresh, existing])
+    Ok(vec![idle_memory()?, fresh, existing, help()?])
+}
+
+/// What every command takes at least, with a text that is put together first.
+fn help() -> anyhow::Result<Figure> {
+    let (mut samples, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..HELPS {
+        samples.push(ms(bare_process("--help")?));
+        bare.push(ms(bare_process("--version")?));
+    }
+    let comparison = format!("`iris --version` {:.2} ms", median(&bare));
+    Ok(Figure { name: "iris --help", target: Some(HELP_MS_MAX), unit: "ms", samples, comparison })
 }
 
 fn idle_memory() -> anyhow::Result<Figure> {
@@ -49,7 +62,7 @@ fn cold_starts() -> anyhow::Result<(Figure, Figure)> {
         let data_dir = data_dir()?;
         fresh.add(Server::start(data_dir.path())?)?;
         existing.add(Server::start(data_dir.path())?)?;
-        bare.push(ms(bare_process()?));
+        bare.push(ms(bare_process("--version")?));
     }
     let bare = median(&bare);
     let fresh = fresh.figure("cold start to ready, new data directory", bare);

@@ -1,5 +1,6 @@
 //! The release binary as a child process.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,11 @@ pub(crate) const PROVIDER: &str = "scripted";
 /// How an answer begins when all is well.
 pub(crate) const OK: &str = "HTTP/1.1 200 ";
 
-/// The server's program.
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_iris");
+/// The server's program: the one that `IRIS` names, that of a release for example, else the one that was built
+/// with this.
+pub(crate) fn binary() -> OsString {
+    std::env::var_os("IRIS").unwrap_or_else(|| env!("CARGO_BIN_EXE_iris").into())
+}
 
 /// Everybody here is one user who does much.
 const LIMITS_OFF: [(&str, &str); 9] = [
@@ -57,7 +61,7 @@ impl Server {
 
     /// The same with further settings.
     pub(crate) fn start_with(data_dir: &Path, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::start_as(Command::new(BINARY), data_dir, settings)
+        Self::start_as(Command::new(binary()), data_dir, settings)
     }
 
     /// The same as what `command` begins: the program, or what starts it in its own place.
@@ -163,14 +167,15 @@ pub(crate) fn memory_mb(process: &str, line: &str) -> anyhow::Result<f64> {
     Ok(kib * 1024.0 / 1e6)
 }
 
-/// The shortest that a process of this binary can live.
-pub(crate) fn bare_process() -> anyhow::Result<Duration> {
+/// How long a process of this binary lives that only answers a flag.
+pub(crate) fn bare_process(flag: &str) -> anyhow::Result<Duration> {
     let spawned_at = Instant::now();
-    let output = Command::new(BINARY).arg("--version").env_clear().output()?;
-    if !output.status.success() {
-        bail!("`--version` failed: {}", output.status);
+    let output = Command::new(binary()).arg(flag).env_clear().output()?;
+    let took = spawned_at.elapsed();
+    if !output.status.success() || output.stdout.is_empty() {
+        bail!("`{flag}` failed: {}", output.status);
     }
-    Ok(spawned_at.elapsed())
+    Ok(took)
 }
 
 /// The write-ahead log of the only project of a data directory.

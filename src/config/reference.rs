@@ -524,6 +524,12 @@ pub(super) const TOP: &[Key] = &[
         Whole("commands", 0, COUNT_MAX),
         "the same of one user over all projects",
     ),
+    key(
+        "commands_disk_free_bytes_min",
+        "`268435456`",
+        Whole("bytes", 0, NUMBER_MAX),
+        "a command of an agent ends when fewer bytes than these are free on the disk of its project; 0 is no limit",
+    ),
     live(
         "uploads_per_minute",
         "`120`",

@@ -892,6 +892,7 @@ fn limits_of_runs_and_commands_are_read() {
         ("IRIS_RUNS_WORKING_MAX", "3"),
         ("IRIS_RUNS_WORKING_PER_PROJECT_MAX", "0"),
         ("IRIS_COMMANDS_RUNNING_PER_USER_MAX", "1"),
+        ("IRIS_COMMANDS_DISK_FREE_BYTES_MIN", "0"),
         ("IRIS_SANDBOX_NICE", "0"),
         ("IRIS_SANDBOX_CPU_PERCENT", "150"),
         ("IRIS_SANDBOX_MEMORY_BYTES_MAX", "1073741824"),
@@ -899,7 +900,7 @@ fn limits_of_runs_and_commands_are_read() {
     .unwrap();
     let runs = LineLimits { server: Some(3), project: None, user: Some(256) };
     let commands = LineLimits { server: Some(64), project: Some(32), user: Some(1) };
-    assert_eq!(config.shares, Shares { runs, commands });
+    assert_eq!(config.shares, Shares { runs, commands, disk_free_bytes_min: 0 });
     let limits = config.sandbox.unwrap().limits;
     assert_eq!((limits.nice, limits.cpu_percent), (0, Some(150)));
     assert_eq!(limits.memory_bytes, 1 << 30);

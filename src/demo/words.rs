@@ -72,6 +72,9 @@ pub(super) fn describe(event: &Event, names: &Names) -> String {
         Event::MessageTextDelta { delta: text, .. }
         | Event::MessageReasoningDelta { delta: text, .. }
         | Event::MessagePartSnapshot { text, .. } => text.clone(),
+        Event::MessageToolProgress { position: Some(position), .. } => {
+            format!("number {position} of the commands that wait")
+        }
         Event::MessageToolProgress { bytes, .. } => format!("{bytes} bytes of output so far"),
         Event::MessagePartRemoved { .. } => "a part that will not be completed".to_owned(),
         Event::RunQueued { position, .. } => format!("number {position} of those who wait"),

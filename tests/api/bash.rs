@@ -5,12 +5,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use iris_actors::Shares;
 use iris_protocol::{
     ApiError, ErrorCode, Event, MemberUpdate, PermissionAction, PermissionCreate, PermissionDelete,
     PermissionId, PermissionList, PermissionUpdate, PermissionVerdict, Remember, Role, RunStatus,
     SessionId, SessionMode, SessionUpdate, ToolApprove, ToolState,
 };
 use iris_sandbox::{Config, Sandbox, Tier};
+use iris_store::project::Quotas;
 use iris_testkit::{
     AppOptions, Conversation, Person, TestApp, calls_of, moment, patiently, spawn_app_with,
 };
@@ -494,4 +496,29 @@ async fn all_of_a_long_output_can_be_read_page_by_page() {
     let unknown = iris_protocol::ToolCallId::from_bits(1);
     let none = admin.get(&format!("{calls}/{unknown}/output")).await;
     assert_eq!(rest_refusal(&none).code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn a_command_that_fills_its_project_or_the_disk_is_ended_and_the_model_reads_why() {
+    let Some((app, admin)) = app(sandbox()).await else { return };
+    let app = app
+        .restart_with(|options| {
+            options.quotas = Quotas { file_bytes_max: 1_000_000, ..Quotas::default() };
+        })
+        .await;
+    let mut talk = Person::new(app.client(), admin.grant.clone()).conversation().await;
+    allow(&talk, "*", "*").await;
+    let grow = "while :; do head -c 100000 /dev/zero >> big; sleep 0.02; done";
+    let (state, output) = outcome(&mut talk, &runs(grow)).await;
+    assert_eq!(state, ToolState::Completed, "{output}");
+    assert!(output.contains("more than the project may have"), "{output}");
+
+    let app = app
+        .restart_with(|options| {
+            options.shares = Shares { disk_free_bytes_min: u64::MAX, ..Shares::NONE };
+        })
+        .await;
+    let mut talk = talk.resume(Person::new(app.client(), admin.grant.clone())).await;
+    let (_, output) = outcome(&mut talk, &runs("sleep 99999")).await;
+    assert!(output.contains("the disk is almost full"), "{output}");
 }

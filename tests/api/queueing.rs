@@ -336,8 +336,17 @@ async fn commands_beyond_the_limit_wait_for_those_that_run() {
     let mut second = admin.conversation_in(&first.project).await;
     let behind = second.send_message(&call("echo behind")).await.run_id;
     until("waiting").await;
+    let standing = async |talk: &mut Conversation| {
+        let frame = talk.wait_for("message.tool.progress").await;
+        let Event::MessageToolProgress { position, reason, .. } = frame.event else {
+            panic!("{frame:?}")
+        };
+        (position, reason)
+    };
+    assert_eq!(standing(&mut second).await, (Some(1), Some(QueueReason::Server)));
     first.person.client.file_put(&first.project, "go", "").await.unwrap();
     assert_eq!(first.run_ended(&held).await, RunStatus::Completed);
+    assert_eq!(standing(&mut second).await, (None, None), "it does not wait any more");
     assert_eq!(second.run_ended(&behind).await, RunStatus::Completed);
     assert_eq!((figures("working").await, figures("waiting").await), (json!(0), json!(0)));
 }

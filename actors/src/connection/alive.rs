@@ -168,15 +168,12 @@ impl Connections {
 
     /// How many there are, and what waits for their readers.
     pub(crate) fn queued(&self) -> (usize, Queued) {
-        let all: Vec<Arc<Outbound>> = {
-            let all = self.0.lock();
-            all.by_id.values().map(|alive| Arc::clone(&alive.outbound)).collect()
-        };
+        let all = self.0.lock();
         let mut queued = Queued::default();
-        for outbound in &all {
-            outbound.add_to(&mut queued);
+        for alive in all.by_id.values() {
+            alive.outbound.add_to(&mut queued);
         }
-        (all.len(), queued)
+        (all.by_id.len(), queued)
     }
 
     /// Sends a frame to all of them.

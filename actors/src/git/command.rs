@@ -161,7 +161,7 @@ async fn talk_to(talk: Talk, input: Vec<u8>, output_max: usize) -> Result<Ran, A
     }
     let code = match running.ended().await.map_err(not_run)? {
         Status::Exited(code) => code,
-        Status::Signalled(_) | Status::TimedOut | Status::Cancelled => -1,
+        Status::Signalled(_) | Status::TimedOut | Status::Cancelled | Status::OutOfSpace(_) => -1,
     };
     drop(given);
     let errors = said.await.map_err(broken)?;

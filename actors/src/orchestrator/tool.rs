@@ -27,7 +27,7 @@ use super::people::CallPeople;
 use super::todos::SessionTodos;
 use crate::Services;
 use crate::files::ToolFiles;
-use crate::line::{Place, Whose};
+use crate::line::{Place, Standing, Whose};
 use crate::metrics::ToolCall;
 use crate::permissions::{self, is_what_was_shown};
 use crate::project::{Secrets, ToolProgress};
@@ -67,7 +67,7 @@ impl Orchestrator {
         let read_log = Arc::clone(&self.assignment.read_log);
         let told = Arc::clone(&self.assignment.told);
         let places = self.assignment.place.project.places.clone();
-        let progress = self.progress_of(&call_id);
+        let (progress, stands) = (self.progress_of(&call_id), self.standing_of(&call_id));
         let todos = Arc::new(SessionTodos::of(&self.assignment));
         let outputs = Arc::new(SessionOutputs::of(&self.assignment));
         let sub_agents = Arc::new(self.call_tasks(&call_id, &answerer.model));
@@ -92,7 +92,7 @@ impl Orchestrator {
         let running = async move {
             let turn = turn_to_write(writing, &storage).await;
             // Before it is looked at for the last time: the wait may be long.
-            let _place = place_to_run(&services, command).await;
+            let _place = place_to_run(&services, command, stands).await;
             let admitted = admitted(&caller, &workspace, &tool_name, &id, &input).await;
             let Admitted { tool, accesses, judge } = match admitted {
                 Ok(admitted) if admitted.tool.writes() && turn.is_none() => {
@@ -188,20 +188,36 @@ impl Orchestrator {
 
     /// Takes what a call says of itself while it runs to those who look at the session.
     fn progress_of(&self, call_id: &ToolCallId) -> Arc<dyn Fn(Progress) + Send + Sync> {
-        let project = &self.assignment.place.project;
-        let (project, secrets) = (project.address.clone(), project.kept.secrets.clone());
-        let (session_id, message_id) = (self.session_id(), self.assignment.answer_id.clone());
-        let tool_call_id = call_id.clone();
+        let secrets = self.assignment.place.project.kept.secrets.clone();
+        let tell = self.tell_of(call_id);
         Arc::new(move |Progress { bytes, tail }| {
             let tail = secrets.mask_piece(&tail).into_owned();
-            let progress = Progress { bytes, tail };
+            tell(Progress { bytes, tail }, None);
+        })
+    }
+
+    /// Takes where a command stands that waits for others to the same.
+    fn standing_of(&self, call_id: &ToolCallId) -> impl Fn(Option<Standing>) + Send + use<> {
+        let tell = self.tell_of(call_id);
+        move |standing| tell(Progress { bytes: 0, tail: String::new() }, standing)
+    }
+
+    fn tell_of(
+        &self,
+        call_id: &ToolCallId,
+    ) -> impl Fn(Progress, Option<Standing>) + Send + Sync + use<> {
+        let project = self.assignment.place.project.address.clone();
+        let (session_id, message_id) = (self.session_id(), self.assignment.answer_id.clone());
+        let tool_call_id = call_id.clone();
+        move |progress, standing| {
             project.tell(ToolProgress {
                 session_id: session_id.clone(),
                 message_id: message_id.clone(),
                 tool_call_id: tool_call_id.clone(),
                 progress,
+                standing,
             });
-        })
+        }
     }
 
     pub(super) fn abort_tool(&mut self, call_id: &ToolCallId, ctx: &mut Context<Self>) {
@@ -222,8 +238,12 @@ async fn turn_to_write(
 }
 
 /// The place of a command among those that run, once there is one.
-async fn place_to_run(services: &Services, command: Option<Whose>) -> Option<Place> {
-    Some(services.commands.wait(command?).await)
+async fn place_to_run(
+    services: &Services,
+    command: Option<Whose>,
+    stands: impl Fn(Option<Standing>),
+) -> Option<Place> {
+    Some(services.commands.wait(command?, stands).await)
 }
 
 /// What a call answers, or what the model reads where it fails or takes too long.

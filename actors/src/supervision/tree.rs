@@ -255,7 +255,8 @@ impl Supervision {
     /// How many actors are alive, and how much waits for them, by kind and state.
     pub(crate) fn census(&self) -> Vec<Census> {
         let mut all: BTreeMap<(&'static str, &'static str), Census> = BTreeMap::new();
-        for vitals in self.all() {
+        // Of ten thousand, each is touched once.
+        for vitals in self.0.actors.lock().values() {
             let (kind, state) = (vitals.kind, state_name(vitals.state()));
             let empty = Census { kind, state, actors: 0, messages: 0, messages_most: 0 };
             let census = all.entry((kind, state)).or_insert(empty);

@@ -63,7 +63,9 @@ impl Stdio {
         match ended {
             Ok(Status::Exited(code)) => format!("the program ended with code {code}"),
             Ok(Status::Signalled(signal)) => format!("the program was ended by signal {signal}"),
-            Ok(Status::TimedOut | Status::Cancelled) => "the program was ended".to_owned(),
+            Ok(Status::TimedOut | Status::Cancelled | Status::OutOfSpace(_)) => {
+                "the program was ended".to_owned()
+            }
             Err(error) => error.to_string(),
         }
     }

@@ -451,6 +451,12 @@ events! {
         bytes: u64,
         /// The end of the output so far, at most 2 KiB.
         tail: String,
+        /// Of a command that waits for a place among those that run: as many have to become free, from 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<u32>,
+        /// What it waits for then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<QueueReason>,
     }
     /// A queued run waits for a place among those that work, or has another position in the line; told at most
     /// once a second.

@@ -44,7 +44,7 @@ mod elsewhere;
 pub use config::{Config, Limits, Missing, Network, Tier};
 pub use error::SandboxError;
 pub use output::{Output, plain_text};
-pub use request::{Command, Finished, Request, Status};
+pub use request::{Command, Finished, Request, Shortage, Space, Status};
 pub use talk::Talk;
 
 #[cfg(not(target_os = "linux"))]

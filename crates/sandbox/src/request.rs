@@ -42,6 +42,8 @@ pub struct Request {
     pub timeout: Duration,
     /// How many bytes of output are kept; what is beyond is read and counted.
     pub output_bytes_max: usize,
+    /// The disk space that it leaves, and that it may take.
+    pub space: Space,
     /// Gets the output as it comes, in pieces. A piece that does not fit is lost for it: nothing waits
     /// for who listens.
     pub progress: Option<mpsc::Sender<Vec<u8>>>,
@@ -64,10 +66,31 @@ impl Request {
             stdin: None,
             timeout: Duration::from_mins(2),
             output_bytes_max: OUTPUT_BYTES_DEFAULT,
+            space: Space::default(),
             progress: None,
             cancel: None,
         }
     }
+}
+
+/// Bounds of disk space, which is looked at while a command runs; 0 is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// The command ends when fewer bytes than these are free on the disk of its project or of its scratch
+    /// directory, whoever took them.
+    pub free_bytes_min: u64,
+    /// It ends when both directories together hold more bytes than these. Where they do from the beginning,
+    /// it ends when they hold still more.
+    pub bytes_max: u64,
+}
+
+/// Which space was used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// [`Space::free_bytes_min`] is not free any more.
+    Disk,
+    /// [`Space::bytes_max`] is exceeded.
+    Directories,
 }
 
 /// How a command ended.
@@ -81,6 +104,8 @@ pub enum Status {
     TimedOut,
     /// It was killed because [`Request::cancel`] said so.
     Cancelled,
+    /// It was killed because [`Request::space`] was used up.
+    OutOfSpace(Shortage),
 }
 
 /// A command that ran, and of which nothing runs any more.

@@ -5,6 +5,7 @@ mod cgroup;
 mod open;
 mod run;
 mod self_test;
+mod space;
 mod spare;
 mod supervisor;
 

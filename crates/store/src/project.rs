@@ -126,16 +126,16 @@ pub use usage::{DayUsed, Rest, Spending, Spent, USAGE_ROWS_MAX};
 
 /// The migrations, oldest first.
 pub(crate) const SCHEMA: &[&str] = &[
-    include_str!("../../../migrations/project/0001_conversations.sql"),
-    include_str!("../../../migrations/project/0002_durable_work.sql"),
-    include_str!("../../../migrations/project/0003_permissions.sql"),
-    include_str!("../../../migrations/project/0004_agents_and_tools.sql"),
-    include_str!("../../../migrations/project/0005_turns.sql"),
-    include_str!("../../../migrations/project/0006_context.sql"),
-    include_str!("../../../migrations/project/0007_usage.sql"),
-    include_str!("../../../migrations/project/0008_files.sql"),
-    include_str!("../../../migrations/project/0009_uploads.sql"),
-    include_str!("../../../migrations/project/0010_reading_and_captures.sql"),
+    include_str!("../migrations/project/0001_conversations.sql"),
+    include_str!("../migrations/project/0002_durable_work.sql"),
+    include_str!("../migrations/project/0003_permissions.sql"),
+    include_str!("../migrations/project/0004_agents_and_tools.sql"),
+    include_str!("../migrations/project/0005_turns.sql"),
+    include_str!("../migrations/project/0006_context.sql"),
+    include_str!("../migrations/project/0007_usage.sql"),
+    include_str!("../migrations/project/0008_files.sql"),
+    include_str!("../migrations/project/0009_uploads.sql"),
+    include_str!("../migrations/project/0010_reading_and_captures.sql"),
 ];
 
 /// The open database of a project.
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn every_migration_in_the_folder_is_embedded_and_valid() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/project");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/project");
         let mut names: Vec<_> =
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.sort();

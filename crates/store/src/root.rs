@@ -85,15 +85,15 @@ pub use users::CreateUser;
 
 /// The migrations, oldest first.
 pub(crate) const SCHEMA: &[&str] = &[
-    include_str!("../../../migrations/root/0001_users_and_projects.sql"),
-    include_str!("../../../migrations/root/0002_supervision.sql"),
-    include_str!("../../../migrations/root/0003_durable_work.sql"),
-    include_str!("../../../migrations/root/0004_permissions.sql"),
-    include_str!("../../../migrations/root/0005_usage.sql"),
-    include_str!("../../../migrations/root/0006_access.sql"),
-    include_str!("../../../migrations/root/0007_credentials.sql"),
-    include_str!("../../../migrations/root/0008_identities.sql"),
-    include_str!("../../../migrations/root/0009_project_types.sql"),
+    include_str!("../migrations/root/0001_users_and_projects.sql"),
+    include_str!("../migrations/root/0002_supervision.sql"),
+    include_str!("../migrations/root/0003_durable_work.sql"),
+    include_str!("../migrations/root/0004_permissions.sql"),
+    include_str!("../migrations/root/0005_usage.sql"),
+    include_str!("../migrations/root/0006_access.sql"),
+    include_str!("../migrations/root/0007_credentials.sql"),
+    include_str!("../migrations/root/0008_identities.sql"),
+    include_str!("../migrations/root/0009_project_types.sql"),
 ];
 
 /// The open root database.
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_migration_in_the_folder_is_embedded_and_valid() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/root");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/root");
         let mut names: Vec<_> =
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.sort();

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use iris_agent::permissions::{Access, Judge, Target};
 use iris_protocol::{PermissionAction, PermissionLayer};
 use iris_sandbox::{
-    Command, Finished, Network, Request, Sandbox, SandboxError, Status, plain_text,
+    Command, Finished, Network, Request, Sandbox, SandboxError, Shortage, Status, plain_text,
 };
 use iris_shell::{COMMAND_BYTES_MAX, Piece};
 use iris_workspace::RelPath;
@@ -185,6 +185,7 @@ impl Tool for Bash {
                 workdir: workdir.map(PathBuf::from).unwrap_or_default(),
                 timeout,
                 network: network(&ctx.judge),
+                space: places.space,
                 ..Request::new(
                     Command::Shell(command),
                     places.project.clone(),
@@ -285,6 +286,14 @@ pub(crate) fn answer(finished: &Finished, timeout: Duration) -> ToolOutput {
             ("timedOut", None, ended)
         }
         Status::Cancelled => ("cancelled", None, "(cancelled)".to_owned()),
+        Status::OutOfSpace(shortage) => {
+            let why = match shortage {
+                Shortage::Disk => "the disk is almost full",
+                Shortage::Directories => "its files take more than the project may have",
+            };
+            let ended = format!("(ended because {why}; nothing of it runs any more)");
+            ("outOfSpace", None, ended)
+        }
     };
     let text = finished.output.text();
     let metadata = json!({

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::BoxFuture;
 use iris_agent::permissions::{Access, Judge, Target};
 use iris_protocol::{PermissionAction, QuestionItem};
-use iris_sandbox::Sandbox;
+use iris_sandbox::{Sandbox, Space};
 use iris_workspace::{Cancel, Workspace};
 use tokio::sync::OnceCell;
 
@@ -79,13 +79,15 @@ pub struct Places {
     pub project: PathBuf,
     /// For temporary files of its commands, absolute; made for the first one.
     pub scratch: PathBuf,
+    /// The disk space that each command leaves, and that both directories may take.
+    pub space: Space,
     is_prepared: OnceCell<()>,
 }
 
 impl Places {
     /// The directories of one project; clones of one `Arc` are prepared once.
-    pub fn new(project: PathBuf, scratch: PathBuf) -> Self {
-        Self { project, scratch, is_prepared: OnceCell::new() }
+    pub fn new(project: PathBuf, scratch: PathBuf, space: Space) -> Self {
+        Self { project, scratch, space, is_prepared: OnceCell::new() }
     }
 
     /// Makes the directories ready for commands, the first time.

@@ -6072,6 +6072,10 @@ export interface EventPayloads {
     bytes: number;
     /** The end of the output so far, at most 2 KiB. */
     tail: string;
+    /** Of a command that waits for a place among those that run: as many have to become free, from 1. */
+    position?: number | null;
+    /** What it waits for then. */
+    reason?: QueueReason | null;
   };
   /** A queued run waits for a place among those that work, or has another position in the line; told at most once a second. */
   "run.queued": {

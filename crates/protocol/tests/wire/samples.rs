@@ -611,6 +611,8 @@ fn stream_events() -> Vec<Event> {
             tool_call_id: tool_call_id(),
             bytes: 7,
             tail: "running".to_owned(),
+            position: Some(2),
+            reason: Some(QueueReason::Project),
         },
     ]
 }

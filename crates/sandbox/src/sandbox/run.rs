@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::cgroup::Group;
+use super::space;
 use super::spare::start;
 use super::supervisor::{Ended, Supervisor};
 use crate::config::Limits;
@@ -54,7 +55,8 @@ pub(super) async fn run(
         shared.config.grace,
         request.cancel.take(),
         stopped,
-    );
+    )
+    .within(space::used_up(request.space, space::places(&request)));
     // A task of its own, so that it can clean up when nobody waits for this call any more. `stop` is
     // dropped with this future, which tells it.
     let task = tokio::spawn(async move {

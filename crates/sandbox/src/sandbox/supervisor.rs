@@ -1,6 +1,7 @@
 //! Watches one launcher until it is gone, and everything it has started with it.
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,7 +15,7 @@ use super::capture::Capture;
 use super::cgroup::Group;
 use crate::output::Output;
 use crate::policy::{KILL, Report, TERMINATE};
-use crate::request::Status;
+use crate::request::{Shortage, Status};
 
 /// How long things may take that the kernel does in milliseconds.
 const WAITS: Waits = Waits { end: Duration::from_secs(2), drain: Duration::from_secs(1) };
@@ -37,6 +38,8 @@ pub(super) struct Supervisor {
     deadline: Instant,
     grace: Duration,
     cancel: Option<oneshot::Receiver<()>>,
+    /// Resolves when the command has to end for want of space.
+    used_up: Pin<Box<dyn Future<Output = Shortage> + Send>>,
     /// Resolves when nobody waits for the call any more.
     stopped: oneshot::Receiver<()>,
 }
@@ -54,6 +57,7 @@ pub(super) struct Ended {
 enum Reason {
     Timeout,
     Cancel,
+    Space(Shortage),
 }
 
 impl Supervisor {
@@ -66,7 +70,13 @@ impl Supervisor {
         stopped: oneshot::Receiver<()>,
     ) -> Self {
         let deadline = after(Instant::now(), timeout);
-        Self { launcher, waits: WAITS, group, deadline, grace, cancel, stopped }
+        let used_up = Box::pin(std::future::pending());
+        Self { launcher, waits: WAITS, group, deadline, grace, cancel, used_up, stopped }
+    }
+
+    /// The command ends as well when this resolves.
+    pub(super) fn within(self, used_up: impl Future<Output = Shortage> + Send + 'static) -> Self {
+        Self { used_up: Box::pin(used_up), ..self }
     }
 
     /// # Errors
@@ -102,6 +112,7 @@ impl Supervisor {
         let status = match (reason, &report) {
             (Some(Reason::Timeout), _) => Status::TimedOut,
             (Some(Reason::Cancel), _) => Status::Cancelled,
+            (Some(Reason::Space(shortage)), _) => Status::OutOfSpace(shortage),
             (None, Report::Exited(code)) => Status::Exited(*code),
             (None, Report::Signalled(signal)) => Status::Signalled(*signal),
             (None, Report::Directory { .. } | Report::Program { .. } | Report::Setup { .. }) => {
@@ -179,6 +190,11 @@ impl Supervisor {
                 },
                 () = cancelled(&mut self.cancel), if phase == Phase::Running => {
                     reason = Some(Reason::Cancel);
+                    (phase, phase_ends) = (Phase::Killed, after(Instant::now(), self.waits.end));
+                    KILL
+                }
+                shortage = &mut self.used_up, if phase == Phase::Running => {
+                    reason = Some(Reason::Space(shortage));
                     (phase, phase_ends) = (Phase::Killed, after(Instant::now(), self.waits.end));
                     KILL
                 }

@@ -1,6 +1,6 @@
 //! What a command takes is bounded (C6, C7).
 
-use iris_sandbox::{Config, Limits, Status};
+use iris_sandbox::{Config, Limits, Shortage, Space, Status};
 
 use crate::lab::{Lab, config, example, is_root, labs};
 
@@ -72,6 +72,36 @@ async fn files_descriptors_time_and_core_files_are_bounded() {
     // Both limits of processor time are the same, so it is killed and not only told.
     assert_eq!(finished.status, Status::Signalled(9));
     assert_eq!(lab.text("ulimit -c; ulimit -Hc").await, "0\n0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_ends_when_the_disk_has_less_free_than_it_has_to_leave() {
+    let Some(lab) = Lab::new().await else { return };
+    let mut request = lab.shell("echo begun; sleep 99999");
+    request.space = Space { free_bytes_min: u64::MAX, ..Space::default() };
+    let finished = lab.sandbox.run(request).await.expect("a run");
+    assert_eq!(finished.status, Status::OutOfSpace(Shortage::Disk));
+    let mut request = lab.shell("echo enough");
+    request.space = Space { free_bytes_min: 1, ..Space::default() };
+    assert_eq!(lab.sandbox.run(request).await.expect("a run").status, Status::Exited(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_ends_when_its_directories_grow_beyond_their_bound() {
+    const MIB: u64 = 1024 * 1024;
+    let Some(lab) = Lab::new().await else { return };
+    let grow = "while :; do head -c 100000 /dev/zero >> $HOME/big; sleep 0.02; done";
+    let mut request = lab.shell(grow);
+    request.space = Space { bytes_max: MIB, ..Space::default() };
+    let finished = lab.sandbox.run(request).await.expect("a run");
+    assert_eq!(finished.status, Status::OutOfSpace(Shortage::Directories));
+    assert!(std::fs::metadata(lab.path("scratch/big")).expect("a file").len() > MIB);
+
+    // Whoever makes nothing more of it may go on, and clear up.
+    let mut request = lab.shell("sleep 2.5; rm $HOME/big; echo removed");
+    request.space = Space { bytes_max: MIB, ..Space::default() };
+    let finished = lab.sandbox.run(request).await.expect("a run");
+    assert_eq!((finished.status, finished.output.text()), (Status::Exited(0), "removed\n".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -150,7 +150,7 @@ async fn a_database_of_the_first_schema_is_counted_and_can_be_searched() {
     std::fs::remove_file(&path).unwrap();
     let conn = rusqlite::Connection::open(&path).unwrap();
     conn.pragma_update(None, "application_id", 0x4952_4953).unwrap();
-    let schema = include_str!("../../../../migrations/project/0001_conversations.sql");
+    let schema = include_str!("../../migrations/project/0001_conversations.sql");
     conn.execute_batch(schema).unwrap();
     conn.pragma_update(None, "user_version", 1).unwrap();
     let (project, session) = (project_id(), session_id());

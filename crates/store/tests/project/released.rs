@@ -21,7 +21,7 @@ fn newest() -> usize {
 }
 
 fn migrations() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/project")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/project")
 }
 
 fn fixture(name: &str) -> PathBuf {

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::{NOW, create_user};
 
 fn migrations() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/root")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/root")
 }
 
 fn newest() -> usize {

@@ -150,6 +150,7 @@ impl Tool for CustomCommand {
                 workdir,
                 timeout,
                 network: network(&ctx.judge),
+                space: places.space,
                 stdin: Some(input.to_string().into_bytes()),
                 ..Request::new(
                     Command::Arguments(argv),
