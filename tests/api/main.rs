@@ -41,6 +41,7 @@ mod heartbeat;
 mod idempotency;
 mod joining;
 mod keys;
+mod large;
 mod listening;
 mod logging;
 mod maintenance;
