@@ -18,9 +18,9 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, FileSettings, KEY_SETTLES, Line, LogControl, MailError, Mailer,
-    McpHost, Metrics, Node, NodeError, PresenceSettings, Services, Settings, SystemClock,
-    SystemIds, Threads, settle,
+    BackupSettings, FileSettings, KEY_SETTLES, Line, LogControl, MailError, Mailer, McpHost,
+    Metrics, Node, NodeError, PresenceSettings, Services, Settings, SystemClock, SystemIds,
+    Threads, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{

@@ -149,13 +149,13 @@ fn cloned_from(git: GitSource) -> ProjectCreate {
     }
 }
 
-async fn clone(person: &Person, git: GitSource) -> Project {
+pub(crate) async fn clone(person: &Person, git: GitSource) -> Project {
     let project = person.client.call(None, cloned_from(git)).await.unwrap().project;
     assert_eq!(project.r#type, ProjectType::Git);
     project
 }
 
-async fn state(person: &Person, id: &ProjectId) -> ProjectGit {
+pub(crate) async fn state(person: &Person, id: &ProjectId) -> ProjectGit {
     person.client.call(Some(id), ProjectGet {}).await.unwrap().project.git.unwrap()
 }
 
@@ -188,7 +188,7 @@ async fn ended(person: &Person, id: &ProjectId) -> ProjectGit {
     state(person, id).await
 }
 
-pub(crate) async fn ready(person: &Person, git: GitSource) -> ProjectId {
+async fn ready(person: &Person, git: GitSource) -> ProjectId {
     let id = clone(person, git).await.id;
     let found = ended(person, &id).await;
     assert_eq!((found.state, found.error), (CloneState::Ready, None));

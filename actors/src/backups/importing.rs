@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use iris_backup::{BackupError, Bounds, Identity, Manifest, ProjectAbout, Unpacked};
+use iris_backup::{
+    BackupError, Bounds, Identity, Manifest, ProjectAbout, Unpacked, make_directories,
+};
 use iris_protocol::{
     ApiError, ErrorCode, GitSource, ImportId, ImportMembers, Project, ProjectId, UserId,
     limits::SETTINGS_BYTES_MAX,
@@ -16,7 +18,7 @@ use serde_json::json;
 
 use super::archiver::Task;
 use super::desk::{Desk, on_disk, refused, stored, undisturbed};
-use super::files::{NewFile, incoming, make_dir, project_dir, rename};
+use super::files::{NewFile, incoming, project_dir, rename};
 use super::writing::failed;
 use crate::directory::{ProjectPlaces, TakeProject};
 use crate::git::check_source;
@@ -121,7 +123,7 @@ impl ImportArchive {
         let projects = desk.data_dir().join("projects");
         let quotas = desk.services.settings.quotas;
         on_disk(move || {
-            make_dir(&projects).map_err(failed(&projects))?;
+            make_directories(&projects)?;
             let unpacked = match iris_backup::unpack(&archive, &into, bounds) {
                 // The place is that of another import of the same project.
                 Err(BackupError::Exists { .. }) => return Ok(None),

@@ -11,9 +11,7 @@ use serde::Serialize;
 
 use super::projects::{page_size, project_of, publish};
 use super::{Done, Grant, check_space, done, stored};
-use crate::git::{
-    Doing, GIVEN_UP, Repository, Worked, begin_clone, note, seal, stop_clone,
-};
+use crate::git::{Doing, GIVEN_UP, Repository, Worked, begin_clone, note, seal, stop_clone};
 use crate::{Node, record, write};
 
 pub(super) async fn clone_again(
@@ -89,9 +87,8 @@ pub(super) async fn switch(
     request: GitSwitch,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    let switch = async |repository: &Repository<'_>, doing: &Doing| {
-        repository.switch(doing, request).await
-    };
+    let switch =
+        async |repository: &Repository<'_>, doing: &Doing| repository.switch(doing, request).await;
     changed(node, grant, context, GitAction::Switched, switch).await
 }
 
@@ -165,15 +162,15 @@ async fn changed<T: Serialize>(
         GitAction::Fetched | GitAction::Pushed => &[GitPart::Branches],
         _ => &[GitPart::Branches, GitPart::Files],
     };
-    // Perhaps it is this very request that was cut off.
-    if repository.settle(parts).await?
-        && let Some(first) = first_answer(node, &context).await?
-    {
+    repository.settle(parts).await?;
+    // Perhaps it is this very request that was cut off, whoever settled it.
+    if let Some(first) = first_answer(node, &context).await? {
         return Ok(first);
     }
     let doing = Doing { by, key: context.idempotency.clone() };
     let worked = change(&repository, &doing).await?;
-    let command = note(grant.project_id()?, action, &doing.by, &worked, node.services.clock.now_ms())?;
+    let command =
+        note(grant.project_id()?, action, &doing.by, &worked, node.services.clock.now_ms())?;
     let noted = write(&node.root, command, context).await.map_err(stored)?;
     let seq = publish(node, grant, noted.replayed).await;
     Ok(done(noted.output)?.at(seq, noted.replayed))

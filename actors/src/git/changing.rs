@@ -163,7 +163,8 @@ impl Repository<'_> {
             ["merge", "--quiet", "--no-verify", "--no-stat", "-m", &title, kind, &other];
         let mut run = self.run(&arguments);
         run.env.extend(identity(by));
-        let kind = GitWorkKind::Merge { before: self.commit_of("HEAD").await?, other: other.clone() };
+        let kind =
+            GitWorkKind::Merge { before: self.commit_of("HEAD").await?, other: other.clone() };
         let merging = async {
             match self.change(by, run).await {
                 Ok(()) => Ok(()),

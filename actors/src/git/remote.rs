@@ -8,8 +8,8 @@ use iris_store::root::{GitPart, GitWorkKind, StoredGit};
 
 use super::command::{Ran, Run};
 use super::home::{remove, remove_halves, size_of};
-use super::source::{Way, is_there, way};
 use super::settling::{Doing, Worked};
+use super::source::{Way, is_there, way};
 use super::{HEAD_BRANCH, Repository, branch_of, broken, check_branch, conflict, text_of};
 
 /// How often it is looked how large a repository has become.

@@ -4,8 +4,8 @@
 use std::future::Future;
 
 use iris_protocol::{
-    ApiError, ErrorCode, Event, FileSource, GitAction, GitCommitInfo, GitCommitPayload, GitHead, ProjectId,
-    User,
+    ApiError, ErrorCode, Event, FileSource, GitAction, GitCommitInfo, GitCommitPayload, GitHead,
+    ProjectId, User,
 };
 use iris_store::project::Author;
 use iris_store::root::{BeginGitWork, EndGitWork, GitPart, GitWork, GitWorkKind, NoteGit};
@@ -118,7 +118,7 @@ impl Node {
 async fn settle_project(node: &Node, id: &ProjectId) -> Result<(), ApiError> {
     let project = node.project(id).await?;
     let repository = Repository::open(node, &project).await?;
-    repository.settle(&[GitPart::Branches, GitPart::Files]).await.map(drop)
+    repository.settle(&[GitPart::Branches, GitPart::Files]).await
 }
 
 impl Repository<'_> {
@@ -164,12 +164,11 @@ impl Repository<'_> {
         tokio::task::spawn_blocking(move || locks(&files)).await.map_err(broken)
     }
 
-    /// Finishes or takes back what was cut off in these parts of the repository. Says whether there was anything.
+    /// Finishes or takes back what was cut off in these parts of the repository.
     ///
     /// # Errors
     /// `CONFLICT` with reason `git_busy` while a command works among the files that may be git.
-    pub(crate) async fn settle(&self, parts: &[GitPart]) -> Result<bool, ApiError> {
-        let mut is_settled = false;
+    pub(crate) async fn settle(&self, parts: &[GitPart]) -> Result<(), ApiError> {
         for work in self.works().await? {
             let part = work.part();
             if !parts.contains(&part) {
@@ -189,9 +188,8 @@ impl Repository<'_> {
             }
             tracing::warn!(project.id = %self.project.id, ?part, "git was cut off among the files");
             self.settle_one(&work).await?;
-            is_settled = true;
         }
-        Ok(is_settled)
+        Ok(())
     }
 
     async fn works(&self) -> Result<Vec<GitWork>, ApiError> {

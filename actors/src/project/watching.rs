@@ -100,18 +100,16 @@ impl Watched {
             }
         };
         let mut changes = Changes { is_all: true, ..Changes::default() };
-        let mut rest_until = Instant::now();
+        let (mut rest_until, mut is_watched) = (Instant::now(), false);
         loop {
             let Some(project) = self.handle.get() else { return };
             let begun = Instant::now();
-            let is_watched = if changes.is_all {
-                let is_whole = self.look_at_everything(&project, watcher.as_mut()).await;
+            if changes.is_all {
+                is_watched = self.look_at_everything(&project, watcher.as_mut()).await;
                 rest_until = Instant::now() + begun.elapsed() * REST_FACTOR;
-                is_whole
             } else {
                 self.look_at_some(&project, changes).await;
-                watcher.is_some()
-            };
+            }
             drop(project);
             let scan_every = self.services.settings.files.scan_every;
             changes = next(watcher.as_mut(), is_watched, scan_every).await;

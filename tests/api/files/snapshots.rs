@@ -202,7 +202,8 @@ async fn f12_writes_while_files_are_put_back_come_before_it_or_after_it() {
             let mut count = 0;
             while goes_on() {
                 count += 1;
-                let write = format!("call write {{\"path\": \"agent{count}\", \"content\": \"x\"}}");
+                let write =
+                    format!("call write {{\"path\": \"agent{count}\", \"content\": \"x\"}}");
                 talk.ask(&format!("{write}\nstep\nsay done")).await;
             }
             count

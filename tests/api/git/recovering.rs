@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use iris_client::RestAnswer;
-use iris_protocol::{
-    CloneState, GitAction, GitCommit, GitPull, GitStatus, ProjectId,
-};
+use iris_protocol::{CloneState, GitAction, GitCommit, GitPull, GitStatus, ProjectId};
 use iris_sandbox::{Sandbox, Tier};
 use iris_store::CrashPoint;
 use iris_testkit::{Person, ServerProcess, moment, patiently};
@@ -17,7 +15,8 @@ use super::{Origin, clone, ended, from, git, open, ready};
 use crate::bash::sandbox;
 
 /// What a filter of the repository does until the server is killed: git waits for it, with its locks.
-const HOLDS: &str = "[filter \"hold\"]\n\tsmudge = touch .git/reached; sleep 1000\n\tclean = touch .git/reached; sleep 1000\n";
+const HOLDS: &str = "[filter \"hold\"]\n\tsmudge = \"touch .git/reached; sleep 1000\"\n\
+                     \tclean = \"touch .git/reached; sleep 1000\"\n";
 
 /// A server with one project that is cloned, which ends at a point once it is armed.
 struct Scene {
@@ -107,8 +106,10 @@ impl Scene {
 
     /// How often something was told, from the beginning of the project.
     fn told(&self, action: GitAction) -> u64 {
-        let database = rusqlite::Connection::open(self.files().with_file_name("project.db")).unwrap();
-        let sql = "SELECT count(*) FROM events WHERE name = 'git.changed' AND payload ->> 'action' = ?1";
+        let database =
+            rusqlite::Connection::open(self.files().with_file_name("project.db")).unwrap();
+        let sql =
+            "SELECT count(*) FROM events WHERE name = 'git.changed' AND payload ->> 'action' = ?1";
         let action = json!(action);
         database.query_row(sql, [action.as_str().unwrap()], |row| row.get(0)).unwrap()
     }
@@ -149,15 +150,18 @@ async fn locks_of_a_commit_that_was_cut_off_are_removed_and_those_of_others_stay
     let (index, other) = (scene.files().join(".git/index.lock"), "refs/heads/other.lock");
     let other = scene.files().join(".git").join(other);
     std::fs::write(&other, "").unwrap();
-    scene.kill_in_the_middle(server, "commit", r#"{"message":"New"}"#).await;
+    scene.kill_in_the_middle(server, "commits", r#"{"message":"New"}"#).await;
     assert!(index.exists());
     let _server = scene.restart().await;
     // By itself.
     scene.until("the end of the lock", || !index.exists()).await;
     assert!(other.exists());
-    let made = scene.ask("commit", r#"{"message":"New"}"#).await.unwrap();
+    let made = scene.ask("commits", r#"{"message":"New"}"#).await.unwrap();
     assert!(made.is_success(), "{made:?}");
-    assert_eq!(scene.says(&["log", "-1", "--format=%H %s"]), format!("{} New", made.json["data"]["commit"]["id"].as_str().unwrap()));
+    assert_eq!(
+        scene.says(&["log", "-1", "--format=%H %s"]),
+        format!("{} New", made.json["data"]["id"].as_str().unwrap())
+    );
 }
 
 #[tokio::test]
@@ -169,9 +173,8 @@ async fn a_switch_that_was_cut_off_is_taken_back_and_its_repeat_is_done() {
     let _server = scene.restart().await;
     scene.until("the end of the lock", || !scene.files().join(".git/index.lock").exists()).await;
     scene.until("the way back", || scene.read("a.txt").as_deref() == Some("one\n")).await;
-    let status = || async {
-        scene.admin.client.call(Some(&scene.project), GitStatus {}).await.unwrap()
-    };
+    let status =
+        || async { scene.admin.client.call(Some(&scene.project), GitStatus {}).await.unwrap() };
     let back = async {
         while status().await.files.len() != 1 {
             moment().await;
@@ -208,8 +211,7 @@ async fn a_merge_that_was_cut_off_is_taken_back_wherever_it_was() {
     server.kill();
 
     // Behind a conflict.
-    let Some((mut scene, server)) =
-        Scene::new(Origin::new(), Some(CrashPoint::GitWorked)).await
+    let Some((mut scene, server)) = Scene::new(Origin::new(), Some(CrashPoint::GitWorked)).await
     else {
         return;
     };
@@ -233,7 +235,7 @@ async fn a_merge_that_was_cut_off_is_taken_back_wherever_it_was() {
 #[tokio::test]
 async fn what_git_did_before_the_server_ended_is_what_a_repeat_is_answered() {
     for (route, body) in [
-        ("commit", r#"{"message":"New"}"#),
+        ("commits", r#"{"message":"New"}"#),
         ("switch", r#"{"branch":"mine","create":true}"#),
         ("pull", r#"{"merge":true}"#),
     ] {
@@ -261,7 +263,7 @@ async fn what_git_did_before_the_server_ended_is_what_a_repeat_is_answered() {
         assert!(repeated.is_success(), "{repeated:?}");
         let data = &repeated.json["data"];
         match route {
-            "commit" => assert_eq!(data["commit"]["id"], after.as_str(), "{data}"),
+            "commits" => assert_eq!(data["id"], after.as_str(), "{data}"),
             "switch" => assert_eq!(data["branch"], "mine", "{data}"),
             _ => assert_eq!(data["commit"], after.as_str(), "{data}"),
         }
@@ -269,7 +271,7 @@ async fn what_git_did_before_the_server_ended_is_what_a_repeat_is_answered() {
         let again = scene.ask(route, body).await.unwrap();
         assert_eq!(again.json["data"], *data, "{route}");
         let action = match route {
-            "commit" => GitAction::Committed,
+            "commits" => GitAction::Committed,
             "switch" => GitAction::Switched,
             _ => GitAction::Pulled,
         };

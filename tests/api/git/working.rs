@@ -10,7 +10,6 @@ use iris_protocol::{
     SecretText,
 };
 use iris_testkit::{AppOptions, Person, patiently};
-use serde_json::json;
 
 use super::serving::{Manner, Server};
 use super::{
@@ -111,7 +110,8 @@ async fn an_imported_project_has_its_other_side_again_and_no_credentials() {
     let egress_allow = vec!["127.0.0.1/32".parse().unwrap()];
     let open = || AppOptions { egress_allow: egress_allow.clone(), ..options(&[origin.top()]) };
     let Some((_app, ann)) = scene(open()).await else { return };
-    let (Some((_there, dan)), Some((_closed, eve))) = (scene(open()).await, scene(options(&[])).await)
+    let (Some((_there, dan)), Some((_closed, eve))) =
+        (scene(open()).await, scene(options(&[])).await)
     else {
         return;
     };
@@ -181,10 +181,12 @@ async fn what_a_repository_has_run_reaches_no_configuration_of_ours() {
     // A command of an agent, and a filter of the repository.
     let mut talk = ann.conversation_in(&id).await;
     crate::bash::allow(&talk, "bash", "*").await;
-    let command = attack(&files.join("by-agent"));
-    talk.ask(&format!("call bash {}\nstep\nsay done", json!({ "command": command }))).await;
+    let script = attack(&files.join("by-agent"));
+    ann.client.file_put(&id, "attack.sh", script).await.unwrap();
+    talk.ask("call bash {\"command\": \"sh attack.sh\"}\nstep\nsay done").await;
     assert!(held(&files.join("by-agent")).is_some(), "nothing was tried");
-    let filter = format!("[filter \"x\"]\n\tclean = \"{} cat\"\n", attack(&files.join(".git/by-filter")));
+    let filter =
+        format!("[filter \"x\"]\n\tclean = \"{} cat\"\n", attack(&files.join(".git/by-filter")));
     let config = files.join(".git/config");
     std::fs::write(&config, held(&config).unwrap() + &filter).unwrap();
     ann.client.file_put(&id, ".gitattributes", "*.txt filter=x\n").await.unwrap();
@@ -197,8 +199,8 @@ async fn what_a_repository_has_run_reaches_no_configuration_of_ours() {
     let alternates = origin.bare().join("objects/info/alternates");
     std::fs::write(alternates, format!("{}\n", inner.join("objects").display())).unwrap();
     let command = format!("{} true #", attack(&marker));
-    origin.says(&["config", "core.alternateRefsCommand", &command]);
     origin.send();
+    origin.says(&["config", "core.alternateRefsCommand", &command]);
     ann.client.call(Some(&id), GitPush { branch: None }).await.unwrap();
     assert_eq!(held(&marker), None);
     assert_eq!(ours.each_ref().map(|path| held(path).unwrap()), before);

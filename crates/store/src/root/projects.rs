@@ -112,7 +112,8 @@ pub(super) fn is_of_another(conn: &Connection, url: &str) -> Result<bool, StoreE
 /// Whoever works there would decide over what another project fetches, and see what it sends.
 fn refuse_cloned_path(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     if overlaps(conn, path, AT_SOURCE, BELOW_SOURCE)? {
-        let message = "the path is, holds or lies in a repository that another project is cloned from";
+        let message =
+            "the path is, holds or lies in a repository that another project is cloned from";
         return Err(StoreError::conflict("path_taken", message));
     }
     Ok(())
