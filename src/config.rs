@@ -504,21 +504,13 @@ fn files_kept(top: &mut Section) -> Result<FileRetention, ConfigError> {
     })
 }
 
-/// A time for the other side that is longer than the whole could not be reached: it would be a mistake.
 fn git(top: &mut Section) -> Result<GitSettings, ConfigError> {
     let default = GitSettings::default();
-    let settings = GitSettings {
+    Ok(GitSettings {
         time: top.parse("git_time_seconds", parse::seconds)?.unwrap_or(default.time),
         stall: top.parse("git_stall_seconds", parse::seconds)?.unwrap_or(default.stall),
         bytes_max: top.parse("git_bytes_max", parse::bytes)?.unwrap_or(default.bytes_max),
-    };
-    if settings.stall > settings.time {
-        return Err(ConfigError::BadValue {
-            name: "`git_stall_seconds`".to_owned(),
-            problem: "must not be more than `git_time_seconds`".to_owned(),
-        });
-    }
-    Ok(settings)
+    })
 }
 
 fn sockets(top: &mut Section) -> Result<SocketSettings, ConfigError> {

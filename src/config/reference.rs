@@ -425,7 +425,7 @@ pub(super) const TOP: &[Key] = &[
         "git_stall_seconds",
         "`30`",
         Whole("seconds", 1, SECONDS_MAX),
-        "how long the other side of git may send next to nothing; at most `git_time_seconds`",
+        "how long the other side of git may send next to nothing",
     ),
     key(
         "git_bytes_max",

@@ -230,9 +230,8 @@ fn each_key_of_the_file_is_read() {
 }
 
 #[test]
-fn git_waits_for_the_other_side_no_longer_than_for_the_whole() {
+fn limits_of_clones_are_not_nothing() {
     for (file, problem) in [
-        ("git_time_seconds = 20", "`git_stall_seconds`: must not be more than `git_time_seconds`"),
         ("git_time_seconds = 0", "`0` is not a whole number of seconds"),
         ("git_stall_seconds = 'x'", "`x` is not a whole number of seconds"),
         ("git_bytes_max = 0", "`0` is not a number of bytes, at least 1"),
@@ -240,7 +239,6 @@ fn git_waits_for_the_other_side_no_longer_than_for_the_whole() {
         let error = from_file(file).unwrap_err().to_string();
         assert!(error.contains(problem), "{error}");
     }
-    assert!(from_file("git_time_seconds = 20\ngit_stall_seconds = 20").is_ok());
 }
 
 #[test]
