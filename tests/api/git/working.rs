@@ -214,7 +214,8 @@ async fn the_configuration_among_the_files_is_not_read_where_the_other_side_is_r
     let Some((app, ann)) = scene(options(&[origin.top()])).await else { return };
     let id = ready(&ann, from(origin.bare().display().to_string())).await;
     let config = files_of(&app, &id).join(".git/config");
-    let hides = "[uploadpack]\n\thideRefs = refs/heads\n";
+    // Whoever hides branches, and packs as nobody can.
+    let hides = "[uploadpack]\n\thideRefs = refs/heads\n[pack]\n\twindow = none\n";
     std::fs::write(&config, held(&config).unwrap() + hides).unwrap();
     ann.client.file_put(&id, "a.txt", "new\n").await.unwrap();
     let made = ann.client.call(Some(&id), message("New")).await.unwrap().commit;
