@@ -158,9 +158,11 @@ async fn changed<T: Serialize>(
     let by = user.ok_or_else(|| ApiError::not_found("user"))?;
     let project = grant.project(node).await?;
     let repository = Repository::open(node, &project).await?;
-    let parts: &[GitPart] = match action {
-        GitAction::Fetched | GitAction::Pushed => &[GitPart::Branches],
-        _ => &[GitPart::Branches, GitPart::Files],
+    // Those that change no files need not wait for who does.
+    let parts: &[GitPart] = if matches!(action, GitAction::Fetched | GitAction::Pushed) {
+        &[GitPart::Branches]
+    } else {
+        &[GitPart::Branches, GitPart::Files]
     };
     repository.settle(parts).await?;
     // Perhaps it is this very request that was cut off, whoever settled it.

@@ -48,7 +48,7 @@ impl Identity {
             // One of the type `git` whose archive does not say where it came from has its files all the same.
             r#type: match about.project_type {
                 ProjectType::Git if about.git.is_none() => ProjectType::Local,
-                other => other,
+                other @ (ProjectType::Local | ProjectType::Git | ProjectType::Remote) => other,
             },
             git: about.git.as_ref().filter(|_| about.project_type == ProjectType::Git).map(|git| {
                 let (url, branch) = (git.url.clone(), git.branch.clone());

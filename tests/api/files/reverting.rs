@@ -271,13 +271,13 @@ async fn f12_a_turn_is_undone_whole_or_not_at_all_while_others_write() {
         let mut outcomes = Vec::new();
         for round in 0..8 {
             let path = |n: usize| format!("round{round}/f{n}");
-            let scripts: String = (0..FILES)
+            let scripts: Vec<String> = (0..FILES)
                 .map(|n| {
                     let call = json!({ "path": path(n), "content": "of the agent" });
                     format!("call write {call}\nstep\n")
                 })
                 .collect();
-            let sent = turn(&mut talk, &scripts).await;
+            let sent = turn(&mut talk, &scripts.concat()).await;
             // Whoever comes first, at another moment each time.
             let writes = async {
                 for n in 0..round {

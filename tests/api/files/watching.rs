@@ -84,11 +84,12 @@ async fn where_not_all_directories_are_watched_changes_are_found_by_looking() {
     let told = async |expected: &str, change: &str| {
         let told = async {
             loop {
-                let (path, source) = match (change, socket.next_event().await.unwrap().event) {
-                    ("created", Event::FileCreated { path, source, .. })
-                    | ("updated", Event::FileUpdated { path, source, .. })
-                    | ("deleted", Event::FileDeleted { path, source, .. }) => (path, source),
-                    _ => continue,
+                let (("created", Event::FileCreated { path, source, .. })
+                | ("updated", Event::FileUpdated { path, source, .. })
+                | ("deleted", Event::FileDeleted { path, source, .. })) =
+                    (change, socket.next_event().await.unwrap().event)
+                else {
+                    continue;
                 };
                 if path == expected {
                     return assert_eq!(source, FileSource::External, "{path}");
