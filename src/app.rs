@@ -18,9 +18,9 @@ use iris_actors::dispatch::ANSWER_STALL;
 use iris_actors::owner::Hop;
 use iris_actors::supervision::{Supervision, Watchdog, WatchdogSettings, detached};
 use iris_actors::{
-    BackupSettings, FileSettings, GitSettings, KEY_SETTLES, Line, LogControl, MailError, Mailer,
-    McpHost, Metrics, Node, NodeError, PresenceSettings, Services, Settings, SystemClock,
-    SystemIds, Threads, settle,
+    BackupSettings, FileSettings, KEY_SETTLES, Line, LogControl, MailError, Mailer, McpHost,
+    Metrics, Node, NodeError, PresenceSettings, Services, Settings, SystemClock, SystemIds,
+    Threads, settle,
 };
 use iris_agent::{Clock, IdSource, TurnLimits};
 use iris_auth::{
@@ -184,8 +184,6 @@ pub struct Dependencies {
     pub presence: PresenceSettings,
     /// How the history of files is kept, and how locks end.
     pub files: FileSettings,
-    /// How git works.
-    pub git: GitSettings,
     /// How often a comment is written to each event stream; never zero.
     pub stream_comments: Duration,
     /// How long an access token is good.
@@ -229,7 +227,6 @@ impl Default for Dependencies {
             hello_timeout: Duration::from_secs(5),
             answer_stall: ANSWER_STALL,
             presence: PresenceSettings::default(),
-            git: GitSettings::default(),
             files: FileSettings::default(),
             stream_comments: Duration::from_secs(15),
             access_token_lifetime: None,
@@ -347,6 +344,7 @@ impl App {
         let tls = tls.map(|tls| tls.watch(Arc::clone(&node.services.clock))).transpose()?;
         node.open_unfinished();
         node.resume_clones().await?;
+        node.settle_git().await?;
         let reloading = Arc::new(Reloading::new(configured, address, gates, node.clone()));
         let notifier = Arc::new(Notifier::default());
         Ok(Self {
@@ -605,7 +603,7 @@ fn services(
             events_kept_bytes_max: config.events_kept_bytes_max,
             quotas: config.quotas,
             audit: config.audit,
-            git: dependencies.git,
+            git: config.git,
             sockets: config.sockets,
             rates: config.rates,
             shares: config.shares,

@@ -24,8 +24,8 @@ use directories::ProjectDirs;
 use ipnet::IpNet;
 use iris_actors::connection::SocketSettings;
 use iris_actors::{
-    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, LineLimits, MailError, Rate,
-    RateSettings, Registration, ResumePolicy, Shares, SmtpSettings,
+    AuditSettings, BackupSettings, BudgetSettings, ContextSettings, GitSettings, LineLimits,
+    MailError, Rate, RateSettings, Registration, ResumePolicy, Shares, SmtpSettings,
 };
 use iris_auth::SetupToken;
 use iris_egress::Exception;
@@ -164,6 +164,8 @@ pub struct Config {
     pub files_kept: FileRetention,
     /// Largest file that is sent part by part, either way, in bytes.
     pub transfer_bytes_max: u64,
+    /// How long and how much is cloned with git.
+    pub git: GitSettings,
     /// What becomes of interrupted runs in projects that do not choose.
     pub resume: ResumePolicy,
     /// How connections are watched.
@@ -302,6 +304,7 @@ impl Config {
             transfer_bytes_max: top
                 .parse("transfer_bytes_max", parse::bytes)?
                 .unwrap_or(TRANSFER_BYTES_MAX),
+            git: git(&mut top)?,
             resume: top.parse("resume", parse::resume)?.unwrap_or(ResumePolicy::Manual),
             sockets: sockets(&mut top)?,
             rates: rates(&mut top)?,
@@ -500,6 +503,15 @@ fn files_kept(top: &mut Section) -> Result<FileRetention, ConfigError> {
         snapshots_max: top
             .parse("snapshots_max", parse::at_least_one)?
             .unwrap_or(default.snapshots_max),
+    })
+}
+
+fn git(top: &mut Section) -> Result<GitSettings, ConfigError> {
+    let default = GitSettings::default();
+    Ok(GitSettings {
+        time: top.parse("git_time_seconds", parse::seconds)?.unwrap_or(default.time),
+        stall: top.parse("git_stall_seconds", parse::seconds)?.unwrap_or(default.stall),
+        bytes_max: top.parse("git_bytes_max", parse::bytes)?.unwrap_or(default.bytes_max),
     })
 }
 

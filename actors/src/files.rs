@@ -99,7 +99,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn now(&self) -> i64 {
+    pub(crate) fn now(&self) -> i64 {
         self.services.clock.now_ms()
     }
 

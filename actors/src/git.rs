@@ -12,6 +12,7 @@ mod home;
 mod parse;
 mod reading;
 mod remote;
+mod settling;
 mod source;
 
 use std::path::Path;
@@ -30,6 +31,7 @@ use command::{Ran, Run};
 use home::Home;
 
 pub(crate) use clones::{Clones, GIVEN_UP, begin_clone, stop_clone, stop_clones_of, while_gone};
+pub(crate) use settling::{Doing, Worked, note};
 pub(crate) use source::{check_branch, check_source, seal, sealed_for};
 
 /// How git works.
@@ -101,10 +103,9 @@ impl<'a> Repository<'a> {
     /// A run of git among the files, which reaches nobody.
     fn run(&self, arguments: &[&str]) -> Run {
         let places = &self.places;
-        Run {
-            read_only: vec![self.home.directory().to_owned()],
-            ..Run::new(&places.project, &places.scratch, &self.home, arguments)
-        }
+        let mut run = Run::new(&places.project, &places.scratch, &self.home, arguments);
+        run.read_only.push(self.home.directory().to_owned());
+        run
     }
 
     /// Runs git and reads what it says; it must work.
@@ -131,10 +132,17 @@ impl<'a> Repository<'a> {
 
     /// The branch that is checked out.
     pub(crate) async fn current_branch(&self) -> Result<Option<String>, ApiError> {
-        let ran = self.look(&["symbolic-ref", "--quiet", "--short", "HEAD"], SHORT).await?;
-        let name = String::from_utf8_lossy(&ran.output).trim().to_owned();
-        Ok((ran.code == 0 && check_branch("branch", &name).is_ok()).then_some(name))
+        Ok(branch_of(&self.look(&HEAD_BRANCH, SHORT).await?))
     }
+}
+
+/// What asks for the branch that is checked out.
+const HEAD_BRANCH: [&str; 4] = ["symbolic-ref", "--quiet", "--short", "HEAD"];
+
+/// What git says of [`HEAD_BRANCH`].
+fn branch_of(ran: &Ran) -> Option<String> {
+    let name = String::from_utf8_lossy(&ran.output).trim().to_owned();
+    (ran.code == 0 && check_branch("branch", &name).is_ok()).then_some(name)
 }
 
 fn no_repository() -> ApiError {

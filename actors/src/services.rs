@@ -22,6 +22,7 @@ use iris_store::Storage;
 use iris_store::project::{FileRetention, Quotas};
 use iris_store::root::RecordAudit;
 use iris_tools::{ToolRegistry, Workshop};
+use iris_workspace::WATCHED_DIRECTORIES_MAX;
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value};
 
@@ -104,6 +105,10 @@ pub struct FileSettings {
     pub lock_wait: Duration,
     /// How long after a project was opened its files are looked at and watched.
     pub watch_after: Duration,
+    /// Most directories of one project that are watched.
+    pub watched_directories_max: usize,
+    /// How often everything is looked at where the system does not tell of all changes.
+    pub scan_every: Duration,
     /// Largest file that is sent part by part, either way, in bytes.
     pub transfer_bytes_max: u64,
 }
@@ -115,6 +120,8 @@ impl Default for FileSettings {
             lock_grace: Duration::from_millis(FILE_LOCK_GRACE_MS),
             lock_wait: Duration::from_millis(FILE_LOCK_WAIT_MS),
             watch_after: Duration::from_secs(1),
+            watched_directories_max: WATCHED_DIRECTORIES_MAX,
+            scan_every: Duration::from_secs(30),
             transfer_bytes_max: TRANSFER_BYTES_MAX,
         }
     }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::ensure;
 use iris_protocol::{FileDiff, FileList, FileWrite, ProjectId, ProjectType, SnapshotCreate};
 
+use crate::commit::PlainDatabase;
 use crate::conversation::{Owner, new_project_of};
 use crate::server::{Server, data_dir};
 use crate::table::{Figure, median, ms};
@@ -20,6 +21,12 @@ const FILES_IN_DIRECTORY: usize = 500;
 const CHANGED: usize = 10;
 const LIST_ENTRIES: usize = 10_000;
 const TEXT_BYTES: usize = 1024 * 1024;
+/// Milliseconds that each of them may take, at the median.
+const WRITE_ABOVE_MAX: f64 = 2.0;
+const DIFFERENCE_MAX: f64 = 50.0;
+const PAGE_MAX: f64 = 10.0;
+const SNAPSHOT_MAX: f64 = 300.0;
+const CHANGED_SNAPSHOT_MAX: f64 = 350.0;
 
 pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
     let is_quick = std::env::args().any(|argument| argument == "--quick");
@@ -30,9 +37,10 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
     let root = data_dir.path().join("projects").join(owner.project.as_str()).join("files");
     let stored = new_project_of(&owner.client, ProjectType::Remote).await?;
     let beside = data_dir.path();
+    let plain = PlainDatabase::create(beside)?;
     let mut figures = vec![
-        writes(&owner, &owner.project, beside, "write of a file with its version").await?,
-        writes(&owner, &stored, beside, "write of a file into a database").await?,
+        above(&writes(&owner, &owner.project, beside, &plain).await?),
+        whole(writes(&owner, &stored, beside, &plain).await?),
     ];
     figures.push(differences(&owner).await?);
     figures.push(pages(&owner, &root, LIST_ENTRIES / part).await?);
@@ -41,14 +49,47 @@ pub(crate) async fn figures() -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// A small write with its version, beside a plain file that is written and synced as durably.
+/// Milliseconds of small writes, each with what the disk takes for the same at that moment.
+struct Writes {
+    /// Of a file with its version.
+    own: Vec<f64>,
+    /// Of a plain file that is written, synced and renamed as durably.
+    plain: Vec<f64>,
+    /// Of a commit of a database with nothing around it.
+    commits: Vec<f64>,
+}
+
+/// What a write takes besides the file and the commit, which nothing could do without.
+fn above(writes: &Writes) -> Figure {
+    let Writes { own, plain, commits } = writes;
+    let parts = own.iter().zip(plain).zip(commits);
+    Figure {
+        name: "write with its version, above file and commit",
+        target: Some(WRITE_ABOVE_MAX),
+        unit: "ms",
+        samples: parts.map(|((own, plain), commit)| own - plain - commit).collect(),
+        comparison: format!(
+            "all of it {:.2} ms, a plain file, synced and renamed {:.2} ms, a commit {:.2} ms",
+            median(own),
+            median(plain),
+            median(commits)
+        ),
+    }
+}
+
+fn whole(writes: Writes) -> Figure {
+    let comparison = format!("a plain file, synced and renamed {:.2} ms", median(&writes.plain));
+    let (name, samples) = ("write of a file into a database", writes.own);
+    Figure { name, target: None, unit: "ms", samples, comparison }
+}
+
 async fn writes(
     owner: &Owner,
     project: &ProjectId,
     beside: &Path,
-    name: &'static str,
-) -> anyhow::Result<Figure> {
-    let (mut samples, mut plain) = (Vec::new(), Vec::new());
+    database: &PlainDatabase,
+) -> anyhow::Result<Writes> {
+    let (mut own, mut plain, mut commits) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..WRITES {
         let content = format!("{n}\n").repeat(100);
         let began = Instant::now();
@@ -59,14 +100,14 @@ async fn writes(
         fs::rename(&temp, &target)?;
         File::open(beside)?.sync_all()?;
         plain.push(ms(began.elapsed()));
+        commits.push(database.commit_ms()?);
         let request =
             FileWrite { path: "written.txt".to_owned(), content, encoding: None, version: None };
         let began = Instant::now();
         owner.client.call(Some(project), request).await?;
-        samples.push(ms(began.elapsed()));
+        own.push(ms(began.elapsed()));
     }
-    let comparison = format!("a plain file, synced and renamed {:.2} ms", median(&plain));
-    Ok(Figure { name, target: None, unit: "ms", samples, comparison })
+    Ok(Writes { own, plain, commits })
 }
 
 async fn differences(owner: &Owner) -> anyhow::Result<Figure> {
@@ -95,7 +136,7 @@ async fn differences(owner: &Owner) -> anyhow::Result<Figure> {
     let comparison = "every 50th line is another one".to_owned();
     Ok(Figure {
         name: "difference of two texts of 1 MB",
-        target: None,
+        target: Some(DIFFERENCE_MAX),
         unit: "ms",
         samples,
         comparison,
@@ -125,7 +166,8 @@ async fn pages(owner: &Owner, root: &Path, entries: usize) -> anyhow::Result<Fig
         }
     }
     let comparison = format!("200 of {entries} entries a page");
-    Ok(Figure { name: "page of a large directory", target: None, unit: "ms", samples, comparison })
+    let (name, target) = ("page of a large directory", Some(PAGE_MAX));
+    Ok(Figure { name, target, unit: "ms", samples, comparison })
 }
 
 async fn snapshots(owner: &Owner, root: &Path, files: usize) -> anyhow::Result<[Figure; 2]> {
@@ -155,10 +197,20 @@ async fn snapshots(owner: &Owner, root: &Path, files: usize) -> anyhow::Result<[
         snapshot().await?;
     }
     let comparison = format!("{files} files; the first, which reads all, {first:.0} ms");
-    let figure =
-        |name, samples, comparison| Figure { name, target: None, unit: "ms", samples, comparison };
     Ok([
-        figure("snapshot of an unchanged tree", unchanged, comparison),
-        figure("snapshot of a tree with 10 changed files", changed, format!("{files} files")),
+        Figure {
+            name: "snapshot of an unchanged tree",
+            target: Some(SNAPSHOT_MAX),
+            unit: "ms",
+            samples: unchanged,
+            comparison,
+        },
+        Figure {
+            name: "snapshot of a tree with 10 changed files",
+            target: Some(CHANGED_SNAPSHOT_MAX),
+            unit: "ms",
+            samples: changed,
+            comparison: format!("{files} files"),
+        },
     ])
 }

@@ -416,6 +416,24 @@ pub(super) const TOP: &[Key] = &[
         "largest file that is uploaded or downloaded, in bytes",
     ),
     key(
+        "git_time_seconds",
+        "`1800`",
+        Whole("seconds", 1, SECONDS_MAX),
+        "how long git may take to clone, to fetch and to push; see [docs/git.md](docs/git.md)",
+    ),
+    key(
+        "git_stall_seconds",
+        "`30`",
+        Whole("seconds", 1, SECONDS_MAX),
+        "how long the other side of git may send next to nothing",
+    ),
+    key(
+        "git_bytes_max",
+        "`4294967296`",
+        Whole("bytes", 1, BYTES_MAX),
+        "largest repository that is cloned, in bytes; the quota of a project's files counts where it is less",
+    ),
+    key(
         "resume",
         "`manual`",
         OneOf(&["manual", "auto"]),

@@ -81,6 +81,7 @@ fn without_any_source_the_defaults_hold() {
     let kept = Some(Duration::from_hours(2 * 365 * 24));
     assert_eq!(config.audit, AuditSettings { kept, records_max: 1_000_000 });
     assert_eq!(config.files_kept, FileRetention::default());
+    assert_eq!(config.git, GitSettings::default());
     assert_eq!(config.resume, ResumePolicy::Manual);
     let backups =
         BackupSettings { interval: None, kept: 7, import_bytes_max: 4 * 1024 * 1024 * 1024 };
@@ -132,6 +133,9 @@ fn each_key_of_the_file_is_read() {
         file_versions_bytes_max = 0
         snapshots_max = 1
         transfer_bytes_max = 2000
+        git_time_seconds = 60
+        git_stall_seconds = 5
+        git_bytes_max = 1000
         resume = "auto"
         backup_interval_hours = 24
         backups_kept = 3
@@ -192,6 +196,8 @@ fn each_key_of_the_file_is_read() {
     let kept = FileRetention { versions_max: 3, age_ms, bytes_max: 0, snapshots_max: 1 };
     assert_eq!(config.files_kept, kept);
     assert_eq!(config.transfer_bytes_max, 2_000);
+    let (time, stall) = (Duration::from_mins(1), Duration::from_secs(5));
+    assert_eq!(config.git, GitSettings { time, stall, bytes_max: 1_000 });
     assert_eq!(config.resume, ResumePolicy::Auto);
     let interval = Some(Duration::from_hours(24));
     assert_eq!(config.backups, BackupSettings { interval, kept: 3, import_bytes_max: 1000 });
@@ -221,6 +227,18 @@ fn each_key_of_the_file_is_read() {
     let collector =
         Otlp { endpoint: "http://127.0.0.1:4318".to_owned(), service_name: "iris-1".to_owned() };
     assert_eq!(config.otlp, Some(collector));
+}
+
+#[test]
+fn limits_of_clones_are_not_nothing() {
+    for (file, problem) in [
+        ("git_time_seconds = 0", "`0` is not a whole number of seconds"),
+        ("git_stall_seconds = 'x'", "`x` is not a whole number of seconds"),
+        ("git_bytes_max = 0", "`0` is not a number of bytes, at least 1"),
+    ] {
+        let error = from_file(file).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
 }
 
 #[test]

@@ -23,12 +23,12 @@ use crate::bash::sandbox;
 use crate::{code_of, refusal};
 
 /// A repository that is cloned from, and one with which somebody else works on it.
-struct Origin {
+pub(crate) struct Origin {
     dir: TempDir,
 }
 
 impl Origin {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).unwrap();
@@ -48,7 +48,7 @@ impl Origin {
         origin
     }
 
-    fn top(&self) -> &Path {
+    pub(crate) fn top(&self) -> &Path {
         self.dir.path()
     }
 
@@ -56,7 +56,7 @@ impl Origin {
         self.top().join("work")
     }
 
-    fn bare(&self) -> PathBuf {
+    pub(crate) fn bare(&self) -> PathBuf {
         self.top().join("origin.git").canonicalize().unwrap()
     }
 
@@ -83,7 +83,7 @@ impl Origin {
 }
 
 /// Runs git without the configuration of this machine.
-fn git(at: &Path, arguments: &[&str]) -> String {
+pub(crate) fn git(at: &Path, arguments: &[&str]) -> String {
     let config = at.ancestors().map(|it| it.join("gitconfig")).find(|it| it.exists());
     let ran = Command::new("git")
         .env_clear()
@@ -124,13 +124,13 @@ async fn scene(options: AppOptions) -> Option<(TestApp, Person)> {
 }
 
 /// The user of the commands has to be able to get there.
-fn open(data_dir: &Path) {
+pub(crate) fn open(data_dir: &Path) {
     if sandbox().uid.is_some() {
         std::fs::set_permissions(data_dir, std::fs::Permissions::from_mode(0o711)).unwrap();
     }
 }
 
-fn from(url: impl Into<String>) -> GitSource {
+pub(crate) fn from(url: impl Into<String>) -> GitSource {
     GitSource { url: url.into(), branch: None, username: None, token: None }
 }
 
@@ -149,13 +149,13 @@ fn cloned_from(git: GitSource) -> ProjectCreate {
     }
 }
 
-async fn clone(person: &Person, git: GitSource) -> Project {
+pub(crate) async fn clone(person: &Person, git: GitSource) -> Project {
     let project = person.client.call(None, cloned_from(git)).await.unwrap().project;
     assert_eq!(project.r#type, ProjectType::Git);
     project
 }
 
-async fn state(person: &Person, id: &ProjectId) -> ProjectGit {
+pub(crate) async fn state(person: &Person, id: &ProjectId) -> ProjectGit {
     person.client.call(Some(id), ProjectGet {}).await.unwrap().project.git.unwrap()
 }
 

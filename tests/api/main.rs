@@ -42,6 +42,7 @@ mod heartbeat;
 mod idempotency;
 mod joining;
 mod keys;
+mod large;
 mod listening;
 mod logging;
 mod mails;

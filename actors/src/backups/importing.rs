@@ -3,22 +3,25 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use iris_backup::{BackupError, Bounds, Identity, Manifest, ProjectAbout, Unpacked};
+use iris_backup::{
+    BackupError, Bounds, Identity, Manifest, ProjectAbout, Unpacked, make_directories,
+};
 use iris_protocol::{
-    ApiError, ErrorCode, ImportId, ImportMembers, Project, ProjectId, UserId,
+    ApiError, ErrorCode, GitSource, ImportId, ImportMembers, Project, ProjectId, UserId,
     limits::SETTINGS_BYTES_MAX,
 };
 use iris_store::maintenance;
 use iris_store::project::{ProjectUsage, Quotas};
-use iris_store::root::AcceptImport;
+use iris_store::root::{AcceptImport, NewGit};
 use iris_store::{Committed, StoreError, WriteContext};
 use serde_json::json;
 
 use super::archiver::Task;
 use super::desk::{Desk, on_disk, refused, stored, undisturbed};
-use super::files::{NewFile, incoming, make_dir, project_dir, rename};
+use super::files::{NewFile, incoming, project_dir, rename};
 use super::writing::failed;
 use crate::directory::{ProjectPlaces, TakeProject};
+use crate::git::check_source;
 use crate::record;
 use crate::supervision::AskError;
 
@@ -82,7 +85,15 @@ impl Task for ImportArchive {
         };
         let epoch = format!("{:032x}", desk.services.ids.next_bits());
         let identity = Identity { id: id.clone(), epoch, users, importer: Some(self.by.clone()) };
-        let import = identity.import(&manifest.about, self.by.clone(), desk.now_ms());
+        let mut import = identity.import(&manifest.about, self.by.clone(), desk.now_ms());
+        if let Some(NewGit { url, branch, .. }) = import.git.clone() {
+            // Where this server may not go, the project has its files and no other side.
+            let source = GitSource { url, branch, username: None, token: None };
+            match check_source(&desk.services, &id, source).await {
+                Ok(git) => import.git = Some(git),
+                Err(_) => import.without_git(),
+            }
+        }
         let added: Vec<&UserId> = import.members.iter().map(|(user_id, _)| user_id).collect();
         let details = json!({
             "from": manifest.project_id,
@@ -112,7 +123,7 @@ impl ImportArchive {
         let projects = desk.data_dir().join("projects");
         let quotas = desk.services.settings.quotas;
         on_disk(move || {
-            make_dir(&projects).map_err(failed(&projects))?;
+            make_directories(&projects)?;
             let unpacked = match iris_backup::unpack(&archive, &into, bounds) {
                 // The place is that of another import of the same project.
                 Err(BackupError::Exists { .. }) => return Ok(None),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use iris_backup::{BackupError, Bounds, Identity, Unpacked};
+use iris_backup::{BackupError, Bounds, Identity, Unpacked, make_directories};
 use iris_protocol::{
     ApiError, Backup, BackupId, BackupKind, ErrorCode, Event, ProjectId, RestorePayload, Room,
     UserId,
@@ -116,7 +116,7 @@ impl RestoreBackup {
             at: desk.now_ms(),
         };
         on_disk(move || {
-            make_dir(&projects).map_err(failed(&projects))?;
+            make_directories(&projects)?;
             let directory = NewFile::new(into.clone());
             let unpacked = iris_backup::unpack(&archive, &into, Bounds::default())?;
             if unpacked.manifest.project_id != identity.id {

@@ -2,17 +2,16 @@
 
 use iris_auth::PlainSecret;
 use iris_protocol::{
-    ApiError, Event, GitAction, GitCommit, GitCommitPayload, GitCredentialsSet, GitDiff, GitLog,
-    GitPull, GitPush, GitSwitch, ProjectPayload, User,
+    ApiError, GitAction, GitCommit, GitCredentialsSet, GitDiff, GitLog, GitPull, GitPush,
+    GitSwitch, ProjectPayload,
 };
 use iris_store::WriteContext;
-use iris_store::root::{BeginClone, EndClone, NoteGit, SetGitCredentials};
+use iris_store::root::{BeginClone, EndClone, GitPart, NoteGit, SetGitCredentials};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::projects::{page_size, project_of, publish};
-use super::{Done, Grant, check_space, done, internal, stored};
-use crate::git::{GIVEN_UP, Repository, begin_clone, seal, stop_clone};
+use super::{Done, Grant, check_space, done, stored};
+use crate::git::{Doing, GIVEN_UP, Repository, Worked, begin_clone, note, seal, stop_clone};
 use crate::{Node, record, write};
 
 pub(super) async fn clone_again(
@@ -88,13 +87,9 @@ pub(super) async fn switch(
     request: GitSwitch,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    if let Some(first) = first_answer(node, &context).await? {
-        return Ok(first);
-    }
-    let (by, project) = (caller(node, grant).await?, grant.project(node).await?);
-    let head = Repository::open(node, &project).await?.switch(&by, request).await?;
-    let (branch, commit) = (head.branch.clone(), head.commit.clone());
-    answer(node, grant, (GitAction::Switched, branch, commit), head, context).await
+    let switch =
+        async |repository: &Repository<'_>, doing: &Doing| repository.switch(doing, request).await;
+    changed(node, grant, context, GitAction::Switched, switch).await
 }
 
 pub(super) async fn commit(
@@ -103,15 +98,11 @@ pub(super) async fn commit(
     request: GitCommit,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    if let Some(first) = first_answer(node, &context).await? {
-        return Ok(first);
-    }
-    check_space(node)?;
-    let (by, project) = (caller(node, grant).await?, grant.project(node).await?);
-    let repository = Repository::open(node, &project).await?;
-    let commit = repository.commit(&by, request).await?;
-    let about = (GitAction::Committed, repository.current_branch().await?, Some(commit.id.clone()));
-    answer(node, grant, about, GitCommitPayload { commit }, context).await
+    let commit = async |repository: &Repository<'_>, doing: &Doing| {
+        check_space(node)?;
+        repository.commit(doing, request).await
+    };
+    changed(node, grant, context, GitAction::Committed, commit).await
 }
 
 pub(super) async fn fetch(
@@ -119,13 +110,11 @@ pub(super) async fn fetch(
     grant: &Grant,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    if let Some(first) = first_answer(node, &context).await? {
-        return Ok(first);
-    }
-    check_space(node)?;
-    let project = grant.project(node).await?;
-    let page = Repository::open(node, &project).await?.fetch().await?;
-    answer(node, grant, (GitAction::Fetched, None, None), page, context).await
+    let fetch = async |repository: &Repository<'_>, doing: &Doing| {
+        check_space(node)?;
+        repository.fetch(doing).await
+    };
+    changed(node, grant, context, GitAction::Fetched, fetch).await
 }
 
 pub(super) async fn pull(
@@ -134,14 +123,11 @@ pub(super) async fn pull(
     request: GitPull,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
-    if let Some(first) = first_answer(node, &context).await? {
-        return Ok(first);
-    }
-    check_space(node)?;
-    let (by, project) = (caller(node, grant).await?, grant.project(node).await?);
-    let head = Repository::open(node, &project).await?.pull(&by, &request).await?;
-    let (branch, commit) = (head.branch.clone(), head.commit.clone());
-    answer(node, grant, (GitAction::Pulled, branch, commit), head, context).await
+    let pull = async |repository: &Repository<'_>, doing: &Doing| {
+        check_space(node)?;
+        repository.pull(doing, &request).await
+    };
+    changed(node, grant, context, GitAction::Pulled, pull).await
 }
 
 pub(super) async fn push(
@@ -150,19 +136,46 @@ pub(super) async fn push(
     request: GitPush,
     context: WriteContext,
 ) -> Result<Done, ApiError> {
+    let push = async |repository: &Repository<'_>, doing: &Doing| {
+        repository.push(doing, request.branch).await
+    };
+    changed(node, grant, context, GitAction::Pushed, push).await
+}
+
+/// Changes a repository once for each key: what a crash cut off is settled before, notes what was done, tells the
+/// project, and answers.
+async fn changed<T: Serialize>(
+    node: &Node,
+    grant: &Grant,
+    context: WriteContext,
+    action: GitAction,
+    change: impl AsyncFnOnce(&Repository<'_>, &Doing) -> Result<Worked<T>, ApiError>,
+) -> Result<Done, ApiError> {
     if let Some(first) = first_answer(node, &context).await? {
         return Ok(first);
     }
-    let project = grant.project(node).await?;
-    let head = Repository::open(node, &project).await?.push(request.branch).await?;
-    let (branch, commit) = (head.branch.clone(), head.commit.clone());
-    answer(node, grant, (GitAction::Pushed, branch, commit), head, context).await
-}
-
-/// Who does it.
-async fn caller(node: &Node, grant: &Grant) -> Result<User, ApiError> {
     let user = node.root_reader.user(grant.user_id()?).await.map_err(stored)?;
-    user.ok_or_else(|| ApiError::not_found("user"))
+    let by = user.ok_or_else(|| ApiError::not_found("user"))?;
+    let project = grant.project(node).await?;
+    let repository = Repository::open(node, &project).await?;
+    // Those that change no files need not wait for who does.
+    let parts: &[GitPart] = if matches!(action, GitAction::Fetched | GitAction::Pushed) {
+        &[GitPart::Branches]
+    } else {
+        &[GitPart::Branches, GitPart::Files]
+    };
+    repository.settle(parts).await?;
+    // Perhaps it is this very request that was cut off, whoever settled it.
+    if let Some(first) = first_answer(node, &context).await? {
+        return Ok(first);
+    }
+    let doing = Doing { by, key: context.idempotency.clone() };
+    let worked = change(&repository, &doing).await?;
+    let command =
+        note(grant.project_id()?, action, &doing.by, &worked, node.services.clock.now_ms())?;
+    let noted = write(&node.root, command, context).await.map_err(stored)?;
+    let seq = publish(node, grant, noted.replayed).await;
+    Ok(done(noted.output)?.at(seq, noted.replayed))
 }
 
 /// The answer to an earlier request with the same key: git must not work again.
@@ -170,23 +183,4 @@ async fn first_answer(node: &Node, context: &WriteContext) -> Result<Option<Done
     let Some(key) = context.idempotency.clone() else { return Ok(None) };
     let first = node.root_reader.recall::<NoteGit>(key).await.map_err(stored)?;
     first.map(|first| Ok(done(first.output)?.at(None, true))).transpose()
-}
-
-/// Notes what was done, tells the project, and answers.
-async fn answer(
-    node: &Node,
-    grant: &Grant,
-    (action, branch, commit): (GitAction, Option<String>, Option<String>),
-    answer: impl Serialize,
-    context: WriteContext,
-) -> Result<Done, ApiError> {
-    let (project_id, by) = (grant.project_id()?.clone(), grant.user_id()?.clone());
-    let answer: Value = serde_json::to_value(answer).map_err(internal)?;
-    let event =
-        Event::GitChanged { project_id: project_id.clone(), action, branch, commit, error: None };
-    let at = node.services.clock.now_ms();
-    let command = NoteGit { project_id, event, answer, by, at };
-    let noted = write(&node.root, command, context).await.map_err(stored)?;
-    let seq = publish(node, grant, noted.replayed).await;
-    Ok(done(noted.output)?.at(seq, noted.replayed))
 }

@@ -3,13 +3,16 @@
 
 use iris_protocol::limits::{GIT_COMMIT_PATHS_MAX, GIT_COMMIT_TEXT_BYTES_MAX};
 use iris_protocol::{
-    ApiError, ErrorCode, FileSource, GitCommit, GitCommitInfo, GitHead, GitSwitch, User,
+    ApiError, ErrorCode, FileSource, GitCommit, GitCommitInfo, GitCommitPayload, GitHead,
+    GitSwitch, User,
 };
-use iris_store::StoreError;
 use iris_store::project::Author;
+use iris_store::root::GitWorkKind;
+use iris_store::{CrashPoint, StoreError, crash_point};
 
 use super::command::Run;
 use super::reading::plain;
+use super::settling::{Doing, Worked};
 use super::{Repository, check_branch, conflict, identity, parse};
 use crate::files::{look_at_all, take_turn};
 
@@ -18,10 +21,15 @@ const TREE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 impl Repository<'_> {
     /// Checks another branch out.
-    pub(crate) async fn switch(&self, by: &User, request: GitSwitch) -> Result<GitHead, ApiError> {
+    pub(crate) async fn switch(
+        &self,
+        doing: &Doing,
+        request: GitSwitch,
+    ) -> Result<Worked<GitHead>, ApiError> {
+        let by = &doing.by;
         let GitSwitch { branch, create, from } = request;
         check_branch("branch", &branch)?;
-        let _turn = take_turn(self.place()).await?;
+        let turn = take_turn(self.place()).await?;
         self.check_locks(by).await?;
         let local = self.commit_of(&format!("refs/heads/{branch}")).await?;
         let start = match (create, &from) {
@@ -50,16 +58,22 @@ impl Repository<'_> {
         }
         arguments.push(&branch);
         arguments.extend(start.as_deref());
-        self.change(by, self.run(&arguments)).await?;
-        self.head().await
+        let kind = GitWorkKind::Switch {
+            branch: branch.clone(),
+            before: self.commit_of("HEAD").await?,
+            to: start.clone().or_else(|| local.clone()),
+            is_new: local.is_none(),
+        };
+        self.working(doing, kind, self.change(by, self.run(&arguments))).await?;
+        Ok(Worked::of_head(self.head().await?, Some(turn)))
     }
 
     /// Commits what differs.
     pub(crate) async fn commit(
         &self,
-        by: &User,
+        doing: &Doing,
         request: GitCommit,
-    ) -> Result<GitCommitInfo, ApiError> {
+    ) -> Result<Worked<GitCommitPayload>, ApiError> {
         let GitCommit { message, paths } = request;
         if message.trim().is_empty() || message.contains('\0') {
             let message = "`message` must not be empty";
@@ -76,38 +90,61 @@ impl Repository<'_> {
         }
         let paths = paths.into_iter().map(plain).collect::<Result<Vec<_>, _>>()?;
         let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-        let _turn = take_turn(self.place()).await?;
+        let turn = take_turn(self.place()).await?;
         // To add them would say that they are resolved, with the marks of the conflict in them.
         let unmerged = self.unmerged().await?;
         if !unmerged.is_empty() {
             let message = "a merge is under way that is not resolved";
             return Err(conflict("merge_conflict", message).detail("paths", unmerged));
         }
-        self.ask(&[&["add", "--all", "--"][..], &paths].concat()).await?;
-        let fixed =
-            ["diff", "--cached", "--quiet", "--no-ext-diff", "--ignore-submodules=all", "--"];
-        let compared = self.look(&[&fixed[..], &paths].concat(), super::SHORT).await?;
-        if compared.code == 0 {
-            return Err(conflict("nothing_to_commit", "nothing differs from the last commit"));
-        }
-        let mut arguments = vec!["commit", "--quiet", "--no-verify", "--file=-"];
-        if paths != ["."] {
-            arguments.push("--only");
-            arguments.push("--");
-            arguments.extend(&paths);
-        }
-        let mut run = self.run(&arguments);
-        run.env.extend(identity(by));
-        run.input = message.into_bytes();
-        run.within(self.sandbox).await?.worked()?;
+        let kind = GitWorkKind::Commit {
+            before: self.commit_of("HEAD").await?,
+            email: doing.by.email.clone(),
+            at: self.place().now() / 1_000,
+        };
+        let commit = self.working(doing, kind.clone(), async {
+            self.ask(&[&["add", "--all", "--"][..], &paths].concat()).await?;
+            let fixed =
+                ["diff", "--cached", "--quiet", "--no-ext-diff", "--ignore-submodules=all", "--"];
+            let compared = self.look(&[&fixed[..], &paths].concat(), super::SHORT).await?;
+            if compared.code == 0 {
+                return Err(conflict("nothing_to_commit", "nothing differs from the last commit"));
+            }
+            let mut arguments = vec!["commit", "--quiet", "--no-verify", "--file=-"];
+            if paths != ["."] {
+                arguments.push("--only");
+                arguments.push("--");
+                arguments.extend(&paths);
+            }
+            let mut run = self.run(&arguments);
+            run.env.extend(identity(&doing.by));
+            if let GitWorkKind::Commit { at, .. } = &kind {
+                let dates = ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"];
+                run.env.extend(dates.map(|name| (name.to_owned(), format!("@{at} +0000"))));
+            }
+            run.input = message.into_bytes();
+            run.within(self.sandbox).await?.worked()?;
+            crash_point(CrashPoint::GitWorked);
+            self.committed().await
+        });
+        Ok(Worked::of_commit(commit.await?, self.current_branch().await?, Some(turn)))
+    }
+
+    /// The newest commit, after one was made.
+    pub(super) async fn committed(&self) -> Result<GitCommitInfo, ApiError> {
         let commit = self.commit_of("HEAD").await?;
         let commit = commit.ok_or_else(|| super::broken("a commit was made and is not there"))?;
         self.commit_info(&commit).await
     }
 
     /// Brings a branch of the other side into the current one. The caller has what it has by now.
-    pub(super) async fn merge(&self, by: &User, is_merge: bool) -> Result<GitHead, ApiError> {
-        let _turn = take_turn(self.place()).await?;
+    pub(super) async fn merge(
+        &self,
+        doing: &Doing,
+        is_merge: bool,
+    ) -> Result<Worked<GitHead>, ApiError> {
+        let by = &doing.by;
+        let turn = take_turn(self.place()).await?;
         self.check_locks(by).await?;
         // Only what begins here is taken back here.
         if self.commit_of("MERGE_HEAD").await?.is_some() {
@@ -126,10 +163,16 @@ impl Repository<'_> {
             ["merge", "--quiet", "--no-verify", "--no-stat", "-m", &title, kind, &other];
         let mut run = self.run(&arguments);
         run.env.extend(identity(by));
-        if let Err(error) = self.change(by, run).await {
-            return Err(self.unmerge(by, error).await?);
-        }
-        self.head().await
+        let kind =
+            GitWorkKind::Merge { before: self.commit_of("HEAD").await?, other: other.clone() };
+        let merging = async {
+            match self.change(by, run).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(self.unmerge(by, error).await?),
+            }
+        };
+        self.working(doing, kind, merging).await?;
+        Ok(Worked::of_head(self.head().await?, Some(turn)))
     }
 
     /// The files in which both sides of a merge changed the same lines.
@@ -161,6 +204,7 @@ impl Repository<'_> {
         let place = self.place();
         look_at_all(place, &Author::OUTSIDE).await?;
         let ran = run.within(self.sandbox).await;
+        crash_point(CrashPoint::GitWorked);
         // Whatever came of it.
         look_at_all(place, &Author::user(by.id.clone(), FileSource::Api)).await?;
         ran?.worked().map(drop)

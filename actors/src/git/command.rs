@@ -46,6 +46,7 @@ const SAID_CHARS_MAX: usize = 1_000;
 
 /// What git is to do.
 pub(super) struct Run {
+    pub(super) program: &'static str,
     pub(super) directory: PathBuf,
     pub(super) scratch: PathBuf,
     pub(super) read_only: Vec<PathBuf>,
@@ -86,9 +87,10 @@ impl Run {
         let above = directory.parent().unwrap_or(directory);
         env.push(("GIT_CEILING_DIRECTORIES".to_owned(), above.display().to_string()));
         Self {
+            program: "git",
             directory: directory.to_owned(),
             scratch: scratch.to_owned(),
-            read_only: Vec::new(),
+            read_only: vec![home.settings().to_owned()],
             network: Network::Off,
             protocol: None,
             config: Vec::new(),
@@ -125,7 +127,7 @@ impl Run {
             env.push((format!("GIT_CONFIG_KEY_{at}"), name));
             env.push((format!("GIT_CONFIG_VALUE_{at}"), value));
         }
-        let command = [vec!["git".to_owned()], self.arguments].concat();
+        let command = [vec![self.program.to_owned()], self.arguments].concat();
         Request {
             read_only: self.read_only,
             network: self.network,

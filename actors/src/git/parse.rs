@@ -1,5 +1,7 @@
 //! What git says, in the forms that it promises to programs.
 
+use std::collections::BTreeSet;
+
 use iris_protocol::limits::{GIT_ENTRIES_MAX, GIT_MESSAGE_BYTES_MAX};
 use iris_protocol::{
     GitBranch, GitCommitInfo, GitFile, GitFileStat, GitFileState, GitPerson, GitStatusInfo,
@@ -27,6 +29,12 @@ fn pieces(output: &[u8], is_cut: bool) -> Vec<String> {
     // What is behind the last null is nothing, or not whole, or was not ended by one.
     pieces.extend(last.filter(|last| !last.is_empty() && !is_cut));
     pieces
+}
+
+/// The paths of a list between nulls, byte by byte.
+pub(super) fn paths(output: &[u8]) -> BTreeSet<Vec<u8>> {
+    let paths = output.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+    paths.map(<[u8]>::to_vec).collect()
 }
 
 /// Of `git status --porcelain=v2 -z --branch --no-renames`.

@@ -3,18 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use iris_protocol::{ApiError, ErrorCode, GitBranchPage, GitHead, GitPull, User};
-use iris_store::root::StoredGit;
+use iris_protocol::{ApiError, ErrorCode, GitBranchPage, GitHead, GitPull};
+use iris_store::root::{GitPart, GitWorkKind, StoredGit};
 
 use super::command::{Ran, Run};
-use super::home::{remove_halves, size_of};
+use super::home::{remove, remove_halves, size_of};
+use super::settling::{Doing, Worked};
 use super::source::{Way, is_there, way};
-use super::{Repository, broken, check_branch, conflict, text_of};
+use super::{HEAD_BRANCH, Repository, branch_of, broken, check_branch, conflict, text_of};
 
 /// How often it is looked how large a repository has become.
 const MEASURED_EVERY: Duration = Duration::from_millis(500);
 /// Where a branch waits in our own repository that is sent.
 const SENT: &str = "refs/iris/sent";
+/// Where it is in the repository that it comes through.
+const BRIDGED: &str = "refs/heads/sent";
+/// How a repository of this machine receives what is sent: nothing that it names itself is run.
+const RECEIVE: &str = "--receive-pack=git -c core.hooksPath=/dev/null -c core.alternateRefsCommand=true \
+                       -c receive.autogc=false receive-pack";
 /// What our own repository has of the other side.
 const MIRRORED: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 /// What the repository among the files has of it: branches that are gone go, tags that were made here stay.
@@ -42,11 +48,11 @@ impl Repository<'_> {
         let mut run = Run {
             protocol: Some(protocol),
             network,
-            read_only,
             config,
             time: settings.time,
             ..self.beside(arguments)
         };
+        run.read_only.extend(read_only);
         if let Some(writable) = writable {
             // The second place that a command may write to; nothing temporary goes there.
             run.scratch = writable;
@@ -118,20 +124,15 @@ impl Repository<'_> {
     }
 
     async fn remove(&self, directory: PathBuf) -> Result<(), ApiError> {
-        let remove = move || match std::fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        };
+        let remove = move || remove(&directory);
         tokio::task::spawn_blocking(remove).await.map_err(broken)?.map_err(broken)
     }
 
     /// The branch that the other side has checked out.
     pub(super) async fn mirrored_branch(&self) -> Result<Option<String>, ApiError> {
         let place = format!("--git-dir={}", text_of(&self.home.mirror())?);
-        let run = self.beside(&[&place, "symbolic-ref", "--quiet", "--short", "HEAD"]);
-        let ran = run.within(self.sandbox).await?;
-        let name = String::from_utf8_lossy(&ran.output).trim().to_owned();
-        Ok((ran.code == 0 && check_branch("branch", &name).is_ok()).then_some(name))
+        let run = self.beside(&[&[&*place][..], &HEAD_BRANCH].concat());
+        Ok(branch_of(&run.within(self.sandbox).await?))
     }
 
     /// Has the repository among the files know what our own one has.
@@ -161,25 +162,34 @@ impl Repository<'_> {
     }
 
     /// Looks at the branches of the other side.
-    pub(crate) async fn fetch(&self) -> Result<GitBranchPage, ApiError> {
+    pub(crate) async fn fetch(&self, doing: &Doing) -> Result<Worked<GitBranchPage>, ApiError> {
         let git = self.stored().await?;
         let _alone = self.node.clones.alone(&self.project.id).await;
         self.mirror(&git).await?;
-        self.track().await?;
-        self.branches().await
+        self.working(doing, GitWorkKind::Track, self.track()).await?;
+        Ok(Worked::new(self.branches().await?))
     }
 
     /// Brings what the other side has into the current branch.
-    pub(crate) async fn pull(&self, by: &User, request: &GitPull) -> Result<GitHead, ApiError> {
+    pub(crate) async fn pull(
+        &self,
+        doing: &Doing,
+        request: &GitPull,
+    ) -> Result<Worked<GitHead>, ApiError> {
         let git = self.stored().await?;
         let _alone = self.node.clones.alone(&self.project.id).await;
         self.mirror(&git).await?;
-        self.track().await?;
-        self.merge(by, request.merge).await
+        self.working(doing, GitWorkKind::Track, self.track()).await?;
+        self.end_work(GitPart::Branches).await?;
+        self.merge(doing, request.merge).await
     }
 
     /// Sends a branch to the other side.
-    pub(crate) async fn push(&self, branch: Option<String>) -> Result<GitHead, ApiError> {
+    pub(crate) async fn push(
+        &self,
+        doing: &Doing,
+        branch: Option<String>,
+    ) -> Result<Worked<GitHead>, ApiError> {
         let git = self.stored().await?;
         let branch = match branch {
             Some(branch) => branch,
@@ -192,37 +202,57 @@ impl Repository<'_> {
         let here = format!("refs/heads/{branch}");
         let _alone = self.node.clones.alone(&self.project.id).await;
         self.remove_halves().await?;
-        self.commit_of(&here).await?.ok_or_else(|| ApiError::not_found("branch"))?;
+        // Whatever the branch becomes meanwhile, this is what is sent.
+        let commit = self.commit_of(&here).await?.ok_or_else(|| ApiError::not_found("branch"))?;
         let mirror = self.home.mirror();
         if !is_there(&mirror).await? {
             self.mirror(&git).await?;
         }
+        self.take(&commit).await?;
         let place = format!("--git-dir={}", text_of(&mirror)?);
-        let files = self.places.project.clone();
-        let taken = format!("+{here}:{SENT}");
-        let arguments = [&*place, "fetch", "--quiet", "--no-tags", "--", text_of(&files)?, &taken];
-        let protocol = Some("file");
-        let run = Run { protocol, read_only: vec![files.clone()], ..self.beside(&arguments) };
-        run.within(self.sandbox).await?.worked()?;
-        // Whatever the branch has become since, this is what is sent.
-        let read = self.beside(&[&place, "rev-parse", "--verify", SENT]);
-        let read = read.within(self.sandbox).await?.worked()?;
-        let commit = String::from_utf8_lossy(&read.output).trim().to_owned();
         let way = way(&self.node.services, self.project, &git).await?;
         let (url, sent) = (way.url.clone(), format!("{SENT}:{here}"));
         let mut arguments = vec![&*place, "push", "--no-verify"];
         if way.protocol == "file" {
             // It runs here, where nothing of our configuration reaches it.
-            arguments.push("--receive-pack=git -c core.hooksPath=/dev/null receive-pack");
+            arguments.push(RECEIVE);
         }
         arguments.extend(["--", &url, &sent]);
         self.reach(way.into_writing(), &arguments).await?;
         // What was sent is what the other side has.
         let tracked = format!("refs/remotes/origin/{branch}");
-        self.ask(&["update-ref", &tracked, &commit]).await?;
+        let track = async { self.ask(&["update-ref", &tracked, &commit]).await.map(drop) };
+        self.working(doing, GitWorkKind::Track, track).await?;
         let run = self.beside(&[&place, "update-ref", &here, SENT]);
         run.within(self.sandbox).await?.worked()?;
-        Ok(GitHead { branch: Some(branch), commit: Some(commit) })
+        let head = GitHead { branch: Some(branch), commit: Some(commit) };
+        Ok(Worked::of_head(head, None))
+    }
+
+    /// Has our own repository have a commit of the one among the files, whose configuration anybody may have
+    /// written: only its objects are read, through a repository of ours.
+    async fn take(&self, commit: &str) -> Result<(), ApiError> {
+        let (bridge, mirror) = (self.home.bridge(), self.home.mirror());
+        let (bridge, files) = (text_of(&bridge)?, self.places.project.clone());
+        self.remove(self.home.bridge()).await?;
+        let reads = |arguments: &[&str]| {
+            let mut run = self.beside(arguments);
+            run.read_only.push(files.clone());
+            run
+        };
+        let template = self.home.bridge_template();
+        let template = format!("--template={}", text_of(&template)?);
+        let format = if commit.len() > 40 { "sha256" } else { "sha1" };
+        let format = format!("--object-format={format}");
+        let run = reads(&["init", "--quiet", "--bare", &template, &format, bridge]);
+        run.within(self.sandbox).await?.worked()?;
+        let place = format!("--git-dir={bridge}");
+        reads(&[&place, "update-ref", BRIDGED, commit]).within(self.sandbox).await?.worked()?;
+        let place = format!("--git-dir={}", text_of(&mirror)?);
+        let taken = format!("+{BRIDGED}:{SENT}");
+        let run = reads(&[&place, "fetch", "--quiet", "--no-tags", "--", bridge, &taken]);
+        let run = Run { protocol: Some("file"), ..run };
+        run.within(self.sandbox).await?.worked().map(drop)
     }
 }
 

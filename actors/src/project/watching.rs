@@ -18,8 +18,6 @@ use crate::supervision::{Address, WeakAddress};
 
 /// How long changes are joined before they are looked at.
 const JOIN_CHANGES: Duration = Duration::from_millis(200);
-/// How often everything is looked at where the system does not tell of all changes.
-const SCAN_EVERY: Duration = Duration::from_secs(30);
 /// How much longer than a look at everything took the next one is put off: nobody has the processor to himself.
 const REST_FACTOR: u32 = 10;
 
@@ -91,7 +89,8 @@ impl Watched {
     async fn follow(self) {
         let mut watcher = {
             let Some(project) = self.handle.get() else { return };
-            match Watcher::new(&project.workspace).and_then(readable) {
+            let directories_max = self.services.settings.files.watched_directories_max;
+            match Watcher::new(&project.workspace, directories_max).and_then(readable) {
                 Ok(watcher) => Some(watcher),
                 Err(error) => {
                     let project = project.id.as_str();
@@ -101,20 +100,19 @@ impl Watched {
             }
         };
         let mut changes = Changes { is_all: true, ..Changes::default() };
-        let mut rest_until = Instant::now();
+        let (mut rest_until, mut is_watched) = (Instant::now(), false);
         loop {
             let Some(project) = self.handle.get() else { return };
             let begun = Instant::now();
-            let is_watched = if changes.is_all {
-                let is_whole = self.look_at_everything(&project, watcher.as_mut()).await;
+            if changes.is_all {
+                is_watched = self.look_at_everything(&project, watcher.as_mut()).await;
                 rest_until = Instant::now() + begun.elapsed() * REST_FACTOR;
-                is_whole
             } else {
                 self.look_at_some(&project, changes).await;
-                watcher.is_some()
-            };
+            }
             drop(project);
-            changes = next(watcher.as_mut(), is_watched).await;
+            let scan_every = self.services.settings.files.scan_every;
+            changes = next(watcher.as_mut(), is_watched, scan_every).await;
             tokio::time::sleep_until((Instant::now() + JOIN_CHANGES).max(rest_until)).await;
             if let Some(watcher) = &mut watcher {
                 changes.extend(watcher.get_mut().changes());
@@ -183,13 +181,17 @@ fn readable(watcher: Watcher) -> std::io::Result<AsyncFd<Watcher>> {
 }
 
 /// Waits until something changed, or until it is time to look at everything.
-async fn next(watcher: Option<&mut AsyncFd<Watcher>>, is_watched: bool) -> Changes {
+async fn next(
+    watcher: Option<&mut AsyncFd<Watcher>>,
+    is_watched: bool,
+    scan_every: Duration,
+) -> Changes {
     let all = || Changes { is_all: true, ..Changes::default() };
     let Some(watcher) = watcher else {
-        tokio::time::sleep(SCAN_EVERY).await;
+        tokio::time::sleep(scan_every).await;
         return all();
     };
-    let deadline = Instant::now() + SCAN_EVERY;
+    let deadline = Instant::now() + scan_every;
     loop {
         let readable = async {
             let Ok(mut guard) = watcher.readable_mut().await else { return all() };

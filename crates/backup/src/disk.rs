@@ -59,7 +59,10 @@ pub fn make_private_directories(path: &Path) -> io::Result<()> {
 }
 
 /// As [`make_private_directories`], for whoever the system lets in.
-pub(crate) fn make_directories(path: &Path) -> Result<(), BackupError> {
+///
+/// # Errors
+/// As the disk fails.
+pub fn make_directories(path: &Path) -> Result<(), BackupError> {
     make_with(&fs::DirBuilder::new(), path).map_err(BackupError::io(path))
 }
 

@@ -23,11 +23,11 @@ mod write;
 pub mod server;
 
 pub use archive::{read_manifest, verify};
-pub use disk::{TEMP_PREFIX, make_private_directories, remove_leftovers};
+pub use disk::{TEMP_PREFIX, make_directories, make_private_directories, remove_leftovers};
 pub use error::BackupError;
 pub use manifest::{
-    ArchiveInfo, ArchivedDirectory, ArchivedMember, FORMAT, FORMAT_VERSION, Manifest, MemberFile,
-    ProjectAbout, Skipped, SkippedReason,
+    ArchiveInfo, ArchivedDirectory, ArchivedGit, ArchivedMember, FORMAT, FORMAT_VERSION, Manifest,
+    MemberFile, ProjectAbout, Skipped, SkippedReason,
 };
 pub use name::{ArchivedPath, backup_name};
 pub use place::{

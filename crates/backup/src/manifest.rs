@@ -61,10 +61,24 @@ pub struct ProjectAbout {
     pub settings: Map<String, Value>,
     /// Where its files lived.
     pub project_type: ProjectType,
+    /// Where a project of the type `git` was cloned from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<ArchivedGit>,
     /// Milliseconds since 1970 UTC.
     pub created_at: i64,
     /// In the order in which they joined.
     pub members: Vec<ArchivedMember>,
+}
+
+/// The repository that a project was cloned from, without credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchivedGit {
+    /// Where it is.
+    pub url: String,
+    /// The branch that was asked for, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
 }
 
 /// Who was a member of the project, as another server may know them.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use iris_protocol::{ProjectId, ProjectType, UserId};
 use iris_store::maintenance::{self, Adoption};
-use iris_store::root::ImportProject;
+use iris_store::root::{ImportProject, NewGit};
 
 use crate::disk;
 use crate::error::BackupError;
@@ -45,11 +45,15 @@ impl Identity {
             name: about.name.clone(),
             description: about.description.clone(),
             settings: about.settings.clone(),
+            // One of the type `git` whose archive does not say where it came from has its files all the same.
             r#type: match about.project_type {
-                // Where it came from and with what is not in the archive; its files are.
-                ProjectType::Git => ProjectType::Local,
-                other @ (ProjectType::Local | ProjectType::Remote) => other,
+                ProjectType::Git if about.git.is_none() => ProjectType::Local,
+                other @ (ProjectType::Local | ProjectType::Git | ProjectType::Remote) => other,
             },
+            git: about.git.as_ref().filter(|_| about.project_type == ProjectType::Git).map(|git| {
+                let (url, branch) = (git.url.clone(), git.branch.clone());
+                NewGit { url, branch, username: None, sealed: None }
+            }),
             created_at: about.created_at,
             at,
         }

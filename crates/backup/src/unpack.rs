@@ -14,6 +14,8 @@ use crate::name::ArchivedPath;
 
 /// Bits that the owner keeps on each directory, so that it can be changed and removed.
 const OWNER_OF_DIRECTORY: u32 = 0o700;
+/// Of the directory of the project: commands may run as another user, who has to get to the files below.
+const ENTERED_BY_ALL: u32 = 0o711;
 const PRIVATE_FILE: u32 = 0o600;
 
 /// How much an archive may unpack to.
@@ -106,6 +108,8 @@ fn unpack_into(archive: &Path, into: &Path, bounds: Bounds) -> Result<Unpacked, 
         disk::sync_unless_at_once(&handle).map_err(&failed)?;
     }
     archive::check_database(&database, &whole.manifest)?;
+    let handle = File::open(into).map_err(BackupError::io(into))?;
+    set_mode(&handle, ENTERED_BY_ALL).map_err(BackupError::io(into))?;
     disk::sync_directory(&files)?;
     disk::sync_tree(into)?;
     disk::sync_directory(disk::parent(into))?;

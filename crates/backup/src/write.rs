@@ -16,7 +16,8 @@ use crate::disk;
 use crate::error::BackupError;
 use crate::hashing::Hashing;
 use crate::manifest::{
-    ArchiveInfo, ArchivedMember, FORMAT, FORMAT_VERSION, Manifest, MemberFile, ProjectAbout,
+    ArchiveInfo, ArchivedGit, ArchivedMember, FORMAT, FORMAT_VERSION, Manifest, MemberFile,
+    ProjectAbout,
 };
 use crate::name::ArchivedPath;
 use crate::progress::{self, Stage, Watched};
@@ -61,6 +62,10 @@ impl ProjectSource {
             description: project.description.clone(),
             settings: project.settings.clone(),
             project_type: project.r#type,
+            git: project
+                .git
+                .as_ref()
+                .map(|git| ArchivedGit { url: git.url.clone(), branch: git.branch.clone() }),
             created_at: project.created_at,
             members: members.collect(),
         };

@@ -26,6 +26,8 @@ pub enum CrashPoint {
     RestoreHalf,
     /// Our own repository of a project is there, and its files are not.
     CloneHalf,
+    /// Git has worked among the files of a project, and what became of it is not noted.
+    GitWorked,
     /// There is a new master key, and nothing is sealed with it.
     KeyChanged,
     /// The keys for model providers are sealed with the new master key, and what projects have is not.
@@ -37,7 +39,7 @@ pub enum CrashPoint {
 
 impl CrashPoint {
     /// Every point, in the order in which a turn comes to them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AfterJoin,
         Self::BeforeIntent,
         Self::AfterIntent,
@@ -49,6 +51,7 @@ impl CrashPoint {
         Self::RestoreBegun,
         Self::RestoreHalf,
         Self::CloneHalf,
+        Self::GitWorked,
         Self::KeyChanged,
         Self::CredentialsSealed,
         Self::AfterCommitBeforeFanout,
@@ -68,6 +71,7 @@ impl CrashPoint {
             Self::RestoreBegun => "restore_begun",
             Self::RestoreHalf => "restore_half",
             Self::CloneHalf => "clone_half",
+            Self::GitWorked => "git_worked",
             Self::KeyChanged => "key_changed",
             Self::CredentialsSealed => "credentials_sealed",
             Self::AfterCommitBeforeFanout => "after_commit_before_fanout",

@@ -25,7 +25,7 @@ pub use adopt::{Adoption, adopt_project};
 pub use check::{audit_after, check_audit, check_project, check_root};
 pub use digest::{Digests, TableDigest, digests};
 pub use listing::{
-    ListedMember, ListedProject, detach_directories, list_projects, mark_all_unfinished,
+    ListedGit, ListedMember, ListedProject, detach_directories, list_projects, mark_all_unfinished,
 };
 pub use snapshot::{snapshot_project, snapshot_root, vacuum_project, vacuum_root};
 

@@ -37,6 +37,7 @@ const SMALL: &[(&str, &str)] = &[
     ("settings", "a row for each setting that an administrator chose"),
     ("sqlite_sequence", "a row for each table that counts"),
     ("unfinished_work", "what is under way is what is asked for, once at the start"),
+    ("git_work", "what git works on is what is asked for, once at the start"),
     ("outbox", "what is under way is what is asked for, once at the start"),
     ("b", "the sessions below one, each found through an index: all of them are asked for"),
     // The table's name in its statement.

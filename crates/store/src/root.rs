@@ -12,6 +12,7 @@ mod audit;
 mod backups;
 mod credentials;
 mod git;
+mod git_work;
 mod identities;
 mod imports;
 mod intents;
@@ -53,7 +54,8 @@ pub use credentials::{
     CredentialOwner, DeleteCredential, FoundCredential, SEALED_AT_ONCE_MAX, SealCredentialsAgain,
     SealedAgain, SetCredential,
 };
-pub use git::{BeginClone, EndClone, NewGit, NoteGit, SealGitAgain, SetGitCredentials, StoredGit};
+pub use git::{BeginClone, EndClone, NewGit, SealGitAgain, SetGitCredentials, StoredGit};
+pub use git_work::{BeginGitWork, EndGitWork, GitPart, GitWork, GitWorkKind, NoteGit};
 pub use identities::{CreateLinkedUser, IdentityUse, LinkIdentity, NewIdentity, UnlinkIdentity};
 pub use imports::ImportProject;
 pub use intents::{ForgetDirectory, IntendDirectory, Leftover};
@@ -94,6 +96,7 @@ pub(crate) const SCHEMA: &[&str] = &[
     include_str!("../migrations/root/0007_credentials.sql"),
     include_str!("../migrations/root/0008_identities.sql"),
     include_str!("../migrations/root/0009_project_types.sql"),
+    include_str!("../migrations/root/0010_git_work.sql"),
 ];
 
 /// The open root database.

@@ -259,6 +259,7 @@ impl AppOptions {
             audit: self.audit,
             files_kept: self.files.kept,
             transfer_bytes_max: self.files.transfer_bytes_max,
+            git: self.git,
             resume: self.resume,
             backups: BackupSettings {
                 interval: self.backup_interval,
@@ -284,7 +285,6 @@ impl AppOptions {
             answer_stall: self.answer_stall,
             presence: self.presence,
             files: self.files,
-            git: self.git,
             stream_comments: self.stream_comments,
             access_token_lifetime: self.access_token_lifetime,
             key_settles: self.key_settles,

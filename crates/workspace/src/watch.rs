@@ -11,7 +11,7 @@ use crate::ignores::Ignores;
 use crate::path::RelPath;
 use crate::walk::ignores_above;
 
-/// Most directories that one watcher watches: they take memory of the system, which bounds them too.
+/// Most directories that one watcher is to watch: they take memory of the system, which bounds them too.
 pub const WATCHED_DIRECTORIES_MAX: usize = 8_192;
 /// Paths that are told one by one; of more, all are looked at.
 pub const CHANGED_PATHS_MAX: usize = 1_000;
@@ -73,7 +73,7 @@ mod linux {
     use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
     use rustix::io::Errno;
 
-    use super::{Changes, WATCHED_DIRECTORIES_MAX, io};
+    use super::{Changes, io};
     use crate::write::TEMP_PREFIX;
     use crate::{Directory, Files, Workspace};
 
@@ -82,23 +82,25 @@ mod linux {
     pub struct Watcher {
         heard: OwnedFd,
         directory: Directory,
+        directories_max: usize,
         /// Paths of directories by the numbers of their watches.
         directories: HashMap<i32, String>,
     }
 
     impl Watcher {
-        /// A watcher that watches nothing yet.
+        /// A watcher that watches nothing yet, and never more than `directories_max` directories.
         ///
         /// # Errors
         ///
         /// What the system said: it has a bound for watchers. `Unsupported` for stored files, which nobody
         /// changes unseen.
-        pub fn new(workspace: &Workspace) -> io::Result<Self> {
+        pub fn new(workspace: &Workspace, directories_max: usize) -> io::Result<Self> {
             let Files::Directory(directory) = &workspace.files else {
                 return Err(io::ErrorKind::Unsupported.into());
             };
             let heard = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-            Ok(Self { heard, directory: directory.clone(), directories: HashMap::new() })
+            let directory = directory.clone();
+            Ok(Self { heard, directory, directories_max, directories: HashMap::new() })
         }
 
         /// Watches these directories too, `.` among them. Says whether that is possible for all of them; one
@@ -114,18 +116,26 @@ mod linux {
                 | WatchFlags::ONLYDIR
                 | WatchFlags::DONT_FOLLOW;
             for directory in directories {
-                if self.directories.len() >= WATCHED_DIRECTORIES_MAX {
-                    return false;
-                }
                 // Through the open handle, whatever became of the path to it.
                 let path = format!("/proc/self/fd/{root}/{directory}");
                 match inotify::add_watch(&self.heard, path, flags) {
-                    Ok(number) => drop(self.directories.insert(number, directory.clone())),
+                    // One that is watched already has the number it had.
+                    Ok(number) if self.has_room_for(number) => {
+                        self.directories.insert(number, directory.clone());
+                    }
+                    Ok(number) => {
+                        inotify::remove_watch(&self.heard, number).unwrap_or_default();
+                        return false;
+                    }
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP) => {}
                     Err(_) => return false,
                 }
             }
             true
+        }
+
+        fn has_room_for(&self, number: i32) -> bool {
+            self.directories.len() < self.directories_max || self.directories.contains_key(&number)
         }
 
         /// What was heard since the last time. Does not wait.
@@ -186,7 +196,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("dir")).unwrap();
         let workspace = Workspace::open(root.path()).unwrap();
-        let mut watcher = Watcher::new(&workspace).unwrap();
+        let mut watcher = Watcher::new(&workspace, WATCHED_DIRECTORIES_MAX).unwrap();
         assert!(watcher.watch(&[".".to_owned(), "dir".to_owned(), "gone".to_owned()]));
         assert!(watcher.changes().is_empty());
         fs::write(root.path().join("a"), "a").unwrap();
@@ -198,6 +208,22 @@ mod tests {
         fs::create_dir(root.path().join("new")).unwrap();
         assert!(watcher.changes().is_all);
         assert!(watcher.changes().is_empty());
+    }
+
+    #[test]
+    fn a_watcher_that_may_not_watch_more_says_so_and_hears_of_the_others() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("dir")).unwrap();
+        let workspace = Workspace::open(root.path()).unwrap();
+        let mut watcher = Watcher::new(&workspace, 1).unwrap();
+        let all = [".".to_owned(), "dir".to_owned()];
+        assert!(watcher.watch(&all[..1]));
+        assert!(watcher.watch(&all[..1]), "it is watched already");
+        assert!(!watcher.watch(&all));
+        fs::write(root.path().join("dir/b"), "b").unwrap();
+        assert!(watcher.changes().is_empty());
+        fs::write(root.path().join("a"), "a").unwrap();
+        assert!(watcher.changes().paths.contains("a"));
     }
 
     #[test]

@@ -257,3 +257,56 @@ async fn a_revert_is_reached_over_rest_and_a_repeat_of_it_answers_the_same() {
     let none = talk.person.post(&format!("{path}/unrevert"), json!({})).await;
     assert_eq!(none.status, 409);
 }
+
+/// Row F12: a file that somebody else writes while the turn is undone is of theirs, before it or after it.
+#[tokio::test]
+async fn f12_a_turn_is_undone_whole_or_not_at_all_while_others_write() {
+    const FILES: usize = 6;
+    for r#type in TYPES {
+        let (app, ann, project, _) = scene_of(r#type).await;
+        let bob = app.user("bob").await;
+        ann.add_member(&project, &bob, Role::Member).await;
+        let mut talk = ann.conversation_in(&project).await;
+        allow(&talk, "edit").await;
+        let mut outcomes = Vec::new();
+        for round in 0..8 {
+            let path = |n: usize| format!("round{round}/f{n}");
+            let scripts: Vec<String> = (0..FILES)
+                .map(|n| {
+                    let call = json!({ "path": path(n), "content": "of the agent" });
+                    format!("call write {call}\nstep\n")
+                })
+                .collect();
+            let sent = turn(&mut talk, &scripts.concat()).await;
+            // Whoever comes first, at another moment each time.
+            let writes = async {
+                for n in 0..round {
+                    put(&bob, &project, &format!("beside{n}"), "x").await;
+                }
+                put(&bob, &project, &path(3), "of bob").await;
+            };
+            let (undone, ()) = tokio::join!(revert(&talk, &sent), writes);
+            let mut held = Vec::new();
+            for n in 0..FILES {
+                let bytes = ann.client.file_get(&project, &path(n)).await.ok();
+                held.push(bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()));
+            }
+            // Nothing of his is lost either way.
+            assert_eq!(held.remove(3).as_deref(), Some("of bob"));
+            let expected = match &undone {
+                Ok(_) => None,
+                Err(_) => Some("of the agent".to_owned()),
+            };
+            assert_eq!(held, vec![expected; FILES - 1], "round {round}");
+            if let Err(error) = undone {
+                let error = refusal(Err::<(), _>(error));
+                assert_eq!(code_of(&error), (ErrorCode::Conflict, "files_changed_since"));
+                outcomes.push(false);
+            } else {
+                outcomes.push(true);
+            }
+        }
+        eprintln!("undone: {outcomes:?}");
+        assert!(outcomes.contains(&true), "somebody else came first each time");
+    }
+}

@@ -1,11 +1,17 @@
 //! Snapshots: made before runs that change files and on demand; going back to one, whole or not at all.
 
-use iris_protocol::{
-    ErrorCode, FileChange, FileLockTake, PermissionAction, PermissionCreate, Role, RunStatus,
-    SnapshotCreate, SnapshotDiff, SnapshotId, SnapshotList, SnapshotRestore,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::browsing::scene;
+use iris_protocol::{
+    ErrorCode, FileChange, FileLockTake, FileRead, PermissionAction, PermissionCreate, ProjectId,
+    Role, RunStatus, SnapshotCreate, SnapshotDiff, SnapshotId, SnapshotList, SnapshotRestore,
+};
+use iris_testkit::Person;
+
+use super::browsing::{TYPES, scene, scene_of};
+use super::history::allow;
 use crate::{code_of, refusal};
 
 #[tokio::test]
@@ -128,4 +134,121 @@ async fn f12_a_restore_that_cannot_be_whole_changes_nothing() {
     assert_eq!(code_of(&refused), (ErrorCode::ProjectCorrupt, "blob_corrupt"));
     assert_eq!(refused.details["hash"].as_str().unwrap().len(), 64);
     unchanged();
+}
+
+const PATHS: usize = 24;
+const ROUNDS: usize = 12;
+/// Long enough that half of one could be read.
+const LETTERS: usize = 20_000;
+
+fn path(n: usize) -> String {
+    format!("dir{}/f{n}", n % 3)
+}
+
+async fn fill(person: &Person, project: &ProjectId, letter: &str) {
+    for n in 0..PATHS {
+        person.client.file_put(project, &path(n), letter.repeat(LETTERS)).await.unwrap();
+    }
+}
+
+/// All versions of a project in the order of its changes: path, version, hash and whether it was put back.
+fn changes(data_dir: &Path, project: &ProjectId) -> Vec<(String, u64, String, bool)> {
+    let database = data_dir.join("projects").join(project.as_str()).join("project.db");
+    let database = rusqlite::Connection::open(database).unwrap();
+    let sql = "SELECT path, version, hash, source = 'restore' FROM file_versions ORDER BY number";
+    let mut statement = database.prepare(sql).unwrap();
+    let rows = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+/// Row F12: two people and an agent write all the time while the files go back to one of two snapshots.
+#[tokio::test]
+async fn f12_writes_while_files_are_put_back_come_before_it_or_after_it() {
+    for r#type in TYPES {
+        let (app, ann, project, _) = scene_of(r#type).await;
+        let bob = app.user("bob").await;
+        ann.add_member(&project, &bob, Role::Member).await;
+        let mut talk = bob.conversation_in(&project).await;
+        allow(&ann.conversation_in(&project).await, "edit").await;
+        let mut snapshots = Vec::new();
+        for letter in ["o", "n"] {
+            fill(&ann, &project, letter).await;
+            let made = ann.client.call(Some(&project), SnapshotCreate {}).await.unwrap();
+            let hash = hash_of(&ann, &project, &path(0)).await;
+            snapshots.push((made.snapshot.id, hash));
+        }
+        let is_over = AtomicBool::new(false);
+        let goes_on = || !is_over.load(Ordering::Relaxed);
+        let restores = async {
+            for round in 0..ROUNDS {
+                let snapshot_id = snapshots[round % 2].0.clone();
+                let done = ann.client.call(Some(&project), SnapshotRestore { snapshot_id }).await;
+                assert!(done.unwrap().count > 0);
+            }
+            is_over.store(true, Ordering::Relaxed);
+        };
+        let writes = async |person: &Person, path: String, letter: &str| {
+            let mut written = Vec::new();
+            while goes_on() {
+                let content = letter.repeat(LETTERS);
+                let file = person.client.file_put(&project, &path, content).await.unwrap();
+                written.push((path.clone(), file.version, file.hash));
+            }
+            written
+        };
+        let agent = async {
+            let mut count = 0;
+            while goes_on() {
+                count += 1;
+                let write =
+                    format!("call write {{\"path\": \"agent{count}\", \"content\": \"x\"}}");
+                talk.ask(&format!("{write}\nstep\nsay done")).await;
+            }
+            count
+        };
+        let reads = async {
+            while goes_on() {
+                for n in 0..PATHS {
+                    let bytes = bob.client.file_get(&project, &path(n)).await.unwrap();
+                    let is_whole = bytes.len() == LETTERS && bytes.iter().all(|it| *it == bytes[0]);
+                    assert!(is_whole, "{} is mixed", path(n));
+                }
+            }
+        };
+        let of_ann = writes(&ann, path(5), "a");
+        let of_bob = writes(&bob, path(10), "b");
+        let ((), of_ann, of_bob, by_agent, ()) =
+            tokio::join!(restores, of_ann, of_bob, agent, reads);
+        assert!(!of_ann.is_empty() && !of_bob.is_empty() && by_agent > 0);
+
+        let changes = changes(app.data_dir(), &project);
+        // What was acknowledged is a version that can be gone back to, whatever came after it.
+        for (path, version, hash) in of_ann.iter().chain(&of_bob) {
+            let is_it = |it: &&(String, u64, String, bool)| it.0 == *path && it.1 == *version;
+            assert_eq!(&changes.iter().find(is_it).unwrap().2, hash, "{path} {version}");
+        }
+        let (mut now, mut count) = (BTreeMap::new(), 0);
+        for (at, (changed, _, hash, is_put_back)) in changes.iter().enumerate() {
+            now.insert(changed.clone(), hash.clone());
+            if !is_put_back || changes.get(at + 1).is_some_and(|next| next.3) {
+                continue;
+            }
+            // Between the files of one that go back nobody else changed any.
+            count += 1;
+            let held: BTreeSet<_> = (0..PATHS).map(|n| now[&path(n)].clone()).collect();
+            let is_one = snapshots.iter().any(|(_, hash)| held == BTreeSet::from([hash.clone()]));
+            assert!(is_one, "{held:?}");
+        }
+        assert!(count > 1, "all of them came in one another");
+        for n in 0..PATHS {
+            assert_eq!(hash_of(&ann, &project, &path(n)).await, now[&path(n)], "{}", path(n));
+        }
+    }
+}
+
+async fn hash_of(person: &Person, project: &ProjectId, path: &str) -> String {
+    let request = FileRead { path: path.to_owned(), ..FileRead::default() };
+    person.client.call(Some(project), request).await.unwrap().file.hash
 }

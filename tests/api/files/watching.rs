@@ -62,3 +62,53 @@ async fn changes_from_outside_are_told_while_the_project_is_open_and_those_of_ir
     let gone = patiently("file.deleted", next()).await;
     assert_eq!((gone.0.as_str(), gone.1), ("dir/a.txt", "deleted"));
 }
+
+/// Beyond the limit for directories, and beyond that of the system, which is answered the same way.
+#[tokio::test]
+async fn where_not_all_directories_are_watched_changes_are_found_by_looking() {
+    let files = FileSettings {
+        watch_after: Duration::from_millis(1),
+        watched_directories_max: 1,
+        scan_every: Duration::from_millis(50),
+        ..FileSettings::default()
+    };
+    let app = spawn_app_with(AppOptions { files, ..AppOptions::default() }).await;
+    let ann = app.user("ann").await;
+    let project = ann.project("p").await.id;
+    let root = app.data_dir().join("projects").join(project.as_str()).join("files");
+    std::fs::create_dir(root.join("dir")).unwrap();
+    let socket = ann.connect().await;
+    let rooms = vec![RoomRequest::Live(format!("project:{project}"))];
+    let subscribe = Subscribe { rooms, deltas: None, presence: None };
+    socket.call(Some(&project), subscribe).await.unwrap();
+    let told = async |expected: &str, change: &str| {
+        let told = async {
+            loop {
+                let (("created", Event::FileCreated { path, source, .. })
+                | ("updated", Event::FileUpdated { path, source, .. })
+                | ("deleted", Event::FileDeleted { path, source, .. })) =
+                    (change, socket.next_event().await.unwrap().event)
+                else {
+                    continue;
+                };
+                if path == expected {
+                    return assert_eq!(source, FileSource::External, "{path}");
+                }
+            }
+        };
+        patiently(&format!("{expected} {change}"), told).await;
+    };
+    // Behind the look that finds this one, which the top directory tells of, nothing tells of what is in `dir`.
+    ann.client.file_put(&project, "mine.txt", "mine").await.unwrap();
+    std::fs::write(root.join("top.txt"), "x").unwrap();
+    told("top.txt", "created").await;
+    for round in ["dir/a.txt", "dir/b.txt"] {
+        let path = root.join(round);
+        std::fs::write(&path, "one").unwrap();
+        told(round, "created").await;
+        std::fs::write(&path, "two and more").unwrap();
+        told(round, "updated").await;
+        std::fs::remove_file(&path).unwrap();
+        told(round, "deleted").await;
+    }
+}

@@ -6,7 +6,7 @@ use iris_protocol::{
     CloneState, ErrorCode, FileWrite, GitCancel, GitClone, GitFetch, GitSource, ProjectDelete,
     ProjectTransfer, Role,
 };
-use iris_testkit::{AppOptions, patiently};
+use iris_testkit::{AppOptions, moment, patiently};
 use serde_json::json;
 
 use super::serving::{Manner, Server};
@@ -273,4 +273,34 @@ async fn a_repository_that_is_too_large_is_not_taken() {
     let Some((_app, ann)) = scene(options).await else { return };
     let (_, error) = failure(&ann, from(origin.bare().display().to_string())).await;
     assert!(error.contains("more than"), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_is_sealed_anew_with_a_new_master_key_and_still_opens() {
+    let origin = Origin::new();
+    let server = Server::start(origin.top(), Manner::WithToken(TOKEN)).await;
+    let options = AppOptions { key_settles: Duration::from_millis(50), ..open_options(&origin) };
+    let Some((app, ann)) = scene(options).await else { return };
+    let id = ready(&ann, with_token(server.url(), TOKEN)).await;
+    let data_dir = app.data_dir().to_owned();
+    let sealed = || {
+        let database = rusqlite::Connection::open(data_dir.join("root.db")).unwrap();
+        let sql = "SELECT sealed FROM project_git WHERE project_id = ?1";
+        database.query_row(sql, [id.as_str()], |row| row.get::<_, String>(0)).unwrap()
+    };
+    let before = sealed();
+    let rotated = ann.post("/v1/admin/keys/rotate", serde_json::json!({})).await;
+    assert_eq!(rotated.json["data"]["sealed"], 1, "{rotated:?}");
+    let gone = async {
+        while data_dir.join("master.key.previous").exists() {
+            moment().await;
+        }
+    };
+    patiently("the end of the old key", gone).await;
+    assert_ne!(sealed(), before);
+    ann.client.call(Some(&id), GitFetch {}).await.unwrap();
+    let app = app.restart().await;
+    let before = server.count();
+    app.again(&ann).client.call(Some(&id), GitFetch {}).await.unwrap();
+    assert!(server.count() > before);
 }

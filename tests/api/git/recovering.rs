@@ -1,12 +1,283 @@
-//! A server that ends in the middle of a clone.
+//! A server that ends while git works.
 
-use iris_protocol::CloneState;
+use std::path::PathBuf;
+use std::process::Command;
+
+use iris_client::RestAnswer;
+use iris_protocol::{CloneState, GitAction, GitCommit, GitPull, GitStatus, ProjectId};
 use iris_sandbox::{Sandbox, Tier};
 use iris_store::CrashPoint;
-use iris_testkit::{Person, ServerProcess};
+use iris_testkit::{Person, ServerProcess, moment, patiently};
+use serde_json::json;
+use tempfile::TempDir;
 
-use super::{Origin, clone, ended, from, open};
+use super::{Origin, clone, ended, from, git, open, ready};
 use crate::bash::sandbox;
+
+/// What a filter of the repository does until the server is killed: git waits for it, with its locks.
+const HOLDS: &str = "[filter \"hold\"]\n\tsmudge = \"touch .git/reached; sleep 1000\"\n\
+                     \tclean = \"touch .git/reached; sleep 1000\"\n";
+
+/// A server with one project that is cloned, which ends at a point once it is armed.
+struct Scene {
+    origin: Origin,
+    dir: TempDir,
+    admin: Person,
+    project: ProjectId,
+}
+
+impl Scene {
+    /// None on a machine whose sandbox cannot clone.
+    async fn new(origin: Origin, point: Option<CrashPoint>) -> Option<(Self, ServerProcess)> {
+        if Sandbox::start(sandbox()).await.tier() < Tier::S3 {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let server = ServerProcess::start(serve(&origin, &dir, point)).await;
+        open(dir.path());
+        open(&dir.path().join("data"));
+        let admin = crate::root(&server).await;
+        let project = ready(&admin, from(origin.bare().display().to_string())).await;
+        Some((Self { origin, dir, admin, project }, server))
+    }
+
+    fn arm(&self) {
+        std::fs::write(self.dir.path().join("armed"), "").unwrap();
+    }
+
+    async fn restart(&mut self) -> ServerProcess {
+        let server = ServerProcess::start(serve(&self.origin, &self.dir, None)).await;
+        self.admin = Person::new(&server.client(), self.admin.grant.clone());
+        server
+    }
+
+    fn files(&self) -> PathBuf {
+        self.dir.path().join("data/projects").join(self.project.as_str()).join("files")
+    }
+
+    fn read(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(self.files().join(path)).ok()
+    }
+
+    /// What git says of the repository among the files.
+    fn says(&self, arguments: &[&str]) -> String {
+        let files = self.files();
+        git(&self.origin.work(), &[&["-C", files.to_str().unwrap()][..], arguments].concat())
+    }
+
+    /// Has git wait in the middle of what it does with a file `*.held`, or not any more.
+    fn hold(&self, holds: bool) {
+        let path = self.files().join(".git/config");
+        let config = std::fs::read_to_string(&path).unwrap().replace(HOLDS, "");
+        std::fs::write(path, if holds { config + HOLDS } else { config }).unwrap();
+    }
+
+    /// Asks for something and kills the server while git waits in the middle of it.
+    async fn kill_in_the_middle(&self, server: ServerProcess, route: &str, body: &str) {
+        self.hold(true);
+        let reached = async {
+            while !self.files().join(".git/reached").exists() {
+                moment().await;
+            }
+        };
+        tokio::select! {
+            answer = self.ask(route, body) => panic!("{answer:?}"),
+            () = patiently("the middle", reached) => server.kill(),
+        }
+        self.hold(false);
+    }
+
+    /// Asks under always the same key.
+    async fn ask(&self, route: &str, body: &str) -> Option<RestAnswer> {
+        let path = format!("/v1/projects/{}/git/{route}", self.project);
+        let headers = [("content-type", "application/json"), ("idempotency-key", "key")];
+        let (client, token) = (&self.admin.client, Some(self.admin.token()));
+        client.raw("POST", &path, token, &headers, body.to_owned().into()).await.ok()
+    }
+
+    async fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let waits = async {
+            while !is_so() {
+                moment().await;
+            }
+        };
+        patiently(what, waits).await;
+    }
+
+    /// How often something was told, from the beginning of the project.
+    fn told(&self, action: GitAction) -> u64 {
+        let database =
+            rusqlite::Connection::open(self.files().with_file_name("project.db")).unwrap();
+        let sql =
+            "SELECT count(*) FROM events WHERE name = 'git.changed' AND payload ->> 'action' = ?1";
+        let action = json!(action);
+        database.query_row(sql, [action.as_str().unwrap()], |row| row.get(0)).unwrap()
+    }
+}
+
+fn serve(origin: &Origin, dir: &TempDir, point: Option<CrashPoint>) -> Command {
+    let mut command = crate::iris(&dir.path().join("data"));
+    command.env("IRIS_PROJECT_ROOTS", origin.top());
+    if let Some(uid) = sandbox().uid {
+        command.env("IRIS_SANDBOX_UID", uid.to_string());
+    }
+    if let Some(point) = point {
+        command.env("IRIS_CRASH_AT", point.as_str());
+        command.env("IRIS_CRASH_WHEN", dir.path().join("armed"));
+    }
+    command
+}
+
+/// One with files that a filter holds up, on another branch of its own lines.
+fn with_held_files() -> Origin {
+    let origin = Origin::new();
+    origin.commit(".gitattributes", "*.held filter=hold\n", "Attributes");
+    git(&origin.work(), &["switch", "-q", "-c", "held"]);
+    origin.commit("a.txt", "of the branch\n", "Of the branch");
+    origin.commit("m.held", "held\n", "Held");
+    origin.commit("made.txt", "made\n", "Made");
+    git(&origin.work(), &["rm", "-q", "b/c.txt"]);
+    git(&origin.work(), &["commit", "-q", "-m", "Removed"]);
+    git(&origin.work(), &["switch", "-q", "main"]);
+    origin.send();
+    origin
+}
+
+#[tokio::test]
+async fn locks_of_a_commit_that_was_cut_off_are_removed_and_those_of_others_stay() {
+    let Some((mut scene, server)) = Scene::new(with_held_files(), None).await else { return };
+    scene.admin.client.file_put(&scene.project, "new.held", "new\n").await.unwrap();
+    let (index, other) = (scene.files().join(".git/index.lock"), "refs/heads/other.lock");
+    let other = scene.files().join(".git").join(other);
+    std::fs::write(&other, "").unwrap();
+    scene.kill_in_the_middle(server, "commits", r#"{"message":"New"}"#).await;
+    assert!(index.exists());
+    let _server = scene.restart().await;
+    // By itself.
+    scene.until("the end of the lock", || !index.exists()).await;
+    assert!(other.exists());
+    let made = scene.ask("commits", r#"{"message":"New"}"#).await.unwrap();
+    assert!(made.is_success(), "{made:?}");
+    assert_eq!(
+        scene.says(&["log", "-1", "--format=%H %s"]),
+        format!("{} New", made.json["data"]["id"].as_str().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn a_switch_that_was_cut_off_is_taken_back_and_its_repeat_is_done() {
+    let Some((mut scene, server)) = Scene::new(with_held_files(), None).await else { return };
+    scene.admin.client.file_put(&scene.project, "mine.txt", "mine\n").await.unwrap();
+    scene.kill_in_the_middle(server, "switch", r#"{"branch":"held"}"#).await;
+    assert_eq!(scene.read("a.txt").as_deref(), Some("of the branch\n"), "it is half way");
+    let _server = scene.restart().await;
+    scene.until("the end of the lock", || !scene.files().join(".git/index.lock").exists()).await;
+    scene.until("the way back", || scene.read("a.txt").as_deref() == Some("one\n")).await;
+    let status =
+        || async { scene.admin.client.call(Some(&scene.project), GitStatus {}).await.unwrap() };
+    let back = async {
+        while status().await.files.len() != 1 {
+            moment().await;
+        }
+    };
+    patiently("the files as they were", back).await;
+    assert_eq!(status().await.files[0].path, "mine.txt");
+    assert_eq!((scene.read("b/c.txt").as_deref(), scene.read("made.txt")), (Some("two\n"), None));
+    let again = scene.ask("switch", r#"{"branch":"held"}"#).await.unwrap();
+    assert_eq!(again.json["data"]["branch"], "held", "{again:?}");
+    assert_eq!(scene.read("made.txt").as_deref(), Some("made\n"));
+    assert_eq!(scene.read("mine.txt").as_deref(), Some("mine\n"));
+}
+
+#[tokio::test]
+async fn a_merge_that_was_cut_off_is_taken_back_wherever_it_was() {
+    // In the middle of the files, of what can be merged.
+    let Some((mut scene, server)) = Scene::new(with_held_files(), None).await else { return };
+    let ours = GitCommit { message: "Ours".to_owned(), paths: None };
+    scene.admin.client.file_put(&scene.project, "ours.txt", "ours\n").await.unwrap();
+    scene.admin.client.call(Some(&scene.project), ours.clone()).await.unwrap();
+    let before = scene.says(&["rev-parse", "HEAD"]);
+    git(&scene.origin.work(), &["merge", "-q", "held"]);
+    scene.origin.send();
+    scene.kill_in_the_middle(server, "pull", r#"{"merge":true}"#).await;
+    assert_eq!(scene.read("a.txt").as_deref(), Some("of the branch\n"), "it is half way");
+    let server = scene.restart().await;
+    scene.until("the way back", || scene.read("a.txt").as_deref() == Some("one\n")).await;
+    scene.until("the end of the lock", || !scene.files().join(".git/index.lock").exists()).await;
+    let merged = scene.ask("pull", r#"{"merge":true}"#).await.unwrap();
+    assert!(merged.is_success(), "{merged:?}");
+    assert_eq!(scene.says(&["rev-parse", "HEAD^1"]), before);
+    assert_eq!(scene.says(&["status", "--porcelain"]), "");
+    server.kill();
+
+    // Behind a conflict.
+    let Some((mut scene, server)) = Scene::new(Origin::new(), Some(CrashPoint::GitWorked)).await
+    else {
+        return;
+    };
+    scene.origin.commit("a.txt", "theirs\n", "Theirs");
+    scene.origin.send();
+    scene.admin.client.file_put(&scene.project, "a.txt", "ours\n").await.unwrap();
+    scene.admin.client.call(Some(&scene.project), ours).await.unwrap();
+    scene.arm();
+    assert!(scene.ask("pull", r#"{"merge":true}"#).await.is_none());
+    assert!(!server.exited().await.success());
+    let head = scene.files().join(".git/MERGE_HEAD");
+    assert!(head.exists() && scene.read("a.txt").unwrap().contains("<<<<<<<"));
+    let _server = scene.restart().await;
+    scene.until("the end of the merge", || !head.exists()).await;
+    scene.until("the way back", || scene.read("a.txt").as_deref() == Some("ours\n")).await;
+    let pull = GitPull { merge: true };
+    let again = crate::refusal(scene.admin.client.call(Some(&scene.project), pull).await);
+    assert_eq!(crate::code_of(&again).1, "merge_conflict");
+}
+
+#[tokio::test]
+async fn what_git_did_before_the_server_ended_is_what_a_repeat_is_answered() {
+    for (route, body) in [
+        ("commits", r#"{"message":"New"}"#),
+        ("switch", r#"{"branch":"mine","create":true}"#),
+        ("pull", r#"{"merge":true}"#),
+    ] {
+        let Some((mut scene, server)) =
+            Scene::new(Origin::new(), Some(CrashPoint::GitWorked)).await
+        else {
+            return;
+        };
+        scene.origin.commit("b/c.txt", "theirs\n", "Theirs");
+        scene.origin.send();
+        scene.admin.client.file_put(&scene.project, "a.txt", "new\n").await.unwrap();
+        if route == "pull" {
+            let ours = GitCommit { message: "Ours".to_owned(), paths: None };
+            scene.admin.client.call(Some(&scene.project), ours).await.unwrap();
+        }
+        let before = scene.says(&["rev-parse", "HEAD"]);
+        scene.arm();
+        assert!(scene.ask(route, body).await.is_none());
+        assert!(!server.exited().await.success());
+        let after = scene.says(&["rev-parse", "HEAD"]);
+        assert_eq!(after == before, route == "switch", "{route}");
+        let _server = scene.restart().await;
+        // Whether the server or the repeat comes first.
+        let repeated = scene.ask(route, body).await.unwrap();
+        assert!(repeated.is_success(), "{repeated:?}");
+        let data = &repeated.json["data"];
+        match route {
+            "commits" => assert_eq!(data["id"], after.as_str(), "{data}"),
+            "switch" => assert_eq!(data["branch"], "mine", "{data}"),
+            _ => assert_eq!(data["commit"], after.as_str(), "{data}"),
+        }
+        assert_eq!(scene.says(&["rev-parse", "HEAD"]), after, "{route}");
+        let again = scene.ask(route, body).await.unwrap();
+        assert_eq!(again.json["data"], *data, "{route}");
+        let action = match route {
+            "commits" => GitAction::Committed,
+            "switch" => GitAction::Switched,
+            _ => GitAction::Pulled,
+        };
+        assert_eq!(scene.told(action), 1, "{route}");
+    }
+}
 
 #[tokio::test]
 async fn a_clone_that_a_crash_cut_off_is_begun_anew_at_the_next_start() {

@@ -1,16 +1,21 @@
 //! What people do with a repository.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use iris_protocol::{
-    ErrorCode, Event, FileSource, FileVersions, GitAction, GitBranches, GitCommit,
+    CloneState, ErrorCode, Event, FileSource, FileVersions, GitAction, GitBranches, GitCommit,
     GitCredentialsSet, GitDiff, GitFetch, GitFileState, GitLog, GitPull, GitPush, GitSource,
-    GitStatus, GitSwitch, ProjectCreate, ProjectType, Role,
+    GitStatus, GitSwitch, Project, ProjectCreate, ProjectDelete, ProjectExport, ProjectType, Role,
+    SecretText,
 };
-use iris_testkit::{AppOptions, patiently};
+use iris_testkit::{AppOptions, Person, patiently};
 
 use super::serving::{Manner, Server};
-use super::{Origin, failure, files_of, from, git, hear, options, ready, scene, state};
+use super::{
+    Origin, clone, ended, failure, files_of, from, git, hear, options, ready, scene, state,
+    with_token,
+};
 use crate::idempotency::with_key;
 use crate::{code_of, refusal};
 
@@ -67,6 +72,160 @@ async fn the_directory_of_another_project_is_not_cloned() {
         let stolen = ProjectCreate { name, description: None, r#type, path: None, git };
         assert_eq!(code_of(&refusal(ann.client.call(None, stolen).await)).1, reason, "{place}");
     }
+}
+
+#[tokio::test]
+async fn no_project_is_made_where_another_one_is_cloned_from() {
+    let origin = Origin::new();
+    let Some((app, ann)) = scene(options(&[origin.top()])).await else { return };
+    let bob = app.user("bob").await;
+    let (bare, top) = (origin.bare(), origin.top().canonicalize().unwrap());
+    std::os::unix::fs::symlink(&bare, origin.top().join("link")).unwrap();
+    let local = |path: &Path| {
+        let (name, path) = ("local".to_owned(), Some(path.to_str().unwrap().to_owned()));
+        let r#type = ProjectType::Local;
+        bob.client.call(None, ProjectCreate { name, description: None, r#type, path, git: None })
+    };
+    let id = clone(&ann, from(bare.display().to_string())).await.id;
+    for is_ready in [false, true] {
+        for path in [&bare, &top, &bare.join("objects"), &top.join("link")] {
+            let error = code_of(&refusal(local(path).await)).1.to_owned();
+            assert_eq!(error, "path_taken", "{} {is_ready}", path.display());
+        }
+        if !is_ready {
+            assert_eq!(ended(&ann, &id).await.state, CloneState::Ready);
+        }
+    }
+    // What only begins the same, and what nobody clones from any more.
+    std::fs::create_dir(origin.top().join("origin.git2")).unwrap();
+    local(&top.join("origin.git2")).await.unwrap();
+    ann.client.call(Some(&id), ProjectDelete {}).await.unwrap();
+    local(&bare).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_imported_project_has_its_other_side_again_and_no_credentials() {
+    let origin = Origin::new();
+    let server = Server::start(origin.top(), Manner::WithToken("correct-horse")).await;
+    let egress_allow = vec!["127.0.0.1/32".parse().unwrap()];
+    let open = || AppOptions { egress_allow: egress_allow.clone(), ..options(&[origin.top()]) };
+    let Some((_app, ann)) = scene(open()).await else { return };
+    let (Some((_there, dan)), Some((_closed, eve))) =
+        (scene(open()).await, scene(options(&[])).await)
+    else {
+        return;
+    };
+    let source = GitSource {
+        branch: Some("feature".to_owned()),
+        ..with_token(server.url(), "correct-horse")
+    };
+    let id = ready(&ann, source).await;
+    let backup = ann.client.call(Some(&id), ProjectExport {}).await.unwrap().backup;
+    let path = format!("/v1/projects/{id}/backups/{}/content", backup.id);
+    let archive = ann.get(&path).await;
+    let import = async |person: &Person| -> Project {
+        let (path, body) = ("/v1/projects/import", archive.body.clone());
+        let made = person.client.raw("POST", path, Some(person.token()), &[], body).await;
+        made.unwrap().data().unwrap()
+    };
+    let project = import(&dan).await;
+    let git = project.git.unwrap();
+    assert_eq!(
+        (project.r#type, git.state, git.url, git.branch.as_deref()),
+        (ProjectType::Git, CloneState::Ready, server.url(), Some("feature"))
+    );
+    let head = dan.client.call(Some(&project.id), GitStatus {}).await.unwrap();
+    assert_eq!(head.branch.as_deref(), Some("feature"));
+    let refused = refusal(dan.client.call(Some(&project.id), GitFetch {}).await);
+    assert_eq!(code_of(&refused), (ErrorCode::Conflict, "git_credentials"));
+    let (username, token) =
+        (Some("ann".to_owned()), Some(SecretText::new("correct-horse".to_owned())));
+    let credentials = GitCredentialsSet { username, token };
+    dan.client.call(Some(&project.id), credentials).await.unwrap();
+    dan.client.call(Some(&project.id), GitFetch {}).await.unwrap();
+    // Where nobody may go there it is a directory with a repository.
+    let project = import(&eve).await;
+    assert_eq!((project.r#type, project.git), (ProjectType::Local, None));
+    let head = eve.client.call(Some(&project.id), GitStatus {}).await.unwrap();
+    assert_eq!(head.branch.as_deref(), Some("feature"));
+}
+
+/// What a file holds, if there is one.
+fn held(path: &Path) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+/// Nothing that runs where somebody else wrote the configuration reaches what git reads where it has a token.
+#[tokio::test]
+async fn what_a_repository_has_run_reaches_no_configuration_of_ours() {
+    let origin = Origin::new();
+    let Some((app, ann)) = scene(options(&[origin.top()])).await else { return };
+    let id = ready(&ann, from(origin.bare().display().to_string())).await;
+    let files = files_of(&app, &id);
+    let place = files.parent().unwrap().canonicalize().unwrap();
+    let ours = [
+        place.join("git-settings/config"),
+        place.join("git-settings/bridge/objects/info/alternates"),
+        place.join("git/mirror.git/config"),
+    ];
+    let before = ours.each_ref().map(|path| held(path).unwrap());
+    let attack = |marker: &Path| {
+        let former = place.join("git/config");
+        let each = ours.iter().chain([&former]).map(|path| {
+            let path = path.display();
+            format!("rm -f {path}; echo x >> {path}; ")
+        });
+        let all: String = each.collect();
+        format!("{all} echo $HOME >> {}; ", marker.display())
+    };
+    // A command of an agent, and a filter of the repository.
+    let mut talk = ann.conversation_in(&id).await;
+    crate::bash::allow(&talk, "bash", "*").await;
+    let script = attack(&files.join("by-agent"));
+    ann.client.file_put(&id, "attack.sh", script).await.unwrap();
+    talk.ask("call bash {\"command\": \"sh attack.sh\"}\nstep\nsay done").await;
+    assert!(held(&files.join("by-agent")).is_some(), "nothing was tried");
+    let filter =
+        format!("[filter \"x\"]\n\tclean = \"{} cat\"\n", attack(&files.join(".git/by-filter")));
+    let config = files.join(".git/config");
+    std::fs::write(&config, held(&config).unwrap() + &filter).unwrap();
+    ann.client.file_put(&id, ".gitattributes", "*.txt filter=x\n").await.unwrap();
+    ann.client.file_put(&id, "a.txt", "new\n").await.unwrap();
+    ann.client.call(Some(&id), message("New")).await.unwrap();
+    assert!(held(&files.join(".git/by-filter")).is_some(), "nothing was tried");
+    // What the repository that is sent to would run here.
+    let (inner, marker) = (origin.bare().join("inner.git"), origin.bare().join("by-other-side"));
+    git(origin.top(), &["clone", "-q", "--bare", "work", inner.to_str().unwrap()]);
+    let alternates = origin.bare().join("objects/info/alternates");
+    std::fs::write(alternates, format!("{}\n", inner.join("objects").display())).unwrap();
+    let command = format!("{} true #", attack(&marker));
+    origin.send();
+    origin.says(&["config", "core.alternateRefsCommand", &command]);
+    ann.client.call(Some(&id), GitPush { branch: None }).await.unwrap();
+    assert_eq!(held(&marker), None);
+    assert_eq!(ours.each_ref().map(|path| held(path).unwrap()), before);
+    assert_eq!(held(&place.join("git/config")), None);
+}
+
+/// What is sent is read as objects: the configuration of the repository among the files decides nothing.
+#[tokio::test]
+async fn the_configuration_among_the_files_is_not_read_where_the_other_side_is_reached() {
+    let origin = Origin::new();
+    let Some((app, ann)) = scene(options(&[origin.top()])).await else { return };
+    let id = ready(&ann, from(origin.bare().display().to_string())).await;
+    let config = files_of(&app, &id).join(".git/config");
+    // Whoever hides branches, and packs as nobody can.
+    let hides = "[uploadpack]\n\thideRefs = refs/heads\n[pack]\n\twindow = none\n";
+    std::fs::write(&config, held(&config).unwrap() + hides).unwrap();
+    ann.client.file_put(&id, "a.txt", "new\n").await.unwrap();
+    let made = ann.client.call(Some(&id), message("New")).await.unwrap().commit;
+    ann.client.call(Some(&id), GitPush { branch: None }).await.unwrap();
+    assert_eq!(origin.says(&["rev-parse", "main"]), made.id);
+    // Again, over what the first time left.
+    ann.client.file_put(&id, "a.txt", "newer\n").await.unwrap();
+    let made = ann.client.call(Some(&id), message("Newer")).await.unwrap().commit;
+    ann.client.call(Some(&id), GitPush { branch: None }).await.unwrap();
+    assert_eq!(origin.says(&["rev-parse", "main"]), made.id);
 }
 
 #[tokio::test]

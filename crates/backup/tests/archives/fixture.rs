@@ -42,6 +42,7 @@ pub(crate) fn about() -> ProjectAbout {
             .unwrap()
             .clone(),
         project_type: ProjectType::Local,
+        git: None,
         created_at: NOW,
         members: vec![member(ann(), "ann", Role::Owner), member(bob(), "bob", Role::Member)],
     }

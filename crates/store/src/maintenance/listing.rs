@@ -23,6 +23,8 @@ pub struct ListedProject {
     pub r#type: ProjectType,
     /// The directory of its files; `None`: in the data directory.
     pub path: Option<String>,
+    /// Where a project of the type `git` was cloned from, without credentials.
+    pub git: Option<ListedGit>,
     /// Free-form.
     pub settings: Map<String, Value>,
     /// Milliseconds since 1970 UTC.
@@ -33,6 +35,15 @@ pub struct ListedProject {
     pub owner_id: UserId,
     /// In the order in which they joined; the owner is among them.
     pub members: Vec<ListedMember>,
+}
+
+/// The repository of a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedGit {
+    /// Where it is.
+    pub url: String,
+    /// The branch that was asked for, if one was.
+    pub branch: Option<String>,
 }
 
 /// A member of a project, as other servers can know them.
@@ -61,6 +72,7 @@ pub fn list_projects(path: &Path) -> Result<Vec<ListedProject>, StoreError> {
     let mut projects = projects.collect::<Result<Vec<_>, _>>()?;
     for project in &mut projects {
         project.members = members(&tx, &project.id)?;
+        project.git = git(&tx, project)?;
     }
     Ok(projects)
 }
@@ -68,7 +80,7 @@ pub fn list_projects(path: &Path) -> Result<Vec<ListedProject>, StoreError> {
 const COLUMNS: &str =
     "id, name, description, type, path, settings, created_at, archived_at, owner_id";
 
-/// Without its members.
+/// Without its members and its repository.
 fn project(row: &Row<'_>) -> rusqlite::Result<ListedProject> {
     let settings: String = row.get(5)?;
     Ok(ListedProject {
@@ -81,6 +93,7 @@ fn project(row: &Row<'_>) -> rusqlite::Result<ListedProject> {
         created_at: row.get(6)?,
         archived_at: row.get(7)?,
         owner_id: rows::id(row, 8)?,
+        git: None,
         members: Vec::new(),
     })
 }
@@ -95,7 +108,20 @@ pub(crate) fn one(conn: &Connection, id: &ProjectId) -> Result<Option<ListedProj
     let found = statement.query_row([id.as_str()], project).optional()?;
     let Some(mut project) = found else { return Ok(None) };
     project.members = members(conn, id)?;
+    project.git = git(conn, &project)?;
     Ok(Some(project))
+}
+
+/// A database from before there was the type has no table for it.
+fn git(conn: &Connection, project: &ListedProject) -> Result<Option<ListedGit>, StoreError> {
+    if project.r#type != ProjectType::Git {
+        return Ok(None);
+    }
+    let sql = "SELECT url, branch FROM project_git WHERE project_id = ?1";
+    let found = conn.prepare_cached(sql)?.query_row([project.id.as_str()], |row| {
+        Ok(ListedGit { url: row.get(0)?, branch: row.get(1)? })
+    });
+    Ok(found.optional()?)
 }
 
 fn members(conn: &Connection, id: &ProjectId) -> Result<Vec<ListedMember>, StoreError> {

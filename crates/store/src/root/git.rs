@@ -4,7 +4,6 @@
 use iris_protocol::limits::CLONES_PER_USER_MAX;
 use iris_protocol::{CloneState, Event, GitAction, Project, ProjectId, UserId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::Value;
 
 use super::outbox;
 use super::projects::{existing, existing_project};
@@ -45,9 +44,31 @@ pub(super) fn insert(
     at: i64,
 ) -> Result<(), StoreError> {
     refuse_too_many(conn, by)?;
+    insert_as(conn, id, git, by, at, "cloning")
+}
+
+/// The same of one whose files are there.
+pub(super) fn insert_cloned(
+    conn: &Connection,
+    id: &ProjectId,
+    git: &NewGit,
+    by: &UserId,
+    at: i64,
+) -> Result<(), StoreError> {
+    insert_as(conn, id, git, by, at, "ready")
+}
+
+fn insert_as(
+    conn: &Connection,
+    id: &ProjectId,
+    git: &NewGit,
+    by: &UserId,
+    at: i64,
+    state: &str,
+) -> Result<(), StoreError> {
     let sql = "INSERT INTO project_git
                    (project_id, url, branch, username, sealed, state, by, changed_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, 'cloning', ?6, ?7)";
+               VALUES (?1, ?2, ?3, ?4, ?5, ?8, ?6, ?7)";
     conn.prepare_cached(sql)?.execute(params![
         id.as_str(),
         git.url,
@@ -55,7 +76,8 @@ pub(super) fn insert(
         git.username,
         git.sealed,
         by.as_str(),
-        at
+        at,
+        state
     ])?;
     Ok(())
 }
@@ -178,38 +200,6 @@ impl Command for SetGitCredentials {
         let event = changed(&self.project_id, GitAction::Credentials, None);
         outbox::put(tx, &self.project_id, &event, &self.by, self.at)?;
         existing_project(tx.conn(), &self.by, &self.project_id)
-    }
-}
-
-/// Notes what became of a repository, for who asks again under the same key. The project is told of it. Answers
-/// what the caller was answered.
-///
-/// Fails with `NotFound` for no project.
-#[derive(Debug, Clone)]
-pub struct NoteGit {
-    /// The project.
-    pub project_id: ProjectId,
-    /// What became of it.
-    pub event: Event,
-    /// What the caller is answered.
-    pub answer: Value,
-    /// Who did it.
-    pub by: UserId,
-    /// Now, in milliseconds since 1970 UTC.
-    pub at: i64,
-}
-
-impl Command for NoteGit {
-    type Output = Value;
-
-    fn when_full(&self) -> WhenFull {
-        WhenFull::Allow
-    }
-
-    fn run(self, tx: &mut WriteTx<'_>) -> Result<Value, StoreError> {
-        existing(tx.conn(), &self.project_id)?;
-        outbox::put(tx, &self.project_id, &self.event, &self.by, self.at)?;
-        Ok(self.answer)
     }
 }
 

@@ -19,7 +19,8 @@ use crate::{Command, StoreError, WhenFull, WriteTx};
 /// Answers the project as the owner sees it.
 ///
 /// Fails with `NotFound` when there is no such owner, with `Conflict` and `path_taken` when another
-/// project's directory is the same, lies in this one or holds it.
+/// project's directory, or a repository of this machine that it is cloned from, is the same, lies in this one or
+/// holds it.
 #[derive(Debug, Clone)]
 pub struct CreateProject {
     /// The new project.
@@ -48,10 +49,13 @@ impl Command for CreateProject {
         existing_user(tx.conn(), &self.owner_id)?;
         if let Some(path) = &self.path {
             refuse_taken_path(tx.conn(), Path::new(path))?;
+            refuse_cloned_path(tx.conn(), Path::new(path))?;
         }
         // Whoever clones what another project has sees all of it, members or not.
-        if let Some(path) = self.git.as_ref().and_then(|git| git.url.strip_prefix("file://")) {
-            refuse_taken_path(tx.conn(), Path::new(path))?;
+        if let Some(git) = &self.git
+            && is_of_another(tx.conn(), &git.url)?
+        {
+            return Err(path_taken());
         }
         tx.conn()
             .prepare_cached(
@@ -82,20 +86,50 @@ const AT_PATH: &str = "SELECT 1 FROM projects WHERE path = ?1";
 const BELOW_PATH: &str =
     "SELECT 1 FROM projects WHERE path > ?1 || '/' AND path < ?1 || '0' LIMIT 1";
 
+/// The same of the repositories of this machine that projects were cloned from.
+const AT_SOURCE: &str = "SELECT 1 FROM project_git WHERE url = 'file://' || ?1";
+const BELOW_SOURCE: &str = "SELECT 1 FROM project_git
+    WHERE url > 'file://' || ?1 || '/' AND url < 'file://' || ?1 || '0' LIMIT 1";
+
 /// Two projects in one place would write each other's files.
 fn refuse_taken_path(conn: &Connection, path: &Path) -> Result<(), StoreError> {
-    let mut at = conn.prepare_cached(AT_PATH)?;
-    let mut is_taken = false;
-    // Nothing is left of the root directory's slash: all others lie below it.
-    let place = path.to_str().unwrap_or_default().trim_end_matches('/');
-    for ancestor in Path::new(place).ancestors().chain([path]).filter_map(Path::to_str) {
-        is_taken |= at.exists([ancestor])?;
+    if overlaps(conn, path, AT_PATH, BELOW_PATH)? { Err(path_taken()) } else { Ok(()) }
+}
+
+fn path_taken() -> StoreError {
+    let message = "the path is, holds or lies in the directory of another project";
+    StoreError::conflict("path_taken", message)
+}
+
+/// Whether an address leads to the directory of a project of this server.
+pub(super) fn is_of_another(conn: &Connection, url: &str) -> Result<bool, StoreError> {
+    match url.strip_prefix("file://") {
+        Some(path) => overlaps(conn, Path::new(path), AT_PATH, BELOW_PATH),
+        None => Ok(false),
     }
-    if is_taken || conn.prepare_cached(BELOW_PATH)?.exists([place])? {
-        let message = "the path is, holds or lies in the directory of another project";
+}
+
+/// Whoever works there would decide over what another project fetches, and see what it sends.
+fn refuse_cloned_path(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    if overlaps(conn, path, AT_SOURCE, BELOW_SOURCE)? {
+        let message =
+            "the path is, holds or lies in a repository that another project is cloned from";
         return Err(StoreError::conflict("path_taken", message));
     }
     Ok(())
+}
+
+/// Whether one of the directories is the path, holds it or lies in it.
+fn overlaps(conn: &Connection, path: &Path, at: &str, below: &str) -> Result<bool, StoreError> {
+    let mut at = conn.prepare_cached(at)?;
+    // Nothing is left of the root directory's slash: all others lie below it.
+    let place = path.to_str().unwrap_or_default().trim_end_matches('/');
+    for ancestor in Path::new(place).ancestors().chain([path]).filter_map(Path::to_str) {
+        if at.exists([ancestor])? {
+            return Ok(true);
+        }
+    }
+    Ok(conn.prepare_cached(below)?.exists([place])?)
 }
 
 /// Changes a project; what is `None` stays as it is. The project is told of it. Answers the project as

@@ -14,6 +14,7 @@ use super::RootDatabase;
 use super::audit::{self, AuditQuery};
 use super::backups::{self, BackupState, StoredBackup};
 use super::git::{self, StoredGit};
+use super::git_work::{self, GitWork};
 use super::intents::{self, Leftover};
 use super::model_facts::StoredFacts;
 use super::outbox::{self, OutboxEntry};
@@ -222,6 +223,23 @@ impl RootReader {
     /// As [`Reader::read`].
     pub async fn cloning(&self) -> Result<Vec<ProjectId>, StoreError> {
         self.current().read(git::cloning).await
+    }
+
+    /// What git works on, or was about to, among the files of a project.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn git_work(&self, id: &ProjectId) -> Result<Vec<GitWork>, StoreError> {
+        let id = id.clone();
+        self.current().read(move |conn| git_work::find(conn, &id)).await
+    }
+
+    /// The projects in which git works on something, or was about to.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn git_works(&self) -> Result<Vec<ProjectId>, StoreError> {
+        self.current().read(git_work::projects).await
     }
 
     /// The API key of a hash; none for one that was never made or is revoked.

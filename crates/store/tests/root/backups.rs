@@ -154,6 +154,7 @@ async fn an_import_is_a_project_with_an_entry_in_the_audit() {
             description: None,
             settings: Map::new(),
             r#type: ProjectType::Local,
+            git: None,
             created_at: NOW - 1,
             members: vec![(user_id(2), Role::Owner)],
             at: NOW,
