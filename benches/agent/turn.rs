@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 
 use crate::commit::{PlainDatabase, commits_in_log};
 use crate::floor::{self, Read};
@@ -16,6 +16,8 @@ const FIRST_MS_MAX: f64 = 2.0;
 const TOOL_MS_MAX: f64 = 5.0;
 /// How often it is measured.
 pub(crate) const ROUNDS: usize = 30;
+/// The log is begun anew after some turns.
+const TURNS_TO_COUNT: usize = 5;
 /// Turns before the first one that is measured.
 const WARM_UP: usize = 3;
 
@@ -70,7 +72,7 @@ struct Commits {
 }
 
 impl Commits {
-    /// Counts those of the first turns of the project, during which its log is not begun anew.
+    /// Counts those of turns during which the log is not begun anew.
     async fn count(scene: &Scene) -> anyhow::Result<Self> {
         let log = project_log(scene.data_dir.path(), scene.owner.project.as_str());
         // Slow enough that what comes first is seen before what comes later.
@@ -82,8 +84,19 @@ impl Commits {
     }
 }
 
-/// The commits of a turn until its first text, and all of them.
+/// The commits of a turn until its first text, and all of them. Where the log was begun anew meanwhile they
+/// cannot be told, and the next turn is counted.
 async fn count(scene: &Scene, log: &Path, plan: Plan) -> anyhow::Result<(f64, f64)> {
+    for _ in 0..TURNS_TO_COUNT {
+        let (before_text, all) = count_once(scene, log, plan).await?;
+        if all > 0.0 {
+            return Ok((before_text, all));
+        }
+    }
+    bail!("no turn of {TURNS_TO_COUNT} was counted")
+}
+
+async fn count_once(scene: &Scene, log: &Path, plan: Plan) -> anyhow::Result<(f64, f64)> {
     let mut conversation = scene.owner.new_session().await?;
     let before = commits_in_log(log)?;
     let mut at_first = None;
