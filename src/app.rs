@@ -341,6 +341,7 @@ impl App {
         services.setup_token.lock().clone_from(&setup_token);
         node.remove_leftovers().await?;
         node.load_choices().await?;
+        node.audit_sandbox().await?;
         let streams = Streams::start(stream_comments);
         let secured = tls.as_ref().map(Tls::server_config).transpose()?;
         let http = serve(listener, &node, secured, gatekeeper, proxies, streams)?;

@@ -328,17 +328,18 @@ impl Node {
         }
     }
 
-    /// Records what [`Node::admits`] refused, where the audit is to hold that.
+    /// Records what [`Node::admits`] refused, where the audit is to hold that; `named` is what is known of the
+    /// request.
     pub async fn note_refusal(
         &self,
         claims: Option<&AccessClaims>,
         operation: Operation,
         project_id: Option<&ProjectId>,
-        peer: &Peer,
+        (named, peer): (&Value, &Peer),
         error: &ApiError,
     ) {
         if let (true, Some(claims)) = (audit::manner(operation) != audit::Manner::Not, claims) {
-            audit::refused(self, claims, operation, project_id, (&Value::Null, peer), error).await;
+            audit::refused(self, claims, operation, project_id, (named, peer), error).await;
         }
     }
 
@@ -709,7 +710,8 @@ pub(crate) async fn perform_for(
     let entry = if is_audited && !is_repeat(node, &grant, &context).await? {
         let (user_id, project_id) = (grant.user_id()?, grant.project_id.as_ref());
         let payload = ask.command.to_value();
-        Some(audit::entry(node, user_id, operation, project_id, &payload))
+        let entry = audit::entry(node, user_id, operation, project_id, &payload);
+        Some(audit::with_call(node, &grant, &ask.command, entry).await)
     } else {
         None
     };

@@ -44,7 +44,8 @@ pub(super) async fn answer(
     let (caller, project) = (claims.as_ref(), project_id.as_ref());
     if let Err(refusal) = node.admits(caller, operation, project, key.as_deref()).await {
         let refusal = ApiError { request_id: request_id(&request), ..refusal };
-        node.note_refusal(caller, operation, project, &peer(&request), &refusal).await;
+        let about = (&Value::Object(path_fields), &peer(&request));
+        node.note_refusal(caller, operation, project, about, &refusal).await;
         return Err(refusal.into());
     }
     let mut fields = match route.method {

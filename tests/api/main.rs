@@ -141,6 +141,12 @@ fn iris_with(data_dir: &Path, provider: &FakeProvider) -> Command {
     command
 }
 
+/// Has a server read its configuration again.
+fn hang_up(server: &ServerProcess) {
+    let id = server.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+}
+
 /// The administrator of a new server.
 async fn root(server: &ServerProcess) -> Person {
     let request = AuthSetup {
