@@ -42,7 +42,7 @@ use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 
 use crate::config::{Config, Flags};
-use crate::http::{Gatekeeper, TrustedProxies, guard, identify, routes};
+use crate::http::{BODY_TIMEOUT, Gatekeeper, TrustedProxies, end_unread, guard, identify, routes};
 use crate::lock::DataDirLock;
 use crate::lodging::Lodging;
 use crate::logging::LogOfAnother;
@@ -180,6 +180,8 @@ pub struct Dependencies {
     pub hello_timeout: Duration,
     /// How long a client may take nothing of an answer that comes part by part.
     pub answer_stall: Duration,
+    /// How long a client may take to send the body of a request that is read whole.
+    pub body_timeout: Duration,
     /// How presence is counted.
     pub presence: PresenceSettings,
     /// How the history of files is kept, and how locks end.
@@ -228,6 +230,7 @@ impl Default for Dependencies {
             tool_timeout: Duration::from_mins(2),
             hello_timeout: Duration::from_secs(5),
             answer_stall: ANSWER_STALL,
+            body_timeout: BODY_TIMEOUT,
             presence: PresenceSettings::default(),
             git: GitSettings::default(),
             files: FileSettings::default(),
@@ -593,6 +596,7 @@ fn services(
             tool_timeout: dependencies.tool_timeout,
             hello_timeout: dependencies.hello_timeout,
             answer_stall: dependencies.answer_stall,
+            body_timeout: dependencies.body_timeout,
             presence: dependencies.presence,
             files: FileSettings {
                 kept: config.files_kept,
@@ -767,6 +771,7 @@ fn serve(
             .wrap(gatekeeper.cors())
             .wrap(from_fn(guard))
             .wrap(from_fn(identify))
+            .wrap(from_fn(end_unread))
             .configure(routes)
     };
     let server = server::serve(listener, node, tls, app)?;

@@ -25,6 +25,7 @@ mod backups;
 mod bad_input;
 mod bash;
 mod budgets;
+mod canaries;
 mod captures;
 mod catalog;
 mod chat;
