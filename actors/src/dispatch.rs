@@ -40,6 +40,8 @@ mod turns;
 mod usage;
 mod users;
 
+use std::cell::Cell;
+
 use iris_auth::{
     AccessClaims, ApiKeySecret, AuthError, Caller, CallerUser, Credential, KeyRights, NEVER_MS,
     PlainSecret, Resource, authorize,
@@ -256,8 +258,12 @@ impl Node {
             let (payload, peer) = (ask.command.to_value(), ask.peer.clone());
             (ask.claims.clone(), ask.project_id.clone(), payload, peer)
         });
-        let outcome = self.admit_and_run(operation, ask).await;
-        if let (Err(error), Some((Some(claims), project_id, payload, peer))) = (&outcome, refusable)
+        let is_admitted = Cell::new(false);
+        let outcome = self.admit_and_run(operation, ask, &is_admitted).await;
+        // What such an operation comes to once it was let in, it records by itself.
+        let is_recorded = is_admitted.get() && audit::manner(operation) == audit::Manner::Around;
+        if let (Err(error), Some((Some(claims), project_id, payload, peer)), false) =
+            (&outcome, refusable, is_recorded)
         {
             let (id, said) = (project_id.as_ref(), (&payload, &peer));
             audit::refused(self, &claims, operation, id, said, error).await;
@@ -265,7 +271,12 @@ impl Node {
         outcome
     }
 
-    async fn admit_and_run(&self, operation: Operation, ask: Ask) -> Result<Done, ApiError> {
+    async fn admit_and_run(
+        &self,
+        operation: Operation,
+        ask: Ask,
+        is_admitted: &Cell<bool>,
+    ) -> Result<Done, ApiError> {
         let gate = self.gate(ask.claims.as_ref(), operation, ask.project_id.as_ref());
         let grant = match gate.await {
             Ok(grant) => grant,
@@ -277,6 +288,7 @@ impl Node {
         }
         self.count_work(operation, &grant)?;
         patience::begin(operation)?;
+        is_admitted.set(true);
         let _under_way = grant.enter(self, &ask.peer);
         match operation.right() {
             Right::Project(_) => perform_at_owner(self, &grant, ask).await,
