@@ -98,6 +98,59 @@ async fn logins_keys_and_passwords_are_recorded_without_secrets() {
 }
 
 #[tokio::test]
+async fn what_is_done_with_accounts_and_invitations_and_what_is_read_of_people_is_recorded() {
+    let app = spawn_app().await;
+    let (root, ann) = (app.admin().await, app.user("ann").await);
+    let project = ann.project("p").await.id;
+    let change = json!({ "currentPassword": PASSWORD, "newPassword": "another good one 1" });
+    let changed = ann.rest("PUT", "/v1/auth/password", Some(change)).await;
+    let ann = Person::new(app.client(), changed.data().unwrap());
+    let place = format!("/v1/admin/users/{}", ann.id());
+    let link = root.post(&format!("{place}/password-reset"), json!({})).await;
+    let body = json!({ "token": link.json["data"]["token"], "newPassword": "a third good one 2" });
+    let set = app.client().rest("POST", "/v1/auth/password/reset", None, Some(&body)).await;
+    assert!(set.unwrap().is_success());
+    let grant = app.client().login("ann@example.com", "a third good one 2").await.unwrap();
+    let ann = Person::new(app.client(), grant);
+    assert!(ann.get("/v1/me/export").await.is_success());
+    assert!(root.get(&format!("{place}/export")).await.is_success());
+    let invite = json!({ "role": "viewer" });
+    let invited = ann.post(&format!("/v1/projects/{project}/invitations"), invite).await;
+    assert!(invited.is_success(), "{invited:?}");
+    assert!(root.post("/v1/admin/invitations", json!({})).await.is_success());
+    let delete = json!({ "currentPassword": "a third good one 2" });
+    let archived = ann.rest("DELETE", &format!("/v1/projects/{project}"), None).await;
+    assert!(archived.is_success(), "{archived:?}");
+    assert!(ann.rest("DELETE", "/v1/me", Some(delete)).await.is_success());
+
+    let (a, r) = (ann.id().as_str(), root.id().as_str());
+    for (action, by, target, has_login) in [
+        ("auth.password.change", a, a, true),
+        ("admin.user.password.reset", r, a, true),
+        // Whoever has the link.
+        ("auth.password.reset", a, a, false),
+        ("user.export", a, a, true),
+        ("admin.user.export", r, a, true),
+        ("invitation.create", a, project.as_str(), true),
+        ("admin.invitation.create", r, r, true),
+        ("project.delete", a, project.as_str(), true),
+        ("user.delete", a, a, true),
+    ] {
+        let found = records_of(&root, action).await;
+        assert_eq!(found.len(), 1, "{action}: {found:?}");
+        let text = |field: &str| found[0][field].as_str().unwrap_or_default();
+        assert_eq!(
+            (text("userId"), text("target"), text("result")),
+            (by, target, "done"),
+            "{action}"
+        );
+        assert_eq!(text("ip"), "127.0.0.1", "{action}");
+        assert_eq!(text("credential").starts_with("aus_"), has_login, "{action}: {found:?}");
+        assert!(!text("requestId").is_empty(), "{action}");
+    }
+}
+
+#[tokio::test]
 async fn the_audit_is_exported_line_by_line_and_verified_against_a_head_that_was_kept() {
     let app = spawn_app().await;
     let (root, ann) = (app.admin().await, app.user("ann").await);

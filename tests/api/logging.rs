@@ -154,6 +154,11 @@ async fn an_administrator_changes_the_log_while_the_server_runs() {
     let back = root.rest("PUT", "/v1/admin/log", Some(json!({ "filter": "warn" }))).await;
     assert_eq!(back.json["data"], json!({ "filter": "warn", "format": "json" }));
     answer_to(&server.client(), "/health/live", "GET", "after").await;
+    let audit = root.get("/v1/admin/audit?action=log.set&limit=9").await.json["data"].clone();
+    let filters: Vec<&Value> =
+        audit.as_array().unwrap().iter().map(|record| &record["details"]["filter"]).collect();
+    assert_eq!(filters, ["warn", "iris=debug"], "{audit}");
+    assert_eq!(audit[0]["userId"], json!(root.id()));
     assert!(server.terminate().await.success());
 
     let text = fs::read_to_string(&log).unwrap();

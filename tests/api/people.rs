@@ -280,7 +280,7 @@ async fn a_forgotten_password_is_set_with_a_link_from_a_mail_and_nobody_learns_w
 {
     let (smtp, mail) = mail_server().await;
     let app = spawn_app_with(AppOptions { smtp: Some(smtp), ..AppOptions::default() }).await;
-    app.user("ann").await;
+    let (root, ann) = (app.admin().await, app.user("ann").await);
     let forgot = async |email: &str| {
         let body = json!({ "email": email });
         let path = "/v1/auth/password/forgot";
@@ -289,6 +289,11 @@ async fn a_forgotten_password_is_set_with_a_link_from_a_mail_and_nobody_learns_w
     let (unknown, known) = (forgot("nobody@example.com").await, forgot("ANN@example.com").await);
     assert_eq!((unknown.status, &unknown.json), (202, &known.json));
     let mail = patiently("the mail", mail).await.unwrap();
+    // That somebody asked is recorded of her alone, and not who.
+    let asked = root.get("/v1/admin/audit?action=auth.password.forgot").await.json["data"].clone();
+    let [asked] = asked.as_array().unwrap().as_slice() else { panic!("{asked}") };
+    assert_eq!((&asked["target"], &asked["ip"]), (&json!(ann.id()), &json!("127.0.0.1")));
+    assert!(asked.get("userId").is_none(), "{asked}");
     // Quoted-printable breaks long lines.
     let mail = mail.replace("=\n", "").replace("=3D", "=");
     assert!(mail.contains("To: ann@example.com"), "{mail}");
