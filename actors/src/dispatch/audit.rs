@@ -322,8 +322,9 @@ pub(super) async fn with_call(
     } else {
         return audit;
     };
+    let Value::Object(details) = &mut audit.details else { return audit };
     if is_edited {
-        audit.details["edited"] = Value::Bool(true);
+        details.insert("edited".to_owned(), Value::Bool(true));
     }
     // What is wrong with an answer to nothing is for the command to say.
     if let Ok(project) = grant.project(node).await
@@ -331,7 +332,7 @@ pub(super) async fn with_call(
             project.reader.session_of_approval(session.clone(), call.clone()).await
         && let Ok(Some(approval)) = project.reader.approval(session, call.clone()).await
     {
-        audit.details["tool"] = Value::String(approval.tool_name);
+        details.insert("tool".to_owned(), Value::String(approval.tool_name));
     }
     audit
 }
