@@ -302,7 +302,7 @@ async fn a_change_of_the_sandbox_is_recorded_once_though_the_server_ends_at_its_
     let server = ServerProcess::start(wanting("off")).await;
     assert!(server.terminate().await.success());
     let first = (None, "off".to_owned());
-    assert_eq!(recorded(), [first.clone()]);
+    assert_eq!(recorded(), std::slice::from_ref(&first));
     let mut doomed = wanting("S3");
     doomed.env("IRIS_CRASH_AT", CrashPoint::AfterCommitBeforeFanout.as_str());
     let (code, said) = ServerProcess::refused(doomed).await;

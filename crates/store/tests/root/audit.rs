@@ -263,7 +263,7 @@ async fn a_sandbox_is_recorded_when_it_changes_and_what_was_told_goes_with_its_r
     assert!(tell(json!({ "tier": "S3" })).await.unwrap());
     assert!(!tell(json!({ "tier": "S3" })).await.unwrap());
     let first = json!({ "before": null, "now": { "tier": "S3" } });
-    assert_eq!(told().await, [first.clone()]);
+    assert_eq!(told().await, std::slice::from_ref(&first));
 
     // Neither without the other.
     let outside = Connection::open(root.path()).unwrap();
