@@ -536,10 +536,8 @@ fn services(
     let sealing = sealing(&master_key, config.master_key_previous_file.as_deref())?;
     let egress = egress(config.egress_allow.clone());
     let identity_providers = identity_providers(config.oauth, &config.egress_allow);
-    let log = dependencies.log.unwrap_or_else(|| {
-        let settings = LogSettings { filter: config.log, format: config.log_format };
-        Arc::new(LogOfAnother(settings))
-    });
+    let settings = LogSettings { filter: config.log, format: config.log_format };
+    let log = dependencies.log.unwrap_or_else(|| Arc::new(LogOfAnother(settings)));
     let mcp = McpHost::new(config.egress_allow).unwrap_or_else(|error| {
         tracing::warn!(?error, "no MCP servers on the web: has the system certificates?");
         McpHost::without_web()
