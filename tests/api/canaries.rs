@@ -78,9 +78,9 @@ pub(crate) fn places(directory: &Path, texts: &[String]) -> BTreeMap<String, BTr
         let Ok(bytes) = fs::read(&path) else { continue };
         let name = path.file_name().unwrap().to_str().unwrap();
         look(name, &bytes);
-        if name.ends_with(".db") {
+        if path.extension().is_some_and(|end| end == "db") {
             rows(&path, &mut look);
-        } else if name.ends_with(".zst") {
+        } else if path.extension().is_some_and(|end| end == "zst") {
             look(&format!("{name}, unpacked"), &zstd::decode_all(&*bytes).unwrap());
         }
     }

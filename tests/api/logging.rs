@@ -290,7 +290,7 @@ async fn what_stands_in_a_url_is_in_no_log_line_no_span_no_metric_and_no_audit_r
     let mut stream = EventStream::open(&server.url, &with_ticket, None, &[]).await.unwrap();
     stream.wait_for("subscribed").await;
     let token = root.token().to_owned();
-    let long = "x".repeat(9 * 1024);
+    let filler = "x".repeat(9 * 1024);
     for (method, path, status) in [
         ("GET", format!("/v1/me?x={CANARY}"), 200),
         ("GET", format!("/v1/ws?token={token}"), 400),
@@ -302,7 +302,7 @@ async fn what_stands_in_a_url_is_in_no_log_line_no_span_no_metric_and_no_audit_r
         ("DELETE", format!("/v1/projects?x={CANARY}"), 405),
         ("GET", format!("/v1/projects?limit={CANARY}"), 400),
         ("GET", format!("/v1/projects?x={CANARY}%zz"), 400),
-        ("GET", format!("/v1/me?x={CANARY}{long}"), 400),
+        ("GET", format!("/v1/me?x={CANARY}{filler}"), 400),
         ("POST", format!("/v1/auth/login?password={CANARY}"), 400),
         ("GET", format!("/v1/auth/oauth/none/callback?code={CANARY}&state={CANARY}"), 404),
         ("GET", format!("/v1/projects/{project}/files/content?path={CANARY}"), 404),
